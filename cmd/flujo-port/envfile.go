@@ -1,0 +1,52 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"flujo-port/internal/fault"
+	"flujo-port/internal/stateuri"
+)
+
+// checkEnvFile sees beforehand that a file can be made at path, so that a
+// committed migration does not end on it. "" is fine.
+func checkEnvFile(path string) error {
+	if path == "" {
+		return nil
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return usagef("--env-file %q is not a regular file", path)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".flujo-port-*")
+	if err != nil {
+		return usagef("--env-file: %v", err)
+	}
+	f.Close()
+	return os.Remove(f.Name())
+}
+
+// writeEnvFile writes the address, password and all, as one line that docker's
+// and kubectl's --env-file and systemd's EnvironmentFile read. It is made
+// beside its place with mode 0600, synced, then renamed.
+func writeEnvFile(path string, address stateuri.Address) (err error) {
+	defer func() {
+		if err != nil {
+			err = &fault.Error{Kind: fault.Failed, What: fmt.Sprintf("write %q", path), Err: err,
+				Do: "get the address with \"flujo-port uri cutover --reveal\""}
+		}
+	}()
+	f, err := os.CreateTemp(filepath.Dir(path), ".flujo-port-*") // made with mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if _, err := fmt.Fprintf(f, "FLUJO_STATE_URI=%s\n", address.Reveal()); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

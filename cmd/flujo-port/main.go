@@ -1,0 +1,131 @@
+// Command flujo-port moves the state of the Flujo AI framework from a SQLite
+// file into PostgreSQL.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"flujo-port/internal/fault"
+
+	"github.com/urfave/cli/v2"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the first signal rolls back, a second one ends the process
+	os.Exit(run(ctx, os.Args, os.Getenv, os.Stdout, os.Stderr))
+}
+
+// env is what a command gets from outside.
+type env struct {
+	getenv         func(string) string
+	stdout, stderr io.Writer
+}
+
+// run is the whole program: it returns the exit code.
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	e := &env{getenv: getenv, stdout: stdout, stderr: stderr}
+	app := &cli.App{
+		Name:            "flujo-port",
+		Usage:           "move the state of Flujo from its SQLite file into PostgreSQL",
+		Description:     "Rehearse with \"flujo-port migrate --dry-run\", stop Flujo, then run \"flujo-port migrate\".",
+		Version:         version(),
+		HideHelpCommand: true,
+		Commands:        []*cli.Command{e.migrateCommand(), e.initCommand(), e.uriCommand()},
+		Writer:          stdout,
+		ErrWriter:       stderr,
+		OnUsageError:    usageError,
+		ExitErrHandler:  func(*cli.Context, error) {},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usagef("there is no command %q", c.Args().First())
+			}
+			return cli.ShowAppHelp(c)
+		},
+		CustomAppHelpTemplate: cli.AppHelpTemplate + exitCodes,
+	}
+	for _, command := range app.Commands {
+		command.OnUsageError = usageError
+	}
+	err := app.RunContext(ctx, args)
+	if err == nil {
+		return 0
+	}
+	kind := fault.KindOf(err)
+	fmt.Fprintf(stderr, "flujo-port: %s\n", message(err))
+	return int(kind)
+}
+
+const exitCodes = `
+EXIT CODES:
+   0    done
+   1    failed, try again: connection lost, lock not had, disk full
+   2    usage or configuration
+   3    refused: the check or the data say no; nothing was written
+   4    verification found a difference; nothing was committed
+   130  interrupted; nothing was committed
+`
+
+func usageError(_ *cli.Context, err error, _ bool) error { return usagef("%v", err) }
+
+func usagef(format string, args ...any) error {
+	return &fault.Error{Kind: fault.Usage, What: fmt.Sprintf(format, args...), Do: "see flujo-port --help"}
+}
+
+// outcome is an error with what it means for the data.
+type outcome struct {
+	err   error
+	means string
+}
+
+func (o *outcome) Error() string { return o.err.Error() }
+
+// Unwrap gives the error itself.
+func (o *outcome) Unwrap() error { return o.err }
+
+// message puts an error on one line: what happened, what it means for the
+// data, what to do.
+func message(err error) string {
+	means := ""
+	if o, ok := errors.AsType[*outcome](err); ok {
+		means, err = "; "+o.means, o.err
+	}
+	if errors.Is(err, context.Canceled) {
+		return "interrupted" + means
+	}
+	f, ok := err.(*fault.Error)
+	if !ok {
+		return err.Error() + means
+	}
+	what := *f
+	what.Do = ""
+	line := what.Error() + means
+	if f.Do != "" {
+		line += "; " + f.Do
+	}
+	return line
+}
+
+// noArguments refuses what stands after the flags.
+func noArguments(c *cli.Context) error {
+	if c.Args().Present() {
+		return usagef("%s takes no argument, and was given %q", c.Command.Name, c.Args().First())
+	}
+	return nil
+}
+
+// version gives the module's version as the build recorded it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"flujo-port/internal/transfer"
+
+	"github.com/dustin/go-humanize"
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+// progress shows how far a transfer is: bars on a terminal, plain lines
+// elsewhere.
+type progress interface {
+	show(transfer.Progress)
+	end()
+}
+
+func newProgress(w io.Writer) progress {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return &lines{w: w, started: time.Now()}
+	}
+	return &bars{w: w, width: func() int {
+		width, _, err := term.GetSize(int(f.Fd()))
+		if err != nil {
+			return 80
+		}
+		return width
+	}}
+}
+
+// phases are the words for what is not the copying of a table.
+var phases = map[string]string{
+	transfer.PhaseConnect: "connecting", transfer.PhaseSchema: "making the tables",
+	transfer.PhaseIndexes: "making indexes and foreign keys", transfer.PhaseVerify: "counting the rows on both sides",
+	transfer.PhaseCommit: "committing",
+}
+
+// lines writes a line for each phase and table, and one now and then within a
+// long table.
+type lines struct {
+	w       io.Writer
+	table   string
+	started time.Time // of the table
+	last    time.Time // when a line was written
+}
+
+// lineEvery is how often a long table gets a line.
+const lineEvery = 5 * time.Second
+
+func (l *lines) show(p transfer.Progress) {
+	if p.Phase != transfer.PhaseCopy {
+		fmt.Fprintf(l.w, "%s\n", phases[p.Phase])
+		return
+	}
+	now := time.Now()
+	if p.Table != l.table {
+		l.table, l.started, l.last = p.Table, now, now
+	}
+	if !p.Done && now.Sub(l.last) < lineEvery {
+		return
+	}
+	l.last = now
+	seconds := now.Sub(l.started).Seconds()
+	line := fmt.Sprintf("copied %s: %s of %s rows", p.Table, humanize.Comma(p.Rows), humanize.Comma(p.Of))
+	if rate := float64(p.Rows) / seconds; !p.Done && rate > 0 {
+		line += fmt.Sprintf(", %s rows/s, %s left", humanize.Comma(int64(rate)),
+			time.Duration(float64(p.Of-p.Rows)/rate*float64(time.Second)).Round(time.Second))
+	}
+	fmt.Fprintln(l.w, line)
+}
+
+func (l *lines) end() {}
+
+// bars draws two bars, one under the other: the table that is copied, and all
+// of them. A table's bar stays when it is done.
+type bars struct {
+	w     io.Writer
+	width func() int
+	table *progressbar.ProgressBar
+	all   *progressbar.ProgressBar
+	name  string
+	drawn time.Time
+	below bool // the bar of all tables stands in the line under the cursor
+}
+
+// drawEvery keeps the bars to ten updates a second.
+const drawEvery = 100 * time.Millisecond
+
+func (b *bars) show(p transfer.Progress) {
+	if p.Phase != transfer.PhaseCopy {
+		b.clear()
+		fmt.Fprintf(b.w, "%s\n", phases[p.Phase])
+		return
+	}
+	if b.all == nil {
+		b.all = b.bar("all tables", p.All+p.Rest)
+	}
+	if p.Table != b.name {
+		b.name, b.table = p.Table, b.bar(p.Table, p.Of)
+	}
+	if !p.Done && time.Since(b.drawn) < drawEvery {
+		return
+	}
+	b.drawn = time.Now()
+	_ = b.table.Set64(p.Rows) // fails only on a writer, and this one discards
+	_ = b.all.Set64(p.All)
+	b.clear()
+	b.line(b.table)
+	if p.Done {
+		fmt.Fprintln(b.w)
+	} else {
+		fmt.Fprint(b.w, "\n")
+		b.line(b.all)
+		fmt.Fprint(b.w, "\x1b[1A\r")
+		b.below = true
+	}
+}
+
+// bar makes a bar that renders into nothing; its String is what is drawn.
+func (b *bars) bar(name string, of int64) *progressbar.ProgressBar {
+	return progressbar.NewOptions64(max(of, 1),
+		progressbar.OptionSetWriter(io.Discard),
+		progressbar.OptionSetDescription(fmt.Sprintf("%-14s", name)),
+		progressbar.OptionSetWidth(20),
+		progressbar.OptionShowCount(),
+		progressbar.OptionShowIts(),
+		progressbar.OptionSetItsString("rows"),
+		progressbar.OptionSetPredictTime(true),
+		progressbar.OptionSetElapsedTime(false),
+	)
+}
+
+// line writes a bar into the cursor's line, cut to the terminal's width.
+func (b *bars) line(bar *progressbar.ProgressBar) {
+	text := []rune(strings.Trim(bar.String(), "\r\n "))
+	if limit := b.width() - 1; len(text) > limit {
+		text = text[:max(limit, 0)]
+	}
+	fmt.Fprintf(b.w, "\r\x1b[2K%s", string(text))
+}
+
+// clear empties the cursor's line and the one under it.
+func (b *bars) clear() {
+	if b.below {
+		fmt.Fprint(b.w, "\n\x1b[2K\x1b[1A\r\x1b[2K")
+		b.below = false
+	}
+}
+
+func (b *bars) end() { b.clear() }

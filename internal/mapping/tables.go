@@ -1,0 +1,197 @@
+package mapping
+
+// Kind is what a column means to Flujo; it decides the PostgreSQL type and how
+// a SQLite value is converted to it.
+type Kind uint8
+
+// The kinds of Flujo's columns, with their PostgreSQL types.
+const (
+	KindText   Kind = iota // text
+	KindInt                // integer (int4)
+	KindFloat4             // real
+	KindFloat8             // double precision
+	KindJSON               // jsonb
+	KindTime               // timestamp with time zone
+	KindBool               // boolean
+	KindVector             // pgvector's vector(1536)
+)
+
+// VectorSize is the number of floats in a memory's vector that Flujo's
+// migration 5 declares.
+const VectorSize = 1536
+
+// Type gives the column's PostgreSQL type as format_type() prints it. For
+// KindVector it is without the schema the extension lives in.
+func (k Kind) Type() string {
+	return [...]string{
+		KindText: "text", KindInt: "integer", KindFloat4: "real", KindFloat8: "double precision",
+		KindJSON: "jsonb", KindTime: "timestamp with time zone", KindBool: "boolean", KindVector: "vector(1536)",
+	}[k]
+}
+
+// Column is a column of one of Flujo's PostgreSQL tables.
+type Column struct {
+	Name    string
+	Kind    Kind
+	NotNull bool
+	Serial  bool   // int4 with a sequence of its own, TABLE_COLUMN_seq
+	Default string // SQL text of the default; empty without one
+}
+
+// Index is a secondary index of one of Flujo's PostgreSQL tables.
+type Index struct {
+	Name    string
+	Column  string
+	Method  string // access method: btree, gin, hnsw
+	OpClass string // operator class where it is not the method's default
+}
+
+// Table is one of Flujo's PostgreSQL tables.
+type Table struct {
+	Name       string
+	Columns    []Column
+	PrimaryKey string
+	ChildOf    string // the table that run_id refers to, on delete cascade; empty without a foreign key
+	Indexes    []Index
+}
+
+// Serial gives the column that a sequence fills, or "" when there is none.
+func (t *Table) Serial() string {
+	for _, c := range t.Columns {
+		if c.Serial {
+			return c.Name
+		}
+	}
+	return ""
+}
+
+// ForeignKeyName is the constraint's name where the table has a parent: the
+// one PostgreSQL chooses itself.
+func (t *Table) ForeignKeyName() string { return t.Name + "_run_id_fkey" }
+
+// Names of the tables that have a part of their own in a migration.
+const (
+	Runs     = "runs"
+	Spans    = "spans"
+	Traces   = "traces"
+	Memories = "memories"
+	Versions = "flujo_schema_versions"
+)
+
+func text(name string) Column      { return Column{Name: name, Kind: KindText} }
+func integer(name string) Column   { return Column{Name: name, Kind: KindInt} }
+func real4(name string) Column     { return Column{Name: name, Kind: KindFloat4} }
+func real8(name string) Column     { return Column{Name: name, Kind: KindFloat8} }
+func json(name string) Column      { return Column{Name: name, Kind: KindJSON} }
+func timestamp(name string) Column { return Column{Name: name, Kind: KindTime} }
+func notNull(c Column) Column      { c.NotNull = true; return c }
+func serial(name string) Column {
+	return Column{Name: name, Kind: KindInt, NotNull: true, Serial: true}
+}
+func or(c Column, def string) Column { c.Default = def; return c }
+
+// Tables lists the tables that hold Flujo's state in PostgreSQL, parents
+// first: the facts of Flujo 0.6.1 to 0.6.11 (its migrations 1 to 5). It is
+// never changed.
+var Tables = []Table{
+	{
+		Name: Runs, PrimaryKey: "run_id",
+		Columns: []Column{
+			notNull(text("run_id")), notNull(text("pipeline_id")), notNull(text("pipeline_name")),
+			notNull(text("pipeline_version")), notNull(text("status")),
+			notNull(timestamp("created_at")), notNull(timestamp("updated_at")),
+			integer("execution_time_ms"), real4("memory_usage_mb"), or(integer("total_steps"), "0"),
+			text("error_message"),
+		},
+		Indexes: []Index{
+			btree("idx_runs_status", "status"), btree("idx_runs_pipeline_id", "pipeline_id"),
+			btree("idx_runs_created_at", "created_at"), btree("idx_runs_pipeline_name", "pipeline_name"),
+		},
+	},
+	{
+		Name: "workflow_state", PrimaryKey: "run_id",
+		Columns: []Column{
+			notNull(text("run_id")), notNull(text("pipeline_id")), notNull(text("pipeline_name")),
+			notNull(text("pipeline_version")), notNull(integer("current_step_index")),
+			json("pipeline_context"), json("last_step_output"), json("step_history"),
+			notNull(text("status")), notNull(timestamp("created_at")), notNull(timestamp("updated_at")),
+			or(integer("total_steps"), "0"), text("error_message"), integer("execution_time_ms"),
+			real4("memory_usage_mb"), json("metadata"),
+			or(Column{Name: "is_background_task", Kind: KindBool}, "false"),
+			text("parent_run_id"), text("task_id"), text("background_error"),
+		},
+		Indexes: []Index{
+			btree("idx_workflow_state_status", "status"), btree("idx_workflow_state_pipeline_id", "pipeline_id"),
+			btree("idx_workflow_state_parent_run_id", "parent_run_id"),
+			btree("idx_workflow_state_created_at", "created_at"),
+			{Name: "idx_runs_context_gin", Column: "pipeline_context", Method: "gin"},
+			{Name: "idx_workflow_state_metadata_gin", Column: "metadata", Method: "gin"},
+		},
+	},
+	{
+		Name: "steps", PrimaryKey: "id", ChildOf: Runs,
+		Columns: []Column{
+			serial("id"), notNull(text("run_id")), notNull(text("step_name")), notNull(integer("step_index")),
+			notNull(text("status")), json("output"), json("raw_response"), real4("cost_usd"),
+			integer("token_counts"), integer("execution_time_ms"), notNull(timestamp("created_at")),
+		},
+		Indexes: []Index{btree("idx_steps_run_id", "run_id"), btree("idx_steps_step_index", "step_index")},
+	},
+	{
+		Name: Spans, PrimaryKey: "id", ChildOf: Runs,
+		Columns: []Column{
+			serial("id"), notNull(text("run_id")), notNull(text("span_id")), text("parent_span_id"),
+			notNull(text("name")), notNull(real8("start_time")), real8("end_time"), notNull(text("status")),
+			json("attributes"), notNull(timestamp("created_at")),
+		},
+		Indexes: []Index{btree("idx_spans_run_id", "run_id"), btree("idx_spans_parent_span", "parent_span_id")},
+	},
+	{
+		Name: Traces, PrimaryKey: "run_id", ChildOf: Runs,
+		Columns: []Column{
+			notNull(text("run_id")), notNull(json("trace_data")), notNull(timestamp("created_at")),
+		},
+	},
+	{
+		Name: "evaluations", PrimaryKey: "id", ChildOf: Runs,
+		Columns: []Column{
+			serial("id"), notNull(text("run_id")), text("step_name"), notNull(real8("score")),
+			text("feedback"), json("metadata"), or(notNull(timestamp("created_at")), "now()"),
+		},
+		Indexes: []Index{
+			btree("idx_evaluations_run_id", "run_id"), btree("idx_evaluations_created_at", "created_at"),
+		},
+	},
+	{
+		Name: "system_state", PrimaryKey: "key",
+		Columns: []Column{
+			notNull(text("key")), notNull(json("value")), or(notNull(timestamp("updated_at")), "now()"),
+		},
+	},
+	{
+		Name: Memories, PrimaryKey: "id",
+		Columns: []Column{
+			notNull(text("id")), {Name: "vector", Kind: KindVector}, json("payload"), json("metadata"),
+			or(timestamp("created_at"), "now()"),
+		},
+		Indexes: []Index{{Name: "idx_memories_embedding", Column: "vector", Method: "hnsw", OpClass: "vector_cosine_ops"}},
+	},
+}
+
+// VersionsTable is where Flujo records which of its migrations have run. It
+// exists in PostgreSQL only and holds no state.
+var VersionsTable = Table{
+	Name: Versions, PrimaryKey: "version",
+	Columns: []Column{notNull(integer("version")), or(notNull(timestamp("applied_at")), "now()")},
+}
+
+func btree(name, column string) Index { return Index{Name: name, Column: column, Method: "btree"} }
+
+// SchemaVersions gives the migrations that Flujo shall find recorded. Without
+// pgvector 3 (extension and memories) and 5 (its repair) are recorded all the
+// same, since Flujo does not start when it cannot run them: measured on 0.6.11.
+var SchemaVersions = []int{1, 2, 3, 4, 5}
+
+// MigrationLock is the key of the advisory lock under which Flujo runs its
+// migrations (0xF1F0C0DE).
+const MigrationLock int64 = 4059087070

@@ -1,0 +1,155 @@
+package mapping
+
+import (
+	stdjson "encoding/json"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// SpanColumns are the columns of spans from which a trace is derived, in the
+// order of the row that Trace.Add takes.
+var SpanColumns = []string{
+	"run_id", "span_id", "parent_span_id", "name", "start_time", "end_time", "status", "attributes", "created_at",
+}
+
+// Trace collects the spans of one run and answers what Flujo's SQLite backend
+// answers when it is asked for that run's trace. Its PostgreSQL backend reads
+// traces.trace_data alone, so the answer has to be stored there.
+type Trace struct {
+	spans   []span
+	created Value // the latest created_at
+	latest  int64
+}
+
+type span struct {
+	id, parent, name, status string
+	hasParent                bool
+	start                    float64
+	end                      Value
+	attributes               string
+	children                 []int // positions in the tree's order
+}
+
+// Add takes one span: row holds SpanColumns. Rows of a run are to come in the
+// order of their ids. Cells that spans cannot hold were refused when that
+// table was copied.
+func (t *Trace) Add(row []Value) {
+	str := func(v Value) string { return string(v.Bytes) }
+	start, _ := number(row[4])
+	s := span{
+		id: str(row[1]), parent: str(row[2]), hasParent: row[2].Class != Null,
+		name: str(row[3]), start: start, end: row[5], status: str(row[6]), attributes: str(row[7]),
+	}
+	if s.attributes == "" {
+		s.attributes = "{}"
+	}
+	t.spans = append(t.spans, s)
+	if at, ok := ParseTime(row[8].Bytes); ok && (t.created.Class == Null || at.Micros > t.latest) {
+		t.created, t.latest = TextValue(str(row[8])), at.Micros
+	}
+}
+
+// CreatedAt gives the created_at of the span that was written last.
+func (t *Trace) CreatedAt() Value { return t.created }
+
+// Len gives the number of spans that were added.
+func (t *Trace) Len() int { return len(t.spans) }
+
+// JSON gives the trace's tree, or false where Flujo answers that there is none
+// (no span is a root). Spans are taken by start_time; a span whose parent is
+// not among them is a root; the first root is the trace. Of spans with the
+// same span_id the last one counts, in the first one's place.
+func (t *Trace) JSON() ([]byte, bool) {
+	slices.SortStableFunc(t.spans, func(a, b span) int {
+		switch {
+		case a.start < b.start:
+			return -1
+		case a.start > b.start:
+			return 1
+		}
+		return 0
+	})
+	tree := make([]span, 0, len(t.spans))
+	at := make(map[string]int, len(t.spans))
+	for _, s := range t.spans {
+		if i, seen := at[s.id]; seen {
+			tree[i] = s
+			continue
+		}
+		at[s.id] = len(tree)
+		tree = append(tree, s)
+	}
+	root := -1
+	for i := range tree {
+		if parent, ok := at[tree[i].parent]; ok && tree[i].parent != "" {
+			tree[parent].children = append(tree[parent].children, i)
+		} else if root < 0 {
+			root = i
+		}
+	}
+	if root < 0 {
+		return nil, false
+	}
+	return appendSpan(nil, tree, root), true
+}
+
+func appendSpan(dst []byte, tree []span, i int) []byte {
+	s := &tree[i]
+	dst = append(dst, `{"span_id":`...)
+	dst = appendString(dst, s.id)
+	dst = append(dst, `,"parent_span_id":`...)
+	if s.hasParent {
+		dst = appendString(dst, s.parent)
+	} else {
+		dst = append(dst, "null"...)
+	}
+	dst = append(dst, `,"name":`...)
+	dst = appendString(dst, s.name)
+	dst = append(dst, `,"start_time":`...)
+	dst = appendFloat(dst, s.start)
+	dst = append(dst, `,"end_time":`...)
+	if end, problem := number(s.end); problem == "" {
+		dst = appendFloat(dst, end)
+	} else {
+		dst = append(dst, "null"...)
+	}
+	dst = append(dst, `,"status":`...)
+	dst = appendString(dst, s.status)
+	dst = append(dst, `,"attributes":`...)
+	dst = append(dst, s.attributes...)
+	dst = append(dst, `,"children":[`...)
+	for n, child := range s.children {
+		if n > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendSpan(dst, tree, child)
+	}
+	return append(dst, "]}"...)
+}
+
+func appendString(dst []byte, s string) []byte {
+	quoted, err := stdjson.Marshal(s)
+	if err != nil { // never for a string
+		panic(err)
+	}
+	return append(dst, quoted...)
+}
+
+// appendFloat writes a float so that jsonb keeps it to the last digit and
+// Python reads a float again. Infinity, which JSON does not have, becomes the
+// string that Flujo's values get everywhere else.
+func appendFloat(dst []byte, f float64) []byte {
+	switch {
+	case math.IsInf(f, 1):
+		return append(dst, `"Infinity"`...)
+	case math.IsInf(f, -1):
+		return append(dst, `"-Infinity"`...)
+	}
+	s := strconv.FormatFloat(f, 'f', -1, 64)
+	if !strings.Contains(s, ".") {
+		s += ".0"
+	}
+	return append(dst, s...)
+}

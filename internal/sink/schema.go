@@ -1,0 +1,215 @@
+package sink
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"flujo-port/internal/fault"
+	"flujo-port/internal/mapping"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Schema is what Prepare found and made.
+type Schema struct {
+	Made      bool            // the schema itself was created
+	Existing  map[string]bool // Flujo tables that were there before
+	PGVector  string          // version of the extension; empty without it
+	MadeTypes bool            // the extension was created
+	Notes     []string        // what a person should be told
+	types     string          // schema of the extension's types
+	tables    []mapping.Table // all tables that are used or made
+}
+
+// Tables gives the state tables that exist now, parents first.
+func (s *Schema) Tables() []mapping.Table { return s.tables }
+
+// Has reports whether the named state table exists now.
+func (s *Schema) Has(table string) bool {
+	for i := range s.tables {
+		if s.tables[i].Name == table {
+			return true
+		}
+	}
+	return false
+}
+
+// Prepare brings the schema and Flujo's tables into being: what is there in
+// Flujo's shape is used as it is and locked against other writers, what is
+// missing is created, with primary keys but without foreign keys and secondary
+// indexes (Finish makes those). Flujo's migrations are recorded as done. A
+// table of another shape, or one that cannot be made, is a fault.Refused.
+func (t *Tx) Prepare(ctx context.Context, withoutPGVector bool) (*Schema, error) {
+	s := &Schema{Existing: map[string]bool{}}
+	if err := t.makeSchema(ctx, s); err != nil {
+		return nil, err
+	}
+	have, err := t.inspect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !withoutPGVector {
+		if err := t.ensurePGVector(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	for _, table := range mapping.Tables {
+		if table.Name == mapping.Memories && withoutPGVector && have[table.Name] == nil {
+			continue
+		}
+		s.tables = append(s.tables, table)
+	}
+	if err := t.checkShapes(ctx, s.tables, have); err != nil {
+		return nil, err
+	}
+	for _, table := range append(s.tables[:len(s.tables):len(s.tables)], mapping.VersionsTable) {
+		if have[table.Name] != nil {
+			s.Existing[table.Name] = true
+			if err := t.lockTable(ctx, table.Name); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err := t.exec(ctx, t.createTable(&table, s.types)); err != nil {
+			return nil, t.fault(fmt.Sprintf("create table %q in schema %q", table.Name, t.schema), err)
+		}
+	}
+	return s, t.recordVersions(ctx)
+}
+
+func (t *Tx) makeSchema(ctx context.Context, s *Schema) error {
+	var exists bool
+	if err := t.conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", t.schema).Scan(&exists); err != nil {
+		return t.fault("look for the schema", err)
+	}
+	if exists {
+		return nil
+	}
+	s.Made = true
+	// Asked for only where it is absent: IF NOT EXISTS wants the right to
+	// create even when there is nothing to do.
+	if err := t.exec(ctx, "CREATE SCHEMA "+ident(t.schema)); err != nil {
+		return t.fault(fmt.Sprintf("create schema %q in database %q", t.schema, t.server.Database), err)
+	}
+	return nil
+}
+
+// lockTable keeps others from writing to a table that was there before.
+func (t *Tx) lockTable(ctx context.Context, table string) error {
+	if err := t.exec(ctx, fmt.Sprintf("LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE", t.name(table))); err != nil {
+		return t.fault(fmt.Sprintf("lock table %q", table), err)
+	}
+	return nil
+}
+
+func (t *Tx) createTable(table *mapping.Table, types string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "CREATE TABLE %s (", t.name(table.Name))
+	for _, c := range table.Columns {
+		kind := c.Kind.Type()
+		switch {
+		case c.Serial:
+			kind = "serial"
+		case c.Kind == mapping.KindVector:
+			kind = ident(types) + "." + kind
+		}
+		fmt.Fprintf(&b, "%s %s", ident(c.Name), kind)
+		if c.NotNull {
+			b.WriteString(" NOT NULL")
+		}
+		if c.Default != "" {
+			b.WriteString(" DEFAULT " + c.Default)
+		}
+		b.WriteString(", ")
+	}
+	fmt.Fprintf(&b, "PRIMARY KEY (%s))", ident(table.PrimaryKey))
+	return b.String()
+}
+
+func (t *Tx) recordVersions(ctx context.Context) error {
+	_, err := t.conn.Exec(ctx, fmt.Sprintf(
+		"INSERT INTO %s (version) SELECT unnest($1::int4[]) ON CONFLICT DO NOTHING", t.name(mapping.Versions)),
+		mapping.SchemaVersions)
+	if err != nil {
+		return t.fault("record Flujo's migrations", err)
+	}
+	return nil
+}
+
+// Finish adds what is missing of foreign keys and secondary indexes.
+func (t *Tx) Finish(ctx context.Context, s *Schema) error {
+	have, err := t.indexNames(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range s.tables {
+		table := &s.tables[i]
+		if table.ChildOf != "" && !s.Existing[table.Name] {
+			sql := fmt.Sprintf("ALTER TABLE %s ADD CONSTRAINT %s FOREIGN KEY (run_id) REFERENCES %s (run_id) ON DELETE CASCADE",
+				t.name(table.Name), ident(table.ForeignKeyName()), t.name(table.ChildOf))
+			if err := t.exec(ctx, sql); err != nil {
+				return t.fault(fmt.Sprintf("add the foreign key of table %q", table.Name), err)
+			}
+		}
+		for _, index := range table.Indexes {
+			if have[index.Name] {
+				continue
+			}
+			if err := t.exec(ctx, t.createIndex(table, index, s.types)); err != nil {
+				return t.fault(fmt.Sprintf("create index %q", index.Name), err)
+			}
+		}
+	}
+	return nil
+}
+
+func (t *Tx) createIndex(table *mapping.Table, index mapping.Index, types string) string {
+	key := ident(index.Column)
+	if index.OpClass != "" {
+		key += " " + ident(types) + "." + ident(index.OpClass)
+	}
+	return fmt.Sprintf("CREATE INDEX %s ON %s USING %s (%s)", ident(index.Name), t.name(table.Name), index.Method, key)
+}
+
+// Grant gives a role what Flujo needs to work in the schema: also CREATE,
+// which PostgreSQL wants for Flujo's CREATE TABLE IF NOT EXISTS at start even
+// when every table exists.
+func (t *Tx) Grant(ctx context.Context, s *Schema, role string) error {
+	grants := []string{fmt.Sprintf("GRANT USAGE, CREATE ON SCHEMA %s TO %s", ident(t.schema), ident(role))}
+	for _, table := range append(s.tables[:len(s.tables):len(s.tables)], mapping.VersionsTable) {
+		grants = append(grants, fmt.Sprintf("GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %s", t.name(table.Name), ident(role)))
+		if column := table.Serial(); column != "" {
+			sequence, err := t.sequence(ctx, &table)
+			if err != nil {
+				return err
+			}
+			grants = append(grants, fmt.Sprintf("GRANT USAGE, SELECT, UPDATE ON SEQUENCE %s TO %s", sequence, ident(role)))
+		}
+	}
+	if err := t.exec(ctx, strings.Join(grants, ";")); err != nil {
+		if code(err) == "42704" {
+			return &fault.Error{Kind: fault.Usage, What: fmt.Sprintf("there is no role %q", role), Do: "create it first, or name another with --grant-to"}
+		}
+		return t.fault(fmt.Sprintf("grant to role %q", role), err)
+	}
+	return nil
+}
+
+// CountRows gives the rows of every given table.
+func (t *Tx) CountRows(ctx context.Context, tables []mapping.Table) (map[string]int64, error) {
+	counts := make(map[string]int64, len(tables))
+	for _, table := range tables {
+		var n int64
+		if err := t.conn.QueryRow(ctx, "SELECT count(*) FROM "+t.name(table.Name)).Scan(&n); err != nil {
+			return nil, t.fault(fmt.Sprintf("count the rows of table %q", table.Name), err)
+		}
+		counts[table.Name] = n
+	}
+	return counts, nil
+}
+
+// name gives a table's qualified, quoted name.
+func (t *Tx) name(table string) string { return pgx.Identifier{t.schema, table}.Sanitize() }
+
+func ident(name string) string { return pgx.Identifier{name}.Sanitize() }

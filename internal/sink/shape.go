@@ -1,0 +1,239 @@
+package sink
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"flujo-port/internal/fault"
+	"flujo-port/internal/mapping"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// shape is what the catalog says of a relation.
+type shape struct {
+	kind       string // "table", "view", …
+	columns    map[string]columnShape
+	primaryKey string            // its columns, comma-separated
+	parents    []string          // foreign keys, as "run_id → schema.runs on delete cascade"
+	others     map[string]string // further constraints: name → definition
+}
+
+type columnShape struct {
+	kind    string
+	notNull bool
+	def     string
+}
+
+// inspect reads the shapes of the relations in the schema that have the name
+// of a Flujo table.
+func (t *Tx) inspect(ctx context.Context) (map[string]*shape, error) {
+	names := []string{mapping.Versions}
+	for _, table := range mapping.Tables {
+		names = append(names, table.Name)
+	}
+	shapes := map[string]*shape{}
+	var relation, kind string
+	err := t.each(ctx, `SELECT c.relname, CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table'
+			WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table' ELSE 'relation' END
+		FROM pg_class c WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)`,
+		[]any{ident(t.schema), names}, []any{&relation, &kind}, func() {
+			shapes[relation] = &shape{kind: kind, columns: map[string]columnShape{}, others: map[string]string{}}
+		})
+	if err != nil {
+		return nil, err
+	}
+	if err := t.inspectColumns(ctx, shapes); err != nil {
+		return nil, err
+	}
+	return shapes, t.inspectConstraints(ctx, shapes)
+}
+
+func (t *Tx) inspectColumns(ctx context.Context, shapes map[string]*shape) error {
+	var relation, column string
+	var c columnShape
+	return t.each(ctx, `SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+			CASE WHEN a.attidentity <> '' THEN 'identity' WHEN a.attgenerated <> '' THEN 'generated'
+				ELSE coalesce(pg_get_expr(d.adbin, d.adrelid), '') END
+		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+			LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)`,
+		[]any{ident(t.schema), slices.Collect(maps.Keys(shapes))},
+		[]any{&relation, &column, &c.kind, &c.notNull, &c.def}, func() { shapes[relation].columns[column] = c })
+}
+
+func (t *Tx) inspectConstraints(ctx context.Context, shapes map[string]*shape) error {
+	var relation, name, kind, columns, definition, parent, onDelete string
+	return t.each(ctx, `SELECT c.relname, k.conname, k.contype::text,
+			(SELECT string_agg(a.attname, ',' ORDER BY u.ord) FROM unnest(k.conkey) WITH ORDINALITY u(num, ord)
+				JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.num),
+			pg_get_constraintdef(k.oid), coalesce((SELECT format('%s.%s', n.nspname, p.relname) FROM pg_class p JOIN pg_namespace n ON n.oid = p.relnamespace
+				WHERE p.oid = k.confrelid), ''), k.confdeltype::text
+		FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid
+		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2) AND k.contype IN ('p', 'f', 'c', 'u', 'x')`,
+		[]any{ident(t.schema), slices.Collect(maps.Keys(shapes))},
+		[]any{&relation, &name, &kind, &columns, &definition, &parent, &onDelete}, func() {
+			s := shapes[relation]
+			switch {
+			case kind == "p":
+				s.primaryKey = columns
+			case kind == "f" && onDelete == "c":
+				s.parents = append(s.parents, columns+" → "+parent)
+			default:
+				s.others[name] = definition
+			}
+		})
+}
+
+// each runs a query, scans every row into dest and calls f.
+func (t *Tx) each(ctx context.Context, query string, args, dest []any, f func()) error {
+	rows, err := t.conn.Query(ctx, query, args...)
+	if err == nil {
+		_, err = pgx.ForEachRow(rows, dest, func() error { f(); return nil })
+	}
+	if err != nil {
+		return t.fault("read the catalog", err)
+	}
+	return nil
+}
+
+// checkShapes refuses tables that are there in another shape than Flujo's,
+// naming each difference.
+func (t *Tx) checkShapes(ctx context.Context, tables []mapping.Table, have map[string]*shape) error {
+	var all []string
+	for _, table := range append(tables[:len(tables):len(tables)], mapping.VersionsTable) {
+		if s := have[table.Name]; s != nil {
+			all = append(all, differences(&table, s, t.schema)...)
+		}
+	}
+	more, err := t.unknownVersions(ctx, have[mapping.Versions])
+	if err != nil {
+		return err
+	}
+	more2, err := t.foreignIndexes(ctx)
+	if err != nil {
+		return err
+	}
+	all = append(append(all, more...), more2...)
+	if len(all) == 0 {
+		return nil
+	}
+	return &fault.Error{
+		Kind: fault.Refused,
+		What: fmt.Sprintf("schema %q has tables of Flujo's names in another shape: %s", t.schema, strings.Join(all, "; ")),
+		Do:   "name another schema with --schema, or move these tables away",
+	}
+}
+
+// differences names what sets an existing relation apart from Flujo's table.
+func differences(table *mapping.Table, have *shape, schema string) []string {
+	if have.kind != "table" {
+		return []string{fmt.Sprintf("%s is a %s", table.Name, have.kind)}
+	}
+	var all []string
+	add := func(format string, args ...any) { all = append(all, table.Name+fmt.Sprintf(format, args...)) }
+	for _, want := range table.Columns {
+		got, ok := have.columns[want.Name]
+		if !ok {
+			add(" has no column %s", want.Name)
+			continue
+		}
+		if kind := got.kind[strings.LastIndexByte(got.kind, '.')+1:]; kind != want.Kind.Type() {
+			add(".%s is %s, not %s", want.Name, kind, want.Kind.Type())
+		}
+		if got.notNull != want.NotNull {
+			add(".%s %s", want.Name, map[bool]string{true: "is NOT NULL", false: "may be NULL"}[got.notNull])
+		}
+		if !sameDefault(&want, got.def) {
+			add(".%s has the default %q, not %q", want.Name, got.def, want.Default)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(have.columns)) {
+		if !slices.ContainsFunc(table.Columns, func(c mapping.Column) bool { return c.Name == name }) {
+			add(" has a column %s more", name)
+		}
+	}
+	if have.primaryKey != table.PrimaryKey {
+		add(" has the primary key (%s), not (%s)", have.primaryKey, table.PrimaryKey)
+	}
+	want := []string{}
+	if table.ChildOf != "" {
+		want = append(want, "run_id → "+schema+"."+table.ChildOf)
+	}
+	for _, parent := range want {
+		if !slices.Contains(have.parents, parent) {
+			add(" has no foreign key %s on delete cascade", parent)
+		}
+	}
+	for _, parent := range have.parents {
+		if !slices.Contains(want, parent) {
+			add(" has a foreign key %s more", parent)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(have.others)) {
+		add(" has a constraint %s more: %s", name, have.others[name])
+	}
+	return all
+}
+
+// sameDefault compares a default with how the catalog prints it.
+func sameDefault(want *mapping.Column, got string) bool {
+	if want.Serial {
+		return strings.HasPrefix(got, "nextval(")
+	}
+	if want.Default == "now()" {
+		return got == "now()" || got == "CURRENT_TIMESTAMP"
+	}
+	return got == want.Default
+}
+
+// unknownVersions names migrations that a newer Flujo has recorded.
+func (t *Tx) unknownVersions(ctx context.Context, have *shape) (all []string, err error) {
+	if have == nil || have.columns["version"].kind != "integer" {
+		return nil, nil
+	}
+	var version int
+	err = t.each(ctx, fmt.Sprintf("SELECT version FROM %s ORDER BY version", t.name(mapping.Versions)), nil, []any{&version}, func() {
+		if !slices.Contains(mapping.SchemaVersions, version) {
+			all = append(all, fmt.Sprintf("%s records version %d, which this program does not know", mapping.Versions, version))
+		}
+	})
+	return all, err
+}
+
+// foreignIndexes names relations that have the name of one of Flujo's indexes
+// and are something else.
+func (t *Tx) foreignIndexes(ctx context.Context) (all []string, err error) {
+	want := map[string]string{}
+	for _, table := range mapping.Tables {
+		for _, index := range table.Indexes {
+			want[index.Name] = fmt.Sprintf("%s.%s by %s", table.Name, index.Column, index.Method)
+		}
+	}
+	var name, got string
+	err = t.each(ctx, `SELECT c.relname, coalesce(format('%s.%s by %s', o.relname, a.attname, m.amname)
+				|| CASE WHEN i.indnatts <> 1 OR i.indpred IS NOT NULL OR i.indisunique OR NOT i.indisvalid THEN ', and more' ELSE '' END,
+				'no index')
+		FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid LEFT JOIN pg_class o ON o.oid = i.indrelid
+			LEFT JOIN pg_attribute a ON a.attrelid = o.oid AND a.attnum = i.indkey[0] LEFT JOIN pg_am m ON m.oid = c.relam
+		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2) ORDER BY 1`,
+		[]any{ident(t.schema), slices.Collect(maps.Keys(want))}, []any{&name, &got}, func() {
+			if got != want[name] {
+				all = append(all, fmt.Sprintf("%s is %s, not %s", name, got, want[name]))
+			}
+		})
+	return all, err
+}
+
+// indexNames gives the names of the relations in the schema that are called
+// like Flujo's indexes; checkShapes has seen that they are those.
+func (t *Tx) indexNames(ctx context.Context) (map[string]bool, error) {
+	have := map[string]bool{}
+	var name string
+	err := t.each(ctx, "SELECT relname FROM pg_class WHERE relnamespace = $1::text::regnamespace AND relkind IN ('i', 'I')",
+		[]any{ident(t.schema)}, []any{&name}, func() { have[name] = true })
+	return have, err
+}

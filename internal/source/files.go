@@ -1,0 +1,175 @@
+package source
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"flujo-port/internal/fault"
+)
+
+// Names of the two files in the file system that SQLite is given.
+const (
+	mainName = "state.db"
+	walName  = mainName + "-wal"
+)
+
+// files is a state file and its -wal, opened for reading only. As an fs.FS it
+// holds just these two; a -wal that is not there reads as an empty one, which
+// SQLite wants to see beside a file in WAL mode.
+type files struct {
+	main, wal *os.File // wal is nil where there is none
+	opened    fingerprint
+	walMode   bool // the file's header says WAL
+	locked    bool // another process has it open
+}
+
+// stamp tells one state of a file from another.
+type stamp struct {
+	size     int64
+	modified time.Time
+	exists   bool
+}
+
+// fingerprint tells one state of a database from another: every commit writes
+// to the file or to its -wal.
+type fingerprint struct{ main, wal stamp }
+
+func statBoth(path string) (fingerprint, error) {
+	main, err := statFile(path)
+	if err != nil {
+		return fingerprint{}, err
+	}
+	wal, err := statFile(path + "-wal")
+	if err == nil && wal.size == 0 {
+		wal = stamp{} // an empty -wal is as good as none
+	}
+	return fingerprint{main: main, wal: wal}, err
+}
+
+func statFile(path string) (stamp, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return stamp{}, nil
+	}
+	if err != nil {
+		return stamp{}, err
+	}
+	return stamp{size: info.Size(), modified: info.ModTime(), exists: true}, nil
+}
+
+// openFiles looks at the file before SQLite does, so that what is wrong with
+// it can be said in plain words.
+func openFiles(path string) (*files, error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, usage(path, "there is no such file", "give Flujo's file with --sqlite")
+	case err != nil:
+		return nil, usage(path, err.Error(), "")
+	case info.IsDir():
+		return nil, usage(path, "it is a folder", "give the file in it, such as flujo_state.db, with --sqlite")
+	case !info.Mode().IsRegular():
+		return nil, usage(path, "it is not a regular file", "")
+	}
+	f := &files{}
+	if err := f.open(path); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func usage(path, what, do string) error {
+	return &fault.Error{Kind: fault.Usage, What: fmt.Sprintf("open %q: %s", path, what), Do: do}
+}
+
+func refused(path, what, do string) error {
+	return &fault.Error{Kind: fault.Refused, What: fmt.Sprintf("open %q: %s", path, what), Do: do}
+}
+
+func (f *files) open(path string) (err error) {
+	// Asked first: closing a file descriptor drops this process's locks on it.
+	if f.locked, err = lockedByAnother(path); err != nil {
+		return usage(path, err.Error(), "")
+	}
+	if f.opened, err = statBoth(path); err != nil {
+		return usage(path, err.Error(), "")
+	}
+	if f.main, err = os.Open(path); err != nil {
+		return usage(path, err.Error(), "the user that runs this must be able to read it")
+	}
+	if f.opened.wal.exists {
+		if f.wal, err = os.Open(path + "-wal"); err != nil {
+			return usage(path, err.Error(), "its newest rows are in that file: the user that runs this must be able to read it")
+		}
+	}
+	header := make([]byte, 100)
+	n, err := f.main.ReadAt(header, 0)
+	switch {
+	case err != nil && err != io.EOF:
+		return usage(path, err.Error(), "")
+	case f.opened.main.size == 0:
+		return refused(path, "the file is empty", "give the file that Flujo's state_uri names")
+	case n < len(header) || !bytes.HasPrefix(header, []byte("SQLite format 3\x00")):
+		return refused(path, "it is not a SQLite database, or it is encrypted", "give the file that Flujo's state_uri names")
+	}
+	f.walMode = header[18] == 2
+	hot, err := hotJournal(path + "-journal")
+	if err != nil {
+		return usage(path, err.Error(), "")
+	}
+	if hot && !f.locked {
+		return refused(path, "a transaction was broken off in it, and its -journal is still to be rolled back",
+			"let Flujo or sqlite3 open it once, then run again")
+	}
+	return nil
+}
+
+// hotJournal reports whether a rollback journal holds a transaction: its
+// header is neither absent nor zeroed (https://www.sqlite.org/fileformat.html).
+func hotJournal(path string) (bool, error) {
+	j, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer j.Close()
+	header := make([]byte, 8)
+	if _, err := io.ReadFull(j, header); err != nil {
+		return false, nil // shorter than a header
+	}
+	return !bytes.Equal(header, make([]byte, 8)), nil
+}
+
+func (f *files) walSize() int64 { return f.opened.wal.size }
+
+// Open implements fs.FS for the two files.
+func (f *files) Open(name string) (fs.File, error) {
+	switch {
+	case name == mainName:
+		return newReader(f.main)
+	case name == walName && f.wal != nil:
+		return newReader(f.wal)
+	case name == walName:
+		return &emptyFile{}, nil
+	}
+	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+}
+
+// Close closes both files.
+func (f *files) Close() error {
+	var errs []error
+	for _, file := range []*os.File{f.main, f.wal} {
+		if file != nil {
+			errs = append(errs, file.Close())
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,213 @@
+// Package source reads Flujo's state where it lies: a SQLite file that must
+// not change by being read, not by a byte and not by a file left beside it.
+package source
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"path/filepath"
+	"strings"
+
+	"flujo-port/internal/fault"
+	"flujo-port/internal/mapping"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+	"modernc.org/sqlite/vfs"
+)
+
+// Snapshot is a Flujo state file in one read transaction: every read sees what
+// was committed when it was opened, rows that are still in the -wal included.
+// It is not safe for concurrent use.
+type Snapshot struct {
+	path   string
+	files  *files
+	conn   driver.Conn
+	vfs    *vfs.FS // nil when the file is read with SQLite's own locks
+	tables map[string][]string
+}
+
+// Open opens the file at path for reading. A missing or unreadable file is a
+// fault.Usage, one that is not a sound SQLite database a fault.Refused.
+//
+// How it is read depends on who else has it open, since SQLite's own ways
+// either write beside the file or miss the rows in the -wal:
+//
+//   - Nobody: the file and its -wal are handed to SQLite as a file system that
+//     holds just these two, read-only. SQLite replays the -wal in memory; no
+//     -shm is made, and it works in a folder that can't be written.
+//   - A process that writes to it, or a file without a -wal: with SQLite's own
+//     locks, mode=ro, so that a checkpoint cannot pull pages from under the
+//     reader. The -shm is there already, being the writer's.
+//
+// Changed tells whether somebody wrote while the snapshot was read.
+func Open(ctx context.Context, path string) (*Snapshot, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, &fault.Error{Kind: fault.Usage, What: fmt.Sprintf("find %q", path), Err: err}
+	}
+	f, err := openFiles(abs)
+	if err != nil {
+		return nil, err
+	}
+	s := &Snapshot{path: abs, files: f}
+	if err := s.begin(ctx); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Snapshot) begin(ctx context.Context) error {
+	dsn, err := s.dsn()
+	if err != nil {
+		return s.fault("open", err)
+	}
+	var d sqlite.Driver
+	if s.conn, err = d.Open(dsn); err != nil {
+		return s.fault("open", err)
+	}
+	// The heap takes the place of -shm and of temporary files, which the
+	// two-file system does not have.
+	pragmas := "PRAGMA query_only = 1; PRAGMA temp_store = MEMORY;"
+	if s.vfs != nil {
+		pragmas += "PRAGMA locking_mode = EXCLUSIVE;"
+	} else {
+		pragmas += "PRAGMA busy_timeout = 5000;"
+	}
+	exec := s.conn.(driver.ExecerContext)
+	if _, err := exec.ExecContext(ctx, pragmas+"BEGIN", nil); err != nil {
+		return s.fault("open", err)
+	}
+	s.tables, err = s.readTables(ctx)
+	return err
+}
+
+// dsn gives modernc's name for the database, and registers the two-file system
+// where it is used.
+func (s *Snapshot) dsn() (string, error) {
+	if s.files.locked || s.files.walSize() == 0 && !s.files.walMode {
+		u := url.URL{Scheme: "file", Path: filepath.ToSlash(s.path), RawQuery: "mode=ro"}
+		return u.String(), nil
+	}
+	name, fsys, err := vfs.New(s.files)
+	if err != nil {
+		return "", err
+	}
+	s.vfs = fsys
+	return "file:" + mainName + "?vfs=" + name, nil
+}
+
+// Path gives the file's absolute path.
+func (s *Snapshot) Path() string { return s.path }
+
+// Size gives the bytes of the file and of its -wal when it was opened.
+func (s *Snapshot) Size() int64 { return s.files.opened.main.size + s.files.walSize() }
+
+// Tables gives the columns of every table in the file, in their order, without
+// SQLite's own tables. The caller must not change it.
+func (s *Snapshot) Tables() map[string][]string { return s.tables }
+
+func (s *Snapshot) readTables(ctx context.Context) (map[string][]string, error) {
+	tables := map[string][]string{}
+	err := s.each(ctx, `SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c
+		WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite\_%' ESCAPE '\' ORDER BY m.name, c.cid`,
+		func(row []mapping.Value) {
+			table := string(row[0].Bytes)
+			tables[table] = append(tables[table], string(row[1].Bytes))
+		})
+	return tables, err
+}
+
+// Count gives the number of rows in a table of the file.
+func (s *Snapshot) Count(ctx context.Context, table string) (n int64, err error) {
+	err = s.each(ctx, "SELECT count(*) FROM "+quote(table), func(row []mapping.Value) { n = row[0].Int })
+	return n, err
+}
+
+// LastID gives the highest id that a table ever handed out, so that it is not
+// handed out again: the larger of the highest in the table and what SQLite's
+// AUTOINCREMENT remembers. 0 for a table that never had a row.
+func (s *Snapshot) LastID(ctx context.Context, table, column string) (id int64, err error) {
+	keep := func(row []mapping.Value) { id = max(id, row[0].Int) }
+	if err = s.each(ctx, fmt.Sprintf("SELECT max(%s) FROM %s", quote(column), quote(table)), keep); err != nil {
+		return 0, err
+	}
+	remembered := false
+	if err = s.each(ctx, "SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'",
+		func([]mapping.Value) { remembered = true }); err != nil || !remembered {
+		return id, err
+	}
+	err = s.each(ctx, "SELECT seq FROM sqlite_sequence WHERE name = '"+strings.ReplaceAll(table, "'", "''")+"'", keep)
+	return id, err
+}
+
+// Changed reports whether the file or its -wal was written, replaced or
+// removed since it was opened.
+func (s *Snapshot) Changed() (bool, error) {
+	now, err := statBoth(s.path)
+	if err != nil {
+		return true, fmt.Errorf("look at %q again: %w", s.path, err)
+	}
+	return now != s.files.opened, nil
+}
+
+// Close ends the read transaction and closes the file.
+func (s *Snapshot) Close() error {
+	var errs []error
+	if s.conn != nil {
+		errs = append(errs, s.conn.Close())
+	}
+	if s.vfs != nil {
+		errs = append(errs, s.vfs.Close())
+	}
+	return errors.Join(append(errs, s.files.Close())...)
+}
+
+// each runs a query and calls f with each of its rows.
+func (s *Snapshot) each(ctx context.Context, query string, f func(row []mapping.Value)) error {
+	rows, err := s.query(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for {
+		row, err := rows.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		f(row)
+	}
+}
+
+// fault says what an error of SQLite means for the person who has the file.
+func (s *Snapshot) fault(verb string, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	e := &fault.Error{Kind: fault.Failed, What: fmt.Sprintf("%s %q", verb, s.path), Err: err}
+	serr, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
+		return e
+	}
+	switch serr.Code() & 0xff {
+	case sqlite3.SQLITE_NOTADB:
+		e.Kind, e.Do = fault.Refused, "it is not a SQLite database, or it is encrypted: give the file that Flujo's state_uri names"
+	case sqlite3.SQLITE_CORRUPT:
+		e.Kind, e.Do = fault.Refused, "the file is damaged or was cut off while it was copied: copy it again with its -wal, or recover it with sqlite3's .recover"
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		e.Do = "another process holds it: stop Flujo and run again"
+	case sqlite3.SQLITE_READONLY:
+		e.Kind, e.Do = fault.Refused, "a transaction was broken off in it: let Flujo or sqlite3 open it once, so that it is rolled back"
+	}
+	return e
+}
+
+func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

@@ -1,0 +1,325 @@
+package stateuri
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	opt = "options=-c%20search_path%3Dflujo%2Cpublic"
+	tls = "&sslmode=require"
+)
+
+// cleanEnv keeps this machine's connection settings out of pgconn.ParseConfig.
+func cleanEnv(t testing.TB) {
+	t.Helper()
+	for _, name := range []string{
+		"PGHOST", "PGPORT", "PGDATABASE", "PGUSER", "PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE",
+		"PGOPTIONS", "PGSSLMODE", "PGSSLCERT", "PGSSLKEY", "PGSSLROOTCERT", "PGAPPNAME", "PGTZ", "PGCONNECT_TIMEOUT",
+	} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("PGPASSFILE", "/nonexistent")
+}
+
+func TestCutover(t *testing.T) {
+	tests := []struct {
+		name  string
+		url   string
+		known Known
+		want  string
+	}{
+		{name: "clean URL",
+			url: "postgresql://u:p@localhost:5432/db", want: "postgresql://u:p@localhost:5432/db?" + opt},
+		{name: "short scheme",
+			url: "postgres://u:p@localhost/db", want: "postgresql://u:p@localhost/db?" + opt},
+		{name: "scheme in capitals, line end after it",
+			url: "POSTGRESQL://u:p@localhost/db\n", want: "postgresql://u:p@localhost/db?" + opt},
+		{name: "after existing options, in their place",
+			url:  "postgresql://u:p@localhost/db?options=-c%20statement_timeout%3D5s&application_name=x",
+			want: "postgresql://u:p@localhost/db?options=-c%20statement_timeout%3D5s%20-c%20search_path%3Dflujo%2Cpublic&application_name=x"},
+		{name: "after an existing search_path",
+			url:  "postgresql://u:p@localhost/db?options=-csearch_path=med13",
+			want: "postgresql://u:p@localhost/db?options=-csearch_path%3Dmed13%20-c%20search_path%3Dflujo%2Cpublic"},
+		{name: "already there, as the product requirements write it",
+			url: "postgresql://u:p@localhost/db?options=-c%20search_path=flujo,public", want: "postgresql://u:p@localhost/db?" + opt},
+		{name: "already there, with pluses",
+			url: "postgresql://u:p@localhost/db?options=-c+search_path%3Dflujo%2Cpublic", want: "postgresql://u:p@localhost/db?" + opt},
+		{name: "already there, but not last",
+			url:  "postgresql://u:p@localhost/db?" + opt + "%20-c%20search_path%3Dx",
+			want: "postgresql://u:p@localhost/db?" + opt + "%20-c%20search_path%3Dx%20-c%20search_path%3Dflujo%2Cpublic"},
+		{name: "already there, with a backslash after it",
+			url: "postgresql://u:p@localhost/db?" + opt + "%5C", want: "postgresql://u:p@localhost/db?" + opt},
+		{name: "options that end in a backslash",
+			url:  "postgresql://u:p@localhost/db?options=-c%20a.b%3Dc%5C",
+			want: "postgresql://u:p@localhost/db?options=-c%20a.b%3Dc%20-c%20search_path%3Dflujo%2Cpublic"},
+		{name: "other parameters kept in order",
+			url:  "postgresql://u:p@localhost/db?target_session_attrs=primary&application_name=a+b&sslmode=disable",
+			want: "postgresql://u:p@localhost/db?target_session_attrs=primary&application_name=a%2Bb&sslmode=disable&" + opt},
+		{name: "last of doubled parameters counts",
+			url:  "postgresql://u:p@localhost/db?application_name=a&application_name=b",
+			want: "postgresql://u:p@localhost/db?application_name=b&" + opt},
+		{name: "a parameter search_path would win",
+			url: "postgresql://u:p@localhost/db?Search_Path=med13", want: "postgresql://u:p@localhost/db?" + opt},
+		{name: "remote host gets TLS",
+			url: "postgresql://u:p@db.example/db", want: "postgresql://u:p@db.example/db?" + opt + tls},
+		{name: "remote host keeps its sslmode",
+			url: "postgresql://u:p@db.example/db?sslmode=verify-full", want: "postgresql://u:p@db.example/db?sslmode=verify-full&" + opt},
+		{name: "empty sslmode is none",
+			url: "postgresql://u:p@db.example/db?sslmode=", want: "postgresql://u:p@db.example/db?" + opt + tls},
+		{name: "system certificates want verify-full",
+			url:  "postgresql://u:p@db.example/db?sslrootcert=system",
+			want: "postgresql://u:p@db.example/db?sslrootcert=system&" + opt + "&sslmode=verify-full"},
+		{name: "ssl=require of asyncpg users",
+			url: "postgresql+asyncpg://u:p@db.example/db?ssl=require", want: "postgresql://u:p@db.example/db?sslmode=require&" + opt},
+		{name: "IPv4 loopback is local",
+			url: "postgresql://u:p@127.9.9.9/db", want: "postgresql://u:p@127.9.9.9/db?" + opt},
+		{name: "IPv6 loopback is local",
+			url: "postgresql://u:p@[::1]:5433/db", want: "postgresql://u:p@[::1]:5433/db?" + opt},
+		{name: "IPv6 with a zone",
+			url: "postgresql://u:p@[fe80::1%25eth0]/db", want: "postgresql://u:p@[fe80::1%25eth0]/db?" + opt + tls},
+		{name: "several hosts, one remote",
+			url: "postgresql://u:p@localhost:1,h2:2/db", want: "postgresql://u:p@localhost:1,h2:2/db?" + opt + tls},
+		{name: "several hosts, one port for all",
+			url: "postgresql://u:p@/db?host=h1,h2&port=7", want: "postgresql://u:p@h1:7,h2:7/db?" + opt + tls},
+		{name: "Cloud SQL socket",
+			url:  "postgresql://u:p%2Fw@/db?host=/cloudsql/proj:region:inst&port=5432",
+			want: "postgresql://u:p%2Fw@/db?host=/cloudsql/proj:region:inst&port=5432&" + opt},
+		{name: "Cloud SQL socket as the product requirements write it",
+			url:  "postgresql://u:p@/db?host=/cloudsql/proj:region:inst&options=-c%20search_path=flujo,public&sslmode=require",
+			want: "postgresql://u:p@/db?host=/cloudsql/proj:region:inst&" + opt + tls},
+		{name: "socket in the authority",
+			url: "postgresql://u:p@%2Fvar%2Frun:5433/db", want: "postgresql://u:p@/db?host=/var/run&port=5433&" + opt},
+		{name: "host parameter wins over the authority",
+			url: "postgresql://u:p@other:5433/db?host=/var/run", want: "postgresql://u:p@/db?host=/var/run&port=5433&" + opt},
+		{name: "two sockets get two ports",
+			url: "postgresql://u@/db?host=/a,/b&port=6000", want: "postgresql://u@/db?host=/a%2C/b&port=6000%2C6000&" + opt},
+		{name: "no port, no database",
+			url: "postgresql://u:p@localhost", want: "postgresql://u:p@localhost?" + opt},
+		{name: "credentials and database in parameters",
+			url: "postgresql://localhost?user=u&password=p%26w&dbname=my%2Fdb", want: "postgresql://u:p%26w@localhost/my%2Fdb?" + opt},
+		{name: "encoded names",
+			url: "postgresql://us%40er:p@localhost/my%20db", want: "postgresql://us%40er:p@localhost/my%20db?" + opt},
+		{name: "keyword/value",
+			url: `host=localhost port=5433 user=u password='it\'s a \\ b' dbname = 'my db'`, want: "postgresql://u:it%27s%20a%20%5C%20b@localhost:5433/my%20db?" + opt},
+		{name: "keyword/value with a socket",
+			url: "host=/var/run user=u application_name=x", want: "postgresql://u@?host=/var/run&application_name=x&" + opt},
+		{name: "all from the settings",
+			known: Known{Host: "db.example", Port: 6432, User: "u", Database: "db"}, want: "postgresql://u@db.example:6432/db?" + opt + tls},
+		{name: "the settings fill only what is missing",
+			url:   "postgresql://:p@h1:1/db",
+			known: Known{Host: "h1", Port: 1, User: "app", Database: "db"}, want: "postgresql://app:p@h1:1/db?" + opt + tls},
+		{name: "the default port is not added",
+			url:   "postgresql://u:p@localhost/db",
+			known: Known{Host: "localhost", Port: 5432, User: "u", Database: "db"}, want: "postgresql://u:p@localhost/db?" + opt},
+		{name: "a port from the settings is not given to several hosts",
+			url:   "postgresql://u:p@h1,h2/db",
+			known: Known{Host: "h1", Port: 6000, User: "u", Database: "db"}, want: "postgresql://u:p@h1,h2/db?" + opt + tls},
+		{name: "a socket from the settings",
+			url:   "postgresql:///db",
+			known: Known{Host: "/var/run", Port: 5433, User: "u"}, want: "postgresql://u@/db?host=/var/run&port=5433&" + opt},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got, _, err := Cutover(test.url, test.known, "flujo")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Reveal() != test.want {
+				t.Fatalf("\n got %s\nwant %s", got.Reveal(), test.want)
+			}
+			again, _, err := Cutover(got.Reveal(), test.known, "flujo")
+			if err != nil || again != got {
+				t.Fatalf("not idempotent: %s, %v", again.Reveal(), err)
+			}
+		})
+	}
+}
+
+func TestCutoverDriverSuffixes(t *testing.T) {
+	for _, scheme := range []string{
+		"postgresql+psycopg2", "postgresql+psycopg", "postgresql+asyncpg", "postgresql+pg8000",
+		"postgresql+psycopg2cffi", "postgresql+psycopg_async", "postgres+asyncpg",
+	} {
+		t.Run(scheme, func(t *testing.T) {
+			a, notes, err := Cutover(scheme+"://u:p@localhost/db", Known{}, "flujo")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := "postgresql://u:p@localhost/db?" + opt; a.Reveal() != want {
+				t.Errorf("got %s, want %s", a.Reveal(), want)
+			}
+			if !hasNote(notes, "driver suffix +") {
+				t.Errorf("no note of the suffix in %q", notes)
+			}
+		})
+	}
+}
+
+func TestCutoverPasswordRoundTrip(t *testing.T) {
+	cleanEnv(t)
+	for _, password := range []string{
+		"p@ss", "p:ss", "p/ss", "p%ss", "p#ss", "p?ss", "p&ss", "p+ss", "p ss", "p%20ss", "p'ss", `p\ss`, "p=ss", "p[s]s",
+		"@:/%#?&+ =", "påss☃", "***", "a,b;c", `"quoted"`, "tab\tline\n", " around ",
+	} {
+		t.Run(password, func(t *testing.T) {
+			quoted := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(password)
+			for _, given := range []string{
+				"postgresql://u:" + encode(password, "") + "@h/db",
+				"postgresql://u@h/db?password=" + encode(password, ""),
+				"host=h user=u dbname=db password='" + quoted + "'",
+			} {
+				a, _, err := Cutover(given, Known{}, "flujo")
+				if err != nil {
+					t.Fatal(err)
+				}
+				config, err := pgconn.ParseConfig(a.Reveal())
+				if err != nil {
+					t.Fatal(err)
+				}
+				view := readAsAsyncpg(t, a.Reveal())
+				if config.Password != password || view.password != password {
+					t.Errorf("%s: pgx reads %q, asyncpg %q", a.Reveal(), config.Password, view.password)
+				}
+				if masked := a.String(); masked != "postgresql://u:***@h/db?"+opt+tls {
+					t.Errorf("masked: %s", masked)
+				}
+			}
+		})
+	}
+}
+
+func TestCutoverSchemas(t *testing.T) {
+	tests := []struct{ schema, want string }{
+		{"public", "search_path=public"},
+		{"flujo_2", "search_path=flujo_2,public"},
+		{"Flujo", `search_path="Flujo",public`},
+		{`a"b`, `search_path="a""b",public`},
+		{"my state", `search_path="my\ state",public`},
+		{`back\slash`, `search_path="back\\slash",public`},
+		{"a,b", `search_path="a,b",public`},
+		{"2nd", `search_path="2nd",public`},
+	}
+	for _, test := range tests {
+		t.Run(test.schema, func(t *testing.T) {
+			a, _, err := Cutover("postgresql://u@localhost/db", Known{}, test.schema)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := readAsAsyncpg(t, a.Reveal()).settings["options"]; got != "-c "+test.want {
+				t.Errorf("got %s, want -c %s", got, test.want)
+			}
+			if again, _, err := Cutover(a.Reveal(), Known{}, test.schema); err != nil || again != a {
+				t.Errorf("not idempotent: %s, %v", again, err)
+			}
+		})
+	}
+}
+
+func TestCutoverNotes(t *testing.T) {
+	tests := []struct {
+		name, url string
+		known     Known
+		want      string
+	}{
+		{"sslmode", "postgresql://u:hunter2@db.example/db", Known{}, "sslmode=require added: host db.example is not local"},
+		{"weak sslmode", "postgresql://u:hunter2@h/db?sslmode=prefer", Known{}, "sslmode=prefer kept"},
+		{"what asyncpg passes on", "postgresql://u:hunter2@localhost/db?connect_timeout=5&keepalives=1", Known{}, "asyncpg sends connect_timeout, keepalives to the server"},
+		{"files", "postgresql://u:hunter2@localhost/db?sslrootcert=/ca.pem&sslcert=/c.pem", Known{}, "sslrootcert, sslcert: every machine"},
+		{"service", "postgresql://u:hunter2@localhost/db?service=prod", Known{}, "service: every machine"},
+		{"search_path before", "postgresql://u:hunter2@localhost/db?options=--search-path%3Dx", Known{}, "options already set search_path"},
+		{"search_path parameter", "postgresql://u:hunter2@localhost/db?search_path=x", Known{}, "parameter search_path dropped"},
+		{"filled", "postgresql://u:hunter2@/", Known{Host: "h", Database: "d"}, "host h, database d taken from"},
+		{"no password", "postgresql://u@localhost/db", Known{}, "no password in the address"},
+		{"ssl", "postgresql://u:hunter2@h/db?ssl=true", Known{}, "parameter ssl written as sslmode=require"},
+		{"ssl and sslmode", "postgresql://u:hunter2@h/db?ssl=true&sslmode=verify-ca", Known{}, "parameter ssl dropped"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, notes, err := Cutover(test.url, test.known, "flujo")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !hasNote(notes, test.want) {
+				t.Errorf("no %q in %q", test.want, notes)
+			}
+			if hasNote(notes, "hunter2") {
+				t.Errorf("the password is in %q", notes)
+			}
+		})
+	}
+	if _, notes, _ := Cutover("postgresql://u:p@localhost/db?sslcrl=", Known{}, "flujo"); len(notes) != 0 {
+		t.Errorf("notes of an address without surprises: %q", notes)
+	}
+}
+
+func hasNote(notes []string, part string) bool {
+	return strings.Contains(strings.Join(notes, "\n"), part)
+}
+
+func TestCutoverErrors(t *testing.T) {
+	ok := "postgresql://u:p@localhost/db"
+	tests := []struct {
+		name, url, schema string
+		known             Known
+		want              error
+	}{
+		{name: "nothing", url: " ", schema: "flujo", want: ErrNotSet},
+		{name: "empty schema", url: ok, want: ErrSchema},
+		{name: "long schema", url: ok, schema: strings.Repeat("s", 64), want: ErrSchema},
+		{name: "$user", url: ok, schema: "$user", want: ErrSchema},
+		{name: "NUL in the schema", url: ok, schema: "a\x00b", want: ErrSchema},
+		{name: "schema not UTF-8", url: ok, schema: "a\xff", want: ErrSchema},
+		{name: "NUL in the settings", url: "", known: Known{User: "a\x00"}, schema: "flujo", want: ErrMalformed},
+		{name: "other database", url: "mysql://u:hunter2@h/db", schema: "flujo", want: ErrNotPostgres},
+		{name: "SQLite", url: "sqlite:///hunter2.db", schema: "flujo", want: ErrNotPostgres},
+		{name: "JDBC", url: "jdbc:postgresql://h/db?password=hunter2", schema: "flujo", want: ErrNotPostgres},
+		{name: "raw @ and /", url: "postgresql://u:1/hunter2@h/db", schema: "flujo", want: ErrMalformed},
+		{name: "raw @ twice", url: "postgresql://u:p@hunter2@h/db", schema: "flujo", want: ErrMalformed},
+		{name: "raw /", url: "postgresql://u:hunter2/x:1", schema: "flujo", want: ErrMalformed},
+		{name: "bad escape", url: "postgresql://u:hunter2%zz@h/db", schema: "flujo", want: ErrMalformed},
+		{name: "encoded NUL", url: "postgresql://u:hunter2%00@h/db", schema: "flujo", want: ErrMalformed},
+		{name: "NUL", url: "postgresql://u:hunter2\x00@h/db", schema: "flujo", want: ErrMalformed},
+		{name: "NUL in keyword/value", url: "password=hunter2\x00", schema: "flujo", want: ErrMalformed},
+		{name: "parameter without =", url: "postgresql://u:p@h/db?hunter2", schema: "flujo", want: ErrMalformed},
+		{name: "bad port", url: "postgresql://u:p@h:hunter2/db", schema: "flujo", want: ErrMalformed},
+		{name: "port 0", url: "postgresql://u:p@h:0/db", schema: "flujo", want: ErrMalformed},
+		{name: "ports do not match", url: "postgresql://u:p@/db?host=a,b,c&port=1,2", schema: "flujo", want: ErrMalformed},
+		{name: "port without host", url: "postgresql://u:p@:1/db", schema: "flujo", want: ErrMalformed},
+		{name: "empty host in a list", url: "postgresql://u:p@a,/db", schema: "flujo", want: ErrMalformed},
+		{name: "open bracket", url: "postgresql://u:p@[::1/db", schema: "flujo", want: ErrMalformed},
+		{name: "not an IPv6 address", url: "postgresql://u:p@[hunter2:x]/db", schema: "flujo", want: ErrMalformed},
+		{name: "open quote", url: "password='hunter2", schema: "flujo", want: ErrMalformed},
+		{name: "unquoted space", url: "password=a hunter2 host=h", schema: "flujo", want: ErrMalformed},
+		{name: "scheme forgotten", url: "u:hunter2@h/db?sslmode=require", schema: "flujo", want: ErrMalformed},
+		{name: "raw & in a value", url: "postgresql://h/db?password=a&:hunter2=b", schema: "flujo", want: ErrMalformed},
+		{name: "neither", url: "hunter2", schema: "flujo", want: ErrMalformed},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			a, _, err := Cutover(test.url, test.known, test.schema)
+			if !errors.Is(err, test.want) || !a.IsZero() {
+				t.Fatalf("got %v, %v; want %v", a, err, test.want)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("the error shows what was given: %v", err)
+			}
+		})
+	}
+}
+
+func ExampleCutover() {
+	a, notes, _ := Cutover("postgresql+psycopg2://app:s%40fe@db.example/med13", Known{}, "flujo")
+	fmt.Println(a)
+	for _, note := range notes {
+		fmt.Println(note)
+	}
+	// Output:
+	// postgresql://app:***@db.example/med13?options=-c%20search_path%3Dflujo%2Cpublic&sslmode=require
+	// driver suffix +psycopg2 dropped from the scheme: asyncpg takes postgresql:// alone
+	// sslmode=require added: host db.example is not local
+}

@@ -1,0 +1,172 @@
+package stateuri
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// FuzzCutover holds Cutover against pgx: what pgx connects to before, it
+// connects to after, and asyncpg reads the same.
+func FuzzCutover(f *testing.F) {
+	for _, url := range []string{
+		"postgresql://u:p@localhost:5432/db", "postgres+asyncpg://us%40er:p%2Fw@h1:1,[::1]:2/my%20db?sslmode=prefer",
+		"postgresql://u:p@/db?host=/cloudsql/proj:region:inst&port=5432", "postgres://%2Fvar%2Frun/db?options=-c+a.b%3D1",
+		"host=h port=1,2 user='it\\'s' password=a\\ b dbname=", "postgresql://h?dbname=d&password=p&user=u&ssl=true",
+		"postgresql://h/db?search_path=x&options=-c%20search_path%3Dflujo%2Cpublic%5C",
+	} {
+		f.Add(url, "flujo")
+		f.Add(url, "My State")
+	}
+	cleanEnv(f)
+	f.Fuzz(func(t *testing.T, url, schema string) {
+		a, _, err := Cutover(url, Known{}, schema)
+		if err != nil {
+			if !a.IsZero() {
+				t.Fatalf("an address beside %v", err)
+			}
+			return
+		}
+		again, _, err := Cutover(a.Reveal(), Known{}, schema)
+		if err != nil || again != a {
+			t.Fatalf("not idempotent: %s, then %s, %v", a.Reveal(), again.Reveal(), err)
+		}
+		forPgx, err := PostgresURL(url)
+		if err != nil {
+			t.Fatalf("PostgresURL refuses what Cutover takes: %v", err)
+		}
+		before, err := pgconn.ParseConfig(forPgx)
+		if err != nil {
+			return // a value that only pgx checks, or a file that is not there
+		}
+		after, err := pgconn.ParseConfig(a.Reveal())
+		if err != nil {
+			t.Fatalf("pgx refuses %s: %v", a.Reveal(), err)
+		}
+		given, _, err := parseSettings(a.Reveal())
+		if err != nil {
+			t.Fatal(err)
+		}
+		compareAsyncpg(t, a, given, after)
+		compareNotes(t, given, schema)
+		compareConfigs(t, before, after, schema)
+	})
+}
+
+func compareAsyncpg(t *testing.T, a Address, given settings, config *pgconn.Config) {
+	t.Helper()
+	view := readAsAsyncpg(t, a.Reveal())
+	if view.user != given.get("user") || view.password != given.get("password") || view.database != given.get("database") ||
+		view.settings["options"] != config.RuntimeParams["options"] {
+		t.Fatalf("asyncpg reads %s as %+v", a.Reveal(), view)
+	}
+}
+
+// compareNotes fails when the notes depend on the password.
+func compareNotes(t *testing.T, given settings, schema string) {
+	t.Helper()
+	var texts []string
+	for _, password := range []string{given.get("password"), "another"} {
+		if given.get("password") == "" {
+			return
+		}
+		s := slices.Clone(given)
+		s.set("password", password)
+		url, err := s.render()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, notes, err := Cutover(url, Known{}, schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts = append(texts, strings.Join(notes, "\n"))
+	}
+	if texts[0] != texts[1] {
+		t.Fatalf("the notes depend on the password: %q, %q", texts[0], texts[1])
+	}
+}
+
+func compareConfigs(t *testing.T, before, after *pgconn.Config, schema string) {
+	t.Helper()
+	if before.User != after.User || before.Password != after.Password || before.Database != after.Database {
+		t.Fatalf("user %q, %q; password %q, %q; database %q, %q",
+			before.User, after.User, before.Password, after.Password, before.Database, after.Database)
+	}
+	if b, a := servers(before), servers(after); !slices.Equal(b, a) {
+		t.Fatalf("servers %v, then %v", b, a)
+	}
+	setting, err := searchPath(schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	words, _ := splitOptions(before.RuntimeParams["options"])
+	if n := len(words); n < 2 || words[n-2] != "-c" || words[n-1] != setting {
+		words = append(words, "-c", setting)
+	}
+	got, whole := splitOptions(after.RuntimeParams["options"])
+	if !whole || !slices.Equal(got, words) {
+		t.Fatalf("options %q, want %q", got, words)
+	}
+	ours := func(key, _ string) bool {
+		return key == "options" || key == "ssl" || strings.EqualFold(key, "search_path")
+	}
+	maps.DeleteFunc(before.RuntimeParams, ours)
+	maps.DeleteFunc(after.RuntimeParams, ours)
+	if !maps.Equal(before.RuntimeParams, after.RuntimeParams) {
+		t.Fatalf("settings %v, then %v", before.RuntimeParams, after.RuntimeParams)
+	}
+}
+
+func servers(c *pgconn.Config) []hostPort {
+	list := []hostPort{{c.Host, c.Port}}
+	for _, f := range c.Fallbacks {
+		list = append(list, hostPort{f.Host, f.Port})
+	}
+	return slices.Compact(list)
+}
+
+// FuzzMask puts a password into addresses in every place that one can have,
+// encoded or as it is, and looks for it, whole and in parts, in what is masked.
+func FuzzMask(f *testing.F) {
+	for _, password := range []string{"hunter2", "a@hunter2/b", "hunter2 x", "1/hunter2", "p%hunter2", "'hunter2", "a&hunter2=b", "x?hunter2#", `\hunter2`} {
+		for form := range maskForms("", "") {
+			f.Add(password, "/db?sslmode=require", form)
+		}
+	}
+	f.Fuzz(func(t *testing.T, password, tail string, form int) {
+		forms := maskForms(password, tail)
+		form = ((form % len(forms)) + len(forms)) % len(forms)
+		got := Mask(forms[form])
+		without := maskForms("", tail)[form] + masked
+		for _, part := range append(strings.FieldsFunc(password, func(r rune) bool { return strings.ContainsRune("@:/?#&= '\\%", r) }), password) {
+			if len(part) > 3 && strings.Contains(got, part) && !strings.Contains(without, part) {
+				t.Fatalf("%q of the password is in %q", part, got)
+			}
+		}
+		if again := Mask(got); again != got {
+			t.Fatalf("masked %q, then %q", got, again)
+		}
+	})
+}
+
+func maskForms(password, tail string) []string {
+	encoded := encode(password, "")
+	quoted := "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(password) + "'"
+	return []string{
+		"postgresql://user:" + encoded + "@host" + tail,
+		"postgresql://user:" + password + "@host" + tail,
+		"postgresql+asyncpg://:" + password + "@" + tail,
+		"postgresql://host/db?password=" + encoded + "&x=" + tail,
+		"postgresql://host/db?x=1&password=" + password + "&x=" + tail,
+		"postgresql://host/db?sslpassword=" + password,
+		"mysql://user:" + password + "@host" + tail,
+		"host=host password=" + quoted + " x=" + tail,
+		"host=host password=" + password + " dbname=db",
+		"host=host sslpassword = " + password,
+		"user:" + password + "@host" + tail,
+	}
+}

@@ -1,0 +1,64 @@
+package transfer
+
+import (
+	"context"
+
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/report"
+	"flujo-port/internal/sink"
+)
+
+// InitOptions says where the empty tables shall be.
+type InitOptions struct {
+	Postgres        string // what to connect with; "" when the PG* variables say it
+	Schema          string
+	WithoutPGVector bool
+	GrantTo         string // role to grant to; may be empty
+}
+
+// Init makes the schema and Flujo's tables where they are missing, in one
+// transaction, and records Flujo's migrations. Rows that are there stay.
+func Init(ctx context.Context, o InitOptions) (*report.Init, error) {
+	tx, err := sink.Begin(ctx, o.Postgres, o.Schema)
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Rollback()
+	schema, err := tx.Prepare(ctx, o.WithoutPGVector)
+	if err != nil {
+		return nil, err
+	}
+	if err := tx.Finish(ctx, schema); err != nil {
+		return nil, err
+	}
+	if o.GrantTo != "" {
+		if err := tx.Grant(ctx, schema, o.GrantTo); err != nil {
+			return nil, err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := tx.Commit(); err != nil {
+		return nil, err
+	}
+	server := tx.Server()
+	result := &report.Init{
+		Format: report.Format, Command: "init", Database: server.Database, Schema: o.Schema,
+		PGVector: schema.PGVector, GrantedTo: o.GrantTo, Notes: schema.Notes,
+	}
+	if schema.MadeTypes {
+		result.Made = append(result.Made, "extension pgvector "+schema.PGVector)
+	}
+	if schema.Made {
+		result.Made = append(result.Made, "schema "+o.Schema)
+	}
+	for _, table := range append(schema.Tables()[:len(schema.Tables()):len(schema.Tables())], mapping.VersionsTable) {
+		if schema.Existing[table.Name] {
+			result.Found = append(result.Found, table.Name)
+		} else {
+			result.Made = append(result.Made, table.Name)
+		}
+	}
+	return result, nil
+}
