@@ -7,7 +7,6 @@ import (
 	"flujo-port/internal/fault"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
-	"flujo-port/internal/stateuri"
 	"flujo-port/internal/transfer"
 
 	"github.com/urfave/cli/v2"
@@ -43,6 +42,10 @@ func (e *env) migrate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	rollback, err := rollbackAddress(path)
+	if err != nil {
+		return err
+	}
 	envFile := c.String("env-file")
 	if err := checkEnvFile(envFile); err != nil {
 		return err
@@ -59,7 +62,7 @@ func (e *env) migrate(c *cli.Context) error {
 	reveal := c.Bool(revealFlag.Name)
 	result.Version = version()
 	result.Cutover = show(target.address, reveal)
-	result.Rollback = show(stateuri.Rollback(result.Source.Path), reveal)
+	result.Rollback = show(rollback, reveal)
 	result.Notes = append(result.Notes, target.notes...)
 	if envFile != "" && result.Committed {
 		if writeErr := writeEnvFile(envFile, target.address); writeErr != nil {

@@ -155,6 +155,19 @@ func schemaName(c *cli.Context) (string, error) {
 	return name, nil
 }
 
+// rollbackAddress gives the address of the file, or refuses a path that Flujo
+// could not read back from one.
+func rollbackAddress(path string) (stateuri.Address, error) {
+	address := stateuri.Rollback(path)
+	if address.IsZero() {
+		return address, &fault.Error{
+			Kind: fault.Usage, What: fmt.Sprintf("Flujo can't find %q by an address: ?, # and control characters mean something else there", path),
+			Do: "rename the file or its folder, then run again",
+		}
+	}
+	return address, nil
+}
+
 // show gives an address for the report: masked unless --reveal.
 func show(a stateuri.Address, reveal bool) string {
 	if reveal {

@@ -48,7 +48,11 @@ func (e *env) uriRollback(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(e.stdout, show(stateuri.Rollback(path), c.Bool(revealFlag.Name)))
+	address, err := rollbackAddress(path)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(e.stdout, show(address, c.Bool(revealFlag.Name)))
 	return nil
 }
 

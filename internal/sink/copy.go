@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"flujo-port/internal/fault"
 	"flujo-port/internal/mapping"
 )
 
@@ -40,7 +41,11 @@ func (t *Tx) Copy(ctx context.Context, table *mapping.Table, columns []mapping.C
 	case err != nil:
 		return sent, t.fault(fmt.Sprintf("copy table %q", table.Name), err)
 	case tag.RowsAffected() != rows:
-		return sent, fmt.Errorf("copy table %q: %d rows were sent, the server took %d", table.Name, rows, tag.RowsAffected())
+		return sent, &fault.Error{
+			Kind: fault.Different,
+			What: fmt.Sprintf("copy table %q: %d rows were sent, the server took %d", table.Name, rows, tag.RowsAffected()),
+			Do:   "look for triggers or rules on that table",
+		}
 	}
 	return sent, nil
 }

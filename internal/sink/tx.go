@@ -13,8 +13,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// lockWait is how long a lock is waited for before the run gives up.
-const lockWait = 30 * time.Second
+// LockWait is how long a lock is waited for, unless something else is asked
+// for, before the run gives up.
+const LockWait = 30 * time.Second
 
 // Tx is the one transaction in which everything is written. It is not safe for
 // concurrent use. End it with Commit or Rollback.
@@ -23,20 +24,21 @@ type Tx struct {
 	url    string // to reconnect with
 	schema string
 	server Server
-	xid    string   // known once Commit has begun
-	last   []string // statements that a rollback would not undo: run right before COMMIT
+	wait   time.Duration // for a lock
+	xid    string        // known once Commit has begun
+	last   []string      // statements that a rollback would not undo: run right before COMMIT
 }
 
 // Begin connects, sees that the server is fit, opens the transaction and takes
 // the lock under which Flujo runs its migrations, so that a Flujo that starts
 // now waits until the transaction's end. Timeouts of the role or the database
-// do not hold in it.
-func Begin(ctx context.Context, url, schema string) (*Tx, error) {
+// do not hold in it; lockWait limits the waiting for each lock.
+func Begin(ctx context.Context, url, schema string, lockWait time.Duration) (*Tx, error) {
 	conn, err := connect(ctx, url)
 	if err != nil {
 		return nil, err
 	}
-	t := &Tx{conn: conn, url: url, schema: schema}
+	t := &Tx{conn: conn, url: url, schema: schema, wait: lockWait}
 	if err := t.begin(ctx); err != nil {
 		t.Rollback()
 		return nil, err
@@ -60,7 +62,7 @@ func (t *Tx) begin(ctx context.Context) (err error) {
 	if t.server.Version >= 170000 {
 		settings += "SET LOCAL transaction_timeout = 0;"
 	}
-	if err := t.exec(ctx, fmt.Sprintf(settings, lockWait.Milliseconds())); err != nil {
+	if err := t.exec(ctx, fmt.Sprintf(settings, t.wait.Milliseconds())); err != nil {
 		return t.fault("begin the transaction", err)
 	}
 	if _, err := t.conn.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", mapping.MigrationLock); err != nil {
@@ -89,7 +91,7 @@ func (t *Tx) lockFault(err error) error {
 	}
 	return &fault.Error{
 		Kind: fault.Failed,
-		What: fmt.Sprintf("Flujo's migration lock was not to be had within %s: %s holds it", lockWait, holder),
+		What: fmt.Sprintf("Flujo's migration lock was not to be had within %s: %s holds it", t.wait, holder),
 		Do:   "a Flujo is starting or another flujo-port runs: wait for its end, or stop it, and run again",
 	}
 }
@@ -228,7 +230,7 @@ func (t *Tx) fault(step string, err error) error {
 		e.Kind = fault.Refused
 		e.Do = fmt.Sprintf("role %q lacks that right: have it granted, or have an owner run \"flujo-port init --grant-to %s\" first", t.server.Role, t.server.Role)
 	case pgErr.Code == lockNotAvailable:
-		e.Do = fmt.Sprintf("another session holds a lock on it for more than %s: stop Flujo and run again", lockWait)
+		e.Do = fmt.Sprintf("another session holds a lock on it for more than %s: stop Flujo and run again", t.wait)
 	case pgErr.Code == "25006":
 		e.Kind, e.Do = fault.Refused, "the server takes no writes: connect to the primary"
 	case class == "22" || class == "23" || class == "54":

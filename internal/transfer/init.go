@@ -19,7 +19,7 @@ type InitOptions struct {
 // Init makes the schema and Flujo's tables where they are missing, in one
 // transaction, and records Flujo's migrations. Rows that are there stay.
 func Init(ctx context.Context, o InitOptions) (*report.Init, error) {
-	tx, err := sink.Begin(ctx, o.Postgres, o.Schema)
+	tx, err := sink.Begin(ctx, o.Postgres, o.Schema, sink.LockWait)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type MigrateOptions struct {
 	Cutover         stateuri.Address // tried before and after the commit
 	DryRun          bool
 	WithoutPGVector bool
+	LockWait        time.Duration  // for each lock; sink.LockWait when 0
 	Progress        func(Progress) // called from one goroutine at a time; may be nil
 }
 
@@ -65,7 +67,7 @@ func Migrate(ctx context.Context, o MigrateOptions) (*report.Migration, error) {
 	if err := sink.ProbeAddress(ctx, o.Cutover.Reveal(), o.Schema, -1); err != nil {
 		return nil, addressFault(err)
 	}
-	tx, err := sink.Begin(ctx, o.Postgres, o.Schema)
+	tx, err := sink.Begin(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, sink.LockWait))
 	if err != nil {
 		return nil, err
 	}
@@ -277,7 +279,10 @@ func (m *migration) copyTable(ctx context.Context, row *report.Table) error {
 		m.report.Derived = append(m.report.Derived, traces.derived())
 	}
 	if row.RowsRead != expected {
-		return fmt.Errorf("read table %q: %d rows came, count(*) says %d", row.Name, row.RowsRead, expected)
+		return &fault.Error{
+			Kind: fault.Different, What: fmt.Sprintf("read table %q: %d rows came, count(*) says %d", row.Name, row.RowsRead, expected),
+			Do: "an index of the file may be damaged: see what sqlite3's PRAGMA integrity_check says of it",
+		}
 	}
 	show(expected, true)
 	m.copied += expected

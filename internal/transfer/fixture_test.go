@@ -1,0 +1,310 @@
+package transfer_test
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"flujo-port/internal/pgtest"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// wantTables is this test's own reading of what Flujo keeps: which columns of
+// the file are compared, and how.
+var wantTables = map[string]map[string]string{
+	"runs": {"run_id": "text", "pipeline_id": "text", "pipeline_name": "text", "pipeline_version": "text", "status": "text",
+		"created_at": "time", "updated_at": "time", "execution_time_ms": "text", "memory_usage_mb": "float4",
+		"total_steps": "text", "error_message": "text"},
+	"workflow_state": {"run_id": "text", "pipeline_id": "text", "pipeline_name": "text", "pipeline_version": "text",
+		"current_step_index": "text", "pipeline_context": "json", "last_step_output": "json", "step_history": "json",
+		"status": "text", "created_at": "time", "updated_at": "time", "total_steps": "text", "error_message": "text",
+		"execution_time_ms": "text", "memory_usage_mb": "float4", "metadata": "json", "is_background_task": "bool",
+		"parent_run_id": "text", "task_id": "text", "background_error": "text"},
+	"steps": {"id": "text", "run_id": "text", "step_name": "text", "step_index": "text", "status": "text", "output": "json",
+		"raw_response": "json", "cost_usd": "float4", "token_counts": "text", "execution_time_ms": "text", "created_at": "time"},
+	"spans": {"id": "text", "run_id": "text", "span_id": "text", "parent_span_id": "text", "name": "text",
+		"start_time": "float8", "end_time": "float8", "status": "text", "attributes": "json", "created_at": "time"},
+	"evaluations": {"id": "text", "run_id": "text", "step_name": "text", "score": "float8", "feedback": "text",
+		"metadata": "json", "created_at": "time"},
+	"system_state": {"key": "text", "value": "json", "updated_at": "time"},
+}
+
+// TestFixtureArrivesWhole compares the real file with the database cell by
+// cell, through database/sql on one side and text queries on the other.
+func TestFixtureArrivesWhole(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	result := migrate(t, options(t, fixture, url))
+	if !result.Committed {
+		t.Error("the report does not say committed")
+	}
+	db, err := sql.Open("sqlite", "file:"+fixture+"?immutable=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	conn := connect(t, url)
+	cells := 0
+	for table, columns := range wantTables {
+		cells += compareTable(t, db, conn, table, columns)
+	}
+	if cells != 60*11+60*20+213*11+261*10+15*7+5*3 {
+		t.Errorf("%d cells were compared", cells)
+	}
+	if got := one(t, conn, "SELECT count(*) FROM flujo.steps WHERE output IS NULL"); got != "32" {
+		t.Errorf("%s steps without output, the file has 32 that are JSON's null", got)
+	}
+}
+
+func compareTable(t *testing.T, db *sql.DB, conn *pgx.Conn, table string, columns map[string]string) (cells int) {
+	t.Helper()
+	names := make([]string, 0, len(columns))
+	for name := range columns {
+		names = append(names, name)
+	}
+	key := map[string]string{"runs": "run_id", "workflow_state": "run_id", "system_state": "key"}[table]
+	if key == "" {
+		key = "id"
+	}
+	have := map[string][]*string{}
+	rows, err := conn.Query(context.Background(), fmt.Sprintf("SELECT %s::text, %s::text FROM flujo.%s", key, strings.Join(names, "::text, "), table))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rows.Next() {
+		row, into := make([]*string, len(names)+1), make([]any, len(names)+1)
+		for i := range row {
+			into[i] = &row[i]
+		}
+		if err := rows.Scan(into...); err != nil {
+			t.Fatal(err)
+		}
+		have[*row[0]] = row[1:]
+	}
+	if rows.Err() != nil {
+		t.Fatal(rows.Err())
+	}
+	file, err := db.Query(fmt.Sprintf("SELECT %s, +%s FROM %s", key, strings.Join(names, ", +"), table))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	n := 0
+	for file.Next() {
+		row, into := make([]any, len(names)+1), make([]any, len(names)+1)
+		for i := range row {
+			into[i] = &row[i]
+		}
+		if err := file.Scan(into...); err != nil {
+			t.Fatal(err)
+		}
+		n++
+		k := fmt.Sprint(row[0])
+		got, ok := have[k]
+		if !ok {
+			t.Errorf("%s %s did not arrive", table, k)
+			continue
+		}
+		for i, name := range names {
+			cells++
+			if problem := differs(columns[name], row[i+1], got[i]); problem != "" {
+				t.Errorf("%s %s %s: %s", table, k, name, problem)
+			}
+		}
+	}
+	if n != len(have) {
+		t.Errorf("%s: %d rows in the file, %d in Postgres", table, n, len(have))
+	}
+	return cells
+}
+
+// differs says how a cell of the file and the text that Postgres gives for it
+// are not the same.
+func differs(kind string, file any, got *string) string {
+	if file == nil || kind == "json" && file == "null" {
+		if got != nil {
+			return fmt.Sprintf("NULL became %q", *got)
+		}
+		return ""
+	}
+	if got == nil {
+		return fmt.Sprintf("%v became NULL", file)
+	}
+	same := false
+	switch kind {
+	case "text":
+		same = fmt.Sprint(file) == *got
+	case "bool":
+		same = (file == int64(1)) == (*got == "true")
+	case "float8":
+		f, err := strconv.ParseFloat(*got, 64)
+		same = err == nil && f == file.(float64)
+	case "float4":
+		f, err := strconv.ParseFloat(*got, 32)
+		same = err == nil && float32(f) == float32(file.(float64))
+	case "json":
+		same = reflect.DeepEqual(decode(file.(string)), decode(*got))
+	case "time":
+		same = fileTime(file.(string)).Equal(postgresTime(*got))
+	}
+	if !same {
+		return fmt.Sprintf("%v became %q", file, *got)
+	}
+	return ""
+}
+
+// decode reads JSON with its numbers as exact fractions.
+func decode(s string) any {
+	d := json.NewDecoder(strings.NewReader(s))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return err
+	}
+	return exact(v)
+}
+
+func exact(v any) any {
+	switch v := v.(type) {
+	case json.Number:
+		r, ok := new(big.Rat).SetString(string(v))
+		if !ok {
+			return "no number: " + string(v)
+		}
+		return r.RatString()
+	case []any:
+		for i := range v {
+			v[i] = exact(v[i])
+		}
+	case map[string]any:
+		for k := range v {
+			v[k] = exact(v[k])
+		}
+	}
+	return v
+}
+
+func fileTime(s string) time.Time {
+	for _, layout := range []string{"2006-01-02T15:04:05.999999-07:00", "2006-01-02T15:04:05.999999", "2006-01-02 15:04:05"} {
+		if at, err := time.Parse(layout, s); err == nil {
+			return at
+		}
+	}
+	return time.Time{}
+}
+
+func postgresTime(s string) time.Time {
+	at, err := time.Parse("2006-01-02 15:04:05.999999-07", s)
+	if err != nil {
+		return time.Unix(0, 0)
+	}
+	return at
+}
+
+// TestTracesAreDerived compares each derived trace with a tree that is built
+// here from the spans in the file.
+func TestTracesAreDerived(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	result := migrate(t, options(t, fixture, url))
+	if len(result.Derived) != 1 || result.Derived[0].Rows != 60 || result.Derived[0].Count != 261 {
+		t.Errorf("derived: %+v", result.Derived)
+	}
+	db, err := sql.Open("sqlite", "file:"+fixture+"?immutable=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	conn := connect(t, url)
+	runs, err := db.Query("SELECT DISTINCT run_id FROM spans")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer runs.Close()
+	var ids []string
+	for runs.Next() {
+		var id string
+		if err := runs.Scan(&id); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	if len(ids) != 60 {
+		t.Fatalf("%d runs have spans", len(ids))
+	}
+	for _, id := range ids {
+		want := treeOf(t, db, id)
+		got := decode(one(t, conn, "SELECT trace_data FROM flujo.traces WHERE run_id = $1", id))
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("trace of %s:\ngot  %v\nwant %v", id, got, want)
+		}
+	}
+	if got := one(t, conn, "SELECT count(*) FROM flujo.traces t WHERE created_at <> (SELECT max(created_at) FROM flujo.spans s WHERE s.run_id = t.run_id)"); got != "0" {
+		t.Errorf("%s traces have another created_at than their latest span", got)
+	}
+}
+
+// treeOf is this test's own reading of how Flujo's SQLite backend answers.
+func treeOf(t *testing.T, db *sql.DB, run string) any {
+	t.Helper()
+	rows, err := db.Query("SELECT span_id, parent_span_id, name, start_time, end_time, status, attributes FROM spans WHERE run_id = ? ORDER BY start_time, id", run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	byID := map[string]map[string]any{}
+	var order []string
+	for rows.Next() {
+		var id, name, status, attributes string
+		var parent *string
+		var start float64
+		var end *float64
+		if err := rows.Scan(&id, &parent, &name, &start, &end, &status, &attributes); err != nil {
+			t.Fatal(err)
+		}
+		node := map[string]any{"span_id": id, "parent_span_id": nil, "name": name, "status": status,
+			"start_time": shortest(start), "end_time": nil, "attributes": decode(attributes), "children": []any{}}
+		if parent != nil {
+			node["parent_span_id"] = *parent
+		}
+		if end != nil {
+			node["end_time"] = shortest(*end)
+		}
+		byID[id] = node
+		order = append(order, id)
+	}
+	var root any
+	for i := len(order) - 1; i >= 0; i-- { // from the end: children are complete before they are put in place
+		node := byID[order[i]]
+		parent, ok := node["parent_span_id"].(string)
+		if !ok || byID[parent] == nil {
+			root = node
+		}
+	}
+	var attach func(node map[string]any)
+	attach = func(node map[string]any) {
+		for _, id := range order {
+			if child := byID[id]; child["parent_span_id"] == node["span_id"] {
+				attach(child)
+				node["children"] = append(node["children"].([]any), child)
+			}
+		}
+	}
+	attach(root.(map[string]any))
+	return root
+}
+
+// shortest gives the exact fraction of a float's shortest decimal form, which
+// is how JSON carries it.
+func shortest(f float64) string {
+	r, _ := new(big.Rat).SetString(strconv.FormatFloat(f, 'g', -1, 64))
+	return r.RatString()
+}

@@ -1,0 +1,639 @@
+package transfer_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"flujo-port/internal/fault"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/pgtest"
+	"flujo-port/internal/sink"
+	"flujo-port/internal/transfer"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// wantFault runs a migration that must fail, and checks kind and words.
+func wantFault(t testing.TB, o transfer.MigrateOptions, kind fault.Kind, words ...string) {
+	t.Helper()
+	_, err := transfer.Migrate(context.Background(), o)
+	if err == nil {
+		t.Fatal("the migration did not fail")
+	}
+	if got := fault.KindOf(err); got != kind {
+		t.Errorf("kind %d, want %d: %v", got, kind, err)
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("the error does not say %q: %v", w, err)
+		}
+	}
+}
+
+func TestRehearsalLeavesNothing(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	o := options(t, fixture, url)
+	o.DryRun = true
+	result := migrate(t, o)
+	if result.Committed || !result.DryRun {
+		t.Errorf("committed %v, dry run %v", result.Committed, result.DryRun)
+	}
+	for _, row := range result.Tables {
+		if !row.Match {
+			t.Errorf("%+v", row)
+		}
+	}
+	if got := leftovers(t, connect(t, url)); got != "" {
+		t.Errorf("left in the database: %s", got)
+	}
+}
+
+// TestRehearsalLeavesSequences: setval is not undone by a rollback.
+func TestRehearsalLeavesSequences(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	initialise(t, url)
+	conn := connect(t, url)
+	state := func() string {
+		return one(t, conn, "SELECT string_agg(format('%s %s', sequencename, last_value), ', ' ORDER BY 1) FROM pg_sequences WHERE schemaname = 'flujo'") +
+			one(t, conn, "SELECT format('%s %s', last_value, is_called) FROM flujo.steps_id_seq")
+	}
+	before := state()
+	o := options(t, fixture, url)
+	o.DryRun = true
+	migrate(t, o)
+	if after := state(); after != before {
+		t.Errorf("sequences were %s, are %s", before, after)
+	}
+}
+
+func initialise(t testing.TB, url string) {
+	t.Helper()
+	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSequencesGoOn: the next id is free, and none that was handed out before
+// is handed out again.
+func TestSequencesGoOn(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	migrate(t, options(t, changed(t, "DELETE FROM steps WHERE id > 200", "DELETE FROM evaluations", "DELETE FROM sqlite_sequence WHERE name = 'evaluations'"), url))
+	conn := connect(t, url)
+	for table, want := range map[string]string{"steps": "214", "spans": "262", "evaluations": "1"} {
+		if got := one(t, conn, fmt.Sprintf("SELECT nextval('flujo.%s_id_seq')", table)); got != want {
+			t.Errorf("%s: next id %s, want %s", table, got, want)
+		}
+	}
+}
+
+func TestTargetWithRowsIsRefused(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	migrate(t, options(t, fixture, url))
+	conn := connect(t, url)
+	before := one(t, conn, "SELECT string_agg(format('%s %s', relname, relfilenode), ',' ORDER BY relname) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace")
+	wantFault(t, options(t, fixture, url), fault.Refused,
+		"runs has 60", "workflow_state has 60", "steps has 213", "spans has 261", "traces has 60", "evaluations has 15", "system_state has 5")
+	if after := one(t, conn, "SELECT string_agg(format('%s %s', relname, relfilenode), ',' ORDER BY relname) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace"); after != before {
+		t.Error("something was changed all the same")
+	}
+}
+
+func TestEmptyTablesAreUsedWithTheirGrants(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	role := pgtest.Role(t, url, "")
+	conn := connect(t, url)
+	name := one(t, connect(t, role), "SELECT current_user")
+	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
+		t.Fatal(err)
+	}
+	before := one(t, conn, "SELECT string_agg(format('%s %s %s', oid, relowner, relacl), E'\n' ORDER BY oid) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace")
+	// The application's role owns nothing there, and migrates all the same.
+	o := options(t, fixture, role)
+	o.DryRun = true
+	migrate(t, o)
+	if got := one(t, conn, "SELECT last_value FROM flujo.steps_id_seq"); got != "1" {
+		t.Errorf("the rehearsal set another owner's sequence to %s", got)
+	}
+	o.DryRun = false
+	migrate(t, o)
+	if after := one(t, conn, "SELECT string_agg(format('%s %s %s', oid, relowner, relacl), E'\n' ORDER BY oid) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace"); after != before {
+		t.Errorf("owners or grants changed:\n%s\n%s", before, after)
+	}
+	if got := one(t, conn, "SELECT nextval('flujo.steps_id_seq')"); got != "214" {
+		t.Errorf("next step id %s", got)
+	}
+}
+
+// TestHalfMadeSchemaIsCompleted: what a Flujo leaves that failed at its
+// migration 3.
+func TestHalfMadeSchemaIsCompleted(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	initialise(t, url)
+	conn := connect(t, url)
+	run(t, conn, "DROP TABLE flujo.evaluations", "DELETE FROM flujo.flujo_schema_versions WHERE version > 2", "DROP INDEX flujo.idx_spans_run_id")
+	migrate(t, options(t, fixture, url))
+	if got := one(t, conn, "SELECT string_agg(version::text, ',' ORDER BY version) FROM flujo.flujo_schema_versions"); got != "1,2,3,4,5" {
+		t.Errorf("versions %s", got)
+	}
+	if got := one(t, conn, "SELECT count(*) FROM flujo.evaluations"); got != "15" {
+		t.Errorf("%s evaluations", got)
+	}
+	if got := one(t, conn, "SELECT to_regclass('flujo.idx_spans_run_id')"); got == "NULL" {
+		t.Error("the missing index was not made")
+	}
+}
+
+func TestOtherShapesAreNamed(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, change string
+		words        []string
+	}{
+		{"column missing", "ALTER TABLE flujo.steps DROP COLUMN cost_usd", []string{"steps has no column cost_usd"}},
+		{"column more", "ALTER TABLE flujo.runs ADD tenant text", []string{"runs has a column tenant more"}},
+		{"type", "ALTER TABLE flujo.steps ALTER output TYPE text", []string{"steps.output is text, not jsonb"}},
+		{"not null", "ALTER TABLE flujo.runs ALTER error_message SET NOT NULL", []string{"runs.error_message is NOT NULL"}},
+		{"nullable", "ALTER TABLE flujo.runs ALTER status DROP NOT NULL", []string{"runs.status may be NULL"}},
+		{"default", "ALTER TABLE flujo.runs ALTER total_steps SET DEFAULT 7", []string{`runs.total_steps has the default "7", not "0"`}},
+		{"no sequence", "ALTER TABLE flujo.steps ALTER id DROP DEFAULT", []string{"steps.id has the default"}},
+		{"primary key", "ALTER TABLE flujo.system_state DROP CONSTRAINT system_state_pkey", []string{"system_state has the primary key (), not (key)"}},
+		{"foreign key missing", "ALTER TABLE flujo.spans DROP CONSTRAINT spans_run_id_fkey", []string{"spans has no foreign key run_id → flujo.runs"}},
+		{"foreign key without cascade", "ALTER TABLE flujo.spans DROP CONSTRAINT spans_run_id_fkey, ADD CONSTRAINT x FOREIGN KEY (run_id) REFERENCES flujo.runs",
+			[]string{"spans has no foreign key", "spans has a constraint x more"}},
+		{"check", "ALTER TABLE flujo.runs ADD CONSTRAINT short CHECK (length(run_id) < 5)", []string{"runs has a constraint short more"}},
+		{"view", "DROP TABLE flujo.system_state; CREATE VIEW flujo.system_state AS SELECT 1 AS key", []string{"system_state is a view"}},
+		{"index of another table", "DROP INDEX flujo.idx_runs_status; CREATE INDEX idx_runs_status ON flujo.runs (pipeline_name)",
+			[]string{"idx_runs_status is runs.pipeline_name by btree, not runs.status by btree"}},
+		{"newer Flujo", "INSERT INTO flujo.flujo_schema_versions (version) VALUES (6)", []string{"records version 6"}},
+		{"several", "ALTER TABLE flujo.runs ADD a int; ALTER TABLE flujo.steps ADD b int; ALTER TABLE flujo.spans DROP name",
+			[]string{"runs has a column a", "steps has a column b", "spans has no column name"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			url := pgtest.Database(t)
+			initialise(t, url)
+			run(t, connect(t, url), strings.Split(c.change, "; ")...)
+			wantFault(t, options(t, fixture, url), fault.Refused, c.words...)
+		})
+	}
+}
+
+// TestWhatFlujoDoesAfterTheCutover runs, through the printed address and with
+// unqualified names, what Flujo does there.
+func TestWhatFlujoDoesAfterTheCutover(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	o := options(t, fixture, url)
+	migrate(t, o)
+	conn := connect(t, o.Cutover.Reveal())
+	run(t, conn,
+		`INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at)
+			VALUES ('new', 'p', 'p', '1', 'running', now(), now())`,
+		`INSERT INTO steps (run_id, step_name, step_index, status, output, raw_response, cost_usd, token_counts, execution_time_ms, created_at)
+			VALUES ('new', 's', 0, 'completed', '{"a": 1}', NULL, 0.25, 10, 20, now()), ('new', 't', 1, 'failed', NULL, NULL, NULL, NULL, NULL, now())`,
+		`INSERT INTO spans (run_id, span_id, parent_span_id, name, start_time, end_time, status, attributes, created_at)
+			VALUES ('new', 'a', NULL, 'root', 1767603600.85748, 1767603601.5, 'completed', '{}', now())`,
+		`INSERT INTO traces (run_id, trace_data, created_at) VALUES ('new', '{"span_id": "a"}', now())
+			ON CONFLICT (run_id) DO UPDATE SET trace_data = EXCLUDED.trace_data, created_at = EXCLUDED.created_at`,
+		`INSERT INTO evaluations (run_id, step_name, score, feedback, metadata) VALUES ('new', 's', 0.5, 'good', '{"judge": 1}')`,
+		`INSERT INTO workflow_state (run_id, pipeline_id, pipeline_name, pipeline_version, current_step_index, pipeline_context, status, created_at, updated_at)
+			SELECT run_id, pipeline_id, pipeline_name, '9', 3, '{"x": 1}', 'paused', now(), now() FROM workflow_state LIMIT 1
+			ON CONFLICT (run_id) DO UPDATE SET pipeline_version = EXCLUDED.pipeline_version, status = EXCLUDED.status`,
+		`INSERT INTO system_state (key, value, updated_at) VALUES ('tracker:0', '{"k": 99}', now()), ('new', '1', now())
+			ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value`)
+	for query, want := range map[string]string{
+		"SELECT min(id) FROM steps WHERE run_id = 'new'":                   "214",
+		"SELECT id FROM spans WHERE run_id = 'new'":                        "262",
+		"SELECT id FROM evaluations WHERE run_id = 'new'":                  "16",
+		"SELECT count(*) FROM workflow_state WHERE pipeline_version = '9'": "1",
+		"SELECT value->>'k' FROM system_state WHERE key = 'tracker:0'":     "99",
+		"SELECT count(*) FROM runs":                                        "61",
+	} {
+		if got := one(t, conn, query); got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
+		}
+	}
+	run(t, conn, "DELETE FROM runs WHERE run_id = 'new'",
+		"DELETE FROM runs WHERE run_id = (SELECT run_id FROM steps WHERE id = 1)")
+	for _, table := range []string{"steps", "spans", "traces", "evaluations"} {
+		if got := one(t, conn, fmt.Sprintf("SELECT count(*) FROM %s WHERE run_id = 'new' OR NOT EXISTS (SELECT FROM runs r WHERE r.run_id = %s.run_id)", table, table)); got != "0" {
+			t.Errorf("%s rows of deleted runs are left in %s", got, table)
+		}
+	}
+}
+
+// TestSourceThatFailsMidTable: a page of the file is broken.
+func TestSourceThatFailsMidTable(t *testing.T) {
+	t.Parallel()
+	file := changed(t, `INSERT INTO steps (run_id, step_name, step_index, status, output, created_at)
+		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+		SELECT (SELECT run_id FROM runs LIMIT 1), 's', i, 'completed', '{"pad":"' || hex(randomblob(600)) || '"}', '2026-01-05T09:00:01+00:00' FROM n`,
+		"PRAGMA wal_checkpoint(TRUNCATE)")
+	overwriteLeafPages(t, file)
+	url := pgtest.Database(t)
+	wantFault(t, options(t, file, url), fault.Refused, "malformed")
+	if got := leftovers(t, connect(t, url)); got != "" {
+		t.Errorf("left in the database: %s", got)
+	}
+}
+
+// overwriteLeafPages zeroes the type of table leaf pages in the last quarter of
+// the file, where the rows of the table that grew are.
+func overwriteLeafPages(t *testing.T, file string) {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const page, tableLeaf = 4096, 13
+	broken := 0
+	for at := len(content) / page * 3 / 4 * page; at < len(content); at += page {
+		if content[at] == tableLeaf {
+			content[at] = 0
+			broken++
+		}
+	}
+	if broken == 0 {
+		t.Fatal("no table leaf page was found to break")
+	}
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestConnectionCutInsideCopy(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
+	copies := 0
+	proxy.OnClientMessage(func(kind byte, _ []byte) bool {
+		if kind == 'd' {
+			copies++
+		}
+		return copies == 3 // inside steps
+	})
+	wantFault(t, options(t, fixture, proxy.Rewrite(url)), fault.Failed)
+	conn := connect(t, url)
+	run(t, conn, "SELECT pg_advisory_xact_lock(4059087070)") // the server has ended the transaction
+	if got := leftovers(t, conn); got != "" {
+		t.Errorf("left in the database: %s", got)
+	}
+}
+
+// isCommit reports whether a message of the client's is the COMMIT.
+func isCommit(kind byte, payload []byte) bool {
+	var q pgproto3.Query
+	return kind == 'Q' && q.Decode(payload) == nil && strings.TrimSpace(q.String) == "COMMIT"
+}
+
+// TestConnectionLostInCommit: the server gets the COMMIT, and the answer is
+// lost. The program asks how it ended.
+func TestConnectionLostInCommit(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
+	proxy.CutAfterClientMessage(isCommit)
+	result := migrate(t, options(t, fixture, proxy.Rewrite(url)))
+	if !result.Committed {
+		t.Error("the report does not say committed")
+	}
+	if got := one(t, connect(t, url), "SELECT count(*) FROM flujo.runs"); got != "60" {
+		t.Errorf("%s runs", got)
+	}
+}
+
+// TestConnectionLostBeforeCommit: the COMMIT does not reach the server.
+func TestConnectionLostBeforeCommit(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
+	proxy.OnClientMessage(isCommit)
+	wantFault(t, options(t, fixture, proxy.Rewrite(url)), fault.Failed, "commit")
+	if got := leftovers(t, connect(t, url)); got != "" {
+		t.Errorf("left in the database: %s", got)
+	}
+}
+
+func TestInterruptRollsBack(t *testing.T) {
+	t.Parallel()
+	for _, phase := range []string{transfer.PhaseConnect, transfer.PhaseSchema, transfer.PhaseCopy, transfer.PhaseIndexes, transfer.PhaseVerify, transfer.PhaseCommit} {
+		t.Run(phase, func(t *testing.T) {
+			t.Parallel()
+			url := pgtest.Database(t)
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			o := options(t, fixture, url)
+			o.Progress = func(p transfer.Progress) {
+				if p.Phase == phase && (phase != transfer.PhaseCopy || p.Table == "spans" && p.Rows == 100) {
+					cancel()
+				}
+			}
+			_, err := transfer.Migrate(ctx, o)
+			conn := connect(t, url)
+			if phase == transfer.PhaseCommit {
+				// Too late: what is being committed is not cut off.
+				if got := one(t, conn, "SELECT count(*) FROM flujo.runs"); got != "60" {
+					t.Errorf("%s runs", got)
+				}
+				return
+			}
+			if !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Interrupted {
+				t.Errorf("error %v of kind %d", err, fault.KindOf(err))
+			}
+			if got := leftovers(t, conn); got != "" {
+				t.Errorf("left in the database: %s", got)
+			}
+		})
+	}
+}
+
+// TestStartingFlujoWaits: while a migration runs, its lock is held.
+func TestStartingFlujoWaits(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	conn := connect(t, url)
+	o := options(t, fixture, url)
+	asked := 0
+	o.Progress = func(p transfer.Progress) {
+		if p.Phase == transfer.PhaseCopy || p.Phase == transfer.PhaseVerify || p.Phase == transfer.PhaseCommit {
+			if p.Table == "" || p.Done {
+				asked++
+				if got := one(t, conn, "SELECT pg_try_advisory_xact_lock(x'F1F0C0DE'::bigint)"); got != "false" {
+					t.Errorf("in %s %s the lock was free", p.Phase, p.Table)
+				}
+			}
+		}
+	}
+	migrate(t, o)
+	if asked < 8 {
+		t.Errorf("asked %d times", asked)
+	}
+	if got := one(t, conn, "SELECT pg_try_advisory_xact_lock(x'F1F0C0DE'::bigint)"); got != "true" {
+		t.Error("the lock was not given back")
+	}
+}
+
+func TestFileThatChangesIsNotCommitted(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	file := copyOf(t, fixture)
+	o := options(t, file, url)
+	o.Progress = func(p transfer.Progress) {
+		if p.Phase == transfer.PhaseIndexes {
+			// what every commit in WAL mode does
+			if err := os.WriteFile(file+"-wal", []byte("a frame"), 0o600); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	o.DryRun = true
+	result := migrate(t, o)
+	if notes := strings.Join(result.Notes, "\n"); !strings.Contains(notes, "changed while it was read") {
+		t.Errorf("the rehearsal does not say so: %s", notes)
+	}
+	os.Remove(file + "-wal")
+	o.DryRun = false
+	wantFault(t, o, fault.Refused, "changed while it was read", "stop Flujo")
+	if got := leftovers(t, connect(t, url)); got != "" {
+		t.Errorf("left in the database: %s", got)
+	}
+}
+
+// TestFileStaysAsItWas also with rows in its -wal, which arrive.
+func TestFileStaysAsItWas(t *testing.T) {
+	t.Parallel()
+	file := withWAL(t)
+	before := state(t, filepath.Dir(file))
+	if len(before) != 2 {
+		t.Fatalf("a file and its -wal were to be made: %v", before)
+	}
+	url := pgtest.Database(t)
+	migrate(t, options(t, file, url))
+	if got := one(t, connect(t, url), "SELECT status FROM flujo.runs WHERE run_id = 'in the wal'"); got != "running" {
+		t.Errorf("the run in the -wal: %s", got)
+	}
+	if after := state(t, filepath.Dir(file)); fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("before %v\nafter  %v", before, after)
+	}
+}
+
+// withWAL makes a copy of the fixture with a run that is in the -wal alone.
+func withWAL(t testing.TB) string {
+	t.Helper()
+	live := changed(t, "PRAGMA journal_mode = WAL")
+	file := filepath.Join(t.TempDir(), "flujo_state.db")
+	keepOpen(t, live, `INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at)
+		VALUES ('in the wal', 'p', 'p', '1', 'running', '2026-01-05T09:00:01+00:00', '2026-01-05T09:00:01+00:00')`, func() {
+		for _, suffix := range []string{"", "-wal"} {
+			content, err := os.ReadFile(live + suffix)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file+suffix, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	return file
+}
+
+// state gives the names and digests of what is in a folder.
+func state(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]string{}
+	for _, e := range entries {
+		content, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[e.Name()] = fmt.Sprintf("%x", sha256.Sum256(content))
+	}
+	return all
+}
+
+func TestCellsThatDoNotFitAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, change string
+		words        []string
+	}{
+		{"not JSON", "UPDATE steps SET output = '{' WHERE id = 7", []string{`"steps"`, "row 7", `"output"`, "not JSON"}},
+		{"NUL in JSON", `UPDATE steps SET output = '"a\u0000b"' WHERE id = 7`, []string{`"steps"`, "output"}},
+		{"not a time", "UPDATE runs SET created_at = 'soon' WHERE rowid = 3", []string{`"runs"`, `"created_at"`, `"soon"`, "not a time"}},
+		{"beyond int4", "UPDATE steps SET token_counts = 3000000000 WHERE id = 7", []string{`"token_counts"`, "3000000000", "beyond"}},
+		{"column without a home", "UPDATE runs SET total_cost = 1.5 WHERE rowid = 3", []string{`"total_cost"`, "no such column"}},
+		{"child without its run", "PRAGMA foreign_keys = OFF; INSERT INTO evaluations (run_id, score) VALUES ('nobody', 1)", []string{"evaluations", "nobody"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			url := pgtest.Database(t)
+			wantFault(t, options(t, changed(t, strings.Split(c.change, "; ")...), url), fault.Refused, c.words...)
+			if got := leftovers(t, connect(t, url)); got != "" {
+				t.Errorf("left in the database: %s", got)
+			}
+		})
+	}
+}
+
+func TestMemoriesNeedPGVector(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	table := "CREATE TABLE memories (id TEXT PRIMARY KEY, vector BLOB NOT NULL, payload TEXT, metadata TEXT, created_at TEXT)"
+	migrate(t, options(t, changed(t, table), url)) // an empty one is no loss
+	wantFault(t, options(t, changed(t, table, "INSERT INTO memories (id, vector) VALUES ('a', zeroblob(6144))"), pgtest.Database(t)),
+		fault.Refused, "1 memories", "without --without-pgvector")
+}
+
+func TestServerWithoutPGVectorIsRefused(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	conn := connect(t, url)
+	if one(t, conn, "SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'") != "0" {
+		run(t, conn, "CREATE EXTENSION IF NOT EXISTS vector") // this server has it: another test's matter
+		return
+	}
+	o := options(t, fixture, url)
+	o.WithoutPGVector = false
+	wantFault(t, o, fault.Refused, "pgvector", "install it", "an image that has it", "--without-pgvector")
+	if got := leftovers(t, conn); got != "" {
+		t.Errorf("left in the database: %s", got)
+	}
+}
+
+func TestUnfitTargets(t *testing.T) {
+	t.Parallel()
+	t.Run("no right to create", func(t *testing.T) {
+		t.Parallel()
+		wantFault(t, options(t, fixture, pgtest.Role(t, pgtest.Database(t), "")), fault.Refused, "permission denied", "--grant-to")
+	})
+	t.Run("encoding", func(t *testing.T) {
+		t.Parallel()
+		wantFault(t, options(t, fixture, pgtest.EncodedDatabase(t, "LATIN1")), fault.Refused, "LATIN1", "UTF8")
+	})
+	t.Run("old server", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.Database(t)
+		proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
+		proxy.RewriteServerParameter("server_version", "12.22 (Debian 12.22-1)")
+		wantFault(t, options(t, fixture, proxy.Rewrite(url)), fault.Refused, "12.22", "older than 13")
+	})
+	t.Run("standby", func(t *testing.T) {
+		t.Parallel()
+		wantFault(t, options(t, fixture, pgtest.Standby(t)), fault.Refused, "standby", "primary")
+	})
+	t.Run("lost trigger", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.Database(t)
+		initialise(t, url)
+		run(t, connect(t, url), "CREATE FUNCTION drop_one() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF NEW.id = 7 THEN RETURN NULL; END IF; RETURN NEW; END$$",
+			"CREATE TRIGGER t BEFORE INSERT ON flujo.steps FOR EACH ROW EXECUTE FUNCTION drop_one()")
+		wantFault(t, options(t, fixture, url), fault.Different, "steps", "213")
+	})
+	t.Run("pooler that drops options", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.Database(t)
+		o := options(t, fixture, url)
+		o.Schema = "elsewhere" // the address leads to flujo
+		wantFault(t, o, fault.Refused, "search_path")
+	})
+}
+
+func TestTimeoutsOfTheRoleDoNotCut(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	conn := connect(t, url)
+	name := one(t, conn, "SELECT quote_ident(current_database())")
+	run(t, conn, "ALTER DATABASE "+name+" SET statement_timeout = '1ms'", "ALTER DATABASE "+name+" SET idle_in_transaction_session_timeout = '1ms'",
+		"ALTER DATABASE "+name+" SET search_path = nowhere", "ALTER DATABASE "+name+" SET datestyle = 'German'")
+	o := options(t, fixture, url+"&statement_timeout=0") // for the first statements of a connection, before ours
+	migrate(t, o)
+	if got := one(t, connect(t, url+"&statement_timeout=0"), "SELECT count(*) FROM flujo.runs"); got != "60" {
+		t.Errorf("%s runs", got)
+	}
+}
+
+func TestOddSchemaNames(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"Flujo State", `we"ird`, "public", "flujo-2"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := pgtest.Database(t)
+			o := options(t, fixture, url)
+			o.Schema, o.Cutover = name, cutoverFor(t, url, name)
+			migrate(t, o)
+			conn := connect(t, o.Cutover.Reveal())
+			if got := one(t, conn, "SELECT count(*) FROM runs"); got != "60" {
+				t.Errorf("%s runs", got)
+			}
+			migrateAgain := o
+			wantFault(t, migrateAgain, fault.Refused, "runs has 60")
+		})
+	}
+}
+
+func TestSevenColumnsOfRuns(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	var drops []string
+	for _, c := range []string{"execution_time_ms", "memory_usage_mb", "total_steps", "error_message", "end_time", "total_cost", "final_context_blob"} {
+		drops = append(drops, "ALTER TABLE runs DROP COLUMN "+c)
+	}
+	migrate(t, options(t, changed(t, append(drops, "DROP TABLE evaluations", "CREATE TABLE notes (x)")...), url))
+	conn := connect(t, url)
+	if got := one(t, conn, "SELECT count(*) FROM flujo.runs WHERE total_steps = 0 AND error_message IS NULL"); got != "60" {
+		t.Errorf("%s runs with the default", got)
+	}
+}
+
+var _ sink.Tuples = failing{}
+
+// failing gives a few tuples and then an error.
+type failing struct{ n *int }
+
+func (f failing) Append(dst []byte) ([]byte, error) {
+	if *f.n++; *f.n > 3 {
+		return dst, errBroken
+	}
+	plan := mapping.Plan{Table: &mapping.Tables[6], Target: mapping.Tables[6].Columns}
+	return plan.AppendTuple(dst, []mapping.Value{mapping.TextValue(fmt.Sprint(*f.n)), mapping.TextValue("1"), mapping.TextValue("2026-01-01")})
+}
+
+var errBroken = errors.New("the disk is broken")
+
+// TestSourceErrorIsKept: an error of the source comes back itself, not as what
+// the server makes of it, and the connection lives on.
+func TestSourceErrorIsKept(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	tx, err := sink.Begin(ctx, pgtest.Database(t), schema, sink.LockWait)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	s, err := tx.Prepare(ctx, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Copy(ctx, &mapping.Tables[6], mapping.Tables[6].Columns, failing{n: new(int)}); !errors.Is(err, errBroken) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := tx.CountRows(ctx, s.Tables()); err == nil {
+		t.Error("the transaction goes on after a failed COPY")
+	}
+}

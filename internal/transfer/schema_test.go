@@ -1,0 +1,203 @@
+package transfer_test
+
+import (
+	"context"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"flujo-port/internal/fault"
+	"flujo-port/internal/pgtest"
+	"flujo-port/internal/transfer"
+)
+
+// flujoTables are the facts of Flujo's PostgreSQL schema, as they were
+// measured: T text, I integer, R float4, D float8, J jsonb, Z timestamptz,
+// B boolean, ! NOT NULL.
+var flujoTables = map[string]string{
+	"runs":                  "run_id T!, pipeline_id T!, pipeline_name T!, pipeline_version T!, status T!, created_at Z!, updated_at Z!, execution_time_ms I, memory_usage_mb R, total_steps I default 0, error_message T",
+	"workflow_state":        "run_id T!, pipeline_id T!, pipeline_name T!, pipeline_version T!, current_step_index I!, pipeline_context J, last_step_output J, step_history J, status T!, created_at Z!, updated_at Z!, total_steps I default 0, error_message T, execution_time_ms I, memory_usage_mb R, metadata J, is_background_task B default false, parent_run_id T, task_id T, background_error T",
+	"steps":                 "id I!, run_id T!, step_name T!, step_index I!, status T!, output J, raw_response J, cost_usd R, token_counts I, execution_time_ms I, created_at Z!",
+	"traces":                "run_id T!, trace_data J!, created_at Z!",
+	"spans":                 "id I!, run_id T!, span_id T!, parent_span_id T, name T!, start_time D!, end_time D, status T!, attributes J, created_at Z!",
+	"evaluations":           "id I!, run_id T!, step_name T, score D!, feedback T, metadata J, created_at Z! default now()",
+	"system_state":          "key T!, value J!, updated_at Z! default now()",
+	"flujo_schema_versions": "version I!, applied_at Z! default now()",
+}
+
+var flujoKeys = map[string]string{"runs": "run_id", "workflow_state": "run_id", "steps": "id", "traces": "run_id",
+	"spans": "id", "evaluations": "id", "system_state": "key", "flujo_schema_versions": "version"}
+
+var flujoChildren = []string{"steps", "traces", "spans", "evaluations"}
+
+var flujoIndexes = map[string]string{
+	"idx_workflow_state_status": "workflow_state btree (status)", "idx_workflow_state_pipeline_id": "workflow_state btree (pipeline_id)",
+	"idx_workflow_state_parent_run_id": "workflow_state btree (parent_run_id)", "idx_workflow_state_created_at": "workflow_state btree (created_at)",
+	"idx_runs_status": "runs btree (status)", "idx_runs_pipeline_id": "runs btree (pipeline_id)",
+	"idx_runs_created_at": "runs btree (created_at)", "idx_runs_pipeline_name": "runs btree (pipeline_name)",
+	"idx_steps_run_id": "steps btree (run_id)", "idx_steps_step_index": "steps btree (step_index)",
+	"idx_spans_run_id": "spans btree (run_id)", "idx_spans_parent_span": "spans btree (parent_span_id)",
+	"idx_evaluations_run_id": "evaluations btree (run_id)", "idx_evaluations_created_at": "evaluations btree (created_at)",
+	"idx_runs_context_gin": "workflow_state gin (pipeline_context)", "idx_workflow_state_metadata_gin": "workflow_state gin (metadata)",
+}
+
+// wantStatements writes the facts as pg_dump would.
+func wantStatements() []string {
+	types := map[string]string{"T": "text", "I": "integer", "R": "real", "D": "double precision", "J": "jsonb", "Z": "timestamp with time zone", "B": "boolean"}
+	var want []string
+	for table, columns := range flujoTables {
+		var lines []string
+		for column := range strings.SplitSeq(columns, ", ") {
+			words := strings.SplitN(column, " ", 3)
+			line := words[0] + " " + types[strings.TrimSuffix(words[1], "!")]
+			if len(words) == 3 {
+				line += " DEFAULT " + strings.TrimPrefix(words[2], "default ")
+			}
+			if strings.HasSuffix(words[1], "!") {
+				line += " NOT NULL"
+			}
+			lines = append(lines, line)
+		}
+		want = append(want, "CREATE TABLE flujo."+table+" ( "+strings.Join(lines, ", ")+" )",
+			"ALTER TABLE ONLY flujo."+table+" ADD CONSTRAINT "+table+"_pkey PRIMARY KEY ("+flujoKeys[table]+")")
+		if flujoKeys[table] == "id" {
+			sequence := "flujo." + table + "_id_seq"
+			want = append(want,
+				"CREATE SEQUENCE "+sequence+" AS integer START WITH 1 INCREMENT BY 1 NO MINVALUE NO MAXVALUE CACHE 1",
+				"ALTER SEQUENCE "+sequence+" OWNED BY flujo."+table+".id",
+				"ALTER TABLE ONLY flujo."+table+" ALTER COLUMN id SET DEFAULT nextval('"+sequence+"'::regclass)")
+		}
+	}
+	for _, table := range flujoChildren {
+		want = append(want, "ALTER TABLE ONLY flujo."+table+" ADD CONSTRAINT "+table+
+			"_run_id_fkey FOREIGN KEY (run_id) REFERENCES flujo.runs(run_id) ON DELETE CASCADE")
+	}
+	for name, on := range flujoIndexes {
+		table, how, _ := strings.Cut(on, " ")
+		want = append(want, "CREATE INDEX "+name+" ON flujo."+table+" USING "+how)
+	}
+	want = append(want, "CREATE SCHEMA flujo")
+	slices.Sort(want)
+	return want
+}
+
+// TestSchemaIsFlujos compares pg_dump's account of what migrate made with the
+// facts, statement by statement: nothing is missing, nothing is more.
+func TestSchemaIsFlujos(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	migrate(t, options(t, fixture, url))
+	bin, err := pgtest.FindBin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dump, err := exec.Command(filepath.Join(bin, "pg_dump"), "--schema-only", "--no-owner", "--no-privileges", "--dbname", url).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	space := regexp.MustCompile(`\s+`)
+	for line := range strings.SplitSeq(regexp.MustCompile(`(?m)^(--|\\).*$`).ReplaceAllString(string(dump), ""), ";\n") {
+		s := strings.TrimSpace(space.ReplaceAllString(line, " "))
+		if s != "" && !strings.HasPrefix(s, "SET ") && !strings.HasPrefix(s, "SELECT pg_catalog.set_config") {
+			got = append(got, s)
+		}
+	}
+	slices.Sort(got)
+	want := wantStatements()
+	for _, s := range want {
+		if !slices.Contains(got, s) {
+			t.Errorf("missing: %s", s)
+		}
+	}
+	for _, s := range got {
+		if !slices.Contains(want, s) {
+			t.Errorf("more than Flujo makes: %s", s)
+		}
+	}
+}
+
+// TestSchemaExists is the product requirements' integration test.
+func TestSchemaExists(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	initialise(t, url)
+	conn := connect(t, url)
+	if got := one(t, conn, "SELECT count(*) FROM information_schema.schemata WHERE schema_name = 'flujo'"); got != "1" {
+		t.Error("there is no schema flujo")
+	}
+	if got := one(t, conn, `SELECT string_agg(table_name, ',' ORDER BY table_name) FROM information_schema.tables
+		WHERE table_schema = 'flujo' AND table_name IN ('runs', 'steps', 'workflow_state')`); got != "runs,steps,workflow_state" {
+		t.Errorf("tables: %s", got)
+	}
+}
+
+func TestInitIsSafeToRepeat(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	ctx := context.Background()
+	o := transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true}
+	first, err := transfer.Init(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(first.Made) != 9 || len(first.Found) != 0 { // the schema, seven tables of state, the versions
+		t.Errorf("made %v, found %v", first.Made, first.Found)
+	}
+	migrate(t, options(t, fixture, url))
+	again, err := transfer.Init(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(again.Made) != 0 || len(again.Found) != 8 {
+		t.Errorf("made %v, found %v", again.Made, again.Found)
+	}
+	if got := one(t, connect(t, url), "SELECT count(*) FROM flujo.steps"); got != "213" {
+		t.Errorf("%s steps are left", got)
+	}
+	o.GrantTo = "nobody of that name"
+	if _, err := transfer.Init(ctx, o); fault.KindOf(err) != fault.Usage || !strings.Contains(err.Error(), "no role") {
+		t.Errorf("unknown role: %v", err)
+	}
+}
+
+// TestInitGrants: the role can do with the tables what Flujo does.
+func TestInitGrants(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	role := pgtest.Role(t, url, "")
+	name := one(t, connect(t, role), "SELECT current_user")
+	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
+		t.Fatal(err)
+	}
+	conn := connect(t, cutover(t, role).Reveal())
+	run(t, conn, "CREATE TABLE IF NOT EXISTS flujo_schema_versions (version integer PRIMARY KEY)",
+		`INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at)
+			VALUES ('a', 'p', 'p', '1', 'running', now(), now())`,
+		"INSERT INTO steps (run_id, step_name, step_index, status, created_at) VALUES ('a', 's', 0, 'completed', now())",
+		"UPDATE runs SET status = 'failed'", "DELETE FROM runs")
+}
+
+func TestHolderOfTheLockIsNamed(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	holder := connect(t, url+"&application_name=flujo-pod-7")
+	run(t, holder, "BEGIN", "SELECT pg_advisory_xact_lock(x'F1F0C0DE'::bigint)")
+	o := options(t, fixture, url)
+	o.LockWait = 100 * time.Millisecond
+	wantFault(t, o, fault.Failed, "Flujo's migration lock", "flujo-pod-7", "100ms", "run again")
+}
+
+func TestTableThatIsInUse(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	initialise(t, url)
+	run(t, connect(t, url), "BEGIN", "INSERT INTO flujo.system_state (key, value) VALUES ('a', '1')")
+	o := options(t, fixture, url)
+	o.LockWait = 100 * time.Millisecond
+	wantFault(t, o, fault.Failed, `lock table "system_state"`, "100ms", "stop Flujo and run again")
+}
