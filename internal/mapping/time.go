@@ -11,13 +11,19 @@ type Time struct {
 	Naive  bool  // the text named no zone, and UTC was taken
 }
 
-// postgresEpoch is PostgreSQL's zero moment in Unix seconds.
-const postgresEpoch = 946684800
+// Moments in Unix seconds.
+const (
+	postgresEpoch = 946684800    // PostgreSQL's zero moment
+	yearOne       = -62135596800 // 0001-01-01T00:00:00Z
+	year10000     = 253402300800 // 10000-01-01T00:00:00Z
+)
 
 // ParseTime reads a time as Flujo and SQLite write it: what Python's
 // datetime.isoformat gives, with a space or T, with or without seconds,
 // fraction and offset, with Z; what SQLite's date() and datetime() print. A
-// fraction finer than a microsecond is not a time that Flujo wrote.
+// fraction finer than a microsecond is not a time that Flujo wrote. Nor is a
+// moment whose offset takes it out of the years 1 to 9999 in UTC: PostgreSQL
+// would hold it, but Python cannot read it from there.
 func ParseTime(s []byte) (Time, bool) {
 	p := timeParser{rest: s}
 	year, month, day := p.number(4), p.after('-', 2), p.after('-', 2)
@@ -28,9 +34,9 @@ func ParseTime(s []byte) (Time, bool) {
 		hour, minute = p.number(2), p.after(':', 2)
 		if p.at(':') {
 			second = p.after(':', 2)
-		}
-		if p.at('.') {
-			micros = p.fraction()
+			if p.at('.') {
+				micros = p.fraction()
+			}
 		}
 		if len(p.rest) > 0 {
 			offset, naive = p.offset(), false
@@ -40,8 +46,11 @@ func ParseTime(s []byte) (Time, bool) {
 		day > daysIn(year, month) || hour > 23 || minute > 59 || second > 59 {
 		return Time{}, false
 	}
-	unix := time.Date(year, time.Month(month), day, hour, minute, second, 0, time.UTC).Unix()
-	return Time{Micros: (unix-postgresEpoch)*1e6 + int64(micros) - int64(offset)*1e6, Naive: naive}, true
+	unix := time.Date(year, time.Month(month), day, hour, minute, second, 0, time.UTC).Unix() - int64(offset)
+	if unix < yearOne || unix >= year10000 {
+		return Time{}, false
+	}
+	return Time{Micros: (unix-postgresEpoch)*1e6 + int64(micros), Naive: naive}, true
 }
 
 func daysIn(year, month int) int {

@@ -25,7 +25,9 @@ type Known struct {
 // wherever they stood before; Unix sockets stand in host=. Other parameters are
 // kept in their order. options ends with -c search_path=SCHEMA,public; a
 // parameter search_path is dropped, since the server lets it win over options.
-// sslmode=require is added when a host is not local and there is no sslmode.
+// sslmode=require is added when a host is not local and there is no sslmode
+// (verify-full with sslrootcert=system, where libpq takes no other). Parameters
+// are read as libpq reads them: outside of options a + is a plus, written %2B.
 // A password that databaseURL does not hold is never added.
 //
 // Cutover of what Cutover returns, with the same known and schema, is the same.

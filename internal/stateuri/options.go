@@ -64,7 +64,7 @@ func setsSearchPath(options string) bool {
 
 // splitOptions cuts the options parameter into words as the server does: white
 // space separates them and a backslash takes the next byte as it is. whole is
-// false when the last backslash has nothing after it.
+// false when the last backslash has nothing after it; alone it makes no word.
 func splitOptions(options string) (words []string, whole bool) {
 	var word strings.Builder
 	inWord, escaped := false, false
@@ -88,7 +88,7 @@ func splitOptions(options string) (words []string, whole bool) {
 		}
 		inWord = true
 	}
-	if inWord {
+	if word.Len() > 0 {
 		words = append(words, word.String())
 	}
 	return words, !escaped

@@ -1,0 +1,54 @@
+# Targets are listed by `make help`; "##" after a target is what it says there.
+
+GO      ?= go
+COMPOSE  = docker compose -f deploy/docker-compose.postgres.yml
+POSTGRES_PORT ?= 5432
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test ensure-postgres ensure-cc init-flujo-schema setup-postgres clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-20s %s\n", $$1, $$2 }' Makefile
+
+build: ## build bin/flujo-port, one file without dependencies
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/flujo-port ./cmd/flujo-port
+
+demo: ensure-postgres ## a whole cutover, on a throwaway server
+	$(GO) run ./internal/pgtest/throwaway -- scripts/demo.sh
+
+test: ensure-postgres ensure-cc ## format, vet, staticcheck, and the tests on a real server
+	@unformatted=$$(gofmt -l cmd internal) || exit 1; \
+	if [ -n "$$unformatted" ]; then \
+		echo "not formatted; run gofmt -w on:" >&2; echo "$$unformatted" >&2; exit 1; \
+	fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	CGO_ENABLED=1 $(GO) test -race -count=1 ./...
+
+init-flujo-schema: ## make schema and tables in FLUJO_PORT_POSTGRES or DATABASE_URL
+	@if [ -z "$$FLUJO_PORT_POSTGRES$$DATABASE_URL" ]; then \
+		echo "set DATABASE_URL or FLUJO_PORT_POSTGRES to the database's address" >&2; exit 2; \
+	fi
+	$(GO) run ./cmd/flujo-port init
+
+setup-postgres: ## start PostgreSQL with pgvector in docker and make the tables; needs POSTGRES_PASSWORD
+	@if [ -z "$$POSTGRES_PASSWORD" ]; then \
+		echo "set POSTGRES_PASSWORD to the password that the role \"flujo\" shall have" >&2; exit 2; \
+	fi
+	POSTGRES_PORT=$(POSTGRES_PORT) $(COMPOSE) up -d --wait
+	@PGPASSWORD="$$POSTGRES_PASSWORD" $(MAKE) init-flujo-schema \
+		'FLUJO_PORT_POSTGRES=postgresql://flujo@127.0.0.1:$(POSTGRES_PORT)/flujo?sslmode=disable'
+
+clean: ## remove what build made
+	rm -rf bin
+
+# Some tests start servers of their own even when FLUJO_PORT_TEST_POSTGRES
+# gives them one for the rest.
+ensure-postgres:
+	@scripts/ensure-postgres.sh
+
+ensure-cc:
+	@cc=$$($(GO) env CC); command -v $$cc >/dev/null 2>&1 || { \
+		echo "the race detector needs a C compiler, and \"$$cc\" is not there:" >&2; \
+		echo "install gcc and the C library's headers (Debian: gcc libc6-dev), or set CC" >&2; exit 1; \
+	}

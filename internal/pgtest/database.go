@@ -1,0 +1,173 @@
+package pgtest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// EnvServer names the environment variable with the URL of a server to use
+// instead of starting one.
+const EnvServer = "FLUJO_PORT_TEST_POSTGRES"
+
+// queryTimeout bounds every statement that pgtest itself sends.
+const queryTimeout = time.Minute
+
+var shared struct {
+	once   sync.Once
+	server *Server
+	err    error
+}
+
+// Main runs the tests of a package and stops the shared server, if one was
+// started, when they are over. Before, it forgets the environment (see
+// [ForgetEnvironment]), so that a test reaches only what pgtest gives it.
+// It returns the exit code:
+//
+//	func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+func Main(m *testing.M) int {
+	if !ownServer() {
+		ForgetEnvironment()
+	}
+	code := m.Run()
+	if shared.server == nil {
+		return code
+	}
+	if err := shared.server.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "pgtest:", err)
+		return max(code, 1)
+	}
+	return code
+}
+
+// ForgetEnvironment unsets whatever would lead a PostgreSQL client or
+// flujo-port to a database of the user's: PGHOST and its kin, DATABASE_URL,
+// FLUJO_PORT_POSTGRES, FLUJO_PORT_SQLITE and FLUJO_STATE_URI.
+func ForgetEnvironment() {
+	for _, entry := range os.Environ() {
+		name, _, _ := strings.Cut(entry, "=")
+		switch {
+		case strings.HasPrefix(name, "PG"),
+			name == "DATABASE_URL",
+			name == "FLUJO_PORT_POSTGRES",
+			name == "FLUJO_PORT_SQLITE",
+			name == "FLUJO_STATE_URI":
+			_ = os.Unsetenv(name) // fails only for a malformed name
+		}
+	}
+}
+
+// Shared returns the server that all tests of the process share, starting it
+// if need be. The test is skipped when the user brought a server.
+func Shared(t testing.TB) *Server {
+	t.Helper()
+	if ownServer() {
+		t.Skipf("needs a server that pgtest started, and %s is set", EnvServer)
+	}
+	shared.once.Do(func() { shared.server, shared.err = Start() })
+	if shared.err != nil {
+		t.Fatalf("start PostgreSQL: %v", shared.err)
+	}
+	return shared.server
+}
+
+// OwnServer reports whether the databases are on a server that the user
+// brought, one that tests must not stop or reconfigure.
+func OwnServer(t testing.TB) bool {
+	t.Helper()
+	return ownServer()
+}
+
+func ownServer() bool { return os.Getenv(EnvServer) != "" }
+
+// adminURL returns the URL through which databases are made.
+func adminURL(t testing.TB) string {
+	t.Helper()
+	if ownServer() {
+		return os.Getenv(EnvServer)
+	}
+	return Shared(t).URL("postgres")
+}
+
+// Database returns the URL of a new, empty UTF-8 database for the test, as
+// its owner. It is dropped when the test ends, sessions or not.
+func Database(t testing.TB) string {
+	t.Helper()
+	return EncodedDatabase(t, "UTF8")
+}
+
+// EncodedDatabase is Database with another server encoding: "SQL_ASCII",
+// "LATIN1".
+func EncodedDatabase(t testing.TB, encoding string) string {
+	t.Helper()
+	admin := adminURL(t)
+	name := randomName()
+	quoted := pgx.Identifier{name}.Sanitize()
+	mustExec(t, admin, createDatabase(name, encoding))
+	t.Cleanup(func() {
+		if err := execAll(admin, "DROP DATABASE IF EXISTS "+quoted+" WITH (FORCE)"); err != nil {
+			t.Errorf("pgtest: %v", err)
+		}
+	})
+	u, err := url.Parse(admin)
+	if err != nil {
+		t.Fatalf("pgtest: read server URL: %v", errors.Unwrap(err)) // the cause alone: the rest holds the password
+	}
+	u.Path = "/" + name
+	return u.String()
+}
+
+func createDatabase(name, encoding string) string {
+	return fmt.Sprintf("CREATE DATABASE %s TEMPLATE template0 ENCODING '%s' LC_COLLATE 'C' LC_CTYPE 'C'",
+		pgx.Identifier{name}.Sanitize(), encoding)
+}
+
+// randomName returns a name for a database or role that nobody else has.
+func randomName() string {
+	return "flujo_port_test_" + strings.ToLower(rand.Text()[:16])
+}
+
+func mustExec(t testing.TB, url string, statements ...string) {
+	t.Helper()
+	if err := execAll(url, statements...); err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+}
+
+// execAll runs statements one by one on a connection of their own.
+func execAll(url string, statements ...string) (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+	for _, statement := range statements {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("%s: %w", statement, err)
+		}
+	}
+	return nil
+}
+
+// queryRow reads one row on a connection of its own.
+func queryRow(url, query string, into ...any) (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+	return conn.QueryRow(ctx, query).Scan(into...)
+}

@@ -1,0 +1,21 @@
+// Package pgtest is a throwaway PostgreSQL for tests, benchmarks and the demo.
+// The program itself never imports it.
+//
+// A test package says once
+//
+//	func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+//
+// and each test asks for what it needs:
+//
+//	url := pgtest.Database(t)                   // an empty database of its own
+//	reader := pgtest.Role(t, url, "")           // the same database, as a plain role
+//	standby := pgtest.Standby(t)                // a database that cannot be written
+//	server, err := pgtest.Start()               // a server of its own, to stop at will
+//	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url)) // a connection that breaks when told
+//
+// The shared server starts with the first test that asks and ends with the
+// process, however the process ends. Set FLUJO_PORT_TEST_POSTGRES to the URL
+// of a server of your own, as a role that may create databases, and none is
+// started: databases named flujo_port_test_… are made there and dropped again.
+// Only Start and Standby still start their own.
+package pgtest

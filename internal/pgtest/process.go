@@ -1,0 +1,97 @@
+package pgtest
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// stopTimeout is how long a server may take to end before it is killed.
+const stopTimeout = 30 * time.Second
+
+// process is a running child; done is closed once it has ended.
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+func startProcess(cmd *exec.Cmd) (*process, error) {
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	p := &process{cmd: cmd, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		_ = cmd.Wait() // how it ended is in the server's log
+	}()
+	return p, nil
+}
+
+// end signals the process and waits until it is gone; one that stays is
+// killed and reported.
+func (p *process) end(signal syscall.Signal) error {
+	if err := p.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stop server: %w", err)
+	}
+	timer := time.NewTimer(stopTimeout)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+		return nil
+	case <-timer.C:
+		_ = p.cmd.Process.Kill()
+		<-p.done
+		return fmt.Errorf("stop server: still there after %v, killed", stopTimeout)
+	}
+}
+
+// guard outlives this process and cleans up after it. It is a shell that
+// reads a pipe whose other end only we hold: a line dismisses it, the end of
+// the pipe means that we died, and then it stops the server and removes the
+// folder. Unlike a parent-death signal it works on every Unix, survives a
+// change of user, and takes the folder too.
+type guard struct {
+	cmd  *exec.Cmd
+	pipe io.WriteCloser
+}
+
+const guardScript = `
+read -r line && exit 0
+dir=$1 pidfile=$1/data/postmaster.pid
+pid=$(head -n 1 "$pidfile") && kill -QUIT "$pid"
+tries=0
+while [ -e "$pidfile" ] && [ "$tries" -lt 300 ]; do
+	tries=$((tries + 1))
+	sleep 0.1
+done
+rm -rf "$dir"
+`
+
+func startGuard(dir string) (*guard, error) {
+	cmd := exec.Command("/bin/sh", "-c", guardScript, "sh", dir)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	pipe, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start guard: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start guard: %w", err)
+	}
+	return &guard{cmd: cmd, pipe: pipe}, nil
+}
+
+// dismiss sends the guard home and waits until it is gone; a nil guard is
+// home already.
+func (g *guard) dismiss() {
+	if g == nil {
+		return
+	}
+	_, _ = io.WriteString(g.pipe, "dismissed\n")
+	_ = g.pipe.Close()
+	_ = g.cmd.Wait()
+}

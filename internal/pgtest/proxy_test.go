@@ -1,0 +1,169 @@
+package pgtest
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// proxied returns a database with a table t, and a proxy to its server.
+func proxied(t *testing.T) (db string, p *Proxy) {
+	t.Helper()
+	db = Database(t)
+	mustExec(t, db, "CREATE TABLE t (n int)")
+	return db, NewProxy(t, Upstream(t, db))
+}
+
+// insert adds rows to table t in a transaction, by COPY.
+func insert(url string, rows int) error {
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		_, err := tx.CopyFrom(ctx, pgx.Identifier{"t"}, []string{"n"},
+			pgx.CopyFromSlice(rows, func(i int) ([]any, error) { return []any{i}, nil }))
+		return err
+	})
+}
+
+func wantRows(t *testing.T, db string, want int) {
+	t.Helper()
+	var got int
+	if err := queryRow(db, "SELECT count(*) FROM t", &got); err != nil {
+		t.Fatal(err)
+	}
+	if got != want {
+		t.Errorf("%d rows, want %d", got, want)
+	}
+}
+
+func isCommit(typ byte, payload []byte) bool {
+	return typ == 'Q' && strings.EqualFold(string(bytes.TrimRight(payload, "\x00")), "commit")
+}
+
+func TestProxyPasses(t *testing.T) {
+	db, p := proxied(t)
+	for _, mode := range []string{"disable", "prefer"} {
+		url := strings.Replace(p.Rewrite(db), "sslmode=disable", "sslmode="+mode, 1)
+		if err := insert(url, 10_000); err != nil {
+			t.Fatalf("sslmode=%s: %v", mode, err)
+		}
+	}
+	p.Wait()
+	wantRows(t, db, 20_000)
+}
+
+func TestProxyCutsBefore(t *testing.T) {
+	db, p := proxied(t)
+	var seen atomic.Int32
+	for name, cut := range map[string]Match{
+		"copy data": func(typ byte, _ []byte) bool { return typ == 'd' },
+		"commit":    isCommit,
+	} {
+		p.OnClientMessage(func(typ byte, payload []byte) bool {
+			if !cut(typ, payload) {
+				return false
+			}
+			seen.Add(1)
+			p.OnClientMessage(nil)
+			return true
+		})
+		if err := insert(p.Rewrite(db), 10); err == nil {
+			t.Errorf("%s: the client noticed nothing", name)
+		}
+		p.Wait()
+		wantRows(t, db, 0)
+	}
+	if seen.Load() != 2 {
+		t.Errorf("%d cuts, want 2", seen.Load())
+	}
+}
+
+func TestProxyCutsAfterCommit(t *testing.T) {
+	db, p := proxied(t)
+	p.CutAfterClientMessage(isCommit)
+	if err := insert(p.Rewrite(db), 10); err == nil {
+		t.Error("the client noticed nothing")
+	}
+	p.Wait()
+	wantRows(t, db, 10)
+}
+
+func TestProxyCutsAfterBytes(t *testing.T) {
+	db, p := proxied(t)
+	p.CutAfterClientBytes(100_000)
+	if err := insert(p.Rewrite(db), 100_000); err == nil {
+		t.Error("the client noticed nothing")
+	}
+	p.Wait()
+	wantRows(t, db, 0)
+	if err := insert(p.Rewrite(db), 100_000); err != nil {
+		t.Errorf("a cut by bytes happens once, and then: %v", err)
+	}
+}
+
+func TestProxyCutsNow(t *testing.T) {
+	db, p := proxied(t)
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, p.Rewrite(db))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	p.Cut()
+	if err := conn.Ping(ctx); err == nil {
+		t.Error("the client noticed nothing")
+	}
+	p.Wait()
+}
+
+func TestProxyRewritesParameter(t *testing.T) {
+	db, p := proxied(t)
+	p.RewriteServerParameter("server_version", "12.22")
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, p.Rewrite(db))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	if got := conn.PgConn().ParameterStatus("server_version"); got != "12.22" {
+		t.Errorf("server_version %q", got)
+	}
+	if got := conn.PgConn().ParameterStatus("server_encoding"); got != "UTF8" {
+		t.Errorf("server_encoding %q", got)
+	}
+}
+
+func TestProxyForwardsCancel(t *testing.T) {
+	db, p := proxied(t)
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, p.Rewrite(db))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	finished := make(chan struct{})
+	cancelled := make(chan struct{})
+	go func() { // the first may come before the query
+		defer close(cancelled)
+		for {
+			select {
+			case <-finished:
+				return
+			default:
+				_ = conn.PgConn().CancelRequest(ctx)
+			}
+		}
+	}()
+	_, err = conn.Exec(ctx, "SELECT pg_sleep(60)", pgx.QueryExecModeSimpleProtocol)
+	close(finished)
+	<-cancelled
+	wantCode(t, err, "57014")
+}

@@ -1,0 +1,195 @@
+package pgtest
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// Codes of the packets that come before a session.
+const (
+	codeCancel  = 80877102
+	codeSSL     = 80877103
+	codeGSS     = 80877104
+	maxStartup  = 10000 // PostgreSQL's own limit
+	maxMessage  = 1 << 30
+	headerBytes = 5 // type and length
+)
+
+// proxyConn is one client's connection through a proxy.
+type proxyConn struct {
+	proxy       *Proxy
+	client      net.Conn
+	server      net.Conn
+	clientBytes int64 // guarded by proxy.mu
+	rewrites    map[string]string
+}
+
+func newProxyConn(p *Proxy, client, server net.Conn) *proxyConn {
+	return &proxyConn{proxy: p, client: client, server: server, rewrites: map[string]string{}}
+}
+
+// relay carries both ways and returns once the server has closed its end.
+func (c *proxyConn) relay() {
+	clientDone := make(chan struct{})
+	go func() {
+		defer close(clientDone)
+		_ = c.clientToServer() // whatever ended it, there is nothing more to forward
+		closeWrite(c.server)
+	}()
+	_ = c.serverToClient()
+	_, _ = io.Copy(io.Discard, c.server) // the client is gone: let the server finish
+	_ = c.client.Close()
+	_ = c.server.Close()
+	<-clientDone
+}
+
+// cut closes the client's end, and tells the server that no more will come.
+// The server's end is closed by relay, when the server closes it: closing it
+// here could discard what the server has yet to read.
+func (c *proxyConn) cut() {
+	_ = c.client.Close()
+	closeWrite(c.server)
+}
+
+func closeWrite(conn net.Conn) {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+}
+
+// clientToServer returns when the client has closed or was cut.
+func (c *proxyConn) clientToServer() error {
+	in := bufio.NewReaderSize(c.client, 1<<16)
+	session, err := c.startup(in)
+	if err != nil || !session {
+		return err
+	}
+	var message []byte
+	for {
+		if message, err = readMessage(in, message); err != nil {
+			return err
+		}
+		before, after := c.proxy.judge(message[0], message[headerBytes:])
+		if before {
+			c.cut()
+			return nil
+		}
+		if after {
+			_ = c.client.Close() // first, so that no answer passes
+		}
+		if err := c.forward(message); err != nil {
+			return err
+		}
+		if after {
+			c.cut()
+			return nil
+		}
+	}
+}
+
+// startup forwards what a client sends before its first message, answering
+// requests for encryption itself. It reports whether a session follows.
+func (c *proxyConn) startup(in *bufio.Reader) (session bool, err error) {
+	for {
+		var head [8]byte
+		if _, err := io.ReadFull(in, head[:]); err != nil {
+			return false, err
+		}
+		size, code := binary.BigEndian.Uint32(head[:]), binary.BigEndian.Uint32(head[4:])
+		if code == codeSSL || code == codeGSS {
+			if _, err := c.client.Write([]byte{'N'}); err != nil {
+				return false, err
+			}
+			continue
+		}
+		if size < 8 || size > maxStartup {
+			return false, fmt.Errorf("startup packet of %d bytes", size)
+		}
+		packet := make([]byte, size)
+		copy(packet, head[:])
+		if _, err := io.ReadFull(in, packet[8:]); err != nil {
+			return false, err
+		}
+		return code != codeCancel, c.forward(packet)
+	}
+}
+
+// forward sends bytes of the client to the server, as far as the proxy's
+// byte limit lets them.
+func (c *proxyConn) forward(data []byte) error {
+	pass, cut := c.proxy.budget(c, len(data))
+	if cut {
+		_ = c.client.Close()
+	}
+	_, err := c.server.Write(data[:pass])
+	if cut {
+		c.cut()
+		return net.ErrClosed
+	}
+	return err
+}
+
+// serverToClient returns when either end is closed.
+func (c *proxyConn) serverToClient() error {
+	if len(c.rewrites) == 0 {
+		_, err := io.Copy(c.client, c.server)
+		return err
+	}
+	in := bufio.NewReaderSize(c.server, 1<<16)
+	var message []byte
+	for {
+		var err error
+		if message, err = readMessage(in, message); err != nil {
+			return err
+		}
+		if message[0] == 'S' {
+			if message, err = c.rewrite(message); err != nil {
+				return err
+			}
+		}
+		if _, err := c.client.Write(message); err != nil {
+			return err
+		}
+	}
+}
+
+// rewrite returns the ParameterStatus message with the value that the test
+// asked for.
+func (c *proxyConn) rewrite(message []byte) ([]byte, error) {
+	var status pgproto3.ParameterStatus
+	if err := status.Decode(message[headerBytes:]); err != nil {
+		return nil, err
+	}
+	value, ok := c.rewrites[status.Name]
+	if !ok {
+		return message, nil
+	}
+	status.Value = value
+	return status.Encode(message[:0])
+}
+
+// readMessage reads one whole message, type byte and all, into buf or a
+// larger one.
+func readMessage(in *bufio.Reader, buf []byte) ([]byte, error) {
+	var head [headerBytes]byte
+	if _, err := io.ReadFull(in, head[:]); err != nil {
+		return nil, err
+	}
+	size := binary.BigEndian.Uint32(head[1:])
+	if size < 4 || size > maxMessage {
+		return nil, fmt.Errorf("message %q of %d bytes", head[0], size)
+	}
+	if need := int(size) + 1; cap(buf) < need {
+		buf = make([]byte, need)
+	} else {
+		buf = buf[:need]
+	}
+	copy(buf, head[:])
+	_, err := io.ReadFull(in, buf[headerBytes:])
+	return buf, err
+}

@@ -1,0 +1,303 @@
+package pgtest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// superuser is the role that owns a server started here.
+const superuser = "postgres"
+
+// host is the address that a server listens on.
+const host = "127.0.0.1"
+
+// startTimeout bounds the wait for a new server's first connection.
+const startTimeout = time.Minute
+
+// Server is a PostgreSQL server in a folder of its own under the temporary
+// folder, listening on 127.0.0.1 and on a Unix socket. Passwords are checked
+// (SCRAM) on both. It is quick and forgets everything: it never syncs to disk.
+type Server struct {
+	bin      string
+	version  int
+	dir      string
+	port     int
+	password string
+	settings []string
+	account  *account
+
+	mu      sync.Mutex
+	process *process // nil while the server is down
+	guard   *guard
+}
+
+// Option changes how Start makes a server.
+type Option func(*Server)
+
+// WithSettings adds server settings, each "name=value" as in postgresql.conf
+// but without quotes: "max_connections=5", "log_statement=all".
+func WithSettings(settings ...string) Option {
+	return func(s *Server) { s.settings = append(s.settings, settings...) }
+}
+
+// Start makes and starts a server, and returns once it takes connections.
+// The caller must Stop it. Should this process end without that, even by
+// SIGKILL, the server stops and its folder goes nonetheless.
+func Start(opts ...Option) (*Server, error) {
+	bin, version, err := findBin(filepath.SplitList(os.Getenv("PATH")), binGlobs)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{bin: bin, version: version, password: rand.Text()}
+	for _, opt := range opts {
+		opt(s)
+	}
+	if s.account, err = serverAccount(); err != nil {
+		return nil, err
+	}
+	if s.dir, err = makeDir(s.account); err != nil {
+		return nil, err
+	}
+	if err := s.begin(); err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	return s, nil
+}
+
+func (s *Server) begin() (err error) {
+	if s.guard, err = startGuard(s.dir); err != nil {
+		return err
+	}
+	if err := s.create(); err != nil {
+		return err
+	}
+	return s.launch()
+}
+
+// Stop ends the server at once, as a crash would, and removes its folder.
+// Stopping again does nothing.
+func (s *Server) Stop() error {
+	err := s.halt(syscall.SIGQUIT)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := os.RemoveAll(s.dir); err != nil {
+		return fmt.Errorf("remove server folder: %w", err)
+	}
+	s.guard.dismiss()
+	s.guard = nil
+	return err
+}
+
+// Version returns the server's major version, such as 15.
+func (s *Server) Version() int { return s.version }
+
+// Bin returns the folder of the server's programs; psql is there as well.
+func (s *Server) Bin() string { return s.bin }
+
+// Host returns the TCP address without its port.
+func (s *Server) Host() string { return host }
+
+// Addr returns the TCP address, host:port.
+func (s *Server) Addr() string { return net.JoinHostPort(host, s.Port()) }
+
+// Port returns the port as text.
+func (s *Server) Port() string { return strconv.Itoa(s.port) }
+
+// User returns the name of the superuser.
+func (s *Server) User() string { return superuser }
+
+// Password returns the password of the superuser.
+func (s *Server) Password() string { return s.password }
+
+// URL returns the address of a database over TCP, as the superuser.
+func (s *Server) URL(database string) string {
+	u := url.URL{
+		Scheme:   "postgresql",
+		User:     url.UserPassword(superuser, s.password),
+		Host:     s.Addr(),
+		Path:     "/" + database,
+		RawQuery: "sslmode=disable",
+	}
+	return u.String()
+}
+
+// SocketURL is URL over the Unix socket.
+func (s *Server) SocketURL(database string) string {
+	u := url.URL{
+		Scheme:   "postgresql",
+		User:     url.UserPassword(superuser, s.password),
+		Path:     "/" + database,
+		RawQuery: url.Values{"host": {s.dir}, "port": {s.Port()}}.Encode(),
+	}
+	return u.String()
+}
+
+// CreateDatabase makes an empty UTF-8 database. It lives as long as the server.
+func (s *Server) CreateDatabase(name string) error {
+	return execAll(s.URL("postgres"), createDatabase(name, "UTF8"))
+}
+
+// Log returns what the server has logged so far.
+func (s *Server) Log() string {
+	text, err := os.ReadFile(s.logFile())
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+func (s *Server) dataDir() string { return filepath.Join(s.dir, "data") }
+func (s *Server) logFile() string { return filepath.Join(s.dir, "log") }
+
+// create runs initdb and writes the settings.
+func (s *Server) create() error {
+	passwordFile := filepath.Join(s.dir, "password")
+	if err := os.WriteFile(passwordFile, []byte(s.password+"\n"), 0o600); err != nil {
+		return fmt.Errorf("write password file: %w", err)
+	}
+	if err := s.account.own(passwordFile); err != nil {
+		return err
+	}
+	cmd := s.command("initdb", "--pgdata", s.dataDir(), "--username", superuser,
+		"--pwfile", passwordFile, "--auth", "scram-sha-256",
+		"--encoding", "UTF8", "--locale", "C", "--no-sync")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb: %w\n%s", err, out)
+	}
+	settings := append([]string{
+		"listen_addresses=" + host,
+		"unix_socket_directories=" + s.dir,
+		"fsync=off",
+		"synchronous_commit=off",
+		"full_page_writes=off",
+		"timezone=UTC",
+	}, s.settings...)
+	return s.configure(settings...)
+}
+
+// configure adds settings, each "name=value", to postgresql.conf. They count
+// from the next launch.
+func (s *Server) configure(settings ...string) error {
+	var text strings.Builder
+	for _, setting := range settings {
+		name, value, ok := strings.Cut(setting, "=")
+		if !ok {
+			return fmt.Errorf("server setting %q: want name=value", setting)
+		}
+		fmt.Fprintf(&text, "%s = '%s'\n", name, strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(value))
+	}
+	file, err := os.OpenFile(filepath.Join(s.dataDir(), "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("open server settings: %w", err)
+	}
+	_, err = file.WriteString(text.String())
+	if err := errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("write server settings: %w", err)
+	}
+	return nil
+}
+
+// command returns one of the server's programs, to be run in the server's
+// folder under the server's account and apart from the terminal's signals.
+func (s *Server) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(s.bin, name), args...)
+	cmd.Dir = s.dir
+	cmd.Env = []string{"PATH=" + s.bin + ":" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: s.account.credential()}
+	return cmd
+}
+
+// launch starts the server on a free port and waits until it takes
+// connections. A port that someone else takes first costs another try.
+func (s *Server) launch() error {
+	var err error
+	for range 5 {
+		if s.port, err = freePort(); err != nil {
+			return err
+		}
+		if err = s.launchOnPort(); err == nil || !errors.Is(err, errExited) || !strings.Contains(s.Log(), "could not bind") {
+			return err
+		}
+	}
+	return err
+}
+
+var errExited = errors.New("server ended while starting")
+
+func (s *Server) launchOnPort() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	log, err := os.Create(s.logFile())
+	if err != nil {
+		return fmt.Errorf("create server log: %w", err)
+	}
+	defer log.Close() // the server has its own handle
+	cmd := s.command("postgres", "-D", s.dataDir(), "-p", s.Port())
+	cmd.Stdout, cmd.Stderr = log, log
+	if s.process, err = startProcess(cmd); err != nil {
+		return fmt.Errorf("start server: %w", err)
+	}
+	if err := s.awaitReady(); err != nil {
+		return fmt.Errorf("%w\n%s", err, s.Log())
+	}
+	return nil
+}
+
+// awaitReady polls the Unix socket, which no other server can answer.
+func (s *Server) awaitReady() error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		conn, err := pgx.Connect(ctx, s.SocketURL("postgres"))
+		if err == nil {
+			return conn.Close(ctx)
+		}
+		select {
+		case <-s.process.done:
+			return errExited
+		case <-ctx.Done():
+			return fmt.Errorf("wait for server: %w", err)
+		case <-tick.C:
+		}
+	}
+}
+
+// halt sends the postmaster a signal and waits for its end: SIGINT for a
+// clean shutdown, SIGQUIT for an immediate one.
+func (s *Server) halt(signal syscall.Signal) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process == nil {
+		return nil
+	}
+	err := s.process.end(signal)
+	s.process = nil
+	return err
+}
+
+// freePort returns a TCP port of the loopback interface that was free a
+// moment ago.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", host+":0")
+	if err != nil {
+		return 0, fmt.Errorf("find a free port: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}

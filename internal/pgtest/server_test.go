@@ -1,0 +1,129 @@
+package pgtest
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// envOrphan makes the test binary start a server and wait to be killed.
+const envOrphan = "PGTEST_START_AND_HANG"
+
+func startAndHang() {
+	s, err := Start()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(s.dir, s.Addr())
+	select {}
+}
+
+func TestStartAndStop(t *testing.T) {
+	s, err := Start(WithSettings("max_connections=7", `cluster_name=it's a \ test`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Stop() })
+
+	for name, url := range map[string]string{"TCP": s.URL("postgres"), "socket": s.SocketURL("postgres")} {
+		var version int
+		var settings [4]string
+		err := queryRow(url, `SELECT current_setting('server_version_num')::int, current_setting('max_connections'),
+			current_setting('cluster_name'), current_setting('fsync'), current_setting('server_encoding')`,
+			&version, &settings[0], &settings[1], &settings[2], &settings[3])
+		if err != nil {
+			t.Fatalf("over %s: %v", name, err)
+		}
+		if version/10000 != s.Version() {
+			t.Errorf("version %d, Version says %d", version, s.Version())
+		}
+		if want := [4]string{"7", `it's a \ test`, "off", "UTF8"}; settings != want {
+			t.Errorf("settings %q, want %q", settings, want)
+		}
+		wantCode(t, execAll(strings.Replace(url, s.password, "wrong", 1)), "28P01")
+	}
+
+	pid := s.process.cmd.Process.Pid
+	for range 2 {
+		if err := s.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("process %d after Stop: %v", pid, err)
+	}
+	if _, err := os.Stat(s.dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("folder %s after Stop: %v", s.dir, err)
+	}
+}
+
+func TestBadSettingShowsTheServersWords(t *testing.T) {
+	s, err := Start(WithSettings("shared_buffers=plenty"))
+	if err == nil {
+		_ = s.Stop()
+		t.Fatal("the server started")
+	}
+	if !errors.Is(err, errExited) || !strings.Contains(err.Error(), "shared_buffers") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestKilledParentLeavesNothing(t *testing.T) {
+	parent := exec.Command(os.Args[0])
+	parent.Env = append(os.Environ(), envOrphan+"=1")
+	parent.Stderr = os.Stderr
+	out, err := parent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, readErr := bufio.NewReader(out).ReadString('\n')
+	killErr := parent.Process.Kill()
+	_ = parent.Wait()
+	if err := errors.Join(readErr, killErr); err != nil {
+		t.Fatal(err)
+	}
+	dir, addr, _ := strings.Cut(strings.TrimSpace(line), " ")
+
+	deadline := time.After(stopTimeout)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		_, statErr := os.Stat(dir)
+		conn, dialErr := net.Dial("tcp", addr)
+		if dialErr == nil {
+			_ = conn.Close()
+		}
+		if errors.Is(statErr, fs.ErrNotExist) && dialErr != nil {
+			return
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("still there: folder %v, server %v", statErr == nil, dialErr == nil)
+		case <-tick.C:
+		}
+	}
+}
+
+func TestStandby(t *testing.T) {
+	db := Standby(t, "CREATE TABLE before (n int)")
+	var recovering bool
+	if err := queryRow(db, "SELECT pg_is_in_recovery() FROM (SELECT count(*) FROM before) AS b", &recovering); err != nil {
+		t.Fatal(err)
+	}
+	if !recovering {
+		t.Error("not in recovery")
+	}
+	wantCode(t, execAll(db, "CREATE TABLE after (n int)"), "25006")
+}

@@ -1,0 +1,67 @@
+#!/bin/sh
+# A whole cutover on a throwaway server: rehearse it, do it, and ask the audit
+# trail some questions. Run it as `make demo`; it refuses any server that
+# internal/pgtest/throwaway did not start.
+set -eu
+
+cd "$(dirname "$0")/.."
+if [ "${FLUJO_PORT_THROWAWAY-}" != 1 ]; then
+	echo "demo: run this as \`make demo\`: it writes to whatever DATABASE_URL names" >&2
+	exit 2
+fi
+command -v psql >/dev/null 2>&1 || {
+	echo "demo: psql not found: install PostgreSQL's client programs" >&2
+	exit 1
+}
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+export PGCLIENTENCODING=UTF8 # whatever the terminal's locale
+heading() { printf '== %s\n\n' "$*"; }
+ask() {
+	heading "$1"
+	psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --pset=pager=off --pset=footer=off --command="$2"
+}
+
+CGO_ENABLED=0 go build -o "$work/flujo-port" ./cmd/flujo-port
+set -- --sqlite testdata/flujo_state.db
+vector=$(psql --no-psqlrc --tuples-only --no-align \
+	--command="SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'")
+if [ "$vector" = 0 ]; then
+	set -- "$@" --without-pgvector # this server has none
+fi
+
+heading "Rehearsal: flujo-port migrate $* --dry-run"
+"$work/flujo-port" migrate "$@" --dry-run
+echo
+
+heading "Cutover: flujo-port migrate $*"
+"$work/flujo-port" migrate "$@"
+echo
+
+ask "Runs by status" "
+	SELECT status, count(*) AS runs, min(created_at) AS first, max(created_at) AS last
+	FROM flujo.runs GROUP BY status ORDER BY runs DESC, status"
+
+ask "Cost per pipeline" "
+	SELECT pipeline_name, count(DISTINCT run_id) AS runs, count(*) AS steps,
+	       sum(token_counts) AS tokens, round(sum(cost_usd::numeric), 6) AS cost_usd
+	FROM flujo.runs JOIN flujo.steps USING (run_id)
+	GROUP BY pipeline_name ORDER BY cost_usd DESC NULLS LAST"
+
+ask "Slowest steps" "
+	SELECT step_name, steps.execution_time_ms, pipeline_name, run_id
+	FROM flujo.steps JOIN flujo.runs USING (run_id)
+	ORDER BY steps.execution_time_ms DESC NULLS LAST, id LIMIT 5"
+
+ask "Failed runs" "
+	SELECT run_id, created_at, split_part(error_message, E'\n', 1) AS error
+	FROM flujo.runs WHERE status = 'failed' ORDER BY created_at"
+
+ask "Traces: the root span and what it led to" "
+	SELECT run_id, trace_data->>'name' AS root_span,
+	       jsonb_array_length(trace_data->'children') AS children
+	FROM flujo.traces ORDER BY created_at, run_id LIMIT 5"
