@@ -19,7 +19,10 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // the first signal rolls back, a second one ends the process
+	context.AfterFunc(ctx, func() {
+		stop() // from now on a signal ends the process
+		fmt.Fprintln(os.Stderr, "interrupted: rolling back; a second signal ends this at once")
+	})
 	os.Exit(run(ctx, os.Args, os.Getenv, os.Stdout, os.Stderr))
 }
 

@@ -1,0 +1,576 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"flujo-port/internal/pgtest"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// binary is the program, built once for all tests.
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(build(m)) }
+
+func build(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "flujo-port-test")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "flujo-port")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "%v: %s", err, out)
+		return 1
+	}
+	return pgtest.Main(m)
+}
+
+const fixture = "../../testdata/flujo_state.db"
+
+// program is one run of the binary, in a folder of its own, with nothing of
+// this process's environment but what it is given.
+type program struct {
+	dir string
+	env []string
+}
+
+func newProgram(t testing.TB, env ...string) *program {
+	t.Helper()
+	return &program{dir: t.TempDir(), env: append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)}
+}
+
+func (p *program) command(args ...string) *exec.Cmd {
+	c := exec.Command(binary, args...)
+	c.Dir, c.Env = p.dir, p.env
+	return c
+}
+
+func (p *program) run(t testing.TB, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	c := p.command(args...)
+	c.Stdout, c.Stderr = &out, &errs
+	err := c.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || exit.ExitCode() < 0) {
+		t.Fatalf("%v: %v", args, err)
+	}
+	return out.String(), errs.String(), c.ProcessState.ExitCode()
+}
+
+func absolute(t testing.TB, path string) string {
+	t.Helper()
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return abs
+}
+
+func write(t testing.TB, path, content string) string {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func ask(t testing.TB, url, query string) string {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	var v string
+	if err := conn.QueryRow(context.Background(), "SELECT ("+query+")::text").Scan(&v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// password takes the password out of a URL of pgtest's.
+func password(t testing.TB, url string) string {
+	t.Helper()
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config.Password
+}
+
+func TestMigrateAsItShouldBeUsed(t *testing.T) {
+	t.Parallel()
+	url, file := pgtest.Database(t), absolute(t, fixture)
+	p := newProgram(t, "DATABASE_URL="+strings.Replace(url, "postgresql://", "postgresql+psycopg2://", 1))
+
+	stdout, stderr, code := p.run(t, "migrate", "--sqlite", file, "--without-pgvector", "--dry-run")
+	if code != 0 || !strings.Contains(stdout, "Rehearsed") || !strings.Contains(stdout, "rolled back") {
+		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
+	}
+	stdout, stderr, code = p.run(t, "migrate", "--sqlite", "sqlite:///"+file, "--without-pgvector")
+	if code != 0 {
+		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
+	}
+	for _, want := range []string{"Done: ", "steps", "213", "✓", "derived: 60 rows in traces from 261 rows of spans",
+		"cutover   FLUJO_STATE_URI=postgresql://", ":***@", "options=-c%20search_path%3Dflujo%2Cpublic",
+		"rollback  FLUJO_STATE_URI=sqlite:///" + file} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("stdout lacks %q:\n%s", want, stdout)
+		}
+	}
+	for _, want := range []string{"copied steps: 213 of 213 rows", "committing"} {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("stderr lacks %q:\n%s", want, stderr)
+		}
+	}
+	if strings.Contains(stdout+stderr, password(t, url)) {
+		t.Error("the password was printed")
+	}
+	if strings.Contains(stderr, "\x1b") {
+		t.Error("escape sequences were written to what is no terminal")
+	}
+	if got := ask(t, url, "SELECT count(*) FROM flujo.runs"); got != "60" {
+		t.Errorf("%s runs", got)
+	}
+	_, stderr, code = p.run(t, "migrate", "--sqlite", file, "--without-pgvector")
+	if code != 3 || !strings.Contains(stderr, "runs has 60") {
+		t.Errorf("a second time: exit %d\n%s", code, stderr)
+	}
+}
+
+func TestMigrateJSONRevealAndEnvFile(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	p := newProgram(t)
+	stdout, stderr, code := p.run(t, "migrate", "--postgres", url, "--sqlite", absolute(t, fixture), "--without-pgvector",
+		"--json", "--reveal", "--env-file", "flujo.env")
+	if code != 0 {
+		t.Fatalf("exit %d\n%s", code, stderr)
+	}
+	var report struct {
+		Format            int
+		Committed         bool
+		Cutover, Rollback string
+		Tables            []struct {
+			Name       string
+			RowsRead   int `json:"rows_read"`
+			InPostgres int `json:"in_postgres"`
+			Match      bool
+		}
+	}
+	d := json.NewDecoder(strings.NewReader(stdout))
+	if err := d.Decode(&report); err != nil {
+		t.Fatalf("%v:\n%s", err, stdout)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		t.Error("stdout holds more than one JSON object")
+	}
+	if report.Format != 1 || !report.Committed || len(report.Tables) != 7 || report.Tables[2].Name != "steps" ||
+		report.Tables[2].RowsRead != 213 || report.Tables[2].InPostgres != 213 || !report.Tables[2].Match {
+		t.Errorf("report %+v", report)
+	}
+	if got := ask(t, report.Cutover, "SELECT count(*) FROM runs"); got != "60" {
+		t.Errorf("through the printed address: %s runs", got)
+	}
+	path := filepath.Join(p.dir, "flujo.env")
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(content) != "FLUJO_STATE_URI="+report.Cutover+"\n" {
+		t.Errorf("the env file holds %q", content)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the env file's mode is %v, %v", info.Mode(), err)
+	}
+	if entries, err := os.ReadDir(p.dir); err != nil || len(entries) != 1 {
+		t.Errorf("more was left beside it: %v", entries)
+	}
+}
+
+// TestBadInput runs the program for everything that can be wrong with its
+// input: the exit code, one line on stderr that says what to do, nothing on
+// stdout, no password.
+func TestBadInput(t *testing.T) {
+	t.Parallel()
+	url, good, dir := pgtest.Database(t), absolute(t, fixture), t.TempDir()
+	whole, err := os.ReadFile(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := "hunter2secret"
+	server, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := func(user, password, host, database string) string {
+		return fmt.Sprintf("postgresql://%s:%s@%s/%s?sslmode=disable", user, password, host, database)
+	}
+	here := fmt.Sprintf("%s:%d", server.Host, server.Port)
+	refusing := refusedPort(t)
+	noFlujo := filepath.Join(dir, "other.db")
+	makeSQLite(t, noFlujo, "CREATE TABLE t (x)")
+	for _, c := range []struct {
+		name  string
+		args  []string
+		code  int
+		words []string
+	}{
+		{"no such file", []string{"migrate", "--sqlite", "nowhere.db", "--postgres", url}, 2, []string{"nowhere.db", "no such file", "--sqlite"}},
+		{"a folder", []string{"migrate", "--sqlite", dir, "--postgres", url}, 2, []string{"a folder"}},
+		{"empty file", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "empty.db"), ""), "--postgres", url}, 3, []string{"empty"}},
+		{"not SQLite", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "text.db"), strings.Repeat("some text\n", 100)), "--postgres", url}, 3, []string{"not a SQLite database", "encrypted"}},
+		{"encrypted", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "enc.db"), scrambled(whole)), "--postgres", url}, 3, []string{"encrypted"}},
+		{"truncated", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "cut.db"), string(whole[:100_000])), "--postgres", url}, 3, []string{"cut off"}},
+		{"no Flujo tables", []string{"migrate", "--sqlite", noFlujo, "--postgres", url}, 3, []string{"none of Flujo's tables"}},
+		{"unknown flag", []string{"migrate", "--sqlit", good}, 2, []string{"sqlit", "--help"}},
+		{"unknown command", []string{"migrat"}, 2, []string{"migrat", "--help"}},
+		{"argument", []string{"migrate", good}, 2, []string{"takes no argument"}},
+		{"no database named", []string{"migrate", "--sqlite", good}, 2, []string{"--postgres", "DATABASE_URL"}},
+		{"SQLite as target", []string{"migrate", "--sqlite", good, "--postgres", "sqlite:///x.db"}, 2, []string{"--postgres"}},
+		{"malformed URL", []string{"migrate", "--sqlite", good, "--postgres", "postgresql://u:" + secret + "@[::1/db"}, 2, []string{"--postgres"}},
+		{"malformed escape", []string{"migrate", "--sqlite", good, "--postgres", "postgresql://u:" + secret + "%zz@h/db"}, 2, []string{"--postgres"}},
+		{"malformed port", []string{"migrate", "--sqlite", good, "--postgres", "postgresql://u:" + secret + "@h:port/db"}, 2, []string{"--postgres"}},
+		{"empty schema", []string{"migrate", "--sqlite", good, "--postgres", url, "--schema", ""}, 2, []string{"--schema"}},
+		{"PostgreSQL's schema", []string{"migrate", "--sqlite", good, "--postgres", url, "--schema", "pg_flujo"}, 2, []string{"--schema"}},
+		{"connection refused", []string{"migrate", "--sqlite", good, "--postgres", address("u", secret, refusing, "db")}, 1, []string{"refused", "run again"}},
+		{"wrong password", []string{"migrate", "--sqlite", good, "--postgres", address(server.User, secret, here, server.Database)}, 2, []string{"password authentication failed", "PGPASSWORD"}},
+		{"no such database", []string{"migrate", "--sqlite", good, "--postgres", address(server.User, server.Password, here, "no_such_db")}, 2, []string{"no_such_db", "does not exist"}},
+		{"TLS that is not there", []string{"migrate", "--sqlite", good, "--postgres", strings.Replace(url, "sslmode=disable", "sslmode=require", 1)}, 1, []string{"TLS"}},
+		{"env file that can't be", []string{"migrate", "--sqlite", good, "--postgres", url, "--env-file", "no/folder/x"}, 2, []string{"--env-file"}},
+		{"uri without a word", []string{"uri"}, 2, []string{"cutover or rollback"}},
+		{"uri of something else", []string{"uri", "sideways"}, 2, []string{"sideways"}},
+		{"init for nobody", []string{"init", "--postgres", url, "--without-pgvector", "--grant-to", "nobody at all"}, 2, []string{"no role", "nothing was created"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			if c.args[0] == "migrate" {
+				c.args = append([]string{"migrate", "--without-pgvector"}, c.args[1:]...)
+			}
+			stdout, stderr, code := newProgram(t).run(t, c.args...)
+			if code != c.code {
+				t.Errorf("exit %d, want %d", code, c.code)
+			}
+			lines := strings.Split(strings.TrimSpace(stderr), "\n")
+			last := lines[len(lines)-1]
+			if !strings.HasPrefix(last, "flujo-port: ") || strings.Count(stderr, "flujo-port: ") != 1 {
+				t.Errorf("not one line of error:\n%s", stderr)
+			}
+			for _, w := range c.words {
+				if !strings.Contains(last, w) {
+					t.Errorf("the error does not say %q: %s", w, last)
+				}
+			}
+			if stdout != "" {
+				t.Errorf("stdout: %s", stdout)
+			}
+			for _, hidden := range []string{secret, server.Password} {
+				if hidden != "" && strings.Contains(stderr, hidden) {
+					t.Errorf("a password was printed: %s", stderr)
+				}
+			}
+		})
+	}
+	t.Cleanup(func() {
+		if got := ask(t, url, "SELECT count(*) FROM pg_namespace WHERE nspname = 'flujo'"); got != "0" {
+			t.Error("something was written all the same")
+		}
+	})
+}
+
+func scrambled(b []byte) string {
+	out := make([]byte, len(b))
+	key := byte(1)
+	for i := range b {
+		key = key*5 + 17
+		out[i] = b[i] ^ key ^ byte(i>>3)
+	}
+	return string(out)
+}
+
+// refusedPort gives a loopback address on which nobody listens.
+func refusedPort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	t.Parallel()
+	p := newProgram(t, "DATABASE_URL=postgresql://u:hunter2secret@h/db", "FLUJO_PORT_POSTGRES=postgresql://u:hunter2secret@h/db")
+	for _, args := range [][]string{{}, {"--help"}, {"migrate", "--help"}, {"init", "--help"}, {"uri", "--help"}, {"uri", "cutover", "--help"}, {"--version"}} {
+		stdout, stderr, code := p.run(t, args...)
+		if code != 0 || stderr != "" || !strings.Contains(stdout, "flujo-port") {
+			t.Errorf("%v: exit %d\n%s%s", args, code, stdout, stderr)
+		}
+		if strings.Contains(stdout, "hunter2secret") {
+			t.Errorf("%v prints the password", args)
+		}
+	}
+	stdout, _, _ := p.run(t, "--help")
+	for _, want := range []string{"EXIT CODES", "130", "migrate", "init", "uri"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("help lacks %q", want)
+		}
+	}
+}
+
+func TestURI(t *testing.T) {
+	t.Parallel()
+	const database = "DATABASE_URL=postgresql+psycopg2://app:p%40ss@localhost/med13"
+	const address = "postgresql://app:***@localhost/med13?options=-c%20search_path%3Dflujo%2Cpublic"
+	for _, c := range []struct {
+		name   string
+		env    []string
+		toml   string
+		args   []string
+		stdout string
+		stderr string
+	}{
+		{name: "cutover", env: []string{database}, args: []string{"cutover"}, stdout: address},
+		{name: "revealed", env: []string{database}, args: []string{"cutover", "--reveal"}, stdout: strings.Replace(address, "***", "p%40ss", 1)},
+		{name: "explicit wins", env: []string{database, "FLUJO_STATE_URI=postgresql://x:y@z/w"}, args: []string{"cutover", "--reveal"}, stdout: "postgresql://x:y@z/w"},
+		{name: "the flag wins over explicit", env: []string{"FLUJO_STATE_URI=postgresql://x:y@z/w"}, args: []string{"cutover", "--postgres", "postgres://app:p%40ss@localhost/med13"}, stdout: address},
+		{name: "before the cutover", env: []string{database, "FLUJO_STATE_URI=sqlite:////data/flujo_state.db"}, args: []string{"cutover"}, stdout: address, stderr: "still names the SQLite file"},
+		{name: "sqlite DATABASE_URL", env: []string{"DATABASE_URL=sqlite:///./app.db"}, args: []string{"cutover", "--sqlite", "/data/flujo_state.db"}, stdout: "sqlite:////data/flujo_state.db", stderr: "Flujo stays on its file"},
+		{name: "FLUJO_PORT_POSTGRES before DATABASE_URL", env: []string{"DATABASE_URL=postgresql://a@b/c", "FLUJO_PORT_POSTGRES=postgresql://app:p%40ss@localhost/med13"}, args: []string{"cutover"}, stdout: address},
+		{name: "PG variables", env: []string{"PGHOST=localhost", "PGUSER=app", "PGDATABASE=med13", "PGPASSWORD=hunter2secret"}, args: []string{"cutover", "--reveal"},
+			stdout: "postgresql://app@localhost/med13?options=-c%20search_path%3Dflujo%2Cpublic"},
+		{name: "TLS", env: []string{"DATABASE_URL=postgresql://app:p@db.example/med13"}, args: []string{"cutover"}, stdout: "postgresql://app:***@db.example/med13?options=-c%20search_path%3Dflujo%2Cpublic&sslmode=require", stderr: "sslmode=require"},
+		{name: "rollback", args: []string{"rollback", "--sqlite", "/data/flujo_state.db"}, stdout: "sqlite:////data/flujo_state.db"},
+		{name: "rollback by flujo.toml", toml: "state_uri = \"sqlite:///state/f.db\"\n", args: []string{"rollback"}, stdout: "sqlite:///$DIR/state/f.db"},
+		{name: "rollback by default", args: []string{"rollback"}, stdout: "sqlite:///$DIR/flujo_state.db"},
+		{name: "rollback by the environment", env: []string{"FLUJO_PORT_SQLITE=sub/f.db"}, toml: "state_uri = \"sqlite:////x.db\"\n", args: []string{"rollback"}, stdout: "sqlite:///$DIR/sub/f.db"},
+		{name: "flujo.toml that is on Postgres already", toml: "state_uri = \"postgresql://h/d\"\n", args: []string{"rollback"}, stdout: "sqlite:///$DIR/flujo_state.db"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := newProgram(t, c.env...)
+			if c.toml != "" {
+				write(t, filepath.Join(p.dir, "flujo.toml"), c.toml)
+			}
+			stdout, stderr, code := p.run(t, append([]string{"uri"}, c.args...)...)
+			if code != 0 {
+				t.Fatalf("exit %d: %s", code, stderr)
+			}
+			real, err := filepath.EvalSymlinks(p.dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := strings.Replace(c.stdout, "$DIR", real, 1); stdout != want+"\n" {
+				t.Errorf("stdout %q, want %q", stdout, want)
+			}
+			if !strings.Contains(stderr, c.stderr) {
+				t.Errorf("stderr %q lacks %q", stderr, c.stderr)
+			}
+			if strings.Contains(stdout+stderr, "hunter2secret") {
+				t.Error("a password from elsewhere was put in")
+			}
+		})
+	}
+}
+
+func TestInit(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	role := pgtest.Role(t, url, "")
+	name := ask(t, role, "SELECT current_user")
+	p := newProgram(t, "FLUJO_PORT_POSTGRES="+url)
+	stdout, stderr, code := p.run(t, "init", "--without-pgvector", "--grant-to", name)
+	if code != 0 || !strings.Contains(stdout, "made     schema flujo, runs") || !strings.Contains(stdout, name) {
+		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
+	}
+	stdout, _, code = p.run(t, "init", "--without-pgvector")
+	if code != 0 || !strings.Contains(stdout, "nothing: it was all there") {
+		t.Errorf("again: exit %d\n%s", code, stdout)
+	}
+	stdout, _, code = p.run(t, "init", "--without-pgvector", "--json")
+	var report map[string]any
+	if err := json.Unmarshal([]byte(stdout), &report); code != 0 || err != nil || report["command"] != "init" {
+		t.Errorf("JSON: exit %d, %v\n%s", code, err, stdout)
+	}
+	// The role, which may create nothing, migrates into what was made for it.
+	stdout, stderr, code = newProgram(t).run(t, "migrate", "--postgres", role, "--sqlite", absolute(t, fixture), "--without-pgvector")
+	if code != 0 {
+		t.Errorf("as the role: exit %d\n%s%s", code, stdout, stderr)
+	}
+}
+
+// TestSignalRollsBack sends a signal while the program waits for a lock in its
+// transaction.
+func TestSignalRollsBack(t *testing.T) {
+	t.Parallel()
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
+			url := pgtest.Database(t)
+			holder := holdSteps(t, url)
+			c := newProgram(t).command("migrate", "--postgres", url, "--sqlite", absolute(t, fixture), "--without-pgvector")
+			stderr := start(t, c)
+			untilLine(t, stderr, "making the tables")
+			if err := c.Process.Signal(signal); err != nil {
+				t.Fatal(err)
+			}
+			rest, _ := io.ReadAll(stderr)
+			c.Wait()
+			if code := c.ProcessState.ExitCode(); code != 130 {
+				t.Errorf("exit %d", code)
+			}
+			if !strings.Contains(string(rest), "flujo-port: interrupted") || !strings.Contains(string(rest), "nothing was committed") {
+				t.Errorf("stderr: %s", rest)
+			}
+			if _, err := holder.Exec(context.Background(), "ROLLBACK"); err != nil {
+				t.Fatal(err)
+			}
+			if got := ask(t, url, "SELECT count(*) FROM flujo.runs"); got != "0" {
+				t.Errorf("%s runs", got)
+			}
+		})
+	}
+}
+
+// holdSteps makes Flujo's tables and a session that locks one of them, so that
+// a migration waits in its transaction.
+func holdSteps(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	if _, stderr, code := newProgram(t).run(t, "init", "--postgres", url, "--without-pgvector"); code != 0 {
+		t.Fatal(stderr)
+	}
+	holder, err := pgx.Connect(context.Background(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { holder.Close(context.Background()) })
+	if _, err := holder.Exec(context.Background(), "BEGIN; LOCK TABLE flujo.steps"); err != nil {
+		t.Fatal(err)
+	}
+	return holder
+}
+
+// TestSecondSignalEndsAtOnce: the server answers nothing any more, so the
+// rollback cannot end.
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	holdSteps(t, url)
+	mute := newMuteProxy(t, pgtest.Upstream(t, url))
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	through := fmt.Sprintf("postgresql://%s:%s@%s/%s?sslmode=disable", config.User, config.Password, mute.address, config.Database)
+	c := newProgram(t).command("migrate", "--postgres", through, "--sqlite", absolute(t, fixture), "--without-pgvector")
+	stderr := start(t, c)
+	untilLine(t, stderr, "making the tables")
+	mute.silent.Store(true)
+	if err := c.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	untilLine(t, stderr, "a second signal ends this at once")
+	if err := c.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, stderr)
+	c.Wait()
+	status, ok := c.ProcessState.Sys().(syscall.WaitStatus)
+	if !ok || !status.Signaled() || status.Signal() != syscall.SIGINT {
+		t.Errorf("it ended with %v, not by the signal", c.ProcessState)
+	}
+}
+
+func start(t *testing.T, c *exec.Cmd) *bufio.Reader {
+	t.Helper()
+	pipe, err := c.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill() })
+	return bufio.NewReader(pipe)
+}
+
+func untilLine(t *testing.T, r *bufio.Reader, want string) {
+	t.Helper()
+	var seen strings.Builder
+	for {
+		line, err := r.ReadString('\n')
+		seen.WriteString(line)
+		if strings.Contains(line, want) {
+			return
+		}
+		if err != nil {
+			t.Fatalf("no line %q: %v\n%s", want, err, seen.String())
+		}
+	}
+}
+
+// muteProxy hands on what both sides say until it is told to be silent.
+type muteProxy struct {
+	address string
+	silent  atomic.Bool
+}
+
+func newMuteProxy(t *testing.T, upstream string) *muteProxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	p := &muteProxy{address: l.Addr().String()}
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", upstream)
+			if err != nil {
+				client.Close()
+				return
+			}
+			t.Cleanup(func() { client.Close(); server.Close() })
+			go p.pass(server, client)
+			go p.pass(client, server)
+		}
+	}()
+	return p
+}
+
+func (p *muteProxy) pass(to io.Writer, from io.Reader) {
+	buf := make([]byte, 4096)
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			return
+		}
+		if !p.silent.Load() {
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	}
+}
