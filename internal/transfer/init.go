@@ -21,9 +21,20 @@ type InitOptions struct {
 func Init(ctx context.Context, o InitOptions) (*report.Init, error) {
 	tx, err := sink.Begin(ctx, o.Postgres, o.Schema, sink.LockWait)
 	if err != nil {
-		return nil, err
+		return nil, interrupted(ctx, err)
 	}
 	defer tx.Rollback()
+	schema, err := initialise(ctx, tx, o)
+	if err != nil {
+		return nil, interrupted(ctx, err)
+	}
+	if err := tx.Commit(); err != nil {
+		return nil, err
+	}
+	return describe(tx, schema, o), nil
+}
+
+func initialise(ctx context.Context, tx *sink.Tx, o InitOptions) (*sink.Schema, error) {
 	schema, err := tx.Prepare(ctx, o.WithoutPGVector)
 	if err != nil {
 		return nil, err
@@ -36,12 +47,10 @@ func Init(ctx context.Context, o InitOptions) (*report.Init, error) {
 			return nil, err
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if err := tx.Commit(); err != nil {
-		return nil, err
-	}
+	return schema, ctx.Err()
+}
+
+func describe(tx *sink.Tx, schema *sink.Schema, o InitOptions) *report.Init {
 	server := tx.Server()
 	result := &report.Init{
 		Format: report.Format, Command: "init", Database: server.Database, Schema: o.Schema,
@@ -60,5 +69,5 @@ func Init(ctx context.Context, o InitOptions) (*report.Init, error) {
 			result.Made = append(result.Made, table.Name)
 		}
 	}
-	return result, nil
+	return result
 }

@@ -57,7 +57,7 @@ func Migrate(ctx context.Context, o MigrateOptions) (*report.Migration, error) {
 	started := time.Now()
 	snapshot, layout, err := open(ctx, o.SQLite)
 	if err != nil {
-		return nil, err
+		return nil, interrupted(ctx, err)
 	}
 	defer snapshot.Close()
 	if o.Progress == nil {
@@ -65,11 +65,11 @@ func Migrate(ctx context.Context, o MigrateOptions) (*report.Migration, error) {
 	}
 	o.Progress(Progress{Phase: PhaseConnect})
 	if err := sink.ProbeAddress(ctx, o.Cutover.Reveal(), o.Schema, -1); err != nil {
-		return nil, addressFault(err)
+		return nil, interrupted(ctx, addressFault(err))
 	}
 	tx, err := sink.Begin(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, sink.LockWait))
 	if err != nil {
-		return nil, err
+		return nil, interrupted(ctx, err)
 	}
 	defer tx.Rollback()
 	m := &migration{MigrateOptions: o, snapshot: snapshot, layout: layout, tx: tx, report: &report.Migration{
@@ -77,7 +77,7 @@ func Migrate(ctx context.Context, o MigrateOptions) (*report.Migration, error) {
 		Source: report.Source{Path: snapshot.Path(), Bytes: snapshot.Size()}, Ignored: layout.Others,
 	}}
 	if err := m.fill(ctx); err != nil {
-		return nil, err
+		return nil, interrupted(ctx, err)
 	}
 	if err := m.end(ctx); err != nil {
 		return nil, err
@@ -388,11 +388,17 @@ func (m *migration) useAddress(ctx context.Context) error {
 	return nil
 }
 
+// interrupted gives ctx's error where ctx has ended, since what failed then
+// failed by that, and err otherwise.
+func interrupted(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
 // addressFault keeps what err says and adds that it is the cutover address,
 // not --postgres, that was tried.
 func addressFault(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return err
-	}
 	return &fault.Error{Kind: fault.KindOf(err), What: "the cutover address was tried first", Err: err}
 }
