@@ -40,7 +40,7 @@ setup-postgres: ## start PostgreSQL with pgvector in docker and make the tables;
 		'FLUJO_PORT_POSTGRES=postgresql://flujo@127.0.0.1:$(POSTGRES_PORT)/flujo?sslmode=disable'
 
 clean: ## remove what build made
-	rm -rf bin
+	rm -rf bin .cache
 
 # Some tests start servers of their own even when FLUJO_PORT_TEST_POSTGRES
 # gives them one for the rest.
@@ -52,3 +52,21 @@ ensure-cc:
 		echo "the race detector needs a C compiler, and \"$$cc\" is not there:" >&2; \
 		echo "install gcc and the C library's headers (Debian: gcc libc6-dev), or set CC" >&2; exit 1; \
 	}
+
+PGLITE = .cache/pglite
+
+.PHONY: test-pgvector ensure-node
+
+test-pgvector: ensure-postgres ensure-cc $(PGLITE)/installed ## the tests that need pgvector, on a PostgreSQL in Node.js that has it
+	FLUJO_PORT_TEST_PGLITE="$(CURDIR)/$(PGLITE)" CGO_ENABLED=1 $(GO) test -race -count=1 -run PGVector ./...
+
+# What server.mjs keeps beside itself goes with the old packages.
+$(PGLITE)/installed: $(addprefix internal/pgtest/pglite/,package.json package-lock.json server.mjs) | ensure-node
+	rm -rf $(PGLITE)
+	mkdir -p $(PGLITE)
+	cp $^ $(PGLITE)
+	cd $(PGLITE) && npm ci --no-audit --no-fund --ignore-scripts
+	touch $@
+
+ensure-node:
+	@scripts/ensure-node.sh

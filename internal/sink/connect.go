@@ -83,7 +83,7 @@ func connectFault(config *pgx.ConnConfig, err error) error {
 		Err:  cause(err), Do: "check that the server runs and can be reached from here, then run again",
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		e.Err = serverError(pgErr)
+		e.Err = serverError(err)
 		switch pgErr.Code {
 		case "28P01", "28000":
 			e.Kind, e.Do = fault.Usage, "check user and password in --postgres, PGPASSWORD or .pgpass, and the server's pg_hba.conf"
@@ -109,8 +109,13 @@ func cause(err error) error {
 	return err
 }
 
-// serverError makes a server's message an error of one line.
-func serverError(e *pgconn.PgError) error {
+// serverError makes the message of a server an error of one line; another
+// error stays as it is.
+func serverError(err error) error {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return err
+	}
 	s := fmt.Sprintf("%s (SQLSTATE %s)", e.Message, e.Code)
 	if e.Detail != "" {
 		s += ": " + e.Detail

@@ -72,15 +72,23 @@ func (t *Tx) createPGVector(ctx context.Context) error {
 	if public {
 		schema = "public"
 	}
-	if err := t.exec(ctx, "SAVEPOINT extension; CREATE EXTENSION vector SCHEMA "+ident(schema)); err != nil {
-		if code(err) != insufficientPrivilege {
-			return t.fault("create the extension pgvector", err)
-		}
+	err = t.exec(ctx, "CREATE EXTENSION vector SCHEMA "+ident(schema))
+	switch code(err) {
+	case insufficientPrivilege:
 		return &fault.Error{
-			Kind: fault.Refused, Err: err,
+			Kind: fault.Refused, Err: serverError(err),
 			What: fmt.Sprintf("role %q may not create the extension pgvector, and Flujo does not start without it", t.server.Role),
 			Do:   fmt.Sprintf("have a superuser run CREATE EXTENSION vector in database %q, %s", t.server.Database, withoutPGVector),
 		}
+	case duplicateObject, duplicateFunction:
+		return &fault.Error{
+			Kind: fault.Refused, Err: serverError(err),
+			What: fmt.Sprintf("the extension pgvector can't be created in schema %q, where something of its names is already", schema),
+			Do:   "have it created in another schema, " + withoutPGVector,
+		}
+	}
+	if err != nil {
+		return t.fault("create the extension pgvector", err)
 	}
 	return nil
 }

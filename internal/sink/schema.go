@@ -49,10 +49,14 @@ func (t *Tx) Prepare(ctx context.Context, withoutPGVector bool) (*Schema, error)
 	if err != nil {
 		return nil, err
 	}
-	if !withoutPGVector {
-		if err := t.ensurePGVector(ctx, s); err != nil {
-			return nil, err
-		}
+	switch {
+	case !withoutPGVector:
+		err = t.ensurePGVector(ctx, s)
+	case have[mapping.Memories] != nil: // its index may still be to be made
+		_, err = t.findPGVector(ctx, s)
+	}
+	if err != nil {
+		return nil, err
 	}
 	for _, table := range mapping.Tables {
 		if table.Name == mapping.Memories && withoutPGVector && have[table.Name] == nil {
@@ -188,7 +192,7 @@ func (t *Tx) Grant(ctx context.Context, s *Schema, role string) error {
 		}
 	}
 	if err := t.exec(ctx, strings.Join(grants, ";")); err != nil {
-		if code(err) == "42704" {
+		if code(err) == undefinedObject {
 			return &fault.Error{Kind: fault.Usage, What: fmt.Sprintf("there is no role %q", role), Do: "create it first, or name another with --grant-to"}
 		}
 		return t.fault(fmt.Sprintf("grant to role %q", role), err)

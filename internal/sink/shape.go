@@ -210,15 +210,17 @@ func (t *Tx) foreignIndexes(ctx context.Context) (all []string, err error) {
 	want := map[string]string{}
 	for _, table := range mapping.Tables {
 		for _, index := range table.Indexes {
-			want[index.Name] = fmt.Sprintf("%s.%s by %s", table.Name, index.Column, index.Method)
+			want[index.Name] = strings.TrimSpace(fmt.Sprintf("%s.%s by %s %s", table.Name, index.Column, index.Method, index.OpClass))
 		}
 	}
 	var name, got string
 	err = t.each(ctx, `SELECT c.relname, coalesce(format('%s.%s by %s', o.relname, a.attname, m.amname)
+				|| CASE WHEN p.opcdefault THEN '' ELSE ' ' || p.opcname END
 				|| CASE WHEN i.indnatts <> 1 OR i.indpred IS NOT NULL OR i.indisunique OR NOT i.indisvalid THEN ', and more' ELSE '' END,
 				'no index')
 		FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid LEFT JOIN pg_class o ON o.oid = i.indrelid
 			LEFT JOIN pg_attribute a ON a.attrelid = o.oid AND a.attnum = i.indkey[0] LEFT JOIN pg_am m ON m.oid = c.relam
+			LEFT JOIN pg_opclass p ON p.oid = i.indclass[0]
 		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2) ORDER BY 1`,
 		[]any{ident(t.schema), slices.Collect(maps.Keys(want))}, []any{&name, &got}, func() {
 			if got != want[name] {

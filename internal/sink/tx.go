@@ -201,9 +201,14 @@ func (t *Tx) exec(ctx context.Context, sql string) error {
 	return t.conn.PgConn().Exec(ctx, sql).Close()
 }
 
+// The SQLSTATEs that are looked at.
 const (
 	lockNotAvailable      = "55P03"
 	insufficientPrivilege = "42501"
+	duplicateObject       = "42710"
+	duplicateFunction     = "42723"
+	undefinedObject       = "42704"
+	readOnlyTransaction   = "25006"
 )
 
 // code gives the SQLSTATE of an error that the server sent, or "".
@@ -224,14 +229,14 @@ func (t *Tx) fault(step string, err error) error {
 	if !ok {
 		return &fault.Error{Kind: fault.Failed, What: step, Err: err, Do: "the server ended the transaction with the connection; run again"}
 	}
-	e := &fault.Error{Kind: fault.Failed, What: step, Err: serverError(pgErr)}
+	e := &fault.Error{Kind: fault.Failed, What: step, Err: serverError(err)}
 	switch class := pgErr.Code[:2]; {
 	case pgErr.Code == insufficientPrivilege:
 		e.Kind = fault.Refused
 		e.Do = fmt.Sprintf("role %q lacks that right: have it granted, or have an owner run \"flujo-port init --grant-to %s\" first", t.server.Role, t.server.Role)
 	case pgErr.Code == lockNotAvailable:
 		e.Do = fmt.Sprintf("another session holds a lock on it for more than %s: stop Flujo and run again", t.wait)
-	case pgErr.Code == "25006":
+	case pgErr.Code == readOnlyTransaction:
 		e.Kind, e.Do = fault.Refused, "the server takes no writes: connect to the primary"
 	case class == "22" || class == "23" || class == "54":
 		e.Kind, e.Do = fault.Refused, "the server cannot take that row as it is"

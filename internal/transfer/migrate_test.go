@@ -176,6 +176,8 @@ func TestOtherShapesAreNamed(t *testing.T) {
 		{"view", "DROP TABLE flujo.system_state; CREATE VIEW flujo.system_state AS SELECT 1 AS key", []string{"system_state is a view"}},
 		{"index of another table", "DROP INDEX flujo.idx_runs_status; CREATE INDEX idx_runs_status ON flujo.runs (pipeline_name)",
 			[]string{"idx_runs_status is runs.pipeline_name by btree, not runs.status by btree"}},
+		{"index of another operator class", "DROP INDEX flujo.idx_runs_context_gin; CREATE INDEX idx_runs_context_gin ON flujo.workflow_state USING gin (pipeline_context jsonb_path_ops)",
+			[]string{"idx_runs_context_gin is workflow_state.pipeline_context by gin jsonb_path_ops, not workflow_state.pipeline_context by gin"}},
 		{"newer Flujo", "INSERT INTO flujo.flujo_schema_versions (version) VALUES (6)", []string{"records version 6"}},
 		{"several", "ALTER TABLE flujo.runs ADD a int; ALTER TABLE flujo.steps ADD b int; ALTER TABLE flujo.spans DROP name",
 			[]string{"runs has a column a", "steps has a column b", "spans has no column name"}},

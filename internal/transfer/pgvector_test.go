@@ -301,7 +301,7 @@ func wantNearest(t testing.TB, address string, memories []memory) {
 	defer conn.Close(ctx)
 	const nearest = "SELECT id FROM memories ORDER BY vector <=> $1::text::vector LIMIT 1"
 	for setting, plan := range map[string]string{"enable_seqscan": "Index Scan using idx_memories_embedding", "enable_indexscan": "Seq Scan"} {
-		run(t, conn, "RESET ALL", "SET "+setting+" = off")
+		run(t, conn, "SET "+setting+" = off")
 		rows, err := conn.Query(ctx, "EXPLAIN (COSTS OFF) "+strings.Replace(nearest, "$1", "'"+memories[ordinary].text()+"'", 1))
 		if err != nil {
 			t.Fatal(err)
@@ -318,6 +318,7 @@ func wantNearest(t testing.TB, address string, memories []memory) {
 				t.Errorf("with %s off, nearest to %s is %s", setting, m.id, got)
 			}
 		}
+		run(t, conn, "RESET "+setting)
 	}
 }
 
@@ -497,6 +498,23 @@ func TestPGVectorThatTheRoleMayNotCreate(t *testing.T) {
 	wantMemoryIndexing(t, o.Cutover.Reveal(), memories[ordinary])
 }
 
+// An owner runs init --grant-to, and the role, which may create nothing, moves
+// the rows.
+func TestPGVectorTablesOfInitForARole(t *testing.T) {
+	url := pgtest.PGVector(t)
+	asRole := pgtest.Role(t, url, "")
+	role := ask(t, asRole, "SELECT current_user")
+	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, GrantTo: role}); err != nil {
+		t.Fatal(err)
+	}
+	file, memories := memoriesFile(t)
+	o := withPGVector(t, file, asRole)
+	migrate(t, o)
+	wantMemories(t, asRole, memories)
+	wantNearest(t, o.Cutover.Reveal(), memories)
+	wantMemoryIndexing(t, o.Cutover.Reveal(), memories[ordinary])
+}
+
 func TestPGVectorCellsThatDoNotFit(t *testing.T) {
 	good := make([]byte, 1536*4)
 	with := func(at int, bits uint32) []byte {
@@ -541,7 +559,7 @@ func TestPGVectorCellsThatDoNotFit(t *testing.T) {
 func TestPGVectorThatIsNotWanted(t *testing.T) {
 	url := pgtest.PGVector(t)
 	before := catalog(t, url)
-	file, memories := memoriesFile(t)
+	file, _ := memoriesFile(t)
 	wantFault(t, options(t, file, url), fault.Refused, "30 memories", "without --without-pgvector")
 	wantUnchanged(t, url, before)
 
@@ -555,9 +573,13 @@ func TestPGVectorThatIsNotWanted(t *testing.T) {
 	if got := ask(t, url, "SELECT string_agg(version::text, ' ' ORDER BY version) FROM flujo.flujo_schema_versions"); got != "1 2 3 4 5" {
 		t.Errorf("versions %s, want 1 2 3 4 5", got)
 	}
+}
 
-	// A table of memories that is there takes them all the same.
-	prepare(t, url, "DROP SCHEMA flujo CASCADE")
+// A table of memories that is there takes them all the same, and gets the
+// index that it lacks.
+func TestPGVectorThatIsNotWantedAndThere(t *testing.T) {
+	url := pgtest.PGVector(t)
+	file, memories := memoriesFile(t)
 	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema}); err != nil {
 		t.Fatal(err)
 	}
