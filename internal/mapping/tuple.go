@@ -175,7 +175,7 @@ func appendJSON(dst []byte, c *Column, v Value) (field []byte, null bool, proble
 	if v.Class != Text {
 		return dst, false, "JSON text is due, it is of class " + v.Class.String()
 	}
-	if !c.NotNull && string(bytes.TrimSpace(v.Bytes)) == "null" {
+	if !c.NotNull && string(bytes.Trim(v.Bytes, " \t\r\n")) == "null" {
 		return dst, true, ""
 	}
 	if !utf8.Valid(v.Bytes) {

@@ -69,5 +69,10 @@ func (v Value) String() string {
 	if v.Class == Blob || !utf8.Valid(v.Bytes) {
 		return fmt.Sprintf("x'%x'%s", shown, more)
 	}
+	if more != "" { // not in the middle of a character
+		for !utf8.RuneStart(v.Bytes[len(shown)]) {
+			shown = shown[:len(shown)-1]
+		}
+	}
 	return strconv.Quote(string(shown)) + more
 }

@@ -2,11 +2,13 @@ package source
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"flujo-port/internal/fault"
@@ -22,10 +24,12 @@ const (
 // holds just these two; a -wal that is not there reads as an empty one, which
 // SQLite wants to see beside a file in WAL mode.
 type files struct {
+	real      string   // the file without symbolic links: its -wal lies beside that
 	main, wal *os.File // wal is nil where there is none
 	opened    fingerprint
 	walMode   bool // the file's header says WAL
 	locked    bool // another process has it open
+	cutOff    bool // a page beyond the end of the file was asked for
 }
 
 // stamp tells one state of a file from another.
@@ -76,7 +80,11 @@ func openFiles(path string) (*files, error) {
 	case !info.Mode().IsRegular():
 		return nil, usage(path, "it is not a regular file", "")
 	}
-	f := &files{}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, usage(path, err.Error(), "")
+	}
+	f := &files{real: real}
 	if err := f.open(path); err != nil {
 		f.Close()
 		return nil, err
@@ -92,19 +100,20 @@ func refused(path, what, do string) error {
 	return &fault.Error{Kind: fault.Refused, What: fmt.Sprintf("open %q: %s", path, what), Do: do}
 }
 
+// open opens f.real; path is what an error calls it.
 func (f *files) open(path string) (err error) {
 	// Asked first: closing a file descriptor drops this process's locks on it.
-	if f.locked, err = lockedByAnother(path); err != nil {
+	if f.locked, err = lockedByAnother(f.real); err != nil {
 		return usage(path, err.Error(), "")
 	}
-	if f.opened, err = statBoth(path); err != nil {
+	if f.opened, err = statBoth(f.real); err != nil {
 		return usage(path, err.Error(), "")
 	}
-	if f.main, err = os.Open(path); err != nil {
+	if f.main, err = os.Open(f.real); err != nil {
 		return usage(path, err.Error(), "the user that runs this must be able to read it")
 	}
 	if f.opened.wal.exists {
-		if f.wal, err = os.Open(path + "-wal"); err != nil {
+		if f.wal, err = os.Open(f.real + "-wal"); err != nil {
 			return usage(path, err.Error(), "its newest rows are in that file: the user that runs this must be able to read it")
 		}
 	}
@@ -119,7 +128,7 @@ func (f *files) open(path string) (err error) {
 		return refused(path, "it is not a SQLite database, or it is encrypted", "give the file that Flujo's state_uri names")
 	}
 	f.walMode = header[18] == 2
-	hot, err := hotJournal(path + "-journal")
+	hot, err := hotJournal(f.real + "-journal")
 	if err != nil {
 		return usage(path, err.Error(), "")
 	}
@@ -127,7 +136,29 @@ func (f *files) open(path string) (err error) {
 		return refused(path, "a transaction was broken off in it, and its -journal is still to be rolled back",
 			"let Flujo or sqlite3 open it once, then run again")
 	}
+	if !f.locked && !f.opened.wal.exists && f.opened.main.size%pageSize(header) != 0 {
+		return refused(path, "it ends in the middle of a page: "+damaged, recopy)
+	}
 	return nil
+}
+
+// What is said of a file that SQLite cannot have left like that.
+const (
+	damaged = "the file is damaged or was cut off while it was copied"
+	recopy  = "copy it again with its -wal, or recover it with sqlite3's .recover"
+)
+
+// pageSize gives the bytes of a page; 1 when the header, which SQLite is still
+// to look at, names no size.
+func pageSize(header []byte) int64 {
+	n := int64(binary.BigEndian.Uint16(header[16:]))
+	switch {
+	case n == 1:
+		return 65536
+	case n < 512 || n&(n-1) != 0:
+		return 1
+	}
+	return n
 }
 
 // hotJournal reports whether a rollback journal holds a transaction: its
@@ -154,9 +185,9 @@ func (f *files) walSize() int64 { return f.opened.wal.size }
 func (f *files) Open(name string) (fs.File, error) {
 	switch {
 	case name == mainName:
-		return newReader(f.main)
+		return newReader(f.main, &f.cutOff)
 	case name == walName && f.wal != nil:
-		return newReader(f.wal)
+		return newReader(f.wal, nil)
 	case name == walName:
 		return &emptyFile{}, nil
 	}

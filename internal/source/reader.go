@@ -1,6 +1,7 @@
 package source
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -15,19 +16,24 @@ const readAhead = 256 << 10
 // reader gives SQLite the bytes of a file that stays open after it: Close does
 // nothing, and the size is the one at the time it was made.
 type reader struct {
-	file *os.File
-	info fs.FileInfo
-	at   int64 // where the next Read begins
-	buf  []byte
-	from int64 // where buf begins in the file
+	file   *os.File
+	info   fs.FileInfo
+	at     int64 // where the next Read begins
+	buf    []byte
+	from   int64 // where buf begins in the file
+	cutOff *bool // set by a Read beyond the end, which then fails; nil where that is no fault
 }
 
-func newReader(file *os.File) (*reader, error) {
+// errCutOff is given for what lies beyond the end of a database: SQLite takes
+// an end of file for zeros, and every page that it reads was written once.
+var errCutOff = errors.New("a page is beyond the end of the file")
+
+func newReader(file *os.File, cutOff *bool) (*reader, error) {
 	info, err := file.Stat()
 	if err != nil {
 		return nil, err
 	}
-	return &reader{file: file, info: info}, nil
+	return &reader{file: file, info: info, cutOff: cutOff}, nil
 }
 
 // Stat implements fs.File.
@@ -55,6 +61,10 @@ func (r *reader) Read(p []byte) (int, error) {
 	n := copy(p, r.buf[r.at-r.from:])
 	r.at += int64(n)
 	if n == 0 && len(p) > 0 {
+		if r.cutOff != nil {
+			*r.cutOff = true
+			return 0, errCutOff
+		}
 		return 0, io.EOF
 	}
 	return n, nil

@@ -20,6 +20,7 @@ type Rows struct {
 	dest []driver.Value
 	row  []mapping.Value
 	done bool // a statement that is stepped after its end begins anew
+	shut bool
 }
 
 // Rows reads the named columns of all rows of a table, in the order of their
@@ -32,11 +33,15 @@ func (s *Snapshot) Rows(ctx context.Context, table string, columns []string) (*R
 // in traces, run by run, within a run in the order of their rowids. The caller
 // closes it.
 func (s *Snapshot) SpansWithoutTrace(ctx context.Context, columns []string) (*Rows, error) {
+	return s.query(ctx, s.spansWithoutTrace(columns))
+}
+
+func (s *Snapshot) spansWithoutTrace(columns []string) string {
 	query := fmt.Sprintf("SELECT %s FROM %s s", stored(columns), mapping.Spans)
 	if _, ok := s.tables[mapping.Traces]; ok {
 		query += fmt.Sprintf(" WHERE NOT EXISTS (SELECT 1 FROM %s t WHERE t.run_id = s.run_id)", mapping.Traces)
 	}
-	return s.query(ctx, query+" ORDER BY s.run_id, s.rowid")
+	return query + " ORDER BY s.run_id, s.rowid"
 }
 
 // stored lists the columns so that modernc's driver hands over what is stored:
@@ -95,5 +100,12 @@ func (r *Rows) Next() ([]mapping.Value, error) {
 	return r.row, nil
 }
 
-// Close ends the query.
-func (r *Rows) Close() error { return r.rows.Close() }
+// Close ends the query. A second one does nothing: the driver would free its
+// memory twice.
+func (r *Rows) Close() error {
+	if r.shut {
+		return nil
+	}
+	r.done, r.shut = true, true
+	return r.rows.Close()
+}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -73,7 +74,7 @@ func (s *Snapshot) begin(ctx context.Context) error {
 	}
 	// The heap takes the place of -shm and of temporary files, which the
 	// two-file system does not have.
-	pragmas := "PRAGMA query_only = 1; PRAGMA temp_store = MEMORY;"
+	pragmas := "PRAGMA query_only = 1; PRAGMA cell_size_check = 1; PRAGMA temp_store = MEMORY;"
 	if s.vfs != nil {
 		pragmas += "PRAGMA locking_mode = EXCLUSIVE;"
 	} else {
@@ -91,7 +92,7 @@ func (s *Snapshot) begin(ctx context.Context) error {
 // where it is used.
 func (s *Snapshot) dsn() (string, error) {
 	if s.files.locked || s.files.walSize() == 0 && !s.files.walMode {
-		u := url.URL{Scheme: "file", Path: filepath.ToSlash(s.path), RawQuery: "mode=ro"}
+		u := url.URL{Scheme: "file", Path: filepath.ToSlash(s.files.real), RawQuery: "mode=ro"}
 		return u.String(), nil
 	}
 	name, fsys, err := vfs.New(s.files)
@@ -102,22 +103,29 @@ func (s *Snapshot) dsn() (string, error) {
 	return "file:" + mainName + "?vfs=" + name, nil
 }
 
-// Path gives the file's absolute path.
+// Path gives the file's absolute path as it was asked for: a symbolic link
+// keeps its name, since it is what Flujo's state_uri names.
 func (s *Snapshot) Path() string { return s.path }
 
 // Size gives the bytes of the file and of its -wal when it was opened.
 func (s *Snapshot) Size() int64 { return s.files.opened.main.size + s.files.walSize() }
 
 // Tables gives the columns of every table in the file, in their order, without
-// SQLite's own tables. The caller must not change it.
+// SQLite's own tables. Of a virtual table it gives none: only a program with
+// its module can tell. The caller must not change it.
 func (s *Snapshot) Tables() map[string][]string { return s.tables }
 
 func (s *Snapshot) readTables(ctx context.Context) (map[string][]string, error) {
 	tables := map[string][]string{}
-	err := s.each(ctx, `SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c
+	err := s.each(ctx, `SELECT m.name, c.name FROM sqlite_master m
+		LEFT JOIN pragma_table_info(iif(m.sql LIKE 'CREATE VIRTUAL %', NULL, m.name)) c
 		WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite\_%' ESCAPE '\' ORDER BY m.name, c.cid`,
 		func(row []mapping.Value) {
 			table := string(row[0].Bytes)
+			if row[1].Class == mapping.Null {
+				tables[table] = nil
+				return
+			}
 			tables[table] = append(tables[table], string(row[1].Bytes))
 		})
 	return tables, err
@@ -149,7 +157,14 @@ func (s *Snapshot) LastID(ctx context.Context, table, column string) (id int64, 
 // Changed reports whether the file or its -wal was written, replaced or
 // removed since it was opened.
 func (s *Snapshot) Changed() (bool, error) {
-	now, err := statBoth(s.path)
+	real, err := filepath.EvalSymlinks(s.path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && real != s.files.real {
+		return true, nil
+	}
+	var now fingerprint
+	if err == nil {
+		now, err = statBoth(real)
+	}
 	if err != nil {
 		return true, fmt.Errorf("look at %q again: %w", s.path, err)
 	}
@@ -197,11 +212,19 @@ func (s *Snapshot) fault(verb string, err error) error {
 	if !ok {
 		return e
 	}
-	switch serr.Code() & 0xff {
+	code := serr.Code() & 0xff
+	if s.files.cutOff {
+		code = sqlite3.SQLITE_CORRUPT
+	}
+	if changed, _ := s.Changed(); changed && (code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB) {
+		e.Do = "it was written while it was read: stop Flujo and run again"
+		return e
+	}
+	switch code {
 	case sqlite3.SQLITE_NOTADB:
 		e.Kind, e.Do = fault.Refused, "it is not a SQLite database, or it is encrypted: give the file that Flujo's state_uri names"
 	case sqlite3.SQLITE_CORRUPT:
-		e.Kind, e.Do = fault.Refused, "the file is damaged or was cut off while it was copied: copy it again with its -wal, or recover it with sqlite3's .recover"
+		e.Kind, e.Do = fault.Refused, damaged+": "+recopy
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		e.Do = "another process holds it: stop Flujo and run again"
 	case sqlite3.SQLITE_READONLY:

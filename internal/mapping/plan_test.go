@@ -1,0 +1,271 @@
+package mapping
+
+import (
+	"errors"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// layout06 gives the columns of a file that Flujo 0.6.11 made, as they are in
+// testdata/flujo_state.db: memories is there only once it was used.
+func layout06() map[string][]string {
+	columns := map[string]string{
+		"workflow_state": "run_id pipeline_id pipeline_name pipeline_version current_step_index pipeline_context last_step_output " +
+			"step_history status created_at updated_at total_steps error_message execution_time_ms memory_usage_mb metadata " +
+			"is_background_task parent_run_id task_id background_error",
+		"runs": "run_id pipeline_id pipeline_name pipeline_version status created_at updated_at execution_time_ms memory_usage_mb " +
+			"total_steps error_message end_time total_cost final_context_blob",
+		"system_state": "key value updated_at",
+		"steps": "id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms " +
+			"created_at",
+		"traces":      "run_id trace_data created_at",
+		"spans":       "id run_id span_id parent_span_id name start_time end_time status attributes created_at",
+		"evaluations": "id run_id step_name score feedback metadata created_at",
+	}
+	split := map[string][]string{}
+	for table, names := range columns {
+		split[table] = strings.Fields(names)
+	}
+	return split
+}
+
+func names(columns []Column) []string {
+	var all []string
+	for _, c := range columns {
+		all = append(all, c.Name)
+	}
+	return all
+}
+
+func TestDetect06(t *testing.T) {
+	t.Parallel()
+	layout, err := Detect(layout06())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(layout.Plans) != len(Tables) || len(layout.Others) != 0 {
+		t.Fatalf("%d plans, others %q", len(layout.Plans), layout.Others)
+	}
+	for i := range layout.Plans {
+		plan := &layout.Plans[i]
+		if plan.Table != &Tables[i] {
+			t.Errorf("plan %d is of %s", i, plan.Table.Name)
+		}
+		if plan.InFile != (plan.Table.Name != Memories) {
+			t.Errorf("%s: InFile is %v", plan.Table.Name, plan.InFile)
+		}
+		if !reflect.DeepEqual(plan.Target, plan.Table.Columns) {
+			t.Errorf("%s is filled in %q", plan.Table.Name, names(plan.Target))
+		}
+		var homeless []string
+		if plan.Table.Name == Runs {
+			homeless = []string{"end_time", "total_cost", "final_context_blob"}
+		}
+		if !slices.Equal(plan.Homeless, homeless) {
+			t.Errorf("%s: homeless %q", plan.Table.Name, plan.Homeless)
+		}
+		if want := append(names(plan.Table.Columns), homeless...); !slices.Equal(plan.Source(), want) {
+			t.Errorf("%s is read by %q", plan.Table.Name, plan.Source())
+		}
+	}
+}
+
+func TestDetectKeys(t *testing.T) {
+	t.Parallel()
+	columns := layout06()
+	for _, have := range columns {
+		slices.Reverse(have) // the file's order has no say
+	}
+	layout, err := Detect(columns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range layout.Plans {
+		p := &layout.Plans[i]
+		row := make([]Value, len(p.Source()))
+		row[slices.Index(p.Source(), p.Table.PrimaryKey)] = TextValue("the key")
+		cell, ok := errors.AsType[*CellError](p.cellError(row, "c", Value{}, "problem"))
+		if !ok || cell.Key != `"the key"` {
+			t.Errorf("%s: %v", p.Table.Name, cell)
+		}
+	}
+}
+
+func TestDetectSevenColumns(t *testing.T) {
+	t.Parallel()
+	first := strings.Fields("run_id pipeline_id pipeline_name pipeline_version status created_at updated_at")
+	layout, err := Detect(map[string][]string{"runs": first})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := layout.Plan(Runs)
+	if !plan.InFile || !slices.Equal(names(plan.Target), first) || !slices.Equal(plan.Source(), first) {
+		t.Errorf("runs is read by %q", plan.Source())
+	}
+	row := make([]Value, len(first))
+	for i := range row {
+		row[i] = TextValue("2026-01-05")
+	}
+	got, err := plan.AppendTuple(nil, row)
+	if err != nil || len(splitTuple(t, got)) != len(first) {
+		t.Errorf("a tuple of %d bytes, error %v", len(got), err)
+	}
+	for _, table := range []string{"steps", "spans", Traces, Memories} {
+		if layout.Plan(table).InFile {
+			t.Errorf("%s is said to be in the file", table)
+		}
+	}
+}
+
+func TestDetectLayouts(t *testing.T) {
+	t.Parallel()
+	drop := func(table, column string) func(map[string][]string) {
+		return func(m map[string][]string) {
+			m[table] = slices.DeleteFunc(m[table], func(c string) bool { return c == column })
+		}
+	}
+	for name, tc := range map[string]struct {
+		change  func(map[string][]string)
+		missing []string
+		others  []string
+	}{
+		"missing tables": {change: func(m map[string][]string) { delete(m, "spans"); delete(m, "runs") }},
+		"unknown tables": {
+			change: func(m map[string][]string) {
+				m["zebra"], m["Audit log"], m["sqlean_define"] = []string{"x"}, nil, []string{"y"}
+			},
+			others: []string{"Audit log", "sqlean_define", "zebra"},
+		},
+		"Flujo's own record in SQLite":    {change: func(m map[string][]string) { m[Versions] = []string{"version"} }, others: []string{Versions}},
+		"column that may be NULL missing": {change: drop("steps", "raw_response")},
+		"column with a default missing":   {change: drop("evaluations", "created_at")},
+		"column that is required missing": {change: drop("steps", "created_at"), missing: []string{"steps.created_at"}},
+		"key missing":                     {change: drop("system_state", "key"), missing: []string{"system_state.key"}},
+		"serial missing":                  {change: drop("spans", "id"), missing: []string{"spans.id"}},
+		"a table of that name, and no more": {
+			change: func(m map[string][]string) { m["traces"] = []string{"x"} },
+			missing: []string{
+				"traces.run_id", "traces.trace_data", "traces.created_at",
+			},
+		},
+		"0.4.35": {
+			change: func(m map[string][]string) {
+				clear(m)
+				m["runs"] = strings.Fields("run_id pipeline_name pipeline_version status start_time end_time total_cost final_context_blob")
+				m["steps"] = strings.Fields("step_run_id run_id step_name step_index status start_time end_time duration_ms cost tokens input_blob output_blob error_blob")
+			},
+			missing: []string{"runs.pipeline_id", "runs.created_at", "runs.updated_at", "steps.id", "steps.created_at"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			columns := layout06()
+			tc.change(columns)
+			before := maps.Clone(columns)
+			layout, err := Detect(columns)
+			if !reflect.DeepEqual(before, columns) {
+				t.Error("Detect changed what it was given")
+			}
+			if tc.missing != nil {
+				e, ok := errors.AsType[*LayoutError](err)
+				if !ok || !slices.Equal(e.Missing, tc.missing) || layout != nil {
+					t.Fatalf("error %v, layout %v", err, layout)
+				}
+				if want := "it is not laid out as Flujo 0.6 lays it out: no column " + strings.Join(tc.missing, ", "); err.Error() != want {
+					t.Errorf("it says %q", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(layout.Others, tc.others) {
+				t.Errorf("others are %q", layout.Others)
+			}
+			for i := range layout.Plans {
+				p := &layout.Plans[i]
+				have, ok := columns[p.Table.Name]
+				if p.InFile != ok {
+					t.Errorf("%s: InFile is %v", p.Table.Name, p.InFile)
+				}
+				for _, column := range p.Source() {
+					if ok && !slices.Contains(have, column) {
+						t.Errorf("%s.%s is to be read and is not there", p.Table.Name, column)
+					}
+				}
+				if ok && len(p.Source()) != len(have) {
+					t.Errorf("%s: %d columns are read, %d are there", p.Table.Name, len(p.Source()), len(have))
+				}
+			}
+		})
+	}
+}
+
+func TestDetectNotFlujo(t *testing.T) {
+	t.Parallel()
+	for name, columns := range map[string]map[string][]string{
+		"nothing":           nil,
+		"other tables":      {"customers": {"run_id"}},
+		"names in capitals": {"RUNS": {"run_id"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if layout, err := Detect(columns); !errors.Is(err, ErrNotFlujo) || layout != nil {
+				t.Errorf("layout %v, error %v", layout, err)
+			}
+		})
+	}
+}
+
+func TestLayoutPlanOfUnknownTable(t *testing.T) {
+	t.Parallel()
+	layout, err := Detect(layout06())
+	if err != nil || layout.Plan("zebra") != nil || layout.Plan("spans") != &layout.Plans[3] {
+		t.Errorf("plans %p, %p, error %v", layout.Plan("zebra"), layout.Plan("spans"), err)
+	}
+}
+
+// TestTables holds the tables together: what the rest of the program takes for
+// granted about them.
+func TestTables(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	indexes := map[string]bool{}
+	for _, table := range append(slices.Clone(Tables), VersionsTable) {
+		if seen[table.Name] {
+			t.Errorf("%s is there twice", table.Name)
+		}
+		if table.ChildOf != "" && !seen[table.ChildOf] {
+			t.Errorf("%s comes before its parent", table.Name)
+		}
+		seen[table.Name] = true
+		byName := map[string]Column{}
+		for _, c := range table.Columns {
+			byName[c.Name] = c
+		}
+		if len(byName) != len(table.Columns) || !byName[table.PrimaryKey].NotNull {
+			t.Errorf("%s: columns %q, key %q", table.Name, names(table.Columns), table.PrimaryKey)
+		}
+		if serial := table.Serial(); serial != "" && serial != table.PrimaryKey {
+			t.Errorf("%s: serial %q", table.Name, serial)
+		}
+		for _, index := range table.Indexes {
+			if indexes[index.Name] || byName[index.Column].Name == "" {
+				t.Errorf("%s: index %+v", table.Name, index)
+			}
+			indexes[index.Name] = true
+		}
+	}
+	if !seen[Runs] || !seen[Spans] || !seen[Traces] || !seen[Memories] || !seen[Versions] || len(indexes) != 17 {
+		t.Errorf("tables %v, %d indexes", slices.Sorted(maps.Keys(seen)), len(indexes))
+	}
+	spans := Tables[slices.IndexFunc(Tables, func(t Table) bool { return t.Name == Spans })]
+	for _, c := range SpanColumns {
+		if !slices.Contains(names(spans.Columns), c) {
+			t.Errorf("a trace is made of spans.%s, which is not there", c)
+		}
+	}
+}

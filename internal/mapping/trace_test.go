@@ -1,0 +1,340 @@
+package mapping
+
+import (
+	stdjson "encoding/json"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+)
+
+// aSpan is a row of SpanColumns with what a test does not care about filled in.
+func aSpan(id string, parent Value, start float64) []Value {
+	return []Value{
+		TextValue("run"), TextValue(id), parent, TextValue("n"), RealValue(start), {}, TextValue("ok"), {}, TextValue("2026-11-23 02:18:25"),
+	}
+}
+
+// spanJSON is what Flujo answers for aSpan.
+func spanJSON(id, parent, start, children string) string {
+	if parent != "null" {
+		parent = `"` + parent + `"`
+	}
+	return fmt.Sprintf(`{"span_id":"%s","parent_span_id":%s,"name":"n","start_time":%s,"end_time":null,"status":"ok","attributes":{},"children":[%s]}`,
+		id, parent, start, children)
+}
+
+func TestTrace(t *testing.T) {
+	t.Parallel()
+	under := TextValue
+	var none Value
+	for _, tc := range []struct {
+		name string
+		rows [][]Value // in the order of their ids
+		want string    // empty: there is no trace
+	}{
+		{"no spans", nil, ""},
+		{
+			"everything that a span holds",
+			[][]Value{{
+				TextValue("run"), TextValue("1f3f801b-4364-4a"), none, TextValue("pipeline_run"),
+				RealValue(1767603600.85748), RealValue(1767603607.8574798), TextValue("completed"),
+				TextValue(`{"flujo.pipeline.name":"PubMed query generation","latency":0.0003105894048236877}`), TextValue("2026-11-23 02:18:25"),
+			}},
+			`{"span_id":"1f3f801b-4364-4a","parent_span_id":null,"name":"pipeline_run","start_time":1767603600.85748,` +
+				`"end_time":1767603607.8574798,"status":"completed",` +
+				`"attributes":{"flujo.pipeline.name":"PubMed query generation","latency":0.0003105894048236877},"children":[]}`,
+		},
+		{
+			"children and grandchildren",
+			[][]Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("a1", under("a"), 3), aSpan("b", under("root"), 4), aSpan("b1", under("b"), 5), aSpan("b2", under("b"), 6)},
+			spanJSON("root", "null", "1.0", spanJSON("a", "root", "2.0", spanJSON("a1", "a", "3.0", ""))+","+
+				spanJSON("b", "root", "4.0", spanJSON("b1", "b", "5.0", "")+","+spanJSON("b2", "b", "6.0", ""))),
+		},
+		{
+			"children come before their parent",
+			[][]Value{aSpan("b", under("root"), 3), aSpan("a", under("root"), 2), aSpan("root", none, 1)},
+			spanJSON("root", "null", "1.0", spanJSON("a", "root", "2.0", "")+","+spanJSON("b", "root", "3.0", "")),
+		},
+		{
+			"a child that starts before its parent",
+			[][]Value{aSpan("root", none, 2), aSpan("a", under("root"), 1)},
+			spanJSON("root", "null", "2.0", spanJSON("a", "root", "1.0", "")),
+		},
+		{
+			"ties by id",
+			[][]Value{aSpan("z", under("root"), 5), aSpan("root", none, 5), aSpan("m", under("root"), 5), aSpan("a", under("root"), 5), aSpan("first", under("root"), 4.5)},
+			spanJSON("root", "null", "5.0", spanJSON("first", "root", "4.5", "")+","+spanJSON("z", "root", "5.0", "")+","+
+				spanJSON("m", "root", "5.0", "")+","+spanJSON("a", "root", "5.0", "")),
+		},
+		{
+			"the parent is absent",
+			[][]Value{aSpan("orphan", under("gone"), 1), aSpan("a", under("orphan"), 2)},
+			spanJSON("orphan", "gone", "1.0", spanJSON("a", "orphan", "2.0", "")),
+		},
+		{
+			"the first root wins",
+			[][]Value{aSpan("late", none, 2), aSpan("early", none, 1), aSpan("a", under("late"), 3), aSpan("b", under("early"), 4)},
+			spanJSON("early", "null", "1.0", spanJSON("b", "early", "4.0", "")),
+		},
+		{
+			"an orphan that starts first wins over the root",
+			[][]Value{aSpan("root", none, 2), aSpan("orphan", under("gone"), 1)},
+			spanJSON("orphan", "gone", "1.0", ""),
+		},
+		{
+			"of roots with one start the first id wins",
+			[][]Value{aSpan("b", none, 1), aSpan("a", none, 1)},
+			spanJSON("b", "null", "1.0", ""),
+		},
+		{
+			"a span_id twice: the last one's data in the first one's place",
+			[][]Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("b", under("root"), 3), aSpan("a", under("root"), 4)},
+			spanJSON("root", "null", "1.0", spanJSON("a", "root", "4.0", "")+","+spanJSON("b", "root", "3.0", "")),
+		},
+		{
+			"a span_id twice: the last one's parent",
+			[][]Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("b", under("root"), 3), aSpan("a", under("b"), 4)},
+			spanJSON("root", "null", "1.0", spanJSON("b", "root", "3.0", spanJSON("a", "b", "4.0", ""))),
+		},
+		{
+			"a root twice keeps its children",
+			[][]Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("root", none, 3)},
+			spanJSON("root", "null", "3.0", spanJSON("a", "root", "2.0", "")),
+		},
+		{
+			"a span_id twice with one start: the last id's data",
+			[][]Value{aSpan("root", under("gone"), 1), aSpan("root", none, 1)},
+			spanJSON("root", "null", "1.0", ""),
+		},
+		{"its own parent", [][]Value{aSpan("a", under("a"), 1)}, ""},
+		{"a circle of two", [][]Value{aSpan("a", under("b"), 1), aSpan("b", under("a"), 2)}, ""},
+		{"a circle of three", [][]Value{aSpan("a", under("c"), 1), aSpan("b", under("a"), 2), aSpan("c", under("b"), 3), aSpan("d", under("c"), 4)}, ""},
+		{
+			"a circle beside a root",
+			[][]Value{aSpan("a", under("b"), 1), aSpan("b", under("a"), 2), aSpan("root", none, 3), aSpan("c", under("root"), 4)},
+			spanJSON("root", "null", "3.0", spanJSON("c", "root", "4.0", "")),
+		},
+		{
+			"an empty parent id",
+			[][]Value{aSpan("a", under(""), 1), aSpan("b", under("a"), 2)},
+			spanJSON("a", "", "1.0", spanJSON("b", "a", "2.0", "")),
+		},
+		{
+			"an empty parent id where a span has an empty id",
+			[][]Value{aSpan("a", under(""), 1), aSpan("", under("a"), 2)},
+			spanJSON("a", "", "1.0", spanJSON("", "a", "2.0", "")),
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			var trace Trace
+			for _, row := range tc.rows {
+				trace.Add(row)
+			}
+			if trace.Len() != len(tc.rows) {
+				t.Errorf("%d spans, not %d", trace.Len(), len(tc.rows))
+			}
+			got, ok := trace.JSON()
+			if string(got) != tc.want || ok != (tc.want != "") {
+				t.Errorf("%s\nnot\n%s", got, tc.want)
+			}
+			if again, _ := trace.JSON(); string(again) != tc.want {
+				t.Errorf("asked again: %s", again)
+			}
+		})
+	}
+}
+
+func TestTraceAttributes(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		attributes Value
+		want       string
+	}{
+		"NULL":            {Value{}, "{}"},
+		"empty":           {TextValue(""), "{}"},
+		"null":            {TextValue("null"), "null"},
+		"as it is":        {TextValue(`{"b": 1.50, "a": [1e2, "é", {}]}`), `{"b": 1.50, "a": [1e2, "é", {}]}`},
+		"not an object":   {TextValue(`[1]`), "[1]"},
+		"with white room": {TextValue(" {}\n"), " {}\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			row := aSpan("a", Value{}, 1)
+			row[7] = tc.attributes
+			var trace Trace
+			trace.Add(row)
+			want := strings.Replace(spanJSON("a", "null", "1.0", ""), `"attributes":{}`, `"attributes":`+tc.want, 1)
+			if got, ok := trace.JSON(); !ok || string(got) != want {
+				t.Errorf("%s, not %s", got, want)
+			}
+		})
+	}
+}
+
+func TestTraceTimes(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		at   Value
+		want string
+	}{
+		"whole":             {RealValue(1767603600), "1767603600.0"},
+		"whole and large":   {RealValue(1e22), "10000000000000000000000.0"},
+		"zero":              {RealValue(0), "0.0"},
+		"minus zero":        {RealValue(math.Copysign(0, -1)), "-0.0"},
+		"negative":          {RealValue(-12.5), "-12.5"},
+		"17 digits":         {RealValue(1767603607.8574798), "1767603607.8574798"},
+		"0.1 + 0.2":         {RealValue(0.30000000000000004), "0.30000000000000004"},
+		"next after one":    {RealValue(math.Nextafter(1, 2)), "1.0000000000000002"},
+		"small":             {RealValue(1e-7), "0.0000001"},
+		"Infinity":          {RealValue(math.Inf(1)), `"Infinity"`},
+		"minus Infinity":    {RealValue(math.Inf(-1)), `"-Infinity"`},
+		"stored as integer": {IntegerValue(1767603600), "1767603600.0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			row := aSpan("a", Value{}, 0)
+			row[4], row[5] = tc.at, tc.at
+			var trace Trace
+			trace.Add(row)
+			want := fmt.Sprintf(`{"span_id":"a","parent_span_id":null,"name":"n","start_time":%s,"end_time":%s,"status":"ok","attributes":{},"children":[]}`, tc.want, tc.want)
+			got, ok := trace.JSON()
+			if !ok || string(got) != want {
+				t.Errorf("%s, not %s", got, want)
+			}
+			var read struct {
+				Start any `json:"start_time"`
+			}
+			if err := stdjson.Unmarshal(got, &read); err != nil {
+				t.Fatal(err)
+			}
+			if f, ok := read.Start.(float64); ok && tc.at.Class == Real && math.Float64bits(f) != math.Float64bits(tc.at.Real) {
+				t.Errorf("reads back as %v", f)
+			}
+		})
+	}
+}
+
+func TestTraceExtremeFloats(t *testing.T) {
+	t.Parallel()
+	for _, f := range []float64{math.MaxFloat64, math.SmallestNonzeroFloat64, -2.2250738585072014e-308, 5e-324} {
+		row := aSpan("a", Value{}, f)
+		var trace Trace
+		trace.Add(row)
+		got, _ := trace.JSON()
+		var read struct {
+			Start float64 `json:"start_time"`
+		}
+		if err := stdjson.Unmarshal(got, &read); err != nil || read.Start != f {
+			t.Errorf("%g reads back as %g, %v", f, read.Start, err)
+		}
+	}
+}
+
+func TestTraceStrings(t *testing.T) {
+	t.Parallel()
+	odd := "a\"b\\c\n\t<&>\u2028é🜁\x01/"
+	row := aSpan(odd, TextValue(odd+"!"), 1)
+	row[3], row[6] = TextValue(odd), TextValue(odd)
+	var trace Trace
+	trace.Add(row)
+	got, ok := trace.JSON()
+	var read struct {
+		Span   string `json:"span_id"`
+		Parent string `json:"parent_span_id"`
+		Name   string `json:"name"`
+		Status string `json:"status"`
+	}
+	if err := stdjson.Unmarshal(got, &read); err != nil || !ok {
+		t.Fatalf("%s: %v", got, err)
+	}
+	if read.Span != odd || read.Parent != odd+"!" || read.Name != odd || read.Status != odd {
+		t.Errorf("%+v", read)
+	}
+}
+
+// TestTraceKeepsNothingOfTheRow: a row is good until the next is read.
+func TestTraceKeepsNothingOfTheRow(t *testing.T) {
+	t.Parallel()
+	var trace Trace
+	row := aSpan("root", Value{}, 1)
+	trace.Add(row)
+	for _, v := range row {
+		for i := range v.Bytes {
+			v.Bytes[i] = '#'
+		}
+	}
+	want := spanJSON("root", "null", "1.0", "")
+	if got, _ := trace.JSON(); string(got) != want || string(trace.CreatedAt().Bytes) != "2026-11-23 02:18:25" {
+		t.Errorf("%s at %s", got, trace.CreatedAt())
+	}
+}
+
+func TestTraceCreatedAt(t *testing.T) {
+	t.Parallel()
+	var trace Trace
+	if trace.CreatedAt().Class != Null {
+		t.Errorf("without spans: %s", trace.CreatedAt())
+	}
+	for i, tc := range []struct{ at, want string }{
+		{"2026-11-23 02:18:25", "2026-11-23 02:18:25"},
+		{"2026-11-23 02:18:24", "2026-11-23 02:18:25"},
+		{"2026-11-23T03:18:25.000001+01:00", "2026-11-23T03:18:25.000001+01:00"}, // a microsecond later
+		{"2026-11-23T04:18:25+02:00", "2026-11-23T03:18:25.000001+01:00"},        // later only in its letters
+		{"never", "2026-11-23T03:18:25.000001+01:00"},
+		{"1970-01-01", "2026-11-23T03:18:25.000001+01:00"},
+	} {
+		row := aSpan(fmt.Sprint(i), Value{}, 1)
+		row[8] = TextValue(tc.at)
+		trace.Add(row)
+		if got := string(trace.CreatedAt().Bytes); got != tc.want {
+			t.Errorf("after %s: %s, not %s", tc.at, got, tc.want)
+		}
+	}
+	var old Trace
+	row := aSpan("a", Value{}, 1)
+	row[8] = TextValue("1969-12-31 23:59:59") // before the zero of both clocks
+	old.Add(row)
+	if string(old.CreatedAt().Bytes) != "1969-12-31 23:59:59" {
+		t.Errorf("an early one: %s", old.CreatedAt())
+	}
+}
+
+// TestTraceDeep: 5,000 spans in one line are 10,000 levels of JSON, the most
+// that a server takes at its default stack.
+func TestTraceDeep(t *testing.T) {
+	t.Parallel()
+	const depth = 5000
+	var trace Trace
+	trace.Add(aSpan("s0", Value{}, 0))
+	for i := 1; i < depth; i++ {
+		trace.Add(aSpan(fmt.Sprintf("s%d", i), TextValue(fmt.Sprintf("s%d", i-1)), float64(i)))
+	}
+	got, ok := trace.JSON()
+	if !ok {
+		t.Fatal("there is no trace")
+	}
+	plan := onlyColumn(KindJSON, true)
+	if _, err := plan.AppendTuple(nil, []Value{TextValue("k"), {Class: Text, Bytes: got}}); err != nil {
+		t.Errorf("it does not fit: %.200s", err)
+	}
+	var read struct {
+		ID       string `json:"span_id"`
+		Children []stdjson.RawMessage
+	}
+	next := stdjson.RawMessage(got)
+	for i := range 20 { // decoding every level anew is quadratic
+		read.Children = nil
+		if err := stdjson.Unmarshal(next, &read); err != nil {
+			t.Fatal(err)
+		}
+		if read.ID != fmt.Sprintf("s%d", i) || len(read.Children) != 1 {
+			t.Fatalf("level %d is %s with %d children", i, read.ID, len(read.Children))
+		}
+		next = read.Children[0]
+	}
+	if n := strings.Count(string(got), `"span_id"`); n != depth {
+		t.Errorf("%d spans, not %d", n, depth)
+	}
+}

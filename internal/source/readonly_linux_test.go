@@ -1,0 +1,112 @@
+package source
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"flujo-port/internal/fault"
+
+	"golang.org/x/sys/unix"
+)
+
+// asStranger runs f as a user who owns nothing. Root may write anywhere, so
+// there the thread takes another identity towards files, and ends with it.
+func asStranger(t *testing.T, f func() error) error {
+	t.Helper()
+	if os.Getuid() != 0 {
+		return f()
+	}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread is not used again
+		const nobody = 65534
+		unix.SetfsuidRetUid(nobody)
+		unix.SetfsgidRetGid(nobody)
+		done <- f()
+	}()
+	return <-done
+}
+
+// shutFolder takes from everybody the right to write in the file's folder, and
+// gives everybody the right to look for it there. It skips the test where that
+// binds nobody.
+func shutFolder(t *testing.T, path string) {
+	t.Helper()
+	dir := filepath.Dir(path)
+	for d, mode := range map[string]os.FileMode{filepath.Dir(dir): 0o755, dir: 0o555} {
+		if err := os.Chmod(d, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { os.Chmod(dir, 0o755) })
+	probe := filepath.Join(dir, "probe")
+	if err := asStranger(t, func() error { return os.WriteFile(probe, nil, 0o644) }); err == nil {
+		os.Remove(probe)
+		t.Skip("this user writes where nobody may")
+	}
+}
+
+func TestReadOnlyFolder(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		make func(t *testing.T) string
+		live bool
+	}{
+		"WAL mode without -wal": {make: func(t *testing.T) string { return build(t, walMode, rowsTable, addRows(110)) }},
+		"with a -wal":           {make: withWAL},
+		"with -wal and -shm": {make: func(t *testing.T) string {
+			path := build(t, walMode, rowsTable, addRows(100))
+			leftByKilled(t, path, addRows(10))
+			return path
+		}},
+		"rollback journal mode": {make: func(t *testing.T) string { return build(t, rowsTable, addRows(110)) }},
+		"a live writer, who may": {live: true, make: func(t *testing.T) string {
+			path := build(t, walMode, rowsTable, addRows(100))
+			startWriter(t, path, addRows(10))
+			return path
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := tc.make(t)
+			shutFolder(t, path)
+			watch(t, path)
+			var got int
+			err := asStranger(t, func() (err error) {
+				got, err = readAll(t, path)
+				return err
+			})
+			if err != nil || got != 110 {
+				t.Errorf("%d rows, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	for suffix, says := range map[string]string{
+		"":         "permission denied",
+		"-wal":     "its newest rows are in that file: the user that runs this must be able to read it",
+		"-shm":     "permission denied",
+		"-journal": "permission denied",
+	} {
+		t.Run("file"+suffix, func(t *testing.T) {
+			t.Parallel()
+			path := withWAL(t)
+			write(t, path+"-shm", make([]byte, 32768))
+			write(t, path+"-journal", nil)
+			if err := os.Chmod(path+suffix, 0); err != nil {
+				t.Fatal(err)
+			}
+			shutFolder(t, path)
+			err := asStranger(t, func() error {
+				_, err := readAll(t, path)
+				return err
+			})
+			isFault(t, err, fault.Usage, says)
+		})
+	}
+}
