@@ -1,0 +1,296 @@
+package mapping
+
+import (
+	"bytes"
+	"slices"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// The sizes that a jsonb can have (jsonb.h, jsonb_util.c). They count before
+// compression and wherever the value is kept.
+const (
+	// jsonbLimit is JENTRY_OFFLENMASK: how many bytes a string or key may
+	// have (checkStringLen in jsonb.c), and how many an array or object with
+	// all that is in it (convertJsonbArray and convertJsonbObject).
+	jsonbLimit = 1<<28 - 1
+
+	// While it parses, the server keeps 32 bytes for an element and 72 for a
+	// pair, doubles their number when it needs more, from 4 on, and takes no
+	// more than 1 GB at once (appendElement and appendKey). Pairs count here
+	// even when a later one with the same key replaces them.
+	mostElements = 1 << 24
+	mostPairs    = 1 << 23
+
+	// longestText is how long a text can be on its way to the server: with a
+	// byte before and after it, less than MaxAllocSize, 1 GB less 1.
+	longestText = 1<<30 - 3
+
+	// alwaysFits is how long a text may be that cannot exceed any of these:
+	// an element takes at least two bytes, with its comma, and adds at most
+	// 4 and 8 to the jsonb; a pair takes at least five.
+	alwaysFits = 2 * mostElements
+)
+
+// jsonbFits reports whether s, which jsonb would take by everything else,
+// keeps to its sizes.
+func jsonbFits(s []byte) bool {
+	if len(s) > longestText {
+		return false
+	}
+	size, ok := jsonbSize(s)
+	return ok && size <= jsonbLimit
+}
+
+// jsonbSize returns how many bytes the root container of s takes as jsonb:
+// pg_column_size less the varlena header of 4. s must be JSON that jsonb
+// takes by everything but its size. ok is false when some string or key is
+// too long, or some array or object has too many parts, even one that a later
+// pair with the same key replaces.
+func jsonbSize(s []byte) (size int, ok bool) {
+	m := jsonbMeter{s: s}
+	root := m.measure()
+	if m.tooLarge {
+		return 0, false
+	}
+	if !root.container {
+		root.size += 8 // a scalar is the one element of an array
+	}
+	return root.size, true
+}
+
+// jsonbPart is the size of a key, value or element.
+type jsonbPart struct {
+	size      int
+	aligned   bool // begins at a multiple of 4: a number, an array or an object
+	container bool
+}
+
+// jsonbOpen is an array or object that is not yet at its end.
+type jsonbOpen struct {
+	object   bool
+	parts    int // elements so far
+	data     int // bytes of the elements so far
+	firstKey int // of an object: where its pairs begin in jsonbMeter.pairs
+}
+
+// jsonbPair is a pair of an object that is not yet at its end. It is small,
+// since there may be millions of them.
+type jsonbPair struct {
+	from, to int32 // the key in s, between its quotes
+	keySize  int32 // bytes of the key, unescaped
+	size     int32 // of the value
+	aligned  bool
+}
+
+type jsonbMeter struct {
+	s        []byte
+	i        int
+	open     []jsonbOpen
+	pairs    []jsonbPair // of all open objects
+	tooLarge bool
+}
+
+// measure returns the size of the one value that the text is.
+func (m *jsonbMeter) measure() jsonbPart {
+	for {
+		part, opened := m.value()
+		if opened {
+			continue
+		}
+		for {
+			if len(m.open) == 0 {
+				return part
+			}
+			m.add(part)
+			if m.skipTo(); m.s[m.i] == ',' {
+				m.i++
+				m.keyIfObject()
+				break
+			}
+			part = m.close()
+		}
+	}
+}
+
+// value reads a scalar or an empty array or object, or opens one that is not
+// empty.
+func (m *jsonbMeter) value() (part jsonbPart, opened bool) {
+	switch m.skipTo(); m.s[m.i] {
+	case '{', '[':
+		m.open = append(m.open, jsonbOpen{object: m.s[m.i] == '{', firstKey: len(m.pairs)})
+		m.i++
+		m.skipTo()
+		if c := m.s[m.i]; c == '}' || c == ']' {
+			return m.close(), false
+		}
+		m.keyIfObject()
+		return part, true
+	case '"':
+		_, _, part.size = m.text()
+		return part, false
+	case 't', 'n':
+		m.i += 4
+		return part, false
+	case 'f':
+		m.i += 5
+		return part, false
+	}
+	n, end := parseJSONNumber(m.s, m.i)
+	m.i = end
+	return jsonbPart{size: n.numericSize(), aligned: true}, false
+}
+
+func (m *jsonbMeter) skipTo() { m.i = skipSpace(m.s, m.i) }
+
+// text reads a string and returns where it is, between its quotes, and how
+// many bytes it has once it is unescaped.
+func (m *jsonbMeter) text() (from, to, size int) {
+	from = m.i + 1
+	z := jsonScanner{s: m.s}
+	m.i = z.text(from)
+	to = m.i - 1
+	size = to - from
+	for rest := m.s[from:to]; ; {
+		n := bytes.IndexByte(rest, '\\')
+		if n < 0 {
+			break
+		}
+		r, length := unescape(rest[n:])
+		size += utf8.RuneLen(r) - length
+		rest = rest[n+length:]
+	}
+	if size > jsonbLimit {
+		m.tooLarge = true
+	}
+	return from, to, size
+}
+
+// unescape returns the character of the escape, or pair of surrogate escapes,
+// that s begins with, and how long it is.
+func unescape(s []byte) (r rune, length int) {
+	switch s[1] {
+	case 'u':
+		r = hex4(s, 2)
+		if utf16.IsSurrogate(r) {
+			return utf16.DecodeRune(r, hex4(s, 8)), 12
+		}
+		return r, 6
+	case 'b':
+		return '\b', 2
+	case 'f':
+		return '\f', 2
+	case 'n':
+		return '\n', 2
+	case 'r':
+		return '\r', 2
+	case 't':
+		return '\t', 2
+	}
+	return rune(s[1]), 2
+}
+
+// keyIfObject reads a key and its colon when the innermost open container is
+// an object.
+func (m *jsonbMeter) keyIfObject() {
+	if !m.open[len(m.open)-1].object {
+		return
+	}
+	m.skipTo()
+	from, to, size := m.text()
+	m.pairs = append(m.pairs, jsonbPair{from: int32(from), to: int32(to), keySize: int32(size)})
+	m.skipTo()
+	m.i++
+}
+
+// add puts a value into the innermost open container.
+func (m *jsonbMeter) add(part jsonbPart) {
+	in := &m.open[len(m.open)-1]
+	if in.object {
+		pair := &m.pairs[len(m.pairs)-1]
+		pair.size, pair.aligned = int32(min(part.size, jsonbLimit+1)), part.aligned
+		if len(m.pairs)-in.firstKey > mostPairs {
+			m.tooLarge = true
+		}
+		return
+	}
+	if in.parts++; in.parts > mostElements {
+		m.tooLarge = true
+	}
+	in.data = after(in.data, part.size, part.aligned)
+}
+
+// after returns the end of a part that follows on so many bytes of others.
+func after(data, size int, aligned bool) int {
+	if aligned {
+		data = (data + 3) &^ 3
+	}
+	return data + size
+}
+
+// close reads the end of the innermost open container. Its size is a header
+// of 4 bytes, 4 for each element, key and value, then all elements, or all
+// keys and after them all values in the order of their keys.
+func (m *jsonbMeter) close() jsonbPart {
+	m.i++
+	last := len(m.open) - 1
+	in := m.open[last]
+	m.open = m.open[:last]
+	size := 4 + 4*in.parts + in.data
+	if in.object {
+		pairs := m.unique(m.pairs[in.firstKey:])
+		data := 0
+		for i := range pairs {
+			data += int(pairs[i].keySize)
+		}
+		for i := range pairs {
+			data = after(data, int(pairs[i].size), pairs[i].aligned)
+		}
+		size = 4 + 8*len(pairs) + data
+		m.pairs = m.pairs[:in.firstKey]
+	}
+	return jsonbPart{size: size, aligned: true, container: true}
+}
+
+// unique sorts pairs as jsonb keeps them, by the length of the key, then its
+// bytes (lengthCompareJsonbPair), and leaves the last of those with the same
+// key (uniqueifyJsonbObject).
+func (m *jsonbMeter) unique(pairs []jsonbPair) []jsonbPair {
+	slices.SortStableFunc(pairs, m.comparePairs)
+	kept := 0
+	for i := range pairs {
+		if i > 0 && m.comparePairs(pairs[kept-1], pairs[i]) == 0 {
+			kept--
+		}
+		pairs[kept] = pairs[i]
+		kept++
+	}
+	return pairs[:kept]
+}
+
+func (m *jsonbMeter) comparePairs(a, b jsonbPair) int {
+	if a.keySize != b.keySize {
+		return int(a.keySize) - int(b.keySize)
+	}
+	return bytes.Compare(m.unescaped(a), m.unescaped(b))
+}
+
+// unescaped returns the key of a pair.
+func (m *jsonbMeter) unescaped(p jsonbPair) []byte {
+	raw := m.s[p.from:p.to]
+	if len(raw) == int(p.keySize) {
+		return raw // every escape is longer than what it stands for
+	}
+	key := make([]byte, 0, p.keySize)
+	for len(raw) > 0 {
+		n := bytes.IndexByte(raw, '\\')
+		if n < 0 {
+			return append(key, raw...)
+		}
+		key = append(key, raw[:n]...)
+		r, length := unescape(raw[n:])
+		key = utf8.AppendRune(key, r)
+		raw = raw[n+length:]
+	}
+	return key
+}

@@ -1,0 +1,453 @@
+package mapping_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"flujo-port/internal/mapping"
+)
+
+// jsonCase is a text, its flaws, and what AppendJSON makes of it.
+type jsonCase struct {
+	name  string
+	text  string
+	flaws mapping.JSONFlaw
+	want  string
+}
+
+// clean makes a case of a text that jsonb takes as it is.
+func clean(name, text string) jsonCase { return jsonCase{name, text, 0, text} }
+
+// The flaws, for short.
+const (
+	flawNUL       = mapping.FlawNUL
+	flawSurrogate = mapping.FlawSurrogate
+	flawUTF8      = mapping.FlawUTF8
+	flawNaN       = mapping.FlawNaN
+	flawSyntax    = mapping.FlawSyntax
+	flawNumber    = mapping.FlawNumber
+	flawDepth     = mapping.FlawDepth
+)
+
+var cleanCases = []jsonCase{
+	clean("object", `{"a":1,"b":[true,false,null,"x"],"c":{}}`),
+	clean("white space", " \t\r\n[ 1 , { \"a\" : \"b\" } ,\n[ ] , { } ]\t"),
+	clean("string", `"text"`),
+	clean("empty string", `""`),
+	clean("number", `0`),
+	clean("negative zero", `-0`),
+	clean("null", `null`),
+	clean("every escape", `"\" \\ \/ \b \f \n \r \t \u0041 \u00Fc"`),
+	clean("surrogate pair", `"\ud83d\ude00\uD83D\uDE00"`),
+	clean("escapes beside the surrogates", `"\ud7ff\ue000\uffff\u0001"`),
+	clean("raw UTF-8", `"é ż 中 😀 `+"\u007f\u0080\u07ff\u0800\ud7ff\ue000\uffff\U00010000\U0010ffff"+`"`),
+	clean("noncharacters and a mark inside", "\"\ufdd0\ufffe\ufeff\""),
+	clean("NaN for a key, as a string", `{"NaN":"NaN"}`),
+	clean("doubled key", `{"a":1,"a":2}`),
+	clean("empty key", `{"":""}`),
+	clean("escape at the end of eight bytes", `"abcdefg\n1234567\u0041"`),
+	clean("quote as the ninth byte", `"12345678"`),
+}
+
+var mendedCases = []jsonCase{
+	{"escaped NUL", `{"a":"x\u0000y"}`, flawNUL, `{"a":"xy"}`},
+	{"escaped NUL alone", `"\u0000"`, flawNUL, `""`},
+	{"two escaped NULs", `"\u0000\u0000a\u0000"`, flawNUL, `"a"`},
+	{"escaped NUL in a key", `{"a\u0000":1,"a":2}`, flawNUL, `{"a":1,"a":2}`},
+	{"raw NUL in a string", "[\"x\x00y\"]", flawNUL, `["xy"]`},
+	{"escaped backslash before u0000", `"\\u0000"`, 0, `"\\u0000"`},
+	{"escaped backslash, then NUL", `"\\\u0000"`, flawNUL, `"\\"`},
+
+	{"high alone", `"a\ud83db"`, flawSurrogate, `"a` + "\ufffd" + `b"`},
+	{"low alone", `"\ude00"`, flawSurrogate, "\"\ufffd\""},
+	{"high at the end", `["\uD83D"]`, flawSurrogate, "[\"\ufffd\"]"},
+	{"high and high", `"\ud83d\ud83d"`, flawSurrogate, "\"\ufffd\ufffd\""},
+	{"high, then a pair", `"\ud83d\ud83d\ude00"`, flawSurrogate, "\"\ufffd" + `\ud83d\ude00"`},
+	{"low, then high", `"\ude00\ud83d"`, flawSurrogate, "\"\ufffd\ufffd\""},
+	{"high, then another escape", `"\ud83d\n\ude00"`, flawSurrogate, "\"\ufffd" + `\n` + "\ufffd\""},
+	{"high, then the letters of a low", `"\ud83dude00"`, flawSurrogate, "\"\ufffdude00\""},
+	{"high in a key", `{"\udbff":0}`, flawSurrogate, "{\"\ufffd\":0}"},
+	{"NUL within a pair", `"\ud83d\u0000\ude00"`, flawSurrogate | flawNUL, "\"\ufffd\ufffd\""},
+	{"raw NUL within a pair", "\"\\ud83d\x00\\ude00\"", flawSurrogate | flawNUL, "\"\ufffd\ufffd\""},
+
+	{"bad byte", "\"a\xffb\"", flawUTF8, "\"a\ufffdb\""},
+	{"latin 1", "{\"caf\xe9\":\"\xfcber\"}", flawUTF8, "{\"caf\ufffd\":\"\ufffdber\"}"},
+	{"raw surrogate", "\"\xed\xa0\x80\"", flawUTF8, "\"\ufffd\ufffd\ufffd\""},
+	{"overlong NUL", "\"\xc0\x80\"", flawUTF8, "\"\ufffd\ufffd\""},
+	{"overlong in three", "\"\xe0\x80\x80\"", flawUTF8, "\"\ufffd\ufffd\ufffd\""},
+	{"beyond U+10FFFF", "\"\xf4\x90\x80\x80\"", flawUTF8, "\"\ufffd\ufffd\ufffd\ufffd\""},
+	{"cut before the quote", "\"中\xe4\xb8\"", flawUTF8, "\"中\ufffd\ufffd\""},
+	{"a continuation too many", "\"é\xa9\"", flawUTF8, "\"é\ufffd\""},
+	{"raw NUL within a character", "\"\xe4\x00\xb8\xad\"", flawUTF8 | flawNUL, "\"\ufffd\ufffd\ufffd\""},
+
+	{"NaN", `NaN`, flawNaN, `"NaN"`},
+	{"NaN and infinities", `{"a":[NaN,Infinity , -Infinity]}`, flawNaN, `{"a":["NaN","Infinity" , "-Infinity"]}`},
+
+	{
+		"all that can be mended", "[\"\\u0000\",\"\\ud800\",\"\xff\",NaN,1]", flawNUL | flawSurrogate | flawUTF8 | flawNaN,
+		"[\"\",\"\ufffd\",\"\ufffd\",\"NaN\",1]",
+	},
+}
+
+var syntaxCases = []jsonCase{
+	{"empty", "", flawSyntax, `""`},
+	{"blank", " \n", flawSyntax, `" \n"`},
+	{"plain words", `it's "so"`, flawSyntax, `"it's \"so\""`},
+	{"raw newline", "\"a\nb\"", flawSyntax, `"\"a\nb\""`},
+	{"raw tab", "[\"\t\"]", flawSyntax, `"[\"\t\"]"`},
+	{"raw control character", "\"\x1f\x01\"", flawSyntax, `"\"\u001f\u0001\""`},
+	{"carriage return, backspace", "\r\b", flawSyntax, `"\r\u0008"`},
+	{"single quotes", `{'a':1}`, flawSyntax, `"{'a':1}"`},
+	{"bare key", `{a:1}`, flawSyntax, `"{a:1}"`},
+	{"trailing comma in an array", `[1,]`, flawSyntax, `"[1,]"`},
+	{"trailing comma in an object", `{"a":1,}`, flawSyntax, `"{\"a\":1,}"`},
+	{"leading comma", `[,1]`, flawSyntax, `"[,1]"`},
+	{"comma at the end", `[1,`, flawSyntax, `"[1,"`},
+	{"comma and blank at the end", `[1, `, flawSyntax, `"[1, "`},
+	{"comma outside", `1,2`, flawSyntax, `"1,2"`},
+	{"two values", `1 2`, flawSyntax, `"1 2"`},
+	{"trailing garbage", `{} x`, flawSyntax, `"{} x"`},
+	{"open array", `[`, flawSyntax, `"["`},
+	{"open object", `{`, flawSyntax, `"{"`},
+	{"open object after its key", `{"a"`, flawSyntax, `"{\"a\""`},
+	{"open object after its colon", `{"a":`, flawSyntax, `"{\"a\":"`},
+	{"open object after its value", `{"a":1`, flawSyntax, `"{\"a\":1"`},
+	{"open string", `"abc`, flawSyntax, `"\"abc"`},
+	{"open escape", `"abc\`, flawSyntax, `"\"abc\\"`},
+	{"open unicode escape", `"\u12`, flawSyntax, `"\"\\u12"`},
+	{"closing quote escaped", `"\"`, flawSyntax, `"\"\\\""`},
+	{"array closed as object", `[1}`, flawSyntax, `"[1}"`},
+	{"object closed as array", `{"a":1]`, flawSyntax, `"{\"a\":1]"`},
+	{"closed too often", `[]]`, flawSyntax, `"[]]"`},
+	{"no colon", `{"a" 1}`, flawSyntax, `"{\"a\" 1}"`},
+	{"pair in an array", `["a":1]`, flawSyntax, `"[\"a\":1]"`},
+	{"key alone", `{"a"}`, flawSyntax, `"{\"a\"}"`},
+	{"key that is a number", `{1:2}`, flawSyntax, `"{1:2}"`},
+	{"key that is NaN", `{NaN:1}`, flawSyntax, `"{NaN:1}"`},
+	{"unknown escape", `"\x41"`, flawSyntax, `"\"\\x41\""`},
+	{"bad hex digit", `"\u00g0"`, flawSyntax, `"\"\\u00g0\""`},
+	{"capital escape", `"\N"`, flawSyntax, `"\"\\N\""`},
+	{"half a pair, then a broken escape", `"\ud83d\u12"`, flawSyntax, `"\"\\ud83d\\u12\""`},
+	{"capital literal", `True`, flawSyntax, `"True"`},
+	{"longer literal", `nullx`, flawSyntax, `"nullx"`},
+	{"shorter literal", `tru`, flawSyntax, `"tru"`},
+	{"lower-case nan", `nan`, flawSyntax, `"nan"`},
+	{"negative NaN", `-NaN`, flawSyntax, `"-NaN"`},
+	{"positive infinity", `+Infinity`, flawSyntax, `"+Infinity"`},
+	{"longer infinity", `-Infinity1`, flawSyntax, `"-Infinity1"`},
+	{"leading zero", `012`, flawSyntax, `"012"`},
+	{"negative leading zero", `-01`, flawSyntax, `"-01"`},
+	{"minus alone", `-`, flawSyntax, `"-"`},
+	{"plus", `+1`, flawSyntax, `"+1"`},
+	{"no digit before the point", `.5`, flawSyntax, `".5"`},
+	{"no digit behind the point", `1.`, flawSyntax, `"1."`},
+	{"no digit behind the point, exponent", `1.e5`, flawSyntax, `"1.e5"`},
+	{"no exponent", `1e`, flawSyntax, `"1e"`},
+	{"no exponent but a sign", `[1e+]`, flawSyntax, `"[1e+]"`},
+	{"hexadecimal", `0x10`, flawSyntax, `"0x10"`},
+	{"underscore", `1_000`, flawSyntax, `"1_000"`},
+	{"comment", `[1/*2*/]`, flawSyntax, `"[1/*2*/]"`},
+	{"byte order mark", "\ufeff{}", flawSyntax, "\"\ufeff{}\""},
+	{"no-break space", "[1,\u00a02]", flawSyntax, "\"[1,\u00a02]\""},
+	{"vertical tab", "[\v]", flawSyntax, `"[\u000b]"`},
+
+	{"raw NUL behind", "{}\x00", flawSyntax | flawNUL, `"{}"`},
+	{"raw NUL in a number", "1\x002", flawSyntax | flawNUL, `"12"`},
+	{"raw NUL after a backslash", "\"\\\x00n\"", flawSyntax | flawNUL, `"\"\\n\""`},
+	{"raw NUL in a unicode escape", "\"\\u00\x0041\"", flawSyntax | flawNUL, `"\"\\u0041\""`},
+	{"bad byte outside strings", "[1]\xff", flawSyntax | flawUTF8, "\"[1]\ufffd\""},
+	{"bad bytes and NUL behind the fault", "x\x00\xff\xfe\"", flawSyntax | flawNUL | flawUTF8, "\"x\ufffd\ufffd\\\"\""},
+	{"what would be mended stays", `["\u0000\ud800",NaN,]`, flawSyntax, `"[\"\\u0000\\ud800\",NaN,]"`},
+	{"only NULs", "\x00\x00", flawSyntax | flawNUL, `""`},
+}
+
+var (
+	zeros = func(n int) string { return strings.Repeat("0", n) }
+	nines = func(n int) string { return strings.Repeat("9", n) }
+)
+
+// beyond makes a case of a number that numeric cannot hold.
+func beyond(name, number string) jsonCase {
+	return jsonCase{name, number, flawNumber, `"` + number + `"`}
+}
+
+var numberCases = []jsonCase{
+	clean("largest exponent", `1e131071`),
+	beyond("larger exponent", `1E131072`),
+	clean("largest with decimals", `9.999e+131071`),
+	clean("beyond float64", `[1e400,-1e-400]`),
+	beyond("two digits", `10e131071`),
+	clean("two digits, one less", `-10e131070`),
+	clean("most digits", nines(131072)),
+	beyond("a digit more", nines(131073)),
+	clean("most digits on both sides", `-`+nines(131072)+`.`+nines(16383)),
+	beyond("a decimal more", `0.`+nines(16384)),
+	clean("smallest exponent", `1e-16383`),
+	beyond("smaller exponent", `1e-16384`),
+	clean("smallest with a decimal", `1.5e-16382`),
+	beyond("a decimal and an exponent", `1.5e-16383`),
+	beyond("the exponent that the notes name", `1e-16400`),
+	clean("zeros of an integer count no decimals", `100e-16383`),
+	beyond("but the exponent does", `100e-16384`),
+	beyond("even when the value is whole", `1`+zeros(20000)+`e-16384`),
+
+	clean("zero with any exponent", `0e999999`),
+	clean("zero with the largest exponent", `0.0e1073741822`),
+	beyond("zero with a larger one", `0e1073741824`),
+	beyond("zero with a far larger one", `0e99999999999999999999999999`),
+	clean("zero with the smallest exponent", `0e-16383`),
+	beyond("zero with a smaller one", `0e-16384`),
+	clean("zero with most decimals", `0.`+zeros(16383)),
+	beyond("zero with a decimal more", `-0.`+zeros(16384)),
+	clean("zeros that the exponent takes away", `0.`+zeros(20000)+`e5000`),
+	beyond("zeros that it leaves", `0.`+zeros(20000)+`e3616`),
+	clean("zeros up to the edge", `0.`+zeros(20000)+`e3617`),
+
+	clean("decimals moved before the point", `0.0001e131075`),
+	beyond("moved a place too far", `0.0001e131076`),
+	clean("many zeros, then a digit", `0.`+zeros(200000)+`1e200001`),
+	clean("many zeros, then a digit at the top", `0.`+zeros(200000)+`1e331072`),
+	beyond("many zeros, then a digit beyond", `0.`+zeros(200000)+`1e331073`),
+	clean("zeros before the exponent", `1e+0000000000000000000000000005`),
+	clean("capital E, minus", `2E-05`),
+
+	{"within a document", `{"a":[1e999999]}`, flawNumber, `"{\"a\":[1e999999]}"`},
+	{"in the text, NUL escapes stay", `["\u0000",1e999999]`, flawNumber, `"[\"\\u0000\",1e999999]"`},
+	{"bad bytes do not", "[\"\xff\x00\",1e999999]", flawNumber | flawUTF8 | flawNUL, "\"[\\\"\ufffd\\\",1e999999]\""},
+	{"syntax outweighs it", `[1e999999`, flawSyntax, `"[1e999999"`},
+}
+
+// testMaxDepth is how deep testDepth's texts may be.
+const testMaxDepth = 3
+
+var depthCases = []jsonCase{
+	clean("arrays", `[[[]]]`),
+	clean("objects", `{"a":{"b":{"c":0}}}`),
+	clean("side by side", `[[[1],[2]],{"a":[]},[[]]]`),
+	{"arrays, one too many", `[[[[]]]]`, flawDepth, `"[[[[]]]]"`},
+	{"objects, one too many", `{"":{"":{"":{}}}}`, flawDepth, `"{\"\":{\"\":{\"\":{}}}}"`},
+	{"mixed", `[{"a":[[1]]}]`, flawDepth, `"[{\"a\":[[1]]}]"`},
+	{"number too", `[[[[1e999999]]]]`, flawDepth | flawNumber, `"[[[[1e999999]]]]"`},
+	{"bad byte too", "[[[[\"\xff\"]]]]", flawDepth | flawUTF8, "\"[[[[\\\"\ufffd\\\"]]]]\""},
+	{"syntax outweighs it", `[[[[]]]`, flawSyntax, `"[[[[]]]"`},
+}
+
+func TestJSON(t *testing.T) {
+	for kind, cases := range map[string][]jsonCase{
+		"clean": cleanCases, "mended": mendedCases, "syntax": syntaxCases, "number": numberCases,
+	} {
+		t.Run(kind, func(t *testing.T) { testJSON(t, cases, mapping.DefaultJSONDepth) })
+	}
+	t.Run("depth", func(t *testing.T) { testJSON(t, depthCases, testMaxDepth) })
+}
+
+func testJSON(t *testing.T, cases []jsonCase, maxDepth int) {
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			out, flaws := mapping.AppendJSON(nil, []byte(c.text), maxDepth)
+			if flaws != c.flaws || string(out) != c.want {
+				t.Errorf("%.200q has flaws %v, becomes %.200q; want %v, %.200q",
+					c.text, flawNames(flaws), out, flawNames(c.flaws), c.want)
+			}
+			checkJSONInvariants(t, []byte(c.text), maxDepth)
+		})
+	}
+}
+
+// Every flaw is found wherever it is within the eight bytes that are read at
+// once, and at every distance from the end.
+func TestJSONFlawAtEveryPlace(t *testing.T) {
+	for before := range 20 {
+		for behind := range 20 {
+			for _, c := range []jsonCase{
+				{"NUL", `\u0000`, flawNUL, ``},
+				{"raw NUL", "\x00", flawNUL, ``},
+				{"surrogate", `\udc00`, flawSurrogate, "\ufffd"},
+				{"bad byte", "\xf5", flawUTF8, "\ufffd"},
+				{"cut character", "\xe4\xb8", flawUTF8, "\ufffd\ufffd"},
+				{"nothing", "", 0, ""},
+				{"escape", `\n`, 0, `\n`},
+				{"two bytes", "é", 0, "é"},
+				{"three bytes", "中", 0, "中"},
+				{"four bytes", "😀", 0, "😀"},
+			} {
+				head, tail := `"`+strings.Repeat("x", before), strings.Repeat("y", behind)+`"`
+				out, flaws := mapping.AppendJSON(nil, []byte(head+c.text+tail), 0)
+				if want := head + c.want + tail; flaws != c.flaws || string(out) != want {
+					t.Errorf("%q: flaws %v, becomes %q, want %v, %q", head+c.text+tail, flawNames(flaws), out, flawNames(c.flaws), want)
+				}
+			}
+			for _, bad := range []string{"\n", "\x1f", `"`, `\`, `\q`} {
+				text := `"` + strings.Repeat("x", before) + bad + strings.Repeat("y", behind) + `"`
+				if bad == `\` && behind == 0 {
+					continue // that escapes the quote: the text is open
+				}
+				if flaws := mapping.CheckJSON([]byte(text), 0); flaws != flawSyntax {
+					t.Errorf("%q: flaws %v, want %v", text, flawNames(flaws), flawNames(flawSyntax))
+				}
+			}
+		}
+	}
+}
+
+func TestJSONDeeperThanTheFirstLevels(t *testing.T) {
+	for _, levels := range []int{63, 64, 65, 1023, 1024, 1025, 1026, 5000} {
+		for name, text := range nested(levels) {
+			if flaws := mapping.CheckJSON([]byte(text), levels); flaws != 0 {
+				t.Errorf("%d levels of %s: flaws %v", levels, name, flawNames(flaws))
+			}
+			if flaws := mapping.CheckJSON([]byte(text), levels-1); flaws != flawDepth {
+				t.Errorf("%d levels of %s, one too many: flaws %v", levels, name, flawNames(flaws))
+			}
+			// Each level ends as what it began.
+			at := len(text) - 1 - levels/2
+			if text[at] != ']' && text[at] != '}' {
+				t.Fatalf("%s: nothing closes at %d", name, at)
+			}
+			broken := []byte(text)
+			broken[at] ^= ']' ^ '}'
+			if flaws := mapping.CheckJSON(broken, levels); flaws != flawSyntax {
+				t.Errorf("%d levels of %s, one closed wrongly: flaws %v", levels, name, flawNames(flaws))
+			}
+		}
+	}
+}
+
+// nested makes texts of so many levels.
+func nested(levels int) map[string]string {
+	mix, ends := "", ""
+	for i := range levels {
+		if i%3 == 0 {
+			mix, ends = mix+"[", "]"+ends
+		} else {
+			mix, ends = mix+`{"a":`, "}"+ends
+		}
+	}
+	return map[string]string{
+		"arrays":  strings.Repeat("[", levels) + strings.Repeat("]", levels),
+		"objects": strings.Repeat(`{"a":`, levels) + "1" + strings.Repeat("}", levels),
+		"mix":     mix + "1" + ends,
+	}
+}
+
+func TestAppendJSONAllocatesNothing(t *testing.T) {
+	dst := make([]byte, 0, 1<<20)
+	for _, shape := range jsonShapes() {
+		text := shape.texts[0]
+		if n := testing.AllocsPerRun(10, func() {
+			mapping.CheckJSON(text, mapping.DefaultJSONDepth)
+			mapping.AppendJSON(dst, text, mapping.DefaultJSONDepth)
+		}); n != 0 {
+			t.Errorf("%s: %v allocations", shape.name, n)
+		}
+	}
+}
+
+func flawNames(flaws mapping.JSONFlaw) string {
+	names := []string{"NUL", "surrogate", "UTF-8", "NaN", "syntax", "number", "depth", "size"}
+	var set []string
+	for i, name := range names {
+		if flaws>>i&1 != 0 {
+			set = append(set, name)
+		}
+	}
+	return fmt.Sprint(set)
+}
+
+// checkJSONInvariants checks what is true of every text.
+func checkJSONInvariants(t *testing.T, s []byte, maxDepth int) {
+	t.Helper()
+	original := bytes.Clone(s)
+	dst := append(make([]byte, 0, 64), "before"...)
+	out, flaws := mapping.AppendJSON(dst, s, maxDepth)
+	if !bytes.Equal(s, original) {
+		t.Fatalf("%.200q: changed to %.200q", original, s)
+	}
+	out, ok := bytes.CutPrefix(out, []byte("before"))
+	if !ok {
+		t.Fatalf("%.200q: what was in dst is lost", s)
+	}
+	if check := mapping.CheckJSON(s, maxDepth); check != flaws {
+		t.Fatalf("%.200q: CheckJSON says %v, AppendJSON %v", s, flawNames(check), flawNames(flaws))
+	}
+	if bytes.Equal(out, s) != (flaws == 0) {
+		t.Fatalf("%.200q: flaws %v, becomes %.200q", s, flawNames(flaws), out)
+	}
+	if !json.Valid(out) || !utf8.Valid(out) || bytes.IndexByte(out, 0) >= 0 {
+		t.Fatalf("%.200q: becomes %.200q, which is not JSON", s, out)
+	}
+	if again := mapping.CheckJSON(out, max(maxDepth, 0)); again != 0 {
+		t.Fatalf("%.200q: becomes %.200q, with flaws %v", s, out, flawNames(again))
+	}
+
+	rawNUL := bytes.IndexByte(s, 0) >= 0
+	// Of what is not called a fault in syntax, encoding/json takes all but these.
+	plain := !rawNUL && !bytes.Contains(s, []byte("NaN")) && !bytes.Contains(s, []byte("Infinity"))
+	switch {
+	case flaws&flawSyntax != 0:
+		if json.Valid(s) {
+			t.Fatalf("%.200q: called a fault in syntax", s)
+		}
+	case plain && !json.Valid(s) && len(s) < 2*10000: // encoding/json goes 10,000 levels deep
+		t.Fatalf("%.200q: a fault in syntax was not seen", s)
+	}
+	switch {
+	case flaws&(flawSyntax|flawNumber|flawDepth) != 0:
+		var content string
+		if err := json.Unmarshal(out, &content); err != nil || content != mendedText(s) {
+			t.Fatalf("%.200q: becomes the string %.200q (%v)", s, content, err)
+		}
+		if (flaws&flawNUL != 0) != rawNUL || (flaws&flawUTF8 != 0) == utf8.Valid(s) {
+			t.Fatalf("%.200q: flaws %v", s, flawNames(flaws))
+		}
+	case plain:
+		// encoding/json, too, reads U+FFFD for a lone surrogate and for a
+		// bad byte.
+		if was, is := jsonTokens(t, s), jsonTokens(t, out); !slices.Equal(was, is) {
+			t.Fatalf("%.200q: becomes %.200q", s, out)
+		}
+	}
+}
+
+// mendedText is s without NUL and with U+FFFD for each bad byte.
+func mendedText(s []byte) string {
+	var b strings.Builder
+	for _, r := range string(s) {
+		if r != 0 {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// jsonTokens reads the tokens of a JSON text, strings without NUL.
+func jsonTokens(t *testing.T, s []byte) (tokens []string) {
+	t.Helper()
+	d := json.NewDecoder(bytes.NewReader(s))
+	d.UseNumber()
+	for d.InputOffset() < int64(len(bytes.TrimRight(s, " \t\r\n"))) {
+		token, err := d.Token()
+		if err != nil {
+			t.Fatalf("%.200q: %v", s, err)
+		}
+		tokens = append(tokens, fmt.Sprintf("%T ", token)+strings.ReplaceAll(fmt.Sprint(token), "\x00", ""))
+	}
+	return tokens
+}
+
+func FuzzJSON(f *testing.F) {
+	for _, cases := range [][]jsonCase{cleanCases, mendedCases, syntaxCases, depthCases} {
+		for _, c := range cases {
+			f.Add([]byte(c.text))
+		}
+	}
+	f.Fuzz(func(t *testing.T, s []byte) {
+		checkJSONInvariants(t, s, mapping.DefaultJSONDepth)
+		checkJSONInvariants(t, s, testMaxDepth)
+	})
+}
