@@ -53,6 +53,24 @@ ensure-cc:
 		echo "install gcc and the C library's headers (Debian: gcc libc6-dev), or set CC" >&2; exit 1; \
 	}
 
+.PHONY: test-slow fuzz bench-go
+
+test-slow: ensure-postgres ## jsonb's size limits, on a server: 3 minutes and some GB of memory
+	$(GO) test -tags slow -count=1 -run JSONSize -timeout 30m ./internal/mapping/
+
+FUZZTIME ?= 30s
+
+fuzz: ensure-postgres ## every fuzz target for FUZZTIME (30s)
+	@for f in $$(grep -rlE '^func Fuzz' --include='*_test.go' internal); do \
+		for target in $$(sed -nE 's/^func (Fuzz[A-Za-z]+).*/\1/p' $$f); do \
+			echo "== $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./$$(dirname $$f) || exit 1; \
+		done; \
+	done
+
+bench-go: ## benchmarks of the scanner, the reader and the converter
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/mapping ./internal/source
+
 PGLITE = .cache/pglite
 
 .PHONY: test-pgvector ensure-node

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -10,13 +13,21 @@ import (
 )
 
 // checkEnvFile sees beforehand that a file can be made at path, so that a
-// committed migration does not end on it. "" is fine.
+// committed migration does not end on it, and that nothing is lost by it: what
+// is there already may only be such a file. "" is fine.
 func checkEnvFile(path string) error {
 	if path == "" {
 		return nil
 	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return usagef("--env-file %q is not a regular file", path)
+	if secretive(path) {
+		return usagef("--env-file is no path but looks like an address")
+	}
+	content, err := os.ReadFile(path)
+	switch {
+	case err == nil && !isEnvFile(content):
+		return usagef("--env-file %q exists and holds something else than one FLUJO_STATE_URI: name another file", path)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return usagef("--env-file: %v", err)
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".flujo-port-*")
 	if err != nil {
@@ -24,6 +35,12 @@ func checkEnvFile(path string) error {
 	}
 	f.Close()
 	return os.Remove(f.Name())
+}
+
+// isEnvFile reports whether content is nothing, or what writeEnvFile writes.
+func isEnvFile(content []byte) bool {
+	line, rest, _ := bytes.Cut(content, []byte("\n"))
+	return len(content) == 0 || bytes.HasPrefix(line, []byte("FLUJO_STATE_URI=")) && len(rest) == 0
 }
 
 // writeEnvFile writes the address, password and all, as one line that docker's

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 
 	"flujo-port/internal/transfer"
@@ -31,6 +32,9 @@ func (e *env) init(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
+	if secretive(c.String("grant-to")) {
+		return usagef("--grant-to is no role but looks like an address")
+	}
 	target, err := e.postgres(c)
 	if err != nil {
 		return err
@@ -49,19 +53,21 @@ func (e *env) init(c *cli.Context) error {
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(result)
 	}
-	fmt.Fprintf(e.stdout, "Schema %q of database %q is ready for Flujo.\n", result.Schema, result.Database)
-	fmt.Fprintf(e.stdout, "made     %s\n", listOr(result.Made, "nothing: it was all there"))
+	var b strings.Builder
+	fmt.Fprintf(&b, "Schema %q of database %q is ready for Flujo.\n", result.Schema, result.Database)
+	fmt.Fprintf(&b, "made     %s\n", listOr(result.Made, "nothing: it was all there"))
 	if len(result.Found) > 0 {
-		fmt.Fprintf(e.stdout, "found    %s\n", strings.Join(result.Found, ", "))
+		fmt.Fprintf(&b, "found    %s\n", strings.Join(result.Found, ", "))
 	}
 	if result.GrantedTo != "" {
-		fmt.Fprintf(e.stdout, "granted  to role %q: use of the schema, and reading and writing of its tables\n", result.GrantedTo)
+		fmt.Fprintf(&b, "granted  to role %q: use of the schema, and reading and writing of its tables\n", result.GrantedTo)
 	}
 	for _, note := range result.Notes {
-		fmt.Fprintf(e.stdout, "note: %s\n", note)
+		fmt.Fprintf(&b, "note: %s\n", note)
 	}
-	fmt.Fprintf(e.stdout, "cutover  FLUJO_STATE_URI=%s\n", result.Cutover)
-	return nil
+	fmt.Fprintf(&b, "cutover  FLUJO_STATE_URI=%s\n", result.Cutover)
+	_, err = io.WriteString(e.stdout, b.String())
+	return err
 }
 
 func listOr(list []string, empty string) string {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"flujo-port/internal/fault"
@@ -21,7 +22,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, func() {
 		stop() // from now on a signal ends the process
-		fmt.Fprintln(os.Stderr, "interrupted: rolling back; a second signal ends this at once")
+		fmt.Fprintln(os.Stderr, "interrupted: rolling back, unless it is committing already; a second signal ends this at once")
 	})
 	os.Exit(run(ctx, os.Args, os.Getenv, os.Stdout, os.Stderr))
 }
@@ -78,8 +79,27 @@ EXIT CODES:
 
 func usageError(_ *cli.Context, err error, _ bool) error { return usagef("%v", err) }
 
+// usagef makes an error of the command line. What the user typed may hold a
+// password in any place: what looks like it is not echoed.
 func usagef(format string, args ...any) error {
+	for i, a := range args {
+		args[i] = discreet(fmt.Sprint(a))
+	}
 	return &fault.Error{Kind: fault.Usage, What: fmt.Sprintf(format, args...), Do: "see flujo-port --help"}
+}
+
+// discreet gives s, or a stand-in where s may hold a password.
+func discreet(s string) string {
+	if secretive(s) {
+		return "(not shown, it may hold a password)"
+	}
+	return s
+}
+
+// secretive reports whether s looks like an address or a connection string.
+func secretive(s string) bool {
+	lower := strings.ToLower(s)
+	return strings.Contains(lower, "password") || strings.Contains(s, "://") && strings.Contains(s, "@")
 }
 
 // outcome is an error with what it means for the data.

@@ -135,7 +135,7 @@ func TestMigrateAsItShouldBeUsed(t *testing.T) {
 			t.Errorf("stdout lacks %q:\n%s", want, stdout)
 		}
 	}
-	for _, want := range []string{"copied steps: 213 of 213 rows", "committing"} {
+	for _, want := range []string{"copied steps: 213 of 213 rows", "committing, which is not interrupted"} {
 		if !strings.Contains(stderr, want) {
 			t.Errorf("stderr lacks %q:\n%s", want, stderr)
 		}

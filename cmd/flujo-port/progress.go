@@ -38,8 +38,9 @@ func newProgress(w io.Writer) progress {
 // phases are the words for what is not the copying of a table.
 var phases = map[string]string{
 	transfer.PhaseConnect: "connecting", transfer.PhaseSchema: "making the tables",
-	transfer.PhaseIndexes: "making indexes and foreign keys", transfer.PhaseVerify: "counting the rows on both sides",
-	transfer.PhaseCommit: "committing",
+	transfer.PhaseOriginals: "keeping what had to be changed as it was",
+	transfer.PhaseIndexes:   "making indexes and foreign keys", transfer.PhaseVerify: "counting the rows on both sides",
+	transfer.PhaseCommit: "committing, which is not interrupted",
 }
 
 // lines writes a line for each phase and table, and one now and then within a

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,6 +46,9 @@ func (e *env) sqlitePath(c *cli.Context) (string, error) {
 		if given.value == "" {
 			continue
 		}
+		if secretive(given.value) {
+			return "", usagef("%s is no file but looks like an address", given.name)
+		}
 		path, err := stateuri.SQLitePath(given.value, here)
 		if err != nil {
 			return "", usagef("%s: %v", given.name, err)
@@ -52,10 +56,34 @@ func (e *env) sqlitePath(c *cli.Context) (string, error) {
 		return path, nil
 	}
 	path, err := pathFromTOML(filepath.Join(here, flujoTOML))
-	if err != nil || path != "" {
-		return path, err
+	if err != nil {
+		return "", err
 	}
-	return filepath.Join(here, "flujo_state.db"), nil
+	return e.sameAsFlujos(cmp.Or(path, filepath.Join(here, "flujo_state.db")), here)
+}
+
+// sameAsFlujos refuses a file that nobody named where FLUJO_STATE_URI, which
+// Flujo takes first, names another one.
+func (e *env) sameAsFlujos(path, here string) (string, error) {
+	uri := e.getenv("FLUJO_STATE_URI")
+	if !strings.HasPrefix(uri, "sqlite") {
+		return path, nil
+	}
+	flujos, err := stateuri.SQLitePath(uri, here)
+	if err != nil || filepath.Clean(flujos) == filepath.Clean(path) {
+		return path, nil
+	}
+	info, err := os.Stat(flujos)
+	if err != nil {
+		return path, nil
+	}
+	if same, err := os.Stat(path); err == nil && os.SameFile(info, same) {
+		return path, nil
+	}
+	return "", &fault.Error{
+		Kind: fault.Usage, What: fmt.Sprintf("FLUJO_STATE_URI names %q, and without it %q would be taken", flujos, path),
+		Do: "say which with --sqlite",
+	}
 }
 
 // pathFromTOML gives the file that flujo.toml names; "" when there is no such
@@ -126,6 +154,7 @@ func (e *env) postgres(c *cli.Context) (*postgres, error) {
 	if p.known, err = known(p.url); err != nil {
 		return nil, err
 	}
+	p.known.SSLMode = e.getenv("PGSSLMODE")
 	if p.address, p.notes, err = stateuri.Cutover(p.url, p.known, schema); err != nil {
 		return nil, usagef("%s: %v", name, err)
 	}
@@ -147,6 +176,8 @@ func schemaName(c *cli.Context) (string, error) {
 	switch {
 	case name == "":
 		return "", usagef("--schema is empty")
+	case secretive(name):
+		return "", usagef("--schema is no name but looks like an address")
 	case len(name) > 63:
 		return "", usagef("--schema %q is longer than PostgreSQL's 63 bytes", name)
 	case strings.HasPrefix(name, "pg_") || name == "information_schema":

@@ -21,3 +21,18 @@ func makeSQLite(t testing.TB, path string, statements ...string) {
 		}
 	}
 }
+
+// holdOpen has a database open for writing while during runs.
+func holdOpen(t testing.TB, path string, during func()) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	if _, err := db.Exec("UPDATE system_state SET value = value"); err != nil {
+		t.Fatal(err)
+	}
+	during()
+}

@@ -52,8 +52,8 @@ func (e *env) uriRollback(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(e.stdout, show(address, c.Bool(revealFlag.Name)))
-	return nil
+	_, err = fmt.Fprintln(e.stdout, show(address, c.Bool(revealFlag.Name)))
+	return err
 }
 
 func (e *env) uriCutover(c *cli.Context) error {
@@ -67,8 +67,8 @@ func (e *env) uriCutover(c *cli.Context) error {
 	for _, note := range notes {
 		fmt.Fprintf(e.stderr, "flujo-port: note: %s\n", note)
 	}
-	fmt.Fprintln(e.stdout, show(address, c.Bool(revealFlag.Name)))
-	return nil
+	_, err = fmt.Fprintln(e.stdout, show(address, c.Bool(revealFlag.Name)))
+	return err
 }
 
 // cutoverAddress is what Flujo's configuration comes to, with one exception:
@@ -92,9 +92,12 @@ func (e *env) cutoverAddress(c *cli.Context) (stateuri.Address, []string, error)
 		}
 		return target.address, append(notes, target.notes...), nil
 	}
-	path, err := e.sqlitePath(c)
-	if err != nil {
-		return stateuri.Address{}, nil, err
+	path := ""
+	if explicit == "" { // DATABASE_URL names SQLite
+		var err error
+		if path, err = e.sqlitePath(c); err != nil {
+			return stateuri.Address{}, nil, err
+		}
 	}
 	schema, err := schemaName(c)
 	if err != nil {
@@ -104,7 +107,15 @@ func (e *env) cutoverAddress(c *cli.Context) (stateuri.Address, []string, error)
 	if err != nil {
 		return stateuri.Address{}, nil, usagef("%v", err)
 	}
-	if address.IsSQLite() && explicit == "" {
+	switch {
+	case explicit != "" && !address.IsSQLite() && !address.IsPostgres():
+		return stateuri.Address{}, nil, usagef("FLUJO_STATE_URI names neither PostgreSQL nor SQLite")
+	case explicit != "":
+		notes = append(notes, "FLUJO_STATE_URI is set, and given as it is; unset it, or say --postgres, for an address made anew")
+		if address.IsPostgres() && !strings.Contains(address.Reveal(), "search_path") {
+			notes = append(notes, "it sets no search_path: Flujo finds its tables where the role's search_path says")
+		}
+	case address.IsSQLite():
 		notes = append(notes, name+" names SQLite: Flujo stays on its file")
 	}
 	return address, append(notes, more...), nil

@@ -13,29 +13,71 @@ type Plan struct {
 	// InFile reports whether the file has the table; without it there is
 	// nothing to read and the table stays empty.
 	InFile bool
-	// Target are the PostgreSQL columns that are filled, in the order of the
+	// Columns are the file's columns, in its order. A row to convert holds
+	// them after its rowid: column i is row[i+1].
+	Columns []string
+	// Fields are the PostgreSQL columns that are filled, in the order of the
 	// tuple. Columns that the file does not have keep their default.
-	Target []Column
-	// Homeless are the file's columns that Flujo's PostgreSQL table has no
-	// place for, in the file's order.
-	Homeless []string
-	key      int // position of the primary key among Target; -1 without one
+	Fields []Field
+	// homeless are the positions in a row of columns that Flujo's PostgreSQL
+	// table has no place for.
+	homeless []int
+	key      int // position in a row of the primary key; -1 without one
 }
 
-// Source gives the columns to read from the file, in the order that
-// AppendTuple takes them: the target columns, then the homeless ones.
-func (p *Plan) Source() []string {
-	names := make([]string, 0, len(p.Target)+len(p.Homeless))
-	for _, c := range p.Target {
-		names = append(names, c.Name)
+// Field says how one column is filled.
+type Field struct {
+	Column
+	// from is the position in a row; absent without one.
+	from int
+	// value is what the column gets when from is absent.
+	value Value
+	// witnesses are the positions in a row of what tells the time when the
+	// column itself does not.
+	witnesses []int
+	indexed   bool // a btree index is on it
+	reference bool // it holds another table's key
+}
+
+const absent = -1
+
+// rowID is the position in a row of SQLite's rowid.
+const rowID = 0
+
+// Target gives the PostgreSQL columns that are filled, in the tuple's order.
+func (p *Plan) Target() []Column {
+	columns := make([]Column, len(p.Fields))
+	for i, f := range p.Fields {
+		columns[i] = f.Column
 	}
-	return append(names, p.Homeless...)
+	return columns
+}
+
+// KeyColumn gives the file's column that holds the primary key; "" where the
+// rowid does, or nothing.
+func (p *Plan) KeyColumn() string {
+	if p.key <= rowID {
+		return ""
+	}
+	return p.Columns[p.key-1]
+}
+
+// filledFrom gives the PostgreSQL column that gets what is at the position in a
+// row; "" for none.
+func (p *Plan) filledFrom(at int) string {
+	for _, f := range p.Fields {
+		if f.from == at {
+			return f.Name
+		}
+	}
+	return ""
 }
 
 // Layout is what is in a file, as far as this program is concerned.
 type Layout struct {
-	Plans  []Plan   // one for each of Tables, in that order
-	Others []string // tables of the file that are not Flujo's, sorted
+	Generation string   // which versions of Flujo lay a file out like that
+	Plans      []Plan   // one for each of Tables, in that order
+	Others     []string // tables of the file that are not Flujo's, sorted
 }
 
 // Plan gives the plan of the named table.
@@ -53,45 +95,61 @@ func (l *Layout) Plan(table string) *Plan {
 var ErrNotFlujo = errors.New("none of Flujo's tables is in it")
 
 // LayoutError is returned by Detect for a file whose tables lack columns that
-// PostgreSQL requires.
+// PostgreSQL requires and nothing else stands for.
 type LayoutError struct {
 	Missing []string // as table.column
 }
 
 func (e *LayoutError) Error() string {
-	return fmt.Sprintf("it is not laid out as Flujo 0.6 lays it out: no column %s", strings.Join(e.Missing, ", "))
+	return fmt.Sprintf("it is not laid out as any Flujo lays it out: no column %s", strings.Join(e.Missing, ", "))
+}
+
+// older says what stands for a column in the files of Flujo 0.4.
+type older struct {
+	column string
+	keep   bool // it means more than the column it stands for: kept aside too
+}
+
+// generations is how the columns of 0.4 (0.4.33 to 0.4.35) correspond to those
+// of 0.6; the key is table.column.
+var generations = map[string]older{
+	"runs.created_at":         {column: "start_time"},
+	"runs.updated_at":         {column: "end_time", keep: true},
+	"steps.created_at":        {column: "start_time"},
+	"steps.execution_time_ms": {column: "duration_ms"},
+	"steps.cost_usd":          {column: "cost"},
+	"steps.token_counts":      {column: "tokens"},
+	"steps.output":            {column: "output_blob"},
+}
+
+// constants are the values that Flujo 0.6 gives rows of 0.4 when it opens
+// their file.
+var constants = map[string]Value{"runs.pipeline_id": TextValue("unknown")}
+
+// timeWitnesses are columns of the same row that tell a time, by table.column,
+// best first.
+var timeWitnesses = map[string][]string{
+	"runs.created_at":  {"start_time"},
+	"runs.updated_at":  {"end_time"},
+	"steps.created_at": {"start_time", "end_time"},
+	"spans.created_at": {"end_time", "start_time"},
 }
 
 // Detect decides from the columns that are there, per table, how a file is
-// laid out. It returns ErrNotFlujo or a *LayoutError where it cannot be moved.
+// laid out; user_version says less, since Flujo 0.6 sets it on files of 0.4.
+// It returns ErrNotFlujo or a *LayoutError where the file cannot be moved.
 func Detect(columns map[string][]string) (*Layout, error) {
 	layout := &Layout{Plans: make([]Plan, 0, len(Tables))}
 	var missing []string
 	found := 0
 	for i := range Tables {
-		t := &Tables[i]
-		have, ok := columns[t.Name]
-		plan := Plan{Table: t, InFile: ok, key: -1}
+		have, ok := columns[Tables[i].Name]
 		if ok {
 			found++
 		}
-		for _, c := range t.Columns {
-			switch {
-			case !ok || slices.Contains(have, c.Name):
-				if c.Name == t.PrimaryKey {
-					plan.key = len(plan.Target)
-				}
-				plan.Target = append(plan.Target, c)
-			case c.NotNull && c.Default == "":
-				missing = append(missing, t.Name+"."+c.Name)
-			}
-		}
-		for _, name := range have {
-			if !slices.ContainsFunc(t.Columns, func(c Column) bool { return c.Name == name }) {
-				plan.Homeless = append(plan.Homeless, name)
-			}
-		}
+		plan, lacks := newPlan(&Tables[i], have, ok)
 		layout.Plans = append(layout.Plans, plan)
+		missing = append(missing, lacks...)
 	}
 	if found == 0 {
 		return nil, ErrNotFlujo
@@ -105,5 +163,108 @@ func Detect(columns map[string][]string) (*Layout, error) {
 		}
 	}
 	slices.Sort(layout.Others)
+	layout.Generation = generation(columns)
 	return layout, nil
+}
+
+// WholePlan is the plan for rows of a table that are not in the file: all of
+// the table's columns, in their order.
+func WholePlan(table string) *Plan {
+	for i := range Tables {
+		if Tables[i].Name == table {
+			p, _ := newPlan(&Tables[i], nil, false)
+			return &p
+		}
+	}
+	return nil
+}
+
+// Position gives where in a row the named column of the file is; -1 when there
+// is none.
+func (p *Plan) Position(column string) int {
+	if i := slices.Index(p.Columns, column); i >= 0 {
+		return i + 1
+	}
+	return absent
+}
+
+// generation names the versions that lay a file out like that.
+func generation(columns map[string][]string) string {
+	_, hasRuns := columns[Runs]
+	oldSteps := slices.Contains(columns["steps"], "step_run_id")
+	oldRuns := slices.Contains(columns[Runs], "start_time")
+	switch {
+	case !hasRuns && !slices.Contains(columns["workflow_state"], "step_history") && columns["workflow_state"] != nil:
+		return "Flujo 0.4.29 to 0.4.32"
+	case (oldSteps || oldRuns) && slices.Contains(columns[Runs], "created_at"):
+		return "Flujo 0.4, opened by 0.6"
+	case oldSteps || oldRuns:
+		return "Flujo 0.4.33 to 0.4.35"
+	}
+	return "Flujo 0.6"
+}
+
+// newPlan makes the plan of a table that has the given columns, and names what
+// it lacks.
+func newPlan(t *Table, have []string, inFile bool) (Plan, []string) {
+	p := Plan{Table: t, InFile: inFile, Columns: have, key: absent}
+	if !inFile { // nothing is read; what is derived comes with all columns
+		for _, c := range t.Columns {
+			p.Columns = append(p.Columns, c.Name)
+		}
+		have = p.Columns
+	}
+	used := map[int]bool{}
+	at := func(name string) int {
+		if i := slices.Index(have, name); i >= 0 {
+			return i + 1
+		}
+		return absent
+	}
+	var missing []string
+	for _, c := range t.Columns {
+		name := t.Name + "." + c.Name
+		f := Field{Column: c, from: at(c.Name), value: constants[name],
+			reference: c.Name == "run_id" && t.ChildOf != "", indexed: t.indexed(c.Name)}
+		if f.from != absent {
+			used[f.from] = true
+		} else if old, ok := generations[name]; ok && at(old.column) != absent {
+			f.from = at(old.column)
+			used[f.from] = !old.keep
+		}
+		for _, w := range timeWitnesses[name] {
+			if i := at(w); i != absent && i != f.from {
+				f.witnesses = append(f.witnesses, i)
+			}
+		}
+		if f.from == absent && c.Serial {
+			f.from = rowID
+		}
+		switch {
+		case f.from != absent, f.value.Class != Null, c.NotNull && c.Kind == KindTime:
+		case !c.NotNull || c.Default != "":
+			continue // PostgreSQL's default
+		default:
+			missing = append(missing, name)
+			continue
+		}
+		if c.Name == t.PrimaryKey {
+			p.key = f.from
+		}
+		p.Fields = append(p.Fields, f)
+	}
+	for i := range have {
+		if !used[i+1] {
+			p.homeless = append(p.homeless, i+1)
+		}
+	}
+	return p, missing
+}
+
+// indexed reports whether Flujo has a btree index on a text column, which
+// limits its length.
+func (t *Table) indexed(column string) bool {
+	return column == t.PrimaryKey || slices.ContainsFunc(t.Indexes, func(i Index) bool {
+		return i.Column == column && i.Method == "btree"
+	})
 }

@@ -14,11 +14,17 @@ const (
 	KindTime               // timestamp with time zone
 	KindBool               // boolean
 	KindVector             // pgvector's vector(1536)
+	KindInt8               // bigint, in the program's own tables
+	KindBytes              // bytea, in the program's own tables
 )
 
 // VectorSize is the number of floats in a memory's vector that Flujo's
 // migration 5 declares.
 const VectorSize = 1536
+
+// LongestVector is the number of floats that pgvector's type takes (its README,
+// "Vector Type").
+const LongestVector = 16000
 
 // Type gives the column's PostgreSQL type as format_type() prints it. For
 // KindVector it is without the schema the extension lives in.
@@ -26,6 +32,7 @@ func (k Kind) Type() string {
 	return [...]string{
 		KindText: "text", KindInt: "integer", KindFloat4: "real", KindFloat8: "double precision",
 		KindJSON: "jsonb", KindTime: "timestamp with time zone", KindBool: "boolean", KindVector: "vector(1536)",
+		KindInt8: "bigint", KindBytes: "bytea",
 	}[k]
 }
 

@@ -9,6 +9,7 @@ import (
 type Time struct {
 	Micros int64 // microseconds since 2000-01-01T00:00:00Z
 	Naive  bool  // the text named no zone, and UTC was taken
+	Cut    bool  // digits past the microsecond were cut off, as Python does
 }
 
 // Moments in Unix seconds.
@@ -20,23 +21,25 @@ const (
 
 // ParseTime reads a time as Flujo and SQLite write it: what Python's
 // datetime.isoformat gives, with a space or T, with or without seconds,
-// fraction and offset, with Z; what SQLite's date() and datetime() print. A
-// fraction finer than a microsecond is not a time that Flujo wrote. Nor is a
-// moment whose offset takes it out of the years 1 to 9999 in UTC: PostgreSQL
-// would hold it, but Python cannot read it from there.
+// fraction and offset, with Z; what SQLite's date() and datetime() print, the
+// latter being UTC by its definition. A moment whose offset takes it out of the
+// years 1 to 9999 in UTC is none: PostgreSQL would hold it, but Python cannot
+// read it from there.
 func ParseTime(s []byte) (Time, bool) {
 	p := timeParser{rest: s}
 	year, month, day := p.number(4), p.after('-', 2), p.after('-', 2)
 	var hour, minute, second, micros, offset int
+	var cut, seconds bool
 	naive := true
 	if len(p.rest) > 0 {
-		p.oneOf("T ")
+		space := p.oneOf("T ") == ' '
 		hour, minute = p.number(2), p.after(':', 2)
-		if p.at(':') {
+		if seconds = p.at(':'); seconds {
 			second = p.after(':', 2)
-			if p.at('.') {
-				micros = p.fraction()
-			}
+		}
+		naive = !(space && seconds) || p.at('.')
+		if seconds && p.at('.') {
+			micros, cut = p.fraction()
 		}
 		if len(p.rest) > 0 {
 			offset, naive = p.offset(), false
@@ -50,7 +53,38 @@ func ParseTime(s []byte) (Time, bool) {
 	if unix < yearOne || unix >= year10000 {
 		return Time{}, false
 	}
-	return Time{Micros: (unix-postgresEpoch)*1e6 + int64(micros), Naive: naive}, true
+	return Time{Micros: (unix-postgresEpoch)*1e6 + int64(micros), Naive: naive, Cut: cut}, true
+}
+
+// TimeOf gives the Time of a moment, cut to the microsecond.
+func TimeOf(at time.Time) Time { return Time{Micros: at.UnixMicro() - postgresEpoch*1e6} }
+
+// inReach reports whether the moment is in the years 1 to 9999 in UTC.
+func (t Time) inReach() bool {
+	return t.Micros >= (yearOne-postgresEpoch)*1e6 && t.Micros < (year10000-postgresEpoch)*1e6
+}
+
+// in takes the clock reading of a naive time for one in the zone, as Python's
+// datetime does without a fold (PEP 495): of a reading that the zone has twice
+// the first is meant; one that it skips is read by the clock as it went before
+// the skip.
+func (t Time) in(zone *time.Location) Time {
+	if zone == nil || zone == time.UTC {
+		return t
+	}
+	reading := time.UnixMicro(t.Micros + postgresEpoch*1e6).Unix()
+	east := func(unix int64) int64 {
+		_, offset := time.Unix(unix, 0).In(zone).Zone()
+		return int64(offset)
+	}
+	// No zone changes its clock by more than a day, nor twice in two.
+	before, after := east(reading-24*3600), east(reading+24*3600)
+	offset := before
+	if at := reading - before; east(at) != before && east(reading-after) == after {
+		offset = after
+	}
+	t.Micros -= offset * 1e6
+	return t
 }
 
 func daysIn(year, month int) int {
@@ -100,22 +134,25 @@ func (p *timeParser) after(c byte, n int) int {
 	return p.number(n)
 }
 
-// fraction takes the point and one to six digits and gives microseconds.
-func (p *timeParser) fraction() int {
+// fraction takes the point and its digits and gives microseconds; cut reports
+// whether digits other than 0 were left over.
+func (p *timeParser) fraction() (micros int, cut bool) {
 	p.oneOf(".")
 	n := 0
-	for n < len(p.rest) && p.rest[n] >= '0' && p.rest[n] <= '9' {
-		n++
+	for ; n < len(p.rest) && p.rest[n] >= '0' && p.rest[n] <= '9'; n++ {
+		switch {
+		case n < 6:
+			micros = micros*10 + int(p.rest[n]-'0')
+		case p.rest[n] != '0':
+			cut = true
+		}
 	}
-	if n == 0 || n > 6 {
-		p.bad = true
-		return 0
-	}
-	micros := p.number(n)
+	p.bad = p.bad || n == 0
+	p.rest = p.rest[n:]
 	for ; n < 6; n++ {
 		micros *= 10
 	}
-	return micros
+	return micros, cut
 }
 
 // offset takes Z, ±HH, ±HHMM, ±HH:MM or ±HH:MM:SS and gives seconds east of UTC.

@@ -1,8 +1,10 @@
 package mapping
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 )
@@ -27,7 +29,9 @@ func TestParseTime(t *testing.T) {
 		{"no seconds", "2026-01-05T09:00+00:00", "2006-01-02T15:04-07:00", "2026-01-05T09:00:00+00:00", false},
 		{"no seconds and no zone", "2026-01-05 09:00", "2006-01-02 15:04", "2026-01-05T09:00:00+00:00", true},
 		{"no zone", "2025-09-01T08:00:00.783607", "2006-01-02T15:04:05.999999", "2025-09-01T08:00:00.783607+00:00", true},
-		{"SQLite's datetime()", "2026-11-23 02:18:25", "2006-01-02 15:04:05", "2026-11-23T02:18:25+00:00", true},
+		{"SQLite's datetime(), which is UTC", "2026-11-23 02:18:25", "2006-01-02 15:04:05", "2026-11-23T02:18:25+00:00", false},
+		{"the same with T, which is Python's", "2026-11-23T02:18:25", "2006-01-02T15:04:05", "2026-11-23T02:18:25+00:00", true},
+		{"space and one digit of fraction", "2026-11-23 02:18:25.0", "2006-01-02 15:04:05.9", "2026-11-23T02:18:25+00:00", true},
 		{"SQLite's date()", "2026-11-23", "2006-01-02", "2026-11-23T00:00:00+00:00", true},
 		{"SQLite's milliseconds", "2026-11-23 02:18:25.123", "2006-01-02 15:04:05.999", "2026-11-23T02:18:25.123000+00:00", true},
 		{"Z", "2026-01-05T09:00:01.000001Z", "2006-01-02T15:04:05.999999Z07:00", "2026-01-05T09:00:01.000001+00:00", false},
@@ -101,8 +105,6 @@ func TestParseTimeRefuses(t *testing.T) {
 		"hour 24":                       "2026-01-05T24:00:00Z",
 		"minute 60":                     "2026-01-05T09:60:00Z",
 		"leap second":                   "2016-12-31T23:59:60Z",
-		"seven digits of fraction":      "2026-01-05T09:00:01.1234567Z",
-		"seven digits, naive":           "2026-01-05T09:00:01.1234560",
 		"no digits of fraction":         "2026-01-05T09:00:01.Z",
 		"comma":                         "2026-01-05T09:00:01,5Z",
 		"fraction of a minute":          "2026-01-05T09:00.5",
@@ -148,6 +150,50 @@ func TestParseTimeRefuses(t *testing.T) {
 	}
 }
 
+// TestParseTimeFractions: digits after the sixth are cut off, not rounded, as
+// Python's datetime.fromisoformat does; any that are not 0 are told.
+func TestParseTimeFractions(t *testing.T) {
+	t.Parallel()
+	const long = "2026-01-05T09:00:01.123456"
+	for _, tc := range []struct {
+		text, want string
+		cut, naive bool
+	}{
+		{long + "7Z", "2026-01-05T09:00:01.123456+00:00", true, false},
+		{long + "9999999+01:00", "2026-01-05T08:00:01.123456+00:00", true, false},
+		{long + "0", "2026-01-05T09:00:01.123456+00:00", false, true},
+		{long + "000Z", "2026-01-05T09:00:01.123456+00:00", false, false},
+		{long + "0000000000000000000000000001Z", "2026-01-05T09:00:01.123456+00:00", true, false},
+		{long + strings.Repeat("0", 10_000), "2026-01-05T09:00:01.123456+00:00", false, true},
+		{long + strings.Repeat("9", 10_000) + "-00:30", "2026-01-05T09:30:01.123456+00:00", true, false},
+		{"2026-01-05 09:00:01.9999999", "2026-01-05T09:00:01.999999+00:00", true, true},
+		{"1999-12-31T23:59:59.9999999Z", "1999-12-31T23:59:59.999999+00:00", true, false},
+		{"9999-12-31T23:59:59.9999999Z", "9999-12-31T23:59:59.999999+00:00", true, false},
+		{"0001-01-01T00:00:00.0000001Z", "0001-01-01T00:00:00+00:00", true, false},
+	} {
+		got, ok := ParseTime([]byte(tc.text))
+		if !ok || got.String() != tc.want || got.Cut != tc.cut || got.Naive != tc.naive {
+			t.Errorf("%.60q is %+v, %s (%v)", tc.text, got, got, ok)
+		}
+	}
+}
+
+func TestTimeOf(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		at   time.Time
+		want string
+	}{
+		{time.Date(2000, 1, 1, 0, 0, 0, 999, time.UTC), "2000-01-01T00:00:00+00:00"},
+		{time.Date(2026, 11, 23, 10, 23, 4, 123456789, time.FixedZone("", 3600)), "2026-11-23T09:23:04.123456+00:00"},
+		{time.Date(1969, 12, 31, 23, 59, 59, 999999999, time.UTC), "1969-12-31T23:59:59.999999+00:00"},
+	} {
+		if got := TimeOf(tc.at); got.String() != tc.want || got.Micros != micros(tc.at) || got.Naive || got.Cut {
+			t.Errorf("%s is %+v, %s", tc.at, got, got)
+		}
+	}
+}
+
 // TestParseTimeAgainstGo holds ParseTime against Go's time package over
 // moments and forms drawn by lot.
 func TestParseTimeAgainstGo(t *testing.T) {
@@ -187,10 +233,11 @@ func TestParseTimeAgainstGo(t *testing.T) {
 		default:
 			east = (lot.IntN(2*1440-1) - 1439) * 60
 		}
-		text := moment.In(time.FixedZone("", east)).
-			Format("2006-01-02" + separators[lot.IntN(2)] + clock + zone)
+		separator := separators[lot.IntN(2)]
+		text := moment.In(time.FixedZone("", east)).Format("2006-01-02" + separator + clock + zone)
+		naive := zone == "" && (separator == "T" || clock != "15:04:05") // SQLite's datetime() is UTC
 		got, ok := ParseTime([]byte(text))
-		if !ok || got.Micros != micros(moment) || got.Naive != (zone == "") {
+		if !ok || got.Micros != micros(moment) || got.Naive != naive || got.Cut {
 			t.Fatalf("%q is %+v (%v), it was made from %s", text, got, ok, moment)
 		}
 	}
@@ -236,6 +283,17 @@ func FuzzParseTime(f *testing.F) {
 		reference, err := time.Parse(time.RFC3339Nano, got.String())
 		if err != nil || micros(reference) != got.Micros {
 			t.Fatalf("%q is %+v, its String %s is %v to Go (%v)", text, got, got, reference, err)
+		}
+		if year := reference.Year(); year < 1 || year > 9999 {
+			t.Fatalf("%q is in year %d", text, year)
+		}
+		digits := bytes.Count(text, []byte(".")) // of the fraction; there is no point elsewhere
+		if digits == 1 {
+			_, rest, _ := bytes.Cut(text, []byte("."))
+			digits = len(rest) - len(bytes.TrimLeft(rest, "0123456789"))
+		}
+		if got.Cut && digits < 7 {
+			t.Fatalf("%q is said to be cut", text)
 		}
 	})
 }

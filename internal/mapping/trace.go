@@ -9,7 +9,7 @@ import (
 )
 
 // SpanColumns are the columns of spans from which a trace is derived, in the
-// order of the row that Trace.Add takes.
+// order of the row that Trace.Add takes after the rowid.
 var SpanColumns = []string{
 	"run_id", "span_id", "parent_span_id", "name", "start_time", "end_time", "status", "attributes", "created_at",
 }
@@ -18,9 +18,10 @@ var SpanColumns = []string{
 // answers when it is asked for that run's trace. Its PostgreSQL backend reads
 // traces.trace_data alone, so the answer has to be stored there.
 type Trace struct {
+	Options Options
 	spans   []span
-	created Value // the latest created_at
-	latest  int64
+	created Time // the latest created_at
+	dated   bool
 }
 
 type span struct {
@@ -32,27 +33,36 @@ type span struct {
 	children                 []int // positions in the tree's order
 }
 
-// Add takes one span: row holds SpanColumns. Rows of a run are to come in the
-// order of their ids. Cells that spans cannot hold were refused when that
-// table was copied.
+// Add takes one span: row holds a rowid and SpanColumns. Rows of a run are to
+// come in the order of their ids. Cells are repaired as they are in spans; a
+// span without a start has no place there, nor in the trace.
 func (t *Trace) Add(row []Value) {
-	str := func(v Value) string { return string(v.Bytes) }
-	start, _ := number(row[4])
-	s := span{
-		id: str(row[1]), parent: str(row[2]), hasParent: row[2].Class != Null,
-		name: str(row[3]), start: start, end: row[5], status: str(row[6]), attributes: str(row[7]),
+	start, ok := floatOf(row[5])
+	if !ok {
+		return
 	}
-	if s.attributes == "" {
-		s.attributes = "{}"
+	s := span{
+		id: KeyText(row[2]), parent: KeyText(row[3]), hasParent: row[3].Class != Null,
+		name: KeyText(row[4]), start: start, end: row[6], status: KeyText(row[7]), attributes: "{}",
+	}
+	if len(row[8].Bytes) > 0 {
+		attributes, _ := AppendJSON(nil, row[8].Bytes, t.Options.JSONDepth)
+		s.attributes = string(attributes)
 	}
 	t.spans = append(t.spans, s)
-	if at, ok := ParseTime(row[8].Bytes); ok && (t.created.Class == Null || at.Micros > t.latest) {
-		t.created, t.latest = TextValue(str(row[8])), at.Micros
+	if at, _, ok := t.Options.ReadTime(row[9]); ok && (!t.dated || at.Micros > t.created.Micros) {
+		t.created, t.dated = at, true
 	}
 }
 
-// CreatedAt gives the created_at of the span that was written last.
-func (t *Trace) CreatedAt() Value { return t.created }
+// CreatedAt gives the created_at of the span that was written last; NULL when
+// no span tells one.
+func (t *Trace) CreatedAt() Value {
+	if !t.dated {
+		return Value{}
+	}
+	return TextValue(t.created.String())
+}
 
 // Len gives the number of spans that were added.
 func (t *Trace) Len() int { return len(t.spans) }
@@ -110,7 +120,7 @@ func appendSpan(dst []byte, tree []span, i int) []byte {
 	dst = append(dst, `,"start_time":`...)
 	dst = appendFloat(dst, s.start)
 	dst = append(dst, `,"end_time":`...)
-	if end, problem := number(s.end); problem == "" {
+	if end, ok := floatOf(s.end); ok {
 		dst = appendFloat(dst, end)
 	} else {
 		dst = append(dst, "null"...)
@@ -127,6 +137,15 @@ func appendSpan(dst []byte, tree []span, i int) []byte {
 		dst = appendSpan(dst, tree, child)
 	}
 	return append(dst, "]}"...)
+}
+
+// floatOf gives the float that spans holds for a cell.
+func floatOf(v Value) (float64, bool) {
+	whole, fraction, isWhole, reason := number(v)
+	if isWhole {
+		fraction = float64(whole)
+	}
+	return fraction, reason&NoNumber == 0
 }
 
 func appendString(dst []byte, s string) []byte {

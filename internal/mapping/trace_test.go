@@ -6,12 +6,14 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 )
 
-// aSpan is a row of SpanColumns with what a test does not care about filled in.
+// aSpan is a row of a rowid and SpanColumns with what a test does not care
+// about filled in.
 func aSpan(id string, parent Value, start float64) []Value {
 	return []Value{
-		TextValue("run"), TextValue(id), parent, TextValue("n"), RealValue(start), {}, TextValue("ok"), {}, TextValue("2026-11-23 02:18:25"),
+		IntegerValue(1), TextValue("run"), TextValue(id), parent, TextValue("n"), RealValue(start), {}, TextValue("ok"), {}, TextValue("2026-11-23 02:18:25"),
 	}
 }
 
@@ -37,7 +39,7 @@ func TestTrace(t *testing.T) {
 		{
 			"everything that a span holds",
 			[][]Value{{
-				TextValue("run"), TextValue("1f3f801b-4364-4a"), none, TextValue("pipeline_run"),
+				IntegerValue(1), TextValue("run"), TextValue("1f3f801b-4364-4a"), none, TextValue("pipeline_run"),
 				RealValue(1767603600.85748), RealValue(1767603607.8574798), TextValue("completed"),
 				TextValue(`{"flujo.pipeline.name":"PubMed query generation","latency":0.0003105894048236877}`), TextValue("2026-11-23 02:18:25"),
 			}},
@@ -128,7 +130,7 @@ func TestTrace(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			var trace Trace
+			trace := newTrace()
 			for _, row := range tc.rows {
 				trace.Add(row)
 			}
@@ -158,12 +160,17 @@ func TestTraceAttributes(t *testing.T) {
 		"as it is":        {TextValue(`{"b": 1.50, "a": [1e2, "é", {}]}`), `{"b": 1.50, "a": [1e2, "é", {}]}`},
 		"not an object":   {TextValue(`[1]`), "[1]"},
 		"with white room": {TextValue(" {}\n"), " {}\n"},
+		"a blob":          {BlobValue([]byte(`{"a":1}`)), `{"a":1}`},
+		"mended":          {TextValue(`{"a\u0000": NaN, "b": "\ud800"}`), `{"a": "NaN", "b": "` + "\ufffd" + `"}`},
+		"not JSON":        {TextValue("caf\xe9\x00"), "\"caf\ufffd\""},
+		"not JSON, blob":  {BlobValue([]byte{1}), `"\u0001"`},
+		"too deep":        {TextValue("[" + nested10000 + "]"), `"[` + nested10000 + `]"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			row := aSpan("a", Value{}, 1)
-			row[7] = tc.attributes
-			var trace Trace
+			row[8] = tc.attributes
+			trace := newTrace()
 			trace.Add(row)
 			want := strings.Replace(spanJSON("a", "null", "1.0", ""), `"attributes":{}`, `"attributes":`+tc.want, 1)
 			if got, ok := trace.JSON(); !ok || string(got) != want {
@@ -191,12 +198,14 @@ func TestTraceTimes(t *testing.T) {
 		"Infinity":          {RealValue(math.Inf(1)), `"Infinity"`},
 		"minus Infinity":    {RealValue(math.Inf(-1)), `"-Infinity"`},
 		"stored as integer": {IntegerValue(1767603600), "1767603600.0"},
+		"stored as text":    {TextValue(" 1767603607.8574798 "), "1767603607.8574798"},
+		"large integer":     {IntegerValue(math.MaxInt64), "9223372036854776000.0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			row := aSpan("a", Value{}, 0)
-			row[4], row[5] = tc.at, tc.at
-			var trace Trace
+			row[5], row[6] = tc.at, tc.at
+			trace := newTrace()
 			trace.Add(row)
 			want := fmt.Sprintf(`{"span_id":"a","parent_span_id":null,"name":"n","start_time":%s,"end_time":%s,"status":"ok","attributes":{},"children":[]}`, tc.want, tc.want)
 			got, ok := trace.JSON()
@@ -220,7 +229,7 @@ func TestTraceExtremeFloats(t *testing.T) {
 	t.Parallel()
 	for _, f := range []float64{math.MaxFloat64, math.SmallestNonzeroFloat64, -2.2250738585072014e-308, 5e-324} {
 		row := aSpan("a", Value{}, f)
-		var trace Trace
+		trace := newTrace()
 		trace.Add(row)
 		got, _ := trace.JSON()
 		var read struct {
@@ -236,8 +245,8 @@ func TestTraceStrings(t *testing.T) {
 	t.Parallel()
 	odd := "a\"b\\c\n\t<&>\u2028é🜁\x01/"
 	row := aSpan(odd, TextValue(odd+"!"), 1)
-	row[3], row[6] = TextValue(odd), TextValue(odd)
-	var trace Trace
+	row[4], row[7] = TextValue(odd), TextValue(odd)
+	trace := newTrace()
 	trace.Add(row)
 	got, ok := trace.JSON()
 	var read struct {
@@ -257,7 +266,7 @@ func TestTraceStrings(t *testing.T) {
 // TestTraceKeepsNothingOfTheRow: a row is good until the next is read.
 func TestTraceKeepsNothingOfTheRow(t *testing.T) {
 	t.Parallel()
-	var trace Trace
+	trace := newTrace()
 	row := aSpan("root", Value{}, 1)
 	trace.Add(row)
 	for _, v := range row {
@@ -266,37 +275,38 @@ func TestTraceKeepsNothingOfTheRow(t *testing.T) {
 		}
 	}
 	want := spanJSON("root", "null", "1.0", "")
-	if got, _ := trace.JSON(); string(got) != want || string(trace.CreatedAt().Bytes) != "2026-11-23 02:18:25" {
+	if got, _ := trace.JSON(); string(got) != want || string(trace.CreatedAt().Bytes) != "2026-11-23T02:18:25+00:00" {
 		t.Errorf("%s at %s", got, trace.CreatedAt())
 	}
 }
 
 func TestTraceCreatedAt(t *testing.T) {
 	t.Parallel()
-	var trace Trace
+	trace := newTrace()
 	if trace.CreatedAt().Class != Null {
 		t.Errorf("without spans: %s", trace.CreatedAt())
 	}
 	for i, tc := range []struct{ at, want string }{
-		{"2026-11-23 02:18:25", "2026-11-23 02:18:25"},
-		{"2026-11-23 02:18:24", "2026-11-23 02:18:25"},
-		{"2026-11-23T03:18:25.000001+01:00", "2026-11-23T03:18:25.000001+01:00"}, // a microsecond later
-		{"2026-11-23T04:18:25+02:00", "2026-11-23T03:18:25.000001+01:00"},        // later only in its letters
-		{"never", "2026-11-23T03:18:25.000001+01:00"},
-		{"1970-01-01", "2026-11-23T03:18:25.000001+01:00"},
+		{"2026-11-23 02:18:25", "2026-11-23T02:18:25+00:00"},
+		{"2026-11-23 02:18:24", "2026-11-23T02:18:25+00:00"},
+		{"2026-11-23T03:18:25.000001+01:00", "2026-11-23T02:18:25.000001+00:00"}, // a microsecond later
+		{"2026-11-23T04:18:25+02:00", "2026-11-23T02:18:25.000001+00:00"},        // later only in its letters
+		{"2026-11-23T02:18:25.0000019", "2026-11-23T02:18:25.000001+00:00"},      // later by what is cut
+		{"never", "2026-11-23T02:18:25.000001+00:00"},
+		{"1970-01-01", "2026-11-23T02:18:25.000001+00:00"},
 	} {
 		row := aSpan(fmt.Sprint(i), Value{}, 1)
-		row[8] = TextValue(tc.at)
+		row[9] = TextValue(tc.at)
 		trace.Add(row)
 		if got := string(trace.CreatedAt().Bytes); got != tc.want {
 			t.Errorf("after %s: %s, not %s", tc.at, got, tc.want)
 		}
 	}
-	var old Trace
+	old := newTrace()
 	row := aSpan("a", Value{}, 1)
-	row[8] = TextValue("1969-12-31 23:59:59") // before the zero of both clocks
+	row[9] = TextValue("1969-12-31 23:59:59") // before the zero of both clocks
 	old.Add(row)
-	if string(old.CreatedAt().Bytes) != "1969-12-31 23:59:59" {
+	if string(old.CreatedAt().Bytes) != "1969-12-31T23:59:59+00:00" {
 		t.Errorf("an early one: %s", old.CreatedAt())
 	}
 }
@@ -306,7 +316,7 @@ func TestTraceCreatedAt(t *testing.T) {
 func TestTraceDeep(t *testing.T) {
 	t.Parallel()
 	const depth = 5000
-	var trace Trace
+	trace := newTrace()
 	trace.Add(aSpan("s0", Value{}, 0))
 	for i := 1; i < depth; i++ {
 		trace.Add(aSpan(fmt.Sprintf("s%d", i), TextValue(fmt.Sprintf("s%d", i-1)), float64(i)))
@@ -315,10 +325,9 @@ func TestTraceDeep(t *testing.T) {
 	if !ok {
 		t.Fatal("there is no trace")
 	}
-	plan := onlyColumn(KindJSON, true)
-	if _, err := plan.AppendTuple(nil, []Value{TextValue("k"), {Class: Text, Bytes: got}}); err != nil {
-		t.Errorf("it does not fit: %.200s", err)
-	}
+	c := converting(t, onlyColumn(KindJSON, true))
+	appendRow(t, c, IntegerValue(1), TextValue("k"), Value{Class: Text, Bytes: got})
+	sameChanges(t, c.Changes(), nil)
 	var read struct {
 		ID       string `json:"span_id"`
 		Children []stdjson.RawMessage
@@ -336,5 +345,73 @@ func TestTraceDeep(t *testing.T) {
 	}
 	if n := strings.Count(string(got), `"span_id"`); n != depth {
 		t.Errorf("%d spans, not %d", n, depth)
+	}
+}
+
+func newTrace() Trace { return Trace{Options: Options{NaiveZone: time.UTC, JSONDepth: 10_000}} }
+
+// TestTraceWithoutAStart: a span whose start is no number has no place in
+// spans, and none in the trace.
+func TestTraceWithoutAStart(t *testing.T) {
+	t.Parallel()
+	for _, start := range []Value{{}, TextValue(""), TextValue("soon"), TextValue("inf"), BlobValue([]byte("1"))} {
+		trace := newTrace()
+		row := aSpan("a", Value{}, 0)
+		row[5] = start
+		trace.Add(row)
+		if got, ok := trace.JSON(); ok || trace.Len() != 0 || trace.CreatedAt().Class != Null {
+			t.Errorf("%s: %s at %s", start, got, trace.CreatedAt())
+		}
+		trace.Add(aSpan("b", TextValue("a"), 1))
+		if got, ok := trace.JSON(); !ok || string(got) != spanJSON("b", "a", "1.0", "") {
+			t.Errorf("%s: %s", start, got)
+		}
+	}
+}
+
+// TestTraceWithoutAnEnd: an end that is no number is null, as it is in spans.
+func TestTraceWithoutAnEnd(t *testing.T) {
+	t.Parallel()
+	for _, end := range []Value{{}, TextValue(""), TextValue("soon"), BlobValue([]byte("1"))} {
+		trace := newTrace()
+		row := aSpan("a", Value{}, 1)
+		row[6] = end
+		trace.Add(row)
+		if got, ok := trace.JSON(); !ok || string(got) != spanJSON("a", "null", "1.0", "") {
+			t.Errorf("%s: %s", end, got)
+		}
+	}
+}
+
+// TestTraceOfOddTexts: ids and names are what spans has for them, so that a
+// child finds its parent.
+func TestTraceOfOddTexts(t *testing.T) {
+	t.Parallel()
+	trace := newTrace()
+	root, child := aSpan("", Value{}, 1), aSpan("child", Value{}, 2)
+	root[2], root[4], root[7] = TextValue("a\x00\xe9"), IntegerValue(12), BlobValue([]byte("o\x00k"))
+	child[3] = BlobValue([]byte("a\xff"))
+	trace.Add(root)
+	trace.Add(child)
+	id := "a\ufffd"
+	want := `{"span_id":"` + id + `","parent_span_id":null,"name":"12","start_time":1.0,"end_time":null,"status":"ok","attributes":{},"children":[` +
+		spanJSON("child", id, "2.0", "") + "]}"
+	if got, ok := trace.JSON(); !ok || string(got) != want {
+		t.Errorf("%s, not %s", got, want)
+	}
+}
+
+// TestTraceCreatedAtInAZone: naive times are those of the given zone.
+func TestTraceCreatedAtInAZone(t *testing.T) {
+	t.Parallel()
+	trace := newTrace()
+	trace.Options.NaiveZone = time.FixedZone("", 2*3600)
+	for i, at := range []Value{TextValue("2026-11-23T02:00:00Z"), TextValue("2026-11-23T03:30:00"), IntegerValue(1), {}} {
+		row := aSpan(fmt.Sprint(i), Value{}, 1)
+		row[9] = at
+		trace.Add(row)
+	}
+	if got := string(trace.CreatedAt().Bytes); got != "2026-11-23T02:00:00+00:00" {
+		t.Errorf("%s", got)
 	}
 }

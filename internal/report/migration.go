@@ -3,14 +3,7 @@
 package report
 
 import (
-	"encoding/json"
-	"fmt"
-	"io"
-	"strings"
-	"text/tabwriter"
 	"time"
-
-	"github.com/dustin/go-humanize"
 )
 
 // Format is the version of the JSON form. It grows when a field changes its
@@ -28,10 +21,23 @@ type Migration struct {
 	Seconds   float64   `json:"seconds"`
 	Source    Source    `json:"source"`
 	Target    Target    `json:"target"`
+	Refused   bool      `json:"refused"` // because of what is in the file
 	Tables    []Table   `json:"tables"`
 	Derived   []Derived `json:"derived"`
+	// Changes are what did not arrive as it was, and rows without a place.
+	Changes []Change `json:"changes"`
+	// Originals is the number of cells that are kept in Originals' table.
+	Originals int64 `json:"originals"`
+	// Widened are the integer columns that were made bigint, as table.column.
+	Widened []string `json:"widened"`
+	// Naive are the times that named no zone.
+	Naive []Naive `json:"naive_times"`
+	// Rounded are the floats that lost digits in a real column.
+	Rounded []Rounded `json:"rounded"`
 	// Ignored are the file's tables that are not Flujo's.
 	Ignored []string `json:"ignored_tables"`
+	// Warnings are what a person should look at.
+	Warnings []string `json:"warnings"`
 	// Notes are what a person should know and needs to do nothing about.
 	Notes []string `json:"notes"`
 	// The two FLUJO_STATE_URI, masked unless the user asked otherwise.
@@ -41,8 +47,9 @@ type Migration struct {
 
 // Source is the file that was read.
 type Source struct {
-	Path  string `json:"path"`
-	Bytes int64  `json:"bytes"` // with its -wal
+	Path   string `json:"path"`
+	Bytes  int64  `json:"bytes"`  // with its -wal
+	Layout string `json:"layout"` // the versions of Flujo that lay a file out like that
 }
 
 // Target is where the rows went.
@@ -61,11 +68,38 @@ type Target struct {
 type Table struct {
 	Name       string  `json:"name"`
 	RowsRead   int64   `json:"rows_read"`   // from the file
+	SetAside   int64   `json:"set_aside"`   // of these, without a place in Flujo's table
 	Derived    int64   `json:"derived"`     // made from other tables' rows
 	InPostgres int64   `json:"in_postgres"` // counted there, in the transaction
 	Bytes      int64   `json:"bytes"`       // sent to the server
 	Seconds    float64 `json:"seconds"`     // from the first row's reading to the last one's arrival
 	Match      bool    `json:"match"`       // the counts agree
+}
+
+// Change counts what did not arrive as it was, for one reason in one column;
+// or the rows of a table that have no place.
+type Change struct {
+	Table    string   `json:"table"`
+	Column   string   `json:"column"` // empty for rows
+	Kind     string   `json:"kind"`   // the names of the reasons, joined by "+"
+	Explain  string   `json:"explanation"`
+	Count    int64    `json:"count"`
+	Keys     []string `json:"first_keys"` // of up to ten rows
+	SetAside bool     `json:"set_aside"`
+}
+
+// Naive counts the times of a column that named no zone.
+type Naive struct {
+	Column string `json:"column"` // as table.column
+	Count  int64  `json:"count"`
+	Zone   string `json:"taken_as"`
+}
+
+// Rounded says what a real column did to floats.
+type Rounded struct {
+	Column  string  `json:"column"` // as table.column
+	Count   int64   `json:"count"`
+	Largest float64 `json:"largest_relative_change"`
 }
 
 // Derived says which rows were made, and of what.
@@ -75,73 +109,4 @@ type Derived struct {
 	From  string `json:"from"`
 	Count int64  `json:"from_rows"`
 	Why   string `json:"why"`
-}
-
-// JSON writes the report as one JSON object.
-func (m *Migration) JSON(w io.Writer) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(m)
-}
-
-// Text writes the report for a person.
-func (m *Migration) Text(w io.Writer) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n", m.headline())
-	fmt.Fprintf(&b, "from  %s (%s)\n", m.Source.Path, humanize.IBytes(uint64(m.Source.Bytes)))
-	fmt.Fprintf(&b, "to    schema %q of database %q, as role %q, PostgreSQL %s, %s\n\n",
-		m.Target.Schema, m.Target.Database, m.Target.Role, m.Target.Server, m.pgvector())
-	m.table(&b)
-	for _, d := range m.Derived {
-		fmt.Fprintf(&b, "derived: %s rows in %s from %s rows of %s: %s\n", humanize.Comma(d.Rows), d.Table, humanize.Comma(d.Count), d.From, d.Why)
-	}
-	if len(m.Ignored) > 0 {
-		fmt.Fprintf(&b, "left alone: tables that are not Flujo's: %s\n", strings.Join(m.Ignored, ", "))
-	}
-	for _, n := range m.Notes {
-		fmt.Fprintf(&b, "note: %s\n", n)
-	}
-	m.addresses(&b)
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-func (m *Migration) headline() string {
-	if m.Committed {
-		return fmt.Sprintf("Done: every table's rows were counted on both sides, then committed, in %.1f s.", m.Seconds)
-	}
-	return fmt.Sprintf("Rehearsed in %.1f s and rolled back: nothing was left in the database.", m.Seconds)
-}
-
-func (m *Migration) pgvector() string {
-	switch {
-	case m.Target.PGVector == "":
-		return "without pgvector"
-	case m.Target.MadePGVector:
-		return "pgvector " + m.Target.PGVector + " (created)"
-	}
-	return "pgvector " + m.Target.PGVector
-}
-
-func (m *Migration) table(w io.Writer) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "table\trows read\tderived\trows in Postgres\tbytes\tseconds\t\t")
-	for _, row := range m.Tables {
-		mark := "✗"
-		if row.Match {
-			mark = "✓"
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%.2f\t%s\t\n", row.Name, humanize.Comma(row.RowsRead), humanize.Comma(row.Derived),
-			humanize.Comma(row.InPostgres), humanize.IBytes(uint64(row.Bytes)), row.Seconds, mark)
-	}
-	t.Flush()
-	fmt.Fprintln(w)
-}
-
-func (m *Migration) addresses(w io.Writer) {
-	fmt.Fprintf(w, "\ncutover   FLUJO_STATE_URI=%s\nrollback  FLUJO_STATE_URI=%s\n", m.Cutover, m.Rollback)
-	if !m.Committed {
-		fmt.Fprintf(w, "\nFor the cutover itself stop Flujo, then run the same command without --dry-run.\n")
-	}
 }

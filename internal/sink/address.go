@@ -9,48 +9,70 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// ProbeAddress opens a connection by a cutover address and sees that
-// unqualified names find Flujo's tables where they were put. Before the commit
-// only the search_path can be seen; rows is then -1. After it runs must be the
-// schema's and hold that many rows.
-func ProbeAddress(ctx context.Context, address, schema string, rows int64) error {
+// Trial is what a connection by the cutover address is like.
+type Trial struct {
+	Role       string
+	SearchPath string
+	ReadOnly   bool // it begins read-only transactions
+}
+
+// TryAddress opens a connection by a cutover address, before anything is
+// written.
+func TryAddress(ctx context.Context, address string) (t Trial, err error) {
+	conn, err := connect(ctx, address)
+	if err != nil {
+		return t, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	err = conn.QueryRow(ctx, `SELECT current_user, current_setting('search_path'), current_setting('default_transaction_read_only')::boolean`).
+		Scan(&t.Role, &t.SearchPath, &t.ReadOnly)
+	return t, err
+}
+
+// Unfit says why Flujo, connecting like that, would not find or could not
+// change what server's role writes into schema, as a fault.Refused, or gives
+// nil.
+func (t Trial) Unfit(server Server, schema string) error {
+	refuse := func(do, format string, args ...any) error {
+		return &fault.Error{Kind: fault.Refused, What: "through the cutover address " + fmt.Sprintf(format, args...), Do: do}
+	}
+	first := func(name string) bool { return t.SearchPath == name || strings.HasPrefix(t.SearchPath, name+",") }
+	switch {
+	case !first(schema) && !first(ident(schema)):
+		return refuse("a pooler in the way may drop the options parameter: connect to the server itself, or set search_path on the role",
+			"search_path is %q and does not begin with schema %q", t.SearchPath, schema)
+	case t.Role != server.Role:
+		return refuse("unset PGOPTIONS, or say the role in --postgres", "the role is %q, and %q would own what is made", t.Role, server.Role)
+	case t.ReadOnly:
+		return refuse("Flujo could not write there: see default_transaction_read_only of role and database", "transactions are read-only")
+	}
+	return nil
+}
+
+// CheckAddress sees, after the commit, that unqualified names find Flujo's
+// tables in schema, with at least the rows that were committed: a Flujo may
+// have begun to write.
+func CheckAddress(ctx context.Context, address, schema string, rows int64) error {
 	conn, err := connect(ctx, address)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	refuse := func(format string, args ...any) error {
-		return &fault.Error{
-			Kind: fault.Refused, What: "through the cutover address " + fmt.Sprintf(format, args...),
-			Do: "a pooler in the way may drop the options parameter: connect to the server itself, or set search_path on the role",
-		}
-	}
-	if rows < 0 {
-		var path string
-		if err := conn.QueryRow(ctx, "SELECT current_setting('search_path')").Scan(&path); err != nil {
-			return err
-		}
-		first, _, _ := strings.Cut(path, ",")
-		if first != schema && first != ident(schema) {
-			return refuse("search_path is %q and does not begin with schema %q", path, schema)
-		}
-		return nil
-	}
 	var found string
-	var n int64
 	err = conn.QueryRow(ctx, `SELECT coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.oid = to_regclass($1)), '')`, mapping.Runs).Scan(&found)
 	if err != nil {
 		return err
 	}
 	if found != schema {
-		return refuse("table %q is found in schema %q, not %q", mapping.Runs, found, schema)
+		return fmt.Errorf("table %q is found in schema %q, not %q", mapping.Runs, found, schema)
 	}
+	var n int64
 	if err := conn.QueryRow(ctx, "SELECT count(*) FROM "+mapping.Runs).Scan(&n); err != nil {
 		return err
 	}
-	if n != rows {
-		return refuse("table %q has %d rows, not the %d that were committed", mapping.Runs, n, rows)
+	if n < rows {
+		return fmt.Errorf("table %q has %d rows, and %d were committed", mapping.Runs, n, rows)
 	}
 	return nil
 }

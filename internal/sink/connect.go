@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"flujo-port/internal/fault"
+	"flujo-port/internal/mapping"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -30,20 +32,33 @@ type Server struct {
 	Role     string
 	Standby  bool // in recovery
 	ReadOnly bool // default_transaction_read_only
+	StackKB  int  // max_stack_depth
+	Replica  bool // session_replication_role is not origin: nothing checks foreign keys
 }
+
+// JSONDepth gives how deep the server lets JSON be nested.
+func (s Server) JSONDepth() int { return mapping.JSONDepth(s.StackKB) }
 
 // Config parses a connection string: a URL, keywords and values, or "" when
 // the PG* variables say everything. The error is a fault.Usage and never holds
 // any of the string.
 func Config(conn string) (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(conn)
-	if err != nil {
-		return nil, &fault.Error{
-			Kind: fault.Usage, What: "the PostgreSQL address is malformed (not shown, it may hold a password)",
-			Do: "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with @ : / % # in the password percent-encoded",
-		}
+	if err == nil {
+		return config, nil
 	}
-	return config, nil
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		return nil, &fault.Error{Kind: fault.Usage, What: "a file that the connection settings name can't be used", Err: path,
+			Do: "see sslrootcert, sslcert, sslkey and the PGSSL* variables"}
+	}
+	if _, err := pgx.ParseConfig(""); err != nil {
+		return nil, &fault.Error{Kind: fault.Usage, What: "the PG* variables or the service file can't be used (not shown, they may hold a password)",
+			Do: "see PGSERVICE, PGSSLMODE, PGPORT and PGCONNECT_TIMEOUT"}
+	}
+	return nil, &fault.Error{
+		Kind: fault.Usage, What: "the PostgreSQL address is malformed (not shown, it may hold a password)",
+		Do: "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with @ : / % # in the password percent-encoded",
+	}
 }
 
 // connect opens a connection whose statements end cleanly when ctx does: the
@@ -135,8 +150,9 @@ func readServer(ctx context.Context, c *pgx.Conn) (s Server, err error) {
 		return s, nil // older servers may not answer the rest
 	}
 	err = c.QueryRow(ctx, `SELECT current_setting('server_encoding'), current_database(), current_user,
-		pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean`).
-		Scan(&s.Encoding, &s.Database, &s.Role, &s.Standby, &s.ReadOnly)
+		pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean,
+		(SELECT setting::int FROM pg_settings WHERE name = 'max_stack_depth'), current_setting('session_replication_role') <> 'origin'`).
+		Scan(&s.Encoding, &s.Database, &s.Role, &s.Standby, &s.ReadOnly, &s.StackKB, &s.Replica)
 	return s, err
 }
 
@@ -152,7 +168,7 @@ func versionNumber(name string) (int, error) {
 
 // unfit says why Flujo's state can't be written to the server, as a
 // fault.Refused, or gives nil.
-func (s *Server) unfit() error {
+func (s Server) unfit() error {
 	refuse := func(what, do string) error {
 		return &fault.Error{Kind: fault.Refused, What: what, Do: do}
 	}
@@ -161,6 +177,8 @@ func (s *Server) unfit() error {
 		return refuse(fmt.Sprintf("the server is PostgreSQL %s, older than %d", s.Name, oldestServer), "use a newer server")
 	case s.Standby:
 		return refuse("the server is a standby, which takes no writes", "connect to the primary")
+	case s.Replica:
+		return refuse("session_replication_role is not origin, so nothing would check foreign keys", "reset it for this role and database")
 	case s.Encoding != "UTF8":
 		return refuse(fmt.Sprintf("database %q is encoded as %s", s.Database, s.Encoding),
 			"use a database with ENCODING 'UTF8': Flujo's text does not fit into another one")

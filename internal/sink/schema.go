@@ -18,8 +18,11 @@ type Schema struct {
 	PGVector  string          // version of the extension; empty without it
 	MadeTypes bool            // the extension was created
 	Notes     []string        // what a person should be told
+	Indexes   []string        // indexes that Finish added to tables that were there
+	Types     *mapping.Types  // of the columns, as they are now
 	types     string          // schema of the extension's types
 	tables    []mapping.Table // all tables that are used or made
+	narrow    []narrow
 }
 
 // Tables gives the state tables that exist now, parents first.
@@ -40,8 +43,12 @@ func (s *Schema) Has(table string) bool {
 // missing is created, with primary keys but without foreign keys and secondary
 // indexes (Finish makes those). Flujo's migrations are recorded as done. A
 // table of another shape, or one that cannot be made, is a fault.Refused.
-func (t *Tx) Prepare(ctx context.Context, withoutPGVector bool) (*Schema, error) {
-	s := &Schema{Existing: map[string]bool{}}
+//
+// types are the types that the columns shall have; of tables that are there
+// the wider ones stay, and are noted in types, which becomes the Schema's. The
+// narrower ones are left to Adapt.
+func (t *Tx) Prepare(ctx context.Context, withoutPGVector bool, types *mapping.Types) (*Schema, error) {
+	s := &Schema{Existing: map[string]bool{}, Types: types}
 	if err := t.makeSchema(ctx, s); err != nil {
 		return nil, err
 	}
@@ -67,6 +74,9 @@ func (t *Tx) Prepare(ctx context.Context, withoutPGVector bool) (*Schema, error)
 	if err := t.checkShapes(ctx, s.tables, have); err != nil {
 		return nil, err
 	}
+	if err := s.adoptTypes(have); err != nil {
+		return nil, err
+	}
 	for _, table := range append(s.tables[:len(s.tables):len(s.tables)], mapping.VersionsTable) {
 		if have[table.Name] != nil {
 			s.Existing[table.Name] = true
@@ -75,7 +85,7 @@ func (t *Tx) Prepare(ctx context.Context, withoutPGVector bool) (*Schema, error)
 			}
 			continue
 		}
-		if err := t.exec(ctx, t.createTable(&table, s.types)); err != nil {
+		if err := t.exec(ctx, t.createTable(&table, s)); err != nil {
 			return nil, t.fault(fmt.Sprintf("create table %q in schema %q", table.Name, t.schema), err)
 		}
 	}
@@ -107,16 +117,13 @@ func (t *Tx) lockTable(ctx context.Context, table string) error {
 	return nil
 }
 
-func (t *Tx) createTable(table *mapping.Table, types string) string {
+func (t *Tx) createTable(table *mapping.Table, s *Schema) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "CREATE TABLE %s (", t.name(table.Name))
 	for _, c := range table.Columns {
-		kind := c.Kind.Type()
-		switch {
-		case c.Serial:
+		kind := s.columnType(table.Name, c)
+		if c.Serial {
 			kind = "serial"
-		case c.Kind == mapping.KindVector:
-			kind = ident(types) + "." + kind
 		}
 		fmt.Fprintf(&b, "%s %s", ident(c.Name), kind)
 		if c.NotNull {
@@ -127,8 +134,45 @@ func (t *Tx) createTable(table *mapping.Table, types string) string {
 		}
 		b.WriteString(", ")
 	}
+	if table.PrimaryKey == "" {
+		return strings.TrimSuffix(b.String(), ", ") + ")"
+	}
 	fmt.Fprintf(&b, "PRIMARY KEY (%s))", ident(table.PrimaryKey))
 	return b.String()
+}
+
+// OriginalsRows gives the number of rows in a table of originals that an
+// earlier run left; -1 when there is none.
+func (t *Tx) OriginalsRows(ctx context.Context) (int64, error) {
+	var exists bool
+	err := t.conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = $1::text::regnamespace AND relname = $2)",
+		ident(t.schema), mapping.Originals.Name).Scan(&exists)
+	if err != nil {
+		return 0, t.fault("look for the table of originals", err)
+	}
+	if !exists {
+		return -1, nil
+	}
+	counts, err := t.CountRows(ctx, []mapping.Table{mapping.Originals})
+	return counts[mapping.Originals.Name], err
+}
+
+// MakeOriginals makes the table of originals. An empty one of an earlier run is
+// made anew.
+func (t *Tx) MakeOriginals(ctx context.Context, s *Schema) error {
+	sql := fmt.Sprintf("DROP TABLE IF EXISTS %s; %s", t.name(mapping.Originals.Name), t.createTable(&mapping.Originals, s))
+	if err := t.exec(ctx, sql); err != nil {
+		return t.fault(fmt.Sprintf("create table %q", mapping.Originals.Name), err)
+	}
+	return nil
+}
+
+// columnType gives a column's type as DDL names it.
+func (s *Schema) columnType(table string, c mapping.Column) string {
+	if c.Kind == mapping.KindVector {
+		return ident(s.types) + "." + s.Types.Of(table, c)
+	}
+	return s.Types.Of(table, c)
 }
 
 func (t *Tx) recordVersions(ctx context.Context) error {
@@ -140,6 +184,10 @@ func (t *Tx) recordVersions(ctx context.Context) error {
 	}
 	return nil
 }
+
+// longestHNSW is the number of dimensions that pgvector's HNSW index takes of
+// type vector (its README, "HNSW").
+const longestHNSW = 2000
 
 // Finish adds what is missing of foreign keys and secondary indexes.
 func (t *Tx) Finish(ctx context.Context, s *Schema) error {
@@ -160,8 +208,16 @@ func (t *Tx) Finish(ctx context.Context, s *Schema) error {
 			if have[index.Name] {
 				continue
 			}
+			if index.Method == "hnsw" && s.Types.VectorSize > longestHNSW {
+				s.Notes = append(s.Notes, fmt.Sprintf("%s is not made: pgvector's HNSW takes up to %d dimensions, the file's vectors have %d",
+					index.Name, longestHNSW, s.Types.VectorSize))
+				continue
+			}
 			if err := t.exec(ctx, t.createIndex(table, index, s.types)); err != nil {
 				return t.fault(fmt.Sprintf("create index %q", index.Name), err)
+			}
+			if s.Existing[table.Name] {
+				s.Indexes = append(s.Indexes, index.Name)
 			}
 		}
 	}

@@ -3,11 +3,22 @@ package sink
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 
 	"flujo-port/internal/fault"
 	"flujo-port/internal/mapping"
 )
+
+// LastID gives the highest id in a table with a serial column; 0 where there is
+// none above.
+func (t *Tx) LastID(ctx context.Context, table *mapping.Table) (id int64, err error) {
+	query := fmt.Sprintf("SELECT greatest(max(%s), 0)::bigint FROM %s", ident(table.Serial()), t.name(table.Name))
+	if err := t.conn.QueryRow(ctx, query).Scan(&id); err != nil {
+		return 0, t.fault(fmt.Sprintf("find the highest id of table %q", table.Name), err)
+	}
+	return id, nil
+}
 
 // SetSequence makes next the next id of a table's serial column. On a sequence
 // of one's own that is part of the transaction (ALTER SEQUENCE RESTART, unlike
@@ -26,9 +37,13 @@ func (t *Tx) SetSequence(ctx context.Context, table *mapping.Table, next int64) 
 	if err != nil {
 		return t.fault(step, err)
 	}
+	as := ""
+	if next > math.MaxInt32 { // the column is bigint; its sequence need not be yet
+		as = "AS bigint"
+	}
 	switch {
 	case own:
-		err = t.exec(ctx, fmt.Sprintf("ALTER SEQUENCE %s RESTART WITH %d", sequence, next))
+		err = t.exec(ctx, fmt.Sprintf("ALTER SEQUENCE %s %s RESTART WITH %d", sequence, as, next))
 	case may:
 		t.last = append(t.last, fmt.Sprintf("SELECT setval('%s', %d, false)", escape(sequence), next))
 	default:

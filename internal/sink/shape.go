@@ -20,12 +20,34 @@ type shape struct {
 	primaryKey string            // its columns, comma-separated
 	parents    []string          // foreign keys, as "run_id → schema.runs on delete cascade"
 	others     map[string]string // further constraints: name → definition
+	extras     string            // what else sets it apart, as "has …; is …"; mostly empty
 }
 
 type columnShape struct {
 	kind    string
 	notNull bool
 	def     string
+	serial  string // the default that the column's own sequence would give it
+}
+
+// plainKind gives the type without the schema that it lives in.
+func (c columnShape) plainKind() string { return c.kind[strings.LastIndexByte(c.kind, '.')+1:] }
+
+// fits reports whether a column of the given type takes what one of the kind
+// holds: Flujo's own type, or the wider one that this program gives it where
+// the file needs that.
+func fits(want mapping.Kind, have string) bool {
+	switch {
+	case have == want.Type():
+		return true
+	case want == mapping.KindInt:
+		return have == "bigint"
+	case want == mapping.KindFloat4:
+		return have == mapping.KindFloat8.Type()
+	case want == mapping.KindVector:
+		return strings.HasPrefix(have, "vector(")
+	}
+	return false
 }
 
 // inspect reads the shapes of the relations in the schema that have the name
@@ -36,12 +58,17 @@ func (t *Tx) inspect(ctx context.Context) (map[string]*shape, error) {
 		names = append(names, table.Name)
 	}
 	shapes := map[string]*shape{}
-	var relation, kind string
+	var relation, kind, extras string
 	err := t.each(ctx, `SELECT c.relname, CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table'
-			WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table' ELSE 'relation' END
+			WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table' ELSE 'relation' END,
+			concat_ws('; ', CASE c.relpersistence WHEN 'u' THEN 'is unlogged' END,
+				(SELECT 'has the trigger ' || string_agg(tgname, ', ') FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal),
+				(SELECT 'has its foreign keys'' triggers disabled' FROM pg_trigger WHERE tgrelid = c.oid AND tgisinternal AND tgenabled <> 'O' LIMIT 1),
+				(SELECT 'has the rule ' || string_agg(rulename, ', ') FROM pg_rewrite WHERE ev_class = c.oid),
+				(SELECT 'takes part in inheritance' FROM pg_inherits WHERE c.oid IN (inhparent, inhrelid) LIMIT 1))
 		FROM pg_class c WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)`,
-		[]any{ident(t.schema), names}, []any{&relation, &kind}, func() {
-			shapes[relation] = &shape{kind: kind, columns: map[string]columnShape{}, others: map[string]string{}}
+		[]any{ident(t.schema), names}, []any{&relation, &kind, &extras}, func() {
+			shapes[relation] = &shape{kind: kind, extras: extras, columns: map[string]columnShape{}, others: map[string]string{}}
 		})
 	if err != nil {
 		return nil, err
@@ -57,12 +84,13 @@ func (t *Tx) inspectColumns(ctx context.Context, shapes map[string]*shape) error
 	var c columnShape
 	return t.each(ctx, `SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
 			CASE WHEN a.attidentity <> '' THEN 'identity' WHEN a.attgenerated <> '' THEN 'generated'
-				ELSE coalesce(pg_get_expr(d.adbin, d.adrelid), '') END
+				ELSE coalesce(pg_get_expr(d.adbin, d.adrelid), '') END,
+			coalesce(format('nextval(%L::regclass)', pg_get_serial_sequence(format('%s.%I', $1::text, c.relname), a.attname)), '')
 		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 			LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)`,
 		[]any{ident(t.schema), slices.Collect(maps.Keys(shapes))},
-		[]any{&relation, &column, &c.kind, &c.notNull, &c.def}, func() { shapes[relation].columns[column] = c })
+		[]any{&relation, &column, &c.kind, &c.notNull, &c.def, &c.serial}, func() { shapes[relation].columns[column] = c })
 }
 
 func (t *Tx) inspectConstraints(ctx context.Context, shapes map[string]*shape) error {
@@ -141,14 +169,14 @@ func differences(table *mapping.Table, have *shape, schema string) []string {
 			add(" has no column %s", want.Name)
 			continue
 		}
-		if kind := got.kind[strings.LastIndexByte(got.kind, '.')+1:]; kind != want.Kind.Type() {
+		if kind := got.plainKind(); !fits(want.Kind, kind) {
 			add(".%s is %s, not %s", want.Name, kind, want.Kind.Type())
 		}
 		if got.notNull != want.NotNull {
 			add(".%s %s", want.Name, map[bool]string{true: "is NOT NULL", false: "may be NULL"}[got.notNull])
 		}
-		if !sameDefault(&want, got.def) {
-			add(".%s has the default %q, not %q", want.Name, got.def, want.Default)
+		if def, same := wantDefault(&want, got); !same {
+			add(".%s has the default %q, not %q", want.Name, got.def, def)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(have.columns)) {
@@ -173,21 +201,25 @@ func differences(table *mapping.Table, have *shape, schema string) []string {
 			add(" has a foreign key %s more", parent)
 		}
 	}
+	if have.extras != "" {
+		add(" %s", have.extras)
+	}
 	for _, name := range slices.Sorted(maps.Keys(have.others)) {
 		add(" has a constraint %s more: %s", name, have.others[name])
 	}
 	return all
 }
 
-// sameDefault compares a default with how the catalog prints it.
-func sameDefault(want *mapping.Column, got string) bool {
-	if want.Serial {
-		return strings.HasPrefix(got, "nextval(")
+// wantDefault gives the default that a column shall have, and reports whether
+// the catalog prints that one.
+func wantDefault(want *mapping.Column, got columnShape) (def string, same bool) {
+	switch {
+	case want.Serial:
+		return got.serial, got.serial != "" && got.def == got.serial
+	case want.Default == "now()":
+		return want.Default, got.def == "now()" || got.def == "CURRENT_TIMESTAMP"
 	}
-	if want.Default == "now()" {
-		return got == "now()" || got == "CURRENT_TIMESTAMP"
-	}
-	return got == want.Default
+	return want.Default, got.def == want.Default
 }
 
 // unknownVersions names migrations that a newer Flujo has recorded.

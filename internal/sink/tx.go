@@ -58,6 +58,7 @@ func (t *Tx) begin(ctx context.Context) (err error) {
 		SET LOCAL statement_timeout = 0;
 		SET LOCAL idle_in_transaction_session_timeout = 0;
 		SET LOCAL client_min_messages = warning;
+
 		SET LOCAL lock_timeout = %d;`
 	if t.server.Version >= 170000 {
 		settings += "SET LOCAL transaction_timeout = 0;"
@@ -94,6 +95,14 @@ func (t *Tx) lockFault(err error) error {
 		What: fmt.Sprintf("Flujo's migration lock was not to be had within %s: %s holds it", t.wait, holder),
 		Do:   "a Flujo is starting or another flujo-port runs: wait for its end, or stop it, and run again",
 	}
+}
+
+// CheckConstraints checks what a deferred constraint puts off until COMMIT.
+func (t *Tx) CheckConstraints(ctx context.Context) error {
+	if err := t.exec(ctx, "SET CONSTRAINTS ALL IMMEDIATE"); err != nil {
+		return t.fault("check deferred constraints", err)
+	}
+	return nil
 }
 
 // Server gives what was learned of the server at Begin.
@@ -209,6 +218,7 @@ const (
 	duplicateFunction     = "42723"
 	undefinedObject       = "42704"
 	readOnlyTransaction   = "25006"
+	notSupported          = "0A000"
 )
 
 // code gives the SQLSTATE of an error that the server sent, or "".
@@ -236,6 +246,8 @@ func (t *Tx) fault(step string, err error) error {
 		e.Do = fmt.Sprintf("role %q lacks that right: have it granted, or have an owner run \"flujo-port init --grant-to %s\" first", t.server.Role, t.server.Role)
 	case pgErr.Code == lockNotAvailable:
 		e.Do = fmt.Sprintf("another session holds a lock on it for more than %s: stop Flujo and run again", t.wait)
+	case pgErr.Code == notSupported:
+		e.Kind, e.Do = fault.Refused, "turn row-level security off on that table for the load, or connect as its owner"
 	case pgErr.Code == readOnlyTransaction:
 		e.Kind, e.Do = fault.Refused, "the server takes no writes: connect to the primary"
 	case class == "22" || class == "23" || class == "54":

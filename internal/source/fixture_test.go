@@ -202,7 +202,7 @@ func holds(t testing.TB, s *Snapshot, n int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != n || n > 0 && got[n-1] != fmt.Sprintf(`"%06d"`, n) {
+	if len(got) != n || n > 0 && got[n-1] != fmt.Sprintf(`%d, "%06d"`, n, n) {
 		t.Errorf("%d rows, the last %q; not %d", len(got), got[max(len(got)-1, 0):], n)
 	}
 	count, err := s.Count(t.Context(), "runs")

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -23,25 +24,65 @@ type Rows struct {
 	shut bool
 }
 
-// Rows reads the named columns of all rows of a table, in the order of their
-// rowids. The caller closes it.
+// Rows reads the rowid and the named columns of all rows of a table, in the
+// order of their rowids. Rows of a table without rowids are numbered from 1, in
+// the order of its primary key. The caller closes it.
 func (s *Snapshot) Rows(ctx context.Context, table string, columns []string) (*Rows, error) {
-	return s.query(ctx, fmt.Sprintf("SELECT %s FROM %s NOT INDEXED", stored(columns), quote(table)))
-}
-
-// SpansWithoutTrace reads the named columns of the spans whose run has no row
-// in traces, run by run, within a run in the order of their rowids. The caller
-// closes it.
-func (s *Snapshot) SpansWithoutTrace(ctx context.Context, columns []string) (*Rows, error) {
-	return s.query(ctx, s.spansWithoutTrace(columns))
-}
-
-func (s *Snapshot) spansWithoutTrace(columns []string) string {
-	query := fmt.Sprintf("SELECT %s FROM %s s", stored(columns), mapping.Spans)
-	if _, ok := s.tables[mapping.Traces]; ok {
-		query += fmt.Sprintf(" WHERE NOT EXISTS (SELECT 1 FROM %s t WHERE t.run_id = s.run_id)", mapping.Traces)
+	rowID, err := s.rowID(ctx, table)
+	if err != nil {
+		return nil, err
 	}
-	return query + " ORDER BY s.run_id, s.rowid"
+	return s.query(ctx, fmt.Sprintf("SELECT %s, %s FROM %s NOT INDEXED", rowID, stored(columns), quote(table)))
+}
+
+// inScanOrder numbers rows by their rowids in a query that is NOT INDEXED.
+const inScanOrder = "row_number() OVER ()"
+
+// rowID gives what reads as a table's rowid. SQLite has three names for it, and
+// columns may have taken some.
+func (s *Snapshot) rowID(ctx context.Context, table string) (string, error) {
+	// The primary key of a table without rowids is an index that sqlite_master
+	// does not list.
+	var key []string
+	err := s.each(ctx, `SELECT name FROM pragma_table_info(?1) WHERE pk > 0 AND EXISTS (SELECT 1 FROM pragma_index_list(?1)
+		WHERE origin = 'pk' AND name NOT IN (SELECT name FROM sqlite_master)) ORDER BY pk`,
+		func(row []mapping.Value) { key = append(key, quote(string(row[0].Bytes))) }, mapping.TextValue(table))
+	if err != nil {
+		return "", err
+	}
+	for _, name := range []string{"rowid", "_rowid_", "oid"} {
+		taken := func(column string) bool { return strings.EqualFold(column, name) }
+		if key == nil && !slices.ContainsFunc(s.tables[table], taken) {
+			return name, nil
+		}
+	}
+	if key == nil {
+		return inScanOrder, nil
+	}
+	return fmt.Sprintf("row_number() OVER (ORDER BY %s)", strings.Join(key, ", ")), nil
+}
+
+// SpansWithoutTrace reads the rowid and the named columns of the spans whose
+// run, as a value of its storage class, has no row in traces; run by run,
+// within a run in the order of their rowids. The caller closes it.
+func (s *Snapshot) SpansWithoutTrace(ctx context.Context, columns []string) (*Rows, error) {
+	query, err := s.spansWithoutTrace(ctx, columns)
+	if err != nil {
+		return nil, err
+	}
+	return s.query(ctx, query)
+}
+
+func (s *Snapshot) spansWithoutTrace(ctx context.Context, columns []string) (string, error) {
+	rowID, err := s.rowID(ctx, mapping.Spans)
+	if err != nil {
+		return "", err
+	}
+	query := fmt.Sprintf("SELECT %s, %s FROM %s s", rowID, s.storedOrNull(mapping.Spans, columns), mapping.Spans)
+	if _, ok := s.tables[mapping.Traces]; ok {
+		query += fmt.Sprintf(" WHERE NOT EXISTS (SELECT 1 FROM %s t WHERE t.run_id = s.run_id AND typeof(t.run_id) = typeof(s.run_id))", mapping.Traces)
+	}
+	return query + " ORDER BY s.run_id, 1", nil
 }
 
 // stored lists the columns so that modernc's driver hands over what is stored:
@@ -55,13 +96,45 @@ func stored(columns []string) string {
 	return strings.Join(parts, ", ")
 }
 
-func (s *Snapshot) query(ctx context.Context, query string) (*Rows, error) {
-	rows, err := s.conn.(driver.QueryerContext).QueryContext(ctx, query, nil)
+// storedOrNull lists the columns as stored does, with NULL for those that the
+// table does not have: SQLite would take their quoted names for strings.
+func (s *Snapshot) storedOrNull(table string, columns []string) string {
+	parts := make([]string, len(columns))
+	for i, c := range columns {
+		parts[i] = "NULL"
+		if slices.Contains(s.tables[table], c) {
+			parts[i] = stored([]string{c})
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (s *Snapshot) query(ctx context.Context, query string, args ...mapping.Value) (*Rows, error) {
+	rows, err := s.conn.(driver.QueryerContext).QueryContext(ctx, query, named(args))
 	if err != nil {
 		return nil, s.fault("read", err)
 	}
 	n := len(rows.Columns())
 	return &Rows{ctx: ctx, s: s, rows: rows, dest: make([]driver.Value, n), row: make([]mapping.Value, n)}, nil
+}
+
+// named makes the driver's arguments of values.
+func named(values []mapping.Value) []driver.NamedValue {
+	args := make([]driver.NamedValue, len(values))
+	for i, v := range values {
+		args[i].Ordinal = i + 1
+		switch v.Class {
+		case mapping.Integer:
+			args[i].Value = v.Int
+		case mapping.Real:
+			args[i].Value = v.Real
+		case mapping.Text:
+			args[i].Value = string(v.Bytes)
+		case mapping.Blob:
+			args[i].Value = append([]byte{}, v.Bytes...) // the driver takes nil for NULL
+		}
+	}
+	return args
 }
 
 // Next gives the next row, io.EOF after the last. The row and its bytes are

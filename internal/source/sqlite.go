@@ -11,7 +11,9 @@ import (
 	"io/fs"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"flujo-port/internal/fault"
 	"flujo-port/internal/mapping"
@@ -110,6 +112,18 @@ func (s *Snapshot) Path() string { return s.path }
 // Size gives the bytes of the file and of its -wal when it was opened.
 func (s *Snapshot) Size() int64 { return s.files.opened.main.size + s.files.walSize() }
 
+// Locked reports whether another process had the file open when it was opened.
+func (s *Snapshot) Locked() bool { return s.files.locked }
+
+// Modified gives the time at which the file or its -wal was last written.
+func (s *Snapshot) Modified() time.Time {
+	main, wal := s.files.opened.main.modified, s.files.opened.wal.modified
+	if wal.After(main) {
+		return wal
+	}
+	return main
+}
+
 // Tables gives the columns of every table in the file, in their order, without
 // SQLite's own tables. Of a virtual table it gives none: only a program with
 // its module can tell. The caller must not change it.
@@ -139,10 +153,17 @@ func (s *Snapshot) Count(ctx context.Context, table string) (n int64, err error)
 
 // LastID gives the highest id that a table ever handed out, so that it is not
 // handed out again: the larger of the highest in the table and what SQLite's
-// AUTOINCREMENT remembers. 0 for a table that never had a row.
+// AUTOINCREMENT remembers. Where the table has no such column its rowid is the
+// id. 0 for a table that never had a row.
 func (s *Snapshot) LastID(ctx context.Context, table, column string) (id int64, err error) {
 	keep := func(row []mapping.Value) { id = max(id, row[0].Int) }
-	if err = s.each(ctx, fmt.Sprintf("SELECT max(%s) FROM %s", quote(column), quote(table)), keep); err != nil {
+	from := quote(column)
+	if !slices.Contains(s.tables[table], column) {
+		if from, err = s.rowID(ctx, table); err != nil {
+			return 0, err
+		}
+	}
+	if err = s.each(ctx, fmt.Sprintf("SELECT max(id) FROM (SELECT %s AS id FROM %s)", from, quote(table)), keep); err != nil {
 		return 0, err
 	}
 	remembered := false
@@ -150,7 +171,7 @@ func (s *Snapshot) LastID(ctx context.Context, table, column string) (id int64, 
 		func([]mapping.Value) { remembered = true }); err != nil || !remembered {
 		return id, err
 	}
-	err = s.each(ctx, "SELECT seq FROM sqlite_sequence WHERE name = '"+strings.ReplaceAll(table, "'", "''")+"'", keep)
+	err = s.each(ctx, "SELECT seq FROM sqlite_sequence WHERE name = ?", keep, mapping.TextValue(table))
 	return id, err
 }
 
@@ -184,8 +205,8 @@ func (s *Snapshot) Close() error {
 }
 
 // each runs a query and calls f with each of its rows.
-func (s *Snapshot) each(ctx context.Context, query string, f func(row []mapping.Value)) error {
-	rows, err := s.query(ctx, query)
+func (s *Snapshot) each(ctx context.Context, query string, f func(row []mapping.Value), args ...mapping.Value) error {
+	rows, err := s.query(ctx, query, args...)
 	if err != nil {
 		return err
 	}
@@ -227,6 +248,8 @@ func (s *Snapshot) fault(verb string, err error) error {
 		e.Kind, e.Do = fault.Refused, damaged+": "+recopy
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		e.Do = "another process holds it: stop Flujo and run again"
+	case sqlite3.SQLITE_CANTOPEN:
+		e.Kind, e.Do = fault.Usage, "the user that runs this must be able to read the file, its -wal and, beside a running Flujo, its -shm"
 	case sqlite3.SQLITE_READONLY:
 		e.Kind, e.Do = fault.Refused, "a transaction was broken off in it: let Flujo or sqlite3 open it once, so that it is rolled back"
 	}

@@ -73,10 +73,13 @@ func TestStorageClasses(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer rows.Close()
-				for _, c := range cells {
+				for i, c := range cells {
 					row, err := rows.Next()
 					if err != nil {
 						t.Fatal(err)
+					}
+					if !same(row[0], mapping.IntegerValue(int64(i+1))) {
+						t.Errorf("row %d has the rowid %s", i+1, row[0])
 					}
 					// SQLite keeps a whole real as an integer in a REAL column,
 					// so it takes any integer there for a real.
@@ -84,8 +87,8 @@ func TestStorageClasses(t *testing.T) {
 					if declared == "REAL" && want.Class == mapping.Integer {
 						want = mapping.RealValue(float64(want.Int))
 					}
-					if !same(row[0], want) || !same(row[1], c.want) {
-						t.Errorf("%s came as %s %s and %s %s", c.sql, row[0].Class, row[0], row[1].Class, row[1])
+					if !same(row[1], want) || !same(row[2], c.want) {
+						t.Errorf("%s came as %s %s and %s %s", c.sql, row[1].Class, row[1], row[2].Class, row[2])
 					}
 				}
 				for range 2 { // the end stays the end
@@ -111,9 +114,9 @@ func TestAffinityOnWrite(t *testing.T) {
 	s := openSnapshot(t, path)
 	got, err := collect(s.Rows(t.Context(), "c", s.Tables()["c"]))
 	want := []string{
-		`12, 12 real, "12", "2026-11-23 02:18:25", 1`,
-		`12.5 real, 12 real, "12.5", 1767603600, 0`,
-		`"x", "x", x'01', 2.4600005e+06 real, 2`,
+		`1, 12, 12 real, "12", "2026-11-23 02:18:25", 1`,
+		`2, 12.5 real, 12 real, "12.5", 1767603600, 0`,
+		`3, "x", "x", x'01', 2.4600005e+06 real, 2`,
 	}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%q, %v", got, err)
@@ -137,7 +140,7 @@ func TestUTF16(t *testing.T) {
 				t.Errorf("the tables are %q", s.Tables())
 			}
 			got, err := collect(s.Rows(t.Context(), "ü", []string{"é"}))
-			if want := []string{`"é 文字 🜁"`, `""`, `"a\x00b"`, "x'00ff'"}; err != nil || !slices.Equal(got, want) {
+			if want := []string{`1, "é 文字 🜁"`, `2, ""`, `3, "a\x00b"`, "4, x'00ff'"}; err != nil || !slices.Equal(got, want) {
 				t.Errorf("%s: %q, %v", encoding, got, err)
 			}
 		}
@@ -150,7 +153,7 @@ func TestRowsInOrder(t *testing.T) {
 	path := build(t, "CREATE TABLE a (k TEXT PRIMARY KEY)", "CREATE INDEX a_k ON a (k DESC)", "INSERT INTO a VALUES ('b'), ('c'), ('a')",
 		"CREATE TABLE w (k TEXT PRIMARY KEY) WITHOUT ROWID", "INSERT INTO w VALUES ('b'), ('c'), ('a')")
 	s := openSnapshot(t, path)
-	for table, want := range map[string][]string{"a": {`"b"`, `"c"`, `"a"`}, "w": {`"a"`, `"b"`, `"c"`}} {
+	for table, want := range map[string][]string{"a": {`1, "b"`, `2, "c"`, `3, "a"`}, "w": {`1, "a"`, `2, "b"`, `3, "c"`}} {
 		if got, err := collect(s.Rows(t.Context(), table, []string{"k"})); err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s: %q, %v", table, got, err)
 		}

@@ -67,7 +67,7 @@ func theRest(t *testing.T, rows *Rows, n int, want byte) {
 		if err != nil {
 			t.Fatalf("row %d: %v", i, err)
 		}
-		if row[1].Bytes[0] != want {
+		if row[2].Bytes[0] != want {
 			t.Fatalf("row %d is %s", i, show(row))
 		}
 	}

@@ -15,6 +15,7 @@ type Known struct {
 	Port     uint16
 	User     string
 	Database string
+	SSLMode  string // PGSSLMODE
 }
 
 // Cutover makes the address that Flujo needs from a Postgres URL or a
@@ -55,7 +56,7 @@ func Cutover(databaseURL string, known Known, schema string) (a Address, notes [
 		return Address{}, nil, err
 	}
 	e.addSearchPath(setting)
-	if err := e.addTLS(); err != nil {
+	if err := e.addTLS(known.SSLMode); err != nil {
 		return Address{}, nil, err
 	}
 	e.warn()
@@ -120,8 +121,9 @@ func (e *edit) addSearchPath(setting string) {
 	e.set("options", after)
 }
 
-// addTLS asks for encryption where a host is not local and nothing is said.
-func (e *edit) addTLS() error {
+// addTLS asks for encryption where a host is not local and nothing is said;
+// known is the sslmode of the settings around the address, "" without one.
+func (e *edit) addTLS(known string) error {
 	e.renameSSL()
 	hosts, err := e.hosts()
 	if err != nil {
@@ -132,6 +134,11 @@ func (e *edit) addTLS() error {
 		return nil
 	}
 	host := hosts[remote].host
+	if e.get("sslmode") == "" && known != "" {
+		e.remove("sslmode")
+		e.set("sslmode", known)
+		e.notef("sslmode=%s taken from the connection settings around the URL (PGSSLMODE)", known)
+	}
 	switch mode := e.get("sslmode"); mode {
 	case "":
 		mode = "require"

@@ -323,3 +323,22 @@ func ExampleCutover() {
 	// driver suffix +psycopg2 dropped from the scheme: asyncpg takes postgresql:// alone
 	// sslmode=require added: host db.example is not local
 }
+
+// TestCutoverTakesPGSSLMODE: what the operator's environment asks for is not
+// weakened in the address.
+func TestCutoverTakesPGSSLMODE(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, url, mode, want string }{
+		{"stronger", "postgresql://u@db.example/d", "verify-full", "sslmode=verify-full"},
+		{"none", "postgresql://u@db.example/d", "disable", "sslmode=disable"},
+		{"the URL wins", "postgresql://u@db.example/d?sslmode=require", "disable", "sslmode=require"},
+	} {
+		a, _, err := Cutover(c.url, Known{SSLMode: c.mode}, "flujo")
+		if err != nil || !strings.Contains(a.Reveal(), c.want) || strings.Count(a.Reveal(), "sslmode") != 1 {
+			t.Errorf("%s: %q, %v", c.name, a.Reveal(), err)
+		}
+	}
+	if a, _, err := Cutover("postgresql://u@localhost/d", Known{SSLMode: "verify-full"}, "flujo"); err != nil || strings.Contains(a.Reveal(), "sslmode") {
+		t.Errorf("local: %q, %v", a.Reveal(), err)
+	}
+}

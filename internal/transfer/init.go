@@ -35,7 +35,7 @@ func Init(ctx context.Context, o InitOptions) (*report.Init, error) {
 }
 
 func initialise(ctx context.Context, tx *sink.Tx, o InitOptions) (*sink.Schema, error) {
-	schema, err := tx.Prepare(ctx, o.WithoutPGVector)
+	schema, err := tx.Prepare(ctx, o.WithoutPGVector, mapping.NewTypes(false))
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,8 @@ func describe(tx *sink.Tx, schema *sink.Schema, o InitOptions) *report.Init {
 	server := tx.Server()
 	result := &report.Init{
 		Format: report.Format, Command: "init", Database: server.Database, Schema: o.Schema,
-		PGVector: schema.PGVector, GrantedTo: o.GrantTo, Notes: schema.Notes,
+		PGVector: schema.PGVector, GrantedTo: o.GrantTo,
+		Made: []string{}, Found: []string{}, Notes: append([]string{}, schema.Notes...),
 	}
 	if schema.MadeTypes {
 		result.Made = append(result.Made, "extension pgvector "+schema.PGVector)
@@ -68,6 +69,9 @@ func describe(tx *sink.Tx, schema *sink.Schema, o InitOptions) *report.Init {
 		} else {
 			result.Made = append(result.Made, table.Name)
 		}
+	}
+	for _, index := range schema.Indexes {
+		result.Made = append(result.Made, "index "+index)
 	}
 	return result
 }

@@ -5,8 +5,8 @@ package transfer
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -26,18 +26,24 @@ type MigrateOptions struct {
 	Cutover         stateuri.Address // tried before and after the commit
 	DryRun          bool
 	WithoutPGVector bool
-	LockWait        time.Duration  // for each lock; sink.LockWait when 0
-	Progress        func(Progress) // called from one goroutine at a time; may be nil
+	Strict          bool                  // refuse a file of which anything would arrive changed
+	SetAside        bool                  // let rows without a place go to the table of originals
+	ExactFloats     bool                  // double precision where Flujo has real
+	NaiveZone       *time.Location        // of times that name no zone; nil: UTC, which nobody vouched for
+	Found           func(mapping.Finding) // called for every finding, when all are known; may be nil
+	LockWait        time.Duration         // for each lock; sink.LockWait when 0
+	Progress        func(Progress)        // called from one goroutine at a time; may be nil
 }
 
 // The phases of a migration, in their order.
 const (
-	PhaseConnect = "connect"
-	PhaseSchema  = "schema"
-	PhaseCopy    = "copy"
-	PhaseIndexes = "indexes"
-	PhaseVerify  = "verify"
-	PhaseCommit  = "commit"
+	PhaseConnect   = "connect"
+	PhaseSchema    = "schema"
+	PhaseCopy      = "copy"
+	PhaseOriginals = "originals"
+	PhaseIndexes   = "indexes"
+	PhaseVerify    = "verify"
+	PhaseCommit    = "commit"
 )
 
 // Progress is how far a migration is. One comes at the beginning of each
@@ -51,8 +57,9 @@ type Progress struct {
 }
 
 // Migrate moves the state in one transaction and gives the report of it. On
-// any error nothing is committed, with two exceptions that say so themselves:
-// *sink.CommitUnknownError, and *AfterCommitError.
+// any error nothing is committed, but for *sink.CommitUnknownError, which says
+// so itself. Where what is in the file is refused there is a report too. What
+// goes wrong after the commit is a warning in the report.
 func Migrate(ctx context.Context, o MigrateOptions) (*report.Migration, error) {
 	started := time.Now()
 	snapshot, layout, err := open(ctx, o.SQLite)
@@ -64,7 +71,8 @@ func Migrate(ctx context.Context, o MigrateOptions) (*report.Migration, error) {
 		o.Progress = func(Progress) {}
 	}
 	o.Progress(Progress{Phase: PhaseConnect})
-	if err := sink.ProbeAddress(ctx, o.Cutover.Reveal(), o.Schema, -1); err != nil {
+	trial, err := sink.TryAddress(ctx, o.Cutover.Reveal())
+	if err != nil {
 		return nil, interrupted(ctx, addressFault(err))
 	}
 	tx, err := sink.Begin(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, sink.LockWait))
@@ -72,11 +80,21 @@ func Migrate(ctx context.Context, o MigrateOptions) (*report.Migration, error) {
 		return nil, interrupted(ctx, err)
 	}
 	defer tx.Rollback()
+	if err := trial.Unfit(tx.Server(), o.Schema); err != nil {
+		return nil, err
+	}
 	m := &migration{MigrateOptions: o, snapshot: snapshot, layout: layout, tx: tx, report: &report.Migration{
 		Format: report.Format, Command: "migrate", DryRun: o.DryRun, Started: started.UTC().Truncate(time.Millisecond),
-		Source: report.Source{Path: snapshot.Path(), Bytes: snapshot.Size()}, Ignored: layout.Others,
-	}}
-	if err := m.fill(ctx); err != nil {
+		Source:  report.Source{Path: snapshot.Path(), Bytes: snapshot.Size(), Layout: layout.Generation},
+		Ignored: layout.Others, Notes: []string{}, Derived: []report.Derived{}, Changes: []report.Change{},
+		Warnings: []string{}, Widened: []string{}, Naive: []report.Naive{}, Rounded: []report.Rounded{},
+	}, aside: map[string]map[int64]mapping.Reason{}, keys: map[string]*keys{}, lostRuns: map[string]bool{}}
+	err = m.fill(ctx)
+	m.report.Seconds = time.Since(started).Seconds()
+	if err != nil && m.report.Refused && ctx.Err() == nil {
+		return m.report, err
+	}
+	if err != nil {
 		return nil, interrupted(ctx, err)
 	}
 	if err := m.end(ctx); err != nil {
@@ -84,9 +102,7 @@ func Migrate(ctx context.Context, o MigrateOptions) (*report.Migration, error) {
 	}
 	m.report.Seconds = time.Since(started).Seconds()
 	if m.report.Committed {
-		if err := m.useAddress(ctx); err != nil {
-			return m.report, err
-		}
+		m.useAddress(ctx)
 	}
 	return m.report, nil
 }
@@ -102,7 +118,7 @@ func open(ctx context.Context, path string) (*source.Snapshot, *mapping.Layout, 
 		snapshot.Close()
 		return nil, nil, &fault.Error{
 			Kind: fault.Refused, What: fmt.Sprintf("%q can't be moved", snapshot.Path()), Err: err,
-			Do: "give the file that Flujo's state_uri names, as a Flujo of version 0.6.1 to 0.6.11 keeps it",
+			Do: "give the file that Flujo's state_uri names",
 		}
 	}
 	return snapshot, layout, nil
@@ -111,25 +127,40 @@ func open(ctx context.Context, path string) (*source.Snapshot, *mapping.Layout, 
 // migration is one run of Migrate.
 type migration struct {
 	MigrateOptions
-	snapshot *source.Snapshot
-	layout   *mapping.Layout
-	tx       *sink.Tx
-	schema   *sink.Schema
-	report   *report.Migration
-	copied   int64 // rows so far
-	total    int64 // rows in the file
+	snapshot  *source.Snapshot
+	layout    *mapping.Layout
+	tx        *sink.Tx
+	schema    *sink.Schema
+	convert   mapping.Options
+	report    *report.Migration
+	aside     map[string]map[int64]mapping.Reason // rows that share a key, by table and rowid
+	keys      map[string]*keys                    // of the tables whose keys may collide
+	asideRuns []mapping.Value                     // run_ids of runs without a place
+	lostRuns  map[string]bool                     // of these, the keys that no other run has
+	copied    int64                               // rows so far
+	total     int64                               // rows in the file
 }
 
 // fill does everything up to the commit.
 func (m *migration) fill(ctx context.Context) (err error) {
+	if m.snapshot.Locked() {
+		m.warn("another process has the file open: what it writes from now on is not in PostgreSQL; is Flujo stopped?")
+	}
 	m.phase(PhaseSchema)
-	if m.schema, err = m.tx.Prepare(ctx, m.WithoutPGVector); err != nil {
+	m.convert = mapping.Options{NaiveZone: m.NaiveZone, JSONDepth: m.tx.Server().JSONDepth()}
+	types := mapping.NewTypes(m.ExactFloats)
+	if types.VectorSize, err = m.vectorSize(ctx); err != nil {
+		return err
+	}
+	if m.schema, err = m.tx.Prepare(ctx, m.WithoutPGVector, types); err != nil {
 		return err
 	}
 	if err := m.needEmpty(ctx); err != nil {
 		return err
 	}
-	m.describeTarget()
+	if err := m.tx.Adapt(ctx, m.schema); err != nil {
+		return err
+	}
 	if err := m.count(ctx); err != nil {
 		return err
 	}
@@ -138,6 +169,9 @@ func (m *migration) fill(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if err := m.judge(ctx); err != nil {
+		return err
+	}
 	m.phase(PhaseIndexes)
 	if err := m.tx.Finish(ctx, m.schema); err != nil {
 		return err
@@ -145,7 +179,11 @@ func (m *migration) fill(ctx context.Context) (err error) {
 	if err := m.setSequences(ctx); err != nil {
 		return err
 	}
+	m.describeTarget()
 	m.phase(PhaseVerify)
+	if err := m.tx.CheckConstraints(ctx); err != nil {
+		return err
+	}
 	if err := m.compareCounts(ctx); err != nil {
 		return err
 	}
@@ -169,6 +207,10 @@ func (m *migration) end(ctx context.Context) error {
 	return nil
 }
 
+func (m *migration) note(format string, args ...any) {
+	m.report.Notes = append(m.report.Notes, fmt.Sprintf(format, args...))
+}
+
 func (m *migration) phase(name string) {
 	m.Progress(Progress{Phase: name, All: m.copied, Rest: m.total - m.copied})
 }
@@ -181,7 +223,7 @@ func (m *migration) describeTarget() {
 	}
 	m.report.Notes = append(m.report.Notes, m.schema.Notes...)
 	if m.WithoutPGVector {
-		m.report.Notes = append(m.report.Notes, "--without-pgvector: Flujo starts and works here, without memory indexing")
+		m.note("--without-pgvector: Flujo starts and works here, without memory indexing")
 	}
 }
 
@@ -202,6 +244,13 @@ func (m *migration) needEmpty(ctx context.Context) error {
 		if n := counts[t.Name]; n > 0 {
 			full = append(full, fmt.Sprintf("%s has %d", t.Name, n))
 		}
+	}
+	originals, err := m.tx.OriginalsRows(ctx)
+	if err != nil {
+		return err
+	}
+	if originals > 0 {
+		full = append(full, fmt.Sprintf("%s has %d", mapping.Originals.Name, originals))
 	}
 	if len(full) == 0 {
 		return nil
@@ -242,41 +291,32 @@ func (m *migration) count(ctx context.Context) error {
 
 // copyTable streams one table. RowsRead was what count(*) said; afterwards it
 // is what was read.
-func (m *migration) copyTable(ctx context.Context, row *report.Table) error {
+func (m *migration) copyTable(ctx context.Context, row *report.Table) (err error) {
 	started := time.Now()
 	plan := m.layout.Plan(row.Name)
 	expected := row.RowsRead
-	show := func(n int64, done bool) {
-		m.Progress(Progress{Phase: PhaseCopy, Table: row.Name, Rows: n, Of: expected, All: m.copied + n, Rest: m.total - m.copied - n, Done: done})
-	}
-	tuples := &tuples{plan: plan, each: func(n int64) { show(min(n, expected), false) }}
-	if plan.InFile {
-		rows, err := m.snapshot.Rows(ctx, row.Name, plan.Source())
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		tuples.rows = append(tuples.rows, rows)
-	}
-	var traces *traceRows
+	of := expected
 	if row.Name == mapping.Traces {
-		var err error
-		if traces, err = m.deriveTraces(ctx, plan); err != nil {
+		of += m.report.Tables[0].RowsRead // a trace for each run, at most
+	}
+	show := func(n int64, done bool) {
+		all := m.copied + min(n, expected)
+		m.Progress(Progress{Phase: PhaseCopy, Table: row.Name, Rows: n, Of: max(of, n), All: all, Rest: m.total - all, Done: done})
+	}
+	show(0, false)
+	if plan.InFile {
+		if err := m.copyRows(ctx, row, plan, func(n int64) { show(n, false) }); err != nil {
 			return err
 		}
-		if traces != nil {
-			defer traces.Close()
-			tuples.rows = append(tuples.rows, traces)
-		}
 	}
-	sent, err := m.tx.Copy(ctx, plan.Table, plan.Target, tuples)
+	switch row.Name {
+	case mapping.Runs:
+		err = m.loadOrphans(ctx, row)
+	case mapping.Traces:
+		err = m.loadTraces(ctx, row, func(n int64) { show(expected+n, false) })
+	}
 	if err != nil {
-		return cellFault(err)
-	}
-	row.RowsRead, row.Bytes = tuples.n, sent
-	if traces != nil {
-		row.Derived, row.RowsRead = traces.made, tuples.n-traces.made
-		m.report.Derived = append(m.report.Derived, traces.derived())
+		return err
 	}
 	if row.RowsRead != expected {
 		return &fault.Error{
@@ -284,18 +324,29 @@ func (m *migration) copyTable(ctx context.Context, row *report.Table) error {
 			Do: "an index of the file may be damaged: see what sqlite3's PRAGMA integrity_check says of it",
 		}
 	}
-	show(expected, true)
+	of = row.RowsRead + row.Derived
+	show(of, true)
 	m.copied += expected
 	row.Seconds = time.Since(started).Seconds()
 	return nil
 }
 
-// cellFault makes a cell that PostgreSQL cannot hold a refusal.
-func cellFault(err error) error {
-	if cell, ok := errors.AsType[*mapping.CellError](err); ok {
-		return &fault.Error{Kind: fault.Refused, What: "a cell can't be moved as it is", Err: cell, Do: "mend it in a copy of the file, and give that"}
+// copyRows streams the rows that the file has of a table.
+func (m *migration) copyRows(ctx context.Context, row *report.Table, plan *mapping.Plan, each func(n int64)) (err error) {
+	if m.aside[row.Name], err = m.sameKeys(ctx, plan); err != nil {
+		return err
 	}
-	return err
+	converter := m.converter(ctx, plan)
+	done := &tuples{each: each, changed: func(r []mapping.Value) { m.found(converter, r) }, again: func() { m.forget(row.Name) }}
+	row.Bytes, err = m.load(ctx, converter, func() (rowReader, error) {
+		return m.snapshot.Rows(ctx, row.Name, plan.Columns)
+	}, done)
+	if err != nil {
+		return err
+	}
+	row.RowsRead, row.SetAside = done.read, done.aside
+	m.tally(converter)
+	return nil
 }
 
 // setSequences makes the next id free, also where the file's highest was
@@ -303,18 +354,32 @@ func cellFault(err error) error {
 func (m *migration) setSequences(ctx context.Context) error {
 	for i := range m.layout.Plans {
 		plan := &m.layout.Plans[i]
-		column := plan.Table.Serial()
-		if column == "" {
+		if plan.Table.Serial() == "" {
 			continue
 		}
 		var last int64
 		if plan.InFile {
 			var err error
-			if last, err = m.snapshot.LastID(ctx, plan.Table.Name, column); err != nil {
+			if last, err = m.snapshot.LastID(ctx, plan.Table.Name, cmp.Or(plan.KeyColumn(), "rowid")); err != nil {
 				return err
 			}
 		}
-		if err := m.tx.SetSequence(ctx, plan.Table, max(last, 0)+1); err != nil {
+		stored, err := m.tx.LastID(ctx, plan.Table) // where the file's ids are not all integers
+		if err != nil {
+			return err
+		}
+		if last = max(last, stored); last >= math.MaxInt32 {
+			if err := m.widen(ctx, plan.Table, plan.Table.Serial()); err != nil {
+				return err
+			}
+		}
+		next := max(last, 0)
+		if next < math.MaxInt64 {
+			next++
+		} else {
+			m.note("%s has the highest id that there is: inserts that ask for the next one fail, as they do in SQLite", plan.Table.Name)
+		}
+		if err := m.tx.SetSequence(ctx, plan.Table, next); err != nil {
 			return err
 		}
 	}
@@ -331,9 +396,10 @@ func (m *migration) compareCounts(ctx context.Context) error {
 	for i := range m.report.Tables {
 		row := &m.report.Tables[i]
 		row.InPostgres = counts[row.Name]
-		row.Match = row.InPostgres == row.RowsRead+row.Derived
+		want := row.RowsRead - row.SetAside + row.Derived
+		row.Match = row.InPostgres == want
 		if !row.Match {
-			wrong = append(wrong, fmt.Sprintf("%s has %d, not %d", row.Name, row.InPostgres, row.RowsRead+row.Derived))
+			wrong = append(wrong, fmt.Sprintf("%s has %d, not %d", row.Name, row.InPostgres, want))
 		}
 	}
 	if len(wrong) == 0 {
@@ -356,7 +422,7 @@ func (m *migration) needUnchanged() error {
 	case !changed:
 		return nil
 	case m.DryRun:
-		m.report.Notes = append(m.report.Notes, "the file changed while it was read: stop Flujo before the cutover")
+		m.warn("the file changed while it was read: stop Flujo before the cutover")
 		return nil
 	}
 	return &fault.Error{
@@ -364,28 +430,22 @@ func (m *migration) needUnchanged() error {
 	}
 }
 
-// AfterCommitError is returned when everything was committed and something
-// after it went wrong.
-type AfterCommitError struct{ Err error }
-
-func (e *AfterCommitError) Error() string {
-	return fmt.Sprintf("everything is committed, but the cutover address can't be used yet: %v", e.Err)
-}
-
-// Unwrap gives what went wrong.
-func (e *AfterCommitError) Unwrap() error { return e.Err }
-
 // useAddress sees that Flujo will find the rows by the address.
-func (m *migration) useAddress(ctx context.Context) error {
+func (m *migration) useAddress(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
 	for _, row := range m.report.Tables {
 		if row.Name != mapping.Runs {
 			continue
 		}
-		if err := sink.ProbeAddress(ctx, m.Cutover.Reveal(), m.Schema, row.InPostgres); err != nil {
-			return &AfterCommitError{Err: err}
+		if err := sink.CheckAddress(ctx, m.Cutover.Reveal(), m.Schema, row.InPostgres); err != nil {
+			m.warn("everything is committed, but the cutover address can't be used yet: %v", err)
 		}
 	}
-	return nil
+}
+
+func (m *migration) warn(format string, args ...any) {
+	m.report.Warnings = append(m.report.Warnings, fmt.Sprintf(format, args...))
 }
 
 // interrupted gives ctx's error where ctx has ended, since what failed then

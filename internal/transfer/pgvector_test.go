@@ -444,17 +444,28 @@ func TestPGVectorTablesOfInit(t *testing.T) {
 	wantFault(t, withPGVector(t, file, url), fault.Refused, "memories has 30")
 }
 
-// A table for embeddings of another size is not Flujo's own, and not for the
-// file's vectors.
-func TestPGVectorOfAnotherSizeIsRefused(t *testing.T) {
-	url := pgtest.PGVector(t)
-	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema}); err != nil {
-		t.Fatal(err)
+// A table for embeddings of another size stays as it is for a file without any,
+// and becomes one of the file's size for a file that has some.
+func TestPGVectorOfAnotherSize(t *testing.T) {
+	const size = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector'"
+	for _, file := range []string{fixture, ""} {
+		url := pgtest.PGVector(t)
+		if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema}); err != nil {
+			t.Fatal(err)
+		}
+		prepare(t, url, "ALTER TABLE flujo.memories ALTER COLUMN vector TYPE vector(768)")
+		if file != "" {
+			migrate(t, withPGVector(t, file, url))
+			if got := ask(t, url, size); got != "vector(768)" {
+				t.Errorf("memories.vector became %s", got)
+			}
+			continue
+		}
+		file, memories := memoriesFile(t)
+		migrate(t, withPGVector(t, file, url))
+		wantMemoriesTable(t, url, "public")
+		wantMemories(t, url, memories)
 	}
-	prepare(t, url, "ALTER TABLE flujo.memories ALTER COLUMN vector TYPE vector(768)")
-	before := catalog(t, url)
-	wantFault(t, withPGVector(t, fixture, url), fault.Refused, "memories.vector is vector(768), not vector(1536)")
-	wantUnchanged(t, url, before)
 }
 
 func TestPGVectorTooOldIsRefused(t *testing.T) {
@@ -522,37 +533,58 @@ func TestPGVectorCellsThatDoNotFit(t *testing.T) {
 		binary.LittleEndian.PutUint32(vector[4*at:], bits)
 		return vector
 	}
-	cases := []struct {
+	bad := []struct {
 		name   string
 		vector any
-		words  string
+		kind   string
 	}{
-		{"NaN", with(1535, 0x7fc00000), "float number 1536"},
-		{"a signalling NaN", with(0, 0xff800001), "float number 1"},
-		{"Infinity", with(7, 0x7f800000), "float number 8"},
-		{"-Infinity", with(7, 0xff800000), "float number 8"},
-		{"one float short", good[4:], "6140 bytes"},
-		{"one byte more", append(bytes.Clone(good), 0), "6145 bytes"},
-		{"floats of 8 bytes", make([]byte, 1536*8), "12288 bytes"},
-		{"empty", []byte{}, "0 bytes"},
-		{"text", "[1,2,3]", "of class text"},
+		{"NaN", with(1535, 0x7fc00000), "bad-vector"},
+		{"a signalling NaN", with(0, 0xff800001), "bad-vector"},
+		{"Infinity", with(7, 0x7f800000), "bad-vector"},
+		{"-Infinity", with(7, 0xff800000), "bad-vector"},
+		{"one float short", good[4:], "vector-size"},
+		{"one byte more", append(bytes.Clone(good), 0), "bad-vector"},
+		{"floats of 8 bytes", make([]byte, 1536*8), "vector-size"},
+		{"empty", []byte{}, "bad-vector"},
+		{"text", "[1,2,3]", "bad-vector"},
 	}
 	url := pgtest.PGVector(t)
 	before := catalog(t, url)
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			file, _ := memoriesFile(t)
-			change(t, file, "UPDATE memories SET vector = ? WHERE id = 'memory-29'", c.vector) // the last: others are on their way
-			_, err := transfer.Migrate(context.Background(), withPGVector(t, file, url))
-			cell, ok := errors.AsType[*mapping.CellError](err)
-			if !ok || fault.KindOf(err) != fault.Refused {
-				t.Fatalf("error %v, want a refused cell", err)
-			}
-			if cell.Table != "memories" || cell.Column != "vector" || cell.Key != `"memory-29"` || !strings.Contains(cell.Problem, c.words) {
-				t.Errorf("cell %+v, want %q", cell, c.words)
-			}
-			wantUnchanged(t, url, before)
-		})
+	file, memories := memoriesFile(t)
+	for _, c := range bad {
+		change(t, file, "INSERT INTO memories (id, vector) VALUES (?, ?)", c.name, c.vector)
+	}
+	o := withPGVector(t, file, url)
+	var found []mapping.Finding
+	o.Found = func(f mapping.Finding) { found = append(found, f) }
+	result, err := transfer.Migrate(context.Background(), o)
+	if fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), "9 rows") || result == nil {
+		t.Fatalf("error %v", err)
+	}
+	if notes := strings.Join(result.Notes, " "); !strings.Contains(notes, "1 × 1535 floats, 34 × 1536 floats, 1 × 3072 floats") {
+		t.Errorf("the sizes are not counted: %s", notes)
+	}
+	if len(found) != len(bad) {
+		t.Fatalf("%d findings of %d", len(found), len(bad))
+	}
+	for i, f := range found {
+		if f.Key != bad[i].name || f.Reason.String() != bad[i].kind || !f.Aside {
+			t.Errorf("%+v (%s), want %s of %s", f, f.Reason, bad[i].kind, bad[i].name)
+		}
+	}
+	wantUnchanged(t, url, before)
+
+	o.SetAside = true
+	migrate(t, o)
+	wantMemories(t, url, memories)
+	for _, c := range bad {
+		want, class := c.vector, "blob"
+		if s, ok := want.(string); ok {
+			want, class = []byte(s), "text"
+		}
+		if got := ask(t, url, "SELECT storage_class || ' ' || reason || ' ' || encode(original, 'hex') FROM flujo.flujo_port_originals WHERE row_key = $1 AND column_name = 'vector'", c.name); got != fmt.Sprintf("%s %s %x", class, c.kind, want) {
+			t.Errorf("%s is kept as %.80s", c.name, got)
+		}
 	}
 }
 
@@ -587,4 +619,90 @@ func TestPGVectorThatIsNotWantedAndThere(t *testing.T) {
 	migrate(t, options(t, file, url))
 	wantMemories(t, url, memories)
 	wantMemoriesTable(t, url, "public")
+}
+
+// memoriesOf reads the memories of a file.
+func memoriesOf(t testing.TB, path string) (all []memory) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+path+"?immutable=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	rows, err := db.Query("SELECT id, vector, payload, metadata, created_at FROM memories ORDER BY id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var m memory
+		var vector []byte
+		if err := rows.Scan(&m.id, &vector, &m.payload, &m.metadata, &m.created); err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(vector); i += 4 {
+			m.bits = append(m.bits, binary.LittleEndian.Uint32(vector[i:]))
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+// TestPGVectorRealMemoriesArrive: the file that Flujo's own backend wrote, every
+// cell of it.
+func TestPGVectorRealMemoriesArrive(t *testing.T) {
+	const path = "testdata/flujo_state_memories.db"
+	memories := memoriesOf(t, path)
+	if len(memories) != 30 {
+		t.Fatalf("%d memories", len(memories))
+	}
+	url := pgtest.PGVector(t)
+	o := withPGVector(t, copyOf(t, path), url)
+	o.Strict = true // a file that Flujo 0.6 wrote needs no change
+	migrate(t, o)
+	wantMemories(t, url, memories)
+	wantMemoriesTable(t, url, "public")
+	conn := connect(t, url)
+	defer conn.Close(context.Background())
+	db, err := sql.Open("sqlite", "file:"+path+"?immutable=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	files, cells := newFinder(t, conn), 0
+	for table := range flujoTables {
+		cells += files.find(t, db, table)
+	}
+	if want := 40*14 + 40*20 + 144*11 + 176*10 + 10*7 + 5*3; cells != want {
+		t.Errorf("%d cells were looked for, want %d", cells, want)
+	}
+}
+
+// TestPGVectorOfOtherSizes: the column gets the one size of the file; HNSW takes
+// up to 2,000.
+func TestPGVectorOfOtherSizes(t *testing.T) {
+	url := pgtest.PGVector(t)
+	for _, size := range []int{1, 768, 2000, 2001, 16000} {
+		f := newFile(t, map[string]string{"runs": layout06["runs"], "memories": "id K, vector T, payload T, metadata T, created_at T"})
+		vector := bytes.Repeat([]byte{0, 0, 0x80, 0x3f}, size) // 1
+		for i := range 3 {
+			f.insert("memories", cells{"id": fmt.Sprint(i), "vector": vector})
+		}
+		o := withPGVector(t, f.close(), url)
+		result := migrate(t, o)
+		got := ask(t, url, `SELECT format('%s of %s', count(*), string_agg(DISTINCT replace(vector::text, ',1', ''), ' ')) ||
+			(SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector') ||
+			coalesce(to_regclass('flujo.idx_memories_embedding')::text, ' no index') FROM flujo.memories`)
+		want := fmt.Sprintf("3 of [1]vector(%d)flujo.idx_memories_embedding", size)
+		if size > 2000 {
+			want = fmt.Sprintf("3 of [1]vector(%d) no index", size)
+		}
+		if got != want {
+			t.Errorf("size %d: %s, want %s", size, got, want)
+		}
+		if notes := strings.Join(result.Notes, " "); strings.Contains(notes, "HNSW takes up to 2000") != (size > 2000) {
+			t.Errorf("size %d: notes %q", size, notes)
+		}
+		prepare(t, url, "DROP SCHEMA flujo CASCADE")
+	}
 }

@@ -1,0 +1,294 @@
+package mapping
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// longestIndexed is how long a text may be that Flujo has a btree index on:
+// PostgreSQL takes index tuples of at most 2,704 bytes (nbtree.h, pages of
+// 8 KB), header and alignment included.
+const longestIndexed = 2690
+
+func (c *Converter) appendTextField(dst []byte, f *Field, v Value) ([]byte, Reason) {
+	field, reason := appendText(dst, v)
+	key := f.reference || f.Name == c.Plan.Table.PrimaryKey
+	if key && reason&NUL != 0 {
+		reason |= NULInKey
+	}
+	if (f.indexed || f.reference) && len(field)-len(dst) > longestIndexed {
+		reason |= TooLong
+	}
+	return field, reason
+}
+
+// appendText appends the text of any value, as PostgreSQL can hold it.
+func appendText(dst []byte, v Value) ([]byte, Reason) {
+	switch v.Class {
+	case Integer:
+		return strconv.AppendInt(dst, v.Int, 10), NumberAsText
+	case Real:
+		real := v.Real
+		if real == 0 {
+			real = 0 // and not -0: SQLite takes them for one key
+		}
+		return strconv.AppendFloat(dst, real, 'g', -1, 64), NumberAsText
+	}
+	return appendUTF8(dst, v.Bytes)
+}
+
+// appendUTF8 appends s without NUL and with U+FFFD for each byte that is not
+// part of a UTF-8 character.
+func appendUTF8(dst, s []byte) ([]byte, Reason) {
+	if utf8.Valid(s) && bytes.IndexByte(s, 0) < 0 {
+		return append(dst, s...), 0
+	}
+	var reason Reason
+	for len(s) > 0 {
+		r, size := utf8.DecodeRune(s)
+		switch {
+		case r == 0:
+			reason |= NUL
+		case r == utf8.RuneError && size == 1:
+			reason |= BadUTF8
+			dst = utf8.AppendRune(dst, utf8.RuneError)
+		default:
+			dst = append(dst, s[:size]...)
+		}
+		s = s[size:]
+	}
+	return dst, reason
+}
+
+// number gives the number that v says, or reports that it says none.
+func number(v Value) (whole int64, fraction float64, isWhole bool, reason Reason) {
+	switch v.Class {
+	case Integer:
+		return v.Int, 0, true, 0
+	case Real:
+		return 0, v.Real, false, 0
+	case Text:
+		s := strings.TrimSpace(string(v.Bytes))
+		if i, err := strconv.ParseInt(s, 10, 64); err == nil {
+			return i, 0, true, TextAsNumber
+		}
+		if strings.Trim(s, "0123456789.eE+-") == "" { // not the words and hexadecimals that ParseFloat takes
+			if f, err := strconv.ParseFloat(s, 64); err == nil {
+				return 0, f, false, TextAsNumber
+			}
+		}
+	}
+	return 0, 0, false, NoNumber
+}
+
+// wholeNumber gives the whole number that v says, rounded to the nearest, ties
+// to even, where it says another; none with NoNumber or BeyondType.
+func wholeNumber(v Value) (int64, Reason) {
+	i, fraction, isWhole, reason := number(v)
+	if isWhole || reason&NoNumber != 0 {
+		return i, reason
+	}
+	rounded := math.RoundToEven(fraction)
+	if !(rounded >= math.MinInt64 && rounded < math.MaxInt64) {
+		return 0, reason | BeyondType
+	}
+	if rounded != fraction {
+		reason |= Rounded
+	}
+	return int64(rounded), reason
+}
+
+func (c *Converter) appendInt(dst []byte, f *Field, v Value) (field []byte, null bool, reason Reason, err error) {
+	i, reason := wholeNumber(v)
+	if reason&(NoNumber|BeyondType) != 0 {
+		return dst, true, reason, nil
+	}
+	if c.Types.Wide[c.Plan.Table.Name+"."+f.Name] {
+		return binary.BigEndian.AppendUint64(dst, uint64(i)), false, reason, nil
+	}
+	if i < math.MinInt32 || i > math.MaxInt32 {
+		return dst, true, 0, &WidenError{Table: c.Plan.Table.Name, Column: f.Name}
+	}
+	return binary.BigEndian.AppendUint32(dst, uint32(int32(i))), false, reason, nil
+}
+
+func (c *Converter) appendFloat(dst []byte, f *Field, v Value) (field []byte, null bool, reason Reason) {
+	i, x, isWhole, reason := number(v)
+	if reason&NoNumber != 0 {
+		return dst, true, NoNumber
+	}
+	if isWhole {
+		x = float64(i)
+		if i == math.MaxInt64 || int64(x) != i {
+			reason |= Rounded
+		}
+	}
+	if f.Kind == KindFloat8 || c.Types.Double[c.Plan.Table.Name+"."+f.Name] {
+		return binary.BigEndian.AppendUint64(dst, math.Float64bits(x)), false, reason
+	}
+	short := float32(x)
+	if math.IsInf(float64(short), 0) && !math.IsInf(x, 0) {
+		return dst, true, reason | BeyondType
+	}
+	if float64(short) != x {
+		c.losses = append(c.losses, rounded{column: f.Name, relative: math.Abs(float64(short)-x) / math.Abs(x)})
+	}
+	return binary.BigEndian.AppendUint32(dst, math.Float32bits(short)), false, reason
+}
+
+// appendBool reads a value as SQLite and Python do: 0 and what is empty are
+// false, all else is true.
+func appendBool(dst []byte, v Value) ([]byte, Reason) {
+	truth, reason := byte(0), Truth
+	switch v.Class {
+	case Integer:
+		if v.Int != 0 {
+			truth = 1
+		}
+		if v.Int == 0 || v.Int == 1 {
+			reason = 0
+		}
+	case Real:
+		if v.Real != 0 {
+			truth = 1
+		}
+		if v.Real == 0 || v.Real == 1 {
+			reason = 0
+		}
+	default:
+		if len(v.Bytes) > 0 {
+			truth = 1
+		}
+	}
+	return append(dst, truth), reason
+}
+
+// appendJSON takes JSON's null for NULL where the column allows it: Flujo's
+// SQLite backend writes the text null for a step without output, its
+// PostgreSQL backend NULL.
+func (c *Converter) appendJSON(dst []byte, f *Field, v Value) (field []byte, null bool, reason Reason) {
+	s := v.Bytes
+	switch v.Class {
+	case Integer, Real:
+		text, _ := appendText(nil, v)
+		if v.Class == Real && math.IsInf(v.Real, 0) {
+			text = []byte(map[bool]string{true: "-Infinity", false: "Infinity"}[v.Real < 0])
+		}
+		s, reason = text, NumberAsText
+	}
+	if !f.NotNull && string(bytes.Trim(s, " \t\r\n")) == "null" {
+		return dst, true, reason
+	}
+	field, flaws := AppendJSON(append(dst, 1), s, c.Options.JSONDepth) // 1: version of jsonb's binary form
+	return field, false, reason | jsonReasons(flaws)
+}
+
+// jsonReasons says what a flaw of a JSON text led to.
+func jsonReasons(flaws JSONFlaw) (reason Reason) {
+	if flaws == 0 {
+		return 0
+	}
+	for _, pair := range []struct {
+		flaw   JSONFlaw
+		reason Reason
+	}{
+		{FlawNUL, NUL}, {FlawSurrogate, Surrogate}, {FlawUTF8, BadUTF8}, {FlawNaN, NaN}, {FlawSyntax, NotJSON},
+		{FlawNumber, JSONNumber}, {FlawDepth, DeepJSON}, {FlawSize, JSONSize},
+	} {
+		if flaws&pair.flaw != 0 {
+			reason |= pair.reason
+		}
+	}
+	return reason
+}
+
+// appendTime takes the time that the cell tells, or else the best witness: a
+// column of the same meaning in the row, then whatever Witness finds.
+func (c *Converter) appendTime(dst []byte, f *Field, v Value, row []Value) (field []byte, null bool, reason Reason, err error) {
+	at, reason, ok := c.Options.ReadTime(v)
+	switch {
+	case ok:
+	case v.Class == Null && !f.NotNull:
+		return dst, true, 0, nil
+	default:
+		note := ""
+		if at, note, err = c.guess(f, row); err != nil {
+			return dst, false, 0, err
+		}
+		reason = GuessedTime
+		c.changes = append(c.changes, Change{Column: f.Name, Reason: reason, Note: note, Original: v})
+	}
+	if at.Naive {
+		c.naive = append(c.naive, f.Name)
+	}
+	return binary.BigEndian.AppendUint64(dst, uint64(at.Micros)), false, reason, nil
+}
+
+func (c *Converter) guess(f *Field, row []Value) (Time, string, error) {
+	for _, w := range f.witnesses {
+		if at, _, ok := c.Options.ReadTime(row[w]); ok {
+			return at, c.Plan.Table.Name + "." + c.Plan.Columns[w-1], nil
+		}
+	}
+	return c.Witness(c.Plan.Table.Name, f.Name, row)
+}
+
+// ReadTime reads a time of any storage class; reason says what was done to it.
+func (o *Options) ReadTime(v Value) (at Time, reason Reason, ok bool) {
+	switch v.Class {
+	case Text, Blob:
+		at, ok = ParseTime(v.Bytes)
+		if at.Cut {
+			reason = FineTime
+		}
+		if at.Naive {
+			if at = at.in(o.NaiveZone); !at.inReach() {
+				return Time{}, 0, false
+			}
+		}
+		return at, reason, ok
+	case Integer:
+		return epoch(float64(v.Int))
+	case Real:
+		return epoch(v.Real)
+	}
+	return Time{}, 0, false
+}
+
+// epoch takes a number for seconds since 1970, as far as Python's datetime
+// reaches: the years 1 to 9999.
+func epoch(seconds float64) (at Time, reason Reason, ok bool) {
+	if !(seconds >= yearOne && seconds < year10000) {
+		return Time{}, 0, false
+	}
+	whole := math.Floor(seconds)
+	micros := int64(math.RoundToEven((seconds - whole) * 1e6))
+	return Time{Micros: (int64(whole)-postgresEpoch)*1e6 + micros}, EpochTime, true
+}
+
+// appendVector turns packed little-endian float32, as Flujo's SQLite backend
+// stores a memory's vector, into pgvector's binary form (vector_recv): two
+// uint16 (size, zero), then the floats, big-endian.
+func (c *Converter) appendVector(dst []byte, v Value) ([]byte, Reason) {
+	if v.Class != Blob || len(v.Bytes) == 0 || len(v.Bytes)%4 != 0 {
+		return dst, BadVector
+	}
+	if len(v.Bytes) != c.Types.VectorSize*4 {
+		return dst, OtherSize
+	}
+	field := binary.BigEndian.AppendUint16(dst, uint16(c.Types.VectorSize))
+	field = append(field, 0, 0)
+	for i := 0; i < len(v.Bytes); i += 4 {
+		bits := binary.LittleEndian.Uint32(v.Bytes[i:])
+		const exponent = 0x7f800000 // NaN and Infinity
+		if bits&exponent == exponent {
+			return dst, BadVector
+		}
+		field = binary.BigEndian.AppendUint32(field, bits)
+	}
+	return field, 0
+}

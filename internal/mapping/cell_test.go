@@ -1,0 +1,819 @@
+package mapping
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	_ "time/tzdata" // the system may have no zones
+
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// oids are what a server says of Flujo's columns.
+var oids = map[Kind]uint32{
+	KindText: pgtype.TextOID, KindInt: pgtype.Int4OID, KindFloat4: pgtype.Float4OID, KindFloat8: pgtype.Float8OID,
+	KindJSON: pgtype.JSONBOID, KindTime: pgtype.TimestamptzOID, KindBool: pgtype.BoolOID,
+}
+
+// packed gives floats as Flujo's SQLite backend stores them.
+func packed(floats ...float32) []byte {
+	var b []byte
+	for _, f := range floats {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(f))
+	}
+	return b
+}
+
+// nowhere is what a cell becomes that leaves its row without a place.
+type nowhere struct{}
+
+func date(year int, month time.Month, day, hour, minute, second, micros int) time.Time {
+	return time.Date(year, month, day, hour, minute, second, micros*1000, time.UTC)
+}
+
+// nested10000 is JSON as deep as the tests let it be.
+var nested10000 = strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000)
+
+// cellCase is a cell, what is due, what it becomes and why; want is what pgx
+// reads, nil for NULL.
+type cellCase struct {
+	name     string
+	kind     Kind
+	required bool
+	cell     Value
+	want     any
+	reason   Reason
+}
+
+var minusZero = math.Copysign(0, -1)
+
+var cellCases = []cellCase{
+	{"text", KindText, false, TextValue("a réponse"), "a réponse", 0},
+	{"empty text", KindText, false, TextValue(""), "", 0},
+	{"text in many bytes", KindText, false, TextValue(strings.Repeat("é", 100_000)), strings.Repeat("é", 100_000), 0},
+	{"text beyond the basic plane", KindText, false, TextValue("🜁\u2028\ufffd\x01"), "🜁\u2028\ufffd\x01", 0},
+	{"text that is a number", KindText, false, TextValue("42"), "42", 0},
+	{"text null", KindText, false, TextValue("null"), "null", 0},
+	{"no text", KindText, false, Value{}, nil, 0},
+	{"text required", KindText, true, Value{}, nowhere{}, NullValue},
+	{"NUL in text", KindText, false, TextValue("a\x00b"), "ab", NUL},
+	{"nothing but NUL", KindText, true, TextValue("\x00\x00"), "", NUL},
+	{"Latin-1", KindText, false, TextValue("caf\xe9"), "caf\ufffd", BadUTF8},
+	{"Latin-1 and NUL", KindText, false, TextValue("\x00caf\xe9 ol\xe9\x00"), "caf\ufffd ol\ufffd", NUL | BadUTF8},
+	{"surrogate in bytes", KindText, false, TextValue("\xed\xa0\x80"), "\ufffd\ufffd\ufffd", BadUTF8},
+	{"overlong", KindText, false, TextValue("\xc0\xaf"), "\ufffd\ufffd", BadUTF8},
+	{"overlong NUL", KindText, false, TextValue("\xc0\x80"), "\ufffd\ufffd", BadUTF8},
+	{"half a character", KindText, false, TextValue("a\xe4\xb8"), "a\ufffd\ufffd", BadUTF8},
+	{"beyond Unicode", KindText, false, TextValue("\xf4\x90\x80\x80"), "\ufffd\ufffd\ufffd\ufffd", BadUTF8},
+	{"blob for text", KindText, false, BlobValue([]byte("abc é")), "abc é", 0},
+	{"empty blob for text", KindText, true, BlobValue(nil), "", 0},
+	{"blob with NUL for text", KindText, false, BlobValue([]byte("a\x00")), "a", NUL},
+	{"blob of bytes for text", KindText, false, BlobValue([]byte{0xca, 0xfe, 'x'}), "\ufffd\ufffdx", BadUTF8},
+	{"integer for text", KindText, false, IntegerValue(4), "4", NumberAsText},
+	{"lowest integer for text", KindText, true, IntegerValue(math.MinInt64), "-9223372036854775808", NumberAsText},
+	{"real for text", KindText, false, RealValue(4.5), "4.5", NumberAsText},
+	{"minus zero for text", KindText, false, RealValue(minusZero), "0", NumberAsText}, // as SQLite, to which they are one key
+	{"real of 17 digits for text", KindText, false, RealValue(1767603600.8574798), "1.7676036008574798e+09", NumberAsText},
+
+	{"zero", KindInt, false, IntegerValue(0), int32(0), 0},
+	{"minus one", KindInt, false, IntegerValue(-1), int32(-1), 0},
+	{"highest integer", KindInt, false, IntegerValue(math.MaxInt32), int32(math.MaxInt32), 0},
+	{"lowest integer", KindInt, false, IntegerValue(math.MinInt32), int32(math.MinInt32), 0},
+	{"no integer", KindInt, false, Value{}, nil, 0},
+	{"integer required", KindInt, true, Value{}, nowhere{}, NullValue},
+	{"real for an integer, a tie down", KindInt, false, RealValue(12.5), int32(12), Rounded},
+	{"real for an integer, a tie up", KindInt, false, RealValue(13.5), int32(14), Rounded},
+	{"real for an integer, a tie to zero", KindInt, false, RealValue(0.5), int32(0), Rounded},
+	{"real for an integer, a tie to minus two", KindInt, false, RealValue(-1.5), int32(-2), Rounded},
+	{"real for an integer, a tie to minus zero", KindInt, false, RealValue(-0.5), int32(0), Rounded},
+	{"real for an integer, down", KindInt, false, RealValue(12.49999), int32(12), Rounded},
+	{"real for an integer, up", KindInt, true, RealValue(-12.50001), int32(-13), Rounded},
+	{"real next to a tie", KindInt, false, RealValue(math.Nextafter(0.5, 0)), int32(0), Rounded},
+	{"whole real for an integer", KindInt, false, RealValue(12), int32(12), 0},
+	{"minus zero for an integer", KindInt, false, RealValue(minusZero), int32(0), 0},
+	{"highest integer as a real", KindInt, false, RealValue(math.MaxInt32), int32(math.MaxInt32), 0},
+	{"almost beyond int4", KindInt, false, RealValue(2147483647.4), int32(math.MaxInt32), Rounded},
+	{"a tie to int4's lowest", KindInt, false, RealValue(-2147483648.5), int32(math.MinInt32), Rounded},
+	{"real beyond bigint", KindInt, false, RealValue(1 << 63), nil, BeyondType},
+	{"real below bigint", KindInt, false, RealValue(math.Nextafter(-1<<63, math.Inf(-1))), nil, BeyondType},
+	{"Infinity for an integer", KindInt, false, RealValue(math.Inf(1)), nil, BeyondType},
+	{"minus Infinity for a required integer", KindInt, true, RealValue(math.Inf(-1)), nowhere{}, BeyondType},
+	{"text for an integer", KindInt, false, TextValue("12"), int32(12), TextAsNumber},
+	{"text for a required integer", KindInt, true, TextValue("12"), int32(12), TextAsNumber},
+	{"spaced text for an integer", KindInt, false, TextValue(" \t12\r\n"), int32(12), TextAsNumber},
+	{"signed text for an integer", KindInt, false, TextValue("+12"), int32(12), TextAsNumber},
+	{"negative text for an integer", KindInt, false, TextValue("-0012"), int32(-12), TextAsNumber},
+	{"text of a fraction for an integer", KindInt, false, TextValue("12.5"), int32(12), TextAsNumber | Rounded},
+	{"text of a fraction, ties to even", KindInt, false, TextValue("-13.5"), int32(-14), TextAsNumber | Rounded},
+	{"text of a whole fraction for an integer", KindInt, false, TextValue("12.0"), int32(12), TextAsNumber},
+	{"text with an exponent for an integer", KindInt, false, TextValue("1.2E+1"), int32(12), TextAsNumber},
+	{"text with a negative exponent", KindInt, false, TextValue("1200e-2"), int32(12), TextAsNumber},
+	{"text with a point in front", KindInt, false, TextValue(".5"), int32(0), TextAsNumber | Rounded},
+	{"text with a point behind", KindInt, false, TextValue("7."), int32(7), TextAsNumber},
+	{"text beyond bigint", KindInt, false, TextValue("9223372036854775808"), nil, TextAsNumber | BeyondType},
+	{"text below bigint, required", KindInt, true, TextValue("-1e19"), nowhere{}, TextAsNumber | BeyondType},
+	{"empty text for an integer", KindInt, false, TextValue(""), nil, NoNumber},
+	{"space for an integer", KindInt, false, TextValue(" "), nil, NoNumber},
+	{"a word for an integer", KindInt, false, TextValue("twelve"), nil, NoNumber},
+	{"a word for a required integer", KindInt, true, TextValue("twelve"), nowhere{}, NoNumber},
+	{"a number and more", KindInt, false, TextValue("12 ms"), nil, NoNumber},
+	{"two numbers", KindInt, false, TextValue("1 2"), nil, NoNumber},
+	{"a number and NUL", KindInt, false, TextValue("12\x00"), nil, NoNumber},
+	{"hexadecimal", KindInt, false, TextValue("0x10"), nil, NoNumber},
+	{"hexadecimal with an exponent", KindInt, false, TextValue("0x1p4"), nil, NoNumber},
+	{"octal", KindInt, false, TextValue("0o17"), nil, NoNumber},
+	{"underscore", KindInt, false, TextValue("1_000"), nil, NoNumber},
+	{"comma", KindInt, false, TextValue("1,000"), nil, NoNumber},
+	{"inf", KindInt, false, TextValue("inf"), nil, NoNumber},
+	{"nan", KindInt, false, TextValue("nan"), nil, NoNumber},
+	{"true for an integer", KindInt, false, TextValue("true"), nil, NoNumber},
+	{"sign only", KindInt, false, TextValue("-"), nil, NoNumber},
+	{"two signs", KindInt, false, TextValue("--1"), nil, NoNumber},
+	{"exponent only", KindInt, false, TextValue("e5"), nil, NoNumber},
+	{"point only", KindInt, false, TextValue("."), nil, NoNumber},
+	{"digits of another script", KindInt, false, TextValue("１２"), nil, NoNumber},
+	{"blob for an integer", KindInt, false, BlobValue([]byte{1}), nil, NoNumber},
+	{"blob of digits for an integer", KindInt, false, BlobValue([]byte("12")), nil, NoNumber},
+	{"blob for a required integer", KindInt, true, BlobValue([]byte("12")), nowhere{}, NoNumber},
+
+	{"cost", KindFloat4, false, RealValue(0.000808865499794749), float32(0.0008088655), 0},
+	{"real from an integer", KindFloat4, false, IntegerValue(3), float32(3), 0},
+	{"highest real", KindFloat4, false, RealValue(math.MaxFloat32), float32(math.MaxFloat32), 0},
+	{"real too small to be told from zero", KindFloat4, false, RealValue(1e-50), float32(0), 0},
+	{"minus zero", KindFloat4, false, RealValue(minusZero), float32(minusZero), 0},
+	{"real Infinity", KindFloat4, false, RealValue(math.Inf(1)), float32(math.Inf(1)), 0},
+	{"real minus Infinity", KindFloat4, false, RealValue(math.Inf(-1)), float32(math.Inf(-1)), 0},
+	{"no real", KindFloat4, false, Value{}, nil, 0},
+	{"real required", KindFloat4, true, Value{}, nowhere{}, NullValue},
+	{"beyond float4", KindFloat4, false, RealValue(1e39), nil, BeyondType},
+	{"below float4", KindFloat4, false, RealValue(-math.MaxFloat64), nil, BeyondType},
+	{"just within float4", KindFloat4, false, RealValue(math.Nextafter(0x1.ffffffp127, 0)), float32(math.MaxFloat32), 0},
+	{"just beyond float4", KindFloat4, false, RealValue(0x1.ffffffp127), nil, BeyondType},
+	{"beyond a required float4", KindFloat4, true, RealValue(1e39), nowhere{}, BeyondType},
+	{"text for a real", KindFloat4, false, TextValue("0.5"), float32(0.5), TextAsNumber},
+	{"text beyond float4", KindFloat4, false, TextValue("1e39"), nil, TextAsNumber | BeyondType},
+	{"text inf for a real", KindFloat4, false, TextValue("inf"), nil, NoNumber},
+	{"text Infinity for a real", KindFloat4, false, TextValue("-Infinity"), nil, NoNumber},
+	{"text nan for a real", KindFloat4, false, TextValue("NaN"), nil, NoNumber},
+	{"hexadecimal for a real", KindFloat4, false, TextValue("0x1p-2"), nil, NoNumber},
+	{"underscore for a real", KindFloat4, false, TextValue("1_0.5"), nil, NoNumber},
+	{"blob for a real", KindFloat4, false, BlobValue([]byte{0}), nil, NoNumber},
+	{"blob for a required real", KindFloat4, true, BlobValue([]byte("1")), nowhere{}, NoNumber},
+	{"inexact integer for a real", KindFloat4, false, IntegerValue(1<<53 + 1), float32(1 << 53), Rounded},
+	{"integer that only float4 rounds", KindFloat4, false, IntegerValue(1<<24 + 1), float32(1 << 24), 0},
+
+	{"17 digits", KindFloat8, false, RealValue(1767603600.8574798), 1767603600.8574798, 0},
+	{"smallest double", KindFloat8, false, RealValue(math.SmallestNonzeroFloat64), math.SmallestNonzeroFloat64, 0},
+	{"highest double", KindFloat8, false, RealValue(-math.MaxFloat64), -math.MaxFloat64, 0},
+	{"double minus zero", KindFloat8, false, RealValue(minusZero), minusZero, 0},
+	{"double Infinity", KindFloat8, false, RealValue(math.Inf(-1)), math.Inf(-1), 0},
+	{"double from an integer", KindFloat8, false, IntegerValue(1767603600), 1767603600.0, 0},
+	{"double from 2^53", KindFloat8, false, IntegerValue(1 << 53), float64(1 << 53), 0},
+	{"double from the lowest integer", KindFloat8, false, IntegerValue(math.MinInt64), float64(math.MinInt64), 0},
+	{"no double", KindFloat8, false, Value{}, nil, 0},
+	{"double required", KindFloat8, true, Value{}, nowhere{}, NullValue},
+	{"inexact integer for a double", KindFloat8, false, IntegerValue(1<<53 + 1), float64(1 << 53), Rounded},
+	{"highest integer for a double", KindFloat8, false, IntegerValue(math.MaxInt64), 0x1p63, Rounded},
+	{"next to the highest integer for a double", KindFloat8, false, IntegerValue(math.MaxInt64 - 1), 0x1p63, Rounded},
+	{"highest integer that is exact", KindFloat8, false, IntegerValue(math.MaxInt64 - 1023), 0x1p63 - 1024, 0},
+	{"text for a double", KindFloat8, false, TextValue("0.5"), 0.5, TextAsNumber},
+	{"text of 17 digits", KindFloat8, false, TextValue(" 1767603600.8574798"), 1767603600.8574798, TextAsNumber},
+	{"text of an inexact integer", KindFloat8, false, TextValue("9007199254740993"), float64(1 << 53), TextAsNumber | Rounded},
+	{"text minus zero", KindFloat8, false, TextValue("-0.0"), minusZero, TextAsNumber},
+	{"text beyond double", KindFloat8, false, TextValue("1e309"), nil, NoNumber},
+	{"text below double", KindFloat8, false, TextValue("1e-400"), 0.0, TextAsNumber},
+	{"a word for a double", KindFloat8, true, TextValue("soon"), nowhere{}, NoNumber},
+	{"blob for a double", KindFloat8, false, BlobValue([]byte("0.5")), nil, NoNumber},
+
+	{"false", KindBool, false, IntegerValue(0), false, 0},
+	{"true", KindBool, false, IntegerValue(1), true, 0},
+	{"no boolean", KindBool, false, Value{}, nil, 0},
+	{"boolean required", KindBool, true, Value{}, nowhere{}, NullValue},
+	{"2 for a boolean", KindBool, false, IntegerValue(2), true, Truth},
+	{"-1 for a boolean", KindBool, false, IntegerValue(-1), true, Truth},
+	{"lowest integer for a boolean", KindBool, false, IntegerValue(math.MinInt64), true, Truth},
+	{"real for a boolean", KindBool, false, RealValue(1), true, 0},
+	{"real zero for a boolean", KindBool, false, RealValue(0), false, 0},
+	{"minus zero for a boolean", KindBool, false, RealValue(minusZero), false, 0},
+	{"half for a boolean", KindBool, false, RealValue(0.5), true, Truth},
+	{"Infinity for a boolean", KindBool, false, RealValue(math.Inf(1)), true, Truth},
+	{"text for a boolean", KindBool, false, TextValue("true"), true, Truth},
+	{"text false for a boolean", KindBool, false, TextValue("false"), true, Truth}, // as Python reads any text
+	{"text 0 for a boolean", KindBool, false, TextValue("0"), true, Truth},
+	{"empty text for a boolean", KindBool, true, TextValue(""), false, Truth},
+	{"blob for a boolean", KindBool, false, BlobValue([]byte{0}), true, Truth},
+	{"empty blob for a boolean", KindBool, false, BlobValue(nil), false, Truth},
+
+	{"time", KindTime, false, TextValue("2026-01-05T10:00:01.669094+01:00"), date(2026, 1, 5, 9, 0, 1, 669094), 0},
+	{"time before 2000", KindTime, false, TextValue("1969-12-31 23:59:59.999999"), date(1969, 12, 31, 23, 59, 59, 999999), 0},
+	{"time in year 1", KindTime, false, TextValue("0001-01-01"), date(1, 1, 1, 0, 0, 0, 0), 0},
+	{"time in year 9999", KindTime, false, TextValue("9999-12-31T23:59:59.999999Z"), date(9999, 12, 31, 23, 59, 59, 999999), 0},
+	{"no time", KindTime, false, Value{}, nil, 0},
+	{"time to seven digits", KindTime, false, TextValue("2026-01-05T09:00:01.1234567"), date(2026, 1, 5, 9, 0, 1, 123456), FineTime},
+	{"time to nine digits, cut and not rounded", KindTime, false, TextValue("1999-12-31T23:59:59.999999999Z"), date(1999, 12, 31, 23, 59, 59, 999999), FineTime},
+	{"time to nine digits that say no more", KindTime, false, TextValue("2026-01-05T09:00:01.123456000Z"), date(2026, 1, 5, 9, 0, 1, 123456), 0},
+	{"time in a blob", KindTime, true, BlobValue([]byte("2026-01-05")), date(2026, 1, 5, 0, 0, 0, 0), 0},
+	{"fine time in a blob", KindTime, false, BlobValue([]byte("2026-01-05 00:00:00.0000009")), date(2026, 1, 5, 0, 0, 0, 0), FineTime},
+	{"integer for a time", KindTime, false, IntegerValue(1767603600), date(2026, 1, 5, 9, 0, 0, 0), EpochTime},
+	{"zero for a time", KindTime, true, IntegerValue(0), date(1970, 1, 1, 0, 0, 0, 0), EpochTime},
+	{"minus one for a time", KindTime, false, IntegerValue(-1), date(1969, 12, 31, 23, 59, 59, 0), EpochTime},
+	{"first second", KindTime, false, IntegerValue(-62135596800), date(1, 1, 1, 0, 0, 0, 0), EpochTime},
+	{"last second", KindTime, false, IntegerValue(253402300799), date(9999, 12, 31, 23, 59, 59, 0), EpochTime},
+	{"real for a time", KindTime, false, RealValue(1767603600.857480), date(2026, 1, 5, 9, 0, 0, 857480), EpochTime},
+	{"real of 17 digits for a time", KindTime, false, RealValue(1767603607.8574798), date(2026, 1, 5, 9, 0, 7, 857480), EpochTime},
+	{"a tie of half a microsecond", KindTime, false, RealValue(0.0000005), date(1970, 1, 1, 0, 0, 0, 0), EpochTime},
+	{"a tie of one and a half", KindTime, false, RealValue(0.0000015), date(1970, 1, 1, 0, 0, 0, 2), EpochTime},
+	{"a tie of two and a half", KindTime, false, RealValue(0.0000025), date(1970, 1, 1, 0, 0, 0, 2), EpochTime},
+	{"half a second below zero", KindTime, false, RealValue(-0.5), date(1969, 12, 31, 23, 59, 59, 500000), EpochTime},
+	{"rounded into the next second", KindTime, false, RealValue(0.9999999), date(1970, 1, 1, 0, 0, 1, 0), EpochTime},
+	{"rounded into the next second below zero", KindTime, false, RealValue(-0.0000001), date(1970, 1, 1, 0, 0, 0, 0), EpochTime},
+	{"minus zero for a time", KindTime, false, RealValue(minusZero), date(1970, 1, 1, 0, 0, 0, 0), EpochTime},
+	{"last real for a time", KindTime, false, RealValue(math.Nextafter(253402300800, 0)), date(9999, 12, 31, 23, 59, 59, 999969), EpochTime},
+
+	{"object", KindJSON, false, TextValue(`{"a": [1, 2.50, "é", null], "a": 1e2}`), `{"a": [1, 2.50, "é", null], "a": 1e2}`, 0},
+	{"JSON string", KindJSON, false, TextValue(`"null"`), `"null"`, 0},
+	{"JSON with white space", KindJSON, false, TextValue(" \t\r\n[ ]\n"), " \t\r\n[ ]\n", 0},
+	{"JSON number of any size", KindJSON, false, TextValue("123456789012345678901234567890.5"), "123456789012345678901234567890.5", 0},
+	{"JSON in 10,000 levels", KindJSON, false, TextValue(nested10000), nested10000, 0},
+	{"JSON null", KindJSON, false, TextValue("null"), nil, 0},
+	{"JSON null in white space", KindJSON, false, TextValue("\n null\t\r"), nil, 0},
+	{"JSON null in a blob", KindJSON, false, BlobValue([]byte("null")), nil, 0},
+	{"JSON null where a value is due", KindJSON, true, TextValue("null"), "null", 0},
+	{"JSON null in white space where a value is due", KindJSON, true, TextValue(" null "), " null ", 0},
+	{"no JSON", KindJSON, false, Value{}, nil, 0},
+	{"JSON required", KindJSON, true, Value{}, nowhere{}, NullValue},
+	{"empty JSON", KindJSON, false, TextValue(""), `""`, NotJSON},
+	{"empty JSON where a value is due", KindJSON, true, BlobValue(nil), `""`, NotJSON},
+	{"word", KindJSON, false, TextValue("hello"), `"hello"`, NotJSON},
+	{"NULL in capitals", KindJSON, false, TextValue("NULL"), `"NULL"`, NotJSON},
+	{"null behind a space that is none to JSON", KindJSON, false, TextValue("\u00a0null"), "\"\u00a0null\"", NotJSON},
+	{"null behind a form feed", KindJSON, false, TextValue("\fnull"), `"\u000cnull"`, NotJSON},
+	{"NaN token", KindJSON, false, TextValue(`{"a":NaN}`), `{"a":"NaN"}`, NaN},
+	{"Infinity token", KindJSON, false, TextValue(`[-Infinity]`), `["-Infinity"]`, NaN},
+	{"escaped NUL", KindJSON, false, TextValue(`{"a":"b\u0000c"}`), `{"a":"bc"}`, NUL},
+	{"lone surrogate", KindJSON, false, TextValue(`["\ud800"]`), "[\"\ufffd\"]", Surrogate},
+	{"all that can be mended", KindJSON, true, TextValue("[\"\\u0000\\udc00\xff\",Infinity]"), "[\"\ufffd\ufffd\",\"Infinity\"]", NUL | Surrogate | BadUTF8 | NaN},
+	{"leading zero", KindJSON, false, TextValue("01"), `"01"`, NotJSON},
+	{"raw control character", KindJSON, false, TextValue("\"a\nb\""), `"\"a\nb\""`, NotJSON},
+	{"raw NUL in JSON", KindJSON, false, TextValue("{\"a\x00b\""), `"{\"ab\""`, NotJSON | NUL},
+	{"two values", KindJSON, false, TextValue("{} {}"), `"{} {}"`, NotJSON},
+	{"byte order mark", KindJSON, false, TextValue("\ufeff{}"), "\"\ufeff{}\"", NotJSON},
+	{"half an object", KindJSON, false, TextValue(`{"a":`), `"{\"a\":"`, NotJSON},
+	{"JSON in 10,001 levels", KindJSON, false, TextValue("[" + nested10000 + "]"), `"[` + nested10000 + `]"`, DeepJSON},
+	{"JSON beyond numeric", KindJSON, false, TextValue("[1e131072]"), `"[1e131072]"`, JSONNumber},
+	{"JSON in Latin-1", KindJSON, false, TextValue("\"caf\xe9\""), "\"caf\ufffd\"", BadUTF8},
+	{"no JSON, in Latin-1", KindJSON, false, TextValue("caf\xe9\x00"), "\"caf\ufffd\"", NotJSON | BadUTF8 | NUL},
+	{"JSON in a blob", KindJSON, false, BlobValue([]byte("{}")), "{}", 0},
+	{"bytes for JSON", KindJSON, false, BlobValue([]byte{0, 1, 0xff}), "\"\\u0001\ufffd\"", NotJSON | BadUTF8 | NUL},
+	{"JSON number as an integer", KindJSON, false, IntegerValue(1), "1", NumberAsText},
+	{"JSON number as the lowest integer", KindJSON, true, IntegerValue(math.MinInt64), "-9223372036854775808", NumberAsText},
+	{"JSON number as a real", KindJSON, false, RealValue(0.1), "0.1", NumberAsText},
+	{"JSON number as a large real", KindJSON, false, RealValue(1e300), "1e+300", NumberAsText},
+	{"JSON number as a small real", KindJSON, false, RealValue(-5e-324), "-5e-324", NumberAsText},
+	{"JSON minus zero", KindJSON, false, RealValue(minusZero), "0", NumberAsText},
+	{"JSON Infinity as a real", KindJSON, false, RealValue(math.Inf(1)), `"Infinity"`, NumberAsText | NaN},
+	{"JSON minus Infinity as a real", KindJSON, true, RealValue(math.Inf(-1)), `"-Infinity"`, NumberAsText | NaN},
+
+	{"no vector", KindVector, false, Value{}, nil, 0},
+	{"vector required", KindVector, true, Value{}, nowhere{}, NullValue},
+}
+
+func TestCells(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, tc := range cellCases {
+		if seen[tc.name] {
+			t.Errorf("%q is there twice", tc.name)
+		}
+		seen[tc.name] = true
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			c := converting(t, onlyColumn(tc.kind, tc.required))
+			row := []Value{IntegerValue(1), TextValue("k"), tc.cell}
+			if _, ok := tc.want.(nowhere); ok {
+				noPlace(t, c, tc.reason, row...)
+				return
+			}
+			fields := appendRow(t, c, row...)
+			if len(fields) != 2 || string(fields[0]) != "k" {
+				t.Fatalf("the tuple is %q", fields)
+			}
+			if tc.reason == 0 {
+				sameChanges(t, c.Changes(), nil)
+			} else {
+				sameChanges(t, c.Changes(), []Change{{Column: "cell", Reason: tc.reason, Original: tc.cell}})
+			}
+			field := fields[1]
+			if (tc.want == nil) != (field == nil) {
+				t.Fatalf("%s is %q, not %v", tc.cell, field, tc.want)
+			}
+			if field == nil {
+				return
+			}
+			oid := oids[tc.kind]
+			same := false
+			switch want := tc.want.(type) {
+			case string:
+				if tc.kind == KindJSON {
+					same = string(decode[[]byte](t, oid, field)) == want
+				} else {
+					same = decode[string](t, oid, field) == want
+				}
+			case int32:
+				same = decode[int32](t, oid, field) == want
+			case float32:
+				same = math.Float32bits(decode[float32](t, oid, field)) == math.Float32bits(want)
+			case float64:
+				same = math.Float64bits(decode[float64](t, oid, field)) == math.Float64bits(want)
+			case bool:
+				same = decode[bool](t, oid, field) == want
+			case time.Time:
+				same = decode[time.Time](t, oid, field).Equal(want)
+			}
+			if !same {
+				t.Errorf("%s is %q, not %v", tc.cell, field, tc.want)
+			}
+		})
+	}
+}
+
+// TestEveryClassInEveryKind: no storage class is without a case where a kind
+// is due, and none without one where it must have a value.
+func TestEveryClassInEveryKind(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, tc := range cellCases {
+		seen[fmt.Sprint(tc.kind.Type(), tc.cell.Class)] = true
+		if tc.required {
+			seen[tc.kind.Type()] = true
+		}
+	}
+	for kind := KindText; kind < KindVector; kind++ {
+		for class := Null; class <= Blob; class++ {
+			if !seen[fmt.Sprint(kind.Type(), class)] {
+				t.Errorf("no %s for %s", class, kind.Type())
+			}
+		}
+		if !seen[kind.Type()] && kind != KindTime { // which is never without a value: see TestGuessedTimes
+			t.Errorf("%s is not required anywhere", kind.Type())
+		}
+	}
+}
+
+func TestExactFloats(t *testing.T) {
+	t.Parallel()
+	c := converting(t, planOf(t, Runs, names(Tables[0].Columns)...))
+	c.Types = NewTypes(true)
+	at := c.Plan.Position("memory_usage_mb")
+	row := make([]Value, len(c.Plan.Columns)+1)
+	for i := 1; i <= 7; i++ {
+		row[i] = TextValue("2026-01-05")
+	}
+	for _, tc := range []struct {
+		cell   Value
+		want   float64
+		reason Reason
+	}{
+		{RealValue(0.000808865499794749), 0.000808865499794749, 0},
+		{RealValue(1e300), 1e300, 0},
+		{RealValue(minusZero), minusZero, 0},
+		{RealValue(math.Inf(1)), math.Inf(1), 0},
+		{IntegerValue(1<<24 + 1), 1<<24 + 1, 0},
+		{IntegerValue(1<<53 + 1), 1 << 53, Rounded},
+		{TextValue("1e300"), 1e300, TextAsNumber},
+	} {
+		row[at] = tc.cell
+		field := appendRow(t, c, row...)[at-1]
+		if got := decode[float64](t, pgtype.Float8OID, field); math.Float64bits(got) != math.Float64bits(tc.want) {
+			t.Errorf("%s is %v", tc.cell, got)
+		}
+		var want []Change
+		if tc.reason != 0 {
+			want = []Change{{Column: "memory_usage_mb", Reason: tc.reason, Original: tc.cell}}
+		}
+		sameChanges(t, c.Changes(), want)
+	}
+	if len(c.Rounded) != 0 {
+		t.Errorf("floats were rounded: %v", c.Rounded)
+	}
+}
+
+// TestRoundedFloats: what float4 does to floats is counted, with the largest
+// relative change.
+func TestRoundedFloats(t *testing.T) {
+	t.Parallel()
+	c := converting(t, onlyColumn(KindFloat4, false))
+	add := func(v Value) {
+		t.Helper()
+		appendRow(t, c, IntegerValue(1), TextValue("k"), v)
+		sameChanges(t, c.Changes(), nil)
+	}
+	for _, v := range []Value{RealValue(0.5), RealValue(0), RealValue(minusZero), RealValue(math.Inf(-1)), IntegerValue(1 << 24), {}} {
+		add(v)
+	}
+	if len(c.Rounded) != 0 {
+		t.Fatalf("exact floats are counted: %v", *c.Rounded["cell"])
+	}
+	add(RealValue(0.1))
+	small := math.Abs(float64(float32(0.1))-0.1) / 0.1
+	if got := c.Rounded["cell"]; got == nil || *got != (Loss{Count: 1, Largest: small}) {
+		t.Fatalf("%+v, not %g", got, small)
+	}
+	add(IntegerValue(1<<24 + 1))
+	add(RealValue(-0.1))
+	large := 1.0 / (1<<24 + 1)
+	if got := *c.Rounded["cell"]; got != (Loss{Count: 3, Largest: large}) || large <= small {
+		t.Fatalf("%+v, not %g", got, large)
+	}
+	add(RealValue(-1e-60))
+	if got := *c.Rounded["cell"]; got != (Loss{Count: 4, Largest: 1}) {
+		t.Errorf("%+v, not 1", got)
+	}
+}
+
+// TestVector: what pgvector's vector_recv reads (its vector.c: dim as int16,
+// unused as int16, which must be 0, then dim times float4), written by hand.
+func TestVector(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name  string
+		cell  []byte
+		wants string
+	}{
+		{"one", []byte{0, 0, 0x80, 0x3f}, "\x00\x01\x00\x00" + "\x3f\x80\x00\x00"},
+		{
+			"1, -2, 0.5",
+			[]byte{0, 0, 0x80, 0x3f, 0, 0, 0, 0xc0, 0, 0, 0, 0x3f},
+			"\x00\x03\x00\x00" + "\x3f\x80\x00\x00" + "\xc0\x00\x00\x00" + "\x3f\x00\x00\x00",
+		},
+		{
+			"zero, minus zero, smallest, largest",
+			[]byte{0, 0, 0, 0, 0, 0, 0, 0x80, 1, 0, 0, 0, 0xff, 0xff, 0x7f, 0x7f},
+			"\x00\x04\x00\x00" + "\x00\x00\x00\x00" + "\x80\x00\x00\x00" + "\x00\x00\x00\x01" + "\x7f\x7f\xff\xff",
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			c := converting(t, onlyColumn(KindVector, true))
+			c.Types.VectorSize = len(tc.cell) / 4
+			fields := appendRow(t, c, IntegerValue(1), TextValue("k"), BlobValue(tc.cell))
+			if string(fields[1]) != tc.wants {
+				t.Errorf("it is %x, not %x", fields[1], tc.wants)
+			}
+			sameChanges(t, c.Changes(), nil)
+		})
+	}
+}
+
+func TestVectorSizes(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{1, 2, 255, 256, 384, VectorSize, 2000, 3072, LongestVector} {
+		floats := make([]float32, size)
+		for i := range floats {
+			floats[i] = float32(i)/7 - 100
+		}
+		c := converting(t, onlyColumn(KindVector, false))
+		c.Types.VectorSize = size
+		field := appendRow(t, c, IntegerValue(1), TextValue("k"), BlobValue(packed(floats...)))[1]
+		if len(field) != 4+4*size || int(field[0])<<8|int(field[1]) != size || field[2] != 0 || field[3] != 0 {
+			t.Fatalf("%d floats: %d bytes that begin with %x", size, len(field), field[:4])
+		}
+		for i, f := range floats {
+			at := field[4+4*i:]
+			if bits := uint32(at[0])<<24 | uint32(at[1])<<16 | uint32(at[2])<<8 | uint32(at[3]); bits != math.Float32bits(f) {
+				t.Fatalf("of %d floats number %d is %x, not %v", size, i, bits, f)
+			}
+		}
+	}
+}
+
+func TestVectorsWithoutAPlace(t *testing.T) {
+	t.Parallel()
+	with := func(size, at int, bits uint32) []byte {
+		b := make([]byte, 4*size)
+		binary.LittleEndian.PutUint32(b[4*at:], bits)
+		return b
+	}
+	const size = 48
+	for _, tc := range []struct {
+		name string
+		cell Value
+		why  Reason
+	}{
+		{"text for a vector", TextValue("[1,2]"), BadVector},
+		{"text of the right length", TextValue(strings.Repeat("\x00", 4*size)), BadVector},
+		{"integer for a vector", IntegerValue(1), BadVector},
+		{"real for a vector", RealValue(1), BadVector},
+		{"empty vector", BlobValue([]byte{}), BadVector},
+		{"short vector", BlobValue(packed(1, 2, 3)), OtherSize},
+		{"one float less", BlobValue(make([]byte, 4*size-4)), OtherSize},
+		{"one float more", BlobValue(make([]byte, 4*size+4)), OtherSize},
+		{"a byte too many", BlobValue(make([]byte, 4*size+1)), BadVector},
+		{"half a float less", BlobValue(make([]byte, 4*size-2)), BadVector},
+		{"Infinity in a vector", BlobValue(with(size, 41, 0x7f800000)), BadVector},
+		{"minus Infinity in a vector", BlobValue(with(size, 47, 0xff800000)), BadVector},
+		{"NaN in a vector", BlobValue(with(size, 0, 0x7fc00000)), BadVector},
+		{"a NaN with a payload", BlobValue(with(size, 20, 0xff800001)), BadVector},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			c := converting(t, onlyColumn(KindVector, false))
+			c.Types.VectorSize = size
+			noPlace(t, c, tc.why, IntegerValue(1), TextValue("k"), tc.cell)
+		})
+	}
+}
+
+func zone(t testing.TB, name string) *time.Location {
+	t.Helper()
+	z, err := time.LoadLocation(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return z
+}
+
+// TestNaiveTimes: a time without a zone is one of the given zone, as Python's
+// datetime.astimezone() reads it (PEP 495, fold=0): of a reading that comes
+// twice the first is meant, one that never comes is as far from midnight as
+// its clock says.
+func TestNaiveTimes(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		zone, text, want string
+		naive            bool
+	}{
+		{"UTC", "2025-09-01T08:00:00.783607", "2025-09-01T08:00:00.783607Z", true},
+		{"Europe/Berlin", "2025-09-01T08:00:00.783607", "2025-09-01T06:00:00.783607Z", true},
+		{"Europe/Berlin", "2025-12-01", "2025-11-30T23:00:00Z", true},
+		{"America/New_York", "2025-09-01T08:00", "2025-09-01T12:00:00Z", true},
+		{"Asia/Kathmandu", "2025-09-01T08:00:00", "2025-09-01T02:15:00Z", true},
+		// zones have no say where the text names one, or is SQLite's datetime()
+		{"Europe/Berlin", "2025-09-01T08:00:00.783607Z", "2025-09-01T08:00:00.783607Z", false},
+		{"Europe/Berlin", "2025-09-01T08:00:00-04:00", "2025-09-01T12:00:00Z", false},
+		{"Europe/Berlin", "2026-11-23 02:18:25", "2026-11-23T02:18:25Z", false},
+		// Berlin skips 02:00 to 03:00 of 29 March 2026 and has it twice on 25 October
+		{"Europe/Berlin", "2026-03-29T01:59:59.999999", "2026-03-29T00:59:59.999999Z", true},
+		{"Europe/Berlin", "2026-03-29T02:00:00", "2026-03-29T01:00:00Z", true},
+		{"Europe/Berlin", "2026-03-29T02:30:00", "2026-03-29T01:30:00Z", true},
+		{"Europe/Berlin", "2026-03-29T03:00:00", "2026-03-29T01:00:00Z", true},
+		{"Europe/Berlin", "2026-10-25T01:59:59", "2026-10-24T23:59:59Z", true},
+		{"Europe/Berlin", "2026-10-25T02:00:00", "2026-10-25T00:00:00Z", true},
+		{"Europe/Berlin", "2026-10-25T02:30:00.000001", "2026-10-25T00:30:00.000001Z", true},
+		{"Europe/Berlin", "2026-10-25T03:00:00", "2026-10-25T02:00:00Z", true},
+		// New York skips 02:00 to 03:00 of 8 March 2026 and has 01:00 to 02:00 twice on 1 November
+		{"America/New_York", "2026-03-08T02:30:00", "2026-03-08T07:30:00Z", true},
+		{"America/New_York", "2026-03-08T03:00:00", "2026-03-08T07:00:00Z", true},
+		{"America/New_York", "2026-11-01T00:59:59", "2026-11-01T04:59:59Z", true},
+		{"America/New_York", "2026-11-01T01:30:00", "2026-11-01T05:30:00Z", true},
+		{"America/New_York", "2026-11-01T02:00:00", "2026-11-01T07:00:00Z", true},
+		// Lord Howe's summer time is half an hour
+		{"Australia/Lord_Howe", "2026-10-04T02:15:00", "2026-10-03T15:45:00Z", true},
+		{"Australia/Lord_Howe", "2026-04-05T01:45:00", "2026-04-04T14:45:00Z", true},
+		// Samoa skipped the whole of 30 December 2011
+		{"Pacific/Apia", "2011-12-30T12:00:00", "2011-12-30T22:00:00Z", true},
+		{"Pacific/Apia", "2011-12-31T00:00:00", "2011-12-30T10:00:00Z", true},
+		// before there were zones: Berlin's own time, 53 minutes and 28 seconds
+		{"Europe/Berlin", "1890-01-01T00:53:28", "1890-01-01T00:00:00Z", true},
+	} {
+		t.Run(tc.zone+" "+tc.text, func(t *testing.T) {
+			t.Parallel()
+			want, err := time.Parse(time.RFC3339Nano, tc.want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := converting(t, onlyColumn(KindTime, true))
+			c.Options.NaiveZone = zone(t, tc.zone)
+			field := appendRow(t, c, IntegerValue(1), TextValue("k"), TextValue(tc.text))[1]
+			if got := decode[time.Time](t, pgtype.TimestamptzOID, field); !got.Equal(want) {
+				t.Errorf("%s in %s is %s, not %s", tc.text, tc.zone, got.UTC().Format(time.RFC3339Nano), tc.want)
+			}
+			sameChanges(t, c.Changes(), nil)
+			counted := int64(0)
+			if tc.naive {
+				counted = 1
+			}
+			if c.Naive["cell"] != counted {
+				t.Errorf("%d naive times are counted", c.Naive["cell"])
+			}
+		})
+	}
+}
+
+func TestNaiveTimesCounted(t *testing.T) {
+	t.Parallel()
+	c := converting(t, wholePlan(t, Runs))
+	row := make([]Value, len(c.Plan.Columns)+1)
+	for i := 1; i <= 5; i++ {
+		row[i] = TextValue("x")
+	}
+	for i := range 6 {
+		row[6], row[7] = TextValue("2025-09-01T08:00:00"), TextValue("2025-09-01T08:00:00Z")
+		if i%2 == 0 {
+			row[7] = TextValue("2025-09-01")
+		}
+		appendRow(t, c, row...)
+	}
+	if len(c.Naive) != 2 || c.Naive["created_at"] != 6 || c.Naive["updated_at"] != 3 {
+		t.Errorf("counted %v", c.Naive)
+	}
+}
+
+// TestGuessedTimes: a required time that its cell does not tell is the
+// witness's, and the cell is kept.
+func TestGuessedTimes(t *testing.T) {
+	t.Parallel()
+	said := date(2026, 2, 3, 4, 5, 6, 789012)
+	for name, cell := range map[string]Value{
+		"absent":                          {},
+		"empty time":                      TextValue(""),
+		"empty blob":                      BlobValue(nil),
+		"a word":                          TextValue("yesterday"),
+		"infinity for a time":             TextValue("infinity"),
+		"a number in text":                TextValue("1767603600"),
+		"time out of Python's reach":      TextValue("9999-12-31T23:59:59-01:00"),
+		"month 13":                        TextValue("2026-13-01"),
+		"bytes":                           BlobValue([]byte{0, 0xff}),
+		"Infinity":                        RealValue(math.Inf(1)),
+		"minus Infinity":                  RealValue(math.Inf(-1)),
+		"integer behind the last second":  IntegerValue(253402300800),
+		"integer before the first second": IntegerValue(-62135596801),
+		"milliseconds since 1970":         IntegerValue(1767603600000),
+		"highest integer":                 IntegerValue(math.MaxInt64),
+		"lowest integer":                  IntegerValue(math.MinInt64),
+		"real behind the last second":     RealValue(253402300800),
+		"real before the first second":    RealValue(math.Nextafter(-62135596800, math.Inf(-1))),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := converting(t, onlyColumn(KindTime, true))
+			row := []Value{IntegerValue(1), TextValue("k"), cell}
+			c.Witness = func(table, column string, asked []Value) (Time, string, error) {
+				if table != "cells" || column != "cell" || !slices.EqualFunc(asked, row, sameValue) {
+					t.Errorf("asked for %s.%s of %v", table, column, asked)
+				}
+				return Time{Micros: micros(said)}, "a diary", nil
+			}
+			field := appendRow(t, c, row...)[1]
+			if got := decode[time.Time](t, pgtype.TimestamptzOID, field); !got.Equal(said) {
+				t.Errorf("it is %s", got)
+			}
+			sameChanges(t, c.Changes(), []Change{{Column: "cell", Reason: GuessedTime, Note: "a diary", Original: cell}})
+			if len(c.Naive) != 0 {
+				t.Errorf("counted as naive: %v", c.Naive)
+			}
+		})
+	}
+}
+
+// TestGuessedTimeThatMayBeNull: where NULL is allowed it stays NULL, and what
+// cannot be read is guessed.
+func TestGuessedTimeThatMayBeNull(t *testing.T) {
+	t.Parallel()
+	c := converting(t, onlyColumn(KindTime, false))
+	if field := appendRow(t, c, IntegerValue(1), TextValue("k"), Value{})[1]; field != nil {
+		t.Errorf("NULL is %q", field)
+	}
+	c.Witness = func(string, string, []Value) (Time, string, error) { return Time{Micros: 1, Naive: true}, "where", nil }
+	field := appendRow(t, c, IntegerValue(1), TextValue("k"), TextValue("?"))[1]
+	if string(field) != "\x00\x00\x00\x00\x00\x00\x00\x01" || c.Naive["cell"] != 1 {
+		t.Errorf("it is %x, naive %v", field, c.Naive)
+	}
+}
+
+func TestWitnessFails(t *testing.T) {
+	t.Parallel()
+	c := converting(t, onlyColumn(KindTime, true))
+	gone := fmt.Errorf("the file is gone")
+	c.Witness = func(string, string, []Value) (Time, string, error) { return Time{}, "", gone }
+	out, placed, err := c.Append([]byte("before"), []Value{IntegerValue(1), TextValue("k"), {}})
+	if err != gone || placed || string(out) != "before" {
+		t.Errorf("%q, placed %v, error %v", out, placed, err)
+	}
+}
+
+// TestTimesByOtherColumns: what the row itself tells comes before any witness,
+// best first.
+func TestTimesByOtherColumns(t *testing.T) {
+	t.Parallel()
+	start, end := TextValue("2025-09-01T08:00:00.783607"), TextValue("2025-09-01T08:00:09")
+	for _, tc := range []struct {
+		name, table, columns string
+		row                  []Value
+		want                 []Change
+		created              time.Time
+	}{
+		{
+			"a run that 0.6 opened", Runs, "run_id pipeline_id pipeline_name pipeline_version status start_time end_time created_at updated_at",
+			[]Value{IntegerValue(1), TextValue("r"), TextValue("unknown"), TextValue("p"), TextValue("1"), TextValue("ok"), start, end, TextValue(""), TextValue("")},
+			[]Change{
+				{Column: "created_at", Reason: GuessedTime, Note: "runs.start_time", Original: TextValue("")},
+				{Column: "updated_at", Reason: GuessedTime, Note: "runs.end_time", Original: TextValue("")},
+				{Column: "start_time", Reason: NoColumn, Original: start},
+				{Column: "end_time", Reason: NoColumn, Original: end},
+			},
+			date(2025, 9, 1, 8, 0, 0, 783607),
+		},
+		{
+			"a step without a start that can be read", "steps", "step_run_id run_id step_name step_index status start_time end_time",
+			[]Value{IntegerValue(1), {}, TextValue("r"), TextValue("n"), IntegerValue(0), TextValue("ok"), TextValue("?"), end},
+			[]Change{
+				{Column: "created_at", Reason: GuessedTime, Note: "steps.end_time", Original: TextValue("?")},
+				{Column: "end_time", Reason: NoColumn, Original: end},
+			},
+			date(2025, 9, 1, 8, 0, 9, 0),
+		},
+		{
+			"a step whose own column is empty", "steps", "id run_id step_name step_index status created_at end_time start_time",
+			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("n"), IntegerValue(0), TextValue("ok"), TextValue(""), end, start},
+			[]Change{
+				{Column: "created_at", Reason: GuessedTime, Note: "steps.start_time", Original: TextValue("")},
+				{Column: "end_time", Reason: NoColumn, Original: end},
+				{Column: "start_time", Reason: NoColumn, Original: start},
+			},
+			date(2025, 9, 1, 8, 0, 0, 783607),
+		},
+		{
+			"a span by its end", Spans, "id run_id span_id name start_time end_time status created_at",
+			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("s"), TextValue("n"), RealValue(1), RealValue(1767603600.5), TextValue("ok"), {}},
+			[]Change{{Column: "created_at", Reason: GuessedTime, Note: "spans.end_time"}},
+			date(2026, 1, 5, 9, 0, 0, 500000),
+		},
+		{
+			"a span by its start", Spans, "id run_id span_id name start_time end_time status created_at",
+			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("s"), TextValue("n"), RealValue(1767603600.25), {}, TextValue("ok"), TextValue("")},
+			[]Change{{Column: "created_at", Reason: GuessedTime, Note: "spans.start_time", Original: TextValue("")}},
+			date(2026, 1, 5, 9, 0, 0, 250000),
+		},
+		{
+			"a table without the column", Spans, "id run_id span_id name start_time status",
+			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("s"), TextValue("n"), IntegerValue(1767603600), TextValue("ok")},
+			[]Change{{Column: "created_at", Reason: GuessedTime, Note: "spans.start_time"}},
+			date(2026, 1, 5, 9, 0, 0, 0),
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			c := converting(t, planOf(t, tc.table, strings.Fields(tc.columns)...))
+			fields := appendRow(t, c, tc.row...)
+			sameChanges(t, c.Changes(), tc.want)
+			at := slices.Index(names(c.Plan.Target()), "created_at")
+			if got := decode[time.Time](t, pgtype.TimestamptzOID, fields[at]); !got.Equal(tc.created) {
+				t.Errorf("created at %s, not %s", got.UTC(), tc.created)
+			}
+		})
+	}
+}
+
+// TestTimeOfAnEndThatNeverCame: a run of 0.4 that still runs has no end_time;
+// only other rows can tell.
+func TestTimeOfAnEndThatNeverCame(t *testing.T) {
+	t.Parallel()
+	c := converting(t, planOf(t, Runs, strings.Fields("run_id pipeline_name pipeline_version status start_time end_time")...))
+	asked := ""
+	c.Witness = func(table, column string, _ []Value) (Time, string, error) {
+		asked += table + "." + column + " "
+		return Time{Micros: micros(date(2026, 1, 1, 0, 0, 0, 0))}, "steps.end_time", nil
+	}
+	row := []Value{IntegerValue(1), TextValue("r"), TextValue("p"), TextValue("1"), TextValue("running"), TextValue("2025-09-01T08:00:00"), {}}
+	fields := appendRow(t, c, row...)
+	sameChanges(t, c.Changes(), []Change{{Column: "updated_at", Reason: GuessedTime, Note: "steps.end_time"}})
+	at := slices.Index(names(c.Plan.Target()), "updated_at")
+	if got := decode[time.Time](t, pgtype.TimestamptzOID, fields[at]); asked != "runs.updated_at " || got.UTC().Year() != 2026 {
+		t.Errorf("asked for %s, it is %s", asked, got)
+	}
+}
+
+// TestNaiveOutOfReach: a naive time that its zone takes out of Python's years is
+// none, as one that its offset takes out.
+func TestNaiveOutOfReach(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		text string
+		east int
+		ok   bool
+	}{
+		"before year 1":     {"0001-01-01T00:00:00", 3600, false},
+		"just in year 1":    {"0001-01-01T01:00:00", 3600, true},
+		"just before":       {"0001-01-01T00:59:59.999999", 3600, false},
+		"after year 9999":   {"9999-12-31T23:30:00", -3600, false},
+		"just in year 9999": {"9999-12-31T22:59:59.999999", -3600, true},
+		"just after":        {"9999-12-31T23:00:00", -3600, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := Options{NaiveZone: time.FixedZone("", tc.east)}
+			at, _, ok := o.ReadTime(TextValue(tc.text))
+			if ok != tc.ok || !ok && at != (Time{}) {
+				t.Errorf("%s is %v, %s", tc.text, ok, at)
+			}
+			if year := time.UnixMicro(at.Micros + 946684800e6).UTC().Year(); ok && year != 1 && year != 9999 {
+				t.Errorf("%s is in year %d", tc.text, year)
+			}
+		})
+	}
+}

@@ -1,0 +1,542 @@
+package mapping
+
+import (
+	"encoding/binary"
+	stdjson "encoding/json"
+	"math"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+)
+
+// FuzzVector: any bytes at any size are either a vector to the last bit, or
+// have no place.
+func FuzzVector(f *testing.F) {
+	f.Add(packed(1, -2, 0.5), uint16(3))
+	f.Add(packed(1, float32(math.NaN())), uint16(2))
+	f.Add([]byte{}, uint16(0))
+	f.Fuzz(func(t *testing.T, cell []byte, size uint16) {
+		c := converting(t, onlyColumn(KindVector, true))
+		c.Types.VectorSize = int(size)
+		row := []Value{IntegerValue(1), TextValue("k"), BlobValue(cell)}
+		want := binary.BigEndian.AppendUint16(nil, size)
+		want = append(want, 0, 0)
+		finite := true
+		for i := 0; i+4 <= len(cell); i += 4 {
+			want = append(want, cell[i+3], cell[i+2], cell[i+1], cell[i])
+			finite = finite && !(cell[i+3]&0x7f == 0x7f && cell[i+2]&0x80 == 0x80)
+		}
+		switch {
+		case len(cell) == 0 || len(cell)%4 != 0:
+			noPlace(t, c, BadVector, row...)
+		case len(cell) != 4*int(size):
+			noPlace(t, c, OtherSize, row...)
+		case !finite:
+			noPlace(t, c, BadVector, row...)
+		default:
+			if got := appendRow(t, c, row...)[1]; string(got) != string(want) {
+				t.Errorf("%x is %x, not %x", cell, got, want)
+			}
+			sameChanges(t, c.Changes(), nil)
+		}
+	})
+}
+
+// A lot draws what it is asked for from bytes; after their end all is zero.
+type lot struct{ rest []byte }
+
+func (l *lot) byte() byte {
+	if len(l.rest) == 0 {
+		return 0
+	}
+	b := l.rest[0]
+	l.rest = l.rest[1:]
+	return b
+}
+
+func (l *lot) bytes(n int) []byte {
+	n = min(n, len(l.rest))
+	b := l.rest[:n:n]
+	l.rest = l.rest[n:]
+	return b
+}
+
+func (l *lot) uint64() uint64 {
+	var b [8]byte
+	copy(b[:], l.bytes(8))
+	return binary.BigEndian.Uint64(b[:])
+}
+
+// oddTexts are what a cell holds that is worth a look.
+var oddTexts = []string{
+	"", "null", " null\n", "{}", `{"a":"\u0000"}`, `["\ud83d"]`, "[NaN,-Infinity]", "1e131072", "[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]", "{",
+	"2026-01-05T09:00:01.669094+00:00", "2026-11-23 02:18:25", "2025-09-01T08:00:00.783607", "2026-01-05T09:00:01.1234567Z", "2026-01-05",
+	"0001-01-01T00:00:00", "9999-12-31T23:59:59-01:00", "infinity", "1767603600", "12", " 12.5 ", "-13.5", "+1e3", "1e39", "1e400", "0x10", "1_0", "nan",
+	"9223372036854775807", "9223372036854775808", "2147483648", "-", ".", "é", "a\x00b", "caf\xe9", "\x00", "\xed\xa0\x80", "true", "0", "run-1",
+}
+
+var oddNumbers = []float64{
+	0, minusZero, 1, 0.5, 1.5, 2.5, -0.5, 12, 1e39, 1e300, -1e300, 1e19, math.Inf(1), math.Inf(-1), 1767603600.8574798, 253402300799.99997, 253402300800,
+	-62135596800, 5e-324, 0.1, 2147483647.5, -2147483648.5, 9223372036854774784, 9223372036854775808, 16777217, 9007199254740993,
+}
+
+var oddIntegers = []int64{
+	0, 1, -1, 2, math.MaxInt32, math.MaxInt32 + 1, math.MinInt32, math.MinInt32 - 1, math.MaxInt64, math.MinInt64, 1 << 53, 1<<53 + 1, 1<<24 + 1,
+	1767603600, 253402300799, 253402300800, -62135596800, -62135596801,
+}
+
+// value draws a cell of any class.
+func (l *lot) value() Value {
+	kind, n := l.byte()%10, int(l.byte())
+	switch kind {
+	case 0:
+		return Value{}
+	case 1:
+		return IntegerValue(oddIntegers[n%len(oddIntegers)])
+	case 2:
+		return IntegerValue(int64(l.uint64()) >> (n % 64))
+	case 3:
+		return RealValue(oddNumbers[n%len(oddNumbers)])
+	case 4:
+		f := math.Float64frombits(l.uint64())
+		if math.IsNaN(f) { // SQLite has none: it stores NULL
+			return Value{}
+		}
+		return RealValue(f)
+	case 5:
+		return TextValue(oddTexts[n%len(oddTexts)])
+	case 6:
+		return Value{Class: Text, Bytes: l.bytes(n)}
+	case 7:
+		return BlobValue([]byte(oddTexts[n%len(oddTexts)]))
+	case 8:
+		return BlobValue(l.bytes(n))
+	}
+	return TextValue(strings.Repeat(string(rune('a'+n%26)), longestIndexed-2+n%5))
+}
+
+// oldTables are layouts that differ from Flujo's tables, by table.
+var oldTables = []struct{ table, columns string }{
+	{"workflow_state", state0429}, {Runs, runs0433}, {"steps", steps0433}, {Spans, spans0433}, {Runs, runsBy06}, {"steps", stepsBy06},
+	{Runs, "run_id pipeline_id pipeline_name pipeline_version status created_at updated_at"},
+	{"system_state", "key extra value updated_at"}, {"evaluations", "id run_id score"},
+}
+
+// plan draws a table as some file has it.
+func (l *lot) plan(t testing.TB) *Plan {
+	n := int(l.byte()) % (len(Tables) + len(oldTables))
+	if n < len(Tables) {
+		return wholePlan(t, Tables[n].Name)
+	}
+	old := oldTables[n-len(Tables)]
+	return planOf(t, old.table, strings.Fields(old.columns)...)
+}
+
+// FuzzConverter: whatever a row holds, it is placed as PostgreSQL can hold it
+// or not at all, nothing is changed that is not told, and what is told has its
+// original.
+func FuzzConverter(f *testing.F) {
+	for n := range len(Tables) + len(oldTables) {
+		f.Add([]byte{byte(n)})
+	}
+	f.Fuzz(func(t *testing.T, data []byte) { convertAndCheck(t, &lot{data}) })
+}
+
+// TestConverterByLot does what FuzzConverter does, with rows that are mostly
+// as they should be, so that they are placed.
+func TestConverterByLot(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(3, 4))
+	placed := map[bool]int{}
+	data := make([]byte, 4096)
+	for range 10_000 {
+		for i := 0; i < len(data); i += 8 {
+			binary.LittleEndian.PutUint64(data[i:], random.Uint64())
+		}
+		l := &lot{data}
+		placed[convertAndCheck(t, l)]++
+		if t.Failed() {
+			return
+		}
+	}
+	if placed[true] < 1000 || placed[false] < 1000 {
+		t.Errorf("%d rows were placed, %d were not", placed[true], placed[false])
+	}
+}
+
+// likely gives what Flujo writes into a column.
+func likely(kind Kind) Value {
+	return map[Kind]Value{
+		KindText: TextValue("run-1"), KindInt: IntegerValue(7), KindFloat4: RealValue(0.25), KindFloat8: RealValue(1767603600.8574798),
+		KindJSON: TextValue(`{"a":1}`), KindTime: TextValue("2026-01-05T09:00:01.669094+00:00"), KindBool: IntegerValue(1),
+		KindVector: BlobValue(packed(1, 2)),
+	}[kind]
+}
+
+const fuzzDepth = 16 // levels that JSON may have here
+
+func convertAndCheck(t testing.TB, l *lot) (placed bool) {
+	p := l.plan(t)
+	c := converting(t, p)
+	c.Options = Options{NaiveZone: time.FixedZone("", 5400), JSONDepth: fuzzDepth}
+	flags := l.byte()
+	c.Types = NewTypes(flags&1 != 0)
+	c.Types.VectorSize = 2
+	row := []Value{IntegerValue(int64(l.uint64()))}
+	if flags&2 != 0 {
+		row[0] = IntegerValue(41)
+	}
+	if flags&4 != 0 && flags&8 != 0 {
+		c.Aside = map[int64]Reason{41: SameKey}
+	}
+	oddity := l.byte() | 1 // how many cells are odd
+	for _, column := range p.Columns {
+		if l.byte() < oddity {
+			row = append(row, l.value())
+			continue
+		}
+		kind := KindText
+		if at := p.fieldOf(p.Position(column)); at >= 0 {
+			kind = p.Fields[at].Kind
+		}
+		row = append(row, likely(kind))
+	}
+	witnessed := Time{Micros: 1_234_567}
+	c.Witness = func(table, column string, _ []Value) (Time, string, error) {
+		if table != p.Table.Name {
+			t.Errorf("a witness of %s.%s is asked for", table, column)
+		}
+		return witnessed, "elsewhere", nil
+	}
+	kept := make([]Value, len(row))
+	for i, v := range row {
+		kept[i] = v
+		kept[i].Bytes = slices.Clone(v.Bytes)
+	}
+	before := append(make([]byte, 0, 64), "before"...)
+	var out []byte
+	for {
+		var err error
+		out, placed, err = c.Append(before, row)
+		if err == nil {
+			break
+		}
+		wide, ok := err.(*WidenError)
+		at := slices.IndexFunc(p.Fields, func(f Field) bool { return ok && f.Name == wide.Column })
+		if at < 0 || wide.Table != p.Table.Name || p.Fields[at].Kind != KindInt || c.Types.Wide[wide.Table+"."+wide.Column] {
+			t.Fatalf("the error is %v", err)
+		}
+		if string(out) != "before" || placed {
+			t.Fatalf("%q came back with an error", out)
+		}
+		if v := cellOf(p, row, at); whole(v) >= math.MinInt32 && whole(v) <= math.MaxInt32 {
+			t.Fatalf("%s needs no bigint", v)
+		}
+		c.Types.Wide[wide.Table+"."+wide.Column] = true
+	}
+	if !slices.EqualFunc(row, kept, sameValue) || string(before) != "before" {
+		t.Fatal("the row or what was before was written to")
+	}
+	why := c.Aside[row[0].Int] | mustNot(c, row)
+	if placed != (why == 0) || c.Why() != why {
+		t.Fatalf("placed %v for %q, it should be for %q: %s", placed, c.Why(), why, row)
+	}
+	if !placed {
+		if string(out) != "before" {
+			t.Fatalf("%q came back", out)
+		}
+		for i, change := range c.Changes() {
+			if change.Column != p.Columns[i] || !sameValue(change.Original, row[i+1]) || change.Reason&why != why {
+				t.Fatalf("%s is kept as %s of %s for %q", row[i+1], change.Original, change.Column, change.Reason)
+			}
+		}
+		if len(c.Changes()) != len(p.Columns) {
+			t.Fatalf("%d changes of %d columns", len(c.Changes()), len(p.Columns))
+		}
+		return false
+	}
+	if !strings.HasPrefix(string(out), "before") {
+		t.Fatalf("%q came back", out)
+	}
+	fields := splitTuple(t, out[len("before"):])
+	if len(fields) != len(p.Target()) {
+		t.Fatalf("%d fields of %d", len(fields), len(p.Target()))
+	}
+	changes := map[string]Change{}
+	for _, change := range c.Changes() {
+		if _, twice := changes[change.Column]; twice || change.Reason == 0 || change.Reason&unplaceable != 0 {
+			t.Fatalf("%s changed for %q", change.Column, change.Reason)
+		}
+		changes[change.Column] = change
+	}
+	for i, field := range fields {
+		f := &p.Fields[i]
+		v := cellOf(p, row, i)
+		checkField(t, c, f, v, field)
+		change, changed := changes[f.Name]
+		delete(changes, f.Name)
+		if changed && (!sameValue(change.Original, v) || change.Reason&NoColumn != 0) {
+			t.Fatalf("%s of %s.%s is kept as %s for %q", v, p.Table.Name, f.Name, change.Original, change.Reason)
+		}
+		if asItWas := isAsItWas(c, f, v, field); asItWas == changed {
+			t.Fatalf("%s %s in %s.%s became %q, changed %v for %q", v.Class, v, p.Table.Name, f.Name, field, changed, change.Reason)
+		}
+	}
+	for i, column := range p.Columns {
+		homeless := p.fieldOf(i+1) < 0 || p.Table.Name == Runs && column == "end_time"
+		change, changed := changes[column]
+		delete(changes, column)
+		if changed != (homeless && row[i+1].Class != Null) || changed && (!sameValue(change.Original, row[i+1]) || change.Reason != NoColumn) {
+			t.Fatalf("%s in %s.%s is kept: %v, as %s for %q", row[i+1], p.Table.Name, column, changed, change.Original, change.Reason)
+		}
+	}
+	if len(changes) > 0 {
+		t.Fatalf("changed are also %v", changes)
+	}
+	return true
+}
+
+// fieldOf gives which field is filled from the position in a row; -1 for none.
+func (p *Plan) fieldOf(at int) int {
+	return slices.IndexFunc(p.Fields, func(f Field) bool { return f.from == at })
+}
+
+// cellOf gives what fills a field.
+func cellOf(p *Plan, row []Value, field int) Value {
+	if from := p.Fields[field].from; from >= 0 {
+		return row[from]
+	}
+	return p.Fields[field].value
+}
+
+// decimal is a number as people write it.
+var decimal = regexp.MustCompile(`^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$`)
+
+// says gives the number that a cell says to Python, exactly when it is whole.
+func says(v Value) (f float64, ok bool) {
+	switch v.Class {
+	case Integer:
+		return float64(v.Int), true
+	case Real:
+		return v.Real, true
+	case Text:
+		s := strings.TrimSpace(string(v.Bytes))
+		f, err := strconv.ParseFloat(s, 64)
+		_, tooLong := strconv.ParseInt(s, 10, 64)
+		return f, decimal.MatchString(s) && (err == nil || tooLong == nil)
+	}
+	return 0, false
+}
+
+// whole gives the integer that a number becomes, as a float when it has no
+// place in an int64.
+func whole(v Value) float64 {
+	f, _ := says(v)
+	return math.RoundToEven(f)
+}
+
+// mustNot gives the reasons why a row cannot be placed, worked out anew.
+func mustNot(c *Converter, row []Value) (why Reason) {
+	for i := range c.Plan.Fields {
+		f := &c.Plan.Fields[i]
+		v := cellOf(c.Plan, row, i)
+		isKey := f.Name == c.Plan.Table.PrimaryKey
+		refers := f.Name == "run_id" && c.Plan.Table.ChildOf != ""
+		textual := v.Class == Text || v.Class == Blob
+		switch {
+		case v.Class == Null && f.Kind == KindTime:
+		case v.Class == Null && isKey:
+			why |= NullKey
+		case v.Class == Null && f.NotNull:
+			why |= NullValue
+		case v.Class == Null:
+		case f.Kind == KindText && textual:
+			if (isKey || refers) && strings.Contains(string(v.Bytes), "\x00") {
+				why |= NULInKey
+			}
+			indexed := isKey || refers || slices.ContainsFunc(c.Plan.Table.Indexes, func(x Index) bool { return x.Column == f.Name && x.Method == "btree" })
+			if indexed && len(clean(v.Bytes)) > longestIndexed {
+				why |= TooLong
+			}
+		case f.Kind == KindVector:
+			switch {
+			case v.Class != Blob || len(v.Bytes) == 0 || len(v.Bytes)%4 != 0:
+				why |= BadVector
+			case len(v.Bytes) != 8:
+				why |= OtherSize
+			default:
+				for at := range 2 {
+					if x := float64(math.Float32frombits(binary.LittleEndian.Uint32(v.Bytes[4*at:]))); math.IsNaN(x) || math.IsInf(x, 0) {
+						why |= BadVector
+					}
+				}
+			}
+		case f.Kind == KindInt || f.Kind == KindFloat4 || f.Kind == KindFloat8:
+			if !f.NotNull {
+				break
+			}
+			number, ok := says(v)
+			if !ok {
+				why |= NoNumber
+				break
+			}
+			_, notExact := strconv.ParseInt(strings.TrimSpace(string(v.Bytes)), 10, 64)
+			if f.Kind == KindInt && v.Class != Integer && (v.Class != Text || notExact != nil) &&
+				(math.RoundToEven(number) >= 1<<63 || math.RoundToEven(number) < -1<<63) {
+				why |= BeyondType
+				if v.Class == Text {
+					why |= TextAsNumber
+				}
+			}
+		}
+	}
+	return why
+}
+
+// clean gives the text that PostgreSQL has for bytes.
+func clean(b []byte) string {
+	var s strings.Builder
+	for _, r := range string(b) { // each bad byte is a rune of its own
+		if r != 0 {
+			s.WriteRune(r)
+		}
+	}
+	return s.String()
+}
+
+// checkField fails the test where PostgreSQL would not take the field.
+func checkField(t testing.TB, c *Converter, f *Field, v Value, field []byte) {
+	t.Helper()
+	if field == nil {
+		if f.NotNull {
+			t.Fatalf("%s of %s is NULL", f.Name, v)
+		}
+		return
+	}
+	name := c.Plan.Table.Name + "." + f.Name
+	size := map[Kind]int{KindInt: 4, KindFloat4: 4, KindFloat8: 8, KindTime: 8, KindBool: 1, KindVector: 12}[f.Kind]
+	if c.Types.Wide[name] || c.Types.Double[name] {
+		size = 8
+	}
+	if size != 0 && len(field) != size {
+		t.Fatalf("%s of %s has %d bytes", name, v, len(field))
+	}
+	switch f.Kind {
+	case KindText:
+		if !utf8.Valid(field) || strings.Contains(string(field), "\x00") {
+			t.Fatalf("%s of %s is %q", name, v, field)
+		}
+	case KindJSON:
+		if field[0] != 1 || !utf8.Valid(field) || !stdjson.Valid(field[1:]) || strings.Contains(string(field), `\u0000`) {
+			t.Fatalf("%s of %s is %q", name, v, field)
+		}
+	case KindTime:
+		if year := momentOf(field).Year(); year < 1 || year > 9999 {
+			t.Fatalf("%s of %s is in year %d", name, v, year)
+		}
+	case KindBool:
+		if field[0] > 1 {
+			t.Fatalf("%s of %s is %q", name, v, field)
+		}
+	}
+}
+
+// isAsItWas reports whether a field means what the cell meant, so that nothing
+// need be told.
+func isAsItWas(c *Converter, f *Field, v Value, field []byte) bool {
+	if v.Class == Null {
+		return field == nil // a time that is absent and required is guessed
+	}
+	text := v.Class == Text || v.Class == Blob
+	name := c.Plan.Table.Name + "." + f.Name
+	switch f.Kind {
+	case KindText:
+		return text && string(field) == string(v.Bytes)
+	case KindInt:
+		if field == nil {
+			return false
+		}
+		var got int64
+		if len(field) == 4 {
+			got = int64(int32(binary.BigEndian.Uint32(field)))
+		} else {
+			got = int64(binary.BigEndian.Uint64(field))
+		}
+		return v.Class == Integer && got == v.Int || v.Class == Real && float64(got) == v.Real
+	case KindFloat4, KindFloat8:
+		if field == nil || text {
+			return false
+		}
+		f8, _ := says(v)
+		if v.Class == Integer && (f8 == 1<<63 || int64(f8) != v.Int) {
+			return false
+		}
+		if f.Kind == KindFloat4 && !c.Types.Double[name] { // rounding to float4 is counted, not told
+			return math.Float32frombits(binary.BigEndian.Uint32(field)) == float32(f8)
+		}
+		return math.Float64frombits(binary.BigEndian.Uint64(field)) == f8
+	case KindBool:
+		got := float64(field[0])
+		return v.Class == Integer && float64(v.Int) == got || v.Class == Real && v.Real == got
+	case KindTime:
+		return text && sameTime(string(v.Bytes), momentOf(field))
+	case KindJSON:
+		if field == nil {
+			return text && strings.Trim(string(v.Bytes), " \t\r\n") == "null"
+		}
+		return text && string(field[1:]) == string(v.Bytes)
+	case KindVector:
+		return v.Class == Blob
+	}
+	return false
+}
+
+// momentOf reads a timestamptz by hand: microseconds since 2000.
+func momentOf(field []byte) time.Time {
+	const epoch = 946_684_800_000_000
+	return time.UnixMicro(int64(binary.BigEndian.Uint64(field)) + epoch).UTC()
+}
+
+// zoned ends a time that names its zone.
+var zoned = regexp.MustCompile(`(Z|[+-]\d\d(:?\d\d(:\d\d)?)?)$`)
+
+// sameTime reports whether Go reads the text as that moment, in the zone that
+// convertAndCheck gives to naive ones.
+func sameTime(text string, moment time.Time) bool {
+	date := strings.TrimSpace(text) == text && len(text) >= len(time.DateOnly)
+	if !date {
+		return false
+	}
+	clock := text[len(time.DateOnly):]
+	// SQLite's datetime() is UTC.
+	local := time.FixedZone("", 5400)
+	if len(clock) == len(" 15:04:05") && clock[0] == ' ' {
+		local = time.UTC
+	}
+	layout := time.DateOnly
+	if clock != "" {
+		layout += clock[:1] + "15:04"
+		rest := strings.TrimSuffix(clock, zoned.FindString(clock))
+		if strings.Count(rest, ":") == 2 {
+			layout += ":05"
+		}
+		switch z := zoned.FindString(clock); len(z) {
+		case 0:
+		case 1, 6:
+			layout += "Z07:00"
+		case 3:
+			layout += "Z07"
+		case 5:
+			layout += "Z0700"
+		default:
+			layout += "Z07:00:00"
+		}
+	}
+	got, err := time.ParseInLocation(layout, text, local)
+	return err == nil && got.Equal(moment)
+}

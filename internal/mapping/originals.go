@@ -1,0 +1,50 @@
+package mapping
+
+import (
+	"encoding/binary"
+	"strconv"
+)
+
+// Originals is the program's own table of cells that did not arrive as they
+// were, in their original bytes. It is made only where there are such cells;
+// Flujo never looks at it.
+var Originals = Table{
+	Name: "flujo_port_originals",
+	Columns: []Column{
+		notNull(text("table_name")),
+		notNull(text("row_key")), // the primary key that the row has in PostgreSQL, as text; empty for NULL
+		notNull(Column{Name: "source_rowid", Kind: KindInt8}),
+		notNull(text("column_name")),
+		notNull(text("reason")),        // names of Reasons, joined by "+"
+		notNull(text("storage_class")), // as SQLite's typeof() gives it
+		{Name: "original", Kind: KindBytes},
+	},
+}
+
+// AppendOriginal appends a change of a row as a tuple for Originals. Text and
+// BLOB are kept byte for byte, an integer as its decimal digits, a real as the
+// shortest digits that give the same float; NULL is NULL.
+func AppendOriginal(dst []byte, table, key string, rowid int64, c Change) []byte {
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(Originals.Columns)))
+	dst = appendBytes(dst, []byte(table))
+	dst = appendBytes(dst, []byte(key))
+	dst = binary.BigEndian.AppendUint32(dst, 8)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(rowid))
+	dst = appendBytes(dst, []byte(c.Column))
+	dst = appendBytes(dst, []byte(c.Reason.String()))
+	dst = appendBytes(dst, []byte(c.Original.Class.String()))
+	switch c.Original.Class {
+	case Null:
+		return binary.BigEndian.AppendUint32(dst, 1<<32-1)
+	case Integer:
+		return appendBytes(dst, strconv.AppendInt(nil, c.Original.Int, 10))
+	case Real:
+		return appendBytes(dst, strconv.AppendFloat(nil, c.Original.Real, 'g', -1, 64))
+	}
+	return appendBytes(dst, c.Original.Bytes)
+}
+
+func appendBytes(dst, field []byte) []byte {
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(field)))
+	return append(dst, field...)
+}

@@ -1,0 +1,172 @@
+package mapping
+
+import (
+	"encoding/binary"
+	"math"
+	"strings"
+	"testing"
+)
+
+// TestAppendOriginal takes the tuple apart by hand.
+func TestAppendOriginal(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		original Value
+		class    string
+		want     string
+		null     bool
+	}{
+		{original: Value{}, class: "null", null: true},
+		{original: IntegerValue(0), class: "integer", want: "0"},
+		{original: IntegerValue(math.MinInt64), class: "integer", want: "-9223372036854775808"},
+		{original: RealValue(12.5), class: "real", want: "12.5"},
+		{original: RealValue(12), class: "real", want: "12"},
+		{original: RealValue(1767603600.8574798), class: "real", want: "1.7676036008574798e+09"},
+		{original: RealValue(0.30000000000000004), class: "real", want: "0.30000000000000004"},
+		{original: RealValue(math.SmallestNonzeroFloat64), class: "real", want: "5e-324"},
+		{original: RealValue(math.MaxFloat64), class: "real", want: "1.7976931348623157e+308"},
+		{original: RealValue(minusZero), class: "real", want: "-0"},
+		{original: RealValue(math.Inf(1)), class: "real", want: "+Inf"},
+		{original: RealValue(math.Inf(-1)), class: "real", want: "-Inf"},
+		{original: TextValue(""), class: "text", want: ""},
+		{original: TextValue("a\x00b\xff é"), class: "text", want: "a\x00b\xff é"},
+		{original: BlobValue([]byte{}), class: "blob", want: ""},
+		{original: BlobValue(nil), class: "blob", want: ""},
+		{original: BlobValue([]byte{0, 0xff, 0}), class: "blob", want: "\x00\xff\x00"},
+		{original: TextValue(strings.Repeat("long", 100_000)), class: "text", want: strings.Repeat("long", 100_000)},
+	} {
+		t.Run(tc.original.String(), func(t *testing.T) {
+			t.Parallel()
+			change := Change{Column: "the column", Reason: NUL | BadUTF8, Note: "not kept", Original: tc.original}
+			got := AppendOriginal([]byte("before"), "steps", "clé", -2, change)
+			tuple, ok := strings.CutPrefix(string(got), "before")
+			if !ok {
+				t.Fatalf("what was there before is gone: %.100q", got)
+			}
+			next := func(n int) string {
+				t.Helper()
+				if len(tuple) < n {
+					t.Fatalf("it ends early: %.100q", got)
+				}
+				piece := tuple[:n]
+				tuple = tuple[n:]
+				return piece
+			}
+			if n := next(2); n != "\x00\x07" {
+				t.Fatalf("%x fields", n)
+			}
+			field := func() string { return next(int(binary.BigEndian.Uint32([]byte(next(4))))) }
+			for _, want := range []string{"steps", "clé", "\xff\xff\xff\xff\xff\xff\xff\xfe", "the column", "nul-removed+bad-utf8", tc.class} {
+				if got := field(); got != want {
+					t.Errorf("%q, not %q", got, want)
+				}
+			}
+			if tc.null {
+				if n := next(4); n != "\xff\xff\xff\xff" {
+					t.Errorf("NULL has the length %x", n)
+				}
+			} else if got := field(); got != tc.want {
+				t.Errorf("%.100q, not %.100q", got, tc.want)
+			}
+			if tuple != "" {
+				t.Errorf("%.100q is too much", tuple)
+			}
+		})
+	}
+}
+
+// TestOriginalsTable: the columns are those that the tuple has.
+func TestOriginalsTable(t *testing.T) {
+	t.Parallel()
+	var got []string
+	for _, c := range Originals.Columns {
+		if c.NotNull != (c.Name != "original") {
+			t.Errorf("%s: NOT NULL is %v", c.Name, c.NotNull)
+		}
+		got = append(got, c.Name+" "+c.Kind.Type())
+	}
+	want := "table_name text, row_key text, source_rowid bigint, column_name text, reason text, storage_class text, original bytea"
+	if strings.Join(got, ", ") != want {
+		t.Errorf("%s", got)
+	}
+}
+
+func TestReasons(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	all := []Reason{
+		NUL, Surrogate, BadUTF8, NaN, NotJSON, JSONNumber, DeepJSON, NumberAsText, Rounded, TextAsNumber, NoNumber, BeyondType, Truth, GuessedTime,
+		EpochTime, FineTime, NoColumn, NullKey, NULInKey, SameKey, NullValue, JSONSize, BadVector, OtherSize, TooLong,
+	}
+	var every Reason
+	for _, r := range all {
+		if every&r != 0 || r == 0 {
+			t.Errorf("%s shares its bit", r)
+		}
+		every |= r
+		name, words := r.String(), r.Explain()
+		if name == "" || words == "" || seen[name] || seen[words] || strings.ContainsAny(name, "+ ;_") || strings.Contains(words, ";") {
+			t.Errorf("%#x is %q, %q", uint32(r), name, words)
+		}
+		seen[name], seen[words] = true, true
+	}
+	if len(reasonNames) != len(all) {
+		t.Errorf("%d reasons have names", len(reasonNames))
+	}
+	if got := strings.Split(every.String(), "+"); len(got) != len(all) {
+		t.Errorf("together they are %q", got)
+	}
+	if got := (NUL | TooLong).Explain(); got != "NUL characters were removed; text too long for Flujo's index on it" {
+		t.Errorf("it is explained by %q", got)
+	}
+	if got := Reason(0); got.String() != "" || got.Explain() != "" {
+		t.Errorf("nothing is %q, %q", got, got.Explain())
+	}
+}
+
+func TestTypes(t *testing.T) {
+	t.Parallel()
+	plain, exact := NewTypes(false), NewTypes(true)
+	for _, table := range Tables {
+		for _, c := range table.Columns {
+			if got := plain.Of(table.Name, c); got != c.Kind.Type() {
+				t.Errorf("%s.%s is %s", table.Name, c.Name, got)
+			}
+			want := c.Kind.Type()
+			if want == "real" {
+				want = "double precision"
+			}
+			if got := exact.Of(table.Name, c); got != want {
+				t.Errorf("%s.%s is exactly %s", table.Name, c.Name, got)
+			}
+		}
+	}
+	if len(exact.Double) != 3 || !exact.Double["runs.memory_usage_mb"] || !exact.Double["workflow_state.memory_usage_mb"] || !exact.Double["steps.cost_usd"] {
+		t.Errorf("exact are %v", exact.Double)
+	}
+	wide := NewTypes(false)
+	wide.Wide["steps.id"], wide.VectorSize = true, 384
+	for name, tc := range map[string]struct {
+		table string
+		c     Column
+		want  string
+	}{
+		"wide":              {"steps", serial("id"), "bigint"},
+		"as wide elsewhere": {Spans, serial("id"), "integer"},
+		"beside it":         {"steps", integer("step_index"), "integer"},
+		"vector":            {Memories, Column{Name: "vector", Kind: KindVector}, "vector(384)"},
+	} {
+		if got := wide.Of(tc.table, tc.c); got != tc.want {
+			t.Errorf("%s: %s, not %s", name, got, tc.want)
+		}
+	}
+}
+
+func TestJSONDepth(t *testing.T) {
+	t.Parallel()
+	for stack, most := range map[int]int{100: 596, 512: 3233, 1024: 6509, 2048: 13063, 4096: 26170, 7168: 45831} {
+		if got := JSONDepth(stack); got < most/2 || got > most {
+			t.Errorf("%d kB: %d levels, the server takes %d", stack, got, most)
+		}
+	}
+}

@@ -1,0 +1,686 @@
+package mapping
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"flujo-port/internal/pgtest"
+)
+
+// splitTuple takes a tuple of binary COPY apart: a field is nil for NULL.
+func splitTuple(t testing.TB, b []byte) [][]byte {
+	t.Helper()
+	take := func(n int) []byte {
+		if len(b) < n {
+			t.Fatalf("the tuple ends %d bytes early", n-len(b))
+		}
+		piece := b[:n]
+		b = b[n:]
+		return piece
+	}
+	fields := make([][]byte, binary.BigEndian.Uint16(take(2)))
+	for i := range fields {
+		if n := int32(binary.BigEndian.Uint32(take(4))); n >= 0 {
+			fields[i] = slices.Clip(take(int(n)))
+		} else if n != -1 {
+			t.Fatalf("field %d has length %d", i, n)
+		}
+	}
+	if len(b) > 0 {
+		t.Fatalf("%d bytes after the tuple", len(b))
+	}
+	return fields
+}
+
+// decode reads a field as pgx does.
+func decode[T any](t testing.TB, oid uint32, field []byte) T {
+	t.Helper()
+	var v T
+	if err := pgtype.NewMap().Scan(oid, pgtype.BinaryFormatCode, field, &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// sameValue reports whether two cells are the same to the last bit.
+func sameValue(a, b Value) bool {
+	return a.Class == b.Class && a.Int == b.Int && math.Float64bits(a.Real) == math.Float64bits(b.Real) && string(a.Bytes) == string(b.Bytes)
+}
+
+// sameChanges fails the test where the changes are not these, in this order.
+func sameChanges(t testing.TB, got, want []Change) {
+	t.Helper()
+	same := func(a, b Change) bool {
+		return a.Column == b.Column && a.Reason == b.Reason && a.Note == b.Note && sameValue(a.Original, b.Original)
+	}
+	if !slices.EqualFunc(got, want, same) {
+		t.Errorf("the changes are\n%v, not\n%v", showChanges(got), showChanges(want))
+	}
+}
+
+func showChanges(changes []Change) string {
+	var b strings.Builder
+	for _, c := range changes {
+		b.WriteString(c.Column + ": " + c.Original.Class.String() + " " + c.Original.String() + " " + c.Reason.String() + " " + c.Note + "\n")
+	}
+	return b.String()
+}
+
+// planOf gives the plan of a table that lies in a file with these columns.
+func planOf(t testing.TB, table string, columns ...string) *Plan {
+	t.Helper()
+	layout, err := Detect(map[string][]string{table: columns})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return layout.Plan(table)
+}
+
+// wholePlan gives the plan of a table that has all of its columns in a file.
+func wholePlan(t testing.TB, table string) *Plan {
+	t.Helper()
+	return planOf(t, table, names(Tables[slices.IndexFunc(Tables, func(t Table) bool { return t.Name == table })].Columns)...)
+}
+
+// onlyColumn is the plan of a table with a key and one column of that kind.
+func onlyColumn(kind Kind, required bool) *Plan {
+	table := &Table{Name: "cells", PrimaryKey: "id", Columns: []Column{
+		notNull(text("id")), {Name: "cell", Kind: kind, NotNull: required},
+	}}
+	p, _ := newPlan(table, names(table.Columns), true)
+	return &p
+}
+
+// converting gives a converter for the plan that has no witness to ask.
+func converting(t testing.TB, p *Plan) *Converter {
+	return &Converter{
+		Plan: p, Options: Options{NaiveZone: time.UTC, JSONDepth: 10_000}, Types: NewTypes(false),
+		Witness: func(table, column string, _ []Value) (Time, string, error) {
+			t.Errorf("a witness of %s.%s is asked for", table, column)
+			return Time{}, "", nil
+		},
+	}
+}
+
+// appendRow appends a row that has to be placed and gives its fields.
+func appendRow(t testing.TB, c *Converter, row ...Value) [][]byte {
+	t.Helper()
+	out, placed, err := c.Append([]byte("before"), row)
+	if err != nil || !placed || c.Why() != 0 {
+		t.Fatalf("placed %v, why %q, error %v", placed, c.Why(), err)
+	}
+	tuple, ok := strings.CutPrefix(string(out), "before")
+	if !ok {
+		t.Fatalf("what was there before is gone: %q", out)
+	}
+	return splitTuple(t, []byte(tuple))
+}
+
+// noPlace appends a row that has no place for that reason: nothing may be
+// appended, and every cell that is in the file has to be a change.
+func noPlace(t testing.TB, c *Converter, why Reason, row ...Value) {
+	t.Helper()
+	out, placed, err := c.Append([]byte("before"), row)
+	if err != nil || placed {
+		t.Fatalf("placed %v, error %v", placed, err)
+	}
+	if string(out) != "before" {
+		t.Errorf("%q came back", out)
+	}
+	if c.Why() != why {
+		t.Errorf("the row has no place for %q, not for %q", c.Why(), why)
+	}
+	changes := c.Changes()
+	if len(changes) != len(c.Plan.Columns) || len(row) != len(c.Plan.Columns)+1 {
+		t.Fatalf("%d changes, %d columns, %d cells", len(changes), len(c.Plan.Columns), len(row))
+	}
+	for i, change := range changes {
+		if change.Column != c.Plan.Columns[i] || !sameValue(change.Original, row[i+1]) || change.Reason&why != why {
+			t.Errorf("%s of %s is kept as %s of %s for %q", row[i+1], c.Plan.Columns[i], change.Original, change.Column, change.Reason)
+		}
+	}
+}
+
+func TestAppendAppends(t *testing.T) {
+	t.Parallel()
+	c := converting(t, onlyColumn(KindInt, false))
+	var buf []byte
+	for i := range int64(3) {
+		var placed bool
+		var err error
+		if buf, placed, err = c.Append(buf, []Value{IntegerValue(i), TextValue("k"), IntegerValue(i)}); err != nil || !placed {
+			t.Fatal(placed, err)
+		}
+	}
+	const size = 2 + 4 + 1 + 4 + 4
+	if len(buf) != 3*size {
+		t.Fatalf("%d bytes, not %d", len(buf), 3*size)
+	}
+	for i := range 3 {
+		fields := splitTuple(t, buf[i*size:(i+1)*size])
+		if n := decode[int32](t, pgtype.Int4OID, fields[1]); n != int32(i) {
+			t.Errorf("tuple %d holds %d", i, n)
+		}
+	}
+}
+
+// TestAppendForgets: what was said of one row is not said of the next.
+func TestAppendForgets(t *testing.T) {
+	t.Parallel()
+	c := converting(t, onlyColumn(KindInt, true))
+	id, bad, odd, good := TextValue("k"), TextValue("x"), RealValue(1.5), IntegerValue(1)
+	noPlace(t, c, NoNumber, IntegerValue(1), id, bad)
+	appendRow(t, c, IntegerValue(2), id, odd)
+	sameChanges(t, c.Changes(), []Change{{Column: "cell", Reason: Rounded, Original: odd}})
+	appendRow(t, c, IntegerValue(3), id, good)
+	sameChanges(t, c.Changes(), nil)
+}
+
+// TestAppendSeveralChanges: a change is told where it is, and of nothing else.
+func TestAppendSeveralChanges(t *testing.T) {
+	t.Parallel()
+	c := converting(t, planOf(t, "evaluations", "id", "run_id", "step_name", "score", "feedback", "metadata", "created_at", "weather"))
+	row := []Value{
+		IntegerValue(9), IntegerValue(4), TextValue("run"), TextValue("a\x00b\xff"), TextValue(" 1.5 "), BlobValue([]byte("plain")),
+		TextValue(`{"a": NaN, "b": "\u0000\ud800"}`), TextValue("2026-01-05T09:00:01.1234567Z"), RealValue(20.5),
+	}
+	fields := appendRow(t, c, row...)
+	sameChanges(t, c.Changes(), []Change{
+		{Column: "step_name", Reason: NUL | BadUTF8, Original: row[3]},
+		{Column: "score", Reason: TextAsNumber, Original: row[4]},
+		{Column: "metadata", Reason: NaN | NUL | Surrogate, Original: row[6]},
+		{Column: "created_at", Reason: FineTime, Original: row[7]},
+		{Column: "weather", Reason: NoColumn, Original: row[8]},
+	})
+	if len(fields) != 7 || decode[int32](t, pgtype.Int4OID, fields[0]) != 4 || string(fields[1]) != "run" || string(fields[2]) != "ab\ufffd" ||
+		decode[float64](t, pgtype.Float8OID, fields[3]) != 1.5 || string(fields[4]) != "plain" ||
+		string(fields[5]) != "\x01"+`{"a": "NaN", "b": "`+"\ufffd"+`"}` ||
+		!decode[time.Time](t, pgtype.TimestamptzOID, fields[6]).Equal(time.Date(2026, 1, 5, 9, 0, 1, 123456000, time.UTC)) {
+		t.Errorf("the fields are %q", fields)
+	}
+}
+
+func TestAppendHomeless(t *testing.T) {
+	t.Parallel()
+	c := converting(t, planOf(t, "system_state", "note", "key", "value", "updated_at", "price"))
+	row := []Value{IntegerValue(1), {}, TextValue("k"), TextValue("1"), TextValue("2026-01-05"), {}}
+	if fields := appendRow(t, c, row...); len(fields) != 3 || string(fields[0]) != "k" {
+		t.Errorf("homeless columns are in the tuple: %q", fields)
+	}
+	sameChanges(t, c.Changes(), nil)
+	for _, v := range []Value{RealValue(0), IntegerValue(0), TextValue(""), BlobValue([]byte{}), TextValue("a\x00\xff"), RealValue(math.Inf(1))} {
+		row[1], row[5] = v, v
+		if fields := appendRow(t, c, row...); len(fields) != 3 {
+			t.Errorf("%d fields", len(fields))
+		}
+		sameChanges(t, c.Changes(), []Change{{Column: "note", Reason: NoColumn, Original: v}, {Column: "price", Reason: NoColumn, Original: v}})
+	}
+}
+
+// TestAppendNoPlace: every reason for which a row shows itself that it has no
+// place, in the tables that have it.
+func TestAppendNoPlace(t *testing.T) {
+	t.Parallel()
+	state := []Value{IntegerValue(3), TextValue("key"), TextValue("1"), TextValue("2026-01-05")}
+	step := []Value{
+		IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), IntegerValue(0), TextValue("ok"), {}, {}, {}, {}, {}, TextValue("2026-01-05"),
+	}
+	span := []Value{
+		IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("span"), {}, TextValue("name"), RealValue(1), {}, TextValue("ok"), {}, TextValue("2026-01-05"),
+	}
+	memory := []Value{IntegerValue(1), TextValue("m"), BlobValue(packed(1, 2)), {}, {}, {}}
+	run := make([]Value, len(wholePlan(t, Runs).Columns)+1)
+	flow := make([]Value, len(wholePlan(t, "workflow_state").Columns)+1)
+	for i := 1; i < 8; i++ {
+		run[i] = TextValue("2026-01-05")
+	}
+	for _, i := range []int{1, 2, 3, 4, 9, 10, 11} {
+		flow[i] = TextValue("2026-01-05")
+	}
+	flow[5] = IntegerValue(0)
+	long := strings.Repeat("x", longestIndexed+1)
+	for _, tc := range []struct {
+		name, table, column string
+		row                 []Value
+		cell                Value
+		why                 Reason
+	}{
+		{"NULL in a key of text", "system_state", "key", state, Value{}, NullKey},
+		{"NULL in a serial", "steps", "id", step, Value{}, NullKey},
+		{"no number in a serial", "steps", "id", step, TextValue("seven"), NoNumber},
+		{"a number beyond all types in a serial", "steps", "id", step, RealValue(1e19), BeyondType},
+		{"text beyond all types in a serial", "steps", "id", step, TextValue("9223372036854775808"), TextAsNumber | BeyondType},
+		{"NUL in a key", "system_state", "key", state, TextValue("a\x00b"), NULInKey},
+		{"NUL in a BLOB for a key", "system_state", "key", state, BlobValue([]byte{0}), NULInKey},
+		{"NUL in a run's key", Runs, "run_id", run, TextValue("a\x00b"), NULInKey},
+		{"NUL in a run_id that refers", "steps", "run_id", step, TextValue("a\x00\xffb"), NULInKey},
+		{"NUL in a span's run_id", Spans, "run_id", span, TextValue("\x00"), NULInKey},
+		{"NULL where a run_id refers", "steps", "run_id", step, Value{}, NullValue},
+		{"NULL in required text", "steps", "step_name", step, Value{}, NullValue},
+		{"NULL in a required integer", "steps", "step_index", step, Value{}, NullValue},
+		{"NULL in a required float", Spans, "start_time", span, Value{}, NullValue},
+		{"NULL in required JSON", "system_state", "value", state, Value{}, NullValue},
+		{"text in a required integer", "steps", "step_index", step, TextValue("first"), NoNumber},
+		{"a BLOB in a required float", Spans, "start_time", span, BlobValue([]byte("1")), NoNumber},
+		{"Infinity in a required integer", "steps", "step_index", step, RealValue(math.Inf(-1)), BeyondType},
+		{"a long key", "system_state", "key", state, TextValue(long), TooLong},
+		{"a long run_id that refers", Spans, "run_id", span, BlobValue([]byte(long)), TooLong},
+		{"a long parent", Spans, "parent_span_id", span, TextValue(long), TooLong},
+		{"long status", "workflow_state", "status", flow, TextValue(long), TooLong},
+		{"long name of a run", Runs, "pipeline_name", run, TextValue(long), TooLong},
+		{"long in PostgreSQL only", "system_state", "key", state, TextValue(strings.Repeat("\xff", longestIndexed/3+1)), TooLong},
+		{"text for a vector", Memories, "vector", memory, TextValue("[1,2]"), BadVector},
+		{"another size", Memories, "vector", memory, BlobValue(packed(1, 2, 3)), OtherSize},
+		{"NULL in a memory's key", Memories, "id", memory, Value{}, NullKey},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			c := converting(t, wholePlan(t, tc.table))
+			c.Types.VectorSize = 2
+			row := slices.Clone(tc.row)
+			appendRow(t, c, row...)
+			row[c.Plan.Position(tc.column)] = tc.cell
+			noPlace(t, c, tc.why, row...)
+			text := tc.cell.Class == Text || tc.cell.Class == Blob
+			for _, change := range c.Changes() {
+				of := change.Reason &^ tc.why // what else happened to the cell
+				isIt := change.Column == tc.column && text
+				if want := isIt && bytes.IndexByte(tc.cell.Bytes, 0) >= 0 && tc.why == NULInKey; (of&NUL != 0) != want {
+					t.Errorf("%s is kept for %q", change.Column, change.Reason)
+				}
+				if want := isIt && bytes.IndexByte(tc.cell.Bytes, 0xff) >= 0; (of&BadUTF8 != 0) != want || of&^(NUL|BadUTF8) != 0 {
+					t.Errorf("%s is kept for %q", change.Column, change.Reason)
+				}
+			}
+			appendRow(t, c, tc.row...)
+		})
+	}
+}
+
+// TestAppendLongText: what is not indexed may be of any length, and what is
+// may be as long as it fits.
+func TestAppendLongText(t *testing.T) {
+	t.Parallel()
+	long, fits := TextValue(strings.Repeat("x", 100_000)), TextValue(strings.Repeat("x", longestIndexed))
+	c := converting(t, wholePlan(t, "evaluations"))
+	row := []Value{IntegerValue(1), IntegerValue(1), fits, long, RealValue(1), long, {}, TextValue("2026-01-05")}
+	if fields := appendRow(t, c, row...); len(fields[1]) != longestIndexed || len(fields[2]) != 100_000 || len(fields[4]) != 100_000 {
+		t.Error("text was cut")
+	}
+	sameChanges(t, c.Changes(), nil)
+}
+
+// TestAppendSeveralReasonsForNoPlace: all are said, and what happened to a cell
+// beside them.
+func TestAppendSeveralReasonsForNoPlace(t *testing.T) {
+	t.Parallel()
+	c := converting(t, planOf(t, "system_state", "key", "value", "updated_at", "extra"))
+	c.Aside = map[int64]Reason{41: SameKey}
+	row := []Value{IntegerValue(41), {}, {}, TextValue("2026-01-05T00:00:00.0000001"), TextValue("kept")}
+	noPlace(t, c, SameKey|NullKey|NullValue, row...)
+	all := SameKey | NullKey | NullValue
+	sameChanges(t, c.Changes(), []Change{
+		{Column: "key", Reason: all, Original: row[1]},
+		{Column: "value", Reason: all, Original: row[2]},
+		{Column: "updated_at", Reason: all | FineTime, Original: row[3]},
+		{Column: "extra", Reason: all | NoColumn, Original: row[4]},
+	})
+}
+
+// TestAppendNoPlaceInOldFiles: the cells of a row without a place go by the
+// file's names, and keep what happened to them under Flujo's names now.
+func TestAppendNoPlaceInOldFiles(t *testing.T) {
+	t.Parallel()
+	c := converting(t, planOf(t, "steps", strings.Fields("step_run_id run_id step_name step_index status start_time cost tokens output_blob")...))
+	row := []Value{
+		IntegerValue(5), TextValue("s-1"), Value{}, TextValue("n"), IntegerValue(0), TextValue("ok"), TextValue("2026-01-05T00:00:00.0000001"),
+		TextValue("dear"), RealValue(2.5), TextValue("{"),
+	}
+	noPlace(t, c, NullValue, row...)
+	reasons := map[string]Reason{"step_run_id": NoColumn, "start_time": FineTime, "cost": NoNumber, "tokens": Rounded, "output_blob": NotJSON}
+	var want []Change
+	for i, column := range c.Plan.Columns {
+		want = append(want, Change{Column: column, Reason: NullValue | reasons[column], Original: row[i+1]})
+	}
+	sameChanges(t, c.Changes(), want)
+}
+
+// TestLongestIndexedOnServer: a key of that length fits into PostgreSQL's index
+// even when nothing in it can be compressed, and one that is a little longer
+// does not.
+func TestLongestIndexedOnServer(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	conn, err := pgx.Connect(ctx, pgtest.Database(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	if _, err := conn.Exec(ctx, "CREATE TABLE t (k text PRIMARY KEY, n int)"); err != nil {
+		t.Fatal(err)
+	}
+	random := rand.New(rand.NewPCG(5, 6))
+	key := func(length int) string {
+		b := make([]byte, length)
+		for i := range b {
+			b[i] = byte('!' + random.IntN(90))
+		}
+		return string(b)
+	}
+	for length := longestIndexed - 10; length <= longestIndexed; length++ {
+		if _, err := conn.Exec(ctx, "INSERT INTO t VALUES ($1)", key(length)); err != nil {
+			t.Errorf("a key of %d bytes: %v", length, err)
+		}
+	}
+	_, err = conn.Exec(ctx, "INSERT INTO t VALUES ($1)", key(longestIndexed+20))
+	if refused, ok := errors.AsType[*pgconn.PgError](err); !ok || refused.Code != "54000" { // program_limit_exceeded
+		t.Errorf("a longer key: %v", err)
+	}
+}
+
+func TestAppendAside(t *testing.T) {
+	t.Parallel()
+	c := converting(t, onlyColumn(KindText, false))
+	c.Aside = map[int64]Reason{2: SameKey, -9: SameKey}
+	for rowid, why := range map[int64]Reason{1: 0, 2: SameKey, -9: SameKey, 0: 0} {
+		row := []Value{IntegerValue(rowid), TextValue("k"), {}}
+		if why == 0 {
+			appendRow(t, c, row...)
+			continue
+		}
+		noPlace(t, c, why, row...)
+	}
+}
+
+// TestAsideIsNotCounted: what a row without a place would have lost is not what
+// PostgreSQL's columns lost.
+func TestAsideIsNotCounted(t *testing.T) {
+	t.Parallel()
+	c := converting(t, wholePlan(t, "steps"))
+	row := []Value{
+		IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), {}, TextValue("ok"), {}, {}, RealValue(0.1), {}, {}, TextValue("2026-01-05"),
+	}
+	noPlace(t, c, NullValue, row...)
+	if len(c.Naive) != 0 || len(c.Rounded) != 0 {
+		t.Errorf("counted are %v, %v", c.Naive, c.Rounded)
+	}
+	row[4] = IntegerValue(0)
+	for range 2 {
+		appendRow(t, c, row...)
+	}
+	if c.Naive["created_at"] != 2 || c.Rounded["cost_usd"] == nil || c.Rounded["cost_usd"].Count != 2 {
+		t.Errorf("counted are %v, %v", c.Naive, c.Rounded)
+	}
+}
+
+func TestAppendWidens(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		cell Value
+		wide int64
+	}{
+		{IntegerValue(math.MaxInt32 + 1), math.MaxInt32 + 1},
+		{IntegerValue(math.MinInt32 - 1), math.MinInt32 - 1},
+		{IntegerValue(math.MaxInt64), math.MaxInt64},
+		{IntegerValue(math.MinInt64), math.MinInt64},
+		{RealValue(2147483647.5), 2147483648},
+		{RealValue(-2147483649), -2147483649},
+		{RealValue(math.Nextafter(1<<63, 0)), 9223372036854774784},
+		{RealValue(-1 << 63), math.MinInt64},
+		{TextValue("9223372036854775807"), math.MaxInt64},
+		{TextValue(" -9223372036854775808\n"), math.MinInt64},
+		{TextValue("3e9"), 3_000_000_000},
+	} {
+		t.Run(tc.cell.String(), func(t *testing.T) {
+			t.Parallel()
+			for _, column := range []string{"id", "token_counts"} {
+				c := converting(t, wholePlan(t, "steps"))
+				row := []Value{
+					IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), IntegerValue(0), TextValue("ok"), {}, {}, {}, {}, {},
+					TextValue("2026-01-05"),
+				}
+				at := c.Plan.Position(column)
+				row[at] = tc.cell
+				out, placed, err := c.Append([]byte("before"), row)
+				wide, ok := errors.AsType[*WidenError](err)
+				if !ok || *wide != (WidenError{Table: "steps", Column: column}) || placed || string(out) != "before" {
+					t.Fatalf("%q, placed %v, error %v", out, placed, err)
+				}
+				if err.Error() != "column steps."+column+" has to be bigint" {
+					t.Errorf("it says %q", err)
+				}
+				c.Types.Wide["steps."+column] = true
+				fields := appendRow(t, c, row...)
+				if got := decode[int64](t, pgtype.Int8OID, fields[at-1]); len(fields[at-1]) != 8 || got != tc.wide {
+					t.Errorf("it is %d, not %d", got, tc.wide)
+				}
+				if len(fields[3]) != 4 {
+					t.Errorf("step_index has %d bytes", len(fields[3]))
+				}
+				row[at] = IntegerValue(-1) // small ones are as wide
+				if got := decode[int64](t, pgtype.Int8OID, appendRow(t, c, row...)[at-1]); got != -1 {
+					t.Errorf("-1 is %d", got)
+				}
+			}
+		})
+	}
+}
+
+// TestAppendEveryTable fills a row of each of Flujo's tables and reads it back
+// by the columns' types.
+func TestAppendEveryTable(t *testing.T) {
+	t.Parallel()
+	cells := map[Kind]Value{
+		KindText: TextValue("x"), KindInt: IntegerValue(7), KindFloat4: RealValue(0.5), KindFloat8: RealValue(0.25),
+		KindJSON: TextValue("[]"), KindTime: TextValue("2000-01-01T00:00:01Z"), KindBool: IntegerValue(1),
+		KindVector: BlobValue(make([]byte, 4*VectorSize)),
+	}
+	sizes := map[Kind]int{
+		KindText: 1, KindInt: 4, KindFloat4: 4, KindFloat8: 8, KindJSON: 3, KindTime: 8, KindBool: 1, KindVector: 4 + 4*VectorSize,
+	}
+	for i := range Tables {
+		table := &Tables[i]
+		c := converting(t, wholePlan(t, table.Name))
+		c.Types.VectorSize = VectorSize
+		full, empty := []Value{IntegerValue(1)}, []Value{IntegerValue(1)}
+		for _, column := range table.Columns {
+			full = append(full, cells[column.Kind])
+			empty = append(empty, Value{})
+			if column.NotNull {
+				empty[len(empty)-1] = cells[column.Kind]
+			}
+		}
+		for _, row := range [][]Value{full, empty} {
+			fields := appendRow(t, c, row...)
+			if len(fields) != len(table.Columns) {
+				t.Fatalf("%s: %d fields", table.Name, len(fields))
+			}
+			for n, field := range fields {
+				column, v := table.Columns[n], row[n+1]
+				if null := v.Class == Null; null != (field == nil) || !null && len(field) != sizes[column.Kind] {
+					t.Errorf("%s.%s of %s is %q", table.Name, column.Name, v, field)
+				}
+			}
+			sameChanges(t, c.Changes(), nil)
+		}
+	}
+}
+
+// TestAppendWholePlan: rows that are not in the file have all columns, and no
+// rowid that means anything.
+func TestAppendWholePlan(t *testing.T) {
+	t.Parallel()
+	for i := range Tables {
+		table := &Tables[i]
+		plan := WholePlan(table.Name)
+		if plan.InFile || plan.Table != table || !slices.Equal(plan.Columns, names(table.Columns)) || !slices.Equal(plan.Target(), table.Columns) {
+			t.Errorf("%s is filled by %q in %q", table.Name, plan.Columns, names(plan.Target()))
+		}
+	}
+	if WholePlan("zebra") != nil {
+		t.Error("there is a plan for an unknown table")
+	}
+	c := converting(t, WholePlan(Traces))
+	fields := appendRow(t, c, Value{}, TextValue("run"), TextValue("{}"), TextValue("2000-01-01 00:00:00"))
+	if string(fields[0]) != "run" || string(fields[1]) != "\x01{}" || string(fields[2]) != strings.Repeat("\x00", 8) {
+		t.Errorf("%q", fields)
+	}
+}
+
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	type keyCase struct {
+		cell  Value
+		want  string // what PostgreSQL has
+		plain bool
+	}
+	for table, cases := range map[string][]keyCase{
+		"system_state": {
+			{TextValue("a"), "a", true},
+			{TextValue(""), "", true},
+			{TextValue("é 🜁\n"), "é 🜁\n", true},
+			{TextValue("12"), "12", true},
+			{BlobValue([]byte("a")), "a", false},
+			{BlobValue([]byte{}), "", false},
+			{BlobValue([]byte("\xfe")), "\ufffd", false},
+			{TextValue("caf\xe9"), "caf\ufffd", false},
+			{TextValue("a\x00b"), "ab", false},
+			{IntegerValue(12), "12", false},
+			{RealValue(12.5), "12.5", false},
+			{RealValue(minusZero), "0", false},
+			{RealValue(1e21), "1e+21", false},
+			{Value{}, "", false},
+		},
+		"steps": {
+			{IntegerValue(12), "12", true},
+			{IntegerValue(math.MinInt64), "-9223372036854775808", true},
+			{RealValue(12), "12", false},
+			{RealValue(12.5), "12", false},
+			{RealValue(13.5), "14", false},
+			{RealValue(-0.5), "0", false},
+			{TextValue("12"), "12", false},
+			{TextValue(" +12 "), "12", false},
+			{TextValue("1.2e1"), "12", false},
+			{TextValue("twelve"), "twelve", false},
+			{TextValue("9223372036854775808"), "9223372036854775808", false},
+			{RealValue(1e300), "1e+300", false},
+			{RealValue(math.Inf(1)), "+Inf", false},
+			{BlobValue([]byte("12")), "12", false},
+			{Value{}, "", false},
+		},
+	} {
+		plan := wholePlan(t, table)
+		c := converting(t, plan)
+		row := make([]Value, len(plan.Columns)+1)
+		for _, tc := range cases {
+			row[1] = tc.cell
+			if got := plan.KeyOf(tc.cell); got != tc.want {
+				t.Errorf("%s: %s becomes %q, not %q", table, tc.cell, got, tc.want)
+			}
+			if got := c.Key(row); got != tc.want {
+				t.Errorf("%s: a row of %s has the key %q, not %q", table, tc.cell, got, tc.want)
+			}
+			if got := plan.PlainKey(tc.cell); got != tc.plain {
+				t.Errorf("%s: %s is plain: %v", table, tc.cell, got)
+			}
+			if tc.plain && !sameValue(plan.PlainValue(tc.want), tc.cell) {
+				t.Errorf("%s: %q is of %s", table, tc.want, plan.PlainValue(tc.want))
+			}
+		}
+	}
+}
+
+// TestKeysAreAsAppended: the key that is told of a row is the one in its tuple.
+func TestKeysAreAsAppended(t *testing.T) {
+	t.Parallel()
+	for _, cell := range []Value{
+		TextValue("a\xffb"), BlobValue([]byte("7")), TextValue("7"), IntegerValue(7), RealValue(7.5), TextValue(" 7.5 "), TextValue("7e0"), RealValue(-0.4), RealValue(minusZero),
+	} {
+		c := converting(t, wholePlan(t, "system_state"))
+		row := []Value{IntegerValue(1), cell, TextValue("1"), TextValue("2026-01-05")}
+		if field := appendRow(t, c, row...)[0]; c.Key(row) != string(field) {
+			t.Errorf("%s is %q, said to be %q", cell, field, c.Key(row))
+		}
+		c = converting(t, wholePlan(t, "evaluations"))
+		row = []Value{IntegerValue(1), cell, TextValue("run"), {}, RealValue(1), {}, {}, TextValue("2026-01-05")}
+		out, placed, err := c.Append(nil, row)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !placed {
+			if c.Key(row) == "" {
+				t.Errorf("%s has no key to be found by", cell)
+			}
+			continue
+		}
+		if got := decode[int32](t, pgtype.Int4OID, splitTuple(t, out)[0]); c.Key(row) != strconv.Itoa(int(got)) {
+			t.Errorf("%s is %d, said to be %q", cell, got, c.Key(row))
+		}
+	}
+}
+
+// TestKeyFromRowID: steps of 0.4 get their ids in the order of their rowids.
+func TestKeyFromRowID(t *testing.T) {
+	t.Parallel()
+	c := converting(t, planOf(t, "steps", strings.Fields("step_run_id run_id step_name step_index status start_time")...))
+	row := []Value{IntegerValue(12), TextValue("s"), TextValue("run"), TextValue("n"), IntegerValue(0), TextValue("ok"), TextValue("2026-01-05")}
+	fields := appendRow(t, c, row...)
+	if got := decode[int32](t, pgtype.Int4OID, fields[0]); got != 12 || c.Key(row) != "12" || c.Plan.KeyColumn() != "" {
+		t.Errorf("id %d, key %q of column %q", got, c.Key(row), c.Plan.KeyColumn())
+	}
+	sameChanges(t, c.Changes(), []Change{{Column: "step_run_id", Reason: NoColumn, Original: row[1]}})
+	row[0] = IntegerValue(1 << 40)
+	if _, _, err := c.Append(nil, row); err == nil || err.Error() != "column steps.id has to be bigint" {
+		t.Errorf("a large rowid: %v", err)
+	}
+}
+
+func TestKeyText(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		key  Value
+		want string
+	}{
+		{Value{}, ""},
+		{IntegerValue(-7), "-7"},
+		{RealValue(0.1), "0.1"},
+		{TextValue(strings.Repeat("long", 100)), strings.Repeat("long", 100)},
+		{TextValue("a\x00\xe9"), "a\ufffd"},
+		{BlobValue([]byte("é\xff\xff")), "é\ufffd\ufffd"},
+	} {
+		if got := KeyText(tc.key); got != tc.want {
+			t.Errorf("%s is %q, not %q", tc.key, got, tc.want)
+		}
+	}
+}
+
+// TestAppendTouchesNothing: neither the row nor what dst had is changed.
+func TestAppendTouchesNothing(t *testing.T) {
+	t.Parallel()
+	c := converting(t, onlyColumn(KindJSON, true))
+	cells := []string{`{"a": "\u0000\ud83d NaN", "b": NaN}`, "caf\xe9\x00", "1e999999", "null", "{}"}
+	room := make([]byte, 6, 4096)
+	for _, cell := range cells {
+		copy(room, "before")
+		row := []Value{IntegerValue(1), TextValue("key"), TextValue(cell)}
+		if _, placed, err := c.Append(room, row); err != nil || !placed {
+			t.Fatal(placed, err)
+		}
+		if string(room) != "before" || string(row[1].Bytes) != "key" || string(row[2].Bytes) != cell {
+			t.Errorf("%q, %q, %q", room, row[1].Bytes, row[2].Bytes)
+		}
+	}
+}

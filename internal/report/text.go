@@ -1,0 +1,143 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
+)
+
+// Text writes the report for a person.
+func (m *Migration) Text(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n\n", m.headline())
+	fmt.Fprintf(&b, "from  %s (%s, laid out as by %s)\n", m.Source.Path, humanize.IBytes(uint64(m.Source.Bytes)), m.Source.Layout)
+	fmt.Fprintf(&b, "to    schema %q of database %q, as role %q, PostgreSQL %s, %s\n\n",
+		m.Target.Schema, m.Target.Database, m.Target.Role, m.Target.Server, m.pgvector())
+	m.table(&b)
+	m.changes(&b)
+	for _, d := range m.Derived {
+		fmt.Fprintf(&b, "derived: %s in %s from %s of %s: %s\n", rows(d.Rows), d.Table, rows(d.Count), d.From, d.Why)
+	}
+	if len(m.Widened) > 0 {
+		fmt.Fprintf(&b, "made bigint, for integers beyond PostgreSQL's integer: %s\n", strings.Join(m.Widened, ", "))
+	}
+	for _, n := range m.Naive {
+		fmt.Fprintf(&b, "times without a zone, taken as %s: %s in %s\n", n.Zone, humanize.Comma(n.Count), n.Column)
+	}
+	for _, r := range m.Rounded {
+		fmt.Fprintf(&b, "rounded to real, as Flujo's PostgreSQL tables hold it: %s values in %s, by at most %.1g of the value (--exact-floats keeps them)\n",
+			humanize.Comma(r.Count), r.Column, r.Largest)
+	}
+	if len(m.Ignored) > 0 {
+		fmt.Fprintf(&b, "left alone: tables that are not Flujo's: %s\n", strings.Join(m.Ignored, ", "))
+	}
+	for _, w := range m.Warnings {
+		fmt.Fprintf(&b, "WARNING: %s\n", w)
+	}
+	for _, n := range m.Notes {
+		fmt.Fprintf(&b, "note: %s\n", n)
+	}
+	if !m.Refused {
+		m.addresses(&b)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// rows says how many.
+func rows(n int64) string {
+	return humanize.Comma(n) + " " + english.PluralWord(int(n), "row", "")
+}
+
+func (m *Migration) headline() string {
+	switch {
+	case m.Committed:
+		return fmt.Sprintf("Done: every table's rows were counted on both sides, then committed, in %.1f s.", m.Seconds)
+	case m.Refused:
+		return fmt.Sprintf("Refused after %.1f s and rolled back: nothing was left in the database. This is the whole list of what stands in the way.", m.Seconds)
+	}
+	return fmt.Sprintf("Rehearsed in %.1f s and rolled back: nothing was left in the database.", m.Seconds)
+}
+
+func (m *Migration) pgvector() string {
+	switch {
+	case m.Target.PGVector == "":
+		return "without pgvector"
+	case m.Target.MadePGVector:
+		return "pgvector " + m.Target.PGVector + " (created)"
+	}
+	return "pgvector " + m.Target.PGVector
+}
+
+func (m *Migration) table(w io.Writer) {
+	aside := false
+	for _, row := range m.Tables {
+		aside = aside || row.SetAside > 0
+	}
+	column := func(title string) string {
+		if aside {
+			return title + "\t"
+		}
+		return ""
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(t, "table\trows read\t%sderived\trows in Postgres\tbytes\tseconds\t\t\n", column("set aside"))
+	for _, row := range m.Tables {
+		mark := "✗"
+		switch {
+		case m.Refused:
+			mark = "" // not counted
+		case row.Match:
+			mark = "✓"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s%s\t%s\t%s\t%.2f\t%s\t\n", row.Name, humanize.Comma(row.RowsRead), column(humanize.Comma(row.SetAside)),
+			humanize.Comma(row.Derived), humanize.Comma(row.InPostgres), humanize.IBytes(uint64(row.Bytes)), row.Seconds, mark)
+	}
+	t.Flush()
+	fmt.Fprintln(w)
+}
+
+// changes lists what did not arrive as it was.
+func (m *Migration) changes(w io.Writer) {
+	if len(m.Changes) == 0 {
+		return
+	}
+	for _, c := range m.Changes {
+		what := c.Table + "." + c.Column + ": changed: "
+		if c.SetAside {
+			what = c.Table + ": rows set aside: "
+			if m.Refused {
+				what = c.Table + ": rows without a place: "
+			}
+		} else if c.Kind == noColumn {
+			what = c.Table + "." + c.Column + ": kept aside: "
+		}
+		keys := make([]string, len(c.Keys))
+		for i, k := range c.Keys {
+			keys[i] = fmt.Sprintf("%q", k)
+		}
+		more := ""
+		if c.Count > int64(len(c.Keys)) {
+			more = ", …"
+		}
+		fmt.Fprintf(w, "%s%s × %s (%s%s)\n", what, humanize.Comma(c.Count), c.Explain, strings.Join(keys, ", "), more)
+	}
+	if !m.Refused {
+		fmt.Fprintf(w, "kept as they were: %s cells, byte for byte, in %s.flujo_port_originals\n", humanize.Comma(m.Originals), m.Target.Schema)
+	}
+	fmt.Fprintln(w)
+}
+
+// noColumn is the kind of what Flujo's tables have no column for.
+const noColumn = "no-column"
+
+func (m *Migration) addresses(w io.Writer) {
+	fmt.Fprintf(w, "\ncutover   FLUJO_STATE_URI=%s\nrollback  FLUJO_STATE_URI=%s\n", m.Cutover, m.Rollback)
+	if !m.Committed {
+		fmt.Fprintf(w, "\nFor the cutover itself stop Flujo, then run the same command without --dry-run.\n")
+	}
+}

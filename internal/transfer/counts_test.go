@@ -1,0 +1,39 @@
+package transfer
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"flujo-port/internal/fault"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/pgtest"
+	"flujo-port/internal/report"
+	"flujo-port/internal/sink"
+)
+
+// TestCountsThatDiffer: a row that is not in PostgreSQL is noticed by the
+// counting itself, not only by COPY's own answer.
+func TestCountsThatDiffer(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	tx, err := sink.Begin(ctx, pgtest.Database(t), "flujo", sink.LockWait)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	m := &migration{tx: tx, report: &report.Migration{Tables: []report.Table{
+		{Name: "steps", RowsRead: 1}, {Name: "runs", RowsRead: 1, SetAside: 1}, {Name: "traces", Derived: 2},
+	}}}
+	if m.schema, err = tx.Prepare(ctx, true, mapping.NewTypes(false)); err != nil {
+		t.Fatal(err)
+	}
+	err = m.compareCounts(ctx)
+	if fault.KindOf(err) != fault.Different || !strings.Contains(err.Error(), "steps has 0, not 1") ||
+		!strings.Contains(err.Error(), "traces has 0, not 2") || strings.Contains(err.Error(), "runs") {
+		t.Errorf("error %v", err)
+	}
+	if m.report.Tables[0].Match || !m.report.Tables[1].Match || m.report.Tables[2].Match {
+		t.Errorf("tables %+v", m.report.Tables)
+	}
+}

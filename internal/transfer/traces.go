@@ -1,0 +1,154 @@
+package transfer
+
+import (
+	"context"
+	"io"
+
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/report"
+	"flujo-port/internal/source"
+)
+
+// traceRows derives a row of traces for every run that has spans and no trace.
+// It holds the spans of one run at a time.
+type traceRows struct {
+	ctx   context.Context
+	m     *migration
+	spans *source.Rows
+	row   []mapping.Value
+	next  *mapping.Trace // of the run that begins with the row already read
+	run   mapping.Value  // its run_id
+	ended bool
+	made  map[string]bool // keys that were changed to be one
+	used  int64           // spans of the runs for which a row was made
+}
+
+// loadTraces adds the rows of traces that spans tell; each is called with the
+// number of them so far.
+func (m *migration) loadTraces(ctx context.Context, row *report.Table, each func(n int64)) error {
+	if !m.layout.Plan(mapping.Spans).InFile {
+		return nil
+	}
+	plan := mapping.WholePlan(mapping.Traces)
+	converter := m.converter(ctx, plan)
+	converter.Aside = nil // rowids of the file mean nothing here
+	t := &traceRows{}
+	done := &tuples{each: each}
+	sent, err := m.load(ctx, converter, func() (rowReader, error) {
+		spans, err := m.snapshot.SpansWithoutTrace(ctx, mapping.SpanColumns)
+		if err != nil {
+			return nil, err
+		}
+		*t = traceRows{ctx: ctx, m: m, spans: spans, row: make([]mapping.Value, len(plan.Columns)+1), made: map[string]bool{}}
+		return t, nil
+	}, done)
+	if err != nil {
+		return err
+	}
+	if done.aside > 0 {
+		m.note("%d traces could not be derived: their run_id is no key, or they are over jsonb's size", done.aside)
+	}
+	row.Derived, row.Bytes = done.read-done.aside, row.Bytes+sent
+	m.report.Derived = append(m.report.Derived, report.Derived{
+		Table: mapping.Traces, Rows: row.Derived, From: mapping.Spans, Count: t.used,
+		Why: "Flujo's SQLite backend rebuilds a run's trace from its spans, its PostgreSQL backend reads traces alone",
+	})
+	return nil
+}
+
+// Next implements rowReader with the columns of traces.
+func (t *traceRows) Next() ([]mapping.Value, error) {
+	for !t.ended {
+		run, trace, err := t.collect()
+		if err != nil {
+			return nil, err
+		}
+		if trace == nil {
+			break
+		}
+		tree, ok := trace.JSON()
+		if !ok || run.Class == mapping.Null {
+			continue // Flujo answers that this run has no trace; spans without a run have no place
+		}
+		if taken, err := t.taken(run); err != nil || taken {
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
+		t.used += int64(trace.Len())
+		t.row[1], t.row[2], t.row[3] = run, mapping.Value{Class: mapping.Text, Bytes: tree}, trace.CreatedAt()
+		return t.row, nil
+	}
+	return nil, io.EOF
+}
+
+// taken reports whether a run has a trace in PostgreSQL, or will have one, of
+// another run_id that becomes the same: asked by the plain one, Flujo answers
+// with that.
+func (t *traceRows) taken(run mapping.Value) (bool, error) {
+	if mapping.TextKeyFlaw(run) != 0 {
+		return false, nil // it is counted as one that has no place
+	}
+	key, plain := mapping.KeyText(run), isPlain(run)
+	if t.made[key] {
+		return true, nil
+	}
+	if held, err := t.m.held(t.ctx, mapping.Traces, key, plain); err != nil || held || plain {
+		return held, err
+	}
+	if found, err := t.m.snapshot.Holds(t.ctx, mapping.Spans, "run_id", mapping.TextValue(key)); err != nil || found {
+		return found, err
+	}
+	t.made[key] = true
+	return false, nil
+}
+
+// collect takes the spans of the next run, up to the first span of another;
+// nil after the last run.
+func (t *traceRows) collect() (run mapping.Value, trace *mapping.Trace, err error) {
+	trace, run = t.next, t.run
+	t.next = nil
+	for {
+		row, err := t.spans.Next()
+		if err == io.EOF {
+			t.ended = trace == nil
+			return run, trace, nil
+		}
+		if err != nil {
+			return mapping.Value{}, nil, err
+		}
+		id := row[1]
+		if trace == nil {
+			trace, run = t.begin(id)
+		}
+		if !sameRun(id, run) {
+			t.next, t.run = t.begin(id)
+			t.next.Add(row)
+			return run, trace, nil
+		}
+		trace.Add(row)
+	}
+}
+
+// sameRun reports whether two run_ids that follow each other in SQLite's order
+// are one in PostgreSQL, as the numbers 5 and 5.0 are.
+func sameRun(a, b mapping.Value) bool {
+	if a.Class < mapping.Text && b.Class < mapping.Text {
+		return a.Class == b.Class && a.Class == mapping.Null || mapping.KeyText(a) == mapping.KeyText(b)
+	}
+	return a.Class == b.Class && string(a.Bytes) == string(b.Bytes)
+}
+
+func (t *traceRows) begin(id mapping.Value) (*mapping.Trace, mapping.Value) {
+	id.Bytes = append([]byte(nil), id.Bytes...)
+	return &mapping.Trace{Options: t.m.convert}, id
+}
+
+// Close ends the reading of spans.
+func (t *traceRows) Close() error {
+	if t.spans == nil {
+		return nil
+	}
+	return t.spans.Close()
+}
