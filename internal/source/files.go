@@ -127,7 +127,7 @@ func (f *files) open(path string) (err error) {
 	case n < len(header) || !bytes.HasPrefix(header, []byte("SQLite format 3\x00")):
 		return refused(path, "it is not a SQLite database, or it is encrypted", "give the file that Flujo's state_uri names")
 	}
-	f.walMode = header[18] == 2
+	f.walMode = header[18] == 2 || header[19] == 2 // to write and to read; SQLite goes by the latter
 	hot, err := hotJournal(f.real + "-journal")
 	if err != nil {
 		return usage(path, err.Error(), "")

@@ -1,0 +1,936 @@
+//go:build !race
+
+package transfer_test
+
+import (
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/report"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// propRow is a row of a file; its cells are in the order of the columns.
+type propRow struct {
+	rowid int64
+	cells []propCell
+	fate  propFate
+}
+
+// propFate is what shall become of a row.
+type propFate struct {
+	wants   []propWant // for each of Flujo's columns
+	key     string     // as PostgreSQL has it
+	hasKey  bool
+	noPlace bool // for what is in the row itself
+	aside   bool // also for what is in others
+}
+
+type propRows struct {
+	spec     *propTable
+	columns  []string
+	rows     []propRow
+	from     []int // for each of Flujo's columns the file's; -1: the rowid, -2: none
+	homeless []int // the file's columns that Flujo has no place for
+	doubled  bool  // two rows have one rowid
+}
+
+// propCheck compares a file with what became of it.
+type propCheck struct {
+	testing.TB
+	zone     *time.Location
+	exact    bool // double precision instead of real
+	damaged  bool // an index of the file may say what its table does not
+	modified int64
+	tables   []*propRows
+	others   []string
+	json     map[string]propJSONWant
+	times    map[string][]int64 // what the rows of a run tell, by its key
+	rounded  map[string]int64   // floats that lose digits, by column
+	naive    map[string]int64   // times that name no zone, by column
+	guessed  map[string]int64   // times that others tell, by column
+	problems int
+}
+
+type propJSONWant struct {
+	stored string // as the server prints it
+	mended bool
+}
+
+// problem reports a difference, of many only the first ones.
+func (k *propCheck) problem(format string, args ...any) {
+	k.Helper()
+	if k.problems++; k.problems <= 12 {
+		s := fmt.Sprintf(format, args...)
+		k.Errorf("%s", s[:min(len(s), 600)])
+	}
+}
+
+// readProp reads all of Flujo's tables in a file, through database/sql.
+func readProp(ctx context.Context, path string) (tables []*propRows, others []string, err error) {
+	db, err := sql.Open("sqlite", "file:"+path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	names, err := propColumn1(ctx, db, `SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\'`)
+	if err != nil {
+		return nil, nil, err
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		at := slices.IndexFunc(propTables, func(s propTable) bool { return s.name == name })
+		if at < 0 {
+			others = append(others, name)
+			continue
+		}
+		table := &propRows{spec: &propTables[at]}
+		if table.columns, err = propColumn1(ctx, db, "SELECT name FROM pragma_table_info(?)", name); err != nil {
+			return nil, nil, err
+		}
+		if err := table.read(ctx, db); err != nil {
+			return nil, nil, err
+		}
+		table.place()
+		tables = append(tables, table)
+	}
+	return tables, others, nil
+}
+
+func propColumn1(ctx context.Context, db *sql.DB, query string, args ...any) (all []string, err error) {
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, rows.Err()
+}
+
+func (r *propRows) read(ctx context.Context, db *sql.DB) error {
+	rowid := "rowid"
+	for _, other := range []string{"_rowid_", "oid"} {
+		if slices.Contains(r.columns, rowid) {
+			rowid = other
+		}
+	}
+	query := "SELECT " + rowid
+	for _, c := range r.columns {
+		query += ", +" + propQuote(c)
+	}
+	rows, err := db.QueryContext(ctx, query+" FROM "+r.spec.name+" NOT INDEXED")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	seen := map[int64]bool{}
+	for rows.Next() {
+		row := propRow{cells: make([]propCell, len(r.columns))}
+		into := []any{&row.rowid}
+		for i := range row.cells {
+			into = append(into, (*any)(&row.cells[i]))
+		}
+		if err := rows.Scan(into...); err != nil {
+			return err
+		}
+		r.doubled = r.doubled || seen[row.rowid]
+		seen[row.rowid] = true
+		r.rows = append(r.rows, row)
+	}
+	return rows.Err()
+}
+
+// place finds for each of Flujo's columns the one of the file.
+func (r *propRows) place() {
+	used := make([]bool, len(r.columns))
+	for _, c := range r.spec.columns {
+		at := slices.Index(r.columns, c.name)
+		if old := slices.Index(r.columns, propOlder[r.spec.name+"."+c.name]); at < 0 && old >= 0 {
+			at = old
+			used[at] = r.columns[old] != "end_time" // it says more than updated_at
+		} else if at >= 0 {
+			used[at] = true
+		} else {
+			at = -2
+			if c.key && c.kind == 'I' {
+				at = -1
+			}
+		}
+		r.from = append(r.from, at)
+	}
+	for i := range used {
+		if !used[i] {
+			r.homeless = append(r.homeless, i)
+		}
+	}
+}
+
+// cell gives the file's cell for Flujo's column.
+func (r *propRows) cell(row *propRow, column int) propCell {
+	switch at := r.from[column]; {
+	case at >= 0:
+		return row.cells[at]
+	case at == -1:
+		return row.rowid
+	case r.spec.columns[column].name == "pipeline_id":
+		return "unknown"
+	}
+	return nil
+}
+
+// absent reports whether the column gets PostgreSQL's default.
+func (r *propRows) absent(column int) bool {
+	return r.from[column] == -2 && r.spec.columns[column].name != "pipeline_id"
+}
+
+// reference gives the run that a row belongs to.
+func (r *propRows) reference(row *propRow) (cell propCell, ok bool) {
+	if at := slices.Index(r.columns, "run_id"); at >= 0 {
+		return row.cells[at], true
+	}
+	return nil, false
+}
+
+// newPropCheck reads a file and works out what shall become of it. conn is
+// asked what jsonb takes.
+func newPropCheck(t testing.TB, path string, zone *time.Location, exact bool, conn *pgx.Conn) *propCheck {
+	t.Helper()
+	tables, others, err := readProp(context.Background(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return propCheckOf(t, tables, others, propModified(t, path), zone, exact, conn)
+}
+
+func propCheckOf(t testing.TB, tables []*propRows, others []string, modified int64, zone *time.Location, exact bool, conn *pgx.Conn) *propCheck {
+	t.Helper()
+	k := &propCheck{TB: t, modified: modified, zone: zone, exact: exact, tables: tables, others: others, json: map[string]propJSONWant{}, times: map[string][]int64{}}
+	k.rounded, k.naive, k.guessed = map[string]int64{}, map[string]int64{}, map[string]int64{}
+	k.askJSON(conn)
+	for _, table := range tables {
+		for i := range table.rows {
+			k.witness(table, &table.rows[i])
+		}
+	}
+	for _, table := range tables {
+		for i := range table.rows {
+			k.foresee(table, &table.rows[i])
+		}
+	}
+	return k
+}
+
+func propModified(t testing.TB, path string) (last int64) {
+	t.Helper()
+	for _, name := range []string{path, path + "-wal"} {
+		if info, err := os.Stat(name); err == nil && info.Size() > 0 {
+			last = max(last, info.ModTime().UnixMicro()-propEpoch*1e6)
+		}
+	}
+	return last
+}
+
+// askJSON asks the server how it stores each JSON text of the file once it is
+// mended; what it refuses even then is to be a string.
+func (k *propCheck) askJSON(conn *pgx.Conn) {
+	k.Helper()
+	run(k, conn, `CREATE OR REPLACE FUNCTION pg_temp.as_jsonb(mended text, whole text) RETURNS text LANGUAGE plpgsql AS $$
+		BEGIN RETURN mended::jsonb::text; EXCEPTION WHEN OTHERS THEN RETURN '!' || to_jsonb(whole)::text; END $$`)
+	var sources, mended, whole []string
+	for _, table := range k.tables {
+		for column, c := range table.spec.columns {
+			for i := range table.rows {
+				cell := table.cell(&table.rows[i], column)
+				if c.kind != 'J' || cell == nil {
+					continue
+				}
+				source := propJSONSource(cell)
+				if _, known := k.json[source]; known {
+					continue
+				}
+				k.json[source] = propJSONWant{}
+				text, ok := propJSON(source)
+				if !ok {
+					text = "no JSON"
+				}
+				all, _ := propText(source)
+				sources, mended, whole = append(sources, source), append(mended, text), append(whole, all)
+			}
+		}
+	}
+	rows, err := conn.Query(context.Background(), `SELECT n, pg_temp.as_jsonb(m, w) FROM unnest($1::text[], $2::text[]) WITH ORDINALITY u(m, w, n)`, mended, whole)
+	if err != nil {
+		k.Fatal(err)
+	}
+	var n int
+	var stored string
+	if _, err = pgx.ForEachRow(rows, []any{&n, &stored}, func() error {
+		want := propJSONWant{stored: stored, mended: mended[n-1] != sources[n-1]}
+		if text, refused := strings.CutPrefix(stored, "!"); refused {
+			want = propJSONWant{stored: text, mended: true}
+		}
+		k.json[sources[n-1]] = want
+		return nil
+	}); err != nil {
+		k.Fatal(err)
+	}
+}
+
+// propIsTime reports whether a column of that name tells a time.
+func propIsTime(name string) bool {
+	return strings.HasSuffix(name, "_at") || strings.HasSuffix(name, "_time")
+}
+
+// told gives the times that a row tells.
+func (k *propCheck) told(table *propRows, row *propRow) (all []int64) {
+	for i, name := range table.columns {
+		if !propIsTime(name) {
+			continue
+		}
+		if at, _, ok := propTimeOf(row.cells[i], k.zone); ok {
+			all = append(all, at)
+		}
+	}
+	return all
+}
+
+func (k *propCheck) witness(table *propRows, row *propRow) {
+	if run, ok := table.reference(row); ok && run != nil {
+		key, _ := propText(run)
+		k.times[key] = append(k.times[key], k.told(table, row)...)
+	}
+}
+
+// foresee works out what shall become of a row, but for other rows' keys.
+func (k *propCheck) foresee(table *propRows, row *propRow) {
+	f := &row.fate
+	f.wants = make([]propWant, len(table.spec.columns))
+	for i, c := range table.spec.columns {
+		if table.absent(i) && !(c.kind == 'Z' && c.notNull) {
+			continue
+		}
+		cell := table.cell(row, i)
+		w := k.expect(c, cell)
+		f.wants[i] = w
+		f.noPlace = f.noPlace || w.homeless
+		switch {
+		case c.key && c.kind == 'I':
+			f.key, f.hasKey = strconv.FormatInt(w.whole, 10), !w.null
+		case c.key:
+			f.key, f.hasKey = propKeyText(cell)
+		}
+	}
+	f.aside = f.noPlace
+}
+
+// list compares the rows that were said to have no place with those that have
+// none, and takes over which of several rows with one key has it.
+func (k *propCheck) list(found []mapping.Finding) {
+	k.Helper()
+	for _, table := range k.tables {
+		said := map[int64]string{}
+		for _, f := range found {
+			if f.Table == table.spec.name && f.Aside {
+				if said[f.RowID] != "" && !table.doubled {
+					k.problem("%s row %d is listed twice", f.Table, f.RowID)
+				}
+				said[f.RowID] = f.Reason.String()
+			}
+		}
+		groups := map[string][]int{}
+		for i := range table.rows {
+			if f := &table.rows[i].fate; f.hasKey {
+				groups[f.key] = append(groups[f.key], i)
+			}
+		}
+		same := func(i int) bool { return strings.Contains(said[table.rows[i].rowid], "same-key") }
+		for key, group := range groups {
+			var has []int
+			plain := false
+			for _, i := range group {
+				if !same(i) {
+					has = append(has, i)
+				}
+				plain = plain || k.plain(table, &table.rows[i])
+			}
+			switch {
+			case len(has) != 1:
+				k.problem("%s key %q: %d of %d rows may have it", table.spec.name, key, len(has), len(group))
+			case plain && !k.plain(table, &table.rows[has[0]]):
+				k.problem("%s key %q is given to row %d, whose key had to be changed", table.spec.name, key, table.rows[has[0]].rowid)
+			}
+		}
+		for i := range table.rows {
+			row := &table.rows[i]
+			row.fate.aside = row.fate.noPlace || row.fate.hasKey && len(groups[row.fate.key]) > 1 && same(i)
+			if _, listed := said[row.rowid]; listed != row.fate.aside {
+				k.problem("%s row %d, key %q: has no place is %v, it is listed as %q: %.300q",
+					table.spec.name, row.rowid, row.fate.key, row.fate.aside, said[row.rowid], row.cells)
+			}
+		}
+	}
+}
+
+// plain reports whether the row's key is what it becomes.
+func (k *propCheck) plain(table *propRows, row *propRow) bool {
+	for i, c := range table.spec.columns {
+		if !c.key {
+			continue
+		}
+		switch cell := table.cell(row, i).(type) {
+		case int64:
+			return c.kind == 'I'
+		case string:
+			return c.kind == 'T' && cell == row.fate.key
+		}
+	}
+	return false
+}
+
+// asides gives how many rows have no place.
+func (k *propCheck) asides() (n int64) {
+	for _, table := range k.tables {
+		n += table.asides()
+	}
+	return n
+}
+
+func (r *propRows) asides() (n int64) {
+	for i := range r.rows {
+		if r.rows[i].fate.aside {
+			n++
+		}
+	}
+	return n
+}
+
+// propStored is a row in PostgreSQL: the binary form of each column, nil for
+// NULL.
+type propStored map[string]*[]byte
+
+func propStoredRows(t testing.TB, conn *pgx.Conn, table *propTable) map[string]propStored {
+	t.Helper()
+	rows, err := conn.Query(context.Background(), fmt.Sprintf("SELECT %s::text, * FROM %s.%s", table.key().name, schema, table.name),
+		pgx.QueryResultFormats{pgx.BinaryFormatCode})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	all := map[string]propStored{}
+	for rows.Next() {
+		raw, row := rows.RawValues(), propStored{}
+		for i, d := range rows.FieldDescriptions()[1:] {
+			if v := raw[i+1]; v != nil {
+				v = slices.Clone(v)
+				row[d.Name] = &v
+			}
+		}
+		all[string(raw[0])] = row
+	}
+	if rows.Err() != nil {
+		t.Fatal(rows.Err())
+	}
+	return all
+}
+
+// differs says how a column is not what it shall be.
+func (k *propCheck) differs(c propColumn, w propWant, stored *[]byte, witnesses []int64) string {
+	if w.null || stored == nil {
+		if w.null != (stored == nil) {
+			return fmt.Sprintf("NULL is %v", stored == nil)
+		}
+		return ""
+	}
+	v := *stored
+	switch c.kind {
+	case 'T':
+		if string(v) != w.text {
+			return fmt.Sprintf("text is %.100q", v)
+		}
+	case 'I':
+		if n := propInteger(v); n != w.whole {
+			return fmt.Sprintf("integer is %d", n)
+		}
+	case 'R', 'D':
+		if want := w.real; len(v) == 8 {
+			if got := math.Float64frombits(binary.BigEndian.Uint64(v)); math.Float64bits(got) != math.Float64bits(want) {
+				return fmt.Sprintf("double is %v", got)
+			}
+		} else if got := math.Float32frombits(binary.BigEndian.Uint32(v)); math.Float32bits(got) != math.Float32bits(float32(want)) {
+			return fmt.Sprintf("real is %v", got)
+		}
+		if (c.kind == 'D' || k.exact) != (len(v) == 8) {
+			return fmt.Sprintf("it has %d bytes", len(v))
+		}
+	case 'B':
+		if (v[0] != 0) != w.truth {
+			return fmt.Sprintf("boolean is %d", v[0])
+		}
+	case 'Z':
+		got := int64(binary.BigEndian.Uint64(v))
+		if !w.guess {
+			witnesses = []int64{w.micros}
+		}
+		if !slices.ContainsFunc(witnesses, func(at int64) bool { return got >= at-1 && got <= at+1 && (w.guess || w.slack > 0 || got == at) }) {
+			return fmt.Sprintf("time is %s", time.UnixMicro(got+propEpoch*1e6).UTC())
+		}
+	case 'J':
+		if want := k.json[w.json].stored; string(v[1:]) != want {
+			return fmt.Sprintf("JSON is %.200s instead of %.200s", v[1:], want)
+		}
+	}
+	return ""
+}
+
+func propInteger(v []byte) int64 {
+	if len(v) == 8 {
+		return int64(binary.BigEndian.Uint64(v))
+	}
+	return int64(int32(binary.BigEndian.Uint32(v)))
+}
+
+type propPlace struct {
+	table  string
+	rowid  int64
+	column string
+}
+
+// propOriginal is a row of the table of originals.
+type propOriginal struct {
+	key, reason, class string
+	content            []byte
+}
+
+func (k *propCheck) originals(conn *pgx.Conn) map[propPlace][]propOriginal {
+	k.Helper()
+	all := map[propPlace][]propOriginal{}
+	if one(k, conn, "SELECT to_regclass('flujo.flujo_port_originals')") == "NULL" {
+		return all
+	}
+	rows, err := conn.Query(context.Background(), `SELECT table_name, source_rowid, column_name, row_key, reason, storage_class, original
+		FROM flujo.flujo_port_originals`)
+	if err != nil {
+		k.Fatal(err)
+	}
+	var p propPlace
+	var o propOriginal
+	if _, err := pgx.ForEachRow(rows, []any{&p.table, &p.rowid, &p.column, &o.key, &o.reason, &o.class, &o.content}, func() error {
+		all[p] = append(all[p], o)
+		o.content = nil
+		return nil
+	}); err != nil {
+		k.Fatal(err)
+	}
+	if len(all) == 0 {
+		k.problem("there is a table of originals, and it is empty")
+	}
+	return all
+}
+
+// is reports whether the original is the cell, byte for byte.
+func (o *propOriginal) is(c propCell) bool {
+	switch c := c.(type) {
+	case nil:
+		return o.class == "null" && o.content == nil
+	case int64:
+		return o.class == "integer" && string(o.content) == strconv.FormatInt(c, 10)
+	case float64:
+		f, err := strconv.ParseFloat(string(o.content), 64)
+		return o.class == "real" && err == nil && math.Float64bits(f) == math.Float64bits(c)
+	case string:
+		return o.class == "text" && o.content != nil && string(o.content) == c
+	case []byte:
+		return o.class == "blob" && o.content != nil && string(o.content) == string(c)
+	}
+	return false
+}
+
+// arrived compares everything in PostgreSQL with the file; list was called
+// before.
+func (k *propCheck) arrived(conn *pgx.Conn, result *report.Migration, found []mapping.Finding) {
+	k.Helper()
+	originals := k.originals(conn)
+	kept := int64(0)
+	for _, all := range originals {
+		kept += int64(len(all))
+	}
+	if kept != result.Originals {
+		k.problem("%d originals, the report says %d", kept, result.Originals)
+	}
+	changes := map[propPlace]string{} // cells that were said to have changed
+	for _, f := range found {
+		if !f.Aside {
+			changes[propPlace{f.Table, f.RowID, f.Column}] = f.Reason.String()
+		}
+	}
+	derived := map[string]map[string]propStored{}
+	for i := range propTables {
+		spec := &propTables[i]
+		stored := propStoredRows(k, conn, spec)
+		total, rest := len(stored), stored
+		table := &propRows{spec: spec}
+		for _, t := range k.tables {
+			if t.spec == spec {
+				table = t
+				k.compare(t, stored, originals, changes)
+				rest = k.rest(t, stored)
+			}
+		}
+		derived[spec.name] = rest
+		k.counts(result, table, total, len(rest))
+	}
+	for place, all := range originals {
+		k.problem("%v is in the originals %d times and should not be: %+.300q", place, len(all), all)
+	}
+	for place, reason := range changes {
+		k.problem("%v is said to have changed (%s) and should not be", place, reason)
+	}
+	for _, r := range result.Rounded {
+		if r.Count != k.rounded[r.Column] || r.Largest <= 0 || r.Largest > 1 {
+			k.problem("%d floats of %s were rounded, the report says %d, by up to %g", k.rounded[r.Column], r.Column, r.Count, r.Largest)
+		}
+		delete(k.rounded, r.Column)
+	}
+	for _, n := range result.Naive {
+		if own := k.naive[n.Column]; n.Count < own || n.Count > own+k.guessed[n.Column] {
+			k.problem("%d times of %s name no zone, the report says %d", k.naive[n.Column], n.Column, n.Count)
+		}
+		delete(k.naive, n.Column)
+	}
+	if len(k.rounded)+len(k.naive) > 0 {
+		k.problem("the report does not count the floats rounded of %v, the times without zone of %v", k.rounded, k.naive)
+	}
+	if !k.damaged {
+		k.derivedRuns(derived["runs"])
+		k.derivedTraces(derived["traces"])
+	}
+	for _, spec := range propTables {
+		if n := len(derived[spec.name]); n > 0 && spec.name != "runs" && spec.name != "traces" {
+			k.problem("%s has %d rows that are not in the file", spec.name, n)
+		}
+	}
+	k.sequences(conn)
+	if got := fmt.Sprint(result.Ignored); got != fmt.Sprint(k.others) {
+		k.problem("ignored tables: %s, not %s", got, k.others)
+	}
+}
+
+// rest gives the rows that are not in the file.
+func (k *propCheck) rest(table *propRows, stored map[string]propStored) map[string]propStored {
+	rest := map[string]propStored{}
+	here := map[string]bool{}
+	for i := range table.rows {
+		if f := &table.rows[i].fate; !f.aside {
+			here[f.key] = true
+		}
+	}
+	for key, row := range stored {
+		if !here[key] {
+			rest[key] = row
+		}
+	}
+	return rest
+}
+
+// compare looks for every cell of a table, in its column and among the
+// originals. What it finds there it takes out.
+func (k *propCheck) compare(table *propRows, stored map[string]propStored, originals map[propPlace][]propOriginal, changes map[propPlace]string) {
+	k.Helper()
+	name := table.spec.name
+	if table.doubled { // the originals cannot tell them apart
+		for place := range originals {
+			if place.table == name {
+				delete(originals, place)
+			}
+		}
+		return
+	}
+	for i := range table.rows {
+		row := &table.rows[i]
+		f := &row.fate
+		inOriginals := map[string]propCell{} // by the column's name there
+		for _, at := range table.homeless {
+			if row.cells[at] != nil {
+				inOriginals[table.columns[at]] = row.cells[at]
+			}
+		}
+		got, ok := stored[f.key]
+		if !f.aside && !ok {
+			k.problem("%s row %d, key %q, is neither there nor aside", name, row.rowid, f.key)
+			continue
+		}
+		for n, c := range table.spec.columns {
+			if f.aside || table.absent(n) && !(c.kind == 'Z' && c.notNull) {
+				if !f.aside && propDefault(c, got[c.name]) {
+					k.problem("%s row %d: column %s does not have its default", name, row.rowid, c.name)
+				}
+				continue
+			}
+			w := f.wants[n]
+			cell := table.cell(row, n)
+			if what := k.differs(c, w, got[c.name], k.witnesses(table, row, w)); what != "" {
+				k.problem("%s row %d, key %q: %s, %T %.200q in the file: %s", name, row.rowid, f.key, c.name, cell, cell, what)
+			}
+			if c.kind == 'R' && !k.exact && !w.null && float64(float32(w.real)) != w.real {
+				k.rounded[name+"."+c.name]++
+			}
+			if c.kind == 'Z' && w.naive {
+				k.naive[name+"."+c.name]++
+			}
+			if w.guess { // what a witness tells may name no zone either
+				k.guessed[name+"."+c.name]++
+			}
+			if w.kept {
+				inOriginals[c.name] = cell
+			}
+		}
+		if f.aside {
+			for at, c := range table.columns {
+				inOriginals[c] = row.cells[at]
+			}
+		}
+		k.keptCells(table, row, inOriginals, originals, changes)
+	}
+}
+
+// propDefault reports whether a column does not have the default that Flujo's
+// table gives it.
+func propDefault(c propColumn, stored *[]byte) bool {
+	if c.name == "total_steps" {
+		return stored == nil || propInteger(*stored) != 0
+	}
+	if c.name == "is_background_task" {
+		return stored == nil || (*stored)[0] != 0
+	}
+	return stored != nil
+}
+
+// keptCells compares the originals of a row with the cells that are to be
+// there, and with what was said of them.
+func (k *propCheck) keptCells(table *propRows, row *propRow, want map[string]propCell, originals map[propPlace][]propOriginal, changes map[propPlace]string) {
+	k.Helper()
+	for column, cell := range want {
+		place := propPlace{table.spec.name, row.rowid, column}
+		all, said := originals[place], changes[place]
+		delete(originals, place)
+		delete(changes, place)
+		switch {
+		case len(all) != 1:
+			k.problem("%v, %T %.100q, is in the originals %d times", place, cell, cell, len(all))
+		case !all[0].is(cell):
+			k.problem("%v, %T %.100q, is in the originals as %+.200q", place, cell, cell, all[0])
+		case !row.fate.aside && said != all[0].reason:
+			k.problem("%v is said to be %q, the originals say %q", place, said, all[0].reason)
+		case all[0].reason == "":
+			k.problem("%v is in the originals without a reason", place)
+		case row.fate.hasKey && all[0].key != row.fate.key:
+			k.problem("%v has the key %q in the originals", place, all[0].key)
+		}
+	}
+}
+
+// witnesses gives the times that may stand for one that the row does not tell.
+func (k *propCheck) witnesses(table *propRows, row *propRow, w propWant) []int64 {
+	if !w.guess {
+		return nil
+	}
+	all := append(k.told(table, row), k.modified)
+	if run, ok := table.reference(row); ok && run != nil {
+		key, _ := propText(run)
+		all = append(all, k.times[key]...)
+	}
+	return all
+}
+
+// counts compares the report of a table with what is there.
+func (k *propCheck) counts(result *report.Migration, table *propRows, stored, derived int) {
+	k.Helper()
+	for _, row := range result.Tables {
+		if row.Name != table.spec.name {
+			continue
+		}
+		got := fmt.Sprint(row.RowsRead, row.SetAside, row.Derived, row.InPostgres, row.Match)
+		if want := fmt.Sprint(len(table.rows), table.asides(), derived, stored, true); got != want {
+			k.problem("%s: read, aside, derived, stored, match are %s; the report says %s", row.Name, want, got)
+		}
+		return
+	}
+	k.problem("the report says nothing of %s", table.spec.name)
+}
+
+// owners gives, by key, whether placed rows of the runs' children have it
+// (true), or just others.
+func (k *propCheck) owners() map[string]bool {
+	owners := map[string]bool{}
+	for _, table := range k.tables {
+		reference := slices.ContainsFunc(table.spec.columns, func(c propColumn) bool { return c.reference })
+		for i := range table.rows {
+			run, ok := table.reference(&table.rows[i])
+			if key, isKey := propKeyText(run); ok && isKey && reference {
+				owners[key] = owners[key] || !table.rows[i].fate.aside
+			}
+		}
+	}
+	return owners
+}
+
+// derivedRuns: a run for each child that lacks one, told by workflow_state or
+// as Flujo makes it, and none else.
+func (k *propCheck) derivedRuns(derived map[string]propStored) {
+	k.Helper()
+	owners := k.owners()
+	states := map[string][]*propRow{}
+	var state *propRows
+	for _, table := range k.tables {
+		if table.spec.name == "workflow_state" {
+			state = table
+			for i := range table.rows {
+				if run, ok := table.reference(&table.rows[i]); ok && run != nil {
+					key, _ := propText(run)
+					states[key] = append(states[key], &table.rows[i])
+				}
+			}
+		}
+	}
+	for key, row := range derived {
+		if _, owned := owners[key]; !owned {
+			k.problem("run %q was made and no row needs it", key)
+		}
+		for _, column := range []string{"pipeline_id", "pipeline_name", "pipeline_version", "status"} {
+			var may []string
+			plain := false
+			for _, s := range states[key] {
+				if at := slices.Index(state.columns, column); at >= 0 && s.cells[at] != nil {
+					text, _ := propText(s.cells[at])
+					may = append(may, text)
+					plain = state.cell(s, 0) == propCell(key)
+				}
+			}
+			if len(states[key]) != 1 || len(may) != 1 || len(may[0]) > propIndexed || !plain {
+				may = append(may, map[string]string{"pipeline_id": "unknown", "pipeline_name": "unknown",
+					"pipeline_version": "latest", "status": "running"}[column])
+			}
+			if got := string(*row[column]); !slices.Contains(may, got) {
+				k.problem("run %q was made with %s %q, not of %q", key, column, got, may)
+			}
+		}
+	}
+}
+
+// derivedTraces: a trace for each run that has spans and none, as far as Flujo
+// would answer with one.
+func (k *propCheck) derivedTraces(derived map[string]propStored) {
+	k.Helper()
+	traced := map[string]bool{}
+	spans := map[string]map[string]string{} // span_id → parent, by run
+	aside := map[string]bool{}              // runs of which a span has no place, or a key is not plain
+	for _, table := range k.tables {
+		for i := range table.rows {
+			row := &table.rows[i]
+			run, ok := table.reference(row)
+			key, isKey := propKeyText(run)
+			if !ok || !isKey {
+				continue
+			}
+			switch table.spec.name {
+			case "traces":
+				traced[key] = true
+			case "spans":
+				if spans[key] == nil {
+					spans[key] = map[string]string{}
+				}
+				id, _ := propText(row.cells[slices.Index(table.columns, "span_id")])
+				parent := ""
+				if at := slices.Index(table.columns, "parent_span_id"); at >= 0 {
+					parent, _ = propText(row.cells[at])
+				}
+				_, twice := spans[key][id]
+				spans[key][id] = parent
+				aside[key] = aside[key] || row.fate.aside || twice || run != propCell(key)
+			}
+		}
+	}
+	for key, ids := range spans {
+		rooted := false
+		for _, parent := range ids {
+			_, here := ids[parent]
+			rooted = rooted || parent == "" || !here
+		}
+		row, made := derived[key]
+		if !made {
+			if rooted && !traced[key] && !aside[key] {
+				k.problem("run %q has %d spans, no trace, and none was made", key, len(ids))
+			}
+			continue
+		}
+		if traced[key] && !aside[key] {
+			k.problem("run %q has a trace in the file, and one was made", key)
+		}
+		var tree propSpan
+		if err := json.Unmarshal((*row["trace_data"])[1:], &tree); err != nil {
+			k.problem("the trace of run %q: %v", key, err)
+		}
+		k.tree(key, &tree, ids, map[string]bool{})
+	}
+	for key := range derived {
+		if spans[key] == nil {
+			k.problem("a trace was made for run %q, which has no spans", key)
+		}
+	}
+}
+
+type propSpan struct {
+	ID       string     `json:"span_id"`
+	Parent   *string    `json:"parent_span_id"`
+	Children []propSpan `json:"children"`
+}
+
+// tree sees that the spans of a derived trace are the run's, each once, under
+// their parents.
+func (k *propCheck) tree(run string, span *propSpan, ids map[string]string, seen map[string]bool) {
+	k.Helper()
+	if _, known := ids[span.ID]; !known || seen[span.ID] {
+		k.problem("the trace of run %q has span %q, known is %v, seen is %v", run, span.ID, known, seen[span.ID])
+		return
+	}
+	seen[span.ID] = true
+	for i := range span.Children {
+		child := &span.Children[i]
+		if child.Parent == nil || *child.Parent != span.ID {
+			k.problem("the trace of run %q has span %q under %q", run, child.ID, span.ID)
+		}
+		k.tree(run, child, ids, seen)
+	}
+}
+
+// sequences: the next row that Flujo inserts gets an id that is free.
+func (k *propCheck) sequences(conn *pgx.Conn) {
+	k.Helper()
+	for _, table := range []string{"steps", "spans", "evaluations"} {
+		query := fmt.Sprintf(`SELECT s.last_value > coalesce(m.id, 0) OR m.id = 9223372036854775807
+			FROM flujo.%[1]s_id_seq s, (SELECT max(id)::bigint AS id FROM flujo.%[1]s) m WHERE NOT s.is_called`, table)
+		if got := one(k, conn, query); got != "true" {
+			k.problem("the sequence of %s hands out a taken id: %s after %s", table,
+				one(k, conn, fmt.Sprintf("SELECT last_value FROM flujo.%s_id_seq", table)), one(k, conn, "SELECT max(id) FROM flujo."+table))
+		}
+	}
+}

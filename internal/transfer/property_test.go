@@ -1,0 +1,192 @@
+//go:build !race
+
+package transfer_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"flujo-port/internal/fault"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/pgtest"
+	"flujo-port/internal/report"
+	"flujo-port/internal/transfer"
+)
+
+// How many files TestProperty makes, and how many rows there are in them.
+const (
+	propFiles = 30
+	propLeast = 100_000
+)
+
+// TestProperty: whatever is in a file of one of Flujo's layouts, migrate either
+// refuses with the list of all rows that have no place, or every cell arrives
+// as the contract says or is kept in its original bytes; with --set-aside it
+// never refuses. What the contract says is worked out in
+// property_contract_test.go once more.
+//
+// FLUJO_PORT_TEST_SEED chooses other files.
+func TestProperty(t *testing.T) {
+	t.Parallel()
+	seed := propSeed(t)
+	var rows, refused atomic.Int64
+	t.Run("files", func(t *testing.T) {
+		for n := range propFiles {
+			t.Run(fmt.Sprint(n), func(t *testing.T) {
+				t.Parallel()
+				lot := propLot(seed, n)
+				path, likeness := makeProp(t, lot, n)
+				t.Cleanup(func() {
+					if t.Failed() {
+						t.Logf("FLUJO_PORT_TEST_SEED=%d, file %d: %s", seed, n, likeness)
+					}
+				})
+				read, wasRefused := checkProp(t, path, lot.IntN(3), lot.IntN(2) == 0, lot.IntN(3) == 0)
+				rows.Add(read)
+				if wasRefused {
+					refused.Add(1)
+				}
+			})
+		}
+	})
+	if rows.Load() < propLeast {
+		t.Errorf("only %d rows, FLUJO_PORT_TEST_SEED=%d", rows.Load(), seed)
+	}
+	if n := refused.Load(); n == 0 || n == propFiles {
+		t.Errorf("%d files of %d were refused, FLUJO_PORT_TEST_SEED=%d", n, propFiles, seed)
+	}
+}
+
+// checkProp migrates a file without and with SetAside and compares what is
+// there with the file.
+func checkProp(t *testing.T, path string, zone int, dryRun, exact bool) (rows int64, refused bool) {
+	t.Helper()
+	before := propDigest(t, path)
+	url := pgtest.Database(t)
+	conn := connect(t, url)
+	o := options(t, path, url)
+	o.NaiveZone = []*time.Location{nil, time.UTC, time.FixedZone("test", 5*3600+1800)}[zone]
+	o.ExactFloats = exact
+	in := o.NaiveZone
+	if in == nil {
+		in = time.UTC
+	}
+	k := newPropCheck(t, path, in, exact, conn)
+	for _, table := range k.tables {
+		rows += int64(len(table.rows))
+	}
+
+	o.DryRun = dryRun
+	result, found, err := propMigrate(t, o)
+	refused = errors.Is(err, errPropRefused)
+	if err != nil && !refused {
+		t.Fatal(err)
+	}
+	k.list(found)
+	if refused != (k.asides() > 0) {
+		t.Fatalf("refused is %v, and %d rows have no place", refused, k.asides())
+	}
+	if refused {
+		k.refusal(result, found)
+	}
+	if refused || dryRun {
+		if left := leftovers(t, conn); left != "" {
+			t.Errorf("left behind: %s", left)
+		}
+		o.DryRun, o.SetAside = false, refused
+		if result, found, err = propMigrate(t, o); err != nil {
+			t.Fatal(err)
+		}
+		k.list(found)
+	}
+	if !result.Committed {
+		t.Error("the report does not say committed")
+	}
+	k.arrived(conn, result, found)
+	k.listed(result, found)
+	if after := propDigest(t, path); after != before {
+		t.Errorf("the file's folder was\n%s\nand is\n%s", before, after)
+	}
+	return rows, refused
+}
+
+// errPropRefused stands for a refusal because of what is in the file.
+var errPropRefused = errors.New("refused")
+
+func propMigrate(t testing.TB, o transfer.MigrateOptions) (result *report.Migration, found []mapping.Finding, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	o.Found = func(f mapping.Finding) { found = append(found, f) }
+	result, err = transfer.Migrate(ctx, o)
+	if f, ok := errors.AsType[*fault.Error](err); ok && f.Kind == fault.Refused && result != nil && result.Refused {
+		err = errPropRefused
+	}
+	return result, found, err
+}
+
+// refusal: the report of a refused file counts the rows that were listed.
+func (k *propCheck) refusal(result *report.Migration, found []mapping.Finding) {
+	k.Helper()
+	if result.Committed {
+		k.problem("refused, and committed")
+	}
+	k.listed(result, found)
+}
+
+// listed: the report counts, by table, column and kind, what was listed.
+func (k *propCheck) listed(result *report.Migration, found []mapping.Finding) {
+	k.Helper()
+	type line struct {
+		table, column, kind string
+		aside               bool
+	}
+	counts := map[line]int64{}
+	for _, f := range found {
+		counts[line{f.Table, f.Column, f.Reason.String(), f.Aside}]++
+	}
+	for _, c := range result.Changes {
+		l := line{c.Table, c.Column, c.Kind, c.SetAside}
+		if counts[l] != c.Count {
+			k.problem("the report counts %d of %v, %d were listed", c.Count, l, counts[l])
+		}
+		if len(c.Keys) == 0 || len(c.Keys) > 10 {
+			k.problem("%v has %d first keys", l, len(c.Keys))
+		}
+		delete(counts, l)
+	}
+	for l, n := range counts {
+		k.problem("%d of %v were listed, the report has none", n, l)
+	}
+}
+
+// propDigest tells one state of a file's folder from another.
+func propDigest(t testing.TB, path string) (digest string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, e := range entries {
+		content, err := os.ReadFile(filepath.Join(filepath.Dir(path), e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := e.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, fmt.Sprintf("%s %x %v\n", e.Name(), sha256.Sum256(content), info.ModTime()))
+	}
+	slices.Sort(lines)
+	return fmt.Sprint(lines)
+}
