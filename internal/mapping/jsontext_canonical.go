@@ -1,0 +1,243 @@
+package mapping
+
+import (
+	"bytes"
+	"slices"
+	"unicode/utf8"
+)
+
+// Canonicalizer prints JSON as PostgreSQL prints the jsonb that it makes of it
+// (jsonb_out): without white space but behind : and ,; keys by length, then by
+// bytes, of doubled ones the last; strings with the fewest escapes; numbers as
+// numeric prints them. The zero value is ready; it keeps its buffers, and is
+// not safe for concurrent use.
+type Canonicalizer struct {
+	pairs []jsonPair // of the objects that are open, inner ones last
+	keys  []byte     // the keys of pairs, without escapes
+	spare []byte     // an object's text while its pairs are put in order
+}
+
+// jsonPair is a key and its value.
+type jsonPair struct {
+	key, keyEnd int // in keys
+	from, to    int // in dst, without a separator
+}
+
+// Append appends s as jsonb prints it to dst. s has to be a text that jsonb
+// takes, as AppendJSON makes it. s and the spare capacity of dst must not
+// overlap.
+func (c *Canonicalizer) Append(dst, s []byte) []byte {
+	c.pairs, c.keys = c.pairs[:0], c.keys[:0]
+	dst, _ = c.value(dst, s, 0)
+	return dst
+}
+
+// value appends the value that begins at s[i] or behind white space there, and
+// gives where it ends.
+func (c *Canonicalizer) value(dst, s []byte, i int) ([]byte, int) {
+	i = skipSpace(s, i)
+	switch s[i] {
+	case '{':
+		return c.object(dst, s, i)
+	case '[':
+		return c.array(dst, s, i)
+	case '"':
+		dst, i, _ = appendReescaped(dst, s, i)
+		return dst, i
+	case 't', 'n':
+		return append(dst, s[i:i+4]...), i + 4
+	case 'f':
+		return append(dst, s[i:i+5]...), i + 5
+	}
+	return appendNumeric(dst, s, i)
+}
+
+func (c *Canonicalizer) array(dst, s []byte, i int) ([]byte, int) {
+	dst = append(dst, '[')
+	if i = skipSpace(s, i+1); s[i] == ']' {
+		return append(dst, ']'), i + 1
+	}
+	for {
+		dst, i = c.value(dst, s, i)
+		i = skipSpace(s, i)
+		if s[i] == ']' {
+			return append(dst, ']'), i + 1
+		}
+		dst = append(dst, ", "...)
+		i++
+	}
+}
+
+func (c *Canonicalizer) object(dst, s []byte, i int) ([]byte, int) {
+	dst = append(dst, '{')
+	if i = skipSpace(s, i+1); s[i] == '}' {
+		return append(dst, '}'), i + 1
+	}
+	first, firstKey, start := len(c.pairs), len(c.keys), len(dst)
+	inOrder := true
+	for {
+		i = skipSpace(s, i)
+		p := jsonPair{key: len(c.keys), from: len(dst)}
+		dst, i = c.key(dst, s, i)
+		p.keyEnd = len(c.keys)
+		if n := len(c.pairs); n > first {
+			inOrder = inOrder && c.compare(c.pairs[n-1], p) < 0
+		}
+		i = skipSpace(s, i) + 1 // the colon
+		dst = append(dst, ": "...)
+		dst, i = c.value(dst, s, i)
+		p.to = len(dst)
+		c.pairs = append(c.pairs, p)
+		i = skipSpace(s, i)
+		if s[i] == '}' {
+			break
+		}
+		dst = append(dst, ", "...)
+		i++
+	}
+	if !inOrder {
+		dst = c.sort(dst, start, c.pairs[first:])
+	}
+	c.pairs, c.keys = c.pairs[:first], c.keys[:firstKey]
+	return append(dst, '}'), i + 1
+}
+
+// compare orders keys as jsonb does (lengthCompareJsonbStringValue in
+// jsonb_util.c): the shorter one first, whatever is in it.
+func (c *Canonicalizer) compare(a, b jsonPair) int {
+	if d := (a.keyEnd - a.key) - (b.keyEnd - b.key); d != 0 {
+		return d
+	}
+	return bytes.Compare(c.keys[a.key:a.keyEnd], c.keys[b.key:b.keyEnd])
+}
+
+// sort puts the pairs of an object whose text begins at start into jsonb's
+// order, the last of those with the same key.
+func (c *Canonicalizer) sort(dst []byte, start int, pairs []jsonPair) []byte {
+	slices.SortStableFunc(pairs, func(a, b jsonPair) int { return c.compare(a, b) })
+	c.spare = append(c.spare[:0], dst[start:]...)
+	dst = dst[:start]
+	for n, p := range pairs {
+		if n+1 < len(pairs) && c.compare(p, pairs[n+1]) == 0 {
+			continue
+		}
+		if len(dst) > start {
+			dst = append(dst, ", "...)
+		}
+		dst = append(dst, c.spare[p.from-start:p.to-start]...)
+	}
+	return dst
+}
+
+// appendReescaped appends the string that begins at s[i] with the escapes that
+// escape_json (json.c) makes, and gives where it ends. plain reports that it
+// had none.
+func appendReescaped(dst, s []byte, i int) (_ []byte, end int, plain bool) {
+	dst = append(dst, '"')
+	i++
+	for plain = true; ; plain = false {
+		n := bytes.IndexByte(s[i:], '"')
+		run := s[i : i+n]
+		escape := bytes.IndexByte(run, '\\')
+		if escape < 0 {
+			return append(append(dst, run...), '"'), i + n + 1, plain
+		}
+		dst = append(dst, run[:escape]...)
+		r, length := unescape(s[i+escape:])
+		dst = appendEscape(dst, r)
+		i += escape + length
+	}
+}
+
+// key appends the string that begins at s[i] to dst, and its content to keys.
+func (c *Canonicalizer) key(dst, s []byte, i int) (_ []byte, end int) {
+	from := len(dst) + 1
+	dst, end, plain := appendReescaped(dst, s, i)
+	content := dst[from : len(dst)-1]
+	if plain {
+		c.keys = append(c.keys, content...)
+		return dst, end
+	}
+	for len(content) > 0 {
+		if content[0] != '\\' {
+			c.keys = append(c.keys, content[0])
+			content = content[1:]
+			continue
+		}
+		r, length := unescape(content)
+		c.keys = utf8.AppendRune(c.keys, r)
+		content = content[length:]
+	}
+	return dst, end
+}
+
+// appendEscape appends a character as escape_json prints it.
+func appendEscape(dst []byte, r rune) []byte {
+	const hex = "0123456789abcdef"
+	switch r {
+	case '"', '\\':
+		return append(dst, '\\', byte(r))
+	case '\b':
+		return append(dst, '\\', 'b')
+	case '\f':
+		return append(dst, '\\', 'f')
+	case '\n':
+		return append(dst, '\\', 'n')
+	case '\r':
+		return append(dst, '\\', 'r')
+	case '\t':
+		return append(dst, '\\', 't')
+	}
+	if r < ' ' {
+		return append(dst, '\\', 'u', '0', '0', hex[r>>4], hex[r&15])
+	}
+	return utf8.AppendRune(dst, r)
+}
+
+// appendNumeric appends the number at s[i] as numeric prints it (numeric_in and
+// numeric_out in numeric.c), and gives where it ends: without an exponent, with
+// as many digits behind the point as were written, less the exponent; and no
+// zero is negative.
+func appendNumeric(dst, s []byte, i int) (_ []byte, end int) {
+	n, end := parseJSONNumber(s, i)
+	if s[i] == '-' && (hasValue(n.whole) || hasValue(n.decimals)) {
+		dst = append(dst, '-')
+	}
+	if n.exponent == 0 {
+		dst = append(dst, n.whole...)
+		if len(n.decimals) > 0 {
+			dst = append(append(dst, '.'), n.decimals...)
+		}
+		return dst, end
+	}
+	digits := append(append(make([]byte, 0, end-i), n.whole...), n.decimals...)
+	return appendShifted(dst, digits, len(n.whole)+n.exponent), end
+}
+
+// hasValue reports whether there is another digit than 0.
+func hasValue(digits []byte) bool { return len(bytes.TrimLeft(digits, "0")) > 0 }
+
+// appendShifted appends digits with the point behind the first point of them,
+// which may be none, or more than there are.
+func appendShifted(dst, digits []byte, point int) []byte {
+	whole := bytes.TrimLeft(digits[:min(max(point, 0), len(digits))], "0")
+	dst = append(dst, whole...)
+	switch {
+	case point > len(digits) && (len(whole) > 0):
+		dst = appendZeros(dst, point-len(digits))
+	case len(whole) == 0:
+		dst = append(dst, '0')
+	}
+	if point >= len(digits) {
+		return dst
+	}
+	dst = appendZeros(append(dst, '.'), -min(point, 0))
+	return append(dst, digits[max(point, 0):]...)
+}
+
+func appendZeros(dst []byte, n int) []byte {
+	for range n {
+		dst = append(dst, '0')
+	}
+	return dst
+}

@@ -1,0 +1,129 @@
+package mapping_test
+
+import (
+	"bytes"
+	"context"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"flujo-port/internal/mapping"
+)
+
+// canonicalCases are texts and what jsonb prints of them.
+var canonicalCases = map[string][2]string{
+	"white space":               {" { \"a\" :\t[ 1 ,\n2 ] , \"b\":{} , \"c\" : [ ] } ", `{"a": [1, 2], "b": {}, "c": []}`},
+	"keys by length":            {`{"bb":1,"a":2,"":3,"ccc":4,"é":5}`, `{"": 3, "a": 2, "bb": 1, "é": 5, "ccc": 4}`},
+	"keys by bytes":             {`{"b":1,"B":2,"a":3}`, `{"B": 2, "a": 3, "b": 1}`},
+	"doubled keys":              {`{"a":1,"b":2,"a":{"x":1}}`, `{"a": {"x": 1}, "b": 2}`},
+	"doubled in order":          {`{"a":1,"a":2,"a":3}`, `{"a": 3}`},
+	"doubled by an escape":      {`{"\u0061":1,"b":0,"a":2}`, `{"a": 2, "b": 0}`},
+	"a key's length unescaped":  {`{"\n\n":1,"abc":2,"\u00e9":3}`, `{"\n\n": 1, "é": 3, "abc": 2}`},
+	"order within order":        {`{"z":{"y":1,"x":2},"a":[{"d":1,"c":2}]}`, `{"a": [{"c": 2, "d": 1}], "z": {"x": 2, "y": 1}}`},
+	"escapes":                   {`"\"\\\/\b\f\n\r\t\u0001\u001F\u007f\u0022\u005c\u002f\u000a"`, "\"\\\"\\\\/\\b\\f\\n\\r\\t\\u0001\\u001f\x7f\\\"\\\\/\\n\""},
+	"characters":                {`"\u00e9\u20AC\ud83d\ude00心"`, `"é€😀心"`},
+	"words":                     {`[true,false,null]`, `[true, false, null]`},
+	"scalars":                   {`  "x"  `, `"x"`},
+	"integers":                  {`[0,-0,12,-12,123456789012345678901234567890]`, `[0, 0, 12, -12, 123456789012345678901234567890]`},
+	"fractions":                 {`[1.50,-0.0,0.10,-0.5,-0.05]`, `[1.50, 0.0, 0.10, -0.5, -0.05]`},
+	"exponents up":              {`[1e2,1E+2,1.5e1,1.50e1,1.5e3,-2e0,10e1]`, `[100, 100, 15, 15.0, 1500, -2, 100]`},
+	"exponents down":            {`[12e-1,100e-2,1.5e-3,5e-1,1e-7,120e-1]`, `[1.2, 1.00, 0.0015, 0.5, 0.0000001, 12.0]`},
+	"zero with an exponent":     {`[0e5,0e-5,-0e-2,0.00e1,0.0e3]`, `[0, 0.00000, 0.00, 0.0, 0]`},
+	"small with an exponent up": {`[0.001e2,0.001e3,0.001e4,0.05e1]`, `[0.1, 1, 10, 0.5]`},
+	"large":                     {`1e30`, `1000000000000000000000000000000`},
+	"an exponent with zeros":    {`[1e02,1e-01]`, `[100, 0.1]`},
+}
+
+func TestCanonicalJSON(t *testing.T) {
+	t.Parallel()
+	var c mapping.Canonicalizer
+	for name, tc := range canonicalCases {
+		if got := c.Append([]byte("before"), []byte(tc[0])); string(got) != "before"+tc[1] {
+			t.Errorf("%s: %s, want %s", name, got[len("before"):], tc[1])
+		}
+		if got := c.Append(nil, []byte(tc[1])); string(got) != tc[1] {
+			t.Errorf("%s: once more %s", name, got)
+		}
+	}
+}
+
+// prints returns what the server prints of each text.
+func (s jsonServer) prints(t testing.TB, texts [][]byte) (printed []string) {
+	t.Helper()
+	const query = "SELECT array_agg(convert_from(text, 'UTF8')::jsonb::text ORDER BY n) FROM unnest($1::bytea[]) WITH ORDINALITY AS u (text, n)"
+	if err := s.conn.QueryRow(context.Background(), query, texts).Scan(&printed); err != nil {
+		t.Fatal(err)
+	}
+	return printed
+}
+
+// sameAsPrinted holds the canonicalizer against the server, for texts as
+// AppendJSON makes them, and sees that the canonical form is its own.
+func (s jsonServer) sameAsPrinted(t *testing.T, texts [][]byte) {
+	t.Helper()
+	var c mapping.Canonicalizer
+	var mended [][]byte
+	for _, text := range texts {
+		if out, flaws := mapping.AppendJSON(nil, text, mapping.DefaultJSONDepth); flaws&mapping.FlawSize == 0 {
+			mended = append(mended, out)
+		}
+	}
+	for i, want := range s.prints(t, mended) {
+		got := c.Append(nil, mended[i])
+		if string(got) != want {
+			t.Fatalf("%.300q is %.300q, the server prints %.300q", mended[i], got, want)
+		}
+		if again := c.Append(nil, got); !bytes.Equal(again, got) {
+			t.Fatalf("%.300q is %.300q once more", got, again)
+		}
+	}
+}
+
+func TestCanonicalOnServer(t *testing.T) {
+	t.Parallel()
+	s := connectJSON(t)
+	var texts [][]byte
+	for _, tc := range canonicalCases {
+		texts = append(texts, []byte(tc[0]))
+	}
+	for _, shape := range jsonShapes() {
+		texts = append(texts, shape.texts...)
+	}
+	s.sameAsPrinted(t, texts)
+}
+
+// Made texts, others in every run.
+func TestCanonicalDifferential(t *testing.T) {
+	t.Parallel()
+	const batches, batch = 25, 2000
+	s := connectJSON(t)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	maker := jsonMaker{rand.New(rand.NewPCG(seed, 1))}
+	for range batches {
+		texts := make([][]byte, batch)
+		for i := range texts {
+			texts[i] = maker.text()
+		}
+		s.sameAsPrinted(t, texts)
+	}
+}
+
+func FuzzCanonicalDifferential(f *testing.F) {
+	for _, tc := range canonicalCases {
+		f.Add([]byte(tc[0]))
+	}
+	s := connectJSON(f)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s.sameAsPrinted(t, [][]byte{text})
+	})
+}
+
+func BenchmarkCanonicalJSON(b *testing.B) {
+	var c mapping.Canonicalizer
+	var dst []byte
+	benchmarkJSON(b, func(text []byte) mapping.JSONFlaw {
+		dst = c.Append(dst[:0], text)
+		return 0
+	})
+}
