@@ -1,0 +1,24 @@
+// Command generate makes a state file as Flujo writes it, of about the wanted
+// size: generate -mb 730 PATH.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+
+	"flujo-port/internal/bench"
+)
+
+func main() {
+	megabytes := flag.Int64("mb", 100, "size of the file in `MB`")
+	flag.Parse()
+	if flag.NArg() != 1 {
+		fmt.Fprintln(os.Stderr, "usage: generate -mb SIZE PATH")
+		os.Exit(2)
+	}
+	if err := bench.Generate(flag.Arg(0), *megabytes*1_000_000); err != nil {
+		fmt.Fprintf(os.Stderr, "generate %s: %v\n", flag.Arg(0), err)
+		os.Exit(1)
+	}
+}
