@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 	_ "time/tzdata" // for --naive-times where the system has no zones
 
 	"flujo-port/internal/fault"
+	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
 	"flujo-port/internal/transfer"
@@ -26,12 +28,9 @@ func (e *env) migrateCommand() *cli.Command {
 			sqliteFlag, postgresFlag, schemaFlag,
 			&cli.BoolFlag{Name: "dry-run", Usage: "do all of it, report, then roll back"},
 			&cli.BoolFlag{Name: "strict", Usage: "refuse a file of which anything would arrive changed"},
-			&cli.BoolFlag{Name: "set-aside", Usage: "keep rows that have no place in Flujo's tables in SCHEMA.flujo_port_originals, instead of refusing them"},
-			&cli.StringFlag{Name: "naive-times", Usage: "`ZONE` of times that name none: utc, local, or a name such as Europe/Berlin (default: utc, and the report counts them)"},
-			&cli.BoolFlag{Name: "exact-floats", Usage: "make cost_usd and memory_usage_mb double precision, where Flujo rounds to real"},
-			&cli.BoolFlag{Name: "without-pgvector", Usage: "do without the extension pgvector and Flujo's memories table; Flujo starts all the same"},
-			&cli.BoolFlag{Name: "json", Usage: "print the report as one JSON object"},
-			revealFlag,
+			setAsideFlag, naiveTimesFlag, exactFloatsFlag, withoutPGVectorFlag,
+			&cli.StringFlag{Name: "verify", Value: transfer.VerifyContent, Usage: "before the commit compare every cell with the file: content; or, quicker, count the rows: `counts`"},
+			skipIntegrityFlag, jsonFlag, revealFlag,
 			&cli.StringFlag{Name: "env-file", Usage: "after the commit, write FLUJO_STATE_URI with its password to `PATH`, mode 0600"},
 		},
 		Action: e.migrate,
@@ -58,20 +57,30 @@ func (e *env) migrate(c *cli.Context) error {
 	if err := checkEnvFile(envFile); err != nil {
 		return err
 	}
-	zone, err := naiveZone(c.String("naive-times"))
+	zone, err := naiveZone(c.String(naiveTimesFlag.Name))
 	if err != nil {
 		return err
 	}
-	found, err := newFindings(c.Bool("json"))
+	verify := c.String("verify")
+	if verify != transfer.VerifyContent && verify != transfer.VerifyCounts {
+		return usagef("--verify is content or counts, not %q", verify)
+	}
+	found, err := newSpool[report.Finding](c.Bool(jsonFlag.Name))
 	if err != nil {
 		return err
 	}
 	defer found.close()
+	different, err := newSpool[report.Difference](c.Bool(jsonFlag.Name))
+	if err != nil {
+		return err
+	}
+	defer different.close()
 	progress := newProgress(e.stderr)
 	result, err := transfer.Migrate(c.Context, transfer.MigrateOptions{
 		SQLite: path, Postgres: target.url, Schema: target.schema, Cutover: target.address,
-		DryRun: c.Bool("dry-run"), WithoutPGVector: c.Bool("without-pgvector"), Strict: c.Bool("strict"), SetAside: c.Bool("set-aside"),
-		ExactFloats: c.Bool("exact-floats"), NaiveZone: zone, Found: found.add, Progress: progress.show,
+		DryRun: c.Bool("dry-run"), WithoutPGVector: c.Bool(withoutPGVectorFlag.Name), Strict: c.Bool("strict"), SetAside: c.Bool(setAsideFlag.Name),
+		ExactFloats: c.Bool(exactFloatsFlag.Name), NaiveZone: zone, Verify: verify, SkipIntegrity: c.Bool(skipIntegrityFlag.Name), Version: version(),
+		Found: func(f mapping.Finding) { found.add(finding(f)) }, Different: different.add, Progress: progress.show,
 	})
 	progress.end()
 	if result == nil {
@@ -93,7 +102,7 @@ func (e *env) migrate(c *cli.Context) error {
 			result.Notes = append(result.Notes, "the cutover address is in "+envFile)
 		}
 	}
-	if printErr := e.print(c, result, found); printErr != nil {
+	if printErr := e.print(c, result, result.Text, report.ListOf("findings", found.each), report.ListOf("differences", different.each)); printErr != nil {
 		result.Warnings = append(result.Warnings, fmt.Sprintf("the report can't be printed: %v", printErr))
 		if !result.Committed {
 			err = errors.Join(err, printErr)
@@ -126,11 +135,12 @@ func naiveZone(name string) (*time.Location, error) {
 	return zone, nil
 }
 
-func (e *env) print(c *cli.Context, result *report.Migration, found *findings) error {
-	if c.Bool("json") {
-		return result.JSON(e.stdout, found.each)
+// print prints a report: as text, or with --json as one JSON object.
+func (e *env) print(c *cli.Context, result any, text func(io.Writer) error, lists ...report.List) error {
+	if c.Bool(jsonFlag.Name) {
+		return report.JSON(e.stdout, result, lists...)
 	}
-	return result.Text(e.stdout)
+	return text(e.stdout)
 }
 
 // migrateMeans says what a failed migration means for the data.

@@ -37,10 +37,20 @@ func newProgress(w io.Writer) progress {
 
 // phases are the words for what is not the copying of a table.
 var phases = map[string]string{
-	transfer.PhaseConnect: "connecting", transfer.PhaseSchema: "making the tables",
+	transfer.PhaseIntegrity: "looking for damage in the file", transfer.PhaseConnect: "connecting", transfer.PhaseSchema: "making the tables",
 	transfer.PhaseOriginals: "keeping what had to be changed as it was",
-	transfer.PhaseIndexes:   "making indexes and foreign keys", transfer.PhaseVerify: "counting the rows on both sides",
+	transfer.PhaseIndexes:   "making indexes and foreign keys", transfer.PhaseVerify: "verifying",
 	transfer.PhaseCommit: "committing, which is not interrupted",
+}
+
+// rowByRow are the phases that tell of their rows.
+var rowByRow = map[string]bool{transfer.PhaseCopy: true, transfer.PhaseRead: true}
+
+func phase(p transfer.Progress) string {
+	if p.Table != "" {
+		return phases[p.Phase] + " " + p.Table
+	}
+	return phases[p.Phase]
 }
 
 // lines writes a line for each phase and table, and one now and then within a
@@ -56,8 +66,8 @@ type lines struct {
 const lineEvery = 5 * time.Second
 
 func (l *lines) show(p transfer.Progress) {
-	if p.Phase != transfer.PhaseCopy {
-		fmt.Fprintf(l.w, "%s\n", phases[p.Phase])
+	if !rowByRow[p.Phase] {
+		fmt.Fprintln(l.w, phase(p))
 		return
 	}
 	now := time.Now()
@@ -68,8 +78,9 @@ func (l *lines) show(p transfer.Progress) {
 		return
 	}
 	l.last = now
+	done := map[string]string{transfer.PhaseCopy: "copied", transfer.PhaseRead: "read"}[p.Phase]
 	seconds := now.Sub(l.started).Seconds()
-	line := fmt.Sprintf("copied %s: %s of %s rows", p.Table, humanize.Comma(p.Rows), humanize.Comma(p.Of))
+	line := fmt.Sprintf("%s %s: %s of %s rows", done, p.Table, humanize.Comma(p.Rows), humanize.Comma(p.Of))
 	if rate := float64(p.Rows) / seconds; !p.Done && rate > 0 {
 		line += fmt.Sprintf(", %s rows/s, %s left", humanize.Comma(int64(rate)),
 			time.Duration(float64(p.Of-p.Rows)/rate*float64(time.Second)).Round(time.Second))
@@ -95,9 +106,9 @@ type bars struct {
 const drawEvery = 100 * time.Millisecond
 
 func (b *bars) show(p transfer.Progress) {
-	if p.Phase != transfer.PhaseCopy {
+	if !rowByRow[p.Phase] {
 		b.clear()
-		fmt.Fprintf(b.w, "%s\n", phases[p.Phase])
+		fmt.Fprintln(b.w, phase(p))
 		return
 	}
 	if b.all == nil {

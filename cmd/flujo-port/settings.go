@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"flujo-port/internal/fault"
-	"flujo-port/internal/sink"
+	"flujo-port/internal/pg"
 	"flujo-port/internal/stateuri"
 
 	"github.com/urfave/cli/v2"
@@ -27,8 +27,14 @@ var (
 		Name: "postgres", Usage: "the application's database, a `URL`; else $FLUJO_PORT_POSTGRES, else $DATABASE_URL; " +
 			"PG* variables, .pgpass and services fill what is missing",
 	}
-	schemaFlag = &cli.StringFlag{Name: "schema", Value: "flujo", Usage: "`NAME` of the schema for Flujo's tables"}
-	revealFlag = &cli.BoolFlag{Name: "reveal", Usage: "print the password in addresses, which is *** otherwise"}
+	schemaFlag          = &cli.StringFlag{Name: "schema", Value: "flujo", Usage: "`NAME` of the schema for Flujo's tables"}
+	jsonFlag            = &cli.BoolFlag{Name: "json", Usage: "print the report as one JSON object"}
+	skipIntegrityFlag   = &cli.BoolFlag{Name: "skip-integrity", Usage: "do not have SQLite look for damage in the file first (quick_check); the report says so"}
+	setAsideFlag        = &cli.BoolFlag{Name: "set-aside", Usage: "keep rows that have no place in Flujo's tables in SCHEMA.flujo_port_originals, instead of refusing them"}
+	naiveTimesFlag      = &cli.StringFlag{Name: "naive-times", Usage: "`ZONE` of times that name none: utc, local, or a name such as Europe/Berlin (default: utc, and the report counts them)"}
+	exactFloatsFlag     = &cli.BoolFlag{Name: "exact-floats", Usage: "make cost_usd and memory_usage_mb double precision, where Flujo rounds to real"}
+	withoutPGVectorFlag = &cli.BoolFlag{Name: "without-pgvector", Usage: "do without the extension pgvector and Flujo's memories table; Flujo starts all the same"}
+	revealFlag          = &cli.BoolFlag{Name: "reveal", Usage: "print the password in addresses, which is *** otherwise"}
 )
 
 const flujoTOML = "flujo.toml"
@@ -124,6 +130,12 @@ func (e *env) databaseURL(c *cli.Context) (name, value string) {
 	return "", ""
 }
 
+// namesDatabase reports whether the user said anything of a database.
+func (e *env) namesDatabase(c *cli.Context) bool {
+	_, given := e.databaseURL(c)
+	return given != "" || e.getenv("PGHOST") != "" || e.getenv("PGSERVICE") != "" || e.getenv("PGDATABASE") != ""
+}
+
 // postgres is the database to connect to.
 type postgres struct {
 	url     string // for sink.Begin; "" when the PG* variables say it all
@@ -136,7 +148,7 @@ type postgres struct {
 // postgresURL finds the database and makes the address that Flujo will use.
 func (e *env) postgres(c *cli.Context) (*postgres, error) {
 	name, given := e.databaseURL(c)
-	if given == "" && e.getenv("PGHOST") == "" && e.getenv("PGSERVICE") == "" && e.getenv("PGDATABASE") == "" {
+	if !e.namesDatabase(c) {
 		return nil, &fault.Error{
 			Kind: fault.Usage, What: "no PostgreSQL database is named",
 			Do: "give --postgres URL, or set FLUJO_PORT_POSTGRES or DATABASE_URL",
@@ -163,7 +175,7 @@ func (e *env) postgres(c *cli.Context) (*postgres, error) {
 
 // known gives what the connection settings say beyond the URL.
 func known(url string) (stateuri.Known, error) {
-	config, err := sink.Config(url)
+	config, err := pg.Config(url)
 	if err != nil {
 		return stateuri.Known{}, err
 	}

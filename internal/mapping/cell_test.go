@@ -761,7 +761,7 @@ func TestTimesByOtherColumns(t *testing.T) {
 			c := converting(t, planOf(t, tc.table, strings.Fields(tc.columns)...))
 			fields := appendRow(t, c, tc.row...)
 			sameChanges(t, c.Changes(), tc.want)
-			at := slices.Index(names(c.Plan.Target()), "created_at")
+			at := slices.Index(names(c.Plan.Table.Columns), "created_at")
 			if got := decode[time.Time](t, pgtype.TimestamptzOID, fields[at]); !got.Equal(tc.created) {
 				t.Errorf("created at %s, not %s", got.UTC(), tc.created)
 			}
@@ -782,7 +782,7 @@ func TestTimeOfAnEndThatNeverCame(t *testing.T) {
 	row := []Value{IntegerValue(1), TextValue("r"), TextValue("p"), TextValue("1"), TextValue("running"), TextValue("2025-09-01T08:00:00"), {}}
 	fields := appendRow(t, c, row...)
 	sameChanges(t, c.Changes(), []Change{{Column: "updated_at", Reason: GuessedTime, Note: "steps.end_time"}})
-	at := slices.Index(names(c.Plan.Target()), "updated_at")
+	at := slices.Index(names(c.Plan.Table.Columns), "updated_at")
 	if got := decode[time.Time](t, pgtype.TimestamptzOID, fields[at]); asked != "runs.updated_at " || got.UTC().Year() != 2026 {
 		t.Errorf("asked for %s, it is %s", asked, got)
 	}

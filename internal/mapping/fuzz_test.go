@@ -264,8 +264,8 @@ func convertAndCheck(t testing.TB, l *lot) (placed bool) {
 		t.Fatalf("%q came back", out)
 	}
 	fields := splitTuple(t, out[len("before"):])
-	if len(fields) != len(p.Target()) {
-		t.Fatalf("%d fields of %d", len(fields), len(p.Target()))
+	if len(fields) != len(p.Table.Columns) {
+		t.Fatalf("%d fields of %d", len(fields), len(p.Table.Columns))
 	}
 	changes := map[string]Change{}
 	for _, change := range c.Changes() {

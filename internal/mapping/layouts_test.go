@@ -170,7 +170,7 @@ func TestGenerations(t *testing.T) {
 					continue
 				}
 				found[p.Table.Name] = true
-				if got := names(p.Target()); !slices.Equal(got, want.fills) {
+				if got := filled(t, p); !slices.Equal(got, want.fills) {
 					t.Errorf("%s: filled are %q, not %q", p.Table.Name, got, want.fills)
 				}
 				got := homelessOf(t, p)
@@ -194,13 +194,14 @@ func TestOldRuns(t *testing.T) {
 		TextValue("2000-01-01T00:00:02"), RealValue(0.25), TextValue("{}"),
 	}
 	fields := appendRow(t, c, row...)
-	want := []string{"r-1", "unknown", "name", "1.0", "completed", "\x00\x00\x00\x00\x00\x0f\x42\x40", "\x00\x00\x00\x00\x00\x1e\x84\x80"}
+	want := []string{"r-1", "unknown", "name", "1.0", "completed", "\x00\x00\x00\x00\x00\x0f\x42\x40", "\x00\x00\x00\x00\x00\x1e\x84\x80",
+		"", "", "\x00\x00\x00\x00", ""} // execution_time_ms memory_usage_mb total_steps error_message
 	if len(fields) != len(want) {
 		t.Fatalf("%d fields", len(fields))
 	}
 	for i, field := range fields {
 		if string(field) != want[i] {
-			t.Errorf("%s is %q, not %q", c.Plan.Target()[i].Name, field, want[i])
+			t.Errorf("%s is %q, not %q", c.Plan.Table.Columns[i].Name, field, want[i])
 		}
 	}
 	sameChanges(t, c.Changes(), []Change{
@@ -222,9 +223,9 @@ func TestOldSteps(t *testing.T) {
 		TextValue("2000-01-01T00:00:02"), IntegerValue(1000), RealValue(0.25), IntegerValue(99), TextValue("in"), TextValue(`{"out": 1}`), {},
 	}
 	fields := appendRow(t, c, row...)
-	// id run_id step_name step_index status output cost_usd token_counts execution_time_ms created_at
+	// id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms created_at
 	want := []string{
-		"\x00\x00\x00\x11", "r-1", "name", "\x00\x00\x00\x04", "completed", "\x01" + `{"out": 1}`, "\x3e\x80\x00\x00", "\x00\x00\x00\x63",
+		"\x00\x00\x00\x11", "r-1", "name", "\x00\x00\x00\x04", "completed", "\x01" + `{"out": 1}`, "", "\x3e\x80\x00\x00", "\x00\x00\x00\x63",
 		"\x00\x00\x03\xe8", "\x00\x00\x00\x00\x00\x0f\x42\x40",
 	}
 	if len(fields) != len(want) {
@@ -232,7 +233,7 @@ func TestOldSteps(t *testing.T) {
 	}
 	for i, field := range fields {
 		if string(field) != want[i] {
-			t.Errorf("%s is %q, not %q", c.Plan.Target()[i].Name, field, want[i])
+			t.Errorf("%s is %q, not %q", c.Plan.Table.Columns[i].Name, field, want[i])
 		}
 	}
 	sameChanges(t, c.Changes(), []Change{
@@ -282,8 +283,8 @@ func TestTestimonies(t *testing.T) {
 		if plan == nil {
 			t.Fatalf("%s is of no table", column)
 		}
-		at := slices.IndexFunc(plan.Target(), func(c Column) bool { return c.Name == name })
-		if at < 0 || plan.Target()[at].Kind != KindTime || !plan.Target()[at].NotNull || plan.Position("run_id") < 0 {
+		at := slices.IndexFunc(plan.Table.Columns, func(c Column) bool { return c.Name == name })
+		if at < 0 || plan.Table.Columns[at].Kind != KindTime || !plan.Table.Columns[at].NotNull || plan.Position("run_id") < 0 {
 			t.Errorf("%s is no required time of a run", column)
 		}
 		seen := map[Testimony]bool{}

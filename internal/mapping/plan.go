@@ -16,8 +16,8 @@ type Plan struct {
 	// Columns are the file's columns, in its order. A row to convert holds
 	// them after its rowid: column i is row[i+1].
 	Columns []string
-	// Fields are the PostgreSQL columns that are filled, in the order of the
-	// tuple. Columns that the file does not have keep their default.
+	// Fields are the table's columns, in their order. Those that the file does
+	// not have get Flujo's default.
 	Fields []Field
 	// homeless are the positions in a row of columns that Flujo's PostgreSQL
 	// table has no place for.
@@ -43,15 +43,6 @@ const absent = -1
 
 // rowID is the position in a row of SQLite's rowid.
 const rowID = 0
-
-// Target gives the PostgreSQL columns that are filled, in the tuple's order.
-func (p *Plan) Target() []Column {
-	columns := make([]Column, len(p.Fields))
-	for i, f := range p.Fields {
-		columns[i] = f.Column
-	}
-	return columns
-}
 
 // KeyColumn gives the file's column that holds the primary key; "" where the
 // rowid does, or nothing.
@@ -125,6 +116,11 @@ var generations = map[string]older{
 // constants are the values that Flujo 0.6 gives rows of 0.4 when it opens
 // their file.
 var constants = map[string]Value{"runs.pipeline_id": TextValue("unknown")}
+
+// defaults are the values of columns that the file does not have, by their
+// default in PostgreSQL. The time of the load, which now() would be, says
+// nothing of such a row.
+var defaults = map[string]Value{"0": IntegerValue(0), "false": IntegerValue(0)}
 
 // timeWitnesses are columns of the same row that tell a time, by table.column,
 // best first.
@@ -243,7 +239,7 @@ func newPlan(t *Table, have []string, inFile bool) (Plan, []string) {
 		switch {
 		case f.from != absent, f.value.Class != Null, c.NotNull && c.Kind == KindTime:
 		case !c.NotNull || c.Default != "":
-			continue // PostgreSQL's default
+			f.value = defaults[c.Default]
 		default:
 			missing = append(missing, name)
 			continue

@@ -62,8 +62,8 @@ func (e *WidenError) Error() string {
 
 // Append appends row, a rowid and the plan's Columns, to dst as one tuple of
 // PostgreSQL's binary COPY format
-// (https://www.postgresql.org/docs/current/sql-copy.html), with the columns of
-// Plan.Target. placed is false, and dst comes back as it was, for a row that
+// (https://www.postgresql.org/docs/current/sql-copy.html), with all columns of
+// the table. placed is false, and dst comes back as it was, for a row that
 // has no place. The error is a *WidenError, or the witness's own.
 func (c *Converter) Append(dst []byte, row []Value) (out []byte, placed bool, err error) {
 	start := len(dst)

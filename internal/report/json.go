@@ -18,37 +18,59 @@ type Finding struct {
 	SetAside bool   `json:"set_aside"`
 }
 
-// JSON writes the report as one JSON object. findings gives every finding one
-// after the other, so that they need not be in memory; nil for none.
-func (m *Migration) JSON(w io.Writer, findings func(yield func(Finding) error) error) error {
-	var head bytes.Buffer
-	e := json.NewEncoder(&head)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	if err := e.Encode(m); err != nil {
+// List is a list of a report whose members come one after the other, so that
+// they need not be in memory.
+type List struct {
+	Name string
+	Each func(yield func(any) error) error
+}
+
+// ListOf makes a List of what calls yield with its members.
+func ListOf[T any](name string, each func(yield func(T) error) error) List {
+	return List{Name: name, Each: func(yield func(any) error) error {
+		return each(func(one T) error { return yield(one) })
+	}}
+}
+
+// JSON writes a report as one JSON object, with lists at its end.
+func JSON(w io.Writer, report any, lists ...List) error {
+	head, err := encode(report, "  ")
+	if err != nil {
 		return err
 	}
-	open := bytes.TrimSuffix(bytes.TrimSpace(head.Bytes()), []byte("\n}"))
-	if _, err := fmt.Fprintf(w, "%s,\n  \"findings\": [", open); err != nil {
+	if _, err := w.Write(bytes.TrimSuffix(head, []byte("\n}"))); err != nil {
 		return err
 	}
-	separator := "\n    "
-	if findings != nil {
-		err := findings(func(f Finding) error {
-			var line bytes.Buffer
-			e := json.NewEncoder(&line)
-			e.SetEscapeHTML(false)
-			if err := e.Encode(f); err != nil {
+	for _, list := range lists {
+		if _, err := fmt.Fprintf(w, ",\n  %q: [", list.Name); err != nil {
+			return err
+		}
+		separator := "\n    "
+		err := list.Each(func(one any) error {
+			line, err := encode(one, "")
+			if err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(w, "%s%s", separator, bytes.TrimSpace(line.Bytes()))
+			_, err = fmt.Fprintf(w, "%s%s", separator, line)
 			separator = ",\n    "
 			return err
 		})
 		if err != nil {
 			return err
 		}
+		if _, err := io.WriteString(w, "]"); err != nil {
+			return err
+		}
 	}
-	_, err := io.WriteString(w, "]\n}\n")
+	_, err = io.WriteString(w, "\n}\n")
 	return err
+}
+
+func encode(v any, indent string) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", indent)
+	err := e.Encode(v)
+	return bytes.TrimSpace(b.Bytes()), err
 }

@@ -3,6 +3,7 @@
 package report
 
 import (
+	"slices"
 	"time"
 )
 
@@ -22,12 +23,26 @@ type Migration struct {
 	Source    Source    `json:"source"`
 	Target    Target    `json:"target"`
 	Refused   bool      `json:"refused"` // because of what is in the file
-	Tables    []Table   `json:"tables"`
-	Derived   []Derived `json:"derived"`
-	// Changes are what did not arrive as it was, and rows without a place.
-	Changes []Change `json:"changes"`
+	Verify    string    `json:"verify"`  // how the rows were verified: content or counts
+	Differing int64     `json:"differing_rows"`
+	// Differences are the first of each table, for a person.
+	Differences []Difference `json:"-"`
+	*Findings
 	// Originals is the number of cells that are kept in Originals' table.
 	Originals int64 `json:"originals"`
+	// Warnings are what a person should look at.
+	Warnings []string `json:"warnings"`
+	// The two FLUJO_STATE_URI, masked unless the user asked otherwise.
+	Cutover  string `json:"cutover"`
+	Rollback string `json:"rollback"`
+}
+
+// Findings are what a reading of the file found.
+type Findings struct {
+	Tables  []Table   `json:"tables"`
+	Derived []Derived `json:"derived"`
+	// Changes are what did not arrive as it was, and rows without a place.
+	Changes []Change `json:"changes"`
 	// Widened are the integer columns that were made bigint, as table.column.
 	Widened []string `json:"widened"`
 	// Naive are the times that named no zone.
@@ -36,20 +51,50 @@ type Migration struct {
 	Rounded []Rounded `json:"rounded"`
 	// Ignored are the file's tables that are not Flujo's.
 	Ignored []string `json:"ignored_tables"`
-	// Warnings are what a person should look at.
-	Warnings []string `json:"warnings"`
 	// Notes are what a person should know and needs to do nothing about.
 	Notes []string `json:"notes"`
-	// The two FLUJO_STATE_URI, masked unless the user asked otherwise.
-	Cutover  string `json:"cutover"`
-	Rollback string `json:"rollback"`
+}
+
+// Count gives the rows without a place, and the cells of others that do not
+// arrive as they are.
+func (f *Findings) Count() (rows, cells int64) {
+	for _, c := range f.Changes {
+		if c.SetAside {
+			rows += c.Count
+		} else {
+			cells += c.Count
+		}
+	}
+	return rows, cells
+}
+
+// NaiveTimes gives the number of times that named no zone.
+func (f *Findings) NaiveTimes() (n int64) {
+	for _, naive := range f.Naive {
+		n += naive.Count
+	}
+	return n
+}
+
+// WithoutKeys gives the findings without the keys of rows.
+func (f Findings) WithoutKeys() Findings {
+	f.Changes = slices.Clone(f.Changes)
+	for i := range f.Changes {
+		f.Changes[i].Keys = []string{}
+	}
+	return f
 }
 
 // Source is the file that was read.
 type Source struct {
 	Path   string `json:"path"`
-	Bytes  int64  `json:"bytes"`  // with its -wal
-	Layout string `json:"layout"` // the versions of Flujo that lay a file out like that
+	Bytes  int64  `json:"bytes"`      // with its -wal
+	Layout string `json:"layout"`     // the versions of Flujo that lay a file out like that
+	WAL    bool   `json:"wal"`        // there was a -wal beside it, with something in it
+	Frames int    `json:"wal_frames"` // of committed transactions in it
+	// Sound says how that was found out: "quick_check", or "" when it was not.
+	Sound  string `json:"sound"`
+	SHA256 string `json:"sha256"` // of the file; empty where it was not computed
 }
 
 // Target is where the rows went.
@@ -73,7 +118,8 @@ type Table struct {
 	InPostgres int64   `json:"in_postgres"` // counted there, in the transaction
 	Bytes      int64   `json:"bytes"`       // sent to the server
 	Seconds    float64 `json:"seconds"`     // from the first row's reading to the last one's arrival
-	Match      bool    `json:"match"`       // the counts agree
+	Match      bool    `json:"match"`       // the counts agree, and with Verify content every cell
+	Digest     string  `json:"digest"`      // of the rows in PostgreSQL; empty when only counts were compared
 }
 
 // Change counts what did not arrive as it was, for one reason in one column;

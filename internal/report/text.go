@@ -14,11 +14,24 @@ import (
 func (m *Migration) Text(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\n", m.headline())
-	fmt.Fprintf(&b, "from  %s (%s, laid out as by %s)\n", m.Source.Path, humanize.IBytes(uint64(m.Source.Bytes)), m.Source.Layout)
+	fmt.Fprintf(&b, "from  %s\n", &m.Source)
 	fmt.Fprintf(&b, "to    schema %q of database %q, as role %q, PostgreSQL %s, %s\n\n",
 		m.Target.Schema, m.Target.Database, m.Target.Role, m.Target.Server, m.pgvector())
 	m.table(&b)
-	m.changes(&b)
+	if m.Differing > 0 {
+		fmt.Fprintf(&b, "not in PostgreSQL as the file has them: %s, the first of each table (--json lists all):\n", rows(m.Differing))
+		for _, d := range m.Differences {
+			fmt.Fprintf(&b, "  %s\n", d)
+		}
+		fmt.Fprintln(&b)
+	}
+	if len(m.Changes) > 0 {
+		m.changes(&b, m.Refused)
+		if !m.Refused {
+			fmt.Fprintf(&b, "kept as they were: %s cells, byte for byte, in %s.flujo_port_originals\n", humanize.Comma(m.Originals), m.Target.Schema)
+		}
+		fmt.Fprintln(&b)
+	}
 	for _, d := range m.Derived {
 		fmt.Fprintf(&b, "derived: %s in %s from %s of %s: %s\n", rows(d.Rows), d.Table, rows(d.Count), d.From, d.Why)
 	}
@@ -41,7 +54,7 @@ func (m *Migration) Text(w io.Writer) error {
 	for _, n := range m.Notes {
 		fmt.Fprintf(&b, "note: %s\n", n)
 	}
-	if !m.Refused {
+	if !m.Refused && m.Differing == 0 {
 		m.addresses(&b)
 	}
 	_, err := io.WriteString(w, b.String())
@@ -56,11 +69,33 @@ func rows(n int64) string {
 func (m *Migration) headline() string {
 	switch {
 	case m.Committed:
-		return fmt.Sprintf("Done: every table's rows were counted on both sides, then committed, in %.1f s.", m.Seconds)
+		return fmt.Sprintf("Done: %s, then committed, in %.1f s.", m.verified(), m.Seconds)
+	case m.Differing > 0:
+		return fmt.Sprintf("Verification failed after %.1f s, and everything was rolled back: nothing was left in the database.", m.Seconds)
 	case m.Refused:
 		return fmt.Sprintf("Refused after %.1f s and rolled back: nothing was left in the database. This is the whole list of what stands in the way.", m.Seconds)
 	}
-	return fmt.Sprintf("Rehearsed in %.1f s and rolled back: nothing was left in the database.", m.Seconds)
+	return fmt.Sprintf("Rehearsed in %.1f s: %s, then rolled back; nothing was left in the database.", m.Seconds, m.verified())
+}
+
+func (m *Migration) verified() string {
+	if m.Verify == "counts" {
+		return "every table's rows were counted on both sides (--verify counts: their content was not compared)"
+	}
+	return "every cell was read back and compared with the file"
+}
+
+// String says what is known of the file, on one line.
+func (s *Source) String() string {
+	wal := "no -wal"
+	if s.WAL {
+		wal = fmt.Sprintf("with a -wal of %s %s", humanize.Comma(int64(s.Frames)), english.PluralWord(s.Frames, "frame", ""))
+	}
+	sound := "quick_check ok"
+	if s.Sound == "" {
+		sound = "not checked for damage (--skip-integrity)"
+	}
+	return fmt.Sprintf("%s (%s, %s, laid out as by %s, %s)", s.Path, humanize.IBytes(uint64(s.Bytes)), wal, s.Layout, sound)
 }
 
 func (m *Migration) pgvector() string {
@@ -101,16 +136,14 @@ func (m *Migration) table(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-// changes lists what did not arrive as it was.
-func (m *Migration) changes(w io.Writer) {
-	if len(m.Changes) == 0 {
-		return
-	}
-	for _, c := range m.Changes {
+// changes lists what does not arrive as it is; refused says that rows without
+// a place are what stands in the way.
+func (f *Findings) changes(w io.Writer, refused bool) {
+	for _, c := range f.Changes {
 		what := c.Table + "." + c.Column + ": changed: "
 		if c.SetAside {
 			what = c.Table + ": rows set aside: "
-			if m.Refused {
+			if refused {
 				what = c.Table + ": rows without a place: "
 			}
 		} else if c.Kind == noColumn {
@@ -126,10 +159,6 @@ func (m *Migration) changes(w io.Writer) {
 		}
 		fmt.Fprintf(w, "%s%s × %s (%s%s)\n", what, humanize.Comma(c.Count), c.Explain, strings.Join(keys, ", "), more)
 	}
-	if !m.Refused {
-		fmt.Fprintf(w, "kept as they were: %s cells, byte for byte, in %s.flujo_port_originals\n", humanize.Comma(m.Originals), m.Target.Schema)
-	}
-	fmt.Fprintln(w)
 }
 
 // noColumn is the kind of what Flujo's tables have no column for.

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"flujo-port/internal/fault"
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/pg"
 )
 
 // binaryHeader begins a stream of PostgreSQL's binary COPY format: signature,
@@ -24,22 +26,44 @@ type Tuples interface {
 	Append(dst []byte) ([]byte, error)
 }
 
-// Copy streams tuples into the named columns of a table and gives the bytes
-// that were sent. An error of the tuples comes back as it is.
-func (t *Tx) Copy(ctx context.Context, table *mapping.Table, columns []mapping.Column, tuples Tuples) (int64, error) {
-	names := make([]string, len(columns))
-	for i, c := range columns {
-		names[i] = ident(c.Name)
+// Copy streams tuples, with all columns of a table in their order, into it and
+// gives the bytes that were sent. An error of the tuples comes back as it is.
+// After a *mapping.WidenError the table is as it was before; any other error is
+// the end of the transaction.
+func (t *Tx) Copy(ctx context.Context, table *mapping.Table, tuples Tuples) (int64, error) {
+	if err := t.Run(ctx, "SAVEPOINT flujo_port"); err != nil {
+		return 0, t.Fault("set a savepoint", err)
 	}
-	sql := fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT binary)", t.name(table.Name), strings.Join(names, ", "))
+	sent, err := t.copy(ctx, table, tuples)
+	if wide, ok := errors.AsType[*mapping.WidenError](err); ok {
+		if err := t.Run(ctx, "ROLLBACK TO flujo_port; RELEASE flujo_port"); err != nil {
+			return 0, t.Fault("roll back to the savepoint", err)
+		}
+		return 0, wide
+	}
+	if err != nil {
+		return sent, err // the transaction is over
+	}
+	if err := t.Run(ctx, "RELEASE flujo_port"); err != nil {
+		return 0, t.Fault("release the savepoint", err)
+	}
+	return sent, nil
+}
+
+func (t *Tx) copy(ctx context.Context, table *mapping.Table, tuples Tuples) (int64, error) {
+	names := make([]string, len(table.Columns))
+	for i, c := range table.Columns {
+		names[i] = pg.Ident(c.Name)
+	}
+	sql := fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT binary)", t.Name(table.Name), strings.Join(names, ", "))
 	stream := &stream{tuples: tuples, buf: []byte(binaryHeader)}
-	tag, err := t.conn.PgConn().CopyFrom(ctx, stream, sql)
+	tag, err := t.PgConn().CopyFrom(ctx, stream, sql)
 	sent, rows, sourceErr := stream.stop()
 	switch {
 	case sourceErr != nil:
 		return sent, sourceErr
 	case err != nil:
-		return sent, t.fault(fmt.Sprintf("copy table %q", table.Name), err)
+		return sent, t.Fault(fmt.Sprintf("copy table %q", table.Name), err)
 	case tag.RowsAffected() != rows:
 		return sent, &fault.Error{
 			Kind: fault.Different,

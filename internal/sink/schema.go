@@ -7,8 +7,7 @@ import (
 
 	"flujo-port/internal/fault"
 	"flujo-port/internal/mapping"
-
-	"github.com/jackc/pgx/v5"
+	"flujo-port/internal/pg"
 )
 
 // Schema is what Prepare found and made.
@@ -22,11 +21,14 @@ type Schema struct {
 	Types     *mapping.Types  // of the columns, as they are now
 	types     string          // schema of the extension's types
 	tables    []mapping.Table // all tables that are used or made
-	narrow    []narrow
+	narrow    []pg.Narrow
 }
 
 // Tables gives the state tables that exist now, parents first.
 func (s *Schema) Tables() []mapping.Table { return s.tables }
+
+// VectorSchema gives the schema that pgvector's type is in; "" without it.
+func (s *Schema) VectorSchema() string { return s.types }
 
 // Has reports whether the named state table exists now.
 func (s *Schema) Has(table string) bool {
@@ -52,7 +54,7 @@ func (t *Tx) Prepare(ctx context.Context, withoutPGVector bool, types *mapping.T
 	if err := t.makeSchema(ctx, s); err != nil {
 		return nil, err
 	}
-	have, err := t.inspect(ctx)
+	have, err := t.Inspect(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +62,7 @@ func (t *Tx) Prepare(ctx context.Context, withoutPGVector bool, types *mapping.T
 	case !withoutPGVector:
 		err = t.ensurePGVector(ctx, s)
 	case have[mapping.Memories] != nil: // its index may still be to be made
-		_, err = t.findPGVector(ctx, s)
+		err = t.findPGVector(ctx, s)
 	}
 	if err != nil {
 		return nil, err
@@ -71,61 +73,62 @@ func (t *Tx) Prepare(ctx context.Context, withoutPGVector bool, types *mapping.T
 		}
 		s.tables = append(s.tables, table)
 	}
-	if err := t.checkShapes(ctx, s.tables, have); err != nil {
+	if err := t.needFlujos(ctx, s.tables, have); err != nil {
 		return nil, err
 	}
-	if err := s.adoptTypes(have); err != nil {
+	if s.narrow, err = pg.AdoptTypes(s.Types, s.tables, have); err != nil {
 		return nil, err
 	}
 	for _, table := range append(s.tables[:len(s.tables):len(s.tables)], mapping.VersionsTable) {
 		if have[table.Name] != nil {
 			s.Existing[table.Name] = true
-			if err := t.lockTable(ctx, table.Name); err != nil {
+			if err := t.LockTable(ctx, table.Name); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		if err := t.exec(ctx, t.createTable(&table, s)); err != nil {
-			return nil, t.fault(fmt.Sprintf("create table %q in schema %q", table.Name, t.schema), err)
+		if err := t.Run(ctx, t.createTable(&table, s)); err != nil {
+			return nil, t.Fault(fmt.Sprintf("create table %q in schema %q", table.Name, t.Schema), err)
 		}
 	}
 	return s, t.recordVersions(ctx)
 }
 
-func (t *Tx) makeSchema(ctx context.Context, s *Schema) error {
-	var exists bool
-	if err := t.conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", t.schema).Scan(&exists); err != nil {
-		return t.fault("look for the schema", err)
+// needFlujos refuses tables that are there in another shape than Flujo's.
+func (t *Tx) needFlujos(ctx context.Context, tables []mapping.Table, have map[string]*pg.Shape) error {
+	all, err := t.Misfits(ctx, tables, have)
+	if err != nil || len(all) == 0 {
+		return err
 	}
-	if exists {
-		return nil
+	return &fault.Error{
+		Kind: fault.Refused,
+		What: fmt.Sprintf("schema %q has tables of Flujo's names in another shape: %s", t.Schema, strings.Join(all, "; ")),
+		Do:   "name another schema with --schema, or move these tables away",
+	}
+}
+
+func (t *Tx) makeSchema(ctx context.Context, s *Schema) error {
+	if there, err := t.HasSchema(ctx); err != nil || there {
+		return err
 	}
 	s.Made = true
 	// Asked for only where it is absent: IF NOT EXISTS wants the right to
 	// create even when there is nothing to do.
-	if err := t.exec(ctx, "CREATE SCHEMA "+ident(t.schema)); err != nil {
-		return t.fault(fmt.Sprintf("create schema %q in database %q", t.schema, t.server.Database), err)
-	}
-	return nil
-}
-
-// lockTable keeps others from writing to a table that was there before.
-func (t *Tx) lockTable(ctx context.Context, table string) error {
-	if err := t.exec(ctx, fmt.Sprintf("LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE", t.name(table))); err != nil {
-		return t.fault(fmt.Sprintf("lock table %q", table), err)
+	if err := t.Run(ctx, "CREATE SCHEMA "+pg.Ident(t.Schema)); err != nil {
+		return t.Fault(fmt.Sprintf("create schema %q in database %q", t.Schema, t.Server.Database), err)
 	}
 	return nil
 }
 
 func (t *Tx) createTable(table *mapping.Table, s *Schema) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE TABLE %s (", t.name(table.Name))
+	fmt.Fprintf(&b, "CREATE TABLE %s (", t.Name(table.Name))
 	for _, c := range table.Columns {
 		kind := s.columnType(table.Name, c)
 		if c.Serial {
 			kind = "serial"
 		}
-		fmt.Fprintf(&b, "%s %s", ident(c.Name), kind)
+		fmt.Fprintf(&b, "%s %s", pg.Ident(c.Name), kind)
 		if c.NotNull {
 			b.WriteString(" NOT NULL")
 		}
@@ -137,32 +140,16 @@ func (t *Tx) createTable(table *mapping.Table, s *Schema) string {
 	if table.PrimaryKey == "" {
 		return strings.TrimSuffix(b.String(), ", ") + ")"
 	}
-	fmt.Fprintf(&b, "PRIMARY KEY (%s))", ident(table.PrimaryKey))
+	fmt.Fprintf(&b, "PRIMARY KEY (%s))", pg.Ident(table.PrimaryKey))
 	return b.String()
-}
-
-// OriginalsRows gives the number of rows in a table of originals that an
-// earlier run left; -1 when there is none.
-func (t *Tx) OriginalsRows(ctx context.Context) (int64, error) {
-	var exists bool
-	err := t.conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = $1::text::regnamespace AND relname = $2)",
-		ident(t.schema), mapping.Originals.Name).Scan(&exists)
-	if err != nil {
-		return 0, t.fault("look for the table of originals", err)
-	}
-	if !exists {
-		return -1, nil
-	}
-	counts, err := t.CountRows(ctx, []mapping.Table{mapping.Originals})
-	return counts[mapping.Originals.Name], err
 }
 
 // MakeOriginals makes the table of originals. An empty one of an earlier run is
 // made anew.
 func (t *Tx) MakeOriginals(ctx context.Context, s *Schema) error {
-	sql := fmt.Sprintf("DROP TABLE IF EXISTS %s; %s", t.name(mapping.Originals.Name), t.createTable(&mapping.Originals, s))
-	if err := t.exec(ctx, sql); err != nil {
-		return t.fault(fmt.Sprintf("create table %q", mapping.Originals.Name), err)
+	sql := fmt.Sprintf("DROP TABLE IF EXISTS %s; %s", t.Name(mapping.Originals.Name), t.createTable(&mapping.Originals, s))
+	if err := t.Run(ctx, sql); err != nil {
+		return t.Fault(fmt.Sprintf("create table %q", mapping.Originals.Name), err)
 	}
 	return nil
 }
@@ -170,17 +157,17 @@ func (t *Tx) MakeOriginals(ctx context.Context, s *Schema) error {
 // columnType gives a column's type as DDL names it.
 func (s *Schema) columnType(table string, c mapping.Column) string {
 	if c.Kind == mapping.KindVector {
-		return ident(s.types) + "." + s.Types.Of(table, c)
+		return pg.Ident(s.types) + "." + s.Types.Of(table, c)
 	}
 	return s.Types.Of(table, c)
 }
 
 func (t *Tx) recordVersions(ctx context.Context) error {
-	_, err := t.conn.Exec(ctx, fmt.Sprintf(
-		"INSERT INTO %s (version) SELECT unnest($1::int4[]) ON CONFLICT DO NOTHING", t.name(mapping.Versions)),
+	_, err := t.Exec(ctx, fmt.Sprintf(
+		"INSERT INTO %s (version) SELECT unnest($1::int4[]) ON CONFLICT DO NOTHING", t.Name(mapping.Versions)),
 		mapping.SchemaVersions)
 	if err != nil {
-		return t.fault("record Flujo's migrations", err)
+		return t.Fault("record Flujo's migrations", err)
 	}
 	return nil
 }
@@ -191,19 +178,28 @@ const longestHNSW = 2000
 
 // Finish adds what is missing of foreign keys and secondary indexes.
 func (t *Tx) Finish(ctx context.Context, s *Schema) error {
-	have, err := t.indexNames(ctx)
+	for i := range s.tables {
+		table := &s.tables[i]
+		if table.ChildOf == "" || s.Existing[table.Name] {
+			continue
+		}
+		sql := fmt.Sprintf("ALTER TABLE %s ADD CONSTRAINT %s FOREIGN KEY (run_id) REFERENCES %s (run_id) ON DELETE CASCADE",
+			t.Name(table.Name), pg.Ident(table.ForeignKeyName()), t.Name(table.ChildOf))
+		if err := t.Run(ctx, sql); err != nil {
+			return t.Fault(fmt.Sprintf("add the foreign key of table %q", table.Name), err)
+		}
+	}
+	return t.MakeIndexes(ctx, s)
+}
+
+// MakeIndexes adds what is missing of secondary indexes.
+func (t *Tx) MakeIndexes(ctx context.Context, s *Schema) error {
+	have, err := t.IndexNames(ctx)
 	if err != nil {
 		return err
 	}
 	for i := range s.tables {
 		table := &s.tables[i]
-		if table.ChildOf != "" && !s.Existing[table.Name] {
-			sql := fmt.Sprintf("ALTER TABLE %s ADD CONSTRAINT %s FOREIGN KEY (run_id) REFERENCES %s (run_id) ON DELETE CASCADE",
-				t.name(table.Name), ident(table.ForeignKeyName()), t.name(table.ChildOf))
-			if err := t.exec(ctx, sql); err != nil {
-				return t.fault(fmt.Sprintf("add the foreign key of table %q", table.Name), err)
-			}
-		}
 		for _, index := range table.Indexes {
 			if have[index.Name] {
 				continue
@@ -213,8 +209,8 @@ func (t *Tx) Finish(ctx context.Context, s *Schema) error {
 					index.Name, longestHNSW, s.Types.VectorSize))
 				continue
 			}
-			if err := t.exec(ctx, t.createIndex(table, index, s.types)); err != nil {
-				return t.fault(fmt.Sprintf("create index %q", index.Name), err)
+			if err := t.Run(ctx, t.createIndex(table, index, s.types)); err != nil {
+				return t.Fault(fmt.Sprintf("create index %q", index.Name), err)
 			}
 			if s.Existing[table.Name] {
 				s.Indexes = append(s.Indexes, index.Name)
@@ -225,33 +221,33 @@ func (t *Tx) Finish(ctx context.Context, s *Schema) error {
 }
 
 func (t *Tx) createIndex(table *mapping.Table, index mapping.Index, types string) string {
-	key := ident(index.Column)
+	key := pg.Ident(index.Column)
 	if index.OpClass != "" {
-		key += " " + ident(types) + "." + ident(index.OpClass)
+		key += " " + pg.Ident(types) + "." + pg.Ident(index.OpClass)
 	}
-	return fmt.Sprintf("CREATE INDEX %s ON %s USING %s (%s)", ident(index.Name), t.name(table.Name), index.Method, key)
+	return fmt.Sprintf("CREATE INDEX %s ON %s USING %s (%s)", pg.Ident(index.Name), t.Name(table.Name), index.Method, key)
 }
 
 // Grant gives a role what Flujo needs to work in the schema: also CREATE,
 // which PostgreSQL wants for Flujo's CREATE TABLE IF NOT EXISTS at start even
 // when every table exists.
 func (t *Tx) Grant(ctx context.Context, s *Schema, role string) error {
-	grants := []string{fmt.Sprintf("GRANT USAGE, CREATE ON SCHEMA %s TO %s", ident(t.schema), ident(role))}
+	grants := []string{fmt.Sprintf("GRANT USAGE, CREATE ON SCHEMA %s TO %s", pg.Ident(t.Schema), pg.Ident(role))}
 	for _, table := range append(s.tables[:len(s.tables):len(s.tables)], mapping.VersionsTable) {
-		grants = append(grants, fmt.Sprintf("GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %s", t.name(table.Name), ident(role)))
+		grants = append(grants, fmt.Sprintf("GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %s", t.Name(table.Name), pg.Ident(role)))
 		if column := table.Serial(); column != "" {
 			sequence, err := t.sequence(ctx, &table)
 			if err != nil {
 				return err
 			}
-			grants = append(grants, fmt.Sprintf("GRANT USAGE, SELECT, UPDATE ON SEQUENCE %s TO %s", sequence, ident(role)))
+			grants = append(grants, fmt.Sprintf("GRANT USAGE, SELECT, UPDATE ON SEQUENCE %s TO %s", sequence, pg.Ident(role)))
 		}
 	}
-	if err := t.exec(ctx, strings.Join(grants, ";")); err != nil {
-		if code(err) == undefinedObject {
+	if err := t.Run(ctx, strings.Join(grants, ";")); err != nil {
+		if pg.Code(err) == pg.UndefinedObject {
 			return &fault.Error{Kind: fault.Usage, What: fmt.Sprintf("there is no role %q", role), Do: "create it first, or name another with --grant-to"}
 		}
-		return t.fault(fmt.Sprintf("grant to role %q", role), err)
+		return t.Fault(fmt.Sprintf("grant to role %q", role), err)
 	}
 	return nil
 }
@@ -261,15 +257,10 @@ func (t *Tx) CountRows(ctx context.Context, tables []mapping.Table) (map[string]
 	counts := make(map[string]int64, len(tables))
 	for _, table := range tables {
 		var n int64
-		if err := t.conn.QueryRow(ctx, "SELECT count(*) FROM "+t.name(table.Name)).Scan(&n); err != nil {
-			return nil, t.fault(fmt.Sprintf("count the rows of table %q", table.Name), err)
+		if err := t.QueryRow(ctx, "SELECT count(*) FROM "+t.Name(table.Name)).Scan(&n); err != nil {
+			return nil, t.Fault(fmt.Sprintf("count the rows of table %q", table.Name), err)
 		}
 		counts[table.Name] = n
 	}
 	return counts, nil
 }
-
-// name gives a table's qualified, quoted name.
-func (t *Tx) name(table string) string { return pgx.Identifier{t.schema, table}.Sanitize() }
-
-func ident(name string) string { return pgx.Identifier{name}.Sanitize() }

@@ -2,6 +2,7 @@ package source
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"flujo-port/internal/fault"
 )
@@ -27,48 +27,15 @@ type files struct {
 	real      string   // the file without symbolic links: its -wal lies beside that
 	main, wal *os.File // wal is nil where there is none
 	opened    fingerprint
+	log       walLog
 	walMode   bool // the file's header says WAL
 	locked    bool // another process has it open
 	cutOff    bool // a page beyond the end of the file was asked for
 }
 
-// stamp tells one state of a file from another.
-type stamp struct {
-	size     int64
-	modified time.Time
-	exists   bool
-}
-
-// fingerprint tells one state of a database from another: every commit writes
-// to the file or to its -wal.
-type fingerprint struct{ main, wal stamp }
-
-func statBoth(path string) (fingerprint, error) {
-	main, err := statFile(path)
-	if err != nil {
-		return fingerprint{}, err
-	}
-	wal, err := statFile(path + "-wal")
-	if err == nil && wal.size == 0 {
-		wal = stamp{} // an empty -wal is as good as none
-	}
-	return fingerprint{main: main, wal: wal}, err
-}
-
-func statFile(path string) (stamp, error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return stamp{}, nil
-	}
-	if err != nil {
-		return stamp{}, err
-	}
-	return stamp{size: info.Size(), modified: info.ModTime(), exists: true}, nil
-}
-
 // openFiles looks at the file before SQLite does, so that what is wrong with
 // it can be said in plain words.
-func openFiles(path string) (*files, error) {
+func openFiles(ctx context.Context, path string) (*files, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -85,7 +52,7 @@ func openFiles(path string) (*files, error) {
 		return nil, usage(path, err.Error(), "")
 	}
 	f := &files{real: real}
-	if err := f.open(path); err != nil {
+	if err := f.open(ctx, path); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -101,7 +68,7 @@ func refused(path, what, do string) error {
 }
 
 // open opens f.real; path is what an error calls it.
-func (f *files) open(path string) (err error) {
+func (f *files) open(ctx context.Context, path string) (err error) {
 	// Asked first: closing a file descriptor drops this process's locks on it.
 	if f.locked, err = lockedByAnother(f.real); err != nil {
 		return usage(path, err.Error(), "")
@@ -138,6 +105,12 @@ func (f *files) open(path string) (err error) {
 	}
 	if !f.locked && !f.opened.wal.exists && f.opened.main.size%pageSize(header) != 0 {
 		return refused(path, "it ends in the middle of a page: "+damaged, recopy)
+	}
+	if err := f.readWAL(ctx, path, header); err != nil {
+		return err
+	}
+	if f.opened.places, err = f.readPlaces(); err != nil {
+		return usage(path, err.Error(), "")
 	}
 	return nil
 }

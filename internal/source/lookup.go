@@ -42,6 +42,17 @@ func (s *Snapshot) Holds(ctx context.Context, table, column string, value mappin
 	return found, err
 }
 
+// CountWhere counts the rows in which a column holds the value, of its storage
+// class; 0 where the file has no such table or column.
+func (s *Snapshot) CountWhere(ctx context.Context, table, column string, value mapping.Value) (n int64, err error) {
+	if !slices.Contains(s.tables[table], column) {
+		return 0, nil
+	}
+	query := fmt.Sprintf("SELECT count(*) FROM %s WHERE %s", quote(table), sameAs(column))
+	err = s.each(ctx, query, func(row []mapping.Value) { n = row[0].Int }, value)
+	return n, err
+}
+
 // Row gives the named columns of the first row whose key column holds key, of
 // its storage class, or nil. Columns that the file does not have are NULL. The
 // bytes are the caller's.

@@ -103,6 +103,17 @@ func (w *writer) run(statements ...string) {
 	}
 }
 
+// refused runs a statement that the writer must not be able to run.
+func (w *writer) refused(statement, says string) {
+	w.t.Helper()
+	if _, err := fmt.Fprintln(w.in, statement); err != nil {
+		w.t.Fatal(err)
+	}
+	if line, err := w.out.ReadString('\n'); err != nil || !strings.Contains(line, says) {
+		w.t.Errorf("the writer says %q, %v", line, err)
+	}
+}
+
 // kill ends it as kill -9 does: nothing is cleaned up.
 func (w *writer) kill() {
 	if !w.ended {

@@ -10,7 +10,9 @@ import (
 )
 
 // readAhead is how many bytes are fetched at once: SQLite asks page by page,
-// mostly in order.
+// mostly in order. quick_check goes through the pages of a table from the last
+// to the first, where the operating system does not read ahead: from a disk
+// each page would then be a read of its own.
 const readAhead = 256 << 10
 
 // reader gives SQLite the bytes of a file that stays open after it: Close does
@@ -58,7 +60,7 @@ func (r *reader) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n := copy(p, r.buf[r.at-r.from:])
+	n := copy(p, r.buf[min(r.at-r.from, int64(len(r.buf))):])
 	r.at += int64(n)
 	if n == 0 && len(p) > 0 {
 		if r.cutOff != nil {
@@ -70,19 +72,22 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// fill fetches what begins at r.at: a single piece after a jump, readAhead
-// bytes when the reads go on where the last fetch ended.
+// fill fetches the n bytes at r.at: just these after a jump; readAhead bytes
+// when the reads go on where the last fetch ended, or back from where it began.
 func (r *reader) fill(n int) error {
-	end := r.from + int64(len(r.buf))
-	inOrder := r.at == end || r.at > end && r.at-end < readAhead
-	if inOrder {
+	from, end := r.at, r.from+int64(len(r.buf))
+	switch {
+	case r.at >= end && r.at-end < readAhead:
 		n = max(n, readAhead)
+	case r.at < r.from && r.from-r.at < readAhead:
+		from = max(0, r.at+int64(n)-readAhead)
+		n += int(r.at - from)
 	}
 	if cap(r.buf) < n {
 		r.buf = make([]byte, max(n, readAhead))
 	}
-	read, err := r.file.ReadAt(r.buf[:n], r.at)
-	r.buf, r.from = r.buf[:read], r.at
+	read, err := r.file.ReadAt(r.buf[:n], from)
+	r.buf, r.from = r.buf[:read], from
 	if err == io.EOF {
 		err = nil
 	}

@@ -1,6 +1,8 @@
 package source
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -75,7 +77,96 @@ func TestReadOnlyFolder(t *testing.T) {
 			watch(t, path)
 			var got int
 			err := asStranger(t, func() (err error) {
-				got, err = readAll(t, path)
+				got, err = guarded(t, path)
+				return err
+			})
+			if err != nil || got != 110 {
+				t.Errorf("%d rows, %v", got, err)
+			}
+		})
+	}
+}
+
+// guarded reads every row as readAll does, after the file's guards had their
+// look at it.
+func guarded(t *testing.T, path string) (rows int, err error) {
+	t.Helper()
+	s, err := Open(t.Context(), path)
+	if err != nil {
+		return 0, err
+	}
+	defer s.Close()
+	changed(t, s, false)
+	if err := s.QuickCheck(t.Context()); err != nil {
+		return 0, err
+	}
+	if _, _, err := s.SHA256(t.Context()); err != nil {
+		return 0, err
+	}
+	if n, err := readAll(t, path); err != nil {
+		return n, err
+	}
+	got, err := readRuns(t.Context(), s)
+	return len(got), err
+}
+
+// onReadOnlyDisk runs f where the folder is mounted read-only, which only its
+// own thread sees. It skips the test where mounting is not allowed.
+func onReadOnlyDisk(t *testing.T, folder string, f func() error) error {
+	t.Helper()
+	done := make(chan error)
+	skip := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with its mounts
+		if err := mountReadOnly(folder); err != nil {
+			skip <- err
+			return
+		}
+		if err := os.WriteFile(filepath.Join(folder, "probe"), nil, 0o644); !errors.Is(err, unix.EROFS) {
+			done <- fmt.Errorf("the disk can be written: %v", err)
+			return
+		}
+		done <- f()
+	}()
+	select {
+	case err := <-skip:
+		t.Skip("no disk can be mounted: ", err)
+		return nil
+	case err := <-done:
+		return err
+	}
+}
+
+// mountReadOnly gives the thread mounts of its own, and the folder read-only.
+func mountReadOnly(folder string) error {
+	err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS)
+	if err == nil {
+		err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	}
+	if err == nil {
+		err = unix.Mount(folder, folder, "", unix.MS_BIND, "")
+	}
+	if err == nil {
+		err = unix.Mount("", folder, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, "")
+	}
+	return err
+}
+
+func TestReadOnlyDisk(t *testing.T) {
+	t.Parallel()
+	for name, make := range map[string]func(t *testing.T) string{
+		"WAL mode without -wal": func(t *testing.T) string { return build(t, walMode, rowsTable, addRows(110)) },
+		"with a -wal":           withWAL,
+		"with -wal and -shm":    func(t *testing.T) string { return leftBehind(t, addRows(10)) },
+		"rollback journal mode": func(t *testing.T) string { return build(t, rowsTable, addRows(110)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := make(t)
+			watch(t, path)
+			var got int
+			err := onReadOnlyDisk(t, filepath.Dir(path), func() (err error) {
+				got, err = guarded(t, path)
 				return err
 			})
 			if err != nil || got != 110 {

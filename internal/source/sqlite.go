@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -35,7 +34,9 @@ type Snapshot struct {
 }
 
 // Open opens the file at path for reading. A missing or unreadable file is a
-// fault.Usage, one that is not a sound SQLite database a fault.Refused.
+// fault.Usage, one that is not a sound SQLite database a fault.Refused, and so
+// is one beside a -wal that cannot be its own. When ctx is cancelled the error
+// is ctx's.
 //
 // How it is read depends on who else has it open, since SQLite's own ways
 // either write beside the file or miss the rows in the -wal:
@@ -53,12 +54,13 @@ func Open(ctx context.Context, path string) (*Snapshot, error) {
 	if err != nil {
 		return nil, &fault.Error{Kind: fault.Usage, What: fmt.Sprintf("find %q", path), Err: err}
 	}
-	f, err := openFiles(abs)
+	f, err := openFiles(ctx, abs)
 	if err != nil {
 		return nil, err
 	}
 	s := &Snapshot{path: abs, files: f}
 	if err := s.begin(ctx); err != nil {
+		err = s.blameWAL(ctx, err)
 		s.Close()
 		return nil, err
 	}
@@ -111,6 +113,9 @@ func (s *Snapshot) Path() string { return s.path }
 
 // Size gives the bytes of the file and of its -wal when it was opened.
 func (s *Snapshot) Size() int64 { return s.files.opened.main.size + s.files.walSize() }
+
+// WALSize gives the bytes of its -wal when it was opened; 0 without one.
+func (s *Snapshot) WALSize() int64 { return s.files.walSize() }
 
 // Locked reports whether another process had the file open when it was opened.
 func (s *Snapshot) Locked() bool { return s.files.locked }
@@ -175,25 +180,11 @@ func (s *Snapshot) LastID(ctx context.Context, table, column string) (id int64, 
 	return id, err
 }
 
-// Changed reports whether the file or its -wal was written, replaced or
-// removed since it was opened.
-func (s *Snapshot) Changed() (bool, error) {
-	real, err := filepath.EvalSymlinks(s.path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && real != s.files.real {
-		return true, nil
-	}
-	var now fingerprint
-	if err == nil {
-		now, err = statBoth(real)
-	}
-	if err != nil {
-		return true, fmt.Errorf("look at %q again: %w", s.path, err)
-	}
-	return now != s.files.opened, nil
-}
-
 // Close ends the read transaction and closes the file.
-func (s *Snapshot) Close() error {
+func (s *Snapshot) Close() error { return errors.Join(s.end(), s.files.Close()) }
+
+// end ends what begin began.
+func (s *Snapshot) end() error {
 	var errs []error
 	if s.conn != nil {
 		errs = append(errs, s.conn.Close())
@@ -201,7 +192,7 @@ func (s *Snapshot) Close() error {
 	if s.vfs != nil {
 		errs = append(errs, s.vfs.Close())
 	}
-	return errors.Join(append(errs, s.files.Close())...)
+	return errors.Join(errs...)
 }
 
 // each runs a query and calls f with each of its rows.

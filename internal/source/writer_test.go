@@ -237,7 +237,7 @@ func TestExclusiveWriter(t *testing.T) {
 	path := build(t, rowsTable, addRows(100))
 	startWriter(t, path, "BEGIN EXCLUSIVE")
 	watch(t, path)
-	f, err := openFiles(path)
+	f, err := openFiles(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

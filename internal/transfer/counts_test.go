@@ -22,9 +22,9 @@ func TestCountsThatDiffer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tx.Rollback()
-	m := &migration{tx: tx, report: &report.Migration{Tables: []report.Table{
+	m := &migration{tx: tx, report: &report.Migration{Findings: &report.Findings{Tables: []report.Table{
 		{Name: "steps", RowsRead: 1}, {Name: "runs", RowsRead: 1, SetAside: 1}, {Name: "traces", Derived: 2},
-	}}}
+	}}}}
 	if m.schema, err = tx.Prepare(ctx, true, mapping.NewTypes(false)); err != nil {
 		t.Fatal(err)
 	}

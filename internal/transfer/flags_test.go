@@ -230,7 +230,7 @@ func TestManyFindings(t *testing.T) {
 	reader, writer := io.Pipe()
 	var given atomic.Int64
 	go func() {
-		err := result.JSON(writer, func(yield func(report.Finding) error) error {
+		err := report.JSON(writer, result, report.ListOf("findings", func(yield func(report.Finding) error) error {
 			for _, f := range *found {
 				given.Add(1)
 				if err := yield(asReported(f)); err != nil {
@@ -238,7 +238,7 @@ func TestManyFindings(t *testing.T) {
 				}
 			}
 			return nil
-		})
+		}))
 		writer.CloseWithError(err)
 	}()
 	d := json.NewDecoder(reader)

@@ -51,7 +51,7 @@ func initialise(ctx context.Context, tx *sink.Tx, o InitOptions) (*sink.Schema, 
 }
 
 func describe(tx *sink.Tx, schema *sink.Schema, o InitOptions) *report.Init {
-	server := tx.Server()
+	server := tx.Server
 	result := &report.Init{
 		Format: report.Format, Command: "init", Database: server.Database, Schema: o.Schema,
 		PGVector: schema.PGVector, GrantedTo: o.GrantTo,

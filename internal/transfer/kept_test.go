@@ -264,14 +264,14 @@ func wantText(t testing.TB, result *report.Migration, lines []counted) {
 func asJSON(t testing.TB, result *report.Migration, found []mapping.Finding, into any) {
 	t.Helper()
 	var b bytes.Buffer
-	err := result.JSON(&b, func(yield func(report.Finding) error) error {
+	err := report.JSON(&b, result, report.ListOf("findings", func(yield func(report.Finding) error) error {
 		for _, f := range found {
 			if err := yield(report.Finding{Table: f.Table, Key: f.Key, RowID: f.RowID, Column: f.Column, Kind: f.Reason.String(), Done: f.Reason.Explain(), SetAside: f.Aside}); err != nil {
 				return err
 			}
 		}
 		return nil
-	})
+	}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,24 +39,24 @@ func (h holder) before(other holder) bool {
 //
 // Where the file guarantees unique keys only the odd ones are held in memory,
 // otherwise all of them.
-func (m *migration) sameKeys(ctx context.Context, plan *mapping.Plan) (map[int64]mapping.Reason, error) {
+func (r *reading) sameKeys(ctx context.Context, plan *mapping.Plan) (map[int64]mapping.Reason, error) {
 	column := plan.KeyColumn()
 	if !plan.InFile || column == "" {
 		return nil, nil
 	}
 	table := plan.Table.Name
-	kind, err := m.snapshot.KeyKind(ctx, table, column)
+	kind, err := r.snapshot.KeyKind(ctx, table, column)
 	if err != nil || kind == source.RowIDKey {
 		return nil, err
 	}
-	rows, err := m.snapshot.Keys(ctx, table, column)
+	rows, err := r.snapshot.Keys(ctx, table, column)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	aside := map[int64]mapping.Reason{}
 	first := map[string]holder{}
-	m.keys[table] = &keys{kind: kind, first: first}
+	r.keys[table] = &keys{kind: kind, first: first}
 	for {
 		row, err := rows.Next()
 		if err == io.EOF {
@@ -79,7 +79,7 @@ func (m *migration) sameKeys(ctx context.Context, plan *mapping.Plan) (map[int64
 			continue
 		}
 		if kind == source.UniqueKey {
-			taken, err := m.snapshot.Holds(ctx, table, column, plan.PlainValue(key))
+			taken, err := r.snapshot.Holds(ctx, table, column, plan.PlainValue(key))
 			if err != nil {
 				return nil, err
 			}
@@ -95,15 +95,15 @@ func (m *migration) sameKeys(ctx context.Context, plan *mapping.Plan) (map[int64
 // held reports whether a row of a table in the file has the run_id, as
 // PostgreSQL has it. Where the file is known to hold no text that is just that,
 // absent says so.
-func (m *migration) held(ctx context.Context, table, run string, absent bool) (bool, error) {
-	k := m.keys[table]
+func (r *reading) held(ctx context.Context, table, run string, absent bool) (bool, error) {
+	k := r.keys[table]
 	if k == nil {
 		return false, nil
 	}
 	if _, ok := k.first[run]; ok || absent || k.kind == source.FreeKey {
 		return ok, nil
 	}
-	return m.snapshot.Holds(ctx, table, "run_id", mapping.TextValue(run))
+	return r.snapshot.Holds(ctx, table, "run_id", mapping.TextValue(run))
 }
 
 // isPlain reports whether a run_id is what it becomes in PostgreSQL.

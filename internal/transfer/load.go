@@ -24,6 +24,7 @@ type tuples struct {
 	each      func(read int64)
 	changed   func(row []mapping.Value) // called for a row that does not arrive as it was; may be nil
 	again     func()                    // called when the rows are to be read once more; may be nil
+	digest    *mapping.Digest           // sums the tuples up; may be nil
 }
 
 // Append implements sink.Tuples: rows without a place are passed over.
@@ -43,26 +44,30 @@ func (t *tuples) Append(dst []byte) ([]byte, error) {
 		}
 		t.each(t.read)
 		if placed {
+			if t.digest != nil {
+				t.digest.Add(out[len(dst):])
+			}
 			return out, nil
 		}
 		t.aside++
 	}
 }
 
-// load streams rows into a table, and again from the start where a column had
-// to be made bigint for them; done.again is called before each new start.
-func (m *migration) load(ctx context.Context, converter *mapping.Converter, open func() (rowReader, error), done *tuples) (sent int64, err error) {
+// load reads rows into a table, and again from the start where a column had to
+// be made bigint for them; done.again is called before each new start.
+func (r *reading) load(ctx context.Context, converter *mapping.Converter, open func() (rowReader, error), done *tuples) (sent int64, err error) {
+	table := converter.Plan.Table
 	for {
-		if err := m.tx.Savepoint(ctx); err != nil {
-			return 0, err
-		}
 		rows, err := open()
 		if err != nil {
 			return 0, err
 		}
 		t := *done
 		t.converter, t.rows = converter, rows
-		sent, err := m.tx.Copy(ctx, converter.Plan.Table, converter.Plan.Target(), &t)
+		if r.digest {
+			t.digest = mapping.NewDigest(table)
+		}
+		sent, err := r.into.Copy(ctx, table, &t)
 		if c, ok := rows.(io.Closer); ok {
 			err = errors.Join(err, c.Close())
 		}
@@ -70,14 +75,12 @@ func (m *migration) load(ctx context.Context, converter *mapping.Converter, open
 		switch {
 		case err == nil:
 			done.read, done.aside = t.read, t.aside
-			return sent, m.tx.Release(ctx)
+			r.sum(table.Name, t.digest)
+			return sent, nil
 		case !ok:
 			return sent, err
 		}
-		if err := m.tx.RollbackTo(ctx); err != nil {
-			return 0, err
-		}
-		if err := m.widen(ctx, converter.Plan.Table, wide.Column); err != nil {
+		if err := r.widen(ctx, table, wide.Column); err != nil {
 			return 0, err
 		}
 		converter.Naive, converter.Rounded = nil, nil
@@ -87,24 +90,35 @@ func (m *migration) load(ctx context.Context, converter *mapping.Converter, open
 	}
 }
 
+// sum adds the digest of some of a table's rows.
+func (r *reading) sum(table string, d *mapping.Digest) {
+	switch {
+	case d == nil:
+	case r.digests[table] == nil:
+		r.digests[table] = d
+	default:
+		r.digests[table].Join(d)
+	}
+}
+
 // widen makes a column bigint, once.
-func (m *migration) widen(ctx context.Context, table *mapping.Table, column string) error {
+func (r *reading) widen(ctx context.Context, table *mapping.Table, column string) error {
 	name := table.Name + "." + column
-	if m.schema.Types.Wide[name] {
+	if r.types.Wide[name] {
 		return nil
 	}
-	if !slices.Contains(m.report.Widened, name) {
-		m.report.Widened = append(m.report.Widened, name)
+	if !slices.Contains(r.found.Widened, name) {
+		r.found.Widened = append(r.found.Widened, name)
 	}
-	return m.tx.Widen(ctx, m.schema, table, column)
+	return r.into.Widen(ctx, table, column)
 }
 
 // converter makes the converter for a plan.
-func (m *migration) converter(ctx context.Context, plan *mapping.Plan) *mapping.Converter {
+func (r *reading) converter(ctx context.Context, plan *mapping.Plan) *mapping.Converter {
 	return &mapping.Converter{
-		Plan: plan, Options: m.convert, Types: m.schema.Types, Aside: m.aside[plan.Table.Name],
+		Plan: plan, Options: r.convert, Types: r.types, Aside: r.aside[plan.Table.Name],
 		Witness: func(table, column string, row []mapping.Value) (mapping.Time, string, error) {
-			return m.witness(ctx, plan, table, column, row)
+			return r.witness(ctx, plan, table, column, row)
 		},
 	}
 }

@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 	"testing"
 
+	"flujo-port/internal/pg"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
-	"flujo-port/internal/sink"
 	"flujo-port/internal/stateuri"
 	"flujo-port/internal/transfer"
 
@@ -41,7 +41,7 @@ func cutover(t testing.TB, url string) stateuri.Address {
 
 func cutoverFor(t testing.TB, url, schema string) stateuri.Address {
 	t.Helper()
-	config, err := sink.Config(url)
+	config, err := pg.Config(url)
 	if err != nil {
 		t.Fatal(err)
 	}

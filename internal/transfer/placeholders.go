@@ -13,7 +13,7 @@ import (
 // of a run that it does not know, with what workflow_state tells of it.
 type orphans struct {
 	ctx      context.Context
-	m        *migration
+	r        *reading
 	missing  *source.Rows
 	aside    []mapping.Value // run_ids of runs without a place
 	row      []mapping.Value // of runs, as mapping.WholePlan has it
@@ -33,10 +33,10 @@ var placeholders = map[string]mapping.Value{
 }
 
 // loadOrphans adds the rows of runs that children need.
-func (m *migration) loadOrphans(ctx context.Context, row *report.Table) error {
+func (r *reading) loadOrphans(ctx context.Context, row *report.Table) error {
 	var children []string
-	for i := range m.layout.Plans {
-		if p := &m.layout.Plans[i]; p.InFile && p.Table.ChildOf != "" && p.Position("run_id") >= 0 {
+	for i := range r.layout.Plans {
+		if p := &r.layout.Plans[i]; p.InFile && p.Table.ChildOf != "" && p.Position("run_id") >= 0 {
 			children = append(children, p.Table.Name)
 		}
 	}
@@ -44,16 +44,16 @@ func (m *migration) loadOrphans(ctx context.Context, row *report.Table) error {
 		return nil
 	}
 	plan := mapping.WholePlan(mapping.Runs)
-	converter := m.converter(ctx, plan)
+	converter := r.converter(ctx, plan)
 	converter.Aside = nil // rowids of the file mean nothing here
 	o := &orphans{}
 	done := &tuples{each: func(int64) {}}
-	sent, err := m.load(ctx, converter, func() (rowReader, error) {
-		missing, err := m.snapshot.RunsMissing(ctx, children)
+	sent, err := r.load(ctx, converter, func() (rowReader, error) {
+		missing, err := r.snapshot.RunsMissing(ctx, children)
 		if err != nil {
 			return nil, err
 		}
-		*o = orphans{ctx: ctx, m: m, missing: missing, aside: m.asideRuns, columns: plan.Columns, children: children,
+		*o = orphans{ctx: ctx, r: r, missing: missing, aside: r.asideRuns, columns: plan.Columns, children: children,
 			row: make([]mapping.Value, len(plan.Columns)+1), made: map[string]bool{}}
 		return o, nil
 	}, done)
@@ -62,7 +62,7 @@ func (m *migration) loadOrphans(ctx context.Context, row *report.Table) error {
 	}
 	if made := done.read - done.aside; made > 0 {
 		row.Derived, row.Bytes = made, row.Bytes+sent
-		m.report.Derived = append(m.report.Derived, report.Derived{
+		r.found.Derived = append(r.found.Derived, report.Derived{
 			Table: mapping.Runs, Rows: made, From: "workflow_state", Count: o.stated,
 			Why: "rows of other tables belong to runs that the file does not have, and Flujo's PostgreSQL tables require them",
 		})
@@ -105,7 +105,7 @@ func (o *orphans) next() (mapping.Value, error) {
 
 func (o *orphans) inChildren(run mapping.Value) (bool, error) {
 	for _, table := range o.children {
-		if found, err := o.m.snapshot.Holds(o.ctx, table, "run_id", run); err != nil || found {
+		if found, err := o.r.snapshot.Holds(o.ctx, table, "run_id", run); err != nil || found {
 			return found, err
 		}
 	}
@@ -119,9 +119,9 @@ func (o *orphans) needed(run mapping.Value) (bool, error) {
 	if mapping.TextKeyFlaw(run) != 0 || o.made[key] {
 		return false, nil
 	}
-	lost := o.m.lostRuns[key]
+	lost := o.r.lostRuns[key]
 	if !lost {
-		if held, err := o.m.held(o.ctx, mapping.Runs, key, plain); err != nil || held {
+		if held, err := o.r.held(o.ctx, mapping.Runs, key, plain); err != nil || held {
 			return false, err
 		}
 	}
@@ -139,9 +139,9 @@ func (o *orphans) needed(run mapping.Value) (bool, error) {
 // fill makes the row of a run.
 func (o *orphans) fill(run mapping.Value) ([]mapping.Value, error) {
 	key := mapping.TextValue(mapping.KeyText(run))
-	state, err := o.m.snapshot.Row(o.ctx, "workflow_state", "run_id", run, o.columns)
+	state, err := o.r.snapshot.Row(o.ctx, "workflow_state", "run_id", run, o.columns)
 	if err == nil && state == nil && !isPlain(run) {
-		state, err = o.m.snapshot.Row(o.ctx, "workflow_state", "run_id", key, o.columns)
+		state, err = o.r.snapshot.Row(o.ctx, "workflow_state", "run_id", key, o.columns)
 	}
 	if err != nil {
 		return nil, err

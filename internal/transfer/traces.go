@@ -13,7 +13,7 @@ import (
 // It holds the spans of one run at a time.
 type traceRows struct {
 	ctx   context.Context
-	m     *migration
+	r     *reading
 	spans *source.Rows
 	row   []mapping.Value
 	next  *mapping.Trace // of the run that begins with the row already read
@@ -25,31 +25,31 @@ type traceRows struct {
 
 // loadTraces adds the rows of traces that spans tell; each is called with the
 // number of them so far.
-func (m *migration) loadTraces(ctx context.Context, row *report.Table, each func(n int64)) error {
-	if !m.layout.Plan(mapping.Spans).InFile {
+func (r *reading) loadTraces(ctx context.Context, row *report.Table, each func(n int64)) error {
+	if !r.layout.Plan(mapping.Spans).InFile {
 		return nil
 	}
 	plan := mapping.WholePlan(mapping.Traces)
-	converter := m.converter(ctx, plan)
+	converter := r.converter(ctx, plan)
 	converter.Aside = nil // rowids of the file mean nothing here
 	t := &traceRows{}
 	done := &tuples{each: each}
-	sent, err := m.load(ctx, converter, func() (rowReader, error) {
-		spans, err := m.snapshot.SpansWithoutTrace(ctx, mapping.SpanColumns)
+	sent, err := r.load(ctx, converter, func() (rowReader, error) {
+		spans, err := r.snapshot.SpansWithoutTrace(ctx, mapping.SpanColumns)
 		if err != nil {
 			return nil, err
 		}
-		*t = traceRows{ctx: ctx, m: m, spans: spans, row: make([]mapping.Value, len(plan.Columns)+1), made: map[string]bool{}}
+		*t = traceRows{ctx: ctx, r: r, spans: spans, row: make([]mapping.Value, len(plan.Columns)+1), made: map[string]bool{}}
 		return t, nil
 	}, done)
 	if err != nil {
 		return err
 	}
 	if done.aside > 0 {
-		m.note("%d traces could not be derived: their run_id is no key, or they are over jsonb's size", done.aside)
+		r.note("%d traces could not be derived: their run_id is no key, or they are over jsonb's size", done.aside)
 	}
 	row.Derived, row.Bytes = done.read-done.aside, row.Bytes+sent
-	m.report.Derived = append(m.report.Derived, report.Derived{
+	r.found.Derived = append(r.found.Derived, report.Derived{
 		Table: mapping.Traces, Rows: row.Derived, From: mapping.Spans, Count: t.used,
 		Why: "Flujo's SQLite backend rebuilds a run's trace from its spans, its PostgreSQL backend reads traces alone",
 	})
@@ -94,10 +94,10 @@ func (t *traceRows) taken(run mapping.Value) (bool, error) {
 	if t.made[key] {
 		return true, nil
 	}
-	if held, err := t.m.held(t.ctx, mapping.Traces, key, plain); err != nil || held || plain {
+	if held, err := t.r.held(t.ctx, mapping.Traces, key, plain); err != nil || held || plain {
 		return held, err
 	}
-	if found, err := t.m.snapshot.Holds(t.ctx, mapping.Spans, "run_id", mapping.TextValue(key)); err != nil || found {
+	if found, err := t.r.snapshot.Holds(t.ctx, mapping.Spans, "run_id", mapping.TextValue(key)); err != nil || found {
 		return found, err
 	}
 	t.made[key] = true
@@ -142,7 +142,7 @@ func sameRun(a, b mapping.Value) bool {
 
 func (t *traceRows) begin(id mapping.Value) (*mapping.Trace, mapping.Value) {
 	id.Bytes = append([]byte(nil), id.Bytes...)
-	return &mapping.Trace{Options: t.m.convert}, id
+	return &mapping.Trace{Options: t.r.convert}, id
 }
 
 // Close ends the reading of spans.

@@ -8,39 +8,39 @@ import (
 
 // witness finds a time for a row that does not tell it itself: in the other
 // rows of its run, or else in the file's own time.
-func (m *migration) witness(ctx context.Context, plan *mapping.Plan, table, column string, row []mapping.Value) (mapping.Time, string, error) {
+func (r *reading) witness(ctx context.Context, plan *mapping.Plan, table, column string, row []mapping.Value) (mapping.Time, string, error) {
 	run := plan.Position("run_id")
 	for _, t := range mapping.Testimonies[table+"."+column] {
 		if run < 0 {
 			break
 		}
-		values, err := m.testimony(ctx, plan, t, row, row[run])
+		values, err := r.testimony(ctx, plan, t, row, row[run])
 		if err != nil {
 			return mapping.Time{}, "", err
 		}
-		if at, ok := m.best(values, t.Latest); ok {
+		if at, ok := r.best(values, t.Latest); ok {
 			return at, t.Table + "." + t.Column, nil
 		}
 	}
-	return mapping.TimeOf(m.snapshot.Modified()), "the file's time", nil
+	return r.modified, "the file's time", nil
 }
 
 // testimony gives what a column says of a run: of the row's own table the row's
 // cell, of another the cells of all the run's rows.
-func (m *migration) testimony(ctx context.Context, plan *mapping.Plan, t mapping.Testimony, row []mapping.Value, run mapping.Value) ([]mapping.Value, error) {
+func (r *reading) testimony(ctx context.Context, plan *mapping.Plan, t mapping.Testimony, row []mapping.Value, run mapping.Value) ([]mapping.Value, error) {
 	if t.Table == plan.Table.Name {
 		if at := plan.Position(t.Column); at >= 0 {
 			return []mapping.Value{row[at]}, nil
 		}
 		return nil, nil
 	}
-	return m.snapshot.Values(ctx, t.Table, t.Column, "run_id", run)
+	return r.snapshot.Values(ctx, t.Table, t.Column, "run_id", run)
 }
 
 // best gives the earliest or the latest time among values that tell one.
-func (m *migration) best(values []mapping.Value, latest bool) (best mapping.Time, ok bool) {
+func (r *reading) best(values []mapping.Value, latest bool) (best mapping.Time, ok bool) {
 	for _, v := range values {
-		at, _, readable := m.convert.ReadTime(v)
+		at, _, readable := r.convert.ReadTime(v)
 		if readable && (!ok || latest == (at.Micros > best.Micros)) {
 			best, ok = at, true
 		}

@@ -1,4 +1,4 @@
-package sink
+package pg
 
 import (
 	"context"
@@ -7,31 +7,29 @@ import (
 	"slices"
 	"strings"
 
-	"flujo-port/internal/fault"
 	"flujo-port/internal/mapping"
-
-	"github.com/jackc/pgx/v5"
 )
 
-// shape is what the catalog says of a relation.
-type shape struct {
+// Shape is what the catalog says of a relation.
+type Shape struct {
 	kind       string // "table", "view", …
-	columns    map[string]columnShape
+	Columns    map[string]ColumnShape
 	primaryKey string            // its columns, comma-separated
 	parents    []string          // foreign keys, as "run_id → schema.runs on delete cascade"
 	others     map[string]string // further constraints: name → definition
 	extras     string            // what else sets it apart, as "has …; is …"; mostly empty
 }
 
-type columnShape struct {
-	kind    string
+// ColumnShape is what the catalog says of a column.
+type ColumnShape struct {
+	Kind    string // its type as format_type() prints it
 	notNull bool
 	def     string
 	serial  string // the default that the column's own sequence would give it
 }
 
-// plainKind gives the type without the schema that it lives in.
-func (c columnShape) plainKind() string { return c.kind[strings.LastIndexByte(c.kind, '.')+1:] }
+// PlainKind gives the type without the schema that it lives in.
+func (c ColumnShape) PlainKind() string { return c.Kind[strings.LastIndexByte(c.Kind, '.')+1:] }
 
 // fits reports whether a column of the given type takes what one of the kind
 // holds: Flujo's own type, or the wider one that this program gives it where
@@ -50,16 +48,27 @@ func fits(want mapping.Kind, have string) bool {
 	return false
 }
 
-// inspect reads the shapes of the relations in the schema that have the name
-// of a Flujo table.
-func (t *Tx) inspect(ctx context.Context) (map[string]*shape, error) {
+// HasSchema reports whether the schema is there.
+func (c *Conn) HasSchema(ctx context.Context) (there bool, err error) {
+	if err := c.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", c.Schema).Scan(&there); err != nil {
+		return false, c.Fault("look for the schema", err)
+	}
+	return there, nil
+}
+
+// Inspect reads the shapes of the relations in the schema that have the name
+// of a Flujo table; none where there is no such schema.
+func (c *Conn) Inspect(ctx context.Context) (map[string]*Shape, error) {
 	names := []string{mapping.Versions}
 	for _, table := range mapping.Tables {
 		names = append(names, table.Name)
 	}
-	shapes := map[string]*shape{}
+	shapes := map[string]*Shape{}
+	if there, err := c.HasSchema(ctx); err != nil || !there {
+		return shapes, err
+	}
 	var relation, kind, extras string
-	err := t.each(ctx, `SELECT c.relname, CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table'
+	err := c.Each(ctx, `SELECT c.relname, CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table'
 			WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table' ELSE 'relation' END,
 			concat_ws('; ', CASE c.relpersistence WHEN 'u' THEN 'is unlogged' END,
 				(SELECT 'has the trigger ' || string_agg(tgname, ', ') FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal),
@@ -67,42 +76,42 @@ func (t *Tx) inspect(ctx context.Context) (map[string]*shape, error) {
 				(SELECT 'has the rule ' || string_agg(rulename, ', ') FROM pg_rewrite WHERE ev_class = c.oid),
 				(SELECT 'takes part in inheritance' FROM pg_inherits WHERE c.oid IN (inhparent, inhrelid) LIMIT 1))
 		FROM pg_class c WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)`,
-		[]any{ident(t.schema), names}, []any{&relation, &kind, &extras}, func() {
-			shapes[relation] = &shape{kind: kind, extras: extras, columns: map[string]columnShape{}, others: map[string]string{}}
+		[]any{Ident(c.Schema), names}, []any{&relation, &kind, &extras}, func() {
+			shapes[relation] = &Shape{kind: kind, extras: extras, Columns: map[string]ColumnShape{}, others: map[string]string{}}
 		})
 	if err != nil {
 		return nil, err
 	}
-	if err := t.inspectColumns(ctx, shapes); err != nil {
+	if err := c.inspectColumns(ctx, shapes); err != nil {
 		return nil, err
 	}
-	return shapes, t.inspectConstraints(ctx, shapes)
+	return shapes, c.inspectConstraints(ctx, shapes)
 }
 
-func (t *Tx) inspectColumns(ctx context.Context, shapes map[string]*shape) error {
+func (c *Conn) inspectColumns(ctx context.Context, shapes map[string]*Shape) error {
 	var relation, column string
-	var c columnShape
-	return t.each(ctx, `SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+	var got ColumnShape
+	return c.Each(ctx, `SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
 			CASE WHEN a.attidentity <> '' THEN 'identity' WHEN a.attgenerated <> '' THEN 'generated'
 				ELSE coalesce(pg_get_expr(d.adbin, d.adrelid), '') END,
 			coalesce(format('nextval(%L::regclass)', pg_get_serial_sequence(format('%s.%I', $1::text, c.relname), a.attname)), '')
 		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 			LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)`,
-		[]any{ident(t.schema), slices.Collect(maps.Keys(shapes))},
-		[]any{&relation, &column, &c.kind, &c.notNull, &c.def, &c.serial}, func() { shapes[relation].columns[column] = c })
+		[]any{Ident(c.Schema), slices.Collect(maps.Keys(shapes))},
+		[]any{&relation, &column, &got.Kind, &got.notNull, &got.def, &got.serial}, func() { shapes[relation].Columns[column] = got })
 }
 
-func (t *Tx) inspectConstraints(ctx context.Context, shapes map[string]*shape) error {
+func (c *Conn) inspectConstraints(ctx context.Context, shapes map[string]*Shape) error {
 	var relation, name, kind, columns, definition, parent, onDelete string
-	return t.each(ctx, `SELECT c.relname, k.conname, k.contype::text,
+	return c.Each(ctx, `SELECT c.relname, k.conname, k.contype::text,
 			(SELECT string_agg(a.attname, ',' ORDER BY u.ord) FROM unnest(k.conkey) WITH ORDINALITY u(num, ord)
 				JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.num),
 			pg_get_constraintdef(k.oid), coalesce((SELECT format('%s.%s', n.nspname, p.relname) FROM pg_class p JOIN pg_namespace n ON n.oid = p.relnamespace
 				WHERE p.oid = k.confrelid), ''), k.confdeltype::text
 		FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid
 		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2) AND k.contype IN ('p', 'f', 'c', 'u', 'x')`,
-		[]any{ident(t.schema), slices.Collect(maps.Keys(shapes))},
+		[]any{Ident(c.Schema), slices.Collect(maps.Keys(shapes))},
 		[]any{&relation, &name, &kind, &columns, &definition, &parent, &onDelete}, func() {
 			s := shapes[relation]
 			switch {
@@ -116,61 +125,50 @@ func (t *Tx) inspectConstraints(ctx context.Context, shapes map[string]*shape) e
 		})
 }
 
-// each runs a query, scans every row into dest and calls f.
-func (t *Tx) each(ctx context.Context, query string, args, dest []any, f func()) error {
-	rows, err := t.conn.Query(ctx, query, args...)
-	if err == nil {
-		_, err = pgx.ForEachRow(rows, dest, func() error { f(); return nil })
-	}
-	if err != nil {
-		return t.fault("read the catalog", err)
-	}
-	return nil
-}
-
-// checkShapes refuses tables that are there in another shape than Flujo's,
-// naming each difference.
-func (t *Tx) checkShapes(ctx context.Context, tables []mapping.Table, have map[string]*shape) error {
+// Misfits names each difference between Flujo's tables and those that are
+// there; nothing where every table that is there is Flujo's to the letter.
+func (c *Conn) Misfits(ctx context.Context, tables []mapping.Table, have map[string]*Shape) ([]string, error) {
 	var all []string
 	for _, table := range append(tables[:len(tables):len(tables)], mapping.VersionsTable) {
 		if s := have[table.Name]; s != nil {
-			all = append(all, differences(&table, s, t.schema)...)
+			all = append(all, differences(&table, s, c.Schema)...)
 		}
 	}
-	more, err := t.unknownVersions(ctx, have[mapping.Versions])
+	more, err := c.unknownVersions(ctx, have[mapping.Versions])
 	if err != nil {
-		return err
+		return nil, err
 	}
-	more2, err := t.foreignIndexes(ctx)
-	if err != nil {
-		return err
+	more2, err := c.foreignIndexes(ctx)
+	return append(append(all, more...), more2...), err
+}
+
+// Lacks names the columns of Flujo's table that a relation does not have in a
+// type that fits.
+func Lacks(table *mapping.Table, have *Shape) (all []string) {
+	for _, want := range table.Columns {
+		got, ok := have.Columns[want.Name]
+		switch {
+		case !ok:
+			all = append(all, fmt.Sprintf("%s has no column %s", table.Name, want.Name))
+		case !fits(want.Kind, got.PlainKind()):
+			all = append(all, fmt.Sprintf("%s.%s is %s, not %s", table.Name, want.Name, got.PlainKind(), want.Kind.Type()))
+		}
 	}
-	all = append(append(all, more...), more2...)
-	if len(all) == 0 {
-		return nil
-	}
-	return &fault.Error{
-		Kind: fault.Refused,
-		What: fmt.Sprintf("schema %q has tables of Flujo's names in another shape: %s", t.schema, strings.Join(all, "; ")),
-		Do:   "name another schema with --schema, or move these tables away",
-	}
+	return all
 }
 
 // differences names what sets an existing relation apart from Flujo's table.
-func differences(table *mapping.Table, have *shape, schema string) []string {
+func differences(table *mapping.Table, have *Shape, schema string) []string {
 	if have.kind != "table" {
 		return []string{fmt.Sprintf("%s is a %s", table.Name, have.kind)}
 	}
 	var all []string
 	add := func(format string, args ...any) { all = append(all, table.Name+fmt.Sprintf(format, args...)) }
+	all = Lacks(table, have)
 	for _, want := range table.Columns {
-		got, ok := have.columns[want.Name]
+		got, ok := have.Columns[want.Name]
 		if !ok {
-			add(" has no column %s", want.Name)
 			continue
-		}
-		if kind := got.plainKind(); !fits(want.Kind, kind) {
-			add(".%s is %s, not %s", want.Name, kind, want.Kind.Type())
 		}
 		if got.notNull != want.NotNull {
 			add(".%s %s", want.Name, map[bool]string{true: "is NOT NULL", false: "may be NULL"}[got.notNull])
@@ -179,7 +177,7 @@ func differences(table *mapping.Table, have *shape, schema string) []string {
 			add(".%s has the default %q, not %q", want.Name, got.def, def)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(have.columns)) {
+	for _, name := range slices.Sorted(maps.Keys(have.Columns)) {
 		if !slices.ContainsFunc(table.Columns, func(c mapping.Column) bool { return c.Name == name }) {
 			add(" has a column %s more", name)
 		}
@@ -212,7 +210,7 @@ func differences(table *mapping.Table, have *shape, schema string) []string {
 
 // wantDefault gives the default that a column shall have, and reports whether
 // the catalog prints that one.
-func wantDefault(want *mapping.Column, got columnShape) (def string, same bool) {
+func wantDefault(want *mapping.Column, got ColumnShape) (def string, same bool) {
 	switch {
 	case want.Serial:
 		return got.serial, got.serial != "" && got.def == got.serial
@@ -223,12 +221,12 @@ func wantDefault(want *mapping.Column, got columnShape) (def string, same bool) 
 }
 
 // unknownVersions names migrations that a newer Flujo has recorded.
-func (t *Tx) unknownVersions(ctx context.Context, have *shape) (all []string, err error) {
-	if have == nil || have.columns["version"].kind != "integer" {
+func (c *Conn) unknownVersions(ctx context.Context, have *Shape) (all []string, err error) {
+	if have == nil || have.Columns["version"].Kind != "integer" {
 		return nil, nil
 	}
 	var version int
-	err = t.each(ctx, fmt.Sprintf("SELECT version FROM %s ORDER BY version", t.name(mapping.Versions)), nil, []any{&version}, func() {
+	err = c.Each(ctx, fmt.Sprintf("SELECT version FROM %s ORDER BY version", c.Name(mapping.Versions)), nil, []any{&version}, func() {
 		if !slices.Contains(mapping.SchemaVersions, version) {
 			all = append(all, fmt.Sprintf("%s records version %d, which this program does not know", mapping.Versions, version))
 		}
@@ -238,7 +236,7 @@ func (t *Tx) unknownVersions(ctx context.Context, have *shape) (all []string, er
 
 // foreignIndexes names relations that have the name of one of Flujo's indexes
 // and are something else.
-func (t *Tx) foreignIndexes(ctx context.Context) (all []string, err error) {
+func (c *Conn) foreignIndexes(ctx context.Context) (all []string, err error) {
 	want := map[string]string{}
 	for _, table := range mapping.Tables {
 		for _, index := range table.Indexes {
@@ -246,7 +244,7 @@ func (t *Tx) foreignIndexes(ctx context.Context) (all []string, err error) {
 		}
 	}
 	var name, got string
-	err = t.each(ctx, `SELECT c.relname, coalesce(format('%s.%s by %s', o.relname, a.attname, m.amname)
+	err = c.Each(ctx, `SELECT c.relname, coalesce(format('%s.%s by %s', o.relname, a.attname, m.amname)
 				|| CASE WHEN p.opcdefault THEN '' ELSE ' ' || p.opcname END
 				|| CASE WHEN i.indnatts <> 1 OR i.indpred IS NOT NULL OR i.indisunique OR NOT i.indisvalid THEN ', and more' ELSE '' END,
 				'no index')
@@ -254,7 +252,7 @@ func (t *Tx) foreignIndexes(ctx context.Context) (all []string, err error) {
 			LEFT JOIN pg_attribute a ON a.attrelid = o.oid AND a.attnum = i.indkey[0] LEFT JOIN pg_am m ON m.oid = c.relam
 			LEFT JOIN pg_opclass p ON p.oid = i.indclass[0]
 		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2) ORDER BY 1`,
-		[]any{ident(t.schema), slices.Collect(maps.Keys(want))}, []any{&name, &got}, func() {
+		[]any{Ident(c.Schema), slices.Collect(maps.Keys(want))}, []any{&name, &got}, func() {
 			if got != want[name] {
 				all = append(all, fmt.Sprintf("%s is %s, not %s", name, got, want[name]))
 			}
@@ -262,12 +260,12 @@ func (t *Tx) foreignIndexes(ctx context.Context) (all []string, err error) {
 	return all, err
 }
 
-// indexNames gives the names of the relations in the schema that are called
-// like Flujo's indexes; checkShapes has seen that they are those.
-func (t *Tx) indexNames(ctx context.Context) (map[string]bool, error) {
+// IndexNames gives the names of the relations in the schema that are called
+// like Flujo's indexes; Misfits has seen that they are those.
+func (c *Conn) IndexNames(ctx context.Context) (map[string]bool, error) {
 	have := map[string]bool{}
 	var name string
-	err := t.each(ctx, "SELECT relname FROM pg_class WHERE relnamespace = $1::text::regnamespace AND relkind IN ('i', 'I')",
-		[]any{ident(t.schema)}, []any{&name}, func() { have[name] = true })
+	err := c.Each(ctx, "SELECT relname FROM pg_class WHERE relnamespace = $1::text::regnamespace AND relkind IN ('i', 'I')",
+		[]any{Ident(c.Schema)}, []any{&name}, func() { have[name] = true })
 	return have, err
 }

@@ -1,4 +1,4 @@
-package sink
+package pg
 
 import (
 	"context"
@@ -13,20 +13,39 @@ import (
 type Trial struct {
 	Role       string
 	SearchPath string
-	ReadOnly   bool // it begins read-only transactions
+	ReadOnly   bool   // it begins read-only transactions
+	Runs       string // the schema in which the name runs finds a table; "" where it finds none
+	Pooled     bool   // a pooler is in the way: the server's process is not the one that was announced
 }
 
 // TryAddress opens a connection by a cutover address, before anything is
 // written.
 func TryAddress(ctx context.Context, address string) (t Trial, err error) {
-	conn, err := connect(ctx, address)
+	conn, err := Dial(ctx, address)
 	if err != nil {
 		return t, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	err = conn.QueryRow(ctx, `SELECT current_user, current_setting('search_path'), current_setting('default_transaction_read_only')::boolean`).
-		Scan(&t.Role, &t.SearchPath, &t.ReadOnly)
+	var process uint32
+	err = conn.QueryRow(ctx, `SELECT current_user, current_setting('search_path'), current_setting('default_transaction_read_only')::boolean,
+		coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)), ''),
+		pg_backend_pid()`, mapping.Runs).Scan(&t.Role, &t.SearchPath, &t.ReadOnly, &t.Runs, &process)
+	t.Pooled = process != conn.PgConn().PID()
 	return t, err
+}
+
+// Misled says, as a fault.Refused, that the address finds other tables than the
+// ones in schema, or none; nil where it finds those. It can be asked before the
+// commit only where they were there before.
+func (t Trial) Misled(schema string) error {
+	if t.Runs == schema {
+		return nil
+	}
+	what := fmt.Sprintf("through the cutover address the name %s finds no table", mapping.Runs)
+	if t.Runs != "" {
+		what = fmt.Sprintf("through the cutover address the name %s finds the table in schema %q, not in %q", mapping.Runs, t.Runs, schema)
+	}
+	return &fault.Error{Kind: fault.Refused, What: what, Do: "see search_path and the rights of the role on the schema"}
 }
 
 // Unfit says why Flujo, connecting like that, would not find or could not
@@ -38,7 +57,7 @@ func (t Trial) Unfit(server Server, schema string) error {
 	}
 	first := func(name string) bool { return t.SearchPath == name || strings.HasPrefix(t.SearchPath, name+",") }
 	switch {
-	case !first(schema) && !first(ident(schema)):
+	case !first(schema) && !first(Ident(schema)):
 		return refuse("a pooler in the way may drop the options parameter: connect to the server itself, or set search_path on the role",
 			"search_path is %q and does not begin with schema %q", t.SearchPath, schema)
 	case t.Role != server.Role:
@@ -53,11 +72,15 @@ func (t Trial) Unfit(server Server, schema string) error {
 // tables in schema, with at least the rows that were committed: a Flujo may
 // have begun to write.
 func CheckAddress(ctx context.Context, address, schema string, rows int64) error {
-	conn, err := connect(ctx, address)
+	conn, err := Dial(ctx, address)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	// The role's timeouts are not for the counting of a long table.
+	if err := conn.PgConn().Exec(ctx, "BEGIN READ ONLY; SET LOCAL statement_timeout = 0").Close(); err != nil {
+		return err
+	}
 	var found string
 	err = conn.QueryRow(ctx, `SELECT coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.oid = to_regclass($1)), '')`, mapping.Runs).Scan(&found)

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"errors"
+
+	"flujo-port/internal/fault"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/report"
+	"flujo-port/internal/transfer"
+
+	"github.com/urfave/cli/v2"
+)
+
+func (e *env) checkCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "check",
+		Usage: "say what would stop a migration, as a checklist; changes nothing",
+		Description: "Each line is ✓, ! (look at it) or ✗ (a migration would be refused or fail), with what to do. The whole file is read,\n" +
+			"a sample of it is loaded and rolled back. Without a database only the file is looked at. Exit 0, or 3 with any ✗.",
+		Flags: []cli.Flag{
+			sqliteFlag, postgresFlag, schemaFlag, setAsideFlag, naiveTimesFlag, exactFloatsFlag, withoutPGVectorFlag, skipIntegrityFlag, jsonFlag,
+		},
+		Action: e.check,
+	}
+}
+
+func (e *env) check(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	path, err := e.sqlitePath(c)
+	if err != nil {
+		return err
+	}
+	zone, err := naiveZone(c.String(naiveTimesFlag.Name))
+	if err != nil {
+		return err
+	}
+	o := transfer.CheckOptions{
+		SQLite: path, WithoutPGVector: c.Bool(withoutPGVectorFlag.Name), SetAside: c.Bool(setAsideFlag.Name), ExactFloats: c.Bool(exactFloatsFlag.Name),
+		NaiveZone: zone, SkipIntegrity: c.Bool(skipIntegrityFlag.Name),
+	}
+	if e.namesDatabase(c) {
+		target, err := e.postgres(c)
+		if err != nil {
+			return err
+		}
+		o.HasTarget, o.Postgres, o.Schema, o.Cutover = true, target.url, target.schema, target.address
+	}
+	found, err := newSpool[report.Finding](c.Bool(jsonFlag.Name))
+	if err != nil {
+		return err
+	}
+	defer found.close()
+	if c.Bool(jsonFlag.Name) {
+		o.Found = func(f mapping.Finding) { found.add(finding(f)) }
+	}
+	progress := newProgress(e.stderr)
+	o.Progress = progress.show
+	result, err := transfer.Check(c.Context, o)
+	progress.end()
+	if result == nil {
+		return &outcome{err: err, means: "nothing was changed by this"}
+	}
+	result.Version = version()
+	if printErr := e.print(c, result, result.Text, report.ListOf("findings", found.each)); printErr != nil {
+		err = errors.Join(err, printErr)
+	}
+	if err != nil && fault.KindOf(err) != fault.Refused {
+		return &outcome{err: err, means: "nothing was changed by this"}
+	}
+	return err
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"flujo-port/internal/report"
+	"flujo-port/internal/transfer"
+
+	"github.com/urfave/cli/v2"
+)
+
+func (e *env) verifyCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "verify",
+		Usage: "compare the file with the database, any time later",
+		Description: "Every cell is compared, in one read-only snapshot; Flujo may run. By the receipt of the migration\n" +
+			"it tells rows that were written since (exit 0) from a bad copy (exit 4), and refuses a file that is not\n" +
+			"the one that was migrated (exit 3). Without a receipt any difference is exit 4.",
+		Flags: []cli.Flag{
+			sqliteFlag, postgresFlag, schemaFlag,
+			&cli.StringFlag{Name: "naive-times", Usage: "`ZONE` of times that name none, instead of the receipt's"},
+			skipIntegrityFlag, jsonFlag,
+		},
+		Action: e.verify,
+	}
+}
+
+func (e *env) verify(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	path, err := e.sqlitePath(c)
+	if err != nil {
+		return err
+	}
+	target, err := e.postgres(c)
+	if err != nil {
+		return err
+	}
+	zone, err := naiveZone(c.String("naive-times"))
+	if err != nil {
+		return err
+	}
+	different, err := newSpool[report.Difference](c.Bool(jsonFlag.Name))
+	if err != nil {
+		return err
+	}
+	defer different.close()
+	progress := newProgress(e.stderr)
+	result, err := transfer.Verify(c.Context, transfer.VerifyOptions{
+		SQLite: path, Postgres: target.url, Schema: target.schema, SkipIntegrity: c.Bool(skipIntegrityFlag.Name), NaiveZone: zone,
+		Different: different.add, Progress: progress.show,
+	})
+	progress.end()
+	if result == nil {
+		return &outcome{err: err, means: "nothing was changed by this"}
+	}
+	result.Version = version()
+	if printErr := e.print(c, result, result.Text, report.ListOf("differences", different.each)); printErr != nil {
+		err = errors.Join(err, printErr)
+	}
+	for _, warning := range result.Warnings {
+		fmt.Fprintf(e.stderr, "flujo-port: warning: %s\n", warning)
+	}
+	if err != nil {
+		return &outcome{err: err, means: "nothing was changed by this"}
+	}
+	return nil
+}

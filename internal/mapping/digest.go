@@ -1,0 +1,90 @@
+package mapping
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"math/big"
+	"math/bits"
+)
+
+// Sum says of a set of rows what no other set says, whatever their order: the
+// first 16 bytes of the SHA-256 of each row's image, taken as two signed
+// big-endian numbers of eight bytes, added up over all rows. Two sums and not
+// one, so that rows which differ by chance have 128 bits to differ in.
+type Sum struct {
+	Rows int64
+	sums [2]sum
+}
+
+// Add adds a row by what HashImage gives of it.
+func (s *Sum) Add(hash [2]int64) {
+	s.Rows++
+	for i, half := range hash {
+		s.sums[i].add(half)
+	}
+}
+
+// String gives the two sums as decimal numbers, a comma between them.
+func (s *Sum) String() string { return s.sums[0].String() + "," + s.sums[1].String() }
+
+// Digest is the Sum of a table's rows, made of their tuples.
+type Digest struct {
+	Sum
+	table *Table
+	image Image
+	buf   []byte
+}
+
+// NewDigest begins the digest of a table's rows.
+func NewDigest(table *Table) *Digest { return &Digest{table: table} }
+
+// Add adds a row, a tuple as Image.Append takes it.
+func (d *Digest) Add(tuple []byte) {
+	d.buf = d.image.Append(d.buf[:0], d.table, tuple)
+	d.Sum.Add(HashImage(d.buf))
+}
+
+// Join adds the rows of another digest of the table.
+func (d *Digest) Join(other *Digest) {
+	d.Rows += other.Rows
+	for i := range d.sums {
+		d.sums[i].join(other.sums[i])
+	}
+}
+
+// HashImage gives the first 16 bytes of an image's SHA-256 as two numbers.
+func HashImage(image []byte) [2]int64 {
+	h := sha256.Sum256(image)
+	return [2]int64{int64(binary.BigEndian.Uint64(h[:])), int64(binary.BigEndian.Uint64(h[8:]))}
+}
+
+// Buckets is the number of parts into which a table's rows are divided by
+// their keys, to find the ones that differ.
+const Buckets = 1 << 16
+
+// BucketOf gives the part that the row with a key is in: the first two bytes
+// of the key's SHA-256.
+func BucketOf(key []byte) int {
+	h := sha256.Sum256(key)
+	return int(binary.BigEndian.Uint16(h[:]))
+}
+
+// sum is a signed number of 128 bits.
+type sum struct {
+	high int64
+	low  uint64
+}
+
+func (s *sum) add(v int64) { s.join(sum{high: v >> 63, low: uint64(v)}) }
+
+func (s *sum) join(other sum) {
+	var carry uint64
+	s.low, carry = bits.Add64(s.low, other.low, 0)
+	s.high += other.high + int64(carry)
+}
+
+func (s *sum) String() string {
+	n := big.NewInt(s.high)
+	n.Lsh(n, 64)
+	return n.Add(n, new(big.Int).SetUint64(s.low)).String()
+}

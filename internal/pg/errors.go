@@ -1,0 +1,76 @@
+package pg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"flujo-port/internal/fault"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// ServerError makes the message of a server an error of one line; another
+// error stays as it is.
+func ServerError(err error) error {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return err
+	}
+	s := fmt.Sprintf("%s (SQLSTATE %s)", e.Message, e.Code)
+	if e.Detail != "" {
+		s += ": " + e.Detail
+	}
+	if e.Where != "" {
+		s += " [" + e.Where + "]"
+	}
+	return errors.New(s)
+}
+
+// The SQLSTATEs that are looked at.
+const (
+	LockNotAvailable      = "55P03"
+	InsufficientPrivilege = "42501"
+	DuplicateObject       = "42710"
+	DuplicateFunction     = "42723"
+	UndefinedObject       = "42704"
+	ReadOnlyTransaction   = "25006"
+	NotSupported          = "0A000"
+)
+
+// Code gives the SQLSTATE of an error that the server sent, or "".
+func Code(err error) string {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pgErr.Code
+	}
+	return ""
+}
+
+// Fault says what a failed step means: which rights are missing, what the
+// server refused of the data, or that the connection is gone.
+func (c *Conn) Fault(step string, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return context.Canceled
+	}
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return &fault.Error{Kind: fault.Failed, What: step, Err: err, Do: "the server ended the transaction with the connection; run again"}
+	}
+	e := &fault.Error{Kind: fault.Failed, What: step, Err: ServerError(err)}
+	switch class := pgErr.Code[:2]; {
+	case pgErr.Code == InsufficientPrivilege:
+		e.Kind = fault.Refused
+		e.Do = fmt.Sprintf("role %q lacks that right: have it granted, or have an owner run \"flujo-port init --grant-to %s\" first", c.Server.Role, c.Server.Role)
+	case pgErr.Code == LockNotAvailable:
+		e.Do = fmt.Sprintf("another session holds a lock on it for more than %s: stop Flujo and run again", c.LockWait)
+	case pgErr.Code == NotSupported:
+		e.Kind, e.Do = fault.Refused, "turn row-level security off on that table for the load, or connect as its owner"
+	case pgErr.Code == ReadOnlyTransaction:
+		e.Kind, e.Do = fault.Refused, "the server takes no writes: connect to the primary"
+	case class == "22" || class == "23" || class == "54":
+		e.Kind, e.Do = fault.Refused, "the server cannot take that row as it is"
+	case class == "53":
+		e.Do = "the server ran out of something: see to its disk, memory and connections, then run again"
+	}
+	return e
+}

@@ -1,0 +1,56 @@
+package pg
+
+import (
+	"context"
+	"fmt"
+
+	"flujo-port/internal/fault"
+	"flujo-port/internal/mapping"
+)
+
+// LockTable keeps others from writing to a table until the transaction's end.
+func (c *Conn) LockTable(ctx context.Context, table string) error {
+	err := c.Run(ctx, fmt.Sprintf("LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE", c.Name(table)))
+	switch {
+	case err == nil:
+		return nil
+	case Code(err) != LockNotAvailable:
+		return c.Fault(fmt.Sprintf("lock table %q", table), err)
+	}
+	return c.notHad(fmt.Sprintf("a lock on table %q", table), "stop Flujo and whatever else writes to it, and run again",
+		`l.locktype = 'relation' AND l.relation = to_regclass($1) AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')`, c.Name(table))
+}
+
+// LockMigrations takes the lock under which Flujo runs its migrations, until
+// the transaction's end.
+func (c *Conn) LockMigrations(ctx context.Context) error {
+	_, err := c.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", mapping.MigrationLock)
+	switch {
+	case err == nil:
+		return nil
+	case Code(err) != LockNotAvailable:
+		return c.Fault("take Flujo's migration lock", err)
+	}
+	return c.notHad("Flujo's migration lock", "a Flujo is starting or another flujo-port runs: wait for its end, or stop it, and run again",
+		`l.locktype = 'advisory' AND l.classid = 0 AND l.objid = $1::bigint::oid
+		AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`, mapping.MigrationLock)
+}
+
+// notHad says who holds a lock that was not to be had within LockWait. It ends
+// the transaction, which is broken already.
+func (c *Conn) notHad(lock, do, where string, arg any) error {
+	ctx, cancel := Grace()
+	defer cancel()
+	holder := "another session"
+	if c.Run(ctx, "ROLLBACK") == nil {
+		// Best effort: the message says less without it.
+		_ = c.QueryRow(ctx, `SELECT concat_ws(', ', format('process %s (%s', a.pid, coalesce(nullif(a.application_name, ''), 'no application name')),
+				'role ' || a.usename, 'from ' || host(a.client_addr),
+				'since ' || to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC')) || ')'
+			FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+			WHERE l.granted AND a.pid <> pg_backend_pid() AND `+where+` ORDER BY a.xact_start LIMIT 1`, arg).Scan(&holder)
+	}
+	return &fault.Error{
+		Kind: fault.Failed, What: fmt.Sprintf("%s was not to be had within %s: %s holds it", lock, c.LockWait, holder), Do: do,
+	}
+}

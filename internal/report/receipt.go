@@ -1,0 +1,59 @@
+package report
+
+import "time"
+
+// Receipt is what a migration leaves in the database, in the same transaction,
+// for those who ask later what was moved and whether it is still there.
+type Receipt struct {
+	MigratedAt time.Time // when the transaction began
+	Version    string    // of this program
+	File       File
+	Layout     string
+	Verify     string // "content" or "counts"
+	Options    Options
+	Tables     []ReceiptTable
+	// Findings are the report's, without their keys.
+	Findings Findings
+}
+
+// File is the file that was migrated.
+type File struct {
+	Path      string
+	Bytes     int64
+	SHA256    string // hex
+	WALBytes  int64  // 0 without a -wal
+	WALSHA256 string
+	Modified  time.Time
+}
+
+// Options are what decides, beside the file, what arrives: to compare later,
+// the file has to be read with the same.
+type Options struct {
+	NaiveTimes string `json:"naive_times"` // a zone's name
+	JSONDepth  int    `json:"json_depth"`
+	SetAside   bool   `json:"set_aside"`
+	// WrittenAt is when the file was written, in microseconds since 2000 UTC:
+	// the last witness of a time that no row tells.
+	WrittenAt int64 `json:"written_at"`
+}
+
+// ReceiptTable is what a table held when the migration was committed.
+type ReceiptTable struct {
+	Name     string  `json:"name"`
+	RowsRead int64   `json:"rows_read"`
+	SetAside int64   `json:"set_aside"`
+	Derived  int64   `json:"derived"`
+	Rows     int64   `json:"rows"`
+	Digest   string  `json:"digest"`  // of the rows in PostgreSQL; empty when only counts were compared
+	Writers  []int64 `json:"writers"` // the xmin of the rows
+}
+
+// Table gives the named table; nil when it is not in the receipt.
+func (r *Receipt) Table(name string) *ReceiptTable {
+	for i := range r.Tables {
+		if r.Tables[i].Name == name {
+			return &r.Tables[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,340 @@
+package source
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"flujo-port/internal/fault"
+
+	"modernc.org/sqlite"
+)
+
+// quickChecked is what SQLite's own quick_check says of a copy of the file.
+func quickChecked(t *testing.T, path string) (lines []string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", fileURI(copyBoth(t, path), ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	rows, err := db.Query("PRAGMA quick_check")
+	if err != nil {
+		return nil
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var line string
+		if err := rows.Scan(&line); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, strings.Split(line, "\n")...)
+	}
+	return lines
+}
+
+// TestQuickCheckSound leaves the file as it was, and the snapshot as good.
+func TestQuickCheckSound(t *testing.T) {
+	t.Parallel()
+	for name, make := range map[string]func(t *testing.T) string{
+		"WAL mode":              func(t *testing.T) string { return build(t, walMode, rowsTable, addRows(110)) },
+		"with frames":           withWAL,
+		"rollback journal mode": func(t *testing.T) string { return build(t, rowsTable, addRows(110)) },
+		"pages of 512 bytes": func(t *testing.T) string {
+			return build(t, "PRAGMA page_size = 512", walMode, rowsTable, addRows(110))
+		},
+		"free pages and a pointer map": func(t *testing.T) string {
+			return build(t, "PRAGMA auto_vacuum = INCREMENTAL", walMode, rowsTable, addRows(2000), "DELETE FROM runs WHERE run_id > '000110'")
+		},
+		"everything in the -wal": func(t *testing.T) string {
+			path := build(t, walMode)
+			leftByKilled(t, path, rowsTable, addRows(110))
+			return path
+		},
+		"a live writer": func(t *testing.T) string {
+			path := build(t, walMode, rowsTable, addRows(100))
+			startWriter(t, path, addRows(10), "BEGIN", addRows(10))
+			return path
+		},
+		"a search table": func(t *testing.T) string {
+			return build(t, walMode, rowsTable, addRows(110), "CREATE VIRTUAL TABLE words USING fts5(body)", "INSERT INTO words VALUES ('a b c')")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := make(t)
+			same := watch(t, path)
+			s := openSnapshot(t, path)
+			rows := firstRow(t, s)
+			for range 2 {
+				if err := s.QuickCheck(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+			theRest(t, rows, 109, 'x')
+			holds(t, s, 110)
+			changed(t, s, false)
+			s.Close()
+			same()
+		})
+	}
+}
+
+// TestQuickCheckOddTables: what only another program could check stands in
+// nobody's way, and hides no damage.
+func TestQuickCheckOddTables(t *testing.T) {
+	t.Parallel()
+	path := build(t, walMode, "CREATE TABLE runs (run_id TEXT, status TEXT NOT NULL)", addRows(1000),
+		"CREATE TABLE checked (a)", "INSERT INTO checked VALUES (1)", "CREATE TABLE sorted (a)", "CREATE INDEX by_a ON sorted (a)", "INSERT INTO sorted VALUES ('x'), ('y')",
+		"CREATE TABLE made (a)", "INSERT INTO made VALUES (1)", "CREATE TABLE keyed (a PRIMARY KEY) WITHOUT ROWID", "INSERT INTO keyed VALUES (1), (2)",
+		"PRAGMA writable_schema = ON",
+		"UPDATE sqlite_master SET sql = 'CREATE TABLE checked (a CHECK (theirs(a)))' WHERE name = 'checked'",
+		"UPDATE sqlite_master SET sql = 'CREATE INDEX by_a ON sorted (a COLLATE theirs)' WHERE name = 'by_a'",
+		"UPDATE sqlite_master SET sql = 'CREATE TABLE made (a, b AS (theirs(a)) NOT NULL)' WHERE name = 'made'",
+		"UPDATE sqlite_master SET sql = 'CREATE TABLE keyed (a COLLATE theirs PRIMARY KEY) WITHOUT ROWID' WHERE name = 'keyed'",
+		"INSERT INTO sqlite_master VALUES ('table', 'vectors', 'vectors', 0, 'CREATE VIRTUAL TABLE vectors USING vec99(v float[3])')")
+	if lines := quickChecked(t, path); lines != nil {
+		t.Errorf("SQLite checks it: %q", lines)
+	}
+	if err := openSnapshot(t, path).QuickCheck(t.Context()); err != nil {
+		t.Error(err)
+	}
+	damaged := copyBoth(t, path)
+	contents := read(t, damaged)
+	clear(leafAt(contents, len(contents)/4096/2, 0x0d))
+	write(t, damaged, contents)
+	isFault(t, openSnapshot(t, damaged).QuickCheck(t.Context()), fault.Refused, copyAgain)
+}
+
+// TestQuickCheckOfValues: a value that its declaration does not allow is no
+// damage.
+func TestQuickCheckOfValues(t *testing.T) {
+	t.Parallel()
+	path := build(t, walMode, "CREATE TABLE v (a, b, c, d)", "INSERT INTO v VALUES (NULL, 5, '5', 1)",
+		"CREATE TABLE strict (a ANY) STRICT", "INSERT INTO strict VALUES ('x')", "PRAGMA writable_schema = ON",
+		"UPDATE sqlite_master SET sql = 'CREATE TABLE v (a NOT NULL, b TEXT, c INTEGER, d CHECK (d > 1))' WHERE name = 'v'",
+		"UPDATE sqlite_master SET sql = 'CREATE TABLE strict (a INT) STRICT' WHERE name = 'strict'")
+	for i, want := range []string{"non-INT value in strict.a", "NULL value in v.a", "NUMERIC value in v.b", "TEXT value in v.c", "CHECK constraint failed in v"} {
+		if lines := quickChecked(t, path); len(lines) != 5 || lines[i] != want {
+			t.Errorf("SQLite says %q, and not %q", lines, want)
+		}
+	}
+	watch(t, path)
+	if err := openSnapshot(t, path).QuickCheck(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestQuickCheckDamage names what SQLite finds first, on one line.
+func TestQuickCheckDamage(t *testing.T) {
+	t.Parallel()
+	const leaf, indexLeaf, page = 0x0d, 0x0a, 4096
+	for name, damage := range map[string]func(b []byte) []byte{
+		"a leaf of zeros":       func(b []byte) []byte { clear(leafAt(b, 10, leaf)); return b },
+		"a leaf of noise":       func(b []byte) []byte { copy(leafAt(b, 10, leaf), noise(page)); return b },
+		"an index's leaf":       func(b []byte) []byte { clear(leafAt(b, 10, indexLeaf)); return b },
+		"an index's cell":       func(b []byte) []byte { leafAt(b, 10, indexLeaf)[8] = 0xff; return b },
+		"two leaves change":     func(b []byte) []byte { p := leafAt(b, 10, leaf); swap(p, leafAt(b, 20, leaf)); return b },
+		"a leaf twice":          func(b []byte) []byte { copy(leafAt(b, 10, leaf), leafAt(b, 20, leaf)); return b },
+		"the free list's count": func(b []byte) []byte { b[39] = 7; return b },
+		"the end is missing":    func(b []byte) []byte { return b[:len(b)-2*page] },
+	} {
+		for _, journal := range []string{"DELETE", "WAL"} {
+			t.Run(name+", "+journal, func(t *testing.T) {
+				t.Parallel()
+				path := build(t, "PRAGMA journal_mode = "+journal, rowsTable, addRows(1000))
+				write(t, path, damage(read(t, path)))
+				watch(t, path)
+				s, err := Open(t.Context(), path)
+				if err == nil {
+					defer s.Close()
+					err = s.QuickCheck(t.Context())
+				}
+				isFault(t, err, fault.Refused, path, "the file is damaged or was cut off while it was copied")
+				if strings.Contains(err.Error(), "\n") || len(err.Error()) > 700 {
+					t.Errorf("it is long: %s", err)
+				}
+				// Where a page is beyond the end we stop, and SQLite may read zeros.
+				if lines := quickChecked(t, path); len(lines) > 1 && name != "the end is missing" {
+					if !strings.Contains(err.Error(), "SQLite finds "+strings.TrimSpace(lines[1])) {
+						t.Errorf("%v does not say %q", err, lines[1])
+					}
+					if more := strings.Contains(err.Error(), "; and more; "); more != (len(lines) > 1+fewFindings) {
+						t.Errorf("of %d findings: %v", len(lines)-1, err)
+					}
+				}
+			})
+		}
+	}
+}
+
+func swap(a, b []byte) {
+	for i := range a {
+		a[i], b[i] = b[i], a[i]
+	}
+}
+
+// TestQuickCheckDamageInWAL: the file is sound, its -wal is not, and the sums
+// are right.
+func TestQuickCheckDamageInWAL(t *testing.T) {
+	t.Parallel()
+	const blame = "without its -wal the file is sound, so the -wal does not belong to it or is damaged: copy the file and its -wal together again while Flujo is stopped"
+	frame := func(wal []byte, kind byte) (last []byte) { // which counts
+		for rest := wal[32:]; len(rest) > 0; rest = rest[24+4096:] {
+			if rest[24] == kind {
+				last = rest[24 : 24+4096]
+			}
+		}
+		return last
+	}
+	for name, change := range map[string]func(wal []byte){
+		"a leaf of zeros":           func(wal []byte) { clear(frame(wal, 0x0d)) },
+		"a page of an index":        func(wal []byte) { frame(wal, 0x0a)[8] = 0xff },
+		"a leaf's number":           func(wal []byte) { wal[len(wal)-4096-24+3]-- },
+		"the top of a table":        func(wal []byte) { frame(wal, 0x05)[0] = 0 },
+		"a schema that can't be":    func(wal []byte) { copy(frame(wal, 'S')[1000:], noise(3096)) },
+		"a first page that is none": func(wal []byte) { copy(frame(wal, 'S'), "not a database") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := build(t, walMode, rowsTable, addRows(1000))
+			leftByKilled(t, path, addRows(100), "CREATE TABLE more (a)", addRows(100))
+			wal := read(t, path+"-wal")
+			change(wal)
+			seal(wal, false)
+			write(t, path+"-wal", wal)
+			watch(t, path)
+			s, err := Open(t.Context(), path)
+			if err == nil {
+				defer s.Close()
+				err = s.QuickCheck(t.Context())
+			}
+			isFault(t, err, fault.Refused, path, blame)
+		})
+	}
+}
+
+// TestQuickCheckBothDamaged: the -wal is not blamed for what the file has.
+func TestQuickCheckBothDamaged(t *testing.T) {
+	t.Parallel()
+	path := build(t, walMode, rowsTable, addRows(1000))
+	leftByKilled(t, path, addRows(1))
+	contents := read(t, path)
+	clear(leafAt(contents, 10, 0x0d))
+	write(t, path, contents)
+	watch(t, path)
+	s := openSnapshot(t, path)
+	isFault(t, s.QuickCheck(t.Context()), fault.Refused, "SQLite finds Tree 2 page ", copyAgain)
+}
+
+// TestQuickCheckLiveWriter: damage beside a writer, who holds SQLite's locks.
+func TestQuickCheckLiveWriter(t *testing.T) {
+	t.Parallel()
+	path := build(t, walMode, rowsTable, addRows(1000))
+	contents := read(t, path)
+	clear(leafAt(contents, 10, 0x0d))
+	write(t, path, contents)
+	startWriter(t, path, "UPDATE runs SET status = 'new' WHERE run_id = '000001'")
+	watch(t, path)
+	s := openSnapshot(t, path)
+	isFault(t, s.QuickCheck(t.Context()), fault.Refused, "SQLite finds ", copyAgain)
+}
+
+// TestQuickCheckWhileWritten: pages that changed under the check are no damage.
+func TestQuickCheckWhileWritten(t *testing.T) {
+	t.Parallel()
+	path := build(t, walMode, rowsTable, addRows(4000))
+	s := openSnapshot(t, path)
+	contents := read(t, path)
+	clear(leafAt(contents, 100, 0x0d))
+	write(t, path, contents)
+	isFault(t, s.QuickCheck(t.Context()), fault.Failed, "SQLite finds ", "it was written while it was read: stop Flujo and run again")
+}
+
+func TestQuickCheckCancelled(t *testing.T) {
+	t.Parallel()
+	for name, path := range map[string]string{"file": build(t, rowsTable, addRows(1000)), "-wal": withWAL(t)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			watch(t, path)
+			s := openSnapshot(t, path)
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := s.QuickCheck(ctx); !errors.Is(err, context.Canceled) {
+				t.Errorf("the error is %v", err)
+			}
+			if err := s.QuickCheck(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestQuickCheckCancelledInTheMiddle: the check of the last table cancels.
+func TestQuickCheckCancelledInTheMiddle(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	calls := 0
+	var d sqlite.Driver
+	d.MustRegisterDeterministicScalarFunction("cancelling", 1, func(*sqlite.FunctionContext, []driver.Value) (driver.Value, error) {
+		cancel()
+		calls++
+		runtime.Gosched() // to the one who waits for it
+		return int64(1), nil
+	})
+	const rows = 200_000
+	path := build(t, walMode, rowsTable, addRows(10), "CREATE TABLE t (a)",
+		"INSERT INTO t WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c WHERE i < 200000) SELECT i FROM c", "PRAGMA writable_schema = ON",
+		"UPDATE sqlite_master SET sql = 'CREATE TABLE t (a, b AS (cancelling(a)) NOT NULL)' WHERE name = 't'")
+	watch(t, path)
+	f, err := openFiles(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Snapshot{path: path, files: f}
+	defer s.Close()
+	dsn, err := s.dsn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.conn, err = d.Open(dsn + "&_pragma=locking_mode(EXCLUSIVE)"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.QuickCheck(ctx); !errors.Is(err, context.Canceled) || calls == 0 || calls == rows {
+		t.Errorf("after %d rows the error is %v", calls, err)
+	}
+}
+
+func TestFirstFindings(t *testing.T) {
+	t.Parallel()
+	for findings, want := range map[string]string{
+		"a": "a", "*** in database main ***\na\nb": "a; b", "a\n\n b \nc\n": "a; b; c", "a\nb\nc\nd": "a; b; c; and more",
+		"*** in database main ***\na\nb\nc\nd\ne": "a; b; c; and more",
+	} {
+		if got := first(findings); got != want {
+			t.Errorf("%q is made %q", findings, got)
+		}
+	}
+}
+
+// TestCheckOfFlujoFile checks the file that Flujo 0.6.11 made.
+func TestCheckOfFlujoFile(t *testing.T) {
+	t.Parallel()
+	contents, err := os.ReadFile("../../testdata/flujo_state.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "flujo_state.db")
+	write(t, path, contents)
+	watch(t, path)
+	if err := openSnapshot(t, path).QuickCheck(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

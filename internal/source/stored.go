@@ -1,0 +1,233 @@
+package source
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"flujo-port/internal/fault"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/pg"
+	"flujo-port/internal/report"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Stored is Flujo's state as a PostgreSQL schema holds it, seen by one
+// transaction. What it gives is computed by the server from what it stored. It
+// is not safe for concurrent use.
+type Stored struct {
+	conn    *pg.Conn
+	types   *mapping.Types
+	tables  []mapping.Table
+	vectors string // the schema of pgvector's type
+}
+
+// InTransaction reads within a transaction that somebody else began, ends and
+// knows the tables of.
+func InTransaction(conn *pg.Conn, tables []mapping.Table, types *mapping.Types, vectors string) *Stored {
+	return &Stored{conn: conn, tables: tables, types: types, vectors: vectors}
+}
+
+// OpenStored connects and begins a snapshot of a schema, which changes nothing
+// and holds nobody up. A schema without Flujo's tables is a fault.Refused. The
+// caller closes it.
+func OpenStored(ctx context.Context, url, schema string) (*Stored, error) {
+	conn, err := pg.Open(ctx, url, schema)
+	if err != nil {
+		return nil, err
+	}
+	s := &Stored{conn: conn, types: mapping.NewTypes(false)}
+	if err := s.begin(ctx); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Stored) begin(ctx context.Context) error {
+	if err := s.conn.Server.TooOld(); err != nil {
+		return err
+	}
+	if err := s.conn.Run(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY;"+s.conn.Settings()); err != nil {
+		return s.conn.Fault("begin a snapshot", err)
+	}
+	have, err := s.conn.Inspect(ctx)
+	if err != nil {
+		return err
+	}
+	var all []string // what is missing in them
+	for _, table := range mapping.Tables {
+		if have[table.Name] == nil {
+			continue
+		}
+		s.tables = append(s.tables, table)
+		all = append(all, pg.Lacks(&table, have[table.Name])...)
+	}
+	switch {
+	case len(s.tables) == 0:
+		return &fault.Error{
+			Kind: fault.Refused, What: fmt.Sprintf("schema %q of database %q has none of Flujo's tables", s.conn.Schema, s.conn.Server.Database),
+			Do: "name the schema that was migrated to with --schema, and the database with --postgres",
+		}
+	case len(all) > 0:
+		return &fault.Error{
+			Kind: fault.Refused, What: fmt.Sprintf("schema %q has tables of Flujo's names in another shape: %s", s.conn.Schema, strings.Join(all, "; ")),
+			Do: "name the schema that was migrated to with --schema",
+		}
+	}
+	if _, err := pg.AdoptTypes(s.types, s.tables, have); err != nil {
+		return err
+	}
+	_, s.vectors, err = s.conn.PGVector(ctx)
+	return err
+}
+
+// Close ends the snapshot and the connection.
+func (s *Stored) Close() {
+	ctx, cancel := pg.Grace()
+	defer cancel()
+	s.conn.End(ctx)
+}
+
+// Server gives what is known of the server.
+func (s *Stored) Server() pg.Server { return s.conn.Server }
+
+// Types gives the columns' types.
+func (s *Stored) Types() *mapping.Types { return s.types }
+
+// Receipt gives the receipt of the last migration into the schema; nil where
+// there is none.
+func (s *Stored) Receipt(ctx context.Context) (*report.Receipt, error) {
+	return s.conn.LastReceipt(ctx)
+}
+
+// Tables gives the tables that are there, parents first.
+func (s *Stored) Tables() []mapping.Table { return s.tables }
+
+// image writes the SQL of a row's image (see mapping.Image).
+func (s *Stored) image(table *mapping.Table) string {
+	columns := make([]string, len(table.Columns))
+	for i, c := range table.Columns {
+		columns[i] = pg.Ident(c.Name)
+		switch c.Kind {
+		case mapping.KindInt:
+			columns[i] += "::int8"
+		case mapping.KindVector:
+			columns[i] = fmt.Sprintf("%s.vector_send(%s)", pg.Ident(s.vectors), columns[i])
+		}
+	}
+	return "record_send(ROW(" + strings.Join(columns, ", ") + "))"
+}
+
+// halves and sums are the SQL of mapping.HashImage and mapping.Digest, over h,
+// a SHA-256.
+const (
+	halves = `('x' || encode(substr(h, 1, 8), 'hex'))::bit(64)::bigint a, ('x' || encode(substr(h, 9, 8), 'hex'))::bit(64)::bigint b`
+	sums   = `count(*), coalesce(sum(a), 0) || ',' || coalesce(sum(b), 0)`
+)
+
+// Digest gives the number of a table's rows and their mapping.Digest.
+func (s *Stored) Digest(ctx context.Context, table *mapping.Table) (rows int64, digest string, err error) {
+	// OFFSET 0 keeps the planner from computing h twice.
+	query := fmt.Sprintf("SELECT %s FROM (SELECT %s FROM (SELECT sha256(%s) h FROM %s OFFSET 0) x) y", sums, halves, s.image(table), s.conn.Name(table.Name))
+	if err := s.conn.QueryRow(ctx, query).Scan(&rows, &digest); err != nil {
+		return 0, "", s.fault(table, err)
+	}
+	return rows, digest, nil
+}
+
+// Writers gives the transactions that wrote the rows of a table (their xmin).
+func (s *Stored) Writers(ctx context.Context, table *mapping.Table) (writers []int64, err error) {
+	query := fmt.Sprintf("SELECT xmin::text::bigint FROM %s GROUP BY 1 ORDER BY 1", s.conn.Name(table.Name))
+	rows, err := s.conn.Query(ctx, query)
+	if err == nil {
+		writers, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+	}
+	if err != nil {
+		return nil, s.fault(table, err)
+	}
+	return writers, nil
+}
+
+// key gives the SQL of a row's key as text.
+func key(table *mapping.Table) string { return pg.Ident(table.PrimaryKey) + "::text" }
+
+// Bucket is one of mapping.Buckets parts of a table's rows.
+type Bucket struct {
+	At     int // as mapping.BucketOf gives it for the key
+	Rows   int64
+	Digest string
+}
+
+// bucket writes the SQL of mapping.BucketOf.
+func bucket(table *mapping.Table) string {
+	return fmt.Sprintf("('x' || encode(substr(sha256(convert_to(%s, 'UTF8')), 1, 2), 'hex'))::bit(16)::int", key(table))
+}
+
+// Buckets calls f with every bucket of a table that has rows.
+func (s *Stored) Buckets(ctx context.Context, table *mapping.Table, f func(Bucket)) error {
+	query := fmt.Sprintf("SELECT n, %s FROM (SELECT n, %s FROM (SELECT %s n, sha256(%s) h FROM %s OFFSET 0) x) y GROUP BY n",
+		sums, halves, bucket(table), s.image(table), s.conn.Name(table.Name))
+	var b Bucket
+	rows, err := s.conn.Query(ctx, query)
+	if err == nil {
+		_, err = pgx.ForEachRow(rows, []any{&b.At, &b.Rows, &b.Digest}, func() error { f(b); return nil })
+	}
+	if err != nil {
+		return s.fault(table, err)
+	}
+	return nil
+}
+
+// StoredRow is a row without its content.
+type StoredRow struct {
+	Key    string
+	Writer int64    // the transaction that wrote it
+	Hash   [2]int64 // as mapping.HashImage gives it
+}
+
+// Rows calls f with every row of some buckets of a table.
+func (s *Stored) Rows(ctx context.Context, table *mapping.Table, buckets []int32, f func(StoredRow)) error {
+	query := fmt.Sprintf("SELECT k, w, a, b FROM (SELECT k, w, %s FROM (SELECT %s k, xmin::text::bigint w, sha256(%s) h FROM %s WHERE %s = ANY ($1) OFFSET 0) x) y",
+		halves, key(table), s.image(table), s.conn.Name(table.Name), bucket(table))
+	var r StoredRow
+	rows, err := s.conn.Query(ctx, query, buckets)
+	if err == nil {
+		_, err = pgx.ForEachRow(rows, []any{&r.Key, &r.Writer, &r.Hash[0], &r.Hash[1]}, func() error { f(r); return nil })
+	}
+	if err != nil {
+		return s.fault(table, err)
+	}
+	return nil
+}
+
+// Images gives the images of the rows that have a key: one, but where the
+// table's primary key was taken away.
+func (s *Stored) Images(ctx context.Context, table *mapping.Table, rowKey string) (images [][]byte, err error) {
+	kind := "text"
+	if table.Serial() != "" {
+		kind = "bigint"
+	}
+	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s = $1::text::%s", s.image(table), s.conn.Name(table.Name), pg.Ident(table.PrimaryKey), kind)
+	rows, err := s.conn.Query(ctx, query, rowKey)
+	if err == nil {
+		images, err = pgx.CollectRows(rows, pgx.RowTo[[]byte])
+	}
+	if err != nil {
+		return nil, s.fault(table, err)
+	}
+	return images, nil
+}
+
+// JSONB gives the binary form that the server itself makes of a JSON text.
+func (s *Stored) JSONB(ctx context.Context, text []byte) (form []byte, err error) {
+	if err := s.conn.QueryRow(ctx, "SELECT jsonb_send($1::text::jsonb)", string(text)).Scan(&form); err != nil {
+		return nil, s.conn.Fault("compare a JSON text", err)
+	}
+	return form, nil
+}
+
+func (s *Stored) fault(table *mapping.Table, err error) error {
+	return s.conn.Fault(fmt.Sprintf("read table %q back", table.Name), err)
+}

@@ -1,0 +1,276 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"flujo-port/internal/fault"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/pg"
+	"flujo-port/internal/report"
+	"flujo-port/internal/source"
+	"flujo-port/internal/stateuri"
+
+	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
+)
+
+// CheckOptions says what would be moved where.
+type CheckOptions struct {
+	SQLite          string
+	HasTarget       bool   // a database was named; without one only the file is looked at
+	Postgres        string // as in MigrateOptions
+	Schema          string
+	Cutover         stateuri.Address
+	WithoutPGVector bool
+	SetAside        bool
+	ExactFloats     bool
+	NaiveZone       *time.Location
+	SkipIntegrity   bool
+	Found           func(mapping.Finding) // called for every finding; may be nil
+	Progress        func(Progress)        // may be nil
+}
+
+// Check looks for everything that would stop a migration, and changes nothing.
+// What it finds is in the report; where a line of it is a report.Stop the error
+// is a fault.Refused.
+func Check(ctx context.Context, o CheckOptions) (*report.Check, error) {
+	started := time.Now()
+	c := &check{CheckOptions: o, report: &report.Check{Format: report.Format, Command: "check", Started: started.UTC().Truncate(time.Millisecond)}}
+	if c.Progress == nil {
+		c.Progress = func(Progress) {}
+	}
+	if err := c.run(ctx); err != nil {
+		return nil, err
+	}
+	c.report.Seconds = time.Since(started).Seconds()
+	if c.report.Fit = c.report.Stops() == 0; c.report.Fit {
+		return c.report, nil
+	}
+	return c.report, &fault.Error{
+		Kind: fault.Refused, What: english.Plural(c.report.Stops(), "line of the checklist says", "lines of the checklist say") + " that a migration would not pass",
+		Do: "see the lines marked ✗",
+	}
+}
+
+// check is one run of Check.
+type check struct {
+	CheckOptions
+	report  *report.Check
+	reading *reading      // of the file; nil where it can't be read
+	sound   time.Duration // that quick_check took
+	conn    *pg.Conn      // nil where there is none
+	group   string        // of the lines that are being written
+}
+
+func (c *check) run(ctx context.Context) error {
+	c.group = report.GroupFile
+	if done, err := c.file(ctx); err != nil {
+		return err
+	} else if done != nil {
+		defer done()
+	}
+	if !c.HasTarget {
+		return nil
+	}
+	c.Progress(Progress{Phase: PhaseConnect})
+	c.group = report.GroupServer
+	if err := c.connect(ctx); err != nil || c.conn == nil {
+		return err
+	}
+	defer func() {
+		grace, cancel := pg.Grace()
+		defer cancel()
+		c.conn.End(grace)
+	}()
+	if err := c.server(ctx); err != nil {
+		return interrupted(ctx, err)
+	}
+	c.group = report.GroupTarget
+	return interrupted(ctx, c.target(ctx))
+}
+
+func (c *check) line(state report.State, name, do, format string, args ...any) {
+	c.report.Lines = append(c.report.Lines, report.Line{Group: c.group, Name: name, State: state, What: fmt.Sprintf(format, args...), Do: do})
+}
+
+func (c *check) ok(name, format string, args ...any) { c.line(report.OK, name, "", format, args...) }
+func (c *check) look(name, do, format string, args ...any) {
+	c.line(report.Look, name, do, format, args...)
+}
+func (c *check) stop(name, do, format string, args ...any) {
+	c.line(report.Stop, name, do, format, args...)
+}
+
+// stopped makes a line of an error that would end a migration. An error that is
+// no fault, or that ctx's end made, comes back.
+func (c *check) stopped(ctx context.Context, name string, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	f, ok := errors.AsType[*fault.Error](err)
+	if !ok {
+		return err
+	}
+	what := *f
+	what.Do = ""
+	c.stop(name, f.Do, "%s", what.Error())
+	return nil
+}
+
+// file looks at the file, as far as it can be read. done closes it.
+func (c *check) file(ctx context.Context) (done func(), err error) {
+	snapshot, err := source.Open(ctx, c.SQLite)
+	if err != nil {
+		return nil, c.stopped(ctx, "readable", err)
+	}
+	done = func() { snapshot.Close() }
+	c.ok("readable", "%s, %s", snapshot.Path(), humanize.IBytes(uint64(snapshot.Size())))
+	c.wal(snapshot)
+	if snapshot.Locked() {
+		c.look("open elsewhere", "stop Flujo before the cutover; for a rehearsal it may run", "another process has the file open and may write to it")
+	} else {
+		c.ok("open elsewhere", "no other process of this machine has it open")
+	}
+	sound, err := c.integrity(ctx, snapshot)
+	if err != nil || !sound {
+		return done, err
+	}
+	layout, err := mapping.Detect(snapshot.Tables())
+	if err != nil {
+		c.stop("layout", "give the file that Flujo's state_uri names", "%v", err)
+		return done, nil
+	}
+	c.ok("layout", "as by %s", layout.Generation)
+	s := describeSource(snapshot, layout)
+	if !c.SkipIntegrity {
+		s.Sound = "quick_check"
+	}
+	c.report.Source = &s
+	c.reading = newReading(snapshot, layout)
+	c.report.Findings = c.reading.found
+	if err := c.scan(ctx); err != nil {
+		c.reading = nil
+		return done, c.stopped(ctx, "findings", err)
+	}
+	changed, err := snapshot.Changed()
+	if changed {
+		c.look("written", "stop Flujo before the cutover", "the file was written while it was looked at")
+	} else if err == nil {
+		c.ok("written", "nobody wrote to it meanwhile")
+	}
+	return done, err
+}
+
+func (c *check) wal(snapshot *source.Snapshot) {
+	there, frames := snapshot.WAL()
+	if there {
+		c.ok("-wal", "%s with %s of committed transactions, which are read too: copy it together with the file",
+			humanize.IBytes(uint64(snapshot.WALSize())), english.Plural(frames, "frame", ""))
+		return
+	}
+	c.ok("-wal", "none; if this is a copy, see that there was none beside the original either")
+}
+
+func (c *check) integrity(ctx context.Context, snapshot *source.Snapshot) (sound bool, err error) {
+	if c.SkipIntegrity {
+		c.look("sound", "run without --skip-integrity", "not looked at")
+		return true, nil
+	}
+	started := time.Now()
+	_, err = checkIntegrity(ctx, snapshot, false, c.Progress)
+	if err != nil {
+		return false, c.stopped(ctx, "sound", err)
+	}
+	c.sound = time.Since(started)
+	c.ok("sound", "SQLite's quick_check finds nothing, in %.1f s", c.sound.Seconds())
+	return true, nil
+}
+
+// scan reads all of the file as a migration would and says what it would find.
+func (c *check) scan(ctx context.Context) (err error) {
+	r := c.reading
+	r.convert = mapping.Options{NaiveZone: c.NaiveZone, JSONDepth: mapping.DefaultJSONDepth}
+	r.types = mapping.NewTypes(c.ExactFloats)
+	if r.types.VectorSize, err = r.vectorSize(ctx); err != nil {
+		return err
+	}
+	r.progress, r.phase = c.Progress, PhaseRead
+	r.into = &visitor{types: r.types, each: func([]byte) error { return nil }}
+	if err := r.all(ctx); err != nil {
+		return err
+	}
+	var rows []string
+	for _, t := range r.found.Tables {
+		if t.RowsRead > 0 {
+			rows = append(rows, fmt.Sprintf("%s %s", t.Name, humanize.Comma(t.RowsRead)))
+		}
+	}
+	c.ok("rows", "%s", strings.Join(rows, ", "))
+	if err := c.inProgress(ctx); err != nil {
+		return err
+	}
+	return c.findings(ctx)
+}
+
+// inProgress says which runs are not at their end: a running one may be
+// writing still, and a paused one goes on after the cutover.
+func (c *check) inProgress(ctx context.Context) error {
+	var parts []string
+	running := false
+	for _, table := range []string{mapping.Runs, "workflow_state"} {
+		for _, status := range []string{"running", "paused"} {
+			n, err := c.reading.snapshot.CountWhere(ctx, table, "status", mapping.TextValue(status))
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				running = running || status == "running"
+				parts = append(parts, fmt.Sprintf("%s in %s are %s", humanize.Comma(n), table, status))
+			}
+		}
+	}
+	switch {
+	case len(parts) == 0:
+		c.ok("runs in progress", "none: every run is at its end")
+	case running:
+		c.look("runs in progress", "a running one may be writing still: let it end, or stop Flujo; paused ones go on after the cutover", "%s", strings.Join(parts, ", "))
+	default:
+		c.look("runs in progress", "they can be resumed after the cutover, once Flujo runs on PostgreSQL", "%s", strings.Join(parts, ", "))
+	}
+	return nil
+}
+
+// findings says what would arrive changed, or not at all.
+func (c *check) findings(ctx context.Context) error {
+	rows, cells := c.reading.found.Count()
+	var parts []string
+	add := func(n int64, noun, format string) {
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf(format, humanize.Comma(n)+" "+english.PluralWord(int(n), noun, "")))
+		}
+	}
+	add(rows, "row", "%s without a place in Flujo's PostgreSQL tables")
+	add(cells, "cell", "%s that would arrive changed")
+	add(int64(len(c.reading.found.Widened)), "column", "%s that would be made bigint")
+	for _, d := range c.reading.found.Derived {
+		if d.Table == mapping.Runs {
+			add(d.Rows, "run", "%s that would be made for rows without one")
+		}
+	}
+	if c.NaiveZone == nil {
+		add(c.reading.found.NaiveTimes(), "time", "%s without a zone, taken as UTC (--naive-times says another)")
+	}
+	switch {
+	case len(parts) == 0:
+		c.ok("findings", "every cell arrives as it is")
+	case rows > 0 && !c.SetAside:
+		c.stop("findings", "mend the rows in a copy of the file, or migrate with --set-aside, which keeps them in flujo_port_originals", "%s", strings.Join(parts, ", "))
+	default:
+		c.look("findings", "what changes is listed below, and kept as it was in flujo_port_originals (docs/values.md)", "%s", strings.Join(parts, ", "))
+	}
+	return c.reading.tellFindings(ctx, c.Found)
+}

@@ -1,0 +1,271 @@
+package transfer_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"flujo-port/internal/fault"
+	"flujo-port/internal/pgtest"
+	"flujo-port/internal/report"
+	"flujo-port/internal/transfer"
+)
+
+// checkOptions are options for looking at file and url.
+func checkOptions(t testing.TB, file, url string) transfer.CheckOptions {
+	t.Helper()
+	o := transfer.CheckOptions{SQLite: file, Schema: schema, WithoutPGVector: true}
+	if url != "" {
+		o.HasTarget, o.Postgres, o.Cutover = true, url, cutover(t, url)
+	}
+	return o
+}
+
+// wantLine runs a check and sees one line's state and words; the error and Fit
+// have to agree with all lines.
+func wantLine(t testing.TB, o transfer.CheckOptions, name string, state report.State, words ...string) *report.Check {
+	t.Helper()
+	result, err := transfer.Check(context.Background(), o)
+	if result == nil {
+		t.Fatalf("no report: %v", err)
+	}
+	stops := slices.ContainsFunc(result.Lines, func(l report.Line) bool { return l.State == report.Stop })
+	if result.Fit == stops || (err == nil) == stops || stops && fault.KindOf(err) != fault.Refused {
+		t.Errorf("fit %v with stops %v: %v", result.Fit, stops, err)
+	}
+	at := slices.IndexFunc(result.Lines, func(l report.Line) bool { return l.Name == name })
+	if at < 0 {
+		t.Fatalf("no line %q in %+v", name, result.Lines)
+	}
+	l := result.Lines[at]
+	if l.State != state {
+		t.Errorf("line %q is %q, want %q: %s; %s", name, l.State, state, l.What, l.Do)
+	}
+	for _, w := range words {
+		if !strings.Contains(l.What+"; "+l.Do, w) {
+			t.Errorf("line %q does not say %q: %s; %s", name, w, l.What, l.Do)
+		}
+	}
+	if l.State != report.OK && l.Do == "" {
+		t.Errorf("line %q does not say what to do: %s", name, l.What)
+	}
+	return result
+}
+
+// TestCheckFile: every line on the file in both outcomes.
+func TestCheckFile(t *testing.T) {
+	t.Parallel()
+	broken := changed(t, `INSERT INTO steps (run_id, step_name, step_index, status, output, created_at)
+		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+		SELECT (SELECT run_id FROM runs LIMIT 1), 's', i, 'completed', '{"pad":"' || hex(randomblob(600)) || '"}', '2026-01-05T09:00:01+00:00' FROM n`,
+		"PRAGMA wal_checkpoint(TRUNCATE)")
+	overwriteLeafPages(t, broken)
+	other := changed(t, "DROP TABLE runs", "DROP TABLE workflow_state", "DROP TABLE steps", "DROP TABLE spans", "DROP TABLE traces",
+		"DROP TABLE evaluations", "DROP TABLE system_state", "CREATE TABLE other (a)")
+	quiet := changed(t, "UPDATE runs SET status = 'completed'", "UPDATE workflow_state SET status = 'completed'")
+	for _, tc := range []struct {
+		name, file, line string
+		state            report.State
+		words            []string
+	}{
+		{"a good file", fixture, "readable", report.OK, []string{"flujo_state.db", "424 KiB"}},
+		{"no file", "/nowhere/flujo_state.db", "readable", report.Stop, []string{"there is no such file", "--sqlite"}},
+		{"a good file is sound", fixture, "sound", report.OK, []string{"quick_check"}},
+		{"a broken file", broken, "sound", report.Stop, []string{"damaged"}},
+		{"a good file's layout", fixture, "layout", report.OK, []string{"Flujo 0.6"}},
+		{"an older layout", "../../../shared/fixtures/flujo_0.4.35.db", "layout", report.OK, []string{"0.4.33"}},
+		{"another program's file", other, "layout", report.Stop, []string{"none of Flujo's tables"}},
+		{"rows", fixture, "rows", report.OK, []string{"runs 60", "steps 213", "spans 261", "evaluations 15", "system_state 5"}},
+		{"no -wal", fixture, "-wal", report.OK, []string{"none"}},
+		{"runs in progress", fixture, "runs in progress", report.Look, []string{"4 in runs are running", "5 in runs are paused"}},
+		{"paused runs only", changed(t, "UPDATE runs SET status = 'completed' WHERE status = 'running'", "UPDATE workflow_state SET status = 'completed' WHERE status = 'running'"),
+			"runs in progress", report.Look, []string{"5 in runs are paused", "resumed after the cutover"}},
+		{"no run in progress", quiet, "runs in progress", report.OK, nil},
+		{"closed elsewhere", fixture, "open elsewhere", report.OK, nil},
+		{"unchanged meanwhile", fixture, "written", report.OK, nil},
+		{"nothing to find", fixture, "findings", report.OK, nil},
+		{"cells that change", changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), "findings", report.Look, []string{"3 cells"}},
+		{"rows without a place", changed(t, "INSERT INTO system_state VALUES (NULL, '1', '')"), "findings", report.Stop, []string{"1 row without a place", "--set-aside"}},
+		{"naive times", changed(t, "UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3"), "findings", report.Look, []string{"2 times without a zone", "--naive-times"}},
+		{"a wide column", changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3"), "findings", report.Look, []string{"1 column that would be made bigint"}},
+		{"runs to be made", changed(t, "DELETE FROM runs WHERE run_id = (SELECT min(run_id) FROM steps)"), "findings", report.Look, []string{"1 run that would be made"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			result := wantLine(t, checkOptions(t, tc.file, ""), tc.line, tc.state, tc.words...)
+			for _, l := range result.Lines {
+				if l.Group != report.GroupFile {
+					t.Errorf("a line on %s without a target: %+v", l.Group, l)
+				}
+			}
+		})
+	}
+}
+
+func TestCheckSkipsIntegrity(t *testing.T) {
+	t.Parallel()
+	o := checkOptions(t, fixture, "")
+	o.SkipIntegrity = true
+	wantLine(t, o, "sound", report.Look, "--skip-integrity")
+}
+
+func TestCheckSetAside(t *testing.T) {
+	t.Parallel()
+	o := checkOptions(t, changed(t, "INSERT INTO system_state VALUES (NULL, '1', '')"), "")
+	o.SetAside = true
+	wantLine(t, o, "findings", report.Look, "1 row without a place")
+}
+
+// TestCheckWAL: rows that are only in the -wal are counted, and so are its
+// frames.
+func TestCheckWAL(t *testing.T) {
+	t.Parallel()
+	file := copyOf(t, fixture)
+	keepOpen(t, file, "INSERT INTO system_state VALUES ('new', '1', '2026-01-05T09:00:00+00:00')", func() {
+		for _, end := range []string{"", "-wal"} { // a copy of both, that nobody has open
+			text, err := os.ReadFile(file + end)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file+".copy"+end, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	result := wantLine(t, checkOptions(t, file+".copy", ""), "-wal", report.OK, "frame")
+	if !result.Source.WAL || result.Source.Frames == 0 {
+		t.Errorf("source %+v", result.Source)
+	}
+	wantLine(t, checkOptions(t, file+".copy", ""), "rows", report.OK, "system_state 6")
+}
+
+// TestCheckServer: the lines on server and target in both outcomes.
+func TestCheckServer(t *testing.T) {
+	t.Parallel()
+	good := pgtest.Database(t)
+	for name, words := range map[string][]string{
+		"reachable": {"as role"}, "version": {"PostgreSQL"}, "encoding": {"UTF8"}, "primary": nil, "rights": nil, "timeouts": nil, "schema": {"will be made"},
+		"cutover address": {"flujo,public"}, "pooler": nil, "Flujo's start": {"will start"}, "time": {"about", "sample"}, "TLS": {"does not leave"}, "lz4": nil,
+	} {
+		wantLine(t, checkOptions(t, fixture, good), name, report.OK, words...)
+	}
+	if got := leftovers(t, connect(t, good)); got != "" {
+		t.Errorf("left in the database: %s", got)
+	}
+
+	t.Run("unreachable", func(t *testing.T) {
+		t.Parallel()
+		wantLine(t, checkOptions(t, fixture, "postgresql://nobody:secret@127.0.0.1:1/none?sslmode=disable"), "reachable", report.Stop, "connect")
+	})
+	t.Run("encoding", func(t *testing.T) {
+		t.Parallel()
+		wantLine(t, checkOptions(t, fixture, pgtest.EncodedDatabase(t, "SQL_ASCII")), "encoding", report.Stop, "SQL_ASCII")
+	})
+	t.Run("standby", func(t *testing.T) {
+		t.Parallel()
+		wantLine(t, checkOptions(t, fixture, pgtest.Standby(t)), "primary", report.Stop, "standby", "connect to the primary")
+	})
+	t.Run("read-only", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.Database(t)
+		readOnly(t, url)
+		wantLine(t, checkOptions(t, fixture, url), "primary", report.Look, "default_transaction_read_only")
+		wantLine(t, checkOptions(t, fixture, url), "cutover address", report.Stop, "read-only")
+		wantLine(t, checkOptions(t, fixture, url), "Flujo's start", report.Stop, "will not start")
+	})
+	t.Run("no rights", func(t *testing.T) {
+		t.Parallel()
+		role := pgtest.Role(t, pgtest.Database(t), "")
+		wantLine(t, checkOptions(t, fixture, role), "rights", report.Stop, "lacks CREATE on database", "init --grant-to")
+		wantLine(t, checkOptions(t, fixture, role), "Flujo's start", report.Stop, "lacks rights")
+		wantLine(t, checkOptions(t, fixture, role), "time", report.OK, "about") // by temporary tables
+	})
+	t.Run("no rights in the schema", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.Database(t)
+		initialise(t, url)
+		role := pgtest.Role(t, url, "")
+		conn := connect(t, url)
+		wantLine(t, checkOptions(t, fixture, role), "rights", report.Stop, "USAGE on schema flujo", "CREATE on schema flujo")
+		run(t, conn, "GRANT USAGE, CREATE ON SCHEMA flujo TO PUBLIC", "GRANT SELECT ON ALL TABLES IN SCHEMA flujo TO PUBLIC")
+		wantLine(t, checkOptions(t, fixture, role), "rights", report.Stop, "INSERT on table runs", "DELETE on table steps")
+		run(t, conn, "GRANT ALL ON ALL TABLES IN SCHEMA flujo TO PUBLIC")
+		wantLine(t, checkOptions(t, fixture, role), "rights", report.Stop, "UPDATE on sequence steps_id_seq")
+		run(t, conn, "GRANT ALL ON ALL SEQUENCES IN SCHEMA flujo TO PUBLIC")
+		wantLine(t, checkOptions(t, fixture, role), "rights", report.OK)
+	})
+	t.Run("timeouts", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.Database(t)
+		role := pgtest.Role(t, url, "CREATEDB")
+		name := one(t, connect(t, role), "SELECT current_user")
+		conn := connect(t, url)
+		run(t, conn, "ALTER ROLE "+name+" SET statement_timeout = '1500ms'", "ALTER ROLE "+name+" SET lock_timeout = '2s'",
+			"ALTER ROLE "+name+" SET idle_in_transaction_session_timeout = '3s'", "GRANT CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" TO "+name)
+		wantLine(t, checkOptions(t, fixture, role), "timeouts", report.Look, "statement_timeout=1500ms", "lock_timeout=2s", "idle_in_transaction_session_timeout=3s")
+	})
+	t.Run("disk", func(t *testing.T) {
+		t.Parallel()
+		pgtest.Shared(t) // it runs on this machine
+		wantLine(t, checkOptions(t, fixture, good), "disk", report.OK, "are free")
+		role := pgtest.Role(t, pgtest.Database(t), "") // is not told where the data are
+		wantLine(t, checkOptions(t, fixture, role), "disk", report.Look, "can't be asked")
+	})
+	t.Run("rows in the target", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.Database(t)
+		migrate(t, options(t, fixture, url))
+		wantLine(t, checkOptions(t, fixture, url), "schema", report.Stop, "already holds rows", "steps has 213")
+	})
+	t.Run("empty tables", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.Database(t)
+		initialise(t, url)
+		wantLine(t, checkOptions(t, fixture, url), "schema", report.OK, "in Flujo's shape and empty")
+	})
+	t.Run("another shape", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.Database(t)
+		run(t, connect(t, url), "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
+		wantLine(t, checkOptions(t, fixture, url), "schema", report.Stop, "another shape", "runs.run_id is integer, not text")
+	})
+	t.Run("pgvector", func(t *testing.T) {
+		t.Parallel()
+		o := checkOptions(t, fixture, good)
+		wantLine(t, o, "pgvector", report.Look, "--without-pgvector")
+		if one(t, connect(t, good), "SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'") == "0" {
+			o.WithoutPGVector = false
+			wantLine(t, o, "pgvector", report.Stop, "does not have it", "--without-pgvector")
+			wantLine(t, o, "Flujo's start", report.Stop, "migration 3")
+			o.SQLite, o.WithoutPGVector = "../../../shared/fixtures/flujo_state_memories.db", true
+			wantLine(t, o, "pgvector", report.Stop, "30 memories")
+		}
+	})
+	t.Run("lz4", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.Database(t)
+		// A database whose catalog says what a server built without lz4 says.
+		run(t, connect(t, url), "SET allow_system_table_mods = on", `CREATE OR REPLACE VIEW pg_catalog.pg_settings AS
+			SELECT name, setting, unit, category, short_desc, extra_desc, context, vartype, source, min_val, max_val,
+				array_remove(enumvals, 'lz4') AS enumvals, boot_val, reset_val, sourcefile, sourceline, pending_restart FROM pg_show_all_settings()`)
+		wantLine(t, checkOptions(t, fixture, url), "lz4", report.Look, "pglz")
+		migrate(t, options(t, fixture, url)) // it works all the same
+	})
+	t.Run("the search_path's tables", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.Database(t)
+		o := checkOptions(t, fixture, url)
+		o.Cutover = cutoverFor(t, url, "elsewhere")
+		wantLine(t, o, "cutover address", report.Stop, "search_path", "elsewhere")
+	})
+}
+
+// readOnly makes every transaction in the database begin read-only.
+func readOnly(t testing.TB, url string) {
+	t.Helper()
+	conn := connect(t, url)
+	run(t, conn, fmt.Sprintf("ALTER DATABASE %s SET default_transaction_read_only = on", one(t, conn, "SELECT quote_ident(current_database())")))
+}

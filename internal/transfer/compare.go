@@ -1,0 +1,167 @@
+package transfer
+
+import (
+	"bytes"
+	"context"
+	"maps"
+	"slices"
+
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/report"
+	"flujo-port/internal/source"
+)
+
+// rowsHeld is how many rows of a table, keys and hashes alone, are held at once
+// while differences are looked for.
+const rowsHeld = 100_000
+
+// comparing finds the rows of a table that are not in PostgreSQL as the file
+// has them. It holds no more than rowsHeld rows, whatever their order is on
+// either side: both are divided into buckets by their keys, and just the
+// buckets that differ are read row by row.
+type comparing struct {
+	ctx     context.Context
+	reading *reading
+	stored  *source.Stored
+	table   *mapping.Table
+	// writers are the transactions of the migration; nil when nobody knows.
+	writers map[int64]bool
+	found   func(report.Difference)
+	rows    int64 // that differ
+
+	image mapping.Image
+	buf   []byte
+}
+
+// run calls found with every difference.
+func (c *comparing) run() error {
+	wrong, err := c.buckets()
+	if err != nil {
+		return err
+	}
+	for len(wrong) > 0 {
+		rows, n := int64(0), 0
+		var chunk []int32
+		for n < len(wrong) && (n == 0 || rows+wrong[n].Rows <= rowsHeld) {
+			rows += wrong[n].Rows
+			chunk = append(chunk, int32(wrong[n].At))
+			n++
+		}
+		wrong = wrong[n:]
+		if err := c.chunk(chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// buckets gives the buckets in which the two sides differ, with the rows of the
+// larger side.
+func (c *comparing) buckets() ([]source.Bucket, error) {
+	mine := make([]mapping.Sum, mapping.Buckets)
+	err := c.reading.again(c.ctx, c.table.Name, func(tuple []byte) error {
+		c.buf = c.image.Append(c.buf[:0], c.table, tuple)
+		mine[mapping.BucketOf([]byte(mapping.ImageKey(c.table, c.buf)))].Add(mapping.HashImage(c.buf))
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	theirs := make([]source.Bucket, mapping.Buckets)
+	empty := new(mapping.Sum).String()
+	for i := range theirs {
+		theirs[i] = source.Bucket{At: i, Digest: empty}
+	}
+	if err := c.stored.Buckets(c.ctx, c.table, func(b source.Bucket) { theirs[b.At] = b }); err != nil {
+		return nil, err
+	}
+	var wrong []source.Bucket
+	for _, b := range theirs {
+		if own := &mine[b.At]; own.Rows != b.Rows || own.String() != b.Digest {
+			b.Rows = max(b.Rows, own.Rows)
+			wrong = append(wrong, b)
+		}
+	}
+	return wrong, nil
+}
+
+// chunk compares the rows of some buckets.
+func (c *comparing) chunk(buckets []int32) error {
+	rows := map[string][]source.StoredRow{}
+	err := c.stored.Rows(c.ctx, c.table, buckets, func(r source.StoredRow) { rows[r.Key] = append(rows[r.Key], r) })
+	if err != nil {
+		return err
+	}
+	err = c.reading.again(c.ctx, c.table.Name, func(tuple []byte) error {
+		c.buf = c.image.Append(c.buf[:0], c.table, tuple)
+		key := mapping.ImageKey(c.table, c.buf)
+		if _, ok := slices.BinarySearch(buckets, int32(mapping.BucketOf([]byte(key)))); !ok {
+			return nil
+		}
+		have := rows[key]
+		hash := mapping.HashImage(c.buf)
+		at := slices.IndexFunc(have, func(r source.StoredRow) bool { return r.Hash == hash })
+		switch {
+		case len(have) == 0:
+			// It was there at the commit, since the rows were counted then.
+			c.row(report.RowMissing, key, c.writers != nil)
+			return nil
+		case at < 0:
+			at = 0
+			if err := c.cells(key, have[0].Writer, c.buf); err != nil {
+				return err
+			}
+		}
+		rows[key] = slices.Delete(have, at, at+1)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, key := range slices.Sorted(maps.Keys(rows)) {
+		for _, r := range rows[key] {
+			c.row(report.RowExtra, key, c.since(r.Writer))
+		}
+	}
+	return nil
+}
+
+// since reports whether a row was written after the migration.
+func (c *comparing) since(writer int64) bool { return c.writers != nil && !c.writers[writer] }
+
+func (c *comparing) row(kind, key string, since bool) {
+	c.rows++
+	c.found(report.Difference{Table: c.table.Name, Key: key, Kind: kind, Since: since})
+}
+
+// cells names the columns in which a row differs. Where it is only the way in
+// which JSON is printed, the server has the last word, and there is none.
+func (c *comparing) cells(key string, writer int64, image []byte) error {
+	theirs, err := c.stored.Images(c.ctx, c.table, key)
+	if err != nil || len(theirs) == 0 {
+		return err
+	}
+	mine, other := mapping.Cells(image), mapping.Cells(theirs[0])
+	differs := false
+	for i, column := range c.table.Columns {
+		same := bytes.Equal(mine[i], other[i]) && (mine[i] == nil) == (other[i] == nil)
+		if !same && column.Kind == mapping.KindJSON && mine[i] != nil && other[i] != nil {
+			form, err := c.stored.JSONB(c.ctx, mine[i][1:])
+			if err != nil {
+				return err
+			}
+			same = bytes.Equal(form, other[i])
+		}
+		if same {
+			continue
+		}
+		differs = true
+		d := report.Difference{Table: c.table.Name, Key: key, Column: column.Name, Kind: report.CellDiffer, Since: c.since(writer)}
+		d.InFile, d.InPostgres = mapping.ShowCells(column.Kind, mine[i], other[i])
+		c.found(d)
+	}
+	if differs {
+		c.rows++
+	}
+	return nil
+}

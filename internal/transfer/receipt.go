@@ -1,0 +1,69 @@
+package transfer
+
+import (
+	"context"
+	"time"
+
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/report"
+	"flujo-port/internal/source"
+)
+
+// hashing is the SHA-256 of a file and its -wal on its way.
+type hashing struct {
+	done      chan struct{}
+	main, wal string
+	err       error
+}
+
+// beginHashing hashes beside whatever else is done. It ends with ctx.
+func beginHashing(ctx context.Context, snapshot *source.Snapshot) *hashing {
+	h := &hashing{done: make(chan struct{})}
+	go func() {
+		defer close(h.done)
+		h.main, h.wal, h.err = snapshot.SHA256(ctx)
+	}()
+	return h
+}
+
+// wait gives the hashes.
+func (h *hashing) wait() (main, wal string, err error) {
+	<-h.done
+	return h.main, h.wal, h.err
+}
+
+// writeReceipt leaves word of what was moved, in the same transaction.
+func (m *migration) writeReceipt(ctx context.Context, hash *hashing) error {
+	main, wal, err := hash.wait()
+	if err != nil {
+		return err
+	}
+	m.report.Source.SHA256 = main
+	stored := source.InTransaction(m.tx.Conn, m.schema.Tables(), m.types, m.schema.VectorSchema())
+	r := &report.Receipt{
+		Version: m.Version, Layout: m.layout.Generation, Verify: m.Verify,
+		File: report.File{Path: m.snapshot.Path(), Bytes: m.snapshot.Size() - m.snapshot.WALSize(), SHA256: main,
+			WALBytes: m.snapshot.WALSize(), WALSHA256: wal, Modified: m.snapshot.Modified()},
+		Options:  report.Options{NaiveTimes: m.zone(), JSONDepth: m.convert.JSONDepth, SetAside: m.SetAside, WrittenAt: m.modified.Micros},
+		Findings: m.found.WithoutKeys(),
+	}
+	for _, row := range m.report.Tables {
+		writers, err := stored.Writers(ctx, m.layout.Plan(row.Name).Table)
+		if err != nil {
+			return err
+		}
+		r.Tables = append(r.Tables, report.ReceiptTable{Name: row.Name, RowsRead: row.RowsRead, SetAside: row.SetAside,
+			Derived: row.Derived, Rows: row.InPostgres, Digest: row.Digest, Writers: writers})
+	}
+	return m.tx.WriteReceipt(ctx, r)
+}
+
+// zone gives a zone by the name that a receipt has.
+func zone(name string) (*time.Location, error) { return time.LoadLocation(name) }
+
+// optionsOf gives what a file was read with, so that it can be read in the
+// same way again.
+func optionsOf(r *report.Receipt) (mapping.Options, mapping.Time, error) {
+	in, err := zone(r.Options.NaiveTimes)
+	return mapping.Options{NaiveZone: in, JSONDepth: r.Options.JSONDepth}, mapping.Time{Micros: r.Options.WrittenAt}, err
+}

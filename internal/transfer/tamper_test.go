@@ -1,0 +1,209 @@
+package transfer_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"flujo-port/internal/fault"
+	"flujo-port/internal/pgtest"
+	"flujo-port/internal/report"
+	"flujo-port/internal/transfer"
+)
+
+// tampering makes the server do damage inside of a migration's transaction,
+// after its rows are there and before they are verified: an event trigger on
+// the last sequence that is set. No part of the program knows of it.
+func tampering(t testing.TB, url string) (do func(damage string)) {
+	t.Helper()
+	conn := connect(t, url)
+	set := func(damage string) {
+		run(t, conn, fmt.Sprintf(`CREATE OR REPLACE FUNCTION public.tamper() RETURNS event_trigger LANGUAGE plpgsql AS $tamper$ BEGIN
+			IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE object_identity = 'flujo.evaluations_id_seq')
+				AND NOT EXISTS (SELECT FROM pg_settings WHERE name = 'tamper.done' AND setting = 'yes') AND current_setting('tamper.done', true) IS DISTINCT FROM 'yes' THEN
+				PERFORM set_config('tamper.done', 'yes', true);
+				SET LOCAL search_path = flujo, public;
+				%s;
+				SET LOCAL search_path = pg_catalog, pg_temp;
+			END IF;
+		END $tamper$`, damage))
+	}
+	set("NULL")
+	run(t, conn, "CREATE EVENT TRIGGER tamper ON ddl_command_end WHEN TAG IN ('ALTER SEQUENCE') EXECUTE FUNCTION public.tamper()")
+	return set
+}
+
+// tamperFile makes a file with two rows in every table.
+func tamperFile(t testing.TB) string {
+	t.Helper()
+	f := newFile(t, layout06)
+	for i, key := range []string{"r", "q"} {
+		f.insert("runs", cells{"run_id": key, "execution_time_ms": int64(10 + i), "memory_usage_mb": 1.5, "total_steps": int64(2), "error_message": "none" + key})
+		f.insert("workflow_state", cells{"run_id": key, "pipeline_context": `{"a": {"b": [1.10, 2]}, "c": null}`, "last_step_output": `"x"`, "step_history": "[1]",
+			"total_steps": int64(2), "error_message": "e", "execution_time_ms": int64(3), "memory_usage_mb": 2.5, "metadata": `{"m": true}`,
+			"is_background_task": int64(i), "parent_run_id": "p", "task_id": "t", "background_error": "b"})
+		f.insert("steps", cells{"run_id": key, "output": `{"n": 123456789012345678901234567890.12345678901234567890}`, "raw_response": `{"z": 1}`, "cost_usd": 0.25,
+			"token_counts": int64(7), "execution_time_ms": int64(8)})
+		f.insert("spans", cells{"run_id": key, "span_id": "s" + key, "parent_span_id": "top", "end_time": 1767603601.25, "attributes": `{"k": "v"}`})
+		f.insert("traces", cells{"run_id": key, "trace_data": `{"span_id": "a"}`})
+		f.insert("evaluations", cells{"run_id": key, "step_name": "s", "feedback": "fine", "metadata": `{"judge": 1}`})
+		f.insert("system_state", cells{"key": "k" + key, "value": `{"v": 1}`})
+	}
+	return f.close()
+}
+
+// TestTamperedColumns: a cell that is not what the file says, in any column of
+// any table, is named before anything is committed.
+func TestTamperedColumns(t *testing.T) {
+	t.Parallel()
+	file := tamperFile(t)
+	url := pgtest.Database(t)
+	tamper := tampering(t, url)
+	conn := connect(t, url)
+	changes := map[string]string{
+		"T": "%s || 'x'", "I": "%s + 1", "R": "%s * 1.5", "D": "%s + 0.0000002384185791015625", "B": "NOT %s",
+		"J": `jsonb_build_object('other', %s)`, "Z": "%s + interval '1 microsecond'",
+	}
+	for _, table := range slices.Sorted(maps.Keys(flujoTables)) {
+		key := flujoKeys[table]
+		if table == "flujo_schema_versions" {
+			continue // holds no state
+		}
+		for column := range strings.SplitSeq(flujoTables[table], ", ") {
+			name, kind, _ := strings.Cut(column, " ")
+			kind = kind[:1]
+			if name == key {
+				continue // a changed key is a row missing and one more: TestTamperedRows
+			}
+			t.Run(table+"."+name, func(t *testing.T) {
+				victim := map[string]string{"id": "2", "run_id": "'q'", "key": "'kq'"}[key]
+				change := fmt.Sprintf(changes[kind], name)
+				if name == "run_id" {
+					change = "'r'" // swapped to another run, which the foreign key lets pass
+				}
+				tamper(fmt.Sprintf("UPDATE %s SET %s = %s WHERE %s = %s", table, name, change, key, victim))
+				result, different, err := tampered(t, file, url)
+				if err == nil || len(different) != 1 {
+					t.Fatalf("%d differences %v: %v", len(different), different, err)
+				}
+				d := different[0]
+				if d.Table != table || d.Key != strings.Trim(victim, "'") || d.Column != name || d.Kind != report.CellDiffer || d.InFile == d.InPostgres || d.Since {
+					t.Errorf("difference %+v", d)
+				}
+				for _, word := range []string{table, d.Key, name, d.InFile, d.InPostgres} {
+					if !strings.Contains(err.Error(), word) {
+						t.Errorf("the error does not say %q: %v", word, err)
+					}
+				}
+				if result.Differing != 1 || result.Committed {
+					t.Errorf("%d differing rows, committed %v", result.Differing, result.Committed)
+				}
+				if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'flujo'"); got != "0" {
+					t.Error("the schema was committed")
+				}
+			})
+		}
+	}
+}
+
+// tampered migrates and gives the report and what was found to be different.
+func tampered(t testing.TB, file, url string) (*report.Migration, []report.Difference, error) {
+	t.Helper()
+	o := options(t, file, url)
+	var different []report.Difference
+	o.Different = func(d report.Difference) { different = append(different, d) }
+	result, err := transfer.Migrate(context.Background(), o)
+	if err != nil && fault.KindOf(err) != fault.Different {
+		t.Fatalf("kind %d: %v", fault.KindOf(err), err)
+	}
+	return result, different, err
+}
+
+// TestTamperedRows: rows that are missing, doubled, swapped; JSON that differs
+// in its last digit; and what is no difference.
+func TestTamperedRows(t *testing.T) {
+	t.Parallel()
+	file := tamperFile(t)
+	for _, tc := range []struct {
+		name, damage string
+		want         []string // as table key column kind
+	}{
+		{"missing", "DELETE FROM steps WHERE id = 1", []string{"steps 1  missing"}},
+		{"one of each table missing", "DELETE FROM evaluations WHERE id = 2; DELETE FROM system_state WHERE key = 'kr'; DELETE FROM traces WHERE run_id = 'q'",
+			[]string{"traces q  missing", "evaluations 2  missing", "system_state kr  missing"}},
+		{"doubled", "INSERT INTO spans SELECT 99, run_id, span_id, parent_span_id, name, start_time, end_time, status, attributes, created_at FROM spans WHERE id = 1",
+			[]string{"spans 99  extra"}},
+		{"doubled with its key", "ALTER TABLE system_state DROP CONSTRAINT system_state_pkey; INSERT INTO system_state SELECT * FROM system_state WHERE key = 'kr'",
+			[]string{"system_state kr  extra"}},
+		{"doubled for another that is missing", "ALTER TABLE steps DROP CONSTRAINT steps_pkey; DELETE FROM steps WHERE id = 1; INSERT INTO steps SELECT * FROM steps",
+			[]string{"steps 1  missing", "steps 2  extra"}},
+		{"another key", "UPDATE evaluations SET id = 77 WHERE id = 1", []string{"evaluations 1  missing", "evaluations 77  extra"}},
+		{"cells swapped between two rows", "UPDATE runs a SET error_message = b.error_message FROM runs b WHERE a.run_id <> b.run_id",
+			[]string{"runs r error_message differs", "runs q error_message differs"}},
+		{"cells swapped in a row", "UPDATE steps SET token_counts = execution_time_ms, execution_time_ms = token_counts WHERE id = 1",
+			[]string{"steps 1 token_counts differs", "steps 1 execution_time_ms differs"}},
+		{"JSON off in the last digit", `UPDATE steps SET output = '{"n": 123456789012345678901234567890.12345678901234567891}' WHERE id = 1`, []string{"steps 1 output differs"}},
+		{"JSON with another scale", `UPDATE workflow_state SET pipeline_context = '{"a": {"b": [1.1, 2]}, "c": null}' WHERE run_id = 'r'`,
+			[]string{"workflow_state r pipeline_context differs"}},
+		{"NULL for a value", "UPDATE spans SET attributes = NULL WHERE id = 2", []string{"spans 2 attributes differs"}},
+		{"empty text for NULL", "UPDATE runs SET error_message = '' WHERE run_id = 'r'; UPDATE steps SET output = NULL WHERE id = 2",
+			[]string{"runs r error_message differs", "steps 2 output differs"}},
+		{"a derived or kept trace", `UPDATE traces SET trace_data = '{"span_id": "b"}' WHERE run_id = 'r'`, []string{"traces r trace_data differs"}},
+		{"JSON's order and white space", `UPDATE workflow_state SET pipeline_context = '{"c":null,  "a":{"b":[1.10,2]}}'`, nil},
+		{"the same once more", "UPDATE steps SET status = status; UPDATE runs SET created_at = created_at", nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			url := pgtest.Database(t)
+			tampering(t, url)(tc.damage)
+			result, different, err := tampered(t, file, url)
+			var got []string
+			for _, d := range different {
+				got = append(got, fmt.Sprintf("%s %s %s %s", d.Table, d.Key, d.Column, d.Kind))
+			}
+			if !slices.Equal(got, tc.want) {
+				t.Errorf("found %q, want %q: %v", got, tc.want, err)
+			}
+			if (err == nil) != (tc.want == nil) || result.Committed != (tc.want == nil) {
+				t.Errorf("committed %v: %v", result.Committed, err)
+			}
+		})
+	}
+}
+
+// TestTamperedButCounted: --verify counts sees rows that are missing, not what
+// is in them, and the report says so.
+func TestTamperedButCounted(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	tamper := tampering(t, url)
+	o := options(t, tamperFile(t), url)
+	o.Verify = transfer.VerifyCounts
+	tamper("DELETE FROM steps WHERE id = 1")
+	wantFault(t, o, fault.Different, "steps has 1, not 2")
+	tamper("UPDATE steps SET status = 'other'")
+	if result := migrate(t, o); !result.Committed || result.Verify != "counts" {
+		t.Errorf("committed %v, verified by %s", result.Committed, result.Verify)
+	}
+}
+
+// TestManyDifferences: whatever their number, the report has the first of each
+// table, and all are told.
+func TestManyDifferences(t *testing.T) {
+	t.Parallel()
+	file := changed(t, `INSERT INTO steps (run_id, step_name, step_index, status, output, created_at)
+		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+		SELECT (SELECT run_id FROM runs LIMIT 1), 's', i, 'completed', '{}', '2026-01-05T09:00:01+00:00' FROM n`)
+	url := pgtest.Database(t)
+	tampering(t, url)("UPDATE steps SET step_index = step_index + 1; DELETE FROM spans")
+	result, different, err := tampered(t, file, url)
+	if len(different) != 3213+261 || result.Differing != 3213+261 || err == nil {
+		t.Errorf("%d differences, %d rows: %v", len(different), result.Differing, err)
+	}
+	if len(result.Differences) != 2*report.FirstDifferences {
+		t.Errorf("the report has %d", len(result.Differences))
+	}
+}

@@ -1,0 +1,283 @@
+package transfer
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"flujo-port/internal/fault"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/report"
+	"flujo-port/internal/source"
+
+	"github.com/dustin/go-humanize/english"
+)
+
+// VerifyOptions says which file to compare with which schema.
+type VerifyOptions struct {
+	SQLite        string
+	Postgres      string
+	Schema        string
+	SkipIntegrity bool
+	NaiveZone     *time.Location          // instead of the receipt's; nil for that one, or UTC
+	Different     func(report.Difference) // called for every difference; may be nil
+	Progress      func(Progress)          // may be nil
+}
+
+// Verify compares a file with what a schema holds, in one read-only snapshot
+// that holds nobody up, and says by the migration's receipt what a difference
+// is. A bad copy, or a difference that no receipt explains, is a
+// fault.Different; a file that is not the one that was migrated a
+// fault.Refused. There is a report with both.
+func Verify(ctx context.Context, o VerifyOptions) (*report.Verification, error) {
+	started := time.Now()
+	snapshot, layout, err := open(ctx, o.SQLite)
+	if err != nil {
+		return nil, interrupted(ctx, err)
+	}
+	defer snapshot.Close()
+	if o.Progress == nil {
+		o.Progress = func(Progress) {}
+	}
+	o.Progress(Progress{Phase: PhaseConnect})
+	stored, err := source.OpenStored(ctx, o.Postgres, o.Schema)
+	if err != nil {
+		return nil, interrupted(ctx, err)
+	}
+	defer stored.Close()
+	v := &verification{VerifyOptions: o, reading: newReading(snapshot, layout), stored: stored}
+	v.report = &report.Verification{Format: report.Format, Command: "verify", Started: started.UTC().Truncate(time.Millisecond),
+		Source: describeSource(snapshot, layout), Warnings: []string{}, Notes: []string{}}
+	if err := v.run(ctx); err != nil {
+		return nil, interrupted(ctx, err)
+	}
+	v.report.Seconds = time.Since(started).Seconds()
+	return v.report, v.verdict()
+}
+
+// verification is one run of Verify.
+type verification struct {
+	VerifyOptions
+	*reading
+	stored  *source.Stored
+	receipt *report.Receipt
+	report  *report.Verification
+}
+
+func (v *verification) run(ctx context.Context) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // of what runs beside, when the rest has failed
+	if v.report.Source.Sound, err = checkIntegrity(ctx, v.snapshot, v.SkipIntegrity, v.Progress); err != nil {
+		return err
+	}
+	if v.receipt, err = v.stored.Receipt(ctx); err != nil {
+		return err
+	}
+	hash := beginHashing(ctx, v.snapshot)
+	defer func() { <-hash.done }()
+	server := v.stored.Server()
+	v.report.Target = report.Target{Server: server.Name, Database: server.Database, Role: server.Role, Schema: v.Schema}
+	digests := v.beginDigests(ctx)
+	defer func() { <-digests.done }()
+	if err := v.readFile(ctx); err != nil {
+		return err
+	}
+	<-digests.done
+	if digests.err != nil {
+		return digests.err
+	}
+	if _, _, err = hash.wait(); err != nil {
+		return err
+	}
+	v.describeReceipt(hash)
+	if err := v.compare(ctx, digests); err != nil {
+		return err
+	}
+	changed, err := v.snapshot.Changed()
+	if changed {
+		v.report.Warnings = append(v.report.Warnings, "the file was written while it was read: it is not the state that Flujo runs on that was compared")
+	}
+	return err
+}
+
+// readFile reads the file as the migration did, and sums it up.
+func (v *verification) readFile(ctx context.Context) (err error) {
+	v.convert = mapping.Options{JSONDepth: v.stored.Server().JSONDepth()}
+	if v.receipt != nil {
+		if v.convert, v.modified, err = optionsOf(v.receipt); err != nil {
+			return &fault.Error{Kind: fault.Usage, What: "the receipt's zone of times without one is not known here", Err: err, Do: "name it with --naive-times"}
+		}
+	}
+	v.convert.NaiveZone = cmp.Or(v.NaiveZone, v.convert.NaiveZone)
+	v.progress, v.phase, v.digest, v.types = v.Progress, PhaseRead, true, v.stored.Types()
+	v.into = &visitor{types: v.types, each: func([]byte) error { return nil }}
+	return v.all(ctx)
+}
+
+// digesting is what PostgreSQL has of each table, on its way.
+type digesting struct {
+	done    chan struct{}
+	rows    map[string]int64
+	digests map[string]string
+	err     error
+}
+
+// beginDigests has the server sum its tables up while the file is read.
+func (v *verification) beginDigests(ctx context.Context) *digesting {
+	d := &digesting{done: make(chan struct{}), rows: map[string]int64{}, digests: map[string]string{}}
+	go func() {
+		defer close(d.done)
+		for _, table := range v.stored.Tables() {
+			if d.rows[table.Name], d.digests[table.Name], d.err = v.stored.Digest(ctx, &table); d.err != nil {
+				return
+			}
+		}
+	}()
+	return d
+}
+
+// compare compares table by table what the file says, what the receipt says and
+// what PostgreSQL has.
+func (v *verification) compare(ctx context.Context, stored *digesting) error {
+	for _, row := range v.found.Tables {
+		table := v.layout.Plan(row.Name).Table
+		mine := cmp.Or(v.digests[row.Name], mapping.NewDigest(table))
+		digest, there := stored.digests[row.Name]
+		if !there && mine.Rows == 0 {
+			continue // memories, without pgvector
+		}
+		c := report.Comparison{Name: row.Name, InFile: mine.Rows, InPostgres: stored.rows[row.Name], Digest: digest}
+		c.Match = there && c.InFile == c.InPostgres && mine.String() == digest
+		if then := v.receiptOf(row.Name); then != nil {
+			c.AtReceipt = then.Rows
+			c.OtherFile = !v.report.Receipt.SameBytes && (then.Rows != mine.Rows || then.Digest != mine.String())
+		}
+		v.report.Tables = append(v.report.Tables, c)
+	}
+	if v.otherFile() {
+		return nil // rows would be called changed that never were in that file
+	}
+	for i := range v.report.Tables {
+		if c := &v.report.Tables[i]; !c.Match {
+			if err := v.locate(ctx, c, stored); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// receiptOf gives what the receipt says of a table; nil without one. A table
+// that the receipt does not name was not there, and held nothing.
+func (v *verification) receiptOf(table string) *report.ReceiptTable {
+	if v.receipt == nil {
+		return nil
+	}
+	return cmp.Or(v.receipt.Table(table), &report.ReceiptTable{Name: table, Digest: new(mapping.Sum).String()})
+}
+
+// otherFile reports whether the file is not the one of the receipt.
+func (v *verification) otherFile() bool {
+	return slices.ContainsFunc(v.report.Tables, func(c report.Comparison) bool { return c.OtherFile })
+}
+
+func (v *verification) describeReceipt(hash *hashing) {
+	v.report.Source.SHA256 = hash.main
+	v.report.Notes = append(v.report.Notes, v.found.Notes...)
+	r := v.receipt
+	if r == nil {
+		return
+	}
+	v.report.Receipt = &report.ReceiptNote{
+		MigratedAt: r.MigratedAt, Version: r.Version, Path: r.File.Path, SHA256: r.File.SHA256, Verify: r.Verify,
+		SameBytes: r.File.SHA256 == hash.main && r.File.WALSHA256 == hash.wal,
+	}
+}
+
+// locate finds the rows of a table that differ, and says of each whether it was
+// written since the migration.
+func (v *verification) locate(ctx context.Context, c *report.Comparison, stored *digesting) error {
+	table := v.layout.Plan(c.Name).Table
+	if _, there := stored.digests[c.Name]; !there {
+		c.Bad = c.InFile
+		v.report.Notes = append(v.report.Notes, fmt.Sprintf("table %s is not in the schema, and the file has %s for it",
+			c.Name, english.Plural(int(c.InFile), "row", "")))
+		return nil
+	}
+	var writers map[int64]bool
+	if then := v.receiptOf(c.Name); then != nil {
+		writers = map[int64]bool{}
+		for _, w := range then.Writers {
+			writers[w] = true
+		}
+	}
+	last := "" // a row with several cells that differ counts once
+	search := comparing{ctx: ctx, reading: v.reading, stored: v.stored, table: table, writers: writers, found: func(d report.Difference) {
+		if v.Different != nil {
+			v.Different(d)
+		}
+		if len(c.First) < report.FirstDifferences {
+			c.First = append(c.First, d)
+		}
+		if d.Kind == report.CellDiffer && d.Key == last {
+			return
+		}
+		if last = ""; d.Kind == report.CellDiffer {
+			last = d.Key
+		}
+		c.Count(d)
+	}}
+	if err := search.run(); err != nil {
+		return err
+	}
+	c.Match = search.rows == 0
+	return nil
+}
+
+// verdict says what the comparison comes to, as an error where that is one.
+func (v *verification) verdict() error {
+	r := v.report
+	bad, drift := int64(0), int64(0)
+	var others []string
+	for _, c := range r.Tables {
+		bad += c.Bad
+		drift += c.Added + c.Changed + c.Deleted
+		switch {
+		case c.OtherFile && c.InFile != c.AtReceipt:
+			others = append(others, fmt.Sprintf("%s has %d rows and had %d", c.Name, c.InFile, c.AtReceipt))
+		case c.OtherFile:
+			others = append(others, fmt.Sprintf("%s has other content", c.Name))
+		}
+	}
+	switch {
+	case len(others) > 0:
+		r.Verdict = report.OtherFile
+		return &fault.Error{
+			Kind: fault.Refused,
+			What: fmt.Sprintf("%q is not the file that was migrated on %s, or it was written since: %s", r.Source.Path,
+				r.Receipt.MigratedAt.Format(time.DateTime+" UTC"), strings.Join(others, ", ")),
+			Do: fmt.Sprintf("give the file that was migrated, %q with SHA-256 %s", r.Receipt.Path, r.Receipt.SHA256),
+		}
+	case bad > 0 && v.receipt == nil:
+		r.Verdict = report.Different
+		return &fault.Error{
+			Kind: fault.Different, What: fmt.Sprintf("%s in PostgreSQL not as the file has them", english.Plural(int(bad), "row is", "rows are")),
+			Do: "there is no receipt of a migration in this schema, so whether they were copied wrong or changed since can't be told",
+		}
+	case bad > 0:
+		r.Verdict = report.BadCopy
+		return &fault.Error{
+			Kind: fault.Different,
+			What: fmt.Sprintf("%s in PostgreSQL as the migration wrote them, and not as the file has them", english.Plural(int(bad), "row is", "rows are")),
+			Do:   "Flujo did not do that: keep the file, and migrate it again into a schema of its own",
+		}
+	case drift > 0:
+		r.Verdict = report.Drift
+	default:
+		r.Verdict = report.Equal
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+package transfer
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+
+	"flujo-port/internal/fault"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/report"
+	"flujo-port/internal/source"
+
+	"github.com/dustin/go-humanize/english"
+)
+
+// The ways in which what was copied is verified before it is committed.
+const (
+	VerifyContent = "content" // every cell is compared
+	VerifyCounts  = "counts"  // rows are counted
+)
+
+// verify compares what the server stored with what the file says, in the
+// transaction that wrote it.
+func (m *migration) verify(ctx context.Context) error {
+	if m.Verify == VerifyCounts {
+		return m.compareCounts(ctx)
+	}
+	stored := source.InTransaction(m.tx.Conn, m.schema.Tables(), m.types, m.schema.VectorSchema())
+	for i := range m.report.Tables {
+		row := &m.report.Tables[i]
+		m.progress(Progress{Phase: PhaseVerify, Table: row.Name, All: m.copied, Rest: m.total - m.copied})
+		if err := m.compareTable(ctx, stored, row); err != nil {
+			return err
+		}
+	}
+	if err := m.compareOriginals(ctx, stored); err != nil {
+		return err
+	}
+	return m.differences()
+}
+
+// compareTable compares a table's digests, and where they differ row by row.
+func (m *migration) compareTable(ctx context.Context, stored *source.Stored, row *report.Table) (err error) {
+	table := m.layout.Plan(row.Name).Table
+	if row.InPostgres, row.Digest, err = stored.Digest(ctx, table); err != nil {
+		return err
+	}
+	mine := cmp.Or(m.digests[row.Name], mapping.NewDigest(table))
+	if row.Match = row.InPostgres == mine.Rows && row.Digest == mine.String(); row.Match {
+		return nil
+	}
+	c := comparing{ctx: ctx, reading: m.reading, stored: stored, table: table, found: m.different}
+	if err := c.run(); err != nil {
+		return err
+	}
+	row.Match = c.rows == 0
+	m.report.Differing += c.rows
+	return nil
+}
+
+// different takes note of a difference.
+func (m *migration) different(d report.Difference) {
+	if m.Different != nil {
+		m.Different(d)
+	}
+	shown := 0
+	for _, other := range m.report.Differences {
+		if other.Table == d.Table {
+			shown++
+		}
+	}
+	if shown < report.FirstDifferences {
+		m.report.Differences = append(m.report.Differences, d)
+	}
+}
+
+// differences is the fault.Different of a migration whose rows did not arrive
+// as the file has them.
+func (m *migration) differences() error {
+	if m.report.Differing == 0 {
+		return nil
+	}
+	return &fault.Error{
+		Kind: fault.Different,
+		What: fmt.Sprintf("%s in PostgreSQL not as the file has them, the first: %s",
+			english.Plural(int(m.report.Differing), "row is", "rows are"), m.report.Differences[0]),
+		Do: "look for triggers, rules or whatever else changes rows on their way into these tables, and run again",
+	}
+}
+
+// compareOriginals compares the table of originals with what was sent to it.
+func (m *migration) compareOriginals(ctx context.Context, stored *source.Stored) error {
+	mine := m.digests[mapping.Originals.Name]
+	if mine == nil {
+		return nil
+	}
+	rows, digest, err := stored.Digest(ctx, &mapping.Originals)
+	if err != nil || rows == mine.Rows && digest == mine.String() {
+		return err
+	}
+	return &fault.Error{
+		Kind: fault.Different, What: fmt.Sprintf("table %q does not hold what was put into it: %d rows were sent, %d are there", mapping.Originals.Name, mine.Rows, rows),
+		Do: "look for triggers or rules on that table",
+	}
+}
+
+// compareCounts counts the rows in PostgreSQL, in the transaction.
+func (m *migration) compareCounts(ctx context.Context) error {
+	counts, err := m.tx.CountRows(ctx, m.schema.Tables())
+	if err != nil {
+		return err
+	}
+	var wrong []string
+	for i := range m.report.Tables {
+		row := &m.report.Tables[i]
+		row.InPostgres = counts[row.Name]
+		want := row.RowsRead - row.SetAside + row.Derived
+		row.Match = row.InPostgres == want
+		if !row.Match {
+			wrong = append(wrong, fmt.Sprintf("%s has %d, not %d", row.Name, row.InPostgres, want))
+		}
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	return &fault.Error{
+		Kind: fault.Different, What: "rows are missing or too many in Postgres: " + strings.Join(wrong, ", "),
+		Do: "look for triggers or rules on these tables",
+	}
+}
