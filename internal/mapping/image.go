@@ -12,10 +12,10 @@ import (
 // A row's image is what PostgreSQL's record_send gives of the row: the number
 // of columns, then for each the OID of its type, its length (-1 for NULL) and
 // its binary form, all numbers of four bytes, big-endian. The columns are
-// Flujo's, in the order of Tables, with three liberties that make it depend on
-// the content alone: an integer is taken as bigint however wide its column is,
-// jsonb as it is printed, and a vector as bytea, since its type's OID differs
-// from database to database.
+// Flujo's, in the order of Tables, with liberties that make it depend on the
+// content alone: an integer is taken as bigint and a real as double precision,
+// however wide their columns are, and a vector as bytea, since its type's OID
+// differs from database to database. jsonb's binary form is as it is printed.
 
 // The OIDs of the types that an image has (pg_type.dat).
 const (
@@ -23,7 +23,6 @@ const (
 	oidBytea       = 17
 	oidInt8        = 20
 	oidText        = 25
-	oidFloat4      = 700
 	oidFloat8      = 701
 	oidTimestamptz = 1184
 	oidJSONB       = 3802
@@ -75,12 +74,11 @@ func (m *Image) appendField(dst []byte, kind Kind, field []byte, null bool) ([]b
 			return binary.BigEndian.AppendUint64(dst, uint64(int32(binary.BigEndian.Uint32(field)))), oidInt8
 		}
 		return append(dst, field...), oidInt8
-	case KindFloat4:
-		if len(field) == 8 {
-			return append(dst, field...), oidFloat8
+	case KindFloat4, KindFloat8:
+		if len(field) == 4 {
+			short := math.Float32frombits(binary.BigEndian.Uint32(field))
+			return binary.BigEndian.AppendUint64(dst, math.Float64bits(float64(short))), oidFloat8
 		}
-		return append(dst, field...), oidFloat4
-	case KindFloat8:
 		return append(dst, field...), oidFloat8
 	case KindTime:
 		return append(dst, field...), oidTimestamptz
@@ -190,9 +188,6 @@ func showCell(kind Kind, cell []byte) string {
 	case KindInt:
 		return strconv.FormatInt(int64(binary.BigEndian.Uint64(cell)), 10)
 	case KindFloat4, KindFloat8:
-		if len(cell) == 4 {
-			return strconv.FormatFloat(float64(math.Float32frombits(binary.BigEndian.Uint32(cell))), 'g', -1, 32)
-		}
 		return strconv.FormatFloat(math.Float64frombits(binary.BigEndian.Uint64(cell)), 'g', -1, 64)
 	case KindTime:
 		return Time{Micros: int64(binary.BigEndian.Uint64(cell))}.String()

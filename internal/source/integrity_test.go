@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -289,9 +290,9 @@ func TestQuickCheckCancelledInTheMiddle(t *testing.T) {
 		runtime.Gosched() // to the one who waits for it
 		return int64(1), nil
 	})
-	const rows = 200_000
+	const rows = 30_000
 	path := build(t, walMode, rowsTable, addRows(10), "CREATE TABLE t (a)",
-		"INSERT INTO t WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c WHERE i < 200000) SELECT i FROM c", "PRAGMA writable_schema = ON",
+		fmt.Sprintf("INSERT INTO t WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c WHERE i < %d) SELECT i FROM c", rows), "PRAGMA writable_schema = ON",
 		"UPDATE sqlite_master SET sql = 'CREATE TABLE t (a, b AS (cancelling(a)) NOT NULL)' WHERE name = 't'")
 	watch(t, path)
 	f, err := openFiles(t.Context(), path)

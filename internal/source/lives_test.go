@@ -116,7 +116,7 @@ func recovered(t *testing.T, path string) (rows int64, frames int) {
 // refused, reads as SQLite reads it, and has as many frames as SQLite finds.
 func TestEveryStateOfALife(t *testing.T) {
 	t.Parallel()
-	const lives, steps = 6, 60 // 1500 lives of 120 steps held as well
+	const lives, steps = 4, 60 // 1500 lives of 120 steps held as well
 	for seed := range lives {
 		t.Run(fmt.Sprint("life ", seed), func(t *testing.T) {
 			t.Parallel()

@@ -25,8 +25,19 @@ type Stored struct {
 
 // InTransaction reads within a transaction that somebody else began, ends and
 // knows the tables of.
-func InTransaction(conn *pg.Conn, tables []mapping.Table, types *mapping.Types, vectors string) *Stored {
-	return &Stored{conn: conn, tables: tables, types: types, vectors: vectors}
+func InTransaction(ctx context.Context, conn *pg.Conn, tables []mapping.Table, types *mapping.Types, vectors string) (*Stored, error) {
+	s := &Stored{conn: conn, tables: tables, types: types, vectors: vectors}
+	return s, s.share(ctx)
+}
+
+// share lets the server use several processes for a digest. It goes by a
+// table's own pages, and most of what is to be hashed lies in its TOAST table.
+func (s *Stored) share(ctx context.Context) error {
+	err := s.conn.Run(ctx, `SET LOCAL min_parallel_table_scan_size = '256kB'; SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0`)
+	if err != nil {
+		return s.conn.Fault("set how to read back", err)
+	}
+	return nil
 }
 
 // OpenStored connects and begins a snapshot of a schema, which changes nothing
@@ -79,8 +90,10 @@ func (s *Stored) begin(ctx context.Context) error {
 	if _, err := pg.AdoptTypes(s.types, s.tables, have); err != nil {
 		return err
 	}
-	_, s.vectors, err = s.conn.PGVector(ctx)
-	return err
+	if _, s.vectors, err = s.conn.PGVector(ctx); err != nil {
+		return err
+	}
+	return s.share(ctx)
 }
 
 // Close ends the snapshot and the connection.
@@ -113,6 +126,8 @@ func (s *Stored) image(table *mapping.Table) string {
 		switch c.Kind {
 		case mapping.KindInt:
 			columns[i] += "::int8"
+		case mapping.KindFloat4:
+			columns[i] += "::float8"
 		case mapping.KindVector:
 			columns[i] = fmt.Sprintf("%s.vector_send(%s)", pg.Ident(s.vectors), columns[i])
 		}

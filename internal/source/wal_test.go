@@ -262,27 +262,36 @@ func overwrite(t *testing.T, path string, contents []byte) {
 }
 
 // pages gives the number of pages of a database.
-func pages(t *testing.T, path string) (n int) {
+func pages(t *testing.T, db *sql.DB) (n int) {
 	t.Helper()
-	db, err := sql.Open("sqlite", fileURI(path, "mode=ro"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
 	if err := db.QueryRow("PRAGMA page_count").Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n
 }
 
-// buildOf makes a database of a table and rows of it, of just so many pages.
-func buildOf(t *testing.T, want int, table, row string) (path string) {
+// buildAsLarge makes a database of a table, and adds rows until it has as many
+// pages as another one.
+func buildAsLarge(t *testing.T, as, table, row string) (path string) {
 	t.Helper()
 	path = build(t, walMode, table)
-	for pages(t, path) < want {
-		execute(t, path, row)
+	var dbs [2]*sql.DB
+	for i, name := range []string{fileURI(as, "mode=ro"), fileURI(path, "")} {
+		db, err := sql.Open("sqlite", name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		db.SetMaxOpenConns(1)
+		dbs[i] = db
 	}
-	if got := pages(t, path); got != want {
+	want := pages(t, dbs[0])
+	for pages(t, dbs[1]) < want {
+		if _, err := dbs[1].Exec(row); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := pages(t, dbs[1]); got != want {
 		t.Fatalf("%d pages, not %d", got, want)
 	}
 	return path
@@ -315,7 +324,7 @@ func TestForeignWAL(t *testing.T) {
 			return path
 		}},
 		"other content, as many pages": {says: "without its -wal the file is sound, so the -wal does not belong to it or is damaged: copy the file and its -wal together again while Flujo is stopped", wal: func(t *testing.T, main string) string {
-			path := buildOf(t, pages(t, main), otherTable, otherRow)
+			path := buildAsLarge(t, main, otherTable, otherRow)
 			leftByKilled(t, path, "UPDATE other SET v = 2 WHERE rowid % 20 = 0")
 			return path
 		}},
@@ -325,7 +334,7 @@ func TestForeignWAL(t *testing.T) {
 			return path
 		}},
 		"same schema, another database, as many pages": {says: "without its -wal the file is sound, so the -wal does not belong to it", wal: func(t *testing.T, main string) string {
-			path := buildOf(t, pages(t, main), rowsTable, longer)
+			path := buildAsLarge(t, main, rowsTable, longer)
 			leftByKilled(t, path, change)
 			return path
 		}},
@@ -383,4 +392,20 @@ func TestForeignWAL(t *testing.T) {
 			isFault(t, err, fault.Refused, fmt.Sprintf("%q", path), tc.says)
 		})
 	}
+}
+
+// TestLiveWriterGoesOn: what was read of the file and of its -wal at two
+// moments need not go together while a writer lives.
+func TestLiveWriterGoesOn(t *testing.T) {
+	t.Parallel()
+	path := build(t, walMode, rowsTable, addRows(100))
+	w := startWriter(t, path, addRows(10), "PRAGMA user_version = 1")
+	header := read(t, path)[:100]
+	header[27] += 10 // as after a checkpoint of commits that are not in the -wal that was read
+	overwrite(t, path, header)
+	watch(t, path)
+	holds(t, openSnapshot(t, path), 110)
+	w.kill()
+	_, err := Open(t.Context(), path)
+	isFault(t, err, fault.Refused, "their counts of changes do not go together")
 }

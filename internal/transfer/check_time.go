@@ -25,7 +25,10 @@ func (c *check) time(ctx context.Context) error {
 		return c.unmeasured(ctx, err)
 	}
 	defer tx.Rollback()
-	stored := source.InTransaction(tx.Conn, schema.Tables(), c.reading.types, schema.VectorSchema())
+	stored, err := source.InTransaction(ctx, tx.Conn, schema.Tables(), c.reading.types, schema.VectorSchema())
+	if err != nil {
+		return c.unmeasured(ctx, err)
+	}
 	expected, sampled := c.sound.Seconds(), int64(0)
 	for i := range c.reading.found.Tables {
 		row := &c.reading.found.Tables[i]

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -109,6 +110,13 @@ func checkProp(t *testing.T, path string, zone int, dryRun, exact bool) (rows in
 	}
 	if !result.Committed {
 		t.Error("the report does not say committed")
+	}
+	if notes := strings.Join(result.Notes, "; "); strings.Contains(notes, "row by row") {
+		t.Errorf("the sums of both sides differ where the rows do not: %s", notes)
+	}
+	later, different, err := verifyIn(t, path, o.Postgres, o.NaiveZone)
+	if err != nil || later.Verdict != report.Equal || len(different) > 0 || strings.Contains(strings.Join(later.Notes, "; "), "row by row") {
+		t.Errorf("verify finds %d differences: %v", len(different), err)
 	}
 	k.arrived(conn, result, found)
 	k.listed(result, found)

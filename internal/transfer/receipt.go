@@ -2,9 +2,7 @@ package transfer
 
 import (
 	"context"
-	"time"
 
-	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
 	"flujo-port/internal/source"
 )
@@ -39,7 +37,10 @@ func (m *migration) writeReceipt(ctx context.Context, hash *hashing) error {
 		return err
 	}
 	m.report.Source.SHA256 = main
-	stored := source.InTransaction(m.tx.Conn, m.schema.Tables(), m.types, m.schema.VectorSchema())
+	stored, err := m.stored(ctx)
+	if err != nil {
+		return err
+	}
 	r := &report.Receipt{
 		Version: m.Version, Layout: m.layout.Generation, Verify: m.Verify,
 		File: report.File{Path: m.snapshot.Path(), Bytes: m.snapshot.Size() - m.snapshot.WALSize(), SHA256: main,
@@ -56,14 +57,4 @@ func (m *migration) writeReceipt(ctx context.Context, hash *hashing) error {
 			Derived: row.Derived, Rows: row.InPostgres, Digest: row.Digest, Writers: writers})
 	}
 	return m.tx.WriteReceipt(ctx, r)
-}
-
-// zone gives a zone by the name that a receipt has.
-func zone(name string) (*time.Location, error) { return time.LoadLocation(name) }
-
-// optionsOf gives what a file was read with, so that it can be read in the
-// same way again.
-func optionsOf(r *report.Receipt) (mapping.Options, mapping.Time, error) {
-	in, err := zone(r.Options.NaiveTimes)
-	return mapping.Options{NaiveZone: in, JSONDepth: r.Options.JSONDepth}, mapping.Time{Micros: r.Options.WrittenAt}, err
 }

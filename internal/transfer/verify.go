@@ -106,12 +106,17 @@ func (v *verification) run(ctx context.Context) (err error) {
 // readFile reads the file as the migration did, and sums it up.
 func (v *verification) readFile(ctx context.Context) (err error) {
 	v.convert = mapping.Options{JSONDepth: v.stored.Server().JSONDepth()}
-	if v.receipt != nil {
-		if v.convert, v.modified, err = optionsOf(v.receipt); err != nil {
+	if r := v.receipt; r != nil {
+		v.convert.JSONDepth, v.modified = r.Options.JSONDepth, mapping.Time{Micros: r.Options.WrittenAt}
+	}
+	switch {
+	case v.NaiveZone != nil:
+		v.convert.NaiveZone = v.NaiveZone
+	case v.receipt != nil:
+		if v.convert.NaiveZone, err = time.LoadLocation(v.receipt.Options.NaiveTimes); err != nil {
 			return &fault.Error{Kind: fault.Usage, What: "the receipt's zone of times without one is not known here", Err: err, Do: "name it with --naive-times"}
 		}
 	}
-	v.convert.NaiveZone = cmp.Or(v.NaiveZone, v.convert.NaiveZone)
 	v.progress, v.phase, v.digest, v.types = v.Progress, PhaseRead, true, v.stored.Types()
 	v.into = &visitor{types: v.types, each: func([]byte) error { return nil }}
 	return v.all(ctx)
@@ -233,7 +238,9 @@ func (v *verification) locate(ctx context.Context, c *report.Comparison, stored 
 	if err := search.run(); err != nil {
 		return err
 	}
-	c.Match = search.rows == 0
+	if c.Match = search.rows == 0; c.Match {
+		v.report.Notes = append(v.report.Notes, fmt.Sprintf(spelledOtherwise, c.Name))
+	}
 	return nil
 }
 

@@ -4,10 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"flujo-port/internal/fault"
 	"flujo-port/internal/pgtest"
@@ -18,9 +21,14 @@ import (
 // verify compares a file with a database and gives what differs.
 func verify(t testing.TB, file, url string) (*report.Verification, []report.Difference, error) {
 	t.Helper()
+	return verifyIn(t, file, url, nil)
+}
+
+func verifyIn(t testing.TB, file, url string, zone *time.Location) (*report.Verification, []report.Difference, error) {
+	t.Helper()
 	var different []report.Difference
 	result, err := transfer.Verify(context.Background(), transfer.VerifyOptions{
-		SQLite: file, Postgres: url, Schema: schema, Different: func(d report.Difference) { different = append(different, d) },
+		SQLite: file, Postgres: url, Schema: schema, NaiveZone: zone, Different: func(d report.Difference) { different = append(different, d) },
 	})
 	return result, different, err
 }
@@ -297,6 +305,17 @@ func TestReceipt(t *testing.T) {
 			t.Errorf("%s: %s rows", row.Name, got)
 		}
 	}
+	text, err := os.ReadFile("../../ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```sql\n(SELECT .*?record_send.*?);\n```").FindSubmatch(text)
+	if len(blocks) != 2 {
+		t.Fatal("ARCHITECTURE.md does not say how a digest is computed")
+	}
+	if documented := one(t, conn, "SELECT digest FROM ("+string(blocks[1])+") documented"); documented != one(t, conn, digestSQL(t, "steps")) {
+		t.Errorf("as documented the digest of steps is %s", documented)
+	}
 	sum := strings.Fields(command(t, "sha256sum", fixture))[0]
 	for column, want := range map[string]string{"version": "v1.2.3", "file_sha256": sum, "file_bytes": "434176", "wal_bytes": "0", "wal_sha256": "",
 		"layout": "Flujo 0.6", "verify": "content", "options->>'naive_times'": "UTC", "file_path": result.Source.Path} {
@@ -312,8 +331,11 @@ func digestSQL(t testing.TB, table string) string {
 	var columns []string
 	for column := range strings.SplitSeq(flujoTables[table], ", ") {
 		name, kind, _ := strings.Cut(column, " ")
-		if kind[0] == 'I' {
+		switch kind[0] {
+		case 'I':
 			name += "::bigint"
+		case 'R':
+			name += "::double precision"
 		}
 		columns = append(columns, name)
 	}

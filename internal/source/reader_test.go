@@ -1,0 +1,62 @@
+package source
+
+import (
+	"bytes"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestReaderInAnyOrder reads pieces forwards, backwards and by lot.
+func TestReaderInAnyOrder(t *testing.T) {
+	t.Parallel()
+	const piece = 4096
+	contents := noise(3*readAhead + 5*piece + 100)
+	path := filepath.Join(t.TempDir(), "file")
+	write(t, path, contents)
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	lot := rand.New(rand.NewPCG(11, 12))
+	whole := len(contents) / piece
+	for name, tc := range map[string]struct {
+		at      func(i int) int
+		fetches int // at the most
+	}{
+		"forwards":              {func(i int) int { return i * piece }, whole*piece/readAhead + 1},
+		"backwards":             {func(i int) int { return (whole - 1 - i) * piece }, whole*piece/readAhead + 2},
+		"backwards, by leaps":   {func(i int) int { return (whole - 1 - i) * piece / 3 * 3 }, whole},
+		"by lot":                {func(int) int { return lot.IntN(len(contents) - piece) }, whole},
+		"to the end and beyond": {func(i int) int { return len(contents) - i*7 }, whole},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := newReader(file, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fetches, from := 0, int64(-1)
+			for i := range whole {
+				at := tc.at(i)
+				want := contents[at:min(at+piece, len(contents))]
+				got := make([]byte, piece)
+				if _, err := r.Seek(int64(at), io.SeekStart); err != nil {
+					t.Fatal(err)
+				}
+				n, err := io.ReadFull(r, got)
+				if !bytes.Equal(got[:n], want) || (err == nil) != (n == piece) {
+					t.Fatalf("at %d: %d bytes, %v", at, n, err)
+				}
+				if r.from != from {
+					fetches, from = fetches+1, r.from
+				}
+			}
+			if fetches > tc.fetches {
+				t.Errorf("%d fetches", fetches)
+			}
+		})
+	}
+}
