@@ -27,7 +27,8 @@ import (
 //
 // Not counted as damage is what quick_check says of values: a NULL or a type
 // that a column's declaration does not allow is read as it is stored, and
-// mapping judges it.
+// mapping judges it. After a hundred such values SQLite ends the check; the
+// structure of all tables and indexes comes first.
 func (s *Snapshot) QuickCheck(ctx context.Context) error {
 	return s.blameWAL(ctx, s.quickCheck(ctx))
 }
