@@ -11,11 +11,12 @@
 //	reader := pgtest.Role(t, url, "")           // the same database, as a plain role
 //	standby := pgtest.Standby(t)                // a database that cannot be written
 //	server, err := pgtest.Start()               // a server of its own, to stop at will
+//	server, err := pgtest.Start(pgtest.WithTLS()) // that takes TLS connections too
 //	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url)) // a connection that breaks when told
 //
 // The shared server starts with the first test that asks and ends with the
 // process, however the process ends. Set FLUJO_PORT_TEST_POSTGRES to the URL
 // of a server of your own, as a role that may create databases, and none is
 // started: databases named flujo_port_test_… are made there and dropped again.
-// Only Start and Standby still start their own.
+// Only Start, Standby and PrimaryAndStandby still start their own.
 package pgtest

@@ -41,6 +41,7 @@ type Proxy struct {
 	cutBefore Match
 	cutAfter  Match
 	rewrites  map[string]string
+	pooler    bool
 }
 
 // NewProxy starts a proxy to a server's address: host:port, or the path of a
@@ -129,6 +130,17 @@ func (p *Proxy) RewriteServerParameter(name, value string) {
 	p.rewrites[name] = value
 }
 
+// ActAsPooler makes the proxy look, on connections from now on, as PgBouncer
+// does in transaction mode when one connects: the startup parameter "options"
+// is dropped, and the process that is announced to the client is no backend's.
+// A cancel request that names it still reaches the right one. The connection
+// does stay with one backend from end to end.
+func (p *Proxy) ActAsPooler() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pooler = true
+}
+
 // Cut breaks every open connection.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
@@ -207,6 +219,7 @@ func (p *Proxy) enter(c *proxyConn) bool {
 	for name, value := range p.rewrites {
 		c.rewrites[name] = value
 	}
+	c.pooler = p.pooler
 	p.conns[c] = true
 	p.newest = c
 	return true

@@ -3,6 +3,7 @@ package pgtest
 import (
 	"bytes"
 	"context"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -141,14 +142,56 @@ func TestProxyRewritesParameter(t *testing.T) {
 	}
 }
 
-func TestProxyForwardsCancel(t *testing.T) {
+func TestProxyActsAsPooler(t *testing.T) {
 	db, p := proxied(t)
-	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, p.Rewrite(db))
+	u, err := url.Parse(p.Rewrite(db))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(ctx)
+	u.RawQuery += "&options=-c%20search_path%3Dflujo&application_name=mine"
+	for _, pooler := range []bool{false, true} {
+		if pooler {
+			p.ActAsPooler()
+		}
+		conn := connect(t, u.String())
+		var path, name string
+		var pid uint32
+		err := conn.QueryRow(t.Context(), `SELECT current_setting('search_path'), current_setting('application_name'),
+			pg_backend_pid()`).Scan(&path, &name, &pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (path == "flujo") == pooler || name != "mine" {
+			t.Errorf("pooler %v: search_path %s, application_name %q", pooler, path, name)
+		}
+		if announced := conn.PgConn().PID(); (announced != pid) != pooler {
+			t.Errorf("pooler %v: backend %d, announced as %d", pooler, pid, announced)
+		}
+	}
+}
+
+func TestProxyForwardsCancel(t *testing.T) {
+	db, p := proxied(t)
+	wantCancel(t, connect(t, p.Rewrite(db)))
+	p.ActAsPooler()
+	wantCancel(t, connect(t, p.Rewrite(db)))
+}
+
+// connect returns a connection that is closed when the test ends.
+func connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) }) // the test's context has ended
+	return conn
+}
+
+// wantCancel fails unless a statement can be cancelled.
+func wantCancel(t *testing.T, conn *pgx.Conn) {
+	t.Helper()
+	ctx := t.Context()
 	finished := make(chan struct{})
 	cancelled := make(chan struct{})
 	go func() { // the first may come before the query
@@ -162,7 +205,7 @@ func TestProxyForwardsCancel(t *testing.T) {
 			}
 		}
 	}()
-	_, err = conn.Exec(ctx, "SELECT pg_sleep(60)", pgx.QueryExecModeSimpleProtocol)
+	_, err := conn.Exec(ctx, "SELECT pg_sleep(60)", pgx.QueryExecModeSimpleProtocol)
 	close(finished)
 	<-cancelled
 	wantCode(t, err, "57014")

@@ -20,6 +20,11 @@ const (
 	headerBytes = 5 // type and length
 )
 
+// pooledProcess is the bit that makes another process of the one that a server
+// announces. It is above every system's largest process id, so the real one
+// can be told again.
+const pooledProcess = 1 << 30
+
 // proxyConn is one client's connection through a proxy.
 type proxyConn struct {
 	proxy       *Proxy
@@ -27,6 +32,7 @@ type proxyConn struct {
 	server      net.Conn
 	clientBytes int64 // guarded by proxy.mu
 	rewrites    map[string]string
+	pooler      bool
 }
 
 func newProxyConn(p *Proxy, client, server net.Conn) *proxyConn {
@@ -115,8 +121,45 @@ func (c *proxyConn) startup(in *bufio.Reader) (session bool, err error) {
 		if _, err := io.ReadFull(in, packet[8:]); err != nil {
 			return false, err
 		}
-		return code != codeCancel, c.forward(packet)
+		if code == codeCancel {
+			return false, c.forward(cancelBackend(packet))
+		}
+		if c.pooler {
+			if packet, err = dropOptions(packet); err != nil {
+				return false, err
+			}
+		}
+		return true, c.forward(packet)
 	}
+}
+
+// dropOptions returns the startup packet without the parameter "options".
+func dropOptions(packet []byte) ([]byte, error) {
+	var startup pgproto3.StartupMessage
+	if err := startup.Decode(packet[4:]); err != nil {
+		return nil, err
+	}
+	delete(startup.Parameters, "options")
+	return startup.Encode(nil)
+}
+
+// cancelBackend returns the cancel request with the backend's real process.
+func cancelBackend(packet []byte) []byte {
+	if len(packet) >= 12 {
+		process := packet[8:12] // after length and code
+		binary.BigEndian.PutUint32(process, binary.BigEndian.Uint32(process)&^pooledProcess)
+	}
+	return packet
+}
+
+// announceAnother returns the BackendKeyData message with a process that is
+// not the backend's.
+func announceAnother(message []byte) []byte {
+	if len(message) >= headerBytes+4 {
+		process := message[headerBytes : headerBytes+4]
+		binary.BigEndian.PutUint32(process, binary.BigEndian.Uint32(process)|pooledProcess)
+	}
+	return message
 }
 
 // forward sends bytes of the client to the server, as far as the proxy's
@@ -136,7 +179,7 @@ func (c *proxyConn) forward(data []byte) error {
 
 // serverToClient returns when either end is closed.
 func (c *proxyConn) serverToClient() error {
-	if len(c.rewrites) == 0 {
+	if len(c.rewrites) == 0 && !c.pooler {
 		_, err := io.Copy(c.client, c.server)
 		return err
 	}
@@ -147,10 +190,13 @@ func (c *proxyConn) serverToClient() error {
 		if message, err = readMessage(in, message); err != nil {
 			return err
 		}
-		if message[0] == 'S' {
+		switch {
+		case message[0] == 'S':
 			if message, err = c.rewrite(message); err != nil {
 				return err
 			}
+		case message[0] == 'K' && c.pooler:
+			message = announceAnother(message)
 		}
 		if _, err := c.client.Write(message); err != nil {
 			return err

@@ -38,6 +38,7 @@ type Server struct {
 	port     int
 	password string
 	settings []string
+	tls      bool
 	account  *account
 
 	mu      sync.Mutex
@@ -69,20 +70,27 @@ func Start(opts ...Option) (*Server, error) {
 	if s.account, err = serverAccount(); err != nil {
 		return nil, err
 	}
-	if s.dir, err = makeDir(s.account); err != nil {
+	if err := s.begin(s.create); err != nil {
 		return nil, err
-	}
-	if err := s.begin(); err != nil {
-		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
 }
 
-func (s *Server) begin() (err error) {
+// begin makes the server's folder, has fill put the data folder there, and
+// starts the server. After an error nothing of it is left.
+func (s *Server) begin(fill func() error) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Stop())
+		}
+	}()
+	if s.dir, err = makeDir(s.account); err != nil {
+		return err
+	}
 	if s.guard, err = startGuard(s.dir); err != nil {
 		return err
 	}
-	if err := s.create(); err != nil {
+	if err := fill(); err != nil {
 		return err
 	}
 	return s.launch()
@@ -91,9 +99,13 @@ func (s *Server) begin() (err error) {
 // Stop ends the server at once, as a crash would, and removes its folder.
 // Stopping again does nothing.
 func (s *Server) Stop() error {
-	err := s.halt(syscall.SIGQUIT)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var err error
+	if s.process != nil {
+		err = s.process.end(syscall.SIGQUIT)
+		s.process = nil
+	}
 	if err := os.RemoveAll(s.dir); err != nil {
 		return fmt.Errorf("remove server folder: %w", err)
 	}
@@ -178,15 +190,22 @@ func (s *Server) create() error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, out)
 	}
-	settings := append([]string{
+	settings := []string{
 		"listen_addresses=" + host,
 		"unix_socket_directories=" + s.dir,
 		"fsync=off",
 		"synchronous_commit=off",
 		"full_page_writes=off",
 		"timezone=UTC",
-	}, s.settings...)
-	return s.configure(settings...)
+	}
+	if s.tls {
+		tls, err := s.certify()
+		if err != nil {
+			return err
+		}
+		settings = append(settings, tls...)
+	}
+	return s.configure(append(settings, s.settings...)...)
 }
 
 // configure adds settings, each "name=value", to postgresql.conf. They count
@@ -276,19 +295,6 @@ func (s *Server) awaitReady() error {
 		case <-tick.C:
 		}
 	}
-}
-
-// halt sends the postmaster a signal and waits for its end: SIGINT for a
-// clean shutdown, SIGQUIT for an immediate one.
-func (s *Server) halt(signal syscall.Signal) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.process == nil {
-		return nil
-	}
-	err := s.process.end(signal)
-	s.process = nil
-	return err
 }
 
 // freePort returns a TCP port of the loopback interface that was free a

@@ -52,6 +52,10 @@ func TestStartAndStop(t *testing.T) {
 		wantCode(t, execAll(strings.Replace(url, s.password, "wrong", 1)), "28P01")
 	}
 
+	if root := s.RootCert(); root != "" {
+		t.Errorf("root certificate %q without TLS", root)
+	}
+
 	pid := s.process.cmd.Process.Pid
 	for range 2 {
 		if err := s.Stop(); err != nil {
@@ -114,16 +118,4 @@ func TestKilledParentLeavesNothing(t *testing.T) {
 		case <-tick.C:
 		}
 	}
-}
-
-func TestStandby(t *testing.T) {
-	db := Standby(t, "CREATE TABLE before (n int)")
-	var recovering bool
-	if err := queryRow(db, "SELECT pg_is_in_recovery() FROM (SELECT count(*) FROM before) AS b", &recovering); err != nil {
-		t.Fatal(err)
-	}
-	if !recovering {
-		t.Error("not in recovery")
-	}
-	wantCode(t, execAll(db, "CREATE TABLE after (n int)"), "25006")
 }
