@@ -1,6 +1,8 @@
 package mapping
 
 import (
+	"bytes"
+	"encoding/binary"
 	stdjson "encoding/json"
 	"math"
 	"slices"
@@ -62,6 +64,20 @@ func (t *Trace) CreatedAt() Value {
 		return Value{}
 	}
 	return TextValue(t.created.String())
+}
+
+// IsStored reports whether PostgreSQL holds just this trace: cells are the image
+// of a row of traces.
+func (t *Trace) IsStored(cells [][]byte) bool {
+	tree, ok := t.JSON()
+	if !ok {
+		return false
+	}
+	var canonical Canonicalizer
+	if !bytes.Equal(canonical.Append(nil, tree), cells[1][1:]) { // behind the version of jsonb's binary form
+		return false
+	}
+	return !t.dated || t.created.Micros == int64(binary.BigEndian.Uint64(cells[2]))
 }
 
 // Len gives the number of spans that were added.

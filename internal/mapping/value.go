@@ -5,6 +5,7 @@ package mapping
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 )
@@ -48,6 +49,12 @@ func TextValue(v string) Value { return Value{Class: Text, Bytes: []byte(v)} }
 
 // BlobValue makes a value of class Blob; it keeps v.
 func BlobValue(v []byte) Value { return Value{Class: Blob, Bytes: v} }
+
+// Clone gives the value with bytes of its own.
+func (v Value) Clone() Value {
+	v.Bytes = slices.Clone(v.Bytes)
+	return v
+}
 
 // longestShown is how many bytes of a value an error or a report shows.
 const longestShown = 60

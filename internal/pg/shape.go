@@ -157,6 +157,16 @@ func Lacks(table *mapping.Table, have *Shape) (all []string) {
 	return all
 }
 
+// More names the columns of a relation that Flujo's table does not have.
+func More(table *mapping.Table, have *Shape) (all []string) {
+	for _, name := range slices.Sorted(maps.Keys(have.Columns)) {
+		if !slices.ContainsFunc(table.Columns, func(c mapping.Column) bool { return c.Name == name }) {
+			all = append(all, table.Name+"."+name)
+		}
+	}
+	return all
+}
+
 // differences names what sets an existing relation apart from Flujo's table.
 func differences(table *mapping.Table, have *Shape, schema string) []string {
 	if have.kind != "table" {
@@ -177,10 +187,8 @@ func differences(table *mapping.Table, have *Shape, schema string) []string {
 			add(".%s has the default %q, not %q", want.Name, got.def, def)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(have.Columns)) {
-		if !slices.ContainsFunc(table.Columns, func(c mapping.Column) bool { return c.Name == name }) {
-			add(" has a column %s more", name)
-		}
+	for _, name := range More(table, have) {
+		add(" has a column %s more", strings.TrimPrefix(name, table.Name+"."))
 	}
 	if have.primaryKey != table.PrimaryKey {
 		add(" has the primary key (%s), not (%s)", have.primaryKey, table.PrimaryKey)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"unsafe"
 
 	"flujo-port/internal/mapping"
 )
@@ -122,17 +121,7 @@ func (s *Snapshot) query(ctx context.Context, query string, args ...mapping.Valu
 func named(values []mapping.Value) []driver.NamedValue {
 	args := make([]driver.NamedValue, len(values))
 	for i, v := range values {
-		args[i].Ordinal = i + 1
-		switch v.Class {
-		case mapping.Integer:
-			args[i].Value = v.Int
-		case mapping.Real:
-			args[i].Value = v.Real
-		case mapping.Text:
-			args[i].Value = string(v.Bytes)
-		case mapping.Blob:
-			args[i].Value = append([]byte{}, v.Bytes...) // the driver takes nil for NULL
-		}
+		args[i] = driver.NamedValue{Ordinal: i + 1, Value: mapping.DriverValue(v)}
 	}
 	return args
 }
@@ -154,20 +143,9 @@ func (r *Rows) Next() ([]mapping.Value, error) {
 		return nil, r.s.fault("read", err)
 	}
 	for i, v := range r.dest {
-		switch v := v.(type) {
-		case nil:
-			r.row[i] = mapping.Value{}
-		case int64:
-			r.row[i] = mapping.IntegerValue(v)
-		case float64:
-			r.row[i] = mapping.RealValue(v)
-		case string:
-			// The driver made the string for this row; its bytes are only read.
-			r.row[i] = mapping.Value{Class: mapping.Text, Bytes: unsafe.Slice(unsafe.StringData(v), len(v))}
-		case []byte:
-			r.row[i] = mapping.BlobValue(v)
-		default:
-			return nil, fmt.Errorf("read %q: the driver gave a %T, which is none of SQLite's storage classes", r.s.path, v)
+		var err error
+		if r.row[i], err = mapping.FromDriver(v); err != nil {
+			return nil, fmt.Errorf("read %q: %w", r.s.path, err)
 		}
 	}
 	return r.row, nil

@@ -117,6 +117,16 @@ func (s *Snapshot) Size() int64 { return s.files.opened.main.size + s.files.walS
 // WALSize gives the bytes of its -wal when it was opened; 0 without one.
 func (s *Snapshot) WALSize() int64 { return s.files.walSize() }
 
+// Content gives readers of the file and of its -wal, nil without one, up to
+// where they ended when it was opened.
+func (s *Snapshot) Content() (main, wal io.Reader) {
+	main = io.NewSectionReader(s.files.main, 0, s.files.opened.main.size)
+	if s.files.wal != nil {
+		wal = io.NewSectionReader(s.files.wal, 0, s.files.walSize())
+	}
+	return main, wal
+}
+
 // Locked reports whether another process had the file open when it was opened.
 func (s *Snapshot) Locked() bool { return s.files.locked }
 

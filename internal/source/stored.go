@@ -20,7 +20,8 @@ type Stored struct {
 	conn    *pg.Conn
 	types   *mapping.Types
 	tables  []mapping.Table
-	vectors string // the schema of pgvector's type
+	vectors string   // the schema of pgvector's type
+	more    []string // columns that Flujo's tables do not have, as table.column
 }
 
 // InTransaction reads within a transaction that somebody else began, ends and
@@ -74,6 +75,7 @@ func (s *Stored) begin(ctx context.Context) error {
 		}
 		s.tables = append(s.tables, table)
 		all = append(all, pg.Lacks(&table, have[table.Name])...)
+		s.more = append(s.more, pg.More(&table, have[table.Name])...)
 	}
 	switch {
 	case len(s.tables) == 0:
@@ -101,6 +103,18 @@ func (s *Stored) Close() {
 	ctx, cancel := pg.Grace()
 	defer cancel()
 	s.conn.End(ctx)
+}
+
+// NothingMore refuses tables with columns that Flujo's do not have: who writes
+// what they hold elsewhere would lose it.
+func (s *Stored) NothingMore() error {
+	if len(s.more) == 0 {
+		return nil
+	}
+	return &fault.Error{
+		Kind: fault.Refused, What: fmt.Sprintf("schema %q has columns that this program does not know: %s", s.conn.Schema, strings.Join(s.more, ", ")),
+		Do: "they would be lost: use a newer flujo-port, or drop them if they are not wanted",
+	}
 }
 
 // Server gives what is known of the server.

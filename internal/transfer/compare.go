@@ -27,7 +27,14 @@ type comparing struct {
 	// writers are the transactions of the migration; nil when nobody knows.
 	writers map[int64]bool
 	found   func(report.Difference)
-	rows    int64 // that differ
+	// same reports whether cells that are not equal mean the same all the same;
+	// nil where only equal ones do. mine and other are nil for NULL.
+	same func(kind mapping.Kind, mine, other []byte) bool
+	// change is called for each row that differs, behind found, with the
+	// columns that do, of a row that both sides have, and the image that
+	// PostgreSQL has, where it has one; may be nil.
+	change func(kind, key string, columns []int, stored []byte) error
+	rows   int64 // that differ
 
 	image mapping.Image
 	buf   []byte
@@ -104,8 +111,7 @@ func (c *comparing) chunk(buckets []int32) error {
 		switch {
 		case len(have) == 0:
 			// It was there at the commit, since the rows were counted then.
-			c.row(report.RowMissing, key, c.writers != nil)
-			return nil
+			return c.row(report.RowMissing, key, c.writers != nil)
 		case at < 0:
 			at = 0
 			if err := c.cells(key, have[0].Writer, c.buf); err != nil {
@@ -120,7 +126,9 @@ func (c *comparing) chunk(buckets []int32) error {
 	}
 	for _, key := range slices.Sorted(maps.Keys(rows)) {
 		for _, r := range rows[key] {
-			c.row(report.RowExtra, key, c.since(r.Writer))
+			if err := c.row(report.RowExtra, key, c.since(r.Writer)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -129,9 +137,20 @@ func (c *comparing) chunk(buckets []int32) error {
 // since reports whether a row was written after the migration.
 func (c *comparing) since(writer int64) bool { return c.writers != nil && !c.writers[writer] }
 
-func (c *comparing) row(kind, key string, since bool) {
+func (c *comparing) row(kind, key string, since bool) error {
 	c.rows++
 	c.found(report.Difference{Table: c.table.Name, Key: key, Kind: kind, Since: since})
+	switch {
+	case c.change == nil:
+		return nil
+	case kind == report.RowMissing:
+		return c.change(kind, key, nil, nil)
+	}
+	images, err := c.stored.Images(c.ctx, c.table, key)
+	if err != nil || len(images) == 0 {
+		return err
+	}
+	return c.change(kind, key, nil, images[0])
 }
 
 // cells names the columns in which a row differs. Where it is only the way in
@@ -142,7 +161,7 @@ func (c *comparing) cells(key string, writer int64, image []byte) error {
 		return err
 	}
 	mine, other := mapping.Cells(image), mapping.Cells(theirs[0])
-	differs := false
+	var differs []int
 	for i, column := range c.table.Columns {
 		same := bytes.Equal(mine[i], other[i]) && (mine[i] == nil) == (other[i] == nil)
 		if !same && column.Kind == mapping.KindJSON && mine[i] != nil && other[i] != nil {
@@ -152,16 +171,20 @@ func (c *comparing) cells(key string, writer int64, image []byte) error {
 			}
 			same = bytes.Equal(form, other[i])
 		}
-		if same {
+		if same || c.same != nil && c.same(column.Kind, mine[i], other[i]) {
 			continue
 		}
-		differs = true
+		differs = append(differs, i)
 		d := report.Difference{Table: c.table.Name, Key: key, Column: column.Name, Kind: report.CellDiffer, Since: c.since(writer)}
 		d.InFile, d.InPostgres = mapping.ShowCells(column.Kind, mine[i], other[i])
 		c.found(d)
 	}
-	if differs {
-		c.rows++
+	if len(differs) == 0 {
+		return nil
 	}
-	return nil
+	c.rows++
+	if c.change == nil {
+		return nil
+	}
+	return c.change(report.CellDiffer, key, differs, theirs[0])
 }

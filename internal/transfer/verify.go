@@ -181,7 +181,11 @@ func (v *verification) receiptOf(table string) *report.ReceiptTable {
 	if v.receipt == nil {
 		return nil
 	}
-	return cmp.Or(v.receipt.Table(table), &report.ReceiptTable{Name: table, Digest: new(mapping.Sum).String()})
+	return receiptTable(v.receipt, table)
+}
+
+func receiptTable(r *report.Receipt, table string) *report.ReceiptTable {
+	return cmp.Or(r.Table(table), &report.ReceiptTable{Name: table, Digest: new(mapping.Sum).String()})
 }
 
 // otherFile reports whether the file is not the one of the receipt.

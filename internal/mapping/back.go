@@ -1,0 +1,154 @@
+package mapping
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"strconv"
+)
+
+// Back makes rows of a SQLite file, as Flujo's SQLite backend writes them, of
+// rows in PostgreSQL.
+type Back struct {
+	Table *Table
+	Types *Types
+	// Nulls counts, by column, the NaN that became NULL, since SQLite holds none.
+	Nulls map[string]int64
+
+	row []Value
+}
+
+// UnholdableError is returned by Row for a cell that a SQLite file of Flujo's
+// can't hold.
+type UnholdableError struct{ Table, Key, Column, What string }
+
+func (e *UnholdableError) Error() string {
+	return fmt.Sprintf("%s %q, column %s: %s", e.Table, e.Key, e.Column, e.What)
+}
+
+// Row gives the values of the row that an image is of, in the order of
+// Table.FileColumns; what PostgreSQL does not have is NULL. They are good until
+// the next call, and parts of the image.
+func (b *Back) Row(image []byte) ([]Value, error) {
+	b.row = b.row[:0]
+	for i, cell := range Cells(image) {
+		c := &b.Table.Columns[i]
+		v, what := b.value(c, cell)
+		if what != "" {
+			return nil, &UnholdableError{Table: b.Table.Name, Key: ImageKey(b.Table, image), Column: c.Name, What: what}
+		}
+		b.row = append(b.row, v)
+	}
+	for range legacyColumns[b.Table.Name] {
+		b.row = append(b.row, Value{})
+	}
+	return b.row, nil
+}
+
+// value gives a cell's value, or says why there is none.
+func (b *Back) value(c *Column, cell []byte) (v Value, what string) {
+	if cell == nil {
+		switch {
+		case c.Kind == KindVector:
+			return v, "NULL, and the file's column takes none"
+		case b.Table.Name == "steps" && c.Name == "output":
+			return TextValue("null"), "" // a step without output
+		}
+		return v, ""
+	}
+	switch c.Kind {
+	case KindText:
+		return Value{Class: Text, Bytes: cell}, ""
+	case KindInt:
+		return IntegerValue(int64(binary.BigEndian.Uint64(cell))), ""
+	case KindFloat4, KindFloat8:
+		return b.float(c, math.Float64frombits(binary.BigEndian.Uint64(cell)))
+	case KindJSON:
+		return Value{Class: Text, Bytes: compact(cell[1:])}, ""
+	case KindTime:
+		at := Time{Micros: int64(binary.BigEndian.Uint64(cell))}
+		if !at.inReach() {
+			return v, "a time outside of the years 1 to 9999, which Python does not read"
+		}
+		return TextValue(at.String()), ""
+	case KindBool:
+		return IntegerValue(int64(cell[0])), ""
+	case KindVector:
+		return BlobValue(unpackVector(cell)), ""
+	}
+	panic(fmt.Sprintf("kind %d is none", c.Kind))
+}
+
+// float gives a float; one of a real column by the fewest digits that mean it
+// there, as somebody wrote them, and not with the digits that widening adds.
+func (b *Back) float(c *Column, x float64) (v Value, what string) {
+	if math.IsNaN(x) {
+		if c.NotNull {
+			return v, "NaN, which SQLite does not hold, and the column may not be NULL"
+		}
+		if b.Nulls == nil {
+			b.Nulls = map[string]int64{}
+		}
+		b.Nulls[c.Name]++
+		return v, ""
+	}
+	if c.Kind == KindFloat4 && !b.Types.Double[b.Table.Name+"."+c.Name] {
+		if short, err := strconv.ParseFloat(strconv.FormatFloat(x, 'g', -1, 32), 64); err == nil {
+			x = short
+		}
+	}
+	return RealValue(x), ""
+}
+
+// compact takes the white space out of JSON as jsonb prints it: a space behind
+// each colon and comma that is not in a string.
+func compact(s []byte) []byte {
+	out := make([]byte, 0, len(s))
+	inString := false
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case inString && c == '\\':
+			out = append(out, c, s[i+1])
+			i++
+			continue
+		case c == '"':
+			inString = !inString
+		case c == ' ' && !inString:
+			continue
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// unpackVector makes packed little-endian float32 of pgvector's binary form.
+func unpackVector(cell []byte) []byte {
+	floats := cell[4:] // behind the size and a zero
+	out := make([]byte, len(floats))
+	for i := 0; i+4 <= len(floats); i += 4 {
+		binary.LittleEndian.PutUint32(out[i:], binary.BigEndian.Uint32(floats[i:]))
+	}
+	return out
+}
+
+// ParseOriginal gives the value that AppendOriginal kept.
+func ParseOriginal(class string, original []byte) (v Value, err error) {
+	switch class {
+	case "null":
+		return Value{}, nil
+	case "integer":
+		v.Class = Integer
+		v.Int, err = strconv.ParseInt(string(original), 10, 64)
+	case "real":
+		v.Class = Real
+		v.Real, err = strconv.ParseFloat(string(original), 64)
+	case "text":
+		v = Value{Class: Text, Bytes: original}
+	case "blob":
+		v = BlobValue(original)
+	default:
+		err = fmt.Errorf("%q is none of SQLite's storage classes", class)
+	}
+	return v, err
+}

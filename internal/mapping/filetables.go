@@ -1,0 +1,75 @@
+package mapping
+
+import (
+	"fmt"
+	"strings"
+)
+
+// FileColumn is a column of one of Flujo's tables in a SQLite file.
+type FileColumn struct {
+	Name        string
+	Declaration string // type and constraints
+}
+
+// legacyColumns are what even a file that Flujo 0.6 makes has more than the
+// table in PostgreSQL.
+var legacyColumns = map[string][]FileColumn{
+	Runs: {{"end_time", "TEXT"}, {"total_cost", "REAL"}, {"final_context_blob", "TEXT"}},
+}
+
+// FileColumns gives the columns that Flujo 0.6 gives the table in a SQLite file:
+// first those that it has in PostgreSQL, in their order.
+func (t *Table) FileColumns() []FileColumn {
+	columns := make([]FileColumn, 0, len(t.Columns)+3)
+	for _, c := range t.Columns {
+		columns = append(columns, FileColumn{Name: c.Name, Declaration: t.declaration(c)})
+	}
+	return append(columns, legacyColumns[t.Name]...)
+}
+
+func (t *Table) declaration(c Column) string {
+	kind := map[Kind]string{KindInt: "INTEGER", KindBool: "INTEGER", KindFloat4: "REAL", KindFloat8: "REAL", KindVector: "BLOB"}[c.Kind]
+	if kind == "" {
+		kind = "TEXT"
+	}
+	name := t.Name + "." + c.Name
+	switch {
+	case c.Serial:
+		return "INTEGER PRIMARY KEY AUTOINCREMENT"
+	case c.Name == t.PrimaryKey:
+		return kind + " PRIMARY KEY"
+	case name == "evaluations.created_at":
+		return kind + " NOT NULL DEFAULT (DATETIME('now'))"
+	case c.NotNull, c.Kind == KindVector:
+		return kind + " NOT NULL"
+	case c.Default == "0", c.Default == "false":
+		return kind + " DEFAULT 0"
+	}
+	return kind
+}
+
+// FileTable gives the statement that makes the table in a SQLite file.
+func (t *Table) FileTable() string {
+	var parts []string
+	for _, c := range t.FileColumns() {
+		parts = append(parts, c.Name+" "+c.Declaration)
+	}
+	if t.ChildOf != "" {
+		parts = append(parts, fmt.Sprintf("FOREIGN KEY (run_id) REFERENCES %s(run_id) ON DELETE CASCADE", t.ChildOf))
+	}
+	return fmt.Sprintf("CREATE TABLE %s (%s)", t.Name, strings.Join(parts, ", "))
+}
+
+// FileIndexes gives the statements that make the table's indexes in a SQLite
+// file: those that are not PostgreSQL's alone.
+func (t *Table) FileIndexes() (all []string) {
+	for _, i := range t.Indexes {
+		if i.Method == "btree" {
+			all = append(all, fmt.Sprintf("CREATE INDEX %s ON %s(%s)", i.Name, t.Name, i.Column))
+		}
+	}
+	return all
+}
+
+// FileVersion is the user_version of the files of Flujo 0.6.
+const FileVersion = 1

@@ -1,0 +1,298 @@
+package sink
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"flujo-port/internal/fault"
+	"flujo-port/internal/mapping"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// File is a SQLite file that is being made, beside its place: what is in its
+// place when it is done is whole, or nothing is. It is not safe for concurrent
+// use. End it with Commit or Discard.
+type File struct {
+	path       string   // where it is to be
+	partial    string   // where it is made
+	lock       *os.File // held while it is made, so that a leftover can be told
+	conn       driver.Conn
+	statements map[string]driver.Stmt
+	inserts    map[string]string // statements, by table
+	args       []driver.NamedValue
+}
+
+// partialOf gives the name of the file that is made for path. It is always the
+// same, so that the next run finds what a killed one left.
+func partialOf(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".flujo-port-restore")
+}
+
+// besides are the files that SQLite may have left beside one.
+var besides = []string{"-wal", "-shm", "-journal"}
+
+// NewFile begins a file that is to be at path, where nothing may be: a
+// fault.Refused. A leftover of a run that was killed is removed.
+func NewFile(path string) (*File, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, &fault.Error{Kind: fault.Usage, What: fmt.Sprintf("find %q", path), Err: err}
+	}
+	f := &File{path: abs, partial: partialOf(abs), statements: map[string]driver.Stmt{}, inserts: map[string]string{}}
+	for _, end := range append([]string{""}, besides...) {
+		if _, err := os.Lstat(abs + end); !errors.Is(err, fs.ErrNotExist) {
+			if err != nil {
+				return nil, &fault.Error{Kind: fault.Usage, What: fmt.Sprintf("look for %q", abs+end), Err: err}
+			}
+			return nil, &fault.Error{Kind: fault.Refused, What: fmt.Sprintf("%q exists already", abs+end),
+				Do: "nothing is overwritten: name another file, or move that one away"}
+		}
+	}
+	// With SQLite's own mode: who runs Flujo need not be who restores.
+	if f.lock, err = os.OpenFile(f.partial, os.O_RDWR|os.O_CREATE, 0o644); err != nil {
+		return nil, &fault.Error{Kind: fault.Usage, What: "make the file", Err: err, Do: "name a file in a folder that can be written"}
+	}
+	if err := tryLock(f.lock); err != nil {
+		f.lock.Close()
+		return nil, &fault.Error{Kind: fault.Failed, What: fmt.Sprintf("%q is being restored by another run", abs), Do: "wait for its end"}
+	}
+	// What is in it now is a leftover.
+	if err := errors.Join(f.lock.Truncate(0), f.removeBesides()); err != nil {
+		f.Discard()
+		return nil, f.fault("make", err)
+	}
+	return f, nil
+}
+
+func (f *File) removeBesides() (err error) {
+	for _, end := range besides {
+		if e := os.Remove(f.partial + end); e != nil && !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// Fill takes the file's content, and that of its -wal, from elsewhere; wal may
+// be nil.
+func (f *File) Fill(main, wal io.Reader) error {
+	if _, err := io.Copy(f.lock, main); err != nil {
+		return f.fault("copy to", err)
+	}
+	if wal == nil {
+		return nil
+	}
+	w, err := os.OpenFile(f.partial+"-wal", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return f.fault("copy to", err)
+	}
+	_, err = io.Copy(w, wal)
+	if err := errors.Join(err, w.Close()); err != nil {
+		return f.fault("copy to", err)
+	}
+	return nil
+}
+
+// Open opens the file for statements, in one transaction. What SQLite keeps in
+// memory stays small; that a crash would damage the file is of no matter before
+// it is in its place.
+func (f *File) Open(ctx context.Context) error {
+	u := url.URL{Scheme: "file", Path: filepath.ToSlash(f.partial)}
+	var d sqlite.Driver
+	var err error
+	if f.conn, err = d.Open(u.String()); err != nil {
+		return f.fault("open", err)
+	}
+	// A -wal that was copied goes into the file first; without it no journal is
+	// needed.
+	return f.run(ctx, `PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF; PRAGMA cache_size = -16000; PRAGMA wal_checkpoint(TRUNCATE);
+		PRAGMA journal_mode = OFF; PRAGMA locking_mode = EXCLUSIVE; BEGIN`)
+}
+
+// Make makes tables as Flujo 0.6 does, without indexes.
+func (f *File) Make(ctx context.Context, tables []mapping.Table) error {
+	for _, t := range tables {
+		if err := f.run(ctx, t.FileTable()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Index makes the indexes that Flujo has on the tables.
+func (f *File) Index(ctx context.Context, tables []mapping.Table) error {
+	for _, t := range tables {
+		for _, statement := range t.FileIndexes() {
+			if err := f.run(ctx, statement); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Insert adds a row, with values for all of FileColumns.
+func (f *File) Insert(ctx context.Context, table *mapping.Table, row []mapping.Value) error {
+	statement := f.inserts[table.Name]
+	if statement == "" {
+		var names []string
+		for _, c := range table.FileColumns() {
+			names = append(names, quote(c.Name))
+		}
+		statement = fmt.Sprintf("INSERT INTO %s (%s) VALUES (?%s)", quote(table.Name), strings.Join(names, ", "), strings.Repeat(", ?", len(names)-1))
+		f.inserts[table.Name] = statement
+	}
+	_, err := f.exec(ctx, statement, row)
+	return err
+}
+
+// exec runs a statement, which is prepared once, and gives the number of rows
+// that it changed.
+func (f *File) exec(ctx context.Context, statement string, values []mapping.Value) (changed int64, err error) {
+	s := f.statements[statement]
+	if s == nil {
+		if s, err = f.conn.Prepare(statement); err != nil {
+			return 0, f.fault("write", err)
+		}
+		f.statements[statement] = s
+	}
+	f.args = f.args[:0]
+	for i, v := range values {
+		f.args = append(f.args, driver.NamedValue{Ordinal: i + 1, Value: mapping.DriverValue(v)})
+	}
+	result, err := s.(driver.StmtExecContext).ExecContext(ctx, f.args)
+	if err != nil {
+		return 0, f.fault("write", err)
+	}
+	return result.RowsAffected()
+}
+
+// each runs a query and calls each with its rows, which are good until the next.
+func (f *File) each(ctx context.Context, query string, each func(row []mapping.Value) error, values ...mapping.Value) error {
+	args := make([]driver.NamedValue, len(values))
+	for i, v := range values {
+		args[i] = driver.NamedValue{Ordinal: i + 1, Value: mapping.DriverValue(v)}
+	}
+	rows, err := f.conn.(driver.QueryerContext).QueryContext(ctx, query, args)
+	if err != nil {
+		return f.fault("read", err)
+	}
+	defer rows.Close()
+	dest := make([]driver.Value, len(rows.Columns()))
+	row := make([]mapping.Value, len(dest))
+	for {
+		switch err := rows.Next(dest); err {
+		case nil:
+		case io.EOF:
+			return nil
+		default:
+			return f.fault("read", err)
+		}
+		for i, v := range dest {
+			if row[i], err = mapping.FromDriver(v); err != nil {
+				return f.fault("read", err)
+			}
+		}
+		if err := each(row); err != nil {
+			return err
+		}
+	}
+}
+
+// Finish ends the transaction and leaves the file, closed and synced, as Flujo
+// leaves it: in WAL mode, with its user_version, nothing beside it.
+func (f *File) Finish(ctx context.Context, version int) error {
+	for _, s := range f.statements {
+		s.Close()
+	}
+	clear(f.statements)
+	err := f.run(ctx, fmt.Sprintf("PRAGMA user_version = %d; COMMIT; PRAGMA locking_mode = NORMAL; PRAGMA journal_mode = WAL", version))
+	if err != nil {
+		return err
+	}
+	err = f.conn.Close()
+	f.conn = nil
+	if err == nil {
+		err = f.lock.Sync()
+	}
+	if err != nil {
+		return f.fault("close", err)
+	}
+	return nil
+}
+
+// Path gives where the file is while it is made.
+func (f *File) Path() string { return f.partial }
+
+// Commit puts the file into its place, where there must be nothing still.
+func (f *File) Commit() error {
+	defer f.lock.Close()
+	if err := renameNew(f.partial, f.path); err != nil {
+		f.remove()
+		if errors.Is(err, fs.ErrExist) {
+			return &fault.Error{Kind: fault.Refused, What: fmt.Sprintf("%q was made meanwhile by somebody else", f.path),
+				Do: "nothing is overwritten: name another file, or move that one away"}
+		}
+		return f.fault("rename", err)
+	}
+	folder, err := os.Open(filepath.Dir(f.path))
+	if err != nil {
+		return f.fault("sync the folder of", err)
+	}
+	defer folder.Close()
+	if err := folder.Sync(); err != nil {
+		return f.fault("sync the folder of", err)
+	}
+	return nil
+}
+
+// Discard removes what was made. It may be called after Commit, to no effect.
+func (f *File) Discard() {
+	if f.conn != nil {
+		_ = f.conn.Close()
+		f.conn = nil
+	}
+	if f.lock.Close() == nil { // or else it is committed
+		f.remove()
+	}
+}
+
+func (f *File) remove() {
+	_ = os.Remove(f.partial)
+	_ = f.removeBesides()
+}
+
+func (f *File) run(ctx context.Context, statements string) error {
+	if _, err := f.conn.(driver.ExecerContext).ExecContext(ctx, statements, nil); err != nil {
+		return f.fault("write", err)
+	}
+	return nil
+}
+
+func (f *File) fault(verb string, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return context.Canceled
+	}
+	e := &fault.Error{Kind: fault.Failed, What: fmt.Sprintf("%s %q", verb, f.path), Err: err, Do: "nothing was left there; run again"}
+	if serr, ok := errors.AsType[*sqlite.Error](err); ok {
+		switch serr.Code() & 0xff {
+		case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
+			e.Do = "the disk may be full: make room, or name a file on another one, and run again; nothing was left there"
+		case sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_CONSTRAINT:
+			e.Kind, e.Do = fault.Refused, "Flujo's SQLite file can't hold that row; nothing was left there"
+		}
+	}
+	return e
+}
+
+func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

@@ -1,0 +1,137 @@
+package sink
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"flujo-port/internal/mapping"
+)
+
+// Update changes columns of the row with a key, and gives the number of rows
+// that it found: 1 or 0. columns are positions in row, which holds values as
+// Insert takes them.
+func (f *File) Update(ctx context.Context, table *mapping.Table, key mapping.Value, columns []int, row []mapping.Value) (rows int64, err error) {
+	sets := make([]string, len(columns))
+	values := make([]mapping.Value, len(columns), len(columns)+1)
+	for i, at := range columns {
+		sets[i], values[i] = quote(table.Columns[at].Name)+" = ?", row[at]
+	}
+	return f.exec(ctx, fmt.Sprintf("UPDATE %s SET %s WHERE %s = ?", quote(table.Name), strings.Join(sets, ", "), quote(table.PrimaryKey)), append(values, key))
+}
+
+// Delete removes the row with a key, and gives the number of rows that it
+// found.
+func (f *File) Delete(ctx context.Context, table *mapping.Table, key mapping.Value) (rows int64, err error) {
+	return f.exec(ctx, fmt.Sprintf("DELETE FROM %s WHERE %s = ?", quote(table.Name), quote(table.PrimaryKey)), []mapping.Value{key})
+}
+
+// AddColumns gives a table those columns of Flujo 0.6 that are not among have.
+func (f *File) AddColumns(ctx context.Context, table *mapping.Table, have []string) error {
+	for _, c := range table.FileColumns() {
+		if slices.Contains(have, c.Name) {
+			continue
+		}
+		if err := f.run(ctx, fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s %s", quote(table.Name), quote(c.Name), c.Declaration)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Version gives the file's user_version.
+func (f *File) Version(ctx context.Context) (version int, err error) {
+	err = f.each(ctx, "PRAGMA user_version", func(row []mapping.Value) error { version = int(row[0].Int); return nil })
+	return version, err
+}
+
+// Sequences gives the last id that AUTOINCREMENT remembers of each table; nil
+// where no table of the file has it.
+func (f *File) Sequences(ctx context.Context) (last map[string]int64, err error) {
+	err = f.each(ctx, "SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'", func([]mapping.Value) error { last = map[string]int64{}; return nil })
+	if err != nil || last == nil {
+		return nil, err
+	}
+	err = f.each(ctx, "SELECT name, seq FROM sqlite_sequence", func(row []mapping.Value) error {
+		last[string(row[0].Bytes)] = row[1].Int
+		return nil
+	})
+	return last, err
+}
+
+// SetSequence makes id the last one that AUTOINCREMENT remembers of a table.
+func (f *File) SetSequence(ctx context.Context, table string, id int64) error {
+	name := mapping.TextValue(table)
+	if _, err := f.exec(ctx, "DELETE FROM sqlite_sequence WHERE name = ?", []mapping.Value{name}); err != nil || id == 0 {
+		return err
+	}
+	_, err := f.exec(ctx, "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", []mapping.Value{name, mapping.IntegerValue(id)})
+	return err
+}
+
+// Spans calls each with the spans of a run, as mapping.Trace.Add takes them.
+func (f *File) Spans(ctx context.Context, run mapping.Value, each func(row []mapping.Value) error) error {
+	query := fmt.Sprintf("SELECT rowid, %s FROM %s WHERE run_id = ? ORDER BY rowid", strings.Join(mapping.SpanColumns, ", "), mapping.Spans)
+	return f.each(ctx, query, each, run)
+}
+
+// MakeKept makes a temporary table for originals, which is on disk and not in
+// memory.
+func (f *File) MakeKept(ctx context.Context) error {
+	return f.run(ctx, "CREATE TEMP TABLE kept (table_name TEXT, row_key TEXT, source_rowid INTEGER, column_name TEXT, original)")
+}
+
+// Keep adds a cell to it.
+func (f *File) Keep(ctx context.Context, table, key string, rowid int64, column string, original mapping.Value) error {
+	_, err := f.exec(ctx, "INSERT INTO temp.kept VALUES (?, ?, ?, ?, ?)",
+		[]mapping.Value{mapping.TextValue(table), mapping.TextValue(key), mapping.IntegerValue(rowid), mapping.TextValue(column), original})
+	return err
+}
+
+// IndexKept makes KeptOf fast, when all is kept.
+func (f *File) IndexKept(ctx context.Context) error {
+	return f.run(ctx, "CREATE INDEX temp.kept_by_row ON kept (table_name, row_key)")
+}
+
+// Cells are cells of one row of a file, by column, with bytes of their own.
+type Cells struct {
+	RowID  int64
+	Values map[string]mapping.Value
+}
+
+// KeptOf calls each with the kept cells of every row that has a key: more than
+// one where rows that had no place share it.
+func (f *File) KeptOf(ctx context.Context, table, key string, each func(Cells) error) error {
+	return f.kept(ctx, "table_name = ? AND row_key = ?", each, mapping.TextValue(table), mapping.TextValue(key))
+}
+
+// Kept calls each with the kept cells of every row of a table.
+func (f *File) Kept(ctx context.Context, table string, each func(Cells) error) error {
+	return f.kept(ctx, "table_name = ?", each, mapping.TextValue(table))
+}
+
+func (f *File) kept(ctx context.Context, where string, each func(Cells) error, values ...mapping.Value) error {
+	row := Cells{Values: map[string]mapping.Value{}}
+	end := func() error {
+		if len(row.Values) == 0 {
+			return nil
+		}
+		whole := row
+		row = Cells{Values: map[string]mapping.Value{}}
+		return each(whole)
+	}
+	err := f.each(ctx, "SELECT source_rowid, column_name, original FROM temp.kept WHERE "+where+" ORDER BY source_rowid", func(cell []mapping.Value) error {
+		if cell[0].Int != row.RowID {
+			if err := end(); err != nil {
+				return err
+			}
+		}
+		row.RowID, row.Values[string(cell[1].Bytes)] = cell[0].Int, cell[2].Clone()
+		return nil
+	}, values...)
+	if err != nil {
+		return err
+	}
+	return end()
+}

@@ -1,0 +1,173 @@
+package source
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/pg"
+)
+
+// copyOut runs a query by COPY and calls f with the fields of each row, in
+// their binary form, nil for NULL; they are good until f returns. An error of
+// f's ends it and comes back as it is.
+func (s *Stored) copyOut(ctx context.Context, what, query string, f func(fields [][]byte) error) error {
+	r := &copyReader{row: f}
+	_, err := s.conn.PgConn().CopyTo(ctx, r, "COPY ("+query+") TO STDOUT (FORMAT binary)")
+	switch {
+	case r.err != nil:
+		return r.err
+	case err != nil:
+		return s.conn.Fault("read "+what, err)
+	case !r.ended:
+		return fmt.Errorf("read %s: the server's rows end before their end", what)
+	}
+	return nil
+}
+
+// copyReader takes PostgreSQL's binary COPY format apart, as it comes. It
+// implements io.Writer.
+type copyReader struct {
+	row    func(fields [][]byte) error
+	buf    []byte // of a row that has not come whole
+	begun  bool   // the header was read
+	ended  bool
+	fields [][]byte
+	err    error // of row
+}
+
+// Write implements io.Writer.
+func (r *copyReader) Write(p []byte) (int, error) {
+	rest := p
+	if len(r.buf) > 0 {
+		r.buf = append(r.buf, p...)
+		rest = r.buf
+	}
+	for {
+		n, err := r.next(rest)
+		if err != nil {
+			r.err = err
+			return 0, err
+		}
+		if n == 0 {
+			break
+		}
+		rest = rest[n:]
+	}
+	r.buf = append(r.buf[:0], rest...)
+	return len(p), nil
+}
+
+// copyHeader is how long the header is: signature, flags, and the length of an
+// extension that no server sends.
+const copyHeader = 19
+
+// next takes the header, a row or the end off s and gives its length; 0 where
+// it has not come whole.
+func (r *copyReader) next(s []byte) (int, error) {
+	switch {
+	case !r.begun:
+		if len(s) < copyHeader {
+			return 0, nil
+		}
+		r.begun = true
+		return copyHeader, nil
+	case len(s) < 2:
+		return 0, nil
+	}
+	n := int(int16(binary.BigEndian.Uint16(s)))
+	if n < 0 {
+		r.ended = true
+		return 2, nil
+	}
+	r.fields = r.fields[:0]
+	at := 2
+	for range n {
+		if len(s) < at+4 {
+			return 0, nil
+		}
+		size := int(int32(binary.BigEndian.Uint32(s[at:])))
+		at += 4
+		if size < 0 {
+			r.fields = append(r.fields, nil)
+			continue
+		}
+		if len(s) < at+size {
+			return 0, nil
+		}
+		r.fields = append(r.fields, s[at:at+size:at+size])
+		at += size
+	}
+	return at, r.row(r.fields)
+}
+
+// StoredImage is a row as it is stored.
+type StoredImage struct {
+	Writer int64  // the transaction that wrote it
+	Image  []byte // see mapping.Image
+}
+
+// Each calls f with every row of a table in the order of its keys. The image
+// is good until f returns; f must not use the connection.
+func (s *Stored) Each(ctx context.Context, table *mapping.Table, f func(StoredImage) error) error {
+	order := pg.Ident(table.PrimaryKey)
+	if table.Serial() == "" {
+		order += ` COLLATE "C"`
+	}
+	// The rows are sorted before their images are made, which are long.
+	query := fmt.Sprintf("SELECT w::text::bigint, %s FROM (SELECT *, xmin AS w FROM %s ORDER BY %s OFFSET 0) t", s.image(table), s.conn.Name(table.Name), order)
+	return s.copyOut(ctx, fmt.Sprintf("table %q", table.Name), query, func(fields [][]byte) error {
+		return f(StoredImage{Writer: int64(binary.BigEndian.Uint64(fields[0])), Image: fields[1]})
+	})
+}
+
+// Original is a cell that did not arrive as it was; its bytes are good until
+// the function that got it returns.
+type Original struct {
+	Table, Key string
+	RowID      int64
+	Column     string
+	Value      mapping.Value
+}
+
+// Originals calls f with every cell of the table of originals, where there is
+// one.
+func (s *Stored) Originals(ctx context.Context, f func(Original) error) error {
+	var there bool
+	if err := s.conn.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", s.conn.Name(mapping.Originals.Name)).Scan(&there); err != nil {
+		return s.conn.Fault("look for the originals", err)
+	}
+	if !there {
+		return nil
+	}
+	query := "SELECT table_name, row_key, source_rowid, column_name, storage_class, original FROM " + s.conn.Name(mapping.Originals.Name)
+	return s.copyOut(ctx, "the originals", query, func(fields [][]byte) error {
+		value, err := mapping.ParseOriginal(string(fields[4]), fields[5])
+		if err != nil {
+			return fmt.Errorf("read the originals of %s %q: %w", fields[0], fields[1], err)
+		}
+		return f(Original{Table: string(fields[0]), Key: string(fields[1]), RowID: int64(binary.BigEndian.Uint64(fields[2])),
+			Column: string(fields[3]), Value: value})
+	})
+}
+
+// LastID gives the highest id that a table with a serial column handed out,
+// or holds.
+func (s *Stored) LastID(ctx context.Context, table *mapping.Table) (id int64, err error) {
+	column := pg.Ident(table.Serial())
+	if err := s.conn.QueryRow(ctx, fmt.Sprintf("SELECT coalesce(max(%s), 0)::bigint FROM %s", column, s.conn.Name(table.Name))).Scan(&id); err != nil {
+		return 0, s.fault(table, err)
+	}
+	var sequence string
+	err = s.conn.QueryRow(ctx, `SELECT coalesce((SELECT n FROM (SELECT pg_get_serial_sequence($1, $2) n) x WHERE has_sequence_privilege(n, 'SELECT')), '')`,
+		s.conn.Name(table.Name), table.Serial()).Scan(&sequence)
+	if err != nil || sequence == "" {
+		return id, err
+	}
+	var handedOut int64
+	if err := s.conn.QueryRow(ctx, fmt.Sprintf("SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM %s", sequence)).Scan(&handedOut); err != nil {
+		return 0, s.fault(table, err)
+	}
+	return max(id, handedOut), nil
+}

@@ -1,0 +1,419 @@
+package transfer
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"time"
+
+	"flujo-port/internal/fault"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/report"
+	"flujo-port/internal/sink"
+	"flujo-port/internal/source"
+
+	"github.com/dustin/go-humanize/english"
+)
+
+// RestoreOptions says what to bring back where.
+type RestoreOptions struct {
+	SQLite    string // the file to be made; nothing may be there
+	Base      string // the file that was migrated; "" without one
+	Postgres  string
+	Schema    string
+	DryRun    bool
+	Different func(report.Difference) // called for every difference that the verification finds; may be nil
+	Progress  func(Progress)          // may be nil
+}
+
+// The phases of a restoration are PhaseConnect, PhaseRead, PhaseIndexes,
+// PhaseVerify and PhaseCommit; what the last one does is to name the file.
+
+// Restore brings what a schema holds, in one read-only snapshot, into a new
+// SQLite file that Flujo opens. The file is made beside its place, verified
+// cell by cell, and then named; on any error nothing is left.
+func Restore(ctx context.Context, o RestoreOptions) (*report.Restoration, error) {
+	started := time.Now()
+	if o.Progress == nil {
+		o.Progress = func(Progress) {}
+	}
+	file, err := sink.NewFile(o.SQLite)
+	if err != nil {
+		return nil, interrupted(ctx, err)
+	}
+	defer file.Discard()
+	o.Progress(Progress{Phase: PhaseConnect})
+	stored, err := source.OpenStored(ctx, o.Postgres, o.Schema)
+	if err != nil {
+		return nil, interrupted(ctx, err)
+	}
+	defer stored.Close()
+	r := &restoration{RestoreOptions: o, file: file, stored: stored, originals: map[string]bool{}}
+	server := stored.Server()
+	r.report = &report.Restoration{
+		Format: report.Format, Command: "restore", DryRun: o.DryRun, Started: started.UTC().Truncate(time.Millisecond),
+		Source: report.Target{Server: server.Name, Database: server.Database, Role: server.Role, Schema: o.Schema},
+		Lost:   []report.Change{}, Warnings: []string{}, Notes: []string{},
+	}
+	err = r.run(ctx)
+	r.report.Seconds = time.Since(started).Seconds()
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil && r.report.Differing > 0:
+		return r.report, err
+	case err != nil:
+		return nil, err
+	}
+	return r.report, nil
+}
+
+// restoration is one run of Restore.
+type restoration struct {
+	RestoreOptions
+	file      *sink.File
+	stored    *source.Stored
+	receipt   *report.Receipt
+	convert   mapping.Options // as the migration read the file
+	report    *report.Restoration
+	originals map[string]bool // tables of which originals are kept
+}
+
+func (r *restoration) run(ctx context.Context) (err error) {
+	if err := r.stored.NothingMore(); err != nil {
+		return err
+	}
+	if r.receipt, err = r.stored.Receipt(ctx); err != nil {
+		return err
+	}
+	r.convert = r.options()
+	for _, table := range r.stored.Tables() {
+		rows, _, err := r.stored.Digest(ctx, &table)
+		if err != nil {
+			return err
+		}
+		if table.Name == mapping.Memories && rows == 0 && r.Base == "" {
+			continue // Flujo makes the table when memory indexing is used
+		}
+		r.report.Tables = append(r.report.Tables, report.RestoredTable{Name: table.Name, InPostgres: rows})
+	}
+	version := mapping.FileVersion
+	if r.Base != "" {
+		version, err = r.rebase(ctx)
+	} else {
+		err = r.rewrite(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.file.Finish(ctx, version); err != nil {
+		return err
+	}
+	if err := r.verify(ctx); err != nil {
+		return err
+	}
+	return r.end(ctx)
+}
+
+// end names the file, or removes it after a rehearsal.
+func (r *restoration) end(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	path, err := filepath.Abs(r.SQLite)
+	if err != nil {
+		return err
+	}
+	r.report.File.Path = path
+	if r.DryRun {
+		return nil
+	}
+	r.Progress(Progress{Phase: PhaseCommit})
+	if err := r.file.Commit(); err != nil {
+		return err
+	}
+	r.report.Done = true
+	return nil
+}
+
+// rewrite writes all rows anew.
+func (r *restoration) rewrite(ctx context.Context) error {
+	if err := r.file.Open(ctx); err != nil {
+		return err
+	}
+	if err := r.file.Make(ctx, r.tables()); err != nil {
+		return err
+	}
+	if err := r.keepOriginals(ctx); err != nil {
+		return err
+	}
+	all := int64(0)
+	for _, row := range r.report.Tables {
+		all += row.InPostgres
+	}
+	done := int64(0)
+	for i := range r.report.Tables {
+		row := &r.report.Tables[i]
+		if row.Name == mapping.Traces { // needs the spans by run
+			r.Progress(Progress{Phase: PhaseIndexes})
+			if err := r.file.Index(ctx, r.tables()); err != nil {
+				return err
+			}
+		}
+		if err := r.table(ctx, row, done, all); err != nil {
+			return err
+		}
+		done += row.InPostgres
+	}
+	return r.setSequences(ctx)
+}
+
+// tables gives the tables that the file gets.
+func (r *restoration) tables() (all []mapping.Table) {
+	for _, row := range r.report.Tables {
+		all = append(all, *tableOf(row.Name))
+	}
+	return all
+}
+
+func tableOf(name string) *mapping.Table {
+	for i := range mapping.Tables {
+		if mapping.Tables[i].Name == name {
+			return &mapping.Tables[i]
+		}
+	}
+	return nil
+}
+
+// table writes the rows of one table.
+func (r *restoration) table(ctx context.Context, row *report.RestoredTable, before, all int64) error {
+	table := tableOf(row.Name)
+	back := &mapping.Back{Table: table, Types: r.stored.Types()}
+	writers := r.writers(row.Name)
+	n := int64(0)
+	show := func(done bool) {
+		r.Progress(Progress{Phase: PhaseRead, Table: row.Name, Rows: n, Of: row.InPostgres, All: before + n, Rest: all - before - n, Done: done})
+	}
+	show(false)
+	err := r.stored.Each(ctx, table, func(stored source.StoredImage) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n++
+		show(false)
+		values, err := back.Row(stored.Image)
+		if err != nil {
+			return unholdable(err)
+		}
+		if row.Name == mapping.Traces {
+			if derived, err := r.isDerived(ctx, stored.Image); err != nil {
+				return err
+			} else if derived {
+				row.Derived++
+				return nil
+			}
+		}
+		if r.originals[row.Name] && writers[stored.Writer] {
+			kept, err := r.putBack(ctx, table, mapping.ImageKey(table, stored.Image), values)
+			if err != nil {
+				return err
+			}
+			row.Originals += kept
+		}
+		row.Written++
+		return r.file.Insert(ctx, table, values)
+	})
+	if err != nil {
+		return err
+	}
+	r.lost(back)
+	if err := r.putAside(ctx, row); err != nil {
+		return err
+	}
+	show(true)
+	return nil
+}
+
+// unholdable says of a cell that SQLite can't hold what to do.
+func unholdable(err error) error {
+	cell, ok := errors.AsType[*mapping.UnholdableError](err)
+	if !ok {
+		return err
+	}
+	return &fault.Error{Kind: fault.Refused, What: "a SQLite file can't hold what PostgreSQL has", Err: cell, Do: "change that cell in PostgreSQL, then run again; no file was made"}
+}
+
+// writers gives the transactions of the migration that wrote a table; none
+// without a receipt.
+func (r *restoration) writers(table string) map[int64]bool {
+	writers := map[int64]bool{}
+	if r.receipt != nil {
+		if t := r.receipt.Table(table); t != nil {
+			for _, w := range t.Writers {
+				writers[w] = true
+			}
+		}
+	}
+	return writers
+}
+
+// lost takes over what a table's cells could not keep.
+func (r *restoration) lost(back *mapping.Back) {
+	for column, n := range back.Nulls {
+		r.report.Lost = append(r.report.Lost, report.Change{
+			Table: back.Table.Name, Column: column, Kind: "nan", Explain: "NaN became NULL, since SQLite holds none", Count: n, Keys: []string{},
+		})
+	}
+}
+
+// setSequences makes AUTOINCREMENT go on where PostgreSQL's sequences are.
+func (r *restoration) setSequences(ctx context.Context) error {
+	for _, row := range r.report.Tables {
+		table := tableOf(row.Name)
+		if table.Serial() == "" {
+			continue
+		}
+		last, err := r.stored.LastID(ctx, table)
+		if err != nil {
+			return err
+		}
+		if err := r.file.SetSequence(ctx, row.Name, last); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verify reads the new file as a migration would, and compares what that makes
+// of it with what PostgreSQL holds.
+func (r *restoration) verify(ctx context.Context) error {
+	r.Progress(Progress{Phase: PhaseVerify})
+	snapshot, layout, err := open(ctx, r.file.Path())
+	if err != nil {
+		return err
+	}
+	defer snapshot.Close()
+	reading := r.reading(snapshot, layout)
+	if err := reading.all(ctx); err != nil {
+		return err
+	}
+	for i := range r.report.Tables {
+		row := &r.report.Tables[i]
+		if err := r.compare(ctx, reading, row); err != nil {
+			return err
+		}
+	}
+	if r.report.File.SHA256, _, err = snapshot.SHA256(ctx); err != nil {
+		return err
+	}
+	r.report.File.Bytes = snapshot.Size()
+	if r.report.Differing == 0 {
+		return nil
+	}
+	return &fault.Error{
+		Kind: fault.Different, What: fmt.Sprintf("%s in the new file not as PostgreSQL has them, the first: %s",
+			english.Plural(int(r.report.Differing), "row is", "rows are"), r.report.Differences[0]),
+		Do: "this is a mistake of flujo-port: no file was left; keep the database, and report it with the report's JSON",
+	}
+}
+
+// options gives what the migration read the file with.
+func (r *restoration) options() mapping.Options {
+	o := mapping.Options{JSONDepth: r.stored.Server().JSONDepth()}
+	if r.receipt == nil {
+		return o
+	}
+	o.JSONDepth = r.receipt.Options.JSONDepth
+	if zone, err := time.LoadLocation(r.receipt.Options.NaiveTimes); err == nil {
+		o.NaiveZone = zone
+	}
+	return o
+}
+
+// reading is the reading of a file that says the same of it as the migration
+// did.
+func (r *restoration) reading(snapshot *source.Snapshot, layout *mapping.Layout) *reading {
+	reading := newReading(snapshot, layout)
+	reading.convert = r.convert
+	if r.receipt != nil {
+		reading.modified = mapping.Time{Micros: r.receipt.Options.WrittenAt}
+	}
+	reading.types, reading.digest = r.stored.Types(), true
+	reading.into = &visitor{types: reading.types, each: func([]byte) error { return nil }}
+	return reading
+}
+
+// compare compares a table of the file with PostgreSQL's.
+func (r *restoration) compare(ctx context.Context, reading *reading, row *report.RestoredTable) error {
+	table := tableOf(row.Name)
+	rows, digest, err := r.stored.Digest(ctx, table)
+	if err != nil {
+		return err
+	}
+	if mine := reading.digests[row.Name]; mine != nil && mine.Rows == rows && mine.String() == digest || mine == nil && rows == 0 {
+		row.Match = true
+		return nil
+	}
+	c := comparing{ctx: ctx, reading: reading, stored: r.stored, table: table, same: sameToFlujo, found: func(d report.Difference) {
+		if row.Name == mapping.Traces && d.Kind == report.RowMissing {
+			return // PostgreSQL has spans and no trace: the SQLite backend makes one of them
+		}
+		if d.Kind == report.CellDiffer && r.guessed(ctx, reading, table, d) {
+			return
+		}
+		r.report.Differing++
+		if r.Different != nil {
+			r.Different(d)
+		}
+		if len(r.report.Differences) < report.FirstDifferences {
+			r.report.Differences = append(r.report.Differences, d)
+		}
+		row.Match = false
+	}}
+	row.Match = true
+	return c.run()
+}
+
+// sameToFlujo reports whether cells that differ read the same: JSON's null and
+// NULL, which Flujo's PostgreSQL backend may hold both, and a zero with a sign,
+// which SQLite keeps none of.
+func sameToFlujo(kind mapping.Kind, mine, other []byte) bool {
+	null := func(cell []byte) bool { return cell == nil || kind == mapping.KindJSON && string(cell[1:]) == "null" }
+	zero := func(cell []byte) bool { return len(cell) == 8 && binary.BigEndian.Uint64(cell)<<1 == 0 }
+	switch kind {
+	case mapping.KindJSON:
+		return null(mine) && null(other)
+	case mapping.KindFloat4, mapping.KindFloat8:
+		return zero(mine) && zero(other) || mine == nil && len(other) == 8 && math.IsNaN(math.Float64frombits(binary.BigEndian.Uint64(other)))
+	}
+	return false
+}
+
+// guessed reports whether a time differs because it is one that the file does
+// not tell: it went back to what it was, and other rows, which it is guessed
+// from, have changed since.
+func (r *restoration) guessed(ctx context.Context, reading *reading, table *mapping.Table, d report.Difference) bool {
+	plan := reading.layout.Plan(table.Name)
+	if !r.originals[table.Name] && r.Base == "" {
+		return false
+	}
+	at := -1
+	for i, c := range table.Columns {
+		if c.Name == d.Column && c.Kind == mapping.KindTime {
+			at = i
+		}
+	}
+	if at < 0 || plan.KeyColumn() == "" {
+		return false
+	}
+	key := plan.PlainValue(d.Key)
+	row, err := reading.snapshot.Row(ctx, table.Name, plan.KeyColumn(), key, []string{d.Column})
+	if err != nil || row == nil {
+		return false
+	}
+	_, _, told := reading.convert.ReadTime(row[0])
+	return !told
+}
