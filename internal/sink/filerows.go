@@ -46,12 +46,16 @@ func (f *File) Version(ctx context.Context) (version int, err error) {
 	return version, err
 }
 
-// Sequences gives the last id that AUTOINCREMENT remembers of each table; nil
-// where no table of the file has it.
+// Sequences gives the last id that AUTOINCREMENT remembers of each table that
+// has it.
 func (f *File) Sequences(ctx context.Context) (last map[string]int64, err error) {
-	err = f.each(ctx, "SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'", func([]mapping.Value) error { last = map[string]int64{}; return nil })
-	if err != nil || last == nil {
-		return nil, err
+	last = map[string]int64{}
+	err = f.each(ctx, "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'", func(row []mapping.Value) error {
+		last[string(row[0].Bytes)] = 0
+		return nil
+	})
+	if err != nil || len(last) == 0 {
+		return last, err
 	}
 	err = f.each(ctx, "SELECT name, seq FROM sqlite_sequence", func(row []mapping.Value) error {
 		last[string(row[0].Bytes)] = row[1].Int

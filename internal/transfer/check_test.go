@@ -263,6 +263,50 @@ func TestCheckServer(t *testing.T) {
 	})
 }
 
+// TestCheckTLS: a connection whose certificate is checked, one where nobody
+// does, and one without.
+func TestCheckTLS(t *testing.T) {
+	t.Parallel()
+	server, err := pgtest.Start(pgtest.WithTLS())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Stop() })
+	if err := server.CreateDatabase("tls"); err != nil {
+		t.Fatal(err)
+	}
+	plain := server.URL("tls")
+	wantLine(t, checkOptions(t, fixture, plain), "TLS", report.OK, "not used", "does not leave this machine")
+	unchecked := strings.Replace(plain, "sslmode=disable", "sslmode=require", 1)
+	wantLine(t, checkOptions(t, fixture, unchecked), "TLS", report.Look, "nobody checks", "verify-full")
+	for _, mode := range []string{"verify-ca", "verify-full"} {
+		checked := strings.Replace(plain, "sslmode=disable", "sslmode="+mode+"&sslrootcert="+server.RootCert(), 1)
+		wantLine(t, checkOptions(t, fixture, checked), "TLS", report.OK, "TLS 1.3", "certificate is checked")
+	}
+}
+
+// TestCheckPooler: a pooler is noticed, and that it drops the search_path.
+func TestCheckPooler(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
+	proxy.ActAsPooler()
+	o := checkOptions(t, fixture, proxy.Rewrite(url))
+	wantLine(t, o, "pooler", report.Look, "a pooler is in the way")
+	wantLine(t, o, "cutover address", report.Stop, "search_path", "pooler")
+	wantLine(t, o, "Flujo's start", report.Stop, "does not lead to the schema")
+}
+
+// TestCheckVersion: a server that is too old is told before anything that it
+// could not answer.
+func TestCheckVersion(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
+	proxy.RewriteServerParameter("server_version", "12.9")
+	wantLine(t, checkOptions(t, fixture, proxy.Rewrite(url)), "version", report.Stop, "12.9", "older than 13")
+}
+
 // readOnly makes every transaction in the database begin read-only.
 func readOnly(t testing.TB, url string) {
 	t.Helper()

@@ -185,19 +185,19 @@ func (p *patching) fit() error {
 // handed out since.
 func (r *restoration) raiseSequences(ctx context.Context) error {
 	remembered, err := r.file.Sequences(ctx)
-	if err != nil || remembered == nil {
+	if err != nil {
 		return err
 	}
 	for _, row := range r.report.Tables {
-		table := tableOf(row.Name)
-		if table.Serial() == "" {
+		before, ok := remembered[row.Name]
+		if !ok {
 			continue
 		}
-		last, err := r.stored.LastID(ctx, table)
+		last, err := r.stored.LastID(ctx, tableOf(row.Name))
 		if err != nil {
 			return err
 		}
-		if last > remembered[row.Name] {
+		if last > before {
 			if err := r.file.SetSequence(ctx, row.Name, last); err != nil {
 				return err
 			}

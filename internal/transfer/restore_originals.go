@@ -36,10 +36,12 @@ func (r *restoration) putBack(ctx context.Context, table *mapping.Table, key str
 			return nil // a row without a place that has the same key
 		}
 		for i, c := range table.FileColumns() {
-			if original, ok := kept.Values[c.Name]; ok {
-				row[i] = original
-				n++
+			original, ok := kept.Values[c.Name]
+			if !ok || original.Class == mapping.Null && i < len(table.Columns) && table.Columns[i].NotNull {
+				continue // a time that an older layout did not tell, and this one has to
 			}
+			row[i] = original
+			n++
 		}
 		return nil
 	})

@@ -87,7 +87,7 @@ func repairedFile(t testing.TB) string {
 		"UPDATE steps SET output = '{\"a\": NaN, \"b\": \"x\\u0000y\"}', token_counts = 5000000000 WHERE id = 2",
 		"UPDATE steps SET output = x'ff7b7d', created_at = '2025-09-01T08:00:00.783607' WHERE id = 3",
 		"INSERT INTO spans (run_id, span_id, name, start_time, status, created_at) VALUES ('lost', 'a', 'b', 1, 'ok', '')",
-		"INSERT INTO system_state VALUES (NULL, '{}', '')", "INSERT INTO system_state VALUES (x'61', '{}', ''), ('a', '[]', '')")
+		"INSERT INTO system_state VALUES (NULL, '{}', '2026-01-05')", "INSERT INTO system_state VALUES (x'61', '{}', '2026-01-05'), ('a', '[]', '2026-01-05')")
 }
 
 // TestVerifyDrift: what Flujo does to its tables after the migration is drift,
