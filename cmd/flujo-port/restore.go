@@ -24,6 +24,7 @@ func (e *env) restoreCommand() *cli.Command {
 			postgresFlag, schemaFlag,
 			&cli.StringFlag{Name: "base", Usage: "the file that was migrated, a `PATH|URI`: what has not changed since is taken from it"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "do all of it, report, then remove the file"},
+			receiptsZoneFlag,
 			jsonFlag,
 		},
 		Action: e.restore,
@@ -45,6 +46,10 @@ func (e *env) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	zone, err := naiveZone(c.String(receiptsZoneFlag.Name))
+	if err != nil {
+		return err
+	}
 	rollback, err := rollbackAddress(path)
 	if err != nil {
 		return err
@@ -60,7 +65,7 @@ func (e *env) restore(c *cli.Context) error {
 	defer different.close()
 	progress := newProgress(e.stderr)
 	result, err := transfer.Restore(c.Context, transfer.RestoreOptions{
-		SQLite: path, Base: base, Postgres: target.url, Schema: target.schema, DryRun: c.Bool("dry-run"),
+		SQLite: path, Base: base, Postgres: target.url, Schema: target.schema, DryRun: c.Bool("dry-run"), NaiveZone: zone,
 		Different: different.add, Progress: progress.show,
 	})
 	progress.end()

@@ -128,6 +128,7 @@ type Original struct {
 	Table, Key string
 	RowID      int64
 	Column     string
+	Reason     string // names of mapping.Reasons, joined by "+"
 	Value      mapping.Value
 }
 
@@ -141,14 +142,14 @@ func (s *Stored) Originals(ctx context.Context, f func(Original) error) error {
 	if !there {
 		return nil
 	}
-	query := "SELECT table_name, row_key, source_rowid, column_name, storage_class, original FROM " + s.conn.Name(mapping.Originals.Name)
+	query := "SELECT table_name, row_key, source_rowid, column_name, reason, storage_class, original FROM " + s.conn.Name(mapping.Originals.Name)
 	return s.copyOut(ctx, "the originals", query, func(fields [][]byte) error {
-		value, err := mapping.ParseOriginal(string(fields[4]), fields[5])
+		value, err := mapping.ParseOriginal(string(fields[5]), fields[6])
 		if err != nil {
 			return fmt.Errorf("read the originals of %s %q: %w", fields[0], fields[1], err)
 		}
 		return f(Original{Table: string(fields[0]), Key: string(fields[1]), RowID: int64(binary.BigEndian.Uint64(fields[2])),
-			Column: string(fields[3]), Value: value})
+			Column: string(fields[3]), Reason: string(fields[4]), Value: value})
 	})
 }
 

@@ -42,6 +42,9 @@ func (r *restoration) rebase(ctx context.Context) (version int, err error) {
 	} else if changed {
 		return 0, &fault.Error{Kind: fault.Refused, What: fmt.Sprintf("%q changed while it was read", base.Path()), Do: "stop Flujo and run again"}
 	}
+	if err := r.stored.Originals(ctx, func(o source.Original) error { r.expectGuess(o); return nil }); err != nil {
+		return 0, err
+	}
 	if err := r.file.Open(ctx); err != nil {
 		return 0, err
 	}

@@ -109,13 +109,8 @@ func (v *verification) readFile(ctx context.Context) (err error) {
 	if r := v.receipt; r != nil {
 		v.convert.JSONDepth, v.modified = r.Options.JSONDepth, mapping.Time{Micros: r.Options.WrittenAt}
 	}
-	switch {
-	case v.NaiveZone != nil:
-		v.convert.NaiveZone = v.NaiveZone
-	case v.receipt != nil:
-		if v.convert.NaiveZone, err = time.LoadLocation(v.receipt.Options.NaiveTimes); err != nil {
-			return &fault.Error{Kind: fault.Usage, What: "the receipt's zone of times without one is not known here", Err: err, Do: "name it with --naive-times"}
-		}
+	if v.convert.NaiveZone, err = naiveZone(v.NaiveZone, v.receipt); err != nil {
+		return err
 	}
 	v.progress, v.phase, v.digest, v.types = v.Progress, PhaseRead, true, v.stored.Types()
 	v.into = &visitor{types: v.types, each: func([]byte) error { return nil }}
