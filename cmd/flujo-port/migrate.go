@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 	_ "time/tzdata" // for --naive-times where the system has no zones
@@ -126,13 +129,36 @@ func naiveZone(name string) (*time.Location, error) {
 	case "utc":
 		return time.UTC, nil
 	case "local":
-		return time.Local, nil
+		return localZone()
 	}
 	zone, err := time.LoadLocation(name)
 	if err != nil {
 		return nil, usagef("--naive-times %q is neither utc nor local nor a zone such as Europe/Berlin", name)
 	}
 	return zone, nil
+}
+
+// localZone gives the zone of this machine by the name that it has everywhere,
+// since the receipt keeps the name.
+func localZone() (*time.Location, error) {
+	if name, set := os.LookupEnv("TZ"); set {
+		zone, err := time.LoadLocation(strings.TrimPrefix(name, ":"))
+		if err != nil {
+			return nil, usagef("--naive-times local: TZ is %q, which is no zone such as Europe/Berlin: name the zone", name)
+		}
+		return zone, nil
+	}
+	const file = "/etc/localtime"
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		return time.UTC, nil
+	}
+	path, err := filepath.EvalSymlinks(file)
+	if _, name, found := strings.Cut(path, "zoneinfo/"); err == nil && found {
+		if zone, err := time.LoadLocation(name); err == nil {
+			return zone, nil
+		}
+	}
+	return nil, usagef("--naive-times local: this machine does not say the name of its zone: name it, such as Europe/Berlin")
 }
 
 // print prints a report: as text, or with --json as one JSON object.

@@ -36,9 +36,10 @@ func Open(ctx context.Context, url, schema string) (*Conn, error) {
 func (c *Conn) Again(ctx context.Context) (*pgx.Conn, error) { return Dial(ctx, c.url) }
 
 // Settings are the statements that make a transaction independent of what role
-// and database set: names are qualified, and no timeout ends it.
+// and database set: names are qualified, no timeout ends it, and no policy hides
+// rows (the server refuses instead).
 func (c *Conn) Settings() string {
-	s := `SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = 0;
+	s := `SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = 0; SET LOCAL row_security = off;
 		SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL client_min_messages = warning;`
 	if c.Server.Version >= 170000 {
 		s += "SET LOCAL transaction_timeout = 0;"

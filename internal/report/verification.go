@@ -49,8 +49,10 @@ type Comparison struct {
 	InPostgres int64  `json:"in_postgres"` // rows now
 	Match      bool   `json:"match"`
 	// OtherFile says that the file has not the rows that were migrated.
-	OtherFile bool   `json:"other_file"`
-	Digest    string `json:"digest"` // of the rows in PostgreSQL
+	OtherFile bool `json:"other_file"`
+	// Gone says that PostgreSQL has no such table any more.
+	Gone   bool   `json:"gone"`
+	Digest string `json:"digest"` // of the rows in PostgreSQL
 	// Rows that were written, changed or deleted after the migration.
 	Added   int64 `json:"added_since"`
 	Changed int64 `json:"changed_since"`
@@ -106,5 +108,8 @@ func (d Difference) String() string {
 	case RowExtra:
 		return row + " is in PostgreSQL and not in the file"
 	}
-	return row + ", column " + d.Column + ": the file has " + d.InFile + ", PostgreSQL " + d.InPostgres
+	if d.Column != "" {
+		row += ", column " + d.Column
+	}
+	return row + ": the file has " + d.InFile + ", PostgreSQL " + d.InPostgres
 }

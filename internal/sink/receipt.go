@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"flujo-port/internal/pg"
 	"flujo-port/internal/report"
@@ -17,7 +18,8 @@ func (t *Tx) WriteReceipt(ctx context.Context, r *report.Receipt) error {
 		return err
 	}
 	if !there {
-		err := t.Run(ctx, fmt.Sprintf(`CREATE TABLE %s (migrated_at timestamptz PRIMARY KEY DEFAULT now(), version text NOT NULL,
+		err := t.Run(ctx, fmt.Sprintf(`CREATE TABLE %s (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+			migrated_at timestamptz NOT NULL DEFAULT now(), version text NOT NULL,
 			file_path text NOT NULL, file_bytes bigint NOT NULL, file_sha256 text NOT NULL, wal_bytes bigint NOT NULL, wal_sha256 text NOT NULL,
 			file_modified timestamptz NOT NULL, layout text NOT NULL, verify text NOT NULL, options jsonb NOT NULL, tables jsonb NOT NULL,
 			findings jsonb NOT NULL)`, t.Name(pg.Receipts)))
@@ -35,7 +37,7 @@ func (t *Tx) WriteReceipt(ctx context.Context, r *report.Receipt) error {
 	}
 	_, err = t.Exec(ctx, fmt.Sprintf(`INSERT INTO %s (version, file_path, file_bytes, file_sha256, wal_bytes, wal_sha256, file_modified, layout, verify,
 		options, tables, findings) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text::jsonb, $11::text::jsonb, $12::text::jsonb)`, t.Name(pg.Receipts)),
-		r.Version, r.File.Path, r.File.Bytes, r.File.SHA256, r.File.WALBytes, r.File.WALSHA256, r.File.Modified, r.Layout, r.Verify,
+		r.Version, strings.ToValidUTF8(r.File.Path, "\uFFFD"), r.File.Bytes, r.File.SHA256, r.File.WALBytes, r.File.WALSHA256, r.File.Modified, r.Layout, r.Verify,
 		parts[0], parts[1], parts[2])
 	if err != nil {
 		return t.Fault("write the receipt", err)

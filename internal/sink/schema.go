@@ -243,6 +243,15 @@ func (t *Tx) Grant(ctx context.Context, s *Schema, role string) error {
 			grants = append(grants, fmt.Sprintf("GRANT USAGE, SELECT, UPDATE ON SEQUENCE %s TO %s", sequence, pg.Ident(role)))
 		}
 	}
+	for _, own := range []string{pg.Receipts, mapping.Originals.Name} {
+		var there bool
+		if err := t.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", t.Name(own)).Scan(&there); err != nil {
+			return t.Fault("look for the program's own tables", err)
+		}
+		if there { // to verify, and to migrate once more
+			grants = append(grants, fmt.Sprintf("GRANT SELECT, INSERT ON %s TO %s", t.Name(own), pg.Ident(role)))
+		}
+	}
 	if err := t.Run(ctx, strings.Join(grants, ";")); err != nil {
 		if pg.Code(err) == pg.UndefinedObject {
 			return &fault.Error{Kind: fault.Usage, What: fmt.Sprintf("there is no role %q", role), Do: "create it first, or name another with --grant-to"}

@@ -132,15 +132,19 @@ type Original struct {
 	Value      mapping.Value
 }
 
+// HasOriginals reports whether there is a table of originals.
+func (s *Stored) HasOriginals(ctx context.Context) (there bool, err error) {
+	if err := s.conn.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", s.conn.Name(mapping.Originals.Name)).Scan(&there); err != nil {
+		return false, s.conn.Fault("look for the originals", err)
+	}
+	return there, nil
+}
+
 // Originals calls f with every cell of the table of originals, where there is
 // one.
 func (s *Stored) Originals(ctx context.Context, f func(Original) error) error {
-	var there bool
-	if err := s.conn.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", s.conn.Name(mapping.Originals.Name)).Scan(&there); err != nil {
-		return s.conn.Fault("look for the originals", err)
-	}
-	if !there {
-		return nil
+	if there, err := s.HasOriginals(ctx); err != nil || !there {
+		return err
 	}
 	query := "SELECT table_name, row_key, source_rowid, column_name, reason, storage_class, original FROM " + s.conn.Name(mapping.Originals.Name)
 	return s.copyOut(ctx, "the originals", query, func(fields [][]byte) error {

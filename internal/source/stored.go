@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"flujo-port/internal/fault"
@@ -231,17 +232,21 @@ func (s *Stored) Rows(ctx context.Context, table *mapping.Table, buckets []int32
 	return nil
 }
 
-// Images gives the images of the rows that have a key: one, but where the
-// table's primary key was taken away.
-func (s *Stored) Images(ctx context.Context, table *mapping.Table, rowKey string) (images [][]byte, err error) {
+// Images gives the images of the rows that have keys, by their keys: one each,
+// but where the table's primary key was taken away.
+func (s *Stored) Images(ctx context.Context, table *mapping.Table, keys []string) (map[string][][]byte, error) {
 	kind := "text"
 	if table.Serial() != "" {
 		kind = "bigint"
 	}
-	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s = $1::text::%s", s.image(table), s.conn.Name(table.Name), pg.Ident(table.PrimaryKey), kind)
-	rows, err := s.conn.Query(ctx, query, rowKey)
+	query := fmt.Sprintf("SELECT %s, %s FROM %s WHERE %s = ANY ($1::text[]::%s[])", key(table), s.image(table), s.conn.Name(table.Name),
+		pg.Ident(table.PrimaryKey), kind)
+	images := map[string][][]byte{}
+	var k string
+	var image []byte
+	rows, err := s.conn.Query(ctx, query, keys)
 	if err == nil {
-		images, err = pgx.CollectRows(rows, pgx.RowTo[[]byte])
+		_, err = pgx.ForEachRow(rows, []any{&k, &image}, func() error { images[k] = append(images[k], slices.Clone(image)); return nil })
 	}
 	if err != nil {
 		return nil, s.fault(table, err)

@@ -95,7 +95,7 @@ func Migrate(ctx context.Context, o MigrateOptions) (*report.Migration, error) {
 		return nil, err
 	}
 	m := &migration{MigrateOptions: o, reading: newReading(snapshot, layout), tx: tx, trial: trial}
-	m.progress, m.phase, m.digest = o.Progress, PhaseCopy, o.Verify == VerifyContent
+	m.progress, m.phase, m.digest, m.lenient = o.Progress, PhaseCopy, o.Verify == VerifyContent, o.DryRun
 	m.report = &report.Migration{
 		Format: report.Format, Command: "migrate", DryRun: o.DryRun, Started: started.UTC().Truncate(time.Millisecond),
 		Source: describeSource(snapshot, layout), Verify: o.Verify, Findings: m.found, Warnings: []string{},
@@ -110,7 +110,7 @@ func Migrate(ctx context.Context, o MigrateOptions) (*report.Migration, error) {
 		return nil, interrupted(ctx, err)
 	}
 	if err := m.end(ctx); err != nil {
-		return nil, err
+		return nil, interrupted(ctx, err)
 	}
 	m.report.Seconds = time.Since(started).Seconds()
 	if m.report.Committed {
@@ -175,10 +175,8 @@ func (t target) Widen(ctx context.Context, table *mapping.Table, column string) 
 
 // fill does everything up to the commit.
 func (m *migration) fill(ctx context.Context) (err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // of the hashing, when the rest has failed
 	hash := beginHashing(ctx, m.snapshot)
-	defer func() { <-hash.done }()
+	defer hash.end()
 	if m.snapshot.Locked() {
 		m.warn("another process has the file open: what it writes from now on is not in PostgreSQL; is Flujo stopped?")
 	}
@@ -227,9 +225,6 @@ func (m *migration) fill(ctx context.Context) (err error) {
 	if err := m.verify(ctx); err != nil {
 		return err
 	}
-	if err := m.needUnchanged(); err != nil {
-		return err
-	}
 	return m.writeReceipt(ctx, hash)
 }
 
@@ -240,10 +235,11 @@ func (m *migration) end(ctx context.Context) error {
 	}
 	if m.DryRun {
 		m.tx.Rollback()
-		return nil
+		return m.needUnchanged()
 	}
 	m.begin(PhaseCommit)
-	if err := m.tx.Commit(); err != nil {
+	// The file is looked at last: what is written to it from now on is lost.
+	if err := m.tx.Commit(m.needUnchanged); err != nil {
 		return err
 	}
 	m.report.Committed = true
@@ -296,9 +292,7 @@ func (m *migration) needUnchanged() error {
 		m.warn("the file changed while it was read: stop Flujo before the cutover")
 		return nil
 	}
-	return &fault.Error{
-		Kind: fault.Refused, What: fmt.Sprintf("%q changed while it was read", m.snapshot.Path()), Do: "stop Flujo and run again",
-	}
+	return changedFault(m.snapshot)
 }
 
 // useAddress sees that Flujo will find the rows by the address.

@@ -10,18 +10,27 @@ import (
 // hashing is the SHA-256 of a file and its -wal on its way.
 type hashing struct {
 	done      chan struct{}
+	cancel    context.CancelFunc
 	main, wal string
 	err       error
 }
 
-// beginHashing hashes beside whatever else is done. It ends with ctx.
+// beginHashing hashes beside whatever else is done, which is to end it before the
+// snapshot is closed.
 func beginHashing(ctx context.Context, snapshot *source.Snapshot) *hashing {
 	h := &hashing{done: make(chan struct{})}
+	ctx, h.cancel = context.WithCancel(ctx)
 	go func() {
 		defer close(h.done)
 		h.main, h.wal, h.err = snapshot.SHA256(ctx)
 	}()
 	return h
+}
+
+// end gives up, where the hashes are not wanted any more.
+func (h *hashing) end() {
+	h.cancel()
+	<-h.done
 }
 
 // wait gives the hashes.

@@ -40,7 +40,7 @@ func (r *restoration) rebase(ctx context.Context) (version int, err error) {
 	if changed, err := base.Changed(); err != nil {
 		return 0, err
 	} else if changed {
-		return 0, &fault.Error{Kind: fault.Refused, What: fmt.Sprintf("%q changed while it was read", base.Path()), Do: "stop Flujo and run again"}
+		return 0, changedFault(base)
 	}
 	if err := r.stored.Originals(ctx, func(o source.Original) error { r.expectGuess(o); return nil }); err != nil {
 		return 0, err
