@@ -28,6 +28,9 @@ func (v *Verification) Text(w io.Writer) error {
 	} else {
 		fmt.Fprintf(&b, "receipt   none: this schema was not filled by flujo-port\n")
 	}
+	if v.Receipt != nil && v.Receipt.Merged {
+		fmt.Fprintf(&b, "          a merge: where rows changed since, those that PostgreSQL kept then and those that got new ids count among them\n")
+	}
 	fmt.Fprintln(&b)
 	v.table(&b)
 	v.differences(&b)
@@ -46,6 +49,8 @@ func (v *Verification) headline() string {
 	switch v.Verdict {
 	case Equal:
 		return "Equal: every cell in PostgreSQL is what the file says." + in
+	case Merged:
+		return "Merged: PostgreSQL holds what the merge of this file left there, and read back: each run, key and memory from the side that wrote it last." + in
 	case Drift:
 		return "The copy was good: what differs was written, changed or deleted after the migration." + in
 	case BadCopy:

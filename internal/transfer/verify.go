@@ -158,7 +158,10 @@ func (v *verification) compare(ctx context.Context, stored *digesting) error {
 		c.Match = there && c.InFile == c.InPostgres && mine.String() == digest
 		if then := v.receiptOf(row.Name); then != nil {
 			c.AtReceipt = then.Rows
-			c.OtherFile = !v.report.Receipt.SameBytes && (then.Rows != mine.Rows || then.Digest != mine.String())
+			rows, sum := then.OfFile()
+			c.OtherFile = !v.report.Receipt.SameBytes && (rows != mine.Rows || sum != mine.String())
+			c.AsMerged = !c.Match && there && then.Merged != nil && c.InPostgres == then.Rows && digest == then.Digest
+			c.Match = c.Match || c.AsMerged
 		}
 		v.report.Tables = append(v.report.Tables, c)
 	}
@@ -202,7 +205,7 @@ func (v *verification) describeReceipt(hash *hashing) {
 	}
 	v.report.Receipt = &report.ReceiptNote{
 		MigratedAt: r.MigratedAt, Version: r.Version, Path: r.File.Path, SHA256: r.File.SHA256, Verify: r.Verify,
-		SameBytes: r.File.SHA256 == hash.main && r.File.WALSHA256 == hash.wal,
+		SameBytes: r.File.SHA256 == hash.main && r.File.WALSHA256 == hash.wal, Merged: r.Options.Merged,
 	}
 }
 
@@ -217,14 +220,16 @@ func (v *verification) locate(ctx context.Context, c *report.Comparison, stored 
 		return nil
 	}
 	var writers map[int64]bool
-	if then := v.receiptOf(c.Name); then != nil {
+	then := v.receiptOf(c.Name)
+	if then != nil {
 		writers = map[int64]bool{}
-		for _, w := range then.Writers {
+		for _, w := range copyWriters(then) {
 			writers[w] = true
 		}
 	}
 	last := "" // a row with several cells that differ counts once
 	search := comparing{ctx: ctx, reading: v.reading, stored: v.stored, table: table, writers: writers, found: func(d report.Difference) {
+		d = afterMerge(then, d)
 		if v.Different != nil {
 			v.Different(d)
 		}
@@ -251,15 +256,18 @@ func (v *verification) locate(ctx context.Context, c *report.Comparison, stored 
 // verdict says what the comparison comes to, as an error where that is one.
 func (v *verification) verdict() error {
 	r := v.report
-	bad, drift := int64(0), int64(0)
+	bad, drift, merged := int64(0), int64(0), false
 	var others []string
 	for _, c := range r.Tables {
 		bad += c.Bad
 		drift += c.Added + c.Changed + c.Deleted
-		switch {
-		case c.OtherFile && c.InFile != c.AtReceipt:
-			others = append(others, fmt.Sprintf("%s has %d rows and had %d", c.Name, c.InFile, c.AtReceipt))
-		case c.OtherFile:
+		merged = merged || c.AsMerged
+		if !c.OtherFile {
+			continue
+		}
+		if had, _ := v.receiptOf(c.Name).OfFile(); had != c.InFile {
+			others = append(others, fmt.Sprintf("%s has %d rows and had %d", c.Name, c.InFile, had))
+		} else {
 			others = append(others, fmt.Sprintf("%s has other content", c.Name))
 		}
 	}
@@ -287,6 +295,8 @@ func (v *verification) verdict() error {
 		}
 	case drift > 0:
 		r.Verdict = report.Drift
+	case merged:
+		r.Verdict = report.Merged
 	default:
 		r.Verdict = report.Equal
 	}
