@@ -33,9 +33,11 @@ const (
 	InsufficientPrivilege = "42501"
 	DuplicateObject       = "42710"
 	DuplicateFunction     = "42723"
+	DuplicateSchema       = "42P06"
 	UndefinedObject       = "42704"
 	ReadOnlyTransaction   = "25006"
 	NotSupported          = "0A000"
+	NumericOutOfRange     = "22003"
 )
 
 // Code gives the SQLSTATE of an error that the server sent, or "".

@@ -28,6 +28,9 @@ func (v *Verification) Text(w io.Writer) error {
 	} else {
 		fmt.Fprintf(&b, "receipt   none in this schema: what changed since can't be told\n")
 	}
+	if v.Receipt != nil && v.Receipt.Merged {
+		fmt.Fprintf(&b, "          a merge: where rows changed since, those that PostgreSQL kept then and those that got new ids count among them\n")
+	}
 	fmt.Fprintln(&b)
 	v.table(&b)
 	v.differences(&b)
@@ -46,6 +49,8 @@ func (v *Verification) headline() string {
 	switch v.Verdict {
 	case Equal:
 		return "Equal: every cell in PostgreSQL is what the file says." + in
+	case Merged:
+		return "Merged: PostgreSQL holds what the merge of this file left there, and read back: each run, key and memory from the side that wrote it last." + in
 	case Drift:
 		if v.Receipt != nil && v.Receipt.Verify == "counts" {
 			return "No row that the migration wrote is wrong; of those that were changed or deleted since nobody can say how they were copied (--verify counts)." + in

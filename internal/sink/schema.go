@@ -125,7 +125,10 @@ func (t *Tx) createTable(table *mapping.Table, s *Schema) string {
 	fmt.Fprintf(&b, "CREATE TABLE %s (", t.Name(table.Name))
 	for _, c := range table.Columns {
 		kind := s.columnType(table.Name, c)
-		if c.Serial {
+		switch {
+		case c.Serial && s.Types.Wide[table.Name+"."+c.Name]:
+			kind = "bigserial"
+		case c.Serial:
 			kind = "serial"
 		}
 		fmt.Fprintf(&b, "%s %s", pg.Ident(c.Name), kind)

@@ -32,6 +32,8 @@ type MigrateOptions struct {
 	NaiveZone       *time.Location          // of times that name no zone; nil: UTC, which nobody vouched for
 	Verify          string                  // VerifyContent, which "" is too, or VerifyCounts
 	SkipIntegrity   bool                    // do without SQLite's quick_check of the file
+	Replace         bool                    // keep the rows that are there in a schema of their own, and put the file's in their place
+	Merge           bool                    // take what either side has: each run, key and memory from the side that wrote it last; not with Replace
 	Version         string                  // of this program, for the receipt
 	Found           func(mapping.Finding)   // called for every finding, when all are known; may be nil
 	Different       func(report.Difference) // called for every difference that is found before the commit; may be nil
@@ -44,9 +46,11 @@ const (
 	PhaseIntegrity = "integrity"
 	PhaseConnect   = "connect"
 	PhaseSchema    = "schema"
+	PhaseReplace   = "replace" // a progress for each table
 	PhaseCopy      = "copy"
 	PhaseRead      = "read" // instead of copy, where nothing is written
 	PhaseOriginals = "originals"
+	PhaseMerge     = "merge"
 	PhaseIndexes   = "indexes"
 	PhaseVerify    = "verify"
 	PhaseCommit    = "commit"
@@ -159,7 +163,10 @@ type migration struct {
 	tx     *sink.Tx
 	schema *sink.Schema
 	trial  pg.Trial
-	report *report.Migration
+	kept   *sink.Kept // what was replaced; nil where nothing was
+	// merging is nil where the target holds no rows, or none that stay.
+	merging *merging
+	report  *report.Migration
 }
 
 // target is the destination in PostgreSQL.
@@ -204,10 +211,12 @@ func (m *migration) fill(ctx context.Context) (err error) {
 	if err := m.tx.Adapt(ctx, m.schema); err != nil {
 		return err
 	}
-	if err := m.all(ctx); err != nil {
-		return err
+	if m.merging != nil {
+		err = m.merge(ctx)
+	} else if err = m.all(ctx); err == nil {
+		err = m.judge(ctx)
 	}
-	if err := m.judge(ctx); err != nil {
+	if err != nil {
 		return err
 	}
 	m.begin(PhaseIndexes)
@@ -225,6 +234,7 @@ func (m *migration) fill(ctx context.Context) (err error) {
 	if err := m.verify(ctx); err != nil {
 		return err
 	}
+	m.describeReplaced()
 	return m.writeReceipt(ctx, hash)
 }
 
@@ -262,19 +272,32 @@ func (m *migration) describeTarget() {
 	}
 }
 
-// needEmpty refuses a target that holds rows.
+// needEmpty refuses a target that holds rows, or with Replace empties it.
 func (m *migration) needEmpty(ctx context.Context) error {
 	full, err := m.tx.Filled(ctx)
 	if err != nil {
 		return err
 	}
-	if len(full) == 0 {
+	switch {
+	case len(full) == 0 && m.Replace:
+		m.note("--replace: Flujo's tables were empty, so there was nothing to replace")
 		return nil
+	case len(full) == 0 && m.Merge:
+		m.note("--merge: Flujo's tables were empty, so there was nothing to merge with")
+		return nil
+	case len(full) == 0:
+		return nil
+	case m.Merge:
+		m.merging = &merging{handed: map[string]int64{}}
+		return nil
+	case m.Replace:
+		return m.replace(ctx)
 	}
 	return &fault.Error{
 		Kind: fault.Refused,
 		What: fmt.Sprintf("schema %q already holds rows: %s", m.Schema, strings.Join(full, ", ")),
-		Do:   "was it migrated already? nothing was added; name another schema with --schema, or empty these tables if their rows are not wanted",
+		Do: "was it migrated already? nothing was added; put the file's rows in their place with --replace, which keeps them, " +
+			"take what either side has with --merge, or name another schema with --schema",
 	}
 }
 

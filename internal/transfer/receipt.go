@@ -54,7 +54,7 @@ func (m *migration) writeReceipt(ctx context.Context, hash *hashing) error {
 		Version: m.Version, Layout: m.layout.Generation, Verify: m.Verify,
 		File: report.File{Path: m.snapshot.Path(), Bytes: m.snapshot.Size() - m.snapshot.WALSize(), SHA256: main,
 			WALBytes: m.snapshot.WALSize(), WALSHA256: wal, Modified: m.snapshot.Modified()},
-		Options:  report.Options{NaiveTimes: m.zone(), JSONDepth: m.convert.JSONDepth, SetAside: m.SetAside, WrittenAt: m.modified.Micros},
+		Options:  report.Options{NaiveTimes: m.zone(), JSONDepth: m.convert.JSONDepth, SetAside: m.SetAside, WrittenAt: m.modified.Micros, Replaced: m.replacedSchema()},
 		Findings: m.found.WithoutKeys(),
 	}
 	for _, row := range m.report.Tables {
@@ -64,6 +64,9 @@ func (m *migration) writeReceipt(ctx context.Context, hash *hashing) error {
 		}
 		r.Tables = append(r.Tables, report.ReceiptTable{Name: row.Name, RowsRead: row.RowsRead, SetAside: row.SetAside,
 			Derived: row.Derived, Rows: row.InPostgres, Digest: row.Digest, Writers: writers})
+	}
+	if err := m.mergeReceipt(ctx, r); err != nil {
+		return err
 	}
 	return m.tx.WriteReceipt(ctx, r)
 }

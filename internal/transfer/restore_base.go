@@ -77,9 +77,9 @@ func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, r
 	}
 	var others []string
 	for _, row := range reading.found.Tables {
-		then := receiptTable(r.receipt, row.Name)
+		rows, digest := receiptTable(r.receipt, row.Name).OfFile()
 		mine := cmp.Or(reading.digests[row.Name], mapping.NewDigest(tableOf(row.Name)))
-		if then.Rows != mine.Rows || then.Digest != mine.String() {
+		if rows != mine.Rows || digest != mine.String() {
 			others = append(others, row.Name)
 		}
 	}

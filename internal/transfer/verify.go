@@ -108,7 +108,7 @@ func (v *verification) run(ctx context.Context) (err error) {
 // compareOriginals compares the table of originals, which nobody but a
 // migration writes, with what the file gives for it.
 func (v *verification) compareOriginals(ctx context.Context) error {
-	if v.receipt == nil || v.otherFile() {
+	if v.receipt == nil || v.receipt.Options.Merged || v.otherFile() {
 		return nil // they are of several files, or of another one
 	}
 	mine := mapping.NewDigest(&mapping.Originals)
@@ -202,14 +202,17 @@ func (v *verification) compare(ctx context.Context, stored *digesting) error {
 		if then := v.receiptOf(row.Name); then != nil {
 			c.AtReceipt = then.Rows
 			same := v.report.Receipt.SameBytes
-			c.OtherFile = !same && !c.Match && (then.Rows != mine.Rows || then.Digest != mine.String())
-			if same && there && !c.Match && c.InPostgres == then.Rows && digest == then.Digest {
+			rows, sum := then.OfFile()
+			c.OtherFile = !same && !c.Match && (rows != mine.Rows || sum != mine.String())
+			c.AsMerged = !c.Match && there && then.Merged != nil && c.InPostgres == then.Rows && digest == then.Digest
+			if same && there && !c.Match && !c.AsMerged && c.InPostgres == then.Rows && digest == then.Digest {
 				// The file is the one that was migrated, and PostgreSQL holds what was
 				// verified then: it is this reading that differs.
 				c.Match = true
 				v.report.Notes = append(v.report.Notes, fmt.Sprintf("%s holds what was verified at the migration, and the file is the same; this flujo-port reads it otherwise "+
 					"than the one that migrated it (another version, or --naive-times)", row.Name))
 			}
+			c.Match = c.Match || c.AsMerged
 		}
 		v.report.Tables = append(v.report.Tables, c)
 	}
@@ -253,7 +256,7 @@ func (v *verification) describeReceipt(hash *hashing) {
 	}
 	v.report.Receipt = &report.ReceiptNote{
 		MigratedAt: r.MigratedAt, Version: r.Version, Path: r.File.Path, SHA256: r.File.SHA256, Verify: r.Verify,
-		SameBytes: r.File.SHA256 == hash.main && r.File.WALSHA256 == hash.wal,
+		SameBytes: r.File.SHA256 == hash.main && r.File.WALSHA256 == hash.wal, Merged: r.Options.Merged,
 	}
 }
 
@@ -266,14 +269,16 @@ func (v *verification) locate(ctx context.Context, c *report.Comparison, stored 
 		return nil
 	}
 	var writers map[int64]bool
-	if then := v.receiptOf(c.Name); then != nil {
+	then := v.receiptOf(c.Name)
+	if then != nil {
 		writers = map[int64]bool{}
-		for _, w := range then.Writers {
+		for _, w := range copyWriters(then) {
 			writers[w] = true
 		}
 	}
 	last := "" // a row with several cells that differ counts once
 	search := comparing{ctx: ctx, reading: v.reading, stored: v.stored, table: table, writers: writers, found: func(d report.Difference) {
+		d = afterMerge(then, d)
 		if v.Different != nil {
 			v.Different(d)
 		}
@@ -300,7 +305,7 @@ func (v *verification) locate(ctx context.Context, c *report.Comparison, stored 
 // verdict says what the comparison comes to, as an error where that is one.
 func (v *verification) verdict() error {
 	r := v.report
-	bad, drift := int64(0), int64(0)
+	bad, drift, merged := int64(0), int64(0), false
 	var others, gone []string
 	for _, c := range r.Tables {
 		if c.Gone {
@@ -308,10 +313,13 @@ func (v *verification) verdict() error {
 		}
 		bad += c.Bad
 		drift += c.Added + c.Changed + c.Deleted
-		switch {
-		case c.OtherFile && c.InFile != c.AtReceipt:
-			others = append(others, fmt.Sprintf("%s has %d rows and had %d", c.Name, c.InFile, c.AtReceipt))
-		case c.OtherFile:
+		merged = merged || c.AsMerged
+		if !c.OtherFile {
+			continue
+		}
+		if had, _ := v.receiptOf(c.Name).OfFile(); had != c.InFile {
+			others = append(others, fmt.Sprintf("%s has %d rows and had %d", c.Name, c.InFile, had))
+		} else {
 			others = append(others, fmt.Sprintf("%s has other content", c.Name))
 		}
 	}
@@ -345,6 +353,8 @@ func (v *verification) verdict() error {
 		}
 	case drift > 0:
 		r.Verdict = report.Drift
+	case merged:
+		r.Verdict = report.Merged
 	default:
 		r.Verdict = report.Equal
 	}

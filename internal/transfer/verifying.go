@@ -27,6 +27,9 @@ const spelledOtherwise = "%s had to be compared row by row: it is all there, and
 // verify compares what the server stored with what the file says, in the
 // transaction that wrote it.
 func (m *migration) verify(ctx context.Context) error {
+	if m.merging != nil {
+		return m.checkMerge(ctx)
+	}
 	if m.Verify == VerifyCounts {
 		return m.compareCounts(ctx)
 	}
