@@ -23,22 +23,23 @@ type MigrateOptions struct {
 	SQLite          string           // path of the file
 	Postgres        string           // what to connect with; "" when the PG* variables say it
 	Schema          string           // never empty
-	Cutover         stateuri.Address // tried before and after the commit
+	Cutover         stateuri.Address // tried before and after the commit; zero where Flujo is not to use it
 	DryRun          bool
 	WithoutPGVector bool
-	Strict          bool                    // refuse a file of which anything would arrive changed
-	SetAside        bool                    // let rows without a place go to the table of originals
-	ExactFloats     bool                    // double precision where Flujo has real
-	NaiveZone       *time.Location          // of times that name no zone; nil: UTC, which nobody vouched for
-	Verify          string                  // VerifyContent, which "" is too, or VerifyCounts
-	SkipIntegrity   bool                    // do without SQLite's quick_check of the file
-	Replace         bool                    // keep the rows that are there in a schema of their own, and put the file's in their place
-	Merge           bool                    // take what either side has: each run, key and memory from the side that wrote it last; not with Replace
-	Version         string                  // of this program, for the receipt
-	Found           func(mapping.Finding)   // called for every finding, when all are known; may be nil
-	Different       func(report.Difference) // called for every difference that is found before the commit; may be nil
-	LockWait        time.Duration           // for each lock; sink.LockWait when 0
-	Progress        func(Progress)          // called from one goroutine at a time; may be nil
+	Strict          bool                                    // refuse a file of which anything would arrive changed
+	SetAside        bool                                    // let rows without a place go to the table of originals
+	ExactFloats     bool                                    // double precision where Flujo has real
+	NaiveZone       *time.Location                          // of times that name no zone; nil: UTC, which nobody vouched for
+	Verify          string                                  // VerifyContent, which "" is too, or VerifyCounts
+	SkipIntegrity   bool                                    // do without SQLite's quick_check of the file
+	Replace         bool                                    // keep the rows that are there in a schema of their own, and put the file's in their place
+	Merge           bool                                    // take what either side has: each run, key and memory from the side that wrote it last; not with Replace
+	Version         string                                  // of this program, for the receipt
+	Found           func(mapping.Finding)                   // called for every finding, when all are known; may be nil
+	Different       func(report.Difference)                 // called for every difference that is found before the commit; may be nil
+	then            func(context.Context, *migration) error // called when all is done but the end; may be nil
+	LockWait        time.Duration                           // for each lock; sink.LockWait when 0
+	Progress        func(Progress)                          // called from one goroutine at a time; may be nil
 }
 
 // The phases of a migration, in their order.
@@ -86,17 +87,21 @@ func Migrate(ctx context.Context, o MigrateOptions) (*report.Migration, error) {
 		return nil, interrupted(ctx, err)
 	}
 	o.Progress(Progress{Phase: PhaseConnect})
-	trial, err := pg.TryAddress(ctx, o.Cutover.Reveal())
-	if err != nil {
-		return nil, interrupted(ctx, addressFault(err))
+	var trial pg.Trial
+	if !o.Cutover.IsZero() {
+		if trial, err = pg.TryAddress(ctx, o.Cutover.Reveal()); err != nil {
+			return nil, interrupted(ctx, addressFault(err))
+		}
 	}
 	tx, err := sink.Begin(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, sink.LockWait))
 	if err != nil {
 		return nil, interrupted(ctx, err)
 	}
 	defer tx.Rollback()
-	if err := trial.Unfit(tx.Server, o.Schema); err != nil {
-		return nil, err
+	if !o.Cutover.IsZero() {
+		if err := trial.Unfit(tx.Server, o.Schema); err != nil {
+			return nil, err
+		}
 	}
 	m := &migration{MigrateOptions: o, reading: newReading(snapshot, layout), tx: tx, trial: trial}
 	m.progress, m.phase, m.digest, m.lenient = o.Progress, PhaseCopy, o.Verify == VerifyContent, o.DryRun
@@ -203,7 +208,7 @@ func (m *migration) fill(ctx context.Context) (err error) {
 	if err := m.needEmpty(ctx); err != nil {
 		return err
 	}
-	if m.schema.Existing[mapping.Runs] {
+	if m.schema.Existing[mapping.Runs] && !m.Cutover.IsZero() {
 		if err := m.trial.Misled(m.Schema); err != nil {
 			return err
 		}
@@ -235,7 +240,10 @@ func (m *migration) fill(ctx context.Context) (err error) {
 		return err
 	}
 	m.describeReplaced()
-	return m.writeReceipt(ctx, hash)
+	if err := m.writeReceipt(ctx, hash); err != nil || m.then == nil {
+		return err
+	}
+	return m.then(ctx, m)
 }
 
 // end commits, or rolls the rehearsal back.

@@ -24,6 +24,7 @@ type RestoreOptions struct {
 	Base      string // the file that was migrated; "" without one
 	Postgres  string
 	Schema    string
+	Merge     bool // with Base: take what either side has, as MigrateOptions.Merge does
 	DryRun    bool
 	NaiveZone *time.Location          // of times that name none, instead of the receipt's; may be nil
 	Different func(report.Difference) // called for every difference that the verification finds; may be nil
@@ -46,20 +47,17 @@ func Restore(ctx context.Context, o RestoreOptions) (*report.Restoration, error)
 		return nil, interrupted(ctx, err)
 	}
 	defer file.Discard()
-	o.Progress(Progress{Phase: PhaseConnect})
-	stored, err := source.OpenStored(ctx, o.Postgres, o.Schema)
-	if err != nil {
-		return nil, interrupted(ctx, err)
-	}
-	defer stored.Close()
-	r := &restoration{RestoreOptions: o, file: file, stored: stored, originals: map[string]bool{}, guesses: map[uint64]bool{}, asides: map[uint64]bool{}}
-	server := stored.Server()
+	r := &restoration{RestoreOptions: o, file: file, originals: map[string]bool{}, guesses: map[uint64]bool{}, asides: map[uint64]bool{}}
 	r.report = &report.Restoration{
 		Format: report.Format, Command: "restore", DryRun: o.DryRun, Started: started.UTC().Truncate(time.Millisecond),
-		Source: report.Target{Server: server.Name, Database: server.Database, Role: server.Role, Schema: o.Schema},
-		Lost:   []report.Change{}, Warnings: []string{}, Notes: []string{},
+		Lost: []report.Change{}, Warnings: []string{}, Notes: []string{},
 	}
-	err = r.run(ctx)
+	if o.Merge {
+		err = r.merged(ctx)
+	} else {
+		o.Progress(Progress{Phase: PhaseConnect})
+		err = r.snapshot(ctx)
+	}
 	r.report.Seconds = time.Since(started).Seconds()
 	switch {
 	case ctx.Err() != nil:
@@ -70,6 +68,34 @@ func Restore(ctx context.Context, o RestoreOptions) (*report.Restoration, error)
 		return nil, err
 	}
 	return r.report, nil
+}
+
+// snapshot restores what the schema holds.
+func (r *restoration) snapshot(ctx context.Context) (err error) {
+	if r.stored, err = source.OpenStored(ctx, r.Postgres, r.Schema); err != nil {
+		return err
+	}
+	defer r.stored.Close()
+	return r.run(ctx)
+}
+
+// merged restores what the schema would hold if the base were merged into it:
+// that is done, in a transaction that is rolled back, and so both ways to merge
+// have one result. Flujo's tables are locked meanwhile.
+func (r *restoration) merged(ctx context.Context) error {
+	_, err := Migrate(ctx, MigrateOptions{
+		SQLite: r.Base, Postgres: r.Postgres, Schema: r.Schema, NaiveZone: r.NaiveZone, Merge: true, SetAside: true, DryRun: true,
+		WithoutPGVector: true, // a table of memories that is there is used all the same
+		Progress:        r.Progress,
+		then: func(ctx context.Context, m *migration) (err error) {
+			if r.stored, err = m.stored(ctx); err != nil {
+				return err
+			}
+			r.report.Merge = m.report.Merge
+			return r.run(ctx)
+		},
+	})
+	return err
 }
 
 // restoration is one run of Restore.
@@ -86,6 +112,8 @@ type restoration struct {
 }
 
 func (r *restoration) run(ctx context.Context) (err error) {
+	server := r.stored.Server()
+	r.report.Source = report.Target{Server: server.Name, Database: server.Database, Role: server.Role, Schema: r.Schema}
 	if err := r.stored.NothingMore(); err != nil {
 		return err
 	}
