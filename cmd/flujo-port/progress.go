@@ -60,6 +60,7 @@ func phase(p transfer.Progress) string {
 type lines struct {
 	w       io.Writer
 	table   string
+	begun   time.Time // when the first row was read
 	started time.Time // of the table
 	last    time.Time // when a line was written
 }
@@ -72,7 +73,13 @@ func (l *lines) show(p transfer.Progress) {
 		fmt.Fprintln(l.w, phase(p))
 		return
 	}
+	if p.Table == l.table && !p.Done && p.Rows%rowsBetween != 0 {
+		return // the clock need not be asked for every row
+	}
 	now := time.Now()
+	if l.begun.IsZero() {
+		l.begun = now
+	}
 	if p.Table != l.table {
 		l.table, l.started, l.last = p.Table, now, now
 	}
@@ -81,19 +88,22 @@ func (l *lines) show(p transfer.Progress) {
 	}
 	l.last = now
 	done := map[string]string{transfer.PhaseCopy: "copied", transfer.PhaseRead: "read"}[p.Phase]
-	seconds := now.Sub(l.started).Seconds()
 	line := fmt.Sprintf("%s %s: %s of %s rows", done, p.Table, humanize.Comma(p.Rows), humanize.Comma(p.Of))
-	if rate := float64(p.Rows) / seconds; !p.Done && rate > 0 {
-		line += fmt.Sprintf(", %s rows/s, %s left", humanize.Comma(int64(rate)),
-			time.Duration(float64(p.Of-p.Rows)/rate*float64(time.Second)).Round(time.Second))
+	if rate := float64(p.Bytes) / now.Sub(l.begun).Seconds(); !p.Done && rate > 0 && p.OfBytes > 0 {
+		line += fmt.Sprintf("; %s of %s in all, %s/s, %s left", humanize.IBytes(uint64(p.Bytes)), humanize.IBytes(uint64(p.OfBytes)),
+			humanize.IBytes(uint64(rate)), time.Duration(float64(p.OfBytes-p.Bytes)/rate*float64(time.Second)).Round(time.Second))
 	}
 	fmt.Fprintln(l.w, line)
 }
 
 func (l *lines) end() {}
 
-// bars draws two bars, one under the other: the table that is copied, and all
-// of them. A table's bar stays when it is done.
+// rowsBetween is how many rows go by between two looks at the clock.
+const rowsBetween = 64
+
+// bars draws two bars, one under the other: the rows of the table that is
+// copied, and the bytes of all of them, by which the time left is told. A
+// table's bar stays when it is done.
 type bars struct {
 	w     io.Writer
 	width func() int
@@ -113,18 +123,21 @@ func (b *bars) show(p transfer.Progress) {
 		fmt.Fprintln(b.w, phase(p))
 		return
 	}
+	if p.Table == b.name && !p.Done && p.Rows%rowsBetween != 0 {
+		return // the clock need not be asked for every row
+	}
 	if b.all == nil {
-		b.all = b.bar("all tables", p.All+p.Rest)
+		b.all = b.bar("all tables", p.OfBytes, progressbar.OptionShowBytes(true))
 	}
 	if p.Table != b.name {
-		b.name, b.table = p.Table, b.bar(p.Table, p.Of)
+		b.name, b.table = p.Table, b.bar(p.Table, p.Of, progressbar.OptionShowIts(), progressbar.OptionSetItsString("rows"))
 	}
 	if !p.Done && time.Since(b.drawn) < drawEvery {
 		return
 	}
 	b.drawn = time.Now()
 	_ = b.table.Set64(p.Rows) // fails only on a writer, and this one discards
-	_ = b.all.Set64(p.All)
+	_ = b.all.Set64(min(p.Bytes, max(p.OfBytes, 1)))
 	b.clear()
 	b.line(b.table)
 	if p.Done {
@@ -138,17 +151,15 @@ func (b *bars) show(p transfer.Progress) {
 }
 
 // bar makes a bar that renders into nothing; its String is what is drawn.
-func (b *bars) bar(name string, of int64) *progressbar.ProgressBar {
-	return progressbar.NewOptions64(max(of, 1),
+func (b *bars) bar(name string, of int64, more ...progressbar.Option) *progressbar.ProgressBar {
+	return progressbar.NewOptions64(max(of, 1), append(more,
 		progressbar.OptionSetWriter(io.Discard),
 		progressbar.OptionSetDescription(fmt.Sprintf("%-14s", name)),
 		progressbar.OptionSetWidth(20),
 		progressbar.OptionShowCount(),
-		progressbar.OptionShowIts(),
-		progressbar.OptionSetItsString("rows"),
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionSetElapsedTime(false),
-	)
+	)...)
 }
 
 // line writes a bar into the cursor's line, cut to the terminal's width.

@@ -31,13 +31,23 @@ type Tuples interface {
 // After a *mapping.WidenError the table is as it was before; any other error is
 // the end of the transaction.
 func (t *Tx) Copy(ctx context.Context, table *mapping.Table, tuples Tuples) (int64, error) {
-	if err := t.Run(ctx, "SAVEPOINT flujo_port"); err != nil {
+	begin, options := "SAVEPOINT flujo_port", ""
+	if t.fresh[table.Name] {
+		// Rows may be frozen at once where the table was made or emptied since the
+		// savepoint, and so be spared from being written again by VACUUM.
+		begin, options = begin+"; TRUNCATE "+t.Name(table.Name), ", FREEZE"
+		delete(t.fresh, table.Name)
+	}
+	if err := t.Run(ctx, begin); err != nil {
 		return 0, t.Fault("set a savepoint", err)
 	}
-	sent, err := t.copy(ctx, table, tuples)
+	sent, err := t.copy(ctx, table, tuples, options)
 	if wide, ok := errors.AsType[*mapping.WidenError](err); ok {
 		if err := t.Run(ctx, "ROLLBACK TO flujo_port; RELEASE flujo_port"); err != nil {
 			return 0, t.Fault("roll back to the savepoint", err)
+		}
+		if options != "" {
+			t.fresh[table.Name] = true
 		}
 		return 0, wide
 	}
@@ -50,13 +60,13 @@ func (t *Tx) Copy(ctx context.Context, table *mapping.Table, tuples Tuples) (int
 	return sent, nil
 }
 
-func (t *Tx) copy(ctx context.Context, table *mapping.Table, tuples Tuples) (int64, error) {
+func (t *Tx) copy(ctx context.Context, table *mapping.Table, tuples Tuples, options string) (int64, error) {
 	names := make([]string, len(table.Columns))
 	for i, c := range table.Columns {
 		names[i] = pg.Ident(c.Name)
 	}
-	sql := fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT binary)", t.Name(table.Name), strings.Join(names, ", "))
-	stream := &stream{tuples: tuples, buf: []byte(binaryHeader)}
+	sql := fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT binary%s)", t.Name(table.Name), strings.Join(names, ", "), options)
+	stream := newStream(tuples)
 	tag, err := t.PgConn().CopyFrom(ctx, stream, sql)
 	sent, rows, sourceErr := stream.stop()
 	switch {
@@ -74,64 +84,135 @@ func (t *Tx) copy(ctx context.Context, table *mapping.Table, tuples Tuples) (int
 	return sent, nil
 }
 
-// stream makes an io.Reader of tuples, header and trailer around them. It is
-// read by a goroutine of pgx's, which may outlive CopyFrom when a connection
-// is lost: stop waits for a Read that runs and ends all later ones.
+// frameSize is how many bytes of tuples are gathered before they are handed on,
+// and framesAhead how many such frames may wait to be sent: tuples are made
+// while others are on their way.
+const (
+	frameSize   = 256 << 10
+	framesAhead = 4
+)
+
+// stream makes an io.Reader of tuples, header and trailer around them. A
+// goroutine of its own makes the tuples; another one of pgx's reads, which may
+// outlive CopyFrom when a connection is lost: stop ends both.
 type stream struct {
-	mu     sync.Mutex
 	tuples Tuples
-	buf    []byte // gathered, not yet handed on
-	at     int    // how much of buf is handed on
+	frames chan []byte // made, not yet read; closed behind the last
+	used   chan []byte // read, to be filled again
+	halt   chan struct{}
+	made   chan struct{} // closed when no tuple is made any more
+	rows   int64         // made so far, and err, why there are no more: to be read when made is closed
+	err    error
+
+	mu     sync.Mutex // of what follows
+	frame  []byte     // that is being read
+	rest   []byte     // of it, to be read
 	sent   int64
-	rows   int64
-	done   bool  // the trailer is in buf
-	err    error // of the tuples
 	halted bool
+}
+
+func newStream(tuples Tuples) *stream {
+	s := &stream{tuples: tuples, frames: make(chan []byte, framesAhead), used: make(chan []byte, framesAhead+1),
+		halt: make(chan struct{}), made: make(chan struct{})}
+	go s.make()
+	return s
+}
+
+// make makes the tuples, frame by frame.
+func (s *stream) make() {
+	defer close(s.frames)
+	defer close(s.made)
+	frame := append(make([]byte, 0, frameSize), binaryHeader...)
+	for {
+		out, err := s.tuples.Append(frame)
+		switch err {
+		case nil:
+			s.rows++
+			if frame = out; len(frame) < frameSize {
+				continue
+			}
+		case io.EOF:
+			frame = append(frame, binaryTrailer...)
+		default:
+			s.err = err
+			return
+		}
+		select {
+		case s.frames <- frame:
+		case <-s.halt:
+			return
+		}
+		if err == io.EOF {
+			return
+		}
+		select {
+		case frame = <-s.used:
+			frame = frame[:0]
+		default:
+			frame = make([]byte, 0, frameSize)
+		}
+	}
 }
 
 // Read implements io.Reader.
 func (s *stream) Read(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.halted {
+	n := 0
+	for n < len(p) {
+		if len(s.rest) == 0 && !s.next(n > 0) {
+			break
+		}
+		taken := copy(p[n:], s.rest)
+		s.rest = s.rest[taken:]
+		n += taken
+	}
+	s.sent += int64(n)
+	switch {
+	case s.halted:
 		return 0, io.ErrClosedPipe
+	case n > 0:
+		return n, nil
 	}
-	// A piece smaller than p is moved to the front and filled up, so that the
-	// frames on the wire are large; the rest of a long row is not moved.
-	if rest := len(s.buf) - s.at; rest < len(p) {
-		copy(s.buf, s.buf[s.at:])
-		s.buf, s.at = s.buf[:rest], 0
-		for !s.done && s.err == nil && len(s.buf) < len(p) {
-			s.gather()
-		}
-		if len(s.buf) == 0 && s.err == nil {
-			return 0, io.EOF
-		}
-	}
+	<-s.made
 	if s.err != nil {
 		return 0, s.err
 	}
-	n := copy(p, s.buf[s.at:])
-	s.at += n
-	s.sent += int64(n)
-	return n, nil
+	return 0, io.EOF
 }
 
-func (s *stream) gather() {
-	buf, err := s.tuples.Append(s.buf)
-	switch err {
-	case nil:
-		s.buf = buf
-		s.rows++
-	case io.EOF:
-		s.buf = append(s.buf, binaryTrailer...)
-		s.done = true
-	default:
-		s.err = err
+// next takes the next frame, and reports whether there is one. Where something
+// was read already it does not wait for it.
+func (s *stream) next(some bool) bool {
+	if cap(s.frame) > 0 && cap(s.frame) <= 2*frameSize { // that of a long row is let go
+		select {
+		case s.used <- s.frame:
+		default:
+		}
 	}
+	s.frame = nil
+	if s.halted {
+		return false
+	}
+	if some {
+		select {
+		case s.frame = <-s.frames:
+		default:
+		}
+	} else {
+		select {
+		case s.frame = <-s.frames:
+		case <-s.halt:
+		}
+	}
+	s.rest = s.frame
+	return len(s.rest) > 0
 }
 
+// stop ends the making and the reading, and says what came of them.
 func (s *stream) stop() (sent, rows int64, err error) {
+	close(s.halt)
+	<-s.made
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.halted = true

@@ -90,6 +90,7 @@ func (t *Tx) Prepare(ctx context.Context, withoutPGVector bool, types *mapping.T
 		if err := t.Run(ctx, t.createTable(&table, s)); err != nil {
 			return nil, t.Fault(fmt.Sprintf("create table %q in schema %q", table.Name, t.Schema), err)
 		}
+		t.fresh[table.Name] = true
 	}
 	return s, t.recordVersions(ctx)
 }
@@ -193,6 +194,19 @@ func (t *Tx) Finish(ctx context.Context, s *Schema) error {
 		}
 	}
 	return t.MakeIndexes(ctx, s)
+}
+
+// Analyze gathers the statistics by which the first query is planned. Of tables
+// that another role owns the server does not: their owner's autovacuum will.
+func (t *Tx) Analyze(ctx context.Context, s *Schema) error {
+	names := make([]string, len(s.tables))
+	for i, table := range s.tables {
+		names[i] = t.Name(table.Name)
+	}
+	if err := t.Run(ctx, "ANALYZE "+strings.Join(names, ", ")); err != nil {
+		return t.Fault("gather statistics", err)
+	}
+	return nil
 }
 
 // MakeIndexes adds what is missing of secondary indexes.

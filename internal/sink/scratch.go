@@ -20,7 +20,7 @@ func BeginScratch(ctx context.Context, url string, types *mapping.Types) (*Tx, *
 		return nil, nil, err
 	}
 	conn.LockWait = LockWait
-	t := &Tx{Conn: conn}
+	t := &Tx{Conn: conn, fresh: map[string]bool{}}
 	s := &Schema{Existing: map[string]bool{}, Types: types}
 	if err := t.scratch(ctx, s); err != nil {
 		t.Rollback()

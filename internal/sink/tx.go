@@ -14,12 +14,17 @@ import (
 // for, before the run gives up.
 const LockWait = 30 * time.Second
 
+// indexMemory is how much memory, in kB, the server may use to make an index, if
+// its own setting is not higher.
+const indexMemory = 256 << 10
+
 // Tx is the one transaction in which everything is written. It is not safe for
 // concurrent use. End it with Commit or Rollback.
 type Tx struct {
 	*pg.Conn
-	xid  string                        // known once Commit has begun
-	last []func(context.Context) error // what a rollback would not undo: done right before COMMIT
+	xid   string                        // known once Commit has begun
+	fresh map[string]bool               // tables that this transaction has made and not filled yet
+	last  []func(context.Context) error // what a rollback would not undo: done right before COMMIT
 }
 
 // Begin connects, sees that the server is fit, opens the transaction and takes
@@ -32,7 +37,7 @@ func Begin(ctx context.Context, url, schema string, lockWait time.Duration) (*Tx
 		return nil, err
 	}
 	conn.LockWait = lockWait
-	t := &Tx{Conn: conn}
+	t := &Tx{Conn: conn, fresh: map[string]bool{}}
 	if err := t.begin(ctx); err != nil {
 		t.Rollback()
 		return nil, err
@@ -62,8 +67,11 @@ func (t *Tx) start(ctx context.Context) error {
 	if err == nil && lz4 {
 		err = t.Run(ctx, "SET LOCAL default_toast_compression = lz4")
 	}
+	if err == nil { // indexes are made of all rows at once
+		err = t.Run(ctx, fmt.Sprintf("SELECT set_config('maintenance_work_mem', '%[1]dkB', true) FROM pg_settings WHERE name = 'maintenance_work_mem' AND setting::bigint < %[1]d", indexMemory))
+	}
 	if err != nil {
-		return t.Fault("set the compression", err)
+		return t.Fault("set how to load", err)
 	}
 	return nil
 }
@@ -105,6 +113,7 @@ func (t *Tx) Commit(last func() error) error {
 		return t.Fault("ask for the transaction's number", err)
 	}
 	if err := last(); err != nil {
+		t.Rollback() // said to the server, and waited for
 		return err
 	}
 	err := t.Run(ctx, "COMMIT")

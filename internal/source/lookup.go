@@ -140,6 +140,15 @@ func (s *Snapshot) eachRunMissing(children []string, condition string) string {
 	return query
 }
 
+// Payloads gives the bytes that the rows of each table hold, without what SQLite
+// adds: how much there is to read. It looks at every page.
+func (s *Snapshot) Payloads(ctx context.Context) (map[string]int64, error) {
+	bytes := map[string]int64{}
+	err := s.each(ctx, "SELECT d.name, sum(d.payload) FROM dbstat d JOIN sqlite_master m ON m.name = d.name AND m.type = 'table' WHERE d.aggregate GROUP BY 1",
+		func(row []mapping.Value) { bytes[string(row[0].Bytes)] = row[1].Int })
+	return bytes, err
+}
+
 // VectorSizes counts the vectors of memories by their length in bytes.
 func (s *Snapshot) VectorSizes(ctx context.Context) (map[int64]int64, error) {
 	sizes := map[int64]int64{}

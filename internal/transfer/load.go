@@ -21,7 +21,8 @@ type tuples struct {
 	rows      rowReader
 	read      int64 // rows so far
 	aside     int64 // of these, rows without a place
-	each      func(read int64)
+	bytes     int64 // of the rows so far, as the file holds them
+	each      func(read, bytes int64)
 	changed   func(row []mapping.Value) // called for a row that does not arrive as it was; may be nil
 	again     func()                    // called when the rows are to be read once more; may be nil
 	digest    *mapping.Digest           // sums the tuples up; may be nil
@@ -39,10 +40,11 @@ func (t *tuples) Append(dst []byte) ([]byte, error) {
 			return dst, err
 		}
 		t.read++
+		t.bytes += sizeOf(row)
 		if t.changed != nil && len(t.converter.Changes()) > 0 {
 			t.changed(row)
 		}
-		t.each(t.read)
+		t.each(t.read, t.bytes)
 		if placed {
 			if t.digest != nil {
 				t.digest.Add(out[len(dst):])
@@ -51,6 +53,14 @@ func (t *tuples) Append(dst []byte) ([]byte, error) {
 		}
 		t.aside++
 	}
+}
+
+// sizeOf gives about how many bytes a row takes in the file.
+func sizeOf(row []mapping.Value) (n int64) {
+	for i := range row {
+		n += int64(len(row[i].Bytes)) + 2
+	}
+	return n
 }
 
 // load reads rows into a table, and again from the start where a column had to

@@ -64,6 +64,8 @@ type Progress struct {
 	Table     string // the table that is copied; empty in other phases
 	Rows, Of  int64  // of the table
 	All, Rest int64  // rows of all tables: copied, still to come
+	Bytes     int64  // of the rows of all tables, as the file holds them, so far
+	OfBytes   int64  // of all there are; 0 where that is not known
 	Done      bool   // the server has taken the whole table
 }
 
@@ -226,6 +228,9 @@ func (m *migration) fill(ctx context.Context) (err error) {
 	}
 	m.begin(PhaseIndexes)
 	if err := m.tx.Finish(ctx, m.schema); err != nil {
+		return err
+	}
+	if err := m.tx.Analyze(ctx, m.schema); err != nil {
 		return err
 	}
 	if err := m.setSequences(ctx); err != nil {

@@ -46,6 +46,9 @@ type reading struct {
 	digests map[string]*mapping.Digest // by table
 	copied  int64                      // rows so far
 	total   int64                      // rows in the file
+	bytes   int64                      // of the tables that are read
+	payload map[string]int64           // bytes of each table
+	ofBytes int64                      // of all of them
 
 	aside     map[string]map[int64]mapping.Reason // rows that share a key, by table and rowid
 	keys      map[string]*keys                    // of the tables whose keys may collide
@@ -134,12 +137,14 @@ func (r *reading) note(format string, args ...any) {
 }
 
 // count lays out the report's table: what there is to read.
-func (r *reading) count(ctx context.Context) error {
+func (r *reading) count(ctx context.Context) (err error) {
+	if r.payload, err = r.snapshot.Payloads(ctx); err != nil {
+		return err
+	}
 	for i := range r.layout.Plans {
 		plan := &r.layout.Plans[i]
 		var rows int64
 		if plan.InFile {
-			var err error
 			if rows, err = r.snapshot.Count(ctx, plan.Table.Name); err != nil {
 				return err
 			}
@@ -155,6 +160,7 @@ func (r *reading) count(ctx context.Context) error {
 			continue
 		}
 		r.total += rows
+		r.ofBytes += r.payload[plan.Table.Name]
 		r.found.Tables = append(r.found.Tables, report.Table{Name: plan.Table.Name, RowsRead: rows})
 	}
 	return nil
@@ -170,13 +176,14 @@ func (r *reading) table(ctx context.Context, row *report.Table) (err error) {
 	if row.Name == mapping.Traces {
 		of += r.found.Tables[0].RowsRead // a trace for each run, at most
 	}
-	show := func(n int64, done bool) {
+	show := func(n, bytes int64, done bool) {
 		all := r.copied + min(n, expected)
-		r.progress(Progress{Phase: r.phase, Table: row.Name, Rows: n, Of: max(of, n), All: all, Rest: r.total - all, Done: done})
+		r.progress(Progress{Phase: r.phase, Table: row.Name, Rows: n, Of: max(of, n), All: all, Rest: r.total - all, Done: done,
+			Bytes: r.bytes + min(bytes, r.payload[row.Name]), OfBytes: r.ofBytes})
 	}
-	show(0, false)
+	show(0, 0, false)
 	if plan.InFile {
-		if err := r.rows(ctx, row, plan, func(n int64) { show(n, false) }); err != nil {
+		if err := r.rows(ctx, row, plan, func(n, bytes int64) { show(n, bytes, false) }); err != nil {
 			return err
 		}
 	}
@@ -184,7 +191,7 @@ func (r *reading) table(ctx context.Context, row *report.Table) (err error) {
 	case mapping.Runs:
 		err = r.loadOrphans(ctx, row)
 	case mapping.Traces:
-		err = r.loadTraces(ctx, row, func(n int64) { show(expected+n, false) })
+		err = r.loadTraces(ctx, row, func(n int64) { show(expected+n, r.payload[row.Name], false) })
 	}
 	if err != nil {
 		return err
@@ -207,14 +214,15 @@ func (r *reading) table(ctx context.Context, row *report.Table) (err error) {
 		}
 	}
 	of = row.RowsRead + row.Derived
-	show(of, true)
+	show(of, r.payload[row.Name], true)
 	r.copied += expected
+	r.bytes += r.payload[row.Name]
 	row.Seconds = time.Since(started).Seconds()
 	return nil
 }
 
 // rows reads the rows that the file has of a table.
-func (r *reading) rows(ctx context.Context, row *report.Table, plan *mapping.Plan, each func(n int64)) (err error) {
+func (r *reading) rows(ctx context.Context, row *report.Table, plan *mapping.Plan, each func(n, bytes int64)) (err error) {
 	if r.aside[row.Name], err = r.sameKeys(ctx, plan); err != nil {
 		return err
 	}
