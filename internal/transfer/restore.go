@@ -11,6 +11,7 @@ import (
 
 	"flujo-port/internal/fault"
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/pg"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
 	"flujo-port/internal/source"
@@ -46,7 +47,7 @@ func Restore(ctx context.Context, o RestoreOptions) (*report.Restoration, error)
 	}
 	defer file.Discard()
 	o.Progress(Progress{Phase: PhaseConnect})
-	stored, err := source.OpenStored(ctx, o.Postgres, o.Schema)
+	stored, err := source.OpenStored(ctx, o.Postgres, o.Schema, pg.LockWait)
 	if err != nil {
 		return nil, interrupted(ctx, err)
 	}
