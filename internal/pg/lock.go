@@ -52,7 +52,7 @@ func (c *Conn) notHad(lock, do, where string, arg any) error {
 	if c.Run(ctx, "ROLLBACK") == nil {
 		// Best effort: the message says less without it.
 		_ = c.QueryRow(ctx, `SELECT concat_ws(', ', format('process %s (%s', a.pid, coalesce(nullif(a.application_name, ''), 'no application name')),
-				'role ' || a.usename, 'from ' || host(a.client_addr),
+				l.mode || ' on ' || l.relation::regclass, 'role ' || a.usename, 'from ' || host(a.client_addr),
 				'since ' || to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC')) || ')'
 			FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 			WHERE l.granted AND a.pid <> pg_backend_pid() AND `+where+`

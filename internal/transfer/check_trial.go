@@ -2,9 +2,9 @@ package transfer
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 
 	"flujo-port/internal/fault"
@@ -30,7 +30,15 @@ func (c *check) trial(ctx context.Context) error {
 		}
 		next[plan.Table.Name] = min(max(last, 0), math.MaxInt64-1) + 1
 	}
-	if err := c.rehearse(ctx, next); err != nil {
+	tx, err := sink.Begin(ctx, c.Postgres, c.Schema, patience)
+	if err != nil {
+		return c.stopped(ctx, "trial", untried, err)
+	}
+	defer tx.Rollback()
+	if err := c.rehearse(ctx, tx, next); err != nil {
+		if tx.IsClosed() {
+			return err
+		}
 		return c.stopped(ctx, "trial", untried, err)
 	}
 	c.ok("trial", "all that a migration does in the schema, but for the rows, was done and rolled back")
@@ -41,12 +49,7 @@ const untried = "could not be tried"
 
 // rehearse is a migration's transaction without rows (see migration.fill). next
 // are the ids that come next.
-func (c *check) rehearse(ctx context.Context, next map[string]int64) error {
-	tx, err := sink.Begin(ctx, c.Postgres, c.Schema, patience)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
+func (c *check) rehearse(ctx context.Context, tx *sink.Tx, next map[string]int64) error {
 	types := mapping.NewTypes(c.ExactFloats)
 	types.VectorSize = c.vectorSize
 	schema, err := tx.Prepare(ctx, c.WithoutPGVector, types)
@@ -100,15 +103,7 @@ func (c *check) rehearse(ctx context.Context, next map[string]int64) error {
 
 // widened reports whether the file needs an integer column to be bigint.
 func (c *check) widened(table string, column mapping.Column, next map[string]int64) bool {
-	if column.Serial && next[table] > math.MaxInt32 {
-		return true
-	}
-	for _, name := range c.reading.found.Widened {
-		if name == fmt.Sprintf("%s.%s", table, column.Name) {
-			return true
-		}
-	}
-	return false
+	return column.Serial && next[table] > math.MaxInt32 || slices.Contains(c.reading.found.Widened, table+"."+column.Name)
 }
 
 // noTuples implements sink.Tuples for a table without rows.
