@@ -86,6 +86,11 @@ func (c *check) run(ctx context.Context) error {
 		if err := c.survey(ctx); err != nil {
 			return interrupted(ctx, err)
 		}
+		if c.asked() {
+			if err := c.address(ctx); err != nil {
+				return err
+			}
+		}
 	}
 	if layout != nil {
 		c.group = report.GroupFile
@@ -93,7 +98,7 @@ func (c *check) run(ctx context.Context) error {
 			return interrupted(ctx, err)
 		}
 	}
-	if c.conn != nil && c.conn.Server.TooOld() == nil {
+	if c.asked() {
 		c.group = report.GroupTarget
 		if err := c.target(ctx); err != nil {
 			return interrupted(ctx, err)
@@ -224,7 +229,7 @@ func (c *check) integrity(ctx context.Context, snapshot *source.Snapshot) (sound
 func (c *check) scan(ctx context.Context) (err error) {
 	r := c.reading
 	r.convert = mapping.Options{NaiveZone: c.NaiveZone, JSONDepth: mapping.DefaultJSONDepth}
-	if c.conn != nil && c.conn.Server.TooOld() == nil {
+	if c.asked() {
 		r.convert.JSONDepth = c.conn.Server.JSONDepth()
 	}
 	r.types = mapping.NewTypes(c.ExactFloats)

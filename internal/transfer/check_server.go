@@ -57,11 +57,11 @@ func (c *check) survey(ctx context.Context) error {
 	if err := c.ask(ctx, "schema", c.tables); err != nil {
 		return err
 	}
-	if err := c.ask(ctx, "pgvector", c.findExtension); err != nil {
-		return err
-	}
-	return c.address(ctx)
+	return c.ask(ctx, "pgvector", c.findExtension)
 }
+
+// asked reports whether there is a server that survey could ask.
+func (c *check) asked() bool { return c.conn != nil && c.conn.Server.TooOld() == nil }
 
 // ask does a part of the check that asks the server, in a read-only transaction
 // of its own: its error becomes the line of that name. What comes back ends the

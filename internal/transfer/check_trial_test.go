@@ -217,7 +217,7 @@ func TestCheckWaitsForNobody(t *testing.T) {
 				t.Error("a lock that may be free by then makes it unfit")
 			}
 			wantLine(t, o, "Flujo's start", report.Look, tc.line)
-			wantLine(t, o, "disk", report.OK)
+			wantLine(t, o, "cutover address", report.OK)
 		})
 	}
 }
