@@ -22,7 +22,7 @@ type targetFacts struct {
 	have       map[string]*pg.Shape // the tables that are there
 	misfits    []string             // what sets them apart from Flujo's
 	empty      bool                 // no row is in them, and they are Flujo's
-	extension  *pg.Extension        // nil where it could not be asked
+	extension  *pg.Extension        // nil where it could, or need, not be asked
 	reached    bool                 // through the cutover address
 	vectorSize int                  // of the file's vectors
 }
@@ -56,6 +56,9 @@ func (c *check) survey(ctx context.Context) error {
 	c.group = report.GroupTarget
 	if err := c.ask(ctx, "schema", c.tables); err != nil {
 		return err
+	}
+	if c.WithoutPGVector {
+		return nil
 	}
 	return c.ask(ctx, "pgvector", c.findExtension)
 }
@@ -266,10 +269,13 @@ func (c *check) findExtension(ctx context.Context) error {
 }
 
 func (c *check) pgvector() (fit bool) {
-	if c.extension == nil {
+	var e pg.Extension
+	switch {
+	case c.extension != nil:
+		e = *c.extension
+	case !c.WithoutPGVector:
 		return false // its line is there
 	}
-	e := *c.extension
 	memories := int64(0)
 	if c.reading != nil {
 		for _, t := range c.reading.found.Tables {
@@ -280,7 +286,7 @@ func (c *check) pgvector() (fit bool) {
 	}
 	const without = "or migrate with --without-pgvector: Flujo then starts and works, without memory indexing"
 	switch {
-	case c.WithoutPGVector && memories > 0:
+	case c.WithoutPGVector && memories > 0 && c.have[mapping.Memories] == nil:
 		c.stop("pgvector", "install pgvector on the server and migrate without --without-pgvector", "the file holds %d memories, and without pgvector there is no table for them", memories)
 		return false
 	case c.WithoutPGVector:

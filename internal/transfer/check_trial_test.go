@@ -171,9 +171,12 @@ func TestCheckGoesOn(t *testing.T) {
 		t.Errorf("the last line is %q", last)
 	}
 	run(t, connect(t, super), "GRANT SELECT ON flujo.flujo_port_originals TO PUBLIC", "REVOKE SELECT ON pg_available_extensions FROM PUBLIC")
-	wantLine(t, checkOptions(t, fixture, role), "pgvector", report.Stop, "permission denied for view pg_available_extensions")
-	wantLine(t, checkOptions(t, fixture, role), "Flujo's start", report.Look, "pgvector")
-	wantLine(t, checkOptions(t, fixture, role), "time", report.OK)
+	wantLine(t, checkOptions(t, fixture, role), "pgvector", report.Look, "not asked for")
+	o := checkOptions(t, fixture, role)
+	o.WithoutPGVector = false
+	wantLine(t, o, "pgvector", report.Stop, "permission denied for view pg_available_extensions")
+	wantLine(t, o, "Flujo's start", report.Look, "pgvector")
+	wantLine(t, o, "time", report.OK)
 }
 
 // TestCheckEnds: a lost connection is the end, and said so.
@@ -296,4 +299,51 @@ func TestCheckFindingsAreTrue(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestCheckPGVector: each way in which pgvector may be there, or not, by what
+// the catalog is made to say.
+func TestCheckPGVector(t *testing.T) {
+	t.Parallel()
+	// offered is a database in whose catalog pgvector can be created.
+	offered := func(t *testing.T, version string) (url string) {
+		url = pgtest.Database(t)
+		run(t, connect(t, url), "SET allow_system_table_mods = on",
+			"CREATE OR REPLACE VIEW pg_catalog.pg_available_extensions AS SELECT 'vector'::name AS name, '"+version+`'::text AS default_version,
+				NULL::text COLLATE "C" AS installed_version, ''::text AS comment`,
+			"CREATE OR REPLACE VIEW pg_catalog.pg_available_extension_versions AS SELECT 'vector'::name AS name, '"+version+`'::text AS version,
+				false AS installed, true AS superuser, false AS trusted, true AS relocatable, NULL::name AS schema, NULL::name[] AS requires, ''::text AS comment`)
+		return url
+	}
+	look := func(t *testing.T, url string) transfer.CheckOptions {
+		o := checkOptions(t, fixture, url)
+		o.WithoutPGVector = false
+		return o
+	}
+	t.Run("too old to create", func(t *testing.T) {
+		t.Parallel()
+		wantLine(t, look(t, offered(t, "0.4.4")), "pgvector", report.Stop, "0.4.4 could be created", "older than 0.5")
+	})
+	t.Run("not for this role", func(t *testing.T) {
+		t.Parallel()
+		role := pgtest.Role(t, offered(t, "0.8.0"), "")
+		wantLine(t, look(t, role), "pgvector", report.Stop, "may not", "have a superuser run CREATE EXTENSION")
+	})
+	t.Run("too old", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.Database(t)
+		run(t, connect(t, url), "SET allow_system_table_mods = on", `INSERT INTO pg_extension SELECT 4242424, 'vector', extowner, 'public'::regnamespace, true, '0.4.4'
+			FROM pg_extension WHERE extname = 'plpgsql'`)
+		wantLine(t, look(t, url), "pgvector", report.Stop, "0.4.4 is there", "ALTER EXTENSION vector UPDATE")
+		wantLine(t, look(t, url), "Flujo's start", report.Stop, "migration 3")
+	})
+	t.Run("that can't be created after all", func(t *testing.T) {
+		t.Parallel()
+		url := offered(t, "0.8.0")
+		if one(t, connect(t, url), "SELECT count(*) FROM pg_available_extensions() WHERE name = 'vector'") != "0" {
+			t.Skip("the server has pgvector")
+		}
+		wantLine(t, look(t, url), "pgvector", report.OK, "0.8.0 will be created")
+		wantLine(t, look(t, url), "trial", report.Stop, "create the extension pgvector")
+	})
 }

@@ -727,6 +727,9 @@ func TestPGVectorCheck(t *testing.T) {
 	wantLine(t, o, "pgvector", report.OK, "is there, in schema")
 	wantLine(t, o, "trial", report.OK)
 	wantUnchanged(t, url, before)
+	o.WithoutPGVector = true // the table is there all the same
+	wantLine(t, o, "pgvector", report.Look, "not asked for")
+	wantLine(t, o, "trial", report.OK)
 	if got := ask(t, url, "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector'"); !strings.Contains(got, "vector(1536)") {
 		t.Errorf("the vectors' column is %s", got)
 	}
