@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 	_ "time/tzdata" // for --naive-times where the system has no zones
@@ -27,6 +30,8 @@ func (e *env) migrateCommand() *cli.Command {
 		Flags: []cli.Flag{
 			sqliteFlag, postgresFlag, schemaFlag,
 			&cli.BoolFlag{Name: "dry-run", Usage: "do all of it, report, then roll back"},
+			&cli.BoolFlag{Name: "replace", Usage: "put the file's rows in place of those in the target, which are kept in schema SCHEMA_before_TIME; the report says how to go back to them"},
+			&cli.BoolFlag{Name: "merge", Usage: "take what either side has: each run, key of system_state and memory whole from the side that wrote it last, on a tie from the target"},
 			&cli.BoolFlag{Name: "strict", Usage: "refuse a file of which anything would arrive changed"},
 			setAsideFlag, naiveTimesFlag, exactFloatsFlag, withoutPGVectorFlag,
 			&cli.StringFlag{Name: "verify", Value: transfer.VerifyContent, Usage: "before the commit compare every cell with the file: content; or, quicker, count the rows: `counts`"},
@@ -40,6 +45,9 @@ func (e *env) migrateCommand() *cli.Command {
 func (e *env) migrate(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
+	}
+	if c.Bool("replace") && c.Bool("merge") {
+		return usagef("--replace puts the file's rows in place of the target's, --merge takes what either has: say one of them")
 	}
 	path, err := e.sqlitePath(c)
 	if err != nil {
@@ -80,6 +88,7 @@ func (e *env) migrate(c *cli.Context) error {
 		SQLite: path, Postgres: target.url, Schema: target.schema, Cutover: target.address,
 		DryRun: c.Bool("dry-run"), WithoutPGVector: c.Bool(withoutPGVectorFlag.Name), Strict: c.Bool("strict"), SetAside: c.Bool(setAsideFlag.Name),
 		ExactFloats: c.Bool(exactFloatsFlag.Name), NaiveZone: zone, Verify: verify, SkipIntegrity: c.Bool(skipIntegrityFlag.Name), Version: version(),
+		Replace: c.Bool("replace"), Merge: c.Bool("merge"),
 		Found: func(f mapping.Finding) { found.add(finding(f)) }, Different: different.add, Progress: progress.show,
 	})
 	progress.end()
@@ -126,13 +135,36 @@ func naiveZone(name string) (*time.Location, error) {
 	case "utc":
 		return time.UTC, nil
 	case "local":
-		return time.Local, nil
+		return localZone()
 	}
 	zone, err := time.LoadLocation(name)
 	if err != nil {
 		return nil, usagef("--naive-times %q is neither utc nor local nor a zone such as Europe/Berlin", name)
 	}
 	return zone, nil
+}
+
+// localZone gives the zone of this machine by the name that it has everywhere,
+// since the receipt keeps the name.
+func localZone() (*time.Location, error) {
+	if name, set := os.LookupEnv("TZ"); set {
+		zone, err := time.LoadLocation(strings.TrimPrefix(name, ":"))
+		if err != nil {
+			return nil, usagef("--naive-times local: TZ is %q, which is no zone such as Europe/Berlin: name the zone", name)
+		}
+		return zone, nil
+	}
+	const file = "/etc/localtime"
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		return time.UTC, nil
+	}
+	path, err := filepath.EvalSymlinks(file)
+	if _, name, found := strings.Cut(path, "zoneinfo/"); err == nil && found {
+		if zone, err := time.LoadLocation(name); err == nil {
+			return zone, nil
+		}
+	}
+	return nil, usagef("--naive-times local: this machine does not say the name of its zone: name it, such as Europe/Berlin")
 }
 
 // print prints a report: as text, or with --json as one JSON object.
@@ -146,7 +178,7 @@ func (e *env) print(c *cli.Context, result any, text func(io.Writer) error, list
 // migrateMeans says what a failed migration means for the data.
 func migrateMeans(err error) string {
 	if _, unknown := errors.AsType[*sink.CommitUnknownError](err); unknown {
-		return "it is not known whether the rows are there: when the server can be reached, \"flujo-port migrate --dry-run\" refuses if they are"
+		return "it is not known whether the rows are there: when the server can be reached, \"flujo-port verify\" says equal if they are"
 	}
 	if fault.KindOf(err) == fault.Usage {
 		return "nothing was written"

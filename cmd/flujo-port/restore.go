@@ -23,7 +23,9 @@ func (e *env) restoreCommand() *cli.Command {
 			&cli.StringFlag{Name: sqliteFlag.Name, Usage: "the new file, a `PATH|URI`; there must be nothing yet"},
 			postgresFlag, schemaFlag,
 			&cli.StringFlag{Name: "base", Usage: "the file that was migrated, a `PATH|URI`: what has not changed since is taken from it"},
+			&cli.BoolFlag{Name: "merge", Usage: "with --base, which Flujo may have written to since: take each run, key and memory from the side that wrote it last"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "do all of it, report, then remove the file"},
+			receiptsZoneFlag,
 			jsonFlag,
 		},
 		Action: e.restore,
@@ -45,6 +47,13 @@ func (e *env) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.Bool("merge") && base == "" {
+		return usagef("--merge wants to know with what: --base PATH")
+	}
+	zone, err := naiveZone(c.String(receiptsZoneFlag.Name))
+	if err != nil {
+		return err
+	}
 	rollback, err := rollbackAddress(path)
 	if err != nil {
 		return err
@@ -60,7 +69,7 @@ func (e *env) restore(c *cli.Context) error {
 	defer different.close()
 	progress := newProgress(e.stderr)
 	result, err := transfer.Restore(c.Context, transfer.RestoreOptions{
-		SQLite: path, Base: base, Postgres: target.url, Schema: target.schema, DryRun: c.Bool("dry-run"),
+		SQLite: path, Base: base, Postgres: target.url, Schema: target.schema, DryRun: c.Bool("dry-run"), NaiveZone: zone, Merge: c.Bool("merge"),
 		Different: different.add, Progress: progress.show,
 	})
 	progress.end()

@@ -19,8 +19,7 @@ func (e *env) verifyCommand() *cli.Command {
 			"the one that was migrated (exit 3). Without a receipt any difference is exit 4.",
 		Flags: []cli.Flag{
 			sqliteFlag, postgresFlag, schemaFlag,
-			&cli.StringFlag{Name: "naive-times", Usage: "`ZONE` of times that name none, instead of the receipt's"},
-			skipIntegrityFlag, jsonFlag,
+			receiptsZoneFlag, skipIntegrityFlag, jsonFlag,
 		},
 		Action: e.verify,
 	}
@@ -38,7 +37,7 @@ func (e *env) verify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	zone, err := naiveZone(c.String("naive-times"))
+	zone, err := naiveZone(c.String(receiptsZoneFlag.Name))
 	if err != nil {
 		return err
 	}

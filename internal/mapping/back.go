@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // Back makes rows of a SQLite file, as Flujo's SQLite backend writes them, of
@@ -151,4 +153,35 @@ func ParseOriginal(class string, original []byte) (v Value, err error) {
 		err = fmt.Errorf("%q is none of SQLite's storage classes", class)
 	}
 	return v, err
+}
+
+// ParseReasons gives the reasons that Reason.String names.
+func ParseReasons(names string) (r Reason) {
+	for name := range strings.SplitSeq(names, "+") {
+		for one, n := range reasonNames {
+			if n[0] == name {
+				r |= one
+			}
+		}
+	}
+	return r
+}
+
+// IsWhole reports whether originals are those of a row that had no place, all
+// of its cells, and not just those that changed of one that has. columns are
+// their columns in the file, and common the reasons that all of them have.
+func (t *Table) IsWhole(columns []string, common Reason) bool {
+	if common&unplaceable != 0 {
+		return true // no cell has such a reason by itself
+	}
+	if common&(NoNumber|BeyondType) == 0 {
+		return false
+	}
+	for _, name := range columns { // only a number's column can have these by itself
+		at := slices.IndexFunc(t.Columns, func(c Column) bool { return c.Name == name })
+		if at < 0 || t.Columns[at].Kind != KindInt && t.Columns[at].Kind != KindFloat4 && t.Columns[at].Kind != KindFloat8 {
+			return true
+		}
+	}
+	return false
 }

@@ -1,7 +1,9 @@
 package mapping
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -46,6 +48,34 @@ func (t *Table) declaration(c Column) string {
 		return kind + " DEFAULT 0"
 	}
 	return kind
+}
+
+// Keeps reports whether a value that is put into the column stays what it is:
+// by the declared type SQLite makes text of numbers and numbers of text
+// (https://www.sqlite.org/datatype3.html#type_affinity), and NULL may not be
+// allowed.
+func (c FileColumn) Keeps(v Value) bool {
+	kind, constraint, _ := strings.Cut(c.Declaration, " ")
+	switch {
+	case strings.Contains(constraint, "AUTOINCREMENT"):
+		return v.Class == Integer
+	case v.Class == Null:
+		return !strings.Contains(constraint, "NOT NULL")
+	case v.Class == Blob, kind == "BLOB":
+		return true
+	case kind == "TEXT":
+		return v.Class == Text
+	}
+	switch {
+	case v.Class == Text:
+		_, err := strconv.ParseFloat(strings.TrimSpace(string(v.Bytes)), 64)
+		return err != nil && !errors.Is(err, strconv.ErrRange) // 9e999 is a number to SQLite
+	case kind == "REAL":
+		return v.Class == Real
+	case v.Class == Integer:
+		return true
+	}
+	return float64(int64(v.Real)) != v.Real // or else it becomes an integer
 }
 
 // FileTable gives the statement that makes the table in a SQLite file.

@@ -135,17 +135,20 @@ func (c *Canonicalizer) sort(dst []byte, start int, pairs []jsonPair) []byte {
 func appendReescaped(dst, s []byte, i int) (_ []byte, end int, plain bool) {
 	dst = append(dst, '"')
 	i++
+	// The quote is looked for again only when it proves to be escaped, or a
+	// long string would be read to its end for each of its escapes.
+	quote := i + bytes.IndexByte(s[i:], '"')
 	for plain = true; ; plain = false {
-		n := bytes.IndexByte(s[i:], '"')
-		run := s[i : i+n]
-		escape := bytes.IndexByte(run, '\\')
-		if escape < 0 {
-			return append(append(dst, run...), '"'), i + n + 1, plain
+		n := bytes.IndexByte(s[i:quote], '\\')
+		if n < 0 {
+			return append(append(dst, s[i:quote]...), '"'), quote + 1, plain
 		}
-		dst = append(dst, run[:escape]...)
-		r, length := unescape(s[i+escape:])
+		dst = append(dst, s[i:i+n]...)
+		r, length := unescape(s[i+n:])
 		dst = appendEscape(dst, r)
-		i += escape + length
+		if i += n + length; i > quote {
+			quote = i + bytes.IndexByte(s[i:], '"')
+		}
 	}
 }
 
@@ -203,36 +206,52 @@ func appendNumeric(dst, s []byte, i int) (_ []byte, end int) {
 	if s[i] == '-' && (hasValue(n.whole) || hasValue(n.decimals)) {
 		dst = append(dst, '-')
 	}
-	if n.exponent == 0 {
-		dst = append(dst, n.whole...)
-		if len(n.decimals) > 0 {
-			dst = append(append(dst, '.'), n.decimals...)
-		}
-		return dst, end
+	switch {
+	case n.exponent > 0:
+		return appendShiftedUp(dst, n.whole, n.decimals, n.exponent), end
+	case n.exponent < 0:
+		return appendShiftedDown(dst, n.whole, n.decimals, -n.exponent), end
 	}
-	digits := append(append(make([]byte, 0, end-i), n.whole...), n.decimals...)
-	return appendShifted(dst, digits, len(n.whole)+n.exponent), end
+	dst = append(dst, n.whole...)
+	if len(n.decimals) > 0 {
+		dst = append(append(dst, '.'), n.decimals...)
+	}
+	return dst, end
 }
 
 // hasValue reports whether there is another digit than 0.
 func hasValue(digits []byte) bool { return len(bytes.TrimLeft(digits, "0")) > 0 }
 
-// appendShifted appends digits with the point behind the first point of them,
-// which may be none, or more than there are.
-func appendShifted(dst, digits []byte, point int) []byte {
-	whole := bytes.TrimLeft(digits[:min(max(point, 0), len(digits))], "0")
-	dst = append(dst, whole...)
-	switch {
-	case point > len(digits) && (len(whole) > 0):
-		dst = appendZeros(dst, point-len(digits))
-	case len(whole) == 0:
+// appendShiftedUp appends the number with its point so many places further
+// right. whole is 0 or begins with another digit.
+func appendShiftedUp(dst, whole, decimals []byte, places int) []byte {
+	n := min(places, len(decimals))
+	moved := decimals[:n]
+	if whole[0] == '0' {
+		whole, moved = bytes.TrimLeft(moved, "0"), nil
+	}
+	if len(whole) == 0 {
+		dst = append(dst, '0') // and none behind it, however many places there are
+	} else {
+		dst = append(append(dst, whole...), moved...)
+		dst = appendZeros(dst, places-n)
+	}
+	if n < len(decimals) {
+		dst = append(append(dst, '.'), decimals[n:]...)
+	}
+	return dst
+}
+
+// appendShiftedDown appends the number with its point so many places further
+// left.
+func appendShiftedDown(dst, whole, decimals []byte, places int) []byte {
+	n := max(0, len(whole)-places)
+	if n == 0 {
 		dst = append(dst, '0')
 	}
-	if point >= len(digits) {
-		return dst
-	}
-	dst = appendZeros(append(dst, '.'), -min(point, 0))
-	return append(dst, digits[max(point, 0):]...)
+	dst = append(append(dst, whole[:n]...), '.')
+	dst = appendZeros(dst, places-len(whole)+n)
+	return append(append(dst, whole[n:]...), decimals...)
 }
 
 func appendZeros(dst []byte, n int) []byte {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,6 +33,16 @@ var canonicalCases = map[string][2]string{
 	"small with an exponent up": {`[0.001e2,0.001e3,0.001e4,0.05e1]`, `[0.1, 1, 10, 0.5]`},
 	"large":                     {`1e30`, `1000000000000000000000000000000`},
 	"an exponent with zeros":    {`[1e02,1e-01]`, `[100, 0.1]`},
+	"beyond float64":            {`[1E400,-1e-3]`, `[1` + zeros(400) + `, -0.001]`},
+	"zero, a large exponent":    {`[0e999999,-0.0e1073741822]`, `[0, 0]`},
+	"exponents either side":     {`[12.345e1,12.345e3,12.345e4,12.345e-1,12.345e-2,12.345e-3]`, `[123.45, 12345, 123450, 1.2345, 0.12345, 0.012345]`},
+	"thousands of digits":       {`[` + nines(5000) + `.` + zeros(5000) + `,-` + nines(5000) + `e-5000]`, `[` + nines(5000) + `.` + zeros(5000) + `, -0.` + nines(5000) + `]`},
+	"thousands of digits moved": {`[0.` + zeros(5000) + `12e5001,1` + zeros(5000) + `e-4999]`, `[1.2, 10.` + zeros(4999) + `]`},
+	"empty":                     {"{\"\": { } ,\"a\":[\r]}", `{"": {}, "a": []}`},
+	"raw characters":            {"\"/\x7f\u00a0\u2028é😀\"", "\"/\x7f\u00a0\u2028é😀\""},
+	"surrogates in a key":       {`{"\ud83d\ude00":1,"abc":2,"😀":3}`, `{"abc": 2, "😀": 3}`},
+	"escapes side by side":      {`"\\\"\\\\\"\"x\"\\"`, `"\\\"\\\\\"\"x\"\\"`},
+	"replaced while open":       {`{"a":{"c":1,"b":2},"a":{"c":3,"b":4}}`, `{"a": {"b": 4, "c": 3}}`},
 }
 
 func TestCanonicalJSON(t *testing.T) {
@@ -43,6 +54,38 @@ func TestCanonicalJSON(t *testing.T) {
 		}
 		if got := c.Append(nil, []byte(tc[1])); string(got) != tc[1] {
 			t.Errorf("%s: once more %s", name, got)
+		}
+	}
+}
+
+// Each byte of a string is looked at a fixed number of times, however many
+// escapes come before its end: looking for the end anew after each takes these
+// many minutes.
+func TestCanonicalLongString(t *testing.T) {
+	t.Parallel()
+	const n = 1 << 20
+	var c mapping.Canonicalizer
+	for text, want := range map[string]string{`\u8acb`: "請", `xxxxxxxxx\n`: `xxxxxxxxx\n`, `\"`: `\"`} {
+		got := c.Append(nil, []byte(`{"a":"`+strings.Repeat(text, n)+`"}`))
+		if string(got) != `{"a": "`+strings.Repeat(want, n)+`"}` {
+			t.Errorf("%s, many times: %.100s…", text, got)
+		}
+	}
+}
+
+func TestCanonicalAllocatesNothing(t *testing.T) {
+	var c mapping.Canonicalizer
+	dst := make([]byte, 0, 1<<20)
+	texts := map[string][]byte{"moved": []byte(`[1.` + nines(500) + `e50,` + nines(500) + `e-50]`)}
+	for _, shape := range jsonShapes() {
+		texts[shape.name] = shape.texts[0]
+	}
+	for name, tc := range canonicalCases {
+		texts[name] = []byte(tc[0])
+	}
+	for name, text := range texts {
+		if n := testing.AllocsPerRun(10, func() { c.Append(dst, text) }); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
 		}
 	}
 }
@@ -86,9 +129,20 @@ func TestCanonicalOnServer(t *testing.T) {
 	for _, tc := range canonicalCases {
 		texts = append(texts, []byte(tc[0]))
 	}
+	for _, cases := range [][]jsonCase{cleanCases, mendedCases, syntaxCases, numberCases} {
+		for _, tc := range cases {
+			texts = append(texts, []byte(tc.text))
+		}
+	}
 	for _, shape := range jsonShapes() {
 		texts = append(texts, shape.texts...)
 	}
+	for _, text := range nested(mapping.DefaultJSONDepth) {
+		texts = append(texts, []byte(text))
+	}
+	const levels = mapping.DefaultJSONDepth
+	texts = append(texts, []byte(strings.Repeat(`{"b":`, levels)+"0"+strings.Repeat(`,"a":1,"b":2}`, levels)),
+		[]byte(strings.Repeat(`{"b":`, levels)+"0"+strings.Repeat(`,"a":1}`, levels)))
 	s.sameAsPrinted(t, texts)
 }
 
@@ -113,6 +167,11 @@ func FuzzCanonicalDifferential(f *testing.F) {
 	for _, tc := range canonicalCases {
 		f.Add([]byte(tc[0]))
 	}
+	for _, cases := range [][]jsonCase{cleanCases, mendedCases, syntaxCases} {
+		for _, tc := range cases {
+			f.Add([]byte(tc.text))
+		}
+	}
 	s := connectJSON(f)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		s.sameAsPrinted(t, [][]byte{text})
@@ -126,4 +185,21 @@ func BenchmarkCanonicalJSON(b *testing.B) {
 		dst = c.Append(dst[:0], text)
 		return 0
 	})
+}
+
+// Strings as long as the longest outputs are, as json.dumps spells them.
+func BenchmarkCanonicalJSONLong(b *testing.B) {
+	var c mapping.Canonicalizer
+	var dst []byte
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, language := range []string{"en", "ja"} {
+		b.Run(language, func(b *testing.B) {
+			text := likeDumps(longText(r, 4<<20, language))
+			b.SetBytes(int64(len(text)))
+			b.ReportAllocs()
+			for b.Loop() {
+				dst = c.Append(dst[:0], text)
+			}
+		})
+	}
 }

@@ -41,10 +41,11 @@ func (c *Conn) Again(ctx context.Context) (*pgx.Conn, error) { return Dial(ctx, 
 const LockWait = 30 * time.Second
 
 // Settings are the statements that make a transaction independent of what role
-// and database set: names are qualified, no timeout ends it, and a lock is
-// waited for no longer than LockWait.
+// and database set: names are qualified, no timeout ends it, a lock is waited
+// for no longer than LockWait, and no policy hides rows (the server refuses
+// instead).
 func (c *Conn) Settings() string {
-	s := fmt.Sprintf(`SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = %d;
+	s := fmt.Sprintf(`SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = 0; SET LOCAL row_security = off; SET LOCAL lock_timeout = %d;
 		SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL client_min_messages = warning;`, c.LockWait.Milliseconds())
 	if c.Server.Version >= 170000 {
 		s += "SET LOCAL transaction_timeout = 0;"

@@ -33,9 +33,11 @@ const (
 	InsufficientPrivilege = "42501"
 	DuplicateObject       = "42710"
 	DuplicateFunction     = "42723"
+	DuplicateSchema       = "42P06"
 	UndefinedObject       = "42704"
 	ReadOnlyTransaction   = "25006"
 	NotSupported          = "0A000"
+	NumericOutOfRange     = "22003"
 )
 
 // Code gives the SQLSTATE of an error that the server sent, or "".
@@ -63,11 +65,11 @@ func (c *Conn) Fault(step string, err error) error {
 	}
 	e := &fault.Error{Kind: fault.Failed, What: step, Err: ServerError(err)}
 	switch class := pgErr.Code[:2]; {
+	case pgErr.Code == NotSupported || pgErr.Routine == "check_enable_rls":
+		e.Kind, e.Do = fault.Refused, "turn row-level security off on that table for the load, or connect as its owner"
 	case pgErr.Code == InsufficientPrivilege:
 		e.Kind = fault.Refused
 		e.Do = fmt.Sprintf("role %q lacks that right: have it granted, or have an owner run \"flujo-port init --grant-to %s\" first", c.Server.Role, c.Server.Role)
-	case pgErr.Code == NotSupported:
-		e.Kind, e.Do = fault.Refused, "turn row-level security off on that table for the load, or connect as its owner"
 	case pgErr.Code == ReadOnlyTransaction:
 		e.Kind, e.Do = fault.Refused, "the server takes no writes: connect to the primary"
 	case class == "22" || class == "23" || class == "54":

@@ -10,15 +10,27 @@ import (
 
 // LockTable keeps others from writing to a table until the transaction's end.
 func (c *Conn) LockTable(ctx context.Context, table string) error {
-	err := c.Run(ctx, fmt.Sprintf("LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE", c.Name(table)))
+	return c.lockTable(ctx, table, "SHARE ROW EXCLUSIVE", "stop Flujo and whatever else writes to it, and run again",
+		" AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')")
+}
+
+// LockTableAlone keeps others from writing to a table and from reading it until
+// the transaction's end.
+func (c *Conn) LockTableAlone(ctx context.Context, table string) error {
+	return c.lockTable(ctx, table, "ACCESS EXCLUSIVE", "stop Flujo and whatever else reads it, and run again", "")
+}
+
+// lockTable takes a lock; against is the SQL that tells which modes of others
+// keep it from being had.
+func (c *Conn) lockTable(ctx context.Context, table, mode, do, against string) error {
+	err := c.Run(ctx, fmt.Sprintf("LOCK TABLE %s IN %s MODE", c.Name(table), mode))
 	switch {
 	case err == nil:
 		return nil
 	case Code(err) != LockNotAvailable:
 		return c.Fault(fmt.Sprintf("lock table %q", table), err)
 	}
-	return c.notHad(fmt.Sprintf("a lock on table %q", table), "stop Flujo and whatever else writes to it, and run again",
-		`l.locktype = 'relation' AND l.relation = to_regclass($1) AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')`, c.Name(table))
+	return c.notHad(fmt.Sprintf("a lock on table %q", table), do, `l.locktype = 'relation' AND l.relation = to_regclass($1)`+against, c.Name(table))
 }
 
 // LockMigrations takes the lock under which Flujo runs its migrations, until

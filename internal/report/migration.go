@@ -30,6 +30,11 @@ type Migration struct {
 	*Findings
 	// Originals is the number of cells that are kept in Originals' table.
 	Originals int64 `json:"originals"`
+	// Merge is what became of runs that both sides had; nil where nothing was
+	// merged.
+	Merge *Merge `json:"merge"`
+	// Replaced is what was there before; nil where nothing was replaced.
+	Replaced *Replaced `json:"replaced"`
 	// Warnings are what a person should look at.
 	Warnings []string `json:"warnings"`
 	// The two FLUJO_STATE_URI, masked unless the user asked otherwise.

@@ -23,6 +23,7 @@ type Restoration struct {
 	File    RestoredFile    `json:"file"`
 	Base    *Source         `json:"base"` // the file that unchanged rows were taken from; nil without one
 	Receipt *ReceiptNote    `json:"receipt"`
+	Merge   *Merge          `json:"merge"` // from which side what was taken; nil where nothing was merged
 	Tables  []RestoredTable `json:"tables"`
 	// Lost are cells that SQLite can't hold and that became NULL.
 	Lost []Change `json:"lost"`
@@ -71,6 +72,9 @@ func (r *Restoration) Text(w io.Writer) error {
 		fmt.Fprintf(&b, "base  %s\n", r.Base)
 	}
 	fmt.Fprintf(&b, "to    %s (%s, SHA-256 %s)\n\n", r.File.Path, humanize.IBytes(uint64(r.File.Bytes)), r.File.SHA256)
+	if r.Merge != nil && r.Differing == 0 {
+		r.Merge.text(&b)
+	}
 	r.table(&b)
 	if r.Differing > 0 {
 		fmt.Fprintf(&b, "not in the file as PostgreSQL has them: %s, the first of each table (--json lists all):\n", rows(r.Differing))

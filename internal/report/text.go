@@ -18,6 +18,9 @@ func (m *Migration) Text(w io.Writer) error {
 	fmt.Fprintf(&b, "to    schema %q of database %q, as role %q, PostgreSQL %s, %s\n\n",
 		m.Target.Schema, m.Target.Database, m.Target.Role, m.Target.Server, m.pgvector())
 	m.table(&b)
+	if m.Merge != nil && !m.Refused && m.Differing == 0 {
+		m.Merge.text(&b)
+	}
 	if m.Differing > 0 {
 		fmt.Fprintf(&b, "not in PostgreSQL as the file has them: %s, the first of each table (--json lists all):\n", rows(m.Differing))
 		for _, d := range m.Differences {
@@ -28,7 +31,7 @@ func (m *Migration) Text(w io.Writer) error {
 	if len(m.Changes) > 0 {
 		m.changes(&b, m.Refused)
 		if !m.Refused {
-			fmt.Fprintf(&b, "kept as they were: %s cells, byte for byte, in %s.flujo_port_originals\n", humanize.Comma(m.Originals), m.Target.Schema)
+			fmt.Fprintf(&b, "kept as they were%s: %s cells, byte for byte, in %s.flujo_port_originals\n", m.ofTaken(), humanize.Comma(m.Originals), m.Target.Schema)
 		}
 		fmt.Fprintln(&b)
 	}
@@ -48,6 +51,7 @@ func (m *Migration) Text(w io.Writer) error {
 	if len(m.Ignored) > 0 {
 		fmt.Fprintf(&b, "left alone: tables that are not Flujo's: %s\n", strings.Join(m.Ignored, ", "))
 	}
+	m.replaced(&b)
 	for _, w := range m.Warnings {
 		fmt.Fprintf(&b, "WARNING: %s\n", w)
 	}
@@ -57,6 +61,7 @@ func (m *Migration) Text(w io.Writer) error {
 	if !m.Refused && m.Differing == 0 {
 		m.addresses(&b)
 	}
+	m.wayBack(&b)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -71,14 +76,17 @@ func (m *Migration) headline() string {
 	case m.Committed:
 		return fmt.Sprintf("Done: %s, then committed, in %.1f s.", m.verified(), m.Seconds)
 	case m.Differing > 0:
-		return fmt.Sprintf("Verification failed after %.1f s, and everything was rolled back: nothing was left in the database.", m.Seconds)
+		return fmt.Sprintf("Verification failed after %.1f s, and everything was rolled back: the database is as it was.", m.Seconds)
 	case m.Refused:
-		return fmt.Sprintf("Refused after %.1f s and rolled back: nothing was left in the database. This is the whole list of what stands in the way.", m.Seconds)
+		return fmt.Sprintf("Refused after %.1f s and rolled back: the database is as it was. This is the whole list of what stands in the way.", m.Seconds)
 	}
-	return fmt.Sprintf("Rehearsed in %.1f s: %s, then rolled back; nothing was left in the database.", m.Seconds, m.verified())
+	return fmt.Sprintf("Rehearsed in %.1f s: %s, then rolled back; the database is as it was.", m.Seconds, m.verified())
 }
 
 func (m *Migration) verified() string {
+	if m.Merge != nil {
+		return m.Merge.verified(m.Verify)
+	}
 	if m.Verify == "counts" {
 		return "every table's rows were counted on both sides (--verify counts: their content was not compared)"
 	}

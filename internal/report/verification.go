@@ -8,6 +8,7 @@ import (
 // The verdicts of verify.
 const (
 	Equal     = "equal"         // the database holds what the file says
+	Merged    = "merged"        // the database holds what a merge of the file left there
 	Drift     = "drift"         // the copy was good; rows were written, changed or deleted since
 	BadCopy   = "bad-copy"      // rows of the migration are not what the file says
 	Different = "different"     // rows differ, and without a receipt nobody can say since when
@@ -38,6 +39,7 @@ type ReceiptNote struct {
 	SHA256     string    `json:"sha256"`
 	Verify     string    `json:"verify"`
 	SameBytes  bool      `json:"same_bytes"` // the file is, byte for byte, the one that was migrated
+	Merged     bool      `json:"merged"`     // into rows that were there
 }
 
 // Comparison is what a table holds, in the file and in PostgreSQL. The counts
@@ -48,9 +50,14 @@ type Comparison struct {
 	AtReceipt  int64  `json:"at_receipt"`  // rows at the migration; 0 without a receipt
 	InPostgres int64  `json:"in_postgres"` // rows now
 	Match      bool   `json:"match"`
+	// AsMerged says that PostgreSQL holds what a merge left there, which is not
+	// what the file has.
+	AsMerged bool `json:"as_merged"`
 	// OtherFile says that the file has not the rows that were migrated.
-	OtherFile bool   `json:"other_file"`
-	Digest    string `json:"digest"` // of the rows in PostgreSQL
+	OtherFile bool `json:"other_file"`
+	// Gone says that PostgreSQL has no such table any more.
+	Gone   bool   `json:"gone"`
+	Digest string `json:"digest"` // of the rows in PostgreSQL
 	// Rows that were written, changed or deleted after the migration.
 	Added   int64 `json:"added_since"`
 	Changed int64 `json:"changed_since"`
@@ -106,5 +113,8 @@ func (d Difference) String() string {
 	case RowExtra:
 		return row + " is in PostgreSQL and not in the file"
 	}
-	return row + ", column " + d.Column + ": the file has " + d.InFile + ", PostgreSQL " + d.InPostgres
+	if d.Column != "" {
+		row += ", column " + d.Column
+	}
+	return row + ": the file has " + d.InFile + ", PostgreSQL " + d.InPostgres
 }

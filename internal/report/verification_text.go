@@ -21,12 +21,15 @@ func (v *Verification) Text(w io.Writer) error {
 		if !r.SameBytes {
 			same = "the file's bytes are others now"
 			if v.Verdict != OtherFile {
-				same += ", its rows the same: a checkpoint does that"
+				same += ", and what PostgreSQL is to hold of it the same: a checkpoint does that"
 			}
 		}
 		fmt.Fprintf(&b, "receipt   %s UTC, of %s, by flujo-port %s, verified by %s; %s\n", r.MigratedAt.Format(time.DateTime), r.Path, r.Version, r.Verify, same)
 	} else {
-		fmt.Fprintf(&b, "receipt   none: this schema was not filled by flujo-port\n")
+		fmt.Fprintf(&b, "receipt   none in this schema: what changed since can't be told\n")
+	}
+	if v.Receipt != nil && v.Receipt.Merged {
+		fmt.Fprintf(&b, "          a merge: where rows changed since, those that PostgreSQL kept then and those that got new ids count among them\n")
 	}
 	fmt.Fprintln(&b)
 	v.table(&b)
@@ -46,7 +49,12 @@ func (v *Verification) headline() string {
 	switch v.Verdict {
 	case Equal:
 		return "Equal: every cell in PostgreSQL is what the file says." + in
+	case Merged:
+		return "Merged: PostgreSQL holds what the merge of this file left there, and read back: each run, key and memory from the side that wrote it last." + in
 	case Drift:
+		if v.Receipt != nil && v.Receipt.Verify == "counts" {
+			return "No row that the migration wrote is wrong; of those that were changed or deleted since nobody can say how they were copied (--verify counts)." + in
+		}
 		return "The copy was good: what differs was written, changed or deleted after the migration." + in
 	case BadCopy:
 		return "BAD COPY: rows that the migration wrote are not what the file says." + in

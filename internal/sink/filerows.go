@@ -83,13 +83,13 @@ func (f *File) Spans(ctx context.Context, run mapping.Value, each func(row []map
 // MakeKept makes a temporary table for originals, which is on disk and not in
 // memory.
 func (f *File) MakeKept(ctx context.Context) error {
-	return f.run(ctx, "CREATE TEMP TABLE kept (table_name TEXT, row_key TEXT, source_rowid INTEGER, column_name TEXT, original)")
+	return f.run(ctx, "CREATE TEMP TABLE kept (table_name TEXT, row_key TEXT, source_rowid INTEGER, column_name TEXT, reason TEXT, original)")
 }
 
 // Keep adds a cell to it.
-func (f *File) Keep(ctx context.Context, table, key string, rowid int64, column string, original mapping.Value) error {
-	_, err := f.exec(ctx, "INSERT INTO temp.kept VALUES (?, ?, ?, ?, ?)",
-		[]mapping.Value{mapping.TextValue(table), mapping.TextValue(key), mapping.IntegerValue(rowid), mapping.TextValue(column), original})
+func (f *File) Keep(ctx context.Context, table, key string, rowid int64, column, reason string, original mapping.Value) error {
+	_, err := f.exec(ctx, "INSERT INTO temp.kept VALUES (?, ?, ?, ?, ?, ?)",
+		[]mapping.Value{mapping.TextValue(table), mapping.TextValue(key), mapping.IntegerValue(rowid), mapping.TextValue(column), mapping.TextValue(reason), original})
 	return err
 }
 
@@ -101,7 +101,9 @@ func (f *File) IndexKept(ctx context.Context) error {
 // Cells are cells of one row of a file, by column, with bytes of their own.
 type Cells struct {
 	RowID  int64
+	Key    string // that the row has in PostgreSQL, or should have had
 	Values map[string]mapping.Value
+	Common mapping.Reason // the reasons that all of them have
 }
 
 // KeptOf calls each with the kept cells of every row that has a key: more than
@@ -116,22 +118,25 @@ func (f *File) Kept(ctx context.Context, table string, each func(Cells) error) e
 }
 
 func (f *File) kept(ctx context.Context, where string, each func(Cells) error, values ...mapping.Value) error {
-	row := Cells{Values: map[string]mapping.Value{}}
+	none := func() Cells { return Cells{Values: map[string]mapping.Value{}, Common: ^mapping.Reason(0)} }
+	row := none()
 	end := func() error {
 		if len(row.Values) == 0 {
 			return nil
 		}
-		whole := row
-		row = Cells{Values: map[string]mapping.Value{}}
-		return each(whole)
+		done := row
+		row = none()
+		return each(done)
 	}
-	err := f.each(ctx, "SELECT source_rowid, column_name, original FROM temp.kept WHERE "+where+" ORDER BY source_rowid", func(cell []mapping.Value) error {
+	err := f.each(ctx, "SELECT source_rowid, row_key, column_name, reason, original FROM temp.kept WHERE "+where+" ORDER BY source_rowid", func(cell []mapping.Value) error {
 		if cell[0].Int != row.RowID {
 			if err := end(); err != nil {
 				return err
 			}
 		}
-		row.RowID, row.Values[string(cell[1].Bytes)] = cell[0].Int, cell[2].Clone()
+		row.RowID, row.Key = cell[0].Int, string(cell[1].Bytes)
+		row.Values[string(cell[2].Bytes)] = cell[4].Clone()
+		row.Common &= mapping.ParseReasons(string(cell[3].Bytes))
 		return nil
 	}, values...)
 	if err != nil {

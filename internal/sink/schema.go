@@ -125,7 +125,10 @@ func (t *Tx) createTable(table *mapping.Table, s *Schema) string {
 	fmt.Fprintf(&b, "CREATE TABLE %s (", t.Name(table.Name))
 	for _, c := range table.Columns {
 		kind := s.columnType(table.Name, c)
-		if c.Serial {
+		switch {
+		case c.Serial && s.Types.Wide[table.Name+"."+c.Name]:
+			kind = "bigserial"
+		case c.Serial:
 			kind = "serial"
 		}
 		fmt.Fprintf(&b, "%s %s", pg.Ident(c.Name), kind)
@@ -241,6 +244,15 @@ func (t *Tx) Grant(ctx context.Context, s *Schema, role string) error {
 				return err
 			}
 			grants = append(grants, fmt.Sprintf("GRANT USAGE, SELECT, UPDATE ON SEQUENCE %s TO %s", sequence, pg.Ident(role)))
+		}
+	}
+	for _, own := range []string{pg.Receipts, mapping.Originals.Name} {
+		var there bool
+		if err := t.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", t.Name(own)).Scan(&there); err != nil {
+			return t.Fault("look for the program's own tables", err)
+		}
+		if there { // to verify, and to migrate once more
+			grants = append(grants, fmt.Sprintf("GRANT SELECT, INSERT ON %s TO %s", t.Name(own), pg.Ident(role)))
 		}
 	}
 	if err := t.Run(ctx, strings.Join(grants, ";")); err != nil {

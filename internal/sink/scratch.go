@@ -34,15 +34,7 @@ func (t *Tx) scratch(ctx context.Context, s *Schema) error {
 	if err := t.start(ctx); err != nil {
 		return err
 	}
-	var may bool
-	if err := t.QueryRow(ctx, "SELECT has_database_privilege(current_database(), 'CREATE')").Scan(&may); err != nil {
-		return t.Fault("ask for rights", err)
-	}
-	if may {
-		if err := t.makeSchema(ctx, s); err != nil {
-			return err
-		}
-	} else if err := t.useTemporary(ctx); err != nil {
+	if err := t.findRoom(ctx, s); err != nil {
 		return err
 	}
 	if err := t.findPGVector(ctx, s); err != nil {
@@ -58,6 +50,19 @@ func (t *Tx) scratch(ctx context.Context, s *Schema) error {
 		}
 	}
 	return nil
+}
+
+// findRoom makes t's schema, or where the role may not make schemas has t write
+// temporary tables.
+func (t *Tx) findRoom(ctx context.Context, s *Schema) error {
+	var may bool
+	if err := t.QueryRow(ctx, "SELECT has_database_privilege(current_database(), 'CREATE')").Scan(&may); err != nil {
+		return t.Fault("ask for rights", err)
+	}
+	if may {
+		return t.makeSchema(ctx, s)
+	}
+	return t.useTemporary(ctx)
 }
 
 // useTemporary makes the session's own schema of temporary tables the one that

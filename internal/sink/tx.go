@@ -81,11 +81,12 @@ func (e *CommitUnknownError) Error() string {
 // Unwrap gives what ended the connection.
 func (e *CommitUnknownError) Unwrap() error { return e.Err }
 
-// Commit makes everything permanent. It is not interrupted by a signal. A
+// Commit makes everything permanent, unless last, which is called right before,
+// says no; then its error comes back. It is not interrupted by a signal. A
 // connection that is lost in it leaves the outcome open: then the server is
 // asked on a new one, and only if that fails too, *CommitUnknownError is
 // returned.
-func (t *Tx) Commit() error {
+func (t *Tx) Commit(last func() error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	defer t.End(ctx)
@@ -96,6 +97,9 @@ func (t *Tx) Commit() error {
 	}
 	if err := t.QueryRow(ctx, "SELECT pg_current_xact_id()::text").Scan(&t.xid); err != nil {
 		return t.Fault("ask for the transaction's number", err)
+	}
+	if err := last(); err != nil {
+		return err
 	}
 	err := t.Run(ctx, "COMMIT")
 	if err == nil {

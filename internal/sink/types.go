@@ -51,6 +51,9 @@ func (t *Tx) alterType(ctx context.Context, s *Schema, table string, c mapping.C
 		return nil
 	}
 	step := fmt.Sprintf("make column %s.%s %s, which the file needs", table, c.Name, kind)
+	if pg.Code(err) == pg.NotSupported {
+		return &fault.Error{Kind: fault.Refused, What: step, Err: pg.ServerError(err), Do: "drop the views and policies that use the column, run again, and make them again"}
+	}
 	if pg.Code(err) != pg.InsufficientPrivilege {
 		return t.Fault(step, err)
 	}

@@ -128,27 +128,32 @@ type Original struct {
 	Table, Key string
 	RowID      int64
 	Column     string
+	Reason     string // names of mapping.Reasons, joined by "+"
 	Value      mapping.Value
+}
+
+// HasOriginals reports whether there is a table of originals.
+func (s *Stored) HasOriginals(ctx context.Context) (there bool, err error) {
+	if err := s.conn.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", s.conn.Name(mapping.Originals.Name)).Scan(&there); err != nil {
+		return false, s.conn.Fault("look for the originals", err)
+	}
+	return there, nil
 }
 
 // Originals calls f with every cell of the table of originals, where there is
 // one.
 func (s *Stored) Originals(ctx context.Context, f func(Original) error) error {
-	var there bool
-	if err := s.conn.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", s.conn.Name(mapping.Originals.Name)).Scan(&there); err != nil {
-		return s.conn.Fault("look for the originals", err)
+	if there, err := s.HasOriginals(ctx); err != nil || !there {
+		return err
 	}
-	if !there {
-		return nil
-	}
-	query := "SELECT table_name, row_key, source_rowid, column_name, storage_class, original FROM " + s.conn.Name(mapping.Originals.Name)
+	query := "SELECT table_name, row_key, source_rowid, column_name, reason, storage_class, original FROM " + s.conn.Name(mapping.Originals.Name)
 	return s.copyOut(ctx, "the originals", query, func(fields [][]byte) error {
-		value, err := mapping.ParseOriginal(string(fields[4]), fields[5])
+		value, err := mapping.ParseOriginal(string(fields[5]), fields[6])
 		if err != nil {
 			return fmt.Errorf("read the originals of %s %q: %w", fields[0], fields[1], err)
 		}
 		return f(Original{Table: string(fields[0]), Key: string(fields[1]), RowID: int64(binary.BigEndian.Uint64(fields[2])),
-			Column: string(fields[3]), Value: value})
+			Column: string(fields[3]), Reason: string(fields[4]), Value: value})
 	})
 }
 

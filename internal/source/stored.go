@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,7 +65,11 @@ func (s *Stored) begin(ctx context.Context) error {
 	if err := s.conn.Server.TooOld(); err != nil {
 		return err
 	}
-	if err := s.conn.Run(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY;"+s.conn.Settings()); err != nil {
+	hold, err := s.hold(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.conn.Run(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY;"+s.conn.Settings()+hold); err != nil {
 		return s.conn.Fault("begin a snapshot", err)
 	}
 	have, err := s.conn.Inspect(ctx)
@@ -99,6 +104,27 @@ func (s *Stored) begin(ctx context.Context) error {
 		return err
 	}
 	return s.share(ctx)
+}
+
+// hold writes the statement that locks the tables as reading them will, which
+// has to be before the snapshot: TRUNCATE, by which migrate --replace empties
+// them, empties them in older snapshots too.
+func (s *Stored) hold(ctx context.Context) (sql string, err error) {
+	var names []string // in the order in which migrate takes them
+	for _, table := range mapping.Tables {
+		names = append(names, table.Name)
+	}
+	names = append(names, mapping.Originals.Name, pg.Receipts)
+	var name string
+	var there []string
+	err = s.conn.Each(ctx, `SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = $1 AND c.relname = ANY ($2) AND c.relkind = 'r' AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
+		ORDER BY pg_catalog.array_position($2::text[], c.relname::text)`,
+		[]any{s.conn.Schema, names}, []any{&name}, func() { there = append(there, s.conn.Name(name)) })
+	if err != nil || len(there) == 0 {
+		return "", err
+	}
+	return "LOCK TABLE " + strings.Join(there, ", ") + " IN ACCESS SHARE MODE", nil
 }
 
 // Close ends the snapshot and the connection.
@@ -136,28 +162,13 @@ func (s *Stored) Receipt(ctx context.Context) (*report.Receipt, error) {
 func (s *Stored) Tables() []mapping.Table { return s.tables }
 
 // image writes the SQL of a row's image (see mapping.Image).
-func (s *Stored) image(table *mapping.Table) string {
-	columns := make([]string, len(table.Columns))
-	for i, c := range table.Columns {
-		columns[i] = pg.Ident(c.Name)
-		switch c.Kind {
-		case mapping.KindInt:
-			columns[i] += "::int8"
-		case mapping.KindFloat4:
-			columns[i] += "::float8"
-		case mapping.KindVector:
-			columns[i] = fmt.Sprintf("%s.vector_send(%s)", pg.Ident(s.vectors), columns[i])
-		}
-	}
-	return "record_send(ROW(" + strings.Join(columns, ", ") + "))"
-}
+func (s *Stored) image(table *mapping.Table) string { return pg.Image(table, s.vectors) }
 
 // halves and sums are the SQL of mapping.HashImage and mapping.Digest, over h,
 // a SHA-256.
-const (
-	halves = `('x' || encode(substr(h, 1, 8), 'hex'))::bit(64)::bigint a, ('x' || encode(substr(h, 9, 8), 'hex'))::bit(64)::bigint b`
-	sums   = `count(*), coalesce(sum(a), 0) || ',' || coalesce(sum(b), 0)`
-)
+const sums = `count(*), coalesce(sum(a), 0) || ',' || coalesce(sum(b), 0)`
+
+var halves = pg.Halves("h", "a", "b")
 
 // Digest gives the number of a table's rows and their mapping.Digest.
 func (s *Stored) Digest(ctx context.Context, table *mapping.Table) (rows int64, digest string, err error) {
@@ -234,17 +245,21 @@ func (s *Stored) Rows(ctx context.Context, table *mapping.Table, buckets []int32
 	return nil
 }
 
-// Images gives the images of the rows that have a key: one, but where the
-// table's primary key was taken away.
-func (s *Stored) Images(ctx context.Context, table *mapping.Table, rowKey string) (images [][]byte, err error) {
+// Images gives the images of the rows that have keys, by their keys: one each,
+// but where the table's primary key was taken away.
+func (s *Stored) Images(ctx context.Context, table *mapping.Table, keys []string) (map[string][][]byte, error) {
 	kind := "text"
 	if table.Serial() != "" {
 		kind = "bigint"
 	}
-	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s = $1::text::%s", s.image(table), s.conn.Name(table.Name), pg.Ident(table.PrimaryKey), kind)
-	rows, err := s.conn.Query(ctx, query, rowKey)
+	query := fmt.Sprintf("SELECT %s, %s FROM %s WHERE %s = ANY ($1::text[]::%s[])", key(table), s.image(table), s.conn.Name(table.Name),
+		pg.Ident(table.PrimaryKey), kind)
+	images := map[string][][]byte{}
+	var k string
+	var image []byte
+	rows, err := s.conn.Query(ctx, query, keys)
 	if err == nil {
-		images, err = pgx.CollectRows(rows, pgx.RowTo[[]byte])
+		_, err = pgx.ForEachRow(rows, []any{&k, &image}, func() error { images[k] = append(images[k], slices.Clone(image)); return nil })
 	}
 	if err != nil {
 		return nil, s.fault(table, err)

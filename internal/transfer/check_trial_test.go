@@ -75,8 +75,8 @@ func TestCheckTries(t *testing.T) {
 	t.Run("row-level security", func(t *testing.T) {
 		t.Parallel()
 		role, super := granted(t, "ALTER TABLE flujo.steps ENABLE ROW LEVEL SECURITY")
-		wantRefusedToo(t, fixture, role, "trial", "row-level security", "connect as its owner")
-		wantLine(t, checkOptions(t, fixture, role), "Flujo's start", report.Look, "trial")
+		wantRefusedToo(t, fixture, role, "schema", "row-level security", "connect as its owner")
+		wantLine(t, checkOptions(t, fixture, role), "Flujo's start", report.Look, "schema")
 		wantLine(t, checkOptions(t, fixture, super), "trial", report.OK)
 	})
 	t.Run("a column that another role has to widen", func(t *testing.T) {

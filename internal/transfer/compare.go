@@ -13,7 +13,13 @@ import (
 
 // rowsHeld is how many rows of a table, keys and hashes alone, are held at once
 // while differences are looked for.
-const rowsHeld = 100_000
+const rowsHeld = 300_000
+
+// Rows that both sides have and that differ are asked for together.
+const (
+	mostAsked      = 200
+	mostBytesAsked = 4 << 20
+)
 
 // comparing finds the rows of a table that are not in PostgreSQL as the file
 // has them. It holds no more than rowsHeld rows, whatever their order is on
@@ -38,6 +44,8 @@ type comparing struct {
 
 	image mapping.Image
 	buf   []byte
+	asked []asked // rows to be compared cell by cell
+	bytes int     // of their images
 }
 
 // run calls found with every difference.
@@ -114,13 +122,18 @@ func (c *comparing) chunk(buckets []int32) error {
 			return c.row(report.RowMissing, key, c.writers != nil)
 		case at < 0:
 			at = 0
-			if err := c.cells(key, have[0].Writer, c.buf); err != nil {
+			if err := c.ask(key, have[0].Writer); err != nil {
 				return err
 			}
 		}
-		rows[key] = slices.Delete(have, at, at+1)
+		if rows[key] = slices.Delete(have, at, at+1); len(rows[key]) == 0 {
+			delete(rows, key)
+		}
 		return nil
 	})
+	if err == nil {
+		err = c.answer()
+	}
 	if err != nil {
 		return err
 	}
@@ -129,6 +142,47 @@ func (c *comparing) chunk(buckets []int32) error {
 			if err := c.row(report.RowExtra, key, c.since(r.Writer)); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// asked is a row that both sides have, and not the same.
+type asked struct {
+	key    string
+	writer int64
+	image  []byte // that the file makes of it
+}
+
+// ask puts the row whose image is in buf on the list of those to be compared
+// cell by cell.
+func (c *comparing) ask(key string, writer int64) error {
+	c.asked = append(c.asked, asked{key: key, writer: writer, image: slices.Clone(c.buf)})
+	c.bytes += len(c.buf)
+	if len(c.asked) < mostAsked && c.bytes < mostBytesAsked {
+		return nil
+	}
+	return c.answer()
+}
+
+// answer compares the rows on the list.
+func (c *comparing) answer() error {
+	list := c.asked
+	c.asked, c.bytes = nil, 0
+	if len(list) == 0 {
+		return nil
+	}
+	keys := make([]string, len(list))
+	for i, a := range list {
+		keys[i] = a.key
+	}
+	images, err := c.stored.Images(c.ctx, c.table, keys)
+	if err != nil {
+		return err
+	}
+	for _, a := range list {
+		if err := c.cells(a, images[a.key]); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -146,38 +200,44 @@ func (c *comparing) row(kind, key string, since bool) error {
 	case kind == report.RowMissing:
 		return c.change(kind, key, nil, nil)
 	}
-	images, err := c.stored.Images(c.ctx, c.table, key)
-	if err != nil || len(images) == 0 {
+	images, err := c.stored.Images(c.ctx, c.table, []string{key})
+	if err != nil || len(images[key]) == 0 {
 		return err
 	}
-	return c.change(kind, key, nil, images[0])
+	return c.change(kind, key, nil, images[key][0])
 }
 
 // cells names the columns in which a row differs. Where it is only the way in
-// which JSON is printed, the server has the last word, and there is none.
-func (c *comparing) cells(key string, writer int64, image []byte) error {
-	theirs, err := c.stored.Images(c.ctx, c.table, key)
-	if err != nil || len(theirs) == 0 {
-		return err
+// which JSON is printed, the server has the last word, and there is none. A row
+// whose sums differ has to differ somewhere: where that is not to be found, or
+// the row itself is not by its key, the database is not sound, and that is a
+// difference too.
+func (c *comparing) cells(a asked, theirs [][]byte) error {
+	if len(theirs) == 0 {
+		c.odd(a, "is there, and is not found by its key: an index is damaged")
+		return nil
 	}
-	mine, other := mapping.Cells(image), mapping.Cells(theirs[0])
+	mine, other := mapping.Cells(a.image), mapping.Cells(theirs[0])
 	var differs []int
+	explained := false
 	for i, column := range c.table.Columns {
-		same := bytes.Equal(mine[i], other[i]) && (mine[i] == nil) == (other[i] == nil)
-		if !same && column.Kind == mapping.KindJSON && mine[i] != nil && other[i] != nil {
-			form, err := c.stored.JSONB(c.ctx, mine[i][1:])
-			if err != nil {
-				return err
-			}
-			same = bytes.Equal(form, other[i])
+		if bytes.Equal(mine[i], other[i]) && (mine[i] == nil) == (other[i] == nil) {
+			continue
 		}
-		if same || c.same != nil && c.same(column.Kind, mine[i], other[i]) {
+		same, err := c.sameCell(column.Kind, mine[i], other[i])
+		if err != nil {
+			return err
+		}
+		if explained = true; same {
 			continue
 		}
 		differs = append(differs, i)
-		d := report.Difference{Table: c.table.Name, Key: key, Column: column.Name, Kind: report.CellDiffer, Since: c.since(writer)}
+		d := report.Difference{Table: c.table.Name, Key: a.key, Column: column.Name, Kind: report.CellDiffer, Since: c.since(a.writer)}
 		d.InFile, d.InPostgres = mapping.ShowCells(column.Kind, mine[i], other[i])
 		c.found(d)
+	}
+	if !explained {
+		c.odd(a, "is read as one thing and then as another")
 	}
 	if len(differs) == 0 {
 		return nil
@@ -186,5 +246,23 @@ func (c *comparing) cells(key string, writer int64, image []byte) error {
 	if c.change == nil {
 		return nil
 	}
-	return c.change(report.CellDiffer, key, differs, theirs[0])
+	return c.change(report.CellDiffer, a.key, differs, theirs[0])
+}
+
+// sameCell reports whether cells that are not equal mean the same.
+func (c *comparing) sameCell(kind mapping.Kind, mine, other []byte) (bool, error) {
+	if c.same != nil && c.same(kind, mine, other) {
+		return true, nil
+	}
+	if kind != mapping.KindJSON || mine == nil || other == nil {
+		return false, nil
+	}
+	form, err := c.stored.JSONB(c.ctx, mine[1:])
+	return bytes.Equal(form, other), err
+}
+
+// odd tells of a row of which PostgreSQL says different things.
+func (c *comparing) odd(a asked, what string) {
+	c.rows++
+	c.found(report.Difference{Table: c.table.Name, Key: a.key, Kind: report.CellDiffer, InFile: "the row", InPostgres: "one that " + what})
 }

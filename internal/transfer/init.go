@@ -29,7 +29,7 @@ func Init(ctx context.Context, o InitOptions) (*report.Init, error) {
 	if err != nil {
 		return nil, interrupted(ctx, err)
 	}
-	if err := tx.Commit(); err != nil {
+	if err := tx.Commit(func() error { return nil }); err != nil {
 		return nil, err
 	}
 	return describe(tx, schema, o), nil

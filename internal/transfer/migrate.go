@@ -23,20 +23,23 @@ type MigrateOptions struct {
 	SQLite          string           // path of the file
 	Postgres        string           // what to connect with; "" when the PG* variables say it
 	Schema          string           // never empty
-	Cutover         stateuri.Address // tried before and after the commit
+	Cutover         stateuri.Address // tried before and after the commit; zero where Flujo is not to use it
 	DryRun          bool
 	WithoutPGVector bool
-	Strict          bool                    // refuse a file of which anything would arrive changed
-	SetAside        bool                    // let rows without a place go to the table of originals
-	ExactFloats     bool                    // double precision where Flujo has real
-	NaiveZone       *time.Location          // of times that name no zone; nil: UTC, which nobody vouched for
-	Verify          string                  // VerifyContent, which "" is too, or VerifyCounts
-	SkipIntegrity   bool                    // do without SQLite's quick_check of the file
-	Version         string                  // of this program, for the receipt
-	Found           func(mapping.Finding)   // called for every finding, when all are known; may be nil
-	Different       func(report.Difference) // called for every difference that is found before the commit; may be nil
-	LockWait        time.Duration           // for each lock; pg.LockWait when 0
-	Progress        func(Progress)          // called from one goroutine at a time; may be nil
+	Strict          bool                                    // refuse a file of which anything would arrive changed
+	SetAside        bool                                    // let rows without a place go to the table of originals
+	ExactFloats     bool                                    // double precision where Flujo has real
+	NaiveZone       *time.Location                          // of times that name no zone; nil: UTC, which nobody vouched for
+	Verify          string                                  // VerifyContent, which "" is too, or VerifyCounts
+	SkipIntegrity   bool                                    // do without SQLite's quick_check of the file
+	Replace         bool                                    // keep the rows that are there in a schema of their own, and put the file's in their place
+	Merge           bool                                    // take what either side has: each run, key and memory from the side that wrote it last; not with Replace
+	Version         string                                  // of this program, for the receipt
+	Found           func(mapping.Finding)                   // called for every finding, when all are known; may be nil
+	Different       func(report.Difference)                 // called for every difference that is found before the commit; may be nil
+	then            func(context.Context, *migration) error // called when all is done but the end; may be nil
+	LockWait        time.Duration                           // for each lock; pg.LockWait when 0
+	Progress        func(Progress)                          // called from one goroutine at a time; may be nil
 }
 
 // The phases of a migration, in their order.
@@ -44,9 +47,11 @@ const (
 	PhaseIntegrity = "integrity"
 	PhaseConnect   = "connect"
 	PhaseSchema    = "schema"
+	PhaseReplace   = "replace" // a progress for each table
 	PhaseCopy      = "copy"
 	PhaseRead      = "read" // instead of copy, where nothing is written
 	PhaseOriginals = "originals"
+	PhaseMerge     = "merge"
 	PhaseIndexes   = "indexes"
 	PhaseVerify    = "verify"
 	PhaseCommit    = "commit"
@@ -82,20 +87,24 @@ func Migrate(ctx context.Context, o MigrateOptions) (*report.Migration, error) {
 		return nil, interrupted(ctx, err)
 	}
 	o.Progress(Progress{Phase: PhaseConnect})
-	trial, err := pg.TryAddress(ctx, o.Cutover.Reveal())
-	if err != nil {
-		return nil, interrupted(ctx, addressFault(err))
+	var trial pg.Trial
+	if !o.Cutover.IsZero() {
+		if trial, err = pg.TryAddress(ctx, o.Cutover.Reveal()); err != nil {
+			return nil, interrupted(ctx, addressFault(err))
+		}
 	}
 	tx, err := sink.Begin(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, pg.LockWait))
 	if err != nil {
 		return nil, interrupted(ctx, err)
 	}
 	defer tx.Rollback()
-	if err := trial.Unfit(tx.Server, o.Schema); err != nil {
-		return nil, err
+	if !o.Cutover.IsZero() {
+		if err := trial.Unfit(tx.Server, o.Schema); err != nil {
+			return nil, err
+		}
 	}
 	m := &migration{MigrateOptions: o, reading: newReading(snapshot, layout), tx: tx, trial: trial}
-	m.progress, m.phase, m.digest = o.Progress, PhaseCopy, o.Verify == VerifyContent
+	m.progress, m.phase, m.digest, m.lenient = o.Progress, PhaseCopy, o.Verify == VerifyContent, o.DryRun
 	m.report = &report.Migration{
 		Format: report.Format, Command: "migrate", DryRun: o.DryRun, Started: started.UTC().Truncate(time.Millisecond),
 		Source: describeSource(snapshot, layout), Verify: o.Verify, Findings: m.found, Warnings: []string{},
@@ -110,7 +119,7 @@ func Migrate(ctx context.Context, o MigrateOptions) (*report.Migration, error) {
 		return nil, interrupted(ctx, err)
 	}
 	if err := m.end(ctx); err != nil {
-		return nil, err
+		return nil, interrupted(ctx, err)
 	}
 	m.report.Seconds = time.Since(started).Seconds()
 	if m.report.Committed {
@@ -159,7 +168,10 @@ type migration struct {
 	tx     *sink.Tx
 	schema *sink.Schema
 	trial  pg.Trial
-	report *report.Migration
+	kept   *sink.Kept // what was replaced; nil where nothing was
+	// merging is nil where the target holds no rows, or none that stay.
+	merging *merging
+	report  *report.Migration
 }
 
 // target is the destination in PostgreSQL.
@@ -175,10 +187,8 @@ func (t target) Widen(ctx context.Context, table *mapping.Table, column string) 
 
 // fill does everything up to the commit.
 func (m *migration) fill(ctx context.Context) (err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // of the hashing, when the rest has failed
 	hash := beginHashing(ctx, m.snapshot)
-	defer func() { <-hash.done }()
+	defer hash.end()
 	if m.snapshot.Locked() {
 		m.warn("another process has the file open: what it writes from now on is not in PostgreSQL; is Flujo stopped?")
 	}
@@ -198,7 +208,7 @@ func (m *migration) fill(ctx context.Context) (err error) {
 	if err := m.needEmpty(ctx); err != nil {
 		return err
 	}
-	if m.schema.Existing[mapping.Runs] {
+	if m.schema.Existing[mapping.Runs] && !m.Cutover.IsZero() {
 		if err := m.trial.Misled(m.Schema); err != nil {
 			return err
 		}
@@ -206,10 +216,12 @@ func (m *migration) fill(ctx context.Context) (err error) {
 	if err := m.tx.Adapt(ctx, m.schema); err != nil {
 		return err
 	}
-	if err := m.all(ctx); err != nil {
-		return err
+	if m.merging != nil {
+		err = m.merge(ctx)
+	} else if err = m.all(ctx); err == nil {
+		err = m.judge(ctx)
 	}
-	if err := m.judge(ctx); err != nil {
+	if err != nil {
 		return err
 	}
 	m.begin(PhaseIndexes)
@@ -227,10 +239,11 @@ func (m *migration) fill(ctx context.Context) (err error) {
 	if err := m.verify(ctx); err != nil {
 		return err
 	}
-	if err := m.needUnchanged(); err != nil {
+	m.describeReplaced()
+	if err := m.writeReceipt(ctx, hash); err != nil || m.then == nil {
 		return err
 	}
-	return m.writeReceipt(ctx, hash)
+	return m.then(ctx, m)
 }
 
 // end commits, or rolls the rehearsal back.
@@ -240,10 +253,11 @@ func (m *migration) end(ctx context.Context) error {
 	}
 	if m.DryRun {
 		m.tx.Rollback()
-		return nil
+		return m.needUnchanged()
 	}
 	m.begin(PhaseCommit)
-	if err := m.tx.Commit(); err != nil {
+	// The file is looked at last: what is written to it from now on is lost.
+	if err := m.tx.Commit(m.needUnchanged); err != nil {
 		return err
 	}
 	m.report.Committed = true
@@ -266,19 +280,32 @@ func (m *migration) describeTarget() {
 	}
 }
 
-// needEmpty refuses a target that holds rows.
+// needEmpty refuses a target that holds rows, or with Replace empties it.
 func (m *migration) needEmpty(ctx context.Context) error {
 	full, err := m.tx.Filled(ctx)
 	if err != nil {
 		return err
 	}
-	if len(full) == 0 {
+	switch {
+	case len(full) == 0 && m.Replace:
+		m.note("--replace: Flujo's tables were empty, so there was nothing to replace")
 		return nil
+	case len(full) == 0 && m.Merge:
+		m.note("--merge: Flujo's tables were empty, so there was nothing to merge with")
+		return nil
+	case len(full) == 0:
+		return nil
+	case m.Merge:
+		m.merging = &merging{handed: map[string]int64{}}
+		return nil
+	case m.Replace:
+		return m.replace(ctx)
 	}
 	return &fault.Error{
 		Kind: fault.Refused,
 		What: fmt.Sprintf("schema %q already holds rows: %s", m.Schema, strings.Join(full, ", ")),
-		Do:   "was it migrated already? nothing was added; name another schema with --schema, or empty these tables if their rows are not wanted",
+		Do: "was it migrated already? nothing was added; put the file's rows in their place with --replace, which keeps them, " +
+			"take what either side has with --merge, or name another schema with --schema",
 	}
 }
 
@@ -296,9 +323,7 @@ func (m *migration) needUnchanged() error {
 		m.warn("the file changed while it was read: stop Flujo before the cutover")
 		return nil
 	}
-	return &fault.Error{
-		Kind: fault.Refused, What: fmt.Sprintf("%q changed while it was read", m.snapshot.Path()), Do: "stop Flujo and run again",
-	}
+	return changedFault(m.snapshot)
 }
 
 // useAddress sees that Flujo will find the rows by the address.

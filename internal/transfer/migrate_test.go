@@ -103,7 +103,7 @@ func TestTargetWithRowsIsRefused(t *testing.T) {
 	conn := connect(t, url)
 	before := one(t, conn, "SELECT string_agg(format('%s %s', relname, relfilenode), ',' ORDER BY relname) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace")
 	wantFault(t, options(t, fixture, url), fault.Refused,
-		"runs has 60", "workflow_state has 60", "steps has 213", "spans has 261", "traces has 60", "evaluations has 15", "system_state has 5")
+		"runs has 60", "workflow_state has 60", "steps has 213", "spans has 261", "traces has 60", "evaluations has 15", "system_state has 5", "--replace", "--merge")
 	if after := one(t, conn, "SELECT string_agg(format('%s %s', relname, relfilenode), ',' ORDER BY relname) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace"); after != before {
 		t.Error("something was changed all the same")
 	}
@@ -399,30 +399,46 @@ func TestStartingFlujoWaits(t *testing.T) {
 	}
 }
 
+// TestFileThatChangesIsNotCommitted: a writer that commits to the file at any
+// moment of the run, up to the last, is noticed; a rehearsal says so and goes
+// on. One that holds the file open and stays silent is told from it.
 func TestFileThatChangesIsNotCommitted(t *testing.T) {
 	t.Parallel()
-	url := pgtest.Database(t)
-	file := copyOf(t, fixture)
-	o := options(t, file, url)
-	o.Progress = func(p transfer.Progress) {
-		if p.Phase == transfer.PhaseIndexes {
-			// what every commit in WAL mode does
-			if err := os.WriteFile(file+"-wal", []byte("a frame"), 0o600); err != nil {
-				t.Error(err)
+	for _, phase := range []string{transfer.PhaseConnect, transfer.PhaseSchema, transfer.PhaseCopy, transfer.PhaseIndexes, transfer.PhaseVerify, transfer.PhaseCommit} {
+		t.Run(phase, func(t *testing.T) {
+			t.Parallel()
+			url, file := pgtest.Database(t), copyOf(t, fixture)
+			o := options(t, file, url)
+			written := false
+			o.Progress = func(p transfer.Progress) {
+				if p.Phase == phase && !written {
+					written = true
+					commitTo(t, file, "INSERT INTO system_state VALUES (hex(randomblob(9)), '1', '2026-01-05T09:00:00+00:00')")
+				}
 			}
-		}
+			wantFault(t, o, fault.Refused, "changed while it was read", "stop Flujo and run again")
+			if got := leftovers(t, connect(t, url)); got != "" {
+				t.Errorf("left in the database: %s", got)
+			}
+			if phase == transfer.PhaseCommit {
+				return // a rehearsal has none
+			}
+			written, o.DryRun = false, true
+			result := migrate(t, o)
+			if warnings := strings.Join(result.Warnings, "\n"); !strings.Contains(warnings, "changed while it was read") {
+				t.Errorf("the rehearsal does not say so: %s", warnings)
+			}
+		})
 	}
-	o.DryRun = true
-	result := migrate(t, o)
-	if notes := strings.Join(result.Warnings, "\n"); !strings.Contains(notes, "changed while it was read") {
-		t.Errorf("the rehearsal does not say so: %s", notes)
-	}
-	os.Remove(file + "-wal")
-	o.DryRun = false
-	wantFault(t, o, fault.Refused, "changed while it was read", "stop Flujo")
-	if got := leftovers(t, connect(t, url)); got != "" {
-		t.Errorf("left in the database: %s", got)
-	}
+	t.Run("silent", func(t *testing.T) {
+		t.Parallel()
+		url, file := pgtest.Database(t), copyOf(t, fixture)
+		keepOpen(t, file, "SELECT count(*) FROM runs", func() {
+			if result := migrate(t, options(t, file, url)); !result.Committed {
+				t.Error("not committed")
+			}
+		})
+	})
 }
 
 // TestFileStaysAsItWas also with rows in its -wal, which arrive.

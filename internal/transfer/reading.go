@@ -37,6 +37,7 @@ type reading struct {
 	modified mapping.Time // when the file was written: the last witness of a time
 	into     destination
 	digest   bool   // sum the tuples up
+	lenient  bool   // go on when the file is written meanwhile: a rehearsal
 	phase    string // that its progress is of
 	leftOut  string // a table that the target has not; rows of it are refused
 	progress func(Progress)
@@ -121,6 +122,13 @@ func (v *visitor) Widen(_ context.Context, table *mapping.Table, column string) 
 	return nil
 }
 
+// changedFault refuses what was read of a file while somebody wrote to it.
+func changedFault(snapshot *source.Snapshot) error {
+	return &fault.Error{
+		Kind: fault.Refused, What: fmt.Sprintf("%q changed while it was read", snapshot.Path()), Do: "stop Flujo and run again",
+	}
+}
+
 func (r *reading) note(format string, args ...any) {
 	r.found.Notes = append(r.found.Notes, fmt.Sprintf(format, args...))
 }
@@ -180,6 +188,17 @@ func (r *reading) table(ctx context.Context, row *report.Table) (err error) {
 	}
 	if err != nil {
 		return err
+	}
+	if row.RowsRead != expected {
+		changed, err := r.snapshot.Changed()
+		switch {
+		case err != nil:
+			return err
+		case changed && r.lenient:
+			expected = row.RowsRead
+		case changed:
+			return changedFault(r.snapshot)
+		}
 	}
 	if row.RowsRead != expected {
 		return &fault.Error{

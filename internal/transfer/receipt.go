@@ -10,18 +10,27 @@ import (
 // hashing is the SHA-256 of a file and its -wal on its way.
 type hashing struct {
 	done      chan struct{}
+	cancel    context.CancelFunc
 	main, wal string
 	err       error
 }
 
-// beginHashing hashes beside whatever else is done. It ends with ctx.
+// beginHashing hashes beside whatever else is done, which is to end it before the
+// snapshot is closed.
 func beginHashing(ctx context.Context, snapshot *source.Snapshot) *hashing {
 	h := &hashing{done: make(chan struct{})}
+	ctx, h.cancel = context.WithCancel(ctx)
 	go func() {
 		defer close(h.done)
 		h.main, h.wal, h.err = snapshot.SHA256(ctx)
 	}()
 	return h
+}
+
+// end gives up, where the hashes are not wanted any more.
+func (h *hashing) end() {
+	h.cancel()
+	<-h.done
 }
 
 // wait gives the hashes.
@@ -45,7 +54,7 @@ func (m *migration) writeReceipt(ctx context.Context, hash *hashing) error {
 		Version: m.Version, Layout: m.layout.Generation, Verify: m.Verify,
 		File: report.File{Path: m.snapshot.Path(), Bytes: m.snapshot.Size() - m.snapshot.WALSize(), SHA256: main,
 			WALBytes: m.snapshot.WALSize(), WALSHA256: wal, Modified: m.snapshot.Modified()},
-		Options:  report.Options{NaiveTimes: m.zone(), JSONDepth: m.convert.JSONDepth, SetAside: m.SetAside, WrittenAt: m.modified.Micros},
+		Options:  report.Options{NaiveTimes: m.zone(), JSONDepth: m.convert.JSONDepth, SetAside: m.SetAside, WrittenAt: m.modified.Micros, Replaced: m.replacedSchema()},
 		Findings: m.found.WithoutKeys(),
 	}
 	for _, row := range m.report.Tables {
@@ -55,6 +64,9 @@ func (m *migration) writeReceipt(ctx context.Context, hash *hashing) error {
 		}
 		r.Tables = append(r.Tables, report.ReceiptTable{Name: row.Name, RowsRead: row.RowsRead, SetAside: row.SetAside,
 			Derived: row.Derived, Rows: row.InPostgres, Digest: row.Digest, Writers: writers})
+	}
+	if err := m.mergeReceipt(ctx, r); err != nil {
+		return err
 	}
 	return m.tx.WriteReceipt(ctx, r)
 }

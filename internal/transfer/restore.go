@@ -25,7 +25,9 @@ type RestoreOptions struct {
 	Base      string // the file that was migrated; "" without one
 	Postgres  string
 	Schema    string
+	Merge     bool // with Base: take what either side has, as MigrateOptions.Merge does
 	DryRun    bool
+	NaiveZone *time.Location          // of times that name none, instead of the receipt's; may be nil
 	Different func(report.Difference) // called for every difference that the verification finds; may be nil
 	Progress  func(Progress)          // may be nil
 }
@@ -46,20 +48,17 @@ func Restore(ctx context.Context, o RestoreOptions) (*report.Restoration, error)
 		return nil, interrupted(ctx, err)
 	}
 	defer file.Discard()
-	o.Progress(Progress{Phase: PhaseConnect})
-	stored, err := source.OpenStored(ctx, o.Postgres, o.Schema, pg.LockWait)
-	if err != nil {
-		return nil, interrupted(ctx, err)
-	}
-	defer stored.Close()
-	r := &restoration{RestoreOptions: o, file: file, stored: stored, originals: map[string]bool{}}
-	server := stored.Server()
+	r := &restoration{RestoreOptions: o, file: file, originals: map[string]bool{}, guesses: map[uint64]bool{}, asides: map[uint64]bool{}}
 	r.report = &report.Restoration{
 		Format: report.Format, Command: "restore", DryRun: o.DryRun, Started: started.UTC().Truncate(time.Millisecond),
-		Source: report.Target{Server: server.Name, Database: server.Database, Role: server.Role, Schema: o.Schema},
-		Lost:   []report.Change{}, Warnings: []string{}, Notes: []string{},
+		Lost: []report.Change{}, Warnings: []string{}, Notes: []string{},
 	}
-	err = r.run(ctx)
+	if o.Merge {
+		err = r.merged(ctx)
+	} else {
+		o.Progress(Progress{Phase: PhaseConnect})
+		err = r.snapshot(ctx)
+	}
 	r.report.Seconds = time.Since(started).Seconds()
 	switch {
 	case ctx.Err() != nil:
@@ -72,6 +71,34 @@ func Restore(ctx context.Context, o RestoreOptions) (*report.Restoration, error)
 	return r.report, nil
 }
 
+// snapshot restores what the schema holds.
+func (r *restoration) snapshot(ctx context.Context) (err error) {
+	if r.stored, err = source.OpenStored(ctx, r.Postgres, r.Schema, pg.LockWait); err != nil {
+		return err
+	}
+	defer r.stored.Close()
+	return r.run(ctx)
+}
+
+// merged restores what the schema would hold if the base were merged into it:
+// that is done, in a transaction that is rolled back, and so both ways to merge
+// have one result. Flujo's tables are locked meanwhile.
+func (r *restoration) merged(ctx context.Context) error {
+	_, err := Migrate(ctx, MigrateOptions{
+		SQLite: r.Base, Postgres: r.Postgres, Schema: r.Schema, NaiveZone: r.NaiveZone, Merge: true, SetAside: true, DryRun: true,
+		WithoutPGVector: true, // a table of memories that is there is used all the same
+		Progress:        r.Progress,
+		then: func(ctx context.Context, m *migration) (err error) {
+			if r.stored, err = m.stored(ctx); err != nil {
+				return err
+			}
+			r.report.Merge = m.report.Merge
+			return r.run(ctx)
+		},
+	})
+	return err
+}
+
 // restoration is one run of Restore.
 type restoration struct {
 	RestoreOptions
@@ -81,16 +108,22 @@ type restoration struct {
 	convert   mapping.Options // as the migration read the file
 	report    *report.Restoration
 	originals map[string]bool // tables of which originals are kept
+	guesses   map[uint64]bool // cells whose time is guessed, by cellHash
+	asides    map[uint64]bool // rows that had no place, by cellHash
 }
 
 func (r *restoration) run(ctx context.Context) (err error) {
+	server := r.stored.Server()
+	r.report.Source = report.Target{Server: server.Name, Database: server.Database, Role: server.Role, Schema: r.Schema}
 	if err := r.stored.NothingMore(); err != nil {
 		return err
 	}
 	if r.receipt, err = r.stored.Receipt(ctx); err != nil {
 		return err
 	}
-	r.convert = r.options()
+	if r.convert, err = r.options(); err != nil {
+		return err
+	}
 	for _, table := range r.stored.Tables() {
 		rows, _, err := r.stored.Digest(ctx, &table)
 		if err != nil {
@@ -322,16 +355,26 @@ func (r *restoration) verify(ctx context.Context) error {
 }
 
 // options gives what the migration read the file with.
-func (r *restoration) options() mapping.Options {
-	o := mapping.Options{JSONDepth: r.stored.Server().JSONDepth()}
-	if r.receipt == nil {
-		return o
+func (r *restoration) options() (o mapping.Options, err error) {
+	o.JSONDepth = r.stored.Server().JSONDepth()
+	if r.receipt != nil {
+		o.JSONDepth = r.receipt.Options.JSONDepth
 	}
-	o.JSONDepth = r.receipt.Options.JSONDepth
-	if zone, err := time.LoadLocation(r.receipt.Options.NaiveTimes); err == nil {
-		o.NaiveZone = zone
+	o.NaiveZone, err = naiveZone(r.NaiveZone, r.receipt)
+	return o, err
+}
+
+// naiveZone gives the zone of times that name none: the one that was asked for,
+// or the one by which a file was migrated.
+func naiveZone(asked *time.Location, receipt *report.Receipt) (*time.Location, error) {
+	if asked != nil || receipt == nil {
+		return asked, nil
 	}
-	return o
+	zone, err := time.LoadLocation(receipt.Options.NaiveTimes)
+	if err != nil {
+		return nil, &fault.Error{Kind: fault.Usage, What: "the receipt's zone of times without one is not known here", Err: err, Do: "name it with --naive-times"}
+	}
+	return zone, nil
 }
 
 // reading is the reading of a file that says the same of it as the migration
@@ -362,7 +405,10 @@ func (r *restoration) compare(ctx context.Context, reading *reading, row *report
 		if row.Name == mapping.Traces && d.Kind == report.RowMissing {
 			return // PostgreSQL has spans and no trace: the SQLite backend makes one of them
 		}
-		if d.Kind == report.CellDiffer && r.guessed(ctx, reading, table, d) {
+		if d.Kind == report.RowMissing && r.asides[cellHash(d.Table, d.Key, "")] {
+			return
+		}
+		if d.Kind == report.CellDiffer && r.guesses[cellHash(d.Table, d.Key, d.Column)] {
 			return
 		}
 		r.report.Differing++
@@ -391,30 +437,4 @@ func sameToFlujo(kind mapping.Kind, mine, other []byte) bool {
 		return zero(mine) && zero(other) || mine == nil && len(other) == 8 && math.IsNaN(math.Float64frombits(binary.BigEndian.Uint64(other)))
 	}
 	return false
-}
-
-// guessed reports whether a time differs because it is one that the file does
-// not tell: it went back to what it was, and other rows, which it is guessed
-// from, have changed since.
-func (r *restoration) guessed(ctx context.Context, reading *reading, table *mapping.Table, d report.Difference) bool {
-	plan := reading.layout.Plan(table.Name)
-	if !r.originals[table.Name] && r.Base == "" {
-		return false
-	}
-	at := -1
-	for i, c := range table.Columns {
-		if c.Name == d.Column && c.Kind == mapping.KindTime {
-			at = i
-		}
-	}
-	if at < 0 || plan.KeyColumn() == "" {
-		return false
-	}
-	key := plan.PlainValue(d.Key)
-	row, err := reading.snapshot.Row(ctx, table.Name, plan.KeyColumn(), key, []string{d.Column})
-	if err != nil || row == nil {
-		return false
-	}
-	_, _, told := reading.convert.ReadTime(row[0])
-	return !told
 }

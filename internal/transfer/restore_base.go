@@ -40,7 +40,10 @@ func (r *restoration) rebase(ctx context.Context) (version int, err error) {
 	if changed, err := base.Changed(); err != nil {
 		return 0, err
 	} else if changed {
-		return 0, &fault.Error{Kind: fault.Refused, What: fmt.Sprintf("%q changed while it was read", base.Path()), Do: "stop Flujo and run again"}
+		return 0, changedFault(base)
+	}
+	if err := r.stored.Originals(ctx, func(o source.Original) error { r.expectGuess(o); return nil }); err != nil {
+		return 0, err
 	}
 	if err := r.file.Open(ctx); err != nil {
 		return 0, err
@@ -74,9 +77,9 @@ func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, r
 	}
 	var others []string
 	for _, row := range reading.found.Tables {
-		then := receiptTable(r.receipt, row.Name)
+		rows, digest := receiptTable(r.receipt, row.Name).OfFile()
 		mine := cmp.Or(reading.digests[row.Name], mapping.NewDigest(tableOf(row.Name)))
-		if then.Rows != mine.Rows || then.Digest != mine.String() {
+		if rows != mine.Rows || digest != mine.String() {
 			others = append(others, row.Name)
 		}
 	}

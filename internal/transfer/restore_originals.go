@@ -3,7 +3,11 @@ package transfer
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
+	"io"
+	"maps"
 	"slices"
+	"strings"
 
 	"flujo-port/internal/fault"
 	"flujo-port/internal/mapping"
@@ -20,7 +24,8 @@ func (r *restoration) keepOriginals(ctx context.Context) error {
 	}
 	err := r.stored.Originals(ctx, func(o source.Original) error {
 		r.originals[o.Table] = true
-		return r.file.Keep(ctx, o.Table, o.Key, o.RowID, o.Column, o.Value)
+		r.expectGuess(o)
+		return r.file.Keep(ctx, o.Table, o.Key, o.RowID, o.Column, o.Reason, o.Value)
 	})
 	if err != nil {
 		return err
@@ -37,26 +42,23 @@ func (r *restoration) putBack(ctx context.Context, table *mapping.Table, key str
 		}
 		for i, c := range table.FileColumns() {
 			original, ok := kept.Values[c.Name]
-			if !ok || original.Class == mapping.Null && i < len(table.Columns) && table.Columns[i].NotNull {
-				continue // a time that an older layout did not tell, and this one has to
+			switch {
+			case !ok:
+			case c.Keeps(original):
+				row[i] = original
+				n++
+			default:
+				r.note("%s.%s: originals that Flujo's SQLite file would not keep as they were stay in %s", table.Name, c.Name, mapping.Originals.Name)
 			}
-			row[i] = original
-			n++
 		}
 		return nil
 	})
 	return n, err
 }
 
-// isWhole reports whether the originals are those of a row that had no place:
-// all of its cells, and not just those that changed.
+// isWhole reports whether the originals are those of a row that had no place.
 func isWhole(table *mapping.Table, kept sink.Cells) bool {
-	for _, c := range table.Columns {
-		if _, ok := kept.Values[c.Name]; c.NotNull && !ok {
-			return false
-		}
-	}
-	return true
+	return table.IsWhole(slices.Collect(maps.Keys(kept.Values)), kept.Common)
 }
 
 // putAside writes the rows that had no place in PostgreSQL, as they were. What
@@ -73,21 +75,28 @@ func (r *restoration) putAside(ctx context.Context, row *report.RestoredTable) e
 		if !isWhole(table, kept) {
 			return nil
 		}
+		fits := true
 		for i, c := range columns {
 			values[i] = kept.Values[c.Name]
+			fits = fits && c.Keeps(values[i])
 		}
 		for name, v := range kept.Values {
 			if v.Class != mapping.Null && !slices.ContainsFunc(columns, func(c mapping.FileColumn) bool { return c.Name == name }) {
 				r.note("%s.%s has no place in Flujo's SQLite file; it is in %s", row.Name, name, mapping.Originals.Name)
 			}
 		}
-		err := r.file.Insert(ctx, table, values)
-		if err != nil && fault.KindOf(err) == fault.Refused {
+		var err error
+		if fits {
+			err = r.file.Insert(ctx, table, values)
+		}
+		if !fits || fault.KindOf(err) == fault.Refused {
 			r.report.Warnings = append(r.report.Warnings, fmt.Sprintf("a row of %s that had no place in PostgreSQL has none in Flujo's SQLite file either: it is in %s, with source_rowid %d",
 				row.Name, mapping.Originals.Name, kept.RowID))
 			return nil
 		}
 		row.SetAside++
+		// It may have a place by now, when the one that had its key is gone.
+		r.asides[cellHash(row.Name, kept.Key, "")] = true
 		return err
 	})
 }
@@ -104,6 +113,39 @@ func (r *restoration) note(format string, args ...any) {
 func (r *restoration) isDerived(ctx context.Context, image []byte) (bool, error) {
 	cells := mapping.Cells(image)
 	trace := &mapping.Trace{Options: r.convert}
-	err := r.file.Spans(ctx, mapping.Value{Class: mapping.Text, Bytes: cells[0]}, func(row []mapping.Value) error { trace.Add(row); return nil })
-	return err == nil && trace.IsStored(cells), err
+	add := func(row []mapping.Value) error { trace.Add(row); return nil }
+	err := r.file.Spans(ctx, mapping.Value{Class: mapping.Text, Bytes: cells[0]}, add)
+	if err == nil && trace.Len() == 0 && r.originals[mapping.Runs] { // they may have gone back to another run_id
+		err = r.file.KeptOf(ctx, mapping.Runs, string(cells[0]), func(kept sink.Cells) error {
+			if run, ok := kept.Values["run_id"]; ok {
+				return r.file.Spans(ctx, run, add)
+			}
+			return nil
+		})
+	}
+	if err != nil || !trace.IsStored(cells) {
+		return false, err
+	}
+	if trace.CreatedAt().Class == mapping.Null { // no span tells when
+		r.guesses[cellHash(mapping.Traces, string(cells[0]), "created_at")] = true
+	}
+	return true, nil
+}
+
+// expectGuess takes note of a time that goes back to a text that tells none: it
+// is guessed from other rows, which may say something else by now.
+func (r *restoration) expectGuess(o source.Original) {
+	if strings.Contains(o.Reason, mapping.GuessedTime.String()) {
+		r.guesses[cellHash(o.Table, o.Key, o.Column)] = true
+	}
+}
+
+// cellHash stands for a cell in a set of many.
+func cellHash(table, key, column string) uint64 {
+	h := fnv.New64a()
+	for _, part := range []string{table, key, column} {
+		io.WriteString(h, part)
+		h.Write([]byte{0})
+	}
+	return h.Sum64()
 }

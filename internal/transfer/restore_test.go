@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"flujo-port/internal/fault"
 	"flujo-port/internal/pgtest"
@@ -22,8 +23,13 @@ import (
 // restore brings a database back into a new file, and gives its path.
 func restore(t testing.TB, url, base string) (string, *report.Restoration) {
 	t.Helper()
+	return restoreIn(t, url, base, nil)
+}
+
+func restoreIn(t testing.TB, url, base string, zone *time.Location) (string, *report.Restoration) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "restored.db")
-	result, err := transfer.Restore(context.Background(), transfer.RestoreOptions{SQLite: path, Base: base, Postgres: url, Schema: schema})
+	result, err := transfer.Restore(context.Background(), transfer.RestoreOptions{SQLite: path, Base: base, Postgres: url, Schema: schema, NaiveZone: zone})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +71,7 @@ func dump(t testing.TB, path string) map[string][]string {
 		}
 		var parts []string
 		for _, c := range columns {
-			parts = append(parts, fmt.Sprintf("'%s=' || typeof(+%s) || ' ' || quote(+%[2]s)", c, quoted(c)))
+			parts = append(parts, fmt.Sprintf("'%s=' || typeof(+%s) || ' ' || quote(+%[2]s)", strings.ReplaceAll(c, "'", "''"), quoted(strings.ReplaceAll(c, `"`, `""`))))
 		}
 		all[table] = names(t, db, fmt.Sprintf("SELECT %s FROM %s ORDER BY 1", strings.Join(parts, " || ' ' || "), table))
 	}

@@ -25,6 +25,9 @@ func (m *migration) setSequences(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if m.merging != nil {
+			last = max(last, m.merging.handed[plan.Table.Name])
+		}
 		if last = max(last, stored); last >= math.MaxInt32 {
 			if err := m.widen(ctx, plan.Table, plan.Table.Serial()); err != nil {
 				return err

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -70,8 +71,6 @@ type verification struct {
 }
 
 func (v *verification) run(ctx context.Context) (err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // of what runs beside, when the rest has failed
 	if v.report.Source.Sound, err = checkIntegrity(ctx, v.snapshot, v.SkipIntegrity, v.Progress); err != nil {
 		return err
 	}
@@ -79,12 +78,13 @@ func (v *verification) run(ctx context.Context) (err error) {
 		return err
 	}
 	hash := beginHashing(ctx, v.snapshot)
-	defer func() { <-hash.done }()
+	defer hash.end()
 	server := v.stored.Server()
 	v.report.Target = report.Target{Server: server.Name, Database: server.Database, Role: server.Role, Schema: v.Schema}
-	digests := v.beginDigests(ctx)
-	defer func() { <-digests.done }()
-	if err := v.readFile(ctx); err != nil {
+	beside, cancel := context.WithCancel(ctx)
+	digests := v.beginDigests(beside, cancel)
+	defer func() { cancel(); <-digests.done }()
+	if err := v.readFile(beside); err != nil && beside.Err() == nil {
 		return err
 	}
 	<-digests.done
@@ -95,14 +95,60 @@ func (v *verification) run(ctx context.Context) (err error) {
 		return err
 	}
 	v.describeReceipt(hash)
+	if err := v.needUnchanged(); err != nil {
+		return err
+	}
 	if err := v.compare(ctx, digests); err != nil {
 		return err
 	}
-	changed, err := v.snapshot.Changed()
-	if changed {
-		v.report.Warnings = append(v.report.Warnings, "the file was written while it was read: it is not the state that Flujo runs on that was compared")
+	if err := v.compareOriginals(ctx); err != nil {
+		return err
 	}
-	return err
+	return v.needUnchanged()
+}
+
+// compareOriginals compares the table of originals, which nobody but a
+// migration writes, with what the file gives for it.
+func (v *verification) compareOriginals(ctx context.Context) error {
+	if v.receipt == nil || v.receipt.Options.Merged || v.otherFile() {
+		return nil // they are of several files, or of another one
+	}
+	mine := mapping.NewDigest(&mapping.Originals)
+	o := v.originals(ctx, nil)
+	o.digest = mine
+	defer func() { o.close() }()
+	for {
+		if _, err := o.Append(nil); err == io.EOF {
+			break
+		} else if err != nil {
+			return err
+		}
+	}
+	c := report.Comparison{Name: mapping.Originals.Name, InFile: mine.Rows, AtReceipt: mine.Rows}
+	there, err := v.stored.HasOriginals(ctx)
+	if err != nil || !there && mine.Rows == 0 {
+		return err
+	}
+	if there {
+		if c.InPostgres, c.Digest, err = v.stored.Digest(ctx, &mapping.Originals); err != nil {
+			return err
+		}
+	}
+	c.Gone = !there
+	if c.Match = there && c.InPostgres == mine.Rows && c.Digest == mine.String(); there && !c.Match {
+		c.Bad = max(1, mine.Rows-c.InPostgres)
+	}
+	v.report.Tables = append(v.report.Tables, c)
+	return nil
+}
+
+// needUnchanged refuses to say anything of a file that was written meanwhile:
+// what was read of it need not be any state that it had.
+func (v *verification) needUnchanged() error {
+	if changed, err := v.snapshot.Changed(); err != nil || !changed {
+		return err
+	}
+	return changedFault(v.snapshot)
 }
 
 // readFile reads the file as the migration did, and sums it up.
@@ -111,13 +157,8 @@ func (v *verification) readFile(ctx context.Context) (err error) {
 	if r := v.receipt; r != nil {
 		v.convert.JSONDepth, v.modified = r.Options.JSONDepth, mapping.Time{Micros: r.Options.WrittenAt}
 	}
-	switch {
-	case v.NaiveZone != nil:
-		v.convert.NaiveZone = v.NaiveZone
-	case v.receipt != nil:
-		if v.convert.NaiveZone, err = time.LoadLocation(v.receipt.Options.NaiveTimes); err != nil {
-			return &fault.Error{Kind: fault.Usage, What: "the receipt's zone of times without one is not known here", Err: err, Do: "name it with --naive-times"}
-		}
+	if v.convert.NaiveZone, err = naiveZone(v.NaiveZone, v.receipt); err != nil {
+		return err
 	}
 	v.progress, v.phase, v.digest, v.types = v.Progress, PhaseRead, true, v.stored.Types()
 	v.into = &visitor{types: v.types, each: func([]byte) error { return nil }}
@@ -133,12 +174,14 @@ type digesting struct {
 }
 
 // beginDigests has the server sum its tables up while the file is read.
-func (v *verification) beginDigests(ctx context.Context) *digesting {
+// failed is called where it can't.
+func (v *verification) beginDigests(ctx context.Context, failed func()) *digesting {
 	d := &digesting{done: make(chan struct{}), rows: map[string]int64{}, digests: map[string]string{}}
 	go func() {
 		defer close(d.done)
 		for _, table := range v.stored.Tables() {
 			if d.rows[table.Name], d.digests[table.Name], d.err = v.stored.Digest(ctx, &table); d.err != nil {
+				failed()
 				return
 			}
 		}
@@ -160,7 +203,18 @@ func (v *verification) compare(ctx context.Context, stored *digesting) error {
 		c.Match = there && c.InFile == c.InPostgres && mine.String() == digest
 		if then := v.receiptOf(row.Name); then != nil {
 			c.AtReceipt = then.Rows
-			c.OtherFile = !v.report.Receipt.SameBytes && (then.Rows != mine.Rows || then.Digest != mine.String())
+			same := v.report.Receipt.SameBytes
+			rows, sum := then.OfFile()
+			c.OtherFile = !same && !c.Match && (rows != mine.Rows || sum != mine.String())
+			c.AsMerged = !c.Match && there && then.Merged != nil && c.InPostgres == then.Rows && digest == then.Digest
+			if same && there && !c.Match && !c.AsMerged && c.InPostgres == then.Rows && digest == then.Digest {
+				// The file is the one that was migrated, and PostgreSQL holds what was
+				// verified then: it is this reading that differs.
+				c.Match = true
+				v.report.Notes = append(v.report.Notes, fmt.Sprintf("%s holds what was verified at the migration, and the file is the same; this flujo-port reads it otherwise "+
+					"than the one that migrated it (another version, or --naive-times)", row.Name))
+			}
+			c.Match = c.Match || c.AsMerged
 		}
 		v.report.Tables = append(v.report.Tables, c)
 	}
@@ -204,7 +258,7 @@ func (v *verification) describeReceipt(hash *hashing) {
 	}
 	v.report.Receipt = &report.ReceiptNote{
 		MigratedAt: r.MigratedAt, Version: r.Version, Path: r.File.Path, SHA256: r.File.SHA256, Verify: r.Verify,
-		SameBytes: r.File.SHA256 == hash.main && r.File.WALSHA256 == hash.wal,
+		SameBytes: r.File.SHA256 == hash.main && r.File.WALSHA256 == hash.wal, Merged: r.Options.Merged,
 	}
 }
 
@@ -213,20 +267,20 @@ func (v *verification) describeReceipt(hash *hashing) {
 func (v *verification) locate(ctx context.Context, c *report.Comparison, stored *digesting) error {
 	table := v.layout.Plan(c.Name).Table
 	if _, there := stored.digests[c.Name]; !there {
-		c.Bad = c.InFile
-		v.report.Notes = append(v.report.Notes, fmt.Sprintf("table %s is not in the schema, and the file has %s for it",
-			c.Name, english.Plural(int(c.InFile), "row", "")))
+		c.Gone = true
 		return nil
 	}
 	var writers map[int64]bool
-	if then := v.receiptOf(c.Name); then != nil {
+	then := v.receiptOf(c.Name)
+	if then != nil {
 		writers = map[int64]bool{}
-		for _, w := range then.Writers {
+		for _, w := range copyWriters(then) {
 			writers[w] = true
 		}
 	}
 	last := "" // a row with several cells that differ counts once
 	search := comparing{ctx: ctx, reading: v.reading, stored: v.stored, table: table, writers: writers, found: func(d report.Difference) {
+		d = afterMerge(then, d)
 		if v.Different != nil {
 			v.Different(d)
 		}
@@ -253,15 +307,21 @@ func (v *verification) locate(ctx context.Context, c *report.Comparison, stored 
 // verdict says what the comparison comes to, as an error where that is one.
 func (v *verification) verdict() error {
 	r := v.report
-	bad, drift := int64(0), int64(0)
-	var others []string
+	bad, drift, merged := int64(0), int64(0), false
+	var others, gone []string
 	for _, c := range r.Tables {
+		if c.Gone {
+			gone = append(gone, c.Name)
+		}
 		bad += c.Bad
 		drift += c.Added + c.Changed + c.Deleted
-		switch {
-		case c.OtherFile && c.InFile != c.AtReceipt:
-			others = append(others, fmt.Sprintf("%s has %d rows and had %d", c.Name, c.InFile, c.AtReceipt))
-		case c.OtherFile:
+		merged = merged || c.AsMerged
+		if !c.OtherFile {
+			continue
+		}
+		if had, _ := v.receiptOf(c.Name).OfFile(); had != c.InFile {
+			others = append(others, fmt.Sprintf("%s has %d rows and had %d", c.Name, c.InFile, had))
+		} else {
 			others = append(others, fmt.Sprintf("%s has other content", c.Name))
 		}
 	}
@@ -273,6 +333,12 @@ func (v *verification) verdict() error {
 			What: fmt.Sprintf("%q is not the file that was migrated on %s, or it was written since: %s", r.Source.Path,
 				r.Receipt.MigratedAt.Format(time.DateTime+" UTC"), strings.Join(others, ", ")),
 			Do: fmt.Sprintf("give the file that was migrated, %q with SHA-256 %s", r.Receipt.Path, r.Receipt.SHA256),
+		}
+	case len(gone) > 0:
+		r.Verdict = report.Different
+		return &fault.Error{
+			Kind: fault.Different, What: fmt.Sprintf("tables are not in the schema any more: %s", strings.Join(gone, ", ")),
+			Do: "somebody dropped them, which Flujo does not do: bring them back from a backup, or migrate the file again into a schema of its own",
 		}
 	case bad > 0 && v.receipt == nil:
 		r.Verdict = report.Different
@@ -289,6 +355,8 @@ func (v *verification) verdict() error {
 		}
 	case drift > 0:
 		r.Verdict = report.Drift
+	case merged:
+		r.Verdict = report.Merged
 	default:
 		r.Verdict = report.Equal
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -214,6 +215,10 @@ func TestVerifyCountedAndGood(t *testing.T) {
 	if fault.KindOf(err) != fault.Refused {
 		t.Errorf("error %v", err)
 	}
+	url = pgtest.Database(t)
+	o.Postgres, o.Cutover = url, cutover(t, url)
+	migrate(t, o)
+	wantVerdict(t, changed(t, "VACUUM"), url, report.Equal, 0) // what is equal is equal
 }
 
 // TestVerifyOtherFile: a file with other rows is not the one that was migrated;
@@ -258,7 +263,7 @@ func TestVerifyWithoutReceipt(t *testing.T) {
 }
 
 // TestVerifyAsReader: a role that may only read can verify, whatever its
-// timeouts, also on a standby; and nothing is changed.
+// timeouts and its search_path.
 func TestVerifyAsReader(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
@@ -267,8 +272,169 @@ func TestVerifyAsReader(t *testing.T) {
 	conn := connect(t, url)
 	name := one(t, connect(t, reader), "SELECT current_user")
 	run(t, conn, "GRANT USAGE ON SCHEMA flujo TO "+name, "GRANT SELECT ON ALL TABLES IN SCHEMA flujo TO "+name,
-		"ALTER ROLE "+name+" SET default_transaction_read_only = on", "ALTER ROLE "+name+" SET search_path = ''")
+		"ALTER ROLE "+name+" SET default_transaction_read_only = on", "ALTER ROLE "+name+" SET search_path = ''",
+		"ALTER ROLE "+name+" SET idle_in_transaction_session_timeout = '1ms'")
 	wantVerdict(t, fixture, reader, report.Equal, 0)
+	// A policy that hides rows is not taken for rows that were deleted.
+	run(t, conn, "ALTER TABLE flujo.steps ENABLE ROW LEVEL SECURITY", "CREATE POLICY few ON flujo.steps USING (id < 10)")
+	if _, _, err := verify(t, fixture, reader); err == nil || !strings.Contains(err.Error(), "row-level security") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestVerifyOnStandby: a standby is as good as the primary.
+func TestVerifyOnStandby(t *testing.T) {
+	t.Parallel()
+	primary, standby := pgtest.PrimaryAndStandby(t)
+	migrate(t, options(t, fixture, primary))
+	deadline := time.Now().Add(time.Minute)
+	for {
+		result, _, err := verify(t, fixture, standby)
+		if err == nil && result.Verdict == report.Equal {
+			return
+		}
+		if time.Now().After(deadline) { // it has not come yet
+			t.Fatalf("%v", err)
+		}
+	}
+}
+
+// TestVerifyAsAppOfInit: the role that init granted to can verify.
+func TestVerifyAsAppOfInit(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	migrate(t, options(t, fixture, url))
+	app := pgtest.Role(t, url, "")
+	_, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: one(t, connect(t, app), "SELECT current_user")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantVerdict(t, fixture, app, report.Equal, 0)
+}
+
+// TestVerifyOriginals: the table of originals is part of what was migrated.
+func TestVerifyOriginals(t *testing.T) {
+	t.Parallel()
+	url, file := pgtest.Database(t), repairedFile(t)
+	o := options(t, file, url)
+	o.SetAside = true
+	migrate(t, o)
+	conn := connect(t, url)
+	result, _ := wantVerdict(t, file, url, report.Equal, 0)
+	if c := comparison(t, result, "flujo_port_originals"); !c.Match || c.InFile == 0 || c.InFile != c.InPostgres {
+		t.Errorf("%+v", c)
+	}
+	run(t, conn, "UPDATE flujo.flujo_port_originals SET original = 'other' WHERE column_name = 'output' AND row_key = '1'")
+	wantVerdict(t, file, url, report.BadCopy, fault.Different)
+	run(t, conn, "DROP TABLE flujo.flujo_port_originals")
+	wantVerdict(t, file, url, report.Different, fault.Different)
+}
+
+// TestVerifyDroppedTable: a table that is not there any more is said to be.
+func TestVerifyDroppedTable(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	migrate(t, options(t, fixture, url))
+	run(t, connect(t, url), "DROP TABLE flujo.spans")
+	_, _, err := verify(t, fixture, url)
+	if fault.KindOf(err) != fault.Different || !strings.Contains(err.Error(), "not in the schema any more: spans") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestVerifyReadOtherwise: the file is the same and PostgreSQL holds what was
+// verified: another reading of the file does not make a bad copy of it.
+func TestVerifyReadOtherwise(t *testing.T) {
+	t.Parallel()
+	url, file := pgtest.Database(t), changed(t, "UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 9")
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := options(t, file, url)
+	o.NaiveZone = berlin
+	migrate(t, o)
+	wantVerdict(t, file, url, report.Equal, 0)
+	result, different, err := verifyIn(t, file, url, time.UTC)
+	if err != nil || result.Verdict != report.Equal || len(different) != 0 || !strings.Contains(strings.Join(result.Notes, "; "), "reads it otherwise") {
+		t.Errorf("%+v: %v", result, err)
+	}
+}
+
+// TestVerifyDamagedIndex: a row that a scan finds and its key does not is a
+// difference, and not nothing.
+func TestVerifyDamagedIndex(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	migrate(t, options(t, fixture, url))
+	conn := connect(t, url)
+	run(t, conn, "UPDATE pg_index SET indisready = false WHERE indexrelid = 'flujo.steps_pkey'::regclass",
+		"UPDATE flujo.steps SET run_id = run_id, step_index = 99 WHERE id = 7", "UPDATE pg_index SET indisready = true WHERE indexrelid = 'flujo.steps_pkey'::regclass",
+		"ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET enable_seqscan = off")
+	result, different, err := verify(t, fixture, url)
+	if fault.KindOf(err) != fault.Different || len(different) != 1 || !strings.Contains(different[0].String(), "an index is damaged") {
+		t.Errorf("%v, %+v: %v", different, result, err)
+	}
+}
+
+// TestVerifyFileWrittenMeanwhile: then nothing is said of the copy.
+func TestVerifyFileWrittenMeanwhile(t *testing.T) {
+	t.Parallel()
+	url, file := pgtest.Database(t), copyOf(t, fixture)
+	migrate(t, options(t, file, url))
+	for _, phase := range []string{transfer.PhaseConnect, transfer.PhaseRead} {
+		written := false
+		_, err := transfer.Verify(context.Background(), transfer.VerifyOptions{SQLite: file, Postgres: url, Schema: schema, Progress: func(p transfer.Progress) {
+			if p.Phase == phase && !written {
+				written = true
+				commitTo(t, file, "UPDATE evaluations SET score = score + 1")
+			}
+		}})
+		if fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), "changed while it was read") {
+			t.Errorf("written in phase %s: %v", phase, err)
+		}
+	}
+}
+
+// commitTo commits to a file as another program does.
+func commitTo(t testing.TB, file, statement string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(statement); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestReceiptsAreInOrder: the last migration's receipt counts, whatever the
+// clocks say.
+func TestReceiptsAreInOrder(t *testing.T) {
+	t.Parallel()
+	url, second := pgtest.Database(t), changed(t, "DELETE FROM evaluations WHERE id = 3")
+	migrate(t, options(t, fixture, url))
+	run(t, connect(t, url), "UPDATE flujo.flujo_port_receipts SET migrated_at = migrated_at + interval '1 hour'",
+		"TRUNCATE flujo.runs, flujo.workflow_state, flujo.steps, flujo.spans, flujo.traces, flujo.evaluations, flujo.system_state")
+	migrate(t, options(t, second, url))
+	wantVerdict(t, second, url, report.Equal, 0)
+}
+
+// TestPathThatIsNoText: a folder's name need not be UTF-8.
+func TestPathThatIsNoText(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "d\xff")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Skipf("no such names here: %v", err)
+	}
+	file := filepath.Join(folder, "flujo_state.db")
+	if err := os.Rename(copyOf(t, fixture), file); err != nil {
+		t.Fatal(err)
+	}
+	url := pgtest.Database(t)
+	migrate(t, options(t, file, url))
+	wantVerdict(t, file, url, report.Equal, 0)
 }
 
 // TestVerifyNothingThere: a schema without Flujo's tables, or with others of

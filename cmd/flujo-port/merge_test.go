@@ -1,0 +1,67 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"flujo-port/internal/pgtest"
+)
+
+// TestMerge: exit codes, words and JSON of migrate --merge.
+func TestMerge(t *testing.T) {
+	t.Parallel()
+	url, file := pgtest.Database(t), absolute(t, fixture)
+	p := newProgram(t, "DATABASE_URL="+url)
+	_, stderr, code := p.run(t, "migrate", "--sqlite", file, "--merge", "--replace")
+	if code != 2 || !strings.Contains(stderr, "--merge") || !strings.Contains(stderr, "nothing was written") && !strings.Contains(stderr, "--help") {
+		t.Errorf("with --replace: exit %d\n%s", code, stderr)
+	}
+	stdout, stderr, code := p.run(t, "migrate", "--sqlite", file, "--without-pgvector", "--merge")
+	if code != 0 || !strings.HasPrefix(stdout, "Done: every cell") || strings.Contains(stdout, "taken over") || !strings.Contains(stdout, "nothing to merge with") {
+		t.Errorf("into an empty schema: exit %d\n%s%s", code, stdout, stderr)
+	}
+	execute(t, url, "UPDATE flujo.runs SET updated_at = '2000-01-01', created_at = '2000-01-01' WHERE run_id IN (SELECT run_id FROM flujo.runs ORDER BY 1 LIMIT 1)",
+		"INSERT INTO flujo.runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('own', 'p', 'n', '1', 'running', now(), now())",
+		"DELETE FROM flujo.system_state WHERE key = 'tracker:4'", "UPDATE flujo.system_state SET value = '{\"b\": 1}' WHERE key = 'tracker:3'",
+		"UPDATE flujo.steps SET run_id = 'own' WHERE id = 1")
+	for _, args := range [][]string{{"--dry-run"}, nil} {
+		stdout, stderr, code = p.run(t, append([]string{"migrate", "--sqlite", file, "--without-pgvector", "--merge"}, args...)...)
+		if code != 0 {
+			t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
+		}
+		for _, want := range []string{"merged, and each run read back as it is on the side that wrote it last", "merging run by run",
+			"kept in PostgreSQL, where the file's differs and is of the same time (\"tracker:3\")"} {
+			if !strings.Contains(stdout+stderr, want) {
+				t.Errorf("%v: nothing says %q:\n%s%s", args, want, stdout, stderr)
+			}
+		}
+		if lines := strings.Fields(stdout[strings.Index(stdout, "taken over"):]); len(args) > 0 && !strings.HasPrefix(stdout, "Rehearsed") || len(lines) < 16 {
+			t.Errorf("%s", stdout)
+		}
+	}
+	if got := ask(t, url, "SELECT count(*) FROM flujo.system_state WHERE key IN ('tracker:3', 'tracker:4')"); got != "2" {
+		t.Errorf("%s keys", got)
+	}
+	stdout, stderr, code = p.run(t, "migrate", "--sqlite", file, "--without-pgvector", "--merge", "--json")
+	var r struct {
+		Merge struct {
+			Units []struct {
+				Kind      string
+				Equal     int64
+				Kept      int64
+				TakenOver int64 `json:"taken_over"`
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 0 || len(r.Merge.Units) != 2 || r.Merge.Units[0].Kind != "runs" || r.Merge.Units[0].Equal == 0 || r.Merge.Units[0].TakenOver != 0 {
+		t.Errorf("exit %d, %v: %.2000s%s", code, err, stdout, stderr)
+	}
+	stdout, stderr, code = p.run(t, "verify", "--sqlite", file)
+	if code != 0 || !strings.HasPrefix(stdout, "Merged: ") || !strings.Contains(stdout, "a merge: ") {
+		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
+	}
+	if strings.Contains(stdout+stderr, password(t, url)) {
+		t.Error("the password was printed")
+	}
+}

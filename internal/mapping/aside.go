@@ -1,0 +1,12 @@
+package mapping
+
+// AsideReasons gives the names of the reasons that only rows without a place
+// have.
+func AsideReasons() (names []string) {
+	for at := range lastReasonAt {
+		if one := Reason(1 << at); one&unplaceable != 0 {
+			names = append(names, reasonNames[one][0])
+		}
+	}
+	return names
+}

@@ -1,0 +1,55 @@
+package pg
+
+import (
+	"fmt"
+	"strings"
+
+	"flujo-port/internal/mapping"
+)
+
+// Image writes the SQL of a row's image (see mapping.Image). vectors is the
+// schema of pgvector's types.
+func Image(table *mapping.Table, vectors string) string {
+	columns := make([]string, len(table.Columns))
+	for i, c := range table.Columns {
+		columns[i] = imageCell(c, Ident(c.Name), vectors)
+	}
+	return "record_send(ROW(" + strings.Join(columns, ", ") + "))"
+}
+
+// Content writes the SQL of the image of what a row means to Flujo: without the
+// id that a sequence gave it, and with JSON's null taken for NULL where that is
+// allowed.
+func Content(table *mapping.Table, vectors string) string {
+	var columns []string
+	for _, c := range table.Columns {
+		cell := Ident(c.Name)
+		switch {
+		case c.Serial:
+			continue
+		case c.Kind == mapping.KindJSON && !c.NotNull:
+			cell = fmt.Sprintf("nullif(%s, 'null'::jsonb)", cell)
+		}
+		columns = append(columns, imageCell(c, cell, vectors))
+	}
+	return "record_send(ROW(" + strings.Join(columns, ", ") + "))"
+}
+
+// imageCell writes the SQL of a cell as an image has it.
+func imageCell(c mapping.Column, cell, vectors string) string {
+	switch c.Kind {
+	case mapping.KindInt:
+		return cell + "::int8"
+	case mapping.KindFloat4:
+		return cell + "::float8"
+	case mapping.KindVector:
+		return fmt.Sprintf("%s.vector_send(%s)", Ident(vectors), cell)
+	}
+	return cell
+}
+
+// Halves writes the SQL of mapping.HashImage: of h, a SHA-256, the two numbers,
+// which it calls a and b.
+func Halves(h, a, b string) string {
+	return fmt.Sprintf("('x' || encode(substr(%s, 1, 8), 'hex'))::bit(64)::bigint %s, ('x' || encode(substr(%[1]s, 9, 8), 'hex'))::bit(64)::bigint %[3]s", h, a, b)
+}

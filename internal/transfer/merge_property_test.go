@@ -1,0 +1,114 @@
+//go:build !race
+
+package transfer_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"testing"
+)
+
+// mergeCases is how many pairs of sides TestMergeProperty makes.
+const mergeCases = 25
+
+// TestMergeProperty: whatever two sides have, a merge comes to what the model
+// says, a rehearsal changes nothing, and a second merge neither.
+//
+// FLUJO_PORT_TEST_SEED chooses other sides.
+func TestMergeProperty(t *testing.T) {
+	t.Parallel()
+	seed := propSeed(t)
+	for n := range mergeCases {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			lot := propLot(seed, n)
+			here, file := mergeSides(lot)
+			handed := map[string]int64{}
+			for _, table := range []string{"steps", "spans", "evaluations"} {
+				if lot.IntN(2) == 0 {
+					handed[table] = lot.Int64N(60)
+				}
+			}
+			checkMerging(t, here, file, handed)
+			if t.Failed() {
+				t.Logf("FLUJO_PORT_TEST_SEED=%d, case %d", seed, n)
+			}
+		})
+	}
+}
+
+// mergeSides makes two sides that have much in common.
+func mergeSides(lot *rand.Rand) (here, file side) {
+	here, file = side{}, side{}
+	ids := [2]map[string]map[int64]bool{{}, {}}
+	put := func(at int, unit side) {
+		for table, rows := range unit {
+			for _, row := range rows {
+				row = maps.Clone(row)
+				if _, serial := row["id"]; serial {
+					if ids[at][table] == nil {
+						ids[at][table] = map[int64]bool{}
+					}
+					id := 1 + lot.Int64N(80)
+					for ids[at][table][id] {
+						id++
+					}
+					ids[at][table][id] = true
+					row["id"] = id
+				}
+				s := []side{here, file}[at]
+				s[table] = append(s[table], row)
+			}
+		}
+	}
+	for i := range 4 + lot.IntN(12) {
+		unit := func() side { return mergeRun(lot, fmt.Sprintf("run-%d", i)) }
+		if lot.IntN(3) == 0 {
+			unit = func() side {
+				return side{"system_state": {cells{"key": fmt.Sprintf("key %d", i), "value": fmt.Sprint(lot.IntN(2)), "updated_at": at(lot.IntN(3))}}}
+			}
+		}
+		switch one := unit(); lot.IntN(5) {
+		case 0:
+			put(0, one)
+		case 1:
+			put(1, one)
+		case 2:
+			put(0, one)
+			put(1, one)
+		default:
+			put(0, one)
+			put(1, unit())
+		}
+	}
+	return here, file
+}
+
+// mergeRun makes a run with what may belong to it, or with a state alone.
+func mergeRun(lot *rand.Rand, run string) side {
+	s := side{}
+	word := func() string { return []string{"a", "b", "ä\n\"'\\"}[lot.IntN(3)] }
+	when := func() string { return at(lot.IntN(4)) }
+	if lot.IntN(2) == 0 {
+		s.add("workflow_state", cells{"run_id": run, "status": word(), "created_at": when(), "updated_at": when(), "metadata": fmt.Sprintf(`{"n": %d}`, lot.IntN(2))})
+		if lot.IntN(3) == 0 {
+			return s
+		}
+	}
+	s.add("runs", cells{"run_id": run, "status": word(), "created_at": when(), "updated_at": when(), "total_steps": lot.Int64N(2)})
+	for range lot.IntN(4) {
+		s.add("steps", cells{"id": int64(0), "run_id": run, "step_name": word(), "step_index": lot.Int64N(3), "output": fmt.Sprintf(`["%d"]`, lot.IntN(2)), "created_at": when()})
+	}
+	spans := lot.IntN(3)
+	for range spans {
+		s.add("spans", cells{"id": int64(0), "run_id": run, "span_id": word(), "start_time": float64(lot.IntN(3)) + 0.1, "created_at": when()})
+	}
+	if spans > 0 || lot.IntN(3) == 0 { // or else the tool derives a trace, which the model does not
+		s.add("traces", cells{"run_id": run, "trace_data": fmt.Sprintf(`{"n": %d}`, lot.IntN(2)), "created_at": when()})
+	}
+	for range lot.IntN(3) {
+		s.add("evaluations", cells{"id": int64(0), "run_id": run, "score": float64(lot.IntN(2)), "created_at": when()})
+	}
+	return s
+}

@@ -1,0 +1,680 @@
+package transfer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"flujo-port/internal/fault"
+	"flujo-port/internal/pg"
+	"flujo-port/internal/pgtest"
+	"flujo-port/internal/report"
+	"flujo-port/internal/transfer"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// dayOnPostgres is what a Flujo does that ran on PostgreSQL for a day.
+var dayOnPostgres = []string{
+	`INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at, memory_usage_mb)
+		VALUES ('of postgres', 'p', 'p', '1', 'completed', now(), now(), 0.1)`,
+	`INSERT INTO steps (run_id, step_name, step_index, status, output, cost_usd, created_at)
+		VALUES ('of postgres', 's', 0, 'completed', '{"a": 1.10, "b": "ü"}', 0.1, now()), ('of postgres', 't', 1, 'failed', NULL, NULL, now())`,
+	`INSERT INTO spans (run_id, span_id, name, start_time, status, attributes, created_at) VALUES ('of postgres', 'a', 'root', 1767603600.85748, 'completed', '{}', now())`,
+	`INSERT INTO traces (run_id, trace_data, created_at) VALUES ('of postgres', '{"span_id": "a"}', now())`,
+	`INSERT INTO workflow_state (run_id, pipeline_id, pipeline_name, pipeline_version, current_step_index, pipeline_context, status, created_at, updated_at)
+		VALUES ('of postgres', 'p', 'p', '1', 1, '{"x": [1, null, "y"]}', 'paused', now(), now())`,
+	`INSERT INTO evaluations (run_id, step_name, score) VALUES ('of postgres', 's', 0.25)`,
+	`INSERT INTO system_state (key, value) VALUES ('of postgres', '1')`,
+	`UPDATE runs SET status = 'failed', error_message = 'late' WHERE run_id = (SELECT run_id FROM steps WHERE id = 7)`,
+	`DELETE FROM runs WHERE run_id = (SELECT run_id FROM steps WHERE id = 1)`,
+}
+
+// dayOnFile is what it does on the file after a rollback.
+var dayOnFile = []string{
+	"PRAGMA foreign_keys = ON",
+	`INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at)
+		VALUES ('of the file', 'p', 'p', '1', 'completed', '2026-01-06T09:00:00+00:00', '2026-01-06T09:00:01+00:00')`,
+	`INSERT INTO steps (run_id, step_name, step_index, status, output, cost_usd, created_at)
+		VALUES ('of the file', 's', 0, 'completed', '{"a": 1}', 0.7, '2026-01-06T09:00:00+00:00')`,
+	`UPDATE workflow_state SET status = 'cancelled' WHERE rowid = 2`,
+	`DELETE FROM runs WHERE run_id = (SELECT run_id FROM steps WHERE id = 100)`,
+	`DELETE FROM system_state WHERE rowid = 1`,
+}
+
+// afterADay migrates the fixture, has a Flujo run on PostgreSQL for a day, and
+// gives a connection with the schema on its search_path, and the file on which
+// one ran for the next day.
+func afterADay(t testing.TB, url string) (conn *pgx.Conn, file string) {
+	t.Helper()
+	o := options(t, fixture, url)
+	migrate(t, o)
+	conn = connect(t, o.Cutover.Reveal())
+	run(t, conn, dayOnPostgres...)
+	return conn, changed(t, dayOnFile...)
+}
+
+// replacing makes the options of migrate --replace.
+func replacing(t testing.TB, file, url string) transfer.MigrateOptions {
+	t.Helper()
+	o := options(t, file, url)
+	o.Replace = true
+	return o
+}
+
+// replaceNow replaces, again where the second's schema was taken already.
+func replaceNow(t testing.TB, o transfer.MigrateOptions) *report.Migration {
+	t.Helper()
+	for {
+		result, err := transfer.Migrate(context.Background(), o)
+		if err == nil {
+			return result
+		}
+		if fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), "is there already") {
+			t.Fatal(err)
+		}
+	}
+}
+
+// stateTables are the tables of state without pgvector.
+func stateTables() []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(flujoTables)), func(name string) bool { return name == "flujo_schema_versions" })
+}
+
+// keepCopy copies what the schema holds to a schema of the test's own.
+func keepCopy(t testing.TB, conn *pgx.Conn, to string, tables ...string) {
+	t.Helper()
+	run(t, conn, "CREATE SCHEMA "+pg.Ident(to))
+	for _, table := range slices.Concat(stateTables(), tables) {
+		run(t, conn, fmt.Sprintf("CREATE TABLE %s.%s AS TABLE %s", pg.Ident(to), table, table))
+	}
+}
+
+// wantSameRows compares two schemas row by row: every cell, as text.
+func wantSameRows(t testing.TB, conn *pgx.Conn, a, b string, tables ...string) {
+	t.Helper()
+	for _, table := range slices.Concat(stateTables(), tables) {
+		a, b := pg.Ident(a)+"."+table, pg.Ident(b)+"."+table
+		if got := one(t, conn, fmt.Sprintf(`SELECT count(*) FROM ((SELECT x::text FROM %[1]s x EXCEPT ALL SELECT x::text FROM %[2]s x)
+			UNION ALL (SELECT x::text FROM %[2]s x EXCEPT ALL SELECT x::text FROM %[1]s x)) y`, a, b)); got != "0" {
+			t.Errorf("%s and %s: %s rows are in one and not in the other", a, b, got)
+		}
+	}
+}
+
+// dressUp gives the tables what people add to them.
+func dressUp(t testing.TB, conn *pgx.Conn, auditor string) {
+	t.Helper()
+	auditor = pg.Ident(auditor)
+	run(t, conn, "GRANT USAGE ON SCHEMA flujo TO "+auditor, "GRANT SELECT ON flujo.runs, flujo.spans TO "+auditor, "GRANT SELECT (id, run_id, status) ON flujo.steps TO "+auditor,
+		"ALTER TABLE flujo.evaluations OWNER TO "+auditor, "GRANT USAGE ON SEQUENCE flujo.steps_id_seq TO "+auditor,
+		"CREATE SCHEMA audit", "CREATE VIEW audit.failures AS SELECT run_id, count(*) n FROM flujo.steps GROUP BY 1",
+		"CREATE MATERIALIZED VIEW audit.totals AS SELECT status, count(*) FROM flujo.runs GROUP BY 1",
+		"ALTER TABLE flujo.runs ENABLE ROW LEVEL SECURITY", "CREATE POLICY theirs ON flujo.runs FOR SELECT TO "+auditor+" USING (pipeline_name <> 'secret')",
+		"COMMENT ON TABLE flujo.runs IS 'the audit trail'", "COMMENT ON COLUMN flujo.steps.cost_usd IS 'in dollars'",
+		"CREATE INDEX by_version ON flujo.runs (pipeline_version)", "ALTER TABLE flujo.steps ALTER output SET STORAGE EXTERNAL", "ALTER TABLE flujo.spans SET (fillfactor = 80)",
+		"CREATE STATISTICS flujo.together ON run_id, step_name FROM flujo.steps")
+}
+
+// dress lists what dressUp and Flujo made, with the identity of each.
+func dress(t testing.TB, conn *pgx.Conn) string {
+	t.Helper()
+	return one(t, conn, `SELECT string_agg(line, E'\n' ORDER BY line) FROM (
+		SELECT format('relation %s %s %s %s %s %s %s %s', oid, relname, relkind, relowner::regrole, relacl, relrowsecurity, reloptions, relpersistence)
+			FROM pg_class WHERE relnamespace IN ('flujo'::regnamespace, 'audit'::regnamespace)
+		UNION ALL SELECT format('column %s %s %s %s %s', attrelid::regclass, attname, attacl, attstorage, format_type(atttypid, atttypmod))
+			FROM pg_attribute JOIN pg_class c ON c.oid = attrelid WHERE relnamespace = 'flujo'::regnamespace AND relkind = 'r' AND attnum > 0
+		UNION ALL SELECT format('policy %s on %s %s %s', polname, polrelid::regclass, polroles::regrole[], pg_get_expr(polqual, polrelid)) FROM pg_policy
+		UNION ALL SELECT format('view %s %s', oid::regclass, pg_get_viewdef(oid)) FROM pg_class WHERE relnamespace = 'audit'::regnamespace
+		UNION ALL SELECT format('comment %s %s', objoid::regclass, description) FROM pg_description JOIN pg_class ON objoid = pg_class.oid
+			WHERE classoid = 'pg_class'::regclass AND relnamespace = 'flujo'::regnamespace
+		UNION ALL SELECT format('constraint %s %s %s', oid, conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint WHERE connamespace = 'flujo'::regnamespace
+		UNION ALL SELECT format('default %s %s', adrelid::regclass, pg_get_expr(adbin, adrelid)) FROM pg_attrdef JOIN pg_class c ON c.oid = adrelid
+			WHERE relnamespace = 'flujo'::regnamespace
+		UNION ALL SELECT format('schema %s %s %s', oid, nspname, nspacl) FROM pg_namespace WHERE nspname = 'flujo') x(line)`)
+}
+
+// TestReplace: after a day on either side the file's rows take the place of
+// PostgreSQL's, which are kept; the tables stay the same tables.
+func TestReplace(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	auditor := pgtest.Role(t, url, "")
+	conn, file := afterADay(t, url)
+	dressUp(t, conn, one(t, connect(t, auditor), "SELECT current_user"))
+	before := dress(t, conn)
+	keepCopy(t, conn, "mine", "flujo_port_receipts")
+	counts := map[string]string{}
+	for _, table := range append(stateTables(), "flujo_port_receipts") {
+		counts[table] = one(t, conn, "SELECT count(*) FROM "+table)
+	}
+
+	result := migrate(t, replacing(t, file, url))
+	if !result.Committed || result.Replaced == nil {
+		t.Fatalf("committed %v, replaced %v", result.Committed, result.Replaced)
+	}
+	kept := result.Replaced.Schema
+	if !regexp.MustCompile(`^flujo_before_\d{8}T\d{6}Z$`).MatchString(kept) {
+		t.Errorf("kept in schema %q", kept)
+	}
+	for _, table := range result.Replaced.Tables {
+		if counts[table.Name] != fmt.Sprint(table.Rows) {
+			t.Errorf("the report says that %s had %d rows, and it had %s", table.Name, table.Rows, counts[table.Name])
+		}
+		delete(counts, table.Name)
+	}
+	if len(counts) > 0 {
+		t.Errorf("the report does not speak of %v", counts)
+	}
+	wantSameRows(t, conn, "mine", kept, "flujo_port_receipts")
+	if after := dress(t, conn); after != before {
+		t.Errorf("the tables are not what they were:\n%s\nnow\n%s", before, after)
+	}
+	wantVerdict(t, file, url, report.Equal, 0)
+	for query, want := range map[string]string{
+		"SELECT count(*) FROM runs WHERE run_id = 'of postgres'":                      "0",
+		"SELECT n FROM audit.failures WHERE run_id = 'of the file'":                   "1",
+		"SELECT count(*) FROM flujo_port_receipts":                                    "2",
+		"SELECT options->>'replaced' FROM flujo_port_receipts ORDER BY 1 LIMIT 1":     kept,
+		"SELECT string_agg(version::text, ',' ORDER BY 1) FROM flujo_schema_versions": "1,2,3,4,5",
+	} {
+		if got := one(t, conn, query); got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
+		}
+	}
+	if got := answer(t, conn, "INSERT INTO steps (run_id, step_name, step_index, status, created_at) VALUES ('of the file', 'n', 1, 's', now()) RETURNING id"); got != "215" {
+		t.Errorf("next step %s", got)
+	}
+	// What is kept leans on nothing of what it was made of.
+	run(t, conn, "DROP SCHEMA flujo CASCADE")
+	wantSameRows(t, conn, "mine", kept)
+}
+
+// answer gives the single value that any statement returns.
+func answer(t testing.TB, conn *pgx.Conn, statement string) (value string) {
+	t.Helper()
+	var v any
+	if err := conn.QueryRow(context.Background(), statement).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+	return fmt.Sprint(v)
+}
+
+// psql pastes lines into psql and gives what it says; it fails the test where
+// that is an error and none is wanted.
+func psql(t testing.TB, url string, lines []string, wantError bool) string {
+	t.Helper()
+	bin, err := pgtest.FindBin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(bin, "psql")
+	if _, err := os.Stat(program); err != nil {
+		program = "psql"
+	}
+	c := exec.Command(program, "--no-psqlrc", url)
+	c.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
+	out, err := c.CombinedOutput()
+	if err != nil || strings.Contains(string(out), "ERROR") != wantError {
+		t.Fatalf("psql: %v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// TestReplacedRowsComeBack by the lines of the report: rows, next ids,
+// originals, receipts; and they are still kept then.
+func TestReplacedRowsComeBack(t *testing.T) {
+	t.Parallel()
+	broken := []string{`UPDATE steps SET output = '{' WHERE id = 7`, `UPDATE steps SET token_counts = 3000000000 WHERE id = 8`}
+	for _, tc := range []struct {
+		name        string
+		first, next []string
+		then        []string // on PostgreSQL, between
+		originals   bool     // in the first
+	}{
+		{name: "clean", next: dayOnFile},
+		{name: "originals in what is replaced", first: broken, next: dayOnFile, originals: true},
+		{name: "originals in what replaces", next: broken},
+		{name: "originals in both", first: broken, next: append(broken, `UPDATE steps SET output = '[' WHERE id = 9`), originals: true},
+		{name: "sequences beyond the rows", then: []string{"DELETE FROM steps WHERE id > 100", "SELECT setval('evaluations_id_seq', 900)", "DELETE FROM spans", "SELECT setval('spans_id_seq', 1, false)"}},
+		{name: "nothing but system_state", then: []string{"DELETE FROM runs", "DELETE FROM workflow_state"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			url := pgtest.Database(t)
+			first := options(t, changed(t, tc.first...), url)
+			migrate(t, first)
+			conn := connect(t, first.Cutover.Reveal())
+			run(t, conn, dayOnPostgres...)
+			run(t, conn, tc.then...)
+			own := []string{"flujo_port_receipts"}
+			if tc.originals {
+				own = append(own, "flujo_port_originals")
+			}
+			keepCopy(t, conn, "mine", own...)
+			const next = `SELECT string_agg(format('%s %s', s, q.last), ',') FROM (VALUES ('steps'), ('spans'), ('evaluations')) v(s),
+				LATERAL (SELECT query_to_xml('SELECT last_value, is_called FROM ' || s || '_id_seq', false, false, '')::text) q(last)`
+			positions := one(t, conn, next)
+
+			result := migrate(t, replacing(t, changed(t, tc.next...), url))
+			psql(t, url, result.Replaced.BackToIt, false)
+			wantSameRows(t, conn, "mine", "flujo", own...)
+			if got := one(t, conn, next); got != positions {
+				t.Errorf("sequences: %s, were %s", got, positions)
+			}
+			if got := one(t, conn, "SELECT to_regclass('flujo.flujo_port_originals') IS NOT NULL"); got != fmt.Sprint(tc.originals) {
+				t.Errorf("a table of originals is there: %s", got)
+			}
+			kept := result.Replaced.Schema
+			wantSameRows(t, conn, "mine", kept, "flujo_port_receipts")
+			// A second time they change nothing, or do the same.
+			psql(t, url, result.Replaced.BackToIt, tc.originals)
+			wantSameRows(t, conn, "mine", "flujo", own...)
+			if _, _, err := verify(t, first.SQLite, url); err != nil {
+				t.Errorf("verify with the first file: %v", err)
+			}
+			psql(t, url, []string{result.Replaced.DropIt}, false)
+			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'flujo\\_before%'"); got != "0" {
+				t.Errorf("%s schemas are left", got)
+			}
+			wantSameRows(t, conn, "mine", "flujo", own...)
+		})
+	}
+}
+
+// TestReplaceTwice: each time what was there is kept, and each can come back.
+func TestReplaceTwice(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	conn, file := afterADay(t, url)
+	keepCopy(t, conn, "first")
+	one := replaceNow(t, replacing(t, file, url))
+	keepCopy(t, conn, "second")
+	two := replaceNow(t, replacing(t, fixture, url))
+	if one.Replaced.Schema == two.Replaced.Schema {
+		t.Fatalf("both are kept in %s", one.Replaced.Schema)
+	}
+	wantSameRows(t, conn, "first", one.Replaced.Schema)
+	wantSameRows(t, conn, "second", two.Replaced.Schema)
+	wantVerdict(t, fixture, url, report.Equal, 0)
+	psql(t, url, two.Replaced.BackToIt, false)
+	wantSameRows(t, conn, "second", "flujo")
+	psql(t, url, one.Replaced.BackToIt, false)
+	wantSameRows(t, conn, "first", "flujo")
+	psql(t, url, two.Replaced.BackToIt, false)
+	wantVerdict(t, file, url, report.Equal, 0)
+}
+
+// asItWas gives what a run that does not commit must leave: rows, relations,
+// sequences.
+func asItWas(t testing.TB, conn *pgx.Conn) string {
+	t.Helper()
+	s := leftovers(t, conn) + one(t, conn, "SELECT string_agg(format('%s %s %s', oid, relname, relfilenode), ',' ORDER BY oid) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace")
+	for _, table := range stateTables() {
+		s += one(t, conn, fmt.Sprintf("SELECT md5(string_agg(x::text, '|' ORDER BY x::text)) FROM flujo.%s x", table))
+		if flujoKeys[table] == "id" {
+			s += one(t, conn, fmt.Sprintf("SELECT (last_value, is_called) FROM flujo.%s_id_seq", table))
+		}
+	}
+	return s
+}
+
+func TestReplaceRehearsalLeavesNothing(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	conn, file := afterADay(t, url)
+	before := asItWas(t, conn)
+	o := replacing(t, file, url)
+	o.DryRun = true
+	result := migrate(t, o)
+	if result.Committed || result.Replaced == nil || len(result.Replaced.Tables) != 8 {
+		t.Errorf("committed %v, replaced %+v", result.Committed, result.Replaced)
+	}
+	var text strings.Builder
+	if err := result.Text(&text); err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range []string{"rolled back", "the real run keeps", "flujo_before_", "runs 60"} {
+		if !strings.Contains(text.String(), word) {
+			t.Errorf("the report does not say %q:\n%s", word, text.String())
+		}
+	}
+	if strings.Contains(text.String(), "TRUNCATE") {
+		t.Error("the rehearsal gives lines that lead to a schema that is not there")
+	}
+	if after := asItWas(t, conn); after != before {
+		t.Errorf("was %s\nis %s", before, after)
+	}
+}
+
+// TestReplaceThatFails: whatever stops it, the rows that were there stay.
+func TestReplaceThatFails(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name    string
+		prepare []string
+		change  func(t testing.TB, o *transfer.MigrateOptions)
+		kind    fault.Kind
+		words   []string
+	}{
+		{name: "a table of others refers to runs", prepare: []string{"CREATE TABLE public.notes (run_id text CONSTRAINT noted REFERENCES flujo.runs ON DELETE CASCADE)", "INSERT INTO public.notes VALUES ('of postgres')"},
+			kind: fault.Refused, words: []string{"public.notes refers to runs", "ALTER TABLE public.notes DROP CONSTRAINT noted"}},
+		{name: "a row without a place", change: func(t testing.TB, o *transfer.MigrateOptions) {
+			o.SQLite = changed(t, "UPDATE system_state SET key = 'a' || char(0) WHERE rowid = 1")
+		}, kind: fault.Refused, words: []string{"without a place"}},
+		{name: "what --strict refuses", change: func(t testing.TB, o *transfer.MigrateOptions) {
+			o.SQLite, o.Strict = changed(t, "UPDATE steps SET output = '{' WHERE id = 7"), true
+		}, kind: fault.Refused, words: []string{"--strict"}},
+		{name: "a column that a view uses", prepare: []string{"CREATE VIEW public.costs AS SELECT cost_usd FROM flujo.steps"},
+			change: func(_ testing.TB, o *transfer.MigrateOptions) { o.ExactFloats = true }, kind: fault.Refused, words: []string{"steps.cost_usd", "view", "make them again"}},
+		{name: "the name is taken", prepare: []string{`DO $$ BEGIN FOR i IN 0..300 LOOP
+			EXECUTE format('CREATE SCHEMA %I', to_char((now() + i * interval '1 second') AT TIME ZONE 'UTC', '"flujo_before_"YYYYMMDD"T"HH24MISS"Z"')); END LOOP; END $$`},
+			kind: fault.Refused, words: []string{"is there already", "run again"}},
+		{name: "a copy that is not the same", prepare: []string{
+			`CREATE FUNCTION public.spoil() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE kept text; BEGIN
+				SELECT schema_name INTO kept FROM pg_event_trigger_ddl_commands() WHERE object_identity LIKE 'flujo_before%.evaluations' OR object_identity LIKE '"flujo_before%.evaluations';
+				IF kept IS NOT NULL THEN EXECUTE format('UPDATE %I.steps SET cost_usd = 9 WHERE id = 7', kept); END IF; END $$`,
+			"CREATE EVENT TRIGGER spoil ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.spoil()"},
+			kind: fault.Different, words: []string{`the copy of table "steps"`, "nothing was taken out"}},
+		{name: "the connection ends", change: func(t testing.TB, o *transfer.MigrateOptions) {
+			proxy := pgtest.NewProxy(t, pgtest.Upstream(t, o.Postgres))
+			proxy.OnClientMessage(isCommit)
+			o.Postgres = proxy.Rewrite(o.Postgres)
+		}, kind: fault.Failed, words: []string{"commit"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			url := pgtest.Database(t)
+			conn, file := afterADay(t, url)
+			run(t, conn, tc.prepare...)
+			before := asItWas(t, conn)
+			o := replacing(t, file, url)
+			if tc.change != nil {
+				tc.change(t, &o)
+			}
+			wantFault(t, o, tc.kind, tc.words...)
+			run(t, conn, "BEGIN", "SELECT pg_advisory_xact_lock(4059087070)", "COMMIT") // the server has ended the transaction
+			if after := asItWas(t, conn); after != before {
+				t.Errorf("was %s\nis %s", before, after)
+			}
+		})
+	}
+}
+
+// TestReplaceTampered: rows that do not arrive as the file has them.
+func TestReplaceTampered(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	conn, file := afterADay(t, url)
+	tampering(t, url)("UPDATE steps SET step_name = 'other' WHERE id = 7")
+	before := asItWas(t, conn)
+	o := replacing(t, file, url)
+	result, err := transfer.Migrate(context.Background(), o)
+	if fault.KindOf(err) != fault.Different || result == nil || result.Differing != 1 || result.Replaced != nil {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	var text strings.Builder
+	if err := result.Text(&text); err != nil || !strings.Contains(text.String(), "the database is as it was") {
+		t.Errorf("%v, %s", err, text.String())
+	}
+	if after := asItWas(t, conn); after != before {
+		t.Errorf("was %s\nis %s", before, after)
+	}
+}
+
+// TestReplaceInterrupted while the rows are kept, and right after.
+func TestReplaceInterrupted(t *testing.T) {
+	t.Parallel()
+	for _, phase := range []string{transfer.PhaseReplace, transfer.PhaseCopy, transfer.PhaseVerify} {
+		t.Run(phase, func(t *testing.T) {
+			t.Parallel()
+			url := pgtest.Database(t)
+			conn, file := afterADay(t, url)
+			before := asItWas(t, conn)
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			o := replacing(t, file, url)
+			o.Progress = func(p transfer.Progress) {
+				if p.Phase == phase && (phase == transfer.PhaseVerify || p.Table == "steps") {
+					cancel()
+				}
+			}
+			if _, err := transfer.Migrate(ctx, o); !errors.Is(err, context.Canceled) {
+				t.Errorf("error %v", err)
+			}
+			if after := asItWas(t, conn); after != before {
+				t.Errorf("was %s\nis %s", before, after)
+			}
+		})
+	}
+}
+
+// TestReplaceWithoutRights: a role that may migrate is told all that it takes
+// to replace, and can then.
+func TestReplaceWithoutRights(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	conn := connect(t, url)
+	role := pgtest.Role(t, url, "")
+	name := one(t, connect(t, role), "SELECT current_user")
+	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
+		t.Fatal(err)
+	}
+	broken := changed(t, "UPDATE steps SET output = '{' WHERE id = 7")
+	migrate(t, options(t, broken, role))
+	run(t, conn, "ALTER TABLE flujo.flujo_port_originals OWNER TO CURRENT_USER", "GRANT SELECT ON flujo.flujo_port_originals TO "+name,
+		"REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name)
+	before := asItWas(t, conn)
+	_, err := transfer.Migrate(context.Background(), replacing(t, fixture, role))
+	var f *fault.Error
+	if !errors.As(err, &f) || f.Kind != fault.Refused || !strings.Contains(f.What, name) {
+		t.Fatalf("error %v", err)
+	}
+	if after := asItWas(t, conn); after != before {
+		t.Errorf("was %s\nis %s", before, after)
+	}
+	_, statements, _ := strings.Cut(f.Do, "run: ")
+	run(t, conn, strings.Split(statements, "; ")...)
+	// Its sequences belong to another role: a rehearsal leaves them alone.
+	o := replacing(t, fixture, role)
+	o.DryRun = true
+	migrate(t, o)
+	run(t, conn, "REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name, "ALTER TABLE flujo.flujo_port_originals OWNER TO CURRENT_USER",
+		"REVOKE CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" FROM "+name)
+	if after := asItWas(t, conn); after != before {
+		t.Errorf("was %s\nis %s", before, after)
+	}
+	run(t, conn, strings.Split(statements, "; ")...)
+	keepCopy(t, connect(t, cutover(t, url).Reveal()), "mine", "flujo_port_originals")
+	result := migrate(t, replacing(t, fixture, role))
+	wantSameRows(t, conn, "mine", result.Replaced.Schema, "flujo_port_originals")
+	wantVerdict(t, fixture, url, report.Equal, 0)
+	psql(t, role, result.Replaced.BackToIt, false)
+	wantSameRows(t, conn, "mine", "flujo", "flujo_port_originals")
+	wantVerdict(t, broken, url, report.Equal, 0)
+}
+
+// TestReplaceSeesAllRows: policies that hide rows of the role that migrates
+// would have them thrown away unseen.
+func TestReplaceSeesAllRows(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	conn, file := afterADay(t, url)
+	role := pgtest.Role(t, url, "")
+	name := one(t, connect(t, role), "SELECT current_user")
+	run(t, conn, "GRANT CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" TO "+name, "GRANT ALL ON SCHEMA flujo TO "+name,
+		"GRANT ALL ON ALL TABLES IN SCHEMA flujo TO "+name, "GRANT ALL ON ALL SEQUENCES IN SCHEMA flujo TO "+name,
+		"ALTER TABLE flujo.system_state ENABLE ROW LEVEL SECURITY", "CREATE POLICY theirs ON flujo.system_state USING (key <> 'of postgres')")
+	before := asItWas(t, conn)
+	wantFault(t, replacing(t, file, role), fault.Refused, "row-level security", "system_state", "owner")
+	wantFault(t, replacing(t, changed(t, "DROP TABLE system_state"), role), fault.Refused, "row-level security", "system_state", "owner") // no COPY would find it out
+	if after := asItWas(t, conn); after != before {
+		t.Errorf("was %s\nis %s", before, after)
+	}
+	result := migrate(t, replacing(t, file, url)) // who it does not hide anything of
+	if got := one(t, conn, "SELECT count(*) FROM "+pg.Ident(result.Replaced.Schema)+".system_state WHERE key = 'of postgres'"); got != "1" {
+		t.Error("the hidden row is not kept")
+	}
+}
+
+// TestReplaceWaitsForReaders as long as for any lock, and names who holds it.
+func TestReplaceWaitsForReaders(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	conn, file := afterADay(t, url)
+	before := asItWas(t, conn)
+	reader := connect(t, url+"&application_name=dashboard-2")
+	run(t, reader, "BEGIN", "SELECT count(*) FROM flujo.spans")
+	o := replacing(t, file, url)
+	o.LockWait = 100 * time.Millisecond
+	wantFault(t, o, fault.Failed, `a lock on table "spans"`, "dashboard-2", "100ms", "reads it")
+	if after := asItWas(t, conn); after != before {
+		t.Errorf("was %s\nis %s", before, after)
+	}
+	run(t, reader, "COMMIT")
+	migrate(t, o)
+}
+
+// TestReplaceAndSnapshots: a verify that begins while rows are being replaced
+// sees the old state or the new one. TRUNCATE empties a table in snapshots too
+// that were taken before it.
+func TestReplaceAndSnapshots(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	conn, file := afterADay(t, url)
+	type verified struct {
+		result *report.Verification
+		err    error
+	}
+	done := make(chan verified, 1)
+	o := replacing(t, file, url)
+	o.Progress = func(p transfer.Progress) {
+		if p.Phase != transfer.PhaseIndexes {
+			return
+		}
+		go func() {
+			result, err := transfer.Verify(context.Background(), transfer.VerifyOptions{SQLite: file, Postgres: url, Schema: schema})
+			done <- verified{result, err}
+		}()
+		for one(t, conn, `SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`) == "0" {
+		}
+	}
+	migrate(t, o)
+	v := <-done
+	if v.err != nil || v.result.Verdict != report.Equal {
+		t.Fatalf("%v: %+v", v.err, v.result)
+	}
+}
+
+// TestReplaceNothing: an empty target is migrated into, and the report says
+// that there was nothing to replace.
+func TestReplaceNothing(t *testing.T) {
+	t.Parallel()
+	for _, made := range []bool{false, true} {
+		url := pgtest.Database(t)
+		if made {
+			initialise(t, url)
+		}
+		result := migrate(t, replacing(t, fixture, url))
+		if result.Replaced != nil || !strings.Contains(strings.Join(result.Notes, "\n"), "nothing to replace") {
+			t.Errorf("replaced %+v, notes %q", result.Replaced, result.Notes)
+		}
+		if got := one(t, connect(t, url), "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%before%'"); got != "0" {
+			t.Error("a schema was made all the same")
+		}
+	}
+}
+
+// TestReplaceOddSchemaNames: quoted where it has to be, and cut to what
+// PostgreSQL takes of a name.
+func TestReplaceOddSchemaNames(t *testing.T) {
+	t.Parallel()
+	for name, prefix := range map[string]string{
+		"Flujo State": "Flujo State", `we"ird 'n'`: `we"ird 'n'`, "public": "public",
+		strings.Repeat("x", 63):        strings.Repeat("x", 39),
+		"z" + strings.Repeat("ü", 31):  "z" + strings.Repeat("ü", 19),
+		"zz" + strings.Repeat("ü", 30): "zz" + strings.Repeat("ü", 18),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := pgtest.Database(t)
+			o := options(t, changed(t, "UPDATE steps SET output = '{' WHERE id = 7"), url)
+			o.Schema, o.Cutover = name, cutoverFor(t, url, name)
+			migrate(t, o)
+			conn := connect(t, o.Cutover.Reveal())
+			run(t, conn, dayOnPostgres...)
+			keepCopy(t, conn, "mine", "flujo_port_originals")
+			o.SQLite, o.Replace = changed(t, dayOnFile...), true
+			result := migrate(t, o)
+			kept := result.Replaced.Schema
+			if !strings.HasPrefix(kept, prefix+"_before_") || len(kept) > 63 {
+				t.Errorf("kept in %q", kept)
+			}
+			wantSameRows(t, conn, "mine", kept, "flujo_port_originals")
+			if got := one(t, conn, "SELECT count(*) FROM runs WHERE run_id = 'of the file'"); got != "1" {
+				t.Errorf("%s new runs", got)
+			}
+			psql(t, url, result.Replaced.BackToIt, false)
+			wantSameRows(t, conn, "mine", name, "flujo_port_originals")
+			psql(t, url, []string{result.Replaced.DropIt}, false)
+			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%before%'"); got != "0" {
+				t.Error("the schema was not dropped")
+			}
+		})
+	}
+}
+
+// TestReplaceWidens: the new rows need wider columns than the old ones have;
+// the old ones fit in there when they come back.
+func TestReplaceWidens(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	conn, _ := afterADay(t, url)
+	keepCopy(t, conn, "mine")
+	o := replacing(t, changed(t, "UPDATE steps SET id = 5000000000 WHERE id = 213", "UPDATE spans SET id = 6000000000 WHERE id = 1"), url)
+	o.ExactFloats = true
+	result := migrate(t, o)
+	wantSameRows(t, conn, "mine", result.Replaced.Schema)
+	wantVerdict(t, o.SQLite, url, report.Equal, 0)
+	psql(t, url, result.Replaced.BackToIt, false)
+	for _, table := range stateTables() { // reals are double precision now: the same values, printed otherwise
+		if got := one(t, conn, fmt.Sprintf("SELECT count(*) FROM ((TABLE flujo.%[1]s EXCEPT ALL TABLE mine.%[1]s) UNION ALL (TABLE mine.%[1]s EXCEPT ALL TABLE flujo.%[1]s)) x", table)); got != "0" {
+			t.Errorf("%s rows of %s differ", got, table)
+		}
+	}
+	if got := answer(t, conn, "INSERT INTO steps (run_id, step_name, step_index, status, created_at) VALUES ('of postgres', 'n', 1, 's', now()) RETURNING id"); got != "216" {
+		t.Errorf("next step %s", got)
+	}
+}
+
+// TestPGVectorReplace: memories too, also where the vectors are of another size
+// in the file; the way back gives the column its size again.
+func TestPGVectorReplace(t *testing.T) {
+	url := pgtest.PGVector(t)
+	first, memories := memoriesFile(t)
+	migrate(t, withPGVector(t, first, url))
+	f := newFile(t, map[string]string{"runs": layout06["runs"], "memories": "id K, vector T, payload T, metadata T, created_at T"})
+	f.insert("memories", cells{"id": "short", "vector": []byte{0, 0, 0x80, 0x3f, 0, 0, 0x80, 0x3f}, "payload": `"x"`})
+	o := withPGVector(t, f.close(), url)
+	o.Replace = true
+	result := migrate(t, o)
+	if got := ask(t, url, "SELECT string_agg(id || vector::text, ',') FROM flujo.memories"); got != "short[1,1]" {
+		t.Errorf("memories %s", got)
+	}
+	if got := ask(t, url, "SELECT count(*) FROM "+pg.Ident(result.Replaced.Schema)+".memories"); got != "30" {
+		t.Errorf("%s memories are kept", got)
+	}
+	prepare(t, url, strings.Join(result.Replaced.BackToIt, "\n"))
+	wantMemories(t, url, memories)
+	wantMemoriesTable(t, url, "public")
+}
