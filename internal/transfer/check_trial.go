@@ -98,6 +98,9 @@ func (c *check) rehearse(ctx context.Context, tx *sink.Tx, next map[string]int64
 	if err := tx.CheckConstraints(ctx); err != nil {
 		return err
 	}
+	if there, err := tx.HasReceipts(ctx); err != nil || there {
+		return err // its sequence would not be as it was; the line on rights has seen to it
+	}
 	return tx.WriteReceipt(ctx, &report.Receipt{})
 }
 

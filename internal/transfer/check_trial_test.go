@@ -55,6 +55,19 @@ func TestCheckTries(t *testing.T) {
 			t.Errorf("the sequence is at %s", got)
 		}
 	})
+	t.Run("receipts of an earlier migration", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.Database(t)
+		migrate(t, options(t, fixture, url))
+		conn := connect(t, url)
+		run(t, conn, "TRUNCATE flujo.runs, flujo.workflow_state, flujo.system_state, flujo.evaluations CASCADE")
+		const state = "SELECT last_value FROM flujo.flujo_port_receipts_id_seq"
+		before := one(t, conn, state)
+		wantLine(t, checkOptions(t, fixture, url), "trial", report.OK)
+		if after := one(t, conn, state); after != before {
+			t.Errorf("the receipts' sequence went from %s to %s", before, after)
+		}
+	})
 	t.Run("empty database", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
