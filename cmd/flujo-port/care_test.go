@@ -136,7 +136,11 @@ func TestFileThatIsOpenElsewhere(t *testing.T) {
 	if _, err := io.ReadFull(stdout, make([]byte, len("held"))); err != nil {
 		t.Fatal(err)
 	}
-	report, stderr, code := newProgram(t).run(t, "migrate", "--postgres", pgtest.Database(t), "--sqlite", file, "--without-pgvector")
+	report, stderr, code := newProgram(t).run(t, "check", "--sqlite", file)
+	if code != 0 || !strings.Contains(report, "! open elsewhere") || !strings.Contains(report, "stop Flujo before the cutover") {
+		t.Errorf("check: exit %d\n%s%s", code, report, stderr)
+	}
+	report, stderr, code = newProgram(t).run(t, "migrate", "--postgres", pgtest.Database(t), "--sqlite", file, "--without-pgvector")
 	if code != 0 || !strings.Contains(report, "WARNING: another process has the file open") || !strings.Contains(stderr, "warning: another process has the file open") {
 		t.Errorf("exit %d\n%s%s", code, report, stderr)
 	}

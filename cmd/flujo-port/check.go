@@ -16,7 +16,7 @@ func (e *env) checkCommand() *cli.Command {
 		Name:  "check",
 		Usage: "say what would stop a migration, as a checklist; changes nothing",
 		Description: "Each line is ✓, ! (look at it) or ✗ (a migration would be refused or fail), with what to do. The whole file is read,\n" +
-			"a sample of it is loaded and rolled back. Without a database only the file is looked at. Exit 0, or 3 with any ✗.",
+			"a migration without rows and a sample of the rows are tried and rolled back. Without a database only the file is looked at. Exit 0, or 3 with any ✗.",
 		Flags: []cli.Flag{
 			sqliteFlag, postgresFlag, schemaFlag, setAsideFlag, naiveTimesFlag, exactFloatsFlag, withoutPGVectorFlag, skipIntegrityFlag, jsonFlag,
 		},

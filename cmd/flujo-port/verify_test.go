@@ -129,6 +129,14 @@ func TestCheck(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 3 || r.Fit || len(r.Lines) < 20 {
 		t.Errorf("exit %d, %v: %.3000s", code, err, stdout)
 	}
+	// One thing that can't be read costs a line, and not the report.
+	super := pgtest.Database(t)
+	role := pgtest.Role(t, super, "")
+	execute(t, super, "CREATE SCHEMA flujo", "CREATE TABLE flujo.flujo_port_originals (a int)", "GRANT USAGE, CREATE ON SCHEMA flujo TO PUBLIC")
+	stdout, stderr, code = newProgram(t).run(t, "check", "--sqlite", file, "--postgres", role, "--without-pgvector", "--json")
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 3 || r.Fit || len(r.Lines) < 20 || !strings.Contains(stdout, "SELECT on table flujo_port_originals") {
+		t.Errorf("exit %d, %v: %.3000s%s", code, err, stdout, stderr)
+	}
 	bad := newProgram(t, "DATABASE_URL=postgresql://nobody:hunter2@127.0.0.1:1/none")
 	stdout, stderr, code = bad.run(t, "check", "--sqlite", file)
 	if code != 3 || !strings.Contains(stdout, "✗ reachable") || strings.Contains(stdout+stderr, "hunter2") {

@@ -30,8 +30,11 @@ func TryAddress(ctx context.Context, address string) (t Trial, err error) {
 	err = conn.QueryRow(ctx, `SELECT current_user, current_setting('search_path'), current_setting('default_transaction_read_only')::boolean,
 		coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)), ''),
 		pg_backend_pid()`, mapping.Runs).Scan(&t.Role, &t.SearchPath, &t.ReadOnly, &t.Runs, &process)
+	if err != nil {
+		return t, (&Conn{Conn: conn}).Fault("look through the cutover address", err)
+	}
 	t.Pooled = process != conn.PgConn().PID()
-	return t, err
+	return t, nil
 }
 
 // Misled says, as a fault.Refused, that the address finds other tables than the

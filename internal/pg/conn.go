@@ -2,6 +2,7 @@ package pg
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,7 +14,7 @@ type Conn struct {
 	*pgx.Conn
 	Server   Server
 	Schema   string        // of Flujo's tables
-	LockWait time.Duration // how long a lock is waited for; for the words of an error
+	LockWait time.Duration // how long Settings let a lock be waited for; without end when 0
 	url      string
 }
 
@@ -35,12 +36,17 @@ func Open(ctx context.Context, url, schema string) (*Conn, error) {
 // Again opens another connection by the same address.
 func (c *Conn) Again(ctx context.Context) (*pgx.Conn, error) { return Dial(ctx, c.url) }
 
+// LockWait is how long a lock is waited for, unless something else is asked
+// for, before a run gives up.
+const LockWait = 30 * time.Second
+
 // Settings are the statements that make a transaction independent of what role
-// and database set: names are qualified, no timeout ends it, and no policy hides
-// rows (the server refuses instead).
+// and database set: names are qualified, no timeout ends it, a lock is waited
+// for no longer than LockWait, and no policy hides rows (the server refuses
+// instead).
 func (c *Conn) Settings() string {
-	s := `SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = 0; SET LOCAL row_security = off;
-		SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL client_min_messages = warning;`
+	s := fmt.Sprintf(`SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = 0; SET LOCAL row_security = off; SET LOCAL lock_timeout = %d;
+		SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL client_min_messages = warning;`, c.LockWait.Milliseconds())
 	if c.Server.Version >= 170000 {
 		s += "SET LOCAL transaction_timeout = 0;"
 	}

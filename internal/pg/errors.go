@@ -49,7 +49,8 @@ func Code(err error) string {
 }
 
 // Fault says what a failed step means: which rights are missing, what the
-// server refused of the data, or that the connection is gone.
+// server refused of the data, who holds a lock (which ends the transaction), or
+// that the connection is gone.
 func (c *Conn) Fault(step string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return context.Canceled
@@ -58,15 +59,17 @@ func (c *Conn) Fault(step string, err error) error {
 	if !ok {
 		return &fault.Error{Kind: fault.Failed, What: step, Err: err, Do: "the server ended the transaction with the connection; run again"}
 	}
+	if pgErr.Code == LockNotAvailable {
+		return c.notHad(step+": a lock", "wait until that session is done with it, or end it, and run again",
+			"l.relation IN (SELECT oid FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1))", c.Schema)
+	}
 	e := &fault.Error{Kind: fault.Failed, What: step, Err: ServerError(err)}
 	switch class := pgErr.Code[:2]; {
+	case pgErr.Code == NotSupported || pgErr.Routine == "check_enable_rls":
+		e.Kind, e.Do = fault.Refused, "turn row-level security off on that table for the load, or connect as its owner"
 	case pgErr.Code == InsufficientPrivilege:
 		e.Kind = fault.Refused
 		e.Do = fmt.Sprintf("role %q lacks that right: have it granted, or have an owner run \"flujo-port init --grant-to %s\" first", c.Server.Role, c.Server.Role)
-	case pgErr.Code == LockNotAvailable:
-		e.Do = fmt.Sprintf("another session holds a lock on it for more than %s: stop Flujo and run again", c.LockWait)
-	case pgErr.Code == NotSupported:
-		e.Kind, e.Do = fault.Refused, "turn row-level security off on that table for the load, or connect as its owner"
 	case pgErr.Code == ReadOnlyTransaction:
 		e.Kind, e.Do = fault.Refused, "the server takes no writes: connect to the primary"
 	case class == "22" || class == "23" || class == "54":

@@ -48,21 +48,27 @@ func (c *Conn) LockMigrations(ctx context.Context) error {
 		AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`, mapping.MigrationLock)
 }
 
-// notHad says who holds a lock that was not to be had within LockWait. It ends
-// the transaction, which is broken already.
+// Held is the cause of an error where another session held a lock for longer
+// than LockWait.
+type Held struct{ Holder string }
+
+func (e *Held) Error() string { return e.Holder + " holds it" }
+
+// notHad says who holds a lock that was not to be had within LockWait: of the
+// granted ones for which where is true the strongest and oldest. It ends the
+// transaction, which is broken already.
 func (c *Conn) notHad(lock, do, where string, arg any) error {
 	ctx, cancel := Grace()
 	defer cancel()
-	holder := "another session"
+	held := &Held{Holder: "another session"}
 	if c.Run(ctx, "ROLLBACK") == nil {
 		// Best effort: the message says less without it.
 		_ = c.QueryRow(ctx, `SELECT concat_ws(', ', format('process %s (%s', a.pid, coalesce(nullif(a.application_name, ''), 'no application name')),
-				'role ' || a.usename, 'from ' || host(a.client_addr),
+				l.mode || ' on ' || l.relation::regclass, 'role ' || a.usename, 'from ' || host(a.client_addr),
 				'since ' || to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC')) || ')'
 			FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-			WHERE l.granted AND a.pid <> pg_backend_pid() AND `+where+` ORDER BY a.xact_start LIMIT 1`, arg).Scan(&holder)
+			WHERE l.granted AND a.pid <> pg_backend_pid() AND `+where+`
+			ORDER BY l.mode = 'AccessExclusiveLock' DESC, l.mode = 'AccessShareLock', a.xact_start LIMIT 1`, arg).Scan(&held.Holder)
 	}
-	return &fault.Error{
-		Kind: fault.Failed, What: fmt.Sprintf("%s was not to be had within %s: %s holds it", lock, c.LockWait, holder), Do: do,
-	}
+	return &fault.Error{Kind: fault.Failed, What: fmt.Sprintf("%s was not to be had within %s", lock, c.LockWait), Err: held, Do: do}
 }

@@ -69,9 +69,11 @@ func (c *Conn) Lacking(ctx context.Context) (all []string, err error) {
 	if err != nil || len(all) > 0 {
 		return all, err
 	}
+	// The program's own tables need less than Flujo's.
 	err = c.Each(ctx, `SELECT format('%s on table %s', p, c.relname) FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p
-		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2) AND NOT has_table_privilege(c.oid, p) ORDER BY c.relname, p`,
-		[]any{Ident(c.Schema), append(tableNames(), Receipts)}, []any{&right}, add)
+		WHERE c.relnamespace = $1::text::regnamespace AND (c.relname = ANY ($2) OR c.relname = $3 AND p IN ('SELECT', 'INSERT') OR c.relname = $4 AND p = 'SELECT')
+			AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT has_table_privilege(c.oid, p) ORDER BY c.relname, p`,
+		[]any{Ident(c.Schema), tableNames(), Receipts, mapping.Originals.Name}, []any{&right}, add)
 	if err != nil {
 		return nil, err
 	}

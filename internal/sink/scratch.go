@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"strings"
+	"time"
 
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/pg"
@@ -14,12 +15,12 @@ import (
 // nobody else has: for a trial that ends with Rollback. Where the role may not
 // make schemas they are temporary tables, which are somewhat faster, since they
 // need no write-ahead log. Without pgvector there is no table of memories.
-func BeginScratch(ctx context.Context, url string, types *mapping.Types) (*Tx, *Schema, error) {
+func BeginScratch(ctx context.Context, url string, types *mapping.Types, lockWait time.Duration) (*Tx, *Schema, error) {
 	conn, err := pg.Open(ctx, url, "flujo_port_check_"+strings.ToLower(rand.Text()))
 	if err != nil {
 		return nil, nil, err
 	}
-	conn.LockWait = LockWait
+	conn.LockWait = lockWait
 	t := &Tx{Conn: conn, fresh: map[string]bool{}}
 	s := &Schema{Existing: map[string]bool{}, Types: types}
 	if err := t.scratch(ctx, s); err != nil {

@@ -10,10 +10,6 @@ import (
 	"flujo-port/internal/pg"
 )
 
-// LockWait is how long a lock is waited for, unless something else is asked
-// for, before the run gives up.
-const LockWait = 30 * time.Second
-
 // indexMemory is how much memory, in kB, the server may use to make an index, if
 // its own setting is not higher.
 const indexMemory = 256 << 10
@@ -58,9 +54,7 @@ func (t *Tx) begin(ctx context.Context) (err error) {
 // start opens the transaction. Large values are compressed by lz4 where the
 // server has it; the tables' own declarations stay Flujo's.
 func (t *Tx) start(ctx context.Context) error {
-	settings := fmt.Sprintf("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE; %s SET LOCAL lock_timeout = %d",
-		t.Settings(), t.LockWait.Milliseconds())
-	if err := t.Run(ctx, settings); err != nil {
+	if err := t.Run(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE; "+t.Settings()); err != nil {
 		return t.Fault("begin the transaction", err)
 	}
 	lz4, err := t.LZ4(ctx)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"flujo-port/internal/fault"
 	"flujo-port/internal/mapping"
@@ -43,13 +44,15 @@ func (s *Stored) share(ctx context.Context) error {
 }
 
 // OpenStored connects and begins a snapshot of a schema, which changes nothing
-// and holds nobody up. A schema without Flujo's tables is a fault.Refused. The
+// and holds nobody up. lockWait limits the waiting for whoever locks a table
+// against readers. A schema without Flujo's tables is a fault.Refused. The
 // caller closes it.
-func OpenStored(ctx context.Context, url, schema string) (*Stored, error) {
+func OpenStored(ctx context.Context, url, schema string, lockWait time.Duration) (*Stored, error) {
 	conn, err := pg.Open(ctx, url, schema)
 	if err != nil {
 		return nil, err
 	}
+	conn.LockWait = lockWait
 	s := &Stored{conn: conn, types: mapping.NewTypes(false)}
 	if err := s.begin(ctx); err != nil {
 		s.Close()

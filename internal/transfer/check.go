@@ -1,9 +1,11 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,35 +64,51 @@ type check struct {
 	report  *report.Check
 	reading *reading      // of the file; nil where it can't be read
 	sound   time.Duration // that quick_check took
-	conn    *pg.Conn      // nil where there is none
 	group   string        // of the lines that are being written
+	conn    *pg.Conn      // nil where there is none; closed once the server was looked at
+	unknown []string      // lines on which something could not be looked at or tried
+	targetFacts
 }
 
+// run looks at the server before it reads the file's rows, since what is found
+// in them depends on what they go into.
 func (c *check) run(ctx context.Context) error {
 	c.group = report.GroupFile
-	if done, err := c.file(ctx); err != nil {
-		return err
-	} else if done != nil {
-		defer done()
+	snapshot, layout, err := c.file(ctx)
+	if snapshot != nil {
+		defer snapshot.Close()
 	}
-	if !c.HasTarget {
-		return nil
-	}
-	c.Progress(Progress{Phase: PhaseConnect})
-	c.group = report.GroupServer
-	if err := c.connect(ctx); err != nil || c.conn == nil {
+	if err != nil {
 		return err
 	}
-	defer func() {
-		grace, cancel := pg.Grace()
-		defer cancel()
-		c.conn.End(grace)
-	}()
-	if err := c.server(ctx); err != nil {
-		return interrupted(ctx, err)
+	if c.HasTarget {
+		c.Progress(Progress{Phase: PhaseConnect})
+		if err := c.survey(ctx); err != nil {
+			return interrupted(ctx, err)
+		}
+		if c.asked() {
+			if err := c.address(ctx); err != nil {
+				return err
+			}
+		}
 	}
-	c.group = report.GroupTarget
-	return interrupted(ctx, c.target(ctx))
+	if layout != nil {
+		c.group = report.GroupFile
+		if err := c.contents(ctx, snapshot, layout); err != nil {
+			return interrupted(ctx, err)
+		}
+	}
+	if c.asked() {
+		c.group = report.GroupTarget
+		if err := c.target(ctx); err != nil {
+			return interrupted(ctx, err)
+		}
+	}
+	groups := []string{report.GroupFile, report.GroupServer, report.GroupTarget}
+	slices.SortStableFunc(c.report.Lines, func(a, b report.Line) int {
+		return slices.Index(groups, a.Group) - slices.Index(groups, b.Group)
+	})
+	return nil
 }
 
 func (c *check) line(state report.State, name, do, format string, args ...any) {
@@ -105,29 +123,37 @@ func (c *check) stop(name, do, format string, args ...any) {
 	c.line(report.Stop, name, do, format, args...)
 }
 
-// stopped makes a line of an error that would end a migration. An error that is
-// no fault, or that ctx's end made, comes back.
-func (c *check) stopped(ctx context.Context, name string, err error) error {
+// stopped makes a line of an error that would end a migration, and of one that
+// a lock made, which may be free again by then. Only ctx's end comes back.
+func (c *check) stopped(ctx context.Context, name, failed string, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	f, ok := errors.AsType[*fault.Error](err)
-	if !ok {
-		return err
+	what, do := pg.ServerError(err).Error(), ""
+	if f, ok := errors.AsType[*fault.Error](err); ok {
+		plain := *f
+		plain.Do = ""
+		what, do = plain.Error(), f.Do
 	}
-	what := *f
-	what.Do = ""
-	c.stop(name, f.Do, "%s", what.Error())
+	c.unknown = append(c.unknown, name)
+	if _, held := errors.AsType[*pg.Held](err); held {
+		c.look(name, fmt.Sprintf("check again when it is free; a migration waits up to %s for it", pg.LockWait), "%s: %s", failed, what)
+		return nil
+	}
+	c.stop(name, cmp.Or(do, "see to what the message says, and check again"), "%s", what)
 	return nil
 }
 
-// file looks at the file, as far as it can be read. done closes it.
-func (c *check) file(ctx context.Context) (done func(), err error) {
-	snapshot, err := source.Open(ctx, c.SQLite)
+// unseen is what could not be done where a line says so.
+const unseen = "could not be looked at"
+
+// file looks at the file without its rows. layout is nil where they can't be
+// read.
+func (c *check) file(ctx context.Context) (snapshot *source.Snapshot, layout *mapping.Layout, err error) {
+	snapshot, err = source.Open(ctx, c.SQLite)
 	if err != nil {
-		return nil, c.stopped(ctx, "readable", err)
+		return nil, nil, c.stopped(ctx, "readable", unseen, err)
 	}
-	done = func() { snapshot.Close() }
 	c.ok("readable", "%s, %s", snapshot.Path(), humanize.IBytes(uint64(snapshot.Size())))
 	c.wal(snapshot)
 	if snapshot.Locked() {
@@ -137,12 +163,12 @@ func (c *check) file(ctx context.Context) (done func(), err error) {
 	}
 	sound, err := c.integrity(ctx, snapshot)
 	if err != nil || !sound {
-		return done, err
+		return snapshot, nil, err
 	}
-	layout, err := mapping.Detect(snapshot.Tables())
+	layout, err = mapping.Detect(snapshot.Tables())
 	if err != nil {
 		c.stop("layout", "give the file that Flujo's state_uri names", "%v", err)
-		return done, nil
+		return snapshot, nil, nil
 	}
 	c.ok("layout", "as by %s", layout.Generation)
 	s := describeSource(snapshot, layout)
@@ -150,19 +176,27 @@ func (c *check) file(ctx context.Context) (done func(), err error) {
 		s.Sound = "quick_check"
 	}
 	c.report.Source = &s
+	return snapshot, layout, nil
+}
+
+// contents reads the file's rows.
+func (c *check) contents(ctx context.Context, snapshot *source.Snapshot, layout *mapping.Layout) error {
 	c.reading = newReading(snapshot, layout)
 	c.report.Findings = c.reading.found
 	if err := c.scan(ctx); err != nil {
 		c.reading = nil
-		return done, c.stopped(ctx, "findings", err)
+		return c.stopped(ctx, "findings", unseen, err)
 	}
 	changed, err := snapshot.Changed()
-	if changed {
+	switch {
+	case err != nil:
+		return c.stopped(ctx, "written", unseen, err)
+	case changed:
 		c.look("written", "stop Flujo before the cutover", "the file was written while it was looked at")
-	} else if err == nil {
+	default:
 		c.ok("written", "nobody wrote to it meanwhile")
 	}
-	return done, err
+	return nil
 }
 
 func (c *check) wal(snapshot *source.Snapshot) {
@@ -183,20 +217,30 @@ func (c *check) integrity(ctx context.Context, snapshot *source.Snapshot) (sound
 	started := time.Now()
 	_, err = checkIntegrity(ctx, snapshot, false, c.Progress)
 	if err != nil {
-		return false, c.stopped(ctx, "sound", err)
+		return false, c.stopped(ctx, "sound", unseen, err)
 	}
 	c.sound = time.Since(started)
 	c.ok("sound", "SQLite's quick_check finds nothing, in %.1f s", c.sound.Seconds())
 	return true, nil
 }
 
-// scan reads all of the file as a migration would and says what it would find.
+// scan reads all of the file as a migration into the target would, and says
+// what that would find.
 func (c *check) scan(ctx context.Context) (err error) {
 	r := c.reading
 	r.convert = mapping.Options{NaiveZone: c.NaiveZone, JSONDepth: mapping.DefaultJSONDepth}
+	if c.asked() {
+		r.convert.JSONDepth = c.conn.Server.JSONDepth()
+	}
 	r.types = mapping.NewTypes(c.ExactFloats)
-	if r.types.VectorSize, err = r.vectorSize(ctx); err != nil {
+	if c.vectorSize, err = r.vectorSize(ctx); err != nil {
 		return err
+	}
+	r.types.VectorSize = c.vectorSize
+	if len(c.misfits) == 0 {
+		if _, err := pg.AdoptTypes(r.types, mapping.Tables, c.have); err != nil {
+			return err
+		}
 	}
 	r.progress, r.phase = c.Progress, PhaseRead
 	r.into = &visitor{types: r.types, each: func([]byte) error { return nil }}
@@ -269,8 +313,11 @@ func (c *check) findings(ctx context.Context) error {
 		c.ok("findings", "every cell arrives as it is")
 	case rows > 0 && !c.SetAside:
 		c.stop("findings", "mend the rows in a copy of the file, or migrate with --set-aside, which keeps them in flujo_port_originals", "%s", strings.Join(parts, ", "))
+	case rows+cells > 0:
+		c.look("findings", "what changes is listed below, and kept as it was in flujo_port_originals; docs/values.md says what becomes of all of them",
+			"%s", strings.Join(parts, ", "))
 	default:
-		c.look("findings", "what changes is listed below, and kept as it was in flujo_port_originals (docs/values.md)", "%s", strings.Join(parts, ", "))
+		c.look("findings", "docs/values.md says what becomes of them; nothing of what the file holds is lost", "%s", strings.Join(parts, ", "))
 	}
 	return c.reading.tellFindings(ctx, c.Found)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/pg"
@@ -13,35 +14,84 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// connect connects to the server, and says so.
-func (c *check) connect(ctx context.Context) error {
+// patience is how long check waits for a lock, and makes others wait behind it.
+const patience = time.Second
+
+// targetFacts are what survey finds and the rest of the check needs.
+type targetFacts struct {
+	have       map[string]*pg.Shape // the tables that are there
+	misfits    []string             // what sets them apart from Flujo's
+	empty      bool                 // no row is in them, and they are Flujo's
+	extension  *pg.Extension        // nil where it could, or need, not be asked
+	reached    bool                 // through the cutover address
+	vectorSize int                  // of the file's vectors
+}
+
+// survey looks at the server and at what is in the schema, by a connection that
+// is closed afterwards: reading the file may take longer than an idle one lives.
+func (c *check) survey(ctx context.Context) error {
+	c.group = report.GroupServer
 	conn, err := pg.Open(ctx, c.Postgres, c.Schema)
 	if err != nil {
-		return c.stopped(ctx, "reachable", err)
+		return c.stopped(ctx, "reachable", unseen, err)
 	}
+	conn.LockWait = patience
 	c.conn = conn
+	defer func() {
+		grace, cancel := pg.Grace()
+		defer cancel()
+		conn.End(grace)
+	}()
 	s := conn.Server
 	c.report.Target = &report.Target{Server: s.Name, Database: s.Database, Role: s.Role, Schema: c.Schema}
 	c.ok("reachable", "database %q as role %q", s.Database, s.Role)
-	return nil
+	if err := s.TooOld(); err != nil {
+		c.stop("version", "use a newer server", "PostgreSQL %s is older than 13", s.Name)
+		return nil
+	}
+	c.ok("version", "PostgreSQL %s", s.Name)
+	if err := c.server(ctx); err != nil {
+		return err
+	}
+	c.group = report.GroupTarget
+	if err := c.ask(ctx, "schema", c.tables); err != nil {
+		return err
+	}
+	if c.WithoutPGVector {
+		return nil
+	}
+	return c.ask(ctx, "pgvector", c.findExtension)
+}
+
+// asked reports whether there is a server that survey could ask.
+func (c *check) asked() bool { return c.conn != nil && c.conn.Server.TooOld() == nil }
+
+// ask does a part of the check that asks the server, in a read-only transaction
+// of its own: its error becomes the line of that name. What comes back ends the
+// check: ctx's end, or a lost connection.
+func (c *check) ask(ctx context.Context, name string, part func(context.Context) error) error {
+	err := c.conn.Run(ctx, "ROLLBACK; BEGIN READ ONLY;"+c.conn.Settings())
+	if err != nil {
+		err = c.conn.Fault("begin a snapshot", err)
+	} else {
+		err = part(ctx)
+	}
+	return c.answer(ctx, name, err)
+}
+
+func (c *check) answer(ctx context.Context, name string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case c.conn.IsClosed():
+		return err
+	}
+	return c.stopped(ctx, name, unseen, err)
 }
 
 // server looks at the server as such.
 func (c *check) server(ctx context.Context) error {
 	s := c.conn.Server
-	if err := s.TooOld(); err != nil {
-		c.stop("version", "use a newer server", "PostgreSQL %s is older than 13", s.Name)
-		c.end()
-		return nil
-	}
-	c.ok("version", "PostgreSQL %s", s.Name)
-	timeouts, err := c.conn.Timeouts(ctx) // before they are switched off
-	if err != nil {
-		return err
-	}
-	if err := c.conn.Run(ctx, "BEGIN READ ONLY;"+c.conn.Settings()); err != nil {
-		return c.conn.Fault("begin a snapshot", err)
-	}
 	if s.Encoding == "UTF8" {
 		c.ok("encoding", "UTF8")
 	} else {
@@ -55,12 +105,29 @@ func (c *check) server(ctx context.Context) error {
 	default:
 		c.ok("primary", "it takes writes")
 	}
+	if s.Replica {
+		c.stop("foreign keys", "reset it for this role and database", "session_replication_role is not origin, so nothing would check them")
+	} else {
+		c.ok("foreign keys", "they are checked (session_replication_role is origin)")
+	}
 	c.tls(c.conn.TLS())
-	if err := c.rights(ctx); err != nil {
+	timeouts, err := c.conn.Timeouts(ctx) // before Settings switches them off
+	if err := c.answer(ctx, "timeouts", err); err != nil {
 		return err
 	}
-	c.timeouts(timeouts)
-	c.space(ctx)
+	if err == nil {
+		c.timeouts(timeouts)
+	}
+	if err := c.ask(ctx, "rights", c.rights); err != nil {
+		return err
+	}
+	if err := c.ask(ctx, "disk", c.space); err != nil {
+		return err
+	}
+	return c.ask(ctx, "lz4", c.lz4)
+}
+
+func (c *check) lz4(ctx context.Context) error {
 	lz4, err := c.conn.LZ4(ctx)
 	switch {
 	case err != nil:
@@ -73,13 +140,6 @@ func (c *check) server(ctx context.Context) error {
 	return nil
 }
 
-// end gives up on a server that nothing more can be asked.
-func (c *check) end() {
-	grace, cancel := pg.Grace()
-	defer cancel()
-	c.conn.End(grace)
-}
-
 func (c *check) tls(t pg.TLS) {
 	const verify = "use sslmode=verify-full, with sslrootcert where the certificate is your own authority's"
 	switch {
@@ -88,7 +148,7 @@ func (c *check) tls(t pg.TLS) {
 	case t.Used:
 		c.look("TLS", verify, "%s, but nobody checks the server's certificate", t.Version)
 	case t.Local:
-		c.ok("TLS", "not used: the connection does not leave this machine")
+		c.ok("TLS", "not used: this hop does not leave this machine; what is behind a tunnel or proxy is not seen")
 	default:
 		c.look("TLS", verify, "not used: password and rows cross the network in the clear")
 	}
@@ -121,10 +181,11 @@ func (c *check) timeouts(all []string) {
 // server's disk, with indexes and the write-ahead log.
 const spaceFactor = 3
 
-// space compares what is free with what may be needed.
-func (c *check) space(ctx context.Context) {
+// space compares what is free with what may be needed. That is a guess either
+// way, and never stops.
+func (c *check) space(ctx context.Context) error {
 	if c.report.Source == nil {
-		return
+		return nil
 	}
 	need := uint64(c.report.Source.Bytes) * spaceFactor
 	free, known := c.conn.Free(ctx)
@@ -132,80 +193,89 @@ func (c *check) space(ctx context.Context) {
 	case !known:
 		c.look("disk", "see that as much is free on the server", "what is free there can't be asked from here; up to %s may be needed", humanize.IBytes(need))
 	case uint64(free) < need:
-		c.stop("disk", "make room on the server's disk", "%s are free, and up to %s may be needed", humanize.IBytes(uint64(free)), humanize.IBytes(need))
+		c.look("disk", "make room on the server's disk; a migration that runs out of it is rolled back", "%s are free, and up to %s may be needed",
+			humanize.IBytes(uint64(free)), humanize.IBytes(need))
 	default:
 		c.ok("disk", "%s are free, up to %s may be needed", humanize.IBytes(uint64(free)), humanize.IBytes(need))
 	}
+	return nil
 }
 
-// target looks at what is there, and tries what can be tried without a trace.
+// target tries what can be tried without a trace, when the file was read.
 func (c *check) target(ctx context.Context) error {
-	if c.conn.IsClosed() {
-		return nil
+	vector := c.pgvector()
+	writes := !c.conn.Server.Standby && c.conn.Server.Encoding == "UTF8"
+	if c.reading != nil && c.empty && vector && writes && !c.conn.Server.Replica && !c.lacksRights() {
+		if err := c.trial(ctx); err != nil {
+			return err
+		}
 	}
-	empty, err := c.tables(ctx)
-	if err != nil {
-		return err
-	}
-	vector, err := c.pgvector(ctx)
-	if err != nil {
-		return err
-	}
-	reached, err := c.address(ctx)
-	if err != nil {
-		return err
-	}
-	c.start(vector, reached)
-	if c.reading == nil || !empty || c.conn.Server.Standby || c.conn.Server.Encoding != "UTF8" {
+	c.start(vector)
+	if c.reading == nil || !c.empty || !writes {
 		return nil
 	}
 	return c.time(ctx)
 }
 
 // tables says what is in the schema.
-func (c *check) tables(ctx context.Context) (empty bool, err error) {
+func (c *check) tables(ctx context.Context) error {
 	there, err := c.conn.HasSchema(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if !there {
+		c.empty = true
 		c.ok("schema", "%q is not there yet, and will be made", c.Schema)
-		return true, nil
+		return nil
 	}
 	if c.lacksRights() {
 		c.look("schema", "see the line on rights", "%q is there, and what is in it can't be asked", c.Schema)
-		return false, nil
+		return nil
 	}
-	have, err := c.conn.Inspect(ctx)
-	if err != nil {
-		return false, err
+	if c.have, err = c.conn.Inspect(ctx); err != nil {
+		return err
 	}
-	misfits, err := c.conn.Misfits(ctx, mapping.Tables, have)
-	if err != nil {
-		return false, err
+	if c.misfits, err = c.conn.Misfits(ctx, mapping.Tables, c.have); err != nil {
+		return err
 	}
-	if len(misfits) > 0 {
+	if len(c.misfits) > 0 {
 		c.stop("schema", "name another schema with --schema, or move these tables away", "%q has tables of Flujo's names in another shape: %s",
-			c.Schema, strings.Join(misfits, "; "))
-		return false, nil
+			c.Schema, strings.Join(c.misfits, "; "))
+		return nil
 	}
 	full, err := c.conn.Filled(ctx)
 	switch {
 	case err != nil:
-		return false, err
+		return err
 	case len(full) > 0:
 		c.stop("schema", "was it migrated already? name another schema with --schema, or empty these tables if their rows are not wanted",
 			"%q already holds rows: %s", c.Schema, strings.Join(full, ", "))
-		return false, nil
-	case len(have) == 0:
+		return nil
+	case len(c.have) == 0:
 		c.ok("schema", "%q is there, without Flujo's tables, which will be made", c.Schema)
 	default:
-		c.ok("schema", "%q is there, with %d of Flujo's tables, in Flujo's shape and empty", c.Schema, len(have))
+		c.ok("schema", "%q is there, with %d of Flujo's tables, in Flujo's shape and empty", c.Schema, len(c.have))
 	}
-	return true, nil
+	c.empty = true
+	return nil
 }
 
-func (c *check) pgvector(ctx context.Context) (fit bool, err error) {
+func (c *check) findExtension(ctx context.Context) error {
+	e, err := c.conn.Extension(ctx)
+	if err == nil {
+		c.extension = &e
+	}
+	return err
+}
+
+func (c *check) pgvector() (fit bool) {
+	var e pg.Extension
+	switch {
+	case c.extension != nil:
+		e = *c.extension
+	case !c.WithoutPGVector:
+		return false // its line is there
+	}
 	memories := int64(0)
 	if c.reading != nil {
 		for _, t := range c.reading.found.Tables {
@@ -214,73 +284,82 @@ func (c *check) pgvector(ctx context.Context) (fit bool, err error) {
 			}
 		}
 	}
-	e, err := c.conn.Extension(ctx)
-	if err != nil {
-		return false, err
-	}
 	const without = "or migrate with --without-pgvector: Flujo then starts and works, without memory indexing"
 	switch {
-	case c.WithoutPGVector && memories > 0:
+	case c.WithoutPGVector && memories > 0 && c.have[mapping.Memories] == nil:
 		c.stop("pgvector", "install pgvector on the server and migrate without --without-pgvector", "the file holds %d memories, and without pgvector there is no table for them", memories)
-		return false, nil
+		return false
 	case c.WithoutPGVector:
 		c.look("pgvector", "nothing, where Flujo's memory indexing is not used", "not asked for (--without-pgvector)")
 	case e.Version != "" && !pg.NewEnough(e.Version):
 		c.stop("pgvector", "install a newer one and run ALTER EXTENSION vector UPDATE, "+without, "%s is there, older than 0.5, the first with the index that Flujo makes", e.Version)
-		return false, nil
+		return false
 	case e.Version != "":
 		c.ok("pgvector", "%s is there, in schema %q", e.Version, e.Schema)
 	case e.Available == "":
 		c.stop("pgvector", "install it on the server, "+without, "the server does not have it")
-		return false, nil
+		return false
 	case !e.Creatable:
 		c.stop("pgvector", fmt.Sprintf("have a superuser run CREATE EXTENSION vector in database %q, %s", c.conn.Server.Database, without),
 			"%s could be created, but role %q may not", e.Available, c.conn.Server.Role)
-		return false, nil
+		return false
 	case !pg.NewEnough(e.Available):
 		c.stop("pgvector", "install a newer one, "+without, "%s could be created, older than 0.5, the first with the index that Flujo makes", e.Available)
-		return false, nil
+		return false
 	default:
 		c.ok("pgvector", "%s will be created", e.Available)
 	}
-	return true, nil
+	return true
 }
 
 // address looks through the cutover address.
-func (c *check) address(ctx context.Context) (reached bool, err error) {
+func (c *check) address(ctx context.Context) error {
 	trial, err := pg.TryAddress(ctx, c.Cutover.Reveal())
 	if err != nil {
-		return false, c.stopped(ctx, "cutover address", err)
+		return c.stopped(ctx, "cutover address", unseen, err)
 	}
 	if trial.Pooled {
 		c.look("pooler", "use the server's own address, or see that the pooler passes the parameter options on and keeps sessions", "a pooler is in the way: the process that answers is not the one that was announced")
 	} else {
 		c.ok("pooler", "none is in the way")
 	}
-	if err := trial.Unfit(c.conn.Server, c.Schema); err != nil {
-		return false, c.stopped(ctx, "cutover address", err)
+	err = trial.Unfit(c.conn.Server, c.Schema)
+	if err == nil && c.have[mapping.Runs] != nil {
+		err = trial.Misled(c.Schema)
 	}
+	if err != nil {
+		return c.stopped(ctx, "cutover address", unseen, err)
+	}
+	c.reached = true
 	c.ok("cutover address", "through it search_path is %s", trial.SearchPath)
-	return true, nil
+	return nil
 }
 
 // start says whether Flujo will start on the schema.
-func (c *check) start(vector, reached bool) {
+func (c *check) start(vector bool) {
 	var against []string
-	if !vector {
-		against = append(against, "its migration 3 needs pgvector")
+	add := func(is bool, what string) {
+		if is {
+			against = append(against, what)
+		}
 	}
-	if !reached {
-		against = append(against, "its address does not lead to the schema")
-	}
-	if c.lacksRights() {
-		against = append(against, "its role lacks rights")
-	}
-	if len(against) > 0 {
+	add(c.conn.Server.Standby, "the server takes no writes")
+	add(c.conn.Server.Encoding != "UTF8", "its text does not fit into the database's encoding")
+	add(len(c.misfits) > 0, "its tables are there in another shape")
+	add(c.extension != nil && !vector, "its migration 3 needs pgvector")
+	add(!c.reached, "its address does not lead to the schema")
+	add(c.lacksRights(), "its role lacks rights")
+	unknown := slices.DeleteFunc(slices.Clone(c.unknown), func(name string) bool {
+		return !slices.Contains([]string{"rights", "schema", "pgvector", "trial"}, name)
+	})
+	switch {
+	case len(against) > 0:
 		c.stop("Flujo's start", "see the lines above", "Flujo will not start there: %s", strings.Join(against, ", "))
-		return
+	case len(unknown) > 0:
+		c.look("Flujo's start", "see the lines above", "it can't be said whether Flujo will start there, by what stands on the line %s", strings.Join(unknown, ", "))
+	default:
+		c.ok("Flujo's start", "Flujo will start there: its %d migrations will be recorded, and its role may work", len(mapping.SchemaVersions))
 	}
-	c.ok("Flujo's start", "Flujo will start there: its %d migrations will be recorded, and its role may work", len(mapping.SchemaVersions))
 }
 
 // lacksRights reports whether the line on rights would stop a migration.

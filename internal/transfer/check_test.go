@@ -276,7 +276,7 @@ func TestCheckTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	plain := server.URL("tls")
-	wantLine(t, checkOptions(t, fixture, plain), "TLS", report.OK, "not used", "does not leave this machine")
+	wantLine(t, checkOptions(t, fixture, plain), "TLS", report.OK, "not used", "this hop does not leave this machine", "tunnel")
 	unchecked := strings.Replace(plain, "sslmode=disable", "sslmode=require", 1)
 	wantLine(t, checkOptions(t, fixture, unchecked), "TLS", report.Look, "nobody checks", "verify-full")
 	for _, mode := range []string{"verify-ca", "verify-full"} {

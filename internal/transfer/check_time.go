@@ -20,7 +20,7 @@ const sampleBytes = 8 << 20
 // time loads the beginning of every table into tables that nobody else sees,
 // rolls that back, and says from what it took how long a migration will take.
 func (c *check) time(ctx context.Context) error {
-	tx, schema, err := sink.BeginScratch(ctx, c.Postgres, c.reading.types)
+	tx, schema, err := sink.BeginScratch(ctx, c.Postgres, c.reading.types, patience)
 	if err != nil {
 		return c.unmeasured(ctx, err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"flujo-port/internal/fault"
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/pg"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
@@ -17,7 +18,7 @@ import (
 func TestCountsThatDiffer(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	tx, err := sink.Begin(ctx, pgtest.Database(t), "flujo", sink.LockWait)
+	tx, err := sink.Begin(ctx, pgtest.Database(t), "flujo", pg.LockWait)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ type MigrateOptions struct {
 	Found           func(mapping.Finding)                   // called for every finding, when all are known; may be nil
 	Different       func(report.Difference)                 // called for every difference that is found before the commit; may be nil
 	then            func(context.Context, *migration) error // called when all is done but the end; may be nil
-	LockWait        time.Duration                           // for each lock; sink.LockWait when 0
+	LockWait        time.Duration                           // for each lock; pg.LockWait when 0
 	Progress        func(Progress)                          // called from one goroutine at a time; may be nil
 }
 
@@ -95,7 +95,7 @@ func Migrate(ctx context.Context, o MigrateOptions) (*report.Migration, error) {
 			return nil, interrupted(ctx, addressFault(err))
 		}
 	}
-	tx, err := sink.Begin(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, sink.LockWait))
+	tx, err := sink.Begin(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, pg.LockWait))
 	if err != nil {
 		return nil, interrupted(ctx, err)
 	}

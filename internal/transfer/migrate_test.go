@@ -12,6 +12,7 @@ import (
 
 	"flujo-port/internal/fault"
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/pg"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/sink"
 	"flujo-port/internal/transfer"
@@ -699,7 +700,7 @@ var errBroken = errors.New("the disk is broken")
 func TestSourceErrorIsKept(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	tx, err := sink.Begin(ctx, pgtest.Database(t), schema, sink.LockWait)
+	tx, err := sink.Begin(ctx, pgtest.Database(t), schema, pg.LockWait)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"flujo-port/internal/fault"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/pgtest"
+	"flujo-port/internal/report"
 	"flujo-port/internal/transfer"
 
 	"github.com/jackc/pgx/v5"
@@ -704,5 +705,32 @@ func TestPGVectorOfOtherSizes(t *testing.T) {
 			t.Errorf("size %d: notes %q", size, notes)
 		}
 		prepare(t, url, "DROP SCHEMA flujo CASCADE")
+	}
+}
+
+// TestPGVectorCheck: pgvector and the memories' table are made on trial, and
+// gone afterwards; vectors of another size than the table's make it altered.
+func TestPGVectorCheck(t *testing.T) {
+	t.Parallel()
+	url := pgtest.PGVector(t)
+	o := checkOptions(t, "../../../shared/fixtures/flujo_state_memories.db", url)
+	o.WithoutPGVector = false
+	before := catalog(t, url)
+	wantLine(t, o, "pgvector", report.OK, "will be created")
+	wantLine(t, o, "trial", report.OK)
+	wantLine(t, o, "Flujo's start", report.OK)
+	wantUnchanged(t, url, before)
+	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema}); err != nil {
+		t.Fatal(err)
+	}
+	before = catalog(t, url)
+	wantLine(t, o, "pgvector", report.OK, "is there, in schema")
+	wantLine(t, o, "trial", report.OK)
+	wantUnchanged(t, url, before)
+	o.WithoutPGVector = true // the table is there all the same
+	wantLine(t, o, "pgvector", report.Look, "not asked for")
+	wantLine(t, o, "trial", report.OK)
+	if got := ask(t, url, "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector'"); !strings.Contains(got, "vector(1536)") {
+		t.Errorf("the vectors' column is %s", got)
 	}
 }

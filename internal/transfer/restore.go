@@ -11,6 +11,7 @@ import (
 
 	"flujo-port/internal/fault"
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/pg"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
 	"flujo-port/internal/source"
@@ -72,7 +73,7 @@ func Restore(ctx context.Context, o RestoreOptions) (*report.Restoration, error)
 
 // snapshot restores what the schema holds.
 func (r *restoration) snapshot(ctx context.Context) (err error) {
-	if r.stored, err = source.OpenStored(ctx, r.Postgres, r.Schema); err != nil {
+	if r.stored, err = source.OpenStored(ctx, r.Postgres, r.Schema, pg.LockWait); err != nil {
 		return err
 	}
 	defer r.stored.Close()

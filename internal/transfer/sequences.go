@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"math"
+
+	"flujo-port/internal/mapping"
 )
 
 // setSequences makes the next id free, also where the file's highest was
@@ -15,12 +17,9 @@ func (m *migration) setSequences(ctx context.Context) error {
 		if plan.Table.Serial() == "" {
 			continue
 		}
-		var last int64
-		if plan.InFile {
-			var err error
-			if last, err = m.snapshot.LastID(ctx, plan.Table.Name, cmp.Or(plan.KeyColumn(), "rowid")); err != nil {
-				return err
-			}
+		last, err := m.lastID(ctx, plan)
+		if err != nil {
+			return err
 		}
 		stored, err := m.tx.LastID(ctx, plan.Table) // where the file's ids are not all integers
 		if err != nil {
@@ -50,4 +49,13 @@ func (m *migration) setSequences(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// lastID gives the highest id that the file has handed out in a table; 0 where
+// it has none.
+func (r *reading) lastID(ctx context.Context, plan *mapping.Plan) (int64, error) {
+	if !plan.InFile {
+		return 0, nil
+	}
+	return r.snapshot.LastID(ctx, plan.Table.Name, cmp.Or(plan.KeyColumn(), "rowid"))
 }

@@ -11,6 +11,7 @@ import (
 
 	"flujo-port/internal/fault"
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/pg"
 	"flujo-port/internal/report"
 	"flujo-port/internal/source"
 
@@ -25,6 +26,7 @@ type VerifyOptions struct {
 	SkipIntegrity bool
 	NaiveZone     *time.Location          // instead of the receipt's; nil for that one, or UTC
 	Different     func(report.Difference) // called for every difference; may be nil
+	LockWait      time.Duration           // for each table; pg.LockWait when 0
 	Progress      func(Progress)          // may be nil
 }
 
@@ -44,7 +46,7 @@ func Verify(ctx context.Context, o VerifyOptions) (*report.Verification, error) 
 		o.Progress = func(Progress) {}
 	}
 	o.Progress(Progress{Phase: PhaseConnect})
-	stored, err := source.OpenStored(ctx, o.Postgres, o.Schema)
+	stored, err := source.OpenStored(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, pg.LockWait))
 	if err != nil {
 		return nil, interrupted(ctx, err)
 	}

@@ -1,0 +1,113 @@
+package transfer
+
+import (
+	"context"
+	"io"
+	"math"
+	"slices"
+	"strings"
+
+	"flujo-port/internal/fault"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/report"
+	"flujo-port/internal/sink"
+)
+
+// trial does, in the schema itself, all that a migration does there, but for
+// the rows, and rolls it back: what the catalog does not say of rights, row-level
+// security or other people's triggers the server says itself. The tables are
+// empty, so nobody waits for it longer than a moment.
+func (c *check) trial(ctx context.Context) error {
+	next := map[string]int64{} // asked of the file before anything is locked
+	for i := range c.reading.layout.Plans {
+		plan := &c.reading.layout.Plans[i]
+		if plan.Table.Serial() == "" {
+			continue
+		}
+		last, err := c.reading.lastID(ctx, plan)
+		if err != nil {
+			return c.stopped(ctx, "trial", untried, err)
+		}
+		next[plan.Table.Name] = min(max(last, 0), math.MaxInt64-1) + 1
+	}
+	tx, err := sink.Begin(ctx, c.Postgres, c.Schema, patience)
+	if err != nil {
+		return c.stopped(ctx, "trial", untried, err)
+	}
+	defer tx.Rollback()
+	if err := c.rehearse(ctx, tx, next); err != nil {
+		if tx.IsClosed() {
+			return err
+		}
+		return c.stopped(ctx, "trial", untried, err)
+	}
+	c.ok("trial", "all that a migration does in the schema, but for the rows, was done and rolled back")
+	return nil
+}
+
+const untried = "could not be tried"
+
+// rehearse is a migration's transaction without rows (see migration.fill). next
+// are the ids that come next.
+func (c *check) rehearse(ctx context.Context, tx *sink.Tx, next map[string]int64) error {
+	types := mapping.NewTypes(c.ExactFloats)
+	types.VectorSize = c.vectorSize
+	schema, err := tx.Prepare(ctx, c.WithoutPGVector, types)
+	if err != nil {
+		return err
+	}
+	full, err := tx.Filled(ctx)
+	if err != nil {
+		return err
+	}
+	if len(full) > 0 {
+		return &fault.Error{Kind: fault.Refused, What: "somebody wrote to the schema meanwhile: " + strings.Join(full, ", "), Do: "see who does, and check again"}
+	}
+	if err := tx.Adapt(ctx, schema); err != nil {
+		return err
+	}
+	into := target{Tx: tx, schema: schema}
+	for _, table := range schema.Tables() {
+		for _, column := range table.Columns {
+			if !c.widened(table.Name, column, next) || types.Wide[table.Name+"."+column.Name] {
+				continue
+			}
+			if err := into.Widen(ctx, &table, column.Name); err != nil {
+				return err
+			}
+		}
+		if _, err := into.Copy(ctx, &table, noTuples{}); err != nil {
+			return err
+		}
+	}
+	if rows, cells := c.reading.found.Count(); rows+cells > 0 {
+		if err := tx.MakeOriginals(ctx, schema); err != nil {
+			return err
+		}
+	}
+	if err := tx.Finish(ctx, schema); err != nil {
+		return err
+	}
+	for _, table := range schema.Tables() {
+		if id := next[table.Name]; id > 0 {
+			if _, err := tx.SetSequence(ctx, &table, id, true); err != nil {
+				return err
+			}
+		}
+	}
+	if err := tx.CheckConstraints(ctx); err != nil {
+		return err
+	}
+	return tx.WriteReceipt(ctx, &report.Receipt{})
+}
+
+// widened reports whether the file needs an integer column to be bigint.
+func (c *check) widened(table string, column mapping.Column, next map[string]int64) bool {
+	return column.Serial && next[table] > math.MaxInt32 || slices.Contains(c.reading.found.Widened, table+"."+column.Name)
+}
+
+// noTuples implements sink.Tuples for a table without rows.
+type noTuples struct{}
+
+// Append implements sink.Tuples.
+func (noTuples) Append(dst []byte) ([]byte, error) { return dst, io.EOF }
