@@ -60,3 +60,41 @@ func BenchmarkConverter(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkDigest sums up the tuple of a step with 2 KB of JSON, as it is done
+// beside the load; BenchmarkBack makes a file's row of its image. MB are those
+// of the tuple.
+func BenchmarkDigest(b *testing.B) {
+	table, tuple := benchStep(b)
+	d := NewDigest(table)
+	b.SetBytes(int64(len(tuple)))
+	b.ReportAllocs()
+	for b.Loop() {
+		d.Add(tuple)
+	}
+}
+
+func BenchmarkBack(b *testing.B) {
+	table, tuple := benchStep(b)
+	image := new(Image).Append(nil, table, tuple)
+	back := &Back{Table: table, Types: NewTypes(false)}
+	b.SetBytes(int64(len(tuple)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := back.Row(image); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func benchStep(b *testing.B) (*Table, []byte) {
+	b.Helper()
+	c := converting(b, planOf(b, "steps", strings.Fields("id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms created_at")...))
+	output := `{"text": "` + strings.Repeat("Résumé of a study, with numbers: 1, 2, 3. ", 45) + `", "score": 0.25, "tags": ["a", "b"]}`
+	tuple, placed, err := c.Append(nil, []Value{IntegerValue(1), IntegerValue(1), TextValue("run-1"), TextValue("summarise"), IntegerValue(1), TextValue("completed"),
+		TextValue(output), {}, RealValue(0.25), IntegerValue(7), IntegerValue(8), TextValue("2026-01-05T09:00:01.669094+00:00")})
+	if err != nil || !placed {
+		b.Fatal(placed, err)
+	}
+	return c.Plan.Table, tuple
+}
