@@ -74,6 +74,25 @@ fuzz: ensure-postgres ## every fuzz target for FUZZTIME (30s)
 bench-go: ## benchmarks of the scanner, the reader and the converter
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/mapping ./internal/source
 
+# SIZES="200 730" makes a section for each; GROWTH=1 adds the growth series.
+SIZE   ?= 730
+SIZES  ?= $(SIZE)
+RUNS   ?= 3
+GROWTH ?=
+
+.PHONY: bench bench-all test-memory
+
+bench: ensure-postgres build ## beside the server alone and other tools; SIZE (730 MB) or SIZES, RUNS (3), GROWTH=1; writes docs/benchmarks.md
+	$(GO) run ./internal/bench/run -program bin/flujo-port -runs $(RUNS) $(if $(GROWTH),-growth) $(SIZES)
+
+bench-all: ## bench on files of 200 and 730 MB, with the growth series
+	$(MAKE) bench SIZES="200 730" GROWTH=1
+
+SIZE_MB ?= 3000
+
+test-memory: ensure-postgres ## a file of SIZE_MB (3000) is moved in 64 MiB of memory: some minutes, 15 GB of disk
+	FLUJO_PORT_TEST_MEMORY_MB=$(SIZE_MB) $(GO) test -tags slow -count=1 -v -run '^TestMemory$$' -timeout 60m ./internal/bench
+
 PGLITE = .cache/pglite
 
 .PHONY: test-pgvector ensure-node

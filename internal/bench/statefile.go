@@ -93,6 +93,23 @@ func Generate(path string, bytes int64) error {
 	return db.Close()
 }
 
+// Rows counts the rows of a state file's tables.
+func Rows(path string) (n int64, err error) {
+	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro")
+	if err != nil {
+		return 0, err
+	}
+	defer db.Close()
+	for _, table := range []string{"runs", "workflow_state", "steps", "traces", "spans", "evaluations", "system_state"} {
+		var rows int64
+		if err := db.QueryRow("SELECT count(*) FROM " + table).Scan(&rows); err != nil {
+			return 0, err
+		}
+		n += rows
+	}
+	return n, nil
+}
+
 // writer inserts rows; the first error ends it.
 type writer struct {
 	tx         *sql.Tx

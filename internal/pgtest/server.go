@@ -120,6 +120,10 @@ func (s *Server) Version() int { return s.version }
 // Bin returns the folder of the server's programs; psql is there as well.
 func (s *Server) Bin() string { return s.bin }
 
+// Dir returns the server's folder, in which its account may write. What is put
+// there goes with the server, however this process ends.
+func (s *Server) Dir() string { return s.dir }
+
 // Host returns the TCP address without its port.
 func (s *Server) Host() string { return host }
 

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// The names of what is measured.
+const (
+	loadCounts  = "flujo-port migrate --verify counts"
+	loadContent = "flujo-port migrate --verify content"
+	verifyAlone = "flujo-port verify"
+	restore     = "flujo-port restore"
+	floorLZ4    = "floor: the server alone, lz4"
+	floorPGLZ   = "floor: the server alone, its default (pglz)"
+	pipe        = "sqlite3 -csv to psql \\copy, Flujo's tables"
+	pgloader    = "pgloader, tables of its own"
+	ogr2ogr     = "ogr2ogr, tables of its own"
+)
+
+const notInstalled = "not installed"
+
+func (b *rig) contestants(f file) []contestant {
+	all := []contestant{
+		{names: []string{loadCounts}, run: b.load(f, "counts")},
+		{names: []string{loadContent, verifyAlone, restore}, run: b.thereAndBack(f)},
+		{names: []string{floorLZ4}, run: b.floor("lz4")},
+		{names: []string{floorPGLZ}, run: b.floor("")},
+		{names: []string{pipe}, run: b.pipe(f), before: b.init, foreign: true, missing: absent("sqlite3")},
+		{names: []string{pgloader}, run: b.pgloader(f), foreign: true, missing: absent("pgloader")},
+		{names: []string{ogr2ogr}, run: b.ogr2ogr(f), foreign: true, missing: absent("ogr2ogr")},
+	}
+	if !b.lz4 {
+		all[2].missing = "the server has no lz4"
+	}
+	return all
+}
+
+func absent(program string) string {
+	if _, err := exec.LookPath(program); err != nil {
+		return notInstalled
+	}
+	return ""
+}
+
+func (b *rig) load(f file, verify string) func(context.Context) ([]measurement, error) {
+	return func(ctx context.Context) ([]measurement, error) {
+		m, err := measure(b.flujoPort(ctx, "migrate", "--without-pgvector", "--skip-integrity", "--verify", verify, "--sqlite", f.path))
+		return []measurement{m}, err
+	}
+}
+
+// thereAndBack loads with content verification, verifies again, and restores
+// into a new file.
+func (b *rig) thereAndBack(f file) func(context.Context) ([]measurement, error) {
+	return func(ctx context.Context) ([]measurement, error) {
+		taken, err := b.load(f, "content")(ctx)
+		if err != nil {
+			return nil, err
+		}
+		m, err := measure(b.flujoPort(ctx, "verify", "--skip-integrity", "--sqlite", f.path))
+		if err != nil {
+			return nil, fmt.Errorf("verify: %w", err)
+		}
+		taken = append(taken, m)
+		restored := filepath.Join(b.dir, "restored.db")
+		defer os.Remove(restored)
+		if m, err = measure(b.flujoPort(ctx, "restore", "--sqlite", restored)); err != nil {
+			return nil, fmt.Errorf("restore: %w", err)
+		}
+		return append(taken, m), nil
+	}
+}
+
+// pipe copies table after table as text into Flujo's tables, indexes and all.
+func (b *rig) pipe(f file) func(context.Context) ([]measurement, error) {
+	return func(ctx context.Context) (_ []measurement, err error) {
+		var sum measurement
+		for _, t := range b.tables {
+			out, err := exec.CommandContext(ctx, "sqlite3", f.path, fmt.Sprintf("SELECT name FROM pragma_table_info('%s')", t.name)).Output()
+			if err != nil {
+				return nil, err
+			}
+			columns := slices.DeleteFunc(strings.Fields(string(out)), func(c string) bool { return !slices.Contains(t.columns, c) })
+			if len(columns) == 0 {
+				continue
+			}
+			list := strings.Join(columns, ", ")
+			psql := exec.CommandContext(ctx, filepath.Join(b.server.Bin(), "psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", b.url,
+				"--command", fmt.Sprintf(`\copy flujo.%s (%s) FROM STDIN (FORMAT csv)`, t.name, list))
+			m, err := measure(exec.CommandContext(ctx, "sqlite3", "-csv", f.path, fmt.Sprintf("SELECT %s FROM %s", list, t.name)), psql)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", t.name, err)
+			}
+			sum = measurement{Seconds: sum.Seconds + m.Seconds, CPU: sum.CPU + m.CPU, Peak: max(sum.Peak, m.Peak)}
+		}
+		return []measurement{sum}, nil
+	}
+}
+
+func (b *rig) pgloader(f file) func(context.Context) ([]measurement, error) {
+	return func(ctx context.Context) ([]measurement, error) {
+		target := url.URL{Scheme: "postgresql", User: url.UserPassword(b.server.User(), b.server.Password()), Host: b.server.Addr(), Path: "/" + database}
+		cmd := exec.CommandContext(ctx, "pgloader", "--root-dir", b.dir, "sqlite://"+f.path, target.String())
+		cmd.Dir = b.dir
+		m, err := measure(cmd)
+		return []measurement{m}, err
+	}
+}
+
+func (b *rig) ogr2ogr(f file) func(context.Context) ([]measurement, error) {
+	return func(ctx context.Context) ([]measurement, error) {
+		cmd := exec.CommandContext(ctx, "ogr2ogr", "--config", "PG_USE_COPY", "YES", "-f", "PostgreSQL", "-nlt", "NONE",
+			fmt.Sprintf("PG:host=%s port=%s user=%s dbname=%s", b.server.Host(), b.server.Port(), b.server.User(), database), f.path)
+		cmd.Env = append(os.Environ(), "PGPASSWORD="+b.server.Password())
+		m, err := measure(cmd)
+		return []measurement{m}, err
+	}
+}

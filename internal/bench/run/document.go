@@ -1,0 +1,302 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"text/template"
+	"time"
+	"unicode/utf8"
+
+	"github.com/dustin/go-humanize"
+	"golang.org/x/sys/unix"
+)
+
+// document is what becomes docs/benchmarks.md.
+type document struct {
+	Date, Commit  string
+	CPU, Kernel   string
+	Cores         int
+	RAM           string
+	Go            string
+	Server        string
+	Settings      []string
+	Runs          int
+	LeastPeak     string
+	Sections      []*section
+	OtherPrograms []string
+}
+
+// section is what was measured on a file of one size.
+type section struct {
+	Bytes, Rows int64
+	LZ4         bool
+	Results     []*result
+	Growth      []step
+}
+
+// result is what a contestant took, in each round; where it did not run
+// Missing says why.
+type result struct {
+	Name    string
+	Missing string
+	Runs    []measurement
+}
+
+// step is a load with content verification of one of the growing files.
+type step struct {
+	Bytes, Rows int64
+	measurement
+}
+
+// describe says on what is measured; nothing that would tell which machine.
+func (d *document) describe(ctx context.Context, b *rig) error {
+	d.Date = time.Now().UTC().Format(time.DateOnly)
+	if out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty").Output(); err == nil {
+		d.Commit = strings.TrimSpace(string(out))
+	}
+	d.CPU = field("/proc/cpuinfo", `(?m)^model name\s*: (.*)$`, runtime.GOARCH)
+	d.RAM = "unknown"
+	var kib uint64
+	if _, err := fmt.Sscan(field("/proc/meminfo", `(?m)^MemTotal:\s*(\d+) kB`, ""), &kib); err == nil {
+		d.RAM = humanize.IBytes(kib * 1024)
+	}
+	d.Cores = runtime.NumCPU()
+	d.Go = strings.TrimPrefix(runtime.Version(), "go")
+	d.Kernel = runtime.GOOS
+	var name unix.Utsname
+	if err := unix.Uname(&name); err == nil {
+		d.Kernel = unix.ByteSliceToString(name.Sysname[:]) + " " + regexp.MustCompile(`^[0-9.]+`).FindString(unix.ByteSliceToString(name.Release[:]))
+	}
+	server, err := query[string](ctx, b, "SHOW server_version")
+	if err != nil {
+		return err
+	}
+	d.Server = server[0]
+	d.Settings, err = query[string](ctx, b, `SELECT name || ' = ' || current_setting(name) FROM unnest(ARRAY['shared_buffers', 'max_wal_size', 'maintenance_work_mem',
+		'autovacuum', 'wal_level', 'fsync', 'synchronous_commit', 'full_page_writes']) name`)
+	for _, tool := range [][]string{{"sqlite3", "--version"}, {"pgloader", "--version"}, {"ogr2ogr", "--version"}} {
+		if out, err := exec.CommandContext(ctx, tool[0], tool[1:]...).Output(); err == nil {
+			d.OtherPrograms = append(d.OtherPrograms, tool[0]+" "+regexp.MustCompile(`\d+\.[0-9.]*\d`).FindString(string(out)))
+		}
+	}
+	return err
+}
+
+// field gives what the pattern finds in a file of the system.
+func field(path, pattern, otherwise string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return otherwise
+	}
+	if m := regexp.MustCompile(pattern).FindSubmatch(text); m != nil {
+		return string(m[1])
+	}
+	return otherwise
+}
+
+//go:embed benchmarks.md.tmpl
+var documentText string
+
+// write writes both files.
+func (d *document) write(folder string) error {
+	d.LeastPeak = humanize.IBytes(uint64(ownPeak()))
+	var text bytes.Buffer
+	if err := template.Must(template.New("").Parse(documentText)).Execute(&text, d); err != nil {
+		return err
+	}
+	plot, err := d.plot()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(folder, "benchmarks.svg"), plot, 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(folder, "benchmarks.md"), text.Bytes(), 0o644)
+}
+
+// Title says which file it is.
+func (s *section) Title() string { return fmt.Sprintf("%d MB", (s.Bytes+500_000)/1_000_000) }
+
+// Text is the section as it is printed and written.
+func (s *section) Text() string {
+	text := fmt.Sprintf("## %s\n\n%s rows in %s bytes.\n\n", s.Title(), humanize.Comma(s.Rows), humanize.Comma(s.Bytes)) + s.table() + "\n" + s.bars()
+	if len(s.Growth) > 0 {
+		text += "\n### Growth\n\n`" + loadContent + "`, once each:\n\n" + s.growth()
+	}
+	return text
+}
+
+func (s *section) table() string {
+	rows := [][]string{{"", "median s", "min", "max", "× floor", "rows/s", "MB/s", "CPU s", "peak MiB"}}
+	for _, r := range s.Results {
+		if r.Missing != "" {
+			rows = append(rows, []string{r.Name, r.Missing, "", "", "", "", "", "", ""})
+			continue
+		}
+		m := r.Seconds()
+		cpu, peak := "", ""
+		if r.Peak() > 0 {
+			cpu, peak = seconds(r.median(func(m measurement) float64 { return m.CPU })), mib(r.Peak())
+		}
+		rows = append(rows, []string{r.Name, seconds(m), seconds(r.extreme(math.Min)), seconds(r.extreme(math.Max)), fmt.Sprintf("%.2f", s.ratio(r.Name, s.floor())),
+			humanize.Comma(int64(float64(s.Rows) / m)), fmt.Sprintf("%.1f", float64(s.Bytes)/1e6/m), cpu, peak})
+	}
+	return markdown(rows)
+}
+
+// bars says which of the project's own bars are met.
+func (s *section) bars() string {
+	rows := [][]string{{"bar", "wanted", "measured", ""}}
+	add := func(what, wanted, measured string, met bool) {
+		said := "met"
+		if !met {
+			said = "**not met**"
+		}
+		rows = append(rows, []string{what, wanted, measured, said})
+	}
+	for _, bar := range []struct {
+		what, of, to string
+		most         float64
+	}{
+		{"load with counts, to the floor", loadCounts, s.floor(), 1.10},
+		{"load with content verification, to the floor", loadContent, s.floor(), 1.5},
+		{"restore, to the load with content verification", restore, loadContent, 1.5},
+		{"verify, to the load with content verification", verifyAlone, loadContent, 0.8},
+	} {
+		ratio := s.ratio(bar.of, bar.to)
+		add(bar.what, fmt.Sprintf("≤ %.2f", bar.most), fmt.Sprintf("%.2f", ratio), ratio <= bar.most)
+	}
+	if r := s.result(pgloader); r.Missing == "" {
+		ratio := s.ratio(pgloader, loadCounts)
+		add("pgloader, which verifies nothing, to the load with counts", "≥ 4.00", fmt.Sprintf("%.2f", ratio), ratio >= 4)
+	}
+	var peak int64
+	for _, name := range []string{loadCounts, loadContent, verifyAlone, restore} {
+		peak = max(peak, s.result(name).Peak())
+	}
+	for _, g := range s.Growth {
+		peak = max(peak, g.Peak)
+	}
+	add("peak memory of flujo-port", "≤ 64 MiB", mib(peak)+" MiB", peak <= 64<<20)
+	return markdown(rows)
+}
+
+func (s *section) growth() string {
+	rows := [][]string{{"MB", "rows", "s", "µs/row", "to the first", "peak MiB"}}
+	for _, g := range s.Growth {
+		perRow := g.Seconds / float64(g.Rows)
+		rows = append(rows, []string{fmt.Sprint((g.Bytes + 500_000) / 1_000_000), humanize.Comma(g.Rows), seconds(g.Seconds), fmt.Sprintf("%.1f", perRow*1e6),
+			fmt.Sprintf("%.2f", perRow/(s.Growth[0].Seconds/float64(s.Growth[0].Rows))), mib(g.Peak)})
+	}
+	return markdown(rows)
+}
+
+func (s *section) result(name string) *result {
+	for _, r := range s.Results {
+		if r.Name == name {
+			return r
+		}
+	}
+	return nil
+}
+
+// floor names what the ratios are to.
+func (s *section) floor() string {
+	if s.LZ4 {
+		return floorLZ4
+	}
+	return floorPGLZ
+}
+
+// ratio gives the median of the ratios within each round.
+func (s *section) ratio(of, to string) float64 {
+	a, b := s.result(of).Runs, s.result(to).Runs
+	ratios := make([]float64, len(a))
+	for i := range a {
+		ratios[i] = a[i].Seconds / b[i].Seconds
+	}
+	return median(ratios)
+}
+
+func (r *result) median(of func(measurement) float64) float64 {
+	values := make([]float64, len(r.Runs))
+	for i, m := range r.Runs {
+		values[i] = of(m)
+	}
+	return median(values)
+}
+
+// Seconds gives the median.
+func (r *result) Seconds() float64 {
+	return r.median(func(m measurement) float64 { return m.Seconds })
+}
+
+func (r *result) extreme(of func(a, b float64) float64) float64 {
+	found := r.Runs[0].Seconds
+	for _, m := range r.Runs {
+		found = of(found, m.Seconds)
+	}
+	return found
+}
+
+// Peak gives the highest.
+func (r *result) Peak() (peak int64) {
+	for _, m := range r.Runs {
+		peak = max(peak, m.Peak)
+	}
+	return peak
+}
+
+func seconds(s float64) string {
+	if s < 10 {
+		return fmt.Sprintf("%.2f", s)
+	}
+	return fmt.Sprintf("%.1f", s)
+}
+
+func mib(bytes int64) string { return fmt.Sprintf("%.0f", math.Ceil(float64(bytes)/(1<<20))) }
+
+// markdown makes a table of rows, the first of which is its head; all columns
+// but the first are numbers.
+func markdown(rows [][]string) string {
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell), 2)
+		}
+	}
+	var text strings.Builder
+	w := &text
+	for n, row := range rows {
+		for i, cell := range row {
+			gap := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if i == 0 {
+				fmt.Fprintf(w, "| %s%s ", cell, gap)
+			} else {
+				fmt.Fprintf(w, "| %s%s ", gap, cell)
+			}
+		}
+		fmt.Fprintln(w, "|")
+		if n > 0 {
+			continue
+		}
+		for i, width := range widths {
+			if i == 0 {
+				fmt.Fprintf(w, "|%s", strings.Repeat("-", width+2))
+			} else {
+				fmt.Fprintf(w, "|%s:", strings.Repeat("-", width+1))
+			}
+		}
+		fmt.Fprintln(w, "|")
+	}
+	return text.String()
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// made is a section of which the floor takes 10, 20 and 40 s.
+func made() *section {
+	took := func(name string, peak int64, seconds ...float64) *result {
+		r := &result{Name: name}
+		for _, s := range seconds {
+			r.Runs = append(r.Runs, measurement{Seconds: s, Peak: peak})
+		}
+		return r
+	}
+	return &section{Bytes: 10_000_000, Rows: 5000, LZ4: true, Results: []*result{
+		took(loadCounts, 30<<20, 11, 20, 60),
+		took(loadContent, 64<<20, 20, 30, 40),
+		took(verifyAlone, 30<<20, 10, 30, 40),
+		took(restore, 30<<20, 30, 30, 80),
+		took(floorLZ4, 0, 10, 20, 40),
+		took(floorPGLZ, 0, 20, 30, 50),
+		took(pipe, 30<<20, 30, 30, 50),
+		{Name: pgloader, Missing: notInstalled},
+		took(ogr2ogr, 30<<20, 30, 30, 50),
+	}}
+}
+
+func TestBars(t *testing.T) {
+	s := made()
+	s.Growth = []step{{Bytes: 1, Rows: 1, measurement: measurement{Seconds: 1, Peak: 1}}}
+	for _, want := range []string{
+		"≤ 1.10 |     1.10 |         met", // of 1.10, 1.00 and 1.50; by medians it were 1.00
+		"≤ 1.50 |     1.50 |         met", // of 2.00, 1.50 and 1.00
+		"≤ 0.80 |     1.00 | **not met**",
+		"≤ 64 MiB |   64 MiB |         met",
+	} {
+		if got := s.bars(); !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	if strings.Contains(s.bars(), "pgloader") {
+		t.Error("a bar is held against what did not run")
+	}
+	s.Growth[0].Peak = 64<<20 + 1
+	if got, want := s.bars(), "65 MiB | **not met**"; !strings.Contains(got, want) {
+		t.Errorf("no %q in\n%s", want, got)
+	}
+}
+
+func TestWrite(t *testing.T) {
+	folder := t.TempDir()
+	if err := (&document{Sections: []*section{made(), made()}}).write(folder); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(folder, "benchmarks.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(text, []byte("| not installed |")); n != 2 {
+		t.Errorf("%d lines say not installed, want 2:\n%s", n, text)
+	}
+	plot, err := os.Open(filepath.Join(folder, "benchmarks.svg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plot.Close()
+	for d := xml.NewDecoder(plot); ; {
+		if _, err := d.Token(); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestMeasure(t *testing.T) {
+	m, err := measure(exec.Command("head", "-c", "1000000", "/dev/zero"), exec.Command("sh", "-c", "test $(wc -c) = 1000000"))
+	if err != nil || m.Seconds <= 0 || m.Peak <= 0 {
+		t.Errorf("%+v, %v", m, err)
+	}
+	// The first one ends though nobody reads what it writes.
+	if _, err := measure(exec.Command("cat", "/dev/zero"), exec.Command("sh", "-c", "echo nothing >&2; exit 3")); err == nil || !strings.Contains(err.Error(), "nothing") {
+		t.Errorf("error %v", err)
+	}
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// measurement is what one run took. CPU and peak memory are the client's;
+// where there is no client process they are 0.
+type measurement struct {
+	Seconds float64
+	CPU     float64 // seconds, user and system
+	Peak    int64   // bytes
+}
+
+// measure runs commands at the same time, each reading what the one before
+// writes. The peak is that of the largest.
+func measure(cmds ...*exec.Cmd) (m measurement, err error) {
+	output := make([]bytes.Buffer, len(cmds))
+	for i, cmd := range cmds {
+		if i > 0 {
+			r, w, err := os.Pipe()
+			if err != nil {
+				return m, err
+			}
+			defer r.Close()
+			defer w.Close()
+			cmds[i-1].Stdout, cmd.Stdin = w, r
+		}
+		cmd.Stderr = &output[i]
+	}
+	cmds[len(cmds)-1].Stdout = &output[len(cmds)-1]
+	began := time.Now()
+	for i, cmd := range cmds {
+		if err := cmd.Start(); err != nil {
+			return m, err
+		}
+		// Only the commands hold the pipes' ends, so that each ends with its neighbour.
+		for _, end := range []any{cmd.Stdin, cmd.Stdout} {
+			if f, ok := end.(*os.File); ok && f != nil {
+				f.Close()
+			}
+		}
+		defer func() {
+			if err != nil && cmd.ProcessState == nil {
+				_ = cmds[i].Process.Kill()
+			}
+		}()
+	}
+	for i, cmd := range cmds {
+		if waitErr := cmd.Wait(); waitErr != nil {
+			err = errors.Join(err, fmt.Errorf("%w: %s", waitErr, tail(output[i].Bytes())))
+		}
+		m.CPU += (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
+		m.Peak = max(m.Peak, maxRSS(cmd.ProcessState.SysUsage().(*syscall.Rusage)))
+	}
+	m.Seconds = time.Since(began).Seconds()
+	return m, err
+}
+
+// tail gives the end of what a program said.
+func tail(said []byte) []byte {
+	said = bytes.TrimSpace(said)
+	return said[max(0, len(said)-2000):]
+}
+
+// maxRSS gives bytes: Linux counts in KiB, macOS in bytes.
+func maxRSS(usage *syscall.Rusage) int64 {
+	if runtime.GOOS == "darwin" {
+		return int64(usage.Maxrss)
+	}
+	return int64(usage.Maxrss) * 1024
+}
+
+// ownPeak is the least that a measured peak can be: what this process had is
+// counted for the one that it starts.
+func ownPeak() int64 {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		return 0
+	}
+	return maxRSS(&usage)
+}
+
+func median(of []float64) float64 {
+	of = slices.Sorted(slices.Values(of))
+	n := len(of)
+	if n == 0 {
+		return 0
+	}
+	return (of[(n-1)/2] + of[n/2]) / 2
+}

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"flujo-port/internal/pgtest"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sys/unix"
+)
+
+// rig is what the runs share: the server, and Flujo's empty tables in schema
+// "model".
+type rig struct {
+	program string
+	server  *pgtest.Server
+	url     string
+	dir     string // for files of ours
+	lz4     bool   // the server has it
+	tables  []table
+}
+
+// table is one of Flujo's, with the statements that make the rest of it.
+type table struct {
+	name    string
+	columns []string
+	keys    []string // primary
+	foreign []string
+	indexes []string // secondary
+}
+
+// contestant is what runs against an emptied database and names one or more
+// measurements.
+type contestant struct {
+	names   []string
+	missing string // why it does not run
+	foreign bool   // it may fail
+	run     func(ctx context.Context) ([]measurement, error)
+	before  func(ctx context.Context) error // outside of the time; may be nil
+}
+
+// compete runs a contestant on an emptied database and sees that the rows are
+// there.
+func (b *rig) compete(ctx context.Context, c contestant, f file) ([]measurement, error) {
+	if err := b.empty(ctx); err != nil {
+		return nil, err
+	}
+	if c.before != nil {
+		if err := c.before(ctx); err != nil {
+			return nil, err
+		}
+	}
+	unix.Sync()
+	taken, err := c.run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := b.rows(ctx)
+	if err == nil && rows < f.rows {
+		err = fmt.Errorf("only %d of %d rows arrived", rows, f.rows)
+	}
+	return taken, err
+}
+
+// empty empties the database, all but the model.
+func (b *rig) empty(ctx context.Context) error {
+	return b.exec(ctx, "DROP SCHEMA IF EXISTS flujo CASCADE", "DROP SCHEMA IF EXISTS public CASCADE", "CREATE SCHEMA public", "CHECKPOINT")
+}
+
+func (b *rig) exec(ctx context.Context, statements ...string) error {
+	conn, err := pgx.Connect(ctx, b.url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	return execAll(ctx, conn, statements...)
+}
+
+func execAll(ctx context.Context, conn *pgx.Conn, statements ...string) error {
+	for _, s := range statements {
+		if _, err := conn.Exec(ctx, s); err != nil {
+			return fmt.Errorf("%s: %w", s, err)
+		}
+	}
+	return nil
+}
+
+// query gives the rows of a single column.
+func query[T any](ctx context.Context, b *rig, sql string, args ...any) ([]T, error) {
+	conn, err := pgx.Connect(ctx, b.url)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(ctx)
+	rows, err := conn.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[T])
+}
+
+// rows counts what is in the database.
+func (b *rig) rows(ctx context.Context) (n int64, err error) {
+	counts, err := query[string](ctx, b, `SELECT format('SELECT count(*) FROM %I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname IN ('flujo', 'public')`)
+	for _, count := range counts {
+		rows, err := query[int64](ctx, b, count)
+		if err != nil {
+			return 0, err
+		}
+		n += rows[0]
+	}
+	return n, err
+}
+
+// prepare has flujo-port make Flujo's tables, takes down what they are, and
+// keeps them as the model.
+func (b *rig) prepare(ctx context.Context) error {
+	lz4, err := query[bool](ctx, b, `SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'`)
+	if err != nil {
+		return err
+	}
+	b.lz4 = len(lz4) == 1 && lz4[0]
+	if err := b.init(ctx); err != nil {
+		return err
+	}
+	names, err := query[string](ctx, b, `SELECT relname::text FROM pg_class WHERE relnamespace = 'flujo'::regnamespace AND relkind = 'r' ORDER BY oid`)
+	if err != nil {
+		return err
+	}
+	const constraints = `SELECT format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
+		FROM pg_constraint WHERE conrelid = ('flujo.' || $1)::regclass AND contype = $2 ORDER BY oid`
+	for _, name := range names {
+		t := table{name: name}
+		for _, part := range []struct {
+			into *[]string
+			sql  string
+			args []any
+		}{
+			{&t.columns, `SELECT attname::text FROM pg_attribute WHERE attrelid = ('flujo.' || $1)::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum`, []any{name}},
+			{&t.keys, constraints, []any{name, "p"}},
+			{&t.foreign, constraints, []any{name, "f"}},
+			{&t.indexes, `SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = ('flujo.' || $1)::regclass AND NOT indisprimary ORDER BY indexrelid`, []any{name}},
+		} {
+			if *part.into, err = query[string](ctx, b, part.sql, part.args...); err != nil {
+				return err
+			}
+		}
+		b.tables = append(b.tables, t)
+	}
+	return b.exec(ctx, "ALTER SCHEMA flujo RENAME TO model")
+}
+
+func (b *rig) init(ctx context.Context) error {
+	_, err := measure(b.flujoPort(ctx, "init", "--without-pgvector"))
+	return err
+}
+
+func (b *rig) flujoPort(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, b.program, append(args, "--postgres", b.url)...)
+}
+
+// copyOut migrates the file and has the server write the tables' rows, derived
+// ones included, to files of its own.
+func (b *rig) copyOut(ctx context.Context, f file) error {
+	if _, err := b.compete(ctx, contestant{run: b.load(f, "counts")}, f); err != nil {
+		return err
+	}
+	for _, t := range b.tables {
+		if err := b.exec(ctx, fmt.Sprintf("COPY flujo.%s TO '%s' (FORMAT binary)", t.name, b.copyFile(t))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *rig) copyFile(t table) string { return filepath.Join(b.server.Dir(), t.name+".copy") }
+
+// floor has the server alone do what a migration does: in one transaction of
+// one session tables with primary keys, their rows, foreign keys, secondary
+// indexes, statistics.
+func (b *rig) floor(compression string) func(context.Context) ([]measurement, error) {
+	statements := []string{"BEGIN"}
+	if compression != "" {
+		statements = append(statements, "SET LOCAL default_toast_compression = "+compression)
+	}
+	statements = append(statements, "CREATE SCHEMA flujo")
+	for _, t := range b.tables {
+		statements = append(statements, fmt.Sprintf("CREATE TABLE flujo.%s (LIKE model.%[1]s INCLUDING DEFAULTS)", t.name))
+		statements = append(statements, t.keys...)
+	}
+	for _, t := range b.tables {
+		statements = append(statements, fmt.Sprintf("COPY flujo.%s FROM '%s' (FORMAT binary)", t.name, b.copyFile(t)))
+	}
+	for _, t := range b.tables {
+		statements = append(statements, t.foreign...)
+	}
+	for _, t := range b.tables {
+		statements = append(statements, t.indexes...)
+	}
+	for _, t := range b.tables {
+		statements = append(statements, "ANALYZE flujo."+t.name)
+	}
+	statements = append(statements, "COMMIT")
+	return func(ctx context.Context) ([]measurement, error) {
+		began := time.Now()
+		err := b.exec(ctx, statements...)
+		return []measurement{{Seconds: time.Since(began).Seconds()}}, err
+	}
+}
