@@ -39,6 +39,10 @@ type Field struct {
 	reference bool // it holds another table's key
 }
 
+// From gives the position in a row that fills the column; 0 where none does but
+// the rowid or a default.
+func (f *Field) From() int { return max(f.from, 0) }
+
 const absent = -1
 
 // rowID is the position in a row of SQLite's rowid.

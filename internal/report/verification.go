@@ -102,6 +102,7 @@ type Difference struct {
 	InFile     string `json:"in_file"` // cut to a line
 	InPostgres string `json:"in_postgres"`
 	Since      bool   `json:"since"` // by a transaction after the migration's
+	Derived    bool   `json:"-"`     // the row is none of the file's
 }
 
 // String says it on one line.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"flujo-port/internal/fault"
 	"flujo-port/internal/mapping"
@@ -30,6 +31,8 @@ type File struct {
 	statements map[string]driver.Stmt
 	inserts    map[string]string // statements, by table
 	args       []driver.NamedValue
+	done       bool  // it is in its place
+	synced     error // whether its name is safe
 }
 
 // partialOf gives the name of the file that is made for path. It is always the
@@ -49,22 +52,21 @@ func NewFile(path string) (*File, error) {
 		return nil, &fault.Error{Kind: fault.Usage, What: fmt.Sprintf("find %q", path), Err: err}
 	}
 	f := &File{path: abs, partial: partialOf(abs), statements: map[string]driver.Stmt{}, inserts: map[string]string{}}
-	for _, end := range append([]string{""}, besides...) {
-		if _, err := os.Lstat(abs + end); !errors.Is(err, fs.ErrNotExist) {
-			if err != nil {
-				return nil, &fault.Error{Kind: fault.Usage, What: fmt.Sprintf("look for %q", abs+end), Err: err}
-			}
-			return nil, &fault.Error{Kind: fault.Refused, What: fmt.Sprintf("%q exists already", abs+end),
-				Do: "nothing is overwritten: name another file, or move that one away"}
-		}
+	if err := f.needFree(); err != nil {
+		return nil, err
 	}
-	// With SQLite's own mode: who runs Flujo need not be who restores.
-	if f.lock, err = os.OpenFile(f.partial, os.O_RDWR|os.O_CREATE, 0o644); err != nil {
+	// With SQLite's own mode: who runs Flujo need not be who restores. A link is
+	// not followed.
+	if f.lock, err = os.OpenFile(f.partial, os.O_RDWR|os.O_CREATE|noFollow, 0o644); err != nil {
 		return nil, &fault.Error{Kind: fault.Usage, What: "make the file", Err: err, Do: "name a file in a folder that can be written"}
 	}
-	if err := tryLock(f.lock); err != nil {
+	if err := tryLock(f.lock); err != nil || !f.isLocked() {
 		f.lock.Close()
 		return nil, &fault.Error{Kind: fault.Failed, What: fmt.Sprintf("%q is being restored by another run", abs), Do: "wait for its end"}
+	}
+	if err := f.needFree(); err != nil { // it may have ended meanwhile
+		f.Discard()
+		return nil, err
 	}
 	// What is in it now is a leftover.
 	if err := errors.Join(f.lock.Truncate(0), f.removeBesides()); err != nil {
@@ -72,6 +74,30 @@ func NewFile(path string) (*File, error) {
 		return nil, f.fault("make", err)
 	}
 	return f, nil
+}
+
+// needFree refuses a place where something is.
+func (f *File) needFree() error {
+	for _, end := range append([]string{""}, besides...) {
+		if _, err := os.Lstat(f.path + end); err == nil {
+			return &fault.Error{Kind: fault.Refused, What: fmt.Sprintf("%q exists already", f.path+end),
+				Do: "nothing is overwritten: name another file, or move that one away"}
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return &fault.Error{Kind: fault.Usage, What: fmt.Sprintf("look for %q", f.path+end), Err: err}
+		}
+	}
+	return nil
+}
+
+// isLocked reports whether what is locked is what has the name: another run may
+// have renamed it, or removed it, before the lock was had.
+func (f *File) isLocked() bool {
+	locked, err := f.lock.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Lstat(f.partial)
+	return err == nil && os.SameFile(locked, named)
 }
 
 func (f *File) removeBesides() (err error) {
@@ -115,7 +141,7 @@ func (f *File) Open(ctx context.Context) error {
 	}
 	// A -wal that was copied goes into the file first; without it no journal is
 	// needed.
-	return f.run(ctx, `PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF; PRAGMA cache_size = -16000; PRAGMA wal_checkpoint(TRUNCATE);
+	return f.run(ctx, `PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF; PRAGMA cache_size = -4000; PRAGMA wal_checkpoint(TRUNCATE);
 		PRAGMA journal_mode = OFF; PRAGMA locking_mode = EXCLUSIVE; BEGIN`)
 }
 
@@ -236,22 +262,35 @@ func (f *File) Path() string { return f.partial }
 
 // Commit puts the file into its place, where there must be nothing still.
 func (f *File) Commit() error {
-	defer f.lock.Close()
 	if err := renameNew(f.partial, f.path); err != nil {
-		f.remove()
 		if errors.Is(err, fs.ErrExist) {
 			return &fault.Error{Kind: fault.Refused, What: fmt.Sprintf("%q was made meanwhile by somebody else", f.path),
 				Do: "nothing is overwritten: name another file, or move that one away"}
 		}
 		return f.fault("rename", err)
 	}
-	folder, err := os.Open(filepath.Dir(f.path))
+	f.done = true
+	f.synced = syncFolder(filepath.Dir(f.path))
+	return nil
+}
+
+// Synced says, after Commit, why a crash of the machine may still take the name
+// away from the file; nil where it can't.
+func (f *File) Synced() error { return f.synced }
+
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
 	if err != nil {
-		return f.fault("sync the folder of", err)
+		return err
 	}
 	defer folder.Close()
-	if err := folder.Sync(); err != nil {
-		return f.fault("sync the folder of", err)
+	return folder.Sync()
+}
+
+// LikeBase gives the file the mode of the one that it is made of.
+func (f *File) LikeBase(mode fs.FileMode) error {
+	if err := f.lock.Chmod(mode.Perm()); err != nil {
+		return f.fault("set the mode of", err)
 	}
 	return nil
 }
@@ -262,9 +301,10 @@ func (f *File) Discard() {
 		_ = f.conn.Close()
 		f.conn = nil
 	}
-	if f.lock.Close() == nil { // or else it is committed
+	if !f.done && f.isLocked() {
 		f.remove()
 	}
+	_ = f.lock.Close()
 }
 
 func (f *File) remove() {
@@ -284,10 +324,13 @@ func (f *File) fault(verb string, err error) error {
 		return context.Canceled
 	}
 	e := &fault.Error{Kind: fault.Failed, What: fmt.Sprintf("%s %q", verb, f.path), Err: err, Do: "nothing was left there; run again"}
+	if errors.Is(err, syscall.ENOSPC) {
+		e.Do = "the disk is full: make room, or name a file on another one, and run again; nothing was left there"
+	}
 	if serr, ok := errors.AsType[*sqlite.Error](err); ok {
 		switch serr.Code() & 0xff {
 		case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
-			e.Do = "the disk may be full: make room, or name a file on another one, and run again; nothing was left there"
+			e.Do = "the disk, or the one for temporary files (TMPDIR), may be full: make room, and run again; nothing was left there"
 		case sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_CONSTRAINT:
 			e.Kind, e.Do = fault.Refused, "Flujo's SQLite file can't hold that row; nothing was left there"
 		}

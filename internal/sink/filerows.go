@@ -9,22 +9,22 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// Update changes columns of the row with a key, and gives the number of rows
-// that it found: 1 or 0. columns are positions in row, which holds values as
-// Insert takes them.
-func (f *File) Update(ctx context.Context, table *mapping.Table, key mapping.Value, columns []int, row []mapping.Value) (rows int64, err error) {
+// Update changes columns of the row with a rowid. columns are positions in row,
+// which holds values as Insert takes them.
+func (f *File) Update(ctx context.Context, table *mapping.Table, rowid int64, columns []int, row []mapping.Value) error {
 	sets := make([]string, len(columns))
 	values := make([]mapping.Value, len(columns), len(columns)+1)
 	for i, at := range columns {
 		sets[i], values[i] = quote(table.Columns[at].Name)+" = ?", row[at]
 	}
-	return f.exec(ctx, fmt.Sprintf("UPDATE %s SET %s WHERE %s = ?", quote(table.Name), strings.Join(sets, ", "), quote(table.PrimaryKey)), append(values, key))
+	_, err := f.exec(ctx, fmt.Sprintf("UPDATE %s SET %s WHERE rowid = ?", quote(table.Name), strings.Join(sets, ", ")), append(values, mapping.IntegerValue(rowid)))
+	return err
 }
 
-// Delete removes the row with a key, and gives the number of rows that it
-// found.
-func (f *File) Delete(ctx context.Context, table *mapping.Table, key mapping.Value) (rows int64, err error) {
-	return f.exec(ctx, fmt.Sprintf("DELETE FROM %s WHERE %s = ?", quote(table.Name), quote(table.PrimaryKey)), []mapping.Value{key})
+// Delete removes the row with a rowid.
+func (f *File) Delete(ctx context.Context, table *mapping.Table, rowid int64) error {
+	_, err := f.exec(ctx, fmt.Sprintf("DELETE FROM %s WHERE rowid = ?", quote(table.Name)), []mapping.Value{mapping.IntegerValue(rowid)})
+	return err
 }
 
 // AddColumns gives a table those columns of Flujo 0.6 that are not among have.
@@ -128,8 +128,8 @@ func (f *File) kept(ctx context.Context, where string, each func(Cells) error, v
 		row = none()
 		return each(done)
 	}
-	err := f.each(ctx, "SELECT source_rowid, row_key, column_name, reason, original FROM temp.kept WHERE "+where+" ORDER BY source_rowid", func(cell []mapping.Value) error {
-		if cell[0].Int != row.RowID {
+	err := f.each(ctx, "SELECT source_rowid, row_key, column_name, reason, original FROM temp.kept WHERE "+where+" ORDER BY source_rowid, row_key", func(cell []mapping.Value) error {
+		if cell[0].Int != row.RowID || string(cell[1].Bytes) != row.Key {
 			if err := end(); err != nil {
 				return err
 			}

@@ -6,6 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// noFollow refuses to open a symbolic link.
+const noFollow = unix.O_NOFOLLOW
+
 // tryLock takes a lock that ends with the process, or says that somebody has
 // it.
 func tryLock(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) }

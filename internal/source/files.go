@@ -24,6 +24,7 @@ const (
 // holds just these two; a -wal that is not there reads as an empty one, which
 // SQLite wants to see beside a file in WAL mode.
 type files struct {
+	mode      fs.FileMode
 	real      string   // the file without symbolic links: its -wal lies beside that
 	main, wal *os.File // wal is nil where there is none
 	opened    fingerprint
@@ -51,7 +52,7 @@ func openFiles(ctx context.Context, path string) (*files, error) {
 	if err != nil {
 		return nil, usage(path, err.Error(), "")
 	}
-	f := &files{real: real}
+	f := &files{real: real, mode: info.Mode()}
 	if err := f.open(ctx, path); err != nil {
 		f.Close()
 		return nil, err

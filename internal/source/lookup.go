@@ -60,7 +60,20 @@ func (s *Snapshot) Row(ctx context.Context, table, keyColumn string, key mapping
 	if !slices.Contains(s.tables[table], keyColumn) {
 		return nil, nil
 	}
-	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s LIMIT 1", s.storedOrNull(table, columns), quote(table), sameAs(keyColumn))
+	return s.firstRow(ctx, table, columns, sameAs(keyColumn), key)
+}
+
+// RowAt gives the named columns of the row with a rowid, or nil, as Row does.
+func (s *Snapshot) RowAt(ctx context.Context, table string, rowid int64, columns []string) ([]mapping.Value, error) {
+	name, err := s.rowID(ctx, table)
+	if err != nil {
+		return nil, err
+	}
+	return s.firstRow(ctx, table, columns, name+" = ?1", mapping.IntegerValue(rowid))
+}
+
+func (s *Snapshot) firstRow(ctx context.Context, table string, columns []string, where string, key mapping.Value) (found []mapping.Value, err error) {
+	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s LIMIT 1", s.storedOrNull(table, columns), quote(table), where)
 	err = s.each(ctx, query, func(row []mapping.Value) {
 		for _, v := range row {
 			v.Bytes = slices.Clone(v.Bytes)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -116,6 +117,9 @@ func (s *Snapshot) Size() int64 { return s.files.opened.main.size + s.files.walS
 
 // WALSize gives the bytes of its -wal when it was opened; 0 without one.
 func (s *Snapshot) WALSize() int64 { return s.files.walSize() }
+
+// Mode gives the file's mode.
+func (s *Snapshot) Mode() fs.FileMode { return s.files.mode }
 
 // Content gives readers of the file and of its -wal, nil without one, up to
 // where they ended when it was opened.

@@ -81,7 +81,7 @@ func (c *check) sample(ctx context.Context, into target, stored *source.Stored, 
 		}
 		digest := mapping.NewDigest(plan.Table)
 		beginning := &beginning{tuples: tuples{
-			converter: c.reading.converter(ctx, plan), rows: rows, each: func(int64, int64) {}, digest: digest}}
+			converter: c.reading.converter(ctx, plan), rows: rows, each: func(int64, int64) {}, digest: digest, at: new(int64)}}
 		bytes, err = into.Copy(ctx, plan.Table, beginning)
 		rows.Close()
 		if wide, ok := errors.AsType[*mapping.WidenError](err); ok {

@@ -18,6 +18,7 @@ const rowsHeld = 300_000
 // Rows that both sides have and that differ are asked for together.
 const (
 	mostAsked      = 200
+	mostExtra      = 32 // of rows that only PostgreSQL has, whose size nobody knows
 	mostBytesAsked = 4 << 20
 )
 
@@ -35,12 +36,9 @@ type comparing struct {
 	found   func(report.Difference)
 	// same reports whether cells that are not equal mean the same all the same;
 	// nil where only equal ones do. mine and other are nil for NULL.
-	same func(kind mapping.Kind, mine, other []byte) bool
-	// change is called for each row that differs, behind found, with the
-	// columns that do, of a row that both sides have, and the image that
-	// PostgreSQL has, where it has one; may be nil.
-	change func(kind, key string, columns []int, stored []byte) error
-	rows   int64 // that differ
+	same   func(kind mapping.Kind, mine, other []byte) bool
+	change func(change) error // called for each row that differs, behind found; may be nil
+	rows   int64              // that differ
 
 	image mapping.Image
 	buf   []byte
@@ -74,7 +72,7 @@ func (c *comparing) run() error {
 // larger side.
 func (c *comparing) buckets() ([]source.Bucket, error) {
 	mine := make([]mapping.Sum, mapping.Buckets)
-	err := c.reading.again(c.ctx, c.table.Name, func(tuple []byte) error {
+	err := c.reading.again(c.ctx, c.table.Name, func(tuple []byte, _ int64) error {
 		c.buf = c.image.Append(c.buf[:0], c.table, tuple)
 		mine[mapping.BucketOf([]byte(mapping.ImageKey(c.table, c.buf)))].Add(mapping.HashImage(c.buf))
 		return nil
@@ -107,7 +105,7 @@ func (c *comparing) chunk(buckets []int32) error {
 	if err != nil {
 		return err
 	}
-	err = c.reading.again(c.ctx, c.table.Name, func(tuple []byte) error {
+	err = c.reading.again(c.ctx, c.table.Name, func(tuple []byte, rowid int64) error {
 		c.buf = c.image.Append(c.buf[:0], c.table, tuple)
 		key := mapping.ImageKey(c.table, c.buf)
 		if _, ok := slices.BinarySearch(buckets, int32(mapping.BucketOf([]byte(key)))); !ok {
@@ -118,11 +116,10 @@ func (c *comparing) chunk(buckets []int32) error {
 		at := slices.IndexFunc(have, func(r source.StoredRow) bool { return r.Hash == hash })
 		switch {
 		case len(have) == 0:
-			// It was there at the commit, since the rows were counted then.
-			return c.row(report.RowMissing, key, c.writers != nil)
+			return c.missing(key, rowid)
 		case at < 0:
 			at = 0
-			if err := c.ask(key, have[0].Writer); err != nil {
+			if err := c.ask(key, rowid, have[0].Writer); err != nil {
 				return err
 			}
 		}
@@ -137,9 +134,27 @@ func (c *comparing) chunk(buckets []int32) error {
 	if err != nil {
 		return err
 	}
+	var more []string
 	for _, key := range slices.Sorted(maps.Keys(rows)) {
 		for _, r := range rows[key] {
-			if err := c.row(report.RowExtra, key, c.since(r.Writer)); err != nil {
+			c.rows++
+			c.found(report.Difference{Table: c.table.Name, Key: key, Kind: report.RowExtra, Since: c.since(r.Writer)})
+			more = append(more, key)
+		}
+	}
+	if c.change == nil {
+		return nil
+	}
+	for some := range slices.Chunk(more, mostExtra) {
+		images, err := c.stored.Images(c.ctx, c.table, some)
+		if err != nil {
+			return err
+		}
+		for _, key := range some {
+			if len(images[key]) == 0 {
+				continue // the verification will say so
+			}
+			if err := c.change(change{kind: report.RowExtra, key: key, rowid: noRow, stored: images[key][0]}); err != nil {
 				return err
 			}
 		}
@@ -147,17 +162,27 @@ func (c *comparing) chunk(buckets []int32) error {
 	return nil
 }
 
+// change is a row that differs.
+type change struct {
+	kind    string
+	key     string
+	rowid   int64  // in the file; noRow where it has no such row
+	columns []int  // that differ, of a row that both sides have
+	stored  []byte // the image that PostgreSQL has, where it has one
+}
+
 // asked is a row that both sides have, and not the same.
 type asked struct {
 	key    string
+	rowid  int64
 	writer int64
 	image  []byte // that the file makes of it
 }
 
 // ask puts the row whose image is in buf on the list of those to be compared
 // cell by cell.
-func (c *comparing) ask(key string, writer int64) error {
-	c.asked = append(c.asked, asked{key: key, writer: writer, image: slices.Clone(c.buf)})
+func (c *comparing) ask(key string, rowid, writer int64) error {
+	c.asked = append(c.asked, asked{key: key, rowid: rowid, writer: writer, image: slices.Clone(c.buf)})
 	c.bytes += len(c.buf)
 	if len(c.asked) < mostAsked && c.bytes < mostBytesAsked {
 		return nil
@@ -191,20 +216,15 @@ func (c *comparing) answer() error {
 // since reports whether a row was written after the migration.
 func (c *comparing) since(writer int64) bool { return c.writers != nil && !c.writers[writer] }
 
-func (c *comparing) row(kind, key string, since bool) error {
+// missing tells of a row of the file that PostgreSQL does not have. At the commit
+// it was there, since the rows were counted then.
+func (c *comparing) missing(key string, rowid int64) error {
 	c.rows++
-	c.found(report.Difference{Table: c.table.Name, Key: key, Kind: kind, Since: since})
-	switch {
-	case c.change == nil:
+	c.found(report.Difference{Table: c.table.Name, Key: key, Kind: report.RowMissing, Since: c.writers != nil, Derived: rowid == noRow})
+	if c.change == nil {
 		return nil
-	case kind == report.RowMissing:
-		return c.change(kind, key, nil, nil)
 	}
-	images, err := c.stored.Images(c.ctx, c.table, []string{key})
-	if err != nil || len(images[key]) == 0 {
-		return err
-	}
-	return c.change(kind, key, nil, images[key][0])
+	return c.change(change{kind: report.RowMissing, key: key, rowid: rowid})
 }
 
 // cells names the columns in which a row differs. Where it is only the way in
@@ -246,7 +266,7 @@ func (c *comparing) cells(a asked, theirs [][]byte) error {
 	if c.change == nil {
 		return nil
 	}
-	return c.change(report.CellDiffer, a.key, differs, theirs[0])
+	return c.change(change{kind: report.CellDiffer, key: a.key, rowid: a.rowid, columns: differs, stored: theirs[0]})
 }
 
 // sameCell reports whether cells that are not equal mean the same.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"slices"
 
 	"flujo-port/internal/mapping"
@@ -26,6 +27,8 @@ type tuples struct {
 	changed   func(row []mapping.Value) // called for a row that does not arrive as it was; may be nil
 	again     func()                    // called when the rows are to be read once more; may be nil
 	digest    *mapping.Digest           // sums the tuples up; may be nil
+	derived   bool                      // the rows are none of the file's
+	at        *int64                    // where the rowid of the row that a tuple is of goes; noRow for a derived one
 }
 
 // Append implements sink.Tuples: rows without a place are passed over.
@@ -46,6 +49,9 @@ func (t *tuples) Append(dst []byte) ([]byte, error) {
 		}
 		t.each(t.read, t.bytes)
 		if placed {
+			if *t.at = row[0].Int; t.derived {
+				*t.at = noRow
+			}
 			if t.digest != nil {
 				t.digest.Add(out[len(dst):])
 			}
@@ -54,6 +60,10 @@ func (t *tuples) Append(dst []byte) ([]byte, error) {
 		t.aside++
 	}
 }
+
+// noRow stands for the rowid of a row that the file does not have. SQLite has it
+// too, as the least of all, which nothing hands out.
+const noRow = math.MinInt64
 
 // sizeOf gives about how many bytes a row takes in the file.
 func sizeOf(row []mapping.Value) (n int64) {
@@ -73,7 +83,7 @@ func (r *reading) load(ctx context.Context, converter *mapping.Converter, open f
 			return 0, err
 		}
 		t := *done
-		t.converter, t.rows = converter, rows
+		t.converter, t.rows, t.at = converter, rows, &r.at
 		if r.digest {
 			t.digest = mapping.NewDigest(table)
 		}

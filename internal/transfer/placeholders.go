@@ -47,7 +47,7 @@ func (r *reading) loadOrphans(ctx context.Context, row *report.Table) error {
 	converter := r.converter(ctx, plan)
 	converter.Aside = nil // rowids of the file mean nothing here
 	o := &orphans{}
-	done := &tuples{each: func(int64, int64) {}}
+	done := &tuples{each: func(int64, int64) {}, derived: true}
 	sent, err := r.load(ctx, converter, func() (rowReader, error) {
 		missing, err := r.snapshot.RunsMissing(ctx, children)
 		if err != nil {

@@ -46,6 +46,7 @@ type reading struct {
 	digests map[string]*mapping.Digest // by table
 	copied  int64                      // rows so far
 	total   int64                      // rows in the file
+	at      int64                      // the rowid of the row that the last tuple is of
 	bytes   int64                      // of the tables that are read
 	payload map[string]int64           // bytes of each table
 	ofBytes int64                      // of all of them
@@ -84,11 +85,12 @@ func (r *reading) all(ctx context.Context) error {
 	return nil
 }
 
-// again gives the tuples of a table once more, without a word of what is found.
-func (r *reading) again(ctx context.Context, table string, each func(tuple []byte) error) error {
+// again gives the tuples of a table once more, without a word of what is found,
+// and with each the rowid of its row in the file; noRow for one that is derived.
+func (r *reading) again(ctx context.Context, table string, each func(tuple []byte, rowid int64) error) error {
 	q := *r
 	q.found = &report.Findings{Tables: slices.Clone(r.found.Tables)}
-	q.digest, q.progress, q.into = false, func(Progress) {}, &visitor{types: r.types, each: each}
+	q.digest, q.progress, q.into = false, func(Progress) {}, &visitor{types: r.types, each: func(tuple []byte) error { return each(tuple, q.at) }}
 	q.aside, q.keys = maps.Clone(r.aside), maps.Clone(r.keys)
 	if table == mapping.Runs {
 		q.asideRuns, q.lostRuns = nil, map[string]bool{}

@@ -12,51 +12,174 @@ import (
 	"flujo-port/internal/source"
 )
 
+// mostRounds is how often a copy of the base is patched before the verification
+// has the word. What is derived of other rows is derived anew of the patched
+// ones, so the first round need not be the last.
+const mostRounds = 4
+
 // rebase begins with a copy of the base and changes in it what PostgreSQL has
-// changed since; all else stays as it is, byte for byte. It gives the
-// user_version that the file keeps.
-func (r *restoration) rebase(ctx context.Context) (version int, err error) {
+// changed since; all else stays as it is, byte for byte.
+func (r *restoration) rebase(ctx context.Context) error {
 	base, layout, err := open(ctx, r.Base)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer base.Close()
 	s := describeSource(base, layout)
 	r.report.Base = &s
 	if r.report.Base.Sound, err = checkIntegrity(ctx, base, false, r.Progress); err != nil {
-		return 0, err
+		return err
+	}
+	if base.Locked() && !r.Merge {
+		r.warn("another process has the base open: what it writes from now on is not in the new file; is Flujo stopped?")
 	}
 	reading := r.reading(base, layout)
 	reading.progress, reading.phase = r.Progress, PhaseRead
 	if err := reading.all(ctx); err != nil {
-		return 0, err
+		return err
 	}
 	if err := r.needMigrated(ctx, base, reading); err != nil {
-		return 0, err
+		return err
 	}
-	if err := r.file.Fill(base.Content()); err != nil {
-		return 0, err
-	}
-	if changed, err := base.Changed(); err != nil {
-		return 0, err
-	} else if changed {
-		return 0, changedFault(base)
+	if err := r.file.LikeBase(base.Mode()); err != nil {
+		return err
 	}
 	if err := r.stored.Originals(ctx, func(o source.Original) error { r.expectGuess(o); return nil }); err != nil {
-		return 0, err
+		return err
 	}
-	if err := r.file.Open(ctx); err != nil {
-		return 0, err
+	if old := strings.HasPrefix(layout.Generation, "Flujo 0.6"); !old {
+		return r.renew(ctx, base, reading)
 	}
-	for i := range r.report.Tables {
-		if err := r.patch(ctx, reading, &r.report.Tables[i]); err != nil {
-			return 0, err
+	if err := r.copyBase(base); err != nil {
+		return err
+	}
+	return r.patchAll(ctx, reading)
+}
+
+// copyBase fills the new file with the base.
+func (r *restoration) copyBase(base *source.Snapshot) error {
+	if err := r.file.Fill(base.Content()); err != nil {
+		return err
+	}
+	if changed, err := base.Changed(); err != nil || !changed {
+		return err
+	}
+	return changedFault(base)
+}
+
+// patchAll changes the copy, in rounds, until a reading of it gives what
+// PostgreSQL holds. reading is that of the base.
+func (r *restoration) patchAll(ctx context.Context, reading *reading) error {
+	for round := range mostRounds {
+		if err := r.file.Open(ctx); err != nil {
+			return err
+		}
+		patched := false
+		for i := range r.report.Tables {
+			n, err := r.patch(ctx, reading, &r.report.Tables[i])
+			if err != nil {
+				return err
+			}
+			patched = patched || n
+		}
+		if round == 0 {
+			if err := r.raiseSequences(ctx); err != nil {
+				return err
+			}
+		}
+		version, err := r.file.Version(ctx)
+		if err != nil {
+			return err
+		}
+		if err := r.file.Finish(ctx, version); err != nil {
+			return err
+		}
+		if !patched {
+			break
+		}
+		again, layout, err := open(ctx, r.file.Path())
+		if err != nil {
+			return err
+		}
+		defer again.Close()
+		reading = r.reading(again, layout)
+		if err := reading.all(ctx); err != nil {
+			return err
 		}
 	}
-	if err := r.raiseSequences(ctx); err != nil {
-		return 0, err
+	for i := range r.report.Tables {
+		row := &r.report.Tables[i]
+		for _, t := range reading.found.Tables {
+			if t.Name == row.Name {
+				row.Derived = t.Derived
+			}
+		}
+		row.Kept = row.InPostgres - row.Written - row.Derived
 	}
-	return r.file.Version(ctx)
+	return nil
+}
+
+// renew restores into a file as Flujo 0.6 lays it out, where the base is laid out
+// as by Flujo 0.4, which 0.6 can't write to: with nothing changed since it is
+// copied, and otherwise the rows that PostgreSQL has not changed get the bytes
+// that they have in the base.
+func (r *restoration) renew(ctx context.Context, base *source.Snapshot, reading *reading) error {
+	old := &oldRows{snapshot: base, reading: reading, changed: map[uint64]bool{}}
+	for _, row := range r.report.Tables {
+		err := r.compare(ctx, reading, row.Name, func(report.Difference) {}, func(c change) error {
+			old.changed[cellHash(row.Name, c.key, "")] = true
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if len(old.changed) == 0 {
+		if err := r.copyBase(base); err != nil {
+			return err
+		}
+		return r.patchAll(ctx, reading)
+	}
+	r.note("the base is laid out as by %s, and PostgreSQL has changed rows since: the new file is laid out as by Flujo 0.6, which can write to it", reading.layout.Generation)
+	return r.rewrite(ctx, old)
+}
+
+// oldRows knows the rows of a base that PostgreSQL has not changed since.
+type oldRows struct {
+	snapshot *source.Snapshot
+	reading  *reading
+	changed  map[uint64]bool // rows, by cellHash
+}
+
+// put gives the cells of a row the values that they have in the base, where the
+// row is there, unchanged, and Flujo's file keeps them. o may be nil.
+func (o *oldRows) put(ctx context.Context, table *mapping.Table, key string, row []mapping.Value) (kept bool, err error) {
+	if o == nil || o.changed[cellHash(table.Name, key, "")] {
+		return false, nil
+	}
+	plan := o.reading.layout.Plan(table.Name)
+	if !plan.InFile {
+		return false, nil
+	}
+	var old []mapping.Value
+	if column := plan.KeyColumn(); column != "" {
+		old, err = o.snapshot.Row(ctx, table.Name, column, plan.PlainValue(key), plan.Columns)
+	} else {
+		old, err = o.snapshot.RowAt(ctx, table.Name, plan.PlainValue(key).Int, plan.Columns)
+	}
+	if err != nil || old == nil {
+		return false, err
+	}
+	for i, c := range table.FileColumns() {
+		from := plan.Position(c.Name)
+		if i < len(plan.Fields) {
+			from = plan.Fields[i].From()
+		}
+		if from > 0 && c.Keeps(old[from-1]) {
+			row[i] = old[from-1]
+		}
+	}
+	return true, nil
 }
 
 // needMigrated refuses a base that is not the file of the receipt.
@@ -93,88 +216,61 @@ func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, r
 	}
 }
 
-// patch makes the rows of a table in the copy of the base those of PostgreSQL.
-func (r *restoration) patch(ctx context.Context, reading *reading, row *report.RestoredTable) error {
-	table := tableOf(row.Name)
-	rows, digest, err := r.stored.Digest(ctx, table)
-	if err != nil {
-		return err
-	}
-	for _, t := range reading.found.Tables {
-		if t.Name == row.Name {
-			row.Derived = t.Derived
-		}
-	}
+// patch makes the rows of a table in the copy of the base those of PostgreSQL,
+// and reports whether there was anything to do.
+func (r *restoration) patch(ctx context.Context, reading *reading, row *report.RestoredTable) (patched bool, err error) {
 	p := &patching{restoration: r, ctx: ctx, plan: reading.layout.Plan(row.Name), row: row,
-		back: &mapping.Back{Table: table, Types: r.stored.Types()}, generation: reading.layout.Generation}
-	mine := cmp.Or(reading.digests[row.Name], mapping.NewDigest(table))
-	if mine.Rows != rows || mine.String() != digest {
-		c := comparing{ctx: ctx, reading: reading, stored: r.stored, table: table, same: sameToFlujo,
-			found: func(report.Difference) {}, change: p.change}
-		if err := c.run(); err != nil {
-			return err
-		}
-	}
+		back: &mapping.Back{Table: tableOf(row.Name), Types: r.stored.Types()}, aside: reading.aside[row.Name]}
+	err = r.compare(ctx, reading, row.Name, func(report.Difference) {}, p.change)
 	r.lost(p.back)
-	row.Kept = row.InPostgres - row.Written - row.Derived
-	return nil
+	return p.fitted, err
 }
 
 // patching changes the rows of one table in a copy of the base.
 type patching struct {
 	*restoration
-	ctx        context.Context
-	plan       *mapping.Plan
-	row        *report.RestoredTable
-	back       *mapping.Back
-	generation string
-	fitted     bool // the table has the columns that Flujo 0.6 gives it
+	ctx    context.Context
+	plan   *mapping.Plan
+	row    *report.RestoredTable
+	back   *mapping.Back
+	aside  map[int64]mapping.Reason // rows of it that have no place, for another has their key
+	fitted bool                     // the table has the columns that Flujo 0.6 gives it
 }
 
 // change makes one row what PostgreSQL has.
-func (p *patching) change(kind, key string, columns []int, stored []byte) error {
+func (p *patching) change(c change) error {
+	table := p.plan.Table
+	if c.kind == report.RowMissing && c.rowid == noRow {
+		return nil // it goes when the rows go that it is derived of
+	}
 	if err := p.fit(); err != nil {
 		return err
 	}
-	table := p.plan.Table
-	id := p.plan.PlainValue(key)
-	if kind == report.RowMissing {
-		n, err := p.file.Delete(p.ctx, table, id)
-		p.row.Removed += n
-		if n == 0 {
-			p.row.Derived-- // nor does PostgreSQL have a row that was derived of the base
+	if c.kind == report.RowMissing {
+		if len(p.aside) > 0 { // one that had no place may have it now
+			p.asides[cellHash(table.Name, c.key, "")] = true
 		}
-		return err
+		p.row.Removed++
+		return p.file.Delete(p.ctx, table, c.rowid)
 	}
-	values, err := p.back.Row(stored)
+	values, err := p.back.Row(c.stored)
 	if err != nil {
 		return unholdable(err)
 	}
-	if kind == report.CellDiffer {
-		n, err := p.file.Update(p.ctx, table, id, columns, values)
-		if err != nil || n > 0 {
-			p.row.Written += n
-			return err
-		}
-		p.row.Derived-- // the base does not have the row that PostgreSQL has changed: it was derived
-	}
 	p.row.Written++
+	if c.kind == report.CellDiffer && c.rowid != noRow {
+		return p.file.Update(p.ctx, table, c.rowid, c.columns, values)
+	}
 	return p.file.Insert(p.ctx, table, values)
 }
 
 // fit gives the table the columns that Flujo 0.6 gives it, before the first row
-// is changed. What Flujo 0.4 laid out Flujo 0.6 can't write to, nor can this.
+// is changed.
 func (p *patching) fit() error {
 	if p.fitted {
 		return nil
 	}
 	p.fitted = true
-	if !strings.HasPrefix(p.generation, "Flujo 0.6") {
-		return &fault.Error{
-			Kind: fault.Refused, What: fmt.Sprintf("PostgreSQL has changed %s since, and the base is laid out as by %s, which Flujo 0.6 can't write to", p.plan.Table.Name, p.generation),
-			Do: "restore without --base, into a file as Flujo 0.6 lays it out",
-		}
-	}
 	if !p.plan.InFile {
 		if err := p.file.Make(p.ctx, []mapping.Table{*p.plan.Table}); err != nil {
 			return err

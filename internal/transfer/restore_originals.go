@@ -24,6 +24,7 @@ func (r *restoration) keepOriginals(ctx context.Context) error {
 	}
 	err := r.stored.Originals(ctx, func(o source.Original) error {
 		r.originals[o.Table] = true
+		r.kept++
 		r.expectGuess(o)
 		return r.file.Keep(ctx, o.Table, o.Key, o.RowID, o.Column, o.Reason, o.Value)
 	})
@@ -47,8 +48,6 @@ func (r *restoration) putBack(ctx context.Context, table *mapping.Table, key str
 			case c.Keeps(original):
 				row[i] = original
 				n++
-			default:
-				r.note("%s.%s: originals that Flujo's SQLite file would not keep as they were stay in %s", table.Name, c.Name, mapping.Originals.Name)
 			}
 		}
 		return nil
@@ -95,10 +94,27 @@ func (r *restoration) putAside(ctx context.Context, row *report.RestoredTable) e
 			return nil
 		}
 		row.SetAside++
+		r.kept -= int64(len(kept.Values))
 		// It may have a place by now, when the one that had its key is gone.
 		r.asides[cellHash(row.Name, kept.Key, "")] = true
 		return err
 	})
+}
+
+func (r *restoration) warn(format string, args ...any) {
+	r.report.Warnings = append(r.report.Warnings, fmt.Sprintf(format, args...))
+}
+
+// noteLeft says how many originals did not go back.
+func (r *restoration) noteLeft() {
+	left := r.kept
+	for _, row := range r.report.Tables {
+		left -= row.Originals
+	}
+	if left > 0 {
+		r.note("%d originals stay in %s: their rows were written after the migration (or it can't be told), had no place, or Flujo's SQLite file would not keep them as they were",
+			left, mapping.Originals.Name)
+	}
 }
 
 func (r *restoration) note(format string, args ...any) {

@@ -33,7 +33,7 @@ func (r *reading) loadTraces(ctx context.Context, row *report.Table, each func(n
 	converter := r.converter(ctx, plan)
 	converter.Aside = nil // rowids of the file mean nothing here
 	t := &traceRows{}
-	done := &tuples{each: func(n, _ int64) { each(n) }}
+	done := &tuples{each: func(n, _ int64) { each(n) }, derived: true}
 	sent, err := r.load(ctx, converter, func() (rowReader, error) {
 		spans, err := r.snapshot.SpansWithoutTrace(ctx, mapping.SpanColumns)
 		if err != nil {
