@@ -103,11 +103,11 @@ func psql(t *testing.T, url, text string) {
 	}
 }
 
-// TestReplaceKilled ends the program at 25 moments of a replacement, spread
+// TestReplaceKilled ends the program at 50 moments of a replacement, spread
 // over the time that one takes: the schema holds the old rows or the new ones,
 // all of them, and what was replaced is kept or there is nothing of it.
 func TestReplaceKilled(t *testing.T) {
-	const moments = 25
+	const moments = 50
 	url := pgtest.Database(t)
 	conn, err := pgx.Connect(context.Background(), url)
 	if err != nil {

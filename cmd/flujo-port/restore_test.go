@@ -132,6 +132,9 @@ func TestRestoreKilled(t *testing.T) {
 		}
 	}
 	t.Logf("%d moments left the file, %d none", made, none)
+	if none == 0 {
+		t.Error("no kill came before the end")
+	}
 	os.Remove(file)
 	if _, stderr, code := p.run(t, "restore", "--sqlite", file); code != 0 {
 		t.Fatal(stderr)

@@ -157,22 +157,25 @@ func (s *Stored) Originals(ctx context.Context, f func(Original) error) error {
 	})
 }
 
-// LastID gives the highest id that a table with a serial column handed out,
-// or holds.
-func (s *Stored) LastID(ctx context.Context, table *mapping.Table) (id int64, err error) {
+// LastID gives the highest id that a table with a serial column handed out, or
+// holds; known is false where its sequence can't be read.
+func (s *Stored) LastID(ctx context.Context, table *mapping.Table) (id int64, known bool, err error) {
 	column := pg.Ident(table.Serial())
 	if err := s.conn.QueryRow(ctx, fmt.Sprintf("SELECT coalesce(max(%s), 0)::bigint FROM %s", column, s.conn.Name(table.Name))).Scan(&id); err != nil {
-		return 0, s.fault(table, err)
+		return 0, false, s.fault(table, err)
 	}
 	var sequence string
 	err = s.conn.QueryRow(ctx, `SELECT coalesce((SELECT n FROM (SELECT pg_get_serial_sequence($1, $2) n) x WHERE has_sequence_privilege(n, 'SELECT')), '')`,
 		s.conn.Name(table.Name), table.Serial()).Scan(&sequence)
-	if err != nil || sequence == "" {
-		return id, err
+	if err != nil {
+		return 0, false, s.fault(table, err)
+	}
+	if sequence == "" {
+		return id, false, nil
 	}
 	var handedOut int64
 	if err := s.conn.QueryRow(ctx, fmt.Sprintf("SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM %s", sequence)).Scan(&handedOut); err != nil {
-		return 0, s.fault(table, err)
+		return 0, false, s.fault(table, err)
 	}
-	return max(id, handedOut), nil
+	return max(id, handedOut), true, nil
 }

@@ -205,7 +205,7 @@ func (m *migration) fill(ctx context.Context) (err error) {
 	}
 	m.into = target{Tx: m.tx, schema: m.schema}
 	if !m.schema.Has(mapping.Memories) {
-		m.leftOut = mapping.Memories
+		m.leftOut, m.skip = mapping.Memories, m.then != nil
 	}
 	if err := m.needEmpty(ctx); err != nil {
 		return err

@@ -39,7 +39,8 @@ type reading struct {
 	digest   bool   // sum the tuples up
 	lenient  bool   // go on when the file is written meanwhile: a rehearsal
 	phase    string // that its progress is of
-	leftOut  string // a table that the target has not; rows of it are refused
+	leftOut  string // a table that the target has not; rows of it are refused,
+	skip     bool   // or, with this, not read
 	progress func(Progress)
 
 	found   *report.Findings
@@ -152,7 +153,7 @@ func (r *reading) count(ctx context.Context) (err error) {
 			}
 		}
 		if r.leftOut == plan.Table.Name {
-			if rows > 0 {
+			if rows > 0 && !r.skip {
 				return &fault.Error{
 					Kind: fault.Refused,
 					What: fmt.Sprintf("the file holds %d memories, and without pgvector there is no table for them", rows),

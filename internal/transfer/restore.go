@@ -84,7 +84,12 @@ func (r *restoration) snapshot(ctx context.Context) (err error) {
 // that is done, in a transaction that is rolled back, and so both ways to merge
 // have one result. Flujo's tables are locked meanwhile.
 func (r *restoration) merged(ctx context.Context) error {
-	_, err := Migrate(ctx, MigrateOptions{
+	there, err := source.OpenStored(ctx, r.Postgres, r.Schema, pg.LockWait) // or else there is nothing to merge
+	if err != nil {
+		return err
+	}
+	there.Close()
+	_, err = Migrate(ctx, MigrateOptions{
 		SQLite: r.Base, Postgres: r.Postgres, Schema: r.Schema, NaiveZone: r.NaiveZone, Merge: true, SetAside: true, DryRun: true,
 		WithoutPGVector: true, // a table of memories that is there is used all the same
 		Progress:        r.Progress,
@@ -93,6 +98,13 @@ func (r *restoration) merged(ctx context.Context) error {
 				return err
 			}
 			r.report.Merge = m.report.Merge
+			r.report.Warnings = append(r.report.Warnings, m.report.Warnings...)
+			if rows, _ := m.found.Count(); rows > 0 {
+				r.warn("%d rows of the base have no place in PostgreSQL: they are in the new file as they were, and were not merged", rows)
+			}
+			if m.report.Merge == nil {
+				r.warn("schema %q holds no rows: the new file is the base alone", r.Schema)
+			}
 			return r.run(ctx)
 		},
 	})
@@ -322,7 +334,7 @@ func (r *restoration) setSequences(ctx context.Context) error {
 		if table.Serial() == "" {
 			continue
 		}
-		last, err := r.stored.LastID(ctx, table)
+		last, err := r.lastID(ctx, table)
 		if err != nil {
 			return err
 		}

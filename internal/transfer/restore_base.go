@@ -111,7 +111,8 @@ func (r *restoration) patchAll(ctx context.Context, reading *reading) error {
 		row := &r.report.Tables[i]
 		for _, t := range reading.found.Tables {
 			if t.Name == row.Name {
-				row.Derived = t.Derived
+				// Of runs without a trace in PostgreSQL one is derived all the same.
+				row.Derived = min(t.Derived, row.InPostgres-row.Written)
 			}
 		}
 		row.Kept = row.InPostgres - row.Written - row.Derived
@@ -209,6 +210,12 @@ func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, r
 	if len(others) == 0 {
 		return nil
 	}
+	if r.receipt.Verify == VerifyCounts {
+		return &fault.Error{
+			Kind: fault.Refused, What: fmt.Sprintf("the bytes of %q are not those of the file that was migrated, and --verify counts left no digests to know its rows by", base.Path()),
+			Do: fmt.Sprintf("give the file with SHA-256 %s, add --merge, or restore without --base", r.receipt.File.SHA256),
+		}
+	}
 	return &fault.Error{
 		Kind: fault.Refused,
 		What: fmt.Sprintf("%q is not the file that was migrated, or it was written since: other rows in %s", base.Path(), strings.Join(others, ", ")),
@@ -280,6 +287,16 @@ func (p *patching) fit() error {
 	return p.file.AddColumns(p.ctx, p.plan.Table, p.plan.Columns)
 }
 
+// lastID gives the highest id that a table handed out, and warns where it may be
+// higher.
+func (r *restoration) lastID(ctx context.Context, table *mapping.Table) (int64, error) {
+	last, known, err := r.stored.LastID(ctx, table)
+	if err == nil && !known {
+		r.warn("the sequence of %s can't be read by this role: ids of rows that were deleted last may be handed out again", table.Name)
+	}
+	return last, err
+}
+
 // raiseSequences makes AUTOINCREMENT go on behind the ids that PostgreSQL has
 // handed out since.
 func (r *restoration) raiseSequences(ctx context.Context) error {
@@ -292,7 +309,7 @@ func (r *restoration) raiseSequences(ctx context.Context) error {
 		if !ok {
 			continue
 		}
-		last, err := r.stored.LastID(ctx, tableOf(row.Name))
+		last, err := r.lastID(ctx, tableOf(row.Name))
 		if err != nil {
 			return err
 		}
