@@ -25,11 +25,11 @@ func AdoptTypes(types *mapping.Types, tables []mapping.Table, have map[string]*S
 			name := table.Name + "." + c.Name
 			got := have[table.Name].Columns[c.Name].PlainKind()
 			switch {
-			case got == types.Of(table.Name, c):
 			case c.Kind == mapping.KindVector && types.VectorSize == 0:
 				if _, err := fmt.Sscanf(got, "vector(%d)", &types.VectorSize); err != nil {
 					return nil, fmt.Errorf("column %s is of type %q: %w", name, got, err)
 				}
+			case got == types.Of(table.Name, c):
 			case c.Kind == mapping.KindInt:
 				types.Wide[name] = true
 			case c.Kind == mapping.KindFloat4 && got == mapping.KindFloat8.Type():

@@ -438,6 +438,11 @@ func TestPGVectorTablesOfInit(t *testing.T) {
 	if result.Target.MadePGVector || result.Target.MadeSchema {
 		t.Errorf("target %+v", result.Target)
 	}
+	func() { // the program's own table is more than Flujo's
+		conn := connect(t, url)
+		defer conn.Close(context.Background())
+		run(t, conn, "DROP TABLE flujo.flujo_port_receipts")
+	}()
 	wantUnchanged(t, url, before)
 	wantMemories(t, url, memories)
 	wantNearest(t, cutover(t, url).Reveal(), memories)

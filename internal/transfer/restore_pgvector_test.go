@@ -1,0 +1,49 @@
+package transfer_test
+
+import (
+	"database/sql"
+	"slices"
+	"testing"
+
+	"flujo-port/internal/pgtest"
+)
+
+const memoriesFixture = "../../../shared/fixtures/flujo_state_memories.db"
+
+// TestPGVectorRestore: memories come back, their vectors to the byte; with the
+// base everything does, and what PostgreSQL changed is there.
+func TestPGVectorRestore(t *testing.T) {
+	t.Parallel()
+	url := pgtest.PGVector(t)
+	migrate(t, withPGVector(t, memoriesFixture, url))
+	based, _ := restore(t, url, memoriesFixture)
+	sameDump(t, dump(t, based), dump(t, memoriesFixture))
+	anew, _ := restore(t, url, "")
+	vectors := func(path string) []string {
+		t.Helper()
+		db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&immutable=1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		return names(t, db, "SELECT id || hex(vector) || created_at || iif(json_type(payload) = 'object', '', payload) FROM memories ORDER BY id")
+	}
+	want := vectors(memoriesFixture)
+	if got := vectors(anew); len(want) != 30 || !slices.Equal(got, want) {
+		t.Errorf("%d memories came back, not as they were", len(got))
+	}
+	func() { // one connection at a time
+		conn := connect(t, url)
+		defer conn.Close(t.Context())
+		run(t, conn, "UPDATE flujo.memories SET payload = '\"later\"' WHERE id = (SELECT min(id) FROM flujo.memories)",
+			"DELETE FROM flujo.memories WHERE id = (SELECT max(id) FROM flujo.memories)")
+	}()
+	based, result := restore(t, url, memoriesFixture)
+	got := vectors(based)
+	if len(got) != 29 || got[0] == want[0] || !slices.Equal(got[1:], want[1:29]) {
+		t.Errorf("%d memories with the base", len(got))
+	}
+	if row := result.Tables[len(result.Tables)-1]; row.Name != "memories" || row.Kept != 28 || row.Written != 1 || row.Removed != 1 {
+		t.Errorf("%+v", row)
+	}
+}
