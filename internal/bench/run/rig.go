@@ -193,7 +193,7 @@ func (b *rig) floor(compression string) func(context.Context) ([]measurement, er
 		statements = append(statements, t.keys...)
 	}
 	for _, t := range b.tables {
-		statements = append(statements, fmt.Sprintf("COPY flujo.%s FROM '%s' (FORMAT binary)", t.name, b.copyFile(t)))
+		statements = append(statements, fmt.Sprintf("COPY flujo.%s FROM '%s' (FORMAT binary, FREEZE)", t.name, b.copyFile(t)))
 	}
 	for _, t := range b.tables {
 		statements = append(statements, t.foreign...)
