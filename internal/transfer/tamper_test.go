@@ -76,7 +76,8 @@ func TestTamperedColumns(t *testing.T) {
 			name, kind, _ := strings.Cut(column, " ")
 			kind = kind[:1]
 			if name == key {
-				continue // a changed key is a row missing and one more: TestTamperedRows
+				t.Run(table+"."+name, func(t *testing.T) { tamperedKey(t, file, url, tamper, table, key) })
+				continue
 			}
 			t.Run(table+"."+name, func(t *testing.T) {
 				victim := map[string]string{"id": "2", "run_id": "'q'", "key": "'kq'"}[key]
@@ -106,6 +107,23 @@ func TestTamperedColumns(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// tamperedKey changes a key: a row is missing then, and another one too many.
+func tamperedKey(t *testing.T, file, url string, tamper func(string), table, key string) {
+	victim := map[string]string{"id": "2", "run_id": "'q'", "key": "'kq'"}[key]
+	other := map[string]string{"id": "77", "run_id": "'other'", "key": "'other'"}[key]
+	// Children keep the key that their run had: that is checked by nobody then.
+	tamper(fmt.Sprintf("SET LOCAL session_replication_role = replica; UPDATE %s SET %s = %s WHERE %[2]s = %[4]s", table, key, other, victim))
+	result, different, err := tampered(t, file, url)
+	if err == nil || result.Committed || len(different) != 2 {
+		t.Fatalf("%d differences %v: %v", len(different), different, err)
+	}
+	missing, extra := different[0], different[1]
+	if missing.Table != table || missing.Key != strings.Trim(victim, "'") || missing.Kind != report.RowMissing ||
+		extra.Table != table || extra.Key != strings.Trim(other, "'") || extra.Kind != report.RowExtra {
+		t.Errorf("differences %+v", different)
 	}
 }
 
@@ -205,5 +223,30 @@ func TestManyDifferences(t *testing.T) {
 	}
 	if len(result.Differences) != 2*report.FirstDifferences {
 		t.Errorf("the report has %d", len(result.Differences))
+	}
+}
+
+// TestTamperedDerived: what is derived is verified like what is copied.
+func TestTamperedDerived(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	tampering(t, url)("UPDATE traces SET created_at = created_at + interval '1 microsecond' WHERE run_id = (SELECT min(run_id) FROM traces)")
+	_, different, err := tampered(t, fixture, url)
+	if err == nil || len(different) != 1 || different[0].Table != "traces" || different[0].Column != "created_at" {
+		t.Errorf("differences %+v: %v", different, err)
+	}
+}
+
+// TestTamperedOriginals: the originals are part of what is verified.
+func TestTamperedOriginals(t *testing.T) {
+	t.Parallel()
+	for _, verify := range []string{transfer.VerifyContent, transfer.VerifyCounts} {
+		url := pgtest.Database(t)
+		damage := map[string]string{transfer.VerifyContent: "UPDATE flujo_port_originals SET original = 'x' WHERE column_name = 'output'",
+			transfer.VerifyCounts: "DELETE FROM flujo_port_originals WHERE column_name = 'output'"}[verify]
+		tampering(t, url)(damage)
+		o := options(t, repairedFile(t), url)
+		o.SetAside, o.Verify = true, verify
+		wantFault(t, o, fault.Different, "flujo_port_originals")
 	}
 }
