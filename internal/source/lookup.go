@@ -157,7 +157,7 @@ func (s *Snapshot) eachRunMissing(children []string, condition string) string {
 // adds: how much there is to read. It looks at every page.
 func (s *Snapshot) Payloads(ctx context.Context) (map[string]int64, error) {
 	bytes := map[string]int64{}
-	err := s.each(ctx, "SELECT d.name, sum(d.payload) FROM dbstat d JOIN sqlite_master m ON m.name = d.name AND m.type = 'table' WHERE d.aggregate GROUP BY 1",
+	err := s.each(ctx, "SELECT d.name, sum(d.payload) FROM dbstat d JOIN sqlite_master m ON m.name = d.name AND m.type = 'table' WHERE d.aggregate = 1 GROUP BY 1",
 		func(row []mapping.Value) { bytes[string(row[0].Bytes)] = row[1].Int })
 	return bytes, err
 }
