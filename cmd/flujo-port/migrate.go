@@ -16,6 +16,7 @@ import (
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
+	"flujo-port/internal/stateuri"
 	"flujo-port/internal/transfer"
 
 	"github.com/urfave/cli/v2"
@@ -100,17 +101,7 @@ func (e *env) migrate(c *cli.Context) error {
 	result.Cutover = show(target.address, reveal)
 	result.Rollback = show(rollback, reveal)
 	result.Notes = append(result.Notes, target.notes...)
-	switch {
-	case envFile == "":
-	case !result.Committed:
-		result.Notes = append(result.Notes, "--env-file: nothing was written, since nothing was committed")
-	default:
-		if err := writeEnvFile(envFile, target.address); err != nil {
-			result.Warnings = append(result.Warnings, err.Error())
-		} else {
-			result.Notes = append(result.Notes, "the cutover address is in "+envFile)
-		}
-	}
+	leaveEnvFile(result, envFile, target.address)
 	if printErr := e.print(c, result, result.Text, report.ListOf("findings", found.each), report.ListOf("differences", different.each)); printErr != nil {
 		result.Warnings = append(result.Warnings, fmt.Sprintf("the report can't be printed: %v", printErr))
 		if !result.Committed {
@@ -125,6 +116,23 @@ func (e *env) migrate(c *cli.Context) error {
 		return &outcome{err: err, means: migrateMeans(err)}
 	}
 	return nil
+}
+
+// leaveEnvFile writes the cutover address where --env-file says, once it is
+// committed, and says so in the report.
+func leaveEnvFile(result *report.Migration, path string, address stateuri.Address) {
+	switch {
+	case path == "":
+		return
+	case !result.Committed:
+		result.Notes = append(result.Notes, "--env-file: nothing was written, since nothing was committed")
+		return
+	}
+	if err := writeEnvFile(path, address); err != nil {
+		result.Warnings = append(result.Warnings, err.Error())
+		return
+	}
+	result.Notes = append(result.Notes, "the cutover address is in "+path)
 }
 
 // naiveZone gives the zone of --naive-times; nil when nothing was said.

@@ -42,7 +42,7 @@ var phases = map[string]string{
 	transfer.PhaseOriginals: "keeping what had to be changed as it was",
 	transfer.PhaseMerge:     "merging run by run",
 	transfer.PhaseIndexes:   "making indexes and foreign keys", transfer.PhaseVerify: "verifying",
-	transfer.PhaseCommit: "committing, which is not interrupted",
+	transfer.PhaseCommit: "committing, which is not interrupted", transfer.PhaseName: "giving the file its name",
 }
 
 // rowByRow are the phases that tell of their rows.

@@ -248,7 +248,7 @@ func (c *check) tables(ctx context.Context) error {
 	case err != nil:
 		return err
 	case len(full) > 0:
-		c.stop("schema", "was it migrated already? name another schema with --schema, or empty these tables if their rows are not wanted",
+		c.stop("schema", "was it migrated already? migrate with --replace, which keeps them, or with --merge, or name another schema with --schema",
 			"%q already holds rows: %s", c.Schema, strings.Join(full, ", "))
 		return nil
 	case len(c.have) == 0:

@@ -55,6 +55,7 @@ const (
 	PhaseIndexes   = "indexes"
 	PhaseVerify    = "verify"
 	PhaseCommit    = "commit"
+	PhaseName      = "name" // of restore: the file gets its name
 )
 
 // Progress is how far a migration is. One comes at the beginning of each

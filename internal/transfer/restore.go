@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"flujo-port/internal/fault"
@@ -33,7 +34,7 @@ type RestoreOptions struct {
 }
 
 // The phases of a restoration are PhaseConnect, PhaseRead, PhaseIndexes,
-// PhaseVerify and PhaseCommit; what the last one does is to name the file.
+// PhaseVerify and PhaseName.
 
 // Restore brings what a schema holds, in one read-only snapshot, into a new
 // SQLite file that Flujo opens. The file is made beside its place, verified
@@ -137,6 +138,7 @@ func (r *restoration) run(ctx context.Context) (err error) {
 	if r.convert, err = r.options(); err != nil {
 		return err
 	}
+	r.warnOfAbsent()
 	for _, table := range r.stored.Tables() {
 		rows, _, err := r.stored.Digest(ctx, &table)
 		if err != nil {
@@ -161,6 +163,21 @@ func (r *restoration) run(ctx context.Context) (err error) {
 	return r.end(ctx)
 }
 
+// warnOfAbsent says which of Flujo's tables the schema does not have. What the
+// base has of them stays, and without it there is nothing.
+func (r *restoration) warnOfAbsent() {
+	for _, table := range mapping.Tables {
+		there := slices.ContainsFunc(r.stored.Tables(), func(t mapping.Table) bool { return t.Name == table.Name })
+		switch {
+		case there, table.Name == mapping.Memories: // which a server without pgvector does not have
+		case r.Base != "":
+			r.warn("schema %q has no table %s: what the base has of it is in the new file", r.Schema, table.Name)
+		default:
+			r.warn("schema %q has no table %s, and so the new file has none: give the file that was migrated with --base, if its rows are wanted", r.Schema, table.Name)
+		}
+	}
+}
+
 // end names the file, or removes it after a rehearsal.
 func (r *restoration) end(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
@@ -174,7 +191,7 @@ func (r *restoration) end(ctx context.Context) error {
 	if r.DryRun {
 		return nil
 	}
-	r.Progress(Progress{Phase: PhaseCommit})
+	r.Progress(Progress{Phase: PhaseName})
 	if err := r.file.Commit(); err != nil {
 		return err
 	}

@@ -208,6 +208,7 @@ func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, r
 		}
 	}
 	if len(others) == 0 {
+		r.note("the base has other bytes than the file that was migrated (%s), and what PostgreSQL was given of it is the same", r.receipt.File.Path)
 		return nil
 	}
 	if r.receipt.Verify == VerifyCounts {

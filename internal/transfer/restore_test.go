@@ -574,3 +574,22 @@ func TestRestoreOriginals(t *testing.T) {
 		t.Errorf("%d rows that had been set aside came back, want 2", asides)
 	}
 }
+
+// TestRestoreSaysWhatIsAbsent: a table that PostgreSQL does not have, and a base
+// with other bytes, are said.
+func TestRestoreSaysWhatIsAbsent(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	migrate(t, options(t, fixture, url))
+	_, result := restore(t, url, changed(t, "UPDATE sqlite_sequence SET seq = seq", "VACUUM"))
+	if notes := strings.Join(result.Notes, "; "); !strings.Contains(notes, "the base has other bytes") || len(result.Warnings) != 0 {
+		t.Errorf("notes %s, warnings %q", notes, result.Warnings)
+	}
+	run(t, connect(t, url), "DROP TABLE flujo.evaluations")
+	for base, words := range map[string]string{"": "the new file has none", fixture: "what the base has of it is in the new file"} {
+		_, result := restore(t, url, base)
+		if warnings := strings.Join(result.Warnings, "; "); !strings.Contains(warnings, "no table evaluations") || !strings.Contains(warnings, words) {
+			t.Errorf("warnings %s", warnings)
+		}
+	}
+}
