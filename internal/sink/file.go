@@ -2,7 +2,6 @@ package sink
 
 import (
 	"context"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -15,8 +14,8 @@ import (
 
 	"flujo-port/internal/fault"
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqlite"
 
-	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
@@ -27,12 +26,11 @@ type File struct {
 	path       string   // where it is to be
 	partial    string   // where it is made
 	lock       *os.File // held while it is made, so that a leftover can be told
-	conn       driver.Conn
-	statements map[string]driver.Stmt
+	conn       *sqlite.Conn
+	statements map[string]*sqlite.Stmt
 	inserts    map[string]string // statements, by table
-	args       []driver.NamedValue
-	done       bool  // it is in its place
-	synced     error // whether its name is safe
+	done       bool              // it is in its place
+	synced     error             // whether its name is safe
 }
 
 // partialOf gives the name of the file that is made for path. It is always the
@@ -51,7 +49,7 @@ func NewFile(path string) (*File, error) {
 	if err != nil {
 		return nil, &fault.Error{Kind: fault.Usage, What: fmt.Sprintf("find %q", path), Err: err}
 	}
-	f := &File{path: abs, partial: partialOf(abs), statements: map[string]driver.Stmt{}, inserts: map[string]string{}}
+	f := &File{path: abs, partial: partialOf(abs), statements: map[string]*sqlite.Stmt{}, inserts: map[string]string{}}
 	if err := f.needFree(); err != nil {
 		return nil, err
 	}
@@ -134,9 +132,8 @@ func (f *File) Fill(main, wal io.Reader) error {
 // it is in its place.
 func (f *File) Open(ctx context.Context) error {
 	u := url.URL{Scheme: "file", Path: filepath.ToSlash(f.partial)}
-	var d sqlite.Driver
 	var err error
-	if f.conn, err = d.Open(u.String()); err != nil {
+	if f.conn, err = sqlite.Open(u.String()); err != nil {
 		return f.fault("open", err)
 	}
 	// A -wal that was copied goes into the file first; without it no journal is
@@ -192,45 +189,29 @@ func (f *File) exec(ctx context.Context, statement string, values []mapping.Valu
 		}
 		f.statements[statement] = s
 	}
-	f.args = f.args[:0]
-	for i, v := range values {
-		f.args = append(f.args, driver.NamedValue{Ordinal: i + 1, Value: mapping.DriverValue(v)})
-	}
-	result, err := s.(driver.StmtExecContext).ExecContext(ctx, f.args)
-	if err != nil {
+	if changed, err = s.Run(ctx, values); err != nil {
 		return 0, f.fault("write", err)
 	}
-	return result.RowsAffected()
+	return changed, nil
 }
 
 // each runs a query and calls each with its rows, which are good until the next.
 func (f *File) each(ctx context.Context, query string, each func(row []mapping.Value) error, values ...mapping.Value) error {
-	args := make([]driver.NamedValue, len(values))
-	for i, v := range values {
-		args[i] = driver.NamedValue{Ordinal: i + 1, Value: mapping.DriverValue(v)}
-	}
-	rows, err := f.conn.(driver.QueryerContext).QueryContext(ctx, query, args)
+	rows, err := f.conn.Query(ctx, query, values...)
 	if err != nil {
 		return f.fault("read", err)
 	}
 	defer rows.Close()
-	dest := make([]driver.Value, len(rows.Columns()))
-	row := make([]mapping.Value, len(dest))
 	for {
-		switch err := rows.Next(dest); err {
+		switch row, err := rows.Next(); err {
 		case nil:
+			if err := each(row); err != nil {
+				return err
+			}
 		case io.EOF:
 			return nil
 		default:
 			return f.fault("read", err)
-		}
-		for i, v := range dest {
-			if row[i], err = mapping.FromDriver(v); err != nil {
-				return f.fault("read", err)
-			}
-		}
-		if err := each(row); err != nil {
-			return err
 		}
 	}
 }
@@ -238,10 +219,7 @@ func (f *File) each(ctx context.Context, query string, each func(row []mapping.V
 // Finish ends the transaction and leaves the file, closed and synced, as Flujo
 // leaves it: in WAL mode, with its user_version, nothing beside it.
 func (f *File) Finish(ctx context.Context, version int) error {
-	for _, s := range f.statements {
-		s.Close()
-	}
-	clear(f.statements)
+	f.closeStatements()
 	err := f.run(ctx, fmt.Sprintf("PRAGMA user_version = %d; COMMIT; PRAGMA locking_mode = NORMAL; PRAGMA journal_mode = WAL", version))
 	if err != nil {
 		return err
@@ -255,6 +233,13 @@ func (f *File) Finish(ctx context.Context, version int) error {
 		return f.fault("close", err)
 	}
 	return nil
+}
+
+func (f *File) closeStatements() {
+	for _, s := range f.statements {
+		s.Close()
+	}
+	clear(f.statements)
 }
 
 // Path gives where the file is while it is made.
@@ -298,6 +283,7 @@ func (f *File) LikeBase(mode fs.FileMode) error {
 // Discard removes what was made. It may be called after Commit, to no effect.
 func (f *File) Discard() {
 	if f.conn != nil {
+		f.closeStatements()
 		_ = f.conn.Close()
 		f.conn = nil
 	}
@@ -313,7 +299,7 @@ func (f *File) remove() {
 }
 
 func (f *File) run(ctx context.Context, statements string) error {
-	if _, err := f.conn.(driver.ExecerContext).ExecContext(ctx, statements, nil); err != nil {
+	if err := f.conn.Exec(ctx, statements); err != nil {
 		return f.fault("write", err)
 	}
 	return nil
@@ -328,7 +314,7 @@ func (f *File) fault(verb string, err error) error {
 		e.Do = "the disk is full: make room, or name a file on another one, and run again; nothing was left there"
 	}
 	if serr, ok := errors.AsType[*sqlite.Error](err); ok {
-		switch serr.Code() & 0xff {
+		switch serr.Primary() {
 		case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
 			e.Do = "the disk, or the one for temporary files (TMPDIR), may be full: make room, and run again; nothing was left there"
 		case sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_CONSTRAINT:

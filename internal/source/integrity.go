@@ -10,8 +10,8 @@ import (
 
 	"flujo-port/internal/fault"
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqlite"
 
-	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
@@ -38,8 +38,7 @@ const fewFindings = 3
 
 // Of a table, or of the whole file for NULL. The first row has all that is wrong
 // with the structure, a line each, and ends the check: going on would raise an
-// error, and the findings be lost. A query of one row is one step to the driver,
-// which watches ctx in the first step only.
+// error, and the findings be lost.
 const quickCheck = `SELECT quick_check FROM pragma_quick_check(?)
 	WHERE quick_check <> 'ok' AND quick_check NOT GLOB 'NULL value in *' AND quick_check NOT GLOB 'non-[A-Z]* value in *'
 	AND quick_check NOT GLOB 'NUMERIC value in *' AND quick_check NOT GLOB 'TEXT value in *'
@@ -81,7 +80,7 @@ func (s *Snapshot) findings(ctx context.Context) (findings string, err error) {
 // isOf reports whether err is one of SQLite's with that primary code.
 func isOf(err error, code int) bool {
 	serr, ok := errors.AsType[*sqlite.Error](err)
-	return ok && serr.Code()&0xff == code
+	return ok && serr.Primary() == code
 }
 
 // first puts the first findings on one line.

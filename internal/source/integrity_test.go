@@ -3,9 +3,9 @@ package source
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
-	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,8 +13,9 @@ import (
 	"testing"
 
 	"flujo-port/internal/fault"
+	"flujo-port/internal/sqlite"
 
-	"modernc.org/sqlite"
+	"modernc.org/sqlite/vfs"
 )
 
 // quickChecked is what SQLite's own quick_check says of a copy of the file.
@@ -277,39 +278,64 @@ func TestQuickCheckCancelled(t *testing.T) {
 	}
 }
 
-// TestQuickCheckCancelledInTheMiddle: the check of the last table cancels.
+// cancelling is a file system of files in which the n-th read cancels.
+type cancelling struct {
+	*files
+	n      int
+	cancel func()
+	reads  int
+}
+
+func (c *cancelling) Open(name string) (fs.File, error) {
+	f, err := c.files.Open(name)
+	return &cancellingFile{File: f, fs: c}, err
+}
+
+type cancellingFile struct {
+	fs.File
+	fs *cancelling
+}
+
+func (f *cancellingFile) Seek(offset int64, whence int) (int64, error) {
+	return f.File.(io.Seeker).Seek(offset, whence)
+}
+
+func (f *cancellingFile) Read(p []byte) (int, error) {
+	if f.fs.reads++; f.fs.reads >= f.fs.n {
+		f.fs.cancel()
+		runtime.Gosched() // to the one who waits for it
+	}
+	return f.File.Read(p)
+}
+
+// TestQuickCheckCancelledInTheMiddle: a single step of SQLite's takes most of a
+// check's time.
 func TestQuickCheckCancelledInTheMiddle(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	calls := 0
-	var d sqlite.Driver
-	d.MustRegisterDeterministicScalarFunction("cancelling", 1, func(*sqlite.FunctionContext, []driver.Value) (driver.Value, error) {
-		cancel()
-		calls++
-		runtime.Gosched() // to the one who waits for it
-		return int64(1), nil
-	})
-	const rows = 30_000
-	path := build(t, walMode, rowsTable, addRows(10), "CREATE TABLE t (a)",
-		fmt.Sprintf("INSERT INTO t WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c WHERE i < %d) SELECT i FROM c", rows), "PRAGMA writable_schema = ON",
-		"UPDATE sqlite_master SET sql = 'CREATE TABLE t (a, b AS (cancelling(a)) NOT NULL)' WHERE name = 't'")
+	path := build(t, walMode, rowsTable, addRows(20_000))
 	watch(t, path)
 	f, err := openFiles(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Snapshot{path: path, files: f}
-	defer s.Close()
-	dsn, err := s.dsn()
+	pages := int(f.opened.main.size / 4096)
+	c := &cancelling{files: f, n: 20, cancel: cancel}
+	name, fsys, err := vfs.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.conn, err = d.Open(dsn + "&_pragma=locking_mode(EXCLUSIVE)"); err != nil {
+	s := &Snapshot{path: path, files: f, vfs: fsys}
+	defer s.Close()
+	if s.conn, err = sqlite.Open("file:" + mainName + "?vfs=" + name); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.QuickCheck(ctx); !errors.Is(err, context.Canceled) || calls == 0 || calls == rows {
-		t.Errorf("after %d rows the error is %v", calls, err)
+	if err := s.conn.Exec(t.Context(), "PRAGMA locking_mode = EXCLUSIVE"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.QuickCheck(ctx); !errors.Is(err, context.Canceled) || c.reads < c.n || c.reads > pages {
+		t.Errorf("after %d reads, of %d pages, the error is %v", c.reads, pages, err)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	_ "modernc.org/sqlite" // the driver, for files that are made and read by themselves
 )
 
 // writerEnv makes the test binary a writer of the database that it names.

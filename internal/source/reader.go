@@ -9,10 +9,13 @@ import (
 	"time"
 )
 
-// readAhead is how many bytes are fetched at once: SQLite asks page by page,
-// mostly in order. quick_check goes through the pages of a table from the last
-// to the first, where the operating system does not read ahead: from a disk
-// each page would then be a read of its own.
+// readAhead is how many bytes are fetched at once when reads go on in one
+// direction: SQLite asks page by page, mostly in order. quick_check goes through
+// the pages of a table from the last to the first, where the operating system
+// does not read ahead: from a disk each page would then be a read of its own.
+// Rows that are looked up by an index lie in short stretches here and there, so
+// a fetch after a jump is of just what was asked, and each that follows it twice
+// the one before.
 const readAhead = 256 << 10
 
 // reader gives SQLite the bytes of a file that stays open after it: Close does
@@ -23,6 +26,7 @@ type reader struct {
 	at     int64 // where the next Read begins
 	buf    []byte
 	from   int64 // where buf begins in the file
+	ahead  int   // how many bytes the last fetch asked for
 	cutOff *bool // set by a Read beyond the end, which then fails; nil where that is no fault
 }
 
@@ -72,17 +76,19 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// fill fetches the n bytes at r.at: just these after a jump; readAhead bytes
-// when the reads go on where the last fetch ended, or back from where it began.
+// fill fetches the n bytes at r.at, and up to readAhead when the reads go on
+// where the last fetch ended, or back from where it began.
 func (r *reader) fill(n int) error {
 	from, end := r.at, r.from+int64(len(r.buf))
+	more := max(n, min(2*r.ahead, readAhead))
 	switch {
 	case r.at >= end && r.at-end < readAhead:
-		n = max(n, readAhead)
+		n = more
 	case r.at < r.from && r.from-r.at < readAhead:
-		from = max(0, r.at+int64(n)-readAhead)
+		from = max(0, r.at+int64(n-more))
 		n += int(r.at - from)
 	}
+	r.ahead = n
 	if cap(r.buf) < n {
 		r.buf = make([]byte, max(n, readAhead))
 	}

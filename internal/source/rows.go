@@ -2,25 +2,19 @@ package source
 
 import (
 	"context"
-	"database/sql/driver"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqlite"
 )
 
-// Rows is a running query. Its values are what is stored, by storage class:
-// a column's declared type has no say, since each is read as an expression.
+// Rows is a running query. Its values are what is stored, by storage class.
 type Rows struct {
-	ctx  context.Context
 	s    *Snapshot
-	rows driver.Rows
-	dest []driver.Value
-	row  []mapping.Value
-	done bool // a statement that is stepped after its end begins anew
-	shut bool
+	rows *sqlite.Rows
 }
 
 // Rows reads the rowid and the named columns of all rows of a table, in the
@@ -84,13 +78,11 @@ func (s *Snapshot) spansWithoutTrace(ctx context.Context, columns []string) (str
 	return query + " ORDER BY s.run_id, 1", nil
 }
 
-// stored lists the columns so that modernc's driver hands over what is stored:
-// the unary plus takes the declared type away, by which it would make times of
-// DATETIME columns.
+// stored lists the columns.
 func stored(columns []string) string {
 	parts := make([]string, len(columns))
 	for i, c := range columns {
-		parts[i] = "+" + quote(c)
+		parts[i] = quote(c)
 	}
 	return strings.Join(parts, ", ")
 }
@@ -109,54 +101,22 @@ func (s *Snapshot) storedOrNull(table string, columns []string) string {
 }
 
 func (s *Snapshot) query(ctx context.Context, query string, args ...mapping.Value) (*Rows, error) {
-	rows, err := s.conn.(driver.QueryerContext).QueryContext(ctx, query, named(args))
+	rows, err := s.conn.Query(ctx, query, args...)
 	if err != nil {
 		return nil, s.fault("read", err)
 	}
-	n := len(rows.Columns())
-	return &Rows{ctx: ctx, s: s, rows: rows, dest: make([]driver.Value, n), row: make([]mapping.Value, n)}, nil
-}
-
-// named makes the driver's arguments of values.
-func named(values []mapping.Value) []driver.NamedValue {
-	args := make([]driver.NamedValue, len(values))
-	for i, v := range values {
-		args[i] = driver.NamedValue{Ordinal: i + 1, Value: mapping.DriverValue(v)}
-	}
-	return args
+	return &Rows{s: s, rows: rows}, nil
 }
 
 // Next gives the next row, io.EOF after the last. The row and its bytes are
-// the Rows' own and good until the next call.
+// the Rows' own and good until the next call of Next or Close.
 func (r *Rows) Next() ([]mapping.Value, error) {
-	if err := r.ctx.Err(); err != nil {
-		return nil, err
-	}
-	if r.done {
-		return nil, io.EOF
-	}
-	if err := r.rows.Next(r.dest); err != nil {
-		r.done = true
-		if err == io.EOF {
-			return nil, io.EOF
-		}
+	row, err := r.rows.Next()
+	if err != nil && err != io.EOF {
 		return nil, r.s.fault("read", err)
 	}
-	for i, v := range r.dest {
-		var err error
-		if r.row[i], err = mapping.FromDriver(v); err != nil {
-			return nil, fmt.Errorf("read %q: %w", r.s.path, err)
-		}
-	}
-	return r.row, nil
+	return row, err
 }
 
-// Close ends the query. A second one does nothing: the driver would free its
-// memory twice.
-func (r *Rows) Close() error {
-	if r.shut {
-		return nil
-	}
-	r.done, r.shut = true, true
-	return r.rows.Close()
-}
+// Close ends the query. A second one does nothing.
+func (r *Rows) Close() { r.rows.Close() }

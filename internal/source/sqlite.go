@@ -4,7 +4,6 @@ package source
 
 import (
 	"context"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -17,8 +16,8 @@ import (
 
 	"flujo-port/internal/fault"
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqlite"
 
-	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 	"modernc.org/sqlite/vfs"
 )
@@ -29,8 +28,8 @@ import (
 type Snapshot struct {
 	path   string
 	files  *files
-	conn   driver.Conn
-	vfs    *vfs.FS // nil when the file is read with SQLite's own locks
+	conn   *sqlite.Conn // nil where it could not be opened
+	vfs    *vfs.FS      // nil when the file is read with SQLite's own locks
 	tables map[string][]string
 }
 
@@ -69,12 +68,11 @@ func Open(ctx context.Context, path string) (*Snapshot, error) {
 }
 
 func (s *Snapshot) begin(ctx context.Context) error {
-	dsn, err := s.dsn()
+	uri, err := s.uri()
 	if err != nil {
 		return s.fault("open", err)
 	}
-	var d sqlite.Driver
-	if s.conn, err = d.Open(dsn); err != nil {
+	if s.conn, err = sqlite.Open(uri); err != nil {
 		return s.fault("open", err)
 	}
 	// The heap takes the place of -shm and of temporary files, which the
@@ -82,20 +80,35 @@ func (s *Snapshot) begin(ctx context.Context) error {
 	pragmas := "PRAGMA query_only = 1; PRAGMA cell_size_check = 1; PRAGMA temp_store = MEMORY;"
 	if s.vfs != nil {
 		pragmas += "PRAGMA locking_mode = EXCLUSIVE;"
-	} else {
-		pragmas += "PRAGMA busy_timeout = 5000;"
 	}
-	exec := s.conn.(driver.ExecerContext)
-	if _, err := exec.ExecContext(ctx, pragmas+"BEGIN", nil); err != nil {
+	if err := s.conn.Exec(ctx, pragmas); err != nil {
 		return s.fault("open", err)
 	}
-	s.tables, err = s.readTables(ctx)
-	return err
+	// The first read takes the lock, which the transaction then holds.
+	for begun := time.Now(); ; {
+		if err := s.conn.Exec(ctx, "BEGIN"); err != nil {
+			return s.fault("open", err)
+		}
+		if s.tables, err = s.readTables(ctx); !isOf(err, sqlite3.SQLITE_BUSY) || time.Since(begun) > lockWait {
+			return err
+		}
+		if err := s.conn.Exec(ctx, "ROLLBACK"); err != nil {
+			return s.fault("open", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lockWait / 100):
+		}
+	}
 }
 
-// dsn gives modernc's name for the database, and registers the two-file system
-// where it is used.
-func (s *Snapshot) dsn() (string, error) {
+// lockWait is how long a process is waited for that has locked the file.
+const lockWait = 5 * time.Second
+
+// uri names the database for SQLite, and registers the two-file system where it
+// is used.
+func (s *Snapshot) uri() (string, error) {
 	if s.files.locked || s.files.walSize() == 0 && !s.files.walMode {
 		u := url.URL{Scheme: "file", Path: filepath.ToSlash(s.files.real), RawQuery: "mode=ro"}
 		return u.String(), nil
@@ -238,7 +251,7 @@ func (s *Snapshot) fault(verb string, err error) error {
 	if !ok {
 		return e
 	}
-	code := serr.Code() & 0xff
+	code := serr.Primary()
 	if s.files.cutOff {
 		code = sqlite3.SQLITE_CORRUPT
 	}

@@ -10,8 +10,7 @@ import (
 	"time"
 
 	"flujo-port/internal/fault"
-
-	"modernc.org/sqlite"
+	"flujo-port/internal/sqlite"
 )
 
 // TestLiveWriter reads beside another process that has the file open.
@@ -243,12 +242,11 @@ func TestExclusiveWriter(t *testing.T) {
 	}
 	s := &Snapshot{path: path, files: f}
 	defer s.Close()
-	dsn, err := s.dsn()
+	uri, err := s.uri()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var d sqlite.Driver
-	if s.conn, err = d.Open(dsn + "&_pragma=busy_timeout(0)"); err != nil {
+	if s.conn, err = sqlite.Open(uri); err != nil {
 		t.Fatal(err)
 	}
 	_, err = s.readTables(t.Context())

@@ -3,7 +3,6 @@ package transfer
 import (
 	"context"
 	"errors"
-	"io"
 	"math"
 	"slices"
 
@@ -11,9 +10,10 @@ import (
 )
 
 // rowReader gives rows one after the other, a rowid and columns, io.EOF after
-// the last. A row is good until the next call.
+// the last. A row is good until the next call, of Close too.
 type rowReader interface {
 	Next() ([]mapping.Value, error)
+	Close()
 }
 
 // tuples makes tuples of rows. It implements sink.Tuples.
@@ -88,9 +88,7 @@ func (r *reading) load(ctx context.Context, converter *mapping.Converter, open f
 			t.digest = mapping.NewDigest(table)
 		}
 		sent, err := r.into.Copy(ctx, table, &t)
-		if c, ok := rows.(io.Closer); ok {
-			err = errors.Join(err, c.Close())
-		}
+		rows.Close()
 		wide, ok := errors.AsType[*mapping.WidenError](err)
 		switch {
 		case err == nil:

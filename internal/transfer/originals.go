@@ -22,7 +22,7 @@ func (m *migration) keepOriginals(ctx context.Context, write bool) error {
 	if m.digest {
 		o.digest = mapping.NewDigest(&mapping.Originals)
 	}
-	defer func() { o.close() }()
+	defer o.close()
 	_, err := m.tx.Copy(ctx, &mapping.Originals, o)
 	m.report.Originals = o.kept
 	m.sum(mapping.Originals.Name, o.digest)
@@ -35,7 +35,7 @@ func (r *reading) tellFindings(ctx context.Context, found func(mapping.Finding))
 		return nil
 	}
 	o := r.originals(ctx, found)
-	defer func() { o.close() }()
+	defer o.close()
 	for {
 		if _, err := o.Append(nil); err == io.EOF {
 			return nil
@@ -47,7 +47,7 @@ func (r *reading) tellFindings(ctx context.Context, found func(mapping.Finding))
 
 // originals reads the tables again of which something does not arrive as it is.
 func (r *reading) originals(ctx context.Context, found func(mapping.Finding)) *originals {
-	o := &originals{ctx: ctx, r: r, found: found, close: func() {}}
+	o := &originals{ctx: ctx, r: r, found: found}
 	for i := range r.layout.Plans {
 		plan := &r.layout.Plans[i]
 		if slices.ContainsFunc(r.found.Changes, func(c report.Change) bool { return c.Table == plan.Table.Name }) {
@@ -66,7 +66,6 @@ type originals struct {
 	plans     []*mapping.Plan       // still to be read
 	converter *mapping.Converter
 	rows      rowReader
-	close     func()
 	row       []mapping.Value  // whose changes are being given
 	changes   []mapping.Change // still to be given
 	scratch   []byte
@@ -103,7 +102,7 @@ func (o *originals) read() error {
 	}
 	row, err := o.rows.Next()
 	if err == io.EOF {
-		o.close()
+		o.rows.Close()
 		o.rows = nil
 		return nil
 	}
@@ -118,6 +117,13 @@ func (o *originals) read() error {
 	return nil
 }
 
+// close ends the reading of a table where one is read.
+func (o *originals) close() {
+	if o.rows != nil {
+		o.rows.Close()
+	}
+}
+
 func (o *originals) open() error {
 	plan := o.plans[0]
 	o.plans = o.plans[1:]
@@ -126,7 +132,6 @@ func (o *originals) open() error {
 		return err
 	}
 	o.rows, o.converter = rows, o.r.converter(o.ctx, plan)
-	o.close = func() { rows.Close() }
 	return nil
 }
 

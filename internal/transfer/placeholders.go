@@ -166,10 +166,5 @@ func (o *orphans) fill(run mapping.Value) ([]mapping.Value, error) {
 	return o.row, nil
 }
 
-// Close ends the reading.
-func (o *orphans) Close() error {
-	if o.missing == nil {
-		return nil
-	}
-	return o.missing.Close()
-}
+// Close implements rowReader.
+func (o *orphans) Close() { o.missing.Close() }

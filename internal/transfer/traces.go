@@ -145,10 +145,5 @@ func (t *traceRows) begin(id mapping.Value) (*mapping.Trace, mapping.Value) {
 	return &mapping.Trace{Options: t.r.convert}, id
 }
 
-// Close ends the reading of spans.
-func (t *traceRows) Close() error {
-	if t.spans == nil {
-		return nil
-	}
-	return t.spans.Close()
-}
+// Close implements rowReader.
+func (t *traceRows) Close() { t.spans.Close() }

@@ -1,0 +1,251 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"flujo-port/internal/mapping"
+
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+func open(t testing.TB, statements ...string) *Conn {
+	t.Helper()
+	c, err := Open("file:" + filepath.Join(t.TempDir(), "test.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, s := range statements {
+		if err := c.Exec(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
+}
+
+// all gives the rows of a query, with bytes of their own.
+func all(t testing.TB, c *Conn, sql string, parameters ...mapping.Value) (rows [][]mapping.Value) {
+	t.Helper()
+	r, err := c.Query(t.Context(), sql, parameters...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for {
+		row, err := r.Next()
+		if err == io.EOF {
+			return rows
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var own []mapping.Value
+		for _, v := range row {
+			own = append(own, v.Clone())
+		}
+		rows = append(rows, own)
+	}
+}
+
+// show says what a value is, to the last bit.
+func show(v mapping.Value) string {
+	return fmt.Sprintf("%s %d %x %x", v.Class, v.Int, math.Float64bits(v.Real), v.Bytes)
+}
+
+// TestValues: what goes in comes out, as SQLite itself sees it too.
+func TestValues(t *testing.T) {
+	t.Parallel()
+	c := open(t, "CREATE TABLE t (a BLOB)") // a column that converts nothing
+	insert, err := c.Prepare("INSERT INTO t VALUES (?)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer insert.Close()
+	long := strings.Repeat("0123456789abcdef", 2*keptTexts/16)
+	for _, tc := range []struct {
+		in     mapping.Value
+		quoted string // by SQLite
+	}{
+		{mapping.Value{}, "NULL"},
+		{mapping.IntegerValue(math.MinInt64), "-9223372036854775808"},
+		{mapping.IntegerValue(1), "1"},
+		{mapping.RealValue(0.5), "0.5"},
+		{mapping.RealValue(math.Inf(-1)), "-9.0e+999"},
+		{mapping.TextValue(""), "''"},
+		{mapping.TextValue("it's ü"), "'it''s ü'"},
+		{mapping.TextValue(long), "'" + long + "'"},
+		{mapping.BlobValue(nil), "X''"},
+		{mapping.BlobValue([]byte{}), "X''"},
+		{mapping.BlobValue([]byte{0, 255}), "X'00FF'"},
+		{mapping.TextValue("short, after a long one"), "'short, after a long one'"},
+	} {
+		if changed, err := insert.Run(t.Context(), []mapping.Value{tc.in}); err != nil || changed != 1 {
+			t.Fatal(changed, err)
+		}
+		row := all(t, c, "SELECT a, quote(a), a IS ?1 FROM t ORDER BY rowid DESC LIMIT 1", tc.in)[0]
+		if got, want := show(row[0]), show(tc.in); got != want && len(got) < 100 {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if !bytes.Equal(row[0].Bytes, tc.in.Bytes) || row[0].Class != tc.in.Class {
+			t.Errorf("%s of %d bytes came as %s of %d", tc.in.Class, len(tc.in.Bytes), row[0].Class, len(row[0].Bytes))
+		}
+		if string(row[1].Bytes) != tc.quoted || row[2].Int != 1 {
+			t.Errorf("SQLite has %.50s, not %.50s", row[1].Bytes, tc.quoted)
+		}
+	}
+	if insert.size > keptTexts {
+		t.Errorf("%d bytes are kept", insert.size)
+	}
+	// A zero byte, and bytes that are no UTF-8, are bytes of a text as others are.
+	odd := all(t, c, "SELECT CAST(X'61006280' AS TEXT)")[0][0]
+	if show(odd) != show(mapping.TextValue("a\x00b\x80")) {
+		t.Errorf("got %s", show(odd))
+	}
+	// A declared type has no say.
+	c = open(t, "CREATE TABLE d (a DATETIME, b BOOLEAN)", "INSERT INTO d VALUES ('2026-01-05 09:00:00', 1)")
+	if row := all(t, c, "SELECT * FROM d")[0]; string(row[0].Bytes) != "2026-01-05 09:00:00" || row[1].Class != mapping.Integer {
+		t.Error(row)
+	}
+}
+
+func TestText16(t *testing.T) {
+	t.Parallel()
+	c := open(t, "PRAGMA encoding = 'UTF-16le'", "CREATE TABLE t (a)", "INSERT INTO t VALUES ('für'), ('')")
+	rows := all(t, c, "SELECT a, octet_length(a) FROM t")
+	if string(rows[0][0].Bytes) != "für" || rows[0][1].Int != 6 || rows[1][0].Class != mapping.Text || len(rows[1][0].Bytes) != 0 {
+		t.Error(rows)
+	}
+}
+
+func TestExec(t *testing.T) {
+	t.Parallel()
+	c := open(t, "CREATE TABLE t (a); INSERT INTO t VALUES (1); SELECT * FROM t; ; -- that was all\n")
+	if n := all(t, c, "SELECT count(*) FROM t")[0][0].Int; n != 1 {
+		t.Errorf("%d rows", n)
+	}
+	err := c.Exec(t.Context(), "INSERT INTO t VALUES (2); INSERT INTO nowhere VALUES (3); INSERT INTO t VALUES (4)")
+	if err == nil || err.Error() != "SQL logic error: no such table: nowhere (1)" {
+		t.Error(err)
+	}
+	if n := all(t, c, "SELECT count(*) FROM t")[0][0].Int; n != 2 {
+		t.Errorf("%d rows", n)
+	}
+	if _, err := c.Prepare("SELECT"); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	c := open(t, "CREATE TABLE t (a INTEGER PRIMARY KEY, b UNIQUE)", "INSERT INTO t VALUES (1, 1)")
+	s, err := c.Prepare("INSERT INTO t VALUES (?, ?)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	_, err = s.Run(t.Context(), []mapping.Value{mapping.IntegerValue(2), mapping.IntegerValue(1)})
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Code != sqlite3.SQLITE_CONSTRAINT_UNIQUE || e.Primary() != sqlite3.SQLITE_CONSTRAINT || !strings.Contains(e.Message, "t.b") {
+		t.Error(err)
+	}
+	// It can be run again.
+	if n, err := s.Run(t.Context(), []mapping.Value{mapping.IntegerValue(2), mapping.IntegerValue(2)}); err != nil || n != 1 {
+		t.Error(n, err)
+	}
+	if _, err := Open("file:" + filepath.Join(t.TempDir(), "no", "such.db")); err == nil || !strings.Contains(err.Error(), "unable to open database file") {
+		t.Error(err)
+	}
+	if _, err := Open("file:x.db?vfs=nosuch"); err == nil || !strings.Contains(err.Error(), "no such vfs") {
+		t.Error(err)
+	}
+}
+
+// endless is a query with one row, which it never finds.
+const endless = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c) SELECT i FROM c WHERE i < 0"
+
+// TestCancel: what would never end does, whenever the cancelling comes.
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	for n := range 50 {
+		ctx, cancel := context.WithCancel(t.Context())
+		if n == 0 {
+			cancel()
+		}
+		go cancel()
+		if n%2 == 0 {
+			if err := c.Exec(ctx, "SELECT 1;"+endless); err != context.Canceled {
+				t.Fatal(err)
+			}
+			continue
+		}
+		rows, err := c.Query(ctx, endless)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := rows.Next(); err != context.Canceled {
+			t.Fatal(err)
+		}
+		rows.Close()
+		if _, err := rows.Next(); err != context.Canceled {
+			t.Error(err)
+		}
+	}
+	// What comes after is not interrupted.
+	if n := all(t, c, "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c LIMIT 100000) SELECT count(*) FROM c")[0][0].Int; n != 100000 {
+		t.Error(n)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s, err := c.Prepare("SELECT 1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Run(ctx, nil); err != context.Canceled {
+		t.Error(err)
+	}
+}
+
+// TestAllocations: reading and writing rows allocates nothing.
+func TestAllocations(t *testing.T) {
+	c := open(t, "CREATE TABLE t (a, b, c, d)", "BEGIN")
+	s, err := c.Prepare("INSERT INTO t VALUES (?, ?, ?, ?)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	values := []mapping.Value{mapping.IntegerValue(1), mapping.TextValue(strings.Repeat("long ", 2000)), mapping.RealValue(1.5), mapping.BlobValue([]byte("blob"))}
+	const rows = 1000
+	if n := testing.AllocsPerRun(rows, func() {
+		if _, err := s.Run(t.Context(), values); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations to write a row", n)
+	}
+	r, err := c.Query(t.Context(), "SELECT rowid, * FROM t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if n := testing.AllocsPerRun(rows-1, func() {
+		if row, err := r.Next(); err != nil || len(row) != 5 {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations to read a row", n)
+	}
+}
