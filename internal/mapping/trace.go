@@ -7,7 +7,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // SpanColumns are the columns of spans from which a trace is derived, in the
@@ -24,16 +23,25 @@ type Trace struct {
 	spans   []span
 	created Time // the latest created_at
 	dated   bool
+
+	// What is used again for the next span, or the next run.
+	scratch []byte
+	tree    []span
+	at      map[string]int
+	json    []byte
 }
 
+// span is a span; its texts are parts of one string.
 type span struct {
-	id, parent, name, status string
-	hasParent                bool
-	start                    float64
-	end                      Value
-	attributes               string
-	children                 []int // positions in the tree's order
+	id, parent, name, status, attributes string
+	hasParent, hasEnd                    bool
+	start, end                           float64
+	// Positions in the tree's order, plus one; 0 for none.
+	firstChild, lastChild, nextChild int
 }
+
+// Reset makes the trace that of another run, without spans.
+func (t *Trace) Reset() { t.spans, t.created, t.dated = t.spans[:0], Time{}, false }
 
 // Add takes one span: row holds a rowid and SpanColumns. Rows of a run are to
 // come in the order of their ids. Cells are repaired as they are in spans; a
@@ -43,14 +51,24 @@ func (t *Trace) Add(row []Value) {
 	if !ok {
 		return
 	}
-	s := span{
-		id: KeyText(row[2]), parent: KeyText(row[3]), hasParent: row[3].Class != Null,
-		name: KeyText(row[4]), start: start, end: row[6], status: KeyText(row[7]), attributes: "{}",
+	s := span{start: start, hasParent: row[3].Class != Null}
+	s.end, s.hasEnd = floatOf(row[6])
+	var ends [5]int
+	buf := t.scratch[:0]
+	for i, cell := range []*Value{&row[2], &row[3], &row[4], &row[7]} {
+		if cell.Class != Null {
+			buf, _ = appendText(buf, *cell)
+		}
+		ends[i] = len(buf)
 	}
 	if len(row[8].Bytes) > 0 {
-		attributes, _ := AppendJSON(nil, row[8].Bytes, t.Options.JSONDepth)
-		s.attributes = string(attributes)
+		buf, _ = AppendJSON(buf, row[8].Bytes, t.Options.JSONDepth)
+	} else {
+		buf = append(buf, "{}"...)
 	}
+	t.scratch = buf
+	texts := string(buf)
+	s.id, s.parent, s.name, s.status, s.attributes = texts[:ends[0]], texts[ends[0]:ends[1]], texts[ends[1]:ends[2]], texts[ends[2]:ends[3]], texts[ends[3]:]
 	t.spans = append(t.spans, s)
 	if at, _, ok := t.Options.ReadTime(row[9]); ok && (!t.dated || at.Micros > t.created.Micros) {
 		t.created, t.dated = at, true
@@ -86,7 +104,8 @@ func (t *Trace) Len() int { return len(t.spans) }
 // JSON gives the trace's tree, or false where Flujo answers that there is none
 // (no span is a root). Spans are taken by start_time; a span whose parent is
 // not among them is a root; the first root is the trace. Of spans with the
-// same span_id the last one counts, in the first one's place.
+// same span_id the last one counts, in the first one's place. What it gives is
+// good until the next call.
 func (t *Trace) JSON() ([]byte, bool) {
 	slices.SortStableFunc(t.spans, func(a, b span) int {
 		switch {
@@ -97,20 +116,30 @@ func (t *Trace) JSON() ([]byte, bool) {
 		}
 		return 0
 	})
-	tree := make([]span, 0, len(t.spans))
-	at := make(map[string]int, len(t.spans))
+	if t.at == nil {
+		t.at = map[string]int{}
+	}
+	clear(t.at)
+	tree := t.tree[:0]
 	for _, s := range t.spans {
-		if i, seen := at[s.id]; seen {
+		if i, seen := t.at[s.id]; seen {
 			tree[i] = s
 			continue
 		}
-		at[s.id] = len(tree)
+		t.at[s.id] = len(tree)
 		tree = append(tree, s)
 	}
+	t.tree = tree
 	root := -1
 	for i := range tree {
-		if parent, ok := at[tree[i].parent]; ok && tree[i].parent != "" {
-			tree[parent].children = append(tree[parent].children, i)
+		if at, ok := t.at[tree[i].parent]; ok && tree[i].parent != "" {
+			parent := &tree[at]
+			if parent.firstChild == 0 {
+				parent.firstChild = i + 1
+			} else {
+				tree[parent.lastChild-1].nextChild = i + 1
+			}
+			parent.lastChild = i + 1
 		} else if root < 0 {
 			root = i
 		}
@@ -118,7 +147,8 @@ func (t *Trace) JSON() ([]byte, bool) {
 	if root < 0 {
 		return nil, false
 	}
-	return appendSpan(nil, tree, root), true
+	t.json = appendSpan(t.json[:0], tree, root)
+	return t.json, true
 }
 
 func appendSpan(dst []byte, tree []span, i int) []byte {
@@ -136,8 +166,8 @@ func appendSpan(dst []byte, tree []span, i int) []byte {
 	dst = append(dst, `,"start_time":`...)
 	dst = appendFloat(dst, s.start)
 	dst = append(dst, `,"end_time":`...)
-	if end, ok := floatOf(s.end); ok {
-		dst = appendFloat(dst, end)
+	if s.hasEnd {
+		dst = appendFloat(dst, s.end)
 	} else {
 		dst = append(dst, "null"...)
 	}
@@ -146,11 +176,11 @@ func appendSpan(dst []byte, tree []span, i int) []byte {
 	dst = append(dst, `,"attributes":`...)
 	dst = append(dst, s.attributes...)
 	dst = append(dst, `,"children":[`...)
-	for n, child := range s.children {
-		if n > 0 {
+	for child := s.firstChild; child != 0; child = tree[child-1].nextChild {
+		if child != s.firstChild {
 			dst = append(dst, ',')
 		}
-		dst = appendSpan(dst, tree, child)
+		dst = appendSpan(dst, tree, child-1)
 	}
 	return append(dst, "]}"...)
 }
@@ -165,6 +195,15 @@ func floatOf(v Value) (float64, bool) {
 }
 
 func appendString(dst []byte, s string) []byte {
+	plain := true
+	for i := range len(s) {
+		plain = plain && s[i] >= ' ' && s[i] < 0x7f && s[i] != '"' && s[i] != '\\'
+	}
+	if plain {
+		dst = append(dst, '"')
+		dst = append(dst, s...)
+		return append(dst, '"')
+	}
 	quoted, err := stdjson.Marshal(s)
 	if err != nil { // never for a string
 		panic(err)
@@ -182,9 +221,10 @@ func appendFloat(dst []byte, f float64) []byte {
 	case math.IsInf(f, -1):
 		return append(dst, `"-Infinity"`...)
 	}
-	s := strconv.FormatFloat(f, 'f', -1, 64)
-	if !strings.Contains(s, ".") {
-		s += ".0"
+	at := len(dst)
+	dst = strconv.AppendFloat(dst, f, 'f', -1, 64)
+	if bytes.IndexByte(dst[at:], '.') < 0 {
+		dst = append(dst, ".0"...)
 	}
-	return append(dst, s...)
+	return dst
 }

@@ -415,3 +415,67 @@ func TestTraceCreatedAtInAZone(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 }
+
+// TestTraceOwnsItsCells: the row that Add takes is SQLite's again afterwards.
+func TestTraceOwnsItsCells(t *testing.T) {
+	t.Parallel()
+	trace := newTrace()
+	row := aSpan("root", Value{}, 1)
+	row[6], row[8] = TextValue("2.5"), TextValue(`{"a": 1}`)
+	trace.Add(row)
+	for _, cell := range row {
+		for i := range cell.Bytes {
+			cell.Bytes[i] = 'x'
+		}
+	}
+	want := `{"span_id":"root","parent_span_id":null,"name":"n","start_time":1.0,"end_time":2.5,"status":"ok","attributes":{"a": 1},"children":[]}`
+	if got, ok := trace.JSON(); !ok || string(got) != want {
+		t.Errorf("got %s", got)
+	}
+}
+
+// TestTraceReset: a trace that is used again knows nothing of the run before.
+func TestTraceReset(t *testing.T) {
+	t.Parallel()
+	trace := newTrace()
+	for _, id := range []string{"root", "a", "b"} {
+		parent := TextValue("root")
+		if id == "root" {
+			parent = Value{}
+		}
+		trace.Add(aSpan(id, parent, 1))
+	}
+	trace.JSON()
+	trace.Reset()
+	if got, ok := trace.JSON(); ok || trace.Len() != 0 || trace.CreatedAt().Class != Null {
+		t.Errorf("got %s", got)
+	}
+	row := aSpan("a", TextValue("root"), 1) // whose parent the run before had
+	row[9] = Value{}
+	trace.Add(row)
+	if got, ok := trace.JSON(); !ok || string(got) != spanJSON("a", "root", "1.0", "") || trace.CreatedAt().Class != Null {
+		t.Errorf("got %s", got)
+	}
+}
+
+func BenchmarkTrace(b *testing.B) {
+	rows := [][]Value{aSpan("root", Value{}, 1767603600.25)}
+	for i := range 9 {
+		row := aSpan(fmt.Sprintf("1f3f801b-4364-4%d", i), TextValue("root"), 1767603600.85748+float64(i))
+		row[6] = RealValue(1767603607.8574798)
+		row[8] = TextValue(`{"flujo.step.name":"plan_search","flujo.attempt":1,"latency":0.0003105894048236877,"prompt":"variants of the mediator complex in patients with congenital heart defects"}`)
+		rows = append(rows, row)
+	}
+	trace := newTrace()
+	size := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		trace.Reset()
+		for _, row := range rows {
+			trace.Add(row)
+		}
+		json, _ := trace.JSON()
+		size = len(json)
+	}
+	b.SetBytes(int64(size))
+}

@@ -16,11 +16,12 @@ type traceRows struct {
 	r     *reading
 	spans *source.Rows
 	row   []mapping.Value
-	next  *mapping.Trace // of the run that begins with the row already read
-	run   mapping.Value  // its run_id
+	next  *mapping.Trace   // of the run that begins with the row already read; nil where there is none
+	run   mapping.Value    // its run_id
+	both  [2]mapping.Trace // of the run that is told, and of the next
 	ended bool
 	made  map[string]bool // keys that were changed to be one
-	used  int64           // spans of the runs for which a row was made
+	told  int64           // spans of the runs for which a row was made
 }
 
 // loadTraces adds the rows of traces that spans tell; each is called with the
@@ -50,7 +51,7 @@ func (r *reading) loadTraces(ctx context.Context, row *report.Table, each func(n
 	}
 	row.Derived, row.Bytes = done.read-done.aside, row.Bytes+sent
 	r.found.Derived = append(r.found.Derived, report.Derived{
-		Table: mapping.Traces, Rows: row.Derived, From: mapping.Spans, Count: t.used,
+		Table: mapping.Traces, Rows: row.Derived, From: mapping.Spans, Count: t.told,
 		Why: "Flujo's SQLite backend rebuilds a run's trace from its spans, its PostgreSQL backend reads traces alone",
 	})
 	return nil
@@ -76,7 +77,7 @@ func (t *traceRows) Next() ([]mapping.Value, error) {
 			}
 			continue
 		}
-		t.used += int64(trace.Len())
+		t.told += int64(trace.Len())
 		t.row[1], t.row[2], t.row[3] = run, mapping.Value{Class: mapping.Text, Bytes: tree}, trace.CreatedAt()
 		return t.row, nil
 	}
@@ -120,10 +121,10 @@ func (t *traceRows) collect() (run mapping.Value, trace *mapping.Trace, err erro
 		}
 		id := row[1]
 		if trace == nil {
-			trace, run = t.begin(id)
+			trace, run = t.begin(id, nil)
 		}
 		if !sameRun(id, run) {
-			t.next, t.run = t.begin(id)
+			t.next, t.run = t.begin(id, trace)
 			t.next.Add(row)
 			return run, trace, nil
 		}
@@ -140,9 +141,15 @@ func sameRun(a, b mapping.Value) bool {
 	return a.Class == b.Class && string(a.Bytes) == string(b.Bytes)
 }
 
-func (t *traceRows) begin(id mapping.Value) (*mapping.Trace, mapping.Value) {
-	id.Bytes = append([]byte(nil), id.Bytes...)
-	return &mapping.Trace{Options: t.r.convert}, id
+// begin begins the trace of a run in the one of both that is not in use.
+func (t *traceRows) begin(id mapping.Value, inUse *mapping.Trace) (*mapping.Trace, mapping.Value) {
+	trace := &t.both[0]
+	if trace == inUse {
+		trace = &t.both[1]
+	}
+	trace.Reset()
+	trace.Options = t.r.convert
+	return trace, id.Clone()
 }
 
 // Close implements rowReader.
