@@ -90,7 +90,7 @@ func (l *lines) show(p transfer.Progress) {
 	done := map[string]string{transfer.PhaseCopy: "copied", transfer.PhaseRead: "read"}[p.Phase]
 	line := fmt.Sprintf("%s %s: %s of %s rows", done, p.Table, humanize.Comma(p.Rows), humanize.Comma(p.Of))
 	if rate := float64(p.Bytes) / now.Sub(l.begun).Seconds(); !p.Done && rate > 0 && p.OfBytes > 0 {
-		line += fmt.Sprintf("; %s of %s in all, %s/s, %s left", humanize.IBytes(uint64(p.Bytes)), humanize.IBytes(uint64(p.OfBytes)),
+		line += fmt.Sprintf("; %s of about %s in all, %s/s, %s left", humanize.IBytes(uint64(p.Bytes)), humanize.IBytes(uint64(p.OfBytes)),
 			humanize.IBytes(uint64(rate)), time.Duration(float64(p.OfBytes-p.Bytes)/rate*float64(time.Second)).Round(time.Second))
 	}
 	fmt.Fprintln(l.w, line)
@@ -136,8 +136,9 @@ func (b *bars) show(p transfer.Progress) {
 		return
 	}
 	b.drawn = time.Now()
-	_ = b.table.Set64(p.Rows) // fails only on a writer, and this one discards
-	_ = b.all.Set64(min(p.Bytes, max(p.OfBytes, 1)))
+	_ = b.table.Set64(p.Rows)            // fails only on a writer, and this one discards
+	b.all.ChangeMax64(max(p.OfBytes, 1)) // it is an estimate that gets better
+	_ = b.all.Set64(p.Bytes)
 	b.clear()
 	b.line(b.table)
 	if p.Done {

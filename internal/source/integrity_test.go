@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -308,32 +309,41 @@ func (f *cancellingFile) Read(p []byte) (int, error) {
 	return f.File.Read(p)
 }
 
-// TestQuickCheckCancelledInTheMiddle: a single step of SQLite's takes most of a
-// check's time.
-func TestQuickCheckCancelledInTheMiddle(t *testing.T) {
-	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	path := build(t, walMode, rowsTable, addRows(20_000))
+// openCounting opens a file of which reads are counted, and how many pages it has.
+func openCounting(t *testing.T, path string) (s *Snapshot, c *cancelling, pages int) {
+	t.Helper()
 	watch(t, path)
 	f, err := openFiles(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pages := int(f.opened.main.size / 4096)
-	c := &cancelling{files: f, n: 20, cancel: cancel}
+	c = &cancelling{files: f, n: math.MaxInt}
 	name, fsys, err := vfs.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Snapshot{path: path, files: f, vfs: fsys}
-	defer s.Close()
+	s = &Snapshot{path: path, files: f, vfs: fsys}
+	t.Cleanup(func() { s.Close() })
 	if s.conn, err = sqlite.Open("file:" + mainName + "?vfs=" + name); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.conn.Exec(t.Context(), "PRAGMA locking_mode = EXCLUSIVE"); err != nil {
 		t.Fatal(err)
 	}
+	if s.tables, err = s.readTables(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return s, c, int(f.opened.main.size / 4096)
+}
+
+// TestQuickCheckCancelledInTheMiddle: a single step of SQLite's takes most of a
+// check's time.
+func TestQuickCheckCancelledInTheMiddle(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s, c, pages := openCounting(t, build(t, walMode, rowsTable, addRows(20_000)))
+	c.n, c.cancel = c.reads+20, cancel
 	if err := s.QuickCheck(ctx); !errors.Is(err, context.Canceled) || c.reads < c.n || c.reads > pages {
 		t.Errorf("after %d reads, of %d pages, the error is %v", c.reads, pages, err)
 	}

@@ -153,12 +153,29 @@ func (s *Snapshot) eachRunMissing(children []string, condition string) string {
 	return query
 }
 
-// Payloads gives the bytes that the rows of each table hold, without what SQLite
-// adds: how much there is to read. It looks at every page.
-func (s *Snapshot) Payloads(ctx context.Context) (map[string]int64, error) {
-	bytes := map[string]int64{}
-	err := s.each(ctx, "SELECT d.name, sum(d.payload) FROM dbstat d JOIN sqlite_master m ON m.name = d.name AND m.type = 'table' WHERE d.aggregate = 1 GROUP BY 1",
-		func(row []mapping.Value) { bytes[string(row[0].Bytes)] = row[1].Int })
+// sampled is how many rows of a table tell of the size of all.
+const sampled = 64
+
+// EstimateBytes gives about how many bytes the cells of a table's rows hold,
+// numbers not counted: by some rows between the lowest and the highest rowid,
+// since to know it each page would have to be read.
+func (s *Snapshot) EstimateBytes(ctx context.Context, table string, rows int64) (bytes int64, err error) {
+	rowID, err := s.rowID(ctx, table)
+	if err != nil {
+		return 0, err
+	}
+	cells := make([]string, len(s.tables[table]))
+	for i, c := range s.tables[table] {
+		cells[i] = fmt.Sprintf("iif(typeof(%[1]s) IN ('text', 'blob'), octet_length(%[1]s), 0)", quote(c))
+	}
+	size := fmt.Sprintf("SELECT avg(%s) FROM %s", strings.Join(append(cells, "0"), " + "), quote(table))
+	query := fmt.Sprintf(`WITH RECURSIVE at(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM at WHERE i < %[1]d)
+		%[2]s WHERE %[3]s IN (SELECT (SELECT %[3]s FROM %[4]s WHERE %[3]s >= CAST(low + (1.0 * high - low) * i / %[1]d AS INTEGER) ORDER BY %[3]s LIMIT 1)
+			FROM at, (SELECT min(%[3]s) AS low FROM %[4]s), (SELECT max(%[3]s) AS high FROM %[4]s))`, sampled-1, size, rowID, quote(table))
+	if strings.HasPrefix(rowID, "row_number") { // by which no row is found
+		query = strings.Replace(size, "FROM "+quote(table), fmt.Sprintf("FROM (SELECT * FROM %s LIMIT %d)", quote(table), sampled), 1)
+	}
+	err = s.each(ctx, query, func(row []mapping.Value) { bytes = int64(row[0].Real * float64(rows)) })
 	return bytes, err
 }
 

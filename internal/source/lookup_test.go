@@ -626,3 +626,40 @@ func TestAbsentColumns(t *testing.T) {
 		t.Errorf("%v, %v", row, err)
 	}
 }
+
+// TestEstimateBytes: the size of a table is told by a few of its pages.
+func TestEstimateBytes(t *testing.T) {
+	t.Parallel()
+	// Rows get longer, so that the first ones alone would tell little.
+	const rows, columns = 20_000, "(a INTEGER, b TEXT, c BLOB)"
+	fill := func(table string) string {
+		return fmt.Sprintf("INSERT INTO %s WITH RECURSIVE i(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM i WHERE n < %d) SELECT n, printf('%%.*c', n / 100, 'x') || 'ü', zeroblob(100) FROM i", table, rows)
+	}
+	const bytes = rows*(rows+1)/2/100 + 2*rows + 100*rows // but for what division leaves
+	s, c, pages := openCounting(t, build(t, walMode, "CREATE TABLE t "+columns, fill("t"),
+		"CREATE TABLE empty "+columns,
+		"CREATE TABLE far "+columns, "INSERT INTO far (rowid, b) VALUES (-9223372036854775808, 'one'), (9223372036854775807, 'three')",
+		"CREATE TABLE keyed (a INTEGER PRIMARY KEY, b TEXT, c BLOB) WITHOUT ROWID", fill("keyed"),
+		"CREATE TABLE named (rowid TEXT, _rowid_ TEXT, oid BLOB)", "INSERT INTO named VALUES ('a', 'bc', NULL), (NULL, 'abc', X'00')"))
+	for _, tc := range []struct {
+		table      string
+		rows       int64
+		low, high  int64
+		ofAllPages int // that it may read, one in so many
+	}{
+		{"t", rows, bytes * 9 / 10, bytes * 11 / 10, 4},
+		{"empty", 0, 0, 0, 100},
+		{"far", 2, 8, 8, 100},
+		{"keyed", rows, rows * 102, bytes, 100}, // by the first rows alone
+		{"named", 2, 7, 7, 100},
+	} {
+		before := c.reads
+		got, err := s.EstimateBytes(t.Context(), tc.table, tc.rows)
+		if err != nil || got < tc.low || got > tc.high {
+			t.Errorf("%s: %d bytes, %v", tc.table, got, err)
+		}
+		if reads := c.reads - before; reads > pages/tc.ofAllPages {
+			t.Errorf("%s: %d reads, of %d pages", tc.table, reads, pages)
+		}
+	}
+}

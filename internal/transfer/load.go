@@ -65,10 +65,11 @@ func (t *tuples) Append(dst []byte) ([]byte, error) {
 // too, as the least of all, which nothing hands out.
 const noRow = math.MinInt64
 
-// sizeOf gives about how many bytes a row takes in the file.
+// sizeOf gives how many bytes the texts and blobs of a row have: about what it
+// takes in the file.
 func sizeOf(row []mapping.Value) (n int64) {
 	for i := range row {
-		n += int64(len(row[i].Bytes)) + 2
+		n += int64(len(row[i].Bytes))
 	}
 	return n
 }

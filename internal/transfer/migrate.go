@@ -66,7 +66,7 @@ type Progress struct {
 	Rows, Of  int64  // of the table
 	All, Rest int64  // rows of all tables: copied, still to come
 	Bytes     int64  // of the rows of all tables, as the file holds them, so far
-	OfBytes   int64  // of all there are; 0 where that is not known
+	OfBytes   int64  // of all there are, about, until all are read; 0 where that is not known
 	Done      bool   // the server has taken the whole table
 }
 

@@ -48,9 +48,9 @@ type reading struct {
 	copied  int64                      // rows so far
 	total   int64                      // rows in the file
 	at      int64                      // the rowid of the row that the last tuple is of
-	bytes   int64                      // of the tables that are read
-	payload map[string]int64           // bytes of each table
-	ofBytes int64                      // of all of them
+	bytes   int64                      // of the rows so far, as sizeOf has them
+	ofBytes int64                      // of all of them: what the tables that are read had, and the others about have
+	size    map[string]int64           // about how many bytes each table has
 
 	aside     map[string]map[int64]mapping.Reason // rows that share a key, by table and rowid
 	keys      map[string]*keys                    // of the tables whose keys may collide
@@ -141,14 +141,15 @@ func (r *reading) note(format string, args ...any) {
 
 // count lays out the report's table: what there is to read.
 func (r *reading) count(ctx context.Context) (err error) {
-	if r.payload, err = r.snapshot.Payloads(ctx); err != nil {
-		return err
-	}
+	r.size = map[string]int64{}
 	for i := range r.layout.Plans {
 		plan := &r.layout.Plans[i]
-		var rows int64
+		var rows, bytes int64
 		if plan.InFile {
 			if rows, err = r.snapshot.Count(ctx, plan.Table.Name); err != nil {
+				return err
+			}
+			if bytes, err = r.snapshot.EstimateBytes(ctx, plan.Table.Name, rows); err != nil {
 				return err
 			}
 		}
@@ -163,7 +164,8 @@ func (r *reading) count(ctx context.Context) (err error) {
 			continue
 		}
 		r.total += rows
-		r.ofBytes += r.payload[plan.Table.Name]
+		r.size[plan.Table.Name] = bytes
+		r.ofBytes += bytes
 		r.found.Tables = append(r.found.Tables, report.Table{Name: plan.Table.Name, RowsRead: rows})
 	}
 	return nil
@@ -182,11 +184,12 @@ func (r *reading) table(ctx context.Context, row *report.Table) (err error) {
 	show := func(n, bytes int64, done bool) {
 		all := r.copied + min(n, expected)
 		r.progress(Progress{Phase: r.phase, Table: row.Name, Rows: n, Of: max(of, n), All: all, Rest: r.total - all, Done: done,
-			Bytes: r.bytes + min(bytes, r.payload[row.Name]), OfBytes: r.ofBytes})
+			Bytes: r.bytes + bytes, OfBytes: r.ofBytes + max(bytes-r.size[row.Name], 0)})
 	}
 	show(0, 0, false)
+	read := int64(0) // bytes
 	if plan.InFile {
-		if err := r.rows(ctx, row, plan, func(n, bytes int64) { show(n, bytes, false) }); err != nil {
+		if err := r.rows(ctx, row, plan, func(n, bytes int64) { read = bytes; show(n, bytes, false) }); err != nil {
 			return err
 		}
 	}
@@ -194,7 +197,7 @@ func (r *reading) table(ctx context.Context, row *report.Table) (err error) {
 	case mapping.Runs:
 		err = r.loadOrphans(ctx, row)
 	case mapping.Traces:
-		err = r.loadTraces(ctx, row, func(n int64) { show(expected+n, r.payload[row.Name], false) })
+		err = r.loadTraces(ctx, row, func(n int64) { show(expected+n, read, false) })
 	}
 	if err != nil {
 		return err
@@ -217,9 +220,11 @@ func (r *reading) table(ctx context.Context, row *report.Table) (err error) {
 		}
 	}
 	of = row.RowsRead + row.Derived
-	show(of, r.payload[row.Name], true)
+	r.ofBytes += read - r.size[row.Name]
+	r.size[row.Name] = read
+	show(of, read, true)
 	r.copied += expected
-	r.bytes += r.payload[row.Name]
+	r.bytes += read
 	row.Seconds = time.Since(started).Seconds()
 	return nil
 }
