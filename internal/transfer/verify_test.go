@@ -491,6 +491,50 @@ func TestReceipt(t *testing.T) {
 	}
 }
 
+// TestReceiptWriters: they are the xmin of the rows, however many COPYs a table
+// took and whether the migration made it.
+func TestReceiptWriters(t *testing.T) {
+	t.Parallel()
+	two := changed(t, "INSERT INTO traces SELECT run_id, '{}', '2026-01-05T09:00:00' FROM runs LIMIT 1", // and others are derived
+		"INSERT INTO steps (run_id, step_name, step_index, status, created_at) VALUES ('of no run', 's', 0, 'completed', '2026-01-05T09:00:00')")
+	wide := changed(t, "UPDATE steps SET token_counts = 3000000000 WHERE id = 213") // copied anew
+	for name, tc := range map[string]struct {
+		file   string
+		before string // done to the database
+		many   string // tables with two writers
+	}{
+		"one COPY for each table": {fixture, "", ""},
+		"two COPYs for two":       {two, "", "runs, traces"},
+		"a table copied anew":     {wide, "", ""},
+		"tables that were there":  {two, "flujo", "runs, traces"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := pgtest.Database(t)
+			if tc.before != "" {
+				if _, err := transfer.Init(t.Context(), transfer.InitOptions{Postgres: url, Schema: tc.before, WithoutPGVector: true}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			result := migrate(t, options(t, tc.file, url))
+			conn := connect(t, url)
+			var many []string
+			for _, row := range result.Tables {
+				xmins := one(t, conn, "SELECT coalesce(jsonb_agg(DISTINCT xmin::text::bigint), 'null') FROM flujo."+row.Name)
+				if got := one(t, conn, "SELECT t->'writers' FROM flujo.flujo_port_receipts, jsonb_array_elements(tables) t WHERE t->>'name' = $1", row.Name); got != xmins && !(got == "[]" && xmins == "null") {
+					t.Errorf("%s: %s in the receipt, %s in the table", row.Name, got, xmins)
+				}
+				if strings.Contains(xmins, ",") {
+					many = append(many, row.Name)
+				}
+			}
+			if got := strings.Join(many, ", "); got != tc.many {
+				t.Errorf("the tables with two writers are %s", got)
+			}
+		})
+	}
+}
+
 // digestSQL is what ARCHITECTURE.md says of a digest, in SQL.
 func digestSQL(t testing.TB, table string) string {
 	t.Helper()
