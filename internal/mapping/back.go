@@ -1,6 +1,7 @@
 package mapping
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -18,6 +19,7 @@ type Back struct {
 	Nulls map[string]int64
 
 	row []Value
+	buf []byte // of the row's cells that are not parts of the image
 }
 
 // UnholdableError is returned by Row for a cell that a SQLite file of Flujo's
@@ -32,7 +34,10 @@ func (e *UnholdableError) Error() string {
 // Table.FileColumns; what PostgreSQL does not have is NULL. They are good until
 // the next call, and parts of the image.
 func (b *Back) Row(image []byte) ([]Value, error) {
-	b.row = b.row[:0]
+	if cap(b.buf) > keptCells {
+		b.buf = nil
+	}
+	b.row, b.buf = b.row[:0], b.buf[:0]
 	for i, cell := range Cells(image) {
 		c := &b.Table.Columns[i]
 		v, what := b.value(c, cell)
@@ -46,6 +51,9 @@ func (b *Back) Row(image []byte) ([]Value, error) {
 	}
 	return b.row, nil
 }
+
+// keptCells is how many bytes of cells are kept for the next row.
+const keptCells = 1 << 20
 
 // value gives a cell's value, or says why there is none.
 func (b *Back) value(c *Column, cell []byte) (v Value, what string) {
@@ -66,13 +74,17 @@ func (b *Back) value(c *Column, cell []byte) (v Value, what string) {
 	case KindFloat4, KindFloat8:
 		return b.float(c, math.Float64frombits(binary.BigEndian.Uint64(cell)))
 	case KindJSON:
-		return Value{Class: Text, Bytes: compact(cell[1:])}, ""
+		at := len(b.buf)
+		b.buf = appendCompact(b.buf, cell[1:])
+		return Value{Class: Text, Bytes: b.buf[at:]}, ""
 	case KindTime:
 		at := Time{Micros: int64(binary.BigEndian.Uint64(cell))}
 		if !at.inReach() {
 			return v, "a time outside of the years 1 to 9999, which Python does not read"
 		}
-		return TextValue(at.String()), ""
+		from := len(b.buf)
+		b.buf = at.append(b.buf)
+		return Value{Class: Text, Bytes: b.buf[from:]}, ""
 	case KindBool:
 		return IntegerValue(int64(cell[0])), ""
 	case KindVector:
@@ -102,26 +114,41 @@ func (b *Back) float(c *Column, x float64) (v Value, what string) {
 	return RealValue(x), ""
 }
 
-// compact takes the white space out of JSON as jsonb prints it: a space behind
-// each colon and comma that is not in a string.
-func compact(s []byte) []byte {
-	out := make([]byte, 0, len(s))
-	inString := false
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		switch {
-		case inString && c == '\\':
-			out = append(out, c, s[i+1])
-			i++
-			continue
-		case c == '"':
-			inString = !inString
-		case c == ' ' && !inString:
-			continue
+// appendCompact appends JSON, as jsonb prints it, without its white space: a
+// space behind each colon and comma that is not in a string.
+func appendCompact(dst, s []byte) []byte {
+	dst = slices.Grow(dst, len(s))
+	for len(s) > 0 {
+		switch s[0] {
+		case ' ':
+			s = s[1:]
+		case '"':
+			end := stringEnd(s)
+			dst, s = append(dst, s[:end]...), s[end:]
+		default:
+			dst, s = append(dst, s[0]), s[1:]
 		}
-		out = append(out, c)
 	}
-	return out
+	return dst
+}
+
+// stringEnd gives where the string ends that s begins with: behind the first
+// quote that has no backslash before it, or an even number of them.
+func stringEnd(s []byte) int {
+	for end := 1; ; {
+		quote := bytes.IndexByte(s[end:], '"')
+		if quote < 0 { // which jsonb does not print
+			return len(s)
+		}
+		end += quote + 1
+		backslashes := 0
+		for s[end-2-backslashes] == '\\' {
+			backslashes++
+		}
+		if backslashes%2 == 0 {
+			return end
+		}
+	}
 }
 
 // unpackVector makes packed little-endian float32 of pgvector's binary form.

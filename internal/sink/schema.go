@@ -277,16 +277,3 @@ func (t *Tx) Grant(ctx context.Context, s *Schema, role string) error {
 	}
 	return nil
 }
-
-// CountRows gives the rows of every given table.
-func (t *Tx) CountRows(ctx context.Context, tables []mapping.Table) (map[string]int64, error) {
-	counts := make(map[string]int64, len(tables))
-	for _, table := range tables {
-		var n int64
-		if err := t.QueryRow(ctx, "SELECT count(*) FROM "+t.Name(table.Name)).Scan(&n); err != nil {
-			return nil, t.Fault(fmt.Sprintf("count the rows of table %q", table.Name), err)
-		}
-		counts[table.Name] = n
-	}
-	return counts, nil
-}

@@ -23,10 +23,11 @@ func TestCountsThatDiffer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tx.Rollback()
-	m := &migration{tx: tx, report: &report.Migration{Findings: &report.Findings{Tables: []report.Table{
+	types := mapping.NewTypes(false)
+	m := &migration{tx: tx, reading: &reading{types: types}, report: &report.Migration{Findings: &report.Findings{Tables: []report.Table{
 		{Name: "steps", RowsRead: 1}, {Name: "runs", RowsRead: 1, SetAside: 1}, {Name: "traces", Derived: 2},
 	}}}}
-	if m.schema, err = tx.Prepare(ctx, true, mapping.NewTypes(false)); err != nil {
+	if m.schema, err = tx.Prepare(ctx, true, types); err != nil {
 		t.Fatal(err)
 	}
 	err = m.compareCounts(ctx)

@@ -140,7 +140,7 @@ func (r *restoration) run(ctx context.Context) (err error) {
 	}
 	r.warnOfAbsent()
 	for _, table := range r.stored.Tables() {
-		rows, _, err := r.stored.Digest(ctx, &table)
+		rows, err := r.stored.Count(ctx, &table)
 		if err != nil {
 			return err
 		}
