@@ -19,8 +19,10 @@ const (
 	restore     = "flujo-port restore"
 	floorLZ4    = "floor: the server alone, lz4"
 	floorPGLZ   = "floor: the server alone, its default (pglz)"
+	floorWire   = "the floor's rows sent by psql \\copy, lz4"
 	pipe        = "sqlite3 -csv to psql \\copy, Flujo's tables"
-	pgloader    = "pgloader, tables of its own"
+	pgloader    = "pgloader, tables of its own, heap of 8 GB"
+	pgloaderFew = "pgloader, the same, prefetch rows = 1000"
 	ogr2ogr     = "ogr2ogr, tables of its own"
 )
 
@@ -32,12 +34,17 @@ func (b *rig) contestants(f file) []contestant {
 		{names: []string{loadContent, verifyAlone, restore}, run: b.thereAndBack(f)},
 		{names: []string{floorLZ4}, run: b.floor("lz4")},
 		{names: []string{floorPGLZ}, run: b.floor("")},
+		{names: []string{floorWire}, run: b.wire("lz4")},
 		{names: []string{pipe}, run: b.pipe(f), before: b.init, foreign: true, missing: absent("sqlite3")},
-		{names: []string{pgloader}, run: b.pgloader(f), foreign: true, missing: absent("pgloader")},
+		// With the heap that it comes with it ends in the middle: "heap exhausted".
+		{names: []string{pgloader}, run: b.pgloader(f, "--dynamic-space-size", "8192"), foreign: true, missing: absent("pgloader")},
+		{names: []string{pgloaderFew}, run: b.pgloader(f, "--with", "prefetch rows = 1000"), foreign: true, missing: absent("pgloader")},
 		{names: []string{ogr2ogr}, run: b.ogr2ogr(f), foreign: true, missing: absent("ogr2ogr")},
 	}
-	if !b.lz4 {
-		all[2].missing = "the server has no lz4"
+	for i := range all {
+		if name := all[i].names[0]; !b.lz4 && (name == floorLZ4 || name == floorWire) {
+			all[i].missing = "the server has no lz4"
+		}
 	}
 	return all
 }
@@ -92,8 +99,7 @@ func (b *rig) pipe(f file) func(context.Context) ([]measurement, error) {
 				continue
 			}
 			list := strings.Join(columns, ", ")
-			psql := exec.CommandContext(ctx, filepath.Join(b.server.Bin(), "psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", b.url,
-				"--command", fmt.Sprintf(`\copy flujo.%s (%s) FROM STDIN (FORMAT csv)`, t.name, list))
+			psql := b.psql(ctx, "--command", fmt.Sprintf(`\copy flujo.%s (%s) FROM STDIN (FORMAT csv)`, t.name, list))
 			m, err := measure(exec.CommandContext(ctx, "sqlite3", "-csv", f.path, fmt.Sprintf("SELECT %s FROM %s", list, t.name)), psql)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", t.name, err)
@@ -104,10 +110,14 @@ func (b *rig) pipe(f file) func(context.Context) ([]measurement, error) {
 	}
 }
 
-func (b *rig) pgloader(f file) func(context.Context) ([]measurement, error) {
+func (b *rig) psql(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, filepath.Join(b.server.Bin(), "psql"), append([]string{"--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", b.url}, args...)...)
+}
+
+func (b *rig) pgloader(f file, options ...string) func(context.Context) ([]measurement, error) {
 	return func(ctx context.Context) ([]measurement, error) {
 		target := url.URL{Scheme: "postgresql", User: url.UserPassword(b.server.User(), b.server.Password()), Host: b.server.Addr(), Path: "/" + database}
-		cmd := exec.CommandContext(ctx, "pgloader", "--root-dir", b.dir, "sqlite://"+f.path, target.String())
+		cmd := exec.CommandContext(ctx, "pgloader", append(options, "--root-dir", b.dir, "sqlite://"+f.path, target.String())...)
 		cmd.Dir = b.dir
 		m, err := measure(cmd)
 		return []measurement{m}, err

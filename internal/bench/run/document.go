@@ -175,9 +175,11 @@ func (s *section) bars() string {
 		ratio := s.ratio(bar.of, bar.to)
 		add(bar.what, fmt.Sprintf("≤ %.2f", bar.most), fmt.Sprintf("%.2f", ratio), ratio <= bar.most)
 	}
-	if r := s.result(pgloader); r.Missing == "" {
-		ratio := s.ratio(pgloader, loadCounts)
-		add("pgloader, which verifies nothing, to the load with counts", "≥ 4.00", fmt.Sprintf("%.2f", ratio), ratio >= 4)
+	for _, name := range []string{pgloader, pgloaderFew} {
+		if s.result(name).Missing == "" {
+			ratio := s.ratio(name, loadCounts)
+			add(name+", to the load with counts", "≥ 4.00", fmt.Sprintf("%.2f", ratio), ratio >= 4)
+		}
 	}
 	var peak int64
 	for _, name := range []string{loadCounts, loadContent, verifyAlone, restore} {

@@ -28,8 +28,10 @@ func made() *section {
 		took(restore, 30<<20, 30, 30, 80),
 		took(floorLZ4, 0, 10, 20, 40),
 		took(floorPGLZ, 0, 20, 30, 50),
+		took(floorWire, 30<<20, 20, 30, 50),
 		took(pipe, 30<<20, 30, 30, 50),
 		{Name: pgloader, Missing: notInstalled},
+		took(pgloaderFew, 30<<20, 44, 80, 240),
 		took(ogr2ogr, 30<<20, 30, 30, 50),
 	}}
 }
@@ -42,12 +44,13 @@ func TestBars(t *testing.T) {
 		"≤ 1.50 |     1.50 |         met", // of 2.00, 1.50 and 1.00
 		"≤ 0.80 |     1.00 | **not met**",
 		"≤ 64 MiB |   64 MiB |         met",
+		"≥ 4.00 |     4.00 |         met",
 	} {
 		if got := s.bars(); !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
 	}
-	if strings.Contains(s.bars(), "pgloader") {
+	if strings.Contains(s.bars(), pgloader) {
 		t.Error("a bar is held against what did not run")
 	}
 	s.Growth[0].Peak = 64<<20 + 1

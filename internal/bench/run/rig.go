@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"flujo-port/internal/pgtest"
@@ -179,10 +180,32 @@ func (b *rig) copyOut(ctx context.Context, f file) error {
 
 func (b *rig) copyFile(t table) string { return filepath.Join(b.server.Dir(), t.name+".copy") }
 
-// floor has the server alone do what a migration does: in one transaction of
-// one session tables with primary keys, their rows, foreign keys, secondary
-// indexes, statistics.
+// floor has the server alone do what a migration does.
 func (b *rig) floor(compression string) func(context.Context) ([]measurement, error) {
+	statements := b.statements(compression, "COPY flujo.%s FROM '%s' (FORMAT binary, FREEZE)")
+	return func(ctx context.Context) ([]measurement, error) {
+		began := time.Now()
+		err := b.exec(ctx, statements...)
+		return []measurement{{Seconds: time.Since(began).Seconds()}}, err
+	}
+}
+
+// wire has psql send the same rows, ready as they are, over the connection that a
+// migration uses.
+func (b *rig) wire(compression string) func(context.Context) ([]measurement, error) {
+	statements := b.statements(compression, `\copy flujo.%s FROM '%s' (FORMAT binary, FREEZE)`)
+	return func(ctx context.Context) ([]measurement, error) {
+		psql := b.psql(ctx)
+		psql.Stdin = strings.NewReader(strings.Join(statements, ";\n") + ";\n")
+		m, err := measure(psql)
+		return []measurement{m}, err
+	}
+}
+
+// statements are what a migration does, in one transaction of one session: tables
+// with primary keys, their rows, foreign keys, secondary indexes, statistics. copied
+// copies a table from a file.
+func (b *rig) statements(compression, copied string) []string {
 	statements := []string{"BEGIN"}
 	if compression != "" {
 		statements = append(statements, "SET LOCAL default_toast_compression = "+compression)
@@ -193,7 +216,7 @@ func (b *rig) floor(compression string) func(context.Context) ([]measurement, er
 		statements = append(statements, t.keys...)
 	}
 	for _, t := range b.tables {
-		statements = append(statements, fmt.Sprintf("COPY flujo.%s FROM '%s' (FORMAT binary, FREEZE)", t.name, b.copyFile(t)))
+		statements = append(statements, fmt.Sprintf(copied, t.name, b.copyFile(t)))
 	}
 	for _, t := range b.tables {
 		statements = append(statements, t.foreign...)
@@ -204,10 +227,5 @@ func (b *rig) floor(compression string) func(context.Context) ([]measurement, er
 	for _, t := range b.tables {
 		statements = append(statements, "ANALYZE flujo."+t.name)
 	}
-	statements = append(statements, "COMMIT")
-	return func(ctx context.Context) ([]measurement, error) {
-		began := time.Now()
-		err := b.exec(ctx, statements...)
-		return []measurement{{Seconds: time.Since(began).Seconds()}}, err
-	}
+	return append(statements, "COMMIT")
 }
