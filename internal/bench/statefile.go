@@ -57,9 +57,10 @@ PRAGMA user_version = 1;
 `
 
 // Generate makes a state file of about the given size at path, which must not
-// exist: run after run as Flujo 0.6 writes them, mostly JSON. The same size
-// gives the same rows.
-func Generate(path string, bytes int64) error {
+// exist: run after run as Flujo 0.6 writes them, mostly JSON. The first step's
+// output in each run has at least cell bytes; 0 leaves it as long as the others.
+// The same sizes give the same rows.
+func Generate(path string, bytes, cell int64) error {
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(wal)&_pragma=synchronous(off)&_pragma=cache_size(-65536)")
 	if err != nil {
 		return err
@@ -74,8 +75,8 @@ func Generate(path string, bytes int64) error {
 		return err
 	}
 	defer tx.Rollback()
-	w := &writer{tx: tx, rand: rand.New(rand.NewPCG(1, 2)), statements: map[string]*sql.Stmt{}}
-	for n := range max(bytes/runBytes, 1) {
+	w := &writer{tx: tx, cell: int(cell), rand: rand.New(rand.NewPCG(1, 2)), statements: map[string]*sql.Stmt{}}
+	for n := range max(bytes/(runBytes+cell), 1) {
 		w.run(int(n))
 	}
 	for n := range 5 {
@@ -113,6 +114,7 @@ func Rows(path string) (n int64, err error) {
 // writer inserts rows; the first error ends it.
 type writer struct {
 	tx         *sql.Tx
+	cell       int // bytes of the first step's output, at the least
 	rand       *rand.Rand
 	statements map[string]*sql.Stmt
 	begin      time.Time // of the run
@@ -153,8 +155,11 @@ func (w *writer) run(n int) {
 				w.rand.IntN(4000), w.rand.IntN(1000), w.text(150))
 		}
 		output := w.output()
-		if i == 3 {
+		switch {
+		case i == 3:
 			output = "null"
+		case i == 0 && w.cell > 0:
+			output = w.long(w.cell)
 		}
 		w.insert("steps", nil, id, pick(w.rand, "plan_search", "generate_query", "validate_query", "summarise"), i, "completed", output, raw,
 			w.rand.Float64()/1000, w.rand.IntN(5000), w.rand.IntN(9000), w.at(float64(i)*5+w.rand.Float64()))
@@ -203,6 +208,17 @@ func (w *writer) text(n int) string {
 func (w *writer) output() string {
 	return fmt.Sprintf(`{"query":"(\"%s\"[Gene]) AND \"%s\"[tiab]","confidence":%.4f,"terms":["%s","%s"],"nested":{"depth":2,"flags":[true,false,null],"note":"line1\nline2\t\"quoted\""},"documents":%s}`,
 		w.gene(), w.text(2), w.rand.Float64(), w.text(1), w.text(1), w.documents(3))
+}
+
+// long gives an output of at least so many bytes.
+func (w *writer) long(bytes int) string {
+	var b strings.Builder
+	b.WriteString(`{"documents":[` + w.output())
+	for b.Len() < bytes {
+		b.WriteString("," + w.output())
+	}
+	b.WriteString("]}")
+	return b.String()
 }
 
 func (w *writer) documents(n int) string {

@@ -19,7 +19,8 @@ const (
 	restore     = "flujo-port restore"
 	floorLZ4    = "floor: the server alone, lz4"
 	floorPGLZ   = "floor: the server alone, its default (pglz)"
-	floorWire   = "the floor's rows sent by psql \\copy, lz4"
+	floorSent   = "floor: its JSON spelled as the file has it, lz4"
+	floorWire   = "the same, sent by psql \\copy"
 	pipe        = "sqlite3 -csv to psql \\copy, Flujo's tables"
 	pgloader    = "pgloader, tables of its own, heap of 8 GB"
 	pgloaderFew = "pgloader, the same, prefetch rows = 1000"
@@ -32,8 +33,9 @@ func (b *rig) contestants(f file) []contestant {
 	all := []contestant{
 		{names: []string{loadCounts}, run: b.load(f, "counts")},
 		{names: []string{loadContent, verifyAlone, restore}, run: b.thereAndBack(f)},
-		{names: []string{floorLZ4}, run: b.floor("lz4")},
-		{names: []string{floorPGLZ}, run: b.floor("")},
+		{names: []string{floorLZ4}, run: b.floor("lz4", &b.printed)},
+		{names: []string{floorPGLZ}, run: b.floor("", &b.printed)},
+		{names: []string{floorSent}, run: b.floor("lz4", &b.sent)},
 		{names: []string{floorWire}, run: b.wire("lz4")},
 		{names: []string{pipe}, run: b.pipe(f), before: b.init, foreign: true, missing: absent("sqlite3")},
 		// With the heap that it comes with it ends in the middle: "heap exhausted".
@@ -42,7 +44,7 @@ func (b *rig) contestants(f file) []contestant {
 		{names: []string{ogr2ogr}, run: b.ogr2ogr(f), foreign: true, missing: absent("ogr2ogr")},
 	}
 	for i := range all {
-		if name := all[i].names[0]; !b.lz4 && (name == floorLZ4 || name == floorWire) {
+		if name := all[i].names[0]; !b.lz4 && (name == floorLZ4 || name == floorSent || name == floorWire) {
 			all[i].missing = "the server has no lz4"
 		}
 	}

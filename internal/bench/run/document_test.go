@@ -28,6 +28,7 @@ func made() *section {
 		took(restore, 30<<20, 30, 30, 80),
 		took(floorLZ4, 0, 10, 20, 40),
 		took(floorPGLZ, 0, 20, 30, 50),
+		took(floorSent, 0, 20, 30, 50),
 		took(floorWire, 30<<20, 20, 30, 50),
 		took(pipe, 30<<20, 30, 30, 50),
 		{Name: pgloader, Missing: notInstalled},

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -23,6 +25,8 @@ type rig struct {
 	dir     string // for files of ours
 	lz4     bool   // the server has it
 	tables  []table
+	printed []copyFile // the rows of the file that is measured, as the server prints them
+	sent    []copyFile // the same as flujo-port sent them, JSON spelled as the file has it
 }
 
 // table is one of Flujo's, with the statements that make the rest of it.
@@ -164,37 +168,51 @@ func (b *rig) flujoPort(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, b.program, append(args, "--postgres", b.url)...)
 }
 
-// copyOut migrates the file and has the server write the tables' rows, derived
-// ones included, to files of its own.
+// copyOut migrates the file and keeps what the server was sent, derived rows
+// included; and has the server write the same rows as it prints them.
 func (b *rig) copyOut(ctx context.Context, f file) error {
-	if _, err := b.compete(ctx, contestant{run: b.load(f, "counts")}, f); err != nil {
+	t := &tap{upstream: b.server.Addr(), folder: b.dir}
+	if err := t.listen(); err != nil {
 		return err
 	}
+	load := func(ctx context.Context) ([]measurement, error) {
+		through := *b
+		through.url = strings.Replace(b.url, b.server.Addr(), t.Addr(), 1)
+		return through.load(f, "counts")(ctx)
+	}
+	_, err := b.compete(ctx, contestant{run: load}, f)
+	sent, tapErr := t.Close()
+	if err := errors.Join(err, tapErr); err != nil {
+		return err
+	}
+	for _, c := range b.sent { // of another file
+		os.Remove(c.path)
+	}
+	b.sent, b.printed = sent, nil
 	for _, t := range b.tables {
-		if err := b.exec(ctx, fmt.Sprintf("COPY flujo.%s TO '%s' (FORMAT binary)", t.name, b.copyFile(t))); err != nil {
+		c := copyFile{table: t.name, path: filepath.Join(b.server.Dir(), t.name+".copy")}
+		if err := b.exec(ctx, fmt.Sprintf("COPY flujo.%s TO '%s' (FORMAT binary)", c.table, c.path)); err != nil {
 			return err
 		}
+		b.printed = append(b.printed, c)
 	}
 	return nil
 }
 
-func (b *rig) copyFile(t table) string { return filepath.Join(b.server.Dir(), t.name+".copy") }
-
-// floor has the server alone do what a migration does.
-func (b *rig) floor(compression string) func(context.Context) ([]measurement, error) {
-	statements := b.statements(compression, "COPY flujo.%s FROM '%s' (FORMAT binary, FREEZE)")
+// floor has the server alone do what a migration does, with the rows of files.
+func (b *rig) floor(compression string, files *[]copyFile) func(context.Context) ([]measurement, error) {
 	return func(ctx context.Context) ([]measurement, error) {
+		statements := b.statements(compression, *files, "COPY flujo.%s FROM '%s' (FORMAT binary, FREEZE)")
 		began := time.Now()
 		err := b.exec(ctx, statements...)
 		return []measurement{{Seconds: time.Since(began).Seconds()}}, err
 	}
 }
 
-// wire has psql send the same rows, ready as they are, over the connection that a
-// migration uses.
+// wire has psql send what flujo-port has sent, over the same way.
 func (b *rig) wire(compression string) func(context.Context) ([]measurement, error) {
-	statements := b.statements(compression, `\copy flujo.%s FROM '%s' (FORMAT binary, FREEZE)`)
 	return func(ctx context.Context) ([]measurement, error) {
+		statements := b.statements(compression, b.sent, `\copy flujo.%s FROM '%s' (FORMAT binary, FREEZE)`)
 		psql := b.psql(ctx)
 		psql.Stdin = strings.NewReader(strings.Join(statements, ";\n") + ";\n")
 		m, err := measure(psql)
@@ -204,8 +222,8 @@ func (b *rig) wire(compression string) func(context.Context) ([]measurement, err
 
 // statements are what a migration does, in one transaction of one session: tables
 // with primary keys, their rows, foreign keys, secondary indexes, statistics. copied
-// copies a table from a file.
-func (b *rig) statements(compression, copied string) []string {
+// is the statement that copies a table from a file.
+func (b *rig) statements(compression string, files []copyFile, copied string) []string {
 	statements := []string{"BEGIN"}
 	if compression != "" {
 		statements = append(statements, "SET LOCAL default_toast_compression = "+compression)
@@ -215,8 +233,8 @@ func (b *rig) statements(compression, copied string) []string {
 		statements = append(statements, fmt.Sprintf("CREATE TABLE flujo.%s (LIKE model.%[1]s INCLUDING DEFAULTS)", t.name))
 		statements = append(statements, t.keys...)
 	}
-	for _, t := range b.tables {
-		statements = append(statements, fmt.Sprintf(copied, t.name, b.copyFile(t)))
+	for _, c := range files {
+		statements = append(statements, fmt.Sprintf(copied, c.table, c.path))
 	}
 	for _, t := range b.tables {
 		statements = append(statements, t.foreign...)
