@@ -142,8 +142,10 @@ func TestExec(t *testing.T) {
 	if n := all(t, c, "SELECT count(*) FROM t")[0][0].Int; n != 2 {
 		t.Errorf("%d rows", n)
 	}
-	if _, err := c.Prepare("SELECT"); err == nil {
-		t.Error("no error")
+	for _, none := range []string{"SELECT", "", "-- nothing"} {
+		if _, err := c.Prepare(none); err == nil {
+			t.Errorf("no error for %q", none)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"unsafe"
 
@@ -28,6 +29,9 @@ const keptTexts = 1 << 20
 // Prepare prepares the first statement of sql. The caller closes it.
 func (c *Conn) Prepare(sql string) (*Stmt, error) {
 	s, _, err := c.prepare(sql)
+	if s == nil && err == nil {
+		return nil, fmt.Errorf("no statement in %q", sql)
+	}
 	return s, err
 }
 
