@@ -34,7 +34,7 @@ func (e *UnholdableError) Error() string {
 // Table.FileColumns; what PostgreSQL does not have is NULL. They are good until
 // the next call, and parts of the image.
 func (b *Back) Row(image []byte) ([]Value, error) {
-	if cap(b.buf) > keptCells {
+	if cap(b.buf) > keptBytes {
 		b.buf = nil
 	}
 	b.row, b.buf = b.row[:0], b.buf[:0]
@@ -51,9 +51,6 @@ func (b *Back) Row(image []byte) ([]Value, error) {
 	}
 	return b.row, nil
 }
-
-// keptCells is how many bytes of cells are kept for the next row.
-const keptCells = 1 << 20
 
 // value gives a cell's value, or says why there is none.
 func (b *Back) value(c *Column, cell []byte) (v Value, what string) {

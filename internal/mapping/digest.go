@@ -40,6 +40,9 @@ func NewDigest(table *Table) *Digest { return &Digest{table: table} }
 
 // Add adds a row, a tuple as Image.Append takes it.
 func (d *Digest) Add(tuple []byte) {
+	if cap(d.buf) > keptBytes {
+		d.buf = nil
+	}
 	d.buf = d.image.Append(d.buf[:0], d.table, tuple)
 	d.Sum.Add(HashImage(d.buf))
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -366,6 +367,7 @@ func (r *restoration) setSequences(ctx context.Context) error {
 // of it with what PostgreSQL holds.
 func (r *restoration) verify(ctx context.Context) error {
 	r.Progress(Progress{Phase: PhaseVerify})
+	debug.FreeOSMemory() // what long cells took to be written is not to be added to what they take to be read
 	snapshot, layout, err := open(ctx, r.file.Path())
 	if err != nil {
 		return err
