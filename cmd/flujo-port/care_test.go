@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/transfer"
@@ -228,17 +229,18 @@ func TestProgress(t *testing.T) {
 	b := &bars{w: &out, width: func() int { return 60 }}
 	for _, p := range []transfer.Progress{
 		{Phase: transfer.PhaseSchema},
-		{Phase: transfer.PhaseCopy, Table: "runs", Of: 10, Rest: 30},
-		{Phase: transfer.PhaseCopy, Table: "runs", Rows: 10, Of: 10, All: 10, Rest: 20, Done: true},
-		{Phase: transfer.PhaseCopy, Table: "steps", Rows: 5, Of: 20, All: 15, Rest: 15},
-		{Phase: transfer.PhaseCopy, Table: "steps", Rows: 20, Of: 20, All: 30, Done: true},
+		{Phase: transfer.PhaseCopy, Table: "runs", Of: 10, Rest: 30, OfBytes: 900},
+		{Phase: transfer.PhaseCopy, Table: "runs", Rows: 10, Of: 10, All: 10, Rest: 20, Bytes: 200, OfBytes: 800, Done: true},
+		{Phase: transfer.PhaseCopy, Table: "steps", Rows: 5, Of: 20, All: 15, Rest: 15, Bytes: 300, OfBytes: 800},
+		{Phase: transfer.PhaseCopy, Table: "steps", Rows: 20, Of: 20, All: 30, Bytes: 801, OfBytes: 801, Done: true},
 		{Phase: transfer.PhaseCommit},
 	} {
+		b.drawn = time.Time{} // as if it were long ago
 		b.show(p)
 	}
 	b.end()
 	screen := out.String()
-	for _, want := range []string{"making the tables", "runs", "(10/10", "steps", "(20/20", "all tables", "committing"} {
+	for _, want := range []string{"making the tables", "runs", "(10/10)", "steps", "(20/20)", "all tables", "/800 B", "committing"} {
 		if !strings.Contains(screen, want) {
 			t.Errorf("the screen lacks %q: %q", want, screen)
 		}

@@ -109,7 +109,8 @@ type bars struct {
 	width func() int
 	table *progressbar.ProgressBar
 	all   *progressbar.ProgressBar
-	name  string
+	name  string    // of the table
+	begun time.Time // when its first row was read
 	drawn time.Time
 	below bool // the bar of all tables stands in the line under the cursor
 }
@@ -130,7 +131,11 @@ func (b *bars) show(p transfer.Progress) {
 		b.all = b.bar("all tables", p.OfBytes, progressbar.OptionShowBytes(true))
 	}
 	if p.Table != b.name {
-		b.name, b.table = p.Table, b.bar(p.Table, p.Of, progressbar.OptionShowIts(), progressbar.OptionSetItsString("rows"))
+		b.name, b.begun = p.Table, time.Now()
+		b.table = b.bar(p.Table, p.Of, progressbar.OptionShowIts(), progressbar.OptionSetItsString("rows"))
+	}
+	if p.Done && time.Since(b.begun) < drawEvery { // nothing to tell a rate by
+		b.table = b.bar(p.Table, p.Of)
 	}
 	if !p.Done && time.Since(b.drawn) < drawEvery {
 		return

@@ -116,7 +116,7 @@ func (v *verification) compareOriginals(ctx context.Context) error {
 	mine := mapping.NewDigest(&mapping.Originals)
 	o := v.originals(ctx, nil)
 	o.digest = mine
-	defer func() { o.close() }()
+	defer o.close()
 	for {
 		if _, err := o.Append(nil); err == io.EOF {
 			break
