@@ -90,7 +90,7 @@ bench-all: ## bench on files of 200 and 730 MB, with the growth series
 
 SIZE_MB ?= 3000
 
-test-memory: ensure-postgres ## a file of SIZE_MB (3000) is moved in 64 MiB of memory: some minutes, 15 GB of disk
+test-memory: ensure-postgres ## a file of SIZE_MB (3000), and one of cells of 1 MB, in 64 MiB of memory: 5 minutes, 15 GB of disk
 	FLUJO_PORT_TEST_MEMORY_MB=$(SIZE_MB) $(GO) test -tags slow -count=1 -v -run '^TestMemory$$' -timeout 60m ./internal/bench
 
 PGLITE = .cache/pglite

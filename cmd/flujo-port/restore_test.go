@@ -82,7 +82,7 @@ func TestRestoreKilled(t *testing.T) {
 	t.Parallel()
 	const moments = 50
 	big := filepath.Join(t.TempDir(), "flujo_state.db")
-	if err := bench.Generate(big, 8_000_000, 0); err != nil {
+	if err := bench.Generate(big, 8_000_000, 0, 0); err != nil {
 		t.Fatal(err)
 	}
 	url := pgtest.Database(t)

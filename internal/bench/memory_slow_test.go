@@ -40,17 +40,18 @@ func TestMemory(t *testing.T) {
 		name    string
 		mb      int
 		cell    int   // bytes
+		long    int   // cells of that length in each run
 		most    int64 // that migrate and verify may take
 		restore int64
 	}{
-		{"many rows", size, 0, 64 << 20, 64 << 20},
-		{"cells of 1 MB", (size + 2) / 3, 1_000_000, 64 << 20, 64 << 20},
-		{"a cell of 200 MB", 1, 200_000_000, 4 * 200_000_000, 5 * 200_000_000},
+		{"many rows", size, 0, 0, 64 << 20, 64 << 20},
+		{"cells of 1 MB", (size + 2) / 3, 1_000_000, 10, 64 << 20, 64 << 20},
+		{"a cell of 200 MB", 1, 200_000_000, 1, 4 * 200_000_000, 5 * 200_000_000},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
 			file, restored := filepath.Join(dir, "flujo_state.db"), filepath.Join(dir, "restored.db")
-			if out, err := exec.Command(generate, "-mb", strconv.Itoa(tc.mb), "-cell", strconv.Itoa(tc.cell), file).CombinedOutput(); err != nil {
+			if out, err := exec.Command(generate, "-mb", strconv.Itoa(tc.mb), "-cell", strconv.Itoa(tc.cell), "-long", strconv.Itoa(tc.long), file).CombinedOutput(); err != nil {
 				t.Fatalf("generate: %v\n%s", err, out)
 			}
 			url := pgtest.Database(t)

@@ -57,10 +57,10 @@ PRAGMA user_version = 1;
 `
 
 // Generate makes a state file of about the given size at path, which must not
-// exist: run after run as Flujo 0.6 writes them, mostly JSON. The first step's
-// output in each run has at least cell bytes; 0 leaves it as long as the others.
-// The same sizes give the same rows.
-func Generate(path string, bytes, cell int64) error {
+// exist: run after run as Flujo 0.6 writes them, mostly JSON. In each run long
+// cells have at least cell bytes: of what no GIN index is on the first ones. The
+// same sizes give the same rows.
+func Generate(path string, bytes, cell int64, long int) error {
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(wal)&_pragma=synchronous(off)&_pragma=cache_size(-65536)")
 	if err != nil {
 		return err
@@ -75,8 +75,8 @@ func Generate(path string, bytes, cell int64) error {
 		return err
 	}
 	defer tx.Rollback()
-	w := &writer{tx: tx, cell: int(cell), rand: rand.New(rand.NewPCG(1, 2)), statements: map[string]*sql.Stmt{}}
-	for n := range max(bytes/(runBytes+cell), 1) {
+	w := &writer{tx: tx, cell: int(cell), perRun: long, rand: rand.New(rand.NewPCG(1, 2)), statements: map[string]*sql.Stmt{}}
+	for n := range max(bytes/(runBytes+cell*int64(long)), 1) {
 		w.run(int(n))
 	}
 	for n := range 5 {
@@ -114,7 +114,9 @@ func Rows(path string) (n int64, err error) {
 // writer inserts rows; the first error ends it.
 type writer struct {
 	tx         *sql.Tx
-	cell       int // bytes of the first step's output, at the least
+	cell       int // bytes of a long cell, at the least
+	perRun     int // long cells in each run
+	left       int // of these, in the run that is made
 	rand       *rand.Rand
 	statements map[string]*sql.Stmt
 	begin      time.Time // of the run
@@ -137,6 +139,7 @@ func (w *writer) insert(table string, cells ...any) {
 }
 
 func (w *writer) run(n int) {
+	w.left = w.perRun
 	w.begin = time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC).Add(time.Duration(n) * 7 * time.Second)
 	id := w.id()
 	status := pick(w.rand, "completed", "completed", "completed", "completed", "failed", "paused")
@@ -146,22 +149,19 @@ func (w *writer) run(n int) {
 	w.insert("workflow_state", id, pipeline, strings.ReplaceAll(pipeline, "_", " "), "1.0", stepsPerRun,
 		fmt.Sprintf(`{"run_id":"%s","gene":"%s","initial_prompt":"%s","scores":[0.1,1e-7,%d,-0.0,%v],"documents":%s}`,
 			id, w.gene(), w.text(60), w.rand.Uint64(), w.rand.Float64(), w.documents(4)),
-		w.output(), "["+w.output()+","+w.output()+"]", status, w.at(0), w.at(60), stepsPerRun, nil, w.rand.IntN(60000), w.rand.Float64()*300,
-		`{"source":"pubmed","attempt":1}`, 0, nil, nil, nil)
+		w.long(w.output()), w.long("["+w.output()+","+w.output()+"]"), status, w.at(0), w.at(60), stepsPerRun, w.longOrNone(), w.rand.IntN(60000), w.rand.Float64()*300,
+		`{"source":"pubmed","attempt":1}`, 0, nil, nil, w.longOrNone())
 	for i := range stepsPerRun {
 		var raw any
 		if i%2 == 0 {
-			raw = fmt.Sprintf(`{"model":"gpt-4o-mini","usage":{"prompt_tokens":%d,"completion_tokens":%d},"choices":[{"text":"%s"}]}`,
-				w.rand.IntN(4000), w.rand.IntN(1000), w.text(150))
+			raw = w.long(fmt.Sprintf(`{"model":"gpt-4o-mini","usage":{"prompt_tokens":%d,"completion_tokens":%d},"choices":[{"text":"%s"}]}`,
+				w.rand.IntN(4000), w.rand.IntN(1000), w.text(150)))
 		}
 		output := w.output()
-		switch {
-		case i == 3:
+		if i == 3 {
 			output = "null"
-		case i == 0 && w.cell > 0:
-			output = w.long(w.cell)
 		}
-		w.insert("steps", nil, id, pick(w.rand, "plan_search", "generate_query", "validate_query", "summarise"), i, "completed", output, raw,
+		w.insert("steps", nil, id, pick(w.rand, "plan_search", "generate_query", "validate_query", "summarise"), i, "completed", w.long(output), raw,
 			w.rand.Float64()/1000, w.rand.IntN(5000), w.rand.IntN(9000), w.at(float64(i)*5+w.rand.Float64()))
 	}
 	w.spans(id)
@@ -210,15 +210,28 @@ func (w *writer) output() string {
 		w.gene(), w.text(2), w.rand.Float64(), w.text(1), w.text(1), w.documents(3))
 }
 
-// long gives an output of at least so many bytes.
-func (w *writer) long(bytes int) string {
+// long gives a cell as it is, or a long one in its place where the run is to have
+// more of them.
+func (w *writer) long(cell string) string {
+	if w.left == 0 {
+		return cell
+	}
+	w.left--
 	var b strings.Builder
 	b.WriteString(`{"documents":[` + w.output())
-	for b.Len() < bytes {
+	for b.Len() < w.cell {
 		b.WriteString("," + w.output())
 	}
 	b.WriteString("]}")
 	return b.String()
+}
+
+// longOrNone gives a long cell, or NULL where the run has enough of them.
+func (w *writer) longOrNone() any {
+	if w.left == 0 {
+		return nil
+	}
+	return w.long("")
 }
 
 func (w *writer) documents(n int) string {

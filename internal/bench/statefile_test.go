@@ -24,7 +24,7 @@ const size = 2_000_000
 func generate(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "flujo_state.db")
-	if err := bench.Generate(path, size, 0); err != nil {
+	if err := bench.Generate(path, size, 0, 0); err != nil {
 		t.Fatal(err)
 	}
 	return path

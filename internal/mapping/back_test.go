@@ -60,7 +60,8 @@ func TestBackRows(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, v := range row[:len(table.Columns)] {
-			if table.Columns[i].Kind == KindJSON && string(v.Bytes) != want {
+			want := map[Kind]string{KindJSON: want, KindTime: "2000-01-01T00:00:01+00:00"}[table.Columns[i].Kind]
+			if string(v.Bytes) != want {
 				t.Errorf("%d bytes: column %s is %.40s", size, table.Columns[i].Name, v.Bytes)
 			}
 		}
@@ -68,12 +69,17 @@ func TestBackRows(t *testing.T) {
 }
 
 // imageOf makes an image of a row with JSON of about a size in each column that
-// takes it, NULL elsewhere, and that JSON as a file has it.
+// takes it, a time where that is due, NULL elsewhere, and that JSON as a file has it.
 func imageOf(table *Table, size int) (image []byte, compact string) {
 	long := strings.Repeat("x", size)
 	image = []byte{0, 0, 0, byte(len(table.Columns))}
 	for _, c := range table.Columns {
-		if c.Kind != KindJSON {
+		switch c.Kind {
+		case KindTime:
+			image = append(image, 0, 0, 4, 160, 0, 0, 0, 8, 0, 0, 0, 0, 0, 15, 66, 64)
+			continue
+		case KindJSON:
+		default:
 			image = append(image, 0, 0, 0, 25, 255, 255, 255, 255)
 			continue
 		}

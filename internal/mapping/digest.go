@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/big"
 	"math/bits"
+	"slices"
 )
 
 // Sum says of a set of rows what no other set says, whatever their order: the
@@ -43,7 +44,9 @@ func (d *Digest) Add(tuple []byte) {
 	if cap(d.buf) > keptBytes {
 		d.buf = nil
 	}
-	d.buf = d.image.Append(d.buf[:0], d.table, tuple)
+	// An image has more of each field than a tuple, and of JSON white space.
+	d.buf = slices.Grow(d.buf[:0], len(tuple)+len(tuple)/16+16*len(d.table.Columns))
+	d.buf = d.image.Append(d.buf, d.table, tuple)
 	d.Sum.Add(HashImage(d.buf))
 }
 

@@ -31,9 +31,6 @@ func (c *Canonicalizer) Append(dst, s []byte) []byte {
 	if cap(c.spare) > keptBytes {
 		c.spare = nil
 	}
-	// White space behind : and , makes it longer. What grows bit by bit leaves
-	// several times its size behind.
-	dst = slices.Grow(dst, len(s)+len(s)/16)
 	dst, _ = c.value(dst, s, 0)
 	return dst
 }

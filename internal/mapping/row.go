@@ -68,6 +68,12 @@ func (e *WidenError) Error() string {
 func (c *Converter) Append(dst []byte, row []Value) (out []byte, placed bool, err error) {
 	start := len(dst)
 	c.changes, c.naive, c.losses, c.aside = c.changes[:0], c.naive[:0], c.losses[:0], c.Aside[row[rowID].Int]
+	// What grows bit by bit leaves several times its size behind.
+	size := 16 * len(row)
+	for i := range row {
+		size += len(row[i].Bytes)
+	}
+	dst = slices.Grow(dst, size)
 	dst = binary.BigEndian.AppendUint16(dst, uint16(len(c.Plan.Fields)))
 	for i := range c.Plan.Fields {
 		if dst, err = c.appendField(dst, &c.Plan.Fields[i], row); err != nil {

@@ -11,6 +11,8 @@ import (
 	"flujo-port/internal/fault"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/pg"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // binaryHeader begins a stream of PostgreSQL's binary COPY format: signature,
@@ -85,38 +87,46 @@ func (t *Tx) copy(ctx context.Context, table *mapping.Table, tuples Tuples, opti
 }
 
 // frameSize is how many bytes of tuples are gathered before they are handed on,
-// and framesAhead how many such frames may wait to be sent: tuples are made
-// while others are on their way.
+// and framesAhead how many such frames may wait to be sent, or be on their way,
+// while others are made: aheadSize bytes, or a single frame of long tuples.
 const (
 	frameSize   = 256 << 10
 	framesAhead = 4
+	aheadSize   = (framesAhead + 1) * frameSize
 )
 
 // stream makes an io.Reader of tuples, header and trailer around them. A
 // goroutine of its own makes the tuples; another one of pgx's reads, which may
 // outlive CopyFrom when a connection is lost: stop ends both.
 type stream struct {
-	tuples Tuples
-	frames chan []byte // made, not yet read; closed behind the last
-	used   chan []byte // read, to be filled again
-	halt   chan struct{}
-	made   chan struct{} // closed when no tuple is made any more
-	rows   int64         // made so far, and err, why there are no more: to be read when made is closed
-	err    error
+	tuples  Tuples
+	frames  chan []byte         // made, not yet read; closed behind the last
+	used    chan []byte         // read, to be filled again
+	ahead   *semaphore.Weighted // bytes of frames that are made, and not yet read to their end
+	halt    context.Context     // ended by haltNow
+	haltNow func()
+	made    chan struct{} // closed when no tuple is made any more
+	rows    int64         // made so far, and err, why there are no more: to be read when made is closed
+	err     error
 
 	mu     sync.Mutex // of what follows
 	frame  []byte     // that is being read
 	rest   []byte     // of it, to be read
+	held   int64      // what it has of ahead
 	sent   int64
 	halted bool
 }
 
 func newStream(tuples Tuples) *stream {
 	s := &stream{tuples: tuples, frames: make(chan []byte, framesAhead), used: make(chan []byte, framesAhead+1),
-		halt: make(chan struct{}), made: make(chan struct{})}
+		ahead: semaphore.NewWeighted(aheadSize), made: make(chan struct{})}
+	s.halt, s.haltNow = context.WithCancel(context.Background())
 	go s.make()
 	return s
 }
+
+// weight gives what a frame takes of ahead: a long one all of it.
+func weight(frame []byte) int64 { return int64(min(len(frame), aheadSize)) }
 
 // make makes the tuples, frame by frame.
 func (s *stream) make() {
@@ -137,9 +147,12 @@ func (s *stream) make() {
 			s.err = err
 			return
 		}
+		if s.ahead.Acquire(s.halt, weight(frame)) != nil {
+			return
+		}
 		select {
 		case s.frames <- frame:
-		case <-s.halt:
+		case <-s.halt.Done():
 			return
 		}
 		if err == io.EOF {
@@ -190,7 +203,8 @@ func (s *stream) next(some bool) bool {
 		default:
 		}
 	}
-	s.frame = nil
+	s.ahead.Release(s.held)
+	s.frame, s.held = nil, 0
 	if s.halted {
 		return false
 	}
@@ -202,16 +216,16 @@ func (s *stream) next(some bool) bool {
 	} else {
 		select {
 		case s.frame = <-s.frames:
-		case <-s.halt:
+		case <-s.halt.Done():
 		}
 	}
-	s.rest = s.frame
+	s.rest, s.held = s.frame, weight(s.frame)
 	return len(s.rest) > 0
 }
 
 // stop ends the making and the reading, and says what came of them.
 func (s *stream) stop() (sent, rows int64, err error) {
-	close(s.halt)
+	s.haltNow()
 	<-s.made
 	s.mu.Lock()
 	defer s.mu.Unlock()

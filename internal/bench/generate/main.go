@@ -1,5 +1,5 @@
 // Command generate makes a state file as Flujo writes it, of about the wanted
-// size: generate -mb 730 PATH. With -cell one cell of each run is that long.
+// size: generate -mb 730 PATH. With -cell and -long some cells of each run are that long.
 package main
 
 import (
@@ -12,13 +12,14 @@ import (
 
 func main() {
 	megabytes := flag.Int64("mb", 100, "size of the file in `MB`")
-	cell := flag.Int64("cell", 0, "`bytes` of one cell in each run, at the least")
+	cell := flag.Int64("cell", 0, "`bytes` of a long cell, at the least")
+	long := flag.Int("long", 0, "`number` of long cells in each run")
 	flag.Parse()
 	if flag.NArg() != 1 {
-		fmt.Fprintln(os.Stderr, "usage: generate [-mb SIZE] [-cell BYTES] PATH")
+		fmt.Fprintln(os.Stderr, "usage: generate [-mb SIZE] [-cell BYTES -long NUMBER] PATH")
 		os.Exit(2)
 	}
-	if err := bench.Generate(flag.Arg(0), *megabytes*1_000_000, *cell); err != nil {
+	if err := bench.Generate(flag.Arg(0), *megabytes*1_000_000, *cell, *long); err != nil {
 		fmt.Fprintf(os.Stderr, "generate %s: %v\n", flag.Arg(0), err)
 		os.Exit(1)
 	}

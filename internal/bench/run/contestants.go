@@ -20,10 +20,10 @@ const (
 	floorLZ4    = "floor: the server alone, lz4"
 	floorPGLZ   = "floor: the server alone, its default (pglz)"
 	floorSent   = "floor: its JSON spelled as the file has it, lz4"
-	floorWire   = "the same, sent by psql \\copy"
+	floorWire   = "psql \\copy of the bytes that flujo-port sends"
 	pipe        = "sqlite3 -csv to psql \\copy, Flujo's tables"
 	pgloader    = "pgloader, tables of its own, heap of 8 GB"
-	pgloaderFew = "pgloader, the same, prefetch rows = 1000"
+	pgloaderFew = "pgloader, tables of its own, prefetch rows = 1000"
 	ogr2ogr     = "ogr2ogr, tables of its own"
 )
 

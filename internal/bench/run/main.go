@@ -208,7 +208,7 @@ func generate(path, size string) error {
 	if err != nil {
 		return err
 	}
-	if err := bench.Generate(path, bytes, 0); err != nil {
+	if err := bench.Generate(path, bytes, 0, 0); err != nil {
 		return err
 	}
 	rows, err := bench.Rows(path)
