@@ -141,8 +141,13 @@ func (b *bars) show(p transfer.Progress) {
 		return
 	}
 	b.drawn = time.Now()
-	_ = b.table.Set64(p.Rows)            // fails only on a writer, and this one discards
-	b.all.ChangeMax64(max(p.OfBytes, 1)) // it is an estimate that gets better
+	_ = b.table.Set64(p.Rows) // fails only on a writer, and this one discards
+	// It is an estimate that gets better, and a bar that has once been full stays so.
+	of := p.OfBytes
+	if !p.Done {
+		of = max(of, p.Bytes+1)
+	}
+	b.all.ChangeMax64(max(of, 1))
 	_ = b.all.Set64(p.Bytes)
 	b.clear()
 	b.line(b.table)

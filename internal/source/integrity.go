@@ -128,6 +128,6 @@ func (s *Snapshot) blameWAL(ctx context.Context, err error) error {
 // closed: the files remain those of s.
 func (s *Snapshot) withoutWAL() *Snapshot {
 	f := *s.files
-	f.wal, f.locked, f.cutOff = nil, false, false // so dsn takes the two-file system, with an empty -wal
+	f.wal, f.locked, f.cutOff = nil, false, false // so uri takes the two-file system, with an empty -wal
 	return &Snapshot{path: s.path, files: &f}
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"flujo-port/internal/mapping"
+
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // sameAs compares a column with the first parameter, storage class and all: by
@@ -157,8 +159,8 @@ func (s *Snapshot) eachRunMissing(children []string, condition string) string {
 const sampled = 64
 
 // EstimateBytes gives about how many bytes the cells of a table's rows hold,
-// numbers not counted: by some rows between the lowest and the highest rowid,
-// since to know it each page would have to be read.
+// numbers not counted: by some rows from the lowest rowid to the highest, since
+// to know it each page would have to be read. 0 where it can't be told.
 func (s *Snapshot) EstimateBytes(ctx context.Context, table string, rows int64) (bytes int64, err error) {
 	rowID, err := s.rowID(ctx, table)
 	if err != nil {
@@ -169,13 +171,17 @@ func (s *Snapshot) EstimateBytes(ctx context.Context, table string, rows int64) 
 		cells[i] = fmt.Sprintf("iif(typeof(%[1]s) IN ('text', 'blob'), octet_length(%[1]s), 0)", quote(c))
 	}
 	size := fmt.Sprintf("SELECT avg(%s) FROM %s", strings.Join(append(cells, "0"), " + "), quote(table))
-	query := fmt.Sprintf(`WITH RECURSIVE at(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM at WHERE i < %[1]d)
-		%[2]s WHERE %[3]s IN (SELECT (SELECT %[3]s FROM %[4]s WHERE %[3]s >= CAST(low + (1.0 * high - low) * i / %[1]d AS INTEGER) ORDER BY %[3]s LIMIT 1)
-			FROM at, (SELECT min(%[3]s) AS low FROM %[4]s), (SELECT max(%[3]s) AS high FROM %[4]s))`, sampled-1, size, rowID, quote(table))
+	query := fmt.Sprintf(`WITH RECURSIVE sampled_at(n, low, high) AS (SELECT 0, (SELECT min(%[3]s) FROM %[4]s), (SELECT max(%[3]s) FROM %[4]s)
+			UNION ALL SELECT n + 1, low, high FROM sampled_at WHERE n < %[1]d)
+		%[2]s WHERE %[3]s IN (SELECT (SELECT %[3]s FROM %[4]s WHERE %[3]s >= CAST(a.low + (1.0 * a.high - a.low) * a.n / %[1]d AS INTEGER)
+			ORDER BY %[3]s LIMIT 1) FROM sampled_at a)`, sampled-1, size, rowID, quote(table))
 	if strings.HasPrefix(rowID, "row_number") { // by which no row is found
 		query = strings.Replace(size, "FROM "+quote(table), fmt.Sprintf("FROM (SELECT * FROM %s LIMIT %d)", quote(table), sampled), 1)
 	}
 	err = s.each(ctx, query, func(row []mapping.Value) { bytes = int64(row[0].Real * float64(rows)) })
+	if isOf(err, sqlite3.SQLITE_ERROR) { // a table of so many columns that SQLite does not add them up
+		return 0, nil
+	}
 	return bytes, err
 }
 

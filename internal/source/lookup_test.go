@@ -627,6 +627,13 @@ func TestAbsentColumns(t *testing.T) {
 	}
 }
 
+func manyNames(n int) (names []string) {
+	for i := range n {
+		names = append(names, fmt.Sprint(i))
+	}
+	return names
+}
+
 // TestEstimateBytes: the size of a table is told by a few of its pages.
 func TestEstimateBytes(t *testing.T) {
 	t.Parallel()
@@ -640,7 +647,8 @@ func TestEstimateBytes(t *testing.T) {
 		"CREATE TABLE empty "+columns,
 		"CREATE TABLE far "+columns, "INSERT INTO far (rowid, b) VALUES (-9223372036854775808, 'one'), (9223372036854775807, 'three')",
 		"CREATE TABLE keyed (a INTEGER PRIMARY KEY, b TEXT, c BLOB) WITHOUT ROWID", fill("keyed"),
-		"CREATE TABLE named (rowid TEXT, _rowid_ TEXT, oid BLOB)", "INSERT INTO named VALUES ('a', 'bc', NULL), (NULL, 'abc', X'00')"))
+		"CREATE TABLE named (rowid TEXT, _rowid_ TEXT, oid BLOB)", "INSERT INTO named VALUES ('a', 'bc', NULL), (NULL, 'abc', X'00')",
+		"CREATE TABLE wide (c"+strings.Join(manyNames(1500), ", c")+")", "INSERT INTO wide (c0) VALUES ('more columns than SQLite adds up')"))
 	for _, tc := range []struct {
 		table      string
 		rows       int64
@@ -652,6 +660,7 @@ func TestEstimateBytes(t *testing.T) {
 		{"far", 2, 8, 8, 100},
 		{"keyed", rows, rows * 102, bytes, 100}, // by the first rows alone
 		{"named", 2, 7, 7, 100},
+		{"wide", 1, 0, 0, 100},
 	} {
 		before := c.reads
 		got, err := s.EstimateBytes(t.Context(), tc.table, tc.rows)

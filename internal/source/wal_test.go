@@ -303,7 +303,7 @@ func TestForeignWAL(t *testing.T) {
 	t.Parallel()
 	const (
 		otherTable = "CREATE TABLE other (k TEXT PRIMARY KEY, v)"
-		otherRow   = "INSERT INTO other VALUES (printf('%0200d', random()), 1)"
+		otherRow   = "INSERT INTO other VALUES (printf('%0200d', (SELECT count(*) FROM other) * 7919 % 99991), 1)"
 		longer     = "INSERT INTO runs SELECT printf('%06d', (SELECT count(*) FROM runs)), printf('%.*c', 350, 'y')"
 		change     = "UPDATE runs SET status = 'other' WHERE rowid BETWEEN 300 AND 340"
 	)

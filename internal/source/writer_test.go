@@ -213,6 +213,27 @@ func TestWrittenWhileRead(t *testing.T) {
 	isFault(t, err, fault.Failed, "it was written while it was read: stop Flujo and run again")
 }
 
+// TestLockIsWaitedFor: a writer that commits while the file is opened is no
+// reason to give up, and its rows are there.
+func TestLockIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	path := build(t, rowsTable, addRows(100))
+	w := startWriter(t, path, "BEGIN EXCLUSIVE")
+	opened := make(chan error, 1)
+	var s *Snapshot
+	go func() (err error) {
+		defer func() { opened <- err }()
+		s, err = Open(t.Context(), path)
+		return err
+	}()
+	w.run(addRows(20_000), "COMMIT")
+	if err := <-opened; err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	holds(t, s, 20_100)
+}
+
 // TestCancelledWhileItWaits for an exclusive writer.
 func TestCancelledWhileItWaits(t *testing.T) {
 	t.Parallel()

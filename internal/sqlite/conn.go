@@ -68,21 +68,20 @@ func Open(uri string) (*Conn, error) {
 }
 
 // Close closes the connection, and rolls back what it has not committed.
-// Statements and rows must be closed before. A second one does nothing.
+// Statements and rows must be closed before: with one open it is SQLITE_BUSY, and
+// the connection stays. A second one does nothing.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.tls == nil {
 		return nil
 	}
-	rc := sqlite3.Xsqlite3_close_v2(c.tls, c.db)
-	var err error
-	if rc != sqlite3.SQLITE_OK {
-		err = c.error(rc)
+	if rc := sqlite3.Xsqlite3_close(c.tls, c.db); rc != sqlite3.SQLITE_OK {
+		return c.error(rc)
 	}
 	c.tls.Close()
 	c.tls, c.db = nil, 0
-	return err
+	return nil
 }
 
 // Exec runs statements, one after the other; the rows that they give are passed

@@ -174,6 +174,57 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestCloseBeforeRows: a connection with a query open stays, and says so.
+func TestCloseBeforeRows(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	rows, err := c.Query(t.Context(), "SELECT 1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rows.Next(); err != nil {
+		t.Fatal(err)
+	}
+	if e, ok := errors.AsType[*Error](c.Close()); !ok || e.Primary() != sqlite3.SQLITE_BUSY {
+		t.Errorf("error %v", e)
+	}
+	if _, err := rows.Next(); err != io.EOF {
+		t.Error(err)
+	}
+	rows.Close()
+	for range 2 {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	rows.Close()
+}
+
+// TestRunCancelledByAnother: what a query's end interrupts beside it gives ctx's
+// error too.
+func TestRunCancelledByAnother(t *testing.T) {
+	t.Parallel()
+	c := open(t, "CREATE TABLE t (a)")
+	ctx, cancel := context.WithCancel(t.Context())
+	rows, err := c.Query(ctx, "SELECT 1 UNION ALL SELECT 2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	if _, err := rows.Next(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Prepare("INSERT INTO t " + endless)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	go cancel()
+	if _, err := s.Run(ctx, nil); err != context.Canceled {
+		t.Errorf("error %v", err)
+	}
+}
+
 // endless is a query with one row, which it never finds.
 const endless = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c) SELECT i FROM c WHERE i < 0"
 

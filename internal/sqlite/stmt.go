@@ -74,8 +74,9 @@ func (s *Stmt) forget() {
 }
 
 // Run runs the statement with parameters and gives the number of rows that it
-// inserted, changed or deleted; rows that it gives are passed over. It is not
-// interrupted once it runs.
+// inserted, changed or deleted; rows that it gives are passed over. ctx is looked
+// at before it runs; while it runs only what watches over a query that is open
+// interrupts it.
 func (s *Stmt) Run(ctx context.Context, parameters []mapping.Value) (changed int64, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -88,7 +89,7 @@ func (s *Stmt) Run(ctx context.Context, parameters []mapping.Value) (changed int
 		rc = sqlite3.Xsqlite3_step(s.conn.tls, s.stmt)
 	}
 	if rc != sqlite3.SQLITE_DONE {
-		err = s.conn.error(rc)
+		err = s.conn.cause(ctx, s.conn.error(rc))
 	} else {
 		changed = sqlite3.Xsqlite3_changes64(s.conn.tls, s.conn.db)
 	}

@@ -22,7 +22,7 @@ type tuples struct {
 	rows      rowReader
 	read      int64 // rows so far
 	aside     int64 // of these, rows without a place
-	bytes     int64 // of the rows so far, as the file holds them
+	bytes     int64 // of the texts and blobs of the rows so far
 	each      func(read, bytes int64)
 	changed   func(row []mapping.Value) // called for a row that does not arrive as it was; may be nil
 	again     func()                    // called when the rows are to be read once more; may be nil

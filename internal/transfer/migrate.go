@@ -65,7 +65,7 @@ type Progress struct {
 	Table     string // the table that is copied; empty in other phases
 	Rows, Of  int64  // of the table
 	All, Rest int64  // rows of all tables: copied, still to come
-	Bytes     int64  // of the rows of all tables, as the file holds them, so far
+	Bytes     int64  // of the texts and blobs of all rows so far, those of derived traces too
 	OfBytes   int64  // of all there are, about, until all are read; 0 where that is not known
 	Done      bool   // the server has taken the whole table
 }

@@ -164,6 +164,9 @@ func (r *reading) count(ctx context.Context) (err error) {
 			continue
 		}
 		r.total += rows
+		if plan.Table.Name == mapping.Traces { // most are derived, and about as long as their spans
+			bytes += r.size[mapping.Spans]
+		}
 		r.size[plan.Table.Name] = bytes
 		r.ofBytes += bytes
 		r.found.Tables = append(r.found.Tables, report.Table{Name: plan.Table.Name, RowsRead: rows})
@@ -187,7 +190,7 @@ func (r *reading) table(ctx context.Context, row *report.Table) (err error) {
 			Bytes: r.bytes + bytes, OfBytes: r.ofBytes + max(bytes-r.size[row.Name], 0)})
 	}
 	show(0, 0, false)
-	read := int64(0) // bytes
+	read, derived := int64(0), int64(0) // bytes
 	if plan.InFile {
 		if err := r.rows(ctx, row, plan, func(n, bytes int64) { read = bytes; show(n, bytes, false) }); err != nil {
 			return err
@@ -197,7 +200,7 @@ func (r *reading) table(ctx context.Context, row *report.Table) (err error) {
 	case mapping.Runs:
 		err = r.loadOrphans(ctx, row)
 	case mapping.Traces:
-		err = r.loadTraces(ctx, row, func(n int64) { show(expected+n, read, false) })
+		err = r.loadTraces(ctx, row, func(n, bytes int64) { derived = bytes; show(expected+n, read+bytes, false) })
 	}
 	if err != nil {
 		return err
@@ -219,7 +222,7 @@ func (r *reading) table(ctx context.Context, row *report.Table) (err error) {
 			Do: "an index of the file may be damaged: see what sqlite3's PRAGMA integrity_check says of it",
 		}
 	}
-	of = row.RowsRead + row.Derived
+	of, read = row.RowsRead+row.Derived, read+derived
 	r.ofBytes += read - r.size[row.Name]
 	r.size[row.Name] = read
 	show(of, read, true)

@@ -25,8 +25,8 @@ type traceRows struct {
 }
 
 // loadTraces adds the rows of traces that spans tell; each is called with the
-// number of them so far.
-func (r *reading) loadTraces(ctx context.Context, row *report.Table, each func(n int64)) error {
+// number of them so far, and their bytes.
+func (r *reading) loadTraces(ctx context.Context, row *report.Table, each func(n, bytes int64)) error {
 	if !r.layout.Plan(mapping.Spans).InFile {
 		return nil
 	}
@@ -34,7 +34,7 @@ func (r *reading) loadTraces(ctx context.Context, row *report.Table, each func(n
 	converter := r.converter(ctx, plan)
 	converter.Aside = nil // rowids of the file mean nothing here
 	t := &traceRows{}
-	done := &tuples{each: func(n, _ int64) { each(n) }, derived: true}
+	done := &tuples{each: each, derived: true}
 	sent, err := r.load(ctx, converter, func() (rowReader, error) {
 		spans, err := r.snapshot.SpansWithoutTrace(ctx, mapping.SpanColumns)
 		if err != nil {

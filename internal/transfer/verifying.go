@@ -123,7 +123,8 @@ func (m *migration) compareOriginals(ctx context.Context, stored *source.Stored)
 	return nil
 }
 
-// compareCounts counts the rows in PostgreSQL, in the transaction.
+// compareCounts counts the rows in PostgreSQL, in the transaction, by as many
+// processes of the server as it likes.
 func (m *migration) compareCounts(ctx context.Context) error {
 	stored, err := m.stored(ctx)
 	if err != nil {
