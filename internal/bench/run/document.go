@@ -177,7 +177,7 @@ func (s *section) bars() string {
 	}
 	if s.result(floorSent).Missing == "" {
 		ratio := s.ratio(loadCounts, floorSent)
-		add("the same, to the floor with the file's JSON", "≤ 1.10", fmt.Sprintf("%.2f", ratio), ratio <= 1.10)
+		add("load with counts, to the floor with the file's JSON", "≤ 1.10", fmt.Sprintf("%.2f", ratio), ratio <= 1.10)
 	}
 	for _, name := range []string{pgloader, pgloaderFew} {
 		if s.result(name).Missing == "" {

@@ -12,7 +12,7 @@ var plotText string
 
 // Measures of the plot, in pixels.
 const (
-	plotLeft   = 300 // where the bars begin
+	plotLeft   = 340 // where the bars begin
 	plotWidth  = 340 // of the longest bar
 	plotLine   = 24
 	plotHeader = 44
