@@ -245,6 +245,13 @@ func TestProgress(t *testing.T) {
 			t.Errorf("the screen lacks %q: %q", want, screen)
 		}
 	}
+	// Where the bytes are not known, as in restore, rows are counted.
+	out.Reset()
+	b = &bars{w: &out, width: func() int { return 60 }}
+	b.show(transfer.Progress{Phase: transfer.PhaseRead, Table: "runs", Rows: 5, Of: 10, All: 5, Rest: 15})
+	if got := out.String(); !strings.Contains(got, "all tables") || !strings.Contains(got, "25% ") || !strings.Contains(got, "(5/20)") && !strings.Contains(got, "(5/20,") || strings.Contains(got, " B)") {
+		t.Errorf("the screen is %q", got)
+	}
 	for line := range strings.SplitSeq(screen, "\n") {
 		line = line[strings.LastIndex(line, "\x1b[2K")+1:]
 		line = strings.TrimSuffix(strings.TrimPrefix(line, "[2K"), "\x1b[1A\r")

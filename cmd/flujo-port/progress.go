@@ -102,8 +102,8 @@ func (l *lines) end() {}
 const rowsBetween = 64
 
 // bars draws two bars, one under the other: the rows of the table that is
-// copied, and the bytes of all of them, by which the time left is told. A
-// table's bar stays when it is done.
+// copied, and the bytes of all of them, or their rows where bytes are not known,
+// by which the time left is told. A table's bar stays when it is done.
 type bars struct {
 	w     io.Writer
 	width func() int
@@ -112,7 +112,10 @@ type bars struct {
 	name  string    // of the table
 	begun time.Time // when its first row was read
 	drawn time.Time
-	below bool // the bar of all tables stands in the line under the cursor
+	// byBytes says that the bar of all tables is of bytes, and not of rows: restore
+	// does not know how many bytes there are.
+	byBytes bool
+	below   bool // the bar of all tables stands in the line under the cursor
 }
 
 // drawEvery keeps the bars to ten updates a second.
@@ -128,7 +131,8 @@ func (b *bars) show(p transfer.Progress) {
 		return // the clock need not be asked for every row
 	}
 	if b.all == nil {
-		b.all = b.bar("all tables", p.OfBytes, progressbar.OptionShowBytes(true))
+		b.byBytes = p.OfBytes > 0
+		b.all = b.bar("all tables", p.OfBytes, progressbar.OptionShowBytes(b.byBytes))
 	}
 	if p.Table != b.name {
 		b.name, b.begun = p.Table, time.Now()
@@ -142,13 +146,15 @@ func (b *bars) show(p transfer.Progress) {
 	}
 	b.drawn = time.Now()
 	_ = b.table.Set64(p.Rows) // fails only on a writer, and this one discards
-	// It is an estimate that gets better, and a bar that has once been full stays so.
-	of := p.OfBytes
-	if !p.Done {
-		of = max(of, p.Bytes+1)
+	done, of := p.Bytes, p.OfBytes
+	if !b.byBytes {
+		done, of = p.All, p.All+p.Rest
+	}
+	if !p.Done { // it may be an estimate that gets better, and a bar that has once been full stays so
+		of = max(of, done+1)
 	}
 	b.all.ChangeMax64(max(of, 1))
-	_ = b.all.Set64(p.Bytes)
+	_ = b.all.Set64(done)
 	b.clear()
 	b.line(b.table)
 	if p.Done {

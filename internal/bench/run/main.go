@@ -151,6 +151,7 @@ func (b *rig) section(ctx context.Context, size int64, runs int, growth bool) (*
 
 // growth loads files of 1/8, 1/4 and 1/2 of the size, and f, which has it all.
 func (b *rig) growth(ctx context.Context, size int64, f file) (steps []step, err error) {
+	b.loaded = 0 // that is of another file
 	for _, part := range []int64{8, 4, 2, 1} {
 		smaller := f
 		if part > 1 {

@@ -26,6 +26,7 @@ type rig struct {
 	lz4     bool   // the server has it
 	tables  []table
 	printed []copyFile // the rows of the file that is measured, as the server prints them
+	loaded  int64      // rows that a load makes of the file, derived ones included; 0 when that is not known
 	sent    []copyFile // the same as flujo-port sent them, JSON spelled as the file has it
 }
 
@@ -65,8 +66,12 @@ func (b *rig) compete(ctx context.Context, c contestant, f file) ([]measurement,
 		return nil, err
 	}
 	rows, err := b.rows(ctx)
-	if err == nil && rows < f.rows {
+	switch {
+	case err != nil:
+	case rows < f.rows:
 		err = fmt.Errorf("only %d of %d rows arrived", rows, f.rows)
+	case !c.foreign && b.loaded > 0 && rows != b.loaded:
+		err = fmt.Errorf("%d rows arrived, where flujo-port loads %d", rows, b.loaded)
 	}
 	return taken, err
 }
@@ -108,9 +113,10 @@ func query[T any](ctx context.Context, b *rig, sql string, args ...any) ([]T, er
 	return pgx.CollectRows(rows, pgx.RowTo[T])
 }
 
-// rows counts what is in the database.
+// rows counts what is in the database, but for what Flujo and flujo-port note of
+// the schema itself.
 func (b *rig) rows(ctx context.Context) (n int64, err error) {
-	counts, err := query[string](ctx, b, `SELECT format('SELECT count(*) FROM %I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname IN ('flujo', 'public')`)
+	counts, err := query[string](ctx, b, `SELECT format('SELECT count(*) FROM %I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname IN ('flujo', 'public') AND tablename NOT LIKE 'flujo\_%'`)
 	for _, count := range counts {
 		rows, err := query[int64](ctx, b, count)
 		if err != nil {
@@ -180,9 +186,13 @@ func (b *rig) copyOut(ctx context.Context, f file) error {
 		through.url = strings.Replace(b.url, b.server.Addr(), t.Addr(), 1)
 		return through.load(f, "counts")(ctx)
 	}
+	b.loaded = 0
 	_, err := b.compete(ctx, contestant{run: load}, f)
 	sent, tapErr := t.Close()
 	if err := errors.Join(err, tapErr); err != nil {
+		return err
+	}
+	if b.loaded, err = b.rows(ctx); err != nil {
 		return err
 	}
 	for _, c := range b.sent { // of another file
