@@ -76,7 +76,7 @@ func TestCheckFile(t *testing.T) {
 		{"a good file is sound", fixture, "sound", report.OK, []string{"quick_check"}},
 		{"a broken file", broken, "sound", report.Stop, []string{"damaged"}},
 		{"a good file's layout", fixture, "layout", report.OK, []string{"Flujo 0.6"}},
-		{"an older layout", "../../../shared/fixtures/flujo_0.4.35.db", "layout", report.OK, []string{"0.4.33"}},
+		{"an older layout", "../../testdata/flujo_0.4.35.db", "layout", report.OK, []string{"0.4.33"}},
 		{"another program's file", other, "layout", report.Stop, []string{"none of Flujo's tables"}},
 		{"rows", fixture, "rows", report.OK, []string{"runs 60", "steps 213", "spans 261", "evaluations 15", "system_state 5"}},
 		{"no -wal", fixture, "-wal", report.OK, []string{"none"}},
@@ -240,7 +240,7 @@ func TestCheckServer(t *testing.T) {
 			o.WithoutPGVector = false
 			wantLine(t, o, "pgvector", report.Stop, "does not have it", "--without-pgvector")
 			wantLine(t, o, "Flujo's start", report.Stop, "migration 3")
-			o.SQLite, o.WithoutPGVector = "../../../shared/fixtures/flujo_state_memories.db", true
+			o.SQLite, o.WithoutPGVector = "../../testdata/flujo_state_memories.db", true
 			wantLine(t, o, "pgvector", report.Stop, "30 memories")
 		}
 	})

@@ -208,7 +208,7 @@ func TestLayoutsArriveWhole(t *testing.T) {
 		})
 	}
 	for name, generation := range map[string]string{
-		fixture: "Flujo 0.6", "testdata/flujo_0.4.35.db": "Flujo 0.4.33 to 0.4.35", "testdata/flujo_0.4.35_opened_by_0.6.11.db": "Flujo 0.4, opened by 0.6",
+		fixture: "Flujo 0.6", "../../testdata/flujo_0.4.35.db": "Flujo 0.4.33 to 0.4.35", "../../testdata/flujo_0.4.35_opened_by_0.6.11.db": "Flujo 0.4, opened by 0.6",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

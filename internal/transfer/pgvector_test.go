@@ -657,7 +657,7 @@ func memoriesOf(t testing.TB, path string) (all []memory) {
 // TestPGVectorRealMemoriesArrive: the file that Flujo's own backend wrote, every
 // cell of it.
 func TestPGVectorRealMemoriesArrive(t *testing.T) {
-	const path = "testdata/flujo_state_memories.db"
+	const path = "../../testdata/flujo_state_memories.db"
 	memories := memoriesOf(t, path)
 	if len(memories) != 30 {
 		t.Fatalf("%d memories", len(memories))
@@ -718,7 +718,7 @@ func TestPGVectorOfOtherSizes(t *testing.T) {
 func TestPGVectorCheck(t *testing.T) {
 	t.Parallel()
 	url := pgtest.PGVector(t)
-	o := checkOptions(t, "../../../shared/fixtures/flujo_state_memories.db", url)
+	o := checkOptions(t, "../../testdata/flujo_state_memories.db", url)
 	o.WithoutPGVector = false
 	before := catalog(t, url)
 	wantLine(t, o, "pgvector", report.OK, "will be created")

@@ -8,7 +8,7 @@ import (
 	"flujo-port/internal/pgtest"
 )
 
-const memoriesFixture = "../../../shared/fixtures/flujo_state_memories.db"
+const memoriesFixture = "../../testdata/flujo_state_memories.db"
 
 // TestPGVectorRestore: memories come back, their vectors to the byte; with the
 // base everything does, and what PostgreSQL changed is there.

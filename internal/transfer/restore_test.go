@@ -133,7 +133,7 @@ func sameDump(t testing.TB, got, want map[string][]string) {
 func roundTripped(t testing.TB) map[string]string {
 	t.Helper()
 	return map[string]string{
-		"0.6.11": fixture, "0.4.35": "../../../shared/fixtures/flujo_0.4.35.db", "0.4.35 opened": "../../../shared/fixtures/flujo_0.4.35_opened_by_0.6.11.db",
+		"0.6.11": fixture, "0.4.35": "../../testdata/flujo_0.4.35.db", "0.4.35 opened": "../../testdata/flujo_0.4.35_opened_by_0.6.11.db",
 		"repaired": repairedFile(t), "every column": tamperFile(t), "seven columns": sevenColumns(t),
 	}
 }

@@ -59,7 +59,7 @@ func comparison(t testing.TB, r *report.Verification, table string) report.Compa
 func TestVerifyEqual(t *testing.T) {
 	t.Parallel()
 	for name, file := range map[string]string{
-		"0.6.11": fixture, "every kind of change": repairedFile(t), "0.4.35": "../../../shared/fixtures/flujo_0.4.35.db",
+		"0.6.11": fixture, "every kind of change": repairedFile(t), "0.4.35": "../../testdata/flujo_0.4.35.db",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
