@@ -103,11 +103,12 @@ func psql(t *testing.T, url, text string) {
 	}
 }
 
-// TestReplaceKilled ends the program at 50 moments of a replacement, spread
+// TestReplaceKilled ends the program at moments of a replacement, spread
 // over the time that one takes: the schema holds the old rows or the new ones,
 // all of them, and what was replaced is kept or there is nothing of it.
 func TestReplaceKilled(t *testing.T) {
-	const moments = 50
+	t.Parallel()
+	moments := pgtest.Count(10, 50)
 	url := pgtest.Database(t)
 	conn, err := pgx.Connect(context.Background(), url)
 	if err != nil {
@@ -149,7 +150,7 @@ func TestReplaceKilled(t *testing.T) {
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
-		after := time.Duration((float64(i) + rand.Float64()) / moments * float64(took) * 1.15)
+		after := time.Duration((float64(i) + rand.Float64()) / float64(moments) * float64(took) * 1.15)
 		time.AfterFunc(after, func() { _ = c.Process.Kill() }) // it may have ended
 		_ = c.Wait()
 		// The server may still be busy with what was begun.

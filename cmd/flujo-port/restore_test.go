@@ -80,7 +80,7 @@ func TestRestore(t *testing.T) {
 // leftover that the next run removes.
 func TestRestoreKilled(t *testing.T) {
 	t.Parallel()
-	const moments = 50
+	moments := pgtest.Count(10, 50)
 	big := filepath.Join(t.TempDir(), "flujo_state.db")
 	if err := bench.Generate(big, 8_000_000, 0, 0); err != nil {
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 // makeSQLite makes a database of the given statements.
 func makeSQLite(t testing.TB, path string, statements ...string) {
 	t.Helper()
-	db, err := sql.Open("sqlite", path)
+	db, err := sql.Open("sqlite", path+"?_pragma=synchronous(off)") // twice as fast
 	if err != nil {
 		t.Fatal(err)
 	}

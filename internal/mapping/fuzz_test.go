@@ -3,6 +3,7 @@ package mapping
 import (
 	"encoding/binary"
 	stdjson "encoding/json"
+	"flujo-port/internal/pgtest"
 	"math"
 	"math/rand/v2"
 	"regexp"
@@ -154,7 +155,8 @@ func TestConverterByLot(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	placed := map[bool]int{}
 	data := make([]byte, 4096)
-	for range 10_000 {
+	rows := pgtest.Count(2000, 10_000)
+	for range rows {
 		for i := 0; i < len(data); i += 8 {
 			binary.LittleEndian.PutUint64(data[i:], random.Uint64())
 		}
@@ -164,7 +166,7 @@ func TestConverterByLot(t *testing.T) {
 			return
 		}
 	}
-	if placed[true] < 1000 || placed[false] < 1000 {
+	if placed[true] < rows/10 || placed[false] < rows/10 {
 		t.Errorf("%d rows were placed, %d were not", placed[true], placed[false])
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/pgtest"
 )
 
 // canonicalCases are texts and what jsonb prints of them.
@@ -149,7 +150,8 @@ func TestCanonicalOnServer(t *testing.T) {
 // Made texts, others in every run.
 func TestCanonicalDifferential(t *testing.T) {
 	t.Parallel()
-	const batches, batch = 25, 2000
+	const batch = 2000
+	batches := pgtest.Count(5, 25)
 	s := connectJSON(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

@@ -163,7 +163,8 @@ func TestJSONExponentOfZeroOnServer(t *testing.T) {
 
 // Made texts, others in every run.
 func TestJSONDifferential(t *testing.T) {
-	const batches, batch = 25, 2000
+	const batch = 2000
+	batches := pgtest.Count(5, 25)
 	s := connectJSON(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

@@ -171,3 +171,12 @@ func queryRow(url, query string, into ...any) (err error) {
 	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
 	return conn.QueryRow(ctx, query).Scan(into...)
 }
+
+// Count returns how many cases a random test tries: quick, or slow with the
+// build tag "slow" (see [Slow]).
+func Count(quick, slow int) int {
+	if Slow {
+		return slow
+	}
+	return quick
+}

@@ -24,9 +24,16 @@ func checkOptions(t testing.TB, file, url string) transfer.CheckOptions {
 	return o
 }
 
-// wantLine runs a check and sees one line's state and words; the error and Fit
-// have to agree with all lines.
+// wantLine runs a check and compares one line of it.
 func wantLine(t testing.TB, o transfer.CheckOptions, name string, state report.State, words ...string) *report.Check {
+	t.Helper()
+	result := checked(t, o)
+	wantChecked(t, result, name, state, words...)
+	return result
+}
+
+// checked runs a check; the error and Fit have to agree with all lines.
+func checked(t testing.TB, o transfer.CheckOptions) *report.Check {
 	t.Helper()
 	result, err := transfer.Check(context.Background(), o)
 	if result == nil {
@@ -36,6 +43,12 @@ func wantLine(t testing.TB, o transfer.CheckOptions, name string, state report.S
 	if result.Fit == stops || (err == nil) == stops || stops && fault.KindOf(err) != fault.Refused {
 		t.Errorf("fit %v with stops %v: %v", result.Fit, stops, err)
 	}
+	return result
+}
+
+// wantChecked compares one line's state and words.
+func wantChecked(t testing.TB, result *report.Check, name string, state report.State, words ...string) {
+	t.Helper()
 	at := slices.IndexFunc(result.Lines, func(l report.Line) bool { return l.Name == name })
 	if at < 0 {
 		t.Fatalf("no line %q in %+v", name, result.Lines)
@@ -52,7 +65,6 @@ func wantLine(t testing.TB, o transfer.CheckOptions, name string, state report.S
 	if l.State != report.OK && l.Do == "" {
 		t.Errorf("line %q does not say what to do: %s", name, l.What)
 	}
-	return result
 }
 
 // TestCheckFile: every line on the file in both outcomes.
@@ -146,11 +158,12 @@ func TestCheckWAL(t *testing.T) {
 func TestCheckServer(t *testing.T) {
 	t.Parallel()
 	good := pgtest.Database(t)
+	result := checked(t, checkOptions(t, fixture, good))
 	for name, words := range map[string][]string{
 		"reachable": {"as role"}, "version": {"PostgreSQL"}, "encoding": {"UTF8"}, "primary": nil, "rights": nil, "timeouts": nil, "schema": {"will be made"},
 		"cutover address": {"flujo,public"}, "pooler": nil, "Flujo's start": {"will start"}, "time": {"about", "sample"}, "TLS": {"does not leave"}, "lz4": nil,
 	} {
-		wantLine(t, checkOptions(t, fixture, good), name, report.OK, words...)
+		wantChecked(t, result, name, report.OK, words...)
 	}
 	if got := leftovers(t, connect(t, good)); got != "" {
 		t.Errorf("left in the database: %s", got)
@@ -172,16 +185,16 @@ func TestCheckServer(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		readOnly(t, url)
-		wantLine(t, checkOptions(t, fixture, url), "primary", report.Look, "default_transaction_read_only")
-		wantLine(t, checkOptions(t, fixture, url), "cutover address", report.Stop, "read-only")
-		wantLine(t, checkOptions(t, fixture, url), "Flujo's start", report.Stop, "will not start")
+		result := wantLine(t, checkOptions(t, fixture, url), "primary", report.Look, "default_transaction_read_only")
+		wantChecked(t, result, "cutover address", report.Stop, "read-only")
+		wantChecked(t, result, "Flujo's start", report.Stop, "will not start")
 	})
 	t.Run("no rights", func(t *testing.T) {
 		t.Parallel()
 		role := pgtest.Role(t, pgtest.Database(t), "")
-		wantLine(t, checkOptions(t, fixture, role), "rights", report.Stop, "lacks CREATE on database", "init --grant-to")
-		wantLine(t, checkOptions(t, fixture, role), "Flujo's start", report.Stop, "lacks rights")
-		wantLine(t, checkOptions(t, fixture, role), "time", report.OK, "about") // by temporary tables
+		result := wantLine(t, checkOptions(t, fixture, role), "rights", report.Stop, "lacks CREATE on database", "init --grant-to")
+		wantChecked(t, result, "Flujo's start", report.Stop, "lacks rights")
+		wantChecked(t, result, "time", report.OK, "about") // by temporary tables
 	})
 	t.Run("no rights in the schema", func(t *testing.T) {
 		t.Parallel()

@@ -59,7 +59,7 @@ type made struct {
 func newFile(t testing.TB, layout map[string]string) *made {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "flujo_state.db")
-	db, err := sql.Open("sqlite", path)
+	db, err := sql.Open("sqlite", path+unsynced+"&_pragma=journal_mode(memory)")
 	if err != nil {
 		t.Fatal(err)
 	}

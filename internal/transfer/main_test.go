@@ -114,11 +114,15 @@ func copyOf(t testing.TB, path string) string {
 	return name
 }
 
+// unsynced opens a file for a test to change: nothing is flushed to the disk,
+// which takes a quarter of the tests' time otherwise.
+const unsynced = "?_pragma=synchronous(off)"
+
 // changed gives a copy of the fixture on which statements were run.
 func changed(t testing.TB, statements ...string) string {
 	t.Helper()
 	file := copyOf(t, fixture)
-	db, err := sql.Open("sqlite", file)
+	db, err := sql.Open("sqlite", file+unsynced)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,3 @@
-//go:build !race
-
 package transfer_test
 
 import (
@@ -7,10 +5,12 @@ import (
 	"maps"
 	"math/rand/v2"
 	"testing"
+
+	"flujo-port/internal/pgtest"
 )
 
 // mergeCases is how many pairs of sides TestMergeProperty makes.
-const mergeCases = 25
+var mergeCases = pgtest.Count(10, 25)
 
 // TestMergeProperty: whatever two sides have, a merge comes to what the model
 // says, a rehearsal changes nothing, and a second merge neither.

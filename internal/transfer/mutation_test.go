@@ -1,5 +1,3 @@
-//go:build !race
-
 package transfer_test
 
 import (
@@ -440,7 +438,8 @@ func TestMutantsUnchanged(t *testing.T) {
 // contract has them.
 func TestMutants(t *testing.T) {
 	t.Parallel()
-	const mutants, workers = 160, 4
+	const workers = 4
+	mutants := int64(pgtest.Count(60, 160))
 	seed := propSeed(t)
 	bases := mutantBases(t)
 	var next, arrived, failed atomic.Int64

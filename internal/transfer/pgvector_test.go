@@ -230,7 +230,7 @@ func memoriesFile(t testing.TB) (path string, memories []memory) {
 // change runs a statement on a file.
 func change(t testing.TB, path, statement string, args ...any) {
 	t.Helper()
-	db, err := sql.Open("sqlite", path)
+	db, err := sql.Open("sqlite", path+unsynced)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,3 @@
-//go:build !race
-
 package transfer_test
 
 import (

@@ -1,5 +1,3 @@
-//go:build !race
-
 package transfer_test
 
 import (
@@ -14,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"flujo-port/internal/pgtest"
 )
 
 // propShape is a table of a file: for each column its declaration and what
@@ -221,7 +221,7 @@ type propMaker struct {
 // makeProp writes the n-th file, and says what it is like.
 func makeProp(t testing.TB, lot *rand.Rand, n int) (path, likeness string) {
 	t.Helper()
-	rows := []int{6400, 6000, 5200, 2800, 1600}[n%5]
+	rows := []int{6400, 6000, 5200, 2800, 1600}[n%5] / pgtest.Count(2, 1)
 	m := &propMaker{Rand: lot, pools: map[byte][]propCell{}, runs: rows / 8,
 		wild: []float64{0, 0.0005, 0.01, 0.1, 0.4}[n%5]}
 	layout := propLayouts[lot.IntN(len(propLayouts))]

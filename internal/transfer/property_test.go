@@ -1,5 +1,3 @@
-//go:build !race
-
 package transfer_test
 
 import (
@@ -22,10 +20,11 @@ import (
 	"flujo-port/internal/transfer"
 )
 
-// How many files TestProperty makes, and how many rows there are in them.
-const (
-	propFiles = 30
-	propLeast = 100_000
+// How many files TestProperty makes, and how many rows there are in them at
+// least.
+var (
+	propFiles = pgtest.Count(15, 30)
+	propLeast = int64(pgtest.Count(20_000, 100_000))
 )
 
 // TestProperty: whatever is in a file of one of Flujo's layouts, migrate either
@@ -61,7 +60,7 @@ func TestProperty(t *testing.T) {
 	if rows.Load() < propLeast {
 		t.Errorf("only %d rows, FLUJO_PORT_TEST_SEED=%d", rows.Load(), seed)
 	}
-	if n := refused.Load(); n == 0 || n == propFiles {
+	if n := refused.Load(); n == 0 || n == int64(propFiles) {
 		t.Errorf("%d files of %d were refused, FLUJO_PORT_TEST_SEED=%d", n, propFiles, seed)
 	}
 }

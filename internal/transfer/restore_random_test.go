@@ -1,5 +1,3 @@
-//go:build !race
-
 package transfer_test
 
 import (
@@ -13,7 +11,7 @@ import (
 )
 
 // randomDays is how many random files, and days on PostgreSQL, are tried.
-const randomDays = 16
+var randomDays = pgtest.Count(6, 16)
 
 // TestRestoreRandomDays: whatever Flujo, or somebody by hand, did to the rows in
 // PostgreSQL, restore with and without base gives a file that is what

@@ -243,28 +243,3 @@ func wantTheRest(t *testing.T, conn *pgx.Conn) {
 		}
 	}
 }
-
-func TestJSONOverItsSizeHasNoPlace(t *testing.T) {
-	t.Parallel()
-	// One element more than the server's parser takes in an array; it is never
-	// sent.
-	large := "[" + strings.Repeat("0,", 1<<24) + "0]"
-	f := newFile(t, layout06)
-	f.insert("runs", nil)
-	f.insert("steps", cells{"id": int64(1), "output": large})
-	f.insert("steps", cells{"id": int64(2), "output": "[0]"})
-	path := f.close()
-	url := pgtest.Database(t)
-	o := options(t, path, url)
-	o.SetAside = true
-	found := listen(&o)
-	result := migrate(t, o)
-	wantReport(t, result, *found, []told{{table: "steps", key: "1", rowid: 1, kind: "json-size", aside: true}})
-	conn := connect(t, url)
-	if got := one(t, conn, "SELECT string_agg(id::text, ' ') FROM flujo.steps"); got != "2" {
-		t.Errorf("steps %s", got)
-	}
-	if got := one(t, conn, "SELECT md5(original) = md5($1::text::bytea) FROM flujo.flujo_port_originals WHERE column_name = 'output'", large); got != "true" {
-		t.Error("the original is another")
-	}
-}

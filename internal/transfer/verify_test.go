@@ -399,7 +399,7 @@ func TestVerifyFileWrittenMeanwhile(t *testing.T) {
 // commitTo commits to a file as another program does.
 func commitTo(t testing.TB, file, statement string) {
 	t.Helper()
-	db, err := sql.Open("sqlite", file)
+	db, err := sql.Open("sqlite", file+unsynced)
 	if err != nil {
 		t.Fatal(err)
 	}
