@@ -5,7 +5,7 @@ COMPOSE  = docker compose -f deploy/docker-compose.postgres.yml
 POSTGRES_PORT ?= 5432
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test ensure-postgres ensure-cc init-flujo-schema setup-postgres clean
+.PHONY: help build demo test ensure-postgres ensure-test-tools init-flujo-schema setup-postgres clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-20s %s\n", $$1, $$2 }' Makefile
@@ -23,7 +23,7 @@ RACE = -race -gcflags='modernc.org/...=-race=false' -gcflags='crypto/...=-race=f
 # Tests wait for a server half of the time.
 PARALLEL = $$(( $$(getconf _NPROCESSORS_ONLN) * 2 ))
 
-test: ensure-postgres ensure-cc ## format, vet, staticcheck, and the tests on a real server
+test: ensure-test-tools ## format, vet, staticcheck, and the tests on a real server
 	@unformatted=$$(gofmt -l *.go cmd internal) || exit 1; \
 	if [ -n "$$unformatted" ]; then \
 		echo "not formatted; run gofmt -w on:" >&2; echo "$$unformatted" >&2; exit 1; \
@@ -54,11 +54,8 @@ clean: ## remove what build made
 ensure-postgres:
 	@scripts/ensure-postgres.sh
 
-ensure-cc:
-	@cc=$$($(GO) env CC); command -v $$cc >/dev/null 2>&1 || { \
-		echo "the race detector needs a C compiler, and \"$$cc\" is not there:" >&2; \
-		echo "install gcc and the C library's headers (Debian: gcc libc6-dev), or set CC" >&2; exit 1; \
-	}
+ensure-test-tools:
+	@GO="$(GO)" scripts/ensure-test-tools.sh
 
 .PHONY: test-slow fuzz bench-go
 
@@ -102,7 +99,7 @@ PGLITE = .cache/pglite
 
 .PHONY: test-pgvector ensure-node
 
-test-pgvector: ensure-postgres ensure-cc $(PGLITE)/installed ## the tests that need pgvector, on a PostgreSQL in Node.js that has it
+test-pgvector: ensure-test-tools $(PGLITE)/installed ## the tests that need pgvector, on a PostgreSQL in Node.js that has it
 	FLUJO_PORT_TEST_PGLITE="$(CURDIR)/$(PGLITE)" CGO_ENABLED=1 $(GO) test $(RACE) -vet=off -count=1 -run PGVector ./...
 
 # What server.mjs keeps beside itself goes with the old packages.

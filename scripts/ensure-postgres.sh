@@ -3,6 +3,9 @@
 # programs only, no service. Quiet and 0 when one is there; otherwise installs
 # one with apt-get, dnf, apk or brew, and says so on stderr.
 #
+# With --check it installs nothing: it fails where none could be installed, and
+# where there is one without the clients that the tests call, psql and pg_dump.
+#
 # FLUJO_PORT_PG_SEARCH, a colon-separated list of glob patterns, replaces the
 # folders looked in beside PATH. They are those of internal/pgtest/findbin.go.
 set -u
@@ -21,8 +24,12 @@ usable() {
 	[ -n "$major" ] && [ "$major" -ge "$min_version" ]
 }
 
-# found: some folder on PATH or of the search list is usable.
-found() {
+# has_clients DIR: DIR holds psql and pg_dump.
+has_clients() { [ -x "$1/psql" ] && [ -x "$1/pg_dump" ]; }
+
+# some TEST: TEST is true of some folder on PATH or of the search list.
+some() {
+	test=$1
 	old_ifs=$IFS
 	IFS=:
 	set -f # PATH is taken as it is
@@ -33,10 +40,12 @@ found() {
 	set -- "$@" $search
 	IFS=$old_ifs
 	for dir in "$@"; do
-		usable "$dir" && return 0
+		"$test" "$dir" && return 0
 	done
 	return 1
 }
+
+found() { some usable; }
 
 # as_root CMD…: runs CMD as root, through sudo when need be.
 as_root() {
@@ -78,6 +87,25 @@ install_brew() {
 	brew install postgresql@17 >&2 || fail "brew could not install postgresql@17"
 }
 
+# check: what --check does.
+check() {
+	if found; then
+		some has_clients && exit 0
+		fail "a PostgreSQL server is installed, and its clients psql and pg_dump are not; install the package with them (Debian: postgresql-client)"
+	fi
+	for tool in apt-get dnf apk brew; do
+		have "$tool" || continue
+		if [ "$tool" = brew ] || [ "$(id -u)" -eq 0 ] || have sudo; then
+			exit 0
+		fi
+		fail "no PostgreSQL $min_version or later found, and to install one with $tool needs root, or sudo; as root run: scripts/ensure-postgres.sh"
+	done
+	fail "$none"
+}
+
+none="no PostgreSQL $min_version or later found, and none of apt-get, dnf, apk, brew to install one with; install the server's package by hand"
+
+[ "${1-}" != --check ] || check
 found && exit 0
 for tool in apt-get dnf apk brew; do
 	have "$tool" || continue
@@ -88,4 +116,4 @@ for tool in apt-get dnf apk brew; do
 	found && exit 0
 	fail "$tool installed a PostgreSQL that will not do: version $min_version or later is needed, with initdb and postgres"
 done
-fail "no PostgreSQL $min_version or later found, and none of apt-get, dnf, apk, brew to install one with; install the server's package by hand"
+fail "$none"

@@ -1,0 +1,142 @@
+#!/bin/sh
+# Makes sure that all that `make test` needs is there: Go as new as go.mod says,
+# gofmt, a C compiler that builds programs (for the race detector), disk space,
+# and PostgreSQL, which scripts/ensure-postgres.sh installs if it can. Quiet and
+# 0 when all is there; otherwise lists on stderr all that is missing and how to
+# get each, and exits 1, before anything is installed or built.
+#
+# GO names the go command, as in the Makefile.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+# What a run takes, measured with empty caches: TMPDIR at its peak, and the build
+# cache in the end. Both with some room to spare.
+tmp_mb=2000
+cache_mb=1000
+
+go=${GO:-go}
+tmp=${TMPDIR:-/tmp}
+missing=0
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# lack WHAT HOW: says what is missing and how to get it.
+lack() {
+	missing=$((missing + 1))
+	printf 'ensure-test-tools: %s\n    %s\n' "$1" "$2" >&2
+}
+
+# install APT DNF APK BREW: the command that installs a package here.
+install() {
+	if have apt-get; then
+		echo "apt-get install $1"
+	elif have dnf; then
+		echo "dnf install $2"
+	elif have apk; then
+		echo "apk add $3"
+	elif have brew; then
+		echo "$4"
+	else
+		echo "install it by your system's package manager (Debian: $1)"
+	fi
+}
+
+# older GOVERSION VERSION: the first is less than the second. Release candidates
+# and development versions are not told from the release.
+older() {
+	printf '%s\n' "$1" "$2" | awk '
+		{ sub(/.*go/, ""); sub(/[^0-9.].*/, ""); split($0, v, "."); n[NR] = (v[1] * 1000 + v[2]) * 1000 + v[3] }
+		END { exit !(n[1] < n[2]) }'
+}
+
+check_go() {
+	want=$(sed -n 's/^go //p' go.mod)
+	get="install Go $want or later from https://go.dev/dl/ and put its folder bin on PATH"
+	if ! have "$go"; then
+		go=
+		lack "no Go: there is no \"${GO:-go}\" on PATH" "$get"
+		return
+	fi
+	# In this folder a go of 1.21 or later answers for the toolchain that go.mod
+	# asks for. It downloads that if it is itself older and GOTOOLCHAIN=auto, and
+	# fails if it may not or cannot; it says so itself on stderr.
+	if ! version=$("$go" env GOVERSION); then
+		lack "Go $want or later is needed, and $go does not provide it (its own message is above)" \
+			"$get, or let go download it: GOTOOLCHAIN=auto"
+	elif older "$version" "$want"; then
+		lack "Go is $version, and go.mod needs $want" "$get"
+	fi
+	have gofmt || lack "gofmt is not on PATH" "it comes with Go: put the folder $("$go" env GOROOT)/bin on PATH"
+}
+
+# check_tmp makes the folder $work.
+check_tmp() {
+	if ! work=$(mktemp -d "$tmp/ensure-test-tools.XXXXXX" 2>/dev/null); then
+		work=
+		lack "no files can be made in $tmp, the folder for temporary files" "set TMPDIR to a folder that can be written"
+		return
+	fi
+	trap 'rm -rf "$work"' EXIT
+	trap 'exit 130' INT TERM
+}
+
+check_cc() {
+	cc=${CC:-gcc}
+	[ -z "$go" ] || cc=$("$go" env CC 2>/dev/null) || cc=${CC:-gcc}
+	get=$(install "gcc libc6-dev" "gcc glibc-devel" "gcc musl-dev" "xcode-select --install")
+	if ! have "${cc%% *}"; then
+		lack "no C compiler, which the race detector needs: there is no \"${cc%% *}\" on PATH" "$get, or set CC"
+		return
+	fi
+	[ -n "$work" ] || return
+	# shellcheck disable=SC2086 # CC may hold arguments
+	if ! printf '%s\n' '#include <stdlib.h>' '#include <pthread.h>' 'int main(void) { return 0; }' |
+		$cc -x c -o "$work/program" - -lpthread 2>"$work/errors"; then
+		lack "the C compiler \"$cc\" builds no programs: $(awk '/error|cannot|not found/ { print; exit }' "$work/errors")" \
+			"its headers or libraries are missing: $get"
+	elif ! "$work/program" 2>/dev/null; then
+		lack "programs cannot be run in $tmp, the folder for temporary files, where go test puts them" \
+			"set TMPDIR to a folder on a file system that is not mounted noexec"
+	fi
+}
+
+# there PATH: PATH, or the folder above it that exists.
+there() {
+	path=$1
+	while [ ! -d "$path" ] && [ "$path" != "${path%/*}" ]; do
+		path=${path%/*}
+	done
+	echo "${path:-/}"
+}
+
+# check_space looks at the two folders together where they share a file system.
+check_space() {
+	cache=
+	[ -z "$go" ] || cache=$("$go" env GOCACHE 2>/dev/null)
+	short=$(df -Pk "$(there "$tmp")" "$(there "${cache:-$tmp}")" 2>/dev/null | awk -v tmp="$tmp" -v cache="$cache" \
+		-v tmp_mb=$tmp_mb -v cache_mb=$cache_mb '
+		function tell(where, free, need) {
+			if (free < need) printf "%d MB free in %s, %d MB needed\n", free, where, need
+		}
+		NR > 1 {
+			for (i = NF; i > 1 && $i !~ /^[0-9]+%$/; i--);
+			free[NR] = $(i - 1) / 1024
+			disk[NR] = $1 " " $NF
+		}
+		END {
+			if (NR != 3) exit
+			if (cache == "") tell(tmp, free[2], tmp_mb)
+			else if (disk[2] == disk[3]) tell(tmp " and " cache, free[2], tmp_mb + cache_mb)
+			else { tell(tmp, free[2], tmp_mb); tell(cache, free[3], cache_mb) }
+		}')
+	[ -z "$short" ] || lack "too little disk space: $short" \
+		"free some, or set TMPDIR (temporary files) or GOCACHE (Go's build cache) to a folder on another disk"
+}
+
+check_go
+check_tmp
+check_cc
+check_space
+scripts/ensure-postgres.sh --check || missing=$((missing + 1))
+[ "$missing" -eq 0 ] || exit 1
+scripts/ensure-postgres.sh
