@@ -11,7 +11,7 @@ import (
 // TestMerge: exit codes, words and JSON of migrate --merge.
 func TestMerge(t *testing.T) {
 	t.Parallel()
-	url, file := pgtest.Database(t), absolute(t, fixture)
+	url, file := pgtest.WithPassword(t, pgtest.Database(t)), absolute(t, fixture)
 	p := newProgram(t, "DATABASE_URL="+url)
 	_, stderr, code := p.run(t, "migrate", "--sqlite", file, "--merge", "--replace")
 	if code != 2 || !strings.Contains(stderr, "--merge") || !strings.Contains(stderr, "nothing was written") && !strings.Contains(stderr, "--help") {

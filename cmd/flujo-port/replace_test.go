@@ -24,7 +24,7 @@ import (
 // it as a person would.
 func TestReplaceAsItIsPrinted(t *testing.T) {
 	t.Parallel()
-	url, file := pgtest.Database(t), absolute(t, fixture)
+	url, file := pgtest.WithPassword(t, pgtest.Database(t)), absolute(t, fixture)
 	p := newProgram(t, "DATABASE_URL="+url)
 	if stdout, stderr, code := p.run(t, "migrate", "--sqlite", file, "--without-pgvector"); code != 0 {
 		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)

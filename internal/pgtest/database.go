@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -15,8 +14,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// EnvServer names the environment variable with the URL of a server to use
-// instead of starting one.
+// EnvServer names the environment variable with the address of a server to use
+// instead of starting one: a URL or a keyword/value string, as libpq's. What it
+// leaves out is taken from the PG* variables and the files that libpq reads.
 const EnvServer = "FLUJO_PORT_TEST_POSTGRES"
 
 // queryTimeout bounds every statement that pgtest itself sends.
@@ -30,14 +30,21 @@ var shared struct {
 
 // Main runs the tests of a package and stops the shared server, if one was
 // started, when they are over. Before, it forgets the environment (see
-// [ForgetEnvironment]), so that a test reaches only what pgtest gives it.
+// [ForgetEnvironment]), except for what [EnvServer] needs of it, so that a test
+// reaches only what pgtest gives it.
 // It returns the exit code:
 //
 //	func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 func Main(m *testing.M) int {
-	if !ownServer() {
-		ForgetEnvironment()
+	if ownServer() {
+		address, err := completeURL(os.Getenv(EnvServer))
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "pgtest: %s: %v\n", EnvServer, err)
+			return 2
+		}
+		_ = os.Setenv(EnvServer, address) // fails only for a malformed name
 	}
+	ForgetEnvironment()
 	code := m.Run()
 	if shared.server == nil {
 		return code
@@ -118,12 +125,7 @@ func EncodedDatabase(t testing.TB, encoding string) string {
 			t.Errorf("pgtest: %v", err)
 		}
 	})
-	u, err := url.Parse(admin)
-	if err != nil {
-		t.Fatalf("pgtest: read server URL: %v", errors.Unwrap(err)) // the cause alone: the rest holds the password
-	}
-	u.Path = "/" + name
-	return u.String()
+	return WithDatabase(t, admin, name)
 }
 
 func createDatabase(name, encoding string) string {

@@ -7,7 +7,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
+	"testing"
 )
 
 // MinVersion is the oldest major version of PostgreSQL that will do.
@@ -85,7 +87,13 @@ func serverVersion(dir string) int {
 			return 0
 		}
 	}
-	out, err := exec.Command(filepath.Join(dir, "postgres"), "--version").Output()
+	return programVersion(filepath.Join(dir, "postgres"))
+}
+
+// programVersion returns the major version of one of PostgreSQL's programs, and
+// 0 when it is not there or does not run.
+func programVersion(path string) int {
+	out, err := exec.Command(path, "--version").Output()
 	if err != nil {
 		return 0
 	}
@@ -95,4 +103,49 @@ func serverVersion(dir string) int {
 	}
 	v, _ := strconv.Atoi(string(m[1]))
 	return v
+}
+
+// Client returns the path of one of PostgreSQL's client programs that works with
+// the server of a database: of the server's own version, else of the next one
+// that is installed. pg_dump refuses a server newer than itself, so the test is
+// skipped where there is no such program.
+func Client(t testing.TB, databaseURL, name string) string {
+	t.Helper()
+	var server int
+	if err := queryRow(databaseURL, "SELECT current_setting('server_version_num')::int / 10000", &server); err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	path, newest, err := findClient(filepath.SplitList(os.Getenv("PATH")), binGlobs, name, server)
+	if err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	if path == "" {
+		t.Skipf("needs %s %d or later for this server; the newest that was found is %d", name, server, newest)
+	}
+	return path
+}
+
+// findClient is Client over the given PATH folders and patterns. It returns ""
+// when no program is of version server or later, and the newest version found.
+func findClient(path, globs []string, name string, server int) (program string, newest int, err error) {
+	dirs := slices.Clone(path)
+	for _, glob := range globs {
+		matches, err := filepath.Glob(glob)
+		if err != nil {
+			return "", 0, fmt.Errorf("look for %s in %q: %w", name, glob, err)
+		}
+		dirs = append(dirs, matches...)
+	}
+	best := 0
+	for _, dir := range dirs {
+		if dir == "" {
+			continue
+		}
+		v := programVersion(filepath.Join(dir, name))
+		newest = max(newest, v)
+		if v >= server && (best == 0 || v < best) {
+			program, best = filepath.Join(dir, name), v
+		}
+	}
+	return program, newest, nil
 }

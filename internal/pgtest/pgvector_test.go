@@ -32,7 +32,7 @@ func TestPGVectorConnectionsAreLikeNew(t *testing.T) {
 	ctx := context.Background()
 	mustExec(t, db, "CREATE TABLE t (n int)")
 
-	conn, err := pgx.Connect(ctx, db+"&options=-c%20search_path%3D%22a%5C%20b%22%2Cpublic%20--work_mem%3D5MB")
+	conn, err := pgx.Connect(ctx, WithParameter(t, db, "options", `-c search_path="a\ b",public --work_mem=5MB`))
 	if err != nil {
 		t.Fatal(err)
 	}

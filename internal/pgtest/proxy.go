@@ -3,7 +3,6 @@ package pgtest
 import (
 	"context"
 	"net"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -81,18 +80,7 @@ func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 // sslmode=disable.
 func (p *Proxy) Rewrite(databaseURL string) string {
 	p.t.Helper()
-	u, err := url.Parse(databaseURL)
-	if err != nil {
-		p.t.Fatal("pgtest: proxy: the database URL cannot be read") // err would show the password
-	}
-	parameters := u.Query()
-	parameters.Del("host")
-	parameters.Del("port")
-	parameters.Set("sslmode", "disable")
-	u.Host = p.Addr()
-	// Encode writes "+" for a space, which libpq does not read.
-	u.RawQuery = strings.ReplaceAll(parameters.Encode(), "+", "%20")
-	return u.String()
+	return WithServer(p.t, databaseURL, p.Addr())
 }
 
 // CutAfterClientBytes breaks the newest connection once n bytes have come

@@ -3,7 +3,6 @@ package pgtest
 import (
 	"bytes"
 	"context"
-	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -52,7 +51,7 @@ func isCommit(typ byte, payload []byte) bool {
 func TestProxyPasses(t *testing.T) {
 	db, p := proxied(t)
 	for _, mode := range []string{"disable", "prefer"} {
-		url := strings.Replace(p.Rewrite(db), "sslmode=disable", "sslmode="+mode, 1)
+		url := WithParameter(t, p.Rewrite(db), "sslmode", mode)
 		if err := insert(url, 10_000); err != nil {
 			t.Fatalf("sslmode=%s: %v", mode, err)
 		}
@@ -144,16 +143,13 @@ func TestProxyRewritesParameter(t *testing.T) {
 
 func TestProxyActsAsPooler(t *testing.T) {
 	db, p := proxied(t)
-	u, err := url.Parse(p.Rewrite(db))
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.RawQuery += "&options=-c%20search_path%3Dflujo&application_name=mine"
+	through := WithParameter(t, p.Rewrite(db), "options", "-c search_path=flujo")
+	through = WithParameter(t, through, "application_name", "mine")
 	for _, pooler := range []bool{false, true} {
 		if pooler {
 			p.ActAsPooler()
 		}
-		conn := connect(t, u.String())
+		conn := connect(t, through)
 		var path, name string
 		var pid uint32
 		err := conn.QueryRow(t.Context(), `SELECT current_setting('search_path'), current_setting('application_name'),

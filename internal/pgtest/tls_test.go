@@ -1,7 +1,6 @@
 package pgtest
 
 import (
-	"net/url"
 	"strings"
 	"testing"
 )
@@ -13,8 +12,8 @@ func TestTLS(t *testing.T) {
 	}
 	stopAfter(t, s)
 	plain := s.URL("postgres")
-	through := func(sslmode string) string { return strings.Replace(plain, "sslmode=disable", sslmode, 1) }
-	checked := through("sslmode=verify-full&sslrootcert=" + url.QueryEscape(s.RootCert()))
+	bySystem := WithParameter(t, plain, "sslmode", "verify-full")
+	checked := WithParameter(t, bySystem, "sslrootcert", s.RootCert())
 	byName := strings.Replace(checked, host, "localhost", 1)
 
 	for url, want := range map[string]bool{
@@ -30,7 +29,7 @@ func TestTLS(t *testing.T) {
 			t.Errorf("TLS used: %v, want %v", used, want)
 		}
 	}
-	if err := execAll(through("sslmode=verify-full"), "SELECT"); err == nil {
+	if err := execAll(bySystem, "SELECT"); err == nil {
 		t.Error("the system's CAs vouch for the server")
 	}
 	psql(t, "-c", "RESET ALL", byName) // libpq checks in its own way

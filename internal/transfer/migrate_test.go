@@ -634,9 +634,10 @@ func TestTimeoutsOfTheRoleDoNotCut(t *testing.T) {
 	name := one(t, conn, "SELECT quote_ident(current_database())")
 	run(t, conn, "ALTER DATABASE "+name+" SET statement_timeout = '1ms'", "ALTER DATABASE "+name+" SET idle_in_transaction_session_timeout = '1ms'",
 		"ALTER DATABASE "+name+" SET search_path = nowhere", "ALTER DATABASE "+name+" SET datestyle = 'German'")
-	o := options(t, fixture, url+"&statement_timeout=0") // for the first statements of a connection, before ours
-	migrate(t, o)
-	if got := one(t, connect(t, url+"&statement_timeout=0"), "SELECT count(*) FROM flujo.runs"); got != "60" {
+	// For the first statements of a connection, before ours.
+	url = pgtest.WithParameter(t, url, "statement_timeout", "0")
+	migrate(t, options(t, fixture, url))
+	if got := one(t, connect(t, url), "SELECT count(*) FROM flujo.runs"); got != "60" {
 		t.Errorf("%s runs", got)
 	}
 }

@@ -532,7 +532,7 @@ func TestReplaceWaitsForReaders(t *testing.T) {
 	url := pgtest.Database(t)
 	conn, file := afterADay(t, url)
 	before := asItWas(t, conn)
-	reader := connect(t, url+"&application_name=dashboard-2")
+	reader := connect(t, pgtest.WithParameter(t, url, "application_name", "dashboard-2"))
 	run(t, reader, "BEGIN", "SELECT count(*) FROM flujo.spans")
 	o := replacing(t, file, url)
 	o.LockWait = 100 * time.Millisecond

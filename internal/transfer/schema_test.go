@@ -3,7 +3,6 @@ package transfer_test
 import (
 	"context"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -92,11 +91,8 @@ func TestSchemaIsFlujos(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
-	bin, err := pgtest.FindBin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dump, err := exec.Command(filepath.Join(bin, "pg_dump"), "--schema-only", "--no-owner", "--no-privileges", "--exclude-table", "flujo.flujo_port_receipts", "--dbname", url).Output()
+	dump, err := exec.Command(pgtest.Client(t, url, "pg_dump"), "--schema-only", "--no-owner", "--no-privileges",
+		"--exclude-table", "flujo.flujo_port_receipts", "--dbname", url).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +182,7 @@ func TestInitGrants(t *testing.T) {
 func TestHolderOfTheLockIsNamed(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	holder := connect(t, url+"&application_name=flujo-pod-7")
+	holder := connect(t, pgtest.WithParameter(t, url, "application_name", "flujo-pod-7"))
 	run(t, holder, "BEGIN", "SELECT pg_advisory_xact_lock(x'F1F0C0DE'::bigint)")
 	o := options(t, fixture, url)
 	o.LockWait = 100 * time.Millisecond
