@@ -24,7 +24,7 @@ func Role(t testing.TB, databaseURL, attrs string) string {
 	}
 	name, password := randomName(), rand.Text()
 	quoted := pgx.Identifier{name}.Sanitize()
-	mustExec(t, databaseURL, fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%s' %s", quoted, password, attrs))
+	mustExec(t, databaseURL, fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%s' %s", quoted, verifier(password), attrs))
 	t.Cleanup(func() {
 		err := execAll(databaseURL,
 			fmt.Sprintf("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '%s'", name),

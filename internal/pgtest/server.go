@@ -182,7 +182,7 @@ func (s *Server) logFile() string { return filepath.Join(s.dir, "log") }
 // create runs initdb and writes the settings.
 func (s *Server) create() error {
 	passwordFile := filepath.Join(s.dir, "password")
-	if err := os.WriteFile(passwordFile, []byte(s.password+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(passwordFile, []byte(verifier(s.password)+"\n"), 0o600); err != nil {
 		return fmt.Errorf("write password file: %w", err)
 	}
 	if err := s.account.own(passwordFile); err != nil {

@@ -1,0 +1,32 @@
+package pgtest
+
+import (
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+)
+
+// verifier returns what PostgreSQL stores of a password and takes in its place
+// (RFC 5802): a SCRAM verifier of one iteration. With the server's usual 4096,
+// the cryptography of their many connections is a good part of the time that
+// the tests take.
+func verifier(password string) string {
+	const iterations = 1
+	salt := make([]byte, 16)
+	_, _ = rand.Read(salt) // never fails
+	salted, err := pbkdf2.Key(sha256.New, password, salt, iterations, sha256.Size)
+	if err != nil {
+		panic(err) // only for a key that is too long
+	}
+	mac := func(key []byte, message string) []byte {
+		h := hmac.New(sha256.New, key)
+		h.Write([]byte(message))
+		return h.Sum(nil)
+	}
+	stored := sha256.Sum256(mac(salted, "Client Key"))
+	text := base64.StdEncoding.EncodeToString
+	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", iterations, text(salt), text(stored[:]), text(mac(salted, "Server Key")))
+}
