@@ -26,23 +26,16 @@ import (
 // binary is the program, built once for all tests.
 var binary string
 
-func TestMain(m *testing.M) { os.Exit(build(m)) }
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m, build)) }
 
-func build(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "flujo-port-test")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
+func build(dir string) error {
 	binary = filepath.Join(dir, "flujo-port")
 	build := exec.Command("go", "build", "-o", binary, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as `make build` does
 	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "%v: %s", err, out)
-		return 1
+		return fmt.Errorf("%w: %s", err, out)
 	}
-	return pgtest.Main(m)
+	return nil
 }
 
 const fixture = "../../testdata/flujo_state.db"
@@ -56,7 +49,11 @@ type program struct {
 
 func newProgram(t testing.TB, env ...string) *program {
 	t.Helper()
-	return &program{dir: t.TempDir(), env: append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)}
+	home := t.TempDir()
+	return &program{
+		dir: t.TempDir(),
+		env: append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "TMPDIR=" + home}, env...),
+	}
 }
 
 func (p *program) command(args ...string) *exec.Cmd {

@@ -63,7 +63,7 @@ const maxSocketDir = 103 - len("/.s.PGSQL.65535.lock")
 // makeDir makes a server's folder: in the temporary folder, or in /tmp when
 // that one is too deep for a socket or closed to the account.
 func makeDir(a *account) (string, error) {
-	for _, parent := range []string{os.TempDir(), "/tmp"} {
+	for _, parent := range []string{serverRoot, "/tmp"} {
 		parent, err := filepath.Abs(parent)
 		if err != nil {
 			return "", fmt.Errorf("make server folder: %w", err)
@@ -82,7 +82,7 @@ func makeDir(a *account) (string, error) {
 			return "", fmt.Errorf("make server folder: %w", err)
 		}
 	}
-	return "", fmt.Errorf("make server folder: neither %q nor /tmp will do: the path must be short, and open to the server's account", os.TempDir())
+	return "", fmt.Errorf("make server folder: neither %q nor /tmp will do: the path must be short, and open to the server's account", serverRoot)
 }
 
 // openToAll reports whether any account may pass through dir and the folders

@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -28,32 +30,56 @@ var shared struct {
 	err    error
 }
 
-// Main runs the tests of a package and stops the shared server, if one was
-// started, when they are over. Before, it forgets the environment (see
-// [ForgetEnvironment]), except for what [EnvServer] needs of it, so that a test
-// reaches only what pgtest gives it.
-// It returns the exit code:
+// Main runs the tests of a package and returns the exit code:
 //
 //	func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
-func Main(m *testing.M) int {
-	if ownServer() {
-		address, err := completeURL(os.Getenv(EnvServer))
-		if err != nil {
-			fmt.Fprintf(os.Stderr, "pgtest: %s: %v\n", EnvServer, err)
-			return 2
-		}
-		_ = os.Setenv(EnvServer, address) // fails only for a malformed name
-	}
-	ForgetEnvironment()
-	code := m.Run()
-	if shared.server == nil {
-		return code
-	}
-	if err := shared.server.Stop(); err != nil {
+//
+// Before, it forgets the environment (see [ForgetEnvironment]), except for what
+// [EnvServer] needs of it, so that a test reaches only what pgtest gives it. It
+// gives the process a temporary folder of its own, and each setup a folder in it
+// for what all tests share. Afterwards it stops the shared server, if one was
+// started, and removes the folder; tests that left something there fail.
+//
+// All of that goes also when the process is interrupted or killed, or go test is.
+// Only databases on the user's server stay when the process itself is killed.
+func Main(m *testing.M, setup ...func(dir string) error) int {
+	code, err := run(m, setup)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "pgtest:", err)
 		return max(code, 1)
 	}
 	return code
+}
+
+func run(m *testing.M, setup []func(dir string) error) (code int, err error) {
+	if ownServer() {
+		address, err := completeURL(os.Getenv(EnvServer))
+		if err != nil {
+			return 2, fmt.Errorf("%s: %w", EnvServer, err)
+		}
+		if err := os.Setenv(EnvServer, address); err != nil {
+			return 2, err
+		}
+	}
+	ForgetEnvironment()
+	temp, err := takeTempDir()
+	if err != nil {
+		return 2, err
+	}
+	defer func() { err = errors.Join(err, temp.remove()) }()
+	flag.Parse() // endEarly looks at a flag
+	go endEarly()
+	for _, f := range setup {
+		dir := filepath.Join(temp.path, setupFolder)
+		if err := errors.Join(os.MkdirAll(dir, 0o755), f(dir)); err != nil {
+			return 2, err
+		}
+	}
+	code = m.Run()
+	if shared.server != nil {
+		err = shared.server.Stop()
+	}
+	return code, err
 }
 
 // ForgetEnvironment unsets whatever would lead a PostgreSQL client or
@@ -119,11 +145,8 @@ func EncodedDatabase(t testing.TB, encoding string) string {
 	admin := adminURL(t)
 	name := randomName()
 	quoted := pgx.Identifier{name}.Sanitize()
-	mustExec(t, admin, createDatabase(name, encoding))
-	t.Cleanup(func() {
-		if err := execAll(admin, "DROP DATABASE IF EXISTS "+quoted+" WITH (FORCE)"); err != nil {
-			t.Errorf("pgtest: %v", err)
-		}
+	makeFor(t, admin, createDatabase(name, encoding), func() error {
+		return execAll(admin, "DROP DATABASE IF EXISTS "+quoted+" WITH (FORCE)")
 	})
 	return WithDatabase(t, admin, name)
 }

@@ -51,15 +51,16 @@ func (p *process) end(signal syscall.Signal) error {
 
 // guard outlives this process and cleans up after it. It is a shell that
 // reads a pipe whose other end only we hold: a line dismisses it, the end of
-// the pipe means that we died, and then it stops the server and removes the
-// folder. Unlike a parent-death signal it works on every Unix, survives a
+// the pipe means that we died, and then it does the rest of its script, with
+// the folder that it guards as $1. Unlike a parent-death signal it works on every Unix, survives a
 // change of user, and takes the folder too.
 type guard struct {
 	cmd  *exec.Cmd
 	pipe io.WriteCloser
 }
 
-const guardScript = `
+// serverGuardScript is a guard's work for a server: stop it and remove its folder.
+const serverGuardScript = `
 read -r line && exit 0
 dir=$1 pidfile=$1/data/postmaster.pid
 pid=$(head -n 1 "$pidfile") && kill -QUIT "$pid"
@@ -71,8 +72,8 @@ done
 rm -rf "$dir"
 `
 
-func startGuard(dir string) (*guard, error) {
-	cmd := exec.Command("/bin/sh", "-c", guardScript, "sh", dir)
+func startGuard(script, dir string) (*guard, error) {
+	cmd := exec.Command("/bin/sh", "-c", script, "sh", dir)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	pipe, err := cmd.StdinPipe()

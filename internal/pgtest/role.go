@@ -24,20 +24,17 @@ func Role(t testing.TB, databaseURL, attrs string) string {
 	}
 	name, password := randomName(), rand.Text()
 	quoted := pgx.Identifier{name}.Sanitize()
-	mustExec(t, databaseURL, fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%s' %s", quoted, verifier(password), attrs))
-	t.Cleanup(func() {
+	create := fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%s' %s", quoted, verifier(password), attrs)
+	makeFor(t, databaseURL, create, func() error {
 		err := execAll(databaseURL,
 			fmt.Sprintf("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '%s'", name),
 			"REASSIGN OWNED BY "+quoted+" TO CURRENT_USER",
 			"DROP OWNED BY "+quoted, // its grants
 			"DROP ROLE "+quoted)
-		var down *pgconn.ConnectError
-		if errors.As(err, &down) {
-			return // the test stopped its server
+		if _, down := errors.AsType[*pgconn.ConnectError](err); down {
+			return nil // the test stopped its server
 		}
-		if err != nil {
-			t.Errorf("pgtest: drop role: %v", err)
-		}
+		return err
 	})
 	roleURL := WithUser(t, databaseURL, name, password)
 	if ownServer() {

@@ -87,7 +87,7 @@ func (s *Server) begin(fill func() error) (err error) {
 	if s.dir, err = makeDir(s.account); err != nil {
 		return err
 	}
-	if s.guard, err = startGuard(s.dir); err != nil {
+	if s.guard, err = startGuard(serverGuardScript, s.dir); err != nil {
 		return err
 	}
 	if err := fill(); err != nil {

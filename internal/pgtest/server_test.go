@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -14,7 +15,8 @@ import (
 	"time"
 )
 
-// envOrphan makes the test binary start a server and wait to be killed.
+// envOrphan makes the test binary start a server and wait to be killed, or for
+// the end of its stdin, should the test be killed itself.
 const envOrphan = "PGTEST_START_AND_HANG"
 
 func startAndHang() {
@@ -24,7 +26,8 @@ func startAndHang() {
 		os.Exit(1)
 	}
 	fmt.Println(s.dir, s.Addr())
-	select {}
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	os.Exit(1)
 }
 
 func TestStartAndStop(t *testing.T) {
@@ -87,6 +90,9 @@ func TestKilledParentLeavesNothing(t *testing.T) {
 	parent.Stderr = os.Stderr
 	out, err := parent.StdoutPipe()
 	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parent.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
 	if err := parent.Start(); err != nil {

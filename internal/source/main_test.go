@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"flujo-port/internal/pgtest"
+
 	_ "modernc.org/sqlite" // the driver, for files that are made and read by themselves
 )
 
@@ -24,7 +26,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(pgtest.Main(m))
 }
 
 // writeAsTold opens the database and runs each line as SQL, answering "ready"

@@ -2,27 +2,32 @@ package main
 
 import (
 	"bufio"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"flujo-port/internal/pgtest"
 )
 
-// build returns the path of the built command.
-func build(t *testing.T) string {
-	t.Helper()
-	bin := filepath.Join(t.TempDir(), "throwaway")
+// bin is the built command.
+var bin string
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m, build)) }
+
+func build(dir string) error {
+	bin = filepath.Join(dir, "throwaway")
 	build := exec.Command("go", "build", "-o", bin, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as `make test` built it before
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+		return fmt.Errorf("%w: %s", err, out)
 	}
-	return bin
+	return nil
 }
 
 func TestThrowaway(t *testing.T) {
-	bin := build(t)
 	t.Setenv("FLUJO_PORT_POSTGRES", "postgresql://elsewhere/")
 	t.Setenv("PGSSLMODE", "verify-full")
 	cases := []struct {
@@ -57,7 +62,14 @@ func TestThrowaway(t *testing.T) {
 }
 
 func TestThrowawayForwardsSignals(t *testing.T) {
-	cmd := exec.Command(build(t), "--", "sh", "-c", `trap 'echo caught; exit 7' TERM; echo ready; while :; do sleep 0.05; done`)
+	cmd := exec.Command(bin, "--", "sh", "-c", `
+		trap 'echo caught; exit 7' TERM
+		echo ready
+		tries=0
+		while [ "$tries" -lt 1200 ]; do # it ends by itself should this test be killed
+			tries=$((tries + 1))
+			sleep 0.05
+		done`)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()

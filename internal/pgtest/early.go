@@ -1,0 +1,109 @@
+package pgtest
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"os/signal"
+	"regexp"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// made is what tests made on a server that outlives the process.
+var made struct {
+	making sync.RWMutex // held for writing, nothing more is made
+	mu     sync.Mutex
+	next   int
+	undos  map[int]func() error
+}
+
+// makeFor runs a statement that makes something for the test, and calls undo
+// when the test ends, or the process does before.
+func makeFor(t testing.TB, databaseURL, statement string, undo func() error) {
+	t.Helper()
+	made.making.RLock()
+	defer made.making.RUnlock()
+	mustExec(t, databaseURL, statement)
+	made.mu.Lock()
+	defer made.mu.Unlock()
+	if made.undos == nil {
+		made.undos = map[int]func() error{}
+	}
+	number := made.next
+	made.next++
+	made.undos[number] = undo
+	t.Cleanup(func() {
+		if err := undo(); err != nil {
+			t.Errorf("pgtest: %v", err)
+		}
+		made.mu.Lock()
+		defer made.mu.Unlock()
+		delete(made.undos, number)
+	})
+}
+
+// orphanInterval is how often a process looks for its parent.
+const orphanInterval = 200 * time.Millisecond
+
+// endEarly ends the process when it is interrupted, and when go test, whose
+// child it is, was killed: nobody would read the result. It drops what tests
+// made on the user's server; the guards do the rest.
+func endEarly() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	parent := os.Getppid()
+	var tick <-chan time.Time
+	if startedByGoTest() {
+		tick = time.Tick(orphanInterval)
+	}
+	code := 1
+	for waiting := true; waiting; {
+		select {
+		case sig := <-signals:
+			code, waiting = 128+int(sig.(syscall.Signal)), false
+		case <-tick:
+			if os.Getppid() != parent {
+				removeWorkFolder()
+				waiting = false
+			}
+		}
+	}
+	if ownServer() {
+		undoAll()
+	}
+	os.Exit(code)
+}
+
+var workFolder = regexp.MustCompile(`^(.*/go-build\d+)/b\d+/[^/]+$`)
+
+// removeWorkFolder removes the folder where go test built this program: it does
+// so itself unless it is killed.
+func removeWorkFolder() {
+	program, _ := os.Executable() // "" does not match
+	if m := workFolder.FindStringSubmatch(program); m != nil {
+		_ = os.RemoveAll(m[1]) // others may do it as well
+	}
+}
+
+// undoAll undoes what was made, the latest first. Nothing can be made any more.
+func undoAll() {
+	made.making.Lock()
+	made.mu.Lock()
+	for _, number := range slices.Backward(slices.Sorted(maps.Keys(made.undos))) {
+		if err := made.undos[number](); err != nil {
+			fmt.Fprintln(os.Stderr, "pgtest:", err)
+		}
+	}
+}
+
+// startedByGoTest reports whether go test started this process, and not a
+// person or a debugger: it passes a flag that nobody else does.
+func startedByGoTest() bool {
+	f := flag.Lookup("test.paniconexit0")
+	return f != nil && f.Value.String() == "true"
+}
