@@ -58,11 +58,11 @@ check_go() {
 		return
 	fi
 	# In this folder a go of 1.21 or later answers for the toolchain that go.mod
-	# asks for. It downloads that if it is itself older and GOTOOLCHAIN=auto, and
-	# fails if it may not or cannot; it says so itself on stderr.
+	# asks for. With GOTOOLCHAIN=auto it downloads that if it is older itself, and
+	# fails where it cannot; it says both on stderr.
+	[ -z "$("$go" env GOTOOLCHAIN 2>/dev/null)" ] || get="$get, or let go download it: GOTOOLCHAIN=auto"
 	if ! version=$("$go" env GOVERSION); then
-		lack "Go $want or later is needed, and $go does not provide it (its own message is above)" \
-			"$get, or let go download it: GOTOOLCHAIN=auto"
+		lack "Go $want or later is needed, and $go does not provide it (its own message is above)" "$get"
 	elif older "$version" "$want"; then
 		lack "Go is $version, and go.mod needs $want" "$get"
 	fi

@@ -102,8 +102,12 @@ func undoAll() {
 }
 
 // startedByGoTest reports whether go test started this process, and not a
-// person or a debugger: it passes a flag that nobody else does.
+// person, a debugger or the process that fuzzes: it passes a flag that a person
+// does not.
 func startedByGoTest() bool {
-	f := flag.Lookup("test.paniconexit0")
-	return f != nil && f.Value.String() == "true"
+	is := func(name string) bool {
+		f := flag.Lookup(name)
+		return f != nil && f.Value.String() == "true"
+	}
+	return is("test.paniconexit0") && !is("test.fuzzworker")
 }

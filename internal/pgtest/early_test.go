@@ -47,19 +47,23 @@ func TestEndedEarlyLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	stopAfter(t, s)
-	helper := []string{os.Args[0], "-test.run=^TestHelperHangs$", "-test.paniconexit0"}
+	// A copy where go test might have built it, since that folder goes, too.
+	work := filepath.Join(t.TempDir(), "go-build1")
+	program := copyProgram(t, filepath.Join(work, "b001", "pgtest.test"))
+	helper := []string{program, "-test.run=^TestHelperHangs$", "-test.paniconexit0"}
 	beneath := []string{"/bin/sh", "-c", `"$@"; exit`, "sh"} // stands for go test
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name    string
 		command []string
 		signal  syscall.Signal
 		undone  bool
 	}{
-		"interrupted":       {helper, syscall.SIGINT, true},
-		"terminated":        {helper, syscall.SIGTERM, true},
-		"killed":            {helper, syscall.SIGKILL, false},
-		"go test is killed": {append(beneath, helper...), syscall.SIGKILL, true},
+		{"interrupted", helper, syscall.SIGINT, true},
+		{"terminated", helper, syscall.SIGTERM, true},
+		{"killed", helper, syscall.SIGKILL, false},
+		{"go test is killed", append(beneath, helper...), syscall.SIGKILL, true}, // the last, since the program goes
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			root := t.TempDir()
 			cmd := exec.Command(c.command[0], c.command[1:]...)
 			cmd.Env = append(os.Environ(), envHang+"=1", EnvServer+"="+s.URL("postgres"), "TMPDIR="+root, "GOTMPDIR=",
@@ -107,6 +111,26 @@ func TestEndedEarlyLeavesNothing(t *testing.T) {
 			}
 		})
 	}
+	if _, err := os.Stat(work); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the folder that go test would have removed is still there: %v", err)
+	}
+}
+
+// copyProgram copies this program.
+func copyProgram(t *testing.T, path string) string {
+	t.Helper()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, text, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func TestTempDirReportsWhatIsLeft(t *testing.T) {

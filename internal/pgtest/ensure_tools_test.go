@@ -52,6 +52,7 @@ func (m machine) installGo(version string) {
 	writeScript(m.t, m.path("bin", "go"), `
 		case "$*" in
 		"env GOVERSION") `+answer+` ;;
+		"env GOTOOLCHAIN") echo local ;;
 		"env GOROOT") echo /goroot ;;
 		"env GOCACHE") echo "`+m.path("cache", "deep", "down")+`" ;;
 		"env CC") echo gcc ;;
