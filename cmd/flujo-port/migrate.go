@@ -12,7 +12,7 @@ import (
 	"time"
 	_ "time/tzdata" // for --naive-times where the system has no zones
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
@@ -34,7 +34,7 @@ func (e *env) migrateCommand() *cli.Command {
 			&cli.BoolFlag{Name: "replace", Usage: "put the file's rows in place of those in the target, which are kept in schema SCHEMA_before_TIME; the report says how to go back to them"},
 			&cli.BoolFlag{Name: "merge", Usage: "take what either side has: each run, key of system_state and memory whole from the side that wrote it last, on a tie from the target"},
 			&cli.BoolFlag{Name: "strict", Usage: "refuse a file of which anything would arrive changed"},
-			setAsideFlag, naiveTimesFlag, exactFloatsFlag, withoutPGVectorFlag,
+			quarantineFlag, naiveTimezoneFlag, exactFloatsFlag, withoutPGVectorFlag,
 			&cli.StringFlag{Name: "verify", Value: transfer.VerifyContent, Usage: "before the commit compare every cell with the file: content; or, quicker, count the rows: `counts`"},
 			skipIntegrityFlag, jsonFlag, revealFlag,
 			&cli.StringFlag{Name: "env-file", Usage: "after the commit, write FLUJO_STATE_URI with its password to `PATH`, mode 0600"},
@@ -54,7 +54,7 @@ func (e *env) migrate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	target, err := e.postgres(c)
+	target, err := e.databaseTarget(c)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (e *env) migrate(c *cli.Context) error {
 	if err := checkEnvFile(envFile); err != nil {
 		return err
 	}
-	zone, err := naiveZone(c.String(naiveTimesFlag.Name))
+	zone, err := naiveZone(c.String(naiveTimezoneFlag.Name))
 	if err != nil {
 		return err
 	}
@@ -87,10 +87,10 @@ func (e *env) migrate(c *cli.Context) error {
 	progress := newProgress(e.stderr)
 	result, err := transfer.Migrate(c.Context, transfer.MigrateOptions{
 		SQLite: path, Postgres: target.url, Schema: target.schema, Cutover: target.address,
-		DryRun: c.Bool("dry-run"), WithoutPGVector: c.Bool(withoutPGVectorFlag.Name), Strict: c.Bool("strict"), SetAside: c.Bool(setAsideFlag.Name),
+		DryRun: c.Bool("dry-run"), WithoutPGVector: c.Bool(withoutPGVectorFlag.Name), Strict: c.Bool("strict"), Quarantine: c.Bool(quarantineFlag.Name),
 		ExactFloats: c.Bool(exactFloatsFlag.Name), NaiveZone: zone, Verify: verify, SkipIntegrity: c.Bool(skipIntegrityFlag.Name), Version: version(),
 		Replace: c.Bool("replace"), Merge: c.Bool("merge"),
-		Found: func(f mapping.Finding) { found.add(finding(f)) }, Different: different.add, Progress: progress.show,
+		OnFinding: func(f mapping.Finding) { found.add(finding(f)) }, OnDifference: different.add, OnProgress: progress.show,
 	})
 	progress.end()
 	if result == nil {
@@ -188,7 +188,7 @@ func migrateMeans(err error) string {
 	if _, unknown := errors.AsType[*sink.CommitUnknownError](err); unknown {
 		return "it is not known whether the rows are there: when the server can be reached, \"flujo-port verify\" says equal if they are"
 	}
-	if fault.KindOf(err) == fault.Usage {
+	if clierr.KindOf(err) == clierr.Usage {
 		return "nothing was written"
 	}
 	if errors.Is(err, context.Canceled) {

@@ -25,7 +25,7 @@ func (e *env) restoreCommand() *cli.Command {
 			&cli.StringFlag{Name: "base", Usage: "the file that was migrated, a `PATH|URI`: what has not changed since is taken from it"},
 			&cli.BoolFlag{Name: "merge", Usage: "with --base, which Flujo may have written to since: take each run, key and memory from the side that wrote it last"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "do all of it, report, then remove the file"},
-			receiptsZoneFlag,
+			receiptTimezoneFlag,
 			jsonFlag,
 		},
 		Action: e.restore,
@@ -50,7 +50,7 @@ func (e *env) restore(c *cli.Context) error {
 	if c.Bool("merge") && base == "" {
 		return usagef("--merge wants to know with what: --base PATH")
 	}
-	zone, err := naiveZone(c.String(receiptsZoneFlag.Name))
+	zone, err := naiveZone(c.String(receiptTimezoneFlag.Name))
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (e *env) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	target, err := e.postgres(c)
+	target, err := e.databaseTarget(c)
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (e *env) restore(c *cli.Context) error {
 	progress := newProgress(e.stderr)
 	result, err := transfer.Restore(c.Context, transfer.RestoreOptions{
 		SQLite: path, Base: base, Postgres: target.url, Schema: target.schema, DryRun: c.Bool("dry-run"), NaiveZone: zone, Merge: c.Bool("merge"),
-		Different: different.add, Progress: progress.show,
+		OnDifference: different.add, OnProgress: progress.show,
 	})
 	progress.end()
 	if result == nil {

@@ -78,6 +78,6 @@ func finding(found mapping.Finding) report.Finding {
 	}
 	return report.Finding{
 		Table: found.Table, Key: found.Key, RowID: found.RowID, Column: found.Column,
-		Kind: found.Reason.String(), Done: done, SetAside: found.Aside,
+		Reason: found.Reason.String(), Explanation: done, Rejected: found.Rejected,
 	}
 }

@@ -19,7 +19,7 @@ func (e *env) verifyCommand() *cli.Command {
 			"the one that was migrated (exit 3). Without a receipt any difference is exit 4.",
 		Flags: []cli.Flag{
 			sqliteFlag, postgresFlag, schemaFlag,
-			receiptsZoneFlag, skipIntegrityFlag, jsonFlag,
+			receiptTimezoneFlag, skipIntegrityFlag, jsonFlag,
 		},
 		Action: e.verify,
 	}
@@ -33,11 +33,11 @@ func (e *env) verify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	target, err := e.postgres(c)
+	target, err := e.databaseTarget(c)
 	if err != nil {
 		return err
 	}
-	zone, err := naiveZone(c.String(receiptsZoneFlag.Name))
+	zone, err := naiveZone(c.String(receiptTimezoneFlag.Name))
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (e *env) verify(c *cli.Context) error {
 	progress := newProgress(e.stderr)
 	result, err := transfer.Verify(c.Context, transfer.VerifyOptions{
 		SQLite: path, Postgres: target.url, Schema: target.schema, SkipIntegrity: c.Bool(skipIntegrityFlag.Name), NaiveZone: zone,
-		Different: different.add, Progress: progress.show,
+		OnDifference: different.add, OnProgress: progress.show,
 	})
 	progress.end()
 	if result == nil {

@@ -1,10 +1,10 @@
 package mapping
 
-// AsideReasons gives the names of the reasons that only rows without a place
+// RejectionReasons gives the names of the reasons that only rows without a place
 // have.
-func AsideReasons() (names []string) {
+func RejectionReasons() (names []string) {
 	for at := range lastReasonAt {
-		if one := Reason(1 << at); one&unplaceable != 0 {
+		if one := Reason(1 << at); one&rejections != 0 {
 			names = append(names, reasonNames[one][0])
 		}
 	}

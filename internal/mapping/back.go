@@ -10,50 +10,50 @@ import (
 	"strings"
 )
 
-// Back makes rows of a SQLite file, as Flujo's SQLite backend writes them, of
+// ReverseConverter makes rows of a SQLite file, as Flujo's SQLite backend writes them, of
 // rows in PostgreSQL.
-type Back struct {
+type ReverseConverter struct {
 	Table *Table
 	Types *Types
-	// Nulls counts, by column, the NaN that became NULL, since SQLite holds none.
+	// Nulls counts, by column, the NonFiniteNumber that became NULL, since SQLite holds none.
 	Nulls map[string]int64
 
-	row []Value
-	buf []byte // of the row's cells that are not parts of the image
+	values []Value
+	buf    []byte // of the row's cells that are not parts of the image
 }
 
-// UnholdableError is returned by Row for a cell that a SQLite file of Flujo's
+// UnrepresentableError is returned by Row for a cell that a SQLite file of Flujo's
 // can't hold.
-type UnholdableError struct{ Table, Key, Column, What string }
+type UnrepresentableError struct{ Table, Key, Column, Message string }
 
-func (e *UnholdableError) Error() string {
-	return fmt.Sprintf("%s %q, column %s: %s", e.Table, e.Key, e.Column, e.What)
+func (e *UnrepresentableError) Error() string {
+	return fmt.Sprintf("%s %q, column %s: %s", e.Table, e.Key, e.Column, e.Message)
 }
 
 // Row gives the values of the row that an image is of, in the order of
 // Table.FileColumns; what PostgreSQL does not have is NULL. They are good until
 // the next call, and parts of the image.
-func (b *Back) Row(image []byte) ([]Value, error) {
-	if cap(b.buf) > keptBytes {
+func (b *ReverseConverter) Row(encoding []byte) ([]Value, error) {
+	if cap(b.buf) > maxBufferBytes {
 		b.buf = nil
 	}
-	b.row, b.buf = b.row[:0], b.buf[:0]
-	for i, cell := range Cells(image) {
+	b.values, b.buf = b.values[:0], b.buf[:0]
+	for i, cell := range Cells(encoding) {
 		c := &b.Table.Columns[i]
 		v, what := b.value(c, cell)
 		if what != "" {
-			return nil, &UnholdableError{Table: b.Table.Name, Key: ImageKey(b.Table, image), Column: c.Name, What: what}
+			return nil, &UnrepresentableError{Table: b.Table.Name, Key: EncodingKey(b.Table, encoding), Column: c.Name, Message: what}
 		}
-		b.row = append(b.row, v)
+		b.values = append(b.values, v)
 	}
 	for range legacyColumns[b.Table.Name] {
-		b.row = append(b.row, Value{})
+		b.values = append(b.values, Value{})
 	}
-	return b.row, nil
+	return b.values, nil
 }
 
 // value gives a cell's value, or says why there is none.
-func (b *Back) value(c *Column, cell []byte) (v Value, what string) {
+func (b *ReverseConverter) value(c *Column, cell []byte) (v Value, what string) {
 	if cell == nil {
 		switch {
 		case c.Kind == KindVector:
@@ -76,7 +76,7 @@ func (b *Back) value(c *Column, cell []byte) (v Value, what string) {
 		return Value{Class: Text, Bytes: b.buf[at:]}, ""
 	case KindTime:
 		at := Time{Micros: int64(binary.BigEndian.Uint64(cell))}
-		if !at.inReach() {
+		if !at.inRange() {
 			return v, "a time outside of the years 1 to 9999, which Python does not read"
 		}
 		from := len(b.buf)
@@ -92,7 +92,7 @@ func (b *Back) value(c *Column, cell []byte) (v Value, what string) {
 
 // float gives a float; one of a real column by the fewest digits that mean it
 // there, as somebody wrote them, and not with the digits that widening adds.
-func (b *Back) float(c *Column, x float64) (v Value, what string) {
+func (b *ReverseConverter) float(c *Column, x float64) (v Value, what string) {
 	if math.IsNaN(x) {
 		if c.NotNull {
 			return v, "NaN, which SQLite does not hold, and the column may not be NULL"
@@ -191,14 +191,14 @@ func ParseReasons(names string) (r Reason) {
 	return r
 }
 
-// IsWhole reports whether originals are those of a row that had no place, all
+// IsRejectedRow reports whether originals are those of a row that had no place, all
 // of its cells, and not just those that changed of one that has. columns are
 // their columns in the file, and common the reasons that all of them have.
-func (t *Table) IsWhole(columns []string, common Reason) bool {
-	if common&unplaceable != 0 {
+func (t *Table) IsRejectedRow(columns []string, common Reason) bool {
+	if common&rejections != 0 {
 		return true // no cell has such a reason by itself
 	}
-	if common&(NoNumber|BeyondType) == 0 {
+	if common&(NotANumber|OutOfRange) == 0 {
 		return false
 	}
 	for _, name := range columns { // only a number's column can have these by itself

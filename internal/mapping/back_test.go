@@ -14,17 +14,17 @@ import (
 func TestAppendCompact(t *testing.T) {
 	t.Parallel()
 	texts := []string{`null`, `""`, `"a b"`, `"\\"`, `"\\\" \" , : "`, `" \\\\"`, `[]`, `[1, 2, "x, y"]`, `{"a": {"b c": "d\\"}, "": [true, -1.5e10]}`, `"für, \t 心"`}
-	lot := rand.New(rand.NewPCG(3, 4))
+	random := rand.New(rand.NewPCG(3, 4))
 	for range 2000 {
 		var b strings.Builder
 		b.WriteString(`{`)
-		for n := range lot.IntN(5) {
+		for n := range random.IntN(5) {
 			if n > 0 {
 				b.WriteString(`, `)
 			}
 			fmt.Fprintf(&b, `"%d": "`, n)
-			for range lot.IntN(12) {
-				b.WriteString([]string{`\\`, `\"`, ` `, `, `, `: `, `ä`, `x`}[lot.IntN(7)])
+			for range random.IntN(12) {
+				b.WriteString([]string{`\\`, `\"`, ` `, `, `, `: `, `ä`, `x`}[random.IntN(7)])
 			}
 			b.WriteString(`"`)
 		}
@@ -42,9 +42,9 @@ func TestAppendCompact(t *testing.T) {
 	}
 }
 
-// TestBackRows: a row's cells stay as they are until the next row, also where
+// TestReverseConverterRow: a row's cells stay as they are until the next row, also where
 // their place had to grow.
-func TestBackRows(t *testing.T) {
+func TestReverseConverterRow(t *testing.T) {
 	t.Parallel()
 	table := &Tables[0]
 	for i := range Tables {
@@ -52,10 +52,10 @@ func TestBackRows(t *testing.T) {
 			table = &Tables[i]
 		}
 	}
-	back := &Back{Table: table, Types: NewTypes(false)}
+	reverse := &ReverseConverter{Table: table, Types: NewTypes(false)}
 	for _, size := range []int{10, 5000, 2 << 20, 20} {
-		image, want := imageOf(table, size)
-		row, err := back.Row(image)
+		encoding, want := encodingOf(table, size)
+		row, err := reverse.Row(encoding)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,26 +68,26 @@ func TestBackRows(t *testing.T) {
 	}
 }
 
-// imageOf makes an image of a row with JSON of about a size in each column that
+// encodingOf makes an image of a row with JSON of about a size in each column that
 // takes it, a time where that is due, NULL elsewhere, and that JSON as a file has it.
-func imageOf(table *Table, size int) (image []byte, compact string) {
+func encodingOf(table *Table, size int) (encoding []byte, compact string) {
 	long := strings.Repeat("x", size)
-	image = []byte{0, 0, 0, byte(len(table.Columns))}
+	encoding = []byte{0, 0, 0, byte(len(table.Columns))}
 	for _, c := range table.Columns {
 		switch c.Kind {
 		case KindTime:
-			image = append(image, 0, 0, 4, 160, 0, 0, 0, 8, 0, 0, 0, 0, 0, 15, 66, 64)
+			encoding = append(encoding, 0, 0, 4, 160, 0, 0, 0, 8, 0, 0, 0, 0, 0, 15, 66, 64)
 			continue
 		case KindJSON:
 		default:
-			image = append(image, 0, 0, 0, 25, 255, 255, 255, 255)
+			encoding = append(encoding, 0, 0, 0, 25, 255, 255, 255, 255)
 			continue
 		}
 		cell := "\x01" + `{"a": 1, "b": "` + long + `"}`
-		image = append(image, 0, 0, 14, 218)
+		encoding = append(encoding, 0, 0, 14, 218)
 		n := len(cell)
-		image = append(image, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
-		image = append(image, cell...)
+		encoding = append(encoding, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+		encoding = append(encoding, cell...)
 	}
-	return image, `{"a":1,"b":"` + long + `"}`
+	return encoding, `{"a":1,"b":"` + long + `"}`
 }

@@ -28,13 +28,13 @@ const (
 	oidJSONB       = 3802
 )
 
-// Image makes images of tuples. The zero value is ready.
-type Image struct{ json Canonicalizer }
+// RowEncoder makes images of tuples. The zero value is ready.
+type RowEncoder struct{ json Canonicalizer }
 
 // Append appends the image of a row to dst. tuple is the row in the binary COPY
 // format, with all columns of the table in their order, as Converter.Append
 // makes it.
-func (m *Image) Append(dst []byte, table *Table, tuple []byte) []byte {
+func (m *RowEncoder) Append(dst []byte, table *Table, tuple []byte) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(table.Columns)))
 	tuple = tuple[2:]
 	for i := range table.Columns {
@@ -65,7 +65,7 @@ func nextField(s []byte) (field []byte, null bool, rest []byte) {
 }
 
 // appendField appends the field as the image has it and gives its type.
-func (m *Image) appendField(dst []byte, kind Kind, field []byte, null bool) ([]byte, uint32) {
+func (m *RowEncoder) appendField(dst []byte, kind Kind, field []byte, null bool) ([]byte, uint32) {
 	switch kind {
 	case KindText:
 		return append(dst, field...), oidText
@@ -98,12 +98,12 @@ func (m *Image) appendField(dst []byte, kind Kind, field []byte, null bool) ([]b
 
 // Cells takes an image apart: the columns' binary forms, nil for NULL. They
 // are parts of the image.
-func Cells(image []byte) [][]byte {
-	cells := make([][]byte, binary.BigEndian.Uint32(image))
-	image = image[4:]
+func Cells(encoding []byte) [][]byte {
+	cells := make([][]byte, binary.BigEndian.Uint32(encoding))
+	encoding = encoding[4:]
 	for i := range cells {
 		var null bool
-		cells[i], null, image = nextField(image[4:])
+		cells[i], null, encoding = nextField(encoding[4:])
 		if null {
 			cells[i] = nil
 		}
@@ -111,29 +111,29 @@ func Cells(image []byte) [][]byte {
 	return cells
 }
 
-// ImageKey gives the primary key of the row that an image is of, as PostgreSQL
+// EncodingKey gives the primary key of the row that an image is of, as PostgreSQL
 // prints it.
-func ImageKey(table *Table, image []byte) string {
+func EncodingKey(table *Table, encoding []byte) string {
 	at := slices.IndexFunc(table.Columns, func(c Column) bool { return c.Name == table.PrimaryKey })
-	cell := Cells(image)[at]
+	cell := Cells(encoding)[at]
 	if table.Columns[at].Kind == KindInt && cell != nil {
 		return strconv.FormatInt(int64(binary.BigEndian.Uint64(cell)), 10)
 	}
 	return string(cell)
 }
 
-// ShowCells puts two different cells of a column of an image each on a line for
+// FormatCells puts two different cells of a column of an image each on a line for
 // a person, cut to where they begin to differ when they are long.
-func ShowCells(kind Kind, a, b []byte) (string, string) {
+func FormatCells(kind Kind, a, b []byte) (string, string) {
 	switch kind {
 	case KindText:
 		from := commonStart(a, b)
-		return showText(a, from), showText(b, from)
+		return formatText(a, from), formatText(b, from)
 	case KindJSON:
 		from := commonStart(a, b)
-		return showJSON(a, from), showJSON(b, from)
+		return formatJSON(a, from), formatJSON(b, from)
 	}
-	return showCell(kind, a), showCell(kind, b)
+	return formatCell(kind, a), formatCell(kind, b)
 }
 
 // commonStart gives how much of two long texts to leave out at their start.
@@ -152,7 +152,7 @@ func commonStart(a, b []byte) int {
 	return n
 }
 
-func showText(cell []byte, from int) string {
+func formatText(cell []byte, from int) string {
 	if cell == nil {
 		return "NULL"
 	}
@@ -163,7 +163,7 @@ func showText(cell []byte, from int) string {
 	return shown
 }
 
-func showJSON(cell []byte, from int) string {
+func formatJSON(cell []byte, from int) string {
 	if cell == nil {
 		return "NULL"
 	}
@@ -180,7 +180,7 @@ func showJSON(cell []byte, from int) string {
 	return string(shown) + more
 }
 
-func showCell(kind Kind, cell []byte) string {
+func formatCell(kind Kind, cell []byte) string {
 	if cell == nil {
 		return "NULL"
 	}

@@ -127,7 +127,7 @@ func TestJSONOnServer(t *testing.T) {
 		states string
 	}{
 		"clean":  {cleanCases, ""},
-		"mended": {mendedCases, "22P05 22P02 22021"}, // also surrogates: invalid JSON
+		"mended": {repairedCases, "22P05 22P02 22021"}, // also surrogates: invalid JSON
 		"syntax": {syntaxCases, "22P02 22P05 22021"},
 		"number": {numberCases, "22003 22P02 22P05 22021"},
 	} {
@@ -246,7 +246,7 @@ func TestJSONKeysOnServer(t *testing.T) {
 }
 
 func FuzzJSONDifferential(f *testing.F) {
-	for _, cases := range [][]jsonCase{cleanCases, mendedCases, syntaxCases} {
+	for _, cases := range [][]jsonCase{cleanCases, repairedCases, syntaxCases} {
 		for _, c := range cases {
 			f.Add([]byte(c.text))
 		}

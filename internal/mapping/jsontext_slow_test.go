@@ -3,7 +3,7 @@
 // jsonb's sizes at their edges, against a real server. This takes minutes and
 // some GB of memory:
 //
-//	go test -tags slow -run JSONSize -timeout 30m ./internal/mapping/
+//	go test -tags slow -run JSONTooLarge -timeout 30m ./internal/mapping/
 
 package mapping_test
 

@@ -54,7 +54,7 @@ var cleanCases = []jsonCase{
 	clean("quote as the ninth byte", `"12345678"`),
 }
 
-var mendedCases = []jsonCase{
+var repairedCases = []jsonCase{
 	{"escaped NUL", `{"a":"x\u0000y"}`, flawNUL, `{"a":"xy"}`},
 	{"escaped NUL alone", `"\u0000"`, flawNUL, `""`},
 	{"two escaped NULs", `"\u0000\u0000a\u0000"`, flawNUL, `"a"`},
@@ -239,14 +239,14 @@ var depthCases = []jsonCase{
 
 func TestJSON(t *testing.T) {
 	for kind, cases := range map[string][]jsonCase{
-		"clean": cleanCases, "mended": mendedCases, "syntax": syntaxCases, "number": numberCases,
+		"clean": cleanCases, "mended": repairedCases, "syntax": syntaxCases, "number": numberCases,
 	} {
-		t.Run(kind, func(t *testing.T) { testJSON(t, cases, mapping.DefaultJSONDepth) })
+		t.Run(kind, func(t *testing.T) { runJSONCases(t, cases, mapping.DefaultJSONDepth) })
 	}
-	t.Run("depth", func(t *testing.T) { testJSON(t, depthCases, testMaxDepth) })
+	t.Run("depth", func(t *testing.T) { runJSONCases(t, depthCases, testMaxDepth) })
 }
 
-func testJSON(t *testing.T, cases []jsonCase, maxDepth int) {
+func runJSONCases(t *testing.T, cases []jsonCase, maxDepth int) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			out, flaws := mapping.AppendJSON(nil, []byte(c.text), maxDepth)
@@ -399,7 +399,7 @@ func checkJSONInvariants(t *testing.T, s []byte, maxDepth int) {
 	switch {
 	case flaws&(flawSyntax|flawNumber|flawDepth) != 0:
 		var content string
-		if err := json.Unmarshal(out, &content); err != nil || content != mendedText(s) {
+		if err := json.Unmarshal(out, &content); err != nil || content != repairedText(s) {
 			t.Fatalf("%.200q: becomes the string %.200q (%v)", s, content, err)
 		}
 		if (flaws&flawNUL != 0) != rawNUL || (flaws&flawUTF8 != 0) == utf8.Valid(s) {
@@ -414,8 +414,8 @@ func checkJSONInvariants(t *testing.T, s []byte, maxDepth int) {
 	}
 }
 
-// mendedText is s without NUL and with U+FFFD for each bad byte.
-func mendedText(s []byte) string {
+// repairedText is s without NUL and with U+FFFD for each bad byte.
+func repairedText(s []byte) string {
 	var b strings.Builder
 	for _, r := range string(s) {
 		if r != 0 {
@@ -441,7 +441,7 @@ func jsonTokens(t *testing.T, s []byte) (tokens []string) {
 }
 
 func FuzzJSON(f *testing.F) {
-	for _, cases := range [][]jsonCase{cleanCases, mendedCases, syntaxCases, depthCases} {
+	for _, cases := range [][]jsonCase{cleanCases, repairedCases, syntaxCases, depthCases} {
 		for _, c := range cases {
 			f.Add([]byte(c.text))
 		}

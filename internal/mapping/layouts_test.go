@@ -11,12 +11,12 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// homelessOf finds out which columns of a plan have no home, by the changes of
+// unmappedOf finds out which columns of a plan have no home, by the changes of
 // a row that holds something in every column.
-func homelessOf(t testing.TB, p *Plan) (homeless []string) {
+func unmappedOf(t testing.TB, p *TableMapping) (unmapped []string) {
 	t.Helper()
 	c := converting(t, p)
-	c.Witness = func(string, string, []Value) (Time, string, error) { return Time{}, "", nil }
+	c.InferTime = func(string, string, []Value) (Time, string, error) { return Time{}, "", nil }
 	c.Types.VectorSize = 1
 	row := []Value{IntegerValue(1)}
 	for _, column := range p.Columns {
@@ -32,11 +32,11 @@ func homelessOf(t testing.TB, p *Plan) (homeless []string) {
 	}
 	appendRow(t, c, row...)
 	for _, change := range c.Changes() {
-		if change.Reason == NoColumn {
-			homeless = append(homeless, change.Column)
+		if change.Reason == UnmappedColumn {
+			unmapped = append(unmapped, change.Column)
 		}
 	}
-	return homeless
+	return unmapped
 }
 
 // Columns of tables of Flujo 0.4, as its own files have them.
@@ -54,7 +54,7 @@ const (
 	evaluation = "id run_id step_name score feedback metadata created_at"
 )
 
-func tables(columns map[string]string) map[string][]string {
+func allTables(columns map[string]string) map[string][]string {
 	split := map[string][]string{}
 	for table, names := range columns {
 		split[table] = strings.Fields(names)
@@ -62,9 +62,9 @@ func tables(columns map[string]string) map[string][]string {
 	return split
 }
 
-// TestGenerations: every layout that Flujo ever wrote is known for what it is,
+// TestFormatNames: every layout that Flujo ever wrote is known for what it is,
 // is filled as far as it goes, and keeps what has no home.
-func TestGenerations(t *testing.T) {
+func TestFormatNames(t *testing.T) {
 	t.Parallel()
 	whole := map[string][]string{}
 	for _, table := range Tables {
@@ -73,25 +73,25 @@ func TestGenerations(t *testing.T) {
 	without := func(table string, columns ...string) []string {
 		return slices.DeleteFunc(slices.Clone(whole[table]), func(c string) bool { return slices.Contains(columns, c) })
 	}
-	type plan struct {
+	type tm struct {
 		fills    []string // PostgreSQL columns, in their order
-		homeless []string
+		unmapped []string
 	}
 	old := []string{"end_time", "total_cost", "final_context_blob"}
 	steps := []string{"step_run_id", "end_time", "input_blob", "error_blob"}
 	for name, tc := range map[string]struct {
 		columns map[string][]string
 		is      string
-		plans   map[string]plan // of tables in the file
+		plans   map[string]tm // of tables in the file
 		others  []string
 	}{
 		"0.4.29": {
-			tables(map[string]string{"workflow_state": state0429}), "Flujo 0.4.29 to 0.4.32",
-			map[string]plan{"workflow_state": {strings.Fields(state0429), nil}}, nil,
+			allTables(map[string]string{"workflow_state": state0429}), "Flujo 0.4.29 to 0.4.32",
+			map[string]tm{"workflow_state": {strings.Fields(state0429), nil}}, nil,
 		},
 		"0.4.33": {
-			tables(map[string]string{"workflow_state": state0433, Runs: runs0433, "steps": steps0433, Spans: spans0433}), "Flujo 0.4.33 to 0.4.35",
-			map[string]plan{
+			allTables(map[string]string{"workflow_state": state0433, Runs: runs0433, "steps": steps0433, Spans: spans0433}), "Flujo 0.4.33 to 0.4.35",
+			map[string]tm{
 				"workflow_state": {strings.Fields(state0433), nil},
 				Runs:             {strings.Fields("run_id pipeline_id pipeline_name pipeline_version status created_at updated_at"), old},
 				"steps":          {without("steps", "raw_response"), steps},
@@ -99,11 +99,11 @@ func TestGenerations(t *testing.T) {
 			}, nil,
 		},
 		"0.4.33 opened by 0.6": {
-			tables(map[string]string{
+			allTables(map[string]string{
 				"workflow_state": stateBy06, Runs: runsBy06, "steps": stepsBy06, Spans: spans0433, Traces: "run_id trace_data created_at",
 				"system_state": "key value updated_at", "evaluations": evaluation,
 			}), "Flujo 0.4, opened by 0.6",
-			map[string]plan{
+			map[string]tm{
 				"workflow_state": {whole["workflow_state"], nil},
 				Runs:             {whole[Runs], append([]string{"start_time"}, old...)},
 				"steps":          {whole["steps"], steps},
@@ -114,33 +114,33 @@ func TestGenerations(t *testing.T) {
 			}, nil,
 		},
 		"0.6": {
-			layout06(), "Flujo 0.6",
-			map[string]plan{
+			format06(), "Flujo 0.6",
+			map[string]tm{
 				"workflow_state": {whole["workflow_state"], nil}, Runs: {whole[Runs], old}, "steps": {whole["steps"], nil}, Spans: {whole[Spans], nil},
 				Traces: {whole[Traces], nil}, "system_state": {whole["system_state"], nil}, "evaluations": {whole["evaluations"], nil},
 			}, nil,
 		},
 		"0.6 with memories": {
 			map[string][]string{Memories: whole[Memories]}, "Flujo 0.6",
-			map[string]plan{Memories: {whole[Memories], nil}}, nil,
+			map[string]tm{Memories: {whole[Memories], nil}}, nil,
 		},
 		"0.6 after save_run_start": {
-			map[string][]string{Runs: whole[Runs][:7]}, "Flujo 0.6", map[string]plan{Runs: {whole[Runs][:7], nil}}, nil,
+			map[string][]string{Runs: whole[Runs][:7]}, "Flujo 0.6", map[string]tm{Runs: {whole[Runs][:7], nil}}, nil,
 		},
 		"more columns than anybody knows": {
 			map[string][]string{"system_state": {"owner", "updated_at", "Key", "value", "key", "rank"}}, "Flujo 0.6",
-			map[string]plan{"system_state": {whole["system_state"], []string{"owner", "Key", "rank"}}}, nil,
+			map[string]tm{"system_state": {whole["system_state"], []string{"owner", "Key", "rank"}}}, nil,
 		},
 		"both names of a column": {
-			tables(map[string]string{"steps": stepsBy06 + " cost_usd token_counts output id created_at execution_time_ms"}), "Flujo 0.4.33 to 0.4.35",
-			map[string]plan{"steps": {
+			allTables(map[string]string{"steps": stepsBy06 + " cost_usd token_counts output id created_at execution_time_ms"}), "Flujo 0.4.33 to 0.4.35",
+			map[string]tm{"steps": {
 				whole["steps"],
 				strings.Fields("step_run_id start_time end_time duration_ms cost tokens input_blob output_blob error_blob"),
 			}}, nil,
 		},
 		"other people's tables": {
 			map[string][]string{"zebra": {"x"}, "flujo_schema_versions": {"version"}, "Traces": nil, "system_state": whole["system_state"], "": {"y"}}, "Flujo 0.6",
-			map[string]plan{"system_state": {whole["system_state"], nil}}, []string{"", "Traces", "flujo_schema_versions", "zebra"},
+			map[string]tm{"system_state": {whole["system_state"], nil}}, []string{"", "Traces", "flujo_schema_versions", "zebra"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -149,19 +149,19 @@ func TestGenerations(t *testing.T) {
 			for table, columns := range tc.columns {
 				before[table] = slices.Clone(columns)
 			}
-			layout, err := Detect(tc.columns)
+			format, err := DetectFormat(tc.columns)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if !reflect.DeepEqual(before, tc.columns) {
 				t.Error("Detect changed what it was given")
 			}
-			if layout.Generation != tc.is || !slices.Equal(layout.Others, tc.others) {
-				t.Errorf("it is %q with others %q", layout.Generation, layout.Others)
+			if format.Name != tc.is || !slices.Equal(format.OtherTables, tc.others) {
+				t.Errorf("it is %q with others %q", format.Name, format.OtherTables)
 			}
 			found := map[string]bool{}
-			for i := range layout.Plans {
-				p := &layout.Plans[i]
+			for i := range format.Mappings {
+				p := &format.Mappings[i]
 				want, in := tc.plans[p.Table.Name]
 				if p.InFile != in {
 					t.Errorf("%s: InFile is %v", p.Table.Name, p.InFile)
@@ -173,9 +173,9 @@ func TestGenerations(t *testing.T) {
 				if got := filled(t, p); !slices.Equal(got, want.fills) {
 					t.Errorf("%s: filled are %q, not %q", p.Table.Name, got, want.fills)
 				}
-				got := homelessOf(t, p)
-				if slices.Sort(got); !slices.Equal(got, slices.Sorted(slices.Values(want.homeless))) {
-					t.Errorf("%s: homeless are %q, not %q", p.Table.Name, got, want.homeless)
+				got := unmappedOf(t, p)
+				if slices.Sort(got); !slices.Equal(got, slices.Sorted(slices.Values(want.unmapped))) {
+					t.Errorf("%s: homeless are %q, not %q", p.Table.Name, got, want.unmapped)
 				}
 			}
 			if len(found) != len(tc.plans) {
@@ -188,7 +188,7 @@ func TestGenerations(t *testing.T) {
 // TestOldRuns: what stands for what in runs of 0.4.33 to 0.4.35.
 func TestOldRuns(t *testing.T) {
 	t.Parallel()
-	c := converting(t, planOf(t, Runs, strings.Fields(runs0433)...))
+	c := converting(t, mappingOf(t, Runs, strings.Fields(runs0433)...))
 	row := []Value{
 		IntegerValue(3), TextValue("r-1"), TextValue("name"), TextValue("1.0"), TextValue("completed"), TextValue("2000-01-01T00:00:01"),
 		TextValue("2000-01-01T00:00:02"), RealValue(0.25), TextValue("{}"),
@@ -201,23 +201,23 @@ func TestOldRuns(t *testing.T) {
 	}
 	for i, field := range fields {
 		if string(field) != want[i] {
-			t.Errorf("%s is %q, not %q", c.Plan.Table.Columns[i].Name, field, want[i])
+			t.Errorf("%s is %q, not %q", c.Mapping.Table.Columns[i].Name, field, want[i])
 		}
 	}
 	sameChanges(t, c.Changes(), []Change{
-		{Column: "end_time", Reason: NoColumn, Original: row[6]},
-		{Column: "total_cost", Reason: NoColumn, Original: row[7]},
-		{Column: "final_context_blob", Reason: NoColumn, Original: row[8]},
+		{Column: "end_time", Reason: UnmappedColumn, Original: row[6]},
+		{Column: "total_cost", Reason: UnmappedColumn, Original: row[7]},
+		{Column: "final_context_blob", Reason: UnmappedColumn, Original: row[8]},
 	})
-	if c.Naive["created_at"] != 1 || c.Naive["updated_at"] != 1 || c.Key(row) != "r-1" || c.Plan.KeyColumn() != "run_id" {
-		t.Errorf("naive %v, key %q in %q", c.Naive, c.Key(row), c.Plan.KeyColumn())
+	if c.Naive["created_at"] != 1 || c.Naive["updated_at"] != 1 || c.Key(row) != "r-1" || c.Mapping.KeyColumn() != "run_id" {
+		t.Errorf("naive %v, key %q in %q", c.Naive, c.Key(row), c.Mapping.KeyColumn())
 	}
 }
 
 // TestOldSteps: what stands for what in steps of 0.4.33 to 0.4.35.
 func TestOldSteps(t *testing.T) {
 	t.Parallel()
-	c := converting(t, planOf(t, "steps", strings.Fields(steps0433)...))
+	c := converting(t, mappingOf(t, "steps", strings.Fields(steps0433)...))
 	row := []Value{
 		IntegerValue(17), TextValue("s-1"), TextValue("r-1"), TextValue("name"), IntegerValue(4), TextValue("completed"), TextValue("2000-01-01T00:00:01"),
 		TextValue("2000-01-01T00:00:02"), IntegerValue(1000), RealValue(0.25), IntegerValue(99), TextValue("in"), TextValue(`{"out": 1}`), {},
@@ -233,16 +233,16 @@ func TestOldSteps(t *testing.T) {
 	}
 	for i, field := range fields {
 		if string(field) != want[i] {
-			t.Errorf("%s is %q, not %q", c.Plan.Table.Columns[i].Name, field, want[i])
+			t.Errorf("%s is %q, not %q", c.Mapping.Table.Columns[i].Name, field, want[i])
 		}
 	}
 	sameChanges(t, c.Changes(), []Change{
-		{Column: "step_run_id", Reason: NoColumn, Original: row[1]},
-		{Column: "end_time", Reason: NoColumn, Original: row[7]},
-		{Column: "input_blob", Reason: NoColumn, Original: row[11]},
+		{Column: "step_run_id", Reason: UnmappedColumn, Original: row[1]},
+		{Column: "end_time", Reason: UnmappedColumn, Original: row[7]},
+		{Column: "input_blob", Reason: UnmappedColumn, Original: row[11]},
 	})
-	if c.Key(row) != "17" || c.Plan.KeyColumn() != "" {
-		t.Errorf("key %q in %q", c.Key(row), c.Plan.KeyColumn())
+	if c.Key(row) != "17" || c.Mapping.KeyColumn() != "" {
+		t.Errorf("key %q in %q", c.Key(row), c.Mapping.KeyColumn())
 	}
 }
 
@@ -250,7 +250,7 @@ func TestOldSteps(t *testing.T) {
 // id; of 0.4's traces nothing is in the file.
 func TestOldSpans(t *testing.T) {
 	t.Parallel()
-	c := converting(t, planOf(t, Spans, strings.Fields(spans0433)...))
+	c := converting(t, mappingOf(t, Spans, strings.Fields(spans0433)...))
 	row := []Value{
 		IntegerValue(1 << 20), TextValue("sp"), TextValue("r"), {}, TextValue("n"), RealValue(0.5), {}, TextValue("running"), {}, TextValue("2000-01-01 00:00:01"),
 	}
@@ -262,9 +262,9 @@ func TestOldSpans(t *testing.T) {
 	sameChanges(t, c.Changes(), nil)
 }
 
-// TestTestimonies: witnesses are asked only for times that must be there, and
+// TestTimestampFallbacks: witnesses are asked only for times that must be there, and
 // only in columns that a Flujo has, on rows of a run.
-func TestTestimonies(t *testing.T) {
+func TestTimestampFallbacks(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{}
 	for _, table := range Tables {
@@ -277,17 +277,17 @@ func TestTestimonies(t *testing.T) {
 			known[table+"."+c] = true
 		}
 	}
-	for column, testimonies := range Testimonies {
+	for column, testimonies := range TimestampFallbacks {
 		table, name, _ := strings.Cut(column, ".")
-		plan := WholePlan(table)
-		if plan == nil {
+		tm := FullMapping(table)
+		if tm == nil {
 			t.Fatalf("%s is of no table", column)
 		}
-		at := slices.IndexFunc(plan.Table.Columns, func(c Column) bool { return c.Name == name })
-		if at < 0 || plan.Table.Columns[at].Kind != KindTime || !plan.Table.Columns[at].NotNull || plan.Position("run_id") < 0 {
+		at := slices.IndexFunc(tm.Table.Columns, func(c Column) bool { return c.Name == name })
+		if at < 0 || tm.Table.Columns[at].Kind != KindTime || !tm.Table.Columns[at].NotNull || tm.Position("run_id") < 0 {
 			t.Errorf("%s is no required time of a run", column)
 		}
-		seen := map[Testimony]bool{}
+		seen := map[TimestampFallback]bool{}
 		for _, w := range testimonies {
 			if seen[w] || !known[w.Table+"."+w.Column] || w.Table+"."+w.Column == column {
 				t.Errorf("%s is told by %+v", column, w)
@@ -297,13 +297,13 @@ func TestTestimonies(t *testing.T) {
 	}
 	for _, table := range Tables {
 		for _, c := range table.Columns {
-			_, told := Testimonies[table.Name+"."+c.Name]
-			if runs := slices.Contains(names(table.Columns), "run_id"); told != (runs && c.Kind == KindTime && c.NotNull) {
-				t.Errorf("%s.%s: testimonies %v", table.Name, c.Name, told)
+			_, reported := TimestampFallbacks[table.Name+"."+c.Name]
+			if runs := slices.Contains(names(table.Columns), "run_id"); reported != (runs && c.Kind == KindTime && c.NotNull) {
+				t.Errorf("%s.%s: testimonies %v", table.Name, c.Name, reported)
 			}
 		}
 	}
-	for column, columns := range timeWitnesses {
+	for column, columns := range columnFallbacks {
 		table, _, _ := strings.Cut(column, ".")
 		for _, c := range columns {
 			if !known[column] || !known[table+"."+c] {

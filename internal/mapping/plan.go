@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Plan says how one table of a file becomes one of Flujo's PostgreSQL tables.
-type Plan struct {
+// TableMapping says how one table of a file becomes one of Flujo's PostgreSQL tables.
+type TableMapping struct {
 	Table *Table
 	// InFile reports whether the file has the table; without it there is
 	// nothing to read and the table stays empty.
@@ -19,9 +19,9 @@ type Plan struct {
 	// Fields are the table's columns, in their order. Those that the file does
 	// not have get Flujo's default.
 	Fields []Field
-	// homeless are the positions in a row of columns that Flujo's PostgreSQL
+	// unmapped are the positions in a row of columns that Flujo's PostgreSQL
 	// table has no place for.
-	homeless []int
+	unmapped []int
 	key      int // position in a row of the primary key; -1 without one
 }
 
@@ -32,16 +32,16 @@ type Field struct {
 	from int
 	// value is what the column gets when from is absent.
 	value Value
-	// witnesses are the positions in a row of what tells the time when the
+	// fallbacks are the positions in a row of what tells the time when the
 	// column itself does not.
-	witnesses []int
+	fallbacks []int
 	indexed   bool // a btree index is on it
 	reference bool // it holds another table's key
 }
 
-// From gives the position in a row that fills the column; 0 where none does but
+// Position gives the position in a row that fills the column; 0 where none does but
 // the rowid or a default.
-func (f *Field) From() int { return max(f.from, 0) }
+func (f *Field) Position() int { return max(f.from, 0) }
 
 const absent = -1
 
@@ -50,7 +50,7 @@ const rowID = 0
 
 // KeyColumn gives the file's column that holds the primary key; "" where the
 // rowid does, or nothing.
-func (p *Plan) KeyColumn() string {
+func (p *TableMapping) KeyColumn() string {
 	if p.key <= rowID {
 		return ""
 	}
@@ -59,7 +59,7 @@ func (p *Plan) KeyColumn() string {
 
 // filledFrom gives the PostgreSQL column that gets what is at the position in a
 // row; "" for none.
-func (p *Plan) filledFrom(at int) string {
+func (p *TableMapping) filledFrom(at int) string {
 	for _, f := range p.Fields {
 		if f.from == at {
 			return f.Name
@@ -68,18 +68,18 @@ func (p *Plan) filledFrom(at int) string {
 	return ""
 }
 
-// Layout is what is in a file, as far as this program is concerned.
-type Layout struct {
-	Generation string   // which versions of Flujo lay a file out like that
-	Plans      []Plan   // one for each of Tables, in that order
-	Others     []string // tables of the file that are not Flujo's, sorted
+// Format is what is in a file, as far as this program is concerned.
+type Format struct {
+	Name        string         // which versions of Flujo lay a file out like that
+	Mappings    []TableMapping // one for each of Tables, in that order
+	OtherTables []string       // tables of the file that are not Flujo's, sorted
 }
 
-// Plan gives the plan of the named table.
-func (l *Layout) Plan(table string) *Plan {
-	for i := range l.Plans {
-		if l.Plans[i].Table.Name == table {
-			return &l.Plans[i]
+// Mapping gives the plan of the named table.
+func (l *Format) Mapping(table string) *TableMapping {
+	for i := range l.Mappings {
+		if l.Mappings[i].Table.Name == table {
+			return &l.Mappings[i]
 		}
 	}
 	return nil
@@ -89,27 +89,27 @@ func (l *Layout) Plan(table string) *Plan {
 // tables.
 var ErrNotFlujo = errors.New("none of Flujo's tables is in it")
 
-// LayoutError is returned by Detect for a file whose tables lack columns that
+// FormatError is returned by Detect for a file whose tables lack columns that
 // PostgreSQL requires and nothing else stands for.
-type LayoutError struct {
+type FormatError struct {
 	Missing []string // as table.column
 }
 
-func (e *LayoutError) Error() string {
+func (e *FormatError) Error() string {
 	return fmt.Sprintf("it is not laid out as any Flujo lays it out: no column %s", strings.Join(e.Missing, ", "))
 }
 
-// older says what stands for a column in the files of Flujo 0.4.
-type older struct {
-	column string
-	keep   bool // it means more than the column it stands for: kept aside too
+// olderColumn says what stands for a column in the files of Flujo 0.4.
+type olderColumn struct {
+	column       string
+	keepOriginal bool // it means more than the column it stands for: kept aside too
 }
 
-// generations is how the columns of 0.4 (0.4.33 to 0.4.35) correspond to those
+// columns04 is how the columns of 0.4 (0.4.33 to 0.4.35) correspond to those
 // of 0.6; the key is table.column.
-var generations = map[string]older{
+var columns04 = map[string]olderColumn{
 	"runs.created_at":         {column: "start_time"},
-	"runs.updated_at":         {column: "end_time", keep: true},
+	"runs.updated_at":         {column: "end_time", keepOriginal: true},
 	"steps.created_at":        {column: "start_time"},
 	"steps.execution_time_ms": {column: "duration_ms"},
 	"steps.cost_usd":          {column: "cost"},
@@ -126,20 +126,20 @@ var constants = map[string]Value{"runs.pipeline_id": TextValue("unknown")}
 // nothing of such a row.
 var defaults = map[string]Value{"0": IntegerValue(0), "false": IntegerValue(0)}
 
-// timeWitnesses are columns of the same row that tell a time, by table.column,
+// columnFallbacks are columns of the same row that tell a time, by table.column,
 // best first.
-var timeWitnesses = map[string][]string{
+var columnFallbacks = map[string][]string{
 	"runs.created_at":  {"start_time"},
 	"runs.updated_at":  {"end_time"},
 	"steps.created_at": {"start_time", "end_time"},
 	"spans.created_at": {"end_time", "start_time"},
 }
 
-// Detect decides from the columns that are there, per table, how a file is
+// DetectFormat decides from the columns that are there, per table, how a file is
 // laid out; user_version says less, since Flujo 0.6 sets it on files of 0.4.
-// It returns ErrNotFlujo or a *LayoutError where the file cannot be moved.
-func Detect(columns map[string][]string) (*Layout, error) {
-	layout := &Layout{Plans: make([]Plan, 0, len(Tables))}
+// It returns ErrNotFlujo or a *FormatError where the file cannot be moved.
+func DetectFormat(columns map[string][]string) (*Format, error) {
+	format := &Format{Mappings: make([]TableMapping, 0, len(Tables))}
 	var missing []string
 	found := 0
 	for i := range Tables {
@@ -147,32 +147,32 @@ func Detect(columns map[string][]string) (*Layout, error) {
 		if ok {
 			found++
 		}
-		plan, lacks := newPlan(&Tables[i], have, ok)
-		layout.Plans = append(layout.Plans, plan)
+		tm, lacks := newTableMapping(&Tables[i], have, ok)
+		format.Mappings = append(format.Mappings, tm)
 		missing = append(missing, lacks...)
 	}
 	if found == 0 {
 		return nil, ErrNotFlujo
 	}
 	if len(missing) > 0 {
-		return nil, &LayoutError{Missing: missing}
+		return nil, &FormatError{Missing: missing}
 	}
 	for name := range columns {
-		if layout.Plan(name) == nil {
-			layout.Others = append(layout.Others, name)
+		if format.Mapping(name) == nil {
+			format.OtherTables = append(format.OtherTables, name)
 		}
 	}
-	slices.Sort(layout.Others)
-	layout.Generation = generation(columns)
-	return layout, nil
+	slices.Sort(format.OtherTables)
+	format.Name = formatName(columns)
+	return format, nil
 }
 
-// WholePlan is the plan for rows of a table that are not in the file: all of
+// FullMapping is the plan for rows of a table that are not in the file: all of
 // the table's columns, in their order.
-func WholePlan(table string) *Plan {
+func FullMapping(table string) *TableMapping {
 	for i := range Tables {
 		if Tables[i].Name == table {
-			p, _ := newPlan(&Tables[i], nil, false)
+			p, _ := newTableMapping(&Tables[i], nil, false)
 			return &p
 		}
 	}
@@ -181,15 +181,15 @@ func WholePlan(table string) *Plan {
 
 // Position gives where in a row the named column of the file is; -1 when there
 // is none.
-func (p *Plan) Position(column string) int {
+func (p *TableMapping) Position(column string) int {
 	if i := slices.Index(p.Columns, column); i >= 0 {
 		return i + 1
 	}
 	return absent
 }
 
-// generation names the versions that lay a file out like that.
-func generation(columns map[string][]string) string {
+// formatName names the versions that lay a file out like that.
+func formatName(columns map[string][]string) string {
 	_, hasRuns := columns[Runs]
 	oldSteps := slices.Contains(columns["steps"], "step_run_id")
 	oldRuns := slices.Contains(columns[Runs], "start_time")
@@ -204,10 +204,10 @@ func generation(columns map[string][]string) string {
 	return "Flujo 0.6"
 }
 
-// newPlan makes the plan of a table that has the given columns, and names what
+// newTableMapping makes the plan of a table that has the given columns, and names what
 // it lacks.
-func newPlan(t *Table, have []string, inFile bool) (Plan, []string) {
-	p := Plan{Table: t, InFile: inFile, Columns: have, key: absent}
+func newTableMapping(t *Table, have []string, inFile bool) (TableMapping, []string) {
+	p := TableMapping{Table: t, InFile: inFile, Columns: have, key: absent}
 	if !inFile { // nothing is read; what is derived comes with all columns
 		for _, c := range t.Columns {
 			p.Columns = append(p.Columns, c.Name)
@@ -228,13 +228,13 @@ func newPlan(t *Table, have []string, inFile bool) (Plan, []string) {
 			reference: c.Name == "run_id" && t.ChildOf != "", indexed: t.indexed(c.Name)}
 		if f.from != absent {
 			used[f.from] = true
-		} else if old, ok := generations[name]; ok && at(old.column) != absent {
+		} else if old, ok := columns04[name]; ok && at(old.column) != absent {
 			f.from = at(old.column)
-			used[f.from] = !old.keep
+			used[f.from] = !old.keepOriginal
 		}
-		for _, w := range timeWitnesses[name] {
+		for _, w := range columnFallbacks[name] {
 			if i := at(w); i != absent && i != f.from {
-				f.witnesses = append(f.witnesses, i)
+				f.fallbacks = append(f.fallbacks, i)
 			}
 		}
 		if f.from == absent && c.Serial {
@@ -255,7 +255,7 @@ func newPlan(t *Table, have []string, inFile bool) (Plan, []string) {
 	}
 	for i := range have {
 		if !used[i+1] {
-			p.homeless = append(p.homeless, i+1)
+			p.unmapped = append(p.unmapped, i+1)
 		}
 	}
 	return p, missing

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// layout06 gives the columns of a file that Flujo 0.6.11 made, as they are in
+// format06 gives the columns of a file that Flujo 0.6.11 made, as they are in
 // testdata/flujo_state.db: memories is there only once it was used.
-func layout06() map[string][]string {
+func format06() map[string][]string {
 	columns := map[string]string{
 		"workflow_state": "run_id pipeline_id pipeline_name pipeline_version current_step_index pipeline_context last_step_output " +
 			"step_history status created_at updated_at total_steps error_message execution_time_ms memory_usage_mb metadata " +
@@ -42,7 +42,7 @@ func names(columns []Column) []string {
 
 // filled gives the columns that a plan fills from the file, and sees that its
 // fields are the table's columns, the others with Flujo's default.
-func filled(t testing.TB, p *Plan) (all []string) {
+func filled(t testing.TB, p *TableMapping) (all []string) {
 	t.Helper()
 	for i, f := range p.Fields {
 		if !reflect.DeepEqual(f.Column, p.Table.Columns[i]) {
@@ -69,49 +69,49 @@ func filled(t testing.TB, p *Plan) (all []string) {
 
 func TestDetect06(t *testing.T) {
 	t.Parallel()
-	layout, err := Detect(layout06())
+	format, err := DetectFormat(format06())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(layout.Plans) != len(Tables) || len(layout.Others) != 0 {
-		t.Fatalf("%d plans, others %q", len(layout.Plans), layout.Others)
+	if len(format.Mappings) != len(Tables) || len(format.OtherTables) != 0 {
+		t.Fatalf("%d plans, others %q", len(format.Mappings), format.OtherTables)
 	}
-	for i := range layout.Plans {
-		plan := &layout.Plans[i]
-		if plan.Table != &Tables[i] {
-			t.Errorf("plan %d is of %s", i, plan.Table.Name)
+	for i := range format.Mappings {
+		tm := &format.Mappings[i]
+		if tm.Table != &Tables[i] {
+			t.Errorf("plan %d is of %s", i, tm.Table.Name)
 		}
-		if plan.InFile != (plan.Table.Name != Memories) {
-			t.Errorf("%s: InFile is %v", plan.Table.Name, plan.InFile)
+		if tm.InFile != (tm.Table.Name != Memories) {
+			t.Errorf("%s: InFile is %v", tm.Table.Name, tm.InFile)
 		}
-		if got := filled(t, plan); !slices.Equal(got, names(plan.Table.Columns)) {
-			t.Errorf("%s is filled in %q", plan.Table.Name, got)
+		if got := filled(t, tm); !slices.Equal(got, names(tm.Table.Columns)) {
+			t.Errorf("%s is filled in %q", tm.Table.Name, got)
 		}
-		var homeless []string
-		if plan.Table.Name == Runs {
-			homeless = []string{"end_time", "total_cost", "final_context_blob"}
+		var unmapped []string
+		if tm.Table.Name == Runs {
+			unmapped = []string{"end_time", "total_cost", "final_context_blob"}
 		}
-		if got := homelessOf(t, plan); !slices.Equal(got, homeless) {
-			t.Errorf("%s: homeless %q", plan.Table.Name, got)
+		if got := unmappedOf(t, tm); !slices.Equal(got, unmapped) {
+			t.Errorf("%s: homeless %q", tm.Table.Name, got)
 		}
-		if want := append(names(plan.Table.Columns), homeless...); !slices.Equal(plan.Columns, want) {
-			t.Errorf("%s is read by %q", plan.Table.Name, plan.Columns)
+		if want := append(names(tm.Table.Columns), unmapped...); !slices.Equal(tm.Columns, want) {
+			t.Errorf("%s is read by %q", tm.Table.Name, tm.Columns)
 		}
 	}
 }
 
 func TestDetectKeys(t *testing.T) {
 	t.Parallel()
-	columns := layout06()
+	columns := format06()
 	for _, have := range columns {
 		slices.Reverse(have) // the file's order has no say
 	}
-	layout, err := Detect(columns)
+	format, err := DetectFormat(columns)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range layout.Plans {
-		p := &layout.Plans[i]
+	for i := range format.Mappings {
+		p := &format.Mappings[i]
 		row := make([]Value, len(p.Columns)+1)
 		row[slices.Index(p.Columns, p.Table.PrimaryKey)+1] = TextValue("the key")
 		if got := converting(t, p).Key(row); got != "the key" {
@@ -134,32 +134,32 @@ func TestDetectKeys(t *testing.T) {
 func TestDetectSevenColumns(t *testing.T) {
 	t.Parallel()
 	first := strings.Fields("run_id pipeline_id pipeline_name pipeline_version status created_at updated_at")
-	layout, err := Detect(map[string][]string{"runs": first})
+	format, err := DetectFormat(map[string][]string{"runs": first})
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan := layout.Plan(Runs)
-	if !plan.InFile || !slices.Equal(filled(t, plan), first) || !slices.Equal(plan.Columns, first) {
-		t.Errorf("runs is read by %q", plan.Columns)
+	tm := format.Mapping(Runs)
+	if !tm.InFile || !slices.Equal(filled(t, tm), first) || !slices.Equal(tm.Columns, first) {
+		t.Errorf("runs is read by %q", tm.Columns)
 	}
 	row := make([]Value, len(first)+1)
 	for i := range row {
 		row[i] = TextValue("2026-01-05")
 	}
-	if fields := appendRow(t, converting(t, plan), row...); len(fields) != len(plan.Table.Columns) {
+	if fields := appendRow(t, converting(t, tm), row...); len(fields) != len(tm.Table.Columns) {
 		t.Errorf("a tuple of %d fields", len(fields))
 	}
 	for _, table := range []string{"steps", "spans", Traces, Memories} {
-		if layout.Plan(table).InFile {
+		if format.Mapping(table).InFile {
 			t.Errorf("%s is said to be in the file", table)
 		}
 	}
-	if layout.Generation != "Flujo 0.6" {
-		t.Errorf("it is said to be of %s", layout.Generation)
+	if format.Name != "Flujo 0.6" {
+		t.Errorf("it is said to be of %s", format.Name)
 	}
 }
 
-func TestDetectLayouts(t *testing.T) {
+func TestDetectFormats(t *testing.T) {
 	t.Parallel()
 	drop := func(table, column string) func(map[string][]string) {
 		return func(m map[string][]string) {
@@ -204,17 +204,17 @@ func TestDetectLayouts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			columns := layout06()
+			columns := format06()
 			tc.change(columns)
 			before := maps.Clone(columns)
-			layout, err := Detect(columns)
+			format, err := DetectFormat(columns)
 			if !reflect.DeepEqual(before, columns) {
 				t.Error("Detect changed what it was given")
 			}
 			if tc.missing != nil {
-				e, ok := errors.AsType[*LayoutError](err)
-				if !ok || !slices.Equal(e.Missing, tc.missing) || layout != nil {
-					t.Fatalf("error %v, layout %v", err, layout)
+				e, ok := errors.AsType[*FormatError](err)
+				if !ok || !slices.Equal(e.Missing, tc.missing) || format != nil {
+					t.Fatalf("error %v, layout %v", err, format)
 				}
 				if want := "it is not laid out as any Flujo lays it out: no column " + strings.Join(tc.missing, ", "); err.Error() != want {
 					t.Errorf("it says %q", err)
@@ -224,11 +224,11 @@ func TestDetectLayouts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !slices.Equal(layout.Others, tc.others) {
-				t.Errorf("others are %q", layout.Others)
+			if !slices.Equal(format.OtherTables, tc.others) {
+				t.Errorf("others are %q", format.OtherTables)
 			}
-			for i := range layout.Plans {
-				p := &layout.Plans[i]
+			for i := range format.Mappings {
+				p := &format.Mappings[i]
 				have, ok := columns[p.Table.Name]
 				if p.InFile != ok {
 					t.Errorf("%s: InFile is %v", p.Table.Name, p.InFile)
@@ -253,18 +253,18 @@ func TestDetectNotFlujo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if layout, err := Detect(columns); !errors.Is(err, ErrNotFlujo) || layout != nil {
-				t.Errorf("layout %v, error %v", layout, err)
+			if format, err := DetectFormat(columns); !errors.Is(err, ErrNotFlujo) || format != nil {
+				t.Errorf("layout %v, error %v", format, err)
 			}
 		})
 	}
 }
 
-func TestLayoutPlanOfUnknownTable(t *testing.T) {
+func TestMappingOfUnknownTable(t *testing.T) {
 	t.Parallel()
-	layout, err := Detect(layout06())
-	if err != nil || layout.Plan("zebra") != nil || layout.Plan("spans") != &layout.Plans[3] {
-		t.Errorf("plans %p, %p, error %v", layout.Plan("zebra"), layout.Plan("spans"), err)
+	format, err := DetectFormat(format06())
+	if err != nil || format.Mapping("zebra") != nil || format.Mapping("spans") != &format.Mappings[3] {
+		t.Errorf("plans %p, %p, error %v", format.Mapping("zebra"), format.Mapping("spans"), err)
 	}
 }
 

@@ -1,16 +1,16 @@
 package mapping
 
-// Testimony is where else a time may be told: a column of the same run's rows
+// TimestampFallback is where else a time may be told: a column of the same run's rows
 // in some table.
-type Testimony struct {
+type TimestampFallback struct {
 	Table, Column string
 	Latest        bool // of several the latest counts, not the earliest
 }
 
-// Testimonies gives, by table.column, where to look for a time that neither
+// TimestampFallbacks gives, by table.column, where to look for a time that neither
 // the cell nor a column of the same meaning tells; best first. What is left
 // after that is the time at which the file was written.
-var Testimonies = map[string][]Testimony{
+var TimestampFallbacks = map[string][]TimestampFallback{
 	"runs.created_at": {
 		{Table: "workflow_state", Column: "created_at"},
 		{Table: "steps", Column: "created_at"}, {Table: "steps", Column: "start_time"},
@@ -36,16 +36,16 @@ var Testimonies = map[string][]Testimony{
 		{Table: "steps", Column: "created_at", Latest: true}, {Table: "spans", Column: "end_time", Latest: true},
 		{Table: "workflow_state", Column: "created_at"},
 	},
-	"steps.created_at":       ofTheRun,
-	"spans.created_at":       ofTheRun,
-	"evaluations.created_at": ofTheRun,
-	"traces.created_at": append([]Testimony{
+	"steps.created_at":       runFallbacks,
+	"spans.created_at":       runFallbacks,
+	"evaluations.created_at": runFallbacks,
+	"traces.created_at": append([]TimestampFallback{
 		{Table: Spans, Column: "created_at", Latest: true}, {Table: Spans, Column: "end_time", Latest: true},
-	}, ofTheRun...),
+	}, runFallbacks...),
 }
 
-// ofTheRun is what tells the time of a run's child.
-var ofTheRun = []Testimony{
+// runFallbacks is what tells the time of a run's child.
+var runFallbacks = []TimestampFallback{
 	{Table: "workflow_state", Column: "updated_at"},
 	{Table: Runs, Column: "updated_at"}, {Table: Runs, Column: "end_time"},
 	{Table: Runs, Column: "created_at"}, {Table: Runs, Column: "start_time"},

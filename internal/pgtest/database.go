@@ -22,7 +22,7 @@ const EnvServer = "FLUJO_PORT_TEST_POSTGRES"
 // queryTimeout bounds every statement that pgtest itself sends.
 const queryTimeout = time.Minute
 
-var shared struct {
+var sharedServer struct {
 	once   sync.Once
 	server *Server
 	err    error
@@ -35,14 +35,14 @@ var shared struct {
 //
 //	func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 func Main(m *testing.M) int {
-	if !ownServer() {
+	if !wantsOwnServer() {
 		ForgetEnvironment()
 	}
 	code := m.Run()
-	if shared.server == nil {
+	if sharedServer.server == nil {
 		return code
 	}
-	if err := shared.server.Stop(); err != nil {
+	if err := sharedServer.server.Stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "pgtest:", err)
 		return max(code, 1)
 	}
@@ -70,29 +70,29 @@ func ForgetEnvironment() {
 // if need be. The test is skipped when the user brought a server.
 func Shared(t testing.TB) *Server {
 	t.Helper()
-	if ownServer() {
+	if wantsOwnServer() {
 		t.Skipf("needs a server that pgtest started, and %s is set", EnvServer)
 	}
-	shared.once.Do(func() { shared.server, shared.err = Start() })
-	if shared.err != nil {
-		t.Fatalf("start PostgreSQL: %v", shared.err)
+	sharedServer.once.Do(func() { sharedServer.server, sharedServer.err = Start() })
+	if sharedServer.err != nil {
+		t.Fatalf("start PostgreSQL: %v", sharedServer.err)
 	}
-	return shared.server
+	return sharedServer.server
 }
 
 // OwnServer reports whether the databases are on a server that the user
 // brought, one that tests must not stop or reconfigure.
 func OwnServer(t testing.TB) bool {
 	t.Helper()
-	return ownServer()
+	return wantsOwnServer()
 }
 
-func ownServer() bool { return os.Getenv(EnvServer) != "" }
+func wantsOwnServer() bool { return os.Getenv(EnvServer) != "" }
 
 // adminURL returns the URL through which databases are made.
 func adminURL(t testing.TB) string {
 	t.Helper()
-	if ownServer() {
+	if wantsOwnServer() {
 		return os.Getenv(EnvServer)
 	}
 	return Shared(t).URL("postgres")

@@ -24,7 +24,7 @@ func Role(t testing.TB, databaseURL, attrs string) string {
 	if err != nil {
 		t.Fatal("pgtest: role: the database URL cannot be read") // err would show the password
 	}
-	if ownServer() {
+	if wantsOwnServer() {
 		skipUnlessSuperuser(t, databaseURL)
 	}
 	name, password := randomName(), rand.Text()

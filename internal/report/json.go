@@ -9,13 +9,13 @@ import (
 
 // Finding is a cell that did not arrive as it was, or a row without a place.
 type Finding struct {
-	Table    string `json:"table"`
-	Key      string `json:"key"`
-	RowID    int64  `json:"source_rowid"`
-	Column   string `json:"column"` // empty for a row
-	Kind     string `json:"kind"`
-	Done     string `json:"done"`
-	SetAside bool   `json:"set_aside"`
+	Table       string `json:"table"`
+	Key         string `json:"key"`
+	RowID       int64  `json:"source_rowid"`
+	Column      string `json:"column"` // empty for a row
+	Reason      string `json:"kind"`
+	Explanation string `json:"done"`
+	Rejected    bool   `json:"set_aside"`
 }
 
 // List is a list of a report whose members come one after the other, so that

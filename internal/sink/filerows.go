@@ -11,7 +11,7 @@ import (
 
 // Update changes columns of the row with a rowid. columns are positions in row,
 // which holds values as Insert takes them.
-func (f *File) Update(ctx context.Context, table *mapping.Table, rowid int64, columns []int, row []mapping.Value) error {
+func (f *StateFile) Update(ctx context.Context, table *mapping.Table, rowid int64, columns []int, row []mapping.Value) error {
 	sets := make([]string, len(columns))
 	values := make([]mapping.Value, len(columns), len(columns)+1)
 	for i, at := range columns {
@@ -22,13 +22,13 @@ func (f *File) Update(ctx context.Context, table *mapping.Table, rowid int64, co
 }
 
 // Delete removes the row with a rowid.
-func (f *File) Delete(ctx context.Context, table *mapping.Table, rowid int64) error {
+func (f *StateFile) Delete(ctx context.Context, table *mapping.Table, rowid int64) error {
 	_, err := f.exec(ctx, fmt.Sprintf("DELETE FROM %s WHERE rowid = ?", quote(table.Name)), []mapping.Value{mapping.IntegerValue(rowid)})
 	return err
 }
 
 // AddColumns gives a table those columns of Flujo 0.6 that are not among have.
-func (f *File) AddColumns(ctx context.Context, table *mapping.Table, have []string) error {
+func (f *StateFile) AddColumns(ctx context.Context, table *mapping.Table, have []string) error {
 	for _, c := range table.FileColumns() {
 		if slices.Contains(have, c.Name) {
 			continue
@@ -41,14 +41,14 @@ func (f *File) AddColumns(ctx context.Context, table *mapping.Table, have []stri
 }
 
 // Version gives the file's user_version.
-func (f *File) Version(ctx context.Context) (version int, err error) {
+func (f *StateFile) Version(ctx context.Context) (version int, err error) {
 	err = f.each(ctx, "PRAGMA user_version", func(row []mapping.Value) error { version = int(row[0].Int); return nil })
 	return version, err
 }
 
 // Sequences gives the last id that AUTOINCREMENT remembers of each table that
 // has it.
-func (f *File) Sequences(ctx context.Context) (last map[string]int64, err error) {
+func (f *StateFile) Sequences(ctx context.Context) (last map[string]int64, err error) {
 	last = map[string]int64{}
 	err = f.each(ctx, "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'", func(row []mapping.Value) error {
 		last[string(row[0].Bytes)] = 0
@@ -65,7 +65,7 @@ func (f *File) Sequences(ctx context.Context) (last map[string]int64, err error)
 }
 
 // SetSequence makes id the last one that AUTOINCREMENT remembers of a table.
-func (f *File) SetSequence(ctx context.Context, table string, id int64) error {
+func (f *StateFile) SetSequence(ctx context.Context, table string, id int64) error {
 	name := mapping.TextValue(table)
 	if _, err := f.exec(ctx, "DELETE FROM sqlite_sequence WHERE name = ?", []mapping.Value{name}); err != nil || id == 0 {
 		return err
@@ -75,50 +75,52 @@ func (f *File) SetSequence(ctx context.Context, table string, id int64) error {
 }
 
 // Spans calls each with the spans of a run, as mapping.Trace.Add takes them.
-func (f *File) Spans(ctx context.Context, run mapping.Value, each func(row []mapping.Value) error) error {
+func (f *StateFile) Spans(ctx context.Context, run mapping.Value, each func(row []mapping.Value) error) error {
 	query := fmt.Sprintf("SELECT rowid, %s FROM %s WHERE run_id = ? ORDER BY rowid", strings.Join(mapping.SpanColumns, ", "), mapping.Spans)
 	return f.each(ctx, query, each, run)
 }
 
-// MakeKept makes a temporary table for originals, which is on disk and not in
+// CreateOriginals makes a temporary table for originals, which is on disk and not in
 // memory.
-func (f *File) MakeKept(ctx context.Context) error {
+func (f *StateFile) CreateOriginals(ctx context.Context) error {
 	return f.run(ctx, "CREATE TEMP TABLE kept (table_name TEXT, row_key TEXT, source_rowid INTEGER, column_name TEXT, reason TEXT, original)")
 }
 
-// Keep adds a cell to it.
-func (f *File) Keep(ctx context.Context, table, key string, rowid int64, column, reason string, original mapping.Value) error {
+// AddOriginal adds a cell to it.
+func (f *StateFile) AddOriginal(ctx context.Context, table, key string, rowid int64, column, reason string, original mapping.Value) error {
 	_, err := f.exec(ctx, "INSERT INTO temp.kept VALUES (?, ?, ?, ?, ?, ?)",
 		[]mapping.Value{mapping.TextValue(table), mapping.TextValue(key), mapping.IntegerValue(rowid), mapping.TextValue(column), mapping.TextValue(reason), original})
 	return err
 }
 
-// IndexKept makes KeptOf fast, when all is kept.
-func (f *File) IndexKept(ctx context.Context) error {
+// IndexOriginals makes OriginalsOf fast, when all is kept.
+func (f *StateFile) IndexOriginals(ctx context.Context) error {
 	return f.run(ctx, "CREATE INDEX temp.kept_by_row ON kept (table_name, row_key)")
 }
 
-// Cells are cells of one row of a file, by column, with bytes of their own.
-type Cells struct {
+// OriginalCells are cells of one row of a file, by column, with bytes of their own.
+type OriginalCells struct {
 	RowID  int64
 	Key    string // that the row has in PostgreSQL, or should have had
 	Values map[string]mapping.Value
 	Common mapping.Reason // the reasons that all of them have
 }
 
-// KeptOf calls each with the kept cells of every row that has a key: more than
+// OriginalsOf calls each with the kept cells of every row that has a key: more than
 // one where rows that had no place share it.
-func (f *File) KeptOf(ctx context.Context, table, key string, each func(Cells) error) error {
-	return f.kept(ctx, "table_name = ? AND row_key = ?", each, mapping.TextValue(table), mapping.TextValue(key))
+func (f *StateFile) OriginalsOf(ctx context.Context, table, key string, each func(OriginalCells) error) error {
+	return f.eachOriginals(ctx, "table_name = ? AND row_key = ?", each, mapping.TextValue(table), mapping.TextValue(key))
 }
 
-// Kept calls each with the kept cells of every row of a table.
-func (f *File) Kept(ctx context.Context, table string, each func(Cells) error) error {
-	return f.kept(ctx, "table_name = ?", each, mapping.TextValue(table))
+// Originals calls each with the kept cells of every row of a table.
+func (f *StateFile) Originals(ctx context.Context, table string, each func(OriginalCells) error) error {
+	return f.eachOriginals(ctx, "table_name = ?", each, mapping.TextValue(table))
 }
 
-func (f *File) kept(ctx context.Context, where string, each func(Cells) error, values ...mapping.Value) error {
-	none := func() Cells { return Cells{Values: map[string]mapping.Value{}, Common: ^mapping.Reason(0)} }
+func (f *StateFile) eachOriginals(ctx context.Context, where string, each func(OriginalCells) error, values ...mapping.Value) error {
+	none := func() OriginalCells {
+		return OriginalCells{Values: map[string]mapping.Value{}, Common: ^mapping.Reason(0)}
+	}
 	row := none()
 	end := func() error {
 		if len(row.Values) == 0 {

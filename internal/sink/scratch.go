@@ -8,33 +8,33 @@ import (
 	"time"
 
 	"flujo-port/internal/mapping"
-	"flujo-port/internal/pg"
+	"flujo-port/internal/postgres"
 )
 
-// BeginScratch opens a transaction with Flujo's tables, empty, in a schema that
+// BeginStaging opens a transaction with Flujo's tables, empty, in a schema that
 // nobody else has: for a trial that ends with Rollback. Where the role may not
 // make schemas they are temporary tables, which are somewhat faster, since they
 // need no write-ahead log. Without pgvector there is no table of memories.
-func BeginScratch(ctx context.Context, url string, types *mapping.Types, lockWait time.Duration) (*Tx, *Schema, error) {
-	conn, err := pg.Open(ctx, url, "flujo_port_check_"+strings.ToLower(rand.Text()))
+func BeginStaging(ctx context.Context, url string, types *mapping.Types, lockWait time.Duration) (*Tx, *Schema, error) {
+	conn, err := postgres.Open(ctx, url, "flujo_port_check_"+strings.ToLower(rand.Text()))
 	if err != nil {
 		return nil, nil, err
 	}
 	conn.LockWait = lockWait
 	t := &Tx{Conn: conn, fresh: map[string]bool{}}
 	s := &Schema{Existing: map[string]bool{}, Types: types}
-	if err := t.scratch(ctx, s); err != nil {
+	if err := t.createStagingTables(ctx, s); err != nil {
 		t.Rollback()
 		return nil, nil, err
 	}
 	return t, s, nil
 }
 
-func (t *Tx) scratch(ctx context.Context, s *Schema) error {
+func (t *Tx) createStagingTables(ctx context.Context, s *Schema) error {
 	if err := t.start(ctx); err != nil {
 		return err
 	}
-	if err := t.findRoom(ctx, s); err != nil {
+	if err := t.chooseStagingSchema(ctx, s); err != nil {
 		return err
 	}
 	if err := t.findPGVector(ctx, s); err != nil {
@@ -46,34 +46,34 @@ func (t *Tx) scratch(ctx context.Context, s *Schema) error {
 		}
 		s.tables = append(s.tables, table)
 		if err := t.Run(ctx, t.createTable(&table, s)); err != nil {
-			return t.Fault(fmt.Sprintf("create table %q on trial", table.Name), err)
+			return t.WrapError(fmt.Sprintf("create table %q on trial", table.Name), err)
 		}
 	}
 	return nil
 }
 
-// findRoom makes t's schema, or where the role may not make schemas has t write
+// chooseStagingSchema makes t's schema, or where the role may not make schemas has t write
 // temporary tables.
-func (t *Tx) findRoom(ctx context.Context, s *Schema) error {
+func (t *Tx) chooseStagingSchema(ctx context.Context, s *Schema) error {
 	var may bool
 	if err := t.QueryRow(ctx, "SELECT has_database_privilege(current_database(), 'CREATE')").Scan(&may); err != nil {
-		return t.Fault("ask for rights", err)
+		return t.WrapError("ask for rights", err)
 	}
 	if may {
 		return t.makeSchema(ctx, s)
 	}
-	return t.useTemporary(ctx)
+	return t.useTemporarySchema(ctx)
 }
 
-// useTemporary makes the session's own schema of temporary tables the one that
+// useTemporarySchema makes the session's own schema of temporary tables the one that
 // is written to. It comes into being with the first of them.
-func (t *Tx) useTemporary(ctx context.Context) error {
+func (t *Tx) useTemporarySchema(ctx context.Context) error {
 	err := t.Run(ctx, "CREATE TEMPORARY TABLE flujo_port_check ()")
 	if err == nil {
 		err = t.QueryRow(ctx, "SELECT nspname FROM pg_namespace WHERE oid = pg_my_temp_schema()").Scan(&t.Schema)
 	}
 	if err != nil {
-		return t.Fault("make a temporary table on trial", err)
+		return t.WrapError("make a temporary table on trial", err)
 	}
 	return nil
 }

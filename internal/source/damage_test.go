@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 )
 
 const (
@@ -16,10 +16,10 @@ const (
 )
 
 func noise(n int) []byte {
-	lot := rand.New(rand.NewPCG(3, 4))
+	random := rand.New(rand.NewPCG(3, 4))
 	b := make([]byte, n)
 	for i := range b {
-		b[i] = byte(lot.Uint32())
+		b[i] = byte(random.Uint32())
 	}
 	return b
 }
@@ -56,7 +56,7 @@ func TestOpenRefusesWhatIsNotSQLite(t *testing.T) {
 				}
 				return
 			}
-			isFault(t, err, fault.Refused, fmt.Sprintf("%q", path), tc.says)
+			isError(t, err, clierr.Refused, fmt.Sprintf("%q", path), tc.says)
 		})
 	}
 }
@@ -105,7 +105,7 @@ func TestCutOff(t *testing.T) {
 				if size < 100 {
 					says = notSQLite
 				}
-				isFault(t, err, fault.Refused, fmt.Sprintf("%q", path), says)
+				isError(t, err, clierr.Refused, fmt.Sprintf("%q", path), says)
 			})
 		}
 	}
@@ -125,7 +125,7 @@ func TestCutOffBehindWAL(t *testing.T) {
 			watch(t, path)
 			s := openSnapshot(t, path)
 			_, err := collect(s.Rows(t.Context(), "memories", []string{"id", "vector"}))
-			isFault(t, err, fault.Refused, copyAgain)
+			isError(t, err, clierr.Refused, copyAgain)
 		})
 	}
 }
@@ -185,7 +185,7 @@ func TestDamagedPage(t *testing.T) {
 				if err == nil {
 					t.Fatalf("%d rows were read as if nothing were", n)
 				}
-				isFault(t, err, fault.Refused, copyAgain)
+				isError(t, err, clierr.Refused, copyAgain)
 			})
 		}
 	}
@@ -211,13 +211,13 @@ func TestNoiseNeverPanics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lot := rand.New(rand.NewPCG(5, 6))
+	random := rand.New(rand.NewPCG(5, 6))
 	path := filepath.Join(t.TempDir(), "flujo_state.db")
 	for range 30 {
 		b := append([]byte(nil), whole...)
-		at := lot.IntN(len(b) - 16)
-		for i := range 1 + lot.IntN(16) {
-			b[at+i] = byte(lot.Uint32())
+		at := random.IntN(len(b) - 16)
+		for i := range 1 + random.IntN(16) {
+			b[at+i] = byte(random.Uint32())
 		}
 		write(t, path, b)
 		n, err := readAll(t, path)

@@ -11,7 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 )
 
 // Names of the two files in the file system that SQLite is given.
@@ -60,12 +60,12 @@ func openFiles(ctx context.Context, path string) (*files, error) {
 	return f, nil
 }
 
-func usage(path, what, do string) error {
-	return &fault.Error{Kind: fault.Usage, What: fmt.Sprintf("open %q: %s", path, what), Do: do}
+func usage(path, message, hint string) error {
+	return &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf("open %q: %s", path, message), Hint: hint}
 }
 
-func refused(path, what, do string) error {
-	return &fault.Error{Kind: fault.Refused, What: fmt.Sprintf("open %q: %s", path, what), Do: do}
+func refused(path, message, hint string) error {
+	return &clierr.Error{Kind: clierr.Refused, Message: fmt.Sprintf("open %q: %s", path, message), Hint: hint}
 }
 
 // open opens f.real; path is what an error calls it.

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 )
 
@@ -220,12 +220,12 @@ func changed(t testing.TB, s *Snapshot, want bool) {
 	}
 }
 
-// isFault fails the test when err is not such a fault.
-func isFault(t testing.TB, err error, kind fault.Kind, parts ...string) {
+// isError fails the test when err is not such a fault.
+func isError(t testing.TB, err error, kind clierr.Kind, parts ...string) {
 	t.Helper()
-	f, ok := errors.AsType[*fault.Error](err)
+	f, ok := errors.AsType[*clierr.Error](err)
 	if !ok || f.Kind != kind {
-		t.Fatalf("the error is %v (kind %d), not of kind %d", err, fault.KindOf(err), kind)
+		t.Fatalf("the error is %v (kind %d), not of kind %d", err, clierr.KindOf(err), kind)
 	}
 	for _, part := range parts {
 		if !strings.Contains(err.Error(), part) {

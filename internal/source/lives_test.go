@@ -15,17 +15,17 @@ import (
 // life is a database in WAL mode that several connections of this process
 // write to by lot.
 type life struct {
-	t     *testing.T
-	path  string
-	lot   *rand.Rand
-	conns [3]*sql.DB
+	t      *testing.T
+	path   string
+	random *rand.Rand
+	conns  [3]*sql.DB
 }
 
 func newLife(t *testing.T, seed uint64) *life {
 	t.Helper()
-	l := &life{t: t, path: filepath.Join(t.TempDir(), "flujo_state.db"), lot: rand.New(rand.NewPCG(seed, 9))}
-	execute(t, l.path, fmt.Sprintf("PRAGMA page_size = %d", 512<<l.lot.IntN(4)), fmt.Sprintf("PRAGMA auto_vacuum = %d", l.lot.IntN(3)),
-		walMode, rowsTable, addRows(l.lot.IntN(300)))
+	l := &life{t: t, path: filepath.Join(t.TempDir(), "flujo_state.db"), random: rand.New(rand.NewPCG(seed, 9))}
+	execute(t, l.path, fmt.Sprintf("PRAGMA page_size = %d", 512<<l.random.IntN(4)), fmt.Sprintf("PRAGMA auto_vacuum = %d", l.random.IntN(3)),
+		walMode, rowsTable, addRows(l.random.IntN(300)))
 	t.Cleanup(l.end)
 	return l
 }
@@ -42,7 +42,7 @@ func (l *life) end() {
 // step lets one connection do something. What it is refused, because another
 // one is in a transaction, is as good.
 func (l *life) step() (what string) {
-	conn := &l.conns[l.lot.IntN(len(l.conns))]
+	conn := &l.conns[l.random.IntN(len(l.conns))]
 	if *conn == nil {
 		db, err := sql.Open("sqlite", fileURI(l.path, ""))
 		if err != nil {
@@ -51,7 +51,7 @@ func (l *life) step() (what string) {
 		db.SetMaxOpenConns(1)
 		*conn = db
 	}
-	n := func(most int) int { return l.lot.IntN(most) }
+	n := func(most int) int { return l.random.IntN(most) }
 	choices := []string{
 		addRows(1 + n(3)), addRows(n(200)),
 		fmt.Sprintf("UPDATE runs SET status = %d WHERE rowid %% %d = 0", n(9), 1+n(50)),

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 )
 
@@ -177,13 +177,13 @@ func TestOpenFlujoFile(t *testing.T) {
 	write(t, path, contents)
 	watch(t, path)
 	s := openSnapshot(t, path)
-	layout, err := mapping.Detect(s.Tables())
-	if err != nil || len(layout.Others) != 0 {
-		t.Fatalf("others %q, error %v", layout.Others, err)
+	layout, err := mapping.DetectFormat(s.Tables())
+	if err != nil || len(layout.OtherTables) != 0 {
+		t.Fatalf("others %q, error %v", layout.OtherTables, err)
 	}
 	want := map[string]int{"runs": 60, "steps": 213, "spans": 261, "evaluations": 15, "workflow_state": 60, "system_state": 5, "traces": 0}
 	for table, n := range want {
-		plan := layout.Plan(table)
+		plan := layout.Mapping(table)
 		rows, err := collect(s.Rows(t.Context(), table, plan.Columns))
 		count, counted := s.Count(t.Context(), table)
 		if err := errors.Join(err, counted); err != nil || len(rows) != n || count != int64(n) {
@@ -228,11 +228,11 @@ func TestOpenRefusesWhatIsNotThere(t *testing.T) {
 			if s != nil {
 				t.Error("a snapshot beside the error")
 			}
-			isFault(t, err, fault.Usage, fmt.Sprintf("open %q: ", path), tc.says)
+			isError(t, err, clierr.Usage, fmt.Sprintf("open %q: ", path), tc.says)
 		})
 	}
 	_, err := Open(t.Context(), os.DevNull)
-	isFault(t, err, fault.Usage, "it is not a regular file")
+	isError(t, err, clierr.Usage, "it is not a regular file")
 }
 
 // TestOpenNames: a name means something to a URI, to a shell or to SQLite.
@@ -359,7 +359,7 @@ func TestOpenSymlink(t *testing.T) {
 		path := withHotJournal(t)
 		watch(t, path)
 		_, err := Open(t.Context(), link(t, path))
-		isFault(t, err, fault.Refused, "-journal")
+		isError(t, err, clierr.Refused, "-journal")
 	})
 	t.Run("pointed elsewhere", func(t *testing.T) {
 		t.Parallel()
@@ -391,7 +391,7 @@ func TestOpenRefusesHotJournal(t *testing.T) {
 	path := withHotJournal(t)
 	watch(t, path)
 	_, err := Open(t.Context(), path)
-	isFault(t, err, fault.Refused, fmt.Sprintf("open %q: ", path), "a transaction was broken off in it, and its -journal is still to be rolled back", "let Flujo or sqlite3 open it once")
+	isError(t, err, clierr.Refused, fmt.Sprintf("open %q: ", path), "a transaction was broken off in it, and its -journal is still to be rolled back", "let Flujo or sqlite3 open it once")
 }
 
 func TestOpenAfterRollback(t *testing.T) {
@@ -453,15 +453,15 @@ func TestReadsWhatIsNotThere(t *testing.T) {
 	t.Parallel()
 	s := openSnapshot(t, build(t, walMode, rowsTable))
 	_, err := s.Rows(t.Context(), "steps", []string{"id"})
-	isFault(t, err, fault.Failed, "read ", "no such table: steps")
+	isError(t, err, clierr.Failed, "read ", "no such table: steps")
 	_, err = s.Count(t.Context(), "steps")
-	isFault(t, err, fault.Failed, "no such table: steps")
+	isError(t, err, clierr.Failed, "no such table: steps")
 	_, err = s.LastID(t.Context(), "steps", "id")
-	isFault(t, err, fault.Failed, "no such table: steps")
+	isError(t, err, clierr.Failed, "no such table: steps")
 	_, err = s.Keys(t.Context(), "steps", "id")
-	isFault(t, err, fault.Failed, "no such table: steps")
-	_, err = s.RunsMissing(t.Context(), []string{"steps"})
-	isFault(t, err, fault.Failed, "no such table: steps")
+	isError(t, err, clierr.Failed, "no such table: steps")
+	_, err = s.MissingRuns(t.Context(), []string{"steps"})
+	isError(t, err, clierr.Failed, "no such table: steps")
 	_, err = s.VectorSizes(t.Context())
-	isFault(t, err, fault.Failed, "no such table: memories")
+	isError(t, err, clierr.Failed, "no such table: memories")
 }

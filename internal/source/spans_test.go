@@ -147,7 +147,7 @@ func TestSpansWithoutTraceNeedsNoSorter(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := openSnapshot(t, build(t, slices.Concat(spansSchema, more)...))
-			query, err := s.spansWithoutTrace(t.Context(), mapping.SpanColumns)
+			query, err := s.spansWithoutTraceSQL(t.Context(), mapping.SpanColumns)
 			if err != nil {
 				t.Fatal(err)
 			}

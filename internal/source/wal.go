@@ -56,7 +56,7 @@ func (f *files) readWAL(ctx context.Context, path string, header []byte) error {
 		if err := f.readFrames(ctx, path, walHeader); err != nil {
 			return err
 		}
-		flaw = f.strangeness(headOf(header))
+		flaw = f.foreignWALFlaw(headOf(header))
 	}
 	if flaw != "" {
 		return refused(path, "its -wal "+flaw, recopyBoth+", or remove the -wal if it is known to be another file's")
@@ -84,10 +84,10 @@ func walFlaw(header []byte, page int64, live bool) string {
 	return ""
 }
 
-// strangeness says why the frames cannot have been written for the file with
+// foreignWALFlaw says why the frames cannot have been written for the file with
 // that header, or "". Beside a live writer nothing is said: it goes on writing
 // to both while they are read.
-func (f *files) strangeness(file head) string {
+func (f *files) foreignWALFlaw(file head) string {
 	l := f.log
 	if f.locked || l.committed == 0 {
 		return ""

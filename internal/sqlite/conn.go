@@ -112,9 +112,9 @@ func (c *Conn) Exec(ctx context.Context, statements string) error {
 	return nil
 }
 
-// again is how long an interrupt waits for its effect: SQLite forgets one that
+// retryInterval is how long an interrupt waits for its effect: SQLite forgets one that
 // comes while no statement is being run.
-const again = 50 * time.Millisecond
+const retryInterval = 50 * time.Millisecond
 
 // watch interrupts what the connection does from when ctx has ended until stop is
 // called, and not after.
@@ -124,7 +124,7 @@ func (c *Conn) watch(ctx context.Context) (stop func()) {
 		for c.interrupt(ended) {
 			select {
 			case <-ended:
-			case <-time.After(again):
+			case <-time.After(retryInterval):
 			}
 		}
 	})

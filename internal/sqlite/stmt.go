@@ -23,8 +23,8 @@ type Stmt struct {
 	size  int
 }
 
-// keptTexts is how many bytes a statement keeps for parameters after it ran.
-const keptTexts = 1 << 20
+// maxTextBuffer is how many bytes a statement keeps for parameters after it ran.
+const maxTextBuffer = 1 << 20
 
 // Prepare prepares the first statement of sql. The caller closes it.
 func (c *Conn) Prepare(sql string) (*Stmt, error) {
@@ -94,7 +94,7 @@ func (s *Stmt) Run(ctx context.Context, parameters []mapping.Value) (changed int
 		changed = sqlite3.Xsqlite3_changes64(s.conn.tls, s.conn.db)
 	}
 	sqlite3.Xsqlite3_reset(s.conn.tls, s.stmt)
-	if s.size > keptTexts {
+	if s.size > maxTextBuffer {
 		sqlite3.Xsqlite3_clear_bindings(s.conn.tls, s.stmt)
 		s.forget()
 	}

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"flujo-port/internal/pg"
+	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
 )
 
@@ -12,9 +12,9 @@ import (
 // tests' own servers are all on this machine.
 func TestCheckTLSAcrossANetwork(t *testing.T) {
 	t.Parallel()
-	c := &check{report: &report.Check{}}
-	c.tls(pg.TLS{})
-	if l := c.report.Lines[0]; l.State != report.Look || !strings.Contains(l.What, "in the clear") || !strings.Contains(l.Do, "verify-full") {
+	c := &checker{report: &report.Check{}}
+	c.tls(postgres.TLS{})
+	if l := c.report.Results[0]; l.Status != report.Warning || !strings.Contains(l.Message, "in the clear") || !strings.Contains(l.Hint, "verify-full") {
 		t.Errorf("%+v", l)
 	}
 }

@@ -7,39 +7,39 @@ import (
 	"slices"
 	"strings"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
 )
 
-// trial does, in the schema itself, all that a migration does there, but for
+// tryMigration does, in the schema itself, all that a migration does there, but for
 // the rows, and rolls it back: what the catalog does not say of rights, row-level
 // security or other people's triggers the server says itself. The tables are
 // empty, so nobody waits for it longer than a moment.
-func (c *check) trial(ctx context.Context) error {
+func (c *checker) tryMigration(ctx context.Context) error {
 	next := map[string]int64{} // asked of the file before anything is locked
-	for i := range c.reading.layout.Plans {
-		plan := &c.reading.layout.Plans[i]
-		if plan.Table.Serial() == "" {
+	for i := range c.extraction.format.Mappings {
+		tm := &c.extraction.format.Mappings[i]
+		if tm.Table.Serial() == "" {
 			continue
 		}
-		last, err := c.reading.lastID(ctx, plan)
+		last, err := c.extraction.lastID(ctx, tm)
 		if err != nil {
-			return c.stopped(ctx, "trial", untried, err)
+			return c.addError(ctx, "trial", untried, err)
 		}
-		next[plan.Table.Name] = min(max(last, 0), math.MaxInt64-1) + 1
+		next[tm.Table.Name] = min(max(last, 0), math.MaxInt64-1) + 1
 	}
-	tx, err := sink.Begin(ctx, c.Postgres, c.Schema, patience)
+	tx, err := sink.Begin(ctx, c.Postgres, c.Schema, checkLockWait)
 	if err != nil {
-		return c.stopped(ctx, "trial", untried, err)
+		return c.addError(ctx, "trial", untried, err)
 	}
 	defer tx.Rollback()
-	if err := c.rehearse(ctx, tx, next); err != nil {
+	if err := c.dryRun(ctx, tx, next); err != nil {
 		if tx.IsClosed() {
 			return err
 		}
-		return c.stopped(ctx, "trial", untried, err)
+		return c.addError(ctx, "trial", untried, err)
 	}
 	c.ok("trial", "all that a migration does in the schema, but for the rows, was done and rolled back")
 	return nil
@@ -47,26 +47,26 @@ func (c *check) trial(ctx context.Context) error {
 
 const untried = "could not be tried"
 
-// rehearse is a migration's transaction without rows (see migration.fill). next
+// dryRun is a migration's transaction without rows (see migration.fill). next
 // are the ids that come next.
-func (c *check) rehearse(ctx context.Context, tx *sink.Tx, next map[string]int64) error {
+func (c *checker) dryRun(ctx context.Context, tx *sink.Tx, next map[string]int64) error {
 	types := mapping.NewTypes(c.ExactFloats)
 	types.VectorSize = c.vectorSize
 	schema, err := tx.Prepare(ctx, c.WithoutPGVector, types)
 	if err != nil {
 		return err
 	}
-	full, err := tx.Filled(ctx)
+	full, err := tx.TablesWithRows(ctx)
 	if err != nil {
 		return err
 	}
 	if len(full) > 0 {
-		return &fault.Error{Kind: fault.Refused, What: "somebody wrote to the schema meanwhile: " + strings.Join(full, ", "), Do: "see who does, and check again"}
+		return &clierr.Error{Kind: clierr.Refused, Message: "somebody wrote to the schema meanwhile: " + strings.Join(full, ", "), Hint: "see who does, and check again"}
 	}
 	if err := tx.Adapt(ctx, schema); err != nil {
 		return err
 	}
-	into := target{Tx: tx, schema: schema}
+	into := target{Tx: tx, sinkSchema: schema}
 	for _, table := range schema.Tables() {
 		for _, column := range table.Columns {
 			if !c.widened(table.Name, column, next) || types.Wide[table.Name+"."+column.Name] {
@@ -80,7 +80,7 @@ func (c *check) rehearse(ctx context.Context, tx *sink.Tx, next map[string]int64
 			return err
 		}
 	}
-	if rows, cells := c.reading.found.Count(); rows+cells > 0 {
+	if rows, cells := c.extraction.findings.Count(); rows+cells > 0 {
 		if err := tx.MakeOriginals(ctx, schema); err != nil {
 			return err
 		}
@@ -102,8 +102,8 @@ func (c *check) rehearse(ctx context.Context, tx *sink.Tx, next map[string]int64
 }
 
 // widened reports whether the file needs an integer column to be bigint.
-func (c *check) widened(table string, column mapping.Column, next map[string]int64) bool {
-	return column.Serial && next[table] > math.MaxInt32 || slices.Contains(c.reading.found.Widened, table+"."+column.Name)
+func (c *checker) widened(table string, column mapping.Column, next map[string]int64) bool {
+	return column.Serial && next[table] > math.MaxInt32 || slices.Contains(c.extraction.findings.Widened, table+"."+column.Name)
 }
 
 // noTuples implements sink.Tuples for a table without rows.

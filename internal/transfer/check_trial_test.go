@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
 	"flujo-port/internal/transfer"
@@ -33,8 +33,8 @@ func wantRefusedToo(t testing.TB, file, url, line string, words ...string) {
 	t.Helper()
 	o := options(t, file, url)
 	o.DryRun = true
-	wantFault(t, o, fault.Refused)
-	wantLine(t, checkOptions(t, file, url), line, report.Stop, words...)
+	wantFault(t, o, clierr.Refused)
+	wantLine(t, checkOptions(t, file, url), line, report.Error, words...)
 }
 
 // TestCheckTries: what only the server knows is tried in the schema itself, and
@@ -89,7 +89,7 @@ func TestCheckTries(t *testing.T) {
 		t.Parallel()
 		role, super := granted(t, "ALTER TABLE flujo.steps ENABLE ROW LEVEL SECURITY")
 		wantRefusedToo(t, fixture, role, "schema", "row-level security", "connect as its owner")
-		wantLine(t, checkOptions(t, fixture, role), "Flujo's start", report.Look, "schema")
+		wantLine(t, checkOptions(t, fixture, role), "Flujo's start", report.Warning, "schema")
 		wantLine(t, checkOptions(t, fixture, super), "trial", report.OK)
 	})
 	t.Run("a column that another role has to widen", func(t *testing.T) {
@@ -125,7 +125,7 @@ func TestCheckTries(t *testing.T) {
 		o := checkOptions(t, fixture, url)
 		wantLine(t, o, "cutover address", report.OK)
 		o.Cutover = cutover(t, pgtest.Database(t))
-		wantLine(t, o, "cutover address", report.Stop, "runs finds no table")
+		wantLine(t, o, "cutover address", report.Error, "runs finds no table")
 	})
 }
 
@@ -140,9 +140,9 @@ func TestCheckKnowsTheTarget(t *testing.T) {
 		run(t, conn, "ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET max_stack_depth = '100kB'")
 		file := changed(t, "UPDATE steps SET output = '"+strings.Repeat("[", 3000)+strings.Repeat("]", 3000)+"' WHERE id = 7")
 		wantLine(t, checkOptions(t, file, ""), "findings", report.OK)
-		result := wantLine(t, checkOptions(t, file, url), "findings", report.Look, "1 cell")
+		result := wantLine(t, checkOptions(t, file, url), "findings", report.Warning, "1 cell")
 		migrated := migrate(t, options(t, file, url))
-		if len(result.Changes) != 1 || len(migrated.Changes) != 1 || result.Changes[0].Kind != migrated.Changes[0].Kind {
+		if len(result.Changes) != 1 || len(migrated.Changes) != 1 || result.Changes[0].Reason != migrated.Changes[0].Reason {
 			t.Errorf("check found %+v, migrate %+v", result.Changes, migrated.Changes)
 		}
 	})
@@ -151,7 +151,7 @@ func TestCheckKnowsTheTarget(t *testing.T) {
 		url := pgtest.Database(t)
 		initialise(t, url)
 		file := changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3")
-		wantLine(t, checkOptions(t, file, url), "findings", report.Look, "1 column that would be made bigint")
+		wantLine(t, checkOptions(t, file, url), "findings", report.Warning, "1 column that would be made bigint")
 		run(t, connect(t, url), "ALTER TABLE flujo.steps ALTER COLUMN token_counts TYPE bigint")
 		wantLine(t, checkOptions(t, file, url), "findings", report.OK)
 	})
@@ -159,8 +159,8 @@ func TestCheckKnowsTheTarget(t *testing.T) {
 		t.Parallel()
 		result := wantLine(t, checkOptions(t, fixture, pgtest.Database(t)), "findings", report.OK)
 		order := []string{report.GroupFile, report.GroupServer, report.GroupTarget}
-		if !slices.IsSortedFunc(result.Lines, func(a, b report.Line) int { return slices.Index(order, a.Group) - slices.Index(order, b.Group) }) {
-			t.Errorf("lines %+v", result.Lines)
+		if !slices.IsSortedFunc(result.Results, func(a, b report.CheckResult) int { return slices.Index(order, a.Group) - slices.Index(order, b.Group) }) {
+			t.Errorf("lines %+v", result.Results)
 		}
 	})
 }
@@ -170,25 +170,25 @@ func TestCheckStart(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	run(t, connect(t, url), "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
-	wantLine(t, checkOptions(t, fixture, url), "Flujo's start", report.Stop, "another shape")
-	wantLine(t, checkOptions(t, fixture, pgtest.EncodedDatabase(t, "SQL_ASCII")), "Flujo's start", report.Stop, "encoding")
-	wantLine(t, checkOptions(t, fixture, pgtest.Standby(t)), "Flujo's start", report.Stop, "takes no writes")
+	wantLine(t, checkOptions(t, fixture, url), "Flujo's start", report.Error, "another shape")
+	wantLine(t, checkOptions(t, fixture, pgtest.EncodedDatabase(t, "SQL_ASCII")), "Flujo's start", report.Error, "encoding")
+	wantLine(t, checkOptions(t, fixture, pgtest.Standby(t)), "Flujo's start", report.Error, "takes no writes")
 }
 
 // TestCheckGoesOn: what can't be asked is a line, and the others are there.
 func TestCheckGoesOn(t *testing.T) {
 	t.Parallel()
 	role, super := granted(t, "CREATE TABLE flujo.flujo_port_originals (a int)")
-	result := wantLine(t, checkOptions(t, fixture, role), "rights", report.Stop, "SELECT on table flujo_port_originals")
-	if last := result.Lines[len(result.Lines)-1].Name; last != "Flujo's start" {
+	result := wantLine(t, checkOptions(t, fixture, role), "rights", report.Error, "SELECT on table flujo_port_originals")
+	if last := result.Results[len(result.Results)-1].Name; last != "Flujo's start" {
 		t.Errorf("the last line is %q", last)
 	}
 	run(t, connect(t, super), "GRANT SELECT ON flujo.flujo_port_originals TO PUBLIC", "REVOKE SELECT ON pg_available_extensions FROM PUBLIC")
-	wantLine(t, checkOptions(t, fixture, role), "pgvector", report.Look, "not asked for")
+	wantLine(t, checkOptions(t, fixture, role), "pgvector", report.Warning, "not asked for")
 	o := checkOptions(t, fixture, role)
 	o.WithoutPGVector = false
-	wantLine(t, o, "pgvector", report.Stop, "permission denied for view pg_available_extensions")
-	wantLine(t, o, "Flujo's start", report.Look, "pgvector")
+	wantLine(t, o, "pgvector", report.Error, "permission denied for view pg_available_extensions")
+	wantLine(t, o, "Flujo's start", report.Warning, "pgvector")
 	wantLine(t, o, "time", report.OK)
 }
 
@@ -200,7 +200,7 @@ func TestCheckEnds(t *testing.T) {
 		proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
 		proxy.OnClientMessage(func(_ byte, payload []byte) bool { return strings.Contains(string(payload), statement) })
 		result, err := transfer.Check(context.Background(), checkOptions(t, fixture, proxy.Rewrite(url)))
-		if result != nil || fault.KindOf(err) != fault.Failed {
+		if result != nil || clierr.KindOf(err) != clierr.Failed {
 			t.Errorf("%s: %v: %+v", statement, err, result)
 		}
 	}
@@ -225,14 +225,14 @@ func TestCheckWaitsForNobody(t *testing.T) {
 			run(t, connect(t, url), "SET application_name = 'the-holder'", "BEGIN", tc.lock)
 			o := checkOptions(t, fixture, url)
 			started := time.Now()
-			result := wantLine(t, o, tc.line, report.Look, append(tc.words, "the-holder", "holds it", "check again")...)
+			result := wantLine(t, o, tc.line, report.Warning, append(tc.words, "the-holder", "holds it", "check again")...)
 			if took := time.Since(started); took > 10*time.Second {
 				t.Errorf("it took %s", took)
 			}
-			if !result.Fit {
+			if !result.Ready {
 				t.Error("a lock that may be free by then makes it unfit")
 			}
-			wantLine(t, o, "Flujo's start", report.Look, tc.line)
+			wantLine(t, o, "Flujo's start", report.Warning, tc.line)
 			wantLine(t, o, "cutover address", report.OK)
 		})
 	}
@@ -245,7 +245,7 @@ func TestVerifyNamesTheHolder(t *testing.T) {
 	migrate(t, options(t, fixture, url))
 	run(t, connect(t, url), "SET application_name = 'the-holder'", "BEGIN", "LOCK TABLE flujo.steps IN ACCESS EXCLUSIVE MODE")
 	_, err := transfer.Verify(context.Background(), transfer.VerifyOptions{SQLite: fixture, Postgres: url, Schema: schema, LockWait: 100 * time.Millisecond})
-	if fault.KindOf(err) != fault.Failed {
+	if clierr.KindOf(err) != clierr.Failed {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"AccessExclusiveLock on flujo.steps", "100ms", "the-holder", "run again"} {
@@ -268,7 +268,7 @@ func TestCheckDisk(t *testing.T) {
 	}
 	o := checkOptions(t, file, pgtest.Database(t))
 	o.SkipIntegrity = true
-	wantLine(t, o, "disk", report.Look, "12 TiB may be needed", "make room")
+	wantLine(t, o, "disk", report.Warning, "12 TiB may be needed", "make room")
 }
 
 // TestCheckTime: where nothing can be loaded on trial, the time is not known.
@@ -278,14 +278,14 @@ func TestCheckTime(t *testing.T) {
 	role := pgtest.Role(t, url, "")
 	conn := connect(t, url)
 	run(t, conn, "REVOKE TEMPORARY ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" FROM PUBLIC")
-	wantLine(t, checkOptions(t, fixture, role), "time", report.Look, "could not be measured", "permission denied")
+	wantLine(t, checkOptions(t, fixture, role), "time", report.Warning, "could not be measured", "permission denied")
 }
 
 // TestCheckWritten: a file that is written meanwhile is told.
 func TestCheckWritten(t *testing.T) {
 	t.Parallel()
 	o := checkOptions(t, copyOf(t, fixture), "")
-	o.Progress = func(p transfer.Progress) {
+	o.OnProgress = func(p transfer.Progress) {
 		if p.Phase == transfer.PhaseRead && p.Table == "steps" {
 			// what every commit in WAL mode does
 			if err := os.WriteFile(o.SQLite+"-wal", []byte("a frame"), 0o600); err != nil {
@@ -293,22 +293,22 @@ func TestCheckWritten(t *testing.T) {
 			}
 		}
 	}
-	wantLine(t, o, "written", report.Look, "was written while", "stop Flujo")
+	wantLine(t, o, "written", report.Warning, "was written while", "stop Flujo")
 }
 
 // TestCheckFindingsAreTrue: only of what is listed and kept it is said.
 func TestCheckFindingsAreTrue(t *testing.T) {
 	t.Parallel()
 	const kept = "flujo_port_originals"
-	wantLine(t, checkOptions(t, changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), ""), "findings", report.Look, kept)
+	wantLine(t, checkOptions(t, changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), ""), "findings", report.Warning, kept)
 	for _, change := range []string{
 		"UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3", "UPDATE steps SET token_counts = 5000000000 WHERE id < 3",
 		"DELETE FROM runs WHERE run_id = (SELECT min(run_id) FROM steps)",
 	} {
-		result := wantLine(t, checkOptions(t, changed(t, change), ""), "findings", report.Look, "docs/values.md")
-		for _, l := range result.Lines {
-			if strings.Contains(l.Do, kept) || strings.Contains(l.Do, "listed below") {
-				t.Errorf("%s: %s; %s", change, l.What, l.Do)
+		result := wantLine(t, checkOptions(t, changed(t, change), ""), "findings", report.Warning, "docs/values.md")
+		for _, l := range result.Results {
+			if strings.Contains(l.Hint, kept) || strings.Contains(l.Hint, "listed below") {
+				t.Errorf("%s: %s; %s", change, l.Message, l.Hint)
 			}
 		}
 	}
@@ -335,20 +335,20 @@ func TestCheckPGVector(t *testing.T) {
 	}
 	t.Run("too old to create", func(t *testing.T) {
 		t.Parallel()
-		wantLine(t, look(t, offered(t, "0.4.4")), "pgvector", report.Stop, "0.4.4 could be created", "older than 0.5")
+		wantLine(t, look(t, offered(t, "0.4.4")), "pgvector", report.Error, "0.4.4 could be created", "older than 0.5")
 	})
 	t.Run("not for this role", func(t *testing.T) {
 		t.Parallel()
 		role := pgtest.Role(t, offered(t, "0.8.0"), "")
-		wantLine(t, look(t, role), "pgvector", report.Stop, "may not", "have a superuser run CREATE EXTENSION")
+		wantLine(t, look(t, role), "pgvector", report.Error, "may not", "have a superuser run CREATE EXTENSION")
 	})
 	t.Run("too old", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		run(t, connect(t, url), "SET allow_system_table_mods = on", `INSERT INTO pg_extension SELECT 4242424, 'vector', extowner, 'public'::regnamespace, true, '0.4.4'
 			FROM pg_extension WHERE extname = 'plpgsql'`)
-		wantLine(t, look(t, url), "pgvector", report.Stop, "0.4.4 is there", "ALTER EXTENSION vector UPDATE")
-		wantLine(t, look(t, url), "Flujo's start", report.Stop, "migration 3")
+		wantLine(t, look(t, url), "pgvector", report.Error, "0.4.4 is there", "ALTER EXTENSION vector UPDATE")
+		wantLine(t, look(t, url), "Flujo's start", report.Error, "migration 3")
 	})
 	t.Run("that can't be created after all", func(t *testing.T) {
 		t.Parallel()
@@ -357,6 +357,6 @@ func TestCheckPGVector(t *testing.T) {
 			t.Skip("the server has pgvector")
 		}
 		wantLine(t, look(t, url), "pgvector", report.OK, "0.8.0 will be created")
-		wantLine(t, look(t, url), "trial", report.Stop, "create the extension pgvector")
+		wantLine(t, look(t, url), "trial", report.Error, "create the extension pgvector")
 	})
 }

@@ -303,7 +303,7 @@ func TestContract(t *testing.T) {
 				t.Errorf("the report says %d originals, want %d; refused %v", result.Originals, len(wantOriginals), result.Refused)
 			}
 			for _, row := range result.Tables {
-				if !row.Match || row.SetAside != 0 {
+				if !row.Match || row.Rejected != 0 {
 					t.Errorf("%+v", row)
 				}
 			}

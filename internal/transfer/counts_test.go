@@ -5,10 +5,10 @@ import (
 	"strings"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
-	"flujo-port/internal/pg"
 	"flujo-port/internal/pgtest"
+	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
 )
@@ -18,20 +18,20 @@ import (
 func TestCountsThatDiffer(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	tx, err := sink.Begin(ctx, pgtest.Database(t), "flujo", pg.LockWait)
+	tx, err := sink.Begin(ctx, pgtest.Database(t), "flujo", postgres.LockWait)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tx.Rollback()
 	types := mapping.NewTypes(false)
-	m := &migration{tx: tx, reading: &reading{types: types}, report: &report.Migration{Findings: &report.Findings{Tables: []report.Table{
-		{Name: "steps", RowsRead: 1}, {Name: "runs", RowsRead: 1, SetAside: 1}, {Name: "traces", Derived: 2},
+	m := &migration{tx: tx, extraction: &extraction{types: types}, report: &report.Migration{Findings: &report.Findings{Tables: []report.Table{
+		{Name: "steps", RowsRead: 1}, {Name: "runs", RowsRead: 1, Rejected: 1}, {Name: "traces", Derived: 2},
 	}}}}
-	if m.schema, err = tx.Prepare(ctx, true, types); err != nil {
+	if m.sinkSchema, err = tx.Prepare(ctx, true, types); err != nil {
 		t.Fatal(err)
 	}
 	err = m.compareCounts(ctx)
-	if fault.KindOf(err) != fault.Different || !strings.Contains(err.Error(), "steps has 0, not 1") ||
+	if clierr.KindOf(err) != clierr.Mismatch || !strings.Contains(err.Error(), "steps has 0, not 1") ||
 		!strings.Contains(err.Error(), "traces has 0, not 2") || strings.Contains(err.Error(), "runs") {
 		t.Errorf("error %v", err)
 	}

@@ -14,7 +14,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
@@ -28,7 +28,7 @@ import (
 func wantRefused(t testing.TB, o transfer.MigrateOptions, words ...string) *report.Migration {
 	t.Helper()
 	result, err := transfer.Migrate(context.Background(), o)
-	if fault.KindOf(err) != fault.Refused || err == nil {
+	if clierr.KindOf(err) != clierr.Refused || err == nil {
 		t.Fatalf("error %v, want a refusal", err)
 	}
 	for _, w := range words {
@@ -85,7 +85,7 @@ func TestStrict(t *testing.T) {
 			o := options(t, path, empty)
 			o.Strict = true
 			result := wantStrict(t, o, "1 cell ")
-			if len(result.Changes) != 1 || result.Changes[0].Kind != v.kind {
+			if len(result.Changes) != 1 || result.Changes[0].Reason != v.kind {
 				t.Errorf("%s: %+v", v.kind, result.Changes)
 			}
 		}
@@ -274,7 +274,7 @@ func TestManyFindings(t *testing.T) {
 }
 
 func asReported(f mapping.Finding) report.Finding {
-	return report.Finding{Table: f.Table, Key: f.Key, RowID: f.RowID, Column: f.Column, Kind: f.Reason.String(), Done: f.Reason.Explain(), SetAside: f.Aside}
+	return report.Finding{Table: f.Table, Key: f.Key, RowID: f.RowID, Column: f.Column, Reason: f.Reason.String(), Explanation: f.Reason.Explain(), Rejected: f.Rejected}
 }
 
 // TestOriginalsOfAnEarlierRun: an empty table of them is no obstacle, one with
@@ -286,7 +286,7 @@ func TestOriginalsOfAnEarlierRun(t *testing.T) {
 	migrate(t, options(t, path, url))
 	conn := connect(t, url)
 	run(t, conn, "TRUNCATE flujo.runs, flujo.workflow_state, flujo.system_state CASCADE")
-	wantFault(t, options(t, path, url), fault.Refused, "flujo_port_originals has 1")
+	wantFault(t, options(t, path, url), clierr.Refused, "flujo_port_originals has 1")
 	run(t, conn, "TRUNCATE flujo.flujo_port_originals")
 	migrate(t, options(t, path, url))
 	if got := originals(t, conn); len(got) != 1 || got[0].key != "7" {
@@ -302,12 +302,12 @@ func TestInterruptWhileOriginalsAreKept(t *testing.T) {
 	defer cancel()
 	o := options(t, changed(t, "UPDATE steps SET output = '{'"), url)
 	told := 0
-	o.Found = func(mapping.Finding) {
+	o.OnFinding = func(mapping.Finding) {
 		if told++; told == 100 {
 			cancel()
 		}
 	}
-	if result, err := transfer.Migrate(ctx, o); result != nil || fault.KindOf(err) != fault.Interrupted {
+	if result, err := transfer.Migrate(ctx, o); result != nil || clierr.KindOf(err) != clierr.Interrupted {
 		t.Errorf("result %v, error %v", result, err)
 	}
 	if told != 100 {

@@ -21,7 +21,7 @@ func TestJSONOverItsSizeHasNoPlace(t *testing.T) {
 	path := f.close()
 	url := pgtest.Database(t)
 	o := options(t, path, url)
-	o.SetAside = true
+	o.Quarantine = true
 	found := listen(&o)
 	result := migrate(t, o)
 	wantReport(t, result, *found, []told{{table: "steps", key: "1", rowid: 1, kind: "json-size", aside: true}})

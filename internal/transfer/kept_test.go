@@ -119,14 +119,14 @@ type told struct {
 // listen collects what Found is told.
 func listen(o *transfer.MigrateOptions) *[]mapping.Finding {
 	var all []mapping.Finding
-	o.Found = func(f mapping.Finding) { all = append(all, f) }
+	o.OnFinding = func(f mapping.Finding) { all = append(all, f) }
 	return &all
 }
 
 func asTold(found []mapping.Finding) []told {
 	all := make([]told, len(found))
 	for i, f := range found {
-		all[i] = told{table: f.Table, key: f.Key, rowid: f.RowID, column: f.Column, kind: f.Reason.String(), note: f.Note, aside: f.Aside}
+		all[i] = told{table: f.Table, key: f.Key, rowid: f.RowID, column: f.Column, kind: f.Reason.String(), note: f.Note, aside: f.Rejected}
 	}
 	return all
 }
@@ -209,7 +209,7 @@ func wantReport(t testing.TB, result *report.Migration, found []mapping.Finding,
 
 	var changes []counted
 	for _, c := range result.Changes {
-		changes = append(changes, counted{table: c.Table, column: c.Column, kind: c.Kind, count: c.Count, keys: strings.Join(c.Keys, "|"), aside: c.SetAside})
+		changes = append(changes, counted{table: c.Table, column: c.Column, kind: c.Reason, count: c.Count, keys: strings.Join(c.Keys, "|"), aside: c.Rejected})
 	}
 	compare := func(a, b counted) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) }
 	slices.SortFunc(changes, compare)
@@ -266,7 +266,7 @@ func asJSON(t testing.TB, result *report.Migration, found []mapping.Finding, int
 	var b bytes.Buffer
 	err := report.JSON(&b, result, report.ListOf("findings", func(yield func(report.Finding) error) error {
 		for _, f := range found {
-			if err := yield(report.Finding{Table: f.Table, Key: f.Key, RowID: f.RowID, Column: f.Column, Kind: f.Reason.String(), Done: f.Reason.Explain(), SetAside: f.Aside}); err != nil {
+			if err := yield(report.Finding{Table: f.Table, Key: f.Key, RowID: f.RowID, Column: f.Column, Reason: f.Reason.String(), Explanation: f.Reason.Explain(), Rejected: f.Rejected}); err != nil {
 				return err
 			}
 		}

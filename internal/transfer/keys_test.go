@@ -60,7 +60,7 @@ func TestKeysThatAreNoRowIDs(t *testing.T) {
 	url := pgtest.Database(t)
 	o := options(t, path, url)
 	wantRefused(t, o, "8 rows")
-	o.SetAside = true
+	o.Quarantine = true
 	all := listen(&o)
 	result := migrate(t, o)
 	conn := connect(t, url)

@@ -234,8 +234,8 @@ func wantWhole(t *testing.T, path, generation string, ignored []string) {
 	t.Helper()
 	url := pgtest.Database(t)
 	result := migrate(t, options(t, path, url))
-	if result.Source.Layout != generation {
-		t.Errorf("taken for %q, want %q", result.Source.Layout, generation)
+	if result.Source.FileFormat != generation {
+		t.Errorf("taken for %q, want %q", result.Source.FileFormat, generation)
 	}
 	wantSame(t, "ignored", result.Ignored, ignored)
 	var text bytes.Buffer
@@ -246,7 +246,7 @@ func wantWhole(t *testing.T, path, generation string, ignored []string) {
 		t.Errorf("the report does not say %q:\n%s", line, &text)
 	}
 	for _, row := range result.Tables {
-		if !row.Match || row.SetAside != 0 {
+		if !row.Match || row.Rejected != 0 {
 			t.Errorf("%+v", row)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
 	"flujo-port/internal/transfer"
@@ -446,7 +446,7 @@ func TestMergeNothingToDo(t *testing.T) {
 	// The receipt knows still which rows a migration wrote.
 	run(t, conn, "UPDATE flujo.steps SET status = 'other' WHERE id = 4")
 	result2, _ := wantVerdict(t, fixture, url, report.Drift, 0)
-	if c := comparison(t, result2, "steps"); c.Changed != 1 || c.Bad != 0 {
+	if c := comparison(t, result2, "steps"); c.Changed != 1 || c.Mismatched != 0 {
 		t.Errorf("%+v", c)
 	}
 	if got := one(t, conn, "SELECT count(*) FROM flujo.flujo_port_receipts WHERE options->>'merged' = 'true' AND jsonb_array_length(tables->2->'writers') > 0"); got != "1" {
@@ -488,7 +488,7 @@ func TestMergeAfterRollback(t *testing.T) {
 	run(t, conn, fmt.Sprintf("UPDATE flujo.runs SET status = 'other' WHERE run_id = '%s'", run0))
 	wantVerdict(t, file, url, report.Drift, 0)
 	_, _, err := verify(t, fixture, url) // not the file that was merged
-	if fault.KindOf(err) != fault.Refused {
+	if clierr.KindOf(err) != clierr.Refused {
 		t.Errorf("error %v", err)
 	}
 }
@@ -506,7 +506,7 @@ func TestMergeOriginals(t *testing.T) {
 	}
 	first.insert("steps", cells{"run_id": "equal", "step_name": nil, "created_at": at(1)}) // 4, without a place
 	o := options(t, first.close(), url)
-	o.SetAside = true
+	o.Quarantine = true
 	migrate(t, o)
 	conn := connect(t, url)
 	run(t, conn, "UPDATE flujo.runs SET updated_at = '"+at(12)+"', error_message = 'new' WHERE run_id = 'newer'",
@@ -547,8 +547,8 @@ func TestMergeOriginals(t *testing.T) {
 	if again := migrate(t, o); again.Originals != 0 || stateOf(t, conn) != once {
 		t.Errorf("the second merge added %d originals", again.Originals)
 	}
-	o.SetAside = false
-	if _, err := transfer.Migrate(context.Background(), o); fault.KindOf(err) != fault.Refused {
+	o.Quarantine = false
+	if _, err := transfer.Migrate(context.Background(), o); clierr.KindOf(err) != clierr.Refused {
 		t.Errorf("error %v", err)
 	}
 	if stateOf(t, conn) != once {
@@ -651,7 +651,7 @@ func TestMergeNoIDsLeft(t *testing.T) {
 	url := here.inPostgres(t, nil)
 	conn := connect(t, url)
 	before := stateOf(t, conn)
-	wantFault(t, mergeOptions(t, file.file(t), url), fault.Refused, "steps", "9223372036854775807")
+	wantFault(t, mergeOptions(t, file.file(t), url), clierr.Refused, "steps", "9223372036854775807")
 	if stateOf(t, conn) != before {
 		t.Error("a merge that was refused changed something")
 	}
@@ -689,7 +689,7 @@ func TestMergeTampered(t *testing.T) {
 			before := stateOf(t, conn)
 			o := mergeOptions(t, path, url)
 			o.Verify = transfer.VerifyCounts // the merge itself is verified all the same
-			wantFault(t, o, fault.Different, tc.unit)
+			wantFault(t, o, clierr.Mismatch, tc.unit)
 			if stateOf(t, conn) != before {
 				t.Error("something was committed")
 			}
@@ -713,7 +713,7 @@ func TestMergeTamperedBeside(t *testing.T) {
 		END $$`, "CREATE EVENT TRIGGER beside ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.beside()")
 	before := stateOf(t, conn)
 	result, err := transfer.Migrate(context.Background(), mergeOptions(t, file.file(t), url))
-	if fault.KindOf(err) != fault.Different || result == nil || result.Differing != 1 || result.Differences[0].Column != "step_name" {
+	if clierr.KindOf(err) != clierr.Mismatch || result == nil || result.Differing != 1 || result.Differences[0].Column != "step_name" {
 		t.Errorf("%+v: %v", result, err)
 	}
 	if stateOf(t, conn) != before {
@@ -785,7 +785,7 @@ func TestMergeHiddenRows(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, conn, "ALTER TABLE flujo.steps ENABLE ROW LEVEL SECURITY", "CREATE POLICY visible ON flujo.steps USING (id > 1)")
-	wantFault(t, mergeOptions(t, fixture, role), fault.Refused, "row-level security", "steps")
+	wantFault(t, mergeOptions(t, fixture, role), clierr.Refused, "row-level security", "steps")
 }
 
 // TestVerifyAfterMerge: what is not as the file has it is PostgreSQL's own, or
@@ -803,19 +803,19 @@ func TestVerifyAfterMerge(t *testing.T) {
 	conn := connect(t, url)
 	migrate(t, mergeOptions(t, path, url))
 	result, _ := wantVerdict(t, path, url, report.Merged, 0)
-	if !result.Receipt.Merged || !comparison(t, result, "steps").AsMerged || comparison(t, result, "steps").Bad != 0 {
+	if !result.Receipt.Merged || !comparison(t, result, "steps").AsMerged || comparison(t, result, "steps").Mismatched != 0 {
 		t.Errorf("%+v", result)
 	}
 	run(t, conn, "UPDATE flujo.steps SET status = 'other' WHERE run_id = 'taken' AND id = 3")
 	result, different := wantVerdict(t, path, url, report.Drift, 0)
-	if c := comparison(t, result, "steps"); c.Bad != 0 || c.Changed != 5 { // the one, and those of which both sides have the id
+	if c := comparison(t, result, "steps"); c.Mismatched != 0 || c.Changed != 5 { // the one, and those of which both sides have the id
 		t.Errorf("%+v %v", c, different)
 	}
 	// Had the merge itself written that row, it were a bad copy.
 	run(t, conn, `UPDATE flujo.flujo_port_receipts SET tables = jsonb_set(tables, '{2,merged,writers}',
 		(SELECT jsonb_agg(DISTINCT xmin::text::bigint) FROM flujo.steps WHERE run_id IN ('taken', 'renumbered')))`)
-	result, _ = wantVerdict(t, path, url, report.BadCopy, fault.Different)
-	if c := comparison(t, result, "steps"); c.Bad != 1 {
+	result, _ = wantVerdict(t, path, url, report.CopyMismatch, clierr.Mismatch)
+	if c := comparison(t, result, "steps"); c.Mismatched != 1 {
 		t.Errorf("%+v", c)
 	}
 }
@@ -879,7 +879,7 @@ func TestMergeExactFloats(t *testing.T) {
 	mergeModel(t, here, file, nil).check(t, conn, migrate(t, o))
 	run(t, conn, "UPDATE flujo.steps SET status = 'other' WHERE id = 1")
 	result, different := wantVerdict(t, path, url, report.Drift, 0)
-	if c := comparison(t, result, "steps"); c.Bad != 0 || c.Changed != 3 { // the one, and the kept run's two
+	if c := comparison(t, result, "steps"); c.Mismatched != 0 || c.Changed != 3 { // the one, and the kept run's two
 		t.Errorf("%+v: %v", c, different)
 	}
 }

@@ -10,10 +10,10 @@ import (
 	"strings"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
-	"flujo-port/internal/pg"
 	"flujo-port/internal/pgtest"
+	"flujo-port/internal/postgres"
 	"flujo-port/internal/sink"
 	"flujo-port/internal/transfer"
 
@@ -21,13 +21,13 @@ import (
 )
 
 // wantFault runs a migration that must fail, and checks kind and words.
-func wantFault(t testing.TB, o transfer.MigrateOptions, kind fault.Kind, words ...string) {
+func wantFault(t testing.TB, o transfer.MigrateOptions, kind clierr.Kind, words ...string) {
 	t.Helper()
 	_, err := transfer.Migrate(context.Background(), o)
 	if err == nil {
 		t.Fatal("the migration did not fail")
 	}
-	if got := fault.KindOf(err); got != kind {
+	if got := clierr.KindOf(err); got != kind {
 		t.Errorf("kind %d, want %d: %v", got, kind, err)
 	}
 	for _, w := range words {
@@ -102,7 +102,7 @@ func TestTargetWithRowsIsRefused(t *testing.T) {
 	migrate(t, options(t, fixture, url))
 	conn := connect(t, url)
 	before := one(t, conn, "SELECT string_agg(format('%s %s', relname, relfilenode), ',' ORDER BY relname) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace")
-	wantFault(t, options(t, fixture, url), fault.Refused,
+	wantFault(t, options(t, fixture, url), clierr.Refused,
 		"runs has 60", "workflow_state has 60", "steps has 213", "spans has 261", "traces has 60", "evaluations has 15", "system_state has 5", "--replace", "--merge")
 	if after := one(t, conn, "SELECT string_agg(format('%s %s', relname, relfilenode), ',' ORDER BY relname) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace"); after != before {
 		t.Error("something was changed all the same")
@@ -196,7 +196,7 @@ func TestOtherShapesAreNamed(t *testing.T) {
 			url := pgtest.Database(t)
 			initialise(t, url)
 			run(t, connect(t, url), strings.Split(c.change, "; ")...)
-			wantFault(t, options(t, fixture, url), fault.Refused, c.words...)
+			wantFault(t, options(t, fixture, url), clierr.Refused, c.words...)
 		})
 	}
 }
@@ -255,9 +255,9 @@ func TestSourceThatFailsMidTable(t *testing.T) {
 	overwriteLeafPages(t, file)
 	url := pgtest.Database(t)
 	o := options(t, file, url)
-	wantFault(t, o, fault.Refused, "check", "page", "damaged")
+	wantFault(t, o, clierr.Refused, "check", "page", "damaged")
 	o.SkipIntegrity = true
-	wantFault(t, o, fault.Refused, "malformed")
+	wantFault(t, o, clierr.Refused, "malformed")
 	if got := leftovers(t, connect(t, url)); got != "" {
 		t.Errorf("left in the database: %s", got)
 	}
@@ -298,7 +298,7 @@ func TestConnectionCutInsideCopy(t *testing.T) {
 		}
 		return copies == 3 // inside steps
 	})
-	wantFault(t, options(t, fixture, proxy.Rewrite(url)), fault.Failed)
+	wantFault(t, options(t, fixture, proxy.Rewrite(url)), clierr.Failed)
 	conn := connect(t, url)
 	run(t, conn, "SELECT pg_advisory_xact_lock(4059087070)") // the server has ended the transaction
 	if got := leftovers(t, conn); got != "" {
@@ -334,7 +334,7 @@ func TestConnectionLostBeforeCommit(t *testing.T) {
 	url := pgtest.Database(t)
 	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
 	proxy.OnClientMessage(isCommit)
-	wantFault(t, options(t, fixture, proxy.Rewrite(url)), fault.Failed, "commit")
+	wantFault(t, options(t, fixture, proxy.Rewrite(url)), clierr.Failed, "commit")
 	if got := leftovers(t, connect(t, url)); got != "" {
 		t.Errorf("left in the database: %s", got)
 	}
@@ -349,7 +349,7 @@ func TestInterruptRollsBack(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			o := options(t, fixture, url)
-			o.Progress = func(p transfer.Progress) {
+			o.OnProgress = func(p transfer.Progress) {
 				if p.Phase == phase && (phase != transfer.PhaseCopy || p.Table == "spans" && p.Rows == 100) {
 					cancel()
 				}
@@ -363,8 +363,8 @@ func TestInterruptRollsBack(t *testing.T) {
 				}
 				return
 			}
-			if !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Interrupted {
-				t.Errorf("error %v of kind %d", err, fault.KindOf(err))
+			if !errors.Is(err, context.Canceled) || clierr.KindOf(err) != clierr.Interrupted {
+				t.Errorf("error %v of kind %d", err, clierr.KindOf(err))
 			}
 			if got := leftovers(t, conn); got != "" {
 				t.Errorf("left in the database: %s", got)
@@ -380,7 +380,7 @@ func TestStartingFlujoWaits(t *testing.T) {
 	conn := connect(t, url)
 	o := options(t, fixture, url)
 	asked := 0
-	o.Progress = func(p transfer.Progress) {
+	o.OnProgress = func(p transfer.Progress) {
 		if p.Phase == transfer.PhaseCopy || p.Phase == transfer.PhaseVerify || p.Phase == transfer.PhaseCommit {
 			if p.Table == "" || p.Done {
 				asked++
@@ -410,13 +410,13 @@ func TestFileThatChangesIsNotCommitted(t *testing.T) {
 			url, file := pgtest.Database(t), copyOf(t, fixture)
 			o := options(t, file, url)
 			written := false
-			o.Progress = func(p transfer.Progress) {
+			o.OnProgress = func(p transfer.Progress) {
 				if p.Phase == phase && !written {
 					written = true
 					commitTo(t, file, "INSERT INTO system_state VALUES (hex(randomblob(9)), '1', '2026-01-05T09:00:00+00:00')")
 				}
 			}
-			wantFault(t, o, fault.Refused, "changed while it was read", "stop Flujo and run again")
+			wantFault(t, o, clierr.Refused, "changed while it was read", "stop Flujo and run again")
 			if got := leftovers(t, connect(t, url)); got != "" {
 				t.Errorf("left in the database: %s", got)
 			}
@@ -520,7 +520,7 @@ func TestCellsThatDoNotFitArrive(t *testing.T) {
 			url := pgtest.Database(t)
 			o := options(t, changed(t, strings.Split(c.change, "; ")...), url)
 			o.Strict = true
-			wantFault(t, o, fault.Refused, "--strict", c.words)
+			wantFault(t, o, clierr.Refused, "--strict", c.words)
 			conn := connect(t, url)
 			if got := leftovers(t, conn); got != "" {
 				t.Errorf("left in the database: %s", got)
@@ -540,7 +540,7 @@ func TestMemoriesNeedPGVector(t *testing.T) {
 	table := "CREATE TABLE memories (id TEXT PRIMARY KEY, vector BLOB NOT NULL, payload TEXT, metadata TEXT, created_at TEXT)"
 	migrate(t, options(t, changed(t, table), url)) // an empty one is no loss
 	wantFault(t, options(t, changed(t, table, "INSERT INTO memories (id, vector) VALUES ('a', zeroblob(6144))"), pgtest.Database(t)),
-		fault.Refused, "1 memories", "without --without-pgvector")
+		clierr.Refused, "1 memories", "without --without-pgvector")
 }
 
 func TestServerWithoutPGVectorIsRefused(t *testing.T) {
@@ -553,7 +553,7 @@ func TestServerWithoutPGVectorIsRefused(t *testing.T) {
 	}
 	o := options(t, fixture, url)
 	o.WithoutPGVector = false
-	wantFault(t, o, fault.Refused, "pgvector", "install it", "an image that has it", "--without-pgvector")
+	wantFault(t, o, clierr.Refused, "pgvector", "install it", "an image that has it", "--without-pgvector")
 	if got := leftovers(t, conn); got != "" {
 		t.Errorf("left in the database: %s", got)
 	}
@@ -563,29 +563,29 @@ func TestUnfitTargets(t *testing.T) {
 	t.Parallel()
 	t.Run("no right to create", func(t *testing.T) {
 		t.Parallel()
-		wantFault(t, options(t, fixture, pgtest.Role(t, pgtest.Database(t), "")), fault.Refused, "permission denied", "--grant-to")
+		wantFault(t, options(t, fixture, pgtest.Role(t, pgtest.Database(t), "")), clierr.Refused, "permission denied", "--grant-to")
 	})
 	t.Run("encoding", func(t *testing.T) {
 		t.Parallel()
-		wantFault(t, options(t, fixture, pgtest.EncodedDatabase(t, "LATIN1")), fault.Refused, "LATIN1", "UTF8")
+		wantFault(t, options(t, fixture, pgtest.EncodedDatabase(t, "LATIN1")), clierr.Refused, "LATIN1", "UTF8")
 	})
 	t.Run("old server", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
 		proxy.RewriteServerParameter("server_version", "12.22 (Debian 12.22-1)")
-		wantFault(t, options(t, fixture, proxy.Rewrite(url)), fault.Refused, "12.22", "older than 13")
+		wantFault(t, options(t, fixture, proxy.Rewrite(url)), clierr.Refused, "12.22", "older than 13")
 	})
 	t.Run("standby", func(t *testing.T) {
 		t.Parallel()
-		wantFault(t, options(t, fixture, pgtest.Standby(t)), fault.Refused, "standby", "primary")
+		wantFault(t, options(t, fixture, pgtest.Standby(t)), clierr.Refused, "standby", "primary")
 	})
 	t.Run("another role through the address", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		o := options(t, fixture, url)
 		o.Cutover = cutover(t, pgtest.Role(t, url, ""))
-		wantFault(t, o, fault.Refused, "the role is")
+		wantFault(t, o, clierr.Refused, "the role is")
 		if got := leftovers(t, connect(t, url)); got != "" {
 			t.Errorf("left in the database: %s", got)
 		}
@@ -595,14 +595,14 @@ func TestUnfitTargets(t *testing.T) {
 		url := pgtest.Database(t)
 		conn := connect(t, url)
 		run(t, conn, "ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET default_transaction_read_only = on")
-		wantFault(t, options(t, fixture, url), fault.Refused, "read-only", "default_transaction_read_only")
+		wantFault(t, options(t, fixture, url), clierr.Refused, "read-only", "default_transaction_read_only")
 	})
 	t.Run("replica role", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		conn := connect(t, url)
 		run(t, conn, "ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET session_replication_role = replica")
-		wantFault(t, options(t, fixture, url), fault.Refused, "session_replication_role")
+		wantFault(t, options(t, fixture, url), clierr.Refused, "session_replication_role")
 	})
 	t.Run("row-level security", func(t *testing.T) {
 		t.Parallel()
@@ -613,14 +613,14 @@ func TestUnfitTargets(t *testing.T) {
 			t.Fatal(err)
 		}
 		run(t, connect(t, url), "ALTER TABLE flujo.runs ENABLE ROW LEVEL SECURITY")
-		wantFault(t, options(t, fixture, role), fault.Refused, "row-level security", "owner")
+		wantFault(t, options(t, fixture, role), clierr.Refused, "row-level security", "owner")
 	})
 	t.Run("pooler that drops options", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		o := options(t, fixture, url)
 		o.Schema = "elsewhere" // the address leads to flujo
-		wantFault(t, o, fault.Refused, "search_path", "pooler")
+		wantFault(t, o, clierr.Refused, "search_path", "pooler")
 		if got := leftovers(t, connect(t, url)); got != "" {
 			t.Errorf("left in the database: %s", got)
 		}
@@ -655,7 +655,7 @@ func TestOddSchemaNames(t *testing.T) {
 				t.Errorf("%s runs", got)
 			}
 			migrateAgain := o
-			wantFault(t, migrateAgain, fault.Refused, "runs has 60")
+			wantFault(t, migrateAgain, clierr.Refused, "runs has 60")
 		})
 	}
 }
@@ -700,7 +700,7 @@ var errBroken = errors.New("the disk is broken")
 func TestSourceErrorIsKept(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	tx, err := sink.Begin(ctx, pgtest.Database(t), schema, pg.LockWait)
+	tx, err := sink.Begin(ctx, pgtest.Database(t), schema, postgres.LockWait)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -709,8 +709,8 @@ func TestSourceErrorIsKept(t *testing.T) {
 	if _, err := tx.Prepare(ctx, true, types); err != nil {
 		t.Fatal(err)
 	}
-	plan := mapping.WholePlan("system_state")
-	source := failing{n: new(int), converter: &mapping.Converter{Plan: plan, Types: types, Options: mapping.Options{JSONDepth: 100}}}
+	plan := mapping.FullMapping("system_state")
+	source := failing{n: new(int), converter: &mapping.Converter{Mapping: plan, Types: types, Options: mapping.Options{JSONDepth: 100}}}
 	if _, err := tx.Copy(ctx, plan.Table, source); !errors.Is(err, errBroken) {
 		t.Errorf("error %v", err)
 	}

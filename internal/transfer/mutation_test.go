@@ -233,13 +233,13 @@ func readMutant(t testing.TB, path string) (rows map[string][]propRow, err error
 		return nil, err
 	}
 	defer s.Close()
-	layout, err := mapping.Detect(s.Tables())
+	layout, err := mapping.DetectFormat(s.Tables())
 	if err != nil {
 		return nil, err
 	}
 	rows = map[string][]propRow{}
-	for i := range layout.Plans {
-		if plan := &layout.Plans[i]; plan.InFile {
+	for i := range layout.Mappings {
+		if plan := &layout.Mappings[i]; plan.InFile {
 			if rows[plan.Table.Name], err = readMutantTable(ctx, t, s, plan); err != nil {
 				return nil, err
 			}
@@ -248,7 +248,7 @@ func readMutant(t testing.TB, path string) (rows map[string][]propRow, err error
 	return rows, nil
 }
 
-func readMutantTable(ctx context.Context, t testing.TB, s *source.Snapshot, plan *mapping.Plan) (all []propRow, err error) {
+func readMutantTable(ctx context.Context, t testing.TB, s *source.Snapshot, plan *mapping.TableMapping) (all []propRow, err error) {
 	t.Helper()
 	rows, err := s.Rows(ctx, plan.Table.Name, plan.Columns)
 	if err != nil {
@@ -256,8 +256,8 @@ func readMutantTable(ctx context.Context, t testing.TB, s *source.Snapshot, plan
 	}
 	defer rows.Close()
 	converter := &mapping.Converter{
-		Plan: plan, Options: mapping.Options{JSONDepth: mapping.DefaultJSONDepth}, Types: mapping.NewTypes(false),
-		Witness: func(string, string, []mapping.Value) (mapping.Time, string, error) {
+		Mapping: plan, Options: mapping.Options{JSONDepth: mapping.DefaultJSONDepth}, Types: mapping.NewTypes(false),
+		InferTime: func(string, string, []mapping.Value) (mapping.Time, string, error) {
 			return mapping.Time{}, "the test", nil
 		},
 	}
@@ -284,8 +284,8 @@ func readMutantTable(ctx context.Context, t testing.TB, s *source.Snapshot, plan
 			}
 			if err != nil {
 				t.Errorf("%s row %d: %v", plan.Table.Name, row[0].Int, err)
-			} else if placed != (converter.Why() == 0) || placed && !wholeTuple(tuple, len(plan.Fields)) || !placed && len(tuple) > 0 {
-				t.Errorf("%s row %d is made %x, placed is %v, %s", plan.Table.Name, row[0].Int, tuple, placed, converter.Why())
+			} else if placed != (converter.Rejection() == 0) || placed && !wholeTuple(tuple, len(plan.Fields)) || !placed && len(tuple) > 0 {
+				t.Errorf("%s row %d is made %x, placed is %v, %s", plan.Table.Name, row[0].Int, tuple, placed, converter.Rejection())
 			}
 			break
 		}
@@ -474,7 +474,7 @@ func migrateMutant(t *testing.T, m mutant, url string, setAside bool) bool {
 	conn := connect(t, url)
 	defer conn.Close(context.Background())
 	o := options(t, path, url)
-	o.SetAside = setAside
+	o.Quarantine = setAside
 	result, found, err := propMigrate(t, o)
 	if after := propDigest(t, path); after != before {
 		t.Errorf("the file's folder was\n%s\nand is\n%s", before, after)

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
@@ -447,7 +447,7 @@ func TestPGVectorTablesOfInit(t *testing.T) {
 	wantMemories(t, url, memories)
 	wantNearest(t, cutover(t, url).Reveal(), memories)
 
-	wantFault(t, withPGVector(t, file, url), fault.Refused, "memories has 30")
+	wantFault(t, withPGVector(t, file, url), clierr.Refused, "memories has 30")
 }
 
 // A table for embeddings of another size stays as it is for a file without any,
@@ -485,7 +485,7 @@ func TestPGVectorTooOldIsRefused(t *testing.T) {
 		before := catalog(t, url)
 		o := withPGVector(t, fixture, url)
 		if version == "0.4.4" {
-			wantFault(t, o, fault.Refused, "pgvector 0.4.4 is older than 0.5", "ALTER EXTENSION vector UPDATE", "--without-pgvector")
+			wantFault(t, o, clierr.Refused, "pgvector 0.4.4 is older than 0.5", "ALTER EXTENSION vector UPDATE", "--without-pgvector")
 		} else {
 			o.DryRun = true
 			if result := migrate(t, o); result.Target.PGVector != version {
@@ -504,7 +504,7 @@ func TestPGVectorThatTheRoleMayNotCreate(t *testing.T) {
 	prepare(t, url, "CREATE SCHEMA flujo AUTHORIZATION "+role)
 	before := catalog(t, url)
 	file, memories := memoriesFile(t)
-	wantFault(t, withPGVector(t, file, asRole), fault.Refused, role, "may not create", "CREATE EXTENSION vector", "--without-pgvector")
+	wantFault(t, withPGVector(t, file, asRole), clierr.Refused, role, "may not create", "CREATE EXTENSION vector", "--without-pgvector")
 	wantUnchanged(t, url, before)
 
 	prepare(t, url, "CREATE EXTENSION vector SCHEMA public") // as the refusal asked
@@ -562,9 +562,9 @@ func TestPGVectorCellsThatDoNotFit(t *testing.T) {
 	}
 	o := withPGVector(t, file, url)
 	var found []mapping.Finding
-	o.Found = func(f mapping.Finding) { found = append(found, f) }
+	o.OnFinding = func(f mapping.Finding) { found = append(found, f) }
 	result, err := transfer.Migrate(context.Background(), o)
-	if fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), "9 rows") || result == nil {
+	if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "9 rows") || result == nil {
 		t.Fatalf("error %v", err)
 	}
 	if notes := strings.Join(result.Notes, " "); !strings.Contains(notes, "1 × 1535 floats, 34 × 1536 floats, 1 × 3072 floats") {
@@ -574,13 +574,13 @@ func TestPGVectorCellsThatDoNotFit(t *testing.T) {
 		t.Fatalf("%d findings of %d", len(found), len(bad))
 	}
 	for i, f := range found {
-		if f.Key != bad[i].name || f.Reason.String() != bad[i].kind || !f.Aside {
+		if f.Key != bad[i].name || f.Reason.String() != bad[i].kind || !f.Rejected {
 			t.Errorf("%+v (%s), want %s of %s", f, f.Reason, bad[i].kind, bad[i].name)
 		}
 	}
 	wantUnchanged(t, url, before)
 
-	o.SetAside = true
+	o.Quarantine = true
 	migrate(t, o)
 	wantMemories(t, url, memories)
 	for _, c := range bad {
@@ -598,7 +598,7 @@ func TestPGVectorThatIsNotWanted(t *testing.T) {
 	url := pgtest.PGVector(t)
 	before := catalog(t, url)
 	file, _ := memoriesFile(t)
-	wantFault(t, options(t, file, url), fault.Refused, "30 memories", "without --without-pgvector")
+	wantFault(t, options(t, file, url), clierr.Refused, "30 memories", "without --without-pgvector")
 	wantUnchanged(t, url, before)
 
 	result := migrate(t, options(t, fixture, url))
@@ -733,7 +733,7 @@ func TestPGVectorCheck(t *testing.T) {
 	wantLine(t, o, "trial", report.OK)
 	wantUnchanged(t, url, before)
 	o.WithoutPGVector = true // the table is there all the same
-	wantLine(t, o, "pgvector", report.Look, "not asked for")
+	wantLine(t, o, "pgvector", report.Warning, "not asked for")
 	wantLine(t, o, "trial", report.OK)
 	if got := ask(t, url, "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector'"); !strings.Contains(got, "vector(1536)") {
 		t.Errorf("the vectors' column is %s", got)

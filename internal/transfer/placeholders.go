@@ -8,23 +8,23 @@ import (
 	"flujo-port/internal/source"
 )
 
-// orphans gives a row of runs for every run_id that children in the file have
+// stubRuns gives a row of runs for every run_id that children in the file have
 // and runs in PostgreSQL will not: what Flujo inserts when it is given a span
 // of a run that it does not know, with what workflow_state tells of it.
-type orphans struct {
-	ctx      context.Context
-	r        *reading
-	missing  *source.Rows
-	aside    []mapping.Value // run_ids of runs without a place
-	row      []mapping.Value // of runs, as mapping.WholePlan has it
-	columns  []string
-	children []string
-	made     map[string]bool // of the keys, those that another run_id may become too
-	stated   int64           // rows that workflow_state told something of
+type stubRuns struct {
+	ctx        context.Context
+	extraction *extraction
+	missing    *source.Rows
+	rejected   []mapping.Value // run_ids of runs without a place
+	row        []mapping.Value // of runs, as mapping.FullMapping has it
+	columns    []string
+	children   []string
+	made       map[string]bool // of the keys, those that another run_id may become too
+	fromState  int64           // rows that workflow_state told something of
 }
 
-// placeholders are the values that Flujo gives such a run.
-var placeholders = map[string]mapping.Value{
+// stubDefaults are the values that Flujo gives such a run.
+var stubDefaults = map[string]mapping.Value{
 	"pipeline_id":      mapping.TextValue("unknown"),
 	"pipeline_name":    mapping.TextValue("unknown"),
 	"pipeline_version": mapping.TextValue("latest"),
@@ -32,38 +32,38 @@ var placeholders = map[string]mapping.Value{
 	"total_steps":      mapping.IntegerValue(0),
 }
 
-// loadOrphans adds the rows of runs that children need.
-func (r *reading) loadOrphans(ctx context.Context, row *report.Table) error {
+// loadStubRuns adds the rows of runs that children need.
+func (r *extraction) loadStubRuns(ctx context.Context, row *report.Table) error {
 	var children []string
-	for i := range r.layout.Plans {
-		if p := &r.layout.Plans[i]; p.InFile && p.Table.ChildOf != "" && p.Position("run_id") >= 0 {
+	for i := range r.format.Mappings {
+		if p := &r.format.Mappings[i]; p.InFile && p.Table.ChildOf != "" && p.Position("run_id") >= 0 {
 			children = append(children, p.Table.Name)
 		}
 	}
 	if len(children) == 0 {
 		return nil
 	}
-	plan := mapping.WholePlan(mapping.Runs)
-	converter := r.converter(ctx, plan)
-	converter.Aside = nil // rowids of the file mean nothing here
-	o := &orphans{}
-	done := &tuples{each: func(int64, int64) {}, derived: true}
+	tm := mapping.FullMapping(mapping.Runs)
+	converter := r.converter(ctx, tm)
+	converter.Rejected = nil // rowids of the file mean nothing here
+	o := &stubRuns{}
+	done := &tuples{onRow: func(int64, int64) {}, derived: true}
 	sent, err := r.load(ctx, converter, func() (rowReader, error) {
-		missing, err := r.snapshot.RunsMissing(ctx, children)
+		missing, err := r.snapshot.MissingRuns(ctx, children)
 		if err != nil {
 			return nil, err
 		}
-		*o = orphans{ctx: ctx, r: r, missing: missing, aside: r.asideRuns, columns: plan.Columns, children: children,
-			row: make([]mapping.Value, len(plan.Columns)+1), made: map[string]bool{}}
+		*o = stubRuns{ctx: ctx, extraction: r, missing: missing, rejected: r.rejectedRuns, columns: tm.Columns, children: children,
+			row: make([]mapping.Value, len(tm.Columns)+1), made: map[string]bool{}}
 		return o, nil
 	}, done)
 	if err != nil {
 		return err
 	}
-	if made := done.read - done.aside; made > 0 {
+	if made := done.read - done.rejected; made > 0 {
 		row.Derived, row.Bytes = made, row.Bytes+sent
-		r.found.Derived = append(r.found.Derived, report.Derived{
-			Table: mapping.Runs, Rows: made, From: "workflow_state", Count: o.stated,
+		r.findings.Derived = append(r.findings.Derived, report.Derived{
+			Table: mapping.Runs, Rows: made, From: "workflow_state", Count: o.fromState,
 			Why: "rows of other tables belong to runs that the file does not have, and Flujo's PostgreSQL tables require them",
 		})
 	}
@@ -71,9 +71,9 @@ func (r *reading) loadOrphans(ctx context.Context, row *report.Table) error {
 }
 
 // Next implements rowReader.
-func (o *orphans) Next() ([]mapping.Value, error) {
+func (o *stubRuns) Next() ([]mapping.Value, error) {
 	for {
-		run, err := o.next()
+		run, err := o.nextRun()
 		if err != nil {
 			return nil, err
 		}
@@ -81,17 +81,17 @@ func (o *orphans) Next() ([]mapping.Value, error) {
 			if err != nil {
 				return nil, err
 			}
-			return o.fill(run)
+			return o.buildRow(run)
 		}
 	}
 }
 
-// next gives the next run_id of a child that may have no run: after those of
+// nextRun gives the next run_id of a child that may have no run: after those of
 // runs without a place the ones that the file does not have at all.
-func (o *orphans) next() (mapping.Value, error) {
-	for len(o.aside) > 0 {
-		run := o.aside[0]
-		o.aside = o.aside[1:]
+func (o *stubRuns) nextRun() (mapping.Value, error) {
+	for len(o.rejected) > 0 {
+		run := o.rejected[0]
+		o.rejected = o.rejected[1:]
 		if found, err := o.inChildren(run); err != nil || found {
 			return run, err
 		}
@@ -103,9 +103,9 @@ func (o *orphans) next() (mapping.Value, error) {
 	return row[0], nil
 }
 
-func (o *orphans) inChildren(run mapping.Value) (bool, error) {
+func (o *stubRuns) inChildren(run mapping.Value) (bool, error) {
 	for _, table := range o.children {
-		if found, err := o.r.snapshot.Holds(o.ctx, table, "run_id", run); err != nil || found {
+		if found, err := o.extraction.snapshot.Holds(o.ctx, table, "run_id", run); err != nil || found {
 			return found, err
 		}
 	}
@@ -114,14 +114,14 @@ func (o *orphans) inChildren(run mapping.Value) (bool, error) {
 
 // needed reports whether the row is still to be made that a run_id needs in
 // PostgreSQL, where several become one.
-func (o *orphans) needed(run mapping.Value) (bool, error) {
+func (o *stubRuns) needed(run mapping.Value) (bool, error) {
 	key, plain := mapping.KeyText(run), isPlain(run)
 	if mapping.TextKeyFlaw(run) != 0 || o.made[key] {
 		return false, nil
 	}
-	lost := o.r.lostRuns[key]
+	lost := o.extraction.missingRuns[key]
 	if !lost {
-		if held, err := o.r.held(o.ctx, mapping.Runs, key, plain); err != nil || held {
+		if held, err := o.extraction.hasKey(o.ctx, mapping.Runs, key, plain); err != nil || held {
 			return false, err
 		}
 	}
@@ -136,28 +136,28 @@ func (o *orphans) needed(run mapping.Value) (bool, error) {
 	return true, nil
 }
 
-// fill makes the row of a run.
-func (o *orphans) fill(run mapping.Value) ([]mapping.Value, error) {
+// buildRow makes the row of a run.
+func (o *stubRuns) buildRow(run mapping.Value) ([]mapping.Value, error) {
 	key := mapping.TextValue(mapping.KeyText(run))
-	state, err := o.r.snapshot.Row(o.ctx, "workflow_state", "run_id", run, o.columns)
+	state, err := o.extraction.snapshot.Row(o.ctx, "workflow_state", "run_id", run, o.columns)
 	if err == nil && state == nil && !isPlain(run) {
-		state, err = o.r.snapshot.Row(o.ctx, "workflow_state", "run_id", key, o.columns)
+		state, err = o.extraction.snapshot.Row(o.ctx, "workflow_state", "run_id", key, o.columns)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if state != nil {
-		o.stated++
+		o.fromState++
 	}
 	clear(o.row)
 	for i, name := range o.columns {
-		stand := placeholders[name]
+		stand := stubDefaults[name]
 		switch {
 		case name == "run_id":
 			o.row[i+1] = run // as its children have it, whose times are asked for by it
 		case state == nil, state[i].Class == mapping.Null:
 			o.row[i+1] = stand
-		case stand.Class != mapping.Null && mapping.TextKeyFlaw(state[i])&mapping.TooLong != 0:
+		case stand.Class != mapping.Null && mapping.TextKeyFlaw(state[i])&mapping.TextTooLong != 0:
 			o.row[i+1] = stand // there is an index on it
 		default:
 			o.row[i+1] = state[i]
@@ -167,4 +167,4 @@ func (o *orphans) fill(run mapping.Value) ([]mapping.Value, error) {
 }
 
 // Close implements rowReader.
-func (o *orphans) Close() { o.missing.Close() }
+func (o *stubRuns) Close() { o.missing.Close() }

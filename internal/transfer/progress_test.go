@@ -13,7 +13,7 @@ func TestProgressByBytes(t *testing.T) {
 	t.Parallel()
 	o := options(t, fixture, pgtest.Database(t))
 	var last transfer.Progress
-	o.Progress = func(p transfer.Progress) {
+	o.OnProgress = func(p transfer.Progress) {
 		if p.Phase != transfer.PhaseCopy {
 			return
 		}

@@ -347,7 +347,7 @@ func (k *propCheck) list(found []mapping.Finding) {
 	for _, table := range k.tables {
 		said := map[int64]string{}
 		for _, f := range found {
-			if f.Table == table.spec.name && f.Aside {
+			if f.Table == table.spec.name && f.Rejected {
 				if said[f.RowID] != "" && !table.doubled {
 					k.problem("%s row %d is listed twice", f.Table, f.RowID)
 				}
@@ -576,7 +576,7 @@ func (k *propCheck) arrived(conn *pgx.Conn, result *report.Migration, found []ma
 	}
 	changes := map[propPlace]string{} // cells that were said to have changed
 	for _, f := range found {
-		if !f.Aside {
+		if !f.Rejected {
 			changes[propPlace{f.Table, f.RowID, f.Column}] = f.Reason.String()
 		}
 	}
@@ -608,7 +608,7 @@ func (k *propCheck) arrived(conn *pgx.Conn, result *report.Migration, found []ma
 		}
 		delete(k.rounded, r.Column)
 	}
-	for _, n := range result.Naive {
+	for _, n := range result.NaiveTimestamps {
 		if own := k.naive[n.Column]; n.Count < own || n.Count > own+k.guessed[n.Column] {
 			k.problem("%d times of %s name no zone, the report says %d", k.naive[n.Column], n.Column, n.Count)
 		}
@@ -766,7 +766,7 @@ func (k *propCheck) counts(result *report.Migration, table *propRows, stored, de
 		if row.Name != table.spec.name {
 			continue
 		}
-		got := fmt.Sprint(row.RowsRead, row.SetAside, row.Derived, row.InPostgres, row.Match)
+		got := fmt.Sprint(row.RowsRead, row.Rejected, row.Derived, row.InPostgres, row.Match)
 		if want := fmt.Sprint(len(table.rows), table.asides(), derived, stored, true); got != want {
 			k.problem("%s: read, aside, derived, stored, match are %s; the report says %s", row.Name, want, got)
 		}

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
@@ -101,7 +101,7 @@ func checkProp(t *testing.T, path string, zone int, dryRun, exact bool) (rows in
 		if left := leftovers(t, conn); left != "" {
 			t.Errorf("left behind: %s", left)
 		}
-		o.DryRun, o.SetAside = false, refused
+		o.DryRun, o.Quarantine = false, refused
 		if result, found, err = propMigrate(t, o); err != nil {
 			t.Fatal(err)
 		}
@@ -133,9 +133,9 @@ func propMigrate(t testing.TB, o transfer.MigrateOptions) (result *report.Migrat
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	o.Found = func(f mapping.Finding) { found = append(found, f) }
+	o.OnFinding = func(f mapping.Finding) { found = append(found, f) }
 	result, err = transfer.Migrate(ctx, o)
-	if f, ok := errors.AsType[*fault.Error](err); ok && f.Kind == fault.Refused && result != nil && result.Refused {
+	if f, ok := errors.AsType[*clierr.Error](err); ok && f.Kind == clierr.Refused && result != nil && result.Refused {
 		err = errPropRefused
 	}
 	return result, found, err
@@ -159,10 +159,10 @@ func (k *propCheck) listed(result *report.Migration, found []mapping.Finding) {
 	}
 	counts := map[line]int64{}
 	for _, f := range found {
-		counts[line{f.Table, f.Column, f.Reason.String(), f.Aside}]++
+		counts[line{f.Table, f.Column, f.Reason.String(), f.Rejected}]++
 	}
 	for _, c := range result.Changes {
-		l := line{c.Table, c.Column, c.Kind, c.SetAside}
+		l := line{c.Table, c.Column, c.Reason, c.Rejected}
 		if counts[l] != c.Count {
 			k.problem("the report counts %d of %v, %d were listed", c.Count, l, counts[l])
 		}
@@ -210,7 +210,7 @@ func roundTrip(t *testing.T, path string, o transfer.MigrateOptions, asides bool
 		return
 	}
 	first, _ := restoreIn(t, o.Postgres, "", o.NaiveZone)
-	o.SQLite, o.Postgres, o.SetAside, o.DryRun = first, pgtest.Database(t), true, false
+	o.SQLite, o.Postgres, o.Quarantine, o.DryRun = first, pgtest.Database(t), true, false
 	o.Cutover = cutover(t, o.Postgres)
 	migrate(t, o)
 	second, _ := restoreIn(t, o.Postgres, "", o.NaiveZone)

@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"flujo-port/internal/fault"
-	"flujo-port/internal/pg"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
+	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
 	"flujo-port/internal/transfer"
 
@@ -79,7 +79,7 @@ func replaceNow(t testing.TB, o transfer.MigrateOptions) *report.Migration {
 		if err == nil {
 			return result
 		}
-		if fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), "is there already") {
+		if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "is there already") {
 			t.Fatal(err)
 		}
 	}
@@ -93,9 +93,9 @@ func stateTables() []string {
 // keepCopy copies what the schema holds to a schema of the test's own.
 func keepCopy(t testing.TB, conn *pgx.Conn, to string, tables ...string) {
 	t.Helper()
-	run(t, conn, "CREATE SCHEMA "+pg.Ident(to))
+	run(t, conn, "CREATE SCHEMA "+postgres.Ident(to))
 	for _, table := range slices.Concat(stateTables(), tables) {
-		run(t, conn, fmt.Sprintf("CREATE TABLE %s.%s AS TABLE %s", pg.Ident(to), table, table))
+		run(t, conn, fmt.Sprintf("CREATE TABLE %s.%s AS TABLE %s", postgres.Ident(to), table, table))
 	}
 }
 
@@ -103,7 +103,7 @@ func keepCopy(t testing.TB, conn *pgx.Conn, to string, tables ...string) {
 func wantSameRows(t testing.TB, conn *pgx.Conn, a, b string, tables ...string) {
 	t.Helper()
 	for _, table := range slices.Concat(stateTables(), tables) {
-		a, b := pg.Ident(a)+"."+table, pg.Ident(b)+"."+table
+		a, b := postgres.Ident(a)+"."+table, postgres.Ident(b)+"."+table
 		if got := one(t, conn, fmt.Sprintf(`SELECT count(*) FROM ((SELECT x::text FROM %[1]s x EXCEPT ALL SELECT x::text FROM %[2]s x)
 			UNION ALL (SELECT x::text FROM %[2]s x EXCEPT ALL SELECT x::text FROM %[1]s x)) y`, a, b)); got != "0" {
 			t.Errorf("%s and %s: %s rows are in one and not in the other", a, b, got)
@@ -114,7 +114,7 @@ func wantSameRows(t testing.TB, conn *pgx.Conn, a, b string, tables ...string) {
 // dressUp gives the tables what people add to them.
 func dressUp(t testing.TB, conn *pgx.Conn, auditor string) {
 	t.Helper()
-	auditor = pg.Ident(auditor)
+	auditor = postgres.Ident(auditor)
 	run(t, conn, "GRANT USAGE ON SCHEMA flujo TO "+auditor, "GRANT SELECT ON flujo.runs, flujo.spans TO "+auditor, "GRANT SELECT (id, run_id, status) ON flujo.steps TO "+auditor,
 		"ALTER TABLE flujo.evaluations OWNER TO "+auditor, "GRANT USAGE ON SEQUENCE flujo.steps_id_seq TO "+auditor,
 		"CREATE SCHEMA audit", "CREATE VIEW audit.failures AS SELECT run_id, count(*) n FROM flujo.steps GROUP BY 1",
@@ -162,7 +162,7 @@ func TestReplace(t *testing.T) {
 	if !result.Committed || result.Replaced == nil {
 		t.Fatalf("committed %v, replaced %v", result.Committed, result.Replaced)
 	}
-	kept := result.Replaced.Schema
+	kept := result.Replaced.ArchiveSchema
 	if !regexp.MustCompile(`^flujo_before_\d{8}T\d{6}Z$`).MatchString(kept) {
 		t.Errorf("kept in schema %q", kept)
 	}
@@ -266,7 +266,7 @@ func TestReplacedRowsComeBack(t *testing.T) {
 			positions := one(t, conn, next)
 
 			result := migrate(t, replacing(t, changed(t, tc.next...), url))
-			psql(t, url, result.Replaced.BackToIt, false)
+			psql(t, url, result.Replaced.UndoSQL, false)
 			wantSameRows(t, conn, "mine", "flujo", own...)
 			if got := one(t, conn, next); got != positions {
 				t.Errorf("sequences: %s, were %s", got, positions)
@@ -274,15 +274,15 @@ func TestReplacedRowsComeBack(t *testing.T) {
 			if got := one(t, conn, "SELECT to_regclass('flujo.flujo_port_originals') IS NOT NULL"); got != fmt.Sprint(tc.originals) {
 				t.Errorf("a table of originals is there: %s", got)
 			}
-			kept := result.Replaced.Schema
+			kept := result.Replaced.ArchiveSchema
 			wantSameRows(t, conn, "mine", kept, "flujo_port_receipts")
 			// A second time they change nothing, or do the same.
-			psql(t, url, result.Replaced.BackToIt, tc.originals)
+			psql(t, url, result.Replaced.UndoSQL, tc.originals)
 			wantSameRows(t, conn, "mine", "flujo", own...)
 			if _, _, err := verify(t, first.SQLite, url); err != nil {
 				t.Errorf("verify with the first file: %v", err)
 			}
-			psql(t, url, []string{result.Replaced.DropIt}, false)
+			psql(t, url, []string{result.Replaced.DropSQL}, false)
 			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'flujo\\_before%'"); got != "0" {
 				t.Errorf("%s schemas are left", got)
 			}
@@ -300,17 +300,17 @@ func TestReplaceTwice(t *testing.T) {
 	one := replaceNow(t, replacing(t, file, url))
 	keepCopy(t, conn, "second")
 	two := replaceNow(t, replacing(t, fixture, url))
-	if one.Replaced.Schema == two.Replaced.Schema {
-		t.Fatalf("both are kept in %s", one.Replaced.Schema)
+	if one.Replaced.ArchiveSchema == two.Replaced.ArchiveSchema {
+		t.Fatalf("both are kept in %s", one.Replaced.ArchiveSchema)
 	}
-	wantSameRows(t, conn, "first", one.Replaced.Schema)
-	wantSameRows(t, conn, "second", two.Replaced.Schema)
+	wantSameRows(t, conn, "first", one.Replaced.ArchiveSchema)
+	wantSameRows(t, conn, "second", two.Replaced.ArchiveSchema)
 	wantVerdict(t, fixture, url, report.Equal, 0)
-	psql(t, url, two.Replaced.BackToIt, false)
+	psql(t, url, two.Replaced.UndoSQL, false)
 	wantSameRows(t, conn, "second", "flujo")
-	psql(t, url, one.Replaced.BackToIt, false)
+	psql(t, url, one.Replaced.UndoSQL, false)
 	wantSameRows(t, conn, "first", "flujo")
-	psql(t, url, two.Replaced.BackToIt, false)
+	psql(t, url, two.Replaced.UndoSQL, false)
 	wantVerdict(t, file, url, report.Equal, 0)
 }
 
@@ -363,33 +363,33 @@ func TestReplaceThatFails(t *testing.T) {
 		name    string
 		prepare []string
 		change  func(t testing.TB, o *transfer.MigrateOptions)
-		kind    fault.Kind
+		kind    clierr.Kind
 		words   []string
 	}{
 		{name: "a table of others refers to runs", prepare: []string{"CREATE TABLE public.notes (run_id text CONSTRAINT noted REFERENCES flujo.runs ON DELETE CASCADE)", "INSERT INTO public.notes VALUES ('of postgres')"},
-			kind: fault.Refused, words: []string{"public.notes refers to runs", "ALTER TABLE public.notes DROP CONSTRAINT noted"}},
+			kind: clierr.Refused, words: []string{"public.notes refers to runs", "ALTER TABLE public.notes DROP CONSTRAINT noted"}},
 		{name: "a row without a place", change: func(t testing.TB, o *transfer.MigrateOptions) {
 			o.SQLite = changed(t, "UPDATE system_state SET key = 'a' || char(0) WHERE rowid = 1")
-		}, kind: fault.Refused, words: []string{"without a place"}},
+		}, kind: clierr.Refused, words: []string{"without a place"}},
 		{name: "what --strict refuses", change: func(t testing.TB, o *transfer.MigrateOptions) {
 			o.SQLite, o.Strict = changed(t, "UPDATE steps SET output = '{' WHERE id = 7"), true
-		}, kind: fault.Refused, words: []string{"--strict"}},
+		}, kind: clierr.Refused, words: []string{"--strict"}},
 		{name: "a column that a view uses", prepare: []string{"CREATE VIEW public.costs AS SELECT cost_usd FROM flujo.steps"},
-			change: func(_ testing.TB, o *transfer.MigrateOptions) { o.ExactFloats = true }, kind: fault.Refused, words: []string{"steps.cost_usd", "view", "make them again"}},
+			change: func(_ testing.TB, o *transfer.MigrateOptions) { o.ExactFloats = true }, kind: clierr.Refused, words: []string{"steps.cost_usd", "view", "make them again"}},
 		{name: "the name is taken", prepare: []string{`DO $$ BEGIN FOR i IN 0..300 LOOP
 			EXECUTE format('CREATE SCHEMA %I', to_char((now() + i * interval '1 second') AT TIME ZONE 'UTC', '"flujo_before_"YYYYMMDD"T"HH24MISS"Z"')); END LOOP; END $$`},
-			kind: fault.Refused, words: []string{"is there already", "run again"}},
+			kind: clierr.Refused, words: []string{"is there already", "run again"}},
 		{name: "a copy that is not the same", prepare: []string{
 			`CREATE FUNCTION public.spoil() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE kept text; BEGIN
 				SELECT schema_name INTO kept FROM pg_event_trigger_ddl_commands() WHERE object_identity LIKE 'flujo_before%.evaluations' OR object_identity LIKE '"flujo_before%.evaluations';
 				IF kept IS NOT NULL THEN EXECUTE format('UPDATE %I.steps SET cost_usd = 9 WHERE id = 7', kept); END IF; END $$`,
 			"CREATE EVENT TRIGGER spoil ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.spoil()"},
-			kind: fault.Different, words: []string{`the copy of table "steps"`, "nothing was taken out"}},
+			kind: clierr.Mismatch, words: []string{`the copy of table "steps"`, "nothing was taken out"}},
 		{name: "the connection ends", change: func(t testing.TB, o *transfer.MigrateOptions) {
 			proxy := pgtest.NewProxy(t, pgtest.Upstream(t, o.Postgres))
 			proxy.OnClientMessage(isCommit)
 			o.Postgres = proxy.Rewrite(o.Postgres)
-		}, kind: fault.Failed, words: []string{"commit"}},
+		}, kind: clierr.Failed, words: []string{"commit"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -419,7 +419,7 @@ func TestReplaceTampered(t *testing.T) {
 	before := asItWas(t, conn)
 	o := replacing(t, file, url)
 	result, err := transfer.Migrate(context.Background(), o)
-	if fault.KindOf(err) != fault.Different || result == nil || result.Differing != 1 || result.Replaced != nil {
+	if clierr.KindOf(err) != clierr.Mismatch || result == nil || result.Differing != 1 || result.Replaced != nil {
 		t.Fatalf("%+v, %v", result, err)
 	}
 	var text strings.Builder
@@ -443,7 +443,7 @@ func TestReplaceInterrupted(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			o := replacing(t, file, url)
-			o.Progress = func(p transfer.Progress) {
+			o.OnProgress = func(p transfer.Progress) {
 				if p.Phase == phase && (phase == transfer.PhaseVerify || p.Table == "steps") {
 					cancel()
 				}
@@ -475,14 +475,14 @@ func TestReplaceWithoutRights(t *testing.T) {
 		"REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name)
 	before := asItWas(t, conn)
 	_, err := transfer.Migrate(context.Background(), replacing(t, fixture, role))
-	var f *fault.Error
-	if !errors.As(err, &f) || f.Kind != fault.Refused || !strings.Contains(f.What, name) {
+	var f *clierr.Error
+	if !errors.As(err, &f) || f.Kind != clierr.Refused || !strings.Contains(f.Message, name) {
 		t.Fatalf("error %v", err)
 	}
 	if after := asItWas(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
-	_, statements, _ := strings.Cut(f.Do, "run: ")
+	_, statements, _ := strings.Cut(f.Hint, "run: ")
 	run(t, conn, strings.Split(statements, "; ")...)
 	// Its sequences belong to another role: a rehearsal leaves them alone.
 	o := replacing(t, fixture, role)
@@ -496,9 +496,9 @@ func TestReplaceWithoutRights(t *testing.T) {
 	run(t, conn, strings.Split(statements, "; ")...)
 	keepCopy(t, connect(t, cutover(t, url).Reveal()), "mine", "flujo_port_originals")
 	result := migrate(t, replacing(t, fixture, role))
-	wantSameRows(t, conn, "mine", result.Replaced.Schema, "flujo_port_originals")
+	wantSameRows(t, conn, "mine", result.Replaced.ArchiveSchema, "flujo_port_originals")
 	wantVerdict(t, fixture, url, report.Equal, 0)
-	psql(t, role, result.Replaced.BackToIt, false)
+	psql(t, role, result.Replaced.UndoSQL, false)
 	wantSameRows(t, conn, "mine", "flujo", "flujo_port_originals")
 	wantVerdict(t, broken, url, report.Equal, 0)
 }
@@ -515,13 +515,13 @@ func TestReplaceSeesAllRows(t *testing.T) {
 		"GRANT ALL ON ALL TABLES IN SCHEMA flujo TO "+name, "GRANT ALL ON ALL SEQUENCES IN SCHEMA flujo TO "+name,
 		"ALTER TABLE flujo.system_state ENABLE ROW LEVEL SECURITY", "CREATE POLICY theirs ON flujo.system_state USING (key <> 'of postgres')")
 	before := asItWas(t, conn)
-	wantFault(t, replacing(t, file, role), fault.Refused, "row-level security", "system_state", "owner")
-	wantFault(t, replacing(t, changed(t, "DROP TABLE system_state"), role), fault.Refused, "row-level security", "system_state", "owner") // no COPY would find it out
+	wantFault(t, replacing(t, file, role), clierr.Refused, "row-level security", "system_state", "owner")
+	wantFault(t, replacing(t, changed(t, "DROP TABLE system_state"), role), clierr.Refused, "row-level security", "system_state", "owner") // no COPY would find it out
 	if after := asItWas(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 	result := migrate(t, replacing(t, file, url)) // who it does not hide anything of
-	if got := one(t, conn, "SELECT count(*) FROM "+pg.Ident(result.Replaced.Schema)+".system_state WHERE key = 'of postgres'"); got != "1" {
+	if got := one(t, conn, "SELECT count(*) FROM "+postgres.Ident(result.Replaced.ArchiveSchema)+".system_state WHERE key = 'of postgres'"); got != "1" {
 		t.Error("the hidden row is not kept")
 	}
 }
@@ -536,7 +536,7 @@ func TestReplaceWaitsForReaders(t *testing.T) {
 	run(t, reader, "BEGIN", "SELECT count(*) FROM flujo.spans")
 	o := replacing(t, file, url)
 	o.LockWait = 100 * time.Millisecond
-	wantFault(t, o, fault.Failed, `a lock on table "spans"`, "dashboard-2", "100ms", "reads it")
+	wantFault(t, o, clierr.Failed, `a lock on table "spans"`, "dashboard-2", "100ms", "reads it")
 	if after := asItWas(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
@@ -557,7 +557,7 @@ func TestReplaceAndSnapshots(t *testing.T) {
 	}
 	done := make(chan verified, 1)
 	o := replacing(t, file, url)
-	o.Progress = func(p transfer.Progress) {
+	o.OnProgress = func(p transfer.Progress) {
 		if p.Phase != transfer.PhaseIndexes {
 			return
 		}
@@ -616,7 +616,7 @@ func TestReplaceOddSchemaNames(t *testing.T) {
 			keepCopy(t, conn, "mine", "flujo_port_originals")
 			o.SQLite, o.Replace = changed(t, dayOnFile...), true
 			result := migrate(t, o)
-			kept := result.Replaced.Schema
+			kept := result.Replaced.ArchiveSchema
 			if !strings.HasPrefix(kept, prefix+"_before_") || len(kept) > 63 {
 				t.Errorf("kept in %q", kept)
 			}
@@ -624,9 +624,9 @@ func TestReplaceOddSchemaNames(t *testing.T) {
 			if got := one(t, conn, "SELECT count(*) FROM runs WHERE run_id = 'of the file'"); got != "1" {
 				t.Errorf("%s new runs", got)
 			}
-			psql(t, url, result.Replaced.BackToIt, false)
+			psql(t, url, result.Replaced.UndoSQL, false)
 			wantSameRows(t, conn, "mine", name, "flujo_port_originals")
-			psql(t, url, []string{result.Replaced.DropIt}, false)
+			psql(t, url, []string{result.Replaced.DropSQL}, false)
 			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%before%'"); got != "0" {
 				t.Error("the schema was not dropped")
 			}
@@ -644,9 +644,9 @@ func TestReplaceWidens(t *testing.T) {
 	o := replacing(t, changed(t, "UPDATE steps SET id = 5000000000 WHERE id = 213", "UPDATE spans SET id = 6000000000 WHERE id = 1"), url)
 	o.ExactFloats = true
 	result := migrate(t, o)
-	wantSameRows(t, conn, "mine", result.Replaced.Schema)
+	wantSameRows(t, conn, "mine", result.Replaced.ArchiveSchema)
 	wantVerdict(t, o.SQLite, url, report.Equal, 0)
-	psql(t, url, result.Replaced.BackToIt, false)
+	psql(t, url, result.Replaced.UndoSQL, false)
 	for _, table := range stateTables() { // reals are double precision now: the same values, printed otherwise
 		if got := one(t, conn, fmt.Sprintf("SELECT count(*) FROM ((TABLE flujo.%[1]s EXCEPT ALL TABLE mine.%[1]s) UNION ALL (TABLE mine.%[1]s EXCEPT ALL TABLE flujo.%[1]s)) x", table)); got != "0" {
 			t.Errorf("%s rows of %s differ", got, table)
@@ -671,10 +671,10 @@ func TestPGVectorReplace(t *testing.T) {
 	if got := ask(t, url, "SELECT string_agg(id || vector::text, ',') FROM flujo.memories"); got != "short[1,1]" {
 		t.Errorf("memories %s", got)
 	}
-	if got := ask(t, url, "SELECT count(*) FROM "+pg.Ident(result.Replaced.Schema)+".memories"); got != "30" {
+	if got := ask(t, url, "SELECT count(*) FROM "+postgres.Ident(result.Replaced.ArchiveSchema)+".memories"); got != "30" {
 		t.Errorf("%s memories are kept", got)
 	}
-	prepare(t, url, strings.Join(result.Replaced.BackToIt, "\n"))
+	prepare(t, url, strings.Join(result.Replaced.UndoSQL, "\n"))
 	wantMemories(t, url, memories)
 	wantMemoriesTable(t, url, "public")
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
 	"flujo-port/internal/transfer"
@@ -143,7 +143,7 @@ func TestRestoreMergeRefuses(t *testing.T) {
 	file, url := sides(t)
 	role := pgtest.Role(t, url, "")
 	_, err := transfer.Restore(context.Background(), transfer.RestoreOptions{SQLite: filepath.Join(t.TempDir(), "new.db"), Base: file, Postgres: role, Schema: schema, Merge: true})
-	if fault.KindOf(err) != fault.Refused {
+	if clierr.KindOf(err) != clierr.Refused {
 		t.Errorf("error %v", err)
 	}
 }

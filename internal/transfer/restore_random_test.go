@@ -27,7 +27,7 @@ func TestRestoreRandomDays(t *testing.T) {
 			file := randomRuns(t, lot)
 			url := pgtest.Database(t)
 			o := options(t, file, url)
-			o.SetAside = true
+			o.Quarantine = true
 			migrate(t, o)
 			statements := randomDay(lot)
 			run(t, connect(t, url), append([]string{"SET search_path = flujo"}, statements...)...)
@@ -40,7 +40,7 @@ func TestRestoreRandomDays(t *testing.T) {
 				path, result := restore(t, url, base)
 				holdsThat(t, path, url, base != "")
 				for _, row := range result.Tables {
-					if !row.Match || row.Kept < 0 || row.Derived < 0 {
+					if !row.Match || row.FromBase < 0 || row.Derived < 0 {
 						t.Errorf("%+v", row)
 					}
 				}
@@ -71,7 +71,7 @@ func holdsThat(t testing.TB, file, url string, exact bool) {
 	t.Helper()
 	other := pgtest.Database(t)
 	o := options(t, file, other)
-	o.SetAside = true
+	o.Quarantine = true
 	migrate(t, o)
 	theirs, ours := connect(t, url), connect(t, other)
 	for _, conn := range []string{url, other} {

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
 	"flujo-port/internal/transfer"
@@ -155,7 +155,7 @@ func TestRestoreWithBaseIsTheOldFile(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			o := options(t, file, url)
-			o.SetAside = true
+			o.Quarantine = true
 			migrate(t, o)
 			path, result := restore(t, url, file)
 			sameDump(t, dump(t, path), dump(t, file))
@@ -181,11 +181,11 @@ func TestRestoreIsAFixedPoint(t *testing.T) {
 			t.Parallel()
 			first, second := pgtest.Database(t), pgtest.Database(t)
 			o := options(t, file, first)
-			o.SetAside = true
+			o.Quarantine = true
 			migrate(t, o)
 			path, _ := restore(t, first, "")
 			o = options(t, path, second)
-			o.SetAside = true
+			o.Quarantine = true
 			migrate(t, o)
 			again, _ := restore(t, second, "")
 			sameDump(t, dump(t, again), dump(t, path))
@@ -331,7 +331,7 @@ func TestRestoreAfterADay(t *testing.T) {
 				if row.Name == "traces" && (row.Written != 1 || row.Derived != 59) {
 					t.Errorf("%+v", row)
 				}
-				if base != "" && row.Name == "workflow_state" && (row.Kept != 58 || row.Written != 2 || row.Removed != 1) {
+				if base != "" && row.Name == "workflow_state" && (row.FromBase != 58 || row.Written != 2 || row.Removed != 1) {
 					t.Errorf("%+v", row)
 				}
 			}
@@ -347,51 +347,51 @@ func TestRestoreRefuses(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		o     func(t *testing.T, o *transfer.RestoreOptions)
-		kind  fault.Kind
+		kind  clierr.Kind
 		words []string
 	}{
-		{"a target that exists", func(t *testing.T, o *transfer.RestoreOptions) { touch(t, o.SQLite) }, fault.Refused, []string{"exists already", "nothing is overwritten"}},
-		{"a -wal where the target is to be", func(t *testing.T, o *transfer.RestoreOptions) { touch(t, o.SQLite+"-wal") }, fault.Refused, []string{"-wal\" exists already"}},
+		{"a target that exists", func(t *testing.T, o *transfer.RestoreOptions) { touch(t, o.SQLite) }, clierr.Refused, []string{"exists already", "nothing is overwritten"}},
+		{"a -wal where the target is to be", func(t *testing.T, o *transfer.RestoreOptions) { touch(t, o.SQLite+"-wal") }, clierr.Refused, []string{"-wal\" exists already"}},
 		{"a link that leads nowhere", func(t *testing.T, o *transfer.RestoreOptions) {
 			if err := os.Symlink("nowhere", o.SQLite); err != nil {
 				t.Fatal(err)
 			}
-		}, fault.Refused, []string{"exists already"}},
-		{"a folder that is not there", func(t *testing.T, o *transfer.RestoreOptions) { o.SQLite += "/nowhere/new.db" }, fault.Usage, []string{"folder"}},
-		{"no schema", func(t *testing.T, o *transfer.RestoreOptions) { o.Schema = "elsewhere" }, fault.Refused, []string{"none of Flujo's tables"}},
+		}, clierr.Refused, []string{"exists already"}},
+		{"a folder that is not there", func(t *testing.T, o *transfer.RestoreOptions) { o.SQLite += "/nowhere/new.db" }, clierr.Usage, []string{"folder"}},
+		{"no schema", func(t *testing.T, o *transfer.RestoreOptions) { o.Schema = "elsewhere" }, clierr.Refused, []string{"none of Flujo's tables"}},
 		{"another schema", func(t *testing.T, o *transfer.RestoreOptions) {
 			o.Postgres = pgtest.Database(t)
 			run(t, connect(t, o.Postgres), "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
-		}, fault.Refused, []string{"another shape"}},
+		}, clierr.Refused, []string{"another shape"}},
 		{"a column that it does not know", func(t *testing.T, o *transfer.RestoreOptions) {
 			o.Postgres = pgtest.Database(t)
 			initialise(t, o.Postgres)
 			run(t, connect(t, o.Postgres), "ALTER TABLE flujo.steps ADD COLUMN later text")
-		}, fault.Refused, []string{"steps.later", "would be lost"}},
+		}, clierr.Refused, []string{"steps.later", "would be lost"}},
 		{"NaN that may not be NULL", func(t *testing.T, o *transfer.RestoreOptions) {
 			o.Postgres = pgtest.Database(t)
 			migrate(t, options(t, fixture, o.Postgres))
 			run(t, connect(t, o.Postgres), "UPDATE flujo.evaluations SET score = 'NaN' WHERE id = 3")
-		}, fault.Refused, []string{`evaluations "3", column score: NaN`}},
+		}, clierr.Refused, []string{`evaluations "3", column score: NaN`}},
 		{"a time that Python does not read", func(t *testing.T, o *transfer.RestoreOptions) {
 			o.Postgres = pgtest.Database(t)
 			migrate(t, options(t, fixture, o.Postgres))
 			run(t, connect(t, o.Postgres), "UPDATE flujo.steps SET created_at = 'infinity' WHERE id = 3")
-		}, fault.Refused, []string{`steps "3", column created_at`, "years 1 to 9999"}},
+		}, clierr.Refused, []string{`steps "3", column created_at`, "years 1 to 9999"}},
 		{"a base that is another file", func(t *testing.T, o *transfer.RestoreOptions) {
 			o.Base = changed(t, "DELETE FROM evaluations WHERE id = 3")
-		}, fault.Refused, []string{"not the file that was migrated", "evaluations", "--merge"}},
+		}, clierr.Refused, []string{"not the file that was migrated", "evaluations", "--merge"}},
 		{"a base without a receipt", func(t *testing.T, o *transfer.RestoreOptions) {
 			o.Postgres, o.Base = pgtest.Database(t), fixture
 			initialise(t, o.Postgres)
-		}, fault.Refused, []string{"no receipt", "without --base"}},
+		}, clierr.Refused, []string{"no receipt", "without --base"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			o := transfer.RestoreOptions{SQLite: filepath.Join(t.TempDir(), "new.db"), Postgres: filled, Schema: schema}
 			tc.o(t, &o)
 			_, err := transfer.Restore(context.Background(), o)
-			if fault.KindOf(err) != tc.kind || err == nil {
+			if clierr.KindOf(err) != tc.kind || err == nil {
 				t.Fatalf("error %v", err)
 			}
 			for _, w := range tc.words {
@@ -446,11 +446,11 @@ func TestRestoreRemovesALeftover(t *testing.T) {
 		touch(t, filepath.Join(filepath.Dir(path), ".restored.db.flujo-port-restore"+end))
 	}
 	o := transfer.RestoreOptions{SQLite: path, Postgres: url, Schema: schema}
-	o.Progress = func(p transfer.Progress) {
+	o.OnProgress = func(p transfer.Progress) {
 		if p.Phase == transfer.PhaseVerify {
 			other := o
-			other.Progress = nil
-			if _, err := transfer.Restore(context.Background(), other); fault.KindOf(err) != fault.Failed || !strings.Contains(err.Error(), "being restored by another run") {
+			other.OnProgress = nil
+			if _, err := transfer.Restore(context.Background(), other); clierr.KindOf(err) != clierr.Failed || !strings.Contains(err.Error(), "being restored by another run") {
 				t.Errorf("beside it: %v", err)
 			}
 		}
@@ -472,7 +472,7 @@ func TestRestoreInterrupted(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			path := filepath.Join(t.TempDir(), "new.db")
-			_, err := transfer.Restore(ctx, transfer.RestoreOptions{SQLite: path, Postgres: url, Schema: schema, Progress: func(p transfer.Progress) {
+			_, err := transfer.Restore(ctx, transfer.RestoreOptions{SQLite: path, Postgres: url, Schema: schema, OnProgress: func(p transfer.Progress) {
 				if p.Phase == phase {
 					cancel()
 				}
@@ -502,7 +502,7 @@ func TestRestoreDiskFull(t *testing.T) {
 	migrate(t, options(t, fixture, url))
 	for _, base := range []string{"", fixture} {
 		_, err := transfer.Restore(context.Background(), transfer.RestoreOptions{SQLite: filepath.Join(folder, "new.db"), Base: base, Postgres: url, Schema: schema})
-		if fault.KindOf(err) != fault.Failed || !strings.Contains(err.Error(), "full") && !strings.Contains(err.Error(), "no space left") {
+		if clierr.KindOf(err) != clierr.Failed || !strings.Contains(err.Error(), "full") && !strings.Contains(err.Error(), "no space left") {
 			t.Errorf("error %v", err)
 		}
 		if entries, _ := os.ReadDir(folder); len(entries) > 0 {
@@ -544,7 +544,7 @@ func TestRestoreOriginals(t *testing.T) {
 	file := repairedFile(t)
 	url := pgtest.Database(t)
 	o := options(t, file, url)
-	o.SetAside = true
+	o.Quarantine = true
 	migrate(t, o)
 	run(t, connect(t, url), "UPDATE flujo.steps SET status = 'later' WHERE id = 2")
 	path, result := restore(t, url, "")
@@ -568,7 +568,7 @@ func TestRestoreOriginals(t *testing.T) {
 	}
 	asides := int64(0)
 	for _, row := range result.Tables {
-		asides += row.SetAside
+		asides += row.Rejected
 	}
 	if asides != 2 {
 		t.Errorf("%d rows that had been set aside came back, want 2", asides)

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
 	"flujo-port/internal/transfer"
@@ -150,10 +150,10 @@ func tampered(t testing.TB, file, url string) (*report.Migration, []report.Diffe
 	t.Helper()
 	o := options(t, file, url)
 	var different []report.Difference
-	o.Different = func(d report.Difference) { different = append(different, d) }
+	o.OnDifference = func(d report.Difference) { different = append(different, d) }
 	result, err := transfer.Migrate(context.Background(), o)
-	if err != nil && fault.KindOf(err) != fault.Different {
-		t.Fatalf("kind %d: %v", fault.KindOf(err), err)
+	if err != nil && clierr.KindOf(err) != clierr.Mismatch {
+		t.Fatalf("kind %d: %v", clierr.KindOf(err), err)
 	}
 	return result, different, err
 }
@@ -219,7 +219,7 @@ func TestTamperedButCounted(t *testing.T) {
 	o := options(t, tamperFile(t), url)
 	o.Verify = transfer.VerifyCounts
 	tamper("DELETE FROM steps WHERE id = 1")
-	wantFault(t, o, fault.Different, "steps has 1, not 2")
+	wantFault(t, o, clierr.Mismatch, "steps has 1, not 2")
 	tamper("UPDATE steps SET status = 'other'")
 	if result := migrate(t, o); !result.Committed || result.Verify != "counts" {
 		t.Errorf("committed %v, verified by %s", result.Committed, result.Verify)
@@ -264,7 +264,7 @@ func TestTamperedOriginals(t *testing.T) {
 			transfer.VerifyCounts: "DELETE FROM flujo_port_originals WHERE column_name = 'output'"}[verify]
 		tampering(t, url)(damage)
 		o := options(t, repairedFile(t), url)
-		o.SetAside, o.Verify = true, verify
-		wantFault(t, o, fault.Different, "flujo_port_originals")
+		o.Quarantine, o.Verify = true, verify
+		wantFault(t, o, clierr.Mismatch, "flujo_port_originals")
 	}
 }

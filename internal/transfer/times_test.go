@@ -73,7 +73,7 @@ func TestTimesWithoutAZone(t *testing.T) {
 					}
 				}
 			}
-			wantSame(t, "naive times", result.Naive, []report.Naive{
+			wantSame(t, "naive times", result.NaiveTimestamps, []report.NaiveColumn{
 				{Column: "runs.created_at", Count: naive, Zone: c.says}, {Column: "steps.created_at", Count: naive, Zone: c.says}})
 			var text strings.Builder
 			if err := result.Text(&text); err != nil {

@@ -191,7 +191,7 @@ func TestRowsWithoutAPlace(t *testing.T) {
 		}
 	}
 	o := options(t, path, url)
-	o.SetAside, o.Strict = true, true
+	o.Quarantine, o.Strict = true, true
 	wantStrict(t, o, many(all, "row"))
 	o.Strict, o.DryRun = false, true
 	migrate(t, o)
@@ -210,7 +210,7 @@ func TestRowsWithoutAPlace(t *testing.T) {
 				rows++
 			}
 		}
-		if row.RowsRead != rows || row.SetAside != aside[row.Name] || !row.Match {
+		if row.RowsRead != rows || row.Rejected != aside[row.Name] || !row.Match {
 			t.Errorf("%+v; want %d rows read, %d set aside", row, rows, aside[row.Name])
 		}
 		if got := one(t, conn, "SELECT count(*) FROM flujo."+row.Name); got != fmt.Sprint(rows-aside[row.Name]+row.Derived) {

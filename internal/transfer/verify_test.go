@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
 	"flujo-port/internal/transfer"
@@ -29,16 +29,16 @@ func verifyIn(t testing.TB, file, url string, zone *time.Location) (*report.Veri
 	t.Helper()
 	var different []report.Difference
 	result, err := transfer.Verify(context.Background(), transfer.VerifyOptions{
-		SQLite: file, Postgres: url, Schema: schema, NaiveZone: zone, Different: func(d report.Difference) { different = append(different, d) },
+		SQLite: file, Postgres: url, Schema: schema, NaiveZone: zone, OnDifference: func(d report.Difference) { different = append(different, d) },
 	})
 	return result, different, err
 }
 
 // wantVerdict verifies, and sees verdict and kind of error.
-func wantVerdict(t testing.TB, file, url, verdict string, kind fault.Kind) (*report.Verification, []report.Difference) {
+func wantVerdict(t testing.TB, file, url, verdict string, kind clierr.Kind) (*report.Verification, []report.Difference) {
 	t.Helper()
 	result, different, err := verify(t, file, url)
-	if kind == 0 && err != nil || kind != 0 && fault.KindOf(err) != kind || result == nil {
+	if kind == 0 && err != nil || kind != 0 && clierr.KindOf(err) != kind || result == nil {
 		t.Fatalf("error %v, want kind %d", err, kind)
 	}
 	if result.Verdict != verdict {
@@ -65,7 +65,7 @@ func TestVerifyEqual(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			o := options(t, file, url)
-			o.SetAside = true
+			o.Quarantine = true
 			migrate(t, o)
 			result, different := wantVerdict(t, file, url, report.Equal, 0)
 			if len(different) != 0 || !result.Receipt.SameBytes || result.Receipt.Verify != "content" {
@@ -140,7 +140,7 @@ func TestVerifyDrift(t *testing.T) {
 			run(t, connect(t, url), tc.statements...)
 			result, different := wantVerdict(t, fixture, url, report.Drift, 0)
 			c := comparison(t, result, tc.table)
-			if c.Added != tc.added || c.Changed != tc.changed || c.Deleted != tc.deleted || c.Bad != 0 || c.Match {
+			if c.Added != tc.added || c.Changed != tc.changed || c.Deleted != tc.deleted || c.Mismatched != 0 || c.Match {
 				t.Errorf("%+v", c)
 			}
 			said := false
@@ -189,8 +189,8 @@ func TestVerifyBadCopy(t *testing.T) {
 			o.Verify = transfer.VerifyCounts
 			migrate(t, o)
 			run(t, connect(t, url), tc.since)
-			result, _ := wantVerdict(t, fixture, url, report.BadCopy, fault.Different)
-			if c := comparison(t, result, tc.table); c.Bad != tc.bad {
+			result, _ := wantVerdict(t, fixture, url, report.CopyMismatch, clierr.Mismatch)
+			if c := comparison(t, result, tc.table); c.Mismatched != tc.bad {
 				t.Errorf("%+v", c)
 			}
 		})
@@ -212,7 +212,7 @@ func TestVerifyCountedAndGood(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	_, _, err := verify(t, changed(t, "VACUUM"), url) // the same rows, other bytes, and no digest to know them by
-	if fault.KindOf(err) != fault.Refused {
+	if clierr.KindOf(err) != clierr.Refused {
 		t.Errorf("error %v", err)
 	}
 	url = pgtest.Database(t)
@@ -233,7 +233,7 @@ func TestVerifyOtherFile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			result, different, err := verify(t, changed(t, statement), url)
-			if fault.KindOf(err) != fault.Refused || result == nil || result.Verdict != report.OtherFile || len(different) != 0 {
+			if clierr.KindOf(err) != clierr.Refused || result == nil || result.Verdict != report.SourceMismatch || len(different) != 0 {
 				t.Fatalf("%d differences, %+v: %v", len(different), result, err)
 			}
 			if !strings.Contains(err.Error(), result.Receipt.SHA256) || !strings.Contains(err.Error(), "not the file that was migrated") {
@@ -256,8 +256,8 @@ func TestVerifyWithoutReceipt(t *testing.T) {
 	run(t, conn, "DROP TABLE flujo.flujo_port_receipts")
 	wantVerdict(t, fixture, url, report.Equal, 0)
 	run(t, conn, "UPDATE flujo.steps SET status = 'other' WHERE id = 4", "DELETE FROM flujo.evaluations WHERE id = 3")
-	result, _ := wantVerdict(t, fixture, url, report.Different, fault.Different)
-	if result.Receipt != nil || comparison(t, result, "steps").Bad != 1 || comparison(t, result, "evaluations").Bad != 1 {
+	result, _ := wantVerdict(t, fixture, url, report.Mismatch, clierr.Mismatch)
+	if result.Receipt != nil || comparison(t, result, "steps").Mismatched != 1 || comparison(t, result, "evaluations").Mismatched != 1 {
 		t.Errorf("%+v", result)
 	}
 }
@@ -317,7 +317,7 @@ func TestVerifyOriginals(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.Database(t), repairedFile(t)
 	o := options(t, file, url)
-	o.SetAside = true
+	o.Quarantine = true
 	migrate(t, o)
 	conn := connect(t, url)
 	result, _ := wantVerdict(t, file, url, report.Equal, 0)
@@ -325,9 +325,9 @@ func TestVerifyOriginals(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	run(t, conn, "UPDATE flujo.flujo_port_originals SET original = 'other' WHERE column_name = 'output' AND row_key = '1'")
-	wantVerdict(t, file, url, report.BadCopy, fault.Different)
+	wantVerdict(t, file, url, report.CopyMismatch, clierr.Mismatch)
 	run(t, conn, "DROP TABLE flujo.flujo_port_originals")
-	wantVerdict(t, file, url, report.Different, fault.Different)
+	wantVerdict(t, file, url, report.Mismatch, clierr.Mismatch)
 }
 
 // TestVerifyDroppedTable: a table that is not there any more is said to be.
@@ -337,7 +337,7 @@ func TestVerifyDroppedTable(t *testing.T) {
 	migrate(t, options(t, fixture, url))
 	run(t, connect(t, url), "DROP TABLE flujo.spans")
 	_, _, err := verify(t, fixture, url)
-	if fault.KindOf(err) != fault.Different || !strings.Contains(err.Error(), "not in the schema any more: spans") {
+	if clierr.KindOf(err) != clierr.Mismatch || !strings.Contains(err.Error(), "not in the schema any more: spans") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -372,7 +372,7 @@ func TestVerifyDamagedIndex(t *testing.T) {
 		"UPDATE flujo.steps SET run_id = run_id, step_index = 99 WHERE id = 7", "UPDATE pg_index SET indisready = true WHERE indexrelid = 'flujo.steps_pkey'::regclass",
 		"ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET enable_seqscan = off")
 	result, different, err := verify(t, fixture, url)
-	if fault.KindOf(err) != fault.Different || len(different) != 1 || !strings.Contains(different[0].String(), "an index is damaged") {
+	if clierr.KindOf(err) != clierr.Mismatch || len(different) != 1 || !strings.Contains(different[0].String(), "an index is damaged") {
 		t.Errorf("%v, %+v: %v", different, result, err)
 	}
 }
@@ -384,13 +384,13 @@ func TestVerifyFileWrittenMeanwhile(t *testing.T) {
 	migrate(t, options(t, file, url))
 	for _, phase := range []string{transfer.PhaseConnect, transfer.PhaseRead} {
 		written := false
-		_, err := transfer.Verify(context.Background(), transfer.VerifyOptions{SQLite: file, Postgres: url, Schema: schema, Progress: func(p transfer.Progress) {
+		_, err := transfer.Verify(context.Background(), transfer.VerifyOptions{SQLite: file, Postgres: url, Schema: schema, OnProgress: func(p transfer.Progress) {
 			if p.Phase == phase && !written {
 				written = true
 				commitTo(t, file, "UPDATE evaluations SET score = score + 1")
 			}
 		}})
-		if fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), "changed while it was read") {
+		if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "changed while it was read") {
 			t.Errorf("written in phase %s: %v", phase, err)
 		}
 	}
@@ -443,12 +443,12 @@ func TestVerifyNothingThere(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	_, _, err := verify(t, fixture, url)
-	if fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), "none of Flujo's tables") {
+	if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "none of Flujo's tables") {
 		t.Errorf("error %v", err)
 	}
 	run(t, connect(t, url), "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
 	_, _, err = verify(t, fixture, url)
-	if fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), "runs.run_id is integer, not text") {
+	if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "runs.run_id is integer, not text") {
 		t.Errorf("error %v", err)
 	}
 }

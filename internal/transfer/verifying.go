@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
 	"flujo-port/internal/source"
@@ -20,14 +20,14 @@ const (
 	VerifyCounts  = "counts"  // rows are counted
 )
 
-// spelledOtherwise is the note on a table whose sums differ and whose rows do
+// printedDifferently is the note on a table whose sums differ and whose rows do
 // not: JSON that this program prints in another way than the server.
-const spelledOtherwise = "%s had to be compared row by row: it is all there, and took longer"
+const printedDifferently = "%s had to be compared row by row: it is all there, and took longer"
 
-// verify compares what the server stored with what the file says, in the
+// verifyRows compares what the server stored with what the file says, in the
 // transaction that wrote it.
-func (m *migration) verify(ctx context.Context) error {
-	if m.merging != nil {
+func (m *migration) verifyRows(ctx context.Context) error {
+	if m.merger != nil {
 		return m.checkMerge(ctx)
 	}
 	if m.Verify == VerifyCounts {
@@ -47,17 +47,17 @@ func (m *migration) verify(ctx context.Context) error {
 	if err := m.compareOriginals(ctx, stored); err != nil {
 		return err
 	}
-	return m.differences()
+	return m.mismatchError()
 }
 
 // stored reads what the transaction has written.
-func (m *migration) stored(ctx context.Context) (*source.Stored, error) {
-	return source.InTransaction(ctx, m.tx.Conn, m.schema.Tables(), m.types, m.schema.VectorSchema())
+func (m *migration) stored(ctx context.Context) (*source.DatabaseSnapshot, error) {
+	return source.InTransaction(ctx, m.tx.Conn, m.sinkSchema.Tables(), m.types, m.sinkSchema.VectorSchema())
 }
 
 // compareTable compares a table's digests, and where they differ row by row.
-func (m *migration) compareTable(ctx context.Context, stored *source.Stored, row *report.Table) (err error) {
-	table := m.layout.Plan(row.Name).Table
+func (m *migration) compareTable(ctx context.Context, stored *source.DatabaseSnapshot, row *report.Table) (err error) {
+	table := m.format.Mapping(row.Name).Table
 	if row.InPostgres, row.Digest, err = stored.Digest(ctx, table); err != nil {
 		return err
 	}
@@ -65,21 +65,21 @@ func (m *migration) compareTable(ctx context.Context, stored *source.Stored, row
 	if row.Match = row.InPostgres == mine.Rows && row.Digest == mine.String(); row.Match {
 		return nil
 	}
-	c := comparing{ctx: ctx, reading: m.reading, stored: stored, table: table, found: m.different}
+	c := comparer{ctx: ctx, extraction: m.extraction, stored: stored, table: table, onDifference: m.recordDifference}
 	if err := c.run(); err != nil {
 		return err
 	}
 	if row.Match = c.rows == 0; row.Match {
-		m.note(spelledOtherwise, row.Name)
+		m.note(printedDifferently, row.Name)
 	}
 	m.report.Differing += c.rows
 	return nil
 }
 
-// different takes note of a difference.
-func (m *migration) different(d report.Difference) {
-	if m.Different != nil {
-		m.Different(d)
+// recordDifference takes note of a difference.
+func (m *migration) recordDifference(d report.Difference) {
+	if m.OnDifference != nil {
+		m.OnDifference(d)
 	}
 	shown := 0
 	for _, other := range m.report.Differences {
@@ -92,22 +92,22 @@ func (m *migration) different(d report.Difference) {
 	}
 }
 
-// differences is the fault.Different of a migration whose rows did not arrive
+// mismatchError is the clierr.Mismatch of a migration whose rows did not arrive
 // as the file has them.
-func (m *migration) differences() error {
+func (m *migration) mismatchError() error {
 	if m.report.Differing == 0 {
 		return nil
 	}
-	return &fault.Error{
-		Kind: fault.Different,
-		What: fmt.Sprintf("%s in PostgreSQL not as the file has them, the first: %s",
+	return &clierr.Error{
+		Kind: clierr.Mismatch,
+		Message: fmt.Sprintf("%s in PostgreSQL not as the file has them, the first: %s",
 			english.Plural(int(m.report.Differing), "row is", "rows are"), m.report.Differences[0]),
-		Do: "look for triggers, rules or whatever else changes rows on their way into these tables, and run again",
+		Hint: "look for triggers, rules or whatever else changes rows on their way into these tables, and run again",
 	}
 }
 
 // compareOriginals compares the table of originals with what was sent to it.
-func (m *migration) compareOriginals(ctx context.Context, stored *source.Stored) error {
+func (m *migration) compareOriginals(ctx context.Context, stored *source.DatabaseSnapshot) error {
 	mine := m.digests[mapping.Originals.Name]
 	if mine == nil {
 		return nil
@@ -117,7 +117,7 @@ func (m *migration) compareOriginals(ctx context.Context, stored *source.Stored)
 		return err
 	}
 	m.report.Differing++
-	m.different(report.Difference{
+	m.recordDifference(report.Difference{
 		Table: mapping.Originals.Name, Kind: report.CellDiffer, InFile: fmt.Sprintf("%d originals", mine.Rows), InPostgres: fmt.Sprintf("%d that are not all the same", rows),
 	})
 	return nil
@@ -136,7 +136,7 @@ func (m *migration) compareCounts(ctx context.Context) error {
 		if row.InPostgres, err = stored.Count(ctx, tableOf(row.Name)); err != nil {
 			return err
 		}
-		want := row.RowsRead - row.SetAside + row.Derived
+		want := row.RowsRead - row.Rejected + row.Derived
 		row.Match = row.InPostgres == want
 		if !row.Match {
 			wrong = append(wrong, fmt.Sprintf("%s has %d, not %d", row.Name, row.InPostgres, want))
@@ -154,8 +154,8 @@ func (m *migration) compareCounts(ctx context.Context) error {
 	if len(wrong) == 0 {
 		return nil
 	}
-	return &fault.Error{
-		Kind: fault.Different, What: "rows are missing or too many in Postgres: " + strings.Join(wrong, ", "),
-		Do: "look for triggers or rules on these tables",
+	return &clierr.Error{
+		Kind: clierr.Mismatch, Message: "rows are missing or too many in Postgres: " + strings.Join(wrong, ", "),
+		Hint: "look for triggers or rules on these tables",
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/transfer"
@@ -109,8 +109,8 @@ func TestIntegersBeyondInt4(t *testing.T) {
 			wantReport(t, result, *all, found)
 			names := slices.Sorted(slices.Values(result.Widened))
 			wantSame(t, "widened", names, []string{"runs.execution_time_ms", "spans.id", "steps.step_index", "steps.token_counts"})
-			if len(result.Naive) != 1 || result.Naive[0].Count != 1 {
-				t.Errorf("naive times %+v, want one", result.Naive)
+			if len(result.NaiveTimestamps) != 1 || result.NaiveTimestamps[0].Count != 1 {
+				t.Errorf("naive times %+v, want one", result.NaiveTimestamps)
 			}
 			if len(result.Rounded) != 2 || result.Rounded[0].Count != 1 || result.Rounded[1].Count != 1 {
 				t.Errorf("rounded %+v, want one of each", result.Rounded)
@@ -276,7 +276,7 @@ func TestTypesOfAnotherOwner(t *testing.T) {
 			conn := connect(t, url)
 			o := options(t, c.path, role)
 			o.ExactFloats = c.exact
-			wantFault(t, o, fault.Refused, c.words...)
+			wantFault(t, o, clierr.Refused, c.words...)
 			wantTypes(t, conn, nil)
 			for table := range flujoTables {
 				if table == mapping.Versions {

@@ -1,4 +1,4 @@
-package pg
+package postgres
 
 import (
 	"context"
@@ -19,7 +19,7 @@ const Receipts = "flujo_port_receipts"
 func (c *Conn) HasReceipts(ctx context.Context) (there bool, err error) {
 	err = c.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", c.Name(Receipts)).Scan(&there)
 	if err != nil {
-		return false, c.Fault("look for the receipts", err)
+		return false, c.WrapError("look for the receipts", err)
 	}
 	return there, nil
 }
@@ -35,12 +35,12 @@ func (c *Conn) LastReceipt(ctx context.Context) (*report.Receipt, error) {
 	err := c.QueryRow(ctx, fmt.Sprintf(`SELECT migrated_at, version, file_path, file_bytes, file_sha256, wal_bytes, wal_sha256, file_modified,
 		layout, verify, options::text, tables::text, findings::text FROM %s ORDER BY id DESC LIMIT 1`, c.Name(Receipts))).
 		Scan(&r.MigratedAt, &r.Version, &r.File.Path, &r.File.Bytes, &r.File.SHA256, &r.File.WALBytes, &r.File.WALSHA256, &r.File.Modified,
-			&r.Layout, &r.Verify, &options, &tables, &findings)
+			&r.FileFormat, &r.Verify, &options, &tables, &findings)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, c.Fault("read the receipt", err)
+		return nil, c.WrapError("read the receipt", err)
 	}
 	err = errors.Join(json.Unmarshal(options, &r.Options), json.Unmarshal(tables, &r.Tables), json.Unmarshal(findings, &r.Findings))
 	if err != nil {

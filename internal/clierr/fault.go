@@ -1,6 +1,6 @@
-// Package fault names the ways a command can end badly. Every room returns
+// Package clierr names the ways a command can end badly. Every room returns
 // them; cmd turns a Kind into the exit code.
-package fault
+package clierr
 
 import (
 	"context"
@@ -20,7 +20,7 @@ const (
 	// Refused: the check or the data say no; nothing was written.
 	Refused Kind = 3
 	// Different: verification found a difference; nothing was committed.
-	Different Kind = 4
+	Mismatch Kind = 4
 	// Interrupted: a signal ended the run; nothing was committed.
 	Interrupted Kind = 130
 )
@@ -28,23 +28,23 @@ const (
 // Error is a failure with what a person needs to act on it. It never holds a
 // password: whoever fills What, Do or Err has masked it.
 type Error struct {
-	Kind Kind
-	What string // what happened, lower case, no full stop
-	Do   string // what to do about it; may be empty
-	Err  error  // the cause; may be nil
+	Kind    Kind
+	Message string // what happened, lower case, no full stop
+	Hint    string // what to do about it; may be empty
+	Err     error  // the cause; may be nil
 }
 
 // Error gives the failure on one line: what happened, the cause, what to do.
 func (e *Error) Error() string {
 	var b strings.Builder
-	b.WriteString(e.What)
+	b.WriteString(e.Message)
 	if e.Err != nil {
 		b.WriteString(": ")
 		b.WriteString(oneLine(e.Err.Error()))
 	}
-	if e.Do != "" {
+	if e.Hint != "" {
 		b.WriteString("; ")
-		b.WriteString(e.Do)
+		b.WriteString(e.Hint)
 	}
 	return b.String()
 }

@@ -1,4 +1,4 @@
-package pg
+package postgres
 
 import (
 	"context"
@@ -7,16 +7,16 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// Narrow is a column that is there with a type that does not hold what is to
+// NarrowColumn is a column that is there with a type that does not hold what is to
 // come.
-type Narrow struct {
+type NarrowColumn struct {
 	Table  string
 	Column mapping.Column
 }
 
 // AdoptTypes takes the wider types of columns that are there over into types,
 // and names the columns that are narrower than types says.
-func AdoptTypes(types *mapping.Types, tables []mapping.Table, have map[string]*Shape) (narrow []Narrow, err error) {
+func AdoptTypes(types *mapping.Types, tables []mapping.Table, have map[string]*TableShape) (narrow []NarrowColumn, err error) {
 	for _, table := range tables {
 		if have[table.Name] == nil {
 			continue
@@ -35,7 +35,7 @@ func AdoptTypes(types *mapping.Types, tables []mapping.Table, have map[string]*S
 			case c.Kind == mapping.KindFloat4 && got == mapping.KindFloat8.Type():
 				types.Double[name] = true
 			default:
-				narrow = append(narrow, Narrow{Table: table.Name, Column: c})
+				narrow = append(narrow, NarrowColumn{Table: table.Name, Column: c})
 			}
 		}
 	}
@@ -54,8 +54,8 @@ func (c *Conn) PGVector(ctx context.Context) (version, schema string, err error)
 // memories table.
 const OldestPGVector = "0.5"
 
-// NewEnough reports whether a version of pgvector has that index.
-func NewEnough(version string) bool {
+// SupportsHNSW reports whether a version of pgvector has that index.
+func SupportsHNSW(version string) bool {
 	var major, minor int
 	n, _ := fmt.Sscanf(version, "%d.%d", &major, &minor)
 	return n == 2 && (major > 0 || minor >= 5)

@@ -1,12 +1,12 @@
 //go:build unix
 
-package pg
+package postgres
 
 import "golang.org/x/sys/unix"
 
-// freeBytes gives what an unprivileged process may still write to the file
+// availableBytes gives what an unprivileged process may still write to the file
 // system that holds a folder.
-func freeBytes(folder string) (bytes int64, known bool) {
+func availableBytes(folder string) (bytes int64, known bool) {
 	var s unix.Statfs_t
 	if unix.Statfs(folder, &s) != nil {
 		return 0, false

@@ -1,4 +1,4 @@
-package pg
+package postgres
 
 import (
 	"context"
@@ -26,15 +26,15 @@ func Open(ctx context.Context, url, schema string) (*Conn, error) {
 	}
 	c := &Conn{Conn: inner, Schema: schema, url: url}
 	if c.Server, err = ReadServer(ctx, inner); err != nil {
-		err = c.Fault("ask the server what it is", err)
+		err = c.WrapError("ask the server what it is", err)
 		c.End(context.WithoutCancel(ctx))
 		return nil, err
 	}
 	return c, nil
 }
 
-// Again opens another connection by the same address.
-func (c *Conn) Again(ctx context.Context) (*pgx.Conn, error) { return Dial(ctx, c.url) }
+// Reconnect opens another connection by the same address.
+func (c *Conn) Reconnect(ctx context.Context) (*pgx.Conn, error) { return Dial(ctx, c.url) }
 
 // LockWait is how long a lock is waited for, unless something else is asked
 // for, before a run gives up.
@@ -53,8 +53,8 @@ func (c *Conn) Settings() string {
 	return s
 }
 
-// Grace gives a context for what is still to be said to a server at the end.
-func Grace() (context.Context, context.CancelFunc) {
+// CleanupContext gives a context for what is still to be said to a server at the end.
+func CleanupContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), 10*time.Second)
 }
 
@@ -70,7 +70,7 @@ func (c *Conn) Each(ctx context.Context, query string, args, dest []any, f func(
 		_, err = pgx.ForEachRow(rows, dest, func() error { f(); return nil })
 	}
 	if err != nil {
-		return c.Fault("read the catalog", err)
+		return c.WrapError("read the catalog", err)
 	}
 	return nil
 }

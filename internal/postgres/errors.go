@@ -1,11 +1,11 @@
-package pg
+package postgres
 
 import (
 	"context"
 	"errors"
 	"fmt"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -48,34 +48,34 @@ func Code(err error) string {
 	return ""
 }
 
-// Fault says what a failed step means: which rights are missing, what the
+// WrapError says what a failed step means: which rights are missing, what the
 // server refused of the data, who holds a lock (which ends the transaction), or
 // that the connection is gone.
-func (c *Conn) Fault(step string, err error) error {
+func (c *Conn) WrapError(step string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return context.Canceled
 	}
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
-		return &fault.Error{Kind: fault.Failed, What: step, Err: err, Do: "the server ended the transaction with the connection; run again"}
+		return &clierr.Error{Kind: clierr.Failed, Message: step, Err: err, Hint: "the server ended the transaction with the connection; run again"}
 	}
 	if pgErr.Code == LockNotAvailable {
-		return c.notHad(step+": a lock", "wait until that session is done with it, or end it, and run again",
+		return c.lockTimeout(step+": a lock", "wait until that session is done with it, or end it, and run again",
 			"l.relation IN (SELECT oid FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1))", c.Schema)
 	}
-	e := &fault.Error{Kind: fault.Failed, What: step, Err: ServerError(err)}
+	e := &clierr.Error{Kind: clierr.Failed, Message: step, Err: ServerError(err)}
 	switch class := pgErr.Code[:2]; {
 	case pgErr.Code == NotSupported || pgErr.Routine == "check_enable_rls":
-		e.Kind, e.Do = fault.Refused, "turn row-level security off on that table for the load, or connect as its owner"
+		e.Kind, e.Hint = clierr.Refused, "turn row-level security off on that table for the load, or connect as its owner"
 	case pgErr.Code == InsufficientPrivilege:
-		e.Kind = fault.Refused
-		e.Do = fmt.Sprintf("role %q lacks that right: have it granted, or have an owner run \"flujo-port init --grant-to %s\" first", c.Server.Role, c.Server.Role)
+		e.Kind = clierr.Refused
+		e.Hint = fmt.Sprintf("role %q lacks that right: have it granted, or have an owner run \"flujo-port init --grant-to %s\" first", c.Server.Role, c.Server.Role)
 	case pgErr.Code == ReadOnlyTransaction:
-		e.Kind, e.Do = fault.Refused, "the server takes no writes: connect to the primary"
+		e.Kind, e.Hint = clierr.Refused, "the server takes no writes: connect to the primary"
 	case class == "22" || class == "23" || class == "54":
-		e.Kind, e.Do = fault.Refused, "the server cannot take that row as it is"
+		e.Kind, e.Hint = clierr.Refused, "the server cannot take that row as it is"
 	case class == "53":
-		e.Do = "the server ran out of something: see to its disk, memory and connections, then run again"
+		e.Hint = "the server ran out of something: see to its disk, memory and connections, then run again"
 	}
 	return e
 }

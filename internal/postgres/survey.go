@@ -1,4 +1,4 @@
-package pg
+package postgres
 
 import (
 	"context"
@@ -50,9 +50,9 @@ func (c *Conn) Timeouts(ctx context.Context) (all []string, err error) {
 	return all, err
 }
 
-// Lacking names the rights that the role needs in the schema and lacks;
+// MissingPrivileges names the rights that the role needs in the schema and lacks;
 // nothing where it has what a migration takes.
-func (c *Conn) Lacking(ctx context.Context) (all []string, err error) {
+func (c *Conn) MissingPrivileges(ctx context.Context) (all []string, err error) {
 	there, err := c.HasSchema(ctx)
 	if err != nil {
 		return nil, err
@@ -112,23 +112,23 @@ func (c *Conn) Extension(ctx context.Context) (e Extension, err error) {
 	return e, err
 }
 
-// Free gives how many bytes are free where the server keeps its data, as far
+// FreeBytes gives how many bytes are free where the server keeps its data, as far
 // as that can be asked: where it runs on this machine and says where that is.
-func (c *Conn) Free(ctx context.Context) (bytes int64, known bool) {
+func (c *Conn) FreeBytes(ctx context.Context) (bytes int64, known bool) {
 	var folder string
-	if !c.TLS().Local || !c.runsHere(ctx) {
+	if !c.TLS().Local || !c.isLocalServer(ctx) {
 		return 0, false
 	}
 	// Only who may read all settings sees this row.
 	if c.QueryRow(ctx, "SELECT setting FROM pg_settings WHERE name = 'data_directory'").Scan(&folder) != nil {
 		return 0, false
 	}
-	return freeBytes(folder)
+	return availableBytes(folder)
 }
 
-// runsHere reports whether the process that serves the connection is one of
+// isLocalServer reports whether the process that serves the connection is one of
 // this machine, and not of a container behind a local port.
-func (c *Conn) runsHere(ctx context.Context) bool {
+func (c *Conn) isLocalServer(ctx context.Context) bool {
 	var process int
 	if c.QueryRow(ctx, "SELECT pg_backend_pid()").Scan(&process) != nil {
 		return false
@@ -137,9 +137,9 @@ func (c *Conn) runsHere(ctx context.Context) bool {
 	return err == nil && strings.HasPrefix(string(name), "postgres")
 }
 
-// Filled names the tables of the schema that hold rows, Flujo's and the
+// TablesWithRows names the tables of the schema that hold rows, Flujo's and the
 // program's own of originals, each with their number.
-func (c *Conn) Filled(ctx context.Context) (full []string, err error) {
+func (c *Conn) TablesWithRows(ctx context.Context) (full []string, err error) {
 	var name string
 	var there []string
 	err = c.Each(ctx, "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = ANY ($2)",
@@ -153,7 +153,7 @@ func (c *Conn) Filled(ctx context.Context) (full []string, err error) {
 		}
 		var rows int64
 		if err := c.QueryRow(ctx, "SELECT count(*) FROM "+c.Name(table.Name)).Scan(&rows); err != nil {
-			return nil, c.Fault(fmt.Sprintf("count the rows of table %q", table.Name), err)
+			return nil, c.WrapError(fmt.Sprintf("count the rows of table %q", table.Name), err)
 		}
 		if rows > 0 {
 			full = append(full, fmt.Sprintf("%s has %d", table.Name, rows))

@@ -1,4 +1,4 @@
-package pg
+package postgres
 
 import (
 	"fmt"
@@ -7,20 +7,20 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// Image writes the SQL of a row's image (see mapping.Image). vectors is the
+// RowEncoding writes the SQL of a row's image (see mapping.RowEncoder). vectors is the
 // schema of pgvector's types.
-func Image(table *mapping.Table, vectors string) string {
+func RowEncoding(table *mapping.Table, vectors string) string {
 	columns := make([]string, len(table.Columns))
 	for i, c := range table.Columns {
-		columns[i] = imageCell(c, Ident(c.Name), vectors)
+		columns[i] = encodedCell(c, Ident(c.Name), vectors)
 	}
 	return "record_send(ROW(" + strings.Join(columns, ", ") + "))"
 }
 
-// Content writes the SQL of the image of what a row means to Flujo: without the
+// ContentEncoding writes the SQL of the image of what a row means to Flujo: without the
 // id that a sequence gave it, and with JSON's null taken for NULL where that is
 // allowed.
-func Content(table *mapping.Table, vectors string) string {
+func ContentEncoding(table *mapping.Table, vectors string) string {
 	var columns []string
 	for _, c := range table.Columns {
 		cell := Ident(c.Name)
@@ -30,13 +30,13 @@ func Content(table *mapping.Table, vectors string) string {
 		case c.Kind == mapping.KindJSON && !c.NotNull:
 			cell = fmt.Sprintf("nullif(%s, 'null'::jsonb)", cell)
 		}
-		columns = append(columns, imageCell(c, cell, vectors))
+		columns = append(columns, encodedCell(c, cell, vectors))
 	}
 	return "record_send(ROW(" + strings.Join(columns, ", ") + "))"
 }
 
-// imageCell writes the SQL of a cell as an image has it.
-func imageCell(c mapping.Column, cell, vectors string) string {
+// encodedCell writes the SQL of a cell as an image has it.
+func encodedCell(c mapping.Column, cell, vectors string) string {
 	switch c.Kind {
 	case mapping.KindInt:
 		return cell + "::int8"
@@ -48,8 +48,8 @@ func imageCell(c mapping.Column, cell, vectors string) string {
 	return cell
 }
 
-// Halves writes the SQL of mapping.HashImage: of h, a SHA-256, the two numbers,
+// DigestHalves writes the SQL of mapping.HashEncoding: of h, a SHA-256, the two numbers,
 // which it calls a and b.
-func Halves(h, a, b string) string {
+func DigestHalves(h, a, b string) string {
 	return fmt.Sprintf("('x' || encode(substr(%s, 1, 8), 'hex'))::bit(64)::bigint %s, ('x' || encode(substr(%[1]s, 9, 8), 'hex'))::bit(64)::bigint %[3]s", h, a, b)
 }

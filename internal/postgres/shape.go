@@ -1,4 +1,4 @@
-package pg
+package postgres
 
 import (
 	"context"
@@ -10,14 +10,14 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// Shape is what the catalog says of a relation.
-type Shape struct {
-	kind       string // "table", "view", …
-	Columns    map[string]ColumnShape
-	primaryKey string            // its columns, comma-separated
-	parents    []string          // foreign keys, as "run_id → schema.runs on delete cascade"
-	others     map[string]string // further constraints: name → definition
-	extras     string            // what else sets it apart, as "has …; is …"; mostly empty
+// TableShape is what the catalog says of a relation.
+type TableShape struct {
+	kind        string // "table", "view", …
+	Columns     map[string]ColumnShape
+	primaryKey  string            // its columns, comma-separated
+	foreignKeys []string          // foreign keys, as "run_id → schema.runs on delete cascade"
+	constraints map[string]string // further constraints: name → definition
+	extras      string            // what else sets it apart, as "has …; is …"; mostly empty
 }
 
 // ColumnShape is what the catalog says of a column.
@@ -51,19 +51,19 @@ func fits(want mapping.Kind, have string) bool {
 // HasSchema reports whether the schema is there.
 func (c *Conn) HasSchema(ctx context.Context) (there bool, err error) {
 	if err := c.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", c.Schema).Scan(&there); err != nil {
-		return false, c.Fault("look for the schema", err)
+		return false, c.WrapError("look for the schema", err)
 	}
 	return there, nil
 }
 
 // Inspect reads the shapes of the relations in the schema that have the name
 // of a Flujo table; none where there is no such schema.
-func (c *Conn) Inspect(ctx context.Context) (map[string]*Shape, error) {
+func (c *Conn) Inspect(ctx context.Context) (map[string]*TableShape, error) {
 	names := []string{mapping.Versions}
 	for _, table := range mapping.Tables {
 		names = append(names, table.Name)
 	}
-	shapes := map[string]*Shape{}
+	shapes := map[string]*TableShape{}
 	if there, err := c.HasSchema(ctx); err != nil || !there {
 		return shapes, err
 	}
@@ -77,7 +77,7 @@ func (c *Conn) Inspect(ctx context.Context) (map[string]*Shape, error) {
 				(SELECT 'takes part in inheritance' FROM pg_inherits WHERE c.oid IN (inhparent, inhrelid) LIMIT 1))
 		FROM pg_class c WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)`,
 		[]any{Ident(c.Schema), names}, []any{&relation, &kind, &extras}, func() {
-			shapes[relation] = &Shape{kind: kind, extras: extras, Columns: map[string]ColumnShape{}, others: map[string]string{}}
+			shapes[relation] = &TableShape{kind: kind, extras: extras, Columns: map[string]ColumnShape{}, constraints: map[string]string{}}
 		})
 	if err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ func (c *Conn) Inspect(ctx context.Context) (map[string]*Shape, error) {
 	return shapes, c.inspectConstraints(ctx, shapes)
 }
 
-func (c *Conn) inspectColumns(ctx context.Context, shapes map[string]*Shape) error {
+func (c *Conn) inspectColumns(ctx context.Context, shapes map[string]*TableShape) error {
 	var relation, column string
 	var got ColumnShape
 	return c.Each(ctx, `SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
@@ -102,7 +102,7 @@ func (c *Conn) inspectColumns(ctx context.Context, shapes map[string]*Shape) err
 		[]any{&relation, &column, &got.Kind, &got.notNull, &got.def, &got.serial}, func() { shapes[relation].Columns[column] = got })
 }
 
-func (c *Conn) inspectConstraints(ctx context.Context, shapes map[string]*Shape) error {
+func (c *Conn) inspectConstraints(ctx context.Context, shapes map[string]*TableShape) error {
 	var relation, name, kind, columns, definition, parent, onDelete string
 	return c.Each(ctx, `SELECT c.relname, k.conname, k.contype::text,
 			(SELECT string_agg(a.attname, ',' ORDER BY u.ord) FROM unnest(k.conkey) WITH ORDINALITY u(num, ord)
@@ -118,20 +118,20 @@ func (c *Conn) inspectConstraints(ctx context.Context, shapes map[string]*Shape)
 			case kind == "p":
 				s.primaryKey = columns
 			case kind == "f" && onDelete == "c":
-				s.parents = append(s.parents, columns+" → "+parent)
+				s.foreignKeys = append(s.foreignKeys, columns+" → "+parent)
 			default:
-				s.others[name] = definition
+				s.constraints[name] = definition
 			}
 		})
 }
 
-// Misfits names each difference between Flujo's tables and those that are
+// Differences names each difference between Flujo's tables and those that are
 // there; nothing where every table that is there is Flujo's to the letter.
-func (c *Conn) Misfits(ctx context.Context, tables []mapping.Table, have map[string]*Shape) ([]string, error) {
+func (c *Conn) Differences(ctx context.Context, tables []mapping.Table, have map[string]*TableShape) ([]string, error) {
 	var all []string
 	for _, table := range append(tables[:len(tables):len(tables)], mapping.VersionsTable) {
 		if s := have[table.Name]; s != nil {
-			all = append(all, differences(&table, s, c.Schema)...)
+			all = append(all, tableDifferences(&table, s, c.Schema)...)
 		}
 	}
 	more, err := c.unknownVersions(ctx, have[mapping.Versions])
@@ -142,9 +142,9 @@ func (c *Conn) Misfits(ctx context.Context, tables []mapping.Table, have map[str
 	return append(append(all, more...), more2...), err
 }
 
-// Lacks names the columns of Flujo's table that a relation does not have in a
+// MissingColumns names the columns of Flujo's table that a relation does not have in a
 // type that fits.
-func Lacks(table *mapping.Table, have *Shape) (all []string) {
+func MissingColumns(table *mapping.Table, have *TableShape) (all []string) {
 	for _, want := range table.Columns {
 		got, ok := have.Columns[want.Name]
 		switch {
@@ -157,8 +157,8 @@ func Lacks(table *mapping.Table, have *Shape) (all []string) {
 	return all
 }
 
-// More names the columns of a relation that Flujo's table does not have.
-func More(table *mapping.Table, have *Shape) (all []string) {
+// ExtraColumns names the columns of a relation that Flujo's table does not have.
+func ExtraColumns(table *mapping.Table, have *TableShape) (all []string) {
 	for _, name := range slices.Sorted(maps.Keys(have.Columns)) {
 		if !slices.ContainsFunc(table.Columns, func(c mapping.Column) bool { return c.Name == name }) {
 			all = append(all, table.Name+"."+name)
@@ -167,14 +167,14 @@ func More(table *mapping.Table, have *Shape) (all []string) {
 	return all
 }
 
-// differences names what sets an existing relation apart from Flujo's table.
-func differences(table *mapping.Table, have *Shape, schema string) []string {
+// tableDifferences names what sets an existing relation apart from Flujo's table.
+func tableDifferences(table *mapping.Table, have *TableShape, schema string) []string {
 	if have.kind != "table" {
 		return []string{fmt.Sprintf("%s is a %s", table.Name, have.kind)}
 	}
 	var all []string
 	add := func(format string, args ...any) { all = append(all, table.Name+fmt.Sprintf(format, args...)) }
-	all = Lacks(table, have)
+	all = MissingColumns(table, have)
 	for _, want := range table.Columns {
 		got, ok := have.Columns[want.Name]
 		if !ok {
@@ -187,7 +187,7 @@ func differences(table *mapping.Table, have *Shape, schema string) []string {
 			add(".%s has the default %q, not %q", want.Name, got.def, def)
 		}
 	}
-	for _, name := range More(table, have) {
+	for _, name := range ExtraColumns(table, have) {
 		add(" has a column %s more", strings.TrimPrefix(name, table.Name+"."))
 	}
 	if have.primaryKey != table.PrimaryKey {
@@ -198,11 +198,11 @@ func differences(table *mapping.Table, have *Shape, schema string) []string {
 		want = append(want, "run_id → "+schema+"."+table.ChildOf)
 	}
 	for _, parent := range want {
-		if !slices.Contains(have.parents, parent) {
+		if !slices.Contains(have.foreignKeys, parent) {
 			add(" has no foreign key %s on delete cascade", parent)
 		}
 	}
-	for _, parent := range have.parents {
+	for _, parent := range have.foreignKeys {
 		if !slices.Contains(want, parent) {
 			add(" has a foreign key %s more", parent)
 		}
@@ -210,8 +210,8 @@ func differences(table *mapping.Table, have *Shape, schema string) []string {
 	if have.extras != "" {
 		add(" %s", have.extras)
 	}
-	for _, name := range slices.Sorted(maps.Keys(have.others)) {
-		add(" has a constraint %s more: %s", name, have.others[name])
+	for _, name := range slices.Sorted(maps.Keys(have.constraints)) {
+		add(" has a constraint %s more: %s", name, have.constraints[name])
 	}
 	return all
 }
@@ -229,7 +229,7 @@ func wantDefault(want *mapping.Column, got ColumnShape) (def string, same bool) 
 }
 
 // unknownVersions names migrations that a newer Flujo has recorded.
-func (c *Conn) unknownVersions(ctx context.Context, have *Shape) (all []string, err error) {
+func (c *Conn) unknownVersions(ctx context.Context, have *TableShape) (all []string, err error) {
 	if have == nil || have.Columns["version"].Kind != "integer" {
 		return nil, nil
 	}

@@ -1,16 +1,16 @@
-package pg
+package postgres
 
 import (
 	"context"
 	"fmt"
 	"strings"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 )
 
-// Trial is what a connection by the cutover address is like.
-type Trial struct {
+// AddressTrial is what a connection by the cutover address is like.
+type AddressTrial struct {
 	Role       string
 	SearchPath string
 	ReadOnly   bool   // it begins read-only transactions
@@ -20,7 +20,7 @@ type Trial struct {
 
 // TryAddress opens a connection by a cutover address, before anything is
 // written.
-func TryAddress(ctx context.Context, address string) (t Trial, err error) {
+func TryAddress(ctx context.Context, address string) (t AddressTrial, err error) {
 	conn, err := Dial(ctx, address)
 	if err != nil {
 		return t, err
@@ -31,32 +31,32 @@ func TryAddress(ctx context.Context, address string) (t Trial, err error) {
 		coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)), ''),
 		pg_backend_pid()`, mapping.Runs).Scan(&t.Role, &t.SearchPath, &t.ReadOnly, &t.Runs, &process)
 	if err != nil {
-		return t, (&Conn{Conn: conn}).Fault("look through the cutover address", err)
+		return t, (&Conn{Conn: conn}).WrapError("look through the cutover address", err)
 	}
 	t.Pooled = process != conn.PgConn().PID()
 	return t, nil
 }
 
-// Misled says, as a fault.Refused, that the address finds other tables than the
+// CheckSchema says, as a clierr.Refused, that the address finds other tables than the
 // ones in schema, or none; nil where it finds those. It can be asked before the
 // commit only where they were there before.
-func (t Trial) Misled(schema string) error {
+func (t AddressTrial) CheckSchema(schema string) error {
 	if t.Runs == schema {
 		return nil
 	}
-	what := fmt.Sprintf("through the cutover address the name %s finds no table", mapping.Runs)
+	message := fmt.Sprintf("through the cutover address the name %s finds no table", mapping.Runs)
 	if t.Runs != "" {
-		what = fmt.Sprintf("through the cutover address the name %s finds the table in schema %q, not in %q", mapping.Runs, t.Runs, schema)
+		message = fmt.Sprintf("through the cutover address the name %s finds the table in schema %q, not in %q", mapping.Runs, t.Runs, schema)
 	}
-	return &fault.Error{Kind: fault.Refused, What: what, Do: "see search_path and the rights of the role on the schema"}
+	return &clierr.Error{Kind: clierr.Refused, Message: message, Hint: "see search_path and the rights of the role on the schema"}
 }
 
-// Unfit says why Flujo, connecting like that, would not find or could not
-// change what server's role writes into schema, as a fault.Refused, or gives
+// CheckSession says why Flujo, connecting like that, would not find or could not
+// change what server's role writes into schema, as a clierr.Refused, or gives
 // nil.
-func (t Trial) Unfit(server Server, schema string) error {
-	refuse := func(do, format string, args ...any) error {
-		return &fault.Error{Kind: fault.Refused, What: "through the cutover address " + fmt.Sprintf(format, args...), Do: do}
+func (t AddressTrial) CheckSession(server Server, schema string) error {
+	refuse := func(hint, format string, args ...any) error {
+		return &clierr.Error{Kind: clierr.Refused, Message: "through the cutover address " + fmt.Sprintf(format, args...), Hint: hint}
 	}
 	first := func(name string) bool { return t.SearchPath == name || strings.HasPrefix(t.SearchPath, name+",") }
 	switch {

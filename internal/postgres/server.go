@@ -1,10 +1,10 @@
-package pg
+package postgres
 
 import (
 	"context"
 	"fmt"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 
 	"github.com/jackc/pgx/v5"
@@ -56,13 +56,13 @@ func versionNumber(name string) (int, error) {
 	return major*10000 + minor, nil
 }
 
-// Unfit says why Flujo's state can't be written to the server, as a
-// fault.Refused, or gives nil.
-func (s Server) Unfit() error {
-	refuse := func(what, do string) error {
-		return &fault.Error{Kind: fault.Refused, What: what, Do: do}
+// CheckSupported says why Flujo's state can't be written to the server, as a
+// clierr.Refused, or gives nil.
+func (s Server) CheckSupported() error {
+	refuse := func(message, hint string) error {
+		return &clierr.Error{Kind: clierr.Refused, Message: message, Hint: hint}
 	}
-	if err := s.TooOld(); err != nil {
+	if err := s.CheckVersion(); err != nil {
 		return err
 	}
 	switch {
@@ -77,12 +77,12 @@ func (s Server) Unfit() error {
 	return nil
 }
 
-// TooOld refuses a server older than 13, as a fault.Refused, or gives nil.
-func (s Server) TooOld() error {
+// CheckVersion refuses a server older than 13, as a clierr.Refused, or gives nil.
+func (s Server) CheckVersion() error {
 	if s.Version >= oldestServer*10000 {
 		return nil
 	}
-	return &fault.Error{Kind: fault.Refused, What: fmt.Sprintf("the server is PostgreSQL %s, older than %d", s.Name, oldestServer), Do: "use a newer server"}
+	return &clierr.Error{Kind: clierr.Refused, Message: fmt.Sprintf("the server is PostgreSQL %s, older than %d", s.Name, oldestServer), Hint: "use a newer server"}
 }
 
 // LZ4 reports whether the server can compress large values by lz4, which it

@@ -1,7 +1,7 @@
-// Package pg is what is known of a PostgreSQL server and of the tables of
+// Package postgres is what is known of a PostgreSQL server and of the tables of
 // Flujo's names in it: how to connect, what the server is, the tables' shapes,
 // and what an error of the server means. It writes nothing.
-package pg
+package postgres
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"io/fs"
 	"time"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -21,7 +21,7 @@ import (
 const applicationName = "flujo-port"
 
 // Config parses a connection string: a URL, keywords and values, or "" when
-// the PG* variables say everything. The error is a fault.Usage and never holds
+// the PG* variables say everything. The error is a clierr.Usage and never holds
 // any of the string.
 func Config(conn string) (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(conn)
@@ -29,16 +29,16 @@ func Config(conn string) (*pgx.ConnConfig, error) {
 		return config, nil
 	}
 	if path, ok := errors.AsType[*fs.PathError](err); ok {
-		return nil, &fault.Error{Kind: fault.Usage, What: "a file that the connection settings name can't be used", Err: path,
-			Do: "see sslrootcert, sslcert, sslkey and the PGSSL* variables"}
+		return nil, &clierr.Error{Kind: clierr.Usage, Message: "a file that the connection settings name can't be used", Err: path,
+			Hint: "see sslrootcert, sslcert, sslkey and the PGSSL* variables"}
 	}
 	if _, err := pgx.ParseConfig(""); err != nil {
-		return nil, &fault.Error{Kind: fault.Usage, What: "the PG* variables or the service file can't be used (not shown, they may hold a password)",
-			Do: "see PGSERVICE, PGSSLMODE, PGPORT and PGCONNECT_TIMEOUT"}
+		return nil, &clierr.Error{Kind: clierr.Usage, Message: "the PG* variables or the service file can't be used (not shown, they may hold a password)",
+			Hint: "see PGSERVICE, PGSSLMODE, PGPORT and PGCONNECT_TIMEOUT"}
 	}
-	return nil, &fault.Error{
-		Kind: fault.Usage, What: "the PostgreSQL address is malformed (not shown, it may hold a password)",
-		Do: "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with @ : / % # in the password percent-encoded",
+	return nil, &clierr.Error{
+		Kind: clierr.Usage, Message: "the PostgreSQL address is malformed (not shown, it may hold a password)",
+		Hint: "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with @ : / % # in the password percent-encoded",
 	}
 }
 
@@ -63,31 +63,31 @@ func Dial(ctx context.Context, conn string) (*pgx.Conn, error) {
 	}
 	c, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return nil, connectFault(config, err)
+		return nil, connectError(config, err)
 	}
 	return c, nil
 }
 
-// connectFault says what a failed connection means. The causes come from the
+// connectError says what a failed connection means. The causes come from the
 // server or the network; pgx puts no password into them.
-func connectFault(config *pgx.ConnConfig, err error) error {
+func connectError(config *pgx.ConnConfig, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return context.Canceled
 	}
-	e := &fault.Error{
-		Kind: fault.Failed,
-		What: fmt.Sprintf("connect to PostgreSQL at %s:%d, database %q, as %q", config.Host, config.Port, config.Database, config.User),
-		Err:  cause(err), Do: "check that the server runs and can be reached from here, then run again",
+	e := &clierr.Error{
+		Kind:    clierr.Failed,
+		Message: fmt.Sprintf("connect to PostgreSQL at %s:%d, database %q, as %q", config.Host, config.Port, config.Database, config.User),
+		Err:     cause(err), Hint: "check that the server runs and can be reached from here, then run again",
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		e.Err = ServerError(err)
 		switch pgErr.Code {
 		case "28P01", "28000":
-			e.Kind, e.Do = fault.Usage, "check user and password in --postgres, PGPASSWORD or .pgpass, and the server's pg_hba.conf"
+			e.Kind, e.Hint = clierr.Usage, "check user and password in --postgres, PGPASSWORD or .pgpass, and the server's pg_hba.conf"
 		case "3D000":
-			e.Kind, e.Do = fault.Usage, "name an existing database in --postgres, or create it"
+			e.Kind, e.Hint = clierr.Usage, "name an existing database in --postgres, or create it"
 		default:
-			e.Do = "nothing is wrong with the file; run again when the server takes connections"
+			e.Hint = "nothing is wrong with the file; run again when the server takes connections"
 		}
 	}
 	return e
