@@ -72,8 +72,8 @@ func TestSecretsAreNotEchoed(t *testing.T) {
 	}
 }
 
-// TestTheOtherFile: a file that nobody named is not taken for Flujo's.
-func TestTheOtherFile(t *testing.T) {
+// TestSourceMismatch: a file that nobody named is not taken for Flujo's.
+func TestSourceMismatch(t *testing.T) {
 	t.Parallel()
 	live := changedFixture(t)
 	p := newProgram(t, "FLUJO_STATE_URI=sqlite:///"+live, "DATABASE_URL=postgresql://u@127.0.0.1:1/db")

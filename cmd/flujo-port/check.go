@@ -47,13 +47,13 @@ func (e *env) check(c *cli.Context) error {
 		}
 		o.HasTarget, o.Postgres, o.Schema, o.Cutover = true, target.url, target.schema, target.address
 	}
-	found, err := newSpool[report.Finding](c.Bool(jsonFlag.Name))
+	findings, err := newSpool[report.Finding](c.Bool(jsonFlag.Name))
 	if err != nil {
 		return err
 	}
-	defer found.close()
+	defer findings.close()
 	if c.Bool(jsonFlag.Name) {
-		o.OnFinding = func(f mapping.Finding) { found.add(finding(f)) }
+		o.OnFinding = func(f mapping.Finding) { findings.add(finding(f)) }
 	}
 	progress := newProgress(e.stderr)
 	o.OnProgress = progress.show
@@ -63,7 +63,7 @@ func (e *env) check(c *cli.Context) error {
 		return &outcome{err: err, means: "nothing was changed by this"}
 	}
 	result.Version = version()
-	if printErr := e.print(c, result, result.Text, report.ListOf("findings", found.each)); printErr != nil {
+	if printErr := e.print(c, result, result.Text, report.ListOf("findings", findings.each)); printErr != nil {
 		err = errors.Join(err, printErr)
 	}
 	if err != nil && clierr.KindOf(err) != clierr.Refused {

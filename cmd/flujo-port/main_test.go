@@ -117,7 +117,7 @@ func password(t testing.TB, url string) string {
 	return config.Password
 }
 
-func TestMigrateAsItShouldBeUsed(t *testing.T) {
+func TestMigrateDryRunThenMigrate(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.Database(t), absolute(t, fixture)
 	p := newProgram(t, "DATABASE_URL="+strings.Replace(url, "postgresql://", "postgresql+psycopg2://", 1))

@@ -74,23 +74,23 @@ func (e *env) migrate(c *cli.Context) error {
 	if verify != transfer.VerifyContent && verify != transfer.VerifyCounts {
 		return usagef("--verify is content or counts, not %q", verify)
 	}
-	found, err := newSpool[report.Finding](c.Bool(jsonFlag.Name))
+	findings, err := newSpool[report.Finding](c.Bool(jsonFlag.Name))
 	if err != nil {
 		return err
 	}
-	defer found.close()
-	different, err := newSpool[report.Difference](c.Bool(jsonFlag.Name))
+	defer findings.close()
+	differences, err := newSpool[report.Difference](c.Bool(jsonFlag.Name))
 	if err != nil {
 		return err
 	}
-	defer different.close()
+	defer differences.close()
 	progress := newProgress(e.stderr)
 	result, err := transfer.Migrate(c.Context, transfer.MigrateOptions{
 		SQLite: path, Postgres: target.url, Schema: target.schema, Cutover: target.address,
 		DryRun: c.Bool("dry-run"), WithoutPGVector: c.Bool(withoutPGVectorFlag.Name), Strict: c.Bool("strict"), Quarantine: c.Bool(quarantineFlag.Name),
 		ExactFloats: c.Bool(exactFloatsFlag.Name), NaiveZone: zone, Verify: verify, SkipIntegrity: c.Bool(skipIntegrityFlag.Name), Version: version(),
 		Replace: c.Bool("replace"), Merge: c.Bool("merge"),
-		OnFinding: func(f mapping.Finding) { found.add(finding(f)) }, OnDifference: different.add, OnProgress: progress.show,
+		OnFinding: func(f mapping.Finding) { findings.add(finding(f)) }, OnDifference: differences.add, OnProgress: progress.show,
 	})
 	progress.end()
 	if result == nil {
@@ -102,7 +102,7 @@ func (e *env) migrate(c *cli.Context) error {
 	result.Rollback = show(rollback, reveal)
 	result.Notes = append(result.Notes, target.notes...)
 	leaveEnvFile(result, envFile, target.address)
-	if printErr := e.print(c, result, result.Text, report.ListOf("findings", found.each), report.ListOf("differences", different.each)); printErr != nil {
+	if printErr := e.print(c, result, result.Text, report.ListOf("findings", findings.each), report.ListOf("differences", differences.each)); printErr != nil {
 		result.Warnings = append(result.Warnings, fmt.Sprintf("the report can't be printed: %v", printErr))
 		if !result.Committed {
 			err = errors.Join(err, printErr)
@@ -167,7 +167,7 @@ func localZone() (*time.Location, error) {
 		return time.UTC, nil
 	}
 	path, err := filepath.EvalSymlinks(file)
-	if _, name, found := strings.Cut(path, "zoneinfo/"); err == nil && found {
+	if _, name, findings := strings.Cut(path, "zoneinfo/"); err == nil && findings {
 		if zone, err := time.LoadLocation(name); err == nil {
 			return zone, nil
 		}

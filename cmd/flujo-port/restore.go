@@ -62,22 +62,22 @@ func (e *env) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	different, err := newSpool[report.Difference](c.Bool(jsonFlag.Name))
+	differences, err := newSpool[report.Difference](c.Bool(jsonFlag.Name))
 	if err != nil {
 		return err
 	}
-	defer different.close()
+	defer differences.close()
 	progress := newProgress(e.stderr)
 	result, err := transfer.Restore(c.Context, transfer.RestoreOptions{
 		SQLite: path, Base: base, Postgres: target.url, Schema: target.schema, DryRun: c.Bool("dry-run"), NaiveZone: zone, Merge: c.Bool("merge"),
-		OnDifference: different.add, OnProgress: progress.show,
+		OnDifference: differences.add, OnProgress: progress.show,
 	})
 	progress.end()
 	if result == nil {
 		return &outcome{err: err, means: "no file was made, and the database is as it was"}
 	}
 	result.Version, result.Rollback = version(), rollback.String()
-	if printErr := e.print(c, result, result.Text, report.ListOf("differences", different.each)); printErr != nil {
+	if printErr := e.print(c, result, result.Text, report.ListOf("differences", differences.each)); printErr != nil {
 		if !result.Done {
 			err = errors.Join(err, printErr)
 		} else {

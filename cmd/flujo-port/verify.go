@@ -41,22 +41,22 @@ func (e *env) verify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	different, err := newSpool[report.Difference](c.Bool(jsonFlag.Name))
+	differences, err := newSpool[report.Difference](c.Bool(jsonFlag.Name))
 	if err != nil {
 		return err
 	}
-	defer different.close()
+	defer differences.close()
 	progress := newProgress(e.stderr)
 	result, err := transfer.Verify(c.Context, transfer.VerifyOptions{
 		SQLite: path, Postgres: target.url, Schema: target.schema, SkipIntegrity: c.Bool(skipIntegrityFlag.Name), NaiveZone: zone,
-		OnDifference: different.add, OnProgress: progress.show,
+		OnDifference: differences.add, OnProgress: progress.show,
 	})
 	progress.end()
 	if result == nil {
 		return &outcome{err: err, means: "nothing was changed by this"}
 	}
 	result.Version = version()
-	if printErr := e.print(c, result, result.Text, report.ListOf("differences", different.each)); printErr != nil {
+	if printErr := e.print(c, result, result.Text, report.ListOf("differences", differences.each)); printErr != nil {
 		err = errors.Join(err, printErr)
 	}
 	for _, warning := range result.Warnings {

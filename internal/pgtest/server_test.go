@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// envOrphan makes the test binary start a server and wait to be killed.
-const envOrphan = "PGTEST_START_AND_HANG"
+// envLeftBehind makes the test binary start a server and wait to be killed.
+const envLeftBehind = "PGTEST_START_AND_HANG"
 
 func startAndHang() {
 	s, err := Start()
@@ -83,7 +83,7 @@ func TestBadSettingShowsTheServersWords(t *testing.T) {
 
 func TestKilledParentLeavesNothing(t *testing.T) {
 	parent := exec.Command(os.Args[0])
-	parent.Env = append(os.Environ(), envOrphan+"=1")
+	parent.Env = append(os.Environ(), envLeftBehind+"=1")
 	parent.Stderr = os.Stderr
 	out, err := parent.StdoutPipe()
 	if err != nil {

@@ -124,7 +124,7 @@ func TestCheckSkipsIntegrity(t *testing.T) {
 	wantLine(t, o, "sound", report.Warning, "--skip-integrity")
 }
 
-func TestCheckSetAside(t *testing.T) {
+func TestCheckQuarantine(t *testing.T) {
 	t.Parallel()
 	o := checkOptions(t, changed(t, "INSERT INTO system_state VALUES (NULL, '1', '')"), "")
 	o.Quarantine = true

@@ -33,13 +33,13 @@ func wantRefusedToo(t testing.TB, file, url, line string, words ...string) {
 	t.Helper()
 	o := options(t, file, url)
 	o.DryRun = true
-	wantFault(t, o, clierr.Refused)
+	wantError(t, o, clierr.Refused)
 	wantLine(t, checkOptions(t, file, url), line, report.Error, words...)
 }
 
-// TestCheckTries: what only the server knows is tried in the schema itself, and
+// TestCheckDryRun: what only the server knows is tried in the schema itself, and
 // leaves nothing.
-func TestCheckTries(t *testing.T) {
+func TestCheckDryRun(t *testing.T) {
 	t.Parallel()
 	wide := changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3")
 	t.Run("granted", func(t *testing.T) {
@@ -129,9 +129,9 @@ func TestCheckTries(t *testing.T) {
 	})
 }
 
-// TestCheckKnowsTheTarget: what is found in the file is what this server and
+// TestCheckTarget: what is found in the file is what this server and
 // these tables make of it.
-func TestCheckKnowsTheTarget(t *testing.T) {
+func TestCheckTarget(t *testing.T) {
 	t.Parallel()
 	t.Run("max_stack_depth", func(t *testing.T) {
 		t.Parallel()
@@ -238,8 +238,8 @@ func TestCheckWaitsForNobody(t *testing.T) {
 	}
 }
 
-// TestVerifyNamesTheHolder of a lock against readers, and does not wait for ever.
-func TestVerifyNamesTheHolder(t *testing.T) {
+// TestVerifyLockTimeoutNamesTheHolder of a lock against readers, and does not wait for ever.
+func TestVerifyLockTimeoutNamesTheHolder(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
@@ -296,18 +296,18 @@ func TestCheckWritten(t *testing.T) {
 	wantLine(t, o, "written", report.Warning, "was written while", "stop Flujo")
 }
 
-// TestCheckFindingsAreTrue: only of what is listed and kept it is said.
-func TestCheckFindingsAreTrue(t *testing.T) {
+// TestCheckFindings: only of what is listed and kept it is said.
+func TestCheckFindings(t *testing.T) {
 	t.Parallel()
-	const kept = "flujo_port_originals"
-	wantLine(t, checkOptions(t, changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), ""), "findings", report.Warning, kept)
+	const originals = "flujo_port_originals"
+	wantLine(t, checkOptions(t, changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), ""), "findings", report.Warning, originals)
 	for _, change := range []string{
 		"UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3", "UPDATE steps SET token_counts = 5000000000 WHERE id < 3",
 		"DELETE FROM runs WHERE run_id = (SELECT min(run_id) FROM steps)",
 	} {
 		result := wantLine(t, checkOptions(t, changed(t, change), ""), "findings", report.Warning, "docs/values.md")
 		for _, l := range result.Results {
-			if strings.Contains(l.Hint, kept) || strings.Contains(l.Hint, "listed below") {
+			if strings.Contains(l.Hint, originals) || strings.Contains(l.Hint, "listed below") {
 				t.Errorf("%s: %s; %s", change, l.Message, l.Hint)
 			}
 		}
@@ -328,27 +328,27 @@ func TestCheckPGVector(t *testing.T) {
 				false AS installed, true AS superuser, false AS trusted, true AS relocatable, NULL::name AS schema, NULL::name[] AS requires, ''::text AS comment`)
 		return url
 	}
-	look := func(t *testing.T, url string) transfer.CheckOptions {
+	warning := func(t *testing.T, url string) transfer.CheckOptions {
 		o := checkOptions(t, fixture, url)
 		o.WithoutPGVector = false
 		return o
 	}
 	t.Run("too old to create", func(t *testing.T) {
 		t.Parallel()
-		wantLine(t, look(t, offered(t, "0.4.4")), "pgvector", report.Error, "0.4.4 could be created", "older than 0.5")
+		wantLine(t, warning(t, offered(t, "0.4.4")), "pgvector", report.Error, "0.4.4 could be created", "older than 0.5")
 	})
 	t.Run("not for this role", func(t *testing.T) {
 		t.Parallel()
 		role := pgtest.Role(t, offered(t, "0.8.0"), "")
-		wantLine(t, look(t, role), "pgvector", report.Error, "may not", "have a superuser run CREATE EXTENSION")
+		wantLine(t, warning(t, role), "pgvector", report.Error, "may not", "have a superuser run CREATE EXTENSION")
 	})
 	t.Run("too old", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		run(t, connect(t, url), "SET allow_system_table_mods = on", `INSERT INTO pg_extension SELECT 4242424, 'vector', extowner, 'public'::regnamespace, true, '0.4.4'
 			FROM pg_extension WHERE extname = 'plpgsql'`)
-		wantLine(t, look(t, url), "pgvector", report.Error, "0.4.4 is there", "ALTER EXTENSION vector UPDATE")
-		wantLine(t, look(t, url), "Flujo's start", report.Error, "migration 3")
+		wantLine(t, warning(t, url), "pgvector", report.Error, "0.4.4 is there", "ALTER EXTENSION vector UPDATE")
+		wantLine(t, warning(t, url), "Flujo's start", report.Error, "migration 3")
 	})
 	t.Run("that can't be created after all", func(t *testing.T) {
 		t.Parallel()
@@ -356,7 +356,7 @@ func TestCheckPGVector(t *testing.T) {
 		if one(t, connect(t, url), "SELECT count(*) FROM pg_available_extensions() WHERE name = 'vector'") != "0" {
 			t.Skip("the server has pgvector")
 		}
-		wantLine(t, look(t, url), "pgvector", report.OK, "0.8.0 will be created")
-		wantLine(t, look(t, url), "trial", report.Error, "create the extension pgvector")
+		wantLine(t, warning(t, url), "pgvector", report.OK, "0.8.0 will be created")
+		wantLine(t, warning(t, url), "trial", report.Error, "create the extension pgvector")
 	})
 }

@@ -12,21 +12,21 @@ import (
 
 // variant is a cell in a row of its own.
 type variant struct {
-	in   string // table.column
-	cell any    // nil, int64, float64, string, []byte: its storage class
-	want string // its column in PostgreSQL as text; "NULL" for NULL
-	kind string // what it is kept and reported as; "" when it arrives as it is
+	in     string // table.column
+	cell   any    // nil, int64, float64, string, []byte: its storage class
+	want   string // its column in PostgreSQL as text; "NULL" for NULL
+	reason string // what it is kept and reported as; "" when it arrives as it is
 }
 
-// line is a line of the contract's table.
-type line struct {
+// contractLine is a line of the contract's table.
+type contractLine struct {
 	name     string
 	variants []variant
 }
 
 // contract is the table "Values that PostgreSQL cannot hold", as far as it is
 // about a cell alone.
-var contract = []line{
+var contract = []contractLine{
 	{"JSON text null", []variant{
 		{"steps.output", "null", "NULL", ""},
 		{"steps.output", " null\n", "NULL", ""},
@@ -199,7 +199,7 @@ var contract = []line{
 		{"steps.created_at", -1.5, "1969-12-31 23:59:58.5+00", "epoch-time"},
 		{"system_state.updated_at", "2026-01-05T09:00:01+00:00", "2026-01-05 09:00:01+00", ""},
 	}},
-	{homeless, []variant{
+	{unmapped, []variant{
 		{"runs.total_cost", 1.5, "", "no-column"},
 		{"runs.total_cost", nil, "", ""},
 		{"runs.final_context_blob", `{"a\u0000": `, "", "no-column"},
@@ -211,8 +211,8 @@ var contract = []line{
 	}},
 }
 
-// homeless names the line of columns that Flujo's PostgreSQL tables do not have.
-const homeless = "columns of older generations"
+// unmapped names the line of columns that Flujo's PostgreSQL tables do not have.
+const unmapped = "columns of older generations"
 
 func nested(open, inside, end string, levels int) string {
 	return strings.Repeat(open, levels) + inside + strings.Repeat(end, levels)
@@ -222,7 +222,7 @@ func nested(open, inside, end string, levels int) string {
 // and booleans, and a column that is nobody's.
 func nasty() map[string]string {
 	all := map[string]string{}
-	for table, columns := range layout06 {
+	for table, columns := range format06 {
 		columns = strings.ReplaceAll(columns, "created_at T", "created_at DATETIME")
 		columns = strings.ReplaceAll(columns, "updated_at T", "updated_at TIMESTAMP")
 		columns = strings.ReplaceAll(columns, "end_time T", "end_time DATE")
@@ -234,7 +234,7 @@ func nasty() map[string]string {
 
 // writeLine makes a file with a row for each variant of a line. Beside the file
 // it gives the rows' keys in PostgreSQL.
-func writeLine(t *testing.T, l line) (path string, keys []string) {
+func writeLine(t *testing.T, l contractLine) (path string, keys []string) {
 	t.Helper()
 	f := newFile(t, nasty())
 	keys = make([]string, len(l.variants))
@@ -262,10 +262,10 @@ func writeLine(t *testing.T, l line) (path string, keys []string) {
 	return f.close(), keys
 }
 
-// TestContract writes a file for each line of the contract and looks, for each
+// TestValuesContract writes a file for each line of the contract and looks, for each
 // variant, for the value in its column, the original, the finding, and what the
 // report says.
-func TestContract(t *testing.T) {
+func TestValuesContract(t *testing.T) {
 	t.Parallel()
 	for _, l := range contract {
 		t.Run(l.name, func(t *testing.T) {
@@ -274,19 +274,19 @@ func TestContract(t *testing.T) {
 			wantStored(t, path, l)
 			url := pgtest.Database(t)
 			o := options(t, path, url)
-			found := listen(&o)
+			found := collectFindings(&o)
 			result := migrate(t, o)
 			conn := connect(t, url)
 			run(t, conn, "SET TimeZone = 'UTC'")
-			var wantOriginals []kept
-			var wantFound []told
+			var wantOriginals []originalRow
+			var wantFound []finding
 			for i, v := range l.variants {
 				table, column, _ := strings.Cut(v.in, ".")
-				if v.kind != "" {
-					wantOriginals = append(wantOriginals, keptCell(table, keys[i], int64(100+i), column, v.kind, v.cell))
-					wantFound = append(wantFound, told{table: table, key: keys[i], rowid: int64(100 + i), column: column, kind: v.kind})
+				if v.reason != "" {
+					wantOriginals = append(wantOriginals, originalCell(table, keys[i], int64(100+i), column, v.reason, v.cell))
+					wantFound = append(wantFound, finding{table: table, key: keys[i], rowid: int64(100 + i), column: column, reason: v.reason})
 				}
-				if l.name == homeless {
+				if l.name == unmapped {
 					continue
 				}
 				key := map[string]string{"steps": "id", "spans": "id", "evaluations": "id", "system_state": "key"}[table]
@@ -297,7 +297,7 @@ func TestContract(t *testing.T) {
 					t.Errorf("%s %.60q became %.200q, want %.200q", v.in, v.cell, got, v.want)
 				}
 			}
-			wantKept(t, conn, wantOriginals)
+			wantOriginalRows(t, conn, wantOriginals)
 			wantReport(t, result, *found, wantFound)
 			if result.Originals != int64(len(wantOriginals)) || result.Refused {
 				t.Errorf("the report says %d originals, want %d; refused %v", result.Originals, len(wantOriginals), result.Refused)
@@ -314,7 +314,7 @@ func TestContract(t *testing.T) {
 
 // wantStored checks the file itself: every cell has the storage class and the
 // bytes that the line says.
-func wantStored(t *testing.T, path string, l line) {
+func wantStored(t *testing.T, path string, l contractLine) {
 	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+path+"?immutable=1")
 	if err != nil {
@@ -337,7 +337,7 @@ func wantNothingUnder(t *testing.T, path string, changedCells int) {
 	url := pgtest.Database(t)
 	o := options(t, path, url)
 	o.DryRun = true
-	found := listen(&o)
+	found := collectFindings(&o)
 	if result := migrate(t, o); len(*found) != changedCells || result.Originals != int64(changedCells) || result.Committed {
 		t.Errorf("the rehearsal: %d findings, %d originals, committed %v", len(*found), result.Originals, result.Committed)
 	}

@@ -69,7 +69,7 @@ func TestStrict(t *testing.T) {
 	if !result.Committed || len(result.Changes) != 0 || result.Originals != 0 {
 		t.Errorf("committed %v, changes %v", result.Committed, result.Changes)
 	}
-	wantKept(t, connect(t, url), nil)
+	wantOriginalRows(t, connect(t, url), nil)
 
 	// One variant of every kind, each alone in its file and all on one database
 	// that stays empty.
@@ -77,16 +77,16 @@ func TestStrict(t *testing.T) {
 	seen := map[string]bool{}
 	for _, l := range contract {
 		for _, v := range l.variants {
-			if v.kind == "" || seen[v.kind] || len(bytesOf(v.cell)) > 1000 {
+			if v.reason == "" || seen[v.reason] || len(bytesOf(v.cell)) > 1000 {
 				continue
 			}
-			seen[v.kind] = true
-			path, _ := writeLine(t, line{variants: []variant{v}})
+			seen[v.reason] = true
+			path, _ := writeLine(t, contractLine{variants: []variant{v}})
 			o := options(t, path, empty)
 			o.Strict = true
 			result := wantStrict(t, o, "1 cell ")
-			if len(result.Changes) != 1 || result.Changes[0].Reason != v.kind {
-				t.Errorf("%s: %+v", v.kind, result.Changes)
+			if len(result.Changes) != 1 || result.Changes[0].Reason != v.reason {
+				t.Errorf("%s: %+v", v.reason, result.Changes)
 			}
 		}
 	}
@@ -104,7 +104,7 @@ var float4Columns = map[string][]string{"runs": {"memory_usage_mb"}, "workflow_s
 // floats writes a file whose float4 columns hold floats that are hard to keep.
 func floats(t testing.TB) string {
 	t.Helper()
-	f := newFile(t, layout06)
+	f := newFile(t, format06)
 	f.insert("runs", cells{"run_id": "r", "memory_usage_mb": 0.1})
 	random := rand.New(rand.NewPCG(3, 4))
 	for i, x := range []float64{0, math.Copysign(0, -1), 1, -1.5, 0.000808865499794749, 1e-60, 5e-324, 1.1754943508222875e-38, 3.4028234e38, 16777217, 0.1, -0.1} {
@@ -215,7 +215,7 @@ func TestManyFindings(t *testing.T) {
 		SELECT 1000 + i, (SELECT run_id FROM runs LIMIT 1), 's', i, 'completed', '{', '2026-01-05T09:00:01+00:00' FROM n`, n))
 	url := pgtest.Database(t)
 	o := options(t, path, url)
-	found := listen(&o)
+	found := collectFindings(&o)
 	result := migrate(t, o)
 	if len(*found) != n || result.Originals != n {
 		t.Fatalf("%d findings, %d originals", len(*found), result.Originals)
@@ -286,7 +286,7 @@ func TestOriginalsOfAnEarlierRun(t *testing.T) {
 	migrate(t, options(t, path, url))
 	conn := connect(t, url)
 	run(t, conn, "TRUNCATE flujo.runs, flujo.workflow_state, flujo.system_state CASCADE")
-	wantFault(t, options(t, path, url), clierr.Refused, "flujo_port_originals has 1")
+	wantError(t, options(t, path, url), clierr.Refused, "flujo_port_originals has 1")
 	run(t, conn, "TRUNCATE flujo.flujo_port_originals")
 	migrate(t, options(t, path, url))
 	if got := originals(t, conn); len(got) != 1 || got[0].key != "7" {
@@ -294,24 +294,24 @@ func TestOriginalsOfAnEarlierRun(t *testing.T) {
 	}
 }
 
-// TestInterruptWhileOriginalsAreKept leaves nothing.
-func TestInterruptWhileOriginalsAreKept(t *testing.T) {
+// TestInterruptWhileOriginalsAreWritten leaves nothing.
+func TestInterruptWhileOriginalsAreWritten(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	o := options(t, changed(t, "UPDATE steps SET output = '{'"), url)
-	told := 0
+	reported := 0
 	o.OnFinding = func(mapping.Finding) {
-		if told++; told == 100 {
+		if reported++; reported == 100 {
 			cancel()
 		}
 	}
 	if result, err := transfer.Migrate(ctx, o); result != nil || clierr.KindOf(err) != clierr.Interrupted {
 		t.Errorf("result %v, error %v", result, err)
 	}
-	if told != 100 {
-		t.Errorf("%d findings were told", told)
+	if reported != 100 {
+		t.Errorf("%d findings were told", reported)
 	}
 	if got := leftovers(t, connect(t, url)); got != "" {
 		t.Errorf("left %s", got)

@@ -17,18 +17,18 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// kept is a row of the table of originals.
-type kept struct {
+// originalRow is a row of the table of originals.
+type originalRow struct {
 	table, key string
 	rowid      int64
 	column     string
-	kind       string
+	reason     string
 	class      string
 	original   string // hexadecimal; "NULL" for NULL
 }
 
-func keptCell(table, key string, rowid int64, column, kind string, cell any) kept {
-	k := kept{table: table, key: key, rowid: rowid, column: column, kind: kind, class: classOf(cell), original: "NULL"}
+func originalCell(table, key string, rowid int64, column, kind string, cell any) originalRow {
+	k := originalRow{table: table, key: key, rowid: rowid, column: column, reason: kind, class: classOf(cell), original: "NULL"}
 	if cell != nil {
 		k.original = fmt.Sprintf("%x", bytesOf(cell))
 	}
@@ -36,7 +36,7 @@ func keptCell(table, key string, rowid int64, column, kind string, cell any) kep
 }
 
 // originals reads the table of originals; nil without one.
-func originals(t testing.TB, conn *pgx.Conn) (all []kept) {
+func originals(t testing.TB, conn *pgx.Conn) (all []originalRow) {
 	t.Helper()
 	if one(t, conn, "SELECT to_regclass('flujo.flujo_port_originals')") == "NULL" {
 		return nil
@@ -46,8 +46,8 @@ func originals(t testing.TB, conn *pgx.Conn) (all []kept) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var k kept
-	_, err = pgx.ForEachRow(rows, []any{&k.table, &k.key, &k.rowid, &k.column, &k.kind, &k.class, &k.original}, func() error {
+	var k originalRow
+	_, err = pgx.ForEachRow(rows, []any{&k.table, &k.key, &k.rowid, &k.column, &k.reason, &k.class, &k.original}, func() error {
 		all = append(all, k)
 		return nil
 	})
@@ -60,7 +60,7 @@ func originals(t testing.TB, conn *pgx.Conn) (all []kept) {
 	return all
 }
 
-func compareKept(a, b kept) int {
+func compareOriginals(a, b originalRow) int {
 	if c := strings.Compare(a.table, b.table); c != 0 {
 		return c
 	}
@@ -70,18 +70,18 @@ func compareKept(a, b kept) int {
 	return strings.Compare(a.column, b.column)
 }
 
-// wantKept compares the table of originals with what it must hold, no more and
+// wantOriginalRows compares the table of originals with what it must hold, no more and
 // no less; nothing: the table must not be there.
-func wantKept(t testing.TB, conn *pgx.Conn, want []kept) {
+func wantOriginalRows(t testing.TB, conn *pgx.Conn, want []originalRow) {
 	t.Helper()
 	got := originals(t, conn)
 	if got != nil && len(want) == 0 {
 		t.Errorf("there is a table of originals, and nothing to keep: %.300v", got)
 		return
 	}
-	slices.SortFunc(got, compareKept)
+	slices.SortFunc(got, compareOriginals)
 	want = slices.Clone(want)
-	slices.SortFunc(want, compareKept)
+	slices.SortFunc(want, compareOriginals)
 	wantSame(t, "kept", got, want)
 }
 
@@ -106,37 +106,37 @@ func wantSame[T comparable](t testing.TB, what string, got, want []T) {
 	}
 }
 
-// told is a finding without its content, as Found must give it.
-type told struct {
+// finding is a finding without its content, as Found must give it.
+type finding struct {
 	table, key string
 	rowid      int64
 	column     string // empty for a row
-	kind       string
+	reason     string
 	note       string
-	aside      bool
+	rejected   bool
 }
 
-// listen collects what Found is told.
-func listen(o *transfer.MigrateOptions) *[]mapping.Finding {
+// collectFindings collects what Found is told.
+func collectFindings(o *transfer.MigrateOptions) *[]mapping.Finding {
 	var all []mapping.Finding
 	o.OnFinding = func(f mapping.Finding) { all = append(all, f) }
 	return &all
 }
 
-func asTold(found []mapping.Finding) []told {
-	all := make([]told, len(found))
+func asFindings(found []mapping.Finding) []finding {
+	all := make([]finding, len(found))
 	for i, f := range found {
-		all[i] = told{table: f.Table, key: f.Key, rowid: f.RowID, column: f.Column, kind: f.Reason.String(), note: f.Note, aside: f.Rejected}
+		all[i] = finding{table: f.Table, key: f.Key, rowid: f.RowID, column: f.Column, reason: f.Reason.String(), note: f.Note, rejected: f.Rejected}
 	}
 	return all
 }
 
-func compareTold(a, b told) int {
-	return compareKept(kept{table: a.table, rowid: a.rowid, column: a.column}, kept{table: b.table, rowid: b.rowid, column: b.column})
+func compareFindings(a, b finding) int {
+	return compareOriginals(originalRow{table: a.table, rowid: a.rowid, column: a.column}, originalRow{table: b.table, rowid: b.rowid, column: b.column})
 }
 
-// meanings is what the report says of each kind.
-var meanings = map[string]string{
+// explanations is what the report says of each kind.
+var explanations = map[string]string{
 	"nul-removed": "NUL characters were removed", "lone-surrogate": "lone surrogates became U+FFFD",
 	"bad-utf8": "bytes that are not UTF-8 became U+FFFD", "nan-in-json": "NaN or Infinity became a JSON string",
 	"not-json": "what is not JSON became a JSON string", "json-number": "JSON with a number beyond numeric became a JSON string",
@@ -150,33 +150,33 @@ var meanings = map[string]string{
 	"null-value": "NULL where a value is due", "json-size": "JSON over jsonb's size", "too-long": "text too long for Flujo's index on it",
 }
 
-func meaning(kind string) string {
+func explanation(kind string) string {
 	parts := strings.Split(kind, "+")
 	for i, p := range parts {
-		parts[i] = meanings[p]
+		parts[i] = explanations[p]
 	}
 	return strings.Join(parts, "; ")
 }
 
-// counted is a line of the report's changes.
-type counted struct {
-	table, column, kind string
-	count               int64
-	keys                string
-	aside               bool
+// changeLine is a line of the report's changes.
+type changeLine struct {
+	table, column, reason string
+	count                 int64
+	keys                  string
+	rejected              bool
 }
 
 // count makes the lines that the report must have of findings, which come in
 // the order of the rows.
-func count(all []told) (lines []counted) {
+func count(all []finding) (lines []changeLine) {
 	keys := map[int][]string{}
 	for _, f := range all {
-		at := slices.IndexFunc(lines, func(c counted) bool {
-			return c.table == f.table && c.column == f.column && c.kind == f.kind && c.aside == f.aside
+		at := slices.IndexFunc(lines, func(c changeLine) bool {
+			return c.table == f.table && c.column == f.column && c.reason == f.reason && c.rejected == f.rejected
 		})
 		if at < 0 {
 			at = len(lines)
-			lines = append(lines, counted{table: f.table, column: f.column, kind: f.kind, aside: f.aside})
+			lines = append(lines, changeLine{table: f.table, column: f.column, reason: f.reason, rejected: f.rejected})
 		}
 		lines[at].count++
 		if len(keys[at]) < 10 && !slices.Contains(keys[at], f.key) {
@@ -191,10 +191,10 @@ func count(all []told) (lines []counted) {
 
 // wantReport compares findings and both forms of the report with what must
 // have been found. want is in any order of rows.
-func wantReport(t testing.TB, result *report.Migration, found []mapping.Finding, want []told) {
+func wantReport(t testing.TB, result *report.Migration, found []mapping.Finding, want []finding) {
 	t.Helper()
-	got := asTold(found)
-	if !slices.IsSortedFunc(got, func(a, b told) int { // table after table, row after row
+	got := asFindings(found)
+	if !slices.IsSortedFunc(got, func(a, b finding) int { // table after table, row after row
 		if a.table != b.table {
 			return 0
 		}
@@ -202,16 +202,16 @@ func wantReport(t testing.TB, result *report.Migration, found []mapping.Finding,
 	}) {
 		t.Error("the findings do not come in the order of the rows")
 	}
-	slices.SortStableFunc(got, compareTold)
+	slices.SortStableFunc(got, compareFindings)
 	want = slices.Clone(want)
-	slices.SortStableFunc(want, compareTold)
+	slices.SortStableFunc(want, compareFindings)
 	wantSame(t, "found", got, want)
 
-	var changes []counted
+	var changes []changeLine
 	for _, c := range result.Changes {
-		changes = append(changes, counted{table: c.Table, column: c.Column, kind: c.Reason, count: c.Count, keys: strings.Join(c.Keys, "|"), aside: c.Rejected})
+		changes = append(changes, changeLine{table: c.Table, column: c.Column, reason: c.Reason, count: c.Count, keys: strings.Join(c.Keys, "|"), rejected: c.Rejected})
 	}
-	compare := func(a, b counted) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) }
+	compare := func(a, b changeLine) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) }
 	slices.SortFunc(changes, compare)
 	lines := count(want)
 	slices.SortFunc(lines, compare)
@@ -220,7 +220,7 @@ func wantReport(t testing.TB, result *report.Migration, found []mapping.Finding,
 	wantJSON(t, result, found, lines)
 }
 
-func wantText(t testing.TB, result *report.Migration, lines []counted) {
+func wantText(t testing.TB, result *report.Migration, lines []changeLine) {
 	t.Helper()
 	var b bytes.Buffer
 	if err := result.Text(&b); err != nil {
@@ -234,18 +234,18 @@ func wantText(t testing.TB, result *report.Migration, lines []counted) {
 		}
 		what := c.table + "." + c.column + ": changed: "
 		switch {
-		case c.aside && result.Refused:
+		case c.rejected && result.Refused:
 			what = c.table + ": rows without a place: "
-		case c.aside:
+		case c.rejected:
 			what = c.table + ": rows set aside: "
-		case c.kind == "no-column":
+		case c.reason == "no-column":
 			what = c.table + "." + c.column + ": kept aside: "
 		}
 		more := ""
 		if c.count > int64(len(keys)) {
 			more = ", …"
 		}
-		line := fmt.Sprintf("%s%d × %s (%s%s)", what, c.count, meaning(c.kind), strings.Join(keys, ", "), more)
+		line := fmt.Sprintf("%s%d × %s (%s%s)", what, c.count, explanation(c.reason), strings.Join(keys, ", "), more)
 		if !slices.Contains(have, line) {
 			t.Errorf("the report does not say %q:\n%s", line, &b)
 			return
@@ -254,9 +254,9 @@ func wantText(t testing.TB, result *report.Migration, lines []counted) {
 	if n := strings.Count(b.String(), " × "); n != len(lines) {
 		t.Errorf("the report has %d lines of changes, want %d:\n%s", n, len(lines), &b)
 	}
-	saysKept := strings.Contains(b.String(), fmt.Sprintf("kept as they were: %d cells, byte for byte, in flujo.flujo_port_originals", result.Originals))
-	if want := len(lines) > 0 && !result.Refused; saysKept != want {
-		t.Errorf("says that originals were kept: %v, want %v:\n%s", saysKept, want, &b)
+	saysOriginals := strings.Contains(b.String(), fmt.Sprintf("kept as they were: %d cells, byte for byte, in flujo.flujo_port_originals", result.Originals))
+	if want := len(lines) > 0 && !result.Refused; saysOriginals != want {
+		t.Errorf("says that originals were kept: %v, want %v:\n%s", saysOriginals, want, &b)
 	}
 }
 
@@ -280,7 +280,7 @@ func asJSON(t testing.TB, result *report.Migration, found []mapping.Finding, int
 	}
 }
 
-func wantJSON(t testing.TB, result *report.Migration, found []mapping.Finding, lines []counted) {
+func wantJSON(t testing.TB, result *report.Migration, found []mapping.Finding, lines []changeLine) {
 	t.Helper()
 	var got struct {
 		Refused   bool  `json:"refused"`
@@ -307,8 +307,8 @@ func wantJSON(t testing.TB, result *report.Migration, found []mapping.Finding, l
 			Keys                             []string `json:"first_keys"`
 			SetAside                         bool     `json:"set_aside"`
 		}) bool {
-			return g.Table == c.table && g.Column == c.column && g.Kind == c.kind && g.Count == c.count && g.SetAside == c.aside &&
-				g.Explanation == meaning(c.kind) && strings.Join(g.Keys, "|") == c.keys
+			return g.Table == c.table && g.Column == c.column && g.Kind == c.reason && g.Count == c.count && g.SetAside == c.rejected &&
+				g.Explanation == explanation(c.reason) && strings.Join(g.Keys, "|") == c.keys
 		}) {
 			t.Errorf("the JSON report does not have %+v: %+v", c, got.Changes)
 		}

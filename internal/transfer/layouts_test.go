@@ -21,19 +21,19 @@ import (
 var (
 	states35 = "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, current_step_index I, pipeline_context T, last_step_output T, " +
 		"step_history T, status T, created_at T, updated_at T, total_steps I, error_message T, execution_time_ms I, memory_usage_mb R"
-	layout29 = map[string]string{"workflow_state": strings.Replace(states35, "step_history T, ", "", 1)}
-	layout33 = map[string]string{
+	format29 = map[string]string{"workflow_state": strings.Replace(states35, "step_history T, ", "", 1)}
+	format33 = map[string]string{
 		"workflow_state": states35,
 		"runs":           "run_id K, pipeline_name T, pipeline_version T, status T, start_time T, end_time T, total_cost R, final_context_blob T",
 		"steps": "step_run_id K, run_id T, step_name T, step_index I, status T, start_time T, end_time T, duration_ms I, cost R, tokens I, " +
 			"input_blob T, output_blob T, error_blob T",
 		"spans": "span_id K, run_id T, parent_span_id T, name T, start_time R, end_time R, status T, attributes T, created_at DATETIME",
 	}
-	layoutOpened = map[string]string{
+	formatOpened = map[string]string{
 		"workflow_state": states35 + ", metadata T, is_background_task I, parent_run_id T, task_id T, background_error T",
-		"runs":           layout33["runs"] + ", pipeline_id T, created_at T, updated_at T, execution_time_ms I, memory_usage_mb R, total_steps I, error_message T",
-		"steps":          layout33["steps"] + ", raw_response T", "spans": layout33["spans"],
-		"system_state": layout06["system_state"], "traces": layout06["traces"], "evaluations": layout06["evaluations"],
+		"runs":           format33["runs"] + ", pipeline_id T, created_at T, updated_at T, execution_time_ms I, memory_usage_mb R, total_steps I, error_message T",
+		"steps":          format33["steps"] + ", raw_response T", "spans": format33["spans"],
+		"system_state": format06["system_state"], "traces": format06["traces"], "evaluations": format06["evaluations"],
 	}
 )
 
@@ -65,21 +65,21 @@ func row04(table string, i int) cells {
 
 // writeOld writes a file of 0.4 whose rowids have gaps and are not in the order
 // of the old keys.
-func writeOld(t testing.TB, layout map[string]string, version int) string {
+func writeOld(t testing.TB, format map[string]string, version int) string {
 	t.Helper()
-	f := newFile(t, layout)
+	f := newFile(t, format)
 	for i := range 7 {
 		for _, table := range []string{"workflow_state", "runs"} {
-			if layout[table] == "" {
+			if format[table] == "" {
 				continue
 			}
 			row := row04(table, i)
 			for name := range row {
-				if !hasColumn(layout[table], name) {
+				if !hasColumn(format[table], name) {
 					delete(row, name)
 				}
 			}
-			if table == "runs" && hasColumn(layout[table], "created_at") { // as 0.6 leaves it
+			if table == "runs" && hasColumn(format[table], "created_at") { // as 0.6 leaves it
 				row["pipeline_id"], row["created_at"], row["updated_at"], row["total_steps"] = "unknown", "", "", int64(0)
 				if i == 3 {
 					row["end_time"] = nil
@@ -90,58 +90,58 @@ func writeOld(t testing.TB, layout map[string]string, version int) string {
 	}
 	for i := range 12 {
 		for _, table := range []string{"steps", "spans"} {
-			if layout[table] == "" {
+			if format[table] == "" {
 				continue
 			}
 			row := row04(table, i)
 			row["rowid"] = int64(10*i + 3)
-			if hasColumn(layout[table], "raw_response") {
+			if hasColumn(format[table], "raw_response") {
 				row["raw_response"] = `"raw"`
 			}
 			f.insert(table, row)
 		}
 	}
-	if layout["steps"] != "" {
+	if format["steps"] != "" {
 		f.exec("DELETE FROM steps WHERE rowid IN (13, 113)")
 	}
 	f.exec(fmt.Sprintf("PRAGMA user_version = %d", version))
 	return f.close()
 }
 
-// someLayouts are the layouts that the tests write themselves.
-var someLayouts = []struct {
-	name, generation string
+// formatCases are the layouts that the tests write themselves.
+var formatCases = []struct {
+	name, formatName string
 	path             func(t testing.TB) string
 	ignored          []string
 }{
-	{"0.4.29 to 0.4.32", "Flujo 0.4.29 to 0.4.32", func(t testing.TB) string { return writeOld(t, layout29, 0) }, nil},
-	{"0.4.33 to 0.4.35", "Flujo 0.4.33 to 0.4.35", func(t testing.TB) string { return writeOld(t, layout33, 0) }, nil},
-	{"0.4.33 to 0.4.35 with the version of 0.6", "Flujo 0.4.33 to 0.4.35", func(t testing.TB) string { return writeOld(t, layout33, 1) }, nil},
-	{"0.4 opened by 0.6", "Flujo 0.4, opened by 0.6", func(t testing.TB) string { return writeOld(t, layoutOpened, 1) }, nil},
-	{"0.4 opened by 0.6 with the version of 0.4", "Flujo 0.4, opened by 0.6", func(t testing.TB) string { return writeOld(t, layoutOpened, 0) }, nil},
-	{"0.6", "Flujo 0.6", func(t testing.TB) string { return write06(t, layout06) }, nil},
+	{"0.4.29 to 0.4.32", "Flujo 0.4.29 to 0.4.32", func(t testing.TB) string { return writeOld(t, format29, 0) }, nil},
+	{"0.4.33 to 0.4.35", "Flujo 0.4.33 to 0.4.35", func(t testing.TB) string { return writeOld(t, format33, 0) }, nil},
+	{"0.4.33 to 0.4.35 with the version of 0.6", "Flujo 0.4.33 to 0.4.35", func(t testing.TB) string { return writeOld(t, format33, 1) }, nil},
+	{"0.4 opened by 0.6", "Flujo 0.4, opened by 0.6", func(t testing.TB) string { return writeOld(t, formatOpened, 1) }, nil},
+	{"0.4 opened by 0.6 with the version of 0.4", "Flujo 0.4, opened by 0.6", func(t testing.TB) string { return writeOld(t, formatOpened, 0) }, nil},
+	{"0.6", "Flujo 0.6", func(t testing.TB) string { return write06(t, format06) }, nil},
 	{"0.6 with its first three columns less", "Flujo 0.6", func(t testing.TB) string {
-		layout := without("runs", "end_time", "total_cost", "final_context_blob")
-		return write06(t, layout)
+		format := without("runs", "end_time", "total_cost", "final_context_blob")
+		return write06(t, format)
 	}, nil},
 	{"0.6 with the first seven columns of runs", "Flujo 0.6", func(t testing.TB) string {
-		layout := without("runs", "execution_time_ms", "memory_usage_mb", "total_steps", "error_message", "end_time", "total_cost", "final_context_blob")
-		return write06(t, layout)
+		format := without("runs", "execution_time_ms", "memory_usage_mb", "total_steps", "error_message", "end_time", "total_cost", "final_context_blob")
+		return write06(t, format)
 	}, nil},
 	{"only runs of seven columns", "Flujo 0.6", func(t testing.TB) string {
 		return write06(t, map[string]string{"runs": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, status T, created_at T, updated_at T"})
 	}, nil},
 	{"extra columns", "Flujo 0.6", func(t testing.TB) string {
-		layout := without("", "")
-		for table := range layout {
-			layout[table] += ", tenant T, cost R, " + `"odd ""name" T`
+		format := without("", "")
+		for table := range format {
+			format[table] += ", tenant T, cost R, " + `"odd ""name" T`
 		}
-		return write06(t, layout)
+		return write06(t, format)
 	}, nil},
 	{"tables that are not Flujo's", "Flujo 0.6", func(t testing.TB) string {
-		layout := without("", "")
-		layout["notes"], layout["alembic_version"], layout["flujo_port_originals"] = "run_id K, x T", "version_num T", "table_name T, original T"
-		return write06(t, layout)
+		format := without("", "")
+		format["notes"], format["alembic_version"], format["flujo_port_originals"] = "run_id K, x T", "version_num T", "table_name T, original T"
+		return write06(t, format)
 	}, []string{"alembic_version", "flujo_port_originals", "notes"}},
 	{"without step_history, and with runs", "Flujo 0.6", func(t testing.TB) string { return write06(t, without("workflow_state", "step_history")) }, nil},
 }
@@ -149,7 +149,7 @@ var someLayouts = []struct {
 // without gives layout06 less some columns of a table.
 func without(table string, columns ...string) map[string]string {
 	all := map[string]string{}
-	for name, have := range layout06 {
+	for name, have := range format06 {
 		if name == table {
 			have = strings.Join(slices.DeleteFunc(strings.Split(have, ", "), func(c string) bool {
 				return slices.Contains(columns, strings.Fields(c)[0])
@@ -161,11 +161,11 @@ func without(table string, columns ...string) map[string]string {
 }
 
 // write06 writes a file with something in every column that its layout has.
-func write06(t testing.TB, layout map[string]string) string {
+func write06(t testing.TB, format map[string]string) string {
 	t.Helper()
-	f := newFile(t, layout)
+	f := newFile(t, format)
 	for i := range 5 {
-		for table, columns := range layout {
+		for table, columns := range format {
 			row := cells{}
 			for column := range strings.SplitSeq(columns, ", ") {
 				name := column[:strings.LastIndex(column, " ")]
@@ -199,43 +199,43 @@ func write06(t testing.TB, layout map[string]string) string {
 	return f.close()
 }
 
-func TestLayoutsArriveWhole(t *testing.T) {
+func TestFormatsArriveWhole(t *testing.T) {
 	t.Parallel()
-	for _, l := range someLayouts {
+	for _, l := range formatCases {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
-			wantWhole(t, l.path(t), l.generation, l.ignored)
+			wantWhole(t, l.path(t), l.formatName, l.ignored)
 		})
 	}
-	for name, generation := range map[string]string{
+	for name, formatName := range map[string]string{
 		fixture: "Flujo 0.6", "../../testdata/flujo_0.4.35.db": "Flujo 0.4.33 to 0.4.35", "../../testdata/flujo_0.4.35_opened_by_0.6.11.db": "Flujo 0.4, opened by 0.6",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			wantWhole(t, copyOf(t, name), generation, nil)
+			wantWhole(t, copyOf(t, name), formatName, nil)
 		})
 	}
-	for _, table := range slices.Sorted(keysOf(layout06)) { // tables that are missing, and tables alone
+	for _, table := range slices.Sorted(keysOf(format06)) { // tables that are missing, and tables alone
 		t.Run("without "+table, func(t *testing.T) {
 			t.Parallel()
-			layout := without("", "")
-			delete(layout, table)
-			wantWhole(t, write06(t, layout), "Flujo 0.6", nil)
+			format := without("", "")
+			delete(format, table)
+			wantWhole(t, write06(t, format), "Flujo 0.6", nil)
 		})
 		t.Run("only "+table, func(t *testing.T) {
 			t.Parallel()
-			wantWhole(t, write06(t, map[string]string{table: layout06[table]}), "Flujo 0.6", nil)
+			wantWhole(t, write06(t, map[string]string{table: format06[table]}), "Flujo 0.6", nil)
 		})
 	}
 }
 
 // wantWhole moves a file and finds every cell of it again.
-func wantWhole(t *testing.T, path, generation string, ignored []string) {
+func wantWhole(t *testing.T, path, formatName string, ignored []string) {
 	t.Helper()
 	url := pgtest.Database(t)
 	result := migrate(t, options(t, path, url))
-	if result.Source.FileFormat != generation {
-		t.Errorf("taken for %q, want %q", result.Source.FileFormat, generation)
+	if result.Source.FileFormat != formatName {
+		t.Errorf("taken for %q, want %q", result.Source.FileFormat, formatName)
 	}
 	wantSame(t, "ignored", result.Ignored, ignored)
 	var text bytes.Buffer
@@ -273,12 +273,12 @@ func wantWhole(t *testing.T, path, generation string, ignored []string) {
 // finder finds cells of a file in PostgreSQL.
 type finder struct {
 	conn      *pgx.Conn
-	originals map[string]kept // by table, rowid and column
+	originals map[string]originalRow // by table, rowid and column
 	used      map[string]bool
 }
 
 func newFinder(t testing.TB, conn *pgx.Conn) *finder {
-	f := &finder{conn: conn, originals: map[string]kept{}, used: map[string]bool{}}
+	f := &finder{conn: conn, originals: map[string]originalRow{}, used: map[string]bool{}}
 	for _, k := range originals(t, conn) {
 		f.originals[fmt.Sprintf("%s %d %s", k.table, k.rowid, k.column)] = k
 	}
@@ -341,16 +341,16 @@ func (f *finder) findCell(t *testing.T, table, key string, rowid int64, name str
 	if _, both := got[name]; both {
 		column, isOld = name, true
 	}
-	place := fmt.Sprintf("%s %d %s", table, rowid, name)
+	position := fmt.Sprintf("%s %d %s", table, rowid, name)
 	if isOld && column != name { // changed cells are kept under the column's name in PostgreSQL
-		if _, there := f.originals[place]; !there {
-			place = fmt.Sprintf("%s %d %s", table, rowid, column)
+		if _, there := f.originals[position]; !there {
+			position = fmt.Sprintf("%s %d %s", table, rowid, column)
 		}
 	}
-	original, isKept := f.originals[place]
-	if isKept {
-		if original.class == classOf(cell) && original.original == keptCell("", "", 0, "", "", cell).original && original.key == key {
-			f.used[place] = true
+	original, isOriginal := f.originals[position]
+	if isOriginal {
+		if original.class == classOf(cell) && original.original == originalCell("", "", 0, "", "", cell).original && original.key == key {
+			f.used[position] = true
 			return
 		}
 	}
@@ -434,7 +434,7 @@ func keysOf[V any](m map[string]V) func(yield func(string) bool) {
 // pipeline are what state says.
 func TestOldRowsGetTheirRowID(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ path, ends string }{"0.4.33": {writeOld(t, layout33, 0), "7"}, "opened": {writeOld(t, layoutOpened, 1), "6"}} {
+	for name, c := range map[string]struct{ path, ends string }{"0.4.33": {writeOld(t, format33, 0), "7"}, "opened": {writeOld(t, formatOpened, 1), "6"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
@@ -468,7 +468,7 @@ func TestOldRowsGetTheirRowID(t *testing.T) {
 func TestFilesThatAreNotFlujos(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		layout map[string]string
+		format map[string]string
 		words  string
 	}{
 		"no table of Flujo's":   {map[string]string{"notes": "x T"}, "none of Flujo's tables"},
@@ -478,7 +478,7 @@ func TestFilesThatAreNotFlujos(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			o := options(t, newFile(t, c.layout).close(), url)
+			o := options(t, newFile(t, c.format).close(), url)
 			_, err := transfer.Migrate(context.Background(), o)
 			if err == nil || !strings.Contains(err.Error(), c.words) {
 				t.Errorf("error %v, want %q", err, c.words)

@@ -16,9 +16,9 @@ import (
 // is bound with: nil, int64, float64, string, []byte.
 type cells map[string]any
 
-// layout06 is how Flujo 0.6 lays out a file: T text, I integer, R real,
+// format06 is how Flujo 0.6 lays out a file: T text, I integer, R real,
 // K a text key, S an integer key that counts up.
-var layout06 = map[string]string{
+var format06 = map[string]string{
 	"runs": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, status T, created_at T, updated_at T, " +
 		"execution_time_ms I, memory_usage_mb R, total_steps I, error_message T, end_time T, total_cost R, final_context_blob T",
 	"workflow_state": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, current_step_index I, pipeline_context T, " +
@@ -45,18 +45,18 @@ var defaults = map[string]cells{
 	"system_state": {"key": "k", "value": "1", "updated_at": "2026-01-05T09:00:00+00:00"},
 }
 
-// made is a SQLite file that is being written. Its columns have no declared
+// testFile is a SQLite file that is being written. Its columns have no declared
 // type while rows go in, so that every value keeps its storage class; close
 // declares them.
-type made struct {
+type testFile struct {
 	t      testing.TB
 	db     *sql.DB
 	path   string
-	layout map[string]string
+	format map[string]string
 }
 
 // newFile begins a file of a layout.
-func newFile(t testing.TB, layout map[string]string) *made {
+func newFile(t testing.TB, format map[string]string) *testFile {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "flujo_state.db")
 	db, err := sql.Open("sqlite", path+unsynced+"&_pragma=journal_mode(memory)")
@@ -65,9 +65,9 @@ func newFile(t testing.TB, layout map[string]string) *made {
 	}
 	db.SetMaxOpenConns(1)
 	t.Cleanup(func() { db.Close() })
-	f := &made{t: t, db: db, path: path, layout: layout}
-	for _, table := range slices.Sorted(maps.Keys(layout)) {
-		f.exec(declaration(table, layout[table], map[string]string{"K": "PRIMARY KEY", "S": "INTEGER PRIMARY KEY AUTOINCREMENT"}))
+	f := &testFile{t: t, db: db, path: path, format: format}
+	for _, table := range slices.Sorted(maps.Keys(format)) {
+		f.exec(declaration(table, format[table], map[string]string{"K": "PRIMARY KEY", "S": "INTEGER PRIMARY KEY AUTOINCREMENT"}))
 	}
 	return f
 }
@@ -88,7 +88,7 @@ func declaration(table, columns string, types map[string]string) string {
 	return fmt.Sprintf("CREATE TABLE %s (%s)", table, strings.Join(parts, ", "))
 }
 
-func (f *made) exec(statement string, args ...any) {
+func (f *testFile) exec(statement string, args ...any) {
 	f.t.Helper()
 	if _, err := f.db.Exec(statement, args...); err != nil {
 		f.t.Fatalf("%.200s: %v", statement, err)
@@ -97,11 +97,11 @@ func (f *made) exec(statement string, args ...any) {
 
 // insert adds a row: the defaults of its table, as far as the layout has these
 // columns, with what is given instead.
-func (f *made) insert(table string, given cells) {
+func (f *testFile) insert(table string, given cells) {
 	f.t.Helper()
 	row := cells{}
 	for name, value := range defaults[table] {
-		if hasColumn(f.layout[table], name) {
+		if hasColumn(f.format[table], name) {
 			row[name] = value
 		}
 	}
@@ -120,10 +120,10 @@ func hasColumn(columns, name string) bool {
 
 // close declares the columns as the layout says, without a change to a row, and
 // gives the file's path.
-func (f *made) close() string {
+func (f *testFile) close() string {
 	f.t.Helper()
 	f.exec("PRAGMA writable_schema = ON")
-	for table, columns := range f.layout {
+	for table, columns := range f.format {
 		f.exec("UPDATE sqlite_master SET sql = ? WHERE type = 'table' AND name = ?", declaration(table, columns, map[string]string{
 			"T": "TEXT", "I": "INTEGER", "R": "REAL", "K": "TEXT PRIMARY KEY", "S": "INTEGER PRIMARY KEY AUTOINCREMENT"}), table)
 	}
@@ -135,7 +135,7 @@ func (f *made) close() string {
 }
 
 // closeLoose gives the file's path and leaves the columns without types.
-func (f *made) closeLoose() string {
+func (f *testFile) closeLoose() string {
 	f.t.Helper()
 	if err := f.db.Close(); err != nil {
 		f.t.Fatal(err)

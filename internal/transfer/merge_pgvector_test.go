@@ -50,6 +50,6 @@ func TestPGVectorMerge(t *testing.T) {
 	// Vectors of another size can't come into the same table.
 	change(t, file, "UPDATE memories SET vector = zeroblob(12)")
 	before := catalog(t, url)
-	wantFault(t, o, clierr.Refused, "memories.vector", "vector(3)")
+	wantError(t, o, clierr.Refused, "memories.vector", "vector(3)")
 	wantUnchanged(t, url, before)
 }

@@ -33,7 +33,7 @@ func (s side) add(table string, given cells) {
 // file writes what the side has into a file.
 func (s side) file(t testing.TB) string {
 	t.Helper()
-	f := newFile(t, layout06)
+	f := newFile(t, format06)
 	for _, table := range mergeTables {
 		for _, row := range s[table] {
 			f.insert(table, row)
@@ -74,14 +74,14 @@ func asRecord(t testing.TB, table string, row cells) string {
 
 // inPostgres makes a database whose schema flujo has what the side has, and
 // whose sequences go on after the given ids, where these are beyond.
-func (s side) inPostgres(t testing.TB, handed map[string]int64) string {
+func (s side) inPostgres(t testing.TB, allocated map[string]int64) string {
 	t.Helper()
 	url := pgtest.Database(t)
 	initialise(t, url)
 	conn := connect(t, url)
 	s.fill(t, conn, "flujo")
 	for _, table := range []string{"steps", "spans", "evaluations"} {
-		if last := max(handed[table], highest(s[table])); last > 0 {
+		if last := max(allocated[table], highest(s[table])); last > 0 {
 			run(t, conn, fmt.Sprintf("SELECT setval('flujo.%s_id_seq', %d)", table, last))
 		}
 	}
@@ -144,7 +144,7 @@ func (s side) content(t testing.TB) (content, last string) {
 	return strings.Join(lines, "\n"), last
 }
 
-func mergeModel(t testing.TB, here, file side, handed map[string]int64) *model {
+func mergeModel(t testing.TB, here, file side, allocated map[string]int64) *model {
 	m := &model{want: side{}, units: map[string]*report.MergedUnits{"runs": {}, "system_state": {}}, renumbered: map[string]int64{}}
 	theirs, ours := file.units(), here.units()
 	keys := map[string]bool{}
@@ -198,7 +198,7 @@ func mergeModel(t testing.TB, here, file side, handed map[string]int64) *model {
 			if serial && used[row["id"].(int64)] {
 				m.renumbered[table]++
 				row = maps.Clone(row)
-				row["id"] = max(highest(here[table]), highest(file[table]), handed[table]) + m.renumbered[table]
+				row["id"] = max(highest(here[table]), highest(file[table]), allocated[table]) + m.renumbered[table]
 			}
 			m.want[table] = append(m.want[table], row)
 		}
@@ -296,16 +296,16 @@ func mergeOptions(t testing.TB, file, url string) transfer.MigrateOptions {
 // checkMerging merges a file into a database in which here is, and sees that
 // all of it is as it should be: a rehearsal, the merge, what Flujo inserts then
 // and verify says, and that a second time nothing changes.
-func checkMerging(t *testing.T, here, file side, handed map[string]int64) {
+func checkMerging(t *testing.T, here, file side, allocated map[string]int64) {
 	t.Helper()
-	want := mergeModel(t, here, file, handed)
-	url, path := here.inPostgres(t, handed), file.file(t)
+	want := mergeModel(t, here, file, allocated)
+	url, path := here.inPostgres(t, allocated), file.file(t)
 	conn := connect(t, url)
 	before, schemas := stateOf(t, conn), leftovers(t, conn)
 	o := mergeOptions(t, path, url)
 	o.DryRun = true
-	rehearsed := migrate(t, o)
-	want.checkReport(t, rehearsed)
+	dryRun := migrate(t, o)
+	want.checkReport(t, dryRun)
 	if after := stateOf(t, conn); after != before || leftovers(t, conn) != schemas {
 		t.Errorf("the rehearsal changed\n%s\nto\n%s\n%s", before, after, leftovers(t, conn))
 	}
@@ -325,9 +325,9 @@ func checkMerging(t *testing.T, here, file side, handed map[string]int64) {
 			t.Errorf("the second merge says %+v, %v", u, again.Merge.Renumbered)
 		}
 	}
-	verified, different, err := verify(t, path, url)
-	if err != nil || verified.Verdict != report.Merged && verified.Verdict != report.Equal || len(different) > 0 {
-		t.Errorf("verify says %+v: %v, %v", verified, different, err)
+	verified, differences, err := verify(t, path, url)
+	if err != nil || verified.Verdict != report.Merged && verified.Verdict != report.Equal || len(differences) > 0 {
+		t.Errorf("verify says %+v: %v, %v", verified, differences, err)
 	}
 	flujoInserts(t, conn, want.want)
 }
@@ -499,7 +499,7 @@ func TestMergeAfterRollback(t *testing.T) {
 func TestMergeOriginals(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	first := newFile(t, layout06)
+	first := newFile(t, format06)
 	for _, r := range []string{"equal", "older", "newer"} {
 		first.insert("runs", cells{"run_id": r, "error_message": "x\x00", "updated_at": at(10)})
 		first.insert("steps", cells{"run_id": r, "output": "no JSON", "created_at": at(1)}) // ids 1 to 3
@@ -512,7 +512,7 @@ func TestMergeOriginals(t *testing.T) {
 	run(t, conn, "UPDATE flujo.runs SET updated_at = '"+at(12)+"', error_message = 'new' WHERE run_id = 'newer'",
 		"INSERT INTO flujo.steps (run_id, step_name, step_index, status, created_at) VALUES ('newer', 's', 5, 'completed', '"+at(2)+"')") // id 5
 
-	second := newFile(t, layout06)
+	second := newFile(t, format06)
 	second.insert("runs", cells{"run_id": "equal", "error_message": "x\x00", "updated_at": at(10)})
 	second.insert("runs", cells{"run_id": "older", "error_message": "y\x00", "updated_at": at(11)})
 	second.insert("runs", cells{"run_id": "newer", "error_message": "z\x00", "updated_at": at(11)})
@@ -525,21 +525,21 @@ func TestMergeOriginals(t *testing.T) {
 	second.insert("steps", cells{"id": int64(6), "run_id": "older", "status": nil, "created_at": at(1)})
 	o.SQLite, o.Merge = second.close(), true
 	result := migrate(t, o)
-	var aside []kept
+	var rejected []originalRow
 	for id, null := range map[int64]string{4: "step_name", 6: "status"} {
 		run := map[int64]string{4: "equal", 6: "older"}[id]
 		row := cells{"id": id, "run_id": run, "step_name": "s", "step_index": int64(0), "status": "completed", "output": nil, "raw_response": nil,
 			"cost_usd": nil, "token_counts": nil, "execution_time_ms": nil, "created_at": at(1)}
 		row[null] = nil
 		for column, cell := range row {
-			aside = append(aside, keptCell("steps", fmt.Sprint(id), id, column, "null-value", cell))
+			rejected = append(rejected, originalCell("steps", fmt.Sprint(id), id, column, "null-value", cell))
 		}
 	}
-	wantKept(t, conn, append(aside,
-		keptCell("runs", "equal", 1, "error_message", "nul-removed", "x\x00"), keptCell("steps", "1", 1, "output", "not-json", "no JSON"),
-		keptCell("runs", "older", 2, "error_message", "nul-removed", "y\x00"), keptCell("steps", "2", 2, "output", "not-json", "other"),
-		keptCell("runs", "newer", 3, "error_message", "nul-removed", "x\x00"), keptCell("steps", "3", 3, "output", "not-json", "no JSON"),
-		keptCell("runs", "added", 4, "error_message", "nul-removed", "w\x00"), keptCell("steps", "7", 5, "output", "not-json", "more")))
+	wantOriginalRows(t, conn, append(rejected,
+		originalCell("runs", "equal", 1, "error_message", "nul-removed", "x\x00"), originalCell("steps", "1", 1, "output", "not-json", "no JSON"),
+		originalCell("runs", "older", 2, "error_message", "nul-removed", "y\x00"), originalCell("steps", "2", 2, "output", "not-json", "other"),
+		originalCell("runs", "newer", 3, "error_message", "nul-removed", "x\x00"), originalCell("steps", "3", 3, "output", "not-json", "no JSON"),
+		originalCell("runs", "added", 4, "error_message", "nul-removed", "w\x00"), originalCell("steps", "7", 5, "output", "not-json", "more")))
 	if want := int64(4 + 11); result.Originals != want { // older's and added's two each, and the row without a place
 		t.Errorf("%d originals were added, want %d", result.Originals, want)
 	}
@@ -602,12 +602,12 @@ func TestMergeMakesOriginals(t *testing.T) {
 	if result := migrate(t, mergeOptions(t, file.file(t), url)); result.Originals != 0 {
 		t.Errorf("%d originals of rows that were not taken", result.Originals)
 	}
-	wantKept(t, conn, nil)
+	wantOriginalRows(t, conn, nil)
 	file["runs"][0]["updated_at"] = at(6)
 	if result := migrate(t, mergeOptions(t, file.file(t), url)); result.Originals != 1 {
 		t.Errorf("%d originals", result.Originals)
 	}
-	wantKept(t, conn, []kept{keptCell("runs", "r", 1, "error_message", "nul-removed", "x\x00")})
+	wantOriginalRows(t, conn, []originalRow{originalCell("runs", "r", 1, "error_message", "nul-removed", "x\x00")})
 }
 
 // TestMergeWidens: columns of the target become bigint where the file needs it,
@@ -651,7 +651,7 @@ func TestMergeNoIDsLeft(t *testing.T) {
 	url := here.inPostgres(t, nil)
 	conn := connect(t, url)
 	before := stateOf(t, conn)
-	wantFault(t, mergeOptions(t, file.file(t), url), clierr.Refused, "steps", "9223372036854775807")
+	wantError(t, mergeOptions(t, file.file(t), url), clierr.Refused, "steps", "9223372036854775807")
 	if stateOf(t, conn) != before {
 		t.Error("a merge that was refused changed something")
 	}
@@ -685,11 +685,11 @@ func TestMergeTampered(t *testing.T) {
 			t.Parallel()
 			url := here.inPostgres(t, nil)
 			conn := connect(t, url)
-			tampering(t, url)(tc.damage)
+			tamperer(t, url)(tc.damage)
 			before := stateOf(t, conn)
 			o := mergeOptions(t, path, url)
 			o.Verify = transfer.VerifyCounts // the merge itself is verified all the same
-			wantFault(t, o, clierr.Mismatch, tc.unit)
+			wantError(t, o, clierr.Mismatch, tc.unit)
 			if stateOf(t, conn) != before {
 				t.Error("something was committed")
 			}
@@ -697,9 +697,9 @@ func TestMergeTampered(t *testing.T) {
 	}
 }
 
-// TestMergeTamperedBeside: what was loaded is compared with the file before
+// TestMergeTamperedStaging: what was loaded is compared with the file before
 // anything is merged.
-func TestMergeTamperedBeside(t *testing.T) {
+func TestMergeTamperedStaging(t *testing.T) {
 	t.Parallel()
 	here, file := side{}, side{}
 	here.addRun("r", "h", 3, 1)
@@ -785,7 +785,7 @@ func TestMergeHiddenRows(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, conn, "ALTER TABLE flujo.steps ENABLE ROW LEVEL SECURITY", "CREATE POLICY visible ON flujo.steps USING (id > 1)")
-	wantFault(t, mergeOptions(t, fixture, role), clierr.Refused, "row-level security", "steps")
+	wantError(t, mergeOptions(t, fixture, role), clierr.Refused, "row-level security", "steps")
 }
 
 // TestVerifyAfterMerge: what is not as the file has it is PostgreSQL's own, or
@@ -807,9 +807,9 @@ func TestVerifyAfterMerge(t *testing.T) {
 		t.Errorf("%+v", result)
 	}
 	run(t, conn, "UPDATE flujo.steps SET status = 'other' WHERE run_id = 'taken' AND id = 3")
-	result, different := wantVerdict(t, path, url, report.Drift, 0)
+	result, differences := wantVerdict(t, path, url, report.Drift, 0)
 	if c := comparison(t, result, "steps"); c.Mismatched != 0 || c.Changed != 5 { // the one, and those of which both sides have the id
-		t.Errorf("%+v %v", c, different)
+		t.Errorf("%+v %v", c, differences)
 	}
 	// Had the merge itself written that row, it were a bad copy.
 	run(t, conn, `UPDATE flujo.flujo_port_receipts SET tables = jsonb_set(tables, '{2,merged,writers}',
@@ -840,10 +840,10 @@ func TestMergeNulls(t *testing.T) {
 	}
 }
 
-// TestMergeGuessedTimes: a row of the file that does not tell when it was
+// TestMergeInferredTimes: a row of the file that does not tell when it was
 // written takes nothing over, although it arrives with the time at which the
 // file was written.
-func TestMergeGuessedTimes(t *testing.T) {
+func TestMergeInferredTimes(t *testing.T) {
 	t.Parallel()
 	here, file := side{}, side{}
 	here.add("system_state", cells{"key": "k", "value": "1"})
@@ -878,8 +878,8 @@ func TestMergeExactFloats(t *testing.T) {
 	o.ExactFloats = true
 	mergeModel(t, here, file, nil).check(t, conn, migrate(t, o))
 	run(t, conn, "UPDATE flujo.steps SET status = 'other' WHERE id = 1")
-	result, different := wantVerdict(t, path, url, report.Drift, 0)
+	result, differences := wantVerdict(t, path, url, report.Drift, 0)
 	if c := comparison(t, result, "steps"); c.Mismatched != 0 || c.Changed != 3 { // the one, and the kept run's two
-		t.Errorf("%+v: %v", c, different)
+		t.Errorf("%+v: %v", c, differences)
 	}
 }

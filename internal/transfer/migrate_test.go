@@ -20,8 +20,8 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// wantFault runs a migration that must fail, and checks kind and words.
-func wantFault(t testing.TB, o transfer.MigrateOptions, kind clierr.Kind, words ...string) {
+// wantError runs a migration that must fail, and checks kind and words.
+func wantError(t testing.TB, o transfer.MigrateOptions, kind clierr.Kind, words ...string) {
 	t.Helper()
 	_, err := transfer.Migrate(context.Background(), o)
 	if err == nil {
@@ -37,7 +37,7 @@ func wantFault(t testing.TB, o transfer.MigrateOptions, kind clierr.Kind, words 
 	}
 }
 
-func TestRehearsalLeavesNothing(t *testing.T) {
+func TestDryRunLeavesNothing(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	o := options(t, fixture, url)
@@ -56,8 +56,8 @@ func TestRehearsalLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestRehearsalLeavesSequences: setval is not undone by a rollback.
-func TestRehearsalLeavesSequences(t *testing.T) {
+// TestDryRunLeavesSequences: setval is not undone by a rollback.
+func TestDryRunLeavesSequences(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	initialise(t, url)
@@ -102,7 +102,7 @@ func TestTargetWithRowsIsRefused(t *testing.T) {
 	migrate(t, options(t, fixture, url))
 	conn := connect(t, url)
 	before := one(t, conn, "SELECT string_agg(format('%s %s', relname, relfilenode), ',' ORDER BY relname) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace")
-	wantFault(t, options(t, fixture, url), clierr.Refused,
+	wantError(t, options(t, fixture, url), clierr.Refused,
 		"runs has 60", "workflow_state has 60", "steps has 213", "spans has 261", "traces has 60", "evaluations has 15", "system_state has 5", "--replace", "--merge")
 	if after := one(t, conn, "SELECT string_agg(format('%s %s', relname, relfilenode), ',' ORDER BY relname) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace"); after != before {
 		t.Error("something was changed all the same")
@@ -196,7 +196,7 @@ func TestOtherShapesAreNamed(t *testing.T) {
 			url := pgtest.Database(t)
 			initialise(t, url)
 			run(t, connect(t, url), strings.Split(c.change, "; ")...)
-			wantFault(t, options(t, fixture, url), clierr.Refused, c.words...)
+			wantError(t, options(t, fixture, url), clierr.Refused, c.words...)
 		})
 	}
 }
@@ -255,9 +255,9 @@ func TestSourceThatFailsMidTable(t *testing.T) {
 	overwriteLeafPages(t, file)
 	url := pgtest.Database(t)
 	o := options(t, file, url)
-	wantFault(t, o, clierr.Refused, "check", "page", "damaged")
+	wantError(t, o, clierr.Refused, "check", "page", "damaged")
 	o.SkipIntegrity = true
-	wantFault(t, o, clierr.Refused, "malformed")
+	wantError(t, o, clierr.Refused, "malformed")
 	if got := leftovers(t, connect(t, url)); got != "" {
 		t.Errorf("left in the database: %s", got)
 	}
@@ -298,7 +298,7 @@ func TestConnectionCutInsideCopy(t *testing.T) {
 		}
 		return copies == 3 // inside steps
 	})
-	wantFault(t, options(t, fixture, proxy.Rewrite(url)), clierr.Failed)
+	wantError(t, options(t, fixture, proxy.Rewrite(url)), clierr.Failed)
 	conn := connect(t, url)
 	run(t, conn, "SELECT pg_advisory_xact_lock(4059087070)") // the server has ended the transaction
 	if got := leftovers(t, conn); got != "" {
@@ -334,7 +334,7 @@ func TestConnectionLostBeforeCommit(t *testing.T) {
 	url := pgtest.Database(t)
 	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
 	proxy.OnClientMessage(isCommit)
-	wantFault(t, options(t, fixture, proxy.Rewrite(url)), clierr.Failed, "commit")
+	wantError(t, options(t, fixture, proxy.Rewrite(url)), clierr.Failed, "commit")
 	if got := leftovers(t, connect(t, url)); got != "" {
 		t.Errorf("left in the database: %s", got)
 	}
@@ -416,7 +416,7 @@ func TestFileThatChangesIsNotCommitted(t *testing.T) {
 					commitTo(t, file, "INSERT INTO system_state VALUES (hex(randomblob(9)), '1', '2026-01-05T09:00:00+00:00')")
 				}
 			}
-			wantFault(t, o, clierr.Refused, "changed while it was read", "stop Flujo and run again")
+			wantError(t, o, clierr.Refused, "changed while it was read", "stop Flujo and run again")
 			if got := leftovers(t, connect(t, url)); got != "" {
 				t.Errorf("left in the database: %s", got)
 			}
@@ -441,8 +441,8 @@ func TestFileThatChangesIsNotCommitted(t *testing.T) {
 	})
 }
 
-// TestFileStaysAsItWas also with rows in its -wal, which arrive.
-func TestFileStaysAsItWas(t *testing.T) {
+// TestFileIsNotChanged also with rows in its -wal, which arrive.
+func TestFileIsNotChanged(t *testing.T) {
 	t.Parallel()
 	file := withWAL(t)
 	before := state(t, filepath.Dir(file))
@@ -520,7 +520,7 @@ func TestCellsThatDoNotFitArrive(t *testing.T) {
 			url := pgtest.Database(t)
 			o := options(t, changed(t, strings.Split(c.change, "; ")...), url)
 			o.Strict = true
-			wantFault(t, o, clierr.Refused, "--strict", c.words)
+			wantError(t, o, clierr.Refused, "--strict", c.words)
 			conn := connect(t, url)
 			if got := leftovers(t, conn); got != "" {
 				t.Errorf("left in the database: %s", got)
@@ -539,7 +539,7 @@ func TestMemoriesNeedPGVector(t *testing.T) {
 	url := pgtest.Database(t)
 	table := "CREATE TABLE memories (id TEXT PRIMARY KEY, vector BLOB NOT NULL, payload TEXT, metadata TEXT, created_at TEXT)"
 	migrate(t, options(t, changed(t, table), url)) // an empty one is no loss
-	wantFault(t, options(t, changed(t, table, "INSERT INTO memories (id, vector) VALUES ('a', zeroblob(6144))"), pgtest.Database(t)),
+	wantError(t, options(t, changed(t, table, "INSERT INTO memories (id, vector) VALUES ('a', zeroblob(6144))"), pgtest.Database(t)),
 		clierr.Refused, "1 memories", "without --without-pgvector")
 }
 
@@ -553,7 +553,7 @@ func TestServerWithoutPGVectorIsRefused(t *testing.T) {
 	}
 	o := options(t, fixture, url)
 	o.WithoutPGVector = false
-	wantFault(t, o, clierr.Refused, "pgvector", "install it", "an image that has it", "--without-pgvector")
+	wantError(t, o, clierr.Refused, "pgvector", "install it", "an image that has it", "--without-pgvector")
 	if got := leftovers(t, conn); got != "" {
 		t.Errorf("left in the database: %s", got)
 	}
@@ -563,29 +563,29 @@ func TestUnfitTargets(t *testing.T) {
 	t.Parallel()
 	t.Run("no right to create", func(t *testing.T) {
 		t.Parallel()
-		wantFault(t, options(t, fixture, pgtest.Role(t, pgtest.Database(t), "")), clierr.Refused, "permission denied", "--grant-to")
+		wantError(t, options(t, fixture, pgtest.Role(t, pgtest.Database(t), "")), clierr.Refused, "permission denied", "--grant-to")
 	})
 	t.Run("encoding", func(t *testing.T) {
 		t.Parallel()
-		wantFault(t, options(t, fixture, pgtest.EncodedDatabase(t, "LATIN1")), clierr.Refused, "LATIN1", "UTF8")
+		wantError(t, options(t, fixture, pgtest.EncodedDatabase(t, "LATIN1")), clierr.Refused, "LATIN1", "UTF8")
 	})
 	t.Run("old server", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
 		proxy.RewriteServerParameter("server_version", "12.22 (Debian 12.22-1)")
-		wantFault(t, options(t, fixture, proxy.Rewrite(url)), clierr.Refused, "12.22", "older than 13")
+		wantError(t, options(t, fixture, proxy.Rewrite(url)), clierr.Refused, "12.22", "older than 13")
 	})
 	t.Run("standby", func(t *testing.T) {
 		t.Parallel()
-		wantFault(t, options(t, fixture, pgtest.Standby(t)), clierr.Refused, "standby", "primary")
+		wantError(t, options(t, fixture, pgtest.Standby(t)), clierr.Refused, "standby", "primary")
 	})
 	t.Run("another role through the address", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		o := options(t, fixture, url)
 		o.Cutover = cutover(t, pgtest.Role(t, url, ""))
-		wantFault(t, o, clierr.Refused, "the role is")
+		wantError(t, o, clierr.Refused, "the role is")
 		if got := leftovers(t, connect(t, url)); got != "" {
 			t.Errorf("left in the database: %s", got)
 		}
@@ -595,14 +595,14 @@ func TestUnfitTargets(t *testing.T) {
 		url := pgtest.Database(t)
 		conn := connect(t, url)
 		run(t, conn, "ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET default_transaction_read_only = on")
-		wantFault(t, options(t, fixture, url), clierr.Refused, "read-only", "default_transaction_read_only")
+		wantError(t, options(t, fixture, url), clierr.Refused, "read-only", "default_transaction_read_only")
 	})
 	t.Run("replica role", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		conn := connect(t, url)
 		run(t, conn, "ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET session_replication_role = replica")
-		wantFault(t, options(t, fixture, url), clierr.Refused, "session_replication_role")
+		wantError(t, options(t, fixture, url), clierr.Refused, "session_replication_role")
 	})
 	t.Run("row-level security", func(t *testing.T) {
 		t.Parallel()
@@ -613,14 +613,14 @@ func TestUnfitTargets(t *testing.T) {
 			t.Fatal(err)
 		}
 		run(t, connect(t, url), "ALTER TABLE flujo.runs ENABLE ROW LEVEL SECURITY")
-		wantFault(t, options(t, fixture, role), clierr.Refused, "row-level security", "owner")
+		wantError(t, options(t, fixture, role), clierr.Refused, "row-level security", "owner")
 	})
 	t.Run("pooler that drops options", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		o := options(t, fixture, url)
 		o.Schema = "elsewhere" // the address leads to flujo
-		wantFault(t, o, clierr.Refused, "search_path", "pooler")
+		wantError(t, o, clierr.Refused, "search_path", "pooler")
 		if got := leftovers(t, connect(t, url)); got != "" {
 			t.Errorf("left in the database: %s", got)
 		}
@@ -655,7 +655,7 @@ func TestOddSchemaNames(t *testing.T) {
 				t.Errorf("%s runs", got)
 			}
 			migrateAgain := o
-			wantFault(t, migrateAgain, clierr.Refused, "runs has 60")
+			wantError(t, migrateAgain, clierr.Refused, "runs has 60")
 		})
 	}
 }
@@ -686,8 +686,8 @@ func (f failing) Append(dst []byte) ([]byte, error) {
 	if *f.n++; *f.n > 3 {
 		return dst, errBroken
 	}
-	out, placed, err := f.converter.Append(dst, []mapping.Value{{}, mapping.TextValue(fmt.Sprint(*f.n)), mapping.TextValue("1"), mapping.TextValue("2026-01-01")})
-	if !placed {
+	out, accepted, err := f.converter.Append(dst, []mapping.Value{{}, mapping.TextValue(fmt.Sprint(*f.n)), mapping.TextValue("1"), mapping.TextValue("2026-01-01")})
+	if !accepted {
 		err = errors.Join(err, errors.New("the tuple was not made"))
 	}
 	return out, err
@@ -695,9 +695,9 @@ func (f failing) Append(dst []byte) ([]byte, error) {
 
 var errBroken = errors.New("the disk is broken")
 
-// TestSourceErrorIsKept: an error of the source comes back itself, not as what
+// TestSourceErrorIsPreserved: an error of the source comes back itself, not as what
 // the server makes of it, and the connection lives on.
-func TestSourceErrorIsKept(t *testing.T) {
+func TestSourceErrorIsPreserved(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	tx, err := sink.Begin(ctx, pgtest.Database(t), schema, postgres.LockWait)
@@ -709,9 +709,9 @@ func TestSourceErrorIsKept(t *testing.T) {
 	if _, err := tx.Prepare(ctx, true, types); err != nil {
 		t.Fatal(err)
 	}
-	plan := mapping.FullMapping("system_state")
-	source := failing{n: new(int), converter: &mapping.Converter{Mapping: plan, Types: types, Options: mapping.Options{JSONDepth: 100}}}
-	if _, err := tx.Copy(ctx, plan.Table, source); !errors.Is(err, errBroken) {
+	tm := mapping.FullMapping("system_state")
+	source := failing{n: new(int), converter: &mapping.Converter{Mapping: tm, Types: types, Options: mapping.Options{JSONDepth: 100}}}
+	if _, err := tx.Copy(ctx, tm.Table, source); !errors.Is(err, errBroken) {
 		t.Errorf("error %v", err)
 	}
 	if err := tx.Run(ctx, "SELECT"); err == nil {

@@ -15,11 +15,11 @@ const aRun = `SELECT concat_ws('|', run_id, pipeline_id, pipeline_name, pipeline
 	coalesce(execution_time_ms::text, '-'), coalesce(memory_usage_mb::text, '-'), coalesce(total_steps::text, '-'), coalesce(error_message, '-'))
 	FROM flujo.runs WHERE run_id = $1`
 
-// TestChildrenWithoutTheirRun: in each child table, with and without a
+// TestStubRuns: in each child table, with and without a
 // workflow state that tells of the run.
-func TestChildrenWithoutTheirRun(t *testing.T) {
+func TestStubRuns(t *testing.T) {
 	t.Parallel()
-	f := newFile(t, layout06)
+	f := newFile(t, format06)
 	f.insert("runs", cells{"run_id": "known"})
 	f.insert("steps", cells{"id": int64(1), "run_id": "known"})
 	f.insert("workflow_state", cells{"run_id": "childless"})
@@ -94,10 +94,10 @@ func TestChildrenWithoutTheirRun(t *testing.T) {
 	wantSame(t, "widened", result.Widened, []string{"runs.total_steps", "workflow_state.total_steps"})
 }
 
-// TestRunsWithSpansAndNoTrace: the tree as Flujo's SQLite backend answers it.
-func TestRunsWithSpansAndNoTrace(t *testing.T) {
+// TestDerivedTraces: the tree as Flujo's SQLite backend answers it.
+func TestDerivedTraces(t *testing.T) {
 	t.Parallel()
-	f := newFile(t, layout06)
+	f := newFile(t, format06)
 	span := func(run, id string, parent any, start float64, more cells) {
 		row := cells{"run_id": run, "span_id": id, "parent_span_id": parent, "name": "span " + id, "start_time": start, "attributes": "{}"}
 		for k, v := range more {

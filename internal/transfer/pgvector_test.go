@@ -301,7 +301,7 @@ func wantNearest(t testing.TB, address string, memories []memory) {
 	conn := connect(t, address)
 	defer conn.Close(ctx)
 	const nearest = "SELECT id FROM memories ORDER BY vector <=> $1::text::vector LIMIT 1"
-	for setting, plan := range map[string]string{"enable_seqscan": "Index Scan using idx_memories_embedding", "enable_indexscan": "Seq Scan"} {
+	for setting, tm := range map[string]string{"enable_seqscan": "Index Scan using idx_memories_embedding", "enable_indexscan": "Seq Scan"} {
 		run(t, conn, "SET "+setting+" = off")
 		rows, err := conn.Query(ctx, "EXPLAIN (COSTS OFF) "+strings.Replace(nearest, "$1", "'"+memories[ordinary].text()+"'", 1))
 		if err != nil {
@@ -311,8 +311,8 @@ func wantNearest(t testing.TB, address string, memories []memory) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if text := strings.Join(lines, "\n"); !strings.Contains(text, plan) {
-			t.Errorf("with %s off the plan has no %s:\n%.300s", setting, plan, text)
+		if text := strings.Join(lines, "\n"); !strings.Contains(text, tm) {
+			t.Errorf("with %s off the plan has no %s:\n%.300s", setting, tm, text)
 		}
 		for _, m := range memories[ordinary:] {
 			if got := one(t, conn, nearest, m.text()); got != m.id {
@@ -447,7 +447,7 @@ func TestPGVectorTablesOfInit(t *testing.T) {
 	wantMemories(t, url, memories)
 	wantNearest(t, cutover(t, url).Reveal(), memories)
 
-	wantFault(t, withPGVector(t, file, url), clierr.Refused, "memories has 30")
+	wantError(t, withPGVector(t, file, url), clierr.Refused, "memories has 30")
 }
 
 // A table for embeddings of another size stays as it is for a file without any,
@@ -485,7 +485,7 @@ func TestPGVectorTooOldIsRefused(t *testing.T) {
 		before := catalog(t, url)
 		o := withPGVector(t, fixture, url)
 		if version == "0.4.4" {
-			wantFault(t, o, clierr.Refused, "pgvector 0.4.4 is older than 0.5", "ALTER EXTENSION vector UPDATE", "--without-pgvector")
+			wantError(t, o, clierr.Refused, "pgvector 0.4.4 is older than 0.5", "ALTER EXTENSION vector UPDATE", "--without-pgvector")
 		} else {
 			o.DryRun = true
 			if result := migrate(t, o); result.Target.PGVector != version {
@@ -504,7 +504,7 @@ func TestPGVectorThatTheRoleMayNotCreate(t *testing.T) {
 	prepare(t, url, "CREATE SCHEMA flujo AUTHORIZATION "+role)
 	before := catalog(t, url)
 	file, memories := memoriesFile(t)
-	wantFault(t, withPGVector(t, file, asRole), clierr.Refused, role, "may not create", "CREATE EXTENSION vector", "--without-pgvector")
+	wantError(t, withPGVector(t, file, asRole), clierr.Refused, role, "may not create", "CREATE EXTENSION vector", "--without-pgvector")
 	wantUnchanged(t, url, before)
 
 	prepare(t, url, "CREATE EXTENSION vector SCHEMA public") // as the refusal asked
@@ -598,7 +598,7 @@ func TestPGVectorThatIsNotWanted(t *testing.T) {
 	url := pgtest.PGVector(t)
 	before := catalog(t, url)
 	file, _ := memoriesFile(t)
-	wantFault(t, options(t, file, url), clierr.Refused, "30 memories", "without --without-pgvector")
+	wantError(t, options(t, file, url), clierr.Refused, "30 memories", "without --without-pgvector")
 	wantUnchanged(t, url, before)
 
 	result := migrate(t, options(t, fixture, url))
@@ -689,7 +689,7 @@ func TestPGVectorRealMemoriesArrive(t *testing.T) {
 func TestPGVectorOfOtherSizes(t *testing.T) {
 	url := pgtest.PGVector(t)
 	for _, size := range []int{1, 768, 2000, 2001, 16000} {
-		f := newFile(t, map[string]string{"runs": layout06["runs"], "memories": "id K, vector T, payload T, metadata T, created_at T"})
+		f := newFile(t, map[string]string{"runs": format06["runs"], "memories": "id K, vector T, payload T, metadata T, created_at T"})
 		vector := bytes.Repeat([]byte{0, 0, 0x80, 0x3f}, size) // 1
 		for i := range 3 {
 			f.insert("memories", cells{"id": fmt.Sprint(i), "vector": vector})

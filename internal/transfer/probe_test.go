@@ -29,7 +29,7 @@ func TestNextInsertIsTried(t *testing.T) {
 					`+tc.damage+`;
 				END IF;
 			END $$`, "CREATE EVENT TRIGGER damage ON ddl_command_end WHEN TAG IN ('ALTER SEQUENCE') EXECUTE FUNCTION public.damage()")
-			wantFault(t, options(t, fixture, url), clierr.Mismatch, tc.words...)
+			wantError(t, options(t, fixture, url), clierr.Mismatch, tc.words...)
 			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'flujo'"); got != "0" {
 				t.Error("something was committed")
 			}
@@ -49,5 +49,5 @@ func TestAddressThatFindsOtherTables(t *testing.T) {
 	url := pgtest.Database(t)
 	initialise(t, url)
 	run(t, connect(t, url), "SET allow_system_table_mods = on", "CREATE TABLE pg_catalog.runs (run_id text)")
-	wantFault(t, options(t, fixture, url), clierr.Refused, `finds the table in schema "pg_catalog", not in "flujo"`)
+	wantError(t, options(t, fixture, url), clierr.Refused, `finds the table in schema "pg_catalog", not in "flujo"`)
 }

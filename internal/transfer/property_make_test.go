@@ -16,31 +16,31 @@ import (
 	"flujo-port/internal/pgtest"
 )
 
-// propShape is a table of a file: for each column its declaration and what
-// kind of value Flujo puts there, as propTables has it; "K" is a key, "F" the
+// propertyShape is a table of a file: for each column its declaration and what
+// kind of value Flujo puts there, as propertyTables has it; "K" is a key, "F" the
 // run that the row belongs to, "x" something else.
-type propShape struct {
+type propertyShape struct {
 	name    string
-	columns []propShapeColumn
+	columns []propertyShapeColumn
 }
 
-type propShapeColumn struct {
+type propertyShapeColumn struct {
 	name, declared string
 	kind           byte
 	null           bool // it is NULL now and then
 }
 
-// propShapes reads lines of "name kind declaration", tables after a line of
+// propertyShapes reads lines of "name kind declaration", tables after a line of
 // their own.
-func propShapes(lines string) (all []propShape) {
+func propertyShapes(lines string) (all []propertyShape) {
 	for _, line := range strings.Split(lines, "\n") {
 		words := strings.Fields(line)
 		switch {
 		case len(words) == 1:
-			all = append(all, propShape{name: words[0]})
+			all = append(all, propertyShape{name: words[0]})
 		case len(words) > 1:
 			s := &all[len(all)-1]
-			c := propShapeColumn{name: words[0], kind: words[1][0], declared: strings.Join(words[2:], " ")}
+			c := propertyShapeColumn{name: words[0], kind: words[1][0], declared: strings.Join(words[2:], " ")}
 			c.null = len(words) == 3
 			s.columns = append(s.columns, c)
 		}
@@ -50,7 +50,7 @@ func propShapes(lines string) (all []propShape) {
 
 // The layouts of Flujo's generations.
 var (
-	propState06 = `workflow_state
+	propertyState06 = `workflow_state
 		run_id K TEXT PRIMARY KEY
 		pipeline_id T TEXT NOT NULL
 		pipeline_name T TEXT NOT NULL
@@ -72,7 +72,7 @@ var (
 		task_id T TEXT
 		background_error T TEXT
 		`
-	propRunsSeven = `runs
+	propertyRunsSeven = `runs
 		run_id K TEXT PRIMARY KEY
 		pipeline_id T TEXT NOT NULL
 		pipeline_name T TEXT NOT NULL
@@ -81,7 +81,7 @@ var (
 		created_at Z TEXT NOT NULL
 		updated_at Z TEXT NOT NULL
 		`
-	propRuns06 = propRunsSeven + `execution_time_ms I INTEGER
+	propertyRuns06 = propertyRunsSeven + `execution_time_ms I INTEGER
 		memory_usage_mb R REAL
 		total_steps I INTEGER DEFAULT 0
 		error_message T TEXT
@@ -89,7 +89,7 @@ var (
 		total_cost x REAL
 		final_context_blob x TEXT
 		`
-	propSteps06 = `steps
+	propertySteps06 = `steps
 		id N INTEGER PRIMARY KEY AUTOINCREMENT
 		run_id F TEXT NOT NULL
 		step_name T TEXT NOT NULL
@@ -102,7 +102,7 @@ var (
 		execution_time_ms I INTEGER
 		created_at Z TEXT NOT NULL
 		`
-	propSpans06 = `spans
+	propertySpans06 = `spans
 		id N INTEGER PRIMARY KEY AUTOINCREMENT
 		run_id F TEXT NOT NULL
 		span_id S TEXT NOT NULL
@@ -114,7 +114,7 @@ var (
 		attributes J TEXT
 		created_at Z TEXT NOT NULL
 		`
-	propRest06 = `traces
+	propertyRest06 = `traces
 		run_id K TEXT PRIMARY KEY
 		trace_data J TEXT NOT NULL
 		created_at Z TEXT NOT NULL
@@ -131,7 +131,7 @@ var (
 		value J TEXT NOT NULL
 		updated_at Z TEXT NOT NULL
 		`
-	propState04 = `workflow_state
+	propertyState04 = `workflow_state
 		run_id K TEXT PRIMARY KEY
 		pipeline_id T TEXT NOT NULL
 		pipeline_name T TEXT NOT NULL
@@ -148,7 +148,7 @@ var (
 		execution_time_ms I INTEGER
 		memory_usage_mb R REAL
 		`
-	propRuns04 = `runs
+	propertyRuns04 = `runs
 		run_id K TEXT PRIMARY KEY
 		pipeline_name T TEXT NOT NULL
 		pipeline_version T TEXT NOT NULL
@@ -158,7 +158,7 @@ var (
 		total_cost x REAL
 		final_context_blob x TEXT
 		`
-	propSteps04 = `steps
+	propertySteps04 = `steps
 		step_run_id x TEXT PRIMARY KEY
 		run_id F TEXT NOT NULL
 		step_name T TEXT NOT NULL
@@ -173,7 +173,7 @@ var (
 		output_blob J TEXT
 		error_blob J TEXT
 		`
-	propSpans04 = `spans
+	propertySpans04 = `spans
 		span_id S TEXT PRIMARY KEY
 		run_id F TEXT NOT NULL
 		parent_span_id P TEXT
@@ -184,61 +184,61 @@ var (
 		attributes J TEXT
 		created_at Z DATETIME DEFAULT CURRENT_TIMESTAMP
 		`
-	propOpenedBy06 = propState04 + `metadata J TEXT
+	propertyOpenedBy06 = propertyState04 + `metadata J TEXT
 		is_background_task B INTEGER DEFAULT 0
 		parent_run_id T TEXT
 		task_id T TEXT
 		background_error T TEXT
-		` + propRuns04 + `pipeline_id T TEXT NOT NULL DEFAULT 'unknown'
+		` + propertyRuns04 + `pipeline_id T TEXT NOT NULL DEFAULT 'unknown'
 		created_at e TEXT NOT NULL DEFAULT ''
 		updated_at e TEXT NOT NULL DEFAULT ''
 		execution_time_ms I INTEGER
 		memory_usage_mb R REAL
 		total_steps I INTEGER DEFAULT 0
 		error_message T TEXT
-		` + propSteps04 + "raw_response J TEXT\n" + propSpans04 + propRest06
-	propWithoutHistory = strings.Replace(propState04, "step_history J TEXT\n", "", 1)
+		` + propertySteps04 + "raw_response J TEXT\n" + propertySpans04 + propertyRest06
+	propertyWithoutHistory = strings.Replace(propertyState04, "step_history J TEXT\n", "", 1)
 
-	propLayouts = []struct{ name, tables string }{
-		{"0.6", propState06 + propRuns06 + propSteps06 + propSpans06 + propRest06},
-		{"seven columns", propState06 + propRunsSeven + propSteps06 + propSpans06 + propRest06},
-		{"0.4.33", propState04 + propRuns04 + propSteps04 + propSpans04},
-		{"0.4 opened by 0.6", propOpenedBy06},
-		{"0.6", propState06 + propRuns06 + propSteps06 + propSpans06 + propRest06},
-		{"0.4.29", propWithoutHistory},
+	propertyLayouts = []struct{ name, tables string }{
+		{"0.6", propertyState06 + propertyRuns06 + propertySteps06 + propertySpans06 + propertyRest06},
+		{"seven columns", propertyState06 + propertyRunsSeven + propertySteps06 + propertySpans06 + propertyRest06},
+		{"0.4.33", propertyState04 + propertyRuns04 + propertySteps04 + propertySpans04},
+		{"0.4 opened by 0.6", propertyOpenedBy06},
+		{"0.6", propertyState06 + propertyRuns06 + propertySteps06 + propertySpans06 + propertyRest06},
+		{"0.4.29", propertyWithoutHistory},
 	}
 )
 
-// propMaker makes a file.
-type propMaker struct {
+// propertyMaker makes a file.
+type propertyMaker struct {
 	*rand.Rand
 	wild  float64 // how often a cell is anything at all
 	rowid bool    // an id is the rowid, and SQLite takes integers alone
 	runs  int     // how many there are
-	pools map[byte][]propCell
+	pools map[byte][]propertyCell
 }
 
-// makeProp writes the n-th file, and says what it is like.
-func makeProp(t testing.TB, lot *rand.Rand, n int) (path, likeness string) {
+// makePropertyFile writes the n-th file, and says what it is like.
+func makePropertyFile(t testing.TB, random *rand.Rand, n int) (path, likeness string) {
 	t.Helper()
 	rows := []int{6400, 6000, 5200, 2800, 1600}[n%5] / pgtest.Count(2, 1)
-	m := &propMaker{Rand: lot, pools: map[byte][]propCell{}, runs: rows / 8,
+	m := &propertyMaker{Rand: random, pools: map[byte][]propertyCell{}, runs: rows / 8,
 		wild: []float64{0, 0.0005, 0.01, 0.1, 0.4}[n%5]}
-	layout := propLayouts[lot.IntN(len(propLayouts))]
-	declared := []string{"declared", "types only", "bare"}[lot.IntN(3)]
-	shapes := propShapes(layout.tables)
-	for len(shapes) > 1 && lot.IntN(3) == 0 { // tables that are missing
-		at := lot.IntN(len(shapes))
+	format := propertyLayouts[random.IntN(len(propertyLayouts))]
+	declared := []string{"declared", "types only", "bare"}[random.IntN(3)]
+	shapes := propertyShapes(format.tables)
+	for len(shapes) > 1 && random.IntN(3) == 0 { // tables that are missing
+		at := random.IntN(len(shapes))
 		shapes = slices.Delete(shapes, at, at+1)
 	}
 	for i := range shapes {
-		if lot.IntN(3) == 0 {
-			extra := []propShapeColumn{
+		if random.IntN(3) == 0 {
+			extra := []propertyShapeColumn{
 				{name: "note", declared: "TEXT"}, {name: "a \"quoted\" name"}, {name: "rowid", declared: "TEXT"}, {name: "oid"},
 				{name: "seen", declared: "TIMESTAMP"}, {name: "done", declared: "BOOLEAN"},
-			}[lot.IntN(6)]
+			}[random.IntN(6)]
 			extra.kind = 'x'
-			at := lot.IntN(len(shapes[i].columns) + 1)
+			at := random.IntN(len(shapes[i].columns) + 1)
 			shapes[i].columns = slices.Insert(shapes[i].columns, at, extra)
 		}
 	}
@@ -262,11 +262,11 @@ func makeProp(t testing.TB, lot *rand.Rand, n int) (path, likeness string) {
 	for i := range shapes {
 		must(shapes[i].create(declared))
 	}
-	if lot.IntN(2) == 0 {
+	if random.IntN(2) == 0 {
 		must("CREATE TABLE notes (id INTEGER PRIMARY KEY, note TEXT)")
 		must("INSERT INTO notes (note) VALUES ('not Flujo''s')")
 	}
-	if lot.IntN(2) == 0 {
+	if random.IntN(2) == 0 {
 		must("PRAGMA user_version = 1")
 	}
 	for i := range shapes {
@@ -276,13 +276,13 @@ func makeProp(t testing.TB, lot *rand.Rand, n int) (path, likeness string) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return path, fmt.Sprintf("%s, %s, %g wild", layout.name, declared, m.wild)
+	return path, fmt.Sprintf("%s, %s, %g wild", format.name, declared, m.wild)
 }
 
-func (s *propShape) create(declared string) string {
+func (s *propertyShape) create(declared string) string {
 	parts := make([]string, len(s.columns))
 	for i, c := range s.columns {
-		parts[i] = propQuote(c.name)
+		parts[i] = propertyQuote(c.name)
 		switch declared {
 		case "declared":
 			parts[i] += " " + c.declared
@@ -293,15 +293,15 @@ func (s *propShape) create(declared string) string {
 	return fmt.Sprintf("CREATE TABLE %s (%s)", s.name, strings.Join(parts, ", "))
 }
 
-func propQuote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+func propertyQuote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
 // insert fills a table. A row that its constraints forbid is left out.
-func (m *propMaker) insert(t testing.TB, db *sql.DB, s *propShape, rows int) {
+func (m *propertyMaker) insert(t testing.TB, db *sql.DB, s *propertyShape, rows int) {
 	t.Helper()
 	const batch = 40
 	names, marks := make([]string, len(s.columns)), make([]string, len(s.columns))
 	for i, c := range s.columns {
-		names[i], marks[i] = propQuote(c.name), "?"
+		names[i], marks[i] = propertyQuote(c.name), "?"
 	}
 	tuple := "(" + strings.Join(marks, ", ") + ")"
 	query := fmt.Sprintf("INSERT OR IGNORE INTO %s (%s) VALUES %s", s.name, strings.Join(names, ", "),
@@ -330,26 +330,26 @@ func (m *propMaker) insert(t testing.TB, db *sql.DB, s *propShape, rows int) {
 }
 
 // cell gives a value for a column, as Flujo might write it or anything at all.
-func (m *propMaker) cell(kind byte, n int) propCell {
+func (m *propertyMaker) cell(kind byte, n int) propertyCell {
 	odd := m.Float64() < m.wild
 	switch kind {
 	case 'K':
 		if odd {
-			return m.oddKey()
+			return m.changedKey()
 		}
-		return propRun(n)
+		return propertyRun(n)
 	case 'F':
 		switch {
 		case odd:
-			return m.oddKey()
+			return m.changedKey()
 		case m.IntN(100) == 0:
-			return propRun(m.runs + m.IntN(40)) // which few tables have
+			return propertyRun(m.runs + m.IntN(40)) // which few tables have
 		}
-		return propRun(m.IntN(m.runs))
+		return propertyRun(m.IntN(m.runs))
 	case 'N':
 		switch {
 		case odd && m.rowid:
-			return []propCell{int64(-1), int64(0), int64(1) << 40, int64(math.MaxInt32) + 1, int64(math.MaxInt64)}[m.IntN(5)]
+			return []propertyCell{int64(-1), int64(0), int64(1) << 40, int64(math.MaxInt32) + 1, int64(math.MaxInt64)}[m.IntN(5)]
 		case odd && m.IntN(2) == 0:
 			return m.pick('n')
 		}
@@ -380,12 +380,12 @@ func (m *propMaker) cell(kind byte, n int) propCell {
 	return m.pick(kind)
 }
 
-func propRun(n int) string { return fmt.Sprintf("run_%d", n) }
+func propertyRun(n int) string { return fmt.Sprintf("run_%d", n) }
 
-// oddKey gives a key that is like another one, or none.
-func (m *propMaker) oddKey() propCell {
+// changedKey gives a key that is like another one, or none.
+func (m *propertyMaker) changedKey() propertyCell {
 	n := m.IntN(min(40, m.runs))
-	plain := propRun(n)
+	plain := propertyRun(n)
 	switch m.IntN(16) {
 	case 0, 1, 2:
 		return []byte(plain)
@@ -415,13 +415,13 @@ func (m *propMaker) oddKey() propCell {
 	return plain
 }
 
-func (m *propMaker) pick(kind byte) propCell {
+func (m *propertyMaker) pick(kind byte) propertyCell {
 	pool := m.pools[kind]
 	return pool[m.IntN(len(pool))]
 }
 
 // fillPools makes what Flujo writes, by kind, and under 'a' everything.
-func (m *propMaker) fillPools() {
+func (m *propertyMaker) fillPools() {
 	for range 60 {
 		m.pools['T'] = append(m.pools['T'], m.word())
 		m.pools['J'] = append(m.pools['J'], m.goodJSON(3))
@@ -432,23 +432,23 @@ func (m *propMaker) fillPools() {
 		m.pools['D'] = append(m.pools['D'], at)
 	}
 	m.pools['R'] = append(m.pools['R'], 0.0, 0.5)
-	m.pools['B'] = []propCell{int64(0), int64(1)}
-	m.pools['s'] = []propCell{"running", "paused", "completed", "failed", "cancelled"}
-	m.pools['x'] = []propCell{nil, nil, nil, "kept", 1.5, int64(3), []byte("kept"), "2026-01-05T09:00:01"}
-	m.pools['n'] = []propCell{nil, int64(-1), int64(0), int64(5), "5", " 5 ", 5.0, 5.25, "5e0", int64(70000), "70000", "x", []byte("5"),
+	m.pools['B'] = []propertyCell{int64(0), int64(1)}
+	m.pools['s'] = []propertyCell{"running", "paused", "completed", "failed", "cancelled"}
+	m.pools['x'] = []propertyCell{nil, nil, nil, "kept", 1.5, int64(3), []byte("kept"), "2026-01-05T09:00:01"}
+	m.pools['n'] = []propertyCell{nil, int64(-1), int64(0), int64(5), "5", " 5 ", 5.0, 5.25, "5e0", int64(70000), "70000", "x", []byte("5"),
 		int64(math.MaxInt32), int64(math.MaxInt32) + 1, int64(math.MinInt64), 1e300, -1e300, "9999999999", int64(1) << 40}
 
-	texts := slices.Clone(propTexts)
+	texts := slices.Clone(propertyTexts)
 	for range 20 {
 		texts = append(texts, m.word().(string), m.brokenText(), m.goodJSON(4).(string))
 	}
 	for range 40 {
 		texts = append(texts, m.brokenJSON())
 	}
-	texts = append(texts, m.noise(propIndexed), m.noise(propIndexed+40), m.noise(9000), strings.Repeat("long ", 5000),
+	texts = append(texts, m.noise(propertyIndexed), m.noise(propertyIndexed+40), m.noise(9000), strings.Repeat("long ", 5000),
 		strings.Repeat("[", 2000)+strings.Repeat("]", 2000), strings.Repeat(`{"a":`, 12000)+"1"+strings.Repeat("}", 12000),
 		strings.Repeat("\xff", 1000)+"é")
-	all := []propCell{nil, nil, nil, nil}
+	all := []propertyCell{nil, nil, nil, nil}
 	for _, s := range texts {
 		all = append(all, s, s)
 		if m.IntN(3) == 0 {
@@ -456,7 +456,7 @@ func (m *propMaker) fillPools() {
 		}
 	}
 	for range 3 {
-		all = append(all, propNumbers...)
+		all = append(all, propertyNumbers...)
 	}
 	for range 10 {
 		blob := make([]byte, m.IntN(40))
@@ -465,11 +465,11 @@ func (m *propMaker) fillPools() {
 		}
 		all = append(all, blob, math.Float64frombits(m.Uint64()), int64(m.Uint64()), float64(m.Int32())/8)
 	}
-	all = slices.DeleteFunc(all, func(c propCell) bool { f, ok := c.(float64); return ok && f != f }) // SQLite makes it NULL
+	all = slices.DeleteFunc(all, func(c propertyCell) bool { f, ok := c.(float64); return ok && f != f }) // SQLite makes it NULL
 	m.pools['a'] = all
 }
 
-var propNumbers = []propCell{
+var propertyNumbers = []propertyCell{
 	int64(0), int64(1), int64(-1), int64(2), int64(math.MaxInt32), int64(math.MinInt32), int64(math.MaxInt32) + 1,
 	int64(math.MinInt32) - 1, int64(1)<<53 + 1, int64(math.MaxInt64), int64(math.MinInt64), int64(1)<<24 + 1,
 	int64(1767603601), int64(253402300799), int64(253402300800), int64(-62135596800), int64(-62135596801),
@@ -478,7 +478,7 @@ var propNumbers = []propCell{
 	9007199254740993.0, 9.3e18, 9223372036854775807.0, -9223372036854775808.0, 2147483647.5, 2147483648.5, -62135596800.5, 253402300799.9999,
 }
 
-var propTexts = []string{
+var propertyTexts = []string{
 	"", " ", "null", " null\n", "'null'", "NULL", "true", "0", "1", "-1", "+1", "12", " 12 ", "12.5", "2.5", "1e3", "1e999",
 	"-1e-999", ".5", "5.", ".", "e5", "0x10", "1_000", "inf", "Infinity", "-Infinity", "nan", "NaN", "[NaN]", `{"a":NaN,"b":[Infinity,-Infinity]}`,
 	"5NaN", "-NaN", "NaNNaN", "{NaN:1}", "[NaN5]", `{"NaN":"NaN"}`, "9223372036854775807", "9223372036854775808", "-9223372036854775808",
@@ -496,7 +496,7 @@ var propTexts = []string{
 	"infinity", "-infinity", "now", "epoch", "1999-12-31T23:59:59.5Z", "1969-12-31T23:59:59.999999Z",
 }
 
-func (m *propMaker) word() propCell {
+func (m *propertyMaker) word() propertyCell {
 	const letters = "abcdefghij klmnopqrstuvwxyz_0123456789 éöß日本😀\"\\'\n"
 	all := []rune(letters)
 	word := make([]rune, 1+m.IntN(24))
@@ -506,7 +506,7 @@ func (m *propMaker) word() propCell {
 	return string(word)
 }
 
-func (m *propMaker) brokenText() string {
+func (m *propertyMaker) brokenText() string {
 	s := []byte(m.word().(string))
 	for range 1 + m.IntN(3) {
 		s[m.IntN(len(s))] = []byte{0, 0xff, 0xc3, 0xe2, 0x80, 0xf0, byte(m.Uint32())}[m.IntN(7)]
@@ -515,7 +515,7 @@ func (m *propMaker) brokenText() string {
 }
 
 // noise is text of n bytes that no compression makes shorter.
-func (m *propMaker) noise(n int) string {
+func (m *propertyMaker) noise(n int) string {
 	b := make([]byte, n)
 	for i := range b {
 		b[i] = byte('!' + m.IntN(90))
@@ -523,7 +523,7 @@ func (m *propMaker) noise(n int) string {
 	return string(b)
 }
 
-func (m *propMaker) goodTime(at float64) propCell {
+func (m *propertyMaker) goodTime(at float64) propertyCell {
 	day, clock := 1+m.IntN(28), fmt.Sprintf("%02d:%02d:%02d", m.IntN(24), m.IntN(60), m.IntN(60))
 	date := fmt.Sprintf("%04d-%02d-%02d", 2024+m.IntN(3), 1+m.IntN(12), day)
 	switch m.IntN(5) {
@@ -535,13 +535,13 @@ func (m *propMaker) goodTime(at float64) propCell {
 	return date + "T" + clock + fmt.Sprintf(".%06d+00:00", m.IntN(1e6))
 }
 
-func (m *propMaker) goodJSON(depth int) propCell {
+func (m *propertyMaker) goodJSON(depth int) propertyCell {
 	var b bytes.Buffer
 	m.json(&b, depth)
 	return b.String()
 }
 
-func (m *propMaker) json(b *bytes.Buffer, depth int) {
+func (m *propertyMaker) json(b *bytes.Buffer, depth int) {
 	kind := m.IntN(8)
 	if depth == 0 {
 		kind = m.IntN(6)
@@ -578,7 +578,7 @@ func (m *propMaker) json(b *bytes.Buffer, depth int) {
 }
 
 // brokenJSON is JSON with something put into it.
-func (m *propMaker) brokenJSON() string {
+func (m *propertyMaker) brokenJSON() string {
 	s := m.goodJSON(5).(string)
 	for range 1 + m.IntN(3) {
 		at := m.IntN(len(s) + 1)
@@ -588,8 +588,8 @@ func (m *propMaker) brokenJSON() string {
 	return s
 }
 
-// propSeed gives the seed of a test's files.
-func propSeed(t testing.TB) uint64 {
+// propertySeed gives the seed of a test's files.
+func propertySeed(t testing.TB) uint64 {
 	t.Helper()
 	seed := uint64(1)
 	if s := os.Getenv("FLUJO_PORT_TEST_SEED"); s != "" {
@@ -600,8 +600,8 @@ func propSeed(t testing.TB) uint64 {
 	return seed
 }
 
-// propLot gives the random numbers of one file.
-func propLot(seed uint64, n int) *rand.Rand {
+// propertyLot gives the random numbers of one file.
+func propertyLot(seed uint64, n int) *rand.Rand {
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
 	binary.LittleEndian.PutUint64(key[8:], uint64(n))

@@ -125,8 +125,8 @@ func dressUp(t testing.TB, conn *pgx.Conn, auditor string) {
 		"CREATE STATISTICS flujo.together ON run_id, step_name FROM flujo.steps")
 }
 
-// dress lists what dressUp and Flujo made, with the identity of each.
-func dress(t testing.TB, conn *pgx.Conn) string {
+// disguise lists what dressUp and Flujo made, with the identity of each.
+func disguise(t testing.TB, conn *pgx.Conn) string {
 	t.Helper()
 	return one(t, conn, `SELECT string_agg(line, E'\n' ORDER BY line) FROM (
 		SELECT format('relation %s %s %s %s %s %s %s %s', oid, relname, relkind, relowner::regrole, relacl, relrowsecurity, reloptions, relpersistence)
@@ -151,7 +151,7 @@ func TestReplace(t *testing.T) {
 	auditor := pgtest.Role(t, url, "")
 	conn, file := afterADay(t, url)
 	dressUp(t, conn, one(t, connect(t, auditor), "SELECT current_user"))
-	before := dress(t, conn)
+	before := disguise(t, conn)
 	keepCopy(t, conn, "mine", "flujo_port_receipts")
 	counts := map[string]string{}
 	for _, table := range append(stateTables(), "flujo_port_receipts") {
@@ -162,9 +162,9 @@ func TestReplace(t *testing.T) {
 	if !result.Committed || result.Replaced == nil {
 		t.Fatalf("committed %v, replaced %v", result.Committed, result.Replaced)
 	}
-	kept := result.Replaced.ArchiveSchema
-	if !regexp.MustCompile(`^flujo_before_\d{8}T\d{6}Z$`).MatchString(kept) {
-		t.Errorf("kept in schema %q", kept)
+	archived := result.Replaced.ArchiveSchema
+	if !regexp.MustCompile(`^flujo_before_\d{8}T\d{6}Z$`).MatchString(archived) {
+		t.Errorf("kept in schema %q", archived)
 	}
 	for _, table := range result.Replaced.Tables {
 		if counts[table.Name] != fmt.Sprint(table.Rows) {
@@ -175,8 +175,8 @@ func TestReplace(t *testing.T) {
 	if len(counts) > 0 {
 		t.Errorf("the report does not speak of %v", counts)
 	}
-	wantSameRows(t, conn, "mine", kept, "flujo_port_receipts")
-	if after := dress(t, conn); after != before {
+	wantSameRows(t, conn, "mine", archived, "flujo_port_receipts")
+	if after := disguise(t, conn); after != before {
 		t.Errorf("the tables are not what they were:\n%s\nnow\n%s", before, after)
 	}
 	wantVerdict(t, file, url, report.Equal, 0)
@@ -184,7 +184,7 @@ func TestReplace(t *testing.T) {
 		"SELECT count(*) FROM runs WHERE run_id = 'of postgres'":                      "0",
 		"SELECT n FROM audit.failures WHERE run_id = 'of the file'":                   "1",
 		"SELECT count(*) FROM flujo_port_receipts":                                    "2",
-		"SELECT options->>'replaced' FROM flujo_port_receipts ORDER BY 1 LIMIT 1":     kept,
+		"SELECT options->>'replaced' FROM flujo_port_receipts ORDER BY 1 LIMIT 1":     archived,
 		"SELECT string_agg(version::text, ',' ORDER BY 1) FROM flujo_schema_versions": "1,2,3,4,5",
 	} {
 		if got := one(t, conn, query); got != want {
@@ -196,7 +196,7 @@ func TestReplace(t *testing.T) {
 	}
 	// What is kept leans on nothing of what it was made of.
 	run(t, conn, "DROP SCHEMA flujo CASCADE")
-	wantSameRows(t, conn, "mine", kept)
+	wantSameRows(t, conn, "mine", archived)
 }
 
 // answer gives the single value that any statement returns.
@@ -274,8 +274,8 @@ func TestReplacedRowsComeBack(t *testing.T) {
 			if got := one(t, conn, "SELECT to_regclass('flujo.flujo_port_originals') IS NOT NULL"); got != fmt.Sprint(tc.originals) {
 				t.Errorf("a table of originals is there: %s", got)
 			}
-			kept := result.Replaced.ArchiveSchema
-			wantSameRows(t, conn, "mine", kept, "flujo_port_receipts")
+			archived := result.Replaced.ArchiveSchema
+			wantSameRows(t, conn, "mine", archived, "flujo_port_receipts")
 			// A second time they change nothing, or do the same.
 			psql(t, url, result.Replaced.UndoSQL, tc.originals)
 			wantSameRows(t, conn, "mine", "flujo", own...)
@@ -314,9 +314,9 @@ func TestReplaceTwice(t *testing.T) {
 	wantVerdict(t, file, url, report.Equal, 0)
 }
 
-// asItWas gives what a run that does not commit must leave: rows, relations,
+// wantUnchangedFile gives what a run that does not commit must leave: rows, relations,
 // sequences.
-func asItWas(t testing.TB, conn *pgx.Conn) string {
+func wantUnchangedFile(t testing.TB, conn *pgx.Conn) string {
 	t.Helper()
 	s := leftovers(t, conn) + one(t, conn, "SELECT string_agg(format('%s %s %s', oid, relname, relfilenode), ',' ORDER BY oid) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace")
 	for _, table := range stateTables() {
@@ -328,11 +328,11 @@ func asItWas(t testing.TB, conn *pgx.Conn) string {
 	return s
 }
 
-func TestReplaceRehearsalLeavesNothing(t *testing.T) {
+func TestReplaceDryRunLeavesNothing(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	conn, file := afterADay(t, url)
-	before := asItWas(t, conn)
+	before := wantUnchangedFile(t, conn)
 	o := replacing(t, file, url)
 	o.DryRun = true
 	result := migrate(t, o)
@@ -351,7 +351,7 @@ func TestReplaceRehearsalLeavesNothing(t *testing.T) {
 	if strings.Contains(text.String(), "TRUNCATE") {
 		t.Error("the rehearsal gives lines that lead to a schema that is not there")
 	}
-	if after := asItWas(t, conn); after != before {
+	if after := wantUnchangedFile(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 }
@@ -396,14 +396,14 @@ func TestReplaceThatFails(t *testing.T) {
 			url := pgtest.Database(t)
 			conn, file := afterADay(t, url)
 			run(t, conn, tc.prepare...)
-			before := asItWas(t, conn)
+			before := wantUnchangedFile(t, conn)
 			o := replacing(t, file, url)
 			if tc.change != nil {
 				tc.change(t, &o)
 			}
-			wantFault(t, o, tc.kind, tc.words...)
+			wantError(t, o, tc.kind, tc.words...)
 			run(t, conn, "BEGIN", "SELECT pg_advisory_xact_lock(4059087070)", "COMMIT") // the server has ended the transaction
-			if after := asItWas(t, conn); after != before {
+			if after := wantUnchangedFile(t, conn); after != before {
 				t.Errorf("was %s\nis %s", before, after)
 			}
 		})
@@ -415,8 +415,8 @@ func TestReplaceTampered(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	conn, file := afterADay(t, url)
-	tampering(t, url)("UPDATE steps SET step_name = 'other' WHERE id = 7")
-	before := asItWas(t, conn)
+	tamperer(t, url)("UPDATE steps SET step_name = 'other' WHERE id = 7")
+	before := wantUnchangedFile(t, conn)
 	o := replacing(t, file, url)
 	result, err := transfer.Migrate(context.Background(), o)
 	if clierr.KindOf(err) != clierr.Mismatch || result == nil || result.Differing != 1 || result.Replaced != nil {
@@ -426,7 +426,7 @@ func TestReplaceTampered(t *testing.T) {
 	if err := result.Text(&text); err != nil || !strings.Contains(text.String(), "the database is as it was") {
 		t.Errorf("%v, %s", err, text.String())
 	}
-	if after := asItWas(t, conn); after != before {
+	if after := wantUnchangedFile(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 }
@@ -439,7 +439,7 @@ func TestReplaceInterrupted(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			conn, file := afterADay(t, url)
-			before := asItWas(t, conn)
+			before := wantUnchangedFile(t, conn)
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			o := replacing(t, file, url)
@@ -451,7 +451,7 @@ func TestReplaceInterrupted(t *testing.T) {
 			if _, err := transfer.Migrate(ctx, o); !errors.Is(err, context.Canceled) {
 				t.Errorf("error %v", err)
 			}
-			if after := asItWas(t, conn); after != before {
+			if after := wantUnchangedFile(t, conn); after != before {
 				t.Errorf("was %s\nis %s", before, after)
 			}
 		})
@@ -473,13 +473,13 @@ func TestReplaceWithoutRights(t *testing.T) {
 	migrate(t, options(t, broken, role))
 	run(t, conn, "ALTER TABLE flujo.flujo_port_originals OWNER TO CURRENT_USER", "GRANT SELECT ON flujo.flujo_port_originals TO "+name,
 		"REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name)
-	before := asItWas(t, conn)
+	before := wantUnchangedFile(t, conn)
 	_, err := transfer.Migrate(context.Background(), replacing(t, fixture, role))
 	var f *clierr.Error
 	if !errors.As(err, &f) || f.Kind != clierr.Refused || !strings.Contains(f.Message, name) {
 		t.Fatalf("error %v", err)
 	}
-	if after := asItWas(t, conn); after != before {
+	if after := wantUnchangedFile(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 	_, statements, _ := strings.Cut(f.Hint, "run: ")
@@ -490,7 +490,7 @@ func TestReplaceWithoutRights(t *testing.T) {
 	migrate(t, o)
 	run(t, conn, "REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name, "ALTER TABLE flujo.flujo_port_originals OWNER TO CURRENT_USER",
 		"REVOKE CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" FROM "+name)
-	if after := asItWas(t, conn); after != before {
+	if after := wantUnchangedFile(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 	run(t, conn, strings.Split(statements, "; ")...)
@@ -514,10 +514,10 @@ func TestReplaceSeesAllRows(t *testing.T) {
 	run(t, conn, "GRANT CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" TO "+name, "GRANT ALL ON SCHEMA flujo TO "+name,
 		"GRANT ALL ON ALL TABLES IN SCHEMA flujo TO "+name, "GRANT ALL ON ALL SEQUENCES IN SCHEMA flujo TO "+name,
 		"ALTER TABLE flujo.system_state ENABLE ROW LEVEL SECURITY", "CREATE POLICY theirs ON flujo.system_state USING (key <> 'of postgres')")
-	before := asItWas(t, conn)
-	wantFault(t, replacing(t, file, role), clierr.Refused, "row-level security", "system_state", "owner")
-	wantFault(t, replacing(t, changed(t, "DROP TABLE system_state"), role), clierr.Refused, "row-level security", "system_state", "owner") // no COPY would find it out
-	if after := asItWas(t, conn); after != before {
+	before := wantUnchangedFile(t, conn)
+	wantError(t, replacing(t, file, role), clierr.Refused, "row-level security", "system_state", "owner")
+	wantError(t, replacing(t, changed(t, "DROP TABLE system_state"), role), clierr.Refused, "row-level security", "system_state", "owner") // no COPY would find it out
+	if after := wantUnchangedFile(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 	result := migrate(t, replacing(t, file, url)) // who it does not hide anything of
@@ -531,13 +531,13 @@ func TestReplaceWaitsForReaders(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	conn, file := afterADay(t, url)
-	before := asItWas(t, conn)
+	before := wantUnchangedFile(t, conn)
 	reader := connect(t, url+"&application_name=dashboard-2")
 	run(t, reader, "BEGIN", "SELECT count(*) FROM flujo.spans")
 	o := replacing(t, file, url)
 	o.LockWait = 100 * time.Millisecond
-	wantFault(t, o, clierr.Failed, `a lock on table "spans"`, "dashboard-2", "100ms", "reads it")
-	if after := asItWas(t, conn); after != before {
+	wantError(t, o, clierr.Failed, `a lock on table "spans"`, "dashboard-2", "100ms", "reads it")
+	if after := wantUnchangedFile(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 	run(t, reader, "COMMIT")
@@ -616,11 +616,11 @@ func TestReplaceOddSchemaNames(t *testing.T) {
 			keepCopy(t, conn, "mine", "flujo_port_originals")
 			o.SQLite, o.Replace = changed(t, dayOnFile...), true
 			result := migrate(t, o)
-			kept := result.Replaced.ArchiveSchema
-			if !strings.HasPrefix(kept, prefix+"_before_") || len(kept) > 63 {
-				t.Errorf("kept in %q", kept)
+			archived := result.Replaced.ArchiveSchema
+			if !strings.HasPrefix(archived, prefix+"_before_") || len(archived) > 63 {
+				t.Errorf("kept in %q", archived)
 			}
-			wantSameRows(t, conn, "mine", kept, "flujo_port_originals")
+			wantSameRows(t, conn, "mine", archived, "flujo_port_originals")
 			if got := one(t, conn, "SELECT count(*) FROM runs WHERE run_id = 'of the file'"); got != "1" {
 				t.Errorf("%s new runs", got)
 			}
@@ -663,7 +663,7 @@ func TestPGVectorReplace(t *testing.T) {
 	url := pgtest.PGVector(t)
 	first, memories := memoriesFile(t)
 	migrate(t, withPGVector(t, first, url))
-	f := newFile(t, map[string]string{"runs": layout06["runs"], "memories": "id K, vector T, payload T, metadata T, created_at T"})
+	f := newFile(t, map[string]string{"runs": format06["runs"], "memories": "id K, vector T, payload T, metadata T, created_at T"})
 	f.insert("memories", cells{"id": "short", "vector": []byte{0, 0, 0x80, 0x3f, 0, 0, 0x80, 0x3f}, "payload": `"x"`})
 	o := withPGVector(t, f.close(), url)
 	o.Replace = true

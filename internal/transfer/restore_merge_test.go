@@ -30,7 +30,7 @@ func restoreMerged(t testing.TB, url, base string, dryRun bool) (string, *report
 // ids that both handed out.
 func sides(t testing.TB) (file, url string) {
 	t.Helper()
-	f := newFile(t, layout06)
+	f := newFile(t, format06)
 	for _, key := range []string{"equal", "newer in file", "newer in postgres", "gone from file", "gone from postgres"} {
 		f.insert("runs", cells{"run_id": key})
 		f.insert("steps", cells{"run_id": key, "output": `{"b": 1.50, "a": [1,  2]}`})
@@ -74,10 +74,10 @@ func TestRestoreMerge(t *testing.T) {
 	t.Parallel()
 	file, url := sides(t)
 	before := one(t, connect(t, url), "SELECT string_agg(r::text, E'\\n' ORDER BY r::text) FROM flujo.runs r")
-	_, rehearsed := restoreMerged(t, url, file, true)
+	_, dryRun := restoreMerged(t, url, file, true)
 	path, result := restoreMerged(t, url, file, false)
-	if fmt.Sprintf("%+v", rehearsed.Merge) != fmt.Sprintf("%+v", result.Merge) {
-		t.Errorf("rehearsed %+v, done %+v", rehearsed.Merge, result.Merge)
+	if fmt.Sprintf("%+v", dryRun.Merge) != fmt.Sprintf("%+v", result.Merge) {
+		t.Errorf("rehearsed %+v, done %+v", dryRun.Merge, result.Merge)
 	}
 	got, want := dump(t, path), dump(t, file)
 	status := map[string]string{}

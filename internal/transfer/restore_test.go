@@ -318,14 +318,14 @@ func TestRestoreAfterADay(t *testing.T) {
 			if seq := strings.Join(got["sqlite_sequence"], "; "); !strings.Contains(seq, "'evaluations' seq=integer 17") || !strings.Contains(seq, "'steps' seq=integer 215") {
 				t.Errorf("sequences %s", seq)
 			}
-			kept := 0
+			originals := 0
 			for _, row := range got["workflow_state"] {
 				if slices.Contains(before["workflow_state"], row) {
-					kept++
+					originals++
 				}
 			}
-			if base != "" && kept != 58 {
-				t.Errorf("%d rows of workflow_state are as they were, want 58", kept)
+			if base != "" && originals != 58 {
+				t.Errorf("%d rows of workflow_state are as they were, want 58", originals)
 			}
 			for _, row := range result.Tables {
 				if row.Name == "traces" && (row.Written != 1 || row.Derived != 59) {
@@ -419,8 +419,8 @@ func nothingHalfMade(t testing.TB, folder string) {
 	}
 }
 
-// TestRestoreRehearsal: a dry run does all of it and leaves nothing.
-func TestRestoreRehearsal(t *testing.T) {
+// TestRestoreDryRun: a dry run does all of it and leaves nothing.
+func TestRestoreDryRun(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
@@ -566,12 +566,12 @@ func TestRestoreOriginals(t *testing.T) {
 			t.Errorf("%s: %q (%v), want %q", query, got, err, want)
 		}
 	}
-	asides := int64(0)
+	rejected := int64(0)
 	for _, row := range result.Tables {
-		asides += row.Rejected
+		rejected += row.Rejected
 	}
-	if asides != 2 {
-		t.Errorf("%d rows that had been set aside came back, want 2", asides)
+	if rejected != 2 {
+		t.Errorf("%d rows that had been set aside came back, want 2", rejected)
 	}
 }
 

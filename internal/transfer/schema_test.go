@@ -183,22 +183,22 @@ func TestInitGrants(t *testing.T) {
 		"UPDATE runs SET status = 'failed'", "DELETE FROM runs")
 }
 
-func TestHolderOfTheLockIsNamed(t *testing.T) {
+func TestLockTimeoutNamesTheHolder(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	holder := connect(t, url+"&application_name=flujo-pod-7")
 	run(t, holder, "BEGIN", "SELECT pg_advisory_xact_lock(x'F1F0C0DE'::bigint)")
 	o := options(t, fixture, url)
 	o.LockWait = 100 * time.Millisecond
-	wantFault(t, o, clierr.Failed, "Flujo's migration lock", "flujo-pod-7", "100ms", "run again")
+	wantError(t, o, clierr.Failed, "Flujo's migration lock", "flujo-pod-7", "100ms", "run again")
 }
 
-func TestTableThatIsInUse(t *testing.T) {
+func TestLockTimeoutOnTableInUse(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	initialise(t, url)
 	run(t, connect(t, url), "SET application_name = 'flujo-pod-3'", "BEGIN", "INSERT INTO flujo.system_state (key, value) VALUES ('a', '1')")
 	o := options(t, fixture, url)
 	o.LockWait = 100 * time.Millisecond
-	wantFault(t, o, clierr.Failed, `lock on table "system_state"`, "100ms", "flujo-pod-3", "stop Flujo", "run again")
+	wantError(t, o, clierr.Failed, `lock on table "system_state"`, "100ms", "flujo-pod-3", "stop Flujo", "run again")
 }

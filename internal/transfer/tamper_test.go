@@ -13,10 +13,10 @@ import (
 	"flujo-port/internal/transfer"
 )
 
-// tampering makes the server do damage inside of a migration's transaction,
+// tamperer makes the server do damage inside of a migration's transaction,
 // after its rows are there and before they are verified: an event trigger on
 // the last sequence that is set. No part of the program knows of it.
-func tampering(t testing.TB, url string) (do func(damage string)) {
+func tamperer(t testing.TB, url string) (do func(damage string)) {
 	t.Helper()
 	conn := connect(t, url)
 	set := func(damage string) {
@@ -38,7 +38,7 @@ func tampering(t testing.TB, url string) (do func(damage string)) {
 // tamperFile makes a file with two rows in every table.
 func tamperFile(t testing.TB) string {
 	t.Helper()
-	f := newFile(t, layout06)
+	f := newFile(t, format06)
 	for i, key := range []string{"r", "q"} {
 		f.insert("runs", cells{"run_id": key, "execution_time_ms": int64(10 + i), "memory_usage_mb": 1.5, "total_steps": int64(2), "error_message": "none" + key})
 		f.insert("workflow_state", cells{"run_id": key, "pipeline_context": `{"a": {"b": [1.10, 2]}, "c": null}`, "last_step_output": `"x"`, "step_history": "[1]",
@@ -61,7 +61,7 @@ func TestTamperedColumns(t *testing.T) {
 	t.Parallel()
 	file := tamperFile(t)
 	url := pgtest.Database(t)
-	tamper := tampering(t, url)
+	tamper := tamperer(t, url)
 	conn := connect(t, url)
 	changes := map[string]string{
 		"T": "%s || 'x'", "I": "%s + 1", "R": "%s * 1.5", "D": "%s + 0.0000002384185791015625", "B": "NOT %s",
@@ -100,11 +100,11 @@ func TestTamperedColumns(t *testing.T) {
 				want[table] = report.Difference{Table: table, Key: strings.Trim(victim, "'"), Column: name, Kind: report.CellDiffer}
 			}
 			tamper(strings.Join(damage, "; "))
-			result, different, err := tampered(t, file, url)
-			if err == nil || len(different) != len(want) || result.Differing != int64(len(want)) || result.Committed {
-				t.Fatalf("%d differences %v, %d differing rows, committed %v: %v", len(different), different, result.Differing, result.Committed, err)
+			result, differences, err := tampered(t, file, url)
+			if err == nil || len(differences) != len(want) || result.Differing != int64(len(want)) || result.Committed {
+				t.Fatalf("%d differences %v, %d differing rows, committed %v: %v", len(differences), differences, result.Differing, result.Committed, err)
 			}
-			for _, d := range different {
+			for _, d := range differences {
 				w := want[d.Table]
 				w.InFile, w.InPostgres = d.InFile, d.InPostgres // what they are, is checked below
 				if d != w || d.InFile == d.InPostgres {
@@ -112,7 +112,7 @@ func TestTamperedColumns(t *testing.T) {
 				}
 				delete(want, d.Table)
 			}
-			first := different[0]
+			first := differences[0]
 			for _, word := range []string{first.Table, first.Key, first.Column, first.InFile, first.InPostgres} {
 				if !strings.Contains(err.Error(), word) {
 					t.Errorf("the error does not say %q: %v", word, err)
@@ -134,14 +134,14 @@ func tamperedKey(t *testing.T, file, url string, tamper func(string), table, key
 	other := map[string]string{"id": "77", "run_id": "'other'", "key": "'other'"}[key]
 	// Children keep the key that their run had: that is checked by nobody then.
 	tamper(fmt.Sprintf("SET LOCAL session_replication_role = replica; UPDATE %s SET %s = %s WHERE %[2]s = %[4]s", table, key, other, victim))
-	result, different, err := tampered(t, file, url)
-	if err == nil || result.Committed || len(different) != 2 {
-		t.Fatalf("%d differences %v: %v", len(different), different, err)
+	result, differences, err := tampered(t, file, url)
+	if err == nil || result.Committed || len(differences) != 2 {
+		t.Fatalf("%d differences %v: %v", len(differences), differences, err)
 	}
-	missing, extra := different[0], different[1]
+	missing, extra := differences[0], differences[1]
 	if missing.Table != table || missing.Key != strings.Trim(victim, "'") || missing.Kind != report.RowMissing ||
 		extra.Table != table || extra.Key != strings.Trim(other, "'") || extra.Kind != report.RowExtra {
-		t.Errorf("differences %+v", different)
+		t.Errorf("differences %+v", differences)
 	}
 }
 
@@ -149,13 +149,13 @@ func tamperedKey(t *testing.T, file, url string, tamper func(string), table, key
 func tampered(t testing.TB, file, url string) (*report.Migration, []report.Difference, error) {
 	t.Helper()
 	o := options(t, file, url)
-	var different []report.Difference
-	o.OnDifference = func(d report.Difference) { different = append(different, d) }
+	var differences []report.Difference
+	o.OnDifference = func(d report.Difference) { differences = append(differences, d) }
 	result, err := transfer.Migrate(context.Background(), o)
 	if err != nil && clierr.KindOf(err) != clierr.Mismatch {
 		t.Fatalf("kind %d: %v", clierr.KindOf(err), err)
 	}
-	return result, different, err
+	return result, differences, err
 }
 
 // TestTamperedRows: rows that are missing, doubled, swapped; JSON that differs
@@ -194,10 +194,10 @@ func TestTamperedRows(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			tampering(t, url)(tc.damage)
-			result, different, err := tampered(t, file, url)
+			tamperer(t, url)(tc.damage)
+			result, differences, err := tampered(t, file, url)
 			var got []string
-			for _, d := range different {
+			for _, d := range differences {
 				got = append(got, fmt.Sprintf("%s %s %s %s", d.Table, d.Key, d.Column, d.Kind))
 			}
 			if !slices.Equal(got, tc.want) {
@@ -215,11 +215,11 @@ func TestTamperedRows(t *testing.T) {
 func TestTamperedButCounted(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	tamper := tampering(t, url)
+	tamper := tamperer(t, url)
 	o := options(t, tamperFile(t), url)
 	o.Verify = transfer.VerifyCounts
 	tamper("DELETE FROM steps WHERE id = 1")
-	wantFault(t, o, clierr.Mismatch, "steps has 1, not 2")
+	wantError(t, o, clierr.Mismatch, "steps has 1, not 2")
 	tamper("UPDATE steps SET status = 'other'")
 	if result := migrate(t, o); !result.Committed || result.Verify != "counts" {
 		t.Errorf("committed %v, verified by %s", result.Committed, result.Verify)
@@ -234,10 +234,10 @@ func TestManyDifferences(t *testing.T) {
 		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
 		SELECT (SELECT run_id FROM runs LIMIT 1), 's', i, 'completed', '{}', '2026-01-05T09:00:01+00:00' FROM n`)
 	url := pgtest.Database(t)
-	tampering(t, url)("UPDATE steps SET step_index = step_index + 1; DELETE FROM spans")
-	result, different, err := tampered(t, file, url)
-	if len(different) != 3213+261 || result.Differing != 3213+261 || err == nil {
-		t.Errorf("%d differences, %d rows: %v", len(different), result.Differing, err)
+	tamperer(t, url)("UPDATE steps SET step_index = step_index + 1; DELETE FROM spans")
+	result, differences, err := tampered(t, file, url)
+	if len(differences) != 3213+261 || result.Differing != 3213+261 || err == nil {
+		t.Errorf("%d differences, %d rows: %v", len(differences), result.Differing, err)
 	}
 	if len(result.Differences) != 2*report.FirstDifferences {
 		t.Errorf("the report has %d", len(result.Differences))
@@ -248,10 +248,10 @@ func TestManyDifferences(t *testing.T) {
 func TestTamperedDerived(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	tampering(t, url)("UPDATE traces SET created_at = created_at + interval '1 microsecond' WHERE run_id = (SELECT min(run_id) FROM traces)")
-	_, different, err := tampered(t, fixture, url)
-	if err == nil || len(different) != 1 || different[0].Table != "traces" || different[0].Column != "created_at" {
-		t.Errorf("differences %+v: %v", different, err)
+	tamperer(t, url)("UPDATE traces SET created_at = created_at + interval '1 microsecond' WHERE run_id = (SELECT min(run_id) FROM traces)")
+	_, differences, err := tampered(t, fixture, url)
+	if err == nil || len(differences) != 1 || differences[0].Table != "traces" || differences[0].Column != "created_at" {
+		t.Errorf("differences %+v: %v", differences, err)
 	}
 }
 
@@ -262,9 +262,9 @@ func TestTamperedOriginals(t *testing.T) {
 		url := pgtest.Database(t)
 		damage := map[string]string{transfer.VerifyContent: "UPDATE flujo_port_originals SET original = 'x' WHERE column_name = 'output'",
 			transfer.VerifyCounts: "DELETE FROM flujo_port_originals WHERE column_name = 'output'"}[verify]
-		tampering(t, url)(damage)
+		tamperer(t, url)(damage)
 		o := options(t, repairedFile(t), url)
 		o.Quarantine, o.Verify = true, verify
-		wantFault(t, o, clierr.Mismatch, "flujo_port_originals")
+		wantError(t, o, clierr.Mismatch, "flujo_port_originals")
 	}
 }

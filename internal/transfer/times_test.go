@@ -27,7 +27,7 @@ var naiveTimes = []struct {
 	{"2025-07-01T08:00:00-03:00", "2025-07-01 11:00:00+00", false},
 }
 
-func TestTimesWithoutAZone(t *testing.T) {
+func TestNaiveTimestamps(t *testing.T) {
 	t.Parallel()
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
@@ -56,11 +56,11 @@ func TestTimesWithoutAZone(t *testing.T) {
 			url := pgtest.Database(t)
 			o := options(t, path, url)
 			o.NaiveZone, o.Strict = c.zone, c.zone != nil // who says the zone, vouches for it
-			found := listen(&o)
+			found := collectFindings(&o)
 			result := migrate(t, o)
 			wantReport(t, result, *found, nil)
 			conn := connect(t, url)
-			wantKept(t, conn, nil)
+			wantOriginalRows(t, conn, nil)
 			run(t, conn, "SET TimeZone = 'UTC'")
 			for i, n := range naiveTimes {
 				want := n.berlin
@@ -96,8 +96,8 @@ func clockIn(t *testing.T, text string, zone *time.Location) string {
 	if zone == nil {
 		zone = time.UTC
 	}
-	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02"} {
-		if at, err := time.ParseInLocation(layout, text, zone); err == nil {
+	for _, format := range []string{"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02"} {
+		if at, err := time.ParseInLocation(format, text, zone); err == nil {
 			return at.UTC().Format("2006-01-02 15:04:05.999999+00")
 		}
 	}
@@ -111,8 +111,8 @@ type tells struct {
 	given cells
 }
 
-// witnesses are rows whose time is not told, and what tells it.
-var witnesses = []struct {
+// fallbacks are rows whose time is not told, and what tells it.
+var fallbacks = []struct {
 	in   string
 	cell any
 	rows []tells
@@ -154,14 +154,14 @@ var witnesses = []struct {
 
 func day(n int) string { return fmt.Sprintf("2026-01-%02dT00:00:00+00:00", n) }
 
-// TestTimesThatAreNotTold looks for each kind of witness.
-func TestTimesThatAreNotTold(t *testing.T) {
+// TestInferredTimes looks for each kind of witness.
+func TestInferredTimes(t *testing.T) {
 	t.Parallel()
 	f := newFile(t, nasty())
-	var originals []kept
-	var told2 []told
+	var originals []originalRow
+	var reported2 []finding
 	var queries []string
-	for i, w := range witnesses {
+	for i, w := range fallbacks {
 		table, column, _ := strings.Cut(w.in, ".")
 		id, next := fmt.Sprintf("case-%02d", i), int64(1000*(i+1))
 		row := cells{"run_id": id}
@@ -182,7 +182,7 @@ func TestTimesThatAreNotTold(t *testing.T) {
 						if keyColumn[r.table] == "id" {
 							key = fmt.Sprint(next)
 						}
-						originals = append(originals, keptCell(r.table, key, next, k, "guessed-time", v))
+						originals = append(originals, originalCell(r.table, key, next, k, "guessed-time", v))
 					}
 				}
 				continue
@@ -190,7 +190,7 @@ func TestTimesThatAreNotTold(t *testing.T) {
 			for k, v := range r.given {
 				row[k] = v
 				if v == "" {
-					originals = append(originals, keptCell(table, id, int64(1000*(i+1)), k, "guessed-time", v))
+					originals = append(originals, originalCell(table, id, int64(1000*(i+1)), k, "guessed-time", v))
 				}
 			}
 		}
@@ -200,8 +200,8 @@ func TestTimesThatAreNotTold(t *testing.T) {
 		if keyColumn[table] == "id" {
 			key = fmt.Sprint(1000 * (i + 1))
 		}
-		originals = append(originals, keptCell(table, key, int64(1000*(i+1)), column, "guessed-time", w.cell))
-		told2 = append(told2, told{table: table, key: key, rowid: int64(1000 * (i + 1)), column: column, kind: "guessed-time", note: w.note})
+		originals = append(originals, originalCell(table, key, int64(1000*(i+1)), column, "guessed-time", w.cell))
+		reported2 = append(reported2, finding{table: table, key: key, rowid: int64(1000 * (i + 1)), column: column, reason: "guessed-time", note: w.note})
 		queries = append(queries, fmt.Sprintf("SELECT %s FROM flujo.%s WHERE %s::text = '%s'", column, table, keyColumn[table], key))
 	}
 	path := f.close()
@@ -211,11 +211,11 @@ func TestTimesThatAreNotTold(t *testing.T) {
 	}
 	url := pgtest.Database(t)
 	o := options(t, path, url)
-	found := listen(&o)
+	found := collectFindings(&o)
 	migrate(t, o)
 	conn := connect(t, url)
 	run(t, conn, "SET TimeZone = 'UTC'")
-	for i, w := range witnesses {
+	for i, w := range fallbacks {
 		want := "2026-01-" + w.want + " 00:00:00+00"
 		if w.want == "" {
 			want = "2026-02-03 04:05:06.789+00"
@@ -224,10 +224,10 @@ func TestTimesThatAreNotTold(t *testing.T) {
 			t.Errorf("case %d, %s %q became %s, want %s", i, w.in, w.cell, got, want)
 		}
 	}
-	wantKept(t, conn, originals)
-	got := asTold(*found)
-	for _, want := range told2 {
-		if !containsTold(got, want) {
+	wantOriginalRows(t, conn, originals)
+	got := asFindings(*found)
+	for _, want := range reported2 {
+		if !containsFinding(got, want) {
 			t.Errorf("not found: %+v", want)
 		}
 	}
@@ -239,7 +239,7 @@ func TestTimesThatAreNotTold(t *testing.T) {
 	wantStrict(t, o, many(len(originals), "cell"))
 }
 
-func containsTold(all []told, want told) bool {
+func containsFinding(all []finding, want finding) bool {
 	for _, f := range all {
 		if f == want {
 			return true

@@ -12,12 +12,12 @@ import (
 )
 
 // odd is a row that has no place in Flujo's tables, or lives beside one.
-type oddRow struct {
-	table string
-	rowid int64
-	given cells
-	kind  string            // why it has no place; "" when it has one
-	own   map[string]string // what is wrong with single cells, by column
+type testRow struct {
+	table      string
+	rowid      int64
+	given      cells
+	reason     string            // why it has no place; "" when it has one
+	ownReasons map[string]string // what is wrong with single cells, by column
 }
 
 // incompressible is a text that PostgreSQL cannot make shorter.
@@ -31,56 +31,56 @@ func incompressible(n int) string {
 	return b.String()[:n]
 }
 
-// oddRows are several kinds of rows without a place in every table at once.
-var oddRows = []oddRow{
+// rejectedRows are several kinds of rows without a place in every table at once.
+var rejectedRows = []testRow{
 	{table: "runs", rowid: 1, given: cells{"run_id": "good", "end_time": "soon", "error_message": "a\x00"},
-		own: map[string]string{"end_time": "no-column", "error_message": "nul-removed"}},
-	{table: "runs", rowid: 2, given: cells{"run_id": nil}, kind: "null-key"},
-	{table: "runs", rowid: 3, given: cells{"run_id": nil, "status": nil}, kind: "null-key+null-value"},
-	{table: "runs", rowid: 4, given: cells{"run_id": "good\x00"}, kind: "nul-in-key", own: map[string]string{"run_id": "nul-removed+nul-in-key"}},
-	{table: "runs", rowid: 5, given: cells{"run_id": "nul\x00"}, kind: "nul-in-key", own: map[string]string{"run_id": "nul-removed+nul-in-key"}},
-	{table: "runs", rowid: 6, given: cells{"run_id": []byte("good"), "total_cost": 2.5}, kind: "same-key", own: map[string]string{"total_cost": "no-column"}},
-	{table: "runs", rowid: 7, given: cells{"run_id": "bad \xff"}, own: map[string]string{"run_id": "bad-utf8"}},
-	{table: "runs", rowid: 8, given: cells{"run_id": "bad \xfe"}, kind: "same-key", own: map[string]string{"run_id": "bad-utf8"}},
-	{table: "runs", rowid: 9, given: cells{"run_id": []byte("bad \xff")}, kind: "same-key", own: map[string]string{"run_id": "bad-utf8"}},
-	{table: "runs", rowid: 10, given: cells{"run_id": "lost", "pipeline_name": nil, "created_at": "", "total_steps": 1.5}, kind: "null-value",
-		own: map[string]string{"created_at": "guessed-time", "total_steps": "rounded"}},
-	{table: "runs", rowid: 11, given: cells{"run_id": "lost and told", "status": nil}, kind: "null-value"},
-	{table: "runs", rowid: 12, given: cells{"run_id": "lost and childless", "status": nil}, kind: "null-value"},
-	{table: "runs", rowid: 13, given: cells{"run_id": "long", "pipeline_name": incompressible(3000)}, kind: "too-long"},
-	{table: "runs", rowid: 14, given: cells{"run_id": incompressible(9000)}, kind: "too-long"},
+		ownReasons: map[string]string{"end_time": "no-column", "error_message": "nul-removed"}},
+	{table: "runs", rowid: 2, given: cells{"run_id": nil}, reason: "null-key"},
+	{table: "runs", rowid: 3, given: cells{"run_id": nil, "status": nil}, reason: "null-key+null-value"},
+	{table: "runs", rowid: 4, given: cells{"run_id": "good\x00"}, reason: "nul-in-key", ownReasons: map[string]string{"run_id": "nul-removed+nul-in-key"}},
+	{table: "runs", rowid: 5, given: cells{"run_id": "nul\x00"}, reason: "nul-in-key", ownReasons: map[string]string{"run_id": "nul-removed+nul-in-key"}},
+	{table: "runs", rowid: 6, given: cells{"run_id": []byte("good"), "total_cost": 2.5}, reason: "same-key", ownReasons: map[string]string{"total_cost": "no-column"}},
+	{table: "runs", rowid: 7, given: cells{"run_id": "bad \xff"}, ownReasons: map[string]string{"run_id": "bad-utf8"}},
+	{table: "runs", rowid: 8, given: cells{"run_id": "bad \xfe"}, reason: "same-key", ownReasons: map[string]string{"run_id": "bad-utf8"}},
+	{table: "runs", rowid: 9, given: cells{"run_id": []byte("bad \xff")}, reason: "same-key", ownReasons: map[string]string{"run_id": "bad-utf8"}},
+	{table: "runs", rowid: 10, given: cells{"run_id": "lost", "pipeline_name": nil, "created_at": "", "total_steps": 1.5}, reason: "null-value",
+		ownReasons: map[string]string{"created_at": "guessed-time", "total_steps": "rounded"}},
+	{table: "runs", rowid: 11, given: cells{"run_id": "lost and told", "status": nil}, reason: "null-value"},
+	{table: "runs", rowid: 12, given: cells{"run_id": "lost and childless", "status": nil}, reason: "null-value"},
+	{table: "runs", rowid: 13, given: cells{"run_id": "long", "pipeline_name": incompressible(3000)}, reason: "too-long"},
+	{table: "runs", rowid: 14, given: cells{"run_id": incompressible(9000)}, reason: "too-long"},
 	{table: "runs", rowid: 15, given: cells{"run_id": "almost long", "pipeline_name": incompressible(2690), "error_message": incompressible(100_000)}},
 	{table: "workflow_state", rowid: 21, given: cells{"run_id": "lost and told", "pipeline_id": "told", "status": "paused", "total_steps": int64(4)}},
-	{table: "workflow_state", rowid: 22, given: cells{"run_id": "w1", "current_step_index": "many"}, kind: "no-number"},
-	{table: "workflow_state", rowid: 23, given: cells{"run_id": "w2", "current_step_index": 1e300}, kind: "beyond-type"},
-	{table: "workflow_state", rowid: 24, given: cells{"run_id": "w3", "pipeline_id": nil, "metadata": "{", "background_error": []byte{0xff}}, kind: "null-value",
-		own: map[string]string{"metadata": "not-json", "background_error": "bad-utf8"}},
-	{table: "workflow_state", rowid: 25, given: cells{"run_id": nil}, kind: "null-key"},
-	{table: "workflow_state", rowid: 26, given: cells{"run_id": "w4", "parent_run_id": incompressible(2691)}, kind: "too-long"},
-	{table: "steps", rowid: 31, given: cells{"run_id": "lost", "output": `"\u0000"`}, own: map[string]string{"output": "nul-removed"}},
-	{table: "steps", rowid: 32, given: cells{"run_id": "good", "step_index": nil}, kind: "null-value"},
-	{table: "steps", rowid: 33, given: cells{"run_id": nil}, kind: "null-value"},
-	{table: "steps", rowid: 34, given: cells{"run_id": "nul\x00"}, kind: "nul-in-key", own: map[string]string{"run_id": "nul-removed+nul-in-key"}},
-	{table: "steps", rowid: 35, given: cells{"run_id": "bad \xff"}, own: map[string]string{"run_id": "bad-utf8"}},
+	{table: "workflow_state", rowid: 22, given: cells{"run_id": "w1", "current_step_index": "many"}, reason: "no-number"},
+	{table: "workflow_state", rowid: 23, given: cells{"run_id": "w2", "current_step_index": 1e300}, reason: "beyond-type"},
+	{table: "workflow_state", rowid: 24, given: cells{"run_id": "w3", "pipeline_id": nil, "metadata": "{", "background_error": []byte{0xff}}, reason: "null-value",
+		ownReasons: map[string]string{"metadata": "not-json", "background_error": "bad-utf8"}},
+	{table: "workflow_state", rowid: 25, given: cells{"run_id": nil}, reason: "null-key"},
+	{table: "workflow_state", rowid: 26, given: cells{"run_id": "w4", "parent_run_id": incompressible(2691)}, reason: "too-long"},
+	{table: "steps", rowid: 31, given: cells{"run_id": "lost", "output": `"\u0000"`}, ownReasons: map[string]string{"output": "nul-removed"}},
+	{table: "steps", rowid: 32, given: cells{"run_id": "good", "step_index": nil}, reason: "null-value"},
+	{table: "steps", rowid: 33, given: cells{"run_id": nil}, reason: "null-value"},
+	{table: "steps", rowid: 34, given: cells{"run_id": "nul\x00"}, reason: "nul-in-key", ownReasons: map[string]string{"run_id": "nul-removed+nul-in-key"}},
+	{table: "steps", rowid: 35, given: cells{"run_id": "bad \xff"}, ownReasons: map[string]string{"run_id": "bad-utf8"}},
 	{table: "steps", rowid: 36, given: cells{"run_id": []byte("good")}},
 	{table: "steps", rowid: 37, given: cells{"run_id": "long"}},
-	{table: "steps", rowid: 38, given: cells{"run_id": incompressible(9000)}, kind: "too-long"},
+	{table: "steps", rowid: 38, given: cells{"run_id": incompressible(9000)}, reason: "too-long"},
 	{table: "steps", rowid: 39, given: cells{"run_id": []byte{}}}, // a run of its own, though NULL is one of none
-	{table: "spans", rowid: 41, given: cells{"run_id": "good", "start_time": "early"}, kind: "no-number"},
-	{table: "spans", rowid: 42, given: cells{"run_id": "good", "start_time": nil, "name": nil}, kind: "null-value"},
+	{table: "spans", rowid: 41, given: cells{"run_id": "good", "start_time": "early"}, reason: "no-number"},
+	{table: "spans", rowid: 42, given: cells{"run_id": "good", "start_time": nil, "name": nil}, reason: "null-value"},
 	{table: "spans", rowid: 43, given: cells{"run_id": "good"}},
-	{table: "spans", rowid: 44, given: cells{"run_id": nil}, kind: "null-value"},
+	{table: "spans", rowid: 44, given: cells{"run_id": nil}, reason: "null-value"},
 	{table: "spans", rowid: 45, given: cells{"run_id": []byte{}}},
 	{table: "traces", rowid: 51, given: cells{"run_id": "good"}},
-	{table: "traces", rowid: 52, given: cells{"run_id": []byte("good"), "trace_data": "{"}, kind: "same-key", own: map[string]string{"trace_data": "not-json"}},
-	{table: "traces", rowid: 53, given: cells{"run_id": "lost and told", "trace_data": nil}, kind: "null-value"},
-	{table: "evaluations", rowid: 61, given: cells{"run_id": "good", "score": nil}, kind: "null-value"},
-	{table: "evaluations", rowid: 62, given: cells{"run_id": "good", "score": []byte{1}}, kind: "no-number"},
+	{table: "traces", rowid: 52, given: cells{"run_id": []byte("good"), "trace_data": "{"}, reason: "same-key", ownReasons: map[string]string{"trace_data": "not-json"}},
+	{table: "traces", rowid: 53, given: cells{"run_id": "lost and told", "trace_data": nil}, reason: "null-value"},
+	{table: "evaluations", rowid: 61, given: cells{"run_id": "good", "score": nil}, reason: "null-value"},
+	{table: "evaluations", rowid: 62, given: cells{"run_id": "good", "score": []byte{1}}, reason: "no-number"},
 	{table: "evaluations", rowid: 63, given: cells{"run_id": "lost and told"}},
-	{table: "system_state", rowid: 71, given: cells{"key": "k", "value": nil}, kind: "null-value"},
-	{table: "system_state", rowid: 72, given: cells{"key": nil, "value": nil}, kind: "null-key+null-value"},
+	{table: "system_state", rowid: 71, given: cells{"key": "k", "value": nil}, reason: "null-value"},
+	{table: "system_state", rowid: 72, given: cells{"key": nil, "value": nil}, reason: "null-key+null-value"},
 	{table: "system_state", rowid: 73, given: cells{"key": "k2"}},
-	{table: "system_state", rowid: 74, given: cells{"key": []byte("k2")}, kind: "same-key"},
+	{table: "system_state", rowid: 74, given: cells{"key": []byte("k2")}, reason: "same-key"},
 	{table: "system_state", rowid: 75, given: cells{"key": []byte("k3")}},
 }
 
@@ -89,7 +89,7 @@ var keyColumn = map[string]string{"runs": "run_id", "workflow_state": "run_id", 
 	"steps": "id", "spans": "id", "evaluations": "id"}
 
 // key gives the key that the row has in PostgreSQL, or should have.
-func (r oddRow) key() string {
+func (r testRow) key() string {
 	if keyColumn[r.table] == "id" {
 		return fmt.Sprint(r.rowid)
 	}
@@ -98,9 +98,9 @@ func (r oddRow) key() string {
 }
 
 // cells gives every cell of the row as it is in the file.
-func (r oddRow) cells() cells {
+func (r testRow) cells() cells {
 	all := cells{}
-	for column := range strings.SplitSeq(layout06[r.table], ", ") {
+	for column := range strings.SplitSeq(format06[r.table], ", ") {
 		name, _, _ := strings.Cut(column, " ")
 		all[name] = defaults[r.table][name]
 		if v, ok := r.given[name]; ok {
@@ -114,27 +114,27 @@ func (r oddRow) cells() cells {
 }
 
 // wanted gives what is kept of the rows, and what is found.
-func wanted(rows []oddRow) (originals []kept, found []told, aside map[string]int64) {
-	aside = map[string]int64{}
+func wanted(rows []testRow) (originals []originalRow, found []finding, rejected map[string]int64) {
+	rejected = map[string]int64{}
 	for _, r := range rows {
-		if r.kind == "" {
-			for column, kind := range r.own {
-				originals = append(originals, keptCell(r.table, r.key(), r.rowid, column, kind, r.given[column]))
-				found = append(found, told{table: r.table, key: r.key(), rowid: r.rowid, column: column, kind: kind})
+		if r.reason == "" {
+			for column, kind := range r.ownReasons {
+				originals = append(originals, originalCell(r.table, r.key(), r.rowid, column, kind, r.given[column]))
+				found = append(found, finding{table: r.table, key: r.key(), rowid: r.rowid, column: column, reason: kind})
 			}
 			continue
 		}
-		aside[r.table]++
-		found = append(found, told{table: r.table, key: r.key(), rowid: r.rowid, kind: r.kind, aside: true})
+		rejected[r.table]++
+		found = append(found, finding{table: r.table, key: r.key(), rowid: r.rowid, reason: r.reason, rejected: true})
 		for column, cell := range r.cells() {
-			originals = append(originals, keptCell(r.table, r.key(), r.rowid, column, together(r.own[column], r.kind), cell))
+			originals = append(originals, originalCell(r.table, r.key(), r.rowid, column, joinReasons(r.ownReasons[column], r.reason), cell))
 		}
 	}
-	return originals, found, aside
+	return originals, found, rejected
 }
 
-// together joins kinds in the order in which the program names them, each once.
-func together(kinds ...string) string {
+// joinReasons joins kinds in the order in which the program names them, each once.
+func joinReasons(kinds ...string) string {
 	order := []string{"nul-removed", "bad-utf8", "not-json", "number-as-text", "rounded", "text-as-number", "no-number", "beyond-type", "guessed-time", "no-column",
 		"null-key", "nul-in-key", "same-key", "null-value", "json-size", "too-long"}
 	var all []string
@@ -149,9 +149,9 @@ func together(kinds ...string) string {
 	return strings.Join(all, "+")
 }
 
-func writeRows(t testing.TB, rows []oddRow) string {
+func writeRows(t testing.TB, rows []testRow) string {
 	t.Helper()
-	f := newFile(t, layout06)
+	f := newFile(t, format06)
 	for _, r := range rows {
 		given := r.cells()
 		given["rowid"] = r.rowid
@@ -160,21 +160,21 @@ func writeRows(t testing.TB, rows []oddRow) string {
 	return f.close()
 }
 
-// TestRowsWithoutAPlace: without --set-aside they refuse, all in one list; with
+// TestRejectedRows: without --set-aside they refuse, all in one list; with
 // it every cell of theirs is kept, and everything else arrives.
-func TestRowsWithoutAPlace(t *testing.T) {
+func TestRejectedRows(t *testing.T) {
 	t.Parallel()
-	path := writeRows(t, oddRows)
+	path := writeRows(t, rejectedRows)
 	url := pgtest.Database(t)
 	conn := connect(t, url)
-	originals, wantFound, aside := wanted(oddRows)
+	originals, wantFound, rejected := wanted(rejectedRows)
 	for i, f := range wantFound {
 		if f.column == "created_at" {
 			wantFound[i].note = "steps.created_at"
 		}
 	}
 	all := int64(0)
-	for _, n := range aside {
+	for _, n := range rejected {
 		all += n
 	}
 	for name, set := range map[string]func(o *transfer.MigrateOptions){
@@ -183,7 +183,7 @@ func TestRowsWithoutAPlace(t *testing.T) {
 	} {
 		o := options(t, path, url)
 		set(&o)
-		found := listen(&o)
+		found := collectFindings(&o)
 		result := wantRefused(t, o, many(all, "row"), "without a place", "--set-aside", "flujo.flujo_port_originals")
 		wantReport(t, result, *found, wantFound)
 		if got := leftovers(t, conn); got != "" {
@@ -199,22 +199,22 @@ func TestRowsWithoutAPlace(t *testing.T) {
 		t.Errorf("the rehearsal with --set-aside left %s", got)
 	}
 	o.DryRun = false
-	found := listen(&o)
+	found := collectFindings(&o)
 	result := migrate(t, o)
 	wantReport(t, result, *found, wantFound)
-	wantKept(t, conn, originals)
+	wantOriginalRows(t, conn, originals)
 	for _, row := range result.Tables {
 		rows := int64(0)
-		for _, r := range oddRows {
+		for _, r := range rejectedRows {
 			if r.table == row.Name {
 				rows++
 			}
 		}
-		if row.RowsRead != rows || row.Rejected != aside[row.Name] || !row.Match {
-			t.Errorf("%+v; want %d rows read, %d set aside", row, rows, aside[row.Name])
+		if row.RowsRead != rows || row.Rejected != rejected[row.Name] || !row.Match {
+			t.Errorf("%+v; want %d rows read, %d set aside", row, rows, rejected[row.Name])
 		}
-		if got := one(t, conn, "SELECT count(*) FROM flujo."+row.Name); got != fmt.Sprint(rows-aside[row.Name]+row.Derived) {
-			t.Errorf("%s has %s rows; %d read, %d set aside, %d derived", row.Name, got, rows, aside[row.Name], row.Derived)
+		if got := one(t, conn, "SELECT count(*) FROM flujo."+row.Name); got != fmt.Sprint(rows-rejected[row.Name]+row.Derived) {
+			t.Errorf("%s has %s rows; %d read, %d set aside, %d derived", row.Name, got, rows, rejected[row.Name], row.Derived)
 		}
 	}
 	wantTheRest(t, conn)

@@ -27,24 +27,24 @@ func verify(t testing.TB, file, url string) (*report.Verification, []report.Diff
 
 func verifyIn(t testing.TB, file, url string, zone *time.Location) (*report.Verification, []report.Difference, error) {
 	t.Helper()
-	var different []report.Difference
+	var differences []report.Difference
 	result, err := transfer.Verify(context.Background(), transfer.VerifyOptions{
-		SQLite: file, Postgres: url, Schema: schema, NaiveZone: zone, OnDifference: func(d report.Difference) { different = append(different, d) },
+		SQLite: file, Postgres: url, Schema: schema, NaiveZone: zone, OnDifference: func(d report.Difference) { differences = append(differences, d) },
 	})
-	return result, different, err
+	return result, differences, err
 }
 
 // wantVerdict verifies, and sees verdict and kind of error.
 func wantVerdict(t testing.TB, file, url, verdict string, kind clierr.Kind) (*report.Verification, []report.Difference) {
 	t.Helper()
-	result, different, err := verify(t, file, url)
+	result, differences, err := verify(t, file, url)
 	if kind == 0 && err != nil || kind != 0 && clierr.KindOf(err) != kind || result == nil {
 		t.Fatalf("error %v, want kind %d", err, kind)
 	}
 	if result.Verdict != verdict {
-		t.Errorf("verdict %q, want %q: %+v", result.Verdict, verdict, different)
+		t.Errorf("verdict %q, want %q: %+v", result.Verdict, verdict, differences)
 	}
-	return result, different
+	return result, differences
 }
 
 func comparison(t testing.TB, r *report.Verification, table string) report.Comparison {
@@ -67,9 +67,9 @@ func TestVerifyEqual(t *testing.T) {
 			o := options(t, file, url)
 			o.Quarantine = true
 			migrate(t, o)
-			result, different := wantVerdict(t, file, url, report.Equal, 0)
-			if len(different) != 0 || !result.Receipt.SameBytes || result.Receipt.Verify != "content" {
-				t.Errorf("%d differences, receipt %+v", len(different), result.Receipt)
+			result, differences := wantVerdict(t, file, url, report.Equal, 0)
+			if len(differences) != 0 || !result.Receipt.SameBytes || result.Receipt.Verify != "content" {
+				t.Errorf("%d differences, receipt %+v", len(differences), result.Receipt)
 			}
 			for _, c := range result.Tables {
 				if !c.Match || c.InFile != c.InPostgres || c.AtReceipt != c.InFile {
@@ -138,20 +138,20 @@ func TestVerifyDrift(t *testing.T) {
 			url := pgtest.Database(t)
 			migrate(t, options(t, fixture, url))
 			run(t, connect(t, url), tc.statements...)
-			result, different := wantVerdict(t, fixture, url, report.Drift, 0)
+			result, differences := wantVerdict(t, fixture, url, report.Drift, 0)
 			c := comparison(t, result, tc.table)
 			if c.Added != tc.added || c.Changed != tc.changed || c.Deleted != tc.deleted || c.Mismatched != 0 || c.Match {
 				t.Errorf("%+v", c)
 			}
 			said := false
-			for _, d := range different {
+			for _, d := range differences {
 				said = said || strings.Contains(d.String(), tc.difference)
 				if !d.Since {
 					t.Errorf("not said to be since: %+v", d)
 				}
 			}
 			if !said {
-				t.Errorf("nothing says %q: %v", tc.difference, different)
+				t.Errorf("nothing says %q: %v", tc.difference, differences)
 			}
 		})
 	}
@@ -167,9 +167,9 @@ func TestVerifyUpdatedToTheSame(t *testing.T) {
 	wantVerdict(t, fixture, url, report.Equal, 0)
 }
 
-// TestVerifyBadCopy: rows that the migration itself put there wrong, and that
+// TestVerifyCopyMismatch: rows that the migration itself put there wrong, and that
 // nobody wrote since, are told from drift; also beside it.
-func TestVerifyBadCopy(t *testing.T) {
+func TestVerifyCopyMismatch(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name, damage, since string
@@ -184,7 +184,7 @@ func TestVerifyBadCopy(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			tampering(t, url)(tc.damage)
+			tamperer(t, url)(tc.damage)
 			o := options(t, fixture, url)
 			o.Verify = transfer.VerifyCounts
 			migrate(t, o)
@@ -221,9 +221,9 @@ func TestVerifyCountedAndGood(t *testing.T) {
 	wantVerdict(t, changed(t, "VACUUM"), url, report.Equal, 0) // what is equal is equal
 }
 
-// TestVerifyOtherFile: a file with other rows is not the one that was migrated;
+// TestVerifySourceMismatch: a file with other rows is not the one that was migrated;
 // one with other bytes and the same rows is.
-func TestVerifyOtherFile(t *testing.T) {
+func TestVerifySourceMismatch(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
@@ -232,9 +232,9 @@ func TestVerifyOtherFile(t *testing.T) {
 		"a cell": "UPDATE steps SET step_name = step_name || '!' WHERE id = 7",
 	} {
 		t.Run(name, func(t *testing.T) {
-			result, different, err := verify(t, changed(t, statement), url)
-			if clierr.KindOf(err) != clierr.Refused || result == nil || result.Verdict != report.SourceMismatch || len(different) != 0 {
-				t.Fatalf("%d differences, %+v: %v", len(different), result, err)
+			result, differences, err := verify(t, changed(t, statement), url)
+			if clierr.KindOf(err) != clierr.Refused || result == nil || result.Verdict != report.SourceMismatch || len(differences) != 0 {
+				t.Fatalf("%d differences, %+v: %v", len(differences), result, err)
 			}
 			if !strings.Contains(err.Error(), result.Receipt.SHA256) || !strings.Contains(err.Error(), "not the file that was migrated") {
 				t.Errorf("error %v", err)
@@ -342,9 +342,9 @@ func TestVerifyDroppedTable(t *testing.T) {
 	}
 }
 
-// TestVerifyReadOtherwise: the file is the same and PostgreSQL holds what was
+// TestVerifyOtherTimezone: the file is the same and PostgreSQL holds what was
 // verified: another reading of the file does not make a bad copy of it.
-func TestVerifyReadOtherwise(t *testing.T) {
+func TestVerifyOtherTimezone(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.Database(t), changed(t, "UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 9")
 	berlin, err := time.LoadLocation("Europe/Berlin")
@@ -355,8 +355,8 @@ func TestVerifyReadOtherwise(t *testing.T) {
 	o.NaiveZone = berlin
 	migrate(t, o)
 	wantVerdict(t, file, url, report.Equal, 0)
-	result, different, err := verifyIn(t, file, url, time.UTC)
-	if err != nil || result.Verdict != report.Equal || len(different) != 0 || !strings.Contains(strings.Join(result.Notes, "; "), "reads it otherwise") {
+	result, differences, err := verifyIn(t, file, url, time.UTC)
+	if err != nil || result.Verdict != report.Equal || len(differences) != 0 || !strings.Contains(strings.Join(result.Notes, "; "), "reads it otherwise") {
 		t.Errorf("%+v: %v", result, err)
 	}
 }
@@ -371,9 +371,9 @@ func TestVerifyDamagedIndex(t *testing.T) {
 	run(t, conn, "UPDATE pg_index SET indisready = false WHERE indexrelid = 'flujo.steps_pkey'::regclass",
 		"UPDATE flujo.steps SET run_id = run_id, step_index = 99 WHERE id = 7", "UPDATE pg_index SET indisready = true WHERE indexrelid = 'flujo.steps_pkey'::regclass",
 		"ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET enable_seqscan = off")
-	result, different, err := verify(t, fixture, url)
-	if clierr.KindOf(err) != clierr.Mismatch || len(different) != 1 || !strings.Contains(different[0].String(), "an index is damaged") {
-		t.Errorf("%v, %+v: %v", different, result, err)
+	result, differences, err := verify(t, fixture, url)
+	if clierr.KindOf(err) != clierr.Mismatch || len(differences) != 1 || !strings.Contains(differences[0].String(), "an index is damaged") {
+		t.Errorf("%v, %+v: %v", differences, result, err)
 	}
 }
 
@@ -421,8 +421,8 @@ func TestReceiptsAreInOrder(t *testing.T) {
 	wantVerdict(t, second, url, report.Equal, 0)
 }
 
-// TestPathThatIsNoText: a folder's name need not be UTF-8.
-func TestPathThatIsNoText(t *testing.T) {
+// TestPathThatIsNotText: a folder's name need not be UTF-8.
+func TestPathThatIsNotText(t *testing.T) {
 	t.Parallel()
 	folder := filepath.Join(t.TempDir(), "d\xff")
 	if err := os.Mkdir(folder, 0o700); err != nil {

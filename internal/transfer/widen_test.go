@@ -57,7 +57,7 @@ func wantTypes(t testing.TB, conn *pgx.Conn, other map[string]string) {
 // be told once although the table is read anew.
 func beyond(t testing.TB) string {
 	t.Helper()
-	f := newFile(t, layout06)
+	f := newFile(t, format06)
 	f.insert("runs", cells{"error_message": "a\x00", "execution_time_ms": int64(1), "created_at": "2026-01-05T09:00:00", "memory_usage_mb": 0.1})
 	f.insert("runs", cells{"run_id": "r2", "execution_time_ms": int64(-2147483649)})
 	f.insert("steps", cells{"id": int64(1), "output": "{", "token_counts": int64(2147483647), "execution_time_ms": int64(-2147483648)})
@@ -73,12 +73,12 @@ func beyond(t testing.TB) string {
 func TestIntegersBeyondInt4(t *testing.T) {
 	t.Parallel()
 	path := beyond(t)
-	found := []told{
-		{table: "runs", key: "r", rowid: 1, column: "error_message", kind: "nul-removed"},
-		{table: "steps", key: "1", rowid: 1, column: "output", kind: "not-json"},
-		{table: "steps", key: "2", rowid: 2, column: "output", kind: "not-json"},
-		{table: "steps", key: "3", rowid: 3, column: "output", kind: "not-json"},
-		{table: "spans", key: "5000000000", rowid: 5_000_000_000, column: "span_id", kind: "nul-removed"},
+	found := []finding{
+		{table: "runs", key: "r", rowid: 1, column: "error_message", reason: "nul-removed"},
+		{table: "steps", key: "1", rowid: 1, column: "output", reason: "not-json"},
+		{table: "steps", key: "2", rowid: 2, column: "output", reason: "not-json"},
+		{table: "steps", key: "3", rowid: 3, column: "output", reason: "not-json"},
+		{table: "spans", key: "5000000000", rowid: 5_000_000_000, column: "span_id", reason: "nul-removed"},
 	}
 	widened := map[string]string{"runs.execution_time_ms": "bigint", "steps.token_counts": "bigint", "steps.step_index": "bigint",
 		"spans.id": "bigint", "spans_id_seq": "bigint"}
@@ -103,7 +103,7 @@ func TestIntegersBeyondInt4(t *testing.T) {
 				wantTypes(t, conn, nil)
 			}
 			o.DryRun = false
-			all := listen(&o)
+			all := collectFindings(&o)
 			result := migrate(t, o)
 			wantTypes(t, conn, widened)
 			wantReport(t, result, *all, found)
@@ -158,7 +158,7 @@ func wantBeyond(t *testing.T, conn *pgx.Conn) {
 // TestNextIDBeyondInt4: the ids fit, the next one does not.
 func TestNextIDBeyondInt4(t *testing.T) {
 	t.Parallel()
-	f := newFile(t, layout06)
+	f := newFile(t, format06)
 	f.insert("runs", nil)
 	f.insert("steps", cells{"id": int64(2147483647)})
 	f.insert("spans", cells{"id": int64(1)})
@@ -178,7 +178,7 @@ func TestNextIDBeyondInt4(t *testing.T) {
 // TestLastIDOfAll: there is no id after the last one that SQLite has.
 func TestLastIDOfAll(t *testing.T) {
 	t.Parallel()
-	f := newFile(t, layout06)
+	f := newFile(t, format06)
 	f.insert("runs", nil)
 	f.insert("steps", cells{"id": int64(9223372036854775807)})
 	f.insert("steps", cells{"id": int64(-9223372036854775808)})
@@ -244,7 +244,7 @@ func TestWiderTypesAreUsed(t *testing.T) {
 
 func beyondSequence(t testing.TB) string {
 	t.Helper()
-	f := newFile(t, layout06)
+	f := newFile(t, format06)
 	f.insert("runs", nil)
 	f.insert("steps", cells{"id": int64(3_000_000_000)})
 	return f.close()
@@ -276,7 +276,7 @@ func TestTypesOfAnotherOwner(t *testing.T) {
 			conn := connect(t, url)
 			o := options(t, c.path, role)
 			o.ExactFloats = c.exact
-			wantFault(t, o, clierr.Refused, c.words...)
+			wantError(t, o, clierr.Refused, c.words...)
 			wantTypes(t, conn, nil)
 			for table := range flujoTables {
 				if table == mapping.Versions {

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// made is a section of which the floor takes 10, 20 and 40 s.
-func made() *section {
+// madeDocument is a section of which the floor takes 10, 20 and 40 s.
+func madeDocument() *section {
 	took := func(name string, peak int64, seconds ...float64) *result {
 		r := &result{Name: name}
 		for _, s := range seconds {
@@ -38,7 +38,7 @@ func made() *section {
 }
 
 func TestBars(t *testing.T) {
-	s := made()
+	s := madeDocument()
 	s.Growth = []step{{Bytes: 1, Rows: 1, measurement: measurement{Seconds: 1, Peak: 1}}}
 	for _, want := range []string{
 		"≤ 1.10 |     1.10 |         met", // of 1.10, 1.00 and 1.50; by medians it were 1.00
@@ -62,7 +62,7 @@ func TestBars(t *testing.T) {
 
 func TestWrite(t *testing.T) {
 	folder := t.TempDir()
-	if err := (&document{Sections: []*section{made(), made()}}).write(folder); err != nil {
+	if err := (&document{Sections: []*section{madeDocument(), madeDocument()}}).write(folder); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join(folder, "benchmarks.md"))
