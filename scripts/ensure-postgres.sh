@@ -4,7 +4,7 @@
 # one with apt-get, dnf, apk or brew, and says so on stderr.
 #
 # FLUJO_PORT_PG_SEARCH, a colon-separated list of glob patterns, replaces the
-# folders looked in beside PATH. They are those of internal/pgtest/findbin.go.
+# folders looked in apart from PATH. They are those of internal/pgtest/findbin.go.
 set -u
 
 min_version=13

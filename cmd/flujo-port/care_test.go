@@ -47,7 +47,7 @@ func TestNothingIsOverwritten(t *testing.T) {
 	own := write(t, filepath.Join(p.dir, "own.env"), "FLUJO_STATE_URI=sqlite:////old.db\n")
 	stdout, stderr, code := p.run(t, "migrate", "--postgres", url, "--sqlite", file, "--without-pgvector", "--env-file", own, "--dry-run")
 	if content, _ := os.ReadFile(own); code != 0 || !strings.Contains(string(content), "old.db") || !strings.Contains(stdout, "nothing was written, since") {
-		t.Errorf("rehearsal: exit %d, %q: %s%s", code, content, stdout, stderr)
+		t.Errorf("dry run: exit %d, %q: %s%s", code, content, stdout, stderr)
 	}
 	_, stderr, code = p.run(t, "migrate", "--postgres", url, "--sqlite", file, "--without-pgvector", "--env-file", own)
 	if content, _ := os.ReadFile(own); code != 0 || !strings.HasPrefix(string(content), "FLUJO_STATE_URI=postgresql://") {
@@ -63,7 +63,7 @@ func TestSecretsAreNotEchoed(t *testing.T) {
 	for _, args := range [][]string{
 		{url}, {"migrate", url}, {"uri", url}, {"uri", "cutover", url}, {"init", url}, {"migrate", "--schema", url}, {"migrate", "--dry-run=" + url},
 		{"migrate", "--sqlite", url}, {"migrate", "--sqlite", "host=h password=hunter2secret"}, {"init", "--grant-to", url},
-		{"migrate", "--env-file", url, "--sqlite", absolute(t, fixture)}, {"migrate", "--naive-times", url}, {"migrate", "--" + url},
+		{"migrate", "--env-file", url, "--sqlite", absolute(t, fixture)}, {"migrate", "--naive-timezone", url}, {"migrate", "--" + url},
 	} {
 		stdout, stderr, code := p.run(t, args...)
 		if code != 2 || strings.Contains(stdout+stderr, "hunter2secret") {
@@ -171,43 +171,43 @@ func TestChangesAreReported(t *testing.T) {
 		return newProgram(t).run(t, append([]string{"migrate", "--postgres", url, "--sqlite", file, "--without-pgvector"}, args...)...)
 	}
 	stdout, stderr, code := migrate()
-	if code != 3 || !strings.Contains(stdout, "Refused after") || !strings.Contains(stdout, "system_state: rows without a place: 1 × the key is NULL") ||
-		!strings.Contains(stderr, "--set-aside") || !strings.Contains(stderr, "nothing was committed") || strings.Contains(stdout, "FLUJO_STATE_URI") {
+	if code != 3 || !strings.Contains(stdout, "Refused after") || !strings.Contains(stdout, "system_state: rows rejected: 1 × the key is NULL") ||
+		!strings.Contains(stderr, "--quarantine") || !strings.Contains(stderr, "nothing was committed") || strings.Contains(stdout, "FLUJO_STATE_URI") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
-	stdout, stderr, code = migrate("--set-aside", "--strict")
-	for _, want := range []string{"13 cells", "1 row would be set aside", "1 run would be made", "1 time without a zone"} {
+	stdout, stderr, code = migrate("--quarantine", "--strict")
+	for _, want := range []string{"13 cells", "1 row would be quarantined", "1 run would be made", "1 time without a zone"} {
 		if code != 3 || !strings.Contains(stderr, want) {
 			t.Errorf("strict: exit %d, lacks %q\n%s%s", code, want, stdout, stderr)
 		}
 	}
-	stdout, stderr, code = migrate("--set-aside", "--naive-times", "Europe/Berlin", "--json")
+	stdout, stderr, code = migrate("--quarantine", "--naive-timezone", "Europe/Berlin", "--json")
 	if code != 0 {
 		t.Fatalf("exit %d\n%s", code, stderr)
 	}
 	var r struct {
 		Changes []struct {
-			Table, Column, Kind string
-			Count               int
-			Keys                []string `json:"first_keys"`
+			Table, Column, Reason string
+			Count                 int
+			Keys                  []string `json:"first_keys"`
 		}
 		Originals int
 		Findings  []struct {
-			Table, Key, Column, Kind, Done string
-			SetAside                       bool `json:"set_aside"`
+			Table, Key, Column, Reason, Explanation string
+			Rejected                                bool `json:"rejected"`
 		}
 		Naive []struct {
 			Column string
-			Zone   string `json:"taken_as"`
-		} `json:"naive_times"`
+			Zone   string `json:"interpreted_as"`
+		} `json:"naive_timestamps"`
 	}
 	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
 		t.Fatalf("%v\n%s", err, stdout)
 	}
-	if len(r.Changes) != 3 || r.Changes[0].Kind != "nul-removed" || r.Changes[0].Count != 12 || len(r.Changes[0].Keys) != 10 {
+	if len(r.Changes) != 3 || r.Changes[0].Reason != "nul-removed" || r.Changes[0].Count != 12 || len(r.Changes[0].Keys) != 10 {
 		t.Errorf("changes %+v", r.Changes)
 	}
-	if len(r.Findings) != 14 || r.Findings[11].Key != "12" || r.Findings[12].Kind != "rounded" || !r.Findings[13].SetAside || r.Originals != 16 {
+	if len(r.Findings) != 14 || r.Findings[11].Key != "12" || r.Findings[12].Reason != "rounded" || !r.Findings[13].Rejected || r.Originals != 16 {
 		t.Errorf("%d findings, %d originals: %+v", len(r.Findings), r.Originals, r.Findings)
 	}
 	if len(r.Naive) != 1 || r.Naive[0].Column != "runs.created_at" || r.Naive[0].Zone != "Europe/Berlin" {
@@ -216,8 +216,8 @@ func TestChangesAreReported(t *testing.T) {
 	if got := ask(t, url, "SELECT created_at AT TIME ZONE 'UTC' FROM flujo.runs ORDER BY created_at LIMIT 1"); got != "2026-01-05 08:00:00" {
 		t.Errorf("the time in Berlin arrived as %s", got)
 	}
-	_, stderr, code = newProgram(t).run(t, "migrate", "--postgres", url, "--sqlite", file, "--naive-times", "Nowhere/Land")
-	if code != 2 || !strings.Contains(stderr, "--naive-times") {
+	_, stderr, code = newProgram(t).run(t, "migrate", "--postgres", url, "--sqlite", file, "--naive-timezone", "Nowhere/Land")
+	if code != 2 || !strings.Contains(stderr, "--naive-timezone") {
 		t.Errorf("zone: exit %d: %s", code, stderr)
 	}
 }

@@ -45,7 +45,7 @@ func isEnvFile(content []byte) bool {
 
 // writeEnvFile writes the address, password and all, as one line that docker's
 // and kubectl's --env-file and systemd's EnvironmentFile read. It is made
-// beside its place with mode 0600, synced, then renamed.
+// next to its final path with mode 0600, synced, then renamed.
 func writeEnvFile(path string, address stateuri.Address) (err error) {
 	defer func() {
 		if err != nil {

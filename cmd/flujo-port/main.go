@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	app := &cli.App{
 		Name:            "flujo-port",
 		Usage:           "move the state of Flujo from its SQLite file into PostgreSQL",
-		Description:     "Rehearse with \"flujo-port migrate --dry-run\", stop Flujo, then run \"flujo-port migrate\".",
+		Description:     "Do a dry run with \"flujo-port migrate --dry-run\", stop Flujo, then run \"flujo-port migrate\".",
 		Version:         version(),
 		HideHelpCommand: true,
 		Commands:        []*cli.Command{e.checkCommand(), e.migrateCommand(), e.verifyCommand(), e.restoreCommand(), e.initCommand(), e.uriCommand()},
@@ -73,7 +73,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 const exitCodes = `
 EXIT CODES:
    0    done
-   1    failed, try again: connection lost, lock not had, disk full
+   1    failed, try again: connection lost, lock timeout, disk full
    2    usage or configuration
    3    refused: the check or the data say no; nothing was written
    4    verification found a difference; nothing was committed

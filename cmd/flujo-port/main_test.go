@@ -123,7 +123,7 @@ func TestMigrateDryRunThenMigrate(t *testing.T) {
 	p := newProgram(t, "DATABASE_URL="+strings.Replace(url, "postgresql://", "postgresql+psycopg2://", 1))
 
 	stdout, stderr, code := p.run(t, "migrate", "--sqlite", file, "--without-pgvector", "--dry-run")
-	if code != 0 || !strings.Contains(stdout, "Rehearsed") || !strings.Contains(stdout, "rolled back") {
+	if code != 0 || !strings.Contains(stdout, "Dry run") || !strings.Contains(stdout, "rolled back") {
 		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code = p.run(t, "migrate", "--sqlite", "sqlite:///"+file, "--without-pgvector")
@@ -203,7 +203,7 @@ func TestMigrateJSONRevealAndEnvFile(t *testing.T) {
 		t.Errorf("the env file's mode is %v, %v", info.Mode(), err)
 	}
 	if entries, err := os.ReadDir(p.dir); err != nil || len(entries) != 1 {
-		t.Errorf("more was left beside it: %v", entries)
+		t.Errorf("more was left next to it: %v", entries)
 	}
 }
 

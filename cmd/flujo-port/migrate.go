@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-	_ "time/tzdata" // for --naive-times where the system has no zones
+	_ "time/tzdata" // for --naive-timezone where the system has no zones
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
@@ -27,15 +27,15 @@ func (e *env) migrateCommand() *cli.Command {
 		Name:  "migrate",
 		Usage: "move the file's rows into PostgreSQL, in one transaction",
 		Description: "Everything happens in one transaction: on any error, and on Ctrl-C, the database is left as it was.\n" +
-			"The file is only read. Stop Flujo before the real run; --dry-run may run beside it.",
+			"The file is only read. Stop Flujo before the real run; --dry-run may run next to it.",
 		Flags: []cli.Flag{
 			sqliteFlag, postgresFlag, schemaFlag,
 			&cli.BoolFlag{Name: "dry-run", Usage: "do all of it, report, then roll back"},
-			&cli.BoolFlag{Name: "replace", Usage: "put the file's rows in place of those in the target, which are kept in schema SCHEMA_before_TIME; the report says how to go back to them"},
+			&cli.BoolFlag{Name: "replace", Usage: "put the file's rows in place of those in the target, which are kept in schema SCHEMA_archive_TIME; the report says how to go back to them"},
 			&cli.BoolFlag{Name: "merge", Usage: "take what either side has: each run, key of system_state and memory whole from the side that wrote it last, on a tie from the target"},
 			&cli.BoolFlag{Name: "strict", Usage: "refuse a file of which anything would arrive changed"},
 			quarantineFlag, naiveTimezoneFlag, exactFloatsFlag, withoutPGVectorFlag,
-			&cli.StringFlag{Name: "verify", Value: transfer.VerifyContent, Usage: "before the commit compare every cell with the file: content; or, quicker, count the rows: `counts`"},
+			&cli.StringFlag{Name: "verify", Value: transfer.VerifyContent, Usage: "verify by `MODE` before the commit: content compares every cell with the state file, counts only counts the rows"},
 			skipIntegrityFlag, jsonFlag, revealFlag,
 			&cli.StringFlag{Name: "env-file", Usage: "after the commit, write FLUJO_STATE_URI with its password to `PATH`, mode 0600"},
 		},
@@ -135,7 +135,7 @@ func leaveEnvFile(result *report.Migration, path string, address stateuri.Addres
 	result.Notes = append(result.Notes, "the cutover address is in "+path)
 }
 
-// naiveZone gives the zone of --naive-times; nil when nothing was said.
+// naiveZone gives the zone of --naive-timezone; nil when nothing was said.
 func naiveZone(name string) (*time.Location, error) {
 	switch strings.ToLower(name) {
 	case "":
@@ -147,7 +147,7 @@ func naiveZone(name string) (*time.Location, error) {
 	}
 	zone, err := time.LoadLocation(name)
 	if err != nil {
-		return nil, usagef("--naive-times %q is neither utc nor local nor a zone such as Europe/Berlin", name)
+		return nil, usagef("--naive-timezone %q is neither utc nor local nor a zone such as Europe/Berlin", name)
 	}
 	return zone, nil
 }
@@ -158,7 +158,7 @@ func localZone() (*time.Location, error) {
 	if name, set := os.LookupEnv("TZ"); set {
 		zone, err := time.LoadLocation(strings.TrimPrefix(name, ":"))
 		if err != nil {
-			return nil, usagef("--naive-times local: TZ is %q, which is no zone such as Europe/Berlin: name the zone", name)
+			return nil, usagef("--naive-timezone local: TZ is %q, which is no zone such as Europe/Berlin: name the zone", name)
 		}
 		return zone, nil
 	}
@@ -172,7 +172,7 @@ func localZone() (*time.Location, error) {
 			return zone, nil
 		}
 	}
-	return nil, usagef("--naive-times local: this machine does not say the name of its zone: name it, such as Europe/Berlin")
+	return nil, usagef("--naive-timezone local: this machine does not say the name of its zone: name it, such as Europe/Berlin")
 }
 
 // print prints a report: as text, or with --json as one JSON object.

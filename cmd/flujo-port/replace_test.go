@@ -59,25 +59,25 @@ func TestReplaceAsItIsPrinted(t *testing.T) {
 	}
 	drop := regexp.MustCompile(`\n    DROP SCHEMA .*\n`).FindString(stdout)
 	psql(t, url, drop)
-	if got := ask(t, url, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%before%'"); got != "0" {
+	if got := ask(t, url, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%archive%'"); got != "0" {
 		t.Error("the schema was not dropped")
 	}
 	stdout, _, code = p.run(t, "migrate", "--sqlite", file, "--without-pgvector", "--replace", "--json")
 	var report struct {
 		Replaced struct {
-			Schema string
-			Tables []struct {
+			ArchiveSchema string `json:"archive_schema"`
+			Tables        []struct {
 				Name string
 				Rows int
 			}
-			BackToIt []string `json:"back_to_it"`
-			DropIt   string   `json:"drop_it"`
+			UndoSQL []string `json:"undo_sql"`
+			DropSQL string   `json:"drop_sql"`
 		}
 	}
 	if err := json.Unmarshal([]byte(stdout), &report); code != 0 || err != nil {
 		t.Fatalf("exit %d, %v\n%s", code, err, stdout)
 	}
-	if r := report.Replaced; !strings.HasPrefix(r.Schema, "flujo_before_") || len(r.Tables) != 8 || r.Tables[2].Rows != 200 || len(r.BackToIt) < 10 || r.DropIt == "" {
+	if r := report.Replaced; !strings.HasPrefix(r.ArchiveSchema, "flujo_archive_") || len(r.Tables) != 8 || r.Tables[2].Rows != 200 || len(r.UndoSQL) < 10 || r.DropSQL == "" {
 		t.Errorf("the JSON says %+v", r)
 	}
 	if _, stderr, code = p.run(t, "migrate", "--sqlite", file, "--replace", "--merge"); code != 2 || !strings.Contains(stderr, "merge") {
@@ -192,7 +192,7 @@ func rowsIn(t *testing.T, conn *pgx.Conn, schema string) string {
 
 func archiveSchemas(t *testing.T, conn *pgx.Conn) []string {
 	t.Helper()
-	rows, err := conn.Query(context.Background(), `SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'flujo\_before%'`)
+	rows, err := conn.Query(context.Background(), `SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'flujo\_archive%'`)
 	if err != nil {
 		t.Fatal(err)
 	}

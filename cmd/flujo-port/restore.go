@@ -16,7 +16,7 @@ func (e *env) restoreCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "restore",
 		Usage: "bring what is in PostgreSQL back into a new SQLite file",
-		Description: "The file is made beside its place, compared cell by cell with the database, and only then named; nothing is\n" +
+		Description: "The file is made next to its final path, compared cell by cell with the database, and only then named; nothing is\n" +
 			"overwritten, and the database is only read. With --base, rows that PostgreSQL has not changed since the\n" +
 			"migration are taken from the old file, byte for byte. Stop Flujo first: what it writes meanwhile is not in the file.",
 		Flags: []cli.Flag{

@@ -112,7 +112,7 @@ func TestGenerateAsFlujoWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	if layout.Name != fixture.Name {
-		t.Errorf("laid out as by Flujo %s, want %s", layout.Name, fixture.Name)
+		t.Errorf("format Flujo %s, want %s", layout.Name, fixture.Name)
 	}
 	result, err := transfer.Check(context.Background(), transfer.CheckOptions{SQLite: path, OnFinding: func(f mapping.Finding) {
 		t.Errorf("found in %s: %+v", f.Table, f)
@@ -121,6 +121,6 @@ func TestGenerateAsFlujoWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	if rows, cells := result.Count(); rows+cells > 0 || len(result.Widened) > 0 || len(result.Ignored) > 0 {
-		t.Errorf("%d rows without a place, %d cells changed, widened %v, ignored %v", rows, cells, result.Widened, result.Ignored)
+		t.Errorf("%d rejected rows, %d cells changed, widened %v, ignored %v", rows, cells, result.Widened, result.Ignored)
 	}
 }

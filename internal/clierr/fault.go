@@ -1,4 +1,4 @@
-// Package clierr names the ways a command can end badly. Every room returns
+// Package clierr names the ways a command can end badly. Every package returns
 // them; cmd turns a Kind into the exit code.
 package clierr
 
@@ -13,7 +13,7 @@ type Kind int
 
 const (
 	// Failed: the same command may work when tried again (connection lost,
-	// lock not had, disk full).
+	// lock timeout, disk full).
 	Failed Kind = 1
 	// Usage: the command line or the configuration has to change.
 	Usage Kind = 2

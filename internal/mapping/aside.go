@@ -1,6 +1,6 @@
 package mapping
 
-// RejectionReasons gives the names of the reasons that only rows without a place
+// RejectionReasons gives the names of the reasons that only rejected rows
 // have.
 func RejectionReasons() (names []string) {
 	for at := range lastReasonAt {

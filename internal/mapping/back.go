@@ -191,7 +191,7 @@ func ParseReasons(names string) (r Reason) {
 	return r
 }
 
-// IsRejectedRow reports whether originals are those of a row that had no place, all
+// IsRejectedRow reports whether originals are those of a row that was rejected, all
 // of its cells, and not just those that changed of one that has. columns are
 // their columns in the file, and common the reasons that all of them have.
 func (t *Table) IsRejectedRow(columns []string, common Reason) bool {

@@ -206,8 +206,8 @@ func jsonReasons(flaws JSONFlaw) (reason Reason) {
 	return reason
 }
 
-// appendTime takes the time that the cell tells, or else the best witness: a
-// column of the same meaning in the row, then whatever Witness finds.
+// appendTime takes the time that the cell tells, or else the best fallback: a
+// column of the same meaning in the row, then whatever InferTime finds.
 func (c *Converter) appendTime(dst []byte, f *Field, v Value, row []Value) (field []byte, null bool, reason Reason, err error) {
 	at, reason, ok := c.Options.ReadTime(v)
 	switch {

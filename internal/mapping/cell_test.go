@@ -256,7 +256,7 @@ var cellCases = []cellCase{
 	{"Infinity token", KindJSON, false, TextValue(`[-Infinity]`), `["-Infinity"]`, NonFiniteNumber},
 	{"escaped NUL", KindJSON, false, TextValue(`{"a":"b\u0000c"}`), `{"a":"bc"}`, NULRemoved},
 	{"lone surrogate", KindJSON, false, TextValue(`["\ud800"]`), "[\"\ufffd\"]", LoneSurrogate},
-	{"all that can be mended", KindJSON, true, TextValue("[\"\\u0000\\udc00\xff\",Infinity]"), "[\"\ufffd\ufffd\",\"Infinity\"]", NULRemoved | LoneSurrogate | InvalidUTF8 | NonFiniteNumber},
+	{"all that can be repaired", KindJSON, true, TextValue("[\"\\u0000\\udc00\xff\",Infinity]"), "[\"\ufffd\ufffd\",\"Infinity\"]", NULRemoved | LoneSurrogate | InvalidUTF8 | NonFiniteNumber},
 	{"leading zero", KindJSON, false, TextValue("01"), `"01"`, InvalidJSON},
 	{"raw control character", KindJSON, false, TextValue("\"a\nb\""), `"\"a\nb\""`, InvalidJSON},
 	{"raw NUL in JSON", KindJSON, false, TextValue("{\"a\x00b\""), `"{\"ab\""`, InvalidJSON | NULRemoved},
@@ -624,7 +624,7 @@ func TestNaiveTimesCounted(t *testing.T) {
 }
 
 // TestInferredTimes: a required time that its cell does not tell is the
-// witness's, and the cell is kept.
+// error of InferTime, and the cell is kept.
 func TestInferredTimes(t *testing.T) {
 	t.Parallel()
 	said := date(2026, 2, 3, 4, 5, 6, 789012)
@@ -671,7 +671,7 @@ func TestInferredTimes(t *testing.T) {
 }
 
 // TestInferredTimeThatMayBeNull: where NULL is allowed it stays NULL, and what
-// cannot be read is guessed.
+// cannot be read is inferred.
 func TestInferredTimeThatMayBeNull(t *testing.T) {
 	t.Parallel()
 	c := converting(t, onlyColumn(KindTime, false))
@@ -696,7 +696,7 @@ func TestInferTimeFails(t *testing.T) {
 	}
 }
 
-// TestTimesByOtherColumns: what the row itself tells comes before any witness,
+// TestTimesByOtherColumns: what the row itself tells comes before any fallback,
 // best first.
 func TestTimesByOtherColumns(t *testing.T) {
 	t.Parallel()

@@ -121,7 +121,7 @@ func (l *randomSource) value() Value {
 	return TextValue(strings.Repeat(string(rune('a'+n%26)), longestIndexed-2+n%5))
 }
 
-// oldTables are layouts that differ from Flujo's tables, by table.
+// oldTables are file formats that differ from Flujo's tables, by table.
 var oldTables = []struct{ table, columns string }{
 	{"workflow_state", state0429}, {Runs, runs0433}, {"steps", steps0433}, {Spans, spans0433}, {Runs, runsBy06}, {"steps", stepsBy06},
 	{Runs, "run_id pipeline_id pipeline_name pipeline_version status created_at updated_at"},
@@ -211,7 +211,7 @@ func convertAndCheck(t testing.TB, l *randomSource) (accepted bool) {
 	witnessed := Time{Micros: 1_234_567}
 	c.InferTime = func(table, column string, _ []Value) (Time, string, error) {
 		if table != p.Table.Name {
-			t.Errorf("a witness of %s.%s is asked for", table, column)
+			t.Errorf("a time for %s.%s is asked for", table, column)
 		}
 		return witnessed, "elsewhere", nil
 	}
@@ -452,7 +452,7 @@ func checkField(t testing.TB, c *Converter, f *Field, v Value, field []byte) {
 // need be told.
 func isUnchanged(c *Converter, f *Field, v Value, field []byte) bool {
 	if v.Class == Null {
-		return field == nil // a time that is absent and required is guessed
+		return field == nil // a time that is absent and required is inferred
 	}
 	text := v.Class == Text || v.Class == Blob
 	name := c.Mapping.Table.Name + "." + f.Name

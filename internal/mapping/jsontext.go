@@ -8,10 +8,10 @@ import (
 // JSONFlaw is a set of what is wrong with a JSON text: what PostgreSQL's
 // jsonb refuses in it, in a database whose encoding is UTF8. Zero is none.
 //
-// FlawNUL, FlawSurrogate, FlawUTF8 and FlawNaN are mended in their place when
+// FlawNUL, FlawSurrogate, FlawUTF8 and FlawNaN are repaired in their place when
 // the rest is JSON; a raw NUL or bad byte outside of strings leaves no JSON.
 // Any of FlawSyntax, FlawNumber and FlawDepth makes a JSON string of the whole
-// text; FlawNUL and FlawUTF8 beside them say how that string's content differs
+// text; FlawNUL and FlawUTF8 next to them say how that string's content differs
 // from the text, whose escapes, NonFiniteNumber and the like stay as they are written.
 type JSONFlaw uint16
 

@@ -22,7 +22,7 @@ type jsonScanner struct {
 	below []uint64
 
 	repairing bool   // whether dst is wanted
-	dst       []byte // s[:copied], mended, after what the caller had in it
+	dst       []byte // s[:copied], repaired, after what the caller had in it
 	copied    int
 }
 
@@ -39,7 +39,7 @@ func (z *jsonScanner) verdict() JSONFlaw {
 }
 
 // document reports whether the text is one JSON value, flaws that can be
-// mended aside.
+// repaired apart.
 func (z *jsonScanner) document() bool {
 	s := z.s
 	for i := 0; ; {

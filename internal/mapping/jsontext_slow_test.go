@@ -20,7 +20,7 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// sizeCase is a text beside an edge; fits says on which side.
+// sizeCase is a text next to an edge; fits says on which side.
 type sizeCase struct {
 	name string
 	text func() []byte
@@ -38,7 +38,7 @@ func wide(head, each string, n int, tail string) func() []byte {
 }
 
 var sizeCases = []sizeCase{
-	// A scalar is kept as an array of one: 4 and 4 bytes beside its own.
+	// A scalar is kept as an array of one: 4 and 4 bytes next to its own.
 	{"longest scalar string", wide(`"`, "x", mapping.JSONBLimit-8, `"`), true},
 	{"scalar string, a byte more", wide(`"`, "x", mapping.JSONBLimit-7, `"`), false},
 	{"longest string counts unescaped", wide(`"`, `\n`, mapping.JSONBLimit-8, `"`), true},

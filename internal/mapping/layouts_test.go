@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// unmappedOf finds out which columns of a plan have no home, by the changes of
+// unmappedOf finds out which columns of a mapping are unmapped, by the changes of
 // a row that holds something in every column.
 func unmappedOf(t testing.TB, p *TableMapping) (unmapped []string) {
 	t.Helper()
@@ -62,7 +62,7 @@ func allTables(columns map[string]string) map[string][]string {
 	return split
 }
 
-// TestFormatNames: every layout that Flujo ever wrote is known for what it is,
+// TestFormatNames: every file format that Flujo ever wrote is known for what it is,
 // is filled as far as it goes, and keeps what has no home.
 func TestFormatNames(t *testing.T) {
 	t.Parallel()
@@ -80,10 +80,10 @@ func TestFormatNames(t *testing.T) {
 	old := []string{"end_time", "total_cost", "final_context_blob"}
 	steps := []string{"step_run_id", "end_time", "input_blob", "error_blob"}
 	for name, tc := range map[string]struct {
-		columns map[string][]string
-		is      string
-		plans   map[string]tm // of tables in the file
-		others  []string
+		columns  map[string][]string
+		is       string
+		mappings map[string]tm // of tables in the file
+		others   []string
 	}{
 		"0.4.29": {
 			allTables(map[string]string{"workflow_state": state0429}), "Flujo 0.4.29 to 0.4.32",
@@ -162,7 +162,7 @@ func TestFormatNames(t *testing.T) {
 			found := map[string]bool{}
 			for i := range format.Mappings {
 				p := &format.Mappings[i]
-				want, in := tc.plans[p.Table.Name]
+				want, in := tc.mappings[p.Table.Name]
 				if p.InFile != in {
 					t.Errorf("%s: InFile is %v", p.Table.Name, p.InFile)
 				}
@@ -175,10 +175,10 @@ func TestFormatNames(t *testing.T) {
 				}
 				got := unmappedOf(t, p)
 				if slices.Sort(got); !slices.Equal(got, slices.Sorted(slices.Values(want.unmapped))) {
-					t.Errorf("%s: homeless are %q, not %q", p.Table.Name, got, want.unmapped)
+					t.Errorf("%s: unmapped are %q, not %q", p.Table.Name, got, want.unmapped)
 				}
 			}
-			if len(found) != len(tc.plans) {
+			if len(found) != len(tc.mappings) {
 				t.Errorf("planned are %q", slices.Sorted(maps.Keys(found)))
 			}
 		})
@@ -262,7 +262,7 @@ func TestOldSpans(t *testing.T) {
 	sameChanges(t, c.Changes(), nil)
 }
 
-// TestTimestampFallbacks: witnesses are asked only for times that must be there, and
+// TestTimestampFallbacks: fallbacks are used only for times that must be there, and
 // only in columns that a Flujo has, on rows of a run.
 func TestTimestampFallbacks(t *testing.T) {
 	t.Parallel()
@@ -277,7 +277,7 @@ func TestTimestampFallbacks(t *testing.T) {
 			known[table+"."+c] = true
 		}
 	}
-	for column, testimonies := range TimestampFallbacks {
+	for column, fallbacks := range TimestampFallbacks {
 		table, name, _ := strings.Cut(column, ".")
 		tm := FullMapping(table)
 		if tm == nil {
@@ -288,7 +288,7 @@ func TestTimestampFallbacks(t *testing.T) {
 			t.Errorf("%s is no required time of a run", column)
 		}
 		seen := map[TimestampFallback]bool{}
-		for _, w := range testimonies {
+		for _, w := range fallbacks {
 			if seen[w] || !known[w.Table+"."+w.Column] || w.Table+"."+w.Column == column {
 				t.Errorf("%s is told by %+v", column, w)
 			}
@@ -299,7 +299,7 @@ func TestTimestampFallbacks(t *testing.T) {
 		for _, c := range table.Columns {
 			_, reported := TimestampFallbacks[table.Name+"."+c.Name]
 			if runs := slices.Contains(names(table.Columns), "run_id"); reported != (runs && c.Kind == KindTime && c.NotNull) {
-				t.Errorf("%s.%s: testimonies %v", table.Name, c.Name, reported)
+				t.Errorf("%s.%s: fallbacks %v", table.Name, c.Name, reported)
 			}
 		}
 	}

@@ -56,7 +56,7 @@ func TestAppendOriginal(t *testing.T) {
 				t.Fatalf("%x fields", n)
 			}
 			field := func() string { return next(int(binary.BigEndian.Uint32([]byte(next(4))))) }
-			for _, want := range []string{"steps", "clé", "\xff\xff\xff\xff\xff\xff\xff\xfe", "the column", "nul-removed+bad-utf8", tc.class} {
+			for _, want := range []string{"steps", "clé", "\xff\xff\xff\xff\xff\xff\xff\xfe", "the column", "nul-removed+invalid-utf8", tc.class} {
 				if got := field(); got != want {
 					t.Errorf("%q, not %q", got, want)
 				}
@@ -153,7 +153,7 @@ func TestTypes(t *testing.T) {
 	}{
 		"wide":              {"steps", serialColumn("id"), "bigint"},
 		"as wide elsewhere": {Spans, serialColumn("id"), "integer"},
-		"beside it":         {"steps", integerColumn("step_index"), "integer"},
+		"next to it":        {"steps", integerColumn("step_index"), "integer"},
 		"vector":            {Memories, Column{Name: "vector", Kind: KindVector}, "vector(384)"},
 	} {
 		if got := wide.Of(tc.table, tc.c); got != tc.want {

@@ -70,12 +70,12 @@ func (p *TableMapping) filledFrom(at int) string {
 
 // Format is what is in a file, as far as this program is concerned.
 type Format struct {
-	Name        string         // which versions of Flujo lay a file out like that
+	Name        string         // names the versions of Flujo that write it, such as "Flujo 0.6"
 	Mappings    []TableMapping // one for each of Tables, in that order
 	OtherTables []string       // tables of the file that are not Flujo's, sorted
 }
 
-// Mapping gives the plan of the named table.
+// Mapping returns the mapping of the named table.
 func (l *Format) Mapping(table string) *TableMapping {
 	for i := range l.Mappings {
 		if l.Mappings[i].Table.Name == table {
@@ -96,13 +96,13 @@ type FormatError struct {
 }
 
 func (e *FormatError) Error() string {
-	return fmt.Sprintf("it is not laid out as any Flujo lays it out: no column %s", strings.Join(e.Missing, ", "))
+	return fmt.Sprintf("its tables are in no file format of Flujo's: no column %s", strings.Join(e.Missing, ", "))
 }
 
 // olderColumn says what stands for a column in the files of Flujo 0.4.
 type olderColumn struct {
 	column       string
-	keepOriginal bool // it means more than the column it stands for: kept aside too
+	keepOriginal bool // it means more than the column it stands for: kept as an original too
 }
 
 // columns04 is how the columns of 0.4 (0.4.33 to 0.4.35) correspond to those
@@ -135,8 +135,8 @@ var columnFallbacks = map[string][]string{
 	"spans.created_at": {"end_time", "start_time"},
 }
 
-// DetectFormat decides from the columns that are there, per table, how a file is
-// laid out; user_version says less, since Flujo 0.6 sets it on files of 0.4.
+// DetectFormat decides from the columns that are there, per table, which format a file
+// has; user_version says less, since Flujo 0.6 sets it on files of 0.4.
 // It returns ErrNotFlujo or a *FormatError where the file cannot be moved.
 func DetectFormat(columns map[string][]string) (*Format, error) {
 	format := &Format{Mappings: make([]TableMapping, 0, len(Tables))}
@@ -167,7 +167,7 @@ func DetectFormat(columns map[string][]string) (*Format, error) {
 	return format, nil
 }
 
-// FullMapping is the plan for rows of a table that are not in the file: all of
+// FullMapping is the mapping for rows of a table that are not in the file: all of
 // the table's columns, in their order.
 func FullMapping(table string) *TableMapping {
 	for i := range Tables {
@@ -188,7 +188,7 @@ func (p *TableMapping) Position(column string) int {
 	return absent
 }
 
-// formatName names the versions that lay a file out like that.
+// formatName names the versions of Flujo that write a file format.
 func formatName(columns map[string][]string) string {
 	_, hasRuns := columns[Runs]
 	oldSteps := slices.Contains(columns["steps"], "step_run_id")
@@ -204,7 +204,7 @@ func formatName(columns map[string][]string) string {
 	return "Flujo 0.6"
 }
 
-// newTableMapping makes the plan of a table that has the given columns, and names what
+// newTableMapping makes the mapping of a table that has the given columns, and names what
 // it lacks.
 func newTableMapping(t *Table, have []string, inFile bool) (TableMapping, []string) {
 	p := TableMapping{Table: t, InFile: inFile, Columns: have, key: absent}

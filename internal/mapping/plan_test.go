@@ -40,7 +40,7 @@ func names(columns []Column) []string {
 	return all
 }
 
-// filled gives the columns that a plan fills from the file, and sees that its
+// filled gives the columns that a mapping fills from the file, and sees that its
 // fields are the table's columns, the others with Flujo's default.
 func filled(t testing.TB, p *TableMapping) (all []string) {
 	t.Helper()
@@ -74,12 +74,12 @@ func TestDetect06(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(format.Mappings) != len(Tables) || len(format.OtherTables) != 0 {
-		t.Fatalf("%d plans, others %q", len(format.Mappings), format.OtherTables)
+		t.Fatalf("%d mappings, others %q", len(format.Mappings), format.OtherTables)
 	}
 	for i := range format.Mappings {
 		tm := &format.Mappings[i]
 		if tm.Table != &Tables[i] {
-			t.Errorf("plan %d is of %s", i, tm.Table.Name)
+			t.Errorf("mapping %d is of %s", i, tm.Table.Name)
 		}
 		if tm.InFile != (tm.Table.Name != Memories) {
 			t.Errorf("%s: InFile is %v", tm.Table.Name, tm.InFile)
@@ -92,7 +92,7 @@ func TestDetect06(t *testing.T) {
 			unmapped = []string{"end_time", "total_cost", "final_context_blob"}
 		}
 		if got := unmappedOf(t, tm); !slices.Equal(got, unmapped) {
-			t.Errorf("%s: homeless %q", tm.Table.Name, got)
+			t.Errorf("%s: unmapped %q", tm.Table.Name, got)
 		}
 		if want := append(names(tm.Table.Columns), unmapped...); !slices.Equal(tm.Columns, want) {
 			t.Errorf("%s is read by %q", tm.Table.Name, tm.Columns)
@@ -182,7 +182,7 @@ func TestDetectFormats(t *testing.T) {
 		"column that may be NULL missing": {change: drop("steps", "raw_response")},
 		"column with a default missing":   {change: drop("evaluations", "created_at")},
 		"column that is required missing": {change: drop("steps", "step_name"), missing: []string{"steps.step_name"}},
-		"time that is required missing":   {change: drop("steps", "created_at")}, // it is guessed
+		"time that is required missing":   {change: drop("steps", "created_at")}, // it is inferred
 		"key missing":                     {change: drop("system_state", "key"), missing: []string{"system_state.key"}},
 		"serial missing":                  {change: drop("spans", "id")}, // it is the rowid
 		"run's pipeline missing":          {change: drop("runs", "pipeline_id")},
@@ -214,9 +214,9 @@ func TestDetectFormats(t *testing.T) {
 			if tc.missing != nil {
 				e, ok := errors.AsType[*FormatError](err)
 				if !ok || !slices.Equal(e.Missing, tc.missing) || format != nil {
-					t.Fatalf("error %v, layout %v", err, format)
+					t.Fatalf("error %v, format %v", err, format)
 				}
-				if want := "it is not laid out as any Flujo lays it out: no column " + strings.Join(tc.missing, ", "); err.Error() != want {
+				if want := "its tables are in no file format of Flujo's: no column " + strings.Join(tc.missing, ", "); err.Error() != want {
 					t.Errorf("it says %q", err)
 				}
 				return
@@ -254,7 +254,7 @@ func TestDetectNotFlujo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if format, err := DetectFormat(columns); !errors.Is(err, ErrNotFlujo) || format != nil {
-				t.Errorf("layout %v, error %v", format, err)
+				t.Errorf("format %v, error %v", format, err)
 			}
 		})
 	}
@@ -264,7 +264,7 @@ func TestMappingOfUnknownTable(t *testing.T) {
 	t.Parallel()
 	format, err := DetectFormat(format06())
 	if err != nil || format.Mapping("zebra") != nil || format.Mapping("spans") != &format.Mappings[3] {
-		t.Errorf("plans %p, %p, error %v", format.Mapping("zebra"), format.Mapping("spans"), err)
+		t.Errorf("mappings %p, %p, error %v", format.Mapping("zebra"), format.Mapping("spans"), err)
 	}
 }
 

@@ -18,13 +18,13 @@ const (
 	NumberAsText                            // a number where text or JSON is due: its text taken
 	Rounded                                 // not a whole number where one is due: rounded, ties to even
 	TextAsNumber                            // text that is a number where one is due
-	NotANumber                              // no number where one is due: NULL, or no place for the row
-	OutOfRange                              // a number beyond the column's type: NULL, or no place for the row
+	NotANumber                              // no number where one is due: NULL, or the row is rejected
+	OutOfRange                              // a number beyond the column's type: NULL, or the row is rejected
 	InvalidBoolean                          // a boolean that is neither 0 nor 1: made true, or false when empty
-	TimeInferred                            // an absent or unreadable time: the best witness taken
+	TimeInferred                            // an absent or unreadable time: taken from the best fallback
 	EpochTime                               // a number where a time is due: taken for seconds since 1970
 	TimeTruncated                           // a time finer than a microsecond: cut
-	UnmappedColumn                          // Flujo's table has no such column: kept aside
+	UnmappedColumn                          // Flujo's table has no such column: only its original is kept
 )
 
 // Reasons why a row has no place in Flujo's tables.
@@ -44,29 +44,29 @@ const (
 var reasonNames = map[Reason][2]string{
 	NULRemoved:              {"nul-removed", "NUL characters were removed"},
 	LoneSurrogate:           {"lone-surrogate", "lone surrogates became U+FFFD"},
-	InvalidUTF8:             {"bad-utf8", "bytes that are not UTF-8 became U+FFFD"},
-	NonFiniteNumber:         {"nan-in-json", "NaN or Infinity became a JSON string"},
-	InvalidJSON:             {"not-json", "what is not JSON became a JSON string"},
-	JSONNumberOutOfRange:    {"json-number", "JSON with a number beyond numeric became a JSON string"},
-	JSONTooDeep:             {"json-depth", "JSON nested past the server's limit became a JSON string"},
+	InvalidUTF8:             {"invalid-utf8", "bytes that are not UTF-8 became U+FFFD"},
+	NonFiniteNumber:         {"non-finite-number", "NaN or Infinity became a JSON string"},
+	InvalidJSON:             {"invalid-json", "what is not JSON became a JSON string"},
+	JSONNumberOutOfRange:    {"json-number-out-of-range", "JSON with a number beyond numeric became a JSON string"},
+	JSONTooDeep:             {"json-too-deep", "JSON nested past the server's limit became a JSON string"},
 	NumberAsText:            {"number-as-text", "a number became text"},
 	Rounded:                 {"rounded", "a fraction was rounded to a whole number"},
 	TextAsNumber:            {"text-as-number", "text became the number that it says"},
-	NotANumber:              {"no-number", "what is no number could not be one"},
-	OutOfRange:              {"beyond-type", "a number was beyond the column's type"},
-	InvalidBoolean:          {"truth", "what is neither 0 nor 1 became a boolean"},
-	TimeInferred:            {"guessed-time", "an absent or unreadable time was taken from elsewhere"},
+	NotANumber:              {"not-a-number", "what is no number could not be one"},
+	OutOfRange:              {"out-of-range", "a number was beyond the column's type"},
+	InvalidBoolean:          {"invalid-boolean", "what is neither 0 nor 1 became a boolean"},
+	TimeInferred:            {"time-inferred", "an absent or unreadable time was taken from elsewhere"},
 	EpochTime:               {"epoch-time", "seconds since 1970 became a time"},
-	TimeTruncated:           {"fine-time", "a time was cut to microseconds"},
-	UnmappedColumn:          {"no-column", "Flujo's table has no such column"},
+	TimeTruncated:           {"time-truncated", "a time was cut to microseconds"},
+	UnmappedColumn:          {"unmapped-column", "Flujo's table has no such column"},
 	NullKey:                 {"null-key", "the key is NULL"},
 	NULInKey:                {"nul-in-key", "the key holds a NUL character"},
-	DuplicateKey:            {"same-key", "another row has the same key in PostgreSQL"},
-	MissingValue:            {"null-value", "NULL where a value is due"},
-	JSONTooLarge:            {"json-size", "JSON over jsonb's size"},
-	InvalidVector:           {"bad-vector", "a vector that pgvector refuses"},
-	VectorDimensionMismatch: {"vector-size", "a vector of another size than most"},
-	TextTooLong:             {"too-long", "text too long for Flujo's index on it"},
+	DuplicateKey:            {"duplicate-key", "another row has the same key in PostgreSQL"},
+	MissingValue:            {"missing-value", "NULL where a value is due"},
+	JSONTooLarge:            {"json-too-large", "JSON over jsonb's size"},
+	InvalidVector:           {"invalid-vector", "a vector that pgvector refuses"},
+	VectorDimensionMismatch: {"vector-dimension-mismatch", "a vector of another size than most"},
+	TextTooLong:             {"text-too-long", "text too long for Flujo's index on it"},
 }
 
 // String gives the names that stand in flujo_port_originals and in the JSON
@@ -90,11 +90,11 @@ func (r Reason) join(form int, sep string) string {
 type Change struct {
 	Column   string
 	Reason   Reason
-	Note     string // where a guessed time came from; empty otherwise
+	Note     string // where an inferred time came from; empty otherwise
 	Original Value  // good as long as the row it came in
 }
 
-// Finding is a Change, or a row that has no place, without its content.
+// Finding is a Change, or a row that is rejected, without its content.
 type Finding struct {
 	Table    string
 	Key      string // the primary key as PostgreSQL has it, or should have had it
@@ -102,5 +102,5 @@ type Finding struct {
 	Column   string // empty for a row
 	Reason   Reason
 	Note     string
-	Rejected bool // the row has no place in Flujo's table
+	Rejected bool // the row is rejected
 }

@@ -24,13 +24,13 @@ type Converter struct {
 	Mapping *TableMapping
 	Options Options
 	Types   *Types
-	// Rejected are rows that have no place for a reason that they do not show
+	// Rejected are rows that are rejected for a reason that they do not show
 	// themselves, by rowid.
 	Rejected map[int64]Reason
 	// InferTime is asked for times; never nil.
 	InferTime InferTimeFunc
 
-	// What was counted so far of rows that have a place.
+	// What was counted so far of rows that are accepted.
 	Naive   map[string]int64 // times without a zone, by column
 	Rounded map[string]*Loss // floats that were rounded to float4, by column
 
@@ -60,11 +60,11 @@ func (e *WidenError) Error() string {
 	return "column " + e.Table + "." + e.Column + " has to be bigint"
 }
 
-// Append appends row, a rowid and the plan's Columns, to dst as one tuple of
+// Append appends row, a rowid and the mapping's Columns, to dst as one tuple of
 // PostgreSQL's binary COPY format
 // (https://www.postgresql.org/docs/current/sql-copy.html), with all columns of
 // the table. placed is false, and dst comes back as it was, for a row that
-// has no place. The error is a *WidenError, or the witness's own.
+// has no place. The error is a *WidenError, or the error of InferTime.
 func (c *Converter) Append(dst []byte, row []Value) (out []byte, accepted bool, err error) {
 	start := len(dst)
 	c.changes, c.naiveColumns, c.losses, c.rejectReason = c.changes[:0], c.naiveColumns[:0], c.losses[:0], c.Rejected[row[rowID].Int]
@@ -93,7 +93,7 @@ func (c *Converter) Append(dst []byte, row []Value) (out []byte, accepted bool, 
 	return dst, true, nil
 }
 
-// count adds what a row that has a place lost without an original.
+// count adds what a row that is accepted lost without an original.
 func (c *Converter) count() {
 	for _, column := range c.naiveColumns {
 		if c.Naive == nil {
@@ -116,10 +116,10 @@ func (c *Converter) count() {
 }
 
 // Changes gives what did not arrive as it was of the row that was appended
-// last; of a row without a place every cell. Good until the next Append.
+// last; of a rejected row every cell. Good until the next Append.
 func (c *Converter) Changes() []Change { return c.changes }
 
-// Rejection gives the reasons why the row that was appended last has no place; 0 when
+// Rejection gives the reasons why the row that was appended last is rejected; 0 when
 // it has one.
 func (c *Converter) Rejection() Reason { return c.rejectReason }
 
@@ -178,7 +178,7 @@ func (c *Converter) change(column string, reason Reason, original Value) {
 	c.changes = append(c.changes, Change{Column: column, Reason: reason, Original: original})
 }
 
-// rejectRow makes every cell of a row without a place a change.
+// rejectRow makes every cell of a rejected row a change.
 func (c *Converter) rejectRow(row []Value) {
 	why := slices.Clone(c.changes)
 	c.changes = c.changes[:0]
@@ -222,7 +222,7 @@ func (c *Converter) convert(dst []byte, f *Field, v Value, row []Value) (field [
 	return field, null, reason, nil
 }
 
-// KeyOf gives the text that a key of the plan's table has in PostgreSQL.
+// KeyOf gives the text that a key of the mapped table has in PostgreSQL.
 func (p *TableMapping) KeyOf(v Value) string {
 	if p.integerKey() {
 		if whole, reason := wholeNumber(v); reason&(NotANumber|OutOfRange) == 0 {
@@ -232,7 +232,7 @@ func (p *TableMapping) KeyOf(v Value) string {
 	return KeyText(v)
 }
 
-// KeyFlaw says why a value can be no key of the plan's table; 0 when it can.
+// KeyFlaw says why a value can be no key of the mapped table; 0 when it can.
 func (p *TableMapping) KeyFlaw(v Value) Reason {
 	switch {
 	case v.Class == Null:

@@ -79,7 +79,7 @@ func showChanges(changes []Change) string {
 	return b.String()
 }
 
-// mappingOf gives the plan of a table that lies in a file with these columns.
+// mappingOf gives the mapping of a table that lies in a file with these columns.
 func mappingOf(t testing.TB, table string, columns ...string) *TableMapping {
 	t.Helper()
 	format, err := DetectFormat(map[string][]string{table: columns})
@@ -89,13 +89,13 @@ func mappingOf(t testing.TB, table string, columns ...string) *TableMapping {
 	return format.Mapping(table)
 }
 
-// fullMapping gives the plan of a table that has all of its columns in a file.
+// fullMapping returns the mapping of a table that has all of its columns in a file.
 func fullMapping(t testing.TB, table string) *TableMapping {
 	t.Helper()
 	return mappingOf(t, table, names(Tables[slices.IndexFunc(Tables, func(t Table) bool { return t.Name == table })].Columns)...)
 }
 
-// onlyColumn is the plan of a table with a key and one column of that kind.
+// onlyColumn is the mapping of a table with a key and one column of that kind.
 func onlyColumn(kind Kind, required bool) *TableMapping {
 	table := &Table{Name: "cells", PrimaryKey: "id", Columns: []Column{
 		notNull(textColumn("id")), {Name: "cell", Kind: kind, NotNull: required},
@@ -104,12 +104,12 @@ func onlyColumn(kind Kind, required bool) *TableMapping {
 	return &p
 }
 
-// converting gives a converter for the plan that has no witness to ask.
+// converting gives a converter for the mapping that infers no times.
 func converting(t testing.TB, p *TableMapping) *Converter {
 	return &Converter{
 		Mapping: p, Options: Options{NaiveZone: time.UTC, JSONDepth: 10_000}, Types: NewTypes(false),
 		InferTime: func(table, column string, _ []Value) (Time, string, error) {
-			t.Errorf("a witness of %s.%s is asked for", table, column)
+			t.Errorf("a time for %s.%s is asked for", table, column)
 			return Time{}, "", nil
 		},
 	}
@@ -129,7 +129,7 @@ func appendRow(t testing.TB, c *Converter, row ...Value) [][]byte {
 	return splitTuple(t, []byte(tuple))
 }
 
-// rejected appends a row that has no place for that reason: nothing may be
+// rejected appends a row that is rejected for that reason: nothing may be
 // appended, and every cell that is in the file has to be a change.
 func rejected(t testing.TB, c *Converter, why Reason, row ...Value) {
 	t.Helper()
@@ -141,7 +141,7 @@ func rejected(t testing.TB, c *Converter, why Reason, row ...Value) {
 		t.Errorf("%q came back", out)
 	}
 	if c.Rejection() != why {
-		t.Errorf("the row has no place for %q, not for %q", c.Rejection(), why)
+		t.Errorf("the row is rejected for %q, not for %q", c.Rejection(), why)
 	}
 	changes := c.Changes()
 	if len(changes) != len(c.Mapping.Columns) || len(row) != len(c.Mapping.Columns)+1 {
@@ -218,7 +218,7 @@ func TestAppendUnmapped(t *testing.T) {
 	c := converting(t, mappingOf(t, "system_state", "note", "key", "value", "updated_at", "price"))
 	row := []Value{IntegerValue(1), {}, TextValue("k"), TextValue("1"), TextValue("2026-01-05"), {}}
 	if fields := appendRow(t, c, row...); len(fields) != 3 || string(fields[0]) != "k" {
-		t.Errorf("homeless columns are in the tuple: %q", fields)
+		t.Errorf("unmapped columns are in the tuple: %q", fields)
 	}
 	sameChanges(t, c.Changes(), nil)
 	for _, v := range []Value{RealValue(0), IntegerValue(0), TextValue(""), BlobValue([]byte{}), TextValue("a\x00\xff"), RealValue(math.Inf(1))} {
@@ -324,7 +324,7 @@ func TestAppendLongText(t *testing.T) {
 }
 
 // TestAppendSeveralRejectionReasons: all are said, and what happened to a cell
-// beside them.
+// next to them.
 func TestAppendSeveralRejectionReasons(t *testing.T) {
 	t.Parallel()
 	c := converting(t, mappingOf(t, "system_state", "key", "value", "updated_at", "extra"))
@@ -340,7 +340,7 @@ func TestAppendSeveralRejectionReasons(t *testing.T) {
 	})
 }
 
-// TestAppendRejectedInOldFormats: the cells of a row without a place go by the
+// TestAppendRejectedInOldFormats: the cells of a rejected row go by the
 // file's names, and keep what happened to them under Flujo's names now.
 func TestAppendRejectedInOldFormats(t *testing.T) {
 	t.Parallel()
@@ -405,7 +405,7 @@ func TestAppendRejected(t *testing.T) {
 	}
 }
 
-// TestRejectedRowsAreNotCounted: what a row without a place would have lost is not what
+// TestRejectedRowsAreNotCounted: what a rejected row would have lost is not what
 // PostgreSQL's columns lost.
 func TestRejectedRowsAreNotCounted(t *testing.T) {
 	t.Parallel()
@@ -531,7 +531,7 @@ func TestAppendFullMapping(t *testing.T) {
 		}
 	}
 	if FullMapping("zebra") != nil {
-		t.Error("there is a plan for an unknown table")
+		t.Error("there is a mapping for an unknown table")
 	}
 	c := converting(t, FullMapping(Traces))
 	fields := appendRow(t, c, Value{}, TextValue("run"), TextValue("{}"), TextValue("2000-01-01 00:00:00"))

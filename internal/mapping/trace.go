@@ -55,7 +55,7 @@ func (t *Trace) Reset() {
 	}
 }
 
-// maxBufferSpans is for how many spans room is kept for the next run.
+// maxBufferSpans is for how many spans memory is kept for the next run.
 const maxBufferSpans = 10_000
 
 // Add takes one span: row holds a rowid and SpanColumns. Rows of a run are to

@@ -13,7 +13,7 @@ import (
 // MinVersion is the oldest major version of PostgreSQL that will do.
 const MinVersion = 13
 
-// binGlobs are the folders, beside PATH, where packages put the server's
+// binGlobs are the folders, apart from PATH, where packages put the server's
 // programs. scripts/ensure-postgres.sh looks in the same ones.
 var binGlobs = []string{
 	"/usr/lib/postgresql/*/bin",                          // Debian, Ubuntu

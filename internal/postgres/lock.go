@@ -52,9 +52,9 @@ func (c *Conn) LockMigrations(ctx context.Context) error {
 // than LockWait.
 type LockTimeoutError struct{ BlockedBy string }
 
-func (e *LockTimeoutError) Error() string { return e.BlockedBy + " holds it" }
+func (e *LockTimeoutError) Error() string { return "held by " + e.BlockedBy }
 
-// lockTimeout says who holds a lock that was not to be had within LockWait: of the
+// lockTimeout says who holds a lock that was not available within LockWait: of the
 // granted ones for which where is true the strongest and oldest. It ends the
 // transaction, which is broken already.
 func (c *Conn) lockTimeout(lock, hint, where string, arg any) error {
@@ -70,5 +70,5 @@ func (c *Conn) lockTimeout(lock, hint, where string, arg any) error {
 			WHERE l.granted AND a.pid <> pg_backend_pid() AND `+where+`
 			ORDER BY l.mode = 'AccessExclusiveLock' DESC, l.mode = 'AccessShareLock', a.xact_start LIMIT 1`, arg).Scan(&timeout.BlockedBy)
 	}
-	return &clierr.Error{Kind: clierr.Failed, Message: fmt.Sprintf("%s was not to be had within %s", lock, c.LockWait), Err: timeout, Hint: hint}
+	return &clierr.Error{Kind: clierr.Failed, Message: fmt.Sprintf("timed out after %s waiting for %s", c.LockWait, lock), Err: timeout, Hint: hint}
 }

@@ -33,7 +33,7 @@ func (c *Conn) LastReceipt(ctx context.Context) (*report.Receipt, error) {
 	var r report.Receipt
 	var options, tables, findings []byte
 	err := c.QueryRow(ctx, fmt.Sprintf(`SELECT migrated_at, version, file_path, file_bytes, file_sha256, wal_bytes, wal_sha256, file_modified,
-		layout, verify, options::text, tables::text, findings::text FROM %s ORDER BY id DESC LIMIT 1`, c.Name(Receipts))).
+		file_format, verify, options::text, tables::text, findings::text FROM %s ORDER BY id DESC LIMIT 1`, c.Name(Receipts))).
 		Scan(&r.MigratedAt, &r.Version, &r.File.Path, &r.File.Bytes, &r.File.SHA256, &r.File.WALBytes, &r.File.WALSHA256, &r.File.Modified,
 			&r.FileFormat, &r.Verify, &options, &tables, &findings)
 	if errors.Is(err, pgx.ErrNoRows) {

@@ -269,7 +269,7 @@ func (c *Conn) foreignIndexes(ctx context.Context) (all []string, err error) {
 }
 
 // IndexNames gives the names of the relations in the schema that are called
-// like Flujo's indexes; Misfits has seen that they are those.
+// like Flujo's indexes; Differences has seen that they are those.
 func (c *Conn) IndexNames(ctx context.Context) (map[string]bool, error) {
 	have := map[string]bool{}
 	var name string

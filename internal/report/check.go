@@ -12,9 +12,9 @@ type Status string
 
 // The states of a line.
 const (
-	OK      Status = "ok"   // ✓
-	Warning Status = "look" // ! nothing that stops a migration, but somebody should look
-	Error   Status = "stop" // ✗ a migration would be refused or fail
+	OK      Status = "ok"      // ✓
+	Warning Status = "warning" // ! nothing that stops a migration, but somebody should look
+	Error   Status = "error"   // ✗ a migration would be refused or fail
 )
 
 // The groups of a checklist's lines, in their order.
@@ -28,9 +28,9 @@ const (
 type CheckResult struct {
 	Group   string `json:"group"`
 	Name    string `json:"name"`
-	Status  Status `json:"state"`
-	Message string `json:"what"` // what was found
-	Hint    string `json:"do"`   // what to do about it; empty where there is nothing
+	Status  Status `json:"status"`
+	Message string `json:"message"` // what was found
+	Hint    string `json:"hint"`    // what to do about it; empty where there is nothing
 }
 
 // Check is the report of check.
@@ -40,10 +40,10 @@ type Check struct {
 	Version string        `json:"version"`
 	Started time.Time     `json:"started"`
 	Seconds float64       `json:"seconds"`
-	Ready   bool          `json:"fit"` // no line is a Stop
+	Ready   bool          `json:"ready"` // no line is a Stop
 	Source  *Source       `json:"source"`
 	Target  *Target       `json:"target"` // nil where none was named
-	Results []CheckResult `json:"lines"`
+	Results []CheckResult `json:"results"`
 	// Expected is how many seconds a migration will take; 0 where nothing could
 	// be measured.
 	Expected float64 `json:"expected_seconds"`
@@ -106,7 +106,7 @@ func (c *Check) conclusion() string {
 	case c.Target == nil:
 		return "The file is fit for a migration; no server was named. Nothing was changed."
 	case warnings > 0:
-		return "Ready, with what is marked ! to be looked at. Rehearse with \"flujo-port migrate --dry-run\". Nothing was changed."
+		return "Ready, with what is marked ! to be looked at. Do a dry run with \"flujo-port migrate --dry-run\". Nothing was changed."
 	}
-	return "Ready. Rehearse with \"flujo-port migrate --dry-run\". Nothing was changed."
+	return "Ready. Do a dry run with \"flujo-port migrate --dry-run\". Nothing was changed."
 }

@@ -46,12 +46,12 @@ type Migration struct {
 type Findings struct {
 	Tables  []Table   `json:"tables"`
 	Derived []Derived `json:"derived"`
-	// Changes are what did not arrive as it was, and rows without a place.
+	// Changes are what did not arrive as it was, and rejected rows.
 	Changes []Change `json:"changes"`
 	// Widened are the integer columns that were made bigint, as table.column.
 	Widened []string `json:"widened"`
 	// NaiveTimestamps are the times that named no zone.
-	NaiveTimestamps []NaiveColumn `json:"naive_times"`
+	NaiveTimestamps []NaiveColumn `json:"naive_timestamps"`
 	// Rounded are the floats that lost digits in a real column.
 	Rounded []Rounded `json:"rounded"`
 	// Ignored are the file's tables that are not Flujo's.
@@ -60,7 +60,7 @@ type Findings struct {
 	Notes []string `json:"notes"`
 }
 
-// Count gives the rows without a place, and the cells of others that do not
+// Count gives the rejected rows, and the cells of others that do not
 // arrive as they are.
 func (f *Findings) Count() (rows, cells int64) {
 	for _, c := range f.Changes {
@@ -93,12 +93,12 @@ func (f Findings) WithoutKeys() Findings {
 // Source is the file that was read.
 type Source struct {
 	Path       string `json:"path"`
-	Bytes      int64  `json:"bytes"`      // with its -wal
-	FileFormat string `json:"layout"`     // the versions of Flujo that lay a file out like that
-	WAL        bool   `json:"wal"`        // there was a -wal beside it, with something in it
-	Frames     int    `json:"wal_frames"` // of committed transactions in it
+	Bytes      int64  `json:"bytes"`       // with its -wal
+	FileFormat string `json:"file_format"` // the versions of Flujo that write it
+	WAL        bool   `json:"wal"`         // there was a -wal next to it, with something in it
+	Frames     int    `json:"wal_frames"`  // of committed transactions in it
 	// Integrity says how that was found out: "quick_check", or "" when it was not.
-	Integrity string `json:"sound"`
+	Integrity string `json:"integrity"`
 	SHA256    string `json:"sha256"` // of the file; empty where it was not computed
 }
 
@@ -118,7 +118,7 @@ type Target struct {
 type Table struct {
 	Name       string  `json:"name"`
 	RowsRead   int64   `json:"rows_read"`   // from the file
-	Rejected   int64   `json:"set_aside"`   // of these, without a place in Flujo's table
+	Rejected   int64   `json:"rejected"`    // of these, without a place in Flujo's table
 	Derived    int64   `json:"derived"`     // made from other tables' rows
 	InPostgres int64   `json:"in_postgres"` // counted there, in the transaction
 	Bytes      int64   `json:"bytes"`       // sent to the server
@@ -132,18 +132,18 @@ type Table struct {
 type Change struct {
 	Table       string   `json:"table"`
 	Column      string   `json:"column"` // empty for rows
-	Reason      string   `json:"kind"`   // the names of the reasons, joined by "+"
+	Reason      string   `json:"reason"` // the names of the reasons, joined by "+"
 	Explanation string   `json:"explanation"`
 	Count       int64    `json:"count"`
 	Keys        []string `json:"first_keys"` // of up to ten rows
-	Rejected    bool     `json:"set_aside"`
+	Rejected    bool     `json:"rejected"`
 }
 
 // NaiveColumn counts the times of a column that named no zone.
 type NaiveColumn struct {
 	Column string `json:"column"` // as table.column
 	Count  int64  `json:"count"`
-	Zone   string `json:"taken_as"`
+	Zone   string `json:"interpreted_as"`
 }
 
 // Rounded says what a real column did to floats.

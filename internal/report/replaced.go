@@ -10,14 +10,14 @@ import (
 
 // Replaced is what the target held before, and where it is kept.
 type Replaced struct {
-	ArchiveSchema string          `json:"schema"`
+	ArchiveSchema string          `json:"archive_schema"`
 	Tables        []ArchivedTable `json:"tables"` // Flujo's, and the program's own where they were there
 	// UndoSQL are statements for psql, a line each, that put it all back in
-	// one transaction; what is in the tables then is lost. Those of a rehearsal
+	// one transaction; what is in the tables then is lost. Those of a dry run
 	// name a schema that was rolled back.
-	UndoSQL []string `json:"back_to_it"`
+	UndoSQL []string `json:"undo_sql"`
 	// DropSQL is the statement that throws it away.
-	DropSQL string `json:"drop_it"`
+	DropSQL string `json:"drop_sql"`
 }
 
 // ArchivedTable is a table that is kept.

@@ -50,16 +50,16 @@ type RestoredTable struct {
 	// Rows that were written anew, and, with a base, rows that were taken from
 	// it byte for byte, and of its rows those that PostgreSQL has no more.
 	Written  int64 `json:"written"`
-	FromBase int64 `json:"kept"`
+	FromBase int64 `json:"from_base"`
 	Removed  int64 `json:"removed"`
 	// Derived are rows that were left out, because Flujo's SQLite backend makes
 	// them of others.
 	Derived int64 `json:"derived"`
 	// Originals are cells that went back to the bytes that they once had.
 	Originals int64 `json:"originals"`
-	// Rejected are rows that had no place in PostgreSQL and came back from the
+	// Rejected are rows that were rejected in PostgreSQL and came back from the
 	// table of originals.
-	Rejected int64 `json:"set_aside"`
+	Rejected int64 `json:"rejected"`
 	Match    bool  `json:"match"` // every cell was read back and compared
 }
 
@@ -105,7 +105,7 @@ func (r *Restoration) headline() string {
 	case r.Differing > 0:
 		return fmt.Sprintf("Verification failed after %.1f s: no file was left.", r.Seconds)
 	}
-	return fmt.Sprintf("Rehearsed in %.1f s: every cell was read back and compared, then the file was removed.", r.Seconds)
+	return fmt.Sprintf("Dry run finished in %.1f s: every cell was read back and compared, then the file was removed.", r.Seconds)
 }
 
 func (r *Restoration) table(w io.Writer) {
@@ -114,7 +114,7 @@ func (r *Restoration) table(w io.Writer) {
 	if r.Base != nil {
 		head = append(head, "kept from the base", "removed from it")
 	}
-	fmt.Fprintf(t, "%s\tleft to be derived\tcells as they once were\trows set aside\t\t\n", strings.Join(head, "\t"))
+	fmt.Fprintf(t, "%s\tleft to be derived\tcells as they once were\trows quarantined\t\t\n", strings.Join(head, "\t"))
 	for _, row := range r.Tables {
 		mark := "✗"
 		if row.Match {

@@ -80,7 +80,7 @@ func (m *Migration) headline() string {
 	case m.Refused:
 		return fmt.Sprintf("Refused after %.1f s and rolled back: the database is as it was. This is the whole list of what stands in the way.", m.Seconds)
 	}
-	return fmt.Sprintf("Rehearsed in %.1f s: %s, then rolled back; the database is as it was.", m.Seconds, m.verified())
+	return fmt.Sprintf("Dry run finished in %.1f s: %s, then rolled back; the database is as it was.", m.Seconds, m.verified())
 }
 
 func (m *Migration) verified() string {
@@ -103,7 +103,7 @@ func (s *Source) String() string {
 	if s.Integrity == "" {
 		integrity = "not checked for damage (--skip-integrity)"
 	}
-	return fmt.Sprintf("%s (%s, %s, laid out as by %s, %s)", s.Path, humanize.IBytes(uint64(s.Bytes)), wal, s.FileFormat, integrity)
+	return fmt.Sprintf("%s (%s, %s, format %s, %s)", s.Path, humanize.IBytes(uint64(s.Bytes)), wal, s.FileFormat, integrity)
 }
 
 func (m *Migration) pgvector() string {
@@ -128,7 +128,7 @@ func (m *Migration) table(w io.Writer) {
 		return ""
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "table\trows read\t%sderived\trows in Postgres\tbytes\tseconds\t\t\n", column("set aside"))
+	fmt.Fprintf(t, "table\trows read\t%sderived\trows in Postgres\tbytes\tseconds\t\t\n", column("rejected"))
 	for _, row := range m.Tables {
 		mark := "✗"
 		switch {
@@ -150,12 +150,12 @@ func (f *Findings) writeChanges(w io.Writer, refused bool) {
 	for _, c := range f.Changes {
 		what := c.Table + "." + c.Column + ": changed: "
 		if c.Rejected {
-			what = c.Table + ": rows set aside: "
+			what = c.Table + ": rows quarantined: "
 			if refused {
-				what = c.Table + ": rows without a place: "
+				what = c.Table + ": rows rejected: "
 			}
 		} else if c.Reason == unmappedColumn {
-			what = c.Table + "." + c.Column + ": kept aside: "
+			what = c.Table + "." + c.Column + ": original kept: "
 		}
 		keys := make([]string, len(c.Keys))
 		for i, k := range c.Keys {
@@ -170,7 +170,7 @@ func (f *Findings) writeChanges(w io.Writer, refused bool) {
 }
 
 // unmappedColumn is the kind of what Flujo's tables have no column for.
-const unmappedColumn = "no-column"
+const unmappedColumn = "unmapped-column"
 
 func (m *Migration) addresses(w io.Writer) {
 	fmt.Fprintf(w, "\ncutover   FLUJO_STATE_URI=%s\nrollback  FLUJO_STATE_URI=%s\n", m.Cutover, m.Rollback)

@@ -7,12 +7,12 @@ import (
 
 // The verdicts of verify.
 const (
-	Equal          = "equal"         // the database holds what the file says
-	Merged         = "merged"        // the database holds what a merge of the file left there
-	Drift          = "drift"         // the copy was good; rows were written, changed or deleted since
-	CopyMismatch   = "bad-copy"      // rows of the migration are not what the file says
-	Mismatch       = "different"     // rows differ, and without a receipt nobody can say since when
-	SourceMismatch = "not-that-file" // the file is not the one that was migrated, or was written since
+	Equal          = "equal"           // the database holds what the file says
+	Merged         = "merged"          // the database holds what a merge of the file left there
+	Drift          = "drift"           // the copy was good; rows were written, changed or deleted since
+	CopyMismatch   = "copy-mismatch"   // rows of the migration are not what the file says
+	Mismatch       = "mismatch"        // rows differ, and without a receipt nobody can say since when
+	SourceMismatch = "source-mismatch" // the file is not the one that was migrated, or was written since
 )
 
 // Verification is the report of verify.
@@ -54,9 +54,9 @@ type Comparison struct {
 	// what the file has.
 	AsMerged bool `json:"as_merged"`
 	// SourceMismatch says that the file has not the rows that were migrated.
-	SourceMismatch bool `json:"other_file"`
+	SourceMismatch bool `json:"source_mismatch"`
 	// TableMissing says that PostgreSQL has no such table any more.
-	TableMissing bool   `json:"gone"`
+	TableMissing bool   `json:"table_missing"`
 	Digest       string `json:"digest"` // of the rows in PostgreSQL
 	// Rows that were written, changed or deleted after the migration.
 	Added   int64 `json:"added_since"`
@@ -64,7 +64,7 @@ type Comparison struct {
 	Deleted int64 `json:"deleted_since"`
 	// Rows that differ and were not written after the migration, or of which
 	// nobody can say.
-	Mismatched int64 `json:"bad"`
+	Mismatched int64 `json:"mismatched"`
 	// First are the first differences.
 	First []Difference `json:"-"`
 }

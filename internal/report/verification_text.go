@@ -57,7 +57,7 @@ func (v *Verification) headline() string {
 		}
 		return "The copy was good: what differs was written, changed or deleted after the migration." + in
 	case CopyMismatch:
-		return "BAD COPY: rows that the migration wrote are not what the file says." + in
+		return "COPY MISMATCH: rows that the migration wrote are not what the file says." + in
 	case SourceMismatch:
 		return "Not compared: this is not the file that was migrated, or it was written since." + in
 	}

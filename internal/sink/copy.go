@@ -86,7 +86,7 @@ func (t *Tx) copyTuples(ctx context.Context, table *mapping.Table, tuples Tuples
 	return sent, nil
 }
 
-// frameSize is how many bytes of tuples are gathered before they are handed on,
+// frameSize is how many bytes of tuples are gathered before they are passed on,
 // and framesAhead how many such frames may wait to be sent, or be on their way,
 // while others are made: aheadSize bytes, or a single frame of long tuples.
 const (

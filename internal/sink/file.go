@@ -19,7 +19,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// StateFile is a SQLite file that is being made, beside its place: what is in its
+// StateFile is a SQLite file that is being made next to its final path: what is in its
 // place when it is done is whole, or nothing is. It is not safe for concurrent
 // use. End it with Commit or Discard.
 type StateFile struct {
@@ -39,7 +39,7 @@ func partialPath(path string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".flujo-port-restore")
 }
 
-// sidecarSuffixes are the files that SQLite may have left beside one.
+// sidecarSuffixes are the files that SQLite may have left next to one.
 var sidecarSuffixes = []string{"-wal", "-shm", "-journal"}
 
 // NewStateFile begins a file that is to be at path, where nothing may be: a
@@ -217,7 +217,7 @@ func (f *StateFile) each(ctx context.Context, query string, each func(row []mapp
 }
 
 // Finish ends the transaction and leaves the file, closed and synced, as Flujo
-// leaves it: in WAL mode, with its user_version, nothing beside it.
+// leaves it: in WAL mode, with its user_version, nothing next to it.
 func (f *StateFile) Finish(ctx context.Context, version int) error {
 	f.closeStatements()
 	err := f.run(ctx, fmt.Sprintf("PRAGMA user_version = %d; COMMIT; PRAGMA locking_mode = NORMAL; PRAGMA journal_mode = WAL", version))
@@ -311,12 +311,12 @@ func (f *StateFile) wrapError(verb string, err error) error {
 	}
 	e := &clierr.Error{Kind: clierr.Failed, Message: fmt.Sprintf("%s %q", verb, f.path), Err: err, Hint: "nothing was left there; run again"}
 	if errors.Is(err, syscall.ENOSPC) {
-		e.Hint = "the disk is full: make room, or name a file on another one, and run again; nothing was left there"
+		e.Hint = "the disk is full: free some space, or name a file on another one, and run again; nothing was left there"
 	}
 	if serr, ok := errors.AsType[*sqlite.Error](err); ok {
 		switch serr.Primary() {
 		case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
-			e.Hint = "the disk, or the one for temporary files (TMPDIR), may be full: make room, and run again; nothing was left there"
+			e.Hint = "the disk, or the one for temporary files (TMPDIR), may be full: free some space, and run again; nothing was left there"
 		case sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_CONSTRAINT:
 			e.Kind, e.Hint = clierr.Refused, "Flujo's SQLite file can't hold that row; nothing was left there"
 		}

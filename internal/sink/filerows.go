@@ -83,19 +83,19 @@ func (f *StateFile) Spans(ctx context.Context, run mapping.Value, each func(row 
 // CreateOriginals makes a temporary table for originals, which is on disk and not in
 // memory.
 func (f *StateFile) CreateOriginals(ctx context.Context) error {
-	return f.run(ctx, "CREATE TEMP TABLE kept (table_name TEXT, row_key TEXT, source_rowid INTEGER, column_name TEXT, reason TEXT, original)")
+	return f.run(ctx, "CREATE TEMP TABLE originals (table_name TEXT, row_key TEXT, source_rowid INTEGER, column_name TEXT, reason TEXT, original)")
 }
 
 // AddOriginal adds a cell to it.
 func (f *StateFile) AddOriginal(ctx context.Context, table, key string, rowid int64, column, reason string, original mapping.Value) error {
-	_, err := f.exec(ctx, "INSERT INTO temp.kept VALUES (?, ?, ?, ?, ?, ?)",
+	_, err := f.exec(ctx, "INSERT INTO temp.originals VALUES (?, ?, ?, ?, ?, ?)",
 		[]mapping.Value{mapping.TextValue(table), mapping.TextValue(key), mapping.IntegerValue(rowid), mapping.TextValue(column), mapping.TextValue(reason), original})
 	return err
 }
 
 // IndexOriginals makes OriginalsOf fast, when all is kept.
 func (f *StateFile) IndexOriginals(ctx context.Context) error {
-	return f.run(ctx, "CREATE INDEX temp.kept_by_row ON kept (table_name, row_key)")
+	return f.run(ctx, "CREATE INDEX temp.originals_by_row ON originals (table_name, row_key)")
 }
 
 // OriginalCells are cells of one row of a file, by column, with bytes of their own.
@@ -107,7 +107,7 @@ type OriginalCells struct {
 }
 
 // OriginalsOf calls each with the kept cells of every row that has a key: more than
-// one where rows that had no place share it.
+// one where rows that were rejected share it.
 func (f *StateFile) OriginalsOf(ctx context.Context, table, key string, each func(OriginalCells) error) error {
 	return f.eachOriginals(ctx, "table_name = ? AND row_key = ?", each, mapping.TextValue(table), mapping.TextValue(key))
 }
@@ -130,7 +130,7 @@ func (f *StateFile) eachOriginals(ctx context.Context, where string, each func(O
 		row = none()
 		return each(done)
 	}
-	err := f.each(ctx, "SELECT source_rowid, row_key, column_name, reason, original FROM temp.kept WHERE "+where+" ORDER BY source_rowid, row_key", func(cell []mapping.Value) error {
+	err := f.each(ctx, "SELECT source_rowid, row_key, column_name, reason, original FROM temp.originals WHERE "+where+" ORDER BY source_rowid, row_key", func(cell []mapping.Value) error {
 		if cell[0].Int != row.RowID || string(cell[1].Bytes) != row.Key {
 			if err := end(); err != nil {
 				return err

@@ -12,7 +12,7 @@ import (
 )
 
 // Merge merges two sides unit by unit, in one transaction: what the target's
-// tables hold, and what is loaded into tables beside them. A unit is a run with
+// tables hold, and what is loaded into staging tables. A unit is a run with
 // all of its rows, whatever tables they are in, or a row of a table that is not
 // about runs. Its methods are called in their order: Decide, Renumber of each
 // table with a serial column, Apply, Check, Drop.
@@ -22,19 +22,19 @@ type Merge struct {
 	// Staging writes to the tables that are to be merged into the target's.
 	Staging       *Tx
 	StagingSchema *Schema
-	ownSchema     bool   // Beside's schema is a schema of its own
+	ownSchema     bool   // Staging's schema is a schema of its own
 	inferred      string // SQL of the time that Decide is given
-	final         string // the table with the sums of Beside's rows as they go into the target
+	final         string // the table with the sums of Staging's rows as they go into the target
 	Originals     int64  // cells that Apply added to the table of originals
 }
 
-// The tables of a merge, beside the target's.
+// The tables of a merge, next to the target's.
 const (
-	unitsTarget     = "flujo_port_here"       // what the target has of each unit
-	unitsFile       = "flujo_port_file"       // what is beside it
+	unitsTarget     = "flujo_port_target"     // what the target has of each unit
+	unitsFile       = "flujo_port_file"       // what is staged for it
 	unitsRenumbered = "flujo_port_renumbered" // that, with new ids
 	unitsAfter      = "flujo_port_after"      // what the target has in the end
-	unitsWon        = "flujo_port_won"        // the units that are taken from beside
+	unitsWon        = "flujo_port_won"        // the units that are taken from staging
 	unitsDecided    = "flujo_port_units"
 	newIDs          = "flujo_port_ids"
 	addedOriginals  = "flujo_port_added"
@@ -45,7 +45,7 @@ const (
 	unitAlone = "alone" // the target alone has it
 	unitAdded = "added" // the target has it not
 	unitEqual = "equal"
-	unitTaken = "taken" // what is beside was written later
+	unitTaken = "taken" // what is staged was written later
 	unitTied  = "tied"  // both were written at the same time, and differ
 	unitNewer = "newer" // the target's was written later
 )
@@ -61,7 +61,7 @@ func unitOf(table *mapping.Table) (kind, key string) {
 	return table.Name, table.PrimaryKey
 }
 
-// BeginMerge makes the tables beside those of s, empty, for rows that are to be
+// BeginMerge makes the staging tables for those of s, empty, for rows that are to be
 // merged into them: in a schema that nobody else has, or where the role may not
 // make one as temporary tables. A target of which row-level security hides rows
 // is a clierr.Refused.
@@ -74,7 +74,7 @@ func (t *Tx) BeginMerge(ctx context.Context, s *Schema) (*Merge, error) {
 		return nil, err
 	}
 	conn := *t.Conn
-	conn.Schema = "flujo_port_merge_" + strings.ToLower(rand.Text())
+	conn.Schema = "flujo_port_staging_" + strings.ToLower(rand.Text())
 	m := &Merge{target: t, schema: s, Staging: &Tx{Conn: &conn}, final: unitsFile}
 	m.StagingSchema = &Schema{Existing: map[string]bool{}, PGVector: s.PGVector, Types: s.Types, typesSchema: s.typesSchema, tables: s.tables}
 	if err := m.Staging.chooseStagingSchema(ctx, m.StagingSchema); err != nil {
@@ -96,7 +96,7 @@ func (t *Tx) BeginMerge(ctx context.Context, s *Schema) (*Merge, error) {
 
 // Decide decides from which side each unit is taken, and counts. A unit was
 // last written at the latest time in any of its rows; where both sides wrote it
-// at the same time the target's stays. guess is the time that rows beside have
+// at the same time the target's stays. inferred is the time that staged rows have
 // of which nothing tells theirs: it says nothing of when they were written.
 func (m *Merge) Decide(ctx context.Context, inferred mapping.Time) ([]report.MergedUnits, error) {
 	m.inferred = fmt.Sprintf("'2000-01-01 00:00:00+00'::timestamptz + %d * '1 microsecond'::interval", inferred.Micros)
@@ -200,7 +200,7 @@ func (m *Merge) count(ctx context.Context) (all []report.MergedUnits, err error)
 }
 
 // Check sees that the target now has of every unit what was decided, no unit
-// more or less: what it had itself, or what is beside it, ids included. It
+// more or less: what it had itself, or what is staged for it, ids included. It
 // gives the number of units that are otherwise, and names the first.
 func (m *Merge) Check(ctx context.Context) (wrong int64, first []string, err error) {
 	if err := m.sum(ctx, unitsAfter, m.target); err != nil {
@@ -217,7 +217,7 @@ func (m *Merge) Check(ctx context.Context) (wrong int64, first []string, err err
 	return wrong, first, err
 }
 
-// Drop removes the tables beside.
+// Drop removes the staging tables.
 func (m *Merge) Drop(ctx context.Context) error {
 	if m.ownSchema {
 		return m.run(ctx, "drop what was merged from", "DROP SCHEMA "+postgres.Ident(m.Staging.Schema)+" CASCADE")

@@ -12,7 +12,7 @@ import (
 )
 
 // LastAllocated gives the highest id that the sequence of a table's serial column has
-// handed out; 0 where it has not.
+// allocated; 0 where it has not.
 func (t *Tx) LastAllocated(ctx context.Context, table *mapping.Table) (id int64, err error) {
 	sequence, err := t.sequence(ctx, table)
 	if err != nil {
@@ -77,7 +77,7 @@ func (m *Merge) Apply(ctx context.Context) error {
 	return m.run(ctx, "release the savepoint", "RELEASE flujo_port_merge")
 }
 
-// changeIDs gives the rows beside their new ids.
+// changeIDs gives the staged rows their new ids.
 func (m *Merge) changeIDs(ctx context.Context) error {
 	changed := int64(0)
 	for i := range m.schema.tables {
@@ -139,14 +139,14 @@ func (m *Merge) has(ctx context.Context, side *Tx) (there bool, err error) {
 	return there, nil
 }
 
-// isRejectedSQL is the SQL of whether an original, o, is of a row without a place: such
+// isRejectedSQL is the SQL of whether an original, o, is of a rejected row: such
 // a row may share its key with one that has.
 func isRejectedSQL() string {
 	return fmt.Sprintf("string_to_array(o.reason, '+') && '{%s}'::text[]", strings.Join(mapping.RejectionReasons(), ","))
 }
 
-// selectOriginals sets aside which originals are to be added: of rows that are
-// taken from beside, and of rows without a place, which belong to no unit. What
+// selectOriginals selects which originals are to be added: of rows that are
+// taken from staging, and of rejected rows, which belong to no unit. What
 // the target says of rows that are taken over goes.
 func (m *Merge) selectOriginals(ctx context.Context) error {
 	here, err := m.has(ctx, m.target)

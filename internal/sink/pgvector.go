@@ -8,7 +8,7 @@ import (
 	"flujo-port/internal/postgres"
 )
 
-// withoutPGVector is what can be done where the extension is not to be had.
+// withoutPGVector is what can be done where the extension is not available.
 const withoutPGVector = `or run with --without-pgvector: Flujo then starts and works, without memory indexing`
 
 // ensurePGVector finds the extension or creates it. Flujo does not start where

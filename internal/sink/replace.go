@@ -160,11 +160,11 @@ func (t *Tx) needNoOthers(ctx context.Context, names []string) error {
 	}
 }
 
-// createArchive makes the schema to keep rows in: SCHEMA_before_TIME, the
+// createArchive makes the schema to keep rows in: SCHEMA_archive_TIME, the
 // transaction's, in UTC.
 func (t *Tx) createArchive(ctx context.Context) (*Archive, error) {
 	var suffix string
-	err := t.QueryRow(ctx, `SELECT to_char(now() AT TIME ZONE 'UTC', '"_before_"YYYYMMDD"T"HH24MISS"Z"')`).Scan(&suffix)
+	err := t.QueryRow(ctx, `SELECT to_char(now() AT TIME ZONE 'UTC', '"_archive_"YYYYMMDD"T"HH24MISS"Z"')`).Scan(&suffix)
 	if err != nil {
 		return nil, t.WrapError("ask for the time", err)
 	}

@@ -26,7 +26,7 @@ func (t *Tx) LastID(ctx context.Context, table *mapping.Table) (id int64, err er
 // sequence of one's own all of that is part of the transaction (ALTER SEQUENCE
 // RESTART, unlike setval, is rolled back). Another owner's sequence can only be
 // set outside of it: that is put off until right before COMMIT, and tried says
-// false, so a rehearsal leaves it alone.
+// false, so a dry run leaves it alone.
 func (t *Tx) SetSequence(ctx context.Context, table *mapping.Table, next int64, probe bool) (tried bool, err error) {
 	step := fmt.Sprintf("set the sequence of table %q", table.Name)
 	sequence, err := t.sequence(ctx, table)

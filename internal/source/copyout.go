@@ -157,7 +157,7 @@ func (s *DatabaseSnapshot) Originals(ctx context.Context, f func(Original) error
 	})
 }
 
-// LastID gives the highest id that a table with a serial column handed out, or
+// LastID gives the highest id that a table with a serial column allocated, or
 // holds; known is false where its sequence can't be read.
 func (s *DatabaseSnapshot) LastID(ctx context.Context, table *mapping.Table) (id int64, known bool, err error) {
 	column := postgres.Ident(table.Serial())

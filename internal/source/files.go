@@ -22,10 +22,10 @@ const (
 
 // files is a state file and its -wal, opened for reading only. As an fs.FS it
 // holds just these two; a -wal that is not there reads as an empty one, which
-// SQLite wants to see beside a file in WAL mode.
+// SQLite wants to see next to a file in WAL mode.
 type files struct {
 	mode      fs.FileMode
-	real      string   // the file without symbolic links: its -wal lies beside that
+	real      string   // the file without symbolic links: its -wal lies next to that
 	main, wal *os.File // wal is nil where there is none
 	opened    fingerprint
 	log       walLog

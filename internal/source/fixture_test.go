@@ -89,7 +89,7 @@ func withWAL(t *testing.T) string {
 }
 
 // folder is what a folder holds, by name. Of a -shm the contents are left out:
-// every reader beside a writer has its place in there.
+// every reader next to a writer has its place in there.
 func folder(t testing.TB, path string) map[string]string {
 	t.Helper()
 	entries, err := os.ReadDir(path)
@@ -220,7 +220,7 @@ func changed(t testing.TB, s *Snapshot, want bool) {
 	}
 }
 
-// isError fails the test when err is not such a fault.
+// isError fails the test when err is not such an error.
 func isError(t testing.TB, err error, kind clierr.Kind, parts ...string) {
 	t.Helper()
 	f, ok := errors.AsType[*clierr.Error](err)

@@ -14,7 +14,7 @@ import (
 // SHA256 gives the hex SHA-256 of the file's bytes and of its -wal's, "" for a
 // -wal that was not there or was empty: up to the sizes that they had when the
 // snapshot was opened, as the bytes are now. It reads through the files that
-// are open, so SQLite keeps its locks, and may run beside another goroutine
+// are open, so SQLite keeps its locks, and may run next to another goroutine
 // that reads rows; Close must wait for it. A file that has become shorter is a
 // clierr.Failed; when ctx is cancelled the error is ctx's.
 func (s *Snapshot) SHA256(ctx context.Context) (main, wal string, err error) {

@@ -106,7 +106,7 @@ func TestSHA256OfAShorterFile(t *testing.T) {
 		main, wal, err := s.SHA256(t.Context())
 		isError(t, err, clierr.Failed, fmt.Sprintf("hash %q: it has ", path+suffix), "it was written while it was read: stop Flujo and run again")
 		if main != "" || wal != "" {
-			t.Errorf("%q and %q beside the error", main, wal)
+			t.Errorf("%q and %q next to the error", main, wal)
 		}
 	}
 }

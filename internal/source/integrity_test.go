@@ -236,7 +236,7 @@ func TestQuickCheckBothDamaged(t *testing.T) {
 	isError(t, s.QuickCheck(t.Context()), clierr.Refused, "SQLite finds Tree 2 page ", copyAgain)
 }
 
-// TestQuickCheckLiveWriter: damage beside a writer, who holds SQLite's locks.
+// TestQuickCheckLiveWriter: damage next to a writer, who holds SQLite's locks.
 func TestQuickCheckLiveWriter(t *testing.T) {
 	t.Parallel()
 	path := build(t, walMode, rowsTable, addRows(1000))

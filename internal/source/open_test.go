@@ -226,7 +226,7 @@ func TestOpenRefusesWhatIsNotThere(t *testing.T) {
 			path := filepath.Join(dir, tc.path)
 			s, err := Open(t.Context(), path)
 			if s != nil {
-				t.Error("a snapshot beside the error")
+				t.Error("a snapshot next to the error")
 			}
 			isError(t, err, clierr.Usage, fmt.Sprintf("open %q: ", path), tc.says)
 		})
@@ -298,7 +298,7 @@ func TestOpenRelativePath(t *testing.T) {
 	}
 }
 
-// TestOpenSymlink: SQLite keeps the -wal beside the real file.
+// TestOpenSymlink: SQLite keeps the -wal next to the real file.
 func TestOpenSymlink(t *testing.T) {
 	t.Parallel()
 	link := func(t *testing.T, to string) string {
@@ -328,7 +328,7 @@ func TestOpenSymlink(t *testing.T) {
 		watch(t, path)
 		holds(t, openSnapshot(t, filepath.Join(link(t, filepath.Dir(path)), filepath.Base(path))), 110)
 	})
-	t.Run("files beside the link are not its own", func(t *testing.T) {
+	t.Run("files next to the link are not its own", func(t *testing.T) {
 		t.Parallel()
 		name := link(t, withWAL(t))
 		write(t, name+"-wal", []byte("another's"))

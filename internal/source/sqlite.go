@@ -1,5 +1,5 @@
 // Package source reads Flujo's state where it lies: a SQLite file that must
-// not change by being read, not by a byte and not by a file left beside it.
+// not change by being read, not by a byte and not by a file left next to it.
 package source
 
 import (
@@ -35,13 +35,13 @@ type Snapshot struct {
 
 // Open opens the file at path for reading. A missing or unreadable file is a
 // clierr.Usage, one that is not a sound SQLite database a clierr.Refused, and so
-// is one beside a -wal that cannot be its own. When ctx is cancelled the error
+// is one next to a -wal that cannot be its own. When ctx is cancelled the error
 // is ctx's.
 //
 // How it is read depends on who else has it open, since SQLite's own ways
-// either write beside the file or miss the rows in the -wal:
+// either write next to the file or miss the rows in the -wal:
 //
-//   - Nobody: the file and its -wal are handed to SQLite as a file system that
+//   - Nobody: the file and its -wal are given to SQLite as a file system that
 //     holds just these two, read-only. SQLite replays the -wal in memory; no
 //     -shm is made, and it works in a folder that can't be written.
 //   - A process that writes to it, or a file without a -wal: with SQLite's own
@@ -183,8 +183,8 @@ func (s *Snapshot) Count(ctx context.Context, table string) (n int64, err error)
 	return n, err
 }
 
-// LastID gives the highest id that a table ever handed out, so that it is not
-// handed out again: the larger of the highest in the table and what SQLite's
+// LastID gives the highest id that a table ever allocated, so that it is not
+// allocated again: the larger of the highest in the table and what SQLite's
 // AUTOINCREMENT remembers. Where the table has no such column its rowid is the
 // id. 0 for a table that never had a row.
 func (s *Snapshot) LastID(ctx context.Context, table, column string) (id int64, err error) {
@@ -267,7 +267,7 @@ func (s *Snapshot) wrapError(verb string, err error) error {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		e.Hint = "another process holds it: stop Flujo and run again"
 	case sqlite3.SQLITE_CANTOPEN:
-		e.Kind, e.Hint = clierr.Usage, "the user that runs this must be able to read the file, its -wal and, beside a running Flujo, its -shm"
+		e.Kind, e.Hint = clierr.Usage, "the user that runs this must be able to read the file, its -wal and, next to a running Flujo, its -shm"
 	case sqlite3.SQLITE_READONLY:
 		e.Kind, e.Hint = clierr.Refused, "a transaction was broken off in it: let Flujo or sqlite3 open it once, so that it is rolled back"
 	}

@@ -85,7 +85,7 @@ func walFlaw(header []byte, page int64, live bool) string {
 }
 
 // foreignWALFlaw says why the frames cannot have been written for the file with
-// that header, or "". Beside a live writer nothing is said: it goes on writing
+// that header, or "". Next to a live writer nothing is said: it goes on writing
 // to both while they are read.
 func (f *files) foreignWALFlaw(file head) string {
 	l := f.log

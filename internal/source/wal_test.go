@@ -197,7 +197,7 @@ func TestOpenRefusesWALHeaders(t *testing.T) {
 			watch(t, path)
 			s, err := Open(t.Context(), path)
 			if s != nil {
-				t.Error("a snapshot beside the error")
+				t.Error("a snapshot next to the error")
 			}
 			isError(t, err, clierr.Refused, fmt.Sprintf("open %q: ", path), tc.says,
 				"; copy the file and its -wal together again while Flujo is stopped, or remove the -wal if it is known to be another file's")
@@ -297,7 +297,7 @@ func buildAsLarge(t *testing.T, as, table, row string) (path string) {
 	return path
 }
 
-// TestForeignWAL puts a -wal beside a file that it was not written for. SQLite
+// TestForeignWAL puts a -wal next to a file that it was not written for. SQLite
 // asks for no more than the page size.
 func TestForeignWAL(t *testing.T) {
 	t.Parallel()
@@ -309,7 +309,7 @@ func TestForeignWAL(t *testing.T) {
 	)
 	for name, tc := range map[string]struct {
 		main func(t *testing.T) string
-		wal  func(t *testing.T, main string) string // gives the file whose -wal is put beside main's copy
+		wal  func(t *testing.T, main string) string // gives the file whose -wal is put next to main's copy
 		says string
 		open bool // Open sees it; else QuickCheck
 	}{

@@ -13,7 +13,7 @@ import (
 	"flujo-port/internal/sqlite"
 )
 
-// TestLiveWriter reads beside another process that has the file open.
+// TestLiveWriter reads next to another process that has the file open.
 func TestLiveWriter(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

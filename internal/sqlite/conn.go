@@ -36,7 +36,7 @@ func (e *Error) Error() string { return fmt.Sprintf("%s (%d)", e.Message, e.Code
 // Primary gives the code that the extended one is a kind of.
 func (e *Error) Primary() int { return e.Code & 0xff }
 
-// patch mends, on linux/arm64, how the translated SQLite asks for the size of a
+// patch repairs, on linux/arm64, how the translated SQLite asks for the size of a
 // page; elsewhere it does nothing.
 var patch = sync.OnceFunc(sqlite3.PatchIssue199)
 

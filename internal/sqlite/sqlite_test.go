@@ -200,7 +200,7 @@ func TestCloseBeforeRows(t *testing.T) {
 	rows.Close()
 }
 
-// TestRunCancelledByAnother: what a query's end interrupts beside it gives ctx's
+// TestRunCancelledByAnother: what a query's end interrupts next to it gives ctx's
 // error too.
 func TestRunCancelledByAnother(t *testing.T) {
 	t.Parallel()

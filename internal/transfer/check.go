@@ -149,7 +149,7 @@ func (c *checker) addError(ctx context.Context, name, failed string, err error) 
 // unseen is what could not be done where a line says so.
 const unseen = "could not be looked at"
 
-// file looks at the file without its rows. layout is nil where they can't be
+// file looks at the file without its rows. format is nil where they can't be
 // read.
 func (c *checker) file(ctx context.Context) (snapshot *source.Snapshot, format *mapping.Format, err error) {
 	snapshot, err = source.Open(ctx, c.SQLite)
@@ -159,7 +159,7 @@ func (c *checker) file(ctx context.Context) (snapshot *source.Snapshot, format *
 	c.ok("readable", "%s, %s", snapshot.Path(), humanize.IBytes(uint64(snapshot.Size())))
 	c.wal(snapshot)
 	if snapshot.Locked() {
-		c.warning("open elsewhere", "stop Flujo before the cutover; for a rehearsal it may run", "another process has the file open and may write to it")
+		c.warning("open elsewhere", "stop Flujo before the cutover; for a dry run it may run", "another process has the file open and may write to it")
 	} else {
 		c.ok("open elsewhere", "no other process of this machine has it open")
 	}
@@ -169,10 +169,10 @@ func (c *checker) file(ctx context.Context) (snapshot *source.Snapshot, format *
 	}
 	format, err = mapping.DetectFormat(snapshot.Tables())
 	if err != nil {
-		c.failure("layout", "give the file that Flujo's state_uri names", "%v", err)
+		c.failure("file format", "give the file that Flujo's state_uri names", "%v", err)
 		return snapshot, nil, nil
 	}
-	c.ok("layout", "as by %s", format.Name)
+	c.ok("file format", "%s", format.Name)
 	s := describeSource(snapshot, format)
 	if !c.SkipIntegrity {
 		s.Integrity = "quick_check"
@@ -208,7 +208,7 @@ func (c *checker) wal(snapshot *source.Snapshot) {
 			humanize.IBytes(uint64(snapshot.WALSize())), english.Plural(frames, "frame", ""))
 		return
 	}
-	c.ok("-wal", "none; if this is a copy, see that there was none beside the original either")
+	c.ok("-wal", "none; if this is a copy, see that there was none next to the original either")
 }
 
 func (c *checker) integrity(ctx context.Context, snapshot *source.Snapshot) (sound bool, err error) {
@@ -299,7 +299,7 @@ func (c *checker) findings(ctx context.Context) error {
 			parts = append(parts, fmt.Sprintf(format, humanize.Comma(n)+" "+english.PluralWord(int(n), noun, "")))
 		}
 	}
-	add(rows, "row", "%s without a place in Flujo's PostgreSQL tables")
+	add(rows, "row", "%s that Flujo's PostgreSQL tables reject")
 	add(cells, "cell", "%s that would arrive changed")
 	add(int64(len(c.extraction.findings.Widened)), "column", "%s that would be made bigint")
 	for _, d := range c.extraction.findings.Derived {
@@ -308,13 +308,13 @@ func (c *checker) findings(ctx context.Context) error {
 		}
 	}
 	if c.NaiveZone == nil {
-		add(c.extraction.findings.NaiveCount(), "time", "%s without a zone, taken as UTC (--naive-times says another)")
+		add(c.extraction.findings.NaiveCount(), "time", "%s without a zone, taken as UTC (--naive-timezone says another)")
 	}
 	switch {
 	case len(parts) == 0:
 		c.ok("findings", "every cell arrives as it is")
 	case rows > 0 && !c.Quarantine:
-		c.failure("findings", "mend the rows in a copy of the file, or migrate with --set-aside, which keeps them in flujo_port_originals", "%s", strings.Join(parts, ", "))
+		c.failure("findings", "fix the rows in a copy of the file, or migrate with --quarantine, which keeps them in flujo_port_originals", "%s", strings.Join(parts, ", "))
 	case rows+cells > 0:
 		c.warning("findings", "what changes is listed below, and kept as it was in flujo_port_originals; docs/values.md says what becomes of all of them",
 			"%s", strings.Join(parts, ", "))

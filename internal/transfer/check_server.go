@@ -181,7 +181,7 @@ func (c *checker) timeouts(all []string) {
 // server's disk, with indexes and the write-ahead log.
 const spaceFactor = 3
 
-// space compares what is free with what may be needed. That is a guess either
+// space compares what is free with what may be needed. That is an estimate either
 // way, and never stops.
 func (c *checker) space(ctx context.Context) error {
 	if c.report.Source == nil {
@@ -193,7 +193,7 @@ func (c *checker) space(ctx context.Context) error {
 	case !known:
 		c.warning("disk", "see that as much is free on the server", "what is free there can't be asked from here; up to %s may be needed", humanize.IBytes(need))
 	case uint64(free) < need:
-		c.warning("disk", "make room on the server's disk; a migration that runs out of it is rolled back", "%s are free, and up to %s may be needed",
+		c.warning("disk", "free space on the server's disk; a migration that runs out of it is rolled back", "%s are free, and up to %s may be needed",
 			humanize.IBytes(uint64(free)), humanize.IBytes(need))
 	default:
 		c.ok("disk", "%s are free, up to %s may be needed", humanize.IBytes(uint64(free)), humanize.IBytes(need))

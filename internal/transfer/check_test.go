@@ -87,9 +87,9 @@ func TestCheckFile(t *testing.T) {
 		{"no file", "/nowhere/flujo_state.db", "readable", report.Error, []string{"there is no such file", "--sqlite"}},
 		{"a good file is sound", fixture, "sound", report.OK, []string{"quick_check"}},
 		{"a broken file", broken, "sound", report.Error, []string{"damaged"}},
-		{"a good file's layout", fixture, "layout", report.OK, []string{"Flujo 0.6"}},
-		{"an older layout", "../../testdata/flujo_0.4.35.db", "layout", report.OK, []string{"0.4.33"}},
-		{"another program's file", other, "layout", report.Error, []string{"none of Flujo's tables"}},
+		{"a good file's format", fixture, "file format", report.OK, []string{"Flujo 0.6"}},
+		{"an older format", "../../testdata/flujo_0.4.35.db", "file format", report.OK, []string{"0.4.33"}},
+		{"another program's file", other, "file format", report.Error, []string{"none of Flujo's tables"}},
 		{"rows", fixture, "rows", report.OK, []string{"runs 60", "steps 213", "spans 261", "evaluations 15", "system_state 5"}},
 		{"no -wal", fixture, "-wal", report.OK, []string{"none"}},
 		{"runs in progress", fixture, "runs in progress", report.Warning, []string{"4 in runs are running", "5 in runs are paused"}},
@@ -100,8 +100,8 @@ func TestCheckFile(t *testing.T) {
 		{"unchanged meanwhile", fixture, "written", report.OK, nil},
 		{"nothing to find", fixture, "findings", report.OK, nil},
 		{"cells that change", changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), "findings", report.Warning, []string{"3 cells"}},
-		{"rows without a place", changed(t, "INSERT INTO system_state VALUES (NULL, '1', '')"), "findings", report.Error, []string{"1 row without a place", "--set-aside"}},
-		{"naive times", changed(t, "UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3"), "findings", report.Warning, []string{"2 times without a zone", "--naive-times"}},
+		{"rejected rows", changed(t, "INSERT INTO system_state VALUES (NULL, '1', '')"), "findings", report.Error, []string{"1 row that Flujo's PostgreSQL tables reject", "--quarantine"}},
+		{"naive times", changed(t, "UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3"), "findings", report.Warning, []string{"2 times without a zone", "--naive-timezone"}},
 		{"a wide column", changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3"), "findings", report.Warning, []string{"1 column that would be made bigint"}},
 		{"runs to be made", changed(t, "DELETE FROM runs WHERE run_id = (SELECT min(run_id) FROM steps)"), "findings", report.Warning, []string{"1 run that would be made"}},
 	} {
@@ -128,7 +128,7 @@ func TestCheckQuarantine(t *testing.T) {
 	t.Parallel()
 	o := checkOptions(t, changed(t, "INSERT INTO system_state VALUES (NULL, '1', '')"), "")
 	o.Quarantine = true
-	wantLine(t, o, "findings", report.Warning, "1 row without a place")
+	wantLine(t, o, "findings", report.Warning, "1 row that Flujo's PostgreSQL tables reject")
 }
 
 // TestCheckWAL: rows that are only in the -wal are counted, and so are its

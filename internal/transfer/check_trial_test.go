@@ -225,7 +225,7 @@ func TestCheckWaitsForNobody(t *testing.T) {
 			run(t, connect(t, url), "SET application_name = 'the-holder'", "BEGIN", tc.lock)
 			o := checkOptions(t, fixture, url)
 			started := time.Now()
-			result := wantLine(t, o, tc.line, report.Warning, append(tc.words, "the-holder", "holds it", "check again")...)
+			result := wantLine(t, o, tc.line, report.Warning, append(tc.words, "the-holder", "held by", "check again")...)
 			if took := time.Since(started); took > 10*time.Second {
 				t.Errorf("it took %s", took)
 			}
@@ -258,7 +258,7 @@ func TestVerifyLockTimeoutNamesTheHolder(t *testing.T) {
 	}
 }
 
-// TestCheckDisk: less room than may be needed is something to look at.
+// TestCheckDisk: less space than may be needed is something to look at.
 func TestCheckDisk(t *testing.T) {
 	t.Parallel()
 	pgtest.Shared(t)
@@ -268,7 +268,7 @@ func TestCheckDisk(t *testing.T) {
 	}
 	o := checkOptions(t, file, pgtest.Database(t))
 	o.SkipIntegrity = true
-	wantLine(t, o, "disk", report.Warning, "12 TiB may be needed", "make room")
+	wantLine(t, o, "disk", report.Warning, "12 TiB may be needed", "free space")
 }
 
 // TestCheckTime: where nothing can be loaded on trial, the time is not known.

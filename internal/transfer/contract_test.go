@@ -38,7 +38,7 @@ var contract = []contractLine{
 		{"traces.trace_data", "null", "null", ""},
 		{"steps.output", `"null"`, `"null"`, ""},
 		{"steps.output", "[null]", "[null]", ""},
-		{"steps.output", "Null", `"Null"`, "not-json"},
+		{"steps.output", "Null", `"Null"`, "invalid-json"},
 	}},
 	{"NUL", []variant{
 		{"runs.error_message", "a\x00b", "ab", "nul-removed"},
@@ -64,64 +64,64 @@ var contract = []contractLine{
 		{"runs.error_message", `\ud800`, `\ud800`, ""}, // text is not JSON
 	}},
 	{"invalid UTF-8", []variant{
-		{"runs.error_message", "a\xffb", "a\uFFFDb", "bad-utf8"},
-		{"runs.error_message", "\xe2\x82", "\uFFFD\uFFFD", "bad-utf8"},
-		{"runs.error_message", "\xc0\x80", "\uFFFD\uFFFD", "bad-utf8"},
-		{"runs.error_message", "\xed\xa0\x80", "\uFFFD\uFFFD\uFFFD", "bad-utf8"},
-		{"runs.error_message", "\x00\xff", "\uFFFD", "nul-removed+bad-utf8"},
+		{"runs.error_message", "a\xffb", "a\uFFFDb", "invalid-utf8"},
+		{"runs.error_message", "\xe2\x82", "\uFFFD\uFFFD", "invalid-utf8"},
+		{"runs.error_message", "\xc0\x80", "\uFFFD\uFFFD", "invalid-utf8"},
+		{"runs.error_message", "\xed\xa0\x80", "\uFFFD\uFFFD\uFFFD", "invalid-utf8"},
+		{"runs.error_message", "\x00\xff", "\uFFFD", "nul-removed+invalid-utf8"},
 		{"runs.error_message", "é\uFFFD\U0001F600\uFFFF", "é\uFFFD\U0001F600\uFFFF", ""},
-		{"steps.step_name", []byte("\xf8"), "\uFFFD", "bad-utf8"},
-		{"steps.output", "\"a\xffb\"", "\"a\uFFFDb\"", "bad-utf8"},
-		{"steps.output", "{\"\xe2\x82\": \"\xe2\x82\xac\"}", "{\"\uFFFD\uFFFD\": \"€\"}", "bad-utf8"},
-		{"runs.run_id", "run \xff", "run \uFFFD", "bad-utf8"},
-		{"workflow_state.run_id", "run \xfe", "run \uFFFD", "bad-utf8"},
-		{"system_state.key", "key \xfd", "key \uFFFD", "bad-utf8"},
+		{"steps.step_name", []byte("\xf8"), "\uFFFD", "invalid-utf8"},
+		{"steps.output", "\"a\xffb\"", "\"a\uFFFDb\"", "invalid-utf8"},
+		{"steps.output", "{\"\xe2\x82\": \"\xe2\x82\xac\"}", "{\"\uFFFD\uFFFD\": \"€\"}", "invalid-utf8"},
+		{"runs.run_id", "run \xff", "run \uFFFD", "invalid-utf8"},
+		{"workflow_state.run_id", "run \xfe", "run \uFFFD", "invalid-utf8"},
+		{"system_state.key", "key \xfd", "key \uFFFD", "invalid-utf8"},
 	}},
 	{"NaN and Infinity in JSON", []variant{
-		{"steps.output", `{"a": NaN, "b": [Infinity, -Infinity]}`, `{"a": "NaN", "b": ["Infinity", "-Infinity"]}`, "nan-in-json"},
-		{"steps.output", "NaN", `"NaN"`, "nan-in-json"},
-		{"system_state.value", "-Infinity", `"-Infinity"`, "nan-in-json"},
+		{"steps.output", `{"a": NaN, "b": [Infinity, -Infinity]}`, `{"a": "NaN", "b": ["Infinity", "-Infinity"]}`, "non-finite-number"},
+		{"steps.output", "NaN", `"NaN"`, "non-finite-number"},
+		{"system_state.value", "-Infinity", `"-Infinity"`, "non-finite-number"},
 		{"steps.output", `["NaN", "Infinity"]`, `["NaN", "Infinity"]`, ""},
 		{"steps.output", `{"NaN": 1}`, `{"NaN": 1}`, ""},
-		{"steps.output", `{NaN: 1}`, `"{NaN: 1}"`, "not-json"},
-		{"steps.output", "nan", `"nan"`, "not-json"},
-		{"steps.output", "[NaN, \"\\u0000\", \"\\ud800\", \"\xff\"]", "[\"NaN\", \"\", \"\uFFFD\", \"\uFFFD\"]", "nul-removed+lone-surrogate+bad-utf8+nan-in-json"},
+		{"steps.output", `{NaN: 1}`, `"{NaN: 1}"`, "invalid-json"},
+		{"steps.output", "nan", `"nan"`, "invalid-json"},
+		{"steps.output", "[NaN, \"\\u0000\", \"\\ud800\", \"\xff\"]", "[\"NaN\", \"\", \"\uFFFD\", \"\uFFFD\"]", "nul-removed+lone-surrogate+invalid-utf8+non-finite-number"},
 	}},
 	{"not JSON", []variant{
-		{"steps.output", "{", `"{"`, "not-json"},
-		{"steps.output", "", `""`, "not-json"},
-		{"steps.output", "hello", `"hello"`, "not-json"},
-		{"steps.output", `say "hi" \ bye`, `"say \"hi\" \\ bye"`, "not-json"},
-		{"steps.output", "\"a\nb\"", `"\"a\nb\""`, "not-json"},
-		{"steps.output", "\"a\x01b\"", `"\"a\u0001b\""`, "not-json"},
-		{"steps.output", "[01]", `"[01]"`, "not-json"},
-		{"steps.output", "[1,]", `"[1,]"`, "not-json"},
-		{"steps.output", "{'a': 1}", `"{'a': 1}"`, "not-json"},
-		{"steps.output", "1 2", `"1 2"`, "not-json"},
-		{"steps.output", "+1", `"+1"`, "not-json"},
-		{"steps.output", "1.", `"1."`, "not-json"},
-		{"steps.output", "\uFEFF1", "\"\uFEFF1\"", "not-json"},
-		{"steps.output", "a\x00\xff", "\"a\uFFFD\"", "nul-removed+bad-utf8+not-json"},
-		{"system_state.value", "not json", `"not json"`, "not-json"},
-		{"traces.trace_data", "", `""`, "not-json"},
-		{"steps.output", "[1E131072]", `"[1E131072]"`, "json-number"},
-		{"steps.output", "1e-16400", `"1e-16400"`, "json-number"},
+		{"steps.output", "{", `"{"`, "invalid-json"},
+		{"steps.output", "", `""`, "invalid-json"},
+		{"steps.output", "hello", `"hello"`, "invalid-json"},
+		{"steps.output", `say "hi" \ bye`, `"say \"hi\" \\ bye"`, "invalid-json"},
+		{"steps.output", "\"a\nb\"", `"\"a\nb\""`, "invalid-json"},
+		{"steps.output", "\"a\x01b\"", `"\"a\u0001b\""`, "invalid-json"},
+		{"steps.output", "[01]", `"[01]"`, "invalid-json"},
+		{"steps.output", "[1,]", `"[1,]"`, "invalid-json"},
+		{"steps.output", "{'a': 1}", `"{'a': 1}"`, "invalid-json"},
+		{"steps.output", "1 2", `"1 2"`, "invalid-json"},
+		{"steps.output", "+1", `"+1"`, "invalid-json"},
+		{"steps.output", "1.", `"1."`, "invalid-json"},
+		{"steps.output", "\uFEFF1", "\"\uFEFF1\"", "invalid-json"},
+		{"steps.output", "a\x00\xff", "\"a\uFFFD\"", "nul-removed+invalid-utf8+invalid-json"},
+		{"system_state.value", "not json", `"not json"`, "invalid-json"},
+		{"traces.trace_data", "", `""`, "invalid-json"},
+		{"steps.output", "[1E131072]", `"[1E131072]"`, "json-number-out-of-range"},
+		{"steps.output", "1e-16400", `"1e-16400"`, "json-number-out-of-range"},
 		{"steps.output", "1e400", "1" + strings.Repeat("0", 400), ""},
 		{"steps.output", "[-0, -0.0, 1e2]", "[0, 0.0, 100]", ""}, // spelled otherwise
 		{"steps.output", ` {"b":1 , "a":2,"b":3} `, `{"a": 2, "b": 3}`, ""},
 		{"steps.output", nested("[", "1", "]", 10_000), nested("[", "1", "]", 10_000), ""},
 		{"steps.output", nested(`{"a": `, "1", "}", 10_000), nested(`{"a": `, "1", "}", 10_000), ""},
-		{"steps.output", nested("[", "1", "]", 20_000), `"` + nested("[", "1", "]", 20_000) + `"`, "json-depth"},
-		{"steps.output", nested(`{"a":`, "1", "}", 200_000), `"` + nested(`{\"a\":`, "1", "}", 200_000) + `"`, "json-depth"},
+		{"steps.output", nested("[", "1", "]", 20_000), `"` + nested("[", "1", "]", 20_000) + `"`, "json-too-deep"},
+		{"steps.output", nested(`{"a":`, "1", "}", 200_000), `"` + nested(`{\"a\":`, "1", "}", 200_000) + `"`, "json-too-deep"},
 	}},
 	{"BLOB where text is due", []variant{
 		{"runs.error_message", []byte("plain é"), "plain é", ""},
 		{"runs.error_message", []byte{}, "", ""},
-		{"runs.error_message", []byte("a\xff"), "a\uFFFD", "bad-utf8"},
+		{"runs.error_message", []byte("a\xff"), "a\uFFFD", "invalid-utf8"},
 		{"steps.output", []byte(`{"a":1}`), `{"a": 1}`, ""},
-		{"steps.output", []byte(`{"a":`), `"{\"a\":"`, "not-json"},
-		{"steps.output", []byte{}, `""`, "not-json"},
-		{"steps.output", []byte{0xff}, "\"\uFFFD\"", "bad-utf8+not-json"},
+		{"steps.output", []byte(`{"a":`), `"{\"a\":"`, "invalid-json"},
+		{"steps.output", []byte{}, `""`, "invalid-json"},
+		{"steps.output", []byte{0xff}, "\"\uFFFD\"", "invalid-utf8+invalid-json"},
 		{"runs.created_at", []byte("2026-01-05T09:00:01+00:00"), "2026-01-05 09:00:01+00", ""},
 		{"runs.run_id", []byte("a run"), "a run", ""},
 		{"system_state.key", []byte("a key"), "a key", ""},
@@ -132,7 +132,7 @@ var contract = []contractLine{
 		{"runs.run_id", int64(77), "77", "number-as-text"},
 		{"steps.output", int64(math.MaxInt64), "9223372036854775807", "number-as-text"},
 		{"steps.output", 1.5, "1.5", "number-as-text"},
-		{"steps.output", math.Inf(-1), `"-Infinity"`, "nan-in-json+number-as-text"},
+		{"steps.output", math.Inf(-1), `"-Infinity"`, "non-finite-number+number-as-text"},
 	}},
 	{"12.5 where an integer is due", []variant{
 		{"steps.token_counts", 12.5, "12", "rounded"},
@@ -142,8 +142,8 @@ var contract = []contractLine{
 		{"steps.token_counts", 12.4999, "12", "rounded"},
 		{"steps.token_counts", 12.0, "12", ""},
 		{"steps.step_index", 2.5, "2", "rounded"},
-		{"runs.total_steps", 1e300, "NULL", "beyond-type"},
-		{"runs.total_steps", math.Inf(1), "NULL", "beyond-type"},
+		{"runs.total_steps", 1e300, "NULL", "out-of-range"},
+		{"runs.total_steps", math.Inf(1), "NULL", "out-of-range"},
 	}},
 	{"text that is a number", []variant{
 		{"steps.token_counts", "12", "12", "text-as-number"},
@@ -157,17 +157,17 @@ var contract = []contractLine{
 		{"spans.end_time", "1767603600.857481", "1767603600.857481", "text-as-number"},
 	}},
 	{"other text where a number is due", []variant{
-		{"steps.token_counts", "many", "NULL", "no-number"},
-		{"steps.token_counts", "", "NULL", "no-number"},
-		{"steps.token_counts", "0x10", "NULL", "no-number"},
-		{"steps.token_counts", "1_000", "NULL", "no-number"},
-		{"steps.token_counts", []byte("12"), "NULL", "no-number"},
-		{"steps.cost_usd", "cheap", "NULL", "no-number"},
-		{"steps.cost_usd", "NaN", "NULL", "no-number"},
-		{"steps.cost_usd", []byte{1, 2, 3}, "NULL", "no-number"},
-		{"steps.cost_usd", 1e39, "NULL", "beyond-type"},
+		{"steps.token_counts", "many", "NULL", "not-a-number"},
+		{"steps.token_counts", "", "NULL", "not-a-number"},
+		{"steps.token_counts", "0x10", "NULL", "not-a-number"},
+		{"steps.token_counts", "1_000", "NULL", "not-a-number"},
+		{"steps.token_counts", []byte("12"), "NULL", "not-a-number"},
+		{"steps.cost_usd", "cheap", "NULL", "not-a-number"},
+		{"steps.cost_usd", "NaN", "NULL", "not-a-number"},
+		{"steps.cost_usd", []byte{1, 2, 3}, "NULL", "not-a-number"},
+		{"steps.cost_usd", 1e39, "NULL", "out-of-range"},
 		{"steps.cost_usd", math.Inf(1), "Infinity", ""},
-		{"spans.end_time", "later", "NULL", "no-number"},
+		{"spans.end_time", "later", "NULL", "not-a-number"},
 		{"spans.end_time", math.Inf(-1), "-Infinity", ""},
 		{"runs.total_steps", nil, "NULL", ""},
 	}},
@@ -176,13 +176,13 @@ var contract = []contractLine{
 		{"workflow_state.is_background_task", int64(1), "true", ""},
 		{"workflow_state.is_background_task", nil, "NULL", ""},
 		{"workflow_state.is_background_task", 1.0, "true", ""},
-		{"workflow_state.is_background_task", int64(2), "true", "truth"},
-		{"workflow_state.is_background_task", int64(-1), "true", "truth"},
-		{"workflow_state.is_background_task", 0.5, "true", "truth"},
-		{"workflow_state.is_background_task", "true", "true", "truth"},
-		{"workflow_state.is_background_task", "yes", "true", "truth"},
-		{"workflow_state.is_background_task", []byte{0}, "true", "truth"},
-		{"workflow_state.is_background_task", "", "false", "truth"},
+		{"workflow_state.is_background_task", int64(2), "true", "invalid-boolean"},
+		{"workflow_state.is_background_task", int64(-1), "true", "invalid-boolean"},
+		{"workflow_state.is_background_task", 0.5, "true", "invalid-boolean"},
+		{"workflow_state.is_background_task", "true", "true", "invalid-boolean"},
+		{"workflow_state.is_background_task", "yes", "true", "invalid-boolean"},
+		{"workflow_state.is_background_task", []byte{0}, "true", "invalid-boolean"},
+		{"workflow_state.is_background_task", "", "false", "invalid-boolean"},
 	}},
 	{"times", []variant{
 		{"runs.created_at", "2026-01-05T09:00:01.669094+00:00", "2026-01-05 09:00:01.669094+00", ""},
@@ -192,7 +192,7 @@ var contract = []contractLine{
 		{"runs.created_at", "2026-11-23 02:18:25", "2026-11-23 02:18:25+00", ""},
 		{"runs.created_at", "0001-01-01T00:00:00+00:00", "0001-01-01 00:00:00+00", ""},
 		{"runs.created_at", "9999-12-31T23:59:59.999999+00:00", "9999-12-31 23:59:59.999999+00", ""},
-		{"runs.created_at", "2026-01-05T09:00:01.6690949+00:00", "2026-01-05 09:00:01.669094+00", "fine-time"},
+		{"runs.created_at", "2026-01-05T09:00:01.6690949+00:00", "2026-01-05 09:00:01.669094+00", "time-truncated"},
 		{"runs.created_at", int64(1767603600), "2026-01-05 09:00:00+00", "epoch-time"},
 		{"runs.created_at", 1767603600.25, "2026-01-05 09:00:00.25+00", "epoch-time"},
 		{"runs.created_at", int64(0), "1970-01-01 00:00:00+00", "epoch-time"},
@@ -200,25 +200,25 @@ var contract = []contractLine{
 		{"system_state.updated_at", "2026-01-05T09:00:01+00:00", "2026-01-05 09:00:01+00", ""},
 	}},
 	{unmapped, []variant{
-		{"runs.total_cost", 1.5, "", "no-column"},
+		{"runs.total_cost", 1.5, "", "unmapped-column"},
 		{"runs.total_cost", nil, "", ""},
-		{"runs.final_context_blob", `{"a\u0000": `, "", "no-column"},
-		{"runs.final_context_blob", []byte{0, 0xff}, "", "no-column"},
-		{"runs.final_context_blob", "", "", "no-column"},
-		{"runs.end_time", "2026-01-05T09:00:09+00:00", "", "no-column"},
-		{"steps.tenant", "acme\x00", "", "no-column"},
+		{"runs.final_context_blob", `{"a\u0000": `, "", "unmapped-column"},
+		{"runs.final_context_blob", []byte{0, 0xff}, "", "unmapped-column"},
+		{"runs.final_context_blob", "", "", "unmapped-column"},
+		{"runs.end_time", "2026-01-05T09:00:09+00:00", "", "unmapped-column"},
+		{"steps.tenant", "acme\x00", "", "unmapped-column"},
 		{"steps.tenant", nil, "", ""},
 	}},
 }
 
 // unmapped names the line of columns that Flujo's PostgreSQL tables do not have.
-const unmapped = "columns of older generations"
+const unmapped = "columns of older file formats"
 
 func nested(open, inside, end string, levels int) string {
 	return strings.Repeat(open, levels) + inside + strings.Repeat(end, levels)
 }
 
-// nasty is layout06 with declared types of which modernc's driver makes times
+// nasty is format06 with declared types of which modernc's driver makes times
 // and booleans, and a column that is nobody's.
 func nasty() map[string]string {
 	all := map[string]string{}
@@ -232,7 +232,7 @@ func nasty() map[string]string {
 	return all
 }
 
-// writeLine makes a file with a row for each variant of a line. Beside the file
+// writeLine makes a file with a row for each variant of a line. Next to the file
 // it gives the rows' keys in PostgreSQL.
 func writeLine(t *testing.T, l contractLine) (path string, keys []string) {
 	t.Helper()
@@ -330,7 +330,7 @@ func wantStored(t *testing.T, path string, l contractLine) {
 	}
 }
 
-// wantNothingUnder rehearses the file, and moves it strictly: neither may leave
+// wantNothingUnder does a dry run of the file, and moves it strictly: neither may leave
 // anything, and --strict must refuse exactly where something is changed.
 func wantNothingUnder(t *testing.T, path string, changedCells int) {
 	t.Helper()
@@ -339,11 +339,11 @@ func wantNothingUnder(t *testing.T, path string, changedCells int) {
 	o.DryRun = true
 	found := collectFindings(&o)
 	if result := migrate(t, o); len(*found) != changedCells || result.Originals != int64(changedCells) || result.Committed {
-		t.Errorf("the rehearsal: %d findings, %d originals, committed %v", len(*found), result.Originals, result.Committed)
+		t.Errorf("the dry run: %d findings, %d originals, committed %v", len(*found), result.Originals, result.Committed)
 	}
 	conn := connect(t, url)
 	if got := leftovers(t, conn); got != "" {
-		t.Errorf("the rehearsal left %s", got)
+		t.Errorf("the dry run left %s", got)
 	}
 	if changedCells == 0 {
 		return

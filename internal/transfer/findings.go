@@ -113,8 +113,8 @@ func (m *migration) refusal(rows, cells int64) error {
 	if rows > 0 && !m.Quarantine {
 		return &clierr.Error{
 			Kind:    clierr.Refused,
-			Message: fmt.Sprintf("%s of the file without a place in Flujo's PostgreSQL tables", english.Plural(int(rows), "row", "")),
-			Hint: fmt.Sprintf("see the list; mend them in a copy of the file, or run with --set-aside, which keeps them in %s.%s",
+			Message: fmt.Sprintf("%s of the file rejected by Flujo's PostgreSQL tables", english.Plural(int(rows), "row", "")),
+			Hint: fmt.Sprintf("see the list; fix them in a copy of the file, or run with --quarantine, which keeps them in %s.%s",
 				m.Schema, mapping.Originals.Name),
 		}
 	}
@@ -127,8 +127,8 @@ func (m *migration) refusal(rows, cells int64) error {
 			what = append(what, fmt.Sprintf(format, english.Plural(int(n), noun, "")))
 		}
 	}
-	add(cells, "cell", "%s would arrive changed or be kept aside")
-	add(rows, "row", "%s would be set aside")
+	add(cells, "cell", "%s would be converted or kept as an original value only")
+	add(rows, "row", "%s would be quarantined")
 	add(int64(len(m.report.Widened)), "column", "%s would be made bigint")
 	for _, d := range m.report.Derived {
 		if d.Table == mapping.Runs {
@@ -136,7 +136,7 @@ func (m *migration) refusal(rows, cells int64) error {
 		}
 	}
 	if m.NaiveZone == nil {
-		add(m.findings.NaiveCount(), "time", "%s without a zone (--naive-times says which)")
+		add(m.findings.NaiveCount(), "time", "%s without a zone (--naive-timezone says which)")
 	}
 	if len(what) == 0 {
 		return nil

@@ -138,16 +138,16 @@ func compareFindings(a, b finding) int {
 // explanations is what the report says of each kind.
 var explanations = map[string]string{
 	"nul-removed": "NUL characters were removed", "lone-surrogate": "lone surrogates became U+FFFD",
-	"bad-utf8": "bytes that are not UTF-8 became U+FFFD", "nan-in-json": "NaN or Infinity became a JSON string",
-	"not-json": "what is not JSON became a JSON string", "json-number": "JSON with a number beyond numeric became a JSON string",
-	"json-depth": "JSON nested past the server's limit became a JSON string", "number-as-text": "a number became text",
+	"invalid-utf8": "bytes that are not UTF-8 became U+FFFD", "non-finite-number": "NaN or Infinity became a JSON string",
+	"invalid-json": "what is not JSON became a JSON string", "json-number-out-of-range": "JSON with a number beyond numeric became a JSON string",
+	"json-too-deep": "JSON nested past the server's limit became a JSON string", "number-as-text": "a number became text",
 	"rounded": "a fraction was rounded to a whole number", "text-as-number": "text became the number that it says",
-	"no-number": "what is no number could not be one", "beyond-type": "a number was beyond the column's type",
-	"truth":        "what is neither 0 nor 1 became a boolean",
-	"guessed-time": "an absent or unreadable time was taken from elsewhere", "epoch-time": "seconds since 1970 became a time",
-	"fine-time": "a time was cut to microseconds", "no-column": "Flujo's table has no such column",
-	"null-key": "the key is NULL", "nul-in-key": "the key holds a NUL character", "same-key": "another row has the same key in PostgreSQL",
-	"null-value": "NULL where a value is due", "json-size": "JSON over jsonb's size", "too-long": "text too long for Flujo's index on it",
+	"not-a-number": "what is no number could not be one", "out-of-range": "a number was beyond the column's type",
+	"invalid-boolean": "what is neither 0 nor 1 became a boolean",
+	"time-inferred":   "an absent or unreadable time was taken from elsewhere", "epoch-time": "seconds since 1970 became a time",
+	"time-truncated": "a time was cut to microseconds", "unmapped-column": "Flujo's table has no such column",
+	"null-key": "the key is NULL", "nul-in-key": "the key holds a NUL character", "duplicate-key": "another row has the same key in PostgreSQL",
+	"missing-value": "NULL where a value is due", "json-too-large": "JSON over jsonb's size", "text-too-long": "text too long for Flujo's index on it",
 }
 
 func explanation(kind string) string {
@@ -235,11 +235,11 @@ func wantText(t testing.TB, result *report.Migration, lines []changeLine) {
 		what := c.table + "." + c.column + ": changed: "
 		switch {
 		case c.rejected && result.Refused:
-			what = c.table + ": rows without a place: "
+			what = c.table + ": rows rejected: "
 		case c.rejected:
-			what = c.table + ": rows set aside: "
-		case c.reason == "no-column":
-			what = c.table + "." + c.column + ": kept aside: "
+			what = c.table + ": rows quarantined: "
+		case c.reason == "unmapped-column":
+			what = c.table + "." + c.column + ": original kept: "
 		}
 		more := ""
 		if c.count > int64(len(keys)) {
@@ -286,14 +286,14 @@ func wantJSON(t testing.TB, result *report.Migration, found []mapping.Finding, l
 		Refused   bool  `json:"refused"`
 		Originals int64 `json:"originals"`
 		Changes   []struct {
-			Table, Column, Kind, Explanation string
-			Count                            int64
-			Keys                             []string `json:"first_keys"`
-			SetAside                         bool     `json:"set_aside"`
+			Table, Column, Reason, Explanation string
+			Count                              int64
+			Keys                               []string `json:"first_keys"`
+			Rejected                           bool     `json:"rejected"`
 		}
 		Findings []struct {
-			Table, Key, Column, Kind string
-			RowID                    int64 `json:"source_rowid"`
+			Table, Key, Column, Reason string
+			RowID                      int64 `json:"source_rowid"`
 		}
 	}
 	asJSON(t, result, found, &got)
@@ -302,12 +302,12 @@ func wantJSON(t testing.TB, result *report.Migration, found []mapping.Finding, l
 	}
 	for _, c := range lines {
 		if !slices.ContainsFunc(got.Changes, func(g struct {
-			Table, Column, Kind, Explanation string
-			Count                            int64
-			Keys                             []string `json:"first_keys"`
-			SetAside                         bool     `json:"set_aside"`
+			Table, Column, Reason, Explanation string
+			Count                              int64
+			Keys                               []string `json:"first_keys"`
+			Rejected                           bool     `json:"rejected"`
 		}) bool {
-			return g.Table == c.table && g.Column == c.column && g.Kind == c.reason && g.Count == c.count && g.SetAside == c.rejected &&
+			return g.Table == c.table && g.Column == c.column && g.Reason == c.reason && g.Count == c.count && g.Rejected == c.rejected &&
 				g.Explanation == explanation(c.reason) && strings.Join(g.Keys, "|") == c.keys
 		}) {
 			t.Errorf("the JSON report does not have %+v: %+v", c, got.Changes)
@@ -317,7 +317,7 @@ func wantJSON(t testing.TB, result *report.Migration, found []mapping.Finding, l
 		t.Fatalf("the JSON report has %d changes and %d findings, want %d and %d", len(got.Changes), len(got.Findings), len(lines), len(found))
 	}
 	for i, f := range found {
-		if g := got.Findings[i]; g.Table != f.Table || g.Key != strings.ToValidUTF8(f.Key, "\uFFFD") || g.Column != f.Column || g.RowID != f.RowID || g.Kind != f.Reason.String() {
+		if g := got.Findings[i]; g.Table != f.Table || g.Key != strings.ToValidUTF8(f.Key, "\uFFFD") || g.Column != f.Column || g.RowID != f.RowID || g.Reason != f.Reason.String() {
 			t.Errorf("finding %d of the JSON report is %+v, want %+v", i, g, f)
 		}
 	}

@@ -35,12 +35,12 @@ func TestKeysThatAreNoRowIDs(t *testing.T) {
 	}
 	step(1, int64(7))
 	// The row whose key need not be changed has it, also when it comes later.
-	rejected("steps", "8", 2, "same-key", map[string]string{"id": "text-as-number"}, step(2, "8"))
+	rejected("steps", "8", 2, "duplicate-key", map[string]string{"id": "text-as-number"}, step(2, "8"))
 	step(3, int64(8))
 	step(4, 9.5)
 	changed("steps", "10", 4, "id", "rounded", 9.5)
-	rejected("steps", "10", 5, "same-key", map[string]string{"id": "rounded+text-as-number"}, step(5, "10.5"))
-	rejected("steps", "x", 6, "no-number", nil, step(6, "x"))
+	rejected("steps", "10", 5, "duplicate-key", map[string]string{"id": "rounded+text-as-number"}, step(5, "10.5"))
+	rejected("steps", "x", 6, "not-a-number", nil, step(6, "x"))
 	rejected("steps", "", 7, "null-key", nil, step(7, nil))
 	step(8, int64(5_000_000_000))
 	setting := func(rowid int64, key any) cells {
@@ -49,9 +49,9 @@ func TestKeysThatAreNoRowIDs(t *testing.T) {
 		return row
 	}
 	setting(1, "a")
-	rejected("system_state", "a", 2, "same-key", nil, setting(2, "a"))
-	rejected("system_state", "a", 3, "same-key", nil, setting(3, []byte("a")))
-	rejected("system_state", "5", 4, "same-key", map[string]string{"key": "number-as-text"}, setting(4, int64(5)))
+	rejected("system_state", "a", 2, "duplicate-key", nil, setting(2, "a"))
+	rejected("system_state", "a", 3, "duplicate-key", nil, setting(3, []byte("a")))
+	rejected("system_state", "5", 4, "duplicate-key", map[string]string{"key": "number-as-text"}, setting(4, int64(5)))
 	setting(5, "5")
 	setting(6, "")
 	rejected("system_state", "", 7, "null-key", nil, setting(7, nil))

@@ -17,7 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// The layouts of the generations before 0.6, in the letters of layout06.
+// The file formats before 0.6, in the letters of format06.
 var (
 	states35 = "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, current_step_index I, pipeline_context T, last_step_output T, " +
 		"step_history T, status T, created_at T, updated_at T, total_steps I, error_message T, execution_time_ms I, memory_usage_mb R"
@@ -37,7 +37,7 @@ var (
 	}
 )
 
-// standsFor is, by table.column of an older generation, the column in
+// standsFor is, by table.column of an older file format, the column in
 // PostgreSQL that means the same.
 var standsFor = map[string]string{
 	"runs.start_time": "created_at", "runs.end_time": "updated_at",
@@ -108,7 +108,7 @@ func writeOld(t testing.TB, format map[string]string, version int) string {
 	return f.close()
 }
 
-// formatCases are the layouts that the tests write themselves.
+// formatCases are the file formats that the tests write themselves.
 var formatCases = []struct {
 	name, formatName string
 	path             func(t testing.TB) string
@@ -146,7 +146,7 @@ var formatCases = []struct {
 	{"without step_history, and with runs", "Flujo 0.6", func(t testing.TB) string { return write06(t, without("workflow_state", "step_history")) }, nil},
 }
 
-// without gives layout06 less some columns of a table.
+// without gives format06 less some columns of a table.
 func without(table string, columns ...string) map[string]string {
 	all := map[string]string{}
 	for name, have := range format06 {
@@ -160,7 +160,7 @@ func without(table string, columns ...string) map[string]string {
 	return all
 }
 
-// write06 writes a file with something in every column that its layout has.
+// write06 writes a file with something in every column that its format has.
 func write06(t testing.TB, format map[string]string) string {
 	t.Helper()
 	f := newFile(t, format)
@@ -450,7 +450,7 @@ func TestOldRowsGetTheirRowID(t *testing.T) {
 				{"SELECT count(*) FROM flujo.runs WHERE created_at = updated_at", "7"},
 				{"SELECT created_at AT TIME ZONE 'UTC' FROM flujo.runs WHERE run_id = 'run-01'", "2025-09-01 08:01:00.007919"},
 				{"SELECT count(*) FROM flujo.runs WHERE total_steps = 0", "7"},
-				{"SELECT count(*) FROM flujo.flujo_port_originals WHERE table_name = 'runs' AND column_name = 'end_time' AND reason = 'no-column'", c.ends},
+				{"SELECT count(*) FROM flujo.flujo_port_originals WHERE table_name = 'runs' AND column_name = 'end_time' AND reason = 'unmapped-column'", c.ends},
 			} {
 				if got := one(t, conn, c[0]); got != c[1] {
 					t.Errorf("%s: %s, want %s", c[0], got, c[1])
@@ -464,7 +464,7 @@ func TestOldRowsGetTheirRowID(t *testing.T) {
 	}
 }
 
-// TestFilesThatAreNotFlujos: what no Flujo lays out is refused, and says why.
+// TestFilesThatAreNotFlujos: a file in no known format is refused, and says why.
 func TestFilesThatAreNotFlujos(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -21,7 +21,7 @@ type tuples struct {
 	converter *mapping.Converter
 	rows      rowReader
 	read      int64 // rows so far
-	rejected  int64 // of these, rows without a place
+	rejected  int64 // of these, rejected rows
 	bytes     int64 // of the texts and blobs of the rows so far
 	onRow     func(read, bytes int64)
 	onChange  func(row []mapping.Value) // called for a row that does not arrive as it was; may be nil
@@ -31,7 +31,7 @@ type tuples struct {
 	rowID     *int64                    // where the rowid of the row that a tuple is of goes; noRow for a derived one
 }
 
-// Append implements sink.Tuples: rows without a place are passed over.
+// Append implements sink.Tuples: rejected rows are passed over.
 func (t *tuples) Append(dst []byte) ([]byte, error) {
 	for {
 		row, err := t.rows.Next()
@@ -62,7 +62,7 @@ func (t *tuples) Append(dst []byte) ([]byte, error) {
 }
 
 // noRow stands for the rowid of a row that the file does not have. SQLite has it
-// too, as the least of all, which nothing hands out.
+// too, as the least of all, which nothing allocates.
 const noRow = math.MinInt64
 
 // sizeOf gives how many bytes the texts and blobs of a row have: about what it
@@ -132,7 +132,7 @@ func (r *extraction) widen(ctx context.Context, table *mapping.Table, column str
 	return r.dst.Widen(ctx, table, column)
 }
 
-// converter makes the converter for a plan.
+// converter makes the converter for a table mapping.
 func (r *extraction) converter(ctx context.Context, tm *mapping.TableMapping) *mapping.Converter {
 	return &mapping.Converter{
 		Mapping: tm, Options: r.options, Types: r.types, Rejected: r.duplicates[tm.Table.Name],

@@ -16,7 +16,7 @@ import (
 // is bound with: nil, int64, float64, string, []byte.
 type cells map[string]any
 
-// format06 is how Flujo 0.6 lays out a file: T text, I integer, R real,
+// format06 is the file format of Flujo 0.6: T text, I integer, R real,
 // K a text key, S an integer key that counts up.
 var format06 = map[string]string{
 	"runs": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, status T, created_at T, updated_at T, " +
@@ -55,7 +55,7 @@ type testFile struct {
 	format map[string]string
 }
 
-// newFile begins a file of a layout.
+// newFile begins a file of a format.
 func newFile(t testing.TB, format map[string]string) *testFile {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "flujo_state.db")
@@ -95,7 +95,7 @@ func (f *testFile) exec(statement string, args ...any) {
 	}
 }
 
-// insert adds a row: the defaults of its table, as far as the layout has these
+// insert adds a row: the defaults of its table, as far as the format has these
 // columns, with what is given instead.
 func (f *testFile) insert(table string, given cells) {
 	f.t.Helper()
@@ -118,7 +118,7 @@ func hasColumn(columns, name string) bool {
 	return strings.HasPrefix(columns, name+" ") || strings.Contains(columns, ", "+name+" ")
 }
 
-// close declares the columns as the layout says, without a change to a row, and
+// close declares the columns as the format says, without a change to a row, and
 // gives the file's path.
 func (f *testFile) close() string {
 	f.t.Helper()

@@ -19,12 +19,12 @@ import (
 // where they were written last.
 type merger struct {
 	tables         *sink.Merge
-	lastAllocated  map[string]int64              // by table, the highest id that its sequence has handed out
+	lastAllocated  map[string]int64              // by table, the highest id that its sequence has allocated
 	earlierWriters map[string]map[int64]bool     // by table, the transactions that wrote its rows, but for this one
 	marks          map[string]report.MergedTable // by table, what the receipt says of the merge
 }
 
-// mergeUnits loads the file into tables beside the target's and compares them with
+// mergeUnits loads the file into staging tables and compares them with
 // the file, as a migration does with the target's, then takes each run, each
 // key of system_state and each memory from the side that wrote it last.
 func (m *migration) mergeUnits(ctx context.Context) (err error) {
@@ -63,7 +63,7 @@ func (m *migration) mergeUnits(ctx context.Context) (err error) {
 	return nil
 }
 
-// loadStaging reads the file into the tables beside the target's and compares
+// loadStaging reads the file into the staging tables and compares
 // them with it.
 func (m *migration) loadStaging(ctx context.Context) error {
 	staging := *m
@@ -88,7 +88,7 @@ func (m *migration) loadStaging(ctx context.Context) error {
 }
 
 // renumber gives new ids to rows whose id a row of the target has that stays,
-// past all that either side ever handed out. Where they need it the column is
+// past all that either side ever allocated. Where they need it the column is
 // made bigint.
 func (m *migration) renumber(ctx context.Context, table *mapping.Table) error {
 	last, err := m.lastAllocatedID(ctx, table)
@@ -114,7 +114,7 @@ func (m *migration) renumber(ctx context.Context, table *mapping.Table) error {
 	return nil
 }
 
-// lastAllocatedID gives the highest id that either side has, or has handed out.
+// lastAllocatedID gives the highest id that either side has, or has allocated.
 func (m *migration) lastAllocatedID(ctx context.Context, table *mapping.Table) (last int64, err error) {
 	if tm := m.format.Mapping(table.Name); tm.InFile {
 		if last, err = m.snapshot.LastID(ctx, table.Name, cmp.Or(tm.KeyColumn(), "rowid")); err != nil {

@@ -13,7 +13,7 @@ import (
 var mergeCases = pgtest.Count(10, 25)
 
 // TestMergeProperty: whatever two sides have, a merge comes to what the model
-// says, a rehearsal changes nothing, and a second merge neither.
+// says, a dry run changes nothing, and a second merge neither.
 //
 // FLUJO_PORT_TEST_SEED chooses other sides.
 func TestMergeProperty(t *testing.T) {

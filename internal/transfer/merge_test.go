@@ -294,7 +294,7 @@ func mergeOptions(t testing.TB, file, url string) transfer.MigrateOptions {
 }
 
 // checkMerging merges a file into a database in which here is, and sees that
-// all of it is as it should be: a rehearsal, the merge, what Flujo inserts then
+// all of it is as it should be: a dry run, the merge, what Flujo inserts then
 // and verify says, and that a second time nothing changes.
 func checkMerging(t *testing.T, here, file side, allocated map[string]int64) {
 	t.Helper()
@@ -307,7 +307,7 @@ func checkMerging(t *testing.T, here, file side, allocated map[string]int64) {
 	dryRun := migrate(t, o)
 	want.checkReport(t, dryRun)
 	if after := stateOf(t, conn); after != before || leftovers(t, conn) != schemas {
-		t.Errorf("the rehearsal changed\n%s\nto\n%s\n%s", before, after, leftovers(t, conn))
+		t.Errorf("the dry run changed\n%s\nto\n%s\n%s", before, after, leftovers(t, conn))
 	}
 	o.DryRun = false
 	result := migrate(t, o)
@@ -495,7 +495,7 @@ func TestMergeAfterRollback(t *testing.T) {
 
 // TestMergeOriginals: what did not arrive as it is comes with the rows that are
 // taken from the file, under their new ids, and no other; what is said of rows
-// that are taken over goes, and rows without a place are kept once.
+// that are taken over goes, and rejected rows are kept once.
 func TestMergeOriginals(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
@@ -532,14 +532,14 @@ func TestMergeOriginals(t *testing.T) {
 			"cost_usd": nil, "token_counts": nil, "execution_time_ms": nil, "created_at": at(1)}
 		row[null] = nil
 		for column, cell := range row {
-			rejected = append(rejected, originalCell("steps", fmt.Sprint(id), id, column, "null-value", cell))
+			rejected = append(rejected, originalCell("steps", fmt.Sprint(id), id, column, "missing-value", cell))
 		}
 	}
 	wantOriginalRows(t, conn, append(rejected,
-		originalCell("runs", "equal", 1, "error_message", "nul-removed", "x\x00"), originalCell("steps", "1", 1, "output", "not-json", "no JSON"),
-		originalCell("runs", "older", 2, "error_message", "nul-removed", "y\x00"), originalCell("steps", "2", 2, "output", "not-json", "other"),
-		originalCell("runs", "newer", 3, "error_message", "nul-removed", "x\x00"), originalCell("steps", "3", 3, "output", "not-json", "no JSON"),
-		originalCell("runs", "added", 4, "error_message", "nul-removed", "w\x00"), originalCell("steps", "7", 5, "output", "not-json", "more")))
+		originalCell("runs", "equal", 1, "error_message", "nul-removed", "x\x00"), originalCell("steps", "1", 1, "output", "invalid-json", "no JSON"),
+		originalCell("runs", "older", 2, "error_message", "nul-removed", "y\x00"), originalCell("steps", "2", 2, "output", "invalid-json", "other"),
+		originalCell("runs", "newer", 3, "error_message", "nul-removed", "x\x00"), originalCell("steps", "3", 3, "output", "invalid-json", "no JSON"),
+		originalCell("runs", "added", 4, "error_message", "nul-removed", "w\x00"), originalCell("steps", "7", 5, "output", "invalid-json", "more")))
 	if want := int64(4 + 11); result.Originals != want { // older's and added's two each, and the row without a place
 		t.Errorf("%d originals were added, want %d", result.Originals, want)
 	}
@@ -707,10 +707,10 @@ func TestMergeTamperedStaging(t *testing.T) {
 	file["runs"][0]["error_message"] = "x\x00" // so that a table is made when all is loaded
 	url := here.inPostgres(t, nil)
 	conn := connect(t, url)
-	run(t, conn, `CREATE FUNCTION public.beside() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE o text; BEGIN
-			SELECT schema_name INTO o FROM pg_event_trigger_ddl_commands() WHERE object_identity ~ '^flujo_port_merge_.*\.flujo_port_originals$';
+	run(t, conn, `CREATE FUNCTION public.staged() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE o text; BEGIN
+			SELECT schema_name INTO o FROM pg_event_trigger_ddl_commands() WHERE object_identity ~ '^flujo_port_staging_.*\.flujo_port_originals$';
 			IF o IS NOT NULL THEN EXECUTE format('UPDATE %I.steps SET step_name = ''other'' WHERE id = 2', o); END IF;
-		END $$`, "CREATE EVENT TRIGGER beside ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.beside()")
+		END $$`, "CREATE EVENT TRIGGER staged ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.staged()")
 	before := stateOf(t, conn)
 	result, err := transfer.Migrate(context.Background(), mergeOptions(t, file.file(t), url))
 	if clierr.KindOf(err) != clierr.Mismatch || result == nil || result.Differing != 1 || result.Differences[0].Column != "step_name" {
@@ -743,7 +743,7 @@ func TestMergeAsGranted(t *testing.T) {
 	before := stateOf(t, conn)
 	migrate(t, o)
 	if stateOf(t, conn) != before {
-		t.Error("the rehearsal changed something")
+		t.Error("the dry run changed something")
 	}
 	o.DryRun = false
 	result := migrate(t, o)

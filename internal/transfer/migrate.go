@@ -27,7 +27,7 @@ type MigrateOptions struct {
 	DryRun          bool
 	WithoutPGVector bool
 	Strict          bool                                    // refuse a file of which anything would arrive changed
-	Quarantine      bool                                    // let rows without a place go to the table of originals
+	Quarantine      bool                                    // let rejected rows go to the table of originals
 	ExactFloats     bool                                    // double precision where Flujo has real
 	NaiveZone       *time.Location                          // of times that name no zone; nil: UTC, which nobody vouched for
 	Verify          string                                  // VerifyContent, which "" is too, or VerifyCounts
@@ -147,7 +147,7 @@ func checkIntegrity(ctx context.Context, snapshot *source.Snapshot, skip bool, p
 	return "quick_check", snapshot.QuickCheck(ctx)
 }
 
-// open opens the file and finds out how it is laid out.
+// open opens the file and detects its format.
 func open(ctx context.Context, path string) (*source.Snapshot, *mapping.Format, error) {
 	snapshot, err := source.Open(ctx, path)
 	if err != nil {
@@ -252,7 +252,7 @@ func (m *migration) run(ctx context.Context) (err error) {
 	return m.then(ctx, m)
 }
 
-// finish commits, or rolls the rehearsal back.
+// finish commits, or rolls the dry run back.
 func (m *migration) finish(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -316,7 +316,7 @@ func (m *migration) needEmpty(ctx context.Context) error {
 }
 
 // needUnchanged refuses to commit when somebody wrote to the file meanwhile;
-// a rehearsal only notes it.
+// a dry run only notes it.
 func (m *migration) needUnchanged() error {
 	changed, err := m.snapshot.Changed()
 	if err != nil {

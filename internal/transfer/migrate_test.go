@@ -82,8 +82,8 @@ func initialise(t testing.TB, url string) {
 	}
 }
 
-// TestSequencesGoOn: the next id is free, and none that was handed out before
-// is handed out again.
+// TestSequencesGoOn: the next id is free, and none that was allocated before
+// is allocated again.
 func TestSequencesGoOn(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
@@ -124,7 +124,7 @@ func TestEmptyTablesAreUsedWithTheirGrants(t *testing.T) {
 	o.DryRun = true
 	migrate(t, o)
 	if got := one(t, conn, "SELECT last_value FROM flujo.steps_id_seq"); got != "1" {
-		t.Errorf("the rehearsal set another owner's sequence to %s", got)
+		t.Errorf("the dry run set another owner's sequence to %s", got)
 	}
 	o.DryRun = false
 	migrate(t, o)
@@ -400,7 +400,7 @@ func TestStartingFlujoWaits(t *testing.T) {
 }
 
 // TestFileThatChangesIsNotCommitted: a writer that commits to the file at any
-// moment of the run, up to the last, is noticed; a rehearsal says so and goes
+// moment of the run, up to the last, is noticed; a dry run says so and goes
 // on. One that holds the file open and stays silent is told from it.
 func TestFileThatChangesIsNotCommitted(t *testing.T) {
 	t.Parallel()
@@ -421,12 +421,12 @@ func TestFileThatChangesIsNotCommitted(t *testing.T) {
 				t.Errorf("left in the database: %s", got)
 			}
 			if phase == transfer.PhaseCommit {
-				return // a rehearsal has none
+				return // a dry run has none
 			}
 			written, o.DryRun = false, true
 			result := migrate(t, o)
 			if warnings := strings.Join(result.Warnings, "\n"); !strings.Contains(warnings, "changed while it was read") {
-				t.Errorf("the rehearsal does not say so: %s", warnings)
+				t.Errorf("the dry run does not say so: %s", warnings)
 			}
 		})
 	}

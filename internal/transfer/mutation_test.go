@@ -326,7 +326,7 @@ func propertyCellOf(v mapping.Value) propertyCell {
 	return nil
 }
 
-// readCopy reads a mutant through database/sql, which may write beside it.
+// readCopy reads a mutant through database/sql, which may write next to it.
 func (m mutant) readCopy(t testing.TB) (tables []*propertyRows, others []string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), mutantPatience)
@@ -334,7 +334,7 @@ func (m mutant) readCopy(t testing.TB) (tables []*propertyRows, others []string,
 	return readPropertyFile(ctx, m.write(t))
 }
 
-// damaged reports whether SQLite finds fault with a mutant.
+// damaged reports whether SQLite finds damage in a mutant.
 func (m mutant) damaged(t testing.TB) bool {
 	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+m.write(t))

@@ -544,15 +544,15 @@ func TestPGVectorCellsThatDoNotFit(t *testing.T) {
 		vector any
 		kind   string
 	}{
-		{"NaN", with(1535, 0x7fc00000), "bad-vector"},
-		{"a signalling NaN", with(0, 0xff800001), "bad-vector"},
-		{"Infinity", with(7, 0x7f800000), "bad-vector"},
-		{"-Infinity", with(7, 0xff800000), "bad-vector"},
-		{"one float short", good[4:], "vector-size"},
-		{"one byte more", append(bytes.Clone(good), 0), "bad-vector"},
-		{"floats of 8 bytes", make([]byte, 1536*8), "vector-size"},
-		{"empty", []byte{}, "bad-vector"},
-		{"text", "[1,2,3]", "bad-vector"},
+		{"NaN", with(1535, 0x7fc00000), "invalid-vector"},
+		{"a signalling NaN", with(0, 0xff800001), "invalid-vector"},
+		{"Infinity", with(7, 0x7f800000), "invalid-vector"},
+		{"-Infinity", with(7, 0xff800000), "invalid-vector"},
+		{"one float short", good[4:], "vector-dimension-mismatch"},
+		{"one byte more", append(bytes.Clone(good), 0), "invalid-vector"},
+		{"floats of 8 bytes", make([]byte, 1536*8), "vector-dimension-mismatch"},
+		{"empty", []byte{}, "invalid-vector"},
+		{"text", "[1,2,3]", "invalid-vector"},
 	}
 	url := pgtest.PGVector(t)
 	before := catalog(t, url)

@@ -15,7 +15,7 @@ type stubRuns struct {
 	ctx        context.Context
 	extraction *extraction
 	missing    *source.Rows
-	rejected   []mapping.Value // run_ids of runs without a place
+	rejected   []mapping.Value // run_ids of rejected runs
 	row        []mapping.Value // of runs, as mapping.FullMapping has it
 	columns    []string
 	children   []string
@@ -87,7 +87,7 @@ func (o *stubRuns) Next() ([]mapping.Value, error) {
 }
 
 // nextRun gives the next run_id of a child that may have no run: after those of
-// runs without a place the ones that the file does not have at all.
+// rejected runs the ones that the file does not have at all.
 func (o *stubRuns) nextRun() (mapping.Value, error) {
 	for len(o.rejected) > 0 {
 		run := o.rejected[0]

@@ -248,11 +248,11 @@ func propertyModified(t testing.TB, path string) (last int64) {
 }
 
 // askJSON asks the server how it stores each JSON text of the file once it is
-// mended; what it refuses even then is to be a string.
+// repaired; what it refuses even then is to be a string.
 func (k *propertyCheck) askJSON(conn *pgx.Conn) {
 	k.Helper()
-	run(k, conn, `CREATE OR REPLACE FUNCTION pg_temp.as_jsonb(mended text, whole text) RETURNS text LANGUAGE plpgsql AS $$
-		BEGIN RETURN mended::jsonb::text; EXCEPTION WHEN OTHERS THEN RETURN '!' || to_jsonb(whole)::text; END $$`)
+	run(k, conn, `CREATE OR REPLACE FUNCTION pg_temp.as_jsonb(repaired text, whole text) RETURNS text LANGUAGE plpgsql AS $$
+		BEGIN RETURN repaired::jsonb::text; EXCEPTION WHEN OTHERS THEN RETURN '!' || to_jsonb(whole)::text; END $$`)
 	var sources, repaired, whole []string
 	for _, table := range k.tables {
 		for column, c := range table.spec.columns {
@@ -360,7 +360,7 @@ func (k *propertyCheck) list(found []mapping.Finding) {
 				groups[f.key] = append(groups[f.key], i)
 			}
 		}
-		same := func(i int) bool { return strings.Contains(said[table.rows[i].rowid], "same-key") }
+		same := func(i int) bool { return strings.Contains(said[table.rows[i].rowid], "duplicate-key") }
 		for key, group := range groups {
 			var has []int
 			plain := false
@@ -673,7 +673,7 @@ func (k *propertyCheck) compare(table *propertyRows, stored map[string]propertyS
 		}
 		got, ok := stored[f.key]
 		if !f.rejected && !ok {
-			k.problem("%s row %d, key %q, is neither there nor aside", name, row.rowid, f.key)
+			k.problem("%s row %d, key %q, is neither there nor rejected", name, row.rowid, f.key)
 			continue
 		}
 		for n, c := range table.spec.columns {
@@ -694,7 +694,7 @@ func (k *propertyCheck) compare(table *propertyRows, stored map[string]propertyS
 			if c.kind == 'Z' && w.naive {
 				k.naive[name+"."+c.name]++
 			}
-			if w.inferred { // what a witness tells may name no zone either
+			if w.inferred { // what a fallback tells may name no zone either
 				k.inferred[name+"."+c.name]++
 			}
 			if w.original {
@@ -768,7 +768,7 @@ func (k *propertyCheck) counts(result *report.Migration, table *propertyRows, st
 		}
 		got := fmt.Sprint(row.RowsRead, row.Rejected, row.Derived, row.InPostgres, row.Match)
 		if want := fmt.Sprint(len(table.rows), table.rejectedRows(), derived, stored, true); got != want {
-			k.problem("%s: read, aside, derived, stored, match are %s; the report says %s", row.Name, want, got)
+			k.problem("%s: read, rejected, derived, stored, match are %s; the report says %s", row.Name, want, got)
 		}
 		return
 	}

@@ -98,11 +98,11 @@ type propertyWant struct {
 	truth    bool
 	micros   int64 // since 2000
 	slack    int64 // how many of them it may be off
-	inferred bool  // any time that a witness tells
+	inferred bool  // any time that a fallback tells
 	naive    bool
 	json     string
 	original bool // the original has to be kept
-	unmapped bool // the row has no place
+	unmapped bool // the row is rejected
 }
 
 // propertyText gives a cell's text as PostgreSQL can hold it.
@@ -248,7 +248,7 @@ func propertyJSONSource(c propertyCell) string {
 	return s
 }
 
-// propertyJSON mends a JSON text, and reports whether it is one then. What numbers
+// propertyJSON repairs a JSON text, and reports whether it is one then. What numbers
 // and what depth the server takes is for the server to say.
 func propertyJSON(s string) (repaired string, ok bool) {
 	var out, probe strings.Builder

@@ -48,7 +48,7 @@ func propertyShapes(lines string) (all []propertyShape) {
 	return all
 }
 
-// The layouts of Flujo's generations.
+// Flujo's file formats.
 var (
 	propertyState06 = `workflow_state
 		run_id K TEXT PRIMARY KEY

@@ -27,9 +27,9 @@ var (
 	propertyLeast = int64(pgtest.Count(20_000, 100_000))
 )
 
-// TestProperty: whatever is in a file of one of Flujo's layouts, migrate either
-// refuses with the list of all rows that have no place, or every cell arrives
-// as the contract says or is kept in its original bytes; with --set-aside it
+// TestProperty: whatever is in a file of one of Flujo's file formats, migrate either
+// refuses with the list of all rows that are rejected, or every cell arrives
+// as the contract says or is kept in its original bytes; with --quarantine it
 // never refuses. What the contract says is worked out in
 // property_contract_test.go once more.
 //
@@ -201,7 +201,7 @@ func propertyDigest(t testing.TB, path string) (digest string) {
 
 // roundTrip restores what was migrated: with the base every cell is as it was;
 // without, the file is a fixed point, but where rows had no place: what kept
-// them from one may be gone with the old layout.
+// them from one may be gone with the old format.
 func roundTrip(t *testing.T, path string, o transfer.MigrateOptions, rejected bool) {
 	t.Helper()
 	based, _ := restoreIn(t, o.Postgres, path, o.NaiveZone)

@@ -34,10 +34,10 @@ type extraction struct {
 	format       *mapping.Format
 	options      mapping.Options
 	types        *mapping.Types
-	modified     mapping.Time // when the file was written: the last witness of a time
+	modified     mapping.Time // when the file was written: the last fallback for a time
 	dst          destination
 	withDigest   bool   // sum the tuples up
-	allowChanges bool   // go on when the file is written meanwhile: a rehearsal
+	allowChanges bool   // go on when the file is written meanwhile: a dry run
 	phase        string // that its progress is of
 	absentTable  string // a table that the target has not; rows of it are refused,
 	skipAbsent   bool   // or, with this, not read
@@ -54,7 +54,7 @@ type extraction struct {
 
 	duplicates   map[string]map[int64]mapping.Reason // rows that share a key, by table and rowid
 	keys         map[string]*tableKeys               // of the tables whose keys may collide
-	rejectedRuns []mapping.Value                     // run_ids of runs without a place
+	rejectedRuns []mapping.Value                     // run_ids of rejected runs
 	missingRuns  map[string]bool                     // of these, the keys that no other run has
 }
 
@@ -139,7 +139,7 @@ func (r *extraction) note(format string, args ...any) {
 	r.findings.Notes = append(r.findings.Notes, fmt.Sprintf(format, args...))
 }
 
-// countRows lays out the report's table: what there is to read.
+// countRows begins the report's table with what there is to read.
 func (r *extraction) countRows(ctx context.Context) (err error) {
 	r.tableBytes = map[string]int64{}
 	for i := range r.format.Mappings {

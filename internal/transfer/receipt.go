@@ -15,7 +15,7 @@ type fileHasher struct {
 	err       error
 }
 
-// startFileHasher hashes beside whatever else is done, which is to end it before the
+// startFileHasher hashes next to whatever else is done, which is to end it before the
 // snapshot is closed.
 func startFileHasher(ctx context.Context, snapshot *source.Snapshot) *fileHasher {
 	h := &fileHasher{done: make(chan struct{})}

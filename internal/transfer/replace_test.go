@@ -163,7 +163,7 @@ func TestReplace(t *testing.T) {
 		t.Fatalf("committed %v, replaced %v", result.Committed, result.Replaced)
 	}
 	archived := result.Replaced.ArchiveSchema
-	if !regexp.MustCompile(`^flujo_before_\d{8}T\d{6}Z$`).MatchString(archived) {
+	if !regexp.MustCompile(`^flujo_archive_\d{8}T\d{6}Z$`).MatchString(archived) {
 		t.Errorf("kept in schema %q", archived)
 	}
 	for _, table := range result.Replaced.Tables {
@@ -181,11 +181,11 @@ func TestReplace(t *testing.T) {
 	}
 	wantVerdict(t, file, url, report.Equal, 0)
 	for query, want := range map[string]string{
-		"SELECT count(*) FROM runs WHERE run_id = 'of postgres'":                      "0",
-		"SELECT n FROM audit.failures WHERE run_id = 'of the file'":                   "1",
-		"SELECT count(*) FROM flujo_port_receipts":                                    "2",
-		"SELECT options->>'replaced' FROM flujo_port_receipts ORDER BY 1 LIMIT 1":     archived,
-		"SELECT string_agg(version::text, ',' ORDER BY 1) FROM flujo_schema_versions": "1,2,3,4,5",
+		"SELECT count(*) FROM runs WHERE run_id = 'of postgres'":                        "0",
+		"SELECT n FROM audit.failures WHERE run_id = 'of the file'":                     "1",
+		"SELECT count(*) FROM flujo_port_receipts":                                      "2",
+		"SELECT options->>'archive_schema' FROM flujo_port_receipts ORDER BY 1 LIMIT 1": archived,
+		"SELECT string_agg(version::text, ',' ORDER BY 1) FROM flujo_schema_versions":   "1,2,3,4,5",
 	} {
 		if got := one(t, conn, query); got != want {
 			t.Errorf("%s: %s, want %s", query, got, want)
@@ -283,7 +283,7 @@ func TestReplacedRowsComeBack(t *testing.T) {
 				t.Errorf("verify with the first file: %v", err)
 			}
 			psql(t, url, []string{result.Replaced.DropSQL}, false)
-			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'flujo\\_before%'"); got != "0" {
+			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'flujo\\_archive%'"); got != "0" {
 				t.Errorf("%s schemas are left", got)
 			}
 			wantSameRows(t, conn, "mine", "flujo", own...)
@@ -343,13 +343,13 @@ func TestReplaceDryRunLeavesNothing(t *testing.T) {
 	if err := result.Text(&text); err != nil {
 		t.Fatal(err)
 	}
-	for _, word := range []string{"rolled back", "the real run keeps", "flujo_before_", "runs 60"} {
+	for _, word := range []string{"rolled back", "the real run keeps", "flujo_archive_", "runs 60"} {
 		if !strings.Contains(text.String(), word) {
 			t.Errorf("the report does not say %q:\n%s", word, text.String())
 		}
 	}
 	if strings.Contains(text.String(), "TRUNCATE") {
-		t.Error("the rehearsal gives lines that lead to a schema that is not there")
+		t.Error("the dry run gives lines that lead to a schema that is not there")
 	}
 	if after := wantUnchangedFile(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
@@ -368,7 +368,7 @@ func TestReplaceThatFails(t *testing.T) {
 	}{
 		{name: "a table of others refers to runs", prepare: []string{"CREATE TABLE public.notes (run_id text CONSTRAINT noted REFERENCES flujo.runs ON DELETE CASCADE)", "INSERT INTO public.notes VALUES ('of postgres')"},
 			kind: clierr.Refused, words: []string{"public.notes refers to runs", "ALTER TABLE public.notes DROP CONSTRAINT noted"}},
-		{name: "a row without a place", change: func(t testing.TB, o *transfer.MigrateOptions) {
+		{name: "a rejected row", change: func(t testing.TB, o *transfer.MigrateOptions) {
 			o.SQLite = changed(t, "UPDATE system_state SET key = 'a' || char(0) WHERE rowid = 1")
 		}, kind: clierr.Refused, words: []string{"without a place"}},
 		{name: "what --strict refuses", change: func(t testing.TB, o *transfer.MigrateOptions) {
@@ -377,11 +377,11 @@ func TestReplaceThatFails(t *testing.T) {
 		{name: "a column that a view uses", prepare: []string{"CREATE VIEW public.costs AS SELECT cost_usd FROM flujo.steps"},
 			change: func(_ testing.TB, o *transfer.MigrateOptions) { o.ExactFloats = true }, kind: clierr.Refused, words: []string{"steps.cost_usd", "view", "make them again"}},
 		{name: "the name is taken", prepare: []string{`DO $$ BEGIN FOR i IN 0..300 LOOP
-			EXECUTE format('CREATE SCHEMA %I', to_char((now() + i * interval '1 second') AT TIME ZONE 'UTC', '"flujo_before_"YYYYMMDD"T"HH24MISS"Z"')); END LOOP; END $$`},
+			EXECUTE format('CREATE SCHEMA %I', to_char((now() + i * interval '1 second') AT TIME ZONE 'UTC', '"flujo_archive_"YYYYMMDD"T"HH24MISS"Z"')); END LOOP; END $$`},
 			kind: clierr.Refused, words: []string{"is there already", "run again"}},
 		{name: "a copy that is not the same", prepare: []string{
 			`CREATE FUNCTION public.spoil() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE kept text; BEGIN
-				SELECT schema_name INTO kept FROM pg_event_trigger_ddl_commands() WHERE object_identity LIKE 'flujo_before%.evaluations' OR object_identity LIKE '"flujo_before%.evaluations';
+				SELECT schema_name INTO kept FROM pg_event_trigger_ddl_commands() WHERE object_identity LIKE 'flujo_archive%.evaluations' OR object_identity LIKE '"flujo_archive%.evaluations';
 				IF kept IS NOT NULL THEN EXECUTE format('UPDATE %I.steps SET cost_usd = 9 WHERE id = 7', kept); END IF; END $$`,
 			"CREATE EVENT TRIGGER spoil ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.spoil()"},
 			kind: clierr.Mismatch, words: []string{`the copy of table "steps"`, "nothing was taken out"}},
@@ -484,7 +484,7 @@ func TestReplaceWithoutRights(t *testing.T) {
 	}
 	_, statements, _ := strings.Cut(f.Hint, "run: ")
 	run(t, conn, strings.Split(statements, "; ")...)
-	// Its sequences belong to another role: a rehearsal leaves them alone.
+	// Its sequences belong to another role: a dry run leaves them alone.
 	o := replacing(t, fixture, role)
 	o.DryRun = true
 	migrate(t, o)
@@ -589,7 +589,7 @@ func TestReplaceNothing(t *testing.T) {
 		if result.Replaced != nil || !strings.Contains(strings.Join(result.Notes, "\n"), "nothing to replace") {
 			t.Errorf("replaced %+v, notes %q", result.Replaced, result.Notes)
 		}
-		if got := one(t, connect(t, url), "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%before%'"); got != "0" {
+		if got := one(t, connect(t, url), "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%archive%'"); got != "0" {
 			t.Error("a schema was made all the same")
 		}
 	}
@@ -601,8 +601,8 @@ func TestReplaceOddSchemaNames(t *testing.T) {
 	t.Parallel()
 	for name, prefix := range map[string]string{
 		"Flujo State": "Flujo State", `we"ird 'n'`: `we"ird 'n'`, "public": "public",
-		strings.Repeat("x", 63):        strings.Repeat("x", 39),
-		"z" + strings.Repeat("ü", 31):  "z" + strings.Repeat("ü", 19),
+		strings.Repeat("x", 63):        strings.Repeat("x", 38),
+		"z" + strings.Repeat("ü", 31):  "z" + strings.Repeat("ü", 18),
 		"zz" + strings.Repeat("ü", 30): "zz" + strings.Repeat("ü", 18),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -617,7 +617,7 @@ func TestReplaceOddSchemaNames(t *testing.T) {
 			o.SQLite, o.Replace = changed(t, dayOnFile...), true
 			result := migrate(t, o)
 			archived := result.Replaced.ArchiveSchema
-			if !strings.HasPrefix(archived, prefix+"_before_") || len(archived) > 63 {
+			if !strings.HasPrefix(archived, prefix+"_archive_") || len(archived) > 63 {
 				t.Errorf("kept in %q", archived)
 			}
 			wantSameRows(t, conn, "mine", archived, "flujo_port_originals")
@@ -627,7 +627,7 @@ func TestReplaceOddSchemaNames(t *testing.T) {
 			psql(t, url, result.Replaced.UndoSQL, false)
 			wantSameRows(t, conn, "mine", name, "flujo_port_originals")
 			psql(t, url, []string{result.Replaced.DropSQL}, false)
-			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%before%'"); got != "0" {
+			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%archive%'"); got != "0" {
 				t.Error("the schema was not dropped")
 			}
 		})

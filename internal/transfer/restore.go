@@ -38,7 +38,7 @@ type RestoreOptions struct {
 // PhaseVerify and PhaseName.
 
 // Restore brings what a schema holds, in one read-only snapshot, into a new
-// SQLite file that Flujo opens. The file is made beside its place, verified
+// SQLite file that Flujo opens. The file is made next to its final path, verified
 // cell by cell, and then named; on any error nothing is left.
 func Restore(ctx context.Context, o RestoreOptions) (*report.Restoration, error) {
 	started := time.Now()
@@ -123,8 +123,8 @@ type restoration struct {
 	report         *report.Restoration
 	originals      map[string]bool // tables of which originals are kept
 	originalCount  int64           // originals that there are
-	inferredTimes  map[uint64]bool // cells whose time is guessed, by cellHash
-	rejectedRows   map[uint64]bool // rows that had no place, by cellHash
+	inferredTimes  map[uint64]bool // cells whose time was inferred, by cellHash
+	rejectedRows   map[uint64]bool // rows that were rejected, by cellHash
 }
 
 func (r *restoration) run(ctx context.Context) (err error) {
@@ -179,7 +179,7 @@ func (r *restoration) warnOfAbsent() {
 	}
 }
 
-// end names the file, or removes it after a rehearsal.
+// end names the file, or removes it after a dry run.
 func (r *restoration) end(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -426,7 +426,7 @@ func naiveZone(requested *time.Location, receipt *report.Receipt) (*time.Locatio
 	}
 	zone, err := time.LoadLocation(receipt.Options.NaiveTimezone)
 	if err != nil {
-		return nil, &clierr.Error{Kind: clierr.Usage, Message: "the receipt's zone of times without one is not known here", Err: err, Hint: "name it with --naive-times"}
+		return nil, &clierr.Error{Kind: clierr.Usage, Message: "the receipt's zone of times without one is not known here", Err: err, Hint: "name it with --naive-timezone"}
 	}
 	return zone, nil
 }
@@ -481,7 +481,7 @@ func (r *restoration) expected(d report.Difference) bool {
 	switch d.Kind {
 	case report.RowMissing:
 		// PostgreSQL may have spans and no trace, of which the SQLite backend makes
-		// one; and a row that had no place may have one by now.
+		// one; and a row that was rejected may have one by now.
 		return d.Table == mapping.Traces && d.Derived || r.rejectedRows[cellHash(d.Table, d.Key, "")]
 	case report.CellDiffer:
 		return r.inferredTimes[cellHash(d.Table, d.Key, d.Column)]

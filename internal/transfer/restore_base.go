@@ -120,8 +120,8 @@ func (r *restoration) patchAll(ctx context.Context, extraction *extraction) erro
 	return nil
 }
 
-// rewriteOlderBase restores into a file as Flujo 0.6 lays it out, where the base is laid out
-// as by Flujo 0.4, which 0.6 can't write to: with nothing changed since it is
+// rewriteOlderBase restores into a file in the format of Flujo 0.6, where the base is in that
+// of Flujo 0.4, which 0.6 can't write to: with nothing changed since it is
 // copied, and otherwise the rows that PostgreSQL has not changed get the bytes
 // that they have in the base.
 func (r *restoration) rewriteOlderBase(ctx context.Context, base *source.Snapshot, extraction *extraction) error {
@@ -141,7 +141,7 @@ func (r *restoration) rewriteOlderBase(ctx context.Context, base *source.Snapsho
 		}
 		return r.patchAll(ctx, extraction)
 	}
-	r.note("the base is laid out as by %s, and PostgreSQL has changed rows since: the new file is laid out as by Flujo 0.6, which can write to it", extraction.format.Name)
+	r.note("the base is in the format of %s, and PostgreSQL has changed rows since: the new file is in the format of Flujo 0.6, which can write to it", extraction.format.Name)
 	return r.rewrite(ctx, old)
 }
 
@@ -288,18 +288,18 @@ func (p *patcher) ensureColumns() error {
 	return p.file.AddColumns(p.ctx, p.mapping.Table, p.mapping.Columns)
 }
 
-// lastID gives the highest id that a table handed out, and warns where it may be
+// lastID gives the highest id that a table allocated, and warns where it may be
 // higher.
 func (r *restoration) lastID(ctx context.Context, table *mapping.Table) (int64, error) {
 	last, known, err := r.stored.LastID(ctx, table)
 	if err == nil && !known {
-		r.warn("the sequence of %s can't be read by this role: ids of rows that were deleted last may be handed out again", table.Name)
+		r.warn("the sequence of %s can't be read by this role: ids of rows that were deleted last may be allocated again", table.Name)
 	}
 	return last, err
 }
 
 // raiseSequences makes AUTOINCREMENT go on behind the ids that PostgreSQL has
-// handed out since.
+// allocated since.
 func (r *restoration) raiseSequences(ctx context.Context) error {
 	remembered, err := r.file.Sequences(ctx)
 	if err != nil {

@@ -27,7 +27,7 @@ func restoreMerged(t testing.TB, url, base string, dryRun bool) (string, *report
 
 // sides is a file and a database that were one and that both wrote since, in
 // every way that the two can differ in a run: absent, older, newer, equal; with
-// ids that both handed out.
+// ids that both allocated.
 func sides(t testing.TB) (file, url string) {
 	t.Helper()
 	f := newFile(t, format06)
@@ -77,7 +77,7 @@ func TestRestoreMerge(t *testing.T) {
 	_, dryRun := restoreMerged(t, url, file, true)
 	path, result := restoreMerged(t, url, file, false)
 	if fmt.Sprintf("%+v", dryRun.Merge) != fmt.Sprintf("%+v", result.Merge) {
-		t.Errorf("rehearsed %+v, done %+v", dryRun.Merge, result.Merge)
+		t.Errorf("dry run %+v, done %+v", dryRun.Merge, result.Merge)
 	}
 	got, want := dump(t, path), dump(t, file)
 	status := map[string]string{}
@@ -88,7 +88,7 @@ func TestRestoreMerge(t *testing.T) {
 		"newer in file:by file newer in postgres:by postgres]" {
 		t.Errorf("runs %v", status)
 	}
-	for _, row := range want["steps"] { // they have ids of their own still, but for the one that both handed out
+	for _, row := range want["steps"] { // they have ids of their own still, but for the one that both allocated
 		if !slices.Contains(got["steps"], row) && !strings.Contains(row, "new in file") && !strings.Contains(row, "newer in postgres") {
 			t.Errorf("not as it was: %s", row)
 		}

@@ -39,7 +39,7 @@ func (r *restoration) loadOriginals(ctx context.Context) error {
 func (r *restoration) restoreOriginals(ctx context.Context, table *mapping.Table, key string, row []mapping.Value) (n int64, err error) {
 	err = r.file.OriginalsOf(ctx, table.Name, key, func(originals sink.OriginalCells) error {
 		if isRejectedRow(table, originals) {
-			return nil // a row without a place that has the same key
+			return nil // a rejected row that has the same key
 		}
 		for i, c := range table.FileColumns() {
 			original, ok := originals.Values[c.Name]
@@ -55,12 +55,12 @@ func (r *restoration) restoreOriginals(ctx context.Context, table *mapping.Table
 	return n, err
 }
 
-// isRejectedRow reports whether the originals are those of a row that had no place.
+// isRejectedRow reports whether the originals are those of a row that was rejected.
 func isRejectedRow(table *mapping.Table, originals sink.OriginalCells) bool {
 	return table.IsRejectedRow(slices.Collect(maps.Keys(originals.Values)), originals.Common)
 }
 
-// restoreRejected writes the rows that had no place in PostgreSQL, as they were. What
+// restoreRejected writes the rows that were rejected in PostgreSQL, as they were. What
 // Flujo's SQLite file does not take either stays where it is, in the table of
 // originals.
 func (r *restoration) restoreRejected(ctx context.Context, row *report.RestoredTable) error {
@@ -149,7 +149,7 @@ func (r *restoration) isDerived(ctx context.Context, encoding []byte) (bool, err
 }
 
 // expectInferred takes note of a time that goes back to a text that tells none: it
-// is guessed from other rows, which may say something else by now.
+// is inferred from other rows, which may say something else by now.
 func (r *restoration) expectInferred(o source.Original) {
 	if strings.Contains(o.Reason, mapping.TimeInferred.String()) {
 		r.inferredTimes[cellHash(o.Table, o.Key, o.Column)] = true

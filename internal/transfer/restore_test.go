@@ -40,7 +40,7 @@ func restoreIn(t testing.TB, url, base string, zone *time.Location) (string, *re
 	return path, result
 }
 
-// aloneInFolder sees that nothing lies beside a file.
+// aloneInFolder sees that nothing lies next to a file.
 func aloneInFolder(t testing.TB, path string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(path))
@@ -49,7 +49,7 @@ func aloneInFolder(t testing.TB, path string) {
 	}
 	for _, e := range entries {
 		if e.Name() != filepath.Base(path) {
-			t.Errorf("%s was left beside the file", e.Name())
+			t.Errorf("%s was left next to the file", e.Name())
 		}
 	}
 }
@@ -147,7 +147,7 @@ func sevenColumns(t testing.TB) string {
 }
 
 // TestRestoreWithBaseIsTheOldFile: migrate, then restore with the base, then
-// nothing in between: every cell is what it was, in every layout.
+// nothing in between: every cell is what it was, in every file format.
 func TestRestoreWithBaseIsTheOldFile(t *testing.T) {
 	t.Parallel()
 	for name, file := range roundTripped(t) {
@@ -250,7 +250,7 @@ func TestRestoreWritesAsFlujoDoes(t *testing.T) {
 		`SELECT m.name || ' ' || f."from" || ' ' || f."table" || ' ' || f."to" || ' ' || f.on_delete FROM sqlite_master m, pragma_foreign_key_list(m.name) f ORDER BY 1`,
 	} {
 		if got, want := names(t, db, query), names(t, theirs, query); !slices.Equal(got, want) {
-			t.Errorf("the file is laid out as\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			t.Errorf("the file is in the format\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	}
 	header, err := os.ReadFile(path)
@@ -280,7 +280,7 @@ func aDay(run1, run2 string) []string {
 		fmt.Sprintf("DELETE FROM runs WHERE run_id = '%s'", run2),
 		fmt.Sprintf("DELETE FROM workflow_state WHERE run_id = '%s'", run2),
 		"INSERT INTO system_state (key, value, updated_at) VALUES ('tracker:3', '{\"k\": 4}', now()) ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value, updated_at = EXCLUDED.updated_at",
-		"INSERT INTO evaluations (run_id, score) VALUES ('new', 0.1)", "DELETE FROM evaluations WHERE id = 17", // an id that is not handed out again
+		"INSERT INTO evaluations (run_id, score) VALUES ('new', 0.1)", "DELETE FROM evaluations WHERE id = 17", // an id that is not allocated again
 	}
 }
 
@@ -451,7 +451,7 @@ func TestRestoreRemovesALeftover(t *testing.T) {
 			other := o
 			other.OnProgress = nil
 			if _, err := transfer.Restore(context.Background(), other); clierr.KindOf(err) != clierr.Failed || !strings.Contains(err.Error(), "being restored by another run") {
-				t.Errorf("beside it: %v", err)
+				t.Errorf("next to it: %v", err)
 			}
 		}
 	}
@@ -571,7 +571,7 @@ func TestRestoreOriginals(t *testing.T) {
 		rejected += row.Rejected
 	}
 	if rejected != 2 {
-		t.Errorf("%d rows that had been set aside came back, want 2", rejected)
+		t.Errorf("%d rejected rows came back, want 2", rejected)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 )
 
 // setSequences makes the next id free, also where the file's highest was
-// deleted: an id in an audit trail is not handed out twice. An insert on trial
+// deleted: an id in an audit trail is not allocated twice. An insert on trial
 // sees that it is.
 func (m *migration) setSequences(ctx context.Context) error {
 	for i := range m.format.Mappings {
@@ -51,7 +51,7 @@ func (m *migration) setSequences(ctx context.Context) error {
 	return nil
 }
 
-// lastID gives the highest id that the file has handed out in a table; 0 where
+// lastID gives the highest id that the file has allocated in a table; 0 where
 // it has none.
 func (r *extraction) lastID(ctx context.Context, tm *mapping.TableMapping) (int64, error) {
 	if !tm.InFile {

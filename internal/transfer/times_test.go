@@ -86,7 +86,7 @@ func TestNaiveTimestamps(t *testing.T) {
 	}
 	o := options(t, path, pgtest.Database(t))
 	o.Strict = true
-	wantStrict(t, o, many(2*naive, "time"), "--naive-times")
+	wantStrict(t, o, many(2*naive, "time"), "--naive-timezone")
 }
 
 // clockIn gives, as PostgreSQL prints it, the moment at which a clock in the
@@ -154,7 +154,7 @@ var fallbacks = []struct {
 
 func day(n int) string { return fmt.Sprintf("2026-01-%02dT00:00:00+00:00", n) }
 
-// TestInferredTimes looks for each kind of witness.
+// TestInferredTimes looks for each kind of fallback.
 func TestInferredTimes(t *testing.T) {
 	t.Parallel()
 	f := newFile(t, nasty())
@@ -176,13 +176,13 @@ func TestInferredTimes(t *testing.T) {
 					given[k] = v
 				}
 				f.insert(r.table, given)
-				for k, v := range r.given { // what of these is not told is guessed too
+				for k, v := range r.given { // what of these is not told is inferred too
 					if v == "" || v == "never" {
 						key := id
 						if keyColumn[r.table] == "id" {
 							key = fmt.Sprint(next)
 						}
-						originals = append(originals, originalCell(r.table, key, next, k, "guessed-time", v))
+						originals = append(originals, originalCell(r.table, key, next, k, "time-inferred", v))
 					}
 				}
 				continue
@@ -190,7 +190,7 @@ func TestInferredTimes(t *testing.T) {
 			for k, v := range r.given {
 				row[k] = v
 				if v == "" {
-					originals = append(originals, originalCell(table, id, int64(1000*(i+1)), k, "guessed-time", v))
+					originals = append(originals, originalCell(table, id, int64(1000*(i+1)), k, "time-inferred", v))
 				}
 			}
 		}
@@ -200,8 +200,8 @@ func TestInferredTimes(t *testing.T) {
 		if keyColumn[table] == "id" {
 			key = fmt.Sprint(1000 * (i + 1))
 		}
-		originals = append(originals, originalCell(table, key, int64(1000*(i+1)), column, "guessed-time", w.cell))
-		reported2 = append(reported2, finding{table: table, key: key, rowid: int64(1000 * (i + 1)), column: column, reason: "guessed-time", note: w.note})
+		originals = append(originals, originalCell(table, key, int64(1000*(i+1)), column, "time-inferred", w.cell))
+		reported2 = append(reported2, finding{table: table, key: key, rowid: int64(1000 * (i + 1)), column: column, reason: "time-inferred", note: w.note})
 		queries = append(queries, fmt.Sprintf("SELECT %s FROM flujo.%s WHERE %s::text = '%s'", column, table, keyColumn[table], key))
 	}
 	path := f.close()

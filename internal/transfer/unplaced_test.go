@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// odd is a row that has no place in Flujo's tables, or lives beside one.
+// odd is a row that is rejected in Flujo's tables, or lives next to one.
 type testRow struct {
 	table      string
 	rowid      int64
@@ -31,56 +31,56 @@ func incompressible(n int) string {
 	return b.String()[:n]
 }
 
-// rejectedRows are several kinds of rows without a place in every table at once.
+// rejectedRows are several kinds of rejected rows in every table at once.
 var rejectedRows = []testRow{
 	{table: "runs", rowid: 1, given: cells{"run_id": "good", "end_time": "soon", "error_message": "a\x00"},
-		ownReasons: map[string]string{"end_time": "no-column", "error_message": "nul-removed"}},
+		ownReasons: map[string]string{"end_time": "unmapped-column", "error_message": "nul-removed"}},
 	{table: "runs", rowid: 2, given: cells{"run_id": nil}, reason: "null-key"},
-	{table: "runs", rowid: 3, given: cells{"run_id": nil, "status": nil}, reason: "null-key+null-value"},
+	{table: "runs", rowid: 3, given: cells{"run_id": nil, "status": nil}, reason: "null-key+missing-value"},
 	{table: "runs", rowid: 4, given: cells{"run_id": "good\x00"}, reason: "nul-in-key", ownReasons: map[string]string{"run_id": "nul-removed+nul-in-key"}},
 	{table: "runs", rowid: 5, given: cells{"run_id": "nul\x00"}, reason: "nul-in-key", ownReasons: map[string]string{"run_id": "nul-removed+nul-in-key"}},
-	{table: "runs", rowid: 6, given: cells{"run_id": []byte("good"), "total_cost": 2.5}, reason: "same-key", ownReasons: map[string]string{"total_cost": "no-column"}},
-	{table: "runs", rowid: 7, given: cells{"run_id": "bad \xff"}, ownReasons: map[string]string{"run_id": "bad-utf8"}},
-	{table: "runs", rowid: 8, given: cells{"run_id": "bad \xfe"}, reason: "same-key", ownReasons: map[string]string{"run_id": "bad-utf8"}},
-	{table: "runs", rowid: 9, given: cells{"run_id": []byte("bad \xff")}, reason: "same-key", ownReasons: map[string]string{"run_id": "bad-utf8"}},
-	{table: "runs", rowid: 10, given: cells{"run_id": "lost", "pipeline_name": nil, "created_at": "", "total_steps": 1.5}, reason: "null-value",
-		ownReasons: map[string]string{"created_at": "guessed-time", "total_steps": "rounded"}},
-	{table: "runs", rowid: 11, given: cells{"run_id": "lost and told", "status": nil}, reason: "null-value"},
-	{table: "runs", rowid: 12, given: cells{"run_id": "lost and childless", "status": nil}, reason: "null-value"},
-	{table: "runs", rowid: 13, given: cells{"run_id": "long", "pipeline_name": incompressible(3000)}, reason: "too-long"},
-	{table: "runs", rowid: 14, given: cells{"run_id": incompressible(9000)}, reason: "too-long"},
+	{table: "runs", rowid: 6, given: cells{"run_id": []byte("good"), "total_cost": 2.5}, reason: "duplicate-key", ownReasons: map[string]string{"total_cost": "unmapped-column"}},
+	{table: "runs", rowid: 7, given: cells{"run_id": "bad \xff"}, ownReasons: map[string]string{"run_id": "invalid-utf8"}},
+	{table: "runs", rowid: 8, given: cells{"run_id": "bad \xfe"}, reason: "duplicate-key", ownReasons: map[string]string{"run_id": "invalid-utf8"}},
+	{table: "runs", rowid: 9, given: cells{"run_id": []byte("bad \xff")}, reason: "duplicate-key", ownReasons: map[string]string{"run_id": "invalid-utf8"}},
+	{table: "runs", rowid: 10, given: cells{"run_id": "lost", "pipeline_name": nil, "created_at": "", "total_steps": 1.5}, reason: "missing-value",
+		ownReasons: map[string]string{"created_at": "time-inferred", "total_steps": "rounded"}},
+	{table: "runs", rowid: 11, given: cells{"run_id": "lost and told", "status": nil}, reason: "missing-value"},
+	{table: "runs", rowid: 12, given: cells{"run_id": "lost and childless", "status": nil}, reason: "missing-value"},
+	{table: "runs", rowid: 13, given: cells{"run_id": "long", "pipeline_name": incompressible(3000)}, reason: "text-too-long"},
+	{table: "runs", rowid: 14, given: cells{"run_id": incompressible(9000)}, reason: "text-too-long"},
 	{table: "runs", rowid: 15, given: cells{"run_id": "almost long", "pipeline_name": incompressible(2690), "error_message": incompressible(100_000)}},
 	{table: "workflow_state", rowid: 21, given: cells{"run_id": "lost and told", "pipeline_id": "told", "status": "paused", "total_steps": int64(4)}},
-	{table: "workflow_state", rowid: 22, given: cells{"run_id": "w1", "current_step_index": "many"}, reason: "no-number"},
-	{table: "workflow_state", rowid: 23, given: cells{"run_id": "w2", "current_step_index": 1e300}, reason: "beyond-type"},
-	{table: "workflow_state", rowid: 24, given: cells{"run_id": "w3", "pipeline_id": nil, "metadata": "{", "background_error": []byte{0xff}}, reason: "null-value",
-		ownReasons: map[string]string{"metadata": "not-json", "background_error": "bad-utf8"}},
+	{table: "workflow_state", rowid: 22, given: cells{"run_id": "w1", "current_step_index": "many"}, reason: "not-a-number"},
+	{table: "workflow_state", rowid: 23, given: cells{"run_id": "w2", "current_step_index": 1e300}, reason: "out-of-range"},
+	{table: "workflow_state", rowid: 24, given: cells{"run_id": "w3", "pipeline_id": nil, "metadata": "{", "background_error": []byte{0xff}}, reason: "missing-value",
+		ownReasons: map[string]string{"metadata": "invalid-json", "background_error": "invalid-utf8"}},
 	{table: "workflow_state", rowid: 25, given: cells{"run_id": nil}, reason: "null-key"},
-	{table: "workflow_state", rowid: 26, given: cells{"run_id": "w4", "parent_run_id": incompressible(2691)}, reason: "too-long"},
+	{table: "workflow_state", rowid: 26, given: cells{"run_id": "w4", "parent_run_id": incompressible(2691)}, reason: "text-too-long"},
 	{table: "steps", rowid: 31, given: cells{"run_id": "lost", "output": `"\u0000"`}, ownReasons: map[string]string{"output": "nul-removed"}},
-	{table: "steps", rowid: 32, given: cells{"run_id": "good", "step_index": nil}, reason: "null-value"},
-	{table: "steps", rowid: 33, given: cells{"run_id": nil}, reason: "null-value"},
+	{table: "steps", rowid: 32, given: cells{"run_id": "good", "step_index": nil}, reason: "missing-value"},
+	{table: "steps", rowid: 33, given: cells{"run_id": nil}, reason: "missing-value"},
 	{table: "steps", rowid: 34, given: cells{"run_id": "nul\x00"}, reason: "nul-in-key", ownReasons: map[string]string{"run_id": "nul-removed+nul-in-key"}},
-	{table: "steps", rowid: 35, given: cells{"run_id": "bad \xff"}, ownReasons: map[string]string{"run_id": "bad-utf8"}},
+	{table: "steps", rowid: 35, given: cells{"run_id": "bad \xff"}, ownReasons: map[string]string{"run_id": "invalid-utf8"}},
 	{table: "steps", rowid: 36, given: cells{"run_id": []byte("good")}},
 	{table: "steps", rowid: 37, given: cells{"run_id": "long"}},
-	{table: "steps", rowid: 38, given: cells{"run_id": incompressible(9000)}, reason: "too-long"},
+	{table: "steps", rowid: 38, given: cells{"run_id": incompressible(9000)}, reason: "text-too-long"},
 	{table: "steps", rowid: 39, given: cells{"run_id": []byte{}}}, // a run of its own, though NULL is one of none
-	{table: "spans", rowid: 41, given: cells{"run_id": "good", "start_time": "early"}, reason: "no-number"},
-	{table: "spans", rowid: 42, given: cells{"run_id": "good", "start_time": nil, "name": nil}, reason: "null-value"},
+	{table: "spans", rowid: 41, given: cells{"run_id": "good", "start_time": "early"}, reason: "not-a-number"},
+	{table: "spans", rowid: 42, given: cells{"run_id": "good", "start_time": nil, "name": nil}, reason: "missing-value"},
 	{table: "spans", rowid: 43, given: cells{"run_id": "good"}},
-	{table: "spans", rowid: 44, given: cells{"run_id": nil}, reason: "null-value"},
+	{table: "spans", rowid: 44, given: cells{"run_id": nil}, reason: "missing-value"},
 	{table: "spans", rowid: 45, given: cells{"run_id": []byte{}}},
 	{table: "traces", rowid: 51, given: cells{"run_id": "good"}},
-	{table: "traces", rowid: 52, given: cells{"run_id": []byte("good"), "trace_data": "{"}, reason: "same-key", ownReasons: map[string]string{"trace_data": "not-json"}},
-	{table: "traces", rowid: 53, given: cells{"run_id": "lost and told", "trace_data": nil}, reason: "null-value"},
-	{table: "evaluations", rowid: 61, given: cells{"run_id": "good", "score": nil}, reason: "null-value"},
-	{table: "evaluations", rowid: 62, given: cells{"run_id": "good", "score": []byte{1}}, reason: "no-number"},
+	{table: "traces", rowid: 52, given: cells{"run_id": []byte("good"), "trace_data": "{"}, reason: "duplicate-key", ownReasons: map[string]string{"trace_data": "invalid-json"}},
+	{table: "traces", rowid: 53, given: cells{"run_id": "lost and told", "trace_data": nil}, reason: "missing-value"},
+	{table: "evaluations", rowid: 61, given: cells{"run_id": "good", "score": nil}, reason: "missing-value"},
+	{table: "evaluations", rowid: 62, given: cells{"run_id": "good", "score": []byte{1}}, reason: "not-a-number"},
 	{table: "evaluations", rowid: 63, given: cells{"run_id": "lost and told"}},
-	{table: "system_state", rowid: 71, given: cells{"key": "k", "value": nil}, reason: "null-value"},
-	{table: "system_state", rowid: 72, given: cells{"key": nil, "value": nil}, reason: "null-key+null-value"},
+	{table: "system_state", rowid: 71, given: cells{"key": "k", "value": nil}, reason: "missing-value"},
+	{table: "system_state", rowid: 72, given: cells{"key": nil, "value": nil}, reason: "null-key+missing-value"},
 	{table: "system_state", rowid: 73, given: cells{"key": "k2"}},
-	{table: "system_state", rowid: 74, given: cells{"key": []byte("k2")}, reason: "same-key"},
+	{table: "system_state", rowid: 74, given: cells{"key": []byte("k2")}, reason: "duplicate-key"},
 	{table: "system_state", rowid: 75, given: cells{"key": []byte("k3")}},
 }
 
@@ -135,8 +135,8 @@ func wanted(rows []testRow) (originals []originalRow, found []finding, rejected 
 
 // joinReasons joins kinds in the order in which the program names them, each once.
 func joinReasons(kinds ...string) string {
-	order := []string{"nul-removed", "bad-utf8", "not-json", "number-as-text", "rounded", "text-as-number", "no-number", "beyond-type", "guessed-time", "no-column",
-		"null-key", "nul-in-key", "same-key", "null-value", "json-size", "too-long"}
+	order := []string{"nul-removed", "invalid-utf8", "invalid-json", "number-as-text", "rounded", "text-as-number", "not-a-number", "out-of-range", "time-inferred", "unmapped-column",
+		"null-key", "nul-in-key", "duplicate-key", "missing-value", "json-too-large", "text-too-long"}
 	var all []string
 	for _, kind := range order {
 		for _, k := range kinds {
@@ -160,7 +160,7 @@ func writeRows(t testing.TB, rows []testRow) string {
 	return f.close()
 }
 
-// TestRejectedRows: without --set-aside they refuse, all in one list; with
+// TestRejectedRows: without --quarantine they refuse, all in one list; with
 // it every cell of theirs is kept, and everything else arrives.
 func TestRejectedRows(t *testing.T) {
 	t.Parallel()
@@ -179,12 +179,12 @@ func TestRejectedRows(t *testing.T) {
 	}
 	for name, set := range map[string]func(o *transfer.MigrateOptions){
 		"plain": func(*transfer.MigrateOptions) {}, "strict": func(o *transfer.MigrateOptions) { o.Strict = true },
-		"rehearsal": func(o *transfer.MigrateOptions) { o.DryRun = true },
+		"dry run": func(o *transfer.MigrateOptions) { o.DryRun = true },
 	} {
 		o := options(t, path, url)
 		set(&o)
 		found := collectFindings(&o)
-		result := wantRefused(t, o, many(all, "row"), "without a place", "--set-aside", "flujo.flujo_port_originals")
+		result := wantRefused(t, o, many(all, "row"), "rejected", "--quarantine", "flujo.flujo_port_originals")
 		wantReport(t, result, *found, wantFound)
 		if got := leftovers(t, conn); got != "" {
 			t.Errorf("%s left %s", name, got)
@@ -196,7 +196,7 @@ func TestRejectedRows(t *testing.T) {
 	o.Strict, o.DryRun = false, true
 	migrate(t, o)
 	if got := leftovers(t, conn); got != "" {
-		t.Errorf("the rehearsal with --set-aside left %s", got)
+		t.Errorf("the dry run with --quarantine left %s", got)
 	}
 	o.DryRun = false
 	found := collectFindings(&o)
@@ -211,16 +211,16 @@ func TestRejectedRows(t *testing.T) {
 			}
 		}
 		if row.RowsRead != rows || row.Rejected != rejected[row.Name] || !row.Match {
-			t.Errorf("%+v; want %d rows read, %d set aside", row, rows, rejected[row.Name])
+			t.Errorf("%+v; want %d rows read, %d rejected", row, rows, rejected[row.Name])
 		}
 		if got := one(t, conn, "SELECT count(*) FROM flujo."+row.Name); got != fmt.Sprint(rows-rejected[row.Name]+row.Derived) {
-			t.Errorf("%s has %s rows; %d read, %d set aside, %d derived", row.Name, got, rows, rejected[row.Name], row.Derived)
+			t.Errorf("%s has %s rows; %d read, %d rejected, %d derived", row.Name, got, rows, rejected[row.Name], row.Derived)
 		}
 	}
 	wantTheRest(t, conn)
 }
 
-// wantTheRest looks for the rows that have a place, and the runs that were made
+// wantTheRest looks for the rows that are accepted, and the runs that were made
 // for children of rows that have none.
 func wantTheRest(t *testing.T, conn *pgx.Conn) {
 	t.Helper()

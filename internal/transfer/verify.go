@@ -212,7 +212,7 @@ func (v *verification) compare(ctx context.Context, stored *digester) error {
 				// verified then: it is this reading that differs.
 				c.Match = true
 				v.report.Notes = append(v.report.Notes, fmt.Sprintf("%s holds what was verified at the migration, and the file is the same; this flujo-port reads it otherwise "+
-					"than the one that migrated it (another version, or --naive-times)", row.Name))
+					"than the one that migrated it (another version, or --naive-timezone)", row.Name))
 			}
 			c.Match = c.Match || c.AsMerged
 		}

@@ -80,7 +80,7 @@ func TestVerifyEqual(t *testing.T) {
 	}
 }
 
-// repairedFile is a file of which much arrives changed, and guessed.
+// repairedFile is a file of which much arrives changed, or inferred.
 func repairedFile(t testing.TB) string {
 	t.Helper()
 	return changed(t,
@@ -168,7 +168,7 @@ func TestVerifyUpdatedToTheSame(t *testing.T) {
 }
 
 // TestVerifyCopyMismatch: rows that the migration itself put there wrong, and that
-// nobody wrote since, are told from drift; also beside it.
+// nobody wrote since, are told from drift; also next to it.
 func TestVerifyCopyMismatch(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -178,7 +178,7 @@ func TestVerifyCopyMismatch(t *testing.T) {
 	}{
 		{"a changed cell", "UPDATE steps SET token_counts = 1 WHERE id = 3", "SELECT", "steps", 1},
 		{"a row for another", "UPDATE evaluations SET id = 99 WHERE id = 3", "SELECT", "evaluations", 1},
-		{"beside drift", "UPDATE steps SET token_counts = 1 WHERE id = 3", "UPDATE flujo.steps SET status = 'other' WHERE id = 4", "steps", 1},
+		{"next to drift", "UPDATE steps SET token_counts = 1 WHERE id = 3", "UPDATE flujo.steps SET status = 'other' WHERE id = 4", "steps", 1},
 		{"frozen since", "UPDATE steps SET token_counts = 1 WHERE id = 3", "VACUUM (FULL, FREEZE) flujo.steps", "steps", 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -484,7 +484,7 @@ func TestReceipt(t *testing.T) {
 	}
 	sum := strings.Fields(command(t, "sha256sum", fixture))[0]
 	for column, want := range map[string]string{"version": "v1.2.3", "file_sha256": sum, "file_bytes": "434176", "wal_bytes": "0", "wal_sha256": "",
-		"layout": "Flujo 0.6", "verify": "content", "options->>'naive_times'": "UTC", "file_path": result.Source.Path} {
+		"file_format": "Flujo 0.6", "verify": "content", "options->>'naive_timezone'": "UTC", "file_path": result.Source.Path} {
 		if got := one(t, conn, "SELECT "+column+" FROM flujo.flujo_port_receipts"); got != want {
 			t.Errorf("%s is %q, want %q", column, got, want)
 		}

@@ -75,9 +75,9 @@ func TestIntegersBeyondInt4(t *testing.T) {
 	path := beyond(t)
 	found := []finding{
 		{table: "runs", key: "r", rowid: 1, column: "error_message", reason: "nul-removed"},
-		{table: "steps", key: "1", rowid: 1, column: "output", reason: "not-json"},
-		{table: "steps", key: "2", rowid: 2, column: "output", reason: "not-json"},
-		{table: "steps", key: "3", rowid: 3, column: "output", reason: "not-json"},
+		{table: "steps", key: "1", rowid: 1, column: "output", reason: "invalid-json"},
+		{table: "steps", key: "2", rowid: 2, column: "output", reason: "invalid-json"},
+		{table: "steps", key: "3", rowid: 3, column: "output", reason: "invalid-json"},
 		{table: "spans", key: "5000000000", rowid: 5_000_000_000, column: "span_id", reason: "nul-removed"},
 	}
 	widened := map[string]string{"runs.execution_time_ms": "bigint", "steps.token_counts": "bigint", "steps.step_index": "bigint",

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// madeDocument is a section of which the floor takes 10, 20 and 40 s.
+// madeDocument is a section of which the baseline takes 10, 20 and 40 s.
 func madeDocument() *section {
 	took := func(name string, peak int64, seconds ...float64) *result {
 		r := &result{Name: name}
