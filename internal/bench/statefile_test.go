@@ -103,7 +103,7 @@ func digest(t *testing.T, path, table string) (sum string, rows int64) {
 
 func TestGenerateAsFlujoWrites(t *testing.T) {
 	path := generate(t)
-	layout, err := mapping.DetectFormat(tables(t, path))
+	format, err := mapping.DetectFormat(tables(t, path))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,8 +111,8 @@ func TestGenerateAsFlujoWrites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if layout.Name != fixture.Name {
-		t.Errorf("format Flujo %s, want %s", layout.Name, fixture.Name)
+	if format.Name != fixture.Name {
+		t.Errorf("format Flujo %s, want %s", format.Name, fixture.Name)
 	}
 	result, err := transfer.Check(context.Background(), transfer.CheckOptions{SQLite: path, OnFinding: func(f mapping.Finding) {
 		t.Errorf("found in %s: %+v", f.Table, f)

@@ -62,7 +62,7 @@ func BenchmarkConverter(b *testing.B) {
 }
 
 // BenchmarkDigest sums up the tuple of a step with 2 KB of JSON, as it is done
-// next to the load; BenchmarkReverseConverter makes a file's row of its image. MB are those
+// next to the load; BenchmarkReverseConverter makes a file's row of its encoding. MB are those
 // of the tuple.
 func BenchmarkDigest(b *testing.B) {
 	table, tuple := benchStep(b)

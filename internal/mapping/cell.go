@@ -143,28 +143,28 @@ func (c *Converter) appendFloat(dst []byte, f *Field, v Value) (field []byte, nu
 // appendBool reads a value as SQLite and Python do: 0 and what is empty are
 // false, all else is true.
 func appendBool(dst []byte, v Value) ([]byte, Reason) {
-	truth, reason := byte(0), InvalidBoolean
+	bit, reason := byte(0), InvalidBoolean
 	switch v.Class {
 	case Integer:
 		if v.Int != 0 {
-			truth = 1
+			bit = 1
 		}
 		if v.Int == 0 || v.Int == 1 {
 			reason = 0
 		}
 	case Real:
 		if v.Real != 0 {
-			truth = 1
+			bit = 1
 		}
 		if v.Real == 0 || v.Real == 1 {
 			reason = 0
 		}
 	default:
 		if len(v.Bytes) > 0 {
-			truth = 1
+			bit = 1
 		}
 	}
-	return append(dst, truth), reason
+	return append(dst, bit), reason
 }
 
 // appendJSON takes JSON's null for NULL where the column allows it: Flujo's

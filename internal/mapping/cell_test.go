@@ -606,7 +606,7 @@ func TestNaiveTimes(t *testing.T) {
 
 func TestNaiveTimesCounted(t *testing.T) {
 	t.Parallel()
-	c := converting(t, fullMapping(t, Runs))
+	c := converting(t, mappingOfAllColumns(t, Runs))
 	row := make([]Value, len(c.Mapping.Columns)+1)
 	for i := 1; i <= 5; i++ {
 		row[i] = TextValue("x")

@@ -48,7 +48,7 @@ func FuzzVector(f *testing.F) {
 	})
 }
 
-// A lot draws what it is asked for from bytes; after their end all is zero.
+// randomSource draws what it is asked for from bytes; after their end all is zero.
 type randomSource struct{ rest []byte }
 
 func (l *randomSource) byte() byte {
@@ -132,7 +132,7 @@ var oldTables = []struct{ table, columns string }{
 func (l *randomSource) fuzzedMapping(t testing.TB) *TableMapping {
 	n := int(l.byte()) % (len(Tables) + len(oldTables))
 	if n < len(Tables) {
-		return fullMapping(t, Tables[n].Name)
+		return mappingOfAllColumns(t, Tables[n].Name)
 	}
 	old := oldTables[n-len(Tables)]
 	return mappingOf(t, old.table, strings.Fields(old.columns)...)
@@ -208,12 +208,12 @@ func convertAndCheck(t testing.TB, l *randomSource) (accepted bool) {
 		}
 		row = append(row, likely(kind))
 	}
-	witnessed := Time{Micros: 1_234_567}
+	inferred := Time{Micros: 1_234_567}
 	c.InferTime = func(table, column string, _ []Value) (Time, string, error) {
 		if table != p.Table.Name {
 			t.Errorf("a time for %s.%s is asked for", table, column)
 		}
-		return witnessed, "elsewhere", nil
+		return inferred, "elsewhere", nil
 	}
 	original := make([]Value, len(row))
 	for i, v := range row {

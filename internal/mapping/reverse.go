@@ -19,7 +19,7 @@ type ReverseConverter struct {
 	Nulls map[string]int64
 
 	values []Value
-	buf    []byte // of the row's cells that are not parts of the image
+	buf    []byte // of the row's cells that are not parts of the encoding
 }
 
 // UnrepresentableError is returned by Row for a cell that a SQLite file of Flujo's
@@ -30,9 +30,9 @@ func (e *UnrepresentableError) Error() string {
 	return fmt.Sprintf("%s %q, column %s: %s", e.Table, e.Key, e.Column, e.Message)
 }
 
-// Row gives the values of the row that an image is of, in the order of
+// Row gives the values of the row that encoding is the encoding of, in the order of
 // Table.FileColumns; what PostgreSQL does not have is NULL. They are good until
-// the next call, and parts of the image.
+// the next call, and parts of the encoding.
 func (b *ReverseConverter) Row(encoding []byte) ([]Value, error) {
 	if cap(b.buf) > maxBufferBytes {
 		b.buf = nil

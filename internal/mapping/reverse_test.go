@@ -68,7 +68,7 @@ func TestReverseConverterRow(t *testing.T) {
 	}
 }
 
-// encodingOf makes an image of a row with JSON of about a size in each column that
+// encodingOf makes an encoding of a row with JSON of about a size in each column that
 // takes it, a time where that is due, NULL elsewhere, and that JSON as a file has it.
 func encodingOf(table *Table, size int) (encoding []byte, compact string) {
 	long := strings.Repeat("x", size)

@@ -89,8 +89,8 @@ func mappingOf(t testing.TB, table string, columns ...string) *TableMapping {
 	return format.Mapping(table)
 }
 
-// fullMapping returns the mapping of a table that has all of its columns in a file.
-func fullMapping(t testing.TB, table string) *TableMapping {
+// mappingOfAllColumns returns the mapping of a table that has all of its columns in a file.
+func mappingOfAllColumns(t testing.TB, table string) *TableMapping {
 	t.Helper()
 	return mappingOf(t, table, names(Tables[slices.IndexFunc(Tables, func(t Table) bool { return t.Name == table })].Columns)...)
 }
@@ -242,8 +242,8 @@ func TestAppendRejectedRows(t *testing.T) {
 		IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("span"), {}, TextValue("name"), RealValue(1), {}, TextValue("ok"), {}, TextValue("2026-01-05"),
 	}
 	memory := []Value{IntegerValue(1), TextValue("m"), BlobValue(packed(1, 2)), {}, {}, {}}
-	run := make([]Value, len(fullMapping(t, Runs).Columns)+1)
-	flow := make([]Value, len(fullMapping(t, "workflow_state").Columns)+1)
+	run := make([]Value, len(mappingOfAllColumns(t, Runs).Columns)+1)
+	flow := make([]Value, len(mappingOfAllColumns(t, "workflow_state").Columns)+1)
 	for i := 1; i < 8; i++ {
 		run[i] = TextValue("2026-01-05")
 	}
@@ -288,7 +288,7 @@ func TestAppendRejectedRows(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			c := converting(t, fullMapping(t, tc.table))
+			c := converting(t, mappingOfAllColumns(t, tc.table))
 			c.Types.VectorSize = 2
 			row := slices.Clone(tc.row)
 			appendRow(t, c, row...)
@@ -315,7 +315,7 @@ func TestAppendRejectedRows(t *testing.T) {
 func TestAppendLongText(t *testing.T) {
 	t.Parallel()
 	long, fits := TextValue(strings.Repeat("x", 100_000)), TextValue(strings.Repeat("x", longestIndexed))
-	c := converting(t, fullMapping(t, "evaluations"))
+	c := converting(t, mappingOfAllColumns(t, "evaluations"))
 	row := []Value{IntegerValue(1), IntegerValue(1), fits, long, RealValue(1), long, {}, TextValue("2026-01-05")}
 	if fields := appendRow(t, c, row...); len(fields[1]) != longestIndexed || len(fields[2]) != 100_000 || len(fields[4]) != 100_000 {
 		t.Error("text was cut")
@@ -409,7 +409,7 @@ func TestAppendRejected(t *testing.T) {
 // PostgreSQL's columns lost.
 func TestRejectedRowsAreNotCounted(t *testing.T) {
 	t.Parallel()
-	c := converting(t, fullMapping(t, "steps"))
+	c := converting(t, mappingOfAllColumns(t, "steps"))
 	row := []Value{
 		IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), {}, TextValue("ok"), {}, {}, RealValue(0.1), {}, {}, TextValue("2026-01-05"),
 	}
@@ -447,7 +447,7 @@ func TestAppendWidens(t *testing.T) {
 		t.Run(tc.cell.String(), func(t *testing.T) {
 			t.Parallel()
 			for _, column := range []string{"id", "token_counts"} {
-				c := converting(t, fullMapping(t, "steps"))
+				c := converting(t, mappingOfAllColumns(t, "steps"))
 				row := []Value{
 					IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), IntegerValue(0), TextValue("ok"), {}, {}, {}, {}, {},
 					TextValue("2026-01-05"),
@@ -493,7 +493,7 @@ func TestAppendEveryTable(t *testing.T) {
 	}
 	for i := range Tables {
 		table := &Tables[i]
-		c := converting(t, fullMapping(t, table.Name))
+		c := converting(t, mappingOfAllColumns(t, table.Name))
 		c.Types.VectorSize = VectorSize
 		full, empty := []Value{IntegerValue(1)}, []Value{IntegerValue(1)}
 		for _, column := range table.Columns {
@@ -582,7 +582,7 @@ func TestKeys(t *testing.T) {
 			{Value{}, "", false},
 		},
 	} {
-		tm := fullMapping(t, table)
+		tm := mappingOfAllColumns(t, table)
 		c := converting(t, tm)
 		row := make([]Value, len(tm.Columns)+1)
 		for _, tc := range cases {
@@ -609,12 +609,12 @@ func TestKeysAreAsAppended(t *testing.T) {
 	for _, cell := range []Value{
 		TextValue("a\xffb"), BlobValue([]byte("7")), TextValue("7"), IntegerValue(7), RealValue(7.5), TextValue(" 7.5 "), TextValue("7e0"), RealValue(-0.4), RealValue(minusZero),
 	} {
-		c := converting(t, fullMapping(t, "system_state"))
+		c := converting(t, mappingOfAllColumns(t, "system_state"))
 		row := []Value{IntegerValue(1), cell, TextValue("1"), TextValue("2026-01-05")}
 		if field := appendRow(t, c, row...)[0]; c.Key(row) != string(field) {
 			t.Errorf("%s is %q, said to be %q", cell, field, c.Key(row))
 		}
-		c = converting(t, fullMapping(t, "evaluations"))
+		c = converting(t, mappingOfAllColumns(t, "evaluations"))
 		row = []Value{IntegerValue(1), cell, TextValue("run"), {}, RealValue(1), {}, {}, TextValue("2026-01-05")}
 		out, accepted, err := c.Append(nil, row)
 		if err != nil {
@@ -672,15 +672,15 @@ func TestAppendTouchesNothing(t *testing.T) {
 	t.Parallel()
 	c := converting(t, onlyColumn(KindJSON, true))
 	cells := []string{`{"a": "\u0000\ud83d NaN", "b": NaN}`, "caf\xe9\x00", "1e999999", "null", "{}"}
-	room := make([]byte, 6, 4096)
+	buf := make([]byte, 6, 4096)
 	for _, cell := range cells {
-		copy(room, "before")
+		copy(buf, "before")
 		row := []Value{IntegerValue(1), TextValue("key"), TextValue(cell)}
-		if _, accepted, err := c.Append(room, row); err != nil || !accepted {
+		if _, accepted, err := c.Append(buf, row); err != nil || !accepted {
 			t.Fatal(accepted, err)
 		}
-		if string(room) != "before" || string(row[1].Bytes) != "key" || string(row[2].Bytes) != cell {
-			t.Errorf("%q, %q, %q", room, row[1].Bytes, row[2].Bytes)
+		if string(buf) != "before" || string(row[1].Bytes) != "key" || string(row[2].Bytes) != cell {
+			t.Errorf("%q, %q, %q", buf, row[1].Bytes, row[2].Bytes)
 		}
 	}
 }

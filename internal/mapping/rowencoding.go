@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// A row's image is what PostgreSQL's record_send gives of the row: the number
+// A row's encoding is what PostgreSQL's record_send gives of the row: the number
 // of columns, then for each the OID of its type, its length (-1 for NULL) and
 // its binary form, all numbers of four bytes, big-endian. The columns are
 // Flujo's, in the order of Tables, with liberties that make it depend on the
@@ -17,7 +17,7 @@ import (
 // however wide their columns are, and a vector as bytea, since its type's OID
 // differs from database to database. jsonb's binary form is as it is printed.
 
-// The OIDs of the types that an image has (pg_type.dat).
+// The OIDs of the types in a row encoding (pg_type.dat).
 const (
 	oidBool        = 16
 	oidBytea       = 17
@@ -28,10 +28,10 @@ const (
 	oidJSONB       = 3802
 )
 
-// RowEncoder makes images of tuples. The zero value is ready.
+// RowEncoder encodes tuples. The zero value is ready.
 type RowEncoder struct{ json Canonicalizer }
 
-// Append appends the image of a row to dst. tuple is the row in the binary COPY
+// Append appends the encoding of a row to dst. tuple is the row in the binary COPY
 // format, with all columns of the table in their order, as Converter.Append
 // makes it.
 func (m *RowEncoder) Append(dst []byte, table *Table, tuple []byte) []byte {
@@ -55,7 +55,7 @@ func (m *RowEncoder) Append(dst []byte, table *Table, tuple []byte) []byte {
 	return dst
 }
 
-// nextField takes a field, its length before it, off a tuple or an image.
+// nextField takes a field, its length before it, off a tuple or an encoding.
 func nextField(s []byte) (field []byte, null bool, rest []byte) {
 	size := int32(binary.BigEndian.Uint32(s))
 	if size < 0 {
@@ -64,7 +64,7 @@ func nextField(s []byte) (field []byte, null bool, rest []byte) {
 	return s[4 : 4+size], false, s[4+size:]
 }
 
-// appendField appends the field as the image has it and gives its type.
+// appendField appends the field as the encoding has it and gives its type.
 func (m *RowEncoder) appendField(dst []byte, kind Kind, field []byte, null bool) ([]byte, uint32) {
 	switch kind {
 	case KindText:
@@ -96,8 +96,8 @@ func (m *RowEncoder) appendField(dst []byte, kind Kind, field []byte, null bool)
 	panic(fmt.Sprintf("kind %d is none", kind))
 }
 
-// Cells takes an image apart: the columns' binary forms, nil for NULL. They
-// are parts of the image.
+// Cells takes an encoding apart: the columns' binary forms, nil for NULL. They
+// are parts of the encoding.
 func Cells(encoding []byte) [][]byte {
 	cells := make([][]byte, binary.BigEndian.Uint32(encoding))
 	encoding = encoding[4:]
@@ -111,7 +111,7 @@ func Cells(encoding []byte) [][]byte {
 	return cells
 }
 
-// EncodingKey gives the primary key of the row that an image is of, as PostgreSQL
+// EncodingKey gives the primary key of the row that encoding is the encoding of, as PostgreSQL
 // prints it.
 func EncodingKey(table *Table, encoding []byte) string {
 	at := slices.IndexFunc(table.Columns, func(c Column) bool { return c.Name == table.PrimaryKey })
@@ -122,7 +122,7 @@ func EncodingKey(table *Table, encoding []byte) string {
 	return string(cell)
 }
 
-// FormatCells puts two different cells of a column of an image each on a line for
+// FormatCells puts two different cells of a column each on a line for
 // a person, cut to where they begin to differ when they are long.
 func FormatCells(kind Kind, a, b []byte) (string, string) {
 	switch kind {

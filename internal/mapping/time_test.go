@@ -195,7 +195,7 @@ func TestTimeOf(t *testing.T) {
 }
 
 // TestParseTimeAgainstGo holds ParseTime against Go's time package over
-// moments and forms drawn by lot.
+// moments and forms drawn at random.
 func TestParseTimeAgainstGo(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 2))

@@ -99,7 +99,7 @@ func (t *Trace) CreatedAt() Value {
 	return TextValue(t.created.String())
 }
 
-// IsStored reports whether PostgreSQL holds just this trace: cells are the image
+// IsStored reports whether PostgreSQL holds just this trace: cells are the encoding
 // of a row of traces.
 func (t *Trace) IsStored(cells [][]byte) bool {
 	tree, ok := t.JSON()

@@ -7,7 +7,7 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// RowEncoding writes the SQL of a row's image (see mapping.RowEncoder). vectors is the
+// RowEncoding writes the SQL of a row's encoding (see mapping.RowEncoder). vectors is the
 // schema of pgvector's types.
 func RowEncoding(table *mapping.Table, vectors string) string {
 	columns := make([]string, len(table.Columns))
@@ -17,7 +17,7 @@ func RowEncoding(table *mapping.Table, vectors string) string {
 	return "record_send(ROW(" + strings.Join(columns, ", ") + "))"
 }
 
-// ContentEncoding writes the SQL of the image of what a row means to Flujo: without the
+// ContentEncoding writes the SQL of the encoding of what a row means to Flujo: without the
 // id that a sequence gave it, and with JSON's null taken for NULL where that is
 // allowed.
 func ContentEncoding(table *mapping.Table, vectors string) string {
@@ -35,7 +35,7 @@ func ContentEncoding(table *mapping.Table, vectors string) string {
 	return "record_send(ROW(" + strings.Join(columns, ", ") + "))"
 }
 
-// encodedCell writes the SQL of a cell as an image has it.
+// encodedCell writes the SQL of a cell as an encoding has it.
 func encodedCell(c mapping.Column, cell, vectors string) string {
 	switch c.Kind {
 	case mapping.KindInt:

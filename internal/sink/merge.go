@@ -151,10 +151,10 @@ func (m *Merge) sumOf(table *mapping.Table, side *Tx) string {
 			times = append(times, at)
 		}
 	}
-	image, content := postgres.RowEncoding(table, m.schema.typesSchema), postgres.ContentEncoding(table, m.schema.typesSchema)
+	encoding, content := postgres.RowEncoding(table, m.schema.typesSchema), postgres.ContentEncoding(table, m.schema.typesSchema)
 	whole, full := postgres.DigestHalves("h", "c", "d"), "'-'::bytea"
-	if image != content {
-		whole, full = postgres.DigestHalves("g", "c", "d"), "sha256("+image+")"
+	if encoding != content {
+		whole, full = postgres.DigestHalves("g", "c", "d"), "sha256("+encoding+")"
 	}
 	// OFFSET 0 keeps the planner from computing the hashes twice.
 	return fmt.Sprintf(`SELECT '%s'::text AS kind, key, count(*) AS n, sum(a) AS a, sum(b) AS b, sum(c) AS c, sum(d) AS d, coalesce(max(last), '-infinity') AS last

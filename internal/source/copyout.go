@@ -108,14 +108,14 @@ type StoredEncoding struct {
 	Encoding []byte // see mapping.RowEncoder
 }
 
-// Each calls f with every row of a table in the order of its keys. The image
+// Each calls f with every row of a table in the order of its keys. The encoding
 // is good until f returns; f must not use the connection.
 func (s *DatabaseSnapshot) Each(ctx context.Context, table *mapping.Table, f func(StoredEncoding) error) error {
 	order := postgres.Ident(table.PrimaryKey)
 	if table.Serial() == "" {
 		order += ` COLLATE "C"`
 	}
-	// The rows are sorted before their images are made, which are long.
+	// The rows are sorted before they are encoded, which are long.
 	query := fmt.Sprintf("SELECT w::text::bigint, %s FROM (SELECT *, xmin AS w FROM %s ORDER BY %s OFFSET 0) t", s.encodingSQL(table), s.conn.Name(table.Name), order)
 	return s.copyOut(ctx, fmt.Sprintf("table %q", table.Name), query, func(fields [][]byte) error {
 		return f(StoredEncoding{Writer: int64(binary.BigEndian.Uint64(fields[0])), Encoding: fields[1]})
@@ -173,9 +173,9 @@ func (s *DatabaseSnapshot) LastID(ctx context.Context, table *mapping.Table) (id
 	if sequence == "" {
 		return id, false, nil
 	}
-	var handedOut int64
-	if err := s.conn.QueryRow(ctx, fmt.Sprintf("SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM %s", sequence)).Scan(&handedOut); err != nil {
+	var allocated int64
+	if err := s.conn.QueryRow(ctx, fmt.Sprintf("SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM %s", sequence)).Scan(&allocated); err != nil {
 		return 0, false, s.wrapError(table, err)
 	}
-	return max(id, handedOut), true, nil
+	return max(id, allocated), true, nil
 }

@@ -161,12 +161,12 @@ func (s *DatabaseSnapshot) Receipt(ctx context.Context) (*report.Receipt, error)
 // Tables gives the tables that are there, parents first.
 func (s *DatabaseSnapshot) Tables() []mapping.Table { return s.tables }
 
-// encodingSQL writes the SQL of a row's image (see mapping.RowEncoder).
+// encodingSQL writes the SQL of a row's encoding (see mapping.RowEncoder).
 func (s *DatabaseSnapshot) encodingSQL(table *mapping.Table) string {
 	return postgres.RowEncoding(table, s.vectors)
 }
 
-// halves and sums are the SQL of mapping.HashEncoding and mapping.Digest, over h,
+// digestHalves and digestSums are the SQL of mapping.HashEncoding and mapping.Digest, over h,
 // a SHA-256.
 const digestSums = `count(*), coalesce(sum(a), 0) || ',' || coalesce(sum(b), 0)`
 
@@ -255,7 +255,7 @@ func (s *DatabaseSnapshot) Rows(ctx context.Context, table *mapping.Table, bucke
 	return nil
 }
 
-// Encodings gives the images of the rows that have keys, by their keys: one each,
+// Encodings gives the encodings of the rows that have keys, by their keys: one each,
 // but where the table's primary key was taken away.
 func (s *DatabaseSnapshot) Encodings(ctx context.Context, table *mapping.Table, keys []string) (map[string][][]byte, error) {
 	kind := "text"

@@ -53,7 +53,7 @@ func openFiles(ctx context.Context, path string) (*files, error) {
 		return nil, usage(path, err.Error(), "")
 	}
 	f := &files{real: real, mode: info.Mode()}
-	if err := f.open(ctx, path); err != nil {
+	if err := f.openBoth(ctx, path); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -68,8 +68,8 @@ func refused(path, message, hint string) error {
 	return &clierr.Error{Kind: clierr.Refused, Message: fmt.Sprintf("open %q: %s", path, message), Hint: hint}
 }
 
-// open opens f.real; path is what an error calls it.
-func (f *files) open(ctx context.Context, path string) (err error) {
+// openBoth opens f.real; path is what an error calls it.
+func (f *files) openBoth(ctx context.Context, path string) (err error) {
 	// Asked first: closing a file descriptor drops this process's locks on it.
 	if f.locked, err = lockedByAnother(f.real); err != nil {
 		return usage(path, err.Error(), "")

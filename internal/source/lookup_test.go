@@ -333,13 +333,13 @@ func TestRow(t *testing.T) {
 			}
 		})
 	}
-	kept, err := s.Row(t.Context(), "keyed", "n", mapping.IntegerValue(1), []string{"k", "at"})
+	row, err := s.Row(t.Context(), "keyed", "n", mapping.IntegerValue(1), []string{"k", "at"})
 	for n := range int64(12) {
 		if _, err := s.Row(t.Context(), "keyed", "n", mapping.IntegerValue(n), []string{"k", "at"}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := show(kept); err != nil || got != `"a", "2026-11-23 02:18:25"` {
+	if got := show(row); err != nil || got != `"a", "2026-11-23 02:18:25"` {
 		t.Errorf("%s, %v", got, err)
 	}
 }

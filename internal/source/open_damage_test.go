@@ -202,7 +202,7 @@ func leafAt(b []byte, number int, kind byte) []byte {
 	panic("there is no such page")
 }
 
-// TestNoiseNeverPanics damages a file in places drawn by lot: an error or all
+// TestNoiseNeverPanics damages a file in places drawn at random: an error or all
 // rows, never fewer and no panic.
 func TestNoiseNeverPanics(t *testing.T) {
 	t.Parallel()

@@ -177,14 +177,14 @@ func TestOpenFlujoFile(t *testing.T) {
 	write(t, path, contents)
 	watch(t, path)
 	s := openSnapshot(t, path)
-	layout, err := mapping.DetectFormat(s.Tables())
-	if err != nil || len(layout.OtherTables) != 0 {
-		t.Fatalf("others %q, error %v", layout.OtherTables, err)
+	format, err := mapping.DetectFormat(s.Tables())
+	if err != nil || len(format.OtherTables) != 0 {
+		t.Fatalf("others %q, error %v", format.OtherTables, err)
 	}
 	want := map[string]int{"runs": 60, "steps": 213, "spans": 261, "evaluations": 15, "workflow_state": 60, "system_state": 5, "traces": 0}
 	for table, n := range want {
-		plan := layout.Mapping(table)
-		rows, err := collect(s.Rows(t.Context(), table, plan.Columns))
+		tm := format.Mapping(table)
+		rows, err := collect(s.Rows(t.Context(), table, tm.Columns))
 		count, counted := s.Count(t.Context(), table)
 		if err := errors.Join(err, counted); err != nil || len(rows) != n || count != int64(n) {
 			t.Errorf("%s: %d rows, counted %d, not %d: %v", table, len(rows), count, n, err)

@@ -12,25 +12,25 @@ import (
 	"testing"
 )
 
-// life is a database in WAL mode that several connections of this process
-// write to by lot.
-type life struct {
+// walHistory is a database in WAL mode that several connections of this process
+// write to at random.
+type walHistory struct {
 	t      *testing.T
 	path   string
 	random *rand.Rand
 	conns  [3]*sql.DB
 }
 
-func newLife(t *testing.T, seed uint64) *life {
+func newWALHistory(t *testing.T, seed uint64) *walHistory {
 	t.Helper()
-	l := &life{t: t, path: filepath.Join(t.TempDir(), "flujo_state.db"), random: rand.New(rand.NewPCG(seed, 9))}
+	l := &walHistory{t: t, path: filepath.Join(t.TempDir(), "flujo_state.db"), random: rand.New(rand.NewPCG(seed, 9))}
 	execute(t, l.path, fmt.Sprintf("PRAGMA page_size = %d", 512<<l.random.IntN(4)), fmt.Sprintf("PRAGMA auto_vacuum = %d", l.random.IntN(3)),
 		walMode, rowsTable, addRows(l.random.IntN(300)))
 	t.Cleanup(l.end)
 	return l
 }
 
-func (l *life) end() {
+func (l *walHistory) end() {
 	for i := range l.conns {
 		if l.conns[i] != nil {
 			l.conns[i].Close()
@@ -41,7 +41,7 @@ func (l *life) end() {
 
 // step lets one connection do something. What it is refused, because another
 // one is in a transaction, is as good.
-func (l *life) step() (what string) {
+func (l *walHistory) step() (what string) {
 	conn := &l.conns[l.random.IntN(len(l.conns))]
 	if *conn == nil {
 		db, err := sql.Open("sqlite", fileURI(l.path, ""))
@@ -112,15 +112,15 @@ func recovered(t *testing.T, path string) (rows int64, frames int) {
 	return rows, max(frames, 0) // -1 where it is not in WAL mode
 }
 
-// TestEveryStateOfALife: whatever SQLite wrote, whenever it is copied, is not
+// TestRandomWALHistory: whatever SQLite wrote, whenever it is copied, is not
 // refused, reads as SQLite reads it, and has as many frames as SQLite finds.
-func TestEveryStateOfALife(t *testing.T) {
+func TestRandomWALHistory(t *testing.T) {
 	t.Parallel()
 	const lives, steps = 4, 60 // 1500 lives of 120 steps held as well
 	for seed := range lives {
 		t.Run(fmt.Sprint("life ", seed), func(t *testing.T) {
 			t.Parallel()
-			l := newLife(t, uint64(seed))
+			l := newWALHistory(t, uint64(seed))
 			var done []string
 			for range steps {
 				done = append(done, l.step())

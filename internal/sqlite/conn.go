@@ -89,7 +89,7 @@ func (c *Conn) Close() error {
 func (c *Conn) Exec(ctx context.Context, statements string) error {
 	defer c.watch(ctx)()
 	for rest := statements; rest != ""; {
-		s, after, err := c.prepare(rest)
+		s, after, err := c.prepareNext(rest)
 		if err != nil {
 			return c.cause(ctx, err)
 		}

@@ -28,16 +28,16 @@ const maxTextBuffer = 1 << 20
 
 // Prepare prepares the first statement of sql. The caller closes it.
 func (c *Conn) Prepare(sql string) (*Stmt, error) {
-	s, _, err := c.prepare(sql)
+	s, _, err := c.prepareNext(sql)
 	if s == nil && err == nil {
 		return nil, fmt.Errorf("no statement in %q", sql)
 	}
 	return s, err
 }
 
-// prepare prepares the first statement of sql, nil where there is none, and gives
+// prepareNext prepares the first statement of sql, nil where there is none, and gives
 // what comes after it.
-func (c *Conn) prepare(sql string) (s *Stmt, after string, err error) {
+func (c *Conn) prepareNext(sql string) (s *Stmt, after string, err error) {
 	text, err := libc.CString(sql)
 	if err != nil {
 		return nil, "", err

@@ -43,7 +43,7 @@ type comparer struct {
 	encoder mapping.RowEncoder
 	buf     []byte
 	pending []pendingRow // rows to be compared cell by cell
-	bytes   int          // of their images
+	bytes   int          // of their encodings
 }
 
 // run calls found with every difference.
@@ -168,7 +168,7 @@ type rowChange struct {
 	key     string
 	rowid   int64  // in the file; noRow where it has no such row
 	columns []int  // that differ, of a row that both sides have
-	stored  []byte // the image that PostgreSQL has, where it has one
+	stored  []byte // the encoding that PostgreSQL has, where it has one
 }
 
 // pendingRow is a row that both sides have, and not the same.
@@ -179,7 +179,7 @@ type pendingRow struct {
 	encoding []byte // that the file makes of it
 }
 
-// enqueue puts the row whose image is in buf on the list of those to be compared
+// enqueue puts the row whose encoding is in buf on the list of those to be compared
 // cell by cell.
 func (c *comparer) enqueue(key string, rowid, writer int64) error {
 	c.pending = append(c.pending, pendingRow{key: key, rowid: rowid, writer: writer, encoding: slices.Clone(c.buf)})
@@ -229,7 +229,7 @@ func (c *comparer) missing(key string, rowid int64) error {
 
 // cells names the columns in which a row differs. Where it is only the way in
 // which JSON is printed, the server has the last word, and there is none. A row
-// whose sums differ has to differ somewhere: where that is not to be found, or
+// whose digests differ has to differ somewhere: where that is not to be found, or
 // the row itself is not by its key, the database is not sound, and that is a
 // difference too.
 func (c *comparer) cells(a pendingRow, theirs [][]byte) error {

@@ -22,7 +22,7 @@ func TestMergeProperty(t *testing.T) {
 	for n := range mergeCases {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
-			random := propertyLot(seed, n)
+			random := propertyRandom(seed, n)
 			here, file := mergeSides(random)
 			allocated := map[string]int64{}
 			for _, table := range []string{"steps", "spans", "evaluations"} {

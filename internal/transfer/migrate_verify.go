@@ -20,7 +20,7 @@ const (
 	VerifyCounts  = "counts"  // rows are counted
 )
 
-// printedDifferently is the note on a table whose sums differ and whose rows do
+// printedDifferently is the note on a table whose digests differ and whose rows do
 // not: JSON that this program prints in another way than the server.
 const printedDifferently = "%s had to be compared row by row: it is all there, and took longer"
 

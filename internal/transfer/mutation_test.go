@@ -64,9 +64,9 @@ func smallPair(t testing.TB) (pair mutant, alone []byte) {
 		}
 		return content
 	}
-	m := &propertyMaker{Rand: propertyLot(7, 7), pools: map[byte][]propertyCell{}, runs: 30, wild: 0.01, rowid: true}
+	m := &propertyMaker{Rand: propertyRandom(7, 7), pools: map[byte][]propertyCell{}, runs: 30, wild: 0.01, rowid: true}
 	m.fillPools()
-	shapes := propertyShapes(propertyLayouts[0].tables)
+	shapes := propertyShapes(propertyFormats[0].tables)
 	must("PRAGMA page_size = 1024")
 	for i := range shapes {
 		must(shapes[i].create("declared"))
@@ -448,7 +448,7 @@ func TestMutants(t *testing.T) {
 		url := pgtest.Database(t)
 		wait.Go(func() {
 			for n := next.Add(1); n <= mutants && !t.Failed(); n = next.Add(1) {
-				changes := someChanges(propertyLot(seed, int(n)))
+				changes := someChanges(propertyRandom(seed, int(n)))
 				if migrateMutant(t, mutate(bases, changes), url, n%3 != 0) {
 					arrived.Add(1)
 				} else {

@@ -181,9 +181,9 @@ func (m *memory) text() string {
 	return "[" + strings.Join(numbers, ",") + "]"
 }
 
-// odd are floats at the ends of what there is: 0 and -0, the smallest and
+// extremeFloats are floats at the ends of what there is: 0 and -0, the smallest and
 // largest denormal, the smallest normal, the largest, each with both signs.
-var odd = []uint32{
+var extremeFloats = []uint32{
 	0x00000000, 0x80000000, 0x00000001, 0x80000001, 0x007fffff, 0x807fffff, 0x00800000, 0x80800000, 0x7f7fffff, 0xff7fffff,
 }
 
@@ -207,13 +207,13 @@ func memoriesFile(t testing.TB) (path string, memories []memory) {
 		for j := range m.bits {
 			switch {
 			case i == 0:
-				m.bits[j] = odd[j%len(odd)]
+				m.bits[j] = extremeFloats[j%len(extremeFloats)]
 			case i == 1:
-				m.bits[j] = odd[j%2] // 0 and -0
+				m.bits[j] = extremeFloats[j%2] // 0 and -0
 			case i == 2:
-				m.bits[j] = odd[8+j%2] // the largest
+				m.bits[j] = extremeFloats[8+j%2] // the largest
 			case j%97 == i: // a few that are tiny or zero
-				m.bits[j] = odd[j%8]
+				m.bits[j] = extremeFloats[j%8]
 			default:
 				m.bits[j] = math.Float32bits(random.Float32()*2 - 1)
 			}

@@ -480,7 +480,7 @@ func (k *propertyCheck) differs(c propertyColumn, w propertyWant, stored *[]byte
 			return fmt.Sprintf("it has %d bytes", len(v))
 		}
 	case 'B':
-		if (v[0] != 0) != w.truth {
+		if (v[0] != 0) != w.boolean {
 			return fmt.Sprintf("boolean is %d", v[0])
 		}
 	case 'Z':
@@ -506,7 +506,7 @@ func propertyInteger(v []byte) int64 {
 	return int64(int32(binary.BigEndian.Uint32(v)))
 }
 
-type propertyPlace struct {
+type propertyCellRef struct {
 	table  string
 	rowid  int64
 	column string
@@ -518,9 +518,9 @@ type propertyOriginal struct {
 	content            []byte
 }
 
-func (k *propertyCheck) originals(conn *pgx.Conn) map[propertyPlace][]propertyOriginal {
+func (k *propertyCheck) originals(conn *pgx.Conn) map[propertyCellRef][]propertyOriginal {
 	k.Helper()
-	all := map[propertyPlace][]propertyOriginal{}
+	all := map[propertyCellRef][]propertyOriginal{}
 	if one(k, conn, "SELECT to_regclass('flujo.flujo_port_originals')") == "NULL" {
 		return all
 	}
@@ -529,7 +529,7 @@ func (k *propertyCheck) originals(conn *pgx.Conn) map[propertyPlace][]propertyOr
 	if err != nil {
 		k.Fatal(err)
 	}
-	var p propertyPlace
+	var p propertyCellRef
 	var o propertyOriginal
 	if _, err := pgx.ForEachRow(rows, []any{&p.table, &p.rowid, &p.column, &o.key, &o.reason, &o.class, &o.content}, func() error {
 		all[p] = append(all[p], o)
@@ -574,10 +574,10 @@ func (k *propertyCheck) arrived(conn *pgx.Conn, result *report.Migration, found 
 	if originalCells != result.Originals {
 		k.problem("%d originals, the report says %d", originalCells, result.Originals)
 	}
-	changes := map[propertyPlace]string{} // cells that were said to have changed
+	changes := map[propertyCellRef]string{} // cells that were said to have changed
 	for _, f := range found {
 		if !f.Rejected {
-			changes[propertyPlace{f.Table, f.RowID, f.Column}] = f.Reason.String()
+			changes[propertyCellRef{f.Table, f.RowID, f.Column}] = f.Reason.String()
 		}
 	}
 	derived := map[string]map[string]propertyStored{}
@@ -651,7 +651,7 @@ func (k *propertyCheck) rest(table *propertyRows, stored map[string]propertyStor
 
 // compare looks for every cell of a table, in its column and among the
 // originals. What it finds there it takes out.
-func (k *propertyCheck) compare(table *propertyRows, stored map[string]propertyStored, originals map[propertyPlace][]propertyOriginal, changes map[propertyPlace]string) {
+func (k *propertyCheck) compare(table *propertyRows, stored map[string]propertyStored, originals map[propertyCellRef][]propertyOriginal, changes map[propertyCellRef]string) {
 	k.Helper()
 	name := table.spec.name
 	if table.doubled { // the originals cannot tell them apart
@@ -724,10 +724,10 @@ func propertyDefault(c propertyColumn, stored *[]byte) bool {
 
 // originalCells compares the originals of a row with the cells that are to be
 // there, and with what was said of them.
-func (k *propertyCheck) originalCells(table *propertyRows, row *propertyRow, want map[string]propertyCell, originals map[propertyPlace][]propertyOriginal, changes map[propertyPlace]string) {
+func (k *propertyCheck) originalCells(table *propertyRows, row *propertyRow, want map[string]propertyCell, originals map[propertyCellRef][]propertyOriginal, changes map[propertyCellRef]string) {
 	k.Helper()
 	for column, cell := range want {
-		position := propertyPlace{table.spec.name, row.rowid, column}
+		position := propertyCellRef{table.spec.name, row.rowid, column}
 		all, said := originals[position], changes[position]
 		delete(originals, position)
 		delete(changes, position)

@@ -95,7 +95,7 @@ type propertyWant struct {
 	text     string
 	whole    int64
 	real     float64
-	truth    bool
+	boolean  bool
 	micros   int64 // since 2000
 	slack    int64 // how many of them it may be off
 	inferred bool  // any time that a fallback tells
@@ -351,12 +351,12 @@ func (k *propertyCheck) expect(c propertyColumn, cell propertyCell) (w propertyW
 	case 'B':
 		switch v := cell.(type) {
 		case int64:
-			w.truth, w.original = v != 0, v != 0 && v != 1
+			w.boolean, w.original = v != 0, v != 0 && v != 1
 		case float64:
-			w.truth, w.original = v != 0, v != 0 && v != 1
+			w.boolean, w.original = v != 0, v != 0 && v != 1
 		default:
 			s, _ := propertyBytes(cell)
-			w.truth, w.original = s != "", true
+			w.boolean, w.original = s != "", true
 		}
 	case 'Z':
 		var exact, reported bool

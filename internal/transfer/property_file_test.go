@@ -199,7 +199,7 @@ var (
 		` + propertySteps04 + "raw_response J TEXT\n" + propertySpans04 + propertyRest06
 	propertyWithoutHistory = strings.Replace(propertyState04, "step_history J TEXT\n", "", 1)
 
-	propertyLayouts = []struct{ name, tables string }{
+	propertyFormats = []struct{ name, tables string }{
 		{"0.6", propertyState06 + propertyRuns06 + propertySteps06 + propertySpans06 + propertyRest06},
 		{"seven columns", propertyState06 + propertyRunsSeven + propertySteps06 + propertySpans06 + propertyRest06},
 		{"0.4.33", propertyState04 + propertyRuns04 + propertySteps04 + propertySpans04},
@@ -224,7 +224,7 @@ func makePropertyFile(t testing.TB, random *rand.Rand, n int) (path, likeness st
 	rows := []int{6400, 6000, 5200, 2800, 1600}[n%5] / pgtest.Count(2, 1)
 	m := &propertyMaker{Rand: random, pools: map[byte][]propertyCell{}, runs: rows / 8,
 		wild: []float64{0, 0.0005, 0.01, 0.1, 0.4}[n%5]}
-	format := propertyLayouts[random.IntN(len(propertyLayouts))]
+	format := propertyFormats[random.IntN(len(propertyFormats))]
 	declared := []string{"declared", "types only", "bare"}[random.IntN(3)]
 	shapes := propertyShapes(format.tables)
 	for len(shapes) > 1 && random.IntN(3) == 0 { // tables that are missing
@@ -600,8 +600,8 @@ func propertySeed(t testing.TB) uint64 {
 	return seed
 }
 
-// propertyLot gives the random numbers of one file.
-func propertyLot(seed uint64, n int) *rand.Rand {
+// propertyRandom gives the random numbers of one file.
+func propertyRandom(seed uint64, n int) *rand.Rand {
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
 	binary.LittleEndian.PutUint64(key[8:], uint64(n))

@@ -42,7 +42,7 @@ func TestProperty(t *testing.T) {
 		for n := range propertyFiles {
 			t.Run(fmt.Sprint(n), func(t *testing.T) {
 				t.Parallel()
-				random := propertyLot(seed, n)
+				random := propertyRandom(seed, n)
 				path, likeness := makePropertyFile(t, random, n)
 				t.Cleanup(func() {
 					if t.Failed() {
@@ -111,7 +111,7 @@ func checkProperty(t *testing.T, path string, zone int, dryRun, exact bool) (row
 		t.Error("the report does not say committed")
 	}
 	if notes := strings.Join(result.Notes, "; "); strings.Contains(notes, "row by row") {
-		t.Errorf("the sums of both sides differ where the rows do not: %s", notes)
+		t.Errorf("the digests of both sides differ where the rows do not: %s", notes)
 	}
 	later, differences, err := verifyIn(t, path, o.Postgres, o.NaiveZone)
 	if err != nil || later.Verdict != report.Equal || len(differences) > 0 || strings.Contains(strings.Join(later.Notes, "; "), "row by row") {
