@@ -31,7 +31,7 @@ func (e *env) migrateCommand() *cli.Command {
 		Flags: []cli.Flag{
 			sqliteFlag, postgresFlag, schemaFlag,
 			&cli.BoolFlag{Name: "dry-run", Usage: "do all of it, report, then roll back"},
-			&cli.BoolFlag{Name: "replace", Usage: "put the file's rows in place of those in the target, which are kept in schema SCHEMA_archive_TIME; the report says how to go back to them"},
+			&cli.BoolFlag{Name: "replace", Usage: "put the file's rows in place of those in the target, which are archived in schema SCHEMA_archive_TIME; the report says how to go back to them"},
 			&cli.BoolFlag{Name: "merge", Usage: "take what either side has: each run, key of system_state and memory whole from the side that wrote it last, on a tie from the target"},
 			&cli.BoolFlag{Name: "strict", Usage: "refuse a file of which anything would arrive changed"},
 			quarantineFlag, naiveTimezoneFlag, exactFloatsFlag, withoutPGVectorFlag,

@@ -15,7 +15,7 @@ func (e *env) verifyCommand() *cli.Command {
 		Name:  "verify",
 		Usage: "compare the file with the database, any time later",
 		Description: "Every cell is compared, in one read-only snapshot; Flujo may run. By the receipt of the migration\n" +
-			"it tells rows that were written since (exit 0) from a bad copy (exit 4), and refuses a file that is not\n" +
+			"it tells rows that were written since (exit 0) from a copy mismatch (exit 4), and refuses a file that is not\n" +
 			"the one that was migrated (exit 3). Without a receipt any difference is exit 4.",
 		Flags: []cli.Flag{
 			sqliteFlag, postgresFlag, schemaFlag,

@@ -104,7 +104,7 @@ func TestCheck(t *testing.T) {
 	url, file := pgtest.Database(t), absolute(t, fixture)
 	p := newProgram(t, "DATABASE_URL="+url)
 	stdout, stderr, code := p.run(t, "check", "--sqlite", file, "--without-pgvector")
-	if code != 0 || !strings.Contains(stdout, "✓ sound") || !strings.Contains(stdout, "! runs in progress") || !strings.Contains(stdout, "Ready") || strings.Contains(stdout, "✗") {
+	if code != 0 || !strings.Contains(stdout, "✓ integrity") || !strings.Contains(stdout, "! runs in progress") || !strings.Contains(stdout, "Ready") || strings.Contains(stdout, "✗") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	if got := ask(t, url, "SELECT count(*) FROM pg_namespace WHERE nspname ~ 'flujo'"); got != "0" {

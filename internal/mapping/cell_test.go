@@ -28,7 +28,7 @@ func packed(floats ...float32) []byte {
 	return b
 }
 
-// noFallback is what a cell becomes that leaves its row without a place.
+// noFallback is what a cell becomes for which its row is rejected.
 type noFallback struct{}
 
 func date(year int, month time.Month, day, hour, minute, second, micros int) time.Time {
@@ -598,7 +598,7 @@ func TestNaiveTimes(t *testing.T) {
 				counted = 1
 			}
 			if c.Naive["cell"] != counted {
-				t.Errorf("%d naive times are counted", c.Naive["cell"])
+				t.Errorf("%d naive timestamps are counted", c.Naive["cell"])
 			}
 		})
 	}

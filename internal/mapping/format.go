@@ -20,7 +20,7 @@ type TableMapping struct {
 	// not have get Flujo's default.
 	Fields []Field
 	// unmapped are the positions in a row of columns that Flujo's PostgreSQL
-	// table has no place for.
+	// table does not have.
 	unmapped []int
 	key      int // position in a row of the primary key; -1 without one
 }

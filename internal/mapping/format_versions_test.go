@@ -63,7 +63,7 @@ func allTables(columns map[string]string) map[string][]string {
 }
 
 // TestFormatNames: every file format that Flujo ever wrote is known for what it is,
-// is filled as far as it goes, and keeps what has no home.
+// is filled as far as it goes, and converts what is mapped.
 func TestFormatNames(t *testing.T) {
 	t.Parallel()
 	whole := map[string][]string{}

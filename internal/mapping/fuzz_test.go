@@ -16,7 +16,7 @@ import (
 )
 
 // FuzzVector: any bytes at any size are either a vector to the last bit, or
-// have no place.
+// are rejected.
 func FuzzVector(f *testing.F) {
 	f.Add(packed(1, -2, 0.5), uint16(3))
 	f.Add(packed(1, float32(math.NaN())), uint16(2))

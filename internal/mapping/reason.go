@@ -27,7 +27,7 @@ const (
 	UnmappedColumn                          // Flujo's table has no such column: only its original is kept
 )
 
-// Reasons why a row has no place in Flujo's tables.
+// Reasons why a row is rejected.
 const (
 	NullKey                 Reason = 1 << (iota + 20) // NULL in the primary key
 	NULInKey                                          // a NUL character in a key

@@ -64,7 +64,7 @@ func (e *WidenError) Error() string {
 // PostgreSQL's binary COPY format
 // (https://www.postgresql.org/docs/current/sql-copy.html), with all columns of
 // the table. placed is false, and dst comes back as it was, for a row that
-// has no place. The error is a *WidenError, or the error of InferTime.
+// is rejected. The error is a *WidenError, or the error of InferTime.
 func (c *Converter) Append(dst []byte, row []Value) (out []byte, accepted bool, err error) {
 	start := len(dst)
 	c.changes, c.naiveColumns, c.losses, c.rejectReason = c.changes[:0], c.naiveColumns[:0], c.losses[:0], c.Rejected[row[rowID].Int]

@@ -402,7 +402,7 @@ func TestTraceOfOddTexts(t *testing.T) {
 	}
 }
 
-// TestTraceCreatedAtInAZone: naive times are those of the given zone.
+// TestTraceCreatedAtInAZone: naive timestamps are those of the given zone.
 func TestTraceCreatedAtInAZone(t *testing.T) {
 	t.Parallel()
 	trace := newTrace()

@@ -118,7 +118,7 @@ type Target struct {
 type Table struct {
 	Name       string  `json:"name"`
 	RowsRead   int64   `json:"rows_read"`   // from the file
-	Rejected   int64   `json:"rejected"`    // of these, without a place in Flujo's table
+	Rejected   int64   `json:"rejected"`    // of these, rejected
 	Derived    int64   `json:"derived"`     // made from other tables' rows
 	InPostgres int64   `json:"in_postgres"` // counted there, in the transaction
 	Bytes      int64   `json:"bytes"`       // sent to the server
@@ -128,7 +128,7 @@ type Table struct {
 }
 
 // Change counts what did not arrive as it was, for one reason in one column;
-// or the rows of a table that have no place.
+// or the rejected rows of a table.
 type Change struct {
 	Table       string   `json:"table"`
 	Column      string   `json:"column"` // empty for rows

@@ -8,7 +8,7 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// Replaced is what the target held before, and where it is kept.
+// Replaced is what the target held before, and where it is archived.
 type Replaced struct {
 	ArchiveSchema string          `json:"archive_schema"`
 	Tables        []ArchivedTable `json:"tables"` // Flujo's, and the program's own where they were there
@@ -20,7 +20,7 @@ type Replaced struct {
 	DropSQL string `json:"drop_sql"`
 }
 
-// ArchivedTable is a table that is kept.
+// ArchivedTable is an archived table.
 type ArchivedTable struct {
 	Name string `json:"name"`
 	Rows int64  `json:"rows"`
@@ -37,10 +37,10 @@ func (m *Migration) writeReplaced(w io.Writer) {
 		tables = append(tables, t.Name+" "+humanize.Comma(t.Rows))
 	}
 	if m.Committed {
-		fmt.Fprintf(w, "replaced: the rows that were there are kept in schema %q until you drop it: %s\n", r.ArchiveSchema, strings.Join(tables, ", "))
+		fmt.Fprintf(w, "replaced: the rows that were there are archived in schema %q until you drop it: %s\n", r.ArchiveSchema, strings.Join(tables, ", "))
 		return
 	}
-	fmt.Fprintf(w, "replaced, and rolled back: the real run keeps the rows that are there in a schema such as %q, and prints the SQL that leads back to them: %s\n",
+	fmt.Fprintf(w, "replaced, and rolled back: the real run archives the rows that are there in a schema such as %q, and prints the SQL that leads back to them: %s\n",
 		r.ArchiveSchema, strings.Join(tables, ", "))
 }
 

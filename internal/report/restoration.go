@@ -112,7 +112,7 @@ func (r *Restoration) table(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	head := []string{"table", "rows in Postgres", "written"}
 	if r.Base != nil {
-		head = append(head, "kept from the base", "removed from it")
+		head = append(head, "taken from the base", "removed from it")
 	}
 	fmt.Fprintf(t, "%s\tleft to be derived\tcells as they once were\trows quarantined\t\t\n", strings.Join(head, "\t"))
 	for _, row := range r.Tables {

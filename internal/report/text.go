@@ -31,7 +31,7 @@ func (m *Migration) Text(w io.Writer) error {
 	if len(m.Changes) > 0 {
 		m.writeChanges(&b, m.Refused)
 		if !m.Refused {
-			fmt.Fprintf(&b, "kept as they were%s: %s cells, byte for byte, in %s.flujo_port_originals\n", m.ofTaken(), humanize.Comma(m.Originals), m.Target.Schema)
+			fmt.Fprintf(&b, "original values%s: %s cells, byte for byte, in %s.flujo_port_originals\n", m.ofTaken(), humanize.Comma(m.Originals), m.Target.Schema)
 		}
 		fmt.Fprintln(&b)
 	}

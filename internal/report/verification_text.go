@@ -61,7 +61,7 @@ func (v *Verification) headline() string {
 	case SourceMismatch:
 		return "Not compared: this is not the file that was migrated, or it was written since." + in
 	}
-	return "Different: rows in PostgreSQL are not what the file says." + in
+	return "Mismatch: rows in PostgreSQL are not what the file says." + in
 }
 
 func (v *Verification) table(w io.Writer) {

@@ -157,7 +157,7 @@ func (m *Merge) selectOriginals(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	const step = "see which originals to keep"
+	const step = "select the originals to add"
 	for i := range m.schema.tables {
 		table := &m.schema.tables[i]
 		if !here {
@@ -210,7 +210,7 @@ func (m *Merge) addOriginals(ctx context.Context) error {
 	if there, err := m.has(ctx, m.Staging); err != nil || !there {
 		return err
 	}
-	const step = "keep originals"
+	const step = "add originals"
 	if err := m.target.QueryRow(ctx, "SELECT count(*) FROM "+m.name(addedOriginals)).Scan(&m.Originals); err != nil {
 		return m.target.WrapError(step, err)
 	}

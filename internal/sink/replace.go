@@ -11,7 +11,7 @@ import (
 	"flujo-port/internal/postgres"
 )
 
-// Archive is where Keep has put what a schema held.
+// Archive is where ArchiveRows has put what a schema held.
 type Archive struct {
 	Schema string
 	Tables []ArchivedTable
@@ -19,7 +19,7 @@ type Archive struct {
 	Drop   string   // the SQL that throws it away
 }
 
-// ArchivedTable is a table of rows that are kept.
+// ArchivedTable is a table of archived rows.
 type ArchivedTable struct {
 	Name string
 	Rows int64
@@ -136,7 +136,7 @@ func (t *Tx) needAllRows(ctx context.Context, names []string) error {
 		return err
 	}
 	return &clierr.Error{
-		Kind: clierr.Refused, Message: fmt.Sprintf("row-level security may hide rows of %s from role %q, so not all could be kept", strings.Join(all, ", "), t.Server.Role),
+		Kind: clierr.Refused, Message: fmt.Sprintf("row-level security may hide rows of %s from role %q, so not all could be archived", strings.Join(all, ", "), t.Server.Role),
 		Hint: "turn it off on these tables for the load, or connect as their owner",
 	}
 }
@@ -160,7 +160,7 @@ func (t *Tx) needNoOthers(ctx context.Context, names []string) error {
 	}
 }
 
-// createArchive makes the schema to keep rows in: SCHEMA_archive_TIME, the
+// createArchive makes the archive schema: SCHEMA_archive_TIME, the
 // transaction's, in UTC.
 func (t *Tx) createArchive(ctx context.Context) (*Archive, error) {
 	var suffix string
@@ -172,7 +172,7 @@ func (t *Tx) createArchive(ctx context.Context) (*Archive, error) {
 	err = t.Run(ctx, "CREATE SCHEMA "+postgres.Ident(name))
 	if postgres.Code(err) == postgres.DuplicateSchema {
 		return nil, &clierr.Error{
-			Kind: clierr.Refused, Message: fmt.Sprintf("schema %q, where the replaced rows were to be kept, is there already", name), Hint: "run again: the name is the time's, to the second",
+			Kind: clierr.Refused, Message: fmt.Sprintf("schema %q, where the replaced rows were to be archived, is there already", name), Hint: "run again: the name is the time's, to the second",
 		}
 	}
 	if err != nil {
@@ -194,7 +194,7 @@ func shorten(name string, n int) string {
 
 // archiveTable copies a table's rows, with the columns by name.
 func (t *Tx) archiveTable(ctx context.Context, k *Archive, name, columns string) error {
-	step := fmt.Sprintf("keep the rows of table %q in schema %q", name, k.Schema)
+	step := fmt.Sprintf("archive the rows of table %q in schema %q", name, k.Schema)
 	if err := t.Run(ctx, fmt.Sprintf("CREATE TABLE %s (LIKE %s)", k.name(name), t.Name(name))); err != nil {
 		return t.WrapError(step, err)
 	}
@@ -206,7 +206,7 @@ func (t *Tx) archiveTable(ctx context.Context, k *Archive, name, columns string)
 	return nil
 }
 
-// archiveOwnTables keeps the program's own tables: the originals move, since a migration
+// archiveOwnTables archives the program's own tables: the originals move, since a migration
 // makes that table anew; the receipts are copied and stay.
 func (t *Tx) archiveOwnTables(ctx context.Context, k *Archive, b *undoScript) error {
 	err := t.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", t.Name(mapping.Originals.Name)).Scan(&b.originals)
@@ -223,7 +223,7 @@ func (t *Tx) archiveOwnTables(ctx context.Context, k *Archive, b *undoScript) er
 	}
 	tag, err := t.Exec(ctx, fmt.Sprintf("CREATE TABLE %s AS TABLE %s", k.name(postgres.Receipts), t.Name(postgres.Receipts)))
 	if err != nil {
-		return t.WrapError("keep the receipts", err)
+		return t.WrapError("archive the receipts", err)
 	}
 	k.Tables = append(k.Tables, ArchivedTable{Name: postgres.Receipts, Rows: tag.RowsAffected()})
 	return nil
@@ -246,7 +246,7 @@ func (t *Tx) moveOriginals(ctx context.Context, k *Archive) error {
 	return nil
 }
 
-// name gives the qualified, quoted name of a kept table.
+// name gives the qualified, quoted name of an archived table.
 func (k *Archive) name(table string) string {
 	return postgres.Ident(k.Schema) + "." + postgres.Ident(table)
 }
@@ -260,7 +260,7 @@ func columnNames(table *mapping.Table) string {
 	return strings.Join(names, ", ")
 }
 
-// undoScript writes the statements that lead back to what is kept: one transaction,
+// undoScript writes the statements that restore what is archived: one transaction,
 // which a person pastes into psql. Where one of them fails, psql refuses the
 // rest and rolls back; setval, which a rollback does not undo, comes last.
 type undoScript struct {
@@ -295,7 +295,7 @@ func (b *undoScript) write(ctx context.Context) error {
 	return err
 }
 
-// vectors gives the kept vectors their size back, where Adapt will change it.
+// vectors gives the archived vectors their size back, where Adapt will change it.
 func (b *undoScript) vectors(ctx context.Context) (lines []string, err error) {
 	for _, n := range b.schema.narrow {
 		if n.Column.Kind != mapping.KindVector {

@@ -106,13 +106,13 @@ type OriginalCells struct {
 	Common mapping.Reason // the reasons that all of them have
 }
 
-// OriginalsOf calls each with the kept cells of every row that has a key: more than
+// OriginalsOf calls each with the originals of every row that has a key: more than
 // one where rows that were rejected share it.
 func (f *StateFile) OriginalsOf(ctx context.Context, table, key string, each func(OriginalCells) error) error {
 	return f.eachOriginals(ctx, "table_name = ? AND row_key = ?", each, mapping.TextValue(table), mapping.TextValue(key))
 }
 
-// Originals calls each with the kept cells of every row of a table.
+// Originals calls each with the originals of every row of a table.
 func (f *StateFile) Originals(ctx context.Context, table string, each func(OriginalCells) error) error {
 	return f.eachOriginals(ctx, "table_name = ?", each, mapping.TextValue(table))
 }

@@ -213,16 +213,16 @@ func (c *checker) wal(snapshot *source.Snapshot) {
 
 func (c *checker) integrity(ctx context.Context, snapshot *source.Snapshot) (sound bool, err error) {
 	if c.SkipIntegrity {
-		c.warning("sound", "run without --skip-integrity", "not looked at")
+		c.warning("integrity", "run without --skip-integrity", "not looked at")
 		return true, nil
 	}
 	started := time.Now()
 	_, err = checkIntegrity(ctx, snapshot, false, c.OnProgress)
 	if err != nil {
-		return false, c.addError(ctx, "sound", unseen, err)
+		return false, c.addError(ctx, "integrity", unseen, err)
 	}
 	c.integrityTime = time.Since(started)
-	c.ok("sound", "SQLite's quick_check finds nothing, in %.1f s", c.integrityTime.Seconds())
+	c.ok("integrity", "SQLite's quick_check finds nothing, in %.1f s", c.integrityTime.Seconds())
 	return true, nil
 }
 
@@ -314,7 +314,7 @@ func (c *checker) findings(ctx context.Context) error {
 	case len(parts) == 0:
 		c.ok("findings", "every cell arrives as it is")
 	case rows > 0 && !c.Quarantine:
-		c.failure("findings", "fix the rows in a copy of the file, or migrate with --quarantine, which keeps them in flujo_port_originals", "%s", strings.Join(parts, ", "))
+		c.failure("findings", "fix the rows in a copy of the file, or migrate with --quarantine, which stores them in flujo_port_originals", "%s", strings.Join(parts, ", "))
 	case rows+cells > 0:
 		c.warning("findings", "what changes is listed below, and kept as it was in flujo_port_originals; docs/values.md says what becomes of all of them",
 			"%s", strings.Join(parts, ", "))

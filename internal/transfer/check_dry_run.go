@@ -26,22 +26,22 @@ func (c *checker) tryMigration(ctx context.Context) error {
 		}
 		last, err := c.extraction.lastID(ctx, tm)
 		if err != nil {
-			return c.addError(ctx, "trial", untried, err)
+			return c.addError(ctx, "dry run", untried, err)
 		}
 		next[tm.Table.Name] = min(max(last, 0), math.MaxInt64-1) + 1
 	}
 	tx, err := sink.Begin(ctx, c.Postgres, c.Schema, checkLockWait)
 	if err != nil {
-		return c.addError(ctx, "trial", untried, err)
+		return c.addError(ctx, "dry run", untried, err)
 	}
 	defer tx.Rollback()
 	if err := c.dryRun(ctx, tx, next); err != nil {
 		if tx.IsClosed() {
 			return err
 		}
-		return c.addError(ctx, "trial", untried, err)
+		return c.addError(ctx, "dry run", untried, err)
 	}
-	c.ok("trial", "all that a migration does in the schema, but for the rows, was done and rolled back")
+	c.ok("dry run", "all that a migration does in the schema, but for the rows, was done and rolled back")
 	return nil
 }
 

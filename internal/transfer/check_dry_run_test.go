@@ -46,8 +46,8 @@ func TestCheckDryRun(t *testing.T) {
 		t.Parallel()
 		role, super := granted(t)
 		before := leftovers(t, connect(t, super))
-		wantLine(t, checkOptions(t, fixture, role), "trial", report.OK, "rolled back")
-		wantLine(t, checkOptions(t, fixture, super), "trial", report.OK, "rolled back")
+		wantLine(t, checkOptions(t, fixture, role), "dry run", report.OK, "rolled back")
+		wantLine(t, checkOptions(t, fixture, super), "dry run", report.OK, "rolled back")
 		if after := leftovers(t, connect(t, super)); after != before {
 			t.Errorf("left in the database: %s; before: %s", after, before)
 		}
@@ -63,7 +63,7 @@ func TestCheckDryRun(t *testing.T) {
 		run(t, conn, "TRUNCATE flujo.runs, flujo.workflow_state, flujo.system_state, flujo.evaluations CASCADE")
 		const state = "SELECT string_agg(r::text, ',') FROM flujo.flujo_port_receipts r"
 		before := one(t, conn, state)
-		wantLine(t, checkOptions(t, fixture, url), "trial", report.OK)
+		wantLine(t, checkOptions(t, fixture, url), "dry run", report.OK)
 		if after := one(t, conn, state); after != before {
 			t.Errorf("the receipts went from %s to %s", before, after)
 		}
@@ -72,7 +72,7 @@ func TestCheckDryRun(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		file := changed(t, "UPDATE steps SET token_counts = 5000000000, output = 'x' WHERE id < 3", "UPDATE spans SET id = 2147483647 WHERE id = (SELECT max(id) FROM spans)")
-		wantLine(t, checkOptions(t, file, url), "trial", report.OK)
+		wantLine(t, checkOptions(t, file, url), "dry run", report.OK)
 		if got := leftovers(t, connect(t, url)); got != "" {
 			t.Errorf("left in the database: %s", got)
 		}
@@ -90,33 +90,33 @@ func TestCheckDryRun(t *testing.T) {
 		role, super := granted(t, "ALTER TABLE flujo.steps ENABLE ROW LEVEL SECURITY")
 		wantRefusedToo(t, fixture, role, "schema", "row-level security", "connect as its owner")
 		wantLine(t, checkOptions(t, fixture, role), "Flujo's start", report.Warning, "schema")
-		wantLine(t, checkOptions(t, fixture, super), "trial", report.OK)
+		wantLine(t, checkOptions(t, fixture, super), "dry run", report.OK)
 	})
 	t.Run("a column that another role has to widen", func(t *testing.T) {
 		t.Parallel()
 		role, super := granted(t)
-		wantRefusedToo(t, wide, role, "trial", "must be owner of table steps", "ALTER COLUMN \"token_counts\" TYPE bigint")
-		wantLine(t, checkOptions(t, wide, super), "trial", report.OK)
+		wantRefusedToo(t, wide, role, "dry run", "must be owner of table steps", "ALTER COLUMN \"token_counts\" TYPE bigint")
+		wantLine(t, checkOptions(t, wide, super), "dry run", report.OK)
 	})
 	t.Run("foreign keys that another role has to make", func(t *testing.T) {
 		t.Parallel()
 		role, super := granted(t, "DROP TABLE flujo.spans")
-		wantRefusedToo(t, fixture, role, "trial", "foreign key", "permission denied for table runs")
+		wantRefusedToo(t, fixture, role, "dry run", "foreign key", "permission denied for table runs")
 		run(t, connect(t, super), "GRANT REFERENCES ON flujo.runs TO PUBLIC")
-		wantLine(t, checkOptions(t, fixture, role), "trial", report.OK)
+		wantLine(t, checkOptions(t, fixture, role), "dry run", report.OK)
 	})
 	t.Run("indexes that another role has to make", func(t *testing.T) {
 		t.Parallel()
 		role, super := granted(t)
 		index := one(t, connect(t, super), "SELECT min(indexrelid::regclass::text) FROM pg_index WHERE indrelid = 'flujo.steps'::regclass AND NOT indisprimary")
 		run(t, connect(t, super), "DROP INDEX "+index)
-		wantRefusedToo(t, fixture, role, "trial", "create index", "must be owner of table steps")
+		wantRefusedToo(t, fixture, role, "dry run", "create index", "must be owner of table steps")
 	})
 	t.Run("originals that another role owns", func(t *testing.T) {
 		t.Parallel()
 		role, _ := granted(t, "CREATE TABLE flujo.flujo_port_originals (a int)", "GRANT SELECT ON flujo.flujo_port_originals TO PUBLIC")
-		wantLine(t, checkOptions(t, fixture, role), "trial", report.OK)
-		wantRefusedToo(t, changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), role, "trial", "must be owner of table flujo_port_originals")
+		wantLine(t, checkOptions(t, fixture, role), "dry run", report.OK)
+		wantRefusedToo(t, changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), role, "dry run", "must be owner of table flujo_port_originals")
 	})
 	t.Run("an address of other tables", func(t *testing.T) {
 		t.Parallel()
@@ -215,8 +215,8 @@ func TestCheckWaitsForNobody(t *testing.T) {
 		words      []string
 	}{
 		{"LOCK TABLE flujo.steps IN ACCESS EXCLUSIVE MODE", "schema", []string{"could not be looked at", "AccessExclusiveLock on flujo.steps"}},
-		{"INSERT INTO flujo.system_state (key, value) VALUES ('a', '1')", "trial", []string{"could not be tried", `lock on table "system_state"`}},
-		{"SELECT pg_advisory_xact_lock(x'F1F0C0DE'::bigint)", "trial", []string{"could not be tried", "Flujo's migration lock"}},
+		{"INSERT INTO flujo.system_state (key, value) VALUES ('a', '1')", "dry run", []string{"could not be tried", `lock on table "system_state"`}},
+		{"SELECT pg_advisory_xact_lock(x'F1F0C0DE'::bigint)", "dry run", []string{"could not be tried", "Flujo's migration lock"}},
 	} {
 		t.Run(tc.lock, func(t *testing.T) {
 			t.Parallel()
@@ -357,6 +357,6 @@ func TestCheckPGVector(t *testing.T) {
 			t.Skip("the server has pgvector")
 		}
 		wantLine(t, warning(t, url), "pgvector", report.OK, "0.8.0 will be created")
-		wantLine(t, warning(t, url), "trial", report.Error, "create the extension pgvector")
+		wantLine(t, warning(t, url), "dry run", report.Error, "create the extension pgvector")
 	})
 }

@@ -350,7 +350,7 @@ func (c *checker) start(vector bool) {
 	add(!c.reached, "its address does not lead to the schema")
 	add(c.lacksRights(), "its role lacks rights")
 	unknown := slices.DeleteFunc(slices.Clone(c.unknown), func(name string) bool {
-		return !slices.Contains([]string{"rights", "schema", "pgvector", "trial"}, name)
+		return !slices.Contains([]string{"rights", "schema", "pgvector", "dry run"}, name)
 	})
 	switch {
 	case len(against) > 0:

@@ -85,8 +85,8 @@ func TestCheckFile(t *testing.T) {
 	}{
 		{"a good file", fixture, "readable", report.OK, []string{"flujo_state.db", "424 KiB"}},
 		{"no file", "/nowhere/flujo_state.db", "readable", report.Error, []string{"there is no such file", "--sqlite"}},
-		{"a good file is sound", fixture, "sound", report.OK, []string{"quick_check"}},
-		{"a broken file", broken, "sound", report.Error, []string{"damaged"}},
+		{"a good file is sound", fixture, "integrity", report.OK, []string{"quick_check"}},
+		{"a broken file", broken, "integrity", report.Error, []string{"damaged"}},
 		{"a good file's format", fixture, "file format", report.OK, []string{"Flujo 0.6"}},
 		{"an older format", "../../testdata/flujo_0.4.35.db", "file format", report.OK, []string{"0.4.33"}},
 		{"another program's file", other, "file format", report.Error, []string{"none of Flujo's tables"}},
@@ -101,7 +101,7 @@ func TestCheckFile(t *testing.T) {
 		{"nothing to find", fixture, "findings", report.OK, nil},
 		{"cells that change", changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), "findings", report.Warning, []string{"3 cells"}},
 		{"rejected rows", changed(t, "INSERT INTO system_state VALUES (NULL, '1', '')"), "findings", report.Error, []string{"1 row that Flujo's PostgreSQL tables reject", "--quarantine"}},
-		{"naive times", changed(t, "UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3"), "findings", report.Warning, []string{"2 times without a zone", "--naive-timezone"}},
+		{"naive timestamps", changed(t, "UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3"), "findings", report.Warning, []string{"2 times without a zone", "--naive-timezone"}},
 		{"a wide column", changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3"), "findings", report.Warning, []string{"1 column that would be made bigint"}},
 		{"runs to be made", changed(t, "DELETE FROM runs WHERE run_id = (SELECT min(run_id) FROM steps)"), "findings", report.Warning, []string{"1 run that would be made"}},
 	} {
@@ -121,7 +121,7 @@ func TestCheckSkipsIntegrity(t *testing.T) {
 	t.Parallel()
 	o := checkOptions(t, fixture, "")
 	o.SkipIntegrity = true
-	wantLine(t, o, "sound", report.Warning, "--skip-integrity")
+	wantLine(t, o, "integrity", report.Warning, "--skip-integrity")
 }
 
 func TestCheckQuarantine(t *testing.T) {

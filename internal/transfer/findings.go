@@ -32,7 +32,7 @@ func (r *extraction) recordChanges(c *mapping.Converter, row []mapping.Value) {
 	}
 }
 
-// recordRejectedRun notes a run that has no place, since its children may have one.
+// recordRejectedRun notes a rejected run, since its children may have one.
 func (r *extraction) recordRejectedRun(run mapping.Value, why mapping.Reason) {
 	if mapping.TextKeyFlaw(run) != 0 {
 		return
@@ -114,7 +114,7 @@ func (m *migration) refusal(rows, cells int64) error {
 		return &clierr.Error{
 			Kind:    clierr.Refused,
 			Message: fmt.Sprintf("%s of the file rejected by Flujo's PostgreSQL tables", english.Plural(int(rows), "row", "")),
-			Hint: fmt.Sprintf("see the list; fix them in a copy of the file, or run with --quarantine, which keeps them in %s.%s",
+			Hint: fmt.Sprintf("see the list; fix them in a copy of the file, or run with --quarantine, which stores them in %s.%s",
 				m.Schema, mapping.Originals.Name),
 		}
 	}

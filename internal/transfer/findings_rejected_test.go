@@ -16,7 +16,7 @@ type testRow struct {
 	table      string
 	rowid      int64
 	given      cells
-	reason     string            // why it has no place; "" when it has one
+	reason     string            // why it is rejected; "" when it is accepted
 	ownReasons map[string]string // what is wrong with single cells, by column
 }
 

@@ -110,7 +110,7 @@ func TestIntegersBeyondInt4(t *testing.T) {
 			names := slices.Sorted(slices.Values(result.Widened))
 			wantSame(t, "widened", names, []string{"runs.execution_time_ms", "spans.id", "steps.step_index", "steps.token_counts"})
 			if len(result.NaiveTimestamps) != 1 || result.NaiveTimestamps[0].Count != 1 {
-				t.Errorf("naive times %+v, want one", result.NaiveTimestamps)
+				t.Errorf("naive timestamps %+v, want one", result.NaiveTimestamps)
 			}
 			if len(result.Rounded) != 2 || result.Rounded[0].Count != 1 || result.Rounded[1].Count != 1 {
 				t.Errorf("rounded %+v, want one of each", result.Rounded)

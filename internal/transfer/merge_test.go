@@ -504,7 +504,7 @@ func TestMergeOriginals(t *testing.T) {
 		first.insert("runs", cells{"run_id": r, "error_message": "x\x00", "updated_at": at(10)})
 		first.insert("steps", cells{"run_id": r, "output": "no JSON", "created_at": at(1)}) // ids 1 to 3
 	}
-	first.insert("steps", cells{"run_id": "equal", "step_name": nil, "created_at": at(1)}) // 4, without a place
+	first.insert("steps", cells{"run_id": "equal", "step_name": nil, "created_at": at(1)}) // 4, rejected
 	o := options(t, first.close(), url)
 	o.Quarantine = true
 	migrate(t, o)
@@ -540,7 +540,7 @@ func TestMergeOriginals(t *testing.T) {
 		originalCell("runs", "older", 2, "error_message", "nul-removed", "y\x00"), originalCell("steps", "2", 2, "output", "invalid-json", "other"),
 		originalCell("runs", "newer", 3, "error_message", "nul-removed", "x\x00"), originalCell("steps", "3", 3, "output", "invalid-json", "no JSON"),
 		originalCell("runs", "added", 4, "error_message", "nul-removed", "w\x00"), originalCell("steps", "7", 5, "output", "invalid-json", "more")))
-	if want := int64(4 + 11); result.Originals != want { // older's and added's two each, and the row without a place
+	if want := int64(4 + 11); result.Originals != want { // older's and added's two each, and the rejected row
 		t.Errorf("%d originals were added, want %d", result.Originals, want)
 	}
 	once := stateOf(t, conn)
@@ -789,7 +789,7 @@ func TestMergeHiddenRows(t *testing.T) {
 }
 
 // TestVerifyAfterMerge: what is not as the file has it is PostgreSQL's own, or
-// was changed since, or is a bad copy, and the three are told apart as far as
+// was changed since, or is a copy mismatch, and the three are told apart as far as
 // that can be.
 func TestVerifyAfterMerge(t *testing.T) {
 	t.Parallel()
@@ -811,7 +811,7 @@ func TestVerifyAfterMerge(t *testing.T) {
 	if c := comparison(t, result, "steps"); c.Mismatched != 0 || c.Changed != 5 { // the one, and those of which both sides have the id
 		t.Errorf("%+v %v", c, differences)
 	}
-	// Had the merge itself written that row, it were a bad copy.
+	// Had the merge itself written that row, it were a copy mismatch.
 	run(t, conn, `UPDATE flujo.flujo_port_receipts SET tables = jsonb_set(tables, '{2,merged,writers}',
 		(SELECT jsonb_agg(DISTINCT xmin::text::bigint) FROM flujo.steps WHERE run_id IN ('taken', 'renumbered')))`)
 	result, _ = wantVerdict(t, path, url, report.CopyMismatch, clierr.Mismatch)

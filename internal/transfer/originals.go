@@ -135,7 +135,7 @@ func (o *originalTuples) open() error {
 	return nil
 }
 
-// report calls found for the row: once where it has no place, else for each cell.
+// report calls found for the row: once where it is rejected, else for each cell.
 func (o *originalTuples) report() {
 	if o.onFinding == nil || len(o.changes) == 0 {
 		return

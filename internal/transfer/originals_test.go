@@ -254,7 +254,7 @@ func wantText(t testing.TB, result *report.Migration, lines []changeLine) {
 	if n := strings.Count(b.String(), " × "); n != len(lines) {
 		t.Errorf("the report has %d lines of changes, want %d:\n%s", n, len(lines), &b)
 	}
-	saysOriginals := strings.Contains(b.String(), fmt.Sprintf("kept as they were: %d cells, byte for byte, in flujo.flujo_port_originals", result.Originals))
+	saysOriginals := strings.Contains(b.String(), fmt.Sprintf("original values: %d cells, byte for byte, in flujo.flujo_port_originals", result.Originals))
 	if want := len(lines) > 0 && !result.Refused; saysOriginals != want {
 		t.Errorf("says that originals were kept: %v, want %v:\n%s", saysOriginals, want, &b)
 	}

@@ -722,7 +722,7 @@ func TestPGVectorCheck(t *testing.T) {
 	o.WithoutPGVector = false
 	before := catalog(t, url)
 	wantLine(t, o, "pgvector", report.OK, "will be created")
-	wantLine(t, o, "trial", report.OK)
+	wantLine(t, o, "dry run", report.OK)
 	wantLine(t, o, "Flujo's start", report.OK)
 	wantUnchanged(t, url, before)
 	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema}); err != nil {
@@ -730,11 +730,11 @@ func TestPGVectorCheck(t *testing.T) {
 	}
 	before = catalog(t, url)
 	wantLine(t, o, "pgvector", report.OK, "is there, in schema")
-	wantLine(t, o, "trial", report.OK)
+	wantLine(t, o, "dry run", report.OK)
 	wantUnchanged(t, url, before)
 	o.WithoutPGVector = true // the table is there all the same
 	wantLine(t, o, "pgvector", report.Warning, "not asked for")
-	wantLine(t, o, "trial", report.OK)
+	wantLine(t, o, "dry run", report.OK)
 	if got := ask(t, url, "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector'"); !strings.Contains(got, "vector(1536)") {
 		t.Errorf("the vectors' column is %s", got)
 	}

@@ -41,7 +41,7 @@ type propertyRows struct {
 	columns  []string
 	rows     []propertyRow
 	from     []int // for each of Flujo's columns the file's; -1: the rowid, -2: none
-	unmapped []int // the file's columns that Flujo has no place for
+	unmapped []int // the file's columns that are unmapped
 	doubled  bool  // two rows have one rowid
 }
 
@@ -340,7 +340,7 @@ func (k *propertyCheck) expectFates(table *propertyRows, row *propertyRow) {
 	f.rejected = f.invalid
 }
 
-// list compares the rows that were said to have no place with those that have
+// list compares the rows that were said to be rejected with those that are
 // none, and takes over which of several rows with one key has it.
 func (k *propertyCheck) list(found []mapping.Finding) {
 	k.Helper()
@@ -381,7 +381,7 @@ func (k *propertyCheck) list(found []mapping.Finding) {
 			row := &table.rows[i]
 			row.fate.rejected = row.fate.invalid || row.fate.hasKey && len(groups[row.fate.key]) > 1 && same(i)
 			if _, listed := said[row.rowid]; listed != row.fate.rejected {
-				k.problem("%s row %d, key %q: has no place is %v, it is listed as %q: %.300q",
+				k.problem("%s row %d, key %q: rejected is %v, it is listed as %q: %.300q",
 					table.spec.name, row.rowid, row.fate.key, row.fate.rejected, said[row.rowid], row.cells)
 			}
 		}
@@ -404,7 +404,7 @@ func (k *propertyCheck) plain(table *propertyRows, row *propertyRow) bool {
 	return false
 }
 
-// rejectedRows gives how many rows have no place.
+// rejectedRows returns how many rows are rejected.
 func (k *propertyCheck) rejectedRows() (n int64) {
 	for _, table := range k.tables {
 		n += table.rejectedRows()
@@ -840,7 +840,7 @@ func (k *propertyCheck) derivedTraces(derived map[string]propertyStored) {
 	k.Helper()
 	traced := map[string]bool{}
 	spans := map[string]map[string]string{} // span_id → parent, by run
-	rejected := map[string]bool{}           // runs of which a span has no place, or a key is not plain
+	rejected := map[string]bool{}           // runs of which a span is rejected, or a key is not plain
 	for _, table := range k.tables {
 		for i := range table.rows {
 			row := &table.rows[i]

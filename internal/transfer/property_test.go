@@ -92,7 +92,7 @@ func checkProperty(t *testing.T, path string, zone int, dryRun, exact bool) (row
 	}
 	k.list(found)
 	if refused != (k.rejectedRows() > 0) {
-		t.Fatalf("refused is %v, and %d rows have no place", refused, k.rejectedRows())
+		t.Fatalf("refused is %v, and %d rows are rejected", refused, k.rejectedRows())
 	}
 	if refused {
 		k.refusal(result, found)
@@ -200,7 +200,7 @@ func propertyDigest(t testing.TB, path string) (digest string) {
 }
 
 // roundTrip restores what was migrated: with the base every cell is as it was;
-// without, the file is a fixed point, but where rows had no place: what kept
+// without, the file is a fixed point, but where rows were rejected: what kept
 // them from one may be gone with the old format.
 func roundTrip(t *testing.T, path string, o transfer.MigrateOptions, rejected bool) {
 	t.Helper()

@@ -343,7 +343,7 @@ func TestReplaceDryRunLeavesNothing(t *testing.T) {
 	if err := result.Text(&text); err != nil {
 		t.Fatal(err)
 	}
-	for _, word := range []string{"rolled back", "the real run keeps", "flujo_archive_", "runs 60"} {
+	for _, word := range []string{"rolled back", "the real run archives", "flujo_archive_", "runs 60"} {
 		if !strings.Contains(text.String(), word) {
 			t.Errorf("the report does not say %q:\n%s", word, text.String())
 		}
@@ -370,7 +370,7 @@ func TestReplaceThatFails(t *testing.T) {
 			kind: clierr.Refused, words: []string{"public.notes refers to runs", "ALTER TABLE public.notes DROP CONSTRAINT noted"}},
 		{name: "a rejected row", change: func(t testing.TB, o *transfer.MigrateOptions) {
 			o.SQLite = changed(t, "UPDATE system_state SET key = 'a' || char(0) WHERE rowid = 1")
-		}, kind: clierr.Refused, words: []string{"without a place"}},
+		}, kind: clierr.Refused, words: []string{"rejected"}},
 		{name: "what --strict refuses", change: func(t testing.TB, o *transfer.MigrateOptions) {
 			o.SQLite, o.Strict = changed(t, "UPDATE steps SET output = '{' WHERE id = 7"), true
 		}, kind: clierr.Refused, words: []string{"--strict"}},

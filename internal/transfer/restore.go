@@ -102,7 +102,7 @@ func (r *restoration) mergeBase(ctx context.Context) error {
 			r.report.Merge = m.report.Merge
 			r.report.Warnings = append(r.report.Warnings, m.report.Warnings...)
 			if rows, _ := m.findings.Count(); rows > 0 {
-				r.warn("%d rows of the base have no place in PostgreSQL: they are in the new file as they were, and were not merged", rows)
+				r.warn("%d rows of the base are rejected by PostgreSQL: they are in the new file as they were, and were not merged", rows)
 			}
 			if m.report.Merge == nil {
 				r.warn("schema %q holds no rows: the new file is the base alone", r.Schema)

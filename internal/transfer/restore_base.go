@@ -241,7 +241,7 @@ type patcher struct {
 	mapping    *mapping.TableMapping
 	row        *report.RestoredTable
 	reverse    *mapping.ReverseConverter
-	duplicates map[int64]mapping.Reason // rows of it that have no place, for another has their key
+	duplicates map[int64]mapping.Reason // rows of it that are rejected, for another has their key
 	changed    bool                     // the table has the columns that Flujo 0.6 gives it
 }
 
@@ -255,7 +255,7 @@ func (p *patcher) change(c rowChange) error {
 		return err
 	}
 	if c.kind == report.RowMissing {
-		if len(p.duplicates) > 0 { // one that had no place may have it now
+		if len(p.duplicates) > 0 { // one that was rejected may be accepted now
 			p.rejectedRows[cellHash(table.Name, c.key, "")] = true
 		}
 		p.row.Removed++

@@ -81,7 +81,7 @@ func (r *restoration) restoreRejected(ctx context.Context, row *report.RestoredT
 		}
 		for name, v := range originals.Values {
 			if v.Class != mapping.Null && !slices.ContainsFunc(columns, func(c mapping.FileColumn) bool { return c.Name == name }) {
-				r.note("%s.%s has no place in Flujo's SQLite file; it is in %s", row.Name, name, mapping.Originals.Name)
+				r.note("%s.%s has no column in Flujo's SQLite file; it is in %s", row.Name, name, mapping.Originals.Name)
 			}
 		}
 		var err error
@@ -89,13 +89,13 @@ func (r *restoration) restoreRejected(ctx context.Context, row *report.RestoredT
 			err = r.file.Insert(ctx, table, values)
 		}
 		if !fits || clierr.KindOf(err) == clierr.Refused {
-			r.report.Warnings = append(r.report.Warnings, fmt.Sprintf("a row of %s that had no place in PostgreSQL has none in Flujo's SQLite file either: it is in %s, with source_rowid %d",
+			r.report.Warnings = append(r.report.Warnings, fmt.Sprintf("a row of %s that PostgreSQL rejected cannot be stored in Flujo's SQLite file either: it is in %s, with source_rowid %d",
 				row.Name, mapping.Originals.Name, originals.RowID))
 			return nil
 		}
 		row.Rejected++
 		r.originalCount -= int64(len(originals.Values))
-		// It may have a place by now, when the one that had its key is gone.
+		// It may be accepted by now, when the one that had its key is gone.
 		r.rejectedRows[cellHash(row.Name, originals.Key, "")] = true
 		return err
 	})
@@ -112,7 +112,7 @@ func (r *restoration) noteLeft() {
 		left -= row.Originals
 	}
 	if left > 0 {
-		r.note("%d originals stay in %s: their rows were written after the migration (or it can't be told), had no place, or Flujo's SQLite file would not keep them as they were",
+		r.note("%d originals stay in %s: their rows were written after the migration (or it can't be told), were rejected, or Flujo's SQLite file would not keep them as they were",
 			left, mapping.Originals.Name)
 	}
 }

@@ -66,7 +66,7 @@ func TestRestoreRandomDays(t *testing.T) {
 // holdsThat migrates a file into a database of its own and compares what is
 // there with what a database holds, but for JSON's null, which is NULL to Flujo,
 // and for traces that PostgreSQL lacks and the spans tell. exact says that rows
-// may have no place, and then those of PostgreSQL have to be there.
+// may be rejected, and then those of PostgreSQL have to be there.
 func holdsThat(t testing.TB, file, url string, exact bool) {
 	t.Helper()
 	other := pgtest.Database(t)
@@ -153,7 +153,7 @@ func randomRuns(t testing.TB, random *rand.Rand) string {
 		f.insert("system_state", cells{"key": key, "value": `{"v":  1}`})
 	}
 	f.insert("system_state", cells{"key": "twin", "value": "1"})
-	f.insert("system_state", cells{"key": []byte("twin"), "value": "2"}) // has no place
+	f.insert("system_state", cells{"key": []byte("twin"), "value": "2"}) // is rejected
 	return f.close()
 }
 

@@ -73,7 +73,7 @@ func TestNaiveTimestamps(t *testing.T) {
 					}
 				}
 			}
-			wantSame(t, "naive times", result.NaiveTimestamps, []report.NaiveColumn{
+			wantSame(t, "naive timestamps", result.NaiveTimestamps, []report.NaiveColumn{
 				{Column: "runs.created_at", Count: naive, Zone: c.says}, {Column: "steps.created_at", Count: naive, Zone: c.says}})
 			var text strings.Builder
 			if err := result.Text(&text); err != nil {

@@ -69,7 +69,7 @@ func (t *traceRows) Next() ([]mapping.Value, error) {
 		}
 		tree, ok := trace.JSON()
 		if !ok || run.Class == mapping.Null {
-			continue // Flujo answers that this run has no trace; spans without a run have no place
+			continue // Flujo answers that this run has no trace; spans without a run are rejected
 		}
 		if taken, err := t.taken(run); err != nil || taken {
 			if err != nil {
@@ -89,7 +89,7 @@ func (t *traceRows) Next() ([]mapping.Value, error) {
 // with that.
 func (t *traceRows) taken(run mapping.Value) (bool, error) {
 	if mapping.TextKeyFlaw(run) != 0 {
-		return false, nil // it is counted as one that has no place
+		return false, nil // it is counted as one that is rejected
 	}
 	key, plain := mapping.KeyText(run), isPlain(run)
 	if t.made[key] {

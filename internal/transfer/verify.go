@@ -32,7 +32,7 @@ type VerifyOptions struct {
 
 // Verify compares a file with what a schema holds, in one read-only snapshot
 // that holds nobody up, and says by the migration's receipt what a difference
-// is. A bad copy, or a difference that no receipt explains, is a
+// is. A copy mismatch, or a difference that no receipt explains, is a
 // clierr.Mismatch; a file that is not the one that was migrated a
 // clierr.Refused. There is a report with both.
 func Verify(ctx context.Context, o VerifyOptions) (*report.Verification, error) {

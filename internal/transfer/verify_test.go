@@ -343,7 +343,7 @@ func TestVerifyDroppedTable(t *testing.T) {
 }
 
 // TestVerifyOtherTimezone: the file is the same and PostgreSQL holds what was
-// verified: another reading of the file does not make a bad copy of it.
+// verified: another reading of the file does not make a copy mismatch of it.
 func TestVerifyOtherTimezone(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.Database(t), changed(t, "UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 9")
