@@ -55,7 +55,7 @@ func TestVerify(t *testing.T) {
 
 	execute(t, url, "DROP TABLE flujo.flujo_port_receipts")
 	stdout, stderr, code = p.run(t, "verify", "--sqlite", file)
-	if code != 4 || !strings.HasPrefix(stdout, "Different") || !strings.Contains(stderr, "no receipt") {
+	if code != 4 || !strings.HasPrefix(stdout, "Mismatch") || !strings.Contains(stderr, "no receipt") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 }

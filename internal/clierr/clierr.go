@@ -19,7 +19,7 @@ const (
 	Usage Kind = 2
 	// Refused: the check or the data say no; nothing was written.
 	Refused Kind = 3
-	// Different: verification found a difference; nothing was committed.
+	// Mismatch: verification found a difference; nothing was committed.
 	Mismatch Kind = 4
 	// Interrupted: a signal ended the run; nothing was committed.
 	Interrupted Kind = 130
