@@ -84,7 +84,7 @@ GROWTH ?=
 
 .PHONY: bench bench-all test-memory
 
-bench: ensure-postgres build ## beside the server alone and other tools; SIZE (730 MB) or SIZES, RUNS (3), GROWTH=1; writes docs/benchmarks.md
+bench: ensure-postgres build ## next to the server alone and other tools; SIZE (730 MB) or SIZES, RUNS (3), GROWTH=1; writes docs/benchmarks.md
 	$(GO) run ./internal/bench/run -program bin/flujo-port -runs $(RUNS) $(if $(GROWTH),-growth) $(SIZES)
 
 bench-all: ## bench on files of 200 and 730 MB, with the growth series
@@ -102,7 +102,7 @@ PGLITE = .cache/pglite
 test-pgvector: ensure-test-tools $(PGLITE)/installed ## the tests that need pgvector, on a PostgreSQL in Node.js that has it
 	FLUJO_PORT_TEST_PGLITE="$(CURDIR)/$(PGLITE)" CGO_ENABLED=1 $(GO) test $(RACE) -vet=off -count=1 -run PGVector ./...
 
-# What server.mjs keeps beside itself goes with the old packages.
+# What server.mjs keeps next to itself goes with the old packages.
 $(PGLITE)/installed: $(addprefix internal/pgtest/pglite/,package.json package-lock.json server.mjs) | ensure-node
 	rm -rf $(PGLITE)
 	mkdir -p $(PGLITE)

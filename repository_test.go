@@ -45,7 +45,7 @@ func outside(name, content string) (paths []string) {
 }
 
 // TestSelfContained checks that no tracked file refers to a path outside the
-// repository, so that a clone with nothing beside it builds and passes its tests.
+// repository, so that a clone with nothing next to it builds and passes its tests.
 func TestSelfContained(t *testing.T) {
 	t.Parallel()
 	listed, err := exec.Command("git", "ls-files", "-z").Output()

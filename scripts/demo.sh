@@ -1,5 +1,5 @@
 #!/bin/sh
-# A whole cutover on a throwaway server: rehearse it, do it, and ask the audit
+# A whole cutover on a throwaway server: dry run, then the real one, and ask the audit
 # trail some questions. Run it as `make demo`; it refuses any server that
 # internal/pgtest/throwaway did not start.
 set -eu
@@ -34,7 +34,7 @@ if [ "$vector" = 0 ]; then
 	set -- "$@" --without-pgvector # this server has none
 fi
 
-heading "Rehearsal: flujo-port migrate $* --dry-run"
+heading "Dry run: flujo-port migrate $* --dry-run"
 "$work/flujo-port" migrate "$@" --dry-run
 echo
 

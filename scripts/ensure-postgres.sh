@@ -7,7 +7,7 @@
 # where there is one without the clients that the tests call, psql and pg_dump.
 #
 # FLUJO_PORT_PG_SEARCH, a colon-separated list of glob patterns, replaces the
-# folders looked in beside PATH. They are those of internal/pgtest/findbin.go.
+# folders looked in apart from PATH. They are those of internal/pgtest/findbin.go.
 set -u
 
 min_version=13

@@ -3,7 +3,7 @@ package main
 import (
 	"errors"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
 	"flujo-port/internal/transfer"
@@ -18,7 +18,7 @@ func (e *env) checkCommand() *cli.Command {
 		Description: "Each line is ✓, ! (look at it) or ✗ (a migration would be refused or fail), with what to do. The whole file is read,\n" +
 			"a migration without rows and a sample of the rows are tried and rolled back. Without a database only the file is looked at. Exit 0, or 3 with any ✗.",
 		Flags: []cli.Flag{
-			sqliteFlag, postgresFlag, schemaFlag, setAsideFlag, naiveTimesFlag, exactFloatsFlag, withoutPGVectorFlag, skipIntegrityFlag, jsonFlag,
+			sqliteFlag, postgresFlag, schemaFlag, quarantineFlag, naiveTimezoneFlag, exactFloatsFlag, withoutPGVectorFlag, skipIntegrityFlag, jsonFlag,
 		},
 		Action: e.check,
 	}
@@ -32,41 +32,41 @@ func (e *env) check(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	zone, err := naiveZone(c.String(naiveTimesFlag.Name))
+	zone, err := naiveZone(c.String(naiveTimezoneFlag.Name))
 	if err != nil {
 		return err
 	}
 	o := transfer.CheckOptions{
-		SQLite: path, WithoutPGVector: c.Bool(withoutPGVectorFlag.Name), SetAside: c.Bool(setAsideFlag.Name), ExactFloats: c.Bool(exactFloatsFlag.Name),
+		SQLite: path, WithoutPGVector: c.Bool(withoutPGVectorFlag.Name), Quarantine: c.Bool(quarantineFlag.Name), ExactFloats: c.Bool(exactFloatsFlag.Name),
 		NaiveZone: zone, SkipIntegrity: c.Bool(skipIntegrityFlag.Name),
 	}
 	if e.namesDatabase(c) {
-		target, err := e.postgres(c)
+		target, err := e.databaseTarget(c)
 		if err != nil {
 			return err
 		}
 		o.HasTarget, o.Postgres, o.Schema, o.Cutover = true, target.url, target.schema, target.address
 	}
-	found, err := newSpool[report.Finding](c.Bool(jsonFlag.Name))
+	findings, err := newSpool[report.Finding](c.Bool(jsonFlag.Name))
 	if err != nil {
 		return err
 	}
-	defer found.close()
+	defer findings.close()
 	if c.Bool(jsonFlag.Name) {
-		o.Found = func(f mapping.Finding) { found.add(finding(f)) }
+		o.OnFinding = func(f mapping.Finding) { findings.add(finding(f)) }
 	}
 	progress := newProgress(e.stderr)
-	o.Progress = progress.show
+	o.OnProgress = progress.show
 	result, err := transfer.Check(c.Context, o)
 	progress.end()
 	if result == nil {
 		return &outcome{err: err, means: "nothing was changed by this"}
 	}
 	result.Version = version()
-	if printErr := e.print(c, result, result.Text, report.ListOf("findings", found.each)); printErr != nil {
+	if printErr := e.print(c, result, result.Text, report.ListOf("findings", findings.each)); printErr != nil {
 		err = errors.Join(err, printErr)
 	}
-	if err != nil && fault.KindOf(err) != fault.Refused {
+	if err != nil && clierr.KindOf(err) != clierr.Refused {
 		return &outcome{err: err, means: "nothing was changed by this"}
 	}
 	return err

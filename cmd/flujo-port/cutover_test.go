@@ -61,7 +61,7 @@ func TestRunbook(t *testing.T) {
 			}
 		}
 	}
-	run("rehearse", "Ready", "Rehearsed")
+	run("dry-run", "Ready", "Dry run")
 	run("cutover", "Equal")
 	if env, err := os.ReadFile(filepath.Join(dir, "cutover.env")); err != nil || !strings.HasPrefix(string(env), "FLUJO_STATE_URI=postgresql://") {
 		t.Errorf("cutover.env: %s (%v)", env, err)
@@ -76,7 +76,7 @@ func TestRunbook(t *testing.T) {
 		t.Errorf("%s steps of the day are in the file", got)
 	}
 	sqlite(t, restored, "INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('file', 'p', 'n', '1', 'completed', '2030-01-05T09:00:00+00:00', '2030-01-05T09:00:00+00:00')")
-	run("replace", "Done", "flujo_before_")
+	run("replace", "Done", "flujo_archive_")
 	if got := ask(t, url, "SELECT count(*) FROM flujo.runs WHERE run_id IN ('day', 'file')"); got != "2" {
 		t.Errorf("%s of the two runs are in PostgreSQL", got)
 	}

@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/stateuri"
 )
 
@@ -45,12 +45,12 @@ func isEnvFile(content []byte) bool {
 
 // writeEnvFile writes the address, password and all, as one line that docker's
 // and kubectl's --env-file and systemd's EnvironmentFile read. It is made
-// beside its place with mode 0600, synced, then renamed.
+// next to its final path with mode 0600, synced, then renamed.
 func writeEnvFile(path string, address stateuri.Address) (err error) {
 	defer func() {
 		if err != nil {
-			err = &fault.Error{Kind: fault.Failed, What: fmt.Sprintf("write %q", path), Err: err,
-				Do: "get the address with \"flujo-port uri cutover --reveal\""}
+			err = &clierr.Error{Kind: clierr.Failed, Message: fmt.Sprintf("write %q", path), Err: err,
+				Hint: "get the address with \"flujo-port uri cutover --reveal\""}
 		}
 	}()
 	f, err := os.CreateTemp(filepath.Dir(path), ".flujo-port-*") // made with mode 0600

@@ -29,7 +29,7 @@ func (e *env) init(c *cli.Context) error {
 	if secretive(c.String("grant-to")) {
 		return usagef("--grant-to is no role but looks like an address")
 	}
-	target, err := e.postgres(c)
+	target, err := e.databaseTarget(c)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"syscall"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 
 	"github.com/urfave/cli/v2"
 )
@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	app := &cli.App{
 		Name:            "flujo-port",
 		Usage:           "move the state of Flujo from its SQLite file into PostgreSQL",
-		Description:     "Rehearse with \"flujo-port migrate --dry-run\", stop Flujo, then run \"flujo-port migrate\".",
+		Description:     "Do a dry run with \"flujo-port migrate --dry-run\", stop Flujo, then run \"flujo-port migrate\".",
 		Version:         version(),
 		HideHelpCommand: true,
 		Commands:        []*cli.Command{e.checkCommand(), e.migrateCommand(), e.verifyCommand(), e.restoreCommand(), e.initCommand(), e.uriCommand()},
@@ -65,7 +65,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err == nil {
 		return 0
 	}
-	kind := fault.KindOf(err)
+	kind := clierr.KindOf(err)
 	fmt.Fprintf(stderr, "flujo-port: %s\n", message(err))
 	return int(kind)
 }
@@ -73,7 +73,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 const exitCodes = `
 EXIT CODES:
    0    done
-   1    failed, try again: connection lost, lock not had, disk full
+   1    failed, try again: connection lost, lock timeout, disk full
    2    usage or configuration
    3    refused: the check or the data say no; nothing was written
    4    verification found a difference; nothing was committed
@@ -88,7 +88,7 @@ func usagef(format string, args ...any) error {
 	for i, a := range args {
 		args[i] = discreet(fmt.Sprint(a))
 	}
-	return &fault.Error{Kind: fault.Usage, What: fmt.Sprintf(format, args...), Do: "see flujo-port --help"}
+	return &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf(format, args...), Hint: "see flujo-port --help"}
 }
 
 // discreet gives s, or a stand-in where s may hold a password.
@@ -126,15 +126,15 @@ func message(err error) string {
 	if errors.Is(err, context.Canceled) {
 		return "interrupted" + means
 	}
-	f, ok := err.(*fault.Error)
+	f, ok := err.(*clierr.Error)
 	if !ok {
 		return err.Error() + means
 	}
 	what := *f
-	what.Do = ""
+	what.Hint = ""
 	line := what.Error() + means
-	if f.Do != "" {
-		line += "; " + f.Do
+	if f.Hint != "" {
+		line += "; " + f.Hint
 	}
 	return line
 }

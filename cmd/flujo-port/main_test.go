@@ -115,13 +115,13 @@ func password(t testing.TB, url string) string {
 	return config.Password
 }
 
-func TestMigrateAsItShouldBeUsed(t *testing.T) {
+func TestMigrateDryRunThenMigrate(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.WithPassword(t, pgtest.Database(t)), absolute(t, fixture)
 	p := newProgram(t, "DATABASE_URL="+strings.Replace(url, "postgresql://", "postgresql+psycopg2://", 1))
 
 	stdout, stderr, code := p.run(t, "migrate", "--sqlite", file, "--without-pgvector", "--dry-run")
-	if code != 0 || !strings.Contains(stdout, "Rehearsed") || !strings.Contains(stdout, "rolled back") {
+	if code != 0 || !strings.Contains(stdout, "Dry run") || !strings.Contains(stdout, "rolled back") {
 		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code = p.run(t, "migrate", "--sqlite", "sqlite:///"+file, "--without-pgvector")
@@ -201,7 +201,7 @@ func TestMigrateJSONRevealAndEnvFile(t *testing.T) {
 		t.Errorf("the env file's mode is %v, %v", info.Mode(), err)
 	}
 	if entries, err := os.ReadDir(p.dir); err != nil || len(entries) != 1 {
-		t.Errorf("more was left beside it: %v", entries)
+		t.Errorf("more was left next to it: %v", entries)
 	}
 }
 

@@ -36,7 +36,7 @@ func TestMerge(t *testing.T) {
 				t.Errorf("%v: nothing says %q:\n%s%s", args, want, stdout, stderr)
 			}
 		}
-		if lines := strings.Fields(stdout[strings.Index(stdout, "taken over"):]); len(args) > 0 && !strings.HasPrefix(stdout, "Rehearsed") || len(lines) < 16 {
+		if lines := strings.Fields(stdout[strings.Index(stdout, "taken over"):]); len(args) > 0 && !strings.HasPrefix(stdout, "Dry run") || len(lines) < 16 {
 			t.Errorf("%s", stdout)
 		}
 	}

@@ -10,9 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-	_ "time/tzdata" // for --naive-times where the system has no zones
+	_ "time/tzdata" // for --naive-timezone where the system has no zones
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
@@ -27,15 +27,15 @@ func (e *env) migrateCommand() *cli.Command {
 		Name:  "migrate",
 		Usage: "move the file's rows into PostgreSQL, in one transaction",
 		Description: "Everything happens in one transaction: on any error, and on Ctrl-C, the database is left as it was.\n" +
-			"The file is only read. Stop Flujo before the real run; --dry-run may run beside it.",
+			"The file is only read. Stop Flujo before the real run; --dry-run may run next to it.",
 		Flags: []cli.Flag{
 			sqliteFlag, postgresFlag, schemaFlag,
 			&cli.BoolFlag{Name: "dry-run", Usage: "do all of it, report, then roll back"},
-			&cli.BoolFlag{Name: "replace", Usage: "put the file's rows in place of those in the target, which are kept in schema SCHEMA_before_TIME; the report says how to go back to them"},
+			&cli.BoolFlag{Name: "replace", Usage: "put the file's rows in place of those in the target, which are archived in schema SCHEMA_archive_TIME; the report says how to go back to them"},
 			&cli.BoolFlag{Name: "merge", Usage: "take what either side has: each run, key of system_state and memory whole from the side that wrote it last, on a tie from the target"},
 			&cli.BoolFlag{Name: "strict", Usage: "refuse a file of which anything would arrive changed"},
-			setAsideFlag, naiveTimesFlag, exactFloatsFlag, withoutPGVectorFlag,
-			&cli.StringFlag{Name: "verify", Value: transfer.VerifyContent, Usage: "before the commit compare every cell with the file: content; or, quicker, count the rows: `counts`"},
+			quarantineFlag, naiveTimezoneFlag, exactFloatsFlag, withoutPGVectorFlag,
+			&cli.StringFlag{Name: "verify", Value: transfer.VerifyContent, Usage: "verify by `MODE` before the commit: content compares every cell with the state file, counts only counts the rows"},
 			skipIntegrityFlag, jsonFlag, revealFlag,
 			&cli.StringFlag{Name: "env-file", Usage: "after the commit, write FLUJO_STATE_URI with its password to `PATH`, mode 0600"},
 		},
@@ -54,7 +54,7 @@ func (e *env) migrate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	target, err := e.postgres(c)
+	target, err := e.databaseTarget(c)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (e *env) migrate(c *cli.Context) error {
 	if err := checkEnvFile(envFile); err != nil {
 		return err
 	}
-	zone, err := naiveZone(c.String(naiveTimesFlag.Name))
+	zone, err := naiveZone(c.String(naiveTimezoneFlag.Name))
 	if err != nil {
 		return err
 	}
@@ -74,23 +74,23 @@ func (e *env) migrate(c *cli.Context) error {
 	if verify != transfer.VerifyContent && verify != transfer.VerifyCounts {
 		return usagef("--verify is content or counts, not %q", verify)
 	}
-	found, err := newSpool[report.Finding](c.Bool(jsonFlag.Name))
+	findings, err := newSpool[report.Finding](c.Bool(jsonFlag.Name))
 	if err != nil {
 		return err
 	}
-	defer found.close()
-	different, err := newSpool[report.Difference](c.Bool(jsonFlag.Name))
+	defer findings.close()
+	differences, err := newSpool[report.Difference](c.Bool(jsonFlag.Name))
 	if err != nil {
 		return err
 	}
-	defer different.close()
+	defer differences.close()
 	progress := newProgress(e.stderr)
 	result, err := transfer.Migrate(c.Context, transfer.MigrateOptions{
 		SQLite: path, Postgres: target.url, Schema: target.schema, Cutover: target.address,
-		DryRun: c.Bool("dry-run"), WithoutPGVector: c.Bool(withoutPGVectorFlag.Name), Strict: c.Bool("strict"), SetAside: c.Bool(setAsideFlag.Name),
+		DryRun: c.Bool("dry-run"), WithoutPGVector: c.Bool(withoutPGVectorFlag.Name), Strict: c.Bool("strict"), Quarantine: c.Bool(quarantineFlag.Name),
 		ExactFloats: c.Bool(exactFloatsFlag.Name), NaiveZone: zone, Verify: verify, SkipIntegrity: c.Bool(skipIntegrityFlag.Name), Version: version(),
 		Replace: c.Bool("replace"), Merge: c.Bool("merge"),
-		Found: func(f mapping.Finding) { found.add(finding(f)) }, Different: different.add, Progress: progress.show,
+		OnFinding: func(f mapping.Finding) { findings.add(finding(f)) }, OnDifference: differences.add, OnProgress: progress.show,
 	})
 	progress.end()
 	if result == nil {
@@ -102,7 +102,7 @@ func (e *env) migrate(c *cli.Context) error {
 	result.Rollback = show(rollback, reveal)
 	result.Notes = append(result.Notes, target.notes...)
 	leaveEnvFile(result, envFile, target.address)
-	if printErr := e.print(c, result, result.Text, report.ListOf("findings", found.each), report.ListOf("differences", different.each)); printErr != nil {
+	if printErr := e.print(c, result, result.Text, report.ListOf("findings", findings.each), report.ListOf("differences", differences.each)); printErr != nil {
 		result.Warnings = append(result.Warnings, fmt.Sprintf("the report can't be printed: %v", printErr))
 		if !result.Committed {
 			err = errors.Join(err, printErr)
@@ -135,7 +135,7 @@ func leaveEnvFile(result *report.Migration, path string, address stateuri.Addres
 	result.Notes = append(result.Notes, "the cutover address is in "+path)
 }
 
-// naiveZone gives the zone of --naive-times; nil when nothing was said.
+// naiveZone gives the zone of --naive-timezone; nil when nothing was said.
 func naiveZone(name string) (*time.Location, error) {
 	switch strings.ToLower(name) {
 	case "":
@@ -147,7 +147,7 @@ func naiveZone(name string) (*time.Location, error) {
 	}
 	zone, err := time.LoadLocation(name)
 	if err != nil {
-		return nil, usagef("--naive-times %q is neither utc nor local nor a zone such as Europe/Berlin", name)
+		return nil, usagef("--naive-timezone %q is neither utc nor local nor a zone such as Europe/Berlin", name)
 	}
 	return zone, nil
 }
@@ -158,7 +158,7 @@ func localZone() (*time.Location, error) {
 	if name, set := os.LookupEnv("TZ"); set {
 		zone, err := time.LoadLocation(strings.TrimPrefix(name, ":"))
 		if err != nil {
-			return nil, usagef("--naive-times local: TZ is %q, which is no zone such as Europe/Berlin: name the zone", name)
+			return nil, usagef("--naive-timezone local: TZ is %q, which is no zone such as Europe/Berlin: name the zone", name)
 		}
 		return zone, nil
 	}
@@ -167,12 +167,12 @@ func localZone() (*time.Location, error) {
 		return time.UTC, nil
 	}
 	path, err := filepath.EvalSymlinks(file)
-	if _, name, found := strings.Cut(path, "zoneinfo/"); err == nil && found {
+	if _, name, findings := strings.Cut(path, "zoneinfo/"); err == nil && findings {
 		if zone, err := time.LoadLocation(name); err == nil {
 			return zone, nil
 		}
 	}
-	return nil, usagef("--naive-times local: this machine does not say the name of its zone: name it, such as Europe/Berlin")
+	return nil, usagef("--naive-timezone local: this machine does not say the name of its zone: name it, such as Europe/Berlin")
 }
 
 // print prints a report: as text, or with --json as one JSON object.
@@ -188,7 +188,7 @@ func migrateMeans(err error) string {
 	if _, unknown := errors.AsType[*sink.CommitUnknownError](err); unknown {
 		return "it is not known whether the rows are there: when the server can be reached, \"flujo-port verify\" says equal if they are"
 	}
-	if fault.KindOf(err) == fault.Usage {
+	if clierr.KindOf(err) == clierr.Usage {
 		return "nothing was written"
 	}
 	if errors.Is(err, context.Canceled) {

@@ -59,25 +59,25 @@ func TestReplaceAsItIsPrinted(t *testing.T) {
 	}
 	drop := regexp.MustCompile(`\n    DROP SCHEMA .*\n`).FindString(stdout)
 	psql(t, url, drop)
-	if got := ask(t, url, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%before%'"); got != "0" {
+	if got := ask(t, url, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%archive%'"); got != "0" {
 		t.Error("the schema was not dropped")
 	}
 	stdout, _, code = p.run(t, "migrate", "--sqlite", file, "--without-pgvector", "--replace", "--json")
 	var report struct {
 		Replaced struct {
-			Schema string
-			Tables []struct {
+			ArchiveSchema string `json:"archive_schema"`
+			Tables        []struct {
 				Name string
 				Rows int
 			}
-			BackToIt []string `json:"back_to_it"`
-			DropIt   string   `json:"drop_it"`
+			UndoSQL []string `json:"undo_sql"`
+			DropSQL string   `json:"drop_sql"`
 		}
 	}
 	if err := json.Unmarshal([]byte(stdout), &report); code != 0 || err != nil {
 		t.Fatalf("exit %d, %v\n%s", code, err, stdout)
 	}
-	if r := report.Replaced; !strings.HasPrefix(r.Schema, "flujo_before_") || len(r.Tables) != 8 || r.Tables[2].Rows != 200 || len(r.BackToIt) < 10 || r.DropIt == "" {
+	if r := report.Replaced; !strings.HasPrefix(r.ArchiveSchema, "flujo_archive_") || len(r.Tables) != 8 || r.Tables[2].Rows != 200 || len(r.UndoSQL) < 10 || r.DropSQL == "" {
 		t.Errorf("the JSON says %+v", r)
 	}
 	if _, stderr, code = p.run(t, "migrate", "--sqlite", file, "--replace", "--merge"); code != 2 || !strings.Contains(stderr, "merge") {
@@ -142,7 +142,7 @@ func TestReplaceKilled(t *testing.T) {
 	if states[0] == states[1] {
 		t.Fatal("the two files can't be told apart")
 	}
-	dropKept(t, conn)
+	dropArchives(t, conn)
 	at, replaced := 1, 0
 	for i := range moments {
 		next := 1 - at
@@ -157,16 +157,16 @@ func TestReplaceKilled(t *testing.T) {
 		if _, err := conn.Exec(context.Background(), "BEGIN; SELECT pg_advisory_xact_lock(4059087070); COMMIT"); err != nil {
 			t.Fatal(err)
 		}
-		kept := keptSchemas(t, conn)
+		archived := archiveSchemas(t, conn)
 		switch got := rowsIn(t, conn, "flujo"); {
-		case got == states[at] && len(kept) == 0:
-		case got == states[next] && len(kept) == 1 && rowsIn(t, conn, kept[0]) == states[at]:
+		case got == states[at] && len(archived) == 0:
+		case got == states[next] && len(archived) == 1 && rowsIn(t, conn, archived[0]) == states[at]:
 			at = next
 			replaced++
 		default:
-			t.Fatalf("killed after %s of %s: the schema holds\n%s\nand kept is %q; it was\n%s\nand was to be\n%s", after, took, got, kept, states[at], states[next])
+			t.Fatalf("killed after %s of %s: the schema holds\n%s\nand kept is %q; it was\n%s\nand was to be\n%s", after, took, got, archived, states[at], states[next])
 		}
-		dropKept(t, conn)
+		dropArchives(t, conn)
 	}
 	t.Logf("killed at %d moments of %s: %d had replaced", moments, took, replaced)
 	if replaced == moments {
@@ -190,9 +190,9 @@ func rowsIn(t *testing.T, conn *pgx.Conn, schema string) string {
 	return all.String()
 }
 
-func keptSchemas(t *testing.T, conn *pgx.Conn) []string {
+func archiveSchemas(t *testing.T, conn *pgx.Conn) []string {
 	t.Helper()
-	rows, err := conn.Query(context.Background(), `SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'flujo\_before%'`)
+	rows, err := conn.Query(context.Background(), `SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'flujo\_archive%'`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,9 +203,9 @@ func keptSchemas(t *testing.T, conn *pgx.Conn) []string {
 	return names
 }
 
-func dropKept(t *testing.T, conn *pgx.Conn) {
+func dropArchives(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
-	for _, name := range keptSchemas(t, conn) {
+	for _, name := range archiveSchemas(t, conn) {
 		if _, err := conn.Exec(context.Background(), "DROP SCHEMA "+pgx.Identifier{name}.Sanitize()+" CASCADE"); err != nil {
 			t.Fatal(err)
 		}

@@ -16,7 +16,7 @@ func (e *env) restoreCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "restore",
 		Usage: "bring what is in PostgreSQL back into a new SQLite file",
-		Description: "The file is made beside its place, compared cell by cell with the database, and only then named; nothing is\n" +
+		Description: "The file is made next to its final path, compared cell by cell with the database, and only then named; nothing is\n" +
 			"overwritten, and the database is only read. With --base, rows that PostgreSQL has not changed since the\n" +
 			"migration are taken from the old file, byte for byte. Stop Flujo first: what it writes meanwhile is not in the file.",
 		Flags: []cli.Flag{
@@ -25,7 +25,7 @@ func (e *env) restoreCommand() *cli.Command {
 			&cli.StringFlag{Name: "base", Usage: "the file that was migrated, a `PATH|URI`: what has not changed since is taken from it"},
 			&cli.BoolFlag{Name: "merge", Usage: "with --base, which Flujo may have written to since: take each run, key and memory from the side that wrote it last"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "do all of it, report, then remove the file"},
-			receiptsZoneFlag,
+			receiptTimezoneFlag,
 			jsonFlag,
 		},
 		Action: e.restore,
@@ -50,7 +50,7 @@ func (e *env) restore(c *cli.Context) error {
 	if c.Bool("merge") && base == "" {
 		return usagef("--merge wants to know with what: --base PATH")
 	}
-	zone, err := naiveZone(c.String(receiptsZoneFlag.Name))
+	zone, err := naiveZone(c.String(receiptTimezoneFlag.Name))
 	if err != nil {
 		return err
 	}
@@ -58,26 +58,26 @@ func (e *env) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	target, err := e.postgres(c)
+	target, err := e.databaseTarget(c)
 	if err != nil {
 		return err
 	}
-	different, err := newSpool[report.Difference](c.Bool(jsonFlag.Name))
+	differences, err := newSpool[report.Difference](c.Bool(jsonFlag.Name))
 	if err != nil {
 		return err
 	}
-	defer different.close()
+	defer differences.close()
 	progress := newProgress(e.stderr)
 	result, err := transfer.Restore(c.Context, transfer.RestoreOptions{
 		SQLite: path, Base: base, Postgres: target.url, Schema: target.schema, DryRun: c.Bool("dry-run"), NaiveZone: zone, Merge: c.Bool("merge"),
-		Different: different.add, Progress: progress.show,
+		OnDifference: differences.add, OnProgress: progress.show,
 	})
 	progress.end()
 	if result == nil {
 		return &outcome{err: err, means: "no file was made, and the database is as it was"}
 	}
 	result.Version, result.Rollback = version(), rollback.String()
-	if printErr := e.print(c, result, result.Text, report.ListOf("differences", different.each)); printErr != nil {
+	if printErr := e.print(c, result, result.Text, report.ListOf("differences", differences.each)); printErr != nil {
 		if !result.Done {
 			err = errors.Join(err, printErr)
 		} else {

@@ -41,7 +41,7 @@ func TestRestore(t *testing.T) {
 		t.Fatal(stderr)
 	}
 	stdout, stderr, code := p.run(t, "restore", "--sqlite", "new.db", "--dry-run")
-	if code != 0 || !strings.HasPrefix(stdout, "Rehearsed") || strings.Contains(stdout, "rollback ") {
+	if code != 0 || !strings.HasPrefix(stdout, "Dry run") || strings.Contains(stdout, "rollback ") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code = p.run(t, "restore", "--sqlite", "new.db")
@@ -58,15 +58,15 @@ func TestRestore(t *testing.T) {
 	var r struct {
 		Done   bool
 		Tables []struct {
-			Name    string
-			Kept    int
-			Written int
-			Match   bool
+			Name     string
+			FromBase int `json:"from_base"`
+			Written  int
+			Match    bool
 		}
 		Base, Receipt map[string]any
 		Differences   []any
 	}
-	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 0 || !r.Done || len(r.Tables) != 8 && len(r.Tables) != 7 || r.Tables[0].Kept != 60 || r.Receipt["same_bytes"] != true {
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 0 || !r.Done || len(r.Tables) != 8 && len(r.Tables) != 7 || r.Tables[0].FromBase != 60 || r.Receipt["same_bytes"] != true {
 		t.Errorf("exit %d, %v: %s%s", code, err, stdout, stderr)
 	}
 	for _, args := range [][]string{{"restore"}, {"restore", "--sqlite", "postgresql://u:secret@h/d"}, {"restore", "--sqlite", "x.db", "--base", "nowhere.db"}} {
@@ -141,7 +141,7 @@ func TestRestoreKilled(t *testing.T) {
 	}
 	entries, err := os.ReadDir(p.dir)
 	if err != nil || len(entries) != 1 {
-		t.Errorf("beside the file: %v (%v)", entries, err)
+		t.Errorf("next to the file: %v (%v)", entries, err)
 	}
 }
 

@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"flujo-port/internal/fault"
-	"flujo-port/internal/pg"
+	"flujo-port/internal/clierr"
+	"flujo-port/internal/postgres"
 	"flujo-port/internal/stateuri"
 
 	"github.com/urfave/cli/v2"
@@ -30,9 +30,9 @@ var (
 	schemaFlag          = &cli.StringFlag{Name: "schema", Value: "flujo", Usage: "`NAME` of the schema for Flujo's tables"}
 	jsonFlag            = &cli.BoolFlag{Name: "json", Usage: "print the report as one JSON object"}
 	skipIntegrityFlag   = &cli.BoolFlag{Name: "skip-integrity", Usage: "do not have SQLite look for damage in the file first (quick_check); the report says so"}
-	setAsideFlag        = &cli.BoolFlag{Name: "set-aside", Usage: "keep rows that have no place in Flujo's tables in SCHEMA.flujo_port_originals, instead of refusing them"}
-	naiveTimesFlag      = &cli.StringFlag{Name: "naive-times", Usage: "`ZONE` of times that name none: utc, local, or a name such as Europe/Berlin (default: utc, and the report counts them)"}
-	receiptsZoneFlag    = &cli.StringFlag{Name: "naive-times", Usage: "`ZONE` of times that name none, instead of the migration's own"}
+	quarantineFlag      = &cli.BoolFlag{Name: "quarantine", Usage: "store rows that Flujo's tables reject in SCHEMA.flujo_port_originals, instead of refusing the file"}
+	naiveTimezoneFlag   = &cli.StringFlag{Name: "naive-timezone", Usage: "`ZONE` of times that name none: utc, local, or a name such as Europe/Berlin (default: utc, and the report counts them)"}
+	receiptTimezoneFlag = &cli.StringFlag{Name: "naive-timezone", Usage: "`ZONE` of times that name none, instead of the migration's own"}
 	exactFloatsFlag     = &cli.BoolFlag{Name: "exact-floats", Usage: "make cost_usd and memory_usage_mb double precision, where Flujo rounds to real"}
 	withoutPGVectorFlag = &cli.BoolFlag{Name: "without-pgvector", Usage: "do without the extension pgvector and Flujo's memories table; Flujo starts all the same"}
 	revealFlag          = &cli.BoolFlag{Name: "reveal", Usage: "print the password in addresses, which is *** otherwise"}
@@ -87,9 +87,9 @@ func (e *env) sameAsFlujos(path, here string) (string, error) {
 	if same, err := os.Stat(path); err == nil && os.SameFile(info, same) {
 		return path, nil
 	}
-	return "", &fault.Error{
-		Kind: fault.Usage, What: fmt.Sprintf("FLUJO_STATE_URI names %q, and without it %q would be taken", flujos, path),
-		Do: "say which with --sqlite",
+	return "", &clierr.Error{
+		Kind: clierr.Usage, Message: fmt.Sprintf("FLUJO_STATE_URI names %q, and without it %q would be taken", flujos, path),
+		Hint: "say which with --sqlite",
 	}
 }
 
@@ -137,8 +137,8 @@ func (e *env) namesDatabase(c *cli.Context) bool {
 	return given != "" || e.getenv("PGHOST") != "" || e.getenv("PGSERVICE") != "" || e.getenv("PGDATABASE") != ""
 }
 
-// postgres is the database to connect to.
-type postgres struct {
+// databaseTarget is the database to connect to.
+type databaseTarget struct {
 	url     string // for sink.Begin; "" when the PG* variables say it all
 	known   stateuri.Known
 	schema  string
@@ -147,22 +147,22 @@ type postgres struct {
 }
 
 // postgresURL finds the database and makes the address that Flujo will use.
-func (e *env) postgres(c *cli.Context) (*postgres, error) {
+func (e *env) databaseTarget(c *cli.Context) (*databaseTarget, error) {
 	name, given := e.databaseURL(c)
 	if !e.namesDatabase(c) {
-		return nil, &fault.Error{
-			Kind: fault.Usage, What: "no PostgreSQL database is named",
-			Do: "give --postgres URL, or set FLUJO_PORT_POSTGRES or DATABASE_URL",
+		return nil, &clierr.Error{
+			Kind: clierr.Usage, Message: "no PostgreSQL database is named",
+			Hint: "give --postgres URL, or set FLUJO_PORT_POSTGRES or DATABASE_URL",
 		}
 	}
 	schema, err := schemaName(c)
 	if err != nil {
 		return nil, err
 	}
-	p := &postgres{schema: schema}
+	p := &databaseTarget{schema: schema}
 	if p.url, err = stateuri.PostgresURL(given); err != nil {
-		return nil, &fault.Error{Kind: fault.Usage, What: fmt.Sprintf("%s: %v", name, err),
-			Do: "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE"}
+		return nil, &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf("%s: %v", name, err),
+			Hint: "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE"}
 	}
 	if p.known, err = known(p.url); err != nil {
 		return nil, err
@@ -176,7 +176,7 @@ func (e *env) postgres(c *cli.Context) (*postgres, error) {
 
 // known gives what the connection settings say beyond the URL.
 func known(url string) (stateuri.Known, error) {
-	config, err := pg.Config(url)
+	config, err := postgres.Config(url)
 	if err != nil {
 		return stateuri.Known{}, err
 	}
@@ -204,9 +204,9 @@ func schemaName(c *cli.Context) (string, error) {
 func rollbackAddress(path string) (stateuri.Address, error) {
 	address := stateuri.Rollback(path)
 	if address.IsZero() {
-		return address, &fault.Error{
-			Kind: fault.Usage, What: fmt.Sprintf("Flujo can't find %q by an address: ?, # and control characters mean something else there", path),
-			Do: "rename the file or its folder, then run again",
+		return address, &clierr.Error{
+			Kind: clierr.Usage, Message: fmt.Sprintf("Flujo can't find %q by an address: ?, # and control characters mean something else there", path),
+			Hint: "rename the file or its folder, then run again",
 		}
 	}
 	return address, nil

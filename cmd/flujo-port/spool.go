@@ -71,13 +71,13 @@ func (s *spool[T]) close() {
 }
 
 // finding is what the report has of a finding: no cell's content.
-func finding(found mapping.Finding) report.Finding {
-	done := found.Reason.Explain()
-	if found.Note != "" {
-		done += ": " + found.Note
+func finding(findings mapping.Finding) report.Finding {
+	done := findings.Reason.Explain()
+	if findings.Note != "" {
+		done += ": " + findings.Note
 	}
 	return report.Finding{
-		Table: found.Table, Key: found.Key, RowID: found.RowID, Column: found.Column,
-		Kind: found.Reason.String(), Done: done, SetAside: found.Aside,
+		Table: findings.Table, Key: findings.Key, RowID: findings.RowID, Column: findings.Column,
+		Reason: findings.Reason.String(), Explanation: done, Rejected: findings.Rejected,
 	}
 }

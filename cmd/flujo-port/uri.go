@@ -86,7 +86,7 @@ func (e *env) cutoverAddress(c *cli.Context) (stateuri.Address, []string, error)
 		explicit = ""
 	}
 	if explicit == "" && !strings.HasPrefix(database, "sqlite") {
-		target, err := e.postgres(c)
+		target, err := e.databaseTarget(c)
 		if err != nil {
 			return stateuri.Address{}, nil, err
 		}

@@ -15,11 +15,11 @@ func (e *env) verifyCommand() *cli.Command {
 		Name:  "verify",
 		Usage: "compare the file with the database, any time later",
 		Description: "Every cell is compared, in one read-only snapshot; Flujo may run. By the receipt of the migration\n" +
-			"it tells rows that were written since (exit 0) from a bad copy (exit 4), and refuses a file that is not\n" +
+			"it tells rows that were written since (exit 0) from a copy mismatch (exit 4), and refuses a file that is not\n" +
 			"the one that was migrated (exit 3). Without a receipt any difference is exit 4.",
 		Flags: []cli.Flag{
 			sqliteFlag, postgresFlag, schemaFlag,
-			receiptsZoneFlag, skipIntegrityFlag, jsonFlag,
+			receiptTimezoneFlag, skipIntegrityFlag, jsonFlag,
 		},
 		Action: e.verify,
 	}
@@ -33,30 +33,30 @@ func (e *env) verify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	target, err := e.postgres(c)
+	target, err := e.databaseTarget(c)
 	if err != nil {
 		return err
 	}
-	zone, err := naiveZone(c.String(receiptsZoneFlag.Name))
+	zone, err := naiveZone(c.String(receiptTimezoneFlag.Name))
 	if err != nil {
 		return err
 	}
-	different, err := newSpool[report.Difference](c.Bool(jsonFlag.Name))
+	differences, err := newSpool[report.Difference](c.Bool(jsonFlag.Name))
 	if err != nil {
 		return err
 	}
-	defer different.close()
+	defer differences.close()
 	progress := newProgress(e.stderr)
 	result, err := transfer.Verify(c.Context, transfer.VerifyOptions{
 		SQLite: path, Postgres: target.url, Schema: target.schema, SkipIntegrity: c.Bool(skipIntegrityFlag.Name), NaiveZone: zone,
-		Different: different.add, Progress: progress.show,
+		OnDifference: differences.add, OnProgress: progress.show,
 	})
 	progress.end()
 	if result == nil {
 		return &outcome{err: err, means: "nothing was changed by this"}
 	}
 	result.Version = version()
-	if printErr := e.print(c, result, result.Text, report.ListOf("differences", different.each)); printErr != nil {
+	if printErr := e.print(c, result, result.Text, report.ListOf("differences", differences.each)); printErr != nil {
 		err = errors.Join(err, printErr)
 	}
 	for _, warning := range result.Warnings {

@@ -55,7 +55,7 @@ func TestVerify(t *testing.T) {
 
 	execute(t, url, "DROP TABLE flujo.flujo_port_receipts")
 	stdout, stderr, code = p.run(t, "verify", "--sqlite", file)
-	if code != 4 || !strings.HasPrefix(stdout, "Different") || !strings.Contains(stderr, "no receipt") {
+	if code != 4 || !strings.HasPrefix(stdout, "Mismatch") || !strings.Contains(stderr, "no receipt") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 }
@@ -90,7 +90,7 @@ func TestMigrateThatIsTamperedWith(t *testing.T) {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code = p.run(t, "verify", "--sqlite", file)
-	if code != 4 || !strings.HasPrefix(stdout, "BAD COPY") || !strings.Contains(stderr, "1 row is in PostgreSQL as the migration wrote") {
+	if code != 4 || !strings.HasPrefix(stdout, "COPY MISMATCH") || !strings.Contains(stderr, "1 row is in PostgreSQL as the migration wrote") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	if _, stderr, code := p.run(t, "migrate", "--sqlite", file, "--verify", "hope"); code != 2 || !strings.Contains(stderr, "--verify is content or counts") {
@@ -104,7 +104,7 @@ func TestCheck(t *testing.T) {
 	url, file := pgtest.Database(t), absolute(t, fixture)
 	p := newProgram(t, "DATABASE_URL="+url)
 	stdout, stderr, code := p.run(t, "check", "--sqlite", file, "--without-pgvector")
-	if code != 0 || !strings.Contains(stdout, "✓ sound") || !strings.Contains(stdout, "! runs in progress") || !strings.Contains(stdout, "Ready") || strings.Contains(stdout, "✗") {
+	if code != 0 || !strings.Contains(stdout, "✓ integrity") || !strings.Contains(stdout, "! runs in progress") || !strings.Contains(stdout, "Ready") || strings.Contains(stdout, "✗") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	if got := ask(t, url, "SELECT count(*) FROM pg_namespace WHERE nspname ~ 'flujo'"); got != "0" {
@@ -123,10 +123,10 @@ func TestCheck(t *testing.T) {
 	}
 	stdout, _, code = p.run(t, "check", "--sqlite", file, "--without-pgvector", "--json")
 	var r struct {
-		Fit   bool
-		Lines []struct{ Group, Name, State, What, Do string }
+		Ready   bool
+		Results []struct{ Group, Name, Status, Message, Hint string }
 	}
-	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 3 || r.Fit || len(r.Lines) < 20 {
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 3 || r.Ready || len(r.Results) < 20 {
 		t.Errorf("exit %d, %v: %.3000s", code, err, stdout)
 	}
 	// One thing that can't be read costs a line, and not the report.
@@ -134,7 +134,7 @@ func TestCheck(t *testing.T) {
 	role := pgtest.Role(t, super, "")
 	execute(t, super, "CREATE SCHEMA flujo", "CREATE TABLE flujo.flujo_port_originals (a int)", "GRANT USAGE, CREATE ON SCHEMA flujo TO PUBLIC")
 	stdout, stderr, code = newProgram(t).run(t, "check", "--sqlite", file, "--postgres", role, "--without-pgvector", "--json")
-	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 3 || r.Fit || len(r.Lines) < 20 || !strings.Contains(stdout, "SELECT on table flujo_port_originals") {
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 3 || r.Ready || len(r.Results) < 20 || !strings.Contains(stdout, "SELECT on table flujo_port_originals") {
 		t.Errorf("exit %d, %v: %.3000s%s", code, err, stdout, stderr)
 	}
 	bad := newProgram(t, "DATABASE_URL=postgresql://nobody:hunter2@127.0.0.1:1/none")

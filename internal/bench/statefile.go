@@ -19,8 +19,8 @@ const (
 	runBytes    = 50_000
 )
 
-// layout is Flujo 0.6's file, as far as the benchmarks need it.
-const layout = `
+// schema is Flujo 0.6's file, as far as the benchmarks need it.
+const schema = `
 CREATE TABLE runs (run_id TEXT PRIMARY KEY, pipeline_id TEXT NOT NULL, pipeline_name TEXT NOT NULL, pipeline_version TEXT NOT NULL,
 	status TEXT NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL, execution_time_ms INTEGER, memory_usage_mb REAL,
 	total_steps INTEGER DEFAULT 0, error_message TEXT, end_time TEXT, total_cost REAL, final_context_blob TEXT);
@@ -67,7 +67,7 @@ func Generate(path string, bytes, cell int64, long int) error {
 	}
 	defer db.Close()
 	db.SetMaxOpenConns(1)
-	if _, err := db.Exec(layout); err != nil {
+	if _, err := db.Exec(schema); err != nil {
 		return fmt.Errorf("make the tables: %w", err)
 	}
 	tx, err := db.Begin()

@@ -103,24 +103,24 @@ func digest(t *testing.T, path, table string) (sum string, rows int64) {
 
 func TestGenerateAsFlujoWrites(t *testing.T) {
 	path := generate(t)
-	layout, err := mapping.Detect(tables(t, path))
+	format, err := mapping.DetectFormat(tables(t, path))
 	if err != nil {
 		t.Fatal(err)
 	}
-	fixture, err := mapping.Detect(tables(t, "../../testdata/flujo_state.db"))
+	fixture, err := mapping.DetectFormat(tables(t, "../../testdata/flujo_state.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if layout.Generation != fixture.Generation {
-		t.Errorf("laid out as by Flujo %s, want %s", layout.Generation, fixture.Generation)
+	if format.Name != fixture.Name {
+		t.Errorf("format Flujo %s, want %s", format.Name, fixture.Name)
 	}
-	result, err := transfer.Check(context.Background(), transfer.CheckOptions{SQLite: path, Found: func(f mapping.Finding) {
+	result, err := transfer.Check(context.Background(), transfer.CheckOptions{SQLite: path, OnFinding: func(f mapping.Finding) {
 		t.Errorf("found in %s: %+v", f.Table, f)
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if rows, cells := result.Count(); rows+cells > 0 || len(result.Widened) > 0 || len(result.Ignored) > 0 {
-		t.Errorf("%d rows without a place, %d cells changed, widened %v, ignored %v", rows, cells, result.Widened, result.Ignored)
+		t.Errorf("%d rejected rows, %d cells changed, widened %v, ignored %v", rows, cells, result.Widened, result.Ignored)
 	}
 }

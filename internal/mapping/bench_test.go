@@ -19,7 +19,7 @@ func BenchmarkConverter(b *testing.B) {
 		{"of 0.4", steps0433, false},
 	} {
 		b.Run(bm.name, func(b *testing.B) {
-			c := converting(b, planOf(b, "steps", strings.Fields(bm.columns)...))
+			c := converting(b, mappingOf(b, "steps", strings.Fields(bm.columns)...))
 			rows := make([][]Value, 20_000)
 			size := int64(0)
 			for i := range rows {
@@ -36,7 +36,7 @@ func BenchmarkConverter(b *testing.B) {
 					named["token_counts"] = RealValue(12.5)
 				}
 				rows[i] = []Value{IntegerValue(int64(i))}
-				for _, column := range c.Plan.Columns {
+				for _, column := range c.Mapping.Columns {
 					v := named[column]
 					size += int64(len(v.Bytes))
 					if v.Class == Integer || v.Class == Real {
@@ -50,9 +50,9 @@ func BenchmarkConverter(b *testing.B) {
 			buf := make([]byte, 0, 1<<16)
 			for b.Loop() {
 				for _, row := range rows {
-					out, placed, err := c.Append(buf[:0], row)
-					if err != nil || !placed {
-						b.Fatal(placed, err)
+					out, accepted, err := c.Append(buf[:0], row)
+					if err != nil || !accepted {
+						b.Fatal(accepted, err)
 					}
 					buf = out
 				}
@@ -62,7 +62,7 @@ func BenchmarkConverter(b *testing.B) {
 }
 
 // BenchmarkDigest sums up the tuple of a step with 2 KB of JSON, as it is done
-// beside the load; BenchmarkBack makes a file's row of its image. MB are those
+// next to the load; BenchmarkReverseConverter makes a file's row of its encoding. MB are those
 // of the tuple.
 func BenchmarkDigest(b *testing.B) {
 	table, tuple := benchStep(b)
@@ -74,14 +74,14 @@ func BenchmarkDigest(b *testing.B) {
 	}
 }
 
-func BenchmarkBack(b *testing.B) {
+func BenchmarkReverseConverter(b *testing.B) {
 	table, tuple := benchStep(b)
-	image := new(Image).Append(nil, table, tuple)
-	back := &Back{Table: table, Types: NewTypes(false)}
+	encoding := new(RowEncoder).Append(nil, table, tuple)
+	reverse := &ReverseConverter{Table: table, Types: NewTypes(false)}
 	b.SetBytes(int64(len(tuple)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := back.Row(image); err != nil {
+		if _, err := reverse.Row(encoding); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -89,12 +89,12 @@ func BenchmarkBack(b *testing.B) {
 
 func benchStep(b *testing.B) (*Table, []byte) {
 	b.Helper()
-	c := converting(b, planOf(b, "steps", strings.Fields("id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms created_at")...))
+	c := converting(b, mappingOf(b, "steps", strings.Fields("id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms created_at")...))
 	output := `{"text": "` + strings.Repeat("Résumé of a study, with numbers: 1, 2, 3. ", 45) + `", "score": 0.25, "tags": ["a", "b"]}`
-	tuple, placed, err := c.Append(nil, []Value{IntegerValue(1), IntegerValue(1), TextValue("run-1"), TextValue("summarise"), IntegerValue(1), TextValue("completed"),
+	tuple, accepted, err := c.Append(nil, []Value{IntegerValue(1), IntegerValue(1), TextValue("run-1"), TextValue("summarise"), IntegerValue(1), TextValue("completed"),
 		TextValue(output), {}, RealValue(0.25), IntegerValue(7), IntegerValue(8), TextValue("2026-01-05T09:00:01.669094+00:00")})
-	if err != nil || !placed {
-		b.Fatal(placed, err)
+	if err != nil || !accepted {
+		b.Fatal(accepted, err)
 	}
-	return c.Plan.Table, tuple
+	return c.Mapping.Table, tuple
 }

@@ -16,12 +16,12 @@ const longestIndexed = 2690
 
 func (c *Converter) appendTextField(dst []byte, f *Field, v Value) ([]byte, Reason) {
 	field, reason := appendText(dst, v)
-	key := f.reference || f.Name == c.Plan.Table.PrimaryKey
-	if key && reason&NUL != 0 {
+	key := f.reference || f.Name == c.Mapping.Table.PrimaryKey
+	if key && reason&NULRemoved != 0 {
 		reason |= NULInKey
 	}
 	if (f.indexed || f.reference) && len(field)-len(dst) > longestIndexed {
-		reason |= TooLong
+		reason |= TextTooLong
 	}
 	return field, reason
 }
@@ -52,9 +52,9 @@ func appendUTF8(dst, s []byte) ([]byte, Reason) {
 		r, size := utf8.DecodeRune(s)
 		switch {
 		case r == 0:
-			reason |= NUL
+			reason |= NULRemoved
 		case r == utf8.RuneError && size == 1:
-			reason |= BadUTF8
+			reason |= InvalidUTF8
 			dst = utf8.AppendRune(dst, utf8.RuneError)
 		default:
 			dst = append(dst, s[:size]...)
@@ -82,19 +82,19 @@ func number(v Value) (whole int64, fraction float64, isWhole bool, reason Reason
 			}
 		}
 	}
-	return 0, 0, false, NoNumber
+	return 0, 0, false, NotANumber
 }
 
 // wholeNumber gives the whole number that v says, rounded to the nearest, ties
-// to even, where it says another; none with NoNumber or BeyondType.
+// to even, where it says another; none with NotANumber or OutOfRange.
 func wholeNumber(v Value) (int64, Reason) {
 	i, fraction, isWhole, reason := number(v)
-	if isWhole || reason&NoNumber != 0 {
+	if isWhole || reason&NotANumber != 0 {
 		return i, reason
 	}
 	rounded := math.RoundToEven(fraction)
 	if !(rounded >= math.MinInt64 && rounded < math.MaxInt64) {
-		return 0, reason | BeyondType
+		return 0, reason | OutOfRange
 	}
 	if rounded != fraction {
 		reason |= Rounded
@@ -104,22 +104,22 @@ func wholeNumber(v Value) (int64, Reason) {
 
 func (c *Converter) appendInt(dst []byte, f *Field, v Value) (field []byte, null bool, reason Reason, err error) {
 	i, reason := wholeNumber(v)
-	if reason&(NoNumber|BeyondType) != 0 {
+	if reason&(NotANumber|OutOfRange) != 0 {
 		return dst, true, reason, nil
 	}
-	if c.Types.Wide[c.Plan.Table.Name+"."+f.Name] {
+	if c.Types.Wide[c.Mapping.Table.Name+"."+f.Name] {
 		return binary.BigEndian.AppendUint64(dst, uint64(i)), false, reason, nil
 	}
 	if i < math.MinInt32 || i > math.MaxInt32 {
-		return dst, true, 0, &WidenError{Table: c.Plan.Table.Name, Column: f.Name}
+		return dst, true, 0, &WidenError{Table: c.Mapping.Table.Name, Column: f.Name}
 	}
 	return binary.BigEndian.AppendUint32(dst, uint32(int32(i))), false, reason, nil
 }
 
 func (c *Converter) appendFloat(dst []byte, f *Field, v Value) (field []byte, null bool, reason Reason) {
 	i, x, isWhole, reason := number(v)
-	if reason&NoNumber != 0 {
-		return dst, true, NoNumber
+	if reason&NotANumber != 0 {
+		return dst, true, NotANumber
 	}
 	if isWhole {
 		x = float64(i)
@@ -127,15 +127,15 @@ func (c *Converter) appendFloat(dst []byte, f *Field, v Value) (field []byte, nu
 			reason |= Rounded
 		}
 	}
-	if f.Kind == KindFloat8 || c.Types.Double[c.Plan.Table.Name+"."+f.Name] {
+	if f.Kind == KindFloat8 || c.Types.Double[c.Mapping.Table.Name+"."+f.Name] {
 		return binary.BigEndian.AppendUint64(dst, math.Float64bits(x)), false, reason
 	}
 	short := float32(x)
 	if math.IsInf(float64(short), 0) && !math.IsInf(x, 0) {
-		return dst, true, reason | BeyondType
+		return dst, true, reason | OutOfRange
 	}
 	if float64(short) != x {
-		c.losses = append(c.losses, rounded{column: f.Name, relative: math.Abs(float64(short)-x) / math.Abs(x)})
+		c.losses = append(c.losses, roundingLoss{column: f.Name, relative: math.Abs(float64(short)-x) / math.Abs(x)})
 	}
 	return binary.BigEndian.AppendUint32(dst, math.Float32bits(short)), false, reason
 }
@@ -143,28 +143,28 @@ func (c *Converter) appendFloat(dst []byte, f *Field, v Value) (field []byte, nu
 // appendBool reads a value as SQLite and Python do: 0 and what is empty are
 // false, all else is true.
 func appendBool(dst []byte, v Value) ([]byte, Reason) {
-	truth, reason := byte(0), Truth
+	bit, reason := byte(0), InvalidBoolean
 	switch v.Class {
 	case Integer:
 		if v.Int != 0 {
-			truth = 1
+			bit = 1
 		}
 		if v.Int == 0 || v.Int == 1 {
 			reason = 0
 		}
 	case Real:
 		if v.Real != 0 {
-			truth = 1
+			bit = 1
 		}
 		if v.Real == 0 || v.Real == 1 {
 			reason = 0
 		}
 	default:
 		if len(v.Bytes) > 0 {
-			truth = 1
+			bit = 1
 		}
 	}
-	return append(dst, truth), reason
+	return append(dst, bit), reason
 }
 
 // appendJSON takes JSON's null for NULL where the column allows it: Flujo's
@@ -196,8 +196,8 @@ func jsonReasons(flaws JSONFlaw) (reason Reason) {
 		flaw   JSONFlaw
 		reason Reason
 	}{
-		{FlawNUL, NUL}, {FlawSurrogate, Surrogate}, {FlawUTF8, BadUTF8}, {FlawNaN, NaN}, {FlawSyntax, NotJSON},
-		{FlawNumber, JSONNumber}, {FlawDepth, DeepJSON}, {FlawSize, JSONSize},
+		{FlawNUL, NULRemoved}, {FlawSurrogate, LoneSurrogate}, {FlawUTF8, InvalidUTF8}, {FlawNaN, NonFiniteNumber}, {FlawSyntax, InvalidJSON},
+		{FlawNumber, JSONNumberOutOfRange}, {FlawDepth, JSONTooDeep}, {FlawSize, JSONTooLarge},
 	} {
 		if flaws&pair.flaw != 0 {
 			reason |= pair.reason
@@ -206,8 +206,8 @@ func jsonReasons(flaws JSONFlaw) (reason Reason) {
 	return reason
 }
 
-// appendTime takes the time that the cell tells, or else the best witness: a
-// column of the same meaning in the row, then whatever Witness finds.
+// appendTime takes the time that the cell tells, or else the best fallback: a
+// column of the same meaning in the row, then whatever InferTime finds.
 func (c *Converter) appendTime(dst []byte, f *Field, v Value, row []Value) (field []byte, null bool, reason Reason, err error) {
 	at, reason, ok := c.Options.ReadTime(v)
 	switch {
@@ -216,25 +216,25 @@ func (c *Converter) appendTime(dst []byte, f *Field, v Value, row []Value) (fiel
 		return dst, true, 0, nil
 	default:
 		note := ""
-		if at, note, err = c.guess(f, row); err != nil {
+		if at, note, err = c.fallbackTime(f, row); err != nil {
 			return dst, false, 0, err
 		}
-		reason = GuessedTime
+		reason = TimeInferred
 		c.changes = append(c.changes, Change{Column: f.Name, Reason: reason, Note: note, Original: v})
 	}
 	if at.Naive {
-		c.naive = append(c.naive, f.Name)
+		c.naiveColumns = append(c.naiveColumns, f.Name)
 	}
 	return binary.BigEndian.AppendUint64(dst, uint64(at.Micros)), false, reason, nil
 }
 
-func (c *Converter) guess(f *Field, row []Value) (Time, string, error) {
-	for _, w := range f.witnesses {
+func (c *Converter) fallbackTime(f *Field, row []Value) (Time, string, error) {
+	for _, w := range f.fallbacks {
 		if at, _, ok := c.Options.ReadTime(row[w]); ok {
-			return at, c.Plan.Table.Name + "." + c.Plan.Columns[w-1], nil
+			return at, c.Mapping.Table.Name + "." + c.Mapping.Columns[w-1], nil
 		}
 	}
-	return c.Witness(c.Plan.Table.Name, f.Name, row)
+	return c.InferTime(c.Mapping.Table.Name, f.Name, row)
 }
 
 // ReadTime reads a time of any storage class; reason says what was done to it.
@@ -242,11 +242,11 @@ func (o *Options) ReadTime(v Value) (at Time, reason Reason, ok bool) {
 	switch v.Class {
 	case Text, Blob:
 		at, ok = ParseTime(v.Bytes)
-		if at.Cut {
-			reason = FineTime
+		if at.Truncated {
+			reason = TimeTruncated
 		}
 		if at.Naive {
-			if at = at.in(o.NaiveZone); !at.inReach() {
+			if at = at.in(o.NaiveZone); !at.inRange() {
 				return Time{}, 0, false
 			}
 		}
@@ -275,18 +275,18 @@ func epoch(seconds float64) (at Time, reason Reason, ok bool) {
 // uint16 (size, zero), then the floats, big-endian.
 func (c *Converter) appendVector(dst []byte, v Value) ([]byte, Reason) {
 	if v.Class != Blob || len(v.Bytes) == 0 || len(v.Bytes)%4 != 0 {
-		return dst, BadVector
+		return dst, InvalidVector
 	}
 	if len(v.Bytes) != c.Types.VectorSize*4 {
-		return dst, OtherSize
+		return dst, VectorDimensionMismatch
 	}
 	field := binary.BigEndian.AppendUint16(dst, uint16(c.Types.VectorSize))
 	field = append(field, 0, 0)
 	for i := 0; i < len(v.Bytes); i += 4 {
 		bits := binary.LittleEndian.Uint32(v.Bytes[i:])
-		const exponent = 0x7f800000 // NaN and Infinity
+		const exponent = 0x7f800000 // NonFiniteNumber and Infinity
 		if bits&exponent == exponent {
-			return dst, BadVector
+			return dst, InvalidVector
 		}
 		field = binary.BigEndian.AppendUint32(field, bits)
 	}

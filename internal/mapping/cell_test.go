@@ -28,8 +28,8 @@ func packed(floats ...float32) []byte {
 	return b
 }
 
-// nowhere is what a cell becomes that leaves its row without a place.
-type nowhere struct{}
+// noFallback is what a cell becomes for which its row is rejected.
+type noFallback struct{}
 
 func date(year int, month time.Month, day, hour, minute, second, micros int) time.Time {
 	return time.Date(year, month, day, hour, minute, second, micros*1000, time.UTC)
@@ -59,20 +59,20 @@ var cellCases = []cellCase{
 	{"text that is a number", KindText, false, TextValue("42"), "42", 0},
 	{"text null", KindText, false, TextValue("null"), "null", 0},
 	{"no text", KindText, false, Value{}, nil, 0},
-	{"text required", KindText, true, Value{}, nowhere{}, NullValue},
-	{"NUL in text", KindText, false, TextValue("a\x00b"), "ab", NUL},
-	{"nothing but NUL", KindText, true, TextValue("\x00\x00"), "", NUL},
-	{"Latin-1", KindText, false, TextValue("caf\xe9"), "caf\ufffd", BadUTF8},
-	{"Latin-1 and NUL", KindText, false, TextValue("\x00caf\xe9 ol\xe9\x00"), "caf\ufffd ol\ufffd", NUL | BadUTF8},
-	{"surrogate in bytes", KindText, false, TextValue("\xed\xa0\x80"), "\ufffd\ufffd\ufffd", BadUTF8},
-	{"overlong", KindText, false, TextValue("\xc0\xaf"), "\ufffd\ufffd", BadUTF8},
-	{"overlong NUL", KindText, false, TextValue("\xc0\x80"), "\ufffd\ufffd", BadUTF8},
-	{"half a character", KindText, false, TextValue("a\xe4\xb8"), "a\ufffd\ufffd", BadUTF8},
-	{"beyond Unicode", KindText, false, TextValue("\xf4\x90\x80\x80"), "\ufffd\ufffd\ufffd\ufffd", BadUTF8},
+	{"text required", KindText, true, Value{}, noFallback{}, MissingValue},
+	{"NUL in text", KindText, false, TextValue("a\x00b"), "ab", NULRemoved},
+	{"nothing but NUL", KindText, true, TextValue("\x00\x00"), "", NULRemoved},
+	{"Latin-1", KindText, false, TextValue("caf\xe9"), "caf\ufffd", InvalidUTF8},
+	{"Latin-1 and NUL", KindText, false, TextValue("\x00caf\xe9 ol\xe9\x00"), "caf\ufffd ol\ufffd", NULRemoved | InvalidUTF8},
+	{"surrogate in bytes", KindText, false, TextValue("\xed\xa0\x80"), "\ufffd\ufffd\ufffd", InvalidUTF8},
+	{"overlong", KindText, false, TextValue("\xc0\xaf"), "\ufffd\ufffd", InvalidUTF8},
+	{"overlong NUL", KindText, false, TextValue("\xc0\x80"), "\ufffd\ufffd", InvalidUTF8},
+	{"half a character", KindText, false, TextValue("a\xe4\xb8"), "a\ufffd\ufffd", InvalidUTF8},
+	{"beyond Unicode", KindText, false, TextValue("\xf4\x90\x80\x80"), "\ufffd\ufffd\ufffd\ufffd", InvalidUTF8},
 	{"blob for text", KindText, false, BlobValue([]byte("abc é")), "abc é", 0},
 	{"empty blob for text", KindText, true, BlobValue(nil), "", 0},
-	{"blob with NUL for text", KindText, false, BlobValue([]byte("a\x00")), "a", NUL},
-	{"blob of bytes for text", KindText, false, BlobValue([]byte{0xca, 0xfe, 'x'}), "\ufffd\ufffdx", BadUTF8},
+	{"blob with NUL for text", KindText, false, BlobValue([]byte("a\x00")), "a", NULRemoved},
+	{"blob of bytes for text", KindText, false, BlobValue([]byte{0xca, 0xfe, 'x'}), "\ufffd\ufffdx", InvalidUTF8},
 	{"integer for text", KindText, false, IntegerValue(4), "4", NumberAsText},
 	{"lowest integer for text", KindText, true, IntegerValue(math.MinInt64), "-9223372036854775808", NumberAsText},
 	{"real for text", KindText, false, RealValue(4.5), "4.5", NumberAsText},
@@ -84,7 +84,7 @@ var cellCases = []cellCase{
 	{"highest integer", KindInt, false, IntegerValue(math.MaxInt32), int32(math.MaxInt32), 0},
 	{"lowest integer", KindInt, false, IntegerValue(math.MinInt32), int32(math.MinInt32), 0},
 	{"no integer", KindInt, false, Value{}, nil, 0},
-	{"integer required", KindInt, true, Value{}, nowhere{}, NullValue},
+	{"integer required", KindInt, true, Value{}, noFallback{}, MissingValue},
 	{"real for an integer, a tie down", KindInt, false, RealValue(12.5), int32(12), Rounded},
 	{"real for an integer, a tie up", KindInt, false, RealValue(13.5), int32(14), Rounded},
 	{"real for an integer, a tie to zero", KindInt, false, RealValue(0.5), int32(0), Rounded},
@@ -98,10 +98,10 @@ var cellCases = []cellCase{
 	{"highest integer as a real", KindInt, false, RealValue(math.MaxInt32), int32(math.MaxInt32), 0},
 	{"almost beyond int4", KindInt, false, RealValue(2147483647.4), int32(math.MaxInt32), Rounded},
 	{"a tie to int4's lowest", KindInt, false, RealValue(-2147483648.5), int32(math.MinInt32), Rounded},
-	{"real beyond bigint", KindInt, false, RealValue(1 << 63), nil, BeyondType},
-	{"real below bigint", KindInt, false, RealValue(math.Nextafter(-1<<63, math.Inf(-1))), nil, BeyondType},
-	{"Infinity for an integer", KindInt, false, RealValue(math.Inf(1)), nil, BeyondType},
-	{"minus Infinity for a required integer", KindInt, true, RealValue(math.Inf(-1)), nowhere{}, BeyondType},
+	{"real beyond bigint", KindInt, false, RealValue(1 << 63), nil, OutOfRange},
+	{"real below bigint", KindInt, false, RealValue(math.Nextafter(-1<<63, math.Inf(-1))), nil, OutOfRange},
+	{"Infinity for an integer", KindInt, false, RealValue(math.Inf(1)), nil, OutOfRange},
+	{"minus Infinity for a required integer", KindInt, true, RealValue(math.Inf(-1)), noFallback{}, OutOfRange},
 	{"text for an integer", KindInt, false, TextValue("12"), int32(12), TextAsNumber},
 	{"text for a required integer", KindInt, true, TextValue("12"), int32(12), TextAsNumber},
 	{"spaced text for an integer", KindInt, false, TextValue(" \t12\r\n"), int32(12), TextAsNumber},
@@ -114,31 +114,31 @@ var cellCases = []cellCase{
 	{"text with a negative exponent", KindInt, false, TextValue("1200e-2"), int32(12), TextAsNumber},
 	{"text with a point in front", KindInt, false, TextValue(".5"), int32(0), TextAsNumber | Rounded},
 	{"text with a point behind", KindInt, false, TextValue("7."), int32(7), TextAsNumber},
-	{"text beyond bigint", KindInt, false, TextValue("9223372036854775808"), nil, TextAsNumber | BeyondType},
-	{"text below bigint, required", KindInt, true, TextValue("-1e19"), nowhere{}, TextAsNumber | BeyondType},
-	{"empty text for an integer", KindInt, false, TextValue(""), nil, NoNumber},
-	{"space for an integer", KindInt, false, TextValue(" "), nil, NoNumber},
-	{"a word for an integer", KindInt, false, TextValue("twelve"), nil, NoNumber},
-	{"a word for a required integer", KindInt, true, TextValue("twelve"), nowhere{}, NoNumber},
-	{"a number and more", KindInt, false, TextValue("12 ms"), nil, NoNumber},
-	{"two numbers", KindInt, false, TextValue("1 2"), nil, NoNumber},
-	{"a number and NUL", KindInt, false, TextValue("12\x00"), nil, NoNumber},
-	{"hexadecimal", KindInt, false, TextValue("0x10"), nil, NoNumber},
-	{"hexadecimal with an exponent", KindInt, false, TextValue("0x1p4"), nil, NoNumber},
-	{"octal", KindInt, false, TextValue("0o17"), nil, NoNumber},
-	{"underscore", KindInt, false, TextValue("1_000"), nil, NoNumber},
-	{"comma", KindInt, false, TextValue("1,000"), nil, NoNumber},
-	{"inf", KindInt, false, TextValue("inf"), nil, NoNumber},
-	{"nan", KindInt, false, TextValue("nan"), nil, NoNumber},
-	{"true for an integer", KindInt, false, TextValue("true"), nil, NoNumber},
-	{"sign only", KindInt, false, TextValue("-"), nil, NoNumber},
-	{"two signs", KindInt, false, TextValue("--1"), nil, NoNumber},
-	{"exponent only", KindInt, false, TextValue("e5"), nil, NoNumber},
-	{"point only", KindInt, false, TextValue("."), nil, NoNumber},
-	{"digits of another script", KindInt, false, TextValue("１２"), nil, NoNumber},
-	{"blob for an integer", KindInt, false, BlobValue([]byte{1}), nil, NoNumber},
-	{"blob of digits for an integer", KindInt, false, BlobValue([]byte("12")), nil, NoNumber},
-	{"blob for a required integer", KindInt, true, BlobValue([]byte("12")), nowhere{}, NoNumber},
+	{"text beyond bigint", KindInt, false, TextValue("9223372036854775808"), nil, TextAsNumber | OutOfRange},
+	{"text below bigint, required", KindInt, true, TextValue("-1e19"), noFallback{}, TextAsNumber | OutOfRange},
+	{"empty text for an integer", KindInt, false, TextValue(""), nil, NotANumber},
+	{"space for an integer", KindInt, false, TextValue(" "), nil, NotANumber},
+	{"a word for an integer", KindInt, false, TextValue("twelve"), nil, NotANumber},
+	{"a word for a required integer", KindInt, true, TextValue("twelve"), noFallback{}, NotANumber},
+	{"a number and more", KindInt, false, TextValue("12 ms"), nil, NotANumber},
+	{"two numbers", KindInt, false, TextValue("1 2"), nil, NotANumber},
+	{"a number and NUL", KindInt, false, TextValue("12\x00"), nil, NotANumber},
+	{"hexadecimal", KindInt, false, TextValue("0x10"), nil, NotANumber},
+	{"hexadecimal with an exponent", KindInt, false, TextValue("0x1p4"), nil, NotANumber},
+	{"octal", KindInt, false, TextValue("0o17"), nil, NotANumber},
+	{"underscore", KindInt, false, TextValue("1_000"), nil, NotANumber},
+	{"comma", KindInt, false, TextValue("1,000"), nil, NotANumber},
+	{"inf", KindInt, false, TextValue("inf"), nil, NotANumber},
+	{"nan", KindInt, false, TextValue("nan"), nil, NotANumber},
+	{"true for an integer", KindInt, false, TextValue("true"), nil, NotANumber},
+	{"sign only", KindInt, false, TextValue("-"), nil, NotANumber},
+	{"two signs", KindInt, false, TextValue("--1"), nil, NotANumber},
+	{"exponent only", KindInt, false, TextValue("e5"), nil, NotANumber},
+	{"point only", KindInt, false, TextValue("."), nil, NotANumber},
+	{"digits of another script", KindInt, false, TextValue("１２"), nil, NotANumber},
+	{"blob for an integer", KindInt, false, BlobValue([]byte{1}), nil, NotANumber},
+	{"blob of digits for an integer", KindInt, false, BlobValue([]byte("12")), nil, NotANumber},
+	{"blob for a required integer", KindInt, true, BlobValue([]byte("12")), noFallback{}, NotANumber},
 
 	{"cost", KindFloat4, false, RealValue(0.000808865499794749), float32(0.0008088655), 0},
 	{"real from an integer", KindFloat4, false, IntegerValue(3), float32(3), 0},
@@ -148,21 +148,21 @@ var cellCases = []cellCase{
 	{"real Infinity", KindFloat4, false, RealValue(math.Inf(1)), float32(math.Inf(1)), 0},
 	{"real minus Infinity", KindFloat4, false, RealValue(math.Inf(-1)), float32(math.Inf(-1)), 0},
 	{"no real", KindFloat4, false, Value{}, nil, 0},
-	{"real required", KindFloat4, true, Value{}, nowhere{}, NullValue},
-	{"beyond float4", KindFloat4, false, RealValue(1e39), nil, BeyondType},
-	{"below float4", KindFloat4, false, RealValue(-math.MaxFloat64), nil, BeyondType},
+	{"real required", KindFloat4, true, Value{}, noFallback{}, MissingValue},
+	{"beyond float4", KindFloat4, false, RealValue(1e39), nil, OutOfRange},
+	{"below float4", KindFloat4, false, RealValue(-math.MaxFloat64), nil, OutOfRange},
 	{"just within float4", KindFloat4, false, RealValue(math.Nextafter(0x1.ffffffp127, 0)), float32(math.MaxFloat32), 0},
-	{"just beyond float4", KindFloat4, false, RealValue(0x1.ffffffp127), nil, BeyondType},
-	{"beyond a required float4", KindFloat4, true, RealValue(1e39), nowhere{}, BeyondType},
+	{"just beyond float4", KindFloat4, false, RealValue(0x1.ffffffp127), nil, OutOfRange},
+	{"beyond a required float4", KindFloat4, true, RealValue(1e39), noFallback{}, OutOfRange},
 	{"text for a real", KindFloat4, false, TextValue("0.5"), float32(0.5), TextAsNumber},
-	{"text beyond float4", KindFloat4, false, TextValue("1e39"), nil, TextAsNumber | BeyondType},
-	{"text inf for a real", KindFloat4, false, TextValue("inf"), nil, NoNumber},
-	{"text Infinity for a real", KindFloat4, false, TextValue("-Infinity"), nil, NoNumber},
-	{"text nan for a real", KindFloat4, false, TextValue("NaN"), nil, NoNumber},
-	{"hexadecimal for a real", KindFloat4, false, TextValue("0x1p-2"), nil, NoNumber},
-	{"underscore for a real", KindFloat4, false, TextValue("1_0.5"), nil, NoNumber},
-	{"blob for a real", KindFloat4, false, BlobValue([]byte{0}), nil, NoNumber},
-	{"blob for a required real", KindFloat4, true, BlobValue([]byte("1")), nowhere{}, NoNumber},
+	{"text beyond float4", KindFloat4, false, TextValue("1e39"), nil, TextAsNumber | OutOfRange},
+	{"text inf for a real", KindFloat4, false, TextValue("inf"), nil, NotANumber},
+	{"text Infinity for a real", KindFloat4, false, TextValue("-Infinity"), nil, NotANumber},
+	{"text nan for a real", KindFloat4, false, TextValue("NaN"), nil, NotANumber},
+	{"hexadecimal for a real", KindFloat4, false, TextValue("0x1p-2"), nil, NotANumber},
+	{"underscore for a real", KindFloat4, false, TextValue("1_0.5"), nil, NotANumber},
+	{"blob for a real", KindFloat4, false, BlobValue([]byte{0}), nil, NotANumber},
+	{"blob for a required real", KindFloat4, true, BlobValue([]byte("1")), noFallback{}, NotANumber},
 	{"inexact integer for a real", KindFloat4, false, IntegerValue(1<<53 + 1), float32(1 << 53), Rounded},
 	{"integer that only float4 rounds", KindFloat4, false, IntegerValue(1<<24 + 1), float32(1 << 24), 0},
 
@@ -175,7 +175,7 @@ var cellCases = []cellCase{
 	{"double from 2^53", KindFloat8, false, IntegerValue(1 << 53), float64(1 << 53), 0},
 	{"double from the lowest integer", KindFloat8, false, IntegerValue(math.MinInt64), float64(math.MinInt64), 0},
 	{"no double", KindFloat8, false, Value{}, nil, 0},
-	{"double required", KindFloat8, true, Value{}, nowhere{}, NullValue},
+	{"double required", KindFloat8, true, Value{}, noFallback{}, MissingValue},
 	{"inexact integer for a double", KindFloat8, false, IntegerValue(1<<53 + 1), float64(1 << 53), Rounded},
 	{"highest integer for a double", KindFloat8, false, IntegerValue(math.MaxInt64), 0x1p63, Rounded},
 	{"next to the highest integer for a double", KindFloat8, false, IntegerValue(math.MaxInt64 - 1), 0x1p63, Rounded},
@@ -184,40 +184,40 @@ var cellCases = []cellCase{
 	{"text of 17 digits", KindFloat8, false, TextValue(" 1767603600.8574798"), 1767603600.8574798, TextAsNumber},
 	{"text of an inexact integer", KindFloat8, false, TextValue("9007199254740993"), float64(1 << 53), TextAsNumber | Rounded},
 	{"text minus zero", KindFloat8, false, TextValue("-0.0"), minusZero, TextAsNumber},
-	{"text beyond double", KindFloat8, false, TextValue("1e309"), nil, NoNumber},
+	{"text beyond double", KindFloat8, false, TextValue("1e309"), nil, NotANumber},
 	{"text below double", KindFloat8, false, TextValue("1e-400"), 0.0, TextAsNumber},
-	{"a word for a double", KindFloat8, true, TextValue("soon"), nowhere{}, NoNumber},
-	{"blob for a double", KindFloat8, false, BlobValue([]byte("0.5")), nil, NoNumber},
+	{"a word for a double", KindFloat8, true, TextValue("soon"), noFallback{}, NotANumber},
+	{"blob for a double", KindFloat8, false, BlobValue([]byte("0.5")), nil, NotANumber},
 
 	{"false", KindBool, false, IntegerValue(0), false, 0},
 	{"true", KindBool, false, IntegerValue(1), true, 0},
 	{"no boolean", KindBool, false, Value{}, nil, 0},
-	{"boolean required", KindBool, true, Value{}, nowhere{}, NullValue},
-	{"2 for a boolean", KindBool, false, IntegerValue(2), true, Truth},
-	{"-1 for a boolean", KindBool, false, IntegerValue(-1), true, Truth},
-	{"lowest integer for a boolean", KindBool, false, IntegerValue(math.MinInt64), true, Truth},
+	{"boolean required", KindBool, true, Value{}, noFallback{}, MissingValue},
+	{"2 for a boolean", KindBool, false, IntegerValue(2), true, InvalidBoolean},
+	{"-1 for a boolean", KindBool, false, IntegerValue(-1), true, InvalidBoolean},
+	{"lowest integer for a boolean", KindBool, false, IntegerValue(math.MinInt64), true, InvalidBoolean},
 	{"real for a boolean", KindBool, false, RealValue(1), true, 0},
 	{"real zero for a boolean", KindBool, false, RealValue(0), false, 0},
 	{"minus zero for a boolean", KindBool, false, RealValue(minusZero), false, 0},
-	{"half for a boolean", KindBool, false, RealValue(0.5), true, Truth},
-	{"Infinity for a boolean", KindBool, false, RealValue(math.Inf(1)), true, Truth},
-	{"text for a boolean", KindBool, false, TextValue("true"), true, Truth},
-	{"text false for a boolean", KindBool, false, TextValue("false"), true, Truth}, // as Python reads any text
-	{"text 0 for a boolean", KindBool, false, TextValue("0"), true, Truth},
-	{"empty text for a boolean", KindBool, true, TextValue(""), false, Truth},
-	{"blob for a boolean", KindBool, false, BlobValue([]byte{0}), true, Truth},
-	{"empty blob for a boolean", KindBool, false, BlobValue(nil), false, Truth},
+	{"half for a boolean", KindBool, false, RealValue(0.5), true, InvalidBoolean},
+	{"Infinity for a boolean", KindBool, false, RealValue(math.Inf(1)), true, InvalidBoolean},
+	{"text for a boolean", KindBool, false, TextValue("true"), true, InvalidBoolean},
+	{"text false for a boolean", KindBool, false, TextValue("false"), true, InvalidBoolean}, // as Python reads any text
+	{"text 0 for a boolean", KindBool, false, TextValue("0"), true, InvalidBoolean},
+	{"empty text for a boolean", KindBool, true, TextValue(""), false, InvalidBoolean},
+	{"blob for a boolean", KindBool, false, BlobValue([]byte{0}), true, InvalidBoolean},
+	{"empty blob for a boolean", KindBool, false, BlobValue(nil), false, InvalidBoolean},
 
 	{"time", KindTime, false, TextValue("2026-01-05T10:00:01.669094+01:00"), date(2026, 1, 5, 9, 0, 1, 669094), 0},
 	{"time before 2000", KindTime, false, TextValue("1969-12-31 23:59:59.999999"), date(1969, 12, 31, 23, 59, 59, 999999), 0},
 	{"time in year 1", KindTime, false, TextValue("0001-01-01"), date(1, 1, 1, 0, 0, 0, 0), 0},
 	{"time in year 9999", KindTime, false, TextValue("9999-12-31T23:59:59.999999Z"), date(9999, 12, 31, 23, 59, 59, 999999), 0},
 	{"no time", KindTime, false, Value{}, nil, 0},
-	{"time to seven digits", KindTime, false, TextValue("2026-01-05T09:00:01.1234567"), date(2026, 1, 5, 9, 0, 1, 123456), FineTime},
-	{"time to nine digits, cut and not rounded", KindTime, false, TextValue("1999-12-31T23:59:59.999999999Z"), date(1999, 12, 31, 23, 59, 59, 999999), FineTime},
+	{"time to seven digits", KindTime, false, TextValue("2026-01-05T09:00:01.1234567"), date(2026, 1, 5, 9, 0, 1, 123456), TimeTruncated},
+	{"time to nine digits, cut and not rounded", KindTime, false, TextValue("1999-12-31T23:59:59.999999999Z"), date(1999, 12, 31, 23, 59, 59, 999999), TimeTruncated},
 	{"time to nine digits that say no more", KindTime, false, TextValue("2026-01-05T09:00:01.123456000Z"), date(2026, 1, 5, 9, 0, 1, 123456), 0},
 	{"time in a blob", KindTime, true, BlobValue([]byte("2026-01-05")), date(2026, 1, 5, 0, 0, 0, 0), 0},
-	{"fine time in a blob", KindTime, false, BlobValue([]byte("2026-01-05 00:00:00.0000009")), date(2026, 1, 5, 0, 0, 0, 0), FineTime},
+	{"fine time in a blob", KindTime, false, BlobValue([]byte("2026-01-05 00:00:00.0000009")), date(2026, 1, 5, 0, 0, 0, 0), TimeTruncated},
 	{"integer for a time", KindTime, false, IntegerValue(1767603600), date(2026, 1, 5, 9, 0, 0, 0), EpochTime},
 	{"zero for a time", KindTime, true, IntegerValue(0), date(1970, 1, 1, 0, 0, 0, 0), EpochTime},
 	{"minus one for a time", KindTime, false, IntegerValue(-1), date(1969, 12, 31, 23, 59, 59, 0), EpochTime},
@@ -245,41 +245,41 @@ var cellCases = []cellCase{
 	{"JSON null where a value is due", KindJSON, true, TextValue("null"), "null", 0},
 	{"JSON null in white space where a value is due", KindJSON, true, TextValue(" null "), " null ", 0},
 	{"no JSON", KindJSON, false, Value{}, nil, 0},
-	{"JSON required", KindJSON, true, Value{}, nowhere{}, NullValue},
-	{"empty JSON", KindJSON, false, TextValue(""), `""`, NotJSON},
-	{"empty JSON where a value is due", KindJSON, true, BlobValue(nil), `""`, NotJSON},
-	{"word", KindJSON, false, TextValue("hello"), `"hello"`, NotJSON},
-	{"NULL in capitals", KindJSON, false, TextValue("NULL"), `"NULL"`, NotJSON},
-	{"null behind a space that is none to JSON", KindJSON, false, TextValue("\u00a0null"), "\"\u00a0null\"", NotJSON},
-	{"null behind a form feed", KindJSON, false, TextValue("\fnull"), `"\u000cnull"`, NotJSON},
-	{"NaN token", KindJSON, false, TextValue(`{"a":NaN}`), `{"a":"NaN"}`, NaN},
-	{"Infinity token", KindJSON, false, TextValue(`[-Infinity]`), `["-Infinity"]`, NaN},
-	{"escaped NUL", KindJSON, false, TextValue(`{"a":"b\u0000c"}`), `{"a":"bc"}`, NUL},
-	{"lone surrogate", KindJSON, false, TextValue(`["\ud800"]`), "[\"\ufffd\"]", Surrogate},
-	{"all that can be mended", KindJSON, true, TextValue("[\"\\u0000\\udc00\xff\",Infinity]"), "[\"\ufffd\ufffd\",\"Infinity\"]", NUL | Surrogate | BadUTF8 | NaN},
-	{"leading zero", KindJSON, false, TextValue("01"), `"01"`, NotJSON},
-	{"raw control character", KindJSON, false, TextValue("\"a\nb\""), `"\"a\nb\""`, NotJSON},
-	{"raw NUL in JSON", KindJSON, false, TextValue("{\"a\x00b\""), `"{\"ab\""`, NotJSON | NUL},
-	{"two values", KindJSON, false, TextValue("{} {}"), `"{} {}"`, NotJSON},
-	{"byte order mark", KindJSON, false, TextValue("\ufeff{}"), "\"\ufeff{}\"", NotJSON},
-	{"half an object", KindJSON, false, TextValue(`{"a":`), `"{\"a\":"`, NotJSON},
-	{"JSON in 10,001 levels", KindJSON, false, TextValue("[" + nested10000 + "]"), `"[` + nested10000 + `]"`, DeepJSON},
-	{"JSON beyond numeric", KindJSON, false, TextValue("[1e131072]"), `"[1e131072]"`, JSONNumber},
-	{"JSON in Latin-1", KindJSON, false, TextValue("\"caf\xe9\""), "\"caf\ufffd\"", BadUTF8},
-	{"no JSON, in Latin-1", KindJSON, false, TextValue("caf\xe9\x00"), "\"caf\ufffd\"", NotJSON | BadUTF8 | NUL},
+	{"JSON required", KindJSON, true, Value{}, noFallback{}, MissingValue},
+	{"empty JSON", KindJSON, false, TextValue(""), `""`, InvalidJSON},
+	{"empty JSON where a value is due", KindJSON, true, BlobValue(nil), `""`, InvalidJSON},
+	{"word", KindJSON, false, TextValue("hello"), `"hello"`, InvalidJSON},
+	{"NULL in capitals", KindJSON, false, TextValue("NULL"), `"NULL"`, InvalidJSON},
+	{"null behind a space that is none to JSON", KindJSON, false, TextValue("\u00a0null"), "\"\u00a0null\"", InvalidJSON},
+	{"null behind a form feed", KindJSON, false, TextValue("\fnull"), `"\u000cnull"`, InvalidJSON},
+	{"NaN token", KindJSON, false, TextValue(`{"a":NaN}`), `{"a":"NaN"}`, NonFiniteNumber},
+	{"Infinity token", KindJSON, false, TextValue(`[-Infinity]`), `["-Infinity"]`, NonFiniteNumber},
+	{"escaped NUL", KindJSON, false, TextValue(`{"a":"b\u0000c"}`), `{"a":"bc"}`, NULRemoved},
+	{"lone surrogate", KindJSON, false, TextValue(`["\ud800"]`), "[\"\ufffd\"]", LoneSurrogate},
+	{"all that can be repaired", KindJSON, true, TextValue("[\"\\u0000\\udc00\xff\",Infinity]"), "[\"\ufffd\ufffd\",\"Infinity\"]", NULRemoved | LoneSurrogate | InvalidUTF8 | NonFiniteNumber},
+	{"leading zero", KindJSON, false, TextValue("01"), `"01"`, InvalidJSON},
+	{"raw control character", KindJSON, false, TextValue("\"a\nb\""), `"\"a\nb\""`, InvalidJSON},
+	{"raw NUL in JSON", KindJSON, false, TextValue("{\"a\x00b\""), `"{\"ab\""`, InvalidJSON | NULRemoved},
+	{"two values", KindJSON, false, TextValue("{} {}"), `"{} {}"`, InvalidJSON},
+	{"byte order mark", KindJSON, false, TextValue("\ufeff{}"), "\"\ufeff{}\"", InvalidJSON},
+	{"half an object", KindJSON, false, TextValue(`{"a":`), `"{\"a\":"`, InvalidJSON},
+	{"JSON in 10,001 levels", KindJSON, false, TextValue("[" + nested10000 + "]"), `"[` + nested10000 + `]"`, JSONTooDeep},
+	{"JSON beyond numeric", KindJSON, false, TextValue("[1e131072]"), `"[1e131072]"`, JSONNumberOutOfRange},
+	{"JSON in Latin-1", KindJSON, false, TextValue("\"caf\xe9\""), "\"caf\ufffd\"", InvalidUTF8},
+	{"no JSON, in Latin-1", KindJSON, false, TextValue("caf\xe9\x00"), "\"caf\ufffd\"", InvalidJSON | InvalidUTF8 | NULRemoved},
 	{"JSON in a blob", KindJSON, false, BlobValue([]byte("{}")), "{}", 0},
-	{"bytes for JSON", KindJSON, false, BlobValue([]byte{0, 1, 0xff}), "\"\\u0001\ufffd\"", NotJSON | BadUTF8 | NUL},
+	{"bytes for JSON", KindJSON, false, BlobValue([]byte{0, 1, 0xff}), "\"\\u0001\ufffd\"", InvalidJSON | InvalidUTF8 | NULRemoved},
 	{"JSON number as an integer", KindJSON, false, IntegerValue(1), "1", NumberAsText},
 	{"JSON number as the lowest integer", KindJSON, true, IntegerValue(math.MinInt64), "-9223372036854775808", NumberAsText},
 	{"JSON number as a real", KindJSON, false, RealValue(0.1), "0.1", NumberAsText},
 	{"JSON number as a large real", KindJSON, false, RealValue(1e300), "1e+300", NumberAsText},
 	{"JSON number as a small real", KindJSON, false, RealValue(-5e-324), "-5e-324", NumberAsText},
 	{"JSON minus zero", KindJSON, false, RealValue(minusZero), "0", NumberAsText},
-	{"JSON Infinity as a real", KindJSON, false, RealValue(math.Inf(1)), `"Infinity"`, NumberAsText | NaN},
-	{"JSON minus Infinity as a real", KindJSON, true, RealValue(math.Inf(-1)), `"-Infinity"`, NumberAsText | NaN},
+	{"JSON Infinity as a real", KindJSON, false, RealValue(math.Inf(1)), `"Infinity"`, NumberAsText | NonFiniteNumber},
+	{"JSON minus Infinity as a real", KindJSON, true, RealValue(math.Inf(-1)), `"-Infinity"`, NumberAsText | NonFiniteNumber},
 
 	{"no vector", KindVector, false, Value{}, nil, 0},
-	{"vector required", KindVector, true, Value{}, nowhere{}, NullValue},
+	{"vector required", KindVector, true, Value{}, noFallback{}, MissingValue},
 }
 
 func TestCells(t *testing.T) {
@@ -294,8 +294,8 @@ func TestCells(t *testing.T) {
 			t.Parallel()
 			c := converting(t, onlyColumn(tc.kind, tc.required))
 			row := []Value{IntegerValue(1), TextValue("k"), tc.cell}
-			if _, ok := tc.want.(nowhere); ok {
-				noPlace(t, c, tc.reason, row...)
+			if _, ok := tc.want.(noFallback); ok {
+				rejected(t, c, tc.reason, row...)
 				return
 			}
 			fields := appendRow(t, c, row...)
@@ -358,7 +358,7 @@ func TestEveryClassInEveryKind(t *testing.T) {
 				t.Errorf("no %s for %s", class, kind.Type())
 			}
 		}
-		if !seen[kind.Type()] && kind != KindTime { // which is never without a value: see TestGuessedTimes
+		if !seen[kind.Type()] && kind != KindTime { // which is never without a value: see TestInferredTimes
 			t.Errorf("%s is not required anywhere", kind.Type())
 		}
 	}
@@ -366,10 +366,10 @@ func TestEveryClassInEveryKind(t *testing.T) {
 
 func TestExactFloats(t *testing.T) {
 	t.Parallel()
-	c := converting(t, planOf(t, Runs, names(Tables[0].Columns)...))
+	c := converting(t, mappingOf(t, Runs, names(Tables[0].Columns)...))
 	c.Types = NewTypes(true)
-	at := c.Plan.Position("memory_usage_mb")
-	row := make([]Value, len(c.Plan.Columns)+1)
+	at := c.Mapping.Position("memory_usage_mb")
+	row := make([]Value, len(c.Mapping.Columns)+1)
 	for i := 1; i <= 7; i++ {
 		row[i] = TextValue("2026-01-05")
 	}
@@ -491,7 +491,7 @@ func TestVectorSizes(t *testing.T) {
 	}
 }
 
-func TestVectorsWithoutAPlace(t *testing.T) {
+func TestRejectedVectors(t *testing.T) {
 	t.Parallel()
 	with := func(size, at int, bits uint32) []byte {
 		b := make([]byte, 4*size)
@@ -504,26 +504,26 @@ func TestVectorsWithoutAPlace(t *testing.T) {
 		cell Value
 		why  Reason
 	}{
-		{"text for a vector", TextValue("[1,2]"), BadVector},
-		{"text of the right length", TextValue(strings.Repeat("\x00", 4*size)), BadVector},
-		{"integer for a vector", IntegerValue(1), BadVector},
-		{"real for a vector", RealValue(1), BadVector},
-		{"empty vector", BlobValue([]byte{}), BadVector},
-		{"short vector", BlobValue(packed(1, 2, 3)), OtherSize},
-		{"one float less", BlobValue(make([]byte, 4*size-4)), OtherSize},
-		{"one float more", BlobValue(make([]byte, 4*size+4)), OtherSize},
-		{"a byte too many", BlobValue(make([]byte, 4*size+1)), BadVector},
-		{"half a float less", BlobValue(make([]byte, 4*size-2)), BadVector},
-		{"Infinity in a vector", BlobValue(with(size, 41, 0x7f800000)), BadVector},
-		{"minus Infinity in a vector", BlobValue(with(size, 47, 0xff800000)), BadVector},
-		{"NaN in a vector", BlobValue(with(size, 0, 0x7fc00000)), BadVector},
-		{"a NaN with a payload", BlobValue(with(size, 20, 0xff800001)), BadVector},
+		{"text for a vector", TextValue("[1,2]"), InvalidVector},
+		{"text of the right length", TextValue(strings.Repeat("\x00", 4*size)), InvalidVector},
+		{"integer for a vector", IntegerValue(1), InvalidVector},
+		{"real for a vector", RealValue(1), InvalidVector},
+		{"empty vector", BlobValue([]byte{}), InvalidVector},
+		{"short vector", BlobValue(packed(1, 2, 3)), VectorDimensionMismatch},
+		{"one float less", BlobValue(make([]byte, 4*size-4)), VectorDimensionMismatch},
+		{"one float more", BlobValue(make([]byte, 4*size+4)), VectorDimensionMismatch},
+		{"a byte too many", BlobValue(make([]byte, 4*size+1)), InvalidVector},
+		{"half a float less", BlobValue(make([]byte, 4*size-2)), InvalidVector},
+		{"Infinity in a vector", BlobValue(with(size, 41, 0x7f800000)), InvalidVector},
+		{"minus Infinity in a vector", BlobValue(with(size, 47, 0xff800000)), InvalidVector},
+		{"NaN in a vector", BlobValue(with(size, 0, 0x7fc00000)), InvalidVector},
+		{"a NaN with a payload", BlobValue(with(size, 20, 0xff800001)), InvalidVector},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			c := converting(t, onlyColumn(KindVector, false))
 			c.Types.VectorSize = size
-			noPlace(t, c, tc.why, IntegerValue(1), TextValue("k"), tc.cell)
+			rejected(t, c, tc.why, IntegerValue(1), TextValue("k"), tc.cell)
 		})
 	}
 }
@@ -598,7 +598,7 @@ func TestNaiveTimes(t *testing.T) {
 				counted = 1
 			}
 			if c.Naive["cell"] != counted {
-				t.Errorf("%d naive times are counted", c.Naive["cell"])
+				t.Errorf("%d naive timestamps are counted", c.Naive["cell"])
 			}
 		})
 	}
@@ -606,8 +606,8 @@ func TestNaiveTimes(t *testing.T) {
 
 func TestNaiveTimesCounted(t *testing.T) {
 	t.Parallel()
-	c := converting(t, wholePlan(t, Runs))
-	row := make([]Value, len(c.Plan.Columns)+1)
+	c := converting(t, mappingOfAllColumns(t, Runs))
+	row := make([]Value, len(c.Mapping.Columns)+1)
 	for i := 1; i <= 5; i++ {
 		row[i] = TextValue("x")
 	}
@@ -623,9 +623,9 @@ func TestNaiveTimesCounted(t *testing.T) {
 	}
 }
 
-// TestGuessedTimes: a required time that its cell does not tell is the
-// witness's, and the cell is kept.
-func TestGuessedTimes(t *testing.T) {
+// TestInferredTimes: a required time that its cell does not tell is the
+// error of InferTime, and the cell is kept.
+func TestInferredTimes(t *testing.T) {
 	t.Parallel()
 	said := date(2026, 2, 3, 4, 5, 6, 789012)
 	for name, cell := range map[string]Value{
@@ -652,7 +652,7 @@ func TestGuessedTimes(t *testing.T) {
 			t.Parallel()
 			c := converting(t, onlyColumn(KindTime, true))
 			row := []Value{IntegerValue(1), TextValue("k"), cell}
-			c.Witness = func(table, column string, asked []Value) (Time, string, error) {
+			c.InferTime = func(table, column string, asked []Value) (Time, string, error) {
 				if table != "cells" || column != "cell" || !slices.EqualFunc(asked, row, sameValue) {
 					t.Errorf("asked for %s.%s of %v", table, column, asked)
 				}
@@ -662,7 +662,7 @@ func TestGuessedTimes(t *testing.T) {
 			if got := decode[time.Time](t, pgtype.TimestamptzOID, field); !got.Equal(said) {
 				t.Errorf("it is %s", got)
 			}
-			sameChanges(t, c.Changes(), []Change{{Column: "cell", Reason: GuessedTime, Note: "a diary", Original: cell}})
+			sameChanges(t, c.Changes(), []Change{{Column: "cell", Reason: TimeInferred, Note: "a diary", Original: cell}})
 			if len(c.Naive) != 0 {
 				t.Errorf("counted as naive: %v", c.Naive)
 			}
@@ -670,33 +670,33 @@ func TestGuessedTimes(t *testing.T) {
 	}
 }
 
-// TestGuessedTimeThatMayBeNull: where NULL is allowed it stays NULL, and what
-// cannot be read is guessed.
-func TestGuessedTimeThatMayBeNull(t *testing.T) {
+// TestInferredTimeThatMayBeNull: where NULL is allowed it stays NULL, and what
+// cannot be read is inferred.
+func TestInferredTimeThatMayBeNull(t *testing.T) {
 	t.Parallel()
 	c := converting(t, onlyColumn(KindTime, false))
 	if field := appendRow(t, c, IntegerValue(1), TextValue("k"), Value{})[1]; field != nil {
 		t.Errorf("NULL is %q", field)
 	}
-	c.Witness = func(string, string, []Value) (Time, string, error) { return Time{Micros: 1, Naive: true}, "where", nil }
+	c.InferTime = func(string, string, []Value) (Time, string, error) { return Time{Micros: 1, Naive: true}, "where", nil }
 	field := appendRow(t, c, IntegerValue(1), TextValue("k"), TextValue("?"))[1]
 	if string(field) != "\x00\x00\x00\x00\x00\x00\x00\x01" || c.Naive["cell"] != 1 {
 		t.Errorf("it is %x, naive %v", field, c.Naive)
 	}
 }
 
-func TestWitnessFails(t *testing.T) {
+func TestInferTimeFails(t *testing.T) {
 	t.Parallel()
 	c := converting(t, onlyColumn(KindTime, true))
 	gone := fmt.Errorf("the file is gone")
-	c.Witness = func(string, string, []Value) (Time, string, error) { return Time{}, "", gone }
-	out, placed, err := c.Append([]byte("before"), []Value{IntegerValue(1), TextValue("k"), {}})
-	if err != gone || placed || string(out) != "before" {
-		t.Errorf("%q, placed %v, error %v", out, placed, err)
+	c.InferTime = func(string, string, []Value) (Time, string, error) { return Time{}, "", gone }
+	out, accepted, err := c.Append([]byte("before"), []Value{IntegerValue(1), TextValue("k"), {}})
+	if err != gone || accepted || string(out) != "before" {
+		t.Errorf("%q, placed %v, error %v", out, accepted, err)
 	}
 }
 
-// TestTimesByOtherColumns: what the row itself tells comes before any witness,
+// TestTimesByOtherColumns: what the row itself tells comes before any fallback,
 // best first.
 func TestTimesByOtherColumns(t *testing.T) {
 	t.Parallel()
@@ -711,10 +711,10 @@ func TestTimesByOtherColumns(t *testing.T) {
 			"a run that 0.6 opened", Runs, "run_id pipeline_id pipeline_name pipeline_version status start_time end_time created_at updated_at",
 			[]Value{IntegerValue(1), TextValue("r"), TextValue("unknown"), TextValue("p"), TextValue("1"), TextValue("ok"), start, end, TextValue(""), TextValue("")},
 			[]Change{
-				{Column: "created_at", Reason: GuessedTime, Note: "runs.start_time", Original: TextValue("")},
-				{Column: "updated_at", Reason: GuessedTime, Note: "runs.end_time", Original: TextValue("")},
-				{Column: "start_time", Reason: NoColumn, Original: start},
-				{Column: "end_time", Reason: NoColumn, Original: end},
+				{Column: "created_at", Reason: TimeInferred, Note: "runs.start_time", Original: TextValue("")},
+				{Column: "updated_at", Reason: TimeInferred, Note: "runs.end_time", Original: TextValue("")},
+				{Column: "start_time", Reason: UnmappedColumn, Original: start},
+				{Column: "end_time", Reason: UnmappedColumn, Original: end},
 			},
 			date(2025, 9, 1, 8, 0, 0, 783607),
 		},
@@ -722,8 +722,8 @@ func TestTimesByOtherColumns(t *testing.T) {
 			"a step without a start that can be read", "steps", "step_run_id run_id step_name step_index status start_time end_time",
 			[]Value{IntegerValue(1), {}, TextValue("r"), TextValue("n"), IntegerValue(0), TextValue("ok"), TextValue("?"), end},
 			[]Change{
-				{Column: "created_at", Reason: GuessedTime, Note: "steps.end_time", Original: TextValue("?")},
-				{Column: "end_time", Reason: NoColumn, Original: end},
+				{Column: "created_at", Reason: TimeInferred, Note: "steps.end_time", Original: TextValue("?")},
+				{Column: "end_time", Reason: UnmappedColumn, Original: end},
 			},
 			date(2025, 9, 1, 8, 0, 9, 0),
 		},
@@ -731,37 +731,37 @@ func TestTimesByOtherColumns(t *testing.T) {
 			"a step whose own column is empty", "steps", "id run_id step_name step_index status created_at end_time start_time",
 			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("n"), IntegerValue(0), TextValue("ok"), TextValue(""), end, start},
 			[]Change{
-				{Column: "created_at", Reason: GuessedTime, Note: "steps.start_time", Original: TextValue("")},
-				{Column: "end_time", Reason: NoColumn, Original: end},
-				{Column: "start_time", Reason: NoColumn, Original: start},
+				{Column: "created_at", Reason: TimeInferred, Note: "steps.start_time", Original: TextValue("")},
+				{Column: "end_time", Reason: UnmappedColumn, Original: end},
+				{Column: "start_time", Reason: UnmappedColumn, Original: start},
 			},
 			date(2025, 9, 1, 8, 0, 0, 783607),
 		},
 		{
 			"a span by its end", Spans, "id run_id span_id name start_time end_time status created_at",
 			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("s"), TextValue("n"), RealValue(1), RealValue(1767603600.5), TextValue("ok"), {}},
-			[]Change{{Column: "created_at", Reason: GuessedTime, Note: "spans.end_time"}},
+			[]Change{{Column: "created_at", Reason: TimeInferred, Note: "spans.end_time"}},
 			date(2026, 1, 5, 9, 0, 0, 500000),
 		},
 		{
 			"a span by its start", Spans, "id run_id span_id name start_time end_time status created_at",
 			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("s"), TextValue("n"), RealValue(1767603600.25), {}, TextValue("ok"), TextValue("")},
-			[]Change{{Column: "created_at", Reason: GuessedTime, Note: "spans.start_time", Original: TextValue("")}},
+			[]Change{{Column: "created_at", Reason: TimeInferred, Note: "spans.start_time", Original: TextValue("")}},
 			date(2026, 1, 5, 9, 0, 0, 250000),
 		},
 		{
 			"a table without the column", Spans, "id run_id span_id name start_time status",
 			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("s"), TextValue("n"), IntegerValue(1767603600), TextValue("ok")},
-			[]Change{{Column: "created_at", Reason: GuessedTime, Note: "spans.start_time"}},
+			[]Change{{Column: "created_at", Reason: TimeInferred, Note: "spans.start_time"}},
 			date(2026, 1, 5, 9, 0, 0, 0),
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			c := converting(t, planOf(t, tc.table, strings.Fields(tc.columns)...))
+			c := converting(t, mappingOf(t, tc.table, strings.Fields(tc.columns)...))
 			fields := appendRow(t, c, tc.row...)
 			sameChanges(t, c.Changes(), tc.want)
-			at := slices.Index(names(c.Plan.Table.Columns), "created_at")
+			at := slices.Index(names(c.Mapping.Table.Columns), "created_at")
 			if got := decode[time.Time](t, pgtype.TimestamptzOID, fields[at]); !got.Equal(tc.created) {
 				t.Errorf("created at %s, not %s", got.UTC(), tc.created)
 			}
@@ -773,16 +773,16 @@ func TestTimesByOtherColumns(t *testing.T) {
 // only other rows can tell.
 func TestTimeOfAnEndThatNeverCame(t *testing.T) {
 	t.Parallel()
-	c := converting(t, planOf(t, Runs, strings.Fields("run_id pipeline_name pipeline_version status start_time end_time")...))
+	c := converting(t, mappingOf(t, Runs, strings.Fields("run_id pipeline_name pipeline_version status start_time end_time")...))
 	asked := ""
-	c.Witness = func(table, column string, _ []Value) (Time, string, error) {
+	c.InferTime = func(table, column string, _ []Value) (Time, string, error) {
 		asked += table + "." + column + " "
 		return Time{Micros: micros(date(2026, 1, 1, 0, 0, 0, 0))}, "steps.end_time", nil
 	}
 	row := []Value{IntegerValue(1), TextValue("r"), TextValue("p"), TextValue("1"), TextValue("running"), TextValue("2025-09-01T08:00:00"), {}}
 	fields := appendRow(t, c, row...)
-	sameChanges(t, c.Changes(), []Change{{Column: "updated_at", Reason: GuessedTime, Note: "steps.end_time"}})
-	at := slices.Index(names(c.Plan.Table.Columns), "updated_at")
+	sameChanges(t, c.Changes(), []Change{{Column: "updated_at", Reason: TimeInferred, Note: "steps.end_time"}})
+	at := slices.Index(names(c.Mapping.Table.Columns), "updated_at")
 	if got := decode[time.Time](t, pgtype.TimestamptzOID, fields[at]); asked != "runs.updated_at " || got.UTC().Year() != 2026 {
 		t.Errorf("asked for %s, it is %s", asked, got)
 	}

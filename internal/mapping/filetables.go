@@ -50,11 +50,11 @@ func (t *Table) declaration(c Column) string {
 	return kind
 }
 
-// Keeps reports whether a value that is put into the column stays what it is:
+// Preserves reports whether a value that is put into the column stays what it is:
 // by the declared type SQLite makes text of numbers and numbers of text
 // (https://www.sqlite.org/datatype3.html#type_affinity), and NULL may not be
 // allowed.
-func (c FileColumn) Keeps(v Value) bool {
+func (c FileColumn) Preserves(v Value) bool {
 	kind, constraint, _ := strings.Cut(c.Declaration, " ")
 	switch {
 	case strings.Contains(constraint, "AUTOINCREMENT"):

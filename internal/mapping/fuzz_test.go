@@ -16,7 +16,7 @@ import (
 )
 
 // FuzzVector: any bytes at any size are either a vector to the last bit, or
-// have no place.
+// are rejected.
 func FuzzVector(f *testing.F) {
 	f.Add(packed(1, -2, 0.5), uint16(3))
 	f.Add(packed(1, float32(math.NaN())), uint16(2))
@@ -34,11 +34,11 @@ func FuzzVector(f *testing.F) {
 		}
 		switch {
 		case len(cell) == 0 || len(cell)%4 != 0:
-			noPlace(t, c, BadVector, row...)
+			rejected(t, c, InvalidVector, row...)
 		case len(cell) != 4*int(size):
-			noPlace(t, c, OtherSize, row...)
+			rejected(t, c, VectorDimensionMismatch, row...)
 		case !finite:
-			noPlace(t, c, BadVector, row...)
+			rejected(t, c, InvalidVector, row...)
 		default:
 			if got := appendRow(t, c, row...)[1]; string(got) != string(want) {
 				t.Errorf("%x is %x, not %x", cell, got, want)
@@ -48,10 +48,10 @@ func FuzzVector(f *testing.F) {
 	})
 }
 
-// A lot draws what it is asked for from bytes; after their end all is zero.
-type lot struct{ rest []byte }
+// randomSource draws what it is asked for from bytes; after their end all is zero.
+type randomSource struct{ rest []byte }
 
-func (l *lot) byte() byte {
+func (l *randomSource) byte() byte {
 	if len(l.rest) == 0 {
 		return 0
 	}
@@ -60,14 +60,14 @@ func (l *lot) byte() byte {
 	return b
 }
 
-func (l *lot) bytes(n int) []byte {
+func (l *randomSource) bytes(n int) []byte {
 	n = min(n, len(l.rest))
 	b := l.rest[:n:n]
 	l.rest = l.rest[n:]
 	return b
 }
 
-func (l *lot) uint64() uint64 {
+func (l *randomSource) uint64() uint64 {
 	var b [8]byte
 	copy(b[:], l.bytes(8))
 	return binary.BigEndian.Uint64(b[:])
@@ -92,7 +92,7 @@ var oddIntegers = []int64{
 }
 
 // value draws a cell of any class.
-func (l *lot) value() Value {
+func (l *randomSource) value() Value {
 	kind, n := l.byte()%10, int(l.byte())
 	switch kind {
 	case 0:
@@ -121,21 +121,21 @@ func (l *lot) value() Value {
 	return TextValue(strings.Repeat(string(rune('a'+n%26)), longestIndexed-2+n%5))
 }
 
-// oldTables are layouts that differ from Flujo's tables, by table.
+// oldTables are file formats that differ from Flujo's tables, by table.
 var oldTables = []struct{ table, columns string }{
 	{"workflow_state", state0429}, {Runs, runs0433}, {"steps", steps0433}, {Spans, spans0433}, {Runs, runsBy06}, {"steps", stepsBy06},
 	{Runs, "run_id pipeline_id pipeline_name pipeline_version status created_at updated_at"},
 	{"system_state", "key extra value updated_at"}, {"evaluations", "id run_id score"},
 }
 
-// plan draws a table as some file has it.
-func (l *lot) plan(t testing.TB) *Plan {
+// fuzzedMapping draws a table as some file has it.
+func (l *randomSource) fuzzedMapping(t testing.TB) *TableMapping {
 	n := int(l.byte()) % (len(Tables) + len(oldTables))
 	if n < len(Tables) {
-		return wholePlan(t, Tables[n].Name)
+		return mappingOfAllColumns(t, Tables[n].Name)
 	}
 	old := oldTables[n-len(Tables)]
-	return planOf(t, old.table, strings.Fields(old.columns)...)
+	return mappingOf(t, old.table, strings.Fields(old.columns)...)
 }
 
 // FuzzConverter: whatever a row holds, it is placed as PostgreSQL can hold it
@@ -145,29 +145,29 @@ func FuzzConverter(f *testing.F) {
 	for n := range len(Tables) + len(oldTables) {
 		f.Add([]byte{byte(n)})
 	}
-	f.Fuzz(func(t *testing.T, data []byte) { convertAndCheck(t, &lot{data}) })
+	f.Fuzz(func(t *testing.T, data []byte) { convertAndCheck(t, &randomSource{data}) })
 }
 
-// TestConverterByLot does what FuzzConverter does, with rows that are mostly
+// TestConverterRandom does what FuzzConverter does, with rows that are mostly
 // as they should be, so that they are placed.
-func TestConverterByLot(t *testing.T) {
+func TestConverterRandom(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(3, 4))
-	placed := map[bool]int{}
+	accepted := map[bool]int{}
 	data := make([]byte, 4096)
 	rows := pgtest.Count(2000, 10_000)
 	for range rows {
 		for i := 0; i < len(data); i += 8 {
 			binary.LittleEndian.PutUint64(data[i:], random.Uint64())
 		}
-		l := &lot{data}
-		placed[convertAndCheck(t, l)]++
+		l := &randomSource{data}
+		accepted[convertAndCheck(t, l)]++
 		if t.Failed() {
 			return
 		}
 	}
-	if placed[true] < rows/10 || placed[false] < rows/10 {
-		t.Errorf("%d rows were placed, %d were not", placed[true], placed[false])
+	if accepted[true] < rows/10 || accepted[false] < rows/10 {
+		t.Errorf("%d rows were placed, %d were not", accepted[true], accepted[false])
 	}
 }
 
@@ -182,8 +182,8 @@ func likely(kind Kind) Value {
 
 const fuzzDepth = 16 // levels that JSON may have here
 
-func convertAndCheck(t testing.TB, l *lot) (placed bool) {
-	p := l.plan(t)
+func convertAndCheck(t testing.TB, l *randomSource) (accepted bool) {
+	p := l.fuzzedMapping(t)
 	c := converting(t, p)
 	c.Options = Options{NaiveZone: time.FixedZone("", 5400), JSONDepth: fuzzDepth}
 	flags := l.byte()
@@ -194,7 +194,7 @@ func convertAndCheck(t testing.TB, l *lot) (placed bool) {
 		row[0] = IntegerValue(41)
 	}
 	if flags&4 != 0 && flags&8 != 0 {
-		c.Aside = map[int64]Reason{41: SameKey}
+		c.Rejected = map[int64]Reason{41: DuplicateKey}
 	}
 	oddity := l.byte() | 1 // how many cells are odd
 	for _, column := range p.Columns {
@@ -208,23 +208,23 @@ func convertAndCheck(t testing.TB, l *lot) (placed bool) {
 		}
 		row = append(row, likely(kind))
 	}
-	witnessed := Time{Micros: 1_234_567}
-	c.Witness = func(table, column string, _ []Value) (Time, string, error) {
+	inferred := Time{Micros: 1_234_567}
+	c.InferTime = func(table, column string, _ []Value) (Time, string, error) {
 		if table != p.Table.Name {
-			t.Errorf("a witness of %s.%s is asked for", table, column)
+			t.Errorf("a time for %s.%s is asked for", table, column)
 		}
-		return witnessed, "elsewhere", nil
+		return inferred, "elsewhere", nil
 	}
-	kept := make([]Value, len(row))
+	original := make([]Value, len(row))
 	for i, v := range row {
-		kept[i] = v
-		kept[i].Bytes = slices.Clone(v.Bytes)
+		original[i] = v
+		original[i].Bytes = slices.Clone(v.Bytes)
 	}
 	before := append(make([]byte, 0, 64), "before"...)
 	var out []byte
 	for {
 		var err error
-		out, placed, err = c.Append(before, row)
+		out, accepted, err = c.Append(before, row)
 		if err == nil {
 			break
 		}
@@ -233,7 +233,7 @@ func convertAndCheck(t testing.TB, l *lot) (placed bool) {
 		if at < 0 || wide.Table != p.Table.Name || p.Fields[at].Kind != KindInt || c.Types.Wide[wide.Table+"."+wide.Column] {
 			t.Fatalf("the error is %v", err)
 		}
-		if string(out) != "before" || placed {
+		if string(out) != "before" || accepted {
 			t.Fatalf("%q came back with an error", out)
 		}
 		if v := cellOf(p, row, at); whole(v) >= math.MinInt32 && whole(v) <= math.MaxInt32 {
@@ -241,14 +241,14 @@ func convertAndCheck(t testing.TB, l *lot) (placed bool) {
 		}
 		c.Types.Wide[wide.Table+"."+wide.Column] = true
 	}
-	if !slices.EqualFunc(row, kept, sameValue) || string(before) != "before" {
+	if !slices.EqualFunc(row, original, sameValue) || string(before) != "before" {
 		t.Fatal("the row or what was before was written to")
 	}
-	why := c.Aside[row[0].Int] | mustNot(c, row)
-	if placed != (why == 0) || c.Why() != why {
-		t.Fatalf("placed %v for %q, it should be for %q: %s", placed, c.Why(), why, row)
+	why := c.Rejected[row[0].Int] | mustNot(c, row)
+	if accepted != (why == 0) || c.Rejection() != why {
+		t.Fatalf("placed %v for %q, it should be for %q: %s", accepted, c.Rejection(), why, row)
 	}
-	if !placed {
+	if !accepted {
 		if string(out) != "before" {
 			t.Fatalf("%q came back", out)
 		}
@@ -271,7 +271,7 @@ func convertAndCheck(t testing.TB, l *lot) (placed bool) {
 	}
 	changes := map[string]Change{}
 	for _, change := range c.Changes() {
-		if _, twice := changes[change.Column]; twice || change.Reason == 0 || change.Reason&unplaceable != 0 {
+		if _, twice := changes[change.Column]; twice || change.Reason == 0 || change.Reason&rejections != 0 {
 			t.Fatalf("%s changed for %q", change.Column, change.Reason)
 		}
 		changes[change.Column] = change
@@ -282,18 +282,18 @@ func convertAndCheck(t testing.TB, l *lot) (placed bool) {
 		checkField(t, c, f, v, field)
 		change, changed := changes[f.Name]
 		delete(changes, f.Name)
-		if changed && (!sameValue(change.Original, v) || change.Reason&NoColumn != 0) {
+		if changed && (!sameValue(change.Original, v) || change.Reason&UnmappedColumn != 0) {
 			t.Fatalf("%s of %s.%s is kept as %s for %q", v, p.Table.Name, f.Name, change.Original, change.Reason)
 		}
-		if asItWas := isAsItWas(c, f, v, field); asItWas == changed {
+		if asItWas := isUnchanged(c, f, v, field); asItWas == changed {
 			t.Fatalf("%s %s in %s.%s became %q, changed %v for %q", v.Class, v, p.Table.Name, f.Name, field, changed, change.Reason)
 		}
 	}
 	for i, column := range p.Columns {
-		homeless := p.fieldOf(i+1) < 0 || p.Table.Name == Runs && column == "end_time"
+		unmapped := p.fieldOf(i+1) < 0 || p.Table.Name == Runs && column == "end_time"
 		change, changed := changes[column]
 		delete(changes, column)
-		if changed != (homeless && row[i+1].Class != Null) || changed && (!sameValue(change.Original, row[i+1]) || change.Reason != NoColumn) {
+		if changed != (unmapped && row[i+1].Class != Null) || changed && (!sameValue(change.Original, row[i+1]) || change.Reason != UnmappedColumn) {
 			t.Fatalf("%s in %s.%s is kept: %v, as %s for %q", row[i+1], p.Table.Name, column, changed, change.Original, change.Reason)
 		}
 	}
@@ -304,12 +304,12 @@ func convertAndCheck(t testing.TB, l *lot) (placed bool) {
 }
 
 // fieldOf gives which field is filled from the position in a row; -1 for none.
-func (p *Plan) fieldOf(at int) int {
+func (p *TableMapping) fieldOf(at int) int {
 	return slices.IndexFunc(p.Fields, func(f Field) bool { return f.from == at })
 }
 
 // cellOf gives what fills a field.
-func cellOf(p *Plan, row []Value, field int) Value {
+func cellOf(p *TableMapping, row []Value, field int) Value {
 	if from := p.Fields[field].from; from >= 0 {
 		return row[from]
 	}
@@ -344,37 +344,37 @@ func whole(v Value) float64 {
 
 // mustNot gives the reasons why a row cannot be placed, worked out anew.
 func mustNot(c *Converter, row []Value) (why Reason) {
-	for i := range c.Plan.Fields {
-		f := &c.Plan.Fields[i]
-		v := cellOf(c.Plan, row, i)
-		isKey := f.Name == c.Plan.Table.PrimaryKey
-		refers := f.Name == "run_id" && c.Plan.Table.ChildOf != ""
+	for i := range c.Mapping.Fields {
+		f := &c.Mapping.Fields[i]
+		v := cellOf(c.Mapping, row, i)
+		isKey := f.Name == c.Mapping.Table.PrimaryKey
+		refers := f.Name == "run_id" && c.Mapping.Table.ChildOf != ""
 		textual := v.Class == Text || v.Class == Blob
 		switch {
 		case v.Class == Null && f.Kind == KindTime:
 		case v.Class == Null && isKey:
 			why |= NullKey
 		case v.Class == Null && f.NotNull:
-			why |= NullValue
+			why |= MissingValue
 		case v.Class == Null:
 		case f.Kind == KindText && textual:
 			if (isKey || refers) && strings.Contains(string(v.Bytes), "\x00") {
 				why |= NULInKey
 			}
-			indexed := isKey || refers || slices.ContainsFunc(c.Plan.Table.Indexes, func(x Index) bool { return x.Column == f.Name && x.Method == "btree" })
+			indexed := isKey || refers || slices.ContainsFunc(c.Mapping.Table.Indexes, func(x Index) bool { return x.Column == f.Name && x.Method == "btree" })
 			if indexed && len(clean(v.Bytes)) > longestIndexed {
-				why |= TooLong
+				why |= TextTooLong
 			}
 		case f.Kind == KindVector:
 			switch {
 			case v.Class != Blob || len(v.Bytes) == 0 || len(v.Bytes)%4 != 0:
-				why |= BadVector
+				why |= InvalidVector
 			case len(v.Bytes) != 8:
-				why |= OtherSize
+				why |= VectorDimensionMismatch
 			default:
 				for at := range 2 {
 					if x := float64(math.Float32frombits(binary.LittleEndian.Uint32(v.Bytes[4*at:]))); math.IsNaN(x) || math.IsInf(x, 0) {
-						why |= BadVector
+						why |= InvalidVector
 					}
 				}
 			}
@@ -384,13 +384,13 @@ func mustNot(c *Converter, row []Value) (why Reason) {
 			}
 			number, ok := says(v)
 			if !ok {
-				why |= NoNumber
+				why |= NotANumber
 				break
 			}
 			_, notExact := strconv.ParseInt(strings.TrimSpace(string(v.Bytes)), 10, 64)
 			if f.Kind == KindInt && v.Class != Integer && (v.Class != Text || notExact != nil) &&
 				(math.RoundToEven(number) >= 1<<63 || math.RoundToEven(number) < -1<<63) {
-				why |= BeyondType
+				why |= OutOfRange
 				if v.Class == Text {
 					why |= TextAsNumber
 				}
@@ -420,7 +420,7 @@ func checkField(t testing.TB, c *Converter, f *Field, v Value, field []byte) {
 		}
 		return
 	}
-	name := c.Plan.Table.Name + "." + f.Name
+	name := c.Mapping.Table.Name + "." + f.Name
 	size := map[Kind]int{KindInt: 4, KindFloat4: 4, KindFloat8: 8, KindTime: 8, KindBool: 1, KindVector: 12}[f.Kind]
 	if c.Types.Wide[name] || c.Types.Double[name] {
 		size = 8
@@ -448,14 +448,14 @@ func checkField(t testing.TB, c *Converter, f *Field, v Value, field []byte) {
 	}
 }
 
-// isAsItWas reports whether a field means what the cell meant, so that nothing
+// isUnchanged reports whether a field means what the cell meant, so that nothing
 // need be told.
-func isAsItWas(c *Converter, f *Field, v Value, field []byte) bool {
+func isUnchanged(c *Converter, f *Field, v Value, field []byte) bool {
 	if v.Class == Null {
-		return field == nil // a time that is absent and required is guessed
+		return field == nil // a time that is absent and required is inferred
 	}
 	text := v.Class == Text || v.Class == Blob
-	name := c.Plan.Table.Name + "." + f.Name
+	name := c.Mapping.Table.Name + "." + f.Name
 	switch f.Kind {
 	case KindText:
 		return text && string(field) == string(v.Bytes)
@@ -520,25 +520,25 @@ func sameTime(text string, moment time.Time) bool {
 	if len(clock) == len(" 15:04:05") && clock[0] == ' ' {
 		local = time.UTC
 	}
-	layout := time.DateOnly
+	format := time.DateOnly
 	if clock != "" {
-		layout += clock[:1] + "15:04"
+		format += clock[:1] + "15:04"
 		rest := strings.TrimSuffix(clock, zoned.FindString(clock))
 		if strings.Count(rest, ":") == 2 {
-			layout += ":05"
+			format += ":05"
 		}
 		switch z := zoned.FindString(clock); len(z) {
 		case 0:
 		case 1, 6:
-			layout += "Z07:00"
+			format += "Z07:00"
 		case 3:
-			layout += "Z07"
+			format += "Z07"
 		case 5:
-			layout += "Z0700"
+			format += "Z0700"
 		default:
-			layout += "Z07:00:00"
+			format += "Z07:00:00"
 		}
 	}
-	got, err := time.ParseInLocation(layout, text, local)
+	got, err := time.ParseInLocation(format, text, local)
 	return err == nil && got.Equal(moment)
 }

@@ -8,11 +8,11 @@ import (
 // JSONFlaw is a set of what is wrong with a JSON text: what PostgreSQL's
 // jsonb refuses in it, in a database whose encoding is UTF8. Zero is none.
 //
-// FlawNUL, FlawSurrogate, FlawUTF8 and FlawNaN are mended in their place when
+// FlawNUL, FlawSurrogate, FlawUTF8 and FlawNaN are repaired in their place when
 // the rest is JSON; a raw NUL or bad byte outside of strings leaves no JSON.
 // Any of FlawSyntax, FlawNumber and FlawDepth makes a JSON string of the whole
-// text; FlawNUL and FlawUTF8 beside them say how that string's content differs
-// from the text, whose escapes, NaN and the like stay as they are written.
+// text; FlawNUL and FlawUTF8 next to them say how that string's content differs
+// from the text, whose escapes, NonFiniteNumber and the like stay as they are written.
 type JSONFlaw uint16
 
 // The flaws.
@@ -20,7 +20,7 @@ const (
 	FlawNUL       JSONFlaw = 1 << iota // an escaped or raw NUL: removed
 	FlawSurrogate                      // a surrogate escape without its other half: U+FFFD
 	FlawUTF8                           // invalid UTF-8: each bad byte U+FFFD
-	FlawNaN                            // NaN, Infinity or -Infinity for a value: a string of that name
+	FlawNaN                            // NonFiniteNumber, Infinity or -Infinity for a value: a string of that name
 	FlawSyntax                         // not JSON: a JSON string of the text
 	FlawNumber                         // JSON with a number that numeric cannot hold: a JSON string of the text
 	FlawDepth                          // JSON nested too deep: a JSON string of the text
@@ -80,7 +80,7 @@ func CheckJSON(s []byte, maxDepth int) JSONFlaw {
 //
 // A NUL taken out of a key may make two keys equal: jsonb keeps the last.
 func AppendJSON(dst, s []byte, maxDepth int) ([]byte, JSONFlaw) {
-	z := jsonScanner{s: s, max: maxDepth, dst: dst, mending: true}
+	z := jsonScanner{s: s, max: maxDepth, dst: dst, repairing: true}
 	flaws := z.verdict()
 	var out []byte
 	switch {

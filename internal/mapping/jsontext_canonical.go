@@ -28,15 +28,15 @@ type jsonPair struct {
 // overlap.
 func (c *Canonicalizer) Append(dst, s []byte) []byte {
 	c.pairs, c.keys = c.pairs[:0], c.keys[:0]
-	if cap(c.spare) > keptBytes {
+	if cap(c.spare) > maxBufferBytes {
 		c.spare = nil
 	}
 	dst, _ = c.value(dst, s, 0)
 	return dst
 }
 
-// keptBytes is how much of a buffer is kept for the next row.
-const keptBytes = 4 << 20
+// maxBufferBytes is how much of a buffer is kept for the next row.
+const maxBufferBytes = 4 << 20
 
 // value appends the value that begins at s[i] or behind white space there, and
 // gives where it ends.

@@ -106,16 +106,16 @@ func (s jsonServer) prints(t testing.TB, texts [][]byte) (printed []string) {
 func (s jsonServer) sameAsPrinted(t *testing.T, texts [][]byte) {
 	t.Helper()
 	var c mapping.Canonicalizer
-	var mended [][]byte
+	var repaired [][]byte
 	for _, text := range texts {
 		if out, flaws := mapping.AppendJSON(nil, text, mapping.DefaultJSONDepth); flaws&mapping.FlawSize == 0 {
-			mended = append(mended, out)
+			repaired = append(repaired, out)
 		}
 	}
-	for i, want := range s.prints(t, mended) {
-		got := c.Append(nil, mended[i])
+	for i, want := range s.prints(t, repaired) {
+		got := c.Append(nil, repaired[i])
 		if string(got) != want {
-			t.Fatalf("%.300q is %.300q, the server prints %.300q", mended[i], got, want)
+			t.Fatalf("%.300q is %.300q, the server prints %.300q", repaired[i], got, want)
 		}
 		if again := c.Append(nil, got); !bytes.Equal(again, got) {
 			t.Fatalf("%.300q is %.300q once more", got, again)
@@ -130,7 +130,7 @@ func TestCanonicalOnServer(t *testing.T) {
 	for _, tc := range canonicalCases {
 		texts = append(texts, []byte(tc[0]))
 	}
-	for _, cases := range [][]jsonCase{cleanCases, mendedCases, syntaxCases, numberCases} {
+	for _, cases := range [][]jsonCase{cleanCases, repairedCases, syntaxCases, numberCases} {
 		for _, tc := range cases {
 			texts = append(texts, []byte(tc.text))
 		}
@@ -169,7 +169,7 @@ func FuzzCanonicalDifferential(f *testing.F) {
 	for _, tc := range canonicalCases {
 		f.Add([]byte(tc[0]))
 	}
-	for _, cases := range [][]jsonCase{cleanCases, mendedCases, syntaxCases} {
+	for _, cases := range [][]jsonCase{cleanCases, repairedCases, syntaxCases} {
 		for _, tc := range cases {
 			f.Add([]byte(tc.text))
 		}

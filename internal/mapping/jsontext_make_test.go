@@ -68,7 +68,7 @@ func (m jsonMaker) space(dst []byte) []byte {
 	return dst
 }
 
-// value makes a value of at most so many levels, with a NaN now and then.
+// value makes a value of at most so many levels, with a NonFiniteNumber now and then.
 func (m jsonMaker) value(dst []byte, levels int) []byte {
 	if levels > 0 && m.IntN(2) == 0 {
 		return m.container(dst, levels-1)

@@ -14,14 +14,14 @@ func (z *jsonScanner) number(i int) int {
 	n, end := parseJSONNumber(z.s, i)
 	if end < 0 {
 		if startsWith(z.s[i:], "-Infinity") {
-			z.mend(i, i+9, `"-Infinity"`, FlawNaN)
+			z.repair(i, i+9, `"-Infinity"`, FlawNaN)
 			return i + 9
 		}
 		return -1
 	}
 	if (end-i > mostDecimals || n.exponent != 0) && !n.isNumeric() {
 		z.flaws |= FlawNumber
-		z.mending = false
+		z.repairing = false
 	}
 	return end
 }

@@ -21,9 +21,9 @@ type jsonScanner struct {
 	kinds [16]uint64
 	below []uint64
 
-	mending bool   // whether dst is wanted
-	dst     []byte // s[:copied], mended, after what the caller had in it
-	copied  int
+	repairing bool   // whether dst is wanted
+	dst       []byte // s[:copied], repaired, after what the caller had in it
+	copied    int
 }
 
 // verdict scans the text and returns its flaws.
@@ -39,7 +39,7 @@ func (z *jsonScanner) verdict() JSONFlaw {
 }
 
 // document reports whether the text is one JSON value, flaws that can be
-// mended aside.
+// repaired apart.
 func (z *jsonScanner) document() bool {
 	s := z.s
 	for i := 0; ; {
@@ -130,7 +130,7 @@ func (z *jsonScanner) open(kind uint64) {
 	z.depth++
 	if z.depth > z.max {
 		z.flaws |= FlawDepth
-		z.mending = false
+		z.repairing = false
 	}
 }
 
@@ -171,10 +171,10 @@ func (z *jsonScanner) word(i int) int {
 	case startsWith(rest, "false"):
 		return i + 5
 	case startsWith(rest, "NaN"):
-		z.mend(i, i+3, `"NaN"`, FlawNaN)
+		z.repair(i, i+3, `"NaN"`, FlawNaN)
 		return i + 3
 	case startsWith(rest, "Infinity"):
-		z.mend(i, i+8, `"Infinity"`, FlawNaN)
+		z.repair(i, i+8, `"Infinity"`, FlawNaN)
 		return i + 8
 	}
 	return -1
@@ -219,7 +219,7 @@ func (z *jsonScanner) text(i int) int {
 		case c >= utf8.RuneSelf:
 			i = z.wide(i)
 		case c == 0:
-			z.mend(i, i+1, "", FlawNUL)
+			z.repair(i, i+1, "", FlawNUL)
 			i++
 		default:
 			return -1
@@ -264,14 +264,14 @@ func (z *jsonScanner) escape(i int) int {
 	case code < 0:
 		return -1
 	case code == 0:
-		z.mend(i, i+6, "", FlawNUL)
+		z.repair(i, i+6, "", FlawNUL)
 	case code>>10 == 0xd800>>10:
 		if i+8 <= len(s) && s[i+6] == '\\' && s[i+7] == 'u' && hex4(s, i+8)>>10 == 0xdc00>>10 {
 			return i + 12
 		}
-		z.mend(i, i+6, replacement, FlawSurrogate)
+		z.repair(i, i+6, replacement, FlawSurrogate)
 	case code>>10 == 0xdc00>>10:
-		z.mend(i, i+6, replacement, FlawSurrogate)
+		z.repair(i, i+6, replacement, FlawSurrogate)
 	}
 	return i + 6
 }
@@ -317,17 +317,17 @@ func (z *jsonScanner) wide(i int) int {
 		}
 		r, size := utf8.DecodeRune(s[i:])
 		if r == utf8.RuneError && size == 1 {
-			z.mend(i, i+1, replacement, FlawUTF8)
+			z.repair(i, i+1, replacement, FlawUTF8)
 		}
 		i += size
 	}
 	return i
 }
 
-// mend notes a flaw at s[from:to], and puts what shall stand there into dst.
-func (z *jsonScanner) mend(from, to int, by string, flaw JSONFlaw) {
+// repair notes a flaw at s[from:to], and puts what shall stand there into dst.
+func (z *jsonScanner) repair(from, to int, by string, flaw JSONFlaw) {
 	z.flaws |= flaw
-	if z.mending {
+	if z.repairing {
 		z.dst = append(z.dst, z.s[z.copied:from]...)
 		z.dst = append(z.dst, by...)
 		z.copied = to

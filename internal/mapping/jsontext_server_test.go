@@ -81,7 +81,7 @@ func (s jsonServer) state(t testing.TB, text []byte) (state string) {
 	return state
 }
 
-// varlenaHeader is what pg_column_size counts beside the jsonb's root.
+// varlenaHeader is what pg_column_size counts next to the jsonb's root.
 const varlenaHeader = 4
 
 // compare fails unless the server takes exactly the texts that CheckJSON
@@ -126,10 +126,10 @@ func TestJSONOnServer(t *testing.T) {
 		cases  []jsonCase
 		states string
 	}{
-		"clean":  {cleanCases, ""},
-		"mended": {mendedCases, "22P05 22P02 22021"}, // also surrogates: invalid JSON
-		"syntax": {syntaxCases, "22P02 22P05 22021"},
-		"number": {numberCases, "22003 22P02 22P05 22021"},
+		"clean":    {cleanCases, ""},
+		"repaired": {repairedCases, "22P05 22P02 22021"}, // also surrogates: invalid JSON
+		"syntax":   {syntaxCases, "22P02 22P05 22021"},
+		"number":   {numberCases, "22003 22P02 22P05 22021"},
 	} {
 		for _, c := range group.cases {
 			state := s.state(t, []byte(c.text))
@@ -246,7 +246,7 @@ func TestJSONKeysOnServer(t *testing.T) {
 }
 
 func FuzzJSONDifferential(f *testing.F) {
-	for _, cases := range [][]jsonCase{cleanCases, mendedCases, syntaxCases} {
+	for _, cases := range [][]jsonCase{cleanCases, repairedCases, syntaxCases} {
 		for _, c := range cases {
 			f.Add([]byte(c.text))
 		}

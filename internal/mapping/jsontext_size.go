@@ -257,15 +257,15 @@ func (m *jsonbMeter) close() jsonbPart {
 // key (uniqueifyJsonbObject).
 func (m *jsonbMeter) unique(pairs []jsonbPair) []jsonbPair {
 	slices.SortStableFunc(pairs, m.comparePairs)
-	kept := 0
+	original := 0
 	for i := range pairs {
-		if i > 0 && m.comparePairs(pairs[kept-1], pairs[i]) == 0 {
-			kept--
+		if i > 0 && m.comparePairs(pairs[original-1], pairs[i]) == 0 {
+			original--
 		}
-		pairs[kept] = pairs[i]
-		kept++
+		pairs[original] = pairs[i]
+		original++
 	}
-	return pairs[:kept]
+	return pairs[:original]
 }
 
 func (m *jsonbMeter) comparePairs(a, b jsonbPair) int {

@@ -3,7 +3,7 @@
 // jsonb's sizes at their edges, against a real server. This takes minutes and
 // some GB of memory:
 //
-//	go test -tags slow -run JSONSize -timeout 30m ./internal/mapping/
+//	go test -tags slow -run JSONTooLarge -timeout 30m ./internal/mapping/
 
 package mapping_test
 
@@ -20,7 +20,7 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// sizeCase is a text beside an edge; fits says on which side.
+// sizeCase is a text next to an edge; fits says on which side.
 type sizeCase struct {
 	name string
 	text func() []byte
@@ -38,7 +38,7 @@ func wide(head, each string, n int, tail string) func() []byte {
 }
 
 var sizeCases = []sizeCase{
-	// A scalar is kept as an array of one: 4 and 4 bytes beside its own.
+	// A scalar is kept as an array of one: 4 and 4 bytes next to its own.
 	{"longest scalar string", wide(`"`, "x", mapping.JSONBLimit-8, `"`), true},
 	{"scalar string, a byte more", wide(`"`, "x", mapping.JSONBLimit-7, `"`), false},
 	{"longest string counts unescaped", wide(`"`, `\n`, mapping.JSONBLimit-8, `"`), true},

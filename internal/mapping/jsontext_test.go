@@ -44,7 +44,7 @@ var cleanCases = []jsonCase{
 	clean("null", `null`),
 	clean("every escape", `"\" \\ \/ \b \f \n \r \t \u0041 \u00Fc"`),
 	clean("surrogate pair", `"\ud83d\ude00\uD83D\uDE00"`),
-	clean("escapes beside the surrogates", `"\ud7ff\ue000\uffff\u0001"`),
+	clean("escapes next to the surrogates", `"\ud7ff\ue000\uffff\u0001"`),
 	clean("raw UTF-8", `"é ż 中 😀 `+"\u007f\u0080\u07ff\u0800\ud7ff\ue000\uffff\U00010000\U0010ffff"+`"`),
 	clean("noncharacters and a mark inside", "\"\ufdd0\ufffe\ufeff\""),
 	clean("NaN for a key, as a string", `{"NaN":"NaN"}`),
@@ -54,7 +54,7 @@ var cleanCases = []jsonCase{
 	clean("quote as the ninth byte", `"12345678"`),
 }
 
-var mendedCases = []jsonCase{
+var repairedCases = []jsonCase{
 	{"escaped NUL", `{"a":"x\u0000y"}`, flawNUL, `{"a":"xy"}`},
 	{"escaped NUL alone", `"\u0000"`, flawNUL, `""`},
 	{"two escaped NULs", `"\u0000\u0000a\u0000"`, flawNUL, `"a"`},
@@ -89,7 +89,7 @@ var mendedCases = []jsonCase{
 	{"NaN and infinities", `{"a":[NaN,Infinity , -Infinity]}`, flawNaN, `{"a":["NaN","Infinity" , "-Infinity"]}`},
 
 	{
-		"all that can be mended", "[\"\\u0000\",\"\\ud800\",\"\xff\",NaN,1]", flawNUL | flawSurrogate | flawUTF8 | flawNaN,
+		"all that can be repaired", "[\"\\u0000\",\"\\ud800\",\"\xff\",NaN,1]", flawNUL | flawSurrogate | flawUTF8 | flawNaN,
 		"[\"\",\"\ufffd\",\"\ufffd\",\"NaN\",1]",
 	},
 }
@@ -161,8 +161,8 @@ var syntaxCases = []jsonCase{
 	{"raw NUL after a backslash", "\"\\\x00n\"", flawSyntax | flawNUL, `"\"\\n\""`},
 	{"raw NUL in a unicode escape", "\"\\u00\x0041\"", flawSyntax | flawNUL, `"\"\\u0041\""`},
 	{"bad byte outside strings", "[1]\xff", flawSyntax | flawUTF8, "\"[1]\ufffd\""},
-	{"bad bytes and NUL behind the fault", "x\x00\xff\xfe\"", flawSyntax | flawNUL | flawUTF8, "\"x\ufffd\ufffd\\\"\""},
-	{"what would be mended stays", `["\u0000\ud800",NaN,]`, flawSyntax, `"[\"\\u0000\\ud800\",NaN,]"`},
+	{"bad bytes and NUL behind the error", "x\x00\xff\xfe\"", flawSyntax | flawNUL | flawUTF8, "\"x\ufffd\ufffd\\\"\""},
+	{"what would be repaired stays", `["\u0000\ud800",NaN,]`, flawSyntax, `"[\"\\u0000\\ud800\",NaN,]"`},
 	{"only NULs", "\x00\x00", flawSyntax | flawNUL, `""`},
 }
 
@@ -239,14 +239,14 @@ var depthCases = []jsonCase{
 
 func TestJSON(t *testing.T) {
 	for kind, cases := range map[string][]jsonCase{
-		"clean": cleanCases, "mended": mendedCases, "syntax": syntaxCases, "number": numberCases,
+		"clean": cleanCases, "repaired": repairedCases, "syntax": syntaxCases, "number": numberCases,
 	} {
-		t.Run(kind, func(t *testing.T) { testJSON(t, cases, mapping.DefaultJSONDepth) })
+		t.Run(kind, func(t *testing.T) { runJSONCases(t, cases, mapping.DefaultJSONDepth) })
 	}
-	t.Run("depth", func(t *testing.T) { testJSON(t, depthCases, testMaxDepth) })
+	t.Run("depth", func(t *testing.T) { runJSONCases(t, depthCases, testMaxDepth) })
 }
 
-func testJSON(t *testing.T, cases []jsonCase, maxDepth int) {
+func runJSONCases(t *testing.T, cases []jsonCase, maxDepth int) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			out, flaws := mapping.AppendJSON(nil, []byte(c.text), maxDepth)
@@ -386,20 +386,20 @@ func checkJSONInvariants(t *testing.T, s []byte, maxDepth int) {
 	}
 
 	rawNUL := bytes.IndexByte(s, 0) >= 0
-	// Of what is not called a fault in syntax, encoding/json takes all but these.
+	// Of what is not called an error in syntax, encoding/json takes all but these.
 	plain := !rawNUL && !bytes.Contains(s, []byte("NaN")) && !bytes.Contains(s, []byte("Infinity"))
 	switch {
 	case flaws&flawSyntax != 0:
 		if json.Valid(s) {
-			t.Fatalf("%.200q: called a fault in syntax", s)
+			t.Fatalf("%.200q: called an error in syntax", s)
 		}
 	case plain && !json.Valid(s) && len(s) < 2*10000: // encoding/json goes 10,000 levels deep
-		t.Fatalf("%.200q: a fault in syntax was not seen", s)
+		t.Fatalf("%.200q: an error in syntax was not seen", s)
 	}
 	switch {
 	case flaws&(flawSyntax|flawNumber|flawDepth) != 0:
 		var content string
-		if err := json.Unmarshal(out, &content); err != nil || content != mendedText(s) {
+		if err := json.Unmarshal(out, &content); err != nil || content != repairedText(s) {
 			t.Fatalf("%.200q: becomes the string %.200q (%v)", s, content, err)
 		}
 		if (flaws&flawNUL != 0) != rawNUL || (flaws&flawUTF8 != 0) == utf8.Valid(s) {
@@ -414,8 +414,8 @@ func checkJSONInvariants(t *testing.T, s []byte, maxDepth int) {
 	}
 }
 
-// mendedText is s without NUL and with U+FFFD for each bad byte.
-func mendedText(s []byte) string {
+// repairedText is s without NUL and with U+FFFD for each bad byte.
+func repairedText(s []byte) string {
 	var b strings.Builder
 	for _, r := range string(s) {
 		if r != 0 {
@@ -441,7 +441,7 @@ func jsonTokens(t *testing.T, s []byte) (tokens []string) {
 }
 
 func FuzzJSON(f *testing.F) {
-	for _, cases := range [][]jsonCase{cleanCases, mendedCases, syntaxCases, depthCases} {
+	for _, cases := range [][]jsonCase{cleanCases, repairedCases, syntaxCases, depthCases} {
 		for _, c := range cases {
 			f.Add([]byte(c.text))
 		}

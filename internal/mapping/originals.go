@@ -11,12 +11,12 @@ import (
 var Originals = Table{
 	Name: "flujo_port_originals",
 	Columns: []Column{
-		notNull(text("table_name")),
-		notNull(text("row_key")), // the primary key that the row has in PostgreSQL, as text; empty for NULL
+		notNull(textColumn("table_name")),
+		notNull(textColumn("row_key")), // the primary key that the row has in PostgreSQL, as text; empty for NULL
 		notNull(Column{Name: "source_rowid", Kind: KindInt8}),
-		notNull(text("column_name")),
-		notNull(text("reason")),        // names of Reasons, joined by "+"
-		notNull(text("storage_class")), // as SQLite's typeof() gives it
+		notNull(textColumn("column_name")),
+		notNull(textColumn("reason")),        // names of Reasons, joined by "+"
+		notNull(textColumn("storage_class")), // as SQLite's typeof() gives it
 		{Name: "original", Kind: KindBytes},
 	},
 }

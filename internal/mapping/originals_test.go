@@ -37,7 +37,7 @@ func TestAppendOriginal(t *testing.T) {
 	} {
 		t.Run(tc.original.String(), func(t *testing.T) {
 			t.Parallel()
-			change := Change{Column: "the column", Reason: NUL | BadUTF8, Note: "not kept", Original: tc.original}
+			change := Change{Column: "the column", Reason: NULRemoved | InvalidUTF8, Note: "not kept", Original: tc.original}
 			got := AppendOriginal([]byte("before"), "steps", "clé", -2, change)
 			tuple, ok := strings.CutPrefix(string(got), "before")
 			if !ok {
@@ -56,7 +56,7 @@ func TestAppendOriginal(t *testing.T) {
 				t.Fatalf("%x fields", n)
 			}
 			field := func() string { return next(int(binary.BigEndian.Uint32([]byte(next(4))))) }
-			for _, want := range []string{"steps", "clé", "\xff\xff\xff\xff\xff\xff\xff\xfe", "the column", "nul-removed+bad-utf8", tc.class} {
+			for _, want := range []string{"steps", "clé", "\xff\xff\xff\xff\xff\xff\xff\xfe", "the column", "nul-removed+invalid-utf8", tc.class} {
 				if got := field(); got != want {
 					t.Errorf("%q, not %q", got, want)
 				}
@@ -95,8 +95,8 @@ func TestReasons(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	all := []Reason{
-		NUL, Surrogate, BadUTF8, NaN, NotJSON, JSONNumber, DeepJSON, NumberAsText, Rounded, TextAsNumber, NoNumber, BeyondType, Truth, GuessedTime,
-		EpochTime, FineTime, NoColumn, NullKey, NULInKey, SameKey, NullValue, JSONSize, BadVector, OtherSize, TooLong,
+		NULRemoved, LoneSurrogate, InvalidUTF8, NonFiniteNumber, InvalidJSON, JSONNumberOutOfRange, JSONTooDeep, NumberAsText, Rounded, TextAsNumber, NotANumber, OutOfRange, InvalidBoolean, TimeInferred,
+		EpochTime, TimeTruncated, UnmappedColumn, NullKey, NULInKey, DuplicateKey, MissingValue, JSONTooLarge, InvalidVector, VectorDimensionMismatch, TextTooLong,
 	}
 	var every Reason
 	for _, r := range all {
@@ -116,7 +116,7 @@ func TestReasons(t *testing.T) {
 	if got := strings.Split(every.String(), "+"); len(got) != len(all) {
 		t.Errorf("together they are %q", got)
 	}
-	if got := (NUL | TooLong).Explain(); got != "NUL characters were removed; text too long for Flujo's index on it" {
+	if got := (NULRemoved | TextTooLong).Explain(); got != "NUL characters were removed; text too long for Flujo's index on it" {
 		t.Errorf("it is explained by %q", got)
 	}
 	if got := Reason(0); got.String() != "" || got.Explain() != "" {
@@ -151,9 +151,9 @@ func TestTypes(t *testing.T) {
 		c     Column
 		want  string
 	}{
-		"wide":              {"steps", serial("id"), "bigint"},
-		"as wide elsewhere": {Spans, serial("id"), "integer"},
-		"beside it":         {"steps", integer("step_index"), "integer"},
+		"wide":              {"steps", serialColumn("id"), "bigint"},
+		"as wide elsewhere": {Spans, serialColumn("id"), "integer"},
+		"next to it":        {"steps", integerColumn("step_index"), "integer"},
 		"vector":            {Memories, Column{Name: "vector", Kind: KindVector}, "vector(384)"},
 	} {
 		if got := wide.Of(tc.table, tc.c); got != tc.want {

@@ -15,33 +15,33 @@ type Options struct {
 	JSONDepth int
 }
 
-// Witness finds a time for a column of a row that does not tell it itself, and
+// InferTimeFunc finds a time for a column of a row that does not tell it itself, and
 // says where it was found. row is as Converter.Append takes it.
-type Witness func(table, column string, row []Value) (at Time, from string, err error)
+type InferTimeFunc func(table, column string, row []Value) (at Time, from string, err error)
 
 // Converter makes tuples of a table's rows.
 type Converter struct {
-	Plan    *Plan
+	Mapping *TableMapping
 	Options Options
 	Types   *Types
-	// Aside are rows that have no place for a reason that they do not show
+	// Rejected are rows that are rejected for a reason that they do not show
 	// themselves, by rowid.
-	Aside map[int64]Reason
-	// Witness is asked for times; never nil.
-	Witness Witness
+	Rejected map[int64]Reason
+	// InferTime is asked for times; never nil.
+	InferTime InferTimeFunc
 
-	// What was counted so far of rows that have a place.
+	// What was counted so far of rows that are accepted.
 	Naive   map[string]int64 // times without a zone, by column
 	Rounded map[string]*Loss // floats that were rounded to float4, by column
 
-	changes []Change
-	aside   Reason
-	naive   []string  // columns of the row with a time without a zone
-	losses  []rounded // of the row
+	changes      []Change
+	rejectReason Reason
+	naiveColumns []string       // columns of the row with a time without a zone
+	losses       []roundingLoss // of the row
 }
 
-// rounded is what a float of a row lost in a real column.
-type rounded struct {
+// roundingLoss is what a float of a row lost in a real column.
+type roundingLoss struct {
 	column   string
 	relative float64
 }
@@ -60,42 +60,42 @@ func (e *WidenError) Error() string {
 	return "column " + e.Table + "." + e.Column + " has to be bigint"
 }
 
-// Append appends row, a rowid and the plan's Columns, to dst as one tuple of
+// Append appends row, a rowid and the mapping's Columns, to dst as one tuple of
 // PostgreSQL's binary COPY format
 // (https://www.postgresql.org/docs/current/sql-copy.html), with all columns of
 // the table. placed is false, and dst comes back as it was, for a row that
-// has no place. The error is a *WidenError, or the witness's own.
-func (c *Converter) Append(dst []byte, row []Value) (out []byte, placed bool, err error) {
+// is rejected. The error is a *WidenError, or the error of InferTime.
+func (c *Converter) Append(dst []byte, row []Value) (out []byte, accepted bool, err error) {
 	start := len(dst)
-	c.changes, c.naive, c.losses, c.aside = c.changes[:0], c.naive[:0], c.losses[:0], c.Aside[row[rowID].Int]
+	c.changes, c.naiveColumns, c.losses, c.rejectReason = c.changes[:0], c.naiveColumns[:0], c.losses[:0], c.Rejected[row[rowID].Int]
 	// What grows bit by bit leaves several times its size behind.
 	size := 16 * len(row)
 	for i := range row {
 		size += len(row[i].Bytes)
 	}
 	dst = slices.Grow(dst, size)
-	dst = binary.BigEndian.AppendUint16(dst, uint16(len(c.Plan.Fields)))
-	for i := range c.Plan.Fields {
-		if dst, err = c.appendField(dst, &c.Plan.Fields[i], row); err != nil {
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(c.Mapping.Fields)))
+	for i := range c.Mapping.Fields {
+		if dst, err = c.appendField(dst, &c.Mapping.Fields[i], row); err != nil {
 			return dst[:start], false, err
 		}
 	}
-	for _, at := range c.Plan.homeless {
+	for _, at := range c.Mapping.unmapped {
 		if v := row[at]; v.Class != Null {
-			c.change(c.Plan.Columns[at-1], NoColumn, v)
+			c.change(c.Mapping.Columns[at-1], UnmappedColumn, v)
 		}
 	}
-	if c.aside != 0 {
-		c.setAside(row)
+	if c.rejectReason != 0 {
+		c.rejectRow(row)
 		return dst[:start], false, nil
 	}
 	c.count()
 	return dst, true, nil
 }
 
-// count adds what a row that has a place lost without an original.
+// count adds what a row that is accepted lost without an original.
 func (c *Converter) count() {
-	for _, column := range c.naive {
+	for _, column := range c.naiveColumns {
 		if c.Naive == nil {
 			c.Naive = map[string]int64{}
 		}
@@ -116,21 +116,21 @@ func (c *Converter) count() {
 }
 
 // Changes gives what did not arrive as it was of the row that was appended
-// last; of a row without a place every cell. Good until the next Append.
+// last; of a rejected row every cell. Good until the next Append.
 func (c *Converter) Changes() []Change { return c.changes }
 
-// Why gives the reasons why the row that was appended last has no place; 0 when
+// Rejection gives the reasons why the row that was appended last is rejected; 0 when
 // it has one.
-func (c *Converter) Why() Reason { return c.aside }
+func (c *Converter) Rejection() Reason { return c.rejectReason }
 
 // Key gives the primary key of a row as PostgreSQL has it.
-func (c *Converter) Key(row []Value) string { return c.Plan.KeyOf(c.keyValue(row)) }
+func (c *Converter) Key(row []Value) string { return c.Mapping.KeyOf(c.keyValue(row)) }
 
 func (c *Converter) keyValue(row []Value) Value {
-	if c.Plan.key == absent {
+	if c.Mapping.key == absent {
 		return Value{}
 	}
-	return row[c.Plan.key]
+	return row[c.Mapping.key]
 }
 
 // KeyText gives the text that a key has in PostgreSQL.
@@ -154,20 +154,20 @@ func (c *Converter) appendField(dst []byte, f *Field, row []Value) ([]byte, erro
 	if err != nil {
 		return dst, err
 	}
-	if null && f.NotNull && reason&unplaceable == 0 {
+	if null && f.NotNull && reason&rejections == 0 {
 		if v.Class == Null {
-			reason |= NullValue
+			reason |= MissingValue
 		}
-		c.aside |= reason
+		c.rejectReason |= reason
 	}
-	c.aside |= reason & unplaceable
+	c.rejectReason |= reason & rejections
 	size := uint32(math.MaxUint32) // -1: NULL
 	if null {
 		field = dst
 	} else {
 		size = uint32(len(field) - len(dst))
 	}
-	if reason != 0 && reason&GuessedTime == 0 {
+	if reason != 0 && reason&TimeInferred == 0 {
 		c.change(f.Name, reason, v)
 	}
 	binary.BigEndian.PutUint32(field[length:], size)
@@ -178,14 +178,14 @@ func (c *Converter) change(column string, reason Reason, original Value) {
 	c.changes = append(c.changes, Change{Column: column, Reason: reason, Original: original})
 }
 
-// setAside makes every cell of a row without a place a change.
-func (c *Converter) setAside(row []Value) {
+// rejectRow makes every cell of a rejected row a change.
+func (c *Converter) rejectRow(row []Value) {
 	why := slices.Clone(c.changes)
 	c.changes = c.changes[:0]
-	for i, name := range c.Plan.Columns {
-		reason := c.aside
+	for i, name := range c.Mapping.Columns {
+		reason := c.rejectReason
 		for _, w := range why {
-			if w.Column == name || w.Column == c.Plan.filledFrom(i+1) {
+			if w.Column == name || w.Column == c.Mapping.filledFrom(i+1) {
 				reason |= w.Reason
 			}
 		}
@@ -198,7 +198,7 @@ func (c *Converter) setAside(row []Value) {
 // here the row is at hand.
 func (c *Converter) convert(dst []byte, f *Field, v Value, row []Value) (field []byte, null bool, reason Reason, err error) {
 	if v.Class == Null && f.Kind != KindTime {
-		if f.Name == c.Plan.Table.PrimaryKey {
+		if f.Name == c.Mapping.Table.PrimaryKey {
 			return dst, true, NullKey, nil
 		}
 		return dst, true, 0, nil
@@ -222,24 +222,24 @@ func (c *Converter) convert(dst []byte, f *Field, v Value, row []Value) (field [
 	return field, null, reason, nil
 }
 
-// KeyOf gives the text that a key of the plan's table has in PostgreSQL.
-func (p *Plan) KeyOf(v Value) string {
+// KeyOf gives the text that a key of the mapped table has in PostgreSQL.
+func (p *TableMapping) KeyOf(v Value) string {
 	if p.integerKey() {
-		if whole, reason := wholeNumber(v); reason&(NoNumber|BeyondType) == 0 {
+		if whole, reason := wholeNumber(v); reason&(NotANumber|OutOfRange) == 0 {
 			return IntegerValue(whole).String()
 		}
 	}
 	return KeyText(v)
 }
 
-// KeyFlaw says why a value can be no key of the plan's table; 0 when it can.
-func (p *Plan) KeyFlaw(v Value) Reason {
+// KeyFlaw says why a value can be no key of the mapped table; 0 when it can.
+func (p *TableMapping) KeyFlaw(v Value) Reason {
 	switch {
 	case v.Class == Null:
 		return NullKey
 	case p.integerKey():
 		_, reason := wholeNumber(v)
-		return reason & (NoNumber | BeyondType)
+		return reason & (NotANumber | OutOfRange)
 	}
 	return TextKeyFlaw(v)
 }
@@ -250,18 +250,18 @@ func TextKeyFlaw(v Value) (flaw Reason) {
 		return NullKey
 	}
 	text, reason := appendText(nil, v)
-	if reason&NUL != 0 {
+	if reason&NULRemoved != 0 {
 		flaw |= NULInKey
 	}
 	if len(text) > longestIndexed {
-		flaw |= TooLong
+		flaw |= TextTooLong
 	}
 	return flaw
 }
 
 // PlainKey reports whether a key becomes what it is, so that another one of
 // its storage class cannot become the same.
-func (p *Plan) PlainKey(v Value) bool {
+func (p *TableMapping) PlainKey(v Value) bool {
 	if p.integerKey() {
 		return v.Class == Integer
 	}
@@ -273,7 +273,7 @@ func (p *Plan) PlainKey(v Value) bool {
 }
 
 // PlainValue gives the plain key that becomes the given text.
-func (p *Plan) PlainValue(key string) Value {
+func (p *TableMapping) PlainValue(key string) Value {
 	if p.integerKey() {
 		v := TextValue(key)
 		whole, _ := wholeNumber(v)
@@ -282,7 +282,7 @@ func (p *Plan) PlainValue(key string) Value {
 	return TextValue(key)
 }
 
-func (p *Plan) integerKey() bool {
+func (p *TableMapping) integerKey() bool {
 	for _, f := range p.Fields {
 		if f.Name == p.Table.PrimaryKey {
 			return f.Kind == KindInt

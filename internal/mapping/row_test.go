@@ -79,37 +79,37 @@ func showChanges(changes []Change) string {
 	return b.String()
 }
 
-// planOf gives the plan of a table that lies in a file with these columns.
-func planOf(t testing.TB, table string, columns ...string) *Plan {
+// mappingOf gives the mapping of a table that lies in a file with these columns.
+func mappingOf(t testing.TB, table string, columns ...string) *TableMapping {
 	t.Helper()
-	layout, err := Detect(map[string][]string{table: columns})
+	format, err := DetectFormat(map[string][]string{table: columns})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return layout.Plan(table)
+	return format.Mapping(table)
 }
 
-// wholePlan gives the plan of a table that has all of its columns in a file.
-func wholePlan(t testing.TB, table string) *Plan {
+// mappingOfAllColumns returns the mapping of a table that has all of its columns in a file.
+func mappingOfAllColumns(t testing.TB, table string) *TableMapping {
 	t.Helper()
-	return planOf(t, table, names(Tables[slices.IndexFunc(Tables, func(t Table) bool { return t.Name == table })].Columns)...)
+	return mappingOf(t, table, names(Tables[slices.IndexFunc(Tables, func(t Table) bool { return t.Name == table })].Columns)...)
 }
 
-// onlyColumn is the plan of a table with a key and one column of that kind.
-func onlyColumn(kind Kind, required bool) *Plan {
+// onlyColumn is the mapping of a table with a key and one column of that kind.
+func onlyColumn(kind Kind, required bool) *TableMapping {
 	table := &Table{Name: "cells", PrimaryKey: "id", Columns: []Column{
-		notNull(text("id")), {Name: "cell", Kind: kind, NotNull: required},
+		notNull(textColumn("id")), {Name: "cell", Kind: kind, NotNull: required},
 	}}
-	p, _ := newPlan(table, names(table.Columns), true)
+	p, _ := newTableMapping(table, names(table.Columns), true)
 	return &p
 }
 
-// converting gives a converter for the plan that has no witness to ask.
-func converting(t testing.TB, p *Plan) *Converter {
+// converting gives a converter for the mapping that infers no times.
+func converting(t testing.TB, p *TableMapping) *Converter {
 	return &Converter{
-		Plan: p, Options: Options{NaiveZone: time.UTC, JSONDepth: 10_000}, Types: NewTypes(false),
-		Witness: func(table, column string, _ []Value) (Time, string, error) {
-			t.Errorf("a witness of %s.%s is asked for", table, column)
+		Mapping: p, Options: Options{NaiveZone: time.UTC, JSONDepth: 10_000}, Types: NewTypes(false),
+		InferTime: func(table, column string, _ []Value) (Time, string, error) {
+			t.Errorf("a time for %s.%s is asked for", table, column)
 			return Time{}, "", nil
 		},
 	}
@@ -118,9 +118,9 @@ func converting(t testing.TB, p *Plan) *Converter {
 // appendRow appends a row that has to be placed and gives its fields.
 func appendRow(t testing.TB, c *Converter, row ...Value) [][]byte {
 	t.Helper()
-	out, placed, err := c.Append([]byte("before"), row)
-	if err != nil || !placed || c.Why() != 0 {
-		t.Fatalf("placed %v, why %q, error %v", placed, c.Why(), err)
+	out, accepted, err := c.Append([]byte("before"), row)
+	if err != nil || !accepted || c.Rejection() != 0 {
+		t.Fatalf("placed %v, why %q, error %v", accepted, c.Rejection(), err)
 	}
 	tuple, ok := strings.CutPrefix(string(out), "before")
 	if !ok {
@@ -129,27 +129,27 @@ func appendRow(t testing.TB, c *Converter, row ...Value) [][]byte {
 	return splitTuple(t, []byte(tuple))
 }
 
-// noPlace appends a row that has no place for that reason: nothing may be
+// rejected appends a row that is rejected for that reason: nothing may be
 // appended, and every cell that is in the file has to be a change.
-func noPlace(t testing.TB, c *Converter, why Reason, row ...Value) {
+func rejected(t testing.TB, c *Converter, why Reason, row ...Value) {
 	t.Helper()
-	out, placed, err := c.Append([]byte("before"), row)
-	if err != nil || placed {
-		t.Fatalf("placed %v, error %v", placed, err)
+	out, accepted, err := c.Append([]byte("before"), row)
+	if err != nil || accepted {
+		t.Fatalf("placed %v, error %v", accepted, err)
 	}
 	if string(out) != "before" {
 		t.Errorf("%q came back", out)
 	}
-	if c.Why() != why {
-		t.Errorf("the row has no place for %q, not for %q", c.Why(), why)
+	if c.Rejection() != why {
+		t.Errorf("the row is rejected for %q, not for %q", c.Rejection(), why)
 	}
 	changes := c.Changes()
-	if len(changes) != len(c.Plan.Columns) || len(row) != len(c.Plan.Columns)+1 {
-		t.Fatalf("%d changes, %d columns, %d cells", len(changes), len(c.Plan.Columns), len(row))
+	if len(changes) != len(c.Mapping.Columns) || len(row) != len(c.Mapping.Columns)+1 {
+		t.Fatalf("%d changes, %d columns, %d cells", len(changes), len(c.Mapping.Columns), len(row))
 	}
 	for i, change := range changes {
-		if change.Column != c.Plan.Columns[i] || !sameValue(change.Original, row[i+1]) || change.Reason&why != why {
-			t.Errorf("%s of %s is kept as %s of %s for %q", row[i+1], c.Plan.Columns[i], change.Original, change.Column, change.Reason)
+		if change.Column != c.Mapping.Columns[i] || !sameValue(change.Original, row[i+1]) || change.Reason&why != why {
+			t.Errorf("%s of %s is kept as %s of %s for %q", row[i+1], c.Mapping.Columns[i], change.Original, change.Column, change.Reason)
 		}
 	}
 }
@@ -159,10 +159,10 @@ func TestAppendAppends(t *testing.T) {
 	c := converting(t, onlyColumn(KindInt, false))
 	var buf []byte
 	for i := range int64(3) {
-		var placed bool
+		var accepted bool
 		var err error
-		if buf, placed, err = c.Append(buf, []Value{IntegerValue(i), TextValue("k"), IntegerValue(i)}); err != nil || !placed {
-			t.Fatal(placed, err)
+		if buf, accepted, err = c.Append(buf, []Value{IntegerValue(i), TextValue("k"), IntegerValue(i)}); err != nil || !accepted {
+			t.Fatal(accepted, err)
 		}
 	}
 	const size = 2 + 4 + 1 + 4 + 4
@@ -182,7 +182,7 @@ func TestAppendForgets(t *testing.T) {
 	t.Parallel()
 	c := converting(t, onlyColumn(KindInt, true))
 	id, bad, odd, good := TextValue("k"), TextValue("x"), RealValue(1.5), IntegerValue(1)
-	noPlace(t, c, NoNumber, IntegerValue(1), id, bad)
+	rejected(t, c, NotANumber, IntegerValue(1), id, bad)
 	appendRow(t, c, IntegerValue(2), id, odd)
 	sameChanges(t, c.Changes(), []Change{{Column: "cell", Reason: Rounded, Original: odd}})
 	appendRow(t, c, IntegerValue(3), id, good)
@@ -192,18 +192,18 @@ func TestAppendForgets(t *testing.T) {
 // TestAppendSeveralChanges: a change is told where it is, and of nothing else.
 func TestAppendSeveralChanges(t *testing.T) {
 	t.Parallel()
-	c := converting(t, planOf(t, "evaluations", "id", "run_id", "step_name", "score", "feedback", "metadata", "created_at", "weather"))
+	c := converting(t, mappingOf(t, "evaluations", "id", "run_id", "step_name", "score", "feedback", "metadata", "created_at", "weather"))
 	row := []Value{
 		IntegerValue(9), IntegerValue(4), TextValue("run"), TextValue("a\x00b\xff"), TextValue(" 1.5 "), BlobValue([]byte("plain")),
 		TextValue(`{"a": NaN, "b": "\u0000\ud800"}`), TextValue("2026-01-05T09:00:01.1234567Z"), RealValue(20.5),
 	}
 	fields := appendRow(t, c, row...)
 	sameChanges(t, c.Changes(), []Change{
-		{Column: "step_name", Reason: NUL | BadUTF8, Original: row[3]},
+		{Column: "step_name", Reason: NULRemoved | InvalidUTF8, Original: row[3]},
 		{Column: "score", Reason: TextAsNumber, Original: row[4]},
-		{Column: "metadata", Reason: NaN | NUL | Surrogate, Original: row[6]},
-		{Column: "created_at", Reason: FineTime, Original: row[7]},
-		{Column: "weather", Reason: NoColumn, Original: row[8]},
+		{Column: "metadata", Reason: NonFiniteNumber | NULRemoved | LoneSurrogate, Original: row[6]},
+		{Column: "created_at", Reason: TimeTruncated, Original: row[7]},
+		{Column: "weather", Reason: UnmappedColumn, Original: row[8]},
 	})
 	if len(fields) != 7 || decode[int32](t, pgtype.Int4OID, fields[0]) != 4 || string(fields[1]) != "run" || string(fields[2]) != "ab\ufffd" ||
 		decode[float64](t, pgtype.Float8OID, fields[3]) != 1.5 || string(fields[4]) != "plain" ||
@@ -213,12 +213,12 @@ func TestAppendSeveralChanges(t *testing.T) {
 	}
 }
 
-func TestAppendHomeless(t *testing.T) {
+func TestAppendUnmapped(t *testing.T) {
 	t.Parallel()
-	c := converting(t, planOf(t, "system_state", "note", "key", "value", "updated_at", "price"))
+	c := converting(t, mappingOf(t, "system_state", "note", "key", "value", "updated_at", "price"))
 	row := []Value{IntegerValue(1), {}, TextValue("k"), TextValue("1"), TextValue("2026-01-05"), {}}
 	if fields := appendRow(t, c, row...); len(fields) != 3 || string(fields[0]) != "k" {
-		t.Errorf("homeless columns are in the tuple: %q", fields)
+		t.Errorf("unmapped columns are in the tuple: %q", fields)
 	}
 	sameChanges(t, c.Changes(), nil)
 	for _, v := range []Value{RealValue(0), IntegerValue(0), TextValue(""), BlobValue([]byte{}), TextValue("a\x00\xff"), RealValue(math.Inf(1))} {
@@ -226,13 +226,13 @@ func TestAppendHomeless(t *testing.T) {
 		if fields := appendRow(t, c, row...); len(fields) != 3 {
 			t.Errorf("%d fields", len(fields))
 		}
-		sameChanges(t, c.Changes(), []Change{{Column: "note", Reason: NoColumn, Original: v}, {Column: "price", Reason: NoColumn, Original: v}})
+		sameChanges(t, c.Changes(), []Change{{Column: "note", Reason: UnmappedColumn, Original: v}, {Column: "price", Reason: UnmappedColumn, Original: v}})
 	}
 }
 
-// TestAppendNoPlace: every reason for which a row shows itself that it has no
+// TestAppendRejectedRows: every reason for which a row shows itself that it has no
 // place, in the tables that have it.
-func TestAppendNoPlace(t *testing.T) {
+func TestAppendRejectedRows(t *testing.T) {
 	t.Parallel()
 	state := []Value{IntegerValue(3), TextValue("key"), TextValue("1"), TextValue("2026-01-05")}
 	step := []Value{
@@ -242,8 +242,8 @@ func TestAppendNoPlace(t *testing.T) {
 		IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("span"), {}, TextValue("name"), RealValue(1), {}, TextValue("ok"), {}, TextValue("2026-01-05"),
 	}
 	memory := []Value{IntegerValue(1), TextValue("m"), BlobValue(packed(1, 2)), {}, {}, {}}
-	run := make([]Value, len(wholePlan(t, Runs).Columns)+1)
-	flow := make([]Value, len(wholePlan(t, "workflow_state").Columns)+1)
+	run := make([]Value, len(mappingOfAllColumns(t, Runs).Columns)+1)
+	flow := make([]Value, len(mappingOfAllColumns(t, "workflow_state").Columns)+1)
 	for i := 1; i < 8; i++ {
 		run[i] = TextValue("2026-01-05")
 	}
@@ -260,48 +260,48 @@ func TestAppendNoPlace(t *testing.T) {
 	}{
 		{"NULL in a key of text", "system_state", "key", state, Value{}, NullKey},
 		{"NULL in a serial", "steps", "id", step, Value{}, NullKey},
-		{"no number in a serial", "steps", "id", step, TextValue("seven"), NoNumber},
-		{"a number beyond all types in a serial", "steps", "id", step, RealValue(1e19), BeyondType},
-		{"text beyond all types in a serial", "steps", "id", step, TextValue("9223372036854775808"), TextAsNumber | BeyondType},
+		{"no number in a serial", "steps", "id", step, TextValue("seven"), NotANumber},
+		{"a number beyond all types in a serial", "steps", "id", step, RealValue(1e19), OutOfRange},
+		{"text beyond all types in a serial", "steps", "id", step, TextValue("9223372036854775808"), TextAsNumber | OutOfRange},
 		{"NUL in a key", "system_state", "key", state, TextValue("a\x00b"), NULInKey},
 		{"NUL in a BLOB for a key", "system_state", "key", state, BlobValue([]byte{0}), NULInKey},
 		{"NUL in a run's key", Runs, "run_id", run, TextValue("a\x00b"), NULInKey},
 		{"NUL in a run_id that refers", "steps", "run_id", step, TextValue("a\x00\xffb"), NULInKey},
 		{"NUL in a span's run_id", Spans, "run_id", span, TextValue("\x00"), NULInKey},
-		{"NULL where a run_id refers", "steps", "run_id", step, Value{}, NullValue},
-		{"NULL in required text", "steps", "step_name", step, Value{}, NullValue},
-		{"NULL in a required integer", "steps", "step_index", step, Value{}, NullValue},
-		{"NULL in a required float", Spans, "start_time", span, Value{}, NullValue},
-		{"NULL in required JSON", "system_state", "value", state, Value{}, NullValue},
-		{"text in a required integer", "steps", "step_index", step, TextValue("first"), NoNumber},
-		{"a BLOB in a required float", Spans, "start_time", span, BlobValue([]byte("1")), NoNumber},
-		{"Infinity in a required integer", "steps", "step_index", step, RealValue(math.Inf(-1)), BeyondType},
-		{"a long key", "system_state", "key", state, TextValue(long), TooLong},
-		{"a long run_id that refers", Spans, "run_id", span, BlobValue([]byte(long)), TooLong},
-		{"a long parent", Spans, "parent_span_id", span, TextValue(long), TooLong},
-		{"long status", "workflow_state", "status", flow, TextValue(long), TooLong},
-		{"long name of a run", Runs, "pipeline_name", run, TextValue(long), TooLong},
-		{"long in PostgreSQL only", "system_state", "key", state, TextValue(strings.Repeat("\xff", longestIndexed/3+1)), TooLong},
-		{"text for a vector", Memories, "vector", memory, TextValue("[1,2]"), BadVector},
-		{"another size", Memories, "vector", memory, BlobValue(packed(1, 2, 3)), OtherSize},
+		{"NULL where a run_id refers", "steps", "run_id", step, Value{}, MissingValue},
+		{"NULL in required text", "steps", "step_name", step, Value{}, MissingValue},
+		{"NULL in a required integer", "steps", "step_index", step, Value{}, MissingValue},
+		{"NULL in a required float", Spans, "start_time", span, Value{}, MissingValue},
+		{"NULL in required JSON", "system_state", "value", state, Value{}, MissingValue},
+		{"text in a required integer", "steps", "step_index", step, TextValue("first"), NotANumber},
+		{"a BLOB in a required float", Spans, "start_time", span, BlobValue([]byte("1")), NotANumber},
+		{"Infinity in a required integer", "steps", "step_index", step, RealValue(math.Inf(-1)), OutOfRange},
+		{"a long key", "system_state", "key", state, TextValue(long), TextTooLong},
+		{"a long run_id that refers", Spans, "run_id", span, BlobValue([]byte(long)), TextTooLong},
+		{"a long parent", Spans, "parent_span_id", span, TextValue(long), TextTooLong},
+		{"long status", "workflow_state", "status", flow, TextValue(long), TextTooLong},
+		{"long name of a run", Runs, "pipeline_name", run, TextValue(long), TextTooLong},
+		{"long in PostgreSQL only", "system_state", "key", state, TextValue(strings.Repeat("\xff", longestIndexed/3+1)), TextTooLong},
+		{"text for a vector", Memories, "vector", memory, TextValue("[1,2]"), InvalidVector},
+		{"another size", Memories, "vector", memory, BlobValue(packed(1, 2, 3)), VectorDimensionMismatch},
 		{"NULL in a memory's key", Memories, "id", memory, Value{}, NullKey},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			c := converting(t, wholePlan(t, tc.table))
+			c := converting(t, mappingOfAllColumns(t, tc.table))
 			c.Types.VectorSize = 2
 			row := slices.Clone(tc.row)
 			appendRow(t, c, row...)
-			row[c.Plan.Position(tc.column)] = tc.cell
-			noPlace(t, c, tc.why, row...)
+			row[c.Mapping.Position(tc.column)] = tc.cell
+			rejected(t, c, tc.why, row...)
 			text := tc.cell.Class == Text || tc.cell.Class == Blob
 			for _, change := range c.Changes() {
 				of := change.Reason &^ tc.why // what else happened to the cell
 				isIt := change.Column == tc.column && text
-				if want := isIt && bytes.IndexByte(tc.cell.Bytes, 0) >= 0 && tc.why == NULInKey; (of&NUL != 0) != want {
+				if want := isIt && bytes.IndexByte(tc.cell.Bytes, 0) >= 0 && tc.why == NULInKey; (of&NULRemoved != 0) != want {
 					t.Errorf("%s is kept for %q", change.Column, change.Reason)
 				}
-				if want := isIt && bytes.IndexByte(tc.cell.Bytes, 0xff) >= 0; (of&BadUTF8 != 0) != want || of&^(NUL|BadUTF8) != 0 {
+				if want := isIt && bytes.IndexByte(tc.cell.Bytes, 0xff) >= 0; (of&InvalidUTF8 != 0) != want || of&^(NULRemoved|InvalidUTF8) != 0 {
 					t.Errorf("%s is kept for %q", change.Column, change.Reason)
 				}
 			}
@@ -315,7 +315,7 @@ func TestAppendNoPlace(t *testing.T) {
 func TestAppendLongText(t *testing.T) {
 	t.Parallel()
 	long, fits := TextValue(strings.Repeat("x", 100_000)), TextValue(strings.Repeat("x", longestIndexed))
-	c := converting(t, wholePlan(t, "evaluations"))
+	c := converting(t, mappingOfAllColumns(t, "evaluations"))
 	row := []Value{IntegerValue(1), IntegerValue(1), fits, long, RealValue(1), long, {}, TextValue("2026-01-05")}
 	if fields := appendRow(t, c, row...); len(fields[1]) != longestIndexed || len(fields[2]) != 100_000 || len(fields[4]) != 100_000 {
 		t.Error("text was cut")
@@ -323,37 +323,37 @@ func TestAppendLongText(t *testing.T) {
 	sameChanges(t, c.Changes(), nil)
 }
 
-// TestAppendSeveralReasonsForNoPlace: all are said, and what happened to a cell
-// beside them.
-func TestAppendSeveralReasonsForNoPlace(t *testing.T) {
+// TestAppendSeveralRejectionReasons: all are said, and what happened to a cell
+// next to them.
+func TestAppendSeveralRejectionReasons(t *testing.T) {
 	t.Parallel()
-	c := converting(t, planOf(t, "system_state", "key", "value", "updated_at", "extra"))
-	c.Aside = map[int64]Reason{41: SameKey}
+	c := converting(t, mappingOf(t, "system_state", "key", "value", "updated_at", "extra"))
+	c.Rejected = map[int64]Reason{41: DuplicateKey}
 	row := []Value{IntegerValue(41), {}, {}, TextValue("2026-01-05T00:00:00.0000001"), TextValue("kept")}
-	noPlace(t, c, SameKey|NullKey|NullValue, row...)
-	all := SameKey | NullKey | NullValue
+	rejected(t, c, DuplicateKey|NullKey|MissingValue, row...)
+	all := DuplicateKey | NullKey | MissingValue
 	sameChanges(t, c.Changes(), []Change{
 		{Column: "key", Reason: all, Original: row[1]},
 		{Column: "value", Reason: all, Original: row[2]},
-		{Column: "updated_at", Reason: all | FineTime, Original: row[3]},
-		{Column: "extra", Reason: all | NoColumn, Original: row[4]},
+		{Column: "updated_at", Reason: all | TimeTruncated, Original: row[3]},
+		{Column: "extra", Reason: all | UnmappedColumn, Original: row[4]},
 	})
 }
 
-// TestAppendNoPlaceInOldFiles: the cells of a row without a place go by the
+// TestAppendRejectedInOldFormats: the cells of a rejected row go by the
 // file's names, and keep what happened to them under Flujo's names now.
-func TestAppendNoPlaceInOldFiles(t *testing.T) {
+func TestAppendRejectedInOldFormats(t *testing.T) {
 	t.Parallel()
-	c := converting(t, planOf(t, "steps", strings.Fields("step_run_id run_id step_name step_index status start_time cost tokens output_blob")...))
+	c := converting(t, mappingOf(t, "steps", strings.Fields("step_run_id run_id step_name step_index status start_time cost tokens output_blob")...))
 	row := []Value{
 		IntegerValue(5), TextValue("s-1"), Value{}, TextValue("n"), IntegerValue(0), TextValue("ok"), TextValue("2026-01-05T00:00:00.0000001"),
 		TextValue("dear"), RealValue(2.5), TextValue("{"),
 	}
-	noPlace(t, c, NullValue, row...)
-	reasons := map[string]Reason{"step_run_id": NoColumn, "start_time": FineTime, "cost": NoNumber, "tokens": Rounded, "output_blob": NotJSON}
+	rejected(t, c, MissingValue, row...)
+	reasons := map[string]Reason{"step_run_id": UnmappedColumn, "start_time": TimeTruncated, "cost": NotANumber, "tokens": Rounded, "output_blob": InvalidJSON}
 	var want []Change
-	for i, column := range c.Plan.Columns {
-		want = append(want, Change{Column: column, Reason: NullValue | reasons[column], Original: row[i+1]})
+	for i, column := range c.Mapping.Columns {
+		want = append(want, Change{Column: column, Reason: MissingValue | reasons[column], Original: row[i+1]})
 	}
 	sameChanges(t, c.Changes(), want)
 }
@@ -391,29 +391,29 @@ func TestLongestIndexedOnServer(t *testing.T) {
 	}
 }
 
-func TestAppendAside(t *testing.T) {
+func TestAppendRejected(t *testing.T) {
 	t.Parallel()
 	c := converting(t, onlyColumn(KindText, false))
-	c.Aside = map[int64]Reason{2: SameKey, -9: SameKey}
-	for rowid, why := range map[int64]Reason{1: 0, 2: SameKey, -9: SameKey, 0: 0} {
+	c.Rejected = map[int64]Reason{2: DuplicateKey, -9: DuplicateKey}
+	for rowid, why := range map[int64]Reason{1: 0, 2: DuplicateKey, -9: DuplicateKey, 0: 0} {
 		row := []Value{IntegerValue(rowid), TextValue("k"), {}}
 		if why == 0 {
 			appendRow(t, c, row...)
 			continue
 		}
-		noPlace(t, c, why, row...)
+		rejected(t, c, why, row...)
 	}
 }
 
-// TestAsideIsNotCounted: what a row without a place would have lost is not what
+// TestRejectedRowsAreNotCounted: what a rejected row would have lost is not what
 // PostgreSQL's columns lost.
-func TestAsideIsNotCounted(t *testing.T) {
+func TestRejectedRowsAreNotCounted(t *testing.T) {
 	t.Parallel()
-	c := converting(t, wholePlan(t, "steps"))
+	c := converting(t, mappingOfAllColumns(t, "steps"))
 	row := []Value{
 		IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), {}, TextValue("ok"), {}, {}, RealValue(0.1), {}, {}, TextValue("2026-01-05"),
 	}
-	noPlace(t, c, NullValue, row...)
+	rejected(t, c, MissingValue, row...)
 	if len(c.Naive) != 0 || len(c.Rounded) != 0 {
 		t.Errorf("counted are %v, %v", c.Naive, c.Rounded)
 	}
@@ -447,17 +447,17 @@ func TestAppendWidens(t *testing.T) {
 		t.Run(tc.cell.String(), func(t *testing.T) {
 			t.Parallel()
 			for _, column := range []string{"id", "token_counts"} {
-				c := converting(t, wholePlan(t, "steps"))
+				c := converting(t, mappingOfAllColumns(t, "steps"))
 				row := []Value{
 					IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), IntegerValue(0), TextValue("ok"), {}, {}, {}, {}, {},
 					TextValue("2026-01-05"),
 				}
-				at := c.Plan.Position(column)
+				at := c.Mapping.Position(column)
 				row[at] = tc.cell
-				out, placed, err := c.Append([]byte("before"), row)
+				out, accepted, err := c.Append([]byte("before"), row)
 				wide, ok := errors.AsType[*WidenError](err)
-				if !ok || *wide != (WidenError{Table: "steps", Column: column}) || placed || string(out) != "before" {
-					t.Fatalf("%q, placed %v, error %v", out, placed, err)
+				if !ok || *wide != (WidenError{Table: "steps", Column: column}) || accepted || string(out) != "before" {
+					t.Fatalf("%q, placed %v, error %v", out, accepted, err)
 				}
 				if err.Error() != "column steps."+column+" has to be bigint" {
 					t.Errorf("it says %q", err)
@@ -493,7 +493,7 @@ func TestAppendEveryTable(t *testing.T) {
 	}
 	for i := range Tables {
 		table := &Tables[i]
-		c := converting(t, wholePlan(t, table.Name))
+		c := converting(t, mappingOfAllColumns(t, table.Name))
 		c.Types.VectorSize = VectorSize
 		full, empty := []Value{IntegerValue(1)}, []Value{IntegerValue(1)}
 		for _, column := range table.Columns {
@@ -519,21 +519,21 @@ func TestAppendEveryTable(t *testing.T) {
 	}
 }
 
-// TestAppendWholePlan: rows that are not in the file have all columns, and no
+// TestAppendFullMapping: rows that are not in the file have all columns, and no
 // rowid that means anything.
-func TestAppendWholePlan(t *testing.T) {
+func TestAppendFullMapping(t *testing.T) {
 	t.Parallel()
 	for i := range Tables {
 		table := &Tables[i]
-		plan := WholePlan(table.Name)
-		if plan.InFile || plan.Table != table || !slices.Equal(plan.Columns, names(table.Columns)) || !slices.Equal(filled(t, plan), names(table.Columns)) {
-			t.Errorf("%s is filled by %q in %q", table.Name, plan.Columns, filled(t, plan))
+		tm := FullMapping(table.Name)
+		if tm.InFile || tm.Table != table || !slices.Equal(tm.Columns, names(table.Columns)) || !slices.Equal(filled(t, tm), names(table.Columns)) {
+			t.Errorf("%s is filled by %q in %q", table.Name, tm.Columns, filled(t, tm))
 		}
 	}
-	if WholePlan("zebra") != nil {
-		t.Error("there is a plan for an unknown table")
+	if FullMapping("zebra") != nil {
+		t.Error("there is a mapping for an unknown table")
 	}
-	c := converting(t, WholePlan(Traces))
+	c := converting(t, FullMapping(Traces))
 	fields := appendRow(t, c, Value{}, TextValue("run"), TextValue("{}"), TextValue("2000-01-01 00:00:00"))
 	if string(fields[0]) != "run" || string(fields[1]) != "\x01{}" || string(fields[2]) != strings.Repeat("\x00", 8) {
 		t.Errorf("%q", fields)
@@ -582,22 +582,22 @@ func TestKeys(t *testing.T) {
 			{Value{}, "", false},
 		},
 	} {
-		plan := wholePlan(t, table)
-		c := converting(t, plan)
-		row := make([]Value, len(plan.Columns)+1)
+		tm := mappingOfAllColumns(t, table)
+		c := converting(t, tm)
+		row := make([]Value, len(tm.Columns)+1)
 		for _, tc := range cases {
 			row[1] = tc.cell
-			if got := plan.KeyOf(tc.cell); got != tc.want {
+			if got := tm.KeyOf(tc.cell); got != tc.want {
 				t.Errorf("%s: %s becomes %q, not %q", table, tc.cell, got, tc.want)
 			}
 			if got := c.Key(row); got != tc.want {
 				t.Errorf("%s: a row of %s has the key %q, not %q", table, tc.cell, got, tc.want)
 			}
-			if got := plan.PlainKey(tc.cell); got != tc.plain {
+			if got := tm.PlainKey(tc.cell); got != tc.plain {
 				t.Errorf("%s: %s is plain: %v", table, tc.cell, got)
 			}
-			if tc.plain && !sameValue(plan.PlainValue(tc.want), tc.cell) {
-				t.Errorf("%s: %q is of %s", table, tc.want, plan.PlainValue(tc.want))
+			if tc.plain && !sameValue(tm.PlainValue(tc.want), tc.cell) {
+				t.Errorf("%s: %q is of %s", table, tc.want, tm.PlainValue(tc.want))
 			}
 		}
 	}
@@ -609,18 +609,18 @@ func TestKeysAreAsAppended(t *testing.T) {
 	for _, cell := range []Value{
 		TextValue("a\xffb"), BlobValue([]byte("7")), TextValue("7"), IntegerValue(7), RealValue(7.5), TextValue(" 7.5 "), TextValue("7e0"), RealValue(-0.4), RealValue(minusZero),
 	} {
-		c := converting(t, wholePlan(t, "system_state"))
+		c := converting(t, mappingOfAllColumns(t, "system_state"))
 		row := []Value{IntegerValue(1), cell, TextValue("1"), TextValue("2026-01-05")}
 		if field := appendRow(t, c, row...)[0]; c.Key(row) != string(field) {
 			t.Errorf("%s is %q, said to be %q", cell, field, c.Key(row))
 		}
-		c = converting(t, wholePlan(t, "evaluations"))
+		c = converting(t, mappingOfAllColumns(t, "evaluations"))
 		row = []Value{IntegerValue(1), cell, TextValue("run"), {}, RealValue(1), {}, {}, TextValue("2026-01-05")}
-		out, placed, err := c.Append(nil, row)
+		out, accepted, err := c.Append(nil, row)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !placed {
+		if !accepted {
 			if c.Key(row) == "" {
 				t.Errorf("%s has no key to be found by", cell)
 			}
@@ -635,13 +635,13 @@ func TestKeysAreAsAppended(t *testing.T) {
 // TestKeyFromRowID: steps of 0.4 get their ids in the order of their rowids.
 func TestKeyFromRowID(t *testing.T) {
 	t.Parallel()
-	c := converting(t, planOf(t, "steps", strings.Fields("step_run_id run_id step_name step_index status start_time")...))
+	c := converting(t, mappingOf(t, "steps", strings.Fields("step_run_id run_id step_name step_index status start_time")...))
 	row := []Value{IntegerValue(12), TextValue("s"), TextValue("run"), TextValue("n"), IntegerValue(0), TextValue("ok"), TextValue("2026-01-05")}
 	fields := appendRow(t, c, row...)
-	if got := decode[int32](t, pgtype.Int4OID, fields[0]); got != 12 || c.Key(row) != "12" || c.Plan.KeyColumn() != "" {
-		t.Errorf("id %d, key %q of column %q", got, c.Key(row), c.Plan.KeyColumn())
+	if got := decode[int32](t, pgtype.Int4OID, fields[0]); got != 12 || c.Key(row) != "12" || c.Mapping.KeyColumn() != "" {
+		t.Errorf("id %d, key %q of column %q", got, c.Key(row), c.Mapping.KeyColumn())
 	}
-	sameChanges(t, c.Changes(), []Change{{Column: "step_run_id", Reason: NoColumn, Original: row[1]}})
+	sameChanges(t, c.Changes(), []Change{{Column: "step_run_id", Reason: UnmappedColumn, Original: row[1]}})
 	row[0] = IntegerValue(1 << 40)
 	if _, _, err := c.Append(nil, row); err == nil || err.Error() != "column steps.id has to be bigint" {
 		t.Errorf("a large rowid: %v", err)
@@ -672,15 +672,15 @@ func TestAppendTouchesNothing(t *testing.T) {
 	t.Parallel()
 	c := converting(t, onlyColumn(KindJSON, true))
 	cells := []string{`{"a": "\u0000\ud83d NaN", "b": NaN}`, "caf\xe9\x00", "1e999999", "null", "{}"}
-	room := make([]byte, 6, 4096)
+	buf := make([]byte, 6, 4096)
 	for _, cell := range cells {
-		copy(room, "before")
+		copy(buf, "before")
 		row := []Value{IntegerValue(1), TextValue("key"), TextValue(cell)}
-		if _, placed, err := c.Append(room, row); err != nil || !placed {
-			t.Fatal(placed, err)
+		if _, accepted, err := c.Append(buf, row); err != nil || !accepted {
+			t.Fatal(accepted, err)
 		}
-		if string(room) != "before" || string(row[1].Bytes) != "key" || string(row[2].Bytes) != cell {
-			t.Errorf("%q, %q, %q", room, row[1].Bytes, row[2].Bytes)
+		if string(buf) != "before" || string(row[1].Bytes) != "key" || string(row[2].Bytes) != cell {
+			t.Errorf("%q, %q, %q", buf, row[1].Bytes, row[2].Bytes)
 		}
 	}
 }

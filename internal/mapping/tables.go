@@ -85,17 +85,17 @@ const (
 	Versions = "flujo_schema_versions"
 )
 
-func text(name string) Column      { return Column{Name: name, Kind: KindText} }
-func integer(name string) Column   { return Column{Name: name, Kind: KindInt} }
-func real4(name string) Column     { return Column{Name: name, Kind: KindFloat4} }
-func real8(name string) Column     { return Column{Name: name, Kind: KindFloat8} }
-func json(name string) Column      { return Column{Name: name, Kind: KindJSON} }
-func timestamp(name string) Column { return Column{Name: name, Kind: KindTime} }
-func notNull(c Column) Column      { c.NotNull = true; return c }
-func serial(name string) Column {
+func textColumn(name string) Column      { return Column{Name: name, Kind: KindText} }
+func integerColumn(name string) Column   { return Column{Name: name, Kind: KindInt} }
+func real4Column(name string) Column     { return Column{Name: name, Kind: KindFloat4} }
+func real8Column(name string) Column     { return Column{Name: name, Kind: KindFloat8} }
+func jsonColumn(name string) Column      { return Column{Name: name, Kind: KindJSON} }
+func timestampColumn(name string) Column { return Column{Name: name, Kind: KindTime} }
+func notNull(c Column) Column            { c.NotNull = true; return c }
+func serialColumn(name string) Column {
 	return Column{Name: name, Kind: KindInt, NotNull: true, Serial: true}
 }
-func or(c Column, def string) Column { c.Default = def; return c }
+func withDefault(c Column, def string) Column { c.Default = def; return c }
 
 // Tables lists the tables that hold Flujo's state in PostgreSQL, parents
 // first: the facts of Flujo 0.6.1 to 0.6.11 (its migrations 1 to 5). It is
@@ -104,11 +104,11 @@ var Tables = []Table{
 	{
 		Name: Runs, PrimaryKey: "run_id",
 		Columns: []Column{
-			notNull(text("run_id")), notNull(text("pipeline_id")), notNull(text("pipeline_name")),
-			notNull(text("pipeline_version")), notNull(text("status")),
-			notNull(timestamp("created_at")), notNull(timestamp("updated_at")),
-			integer("execution_time_ms"), real4("memory_usage_mb"), or(integer("total_steps"), "0"),
-			text("error_message"),
+			notNull(textColumn("run_id")), notNull(textColumn("pipeline_id")), notNull(textColumn("pipeline_name")),
+			notNull(textColumn("pipeline_version")), notNull(textColumn("status")),
+			notNull(timestampColumn("created_at")), notNull(timestampColumn("updated_at")),
+			integerColumn("execution_time_ms"), real4Column("memory_usage_mb"), withDefault(integerColumn("total_steps"), "0"),
+			textColumn("error_message"),
 		},
 		Indexes: []Index{
 			btree("idx_runs_status", "status"), btree("idx_runs_pipeline_id", "pipeline_id"),
@@ -118,14 +118,14 @@ var Tables = []Table{
 	{
 		Name: "workflow_state", PrimaryKey: "run_id",
 		Columns: []Column{
-			notNull(text("run_id")), notNull(text("pipeline_id")), notNull(text("pipeline_name")),
-			notNull(text("pipeline_version")), notNull(integer("current_step_index")),
-			json("pipeline_context"), json("last_step_output"), json("step_history"),
-			notNull(text("status")), notNull(timestamp("created_at")), notNull(timestamp("updated_at")),
-			or(integer("total_steps"), "0"), text("error_message"), integer("execution_time_ms"),
-			real4("memory_usage_mb"), json("metadata"),
-			or(Column{Name: "is_background_task", Kind: KindBool}, "false"),
-			text("parent_run_id"), text("task_id"), text("background_error"),
+			notNull(textColumn("run_id")), notNull(textColumn("pipeline_id")), notNull(textColumn("pipeline_name")),
+			notNull(textColumn("pipeline_version")), notNull(integerColumn("current_step_index")),
+			jsonColumn("pipeline_context"), jsonColumn("last_step_output"), jsonColumn("step_history"),
+			notNull(textColumn("status")), notNull(timestampColumn("created_at")), notNull(timestampColumn("updated_at")),
+			withDefault(integerColumn("total_steps"), "0"), textColumn("error_message"), integerColumn("execution_time_ms"),
+			real4Column("memory_usage_mb"), jsonColumn("metadata"),
+			withDefault(Column{Name: "is_background_task", Kind: KindBool}, "false"),
+			textColumn("parent_run_id"), textColumn("task_id"), textColumn("background_error"),
 		},
 		Indexes: []Index{
 			btree("idx_workflow_state_status", "status"), btree("idx_workflow_state_pipeline_id", "pipeline_id"),
@@ -138,32 +138,32 @@ var Tables = []Table{
 	{
 		Name: "steps", PrimaryKey: "id", ChildOf: Runs,
 		Columns: []Column{
-			serial("id"), notNull(text("run_id")), notNull(text("step_name")), notNull(integer("step_index")),
-			notNull(text("status")), json("output"), json("raw_response"), real4("cost_usd"),
-			integer("token_counts"), integer("execution_time_ms"), notNull(timestamp("created_at")),
+			serialColumn("id"), notNull(textColumn("run_id")), notNull(textColumn("step_name")), notNull(integerColumn("step_index")),
+			notNull(textColumn("status")), jsonColumn("output"), jsonColumn("raw_response"), real4Column("cost_usd"),
+			integerColumn("token_counts"), integerColumn("execution_time_ms"), notNull(timestampColumn("created_at")),
 		},
 		Indexes: []Index{btree("idx_steps_run_id", "run_id"), btree("idx_steps_step_index", "step_index")},
 	},
 	{
 		Name: Spans, PrimaryKey: "id", ChildOf: Runs,
 		Columns: []Column{
-			serial("id"), notNull(text("run_id")), notNull(text("span_id")), text("parent_span_id"),
-			notNull(text("name")), notNull(real8("start_time")), real8("end_time"), notNull(text("status")),
-			json("attributes"), notNull(timestamp("created_at")),
+			serialColumn("id"), notNull(textColumn("run_id")), notNull(textColumn("span_id")), textColumn("parent_span_id"),
+			notNull(textColumn("name")), notNull(real8Column("start_time")), real8Column("end_time"), notNull(textColumn("status")),
+			jsonColumn("attributes"), notNull(timestampColumn("created_at")),
 		},
 		Indexes: []Index{btree("idx_spans_run_id", "run_id"), btree("idx_spans_parent_span", "parent_span_id")},
 	},
 	{
 		Name: Traces, PrimaryKey: "run_id", ChildOf: Runs,
 		Columns: []Column{
-			notNull(text("run_id")), notNull(json("trace_data")), notNull(timestamp("created_at")),
+			notNull(textColumn("run_id")), notNull(jsonColumn("trace_data")), notNull(timestampColumn("created_at")),
 		},
 	},
 	{
 		Name: "evaluations", PrimaryKey: "id", ChildOf: Runs,
 		Columns: []Column{
-			serial("id"), notNull(text("run_id")), text("step_name"), notNull(real8("score")),
-			text("feedback"), json("metadata"), or(notNull(timestamp("created_at")), "now()"),
+			serialColumn("id"), notNull(textColumn("run_id")), textColumn("step_name"), notNull(real8Column("score")),
+			textColumn("feedback"), jsonColumn("metadata"), withDefault(notNull(timestampColumn("created_at")), "now()"),
 		},
 		Indexes: []Index{
 			btree("idx_evaluations_run_id", "run_id"), btree("idx_evaluations_created_at", "created_at"),
@@ -172,14 +172,14 @@ var Tables = []Table{
 	{
 		Name: "system_state", PrimaryKey: "key",
 		Columns: []Column{
-			notNull(text("key")), notNull(json("value")), or(notNull(timestamp("updated_at")), "now()"),
+			notNull(textColumn("key")), notNull(jsonColumn("value")), withDefault(notNull(timestampColumn("updated_at")), "now()"),
 		},
 	},
 	{
 		Name: Memories, PrimaryKey: "id",
 		Columns: []Column{
-			notNull(text("id")), {Name: "vector", Kind: KindVector}, json("payload"), json("metadata"),
-			or(timestamp("created_at"), "now()"),
+			notNull(textColumn("id")), {Name: "vector", Kind: KindVector}, jsonColumn("payload"), jsonColumn("metadata"),
+			withDefault(timestampColumn("created_at"), "now()"),
 		},
 		Indexes: []Index{{Name: "idx_memories_embedding", Column: "vector", Method: "hnsw", OpClass: "vector_cosine_ops"}},
 	},
@@ -189,7 +189,7 @@ var Tables = []Table{
 // exists in PostgreSQL only and holds no state.
 var VersionsTable = Table{
 	Name: Versions, PrimaryKey: "version",
-	Columns: []Column{notNull(integer("version")), or(notNull(timestamp("applied_at")), "now()")},
+	Columns: []Column{notNull(integerColumn("version")), withDefault(notNull(timestampColumn("applied_at")), "now()")},
 }
 
 func btree(name, column string) Index { return Index{Name: name, Column: column, Method: "btree"} }

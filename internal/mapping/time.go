@@ -7,9 +7,9 @@ import (
 
 // Time is a moment as PostgreSQL's timestamptz holds it.
 type Time struct {
-	Micros int64 // microseconds since 2000-01-01T00:00:00Z
-	Naive  bool  // the text named no zone, and UTC was taken
-	Cut    bool  // digits past the microsecond were cut off, as Python does
+	Micros    int64 // microseconds since 2000-01-01T00:00:00Z
+	Naive     bool  // the text named no zone, and UTC was taken
+	Truncated bool  // digits past the microsecond were cut off, as Python does
 }
 
 // Moments in Unix seconds.
@@ -53,14 +53,14 @@ func ParseTime(s []byte) (Time, bool) {
 	if unix < yearOne || unix >= year10000 {
 		return Time{}, false
 	}
-	return Time{Micros: (unix-postgresEpoch)*1e6 + int64(micros), Naive: naive, Cut: cut}, true
+	return Time{Micros: (unix-postgresEpoch)*1e6 + int64(micros), Naive: naive, Truncated: cut}, true
 }
 
 // TimeOf gives the Time of a moment, cut to the microsecond.
 func TimeOf(at time.Time) Time { return Time{Micros: at.UnixMicro() - postgresEpoch*1e6} }
 
-// inReach reports whether the moment is in the years 1 to 9999 in UTC.
-func (t Time) inReach() bool {
+// inRange reports whether the moment is in the years 1 to 9999 in UTC.
+func (t Time) inRange() bool {
 	return t.Micros >= (yearOne-postgresEpoch)*1e6 && t.Micros < (year10000-postgresEpoch)*1e6
 }
 

@@ -19,7 +19,7 @@ func TestParseTime(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name, text string
-		layout     string // that Go's time package reads the text by
+		format     string // that Go's time package reads the text by
 		want       string // the moment, worked out by hand
 		naive      bool
 	}{
@@ -64,7 +64,7 @@ func TestParseTime(t *testing.T) {
 			if !ok {
 				t.Fatalf("%q is not taken for a time", tc.text)
 			}
-			reference, err := time.Parse(tc.layout, tc.text)
+			reference, err := time.Parse(tc.format, tc.text)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -172,7 +172,7 @@ func TestParseTimeFractions(t *testing.T) {
 		{"0001-01-01T00:00:00.0000001Z", "0001-01-01T00:00:00+00:00", true, false},
 	} {
 		got, ok := ParseTime([]byte(tc.text))
-		if !ok || got.String() != tc.want || got.Cut != tc.cut || got.Naive != tc.naive {
+		if !ok || got.String() != tc.want || got.Truncated != tc.cut || got.Naive != tc.naive {
 			t.Errorf("%.60q is %+v, %s (%v)", tc.text, got, got, ok)
 		}
 	}
@@ -188,24 +188,24 @@ func TestTimeOf(t *testing.T) {
 		{time.Date(2026, 11, 23, 10, 23, 4, 123456789, time.FixedZone("", 3600)), "2026-11-23T09:23:04.123456+00:00"},
 		{time.Date(1969, 12, 31, 23, 59, 59, 999999999, time.UTC), "1969-12-31T23:59:59.999999+00:00"},
 	} {
-		if got := TimeOf(tc.at); got.String() != tc.want || got.Micros != micros(tc.at) || got.Naive || got.Cut {
+		if got := TimeOf(tc.at); got.String() != tc.want || got.Micros != micros(tc.at) || got.Naive || got.Truncated {
 			t.Errorf("%s is %+v, %s", tc.at, got, got)
 		}
 	}
 }
 
 // TestParseTimeAgainstGo holds ParseTime against Go's time package over
-// moments and forms drawn by lot.
+// moments and forms drawn at random.
 func TestParseTimeAgainstGo(t *testing.T) {
 	t.Parallel()
-	lot := rand.New(rand.NewPCG(1, 2))
+	random := rand.New(rand.NewPCG(1, 2))
 	first := time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC).Unix()
 	last := time.Date(9999, 12, 30, 0, 0, 0, 0, time.UTC).Unix()
 	separators, zones := []string{"T", " "}, []string{"", "Z07:00", "-07:00", "-0700", "-07", "-07:00:00"}
 	for range 20_000 {
-		moment := time.Unix(first+lot.Int64N(last-first), lot.Int64N(1_000_000)*1000).UTC()
+		moment := time.Unix(first+random.Int64N(last-first), random.Int64N(1_000_000)*1000).UTC()
 		clock := "15:04"
-		switch digits := lot.IntN(9); digits {
+		switch digits := random.IntN(9); digits {
 		case 0:
 			moment = moment.Truncate(time.Minute)
 		case 1:
@@ -219,25 +219,25 @@ func TestParseTimeAgainstGo(t *testing.T) {
 			}
 			moment = moment.Truncate(unit)
 		}
-		zone := zones[lot.IntN(len(zones))]
+		zone := zones[random.IntN(len(zones))]
 		if clock == "15:04" && zone == "-07:00:00" {
 			continue // the clock would show the offset's seconds
 		}
 		east := 0
 		switch zone {
 		case "-07":
-			east = (lot.IntN(47) - 23) * 3600
+			east = (random.IntN(47) - 23) * 3600
 		case "-07:00:00":
-			east = lot.IntN(86400) // Go writes the seconds of a negative one wrongly
+			east = random.IntN(86400) // Go writes the seconds of a negative one wrongly
 		case "":
 		default:
-			east = (lot.IntN(2*1440-1) - 1439) * 60
+			east = (random.IntN(2*1440-1) - 1439) * 60
 		}
-		separator := separators[lot.IntN(2)]
+		separator := separators[random.IntN(2)]
 		text := moment.In(time.FixedZone("", east)).Format("2006-01-02" + separator + clock + zone)
 		naive := zone == "" && (separator == "T" || clock != "15:04:05") // SQLite's datetime() is UTC
 		got, ok := ParseTime([]byte(text))
-		if !ok || got.Micros != micros(moment) || got.Naive != naive || got.Cut {
+		if !ok || got.Micros != micros(moment) || got.Naive != naive || got.Truncated {
 			t.Fatalf("%q is %+v (%v), it was made from %s", text, got, ok, moment)
 		}
 	}
@@ -292,7 +292,7 @@ func FuzzParseTime(f *testing.F) {
 			_, rest, _ := bytes.Cut(text, []byte("."))
 			digits = len(rest) - len(bytes.TrimLeft(rest, "0123456789"))
 		}
-		if got.Cut && digits < 7 {
+		if got.Truncated && digits < 7 {
 			t.Fatalf("%q is said to be cut", text)
 		}
 	})

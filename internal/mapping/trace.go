@@ -28,7 +28,7 @@ type Trace struct {
 	scratch []byte
 	tree    []span
 	at      map[string]int
-	json    []byte
+	encoded []byte
 }
 
 // span is a span; its texts are parts of one string.
@@ -47,16 +47,16 @@ func (t *Trace) Reset() {
 	clear(t.tree)
 	clear(t.at)
 	t.spans, t.tree, t.created, t.dated = t.spans[:0], t.tree[:0], Time{}, false
-	if cap(t.spans) > keptSpans {
+	if cap(t.spans) > maxBufferSpans {
 		t.spans, t.tree, t.at = nil, nil, nil
 	}
-	if cap(t.json)+cap(t.scratch) > keptBytes {
-		t.json, t.scratch = nil, nil
+	if cap(t.encoded)+cap(t.scratch) > maxBufferBytes {
+		t.encoded, t.scratch = nil, nil
 	}
 }
 
-// keptSpans is for how many spans room is kept for the next run.
-const keptSpans = 10_000
+// maxBufferSpans is for how many spans memory is kept for the next run.
+const maxBufferSpans = 10_000
 
 // Add takes one span: row holds a rowid and SpanColumns. Rows of a run are to
 // come in the order of their ids. Cells are repaired as they are in spans; a
@@ -99,7 +99,7 @@ func (t *Trace) CreatedAt() Value {
 	return TextValue(t.created.String())
 }
 
-// IsStored reports whether PostgreSQL holds just this trace: cells are the image
+// IsStored reports whether PostgreSQL holds just this trace: cells are the encoding
 // of a row of traces.
 func (t *Trace) IsStored(cells [][]byte) bool {
 	tree, ok := t.JSON()
@@ -162,8 +162,8 @@ func (t *Trace) JSON() ([]byte, bool) {
 	if root < 0 {
 		return nil, false
 	}
-	t.json = appendSpan(t.json[:0], tree, root)
-	return t.json, true
+	t.encoded = appendSpan(t.encoded[:0], tree, root)
+	return t.encoded, true
 }
 
 // appendSpan appends a span with what is under it. Its keys come in the order in
@@ -209,7 +209,7 @@ func floatOf(v Value) (float64, bool) {
 	if isWhole {
 		fraction = float64(whole)
 	}
-	return fraction, reason&NoNumber == 0
+	return fraction, reason&NotANumber == 0
 }
 
 func appendString(dst []byte, s string) []byte {

@@ -72,8 +72,8 @@ func TestTrace(t *testing.T) {
 		},
 		{
 			"the parent is absent",
-			[][]Value{aSpan("orphan", under("gone"), 1), aSpan("a", under("orphan"), 2)},
-			spanJSON("orphan", "gone", "1.0", spanJSON("a", "orphan", "2.0", "")),
+			[][]Value{aSpan("detached", under("gone"), 1), aSpan("a", under("detached"), 2)},
+			spanJSON("detached", "gone", "1.0", spanJSON("a", "detached", "2.0", "")),
 		},
 		{
 			"the first root wins",
@@ -81,9 +81,9 @@ func TestTrace(t *testing.T) {
 			spanJSON("early", "null", "1.0", spanJSON("b", "early", "4.0", "")),
 		},
 		{
-			"an orphan that starts first wins over the root",
-			[][]Value{aSpan("root", none, 2), aSpan("orphan", under("gone"), 1)},
-			spanJSON("orphan", "gone", "1.0", ""),
+			"a detached span that starts first wins over the root",
+			[][]Value{aSpan("root", none, 2), aSpan("detached", under("gone"), 1)},
+			spanJSON("detached", "gone", "1.0", ""),
 		},
 		{
 			"of roots with one start the first id wins",
@@ -114,7 +114,7 @@ func TestTrace(t *testing.T) {
 		{"a circle of two", [][]Value{aSpan("a", under("b"), 1), aSpan("b", under("a"), 2)}, ""},
 		{"a circle of three", [][]Value{aSpan("a", under("c"), 1), aSpan("b", under("a"), 2), aSpan("c", under("b"), 3), aSpan("d", under("c"), 4)}, ""},
 		{
-			"a circle beside a root",
+			"a circle next to a root",
 			[][]Value{aSpan("a", under("b"), 1), aSpan("b", under("a"), 2), aSpan("root", none, 3), aSpan("c", under("root"), 4)},
 			spanJSON("root", "null", "3.0", spanJSON("c", "root", "4.0", "")),
 		},
@@ -155,17 +155,17 @@ func TestTraceAttributes(t *testing.T) {
 		attributes Value
 		want       string
 	}{
-		"NULL":            {Value{}, "{}"},
-		"empty":           {TextValue(""), "{}"},
-		"null":            {TextValue("null"), "null"},
-		"as it is":        {TextValue(`{"b": 1.50, "a": [1e2, "é", {}]}`), `{"b": 1.50, "a": [1e2, "é", {}]}`},
-		"not an object":   {TextValue(`[1]`), "[1]"},
-		"with white room": {TextValue(" {}\n"), " {}\n"},
-		"a blob":          {BlobValue([]byte(`{"a":1}`)), `{"a":1}`},
-		"mended":          {TextValue(`{"a\u0000": NaN, "b": "\ud800"}`), `{"a": "NaN", "b": "` + "\ufffd" + `"}`},
-		"not JSON":        {TextValue("caf\xe9\x00"), "\"caf\ufffd\""},
-		"not JSON, blob":  {BlobValue([]byte{1}), `"\u0001"`},
-		"too deep":        {TextValue("[" + nested10000 + "]"), `"[` + nested10000 + `]"`},
+		"NULL":             {Value{}, "{}"},
+		"empty":            {TextValue(""), "{}"},
+		"null":             {TextValue("null"), "null"},
+		"as it is":         {TextValue(`{"b": 1.50, "a": [1e2, "é", {}]}`), `{"b": 1.50, "a": [1e2, "é", {}]}`},
+		"not an object":    {TextValue(`[1]`), "[1]"},
+		"with white space": {TextValue(" {}\n"), " {}\n"},
+		"a blob":           {BlobValue([]byte(`{"a":1}`)), `{"a":1}`},
+		"repaired":         {TextValue(`{"a\u0000": NaN, "b": "\ud800"}`), `{"a": "NaN", "b": "` + "\ufffd" + `"}`},
+		"not JSON":         {TextValue("caf\xe9\x00"), "\"caf\ufffd\""},
+		"not JSON, blob":   {BlobValue([]byte{1}), `"\u0001"`},
+		"too deep":         {TextValue("[" + nested10000 + "]"), `"[` + nested10000 + `]"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -402,7 +402,7 @@ func TestTraceOfOddTexts(t *testing.T) {
 	}
 }
 
-// TestTraceCreatedAtInAZone: naive times are those of the given zone.
+// TestTraceCreatedAtInAZone: naive timestamps are those of the given zone.
 func TestTraceCreatedAtInAZone(t *testing.T) {
 	t.Parallel()
 	trace := newTrace()

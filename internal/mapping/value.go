@@ -1,5 +1,5 @@
 // Package mapping is what Flujo's state is: its tables and columns, the
-// layouts a file can have, and the conversion of every cell to what
+// file formats a file can have, and the conversion of every cell to what
 // PostgreSQL stores. Plain data and pure functions; no I/O.
 package mapping
 

@@ -56,7 +56,7 @@ func (a *account) own(path string) error {
 	return nil
 }
 
-// maxSocketDir leaves room for "/.s.PGSQL.65535.lock" within the shortest
+// maxSocketDir leaves space for "/.s.PGSQL.65535.lock" within the shortest
 // limit on a Unix socket's path, 103 bytes.
 const maxSocketDir = 103 - len("/.s.PGSQL.65535.lock")
 

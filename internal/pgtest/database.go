@@ -24,7 +24,7 @@ const EnvServer = "FLUJO_PORT_TEST_POSTGRES"
 // queryTimeout bounds every statement that pgtest itself sends.
 const queryTimeout = time.Minute
 
-var shared struct {
+var sharedServer struct {
 	once   sync.Once
 	server *Server
 	err    error
@@ -52,7 +52,7 @@ func Main(m *testing.M, setup ...func(dir string) error) int {
 }
 
 func run(m *testing.M, setup []func(dir string) error) (code int, err error) {
-	if ownServer() {
+	if wantsOwnServer() {
 		address, err := completeURL(os.Getenv(EnvServer))
 		if err != nil {
 			return 2, fmt.Errorf("%s: %w", EnvServer, err)
@@ -76,8 +76,8 @@ func run(m *testing.M, setup []func(dir string) error) (code int, err error) {
 		}
 	}
 	code = m.Run()
-	if shared.server != nil {
-		err = shared.server.Stop()
+	if sharedServer.server != nil {
+		err = sharedServer.server.Stop()
 	}
 	return code, err
 }
@@ -103,29 +103,29 @@ func ForgetEnvironment() {
 // if need be. The test is skipped when the user brought a server.
 func Shared(t testing.TB) *Server {
 	t.Helper()
-	if ownServer() {
+	if wantsOwnServer() {
 		t.Skipf("needs a server that pgtest started, and %s is set", EnvServer)
 	}
-	shared.once.Do(func() { shared.server, shared.err = Start() })
-	if shared.err != nil {
-		t.Fatalf("start PostgreSQL: %v", shared.err)
+	sharedServer.once.Do(func() { sharedServer.server, sharedServer.err = Start() })
+	if sharedServer.err != nil {
+		t.Fatalf("start PostgreSQL: %v", sharedServer.err)
 	}
-	return shared.server
+	return sharedServer.server
 }
 
 // OwnServer reports whether the databases are on a server that the user
 // brought, one that tests must not stop or reconfigure.
 func OwnServer(t testing.TB) bool {
 	t.Helper()
-	return ownServer()
+	return wantsOwnServer()
 }
 
-func ownServer() bool { return os.Getenv(EnvServer) != "" }
+func wantsOwnServer() bool { return os.Getenv(EnvServer) != "" }
 
 // adminURL returns the URL through which databases are made.
 func adminURL(t testing.TB) string {
 	t.Helper()
-	if ownServer() {
+	if wantsOwnServer() {
 		return os.Getenv(EnvServer)
 	}
 	return Shared(t).URL("postgres")

@@ -11,7 +11,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(envOrphan) != "" {
+	if os.Getenv(envLeftBehind) != "" {
 		startAndHang()
 	}
 	os.Exit(Main(m))

@@ -73,7 +73,7 @@ func endEarly() {
 			}
 		}
 	}
-	if ownServer() {
+	if wantsOwnServer() {
 		undoAll()
 	}
 	os.Exit(code)

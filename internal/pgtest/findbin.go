@@ -15,7 +15,7 @@ import (
 // MinVersion is the oldest major version of PostgreSQL that will do.
 const MinVersion = 13
 
-// binGlobs are the folders, beside PATH, where packages put the server's
+// binGlobs are the folders, apart from PATH, where packages put the server's
 // programs. scripts/ensure-postgres.sh looks in the same ones.
 var binGlobs = []string{
 	"/usr/lib/postgresql/*/bin",                          // Debian, Ubuntu
@@ -35,13 +35,13 @@ var errNoPostgres = errors.New("no PostgreSQL server found: run scripts/ensure-p
 // [MinVersion] or later: the one on PATH when there is one, else the newest
 // of those that packages install.
 func FindBin() (dir string, err error) {
-	dir, _, err = findBin(filepath.SplitList(os.Getenv("PATH")), binGlobs)
+	dir, _, err = searchBin(filepath.SplitList(os.Getenv("PATH")), binGlobs)
 	return dir, err
 }
 
-// findBin is FindBin over the given PATH folders and patterns; it also
+// searchBin is FindBin over the given PATH folders and patterns; it also
 // returns the major version.
-func findBin(path, globs []string) (dir string, version int, err error) {
+func searchBin(path, globs []string) (dir string, version int, err error) {
 	for _, dir := range path {
 		if v := serverVersion(dir); v >= MinVersion {
 			return linkedDir(dir), v, nil

@@ -67,7 +67,7 @@ func TestFindBin(t *testing.T) {
 			for _, dir := range c.path {
 				path = append(path, filepath.Join(root, dir))
 			}
-			dir, version, err := findBin(path, c.globs)
+			dir, version, err := searchBin(path, c.globs)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -76,7 +76,7 @@ func TestFindBin(t *testing.T) {
 			}
 		})
 	}
-	if _, _, err := findBin([]string{filepath.Join(root, "oldpath")}, nil); !errors.Is(err, errNoPostgres) {
+	if _, _, err := searchBin([]string{filepath.Join(root, "oldpath")}, nil); !errors.Is(err, errNoPostgres) {
 		t.Errorf("error %v, want %v", err, errNoPostgres)
 	}
 }

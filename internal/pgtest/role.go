@@ -19,7 +19,7 @@ import (
 // skipped.
 func Role(t testing.TB, databaseURL, attrs string) string {
 	t.Helper()
-	if ownServer() {
+	if wantsOwnServer() {
 		skipUnlessSuperuser(t, databaseURL)
 	}
 	name, password := randomName(), rand.Text()
@@ -37,7 +37,7 @@ func Role(t testing.TB, databaseURL, attrs string) string {
 		return err
 	})
 	roleURL := WithUser(t, databaseURL, name, password)
-	if ownServer() {
+	if wantsOwnServer() {
 		skipUnlessLogin(t, roleURL)
 	}
 	return roleURL

@@ -59,7 +59,7 @@ func WithSettings(settings ...string) Option {
 // The caller must Stop it. Should this process end without that, even by
 // SIGKILL, the server stops and its folder goes nonetheless.
 func Start(opts ...Option) (*Server, error) {
-	bin, version, err := findBin(filepath.SplitList(os.Getenv("PATH")), binGlobs)
+	bin, version, err := searchBin(filepath.SplitList(os.Getenv("PATH")), binGlobs)
 	if err != nil {
 		return nil, err
 	}

@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// envOrphan makes the test binary start a server and wait to be killed, or for
+// envLeftBehind makes the test binary start a server and wait to be killed, or for
 // the end of its stdin, should the test be killed itself.
-const envOrphan = "PGTEST_START_AND_HANG"
+const envLeftBehind = "PGTEST_START_AND_HANG"
 
 func startAndHang() {
 	s, err := Start()
@@ -86,7 +86,7 @@ func TestBadSettingShowsTheServersWords(t *testing.T) {
 
 func TestKilledParentLeavesNothing(t *testing.T) {
 	parent := exec.Command(os.Args[0])
-	parent.Env = append(os.Environ(), envOrphan+"=1")
+	parent.Env = append(os.Environ(), envLeftBehind+"=1")
 	parent.Stderr = os.Stderr
 	out, err := parent.StdoutPipe()
 	if err != nil {

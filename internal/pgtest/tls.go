@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// WithTLS makes the server take TLS connections beside plain ones. Its
+// WithTLS makes the server take TLS connections next to plain ones. Its
 // certificate is for 127.0.0.1 and localhost, from a CA of its own: see
 // [Server.RootCert]. libpq before 15 compares no IP address, and takes only
 // localhost. [Server.URL] still says sslmode=disable.

@@ -7,15 +7,15 @@ import (
 	"io"
 )
 
-// Finding is a cell that did not arrive as it was, or a row without a place.
+// Finding is a cell that did not arrive as it was, or a rejected row.
 type Finding struct {
-	Table    string `json:"table"`
-	Key      string `json:"key"`
-	RowID    int64  `json:"source_rowid"`
-	Column   string `json:"column"` // empty for a row
-	Kind     string `json:"kind"`
-	Done     string `json:"done"`
-	SetAside bool   `json:"set_aside"`
+	Table       string `json:"table"`
+	Key         string `json:"key"`
+	RowID       int64  `json:"source_rowid"`
+	Column      string `json:"column"` // empty for a row
+	Reason      string `json:"reason"`
+	Explanation string `json:"explanation"`
+	Rejected    bool   `json:"rejected"`
 }
 
 // List is a list of a report whose members come one after the other, so that

@@ -46,12 +46,12 @@ type Migration struct {
 type Findings struct {
 	Tables  []Table   `json:"tables"`
 	Derived []Derived `json:"derived"`
-	// Changes are what did not arrive as it was, and rows without a place.
+	// Changes are what did not arrive as it was, and rejected rows.
 	Changes []Change `json:"changes"`
 	// Widened are the integer columns that were made bigint, as table.column.
 	Widened []string `json:"widened"`
-	// Naive are the times that named no zone.
-	Naive []Naive `json:"naive_times"`
+	// NaiveTimestamps are the times that named no zone.
+	NaiveTimestamps []NaiveColumn `json:"naive_timestamps"`
 	// Rounded are the floats that lost digits in a real column.
 	Rounded []Rounded `json:"rounded"`
 	// Ignored are the file's tables that are not Flujo's.
@@ -60,11 +60,11 @@ type Findings struct {
 	Notes []string `json:"notes"`
 }
 
-// Count gives the rows without a place, and the cells of others that do not
+// Count gives the rejected rows, and the cells of others that do not
 // arrive as they are.
 func (f *Findings) Count() (rows, cells int64) {
 	for _, c := range f.Changes {
-		if c.SetAside {
+		if c.Rejected {
 			rows += c.Count
 		} else {
 			cells += c.Count
@@ -73,9 +73,9 @@ func (f *Findings) Count() (rows, cells int64) {
 	return rows, cells
 }
 
-// NaiveTimes gives the number of times that named no zone.
-func (f *Findings) NaiveTimes() (n int64) {
-	for _, naive := range f.Naive {
+// NaiveCount gives the number of times that named no zone.
+func (f *Findings) NaiveCount() (n int64) {
+	for _, naive := range f.NaiveTimestamps {
 		n += naive.Count
 	}
 	return n
@@ -92,14 +92,14 @@ func (f Findings) WithoutKeys() Findings {
 
 // Source is the file that was read.
 type Source struct {
-	Path   string `json:"path"`
-	Bytes  int64  `json:"bytes"`      // with its -wal
-	Layout string `json:"layout"`     // the versions of Flujo that lay a file out like that
-	WAL    bool   `json:"wal"`        // there was a -wal beside it, with something in it
-	Frames int    `json:"wal_frames"` // of committed transactions in it
-	// Sound says how that was found out: "quick_check", or "" when it was not.
-	Sound  string `json:"sound"`
-	SHA256 string `json:"sha256"` // of the file; empty where it was not computed
+	Path       string `json:"path"`
+	Bytes      int64  `json:"bytes"`       // with its -wal
+	FileFormat string `json:"file_format"` // the versions of Flujo that write it
+	WAL        bool   `json:"wal"`         // there was a -wal next to it, with something in it
+	Frames     int    `json:"wal_frames"`  // of committed transactions in it
+	// Integrity says how that was found out: "quick_check", or "" when it was not.
+	Integrity string `json:"integrity"`
+	SHA256    string `json:"sha256"` // of the file; empty where it was not computed
 }
 
 // Target is where the rows went.
@@ -118,7 +118,7 @@ type Target struct {
 type Table struct {
 	Name       string  `json:"name"`
 	RowsRead   int64   `json:"rows_read"`   // from the file
-	SetAside   int64   `json:"set_aside"`   // of these, without a place in Flujo's table
+	Rejected   int64   `json:"rejected"`    // of these, rejected
 	Derived    int64   `json:"derived"`     // made from other tables' rows
 	InPostgres int64   `json:"in_postgres"` // counted there, in the transaction
 	Bytes      int64   `json:"bytes"`       // sent to the server
@@ -128,22 +128,22 @@ type Table struct {
 }
 
 // Change counts what did not arrive as it was, for one reason in one column;
-// or the rows of a table that have no place.
+// or the rejected rows of a table.
 type Change struct {
-	Table    string   `json:"table"`
-	Column   string   `json:"column"` // empty for rows
-	Kind     string   `json:"kind"`   // the names of the reasons, joined by "+"
-	Explain  string   `json:"explanation"`
-	Count    int64    `json:"count"`
-	Keys     []string `json:"first_keys"` // of up to ten rows
-	SetAside bool     `json:"set_aside"`
+	Table       string   `json:"table"`
+	Column      string   `json:"column"` // empty for rows
+	Reason      string   `json:"reason"` // the names of the reasons, joined by "+"
+	Explanation string   `json:"explanation"`
+	Count       int64    `json:"count"`
+	Keys        []string `json:"first_keys"` // of up to ten rows
+	Rejected    bool     `json:"rejected"`
 }
 
-// Naive counts the times of a column that named no zone.
-type Naive struct {
+// NaiveColumn counts the times of a column that named no zone.
+type NaiveColumn struct {
 	Column string `json:"column"` // as table.column
 	Count  int64  `json:"count"`
-	Zone   string `json:"taken_as"`
+	Zone   string `json:"interpreted_as"`
 }
 
 // Rounded says what a real column did to floats.

@@ -11,7 +11,7 @@ type Receipt struct {
 	MigratedAt time.Time // when the transaction began
 	Version    string    // of this program
 	File       File
-	Layout     string
+	FileFormat string
 	Verify     string // "content" or "counts"
 	Options    Options
 	Tables     []ReceiptTable
@@ -29,18 +29,18 @@ type File struct {
 	Modified  time.Time
 }
 
-// Options are what decides, beside the file, what arrives: to compare later,
+// Options are what decides, apart from the file, what arrives: to compare later,
 // the file has to be read with the same.
 type Options struct {
-	NaiveTimes string `json:"naive_times"` // a zone's name
-	JSONDepth  int    `json:"json_depth"`
-	SetAside   bool   `json:"set_aside"`
+	NaiveTimezone string `json:"naive_timezone"` // a zone's name
+	JSONDepth     int    `json:"json_depth"`
+	Quarantine    bool   `json:"quarantine"`
 	// WrittenAt is when the file was written, in microseconds since 2000 UTC:
-	// the last witness of a time that no row tells.
+	// the last fallback for a time that no row tells.
 	WrittenAt int64 `json:"written_at"`
-	// Replaced is the schema in which the rows are kept that were there before;
+	// ArchiveSchema is the schema in which the rows are kept that were there before;
 	// empty where there were none.
-	Replaced string `json:"replaced,omitempty"`
+	ArchiveSchema string `json:"archive_schema,omitempty"`
 	// Merged says that the file was merged into rows that were there.
 	Merged bool `json:"merged,omitempty"`
 }
@@ -49,7 +49,7 @@ type Options struct {
 type ReceiptTable struct {
 	Name     string  `json:"name"`
 	RowsRead int64   `json:"rows_read"`
-	SetAside int64   `json:"set_aside"`
+	Rejected int64   `json:"rejected"`
 	Derived  int64   `json:"derived"`
 	Rows     int64   `json:"rows"`
 	Digest   string  `json:"digest"`  // of the rows in PostgreSQL; empty when only counts were compared

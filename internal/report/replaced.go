@@ -8,26 +8,26 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// Replaced is what the target held before, and where it is kept.
+// Replaced is what the target held before, and where it is archived.
 type Replaced struct {
-	Schema string      `json:"schema"`
-	Tables []KeptTable `json:"tables"` // Flujo's, and the program's own where they were there
-	// BackToIt are statements for psql, a line each, that put it all back in
-	// one transaction; what is in the tables then is lost. Those of a rehearsal
+	ArchiveSchema string          `json:"archive_schema"`
+	Tables        []ArchivedTable `json:"tables"` // Flujo's, and the program's own where they were there
+	// UndoSQL are statements for psql, a line each, that put it all back in
+	// one transaction; what is in the tables then is lost. Those of a dry run
 	// name a schema that was rolled back.
-	BackToIt []string `json:"back_to_it"`
-	// DropIt is the statement that throws it away.
-	DropIt string `json:"drop_it"`
+	UndoSQL []string `json:"undo_sql"`
+	// DropSQL is the statement that throws it away.
+	DropSQL string `json:"drop_sql"`
 }
 
-// KeptTable is a table that is kept.
-type KeptTable struct {
+// ArchivedTable is an archived table.
+type ArchivedTable struct {
 	Name string `json:"name"`
 	Rows int64  `json:"rows"`
 }
 
-// replaced says what was replaced.
-func (m *Migration) replaced(w io.Writer) {
+// writeReplaced says what was replaced.
+func (m *Migration) writeReplaced(w io.Writer) {
 	r := m.Replaced
 	if r == nil {
 		return
@@ -37,15 +37,15 @@ func (m *Migration) replaced(w io.Writer) {
 		tables = append(tables, t.Name+" "+humanize.Comma(t.Rows))
 	}
 	if m.Committed {
-		fmt.Fprintf(w, "replaced: the rows that were there are kept in schema %q until you drop it: %s\n", r.Schema, strings.Join(tables, ", "))
+		fmt.Fprintf(w, "replaced: the rows that were there are archived in schema %q until you drop it: %s\n", r.ArchiveSchema, strings.Join(tables, ", "))
 		return
 	}
-	fmt.Fprintf(w, "replaced, and rolled back: the real run keeps the rows that are there in a schema such as %q, and prints the SQL that leads back to them: %s\n",
-		r.Schema, strings.Join(tables, ", "))
+	fmt.Fprintf(w, "replaced, and rolled back: the real run archives the rows that are there in a schema such as %q, and prints the SQL that leads back to them: %s\n",
+		r.ArchiveSchema, strings.Join(tables, ", "))
 }
 
-// wayBack gives the lines that lead back to what was replaced.
-func (m *Migration) wayBack(w io.Writer) {
+// writeUndo gives the lines that lead back to what was replaced.
+func (m *Migration) writeUndo(w io.Writer) {
 	if m.Replaced == nil || !m.Committed {
 		return
 	}
@@ -58,7 +58,7 @@ save it first with "flujo-port restore", if it is wanted.
 When the replaced rows are not wanted any more, and only then:
 
 %s
-`, indented(m.Replaced.BackToIt), indented([]string{m.Replaced.DropIt}))
+`, indented(m.Replaced.UndoSQL), indented([]string{m.Replaced.DropSQL}))
 }
 
 func indented(lines []string) string { return "    " + strings.Join(lines, "\n    ") }

@@ -49,17 +49,17 @@ type RestoredTable struct {
 	InPostgres int64  `json:"in_postgres"`
 	// Rows that were written anew, and, with a base, rows that were taken from
 	// it byte for byte, and of its rows those that PostgreSQL has no more.
-	Written int64 `json:"written"`
-	Kept    int64 `json:"kept"`
-	Removed int64 `json:"removed"`
+	Written  int64 `json:"written"`
+	FromBase int64 `json:"from_base"`
+	Removed  int64 `json:"removed"`
 	// Derived are rows that were left out, because Flujo's SQLite backend makes
 	// them of others.
 	Derived int64 `json:"derived"`
 	// Originals are cells that went back to the bytes that they once had.
 	Originals int64 `json:"originals"`
-	// SetAside are rows that had no place in PostgreSQL and came back from the
+	// Rejected are rows that were rejected in PostgreSQL and came back from the
 	// table of originals.
-	SetAside int64 `json:"set_aside"`
+	Rejected int64 `json:"rejected"`
 	Match    bool  `json:"match"` // every cell was read back and compared
 }
 
@@ -83,7 +83,7 @@ func (r *Restoration) Text(w io.Writer) error {
 		}
 	}
 	for _, c := range r.Lost {
-		fmt.Fprintf(&b, "%s.%s: %s × %s\n", c.Table, c.Column, humanize.Comma(c.Count), c.Explain)
+		fmt.Fprintf(&b, "%s.%s: %s × %s\n", c.Table, c.Column, humanize.Comma(c.Count), c.Explanation)
 	}
 	for _, warning := range r.Warnings {
 		fmt.Fprintf(&b, "WARNING: %s\n", warning)
@@ -105,16 +105,16 @@ func (r *Restoration) headline() string {
 	case r.Differing > 0:
 		return fmt.Sprintf("Verification failed after %.1f s: no file was left.", r.Seconds)
 	}
-	return fmt.Sprintf("Rehearsed in %.1f s: every cell was read back and compared, then the file was removed.", r.Seconds)
+	return fmt.Sprintf("Dry run finished in %.1f s: every cell was read back and compared, then the file was removed.", r.Seconds)
 }
 
 func (r *Restoration) table(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	head := []string{"table", "rows in Postgres", "written"}
 	if r.Base != nil {
-		head = append(head, "kept from the base", "removed from it")
+		head = append(head, "taken from the base", "removed from it")
 	}
-	fmt.Fprintf(t, "%s\tleft to be derived\tcells as they once were\trows set aside\t\t\n", strings.Join(head, "\t"))
+	fmt.Fprintf(t, "%s\tleft to be derived\tcells as they once were\trows quarantined\t\t\n", strings.Join(head, "\t"))
 	for _, row := range r.Tables {
 		mark := "✗"
 		if row.Match {
@@ -122,10 +122,10 @@ func (r *Restoration) table(w io.Writer) {
 		}
 		numbers := []int64{row.InPostgres, row.Written}
 		if r.Base != nil {
-			numbers = append(numbers, row.Kept, row.Removed)
+			numbers = append(numbers, row.FromBase, row.Removed)
 		}
 		fmt.Fprint(t, row.Name)
-		for _, n := range append(numbers, row.Derived, row.Originals, row.SetAside) {
+		for _, n := range append(numbers, row.Derived, row.Originals, row.Rejected) {
 			fmt.Fprintf(t, "\t%s", humanize.Comma(n))
 		}
 		fmt.Fprintf(t, "\t%s\t\n", mark)

@@ -29,9 +29,9 @@ func (m *Migration) Text(w io.Writer) error {
 		fmt.Fprintln(&b)
 	}
 	if len(m.Changes) > 0 {
-		m.changes(&b, m.Refused)
+		m.writeChanges(&b, m.Refused)
 		if !m.Refused {
-			fmt.Fprintf(&b, "kept as they were%s: %s cells, byte for byte, in %s.flujo_port_originals\n", m.ofTaken(), humanize.Comma(m.Originals), m.Target.Schema)
+			fmt.Fprintf(&b, "original values%s: %s cells, byte for byte, in %s.flujo_port_originals\n", m.ofTaken(), humanize.Comma(m.Originals), m.Target.Schema)
 		}
 		fmt.Fprintln(&b)
 	}
@@ -41,7 +41,7 @@ func (m *Migration) Text(w io.Writer) error {
 	if len(m.Widened) > 0 {
 		fmt.Fprintf(&b, "made bigint, for integers beyond PostgreSQL's integer: %s\n", strings.Join(m.Widened, ", "))
 	}
-	for _, n := range m.Naive {
+	for _, n := range m.NaiveTimestamps {
 		fmt.Fprintf(&b, "times without a zone, taken as %s: %s in %s\n", n.Zone, humanize.Comma(n.Count), n.Column)
 	}
 	for _, r := range m.Rounded {
@@ -51,7 +51,7 @@ func (m *Migration) Text(w io.Writer) error {
 	if len(m.Ignored) > 0 {
 		fmt.Fprintf(&b, "left alone: tables that are not Flujo's: %s\n", strings.Join(m.Ignored, ", "))
 	}
-	m.replaced(&b)
+	m.writeReplaced(&b)
 	for _, w := range m.Warnings {
 		fmt.Fprintf(&b, "WARNING: %s\n", w)
 	}
@@ -61,7 +61,7 @@ func (m *Migration) Text(w io.Writer) error {
 	if !m.Refused && m.Differing == 0 {
 		m.addresses(&b)
 	}
-	m.wayBack(&b)
+	m.writeUndo(&b)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -80,7 +80,7 @@ func (m *Migration) headline() string {
 	case m.Refused:
 		return fmt.Sprintf("Refused after %.1f s and rolled back: the database is as it was. This is the whole list of what stands in the way.", m.Seconds)
 	}
-	return fmt.Sprintf("Rehearsed in %.1f s: %s, then rolled back; the database is as it was.", m.Seconds, m.verified())
+	return fmt.Sprintf("Dry run finished in %.1f s: %s, then rolled back; the database is as it was.", m.Seconds, m.verified())
 }
 
 func (m *Migration) verified() string {
@@ -99,11 +99,11 @@ func (s *Source) String() string {
 	if s.WAL {
 		wal = fmt.Sprintf("with a -wal of %s %s", humanize.Comma(int64(s.Frames)), english.PluralWord(s.Frames, "frame", ""))
 	}
-	sound := "quick_check ok"
-	if s.Sound == "" {
-		sound = "not checked for damage (--skip-integrity)"
+	integrity := "quick_check ok"
+	if s.Integrity == "" {
+		integrity = "not checked for damage (--skip-integrity)"
 	}
-	return fmt.Sprintf("%s (%s, %s, laid out as by %s, %s)", s.Path, humanize.IBytes(uint64(s.Bytes)), wal, s.Layout, sound)
+	return fmt.Sprintf("%s (%s, %s, format %s, %s)", s.Path, humanize.IBytes(uint64(s.Bytes)), wal, s.FileFormat, integrity)
 }
 
 func (m *Migration) pgvector() string {
@@ -117,18 +117,18 @@ func (m *Migration) pgvector() string {
 }
 
 func (m *Migration) table(w io.Writer) {
-	aside := false
+	rejected := false
 	for _, row := range m.Tables {
-		aside = aside || row.SetAside > 0
+		rejected = rejected || row.Rejected > 0
 	}
 	column := func(title string) string {
-		if aside {
+		if rejected {
 			return title + "\t"
 		}
 		return ""
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "table\trows read\t%sderived\trows in Postgres\tbytes\tseconds\t\t\n", column("set aside"))
+	fmt.Fprintf(t, "table\trows read\t%sderived\trows in Postgres\tbytes\tseconds\t\t\n", column("rejected"))
 	for _, row := range m.Tables {
 		mark := "✗"
 		switch {
@@ -137,25 +137,25 @@ func (m *Migration) table(w io.Writer) {
 		case row.Match:
 			mark = "✓"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s%s\t%s\t%s\t%.2f\t%s\t\n", row.Name, humanize.Comma(row.RowsRead), column(humanize.Comma(row.SetAside)),
+		fmt.Fprintf(t, "%s\t%s\t%s%s\t%s\t%s\t%.2f\t%s\t\n", row.Name, humanize.Comma(row.RowsRead), column(humanize.Comma(row.Rejected)),
 			humanize.Comma(row.Derived), humanize.Comma(row.InPostgres), humanize.IBytes(uint64(row.Bytes)), row.Seconds, mark)
 	}
 	t.Flush()
 	fmt.Fprintln(w)
 }
 
-// changes lists what does not arrive as it is; refused says that rows without
+// writeChanges lists what does not arrive as it is; refused says that rows without
 // a place are what stands in the way.
-func (f *Findings) changes(w io.Writer, refused bool) {
+func (f *Findings) writeChanges(w io.Writer, refused bool) {
 	for _, c := range f.Changes {
 		what := c.Table + "." + c.Column + ": changed: "
-		if c.SetAside {
-			what = c.Table + ": rows set aside: "
+		if c.Rejected {
+			what = c.Table + ": rows quarantined: "
 			if refused {
-				what = c.Table + ": rows without a place: "
+				what = c.Table + ": rows rejected: "
 			}
-		} else if c.Kind == noColumn {
-			what = c.Table + "." + c.Column + ": kept aside: "
+		} else if c.Reason == unmappedColumn {
+			what = c.Table + "." + c.Column + ": original kept: "
 		}
 		keys := make([]string, len(c.Keys))
 		for i, k := range c.Keys {
@@ -165,12 +165,12 @@ func (f *Findings) changes(w io.Writer, refused bool) {
 		if c.Count > int64(len(c.Keys)) {
 			more = ", …"
 		}
-		fmt.Fprintf(w, "%s%s × %s (%s%s)\n", what, humanize.Comma(c.Count), c.Explain, strings.Join(keys, ", "), more)
+		fmt.Fprintf(w, "%s%s × %s (%s%s)\n", what, humanize.Comma(c.Count), c.Explanation, strings.Join(keys, ", "), more)
 	}
 }
 
-// noColumn is the kind of what Flujo's tables have no column for.
-const noColumn = "no-column"
+// unmappedColumn is the kind of what Flujo's tables have no column for.
+const unmappedColumn = "unmapped-column"
 
 func (m *Migration) addresses(w io.Writer) {
 	fmt.Fprintf(w, "\ncutover   FLUJO_STATE_URI=%s\nrollback  FLUJO_STATE_URI=%s\n", m.Cutover, m.Rollback)

@@ -7,12 +7,12 @@ import (
 
 // The verdicts of verify.
 const (
-	Equal     = "equal"         // the database holds what the file says
-	Merged    = "merged"        // the database holds what a merge of the file left there
-	Drift     = "drift"         // the copy was good; rows were written, changed or deleted since
-	BadCopy   = "bad-copy"      // rows of the migration are not what the file says
-	Different = "different"     // rows differ, and without a receipt nobody can say since when
-	OtherFile = "not-that-file" // the file is not the one that was migrated, or was written since
+	Equal          = "equal"           // the database holds what the file says
+	Merged         = "merged"          // the database holds what a merge of the file left there
+	Drift          = "drift"           // the copy was good; rows were written, changed or deleted since
+	CopyMismatch   = "copy-mismatch"   // rows of the migration are not what the file says
+	Mismatch       = "mismatch"        // rows differ, and without a receipt nobody can say since when
+	SourceMismatch = "source-mismatch" // the file is not the one that was migrated, or was written since
 )
 
 // Verification is the report of verify.
@@ -53,18 +53,18 @@ type Comparison struct {
 	// AsMerged says that PostgreSQL holds what a merge left there, which is not
 	// what the file has.
 	AsMerged bool `json:"as_merged"`
-	// OtherFile says that the file has not the rows that were migrated.
-	OtherFile bool `json:"other_file"`
-	// Gone says that PostgreSQL has no such table any more.
-	Gone   bool   `json:"gone"`
-	Digest string `json:"digest"` // of the rows in PostgreSQL
+	// SourceMismatch says that the file has not the rows that were migrated.
+	SourceMismatch bool `json:"source_mismatch"`
+	// TableMissing says that PostgreSQL has no such table any more.
+	TableMissing bool   `json:"table_missing"`
+	Digest       string `json:"digest"` // of the rows in PostgreSQL
 	// Rows that were written, changed or deleted after the migration.
 	Added   int64 `json:"added_since"`
 	Changed int64 `json:"changed_since"`
 	Deleted int64 `json:"deleted_since"`
 	// Rows that differ and were not written after the migration, or of which
 	// nobody can say.
-	Bad int64 `json:"bad"`
+	Mismatched int64 `json:"mismatched"`
 	// First are the first differences.
 	First []Difference `json:"-"`
 }
@@ -73,7 +73,7 @@ type Comparison struct {
 func (c *Comparison) Count(d Difference) {
 	switch {
 	case !d.Since:
-		c.Bad++
+		c.Mismatched++
 	case d.Kind == RowMissing:
 		c.Deleted++
 	case d.Kind == RowExtra:

@@ -20,7 +20,7 @@ func (v *Verification) Text(w io.Writer) error {
 		same := "the file is the same, byte for byte"
 		if !r.SameBytes {
 			same = "the file's bytes are others now"
-			if v.Verdict != OtherFile {
+			if v.Verdict != SourceMismatch {
 				same += ", and what PostgreSQL is to hold of it the same: a checkpoint does that"
 			}
 		}
@@ -56,12 +56,12 @@ func (v *Verification) headline() string {
 			return "No row that the migration wrote is wrong; of those that were changed or deleted since nobody can say how they were copied (--verify counts)." + in
 		}
 		return "The copy was good: what differs was written, changed or deleted after the migration." + in
-	case BadCopy:
-		return "BAD COPY: rows that the migration wrote are not what the file says." + in
-	case OtherFile:
+	case CopyMismatch:
+		return "COPY MISMATCH: rows that the migration wrote are not what the file says." + in
+	case SourceMismatch:
 		return "Not compared: this is not the file that was migrated, or it was written since." + in
 	}
-	return "Different: rows in PostgreSQL are not what the file says." + in
+	return "Mismatch: rows in PostgreSQL are not what the file says." + in
 }
 
 func (v *Verification) table(w io.Writer) {
@@ -72,7 +72,7 @@ func (v *Verification) table(w io.Writer) {
 		switch {
 		case c.Match:
 			mark = "✓"
-		case c.Bad == 0 && v.Verdict == Drift:
+		case c.Mismatched == 0 && v.Verdict == Drift:
 			mark = "~"
 		}
 		then := humanize.Comma(c.AtReceipt)
@@ -80,7 +80,7 @@ func (v *Verification) table(w io.Writer) {
 			then = "?"
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", c.Name, humanize.Comma(c.InFile), then, humanize.Comma(c.InPostgres),
-			humanize.Comma(c.Added), humanize.Comma(c.Changed), humanize.Comma(c.Deleted), humanize.Comma(c.Bad), mark)
+			humanize.Comma(c.Added), humanize.Comma(c.Changed), humanize.Comma(c.Deleted), humanize.Comma(c.Mismatched), mark)
 	}
 	t.Flush()
 }

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"sync"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
-	"flujo-port/internal/pg"
+	"flujo-port/internal/postgres"
 
 	"golang.org/x/sync/semaphore"
 )
@@ -41,12 +41,12 @@ func (t *Tx) Copy(ctx context.Context, table *mapping.Table, tuples Tuples) (int
 		delete(t.fresh, table.Name)
 	}
 	if err := t.Run(ctx, begin); err != nil {
-		return 0, t.Fault("set a savepoint", err)
+		return 0, t.WrapError("set a savepoint", err)
 	}
-	sent, err := t.copy(ctx, table, tuples, options)
+	sent, err := t.copyTuples(ctx, table, tuples, options)
 	if wide, ok := errors.AsType[*mapping.WidenError](err); ok {
 		if err := t.Run(ctx, "ROLLBACK TO flujo_port; RELEASE flujo_port"); err != nil {
-			return 0, t.Fault("roll back to the savepoint", err)
+			return 0, t.WrapError("roll back to the savepoint", err)
 		}
 		if options != "" {
 			t.fresh[table.Name] = true
@@ -57,15 +57,15 @@ func (t *Tx) Copy(ctx context.Context, table *mapping.Table, tuples Tuples) (int
 		return sent, err // the transaction is over
 	}
 	if err := t.Run(ctx, "RELEASE flujo_port"); err != nil {
-		return 0, t.Fault("release the savepoint", err)
+		return 0, t.WrapError("release the savepoint", err)
 	}
 	return sent, nil
 }
 
-func (t *Tx) copy(ctx context.Context, table *mapping.Table, tuples Tuples, options string) (int64, error) {
+func (t *Tx) copyTuples(ctx context.Context, table *mapping.Table, tuples Tuples, options string) (int64, error) {
 	names := make([]string, len(table.Columns))
 	for i, c := range table.Columns {
-		names[i] = pg.Ident(c.Name)
+		names[i] = postgres.Ident(c.Name)
 	}
 	sql := fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT binary%s)", t.Name(table.Name), strings.Join(names, ", "), options)
 	stream := newStream(tuples)
@@ -75,18 +75,18 @@ func (t *Tx) copy(ctx context.Context, table *mapping.Table, tuples Tuples, opti
 	case sourceErr != nil:
 		return sent, sourceErr
 	case err != nil:
-		return sent, t.Fault(fmt.Sprintf("copy table %q", table.Name), err)
+		return sent, t.WrapError(fmt.Sprintf("copy table %q", table.Name), err)
 	case tag.RowsAffected() != rows:
-		return sent, &fault.Error{
-			Kind: fault.Different,
-			What: fmt.Sprintf("copy table %q: %d rows were sent, the server took %d", table.Name, rows, tag.RowsAffected()),
-			Do:   "look for triggers or rules on that table",
+		return sent, &clierr.Error{
+			Kind:    clierr.Mismatch,
+			Message: fmt.Sprintf("copy table %q: %d rows were sent, the server took %d", table.Name, rows, tag.RowsAffected()),
+			Hint:    "look for triggers or rules on that table",
 		}
 	}
 	return sent, nil
 }
 
-// frameSize is how many bytes of tuples are gathered before they are handed on,
+// frameSize is how many bytes of tuples are gathered before they are passed on,
 // and framesAhead how many such frames may wait to be sent, or be on their way,
 // while others are made: aheadSize bytes, or a single frame of long tuples.
 const (

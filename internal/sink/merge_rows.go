@@ -6,21 +6,21 @@ import (
 	"slices"
 	"strings"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
-	"flujo-port/internal/pg"
+	"flujo-port/internal/postgres"
 )
 
-// Handed gives the highest id that the sequence of a table's serial column has
-// handed out; 0 where it has not.
-func (t *Tx) Handed(ctx context.Context, table *mapping.Table) (id int64, err error) {
+// LastAllocated gives the highest id that the sequence of a table's serial column has
+// allocated; 0 where it has not.
+func (t *Tx) LastAllocated(ctx context.Context, table *mapping.Table) (id int64, err error) {
 	sequence, err := t.sequence(ctx, table)
 	if err != nil {
 		return 0, err
 	}
 	query := "SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM " + sequence
 	if err := t.QueryRow(ctx, query).Scan(&id); err != nil {
-		return 0, t.Fault(fmt.Sprintf("read the sequence of table %q", table.Name), err)
+		return 0, t.WrapError(fmt.Sprintf("read the sequence of table %q", table.Name), err)
 	}
 	return id, nil
 }
@@ -30,20 +30,20 @@ func (t *Tx) Handed(ctx context.Context, table *mapping.Table) (id int64, err er
 // has that stays. It gives their number. Apply changes the ids.
 func (m *Merge) Renumber(ctx context.Context, table *mapping.Table, last int64) (rows int64, err error) {
 	kind, key := unitOf(table)
-	id := pg.Ident(table.Serial())
+	id := postgres.Ident(table.Serial())
 	sql := fmt.Sprintf(`INSERT INTO %s SELECT '%s', s.%s, $1 + row_number() OVER (ORDER BY s.%[3]s) FROM %s s JOIN %s w ON w.kind = '%s' AND w.key = s.%s
 		WHERE EXISTS (SELECT FROM %s t WHERE t.%[3]s = s.%[3]s
 			AND NOT EXISTS (SELECT FROM %[5]s v WHERE v.kind = '%[6]s' AND v.key = t.%[7]s AND v.choice = '%[9]s'))`,
-		m.name(newIDs), table.Name, id, m.name(table.Name), m.name(unitsWon), kind, pg.Ident(key), m.target.Name(table.Name), unitTaken)
+		m.name(newIDs), table.Name, id, m.name(table.Name), m.name(unitsWon), kind, postgres.Ident(key), m.target.Name(table.Name), unitTaken)
 	tag, err := m.target.Exec(ctx, sql, last)
-	if pg.Code(err) == pg.NumericOutOfRange {
-		return 0, &fault.Error{
-			Kind: fault.Refused, What: fmt.Sprintf("rows of %s need new ids, and the highest that is there is %d: there are not enough beyond", table.Name, last),
-			Do: "change that id, which no sequence gave, on the side that has it",
+	if postgres.Code(err) == postgres.NumericOutOfRange {
+		return 0, &clierr.Error{
+			Kind: clierr.Refused, Message: fmt.Sprintf("rows of %s need new ids, and the highest that is there is %d: there are not enough beyond", table.Name, last),
+			Hint: "change that id, which no sequence gave, on the side that has it",
 		}
 	}
 	if err != nil {
-		return 0, m.target.Fault(fmt.Sprintf("find new ids for rows of table %q", table.Name), err)
+		return 0, m.target.WrapError(fmt.Sprintf("find new ids for rows of table %q", table.Name), err)
 	}
 	return tag.RowsAffected(), nil
 }
@@ -77,7 +77,7 @@ func (m *Merge) Apply(ctx context.Context) error {
 	return m.run(ctx, "release the savepoint", "RELEASE flujo_port_merge")
 }
 
-// changeIDs gives the rows beside their new ids.
+// changeIDs gives the staged rows their new ids.
 func (m *Merge) changeIDs(ctx context.Context) error {
 	changed := int64(0)
 	for i := range m.schema.tables {
@@ -86,9 +86,9 @@ func (m *Merge) changeIDs(ctx context.Context) error {
 			continue
 		}
 		tag, err := m.target.Exec(ctx, fmt.Sprintf("UPDATE %s s SET %s = i.new FROM %s i WHERE i.table_name = '%s' AND i.old = s.%[2]s",
-			m.name(table.Name), pg.Ident(table.Serial()), m.name(newIDs), table.Name))
+			m.name(table.Name), postgres.Ident(table.Serial()), m.name(newIDs), table.Name))
 		if err != nil {
-			return m.target.Fault(fmt.Sprintf("change ids of rows for table %q", table.Name), err)
+			return m.target.WrapError(fmt.Sprintf("change ids of rows for table %q", table.Name), err)
 		}
 		changed += tag.RowsAffected()
 	}
@@ -96,7 +96,7 @@ func (m *Merge) changeIDs(ctx context.Context) error {
 		return nil
 	}
 	m.final = unitsRenumbered
-	return m.sum(ctx, m.final, m.Beside)
+	return m.sum(ctx, m.final, m.Staging)
 }
 
 // remove deletes the rows of units that are taken over; where a row's key is
@@ -105,9 +105,9 @@ func (m *Merge) changeIDs(ctx context.Context) error {
 func (m *Merge) remove(ctx context.Context, table *mapping.Table) error {
 	kind, key := unitOf(table)
 	sql := fmt.Sprintf("DELETE FROM %s t USING %s w WHERE w.kind = '%s' AND w.key = t.%s AND w.choice = '%s'",
-		m.target.Name(table.Name), m.name(unitsWon), kind, pg.Ident(key), unitTaken)
+		m.target.Name(table.Name), m.name(unitsWon), kind, postgres.Ident(key), unitTaken)
 	if key == table.PrimaryKey {
-		sql += fmt.Sprintf(" AND NOT EXISTS (SELECT FROM %s s WHERE s.%s = t.%[2]s)", m.name(table.Name), pg.Ident(key))
+		sql += fmt.Sprintf(" AND NOT EXISTS (SELECT FROM %s s WHERE s.%s = t.%[2]s)", m.name(table.Name), postgres.Ident(key))
 	}
 	return m.run(ctx, fmt.Sprintf("take over rows of table %q", table.Name), sql)
 }
@@ -117,16 +117,16 @@ func (m *Merge) insert(ctx context.Context, table *mapping.Table) error {
 	kind, key := unitOf(table)
 	var names, values, sets []string
 	for _, c := range table.Columns {
-		name := pg.Ident(c.Name)
+		name := postgres.Ident(c.Name)
 		names, values = append(names, name), append(values, "s."+name)
 		if c.Name != table.PrimaryKey {
 			sets = append(sets, name+" = EXCLUDED."+name)
 		}
 	}
 	sql := fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s s JOIN %s w ON w.kind = '%s' AND w.key = s.%s", m.target.Name(table.Name),
-		strings.Join(names, ", "), strings.Join(values, ", "), m.name(table.Name), m.name(unitsWon), kind, pg.Ident(key))
+		strings.Join(names, ", "), strings.Join(values, ", "), m.name(table.Name), m.name(unitsWon), kind, postgres.Ident(key))
 	if key == table.PrimaryKey {
-		sql += fmt.Sprintf(" ON CONFLICT (%s) DO UPDATE SET %s", pg.Ident(key), strings.Join(sets, ", "))
+		sql += fmt.Sprintf(" ON CONFLICT (%s) DO UPDATE SET %s", postgres.Ident(key), strings.Join(sets, ", "))
 	}
 	return m.run(ctx, fmt.Sprintf("put rows into table %q", table.Name), sql)
 }
@@ -134,30 +134,30 @@ func (m *Merge) insert(ctx context.Context, table *mapping.Table) error {
 // has reports whether a side has the table of originals.
 func (m *Merge) has(ctx context.Context, side *Tx) (there bool, err error) {
 	if err := side.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", side.Name(mapping.Originals.Name)).Scan(&there); err != nil {
-		return false, side.Fault("look for the originals", err)
+		return false, side.WrapError("look for the originals", err)
 	}
 	return there, nil
 }
 
-// aside is the SQL of whether an original, o, is of a row without a place: such
+// isRejectedSQL is the SQL of whether an original, o, is of a rejected row: such
 // a row may share its key with one that has.
-func aside() string {
-	return fmt.Sprintf("string_to_array(o.reason, '+') && '{%s}'::text[]", strings.Join(mapping.AsideReasons(), ","))
+func isRejectedSQL() string {
+	return fmt.Sprintf("string_to_array(o.reason, '+') && '{%s}'::text[]", strings.Join(mapping.RejectionReasons(), ","))
 }
 
-// selectOriginals sets aside which originals are to be added: of rows that are
-// taken from beside, and of rows without a place, which belong to no unit. What
+// selectOriginals selects which originals are to be added: of rows that are
+// taken from staging, and of rejected rows, which belong to no unit. What
 // the target says of rows that are taken over goes.
 func (m *Merge) selectOriginals(ctx context.Context) error {
 	here, err := m.has(ctx, m.target)
 	if err != nil {
 		return err
 	}
-	beside, err := m.has(ctx, m.Beside)
+	staged, err := m.has(ctx, m.Staging)
 	if err != nil {
 		return err
 	}
-	const step = "see which originals to keep"
+	const step = "select the originals to add"
 	for i := range m.schema.tables {
 		table := &m.schema.tables[i]
 		if !here {
@@ -166,12 +166,12 @@ func (m *Merge) selectOriginals(ctx context.Context) error {
 		kind, key := unitOf(table)
 		sql := fmt.Sprintf(`DELETE FROM %s o USING %s t JOIN %s w ON w.kind = '%s' AND w.key = t.%s AND w.choice = '%s'
 			WHERE o.table_name = '%s' AND o.row_key = t.%s::text AND NOT %s`, m.target.Name(mapping.Originals.Name), m.target.Name(table.Name),
-			m.name(unitsWon), kind, pg.Ident(key), unitTaken, table.Name, pg.Ident(table.PrimaryKey), aside())
+			m.name(unitsWon), kind, postgres.Ident(key), unitTaken, table.Name, postgres.Ident(table.PrimaryKey), isRejectedSQL())
 		if err := m.run(ctx, step, sql); err != nil {
 			return err
 		}
 	}
-	if !beside {
+	if !staged {
 		return nil
 	}
 	var parts []string
@@ -188,7 +188,7 @@ func (m *Merge) selectOriginals(ctx context.Context) error {
 func originalColumns(from string) string {
 	var names []string
 	for _, c := range mapping.Originals.Columns {
-		names = append(names, from+"."+pg.Ident(c.Name))
+		names = append(names, from+"."+postgres.Ident(c.Name))
 	}
 	return strings.Join(names, ", ")
 }
@@ -200,19 +200,19 @@ func (m *Merge) originalsOf(table *mapping.Table) string {
 	return fmt.Sprintf(`SELECT %s FROM (SELECT o.*, coalesce(i.new::text, o.row_key) AS new_key FROM %s o
 				LEFT JOIN %s i ON i.table_name = '%s' AND i.old::text = o.row_key AND NOT %s WHERE o.table_name = '%[4]s') o
 			LEFT JOIN %[6]s s ON s.%s::text = o.new_key AND NOT %[5]s LEFT JOIN %[8]s w ON w.kind = '%s' AND w.key = s.%s
-		WHERE s.%[7]s IS NULL OR w.key IS NOT NULL`, columns, m.name(mapping.Originals.Name), m.name(newIDs), table.Name, aside(),
-		m.name(table.Name), pg.Ident(table.PrimaryKey), m.name(unitsWon), kind, pg.Ident(key))
+		WHERE s.%[7]s IS NULL OR w.key IS NOT NULL`, columns, m.name(mapping.Originals.Name), m.name(newIDs), table.Name, isRejectedSQL(),
+		m.name(table.Name), postgres.Ident(table.PrimaryKey), m.name(unitsWon), kind, postgres.Ident(key))
 }
 
 // addOriginals adds what selectOriginals chose to the target's table of them,
 // which is made where it is needed and not there, and sees that it is there.
 func (m *Merge) addOriginals(ctx context.Context) error {
-	if there, err := m.has(ctx, m.Beside); err != nil || !there {
+	if there, err := m.has(ctx, m.Staging); err != nil || !there {
 		return err
 	}
-	const step = "keep originals"
+	const step = "add originals"
 	if err := m.target.QueryRow(ctx, "SELECT count(*) FROM "+m.name(addedOriginals)).Scan(&m.Originals); err != nil {
-		return m.target.Fault(step, err)
+		return m.target.WrapError(step, err)
 	}
 	if m.Originals == 0 {
 		return nil
@@ -235,12 +235,12 @@ func (m *Merge) addOriginals(ctx context.Context) error {
 	query := fmt.Sprintf("SELECT count(*) FROM (SELECT %s FROM %s o EXCEPT SELECT %[1]s FROM %[3]s o) x", originalColumns("o"), m.name(addedOriginals), table)
 	if err := m.target.QueryRow(ctx, query).Scan(&missing); err != nil || missing == 0 {
 		if err != nil {
-			return m.target.Fault(step, err)
+			return m.target.WrapError(step, err)
 		}
 		return nil
 	}
-	return &fault.Error{
-		Kind: fault.Different, What: fmt.Sprintf("table %q does not hold what was put into it: %d cells are missing", mapping.Originals.Name, missing),
-		Do: "look for triggers or rules on that table",
+	return &clierr.Error{
+		Kind: clierr.Mismatch, Message: fmt.Sprintf("table %q does not hold what was put into it: %d cells are missing", mapping.Originals.Name, missing),
+		Hint: "look for triggers or rules on that table",
 	}
 }

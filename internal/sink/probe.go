@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"strings"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
-	"flujo-port/internal/pg"
+	"flujo-port/internal/postgres"
 )
 
 // probe inserts a row into a table with a serial column, as Flujo will, sees
@@ -18,36 +18,36 @@ import (
 func (t *Tx) probe(ctx context.Context, table *mapping.Table, restart string, next int64) error {
 	step := fmt.Sprintf("insert a row into %q on trial", table.Name)
 	if err := t.Run(ctx, "SAVEPOINT flujo_port_probe; "+restart); err != nil {
-		return t.Fault(step, err)
+		return t.WrapError(step, err)
 	}
 	run := "flujo-port probe " + rand.Text()
 	if _, err := t.Exec(ctx, t.insertLeast(&mapping.Tables[0]), run); err != nil {
 		return t.refusedInsert(step, err)
 	}
 	var id int64
-	if err := t.QueryRow(ctx, fmt.Sprintf("%s RETURNING %s::bigint", t.insertLeast(table), pg.Ident(table.Serial())), run).Scan(&id); err != nil {
+	if err := t.QueryRow(ctx, fmt.Sprintf("%s RETURNING %s::bigint", t.insertLeast(table), postgres.Ident(table.Serial())), run).Scan(&id); err != nil {
 		return t.refusedInsert(step, err)
 	}
 	if err := t.Run(ctx, "ROLLBACK TO flujo_port_probe; RELEASE flujo_port_probe"); err != nil {
-		return t.Fault(step, err)
+		return t.WrapError(step, err)
 	}
 	if id == next {
 		return nil
 	}
-	return &fault.Error{
-		Kind: fault.Different, What: fmt.Sprintf("%s: it got the id %d, and the next one is %d", step, id, next),
-		Do: fmt.Sprintf("look for what changes the default or the sequence of %s.%s", table.Name, table.Serial()),
+	return &clierr.Error{
+		Kind: clierr.Mismatch, Message: fmt.Sprintf("%s: it got the id %d, and the next one is %d", step, id, next),
+		Hint: fmt.Sprintf("look for what changes the default or the sequence of %s.%s", table.Name, table.Serial()),
 	}
 }
 
 // refusedInsert says what it means that Flujo could not insert.
 func (t *Tx) refusedInsert(step string, err error) error {
-	if code := pg.Code(err); !strings.HasPrefix(code, "23") {
-		return t.Fault(step, err)
+	if code := postgres.Code(err); !strings.HasPrefix(code, "23") {
+		return t.WrapError(step, err)
 	}
-	return &fault.Error{
-		Kind: fault.Different, What: step, Err: pg.ServerError(err),
-		Do: "Flujo's next insert would fail like this: look for constraints, triggers or another writer on that table",
+	return &clierr.Error{
+		Kind: clierr.Mismatch, Message: step, Err: postgres.ServerError(err),
+		Hint: "Flujo's next insert would fail like this: look for constraints, triggers or another writer on that table",
 	}
 }
 
@@ -66,7 +66,7 @@ func (t *Tx) insertLeast(table *mapping.Table) string {
 		case value == "":
 			value = "0"
 		}
-		names, values = append(names, pg.Ident(c.Name)), append(values, value)
+		names, values = append(names, postgres.Ident(c.Name)), append(values, value)
 	}
 	return fmt.Sprintf("INSERT INTO %s (%s) VALUES (%s)", t.Name(table.Name), strings.Join(names, ", "), strings.Join(values, ", "))
 }

@@ -6,17 +6,17 @@ import (
 	"math"
 	"strings"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
-	"flujo-port/internal/pg"
+	"flujo-port/internal/postgres"
 )
 
 // LastID gives the highest id in a table with a serial column; 0 where there is
 // none above.
 func (t *Tx) LastID(ctx context.Context, table *mapping.Table) (id int64, err error) {
-	query := fmt.Sprintf("SELECT greatest(max(%s), 0)::bigint FROM %s", pg.Ident(table.Serial()), t.Name(table.Name))
+	query := fmt.Sprintf("SELECT greatest(max(%s), 0)::bigint FROM %s", postgres.Ident(table.Serial()), t.Name(table.Name))
 	if err := t.QueryRow(ctx, query).Scan(&id); err != nil {
-		return 0, t.Fault(fmt.Sprintf("find the highest id of table %q", table.Name), err)
+		return 0, t.WrapError(fmt.Sprintf("find the highest id of table %q", table.Name), err)
 	}
 	return id, nil
 }
@@ -26,7 +26,7 @@ func (t *Tx) LastID(ctx context.Context, table *mapping.Table) (id int64, err er
 // sequence of one's own all of that is part of the transaction (ALTER SEQUENCE
 // RESTART, unlike setval, is rolled back). Another owner's sequence can only be
 // set outside of it: that is put off until right before COMMIT, and tried says
-// false, so a rehearsal leaves it alone.
+// false, so a dry run leaves it alone.
 func (t *Tx) SetSequence(ctx context.Context, table *mapping.Table, next int64, probe bool) (tried bool, err error) {
 	step := fmt.Sprintf("set the sequence of table %q", table.Name)
 	sequence, err := t.sequence(ctx, table)
@@ -37,7 +37,7 @@ func (t *Tx) SetSequence(ctx context.Context, table *mapping.Table, next int64, 
 	err = t.QueryRow(ctx, `SELECT pg_has_role(relowner, 'USAGE'), has_sequence_privilege(oid, 'UPDATE')
 		FROM pg_class WHERE oid = $1::text::regclass`, sequence).Scan(&own, &may)
 	if err != nil {
-		return false, t.Fault(step, err)
+		return false, t.WrapError(step, err)
 	}
 	as := ""
 	if next > math.MaxInt32 { // the column is bigint; its sequence need not be yet
@@ -49,7 +49,7 @@ func (t *Tx) SetSequence(ctx context.Context, table *mapping.Table, next int64, 
 		return false, nil
 	}
 	if err := t.Run(ctx, restart); err != nil {
-		return false, t.Fault(step, err)
+		return false, t.WrapError(step, err)
 	}
 	if !probe {
 		return false, nil
@@ -62,7 +62,7 @@ func (t *Tx) setOthers(ctx context.Context, table *mapping.Table, sequence strin
 	set := fmt.Sprintf("SELECT setval('%s', %d, false)", escape(sequence), next)
 	step := fmt.Sprintf("set the sequence of table %q", table.Name)
 	if err := t.Run(ctx, set); err != nil {
-		return t.Fault(step, err)
+		return t.WrapError(step, err)
 	}
 	if !probe {
 		return nil
@@ -71,7 +71,7 @@ func (t *Tx) setOthers(ctx context.Context, table *mapping.Table, sequence strin
 		return err
 	}
 	if err := t.Run(ctx, set); err != nil {
-		return t.Fault(step, err)
+		return t.WrapError(step, err)
 	}
 	return nil
 }
@@ -81,7 +81,7 @@ func (t *Tx) setOthers(ctx context.Context, table *mapping.Table, sequence strin
 func (t *Tx) sequence(ctx context.Context, table *mapping.Table) (name string, err error) {
 	err = t.QueryRow(ctx, "SELECT coalesce(pg_get_serial_sequence($1, $2), '')", t.Name(table.Name), table.Serial()).Scan(&name)
 	if err != nil {
-		return "", t.Fault(fmt.Sprintf("find the sequence of table %q", table.Name), err)
+		return "", t.WrapError(fmt.Sprintf("find the sequence of table %q", table.Name), err)
 	}
 	if name == "" {
 		return "", t.noSequence(table)
@@ -90,10 +90,10 @@ func (t *Tx) sequence(ctx context.Context, table *mapping.Table) (name string, e
 }
 
 func (t *Tx) noSequence(table *mapping.Table) error {
-	return &fault.Error{
-		Kind: fault.Refused,
-		What: fmt.Sprintf("no sequence belongs to column %s.%s of schema %q", table.Name, table.Serial(), t.Schema),
-		Do:   "make it a serial column, or move the table away",
+	return &clierr.Error{
+		Kind:    clierr.Refused,
+		Message: fmt.Sprintf("no sequence belongs to column %s.%s of schema %q", table.Name, table.Serial(), t.Schema),
+		Hint:    "make it a serial column, or move the table away",
 	}
 }
 

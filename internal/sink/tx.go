@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"flujo-port/internal/pg"
+	"flujo-port/internal/postgres"
 )
 
 // indexMemory is how much memory, in kB, the server may use to make an index, if
@@ -17,7 +17,7 @@ const indexMemory = 256 << 10
 // Tx is the one transaction in which everything is written. It is not safe for
 // concurrent use. End it with Commit or Rollback.
 type Tx struct {
-	*pg.Conn
+	*postgres.Conn
 	xid   string                        // known once Commit has begun
 	fresh map[string]bool               // tables that this transaction has made and not filled yet
 	last  []func(context.Context) error // what a rollback would not undo: done right before COMMIT
@@ -28,7 +28,7 @@ type Tx struct {
 // now waits until the transaction's end. Timeouts of the role or the database
 // do not hold in it; lockWait limits the waiting for each lock.
 func Begin(ctx context.Context, url, schema string, lockWait time.Duration) (*Tx, error) {
-	conn, err := pg.Open(ctx, url, schema)
+	conn, err := postgres.Open(ctx, url, schema)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func Begin(ctx context.Context, url, schema string, lockWait time.Duration) (*Tx
 }
 
 func (t *Tx) begin(ctx context.Context) (err error) {
-	if err := t.Server.Unfit(); err != nil {
+	if err := t.Server.CheckSupported(); err != nil {
 		return err
 	}
 	if err := t.start(ctx); err != nil {
@@ -55,7 +55,7 @@ func (t *Tx) begin(ctx context.Context) (err error) {
 // server has it; the tables' own declarations stay Flujo's.
 func (t *Tx) start(ctx context.Context) error {
 	if err := t.Run(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE; "+t.Settings()); err != nil {
-		return t.Fault("begin the transaction", err)
+		return t.WrapError("begin the transaction", err)
 	}
 	lz4, err := t.LZ4(ctx)
 	if err == nil && lz4 {
@@ -65,7 +65,7 @@ func (t *Tx) start(ctx context.Context) error {
 		err = t.Run(ctx, fmt.Sprintf("SELECT set_config('maintenance_work_mem', '%[1]dkB', true) FROM pg_settings WHERE name = 'maintenance_work_mem' AND setting::bigint < %[1]d", indexMemory))
 	}
 	if err != nil {
-		return t.Fault("set how to load", err)
+		return t.WrapError("set how to load", err)
 	}
 	return nil
 }
@@ -73,7 +73,7 @@ func (t *Tx) start(ctx context.Context) error {
 // CheckConstraints checks what a deferred constraint puts off until COMMIT.
 func (t *Tx) CheckConstraints(ctx context.Context) error {
 	if err := t.Run(ctx, "SET CONSTRAINTS ALL IMMEDIATE"); err != nil {
-		return t.Fault("check deferred constraints", err)
+		return t.WrapError("check deferred constraints", err)
 	}
 	return nil
 }
@@ -104,7 +104,7 @@ func (t *Tx) Commit(last func() error) error {
 		}
 	}
 	if err := t.QueryRow(ctx, "SELECT pg_current_xact_id()::text").Scan(&t.xid); err != nil {
-		return t.Fault("ask for the transaction's number", err)
+		return t.WrapError("ask for the transaction's number", err)
 	}
 	if err := last(); err != nil {
 		t.Rollback() // said to the server, and waited for
@@ -114,8 +114,8 @@ func (t *Tx) Commit(last func() error) error {
 	if err == nil {
 		return nil
 	}
-	if pg.Code(err) != "" && !t.IsClosed() {
-		return t.Fault("commit", err)
+	if postgres.Code(err) != "" && !t.IsClosed() {
+		return t.WrapError("commit", err)
 	}
 	committed, askErr := t.committed(ctx)
 	switch {
@@ -124,14 +124,14 @@ func (t *Tx) Commit(last func() error) error {
 	case committed:
 		return nil
 	}
-	return t.Fault("commit", err)
+	return t.WrapError("commit", err)
 }
 
 // committed asks on a new connection how the transaction ended.
 func (t *Tx) committed(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	conn, err := t.Again(ctx)
+	conn, err := t.Reconnect(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -164,7 +164,7 @@ func pause(ctx context.Context, d time.Duration) error {
 // said to the server any more, it does so itself when it sees the connection
 // closed. It may be called after Commit, to no effect.
 func (t *Tx) Rollback() {
-	ctx, cancel := pg.Grace()
+	ctx, cancel := postgres.CleanupContext()
 	defer cancel()
 	if !t.IsClosed() {
 		_ = t.Run(ctx, "ROLLBACK") // the first error is the one to tell

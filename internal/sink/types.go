@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
-	"flujo-port/internal/pg"
+	"flujo-port/internal/postgres"
 )
 
 // Adapt alters the columns of tables that were there, and are empty, to the
@@ -36,7 +36,7 @@ func (t *Tx) Widen(ctx context.Context, s *Schema, table *mapping.Table, column 
 				return err
 			}
 			if err := t.Run(ctx, fmt.Sprintf("ALTER SEQUENCE %s AS bigint", sequence)); err != nil {
-				return t.Fault(fmt.Sprintf("make the sequence of table %q bigint", table.Name), err)
+				return t.WrapError(fmt.Sprintf("make the sequence of table %q bigint", table.Name), err)
 			}
 		}
 	}
@@ -45,22 +45,22 @@ func (t *Tx) Widen(ctx context.Context, s *Schema, table *mapping.Table, column 
 
 func (t *Tx) alterType(ctx context.Context, s *Schema, table string, c mapping.Column) error {
 	kind := s.columnType(table, c)
-	sql := fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE %s", t.Name(table), pg.Ident(c.Name), kind)
+	sql := fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE %s", t.Name(table), postgres.Ident(c.Name), kind)
 	err := t.Run(ctx, sql)
 	if err == nil {
 		return nil
 	}
 	step := fmt.Sprintf("make column %s.%s %s, which the file needs", table, c.Name, kind)
-	if pg.Code(err) == pg.NotSupported {
-		return &fault.Error{Kind: fault.Refused, What: step, Err: pg.ServerError(err), Do: "drop the views and policies that use the column, run again, and make them again"}
+	if postgres.Code(err) == postgres.NotSupported {
+		return &clierr.Error{Kind: clierr.Refused, Message: step, Err: postgres.ServerError(err), Hint: "drop the views and policies that use the column, run again, and make them again"}
 	}
-	if pg.Code(err) != pg.InsufficientPrivilege {
-		return t.Fault(step, err)
+	if postgres.Code(err) != postgres.InsufficientPrivilege {
+		return t.WrapError(step, err)
 	}
 	if c.Serial {
 		sql += fmt.Sprintf("; ALTER SEQUENCE %s AS bigint", t.Name(table+"_"+c.Name+"_seq"))
 	}
-	return &fault.Error{
-		Kind: fault.Refused, What: step, Err: pg.ServerError(err), Do: fmt.Sprintf("have the table's owner run %s; then run again", sql),
+	return &clierr.Error{
+		Kind: clierr.Refused, Message: step, Err: postgres.ServerError(err), Hint: fmt.Sprintf("have the table's owner run %s; then run again", sql),
 	}
 }

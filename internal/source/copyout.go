@@ -6,20 +6,20 @@ import (
 	"fmt"
 
 	"flujo-port/internal/mapping"
-	"flujo-port/internal/pg"
+	"flujo-port/internal/postgres"
 )
 
 // copyOut runs a query by COPY and calls f with the fields of each row, in
 // their binary form, nil for NULL; they are good until f returns. An error of
 // f's ends it and comes back as it is.
-func (s *Stored) copyOut(ctx context.Context, what, query string, f func(fields [][]byte) error) error {
+func (s *DatabaseSnapshot) copyOut(ctx context.Context, what, query string, f func(fields [][]byte) error) error {
 	r := &copyReader{row: f}
 	_, err := s.conn.PgConn().CopyTo(ctx, r, "COPY ("+query+") TO STDOUT (FORMAT binary)")
 	switch {
 	case r.err != nil:
 		return r.err
 	case err != nil:
-		return s.conn.Fault("read "+what, err)
+		return s.conn.WrapError("read "+what, err)
 	case !r.ended:
 		return fmt.Errorf("read %s: the server's rows end before their end", what)
 	}
@@ -102,23 +102,23 @@ func (r *copyReader) next(s []byte) (int, error) {
 	return at, r.row(r.fields)
 }
 
-// StoredImage is a row as it is stored.
-type StoredImage struct {
-	Writer int64  // the transaction that wrote it
-	Image  []byte // see mapping.Image
+// StoredEncoding is a row as it is stored.
+type StoredEncoding struct {
+	Writer   int64  // the transaction that wrote it
+	Encoding []byte // see mapping.RowEncoder
 }
 
-// Each calls f with every row of a table in the order of its keys. The image
+// Each calls f with every row of a table in the order of its keys. The encoding
 // is good until f returns; f must not use the connection.
-func (s *Stored) Each(ctx context.Context, table *mapping.Table, f func(StoredImage) error) error {
-	order := pg.Ident(table.PrimaryKey)
+func (s *DatabaseSnapshot) Each(ctx context.Context, table *mapping.Table, f func(StoredEncoding) error) error {
+	order := postgres.Ident(table.PrimaryKey)
 	if table.Serial() == "" {
 		order += ` COLLATE "C"`
 	}
-	// The rows are sorted before their images are made, which are long.
-	query := fmt.Sprintf("SELECT w::text::bigint, %s FROM (SELECT *, xmin AS w FROM %s ORDER BY %s OFFSET 0) t", s.image(table), s.conn.Name(table.Name), order)
+	// The rows are sorted before they are encoded, which are long.
+	query := fmt.Sprintf("SELECT w::text::bigint, %s FROM (SELECT *, xmin AS w FROM %s ORDER BY %s OFFSET 0) t", s.encodingSQL(table), s.conn.Name(table.Name), order)
 	return s.copyOut(ctx, fmt.Sprintf("table %q", table.Name), query, func(fields [][]byte) error {
-		return f(StoredImage{Writer: int64(binary.BigEndian.Uint64(fields[0])), Image: fields[1]})
+		return f(StoredEncoding{Writer: int64(binary.BigEndian.Uint64(fields[0])), Encoding: fields[1]})
 	})
 }
 
@@ -133,16 +133,16 @@ type Original struct {
 }
 
 // HasOriginals reports whether there is a table of originals.
-func (s *Stored) HasOriginals(ctx context.Context) (there bool, err error) {
+func (s *DatabaseSnapshot) HasOriginals(ctx context.Context) (there bool, err error) {
 	if err := s.conn.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", s.conn.Name(mapping.Originals.Name)).Scan(&there); err != nil {
-		return false, s.conn.Fault("look for the originals", err)
+		return false, s.conn.WrapError("look for the originals", err)
 	}
 	return there, nil
 }
 
 // Originals calls f with every cell of the table of originals, where there is
 // one.
-func (s *Stored) Originals(ctx context.Context, f func(Original) error) error {
+func (s *DatabaseSnapshot) Originals(ctx context.Context, f func(Original) error) error {
 	if there, err := s.HasOriginals(ctx); err != nil || !there {
 		return err
 	}
@@ -157,25 +157,25 @@ func (s *Stored) Originals(ctx context.Context, f func(Original) error) error {
 	})
 }
 
-// LastID gives the highest id that a table with a serial column handed out, or
+// LastID gives the highest id that a table with a serial column allocated, or
 // holds; known is false where its sequence can't be read.
-func (s *Stored) LastID(ctx context.Context, table *mapping.Table) (id int64, known bool, err error) {
-	column := pg.Ident(table.Serial())
+func (s *DatabaseSnapshot) LastID(ctx context.Context, table *mapping.Table) (id int64, known bool, err error) {
+	column := postgres.Ident(table.Serial())
 	if err := s.conn.QueryRow(ctx, fmt.Sprintf("SELECT coalesce(max(%s), 0)::bigint FROM %s", column, s.conn.Name(table.Name))).Scan(&id); err != nil {
-		return 0, false, s.fault(table, err)
+		return 0, false, s.wrapError(table, err)
 	}
 	var sequence string
 	err = s.conn.QueryRow(ctx, `SELECT coalesce((SELECT n FROM (SELECT pg_get_serial_sequence($1, $2) n) x WHERE has_sequence_privilege(n, 'SELECT')), '')`,
 		s.conn.Name(table.Name), table.Serial()).Scan(&sequence)
 	if err != nil {
-		return 0, false, s.fault(table, err)
+		return 0, false, s.wrapError(table, err)
 	}
 	if sequence == "" {
 		return id, false, nil
 	}
-	var handedOut int64
-	if err := s.conn.QueryRow(ctx, fmt.Sprintf("SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM %s", sequence)).Scan(&handedOut); err != nil {
-		return 0, false, s.fault(table, err)
+	var allocated int64
+	if err := s.conn.QueryRow(ctx, fmt.Sprintf("SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM %s", sequence)).Scan(&allocated); err != nil {
+		return 0, false, s.wrapError(table, err)
 	}
-	return max(id, handedOut), true, nil
+	return max(id, allocated), true, nil
 }

@@ -11,7 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 )
 
 // Names of the two files in the file system that SQLite is given.
@@ -22,10 +22,10 @@ const (
 
 // files is a state file and its -wal, opened for reading only. As an fs.FS it
 // holds just these two; a -wal that is not there reads as an empty one, which
-// SQLite wants to see beside a file in WAL mode.
+// SQLite wants to see next to a file in WAL mode.
 type files struct {
 	mode      fs.FileMode
-	real      string   // the file without symbolic links: its -wal lies beside that
+	real      string   // the file without symbolic links: its -wal lies next to that
 	main, wal *os.File // wal is nil where there is none
 	opened    fingerprint
 	log       walLog
@@ -53,23 +53,23 @@ func openFiles(ctx context.Context, path string) (*files, error) {
 		return nil, usage(path, err.Error(), "")
 	}
 	f := &files{real: real, mode: info.Mode()}
-	if err := f.open(ctx, path); err != nil {
+	if err := f.openBoth(ctx, path); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
 }
 
-func usage(path, what, do string) error {
-	return &fault.Error{Kind: fault.Usage, What: fmt.Sprintf("open %q: %s", path, what), Do: do}
+func usage(path, message, hint string) error {
+	return &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf("open %q: %s", path, message), Hint: hint}
 }
 
-func refused(path, what, do string) error {
-	return &fault.Error{Kind: fault.Refused, What: fmt.Sprintf("open %q: %s", path, what), Do: do}
+func refused(path, message, hint string) error {
+	return &clierr.Error{Kind: clierr.Refused, Message: fmt.Sprintf("open %q: %s", path, message), Hint: hint}
 }
 
-// open opens f.real; path is what an error calls it.
-func (f *files) open(ctx context.Context, path string) (err error) {
+// openBoth opens f.real; path is what an error calls it.
+func (f *files) openBoth(ctx context.Context, path string) (err error) {
 	// Asked first: closing a file descriptor drops this process's locks on it.
 	if f.locked, err = lockedByAnother(f.real); err != nil {
 		return usage(path, err.Error(), "")

@@ -94,14 +94,14 @@ func readSome(file *os.File, b []byte, at int64) error {
 // it. Not noticed is one that commits, empties the -wal again and sets the
 // times of both files back.
 func (s *Snapshot) Changed() (bool, error) {
-	changed, err := s.changed()
+	changed, err := s.compareFingerprint()
 	if err != nil {
 		return true, fmt.Errorf("look at %q again: %w", s.path, err)
 	}
 	return changed, nil
 }
 
-func (s *Snapshot) changed() (bool, error) {
+func (s *Snapshot) compareFingerprint() (bool, error) {
 	f := s.files
 	real, err := filepath.EvalSymlinks(s.path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && real != f.real {

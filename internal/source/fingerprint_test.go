@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 )
 
 func setTimes(t *testing.T, path string, at time.Time) {
@@ -205,13 +205,13 @@ func TestJournalOfALiveWriter(t *testing.T) {
 	changed(t, s, false)
 }
 
-// TestHotJournalBesideWAL: the journal goes before the -wal, and before all
+// TestHotJournalNextToWAL: the journal goes before the -wal, and before all
 // that could be said of it.
-func TestHotJournalBesideWAL(t *testing.T) {
+func TestHotJournalNextToWAL(t *testing.T) {
 	t.Parallel()
 	path := withHotJournal(t)
 	write(t, path+"-wal", make([]byte, 5000))
 	watch(t, path)
 	_, err := Open(t.Context(), path)
-	isFault(t, err, fault.Refused, "its -journal is still to be rolled back")
+	isError(t, err, clierr.Refused, "its -journal is still to be rolled back")
 }

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 )
 
@@ -89,7 +89,7 @@ func withWAL(t *testing.T) string {
 }
 
 // folder is what a folder holds, by name. Of a -shm the contents are left out:
-// every reader beside a writer has its place in there.
+// every reader next to a writer has its place in there.
 func folder(t testing.TB, path string) map[string]string {
 	t.Helper()
 	entries, err := os.ReadDir(path)
@@ -220,12 +220,12 @@ func changed(t testing.TB, s *Snapshot, want bool) {
 	}
 }
 
-// isFault fails the test when err is not such a fault.
-func isFault(t testing.TB, err error, kind fault.Kind, parts ...string) {
+// isError fails the test when err is not such an error.
+func isError(t testing.TB, err error, kind clierr.Kind, parts ...string) {
 	t.Helper()
-	f, ok := errors.AsType[*fault.Error](err)
+	f, ok := errors.AsType[*clierr.Error](err)
 	if !ok || f.Kind != kind {
-		t.Fatalf("the error is %v (kind %d), not of kind %d", err, fault.KindOf(err), kind)
+		t.Fatalf("the error is %v (kind %d), not of kind %d", err, clierr.KindOf(err), kind)
 	}
 	for _, part := range parts {
 		if !strings.Contains(err.Error(), part) {

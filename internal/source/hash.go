@@ -8,15 +8,15 @@ import (
 	"io"
 	"os"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 )
 
 // SHA256 gives the hex SHA-256 of the file's bytes and of its -wal's, "" for a
 // -wal that was not there or was empty: up to the sizes that they had when the
 // snapshot was opened, as the bytes are now. It reads through the files that
-// are open, so SQLite keeps its locks, and may run beside another goroutine
+// are open, so SQLite keeps its locks, and may run next to another goroutine
 // that reads rows; Close must wait for it. A file that has become shorter is a
-// fault.Failed; when ctx is cancelled the error is ctx's.
+// clierr.Failed; when ctx is cancelled the error is ctx's.
 func (s *Snapshot) SHA256(ctx context.Context) (main, wal string, err error) {
 	f := s.files
 	if main, err = hash(ctx, f.main, f.opened.main.size); err != nil || f.wal == nil {
@@ -44,9 +44,9 @@ func hash(ctx context.Context, file *os.File, size int64) (string, error) {
 		switch {
 		case err == io.EOF && at < size:
 			what := fmt.Sprintf("hash %q: it has %d bytes, and had %d when it was opened", file.Name(), at, size)
-			return "", &fault.Error{Kind: fault.Failed, What: what, Do: "it was written while it was read: stop Flujo and run again"}
+			return "", &clierr.Error{Kind: clierr.Failed, Message: what, Hint: "it was written while it was read: stop Flujo and run again"}
 		case err != nil && err != io.EOF:
-			return "", &fault.Error{Kind: fault.Failed, What: fmt.Sprintf("hash %q", file.Name()), Err: err}
+			return "", &clierr.Error{Kind: clierr.Failed, Message: fmt.Sprintf("hash %q", file.Name()), Err: err}
 		}
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil

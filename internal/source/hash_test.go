@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 )
 
 func sum(contents []byte) string { return fmt.Sprintf("%x", sha256.Sum256(contents)) }
@@ -53,9 +53,9 @@ func TestSHA256(t *testing.T) {
 	}
 }
 
-// TestSHA256Beside reads rows and looks for changes at the same time: the race
+// TestSHA256NextToWAL reads rows and looks for changes at the same time: the race
 // detector watches.
-func TestSHA256Beside(t *testing.T) {
+func TestSHA256NextToWAL(t *testing.T) {
 	t.Parallel()
 	path := withWAL(t)
 	watch(t, path)
@@ -104,9 +104,9 @@ func TestSHA256OfAShorterFile(t *testing.T) {
 		s := openSnapshot(t, path)
 		cut(t, path+suffix, -1)
 		main, wal, err := s.SHA256(t.Context())
-		isFault(t, err, fault.Failed, fmt.Sprintf("hash %q: it has ", path+suffix), "it was written while it was read: stop Flujo and run again")
+		isError(t, err, clierr.Failed, fmt.Sprintf("hash %q: it has ", path+suffix), "it was written while it was read: stop Flujo and run again")
 		if main != "" || wal != "" {
-			t.Errorf("%q and %q beside the error", main, wal)
+			t.Errorf("%q and %q next to the error", main, wal)
 		}
 	}
 }

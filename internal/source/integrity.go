@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/sqlite"
 
@@ -20,9 +20,9 @@ import (
 // its structure checked, whether indexes agree with their tables is not. nil
 // when the file is sound.
 //
-// A damaged file is a fault.Refused that names the first findings. Where the
+// A damaged file is a clierr.Refused that names the first findings. Where the
 // file is sound without its -wal the error says that the -wal does not belong
-// to it. Where the file was written meanwhile it is a fault.Failed. When ctx is
+// to it. Where the file was written meanwhile it is a clierr.Failed. When ctx is
 // cancelled the error is ctx's.
 //
 // Not counted as damage is what quick_check says of values: a NULL or a type
@@ -30,7 +30,7 @@ import (
 // mapping judges it. After a hundred such values SQLite ends the check; the
 // structure of all tables and indexes comes first.
 func (s *Snapshot) QuickCheck(ctx context.Context) error {
-	return s.blameWAL(ctx, s.quickCheck(ctx))
+	return s.blameWAL(ctx, s.runQuickCheck(ctx))
 }
 
 // fewFindings is how many findings an error names.
@@ -44,17 +44,17 @@ const quickCheck = `SELECT quick_check FROM pragma_quick_check(?)
 	AND quick_check NOT GLOB 'NUMERIC value in *' AND quick_check NOT GLOB 'TEXT value in *'
 	AND quick_check NOT GLOB '* inverted index for FTS*' LIMIT 1`
 
-func (s *Snapshot) quickCheck(ctx context.Context) error {
+func (s *Snapshot) runQuickCheck(ctx context.Context) error {
 	findings, err := s.findings(ctx)
 	if err != nil || findings == "" {
 		return err
 	}
-	e := &fault.Error{
-		Kind: fault.Refused, What: fmt.Sprintf("check %q: SQLite finds %s", s.path, first(findings)),
-		Do: damaged + ": " + recopy,
+	e := &clierr.Error{
+		Kind: clierr.Refused, Message: fmt.Sprintf("check %q: SQLite finds %s", s.path, first(findings)),
+		Hint: damaged + ": " + recopy,
 	}
 	if changed, _ := s.Changed(); changed {
-		e.Kind, e.Do = fault.Failed, "it was written while it was read: stop Flujo and run again"
+		e.Kind, e.Hint = clierr.Failed, "it was written while it was read: stop Flujo and run again"
 	}
 	return e
 }
@@ -102,14 +102,14 @@ func first(findings string) string {
 // blameWAL gives err back, except where err says that the file is damaged and
 // the file without its -wal is sound: then it says that the -wal is to blame.
 func (s *Snapshot) blameWAL(ctx context.Context, err error) error {
-	if s.files.wal == nil || fault.KindOf(err) != fault.Refused || isOf(err, sqlite3.SQLITE_READONLY) {
+	if s.files.wal == nil || clierr.KindOf(err) != clierr.Refused || isOf(err, sqlite3.SQLITE_READONLY) {
 		return err
 	}
 	alone := s.withoutWAL()
 	defer alone.end()
 	sound := alone.begin(ctx)
 	if sound == nil {
-		sound = alone.quickCheck(ctx)
+		sound = alone.runQuickCheck(ctx)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -117,10 +117,10 @@ func (s *Snapshot) blameWAL(ctx context.Context, err error) error {
 	if sound != nil {
 		return err
 	}
-	e, _ := errors.AsType[*fault.Error](err)
-	return &fault.Error{
-		Kind: fault.Refused, What: e.What, Err: e.Err,
-		Do: "without its -wal the file is sound, so the -wal does not belong to it or is damaged: " + recopyBoth,
+	e, _ := errors.AsType[*clierr.Error](err)
+	return &clierr.Error{
+		Kind: clierr.Refused, Message: e.Message, Err: e.Err,
+		Hint: "without its -wal the file is sound, so the -wal does not belong to it or is damaged: " + recopyBoth,
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/sqlite"
 
 	"modernc.org/sqlite/vfs"
@@ -112,7 +112,7 @@ func TestQuickCheckOddTables(t *testing.T) {
 	contents := read(t, damaged)
 	clear(leafAt(contents, len(contents)/4096/2, 0x0d))
 	write(t, damaged, contents)
-	isFault(t, openSnapshot(t, damaged).QuickCheck(t.Context()), fault.Refused, copyAgain)
+	isError(t, openSnapshot(t, damaged).QuickCheck(t.Context()), clierr.Refused, copyAgain)
 }
 
 // TestQuickCheckOfValues: a value that its declaration does not allow is no
@@ -159,7 +159,7 @@ func TestQuickCheckDamage(t *testing.T) {
 					defer s.Close()
 					err = s.QuickCheck(t.Context())
 				}
-				isFault(t, err, fault.Refused, path, "the file is damaged or was cut off while it was copied")
+				isError(t, err, clierr.Refused, path, "the file is damaged or was cut off while it was copied")
 				if strings.Contains(err.Error(), "\n") || len(err.Error()) > 700 {
 					t.Errorf("it is long: %s", err)
 				}
@@ -218,7 +218,7 @@ func TestQuickCheckDamageInWAL(t *testing.T) {
 				defer s.Close()
 				err = s.QuickCheck(t.Context())
 			}
-			isFault(t, err, fault.Refused, path, blame)
+			isError(t, err, clierr.Refused, path, blame)
 		})
 	}
 }
@@ -233,10 +233,10 @@ func TestQuickCheckBothDamaged(t *testing.T) {
 	write(t, path, contents)
 	watch(t, path)
 	s := openSnapshot(t, path)
-	isFault(t, s.QuickCheck(t.Context()), fault.Refused, "SQLite finds Tree 2 page ", copyAgain)
+	isError(t, s.QuickCheck(t.Context()), clierr.Refused, "SQLite finds Tree 2 page ", copyAgain)
 }
 
-// TestQuickCheckLiveWriter: damage beside a writer, who holds SQLite's locks.
+// TestQuickCheckLiveWriter: damage next to a writer, who holds SQLite's locks.
 func TestQuickCheckLiveWriter(t *testing.T) {
 	t.Parallel()
 	path := build(t, walMode, rowsTable, addRows(1000))
@@ -246,7 +246,7 @@ func TestQuickCheckLiveWriter(t *testing.T) {
 	startWriter(t, path, "UPDATE runs SET status = 'new' WHERE run_id = '000001'")
 	watch(t, path)
 	s := openSnapshot(t, path)
-	isFault(t, s.QuickCheck(t.Context()), fault.Refused, "SQLite finds ", copyAgain)
+	isError(t, s.QuickCheck(t.Context()), clierr.Refused, "SQLite finds ", copyAgain)
 }
 
 // TestQuickCheckWhileWritten: pages that changed under the check are no damage.
@@ -257,7 +257,7 @@ func TestQuickCheckWhileWritten(t *testing.T) {
 	contents := read(t, path)
 	clear(leafAt(contents, 100, 0x0d))
 	write(t, path, contents)
-	isFault(t, s.QuickCheck(t.Context()), fault.Failed, "SQLite finds ", "it was written while it was read: stop Flujo and run again")
+	isError(t, s.QuickCheck(t.Context()), clierr.Failed, "SQLite finds ", "it was written while it was read: stop Flujo and run again")
 }
 
 func TestQuickCheckCancelled(t *testing.T) {

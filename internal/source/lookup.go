@@ -129,21 +129,21 @@ func (s *Snapshot) KeyKind(ctx context.Context, table, column string) (kind KeyK
 	return kind, nil
 }
 
-// RunsMissing reads the run_ids that rows of the given tables have and no row
+// MissingRuns reads the run_ids that rows of the given tables have and no row
 // of runs, as values of their storage class, each once, in SQLite's order but
 // for reals, which come last. The caller closes it.
-func (s *Snapshot) RunsMissing(ctx context.Context, children []string) (*Rows, error) {
-	return s.query(ctx, s.runsMissing(children))
+func (s *Snapshot) MissingRuns(ctx context.Context, children []string) (*Rows, error) {
+	return s.query(ctx, s.missingRunsSQL(children))
 }
 
-func (s *Snapshot) runsMissing(children []string) string {
+func (s *Snapshot) missingRunsSQL(children []string) string {
 	// 5 and 5.0 are one to UNION and two here, so reals come by themselves. An
 	// index on run_id gives the order; numbers come before all text.
-	query := s.eachRunMissing(children, "typeof(run_id) <> 'real'") + " UNION ALL "
-	return query + s.eachRunMissing(children, "run_id < '' AND typeof(run_id) = 'real'")
+	query := s.missingRunsPart(children, "typeof(run_id) <> 'real'") + " UNION ALL "
+	return query + s.missingRunsPart(children, "run_id < '' AND typeof(run_id) = 'real'")
 }
 
-func (s *Snapshot) eachRunMissing(children []string, condition string) string {
+func (s *Snapshot) missingRunsPart(children []string, condition string) string {
 	parts := make([]string, len(children))
 	for i, table := range children { // DISTINCT where UNION has nothing to do
 		parts[i] = fmt.Sprintf("SELECT DISTINCT run_id FROM %s WHERE %s", quote(table), condition)

@@ -45,7 +45,7 @@ func addEvaluation(run string) string {
 	return fmt.Sprintf("INSERT INTO evaluations (run_id, score) VALUES (%s, 1)", run)
 }
 
-func TestRunsMissing(t *testing.T) {
+func TestMissingRuns(t *testing.T) {
 	t.Parallel()
 	rows := []string{
 		addRun("there"), addStep("'there'"), addSpan(1, "there", "s"), addStep("'b'"), addStep("'b'"), addSpan(2, "b", "s"), addEvaluation("'b'"),
@@ -122,7 +122,7 @@ func TestRunsMissing(t *testing.T) {
 				}
 				watch(t, path)
 				s := openSnapshot(t, path)
-				got, err := collect(s.RunsMissing(t.Context(), tc.children))
+				got, err := collect(s.MissingRuns(t.Context(), tc.children))
 				if err != nil || !slices.Equal(got, tc.want) {
 					t.Errorf("%q, %v; not %q", got, err, tc.want)
 				}
@@ -131,9 +131,9 @@ func TestRunsMissing(t *testing.T) {
 	}
 }
 
-// TestRunsMissingNeedsNoSorter: nothing that grows with the file is held in
+// TestMissingRunsNeedsNoSorter: nothing that grows with the file is held in
 // memory, the indexes that Flujo makes give the order.
-func TestRunsMissingNeedsNoSorter(t *testing.T) {
+func TestMissingRunsNeedsNoSorter(t *testing.T) {
 	t.Parallel()
 	for name, more := range map[string][]string{
 		"without statistics": nil,
@@ -142,7 +142,7 @@ func TestRunsMissingNeedsNoSorter(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := openSnapshot(t, build(t, slices.Concat(childrenSchema, more)...))
-			text := queryPlan(t, s, s.runsMissing(children))
+			text := queryPlan(t, s, s.missingRunsSQL(children))
 			for _, part := range []string{
 				"SCAN steps USING COVERING INDEX idx_steps_run_id", "SCAN spans USING COVERING INDEX idx_spans_run_id",
 				"SCAN traces USING COVERING INDEX sqlite_autoindex_traces_1", "SCAN evaluations USING COVERING INDEX idx_evaluations_run_id",
@@ -333,13 +333,13 @@ func TestRow(t *testing.T) {
 			}
 		})
 	}
-	kept, err := s.Row(t.Context(), "keyed", "n", mapping.IntegerValue(1), []string{"k", "at"})
+	row, err := s.Row(t.Context(), "keyed", "n", mapping.IntegerValue(1), []string{"k", "at"})
 	for n := range int64(12) {
 		if _, err := s.Row(t.Context(), "keyed", "n", mapping.IntegerValue(n), []string{"k", "at"}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := show(kept); err != nil || got != `"a", "2026-11-23 02:18:25"` {
+	if got := show(row); err != nil || got != `"a", "2026-11-23 02:18:25"` {
 		t.Errorf("%s, %v", got, err)
 	}
 }

@@ -20,7 +20,7 @@ const writerEnv = "FLUJO_PORT_TEST_WRITER"
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(writerEnv); path != "" {
-		if err := writeAsTold(path, os.Stdin, os.Stdout); err != nil {
+		if err := writeOnCommand(path, os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -29,10 +29,10 @@ func TestMain(m *testing.M) {
 	os.Exit(pgtest.Main(m))
 }
 
-// writeAsTold opens the database and runs each line as SQL, answering "ready"
+// writeOnCommand opens the database and runs each line as SQL, answering "ready"
 // or the error to each; the first "ready" comes before any. It ends at the end
 // of its input.
-func writeAsTold(path string, in io.Reader, out io.Writer) error {
+func writeOnCommand(path string, in io.Reader, out io.Writer) error {
 	db, err := sql.Open("sqlite", fileURI(path, ""))
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 )
 
@@ -177,14 +177,14 @@ func TestOpenFlujoFile(t *testing.T) {
 	write(t, path, contents)
 	watch(t, path)
 	s := openSnapshot(t, path)
-	layout, err := mapping.Detect(s.Tables())
-	if err != nil || len(layout.Others) != 0 {
-		t.Fatalf("others %q, error %v", layout.Others, err)
+	format, err := mapping.DetectFormat(s.Tables())
+	if err != nil || len(format.OtherTables) != 0 {
+		t.Fatalf("others %q, error %v", format.OtherTables, err)
 	}
 	want := map[string]int{"runs": 60, "steps": 213, "spans": 261, "evaluations": 15, "workflow_state": 60, "system_state": 5, "traces": 0}
 	for table, n := range want {
-		plan := layout.Plan(table)
-		rows, err := collect(s.Rows(t.Context(), table, plan.Columns))
+		tm := format.Mapping(table)
+		rows, err := collect(s.Rows(t.Context(), table, tm.Columns))
 		count, counted := s.Count(t.Context(), table)
 		if err := errors.Join(err, counted); err != nil || len(rows) != n || count != int64(n) {
 			t.Errorf("%s: %d rows, counted %d, not %d: %v", table, len(rows), count, n, err)
@@ -226,13 +226,13 @@ func TestOpenRefusesWhatIsNotThere(t *testing.T) {
 			path := filepath.Join(dir, tc.path)
 			s, err := Open(t.Context(), path)
 			if s != nil {
-				t.Error("a snapshot beside the error")
+				t.Error("a snapshot next to the error")
 			}
-			isFault(t, err, fault.Usage, fmt.Sprintf("open %q: ", path), tc.says)
+			isError(t, err, clierr.Usage, fmt.Sprintf("open %q: ", path), tc.says)
 		})
 	}
 	_, err := Open(t.Context(), os.DevNull)
-	isFault(t, err, fault.Usage, "it is not a regular file")
+	isError(t, err, clierr.Usage, "it is not a regular file")
 }
 
 // TestOpenNames: a name means something to a URI, to a shell or to SQLite.
@@ -298,7 +298,7 @@ func TestOpenRelativePath(t *testing.T) {
 	}
 }
 
-// TestOpenSymlink: SQLite keeps the -wal beside the real file.
+// TestOpenSymlink: SQLite keeps the -wal next to the real file.
 func TestOpenSymlink(t *testing.T) {
 	t.Parallel()
 	link := func(t *testing.T, to string) string {
@@ -328,7 +328,7 @@ func TestOpenSymlink(t *testing.T) {
 		watch(t, path)
 		holds(t, openSnapshot(t, filepath.Join(link(t, filepath.Dir(path)), filepath.Base(path))), 110)
 	})
-	t.Run("files beside the link are not its own", func(t *testing.T) {
+	t.Run("files next to the link are not its own", func(t *testing.T) {
 		t.Parallel()
 		name := link(t, withWAL(t))
 		write(t, name+"-wal", []byte("another's"))
@@ -359,7 +359,7 @@ func TestOpenSymlink(t *testing.T) {
 		path := withHotJournal(t)
 		watch(t, path)
 		_, err := Open(t.Context(), link(t, path))
-		isFault(t, err, fault.Refused, "-journal")
+		isError(t, err, clierr.Refused, "-journal")
 	})
 	t.Run("pointed elsewhere", func(t *testing.T) {
 		t.Parallel()
@@ -391,7 +391,7 @@ func TestOpenRefusesHotJournal(t *testing.T) {
 	path := withHotJournal(t)
 	watch(t, path)
 	_, err := Open(t.Context(), path)
-	isFault(t, err, fault.Refused, fmt.Sprintf("open %q: ", path), "a transaction was broken off in it, and its -journal is still to be rolled back", "let Flujo or sqlite3 open it once")
+	isError(t, err, clierr.Refused, fmt.Sprintf("open %q: ", path), "a transaction was broken off in it, and its -journal is still to be rolled back", "let Flujo or sqlite3 open it once")
 }
 
 func TestOpenAfterRollback(t *testing.T) {
@@ -453,15 +453,15 @@ func TestReadsWhatIsNotThere(t *testing.T) {
 	t.Parallel()
 	s := openSnapshot(t, build(t, walMode, rowsTable))
 	_, err := s.Rows(t.Context(), "steps", []string{"id"})
-	isFault(t, err, fault.Failed, "read ", "no such table: steps")
+	isError(t, err, clierr.Failed, "read ", "no such table: steps")
 	_, err = s.Count(t.Context(), "steps")
-	isFault(t, err, fault.Failed, "no such table: steps")
+	isError(t, err, clierr.Failed, "no such table: steps")
 	_, err = s.LastID(t.Context(), "steps", "id")
-	isFault(t, err, fault.Failed, "no such table: steps")
+	isError(t, err, clierr.Failed, "no such table: steps")
 	_, err = s.Keys(t.Context(), "steps", "id")
-	isFault(t, err, fault.Failed, "no such table: steps")
-	_, err = s.RunsMissing(t.Context(), []string{"steps"})
-	isFault(t, err, fault.Failed, "no such table: steps")
+	isError(t, err, clierr.Failed, "no such table: steps")
+	_, err = s.MissingRuns(t.Context(), []string{"steps"})
+	isError(t, err, clierr.Failed, "no such table: steps")
 	_, err = s.VectorSizes(t.Context())
-	isFault(t, err, fault.Failed, "no such table: memories")
+	isError(t, err, clierr.Failed, "no such table: memories")
 }

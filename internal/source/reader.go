@@ -27,7 +27,7 @@ type reader struct {
 	buf    []byte
 	from   int64 // where buf begins in the file
 	ahead  int   // how many bytes the last fetch asked for
-	cutOff *bool // set by a Read beyond the end, which then fails; nil where that is no fault
+	cutOff *bool // set by a Read beyond the end, which then fails; nil where that is no error
 }
 
 // errCutOff is given for what lies beyond the end of a database: SQLite takes

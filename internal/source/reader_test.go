@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestReaderInAnyOrder reads pieces forwards, backwards and by lot.
+// TestReaderInAnyOrder reads pieces forwards, backwards and at random.
 func TestReaderInAnyOrder(t *testing.T) {
 	t.Parallel()
 	const piece = 4096
@@ -21,7 +21,7 @@ func TestReaderInAnyOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	lot := rand.New(rand.NewPCG(11, 12))
+	random := rand.New(rand.NewPCG(11, 12))
 	whole := len(contents) / piece
 	const doubling = 6 // fetches before one is of readAhead
 	stretch := 0
@@ -33,10 +33,10 @@ func TestReaderInAnyOrder(t *testing.T) {
 		"forwards":            {func(i int) int { return i * piece }, whole*piece/readAhead + 1 + doubling, 1},
 		"backwards":           {func(i int) int { return (whole - 1 - i) * piece }, whole*piece/readAhead + 2 + doubling, 2},
 		"backwards, by leaps": {func(i int) int { return (whole - 1 - i) * piece / 3 * 3 }, whole, 0},
-		"by lot":              {func(int) int { return lot.IntN(len(contents) - piece) }, whole, 2},
+		"at random":           {func(int) int { return random.IntN(len(contents) - piece) }, whole, 2},
 		"short stretches, as an index has them": {func(i int) int {
 			if i%4 == 0 {
-				stretch = lot.IntN(len(contents) - 5*piece)
+				stretch = random.IntN(len(contents) - 5*piece)
 			}
 			return stretch + i%4*piece
 		}, whole * 3 / 4, 2},

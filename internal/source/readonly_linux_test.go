@@ -8,7 +8,7 @@ import (
 	"runtime"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 
 	"golang.org/x/sys/unix"
 )
@@ -197,7 +197,7 @@ func TestUnreadable(t *testing.T) {
 				_, err := readAll(t, path)
 				return err
 			})
-			isFault(t, err, fault.Usage, says)
+			isError(t, err, clierr.Usage, says)
 		})
 	}
 }

@@ -59,14 +59,14 @@ func (s *Snapshot) rowID(ctx context.Context, table string) (string, error) {
 // run, as a value of its storage class, has no row in traces; run by run,
 // within a run in the order of their rowids. The caller closes it.
 func (s *Snapshot) SpansWithoutTrace(ctx context.Context, columns []string) (*Rows, error) {
-	query, err := s.spansWithoutTrace(ctx, columns)
+	query, err := s.spansWithoutTraceSQL(ctx, columns)
 	if err != nil {
 		return nil, err
 	}
 	return s.query(ctx, query)
 }
 
-func (s *Snapshot) spansWithoutTrace(ctx context.Context, columns []string) (string, error) {
+func (s *Snapshot) spansWithoutTraceSQL(ctx context.Context, columns []string) (string, error) {
 	rowID, err := s.rowID(ctx, mapping.Spans)
 	if err != nil {
 		return "", err
@@ -103,7 +103,7 @@ func (s *Snapshot) storedOrNull(table string, columns []string) string {
 func (s *Snapshot) query(ctx context.Context, query string, args ...mapping.Value) (*Rows, error) {
 	rows, err := s.conn.Query(ctx, query, args...)
 	if err != nil {
-		return nil, s.fault("read", err)
+		return nil, s.wrapError("read", err)
 	}
 	return &Rows{s: s, rows: rows}, nil
 }
@@ -113,7 +113,7 @@ func (s *Snapshot) query(ctx context.Context, query string, args ...mapping.Valu
 func (r *Rows) Next() ([]mapping.Value, error) {
 	row, err := r.rows.Next()
 	if err != nil && err != io.EOF {
-		return nil, r.s.fault("read", err)
+		return nil, r.s.wrapError("read", err)
 	}
 	return row, err
 }

@@ -1,5 +1,5 @@
 // Package source reads Flujo's state where it lies: a SQLite file that must
-// not change by being read, not by a byte and not by a file left beside it.
+// not change by being read, not by a byte and not by a file left next to it.
 package source
 
 import (
@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/sqlite"
 
@@ -34,14 +34,14 @@ type Snapshot struct {
 }
 
 // Open opens the file at path for reading. A missing or unreadable file is a
-// fault.Usage, one that is not a sound SQLite database a fault.Refused, and so
-// is one beside a -wal that cannot be its own. When ctx is cancelled the error
+// clierr.Usage, one that is not a sound SQLite database a clierr.Refused, and so
+// is one next to a -wal that cannot be its own. When ctx is cancelled the error
 // is ctx's.
 //
 // How it is read depends on who else has it open, since SQLite's own ways
-// either write beside the file or miss the rows in the -wal:
+// either write next to the file or miss the rows in the -wal:
 //
-//   - Nobody: the file and its -wal are handed to SQLite as a file system that
+//   - Nobody: the file and its -wal are given to SQLite as a file system that
 //     holds just these two, read-only. SQLite replays the -wal in memory; no
 //     -shm is made, and it works in a folder that can't be written.
 //   - A process that writes to it, or a file without a -wal: with SQLite's own
@@ -52,7 +52,7 @@ type Snapshot struct {
 func Open(ctx context.Context, path string) (*Snapshot, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		return nil, &fault.Error{Kind: fault.Usage, What: fmt.Sprintf("find %q", path), Err: err}
+		return nil, &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf("find %q", path), Err: err}
 	}
 	f, err := openFiles(ctx, abs)
 	if err != nil {
@@ -70,10 +70,10 @@ func Open(ctx context.Context, path string) (*Snapshot, error) {
 func (s *Snapshot) begin(ctx context.Context) error {
 	uri, err := s.uri()
 	if err != nil {
-		return s.fault("open", err)
+		return s.wrapError("open", err)
 	}
 	if s.conn, err = sqlite.Open(uri); err != nil {
-		return s.fault("open", err)
+		return s.wrapError("open", err)
 	}
 	// The heap takes the place of -shm and of temporary files, which the
 	// two-file system does not have.
@@ -82,18 +82,18 @@ func (s *Snapshot) begin(ctx context.Context) error {
 		pragmas += "PRAGMA locking_mode = EXCLUSIVE;"
 	}
 	if err := s.conn.Exec(ctx, pragmas); err != nil {
-		return s.fault("open", err)
+		return s.wrapError("open", err)
 	}
 	// The first read takes the lock, which the transaction then holds.
 	for begun := time.Now(); ; {
 		if err := s.conn.Exec(ctx, "BEGIN"); err != nil {
-			return s.fault("open", err)
+			return s.wrapError("open", err)
 		}
 		if s.tables, err = s.readTables(ctx); !isOf(err, sqlite3.SQLITE_BUSY) || time.Since(begun) > lockWait {
 			return err
 		}
 		if err := s.conn.Exec(ctx, "ROLLBACK"); err != nil {
-			return s.fault("open", err)
+			return s.wrapError("open", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -183,8 +183,8 @@ func (s *Snapshot) Count(ctx context.Context, table string) (n int64, err error)
 	return n, err
 }
 
-// LastID gives the highest id that a table ever handed out, so that it is not
-// handed out again: the larger of the highest in the table and what SQLite's
+// LastID gives the highest id that a table ever allocated, so that it is not
+// allocated again: the larger of the highest in the table and what SQLite's
 // AUTOINCREMENT remembers. Where the table has no such column its rowid is the
 // id. 0 for a table that never had a row.
 func (s *Snapshot) LastID(ctx context.Context, table, column string) (id int64, err error) {
@@ -241,12 +241,12 @@ func (s *Snapshot) each(ctx context.Context, query string, f func(row []mapping.
 	}
 }
 
-// fault says what an error of SQLite means for the person who has the file.
-func (s *Snapshot) fault(verb string, err error) error {
+// wrapError says what an error of SQLite means for the person who has the file.
+func (s *Snapshot) wrapError(verb string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
-	e := &fault.Error{Kind: fault.Failed, What: fmt.Sprintf("%s %q", verb, s.path), Err: err}
+	e := &clierr.Error{Kind: clierr.Failed, Message: fmt.Sprintf("%s %q", verb, s.path), Err: err}
 	serr, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
 		return e
@@ -256,20 +256,20 @@ func (s *Snapshot) fault(verb string, err error) error {
 		code = sqlite3.SQLITE_CORRUPT
 	}
 	if changed, _ := s.Changed(); changed && (code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB) {
-		e.Do = "it was written while it was read: stop Flujo and run again"
+		e.Hint = "it was written while it was read: stop Flujo and run again"
 		return e
 	}
 	switch code {
 	case sqlite3.SQLITE_NOTADB:
-		e.Kind, e.Do = fault.Refused, "it is not a SQLite database, or it is encrypted: give the file that Flujo's state_uri names"
+		e.Kind, e.Hint = clierr.Refused, "it is not a SQLite database, or it is encrypted: give the file that Flujo's state_uri names"
 	case sqlite3.SQLITE_CORRUPT:
-		e.Kind, e.Do = fault.Refused, damaged+": "+recopy
+		e.Kind, e.Hint = clierr.Refused, damaged+": "+recopy
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
-		e.Do = "another process holds it: stop Flujo and run again"
+		e.Hint = "another process holds it: stop Flujo and run again"
 	case sqlite3.SQLITE_CANTOPEN:
-		e.Kind, e.Do = fault.Usage, "the user that runs this must be able to read the file, its -wal and, beside a running Flujo, its -shm"
+		e.Kind, e.Hint = clierr.Usage, "the user that runs this must be able to read the file, its -wal and, next to a running Flujo, its -shm"
 	case sqlite3.SQLITE_READONLY:
-		e.Kind, e.Do = fault.Refused, "a transaction was broken off in it: let Flujo or sqlite3 open it once, so that it is rolled back"
+		e.Kind, e.Hint = clierr.Refused, "a transaction was broken off in it: let Flujo or sqlite3 open it once, so that it is rolled back"
 	}
 	return e
 }

@@ -56,7 +56,7 @@ func (f *files) readWAL(ctx context.Context, path string, header []byte) error {
 		if err := f.readFrames(ctx, path, walHeader); err != nil {
 			return err
 		}
-		flaw = f.strangeness(headOf(header))
+		flaw = f.foreignWALFlaw(headOf(header))
 	}
 	if flaw != "" {
 		return refused(path, "its -wal "+flaw, recopyBoth+", or remove the -wal if it is known to be another file's")
@@ -84,10 +84,10 @@ func walFlaw(header []byte, page int64, live bool) string {
 	return ""
 }
 
-// strangeness says why the frames cannot have been written for the file with
-// that header, or "". Beside a live writer nothing is said: it goes on writing
+// foreignWALFlaw says why the frames cannot have been written for the file with
+// that header, or "". Next to a live writer nothing is said: it goes on writing
 // to both while they are read.
-func (f *files) strangeness(file head) string {
+func (f *files) foreignWALFlaw(file head) string {
 	l := f.log
 	if f.locked || l.committed == 0 {
 		return ""
@@ -104,7 +104,7 @@ func (f *files) strangeness(file head) string {
 		// The counter that the file had when the -wal was begun is the first
 		// frame's, or one less; since then it can have become any frame's.
 		return "belongs to another file or to another state of this one: their counts of changes do not go together, and SQLite would mix the two"
-	case now.kept && now.pages != l.pages:
+	case now.hasPages && now.pages != l.pages:
 		return fmt.Sprintf("belongs to another file: after its last transaction the file would have %d pages, and not %d; SQLite would mix the two", l.pages, now.pages)
 	}
 	return ""
@@ -113,14 +113,14 @@ func (f *files) strangeness(file head) string {
 // head is what page 1 says of the database
 // (https://www.sqlite.org/fileformat.html#the_database_header).
 type head struct {
-	counter int64 // goes up by one, or stays, with each commit that writes page 1
-	pages   int64 // of the database
-	kept    bool  // pages is right: SQLite before 3.7.0 did not write it
+	counter  int64 // goes up by one, or stays, with each commit that writes page 1
+	pages    int64 // of the database
+	hasPages bool  // pages is right: SQLite before 3.7.0 did not write it
 }
 
 func headOf(page []byte) head {
 	number := func(at int) int64 { return int64(binary.BigEndian.Uint32(page[at:])) }
-	return head{counter: number(24), pages: number(28), kept: number(28) > 0 && number(24) == number(92)}
+	return head{counter: number(24), pages: number(28), hasPages: number(28) > 0 && number(24) == number(92)}
 }
 
 func soundHeader(header []byte) bool {

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 )
 
 func read(t testing.TB, path string) []byte {
@@ -197,9 +197,9 @@ func TestOpenRefusesWALHeaders(t *testing.T) {
 			watch(t, path)
 			s, err := Open(t.Context(), path)
 			if s != nil {
-				t.Error("a snapshot beside the error")
+				t.Error("a snapshot next to the error")
 			}
-			isFault(t, err, fault.Refused, fmt.Sprintf("open %q: ", path), tc.says,
+			isError(t, err, clierr.Refused, fmt.Sprintf("open %q: ", path), tc.says,
 				"; copy the file and its -wal together again while Flujo is stopped, or remove the -wal if it is known to be another file's")
 			if name != "another version" {
 				if rows, frames := recovered(t, copyBoth(t, path)); rows != 100 || frames != 0 {
@@ -226,7 +226,7 @@ func TestLiveWriterInItsHeader(t *testing.T) {
 			watch(t, path)
 			s, err := Open(t.Context(), path)
 			if tc.live {
-				isFault(t, err, fault.Refused, tc.says)
+				isError(t, err, clierr.Refused, tc.says)
 				return
 			}
 			if err != nil {
@@ -297,7 +297,7 @@ func buildAsLarge(t *testing.T, as, table, row string) (path string) {
 	return path
 }
 
-// TestForeignWAL puts a -wal beside a file that it was not written for. SQLite
+// TestForeignWAL puts a -wal next to a file that it was not written for. SQLite
 // asks for no more than the page size.
 func TestForeignWAL(t *testing.T) {
 	t.Parallel()
@@ -309,7 +309,7 @@ func TestForeignWAL(t *testing.T) {
 	)
 	for name, tc := range map[string]struct {
 		main func(t *testing.T) string
-		wal  func(t *testing.T, main string) string // gives the file whose -wal is put beside main's copy
+		wal  func(t *testing.T, main string) string // gives the file whose -wal is put next to main's copy
 		says string
 		open bool // Open sees it; else QuickCheck
 	}{
@@ -389,7 +389,7 @@ func TestForeignWAL(t *testing.T) {
 				defer s.Close()
 				err = s.QuickCheck(t.Context())
 			}
-			isFault(t, err, fault.Refused, fmt.Sprintf("%q", path), tc.says)
+			isError(t, err, clierr.Refused, fmt.Sprintf("%q", path), tc.says)
 		})
 	}
 }
@@ -407,5 +407,5 @@ func TestLiveWriterGoesOn(t *testing.T) {
 	holds(t, openSnapshot(t, path), 110)
 	w.kill()
 	_, err := Open(t.Context(), path)
-	isFault(t, err, fault.Refused, "their counts of changes do not go together")
+	isError(t, err, clierr.Refused, "their counts of changes do not go together")
 }

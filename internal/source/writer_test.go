@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/sqlite"
 )
 
-// TestLiveWriter reads beside another process that has the file open.
+// TestLiveWriter reads next to another process that has the file open.
 func TestLiveWriter(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -210,7 +210,7 @@ func TestWrittenWhileRead(t *testing.T) {
 	rows := firstRow(t, s)
 	cut(t, path, 8192)
 	_, err := collect(rows, nil)
-	isFault(t, err, fault.Failed, "it was written while it was read: stop Flujo and run again")
+	isError(t, err, clierr.Failed, "it was written while it was read: stop Flujo and run again")
 }
 
 // TestLockIsWaitedFor: a writer that commits while the file is opened is no
@@ -271,5 +271,5 @@ func TestExclusiveWriter(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = s.readTables(t.Context())
-	isFault(t, err, fault.Failed, "another process holds it: stop Flujo and run again")
+	isError(t, err, clierr.Failed, "another process holds it: stop Flujo and run again")
 }

@@ -36,7 +36,7 @@ func (e *Error) Error() string { return fmt.Sprintf("%s (%d)", e.Message, e.Code
 // Primary gives the code that the extended one is a kind of.
 func (e *Error) Primary() int { return e.Code & 0xff }
 
-// patch mends, on linux/arm64, how the translated SQLite asks for the size of a
+// patch repairs, on linux/arm64, how the translated SQLite asks for the size of a
 // page; elsewhere it does nothing.
 var patch = sync.OnceFunc(sqlite3.PatchIssue199)
 
@@ -89,7 +89,7 @@ func (c *Conn) Close() error {
 func (c *Conn) Exec(ctx context.Context, statements string) error {
 	defer c.watch(ctx)()
 	for rest := statements; rest != ""; {
-		s, after, err := c.prepare(rest)
+		s, after, err := c.prepareNext(rest)
 		if err != nil {
 			return c.cause(ctx, err)
 		}
@@ -112,9 +112,9 @@ func (c *Conn) Exec(ctx context.Context, statements string) error {
 	return nil
 }
 
-// again is how long an interrupt waits for its effect: SQLite forgets one that
+// retryInterval is how long an interrupt waits for its effect: SQLite forgets one that
 // comes while no statement is being run.
-const again = 50 * time.Millisecond
+const retryInterval = 50 * time.Millisecond
 
 // watch interrupts what the connection does from when ctx has ended until stop is
 // called, and not after.
@@ -124,7 +124,7 @@ func (c *Conn) watch(ctx context.Context) (stop func()) {
 		for c.interrupt(ended) {
 			select {
 			case <-ended:
-			case <-time.After(again):
+			case <-time.After(retryInterval):
 			}
 		}
 	})

@@ -16,7 +16,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-func open(t testing.TB, statements ...string) *Conn {
+func openConn(t testing.TB, statements ...string) *Conn {
 	t.Helper()
 	c, err := Open("file:" + filepath.Join(t.TempDir(), "test.db"))
 	if err != nil {
@@ -67,13 +67,13 @@ func show(v mapping.Value) string {
 // TestValues: what goes in comes out, as SQLite itself sees it too.
 func TestValues(t *testing.T) {
 	t.Parallel()
-	c := open(t, "CREATE TABLE t (a BLOB)") // a column that converts nothing
+	c := openConn(t, "CREATE TABLE t (a BLOB)") // a column that converts nothing
 	insert, err := c.Prepare("INSERT INTO t VALUES (?)")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer insert.Close()
-	long := strings.Repeat("0123456789abcdef", 2*keptTexts/16)
+	long := strings.Repeat("0123456789abcdef", 2*maxTextBuffer/16)
 	for _, tc := range []struct {
 		in     mapping.Value
 		quoted string // by SQLite
@@ -105,7 +105,7 @@ func TestValues(t *testing.T) {
 			t.Errorf("SQLite has %.50s, not %.50s", row[1].Bytes, tc.quoted)
 		}
 	}
-	if insert.size > keptTexts {
+	if insert.size > maxTextBuffer {
 		t.Errorf("%d bytes are kept", insert.size)
 	}
 	// A zero byte, and bytes that are no UTF-8, are bytes of a text as others are.
@@ -114,7 +114,7 @@ func TestValues(t *testing.T) {
 		t.Errorf("got %s", show(odd))
 	}
 	// A declared type has no say.
-	c = open(t, "CREATE TABLE d (a DATETIME, b BOOLEAN)", "INSERT INTO d VALUES ('2026-01-05 09:00:00', 1)")
+	c = openConn(t, "CREATE TABLE d (a DATETIME, b BOOLEAN)", "INSERT INTO d VALUES ('2026-01-05 09:00:00', 1)")
 	if row := all(t, c, "SELECT * FROM d")[0]; string(row[0].Bytes) != "2026-01-05 09:00:00" || row[1].Class != mapping.Integer {
 		t.Error(row)
 	}
@@ -122,7 +122,7 @@ func TestValues(t *testing.T) {
 
 func TestText16(t *testing.T) {
 	t.Parallel()
-	c := open(t, "PRAGMA encoding = 'UTF-16le'", "CREATE TABLE t (a)", "INSERT INTO t VALUES ('für'), ('')")
+	c := openConn(t, "PRAGMA encoding = 'UTF-16le'", "CREATE TABLE t (a)", "INSERT INTO t VALUES ('für'), ('')")
 	rows := all(t, c, "SELECT a, octet_length(a) FROM t")
 	if string(rows[0][0].Bytes) != "für" || rows[0][1].Int != 6 || rows[1][0].Class != mapping.Text || len(rows[1][0].Bytes) != 0 {
 		t.Error(rows)
@@ -131,7 +131,7 @@ func TestText16(t *testing.T) {
 
 func TestExec(t *testing.T) {
 	t.Parallel()
-	c := open(t, "CREATE TABLE t (a); INSERT INTO t VALUES (1); SELECT * FROM t; ; -- that was all\n")
+	c := openConn(t, "CREATE TABLE t (a); INSERT INTO t VALUES (1); SELECT * FROM t; ; -- that was all\n")
 	if n := all(t, c, "SELECT count(*) FROM t")[0][0].Int; n != 1 {
 		t.Errorf("%d rows", n)
 	}
@@ -151,7 +151,7 @@ func TestExec(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	t.Parallel()
-	c := open(t, "CREATE TABLE t (a INTEGER PRIMARY KEY, b UNIQUE)", "INSERT INTO t VALUES (1, 1)")
+	c := openConn(t, "CREATE TABLE t (a INTEGER PRIMARY KEY, b UNIQUE)", "INSERT INTO t VALUES (1, 1)")
 	s, err := c.Prepare("INSERT INTO t VALUES (?, ?)")
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +177,7 @@ func TestErrors(t *testing.T) {
 // TestCloseBeforeRows: a connection with a query open stays, and says so.
 func TestCloseBeforeRows(t *testing.T) {
 	t.Parallel()
-	c := open(t)
+	c := openConn(t)
 	rows, err := c.Query(t.Context(), "SELECT 1")
 	if err != nil {
 		t.Fatal(err)
@@ -200,11 +200,11 @@ func TestCloseBeforeRows(t *testing.T) {
 	rows.Close()
 }
 
-// TestRunCancelledByAnother: what a query's end interrupts beside it gives ctx's
+// TestRunCancelledByAnother: what a query's end interrupts next to it gives ctx's
 // error too.
 func TestRunCancelledByAnother(t *testing.T) {
 	t.Parallel()
-	c := open(t, "CREATE TABLE t (a)")
+	c := openConn(t, "CREATE TABLE t (a)")
 	ctx, cancel := context.WithCancel(t.Context())
 	rows, err := c.Query(ctx, "SELECT 1 UNION ALL SELECT 2")
 	if err != nil {
@@ -231,7 +231,7 @@ const endless = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c)
 // TestCancel: what would never end does, whenever the cancelling comes.
 func TestCancel(t *testing.T) {
 	t.Parallel()
-	c := open(t)
+	c := openConn(t)
 	for n := range 50 {
 		ctx, cancel := context.WithCancel(t.Context())
 		if n == 0 {
@@ -274,7 +274,7 @@ func TestCancel(t *testing.T) {
 
 // TestAllocations: reading and writing rows allocates nothing.
 func TestAllocations(t *testing.T) {
-	c := open(t, "CREATE TABLE t (a, b, c, d)", "BEGIN")
+	c := openConn(t, "CREATE TABLE t (a, b, c, d)", "BEGIN")
 	s, err := c.Prepare("INSERT INTO t VALUES (?, ?, ?, ?)")
 	if err != nil {
 		t.Fatal(err)

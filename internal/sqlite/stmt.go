@@ -23,21 +23,21 @@ type Stmt struct {
 	size  int
 }
 
-// keptTexts is how many bytes a statement keeps for parameters after it ran.
-const keptTexts = 1 << 20
+// maxTextBuffer is how many bytes a statement keeps for parameters after it ran.
+const maxTextBuffer = 1 << 20
 
 // Prepare prepares the first statement of sql. The caller closes it.
 func (c *Conn) Prepare(sql string) (*Stmt, error) {
-	s, _, err := c.prepare(sql)
+	s, _, err := c.prepareNext(sql)
 	if s == nil && err == nil {
 		return nil, fmt.Errorf("no statement in %q", sql)
 	}
 	return s, err
 }
 
-// prepare prepares the first statement of sql, nil where there is none, and gives
+// prepareNext prepares the first statement of sql, nil where there is none, and gives
 // what comes after it.
-func (c *Conn) prepare(sql string) (s *Stmt, after string, err error) {
+func (c *Conn) prepareNext(sql string) (s *Stmt, after string, err error) {
 	text, err := libc.CString(sql)
 	if err != nil {
 		return nil, "", err
@@ -94,7 +94,7 @@ func (s *Stmt) Run(ctx context.Context, parameters []mapping.Value) (changed int
 		changed = sqlite3.Xsqlite3_changes64(s.conn.tls, s.conn.db)
 	}
 	sqlite3.Xsqlite3_reset(s.conn.tls, s.stmt)
-	if s.size > keptTexts {
+	if s.size > maxTextBuffer {
 		sqlite3.Xsqlite3_clear_bindings(s.conn.tls, s.stmt)
 		s.forget()
 	}

@@ -26,7 +26,7 @@ func FuzzCutover(f *testing.F) {
 		a, _, err := Cutover(url, Known{}, schema)
 		if err != nil {
 			if !a.IsZero() {
-				t.Fatalf("an address beside %v", err)
+				t.Fatalf("an address next to %v", err)
 			}
 			return
 		}

@@ -26,7 +26,7 @@ func TestPostgresURL(t *testing.T) {
 		{name: "raw spaces", s: " postgresql://u:a b@h/db?options=-c x.y=1\n", want: "postgresql://u:a%20b@h/db?options=-c%20x.y%3D1"},
 		{name: "empty pieces", s: "postgresql://h/db?&a=1&&b=2&", want: "postgresql://h/db?a=1&b=2"},
 		{name: "ssl=require", s: "postgresql+asyncpg://h/db?ssl=require", want: "postgresql://h/db?sslmode=require"},
-		{name: "ssl beside sslmode", s: "postgresql://h/db?ssl=require&sslmode=prefer", want: "postgresql://h/db?ssl=require&sslmode=prefer"},
+		{name: "ssl next to sslmode", s: "postgresql://h/db?ssl=require&sslmode=prefer", want: "postgresql://h/db?ssl=require&sslmode=prefer"},
 		{name: "keyword/value", s: "host=h  password='a b'", want: "host=h  password='a b'"},
 		{name: "SQLite", s: "sqlite:///x.db", err: ErrNotPostgres},
 		{name: "path", s: "/srv/hunter2.db", err: ErrMalformed},

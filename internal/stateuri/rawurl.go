@@ -35,7 +35,7 @@ func cutScheme(s string) (scheme, rest string, ok bool) {
 	return strings.ToLower(scheme), rest, true
 }
 
-// isURL reports whether s has a scheme, white space around it aside.
+// isURL reports whether s has a scheme, ignoring white space around it.
 func isURL(s string) bool {
 	_, _, ok := cutScheme(strings.TrimSpace(s))
 	return ok

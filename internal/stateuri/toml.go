@@ -17,9 +17,9 @@ func StateURIFromTOML(text []byte) (string, error) {
 		var syntax *toml.DecodeError
 		if errors.As(err, &syntax) {
 			line, column := syntax.Position()
-			return "", fmt.Errorf("flujo.toml is not valid TOML at line %d, column %d: mend it there", line, column)
+			return "", fmt.Errorf("flujo.toml is not valid TOML at line %d, column %d: fix it there", line, column)
 		}
-		return "", errors.New("flujo.toml is not valid TOML: mend it")
+		return "", errors.New("flujo.toml is not valid TOML: fix it")
 	}
 	switch value := file["state_uri"].(type) {
 	case nil:

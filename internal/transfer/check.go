@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
-	"flujo-port/internal/pg"
+	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
 	"flujo-port/internal/source"
 	"flujo-port/internal/stateuri"
@@ -28,53 +28,53 @@ type CheckOptions struct {
 	Schema          string
 	Cutover         stateuri.Address
 	WithoutPGVector bool
-	SetAside        bool
+	Quarantine      bool
 	ExactFloats     bool
 	NaiveZone       *time.Location
 	SkipIntegrity   bool
-	Found           func(mapping.Finding) // called for every finding; may be nil
-	Progress        func(Progress)        // may be nil
+	OnFinding       func(mapping.Finding) // called for every finding; may be nil
+	OnProgress      func(Progress)        // may be nil
 }
 
 // Check looks for everything that would stop a migration, and changes nothing.
-// What it finds is in the report; where a line of it is a report.Stop the error
-// is a fault.Refused.
+// What it finds is in the report; where a line of it is a report.Error the error
+// is a clierr.Refused.
 func Check(ctx context.Context, o CheckOptions) (*report.Check, error) {
 	started := time.Now()
-	c := &check{CheckOptions: o, report: &report.Check{Format: report.Format, Command: "check", Started: started.UTC().Truncate(time.Millisecond)}}
-	if c.Progress == nil {
-		c.Progress = func(Progress) {}
+	c := &checker{CheckOptions: o, report: &report.Check{Format: report.Format, Command: "check", Started: started.UTC().Truncate(time.Millisecond)}}
+	if c.OnProgress == nil {
+		c.OnProgress = func(Progress) {}
 	}
 	if err := c.run(ctx); err != nil {
 		return nil, err
 	}
 	c.report.Seconds = time.Since(started).Seconds()
-	if c.report.Fit = c.report.Stops() == 0; c.report.Fit {
+	if c.report.Ready = c.report.Errors() == 0; c.report.Ready {
 		return c.report, nil
 	}
-	return c.report, &fault.Error{
-		Kind: fault.Refused, What: english.Plural(c.report.Stops(), "line of the checklist says", "lines of the checklist say") + " that a migration would not pass",
-		Do: "see the lines marked ✗",
+	return c.report, &clierr.Error{
+		Kind: clierr.Refused, Message: english.Plural(c.report.Errors(), "line of the checklist says", "lines of the checklist say") + " that a migration would not pass",
+		Hint: "see the lines marked ✗",
 	}
 }
 
-// check is one run of Check.
-type check struct {
+// checker is one run of Check.
+type checker struct {
 	CheckOptions
-	report  *report.Check
-	reading *reading      // of the file; nil where it can't be read
-	sound   time.Duration // that quick_check took
-	group   string        // of the lines that are being written
-	conn    *pg.Conn      // nil where there is none; closed once the server was looked at
-	unknown []string      // lines on which something could not be looked at or tried
+	report        *report.Check
+	extraction    *extraction    // of the file; nil where it can't be read
+	integrityTime time.Duration  // that quick_check took
+	group         string         // of the lines that are being written
+	conn          *postgres.Conn // nil where there is none; closed once the server was looked at
+	unknown       []string       // lines on which something could not be looked at or tried
 	targetFacts
 }
 
 // run looks at the server before it reads the file's rows, since what is found
 // in them depends on what they go into.
-func (c *check) run(ctx context.Context) error {
+func (c *checker) run(ctx context.Context) error {
 	c.group = report.GroupFile
-	snapshot, layout, err := c.file(ctx)
+	snapshot, format, err := c.file(ctx)
 	if snapshot != nil {
 		defer snapshot.Close()
 	}
@@ -82,82 +82,84 @@ func (c *check) run(ctx context.Context) error {
 		return err
 	}
 	if c.HasTarget {
-		c.Progress(Progress{Phase: PhaseConnect})
+		c.OnProgress(Progress{Phase: PhaseConnect})
 		if err := c.survey(ctx); err != nil {
 			return interrupted(ctx, err)
 		}
-		if c.asked() {
+		if c.hasServer() {
 			if err := c.address(ctx); err != nil {
 				return err
 			}
 		}
 	}
-	if layout != nil {
+	if format != nil {
 		c.group = report.GroupFile
-		if err := c.contents(ctx, snapshot, layout); err != nil {
+		if err := c.contents(ctx, snapshot, format); err != nil {
 			return interrupted(ctx, err)
 		}
 	}
-	if c.asked() {
+	if c.hasServer() {
 		c.group = report.GroupTarget
 		if err := c.target(ctx); err != nil {
 			return interrupted(ctx, err)
 		}
 	}
 	groups := []string{report.GroupFile, report.GroupServer, report.GroupTarget}
-	slices.SortStableFunc(c.report.Lines, func(a, b report.Line) int {
+	slices.SortStableFunc(c.report.Results, func(a, b report.CheckResult) int {
 		return slices.Index(groups, a.Group) - slices.Index(groups, b.Group)
 	})
 	return nil
 }
 
-func (c *check) line(state report.State, name, do, format string, args ...any) {
-	c.report.Lines = append(c.report.Lines, report.Line{Group: c.group, Name: name, State: state, What: fmt.Sprintf(format, args...), Do: do})
+func (c *checker) addResult(state report.Status, name, do, format string, args ...any) {
+	c.report.Results = append(c.report.Results, report.CheckResult{Group: c.group, Name: name, Status: state, Message: fmt.Sprintf(format, args...), Hint: do})
 }
 
-func (c *check) ok(name, format string, args ...any) { c.line(report.OK, name, "", format, args...) }
-func (c *check) look(name, do, format string, args ...any) {
-	c.line(report.Look, name, do, format, args...)
+func (c *checker) ok(name, format string, args ...any) {
+	c.addResult(report.OK, name, "", format, args...)
 }
-func (c *check) stop(name, do, format string, args ...any) {
-	c.line(report.Stop, name, do, format, args...)
+func (c *checker) warning(name, do, format string, args ...any) {
+	c.addResult(report.Warning, name, do, format, args...)
+}
+func (c *checker) failure(name, do, format string, args ...any) {
+	c.addResult(report.Error, name, do, format, args...)
 }
 
-// stopped makes a line of an error that would end a migration, and of one that
+// addError makes a line of an error that would end a migration, and of one that
 // a lock made, which may be free again by then. Only ctx's end comes back.
-func (c *check) stopped(ctx context.Context, name, failed string, err error) error {
+func (c *checker) addError(ctx context.Context, name, failed string, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	what, do := pg.ServerError(err).Error(), ""
-	if f, ok := errors.AsType[*fault.Error](err); ok {
+	what, do := postgres.ServerError(err).Error(), ""
+	if f, ok := errors.AsType[*clierr.Error](err); ok {
 		plain := *f
-		plain.Do = ""
-		what, do = plain.Error(), f.Do
+		plain.Hint = ""
+		what, do = plain.Error(), f.Hint
 	}
 	c.unknown = append(c.unknown, name)
-	if _, held := errors.AsType[*pg.Held](err); held {
-		c.look(name, fmt.Sprintf("check again when it is free; a migration waits up to %s for it", pg.LockWait), "%s: %s", failed, what)
+	if _, held := errors.AsType[*postgres.LockTimeoutError](err); held {
+		c.warning(name, fmt.Sprintf("check again when it is free; a migration waits up to %s for it", postgres.LockWait), "%s: %s", failed, what)
 		return nil
 	}
-	c.stop(name, cmp.Or(do, "see to what the message says, and check again"), "%s", what)
+	c.failure(name, cmp.Or(do, "see to what the message says, and check again"), "%s", what)
 	return nil
 }
 
 // unseen is what could not be done where a line says so.
 const unseen = "could not be looked at"
 
-// file looks at the file without its rows. layout is nil where they can't be
+// file looks at the file without its rows. format is nil where they can't be
 // read.
-func (c *check) file(ctx context.Context) (snapshot *source.Snapshot, layout *mapping.Layout, err error) {
+func (c *checker) file(ctx context.Context) (snapshot *source.Snapshot, format *mapping.Format, err error) {
 	snapshot, err = source.Open(ctx, c.SQLite)
 	if err != nil {
-		return nil, nil, c.stopped(ctx, "readable", unseen, err)
+		return nil, nil, c.addError(ctx, "readable", unseen, err)
 	}
 	c.ok("readable", "%s, %s", snapshot.Path(), humanize.IBytes(uint64(snapshot.Size())))
 	c.wal(snapshot)
 	if snapshot.Locked() {
-		c.look("open elsewhere", "stop Flujo before the cutover; for a rehearsal it may run", "another process has the file open and may write to it")
+		c.warning("open elsewhere", "stop Flujo before the cutover; for a dry run it may run", "another process has the file open and may write to it")
 	} else {
 		c.ok("open elsewhere", "no other process of this machine has it open")
 	}
@@ -165,90 +167,90 @@ func (c *check) file(ctx context.Context) (snapshot *source.Snapshot, layout *ma
 	if err != nil || !sound {
 		return snapshot, nil, err
 	}
-	layout, err = mapping.Detect(snapshot.Tables())
+	format, err = mapping.DetectFormat(snapshot.Tables())
 	if err != nil {
-		c.stop("layout", "give the file that Flujo's state_uri names", "%v", err)
+		c.failure("file format", "give the file that Flujo's state_uri names", "%v", err)
 		return snapshot, nil, nil
 	}
-	c.ok("layout", "as by %s", layout.Generation)
-	s := describeSource(snapshot, layout)
+	c.ok("file format", "%s", format.Name)
+	s := describeSource(snapshot, format)
 	if !c.SkipIntegrity {
-		s.Sound = "quick_check"
+		s.Integrity = "quick_check"
 	}
 	c.report.Source = &s
-	return snapshot, layout, nil
+	return snapshot, format, nil
 }
 
 // contents reads the file's rows.
-func (c *check) contents(ctx context.Context, snapshot *source.Snapshot, layout *mapping.Layout) error {
-	c.reading = newReading(snapshot, layout)
-	c.report.Findings = c.reading.found
+func (c *checker) contents(ctx context.Context, snapshot *source.Snapshot, format *mapping.Format) error {
+	c.extraction = newExtraction(snapshot, format)
+	c.report.Findings = c.extraction.findings
 	if err := c.scan(ctx); err != nil {
-		c.reading = nil
-		return c.stopped(ctx, "findings", unseen, err)
+		c.extraction = nil
+		return c.addError(ctx, "findings", unseen, err)
 	}
 	changed, err := snapshot.Changed()
 	switch {
 	case err != nil:
-		return c.stopped(ctx, "written", unseen, err)
+		return c.addError(ctx, "written", unseen, err)
 	case changed:
-		c.look("written", "stop Flujo before the cutover", "the file was written while it was looked at")
+		c.warning("written", "stop Flujo before the cutover", "the file was written while it was looked at")
 	default:
 		c.ok("written", "nobody wrote to it meanwhile")
 	}
 	return nil
 }
 
-func (c *check) wal(snapshot *source.Snapshot) {
+func (c *checker) wal(snapshot *source.Snapshot) {
 	there, frames := snapshot.WAL()
 	if there {
 		c.ok("-wal", "%s with %s of committed transactions, which are read too: copy it together with the file",
 			humanize.IBytes(uint64(snapshot.WALSize())), english.Plural(frames, "frame", ""))
 		return
 	}
-	c.ok("-wal", "none; if this is a copy, see that there was none beside the original either")
+	c.ok("-wal", "none; if this is a copy, see that there was none next to the original either")
 }
 
-func (c *check) integrity(ctx context.Context, snapshot *source.Snapshot) (sound bool, err error) {
+func (c *checker) integrity(ctx context.Context, snapshot *source.Snapshot) (sound bool, err error) {
 	if c.SkipIntegrity {
-		c.look("sound", "run without --skip-integrity", "not looked at")
+		c.warning("integrity", "run without --skip-integrity", "not looked at")
 		return true, nil
 	}
 	started := time.Now()
-	_, err = checkIntegrity(ctx, snapshot, false, c.Progress)
+	_, err = checkIntegrity(ctx, snapshot, false, c.OnProgress)
 	if err != nil {
-		return false, c.stopped(ctx, "sound", unseen, err)
+		return false, c.addError(ctx, "integrity", unseen, err)
 	}
-	c.sound = time.Since(started)
-	c.ok("sound", "SQLite's quick_check finds nothing, in %.1f s", c.sound.Seconds())
+	c.integrityTime = time.Since(started)
+	c.ok("integrity", "SQLite's quick_check finds nothing, in %.1f s", c.integrityTime.Seconds())
 	return true, nil
 }
 
 // scan reads all of the file as a migration into the target would, and says
 // what that would find.
-func (c *check) scan(ctx context.Context) (err error) {
-	r := c.reading
-	r.convert = mapping.Options{NaiveZone: c.NaiveZone, JSONDepth: mapping.DefaultJSONDepth}
-	if c.asked() {
-		r.convert.JSONDepth = c.conn.Server.JSONDepth()
+func (c *checker) scan(ctx context.Context) (err error) {
+	r := c.extraction
+	r.options = mapping.Options{NaiveZone: c.NaiveZone, JSONDepth: mapping.DefaultJSONDepth}
+	if c.hasServer() {
+		r.options.JSONDepth = c.conn.Server.JSONDepth()
 	}
 	r.types = mapping.NewTypes(c.ExactFloats)
 	if c.vectorSize, err = r.vectorSize(ctx); err != nil {
 		return err
 	}
 	r.types.VectorSize = c.vectorSize
-	if len(c.misfits) == 0 {
-		if _, err := pg.AdoptTypes(r.types, mapping.Tables, c.have); err != nil {
+	if len(c.differences) == 0 {
+		if _, err := postgres.AdoptTypes(r.types, mapping.Tables, c.have); err != nil {
 			return err
 		}
 	}
-	r.progress, r.phase = c.Progress, PhaseRead
-	r.into = &visitor{types: r.types, each: func([]byte) error { return nil }}
-	if err := r.all(ctx); err != nil {
+	r.progress, r.phase = c.OnProgress, PhaseRead
+	r.dst = &tupleVisitor{types: r.types, visit: func([]byte) error { return nil }}
+	if err := r.extractAll(ctx); err != nil {
 		return err
 	}
 	var rows []string
-	for _, t := range r.found.Tables {
+	for _, t := range r.findings.Tables {
 		if t.RowsRead > 0 {
 			rows = append(rows, fmt.Sprintf("%s %s", t.Name, humanize.Comma(t.RowsRead)))
 		}
@@ -262,12 +264,12 @@ func (c *check) scan(ctx context.Context) (err error) {
 
 // inProgress says which runs are not at their end: a running one may be
 // writing still, and a paused one goes on after the cutover.
-func (c *check) inProgress(ctx context.Context) error {
+func (c *checker) inProgress(ctx context.Context) error {
 	var parts []string
 	running := false
 	for _, table := range []string{mapping.Runs, "workflow_state"} {
 		for _, status := range []string{"running", "paused"} {
-			n, err := c.reading.snapshot.CountWhere(ctx, table, "status", mapping.TextValue(status))
+			n, err := c.extraction.snapshot.CountWhere(ctx, table, "status", mapping.TextValue(status))
 			if err != nil {
 				return err
 			}
@@ -281,43 +283,43 @@ func (c *check) inProgress(ctx context.Context) error {
 	case len(parts) == 0:
 		c.ok("runs in progress", "none: every run is at its end")
 	case running:
-		c.look("runs in progress", "a running one may be writing still: let it end, or stop Flujo; paused ones go on after the cutover", "%s", strings.Join(parts, ", "))
+		c.warning("runs in progress", "a running one may be writing still: let it end, or stop Flujo; paused ones go on after the cutover", "%s", strings.Join(parts, ", "))
 	default:
-		c.look("runs in progress", "they can be resumed after the cutover, once Flujo runs on PostgreSQL", "%s", strings.Join(parts, ", "))
+		c.warning("runs in progress", "they can be resumed after the cutover, once Flujo runs on PostgreSQL", "%s", strings.Join(parts, ", "))
 	}
 	return nil
 }
 
 // findings says what would arrive changed, or not at all.
-func (c *check) findings(ctx context.Context) error {
-	rows, cells := c.reading.found.Count()
+func (c *checker) findings(ctx context.Context) error {
+	rows, cells := c.extraction.findings.Count()
 	var parts []string
 	add := func(n int64, noun, format string) {
 		if n > 0 {
 			parts = append(parts, fmt.Sprintf(format, humanize.Comma(n)+" "+english.PluralWord(int(n), noun, "")))
 		}
 	}
-	add(rows, "row", "%s without a place in Flujo's PostgreSQL tables")
+	add(rows, "row", "%s that Flujo's PostgreSQL tables reject")
 	add(cells, "cell", "%s that would arrive changed")
-	add(int64(len(c.reading.found.Widened)), "column", "%s that would be made bigint")
-	for _, d := range c.reading.found.Derived {
+	add(int64(len(c.extraction.findings.Widened)), "column", "%s that would be made bigint")
+	for _, d := range c.extraction.findings.Derived {
 		if d.Table == mapping.Runs {
 			add(d.Rows, "run", "%s that would be made for rows without one")
 		}
 	}
 	if c.NaiveZone == nil {
-		add(c.reading.found.NaiveTimes(), "time", "%s without a zone, taken as UTC (--naive-times says another)")
+		add(c.extraction.findings.NaiveCount(), "time", "%s without a zone, taken as UTC (--naive-timezone says another)")
 	}
 	switch {
 	case len(parts) == 0:
 		c.ok("findings", "every cell arrives as it is")
-	case rows > 0 && !c.SetAside:
-		c.stop("findings", "mend the rows in a copy of the file, or migrate with --set-aside, which keeps them in flujo_port_originals", "%s", strings.Join(parts, ", "))
+	case rows > 0 && !c.Quarantine:
+		c.failure("findings", "fix the rows in a copy of the file, or migrate with --quarantine, which stores them in flujo_port_originals", "%s", strings.Join(parts, ", "))
 	case rows+cells > 0:
-		c.look("findings", "what changes is listed below, and kept as it was in flujo_port_originals; docs/values.md says what becomes of all of them",
+		c.warning("findings", "what changes is listed below, and kept as it was in flujo_port_originals; docs/values.md says what becomes of all of them",
 			"%s", strings.Join(parts, ", "))
 	default:
-		c.look("findings", "docs/values.md says what becomes of them; nothing of what the file holds is lost", "%s", strings.Join(parts, ", "))
+		c.warning("findings", "docs/values.md says what becomes of them; nothing of what the file holds is lost", "%s", strings.Join(parts, ", "))
 	}
-	return c.reading.tellFindings(ctx, c.Found)
+	return c.extraction.reportFindings(ctx, c.OnFinding)
 }

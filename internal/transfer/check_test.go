@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
 	"flujo-port/internal/transfer"
@@ -27,7 +27,7 @@ func checkOptions(t testing.TB, file, url string) transfer.CheckOptions {
 }
 
 // wantLine runs a check and compares one line of it.
-func wantLine(t testing.TB, o transfer.CheckOptions, name string, state report.State, words ...string) *report.Check {
+func wantLine(t testing.TB, o transfer.CheckOptions, name string, state report.Status, words ...string) *report.Check {
 	t.Helper()
 	result := checked(t, o)
 	wantChecked(t, result, name, state, words...)
@@ -41,31 +41,31 @@ func checked(t testing.TB, o transfer.CheckOptions) *report.Check {
 	if result == nil {
 		t.Fatalf("no report: %v", err)
 	}
-	stops := slices.ContainsFunc(result.Lines, func(l report.Line) bool { return l.State == report.Stop })
-	if result.Fit == stops || (err == nil) == stops || stops && fault.KindOf(err) != fault.Refused {
-		t.Errorf("fit %v with stops %v: %v", result.Fit, stops, err)
+	stops := slices.ContainsFunc(result.Results, func(l report.CheckResult) bool { return l.Status == report.Error })
+	if result.Ready == stops || (err == nil) == stops || stops && clierr.KindOf(err) != clierr.Refused {
+		t.Errorf("fit %v with stops %v: %v", result.Ready, stops, err)
 	}
 	return result
 }
 
 // wantChecked compares one line's state and words.
-func wantChecked(t testing.TB, result *report.Check, name string, state report.State, words ...string) {
+func wantChecked(t testing.TB, result *report.Check, name string, state report.Status, words ...string) {
 	t.Helper()
-	at := slices.IndexFunc(result.Lines, func(l report.Line) bool { return l.Name == name })
+	at := slices.IndexFunc(result.Results, func(l report.CheckResult) bool { return l.Name == name })
 	if at < 0 {
-		t.Fatalf("no line %q in %+v", name, result.Lines)
+		t.Fatalf("no line %q in %+v", name, result.Results)
 	}
-	l := result.Lines[at]
-	if l.State != state {
-		t.Errorf("line %q is %q, want %q: %s; %s", name, l.State, state, l.What, l.Do)
+	l := result.Results[at]
+	if l.Status != state {
+		t.Errorf("line %q is %q, want %q: %s; %s", name, l.Status, state, l.Message, l.Hint)
 	}
 	for _, w := range words {
-		if !strings.Contains(l.What+"; "+l.Do, w) {
-			t.Errorf("line %q does not say %q: %s; %s", name, w, l.What, l.Do)
+		if !strings.Contains(l.Message+"; "+l.Hint, w) {
+			t.Errorf("line %q does not say %q: %s; %s", name, w, l.Message, l.Hint)
 		}
 	}
-	if l.State != report.OK && l.Do == "" {
-		t.Errorf("line %q does not say what to do: %s", name, l.What)
+	if l.Status != report.OK && l.Hint == "" {
+		t.Errorf("line %q does not say what to do: %s", name, l.Message)
 	}
 }
 
@@ -82,35 +82,35 @@ func TestCheckFile(t *testing.T) {
 	quiet := changed(t, "UPDATE runs SET status = 'completed'", "UPDATE workflow_state SET status = 'completed'")
 	for _, tc := range []struct {
 		name, file, line string
-		state            report.State
+		state            report.Status
 		words            []string
 	}{
 		{"a good file", fixture, "readable", report.OK, []string{"flujo_state.db", "424 KiB"}},
-		{"no file", "/nowhere/flujo_state.db", "readable", report.Stop, []string{"there is no such file", "--sqlite"}},
-		{"a good file is sound", fixture, "sound", report.OK, []string{"quick_check"}},
-		{"a broken file", broken, "sound", report.Stop, []string{"damaged"}},
-		{"a good file's layout", fixture, "layout", report.OK, []string{"Flujo 0.6"}},
-		{"an older layout", "../../testdata/flujo_0.4.35.db", "layout", report.OK, []string{"0.4.33"}},
-		{"another program's file", other, "layout", report.Stop, []string{"none of Flujo's tables"}},
+		{"no file", "/nowhere/flujo_state.db", "readable", report.Error, []string{"there is no such file", "--sqlite"}},
+		{"a good file is sound", fixture, "integrity", report.OK, []string{"quick_check"}},
+		{"a broken file", broken, "integrity", report.Error, []string{"damaged"}},
+		{"a good file's format", fixture, "file format", report.OK, []string{"Flujo 0.6"}},
+		{"an older format", "../../testdata/flujo_0.4.35.db", "file format", report.OK, []string{"0.4.33"}},
+		{"another program's file", other, "file format", report.Error, []string{"none of Flujo's tables"}},
 		{"rows", fixture, "rows", report.OK, []string{"runs 60", "steps 213", "spans 261", "evaluations 15", "system_state 5"}},
 		{"no -wal", fixture, "-wal", report.OK, []string{"none"}},
-		{"runs in progress", fixture, "runs in progress", report.Look, []string{"4 in runs are running", "5 in runs are paused"}},
+		{"runs in progress", fixture, "runs in progress", report.Warning, []string{"4 in runs are running", "5 in runs are paused"}},
 		{"paused runs only", changed(t, "UPDATE runs SET status = 'completed' WHERE status = 'running'", "UPDATE workflow_state SET status = 'completed' WHERE status = 'running'"),
-			"runs in progress", report.Look, []string{"5 in runs are paused", "resumed after the cutover"}},
+			"runs in progress", report.Warning, []string{"5 in runs are paused", "resumed after the cutover"}},
 		{"no run in progress", quiet, "runs in progress", report.OK, nil},
 		{"closed elsewhere", fixture, "open elsewhere", report.OK, nil},
 		{"unchanged meanwhile", fixture, "written", report.OK, nil},
 		{"nothing to find", fixture, "findings", report.OK, nil},
-		{"cells that change", changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), "findings", report.Look, []string{"3 cells"}},
-		{"rows without a place", changed(t, "INSERT INTO system_state VALUES (NULL, '1', '')"), "findings", report.Stop, []string{"1 row without a place", "--set-aside"}},
-		{"naive times", changed(t, "UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3"), "findings", report.Look, []string{"2 times without a zone", "--naive-times"}},
-		{"a wide column", changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3"), "findings", report.Look, []string{"1 column that would be made bigint"}},
-		{"runs to be made", changed(t, "DELETE FROM runs WHERE run_id = (SELECT min(run_id) FROM steps)"), "findings", report.Look, []string{"1 run that would be made"}},
+		{"cells that change", changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), "findings", report.Warning, []string{"3 cells"}},
+		{"rejected rows", changed(t, "INSERT INTO system_state VALUES (NULL, '1', '')"), "findings", report.Error, []string{"1 row that Flujo's PostgreSQL tables reject", "--quarantine"}},
+		{"naive timestamps", changed(t, "UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3"), "findings", report.Warning, []string{"2 times without a zone", "--naive-timezone"}},
+		{"a wide column", changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3"), "findings", report.Warning, []string{"1 column that would be made bigint"}},
+		{"runs to be made", changed(t, "DELETE FROM runs WHERE run_id = (SELECT min(run_id) FROM steps)"), "findings", report.Warning, []string{"1 run that would be made"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			result := wantLine(t, checkOptions(t, tc.file, ""), tc.line, tc.state, tc.words...)
-			for _, l := range result.Lines {
+			for _, l := range result.Results {
 				if l.Group != report.GroupFile {
 					t.Errorf("a line on %s without a target: %+v", l.Group, l)
 				}
@@ -123,14 +123,14 @@ func TestCheckSkipsIntegrity(t *testing.T) {
 	t.Parallel()
 	o := checkOptions(t, fixture, "")
 	o.SkipIntegrity = true
-	wantLine(t, o, "sound", report.Look, "--skip-integrity")
+	wantLine(t, o, "integrity", report.Warning, "--skip-integrity")
 }
 
-func TestCheckSetAside(t *testing.T) {
+func TestCheckQuarantine(t *testing.T) {
 	t.Parallel()
 	o := checkOptions(t, changed(t, "INSERT INTO system_state VALUES (NULL, '1', '')"), "")
-	o.SetAside = true
-	wantLine(t, o, "findings", report.Look, "1 row without a place")
+	o.Quarantine = true
+	wantLine(t, o, "findings", report.Warning, "1 row that Flujo's PostgreSQL tables reject")
 }
 
 // TestCheckWAL: rows that are only in the -wal are counted, and so are its
@@ -173,29 +173,29 @@ func TestCheckServer(t *testing.T) {
 
 	t.Run("unreachable", func(t *testing.T) {
 		t.Parallel()
-		wantLine(t, checkOptions(t, fixture, "postgresql://nobody:secret@127.0.0.1:1/none?sslmode=disable"), "reachable", report.Stop, "connect")
+		wantLine(t, checkOptions(t, fixture, "postgresql://nobody:secret@127.0.0.1:1/none?sslmode=disable"), "reachable", report.Error, "connect")
 	})
 	t.Run("encoding", func(t *testing.T) {
 		t.Parallel()
-		wantLine(t, checkOptions(t, fixture, pgtest.EncodedDatabase(t, "SQL_ASCII")), "encoding", report.Stop, "SQL_ASCII")
+		wantLine(t, checkOptions(t, fixture, pgtest.EncodedDatabase(t, "SQL_ASCII")), "encoding", report.Error, "SQL_ASCII")
 	})
 	t.Run("standby", func(t *testing.T) {
 		t.Parallel()
-		wantLine(t, checkOptions(t, fixture, pgtest.Standby(t)), "primary", report.Stop, "standby", "connect to the primary")
+		wantLine(t, checkOptions(t, fixture, pgtest.Standby(t)), "primary", report.Error, "standby", "connect to the primary")
 	})
 	t.Run("read-only", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		readOnly(t, url)
-		result := wantLine(t, checkOptions(t, fixture, url), "primary", report.Look, "default_transaction_read_only")
-		wantChecked(t, result, "cutover address", report.Stop, "read-only")
-		wantChecked(t, result, "Flujo's start", report.Stop, "will not start")
+		result := wantLine(t, checkOptions(t, fixture, url), "primary", report.Warning, "default_transaction_read_only")
+		wantChecked(t, result, "cutover address", report.Error, "read-only")
+		wantChecked(t, result, "Flujo's start", report.Error, "will not start")
 	})
 	t.Run("no rights", func(t *testing.T) {
 		t.Parallel()
 		role := pgtest.Role(t, pgtest.Database(t), "")
-		result := wantLine(t, checkOptions(t, fixture, role), "rights", report.Stop, "lacks CREATE on database", "init --grant-to")
-		wantChecked(t, result, "Flujo's start", report.Stop, "lacks rights")
+		result := wantLine(t, checkOptions(t, fixture, role), "rights", report.Error, "lacks CREATE on database", "init --grant-to")
+		wantChecked(t, result, "Flujo's start", report.Error, "lacks rights")
 		wantChecked(t, result, "time", report.OK, "about") // by temporary tables
 	})
 	t.Run("no rights in the schema", func(t *testing.T) {
@@ -204,11 +204,11 @@ func TestCheckServer(t *testing.T) {
 		initialise(t, url)
 		role := pgtest.Role(t, url, "")
 		conn := connect(t, url)
-		wantLine(t, checkOptions(t, fixture, role), "rights", report.Stop, "USAGE on schema flujo", "CREATE on schema flujo")
+		wantLine(t, checkOptions(t, fixture, role), "rights", report.Error, "USAGE on schema flujo", "CREATE on schema flujo")
 		run(t, conn, "GRANT USAGE, CREATE ON SCHEMA flujo TO PUBLIC", "GRANT SELECT ON ALL TABLES IN SCHEMA flujo TO PUBLIC")
-		wantLine(t, checkOptions(t, fixture, role), "rights", report.Stop, "INSERT on table runs", "DELETE on table steps")
+		wantLine(t, checkOptions(t, fixture, role), "rights", report.Error, "INSERT on table runs", "DELETE on table steps")
 		run(t, conn, "GRANT ALL ON ALL TABLES IN SCHEMA flujo TO PUBLIC")
-		wantLine(t, checkOptions(t, fixture, role), "rights", report.Stop, "UPDATE on sequence steps_id_seq")
+		wantLine(t, checkOptions(t, fixture, role), "rights", report.Error, "UPDATE on sequence steps_id_seq")
 		run(t, conn, "GRANT ALL ON ALL SEQUENCES IN SCHEMA flujo TO PUBLIC")
 		wantLine(t, checkOptions(t, fixture, role), "rights", report.OK)
 	})
@@ -220,20 +220,20 @@ func TestCheckServer(t *testing.T) {
 		conn := connect(t, url)
 		run(t, conn, "ALTER ROLE "+name+" SET statement_timeout = '1500ms'", "ALTER ROLE "+name+" SET lock_timeout = '2s'",
 			"ALTER ROLE "+name+" SET idle_in_transaction_session_timeout = '3s'", "GRANT CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" TO "+name)
-		wantLine(t, checkOptions(t, fixture, role), "timeouts", report.Look, "statement_timeout=1500ms", "lock_timeout=2s", "idle_in_transaction_session_timeout=3s")
+		wantLine(t, checkOptions(t, fixture, role), "timeouts", report.Warning, "statement_timeout=1500ms", "lock_timeout=2s", "idle_in_transaction_session_timeout=3s")
 	})
 	t.Run("disk", func(t *testing.T) {
 		t.Parallel()
 		pgtest.Shared(t) // it runs on this machine
 		wantLine(t, checkOptions(t, fixture, good), "disk", report.OK, "are free")
 		role := pgtest.Role(t, pgtest.Database(t), "") // is not told where the data are
-		wantLine(t, checkOptions(t, fixture, role), "disk", report.Look, "can't be asked")
+		wantLine(t, checkOptions(t, fixture, role), "disk", report.Warning, "can't be asked")
 	})
 	t.Run("rows in the target", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		migrate(t, options(t, fixture, url))
-		wantLine(t, checkOptions(t, fixture, url), "schema", report.Stop, "already holds rows", "steps has 213")
+		wantLine(t, checkOptions(t, fixture, url), "schema", report.Error, "already holds rows", "steps has 213")
 	})
 	t.Run("empty tables", func(t *testing.T) {
 		t.Parallel()
@@ -245,18 +245,18 @@ func TestCheckServer(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		run(t, connect(t, url), "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
-		wantLine(t, checkOptions(t, fixture, url), "schema", report.Stop, "another shape", "runs.run_id is integer, not text")
+		wantLine(t, checkOptions(t, fixture, url), "schema", report.Error, "another shape", "runs.run_id is integer, not text")
 	})
 	t.Run("pgvector", func(t *testing.T) {
 		t.Parallel()
 		o := checkOptions(t, fixture, good)
-		wantLine(t, o, "pgvector", report.Look, "--without-pgvector")
+		wantLine(t, o, "pgvector", report.Warning, "--without-pgvector")
 		if one(t, connect(t, good), "SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'") == "0" {
 			o.WithoutPGVector = false
-			wantLine(t, o, "pgvector", report.Stop, "does not have it", "--without-pgvector")
-			wantLine(t, o, "Flujo's start", report.Stop, "migration 3")
+			wantLine(t, o, "pgvector", report.Error, "does not have it", "--without-pgvector")
+			wantLine(t, o, "Flujo's start", report.Error, "migration 3")
 			o.SQLite, o.WithoutPGVector = "../../testdata/flujo_state_memories.db", true
-			wantLine(t, o, "pgvector", report.Stop, "30 memories")
+			wantLine(t, o, "pgvector", report.Error, "30 memories")
 		}
 	})
 	t.Run("lz4", func(t *testing.T) {
@@ -273,7 +273,7 @@ func TestCheckServer(t *testing.T) {
 		run(t, connect(t, url), "SET allow_system_table_mods = on", `CREATE OR REPLACE VIEW pg_catalog.pg_settings AS
 			SELECT name, setting, unit, category, short_desc, extra_desc, context, vartype, source, min_val, max_val,
 				array_remove(enumvals, 'lz4') AS enumvals, boot_val, reset_val, sourcefile, sourceline, pending_restart FROM pg_show_all_settings()`)
-		wantLine(t, checkOptions(t, fixture, url), "lz4", report.Look, "pglz")
+		wantLine(t, checkOptions(t, fixture, url), "lz4", report.Warning, "pglz")
 		migrate(t, options(t, fixture, url)) // it works all the same
 	})
 	t.Run("the search_path's tables", func(t *testing.T) {
@@ -281,7 +281,7 @@ func TestCheckServer(t *testing.T) {
 		url := pgtest.Database(t)
 		o := checkOptions(t, fixture, url)
 		o.Cutover = cutoverFor(t, url, "elsewhere")
-		wantLine(t, o, "cutover address", report.Stop, "search_path", "elsewhere")
+		wantLine(t, o, "cutover address", report.Error, "search_path", "elsewhere")
 	})
 }
 
@@ -307,7 +307,7 @@ func TestCheckTLS(t *testing.T) {
 	plain := server.URL("tls")
 	wantLine(t, checkOptions(t, fixture, plain), "TLS", report.OK, "not used", "this hop does not leave this machine", "tunnel")
 	unchecked := pgtest.WithParameter(t, plain, "sslmode", "require")
-	wantLine(t, checkOptions(t, fixture, unchecked), "TLS", report.Look, "nobody checks", "verify-full")
+	wantLine(t, checkOptions(t, fixture, unchecked), "TLS", report.Warning, "nobody checks", "verify-full")
 	for _, mode := range []string{"verify-ca", "verify-full"} {
 		checked := pgtest.WithParameter(t, plain, "sslmode", mode)
 		checked = pgtest.WithParameter(t, checked, "sslrootcert", server.RootCert())
@@ -322,9 +322,9 @@ func TestCheckPooler(t *testing.T) {
 	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
 	proxy.ActAsPooler()
 	o := checkOptions(t, fixture, proxy.Rewrite(url))
-	wantLine(t, o, "pooler", report.Look, "a pooler is in the way")
-	wantLine(t, o, "cutover address", report.Stop, "search_path", "pooler")
-	wantLine(t, o, "Flujo's start", report.Stop, "does not lead to the schema")
+	wantLine(t, o, "pooler", report.Warning, "a pooler is in the way")
+	wantLine(t, o, "cutover address", report.Error, "search_path", "pooler")
+	wantLine(t, o, "Flujo's start", report.Error, "does not lead to the schema")
 }
 
 // TestCheckVersion: a server that is too old is told before anything that it
@@ -334,7 +334,7 @@ func TestCheckVersion(t *testing.T) {
 	url := pgtest.Database(t)
 	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
 	proxy.RewriteServerParameter("server_version", "12.9")
-	wantLine(t, checkOptions(t, fixture, proxy.Rewrite(url)), "version", report.Stop, "12.9", "older than 13")
+	wantLine(t, checkOptions(t, fixture, proxy.Rewrite(url)), "version", report.Error, "12.9", "older than 13")
 }
 
 // readOnly makes every transaction in the database begin read-only.

@@ -17,26 +17,26 @@ import (
 // sampleBytes is how much of each table is loaded on trial.
 const sampleBytes = 8 << 20
 
-// time loads the beginning of every table into tables that nobody else sees,
+// estimate loads the beginning of every table into tables that nobody else sees,
 // rolls that back, and says from what it took how long a migration will take.
-func (c *check) time(ctx context.Context) error {
-	tx, schema, err := sink.BeginScratch(ctx, c.Postgres, c.reading.types, patience)
+func (c *checker) estimate(ctx context.Context) error {
+	tx, schema, err := sink.BeginStaging(ctx, c.Postgres, c.extraction.types, checkLockWait)
 	if err != nil {
 		return c.unmeasured(ctx, err)
 	}
 	defer tx.Rollback()
-	stored, err := source.InTransaction(ctx, tx.Conn, schema.Tables(), c.reading.types, schema.VectorSchema())
+	stored, err := source.InTransaction(ctx, tx.Conn, schema.Tables(), c.extraction.types, schema.VectorSchema())
 	if err != nil {
 		return c.unmeasured(ctx, err)
 	}
-	expected, sampled := c.sound.Seconds(), int64(0)
-	for i := range c.reading.found.Tables {
-		row := &c.reading.found.Tables[i]
-		plan := c.reading.layout.Plan(row.Name)
+	expected, sampled := c.integrityTime.Seconds(), int64(0)
+	for i := range c.extraction.findings.Tables {
+		row := &c.extraction.findings.Tables[i]
+		tm := c.extraction.format.Mapping(row.Name)
 		if row.RowsRead == 0 || !schema.Has(row.Name) {
 			continue
 		}
-		seconds, bytes, err := c.sample(ctx, target{Tx: tx, schema: schema}, stored, plan)
+		seconds, bytes, err := c.sample(ctx, target{Tx: tx, sinkSchema: schema}, stored, tm)
 		if err != nil {
 			return c.unmeasured(ctx, err)
 		}
@@ -50,61 +50,61 @@ func (c *check) time(ctx context.Context) error {
 		return c.unmeasured(ctx, err)
 	}
 	all := int64(0)
-	for _, row := range c.reading.found.Tables {
+	for _, row := range c.extraction.findings.Tables {
 		all += row.Bytes
 	}
 	if sampled > 0 {
 		expected += time.Since(started).Seconds() * float64(all) / float64(sampled)
 	}
 	c.report.Expected = expected
-	c.ok("time", "about %s, by a sample of %s that was loaded, verified and rolled back", roughly(expected), humanize.IBytes(uint64(sampled)))
+	c.ok("time", "about %s, by a sample of %s that was loaded, verified and rolled back", approximateDuration(expected), humanize.IBytes(uint64(sampled)))
 	return nil
 }
 
 // unmeasured says that no sample could be loaded: that is for the other lines
 // to explain.
-func (c *check) unmeasured(ctx context.Context, err error) error {
+func (c *checker) unmeasured(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	c.line(report.Look, "time", "see the lines above", "could not be measured: %v", err)
+	c.addResult(report.Warning, "time", "see the lines above", "could not be measured: %v", err)
 	return nil
 }
 
 // sample loads and verifies the beginning of a table.
-func (c *check) sample(ctx context.Context, into target, stored *source.Stored, plan *mapping.Plan) (seconds float64, bytes int64, err error) {
+func (c *checker) sample(ctx context.Context, into target, stored *source.DatabaseSnapshot, tm *mapping.TableMapping) (seconds float64, bytes int64, err error) {
 	for {
 		started := time.Now()
-		rows, err := c.reading.snapshot.Rows(ctx, plan.Table.Name, plan.Columns)
+		rows, err := c.extraction.snapshot.Rows(ctx, tm.Table.Name, tm.Columns)
 		if err != nil {
 			return 0, 0, err
 		}
-		digest := mapping.NewDigest(plan.Table)
-		beginning := &beginning{tuples: tuples{
-			converter: c.reading.converter(ctx, plan), rows: rows, each: func(int64, int64) {}, digest: digest, at: new(int64)}}
-		bytes, err = into.Copy(ctx, plan.Table, beginning)
+		digest := mapping.NewDigest(tm.Table)
+		beginning := &sampleTuples{tuples: tuples{
+			converter: c.extraction.converter(ctx, tm), rows: rows, onRow: func(int64, int64) {}, digest: digest, rowID: new(int64)}}
+		bytes, err = into.Copy(ctx, tm.Table, beginning)
 		rows.Close()
 		if wide, ok := errors.AsType[*mapping.WidenError](err); ok {
-			if err := into.Widen(ctx, plan.Table, wide.Column); err != nil {
+			if err := into.Widen(ctx, tm.Table, wide.Column); err != nil {
 				return 0, 0, err
 			}
 			continue
 		}
 		if err == nil {
-			_, _, err = stored.Digest(ctx, plan.Table)
+			_, _, err = stored.Digest(ctx, tm.Table)
 		}
 		return time.Since(started).Seconds(), bytes, err
 	}
 }
 
-// beginning ends tuples after sampleBytes. It implements sink.Tuples.
-type beginning struct {
+// sampleTuples ends tuples after sampleBytes. It implements sink.Tuples.
+type sampleTuples struct {
 	tuples
 	bytes int
 }
 
 // Append implements sink.Tuples.
-func (b *beginning) Append(dst []byte) ([]byte, error) {
+func (b *sampleTuples) Append(dst []byte) ([]byte, error) {
 	if b.bytes > sampleBytes {
 		return dst, io.EOF
 	}
@@ -113,8 +113,8 @@ func (b *beginning) Append(dst []byte) ([]byte, error) {
 	return out, err
 }
 
-// roughly says a time as somebody would who waits for it.
-func roughly(seconds float64) string {
+// approximateDuration says a time as somebody would who waits for it.
+func approximateDuration(seconds float64) string {
 	d := time.Duration(seconds * float64(time.Second))
 	switch {
 	case d < time.Second:

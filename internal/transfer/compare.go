@@ -11,43 +11,43 @@ import (
 	"flujo-port/internal/source"
 )
 
-// rowsHeld is how many rows of a table, keys and hashes alone, are held at once
+// maxRowsInMemory is how many rows of a table, keys and hashes alone, are held at once
 // while differences are looked for.
-const rowsHeld = 300_000
+const maxRowsInMemory = 300_000
 
 // Rows that both sides have and that differ are asked for together.
 const (
-	mostAsked      = 200
-	mostExtra      = 32 // of rows that only PostgreSQL has, whose size nobody knows
-	mostBytesAsked = 4 << 20
+	maxPending      = 200
+	maxExtra        = 32 // of rows that only PostgreSQL has, whose size nobody knows
+	maxPendingBytes = 4 << 20
 )
 
-// comparing finds the rows of a table that are not in PostgreSQL as the file
-// has them. It holds no more than rowsHeld rows, whatever their order is on
+// comparer finds the rows of a table that are not in PostgreSQL as the file
+// has them. It holds no more than maxRowsInMemory rows, whatever their order is on
 // either side: both are divided into buckets by their keys, and just the
 // buckets that differ are read row by row.
-type comparing struct {
-	ctx     context.Context
-	reading *reading
-	stored  *source.Stored
-	table   *mapping.Table
+type comparer struct {
+	ctx        context.Context
+	extraction *extraction
+	stored     *source.DatabaseSnapshot
+	table      *mapping.Table
 	// writers are the transactions of the migration; nil when nobody knows.
-	writers map[int64]bool
-	found   func(report.Difference)
+	writers      map[int64]bool
+	onDifference func(report.Difference)
 	// same reports whether cells that are not equal mean the same all the same;
 	// nil where only equal ones do. mine and other are nil for NULL.
-	same   func(kind mapping.Kind, mine, other []byte) bool
-	change func(change) error // called for each row that differs, behind found; may be nil
-	rows   int64              // that differ
+	same     func(kind mapping.Kind, mine, other []byte) bool
+	onChange func(rowChange) error // called for each row that differs, behind found; may be nil
+	rows     int64                 // that differ
 
-	image mapping.Image
-	buf   []byte
-	asked []asked // rows to be compared cell by cell
-	bytes int     // of their images
+	encoder mapping.RowEncoder
+	buf     []byte
+	pending []pendingRow // rows to be compared cell by cell
+	bytes   int          // of their encodings
 }
 
 // run calls found with every difference.
-func (c *comparing) run() error {
+func (c *comparer) run() error {
 	wrong, err := c.buckets()
 	if err != nil {
 		return err
@@ -55,7 +55,7 @@ func (c *comparing) run() error {
 	for len(wrong) > 0 {
 		rows, n := int64(0), 0
 		var chunk []int32
-		for n < len(wrong) && (n == 0 || rows+wrong[n].Rows <= rowsHeld) {
+		for n < len(wrong) && (n == 0 || rows+wrong[n].Rows <= maxRowsInMemory) {
 			rows += wrong[n].Rows
 			chunk = append(chunk, int32(wrong[n].At))
 			n++
@@ -70,11 +70,11 @@ func (c *comparing) run() error {
 
 // buckets gives the buckets in which the two sides differ, with the rows of the
 // larger side.
-func (c *comparing) buckets() ([]source.Bucket, error) {
+func (c *comparer) buckets() ([]source.Bucket, error) {
 	mine := make([]mapping.Sum, mapping.Buckets)
-	err := c.reading.again(c.ctx, c.table.Name, func(tuple []byte, _ int64) error {
-		c.buf = c.image.Append(c.buf[:0], c.table, tuple)
-		mine[mapping.BucketOf([]byte(mapping.ImageKey(c.table, c.buf)))].Add(mapping.HashImage(c.buf))
+	err := c.extraction.replayTable(c.ctx, c.table.Name, func(tuple []byte, _ int64) error {
+		c.buf = c.encoder.Append(c.buf[:0], c.table, tuple)
+		mine[mapping.BucketOf([]byte(mapping.EncodingKey(c.table, c.buf)))].Add(mapping.HashEncoding(c.buf))
 		return nil
 	})
 	if err != nil {
@@ -99,27 +99,27 @@ func (c *comparing) buckets() ([]source.Bucket, error) {
 }
 
 // chunk compares the rows of some buckets.
-func (c *comparing) chunk(buckets []int32) error {
+func (c *comparer) chunk(buckets []int32) error {
 	rows := map[string][]source.StoredRow{}
 	err := c.stored.Rows(c.ctx, c.table, buckets, func(r source.StoredRow) { rows[r.Key] = append(rows[r.Key], r) })
 	if err != nil {
 		return err
 	}
-	err = c.reading.again(c.ctx, c.table.Name, func(tuple []byte, rowid int64) error {
-		c.buf = c.image.Append(c.buf[:0], c.table, tuple)
-		key := mapping.ImageKey(c.table, c.buf)
+	err = c.extraction.replayTable(c.ctx, c.table.Name, func(tuple []byte, rowid int64) error {
+		c.buf = c.encoder.Append(c.buf[:0], c.table, tuple)
+		key := mapping.EncodingKey(c.table, c.buf)
 		if _, ok := slices.BinarySearch(buckets, int32(mapping.BucketOf([]byte(key)))); !ok {
 			return nil
 		}
 		have := rows[key]
-		hash := mapping.HashImage(c.buf)
+		hash := mapping.HashEncoding(c.buf)
 		at := slices.IndexFunc(have, func(r source.StoredRow) bool { return r.Hash == hash })
 		switch {
 		case len(have) == 0:
 			return c.missing(key, rowid)
 		case at < 0:
 			at = 0
-			if err := c.ask(key, rowid, have[0].Writer); err != nil {
+			if err := c.enqueue(key, rowid, have[0].Writer); err != nil {
 				return err
 			}
 		}
@@ -129,7 +129,7 @@ func (c *comparing) chunk(buckets []int32) error {
 		return nil
 	})
 	if err == nil {
-		err = c.answer()
+		err = c.comparePending()
 	}
 	if err != nil {
 		return err
@@ -138,23 +138,23 @@ func (c *comparing) chunk(buckets []int32) error {
 	for _, key := range slices.Sorted(maps.Keys(rows)) {
 		for _, r := range rows[key] {
 			c.rows++
-			c.found(report.Difference{Table: c.table.Name, Key: key, Kind: report.RowExtra, Since: c.since(r.Writer)})
+			c.onDifference(report.Difference{Table: c.table.Name, Key: key, Kind: report.RowExtra, Since: c.since(r.Writer)})
 			more = append(more, key)
 		}
 	}
-	if c.change == nil {
+	if c.onChange == nil {
 		return nil
 	}
-	for some := range slices.Chunk(more, mostExtra) {
-		images, err := c.stored.Images(c.ctx, c.table, some)
+	for some := range slices.Chunk(more, maxExtra) {
+		encodings, err := c.stored.Encodings(c.ctx, c.table, some)
 		if err != nil {
 			return err
 		}
 		for _, key := range some {
-			if len(images[key]) == 0 {
+			if len(encodings[key]) == 0 {
 				continue // the verification will say so
 			}
-			if err := c.change(change{kind: report.RowExtra, key: key, rowid: noRow, stored: images[key][0]}); err != nil {
+			if err := c.onChange(rowChange{kind: report.RowExtra, key: key, rowid: noRow, stored: encodings[key][0]}); err != nil {
 				return err
 			}
 		}
@@ -162,38 +162,38 @@ func (c *comparing) chunk(buckets []int32) error {
 	return nil
 }
 
-// change is a row that differs.
-type change struct {
+// rowChange is a row that differs.
+type rowChange struct {
 	kind    string
 	key     string
 	rowid   int64  // in the file; noRow where it has no such row
 	columns []int  // that differ, of a row that both sides have
-	stored  []byte // the image that PostgreSQL has, where it has one
+	stored  []byte // the encoding that PostgreSQL has, where it has one
 }
 
-// asked is a row that both sides have, and not the same.
-type asked struct {
-	key    string
-	rowid  int64
-	writer int64
-	image  []byte // that the file makes of it
+// pendingRow is a row that both sides have, and not the same.
+type pendingRow struct {
+	key      string
+	rowid    int64
+	writer   int64
+	encoding []byte // that the file makes of it
 }
 
-// ask puts the row whose image is in buf on the list of those to be compared
+// enqueue puts the row whose encoding is in buf on the list of those to be compared
 // cell by cell.
-func (c *comparing) ask(key string, rowid, writer int64) error {
-	c.asked = append(c.asked, asked{key: key, rowid: rowid, writer: writer, image: slices.Clone(c.buf)})
+func (c *comparer) enqueue(key string, rowid, writer int64) error {
+	c.pending = append(c.pending, pendingRow{key: key, rowid: rowid, writer: writer, encoding: slices.Clone(c.buf)})
 	c.bytes += len(c.buf)
-	if len(c.asked) < mostAsked && c.bytes < mostBytesAsked {
+	if len(c.pending) < maxPending && c.bytes < maxPendingBytes {
 		return nil
 	}
-	return c.answer()
+	return c.comparePending()
 }
 
-// answer compares the rows on the list.
-func (c *comparing) answer() error {
-	list := c.asked
-	c.asked, c.bytes = nil, 0
+// comparePending compares the rows on the list.
+func (c *comparer) comparePending() error {
+	list := c.pending
+	c.pending, c.bytes = nil, 0
 	if len(list) == 0 {
 		return nil
 	}
@@ -201,12 +201,12 @@ func (c *comparing) answer() error {
 	for i, a := range list {
 		keys[i] = a.key
 	}
-	images, err := c.stored.Images(c.ctx, c.table, keys)
+	encodings, err := c.stored.Encodings(c.ctx, c.table, keys)
 	if err != nil {
 		return err
 	}
 	for _, a := range list {
-		if err := c.cells(a, images[a.key]); err != nil {
+		if err := c.cells(a, encodings[a.key]); err != nil {
 			return err
 		}
 	}
@@ -214,30 +214,30 @@ func (c *comparing) answer() error {
 }
 
 // since reports whether a row was written after the migration.
-func (c *comparing) since(writer int64) bool { return c.writers != nil && !c.writers[writer] }
+func (c *comparer) since(writer int64) bool { return c.writers != nil && !c.writers[writer] }
 
 // missing tells of a row of the file that PostgreSQL does not have. At the commit
 // it was there, since the rows were counted then.
-func (c *comparing) missing(key string, rowid int64) error {
+func (c *comparer) missing(key string, rowid int64) error {
 	c.rows++
-	c.found(report.Difference{Table: c.table.Name, Key: key, Kind: report.RowMissing, Since: c.writers != nil, Derived: rowid == noRow})
-	if c.change == nil {
+	c.onDifference(report.Difference{Table: c.table.Name, Key: key, Kind: report.RowMissing, Since: c.writers != nil, Derived: rowid == noRow})
+	if c.onChange == nil {
 		return nil
 	}
-	return c.change(change{kind: report.RowMissing, key: key, rowid: rowid})
+	return c.onChange(rowChange{kind: report.RowMissing, key: key, rowid: rowid})
 }
 
 // cells names the columns in which a row differs. Where it is only the way in
 // which JSON is printed, the server has the last word, and there is none. A row
-// whose sums differ has to differ somewhere: where that is not to be found, or
+// whose digests differ has to differ somewhere: where that is not to be found, or
 // the row itself is not by its key, the database is not sound, and that is a
 // difference too.
-func (c *comparing) cells(a asked, theirs [][]byte) error {
+func (c *comparer) cells(a pendingRow, theirs [][]byte) error {
 	if len(theirs) == 0 {
-		c.odd(a, "is there, and is not found by its key: an index is damaged")
+		c.inconsistent(a, "is there, and is not found by its key: an index is damaged")
 		return nil
 	}
-	mine, other := mapping.Cells(a.image), mapping.Cells(theirs[0])
+	mine, other := mapping.Cells(a.encoding), mapping.Cells(theirs[0])
 	var differs []int
 	explained := false
 	for i, column := range c.table.Columns {
@@ -253,24 +253,24 @@ func (c *comparing) cells(a asked, theirs [][]byte) error {
 		}
 		differs = append(differs, i)
 		d := report.Difference{Table: c.table.Name, Key: a.key, Column: column.Name, Kind: report.CellDiffer, Since: c.since(a.writer)}
-		d.InFile, d.InPostgres = mapping.ShowCells(column.Kind, mine[i], other[i])
-		c.found(d)
+		d.InFile, d.InPostgres = mapping.FormatCells(column.Kind, mine[i], other[i])
+		c.onDifference(d)
 	}
 	if !explained {
-		c.odd(a, "is read as one thing and then as another")
+		c.inconsistent(a, "is read as one thing and then as another")
 	}
 	if len(differs) == 0 {
 		return nil
 	}
 	c.rows++
-	if c.change == nil {
+	if c.onChange == nil {
 		return nil
 	}
-	return c.change(change{kind: report.CellDiffer, key: a.key, rowid: a.rowid, columns: differs, stored: theirs[0]})
+	return c.onChange(rowChange{kind: report.CellDiffer, key: a.key, rowid: a.rowid, columns: differs, stored: theirs[0]})
 }
 
 // sameCell reports whether cells that are not equal mean the same.
-func (c *comparing) sameCell(kind mapping.Kind, mine, other []byte) (bool, error) {
+func (c *comparer) sameCell(kind mapping.Kind, mine, other []byte) (bool, error) {
 	if c.same != nil && c.same(kind, mine, other) {
 		return true, nil
 	}
@@ -281,8 +281,8 @@ func (c *comparing) sameCell(kind mapping.Kind, mine, other []byte) (bool, error
 	return bytes.Equal(form, other), err
 }
 
-// odd tells of a row of which PostgreSQL says different things.
-func (c *comparing) odd(a asked, what string) {
+// inconsistent tells of a row of which PostgreSQL says different things.
+func (c *comparer) inconsistent(a pendingRow, what string) {
 	c.rows++
-	c.found(report.Difference{Table: c.table.Name, Key: a.key, Kind: report.CellDiffer, InFile: "the row", InPostgres: "one that " + what})
+	c.onDifference(report.Difference{Table: c.table.Name, Key: a.key, Kind: report.CellDiffer, InFile: "the row", InPostgres: "one that " + what})
 }

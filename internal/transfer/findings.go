@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
 
@@ -17,13 +17,13 @@ import (
 // firstKeys is how many keys the report gives for each kind of change.
 const firstKeys = 10
 
-// changed counts what became of a row that does not arrive as it was.
-func (r *reading) changed(c *mapping.Converter, row []mapping.Value) {
-	table, key := c.Plan.Table.Name, c.Key(row)
-	if why := c.Why(); why != 0 {
+// recordChanges counts what became of a row that does not arrive as it was.
+func (r *extraction) recordChanges(c *mapping.Converter, row []mapping.Value) {
+	table, key := c.Mapping.Table.Name, c.Key(row)
+	if why := c.Rejection(); why != 0 {
 		r.countChange(table, "", why, key, true)
 		if table == mapping.Runs {
-			r.lose(row[c.Plan.Position("run_id")], why)
+			r.recordRejectedRun(row[c.Mapping.Position("run_id")], why)
 		}
 		return
 	}
@@ -32,73 +32,73 @@ func (r *reading) changed(c *mapping.Converter, row []mapping.Value) {
 	}
 }
 
-// lose notes a run that has no place, since its children may have one.
-func (r *reading) lose(run mapping.Value, why mapping.Reason) {
+// recordRejectedRun notes a rejected run, since its children may have one.
+func (r *extraction) recordRejectedRun(run mapping.Value, why mapping.Reason) {
 	if mapping.TextKeyFlaw(run) != 0 {
 		return
 	}
 	run.Bytes = slices.Clone(run.Bytes)
-	r.asideRuns = append(r.asideRuns, run)
-	if why&mapping.SameKey == 0 { // or else another row has the key
-		r.lostRuns[mapping.KeyText(run)] = true
+	r.rejectedRuns = append(r.rejectedRuns, run)
+	if why&mapping.DuplicateKey == 0 { // or else another row has the key
+		r.missingRuns[mapping.KeyText(run)] = true
 	}
 }
 
-func (r *reading) countChange(table, column string, reason mapping.Reason, key string, aside bool) {
+func (r *extraction) countChange(table, column string, reason mapping.Reason, key string, rejected bool) {
 	kind := reason.String()
-	at := slices.IndexFunc(r.found.Changes, func(c report.Change) bool {
-		return c.Table == table && c.Column == column && c.Kind == kind && c.SetAside == aside
+	at := slices.IndexFunc(r.findings.Changes, func(c report.Change) bool {
+		return c.Table == table && c.Column == column && c.Reason == kind && c.Rejected == rejected
 	})
 	if at < 0 {
-		at = len(r.found.Changes)
-		r.found.Changes = append(r.found.Changes, report.Change{
-			Table: table, Column: column, Kind: kind, Explain: reason.Explain(), Keys: []string{}, SetAside: aside,
+		at = len(r.findings.Changes)
+		r.findings.Changes = append(r.findings.Changes, report.Change{
+			Table: table, Column: column, Reason: kind, Explanation: reason.Explain(), Keys: []string{}, Rejected: rejected,
 		})
 	}
-	c := &r.found.Changes[at]
+	c := &r.findings.Changes[at]
 	c.Count++
 	if len(c.Keys) < firstKeys && !slices.Contains(c.Keys, key) {
 		c.Keys = append(c.Keys, key)
 	}
 }
 
-// forget takes back what was found in a table that is read again.
-func (r *reading) forget(table string) {
-	r.found.Changes = slices.DeleteFunc(r.found.Changes, func(c report.Change) bool { return c.Table == table })
+// forgetTable takes back what was found in a table that is read again.
+func (r *extraction) forgetTable(table string) {
+	r.findings.Changes = slices.DeleteFunc(r.findings.Changes, func(c report.Change) bool { return c.Table == table })
 	if table == mapping.Runs {
-		r.asideRuns = nil
-		clear(r.lostRuns)
+		r.rejectedRuns = nil
+		clear(r.missingRuns)
 	}
 }
 
-// tally takes over what a converter counted.
-func (r *reading) tally(c *mapping.Converter) {
-	table := c.Plan.Table.Name + "."
+// addCounts takes over what a converter counted.
+func (r *extraction) addCounts(c *mapping.Converter) {
+	table := c.Mapping.Table.Name + "."
 	for _, column := range slices.Sorted(maps.Keys(c.Naive)) {
-		r.found.Naive = append(r.found.Naive, report.Naive{Column: table + column, Count: c.Naive[column], Zone: r.zone()})
+		r.findings.NaiveTimestamps = append(r.findings.NaiveTimestamps, report.NaiveColumn{Column: table + column, Count: c.Naive[column], Zone: r.zone()})
 	}
 	for _, column := range slices.Sorted(maps.Keys(c.Rounded)) {
 		loss := c.Rounded[column]
-		r.found.Rounded = append(r.found.Rounded, report.Rounded{Column: table + column, Count: loss.Count, Largest: loss.Largest})
+		r.findings.Rounded = append(r.findings.Rounded, report.Rounded{Column: table + column, Count: loss.Count, Largest: loss.Largest})
 	}
 }
 
-func (r *reading) zone() string {
-	if r.convert.NaiveZone == nil {
+func (r *extraction) zone() string {
+	if r.options.NaiveZone == nil {
 		return "UTC"
 	}
-	return r.convert.NaiveZone.String()
+	return r.options.NaiveZone.String()
 }
 
-// judge refuses what may not be committed, when all of it is known, and keeps
+// checkFindings refuses what may not be committed, when all of it is known, and keeps
 // the originals of the rest.
-func (m *migration) judge(ctx context.Context) error {
-	rows, cells := m.found.Count()
+func (m *migration) checkFindings(ctx context.Context) error {
+	rows, cells := m.findings.Count()
 	refusal := m.refusal(rows, cells)
 	m.report.Refused = refusal != nil
 	if rows+cells > 0 {
-		m.begin(PhaseOriginals)
-		if err := m.keepOriginals(ctx, refusal == nil); err != nil {
+		m.startPhase(PhaseOriginals)
+		if err := m.writeOriginals(ctx, refusal == nil); err != nil {
 			m.report.Refused = false
 			return err
 		}
@@ -110,11 +110,11 @@ func (m *migration) judge(ctx context.Context) error {
 }
 
 func (m *migration) refusal(rows, cells int64) error {
-	if rows > 0 && !m.SetAside {
-		return &fault.Error{
-			Kind: fault.Refused,
-			What: fmt.Sprintf("%s of the file without a place in Flujo's PostgreSQL tables", english.Plural(int(rows), "row", "")),
-			Do: fmt.Sprintf("see the list; mend them in a copy of the file, or run with --set-aside, which keeps them in %s.%s",
+	if rows > 0 && !m.Quarantine {
+		return &clierr.Error{
+			Kind:    clierr.Refused,
+			Message: fmt.Sprintf("%s of the file rejected by Flujo's PostgreSQL tables", english.Plural(int(rows), "row", "")),
+			Hint: fmt.Sprintf("see the list; fix them in a copy of the file, or run with --quarantine, which stores them in %s.%s",
 				m.Schema, mapping.Originals.Name),
 		}
 	}
@@ -127,8 +127,8 @@ func (m *migration) refusal(rows, cells int64) error {
 			what = append(what, fmt.Sprintf(format, english.Plural(int(n), noun, "")))
 		}
 	}
-	add(cells, "cell", "%s would arrive changed or be kept aside")
-	add(rows, "row", "%s would be set aside")
+	add(cells, "cell", "%s would be converted or kept as an original value only")
+	add(rows, "row", "%s would be quarantined")
 	add(int64(len(m.report.Widened)), "column", "%s would be made bigint")
 	for _, d := range m.report.Derived {
 		if d.Table == mapping.Runs {
@@ -136,20 +136,20 @@ func (m *migration) refusal(rows, cells int64) error {
 		}
 	}
 	if m.NaiveZone == nil {
-		add(m.found.NaiveTimes(), "time", "%s without a zone (--naive-times says which)")
+		add(m.findings.NaiveCount(), "time", "%s without a zone (--naive-timezone says which)")
 	}
 	if len(what) == 0 {
 		return nil
 	}
-	return &fault.Error{
-		Kind: fault.Refused, What: "--strict: " + strings.Join(what, ", "), Do: "see the list; run without --strict, which keeps what is changed as it was",
+	return &clierr.Error{
+		Kind: clierr.Refused, Message: "--strict: " + strings.Join(what, ", "), Hint: "see the list; run without --strict, which keeps what is changed as it was",
 	}
 }
 
 // vectorSize gives the number of floats that most of the file's vectors have,
 // 0 without any, and notes when there are several.
-func (r *reading) vectorSize(ctx context.Context) (int, error) {
-	if !r.layout.Plan(mapping.Memories).InFile || r.layout.Plan(mapping.Memories).Position("vector") < 0 {
+func (r *extraction) vectorSize(ctx context.Context) (int, error) {
+	if !r.format.Mapping(mapping.Memories).InFile || r.format.Mapping(mapping.Memories).Position("vector") < 0 {
 		return 0, nil
 	}
 	sizes, err := r.snapshot.VectorSizes(ctx)

@@ -193,8 +193,8 @@ func exact(v any) any {
 }
 
 func fileTime(s string) time.Time {
-	for _, layout := range []string{"2006-01-02T15:04:05.999999-07:00", "2006-01-02T15:04:05.999999", "2006-01-02 15:04:05"} {
-		if at, err := time.Parse(layout, s); err == nil {
+	for _, format := range []string{"2006-01-02T15:04:05.999999-07:00", "2006-01-02T15:04:05.999999", "2006-01-02 15:04:05"} {
+		if at, err := time.Parse(format, s); err == nil {
 			return at
 		}
 	}

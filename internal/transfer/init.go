@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"flujo-port/internal/mapping"
-	"flujo-port/internal/pg"
+	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
 )
@@ -20,7 +20,7 @@ type InitOptions struct {
 // Init makes the schema and Flujo's tables where they are missing, in one
 // transaction, and records Flujo's migrations. Rows that are there stay.
 func Init(ctx context.Context, o InitOptions) (*report.Init, error) {
-	tx, err := sink.Begin(ctx, o.Postgres, o.Schema, pg.LockWait)
+	tx, err := sink.Begin(ctx, o.Postgres, o.Schema, postgres.LockWait)
 	if err != nil {
 		return nil, interrupted(ctx, err)
 	}

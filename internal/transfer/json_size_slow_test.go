@@ -9,22 +9,22 @@ import (
 	"flujo-port/internal/pgtest"
 )
 
-func TestJSONOverItsSizeHasNoPlace(t *testing.T) {
+func TestJSONTooLargeIsRejected(t *testing.T) {
 	t.Parallel()
 	// One element more than the server's parser takes in an array; it is never
 	// sent.
 	large := "[" + strings.Repeat("0,", 1<<24) + "0]"
-	f := newFile(t, layout06)
+	f := newFile(t, format06)
 	f.insert("runs", nil)
 	f.insert("steps", cells{"id": int64(1), "output": large})
 	f.insert("steps", cells{"id": int64(2), "output": "[0]"})
 	path := f.close()
 	url := pgtest.Database(t)
 	o := options(t, path, url)
-	o.SetAside = true
-	found := listen(&o)
+	o.Quarantine = true
+	found := collectFindings(&o)
 	result := migrate(t, o)
-	wantReport(t, result, *found, []told{{table: "steps", key: "1", rowid: 1, kind: "json-size", aside: true}})
+	wantReport(t, result, *found, []finding{{table: "steps", key: "1", rowid: 1, reason: "json-too-large", rejected: true}})
 	conn := connect(t, url)
 	if got := one(t, conn, "SELECT string_agg(id::text, ' ') FROM flujo.steps"); got != "2" {
 		t.Errorf("steps %s", got)

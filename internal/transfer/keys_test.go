@@ -11,17 +11,17 @@ import (
 // may hold anything in it.
 func TestKeysThatAreNoRowIDs(t *testing.T) {
 	t.Parallel()
-	layout := without("", "")
-	layout["steps"] = "id I, run_id T, step_name T, step_index I, status T, created_at T"
-	layout["system_state"] = "key T, value T, updated_at T"
-	f := newFile(t, layout)
+	format := without("", "")
+	format["steps"] = "id I, run_id T, step_name T, step_index I, status T, created_at T"
+	format["system_state"] = "key T, value T, updated_at T"
+	f := newFile(t, format)
 	f.insert("runs", nil)
-	var originals []kept
-	var found []told
-	aside := func(table, key string, rowid int64, kind string, own map[string]string, row cells) {
-		found = append(found, told{table: table, key: key, rowid: rowid, kind: kind, aside: true})
+	var originals []originalRow
+	var found []finding
+	rejected := func(table, key string, rowid int64, kind string, own map[string]string, row cells) {
+		found = append(found, finding{table: table, key: key, rowid: rowid, reason: kind, rejected: true})
 		for column, cell := range row {
-			originals = append(originals, keptCell(table, key, rowid, column, together(own[column], kind), cell))
+			originals = append(originals, originalCell(table, key, rowid, column, joinReasons(own[column], kind), cell))
 		}
 	}
 	step := func(rowid int64, id any) cells {
@@ -30,18 +30,18 @@ func TestKeysThatAreNoRowIDs(t *testing.T) {
 		return row
 	}
 	changed := func(table, key string, rowid int64, column, kind string, cell any) {
-		found = append(found, told{table: table, key: key, rowid: rowid, column: column, kind: kind})
-		originals = append(originals, keptCell(table, key, rowid, column, kind, cell))
+		found = append(found, finding{table: table, key: key, rowid: rowid, column: column, reason: kind})
+		originals = append(originals, originalCell(table, key, rowid, column, kind, cell))
 	}
 	step(1, int64(7))
 	// The row whose key need not be changed has it, also when it comes later.
-	aside("steps", "8", 2, "same-key", map[string]string{"id": "text-as-number"}, step(2, "8"))
+	rejected("steps", "8", 2, "duplicate-key", map[string]string{"id": "text-as-number"}, step(2, "8"))
 	step(3, int64(8))
 	step(4, 9.5)
 	changed("steps", "10", 4, "id", "rounded", 9.5)
-	aside("steps", "10", 5, "same-key", map[string]string{"id": "rounded+text-as-number"}, step(5, "10.5"))
-	aside("steps", "x", 6, "no-number", nil, step(6, "x"))
-	aside("steps", "", 7, "null-key", nil, step(7, nil))
+	rejected("steps", "10", 5, "duplicate-key", map[string]string{"id": "rounded+text-as-number"}, step(5, "10.5"))
+	rejected("steps", "x", 6, "not-a-number", nil, step(6, "x"))
+	rejected("steps", "", 7, "null-key", nil, step(7, nil))
 	step(8, int64(5_000_000_000))
 	setting := func(rowid int64, key any) cells {
 		row := cells{"key": key, "value": "1", "updated_at": day(1)}
@@ -49,22 +49,22 @@ func TestKeysThatAreNoRowIDs(t *testing.T) {
 		return row
 	}
 	setting(1, "a")
-	aside("system_state", "a", 2, "same-key", nil, setting(2, "a"))
-	aside("system_state", "a", 3, "same-key", nil, setting(3, []byte("a")))
-	aside("system_state", "5", 4, "same-key", map[string]string{"key": "number-as-text"}, setting(4, int64(5)))
+	rejected("system_state", "a", 2, "duplicate-key", nil, setting(2, "a"))
+	rejected("system_state", "a", 3, "duplicate-key", nil, setting(3, []byte("a")))
+	rejected("system_state", "5", 4, "duplicate-key", map[string]string{"key": "number-as-text"}, setting(4, int64(5)))
 	setting(5, "5")
 	setting(6, "")
-	aside("system_state", "", 7, "null-key", nil, setting(7, nil))
+	rejected("system_state", "", 7, "null-key", nil, setting(7, nil))
 	path := f.closeLoose()
 
 	url := pgtest.Database(t)
 	o := options(t, path, url)
 	wantRefused(t, o, "8 rows")
-	o.SetAside = true
-	all := listen(&o)
+	o.Quarantine = true
+	all := collectFindings(&o)
 	result := migrate(t, o)
 	conn := connect(t, url)
-	wantKept(t, conn, originals)
+	wantOriginalRows(t, conn, originals)
 	wantReport(t, result, *all, found)
 	for _, c := range [][2]string{
 		{"SELECT string_agg(id || ':' || step_index, ' ' ORDER BY id) FROM flujo.steps", "7:1 8:3 10:4 5000000000:8"},

@@ -21,48 +21,48 @@ type tuples struct {
 	converter *mapping.Converter
 	rows      rowReader
 	read      int64 // rows so far
-	aside     int64 // of these, rows without a place
+	rejected  int64 // of these, rejected rows
 	bytes     int64 // of the texts and blobs of the rows so far
-	each      func(read, bytes int64)
-	changed   func(row []mapping.Value) // called for a row that does not arrive as it was; may be nil
-	again     func()                    // called when the rows are to be read once more; may be nil
+	onRow     func(read, bytes int64)
+	onChange  func(row []mapping.Value) // called for a row that does not arrive as it was; may be nil
+	onRetry   func()                    // called when the rows are to be read once more; may be nil
 	digest    *mapping.Digest           // sums the tuples up; may be nil
 	derived   bool                      // the rows are none of the file's
-	at        *int64                    // where the rowid of the row that a tuple is of goes; noRow for a derived one
+	rowID     *int64                    // where the rowid of the row that a tuple is of goes; noRow for a derived one
 }
 
-// Append implements sink.Tuples: rows without a place are passed over.
+// Append implements sink.Tuples: rejected rows are passed over.
 func (t *tuples) Append(dst []byte) ([]byte, error) {
 	for {
 		row, err := t.rows.Next()
 		if err != nil {
 			return dst, err
 		}
-		out, placed, err := t.converter.Append(dst, row)
+		out, accepted, err := t.converter.Append(dst, row)
 		if err != nil {
 			return dst, err
 		}
 		t.read++
 		t.bytes += sizeOf(row)
-		if t.changed != nil && len(t.converter.Changes()) > 0 {
-			t.changed(row)
+		if t.onChange != nil && len(t.converter.Changes()) > 0 {
+			t.onChange(row)
 		}
-		t.each(t.read, t.bytes)
-		if placed {
-			if *t.at = row[0].Int; t.derived {
-				*t.at = noRow
+		t.onRow(t.read, t.bytes)
+		if accepted {
+			if *t.rowID = row[0].Int; t.derived {
+				*t.rowID = noRow
 			}
 			if t.digest != nil {
 				t.digest.Add(out[len(dst):])
 			}
 			return out, nil
 		}
-		t.aside++
+		t.rejected++
 	}
 }
 
 // noRow stands for the rowid of a row that the file does not have. SQLite has it
-// too, as the least of all, which nothing hands out.
+// too, as the least of all, which nothing allocates.
 const noRow = math.MinInt64
 
 // sizeOf gives how many bytes the texts and blobs of a row have: about what it
@@ -76,25 +76,25 @@ func sizeOf(row []mapping.Value) (n int64) {
 
 // load reads rows into a table, and again from the start where a column had to
 // be made bigint for them; done.again is called before each new start.
-func (r *reading) load(ctx context.Context, converter *mapping.Converter, open func() (rowReader, error), done *tuples) (sent int64, err error) {
-	table := converter.Plan.Table
+func (r *extraction) load(ctx context.Context, converter *mapping.Converter, open func() (rowReader, error), done *tuples) (sent int64, err error) {
+	table := converter.Mapping.Table
 	for {
 		rows, err := open()
 		if err != nil {
 			return 0, err
 		}
 		t := *done
-		t.converter, t.rows, t.at = converter, rows, &r.at
-		if r.digest {
+		t.converter, t.rows, t.rowID = converter, rows, &r.rowID
+		if r.withDigest {
 			t.digest = mapping.NewDigest(table)
 		}
-		sent, err := r.into.Copy(ctx, table, &t)
+		sent, err := r.dst.Copy(ctx, table, &t)
 		rows.Close()
 		wide, ok := errors.AsType[*mapping.WidenError](err)
 		switch {
 		case err == nil:
-			done.read, done.aside = t.read, t.aside
-			r.sum(table.Name, t.digest)
+			done.read, done.rejected = t.read, t.rejected
+			r.addDigest(table.Name, t.digest)
 			return sent, nil
 		case !ok:
 			return sent, err
@@ -103,14 +103,14 @@ func (r *reading) load(ctx context.Context, converter *mapping.Converter, open f
 			return 0, err
 		}
 		converter.Naive, converter.Rounded = nil, nil
-		if done.again != nil {
-			done.again()
+		if done.onRetry != nil {
+			done.onRetry()
 		}
 	}
 }
 
-// sum adds the digest of some of a table's rows.
-func (r *reading) sum(table string, d *mapping.Digest) {
+// addDigest adds the digest of some of a table's rows.
+func (r *extraction) addDigest(table string, d *mapping.Digest) {
 	switch {
 	case d == nil:
 	case r.digests[table] == nil:
@@ -121,23 +121,23 @@ func (r *reading) sum(table string, d *mapping.Digest) {
 }
 
 // widen makes a column bigint, once.
-func (r *reading) widen(ctx context.Context, table *mapping.Table, column string) error {
+func (r *extraction) widen(ctx context.Context, table *mapping.Table, column string) error {
 	name := table.Name + "." + column
 	if r.types.Wide[name] {
 		return nil
 	}
-	if !slices.Contains(r.found.Widened, name) {
-		r.found.Widened = append(r.found.Widened, name)
+	if !slices.Contains(r.findings.Widened, name) {
+		r.findings.Widened = append(r.findings.Widened, name)
 	}
-	return r.into.Widen(ctx, table, column)
+	return r.dst.Widen(ctx, table, column)
 }
 
-// converter makes the converter for a plan.
-func (r *reading) converter(ctx context.Context, plan *mapping.Plan) *mapping.Converter {
+// converter makes the converter for a table mapping.
+func (r *extraction) converter(ctx context.Context, tm *mapping.TableMapping) *mapping.Converter {
 	return &mapping.Converter{
-		Plan: plan, Options: r.convert, Types: r.types, Aside: r.aside[plan.Table.Name],
-		Witness: func(table, column string, row []mapping.Value) (mapping.Time, string, error) {
-			return r.witness(ctx, plan, table, column, row)
+		Mapping: tm, Options: r.options, Types: r.types, Rejected: r.duplicates[tm.Table.Name],
+		InferTime: func(table, column string, row []mapping.Value) (mapping.Time, string, error) {
+			return r.inferTime(ctx, tm, table, column, row)
 		},
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"flujo-port/internal/pg"
 	"flujo-port/internal/pgtest"
+	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
 	"flujo-port/internal/stateuri"
 	"flujo-port/internal/transfer"
@@ -41,7 +41,7 @@ func cutover(t testing.TB, url string) stateuri.Address {
 
 func cutoverFor(t testing.TB, url, schema string) stateuri.Address {
 	t.Helper()
-	config, err := pg.Config(url)
+	config, err := postgres.Config(url)
 	if err != nil {
 		t.Fatal(err)
 	}

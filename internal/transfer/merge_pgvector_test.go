@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
 )
@@ -50,6 +50,6 @@ func TestPGVectorMerge(t *testing.T) {
 	// Vectors of another size can't come into the same table.
 	change(t, file, "UPDATE memories SET vector = zeroblob(12)")
 	before := catalog(t, url)
-	wantFault(t, o, fault.Refused, "memories.vector", "vector(3)")
+	wantError(t, o, clierr.Refused, "memories.vector", "vector(3)")
 	wantUnchanged(t, url, before)
 }

@@ -13,24 +13,24 @@ import (
 var mergeCases = pgtest.Count(10, 25)
 
 // TestMergeProperty: whatever two sides have, a merge comes to what the model
-// says, a rehearsal changes nothing, and a second merge neither.
+// says, a dry run changes nothing, and a second merge neither.
 //
 // FLUJO_PORT_TEST_SEED chooses other sides.
 func TestMergeProperty(t *testing.T) {
 	t.Parallel()
-	seed := propSeed(t)
+	seed := propertySeed(t)
 	for n := range mergeCases {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
-			lot := propLot(seed, n)
-			here, file := mergeSides(lot)
-			handed := map[string]int64{}
+			random := propertyRandom(seed, n)
+			here, file := mergeSides(random)
+			allocated := map[string]int64{}
 			for _, table := range []string{"steps", "spans", "evaluations"} {
-				if lot.IntN(2) == 0 {
-					handed[table] = lot.Int64N(60)
+				if random.IntN(2) == 0 {
+					allocated[table] = random.Int64N(60)
 				}
 			}
-			checkMerging(t, here, file, handed)
+			checkMerging(t, here, file, allocated)
 			if t.Failed() {
 				t.Logf("FLUJO_PORT_TEST_SEED=%d, case %d", seed, n)
 			}
@@ -39,7 +39,7 @@ func TestMergeProperty(t *testing.T) {
 }
 
 // mergeSides makes two sides that have much in common.
-func mergeSides(lot *rand.Rand) (here, file side) {
+func mergeSides(random *rand.Rand) (here, file side) {
 	here, file = side{}, side{}
 	ids := [2]map[string]map[int64]bool{{}, {}}
 	put := func(at int, unit side) {
@@ -50,7 +50,7 @@ func mergeSides(lot *rand.Rand) (here, file side) {
 					if ids[at][table] == nil {
 						ids[at][table] = map[int64]bool{}
 					}
-					id := 1 + lot.Int64N(80)
+					id := 1 + random.Int64N(80)
 					for ids[at][table][id] {
 						id++
 					}
@@ -62,14 +62,14 @@ func mergeSides(lot *rand.Rand) (here, file side) {
 			}
 		}
 	}
-	for i := range 4 + lot.IntN(12) {
-		unit := func() side { return mergeRun(lot, fmt.Sprintf("run-%d", i)) }
-		if lot.IntN(3) == 0 {
+	for i := range 4 + random.IntN(12) {
+		unit := func() side { return mergeRun(random, fmt.Sprintf("run-%d", i)) }
+		if random.IntN(3) == 0 {
 			unit = func() side {
-				return side{"system_state": {cells{"key": fmt.Sprintf("key %d", i), "value": fmt.Sprint(lot.IntN(2)), "updated_at": at(lot.IntN(3))}}}
+				return side{"system_state": {cells{"key": fmt.Sprintf("key %d", i), "value": fmt.Sprint(random.IntN(2)), "updated_at": at(random.IntN(3))}}}
 			}
 		}
-		switch one := unit(); lot.IntN(5) {
+		switch one := unit(); random.IntN(5) {
 		case 0:
 			put(0, one)
 		case 1:
@@ -86,29 +86,29 @@ func mergeSides(lot *rand.Rand) (here, file side) {
 }
 
 // mergeRun makes a run with what may belong to it, or with a state alone.
-func mergeRun(lot *rand.Rand, run string) side {
+func mergeRun(random *rand.Rand, run string) side {
 	s := side{}
-	word := func() string { return []string{"a", "b", "ä\n\"'\\"}[lot.IntN(3)] }
-	when := func() string { return at(lot.IntN(4)) }
-	if lot.IntN(2) == 0 {
-		s.add("workflow_state", cells{"run_id": run, "status": word(), "created_at": when(), "updated_at": when(), "metadata": fmt.Sprintf(`{"n": %d}`, lot.IntN(2))})
-		if lot.IntN(3) == 0 {
+	word := func() string { return []string{"a", "b", "ä\n\"'\\"}[random.IntN(3)] }
+	when := func() string { return at(random.IntN(4)) }
+	if random.IntN(2) == 0 {
+		s.add("workflow_state", cells{"run_id": run, "status": word(), "created_at": when(), "updated_at": when(), "metadata": fmt.Sprintf(`{"n": %d}`, random.IntN(2))})
+		if random.IntN(3) == 0 {
 			return s
 		}
 	}
-	s.add("runs", cells{"run_id": run, "status": word(), "created_at": when(), "updated_at": when(), "total_steps": lot.Int64N(2)})
-	for range lot.IntN(4) {
-		s.add("steps", cells{"id": int64(0), "run_id": run, "step_name": word(), "step_index": lot.Int64N(3), "output": fmt.Sprintf(`["%d"]`, lot.IntN(2)), "created_at": when()})
+	s.add("runs", cells{"run_id": run, "status": word(), "created_at": when(), "updated_at": when(), "total_steps": random.Int64N(2)})
+	for range random.IntN(4) {
+		s.add("steps", cells{"id": int64(0), "run_id": run, "step_name": word(), "step_index": random.Int64N(3), "output": fmt.Sprintf(`["%d"]`, random.IntN(2)), "created_at": when()})
 	}
-	spans := lot.IntN(3)
+	spans := random.IntN(3)
 	for range spans {
-		s.add("spans", cells{"id": int64(0), "run_id": run, "span_id": word(), "start_time": float64(lot.IntN(3)) + 0.1, "created_at": when()})
+		s.add("spans", cells{"id": int64(0), "run_id": run, "span_id": word(), "start_time": float64(random.IntN(3)) + 0.1, "created_at": when()})
 	}
-	if spans > 0 || lot.IntN(3) == 0 { // or else the tool derives a trace, which the model does not
-		s.add("traces", cells{"run_id": run, "trace_data": fmt.Sprintf(`{"n": %d}`, lot.IntN(2)), "created_at": when()})
+	if spans > 0 || random.IntN(3) == 0 { // or else the tool derives a trace, which the model does not
+		s.add("traces", cells{"run_id": run, "trace_data": fmt.Sprintf(`{"n": %d}`, random.IntN(2)), "created_at": when()})
 	}
-	for range lot.IntN(3) {
-		s.add("evaluations", cells{"id": int64(0), "run_id": run, "score": float64(lot.IntN(2)), "created_at": when()})
+	for range random.IntN(3) {
+		s.add("evaluations", cells{"id": int64(0), "run_id": run, "score": float64(random.IntN(2)), "created_at": when()})
 	}
 	return s
 }

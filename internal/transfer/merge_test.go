@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
 	"flujo-port/internal/transfer"
@@ -33,7 +33,7 @@ func (s side) add(table string, given cells) {
 // file writes what the side has into a file.
 func (s side) file(t testing.TB) string {
 	t.Helper()
-	f := newFile(t, layout06)
+	f := newFile(t, format06)
 	for _, table := range mergeTables {
 		for _, row := range s[table] {
 			f.insert(table, row)
@@ -74,14 +74,14 @@ func asRecord(t testing.TB, table string, row cells) string {
 
 // inPostgres makes a database whose schema flujo has what the side has, and
 // whose sequences go on after the given ids, where these are beyond.
-func (s side) inPostgres(t testing.TB, handed map[string]int64) string {
+func (s side) inPostgres(t testing.TB, allocated map[string]int64) string {
 	t.Helper()
 	url := pgtest.Database(t)
 	initialise(t, url)
 	conn := connect(t, url)
 	s.fill(t, conn, "flujo")
 	for _, table := range []string{"steps", "spans", "evaluations"} {
-		if last := max(handed[table], highest(s[table])); last > 0 {
+		if last := max(allocated[table], highest(s[table])); last > 0 {
 			run(t, conn, fmt.Sprintf("SELECT setval('flujo.%s_id_seq', %d)", table, last))
 		}
 	}
@@ -144,7 +144,7 @@ func (s side) content(t testing.TB) (content, last string) {
 	return strings.Join(lines, "\n"), last
 }
 
-func mergeModel(t testing.TB, here, file side, handed map[string]int64) *model {
+func mergeModel(t testing.TB, here, file side, allocated map[string]int64) *model {
 	m := &model{want: side{}, units: map[string]*report.MergedUnits{"runs": {}, "system_state": {}}, renumbered: map[string]int64{}}
 	theirs, ours := file.units(), here.units()
 	keys := map[string]bool{}
@@ -198,7 +198,7 @@ func mergeModel(t testing.TB, here, file side, handed map[string]int64) *model {
 			if serial && used[row["id"].(int64)] {
 				m.renumbered[table]++
 				row = maps.Clone(row)
-				row["id"] = max(highest(here[table]), highest(file[table]), handed[table]) + m.renumbered[table]
+				row["id"] = max(highest(here[table]), highest(file[table]), allocated[table]) + m.renumbered[table]
 			}
 			m.want[table] = append(m.want[table], row)
 		}
@@ -294,20 +294,20 @@ func mergeOptions(t testing.TB, file, url string) transfer.MigrateOptions {
 }
 
 // checkMerging merges a file into a database in which here is, and sees that
-// all of it is as it should be: a rehearsal, the merge, what Flujo inserts then
+// all of it is as it should be: a dry run, the merge, what Flujo inserts then
 // and verify says, and that a second time nothing changes.
-func checkMerging(t *testing.T, here, file side, handed map[string]int64) {
+func checkMerging(t *testing.T, here, file side, allocated map[string]int64) {
 	t.Helper()
-	want := mergeModel(t, here, file, handed)
-	url, path := here.inPostgres(t, handed), file.file(t)
+	want := mergeModel(t, here, file, allocated)
+	url, path := here.inPostgres(t, allocated), file.file(t)
 	conn := connect(t, url)
 	before, schemas := stateOf(t, conn), leftovers(t, conn)
 	o := mergeOptions(t, path, url)
 	o.DryRun = true
-	rehearsed := migrate(t, o)
-	want.checkReport(t, rehearsed)
+	dryRun := migrate(t, o)
+	want.checkReport(t, dryRun)
 	if after := stateOf(t, conn); after != before || leftovers(t, conn) != schemas {
-		t.Errorf("the rehearsal changed\n%s\nto\n%s\n%s", before, after, leftovers(t, conn))
+		t.Errorf("the dry run changed\n%s\nto\n%s\n%s", before, after, leftovers(t, conn))
 	}
 	o.DryRun = false
 	result := migrate(t, o)
@@ -325,9 +325,9 @@ func checkMerging(t *testing.T, here, file side, handed map[string]int64) {
 			t.Errorf("the second merge says %+v, %v", u, again.Merge.Renumbered)
 		}
 	}
-	verified, different, err := verify(t, path, url)
-	if err != nil || verified.Verdict != report.Merged && verified.Verdict != report.Equal || len(different) > 0 {
-		t.Errorf("verify says %+v: %v, %v", verified, different, err)
+	verified, differences, err := verify(t, path, url)
+	if err != nil || verified.Verdict != report.Merged && verified.Verdict != report.Equal || len(differences) > 0 {
+		t.Errorf("verify says %+v: %v, %v", verified, differences, err)
 	}
 	flujoInserts(t, conn, want.want)
 }
@@ -446,7 +446,7 @@ func TestMergeNothingToDo(t *testing.T) {
 	// The receipt knows still which rows a migration wrote.
 	run(t, conn, "UPDATE flujo.steps SET status = 'other' WHERE id = 4")
 	result2, _ := wantVerdict(t, fixture, url, report.Drift, 0)
-	if c := comparison(t, result2, "steps"); c.Changed != 1 || c.Bad != 0 {
+	if c := comparison(t, result2, "steps"); c.Changed != 1 || c.Mismatched != 0 {
 		t.Errorf("%+v", c)
 	}
 	if got := one(t, conn, "SELECT count(*) FROM flujo.flujo_port_receipts WHERE options->>'merged' = 'true' AND jsonb_array_length(tables->2->'writers') > 0"); got != "1" {
@@ -488,31 +488,31 @@ func TestMergeAfterRollback(t *testing.T) {
 	run(t, conn, fmt.Sprintf("UPDATE flujo.runs SET status = 'other' WHERE run_id = '%s'", run0))
 	wantVerdict(t, file, url, report.Drift, 0)
 	_, _, err := verify(t, fixture, url) // not the file that was merged
-	if fault.KindOf(err) != fault.Refused {
+	if clierr.KindOf(err) != clierr.Refused {
 		t.Errorf("error %v", err)
 	}
 }
 
 // TestMergeOriginals: what did not arrive as it is comes with the rows that are
 // taken from the file, under their new ids, and no other; what is said of rows
-// that are taken over goes, and rows without a place are kept once.
+// that are taken over goes, and rejected rows are kept once.
 func TestMergeOriginals(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	first := newFile(t, layout06)
+	first := newFile(t, format06)
 	for _, r := range []string{"equal", "older", "newer"} {
 		first.insert("runs", cells{"run_id": r, "error_message": "x\x00", "updated_at": at(10)})
 		first.insert("steps", cells{"run_id": r, "output": "no JSON", "created_at": at(1)}) // ids 1 to 3
 	}
-	first.insert("steps", cells{"run_id": "equal", "step_name": nil, "created_at": at(1)}) // 4, without a place
+	first.insert("steps", cells{"run_id": "equal", "step_name": nil, "created_at": at(1)}) // 4, rejected
 	o := options(t, first.close(), url)
-	o.SetAside = true
+	o.Quarantine = true
 	migrate(t, o)
 	conn := connect(t, url)
 	run(t, conn, "UPDATE flujo.runs SET updated_at = '"+at(12)+"', error_message = 'new' WHERE run_id = 'newer'",
 		"INSERT INTO flujo.steps (run_id, step_name, step_index, status, created_at) VALUES ('newer', 's', 5, 'completed', '"+at(2)+"')") // id 5
 
-	second := newFile(t, layout06)
+	second := newFile(t, format06)
 	second.insert("runs", cells{"run_id": "equal", "error_message": "x\x00", "updated_at": at(10)})
 	second.insert("runs", cells{"run_id": "older", "error_message": "y\x00", "updated_at": at(11)})
 	second.insert("runs", cells{"run_id": "newer", "error_message": "z\x00", "updated_at": at(11)})
@@ -525,30 +525,30 @@ func TestMergeOriginals(t *testing.T) {
 	second.insert("steps", cells{"id": int64(6), "run_id": "older", "status": nil, "created_at": at(1)})
 	o.SQLite, o.Merge = second.close(), true
 	result := migrate(t, o)
-	var aside []kept
+	var rejected []originalRow
 	for id, null := range map[int64]string{4: "step_name", 6: "status"} {
 		run := map[int64]string{4: "equal", 6: "older"}[id]
 		row := cells{"id": id, "run_id": run, "step_name": "s", "step_index": int64(0), "status": "completed", "output": nil, "raw_response": nil,
 			"cost_usd": nil, "token_counts": nil, "execution_time_ms": nil, "created_at": at(1)}
 		row[null] = nil
 		for column, cell := range row {
-			aside = append(aside, keptCell("steps", fmt.Sprint(id), id, column, "null-value", cell))
+			rejected = append(rejected, originalCell("steps", fmt.Sprint(id), id, column, "missing-value", cell))
 		}
 	}
-	wantKept(t, conn, append(aside,
-		keptCell("runs", "equal", 1, "error_message", "nul-removed", "x\x00"), keptCell("steps", "1", 1, "output", "not-json", "no JSON"),
-		keptCell("runs", "older", 2, "error_message", "nul-removed", "y\x00"), keptCell("steps", "2", 2, "output", "not-json", "other"),
-		keptCell("runs", "newer", 3, "error_message", "nul-removed", "x\x00"), keptCell("steps", "3", 3, "output", "not-json", "no JSON"),
-		keptCell("runs", "added", 4, "error_message", "nul-removed", "w\x00"), keptCell("steps", "7", 5, "output", "not-json", "more")))
-	if want := int64(4 + 11); result.Originals != want { // older's and added's two each, and the row without a place
+	wantOriginalRows(t, conn, append(rejected,
+		originalCell("runs", "equal", 1, "error_message", "nul-removed", "x\x00"), originalCell("steps", "1", 1, "output", "invalid-json", "no JSON"),
+		originalCell("runs", "older", 2, "error_message", "nul-removed", "y\x00"), originalCell("steps", "2", 2, "output", "invalid-json", "other"),
+		originalCell("runs", "newer", 3, "error_message", "nul-removed", "x\x00"), originalCell("steps", "3", 3, "output", "invalid-json", "no JSON"),
+		originalCell("runs", "added", 4, "error_message", "nul-removed", "w\x00"), originalCell("steps", "7", 5, "output", "invalid-json", "more")))
+	if want := int64(4 + 11); result.Originals != want { // older's and added's two each, and the rejected row
 		t.Errorf("%d originals were added, want %d", result.Originals, want)
 	}
 	once := stateOf(t, conn)
 	if again := migrate(t, o); again.Originals != 0 || stateOf(t, conn) != once {
 		t.Errorf("the second merge added %d originals", again.Originals)
 	}
-	o.SetAside = false
-	if _, err := transfer.Migrate(context.Background(), o); fault.KindOf(err) != fault.Refused {
+	o.Quarantine = false
+	if _, err := transfer.Migrate(context.Background(), o); clierr.KindOf(err) != clierr.Refused {
 		t.Errorf("error %v", err)
 	}
 	if stateOf(t, conn) != once {
@@ -602,12 +602,12 @@ func TestMergeMakesOriginals(t *testing.T) {
 	if result := migrate(t, mergeOptions(t, file.file(t), url)); result.Originals != 0 {
 		t.Errorf("%d originals of rows that were not taken", result.Originals)
 	}
-	wantKept(t, conn, nil)
+	wantOriginalRows(t, conn, nil)
 	file["runs"][0]["updated_at"] = at(6)
 	if result := migrate(t, mergeOptions(t, file.file(t), url)); result.Originals != 1 {
 		t.Errorf("%d originals", result.Originals)
 	}
-	wantKept(t, conn, []kept{keptCell("runs", "r", 1, "error_message", "nul-removed", "x\x00")})
+	wantOriginalRows(t, conn, []originalRow{originalCell("runs", "r", 1, "error_message", "nul-removed", "x\x00")})
 }
 
 // TestMergeWidens: columns of the target become bigint where the file needs it,
@@ -651,7 +651,7 @@ func TestMergeNoIDsLeft(t *testing.T) {
 	url := here.inPostgres(t, nil)
 	conn := connect(t, url)
 	before := stateOf(t, conn)
-	wantFault(t, mergeOptions(t, file.file(t), url), fault.Refused, "steps", "9223372036854775807")
+	wantError(t, mergeOptions(t, file.file(t), url), clierr.Refused, "steps", "9223372036854775807")
 	if stateOf(t, conn) != before {
 		t.Error("a merge that was refused changed something")
 	}
@@ -685,11 +685,11 @@ func TestMergeTampered(t *testing.T) {
 			t.Parallel()
 			url := here.inPostgres(t, nil)
 			conn := connect(t, url)
-			tampering(t, url)(tc.damage)
+			tamperer(t, url)(tc.damage)
 			before := stateOf(t, conn)
 			o := mergeOptions(t, path, url)
 			o.Verify = transfer.VerifyCounts // the merge itself is verified all the same
-			wantFault(t, o, fault.Different, tc.unit)
+			wantError(t, o, clierr.Mismatch, tc.unit)
 			if stateOf(t, conn) != before {
 				t.Error("something was committed")
 			}
@@ -697,9 +697,9 @@ func TestMergeTampered(t *testing.T) {
 	}
 }
 
-// TestMergeTamperedBeside: what was loaded is compared with the file before
+// TestMergeTamperedStaging: what was loaded is compared with the file before
 // anything is merged.
-func TestMergeTamperedBeside(t *testing.T) {
+func TestMergeTamperedStaging(t *testing.T) {
 	t.Parallel()
 	here, file := side{}, side{}
 	here.addRun("r", "h", 3, 1)
@@ -707,13 +707,13 @@ func TestMergeTamperedBeside(t *testing.T) {
 	file["runs"][0]["error_message"] = "x\x00" // so that a table is made when all is loaded
 	url := here.inPostgres(t, nil)
 	conn := connect(t, url)
-	run(t, conn, `CREATE FUNCTION public.beside() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE o text; BEGIN
-			SELECT schema_name INTO o FROM pg_event_trigger_ddl_commands() WHERE object_identity ~ '^flujo_port_merge_.*\.flujo_port_originals$';
+	run(t, conn, `CREATE FUNCTION public.staged() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE o text; BEGIN
+			SELECT schema_name INTO o FROM pg_event_trigger_ddl_commands() WHERE object_identity ~ '^flujo_port_staging_.*\.flujo_port_originals$';
 			IF o IS NOT NULL THEN EXECUTE format('UPDATE %I.steps SET step_name = ''other'' WHERE id = 2', o); END IF;
-		END $$`, "CREATE EVENT TRIGGER beside ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.beside()")
+		END $$`, "CREATE EVENT TRIGGER staged ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.staged()")
 	before := stateOf(t, conn)
 	result, err := transfer.Migrate(context.Background(), mergeOptions(t, file.file(t), url))
-	if fault.KindOf(err) != fault.Different || result == nil || result.Differing != 1 || result.Differences[0].Column != "step_name" {
+	if clierr.KindOf(err) != clierr.Mismatch || result == nil || result.Differing != 1 || result.Differences[0].Column != "step_name" {
 		t.Errorf("%+v: %v", result, err)
 	}
 	if stateOf(t, conn) != before {
@@ -743,7 +743,7 @@ func TestMergeAsGranted(t *testing.T) {
 	before := stateOf(t, conn)
 	migrate(t, o)
 	if stateOf(t, conn) != before {
-		t.Error("the rehearsal changed something")
+		t.Error("the dry run changed something")
 	}
 	o.DryRun = false
 	result := migrate(t, o)
@@ -785,11 +785,11 @@ func TestMergeHiddenRows(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, conn, "ALTER TABLE flujo.steps ENABLE ROW LEVEL SECURITY", "CREATE POLICY visible ON flujo.steps USING (id > 1)")
-	wantFault(t, mergeOptions(t, fixture, role), fault.Refused, "row-level security", "steps")
+	wantError(t, mergeOptions(t, fixture, role), clierr.Refused, "row-level security", "steps")
 }
 
 // TestVerifyAfterMerge: what is not as the file has it is PostgreSQL's own, or
-// was changed since, or is a bad copy, and the three are told apart as far as
+// was changed since, or is a copy mismatch, and the three are told apart as far as
 // that can be.
 func TestVerifyAfterMerge(t *testing.T) {
 	t.Parallel()
@@ -803,19 +803,19 @@ func TestVerifyAfterMerge(t *testing.T) {
 	conn := connect(t, url)
 	migrate(t, mergeOptions(t, path, url))
 	result, _ := wantVerdict(t, path, url, report.Merged, 0)
-	if !result.Receipt.Merged || !comparison(t, result, "steps").AsMerged || comparison(t, result, "steps").Bad != 0 {
+	if !result.Receipt.Merged || !comparison(t, result, "steps").AsMerged || comparison(t, result, "steps").Mismatched != 0 {
 		t.Errorf("%+v", result)
 	}
 	run(t, conn, "UPDATE flujo.steps SET status = 'other' WHERE run_id = 'taken' AND id = 3")
-	result, different := wantVerdict(t, path, url, report.Drift, 0)
-	if c := comparison(t, result, "steps"); c.Bad != 0 || c.Changed != 5 { // the one, and those of which both sides have the id
-		t.Errorf("%+v %v", c, different)
+	result, differences := wantVerdict(t, path, url, report.Drift, 0)
+	if c := comparison(t, result, "steps"); c.Mismatched != 0 || c.Changed != 5 { // the one, and those of which both sides have the id
+		t.Errorf("%+v %v", c, differences)
 	}
-	// Had the merge itself written that row, it were a bad copy.
+	// Had the merge itself written that row, it were a copy mismatch.
 	run(t, conn, `UPDATE flujo.flujo_port_receipts SET tables = jsonb_set(tables, '{2,merged,writers}',
 		(SELECT jsonb_agg(DISTINCT xmin::text::bigint) FROM flujo.steps WHERE run_id IN ('taken', 'renumbered')))`)
-	result, _ = wantVerdict(t, path, url, report.BadCopy, fault.Different)
-	if c := comparison(t, result, "steps"); c.Bad != 1 {
+	result, _ = wantVerdict(t, path, url, report.CopyMismatch, clierr.Mismatch)
+	if c := comparison(t, result, "steps"); c.Mismatched != 1 {
 		t.Errorf("%+v", c)
 	}
 }
@@ -840,10 +840,10 @@ func TestMergeNulls(t *testing.T) {
 	}
 }
 
-// TestMergeGuessedTimes: a row of the file that does not tell when it was
+// TestMergeInferredTimes: a row of the file that does not tell when it was
 // written takes nothing over, although it arrives with the time at which the
 // file was written.
-func TestMergeGuessedTimes(t *testing.T) {
+func TestMergeInferredTimes(t *testing.T) {
 	t.Parallel()
 	here, file := side{}, side{}
 	here.add("system_state", cells{"key": "k", "value": "1"})
@@ -878,8 +878,8 @@ func TestMergeExactFloats(t *testing.T) {
 	o.ExactFloats = true
 	mergeModel(t, here, file, nil).check(t, conn, migrate(t, o))
 	run(t, conn, "UPDATE flujo.steps SET status = 'other' WHERE id = 1")
-	result, different := wantVerdict(t, path, url, report.Drift, 0)
-	if c := comparison(t, result, "steps"); c.Bad != 0 || c.Changed != 3 { // the one, and the kept run's two
-		t.Errorf("%+v: %v", c, different)
+	result, differences := wantVerdict(t, path, url, report.Drift, 0)
+	if c := comparison(t, result, "steps"); c.Mismatched != 0 || c.Changed != 3 { // the one, and the kept run's two
+		t.Errorf("%+v: %v", c, differences)
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
-	"flujo-port/internal/pg"
+	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
 	"flujo-port/internal/source"
@@ -27,7 +27,7 @@ type MigrateOptions struct {
 	DryRun          bool
 	WithoutPGVector bool
 	Strict          bool                                    // refuse a file of which anything would arrive changed
-	SetAside        bool                                    // let rows without a place go to the table of originals
+	Quarantine      bool                                    // let rejected rows go to the table of originals
 	ExactFloats     bool                                    // double precision where Flujo has real
 	NaiveZone       *time.Location                          // of times that name no zone; nil: UTC, which nobody vouched for
 	Verify          string                                  // VerifyContent, which "" is too, or VerifyCounts
@@ -35,11 +35,11 @@ type MigrateOptions struct {
 	Replace         bool                                    // keep the rows that are there in a schema of their own, and put the file's in their place
 	Merge           bool                                    // take what either side has: each run, key and memory from the side that wrote it last; not with Replace
 	Version         string                                  // of this program, for the receipt
-	Found           func(mapping.Finding)                   // called for every finding, when all are known; may be nil
-	Different       func(report.Difference)                 // called for every difference that is found before the commit; may be nil
+	OnFinding       func(mapping.Finding)                   // called for every finding, when all are known; may be nil
+	OnDifference    func(report.Difference)                 // called for every difference that is found before the commit; may be nil
 	then            func(context.Context, *migration) error // called when all is done but the end; may be nil
-	LockWait        time.Duration                           // for each lock; pg.LockWait when 0
-	Progress        func(Progress)                          // called from one goroutine at a time; may be nil
+	LockWait        time.Duration                           // for each lock; postgres.LockWait when 0
+	OnProgress      func(Progress)                          // called from one goroutine at a time; may be nil
 }
 
 // The phases of a migration, in their order.
@@ -76,44 +76,44 @@ type Progress struct {
 // goes wrong after the commit is a warning in the report.
 func Migrate(ctx context.Context, o MigrateOptions) (*report.Migration, error) {
 	started := time.Now()
-	snapshot, layout, err := open(ctx, o.SQLite)
+	snapshot, format, err := open(ctx, o.SQLite)
 	if err != nil {
 		return nil, interrupted(ctx, err)
 	}
 	defer snapshot.Close()
-	if o.Progress == nil {
-		o.Progress = func(Progress) {}
+	if o.OnProgress == nil {
+		o.OnProgress = func(Progress) {}
 	}
 	o.Verify = cmp.Or(o.Verify, VerifyContent)
-	sound, err := checkIntegrity(ctx, snapshot, o.SkipIntegrity, o.Progress)
+	sound, err := checkIntegrity(ctx, snapshot, o.SkipIntegrity, o.OnProgress)
 	if err != nil {
 		return nil, interrupted(ctx, err)
 	}
-	o.Progress(Progress{Phase: PhaseConnect})
-	var trial pg.Trial
+	o.OnProgress(Progress{Phase: PhaseConnect})
+	var trial postgres.AddressTrial
 	if !o.Cutover.IsZero() {
-		if trial, err = pg.TryAddress(ctx, o.Cutover.Reveal()); err != nil {
-			return nil, interrupted(ctx, addressFault(err))
+		if trial, err = postgres.TryAddress(ctx, o.Cutover.Reveal()); err != nil {
+			return nil, interrupted(ctx, addressError(err))
 		}
 	}
-	tx, err := sink.Begin(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, pg.LockWait))
+	tx, err := sink.Begin(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, postgres.LockWait))
 	if err != nil {
 		return nil, interrupted(ctx, err)
 	}
 	defer tx.Rollback()
 	if !o.Cutover.IsZero() {
-		if err := trial.Unfit(tx.Server, o.Schema); err != nil {
+		if err := trial.CheckSession(tx.Server, o.Schema); err != nil {
 			return nil, err
 		}
 	}
-	m := &migration{MigrateOptions: o, reading: newReading(snapshot, layout), tx: tx, trial: trial}
-	m.progress, m.phase, m.digest, m.lenient = o.Progress, PhaseCopy, o.Verify == VerifyContent, o.DryRun
+	m := &migration{MigrateOptions: o, extraction: newExtraction(snapshot, format), tx: tx, addressTrial: trial}
+	m.progress, m.phase, m.withDigest, m.allowChanges = o.OnProgress, PhaseCopy, o.Verify == VerifyContent, o.DryRun
 	m.report = &report.Migration{
 		Format: report.Format, Command: "migrate", DryRun: o.DryRun, Started: started.UTC().Truncate(time.Millisecond),
-		Source: describeSource(snapshot, layout), Verify: o.Verify, Findings: m.found, Warnings: []string{},
+		Source: describeSource(snapshot, format), Verify: o.Verify, Findings: m.findings, Warnings: []string{},
 	}
-	m.report.Source.Sound = sound
-	err = m.fill(ctx)
+	m.report.Source.Integrity = sound
+	err = m.run(ctx)
 	m.report.Seconds = time.Since(started).Seconds()
 	if err != nil && (m.report.Refused || m.report.Differing > 0) && ctx.Err() == nil {
 		return m.report, err
@@ -121,19 +121,19 @@ func Migrate(ctx context.Context, o MigrateOptions) (*report.Migration, error) {
 	if err != nil {
 		return nil, interrupted(ctx, err)
 	}
-	if err := m.end(ctx); err != nil {
+	if err := m.finish(ctx); err != nil {
 		return nil, interrupted(ctx, err)
 	}
 	m.report.Seconds = time.Since(started).Seconds()
 	if m.report.Committed {
-		m.useAddress(ctx)
+		m.checkAddress(ctx)
 	}
 	return m.report, nil
 }
 
 // describeSource says what is known of the file before it is read.
-func describeSource(snapshot *source.Snapshot, layout *mapping.Layout) report.Source {
-	s := report.Source{Path: snapshot.Path(), Bytes: snapshot.Size(), Layout: layout.Generation}
+func describeSource(snapshot *source.Snapshot, format *mapping.Format) report.Source {
+	s := report.Source{Path: snapshot.Path(), Bytes: snapshot.Size(), FileFormat: format.Name}
 	s.WAL, s.Frames = snapshot.WAL()
 	return s
 }
@@ -147,102 +147,102 @@ func checkIntegrity(ctx context.Context, snapshot *source.Snapshot, skip bool, p
 	return "quick_check", snapshot.QuickCheck(ctx)
 }
 
-// open opens the file and finds out how it is laid out.
-func open(ctx context.Context, path string) (*source.Snapshot, *mapping.Layout, error) {
+// open opens the file and detects its format.
+func open(ctx context.Context, path string) (*source.Snapshot, *mapping.Format, error) {
 	snapshot, err := source.Open(ctx, path)
 	if err != nil {
 		return nil, nil, err
 	}
-	layout, err := mapping.Detect(snapshot.Tables())
+	format, err := mapping.DetectFormat(snapshot.Tables())
 	if err != nil {
 		snapshot.Close()
-		return nil, nil, &fault.Error{
-			Kind: fault.Refused, What: fmt.Sprintf("%q can't be moved", snapshot.Path()), Err: err,
-			Do: "give the file that Flujo's state_uri names",
+		return nil, nil, &clierr.Error{
+			Kind: clierr.Refused, Message: fmt.Sprintf("%q can't be moved", snapshot.Path()), Err: err,
+			Hint: "give the file that Flujo's state_uri names",
 		}
 	}
-	return snapshot, layout, nil
+	return snapshot, format, nil
 }
 
 // migration is one run of Migrate.
 type migration struct {
 	MigrateOptions
-	*reading
-	tx     *sink.Tx
-	schema *sink.Schema
-	trial  pg.Trial
-	kept   *sink.Kept // what was replaced; nil where nothing was
-	// merging is nil where the target holds no rows, or none that stay.
-	merging *merging
-	report  *report.Migration
+	*extraction
+	tx           *sink.Tx
+	sinkSchema   *sink.Schema
+	addressTrial postgres.AddressTrial
+	archive      *sink.Archive // what was replaced; nil where nothing was
+	// merger is nil where the target holds no rows, or none that stay.
+	merger *merger
+	report *report.Migration
 }
 
 // target is the destination in PostgreSQL.
 type target struct {
 	*sink.Tx
-	schema *sink.Schema
+	sinkSchema *sink.Schema
 }
 
 // Widen implements destination.
 func (t target) Widen(ctx context.Context, table *mapping.Table, column string) error {
-	return t.Tx.Widen(ctx, t.schema, table, column)
+	return t.Tx.Widen(ctx, t.sinkSchema, table, column)
 }
 
-// fill does everything up to the commit.
-func (m *migration) fill(ctx context.Context) (err error) {
-	hash := beginHashing(ctx, m.snapshot)
-	defer hash.end()
+// run does everything up to the commit.
+func (m *migration) run(ctx context.Context) (err error) {
+	hash := startFileHasher(ctx, m.snapshot)
+	defer hash.stop()
 	if m.snapshot.Locked() {
 		m.warn("another process has the file open: what it writes from now on is not in PostgreSQL; is Flujo stopped?")
 	}
-	m.begin(PhaseSchema)
-	m.convert = mapping.Options{NaiveZone: m.NaiveZone, JSONDepth: m.tx.Server.JSONDepth()}
+	m.startPhase(PhaseSchema)
+	m.options = mapping.Options{NaiveZone: m.NaiveZone, JSONDepth: m.tx.Server.JSONDepth()}
 	m.types = mapping.NewTypes(m.ExactFloats)
 	if m.types.VectorSize, err = m.vectorSize(ctx); err != nil {
 		return err
 	}
-	if m.schema, err = m.tx.Prepare(ctx, m.WithoutPGVector, m.types); err != nil {
+	if m.sinkSchema, err = m.tx.Prepare(ctx, m.WithoutPGVector, m.types); err != nil {
 		return err
 	}
-	m.into = target{Tx: m.tx, schema: m.schema}
-	if !m.schema.Has(mapping.Memories) {
-		m.leftOut, m.skip = mapping.Memories, m.then != nil
+	m.dst = target{Tx: m.tx, sinkSchema: m.sinkSchema}
+	if !m.sinkSchema.Has(mapping.Memories) {
+		m.absentTable, m.skipAbsent = mapping.Memories, m.then != nil
 	}
 	if err := m.needEmpty(ctx); err != nil {
 		return err
 	}
-	if m.schema.Existing[mapping.Runs] && !m.Cutover.IsZero() {
-		if err := m.trial.Misled(m.Schema); err != nil {
+	if m.sinkSchema.Existing[mapping.Runs] && !m.Cutover.IsZero() {
+		if err := m.addressTrial.CheckSchema(m.Schema); err != nil {
 			return err
 		}
 	}
-	if err := m.tx.Adapt(ctx, m.schema); err != nil {
+	if err := m.tx.Adapt(ctx, m.sinkSchema); err != nil {
 		return err
 	}
-	if m.merging != nil {
-		err = m.merge(ctx)
-	} else if err = m.all(ctx); err == nil {
-		err = m.judge(ctx)
+	if m.merger != nil {
+		err = m.mergeUnits(ctx)
+	} else if err = m.extractAll(ctx); err == nil {
+		err = m.checkFindings(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	m.begin(PhaseIndexes)
-	if err := m.tx.Finish(ctx, m.schema); err != nil {
+	m.startPhase(PhaseIndexes)
+	if err := m.tx.Finish(ctx, m.sinkSchema); err != nil {
 		return err
 	}
-	if err := m.tx.Analyze(ctx, m.schema); err != nil {
+	if err := m.tx.Analyze(ctx, m.sinkSchema); err != nil {
 		return err
 	}
 	if err := m.setSequences(ctx); err != nil {
 		return err
 	}
 	m.describeTarget()
-	m.begin(PhaseVerify)
+	m.startPhase(PhaseVerify)
 	if err := m.tx.CheckConstraints(ctx); err != nil {
 		return err
 	}
-	if err := m.verify(ctx); err != nil {
+	if err := m.verifyRows(ctx); err != nil {
 		return err
 	}
 	m.describeReplaced()
@@ -252,8 +252,8 @@ func (m *migration) fill(ctx context.Context) (err error) {
 	return m.then(ctx, m)
 }
 
-// end commits, or rolls the rehearsal back.
-func (m *migration) end(ctx context.Context) error {
+// finish commits, or rolls the dry run back.
+func (m *migration) finish(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -261,7 +261,7 @@ func (m *migration) end(ctx context.Context) error {
 		m.tx.Rollback()
 		return m.needUnchanged()
 	}
-	m.begin(PhaseCommit)
+	m.startPhase(PhaseCommit)
 	// The file is looked at last: what is written to it from now on is lost.
 	if err := m.tx.Commit(m.needUnchanged); err != nil {
 		return err
@@ -270,7 +270,7 @@ func (m *migration) end(ctx context.Context) error {
 	return nil
 }
 
-func (m *migration) begin(name string) {
+func (m *migration) startPhase(name string) {
 	m.progress(Progress{Phase: name, All: m.copied, Rest: m.total - m.copied})
 }
 
@@ -278,9 +278,9 @@ func (m *migration) describeTarget() {
 	server := m.tx.Server
 	m.report.Target = report.Target{
 		Server: server.Name, Database: server.Database, Role: server.Role, Schema: m.Schema,
-		PGVector: m.schema.PGVector, MadeSchema: m.schema.Made, MadePGVector: m.schema.MadeTypes,
+		PGVector: m.sinkSchema.PGVector, MadeSchema: m.sinkSchema.Made, MadePGVector: m.sinkSchema.MadeTypes,
 	}
-	m.report.Notes = append(m.report.Notes, m.schema.Notes...)
+	m.report.Notes = append(m.report.Notes, m.sinkSchema.Notes...)
 	if m.WithoutPGVector {
 		m.note("--without-pgvector: Flujo starts and works here, without memory indexing")
 	}
@@ -288,7 +288,7 @@ func (m *migration) describeTarget() {
 
 // needEmpty refuses a target that holds rows, or with Replace empties it.
 func (m *migration) needEmpty(ctx context.Context) error {
-	full, err := m.tx.Filled(ctx)
+	full, err := m.tx.TablesWithRows(ctx)
 	if err != nil {
 		return err
 	}
@@ -302,21 +302,21 @@ func (m *migration) needEmpty(ctx context.Context) error {
 	case len(full) == 0:
 		return nil
 	case m.Merge:
-		m.merging = &merging{handed: map[string]int64{}}
+		m.merger = &merger{lastAllocated: map[string]int64{}}
 		return nil
 	case m.Replace:
-		return m.replace(ctx)
+		return m.archiveAndEmpty(ctx)
 	}
-	return &fault.Error{
-		Kind: fault.Refused,
-		What: fmt.Sprintf("schema %q already holds rows: %s", m.Schema, strings.Join(full, ", ")),
-		Do: "was it migrated already? nothing was added; put the file's rows in their place with --replace, which keeps them, " +
+	return &clierr.Error{
+		Kind:    clierr.Refused,
+		Message: fmt.Sprintf("schema %q already holds rows: %s", m.Schema, strings.Join(full, ", ")),
+		Hint: "was it migrated already? nothing was added; put the file's rows in their place with --replace, which keeps them, " +
 			"take what either side has with --merge, or name another schema with --schema",
 	}
 }
 
 // needUnchanged refuses to commit when somebody wrote to the file meanwhile;
-// a rehearsal only notes it.
+// a dry run only notes it.
 func (m *migration) needUnchanged() error {
 	changed, err := m.snapshot.Changed()
 	if err != nil {
@@ -329,18 +329,18 @@ func (m *migration) needUnchanged() error {
 		m.warn("the file changed while it was read: stop Flujo before the cutover")
 		return nil
 	}
-	return changedFault(m.snapshot)
+	return changedError(m.snapshot)
 }
 
-// useAddress sees that Flujo will find the rows by the address.
-func (m *migration) useAddress(ctx context.Context) {
+// checkAddress sees that Flujo will find the rows by the address.
+func (m *migration) checkAddress(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	for _, row := range m.report.Tables {
 		if row.Name != mapping.Runs {
 			continue
 		}
-		if err := pg.CheckAddress(ctx, m.Cutover.Reveal(), m.Schema, row.InPostgres); err != nil {
+		if err := postgres.CheckAddress(ctx, m.Cutover.Reveal(), m.Schema, row.InPostgres); err != nil {
 			m.warn("everything is committed, but the cutover address can't be used yet: %v", err)
 		}
 	}
@@ -359,8 +359,8 @@ func interrupted(ctx context.Context, err error) error {
 	return err
 }
 
-// addressFault keeps what err says and adds that it is the cutover address,
+// addressError keeps what err says and adds that it is the cutover address,
 // not --postgres, that was tried.
-func addressFault(err error) error {
-	return &fault.Error{Kind: fault.KindOf(err), What: "the cutover address was tried first", Err: err}
+func addressError(err error) error {
+	return &clierr.Error{Kind: clierr.KindOf(err), Message: "the cutover address was tried first", Err: err}
 }

@@ -10,24 +10,24 @@ import (
 	"strings"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
-	"flujo-port/internal/pg"
 	"flujo-port/internal/pgtest"
+	"flujo-port/internal/postgres"
 	"flujo-port/internal/sink"
 	"flujo-port/internal/transfer"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// wantFault runs a migration that must fail, and checks kind and words.
-func wantFault(t testing.TB, o transfer.MigrateOptions, kind fault.Kind, words ...string) {
+// wantError runs a migration that must fail, and checks kind and words.
+func wantError(t testing.TB, o transfer.MigrateOptions, kind clierr.Kind, words ...string) {
 	t.Helper()
 	_, err := transfer.Migrate(context.Background(), o)
 	if err == nil {
 		t.Fatal("the migration did not fail")
 	}
-	if got := fault.KindOf(err); got != kind {
+	if got := clierr.KindOf(err); got != kind {
 		t.Errorf("kind %d, want %d: %v", got, kind, err)
 	}
 	for _, w := range words {
@@ -37,7 +37,7 @@ func wantFault(t testing.TB, o transfer.MigrateOptions, kind fault.Kind, words .
 	}
 }
 
-func TestRehearsalLeavesNothing(t *testing.T) {
+func TestDryRunLeavesNothing(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	o := options(t, fixture, url)
@@ -56,8 +56,8 @@ func TestRehearsalLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestRehearsalLeavesSequences: setval is not undone by a rollback.
-func TestRehearsalLeavesSequences(t *testing.T) {
+// TestDryRunLeavesSequences: setval is not undone by a rollback.
+func TestDryRunLeavesSequences(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	initialise(t, url)
@@ -82,8 +82,8 @@ func initialise(t testing.TB, url string) {
 	}
 }
 
-// TestSequencesGoOn: the next id is free, and none that was handed out before
-// is handed out again.
+// TestSequencesGoOn: the next id is free, and none that was allocated before
+// is allocated again.
 func TestSequencesGoOn(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
@@ -102,7 +102,7 @@ func TestTargetWithRowsIsRefused(t *testing.T) {
 	migrate(t, options(t, fixture, url))
 	conn := connect(t, url)
 	before := one(t, conn, "SELECT string_agg(format('%s %s', relname, relfilenode), ',' ORDER BY relname) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace")
-	wantFault(t, options(t, fixture, url), fault.Refused,
+	wantError(t, options(t, fixture, url), clierr.Refused,
 		"runs has 60", "workflow_state has 60", "steps has 213", "spans has 261", "traces has 60", "evaluations has 15", "system_state has 5", "--replace", "--merge")
 	if after := one(t, conn, "SELECT string_agg(format('%s %s', relname, relfilenode), ',' ORDER BY relname) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace"); after != before {
 		t.Error("something was changed all the same")
@@ -124,7 +124,7 @@ func TestEmptyTablesAreUsedWithTheirGrants(t *testing.T) {
 	o.DryRun = true
 	migrate(t, o)
 	if got := one(t, conn, "SELECT last_value FROM flujo.steps_id_seq"); got != "1" {
-		t.Errorf("the rehearsal set another owner's sequence to %s", got)
+		t.Errorf("the dry run set another owner's sequence to %s", got)
 	}
 	o.DryRun = false
 	migrate(t, o)
@@ -196,7 +196,7 @@ func TestOtherShapesAreNamed(t *testing.T) {
 			url := pgtest.Database(t)
 			initialise(t, url)
 			run(t, connect(t, url), strings.Split(c.change, "; ")...)
-			wantFault(t, options(t, fixture, url), fault.Refused, c.words...)
+			wantError(t, options(t, fixture, url), clierr.Refused, c.words...)
 		})
 	}
 }
@@ -255,9 +255,9 @@ func TestSourceThatFailsMidTable(t *testing.T) {
 	overwriteLeafPages(t, file)
 	url := pgtest.Database(t)
 	o := options(t, file, url)
-	wantFault(t, o, fault.Refused, "check", "page", "damaged")
+	wantError(t, o, clierr.Refused, "check", "page", "damaged")
 	o.SkipIntegrity = true
-	wantFault(t, o, fault.Refused, "malformed")
+	wantError(t, o, clierr.Refused, "malformed")
 	if got := leftovers(t, connect(t, url)); got != "" {
 		t.Errorf("left in the database: %s", got)
 	}
@@ -298,7 +298,7 @@ func TestConnectionCutInsideCopy(t *testing.T) {
 		}
 		return copies == 3 // inside steps
 	})
-	wantFault(t, options(t, fixture, proxy.Rewrite(url)), fault.Failed)
+	wantError(t, options(t, fixture, proxy.Rewrite(url)), clierr.Failed)
 	conn := connect(t, url)
 	run(t, conn, "SELECT pg_advisory_xact_lock(4059087070)") // the server has ended the transaction
 	if got := leftovers(t, conn); got != "" {
@@ -334,7 +334,7 @@ func TestConnectionLostBeforeCommit(t *testing.T) {
 	url := pgtest.Database(t)
 	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
 	proxy.OnClientMessage(isCommit)
-	wantFault(t, options(t, fixture, proxy.Rewrite(url)), fault.Failed, "commit")
+	wantError(t, options(t, fixture, proxy.Rewrite(url)), clierr.Failed, "commit")
 	if got := leftovers(t, connect(t, url)); got != "" {
 		t.Errorf("left in the database: %s", got)
 	}
@@ -349,7 +349,7 @@ func TestInterruptRollsBack(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			o := options(t, fixture, url)
-			o.Progress = func(p transfer.Progress) {
+			o.OnProgress = func(p transfer.Progress) {
 				if p.Phase == phase && (phase != transfer.PhaseCopy || p.Table == "spans" && p.Rows == 100) {
 					cancel()
 				}
@@ -363,8 +363,8 @@ func TestInterruptRollsBack(t *testing.T) {
 				}
 				return
 			}
-			if !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Interrupted {
-				t.Errorf("error %v of kind %d", err, fault.KindOf(err))
+			if !errors.Is(err, context.Canceled) || clierr.KindOf(err) != clierr.Interrupted {
+				t.Errorf("error %v of kind %d", err, clierr.KindOf(err))
 			}
 			if got := leftovers(t, conn); got != "" {
 				t.Errorf("left in the database: %s", got)
@@ -380,7 +380,7 @@ func TestStartingFlujoWaits(t *testing.T) {
 	conn := connect(t, url)
 	o := options(t, fixture, url)
 	asked := 0
-	o.Progress = func(p transfer.Progress) {
+	o.OnProgress = func(p transfer.Progress) {
 		if p.Phase == transfer.PhaseCopy || p.Phase == transfer.PhaseVerify || p.Phase == transfer.PhaseCommit {
 			if p.Table == "" || p.Done {
 				asked++
@@ -400,7 +400,7 @@ func TestStartingFlujoWaits(t *testing.T) {
 }
 
 // TestFileThatChangesIsNotCommitted: a writer that commits to the file at any
-// moment of the run, up to the last, is noticed; a rehearsal says so and goes
+// moment of the run, up to the last, is noticed; a dry run says so and goes
 // on. One that holds the file open and stays silent is told from it.
 func TestFileThatChangesIsNotCommitted(t *testing.T) {
 	t.Parallel()
@@ -410,23 +410,23 @@ func TestFileThatChangesIsNotCommitted(t *testing.T) {
 			url, file := pgtest.Database(t), copyOf(t, fixture)
 			o := options(t, file, url)
 			written := false
-			o.Progress = func(p transfer.Progress) {
+			o.OnProgress = func(p transfer.Progress) {
 				if p.Phase == phase && !written {
 					written = true
 					commitTo(t, file, "INSERT INTO system_state VALUES (hex(randomblob(9)), '1', '2026-01-05T09:00:00+00:00')")
 				}
 			}
-			wantFault(t, o, fault.Refused, "changed while it was read", "stop Flujo and run again")
+			wantError(t, o, clierr.Refused, "changed while it was read", "stop Flujo and run again")
 			if got := leftovers(t, connect(t, url)); got != "" {
 				t.Errorf("left in the database: %s", got)
 			}
 			if phase == transfer.PhaseCommit {
-				return // a rehearsal has none
+				return // a dry run has none
 			}
 			written, o.DryRun = false, true
 			result := migrate(t, o)
 			if warnings := strings.Join(result.Warnings, "\n"); !strings.Contains(warnings, "changed while it was read") {
-				t.Errorf("the rehearsal does not say so: %s", warnings)
+				t.Errorf("the dry run does not say so: %s", warnings)
 			}
 		})
 	}
@@ -441,8 +441,8 @@ func TestFileThatChangesIsNotCommitted(t *testing.T) {
 	})
 }
 
-// TestFileStaysAsItWas also with rows in its -wal, which arrive.
-func TestFileStaysAsItWas(t *testing.T) {
+// TestFileIsNotChanged also with rows in its -wal, which arrive.
+func TestFileIsNotChanged(t *testing.T) {
 	t.Parallel()
 	file := withWAL(t)
 	before := state(t, filepath.Dir(file))
@@ -520,7 +520,7 @@ func TestCellsThatDoNotFitArrive(t *testing.T) {
 			url := pgtest.Database(t)
 			o := options(t, changed(t, strings.Split(c.change, "; ")...), url)
 			o.Strict = true
-			wantFault(t, o, fault.Refused, "--strict", c.words)
+			wantError(t, o, clierr.Refused, "--strict", c.words)
 			conn := connect(t, url)
 			if got := leftovers(t, conn); got != "" {
 				t.Errorf("left in the database: %s", got)
@@ -539,8 +539,8 @@ func TestMemoriesNeedPGVector(t *testing.T) {
 	url := pgtest.Database(t)
 	table := "CREATE TABLE memories (id TEXT PRIMARY KEY, vector BLOB NOT NULL, payload TEXT, metadata TEXT, created_at TEXT)"
 	migrate(t, options(t, changed(t, table), url)) // an empty one is no loss
-	wantFault(t, options(t, changed(t, table, "INSERT INTO memories (id, vector) VALUES ('a', zeroblob(6144))"), pgtest.Database(t)),
-		fault.Refused, "1 memories", "without --without-pgvector")
+	wantError(t, options(t, changed(t, table, "INSERT INTO memories (id, vector) VALUES ('a', zeroblob(6144))"), pgtest.Database(t)),
+		clierr.Refused, "1 memories", "without --without-pgvector")
 }
 
 func TestServerWithoutPGVectorIsRefused(t *testing.T) {
@@ -553,7 +553,7 @@ func TestServerWithoutPGVectorIsRefused(t *testing.T) {
 	}
 	o := options(t, fixture, url)
 	o.WithoutPGVector = false
-	wantFault(t, o, fault.Refused, "pgvector", "install it", "an image that has it", "--without-pgvector")
+	wantError(t, o, clierr.Refused, "pgvector", "install it", "an image that has it", "--without-pgvector")
 	if got := leftovers(t, conn); got != "" {
 		t.Errorf("left in the database: %s", got)
 	}
@@ -563,29 +563,29 @@ func TestUnfitTargets(t *testing.T) {
 	t.Parallel()
 	t.Run("no right to create", func(t *testing.T) {
 		t.Parallel()
-		wantFault(t, options(t, fixture, pgtest.Role(t, pgtest.Database(t), "")), fault.Refused, "permission denied", "--grant-to")
+		wantError(t, options(t, fixture, pgtest.Role(t, pgtest.Database(t), "")), clierr.Refused, "permission denied", "--grant-to")
 	})
 	t.Run("encoding", func(t *testing.T) {
 		t.Parallel()
-		wantFault(t, options(t, fixture, pgtest.EncodedDatabase(t, "LATIN1")), fault.Refused, "LATIN1", "UTF8")
+		wantError(t, options(t, fixture, pgtest.EncodedDatabase(t, "LATIN1")), clierr.Refused, "LATIN1", "UTF8")
 	})
 	t.Run("old server", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
 		proxy.RewriteServerParameter("server_version", "12.22 (Debian 12.22-1)")
-		wantFault(t, options(t, fixture, proxy.Rewrite(url)), fault.Refused, "12.22", "older than 13")
+		wantError(t, options(t, fixture, proxy.Rewrite(url)), clierr.Refused, "12.22", "older than 13")
 	})
 	t.Run("standby", func(t *testing.T) {
 		t.Parallel()
-		wantFault(t, options(t, fixture, pgtest.Standby(t)), fault.Refused, "standby", "primary")
+		wantError(t, options(t, fixture, pgtest.Standby(t)), clierr.Refused, "standby", "primary")
 	})
 	t.Run("another role through the address", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		o := options(t, fixture, url)
 		o.Cutover = cutover(t, pgtest.Role(t, url, ""))
-		wantFault(t, o, fault.Refused, "the role is")
+		wantError(t, o, clierr.Refused, "the role is")
 		if got := leftovers(t, connect(t, url)); got != "" {
 			t.Errorf("left in the database: %s", got)
 		}
@@ -595,14 +595,14 @@ func TestUnfitTargets(t *testing.T) {
 		url := pgtest.Database(t)
 		conn := connect(t, url)
 		run(t, conn, "ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET default_transaction_read_only = on")
-		wantFault(t, options(t, fixture, url), fault.Refused, "read-only", "default_transaction_read_only")
+		wantError(t, options(t, fixture, url), clierr.Refused, "read-only", "default_transaction_read_only")
 	})
 	t.Run("replica role", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		conn := connect(t, url)
 		run(t, conn, "ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET session_replication_role = replica")
-		wantFault(t, options(t, fixture, url), fault.Refused, "session_replication_role")
+		wantError(t, options(t, fixture, url), clierr.Refused, "session_replication_role")
 	})
 	t.Run("row-level security", func(t *testing.T) {
 		t.Parallel()
@@ -613,14 +613,14 @@ func TestUnfitTargets(t *testing.T) {
 			t.Fatal(err)
 		}
 		run(t, connect(t, url), "ALTER TABLE flujo.runs ENABLE ROW LEVEL SECURITY")
-		wantFault(t, options(t, fixture, role), fault.Refused, "row-level security", "owner")
+		wantError(t, options(t, fixture, role), clierr.Refused, "row-level security", "owner")
 	})
 	t.Run("pooler that drops options", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		o := options(t, fixture, url)
 		o.Schema = "elsewhere" // the address leads to flujo
-		wantFault(t, o, fault.Refused, "search_path", "pooler")
+		wantError(t, o, clierr.Refused, "search_path", "pooler")
 		if got := leftovers(t, connect(t, url)); got != "" {
 			t.Errorf("left in the database: %s", got)
 		}
@@ -656,7 +656,7 @@ func TestOddSchemaNames(t *testing.T) {
 				t.Errorf("%s runs", got)
 			}
 			migrateAgain := o
-			wantFault(t, migrateAgain, fault.Refused, "runs has 60")
+			wantError(t, migrateAgain, clierr.Refused, "runs has 60")
 		})
 	}
 }
@@ -687,8 +687,8 @@ func (f failing) Append(dst []byte) ([]byte, error) {
 	if *f.n++; *f.n > 3 {
 		return dst, errBroken
 	}
-	out, placed, err := f.converter.Append(dst, []mapping.Value{{}, mapping.TextValue(fmt.Sprint(*f.n)), mapping.TextValue("1"), mapping.TextValue("2026-01-01")})
-	if !placed {
+	out, accepted, err := f.converter.Append(dst, []mapping.Value{{}, mapping.TextValue(fmt.Sprint(*f.n)), mapping.TextValue("1"), mapping.TextValue("2026-01-01")})
+	if !accepted {
 		err = errors.Join(err, errors.New("the tuple was not made"))
 	}
 	return out, err
@@ -696,12 +696,12 @@ func (f failing) Append(dst []byte) ([]byte, error) {
 
 var errBroken = errors.New("the disk is broken")
 
-// TestSourceErrorIsKept: an error of the source comes back itself, not as what
+// TestSourceErrorIsPreserved: an error of the source comes back itself, not as what
 // the server makes of it, and the connection lives on.
-func TestSourceErrorIsKept(t *testing.T) {
+func TestSourceErrorIsPreserved(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	tx, err := sink.Begin(ctx, pgtest.Database(t), schema, pg.LockWait)
+	tx, err := sink.Begin(ctx, pgtest.Database(t), schema, postgres.LockWait)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -710,9 +710,9 @@ func TestSourceErrorIsKept(t *testing.T) {
 	if _, err := tx.Prepare(ctx, true, types); err != nil {
 		t.Fatal(err)
 	}
-	plan := mapping.WholePlan("system_state")
-	source := failing{n: new(int), converter: &mapping.Converter{Plan: plan, Types: types, Options: mapping.Options{JSONDepth: 100}}}
-	if _, err := tx.Copy(ctx, plan.Table, source); !errors.Is(err, errBroken) {
+	tm := mapping.FullMapping("system_state")
+	source := failing{n: new(int), converter: &mapping.Converter{Mapping: tm, Types: types, Options: mapping.Options{JSONDepth: 100}}}
+	if _, err := tx.Copy(ctx, tm.Table, source); !errors.Is(err, errBroken) {
 		t.Errorf("error %v", err)
 	}
 	if err := tx.Run(ctx, "SELECT"); err == nil {

@@ -64,9 +64,9 @@ func smallPair(t testing.TB) (pair mutant, alone []byte) {
 		}
 		return content
 	}
-	m := &propMaker{Rand: propLot(7, 7), pools: map[byte][]propCell{}, runs: 30, wild: 0.01, rowid: true}
+	m := &propertyMaker{Rand: propertyRandom(7, 7), pools: map[byte][]propertyCell{}, runs: 30, wild: 0.01, rowid: true}
 	m.fillPools()
-	shapes := propShapes(propLayouts[0].tables)
+	shapes := propertyShapes(propertyFormats[0].tables)
 	must("PRAGMA page_size = 1024")
 	for i := range shapes {
 		must(shapes[i].create("declared"))
@@ -219,7 +219,7 @@ const mutantPatience = time.Minute
 
 // readMutant reads all of Flujo's tables as the program does, and converts
 // every row.
-func readMutant(t testing.TB, path string) (rows map[string][]propRow, err error) {
+func readMutant(t testing.TB, path string) (rows map[string][]propertyRow, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), mutantPatience)
 	defer func() {
@@ -233,14 +233,14 @@ func readMutant(t testing.TB, path string) (rows map[string][]propRow, err error
 		return nil, err
 	}
 	defer s.Close()
-	layout, err := mapping.Detect(s.Tables())
+	format, err := mapping.DetectFormat(s.Tables())
 	if err != nil {
 		return nil, err
 	}
-	rows = map[string][]propRow{}
-	for i := range layout.Plans {
-		if plan := &layout.Plans[i]; plan.InFile {
-			if rows[plan.Table.Name], err = readMutantTable(ctx, t, s, plan); err != nil {
+	rows = map[string][]propertyRow{}
+	for i := range format.Mappings {
+		if tm := &format.Mappings[i]; tm.InFile {
+			if rows[tm.Table.Name], err = readMutantTable(ctx, t, s, tm); err != nil {
 				return nil, err
 			}
 		}
@@ -248,16 +248,16 @@ func readMutant(t testing.TB, path string) (rows map[string][]propRow, err error
 	return rows, nil
 }
 
-func readMutantTable(ctx context.Context, t testing.TB, s *source.Snapshot, plan *mapping.Plan) (all []propRow, err error) {
+func readMutantTable(ctx context.Context, t testing.TB, s *source.Snapshot, tm *mapping.TableMapping) (all []propertyRow, err error) {
 	t.Helper()
-	rows, err := s.Rows(ctx, plan.Table.Name, plan.Columns)
+	rows, err := s.Rows(ctx, tm.Table.Name, tm.Columns)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	converter := &mapping.Converter{
-		Plan: plan, Options: mapping.Options{JSONDepth: mapping.DefaultJSONDepth}, Types: mapping.NewTypes(false),
-		Witness: func(string, string, []mapping.Value) (mapping.Time, string, error) {
+		Mapping: tm, Options: mapping.Options{JSONDepth: mapping.DefaultJSONDepth}, Types: mapping.NewTypes(false),
+		InferTime: func(string, string, []mapping.Value) (mapping.Time, string, error) {
 			return mapping.Time{}, "the test", nil
 		},
 	}
@@ -270,22 +270,22 @@ func readMutantTable(ctx context.Context, t testing.TB, s *source.Snapshot, plan
 		if err != nil {
 			return nil, err
 		}
-		read := propRow{rowid: row[0].Int}
+		read := propertyRow{rowid: row[0].Int}
 		for _, v := range row[1:] {
-			read.cells = append(read.cells, propCellOf(v))
+			read.cells = append(read.cells, propertyCellOf(v))
 		}
 		all = append(all, read)
 		for {
-			var placed bool
-			tuple, placed, err = converter.Append(tuple[:0], row)
+			var accepted bool
+			tuple, accepted, err = converter.Append(tuple[:0], row)
 			if wide, ok := errors.AsType[*mapping.WidenError](err); ok && !converter.Types.Wide[wide.Table+"."+wide.Column] {
 				converter.Types.Wide[wide.Table+"."+wide.Column] = true
 				continue
 			}
 			if err != nil {
-				t.Errorf("%s row %d: %v", plan.Table.Name, row[0].Int, err)
-			} else if placed != (converter.Why() == 0) || placed && !wholeTuple(tuple, len(plan.Fields)) || !placed && len(tuple) > 0 {
-				t.Errorf("%s row %d is made %x, placed is %v, %s", plan.Table.Name, row[0].Int, tuple, placed, converter.Why())
+				t.Errorf("%s row %d: %v", tm.Table.Name, row[0].Int, err)
+			} else if accepted != (converter.Rejection() == 0) || accepted && !wholeTuple(tuple, len(tm.Fields)) || !accepted && len(tuple) > 0 {
+				t.Errorf("%s row %d is made %x, placed is %v, %s", tm.Table.Name, row[0].Int, tuple, accepted, converter.Rejection())
 			}
 			break
 		}
@@ -312,7 +312,7 @@ func wholeTuple(tuple []byte, fields int) bool {
 	return len(rest) == 0
 }
 
-func propCellOf(v mapping.Value) propCell {
+func propertyCellOf(v mapping.Value) propertyCell {
 	switch v.Class {
 	case mapping.Integer:
 		return v.Int
@@ -326,15 +326,15 @@ func propCellOf(v mapping.Value) propCell {
 	return nil
 }
 
-// readCopy reads a mutant through database/sql, which may write beside it.
-func (m mutant) readCopy(t testing.TB) (tables []*propRows, others []string, err error) {
+// readCopy reads a mutant through database/sql, which may write next to it.
+func (m mutant) readCopy(t testing.TB) (tables []*propertyRows, others []string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), mutantPatience)
 	defer cancel()
-	return readProp(ctx, m.write(t))
+	return readPropertyFile(ctx, m.write(t))
 }
 
-// damaged reports whether SQLite finds fault with a mutant.
+// damaged reports whether SQLite finds damage in a mutant.
 func (m mutant) damaged(t testing.TB) bool {
 	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+m.write(t))
@@ -350,9 +350,9 @@ func (m mutant) damaged(t testing.TB) bool {
 func checkMutant(t testing.TB, m mutant) (read bool) {
 	t.Helper()
 	path := m.write(t)
-	before := propDigest(t, path)
+	before := propertyDigest(t, path)
 	got, err := readMutant(t, path)
-	if after := propDigest(t, path); after != before {
+	if after := propertyDigest(t, path); after != before {
 		t.Errorf("the file's folder was\n%s\nand is\n%s", before, after)
 	}
 	if err != nil {
@@ -386,9 +386,9 @@ func FuzzFile(f *testing.F) {
 	f.Add([]byte{0})
 	f.Add([]byte{1})
 	f.Add([]byte{2})
-	lot := rand.New(rand.NewPCG(11, 12))
+	random := rand.New(rand.NewPCG(11, 12))
 	for range 60 {
-		f.Add(someChanges(lot))
+		f.Add(someChanges(random))
 	}
 	f.Fuzz(func(t *testing.T, changes []byte) {
 		if len(changes) > 1+6*16 {
@@ -399,11 +399,11 @@ func FuzzFile(f *testing.F) {
 }
 
 // someChanges gives changes for mutate.
-func someChanges(lot *rand.Rand) []byte {
-	n := 1 + lot.IntN(3)
+func someChanges(random *rand.Rand) []byte {
+	n := 1 + random.IntN(3)
 	changes := make([]byte, 1+6*n)
 	for i := range changes {
-		changes[i] = byte(lot.Uint32())
+		changes[i] = byte(random.Uint32())
 	}
 	return changes
 }
@@ -440,7 +440,7 @@ func TestMutants(t *testing.T) {
 	t.Parallel()
 	const workers = 4
 	mutants := int64(pgtest.Count(60, 160))
-	seed := propSeed(t)
+	seed := propertySeed(t)
 	bases := mutantBases(t)
 	var next, arrived, failed atomic.Int64
 	var wait sync.WaitGroup
@@ -448,7 +448,7 @@ func TestMutants(t *testing.T) {
 		url := pgtest.Database(t)
 		wait.Go(func() {
 			for n := next.Add(1); n <= mutants && !t.Failed(); n = next.Add(1) {
-				changes := someChanges(propLot(seed, int(n)))
+				changes := someChanges(propertyRandom(seed, int(n)))
 				if migrateMutant(t, mutate(bases, changes), url, n%3 != 0) {
 					arrived.Add(1)
 				} else {
@@ -468,15 +468,15 @@ func TestMutants(t *testing.T) {
 
 // migrateMutant migrates a mutant to a database with nothing in it, which it
 // leaves so, and reports whether it arrived.
-func migrateMutant(t *testing.T, m mutant, url string, setAside bool) bool {
+func migrateMutant(t *testing.T, m mutant, url string, quarantine bool) bool {
 	path := m.write(t)
-	before := propDigest(t, path)
+	before := propertyDigest(t, path)
 	conn := connect(t, url)
 	defer conn.Close(context.Background())
 	o := options(t, path, url)
-	o.SetAside = setAside
-	result, found, err := propMigrate(t, o)
-	if after := propDigest(t, path); after != before {
+	o.Quarantine = quarantine
+	result, found, err := propertyMigrate(t, o)
+	if after := propertyDigest(t, path); after != before {
 		t.Errorf("the file's folder was\n%s\nand is\n%s", before, after)
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -496,7 +496,7 @@ func migrateMutant(t *testing.T, m mutant, url string, setAside bool) bool {
 	if err != nil {
 		return true // nothing to compare it with
 	}
-	k := propCheckOf(t, tables, others, propModified(t, path), time.UTC, false, conn)
+	k := propertyCheckOf(t, tables, others, propertyModified(t, path), time.UTC, false, conn)
 	for _, table := range tables {
 		if table.doubled {
 			return true // what is kept of such rows cannot be told apart

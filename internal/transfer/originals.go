@@ -9,32 +9,32 @@ import (
 	"flujo-port/internal/report"
 )
 
-// keepOriginals puts what does not arrive as it is into the table of originals,
+// writeOriginals puts what does not arrive as it is into the table of originals,
 // and tells Found of it; without write it does only the latter.
-func (m *migration) keepOriginals(ctx context.Context, write bool) error {
+func (m *migration) writeOriginals(ctx context.Context, write bool) error {
 	if !write {
-		return m.tellFindings(ctx, m.Found)
+		return m.reportFindings(ctx, m.OnFinding)
 	}
-	if err := m.tx.MakeOriginals(ctx, m.schema); err != nil {
+	if err := m.tx.MakeOriginals(ctx, m.sinkSchema); err != nil {
 		return err
 	}
-	o := m.originals(ctx, m.Found)
-	if m.digest {
+	o := m.newOriginalTuples(ctx, m.OnFinding)
+	if m.withDigest {
 		o.digest = mapping.NewDigest(&mapping.Originals)
 	}
 	defer o.close()
 	_, err := m.tx.Copy(ctx, &mapping.Originals, o)
-	m.report.Originals = o.kept
-	m.sum(mapping.Originals.Name, o.digest)
+	m.report.Originals = o.count
+	m.addDigest(mapping.Originals.Name, o.digest)
 	return err
 }
 
-// tellFindings calls found for every finding; it may be nil.
-func (r *reading) tellFindings(ctx context.Context, found func(mapping.Finding)) error {
+// reportFindings calls found for every finding; it may be nil.
+func (r *extraction) reportFindings(ctx context.Context, found func(mapping.Finding)) error {
 	if found == nil {
 		return nil
 	}
-	o := r.originals(ctx, found)
+	o := r.newOriginalTuples(ctx, found)
 	defer o.close()
 	for {
 		if _, err := o.Append(nil); err == io.EOF {
@@ -45,36 +45,36 @@ func (r *reading) tellFindings(ctx context.Context, found func(mapping.Finding))
 	}
 }
 
-// originals reads the tables again of which something does not arrive as it is.
-func (r *reading) originals(ctx context.Context, found func(mapping.Finding)) *originals {
-	o := &originals{ctx: ctx, r: r, found: found}
-	for i := range r.layout.Plans {
-		plan := &r.layout.Plans[i]
-		if slices.ContainsFunc(r.found.Changes, func(c report.Change) bool { return c.Table == plan.Table.Name }) {
-			o.plans = append(o.plans, plan)
+// newOriginalTuples reads the tables again of which something does not arrive as it is.
+func (r *extraction) newOriginalTuples(ctx context.Context, found func(mapping.Finding)) *originalTuples {
+	o := &originalTuples{ctx: ctx, extraction: r, onFinding: found}
+	for i := range r.format.Mappings {
+		tm := &r.format.Mappings[i]
+		if slices.ContainsFunc(r.findings.Changes, func(c report.Change) bool { return c.Table == tm.Table.Name }) {
+			o.mappings = append(o.mappings, tm)
 		}
 	}
 	return o
 }
 
-// originals gives a tuple of mapping.Originals for every cell that did not
+// originalTuples gives a tuple of mapping.Originals for every cell that did not
 // arrive as it was, table after table. It implements sink.Tuples.
-type originals struct {
-	ctx       context.Context
-	r         *reading
-	found     func(mapping.Finding) // may be nil
-	plans     []*mapping.Plan       // still to be read
-	converter *mapping.Converter
-	rows      rowReader
-	row       []mapping.Value  // whose changes are being given
-	changes   []mapping.Change // still to be given
-	scratch   []byte
-	kept      int64
-	digest    *mapping.Digest // may be nil
+type originalTuples struct {
+	ctx        context.Context
+	extraction *extraction
+	onFinding  func(mapping.Finding)   // may be nil
+	mappings   []*mapping.TableMapping // still to be read
+	converter  *mapping.Converter
+	rows       rowReader
+	row        []mapping.Value  // whose changes are being given
+	changes    []mapping.Change // still to be given
+	scratch    []byte
+	count      int64
+	digest     *mapping.Digest // may be nil
 }
 
 // Append implements sink.Tuples.
-func (o *originals) Append(dst []byte) ([]byte, error) {
+func (o *originalTuples) Append(dst []byte) ([]byte, error) {
 	for len(o.changes) == 0 {
 		if err := o.read(); err != nil {
 			return dst, err
@@ -82,8 +82,8 @@ func (o *originals) Append(dst []byte) ([]byte, error) {
 	}
 	c := o.changes[0]
 	o.changes = o.changes[1:]
-	o.kept++
-	out := mapping.AppendOriginal(dst, o.converter.Plan.Table.Name, o.converter.Key(o.row), o.row[0].Int, c)
+	o.count++
+	out := mapping.AppendOriginal(dst, o.converter.Mapping.Table.Name, o.converter.Key(o.row), o.row[0].Int, c)
 	if o.digest != nil {
 		o.digest.Add(out[len(dst):])
 	}
@@ -91,9 +91,9 @@ func (o *originals) Append(dst []byte) ([]byte, error) {
 }
 
 // read converts the next row once more and notes what does not arrive of it.
-func (o *originals) read() error {
+func (o *originalTuples) read() error {
 	if o.rows == nil {
-		if len(o.plans) == 0 {
+		if len(o.mappings) == 0 {
 			return io.EOF
 		}
 		if err := o.open(); err != nil {
@@ -113,41 +113,41 @@ func (o *originals) read() error {
 		return err
 	}
 	o.row, o.changes = row, o.converter.Changes()
-	o.tell()
+	o.report()
 	return nil
 }
 
 // close ends the reading of a table where one is read.
-func (o *originals) close() {
+func (o *originalTuples) close() {
 	if o.rows != nil {
 		o.rows.Close()
 	}
 }
 
-func (o *originals) open() error {
-	plan := o.plans[0]
-	o.plans = o.plans[1:]
-	rows, err := o.r.snapshot.Rows(o.ctx, plan.Table.Name, plan.Columns)
+func (o *originalTuples) open() error {
+	tm := o.mappings[0]
+	o.mappings = o.mappings[1:]
+	rows, err := o.extraction.snapshot.Rows(o.ctx, tm.Table.Name, tm.Columns)
 	if err != nil {
 		return err
 	}
-	o.rows, o.converter = rows, o.r.converter(o.ctx, plan)
+	o.rows, o.converter = rows, o.extraction.converter(o.ctx, tm)
 	return nil
 }
 
-// tell calls found for the row: once where it has no place, else for each cell.
-func (o *originals) tell() {
-	if o.found == nil || len(o.changes) == 0 {
+// report calls found for the row: once where it is rejected, else for each cell.
+func (o *originalTuples) report() {
+	if o.onFinding == nil || len(o.changes) == 0 {
 		return
 	}
-	f := mapping.Finding{Table: o.converter.Plan.Table.Name, Key: o.converter.Key(o.row), RowID: o.row[0].Int}
-	if why := o.converter.Why(); why != 0 {
-		f.Reason, f.Aside = why, true
-		o.found(f)
+	f := mapping.Finding{Table: o.converter.Mapping.Table.Name, Key: o.converter.Key(o.row), RowID: o.row[0].Int}
+	if why := o.converter.Rejection(); why != 0 {
+		f.Reason, f.Rejected = why, true
+		o.onFinding(f)
 		return
 	}
 	for _, c := range o.changes {
 		f.Column, f.Reason, f.Note = c.Column, c.Reason, c.Note
-		o.found(f)
+		o.onFinding(f)
 	}
 }

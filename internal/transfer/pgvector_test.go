@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
@@ -181,9 +181,9 @@ func (m *memory) text() string {
 	return "[" + strings.Join(numbers, ",") + "]"
 }
 
-// odd are floats at the ends of what there is: 0 and -0, the smallest and
+// extremeFloats are floats at the ends of what there is: 0 and -0, the smallest and
 // largest denormal, the smallest normal, the largest, each with both signs.
-var odd = []uint32{
+var extremeFloats = []uint32{
 	0x00000000, 0x80000000, 0x00000001, 0x80000001, 0x007fffff, 0x807fffff, 0x00800000, 0x80800000, 0x7f7fffff, 0xff7fffff,
 }
 
@@ -207,13 +207,13 @@ func memoriesFile(t testing.TB) (path string, memories []memory) {
 		for j := range m.bits {
 			switch {
 			case i == 0:
-				m.bits[j] = odd[j%len(odd)]
+				m.bits[j] = extremeFloats[j%len(extremeFloats)]
 			case i == 1:
-				m.bits[j] = odd[j%2] // 0 and -0
+				m.bits[j] = extremeFloats[j%2] // 0 and -0
 			case i == 2:
-				m.bits[j] = odd[8+j%2] // the largest
+				m.bits[j] = extremeFloats[8+j%2] // the largest
 			case j%97 == i: // a few that are tiny or zero
-				m.bits[j] = odd[j%8]
+				m.bits[j] = extremeFloats[j%8]
 			default:
 				m.bits[j] = math.Float32bits(random.Float32()*2 - 1)
 			}
@@ -301,7 +301,7 @@ func wantNearest(t testing.TB, address string, memories []memory) {
 	conn := connect(t, address)
 	defer conn.Close(ctx)
 	const nearest = "SELECT id FROM memories ORDER BY vector <=> $1::text::vector LIMIT 1"
-	for setting, plan := range map[string]string{"enable_seqscan": "Index Scan using idx_memories_embedding", "enable_indexscan": "Seq Scan"} {
+	for setting, tm := range map[string]string{"enable_seqscan": "Index Scan using idx_memories_embedding", "enable_indexscan": "Seq Scan"} {
 		run(t, conn, "SET "+setting+" = off")
 		rows, err := conn.Query(ctx, "EXPLAIN (COSTS OFF) "+strings.Replace(nearest, "$1", "'"+memories[ordinary].text()+"'", 1))
 		if err != nil {
@@ -311,8 +311,8 @@ func wantNearest(t testing.TB, address string, memories []memory) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if text := strings.Join(lines, "\n"); !strings.Contains(text, plan) {
-			t.Errorf("with %s off the plan has no %s:\n%.300s", setting, plan, text)
+		if text := strings.Join(lines, "\n"); !strings.Contains(text, tm) {
+			t.Errorf("with %s off the plan has no %s:\n%.300s", setting, tm, text)
 		}
 		for _, m := range memories[ordinary:] {
 			if got := one(t, conn, nearest, m.text()); got != m.id {
@@ -447,7 +447,7 @@ func TestPGVectorTablesOfInit(t *testing.T) {
 	wantMemories(t, url, memories)
 	wantNearest(t, cutover(t, url).Reveal(), memories)
 
-	wantFault(t, withPGVector(t, file, url), fault.Refused, "memories has 30")
+	wantError(t, withPGVector(t, file, url), clierr.Refused, "memories has 30")
 }
 
 // A table for embeddings of another size stays as it is for a file without any,
@@ -485,7 +485,7 @@ func TestPGVectorTooOldIsRefused(t *testing.T) {
 		before := catalog(t, url)
 		o := withPGVector(t, fixture, url)
 		if version == "0.4.4" {
-			wantFault(t, o, fault.Refused, "pgvector 0.4.4 is older than 0.5", "ALTER EXTENSION vector UPDATE", "--without-pgvector")
+			wantError(t, o, clierr.Refused, "pgvector 0.4.4 is older than 0.5", "ALTER EXTENSION vector UPDATE", "--without-pgvector")
 		} else {
 			o.DryRun = true
 			if result := migrate(t, o); result.Target.PGVector != version {
@@ -504,7 +504,7 @@ func TestPGVectorThatTheRoleMayNotCreate(t *testing.T) {
 	prepare(t, url, "CREATE SCHEMA flujo AUTHORIZATION "+role)
 	before := catalog(t, url)
 	file, memories := memoriesFile(t)
-	wantFault(t, withPGVector(t, file, asRole), fault.Refused, role, "may not create", "CREATE EXTENSION vector", "--without-pgvector")
+	wantError(t, withPGVector(t, file, asRole), clierr.Refused, role, "may not create", "CREATE EXTENSION vector", "--without-pgvector")
 	wantUnchanged(t, url, before)
 
 	prepare(t, url, "CREATE EXTENSION vector SCHEMA public") // as the refusal asked
@@ -544,15 +544,15 @@ func TestPGVectorCellsThatDoNotFit(t *testing.T) {
 		vector any
 		kind   string
 	}{
-		{"NaN", with(1535, 0x7fc00000), "bad-vector"},
-		{"a signalling NaN", with(0, 0xff800001), "bad-vector"},
-		{"Infinity", with(7, 0x7f800000), "bad-vector"},
-		{"-Infinity", with(7, 0xff800000), "bad-vector"},
-		{"one float short", good[4:], "vector-size"},
-		{"one byte more", append(bytes.Clone(good), 0), "bad-vector"},
-		{"floats of 8 bytes", make([]byte, 1536*8), "vector-size"},
-		{"empty", []byte{}, "bad-vector"},
-		{"text", "[1,2,3]", "bad-vector"},
+		{"NaN", with(1535, 0x7fc00000), "invalid-vector"},
+		{"a signalling NaN", with(0, 0xff800001), "invalid-vector"},
+		{"Infinity", with(7, 0x7f800000), "invalid-vector"},
+		{"-Infinity", with(7, 0xff800000), "invalid-vector"},
+		{"one float short", good[4:], "vector-dimension-mismatch"},
+		{"one byte more", append(bytes.Clone(good), 0), "invalid-vector"},
+		{"floats of 8 bytes", make([]byte, 1536*8), "vector-dimension-mismatch"},
+		{"empty", []byte{}, "invalid-vector"},
+		{"text", "[1,2,3]", "invalid-vector"},
 	}
 	url := pgtest.PGVector(t)
 	before := catalog(t, url)
@@ -562,9 +562,9 @@ func TestPGVectorCellsThatDoNotFit(t *testing.T) {
 	}
 	o := withPGVector(t, file, url)
 	var found []mapping.Finding
-	o.Found = func(f mapping.Finding) { found = append(found, f) }
+	o.OnFinding = func(f mapping.Finding) { found = append(found, f) }
 	result, err := transfer.Migrate(context.Background(), o)
-	if fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), "9 rows") || result == nil {
+	if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "9 rows") || result == nil {
 		t.Fatalf("error %v", err)
 	}
 	if notes := strings.Join(result.Notes, " "); !strings.Contains(notes, "1 × 1535 floats, 34 × 1536 floats, 1 × 3072 floats") {
@@ -574,13 +574,13 @@ func TestPGVectorCellsThatDoNotFit(t *testing.T) {
 		t.Fatalf("%d findings of %d", len(found), len(bad))
 	}
 	for i, f := range found {
-		if f.Key != bad[i].name || f.Reason.String() != bad[i].kind || !f.Aside {
+		if f.Key != bad[i].name || f.Reason.String() != bad[i].kind || !f.Rejected {
 			t.Errorf("%+v (%s), want %s of %s", f, f.Reason, bad[i].kind, bad[i].name)
 		}
 	}
 	wantUnchanged(t, url, before)
 
-	o.SetAside = true
+	o.Quarantine = true
 	migrate(t, o)
 	wantMemories(t, url, memories)
 	for _, c := range bad {
@@ -598,7 +598,7 @@ func TestPGVectorThatIsNotWanted(t *testing.T) {
 	url := pgtest.PGVector(t)
 	before := catalog(t, url)
 	file, _ := memoriesFile(t)
-	wantFault(t, options(t, file, url), fault.Refused, "30 memories", "without --without-pgvector")
+	wantError(t, options(t, file, url), clierr.Refused, "30 memories", "without --without-pgvector")
 	wantUnchanged(t, url, before)
 
 	result := migrate(t, options(t, fixture, url))
@@ -689,7 +689,7 @@ func TestPGVectorRealMemoriesArrive(t *testing.T) {
 func TestPGVectorOfOtherSizes(t *testing.T) {
 	url := pgtest.PGVector(t)
 	for _, size := range []int{1, 768, 2000, 2001, 16000} {
-		f := newFile(t, map[string]string{"runs": layout06["runs"], "memories": "id K, vector T, payload T, metadata T, created_at T"})
+		f := newFile(t, map[string]string{"runs": format06["runs"], "memories": "id K, vector T, payload T, metadata T, created_at T"})
 		vector := bytes.Repeat([]byte{0, 0, 0x80, 0x3f}, size) // 1
 		for i := range 3 {
 			f.insert("memories", cells{"id": fmt.Sprint(i), "vector": vector})
@@ -722,7 +722,7 @@ func TestPGVectorCheck(t *testing.T) {
 	o.WithoutPGVector = false
 	before := catalog(t, url)
 	wantLine(t, o, "pgvector", report.OK, "will be created")
-	wantLine(t, o, "trial", report.OK)
+	wantLine(t, o, "dry run", report.OK)
 	wantLine(t, o, "Flujo's start", report.OK)
 	wantUnchanged(t, url, before)
 	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema}); err != nil {
@@ -730,11 +730,11 @@ func TestPGVectorCheck(t *testing.T) {
 	}
 	before = catalog(t, url)
 	wantLine(t, o, "pgvector", report.OK, "is there, in schema")
-	wantLine(t, o, "trial", report.OK)
+	wantLine(t, o, "dry run", report.OK)
 	wantUnchanged(t, url, before)
 	o.WithoutPGVector = true // the table is there all the same
-	wantLine(t, o, "pgvector", report.Look, "not asked for")
-	wantLine(t, o, "trial", report.OK)
+	wantLine(t, o, "pgvector", report.Warning, "not asked for")
+	wantLine(t, o, "dry run", report.OK)
 	if got := ask(t, url, "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector'"); !strings.Contains(got, "vector(1536)") {
 		t.Errorf("the vectors' column is %s", got)
 	}

@@ -20,55 +20,55 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// propRow is a row of a file; its cells are in the order of the columns.
-type propRow struct {
+// propertyRow is a row of a file; its cells are in the order of the columns.
+type propertyRow struct {
 	rowid int64
-	cells []propCell
-	fate  propFate
+	cells []propertyCell
+	fate  propertyFate
 }
 
-// propFate is what shall become of a row.
-type propFate struct {
-	wants   []propWant // for each of Flujo's columns
-	key     string     // as PostgreSQL has it
-	hasKey  bool
-	noPlace bool // for what is in the row itself
-	aside   bool // also for what is in others
+// propertyFate is what shall become of a row.
+type propertyFate struct {
+	wants    []propertyWant // for each of Flujo's columns
+	key      string         // as PostgreSQL has it
+	hasKey   bool
+	invalid  bool // for what is in the row itself
+	rejected bool // also for what is in others
 }
 
-type propRows struct {
-	spec     *propTable
+type propertyRows struct {
+	spec     *propertyTable
 	columns  []string
-	rows     []propRow
+	rows     []propertyRow
 	from     []int // for each of Flujo's columns the file's; -1: the rowid, -2: none
-	homeless []int // the file's columns that Flujo has no place for
+	unmapped []int // the file's columns that are unmapped
 	doubled  bool  // two rows have one rowid
 }
 
-// propCheck compares a file with what became of it.
-type propCheck struct {
+// propertyCheck compares a file with what became of it.
+type propertyCheck struct {
 	testing.TB
 	zone     *time.Location
 	exact    bool // double precision instead of real
 	damaged  bool // an index of the file may say what its table does not
 	modified int64
-	tables   []*propRows
+	tables   []*propertyRows
 	others   []string
-	json     map[string]propJSONWant
+	json     map[string]propertyJSONWant
 	times    map[string][]int64 // what the rows of a run tell, by its key
 	rounded  map[string]int64   // floats that lose digits, by column
 	naive    map[string]int64   // times that name no zone, by column
-	guessed  map[string]int64   // times that others tell, by column
+	inferred map[string]int64   // times that others tell, by column
 	problems int
 }
 
-type propJSONWant struct {
-	stored string // as the server prints it
-	mended bool
+type propertyJSONWant struct {
+	stored   string // as the server prints it
+	repaired bool
 }
 
 // problem reports a difference, of many only the first ones.
-func (k *propCheck) problem(format string, args ...any) {
+func (k *propertyCheck) problem(format string, args ...any) {
 	k.Helper()
 	if k.problems++; k.problems <= 12 {
 		s := fmt.Sprintf(format, args...)
@@ -76,27 +76,27 @@ func (k *propCheck) problem(format string, args ...any) {
 	}
 }
 
-// readProp reads all of Flujo's tables in a file, through database/sql.
-func readProp(ctx context.Context, path string) (tables []*propRows, others []string, err error) {
+// readPropertyFile reads all of Flujo's tables in a file, through database/sql.
+func readPropertyFile(ctx context.Context, path string) (tables []*propertyRows, others []string, err error) {
 	db, err := sql.Open("sqlite", "file:"+path)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer db.Close()
 	db.SetMaxOpenConns(1)
-	names, err := propColumn1(ctx, db, `SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\'`)
+	names, err := propertyColumn1(ctx, db, `SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\'`)
 	if err != nil {
 		return nil, nil, err
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		at := slices.IndexFunc(propTables, func(s propTable) bool { return s.name == name })
+		at := slices.IndexFunc(propertyTables, func(s propertyTable) bool { return s.name == name })
 		if at < 0 {
 			others = append(others, name)
 			continue
 		}
-		table := &propRows{spec: &propTables[at]}
-		if table.columns, err = propColumn1(ctx, db, "SELECT name FROM pragma_table_info(?)", name); err != nil {
+		table := &propertyRows{spec: &propertyTables[at]}
+		if table.columns, err = propertyColumn1(ctx, db, "SELECT name FROM pragma_table_info(?)", name); err != nil {
 			return nil, nil, err
 		}
 		if err := table.read(ctx, db); err != nil {
@@ -108,7 +108,7 @@ func readProp(ctx context.Context, path string) (tables []*propRows, others []st
 	return tables, others, nil
 }
 
-func propColumn1(ctx context.Context, db *sql.DB, query string, args ...any) (all []string, err error) {
+func propertyColumn1(ctx context.Context, db *sql.DB, query string, args ...any) (all []string, err error) {
 	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
@@ -124,7 +124,7 @@ func propColumn1(ctx context.Context, db *sql.DB, query string, args ...any) (al
 	return all, rows.Err()
 }
 
-func (r *propRows) read(ctx context.Context, db *sql.DB) error {
+func (r *propertyRows) read(ctx context.Context, db *sql.DB) error {
 	rowid := "rowid"
 	for _, other := range []string{"_rowid_", "oid"} {
 		if slices.Contains(r.columns, rowid) {
@@ -133,7 +133,7 @@ func (r *propRows) read(ctx context.Context, db *sql.DB) error {
 	}
 	query := "SELECT " + rowid
 	for _, c := range r.columns {
-		query += ", +" + propQuote(c)
+		query += ", +" + propertyQuote(c)
 	}
 	rows, err := db.QueryContext(ctx, query+" FROM "+r.spec.name+" NOT INDEXED")
 	if err != nil {
@@ -142,7 +142,7 @@ func (r *propRows) read(ctx context.Context, db *sql.DB) error {
 	defer rows.Close()
 	seen := map[int64]bool{}
 	for rows.Next() {
-		row := propRow{cells: make([]propCell, len(r.columns))}
+		row := propertyRow{cells: make([]propertyCell, len(r.columns))}
 		into := []any{&row.rowid}
 		for i := range row.cells {
 			into = append(into, (*any)(&row.cells[i]))
@@ -158,11 +158,11 @@ func (r *propRows) read(ctx context.Context, db *sql.DB) error {
 }
 
 // place finds for each of Flujo's columns the one of the file.
-func (r *propRows) place() {
+func (r *propertyRows) place() {
 	used := make([]bool, len(r.columns))
 	for _, c := range r.spec.columns {
 		at := slices.Index(r.columns, c.name)
-		if old := slices.Index(r.columns, propOlder[r.spec.name+"."+c.name]); at < 0 && old >= 0 {
+		if old := slices.Index(r.columns, propertyOlder[r.spec.name+"."+c.name]); at < 0 && old >= 0 {
 			at = old
 			used[at] = r.columns[old] != "end_time" // it says more than updated_at
 		} else if at >= 0 {
@@ -177,13 +177,13 @@ func (r *propRows) place() {
 	}
 	for i := range used {
 		if !used[i] {
-			r.homeless = append(r.homeless, i)
+			r.unmapped = append(r.unmapped, i)
 		}
 	}
 }
 
 // cell gives the file's cell for Flujo's column.
-func (r *propRows) cell(row *propRow, column int) propCell {
+func (r *propertyRows) cell(row *propertyRow, column int) propertyCell {
 	switch at := r.from[column]; {
 	case at >= 0:
 		return row.cells[at]
@@ -196,64 +196,64 @@ func (r *propRows) cell(row *propRow, column int) propCell {
 }
 
 // absent reports whether the column gets PostgreSQL's default.
-func (r *propRows) absent(column int) bool {
+func (r *propertyRows) absent(column int) bool {
 	return r.from[column] == -2 && r.spec.columns[column].name != "pipeline_id"
 }
 
 // reference gives the run that a row belongs to.
-func (r *propRows) reference(row *propRow) (cell propCell, ok bool) {
+func (r *propertyRows) reference(row *propertyRow) (cell propertyCell, ok bool) {
 	if at := slices.Index(r.columns, "run_id"); at >= 0 {
 		return row.cells[at], true
 	}
 	return nil, false
 }
 
-// newPropCheck reads a file and works out what shall become of it. conn is
+// newPropertyCheck reads a file and works out what shall become of it. conn is
 // asked what jsonb takes.
-func newPropCheck(t testing.TB, path string, zone *time.Location, exact bool, conn *pgx.Conn) *propCheck {
+func newPropertyCheck(t testing.TB, path string, zone *time.Location, exact bool, conn *pgx.Conn) *propertyCheck {
 	t.Helper()
-	tables, others, err := readProp(context.Background(), path)
+	tables, others, err := readPropertyFile(context.Background(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return propCheckOf(t, tables, others, propModified(t, path), zone, exact, conn)
+	return propertyCheckOf(t, tables, others, propertyModified(t, path), zone, exact, conn)
 }
 
-func propCheckOf(t testing.TB, tables []*propRows, others []string, modified int64, zone *time.Location, exact bool, conn *pgx.Conn) *propCheck {
+func propertyCheckOf(t testing.TB, tables []*propertyRows, others []string, modified int64, zone *time.Location, exact bool, conn *pgx.Conn) *propertyCheck {
 	t.Helper()
-	k := &propCheck{TB: t, modified: modified, zone: zone, exact: exact, tables: tables, others: others, json: map[string]propJSONWant{}, times: map[string][]int64{}}
-	k.rounded, k.naive, k.guessed = map[string]int64{}, map[string]int64{}, map[string]int64{}
+	k := &propertyCheck{TB: t, modified: modified, zone: zone, exact: exact, tables: tables, others: others, json: map[string]propertyJSONWant{}, times: map[string][]int64{}}
+	k.rounded, k.naive, k.inferred = map[string]int64{}, map[string]int64{}, map[string]int64{}
 	k.askJSON(conn)
 	for _, table := range tables {
 		for i := range table.rows {
-			k.witness(table, &table.rows[i])
+			k.fallbackTime(table, &table.rows[i])
 		}
 	}
 	for _, table := range tables {
 		for i := range table.rows {
-			k.foresee(table, &table.rows[i])
+			k.expectFates(table, &table.rows[i])
 		}
 	}
 	return k
 }
 
-func propModified(t testing.TB, path string) (last int64) {
+func propertyModified(t testing.TB, path string) (last int64) {
 	t.Helper()
 	for _, name := range []string{path, path + "-wal"} {
 		if info, err := os.Stat(name); err == nil && info.Size() > 0 {
-			last = max(last, info.ModTime().UnixMicro()-propEpoch*1e6)
+			last = max(last, info.ModTime().UnixMicro()-propertyEpoch*1e6)
 		}
 	}
 	return last
 }
 
 // askJSON asks the server how it stores each JSON text of the file once it is
-// mended; what it refuses even then is to be a string.
-func (k *propCheck) askJSON(conn *pgx.Conn) {
+// repaired; what it refuses even then is to be a string.
+func (k *propertyCheck) askJSON(conn *pgx.Conn) {
 	k.Helper()
-	run(k, conn, `CREATE OR REPLACE FUNCTION pg_temp.as_jsonb(mended text, whole text) RETURNS text LANGUAGE plpgsql AS $$
-		BEGIN RETURN mended::jsonb::text; EXCEPTION WHEN OTHERS THEN RETURN '!' || to_jsonb(whole)::text; END $$`)
-	var sources, mended, whole []string
+	run(k, conn, `CREATE OR REPLACE FUNCTION pg_temp.as_jsonb(repaired text, whole text) RETURNS text LANGUAGE plpgsql AS $$
+		BEGIN RETURN repaired::jsonb::text; EXCEPTION WHEN OTHERS THEN RETURN '!' || to_jsonb(whole)::text; END $$`)
+	var sources, repaired, whole []string
 	for _, table := range k.tables {
 		for column, c := range table.spec.columns {
 			for i := range table.rows {
@@ -261,30 +261,30 @@ func (k *propCheck) askJSON(conn *pgx.Conn) {
 				if c.kind != 'J' || cell == nil {
 					continue
 				}
-				source := propJSONSource(cell)
+				source := propertyJSONSource(cell)
 				if _, known := k.json[source]; known {
 					continue
 				}
-				k.json[source] = propJSONWant{}
-				text, ok := propJSON(source)
+				k.json[source] = propertyJSONWant{}
+				text, ok := propertyJSON(source)
 				if !ok {
 					text = "no JSON"
 				}
-				all, _ := propText(source)
-				sources, mended, whole = append(sources, source), append(mended, text), append(whole, all)
+				all, _ := propertyText(source)
+				sources, repaired, whole = append(sources, source), append(repaired, text), append(whole, all)
 			}
 		}
 	}
-	rows, err := conn.Query(context.Background(), `SELECT n, pg_temp.as_jsonb(m, w) FROM unnest($1::text[], $2::text[]) WITH ORDINALITY u(m, w, n)`, mended, whole)
+	rows, err := conn.Query(context.Background(), `SELECT n, pg_temp.as_jsonb(m, w) FROM unnest($1::text[], $2::text[]) WITH ORDINALITY u(m, w, n)`, repaired, whole)
 	if err != nil {
 		k.Fatal(err)
 	}
 	var n int
 	var stored string
 	if _, err = pgx.ForEachRow(rows, []any{&n, &stored}, func() error {
-		want := propJSONWant{stored: stored, mended: mended[n-1] != sources[n-1]}
+		want := propertyJSONWant{stored: stored, repaired: repaired[n-1] != sources[n-1]}
 		if text, refused := strings.CutPrefix(stored, "!"); refused {
-			want = propJSONWant{stored: text, mended: true}
+			want = propertyJSONWant{stored: text, repaired: true}
 		}
 		k.json[sources[n-1]] = want
 		return nil
@@ -293,35 +293,35 @@ func (k *propCheck) askJSON(conn *pgx.Conn) {
 	}
 }
 
-// propIsTime reports whether a column of that name tells a time.
-func propIsTime(name string) bool {
+// propertyIsTime reports whether a column of that name tells a time.
+func propertyIsTime(name string) bool {
 	return strings.HasSuffix(name, "_at") || strings.HasSuffix(name, "_time")
 }
 
-// told gives the times that a row tells.
-func (k *propCheck) told(table *propRows, row *propRow) (all []int64) {
+// reported gives the times that a row tells.
+func (k *propertyCheck) reported(table *propertyRows, row *propertyRow) (all []int64) {
 	for i, name := range table.columns {
-		if !propIsTime(name) {
+		if !propertyIsTime(name) {
 			continue
 		}
-		if at, _, ok := propTimeOf(row.cells[i], k.zone); ok {
+		if at, _, ok := propertyTimeOf(row.cells[i], k.zone); ok {
 			all = append(all, at)
 		}
 	}
 	return all
 }
 
-func (k *propCheck) witness(table *propRows, row *propRow) {
+func (k *propertyCheck) fallbackTime(table *propertyRows, row *propertyRow) {
 	if run, ok := table.reference(row); ok && run != nil {
-		key, _ := propText(run)
-		k.times[key] = append(k.times[key], k.told(table, row)...)
+		key, _ := propertyText(run)
+		k.times[key] = append(k.times[key], k.reported(table, row)...)
 	}
 }
 
-// foresee works out what shall become of a row, but for other rows' keys.
-func (k *propCheck) foresee(table *propRows, row *propRow) {
+// expectFates works out what shall become of a row, but for other rows' keys.
+func (k *propertyCheck) expectFates(table *propertyRows, row *propertyRow) {
 	f := &row.fate
-	f.wants = make([]propWant, len(table.spec.columns))
+	f.wants = make([]propertyWant, len(table.spec.columns))
 	for i, c := range table.spec.columns {
 		if table.absent(i) && !(c.kind == 'Z' && c.notNull) {
 			continue
@@ -329,25 +329,25 @@ func (k *propCheck) foresee(table *propRows, row *propRow) {
 		cell := table.cell(row, i)
 		w := k.expect(c, cell)
 		f.wants[i] = w
-		f.noPlace = f.noPlace || w.homeless
+		f.invalid = f.invalid || w.unmapped
 		switch {
 		case c.key && c.kind == 'I':
 			f.key, f.hasKey = strconv.FormatInt(w.whole, 10), !w.null
 		case c.key:
-			f.key, f.hasKey = propKeyText(cell)
+			f.key, f.hasKey = propertyKeyText(cell)
 		}
 	}
-	f.aside = f.noPlace
+	f.rejected = f.invalid
 }
 
-// list compares the rows that were said to have no place with those that have
+// list compares the rows that were said to be rejected with those that are
 // none, and takes over which of several rows with one key has it.
-func (k *propCheck) list(found []mapping.Finding) {
+func (k *propertyCheck) list(found []mapping.Finding) {
 	k.Helper()
 	for _, table := range k.tables {
 		said := map[int64]string{}
 		for _, f := range found {
-			if f.Table == table.spec.name && f.Aside {
+			if f.Table == table.spec.name && f.Rejected {
 				if said[f.RowID] != "" && !table.doubled {
 					k.problem("%s row %d is listed twice", f.Table, f.RowID)
 				}
@@ -360,7 +360,7 @@ func (k *propCheck) list(found []mapping.Finding) {
 				groups[f.key] = append(groups[f.key], i)
 			}
 		}
-		same := func(i int) bool { return strings.Contains(said[table.rows[i].rowid], "same-key") }
+		same := func(i int) bool { return strings.Contains(said[table.rows[i].rowid], "duplicate-key") }
 		for key, group := range groups {
 			var has []int
 			plain := false
@@ -379,17 +379,17 @@ func (k *propCheck) list(found []mapping.Finding) {
 		}
 		for i := range table.rows {
 			row := &table.rows[i]
-			row.fate.aside = row.fate.noPlace || row.fate.hasKey && len(groups[row.fate.key]) > 1 && same(i)
-			if _, listed := said[row.rowid]; listed != row.fate.aside {
-				k.problem("%s row %d, key %q: has no place is %v, it is listed as %q: %.300q",
-					table.spec.name, row.rowid, row.fate.key, row.fate.aside, said[row.rowid], row.cells)
+			row.fate.rejected = row.fate.invalid || row.fate.hasKey && len(groups[row.fate.key]) > 1 && same(i)
+			if _, listed := said[row.rowid]; listed != row.fate.rejected {
+				k.problem("%s row %d, key %q: rejected is %v, it is listed as %q: %.300q",
+					table.spec.name, row.rowid, row.fate.key, row.fate.rejected, said[row.rowid], row.cells)
 			}
 		}
 	}
 }
 
 // plain reports whether the row's key is what it becomes.
-func (k *propCheck) plain(table *propRows, row *propRow) bool {
+func (k *propertyCheck) plain(table *propertyRows, row *propertyRow) bool {
 	for i, c := range table.spec.columns {
 		if !c.key {
 			continue
@@ -404,28 +404,28 @@ func (k *propCheck) plain(table *propRows, row *propRow) bool {
 	return false
 }
 
-// asides gives how many rows have no place.
-func (k *propCheck) asides() (n int64) {
+// rejectedRows returns how many rows are rejected.
+func (k *propertyCheck) rejectedRows() (n int64) {
 	for _, table := range k.tables {
-		n += table.asides()
+		n += table.rejectedRows()
 	}
 	return n
 }
 
-func (r *propRows) asides() (n int64) {
+func (r *propertyRows) rejectedRows() (n int64) {
 	for i := range r.rows {
-		if r.rows[i].fate.aside {
+		if r.rows[i].fate.rejected {
 			n++
 		}
 	}
 	return n
 }
 
-// propStored is a row in PostgreSQL: the binary form of each column, nil for
+// propertyStored is a row in PostgreSQL: the binary form of each column, nil for
 // NULL.
-type propStored map[string]*[]byte
+type propertyStored map[string]*[]byte
 
-func propStoredRows(t testing.TB, conn *pgx.Conn, table *propTable) map[string]propStored {
+func propertyStoredRows(t testing.TB, conn *pgx.Conn, table *propertyTable) map[string]propertyStored {
 	t.Helper()
 	rows, err := conn.Query(context.Background(), fmt.Sprintf("SELECT %s::text, * FROM %s.%s", table.key().name, schema, table.name),
 		pgx.QueryResultFormats{pgx.BinaryFormatCode})
@@ -433,9 +433,9 @@ func propStoredRows(t testing.TB, conn *pgx.Conn, table *propTable) map[string]p
 		t.Fatal(err)
 	}
 	defer rows.Close()
-	all := map[string]propStored{}
+	all := map[string]propertyStored{}
 	for rows.Next() {
-		raw, row := rows.RawValues(), propStored{}
+		raw, row := rows.RawValues(), propertyStored{}
 		for i, d := range rows.FieldDescriptions()[1:] {
 			if v := raw[i+1]; v != nil {
 				v = slices.Clone(v)
@@ -451,7 +451,7 @@ func propStoredRows(t testing.TB, conn *pgx.Conn, table *propTable) map[string]p
 }
 
 // differs says how a column is not what it shall be.
-func (k *propCheck) differs(c propColumn, w propWant, stored *[]byte, witnesses []int64) string {
+func (k *propertyCheck) differs(c propertyColumn, w propertyWant, stored *[]byte, fallbacks []int64) string {
 	if w.null || stored == nil {
 		if w.null != (stored == nil) {
 			return fmt.Sprintf("NULL is %v", stored == nil)
@@ -465,7 +465,7 @@ func (k *propCheck) differs(c propColumn, w propWant, stored *[]byte, witnesses 
 			return fmt.Sprintf("text is %.100q", v)
 		}
 	case 'I':
-		if n := propInteger(v); n != w.whole {
+		if n := propertyInteger(v); n != w.whole {
 			return fmt.Sprintf("integer is %d", n)
 		}
 	case 'R', 'D':
@@ -480,16 +480,16 @@ func (k *propCheck) differs(c propColumn, w propWant, stored *[]byte, witnesses 
 			return fmt.Sprintf("it has %d bytes", len(v))
 		}
 	case 'B':
-		if (v[0] != 0) != w.truth {
+		if (v[0] != 0) != w.boolean {
 			return fmt.Sprintf("boolean is %d", v[0])
 		}
 	case 'Z':
 		got := int64(binary.BigEndian.Uint64(v))
-		if !w.guess {
-			witnesses = []int64{w.micros}
+		if !w.inferred {
+			fallbacks = []int64{w.micros}
 		}
-		if !slices.ContainsFunc(witnesses, func(at int64) bool { return got >= at-1 && got <= at+1 && (w.guess || w.slack > 0 || got == at) }) {
-			return fmt.Sprintf("time is %s", time.UnixMicro(got+propEpoch*1e6).UTC())
+		if !slices.ContainsFunc(fallbacks, func(at int64) bool { return got >= at-1 && got <= at+1 && (w.inferred || w.slack > 0 || got == at) }) {
+			return fmt.Sprintf("time is %s", time.UnixMicro(got+propertyEpoch*1e6).UTC())
 		}
 	case 'J':
 		if want := k.json[w.json].stored; string(v[1:]) != want {
@@ -499,28 +499,28 @@ func (k *propCheck) differs(c propColumn, w propWant, stored *[]byte, witnesses 
 	return ""
 }
 
-func propInteger(v []byte) int64 {
+func propertyInteger(v []byte) int64 {
 	if len(v) == 8 {
 		return int64(binary.BigEndian.Uint64(v))
 	}
 	return int64(int32(binary.BigEndian.Uint32(v)))
 }
 
-type propPlace struct {
+type propertyCellRef struct {
 	table  string
 	rowid  int64
 	column string
 }
 
-// propOriginal is a row of the table of originals.
-type propOriginal struct {
+// propertyOriginal is a row of the table of originals.
+type propertyOriginal struct {
 	key, reason, class string
 	content            []byte
 }
 
-func (k *propCheck) originals(conn *pgx.Conn) map[propPlace][]propOriginal {
+func (k *propertyCheck) originals(conn *pgx.Conn) map[propertyCellRef][]propertyOriginal {
 	k.Helper()
-	all := map[propPlace][]propOriginal{}
+	all := map[propertyCellRef][]propertyOriginal{}
 	if one(k, conn, "SELECT to_regclass('flujo.flujo_port_originals')") == "NULL" {
 		return all
 	}
@@ -529,8 +529,8 @@ func (k *propCheck) originals(conn *pgx.Conn) map[propPlace][]propOriginal {
 	if err != nil {
 		k.Fatal(err)
 	}
-	var p propPlace
-	var o propOriginal
+	var p propertyCellRef
+	var o propertyOriginal
 	if _, err := pgx.ForEachRow(rows, []any{&p.table, &p.rowid, &p.column, &o.key, &o.reason, &o.class, &o.content}, func() error {
 		all[p] = append(all[p], o)
 		o.content = nil
@@ -545,7 +545,7 @@ func (k *propCheck) originals(conn *pgx.Conn) map[propPlace][]propOriginal {
 }
 
 // is reports whether the original is the cell, byte for byte.
-func (o *propOriginal) is(c propCell) bool {
+func (o *propertyOriginal) is(c propertyCell) bool {
 	switch c := c.(type) {
 	case nil:
 		return o.class == "null" && o.content == nil
@@ -564,28 +564,28 @@ func (o *propOriginal) is(c propCell) bool {
 
 // arrived compares everything in PostgreSQL with the file; list was called
 // before.
-func (k *propCheck) arrived(conn *pgx.Conn, result *report.Migration, found []mapping.Finding) {
+func (k *propertyCheck) arrived(conn *pgx.Conn, result *report.Migration, found []mapping.Finding) {
 	k.Helper()
 	originals := k.originals(conn)
-	kept := int64(0)
+	originalCells := int64(0)
 	for _, all := range originals {
-		kept += int64(len(all))
+		originalCells += int64(len(all))
 	}
-	if kept != result.Originals {
-		k.problem("%d originals, the report says %d", kept, result.Originals)
+	if originalCells != result.Originals {
+		k.problem("%d originals, the report says %d", originalCells, result.Originals)
 	}
-	changes := map[propPlace]string{} // cells that were said to have changed
+	changes := map[propertyCellRef]string{} // cells that were said to have changed
 	for _, f := range found {
-		if !f.Aside {
-			changes[propPlace{f.Table, f.RowID, f.Column}] = f.Reason.String()
+		if !f.Rejected {
+			changes[propertyCellRef{f.Table, f.RowID, f.Column}] = f.Reason.String()
 		}
 	}
-	derived := map[string]map[string]propStored{}
-	for i := range propTables {
-		spec := &propTables[i]
-		stored := propStoredRows(k, conn, spec)
+	derived := map[string]map[string]propertyStored{}
+	for i := range propertyTables {
+		spec := &propertyTables[i]
+		stored := propertyStoredRows(k, conn, spec)
 		total, rest := len(stored), stored
-		table := &propRows{spec: spec}
+		table := &propertyRows{spec: spec}
 		for _, t := range k.tables {
 			if t.spec == spec {
 				table = t
@@ -596,11 +596,11 @@ func (k *propCheck) arrived(conn *pgx.Conn, result *report.Migration, found []ma
 		derived[spec.name] = rest
 		k.counts(result, table, total, len(rest))
 	}
-	for place, all := range originals {
-		k.problem("%v is in the originals %d times and should not be: %+.300q", place, len(all), all)
+	for position, all := range originals {
+		k.problem("%v is in the originals %d times and should not be: %+.300q", position, len(all), all)
 	}
-	for place, reason := range changes {
-		k.problem("%v is said to have changed (%s) and should not be", place, reason)
+	for position, reason := range changes {
+		k.problem("%v is said to have changed (%s) and should not be", position, reason)
 	}
 	for _, r := range result.Rounded {
 		if r.Count != k.rounded[r.Column] || r.Largest <= 0 || r.Largest > 1 {
@@ -608,8 +608,8 @@ func (k *propCheck) arrived(conn *pgx.Conn, result *report.Migration, found []ma
 		}
 		delete(k.rounded, r.Column)
 	}
-	for _, n := range result.Naive {
-		if own := k.naive[n.Column]; n.Count < own || n.Count > own+k.guessed[n.Column] {
+	for _, n := range result.NaiveTimestamps {
+		if own := k.naive[n.Column]; n.Count < own || n.Count > own+k.inferred[n.Column] {
 			k.problem("%d times of %s name no zone, the report says %d", k.naive[n.Column], n.Column, n.Count)
 		}
 		delete(k.naive, n.Column)
@@ -621,7 +621,7 @@ func (k *propCheck) arrived(conn *pgx.Conn, result *report.Migration, found []ma
 		k.derivedRuns(derived["runs"])
 		k.derivedTraces(derived["traces"])
 	}
-	for _, spec := range propTables {
+	for _, spec := range propertyTables {
 		if n := len(derived[spec.name]); n > 0 && spec.name != "runs" && spec.name != "traces" {
 			k.problem("%s has %d rows that are not in the file", spec.name, n)
 		}
@@ -633,11 +633,11 @@ func (k *propCheck) arrived(conn *pgx.Conn, result *report.Migration, found []ma
 }
 
 // rest gives the rows that are not in the file.
-func (k *propCheck) rest(table *propRows, stored map[string]propStored) map[string]propStored {
-	rest := map[string]propStored{}
+func (k *propertyCheck) rest(table *propertyRows, stored map[string]propertyStored) map[string]propertyStored {
+	rest := map[string]propertyStored{}
 	here := map[string]bool{}
 	for i := range table.rows {
-		if f := &table.rows[i].fate; !f.aside {
+		if f := &table.rows[i].fate; !f.rejected {
 			here[f.key] = true
 		}
 	}
@@ -651,13 +651,13 @@ func (k *propCheck) rest(table *propRows, stored map[string]propStored) map[stri
 
 // compare looks for every cell of a table, in its column and among the
 // originals. What it finds there it takes out.
-func (k *propCheck) compare(table *propRows, stored map[string]propStored, originals map[propPlace][]propOriginal, changes map[propPlace]string) {
+func (k *propertyCheck) compare(table *propertyRows, stored map[string]propertyStored, originals map[propertyCellRef][]propertyOriginal, changes map[propertyCellRef]string) {
 	k.Helper()
 	name := table.spec.name
 	if table.doubled { // the originals cannot tell them apart
-		for place := range originals {
-			if place.table == name {
-				delete(originals, place)
+		for position := range originals {
+			if position.table == name {
+				delete(originals, position)
 			}
 		}
 		return
@@ -665,27 +665,27 @@ func (k *propCheck) compare(table *propRows, stored map[string]propStored, origi
 	for i := range table.rows {
 		row := &table.rows[i]
 		f := &row.fate
-		inOriginals := map[string]propCell{} // by the column's name there
-		for _, at := range table.homeless {
+		inOriginals := map[string]propertyCell{} // by the column's name there
+		for _, at := range table.unmapped {
 			if row.cells[at] != nil {
 				inOriginals[table.columns[at]] = row.cells[at]
 			}
 		}
 		got, ok := stored[f.key]
-		if !f.aside && !ok {
-			k.problem("%s row %d, key %q, is neither there nor aside", name, row.rowid, f.key)
+		if !f.rejected && !ok {
+			k.problem("%s row %d, key %q, is neither there nor rejected", name, row.rowid, f.key)
 			continue
 		}
 		for n, c := range table.spec.columns {
-			if f.aside || table.absent(n) && !(c.kind == 'Z' && c.notNull) {
-				if !f.aside && propDefault(c, got[c.name]) {
+			if f.rejected || table.absent(n) && !(c.kind == 'Z' && c.notNull) {
+				if !f.rejected && propertyDefault(c, got[c.name]) {
 					k.problem("%s row %d: column %s does not have its default", name, row.rowid, c.name)
 				}
 				continue
 			}
 			w := f.wants[n]
 			cell := table.cell(row, n)
-			if what := k.differs(c, w, got[c.name], k.witnesses(table, row, w)); what != "" {
+			if what := k.differs(c, w, got[c.name], k.fallbacks(table, row, w)); what != "" {
 				k.problem("%s row %d, key %q: %s, %T %.200q in the file: %s", name, row.rowid, f.key, c.name, cell, cell, what)
 			}
 			if c.kind == 'R' && !k.exact && !w.null && float64(float32(w.real)) != w.real {
@@ -694,27 +694,27 @@ func (k *propCheck) compare(table *propRows, stored map[string]propStored, origi
 			if c.kind == 'Z' && w.naive {
 				k.naive[name+"."+c.name]++
 			}
-			if w.guess { // what a witness tells may name no zone either
-				k.guessed[name+"."+c.name]++
+			if w.inferred { // what a fallback tells may name no zone either
+				k.inferred[name+"."+c.name]++
 			}
-			if w.kept {
+			if w.original {
 				inOriginals[c.name] = cell
 			}
 		}
-		if f.aside {
+		if f.rejected {
 			for at, c := range table.columns {
 				inOriginals[c] = row.cells[at]
 			}
 		}
-		k.keptCells(table, row, inOriginals, originals, changes)
+		k.originalCells(table, row, inOriginals, originals, changes)
 	}
 }
 
-// propDefault reports whether a column does not have the default that Flujo's
+// propertyDefault reports whether a column does not have the default that Flujo's
 // table gives it.
-func propDefault(c propColumn, stored *[]byte) bool {
+func propertyDefault(c propertyColumn, stored *[]byte) bool {
 	if c.name == "total_steps" {
-		return stored == nil || propInteger(*stored) != 0
+		return stored == nil || propertyInteger(*stored) != 0
 	}
 	if c.name == "is_background_task" {
 		return stored == nil || (*stored)[0] != 0
@@ -722,53 +722,53 @@ func propDefault(c propColumn, stored *[]byte) bool {
 	return stored != nil
 }
 
-// keptCells compares the originals of a row with the cells that are to be
+// originalCells compares the originals of a row with the cells that are to be
 // there, and with what was said of them.
-func (k *propCheck) keptCells(table *propRows, row *propRow, want map[string]propCell, originals map[propPlace][]propOriginal, changes map[propPlace]string) {
+func (k *propertyCheck) originalCells(table *propertyRows, row *propertyRow, want map[string]propertyCell, originals map[propertyCellRef][]propertyOriginal, changes map[propertyCellRef]string) {
 	k.Helper()
 	for column, cell := range want {
-		place := propPlace{table.spec.name, row.rowid, column}
-		all, said := originals[place], changes[place]
-		delete(originals, place)
-		delete(changes, place)
+		position := propertyCellRef{table.spec.name, row.rowid, column}
+		all, said := originals[position], changes[position]
+		delete(originals, position)
+		delete(changes, position)
 		switch {
 		case len(all) != 1:
-			k.problem("%v, %T %.100q, is in the originals %d times", place, cell, cell, len(all))
+			k.problem("%v, %T %.100q, is in the originals %d times", position, cell, cell, len(all))
 		case !all[0].is(cell):
-			k.problem("%v, %T %.100q, is in the originals as %+.200q", place, cell, cell, all[0])
-		case !row.fate.aside && said != all[0].reason:
-			k.problem("%v is said to be %q, the originals say %q", place, said, all[0].reason)
+			k.problem("%v, %T %.100q, is in the originals as %+.200q", position, cell, cell, all[0])
+		case !row.fate.rejected && said != all[0].reason:
+			k.problem("%v is said to be %q, the originals say %q", position, said, all[0].reason)
 		case all[0].reason == "":
-			k.problem("%v is in the originals without a reason", place)
+			k.problem("%v is in the originals without a reason", position)
 		case row.fate.hasKey && all[0].key != row.fate.key:
-			k.problem("%v has the key %q in the originals", place, all[0].key)
+			k.problem("%v has the key %q in the originals", position, all[0].key)
 		}
 	}
 }
 
-// witnesses gives the times that may stand for one that the row does not tell.
-func (k *propCheck) witnesses(table *propRows, row *propRow, w propWant) []int64 {
-	if !w.guess {
+// fallbacks gives the times that may stand for one that the row does not tell.
+func (k *propertyCheck) fallbacks(table *propertyRows, row *propertyRow, w propertyWant) []int64 {
+	if !w.inferred {
 		return nil
 	}
-	all := append(k.told(table, row), k.modified)
+	all := append(k.reported(table, row), k.modified)
 	if run, ok := table.reference(row); ok && run != nil {
-		key, _ := propText(run)
+		key, _ := propertyText(run)
 		all = append(all, k.times[key]...)
 	}
 	return all
 }
 
 // counts compares the report of a table with what is there.
-func (k *propCheck) counts(result *report.Migration, table *propRows, stored, derived int) {
+func (k *propertyCheck) counts(result *report.Migration, table *propertyRows, stored, derived int) {
 	k.Helper()
 	for _, row := range result.Tables {
 		if row.Name != table.spec.name {
 			continue
 		}
-		got := fmt.Sprint(row.RowsRead, row.SetAside, row.Derived, row.InPostgres, row.Match)
-		if want := fmt.Sprint(len(table.rows), table.asides(), derived, stored, true); got != want {
-			k.problem("%s: read, aside, derived, stored, match are %s; the report says %s", row.Name, want, got)
+		got := fmt.Sprint(row.RowsRead, row.Rejected, row.Derived, row.InPostgres, row.Match)
+		if want := fmt.Sprint(len(table.rows), table.rejectedRows(), derived, stored, true); got != want {
+			k.problem("%s: read, rejected, derived, stored, match are %s; the report says %s", row.Name, want, got)
 		}
 		return
 	}
@@ -777,14 +777,14 @@ func (k *propCheck) counts(result *report.Migration, table *propRows, stored, de
 
 // owners gives, by key, whether placed rows of the runs' children have it
 // (true), or just others.
-func (k *propCheck) owners() map[string]bool {
+func (k *propertyCheck) owners() map[string]bool {
 	owners := map[string]bool{}
 	for _, table := range k.tables {
-		reference := slices.ContainsFunc(table.spec.columns, func(c propColumn) bool { return c.reference })
+		reference := slices.ContainsFunc(table.spec.columns, func(c propertyColumn) bool { return c.reference })
 		for i := range table.rows {
 			run, ok := table.reference(&table.rows[i])
-			if key, isKey := propKeyText(run); ok && isKey && reference {
-				owners[key] = owners[key] || !table.rows[i].fate.aside
+			if key, isKey := propertyKeyText(run); ok && isKey && reference {
+				owners[key] = owners[key] || !table.rows[i].fate.rejected
 			}
 		}
 	}
@@ -793,17 +793,17 @@ func (k *propCheck) owners() map[string]bool {
 
 // derivedRuns: a run for each child that lacks one, told by workflow_state or
 // as Flujo makes it, and none else.
-func (k *propCheck) derivedRuns(derived map[string]propStored) {
+func (k *propertyCheck) derivedRuns(derived map[string]propertyStored) {
 	k.Helper()
 	owners := k.owners()
-	states := map[string][]*propRow{}
-	var state *propRows
+	states := map[string][]*propertyRow{}
+	var state *propertyRows
 	for _, table := range k.tables {
 		if table.spec.name == "workflow_state" {
 			state = table
 			for i := range table.rows {
 				if run, ok := table.reference(&table.rows[i]); ok && run != nil {
-					key, _ := propText(run)
+					key, _ := propertyText(run)
 					states[key] = append(states[key], &table.rows[i])
 				}
 			}
@@ -818,12 +818,12 @@ func (k *propCheck) derivedRuns(derived map[string]propStored) {
 			plain := false
 			for _, s := range states[key] {
 				if at := slices.Index(state.columns, column); at >= 0 && s.cells[at] != nil {
-					text, _ := propText(s.cells[at])
+					text, _ := propertyText(s.cells[at])
 					may = append(may, text)
-					plain = state.cell(s, 0) == propCell(key)
+					plain = state.cell(s, 0) == propertyCell(key)
 				}
 			}
-			if len(states[key]) != 1 || len(may) != 1 || len(may[0]) > propIndexed || !plain {
+			if len(states[key]) != 1 || len(may) != 1 || len(may[0]) > propertyIndexed || !plain {
 				may = append(may, map[string]string{"pipeline_id": "unknown", "pipeline_name": "unknown",
 					"pipeline_version": "latest", "status": "running"}[column])
 			}
@@ -836,16 +836,16 @@ func (k *propCheck) derivedRuns(derived map[string]propStored) {
 
 // derivedTraces: a trace for each run that has spans and none, as far as Flujo
 // would answer with one.
-func (k *propCheck) derivedTraces(derived map[string]propStored) {
+func (k *propertyCheck) derivedTraces(derived map[string]propertyStored) {
 	k.Helper()
 	traced := map[string]bool{}
 	spans := map[string]map[string]string{} // span_id → parent, by run
-	aside := map[string]bool{}              // runs of which a span has no place, or a key is not plain
+	rejected := map[string]bool{}           // runs of which a span is rejected, or a key is not plain
 	for _, table := range k.tables {
 		for i := range table.rows {
 			row := &table.rows[i]
 			run, ok := table.reference(row)
-			key, isKey := propKeyText(run)
+			key, isKey := propertyKeyText(run)
 			if !ok || !isKey {
 				continue
 			}
@@ -856,14 +856,14 @@ func (k *propCheck) derivedTraces(derived map[string]propStored) {
 				if spans[key] == nil {
 					spans[key] = map[string]string{}
 				}
-				id, _ := propText(row.cells[slices.Index(table.columns, "span_id")])
+				id, _ := propertyText(row.cells[slices.Index(table.columns, "span_id")])
 				parent := ""
 				if at := slices.Index(table.columns, "parent_span_id"); at >= 0 {
-					parent, _ = propText(row.cells[at])
+					parent, _ = propertyText(row.cells[at])
 				}
 				_, twice := spans[key][id]
 				spans[key][id] = parent
-				aside[key] = aside[key] || row.fate.aside || twice || run != propCell(key)
+				rejected[key] = rejected[key] || row.fate.rejected || twice || run != propertyCell(key)
 			}
 		}
 	}
@@ -875,15 +875,15 @@ func (k *propCheck) derivedTraces(derived map[string]propStored) {
 		}
 		row, made := derived[key]
 		if !made {
-			if rooted && !traced[key] && !aside[key] {
+			if rooted && !traced[key] && !rejected[key] {
 				k.problem("run %q has %d spans, no trace, and none was made", key, len(ids))
 			}
 			continue
 		}
-		if traced[key] && !aside[key] {
+		if traced[key] && !rejected[key] {
 			k.problem("run %q has a trace in the file, and one was made", key)
 		}
-		var tree propSpan
+		var tree propertySpan
 		if err := json.Unmarshal((*row["trace_data"])[1:], &tree); err != nil {
 			k.problem("the trace of run %q: %v", key, err)
 		}
@@ -896,15 +896,15 @@ func (k *propCheck) derivedTraces(derived map[string]propStored) {
 	}
 }
 
-type propSpan struct {
-	ID       string     `json:"span_id"`
-	Parent   *string    `json:"parent_span_id"`
-	Children []propSpan `json:"children"`
+type propertySpan struct {
+	ID       string         `json:"span_id"`
+	Parent   *string        `json:"parent_span_id"`
+	Children []propertySpan `json:"children"`
 }
 
 // tree sees that the spans of a derived trace are the run's, each once, under
 // their parents.
-func (k *propCheck) tree(run string, span *propSpan, ids map[string]string, seen map[string]bool) {
+func (k *propertyCheck) tree(run string, span *propertySpan, ids map[string]string, seen map[string]bool) {
 	k.Helper()
 	if _, known := ids[span.ID]; !known || seen[span.ID] {
 		k.problem("the trace of run %q has span %q, known is %v, seen is %v", run, span.ID, known, seen[span.ID])
@@ -921,7 +921,7 @@ func (k *propCheck) tree(run string, span *propSpan, ids map[string]string, seen
 }
 
 // sequences: the next row that Flujo inserts gets an id that is free.
-func (k *propCheck) sequences(conn *pgx.Conn) {
+func (k *propertyCheck) sequences(conn *pgx.Conn) {
 	k.Helper()
 	for _, table := range []string{"steps", "spans", "evaluations"} {
 		query := fmt.Sprintf(`SELECT s.last_value > coalesce(m.id, 0) OR m.id = 9223372036854775807

@@ -13,59 +13,59 @@ import (
 // What becomes of a cell, in this test's own words: a second reading of the
 // contract, which asks nothing of the code that it is held against.
 
-// propTables are Flujo's PostgreSQL tables, parents first. T text, I integer,
+// propertyTables are Flujo's PostgreSQL tables, parents first. T text, I integer,
 // R real, D double precision, J jsonb, Z timestamptz, B boolean; "!" NOT NULL,
 // "#" the primary key, ">" it refers to runs, "*" a text with an index on it.
-var propTables = []propTable{
-	newPropTable("runs", `run_id T!#* pipeline_id T!* pipeline_name T!* pipeline_version T! status T!* created_at Z!
+var propertyTables = []propertyTable{
+	newPropertyTable("runs", `run_id T!#* pipeline_id T!* pipeline_name T!* pipeline_version T! status T!* created_at Z!
 		updated_at Z! execution_time_ms I memory_usage_mb R total_steps I error_message T`),
-	newPropTable("workflow_state", `run_id T!#* pipeline_id T!* pipeline_name T! pipeline_version T! current_step_index I!
+	newPropertyTable("workflow_state", `run_id T!#* pipeline_id T!* pipeline_name T! pipeline_version T! current_step_index I!
 		pipeline_context J last_step_output J step_history J status T!* created_at Z! updated_at Z! total_steps I
 		error_message T execution_time_ms I memory_usage_mb R metadata J is_background_task B parent_run_id T*
 		task_id T background_error T`),
-	newPropTable("steps", `id I!# run_id T!>* step_name T! step_index I! status T! output J raw_response J cost_usd R
+	newPropertyTable("steps", `id I!# run_id T!>* step_name T! step_index I! status T! output J raw_response J cost_usd R
 		token_counts I execution_time_ms I created_at Z!`),
-	newPropTable("spans", `id I!# run_id T!>* span_id T! parent_span_id T* name T! start_time D! end_time D status T!
+	newPropertyTable("spans", `id I!# run_id T!>* span_id T! parent_span_id T* name T! start_time D! end_time D status T!
 		attributes J created_at Z!`),
-	newPropTable("traces", `run_id T!#>* trace_data J! created_at Z!`),
-	newPropTable("evaluations", `id I!# run_id T!>* step_name T score D! feedback T metadata J created_at Z!`),
-	newPropTable("system_state", `key T!#* value J! updated_at Z!`),
+	newPropertyTable("traces", `run_id T!#>* trace_data J! created_at Z!`),
+	newPropertyTable("evaluations", `id I!# run_id T!>* step_name T score D! feedback T metadata J created_at Z!`),
+	newPropertyTable("system_state", `key T!#* value J! updated_at Z!`),
 }
 
-// propOlder names the columns of Flujo 0.4 that stand for those of 0.6.
-var propOlder = map[string]string{
+// propertyOlder names the columns of Flujo 0.4 that stand for those of 0.6.
+var propertyOlder = map[string]string{
 	"runs.created_at": "start_time", "runs.updated_at": "end_time",
 	"steps.created_at": "start_time", "steps.execution_time_ms": "duration_ms", "steps.cost_usd": "cost",
 	"steps.token_counts": "tokens", "steps.output": "output_blob",
 }
 
-// propIndexed is how long an indexed text may be: PostgreSQL takes 2,704 bytes
+// propertyIndexed is how long an indexed text may be: PostgreSQL takes 2,704 bytes
 // with the header, of which some belong to the tuple.
-const propIndexed = 2690
+const propertyIndexed = 2690
 
-type propTable struct {
+type propertyTable struct {
 	name    string
-	columns []propColumn
+	columns []propertyColumn
 }
 
-type propColumn struct {
+type propertyColumn struct {
 	name                             string
 	kind                             byte
 	notNull, key, reference, indexed bool
 }
 
-func newPropTable(name, columns string) propTable {
-	t := propTable{name: name}
+func newPropertyTable(name, columns string) propertyTable {
+	t := propertyTable{name: name}
 	words := strings.Fields(columns)
 	for i := 0; i < len(words); i += 2 {
 		has := func(mark string) bool { return strings.Contains(words[i+1], mark) }
-		t.columns = append(t.columns, propColumn{name: words[i], kind: words[i+1][0],
+		t.columns = append(t.columns, propertyColumn{name: words[i], kind: words[i+1][0],
 			notNull: has("!"), key: has("#"), reference: has(">"), indexed: has("*")})
 	}
 	return t
 }
 
-func (t *propTable) key() *propColumn {
+func (t *propertyTable) key() *propertyColumn {
 	for i := range t.columns {
 		if t.columns[i].key {
 			return &t.columns[i]
@@ -74,12 +74,12 @@ func (t *propTable) key() *propColumn {
 	return nil
 }
 
-// propCell is a cell as SQLite stores it: nil, int64, float64, string or
+// propertyCell is a cell as SQLite stores it: nil, int64, float64, string or
 // []byte.
-type propCell any
+type propertyCell any
 
-// propBytes gives what a text or a BLOB holds.
-func propBytes(c propCell) (string, bool) {
+// propertyBytes gives what a text or a BLOB holds.
+func propertyBytes(c propertyCell) (string, bool) {
 	switch c := c.(type) {
 	case string:
 		return c, true
@@ -89,24 +89,24 @@ func propBytes(c propCell) (string, bool) {
 	return "", false
 }
 
-// propWant is what a column shall hold for a cell.
-type propWant struct {
+// propertyWant is what a column shall hold for a cell.
+type propertyWant struct {
 	null     bool
 	text     string
 	whole    int64
 	real     float64
-	truth    bool
+	boolean  bool
 	micros   int64 // since 2000
 	slack    int64 // how many of them it may be off
-	guess    bool  // any time that a witness tells
+	inferred bool  // any time that a fallback tells
 	naive    bool
 	json     string
-	kept     bool // the original has to be kept
-	homeless bool // the row has no place
+	original bool // the original has to be kept
+	unmapped bool // the row is rejected
 }
 
-// propText gives a cell's text as PostgreSQL can hold it.
-func propText(c propCell) (text string, changed bool) {
+// propertyText gives a cell's text as PostgreSQL can hold it.
+func propertyText(c propertyCell) (text string, changed bool) {
 	switch c := c.(type) {
 	case int64:
 		return strconv.FormatInt(c, 10), true
@@ -116,26 +116,26 @@ func propText(c propCell) (text string, changed bool) {
 		}
 		return strconv.FormatFloat(c, 'g', -1, 64), true
 	}
-	s, _ := propBytes(c)
-	mended := strings.ReplaceAll(string([]rune(s)), "\x00", "")
-	return mended, mended != s
+	s, _ := propertyBytes(c)
+	repaired := strings.ReplaceAll(string([]rune(s)), "\x00", "")
+	return repaired, repaired != s
 }
 
-// propKeyText gives the text of a cell that is a text key, and whether it can
+// propertyKeyText gives the text of a cell that is a text key, and whether it can
 // be one.
-func propKeyText(c propCell) (key string, ok bool) {
+func propertyKeyText(c propertyCell) (key string, ok bool) {
 	if c == nil {
 		return "", false
 	}
-	s, _ := propBytes(c)
-	key, _ = propText(c)
-	return key, !strings.Contains(s, "\x00") && len(key) <= propIndexed
+	s, _ := propertyBytes(c)
+	key, _ = propertyText(c)
+	return key, !strings.Contains(s, "\x00") && len(key) <= propertyIndexed
 }
 
-var propNumberForm = regexp.MustCompile(`^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$`)
+var propertyNumberForm = regexp.MustCompile(`^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$`)
 
-// propNumber gives the number that a cell says: a whole one exactly.
-func propNumber(c propCell) (whole int64, real float64, isWhole, said, asText bool) {
+// propertyNumber gives the number that a cell says: a whole one exactly.
+func propertyNumber(c propertyCell) (whole int64, real float64, isWhole, said, asText bool) {
 	switch c := c.(type) {
 	case int64:
 		return c, float64(c), true, true, false
@@ -143,7 +143,7 @@ func propNumber(c propCell) (whole int64, real float64, isWhole, said, asText bo
 		return 0, c, false, true, false
 	case string:
 		s := strings.TrimSpace(c)
-		if !propNumberForm.MatchString(s) {
+		if !propertyNumberForm.MatchString(s) {
 			return 0, 0, false, false, false
 		}
 		if whole, err := strconv.ParseInt(s, 10, 64); err == nil {
@@ -155,10 +155,10 @@ func propNumber(c propCell) (whole int64, real float64, isWhole, said, asText bo
 	return 0, 0, false, false, false
 }
 
-var propTimeForm = regexp.MustCompile(`^(\d{4})-(\d\d)-(\d\d)(?:([T ])(\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?(Z|[+-]\d\d(?:\d\d|:\d\d(?::\d\d)?)?)?)?$`)
+var propertyTimeForm = regexp.MustCompile(`^(\d{4})-(\d\d)-(\d\d)(?:([T ])(\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?(Z|[+-]\d\d(?:\d\d|:\d\d(?::\d\d)?)?)?)?$`)
 
-// propTimeOf gives the moment that a cell tells, in microseconds since 2000.
-func propTimeOf(c propCell, zone *time.Location) (micros int64, exact, told bool) {
+// propertyTimeOf gives the moment that a cell tells, in microseconds since 2000.
+func propertyTimeOf(c propertyCell, zone *time.Location) (micros int64, exact, reported bool) {
 	var seconds float64
 	switch c := c.(type) {
 	case nil:
@@ -168,25 +168,25 @@ func propTimeOf(c propCell, zone *time.Location) (micros int64, exact, told bool
 	case float64:
 		seconds = c
 	default:
-		return propTimeText(c, zone)
+		return propertyTimeText(c, zone)
 	}
-	if !(seconds >= float64(propFirst.Unix()) && seconds < float64(propLast.Unix())) {
+	if !(seconds >= float64(propertyFirst.Unix()) && seconds < float64(propertyLast.Unix())) {
 		return 0, false, false
 	}
 	whole, fraction := math.Modf(seconds)
-	return (int64(whole)-propEpoch)*1e6 + int64(math.Round(fraction*1e6)), false, true
+	return (int64(whole)-propertyEpoch)*1e6 + int64(math.Round(fraction*1e6)), false, true
 }
 
-const propEpoch = 946684800
+const propertyEpoch = 946684800
 
 var (
-	propFirst = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
-	propLast  = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
+	propertyFirst = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
+	propertyLast  = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-func propTimeText(c propCell, zone *time.Location) (micros int64, exact, told bool) {
-	s, _ := propBytes(c)
-	m := propTimeForm.FindStringSubmatch(s)
+func propertyTimeText(c propertyCell, zone *time.Location) (micros int64, exact, reported bool) {
+	s, _ := propertyBytes(c)
+	m := propertyTimeForm.FindStringSubmatch(s)
 	if m == nil {
 		return 0, false, false
 	}
@@ -194,7 +194,7 @@ func propTimeText(c propCell, zone *time.Location) (micros int64, exact, told bo
 		n, _ := strconv.Atoi(s)
 		return n
 	}
-	if !propIsNaive(c) {
+	if !propertyIsNaive(c) {
 		zone = time.UTC
 	}
 	at := time.Date(number(m[1]), time.Month(number(m[2])), number(m[3]), number(m[5]), number(m[6]), number(m[7]), 0, time.UTC)
@@ -214,24 +214,24 @@ func propTimeText(c propCell, zone *time.Location) (micros int64, exact, told bo
 		}
 		at = at.Add(-east)
 	}
-	if at.Before(propFirst) || !at.Before(propLast) {
+	if at.Before(propertyFirst) || !at.Before(propertyLast) {
 		return 0, false, false
 	}
 	digits := (m[8] + "000000")[:6]
 	cut := len(m[8]) > 6 && strings.Trim(m[8][6:], "0") != ""
-	return (at.Unix()-propEpoch)*1e6 + int64(number(digits)), !cut, true
+	return (at.Unix()-propertyEpoch)*1e6 + int64(number(digits)), !cut, true
 }
 
-// propIsNaive reports whether a time names no zone; what SQLite's datetime()
+// propertyIsNaive reports whether a time names no zone; what SQLite's datetime()
 // prints is UTC.
-func propIsNaive(c propCell) bool {
-	s, _ := propBytes(c)
-	m := propTimeForm.FindStringSubmatch(s)
+func propertyIsNaive(c propertyCell) bool {
+	s, _ := propertyBytes(c)
+	m := propertyTimeForm.FindStringSubmatch(s)
 	return m[9] == "" && !(m[4] == " " && m[7] != "" && m[8] == "")
 }
 
-// propJSONSource gives the JSON text that a cell says.
-func propJSONSource(c propCell) string {
+// propertyJSONSource gives the JSON text that a cell says.
+func propertyJSONSource(c propertyCell) string {
 	switch c := c.(type) {
 	case int64:
 		return strconv.FormatInt(c, 10)
@@ -244,13 +244,13 @@ func propJSONSource(c propCell) string {
 		}
 		return strconv.FormatFloat(c, 'g', -1, 64)
 	}
-	s, _ := propBytes(c)
+	s, _ := propertyBytes(c)
 	return s
 }
 
-// propJSON mends a JSON text, and reports whether it is one then. What numbers
+// propertyJSON repairs a JSON text, and reports whether it is one then. What numbers
 // and what depth the server takes is for the server to say.
-func propJSON(s string) (mended string, ok bool) {
+func propertyJSON(s string) (repaired string, ok bool) {
 	var out, probe strings.Builder
 	put := func(s string) { out.WriteString(s); probe.WriteString(s) }
 	for i, inside := 0, false; i < len(s); {
@@ -274,9 +274,9 @@ func propJSON(s string) (mended string, ok bool) {
 			i++
 		case c == '\\':
 			n := min(2, len(s)-i)
-			if unit, ok := propUnit(s[i:]); ok {
+			if unit, ok := propertyUnit(s[i:]); ok {
 				n = 6
-				low, paired := propUnit(s[i+6:])
+				low, paired := propertyUnit(s[i+6:])
 				switch {
 				case unit == 0:
 					i += n
@@ -304,12 +304,12 @@ func propJSON(s string) (mended string, ok bool) {
 			i += n
 		}
 	}
-	mended = out.String()
-	return mended, json.Valid([]byte(probe.String())) && json.Valid([]byte(mended))
+	repaired = out.String()
+	return repaired, json.Valid([]byte(probe.String())) && json.Valid([]byte(repaired))
 }
 
-// propUnit reads an escaped UTF-16 unit.
-func propUnit(s string) (unit uint64, ok bool) {
+// propertyUnit reads an escaped UTF-16 unit.
+func propertyUnit(s string) (unit uint64, ok bool) {
 	if len(s) < 6 || s[0] != '\\' || s[1] != 'u' {
 		return 0, false
 	}
@@ -318,63 +318,63 @@ func propUnit(s string) (unit uint64, ok bool) {
 }
 
 // expect says what the column shall hold for the cell.
-func (k *propCheck) expect(c propColumn, cell propCell) (w propWant) {
+func (k *propertyCheck) expect(c propertyColumn, cell propertyCell) (w propertyWant) {
 	if cell == nil && c.kind != 'Z' {
-		return propWant{null: true, homeless: c.notNull}
+		return propertyWant{null: true, unmapped: c.notNull}
 	}
 	switch c.kind {
 	case 'T':
-		w.text, w.kept = propText(cell)
-		s, _ := propBytes(cell)
-		w.homeless = (c.key || c.reference) && strings.Contains(s, "\x00") || c.indexed && len(w.text) > propIndexed
+		w.text, w.original = propertyText(cell)
+		s, _ := propertyBytes(cell)
+		w.unmapped = (c.key || c.reference) && strings.Contains(s, "\x00") || c.indexed && len(w.text) > propertyIndexed
 	case 'I':
-		whole, real, isWhole, said, asText := propNumber(cell)
-		w.whole, w.kept = whole, asText || !said
+		whole, real, isWhole, said, asText := propertyNumber(cell)
+		w.whole, w.original = whole, asText || !said
 		if said && !isWhole {
 			even := math.RoundToEven(real)
 			said = even >= math.MinInt64 && even < math.MaxInt64
-			w.kept = w.kept || even != real || !said
+			w.original = w.original || even != real || !said
 			if said {
 				w.whole = int64(even)
 			}
 		}
 		w.null = !said
 	case 'R', 'D':
-		whole, real, isWhole, said, asText := propNumber(cell)
+		whole, real, isWhole, said, asText := propertyNumber(cell)
 		if c.kind == 'R' && !k.exact && math.IsInf(float64(float32(real)), 0) && !math.IsInf(real, 0) {
 			said = false
 		}
-		w = propWant{real: real, null: !said, kept: asText || !said}
+		w = propertyWant{real: real, null: !said, original: asText || !said}
 		if isWhole && strconv.FormatFloat(real, 'f', 0, 64) != strconv.FormatInt(whole, 10) {
-			w.kept = true
+			w.original = true
 		}
 	case 'B':
 		switch v := cell.(type) {
 		case int64:
-			w.truth, w.kept = v != 0, v != 0 && v != 1
+			w.boolean, w.original = v != 0, v != 0 && v != 1
 		case float64:
-			w.truth, w.kept = v != 0, v != 0 && v != 1
+			w.boolean, w.original = v != 0, v != 0 && v != 1
 		default:
-			s, _ := propBytes(cell)
-			w.truth, w.kept = s != "", true
+			s, _ := propertyBytes(cell)
+			w.boolean, w.original = s != "", true
 		}
 	case 'Z':
-		var exact, told bool
-		w.micros, exact, told = propTimeOf(cell, k.zone)
-		_, isText := propBytes(cell)
-		w.guess, w.kept = !told, !told || !exact
-		w.naive = told && isText && propIsNaive(cell)
-		if told && !isText {
+		var exact, reported bool
+		w.micros, exact, reported = propertyTimeOf(cell, k.zone)
+		_, isText := propertyBytes(cell)
+		w.inferred, w.original = !reported, !reported || !exact
+		w.naive = reported && isText && propertyIsNaive(cell)
+		if reported && !isText {
 			w.slack = 1
 		}
 	case 'J':
-		w.json = propJSONSource(cell)
-		_, isText := propBytes(cell)
+		w.json = propertyJSONSource(cell)
+		_, isText := propertyBytes(cell)
 		if !c.notNull && strings.Trim(w.json, " \t\r\n") == "null" {
-			return propWant{null: true}
+			return propertyWant{null: true}
 		}
-		w.kept = !isText || k.json[w.json].mended
+		w.original = !isText || k.json[w.json].repaired
 	}
-	w.homeless = w.homeless || w.null && c.notNull
+	w.unmapped = w.unmapped || w.null && c.notNull
 	return w
 }

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
@@ -23,33 +23,33 @@ import (
 // How many files TestProperty makes, and how many rows there are in them at
 // least.
 var (
-	propFiles = pgtest.Count(15, 30)
-	propLeast = int64(pgtest.Count(20_000, 100_000))
+	propertyFiles = pgtest.Count(15, 30)
+	propertyLeast = int64(pgtest.Count(20_000, 100_000))
 )
 
-// TestProperty: whatever is in a file of one of Flujo's layouts, migrate either
-// refuses with the list of all rows that have no place, or every cell arrives
-// as the contract says or is kept in its original bytes; with --set-aside it
+// TestProperty: whatever is in a file of one of Flujo's file formats, migrate either
+// refuses with the list of all rows that are rejected, or every cell arrives
+// as the contract says or is kept in its original bytes; with --quarantine it
 // never refuses. What the contract says is worked out in
 // property_contract_test.go once more.
 //
 // FLUJO_PORT_TEST_SEED chooses other files.
 func TestProperty(t *testing.T) {
 	t.Parallel()
-	seed := propSeed(t)
+	seed := propertySeed(t)
 	var rows, refused atomic.Int64
 	t.Run("files", func(t *testing.T) {
-		for n := range propFiles {
+		for n := range propertyFiles {
 			t.Run(fmt.Sprint(n), func(t *testing.T) {
 				t.Parallel()
-				lot := propLot(seed, n)
-				path, likeness := makeProp(t, lot, n)
+				random := propertyRandom(seed, n)
+				path, likeness := makePropertyFile(t, random, n)
 				t.Cleanup(func() {
 					if t.Failed() {
 						t.Logf("FLUJO_PORT_TEST_SEED=%d, file %d: %s", seed, n, likeness)
 					}
 				})
-				read, wasRefused := checkProp(t, path, lot.IntN(3), lot.IntN(2) == 0, lot.IntN(3) == 0)
+				read, wasRefused := checkProperty(t, path, random.IntN(3), random.IntN(2) == 0, random.IntN(3) == 0)
 				rows.Add(read)
 				if wasRefused {
 					refused.Add(1)
@@ -57,19 +57,19 @@ func TestProperty(t *testing.T) {
 			})
 		}
 	})
-	if rows.Load() < propLeast {
+	if rows.Load() < propertyLeast {
 		t.Errorf("only %d rows, FLUJO_PORT_TEST_SEED=%d", rows.Load(), seed)
 	}
-	if n := refused.Load(); n == 0 || n == int64(propFiles) {
-		t.Errorf("%d files of %d were refused, FLUJO_PORT_TEST_SEED=%d", n, propFiles, seed)
+	if n := refused.Load(); n == 0 || n == int64(propertyFiles) {
+		t.Errorf("%d files of %d were refused, FLUJO_PORT_TEST_SEED=%d", n, propertyFiles, seed)
 	}
 }
 
-// checkProp migrates a file without and with SetAside and compares what is
+// checkProperty migrates a file without and with SetAside and compares what is
 // there with the file.
-func checkProp(t *testing.T, path string, zone int, dryRun, exact bool) (rows int64, refused bool) {
+func checkProperty(t *testing.T, path string, zone int, dryRun, exact bool) (rows int64, refused bool) {
 	t.Helper()
-	before := propDigest(t, path)
+	before := propertyDigest(t, path)
 	url := pgtest.Database(t)
 	conn := connect(t, url)
 	o := options(t, path, url)
@@ -79,20 +79,20 @@ func checkProp(t *testing.T, path string, zone int, dryRun, exact bool) (rows in
 	if in == nil {
 		in = time.UTC
 	}
-	k := newPropCheck(t, path, in, exact, conn)
+	k := newPropertyCheck(t, path, in, exact, conn)
 	for _, table := range k.tables {
 		rows += int64(len(table.rows))
 	}
 
 	o.DryRun = dryRun
-	result, found, err := propMigrate(t, o)
-	refused = errors.Is(err, errPropRefused)
+	result, found, err := propertyMigrate(t, o)
+	refused = errors.Is(err, errPropertyRefused)
 	if err != nil && !refused {
 		t.Fatal(err)
 	}
 	k.list(found)
-	if refused != (k.asides() > 0) {
-		t.Fatalf("refused is %v, and %d rows have no place", refused, k.asides())
+	if refused != (k.rejectedRows() > 0) {
+		t.Fatalf("refused is %v, and %d rows are rejected", refused, k.rejectedRows())
 	}
 	if refused {
 		k.refusal(result, found)
@@ -101,8 +101,8 @@ func checkProp(t *testing.T, path string, zone int, dryRun, exact bool) (rows in
 		if left := leftovers(t, conn); left != "" {
 			t.Errorf("left behind: %s", left)
 		}
-		o.DryRun, o.SetAside = false, refused
-		if result, found, err = propMigrate(t, o); err != nil {
+		o.DryRun, o.Quarantine = false, refused
+		if result, found, err = propertyMigrate(t, o); err != nil {
 			t.Fatal(err)
 		}
 		k.list(found)
@@ -111,38 +111,38 @@ func checkProp(t *testing.T, path string, zone int, dryRun, exact bool) (rows in
 		t.Error("the report does not say committed")
 	}
 	if notes := strings.Join(result.Notes, "; "); strings.Contains(notes, "row by row") {
-		t.Errorf("the sums of both sides differ where the rows do not: %s", notes)
+		t.Errorf("the digests of both sides differ where the rows do not: %s", notes)
 	}
-	later, different, err := verifyIn(t, path, o.Postgres, o.NaiveZone)
-	if err != nil || later.Verdict != report.Equal || len(different) > 0 || strings.Contains(strings.Join(later.Notes, "; "), "row by row") {
-		t.Errorf("verify finds %d differences: %v", len(different), err)
+	later, differences, err := verifyIn(t, path, o.Postgres, o.NaiveZone)
+	if err != nil || later.Verdict != report.Equal || len(differences) > 0 || strings.Contains(strings.Join(later.Notes, "; "), "row by row") {
+		t.Errorf("verify finds %d differences: %v", len(differences), err)
 	}
-	roundTrip(t, path, o, k.asides() > 0)
+	roundTrip(t, path, o, k.rejectedRows() > 0)
 	k.arrived(conn, result, found)
 	k.listed(result, found)
-	if after := propDigest(t, path); after != before {
+	if after := propertyDigest(t, path); after != before {
 		t.Errorf("the file's folder was\n%s\nand is\n%s", before, after)
 	}
 	return rows, refused
 }
 
-// errPropRefused stands for a refusal because of what is in the file.
-var errPropRefused = errors.New("refused")
+// errPropertyRefused stands for a refusal because of what is in the file.
+var errPropertyRefused = errors.New("refused")
 
-func propMigrate(t testing.TB, o transfer.MigrateOptions) (result *report.Migration, found []mapping.Finding, err error) {
+func propertyMigrate(t testing.TB, o transfer.MigrateOptions) (result *report.Migration, found []mapping.Finding, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	o.Found = func(f mapping.Finding) { found = append(found, f) }
+	o.OnFinding = func(f mapping.Finding) { found = append(found, f) }
 	result, err = transfer.Migrate(ctx, o)
-	if f, ok := errors.AsType[*fault.Error](err); ok && f.Kind == fault.Refused && result != nil && result.Refused {
-		err = errPropRefused
+	if f, ok := errors.AsType[*clierr.Error](err); ok && f.Kind == clierr.Refused && result != nil && result.Refused {
+		err = errPropertyRefused
 	}
 	return result, found, err
 }
 
 // refusal: the report of a refused file counts the rows that were listed.
-func (k *propCheck) refusal(result *report.Migration, found []mapping.Finding) {
+func (k *propertyCheck) refusal(result *report.Migration, found []mapping.Finding) {
 	k.Helper()
 	if result.Committed {
 		k.problem("refused, and committed")
@@ -151,18 +151,18 @@ func (k *propCheck) refusal(result *report.Migration, found []mapping.Finding) {
 }
 
 // listed: the report counts, by table, column and kind, what was listed.
-func (k *propCheck) listed(result *report.Migration, found []mapping.Finding) {
+func (k *propertyCheck) listed(result *report.Migration, found []mapping.Finding) {
 	k.Helper()
 	type line struct {
-		table, column, kind string
-		aside               bool
+		table, column, reason string
+		rejected              bool
 	}
 	counts := map[line]int64{}
 	for _, f := range found {
-		counts[line{f.Table, f.Column, f.Reason.String(), f.Aside}]++
+		counts[line{f.Table, f.Column, f.Reason.String(), f.Rejected}]++
 	}
 	for _, c := range result.Changes {
-		l := line{c.Table, c.Column, c.Kind, c.SetAside}
+		l := line{c.Table, c.Column, c.Reason, c.Rejected}
 		if counts[l] != c.Count {
 			k.problem("the report counts %d of %v, %d were listed", c.Count, l, counts[l])
 		}
@@ -176,8 +176,8 @@ func (k *propCheck) listed(result *report.Migration, found []mapping.Finding) {
 	}
 }
 
-// propDigest tells one state of a file's folder from another.
-func propDigest(t testing.TB, path string) (digest string) {
+// propertyDigest tells one state of a file's folder from another.
+func propertyDigest(t testing.TB, path string) (digest string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil {
@@ -200,17 +200,17 @@ func propDigest(t testing.TB, path string) (digest string) {
 }
 
 // roundTrip restores what was migrated: with the base every cell is as it was;
-// without, the file is a fixed point, but where rows had no place: what kept
-// them from one may be gone with the old layout.
-func roundTrip(t *testing.T, path string, o transfer.MigrateOptions, asides bool) {
+// without, the file is a fixed point, but where rows were rejected: what kept
+// them from one may be gone with the old format.
+func roundTrip(t *testing.T, path string, o transfer.MigrateOptions, rejected bool) {
 	t.Helper()
 	based, _ := restoreIn(t, o.Postgres, path, o.NaiveZone)
 	sameDump(t, dump(t, based), dump(t, path))
-	if asides {
+	if rejected {
 		return
 	}
 	first, _ := restoreIn(t, o.Postgres, "", o.NaiveZone)
-	o.SQLite, o.Postgres, o.SetAside, o.DryRun = first, pgtest.Database(t), true, false
+	o.SQLite, o.Postgres, o.Quarantine, o.DryRun = first, pgtest.Database(t), true, false
 	o.Cutover = cutover(t, o.Postgres)
 	migrate(t, o)
 	second, _ := restoreIn(t, o.Postgres, "", o.NaiveZone)

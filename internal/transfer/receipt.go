@@ -7,18 +7,18 @@ import (
 	"flujo-port/internal/source"
 )
 
-// hashing is the SHA-256 of a file and its -wal on its way.
-type hashing struct {
+// fileHasher is the SHA-256 of a file and its -wal on its way.
+type fileHasher struct {
 	done      chan struct{}
 	cancel    context.CancelFunc
 	main, wal string
 	err       error
 }
 
-// beginHashing hashes beside whatever else is done, which is to end it before the
+// startFileHasher hashes next to whatever else is done, which is to end it before the
 // snapshot is closed.
-func beginHashing(ctx context.Context, snapshot *source.Snapshot) *hashing {
-	h := &hashing{done: make(chan struct{})}
+func startFileHasher(ctx context.Context, snapshot *source.Snapshot) *fileHasher {
+	h := &fileHasher{done: make(chan struct{})}
 	ctx, h.cancel = context.WithCancel(ctx)
 	go func() {
 		defer close(h.done)
@@ -27,20 +27,20 @@ func beginHashing(ctx context.Context, snapshot *source.Snapshot) *hashing {
 	return h
 }
 
-// end gives up, where the hashes are not wanted any more.
-func (h *hashing) end() {
+// stop gives up, where the hashes are not wanted any more.
+func (h *fileHasher) stop() {
 	h.cancel()
 	<-h.done
 }
 
 // wait gives the hashes.
-func (h *hashing) wait() (main, wal string, err error) {
+func (h *fileHasher) wait() (main, wal string, err error) {
 	<-h.done
 	return h.main, h.wal, h.err
 }
 
 // writeReceipt leaves word of what was moved, in the same transaction.
-func (m *migration) writeReceipt(ctx context.Context, hash *hashing) error {
+func (m *migration) writeReceipt(ctx context.Context, hash *fileHasher) error {
 	main, wal, err := hash.wait()
 	if err != nil {
 		return err
@@ -51,18 +51,18 @@ func (m *migration) writeReceipt(ctx context.Context, hash *hashing) error {
 		return err
 	}
 	r := &report.Receipt{
-		Version: m.Version, Layout: m.layout.Generation, Verify: m.Verify,
+		Version: m.Version, FileFormat: m.format.Name, Verify: m.Verify,
 		File: report.File{Path: m.snapshot.Path(), Bytes: m.snapshot.Size() - m.snapshot.WALSize(), SHA256: main,
 			WALBytes: m.snapshot.WALSize(), WALSHA256: wal, Modified: m.snapshot.Modified()},
-		Options:  report.Options{NaiveTimes: m.zone(), JSONDepth: m.convert.JSONDepth, SetAside: m.SetAside, WrittenAt: m.modified.Micros, Replaced: m.replacedSchema()},
-		Findings: m.found.WithoutKeys(),
+		Options:  report.Options{NaiveTimezone: m.zone(), JSONDepth: m.options.JSONDepth, Quarantine: m.Quarantine, WrittenAt: m.modified.Micros, ArchiveSchema: m.archiveSchema()},
+		Findings: m.findings.WithoutKeys(),
 	}
 	for _, row := range m.report.Tables {
-		writers, err := stored.Writers(ctx, m.layout.Plan(row.Name).Table)
+		writers, err := stored.Writers(ctx, m.format.Mapping(row.Name).Table)
 		if err != nil {
 			return err
 		}
-		r.Tables = append(r.Tables, report.ReceiptTable{Name: row.Name, RowsRead: row.RowsRead, SetAside: row.SetAside,
+		r.Tables = append(r.Tables, report.ReceiptTable{Name: row.Name, RowsRead: row.RowsRead, Rejected: row.Rejected,
 			Derived: row.Derived, Rows: row.InPostgres, Digest: row.Digest, Writers: writers})
 	}
 	if err := m.mergeReceipt(ctx, r); err != nil {

@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"flujo-port/internal/fault"
-	"flujo-port/internal/pg"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
+	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
 	"flujo-port/internal/transfer"
 
@@ -79,7 +79,7 @@ func replaceNow(t testing.TB, o transfer.MigrateOptions) *report.Migration {
 		if err == nil {
 			return result
 		}
-		if fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), "is there already") {
+		if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "is there already") {
 			t.Fatal(err)
 		}
 	}
@@ -93,9 +93,9 @@ func stateTables() []string {
 // keepCopy copies what the schema holds to a schema of the test's own.
 func keepCopy(t testing.TB, conn *pgx.Conn, to string, tables ...string) {
 	t.Helper()
-	run(t, conn, "CREATE SCHEMA "+pg.Ident(to))
+	run(t, conn, "CREATE SCHEMA "+postgres.Ident(to))
 	for _, table := range slices.Concat(stateTables(), tables) {
-		run(t, conn, fmt.Sprintf("CREATE TABLE %s.%s AS TABLE %s", pg.Ident(to), table, table))
+		run(t, conn, fmt.Sprintf("CREATE TABLE %s.%s AS TABLE %s", postgres.Ident(to), table, table))
 	}
 }
 
@@ -103,7 +103,7 @@ func keepCopy(t testing.TB, conn *pgx.Conn, to string, tables ...string) {
 func wantSameRows(t testing.TB, conn *pgx.Conn, a, b string, tables ...string) {
 	t.Helper()
 	for _, table := range slices.Concat(stateTables(), tables) {
-		a, b := pg.Ident(a)+"."+table, pg.Ident(b)+"."+table
+		a, b := postgres.Ident(a)+"."+table, postgres.Ident(b)+"."+table
 		if got := one(t, conn, fmt.Sprintf(`SELECT count(*) FROM ((SELECT x::text FROM %[1]s x EXCEPT ALL SELECT x::text FROM %[2]s x)
 			UNION ALL (SELECT x::text FROM %[2]s x EXCEPT ALL SELECT x::text FROM %[1]s x)) y`, a, b)); got != "0" {
 			t.Errorf("%s and %s: %s rows are in one and not in the other", a, b, got)
@@ -114,7 +114,7 @@ func wantSameRows(t testing.TB, conn *pgx.Conn, a, b string, tables ...string) {
 // dressUp gives the tables what people add to them.
 func dressUp(t testing.TB, conn *pgx.Conn, auditor string) {
 	t.Helper()
-	auditor = pg.Ident(auditor)
+	auditor = postgres.Ident(auditor)
 	run(t, conn, "GRANT USAGE ON SCHEMA flujo TO "+auditor, "GRANT SELECT ON flujo.runs, flujo.spans TO "+auditor, "GRANT SELECT (id, run_id, status) ON flujo.steps TO "+auditor,
 		"ALTER TABLE flujo.evaluations OWNER TO "+auditor, "GRANT USAGE ON SEQUENCE flujo.steps_id_seq TO "+auditor,
 		"CREATE SCHEMA audit", "CREATE VIEW audit.failures AS SELECT run_id, count(*) n FROM flujo.steps GROUP BY 1",
@@ -125,8 +125,8 @@ func dressUp(t testing.TB, conn *pgx.Conn, auditor string) {
 		"CREATE STATISTICS flujo.together ON run_id, step_name FROM flujo.steps")
 }
 
-// dress lists what dressUp and Flujo made, with the identity of each.
-func dress(t testing.TB, conn *pgx.Conn) string {
+// disguise lists what dressUp and Flujo made, with the identity of each.
+func disguise(t testing.TB, conn *pgx.Conn) string {
 	t.Helper()
 	return one(t, conn, `SELECT string_agg(line, E'\n' ORDER BY line) FROM (
 		SELECT format('relation %s %s %s %s %s %s %s %s', oid, relname, relkind, relowner::regrole, relacl, relrowsecurity, reloptions, relpersistence)
@@ -151,7 +151,7 @@ func TestReplace(t *testing.T) {
 	auditor := pgtest.Role(t, url, "")
 	conn, file := afterADay(t, url)
 	dressUp(t, conn, one(t, connect(t, auditor), "SELECT current_user"))
-	before := dress(t, conn)
+	before := disguise(t, conn)
 	keepCopy(t, conn, "mine", "flujo_port_receipts")
 	counts := map[string]string{}
 	for _, table := range append(stateTables(), "flujo_port_receipts") {
@@ -162,9 +162,9 @@ func TestReplace(t *testing.T) {
 	if !result.Committed || result.Replaced == nil {
 		t.Fatalf("committed %v, replaced %v", result.Committed, result.Replaced)
 	}
-	kept := result.Replaced.Schema
-	if !regexp.MustCompile(`^flujo_before_\d{8}T\d{6}Z$`).MatchString(kept) {
-		t.Errorf("kept in schema %q", kept)
+	archived := result.Replaced.ArchiveSchema
+	if !regexp.MustCompile(`^flujo_archive_\d{8}T\d{6}Z$`).MatchString(archived) {
+		t.Errorf("kept in schema %q", archived)
 	}
 	for _, table := range result.Replaced.Tables {
 		if counts[table.Name] != fmt.Sprint(table.Rows) {
@@ -175,17 +175,17 @@ func TestReplace(t *testing.T) {
 	if len(counts) > 0 {
 		t.Errorf("the report does not speak of %v", counts)
 	}
-	wantSameRows(t, conn, "mine", kept, "flujo_port_receipts")
-	if after := dress(t, conn); after != before {
+	wantSameRows(t, conn, "mine", archived, "flujo_port_receipts")
+	if after := disguise(t, conn); after != before {
 		t.Errorf("the tables are not what they were:\n%s\nnow\n%s", before, after)
 	}
 	wantVerdict(t, file, url, report.Equal, 0)
 	for query, want := range map[string]string{
-		"SELECT count(*) FROM runs WHERE run_id = 'of postgres'":                      "0",
-		"SELECT n FROM audit.failures WHERE run_id = 'of the file'":                   "1",
-		"SELECT count(*) FROM flujo_port_receipts":                                    "2",
-		"SELECT options->>'replaced' FROM flujo_port_receipts ORDER BY 1 LIMIT 1":     kept,
-		"SELECT string_agg(version::text, ',' ORDER BY 1) FROM flujo_schema_versions": "1,2,3,4,5",
+		"SELECT count(*) FROM runs WHERE run_id = 'of postgres'":                        "0",
+		"SELECT n FROM audit.failures WHERE run_id = 'of the file'":                     "1",
+		"SELECT count(*) FROM flujo_port_receipts":                                      "2",
+		"SELECT options->>'archive_schema' FROM flujo_port_receipts ORDER BY 1 LIMIT 1": archived,
+		"SELECT string_agg(version::text, ',' ORDER BY 1) FROM flujo_schema_versions":   "1,2,3,4,5",
 	} {
 		if got := one(t, conn, query); got != want {
 			t.Errorf("%s: %s, want %s", query, got, want)
@@ -196,7 +196,7 @@ func TestReplace(t *testing.T) {
 	}
 	// What is kept leans on nothing of what it was made of.
 	run(t, conn, "DROP SCHEMA flujo CASCADE")
-	wantSameRows(t, conn, "mine", kept)
+	wantSameRows(t, conn, "mine", archived)
 }
 
 // answer gives the single value that any statement returns.
@@ -266,7 +266,7 @@ func TestReplacedRowsComeBack(t *testing.T) {
 			positions := one(t, conn, next)
 
 			result := migrate(t, replacing(t, changed(t, tc.next...), url))
-			psql(t, url, result.Replaced.BackToIt, false)
+			psql(t, url, result.Replaced.UndoSQL, false)
 			wantSameRows(t, conn, "mine", "flujo", own...)
 			if got := one(t, conn, next); got != positions {
 				t.Errorf("sequences: %s, were %s", got, positions)
@@ -274,16 +274,16 @@ func TestReplacedRowsComeBack(t *testing.T) {
 			if got := one(t, conn, "SELECT to_regclass('flujo.flujo_port_originals') IS NOT NULL"); got != fmt.Sprint(tc.originals) {
 				t.Errorf("a table of originals is there: %s", got)
 			}
-			kept := result.Replaced.Schema
-			wantSameRows(t, conn, "mine", kept, "flujo_port_receipts")
+			archived := result.Replaced.ArchiveSchema
+			wantSameRows(t, conn, "mine", archived, "flujo_port_receipts")
 			// A second time they change nothing, or do the same.
-			psql(t, url, result.Replaced.BackToIt, tc.originals)
+			psql(t, url, result.Replaced.UndoSQL, tc.originals)
 			wantSameRows(t, conn, "mine", "flujo", own...)
 			if _, _, err := verify(t, first.SQLite, url); err != nil {
 				t.Errorf("verify with the first file: %v", err)
 			}
-			psql(t, url, []string{result.Replaced.DropIt}, false)
-			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'flujo\\_before%'"); got != "0" {
+			psql(t, url, []string{result.Replaced.DropSQL}, false)
+			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'flujo\\_archive%'"); got != "0" {
 				t.Errorf("%s schemas are left", got)
 			}
 			wantSameRows(t, conn, "mine", "flujo", own...)
@@ -300,23 +300,23 @@ func TestReplaceTwice(t *testing.T) {
 	one := replaceNow(t, replacing(t, file, url))
 	keepCopy(t, conn, "second")
 	two := replaceNow(t, replacing(t, fixture, url))
-	if one.Replaced.Schema == two.Replaced.Schema {
-		t.Fatalf("both are kept in %s", one.Replaced.Schema)
+	if one.Replaced.ArchiveSchema == two.Replaced.ArchiveSchema {
+		t.Fatalf("both are kept in %s", one.Replaced.ArchiveSchema)
 	}
-	wantSameRows(t, conn, "first", one.Replaced.Schema)
-	wantSameRows(t, conn, "second", two.Replaced.Schema)
+	wantSameRows(t, conn, "first", one.Replaced.ArchiveSchema)
+	wantSameRows(t, conn, "second", two.Replaced.ArchiveSchema)
 	wantVerdict(t, fixture, url, report.Equal, 0)
-	psql(t, url, two.Replaced.BackToIt, false)
+	psql(t, url, two.Replaced.UndoSQL, false)
 	wantSameRows(t, conn, "second", "flujo")
-	psql(t, url, one.Replaced.BackToIt, false)
+	psql(t, url, one.Replaced.UndoSQL, false)
 	wantSameRows(t, conn, "first", "flujo")
-	psql(t, url, two.Replaced.BackToIt, false)
+	psql(t, url, two.Replaced.UndoSQL, false)
 	wantVerdict(t, file, url, report.Equal, 0)
 }
 
-// asItWas gives what a run that does not commit must leave: rows, relations,
+// wantUnchangedFile gives what a run that does not commit must leave: rows, relations,
 // sequences.
-func asItWas(t testing.TB, conn *pgx.Conn) string {
+func wantUnchangedFile(t testing.TB, conn *pgx.Conn) string {
 	t.Helper()
 	s := leftovers(t, conn) + one(t, conn, "SELECT string_agg(format('%s %s %s', oid, relname, relfilenode), ',' ORDER BY oid) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace")
 	for _, table := range stateTables() {
@@ -328,11 +328,11 @@ func asItWas(t testing.TB, conn *pgx.Conn) string {
 	return s
 }
 
-func TestReplaceRehearsalLeavesNothing(t *testing.T) {
+func TestReplaceDryRunLeavesNothing(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	conn, file := afterADay(t, url)
-	before := asItWas(t, conn)
+	before := wantUnchangedFile(t, conn)
 	o := replacing(t, file, url)
 	o.DryRun = true
 	result := migrate(t, o)
@@ -343,15 +343,15 @@ func TestReplaceRehearsalLeavesNothing(t *testing.T) {
 	if err := result.Text(&text); err != nil {
 		t.Fatal(err)
 	}
-	for _, word := range []string{"rolled back", "the real run keeps", "flujo_before_", "runs 60"} {
+	for _, word := range []string{"rolled back", "the real run archives", "flujo_archive_", "runs 60"} {
 		if !strings.Contains(text.String(), word) {
 			t.Errorf("the report does not say %q:\n%s", word, text.String())
 		}
 	}
 	if strings.Contains(text.String(), "TRUNCATE") {
-		t.Error("the rehearsal gives lines that lead to a schema that is not there")
+		t.Error("the dry run gives lines that lead to a schema that is not there")
 	}
-	if after := asItWas(t, conn); after != before {
+	if after := wantUnchangedFile(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 }
@@ -363,47 +363,47 @@ func TestReplaceThatFails(t *testing.T) {
 		name    string
 		prepare []string
 		change  func(t testing.TB, o *transfer.MigrateOptions)
-		kind    fault.Kind
+		kind    clierr.Kind
 		words   []string
 	}{
 		{name: "a table of others refers to runs", prepare: []string{"CREATE TABLE public.notes (run_id text CONSTRAINT noted REFERENCES flujo.runs ON DELETE CASCADE)", "INSERT INTO public.notes VALUES ('of postgres')"},
-			kind: fault.Refused, words: []string{"public.notes refers to runs", "ALTER TABLE public.notes DROP CONSTRAINT noted"}},
-		{name: "a row without a place", change: func(t testing.TB, o *transfer.MigrateOptions) {
+			kind: clierr.Refused, words: []string{"public.notes refers to runs", "ALTER TABLE public.notes DROP CONSTRAINT noted"}},
+		{name: "a rejected row", change: func(t testing.TB, o *transfer.MigrateOptions) {
 			o.SQLite = changed(t, "UPDATE system_state SET key = 'a' || char(0) WHERE rowid = 1")
-		}, kind: fault.Refused, words: []string{"without a place"}},
+		}, kind: clierr.Refused, words: []string{"rejected"}},
 		{name: "what --strict refuses", change: func(t testing.TB, o *transfer.MigrateOptions) {
 			o.SQLite, o.Strict = changed(t, "UPDATE steps SET output = '{' WHERE id = 7"), true
-		}, kind: fault.Refused, words: []string{"--strict"}},
+		}, kind: clierr.Refused, words: []string{"--strict"}},
 		{name: "a column that a view uses", prepare: []string{"CREATE VIEW public.costs AS SELECT cost_usd FROM flujo.steps"},
-			change: func(_ testing.TB, o *transfer.MigrateOptions) { o.ExactFloats = true }, kind: fault.Refused, words: []string{"steps.cost_usd", "view", "make them again"}},
+			change: func(_ testing.TB, o *transfer.MigrateOptions) { o.ExactFloats = true }, kind: clierr.Refused, words: []string{"steps.cost_usd", "view", "make them again"}},
 		{name: "the name is taken", prepare: []string{`DO $$ BEGIN FOR i IN 0..300 LOOP
-			EXECUTE format('CREATE SCHEMA %I', to_char((now() + i * interval '1 second') AT TIME ZONE 'UTC', '"flujo_before_"YYYYMMDD"T"HH24MISS"Z"')); END LOOP; END $$`},
-			kind: fault.Refused, words: []string{"is there already", "run again"}},
+			EXECUTE format('CREATE SCHEMA %I', to_char((now() + i * interval '1 second') AT TIME ZONE 'UTC', '"flujo_archive_"YYYYMMDD"T"HH24MISS"Z"')); END LOOP; END $$`},
+			kind: clierr.Refused, words: []string{"is there already", "run again"}},
 		{name: "a copy that is not the same", prepare: []string{
 			`CREATE FUNCTION public.spoil() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE kept text; BEGIN
-				SELECT schema_name INTO kept FROM pg_event_trigger_ddl_commands() WHERE object_identity LIKE 'flujo_before%.evaluations' OR object_identity LIKE '"flujo_before%.evaluations';
+				SELECT schema_name INTO kept FROM pg_event_trigger_ddl_commands() WHERE object_identity LIKE 'flujo_archive%.evaluations' OR object_identity LIKE '"flujo_archive%.evaluations';
 				IF kept IS NOT NULL THEN EXECUTE format('UPDATE %I.steps SET cost_usd = 9 WHERE id = 7', kept); END IF; END $$`,
 			"CREATE EVENT TRIGGER spoil ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.spoil()"},
-			kind: fault.Different, words: []string{`the copy of table "steps"`, "nothing was taken out"}},
+			kind: clierr.Mismatch, words: []string{`the copy of table "steps"`, "nothing was taken out"}},
 		{name: "the connection ends", change: func(t testing.TB, o *transfer.MigrateOptions) {
 			proxy := pgtest.NewProxy(t, pgtest.Upstream(t, o.Postgres))
 			proxy.OnClientMessage(isCommit)
 			o.Postgres = proxy.Rewrite(o.Postgres)
-		}, kind: fault.Failed, words: []string{"commit"}},
+		}, kind: clierr.Failed, words: []string{"commit"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			conn, file := afterADay(t, url)
 			run(t, conn, tc.prepare...)
-			before := asItWas(t, conn)
+			before := wantUnchangedFile(t, conn)
 			o := replacing(t, file, url)
 			if tc.change != nil {
 				tc.change(t, &o)
 			}
-			wantFault(t, o, tc.kind, tc.words...)
+			wantError(t, o, tc.kind, tc.words...)
 			run(t, conn, "BEGIN", "SELECT pg_advisory_xact_lock(4059087070)", "COMMIT") // the server has ended the transaction
-			if after := asItWas(t, conn); after != before {
+			if after := wantUnchangedFile(t, conn); after != before {
 				t.Errorf("was %s\nis %s", before, after)
 			}
 		})
@@ -415,18 +415,18 @@ func TestReplaceTampered(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	conn, file := afterADay(t, url)
-	tampering(t, url)("UPDATE steps SET step_name = 'other' WHERE id = 7")
-	before := asItWas(t, conn)
+	tamperer(t, url)("UPDATE steps SET step_name = 'other' WHERE id = 7")
+	before := wantUnchangedFile(t, conn)
 	o := replacing(t, file, url)
 	result, err := transfer.Migrate(context.Background(), o)
-	if fault.KindOf(err) != fault.Different || result == nil || result.Differing != 1 || result.Replaced != nil {
+	if clierr.KindOf(err) != clierr.Mismatch || result == nil || result.Differing != 1 || result.Replaced != nil {
 		t.Fatalf("%+v, %v", result, err)
 	}
 	var text strings.Builder
 	if err := result.Text(&text); err != nil || !strings.Contains(text.String(), "the database is as it was") {
 		t.Errorf("%v, %s", err, text.String())
 	}
-	if after := asItWas(t, conn); after != before {
+	if after := wantUnchangedFile(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 }
@@ -439,11 +439,11 @@ func TestReplaceInterrupted(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			conn, file := afterADay(t, url)
-			before := asItWas(t, conn)
+			before := wantUnchangedFile(t, conn)
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			o := replacing(t, file, url)
-			o.Progress = func(p transfer.Progress) {
+			o.OnProgress = func(p transfer.Progress) {
 				if p.Phase == phase && (phase == transfer.PhaseVerify || p.Table == "steps") {
 					cancel()
 				}
@@ -451,7 +451,7 @@ func TestReplaceInterrupted(t *testing.T) {
 			if _, err := transfer.Migrate(ctx, o); !errors.Is(err, context.Canceled) {
 				t.Errorf("error %v", err)
 			}
-			if after := asItWas(t, conn); after != before {
+			if after := wantUnchangedFile(t, conn); after != before {
 				t.Errorf("was %s\nis %s", before, after)
 			}
 		})
@@ -473,32 +473,32 @@ func TestReplaceWithoutRights(t *testing.T) {
 	migrate(t, options(t, broken, role))
 	run(t, conn, "ALTER TABLE flujo.flujo_port_originals OWNER TO CURRENT_USER", "GRANT SELECT ON flujo.flujo_port_originals TO "+name,
 		"REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name)
-	before := asItWas(t, conn)
+	before := wantUnchangedFile(t, conn)
 	_, err := transfer.Migrate(context.Background(), replacing(t, fixture, role))
-	var f *fault.Error
-	if !errors.As(err, &f) || f.Kind != fault.Refused || !strings.Contains(f.What, name) {
+	var f *clierr.Error
+	if !errors.As(err, &f) || f.Kind != clierr.Refused || !strings.Contains(f.Message, name) {
 		t.Fatalf("error %v", err)
 	}
-	if after := asItWas(t, conn); after != before {
+	if after := wantUnchangedFile(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
-	_, statements, _ := strings.Cut(f.Do, "run: ")
+	_, statements, _ := strings.Cut(f.Hint, "run: ")
 	run(t, conn, strings.Split(statements, "; ")...)
-	// Its sequences belong to another role: a rehearsal leaves them alone.
+	// Its sequences belong to another role: a dry run leaves them alone.
 	o := replacing(t, fixture, role)
 	o.DryRun = true
 	migrate(t, o)
 	run(t, conn, "REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name, "ALTER TABLE flujo.flujo_port_originals OWNER TO CURRENT_USER",
 		"REVOKE CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" FROM "+name)
-	if after := asItWas(t, conn); after != before {
+	if after := wantUnchangedFile(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 	run(t, conn, strings.Split(statements, "; ")...)
 	keepCopy(t, connect(t, cutover(t, url).Reveal()), "mine", "flujo_port_originals")
 	result := migrate(t, replacing(t, fixture, role))
-	wantSameRows(t, conn, "mine", result.Replaced.Schema, "flujo_port_originals")
+	wantSameRows(t, conn, "mine", result.Replaced.ArchiveSchema, "flujo_port_originals")
 	wantVerdict(t, fixture, url, report.Equal, 0)
-	psql(t, role, result.Replaced.BackToIt, false)
+	psql(t, role, result.Replaced.UndoSQL, false)
 	wantSameRows(t, conn, "mine", "flujo", "flujo_port_originals")
 	wantVerdict(t, broken, url, report.Equal, 0)
 }
@@ -514,14 +514,14 @@ func TestReplaceSeesAllRows(t *testing.T) {
 	run(t, conn, "GRANT CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" TO "+name, "GRANT ALL ON SCHEMA flujo TO "+name,
 		"GRANT ALL ON ALL TABLES IN SCHEMA flujo TO "+name, "GRANT ALL ON ALL SEQUENCES IN SCHEMA flujo TO "+name,
 		"ALTER TABLE flujo.system_state ENABLE ROW LEVEL SECURITY", "CREATE POLICY theirs ON flujo.system_state USING (key <> 'of postgres')")
-	before := asItWas(t, conn)
-	wantFault(t, replacing(t, file, role), fault.Refused, "row-level security", "system_state", "owner")
-	wantFault(t, replacing(t, changed(t, "DROP TABLE system_state"), role), fault.Refused, "row-level security", "system_state", "owner") // no COPY would find it out
-	if after := asItWas(t, conn); after != before {
+	before := wantUnchangedFile(t, conn)
+	wantError(t, replacing(t, file, role), clierr.Refused, "row-level security", "system_state", "owner")
+	wantError(t, replacing(t, changed(t, "DROP TABLE system_state"), role), clierr.Refused, "row-level security", "system_state", "owner") // no COPY would find it out
+	if after := wantUnchangedFile(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 	result := migrate(t, replacing(t, file, url)) // who it does not hide anything of
-	if got := one(t, conn, "SELECT count(*) FROM "+pg.Ident(result.Replaced.Schema)+".system_state WHERE key = 'of postgres'"); got != "1" {
+	if got := one(t, conn, "SELECT count(*) FROM "+postgres.Ident(result.Replaced.ArchiveSchema)+".system_state WHERE key = 'of postgres'"); got != "1" {
 		t.Error("the hidden row is not kept")
 	}
 }
@@ -531,13 +531,13 @@ func TestReplaceWaitsForReaders(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	conn, file := afterADay(t, url)
-	before := asItWas(t, conn)
+	before := wantUnchangedFile(t, conn)
 	reader := connect(t, pgtest.WithParameter(t, url, "application_name", "dashboard-2"))
 	run(t, reader, "BEGIN", "SELECT count(*) FROM flujo.spans")
 	o := replacing(t, file, url)
 	o.LockWait = 100 * time.Millisecond
-	wantFault(t, o, fault.Failed, `a lock on table "spans"`, "dashboard-2", "100ms", "reads it")
-	if after := asItWas(t, conn); after != before {
+	wantError(t, o, clierr.Failed, `a lock on table "spans"`, "dashboard-2", "100ms", "reads it")
+	if after := wantUnchangedFile(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 	run(t, reader, "COMMIT")
@@ -557,7 +557,7 @@ func TestReplaceAndSnapshots(t *testing.T) {
 	}
 	done := make(chan verified, 1)
 	o := replacing(t, file, url)
-	o.Progress = func(p transfer.Progress) {
+	o.OnProgress = func(p transfer.Progress) {
 		if p.Phase != transfer.PhaseIndexes {
 			return
 		}
@@ -589,7 +589,7 @@ func TestReplaceNothing(t *testing.T) {
 		if result.Replaced != nil || !strings.Contains(strings.Join(result.Notes, "\n"), "nothing to replace") {
 			t.Errorf("replaced %+v, notes %q", result.Replaced, result.Notes)
 		}
-		if got := one(t, connect(t, url), "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%before%'"); got != "0" {
+		if got := one(t, connect(t, url), "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%archive%'"); got != "0" {
 			t.Error("a schema was made all the same")
 		}
 	}
@@ -601,8 +601,8 @@ func TestReplaceOddSchemaNames(t *testing.T) {
 	t.Parallel()
 	for name, prefix := range map[string]string{
 		"Flujo State": "Flujo State", `we"ird 'n'`: `we"ird 'n'`, "public": "public",
-		strings.Repeat("x", 63):        strings.Repeat("x", 39),
-		"z" + strings.Repeat("ü", 31):  "z" + strings.Repeat("ü", 19),
+		strings.Repeat("x", 63):        strings.Repeat("x", 38),
+		"z" + strings.Repeat("ü", 31):  "z" + strings.Repeat("ü", 18),
 		"zz" + strings.Repeat("ü", 30): "zz" + strings.Repeat("ü", 18),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -616,18 +616,18 @@ func TestReplaceOddSchemaNames(t *testing.T) {
 			keepCopy(t, conn, "mine", "flujo_port_originals")
 			o.SQLite, o.Replace = changed(t, dayOnFile...), true
 			result := migrate(t, o)
-			kept := result.Replaced.Schema
-			if !strings.HasPrefix(kept, prefix+"_before_") || len(kept) > 63 {
-				t.Errorf("kept in %q", kept)
+			archived := result.Replaced.ArchiveSchema
+			if !strings.HasPrefix(archived, prefix+"_archive_") || len(archived) > 63 {
+				t.Errorf("kept in %q", archived)
 			}
-			wantSameRows(t, conn, "mine", kept, "flujo_port_originals")
+			wantSameRows(t, conn, "mine", archived, "flujo_port_originals")
 			if got := one(t, conn, "SELECT count(*) FROM runs WHERE run_id = 'of the file'"); got != "1" {
 				t.Errorf("%s new runs", got)
 			}
-			psql(t, url, result.Replaced.BackToIt, false)
+			psql(t, url, result.Replaced.UndoSQL, false)
 			wantSameRows(t, conn, "mine", name, "flujo_port_originals")
-			psql(t, url, []string{result.Replaced.DropIt}, false)
-			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%before%'"); got != "0" {
+			psql(t, url, []string{result.Replaced.DropSQL}, false)
+			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%archive%'"); got != "0" {
 				t.Error("the schema was not dropped")
 			}
 		})
@@ -644,9 +644,9 @@ func TestReplaceWidens(t *testing.T) {
 	o := replacing(t, changed(t, "UPDATE steps SET id = 5000000000 WHERE id = 213", "UPDATE spans SET id = 6000000000 WHERE id = 1"), url)
 	o.ExactFloats = true
 	result := migrate(t, o)
-	wantSameRows(t, conn, "mine", result.Replaced.Schema)
+	wantSameRows(t, conn, "mine", result.Replaced.ArchiveSchema)
 	wantVerdict(t, o.SQLite, url, report.Equal, 0)
-	psql(t, url, result.Replaced.BackToIt, false)
+	psql(t, url, result.Replaced.UndoSQL, false)
 	for _, table := range stateTables() { // reals are double precision now: the same values, printed otherwise
 		if got := one(t, conn, fmt.Sprintf("SELECT count(*) FROM ((TABLE flujo.%[1]s EXCEPT ALL TABLE mine.%[1]s) UNION ALL (TABLE mine.%[1]s EXCEPT ALL TABLE flujo.%[1]s)) x", table)); got != "0" {
 			t.Errorf("%s rows of %s differ", got, table)
@@ -663,7 +663,7 @@ func TestPGVectorReplace(t *testing.T) {
 	url := pgtest.PGVector(t)
 	first, memories := memoriesFile(t)
 	migrate(t, withPGVector(t, first, url))
-	f := newFile(t, map[string]string{"runs": layout06["runs"], "memories": "id K, vector T, payload T, metadata T, created_at T"})
+	f := newFile(t, map[string]string{"runs": format06["runs"], "memories": "id K, vector T, payload T, metadata T, created_at T"})
 	f.insert("memories", cells{"id": "short", "vector": []byte{0, 0, 0x80, 0x3f, 0, 0, 0x80, 0x3f}, "payload": `"x"`})
 	o := withPGVector(t, f.close(), url)
 	o.Replace = true
@@ -671,10 +671,10 @@ func TestPGVectorReplace(t *testing.T) {
 	if got := ask(t, url, "SELECT string_agg(id || vector::text, ',') FROM flujo.memories"); got != "short[1,1]" {
 		t.Errorf("memories %s", got)
 	}
-	if got := ask(t, url, "SELECT count(*) FROM "+pg.Ident(result.Replaced.Schema)+".memories"); got != "30" {
+	if got := ask(t, url, "SELECT count(*) FROM "+postgres.Ident(result.Replaced.ArchiveSchema)+".memories"); got != "30" {
 		t.Errorf("%s memories are kept", got)
 	}
-	prepare(t, url, strings.Join(result.Replaced.BackToIt, "\n"))
+	prepare(t, url, strings.Join(result.Replaced.UndoSQL, "\n"))
 	wantMemories(t, url, memories)
 	wantMemoriesTable(t, url, "public")
 }

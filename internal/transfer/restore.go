@@ -11,9 +11,9 @@ import (
 	"slices"
 	"time"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
-	"flujo-port/internal/pg"
+	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
 	"flujo-port/internal/source"
@@ -23,43 +23,43 @@ import (
 
 // RestoreOptions says what to bring back where.
 type RestoreOptions struct {
-	SQLite    string // the file to be made; nothing may be there
-	Base      string // the file that was migrated; "" without one
-	Postgres  string
-	Schema    string
-	Merge     bool // with Base: take what either side has, as MigrateOptions.Merge does
-	DryRun    bool
-	NaiveZone *time.Location          // of times that name none, instead of the receipt's; may be nil
-	Different func(report.Difference) // called for every difference that the verification finds; may be nil
-	Progress  func(Progress)          // may be nil
+	SQLite       string // the file to be made; nothing may be there
+	Base         string // the file that was migrated; "" without one
+	Postgres     string
+	Schema       string
+	Merge        bool // with Base: take what either side has, as MigrateOptions.Merge does
+	DryRun       bool
+	NaiveZone    *time.Location          // of times that name none, instead of the receipt's; may be nil
+	OnDifference func(report.Difference) // called for every difference that the verification finds; may be nil
+	OnProgress   func(Progress)          // may be nil
 }
 
 // The phases of a restoration are PhaseConnect, PhaseRead, PhaseIndexes,
 // PhaseVerify and PhaseName.
 
 // Restore brings what a schema holds, in one read-only snapshot, into a new
-// SQLite file that Flujo opens. The file is made beside its place, verified
+// SQLite file that Flujo opens. The file is made next to its final path, verified
 // cell by cell, and then named; on any error nothing is left.
 func Restore(ctx context.Context, o RestoreOptions) (*report.Restoration, error) {
 	started := time.Now()
-	if o.Progress == nil {
-		o.Progress = func(Progress) {}
+	if o.OnProgress == nil {
+		o.OnProgress = func(Progress) {}
 	}
-	file, err := sink.NewFile(o.SQLite)
+	file, err := sink.NewStateFile(o.SQLite)
 	if err != nil {
 		return nil, interrupted(ctx, err)
 	}
 	defer file.Discard()
-	r := &restoration{RestoreOptions: o, file: file, originals: map[string]bool{}, guesses: map[uint64]bool{}, asides: map[uint64]bool{}}
+	r := &restoration{RestoreOptions: o, file: file, originals: map[string]bool{}, inferredTimes: map[uint64]bool{}, rejectedRows: map[uint64]bool{}}
 	r.report = &report.Restoration{
 		Format: report.Format, Command: "restore", DryRun: o.DryRun, Started: started.UTC().Truncate(time.Millisecond),
 		Lost: []report.Change{}, Warnings: []string{}, Notes: []string{},
 	}
 	if o.Merge {
-		err = r.merged(ctx)
+		err = r.mergeBase(ctx)
 	} else {
-		o.Progress(Progress{Phase: PhaseConnect})
-		err = r.snapshot(ctx)
+		o.OnProgress(Progress{Phase: PhaseConnect})
+		err = r.restoreSnapshot(ctx)
 	}
 	r.report.Seconds = time.Since(started).Seconds()
 	switch {
@@ -73,36 +73,36 @@ func Restore(ctx context.Context, o RestoreOptions) (*report.Restoration, error)
 	return r.report, nil
 }
 
-// snapshot restores what the schema holds.
-func (r *restoration) snapshot(ctx context.Context) (err error) {
-	if r.stored, err = source.OpenStored(ctx, r.Postgres, r.Schema, pg.LockWait); err != nil {
+// restoreSnapshot restores what the schema holds.
+func (r *restoration) restoreSnapshot(ctx context.Context) (err error) {
+	if r.stored, err = source.OpenDatabaseSnapshot(ctx, r.Postgres, r.Schema, postgres.LockWait); err != nil {
 		return err
 	}
 	defer r.stored.Close()
 	return r.run(ctx)
 }
 
-// merged restores what the schema would hold if the base were merged into it:
+// mergeBase restores what the schema would hold if the base were merged into it:
 // that is done, in a transaction that is rolled back, and so both ways to merge
 // have one result. Flujo's tables are locked meanwhile.
-func (r *restoration) merged(ctx context.Context) error {
-	there, err := source.OpenStored(ctx, r.Postgres, r.Schema, pg.LockWait) // or else there is nothing to merge
+func (r *restoration) mergeBase(ctx context.Context) error {
+	there, err := source.OpenDatabaseSnapshot(ctx, r.Postgres, r.Schema, postgres.LockWait) // or else there is nothing to merge
 	if err != nil {
 		return err
 	}
 	there.Close()
 	_, err = Migrate(ctx, MigrateOptions{
-		SQLite: r.Base, Postgres: r.Postgres, Schema: r.Schema, NaiveZone: r.NaiveZone, Merge: true, SetAside: true, DryRun: true,
+		SQLite: r.Base, Postgres: r.Postgres, Schema: r.Schema, NaiveZone: r.NaiveZone, Merge: true, Quarantine: true, DryRun: true,
 		WithoutPGVector: true, // a table of memories that is there is used all the same
-		Progress:        r.Progress,
+		OnProgress:      r.OnProgress,
 		then: func(ctx context.Context, m *migration) (err error) {
 			if r.stored, err = m.stored(ctx); err != nil {
 				return err
 			}
 			r.report.Merge = m.report.Merge
 			r.report.Warnings = append(r.report.Warnings, m.report.Warnings...)
-			if rows, _ := m.found.Count(); rows > 0 {
-				r.warn("%d rows of the base have no place in PostgreSQL: they are in the new file as they were, and were not merged", rows)
+			if rows, _ := m.findings.Count(); rows > 0 {
+				r.warn("%d rows of the base are rejected by PostgreSQL: they are in the new file as they were, and were not merged", rows)
 			}
 			if m.report.Merge == nil {
 				r.warn("schema %q holds no rows: the new file is the base alone", r.Schema)
@@ -116,27 +116,27 @@ func (r *restoration) merged(ctx context.Context) error {
 // restoration is one run of Restore.
 type restoration struct {
 	RestoreOptions
-	file      *sink.File
-	stored    *source.Stored
-	receipt   *report.Receipt
-	convert   mapping.Options // as the migration read the file
-	report    *report.Restoration
-	originals map[string]bool // tables of which originals are kept
-	kept      int64           // originals that there are
-	guesses   map[uint64]bool // cells whose time is guessed, by cellHash
-	asides    map[uint64]bool // rows that had no place, by cellHash
+	file           *sink.StateFile
+	stored         *source.DatabaseSnapshot
+	receipt        *report.Receipt
+	mappingOptions mapping.Options // as the migration read the file
+	report         *report.Restoration
+	originals      map[string]bool // tables of which originals are kept
+	originalCount  int64           // originals that there are
+	inferredTimes  map[uint64]bool // cells whose time was inferred, by cellHash
+	rejectedRows   map[uint64]bool // rows that were rejected, by cellHash
 }
 
 func (r *restoration) run(ctx context.Context) (err error) {
 	server := r.stored.Server()
 	r.report.Source = report.Target{Server: server.Name, Database: server.Database, Role: server.Role, Schema: r.Schema}
-	if err := r.stored.NothingMore(); err != nil {
+	if err := r.stored.CheckNoExtraColumns(); err != nil {
 		return err
 	}
 	if r.receipt, err = r.stored.Receipt(ctx); err != nil {
 		return err
 	}
-	if r.convert, err = r.options(); err != nil {
+	if r.mappingOptions, err = r.options(); err != nil {
 		return err
 	}
 	r.warnOfAbsent()
@@ -179,7 +179,7 @@ func (r *restoration) warnOfAbsent() {
 	}
 }
 
-// end names the file, or removes it after a rehearsal.
+// end names the file, or removes it after a dry run.
 func (r *restoration) end(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -192,12 +192,12 @@ func (r *restoration) end(ctx context.Context) error {
 	if r.DryRun {
 		return nil
 	}
-	r.Progress(Progress{Phase: PhaseName})
+	r.OnProgress(Progress{Phase: PhaseName})
 	if err := r.file.Commit(); err != nil {
 		return err
 	}
 	r.report.Done = true
-	if err := r.file.Synced(); err != nil {
+	if err := r.file.SyncError(); err != nil {
 		r.report.Warnings = append(r.report.Warnings, fmt.Sprintf("the file is whole and in its place, but its folder can't be synced (%v): should the machine crash now, look whether it is there", err))
 	}
 	return nil
@@ -205,14 +205,14 @@ func (r *restoration) end(ctx context.Context) error {
 
 // rewrite writes all rows anew, those that old knows with the bytes that they
 // had; it may be nil.
-func (r *restoration) rewrite(ctx context.Context, old *oldRows) error {
+func (r *restoration) rewrite(ctx context.Context, old *baseRows) error {
 	if err := r.file.Open(ctx); err != nil {
 		return err
 	}
-	if err := r.file.Make(ctx, r.tables()); err != nil {
+	if err := r.file.CreateTables(ctx, r.tables()); err != nil {
 		return err
 	}
-	if err := r.keepOriginals(ctx); err != nil {
+	if err := r.loadOriginals(ctx); err != nil {
 		return err
 	}
 	all := int64(0)
@@ -223,8 +223,8 @@ func (r *restoration) rewrite(ctx context.Context, old *oldRows) error {
 	for i := range r.report.Tables {
 		row := &r.report.Tables[i]
 		if row.Name == mapping.Traces { // needs the spans by run
-			r.Progress(Progress{Phase: PhaseIndexes})
-			if err := r.file.Index(ctx, r.tables()); err != nil {
+			r.OnProgress(Progress{Phase: PhaseIndexes})
+			if err := r.file.CreateIndexes(ctx, r.tables()); err != nil {
 				return err
 			}
 		}
@@ -258,46 +258,46 @@ func tableOf(name string) *mapping.Table {
 }
 
 // table writes the rows of one table.
-func (r *restoration) table(ctx context.Context, row *report.RestoredTable, old *oldRows, before, all int64) error {
+func (r *restoration) table(ctx context.Context, row *report.RestoredTable, old *baseRows, before, all int64) error {
 	table := tableOf(row.Name)
-	back := &mapping.Back{Table: table, Types: r.stored.Types()}
+	reverse := &mapping.ReverseConverter{Table: table, Types: r.stored.Types()}
 	writers := r.writers(row.Name)
 	n := int64(0)
 	show := func(done bool) {
-		r.Progress(Progress{Phase: PhaseRead, Table: row.Name, Rows: n, Of: row.InPostgres, All: before + n, Rest: all - before - n, Done: done})
+		r.OnProgress(Progress{Phase: PhaseRead, Table: row.Name, Rows: n, Of: row.InPostgres, All: before + n, Rest: all - before - n, Done: done})
 	}
 	show(false)
-	err := r.stored.Each(ctx, table, func(stored source.StoredImage) error {
+	err := r.stored.Each(ctx, table, func(stored source.StoredEncoding) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		n++
 		show(false)
-		values, err := back.Row(stored.Image)
+		values, err := reverse.Row(stored.Encoding)
 		if err != nil {
-			return unholdable(err)
+			return unrepresentable(err)
 		}
 		if row.Name == mapping.Traces {
-			if derived, err := r.isDerived(ctx, stored.Image); err != nil {
+			if derived, err := r.isDerived(ctx, stored.Encoding); err != nil {
 				return err
 			} else if derived {
 				row.Derived++
 				return nil
 			}
 		}
-		key := mapping.ImageKey(table, stored.Image)
-		if kept, err := old.put(ctx, table, key, values); err != nil {
+		key := mapping.EncodingKey(table, stored.Encoding)
+		if restored, err := old.restoreRow(ctx, table, key, values); err != nil {
 			return err
-		} else if kept {
-			row.Kept++
+		} else if restored {
+			row.FromBase++
 			return r.file.Insert(ctx, table, values)
 		}
 		if r.originals[row.Name] && writers[stored.Writer] {
-			kept, err := r.putBack(ctx, table, key, values)
+			restored, err := r.restoreOriginals(ctx, table, key, values)
 			if err != nil {
 				return err
 			}
-			row.Originals += kept
+			row.Originals += restored
 		}
 		row.Written++
 		return r.file.Insert(ctx, table, values)
@@ -305,21 +305,21 @@ func (r *restoration) table(ctx context.Context, row *report.RestoredTable, old 
 	if err != nil {
 		return err
 	}
-	r.lost(back)
-	if err := r.putAside(ctx, row); err != nil {
+	r.addLost(reverse)
+	if err := r.restoreRejected(ctx, row); err != nil {
 		return err
 	}
 	show(true)
 	return nil
 }
 
-// unholdable says of a cell that SQLite can't hold what to do.
-func unholdable(err error) error {
-	cell, ok := errors.AsType[*mapping.UnholdableError](err)
+// unrepresentable says of a cell that SQLite can't hold what to do.
+func unrepresentable(err error) error {
+	cell, ok := errors.AsType[*mapping.UnrepresentableError](err)
 	if !ok {
 		return err
 	}
-	return &fault.Error{Kind: fault.Refused, What: "a SQLite file can't hold what PostgreSQL has", Err: cell, Do: "change that cell in PostgreSQL, then run again; no file was made"}
+	return &clierr.Error{Kind: clierr.Refused, Message: "a SQLite file can't hold what PostgreSQL has", Err: cell, Hint: "change that cell in PostgreSQL, then run again; no file was made"}
 }
 
 // writers gives the transactions of the migration that wrote a table; none
@@ -336,11 +336,11 @@ func (r *restoration) writers(table string) map[int64]bool {
 	return writers
 }
 
-// lost takes over what a table's cells could not keep.
-func (r *restoration) lost(back *mapping.Back) {
-	for column, n := range back.Nulls {
+// addLost takes over what a table's cells could not keep.
+func (r *restoration) addLost(reverse *mapping.ReverseConverter) {
+	for column, n := range reverse.Nulls {
 		r.report.Lost = append(r.report.Lost, report.Change{
-			Table: back.Table.Name, Column: column, Kind: "nan", Explain: "NaN became NULL, since SQLite holds none", Count: n, Keys: []string{},
+			Table: reverse.Table.Name, Column: column, Reason: "nan", Explanation: "NaN became NULL, since SQLite holds none", Count: n, Keys: []string{},
 		})
 	}
 }
@@ -366,25 +366,25 @@ func (r *restoration) setSequences(ctx context.Context) error {
 // verify reads the new file as a migration would, and compares what that makes
 // of it with what PostgreSQL holds.
 func (r *restoration) verify(ctx context.Context) error {
-	r.Progress(Progress{Phase: PhaseVerify})
+	r.OnProgress(Progress{Phase: PhaseVerify})
 	debug.FreeOSMemory() // what long cells took to be written is not to be added to what they take to be read
-	snapshot, layout, err := open(ctx, r.file.Path())
+	snapshot, format, err := open(ctx, r.file.Path())
 	if err != nil {
 		return err
 	}
 	defer snapshot.Close()
-	reading := r.reading(snapshot, layout)
-	if err := reading.all(ctx); err != nil {
+	extraction := r.extractionOf(snapshot, format)
+	if err := extraction.extractAll(ctx); err != nil {
 		return err
 	}
 	for i := range r.report.Tables {
 		row := &r.report.Tables[i]
 		row.Match = true
-		err := r.compare(ctx, reading, row.Name, func(d report.Difference) {
+		err := r.compare(ctx, extraction, row.Name, func(d report.Difference) {
 			row.Match = false
 			r.report.Differing++
-			if r.Different != nil {
-				r.Different(d)
+			if r.OnDifference != nil {
+				r.OnDifference(d)
 			}
 			if len(r.report.Differences) < report.FirstDifferences {
 				r.report.Differences = append(r.report.Differences, d)
@@ -401,10 +401,10 @@ func (r *restoration) verify(ctx context.Context) error {
 	if r.report.Differing == 0 {
 		return nil
 	}
-	return &fault.Error{
-		Kind: fault.Different, What: fmt.Sprintf("%s in the new file not as PostgreSQL has them, the first: %s",
+	return &clierr.Error{
+		Kind: clierr.Mismatch, Message: fmt.Sprintf("%s in the new file not as PostgreSQL has them, the first: %s",
 			english.Plural(int(r.report.Differing), "row is", "rows are"), r.report.Differences[0]),
-		Do: "this is a mistake of flujo-port: no file was left; keep the database, and report it with the report's JSON",
+		Hint: "this is a mistake of flujo-port: no file was left; keep the database, and report it with the report's JSON",
 	}
 }
 
@@ -420,44 +420,44 @@ func (r *restoration) options() (o mapping.Options, err error) {
 
 // naiveZone gives the zone of times that name none: the one that was asked for,
 // or the one by which a file was migrated.
-func naiveZone(asked *time.Location, receipt *report.Receipt) (*time.Location, error) {
-	if asked != nil || receipt == nil {
-		return asked, nil
+func naiveZone(requested *time.Location, receipt *report.Receipt) (*time.Location, error) {
+	if requested != nil || receipt == nil {
+		return requested, nil
 	}
-	zone, err := time.LoadLocation(receipt.Options.NaiveTimes)
+	zone, err := time.LoadLocation(receipt.Options.NaiveTimezone)
 	if err != nil {
-		return nil, &fault.Error{Kind: fault.Usage, What: "the receipt's zone of times without one is not known here", Err: err, Do: "name it with --naive-times"}
+		return nil, &clierr.Error{Kind: clierr.Usage, Message: "the receipt's zone of times without one is not known here", Err: err, Hint: "name it with --naive-timezone"}
 	}
 	return zone, nil
 }
 
-// reading is the reading of a file that says the same of it as the migration
+// extractionOf is the reading of a file that says the same of it as the migration
 // did.
-func (r *restoration) reading(snapshot *source.Snapshot, layout *mapping.Layout) *reading {
-	reading := newReading(snapshot, layout)
-	reading.convert = r.convert
+func (r *restoration) extractionOf(snapshot *source.Snapshot, format *mapping.Format) *extraction {
+	extraction := newExtraction(snapshot, format)
+	extraction.options = r.mappingOptions
 	if r.receipt != nil {
-		reading.modified = mapping.Time{Micros: r.receipt.Options.WrittenAt}
+		extraction.modified = mapping.Time{Micros: r.receipt.Options.WrittenAt}
 	}
-	reading.types, reading.digest = r.stored.Types(), true
-	reading.into = &visitor{types: reading.types, each: func([]byte) error { return nil }}
-	return reading
+	extraction.types, extraction.withDigest = r.stored.Types(), true
+	extraction.dst = &tupleVisitor{types: extraction.types, visit: func([]byte) error { return nil }}
+	return extraction
 }
 
 // compare compares a table of a file with PostgreSQL's, and calls found with
 // each difference that means something, and changed with each row that has one.
-func (r *restoration) compare(ctx context.Context, reading *reading, name string, found func(report.Difference), changed func(change) error) error {
+func (r *restoration) compare(ctx context.Context, extraction *extraction, name string, found func(report.Difference), changed func(rowChange) error) error {
 	table := tableOf(name)
 	rows, digest, err := r.stored.Digest(ctx, table)
 	if err != nil {
 		return err
 	}
-	if mine := reading.digests[name]; mine != nil && mine.Rows == rows && mine.String() == digest || mine == nil && rows == 0 {
+	if mine := extraction.digests[name]; mine != nil && mine.Rows == rows && mine.String() == digest || mine == nil && rows == 0 {
 		return nil
 	}
-	c := comparing{ctx: ctx, reading: reading, stored: r.stored, table: table, same: sameToFlujo}
+	c := comparer{ctx: ctx, extraction: extraction, stored: r.stored, table: table, same: sameToFlujo}
 	meant := map[string]bool{} // of the row that was told of last
-	c.found = func(d report.Difference) {
+	c.onDifference = func(d report.Difference) {
 		if r.expected(d) {
 			return
 		}
@@ -466,7 +466,7 @@ func (r *restoration) compare(ctx context.Context, reading *reading, name string
 		found(d)
 	}
 	if changed != nil {
-		c.change = func(ch change) error {
+		c.onChange = func(ch rowChange) error {
 			if ch.kind == report.CellDiffer && !meant[ch.key] || ch.kind == report.RowMissing && r.expected(report.Difference{Table: name, Key: ch.key, Kind: ch.kind, Derived: ch.rowid == noRow}) {
 				return nil
 			}
@@ -481,10 +481,10 @@ func (r *restoration) expected(d report.Difference) bool {
 	switch d.Kind {
 	case report.RowMissing:
 		// PostgreSQL may have spans and no trace, of which the SQLite backend makes
-		// one; and a row that had no place may have one by now.
-		return d.Table == mapping.Traces && d.Derived || r.asides[cellHash(d.Table, d.Key, "")]
+		// one; and a row that was rejected may have one by now.
+		return d.Table == mapping.Traces && d.Derived || r.rejectedRows[cellHash(d.Table, d.Key, "")]
 	case report.CellDiffer:
-		return r.guesses[cellHash(d.Table, d.Key, d.Column)]
+		return r.inferredTimes[cellHash(d.Table, d.Key, d.Column)]
 	}
 	return false
 }

@@ -6,77 +6,77 @@ import (
 	"fmt"
 	"strings"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
 	"flujo-port/internal/source"
 )
 
-// mostRounds is how often a copy of the base is patched before the verification
+// maxRounds is how often a copy of the base is patched before the verification
 // has the word. What is derived of other rows is derived anew of the patched
 // ones, so the first round need not be the last.
-const mostRounds = 4
+const maxRounds = 4
 
 // rebase begins with a copy of the base and changes in it what PostgreSQL has
 // changed since; all else stays as it is, byte for byte.
 func (r *restoration) rebase(ctx context.Context) error {
-	base, layout, err := open(ctx, r.Base)
+	base, format, err := open(ctx, r.Base)
 	if err != nil {
 		return err
 	}
 	defer base.Close()
-	s := describeSource(base, layout)
+	s := describeSource(base, format)
 	r.report.Base = &s
-	if r.report.Base.Sound, err = checkIntegrity(ctx, base, false, r.Progress); err != nil {
+	if r.report.Base.Integrity, err = checkIntegrity(ctx, base, false, r.OnProgress); err != nil {
 		return err
 	}
 	if base.Locked() && !r.Merge {
 		r.warn("another process has the base open: what it writes from now on is not in the new file; is Flujo stopped?")
 	}
-	reading := r.reading(base, layout)
-	reading.progress, reading.phase = r.Progress, PhaseRead
-	if err := reading.all(ctx); err != nil {
+	extraction := r.extractionOf(base, format)
+	extraction.progress, extraction.phase = r.OnProgress, PhaseRead
+	if err := extraction.extractAll(ctx); err != nil {
 		return err
 	}
-	if err := r.needMigrated(ctx, base, reading); err != nil {
+	if err := r.needMigrated(ctx, base, extraction); err != nil {
 		return err
 	}
-	if err := r.file.LikeBase(base.Mode()); err != nil {
+	if err := r.file.SetMode(base.Mode()); err != nil {
 		return err
 	}
-	if err := r.stored.Originals(ctx, func(o source.Original) error { r.expectGuess(o); return nil }); err != nil {
+	if err := r.stored.Originals(ctx, func(o source.Original) error { r.expectInferred(o); return nil }); err != nil {
 		return err
 	}
-	if old := strings.HasPrefix(layout.Generation, "Flujo 0.6"); !old {
-		return r.renew(ctx, base, reading)
+	if old := strings.HasPrefix(format.Name, "Flujo 0.6"); !old {
+		return r.rewriteOlderBase(ctx, base, extraction)
 	}
 	if err := r.copyBase(base); err != nil {
 		return err
 	}
-	return r.patchAll(ctx, reading)
+	return r.patchAll(ctx, extraction)
 }
 
 // copyBase fills the new file with the base.
 func (r *restoration) copyBase(base *source.Snapshot) error {
-	if err := r.file.Fill(base.Content()); err != nil {
+	if err := r.file.CopyFrom(base.Content()); err != nil {
 		return err
 	}
 	if changed, err := base.Changed(); err != nil || !changed {
 		return err
 	}
-	return changedFault(base)
+	return changedError(base)
 }
 
 // patchAll changes the copy, in rounds, until a reading of it gives what
 // PostgreSQL holds. reading is that of the base.
-func (r *restoration) patchAll(ctx context.Context, reading *reading) error {
-	for round := range mostRounds {
+func (r *restoration) patchAll(ctx context.Context, extraction *extraction) error {
+	for round := range maxRounds {
 		if err := r.file.Open(ctx); err != nil {
 			return err
 		}
 		patched := false
 		for i := range r.report.Tables {
-			n, err := r.patch(ctx, reading, &r.report.Tables[i])
+			n, err := r.patch(ctx, extraction, &r.report.Tables[i])
 			if err != nil {
 				return err
 			}
@@ -97,37 +97,37 @@ func (r *restoration) patchAll(ctx context.Context, reading *reading) error {
 		if !patched {
 			break
 		}
-		again, layout, err := open(ctx, r.file.Path())
+		again, format, err := open(ctx, r.file.Path())
 		if err != nil {
 			return err
 		}
 		defer again.Close()
-		reading = r.reading(again, layout)
-		if err := reading.all(ctx); err != nil {
+		extraction = r.extractionOf(again, format)
+		if err := extraction.extractAll(ctx); err != nil {
 			return err
 		}
 	}
 	for i := range r.report.Tables {
 		row := &r.report.Tables[i]
-		for _, t := range reading.found.Tables {
+		for _, t := range extraction.findings.Tables {
 			if t.Name == row.Name {
 				// Of runs without a trace in PostgreSQL one is derived all the same.
 				row.Derived = min(t.Derived, row.InPostgres-row.Written)
 			}
 		}
-		row.Kept = row.InPostgres - row.Written - row.Derived
+		row.FromBase = row.InPostgres - row.Written - row.Derived
 	}
 	return nil
 }
 
-// renew restores into a file as Flujo 0.6 lays it out, where the base is laid out
-// as by Flujo 0.4, which 0.6 can't write to: with nothing changed since it is
+// rewriteOlderBase restores into a file in the format of Flujo 0.6, where the base is in that
+// of Flujo 0.4, which 0.6 can't write to: with nothing changed since it is
 // copied, and otherwise the rows that PostgreSQL has not changed get the bytes
 // that they have in the base.
-func (r *restoration) renew(ctx context.Context, base *source.Snapshot, reading *reading) error {
-	old := &oldRows{snapshot: base, reading: reading, changed: map[uint64]bool{}}
+func (r *restoration) rewriteOlderBase(ctx context.Context, base *source.Snapshot, extraction *extraction) error {
+	old := &baseRows{snapshot: base, extraction: extraction, changed: map[uint64]bool{}}
 	for _, row := range r.report.Tables {
-		err := r.compare(ctx, reading, row.Name, func(report.Difference) {}, func(c change) error {
+		err := r.compare(ctx, extraction, row.Name, func(report.Difference) {}, func(c rowChange) error {
 			old.changed[cellHash(row.Name, c.key, "")] = true
 			return nil
 		})
@@ -139,44 +139,44 @@ func (r *restoration) renew(ctx context.Context, base *source.Snapshot, reading 
 		if err := r.copyBase(base); err != nil {
 			return err
 		}
-		return r.patchAll(ctx, reading)
+		return r.patchAll(ctx, extraction)
 	}
-	r.note("the base is laid out as by %s, and PostgreSQL has changed rows since: the new file is laid out as by Flujo 0.6, which can write to it", reading.layout.Generation)
+	r.note("the base is in the format of %s, and PostgreSQL has changed rows since: the new file is in the format of Flujo 0.6, which can write to it", extraction.format.Name)
 	return r.rewrite(ctx, old)
 }
 
-// oldRows knows the rows of a base that PostgreSQL has not changed since.
-type oldRows struct {
-	snapshot *source.Snapshot
-	reading  *reading
-	changed  map[uint64]bool // rows, by cellHash
+// baseRows knows the rows of a base that PostgreSQL has not changed since.
+type baseRows struct {
+	snapshot   *source.Snapshot
+	extraction *extraction
+	changed    map[uint64]bool // rows, by cellHash
 }
 
-// put gives the cells of a row the values that they have in the base, where the
+// restoreRow gives the cells of a row the values that they have in the base, where the
 // row is there, unchanged, and Flujo's file keeps them. o may be nil.
-func (o *oldRows) put(ctx context.Context, table *mapping.Table, key string, row []mapping.Value) (kept bool, err error) {
+func (o *baseRows) restoreRow(ctx context.Context, table *mapping.Table, key string, row []mapping.Value) (restored bool, err error) {
 	if o == nil || o.changed[cellHash(table.Name, key, "")] {
 		return false, nil
 	}
-	plan := o.reading.layout.Plan(table.Name)
-	if !plan.InFile {
+	tm := o.extraction.format.Mapping(table.Name)
+	if !tm.InFile {
 		return false, nil
 	}
 	var old []mapping.Value
-	if column := plan.KeyColumn(); column != "" {
-		old, err = o.snapshot.Row(ctx, table.Name, column, plan.PlainValue(key), plan.Columns)
+	if column := tm.KeyColumn(); column != "" {
+		old, err = o.snapshot.Row(ctx, table.Name, column, tm.PlainValue(key), tm.Columns)
 	} else {
-		old, err = o.snapshot.RowAt(ctx, table.Name, plan.PlainValue(key).Int, plan.Columns)
+		old, err = o.snapshot.RowAt(ctx, table.Name, tm.PlainValue(key).Int, tm.Columns)
 	}
 	if err != nil || old == nil {
 		return false, err
 	}
 	for i, c := range table.FileColumns() {
-		from := plan.Position(c.Name)
-		if i < len(plan.Fields) {
-			from = plan.Fields[i].From()
+		from := tm.Position(c.Name)
+		if i < len(tm.Fields) {
+			from = tm.Fields[i].Position()
 		}
-		if from > 0 && c.Keeps(old[from-1]) {
+		if from > 0 && c.Preserves(old[from-1]) {
 			row[i] = old[from-1]
 		}
 	}
@@ -184,9 +184,9 @@ func (o *oldRows) put(ctx context.Context, table *mapping.Table, key string, row
 }
 
 // needMigrated refuses a base that is not the file of the receipt.
-func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, reading *reading) error {
+func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, extraction *extraction) error {
 	if r.receipt == nil {
-		return &fault.Error{Kind: fault.Refused, What: "there is no receipt of a migration in this schema, so what changed since can't be told", Do: "restore without --base"}
+		return &clierr.Error{Kind: clierr.Refused, Message: "there is no receipt of a migration in this schema, so what changed since can't be told", Hint: "restore without --base"}
 	}
 	main, wal, err := base.SHA256(ctx)
 	if err != nil {
@@ -200,9 +200,9 @@ func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, r
 		return nil
 	}
 	var others []string
-	for _, row := range reading.found.Tables {
+	for _, row := range extraction.findings.Tables {
 		rows, digest := receiptTable(r.receipt, row.Name).OfFile()
-		mine := cmp.Or(reading.digests[row.Name], mapping.NewDigest(tableOf(row.Name)))
+		mine := cmp.Or(extraction.digests[row.Name], mapping.NewDigest(tableOf(row.Name)))
 		if rows != mine.Rows || digest != mine.String() {
 			others = append(others, row.Name)
 		}
@@ -212,58 +212,58 @@ func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, r
 		return nil
 	}
 	if r.receipt.Verify == VerifyCounts {
-		return &fault.Error{
-			Kind: fault.Refused, What: fmt.Sprintf("the bytes of %q are not those of the file that was migrated, and --verify counts left no digests to know its rows by", base.Path()),
-			Do: fmt.Sprintf("give the file with SHA-256 %s, add --merge, or restore without --base", r.receipt.File.SHA256),
+		return &clierr.Error{
+			Kind: clierr.Refused, Message: fmt.Sprintf("the bytes of %q are not those of the file that was migrated, and --verify counts left no digests to know its rows by", base.Path()),
+			Hint: fmt.Sprintf("give the file with SHA-256 %s, add --merge, or restore without --base", r.receipt.File.SHA256),
 		}
 	}
-	return &fault.Error{
-		Kind: fault.Refused,
-		What: fmt.Sprintf("%q is not the file that was migrated, or it was written since: other rows in %s", base.Path(), strings.Join(others, ", ")),
-		Do:   fmt.Sprintf("give the file that was migrated, %q with SHA-256 %s; to keep what both sides wrote, add --merge", r.receipt.File.Path, r.receipt.File.SHA256),
+	return &clierr.Error{
+		Kind:    clierr.Refused,
+		Message: fmt.Sprintf("%q is not the file that was migrated, or it was written since: other rows in %s", base.Path(), strings.Join(others, ", ")),
+		Hint:    fmt.Sprintf("give the file that was migrated, %q with SHA-256 %s; to keep what both sides wrote, add --merge", r.receipt.File.Path, r.receipt.File.SHA256),
 	}
 }
 
 // patch makes the rows of a table in the copy of the base those of PostgreSQL,
 // and reports whether there was anything to do.
-func (r *restoration) patch(ctx context.Context, reading *reading, row *report.RestoredTable) (patched bool, err error) {
-	p := &patching{restoration: r, ctx: ctx, plan: reading.layout.Plan(row.Name), row: row,
-		back: &mapping.Back{Table: tableOf(row.Name), Types: r.stored.Types()}, aside: reading.aside[row.Name]}
-	err = r.compare(ctx, reading, row.Name, func(report.Difference) {}, p.change)
-	r.lost(p.back)
-	return p.fitted, err
+func (r *restoration) patch(ctx context.Context, extraction *extraction, row *report.RestoredTable) (patched bool, err error) {
+	p := &patcher{restoration: r, ctx: ctx, mapping: extraction.format.Mapping(row.Name), row: row,
+		reverse: &mapping.ReverseConverter{Table: tableOf(row.Name), Types: r.stored.Types()}, duplicates: extraction.duplicates[row.Name]}
+	err = r.compare(ctx, extraction, row.Name, func(report.Difference) {}, p.change)
+	r.addLost(p.reverse)
+	return p.changed, err
 }
 
-// patching changes the rows of one table in a copy of the base.
-type patching struct {
+// patcher changes the rows of one table in a copy of the base.
+type patcher struct {
 	*restoration
-	ctx    context.Context
-	plan   *mapping.Plan
-	row    *report.RestoredTable
-	back   *mapping.Back
-	aside  map[int64]mapping.Reason // rows of it that have no place, for another has their key
-	fitted bool                     // the table has the columns that Flujo 0.6 gives it
+	ctx        context.Context
+	mapping    *mapping.TableMapping
+	row        *report.RestoredTable
+	reverse    *mapping.ReverseConverter
+	duplicates map[int64]mapping.Reason // rows of it that are rejected, for another has their key
+	changed    bool                     // the table has the columns that Flujo 0.6 gives it
 }
 
 // change makes one row what PostgreSQL has.
-func (p *patching) change(c change) error {
-	table := p.plan.Table
+func (p *patcher) change(c rowChange) error {
+	table := p.mapping.Table
 	if c.kind == report.RowMissing && c.rowid == noRow {
 		return nil // it goes when the rows go that it is derived of
 	}
-	if err := p.fit(); err != nil {
+	if err := p.ensureColumns(); err != nil {
 		return err
 	}
 	if c.kind == report.RowMissing {
-		if len(p.aside) > 0 { // one that had no place may have it now
-			p.asides[cellHash(table.Name, c.key, "")] = true
+		if len(p.duplicates) > 0 { // one that was rejected may be accepted now
+			p.rejectedRows[cellHash(table.Name, c.key, "")] = true
 		}
 		p.row.Removed++
 		return p.file.Delete(p.ctx, table, c.rowid)
 	}
-	values, err := p.back.Row(c.stored)
+	values, err := p.reverse.Row(c.stored)
 	if err != nil {
-		return unholdable(err)
+		return unrepresentable(err)
 	}
 	p.row.Written++
 	if c.kind == report.CellDiffer && c.rowid != noRow {
@@ -272,34 +272,34 @@ func (p *patching) change(c change) error {
 	return p.file.Insert(p.ctx, table, values)
 }
 
-// fit gives the table the columns that Flujo 0.6 gives it, before the first row
+// ensureColumns gives the table the columns that Flujo 0.6 gives it, before the first row
 // is changed.
-func (p *patching) fit() error {
-	if p.fitted {
+func (p *patcher) ensureColumns() error {
+	if p.changed {
 		return nil
 	}
-	p.fitted = true
-	if !p.plan.InFile {
-		if err := p.file.Make(p.ctx, []mapping.Table{*p.plan.Table}); err != nil {
+	p.changed = true
+	if !p.mapping.InFile {
+		if err := p.file.CreateTables(p.ctx, []mapping.Table{*p.mapping.Table}); err != nil {
 			return err
 		}
-		return p.file.Index(p.ctx, []mapping.Table{*p.plan.Table})
+		return p.file.CreateIndexes(p.ctx, []mapping.Table{*p.mapping.Table})
 	}
-	return p.file.AddColumns(p.ctx, p.plan.Table, p.plan.Columns)
+	return p.file.AddColumns(p.ctx, p.mapping.Table, p.mapping.Columns)
 }
 
-// lastID gives the highest id that a table handed out, and warns where it may be
+// lastID gives the highest id that a table allocated, and warns where it may be
 // higher.
 func (r *restoration) lastID(ctx context.Context, table *mapping.Table) (int64, error) {
 	last, known, err := r.stored.LastID(ctx, table)
 	if err == nil && !known {
-		r.warn("the sequence of %s can't be read by this role: ids of rows that were deleted last may be handed out again", table.Name)
+		r.warn("the sequence of %s can't be read by this role: ids of rows that were deleted last may be allocated again", table.Name)
 	}
 	return last, err
 }
 
 // raiseSequences makes AUTOINCREMENT go on behind the ids that PostgreSQL has
-// handed out since.
+// allocated since.
 func (r *restoration) raiseSequences(ctx context.Context) error {
 	remembered, err := r.file.Sequences(ctx)
 	if err != nil {

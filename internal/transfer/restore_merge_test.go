@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
 	"flujo-port/internal/transfer"
@@ -27,10 +27,10 @@ func restoreMerged(t testing.TB, url, base string, dryRun bool) (string, *report
 
 // sides is a file and a database that were one and that both wrote since, in
 // every way that the two can differ in a run: absent, older, newer, equal; with
-// ids that both handed out.
+// ids that both allocated.
 func sides(t testing.TB) (file, url string) {
 	t.Helper()
-	f := newFile(t, layout06)
+	f := newFile(t, format06)
 	for _, key := range []string{"equal", "newer in file", "newer in postgres", "gone from file", "gone from postgres"} {
 		f.insert("runs", cells{"run_id": key})
 		f.insert("steps", cells{"run_id": key, "output": `{"b": 1.50, "a": [1,  2]}`})
@@ -74,10 +74,10 @@ func TestRestoreMerge(t *testing.T) {
 	t.Parallel()
 	file, url := sides(t)
 	before := one(t, connect(t, url), "SELECT string_agg(r::text, E'\\n' ORDER BY r::text) FROM flujo.runs r")
-	_, rehearsed := restoreMerged(t, url, file, true)
+	_, dryRun := restoreMerged(t, url, file, true)
 	path, result := restoreMerged(t, url, file, false)
-	if fmt.Sprintf("%+v", rehearsed.Merge) != fmt.Sprintf("%+v", result.Merge) {
-		t.Errorf("rehearsed %+v, done %+v", rehearsed.Merge, result.Merge)
+	if fmt.Sprintf("%+v", dryRun.Merge) != fmt.Sprintf("%+v", result.Merge) {
+		t.Errorf("dry run %+v, done %+v", dryRun.Merge, result.Merge)
 	}
 	got, want := dump(t, path), dump(t, file)
 	status := map[string]string{}
@@ -88,7 +88,7 @@ func TestRestoreMerge(t *testing.T) {
 		"newer in file:by file newer in postgres:by postgres]" {
 		t.Errorf("runs %v", status)
 	}
-	for _, row := range want["steps"] { // they have ids of their own still, but for the one that both handed out
+	for _, row := range want["steps"] { // they have ids of their own still, but for the one that both allocated
 		if !slices.Contains(got["steps"], row) && !strings.Contains(row, "new in file") && !strings.Contains(row, "newer in postgres") {
 			t.Errorf("not as it was: %s", row)
 		}
@@ -143,7 +143,7 @@ func TestRestoreMergeRefuses(t *testing.T) {
 	file, url := sides(t)
 	role := pgtest.Role(t, url, "")
 	_, err := transfer.Restore(context.Background(), transfer.RestoreOptions{SQLite: filepath.Join(t.TempDir(), "new.db"), Base: file, Postgres: role, Schema: schema, Merge: true})
-	if fault.KindOf(err) != fault.Refused {
+	if clierr.KindOf(err) != clierr.Refused {
 		t.Errorf("error %v", err)
 	}
 }

@@ -43,7 +43,7 @@ func TestPGVectorRestore(t *testing.T) {
 	if len(got) != 29 || got[0] == want[0] || !slices.Equal(got[1:], want[1:29]) {
 		t.Errorf("%d memories with the base", len(got))
 	}
-	if row := result.Tables[len(result.Tables)-1]; row.Name != "memories" || row.Kept != 28 || row.Written != 1 || row.Removed != 1 {
+	if row := result.Tables[len(result.Tables)-1]; row.Name != "memories" || row.FromBase != 28 || row.Written != 1 || row.Removed != 1 {
 		t.Errorf("%+v", row)
 	}
 }

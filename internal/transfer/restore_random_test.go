@@ -19,17 +19,17 @@ var randomDays = pgtest.Count(6, 16)
 // were. Keys are odd at times, children have no run, and traces are derived.
 func TestRestoreRandomDays(t *testing.T) {
 	t.Parallel()
-	seed := propSeed(t)
+	seed := propertySeed(t)
 	for n := range randomDays {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
-			lot := rand.New(rand.NewPCG(seed, uint64(n)))
-			file := randomRuns(t, lot)
+			random := rand.New(rand.NewPCG(seed, uint64(n)))
+			file := randomRuns(t, random)
 			url := pgtest.Database(t)
 			o := options(t, file, url)
-			o.SetAside = true
+			o.Quarantine = true
 			migrate(t, o)
-			statements := randomDay(lot)
+			statements := randomDay(random)
 			run(t, connect(t, url), append([]string{"SET search_path = flujo"}, statements...)...)
 			t.Cleanup(func() {
 				if t.Failed() {
@@ -40,7 +40,7 @@ func TestRestoreRandomDays(t *testing.T) {
 				path, result := restore(t, url, base)
 				holdsThat(t, path, url, base != "")
 				for _, row := range result.Tables {
-					if !row.Match || row.Kept < 0 || row.Derived < 0 {
+					if !row.Match || row.FromBase < 0 || row.Derived < 0 {
 						t.Errorf("%+v", row)
 					}
 				}
@@ -66,12 +66,12 @@ func TestRestoreRandomDays(t *testing.T) {
 // holdsThat migrates a file into a database of its own and compares what is
 // there with what a database holds, but for JSON's null, which is NULL to Flujo,
 // and for traces that PostgreSQL lacks and the spans tell. exact says that rows
-// may have no place, and then those of PostgreSQL have to be there.
+// may be rejected, and then those of PostgreSQL have to be there.
 func holdsThat(t testing.TB, file, url string, exact bool) {
 	t.Helper()
 	other := pgtest.Database(t)
 	o := options(t, file, other)
-	o.SetAside = true
+	o.Quarantine = true
 	migrate(t, o)
 	theirs, ours := connect(t, url), connect(t, other)
 	for _, conn := range []string{url, other} {
@@ -117,10 +117,10 @@ func firstDifference(a, b string) string {
 
 // randomRuns makes a file of some runs, clean but for odd keys, children
 // without a run, and cells that arrive changed. Every time is told.
-func randomRuns(t testing.TB, lot *rand.Rand) string {
+func randomRuns(t testing.TB, random *rand.Rand) string {
 	t.Helper()
-	f := newFile(t, layout06)
-	maybe := func(percent int) bool { return lot.IntN(100) < percent }
+	f := newFile(t, format06)
+	maybe := func(percent int) bool { return random.IntN(100) < percent }
 	for n := range 20 {
 		run := fmt.Sprintf("r%d", n)
 		var key any = run
@@ -128,21 +128,21 @@ func randomRuns(t testing.TB, lot *rand.Rand) string {
 			key = []byte(run)
 		}
 		if maybe(90) { // or else its children have none
-			f.insert("runs", cells{"run_id": key, "memory_usage_mb": lot.Float64()})
+			f.insert("runs", cells{"run_id": key, "memory_usage_mb": random.Float64()})
 		}
 		if maybe(70) {
 			f.insert("workflow_state", cells{"run_id": run, "pipeline_context": `{"b":  [1.50], "a": null}`, "last_step_output": "null"})
 		}
-		for i := range lot.IntN(4) {
-			output := []any{`{"z": 1,  "y": [2]}`, "null", "no JSON", nil, `{"n": NaN}`}[lot.IntN(5)]
-			f.insert("steps", cells{"run_id": run, "step_index": int64(i), "output": output, "cost_usd": lot.Float64()})
+		for i := range random.IntN(4) {
+			output := []any{`{"z": 1,  "y": [2]}`, "null", "no JSON", nil, `{"n": NaN}`}[random.IntN(5)]
+			f.insert("steps", cells{"run_id": run, "step_index": int64(i), "output": output, "cost_usd": random.Float64()})
 		}
-		for i := range lot.IntN(4) {
-			f.insert("spans", cells{"run_id": run, "span_id": fmt.Sprintf("s%d", i), "start_time": 1767603600 + lot.Float64(),
-				"parent_span_id": []any{nil, "s0"}[min(i, 1)], "created_at": fmt.Sprintf("2026-01-05T09:00:%02d+00:00", lot.IntN(60))})
+		for i := range random.IntN(4) {
+			f.insert("spans", cells{"run_id": run, "span_id": fmt.Sprintf("s%d", i), "start_time": 1767603600 + random.Float64(),
+				"parent_span_id": []any{nil, "s0"}[min(i, 1)], "created_at": fmt.Sprintf("2026-01-05T09:00:%02d+00:00", random.IntN(60))})
 		}
 		if maybe(40) {
-			f.insert("evaluations", cells{"run_id": run, "score": lot.Float64()})
+			f.insert("evaluations", cells{"run_id": run, "score": random.Float64()})
 		}
 	}
 	for n := range 4 {
@@ -153,17 +153,17 @@ func randomRuns(t testing.TB, lot *rand.Rand) string {
 		f.insert("system_state", cells{"key": key, "value": `{"v":  1}`})
 	}
 	f.insert("system_state", cells{"key": "twin", "value": "1"})
-	f.insert("system_state", cells{"key": []byte("twin"), "value": "2"}) // has no place
+	f.insert("system_state", cells{"key": []byte("twin"), "value": "2"}) // is rejected
 	return f.close()
 }
 
 // randomDay makes statements of all kinds on a few rows.
-func randomDay(lot *rand.Rand) (all []string) {
-	pick := func() string { return fmt.Sprintf("r%d", lot.IntN(20)) }
+func randomDay(random *rand.Rand) (all []string) {
+	pick := func() string { return fmt.Sprintf("r%d", random.IntN(20)) }
 	id := func(table string) string {
-		return fmt.Sprintf("(SELECT id FROM %s ORDER BY id OFFSET %d LIMIT 1)", table, lot.IntN(8))
+		return fmt.Sprintf("(SELECT id FROM %s ORDER BY id OFFSET %d LIMIT 1)", table, random.IntN(8))
 	}
-	for n := range 6 + lot.IntN(10) {
+	for n := range 6 + random.IntN(10) {
 		at := fmt.Sprintf("'2026-02-%02d 10:00:00+00'", 1+n)
 		all = append(all, []string{
 			fmt.Sprintf("UPDATE runs SET status = 'later', updated_at = %s WHERE run_id = '%s'", at, pick()),
@@ -180,9 +180,9 @@ func randomDay(lot *rand.Rand) (all []string) {
 			fmt.Sprintf("UPDATE traces SET trace_data = '{\"own\": %d}', created_at = %s WHERE run_id = '%s'", n, at, pick()),
 			fmt.Sprintf("DELETE FROM traces WHERE run_id = '%s'", pick()),
 			fmt.Sprintf("UPDATE evaluations SET score = -1 WHERE id = %s", id("evaluations")),
-			fmt.Sprintf("UPDATE system_state SET value = '%d', updated_at = %s WHERE key = 'k%d'", n, at, lot.IntN(4)),
-			fmt.Sprintf("DELETE FROM system_state WHERE key = 'k%d'", lot.IntN(4)),
-		}[lot.IntN(16)])
+			fmt.Sprintf("UPDATE system_state SET value = '%d', updated_at = %s WHERE key = 'k%d'", n, at, random.IntN(4)),
+			fmt.Sprintf("DELETE FROM system_state WHERE key = 'k%d'", random.IntN(4)),
+		}[random.IntN(16)])
 	}
 	return all
 }

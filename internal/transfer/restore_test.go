@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
 	"flujo-port/internal/transfer"
@@ -40,7 +40,7 @@ func restoreIn(t testing.TB, url, base string, zone *time.Location) (string, *re
 	return path, result
 }
 
-// aloneInFolder sees that nothing lies beside a file.
+// aloneInFolder sees that nothing lies next to a file.
 func aloneInFolder(t testing.TB, path string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(path))
@@ -49,7 +49,7 @@ func aloneInFolder(t testing.TB, path string) {
 	}
 	for _, e := range entries {
 		if e.Name() != filepath.Base(path) {
-			t.Errorf("%s was left beside the file", e.Name())
+			t.Errorf("%s was left next to the file", e.Name())
 		}
 	}
 }
@@ -147,7 +147,7 @@ func sevenColumns(t testing.TB) string {
 }
 
 // TestRestoreWithBaseIsTheOldFile: migrate, then restore with the base, then
-// nothing in between: every cell is what it was, in every layout.
+// nothing in between: every cell is what it was, in every file format.
 func TestRestoreWithBaseIsTheOldFile(t *testing.T) {
 	t.Parallel()
 	for name, file := range roundTripped(t) {
@@ -155,7 +155,7 @@ func TestRestoreWithBaseIsTheOldFile(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			o := options(t, file, url)
-			o.SetAside = true
+			o.Quarantine = true
 			migrate(t, o)
 			path, result := restore(t, url, file)
 			sameDump(t, dump(t, path), dump(t, file))
@@ -181,11 +181,11 @@ func TestRestoreIsAFixedPoint(t *testing.T) {
 			t.Parallel()
 			first, second := pgtest.Database(t), pgtest.Database(t)
 			o := options(t, file, first)
-			o.SetAside = true
+			o.Quarantine = true
 			migrate(t, o)
 			path, _ := restore(t, first, "")
 			o = options(t, path, second)
-			o.SetAside = true
+			o.Quarantine = true
 			migrate(t, o)
 			again, _ := restore(t, second, "")
 			sameDump(t, dump(t, again), dump(t, path))
@@ -250,7 +250,7 @@ func TestRestoreWritesAsFlujoDoes(t *testing.T) {
 		`SELECT m.name || ' ' || f."from" || ' ' || f."table" || ' ' || f."to" || ' ' || f.on_delete FROM sqlite_master m, pragma_foreign_key_list(m.name) f ORDER BY 1`,
 	} {
 		if got, want := names(t, db, query), names(t, theirs, query); !slices.Equal(got, want) {
-			t.Errorf("the file is laid out as\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			t.Errorf("the file is in the format\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	}
 	header, err := os.ReadFile(path)
@@ -280,7 +280,7 @@ func aDay(run1, run2 string) []string {
 		fmt.Sprintf("DELETE FROM runs WHERE run_id = '%s'", run2),
 		fmt.Sprintf("DELETE FROM workflow_state WHERE run_id = '%s'", run2),
 		"INSERT INTO system_state (key, value, updated_at) VALUES ('tracker:3', '{\"k\": 4}', now()) ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value, updated_at = EXCLUDED.updated_at",
-		"INSERT INTO evaluations (run_id, score) VALUES ('new', 0.1)", "DELETE FROM evaluations WHERE id = 17", // an id that is not handed out again
+		"INSERT INTO evaluations (run_id, score) VALUES ('new', 0.1)", "DELETE FROM evaluations WHERE id = 17", // an id that is not allocated again
 	}
 }
 
@@ -318,20 +318,20 @@ func TestRestoreAfterADay(t *testing.T) {
 			if seq := strings.Join(got["sqlite_sequence"], "; "); !strings.Contains(seq, "'evaluations' seq=integer 17") || !strings.Contains(seq, "'steps' seq=integer 215") {
 				t.Errorf("sequences %s", seq)
 			}
-			kept := 0
+			originals := 0
 			for _, row := range got["workflow_state"] {
 				if slices.Contains(before["workflow_state"], row) {
-					kept++
+					originals++
 				}
 			}
-			if base != "" && kept != 58 {
-				t.Errorf("%d rows of workflow_state are as they were, want 58", kept)
+			if base != "" && originals != 58 {
+				t.Errorf("%d rows of workflow_state are as they were, want 58", originals)
 			}
 			for _, row := range result.Tables {
 				if row.Name == "traces" && (row.Written != 1 || row.Derived != 59) {
 					t.Errorf("%+v", row)
 				}
-				if base != "" && row.Name == "workflow_state" && (row.Kept != 58 || row.Written != 2 || row.Removed != 1) {
+				if base != "" && row.Name == "workflow_state" && (row.FromBase != 58 || row.Written != 2 || row.Removed != 1) {
 					t.Errorf("%+v", row)
 				}
 			}
@@ -347,51 +347,51 @@ func TestRestoreRefuses(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		o     func(t *testing.T, o *transfer.RestoreOptions)
-		kind  fault.Kind
+		kind  clierr.Kind
 		words []string
 	}{
-		{"a target that exists", func(t *testing.T, o *transfer.RestoreOptions) { touch(t, o.SQLite) }, fault.Refused, []string{"exists already", "nothing is overwritten"}},
-		{"a -wal where the target is to be", func(t *testing.T, o *transfer.RestoreOptions) { touch(t, o.SQLite+"-wal") }, fault.Refused, []string{"-wal\" exists already"}},
+		{"a target that exists", func(t *testing.T, o *transfer.RestoreOptions) { touch(t, o.SQLite) }, clierr.Refused, []string{"exists already", "nothing is overwritten"}},
+		{"a -wal where the target is to be", func(t *testing.T, o *transfer.RestoreOptions) { touch(t, o.SQLite+"-wal") }, clierr.Refused, []string{"-wal\" exists already"}},
 		{"a link that leads nowhere", func(t *testing.T, o *transfer.RestoreOptions) {
 			if err := os.Symlink("nowhere", o.SQLite); err != nil {
 				t.Fatal(err)
 			}
-		}, fault.Refused, []string{"exists already"}},
-		{"a folder that is not there", func(t *testing.T, o *transfer.RestoreOptions) { o.SQLite += "/nowhere/new.db" }, fault.Usage, []string{"folder"}},
-		{"no schema", func(t *testing.T, o *transfer.RestoreOptions) { o.Schema = "elsewhere" }, fault.Refused, []string{"none of Flujo's tables"}},
+		}, clierr.Refused, []string{"exists already"}},
+		{"a folder that is not there", func(t *testing.T, o *transfer.RestoreOptions) { o.SQLite += "/nowhere/new.db" }, clierr.Usage, []string{"folder"}},
+		{"no schema", func(t *testing.T, o *transfer.RestoreOptions) { o.Schema = "elsewhere" }, clierr.Refused, []string{"none of Flujo's tables"}},
 		{"another schema", func(t *testing.T, o *transfer.RestoreOptions) {
 			o.Postgres = pgtest.Database(t)
 			run(t, connect(t, o.Postgres), "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
-		}, fault.Refused, []string{"another shape"}},
+		}, clierr.Refused, []string{"another shape"}},
 		{"a column that it does not know", func(t *testing.T, o *transfer.RestoreOptions) {
 			o.Postgres = pgtest.Database(t)
 			initialise(t, o.Postgres)
 			run(t, connect(t, o.Postgres), "ALTER TABLE flujo.steps ADD COLUMN later text")
-		}, fault.Refused, []string{"steps.later", "would be lost"}},
+		}, clierr.Refused, []string{"steps.later", "would be lost"}},
 		{"NaN that may not be NULL", func(t *testing.T, o *transfer.RestoreOptions) {
 			o.Postgres = pgtest.Database(t)
 			migrate(t, options(t, fixture, o.Postgres))
 			run(t, connect(t, o.Postgres), "UPDATE flujo.evaluations SET score = 'NaN' WHERE id = 3")
-		}, fault.Refused, []string{`evaluations "3", column score: NaN`}},
+		}, clierr.Refused, []string{`evaluations "3", column score: NaN`}},
 		{"a time that Python does not read", func(t *testing.T, o *transfer.RestoreOptions) {
 			o.Postgres = pgtest.Database(t)
 			migrate(t, options(t, fixture, o.Postgres))
 			run(t, connect(t, o.Postgres), "UPDATE flujo.steps SET created_at = 'infinity' WHERE id = 3")
-		}, fault.Refused, []string{`steps "3", column created_at`, "years 1 to 9999"}},
+		}, clierr.Refused, []string{`steps "3", column created_at`, "years 1 to 9999"}},
 		{"a base that is another file", func(t *testing.T, o *transfer.RestoreOptions) {
 			o.Base = changed(t, "DELETE FROM evaluations WHERE id = 3")
-		}, fault.Refused, []string{"not the file that was migrated", "evaluations", "--merge"}},
+		}, clierr.Refused, []string{"not the file that was migrated", "evaluations", "--merge"}},
 		{"a base without a receipt", func(t *testing.T, o *transfer.RestoreOptions) {
 			o.Postgres, o.Base = pgtest.Database(t), fixture
 			initialise(t, o.Postgres)
-		}, fault.Refused, []string{"no receipt", "without --base"}},
+		}, clierr.Refused, []string{"no receipt", "without --base"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			o := transfer.RestoreOptions{SQLite: filepath.Join(t.TempDir(), "new.db"), Postgres: filled, Schema: schema}
 			tc.o(t, &o)
 			_, err := transfer.Restore(context.Background(), o)
-			if fault.KindOf(err) != tc.kind || err == nil {
+			if clierr.KindOf(err) != tc.kind || err == nil {
 				t.Fatalf("error %v", err)
 			}
 			for _, w := range tc.words {
@@ -419,8 +419,8 @@ func nothingHalfMade(t testing.TB, folder string) {
 	}
 }
 
-// TestRestoreRehearsal: a dry run does all of it and leaves nothing.
-func TestRestoreRehearsal(t *testing.T) {
+// TestRestoreDryRun: a dry run does all of it and leaves nothing.
+func TestRestoreDryRun(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
@@ -446,12 +446,12 @@ func TestRestoreRemovesALeftover(t *testing.T) {
 		touch(t, filepath.Join(filepath.Dir(path), ".restored.db.flujo-port-restore"+end))
 	}
 	o := transfer.RestoreOptions{SQLite: path, Postgres: url, Schema: schema}
-	o.Progress = func(p transfer.Progress) {
+	o.OnProgress = func(p transfer.Progress) {
 		if p.Phase == transfer.PhaseVerify {
 			other := o
-			other.Progress = nil
-			if _, err := transfer.Restore(context.Background(), other); fault.KindOf(err) != fault.Failed || !strings.Contains(err.Error(), "being restored by another run") {
-				t.Errorf("beside it: %v", err)
+			other.OnProgress = nil
+			if _, err := transfer.Restore(context.Background(), other); clierr.KindOf(err) != clierr.Failed || !strings.Contains(err.Error(), "being restored by another run") {
+				t.Errorf("next to it: %v", err)
 			}
 		}
 	}
@@ -472,7 +472,7 @@ func TestRestoreInterrupted(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			path := filepath.Join(t.TempDir(), "new.db")
-			_, err := transfer.Restore(ctx, transfer.RestoreOptions{SQLite: path, Postgres: url, Schema: schema, Progress: func(p transfer.Progress) {
+			_, err := transfer.Restore(ctx, transfer.RestoreOptions{SQLite: path, Postgres: url, Schema: schema, OnProgress: func(p transfer.Progress) {
 				if p.Phase == phase {
 					cancel()
 				}
@@ -502,7 +502,7 @@ func TestRestoreDiskFull(t *testing.T) {
 	migrate(t, options(t, fixture, url))
 	for _, base := range []string{"", fixture} {
 		_, err := transfer.Restore(context.Background(), transfer.RestoreOptions{SQLite: filepath.Join(folder, "new.db"), Base: base, Postgres: url, Schema: schema})
-		if fault.KindOf(err) != fault.Failed || !strings.Contains(err.Error(), "full") && !strings.Contains(err.Error(), "no space left") {
+		if clierr.KindOf(err) != clierr.Failed || !strings.Contains(err.Error(), "full") && !strings.Contains(err.Error(), "no space left") {
 			t.Errorf("error %v", err)
 		}
 		if entries, _ := os.ReadDir(folder); len(entries) > 0 {
@@ -544,7 +544,7 @@ func TestRestoreOriginals(t *testing.T) {
 	file := repairedFile(t)
 	url := pgtest.Database(t)
 	o := options(t, file, url)
-	o.SetAside = true
+	o.Quarantine = true
 	migrate(t, o)
 	run(t, connect(t, url), "UPDATE flujo.steps SET status = 'later' WHERE id = 2")
 	path, result := restore(t, url, "")
@@ -566,12 +566,12 @@ func TestRestoreOriginals(t *testing.T) {
 			t.Errorf("%s: %q (%v), want %q", query, got, err, want)
 		}
 	}
-	asides := int64(0)
+	rejected := int64(0)
 	for _, row := range result.Tables {
-		asides += row.SetAside
+		rejected += row.Rejected
 	}
-	if asides != 2 {
-		t.Errorf("%d rows that had been set aside came back, want 2", asides)
+	if rejected != 2 {
+		t.Errorf("%d rejected rows came back, want 2", rejected)
 	}
 }
 

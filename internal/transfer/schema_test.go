@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/transfer"
 )
@@ -157,7 +157,7 @@ func TestInitIsSafeToRepeat(t *testing.T) {
 		t.Errorf("%s steps are left", got)
 	}
 	o.GrantTo = "nobody of that name"
-	if _, err := transfer.Init(ctx, o); fault.KindOf(err) != fault.Usage || !strings.Contains(err.Error(), "no role") {
+	if _, err := transfer.Init(ctx, o); clierr.KindOf(err) != clierr.Usage || !strings.Contains(err.Error(), "no role") {
 		t.Errorf("unknown role: %v", err)
 	}
 }
@@ -179,22 +179,22 @@ func TestInitGrants(t *testing.T) {
 		"UPDATE runs SET status = 'failed'", "DELETE FROM runs")
 }
 
-func TestHolderOfTheLockIsNamed(t *testing.T) {
+func TestLockTimeoutNamesTheHolder(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	holder := connect(t, pgtest.WithParameter(t, url, "application_name", "flujo-pod-7"))
 	run(t, holder, "BEGIN", "SELECT pg_advisory_xact_lock(x'F1F0C0DE'::bigint)")
 	o := options(t, fixture, url)
 	o.LockWait = 100 * time.Millisecond
-	wantFault(t, o, fault.Failed, "Flujo's migration lock", "flujo-pod-7", "100ms", "run again")
+	wantError(t, o, clierr.Failed, "Flujo's migration lock", "flujo-pod-7", "100ms", "run again")
 }
 
-func TestTableThatIsInUse(t *testing.T) {
+func TestLockTimeoutOnTableInUse(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	initialise(t, url)
 	run(t, connect(t, url), "SET application_name = 'flujo-pod-3'", "BEGIN", "INSERT INTO flujo.system_state (key, value) VALUES ('a', '1')")
 	o := options(t, fixture, url)
 	o.LockWait = 100 * time.Millisecond
-	wantFault(t, o, fault.Failed, `lock on table "system_state"`, "100ms", "flujo-pod-3", "stop Flujo", "run again")
+	wantError(t, o, clierr.Failed, `lock on table "system_state"`, "100ms", "flujo-pod-3", "stop Flujo", "run again")
 }

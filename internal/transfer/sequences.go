@@ -9,27 +9,27 @@ import (
 )
 
 // setSequences makes the next id free, also where the file's highest was
-// deleted: an id in an audit trail is not handed out twice. An insert on trial
+// deleted: an id in an audit trail is not allocated twice. An insert on trial
 // sees that it is.
 func (m *migration) setSequences(ctx context.Context) error {
-	for i := range m.layout.Plans {
-		plan := &m.layout.Plans[i]
-		if plan.Table.Serial() == "" {
+	for i := range m.format.Mappings {
+		tm := &m.format.Mappings[i]
+		if tm.Table.Serial() == "" {
 			continue
 		}
-		last, err := m.lastID(ctx, plan)
+		last, err := m.lastID(ctx, tm)
 		if err != nil {
 			return err
 		}
-		stored, err := m.tx.LastID(ctx, plan.Table) // where the file's ids are not all integers
+		stored, err := m.tx.LastID(ctx, tm.Table) // where the file's ids are not all integers
 		if err != nil {
 			return err
 		}
-		if m.merging != nil {
-			last = max(last, m.merging.handed[plan.Table.Name])
+		if m.merger != nil {
+			last = max(last, m.merger.lastAllocated[tm.Table.Name])
 		}
 		if last = max(last, stored); last >= math.MaxInt32 {
-			if err := m.widen(ctx, plan.Table, plan.Table.Serial()); err != nil {
+			if err := m.widen(ctx, tm.Table, tm.Table.Serial()); err != nil {
 				return err
 			}
 		}
@@ -37,25 +37,25 @@ func (m *migration) setSequences(ctx context.Context) error {
 		if next < math.MaxInt64 {
 			next++
 		} else {
-			m.note("%s has the highest id that there is: inserts that ask for the next one fail, as they do in SQLite", plan.Table.Name)
+			m.note("%s has the highest id that there is: inserts that ask for the next one fail, as they do in SQLite", tm.Table.Name)
 		}
 		free := next > last
-		tried, err := m.tx.SetSequence(ctx, plan.Table, next, free)
+		tried, err := m.tx.SetSequence(ctx, tm.Table, next, free)
 		if err != nil {
 			return err
 		}
 		if free && !tried && m.DryRun {
-			m.note("%s: Flujo's next insert was not tried: the sequence belongs to another role, and would not be as it was; the real run tries it right before its commit", plan.Table.Name)
+			m.note("%s: Flujo's next insert was not tried: the sequence belongs to another role, and would not be as it was; the real run tries it right before its commit", tm.Table.Name)
 		}
 	}
 	return nil
 }
 
-// lastID gives the highest id that the file has handed out in a table; 0 where
+// lastID gives the highest id that the file has allocated in a table; 0 where
 // it has none.
-func (r *reading) lastID(ctx context.Context, plan *mapping.Plan) (int64, error) {
-	if !plan.InFile {
+func (r *extraction) lastID(ctx context.Context, tm *mapping.TableMapping) (int64, error) {
+	if !tm.InFile {
 		return 0, nil
 	}
-	return r.snapshot.LastID(ctx, plan.Table.Name, cmp.Or(plan.KeyColumn(), "rowid"))
+	return r.snapshot.LastID(ctx, tm.Table.Name, cmp.Or(tm.KeyColumn(), "rowid"))
 }

@@ -12,46 +12,46 @@ import (
 // traceRows derives a row of traces for every run that has spans and no trace.
 // It holds the spans of one run at a time.
 type traceRows struct {
-	ctx   context.Context
-	r     *reading
-	spans *source.Rows
-	row   []mapping.Value
-	next  *mapping.Trace   // of the run that begins with the row already read; nil where there is none
-	run   mapping.Value    // its run_id
-	both  [2]mapping.Trace // of the run that is told, and of the next
-	ended bool
-	made  map[string]bool // keys that were changed to be one
-	told  int64           // spans of the runs for which a row was made
+	ctx          context.Context
+	extraction   *extraction
+	spans        *source.Rows
+	row          []mapping.Value
+	pendingTrace *mapping.Trace   // of the run that begins with the row already read; nil where there is none
+	run          mapping.Value    // its run_id
+	both         [2]mapping.Trace // of the run that is told, and of the next
+	ended        bool
+	made         map[string]bool // keys that were changed to be one
+	spansUsed    int64           // spans of the runs for which a row was made
 }
 
 // loadTraces adds the rows of traces that spans tell; each is called with the
 // number of them so far, and their bytes.
-func (r *reading) loadTraces(ctx context.Context, row *report.Table, each func(n, bytes int64)) error {
-	if !r.layout.Plan(mapping.Spans).InFile {
+func (r *extraction) loadTraces(ctx context.Context, row *report.Table, each func(n, bytes int64)) error {
+	if !r.format.Mapping(mapping.Spans).InFile {
 		return nil
 	}
-	plan := mapping.WholePlan(mapping.Traces)
-	converter := r.converter(ctx, plan)
-	converter.Aside = nil // rowids of the file mean nothing here
+	tm := mapping.FullMapping(mapping.Traces)
+	converter := r.converter(ctx, tm)
+	converter.Rejected = nil // rowids of the file mean nothing here
 	t := &traceRows{}
-	done := &tuples{each: each, derived: true}
+	done := &tuples{onRow: each, derived: true}
 	sent, err := r.load(ctx, converter, func() (rowReader, error) {
 		spans, err := r.snapshot.SpansWithoutTrace(ctx, mapping.SpanColumns)
 		if err != nil {
 			return nil, err
 		}
-		*t = traceRows{ctx: ctx, r: r, spans: spans, row: make([]mapping.Value, len(plan.Columns)+1), made: map[string]bool{}}
+		*t = traceRows{ctx: ctx, extraction: r, spans: spans, row: make([]mapping.Value, len(tm.Columns)+1), made: map[string]bool{}}
 		return t, nil
 	}, done)
 	if err != nil {
 		return err
 	}
-	if done.aside > 0 {
-		r.note("%d traces could not be derived: their run_id is no key, or they are over jsonb's size", done.aside)
+	if done.rejected > 0 {
+		r.note("%d traces could not be derived: their run_id is no key, or they are over jsonb's size", done.rejected)
 	}
-	row.Derived, row.Bytes = done.read-done.aside, row.Bytes+sent
-	r.found.Derived = append(r.found.Derived, report.Derived{
-		Table: mapping.Traces, Rows: row.Derived, From: mapping.Spans, Count: t.told,
+	row.Derived, row.Bytes = done.read-done.rejected, row.Bytes+sent
+	r.findings.Derived = append(r.findings.Derived, report.Derived{
+		Table: mapping.Traces, Rows: row.Derived, From: mapping.Spans, Count: t.spansUsed,
 		Why: "Flujo's SQLite backend rebuilds a run's trace from its spans, its PostgreSQL backend reads traces alone",
 	})
 	return nil
@@ -69,7 +69,7 @@ func (t *traceRows) Next() ([]mapping.Value, error) {
 		}
 		tree, ok := trace.JSON()
 		if !ok || run.Class == mapping.Null {
-			continue // Flujo answers that this run has no trace; spans without a run have no place
+			continue // Flujo answers that this run has no trace; spans without a run are rejected
 		}
 		if taken, err := t.taken(run); err != nil || taken {
 			if err != nil {
@@ -77,7 +77,7 @@ func (t *traceRows) Next() ([]mapping.Value, error) {
 			}
 			continue
 		}
-		t.told += int64(trace.Len())
+		t.spansUsed += int64(trace.Len())
 		t.row[1], t.row[2], t.row[3] = run, mapping.Value{Class: mapping.Text, Bytes: tree}, trace.CreatedAt()
 		return t.row, nil
 	}
@@ -89,16 +89,16 @@ func (t *traceRows) Next() ([]mapping.Value, error) {
 // with that.
 func (t *traceRows) taken(run mapping.Value) (bool, error) {
 	if mapping.TextKeyFlaw(run) != 0 {
-		return false, nil // it is counted as one that has no place
+		return false, nil // it is counted as one that is rejected
 	}
 	key, plain := mapping.KeyText(run), isPlain(run)
 	if t.made[key] {
 		return true, nil
 	}
-	if held, err := t.r.held(t.ctx, mapping.Traces, key, plain); err != nil || held || plain {
+	if held, err := t.extraction.hasKey(t.ctx, mapping.Traces, key, plain); err != nil || held || plain {
 		return held, err
 	}
-	if found, err := t.r.snapshot.Holds(t.ctx, mapping.Spans, "run_id", mapping.TextValue(key)); err != nil || found {
+	if found, err := t.extraction.snapshot.Holds(t.ctx, mapping.Spans, "run_id", mapping.TextValue(key)); err != nil || found {
 		return found, err
 	}
 	t.made[key] = true
@@ -108,8 +108,8 @@ func (t *traceRows) taken(run mapping.Value) (bool, error) {
 // collect takes the spans of the next run, up to the first span of another;
 // nil after the last run.
 func (t *traceRows) collect() (run mapping.Value, trace *mapping.Trace, err error) {
-	trace, run = t.next, t.run
-	t.next = nil
+	trace, run = t.pendingTrace, t.run
+	t.pendingTrace = nil
 	for {
 		row, err := t.spans.Next()
 		if err == io.EOF {
@@ -124,8 +124,8 @@ func (t *traceRows) collect() (run mapping.Value, trace *mapping.Trace, err erro
 			trace, run = t.begin(id, nil)
 		}
 		if !sameRun(id, run) {
-			t.next, t.run = t.begin(id, trace)
-			t.next.Add(row)
+			t.pendingTrace, t.run = t.begin(id, trace)
+			t.pendingTrace.Add(row)
 			return run, trace, nil
 		}
 		trace.Add(row)
@@ -148,7 +148,7 @@ func (t *traceRows) begin(id mapping.Value, inUse *mapping.Trace) (*mapping.Trac
 		trace = &t.both[1]
 	}
 	trace.Reset()
-	trace.Options = t.r.convert
+	trace.Options = t.extraction.options
 	return trace, id.Clone()
 }
 

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
-	"flujo-port/internal/pg"
+	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
 	"flujo-port/internal/source"
 
@@ -25,35 +25,35 @@ type VerifyOptions struct {
 	Schema        string
 	SkipIntegrity bool
 	NaiveZone     *time.Location          // instead of the receipt's; nil for that one, or UTC
-	Different     func(report.Difference) // called for every difference; may be nil
-	LockWait      time.Duration           // for each table; pg.LockWait when 0
-	Progress      func(Progress)          // may be nil
+	OnDifference  func(report.Difference) // called for every difference; may be nil
+	LockWait      time.Duration           // for each table; postgres.LockWait when 0
+	OnProgress    func(Progress)          // may be nil
 }
 
 // Verify compares a file with what a schema holds, in one read-only snapshot
 // that holds nobody up, and says by the migration's receipt what a difference
-// is. A bad copy, or a difference that no receipt explains, is a
-// fault.Different; a file that is not the one that was migrated a
-// fault.Refused. There is a report with both.
+// is. A copy mismatch, or a difference that no receipt explains, is a
+// clierr.Mismatch; a file that is not the one that was migrated a
+// clierr.Refused. There is a report with both.
 func Verify(ctx context.Context, o VerifyOptions) (*report.Verification, error) {
 	started := time.Now()
-	snapshot, layout, err := open(ctx, o.SQLite)
+	snapshot, format, err := open(ctx, o.SQLite)
 	if err != nil {
 		return nil, interrupted(ctx, err)
 	}
 	defer snapshot.Close()
-	if o.Progress == nil {
-		o.Progress = func(Progress) {}
+	if o.OnProgress == nil {
+		o.OnProgress = func(Progress) {}
 	}
-	o.Progress(Progress{Phase: PhaseConnect})
-	stored, err := source.OpenStored(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, pg.LockWait))
+	o.OnProgress(Progress{Phase: PhaseConnect})
+	stored, err := source.OpenDatabaseSnapshot(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, postgres.LockWait))
 	if err != nil {
 		return nil, interrupted(ctx, err)
 	}
 	defer stored.Close()
-	v := &verification{VerifyOptions: o, reading: newReading(snapshot, layout), stored: stored}
+	v := &verification{VerifyOptions: o, extraction: newExtraction(snapshot, format), stored: stored}
 	v.report = &report.Verification{Format: report.Format, Command: "verify", Started: started.UTC().Truncate(time.Millisecond),
-		Source: describeSource(snapshot, layout), Warnings: []string{}, Notes: []string{}}
+		Source: describeSource(snapshot, format), Warnings: []string{}, Notes: []string{}}
 	if err := v.run(ctx); err != nil {
 		return nil, interrupted(ctx, err)
 	}
@@ -64,27 +64,27 @@ func Verify(ctx context.Context, o VerifyOptions) (*report.Verification, error) 
 // verification is one run of Verify.
 type verification struct {
 	VerifyOptions
-	*reading
-	stored  *source.Stored
+	*extraction
+	stored  *source.DatabaseSnapshot
 	receipt *report.Receipt
 	report  *report.Verification
 }
 
 func (v *verification) run(ctx context.Context) (err error) {
-	if v.report.Source.Sound, err = checkIntegrity(ctx, v.snapshot, v.SkipIntegrity, v.Progress); err != nil {
+	if v.report.Source.Integrity, err = checkIntegrity(ctx, v.snapshot, v.SkipIntegrity, v.OnProgress); err != nil {
 		return err
 	}
 	if v.receipt, err = v.stored.Receipt(ctx); err != nil {
 		return err
 	}
-	hash := beginHashing(ctx, v.snapshot)
-	defer hash.end()
+	hash := startFileHasher(ctx, v.snapshot)
+	defer hash.stop()
 	server := v.stored.Server()
 	v.report.Target = report.Target{Server: server.Name, Database: server.Database, Role: server.Role, Schema: v.Schema}
-	beside, cancel := context.WithCancel(ctx)
-	digests := v.beginDigests(beside, cancel)
+	readCtx, cancel := context.WithCancel(ctx)
+	digests := v.startDigester(readCtx, cancel)
 	defer func() { cancel(); <-digests.done }()
-	if err := v.readFile(beside); err != nil && beside.Err() == nil {
+	if err := v.extract(readCtx); err != nil && readCtx.Err() == nil {
 		return err
 	}
 	<-digests.done
@@ -110,11 +110,11 @@ func (v *verification) run(ctx context.Context) (err error) {
 // compareOriginals compares the table of originals, which nobody but a
 // migration writes, with what the file gives for it.
 func (v *verification) compareOriginals(ctx context.Context) error {
-	if v.receipt == nil || v.receipt.Options.Merged || v.otherFile() {
+	if v.receipt == nil || v.receipt.Options.Merged || v.sourceMismatch() {
 		return nil // they are of several files, or of another one
 	}
 	mine := mapping.NewDigest(&mapping.Originals)
-	o := v.originals(ctx, nil)
+	o := v.newOriginalTuples(ctx, nil)
 	o.digest = mine
 	defer o.close()
 	for {
@@ -134,9 +134,9 @@ func (v *verification) compareOriginals(ctx context.Context) error {
 			return err
 		}
 	}
-	c.Gone = !there
+	c.TableMissing = !there
 	if c.Match = there && c.InPostgres == mine.Rows && c.Digest == mine.String(); there && !c.Match {
-		c.Bad = max(1, mine.Rows-c.InPostgres)
+		c.Mismatched = max(1, mine.Rows-c.InPostgres)
 	}
 	v.report.Tables = append(v.report.Tables, c)
 	return nil
@@ -148,35 +148,35 @@ func (v *verification) needUnchanged() error {
 	if changed, err := v.snapshot.Changed(); err != nil || !changed {
 		return err
 	}
-	return changedFault(v.snapshot)
+	return changedError(v.snapshot)
 }
 
-// readFile reads the file as the migration did, and sums it up.
-func (v *verification) readFile(ctx context.Context) (err error) {
-	v.convert = mapping.Options{JSONDepth: v.stored.Server().JSONDepth()}
+// extract reads the file as the migration did, and sums it up.
+func (v *verification) extract(ctx context.Context) (err error) {
+	v.options = mapping.Options{JSONDepth: v.stored.Server().JSONDepth()}
 	if r := v.receipt; r != nil {
-		v.convert.JSONDepth, v.modified = r.Options.JSONDepth, mapping.Time{Micros: r.Options.WrittenAt}
+		v.options.JSONDepth, v.modified = r.Options.JSONDepth, mapping.Time{Micros: r.Options.WrittenAt}
 	}
-	if v.convert.NaiveZone, err = naiveZone(v.NaiveZone, v.receipt); err != nil {
+	if v.options.NaiveZone, err = naiveZone(v.NaiveZone, v.receipt); err != nil {
 		return err
 	}
-	v.progress, v.phase, v.digest, v.types = v.Progress, PhaseRead, true, v.stored.Types()
-	v.into = &visitor{types: v.types, each: func([]byte) error { return nil }}
-	return v.all(ctx)
+	v.progress, v.phase, v.withDigest, v.types = v.OnProgress, PhaseRead, true, v.stored.Types()
+	v.dst = &tupleVisitor{types: v.types, visit: func([]byte) error { return nil }}
+	return v.extractAll(ctx)
 }
 
-// digesting is what PostgreSQL has of each table, on its way.
-type digesting struct {
+// digester is what PostgreSQL has of each table, on its way.
+type digester struct {
 	done    chan struct{}
 	rows    map[string]int64
 	digests map[string]string
 	err     error
 }
 
-// beginDigests has the server sum its tables up while the file is read.
+// startDigester has the server sum its tables up while the file is read.
 // failed is called where it can't.
-func (v *verification) beginDigests(ctx context.Context, failed func()) *digesting {
-	d := &digesting{done: make(chan struct{}), rows: map[string]int64{}, digests: map[string]string{}}
+func (v *verification) startDigester(ctx context.Context, failed func()) *digester {
+	d := &digester{done: make(chan struct{}), rows: map[string]int64{}, digests: map[string]string{}}
 	go func() {
 		defer close(d.done)
 		for _, table := range v.stored.Tables() {
@@ -191,9 +191,9 @@ func (v *verification) beginDigests(ctx context.Context, failed func()) *digesti
 
 // compare compares table by table what the file says, what the receipt says and
 // what PostgreSQL has.
-func (v *verification) compare(ctx context.Context, stored *digesting) error {
-	for _, row := range v.found.Tables {
-		table := v.layout.Plan(row.Name).Table
+func (v *verification) compare(ctx context.Context, stored *digester) error {
+	for _, row := range v.findings.Tables {
+		table := v.format.Mapping(row.Name).Table
 		mine := cmp.Or(v.digests[row.Name], mapping.NewDigest(table))
 		digest, there := stored.digests[row.Name]
 		if !there && mine.Rows == 0 {
@@ -205,20 +205,20 @@ func (v *verification) compare(ctx context.Context, stored *digesting) error {
 			c.AtReceipt = then.Rows
 			same := v.report.Receipt.SameBytes
 			rows, sum := then.OfFile()
-			c.OtherFile = !same && !c.Match && (rows != mine.Rows || sum != mine.String())
+			c.SourceMismatch = !same && !c.Match && (rows != mine.Rows || sum != mine.String())
 			c.AsMerged = !c.Match && there && then.Merged != nil && c.InPostgres == then.Rows && digest == then.Digest
 			if same && there && !c.Match && !c.AsMerged && c.InPostgres == then.Rows && digest == then.Digest {
 				// The file is the one that was migrated, and PostgreSQL holds what was
 				// verified then: it is this reading that differs.
 				c.Match = true
 				v.report.Notes = append(v.report.Notes, fmt.Sprintf("%s holds what was verified at the migration, and the file is the same; this flujo-port reads it otherwise "+
-					"than the one that migrated it (another version, or --naive-times)", row.Name))
+					"than the one that migrated it (another version, or --naive-timezone)", row.Name))
 			}
 			c.Match = c.Match || c.AsMerged
 		}
 		v.report.Tables = append(v.report.Tables, c)
 	}
-	if v.otherFile() {
+	if v.sourceMismatch() {
 		return nil // rows would be called changed that never were in that file
 	}
 	for i := range v.report.Tables {
@@ -244,14 +244,14 @@ func receiptTable(r *report.Receipt, table string) *report.ReceiptTable {
 	return cmp.Or(r.Table(table), &report.ReceiptTable{Name: table, Digest: new(mapping.Sum).String()})
 }
 
-// otherFile reports whether the file is not the one of the receipt.
-func (v *verification) otherFile() bool {
-	return slices.ContainsFunc(v.report.Tables, func(c report.Comparison) bool { return c.OtherFile })
+// sourceMismatch reports whether the file is not the one of the receipt.
+func (v *verification) sourceMismatch() bool {
+	return slices.ContainsFunc(v.report.Tables, func(c report.Comparison) bool { return c.SourceMismatch })
 }
 
-func (v *verification) describeReceipt(hash *hashing) {
+func (v *verification) describeReceipt(hash *fileHasher) {
 	v.report.Source.SHA256 = hash.main
-	v.report.Notes = append(v.report.Notes, v.found.Notes...)
+	v.report.Notes = append(v.report.Notes, v.findings.Notes...)
 	r := v.receipt
 	if r == nil {
 		return
@@ -264,10 +264,10 @@ func (v *verification) describeReceipt(hash *hashing) {
 
 // locate finds the rows of a table that differ, and says of each whether it was
 // written since the migration.
-func (v *verification) locate(ctx context.Context, c *report.Comparison, stored *digesting) error {
-	table := v.layout.Plan(c.Name).Table
+func (v *verification) locate(ctx context.Context, c *report.Comparison, stored *digester) error {
+	table := v.format.Mapping(c.Name).Table
 	if _, there := stored.digests[c.Name]; !there {
-		c.Gone = true
+		c.TableMissing = true
 		return nil
 	}
 	var writers map[int64]bool
@@ -279,10 +279,10 @@ func (v *verification) locate(ctx context.Context, c *report.Comparison, stored 
 		}
 	}
 	last := "" // a row with several cells that differ counts once
-	search := comparing{ctx: ctx, reading: v.reading, stored: v.stored, table: table, writers: writers, found: func(d report.Difference) {
+	search := comparer{ctx: ctx, extraction: v.extraction, stored: v.stored, table: table, writers: writers, onDifference: func(d report.Difference) {
 		d = afterMerge(then, d)
-		if v.Different != nil {
-			v.Different(d)
+		if v.OnDifference != nil {
+			v.OnDifference(d)
 		}
 		if len(c.First) < report.FirstDifferences {
 			c.First = append(c.First, d)
@@ -299,7 +299,7 @@ func (v *verification) locate(ctx context.Context, c *report.Comparison, stored 
 		return err
 	}
 	if c.Match = search.rows == 0; c.Match {
-		v.report.Notes = append(v.report.Notes, fmt.Sprintf(spelledOtherwise, c.Name))
+		v.report.Notes = append(v.report.Notes, fmt.Sprintf(printedDifferently, c.Name))
 	}
 	return nil
 }
@@ -310,13 +310,13 @@ func (v *verification) verdict() error {
 	bad, drift, merged := int64(0), int64(0), false
 	var others, gone []string
 	for _, c := range r.Tables {
-		if c.Gone {
+		if c.TableMissing {
 			gone = append(gone, c.Name)
 		}
-		bad += c.Bad
+		bad += c.Mismatched
 		drift += c.Added + c.Changed + c.Deleted
 		merged = merged || c.AsMerged
-		if !c.OtherFile {
+		if !c.SourceMismatch {
 			continue
 		}
 		if had, _ := v.receiptOf(c.Name).OfFile(); had != c.InFile {
@@ -327,31 +327,31 @@ func (v *verification) verdict() error {
 	}
 	switch {
 	case len(others) > 0:
-		r.Verdict = report.OtherFile
-		return &fault.Error{
-			Kind: fault.Refused,
-			What: fmt.Sprintf("%q is not the file that was migrated on %s, or it was written since: %s", r.Source.Path,
+		r.Verdict = report.SourceMismatch
+		return &clierr.Error{
+			Kind: clierr.Refused,
+			Message: fmt.Sprintf("%q is not the file that was migrated on %s, or it was written since: %s", r.Source.Path,
 				r.Receipt.MigratedAt.Format(time.DateTime+" UTC"), strings.Join(others, ", ")),
-			Do: fmt.Sprintf("give the file that was migrated, %q with SHA-256 %s", r.Receipt.Path, r.Receipt.SHA256),
+			Hint: fmt.Sprintf("give the file that was migrated, %q with SHA-256 %s", r.Receipt.Path, r.Receipt.SHA256),
 		}
 	case len(gone) > 0:
-		r.Verdict = report.Different
-		return &fault.Error{
-			Kind: fault.Different, What: fmt.Sprintf("tables are not in the schema any more: %s", strings.Join(gone, ", ")),
-			Do: "somebody dropped them, which Flujo does not do: bring them back from a backup, or migrate the file again into a schema of its own",
+		r.Verdict = report.Mismatch
+		return &clierr.Error{
+			Kind: clierr.Mismatch, Message: fmt.Sprintf("tables are not in the schema any more: %s", strings.Join(gone, ", ")),
+			Hint: "somebody dropped them, which Flujo does not do: bring them back from a backup, or migrate the file again into a schema of its own",
 		}
 	case bad > 0 && v.receipt == nil:
-		r.Verdict = report.Different
-		return &fault.Error{
-			Kind: fault.Different, What: fmt.Sprintf("%s in PostgreSQL not as the file has them", english.Plural(int(bad), "row is", "rows are")),
-			Do: "there is no receipt of a migration in this schema, so whether they were copied wrong or changed since can't be told",
+		r.Verdict = report.Mismatch
+		return &clierr.Error{
+			Kind: clierr.Mismatch, Message: fmt.Sprintf("%s in PostgreSQL not as the file has them", english.Plural(int(bad), "row is", "rows are")),
+			Hint: "there is no receipt of a migration in this schema, so whether they were copied wrong or changed since can't be told",
 		}
 	case bad > 0:
-		r.Verdict = report.BadCopy
-		return &fault.Error{
-			Kind: fault.Different,
-			What: fmt.Sprintf("%s in PostgreSQL as the migration wrote them, and not as the file has them", english.Plural(int(bad), "row is", "rows are")),
-			Do:   "Flujo did not do that: keep the file, and migrate it again into a schema of its own",
+		r.Verdict = report.CopyMismatch
+		return &clierr.Error{
+			Kind:    clierr.Mismatch,
+			Message: fmt.Sprintf("%s in PostgreSQL as the migration wrote them, and not as the file has them", english.Plural(int(bad), "row is", "rows are")),
+			Hint:    "Flujo did not do that: keep the file, and migrate it again into a schema of its own",
 		}
 	case drift > 0:
 		r.Verdict = report.Drift

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"flujo-port/internal/fault"
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
 	"flujo-port/internal/transfer"
@@ -27,24 +27,24 @@ func verify(t testing.TB, file, url string) (*report.Verification, []report.Diff
 
 func verifyIn(t testing.TB, file, url string, zone *time.Location) (*report.Verification, []report.Difference, error) {
 	t.Helper()
-	var different []report.Difference
+	var differences []report.Difference
 	result, err := transfer.Verify(context.Background(), transfer.VerifyOptions{
-		SQLite: file, Postgres: url, Schema: schema, NaiveZone: zone, Different: func(d report.Difference) { different = append(different, d) },
+		SQLite: file, Postgres: url, Schema: schema, NaiveZone: zone, OnDifference: func(d report.Difference) { differences = append(differences, d) },
 	})
-	return result, different, err
+	return result, differences, err
 }
 
 // wantVerdict verifies, and sees verdict and kind of error.
-func wantVerdict(t testing.TB, file, url, verdict string, kind fault.Kind) (*report.Verification, []report.Difference) {
+func wantVerdict(t testing.TB, file, url, verdict string, kind clierr.Kind) (*report.Verification, []report.Difference) {
 	t.Helper()
-	result, different, err := verify(t, file, url)
-	if kind == 0 && err != nil || kind != 0 && fault.KindOf(err) != kind || result == nil {
+	result, differences, err := verify(t, file, url)
+	if kind == 0 && err != nil || kind != 0 && clierr.KindOf(err) != kind || result == nil {
 		t.Fatalf("error %v, want kind %d", err, kind)
 	}
 	if result.Verdict != verdict {
-		t.Errorf("verdict %q, want %q: %+v", result.Verdict, verdict, different)
+		t.Errorf("verdict %q, want %q: %+v", result.Verdict, verdict, differences)
 	}
-	return result, different
+	return result, differences
 }
 
 func comparison(t testing.TB, r *report.Verification, table string) report.Comparison {
@@ -65,11 +65,11 @@ func TestVerifyEqual(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			o := options(t, file, url)
-			o.SetAside = true
+			o.Quarantine = true
 			migrate(t, o)
-			result, different := wantVerdict(t, file, url, report.Equal, 0)
-			if len(different) != 0 || !result.Receipt.SameBytes || result.Receipt.Verify != "content" {
-				t.Errorf("%d differences, receipt %+v", len(different), result.Receipt)
+			result, differences := wantVerdict(t, file, url, report.Equal, 0)
+			if len(differences) != 0 || !result.Receipt.SameBytes || result.Receipt.Verify != "content" {
+				t.Errorf("%d differences, receipt %+v", len(differences), result.Receipt)
 			}
 			for _, c := range result.Tables {
 				if !c.Match || c.InFile != c.InPostgres || c.AtReceipt != c.InFile {
@@ -80,7 +80,7 @@ func TestVerifyEqual(t *testing.T) {
 	}
 }
 
-// repairedFile is a file of which much arrives changed, and guessed.
+// repairedFile is a file of which much arrives changed, or inferred.
 func repairedFile(t testing.TB) string {
 	t.Helper()
 	return changed(t,
@@ -138,20 +138,20 @@ func TestVerifyDrift(t *testing.T) {
 			url := pgtest.Database(t)
 			migrate(t, options(t, fixture, url))
 			run(t, connect(t, url), tc.statements...)
-			result, different := wantVerdict(t, fixture, url, report.Drift, 0)
+			result, differences := wantVerdict(t, fixture, url, report.Drift, 0)
 			c := comparison(t, result, tc.table)
-			if c.Added != tc.added || c.Changed != tc.changed || c.Deleted != tc.deleted || c.Bad != 0 || c.Match {
+			if c.Added != tc.added || c.Changed != tc.changed || c.Deleted != tc.deleted || c.Mismatched != 0 || c.Match {
 				t.Errorf("%+v", c)
 			}
 			said := false
-			for _, d := range different {
+			for _, d := range differences {
 				said = said || strings.Contains(d.String(), tc.difference)
 				if !d.Since {
 					t.Errorf("not said to be since: %+v", d)
 				}
 			}
 			if !said {
-				t.Errorf("nothing says %q: %v", tc.difference, different)
+				t.Errorf("nothing says %q: %v", tc.difference, differences)
 			}
 		})
 	}
@@ -167,9 +167,9 @@ func TestVerifyUpdatedToTheSame(t *testing.T) {
 	wantVerdict(t, fixture, url, report.Equal, 0)
 }
 
-// TestVerifyBadCopy: rows that the migration itself put there wrong, and that
-// nobody wrote since, are told from drift; also beside it.
-func TestVerifyBadCopy(t *testing.T) {
+// TestVerifyCopyMismatch: rows that the migration itself put there wrong, and that
+// nobody wrote since, are told from drift; also next to it.
+func TestVerifyCopyMismatch(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name, damage, since string
@@ -178,19 +178,19 @@ func TestVerifyBadCopy(t *testing.T) {
 	}{
 		{"a changed cell", "UPDATE steps SET token_counts = 1 WHERE id = 3", "SELECT", "steps", 1},
 		{"a row for another", "UPDATE evaluations SET id = 99 WHERE id = 3", "SELECT", "evaluations", 1},
-		{"beside drift", "UPDATE steps SET token_counts = 1 WHERE id = 3", "UPDATE flujo.steps SET status = 'other' WHERE id = 4", "steps", 1},
+		{"next to drift", "UPDATE steps SET token_counts = 1 WHERE id = 3", "UPDATE flujo.steps SET status = 'other' WHERE id = 4", "steps", 1},
 		{"frozen since", "UPDATE steps SET token_counts = 1 WHERE id = 3", "VACUUM (FULL, FREEZE) flujo.steps", "steps", 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			tampering(t, url)(tc.damage)
+			tamperer(t, url)(tc.damage)
 			o := options(t, fixture, url)
 			o.Verify = transfer.VerifyCounts
 			migrate(t, o)
 			run(t, connect(t, url), tc.since)
-			result, _ := wantVerdict(t, fixture, url, report.BadCopy, fault.Different)
-			if c := comparison(t, result, tc.table); c.Bad != tc.bad {
+			result, _ := wantVerdict(t, fixture, url, report.CopyMismatch, clierr.Mismatch)
+			if c := comparison(t, result, tc.table); c.Mismatched != tc.bad {
 				t.Errorf("%+v", c)
 			}
 		})
@@ -212,7 +212,7 @@ func TestVerifyCountedAndGood(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	_, _, err := verify(t, changed(t, "VACUUM"), url) // the same rows, other bytes, and no digest to know them by
-	if fault.KindOf(err) != fault.Refused {
+	if clierr.KindOf(err) != clierr.Refused {
 		t.Errorf("error %v", err)
 	}
 	url = pgtest.Database(t)
@@ -221,9 +221,9 @@ func TestVerifyCountedAndGood(t *testing.T) {
 	wantVerdict(t, changed(t, "VACUUM"), url, report.Equal, 0) // what is equal is equal
 }
 
-// TestVerifyOtherFile: a file with other rows is not the one that was migrated;
+// TestVerifySourceMismatch: a file with other rows is not the one that was migrated;
 // one with other bytes and the same rows is.
-func TestVerifyOtherFile(t *testing.T) {
+func TestVerifySourceMismatch(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
@@ -232,9 +232,9 @@ func TestVerifyOtherFile(t *testing.T) {
 		"a cell": "UPDATE steps SET step_name = step_name || '!' WHERE id = 7",
 	} {
 		t.Run(name, func(t *testing.T) {
-			result, different, err := verify(t, changed(t, statement), url)
-			if fault.KindOf(err) != fault.Refused || result == nil || result.Verdict != report.OtherFile || len(different) != 0 {
-				t.Fatalf("%d differences, %+v: %v", len(different), result, err)
+			result, differences, err := verify(t, changed(t, statement), url)
+			if clierr.KindOf(err) != clierr.Refused || result == nil || result.Verdict != report.SourceMismatch || len(differences) != 0 {
+				t.Fatalf("%d differences, %+v: %v", len(differences), result, err)
 			}
 			if !strings.Contains(err.Error(), result.Receipt.SHA256) || !strings.Contains(err.Error(), "not the file that was migrated") {
 				t.Errorf("error %v", err)
@@ -256,8 +256,8 @@ func TestVerifyWithoutReceipt(t *testing.T) {
 	run(t, conn, "DROP TABLE flujo.flujo_port_receipts")
 	wantVerdict(t, fixture, url, report.Equal, 0)
 	run(t, conn, "UPDATE flujo.steps SET status = 'other' WHERE id = 4", "DELETE FROM flujo.evaluations WHERE id = 3")
-	result, _ := wantVerdict(t, fixture, url, report.Different, fault.Different)
-	if result.Receipt != nil || comparison(t, result, "steps").Bad != 1 || comparison(t, result, "evaluations").Bad != 1 {
+	result, _ := wantVerdict(t, fixture, url, report.Mismatch, clierr.Mismatch)
+	if result.Receipt != nil || comparison(t, result, "steps").Mismatched != 1 || comparison(t, result, "evaluations").Mismatched != 1 {
 		t.Errorf("%+v", result)
 	}
 }
@@ -317,7 +317,7 @@ func TestVerifyOriginals(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.Database(t), repairedFile(t)
 	o := options(t, file, url)
-	o.SetAside = true
+	o.Quarantine = true
 	migrate(t, o)
 	conn := connect(t, url)
 	result, _ := wantVerdict(t, file, url, report.Equal, 0)
@@ -325,9 +325,9 @@ func TestVerifyOriginals(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	run(t, conn, "UPDATE flujo.flujo_port_originals SET original = 'other' WHERE column_name = 'output' AND row_key = '1'")
-	wantVerdict(t, file, url, report.BadCopy, fault.Different)
+	wantVerdict(t, file, url, report.CopyMismatch, clierr.Mismatch)
 	run(t, conn, "DROP TABLE flujo.flujo_port_originals")
-	wantVerdict(t, file, url, report.Different, fault.Different)
+	wantVerdict(t, file, url, report.Mismatch, clierr.Mismatch)
 }
 
 // TestVerifyDroppedTable: a table that is not there any more is said to be.
@@ -337,14 +337,14 @@ func TestVerifyDroppedTable(t *testing.T) {
 	migrate(t, options(t, fixture, url))
 	run(t, connect(t, url), "DROP TABLE flujo.spans")
 	_, _, err := verify(t, fixture, url)
-	if fault.KindOf(err) != fault.Different || !strings.Contains(err.Error(), "not in the schema any more: spans") {
+	if clierr.KindOf(err) != clierr.Mismatch || !strings.Contains(err.Error(), "not in the schema any more: spans") {
 		t.Errorf("error %v", err)
 	}
 }
 
-// TestVerifyReadOtherwise: the file is the same and PostgreSQL holds what was
-// verified: another reading of the file does not make a bad copy of it.
-func TestVerifyReadOtherwise(t *testing.T) {
+// TestVerifyOtherTimezone: the file is the same and PostgreSQL holds what was
+// verified: another reading of the file does not make a copy mismatch of it.
+func TestVerifyOtherTimezone(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.Database(t), changed(t, "UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 9")
 	berlin, err := time.LoadLocation("Europe/Berlin")
@@ -355,8 +355,8 @@ func TestVerifyReadOtherwise(t *testing.T) {
 	o.NaiveZone = berlin
 	migrate(t, o)
 	wantVerdict(t, file, url, report.Equal, 0)
-	result, different, err := verifyIn(t, file, url, time.UTC)
-	if err != nil || result.Verdict != report.Equal || len(different) != 0 || !strings.Contains(strings.Join(result.Notes, "; "), "reads it otherwise") {
+	result, differences, err := verifyIn(t, file, url, time.UTC)
+	if err != nil || result.Verdict != report.Equal || len(differences) != 0 || !strings.Contains(strings.Join(result.Notes, "; "), "reads it otherwise") {
 		t.Errorf("%+v: %v", result, err)
 	}
 }
@@ -371,9 +371,9 @@ func TestVerifyDamagedIndex(t *testing.T) {
 	run(t, conn, "UPDATE pg_index SET indisready = false WHERE indexrelid = 'flujo.steps_pkey'::regclass",
 		"UPDATE flujo.steps SET run_id = run_id, step_index = 99 WHERE id = 7", "UPDATE pg_index SET indisready = true WHERE indexrelid = 'flujo.steps_pkey'::regclass",
 		"ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET enable_seqscan = off")
-	result, different, err := verify(t, fixture, url)
-	if fault.KindOf(err) != fault.Different || len(different) != 1 || !strings.Contains(different[0].String(), "an index is damaged") {
-		t.Errorf("%v, %+v: %v", different, result, err)
+	result, differences, err := verify(t, fixture, url)
+	if clierr.KindOf(err) != clierr.Mismatch || len(differences) != 1 || !strings.Contains(differences[0].String(), "an index is damaged") {
+		t.Errorf("%v, %+v: %v", differences, result, err)
 	}
 }
 
@@ -384,13 +384,13 @@ func TestVerifyFileWrittenMeanwhile(t *testing.T) {
 	migrate(t, options(t, file, url))
 	for _, phase := range []string{transfer.PhaseConnect, transfer.PhaseRead} {
 		written := false
-		_, err := transfer.Verify(context.Background(), transfer.VerifyOptions{SQLite: file, Postgres: url, Schema: schema, Progress: func(p transfer.Progress) {
+		_, err := transfer.Verify(context.Background(), transfer.VerifyOptions{SQLite: file, Postgres: url, Schema: schema, OnProgress: func(p transfer.Progress) {
 			if p.Phase == phase && !written {
 				written = true
 				commitTo(t, file, "UPDATE evaluations SET score = score + 1")
 			}
 		}})
-		if fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), "changed while it was read") {
+		if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "changed while it was read") {
 			t.Errorf("written in phase %s: %v", phase, err)
 		}
 	}
@@ -421,8 +421,8 @@ func TestReceiptsAreInOrder(t *testing.T) {
 	wantVerdict(t, second, url, report.Equal, 0)
 }
 
-// TestPathThatIsNoText: a folder's name need not be UTF-8.
-func TestPathThatIsNoText(t *testing.T) {
+// TestPathThatIsNotText: a folder's name need not be UTF-8.
+func TestPathThatIsNotText(t *testing.T) {
 	t.Parallel()
 	folder := filepath.Join(t.TempDir(), "d\xff")
 	if err := os.Mkdir(folder, 0o700); err != nil {
@@ -443,12 +443,12 @@ func TestVerifyNothingThere(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	_, _, err := verify(t, fixture, url)
-	if fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), "none of Flujo's tables") {
+	if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "none of Flujo's tables") {
 		t.Errorf("error %v", err)
 	}
 	run(t, connect(t, url), "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
 	_, _, err = verify(t, fixture, url)
-	if fault.KindOf(err) != fault.Refused || !strings.Contains(err.Error(), "runs.run_id is integer, not text") {
+	if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "runs.run_id is integer, not text") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -484,7 +484,7 @@ func TestReceipt(t *testing.T) {
 	}
 	sum := strings.Fields(command(t, "sha256sum", fixture))[0]
 	for column, want := range map[string]string{"version": "v1.2.3", "file_sha256": sum, "file_bytes": "434176", "wal_bytes": "0", "wal_sha256": "",
-		"layout": "Flujo 0.6", "verify": "content", "options->>'naive_times'": "UTC", "file_path": result.Source.Path} {
+		"file_format": "Flujo 0.6", "verify": "content", "options->>'naive_timezone'": "UTC", "file_path": result.Source.Path} {
 		if got := one(t, conn, "SELECT "+column+" FROM flujo.flujo_port_receipts"); got != want {
 			t.Errorf("%s is %q, want %q", column, got, want)
 		}

@@ -13,18 +13,18 @@ import (
 
 // The names of what is measured.
 const (
-	loadCounts  = "flujo-port migrate --verify counts"
-	loadContent = "flujo-port migrate --verify content"
-	verifyAlone = "flujo-port verify"
-	restore     = "flujo-port restore"
-	floorLZ4    = "floor: the server alone, lz4"
-	floorPGLZ   = "floor: the server alone, its default (pglz)"
-	floorSent   = "floor: its JSON spelled as the file has it, lz4"
-	floorWire   = "psql \\copy of the bytes that flujo-port sends"
-	pipe        = "sqlite3 -csv to psql \\copy, Flujo's tables"
-	pgloader    = "pgloader, tables of its own, heap of 8 GB"
-	pgloaderFew = "pgloader, tables of its own, prefetch rows = 1000"
-	ogr2ogr     = "ogr2ogr, tables of its own"
+	loadCounts   = "flujo-port migrate --verify counts"
+	loadContent  = "flujo-port migrate --verify content"
+	verifyAlone  = "flujo-port verify"
+	restore      = "flujo-port restore"
+	baselineLZ4  = "baseline: the server alone, lz4"
+	baselinePGLZ = "baseline: the server alone, its default (pglz)"
+	baselineSent = "baseline: its JSON spelled as the file has it, lz4"
+	baselineWire = "psql \\copy of the bytes that flujo-port sends"
+	pipe         = "sqlite3 -csv to psql \\copy, Flujo's tables"
+	pgloader     = "pgloader, tables of its own, heap of 8 GB"
+	pgloaderFew  = "pgloader, tables of its own, prefetch rows = 1000"
+	ogr2ogr      = "ogr2ogr, tables of its own"
 )
 
 const notInstalled = "not installed"
@@ -33,10 +33,10 @@ func (b *rig) contestants(f file) []contestant {
 	all := []contestant{
 		{names: []string{loadCounts}, run: b.load(f, "counts")},
 		{names: []string{loadContent, verifyAlone, restore}, run: b.thereAndBack(f)},
-		{names: []string{floorLZ4}, run: b.floor("lz4", &b.printed)},
-		{names: []string{floorPGLZ}, run: b.floor("", &b.printed)},
-		{names: []string{floorSent}, run: b.floor("lz4", &b.sent)},
-		{names: []string{floorWire}, run: b.wire("lz4")},
+		{names: []string{baselineLZ4}, run: b.baseline("lz4", &b.printed)},
+		{names: []string{baselinePGLZ}, run: b.baseline("", &b.printed)},
+		{names: []string{baselineSent}, run: b.baseline("lz4", &b.sent)},
+		{names: []string{baselineWire}, run: b.wire("lz4")},
 		{names: []string{pipe}, run: b.pipe(f), before: b.init, foreign: true, missing: absent("sqlite3")},
 		// With the heap that it comes with it ends in the middle: "heap exhausted".
 		{names: []string{pgloader}, run: b.pgloader(f, "--dynamic-space-size", "8192"), foreign: true, missing: absent("pgloader")},
@@ -44,7 +44,7 @@ func (b *rig) contestants(f file) []contestant {
 		{names: []string{ogr2ogr}, run: b.ogr2ogr(f), foreign: true, missing: absent("ogr2ogr")},
 	}
 	for i := range all {
-		if name := all[i].names[0]; !b.lz4 && (name == floorLZ4 || name == floorSent || name == floorWire) {
+		if name := all[i].names[0]; !b.lz4 && (name == baselineLZ4 || name == baselineSent || name == baselineWire) {
 			all[i].missing = "the server has no lz4"
 		}
 	}

@@ -130,13 +130,13 @@ func (s *section) Title() string { return fmt.Sprintf("%d MB", (s.Bytes+500_000)
 func (s *section) Text() string {
 	text := fmt.Sprintf("## %s\n\n%s rows in %s bytes.\n\n", s.Title(), humanize.Comma(s.Rows), humanize.Comma(s.Bytes)) + s.table() + "\n" + s.bars()
 	if len(s.Growth) > 0 {
-		text += "\n### Growth\n\n`" + loadContent + "`, once each:\n\n" + s.growth()
+		text += "\n### Growth\n\n`" + loadContent + "`, once each:\n\n" + s.growthText()
 	}
 	return text
 }
 
 func (s *section) table() string {
-	rows := [][]string{{"", "median s", "min", "max", "× floor", "rows/s", "MB/s", "CPU s", "peak MiB"}}
+	rows := [][]string{{"", "median s", "min", "max", "× baseline", "rows/s", "MB/s", "CPU s", "peak MiB"}}
 	for _, r := range s.Results {
 		if r.Missing != "" {
 			rows = append(rows, []string{r.Name, r.Missing, "", "", "", "", "", "", ""})
@@ -147,7 +147,7 @@ func (s *section) table() string {
 		if r.Peak() > 0 {
 			cpu, peak = seconds(r.median(func(m measurement) float64 { return m.CPU })), mib(r.Peak())
 		}
-		rows = append(rows, []string{r.Name, seconds(m), seconds(r.extreme(math.Min)), seconds(r.extreme(math.Max)), fmt.Sprintf("%.2f", s.ratio(r.Name, s.floor())),
+		rows = append(rows, []string{r.Name, seconds(m), seconds(r.extreme(math.Min)), seconds(r.extreme(math.Max)), fmt.Sprintf("%.2f", s.ratio(r.Name, s.baseline())),
 			humanize.Comma(int64(float64(s.Rows) / m)), fmt.Sprintf("%.1f", float64(s.Bytes)/1e6/m), cpu, peak})
 	}
 	return markdown(rows)
@@ -167,17 +167,17 @@ func (s *section) bars() string {
 		what, of, to string
 		most         float64
 	}{
-		{"load with counts, to the floor", loadCounts, s.floor(), 1.10},
-		{"load with content verification, to the floor", loadContent, s.floor(), 1.5},
+		{"load with counts, to the baseline", loadCounts, s.baseline(), 1.10},
+		{"load with content verification, to the baseline", loadContent, s.baseline(), 1.5},
 		{"restore, to the load with content verification", restore, loadContent, 1.5},
 		{"verify, to the load with content verification", verifyAlone, loadContent, 0.8},
 	} {
 		ratio := s.ratio(bar.of, bar.to)
 		add(bar.what, fmt.Sprintf("≤ %.2f", bar.most), fmt.Sprintf("%.2f", ratio), ratio <= bar.most)
 	}
-	if s.result(floorSent).Missing == "" {
-		ratio := s.ratio(loadCounts, floorSent)
-		add("load with counts, to the floor with the file's JSON", "≤ 1.10", fmt.Sprintf("%.2f", ratio), ratio <= 1.10)
+	if s.result(baselineSent).Missing == "" {
+		ratio := s.ratio(loadCounts, baselineSent)
+		add("load with counts, to the baseline with the file's JSON", "≤ 1.10", fmt.Sprintf("%.2f", ratio), ratio <= 1.10)
 	}
 	for _, name := range []string{pgloader, pgloaderFew} {
 		if s.result(name).Missing == "" {
@@ -196,7 +196,7 @@ func (s *section) bars() string {
 	return markdown(rows)
 }
 
-func (s *section) growth() string {
+func (s *section) growthText() string {
 	rows := [][]string{{"MB", "rows", "s", "µs/row", "to the first", "peak MiB"}}
 	for _, g := range s.Growth {
 		perRow := g.Seconds / float64(g.Rows)
@@ -215,12 +215,12 @@ func (s *section) result(name string) *result {
 	return nil
 }
 
-// floor names what the ratios are to.
-func (s *section) floor() string {
+// baseline names what the ratios are to.
+func (s *section) baseline() string {
 	if s.LZ4 {
-		return floorLZ4
+		return baselineLZ4
 	}
-	return floorPGLZ
+	return baselinePGLZ
 }
 
 // ratio gives the median of the ratios within each round.

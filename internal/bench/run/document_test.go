@@ -16,8 +16,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
-// made is a section of which the floor takes 10, 20 and 40 s.
-func made() *section {
+// madeDocument is a section of which the baseline takes 10, 20 and 40 s.
+func madeDocument() *section {
 	took := func(name string, peak int64, seconds ...float64) *result {
 		r := &result{Name: name}
 		for _, s := range seconds {
@@ -30,10 +30,10 @@ func made() *section {
 		took(loadContent, 64<<20, 20, 30, 40),
 		took(verifyAlone, 30<<20, 10, 30, 40),
 		took(restore, 30<<20, 30, 30, 80),
-		took(floorLZ4, 0, 10, 20, 40),
-		took(floorPGLZ, 0, 20, 30, 50),
-		took(floorSent, 0, 20, 30, 50),
-		took(floorWire, 30<<20, 20, 30, 50),
+		took(baselineLZ4, 0, 10, 20, 40),
+		took(baselinePGLZ, 0, 20, 30, 50),
+		took(baselineSent, 0, 20, 30, 50),
+		took(baselineWire, 30<<20, 20, 30, 50),
 		took(pipe, 30<<20, 30, 30, 50),
 		{Name: pgloader, Missing: notInstalled},
 		took(pgloaderFew, 30<<20, 44, 80, 240),
@@ -42,7 +42,7 @@ func made() *section {
 }
 
 func TestBars(t *testing.T) {
-	s := made()
+	s := madeDocument()
 	s.Growth = []step{{Bytes: 1, Rows: 1, measurement: measurement{Seconds: 1, Peak: 1}}}
 	for _, want := range []string{
 		"≤ 1.10 |     1.10 |         met", // of 1.10, 1.00 and 1.50; by medians it were 1.00
@@ -66,7 +66,7 @@ func TestBars(t *testing.T) {
 
 func TestWrite(t *testing.T) {
 	folder := t.TempDir()
-	if err := (&document{Sections: []*section{made(), made()}}).write(folder); err != nil {
+	if err := (&document{Sections: []*section{madeDocument(), madeDocument()}}).write(folder); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join(folder, "benchmarks.md"))

@@ -1,4 +1,4 @@
-// Command run measures flujo-port beside the server alone and beside other
+// Command run measures flujo-port next to the server alone and next to other
 // tools, on a throwaway server, and writes docs/benchmarks.md and .svg:
 //
 //	go run ./internal/bench/run -program bin/flujo-port -runs 3 -growth 730

@@ -69,7 +69,7 @@ func color(name string) string {
 	switch name {
 	case loadCounts, loadContent, verifyAlone, restore:
 		return "#2b6cb0"
-	case floorLZ4, floorPGLZ, floorSent, floorWire:
+	case baselineLZ4, baselinePGLZ, baselineSent, baselineWire:
 		return "#4a5568"
 	}
 	return "#cbd5e0"

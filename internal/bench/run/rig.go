@@ -209,8 +209,8 @@ func (b *rig) copyOut(ctx context.Context, f file) error {
 	return nil
 }
 
-// floor has the server alone do what a migration does, with the rows of files.
-func (b *rig) floor(compression string, files *[]copyFile) func(context.Context) ([]measurement, error) {
+// baseline has the server alone do what a migration does, with the rows of files.
+func (b *rig) baseline(compression string, files *[]copyFile) func(context.Context) ([]measurement, error) {
 	return func(ctx context.Context) ([]measurement, error) {
 		statements := b.statements(compression, *files, "COPY flujo.%s FROM '%s' (FORMAT binary, FREEZE)")
 		began := time.Now()

@@ -30,7 +30,7 @@ const database = 'postgres'
 const queueTime = 10_000 // ms that a second connection waits for its turn
 const stallTime = 30_000 // ms without a byte, after which a client counts as gone
 
-// What initdb made is kept beside this file: a start from it takes a quarter
+// What initdb made is kept next to this file: a start from it takes a quarter
 // of the time. The folder goes whenever the packages change.
 const cluster = fileURLToPath(new URL('initdb.tar', import.meta.url))
 

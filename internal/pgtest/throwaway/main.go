@@ -1,4 +1,4 @@
-// Command throwaway runs a command beside a PostgreSQL server that lives as
+// Command throwaway runs a command next to a PostgreSQL server that lives as
 // long as the command does:
 //
 //	go run ./internal/pgtest/throwaway -- CMD ARGS…

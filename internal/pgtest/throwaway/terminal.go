@@ -9,7 +9,7 @@ import (
 
 // sentByTerminal reports whether a signal is a key pressed at the terminal
 // (^C, ^\). CMD has then received it as well, and passing it on would count
-// as a second one. It can only guess: a key reaches us just when our process
+// as a second one. It can only estimate: a key reaches us just when our process
 // group is the one in the terminal's foreground.
 func sentByTerminal(sig os.Signal) bool {
 	if sig != os.Interrupt && sig != syscall.SIGQUIT {

@@ -1,0 +1,262 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"flujo-port/internal/pgtest"
+	"flujo-port/internal/transfer"
+)
+
+// changedFixture gives a copy of the fixture on which statements were run.
+func changedFixture(t testing.TB, statements ...string) string {
+	t.Helper()
+	content, err := os.ReadFile(fixture)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := write(t, filepath.Join(t.TempDir(), "flujo_state.db"), string(content))
+	makeSQLite(t, path, statements...)
+	return path
+}
+
+// TestNothingIsOverwritten: --env-file takes no file that holds something else.
+func TestNothingIsOverwritten(t *testing.T) {
+	t.Parallel()
+	url, file := pgtest.Database(t), changedFixture(t)
+	p := newProgram(t)
+	other := write(t, filepath.Join(p.dir, ".env"), "OTHER=1\nFLUJO_STATE_URI=x\n")
+	for _, path := range []string{file, other} {
+		before, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, stderr, code := p.run(t, "migrate", "--postgres", url, "--sqlite", file, "--without-pgvector", "--env-file", path)
+		after, err := os.ReadFile(path)
+		if code != 2 || !strings.Contains(stderr, "holds something else") || err != nil || !bytes.Equal(before, after) {
+			t.Errorf("%s: exit %d: %s", path, code, stderr)
+		}
+	}
+	own := write(t, filepath.Join(p.dir, "own.env"), "FLUJO_STATE_URI=sqlite:////old.db\n")
+	stdout, stderr, code := p.run(t, "migrate", "--postgres", url, "--sqlite", file, "--without-pgvector", "--env-file", own, "--dry-run")
+	if content, _ := os.ReadFile(own); code != 0 || !strings.Contains(string(content), "old.db") || !strings.Contains(stdout, "nothing was written, since") {
+		t.Errorf("dry run: exit %d, %q: %s%s", code, content, stdout, stderr)
+	}
+	_, stderr, code = p.run(t, "migrate", "--postgres", url, "--sqlite", file, "--without-pgvector", "--env-file", own)
+	if content, _ := os.ReadFile(own); code != 0 || !strings.HasPrefix(string(content), "FLUJO_STATE_URI=postgresql://") {
+		t.Errorf("exit %d, %q: %s", code, content, stderr)
+	}
+}
+
+// TestSecretsAreNotEchoed wherever an address was typed by mistake.
+func TestSecretsAreNotEchoed(t *testing.T) {
+	t.Parallel()
+	const url = "postgresql://u:hunter2secret@h/db"
+	p := newProgram(t, "PGHOST=localhost")
+	for _, args := range [][]string{
+		{url}, {"migrate", url}, {"uri", url}, {"uri", "cutover", url}, {"init", url}, {"migrate", "--schema", url}, {"migrate", "--dry-run=" + url},
+		{"migrate", "--sqlite", url}, {"migrate", "--sqlite", "host=h password=hunter2secret"}, {"init", "--grant-to", url},
+		{"migrate", "--env-file", url, "--sqlite", absolute(t, fixture)}, {"migrate", "--naive-timezone", url}, {"migrate", "--" + url},
+	} {
+		stdout, stderr, code := p.run(t, args...)
+		if code != 2 || strings.Contains(stdout+stderr, "hunter2secret") {
+			t.Errorf("%v: exit %d: %s%s", args, code, stdout, stderr)
+		}
+	}
+}
+
+// TestSourceMismatch: a file that nobody named is not taken for Flujo's.
+func TestSourceMismatch(t *testing.T) {
+	t.Parallel()
+	live := changedFixture(t)
+	p := newProgram(t, "FLUJO_STATE_URI=sqlite:///"+live, "DATABASE_URL=postgresql://u@127.0.0.1:1/db")
+	write(t, filepath.Join(p.dir, "flujo_state.db"), "old")
+	for _, args := range [][]string{{"migrate"}, {"uri", "rollback"}} {
+		_, stderr, code := p.run(t, args...)
+		if code != 2 || !strings.Contains(stderr, live) || !strings.Contains(stderr, "--sqlite") {
+			t.Errorf("%v: exit %d: %s", args, code, stderr)
+		}
+	}
+	stdout, stderr, code := p.run(t, "uri", "rollback", "--sqlite", live)
+	if code != 0 || stdout != "sqlite:///"+live+"\n" {
+		t.Errorf("named: exit %d: %s%s", code, stdout, stderr)
+	}
+}
+
+// TestCommittedIsDone: what goes wrong after the commit is a warning.
+func TestCommittedIsDone(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err) // Linux has it
+	}
+	defer full.Close()
+	url := pgtest.Database(t)
+	c := newProgram(t).command("migrate", "--postgres", url, "--sqlite", absolute(t, fixture), "--without-pgvector")
+	var stderr bytes.Buffer
+	c.Stdout, c.Stderr = full, &stderr
+	if err := c.Run(); err != nil || !strings.Contains(stderr.String(), "warning: the report can't be printed") {
+		t.Errorf("%v: %s", err, stderr.String())
+	}
+	if got := ask(t, url, "SELECT count(*) FROM flujo.runs"); got != "60" {
+		t.Errorf("%s runs", got)
+	}
+	c = newProgram(t, "DATABASE_URL=postgresql://u@localhost/db").command("uri", "cutover")
+	c.Stdout = full
+	if err := c.Run(); err == nil {
+		t.Error("an address that could not be printed was called done")
+	}
+}
+
+// TestFileThatIsOpenElsewhere: another process may still write to it.
+func TestFileThatIsOpenElsewhere(t *testing.T) {
+	t.Parallel()
+	file := changedFixture(t)
+	holder := exec.Command(os.Args[0], "-test.run=^TestHelperHoldsFile$")
+	holder.Env = append(os.Environ(), "FLUJO_PORT_TEST_HOLD="+file)
+	stdin, err := holder.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := holder.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Wait()
+	defer stdin.Close()
+	if _, err := io.ReadFull(stdout, make([]byte, len("held"))); err != nil {
+		t.Fatal(err)
+	}
+	report, stderr, code := newProgram(t).run(t, "check", "--sqlite", file)
+	if code != 0 || !strings.Contains(report, "! open elsewhere") || !strings.Contains(report, "stop Flujo before the cutover") {
+		t.Errorf("check: exit %d\n%s%s", code, report, stderr)
+	}
+	report, stderr, code = newProgram(t).run(t, "migrate", "--postgres", pgtest.Database(t), "--sqlite", file, "--without-pgvector")
+	if code != 0 || !strings.Contains(report, "WARNING: another process has the file open") || !strings.Contains(stderr, "warning: another process has the file open") {
+		t.Errorf("exit %d\n%s%s", code, report, stderr)
+	}
+}
+
+// TestHelperHoldsFile is not a test of its own: it is the other process.
+func TestHelperHoldsFile(t *testing.T) {
+	file := os.Getenv("FLUJO_PORT_TEST_HOLD")
+	if file == "" {
+		return
+	}
+	holdOpen(t, file, func() {
+		os.Stdout.WriteString("held")
+		io.Copy(io.Discard, os.Stdin)
+	})
+}
+
+// TestChangesAreReported runs the binary on a file of which nearly everything
+// is wrong somewhere.
+func TestChangesAreReported(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	file := changedFixture(t, `UPDATE steps SET output = '{"a":"x\u0000y"}' WHERE id <= 12`, "UPDATE steps SET token_counts = 12.5 WHERE id = 20",
+		"UPDATE runs SET created_at = '2026-01-05T09:00:00' WHERE rowid = 1", "INSERT INTO evaluations (run_id, score) VALUES ('nobody', 1)",
+		"INSERT INTO system_state (key, value, updated_at) VALUES (NULL, '1', '2026-01-01')")
+	migrate := func(args ...string) (string, string, int) {
+		return newProgram(t).run(t, append([]string{"migrate", "--postgres", url, "--sqlite", file, "--without-pgvector"}, args...)...)
+	}
+	stdout, stderr, code := migrate()
+	if code != 3 || !strings.Contains(stdout, "Refused after") || !strings.Contains(stdout, "system_state: rows rejected: 1 × the key is NULL") ||
+		!strings.Contains(stderr, "--quarantine") || !strings.Contains(stderr, "nothing was committed") || strings.Contains(stdout, "FLUJO_STATE_URI") {
+		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
+	}
+	stdout, stderr, code = migrate("--quarantine", "--strict")
+	for _, want := range []string{"13 cells", "1 row would be quarantined", "1 run would be made", "1 time without a zone"} {
+		if code != 3 || !strings.Contains(stderr, want) {
+			t.Errorf("strict: exit %d, lacks %q\n%s%s", code, want, stdout, stderr)
+		}
+	}
+	stdout, stderr, code = migrate("--quarantine", "--naive-timezone", "Europe/Berlin", "--json")
+	if code != 0 {
+		t.Fatalf("exit %d\n%s", code, stderr)
+	}
+	var r struct {
+		Changes []struct {
+			Table, Column, Reason string
+			Count                 int
+			Keys                  []string `json:"first_keys"`
+		}
+		Originals int
+		Findings  []struct {
+			Table, Key, Column, Reason, Explanation string
+			Rejected                                bool `json:"rejected"`
+		}
+		Naive []struct {
+			Column string
+			Zone   string `json:"interpreted_as"`
+		} `json:"naive_timestamps"`
+	}
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
+		t.Fatalf("%v\n%s", err, stdout)
+	}
+	if len(r.Changes) != 3 || r.Changes[0].Reason != "nul-removed" || r.Changes[0].Count != 12 || len(r.Changes[0].Keys) != 10 {
+		t.Errorf("changes %+v", r.Changes)
+	}
+	if len(r.Findings) != 14 || r.Findings[11].Key != "12" || r.Findings[12].Reason != "rounded" || !r.Findings[13].Rejected || r.Originals != 16 {
+		t.Errorf("%d findings, %d originals: %+v", len(r.Findings), r.Originals, r.Findings)
+	}
+	if len(r.Naive) != 1 || r.Naive[0].Column != "runs.created_at" || r.Naive[0].Zone != "Europe/Berlin" {
+		t.Errorf("naive %+v", r.Naive)
+	}
+	if got := ask(t, url, "SELECT created_at AT TIME ZONE 'UTC' FROM flujo.runs ORDER BY created_at LIMIT 1"); got != "2026-01-05 08:00:00" {
+		t.Errorf("the time in Berlin arrived as %s", got)
+	}
+	_, stderr, code = newProgram(t).run(t, "migrate", "--postgres", url, "--sqlite", file, "--naive-timezone", "Nowhere/Land")
+	if code != 2 || !strings.Contains(stderr, "--naive-timezone") {
+		t.Errorf("zone: exit %d: %s", code, stderr)
+	}
+}
+
+// TestProgress draws bars into a buffer, as on a terminal of 60 columns.
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	b := &bars{w: &out, width: func() int { return 60 }}
+	for _, p := range []transfer.Progress{
+		{Phase: transfer.PhaseSchema},
+		{Phase: transfer.PhaseCopy, Table: "runs", Of: 10, Rest: 30, OfBytes: 900},
+		{Phase: transfer.PhaseCopy, Table: "runs", Rows: 10, Of: 10, All: 10, Rest: 20, Bytes: 200, OfBytes: 800, Done: true},
+		{Phase: transfer.PhaseCopy, Table: "steps", Rows: 5, Of: 20, All: 15, Rest: 15, Bytes: 300, OfBytes: 800},
+		{Phase: transfer.PhaseCopy, Table: "steps", Rows: 20, Of: 20, All: 30, Bytes: 801, OfBytes: 801, Done: true},
+		{Phase: transfer.PhaseCommit},
+	} {
+		b.drawn = time.Time{} // as if it were long ago
+		b.show(p)
+	}
+	b.end()
+	screen := out.String()
+	for _, want := range []string{"making the tables", "runs", "(10/10)", "steps", "(20/20)", "all tables", "/800 B", "committing"} {
+		if !strings.Contains(screen, want) {
+			t.Errorf("the screen lacks %q: %q", want, screen)
+		}
+	}
+	// Where the bytes are not known, as in restore, rows are counted.
+	out.Reset()
+	b = &bars{w: &out, width: func() int { return 60 }}
+	b.show(transfer.Progress{Phase: transfer.PhaseRead, Table: "runs", Rows: 5, Of: 10, All: 5, Rest: 15})
+	if got := out.String(); !strings.Contains(got, "all tables") || !strings.Contains(got, "25% ") || !strings.Contains(got, "(5/20)") && !strings.Contains(got, "(5/20,") || strings.Contains(got, " B)") {
+		t.Errorf("the screen is %q", got)
+	}
+	for line := range strings.SplitSeq(screen, "\n") {
+		line = line[strings.LastIndex(line, "\x1b[2K")+1:]
+		line = strings.TrimSuffix(strings.TrimPrefix(line, "[2K"), "\x1b[1A\r")
+		if n := len([]rune(line)); n >= 60 {
+			t.Errorf("a line of %d columns: %q", n, line)
+		}
+	}
+}

@@ -1,0 +1,198 @@
+package mapping
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"unicode/utf8"
+)
+
+// A row's encoding is what PostgreSQL's record_send gives of the row: the number
+// of columns, then for each the OID of its type, its length (-1 for NULL) and
+// its binary form, all numbers of four bytes, big-endian. The columns are
+// Flujo's, in the order of Tables, with liberties that make it depend on the
+// content alone: an integer is taken as bigint and a real as double precision,
+// however wide their columns are, and a vector as bytea, since its type's OID
+// differs from database to database. jsonb's binary form is as it is printed.
+
+// The OIDs of the types in a row encoding (pg_type.dat).
+const (
+	oidBool        = 16
+	oidBytea       = 17
+	oidInt8        = 20
+	oidText        = 25
+	oidFloat8      = 701
+	oidTimestamptz = 1184
+	oidJSONB       = 3802
+)
+
+// RowEncoder encodes tuples. The zero value is ready.
+type RowEncoder struct{ json Canonicalizer }
+
+// Append appends the encoding of a row to dst. tuple is the row in the binary COPY
+// format, with all columns of the table in their order, as Converter.Append
+// makes it.
+func (m *RowEncoder) Append(dst []byte, table *Table, tuple []byte) []byte {
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(table.Columns)))
+	tuple = tuple[2:]
+	for i := range table.Columns {
+		var field []byte
+		var null bool
+		field, null, tuple = nextField(tuple)
+		at := len(dst)
+		dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0)
+		oid := uint32(0)
+		dst, oid = m.appendField(dst, table.Columns[i].Kind, field, null)
+		size := uint32(len(dst) - at - 8)
+		if null {
+			size = 1<<32 - 1
+		}
+		binary.BigEndian.PutUint32(dst[at:], oid)
+		binary.BigEndian.PutUint32(dst[at+4:], size)
+	}
+	return dst
+}
+
+// nextField takes a field, its length before it, off a tuple or an encoding.
+func nextField(s []byte) (field []byte, null bool, rest []byte) {
+	size := int32(binary.BigEndian.Uint32(s))
+	if size < 0 {
+		return nil, true, s[4:]
+	}
+	return s[4 : 4+size], false, s[4+size:]
+}
+
+// appendField appends the field as the encoding has it and gives its type.
+func (m *RowEncoder) appendField(dst []byte, kind Kind, field []byte, null bool) ([]byte, uint32) {
+	switch kind {
+	case KindText:
+		return append(dst, field...), oidText
+	case KindInt, KindInt8:
+		if len(field) == 4 {
+			return binary.BigEndian.AppendUint64(dst, uint64(int32(binary.BigEndian.Uint32(field)))), oidInt8
+		}
+		return append(dst, field...), oidInt8
+	case KindFloat4, KindFloat8:
+		if len(field) == 4 {
+			short := math.Float32frombits(binary.BigEndian.Uint32(field))
+			return binary.BigEndian.AppendUint64(dst, math.Float64bits(float64(short))), oidFloat8
+		}
+		return append(dst, field...), oidFloat8
+	case KindTime:
+		return append(dst, field...), oidTimestamptz
+	case KindBool:
+		return append(dst, field...), oidBool
+	case KindVector, KindBytes:
+		return append(dst, field...), oidBytea
+	case KindJSON:
+		if null {
+			return dst, oidJSONB
+		}
+		dst = append(dst, field[0]) // the version of jsonb's binary form
+		return m.json.Append(dst, field[1:]), oidJSONB
+	}
+	panic(fmt.Sprintf("kind %d is none", kind))
+}
+
+// Cells takes an encoding apart: the columns' binary forms, nil for NULL. They
+// are parts of the encoding.
+func Cells(encoding []byte) [][]byte {
+	cells := make([][]byte, binary.BigEndian.Uint32(encoding))
+	encoding = encoding[4:]
+	for i := range cells {
+		var null bool
+		cells[i], null, encoding = nextField(encoding[4:])
+		if null {
+			cells[i] = nil
+		}
+	}
+	return cells
+}
+
+// EncodingKey gives the primary key of the row that encoding is the encoding of, as PostgreSQL
+// prints it.
+func EncodingKey(table *Table, encoding []byte) string {
+	at := slices.IndexFunc(table.Columns, func(c Column) bool { return c.Name == table.PrimaryKey })
+	cell := Cells(encoding)[at]
+	if table.Columns[at].Kind == KindInt && cell != nil {
+		return strconv.FormatInt(int64(binary.BigEndian.Uint64(cell)), 10)
+	}
+	return string(cell)
+}
+
+// FormatCells puts two different cells of a column each on a line for
+// a person, cut to where they begin to differ when they are long.
+func FormatCells(kind Kind, a, b []byte) (string, string) {
+	switch kind {
+	case KindText:
+		from := commonStart(a, b)
+		return formatText(a, from), formatText(b, from)
+	case KindJSON:
+		from := commonStart(a, b)
+		return formatJSON(a, from), formatJSON(b, from)
+	}
+	return formatCell(kind, a), formatCell(kind, b)
+}
+
+// commonStart gives how much of two long texts to leave out at their start.
+func commonStart(a, b []byte) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	if max(len(a), len(b)) <= longestShown || n < longestShown/3 {
+		return 0
+	}
+	n -= longestShown / 3
+	for n > 0 && !utf8.RuneStart(a[n]) {
+		n--
+	}
+	return n
+}
+
+func formatText(cell []byte, from int) string {
+	if cell == nil {
+		return "NULL"
+	}
+	shown := Value{Class: Text, Bytes: cell[min(from, len(cell)):]}.String()
+	if from > 0 {
+		return fmt.Sprintf("… from byte %d: %s", from, shown)
+	}
+	return shown
+}
+
+func formatJSON(cell []byte, from int) string {
+	if cell == nil {
+		return "NULL"
+	}
+	shown, more := cell[min(max(from, 1), len(cell)):], "" // 1: the version of jsonb's binary form
+	if len(shown) > longestShown {
+		shown, more = shown[:longestShown], fmt.Sprintf("… (%d bytes)", len(cell)-1)
+		for len(shown) > 0 && !utf8.RuneStart(cell[min(max(from, 1), len(cell))+len(shown)]) {
+			shown = shown[:len(shown)-1]
+		}
+	}
+	if from > 0 {
+		return fmt.Sprintf("… from byte %d: %s%s", from-1, shown, more)
+	}
+	return string(shown) + more
+}
+
+func formatCell(kind Kind, cell []byte) string {
+	if cell == nil {
+		return "NULL"
+	}
+	switch kind {
+	case KindInt:
+		return strconv.FormatInt(int64(binary.BigEndian.Uint64(cell)), 10)
+	case KindFloat4, KindFloat8:
+		return strconv.FormatFloat(math.Float64frombits(binary.BigEndian.Uint64(cell)), 'g', -1, 64)
+	case KindTime:
+		return Time{Micros: int64(binary.BigEndian.Uint64(cell))}.String()
+	case KindBool:
+		return strconv.FormatBool(cell[0] != 0)
+	}
+	return Value{Class: Blob, Bytes: cell}.String()
+}

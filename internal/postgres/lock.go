@@ -1,0 +1,74 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"flujo-port/internal/clierr"
+	"flujo-port/internal/mapping"
+)
+
+// LockTable keeps others from writing to a table until the transaction's end.
+func (c *Conn) LockTable(ctx context.Context, table string) error {
+	return c.lockTableMode(ctx, table, "SHARE ROW EXCLUSIVE", "stop Flujo and whatever else writes to it, and run again",
+		" AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')")
+}
+
+// LockTableExclusively keeps others from writing to a table and from reading it until
+// the transaction's end.
+func (c *Conn) LockTableExclusively(ctx context.Context, table string) error {
+	return c.lockTableMode(ctx, table, "ACCESS EXCLUSIVE", "stop Flujo and whatever else reads it, and run again", "")
+}
+
+// lockTableMode takes a lock; against is the SQL that tells which modes of others
+// keep it from being had.
+func (c *Conn) lockTableMode(ctx context.Context, table, mode, hint, conflicting string) error {
+	err := c.Run(ctx, fmt.Sprintf("LOCK TABLE %s IN %s MODE", c.Name(table), mode))
+	switch {
+	case err == nil:
+		return nil
+	case Code(err) != LockNotAvailable:
+		return c.WrapError(fmt.Sprintf("lock table %q", table), err)
+	}
+	return c.lockTimeout(fmt.Sprintf("a lock on table %q", table), hint, `l.locktype = 'relation' AND l.relation = to_regclass($1)`+conflicting, c.Name(table))
+}
+
+// LockMigrations takes the lock under which Flujo runs its migrations, until
+// the transaction's end.
+func (c *Conn) LockMigrations(ctx context.Context) error {
+	_, err := c.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", mapping.MigrationLock)
+	switch {
+	case err == nil:
+		return nil
+	case Code(err) != LockNotAvailable:
+		return c.WrapError("take Flujo's migration lock", err)
+	}
+	return c.lockTimeout("Flujo's migration lock", "a Flujo is starting or another flujo-port runs: wait for its end, or stop it, and run again",
+		`l.locktype = 'advisory' AND l.classid = 0 AND l.objid = $1::bigint::oid
+		AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`, mapping.MigrationLock)
+}
+
+// LockTimeoutError is the cause of an error where another session held a lock for longer
+// than LockWait.
+type LockTimeoutError struct{ BlockedBy string }
+
+func (e *LockTimeoutError) Error() string { return "held by " + e.BlockedBy }
+
+// lockTimeout says who holds a lock that was not available within LockWait: of the
+// granted ones for which where is true the strongest and oldest. It ends the
+// transaction, which is broken already.
+func (c *Conn) lockTimeout(lock, hint, where string, arg any) error {
+	ctx, cancel := CleanupContext()
+	defer cancel()
+	timeout := &LockTimeoutError{BlockedBy: "another session"}
+	if c.Run(ctx, "ROLLBACK") == nil {
+		// Best effort: the message says less without it.
+		_ = c.QueryRow(ctx, `SELECT concat_ws(', ', format('process %s (%s', a.pid, coalesce(nullif(a.application_name, ''), 'no application name')),
+				l.mode || ' on ' || l.relation::regclass, 'role ' || a.usename, 'from ' || host(a.client_addr),
+				'since ' || to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC')) || ')'
+			FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+			WHERE l.granted AND a.pid <> pg_backend_pid() AND `+where+`
+			ORDER BY l.mode = 'AccessExclusiveLock' DESC, l.mode = 'AccessShareLock', a.xact_start LIMIT 1`, arg).Scan(&timeout.BlockedBy)
+	}
+	return &clierr.Error{Kind: clierr.Failed, Message: fmt.Sprintf("timed out after %s waiting for %s", c.LockWait, lock), Err: timeout, Hint: hint}
+}

@@ -1,0 +1,113 @@
+package transfer
+
+import (
+	"context"
+	"io"
+	"math"
+	"slices"
+	"strings"
+
+	"flujo-port/internal/clierr"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/report"
+	"flujo-port/internal/sink"
+)
+
+// tryMigration does, in the schema itself, all that a migration does there, but for
+// the rows, and rolls it back: what the catalog does not say of rights, row-level
+// security or other people's triggers the server says itself. The tables are
+// empty, so nobody waits for it longer than a moment.
+func (c *checker) tryMigration(ctx context.Context) error {
+	next := map[string]int64{} // asked of the file before anything is locked
+	for i := range c.extraction.format.Mappings {
+		tm := &c.extraction.format.Mappings[i]
+		if tm.Table.Serial() == "" {
+			continue
+		}
+		last, err := c.extraction.lastID(ctx, tm)
+		if err != nil {
+			return c.addError(ctx, "dry run", untried, err)
+		}
+		next[tm.Table.Name] = min(max(last, 0), math.MaxInt64-1) + 1
+	}
+	tx, err := sink.Begin(ctx, c.Postgres, c.Schema, checkLockWait)
+	if err != nil {
+		return c.addError(ctx, "dry run", untried, err)
+	}
+	defer tx.Rollback()
+	if err := c.dryRun(ctx, tx, next); err != nil {
+		if tx.IsClosed() {
+			return err
+		}
+		return c.addError(ctx, "dry run", untried, err)
+	}
+	c.ok("dry run", "all that a migration does in the schema, but for the rows, was done and rolled back")
+	return nil
+}
+
+const untried = "could not be tried"
+
+// dryRun is a migration's transaction without rows (see migration.fill). next
+// are the ids that come next.
+func (c *checker) dryRun(ctx context.Context, tx *sink.Tx, next map[string]int64) error {
+	types := mapping.NewTypes(c.ExactFloats)
+	types.VectorSize = c.vectorSize
+	schema, err := tx.Prepare(ctx, c.WithoutPGVector, types)
+	if err != nil {
+		return err
+	}
+	full, err := tx.TablesWithRows(ctx)
+	if err != nil {
+		return err
+	}
+	if len(full) > 0 {
+		return &clierr.Error{Kind: clierr.Refused, Message: "somebody wrote to the schema meanwhile: " + strings.Join(full, ", "), Hint: "see who does, and check again"}
+	}
+	if err := tx.Adapt(ctx, schema); err != nil {
+		return err
+	}
+	into := target{Tx: tx, sinkSchema: schema}
+	for _, table := range schema.Tables() {
+		for _, column := range table.Columns {
+			if !c.widened(table.Name, column, next) || types.Wide[table.Name+"."+column.Name] {
+				continue
+			}
+			if err := into.Widen(ctx, &table, column.Name); err != nil {
+				return err
+			}
+		}
+		if _, err := into.Copy(ctx, &table, noTuples{}); err != nil {
+			return err
+		}
+	}
+	if rows, cells := c.extraction.findings.Count(); rows+cells > 0 {
+		if err := tx.MakeOriginals(ctx, schema); err != nil {
+			return err
+		}
+	}
+	if err := tx.Finish(ctx, schema); err != nil {
+		return err
+	}
+	for _, table := range schema.Tables() {
+		if id := next[table.Name]; id > 0 {
+			if _, err := tx.SetSequence(ctx, &table, id, true); err != nil {
+				return err
+			}
+		}
+	}
+	if err := tx.CheckConstraints(ctx); err != nil {
+		return err
+	}
+	return tx.WriteReceipt(ctx, &report.Receipt{})
+}
+
+// widened reports whether the file needs an integer column to be bigint.
+func (c *checker) widened(table string, column mapping.Column, next map[string]int64) bool {
+	return column.Serial && next[table] > math.MaxInt32 || slices.Contains(c.extraction.findings.Widened, table+"."+column.Name)
+}
+
+// noTuples implements sink.Tuples for a table without rows.
+type noTuples struct{}
+
+// Append implements sink.Tuples.
+func (noTuples) Append(dst []byte) ([]byte, error) { return dst, io.EOF }

@@ -1,0 +1,251 @@
+package transfer
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"flujo-port/internal/clierr"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/report"
+	"flujo-port/internal/sink"
+	"flujo-port/internal/source"
+)
+
+// destination takes the tuples that a reading makes.
+type destination interface {
+	// Copy takes all tuples that are given to it into a table and gives their
+	// bytes. An error of theirs comes back as it is; after a
+	// *mapping.WidenError none of them was taken.
+	Copy(ctx context.Context, table *mapping.Table, tuples sink.Tuples) (bytes int64, err error)
+	// Widen makes an integer column bigint.
+	Widen(ctx context.Context, table *mapping.Table, column string) error
+}
+
+// extraction is one reading of a file: its rows as the tuples that PostgreSQL is
+// to hold, what is derived from them, and what was found on the way. migrate,
+// verify and check read a file in the same way and differ in where the tuples
+// go.
+type extraction struct {
+	snapshot     *source.Snapshot
+	format       *mapping.Format
+	options      mapping.Options
+	types        *mapping.Types
+	modified     mapping.Time // when the file was written: the last fallback for a time
+	dst          destination
+	withDigest   bool   // sum the tuples up
+	allowChanges bool   // go on when the file is written meanwhile: a dry run
+	phase        string // that its progress is of
+	absentTable  string // a table that the target has not; rows of it are refused,
+	skipAbsent   bool   // or, with this, not read
+	progress     func(Progress)
+
+	findings   *report.Findings
+	digests    map[string]*mapping.Digest // by table
+	copied     int64                      // rows so far
+	total      int64                      // rows in the file
+	rowID      int64                      // the rowid of the row that the last tuple is of
+	bytes      int64                      // of the rows so far, as sizeOf has them
+	totalBytes int64                      // of all of them: what the tables that are read had, and the others about have
+	tableBytes map[string]int64           // about how many bytes each table has
+
+	duplicates   map[string]map[int64]mapping.Reason // rows that share a key, by table and rowid
+	keys         map[string]*tableKeys               // of the tables whose keys may collide
+	rejectedRuns []mapping.Value                     // run_ids of rejected runs
+	missingRuns  map[string]bool                     // of these, the keys that no other run has
+}
+
+// newExtraction begins a reading. Its caller sets what the tuples are made with
+// and where they go.
+func newExtraction(snapshot *source.Snapshot, format *mapping.Format) *extraction {
+	return &extraction{
+		snapshot: snapshot, format: format, modified: mapping.TimeOf(snapshot.Modified()), types: mapping.NewTypes(false),
+		progress: func(Progress) {},
+		findings: &report.Findings{
+			Ignored: format.OtherTables, Notes: []string{}, Derived: []report.Derived{}, Changes: []report.Change{},
+			Widened: []string{}, NaiveTimestamps: []report.NaiveColumn{}, Rounded: []report.Rounded{},
+		},
+		digests:    map[string]*mapping.Digest{},
+		duplicates: map[string]map[int64]mapping.Reason{}, keys: map[string]*tableKeys{}, missingRuns: map[string]bool{},
+	}
+}
+
+// extractAll reads every table.
+func (r *extraction) extractAll(ctx context.Context) error {
+	if err := r.countRows(ctx); err != nil {
+		return err
+	}
+	for i := range r.findings.Tables {
+		if err := r.extractTable(ctx, &r.findings.Tables[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replayTable gives the tuples of a table once more, without a word of what is found,
+// and with each the rowid of its row in the file; noRow for one that is derived.
+func (r *extraction) replayTable(ctx context.Context, table string, each func(tuple []byte, rowid int64) error) error {
+	q := *r
+	q.findings = &report.Findings{Tables: slices.Clone(r.findings.Tables)}
+	q.withDigest, q.progress, q.dst = false, func(Progress) {}, &tupleVisitor{types: r.types, visit: func(tuple []byte) error { return each(tuple, q.rowID) }}
+	q.duplicates, q.keys = maps.Clone(r.duplicates), maps.Clone(r.keys)
+	if table == mapping.Runs {
+		q.rejectedRuns, q.missingRuns = nil, map[string]bool{}
+	}
+	at := slices.IndexFunc(q.findings.Tables, func(t report.Table) bool { return t.Name == table })
+	return q.extractTable(ctx, &q.findings.Tables[at])
+}
+
+// tupleVisitor is a destination that shows the tuples, each good until the next.
+type tupleVisitor struct {
+	types *mapping.Types
+	visit func(tuple []byte) error
+	buf   []byte
+}
+
+// Copy implements destination.
+func (v *tupleVisitor) Copy(_ context.Context, _ *mapping.Table, tuples sink.Tuples) (bytes int64, err error) {
+	for {
+		if v.buf, err = tuples.Append(v.buf[:0]); err == io.EOF {
+			return bytes, nil
+		} else if err != nil {
+			return bytes, err
+		}
+		bytes += int64(len(v.buf))
+		if err := v.visit(v.buf); err != nil {
+			return bytes, err
+		}
+	}
+}
+
+// Widen implements destination.
+func (v *tupleVisitor) Widen(_ context.Context, table *mapping.Table, column string) error {
+	v.types.Wide[table.Name+"."+column] = true
+	return nil
+}
+
+// changedError refuses what was read of a file while somebody wrote to it.
+func changedError(snapshot *source.Snapshot) error {
+	return &clierr.Error{
+		Kind: clierr.Refused, Message: fmt.Sprintf("%q changed while it was read", snapshot.Path()), Hint: "stop Flujo and run again",
+	}
+}
+
+func (r *extraction) note(format string, args ...any) {
+	r.findings.Notes = append(r.findings.Notes, fmt.Sprintf(format, args...))
+}
+
+// countRows begins the report's table with what there is to read.
+func (r *extraction) countRows(ctx context.Context) (err error) {
+	r.tableBytes = map[string]int64{}
+	for i := range r.format.Mappings {
+		tm := &r.format.Mappings[i]
+		var rows, bytes int64
+		if tm.InFile {
+			if rows, err = r.snapshot.Count(ctx, tm.Table.Name); err != nil {
+				return err
+			}
+			if bytes, err = r.snapshot.EstimateBytes(ctx, tm.Table.Name, rows); err != nil {
+				return err
+			}
+		}
+		if r.absentTable == tm.Table.Name {
+			if rows > 0 && !r.skipAbsent {
+				return &clierr.Error{
+					Kind:    clierr.Refused,
+					Message: fmt.Sprintf("the file holds %d memories, and without pgvector there is no table for them", rows),
+					Hint:    "install pgvector on the server and run without --without-pgvector",
+				}
+			}
+			continue
+		}
+		r.total += rows
+		if tm.Table.Name == mapping.Traces { // most are derived, and about as long as their spans
+			bytes += r.tableBytes[mapping.Spans]
+		}
+		r.tableBytes[tm.Table.Name] = bytes
+		r.totalBytes += bytes
+		r.findings.Tables = append(r.findings.Tables, report.Table{Name: tm.Table.Name, RowsRead: rows})
+	}
+	return nil
+}
+
+// extractTable reads one table: what the file has of it, then what is derived. RowsRead was what count(*) said; afterwards it
+// is what was read.
+func (r *extraction) extractTable(ctx context.Context, row *report.Table) (err error) {
+	started := time.Now()
+	tm := r.format.Mapping(row.Name)
+	expected := row.RowsRead
+	of := expected
+	if row.Name == mapping.Traces {
+		of += r.findings.Tables[0].RowsRead // a trace for each run, at most
+	}
+	show := func(n, bytes int64, done bool) {
+		all := r.copied + min(n, expected)
+		r.progress(Progress{Phase: r.phase, Table: row.Name, Rows: n, Of: max(of, n), All: all, Rest: r.total - all, Done: done,
+			Bytes: r.bytes + bytes, OfBytes: r.totalBytes + max(bytes-r.tableBytes[row.Name], 0)})
+	}
+	show(0, 0, false)
+	read, derived := int64(0), int64(0) // bytes
+	if tm.InFile {
+		if err := r.extractRows(ctx, row, tm, func(n, bytes int64) { read = bytes; show(n, bytes, false) }); err != nil {
+			return err
+		}
+	}
+	switch row.Name {
+	case mapping.Runs:
+		err = r.loadStubRuns(ctx, row)
+	case mapping.Traces:
+		err = r.loadTraces(ctx, row, func(n, bytes int64) { derived = bytes; show(expected+n, read+bytes, false) })
+	}
+	if err != nil {
+		return err
+	}
+	if row.RowsRead != expected {
+		changed, err := r.snapshot.Changed()
+		switch {
+		case err != nil:
+			return err
+		case changed && r.allowChanges:
+			expected = row.RowsRead
+		case changed:
+			return changedError(r.snapshot)
+		}
+	}
+	if row.RowsRead != expected {
+		return &clierr.Error{
+			Kind: clierr.Mismatch, Message: fmt.Sprintf("read table %q: %d rows came, count(*) says %d", row.Name, row.RowsRead, expected),
+			Hint: "an index of the file may be damaged: see what sqlite3's PRAGMA integrity_check says of it",
+		}
+	}
+	of, read = row.RowsRead+row.Derived, read+derived
+	r.totalBytes += read - r.tableBytes[row.Name]
+	r.tableBytes[row.Name] = read
+	show(of, read, true)
+	r.copied += expected
+	r.bytes += read
+	row.Seconds = time.Since(started).Seconds()
+	return nil
+}
+
+// extractRows reads the rows that the file has of a table.
+func (r *extraction) extractRows(ctx context.Context, row *report.Table, tm *mapping.TableMapping, each func(n, bytes int64)) (err error) {
+	if r.duplicates[row.Name], err = r.findDuplicateKeys(ctx, tm); err != nil {
+		return err
+	}
+	converter := r.converter(ctx, tm)
+	done := &tuples{onRow: each, onChange: func(row []mapping.Value) { r.recordChanges(converter, row) }, onRetry: func() { r.forgetTable(row.Name) }}
+	row.Bytes, err = r.load(ctx, converter, func() (rowReader, error) {
+		return r.snapshot.Rows(ctx, row.Name, tm.Columns)
+	}, done)
+	if err != nil {
+		return err
+	}
+	row.RowsRead, row.Rejected = done.read, done.rejected
+	r.addCounts(converter)
+	return nil
+}

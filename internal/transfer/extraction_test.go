@@ -1,0 +1,29 @@
+package transfer_test
+
+import (
+	"testing"
+
+	"flujo-port/internal/pgtest"
+	"flujo-port/internal/transfer"
+)
+
+// TestProgressByBytes: the bytes of the rows that were read grow up to those
+// that there are, by which the time left is told.
+func TestProgressByBytes(t *testing.T) {
+	t.Parallel()
+	o := options(t, fixture, pgtest.Database(t))
+	var last transfer.Progress
+	o.OnProgress = func(p transfer.Progress) {
+		if p.Phase != transfer.PhaseCopy {
+			return
+		}
+		if p.Bytes < last.Bytes || p.Bytes > p.OfBytes || p.OfBytes < 200_000 {
+			t.Errorf("%d of %d bytes after %d", p.Bytes, p.OfBytes, last.Bytes)
+		}
+		last = p
+	}
+	migrate(t, o)
+	if last.Bytes != last.OfBytes {
+		t.Errorf("%d of %d bytes at the end", last.Bytes, last.OfBytes)
+	}
+}

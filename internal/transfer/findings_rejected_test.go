@@ -1,0 +1,245 @@
+package transfer_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"flujo-port/internal/pgtest"
+	"flujo-port/internal/transfer"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// odd is a row that is rejected in Flujo's tables, or lives next to one.
+type testRow struct {
+	table      string
+	rowid      int64
+	given      cells
+	reason     string            // why it is rejected; "" when it is accepted
+	ownReasons map[string]string // what is wrong with single cells, by column
+}
+
+// incompressible is a text that PostgreSQL cannot make shorter.
+func incompressible(n int) string {
+	var b strings.Builder
+	state := uint32(1)
+	for b.Len() < n {
+		state = state*1664525 + 1013904223
+		fmt.Fprintf(&b, "%08x", state)
+	}
+	return b.String()[:n]
+}
+
+// rejectedRows are several kinds of rejected rows in every table at once.
+var rejectedRows = []testRow{
+	{table: "runs", rowid: 1, given: cells{"run_id": "good", "end_time": "soon", "error_message": "a\x00"},
+		ownReasons: map[string]string{"end_time": "unmapped-column", "error_message": "nul-removed"}},
+	{table: "runs", rowid: 2, given: cells{"run_id": nil}, reason: "null-key"},
+	{table: "runs", rowid: 3, given: cells{"run_id": nil, "status": nil}, reason: "null-key+missing-value"},
+	{table: "runs", rowid: 4, given: cells{"run_id": "good\x00"}, reason: "nul-in-key", ownReasons: map[string]string{"run_id": "nul-removed+nul-in-key"}},
+	{table: "runs", rowid: 5, given: cells{"run_id": "nul\x00"}, reason: "nul-in-key", ownReasons: map[string]string{"run_id": "nul-removed+nul-in-key"}},
+	{table: "runs", rowid: 6, given: cells{"run_id": []byte("good"), "total_cost": 2.5}, reason: "duplicate-key", ownReasons: map[string]string{"total_cost": "unmapped-column"}},
+	{table: "runs", rowid: 7, given: cells{"run_id": "bad \xff"}, ownReasons: map[string]string{"run_id": "invalid-utf8"}},
+	{table: "runs", rowid: 8, given: cells{"run_id": "bad \xfe"}, reason: "duplicate-key", ownReasons: map[string]string{"run_id": "invalid-utf8"}},
+	{table: "runs", rowid: 9, given: cells{"run_id": []byte("bad \xff")}, reason: "duplicate-key", ownReasons: map[string]string{"run_id": "invalid-utf8"}},
+	{table: "runs", rowid: 10, given: cells{"run_id": "lost", "pipeline_name": nil, "created_at": "", "total_steps": 1.5}, reason: "missing-value",
+		ownReasons: map[string]string{"created_at": "time-inferred", "total_steps": "rounded"}},
+	{table: "runs", rowid: 11, given: cells{"run_id": "lost and told", "status": nil}, reason: "missing-value"},
+	{table: "runs", rowid: 12, given: cells{"run_id": "lost and childless", "status": nil}, reason: "missing-value"},
+	{table: "runs", rowid: 13, given: cells{"run_id": "long", "pipeline_name": incompressible(3000)}, reason: "text-too-long"},
+	{table: "runs", rowid: 14, given: cells{"run_id": incompressible(9000)}, reason: "text-too-long"},
+	{table: "runs", rowid: 15, given: cells{"run_id": "almost long", "pipeline_name": incompressible(2690), "error_message": incompressible(100_000)}},
+	{table: "workflow_state", rowid: 21, given: cells{"run_id": "lost and told", "pipeline_id": "told", "status": "paused", "total_steps": int64(4)}},
+	{table: "workflow_state", rowid: 22, given: cells{"run_id": "w1", "current_step_index": "many"}, reason: "not-a-number"},
+	{table: "workflow_state", rowid: 23, given: cells{"run_id": "w2", "current_step_index": 1e300}, reason: "out-of-range"},
+	{table: "workflow_state", rowid: 24, given: cells{"run_id": "w3", "pipeline_id": nil, "metadata": "{", "background_error": []byte{0xff}}, reason: "missing-value",
+		ownReasons: map[string]string{"metadata": "invalid-json", "background_error": "invalid-utf8"}},
+	{table: "workflow_state", rowid: 25, given: cells{"run_id": nil}, reason: "null-key"},
+	{table: "workflow_state", rowid: 26, given: cells{"run_id": "w4", "parent_run_id": incompressible(2691)}, reason: "text-too-long"},
+	{table: "steps", rowid: 31, given: cells{"run_id": "lost", "output": `"\u0000"`}, ownReasons: map[string]string{"output": "nul-removed"}},
+	{table: "steps", rowid: 32, given: cells{"run_id": "good", "step_index": nil}, reason: "missing-value"},
+	{table: "steps", rowid: 33, given: cells{"run_id": nil}, reason: "missing-value"},
+	{table: "steps", rowid: 34, given: cells{"run_id": "nul\x00"}, reason: "nul-in-key", ownReasons: map[string]string{"run_id": "nul-removed+nul-in-key"}},
+	{table: "steps", rowid: 35, given: cells{"run_id": "bad \xff"}, ownReasons: map[string]string{"run_id": "invalid-utf8"}},
+	{table: "steps", rowid: 36, given: cells{"run_id": []byte("good")}},
+	{table: "steps", rowid: 37, given: cells{"run_id": "long"}},
+	{table: "steps", rowid: 38, given: cells{"run_id": incompressible(9000)}, reason: "text-too-long"},
+	{table: "steps", rowid: 39, given: cells{"run_id": []byte{}}}, // a run of its own, though NULL is one of none
+	{table: "spans", rowid: 41, given: cells{"run_id": "good", "start_time": "early"}, reason: "not-a-number"},
+	{table: "spans", rowid: 42, given: cells{"run_id": "good", "start_time": nil, "name": nil}, reason: "missing-value"},
+	{table: "spans", rowid: 43, given: cells{"run_id": "good"}},
+	{table: "spans", rowid: 44, given: cells{"run_id": nil}, reason: "missing-value"},
+	{table: "spans", rowid: 45, given: cells{"run_id": []byte{}}},
+	{table: "traces", rowid: 51, given: cells{"run_id": "good"}},
+	{table: "traces", rowid: 52, given: cells{"run_id": []byte("good"), "trace_data": "{"}, reason: "duplicate-key", ownReasons: map[string]string{"trace_data": "invalid-json"}},
+	{table: "traces", rowid: 53, given: cells{"run_id": "lost and told", "trace_data": nil}, reason: "missing-value"},
+	{table: "evaluations", rowid: 61, given: cells{"run_id": "good", "score": nil}, reason: "missing-value"},
+	{table: "evaluations", rowid: 62, given: cells{"run_id": "good", "score": []byte{1}}, reason: "not-a-number"},
+	{table: "evaluations", rowid: 63, given: cells{"run_id": "lost and told"}},
+	{table: "system_state", rowid: 71, given: cells{"key": "k", "value": nil}, reason: "missing-value"},
+	{table: "system_state", rowid: 72, given: cells{"key": nil, "value": nil}, reason: "null-key+missing-value"},
+	{table: "system_state", rowid: 73, given: cells{"key": "k2"}},
+	{table: "system_state", rowid: 74, given: cells{"key": []byte("k2")}, reason: "duplicate-key"},
+	{table: "system_state", rowid: 75, given: cells{"key": []byte("k3")}},
+}
+
+// keyColumn names the primary key of each table.
+var keyColumn = map[string]string{"runs": "run_id", "workflow_state": "run_id", "traces": "run_id", "system_state": "key",
+	"steps": "id", "spans": "id", "evaluations": "id"}
+
+// key gives the key that the row has in PostgreSQL, or should have.
+func (r testRow) key() string {
+	if keyColumn[r.table] == "id" {
+		return fmt.Sprint(r.rowid)
+	}
+	key := strings.ReplaceAll(string(bytesOf(r.given[keyColumn[r.table]])), "\x00", "")
+	return strings.ReplaceAll(strings.ReplaceAll(key, "\xff", "\uFFFD"), "\xfe", "\uFFFD")
+}
+
+// cells gives every cell of the row as it is in the file.
+func (r testRow) cells() cells {
+	all := cells{}
+	for column := range strings.SplitSeq(format06[r.table], ", ") {
+		name, _, _ := strings.Cut(column, " ")
+		all[name] = defaults[r.table][name]
+		if v, ok := r.given[name]; ok {
+			all[name] = v
+		}
+	}
+	if keyColumn[r.table] == "id" {
+		all["id"] = r.rowid
+	}
+	return all
+}
+
+// wanted gives what is kept of the rows, and what is found.
+func wanted(rows []testRow) (originals []originalRow, found []finding, rejected map[string]int64) {
+	rejected = map[string]int64{}
+	for _, r := range rows {
+		if r.reason == "" {
+			for column, kind := range r.ownReasons {
+				originals = append(originals, originalCell(r.table, r.key(), r.rowid, column, kind, r.given[column]))
+				found = append(found, finding{table: r.table, key: r.key(), rowid: r.rowid, column: column, reason: kind})
+			}
+			continue
+		}
+		rejected[r.table]++
+		found = append(found, finding{table: r.table, key: r.key(), rowid: r.rowid, reason: r.reason, rejected: true})
+		for column, cell := range r.cells() {
+			originals = append(originals, originalCell(r.table, r.key(), r.rowid, column, joinReasons(r.ownReasons[column], r.reason), cell))
+		}
+	}
+	return originals, found, rejected
+}
+
+// joinReasons joins kinds in the order in which the program names them, each once.
+func joinReasons(kinds ...string) string {
+	order := []string{"nul-removed", "invalid-utf8", "invalid-json", "number-as-text", "rounded", "text-as-number", "not-a-number", "out-of-range", "time-inferred", "unmapped-column",
+		"null-key", "nul-in-key", "duplicate-key", "missing-value", "json-too-large", "text-too-long"}
+	var all []string
+	for _, kind := range order {
+		for _, k := range kinds {
+			if strings.Contains("+"+k+"+", "+"+kind+"+") {
+				all = append(all, kind)
+				break
+			}
+		}
+	}
+	return strings.Join(all, "+")
+}
+
+func writeRows(t testing.TB, rows []testRow) string {
+	t.Helper()
+	f := newFile(t, format06)
+	for _, r := range rows {
+		given := r.cells()
+		given["rowid"] = r.rowid
+		f.insert(r.table, given)
+	}
+	return f.close()
+}
+
+// TestRejectedRows: without --quarantine they refuse, all in one list; with
+// it every cell of theirs is kept, and everything else arrives.
+func TestRejectedRows(t *testing.T) {
+	t.Parallel()
+	path := writeRows(t, rejectedRows)
+	url := pgtest.Database(t)
+	conn := connect(t, url)
+	originals, wantFound, rejected := wanted(rejectedRows)
+	for i, f := range wantFound {
+		if f.column == "created_at" {
+			wantFound[i].note = "steps.created_at"
+		}
+	}
+	all := int64(0)
+	for _, n := range rejected {
+		all += n
+	}
+	for name, set := range map[string]func(o *transfer.MigrateOptions){
+		"plain": func(*transfer.MigrateOptions) {}, "strict": func(o *transfer.MigrateOptions) { o.Strict = true },
+		"dry run": func(o *transfer.MigrateOptions) { o.DryRun = true },
+	} {
+		o := options(t, path, url)
+		set(&o)
+		found := collectFindings(&o)
+		result := wantRefused(t, o, many(all, "row"), "rejected", "--quarantine", "flujo.flujo_port_originals")
+		wantReport(t, result, *found, wantFound)
+		if got := leftovers(t, conn); got != "" {
+			t.Errorf("%s left %s", name, got)
+		}
+	}
+	o := options(t, path, url)
+	o.Quarantine, o.Strict = true, true
+	wantStrict(t, o, many(all, "row"))
+	o.Strict, o.DryRun = false, true
+	migrate(t, o)
+	if got := leftovers(t, conn); got != "" {
+		t.Errorf("the dry run with --quarantine left %s", got)
+	}
+	o.DryRun = false
+	found := collectFindings(&o)
+	result := migrate(t, o)
+	wantReport(t, result, *found, wantFound)
+	wantOriginalRows(t, conn, originals)
+	for _, row := range result.Tables {
+		rows := int64(0)
+		for _, r := range rejectedRows {
+			if r.table == row.Name {
+				rows++
+			}
+		}
+		if row.RowsRead != rows || row.Rejected != rejected[row.Name] || !row.Match {
+			t.Errorf("%+v; want %d rows read, %d rejected", row, rows, rejected[row.Name])
+		}
+		if got := one(t, conn, "SELECT count(*) FROM flujo."+row.Name); got != fmt.Sprint(rows-rejected[row.Name]+row.Derived) {
+			t.Errorf("%s has %s rows; %d read, %d rejected, %d derived", row.Name, got, rows, rejected[row.Name], row.Derived)
+		}
+	}
+	wantTheRest(t, conn)
+}
+
+// wantTheRest looks for the rows that are accepted, and the runs that were made
+// for children of rows that have none.
+func wantTheRest(t *testing.T, conn *pgx.Conn) {
+	t.Helper()
+	for query, want := range map[string]string{
+		"SELECT string_agg(run_id, '|' ORDER BY run_id) FROM flujo.runs WHERE pipeline_version = '1'":                           "almost long|bad \uFFFD|good|lost and told",
+		"SELECT string_agg(run_id, '|' ORDER BY run_id) FROM flujo.runs WHERE pipeline_id = 'unknown'":                          "|long|lost",
+		"SELECT string_agg(DISTINCT pipeline_version || status, '|') FROM flujo.runs WHERE pipeline_id = 'unknown'":             "latestrunning",
+		"SELECT format('%s %s %s', pipeline_id, status, total_steps) FROM flujo.runs WHERE run_id = 'lost and told'":            "told paused 4",
+		"SELECT string_agg(id || ' ' || run_id, '|' ORDER BY id) FROM flujo.steps":                                              "31 lost|35 bad \uFFFD|36 good|37 long|39 ",
+		"SELECT string_agg(id::text, '|' ORDER BY id) FROM flujo.spans":                                                         "43|45",
+		"SELECT string_agg(run_id, '|' ORDER BY run_id) FROM flujo.traces":                                                      "|good",
+		"SELECT string_agg(id::text, '|') FROM flujo.evaluations":                                                               "63",
+		"SELECT string_agg(key, '|' ORDER BY key) FROM flujo.system_state":                                                      "k2|k3",
+		"SELECT string_agg(run_id, '|' ORDER BY run_id) FROM flujo.workflow_state":                                              "lost and told",
+		"SELECT created_at = '2026-01-05T09:00:05+00:00' FROM flujo.runs WHERE run_id = 'lost'":                                 "true",
+		"SELECT count(*) FROM flujo.flujo_port_originals WHERE table_name = 'runs' AND row_key = '' AND column_name = 'run_id'": "2",
+	} {
+		if got := one(t, conn, query); got != want {
+			t.Errorf("%s: %q, want %q", query, got, want)
+		}
+	}
+}

@@ -1,0 +1,161 @@
+package transfer
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+
+	"flujo-port/internal/clierr"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/report"
+	"flujo-port/internal/source"
+
+	"github.com/dustin/go-humanize/english"
+)
+
+// The ways in which what was copied is verified before it is committed.
+const (
+	VerifyContent = "content" // every cell is compared
+	VerifyCounts  = "counts"  // rows are counted
+)
+
+// printedDifferently is the note on a table whose digests differ and whose rows do
+// not: JSON that this program prints in another way than the server.
+const printedDifferently = "%s had to be compared row by row: it is all there, and took longer"
+
+// verifyRows compares what the server stored with what the file says, in the
+// transaction that wrote it.
+func (m *migration) verifyRows(ctx context.Context) error {
+	if m.merger != nil {
+		return m.checkMerge(ctx)
+	}
+	if m.Verify == VerifyCounts {
+		return m.compareCounts(ctx)
+	}
+	stored, err := m.stored(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range m.report.Tables {
+		row := &m.report.Tables[i]
+		m.progress(Progress{Phase: PhaseVerify, Table: row.Name, All: m.copied, Rest: m.total - m.copied})
+		if err := m.compareTable(ctx, stored, row); err != nil {
+			return err
+		}
+	}
+	if err := m.compareOriginals(ctx, stored); err != nil {
+		return err
+	}
+	return m.mismatchError()
+}
+
+// stored reads what the transaction has written.
+func (m *migration) stored(ctx context.Context) (*source.DatabaseSnapshot, error) {
+	return source.InTransaction(ctx, m.tx.Conn, m.sinkSchema.Tables(), m.types, m.sinkSchema.VectorSchema())
+}
+
+// compareTable compares a table's digests, and where they differ row by row.
+func (m *migration) compareTable(ctx context.Context, stored *source.DatabaseSnapshot, row *report.Table) (err error) {
+	table := m.format.Mapping(row.Name).Table
+	if row.InPostgres, row.Digest, err = stored.Digest(ctx, table); err != nil {
+		return err
+	}
+	mine := cmp.Or(m.digests[row.Name], mapping.NewDigest(table))
+	if row.Match = row.InPostgres == mine.Rows && row.Digest == mine.String(); row.Match {
+		return nil
+	}
+	c := comparer{ctx: ctx, extraction: m.extraction, stored: stored, table: table, onDifference: m.recordDifference}
+	if err := c.run(); err != nil {
+		return err
+	}
+	if row.Match = c.rows == 0; row.Match {
+		m.note(printedDifferently, row.Name)
+	}
+	m.report.Differing += c.rows
+	return nil
+}
+
+// recordDifference takes note of a difference.
+func (m *migration) recordDifference(d report.Difference) {
+	if m.OnDifference != nil {
+		m.OnDifference(d)
+	}
+	shown := 0
+	for _, other := range m.report.Differences {
+		if other.Table == d.Table {
+			shown++
+		}
+	}
+	if shown < report.FirstDifferences {
+		m.report.Differences = append(m.report.Differences, d)
+	}
+}
+
+// mismatchError is the clierr.Mismatch of a migration whose rows did not arrive
+// as the file has them.
+func (m *migration) mismatchError() error {
+	if m.report.Differing == 0 {
+		return nil
+	}
+	return &clierr.Error{
+		Kind: clierr.Mismatch,
+		Message: fmt.Sprintf("%s in PostgreSQL not as the file has them, the first: %s",
+			english.Plural(int(m.report.Differing), "row is", "rows are"), m.report.Differences[0]),
+		Hint: "look for triggers, rules or whatever else changes rows on their way into these tables, and run again",
+	}
+}
+
+// compareOriginals compares the table of originals with what was sent to it.
+func (m *migration) compareOriginals(ctx context.Context, stored *source.DatabaseSnapshot) error {
+	mine := m.digests[mapping.Originals.Name]
+	if mine == nil {
+		return nil
+	}
+	rows, digest, err := stored.Digest(ctx, &mapping.Originals)
+	if err != nil || rows == mine.Rows && digest == mine.String() {
+		return err
+	}
+	m.report.Differing++
+	m.recordDifference(report.Difference{
+		Table: mapping.Originals.Name, Kind: report.CellDiffer, InFile: fmt.Sprintf("%d originals", mine.Rows), InPostgres: fmt.Sprintf("%d that are not all the same", rows),
+	})
+	return nil
+}
+
+// compareCounts counts the rows in PostgreSQL, in the transaction, by as many
+// processes of the server as it likes.
+func (m *migration) compareCounts(ctx context.Context) error {
+	stored, err := m.stored(ctx)
+	if err != nil {
+		return err
+	}
+	var wrong []string
+	for i := range m.report.Tables {
+		row := &m.report.Tables[i]
+		if row.InPostgres, err = stored.Count(ctx, tableOf(row.Name)); err != nil {
+			return err
+		}
+		want := row.RowsRead - row.Rejected + row.Derived
+		row.Match = row.InPostgres == want
+		if !row.Match {
+			wrong = append(wrong, fmt.Sprintf("%s has %d, not %d", row.Name, row.InPostgres, want))
+		}
+	}
+	if m.report.Originals > 0 {
+		n, err := stored.Count(ctx, &mapping.Originals)
+		if err != nil {
+			return err
+		}
+		if n != m.report.Originals {
+			wrong = append(wrong, fmt.Sprintf("%s has %d, not %d", mapping.Originals.Name, n, m.report.Originals))
+		}
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	return &clierr.Error{
+		Kind: clierr.Mismatch, Message: "rows are missing or too many in Postgres: " + strings.Join(wrong, ", "),
+		Hint: "look for triggers or rules on these tables",
+	}
+}

@@ -1,0 +1,41 @@
+package transfer
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"flujo-port/internal/clierr"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/pgtest"
+	"flujo-port/internal/postgres"
+	"flujo-port/internal/report"
+	"flujo-port/internal/sink"
+)
+
+// TestCountsThatDiffer: a row that is not in PostgreSQL is noticed by the
+// counting itself, not only by COPY's own answer.
+func TestCountsThatDiffer(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	tx, err := sink.Begin(ctx, pgtest.Database(t), "flujo", postgres.LockWait)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	types := mapping.NewTypes(false)
+	m := &migration{tx: tx, extraction: &extraction{types: types}, report: &report.Migration{Findings: &report.Findings{Tables: []report.Table{
+		{Name: "steps", RowsRead: 1}, {Name: "runs", RowsRead: 1, Rejected: 1}, {Name: "traces", Derived: 2},
+	}}}}
+	if m.sinkSchema, err = tx.Prepare(ctx, true, types); err != nil {
+		t.Fatal(err)
+	}
+	err = m.compareCounts(ctx)
+	if clierr.KindOf(err) != clierr.Mismatch || !strings.Contains(err.Error(), "steps has 0, not 1") ||
+		!strings.Contains(err.Error(), "traces has 0, not 2") || strings.Contains(err.Error(), "runs") {
+		t.Errorf("error %v", err)
+	}
+	if m.report.Tables[0].Match || !m.report.Tables[1].Match || m.report.Tables[2].Match {
+		t.Errorf("tables %+v", m.report.Tables)
+	}
+}

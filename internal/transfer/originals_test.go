@@ -1,0 +1,324 @@
+package transfer_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/report"
+	"flujo-port/internal/transfer"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// originalRow is a row of the table of originals.
+type originalRow struct {
+	table, key string
+	rowid      int64
+	column     string
+	reason     string
+	class      string
+	original   string // hexadecimal; "NULL" for NULL
+}
+
+func originalCell(table, key string, rowid int64, column, kind string, cell any) originalRow {
+	k := originalRow{table: table, key: key, rowid: rowid, column: column, reason: kind, class: classOf(cell), original: "NULL"}
+	if cell != nil {
+		k.original = fmt.Sprintf("%x", bytesOf(cell))
+	}
+	return k
+}
+
+// originals reads the table of originals; nil without one.
+func originals(t testing.TB, conn *pgx.Conn) (all []originalRow) {
+	t.Helper()
+	if one(t, conn, "SELECT to_regclass('flujo.flujo_port_originals')") == "NULL" {
+		return nil
+	}
+	rows, err := conn.Query(context.Background(), `SELECT table_name, row_key, source_rowid, column_name, reason, storage_class,
+		coalesce(encode(original, 'hex'), 'NULL') FROM flujo.flujo_port_originals`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var k originalRow
+	_, err = pgx.ForEachRow(rows, []any{&k.table, &k.key, &k.rowid, &k.column, &k.reason, &k.class, &k.original}, func() error {
+		all = append(all, k)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) == 0 {
+		t.Error("the table of originals is there and empty")
+	}
+	return all
+}
+
+func compareOriginals(a, b originalRow) int {
+	if c := strings.Compare(a.table, b.table); c != 0 {
+		return c
+	}
+	if a.rowid != b.rowid {
+		return int(a.rowid - b.rowid)
+	}
+	return strings.Compare(a.column, b.column)
+}
+
+// wantOriginalRows compares the table of originals with what it must hold, no more and
+// no less; nothing: the table must not be there.
+func wantOriginalRows(t testing.TB, conn *pgx.Conn, want []originalRow) {
+	t.Helper()
+	got := originals(t, conn)
+	if got != nil && len(want) == 0 {
+		t.Errorf("there is a table of originals, and nothing to keep: %.300v", got)
+		return
+	}
+	slices.SortFunc(got, compareOriginals)
+	want = slices.Clone(want)
+	slices.SortFunc(want, compareOriginals)
+	wantSame(t, "kept", got, want)
+}
+
+// wantSame compares two lists and names what is missing and what is more.
+func wantSame[T comparable](t testing.TB, what string, got, want []T) {
+	t.Helper()
+	if slices.Equal(got, want) {
+		return
+	}
+	for _, w := range want {
+		if !slices.Contains(got, w) {
+			t.Errorf("%s: missing %.400v", what, fmt.Sprintf("%+v", w))
+		}
+	}
+	for _, g := range got {
+		if !slices.Contains(want, g) {
+			t.Errorf("%s: unexpected %.400v", what, fmt.Sprintf("%+v", g))
+		}
+	}
+	if !t.Failed() {
+		t.Errorf("%s: %d, want %d, or another order", what, len(got), len(want))
+	}
+}
+
+// finding is a finding without its content, as Found must give it.
+type finding struct {
+	table, key string
+	rowid      int64
+	column     string // empty for a row
+	reason     string
+	note       string
+	rejected   bool
+}
+
+// collectFindings collects what Found is told.
+func collectFindings(o *transfer.MigrateOptions) *[]mapping.Finding {
+	var all []mapping.Finding
+	o.OnFinding = func(f mapping.Finding) { all = append(all, f) }
+	return &all
+}
+
+func asFindings(found []mapping.Finding) []finding {
+	all := make([]finding, len(found))
+	for i, f := range found {
+		all[i] = finding{table: f.Table, key: f.Key, rowid: f.RowID, column: f.Column, reason: f.Reason.String(), note: f.Note, rejected: f.Rejected}
+	}
+	return all
+}
+
+func compareFindings(a, b finding) int {
+	return compareOriginals(originalRow{table: a.table, rowid: a.rowid, column: a.column}, originalRow{table: b.table, rowid: b.rowid, column: b.column})
+}
+
+// explanations is what the report says of each kind.
+var explanations = map[string]string{
+	"nul-removed": "NUL characters were removed", "lone-surrogate": "lone surrogates became U+FFFD",
+	"invalid-utf8": "bytes that are not UTF-8 became U+FFFD", "non-finite-number": "NaN or Infinity became a JSON string",
+	"invalid-json": "what is not JSON became a JSON string", "json-number-out-of-range": "JSON with a number beyond numeric became a JSON string",
+	"json-too-deep": "JSON nested past the server's limit became a JSON string", "number-as-text": "a number became text",
+	"rounded": "a fraction was rounded to a whole number", "text-as-number": "text became the number that it says",
+	"not-a-number": "what is no number could not be one", "out-of-range": "a number was beyond the column's type",
+	"invalid-boolean": "what is neither 0 nor 1 became a boolean",
+	"time-inferred":   "an absent or unreadable time was taken from elsewhere", "epoch-time": "seconds since 1970 became a time",
+	"time-truncated": "a time was cut to microseconds", "unmapped-column": "Flujo's table has no such column",
+	"null-key": "the key is NULL", "nul-in-key": "the key holds a NUL character", "duplicate-key": "another row has the same key in PostgreSQL",
+	"missing-value": "NULL where a value is due", "json-too-large": "JSON over jsonb's size", "text-too-long": "text too long for Flujo's index on it",
+}
+
+func explanation(kind string) string {
+	parts := strings.Split(kind, "+")
+	for i, p := range parts {
+		parts[i] = explanations[p]
+	}
+	return strings.Join(parts, "; ")
+}
+
+// changeLine is a line of the report's changes.
+type changeLine struct {
+	table, column, reason string
+	count                 int64
+	keys                  string
+	rejected              bool
+}
+
+// count makes the lines that the report must have of findings, which come in
+// the order of the rows.
+func count(all []finding) (lines []changeLine) {
+	keys := map[int][]string{}
+	for _, f := range all {
+		at := slices.IndexFunc(lines, func(c changeLine) bool {
+			return c.table == f.table && c.column == f.column && c.reason == f.reason && c.rejected == f.rejected
+		})
+		if at < 0 {
+			at = len(lines)
+			lines = append(lines, changeLine{table: f.table, column: f.column, reason: f.reason, rejected: f.rejected})
+		}
+		lines[at].count++
+		if len(keys[at]) < 10 && !slices.Contains(keys[at], f.key) {
+			keys[at] = append(keys[at], f.key)
+		}
+	}
+	for i := range lines {
+		lines[i].keys = strings.Join(keys[i], "|")
+	}
+	return lines
+}
+
+// wantReport compares findings and both forms of the report with what must
+// have been found. want is in any order of rows.
+func wantReport(t testing.TB, result *report.Migration, found []mapping.Finding, want []finding) {
+	t.Helper()
+	got := asFindings(found)
+	if !slices.IsSortedFunc(got, func(a, b finding) int { // table after table, row after row
+		if a.table != b.table {
+			return 0
+		}
+		return int(a.rowid - b.rowid)
+	}) {
+		t.Error("the findings do not come in the order of the rows")
+	}
+	slices.SortStableFunc(got, compareFindings)
+	want = slices.Clone(want)
+	slices.SortStableFunc(want, compareFindings)
+	wantSame(t, "found", got, want)
+
+	var changes []changeLine
+	for _, c := range result.Changes {
+		changes = append(changes, changeLine{table: c.Table, column: c.Column, reason: c.Reason, count: c.Count, keys: strings.Join(c.Keys, "|"), rejected: c.Rejected})
+	}
+	compare := func(a, b changeLine) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) }
+	slices.SortFunc(changes, compare)
+	lines := count(want)
+	slices.SortFunc(lines, compare)
+	wantSame(t, "report", changes, lines)
+	wantText(t, result, lines)
+	wantJSON(t, result, found, lines)
+}
+
+func wantText(t testing.TB, result *report.Migration, lines []changeLine) {
+	t.Helper()
+	var b bytes.Buffer
+	if err := result.Text(&b); err != nil {
+		t.Fatal(err)
+	}
+	have := strings.Split(b.String(), "\n")
+	for _, c := range lines {
+		var keys []string
+		for key := range strings.SplitSeq(c.keys, "|") {
+			keys = append(keys, strconv.Quote(key))
+		}
+		what := c.table + "." + c.column + ": changed: "
+		switch {
+		case c.rejected && result.Refused:
+			what = c.table + ": rows rejected: "
+		case c.rejected:
+			what = c.table + ": rows quarantined: "
+		case c.reason == "unmapped-column":
+			what = c.table + "." + c.column + ": original kept: "
+		}
+		more := ""
+		if c.count > int64(len(keys)) {
+			more = ", …"
+		}
+		line := fmt.Sprintf("%s%d × %s (%s%s)", what, c.count, explanation(c.reason), strings.Join(keys, ", "), more)
+		if !slices.Contains(have, line) {
+			t.Errorf("the report does not say %q:\n%s", line, &b)
+			return
+		}
+	}
+	if n := strings.Count(b.String(), " × "); n != len(lines) {
+		t.Errorf("the report has %d lines of changes, want %d:\n%s", n, len(lines), &b)
+	}
+	saysOriginals := strings.Contains(b.String(), fmt.Sprintf("original values: %d cells, byte for byte, in flujo.flujo_port_originals", result.Originals))
+	if want := len(lines) > 0 && !result.Refused; saysOriginals != want {
+		t.Errorf("says that originals were kept: %v, want %v:\n%s", saysOriginals, want, &b)
+	}
+}
+
+// asJSON writes a report as the program does and reads it back.
+func asJSON(t testing.TB, result *report.Migration, found []mapping.Finding, into any) {
+	t.Helper()
+	var b bytes.Buffer
+	err := report.JSON(&b, result, report.ListOf("findings", func(yield func(report.Finding) error) error {
+		for _, f := range found {
+			if err := yield(report.Finding{Table: f.Table, Key: f.Key, RowID: f.RowID, Column: f.Column, Reason: f.Reason.String(), Explanation: f.Reason.Explain(), Rejected: f.Rejected}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(b.Bytes(), into); err != nil {
+		t.Fatalf("the report is not JSON: %v\n%.2000s", err, &b)
+	}
+}
+
+func wantJSON(t testing.TB, result *report.Migration, found []mapping.Finding, lines []changeLine) {
+	t.Helper()
+	var got struct {
+		Refused   bool  `json:"refused"`
+		Originals int64 `json:"originals"`
+		Changes   []struct {
+			Table, Column, Reason, Explanation string
+			Count                              int64
+			Keys                               []string `json:"first_keys"`
+			Rejected                           bool     `json:"rejected"`
+		}
+		Findings []struct {
+			Table, Key, Column, Reason string
+			RowID                      int64 `json:"source_rowid"`
+		}
+	}
+	asJSON(t, result, found, &got)
+	if got.Refused != result.Refused || got.Originals != result.Originals {
+		t.Errorf("the JSON report says refused %v, %d originals; it is %v, %d", got.Refused, got.Originals, result.Refused, result.Originals)
+	}
+	for _, c := range lines {
+		if !slices.ContainsFunc(got.Changes, func(g struct {
+			Table, Column, Reason, Explanation string
+			Count                              int64
+			Keys                               []string `json:"first_keys"`
+			Rejected                           bool     `json:"rejected"`
+		}) bool {
+			return g.Table == c.table && g.Column == c.column && g.Reason == c.reason && g.Count == c.count && g.Rejected == c.rejected &&
+				g.Explanation == explanation(c.reason) && strings.Join(g.Keys, "|") == c.keys
+		}) {
+			t.Errorf("the JSON report does not have %+v: %+v", c, got.Changes)
+		}
+	}
+	if len(got.Changes) != len(lines) || len(got.Findings) != len(found) {
+		t.Fatalf("the JSON report has %d changes and %d findings, want %d and %d", len(got.Changes), len(got.Findings), len(lines), len(found))
+	}
+	for i, f := range found {
+		if g := got.Findings[i]; g.Table != f.Table || g.Key != strings.ToValidUTF8(f.Key, "\uFFFD") || g.Column != f.Column || g.RowID != f.RowID || g.Reason != f.Reason.String() {
+			t.Errorf("finding %d of the JSON report is %+v, want %+v", i, g, f)
+		}
+	}
+}

@@ -1,0 +1,49 @@
+package transfer
+
+import (
+	"context"
+
+	"flujo-port/internal/mapping"
+)
+
+// inferTime finds a time for a row that does not tell it itself: in the other
+// rows of its run, or else in the file's own time.
+func (r *extraction) inferTime(ctx context.Context, tm *mapping.TableMapping, table, column string, row []mapping.Value) (mapping.Time, string, error) {
+	run := tm.Position("run_id")
+	for _, t := range mapping.TimestampFallbacks[table+"."+column] {
+		if run < 0 {
+			break
+		}
+		values, err := r.fallbackValues(ctx, tm, t, row, row[run])
+		if err != nil {
+			return mapping.Time{}, "", err
+		}
+		if at, ok := r.pickTime(values, t.Latest); ok {
+			return at, t.Table + "." + t.Column, nil
+		}
+	}
+	return r.modified, "the file's time", nil
+}
+
+// fallbackValues gives what a column says of a run: of the row's own table the row's
+// cell, of another the cells of all the run's rows.
+func (r *extraction) fallbackValues(ctx context.Context, tm *mapping.TableMapping, t mapping.TimestampFallback, row []mapping.Value, run mapping.Value) ([]mapping.Value, error) {
+	if t.Table == tm.Table.Name {
+		if at := tm.Position(t.Column); at >= 0 {
+			return []mapping.Value{row[at]}, nil
+		}
+		return nil, nil
+	}
+	return r.snapshot.Values(ctx, t.Table, t.Column, "run_id", run)
+}
+
+// pickTime gives the earliest or the latest time among values that tell one.
+func (r *extraction) pickTime(values []mapping.Value, latest bool) (best mapping.Time, ok bool) {
+	for _, v := range values {
+		at, _, readable := r.options.ReadTime(v)
+		if readable && (!ok || latest == (at.Micros > best.Micros)) {
+			best, ok = at, true
+		}
+	}
+	return best, ok
+}

@@ -1,0 +1,249 @@
+package transfer_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"flujo-port/internal/pgtest"
+	"flujo-port/internal/report"
+)
+
+// naiveTimes are times of runs and steps, and what they are in UTC when they
+// were written in Berlin.
+var naiveTimes = []struct {
+	text, berlin string
+	naive        bool
+}{
+	{"2025-07-01T08:00:00.783607", "2025-07-01 06:00:00.783607+00", true},
+	{"2025-01-01T00:00:00", "2024-12-31 23:00:00+00", true},
+	{"2025-07-01 08:00:00.5", "2025-07-01 06:00:00.5+00", true},
+	{"2025-07-01", "2025-06-30 22:00:00+00", true},
+	{"2025-10-26T02:30:00", "2025-10-26 00:30:00+00", true},  // comes twice there: the first
+	{"2026-11-23 02:18:25", "2026-11-23 02:18:25+00", false}, // datetime('now') is UTC
+	{"2025-07-01T08:00:00+00:00", "2025-07-01 08:00:00+00", false},
+	{"2025-07-01T08:00:00-03:00", "2025-07-01 11:00:00+00", false},
+}
+
+func TestNaiveTimestamps(t *testing.T) {
+	t.Parallel()
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFile(t, nasty())
+	naive := int64(0)
+	for i, n := range naiveTimes {
+		f.insert("runs", cells{"run_id": fmt.Sprintf("run-%d", i), "created_at": n.text})
+		f.insert("steps", cells{"id": int64(i + 1), "run_id": fmt.Sprintf("run-%d", i), "created_at": []byte(n.text)})
+		if n.naive {
+			naive++
+		}
+	}
+	path := f.close()
+	for _, c := range []struct {
+		name string
+		zone *time.Location
+		says string
+	}{
+		{"not said", nil, "UTC"}, {"utc", time.UTC, "UTC"}, {"zone", berlin, "Europe/Berlin"}, {"local", time.Local, "Local"},
+		{"west", time.FixedZone("west", -7*3600), "west"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			url := pgtest.Database(t)
+			o := options(t, path, url)
+			o.NaiveZone, o.Strict = c.zone, c.zone != nil // who says the zone, vouches for it
+			found := collectFindings(&o)
+			result := migrate(t, o)
+			wantReport(t, result, *found, nil)
+			conn := connect(t, url)
+			wantOriginalRows(t, conn, nil)
+			run(t, conn, "SET TimeZone = 'UTC'")
+			for i, n := range naiveTimes {
+				want := n.berlin
+				if c.zone != berlin && n.naive {
+					want = clockIn(t, n.text, c.zone)
+				}
+				for _, query := range []string{"SELECT created_at FROM flujo.runs WHERE run_id = $1", "SELECT created_at FROM flujo.steps WHERE run_id = $1"} {
+					if got := one(t, conn, query, fmt.Sprintf("run-%d", i)); got != want {
+						t.Errorf("%s became %s, want %s", n.text, got, want)
+					}
+				}
+			}
+			wantSame(t, "naive timestamps", result.NaiveTimestamps, []report.NaiveColumn{
+				{Column: "runs.created_at", Count: naive, Zone: c.says}, {Column: "steps.created_at", Count: naive, Zone: c.says}})
+			var text strings.Builder
+			if err := result.Text(&text); err != nil {
+				t.Fatal(err)
+			}
+			if line := fmt.Sprintf("times without a zone, taken as %s: %d in steps.created_at\n", c.says, naive); !strings.Contains(text.String(), line) {
+				t.Errorf("the report does not say %q:\n%s", line, &text)
+			}
+		})
+	}
+	o := options(t, path, pgtest.Database(t))
+	o.Strict = true
+	wantStrict(t, o, many(2*naive, "time"), "--naive-timezone")
+}
+
+// clockIn gives, as PostgreSQL prints it, the moment at which a clock in the
+// zone showed the text.
+func clockIn(t *testing.T, text string, zone *time.Location) string {
+	t.Helper()
+	if zone == nil {
+		zone = time.UTC
+	}
+	for _, format := range []string{"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02"} {
+		if at, err := time.ParseInLocation(format, text, zone); err == nil {
+			return at.UTC().Format("2006-01-02 15:04:05.999999+00")
+		}
+	}
+	t.Fatalf("%s is no time", text)
+	return ""
+}
+
+// at is a row of another table that tells a time.
+type tells struct {
+	table string
+	given cells
+}
+
+// fallbacks are rows whose time is not told, and what tells it.
+var fallbacks = []struct {
+	in   string
+	cell any
+	rows []tells
+	want string // a time of 2026-01; "" for the file's
+	note string
+}{
+	{"runs.created_at", "", []tells{{"workflow_state", cells{"created_at": day(3)}}, {"steps", cells{"created_at": day(1)}}}, "03", "workflow_state.created_at"},
+	{"runs.created_at", "soon", []tells{{"steps", cells{"created_at": day(5)}}, {"steps", cells{"created_at": day(4)}}, {"steps", cells{"created_at": day(6)}}}, "04", "steps.created_at"},
+	{"runs.created_at", nil, []tells{{"spans", cells{"start_time": 1768003200.0}}, {"spans", cells{"start_time": 1767916800.0}}}, "09", "spans.start_time"},
+	{"runs.created_at", "infinity", []tells{{"evaluations", cells{"created_at": day(11)}}, {"evaluations", cells{"created_at": day(10)}}}, "10", "evaluations.created_at"},
+	{"runs.created_at", "-infinity", []tells{{"traces", cells{"created_at": day(12)}}}, "12", "traces.created_at"},
+	{"runs.created_at", "2026-02-30T00:00:00", []tells{{"runs", cells{"updated_at": day(13)}}}, "13", "runs.updated_at"},
+	{"runs.created_at", []byte{0xff}, []tells{{"workflow_state", cells{"created_at": "never"}}, {"steps", cells{"created_at": day(14)}}}, "14", "steps.created_at"},
+	{"runs.created_at", "now", []tells{{"runs", cells{"updated_at": ""}}}, "", "the file's time"},
+	{"runs.updated_at", "", []tells{{"workflow_state", cells{"updated_at": day(15)}}, {"steps", cells{"created_at": day(16)}}}, "15", "workflow_state.updated_at"},
+	{"runs.updated_at", "today", []tells{{"steps", cells{"created_at": day(16)}}, {"steps", cells{"created_at": day(17)}}}, "17", "steps.created_at"},
+	{"runs.updated_at", "2026-01-05T24:00:00+00:00", []tells{{"spans", cells{"end_time": 1768780800.0}}, {"spans", cells{"end_time": 1768694400.0}}}, "19", "spans.end_time"},
+	{"runs.updated_at", nil, []tells{{"evaluations", cells{"created_at": day(20)}}, {"evaluations", cells{"created_at": day(21)}}}, "21", "evaluations.created_at"},
+	{"runs.updated_at", "", []tells{{"runs", cells{"created_at": day(2)}}}, "02", "runs.created_at"},
+	{"workflow_state.created_at", "", []tells{{"runs", cells{"created_at": day(3)}}}, "03", "runs.created_at"},
+	{"workflow_state.created_at", "", []tells{{"steps", cells{"created_at": day(8)}}, {"steps", cells{"created_at": day(7)}}, {"runs", cells{"created_at": ""}}}, "07", "steps.created_at"},
+	{"workflow_state.created_at", nil, []tells{{"workflow_state", cells{"updated_at": day(6)}}}, "06", "workflow_state.updated_at"},
+	{"workflow_state.updated_at", "", []tells{{"runs", cells{"updated_at": day(5)}}}, "05", "runs.updated_at"},
+	{"workflow_state.updated_at", "later", []tells{{"workflow_state", cells{"created_at": day(4)}}}, "04", "workflow_state.created_at"},
+	{"steps.created_at", "", []tells{{"workflow_state", cells{"updated_at": day(3)}}, {"runs", cells{"updated_at": day(2)}}}, "03", "workflow_state.updated_at"},
+	{"steps.created_at", nil, []tells{{"runs", cells{"updated_at": day(2)}}}, "02", "runs.updated_at"},
+	{"steps.created_at", "", []tells{{"runs", cells{"updated_at": "", "created_at": day(22)}}}, "22", "runs.created_at"},
+	{"spans.created_at", "", []tells{{"spans", cells{"end_time": 1767312000.0}}}, "02", "spans.end_time"},
+	{"spans.created_at", "", []tells{{"spans", cells{"start_time": 1767398400.0}}}, "03", "spans.start_time"},
+	{"evaluations.created_at", "", []tells{{"runs", cells{"updated_at": day(23)}}}, "23", "runs.updated_at"},
+	{"traces.created_at", "", []tells{{"spans", cells{"created_at": day(24)}}, {"spans", cells{"created_at": day(25)}}}, "25", "spans.created_at"},
+	{"traces.created_at", "", []tells{{"runs", cells{"updated_at": day(26)}}}, "26", "runs.updated_at"},
+	{"system_state.updated_at", "", nil, "", "the file's time"},
+	{"system_state.updated_at", nil, nil, "", "the file's time"},
+	{"system_state.updated_at", "0001-01-01T00:00:00+01:00", nil, "", "the file's time"}, // before the year 1 in UTC
+	{"system_state.updated_at", "9999-12-31T23:59:59-01:00", nil, "", "the file's time"},
+	{"system_state.updated_at", int64(253402300800), nil, "", "the file's time"},
+}
+
+func day(n int) string { return fmt.Sprintf("2026-01-%02dT00:00:00+00:00", n) }
+
+// TestInferredTimes looks for each kind of fallback.
+func TestInferredTimes(t *testing.T) {
+	t.Parallel()
+	f := newFile(t, nasty())
+	var originals []originalRow
+	var reported2 []finding
+	var queries []string
+	for i, w := range fallbacks {
+		table, column, _ := strings.Cut(w.in, ".")
+		id, next := fmt.Sprintf("case-%02d", i), int64(1000*(i+1))
+		row := cells{"run_id": id}
+		if table == "system_state" {
+			row = cells{"key": id}
+		}
+		for _, r := range w.rows {
+			if r.table != table {
+				next++
+				given := cells{"run_id": id, "rowid": next}
+				for k, v := range r.given {
+					given[k] = v
+				}
+				f.insert(r.table, given)
+				for k, v := range r.given { // what of these is not told is inferred too
+					if v == "" || v == "never" {
+						key := id
+						if keyColumn[r.table] == "id" {
+							key = fmt.Sprint(next)
+						}
+						originals = append(originals, originalCell(r.table, key, next, k, "time-inferred", v))
+					}
+				}
+				continue
+			}
+			for k, v := range r.given {
+				row[k] = v
+				if v == "" {
+					originals = append(originals, originalCell(table, id, int64(1000*(i+1)), k, "time-inferred", v))
+				}
+			}
+		}
+		row["rowid"], row[column] = int64(1000*(i+1)), w.cell
+		f.insert(table, row)
+		key := id
+		if keyColumn[table] == "id" {
+			key = fmt.Sprint(1000 * (i + 1))
+		}
+		originals = append(originals, originalCell(table, key, int64(1000*(i+1)), column, "time-inferred", w.cell))
+		reported2 = append(reported2, finding{table: table, key: key, rowid: int64(1000 * (i + 1)), column: column, reason: "time-inferred", note: w.note})
+		queries = append(queries, fmt.Sprintf("SELECT %s FROM flujo.%s WHERE %s::text = '%s'", column, table, keyColumn[table], key))
+	}
+	path := f.close()
+	written := time.Date(2026, 2, 3, 4, 5, 6, 789_000_000, time.UTC)
+	if err := os.Chtimes(path, written, written); err != nil {
+		t.Fatal(err)
+	}
+	url := pgtest.Database(t)
+	o := options(t, path, url)
+	found := collectFindings(&o)
+	migrate(t, o)
+	conn := connect(t, url)
+	run(t, conn, "SET TimeZone = 'UTC'")
+	for i, w := range fallbacks {
+		want := "2026-01-" + w.want + " 00:00:00+00"
+		if w.want == "" {
+			want = "2026-02-03 04:05:06.789+00"
+		}
+		if got := one(t, conn, queries[i]); got != want {
+			t.Errorf("case %d, %s %q became %s, want %s", i, w.in, w.cell, got, want)
+		}
+	}
+	wantOriginalRows(t, conn, originals)
+	got := asFindings(*found)
+	for _, want := range reported2 {
+		if !containsFinding(got, want) {
+			t.Errorf("not found: %+v", want)
+		}
+	}
+	if len(got) != len(originals) {
+		t.Errorf("%d findings, want %d", len(got), len(originals))
+	}
+	o = options(t, path, pgtest.Database(t))
+	o.Strict = true
+	wantStrict(t, o, many(len(originals), "cell"))
+}
+
+func containsFinding(all []finding, want finding) bool {
+	for _, f := range all {
+		if f == want {
+			return true
+		}
+	}
+	return false
+}

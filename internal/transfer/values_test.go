@@ -1,0 +1,360 @@
+package transfer_test
+
+import (
+	"database/sql"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+
+	"flujo-port/internal/pgtest"
+)
+
+// variant is a cell in a row of its own.
+type variant struct {
+	in     string // table.column
+	cell   any    // nil, int64, float64, string, []byte: its storage class
+	want   string // its column in PostgreSQL as text; "NULL" for NULL
+	reason string // what it is kept and reported as; "" when it arrives as it is
+}
+
+// contractLine is a line of the contract's table.
+type contractLine struct {
+	name     string
+	variants []variant
+}
+
+// contract is the table "Values that PostgreSQL cannot hold", as far as it is
+// about a cell alone.
+var contract = []contractLine{
+	{"JSON text null", []variant{
+		{"steps.output", "null", "NULL", ""},
+		{"steps.output", " null\n", "NULL", ""},
+		{"steps.output", []byte("null"), "NULL", ""},
+		{"workflow_state.last_step_output", "null", "NULL", ""},
+		{"evaluations.metadata", "null", "NULL", ""},
+		{"system_state.value", "null", "null", ""},
+		{"system_state.value", "\tnull ", "null", ""},
+		{"traces.trace_data", "null", "null", ""},
+		{"steps.output", `"null"`, `"null"`, ""},
+		{"steps.output", "[null]", "[null]", ""},
+		{"steps.output", "Null", `"Null"`, "invalid-json"},
+	}},
+	{"NUL", []variant{
+		{"runs.error_message", "a\x00b", "ab", "nul-removed"},
+		{"runs.error_message", "\x00\x00", "", "nul-removed"},
+		{"runs.error_message", []byte("\x00b"), "b", "nul-removed"},
+		{"evaluations.feedback", "\x00", "", "nul-removed"},
+		{"steps.output", `"a\u0000b"`, `"ab"`, "nul-removed"},
+		{"steps.output", `{"k\u0000": ["\u0000"]}`, `{"k": [""]}`, "nul-removed"},
+		{"steps.output", "\"a\x00b\"", `"ab"`, "nul-removed"},
+		{"steps.output", `{"a\u0000": 1, "a": 2}`, `{"a": 2}`, "nul-removed"}, // of doubled keys the last
+		{"steps.output", `"\\u0000"`, `"\\u0000"`, ""},                        // a backslash, then u0000
+		{"steps.output", `"\\\u0000"`, `"\\"`, "nul-removed"},
+		{"system_state.value", `"\u0000"`, `""`, "nul-removed"},
+	}},
+	{"lone surrogate", []variant{
+		{"steps.output", `"\ud800"`, "\"\uFFFD\"", "lone-surrogate"},
+		{"steps.output", `"\uDC00\uD800"`, "\"\uFFFD\uFFFD\"", "lone-surrogate"},
+		{"steps.output", `"a\ud83dz"`, "\"a\uFFFDz\"", "lone-surrogate"},
+		{"steps.output", `"\ud83d\ud83d\ude00"`, "\"\uFFFD\U0001F600\"", "lone-surrogate"},
+		{"steps.output", `{"\ude00": 1}`, "{\"\uFFFD\": 1}", "lone-surrogate"},
+		{"steps.output", `"\ud83d\ude00"`, "\"\U0001F600\"", ""},
+		{"steps.output", `"\u0000\ud800"`, "\"\uFFFD\"", "nul-removed+lone-surrogate"},
+		{"runs.error_message", `\ud800`, `\ud800`, ""}, // text is not JSON
+	}},
+	{"invalid UTF-8", []variant{
+		{"runs.error_message", "a\xffb", "a\uFFFDb", "invalid-utf8"},
+		{"runs.error_message", "\xe2\x82", "\uFFFD\uFFFD", "invalid-utf8"},
+		{"runs.error_message", "\xc0\x80", "\uFFFD\uFFFD", "invalid-utf8"},
+		{"runs.error_message", "\xed\xa0\x80", "\uFFFD\uFFFD\uFFFD", "invalid-utf8"},
+		{"runs.error_message", "\x00\xff", "\uFFFD", "nul-removed+invalid-utf8"},
+		{"runs.error_message", "é\uFFFD\U0001F600\uFFFF", "é\uFFFD\U0001F600\uFFFF", ""},
+		{"steps.step_name", []byte("\xf8"), "\uFFFD", "invalid-utf8"},
+		{"steps.output", "\"a\xffb\"", "\"a\uFFFDb\"", "invalid-utf8"},
+		{"steps.output", "{\"\xe2\x82\": \"\xe2\x82\xac\"}", "{\"\uFFFD\uFFFD\": \"€\"}", "invalid-utf8"},
+		{"runs.run_id", "run \xff", "run \uFFFD", "invalid-utf8"},
+		{"workflow_state.run_id", "run \xfe", "run \uFFFD", "invalid-utf8"},
+		{"system_state.key", "key \xfd", "key \uFFFD", "invalid-utf8"},
+	}},
+	{"NaN and Infinity in JSON", []variant{
+		{"steps.output", `{"a": NaN, "b": [Infinity, -Infinity]}`, `{"a": "NaN", "b": ["Infinity", "-Infinity"]}`, "non-finite-number"},
+		{"steps.output", "NaN", `"NaN"`, "non-finite-number"},
+		{"system_state.value", "-Infinity", `"-Infinity"`, "non-finite-number"},
+		{"steps.output", `["NaN", "Infinity"]`, `["NaN", "Infinity"]`, ""},
+		{"steps.output", `{"NaN": 1}`, `{"NaN": 1}`, ""},
+		{"steps.output", `{NaN: 1}`, `"{NaN: 1}"`, "invalid-json"},
+		{"steps.output", "nan", `"nan"`, "invalid-json"},
+		{"steps.output", "[NaN, \"\\u0000\", \"\\ud800\", \"\xff\"]", "[\"NaN\", \"\", \"\uFFFD\", \"\uFFFD\"]", "nul-removed+lone-surrogate+invalid-utf8+non-finite-number"},
+	}},
+	{"not JSON", []variant{
+		{"steps.output", "{", `"{"`, "invalid-json"},
+		{"steps.output", "", `""`, "invalid-json"},
+		{"steps.output", "hello", `"hello"`, "invalid-json"},
+		{"steps.output", `say "hi" \ bye`, `"say \"hi\" \\ bye"`, "invalid-json"},
+		{"steps.output", "\"a\nb\"", `"\"a\nb\""`, "invalid-json"},
+		{"steps.output", "\"a\x01b\"", `"\"a\u0001b\""`, "invalid-json"},
+		{"steps.output", "[01]", `"[01]"`, "invalid-json"},
+		{"steps.output", "[1,]", `"[1,]"`, "invalid-json"},
+		{"steps.output", "{'a': 1}", `"{'a': 1}"`, "invalid-json"},
+		{"steps.output", "1 2", `"1 2"`, "invalid-json"},
+		{"steps.output", "+1", `"+1"`, "invalid-json"},
+		{"steps.output", "1.", `"1."`, "invalid-json"},
+		{"steps.output", "\uFEFF1", "\"\uFEFF1\"", "invalid-json"},
+		{"steps.output", "a\x00\xff", "\"a\uFFFD\"", "nul-removed+invalid-utf8+invalid-json"},
+		{"system_state.value", "not json", `"not json"`, "invalid-json"},
+		{"traces.trace_data", "", `""`, "invalid-json"},
+		{"steps.output", "[1E131072]", `"[1E131072]"`, "json-number-out-of-range"},
+		{"steps.output", "1e-16400", `"1e-16400"`, "json-number-out-of-range"},
+		{"steps.output", "1e400", "1" + strings.Repeat("0", 400), ""},
+		{"steps.output", "[-0, -0.0, 1e2]", "[0, 0.0, 100]", ""}, // spelled otherwise
+		{"steps.output", ` {"b":1 , "a":2,"b":3} `, `{"a": 2, "b": 3}`, ""},
+		{"steps.output", nested("[", "1", "]", 10_000), nested("[", "1", "]", 10_000), ""},
+		{"steps.output", nested(`{"a": `, "1", "}", 10_000), nested(`{"a": `, "1", "}", 10_000), ""},
+		{"steps.output", nested("[", "1", "]", 20_000), `"` + nested("[", "1", "]", 20_000) + `"`, "json-too-deep"},
+		{"steps.output", nested(`{"a":`, "1", "}", 200_000), `"` + nested(`{\"a\":`, "1", "}", 200_000) + `"`, "json-too-deep"},
+	}},
+	{"BLOB where text is due", []variant{
+		{"runs.error_message", []byte("plain é"), "plain é", ""},
+		{"runs.error_message", []byte{}, "", ""},
+		{"runs.error_message", []byte("a\xff"), "a\uFFFD", "invalid-utf8"},
+		{"steps.output", []byte(`{"a":1}`), `{"a": 1}`, ""},
+		{"steps.output", []byte(`{"a":`), `"{\"a\":"`, "invalid-json"},
+		{"steps.output", []byte{}, `""`, "invalid-json"},
+		{"steps.output", []byte{0xff}, "\"\uFFFD\"", "invalid-utf8+invalid-json"},
+		{"runs.created_at", []byte("2026-01-05T09:00:01+00:00"), "2026-01-05 09:00:01+00", ""},
+		{"runs.run_id", []byte("a run"), "a run", ""},
+		{"system_state.key", []byte("a key"), "a key", ""},
+	}},
+	{"number where text is due", []variant{
+		{"runs.error_message", int64(-12), "-12", "number-as-text"},
+		{"runs.error_message", 0.1, "0.1", "number-as-text"},
+		{"runs.run_id", int64(77), "77", "number-as-text"},
+		{"steps.output", int64(math.MaxInt64), "9223372036854775807", "number-as-text"},
+		{"steps.output", 1.5, "1.5", "number-as-text"},
+		{"steps.output", math.Inf(-1), `"-Infinity"`, "non-finite-number+number-as-text"},
+	}},
+	{"12.5 where an integer is due", []variant{
+		{"steps.token_counts", 12.5, "12", "rounded"},
+		{"steps.token_counts", 13.5, "14", "rounded"},
+		{"steps.token_counts", -0.5, "0", "rounded"},
+		{"steps.token_counts", -1.5, "-2", "rounded"},
+		{"steps.token_counts", 12.4999, "12", "rounded"},
+		{"steps.token_counts", 12.0, "12", ""},
+		{"steps.step_index", 2.5, "2", "rounded"},
+		{"runs.total_steps", 1e300, "NULL", "out-of-range"},
+		{"runs.total_steps", math.Inf(1), "NULL", "out-of-range"},
+	}},
+	{"text that is a number", []variant{
+		{"steps.token_counts", "12", "12", "text-as-number"},
+		{"steps.token_counts", " 12 ", "12", "text-as-number"},
+		{"steps.token_counts", "-7", "-7", "text-as-number"},
+		{"steps.token_counts", "12.5", "12", "rounded+text-as-number"},
+		{"steps.token_counts", "1e2", "100", "text-as-number"},
+		{"steps.step_index", "3", "3", "text-as-number"},
+		{"steps.cost_usd", "0.25", "0.25", "text-as-number"},
+		{"evaluations.score", "1", "1", "text-as-number"},
+		{"spans.end_time", "1767603600.857481", "1767603600.857481", "text-as-number"},
+	}},
+	{"other text where a number is due", []variant{
+		{"steps.token_counts", "many", "NULL", "not-a-number"},
+		{"steps.token_counts", "", "NULL", "not-a-number"},
+		{"steps.token_counts", "0x10", "NULL", "not-a-number"},
+		{"steps.token_counts", "1_000", "NULL", "not-a-number"},
+		{"steps.token_counts", []byte("12"), "NULL", "not-a-number"},
+		{"steps.cost_usd", "cheap", "NULL", "not-a-number"},
+		{"steps.cost_usd", "NaN", "NULL", "not-a-number"},
+		{"steps.cost_usd", []byte{1, 2, 3}, "NULL", "not-a-number"},
+		{"steps.cost_usd", 1e39, "NULL", "out-of-range"},
+		{"steps.cost_usd", math.Inf(1), "Infinity", ""},
+		{"spans.end_time", "later", "NULL", "not-a-number"},
+		{"spans.end_time", math.Inf(-1), "-Infinity", ""},
+		{"runs.total_steps", nil, "NULL", ""},
+	}},
+	{"boolean that is neither 0 nor 1", []variant{
+		{"workflow_state.is_background_task", int64(0), "false", ""},
+		{"workflow_state.is_background_task", int64(1), "true", ""},
+		{"workflow_state.is_background_task", nil, "NULL", ""},
+		{"workflow_state.is_background_task", 1.0, "true", ""},
+		{"workflow_state.is_background_task", int64(2), "true", "invalid-boolean"},
+		{"workflow_state.is_background_task", int64(-1), "true", "invalid-boolean"},
+		{"workflow_state.is_background_task", 0.5, "true", "invalid-boolean"},
+		{"workflow_state.is_background_task", "true", "true", "invalid-boolean"},
+		{"workflow_state.is_background_task", "yes", "true", "invalid-boolean"},
+		{"workflow_state.is_background_task", []byte{0}, "true", "invalid-boolean"},
+		{"workflow_state.is_background_task", "", "false", "invalid-boolean"},
+	}},
+	{"times", []variant{
+		{"runs.created_at", "2026-01-05T09:00:01.669094+00:00", "2026-01-05 09:00:01.669094+00", ""},
+		{"runs.created_at", "2026-01-05T09:00:01+05:30", "2026-01-05 03:30:01+00", ""},
+		{"runs.created_at", "2026-01-05 09:00:01.5-0800", "2026-01-05 17:00:01.5+00", ""},
+		{"runs.created_at", "2026-01-05T09:00:01.000001Z", "2026-01-05 09:00:01.000001+00", ""},
+		{"runs.created_at", "2026-11-23 02:18:25", "2026-11-23 02:18:25+00", ""},
+		{"runs.created_at", "0001-01-01T00:00:00+00:00", "0001-01-01 00:00:00+00", ""},
+		{"runs.created_at", "9999-12-31T23:59:59.999999+00:00", "9999-12-31 23:59:59.999999+00", ""},
+		{"runs.created_at", "2026-01-05T09:00:01.6690949+00:00", "2026-01-05 09:00:01.669094+00", "time-truncated"},
+		{"runs.created_at", int64(1767603600), "2026-01-05 09:00:00+00", "epoch-time"},
+		{"runs.created_at", 1767603600.25, "2026-01-05 09:00:00.25+00", "epoch-time"},
+		{"runs.created_at", int64(0), "1970-01-01 00:00:00+00", "epoch-time"},
+		{"steps.created_at", -1.5, "1969-12-31 23:59:58.5+00", "epoch-time"},
+		{"system_state.updated_at", "2026-01-05T09:00:01+00:00", "2026-01-05 09:00:01+00", ""},
+	}},
+	{unmapped, []variant{
+		{"runs.total_cost", 1.5, "", "unmapped-column"},
+		{"runs.total_cost", nil, "", ""},
+		{"runs.final_context_blob", `{"a\u0000": `, "", "unmapped-column"},
+		{"runs.final_context_blob", []byte{0, 0xff}, "", "unmapped-column"},
+		{"runs.final_context_blob", "", "", "unmapped-column"},
+		{"runs.end_time", "2026-01-05T09:00:09+00:00", "", "unmapped-column"},
+		{"steps.tenant", "acme\x00", "", "unmapped-column"},
+		{"steps.tenant", nil, "", ""},
+	}},
+}
+
+// unmapped names the line of columns that Flujo's PostgreSQL tables do not have.
+const unmapped = "columns of older file formats"
+
+func nested(open, inside, end string, levels int) string {
+	return strings.Repeat(open, levels) + inside + strings.Repeat(end, levels)
+}
+
+// nasty is format06 with declared types of which modernc's driver makes times
+// and booleans, and a column that is nobody's.
+func nasty() map[string]string {
+	all := map[string]string{}
+	for table, columns := range format06 {
+		columns = strings.ReplaceAll(columns, "created_at T", "created_at DATETIME")
+		columns = strings.ReplaceAll(columns, "updated_at T", "updated_at TIMESTAMP")
+		columns = strings.ReplaceAll(columns, "end_time T", "end_time DATE")
+		all[table] = strings.ReplaceAll(columns, "is_background_task I", "is_background_task BOOLEAN")
+	}
+	all["steps"] += ", tenant T"
+	return all
+}
+
+// writeLine makes a file with a row for each variant of a line. Next to the file
+// it gives the rows' keys in PostgreSQL.
+func writeLine(t *testing.T, l contractLine) (path string, keys []string) {
+	t.Helper()
+	f := newFile(t, nasty())
+	keys = make([]string, len(l.variants))
+	for i, v := range l.variants {
+		table, column, _ := strings.Cut(v.in, ".")
+		run := fmt.Sprintf("run-%03d", i)
+		row := cells{}
+		switch table {
+		case "steps", "spans", "evaluations":
+			row["id"], row["run_id"], keys[i] = int64(100+i), run, fmt.Sprint(100+i)
+		case "system_state":
+			row["key"], row["rowid"], keys[i] = fmt.Sprintf("key-%03d", i), int64(100+i), fmt.Sprintf("key-%03d", i)
+		default:
+			row["run_id"], row["rowid"], keys[i] = run, int64(100+i), run
+		}
+		if table != "runs" && table != "system_state" {
+			f.insert("runs", cells{"run_id": run})
+		}
+		if column == "run_id" || column == "key" {
+			keys[i] = v.want
+		}
+		row[column] = v.cell
+		f.insert(table, row)
+	}
+	return f.close(), keys
+}
+
+// TestValuesContract writes a file for each line of the contract and looks, for each
+// variant, for the value in its column, the original, the finding, and what the
+// report says.
+func TestValuesContract(t *testing.T) {
+	t.Parallel()
+	for _, l := range contract {
+		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
+			path, keys := writeLine(t, l)
+			wantStored(t, path, l)
+			url := pgtest.Database(t)
+			o := options(t, path, url)
+			found := collectFindings(&o)
+			result := migrate(t, o)
+			conn := connect(t, url)
+			run(t, conn, "SET TimeZone = 'UTC'")
+			var wantOriginals []originalRow
+			var wantFound []finding
+			for i, v := range l.variants {
+				table, column, _ := strings.Cut(v.in, ".")
+				if v.reason != "" {
+					wantOriginals = append(wantOriginals, originalCell(table, keys[i], int64(100+i), column, v.reason, v.cell))
+					wantFound = append(wantFound, finding{table: table, key: keys[i], rowid: int64(100 + i), column: column, reason: v.reason})
+				}
+				if l.name == unmapped {
+					continue
+				}
+				key := map[string]string{"steps": "id", "spans": "id", "evaluations": "id", "system_state": "key"}[table]
+				if key == "" {
+					key = "run_id"
+				}
+				if got := one(t, conn, fmt.Sprintf("SELECT %s FROM flujo.%s WHERE %s::text = $1", column, table, key), keys[i]); got != v.want {
+					t.Errorf("%s %.60q became %.200q, want %.200q", v.in, v.cell, got, v.want)
+				}
+			}
+			wantOriginalRows(t, conn, wantOriginals)
+			wantReport(t, result, *found, wantFound)
+			if result.Originals != int64(len(wantOriginals)) || result.Refused {
+				t.Errorf("the report says %d originals, want %d; refused %v", result.Originals, len(wantOriginals), result.Refused)
+			}
+			for _, row := range result.Tables {
+				if !row.Match || row.Rejected != 0 {
+					t.Errorf("%+v", row)
+				}
+			}
+			wantNothingUnder(t, path, len(wantOriginals))
+		})
+	}
+}
+
+// wantStored checks the file itself: every cell has the storage class and the
+// bytes that the line says.
+func wantStored(t *testing.T, path string, l contractLine) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+path+"?immutable=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for i, v := range l.variants {
+		table, column, _ := strings.Cut(v.in, ".")
+		class, content := stored(t, db, table, column, int64(100+i))
+		if class != classOf(v.cell) || string(content) != string(bytesOf(v.cell)) {
+			t.Fatalf("the file has a %s %.60q in %s, want %.60q", class, content, v.in, v.cell)
+		}
+	}
+}
+
+// wantNothingUnder does a dry run of the file, and moves it strictly: neither may leave
+// anything, and --strict must refuse exactly where something is changed.
+func wantNothingUnder(t *testing.T, path string, changedCells int) {
+	t.Helper()
+	url := pgtest.Database(t)
+	o := options(t, path, url)
+	o.DryRun = true
+	found := collectFindings(&o)
+	if result := migrate(t, o); len(*found) != changedCells || result.Originals != int64(changedCells) || result.Committed {
+		t.Errorf("the dry run: %d findings, %d originals, committed %v", len(*found), result.Originals, result.Committed)
+	}
+	conn := connect(t, url)
+	if got := leftovers(t, conn); got != "" {
+		t.Errorf("the dry run left %s", got)
+	}
+	if changedCells == 0 {
+		return
+	}
+	o.DryRun, o.Strict = false, true
+	*found = nil
+	wantStrict(t, o, many(changedCells, "cell"))
+	if len(*found) != changedCells {
+		t.Errorf("--strict: %d findings, want %d", len(*found), changedCells)
+	}
+	if got := leftovers(t, conn); got != "" {
+		t.Errorf("--strict left %s", got)
+	}
+}
