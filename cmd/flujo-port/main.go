@@ -130,9 +130,9 @@ func message(err error) string {
 	if !ok {
 		return err.Error() + means
 	}
-	what := *f
-	what.Hint = ""
-	line := what.Error() + means
+	plain := *f
+	plain.Hint = ""
+	line := plain.Error() + means
 	if f.Hint != "" {
 		line += "; " + f.Hint
 	}

@@ -40,9 +40,9 @@ func (b *ReverseConverter) Row(encoding []byte) ([]Value, error) {
 	b.values, b.buf = b.values[:0], b.buf[:0]
 	for i, cell := range Cells(encoding) {
 		c := &b.Table.Columns[i]
-		v, what := b.value(c, cell)
-		if what != "" {
-			return nil, &UnrepresentableError{Table: b.Table.Name, Key: EncodingKey(b.Table, encoding), Column: c.Name, Message: what}
+		v, problem := b.value(c, cell)
+		if problem != "" {
+			return nil, &UnrepresentableError{Table: b.Table.Name, Key: EncodingKey(b.Table, encoding), Column: c.Name, Message: problem}
 		}
 		b.values = append(b.values, v)
 	}
@@ -53,7 +53,7 @@ func (b *ReverseConverter) Row(encoding []byte) ([]Value, error) {
 }
 
 // value gives a cell's value, or says why there is none.
-func (b *ReverseConverter) value(c *Column, cell []byte) (v Value, what string) {
+func (b *ReverseConverter) value(c *Column, cell []byte) (v Value, problem string) {
 	if cell == nil {
 		switch {
 		case c.Kind == KindVector:
@@ -92,7 +92,7 @@ func (b *ReverseConverter) value(c *Column, cell []byte) (v Value, what string) 
 
 // float gives a float; one of a real column by the fewest digits that mean it
 // there, as somebody wrote them, and not with the digits that widening adds.
-func (b *ReverseConverter) float(c *Column, x float64) (v Value, what string) {
+func (b *ReverseConverter) float(c *Column, x float64) (v Value, problem string) {
 	if math.IsNaN(x) {
 		if c.NotNull {
 			return v, "NaN, which SQLite does not hold, and the column may not be NULL"

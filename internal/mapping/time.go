@@ -64,7 +64,7 @@ func (t Time) inRange() bool {
 	return t.Micros >= (yearOne-postgresEpoch)*1e6 && t.Micros < (year10000-postgresEpoch)*1e6
 }
 
-// in takes the clock reading of a naive time for one in the zone, as Python's
+// in takes the clock time of a naive timestamp for one in the zone, as Python's
 // datetime does without a fold (PEP 495): of a reading that the zone has twice
 // the first is meant; one that it skips is read by the clock as it went before
 // the skip.
@@ -72,15 +72,15 @@ func (t Time) in(zone *time.Location) Time {
 	if zone == nil || zone == time.UTC {
 		return t
 	}
-	reading := time.UnixMicro(t.Micros + postgresEpoch*1e6).Unix()
+	clock := time.UnixMicro(t.Micros + postgresEpoch*1e6).Unix()
 	east := func(unix int64) int64 {
 		_, offset := time.Unix(unix, 0).In(zone).Zone()
 		return int64(offset)
 	}
 	// No zone changes its clock by more than a day, nor twice in two.
-	before, after := east(reading-24*3600), east(reading+24*3600)
+	before, after := east(clock-24*3600), east(clock+24*3600)
 	offset := before
-	if at := reading - before; east(at) != before && east(reading-after) == after {
+	if at := clock - before; east(at) != before && east(clock-after) == after {
 		offset = after
 	}
 	t.Micros -= offset * 1e6

@@ -42,7 +42,7 @@ type Migration struct {
 	Rollback string `json:"rollback"`
 }
 
-// Findings are what a reading of the file found.
+// Findings are what the extraction found.
 type Findings struct {
 	Tables  []Table   `json:"tables"`
 	Derived []Derived `json:"derived"`

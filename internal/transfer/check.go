@@ -131,18 +131,18 @@ func (c *checker) addError(ctx context.Context, name, failed string, err error) 
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	what, do := postgres.ServerError(err).Error(), ""
+	message, hint := postgres.ServerError(err).Error(), ""
 	if f, ok := errors.AsType[*clierr.Error](err); ok {
 		plain := *f
 		plain.Hint = ""
-		what, do = plain.Error(), f.Hint
+		message, hint = plain.Error(), f.Hint
 	}
 	c.unknown = append(c.unknown, name)
 	if _, held := errors.AsType[*postgres.LockTimeoutError](err); held {
-		c.warning(name, fmt.Sprintf("check again when it is free; a migration waits up to %s for it", postgres.LockWait), "%s: %s", failed, what)
+		c.warning(name, fmt.Sprintf("check again when it is free; a migration waits up to %s for it", postgres.LockWait), "%s: %s", failed, message)
 		return nil
 	}
-	c.failure(name, cmp.Or(do, "see to what the message says, and check again"), "%s", what)
+	c.failure(name, cmp.Or(hint, "see to what the message says, and check again"), "%s", message)
 	return nil
 }
 

@@ -15,7 +15,7 @@ import (
 	"flujo-port/internal/source"
 )
 
-// destination takes the tuples that a reading makes.
+// destination takes the tuples that an extraction makes.
 type destination interface {
 	// Copy takes all tuples that are given to it into a table and gives their
 	// bytes. An error of theirs comes back as it is; after a
@@ -25,7 +25,7 @@ type destination interface {
 	Widen(ctx context.Context, table *mapping.Table, column string) error
 }
 
-// extraction is one reading of a file: its rows as the tuples that PostgreSQL is
+// extraction is one pass over a file: its rows as the tuples that PostgreSQL is
 // to hold, what is derived from them, and what was found on the way. migrate,
 // verify and check read a file in the same way and differ in where the tuples
 // go.
@@ -45,10 +45,10 @@ type extraction struct {
 
 	findings   *report.Findings
 	digests    map[string]*mapping.Digest // by table
-	copied     int64                      // rows so far
-	total      int64                      // rows in the file
+	rowsDone   int64                      // rows so far
+	totalRows  int64                      // rows in the file
 	rowID      int64                      // the rowid of the row that the last tuple is of
-	bytes      int64                      // of the rows so far, as sizeOf has them
+	bytesDone  int64                      // of the rows so far, as sizeOf has them
 	totalBytes int64                      // of all of them: what the tables that are read had, and the others about have
 	tableBytes map[string]int64           // about how many bytes each table has
 
@@ -58,7 +58,7 @@ type extraction struct {
 	missingRuns  map[string]bool                     // of these, the keys that no other run has
 }
 
-// newExtraction begins a reading. Its caller sets what the tuples are made with
+// newExtraction begins an extraction. Its caller sets what the tuples are made with
 // and where they go.
 func newExtraction(snapshot *source.Snapshot, format *mapping.Format) *extraction {
 	return &extraction{
@@ -163,7 +163,7 @@ func (r *extraction) countRows(ctx context.Context) (err error) {
 			}
 			continue
 		}
-		r.total += rows
+		r.totalRows += rows
 		if tm.Table.Name == mapping.Traces { // most are derived, and about as long as their spans
 			bytes += r.tableBytes[mapping.Spans]
 		}
@@ -185,9 +185,9 @@ func (r *extraction) extractTable(ctx context.Context, row *report.Table) (err e
 		of += r.findings.Tables[0].RowsRead // a trace for each run, at most
 	}
 	show := func(n, bytes int64, done bool) {
-		all := r.copied + min(n, expected)
-		r.progress(Progress{Phase: r.phase, Table: row.Name, Rows: n, Of: max(of, n), All: all, Rest: r.total - all, Done: done,
-			Bytes: r.bytes + bytes, OfBytes: r.totalBytes + max(bytes-r.tableBytes[row.Name], 0)})
+		all := r.rowsDone + min(n, expected)
+		r.progress(Progress{Phase: r.phase, Table: row.Name, Rows: n, Of: max(of, n), All: all, Rest: r.totalRows - all, Done: done,
+			Bytes: r.bytesDone + bytes, OfBytes: r.totalBytes + max(bytes-r.tableBytes[row.Name], 0)})
 	}
 	show(0, 0, false)
 	read, derived := int64(0), int64(0) // bytes
@@ -226,8 +226,8 @@ func (r *extraction) extractTable(ctx context.Context, row *report.Table) (err e
 	r.totalBytes += read - r.tableBytes[row.Name]
 	r.tableBytes[row.Name] = read
 	show(of, read, true)
-	r.copied += expected
-	r.bytes += read
+	r.rowsDone += expected
+	r.bytesDone += read
 	row.Seconds = time.Since(started).Seconds()
 	return nil
 }

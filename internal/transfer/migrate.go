@@ -271,7 +271,7 @@ func (m *migration) finish(ctx context.Context) error {
 }
 
 func (m *migration) startPhase(name string) {
-	m.progress(Progress{Phase: name, All: m.copied, Rest: m.total - m.copied})
+	m.progress(Progress{Phase: name, All: m.rowsDone, Rest: m.totalRows - m.rowsDone})
 }
 
 func (m *migration) describeTarget() {

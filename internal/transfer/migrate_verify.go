@@ -39,7 +39,7 @@ func (m *migration) verifyRows(ctx context.Context) error {
 	}
 	for i := range m.report.Tables {
 		row := &m.report.Tables[i]
-		m.progress(Progress{Phase: PhaseVerify, Table: row.Name, All: m.copied, Rest: m.total - m.copied})
+		m.progress(Progress{Phase: PhaseVerify, Table: row.Name, All: m.rowsDone, Rest: m.totalRows - m.rowsDone})
 		if err := m.compareTable(ctx, stored, row); err != nil {
 			return err
 		}

@@ -10,7 +10,7 @@ import (
 )
 
 // writeOriginals puts what does not arrive as it is into the table of originals,
-// and tells Found of it; without write it does only the latter.
+// and calls OnFinding for it; without write it does only the latter.
 func (m *migration) writeOriginals(ctx context.Context, write bool) error {
 	if !write {
 		return m.reportFindings(ctx, m.OnFinding)
@@ -117,7 +117,7 @@ func (o *originalTuples) read() error {
 	return nil
 }
 
-// close ends the reading of a table where one is read.
+// close ends the scan of a table where one is read.
 func (o *originalTuples) close() {
 	if o.rows != nil {
 		o.rows.Close()

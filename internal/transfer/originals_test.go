@@ -106,7 +106,7 @@ func wantSame[T comparable](t testing.TB, what string, got, want []T) {
 	}
 }
 
-// finding is a finding without its content, as Found must give it.
+// finding is a finding without its content, as OnFinding must give it.
 type finding struct {
 	table, key string
 	rowid      int64
@@ -116,7 +116,7 @@ type finding struct {
 	rejected   bool
 }
 
-// collectFindings collects what Found is told.
+// collectFindings collects what OnFinding is called with.
 func collectFindings(o *transfer.MigrateOptions) *[]mapping.Finding {
 	var all []mapping.Finding
 	o.OnFinding = func(f mapping.Finding) { all = append(all, f) }

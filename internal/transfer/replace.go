@@ -13,7 +13,7 @@ import (
 // them when all of it was read back there and is the same.
 func (m *migration) archiveAndEmpty(ctx context.Context) (err error) {
 	m.archive, err = m.tx.ArchiveRows(ctx, m.sinkSchema, func(table string) {
-		m.progress(Progress{Phase: PhaseReplace, Table: table, All: m.copied, Rest: m.total - m.copied})
+		m.progress(Progress{Phase: PhaseReplace, Table: table, All: m.rowsDone, Rest: m.totalRows - m.rowsDone})
 	})
 	if err != nil {
 		return err

@@ -161,7 +161,7 @@ func (r *restoration) run(ctx context.Context) (err error) {
 	if err := r.verify(ctx); err != nil {
 		return err
 	}
-	return r.end(ctx)
+	return r.finish(ctx)
 }
 
 // warnOfAbsent says which of Flujo's tables the schema does not have. What the
@@ -179,8 +179,8 @@ func (r *restoration) warnOfAbsent() {
 	}
 }
 
-// end names the file, or removes it after a dry run.
-func (r *restoration) end(ctx context.Context) error {
+// finish names the file, or removes it after a dry run.
+func (r *restoration) finish(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -431,7 +431,7 @@ func naiveZone(requested *time.Location, receipt *report.Receipt) (*time.Locatio
 	return zone, nil
 }
 
-// extractionOf is the reading of a file that says the same of it as the migration
+// extractionOf returns an extraction of a file with the options of the migration
 // did.
 func (r *restoration) extractionOf(snapshot *source.Snapshot, format *mapping.Format) *extraction {
 	extraction := newExtraction(snapshot, format)

@@ -67,8 +67,8 @@ func (r *restoration) copyBase(base *source.Snapshot) error {
 	return changedError(base)
 }
 
-// patchAll changes the copy, in rounds, until a reading of it gives what
-// PostgreSQL holds. reading is that of the base.
+// patchAll changes the copy, in rounds, until an extraction of it gives what
+// PostgreSQL holds. extraction is that of the base.
 func (r *restoration) patchAll(ctx context.Context, extraction *extraction) error {
 	for round := range maxRounds {
 		if err := r.file.Open(ctx); err != nil {

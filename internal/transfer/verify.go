@@ -209,7 +209,7 @@ func (v *verification) compare(ctx context.Context, stored *digester) error {
 			c.AsMerged = !c.Match && there && then.Merged != nil && c.InPostgres == then.Rows && digest == then.Digest
 			if same && there && !c.Match && !c.AsMerged && c.InPostgres == then.Rows && digest == then.Digest {
 				// The file is the one that was migrated, and PostgreSQL holds what was
-				// verified then: it is this reading that differs.
+				// verified then: it is this extraction that differs.
 				c.Match = true
 				v.report.Notes = append(v.report.Notes, fmt.Sprintf("%s holds what was verified at the migration, and the file is the same; this flujo-port reads it otherwise "+
 					"than the one that migrated it (another version, or --naive-timezone)", row.Name))
