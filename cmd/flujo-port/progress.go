@@ -39,7 +39,7 @@ func newProgress(w io.Writer) progress {
 var phases = map[string]string{
 	transfer.PhaseIntegrity: "looking for damage in the file", transfer.PhaseConnect: "connecting", transfer.PhaseSchema: "making the tables",
 	transfer.PhaseReplace:   "keeping the rows of",
-	transfer.PhaseOriginals: "keeping what had to be changed as it was",
+	transfer.PhaseOriginals: "storing original values",
 	transfer.PhaseMerge:     "merging run by run",
 	transfer.PhaseIndexes:   "making indexes and foreign keys", transfer.PhaseVerify: "verifying",
 	transfer.PhaseCommit: "committing, which is not interrupted", transfer.PhaseName: "giving the file its name",

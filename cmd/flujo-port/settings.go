@@ -146,7 +146,7 @@ type databaseTarget struct {
 	notes   []string
 }
 
-// postgresURL finds the database and makes the address that Flujo will use.
+// databaseTarget finds the database and makes the address that Flujo will use.
 func (e *env) databaseTarget(c *cli.Context) (*databaseTarget, error) {
 	name, given := e.databaseURL(c)
 	if !e.namesDatabase(c) {

@@ -65,7 +65,7 @@ func TestProperty(t *testing.T) {
 	}
 }
 
-// checkProperty migrates a file without and with SetAside and compares what is
+// checkProperty migrates a file without and with Quarantine and compares what is
 // there with the file.
 func checkProperty(t *testing.T, path string, zone int, dryRun, exact bool) (rows int64, refused bool) {
 	t.Helper()
