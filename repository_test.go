@@ -19,7 +19,9 @@ var (
 	// Go's filepath.Join of such a path.
 	joined = regexp.MustCompile(`"\.\."(?:,\s*"[^"]*")+`)
 	// Folders that exist on one machine only.
-	machine = regexp.MustCompile(`(?:^|[^\w./$}-])/(?:work|root|builds|Users)/[\w./-]*|(?:^|[^\w./-])/tmp/[\w-]+/[\w./-]*`)
+	machine = regexp.MustCompile(
+		`(?:^|[^\w./$}-])/(?:work|root|builds|Users)/[\w./-]*|(?:^|[^\w./-])/tmp/[\w-]+/[\w./-]*`,
+	)
 )
 
 // outside returns the paths in a file that lead outside the repository: those
@@ -31,7 +33,10 @@ func outside(name, content string) (paths []string) {
 		relative = append(relative, strings.TrimRight(match[1], "\"'`;: \t\n"))
 	}
 	for _, match := range joined.FindAllString(content, -1) {
-		relative = append(relative, path.Join(strings.FieldsFunc(match, func(r rune) bool { return strings.ContainsRune("\", \t\n", r) })...))
+		relative = append(
+			relative,
+			path.Join(strings.FieldsFunc(match, func(r rune) bool { return strings.ContainsRune("\", \t\n", r) })...),
+		)
 	}
 	for _, up := range relative {
 		if resolved := path.Join(path.Dir(name), up); resolved == ".." || strings.HasPrefix(resolved, "../") {

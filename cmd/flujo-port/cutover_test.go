@@ -39,7 +39,10 @@ func TestRunbook(t *testing.T) {
 	}
 	file := write(t, filepath.Join(dir, "flujo_state.db"), string(content))
 	// The server of the tests need not have pgvector.
-	wrapper := fmt.Sprintf("#!/bin/sh\ncase $1 in check|migrate) exec %s \"$@\" --without-pgvector;; *) exec %[1]s \"$@\";; esac\n", binary)
+	wrapper := fmt.Sprintf(
+		"#!/bin/sh\ncase $1 in check|migrate) exec %s \"$@\" --without-pgvector;; *) exec %[1]s \"$@\";; esac\n",
+		binary,
+	)
 	if err := os.WriteFile(filepath.Join(dir, "flujo-port"), []byte(wrapper), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -63,25 +66,42 @@ func TestRunbook(t *testing.T) {
 	}
 	run("dry-run", "Ready", "Dry run")
 	run("cutover", "Equal")
-	if env, err := os.ReadFile(filepath.Join(dir, "cutover.env")); err != nil || !strings.HasPrefix(string(env), "FLUJO_STATE_URI=postgresql://") {
+	if env, err := os.ReadFile(filepath.Join(dir, "cutover.env")); err != nil ||
+		!strings.HasPrefix(string(env), "FLUJO_STATE_URI=postgresql://") {
 		t.Errorf("cutover.env: %s (%v)", env, err)
 	}
 	run("at-once", "FLUJO_STATE_URI=sqlite:///"+file)
-	execute(t, url, "UPDATE flujo.runs SET status = 'later', updated_at = now() WHERE run_id = (SELECT min(run_id) FROM flujo.runs)",
+	execute(
+		t,
+		url,
+		"UPDATE flujo.runs SET status = 'later', updated_at = now() WHERE run_id = (SELECT min(run_id) FROM flujo.runs)",
 		"INSERT INTO flujo.runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('day', 'p', 'n', '1', 'completed', now(), now())",
-		"INSERT INTO flujo.steps (run_id, step_name, step_index, status, created_at) VALUES ('day', 's', 0, 'completed', now())")
+		"INSERT INTO flujo.steps (run_id, step_name, step_index, status, created_at) VALUES ('day', 's', 0, 'completed', now())",
+	)
 	run("later", "Done", "restored.db")
 	restored := filepath.Join(dir, "restored.db")
 	if got := sqlite(t, restored, "SELECT count(*) FROM steps WHERE run_id = 'day'"); got != "1" {
 		t.Errorf("%s steps of the day are in the file", got)
 	}
-	sqlite(t, restored, "INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('file', 'p', 'n', '1', 'completed', '2030-01-05T09:00:00+00:00', '2030-01-05T09:00:00+00:00')")
+	sqlite(
+		t,
+		restored,
+		"INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('file', 'p', 'n', '1', 'completed', '2030-01-05T09:00:00+00:00', '2030-01-05T09:00:00+00:00')",
+	)
 	run("replace", "Done", "flujo_archive_")
 	if got := ask(t, url, "SELECT count(*) FROM flujo.runs WHERE run_id IN ('day', 'file')"); got != "2" {
 		t.Errorf("%s of the two runs are in PostgreSQL", got)
 	}
-	execute(t, url, "INSERT INTO flujo.runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('other', 'p', 'n', '1', 'completed', now(), now())")
-	sqlite(t, restored, "INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('again', 'p', 'n', '1', 'completed', '2030-01-05T09:00:00+00:00', '2030-01-05T09:00:00+00:00')")
+	execute(
+		t,
+		url,
+		"INSERT INTO flujo.runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('other', 'p', 'n', '1', 'completed', now(), now())",
+	)
+	sqlite(
+		t,
+		restored,
+		"INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('again', 'p', 'n', '1', 'completed', '2030-01-05T09:00:00+00:00', '2030-01-05T09:00:00+00:00')",
+	)
 	run("merge", "Done")
 	if got := ask(t, url, "SELECT count(*) FROM flujo.runs WHERE run_id IN ('day', 'file', 'other', 'again')"); got != "4" {
 		t.Errorf("%s of the four runs are in PostgreSQL", got)

@@ -25,7 +25,10 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, func() {
 		stop() // from now on a signal ends the process
-		fmt.Fprintln(os.Stderr, "interrupted: rolling back, unless it is committing already; a second signal ends this at once")
+		fmt.Fprintln(
+			os.Stderr,
+			"interrupted: rolling back, unless it is committing already; a second signal ends this at once",
+		)
 	})
 	os.Exit(run(ctx, os.Args, os.Getenv, os.Stdout, os.Stderr))
 }
@@ -45,11 +48,18 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		Description:     "Do a dry run with \"flujo-port migrate --dry-run\", stop Flujo, then run \"flujo-port migrate\".",
 		Version:         version(),
 		HideHelpCommand: true,
-		Commands:        []*cli.Command{e.checkCommand(), e.migrateCommand(), e.verifyCommand(), e.restoreCommand(), e.initCommand(), e.uriCommand()},
-		Writer:          stdout,
-		ErrWriter:       stderr,
-		OnUsageError:    usageError,
-		ExitErrHandler:  func(*cli.Context, error) {},
+		Commands: []*cli.Command{
+			e.checkCommand(),
+			e.migrateCommand(),
+			e.verifyCommand(),
+			e.restoreCommand(),
+			e.initCommand(),
+			e.uriCommand(),
+		},
+		Writer:         stdout,
+		ErrWriter:      stderr,
+		OnUsageError:   usageError,
+		ExitErrHandler: func(*cli.Context, error) {},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usagef("there is no command %q", c.Args().First())

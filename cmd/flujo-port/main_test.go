@@ -159,8 +159,19 @@ func TestMigrateJSONRevealAndEnvFile(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	p := newProgram(t)
-	stdout, stderr, code := p.run(t, "migrate", "--postgres", url, "--sqlite", absolute(t, fixture), "--without-pgvector",
-		"--json", "--reveal", "--env-file", "flujo.env")
+	stdout, stderr, code := p.run(
+		t,
+		"migrate",
+		"--postgres",
+		url,
+		"--sqlite",
+		absolute(t, fixture),
+		"--without-pgvector",
+		"--json",
+		"--reveal",
+		"--env-file",
+		"flujo.env",
+	)
 	if code != 0 {
 		t.Fatalf("exit %d\n%s", code, stderr)
 	}
@@ -320,7 +331,11 @@ func refusedPort(t testing.TB) string {
 
 func TestHelpAndVersion(t *testing.T) {
 	t.Parallel()
-	p := newProgram(t, "DATABASE_URL=postgresql://u:hunter2secret@h/db", "FLUJO_PORT_POSTGRES=postgresql://u:hunter2secret@h/db")
+	p := newProgram(
+		t,
+		"DATABASE_URL=postgresql://u:hunter2secret@h/db",
+		"FLUJO_PORT_POSTGRES=postgresql://u:hunter2secret@h/db",
+	)
 	for _, args := range [][]string{{}, {"--help"}, {"migrate", "--help"}, {"init", "--help"}, {"uri", "--help"}, {"uri", "cutover", "--help"}, {"--version"}} {
 		stdout, stderr, code := p.run(t, args...)
 		if code != 0 || stderr != "" || !strings.Contains(stdout, "flujo-port") {
@@ -413,7 +428,9 @@ func TestInit(t *testing.T) {
 		t.Errorf("JSON: exit %d, %v\n%s", code, err, stdout)
 	}
 	// The role, which may create nothing, migrates into what was made for it.
-	stdout, stderr, code = newProgram(t).run(t, "migrate", "--postgres", role, "--sqlite", absolute(t, fixture), "--without-pgvector")
+	stdout, stderr, code = newProgram(
+		t,
+	).run(t, "migrate", "--postgres", role, "--sqlite", absolute(t, fixture), "--without-pgvector")
 	if code != 0 {
 		t.Errorf("as the role: exit %d\n%s%s", code, stdout, stderr)
 	}
@@ -428,7 +445,9 @@ func TestSignalRollsBack(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			holder := holdSteps(t, url)
-			c := newProgram(t).command("migrate", "--postgres", url, "--sqlite", absolute(t, fixture), "--without-pgvector")
+			c := newProgram(
+				t,
+			).command("migrate", "--postgres", url, "--sqlite", absolute(t, fixture), "--without-pgvector")
 			stderr := start(t, c)
 			untilLine(t, stderr, "making the tables")
 			if err := c.Process.Signal(signal); err != nil {
@@ -439,7 +458,8 @@ func TestSignalRollsBack(t *testing.T) {
 			if code := c.ProcessState.ExitCode(); code != 130 {
 				t.Errorf("exit %d", code)
 			}
-			if !strings.Contains(string(rest), "flujo-port: interrupted") || !strings.Contains(string(rest), "nothing was committed") {
+			if !strings.Contains(string(rest), "flujo-port: interrupted") ||
+				!strings.Contains(string(rest), "nothing was committed") {
 				t.Errorf("stderr: %s", rest)
 			}
 			if _, err := holder.Exec(context.Background(), "ROLLBACK"); err != nil {

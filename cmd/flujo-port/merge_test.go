@@ -14,19 +14,28 @@ func TestMerge(t *testing.T) {
 	url, file := pgtest.WithPassword(t, pgtest.Database(t)), absolute(t, fixture)
 	p := newProgram(t, "DATABASE_URL="+url)
 	_, stderr, code := p.run(t, "migrate", "--sqlite", file, "--merge", "--replace")
-	if code != 2 || !strings.Contains(stderr, "--merge") || !strings.Contains(stderr, "nothing was written") && !strings.Contains(stderr, "--help") {
+	if code != 2 || !strings.Contains(stderr, "--merge") ||
+		!strings.Contains(stderr, "nothing was written") && !strings.Contains(stderr, "--help") {
 		t.Errorf("with --replace: exit %d\n%s", code, stderr)
 	}
 	stdout, stderr, code := p.run(t, "migrate", "--sqlite", file, "--without-pgvector", "--merge")
-	if code != 0 || !strings.HasPrefix(stdout, "Done: every cell") || strings.Contains(stdout, "taken over") || !strings.Contains(stdout, "nothing to merge with") {
+	if code != 0 || !strings.HasPrefix(stdout, "Done: every cell") || strings.Contains(stdout, "taken over") ||
+		!strings.Contains(stdout, "nothing to merge with") {
 		t.Errorf("into an empty schema: exit %d\n%s%s", code, stdout, stderr)
 	}
-	execute(t, url, "UPDATE flujo.runs SET updated_at = '2000-01-01', created_at = '2000-01-01' WHERE run_id IN (SELECT run_id FROM flujo.runs ORDER BY 1 LIMIT 1)",
+	execute(
+		t,
+		url,
+		"UPDATE flujo.runs SET updated_at = '2000-01-01', created_at = '2000-01-01' WHERE run_id IN (SELECT run_id FROM flujo.runs ORDER BY 1 LIMIT 1)",
 		"INSERT INTO flujo.runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('own', 'p', 'n', '1', 'running', now(), now())",
-		"DELETE FROM flujo.system_state WHERE key = 'tracker:4'", "UPDATE flujo.system_state SET value = '{\"b\": 1}' WHERE key = 'tracker:3'",
-		"UPDATE flujo.steps SET run_id = 'own' WHERE id = 1")
+		"DELETE FROM flujo.system_state WHERE key = 'tracker:4'",
+		"UPDATE flujo.system_state SET value = '{\"b\": 1}' WHERE key = 'tracker:3'",
+		"UPDATE flujo.steps SET run_id = 'own' WHERE id = 1",
+	)
 	for _, args := range [][]string{{"--dry-run"}, nil} {
-		stdout, stderr, code = p.run(t, append([]string{"migrate", "--sqlite", file, "--without-pgvector", "--merge"}, args...)...)
+		stdout, stderr, code = p.run(
+			t,
+			append([]string{"migrate", "--sqlite", file, "--without-pgvector", "--merge"}, args...)...)
 		if code != 0 {
 			t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 		}
@@ -36,7 +45,9 @@ func TestMerge(t *testing.T) {
 				t.Errorf("%v: nothing says %q:\n%s%s", args, want, stdout, stderr)
 			}
 		}
-		if lines := strings.Fields(stdout[strings.Index(stdout, "taken over"):]); len(args) > 0 && !strings.HasPrefix(stdout, "Dry run") || len(lines) < 16 {
+		if lines := strings.Fields(stdout[strings.Index(stdout, "taken over"):]); len(args) > 0 &&
+			!strings.HasPrefix(stdout, "Dry run") ||
+			len(lines) < 16 {
 			t.Errorf("%s", stdout)
 		}
 	}
@@ -54,7 +65,10 @@ func TestMerge(t *testing.T) {
 			}
 		}
 	}
-	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 0 || len(r.Merge.Units) != 2 || r.Merge.Units[0].Kind != "runs" || r.Merge.Units[0].Equal == 0 || r.Merge.Units[0].TakenOver != 0 {
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 0 || len(r.Merge.Units) != 2 ||
+		r.Merge.Units[0].Kind != "runs" ||
+		r.Merge.Units[0].Equal == 0 ||
+		r.Merge.Units[0].TakenOver != 0 {
 		t.Errorf("exit %d, %v: %.2000s%s", code, err, stdout, stderr)
 	}
 	stdout, stderr, code = p.run(t, "verify", "--sqlite", file)

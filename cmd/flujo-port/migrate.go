@@ -31,13 +31,26 @@ func (e *env) migrateCommand() *cli.Command {
 		Flags: []cli.Flag{
 			sqliteFlag, postgresFlag, schemaFlag,
 			&cli.BoolFlag{Name: "dry-run", Usage: "do all of it, report, then roll back"},
-			&cli.BoolFlag{Name: "replace", Usage: "put the file's rows in place of those in the target, which are archived in schema SCHEMA_archive_TIME; the report says how to go back to them"},
-			&cli.BoolFlag{Name: "merge", Usage: "take what either side has: each run, key of system_state and memory whole from the side that wrote it last, on a tie from the target"},
+			&cli.BoolFlag{
+				Name:  "replace",
+				Usage: "put the file's rows in place of those in the target, which are archived in schema SCHEMA_archive_TIME; the report says how to go back to them",
+			},
+			&cli.BoolFlag{
+				Name:  "merge",
+				Usage: "take what either side has: each run, key of system_state and memory whole from the side that wrote it last, on a tie from the target",
+			},
 			&cli.BoolFlag{Name: "strict", Usage: "refuse a file of which anything would arrive changed"},
 			quarantineFlag, naiveTimezoneFlag, exactFloatsFlag, withoutPGVectorFlag,
-			&cli.StringFlag{Name: "verify", Value: transfer.VerifyContent, Usage: "verify by `MODE` before the commit: content compares every cell with the state file, counts only counts the rows"},
+			&cli.StringFlag{
+				Name:  "verify",
+				Value: transfer.VerifyContent,
+				Usage: "verify by `MODE` before the commit: content compares every cell with the state file, counts only counts the rows",
+			},
 			skipIntegrityFlag, jsonFlag, revealFlag,
-			&cli.StringFlag{Name: "env-file", Usage: "after the commit, write FLUJO_STATE_URI with its password to `PATH`, mode 0600"},
+			&cli.StringFlag{
+				Name:  "env-file",
+				Usage: "after the commit, write FLUJO_STATE_URI with its password to `PATH`, mode 0600",
+			},
 		},
 		Action: e.migrate,
 	}
@@ -48,7 +61,9 @@ func (e *env) migrate(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("replace") && c.Bool("merge") {
-		return usagef("--replace puts the file's rows in place of the target's, --merge takes what either has: say one of them")
+		return usagef(
+			"--replace puts the file's rows in place of the target's, --merge takes what either has: say one of them",
+		)
 	}
 	path, err := e.sqlitePath(c)
 	if err != nil {
@@ -87,8 +102,12 @@ func (e *env) migrate(c *cli.Context) error {
 	progress := newProgress(e.stderr)
 	result, err := transfer.Migrate(c.Context, transfer.MigrateOptions{
 		SQLite: path, Postgres: target.url, Schema: target.schema, Cutover: target.address,
-		DryRun: c.Bool("dry-run"), WithoutPGVector: c.Bool(withoutPGVectorFlag.Name), Strict: c.Bool("strict"), Quarantine: c.Bool(quarantineFlag.Name),
-		ExactFloats: c.Bool(exactFloatsFlag.Name), NaiveZone: zone, Verify: verify, SkipIntegrity: c.Bool(skipIntegrityFlag.Name), Version: version(),
+		DryRun: c.Bool(
+			"dry-run",
+		), WithoutPGVector: c.Bool(withoutPGVectorFlag.Name), Strict: c.Bool("strict"), Quarantine: c.Bool(quarantineFlag.Name),
+		ExactFloats: c.Bool(
+			exactFloatsFlag.Name,
+		), NaiveZone: zone, Verify: verify, SkipIntegrity: c.Bool(skipIntegrityFlag.Name), Version: version(),
 		Replace: c.Bool("replace"), Merge: c.Bool("merge"),
 		OnFinding: func(f mapping.Finding) { findings.add(finding(f)) }, OnDifference: differences.add, OnProgress: progress.show,
 	})
@@ -158,7 +177,10 @@ func localZone() (*time.Location, error) {
 	if name, set := os.LookupEnv("TZ"); set {
 		zone, err := time.LoadLocation(strings.TrimPrefix(name, ":"))
 		if err != nil {
-			return nil, usagef("--naive-timezone local: TZ is %q, which is no zone such as Europe/Berlin: name the zone", name)
+			return nil, usagef(
+				"--naive-timezone local: TZ is %q, which is no zone such as Europe/Berlin: name the zone",
+				name,
+			)
 		}
 		return zone, nil
 	}
@@ -172,7 +194,9 @@ func localZone() (*time.Location, error) {
 			return zone, nil
 		}
 	}
-	return nil, usagef("--naive-timezone local: this machine does not say the name of its zone: name it, such as Europe/Berlin")
+	return nil, usagef(
+		"--naive-timezone local: this machine does not say the name of its zone: name it, such as Europe/Berlin",
+	)
 }
 
 // print prints a report: as text, or with --json as one JSON object.

@@ -90,8 +90,15 @@ func (l *lines) show(p transfer.Progress) {
 	done := map[string]string{transfer.PhaseCopy: "copied", transfer.PhaseRead: "read"}[p.Phase]
 	line := fmt.Sprintf("%s %s: %s of %s rows", done, p.Table, humanize.Comma(p.Rows), humanize.Comma(p.Of))
 	if rate := float64(p.Bytes) / now.Sub(l.begun).Seconds(); !p.Done && rate > 0 && p.OfBytes > 0 {
-		line += fmt.Sprintf("; %s of about %s in all, %s/s, %s left", humanize.IBytes(uint64(p.Bytes)), humanize.IBytes(uint64(p.OfBytes)),
-			humanize.IBytes(uint64(rate)), time.Duration(float64(p.OfBytes-p.Bytes)/rate*float64(time.Second)).Round(time.Second))
+		line += fmt.Sprintf(
+			"; %s of about %s in all, %s/s, %s left",
+			humanize.IBytes(uint64(p.Bytes)),
+			humanize.IBytes(uint64(p.OfBytes)),
+			humanize.IBytes(
+				uint64(rate),
+			),
+			time.Duration(float64(p.OfBytes-p.Bytes)/rate*float64(time.Second)).Round(time.Second),
+		)
 	}
 	fmt.Fprintln(l.w, line)
 }

@@ -77,10 +77,14 @@ func TestReplaceAsItIsPrinted(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &report); code != 0 || err != nil {
 		t.Fatalf("exit %d, %v\n%s", code, err, stdout)
 	}
-	if r := report.Replaced; !strings.HasPrefix(r.ArchiveSchema, "flujo_archive_") || len(r.Tables) != 8 || r.Tables[2].Rows != 200 || len(r.UndoSQL) < 10 || r.DropSQL == "" {
+	if r := report.Replaced; !strings.HasPrefix(r.ArchiveSchema, "flujo_archive_") || len(r.Tables) != 8 ||
+		r.Tables[2].Rows != 200 ||
+		len(r.UndoSQL) < 10 ||
+		r.DropSQL == "" {
 		t.Errorf("the JSON says %+v", r)
 	}
-	if _, stderr, code = p.run(t, "migrate", "--sqlite", file, "--replace", "--merge"); code != 2 || !strings.Contains(stderr, "merge") {
+	if _, stderr, code = p.run(t, "migrate", "--sqlite", file, "--replace", "--merge"); code != 2 ||
+		!strings.Contains(stderr, "merge") {
 		t.Errorf("--replace and --merge: exit %d\n%s", code, stderr)
 	}
 }
@@ -164,7 +168,15 @@ func TestReplaceKilled(t *testing.T) {
 			at = next
 			replaced++
 		default:
-			t.Fatalf("killed after %s of %s: the schema holds\n%s\nand kept is %q; it was\n%s\nand was to be\n%s", after, took, got, archived, states[at], states[next])
+			t.Fatalf(
+				"killed after %s of %s: the schema holds\n%s\nand kept is %q; it was\n%s\nand was to be\n%s",
+				after,
+				took,
+				got,
+				archived,
+				states[at],
+				states[next],
+			)
 		}
 		dropArchives(t, conn)
 	}
@@ -181,7 +193,8 @@ func rowsIn(t *testing.T, conn *pgx.Conn, schema string) string {
 	for _, table := range []string{"runs", "workflow_state", "steps", "spans", "traces", "evaluations", "system_state"} {
 		var sum string
 		err := conn.QueryRow(context.Background(), fmt.Sprintf("SELECT format('%%s rows, %%s', count(*), sum(hashtextextended(x::text, 0))) FROM %s x",
-			pgx.Identifier{schema, table}.Sanitize())).Scan(&sum)
+			pgx.Identifier{schema, table}.Sanitize())).
+			Scan(&sum)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -192,7 +205,10 @@ func rowsIn(t *testing.T, conn *pgx.Conn, schema string) string {
 
 func archiveSchemas(t *testing.T, conn *pgx.Conn) []string {
 	t.Helper()
-	rows, err := conn.Query(context.Background(), `SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'flujo\_archive%'`)
+	rows, err := conn.Query(
+		context.Background(),
+		`SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'flujo\_archive%'`,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,8 +22,14 @@ func (e *env) restoreCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: sqliteFlag.Name, Usage: "the new file, a `PATH|URI`; there must be nothing yet"},
 			postgresFlag, schemaFlag,
-			&cli.StringFlag{Name: "base", Usage: "the file that was migrated, a `PATH|URI`: what has not changed since is taken from it"},
-			&cli.BoolFlag{Name: "merge", Usage: "with --base, which Flujo may have written to since: take each run, key and memory from the side that wrote it last"},
+			&cli.StringFlag{
+				Name:  "base",
+				Usage: "the file that was migrated, a `PATH|URI`: what has not changed since is taken from it",
+			},
+			&cli.BoolFlag{
+				Name:  "merge",
+				Usage: "with --base, which Flujo may have written to since: take each run, key and memory from the side that wrote it last",
+			},
 			&cli.BoolFlag{Name: "dry-run", Usage: "do all of it, report, then remove the file"},
 			receiptTimezoneFlag,
 			jsonFlag,

@@ -45,13 +45,16 @@ func TestRestore(t *testing.T) {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code = p.run(t, "restore", "--sqlite", "new.db")
-	if code != 0 || !strings.HasPrefix(stdout, "Done") || !strings.Contains(stdout, "rollback  FLUJO_STATE_URI=sqlite:///"+p.dir+"/new.db") {
+	if code != 0 || !strings.HasPrefix(stdout, "Done") ||
+		!strings.Contains(stdout, "rollback  FLUJO_STATE_URI=sqlite:///"+p.dir+"/new.db") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	if got := sqlite(t, filepath.Join(p.dir, "new.db"), "SELECT count(*) FROM steps"); got != "213" {
 		t.Errorf("%s steps", got)
 	}
-	if _, stderr, code = p.run(t, "restore", "--sqlite", "new.db"); code != 3 || !strings.Contains(stderr, "exists already") || !strings.Contains(stderr, "no file was made") {
+	if _, stderr, code = p.run(t, "restore", "--sqlite", "new.db"); code != 3 ||
+		!strings.Contains(stderr, "exists already") ||
+		!strings.Contains(stderr, "no file was made") {
 		t.Errorf("exit %d\n%s", code, stderr)
 	}
 	stdout, stderr, code = p.run(t, "restore", "--sqlite", "sqlite:///based.db", "--base", file, "--json")
@@ -66,7 +69,10 @@ func TestRestore(t *testing.T) {
 		Base, Receipt map[string]any
 		Differences   []any
 	}
-	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 0 || !r.Done || len(r.Tables) != 8 && len(r.Tables) != 7 || r.Tables[0].FromBase != 60 || r.Receipt["same_bytes"] != true {
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 0 || !r.Done ||
+		len(r.Tables) != 8 && len(r.Tables) != 7 ||
+		r.Tables[0].FromBase != 60 ||
+		r.Receipt["same_bytes"] != true {
 		t.Errorf("exit %d, %v: %s%s", code, err, stdout, stderr)
 	}
 	for _, args := range [][]string{{"restore"}, {"restore", "--sqlite", "postgresql://u:secret@h/d"}, {"restore", "--sqlite", "x.db", "--base", "nowhere.db"}} {

@@ -27,15 +27,40 @@ var (
 		Name: "postgres", Usage: "the application's database, a `URL`; else $FLUJO_PORT_POSTGRES, else $DATABASE_URL; " +
 			"PG* variables, .pgpass and services fill what is missing",
 	}
-	schemaFlag          = &cli.StringFlag{Name: "schema", Value: "flujo", Usage: "`NAME` of the schema for Flujo's tables"}
-	jsonFlag            = &cli.BoolFlag{Name: "json", Usage: "print the report as one JSON object"}
-	skipIntegrityFlag   = &cli.BoolFlag{Name: "skip-integrity", Usage: "do not have SQLite look for damage in the file first (quick_check); the report says so"}
-	quarantineFlag      = &cli.BoolFlag{Name: "quarantine", Usage: "store rows that Flujo's tables reject in SCHEMA.flujo_port_originals, instead of refusing the file"}
-	naiveTimezoneFlag   = &cli.StringFlag{Name: "naive-timezone", Usage: "`ZONE` of times that name none: utc, local, or a name such as Europe/Berlin (default: utc, and the report counts them)"}
-	receiptTimezoneFlag = &cli.StringFlag{Name: "naive-timezone", Usage: "`ZONE` of times that name none, instead of the migration's own"}
-	exactFloatsFlag     = &cli.BoolFlag{Name: "exact-floats", Usage: "make cost_usd and memory_usage_mb double precision, where Flujo rounds to real"}
-	withoutPGVectorFlag = &cli.BoolFlag{Name: "without-pgvector", Usage: "do without the extension pgvector and Flujo's memories table; Flujo starts all the same"}
-	revealFlag          = &cli.BoolFlag{Name: "reveal", Usage: "print the password in addresses, which is *** otherwise"}
+	schemaFlag = &cli.StringFlag{
+		Name:  "schema",
+		Value: "flujo",
+		Usage: "`NAME` of the schema for Flujo's tables",
+	}
+	jsonFlag          = &cli.BoolFlag{Name: "json", Usage: "print the report as one JSON object"}
+	skipIntegrityFlag = &cli.BoolFlag{
+		Name:  "skip-integrity",
+		Usage: "do not have SQLite look for damage in the file first (quick_check); the report says so",
+	}
+	quarantineFlag = &cli.BoolFlag{
+		Name:  "quarantine",
+		Usage: "store rows that Flujo's tables reject in SCHEMA.flujo_port_originals, instead of refusing the file",
+	}
+	naiveTimezoneFlag = &cli.StringFlag{
+		Name:  "naive-timezone",
+		Usage: "`ZONE` of times that name none: utc, local, or a name such as Europe/Berlin (default: utc, and the report counts them)",
+	}
+	receiptTimezoneFlag = &cli.StringFlag{
+		Name:  "naive-timezone",
+		Usage: "`ZONE` of times that name none, instead of the migration's own",
+	}
+	exactFloatsFlag = &cli.BoolFlag{
+		Name:  "exact-floats",
+		Usage: "make cost_usd and memory_usage_mb double precision, where Flujo rounds to real",
+	}
+	withoutPGVectorFlag = &cli.BoolFlag{
+		Name:  "without-pgvector",
+		Usage: "do without the extension pgvector and Flujo's memories table; Flujo starts all the same",
+	}
+	revealFlag = &cli.BoolFlag{
+		Name:  "reveal",
+		Usage: "print the password in addresses, which is *** otherwise",
+	}
 )
 
 const flujoTOML = "flujo.toml"

@@ -38,19 +38,42 @@ func TestNothingIsOverwritten(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, stderr, code := p.run(t, "migrate", "--postgres", url, "--sqlite", file, "--without-pgvector", "--env-file", path)
+		_, stderr, code := p.run(
+			t,
+			"migrate",
+			"--postgres",
+			url,
+			"--sqlite",
+			file,
+			"--without-pgvector",
+			"--env-file",
+			path,
+		)
 		after, err := os.ReadFile(path)
 		if code != 2 || !strings.Contains(stderr, "holds something else") || err != nil || !bytes.Equal(before, after) {
 			t.Errorf("%s: exit %d: %s", path, code, stderr)
 		}
 	}
 	own := write(t, filepath.Join(p.dir, "own.env"), "FLUJO_STATE_URI=sqlite:////old.db\n")
-	stdout, stderr, code := p.run(t, "migrate", "--postgres", url, "--sqlite", file, "--without-pgvector", "--env-file", own, "--dry-run")
-	if content, _ := os.ReadFile(own); code != 0 || !strings.Contains(string(content), "old.db") || !strings.Contains(stdout, "nothing was written, since") {
+	stdout, stderr, code := p.run(
+		t,
+		"migrate",
+		"--postgres",
+		url,
+		"--sqlite",
+		file,
+		"--without-pgvector",
+		"--env-file",
+		own,
+		"--dry-run",
+	)
+	if content, _ := os.ReadFile(own); code != 0 || !strings.Contains(string(content), "old.db") ||
+		!strings.Contains(stdout, "nothing was written, since") {
 		t.Errorf("dry run: exit %d, %q: %s%s", code, content, stdout, stderr)
 	}
 	_, stderr, code = p.run(t, "migrate", "--postgres", url, "--sqlite", file, "--without-pgvector", "--env-file", own)
-	if content, _ := os.ReadFile(own); code != 0 || !strings.HasPrefix(string(content), "FLUJO_STATE_URI=postgresql://") {
+	if content, _ := os.ReadFile(own); code != 0 ||
+		!strings.HasPrefix(string(content), "FLUJO_STATE_URI=postgresql://") {
 		t.Errorf("exit %d, %q: %s", code, content, stderr)
 	}
 }
@@ -138,11 +161,15 @@ func TestFileThatIsOpenElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	report, stderr, code := newProgram(t).run(t, "check", "--sqlite", file)
-	if code != 0 || !strings.Contains(report, "! open elsewhere") || !strings.Contains(report, "stop Flujo before the cutover") {
+	if code != 0 || !strings.Contains(report, "! open elsewhere") ||
+		!strings.Contains(report, "stop Flujo before the cutover") {
 		t.Errorf("check: exit %d\n%s%s", code, report, stderr)
 	}
-	report, stderr, code = newProgram(t).run(t, "migrate", "--postgres", pgtest.Database(t), "--sqlite", file, "--without-pgvector")
-	if code != 0 || !strings.Contains(report, "WARNING: another process has the file open") || !strings.Contains(stderr, "warning: another process has the file open") {
+	report, stderr, code = newProgram(
+		t,
+	).run(t, "migrate", "--postgres", pgtest.Database(t), "--sqlite", file, "--without-pgvector")
+	if code != 0 || !strings.Contains(report, "WARNING: another process has the file open") ||
+		!strings.Contains(stderr, "warning: another process has the file open") {
 		t.Errorf("exit %d\n%s%s", code, report, stderr)
 	}
 }
@@ -164,15 +191,24 @@ func TestHelperHoldsFile(t *testing.T) {
 func TestChangesAreReported(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	file := changedFixture(t, `UPDATE steps SET output = '{"a":"x\u0000y"}' WHERE id <= 12`, "UPDATE steps SET token_counts = 12.5 WHERE id = 20",
-		"UPDATE runs SET created_at = '2026-01-05T09:00:00' WHERE rowid = 1", "INSERT INTO evaluations (run_id, score) VALUES ('nobody', 1)",
-		"INSERT INTO system_state (key, value, updated_at) VALUES (NULL, '1', '2026-01-01')")
+	file := changedFixture(
+		t,
+		`UPDATE steps SET output = '{"a":"x\u0000y"}' WHERE id <= 12`,
+		"UPDATE steps SET token_counts = 12.5 WHERE id = 20",
+		"UPDATE runs SET created_at = '2026-01-05T09:00:00' WHERE rowid = 1",
+		"INSERT INTO evaluations (run_id, score) VALUES ('nobody', 1)",
+		"INSERT INTO system_state (key, value, updated_at) VALUES (NULL, '1', '2026-01-01')",
+	)
 	migrate := func(args ...string) (string, string, int) {
-		return newProgram(t).run(t, append([]string{"migrate", "--postgres", url, "--sqlite", file, "--without-pgvector"}, args...)...)
+		return newProgram(
+			t,
+		).run(t, append([]string{"migrate", "--postgres", url, "--sqlite", file, "--without-pgvector"}, args...)...)
 	}
 	stdout, stderr, code := migrate()
 	if code != 3 || !strings.Contains(stdout, "Refused after") || !strings.Contains(stdout, "system_state: rows rejected: 1 × the key is NULL") ||
-		!strings.Contains(stderr, "--quarantine") || !strings.Contains(stderr, "nothing was committed") || strings.Contains(stdout, "FLUJO_STATE_URI") {
+		!strings.Contains(stderr, "--quarantine") ||
+		!strings.Contains(stderr, "nothing was committed") ||
+		strings.Contains(stdout, "FLUJO_STATE_URI") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code = migrate("--quarantine", "--strict")
@@ -204,10 +240,13 @@ func TestChangesAreReported(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
 		t.Fatalf("%v\n%s", err, stdout)
 	}
-	if len(r.Changes) != 3 || r.Changes[0].Reason != "nul-removed" || r.Changes[0].Count != 12 || len(r.Changes[0].Keys) != 10 {
+	if len(r.Changes) != 3 || r.Changes[0].Reason != "nul-removed" || r.Changes[0].Count != 12 ||
+		len(r.Changes[0].Keys) != 10 {
 		t.Errorf("changes %+v", r.Changes)
 	}
-	if len(r.Findings) != 14 || r.Findings[11].Key != "12" || r.Findings[12].Reason != "rounded" || !r.Findings[13].Rejected || r.Originals != 16 {
+	if len(r.Findings) != 14 || r.Findings[11].Key != "12" || r.Findings[12].Reason != "rounded" ||
+		!r.Findings[13].Rejected ||
+		r.Originals != 16 {
 		t.Errorf("%d findings, %d originals: %+v", len(r.Findings), r.Originals, r.Findings)
 	}
 	if len(r.Naive) != 1 || r.Naive[0].Column != "runs.created_at" || r.Naive[0].Zone != "Europe/Berlin" {
@@ -216,7 +255,9 @@ func TestChangesAreReported(t *testing.T) {
 	if got := ask(t, url, "SELECT created_at AT TIME ZONE 'UTC' FROM flujo.runs ORDER BY created_at LIMIT 1"); got != "2026-01-05 08:00:00" {
 		t.Errorf("the time in Berlin arrived as %s", got)
 	}
-	_, stderr, code = newProgram(t).run(t, "migrate", "--postgres", url, "--sqlite", file, "--naive-timezone", "Nowhere/Land")
+	_, stderr, code = newProgram(
+		t,
+	).run(t, "migrate", "--postgres", url, "--sqlite", file, "--naive-timezone", "Nowhere/Land")
 	if code != 2 || !strings.Contains(stderr, "--naive-timezone") {
 		t.Errorf("zone: exit %d: %s", code, stderr)
 	}
@@ -249,7 +290,9 @@ func TestProgress(t *testing.T) {
 	out.Reset()
 	b = &bars{w: &out, width: func() int { return 60 }}
 	b.show(transfer.Progress{Phase: transfer.PhaseRead, Table: "runs", Rows: 5, Of: 10, All: 5, Rest: 15})
-	if got := out.String(); !strings.Contains(got, "all tables") || !strings.Contains(got, "25% ") || !strings.Contains(got, "(5/20)") && !strings.Contains(got, "(5/20,") || strings.Contains(got, " B)") {
+	if got := out.String(); !strings.Contains(got, "all tables") || !strings.Contains(got, "25% ") ||
+		!strings.Contains(got, "(5/20)") && !strings.Contains(got, "(5/20,") ||
+		strings.Contains(got, " B)") {
 		t.Errorf("the screen is %q", got)
 	}
 	for line := range strings.SplitSeq(screen, "\n") {

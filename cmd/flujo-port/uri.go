@@ -111,7 +111,10 @@ func (e *env) cutoverAddress(c *cli.Context) (stateuri.Address, []string, error)
 	case explicit != "" && !address.IsSQLite() && !address.IsPostgres():
 		return stateuri.Address{}, nil, usagef("FLUJO_STATE_URI names neither PostgreSQL nor SQLite")
 	case explicit != "":
-		notes = append(notes, "FLUJO_STATE_URI is set, and given as it is; unset it, or say --postgres, for an address made anew")
+		notes = append(
+			notes,
+			"FLUJO_STATE_URI is set, and given as it is; unset it, or say --postgres, for an address made anew",
+		)
 		if address.IsPostgres() && !strings.Contains(address.Reveal(), "search_path") {
 			notes = append(notes, "it sets no search_path: Flujo finds its tables where the role's search_path says")
 		}

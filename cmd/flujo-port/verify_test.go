@@ -19,7 +19,8 @@ func TestVerify(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.Database(t), absolute(t, fixture)
 	p := newProgram(t, "DATABASE_URL="+url)
-	if stdout, stderr, code := p.run(t, "migrate", "--sqlite", file, "--without-pgvector"); code != 0 || !strings.Contains(stdout, "every cell was read back and compared") {
+	if stdout, stderr, code := p.run(t, "migrate", "--sqlite", file, "--without-pgvector"); code != 0 ||
+		!strings.Contains(stdout, "every cell was read back and compared") {
 		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code := p.run(t, "verify", "--sqlite", file)
@@ -29,7 +30,8 @@ func TestVerify(t *testing.T) {
 
 	execute(t, url, "UPDATE flujo.steps SET status = 'other'", "DELETE FROM flujo.evaluations WHERE id = 3")
 	stdout, _, code = p.run(t, "verify", "--sqlite", file)
-	if code != 0 || !strings.HasPrefix(stdout, "The copy was good") || strings.Count(stdout, `column status: the file has`) != 20 ||
+	if code != 0 || !strings.HasPrefix(stdout, "The copy was good") ||
+		strings.Count(stdout, `column status: the file has`) != 20 ||
 		!strings.Contains(stdout, `evaluations "3" is not in PostgreSQL (since the migration)`) {
 		t.Errorf("exit %d\n%s", code, stdout)
 	}
@@ -39,7 +41,8 @@ func TestVerify(t *testing.T) {
 		Tables      []struct{ Name string }
 		Differences []struct{ Table, Column string }
 	}
-	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 0 || r.Verdict != "drift" || len(r.Differences) != 214 {
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 0 || r.Verdict != "drift" ||
+		len(r.Differences) != 214 {
 		t.Errorf("exit %d, %v: %.3000s", code, err, stdout)
 	}
 
@@ -47,9 +50,15 @@ func TestVerify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := write(t, filepath.Join(t.TempDir(), "other.db"), strings.ReplaceAll(string(content), "PubMed query", "PubMed Query"))
+	other := write(
+		t,
+		filepath.Join(t.TempDir(), "other.db"),
+		strings.ReplaceAll(string(content), "PubMed query", "PubMed Query"),
+	)
 	stdout, stderr, code = p.run(t, "verify", "--sqlite", other)
-	if code != 3 || !strings.HasPrefix(stdout, "Not compared") || !strings.Contains(stderr, "not the file that was migrated") || !strings.Contains(stderr, "nothing was changed") {
+	if code != 3 || !strings.HasPrefix(stdout, "Not compared") ||
+		!strings.Contains(stderr, "not the file that was migrated") ||
+		!strings.Contains(stderr, "nothing was changed") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 
@@ -71,7 +80,9 @@ func TestMigrateThatIsTamperedWith(t *testing.T) {
 	p := newProgram(t, "DATABASE_URL="+url)
 	stdout, stderr, code := p.run(t, "migrate", "--sqlite", file, "--without-pgvector")
 	if code != 4 || !strings.HasPrefix(stdout, "Verification failed") || !strings.Contains(stdout, `steps "7", column token_counts: the file has `) ||
-		!strings.Contains(stderr, "column token_counts") || !strings.Contains(stderr, "nothing was committed") || strings.Contains(stdout, "cutover ") {
+		!strings.Contains(stderr, "column token_counts") ||
+		!strings.Contains(stderr, "nothing was committed") ||
+		strings.Contains(stdout, "cutover ") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, _, code = p.run(t, "migrate", "--sqlite", file, "--without-pgvector", "--json", "--dry-run")
@@ -79,7 +90,8 @@ func TestMigrateThatIsTamperedWith(t *testing.T) {
 		Committed   bool
 		Differences []struct{ Table, Key, Column string }
 	}
-	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 4 || r.Committed || len(r.Differences) != 1 || r.Differences[0].Key != "7" {
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 4 || r.Committed || len(r.Differences) != 1 ||
+		r.Differences[0].Key != "7" {
 		t.Errorf("exit %d, %v: %.3000s", code, err, stdout)
 	}
 	if got := ask(t, url, "SELECT count(*) FROM pg_namespace WHERE nspname = 'flujo'"); got != "0" {
@@ -90,10 +102,12 @@ func TestMigrateThatIsTamperedWith(t *testing.T) {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code = p.run(t, "verify", "--sqlite", file)
-	if code != 4 || !strings.HasPrefix(stdout, "COPY MISMATCH") || !strings.Contains(stderr, "1 row is in PostgreSQL as the migration wrote") {
+	if code != 4 || !strings.HasPrefix(stdout, "COPY MISMATCH") ||
+		!strings.Contains(stderr, "1 row is in PostgreSQL as the migration wrote") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
-	if _, stderr, code := p.run(t, "migrate", "--sqlite", file, "--verify", "hope"); code != 2 || !strings.Contains(stderr, "--verify is content or counts") {
+	if _, stderr, code := p.run(t, "migrate", "--sqlite", file, "--verify", "hope"); code != 2 ||
+		!strings.Contains(stderr, "--verify is content or counts") {
 		t.Errorf("exit %d\n%s", code, stderr)
 	}
 }
@@ -104,7 +118,9 @@ func TestCheck(t *testing.T) {
 	url, file := pgtest.Database(t), absolute(t, fixture)
 	p := newProgram(t, "DATABASE_URL="+url)
 	stdout, stderr, code := p.run(t, "check", "--sqlite", file, "--without-pgvector")
-	if code != 0 || !strings.Contains(stdout, "✓ integrity") || !strings.Contains(stdout, "! runs in progress") || !strings.Contains(stdout, "Ready") || strings.Contains(stdout, "✗") {
+	if code != 0 || !strings.Contains(stdout, "✓ integrity") || !strings.Contains(stdout, "! runs in progress") ||
+		!strings.Contains(stdout, "Ready") ||
+		strings.Contains(stdout, "✗") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	if got := ask(t, url, "SELECT count(*) FROM pg_namespace WHERE nspname ~ 'flujo'"); got != "0" {
@@ -118,7 +134,8 @@ func TestCheck(t *testing.T) {
 		t.Fatal(stderr)
 	}
 	stdout, stderr, code = p.run(t, "check", "--sqlite", file, "--without-pgvector")
-	if code != 3 || !strings.Contains(stdout, "✗ schema") || !strings.Contains(stdout, "NOT READY") || strings.Count(stderr, "flujo-port:") != 1 {
+	if code != 3 || !strings.Contains(stdout, "✗ schema") || !strings.Contains(stdout, "NOT READY") ||
+		strings.Count(stderr, "flujo-port:") != 1 {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, _, code = p.run(t, "check", "--sqlite", file, "--without-pgvector", "--json")
@@ -132,9 +149,18 @@ func TestCheck(t *testing.T) {
 	// One thing that can't be read costs a line, and not the report.
 	super := pgtest.Database(t)
 	role := pgtest.Role(t, super, "")
-	execute(t, super, "CREATE SCHEMA flujo", "CREATE TABLE flujo.flujo_port_originals (a int)", "GRANT USAGE, CREATE ON SCHEMA flujo TO PUBLIC")
-	stdout, stderr, code = newProgram(t).run(t, "check", "--sqlite", file, "--postgres", role, "--without-pgvector", "--json")
-	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 3 || r.Ready || len(r.Results) < 20 || !strings.Contains(stdout, "SELECT on table flujo_port_originals") {
+	execute(
+		t,
+		super,
+		"CREATE SCHEMA flujo",
+		"CREATE TABLE flujo.flujo_port_originals (a int)",
+		"GRANT USAGE, CREATE ON SCHEMA flujo TO PUBLIC",
+	)
+	stdout, stderr, code = newProgram(
+		t,
+	).run(t, "check", "--sqlite", file, "--postgres", role, "--without-pgvector", "--json")
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 3 || r.Ready || len(r.Results) < 20 ||
+		!strings.Contains(stdout, "SELECT on table flujo_port_originals") {
 		t.Errorf("exit %d, %v: %.3000s%s", code, err, stdout, stderr)
 	}
 	bad := newProgram(t, "DATABASE_URL=postgresql://nobody:hunter2@127.0.0.1:1/none")

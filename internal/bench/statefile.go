@@ -61,7 +61,10 @@ PRAGMA user_version = 1;
 // cells have at least cell bytes: of what no GIN index is on the first ones. The
 // same sizes give the same rows.
 func Generate(path string, bytes, cell int64, long int) error {
-	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(wal)&_pragma=synchronous(off)&_pragma=cache_size(-65536)")
+	db, err := sql.Open(
+		"sqlite",
+		"file:"+path+"?_pragma=journal_mode(wal)&_pragma=synchronous(off)&_pragma=cache_size(-65536)",
+	)
 	if err != nil {
 		return err
 	}
@@ -75,12 +78,23 @@ func Generate(path string, bytes, cell int64, long int) error {
 		return err
 	}
 	defer tx.Rollback()
-	w := &writer{tx: tx, cell: int(cell), perRun: long, rand: rand.New(rand.NewPCG(1, 2)), statements: map[string]*sql.Stmt{}}
+	w := &writer{
+		tx:         tx,
+		cell:       int(cell),
+		perRun:     long,
+		rand:       rand.New(rand.NewPCG(1, 2)),
+		statements: map[string]*sql.Stmt{},
+	}
 	for n := range max(bytes/(runBytes+cell*int64(long)), 1) {
 		w.run(int(n))
 	}
 	for n := range 5 {
-		w.insert("system_state", fmt.Sprintf("tracker:%d", n), fmt.Sprintf(`{"k":%d,"cursor":"%s"}`, n, w.id()), w.at(0))
+		w.insert(
+			"system_state",
+			fmt.Sprintf("tracker:%d", n),
+			fmt.Sprintf(`{"k":%d,"cursor":"%s"}`, n, w.id()),
+			w.at(0),
+		)
 	}
 	if w.err != nil {
 		return w.err
@@ -144,28 +158,91 @@ func (w *writer) run(n int) {
 	id := w.id()
 	status := pick(w.rand, "completed", "completed", "completed", "completed", "failed", "paused")
 	pipeline := pick(w.rand, "pubmed_query_generation", "evidence_extraction", "variant_summary")
-	w.insert("runs", id, pipeline, strings.ReplaceAll(pipeline, "_", " "), "1.0", status, w.at(0), w.at(60), w.rand.IntN(60000),
-		w.rand.Float64()*300, stepsPerRun, nil, nil, nil, nil)
-	w.insert("workflow_state", id, pipeline, strings.ReplaceAll(pipeline, "_", " "), "1.0", stepsPerRun,
+	w.insert(
+		"runs",
+		id,
+		pipeline,
+		strings.ReplaceAll(pipeline, "_", " "),
+		"1.0",
+		status,
+		w.at(0),
+		w.at(60),
+		w.rand.IntN(60000),
+		w.rand.Float64()*300,
+		stepsPerRun,
+		nil,
+		nil,
+		nil,
+		nil,
+	)
+	w.insert(
+		"workflow_state",
+		id,
+		pipeline,
+		strings.ReplaceAll(pipeline, "_", " "),
+		"1.0",
+		stepsPerRun,
 		fmt.Sprintf(`{"run_id":"%s","gene":"%s","initial_prompt":"%s","scores":[0.1,1e-7,%d,-0.0,%v],"documents":%s}`,
 			id, w.gene(), w.text(60), w.rand.Uint64(), w.rand.Float64(), w.documents(4)),
-		w.long(w.output()), w.long("["+w.output()+","+w.output()+"]"), status, w.at(0), w.at(60), stepsPerRun, w.longOrNone(), w.rand.IntN(60000), w.rand.Float64()*300,
-		`{"source":"pubmed","attempt":1}`, 0, nil, nil, w.longOrNone())
+		w.long(
+			w.output(),
+		),
+		w.long("["+w.output()+","+w.output()+"]"),
+		status,
+		w.at(0),
+		w.at(60),
+		stepsPerRun,
+		w.longOrNone(),
+		w.rand.IntN(60000),
+		w.rand.Float64()*300,
+		`{"source":"pubmed","attempt":1}`,
+		0,
+		nil,
+		nil,
+		w.longOrNone(),
+	)
 	for i := range stepsPerRun {
 		var raw any
 		if i%2 == 0 {
-			raw = w.long(fmt.Sprintf(`{"model":"gpt-4o-mini","usage":{"prompt_tokens":%d,"completion_tokens":%d},"choices":[{"text":"%s"}]}`,
-				w.rand.IntN(4000), w.rand.IntN(1000), w.text(150)))
+			raw = w.long(
+				fmt.Sprintf(
+					`{"model":"gpt-4o-mini","usage":{"prompt_tokens":%d,"completion_tokens":%d},"choices":[{"text":"%s"}]}`,
+					w.rand.IntN(4000),
+					w.rand.IntN(1000),
+					w.text(150),
+				),
+			)
 		}
 		output := w.output()
 		if i == 3 {
 			output = "null"
 		}
-		w.insert("steps", nil, id, pick(w.rand, "plan_search", "generate_query", "validate_query", "summarise"), i, "completed", w.long(output), raw,
-			w.rand.Float64()/1000, w.rand.IntN(5000), w.rand.IntN(9000), w.at(float64(i)*5+w.rand.Float64()))
+		w.insert(
+			"steps",
+			nil,
+			id,
+			pick(w.rand, "plan_search", "generate_query", "validate_query", "summarise"),
+			i,
+			"completed",
+			w.long(output),
+			raw,
+			w.rand.Float64()/1000,
+			w.rand.IntN(5000),
+			w.rand.IntN(9000),
+			w.at(float64(i)*5+w.rand.Float64()),
+		)
 	}
 	w.spans(id)
-	w.insert("evaluations", nil, id, "generate_query", w.rand.Float64(), "Good coverage of "+w.text(4), `{"judge":"gpt-4o"}`, w.begin.Format(time.DateTime))
+	w.insert(
+		"evaluations",
+		nil,
+		id,
+		"generate_query",
+		w.rand.Float64(),
+		"Good coverage of "+w.text(4),
+		`{"judge":"gpt-4o"}`,
+		w.begin.Format(time.DateTime),
+	)
 }
 
 func (w *writer) spans(run string) {
@@ -176,14 +253,36 @@ func (w *writer) spans(run string) {
 		if i == 0 {
 			id, parent = root, nil
 		}
-		w.insert("spans", nil, run, id, parent, pick(w.rand, "pipeline_run", "plan_search", "agent_call"), start+float64(i), start+float64(i)+w.rand.Float64(),
-			"completed", fmt.Sprintf(`{"flujo.step.name":"plan_search","flujo.attempt":%d,"latency":%v,"prompt":"%s"}`, i, w.rand.Float64(), w.text(20)),
-			w.begin.Format(time.DateTime))
+		w.insert(
+			"spans",
+			nil,
+			run,
+			id,
+			parent,
+			pick(w.rand, "pipeline_run", "plan_search", "agent_call"),
+			start+float64(i),
+			start+float64(i)+w.rand.Float64(),
+			"completed",
+			fmt.Sprintf(
+				`{"flujo.step.name":"plan_search","flujo.attempt":%d,"latency":%v,"prompt":"%s"}`,
+				i,
+				w.rand.Float64(),
+				w.text(20),
+			),
+			w.begin.Format(time.DateTime),
+		)
 	}
 }
 
 func (w *writer) id() string {
-	return fmt.Sprintf("%08x-%04x-4%03x-%04x-%012x", w.rand.Uint32(), w.rand.IntN(1<<16), w.rand.IntN(1<<12), 0x8000+w.rand.IntN(1<<14), w.rand.Uint64()>>16)
+	return fmt.Sprintf(
+		"%08x-%04x-4%03x-%04x-%012x",
+		w.rand.Uint32(),
+		w.rand.IntN(1<<16),
+		w.rand.IntN(1<<12),
+		0x8000+w.rand.IntN(1<<14),
+		w.rand.Uint64()>>16,
+	)
 }
 
 // at gives the time so many seconds into the run.
@@ -206,8 +305,15 @@ func (w *writer) text(n int) string {
 }
 
 func (w *writer) output() string {
-	return fmt.Sprintf(`{"query":"(\"%s\"[Gene]) AND \"%s\"[tiab]","confidence":%.4f,"terms":["%s","%s"],"nested":{"depth":2,"flags":[true,false,null],"note":"line1\nline2\t\"quoted\""},"documents":%s}`,
-		w.gene(), w.text(2), w.rand.Float64(), w.text(1), w.text(1), w.documents(3))
+	return fmt.Sprintf(
+		`{"query":"(\"%s\"[Gene]) AND \"%s\"[tiab]","confidence":%.4f,"terms":["%s","%s"],"nested":{"depth":2,"flags":[true,false,null],"note":"line1\nline2\t\"quoted\""},"documents":%s}`,
+		w.gene(),
+		w.text(2),
+		w.rand.Float64(),
+		w.text(1),
+		w.text(1),
+		w.documents(3),
+	)
 }
 
 // long gives a cell as it is, or a long one in its place where the run is to have

@@ -114,13 +114,22 @@ func TestGenerateAsFlujoWrites(t *testing.T) {
 	if format.Name != fixture.Name {
 		t.Errorf("format Flujo %s, want %s", format.Name, fixture.Name)
 	}
-	result, err := transfer.Check(context.Background(), transfer.CheckOptions{SQLite: path, OnFinding: func(f mapping.Finding) {
-		t.Errorf("found in %s: %+v", f.Table, f)
-	}})
+	result, err := transfer.Check(
+		context.Background(),
+		transfer.CheckOptions{SQLite: path, OnFinding: func(f mapping.Finding) {
+			t.Errorf("found in %s: %+v", f.Table, f)
+		}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if rows, cells := result.Count(); rows+cells > 0 || len(result.Widened) > 0 || len(result.Ignored) > 0 {
-		t.Errorf("%d rejected rows, %d cells changed, widened %v, ignored %v", rows, cells, result.Widened, result.Ignored)
+		t.Errorf(
+			"%d rejected rows, %d cells changed, widened %v, ignored %v",
+			rows,
+			cells,
+			result.Widened,
+			result.Ignored,
+		)
 	}
 }

@@ -9,7 +9,10 @@ import (
 // BenchmarkConverter makes tuples of 20,000 steps of 2 KB of JSON each. MB are
 // those of the cells.
 func BenchmarkConverter(b *testing.B) {
-	output := `{"text": "` + strings.Repeat("Résumé of a study, with numbers: 1, 2, 3. ", 45) + `", "score": 0.25, "tags": ["a", "b"]}`
+	output := `{"text": "` + strings.Repeat(
+		"Résumé of a study, with numbers: 1, 2, 3. ",
+		45,
+	) + `", "score": 0.25, "tags": ["a", "b"]}`
 	for _, bm := range []struct {
 		name, columns string
 		odd           bool
@@ -24,12 +27,20 @@ func BenchmarkConverter(b *testing.B) {
 			size := int64(0)
 			for i := range rows {
 				named := map[string]Value{
-					"id": IntegerValue(int64(i)), "step_run_id": TextValue(fmt.Sprintf("step-%032d", i)), "run_id": TextValue(fmt.Sprintf("run-%032d", i/10)),
-					"step_name": TextValue("summarise"), "step_index": IntegerValue(int64(i % 10)), "status": TextValue("completed"),
-					"output": TextValue(output), "output_blob": TextValue(output), "cost_usd": RealValue(0.000808865499794749 * float64(i)),
+					"id": IntegerValue(
+						int64(i),
+					), "step_run_id": TextValue(fmt.Sprintf("step-%032d", i)), "run_id": TextValue(fmt.Sprintf("run-%032d", i/10)),
+					"step_name": TextValue(
+						"summarise",
+					), "step_index": IntegerValue(int64(i % 10)), "status": TextValue("completed"),
+					"output": TextValue(
+						output,
+					), "output_blob": TextValue(output), "cost_usd": RealValue(0.000808865499794749 * float64(i)),
 					"cost": RealValue(0.5), "token_counts": IntegerValue(int64(i)), "tokens": IntegerValue(int64(i)),
 					"execution_time_ms": IntegerValue(int64(i)), "duration_ms": IntegerValue(int64(i)),
-					"created_at": TextValue("2026-01-05T09:00:01.669094+00:00"), "start_time": TextValue("2025-09-01T08:00:00.783607"),
+					"created_at": TextValue(
+						"2026-01-05T09:00:01.669094+00:00",
+					), "start_time": TextValue("2025-09-01T08:00:00.783607"),
 				}
 				if bm.odd {
 					named["output"] = TextValue(strings.Replace(output, "0.25", "NaN", 1))
@@ -89,10 +100,38 @@ func BenchmarkReverseConverter(b *testing.B) {
 
 func benchStep(b *testing.B) (*Table, []byte) {
 	b.Helper()
-	c := converting(b, mappingOf(b, "steps", strings.Fields("id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms created_at")...))
-	output := `{"text": "` + strings.Repeat("Résumé of a study, with numbers: 1, 2, 3. ", 45) + `", "score": 0.25, "tags": ["a", "b"]}`
-	tuple, accepted, err := c.Append(nil, []Value{IntegerValue(1), IntegerValue(1), TextValue("run-1"), TextValue("summarise"), IntegerValue(1), TextValue("completed"),
-		TextValue(output), {}, RealValue(0.25), IntegerValue(7), IntegerValue(8), TextValue("2026-01-05T09:00:01.669094+00:00")})
+	c := converting(
+		b,
+		mappingOf(
+			b,
+			"steps",
+			strings.Fields(
+				"id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms created_at",
+			)...),
+	)
+	output := `{"text": "` + strings.Repeat(
+		"Résumé of a study, with numbers: 1, 2, 3. ",
+		45,
+	) + `", "score": 0.25, "tags": ["a", "b"]}`
+	tuple, accepted, err := c.Append(
+		nil,
+		[]Value{
+			IntegerValue(1),
+			IntegerValue(1),
+			TextValue("run-1"),
+			TextValue("summarise"),
+			IntegerValue(1),
+			TextValue("completed"),
+			TextValue(
+				output,
+			),
+			{},
+			RealValue(0.25),
+			IntegerValue(7),
+			IntegerValue(8),
+			TextValue("2026-01-05T09:00:01.669094+00:00"),
+		},
+	)
 	if err != nil || !accepted {
 		b.Fatal(accepted, err)
 	}

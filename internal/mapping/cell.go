@@ -208,7 +208,12 @@ func jsonReasons(flaws JSONFlaw) (reason Reason) {
 
 // appendTime takes the time that the cell tells, or else the best fallback: a
 // column of the same meaning in the row, then whatever InferTime finds.
-func (c *Converter) appendTime(dst []byte, f *Field, v Value, row []Value) (field []byte, null bool, reason Reason, err error) {
+func (c *Converter) appendTime(
+	dst []byte,
+	f *Field,
+	v Value,
+	row []Value,
+) (field []byte, null bool, reason Reason, err error) {
 	at, reason, ok := c.Options.ReadTime(v)
 	switch {
 	case ok:

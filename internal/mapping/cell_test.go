@@ -63,7 +63,14 @@ var cellCases = []cellCase{
 	{"NUL in text", KindText, false, TextValue("a\x00b"), "ab", NULRemoved},
 	{"nothing but NUL", KindText, true, TextValue("\x00\x00"), "", NULRemoved},
 	{"Latin-1", KindText, false, TextValue("caf\xe9"), "caf\ufffd", InvalidUTF8},
-	{"Latin-1 and NUL", KindText, false, TextValue("\x00caf\xe9 ol\xe9\x00"), "caf\ufffd ol\ufffd", NULRemoved | InvalidUTF8},
+	{
+		"Latin-1 and NUL",
+		KindText,
+		false,
+		TextValue("\x00caf\xe9 ol\xe9\x00"),
+		"caf\ufffd ol\ufffd",
+		NULRemoved | InvalidUTF8,
+	},
 	{"surrogate in bytes", KindText, false, TextValue("\xed\xa0\x80"), "\ufffd\ufffd\ufffd", InvalidUTF8},
 	{"overlong", KindText, false, TextValue("\xc0\xaf"), "\ufffd\ufffd", InvalidUTF8},
 	{"overlong NUL", KindText, false, TextValue("\xc0\x80"), "\ufffd\ufffd", InvalidUTF8},
@@ -76,8 +83,22 @@ var cellCases = []cellCase{
 	{"integer for text", KindText, false, IntegerValue(4), "4", NumberAsText},
 	{"lowest integer for text", KindText, true, IntegerValue(math.MinInt64), "-9223372036854775808", NumberAsText},
 	{"real for text", KindText, false, RealValue(4.5), "4.5", NumberAsText},
-	{"minus zero for text", KindText, false, RealValue(minusZero), "0", NumberAsText}, // as SQLite, to which they are one key
-	{"real of 17 digits for text", KindText, false, RealValue(1767603600.8574798), "1.7676036008574798e+09", NumberAsText},
+	{
+		"minus zero for text",
+		KindText,
+		false,
+		RealValue(minusZero),
+		"0",
+		NumberAsText,
+	}, // as SQLite, to which they are one key
+	{
+		"real of 17 digits for text",
+		KindText,
+		false,
+		RealValue(1767603600.8574798),
+		"1.7676036008574798e+09",
+		NumberAsText,
+	},
 
 	{"zero", KindInt, false, IntegerValue(0), int32(0), 0},
 	{"minus one", KindInt, false, IntegerValue(-1), int32(-1), 0},
@@ -151,7 +172,14 @@ var cellCases = []cellCase{
 	{"real required", KindFloat4, true, Value{}, noFallback{}, MissingValue},
 	{"beyond float4", KindFloat4, false, RealValue(1e39), nil, OutOfRange},
 	{"below float4", KindFloat4, false, RealValue(-math.MaxFloat64), nil, OutOfRange},
-	{"just within float4", KindFloat4, false, RealValue(math.Nextafter(0x1.ffffffp127, 0)), float32(math.MaxFloat32), 0},
+	{
+		"just within float4",
+		KindFloat4,
+		false,
+		RealValue(math.Nextafter(0x1.ffffffp127, 0)),
+		float32(math.MaxFloat32),
+		0,
+	},
 	{"just beyond float4", KindFloat4, false, RealValue(0x1.ffffffp127), nil, OutOfRange},
 	{"beyond a required float4", KindFloat4, true, RealValue(1e39), noFallback{}, OutOfRange},
 	{"text for a real", KindFloat4, false, TextValue("0.5"), float32(0.5), TextAsNumber},
@@ -182,7 +210,14 @@ var cellCases = []cellCase{
 	{"highest integer that is exact", KindFloat8, false, IntegerValue(math.MaxInt64 - 1023), 0x1p63 - 1024, 0},
 	{"text for a double", KindFloat8, false, TextValue("0.5"), 0.5, TextAsNumber},
 	{"text of 17 digits", KindFloat8, false, TextValue(" 1767603600.8574798"), 1767603600.8574798, TextAsNumber},
-	{"text of an inexact integer", KindFloat8, false, TextValue("9007199254740993"), float64(1 << 53), TextAsNumber | Rounded},
+	{
+		"text of an inexact integer",
+		KindFloat8,
+		false,
+		TextValue("9007199254740993"),
+		float64(1 << 53),
+		TextAsNumber | Rounded,
+	},
 	{"text minus zero", KindFloat8, false, TextValue("-0.0"), minusZero, TextAsNumber},
 	{"text beyond double", KindFloat8, false, TextValue("1e309"), nil, NotANumber},
 	{"text below double", KindFloat8, false, TextValue("1e-400"), 0.0, TextAsNumber},
@@ -209,35 +244,112 @@ var cellCases = []cellCase{
 	{"empty blob for a boolean", KindBool, false, BlobValue(nil), false, InvalidBoolean},
 
 	{"time", KindTime, false, TextValue("2026-01-05T10:00:01.669094+01:00"), date(2026, 1, 5, 9, 0, 1, 669094), 0},
-	{"time before 2000", KindTime, false, TextValue("1969-12-31 23:59:59.999999"), date(1969, 12, 31, 23, 59, 59, 999999), 0},
+	{
+		"time before 2000",
+		KindTime,
+		false,
+		TextValue("1969-12-31 23:59:59.999999"),
+		date(1969, 12, 31, 23, 59, 59, 999999),
+		0,
+	},
 	{"time in year 1", KindTime, false, TextValue("0001-01-01"), date(1, 1, 1, 0, 0, 0, 0), 0},
-	{"time in year 9999", KindTime, false, TextValue("9999-12-31T23:59:59.999999Z"), date(9999, 12, 31, 23, 59, 59, 999999), 0},
+	{
+		"time in year 9999",
+		KindTime,
+		false,
+		TextValue("9999-12-31T23:59:59.999999Z"),
+		date(9999, 12, 31, 23, 59, 59, 999999),
+		0,
+	},
 	{"no time", KindTime, false, Value{}, nil, 0},
-	{"time to seven digits", KindTime, false, TextValue("2026-01-05T09:00:01.1234567"), date(2026, 1, 5, 9, 0, 1, 123456), TimeTruncated},
-	{"time to nine digits, cut and not rounded", KindTime, false, TextValue("1999-12-31T23:59:59.999999999Z"), date(1999, 12, 31, 23, 59, 59, 999999), TimeTruncated},
-	{"time to nine digits that say no more", KindTime, false, TextValue("2026-01-05T09:00:01.123456000Z"), date(2026, 1, 5, 9, 0, 1, 123456), 0},
+	{
+		"time to seven digits",
+		KindTime,
+		false,
+		TextValue("2026-01-05T09:00:01.1234567"),
+		date(2026, 1, 5, 9, 0, 1, 123456),
+		TimeTruncated,
+	},
+	{
+		"time to nine digits, cut and not rounded",
+		KindTime,
+		false,
+		TextValue("1999-12-31T23:59:59.999999999Z"),
+		date(1999, 12, 31, 23, 59, 59, 999999),
+		TimeTruncated,
+	},
+	{
+		"time to nine digits that say no more",
+		KindTime,
+		false,
+		TextValue("2026-01-05T09:00:01.123456000Z"),
+		date(2026, 1, 5, 9, 0, 1, 123456),
+		0,
+	},
 	{"time in a blob", KindTime, true, BlobValue([]byte("2026-01-05")), date(2026, 1, 5, 0, 0, 0, 0), 0},
-	{"fine time in a blob", KindTime, false, BlobValue([]byte("2026-01-05 00:00:00.0000009")), date(2026, 1, 5, 0, 0, 0, 0), TimeTruncated},
+	{
+		"fine time in a blob",
+		KindTime,
+		false,
+		BlobValue([]byte("2026-01-05 00:00:00.0000009")),
+		date(2026, 1, 5, 0, 0, 0, 0),
+		TimeTruncated,
+	},
 	{"integer for a time", KindTime, false, IntegerValue(1767603600), date(2026, 1, 5, 9, 0, 0, 0), EpochTime},
 	{"zero for a time", KindTime, true, IntegerValue(0), date(1970, 1, 1, 0, 0, 0, 0), EpochTime},
 	{"minus one for a time", KindTime, false, IntegerValue(-1), date(1969, 12, 31, 23, 59, 59, 0), EpochTime},
 	{"first second", KindTime, false, IntegerValue(-62135596800), date(1, 1, 1, 0, 0, 0, 0), EpochTime},
 	{"last second", KindTime, false, IntegerValue(253402300799), date(9999, 12, 31, 23, 59, 59, 0), EpochTime},
 	{"real for a time", KindTime, false, RealValue(1767603600.857480), date(2026, 1, 5, 9, 0, 0, 857480), EpochTime},
-	{"real of 17 digits for a time", KindTime, false, RealValue(1767603607.8574798), date(2026, 1, 5, 9, 0, 7, 857480), EpochTime},
+	{
+		"real of 17 digits for a time",
+		KindTime,
+		false,
+		RealValue(1767603607.8574798),
+		date(2026, 1, 5, 9, 0, 7, 857480),
+		EpochTime,
+	},
 	{"a tie of half a microsecond", KindTime, false, RealValue(0.0000005), date(1970, 1, 1, 0, 0, 0, 0), EpochTime},
 	{"a tie of one and a half", KindTime, false, RealValue(0.0000015), date(1970, 1, 1, 0, 0, 0, 2), EpochTime},
 	{"a tie of two and a half", KindTime, false, RealValue(0.0000025), date(1970, 1, 1, 0, 0, 0, 2), EpochTime},
 	{"half a second below zero", KindTime, false, RealValue(-0.5), date(1969, 12, 31, 23, 59, 59, 500000), EpochTime},
 	{"rounded into the next second", KindTime, false, RealValue(0.9999999), date(1970, 1, 1, 0, 0, 1, 0), EpochTime},
-	{"rounded into the next second below zero", KindTime, false, RealValue(-0.0000001), date(1970, 1, 1, 0, 0, 0, 0), EpochTime},
+	{
+		"rounded into the next second below zero",
+		KindTime,
+		false,
+		RealValue(-0.0000001),
+		date(1970, 1, 1, 0, 0, 0, 0),
+		EpochTime,
+	},
 	{"minus zero for a time", KindTime, false, RealValue(minusZero), date(1970, 1, 1, 0, 0, 0, 0), EpochTime},
-	{"last real for a time", KindTime, false, RealValue(math.Nextafter(253402300800, 0)), date(9999, 12, 31, 23, 59, 59, 999969), EpochTime},
+	{
+		"last real for a time",
+		KindTime,
+		false,
+		RealValue(math.Nextafter(253402300800, 0)),
+		date(9999, 12, 31, 23, 59, 59, 999969),
+		EpochTime,
+	},
 
-	{"object", KindJSON, false, TextValue(`{"a": [1, 2.50, "é", null], "a": 1e2}`), `{"a": [1, 2.50, "é", null], "a": 1e2}`, 0},
+	{
+		"object",
+		KindJSON,
+		false,
+		TextValue(`{"a": [1, 2.50, "é", null], "a": 1e2}`),
+		`{"a": [1, 2.50, "é", null], "a": 1e2}`,
+		0,
+	},
 	{"JSON string", KindJSON, false, TextValue(`"null"`), `"null"`, 0},
 	{"JSON with white space", KindJSON, false, TextValue(" \t\r\n[ ]\n"), " \t\r\n[ ]\n", 0},
-	{"JSON number of any size", KindJSON, false, TextValue("123456789012345678901234567890.5"), "123456789012345678901234567890.5", 0},
+	{
+		"JSON number of any size",
+		KindJSON,
+		false,
+		TextValue("123456789012345678901234567890.5"),
+		"123456789012345678901234567890.5",
+		0,
+	},
 	{"JSON in 10,000 levels", KindJSON, false, TextValue(nested10000), nested10000, 0},
 	{"JSON null", KindJSON, false, TextValue("null"), nil, 0},
 	{"JSON null in white space", KindJSON, false, TextValue("\n null\t\r"), nil, 0},
@@ -250,33 +362,82 @@ var cellCases = []cellCase{
 	{"empty JSON where a value is due", KindJSON, true, BlobValue(nil), `""`, InvalidJSON},
 	{"word", KindJSON, false, TextValue("hello"), `"hello"`, InvalidJSON},
 	{"NULL in capitals", KindJSON, false, TextValue("NULL"), `"NULL"`, InvalidJSON},
-	{"null behind a space that is none to JSON", KindJSON, false, TextValue("\u00a0null"), "\"\u00a0null\"", InvalidJSON},
+	{
+		"null behind a space that is none to JSON",
+		KindJSON,
+		false,
+		TextValue("\u00a0null"),
+		"\"\u00a0null\"",
+		InvalidJSON,
+	},
 	{"null behind a form feed", KindJSON, false, TextValue("\fnull"), `"\u000cnull"`, InvalidJSON},
 	{"NaN token", KindJSON, false, TextValue(`{"a":NaN}`), `{"a":"NaN"}`, NonFiniteNumber},
 	{"Infinity token", KindJSON, false, TextValue(`[-Infinity]`), `["-Infinity"]`, NonFiniteNumber},
 	{"escaped NUL", KindJSON, false, TextValue(`{"a":"b\u0000c"}`), `{"a":"bc"}`, NULRemoved},
 	{"lone surrogate", KindJSON, false, TextValue(`["\ud800"]`), "[\"\ufffd\"]", LoneSurrogate},
-	{"all that can be repaired", KindJSON, true, TextValue("[\"\\u0000\\udc00\xff\",Infinity]"), "[\"\ufffd\ufffd\",\"Infinity\"]", NULRemoved | LoneSurrogate | InvalidUTF8 | NonFiniteNumber},
+	{
+		"all that can be repaired",
+		KindJSON,
+		true,
+		TextValue("[\"\\u0000\\udc00\xff\",Infinity]"),
+		"[\"\ufffd\ufffd\",\"Infinity\"]",
+		NULRemoved | LoneSurrogate | InvalidUTF8 | NonFiniteNumber,
+	},
 	{"leading zero", KindJSON, false, TextValue("01"), `"01"`, InvalidJSON},
 	{"raw control character", KindJSON, false, TextValue("\"a\nb\""), `"\"a\nb\""`, InvalidJSON},
 	{"raw NUL in JSON", KindJSON, false, TextValue("{\"a\x00b\""), `"{\"ab\""`, InvalidJSON | NULRemoved},
 	{"two values", KindJSON, false, TextValue("{} {}"), `"{} {}"`, InvalidJSON},
 	{"byte order mark", KindJSON, false, TextValue("\ufeff{}"), "\"\ufeff{}\"", InvalidJSON},
 	{"half an object", KindJSON, false, TextValue(`{"a":`), `"{\"a\":"`, InvalidJSON},
-	{"JSON in 10,001 levels", KindJSON, false, TextValue("[" + nested10000 + "]"), `"[` + nested10000 + `]"`, JSONTooDeep},
+	{
+		"JSON in 10,001 levels",
+		KindJSON,
+		false,
+		TextValue("[" + nested10000 + "]"),
+		`"[` + nested10000 + `]"`,
+		JSONTooDeep,
+	},
 	{"JSON beyond numeric", KindJSON, false, TextValue("[1e131072]"), `"[1e131072]"`, JSONNumberOutOfRange},
 	{"JSON in Latin-1", KindJSON, false, TextValue("\"caf\xe9\""), "\"caf\ufffd\"", InvalidUTF8},
-	{"no JSON, in Latin-1", KindJSON, false, TextValue("caf\xe9\x00"), "\"caf\ufffd\"", InvalidJSON | InvalidUTF8 | NULRemoved},
+	{
+		"no JSON, in Latin-1",
+		KindJSON,
+		false,
+		TextValue("caf\xe9\x00"),
+		"\"caf\ufffd\"",
+		InvalidJSON | InvalidUTF8 | NULRemoved,
+	},
 	{"JSON in a blob", KindJSON, false, BlobValue([]byte("{}")), "{}", 0},
-	{"bytes for JSON", KindJSON, false, BlobValue([]byte{0, 1, 0xff}), "\"\\u0001\ufffd\"", InvalidJSON | InvalidUTF8 | NULRemoved},
+	{
+		"bytes for JSON",
+		KindJSON,
+		false,
+		BlobValue([]byte{0, 1, 0xff}),
+		"\"\\u0001\ufffd\"",
+		InvalidJSON | InvalidUTF8 | NULRemoved,
+	},
 	{"JSON number as an integer", KindJSON, false, IntegerValue(1), "1", NumberAsText},
-	{"JSON number as the lowest integer", KindJSON, true, IntegerValue(math.MinInt64), "-9223372036854775808", NumberAsText},
+	{
+		"JSON number as the lowest integer",
+		KindJSON,
+		true,
+		IntegerValue(math.MinInt64),
+		"-9223372036854775808",
+		NumberAsText,
+	},
 	{"JSON number as a real", KindJSON, false, RealValue(0.1), "0.1", NumberAsText},
 	{"JSON number as a large real", KindJSON, false, RealValue(1e300), "1e+300", NumberAsText},
 	{"JSON number as a small real", KindJSON, false, RealValue(-5e-324), "-5e-324", NumberAsText},
 	{"JSON minus zero", KindJSON, false, RealValue(minusZero), "0", NumberAsText},
 	{"JSON Infinity as a real", KindJSON, false, RealValue(math.Inf(1)), `"Infinity"`, NumberAsText | NonFiniteNumber},
-	{"JSON minus Infinity as a real", KindJSON, true, RealValue(math.Inf(-1)), `"-Infinity"`, NumberAsText | NonFiniteNumber},
+	{
+		"JSON minus Infinity as a real",
+		KindJSON,
+		true,
+		RealValue(math.Inf(-1)),
+		`"-Infinity"`,
+		NumberAsText | NonFiniteNumber,
+	},
 
 	{"no vector", KindVector, false, Value{}, nil, 0},
 	{"vector required", KindVector, true, Value{}, noFallback{}, MissingValue},
@@ -484,7 +645,9 @@ func TestVectorSizes(t *testing.T) {
 		}
 		for i, f := range floats {
 			at := field[4+4*i:]
-			if bits := uint32(at[0])<<24 | uint32(at[1])<<16 | uint32(at[2])<<8 | uint32(at[3]); bits != math.Float32bits(f) {
+			if bits := uint32(at[0])<<24 | uint32(at[1])<<16 | uint32(at[2])<<8 | uint32(at[3]); bits != math.Float32bits(
+				f,
+			) {
 				t.Fatalf("of %d floats number %d is %x, not %v", size, i, bits, f)
 			}
 		}
@@ -662,7 +825,11 @@ func TestInferredTimes(t *testing.T) {
 			if got := decode[time.Time](t, pgtype.TimestamptzOID, field); !got.Equal(said) {
 				t.Errorf("it is %s", got)
 			}
-			sameChanges(t, c.Changes(), []Change{{Column: "cell", Reason: TimeInferred, Note: "a diary", Original: cell}})
+			sameChanges(
+				t,
+				c.Changes(),
+				[]Change{{Column: "cell", Reason: TimeInferred, Note: "a diary", Original: cell}},
+			)
 			if len(c.Naive) != 0 {
 				t.Errorf("counted as naive: %v", c.Naive)
 			}
@@ -773,17 +940,29 @@ func TestTimesByOtherColumns(t *testing.T) {
 // only other rows can tell.
 func TestTimeOfAnEndThatNeverCame(t *testing.T) {
 	t.Parallel()
-	c := converting(t, mappingOf(t, Runs, strings.Fields("run_id pipeline_name pipeline_version status start_time end_time")...))
+	c := converting(
+		t,
+		mappingOf(t, Runs, strings.Fields("run_id pipeline_name pipeline_version status start_time end_time")...),
+	)
 	asked := ""
 	c.InferTime = func(table, column string, _ []Value) (Time, string, error) {
 		asked += table + "." + column + " "
 		return Time{Micros: micros(date(2026, 1, 1, 0, 0, 0, 0))}, "steps.end_time", nil
 	}
-	row := []Value{IntegerValue(1), TextValue("r"), TextValue("p"), TextValue("1"), TextValue("running"), TextValue("2025-09-01T08:00:00"), {}}
+	row := []Value{
+		IntegerValue(1),
+		TextValue("r"),
+		TextValue("p"),
+		TextValue("1"),
+		TextValue("running"),
+		TextValue("2025-09-01T08:00:00"),
+		{},
+	}
 	fields := appendRow(t, c, row...)
 	sameChanges(t, c.Changes(), []Change{{Column: "updated_at", Reason: TimeInferred, Note: "steps.end_time"}})
 	at := slices.Index(names(c.Mapping.Table.Columns), "updated_at")
-	if got := decode[time.Time](t, pgtype.TimestamptzOID, fields[at]); asked != "runs.updated_at " || got.UTC().Year() != 2026 {
+	if got := decode[time.Time](t, pgtype.TimestamptzOID, fields[at]); asked != "runs.updated_at " ||
+		got.UTC().Year() != 2026 {
 		t.Errorf("asked for %s, it is %s", asked, got)
 	}
 }

@@ -24,7 +24,9 @@ func unmappedOf(t testing.TB, p *TableMapping) (unmapped []string) {
 		switch {
 		case p.Table.Name == Memories && column == "vector":
 			v = BlobValue(packed(1))
-		case p.Table.Name == Spans && (column == "start_time" || column == "end_time"), column == "score", column == "id",
+		case p.Table.Name == Spans && (column == "start_time" || column == "end_time"),
+			column == "score",
+			column == "id",
 			strings.HasSuffix(column, "_index"):
 			v = IntegerValue(1)
 		}
@@ -190,12 +192,25 @@ func TestOldRuns(t *testing.T) {
 	t.Parallel()
 	c := converting(t, mappingOf(t, Runs, strings.Fields(runs0433)...))
 	row := []Value{
-		IntegerValue(3), TextValue("r-1"), TextValue("name"), TextValue("1.0"), TextValue("completed"), TextValue("2000-01-01T00:00:01"),
+		IntegerValue(
+			3,
+		), TextValue("r-1"), TextValue("name"), TextValue("1.0"), TextValue("completed"), TextValue("2000-01-01T00:00:01"),
 		TextValue("2000-01-01T00:00:02"), RealValue(0.25), TextValue("{}"),
 	}
 	fields := appendRow(t, c, row...)
-	want := []string{"r-1", "unknown", "name", "1.0", "completed", "\x00\x00\x00\x00\x00\x0f\x42\x40", "\x00\x00\x00\x00\x00\x1e\x84\x80",
-		"", "", "\x00\x00\x00\x00", ""} // execution_time_ms memory_usage_mb total_steps error_message
+	want := []string{
+		"r-1",
+		"unknown",
+		"name",
+		"1.0",
+		"completed",
+		"\x00\x00\x00\x00\x00\x0f\x42\x40",
+		"\x00\x00\x00\x00\x00\x1e\x84\x80",
+		"",
+		"",
+		"\x00\x00\x00\x00",
+		"",
+	} // execution_time_ms memory_usage_mb total_steps error_message
 	if len(fields) != len(want) {
 		t.Fatalf("%d fields", len(fields))
 	}
@@ -209,7 +224,8 @@ func TestOldRuns(t *testing.T) {
 		{Column: "total_cost", Reason: UnmappedColumn, Original: row[7]},
 		{Column: "final_context_blob", Reason: UnmappedColumn, Original: row[8]},
 	})
-	if c.Naive["created_at"] != 1 || c.Naive["updated_at"] != 1 || c.Key(row) != "r-1" || c.Mapping.KeyColumn() != "run_id" {
+	if c.Naive["created_at"] != 1 || c.Naive["updated_at"] != 1 || c.Key(row) != "r-1" ||
+		c.Mapping.KeyColumn() != "run_id" {
 		t.Errorf("naive %v, key %q in %q", c.Naive, c.Key(row), c.Mapping.KeyColumn())
 	}
 }
@@ -219,8 +235,12 @@ func TestOldSteps(t *testing.T) {
 	t.Parallel()
 	c := converting(t, mappingOf(t, "steps", strings.Fields(steps0433)...))
 	row := []Value{
-		IntegerValue(17), TextValue("s-1"), TextValue("r-1"), TextValue("name"), IntegerValue(4), TextValue("completed"), TextValue("2000-01-01T00:00:01"),
-		TextValue("2000-01-01T00:00:02"), IntegerValue(1000), RealValue(0.25), IntegerValue(99), TextValue("in"), TextValue(`{"out": 1}`), {},
+		IntegerValue(
+			17,
+		), TextValue("s-1"), TextValue("r-1"), TextValue("name"), IntegerValue(4), TextValue("completed"), TextValue("2000-01-01T00:00:01"),
+		TextValue(
+			"2000-01-01T00:00:02",
+		), IntegerValue(1000), RealValue(0.25), IntegerValue(99), TextValue("in"), TextValue(`{"out": 1}`), {},
 	}
 	fields := appendRow(t, c, row...)
 	// id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms created_at
@@ -252,11 +272,15 @@ func TestOldSpans(t *testing.T) {
 	t.Parallel()
 	c := converting(t, mappingOf(t, Spans, strings.Fields(spans0433)...))
 	row := []Value{
-		IntegerValue(1 << 20), TextValue("sp"), TextValue("r"), {}, TextValue("n"), RealValue(0.5), {}, TextValue("running"), {}, TextValue("2000-01-01 00:00:01"),
+		IntegerValue(
+			1 << 20,
+		), TextValue("sp"), TextValue("r"), {}, TextValue("n"), RealValue(0.5), {}, TextValue("running"), {}, TextValue("2000-01-01 00:00:01"),
 	}
 	fields := appendRow(t, c, row...)
-	if len(fields) != 10 || decode[int32](t, pgtype.Int4OID, fields[0]) != 1<<20 || string(fields[2]) != "sp" || fields[3] != nil ||
-		binary.BigEndian.Uint64(fields[9]) != 1_000_000 || len(c.Naive) != 0 {
+	if len(fields) != 10 || decode[int32](t, pgtype.Int4OID, fields[0]) != 1<<20 || string(fields[2]) != "sp" ||
+		fields[3] != nil ||
+		binary.BigEndian.Uint64(fields[9]) != 1_000_000 ||
+		len(c.Naive) != 0 {
 		t.Errorf("%q, naive %v", fields, c.Naive)
 	}
 	sameChanges(t, c.Changes(), nil)
@@ -284,7 +308,8 @@ func TestTimestampFallbacks(t *testing.T) {
 			t.Fatalf("%s is of no table", column)
 		}
 		at := slices.IndexFunc(tm.Table.Columns, func(c Column) bool { return c.Name == name })
-		if at < 0 || tm.Table.Columns[at].Kind != KindTime || !tm.Table.Columns[at].NotNull || tm.Position("run_id") < 0 {
+		if at < 0 || tm.Table.Columns[at].Kind != KindTime || !tm.Table.Columns[at].NotNull ||
+			tm.Position("run_id") < 0 {
 			t.Errorf("%s is no required time of a run", column)
 		}
 		seen := map[TimestampFallback]bool{}

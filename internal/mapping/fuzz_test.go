@@ -123,7 +123,10 @@ func (l *randomSource) value() Value {
 
 // oldTables are file formats that differ from Flujo's tables, by table.
 var oldTables = []struct{ table, columns string }{
-	{"workflow_state", state0429}, {Runs, runs0433}, {"steps", steps0433}, {Spans, spans0433}, {Runs, runsBy06}, {"steps", stepsBy06},
+	{
+		"workflow_state",
+		state0429,
+	}, {Runs, runs0433}, {"steps", steps0433}, {Spans, spans0433}, {Runs, runsBy06}, {"steps", stepsBy06},
 	{Runs, "run_id pipeline_id pipeline_name pipeline_version status created_at updated_at"},
 	{"system_state", "key extra value updated_at"}, {"evaluations", "id run_id score"},
 }
@@ -230,7 +233,8 @@ func convertAndCheck(t testing.TB, l *randomSource) (accepted bool) {
 		}
 		wide, ok := err.(*WidenError)
 		at := slices.IndexFunc(p.Fields, func(f Field) bool { return ok && f.Name == wide.Column })
-		if at < 0 || wide.Table != p.Table.Name || p.Fields[at].Kind != KindInt || c.Types.Wide[wide.Table+"."+wide.Column] {
+		if at < 0 || wide.Table != p.Table.Name || p.Fields[at].Kind != KindInt ||
+			c.Types.Wide[wide.Table+"."+wide.Column] {
 			t.Fatalf("the error is %v", err)
 		}
 		if string(out) != "before" || accepted {
@@ -286,15 +290,33 @@ func convertAndCheck(t testing.TB, l *randomSource) (accepted bool) {
 			t.Fatalf("%s of %s.%s is kept as %s for %q", v, p.Table.Name, f.Name, change.Original, change.Reason)
 		}
 		if asItWas := isUnchanged(c, f, v, field); asItWas == changed {
-			t.Fatalf("%s %s in %s.%s became %q, changed %v for %q", v.Class, v, p.Table.Name, f.Name, field, changed, change.Reason)
+			t.Fatalf(
+				"%s %s in %s.%s became %q, changed %v for %q",
+				v.Class,
+				v,
+				p.Table.Name,
+				f.Name,
+				field,
+				changed,
+				change.Reason,
+			)
 		}
 	}
 	for i, column := range p.Columns {
 		unmapped := p.fieldOf(i+1) < 0 || p.Table.Name == Runs && column == "end_time"
 		change, changed := changes[column]
 		delete(changes, column)
-		if changed != (unmapped && row[i+1].Class != Null) || changed && (!sameValue(change.Original, row[i+1]) || change.Reason != UnmappedColumn) {
-			t.Fatalf("%s in %s.%s is kept: %v, as %s for %q", row[i+1], p.Table.Name, column, changed, change.Original, change.Reason)
+		if changed != (unmapped && row[i+1].Class != Null) ||
+			changed && (!sameValue(change.Original, row[i+1]) || change.Reason != UnmappedColumn) {
+			t.Fatalf(
+				"%s in %s.%s is kept: %v, as %s for %q",
+				row[i+1],
+				p.Table.Name,
+				column,
+				changed,
+				change.Original,
+				change.Reason,
+			)
 		}
 	}
 	if len(changes) > 0 {
@@ -361,7 +383,11 @@ func mustNot(c *Converter, row []Value) (why Reason) {
 			if (isKey || refers) && strings.Contains(string(v.Bytes), "\x00") {
 				why |= NULInKey
 			}
-			indexed := isKey || refers || slices.ContainsFunc(c.Mapping.Table.Indexes, func(x Index) bool { return x.Column == f.Name && x.Method == "btree" })
+			indexed := isKey || refers ||
+				slices.ContainsFunc(
+					c.Mapping.Table.Indexes,
+					func(x Index) bool { return x.Column == f.Name && x.Method == "btree" },
+				)
 			if indexed && len(clean(v.Bytes)) > longestIndexed {
 				why |= TextTooLong
 			}
@@ -373,7 +399,8 @@ func mustNot(c *Converter, row []Value) (why Reason) {
 				why |= VectorDimensionMismatch
 			default:
 				for at := range 2 {
-					if x := float64(math.Float32frombits(binary.LittleEndian.Uint32(v.Bytes[4*at:]))); math.IsNaN(x) || math.IsInf(x, 0) {
+					if x := float64(math.Float32frombits(binary.LittleEndian.Uint32(v.Bytes[4*at:]))); math.IsNaN(x) ||
+						math.IsInf(x, 0) {
 						why |= InvalidVector
 					}
 				}
@@ -434,7 +461,8 @@ func checkField(t testing.TB, c *Converter, f *Field, v Value, field []byte) {
 			t.Fatalf("%s of %s is %q", name, v, field)
 		}
 	case KindJSON:
-		if field[0] != 1 || !utf8.Valid(field) || !stdjson.Valid(field[1:]) || strings.Contains(string(field), `\u0000`) {
+		if field[0] != 1 || !utf8.Valid(field) || !stdjson.Valid(field[1:]) ||
+			strings.Contains(string(field), `\u0000`) {
 			t.Fatalf("%s of %s is %q", name, v, field)
 		}
 	case KindTime:

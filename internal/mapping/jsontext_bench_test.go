@@ -38,7 +38,9 @@ func jsonShapes() []struct {
 }
 
 var jsonWords = map[string][]string{
-	"en": strings.Fields("the model answered that every invoice of March was paid, \"with interest\", and the refund\nis due by Friday; see the table below for totals and the notes of the reviewer on tax"),
+	"en": strings.Fields(
+		"the model answered that every invoice of March was paid, \"with interest\", and the refund\nis due by Friday; see the table below for totals and the notes of the reviewer on tax",
+	),
 	"de": strings.Fields("Die Prüfung ergab, dass alle Gebühren für März überwiesen wurden – größere Beträge später"),
 	"ja": {"請求書は", "すべて支払い済みです。", "返金は", "金曜日までに", "行われます。", "詳細は表を参照してください。"},
 }
@@ -84,7 +86,11 @@ func stepOutput(r *rand.Rand) []byte {
 		Step:    "extract_invoices",
 		Content: prose(r, "en", 200+r.IntN(2500)),
 		Summary: prose(r, []string{"en", "en", "de", "ja"}[r.IntN(4)], 100+r.IntN(300)),
-		Usage:   map[string]any{"prompt_tokens": r.IntN(9000), "completion_tokens": r.IntN(2000), "cost_usd": r.Float64()},
+		Usage: map[string]any{
+			"prompt_tokens":     r.IntN(9000),
+			"completion_tokens": r.IntN(2000),
+			"cost_usd":          r.Float64(),
+		},
 		Latency: r.Float64() * 10,
 		Metadata: map[string]any{
 			"model": "provider/model-large", "attempts": 1 + r.IntN(3), "path": `C:\data\run`,

@@ -234,7 +234,15 @@ func TestJSONKeysOnServer(t *testing.T) {
 	s := connectJSON(t)
 	var pairs []string
 	for i := range 300 {
-		pairs = append(pairs, fmt.Sprintf(`"%s%d":%s`, strings.Repeat("k", i%7), i%50, []string{"1", `"abc"`, "[1]", "null", "{}", "1.5"}[i%6]))
+		pairs = append(
+			pairs,
+			fmt.Sprintf(
+				`"%s%d":%s`,
+				strings.Repeat("k", i%7),
+				i%50,
+				[]string{"1", `"abc"`, "[1]", "null", "{}", "1.5"}[i%6],
+			),
+		)
 	}
 	s.compare(t, [][]byte{
 		[]byte(`{"a":1,"a\u0000":[1,2,3],"\u0061":"x"}`),

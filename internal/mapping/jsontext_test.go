@@ -279,7 +279,14 @@ func TestJSONFlawAtEveryPlace(t *testing.T) {
 				head, tail := `"`+strings.Repeat("x", before), strings.Repeat("y", behind)+`"`
 				out, flaws := mapping.AppendJSON(nil, []byte(head+c.text+tail), 0)
 				if want := head + c.want + tail; flaws != c.flaws || string(out) != want {
-					t.Errorf("%q: flaws %v, becomes %q, want %v, %q", head+c.text+tail, flawNames(flaws), out, flawNames(c.flaws), want)
+					t.Errorf(
+						"%q: flaws %v, becomes %q, want %v, %q",
+						head+c.text+tail,
+						flawNames(flaws),
+						out,
+						flawNames(c.flaws),
+						want,
+					)
 				}
 			}
 			for _, bad := range []string{"\n", "\x1f", `"`, `\`, `\q`} {

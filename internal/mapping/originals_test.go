@@ -37,7 +37,12 @@ func TestAppendOriginal(t *testing.T) {
 	} {
 		t.Run(tc.original.String(), func(t *testing.T) {
 			t.Parallel()
-			change := Change{Column: "the column", Reason: NULRemoved | InvalidUTF8, Note: "not kept", Original: tc.original}
+			change := Change{
+				Column:   "the column",
+				Reason:   NULRemoved | InvalidUTF8,
+				Note:     "not kept",
+				Original: tc.original,
+			}
 			got := AppendOriginal([]byte("before"), "steps", "clé", -2, change)
 			tuple, ok := strings.CutPrefix(string(got), "before")
 			if !ok {
@@ -105,7 +110,8 @@ func TestReasons(t *testing.T) {
 		}
 		every |= r
 		name, words := r.String(), r.Explain()
-		if name == "" || words == "" || seen[name] || seen[words] || strings.ContainsAny(name, "+ ;_") || strings.Contains(words, ";") {
+		if name == "" || words == "" || seen[name] || seen[words] || strings.ContainsAny(name, "+ ;_") ||
+			strings.Contains(words, ";") {
 			t.Errorf("%#x is %q, %q", uint32(r), name, words)
 		}
 		seen[name], seen[words] = true, true
@@ -141,7 +147,9 @@ func TestTypes(t *testing.T) {
 			}
 		}
 	}
-	if len(exact.Double) != 3 || !exact.Double["runs.memory_usage_mb"] || !exact.Double["workflow_state.memory_usage_mb"] || !exact.Double["steps.cost_usd"] {
+	if len(exact.Double) != 3 || !exact.Double["runs.memory_usage_mb"] ||
+		!exact.Double["workflow_state.memory_usage_mb"] ||
+		!exact.Double["steps.cost_usd"] {
 		t.Errorf("exact are %v", exact.Double)
 	}
 	wide := NewTypes(false)

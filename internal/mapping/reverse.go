@@ -42,7 +42,12 @@ func (b *ReverseConverter) Row(encoding []byte) ([]Value, error) {
 		c := &b.Table.Columns[i]
 		v, problem := b.value(c, cell)
 		if problem != "" {
-			return nil, &UnrepresentableError{Table: b.Table.Name, Key: EncodingKey(b.Table, encoding), Column: c.Name, Message: problem}
+			return nil, &UnrepresentableError{
+				Table:   b.Table.Name,
+				Key:     EncodingKey(b.Table, encoding),
+				Column:  c.Name,
+				Message: problem,
+			}
 		}
 		b.values = append(b.values, v)
 	}
@@ -203,7 +208,8 @@ func (t *Table) IsRejectedRow(columns []string, common Reason) bool {
 	}
 	for _, name := range columns { // only a number's column can have these by itself
 		at := slices.IndexFunc(t.Columns, func(c Column) bool { return c.Name == name })
-		if at < 0 || t.Columns[at].Kind != KindInt && t.Columns[at].Kind != KindFloat4 && t.Columns[at].Kind != KindFloat8 {
+		if at < 0 ||
+			t.Columns[at].Kind != KindInt && t.Columns[at].Kind != KindFloat4 && t.Columns[at].Kind != KindFloat8 {
 			return true
 		}
 	}

@@ -13,7 +13,18 @@ import (
 // else, as encoding/json sees it.
 func TestAppendCompact(t *testing.T) {
 	t.Parallel()
-	texts := []string{`null`, `""`, `"a b"`, `"\\"`, `"\\\" \" , : "`, `" \\\\"`, `[]`, `[1, 2, "x, y"]`, `{"a": {"b c": "d\\"}, "": [true, -1.5e10]}`, `"für, \t 心"`}
+	texts := []string{
+		`null`,
+		`""`,
+		`"a b"`,
+		`"\\"`,
+		`"\\\" \" , : "`,
+		`" \\\\"`,
+		`[]`,
+		`[1, 2, "x, y"]`,
+		`{"a": {"b c": "d\\"}, "": [true, -1.5e10]}`,
+		`"für, \t 心"`,
+	}
 	random := rand.New(rand.NewPCG(3, 4))
 	for range 2000 {
 		var b strings.Builder

@@ -196,7 +196,12 @@ func (c *Converter) rejectRow(row []Value) {
 // convert appends the binary form of v for the field's column to dst, or
 // reports that it is NULL. What a time is taken from is noted here, since only
 // here the row is at hand.
-func (c *Converter) convert(dst []byte, f *Field, v Value, row []Value) (field []byte, null bool, reason Reason, err error) {
+func (c *Converter) convert(
+	dst []byte,
+	f *Field,
+	v Value,
+	row []Value,
+) (field []byte, null bool, reason Reason, err error) {
 	if v.Class == Null && f.Kind != KindTime {
 		if f.Name == c.Mapping.Table.PrimaryKey {
 			return dst, true, NullKey, nil

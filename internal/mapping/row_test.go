@@ -57,7 +57,8 @@ func decode[T any](t testing.TB, oid uint32, field []byte) T {
 
 // sameValue reports whether two cells are the same to the last bit.
 func sameValue(a, b Value) bool {
-	return a.Class == b.Class && a.Int == b.Int && math.Float64bits(a.Real) == math.Float64bits(b.Real) && string(a.Bytes) == string(b.Bytes)
+	return a.Class == b.Class && a.Int == b.Int && math.Float64bits(a.Real) == math.Float64bits(b.Real) &&
+		string(a.Bytes) == string(b.Bytes)
 }
 
 // sameChanges fails the test where the changes are not these, in this order.
@@ -74,7 +75,9 @@ func sameChanges(t testing.TB, got, want []Change) {
 func showChanges(changes []Change) string {
 	var b strings.Builder
 	for _, c := range changes {
-		b.WriteString(c.Column + ": " + c.Original.Class.String() + " " + c.Original.String() + " " + c.Reason.String() + " " + c.Note + "\n")
+		b.WriteString(
+			c.Column + ": " + c.Original.Class.String() + " " + c.Original.String() + " " + c.Reason.String() + " " + c.Note + "\n",
+		)
 	}
 	return b.String()
 }
@@ -92,7 +95,10 @@ func mappingOf(t testing.TB, table string, columns ...string) *TableMapping {
 // mappingOfAllColumns returns the mapping of a table that has all of its columns in a file.
 func mappingOfAllColumns(t testing.TB, table string) *TableMapping {
 	t.Helper()
-	return mappingOf(t, table, names(Tables[slices.IndexFunc(Tables, func(t Table) bool { return t.Name == table })].Columns)...)
+	return mappingOf(
+		t,
+		table,
+		names(Tables[slices.IndexFunc(Tables, func(t Table) bool { return t.Name == table })].Columns)...)
 }
 
 // onlyColumn is the mapping of a table with a key and one column of that kind.
@@ -149,7 +155,14 @@ func rejected(t testing.TB, c *Converter, why Reason, row ...Value) {
 	}
 	for i, change := range changes {
 		if change.Column != c.Mapping.Columns[i] || !sameValue(change.Original, row[i+1]) || change.Reason&why != why {
-			t.Errorf("%s of %s is kept as %s of %s for %q", row[i+1], c.Mapping.Columns[i], change.Original, change.Column, change.Reason)
+			t.Errorf(
+				"%s of %s is kept as %s of %s for %q",
+				row[i+1],
+				c.Mapping.Columns[i],
+				change.Original,
+				change.Column,
+				change.Reason,
+			)
 		}
 	}
 }
@@ -161,7 +174,8 @@ func TestAppendAppends(t *testing.T) {
 	for i := range int64(3) {
 		var accepted bool
 		var err error
-		if buf, accepted, err = c.Append(buf, []Value{IntegerValue(i), TextValue("k"), IntegerValue(i)}); err != nil || !accepted {
+		if buf, accepted, err = c.Append(buf, []Value{IntegerValue(i), TextValue("k"), IntegerValue(i)}); err != nil ||
+			!accepted {
 			t.Fatal(accepted, err)
 		}
 	}
@@ -192,9 +206,25 @@ func TestAppendForgets(t *testing.T) {
 // TestAppendSeveralChanges: a change is told where it is, and of nothing else.
 func TestAppendSeveralChanges(t *testing.T) {
 	t.Parallel()
-	c := converting(t, mappingOf(t, "evaluations", "id", "run_id", "step_name", "score", "feedback", "metadata", "created_at", "weather"))
+	c := converting(
+		t,
+		mappingOf(
+			t,
+			"evaluations",
+			"id",
+			"run_id",
+			"step_name",
+			"score",
+			"feedback",
+			"metadata",
+			"created_at",
+			"weather",
+		),
+	)
 	row := []Value{
-		IntegerValue(9), IntegerValue(4), TextValue("run"), TextValue("a\x00b\xff"), TextValue(" 1.5 "), BlobValue([]byte("plain")),
+		IntegerValue(
+			9,
+		), IntegerValue(4), TextValue("run"), TextValue("a\x00b\xff"), TextValue(" 1.5 "), BlobValue([]byte("plain")),
 		TextValue(`{"a": NaN, "b": "\u0000\ud800"}`), TextValue("2026-01-05T09:00:01.1234567Z"), RealValue(20.5),
 	}
 	fields := appendRow(t, c, row...)
@@ -205,8 +235,10 @@ func TestAppendSeveralChanges(t *testing.T) {
 		{Column: "created_at", Reason: TimeTruncated, Original: row[7]},
 		{Column: "weather", Reason: UnmappedColumn, Original: row[8]},
 	})
-	if len(fields) != 7 || decode[int32](t, pgtype.Int4OID, fields[0]) != 4 || string(fields[1]) != "run" || string(fields[2]) != "ab\ufffd" ||
-		decode[float64](t, pgtype.Float8OID, fields[3]) != 1.5 || string(fields[4]) != "plain" ||
+	if len(fields) != 7 || decode[int32](t, pgtype.Int4OID, fields[0]) != 4 || string(fields[1]) != "run" ||
+		string(fields[2]) != "ab\ufffd" ||
+		decode[float64](t, pgtype.Float8OID, fields[3]) != 1.5 ||
+		string(fields[4]) != "plain" ||
 		string(fields[5]) != "\x01"+`{"a": "NaN", "b": "`+"\ufffd"+`"}` ||
 		!decode[time.Time](t, pgtype.TimestamptzOID, fields[6]).Equal(time.Date(2026, 1, 5, 9, 0, 1, 123456000, time.UTC)) {
 		t.Errorf("the fields are %q", fields)
@@ -226,7 +258,14 @@ func TestAppendUnmapped(t *testing.T) {
 		if fields := appendRow(t, c, row...); len(fields) != 3 {
 			t.Errorf("%d fields", len(fields))
 		}
-		sameChanges(t, c.Changes(), []Change{{Column: "note", Reason: UnmappedColumn, Original: v}, {Column: "price", Reason: UnmappedColumn, Original: v}})
+		sameChanges(
+			t,
+			c.Changes(),
+			[]Change{
+				{Column: "note", Reason: UnmappedColumn, Original: v},
+				{Column: "price", Reason: UnmappedColumn, Original: v},
+			},
+		)
 	}
 }
 
@@ -236,10 +275,14 @@ func TestAppendRejectedRows(t *testing.T) {
 	t.Parallel()
 	state := []Value{IntegerValue(3), TextValue("key"), TextValue("1"), TextValue("2026-01-05")}
 	step := []Value{
-		IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), IntegerValue(0), TextValue("ok"), {}, {}, {}, {}, {}, TextValue("2026-01-05"),
+		IntegerValue(
+			7,
+		), IntegerValue(7), TextValue("run"), TextValue("name"), IntegerValue(0), TextValue("ok"), {}, {}, {}, {}, {}, TextValue("2026-01-05"),
 	}
 	span := []Value{
-		IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("span"), {}, TextValue("name"), RealValue(1), {}, TextValue("ok"), {}, TextValue("2026-01-05"),
+		IntegerValue(
+			7,
+		), IntegerValue(7), TextValue("run"), TextValue("span"), {}, TextValue("name"), RealValue(1), {}, TextValue("ok"), {}, TextValue("2026-01-05"),
 	}
 	memory := []Value{IntegerValue(1), TextValue("m"), BlobValue(packed(1, 2)), {}, {}, {}}
 	run := make([]Value, len(mappingOfAllColumns(t, Runs).Columns)+1)
@@ -301,7 +344,8 @@ func TestAppendRejectedRows(t *testing.T) {
 				if want := isIt && bytes.IndexByte(tc.cell.Bytes, 0) >= 0 && tc.why == NULInKey; (of&NULRemoved != 0) != want {
 					t.Errorf("%s is kept for %q", change.Column, change.Reason)
 				}
-				if want := isIt && bytes.IndexByte(tc.cell.Bytes, 0xff) >= 0; (of&InvalidUTF8 != 0) != want || of&^(NULRemoved|InvalidUTF8) != 0 {
+				if want := isIt && bytes.IndexByte(tc.cell.Bytes, 0xff) >= 0; (of&InvalidUTF8 != 0) != want ||
+					of&^(NULRemoved|InvalidUTF8) != 0 {
 					t.Errorf("%s is kept for %q", change.Column, change.Reason)
 				}
 			}
@@ -317,7 +361,8 @@ func TestAppendLongText(t *testing.T) {
 	long, fits := TextValue(strings.Repeat("x", 100_000)), TextValue(strings.Repeat("x", longestIndexed))
 	c := converting(t, mappingOfAllColumns(t, "evaluations"))
 	row := []Value{IntegerValue(1), IntegerValue(1), fits, long, RealValue(1), long, {}, TextValue("2026-01-05")}
-	if fields := appendRow(t, c, row...); len(fields[1]) != longestIndexed || len(fields[2]) != 100_000 || len(fields[4]) != 100_000 {
+	if fields := appendRow(t, c, row...); len(fields[1]) != longestIndexed || len(fields[2]) != 100_000 ||
+		len(fields[4]) != 100_000 {
 		t.Error("text was cut")
 	}
 	sameChanges(t, c.Changes(), nil)
@@ -344,13 +389,27 @@ func TestAppendSeveralRejectionReasons(t *testing.T) {
 // file's names, and keep what happened to them under Flujo's names now.
 func TestAppendRejectedInOldFormats(t *testing.T) {
 	t.Parallel()
-	c := converting(t, mappingOf(t, "steps", strings.Fields("step_run_id run_id step_name step_index status start_time cost tokens output_blob")...))
+	c := converting(
+		t,
+		mappingOf(
+			t,
+			"steps",
+			strings.Fields("step_run_id run_id step_name step_index status start_time cost tokens output_blob")...),
+	)
 	row := []Value{
-		IntegerValue(5), TextValue("s-1"), Value{}, TextValue("n"), IntegerValue(0), TextValue("ok"), TextValue("2026-01-05T00:00:00.0000001"),
+		IntegerValue(
+			5,
+		), TextValue("s-1"), Value{}, TextValue("n"), IntegerValue(0), TextValue("ok"), TextValue("2026-01-05T00:00:00.0000001"),
 		TextValue("dear"), RealValue(2.5), TextValue("{"),
 	}
 	rejected(t, c, MissingValue, row...)
-	reasons := map[string]Reason{"step_run_id": UnmappedColumn, "start_time": TimeTruncated, "cost": NotANumber, "tokens": Rounded, "output_blob": InvalidJSON}
+	reasons := map[string]Reason{
+		"step_run_id": UnmappedColumn,
+		"start_time":  TimeTruncated,
+		"cost":        NotANumber,
+		"tokens":      Rounded,
+		"output_blob": InvalidJSON,
+	}
 	var want []Change
 	for i, column := range c.Mapping.Columns {
 		want = append(want, Change{Column: column, Reason: MissingValue | reasons[column], Original: row[i+1]})
@@ -411,7 +470,9 @@ func TestRejectedRowsAreNotCounted(t *testing.T) {
 	t.Parallel()
 	c := converting(t, mappingOfAllColumns(t, "steps"))
 	row := []Value{
-		IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), {}, TextValue("ok"), {}, {}, RealValue(0.1), {}, {}, TextValue("2026-01-05"),
+		IntegerValue(
+			7,
+		), IntegerValue(7), TextValue("run"), TextValue("name"), {}, TextValue("ok"), {}, {}, RealValue(0.1), {}, {}, TextValue("2026-01-05"),
 	}
 	rejected(t, c, MissingValue, row...)
 	if len(c.Naive) != 0 || len(c.Rounded) != 0 {
@@ -449,7 +510,9 @@ func TestAppendWidens(t *testing.T) {
 			for _, column := range []string{"id", "token_counts"} {
 				c := converting(t, mappingOfAllColumns(t, "steps"))
 				row := []Value{
-					IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), IntegerValue(0), TextValue("ok"), {}, {}, {}, {}, {},
+					IntegerValue(
+						7,
+					), IntegerValue(7), TextValue("run"), TextValue("name"), IntegerValue(0), TextValue("ok"), {}, {}, {}, {}, {},
 					TextValue("2026-01-05"),
 				}
 				at := c.Mapping.Position(column)
@@ -526,7 +589,8 @@ func TestAppendFullMapping(t *testing.T) {
 	for i := range Tables {
 		table := &Tables[i]
 		tm := FullMapping(table.Name)
-		if tm.InFile || tm.Table != table || !slices.Equal(tm.Columns, names(table.Columns)) || !slices.Equal(filled(t, tm), names(table.Columns)) {
+		if tm.InFile || tm.Table != table || !slices.Equal(tm.Columns, names(table.Columns)) ||
+			!slices.Equal(filled(t, tm), names(table.Columns)) {
 			t.Errorf("%s is filled by %q in %q", table.Name, tm.Columns, filled(t, tm))
 		}
 	}
@@ -635,10 +699,22 @@ func TestKeysAreAsAppended(t *testing.T) {
 // TestKeyFromRowID: steps of 0.4 get their ids in the order of their rowids.
 func TestKeyFromRowID(t *testing.T) {
 	t.Parallel()
-	c := converting(t, mappingOf(t, "steps", strings.Fields("step_run_id run_id step_name step_index status start_time")...))
-	row := []Value{IntegerValue(12), TextValue("s"), TextValue("run"), TextValue("n"), IntegerValue(0), TextValue("ok"), TextValue("2026-01-05")}
+	c := converting(
+		t,
+		mappingOf(t, "steps", strings.Fields("step_run_id run_id step_name step_index status start_time")...),
+	)
+	row := []Value{
+		IntegerValue(12),
+		TextValue("s"),
+		TextValue("run"),
+		TextValue("n"),
+		IntegerValue(0),
+		TextValue("ok"),
+		TextValue("2026-01-05"),
+	}
 	fields := appendRow(t, c, row...)
-	if got := decode[int32](t, pgtype.Int4OID, fields[0]); got != 12 || c.Key(row) != "12" || c.Mapping.KeyColumn() != "" {
+	if got := decode[int32](t, pgtype.Int4OID, fields[0]); got != 12 || c.Key(row) != "12" ||
+		c.Mapping.KeyColumn() != "" {
 		t.Errorf("id %d, key %q of column %q", got, c.Key(row), c.Mapping.KeyColumn())
 	}
 	sameChanges(t, c.Changes(), []Change{{Column: "step_run_id", Reason: UnmappedColumn, Original: row[1]}})

@@ -107,7 +107,9 @@ var Tables = []Table{
 			notNull(textColumn("run_id")), notNull(textColumn("pipeline_id")), notNull(textColumn("pipeline_name")),
 			notNull(textColumn("pipeline_version")), notNull(textColumn("status")),
 			notNull(timestampColumn("created_at")), notNull(timestampColumn("updated_at")),
-			integerColumn("execution_time_ms"), real4Column("memory_usage_mb"), withDefault(integerColumn("total_steps"), "0"),
+			integerColumn(
+				"execution_time_ms",
+			), real4Column("memory_usage_mb"), withDefault(integerColumn("total_steps"), "0"),
 			textColumn("error_message"),
 		},
 		Indexes: []Index{
@@ -121,8 +123,13 @@ var Tables = []Table{
 			notNull(textColumn("run_id")), notNull(textColumn("pipeline_id")), notNull(textColumn("pipeline_name")),
 			notNull(textColumn("pipeline_version")), notNull(integerColumn("current_step_index")),
 			jsonColumn("pipeline_context"), jsonColumn("last_step_output"), jsonColumn("step_history"),
-			notNull(textColumn("status")), notNull(timestampColumn("created_at")), notNull(timestampColumn("updated_at")),
-			withDefault(integerColumn("total_steps"), "0"), textColumn("error_message"), integerColumn("execution_time_ms"),
+			notNull(
+				textColumn("status"),
+			), notNull(timestampColumn("created_at")), notNull(timestampColumn("updated_at")),
+			withDefault(
+				integerColumn("total_steps"),
+				"0",
+			), textColumn("error_message"), integerColumn("execution_time_ms"),
 			real4Column("memory_usage_mb"), jsonColumn("metadata"),
 			withDefault(Column{Name: "is_background_task", Kind: KindBool}, "false"),
 			textColumn("parent_run_id"), textColumn("task_id"), textColumn("background_error"),
@@ -138,7 +145,9 @@ var Tables = []Table{
 	{
 		Name: "steps", PrimaryKey: "id", ChildOf: Runs,
 		Columns: []Column{
-			serialColumn("id"), notNull(textColumn("run_id")), notNull(textColumn("step_name")), notNull(integerColumn("step_index")),
+			serialColumn(
+				"id",
+			), notNull(textColumn("run_id")), notNull(textColumn("step_name")), notNull(integerColumn("step_index")),
 			notNull(textColumn("status")), jsonColumn("output"), jsonColumn("raw_response"), real4Column("cost_usd"),
 			integerColumn("token_counts"), integerColumn("execution_time_ms"), notNull(timestampColumn("created_at")),
 		},
@@ -147,8 +156,12 @@ var Tables = []Table{
 	{
 		Name: Spans, PrimaryKey: "id", ChildOf: Runs,
 		Columns: []Column{
-			serialColumn("id"), notNull(textColumn("run_id")), notNull(textColumn("span_id")), textColumn("parent_span_id"),
-			notNull(textColumn("name")), notNull(real8Column("start_time")), real8Column("end_time"), notNull(textColumn("status")),
+			serialColumn(
+				"id",
+			), notNull(textColumn("run_id")), notNull(textColumn("span_id")), textColumn("parent_span_id"),
+			notNull(
+				textColumn("name"),
+			), notNull(real8Column("start_time")), real8Column("end_time"), notNull(textColumn("status")),
 			jsonColumn("attributes"), notNull(timestampColumn("created_at")),
 		},
 		Indexes: []Index{btree("idx_spans_run_id", "run_id"), btree("idx_spans_parent_span", "parent_span_id")},
@@ -163,7 +176,9 @@ var Tables = []Table{
 		Name: "evaluations", PrimaryKey: "id", ChildOf: Runs,
 		Columns: []Column{
 			serialColumn("id"), notNull(textColumn("run_id")), textColumn("step_name"), notNull(real8Column("score")),
-			textColumn("feedback"), jsonColumn("metadata"), withDefault(notNull(timestampColumn("created_at")), "now()"),
+			textColumn(
+				"feedback",
+			), jsonColumn("metadata"), withDefault(notNull(timestampColumn("created_at")), "now()"),
 		},
 		Indexes: []Index{
 			btree("idx_evaluations_run_id", "run_id"), btree("idx_evaluations_created_at", "created_at"),
@@ -172,16 +187,22 @@ var Tables = []Table{
 	{
 		Name: "system_state", PrimaryKey: "key",
 		Columns: []Column{
-			notNull(textColumn("key")), notNull(jsonColumn("value")), withDefault(notNull(timestampColumn("updated_at")), "now()"),
+			notNull(
+				textColumn("key"),
+			), notNull(jsonColumn("value")), withDefault(notNull(timestampColumn("updated_at")), "now()"),
 		},
 	},
 	{
 		Name: Memories, PrimaryKey: "id",
 		Columns: []Column{
-			notNull(textColumn("id")), {Name: "vector", Kind: KindVector}, jsonColumn("payload"), jsonColumn("metadata"),
+			notNull(
+				textColumn("id"),
+			), {Name: "vector", Kind: KindVector}, jsonColumn("payload"), jsonColumn("metadata"),
 			withDefault(timestampColumn("created_at"), "now()"),
 		},
-		Indexes: []Index{{Name: "idx_memories_embedding", Column: "vector", Method: "hnsw", OpClass: "vector_cosine_ops"}},
+		Indexes: []Index{
+			{Name: "idx_memories_embedding", Column: "vector", Method: "hnsw", OpClass: "vector_cosine_ops"},
+		},
 	},
 }
 

@@ -14,7 +14,9 @@ import (
 // about filled in.
 func aSpan(id string, parent Value, start float64) []Value {
 	return []Value{
-		IntegerValue(1), TextValue("run"), TextValue(id), parent, TextValue("n"), RealValue(start), {}, TextValue("ok"), {}, TextValue("2026-11-23 02:18:25"),
+		IntegerValue(
+			1,
+		), TextValue("run"), TextValue(id), parent, TextValue("n"), RealValue(start), {}, TextValue("ok"), {}, TextValue("2026-11-23 02:18:25"),
 	}
 }
 
@@ -23,8 +25,13 @@ func spanJSON(id, parent, start, children string) string {
 	if parent != "null" {
 		parent = `"` + parent + `"`
 	}
-	return fmt.Sprintf(`{"name":"n","status":"ok","span_id":"%s","children":[%s],"end_time":null,"attributes":{},"start_time":%s,"parent_span_id":%s}`,
-		id, children, start, parent)
+	return fmt.Sprintf(
+		`{"name":"n","status":"ok","span_id":"%s","children":[%s],"end_time":null,"attributes":{},"start_time":%s,"parent_span_id":%s}`,
+		id,
+		children,
+		start,
+		parent,
+	)
 }
 
 func TestTrace(t *testing.T) {
@@ -208,7 +215,11 @@ func TestTraceTimes(t *testing.T) {
 			row[5], row[6] = tc.at, tc.at
 			trace := newTrace()
 			trace.Add(row)
-			want := fmt.Sprintf(`{"name":"n","status":"ok","span_id":"a","children":[],"end_time":%s,"attributes":{},"start_time":%s,"parent_span_id":null}`, tc.want, tc.want)
+			want := fmt.Sprintf(
+				`{"name":"n","status":"ok","span_id":"a","children":[],"end_time":%s,"attributes":{},"start_time":%s,"parent_span_id":null}`,
+				tc.want,
+				tc.want,
+			)
 			got, ok := trace.JSON()
 			if !ok || string(got) != want {
 				t.Errorf("%s, not %s", got, want)
@@ -219,7 +230,8 @@ func TestTraceTimes(t *testing.T) {
 			if err := stdjson.Unmarshal(got, &read); err != nil {
 				t.Fatal(err)
 			}
-			if f, ok := read.Start.(float64); ok && tc.at.Class == Real && math.Float64bits(f) != math.Float64bits(tc.at.Real) {
+			if f, ok := read.Start.(float64); ok && tc.at.Class == Real &&
+				math.Float64bits(f) != math.Float64bits(tc.at.Real) {
 				t.Errorf("reads back as %v", f)
 			}
 		})
@@ -467,7 +479,8 @@ func TestTraceReset(t *testing.T) {
 	row := aSpan("a", TextValue("root"), 1) // whose parent the run before had
 	row[9] = Value{}
 	trace.Add(row)
-	if got, ok := trace.JSON(); !ok || string(got) != spanJSON("a", "root", "1.0", "") || trace.CreatedAt().Class != Null {
+	if got, ok := trace.JSON(); !ok || string(got) != spanJSON("a", "root", "1.0", "") ||
+		trace.CreatedAt().Class != Null {
 		t.Errorf("got %s", got)
 	}
 }
@@ -477,7 +490,9 @@ func BenchmarkTrace(b *testing.B) {
 	for i := range 9 {
 		row := aSpan(fmt.Sprintf("1f3f801b-4364-4%d", i), TextValue("root"), 1767603600.85748+float64(i))
 		row[6] = RealValue(1767603607.8574798)
-		row[8] = TextValue(`{"flujo.step.name":"plan_search","flujo.attempt":1,"latency":0.0003105894048236877,"prompt":"variants of the mediator complex in patients with congenital heart defects"}`)
+		row[8] = TextValue(
+			`{"flujo.step.name":"plan_search","flujo.attempt":1,"latency":0.0003105894048236877,"prompt":"variants of the mediator complex in patients with congenital heart defects"}`,
+		)
 		rows = append(rows, row)
 	}
 	trace := newTrace()

@@ -35,7 +35,10 @@ func serverAccount() (*account, error) {
 		}
 		return &account{uid: uid, gid: gid}, nil
 	}
-	return nil, fmt.Errorf("PostgreSQL does not run as root, and no other account was found: %w", errors.Join(failures...))
+	return nil, fmt.Errorf(
+		"PostgreSQL does not run as root, and no other account was found: %w",
+		errors.Join(failures...),
+	)
 }
 
 func (a *account) credential() *syscall.Credential {
@@ -82,7 +85,10 @@ func makeDir(a *account) (string, error) {
 			return "", fmt.Errorf("make server folder: %w", err)
 		}
 	}
-	return "", fmt.Errorf("make server folder: neither %q nor /tmp will do: the path must be short, and open to the server's account", serverRoot)
+	return "", fmt.Errorf(
+		"make server folder: neither %q nor /tmp will do: the path must be short, and open to the server's account",
+		serverRoot,
+	)
 }
 
 // openToAll reports whether any account may pass through dir and the folders

@@ -12,20 +12,26 @@ import (
 // forms are ways to write the address of a server, and the complete URL of each
 // for a user "me" and no PG* variables.
 var forms = map[string]struct{ address, want string }{
-	"without a query":     {"postgresql://postgres@host/postgres", "postgresql://postgres@host:5432/postgres"},
-	"short scheme":        {"postgres://postgres:pw@host/postgres", "postgresql://postgres:pw@host:5432/postgres"},
-	"port":                {"postgresql://postgres@host:5433/postgres", "postgresql://postgres@host:5433/postgres"},
-	"without a user":      {"postgresql://host/postgres", "postgresql://me@host:5432/postgres"},
-	"without a database":  {"postgresql://postgres@host", "postgresql://postgres@host:5432/"},
-	"IPv4":                {"postgresql://postgres@127.0.0.1/d", "postgresql://postgres@127.0.0.1:5432/d"},
-	"IPv6":                {"postgresql://postgres@[::1]:5433/d", "postgresql://postgres@[::1]:5433/d"},
-	"query":               {"postgresql://u@h/d?sslmode=disable", "postgresql://u@h:5432/d?sslmode=disable"},
-	"options":             {"postgresql://u@h/d?options=-c%20a%3Db", "postgresql://u@h:5432/d?options=-c%20a%3Db"},
-	"socket":              {"postgresql://u@/d?host=/run/pg", "postgresql://u@/d?host=%2Frun%2Fpg&port=5432"},
-	"socket and port":     {"postgresql://u@/d?host=/run/pg&port=5433", "postgresql://u@/d?host=%2Frun%2Fpg&port=5433"},
-	"socket as host":      {"postgresql://u@%2Frun%2Fpg:5433/d", "postgresql://u@/d?host=%2Frun%2Fpg&port=5433"},
-	"all in the query":    {"postgresql:///?user=u&password=p%26w&host=h&port=5433&dbname=d", "postgresql://u:p&w@h:5433/d"},
-	"odd password":        {"postgresql://u:p?w%40%2F@h/d?sslmode=disable", "postgresql://u:p%3Fw%40%2F@h:5432/d?sslmode=disable"},
+	"without a query":    {"postgresql://postgres@host/postgres", "postgresql://postgres@host:5432/postgres"},
+	"short scheme":       {"postgres://postgres:pw@host/postgres", "postgresql://postgres:pw@host:5432/postgres"},
+	"port":               {"postgresql://postgres@host:5433/postgres", "postgresql://postgres@host:5433/postgres"},
+	"without a user":     {"postgresql://host/postgres", "postgresql://me@host:5432/postgres"},
+	"without a database": {"postgresql://postgres@host", "postgresql://postgres@host:5432/"},
+	"IPv4":               {"postgresql://postgres@127.0.0.1/d", "postgresql://postgres@127.0.0.1:5432/d"},
+	"IPv6":               {"postgresql://postgres@[::1]:5433/d", "postgresql://postgres@[::1]:5433/d"},
+	"query":              {"postgresql://u@h/d?sslmode=disable", "postgresql://u@h:5432/d?sslmode=disable"},
+	"options":            {"postgresql://u@h/d?options=-c%20a%3Db", "postgresql://u@h:5432/d?options=-c%20a%3Db"},
+	"socket":             {"postgresql://u@/d?host=/run/pg", "postgresql://u@/d?host=%2Frun%2Fpg&port=5432"},
+	"socket and port":    {"postgresql://u@/d?host=/run/pg&port=5433", "postgresql://u@/d?host=%2Frun%2Fpg&port=5433"},
+	"socket as host":     {"postgresql://u@%2Frun%2Fpg:5433/d", "postgresql://u@/d?host=%2Frun%2Fpg&port=5433"},
+	"all in the query": {
+		"postgresql:///?user=u&password=p%26w&host=h&port=5433&dbname=d",
+		"postgresql://u:p&w@h:5433/d",
+	},
+	"odd password": {
+		"postgresql://u:p?w%40%2F@h/d?sslmode=disable",
+		"postgresql://u:p%3Fw%40%2F@h:5432/d?sslmode=disable",
+	},
 	"several hosts":       {"postgresql://u@h:5433,i:5434/d", "postgresql://u@h:5433/d"},
 	"keywords":            {"host=h user=u dbname=d sslmode=disable", "postgresql://u@h:5432/d?sslmode=disable"},
 	"keywords, quoted":    {`host = h  user='a b' password='it\'s' dbname=d`, "postgresql://a%20b:it%27s@h:5432/d"},
@@ -115,7 +121,10 @@ func TestChangedURLs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			before := parse(t, c.want)
 
-			got := parse(t, WithParameter(t, WithParameter(t, c.want, "application_name", "x"), "application_name", "a b&c=d+e"))
+			got := parse(
+				t,
+				WithParameter(t, WithParameter(t, c.want, "application_name", "x"), "application_name", "a b&c=d+e"),
+			)
 			if value := got.RuntimeParams["application_name"]; value != "a b&c=d+e" {
 				t.Errorf("WithParameter: application_name is %q", value)
 			}
@@ -144,7 +153,13 @@ func TestChangedURLs(t *testing.T) {
 
 			got = parse(t, WithServer(t, c.want, "[::1]:99"))
 			if got.Host != "::1" || got.Port != 99 || got.TLSConfig != nil || len(got.Fallbacks) != 0 {
-				t.Errorf("WithServer: %s, port %d, TLS %v, %d fallbacks", got.Host, got.Port, got.TLSConfig, len(got.Fallbacks))
+				t.Errorf(
+					"WithServer: %s, port %d, TLS %v, %d fallbacks",
+					got.Host,
+					got.Port,
+					got.TLSConfig,
+					len(got.Fallbacks),
+				)
 			}
 			got.Host, got.Port = before.Host, before.Port
 			wantSame(t, "WithServer", got, before)

@@ -104,8 +104,12 @@ func TestEndedEarlyLeavesNothing(t *testing.T) {
 				return
 			}
 			var left int
-			err = queryRow(s.URL("postgres"), fmt.Sprintf(`SELECT (SELECT count(*) FROM pg_database WHERE datname = '%s')
-				+ (SELECT count(*) FROM pg_roles WHERE rolname = '%s')`, database, role), &left)
+			err = queryRow(
+				s.URL("postgres"),
+				fmt.Sprintf(`SELECT (SELECT count(*) FROM pg_database WHERE datname = '%s')
+				+ (SELECT count(*) FROM pg_roles WHERE rolname = '%s')`, database, role),
+				&left,
+			)
 			if err != nil || left != 0 {
 				t.Errorf("%d databases and roles left on the server, %v", left, err)
 			}
@@ -158,7 +162,8 @@ func TestTempDirReportsWhatIsLeft(t *testing.T) {
 			}
 		}
 		err = d.remove()
-		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want+d.path+"/leak")) {
+		if c.want == "" && err != nil ||
+			c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want+d.path+"/leak")) {
 			t.Errorf("made %v: error %v, want %q", c.made, err, c.want)
 		}
 		if _, err := os.Stat(d.path); !errors.Is(err, fs.ErrNotExist) {

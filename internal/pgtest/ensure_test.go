@@ -58,7 +58,10 @@ const realChmod = "/bin/chmod"
 func (m machine) ensure() (code int, stderr, calls string) {
 	m.t.Helper()
 	cmd := exec.Command("/bin/sh", filepath.Join("..", "..", "scripts", "ensure-postgres.sh"))
-	cmd.Env = []string{"PATH=" + m.path("bin"), "FLUJO_PORT_PG_SEARCH=" + m.path("none*") + ":" + m.path("pg", "*", "bin")}
+	cmd.Env = []string{
+		"PATH=" + m.path("bin"),
+		"FLUJO_PORT_PG_SEARCH=" + m.path("none*") + ":" + m.path("pg", "*", "bin"),
+	}
 	var text strings.Builder
 	cmd.Stderr = &text
 	out, _ := cmd.Output() // the exit code says it
@@ -123,7 +126,10 @@ func TestEnsurePostgresGivesUp(t *testing.T) {
 		says    string
 	}{
 		"no package tool": {func(machine) {}, "install the server's package by hand"},
-		"no sudo":         {func(m machine) { m.recorder("dnf", "16.2") }, "as root run: dnf install -y postgresql-server"},
+		"no sudo": {
+			func(m machine) { m.recorder("dnf", "16.2") },
+			"as root run: dnf install -y postgresql-server",
+		},
 		"installs an old one": {func(m machine) { m.recorder("sudo", "10.1"); m.recorder("dnf", "10.1") },
 			"dnf installed a PostgreSQL that will not do: version 13 or later"},
 		"installation fails": {func(m machine) { writeScript(m.t, m.path("bin", "brew"), "exit 9") },

@@ -93,7 +93,11 @@ func (m machine) remove(parts ...string) {
 func (m machine) ensureTools() (code int, stderr, calls string) {
 	m.t.Helper()
 	cmd := exec.Command("/bin/sh", filepath.Join("..", "..", "scripts", "ensure-test-tools.sh"))
-	cmd.Env = []string{"PATH=" + m.path("bin"), "TMPDIR=" + m.path("tmp"), "FLUJO_PORT_PG_SEARCH=" + m.path("pg", "*", "bin")}
+	cmd.Env = []string{
+		"PATH=" + m.path("bin"),
+		"TMPDIR=" + m.path("tmp"),
+		"FLUJO_PORT_PG_SEARCH=" + m.path("pg", "*", "bin"),
+	}
 	var text strings.Builder
 	cmd.Stderr = &text
 	out, _ := cmd.Output() // the exit code says it
@@ -181,7 +185,9 @@ func TestEnsureTestToolsSaysWhatIsMissing(t *testing.T) {
 					t.Errorf("stderr %q, want %q", stderr, want)
 				}
 			}
-			if n := strings.Count(stderr, "ensure-test-tools: ") + strings.Count(stderr, "ensure-postgres: "); n != len(c.says) {
+			if n := strings.Count(stderr, "ensure-test-tools: ") + strings.Count(stderr, "ensure-postgres: "); n != len(
+				c.says,
+			) {
 				t.Errorf("%d things are said to be missing, want %d: %s", n, len(c.says), stderr)
 			}
 			if calls != "" {

@@ -29,7 +29,9 @@ var binGlobs = []string{
 	"/Applications/Postgres.app/Contents/Versions/*/bin", // Postgres.app
 }
 
-var errNoPostgres = errors.New("no PostgreSQL server found: run scripts/ensure-postgres.sh, which installs one, or `make test`, which calls it")
+var errNoPostgres = errors.New(
+	"no PostgreSQL server found: run scripts/ensure-postgres.sh, which installs one, or `make test`, which calls it",
+)
 
 // FindBin returns the folder that holds initdb and postgres, version
 // [MinVersion] or later: the one on PATH when there is one, else the newest

@@ -28,5 +28,11 @@ func verifier(password string) string {
 	}
 	stored := sha256.Sum256(mac(salted, "Client Key"))
 	text := base64.StdEncoding.EncodeToString
-	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", iterations, text(salt), text(stored[:]), text(mac(salted, "Server Key")))
+	return fmt.Sprintf(
+		"SCRAM-SHA-256$%d:%s$%s:%s",
+		iterations,
+		text(salt),
+		text(stored[:]),
+		text(mac(salted, "Server Key")),
+	)
 }

@@ -252,7 +252,8 @@ func (s *Server) launch() error {
 		if s.port, err = freePort(); err != nil {
 			return err
 		}
-		if err = s.launchOnPort(); err == nil || !errors.Is(err, errExited) || !strings.Contains(s.Log(), "could not bind") {
+		if err = s.launchOnPort(); err == nil || !errors.Is(err, errExited) ||
+			!strings.Contains(s.Log(), "could not bind") {
 			return err
 		}
 	}

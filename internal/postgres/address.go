@@ -29,7 +29,8 @@ func TryAddress(ctx context.Context, address string) (t AddressTrial, err error)
 	var process uint32
 	err = conn.QueryRow(ctx, `SELECT current_user, current_setting('search_path'), current_setting('default_transaction_read_only')::boolean,
 		coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)), ''),
-		pg_backend_pid()`, mapping.Runs).Scan(&t.Role, &t.SearchPath, &t.ReadOnly, &t.Runs, &process)
+		pg_backend_pid()`, mapping.Runs).
+		Scan(&t.Role, &t.SearchPath, &t.ReadOnly, &t.Runs, &process)
 	if err != nil {
 		return t, (&Conn{Conn: conn}).WrapError("look through the cutover address", err)
 	}
@@ -46,9 +47,18 @@ func (t AddressTrial) CheckSchema(schema string) error {
 	}
 	message := fmt.Sprintf("through the cutover address the name %s finds no table", mapping.Runs)
 	if t.Runs != "" {
-		message = fmt.Sprintf("through the cutover address the name %s finds the table in schema %q, not in %q", mapping.Runs, t.Runs, schema)
+		message = fmt.Sprintf(
+			"through the cutover address the name %s finds the table in schema %q, not in %q",
+			mapping.Runs,
+			t.Runs,
+			schema,
+		)
 	}
-	return &clierr.Error{Kind: clierr.Refused, Message: message, Hint: "see search_path and the rights of the role on the schema"}
+	return &clierr.Error{
+		Kind:    clierr.Refused,
+		Message: message,
+		Hint:    "see search_path and the rights of the role on the schema",
+	}
 }
 
 // CheckSession says why Flujo, connecting like that, would not find or could not
@@ -56,17 +66,33 @@ func (t AddressTrial) CheckSchema(schema string) error {
 // nil.
 func (t AddressTrial) CheckSession(server Server, schema string) error {
 	refuse := func(hint, format string, args ...any) error {
-		return &clierr.Error{Kind: clierr.Refused, Message: "through the cutover address " + fmt.Sprintf(format, args...), Hint: hint}
+		return &clierr.Error{
+			Kind:    clierr.Refused,
+			Message: "through the cutover address " + fmt.Sprintf(format, args...),
+			Hint:    hint,
+		}
 	}
 	first := func(name string) bool { return t.SearchPath == name || strings.HasPrefix(t.SearchPath, name+",") }
 	switch {
 	case !first(schema) && !first(Ident(schema)):
-		return refuse("a pooler in the way may drop the options parameter: connect to the server itself, or set search_path on the role",
-			"search_path is %q and does not begin with schema %q", t.SearchPath, schema)
+		return refuse(
+			"a pooler in the way may drop the options parameter: connect to the server itself, or set search_path on the role",
+			"search_path is %q and does not begin with schema %q",
+			t.SearchPath,
+			schema,
+		)
 	case t.Role != server.Role:
-		return refuse("unset PGOPTIONS, or say the role in --postgres", "the role is %q, and %q would own what is made", t.Role, server.Role)
+		return refuse(
+			"unset PGOPTIONS, or say the role in --postgres",
+			"the role is %q, and %q would own what is made",
+			t.Role,
+			server.Role,
+		)
 	case t.ReadOnly:
-		return refuse("Flujo could not write there: see default_transaction_read_only of role and database", "transactions are read-only")
+		return refuse(
+			"Flujo could not write there: see default_transaction_read_only of role and database",
+			"transactions are read-only",
+		)
 	}
 	return nil
 }
@@ -86,7 +112,8 @@ func CheckAddress(ctx context.Context, address, schema string, rows int64) error
 	}
 	var found string
 	err = conn.QueryRow(ctx, `SELECT coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.oid = to_regclass($1)), '')`, mapping.Runs).Scan(&found)
+		WHERE c.oid = to_regclass($1)), '')`, mapping.Runs).
+		Scan(&found)
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,12 @@ func (c *Conn) Inspect(ctx context.Context) (map[string]*TableShape, error) {
 				(SELECT 'takes part in inheritance' FROM pg_inherits WHERE c.oid IN (inhparent, inhrelid) LIMIT 1))
 		FROM pg_class c WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)`,
 		[]any{Ident(c.Schema), names}, []any{&relation, &kind, &extras}, func() {
-			shapes[relation] = &TableShape{kind: kind, extras: extras, Columns: map[string]ColumnShape{}, constraints: map[string]string{}}
+			shapes[relation] = &TableShape{
+				kind:        kind,
+				extras:      extras,
+				Columns:     map[string]ColumnShape{},
+				constraints: map[string]string{},
+			}
 		})
 	if err != nil {
 		return nil, err
@@ -91,7 +96,9 @@ func (c *Conn) Inspect(ctx context.Context) (map[string]*TableShape, error) {
 func (c *Conn) inspectColumns(ctx context.Context, shapes map[string]*TableShape) error {
 	var relation, column string
 	var got ColumnShape
-	return c.Each(ctx, `SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+	return c.Each(
+		ctx,
+		`SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
 			CASE WHEN a.attidentity <> '' THEN 'identity' WHEN a.attgenerated <> '' THEN 'generated'
 				ELSE coalesce(pg_get_expr(d.adbin, d.adrelid), '') END,
 			coalesce(format('nextval(%L::regclass)', pg_get_serial_sequence(format('%s.%I', $1::text, c.relname), a.attname)), '')
@@ -99,7 +106,16 @@ func (c *Conn) inspectColumns(ctx context.Context, shapes map[string]*TableShape
 			LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)`,
 		[]any{Ident(c.Schema), slices.Collect(maps.Keys(shapes))},
-		[]any{&relation, &column, &got.Kind, &got.notNull, &got.def, &got.serial}, func() { shapes[relation].Columns[column] = got })
+		[]any{
+			&relation,
+			&column,
+			&got.Kind,
+			&got.notNull,
+			&got.def,
+			&got.serial,
+		},
+		func() { shapes[relation].Columns[column] = got },
+	)
 }
 
 func (c *Conn) inspectConstraints(ctx context.Context, shapes map[string]*TableShape) error {
@@ -151,7 +167,10 @@ func MissingColumns(table *mapping.Table, have *TableShape) (all []string) {
 		case !ok:
 			all = append(all, fmt.Sprintf("%s has no column %s", table.Name, want.Name))
 		case !fits(want.Kind, got.PlainKind()):
-			all = append(all, fmt.Sprintf("%s.%s is %s, not %s", table.Name, want.Name, got.PlainKind(), want.Kind.Type()))
+			all = append(
+				all,
+				fmt.Sprintf("%s.%s is %s, not %s", table.Name, want.Name, got.PlainKind(), want.Kind.Type()),
+			)
 		}
 	}
 	return all
@@ -234,11 +253,20 @@ func (c *Conn) unknownVersions(ctx context.Context, have *TableShape) (all []str
 		return nil, nil
 	}
 	var version int
-	err = c.Each(ctx, fmt.Sprintf("SELECT version FROM %s ORDER BY version", c.Name(mapping.Versions)), nil, []any{&version}, func() {
-		if !slices.Contains(mapping.SchemaVersions, version) {
-			all = append(all, fmt.Sprintf("%s records version %d, which this program does not know", mapping.Versions, version))
-		}
-	})
+	err = c.Each(
+		ctx,
+		fmt.Sprintf("SELECT version FROM %s ORDER BY version", c.Name(mapping.Versions)),
+		nil,
+		[]any{&version},
+		func() {
+			if !slices.Contains(mapping.SchemaVersions, version) {
+				all = append(
+					all,
+					fmt.Sprintf("%s records version %d, which this program does not know", mapping.Versions, version),
+				)
+			}
+		},
+	)
 	return all, err
 }
 
@@ -248,7 +276,9 @@ func (c *Conn) foreignIndexes(ctx context.Context) (all []string, err error) {
 	want := map[string]string{}
 	for _, table := range mapping.Tables {
 		for _, index := range table.Indexes {
-			want[index.Name] = strings.TrimSpace(fmt.Sprintf("%s.%s by %s %s", table.Name, index.Column, index.Method, index.OpClass))
+			want[index.Name] = strings.TrimSpace(
+				fmt.Sprintf("%s.%s by %s %s", table.Name, index.Column, index.Method, index.OpClass),
+			)
 		}
 	}
 	var name, got string
@@ -273,7 +303,12 @@ func (c *Conn) foreignIndexes(ctx context.Context) (all []string, err error) {
 func (c *Conn) IndexNames(ctx context.Context) (map[string]bool, error) {
 	have := map[string]bool{}
 	var name string
-	err := c.Each(ctx, "SELECT relname FROM pg_class WHERE relnamespace = $1::text::regnamespace AND relkind IN ('i', 'I')",
-		[]any{Ident(c.Schema)}, []any{&name}, func() { have[name] = true })
+	err := c.Each(
+		ctx,
+		"SELECT relname FROM pg_class WHERE relnamespace = $1::text::regnamespace AND relkind IN ('i', 'I')",
+		[]any{Ident(c.Schema)},
+		[]any{&name},
+		func() { have[name] = true },
+	)
 	return have, err
 }

@@ -45,8 +45,11 @@ const LockWait = 30 * time.Second
 // for no longer than LockWait, and no policy hides rows (the server refuses
 // instead).
 func (c *Conn) Settings() string {
-	s := fmt.Sprintf(`SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = 0; SET LOCAL row_security = off; SET LOCAL lock_timeout = %d;
-		SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL client_min_messages = warning;`, c.LockWait.Milliseconds())
+	s := fmt.Sprintf(
+		`SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = 0; SET LOCAL row_security = off; SET LOCAL lock_timeout = %d;
+		SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL client_min_messages = warning;`,
+		c.LockWait.Milliseconds(),
+	)
 	if c.Server.Version >= 170000 {
 		s += "SET LOCAL transaction_timeout = 0;"
 	}

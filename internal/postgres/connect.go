@@ -29,12 +29,19 @@ func Config(conn string) (*pgx.ConnConfig, error) {
 		return config, nil
 	}
 	if path, ok := errors.AsType[*fs.PathError](err); ok {
-		return nil, &clierr.Error{Kind: clierr.Usage, Message: "a file that the connection settings name can't be used", Err: path,
-			Hint: "see sslrootcert, sslcert, sslkey and the PGSSL* variables"}
+		return nil, &clierr.Error{
+			Kind:    clierr.Usage,
+			Message: "a file that the connection settings name can't be used",
+			Err:     path,
+			Hint:    "see sslrootcert, sslcert, sslkey and the PGSSL* variables",
+		}
 	}
 	if _, err := pgx.ParseConfig(""); err != nil {
-		return nil, &clierr.Error{Kind: clierr.Usage, Message: "the PG* variables or the service file can't be used (not shown, they may hold a password)",
-			Hint: "see PGSERVICE, PGSSLMODE, PGPORT and PGCONNECT_TIMEOUT"}
+		return nil, &clierr.Error{
+			Kind:    clierr.Usage,
+			Message: "the PG* variables or the service file can't be used (not shown, they may hold a password)",
+			Hint:    "see PGSERVICE, PGSSLMODE, PGPORT and PGCONNECT_TIMEOUT",
+		}
 	}
 	return nil, &clierr.Error{
 		Kind: clierr.Usage, Message: "the PostgreSQL address is malformed (not shown, it may hold a password)",
@@ -75,9 +82,15 @@ func connectError(config *pgx.ConnConfig, err error) error {
 		return context.Canceled
 	}
 	e := &clierr.Error{
-		Kind:    clierr.Failed,
-		Message: fmt.Sprintf("connect to PostgreSQL at %s:%d, database %q, as %q", config.Host, config.Port, config.Database, config.User),
-		Err:     cause(err), Hint: "check that the server runs and can be reached from here, then run again",
+		Kind: clierr.Failed,
+		Message: fmt.Sprintf(
+			"connect to PostgreSQL at %s:%d, database %q, as %q",
+			config.Host,
+			config.Port,
+			config.Database,
+			config.User,
+		),
+		Err: cause(err), Hint: "check that the server runs and can be reached from here, then run again",
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		e.Err = ServerError(err)

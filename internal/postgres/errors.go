@@ -57,11 +57,20 @@ func (c *Conn) WrapError(step string, err error) error {
 	}
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
-		return &clierr.Error{Kind: clierr.Failed, Message: step, Err: err, Hint: "the server ended the transaction with the connection; run again"}
+		return &clierr.Error{
+			Kind:    clierr.Failed,
+			Message: step,
+			Err:     err,
+			Hint:    "the server ended the transaction with the connection; run again",
+		}
 	}
 	if pgErr.Code == LockNotAvailable {
-		return c.lockTimeout(step+": a lock", "wait until that session is done with it, or end it, and run again",
-			"l.relation IN (SELECT oid FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1))", c.Schema)
+		return c.lockTimeout(
+			step+": a lock",
+			"wait until that session is done with it, or end it, and run again",
+			"l.relation IN (SELECT oid FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1))",
+			c.Schema,
+		)
 	}
 	e := &clierr.Error{Kind: clierr.Failed, Message: step, Err: ServerError(err)}
 	switch class := pgErr.Code[:2]; {
@@ -69,7 +78,11 @@ func (c *Conn) WrapError(step string, err error) error {
 		e.Kind, e.Hint = clierr.Refused, "turn row-level security off on that table for the load, or connect as its owner"
 	case pgErr.Code == InsufficientPrivilege:
 		e.Kind = clierr.Refused
-		e.Hint = fmt.Sprintf("role %q lacks that right: have it granted, or have an owner run \"flujo-port init --grant-to %s\" first", c.Server.Role, c.Server.Role)
+		e.Hint = fmt.Sprintf(
+			"role %q lacks that right: have it granted, or have an owner run \"flujo-port init --grant-to %s\" first",
+			c.Server.Role,
+			c.Server.Role,
+		)
 	case pgErr.Code == ReadOnlyTransaction:
 		e.Kind, e.Hint = clierr.Refused, "the server takes no writes: connect to the primary"
 	case class == "22" || class == "23" || class == "54":

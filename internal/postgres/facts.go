@@ -36,7 +36,8 @@ func (c *Conn) TLS() (t TLS) {
 	t.Used, t.Version = true, tls.VersionName(conn.ConnectionState().Version)
 	// pgx verifies by itself for sslmode=verify-ca, and leaves verify-full to Go.
 	config := c.Config().TLSConfig
-	t.Checked = config != nil && (!config.InsecureSkipVerify || config.VerifyPeerCertificate != nil || config.VerifyConnection != nil)
+	t.Checked = config != nil &&
+		(!config.InsecureSkipVerify || config.VerifyPeerCertificate != nil || config.VerifyConnection != nil)
 	return t
 }
 
@@ -60,28 +61,48 @@ func (c *Conn) MissingPrivileges(ctx context.Context) (all []string, err error) 
 	var right string
 	add := func() { all = append(all, right) }
 	if !there {
-		err := c.Each(ctx, "SELECT format('CREATE on database %s', current_database()) WHERE NOT has_database_privilege(current_database(), 'CREATE')",
-			nil, []any{&right}, add)
+		err := c.Each(
+			ctx,
+			"SELECT format('CREATE on database %s', current_database()) WHERE NOT has_database_privilege(current_database(), 'CREATE')",
+			nil,
+			[]any{&right},
+			add,
+		)
 		return all, err
 	}
-	err = c.Each(ctx, "SELECT format('%s on schema %s', p, $1::text) FROM unnest(ARRAY['USAGE', 'CREATE']) p WHERE NOT has_schema_privilege($1::text, p)",
-		[]any{c.Schema}, []any{&right}, add)
+	err = c.Each(
+		ctx,
+		"SELECT format('%s on schema %s', p, $1::text) FROM unnest(ARRAY['USAGE', 'CREATE']) p WHERE NOT has_schema_privilege($1::text, p)",
+		[]any{c.Schema},
+		[]any{&right},
+		add,
+	)
 	if err != nil || len(all) > 0 {
 		return all, err
 	}
 	// The program's own tables need less than Flujo's.
-	err = c.Each(ctx, `SELECT format('%s on table %s', p, c.relname) FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p
+	err = c.Each(
+		ctx,
+		`SELECT format('%s on table %s', p, c.relname) FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p
 		WHERE c.relnamespace = $1::text::regnamespace AND (c.relname = ANY ($2) OR c.relname = $3 AND p IN ('SELECT', 'INSERT') OR c.relname = $4 AND p = 'SELECT')
 			AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT has_table_privilege(c.oid, p) ORDER BY c.relname, p`,
-		[]any{Ident(c.Schema), tableNames(), Receipts, mapping.Originals.Name}, []any{&right}, add)
+		[]any{Ident(c.Schema), tableNames(), Receipts, mapping.Originals.Name},
+		[]any{&right},
+		add,
+	)
 	if err != nil {
 		return nil, err
 	}
-	err = c.Each(ctx, `SELECT format('UPDATE on sequence %s', s.relname) FROM pg_class s JOIN pg_depend d ON d.objid = s.oid AND d.deptype IN ('a', 'i')
+	err = c.Each(
+		ctx,
+		`SELECT format('UPDATE on sequence %s', s.relname) FROM pg_class s JOIN pg_depend d ON d.objid = s.oid AND d.deptype IN ('a', 'i')
 			JOIN pg_class c ON c.oid = d.refobjid
 		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)
 			AND CASE WHEN s.relkind = 'S' THEN NOT has_sequence_privilege(s.oid, 'UPDATE') END ORDER BY 1`,
-		[]any{Ident(c.Schema), tableNames()}, []any{&right}, add)
+		[]any{Ident(c.Schema), tableNames()},
+		[]any{&right},
+		add,
+	)
 	return all, err
 }
 
@@ -106,9 +127,15 @@ func (c *Conn) Extension(ctx context.Context) (e Extension, err error) {
 		return e, err
 	}
 	// A trusted extension takes the right to create in the database alone.
-	err = c.Each(ctx, `SELECT a.default_version, r.rolsuper OR v.trusted AND has_database_privilege(current_database(), 'CREATE')
+	err = c.Each(
+		ctx,
+		`SELECT a.default_version, r.rolsuper OR v.trusted AND has_database_privilege(current_database(), 'CREATE')
 		FROM pg_available_extensions a JOIN pg_available_extension_versions v ON v.name = a.name AND v.version = a.default_version, pg_roles r
-		WHERE a.name = 'vector' AND r.rolname = current_user`, nil, []any{&e.Available, &e.Creatable}, func() {})
+		WHERE a.name = 'vector' AND r.rolname = current_user`,
+		nil,
+		[]any{&e.Available, &e.Creatable},
+		func() {},
+	)
 	return e, err
 }
 
@@ -142,8 +169,16 @@ func (c *Conn) isLocalServer(ctx context.Context) bool {
 func (c *Conn) TablesWithRows(ctx context.Context) (full []string, err error) {
 	var name string
 	var there []string
-	err = c.Each(ctx, "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = ANY ($2)",
-		[]any{c.Schema, append(tableNames(), mapping.Originals.Name)}, []any{&name}, func() { there = append(there, name) })
+	err = c.Each(
+		ctx,
+		"SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = ANY ($2)",
+		[]any{
+			c.Schema,
+			append(tableNames(), mapping.Originals.Name),
+		},
+		[]any{&name},
+		func() { there = append(there, name) },
+	)
 	if err != nil {
 		return nil, err
 	}

@@ -10,8 +10,13 @@ import (
 
 // LockTable keeps others from writing to a table until the transaction's end.
 func (c *Conn) LockTable(ctx context.Context, table string) error {
-	return c.lockTableMode(ctx, table, "SHARE ROW EXCLUSIVE", "stop Flujo and whatever else writes to it, and run again",
-		" AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')")
+	return c.lockTableMode(
+		ctx,
+		table,
+		"SHARE ROW EXCLUSIVE",
+		"stop Flujo and whatever else writes to it, and run again",
+		" AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')",
+	)
 }
 
 // LockTableExclusively keeps others from writing to a table and from reading it until
@@ -30,7 +35,12 @@ func (c *Conn) lockTableMode(ctx context.Context, table, mode, hint, conflicting
 	case Code(err) != LockNotAvailable:
 		return c.WrapError(fmt.Sprintf("lock table %q", table), err)
 	}
-	return c.lockTimeout(fmt.Sprintf("a lock on table %q", table), hint, `l.locktype = 'relation' AND l.relation = to_regclass($1)`+conflicting, c.Name(table))
+	return c.lockTimeout(
+		fmt.Sprintf("a lock on table %q", table),
+		hint,
+		`l.locktype = 'relation' AND l.relation = to_regclass($1)`+conflicting,
+		c.Name(table),
+	)
 }
 
 // LockMigrations takes the lock under which Flujo runs its migrations, until
@@ -43,9 +53,13 @@ func (c *Conn) LockMigrations(ctx context.Context) error {
 	case Code(err) != LockNotAvailable:
 		return c.WrapError("take Flujo's migration lock", err)
 	}
-	return c.lockTimeout("Flujo's migration lock", "a Flujo is starting or another flujo-port runs: wait for its end, or stop it, and run again",
+	return c.lockTimeout(
+		"Flujo's migration lock",
+		"a Flujo is starting or another flujo-port runs: wait for its end, or stop it, and run again",
 		`l.locktype = 'advisory' AND l.classid = 0 AND l.objid = $1::bigint::oid
-		AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`, mapping.MigrationLock)
+		AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+		mapping.MigrationLock,
+	)
 }
 
 // LockTimeoutError is the cause of an error where another session held a lock for longer
@@ -68,7 +82,13 @@ func (c *Conn) lockTimeout(lock, hint, where string, arg any) error {
 				'since ' || to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC')) || ')'
 			FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 			WHERE l.granted AND a.pid <> pg_backend_pid() AND `+where+`
-			ORDER BY l.mode = 'AccessExclusiveLock' DESC, l.mode = 'AccessShareLock', a.xact_start LIMIT 1`, arg).Scan(&timeout.BlockedBy)
+			ORDER BY l.mode = 'AccessExclusiveLock' DESC, l.mode = 'AccessShareLock', a.xact_start LIMIT 1`, arg).
+			Scan(&timeout.BlockedBy)
 	}
-	return &clierr.Error{Kind: clierr.Failed, Message: fmt.Sprintf("timed out after %s waiting for %s", c.LockWait, lock), Err: timeout, Hint: hint}
+	return &clierr.Error{
+		Kind:    clierr.Failed,
+		Message: fmt.Sprintf("timed out after %s waiting for %s", c.LockWait, lock),
+		Err:     timeout,
+		Hint:    hint,
+	}
 }

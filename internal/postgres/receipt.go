@@ -42,7 +42,11 @@ func (c *Conn) LastReceipt(ctx context.Context) (*report.Receipt, error) {
 	if err != nil {
 		return nil, c.WrapError("read the receipt", err)
 	}
-	err = errors.Join(json.Unmarshal(options, &r.Options), json.Unmarshal(tables, &r.Tables), json.Unmarshal(findings, &r.Findings))
+	err = errors.Join(
+		json.Unmarshal(options, &r.Options),
+		json.Unmarshal(tables, &r.Tables),
+		json.Unmarshal(findings, &r.Findings),
+	)
 	if err != nil {
 		return nil, fmt.Errorf("read the receipt of %s in %s: %w", r.MigratedAt, c.Name(Receipts), err)
 	}

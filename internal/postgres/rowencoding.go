@@ -51,5 +51,10 @@ func encodedCell(c mapping.Column, cell, vectors string) string {
 // DigestHalves writes the SQL of mapping.HashEncoding: of h, a SHA-256, the two numbers,
 // which it calls a and b.
 func DigestHalves(h, a, b string) string {
-	return fmt.Sprintf("('x' || encode(substr(%s, 1, 8), 'hex'))::bit(64)::bigint %s, ('x' || encode(substr(%[1]s, 9, 8), 'hex'))::bit(64)::bigint %[3]s", h, a, b)
+	return fmt.Sprintf(
+		"('x' || encode(substr(%s, 1, 8), 'hex'))::bit(64)::bigint %s, ('x' || encode(substr(%[1]s, 9, 8), 'hex'))::bit(64)::bigint %[3]s",
+		h,
+		a,
+		b,
+	)
 }

@@ -69,7 +69,10 @@ func (s Server) CheckSupported() error {
 	case s.Standby:
 		return refuse("the server is a standby, which takes no writes", "connect to the primary")
 	case s.Replica:
-		return refuse("session_replication_role is not origin, so nothing would check foreign keys", "reset it for this role and database")
+		return refuse(
+			"session_replication_role is not origin, so nothing would check foreign keys",
+			"reset it for this role and database",
+		)
 	case s.Encoding != "UTF8":
 		return refuse(fmt.Sprintf("database %q is encoded as %s", s.Database, s.Encoding),
 			"use a database with ENCODING 'UTF8': Flujo's text does not fit into another one")
@@ -82,13 +85,18 @@ func (s Server) CheckVersion() error {
 	if s.Version >= oldestServer*10000 {
 		return nil
 	}
-	return &clierr.Error{Kind: clierr.Refused, Message: fmt.Sprintf("the server is PostgreSQL %s, older than %d", s.Name, oldestServer), Hint: "use a newer server"}
+	return &clierr.Error{
+		Kind:    clierr.Refused,
+		Message: fmt.Sprintf("the server is PostgreSQL %s, older than %d", s.Name, oldestServer),
+		Hint:    "use a newer server",
+	}
 }
 
 // LZ4 reports whether the server can compress large values by lz4, which it
 // does several times faster than by its own pglz: PostgreSQL 14 and later,
 // where it was built with it.
 func (c *Conn) LZ4(ctx context.Context) (has bool, err error) {
-	err = c.QueryRow(ctx, `SELECT coalesce((SELECT 'lz4' = ANY (enumvals) FROM pg_catalog.pg_settings WHERE name = 'default_toast_compression'), false)`).Scan(&has)
+	err = c.QueryRow(ctx, `SELECT coalesce((SELECT 'lz4' = ANY (enumvals) FROM pg_catalog.pg_settings WHERE name = 'default_toast_compression'), false)`).
+		Scan(&has)
 	return has, err
 }

@@ -16,7 +16,11 @@ type NarrowColumn struct {
 
 // AdoptTypes takes the wider types of columns that are there over into types,
 // and names the columns that are narrower than types says.
-func AdoptTypes(types *mapping.Types, tables []mapping.Table, have map[string]*TableShape) (narrow []NarrowColumn, err error) {
+func AdoptTypes(
+	types *mapping.Types,
+	tables []mapping.Table,
+	have map[string]*TableShape,
+) (narrow []NarrowColumn, err error) {
 	for _, table := range tables {
 		if have[table.Name] == nil {
 			continue

@@ -81,7 +81,13 @@ func (m *Merge) text(w io.Writer) {
 		u.list(w, u.Tied, "kept in PostgreSQL, where the file's differs and is of the same time", u.FirstTied)
 	}
 	for _, r := range m.Renumbered {
-		fmt.Fprintf(w, "renumbered: %s of the file in %s, whose id another row has in PostgreSQL: from %d on\n", rows(r.Rows), r.Table, r.First)
+		fmt.Fprintf(
+			w,
+			"renumbered: %s of the file in %s, whose id another row has in PostgreSQL: from %d on\n",
+			rows(r.Rows),
+			r.Table,
+			r.First,
+		)
 	}
 	fmt.Fprintln(w)
 }

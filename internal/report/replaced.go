@@ -37,11 +37,20 @@ func (m *Migration) writeReplaced(w io.Writer) {
 		tables = append(tables, t.Name+" "+humanize.Comma(t.Rows))
 	}
 	if m.Committed {
-		fmt.Fprintf(w, "replaced: the rows that were there are archived in schema %q until you drop it: %s\n", r.ArchiveSchema, strings.Join(tables, ", "))
+		fmt.Fprintf(
+			w,
+			"replaced: the rows that were there are archived in schema %q until you drop it: %s\n",
+			r.ArchiveSchema,
+			strings.Join(tables, ", "),
+		)
 		return
 	}
-	fmt.Fprintf(w, "replaced, and rolled back: the real run archives the rows that are there in a schema such as %q, and prints the SQL that leads back to them: %s\n",
-		r.ArchiveSchema, strings.Join(tables, ", "))
+	fmt.Fprintf(
+		w,
+		"replaced, and rolled back: the real run archives the rows that are there in a schema such as %q, and prints the SQL that leads back to them: %s\n",
+		r.ArchiveSchema,
+		strings.Join(tables, ", "),
+	)
 }
 
 // writeUndo gives the lines that lead back to what was replaced.

@@ -67,7 +67,14 @@ type RestoredTable struct {
 func (r *Restoration) Text(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\n", r.headline())
-	fmt.Fprintf(&b, "from  schema %q of database %q, as role %q, PostgreSQL %s\n", r.Source.Schema, r.Source.Database, r.Source.Role, r.Source.Server)
+	fmt.Fprintf(
+		&b,
+		"from  schema %q of database %q, as role %q, PostgreSQL %s\n",
+		r.Source.Schema,
+		r.Source.Database,
+		r.Source.Role,
+		r.Source.Server,
+	)
 	if r.Base != nil {
 		fmt.Fprintf(&b, "base  %s\n", r.Base)
 	}
@@ -77,7 +84,11 @@ func (r *Restoration) Text(w io.Writer) error {
 	}
 	r.table(&b)
 	if r.Differing > 0 {
-		fmt.Fprintf(&b, "not in the file as PostgreSQL has them: %s, the first of each table (--json lists all):\n", rows(r.Differing))
+		fmt.Fprintf(
+			&b,
+			"not in the file as PostgreSQL has them: %s, the first of each table (--json lists all):\n",
+			rows(r.Differing),
+		)
 		for _, d := range r.Differences {
 			fmt.Fprintf(&b, "  %s\n", d)
 		}
@@ -101,11 +112,17 @@ func (r *Restoration) Text(w io.Writer) error {
 func (r *Restoration) headline() string {
 	switch {
 	case r.Done:
-		return fmt.Sprintf("Done: every cell of the new file was read back and compared with PostgreSQL, in %.1f s.", r.Seconds)
+		return fmt.Sprintf(
+			"Done: every cell of the new file was read back and compared with PostgreSQL, in %.1f s.",
+			r.Seconds,
+		)
 	case r.Differing > 0:
 		return fmt.Sprintf("Verification failed after %.1f s: no file was left.", r.Seconds)
 	}
-	return fmt.Sprintf("Dry run finished in %.1f s: every cell was read back and compared, then the file was removed.", r.Seconds)
+	return fmt.Sprintf(
+		"Dry run finished in %.1f s: every cell was read back and compared, then the file was removed.",
+		r.Seconds,
+	)
 }
 
 func (r *Restoration) table(w io.Writer) {

@@ -22,7 +22,11 @@ func (m *Migration) Text(w io.Writer) error {
 		m.Merge.text(&b)
 	}
 	if m.Differing > 0 {
-		fmt.Fprintf(&b, "not in PostgreSQL as the file has them: %s, the first of each table (--json lists all):\n", rows(m.Differing))
+		fmt.Fprintf(
+			&b,
+			"not in PostgreSQL as the file has them: %s, the first of each table (--json lists all):\n",
+			rows(m.Differing),
+		)
 		for _, d := range m.Differences {
 			fmt.Fprintf(&b, "  %s\n", d)
 		}
@@ -31,7 +35,13 @@ func (m *Migration) Text(w io.Writer) error {
 	if len(m.Changes) > 0 {
 		m.writeChanges(&b, m.Refused)
 		if !m.Refused {
-			fmt.Fprintf(&b, "original values%s: %s cells, byte for byte, in %s.flujo_port_originals\n", m.ofTaken(), humanize.Comma(m.Originals), m.Target.Schema)
+			fmt.Fprintf(
+				&b,
+				"original values%s: %s cells, byte for byte, in %s.flujo_port_originals\n",
+				m.ofTaken(),
+				humanize.Comma(m.Originals),
+				m.Target.Schema,
+			)
 		}
 		fmt.Fprintln(&b)
 	}
@@ -45,8 +55,13 @@ func (m *Migration) Text(w io.Writer) error {
 		fmt.Fprintf(&b, "times without a zone, taken as %s: %s in %s\n", n.Zone, humanize.Comma(n.Count), n.Column)
 	}
 	for _, r := range m.Rounded {
-		fmt.Fprintf(&b, "rounded to real, as Flujo's PostgreSQL tables hold it: %s values in %s, by at most %.1g of the value (--exact-floats keeps them)\n",
-			humanize.Comma(r.Count), r.Column, r.Largest)
+		fmt.Fprintf(
+			&b,
+			"rounded to real, as Flujo's PostgreSQL tables hold it: %s values in %s, by at most %.1g of the value (--exact-floats keeps them)\n",
+			humanize.Comma(r.Count),
+			r.Column,
+			r.Largest,
+		)
 	}
 	if len(m.Ignored) > 0 {
 		fmt.Fprintf(&b, "left alone: tables that are not Flujo's: %s\n", strings.Join(m.Ignored, ", "))
@@ -76,11 +91,21 @@ func (m *Migration) headline() string {
 	case m.Committed:
 		return fmt.Sprintf("Done: %s, then committed, in %.1f s.", m.verified(), m.Seconds)
 	case m.Differing > 0:
-		return fmt.Sprintf("Verification failed after %.1f s, and everything was rolled back: the database is as it was.", m.Seconds)
+		return fmt.Sprintf(
+			"Verification failed after %.1f s, and everything was rolled back: the database is as it was.",
+			m.Seconds,
+		)
 	case m.Refused:
-		return fmt.Sprintf("Refused after %.1f s and rolled back: the database is as it was. This is the whole list of what stands in the way.", m.Seconds)
+		return fmt.Sprintf(
+			"Refused after %.1f s and rolled back: the database is as it was. This is the whole list of what stands in the way.",
+			m.Seconds,
+		)
 	}
-	return fmt.Sprintf("Dry run finished in %.1f s: %s, then rolled back; the database is as it was.", m.Seconds, m.verified())
+	return fmt.Sprintf(
+		"Dry run finished in %.1f s: %s, then rolled back; the database is as it was.",
+		m.Seconds,
+		m.verified(),
+	)
 }
 
 func (m *Migration) verified() string {
@@ -97,13 +122,24 @@ func (m *Migration) verified() string {
 func (s *Source) String() string {
 	wal := "no -wal"
 	if s.WAL {
-		wal = fmt.Sprintf("with a -wal of %s %s", humanize.Comma(int64(s.Frames)), english.PluralWord(s.Frames, "frame", ""))
+		wal = fmt.Sprintf(
+			"with a -wal of %s %s",
+			humanize.Comma(int64(s.Frames)),
+			english.PluralWord(s.Frames, "frame", ""),
+		)
 	}
 	integrity := "quick_check ok"
 	if s.Integrity == "" {
 		integrity = "not checked for damage (--skip-integrity)"
 	}
-	return fmt.Sprintf("%s (%s, %s, format %s, %s)", s.Path, humanize.IBytes(uint64(s.Bytes)), wal, s.FileFormat, integrity)
+	return fmt.Sprintf(
+		"%s (%s, %s, format %s, %s)",
+		s.Path,
+		humanize.IBytes(uint64(s.Bytes)),
+		wal,
+		s.FileFormat,
+		integrity,
+	)
 }
 
 func (m *Migration) pgvector() string {
@@ -137,8 +173,20 @@ func (m *Migration) table(w io.Writer) {
 		case row.Match:
 			mark = "✓"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s%s\t%s\t%s\t%.2f\t%s\t\n", row.Name, humanize.Comma(row.RowsRead), column(humanize.Comma(row.Rejected)),
-			humanize.Comma(row.Derived), humanize.Comma(row.InPostgres), humanize.IBytes(uint64(row.Bytes)), row.Seconds, mark)
+		fmt.Fprintf(
+			t,
+			"%s\t%s\t%s%s\t%s\t%s\t%.2f\t%s\t\n",
+			row.Name,
+			humanize.Comma(row.RowsRead),
+			column(humanize.Comma(row.Rejected)),
+			humanize.Comma(
+				row.Derived,
+			),
+			humanize.Comma(row.InPostgres),
+			humanize.IBytes(uint64(row.Bytes)),
+			row.Seconds,
+			mark,
+		)
 	}
 	t.Flush()
 	fmt.Fprintln(w)
@@ -165,7 +213,15 @@ func (f *Findings) writeChanges(w io.Writer, refused bool) {
 		if c.Count > int64(len(c.Keys)) {
 			more = ", …"
 		}
-		fmt.Fprintf(w, "%s%s × %s (%s%s)\n", what, humanize.Comma(c.Count), c.Explanation, strings.Join(keys, ", "), more)
+		fmt.Fprintf(
+			w,
+			"%s%s × %s (%s%s)\n",
+			what,
+			humanize.Comma(c.Count),
+			c.Explanation,
+			strings.Join(keys, ", "),
+			more,
+		)
 	}
 }
 

@@ -15,7 +15,13 @@ func (v *Verification) Text(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\n", v.headline())
 	fmt.Fprintf(&b, "file      %s\n", &v.Source)
-	fmt.Fprintf(&b, "database  schema %q of database %q, PostgreSQL %s\n", v.Target.Schema, v.Target.Database, v.Target.Server)
+	fmt.Fprintf(
+		&b,
+		"database  schema %q of database %q, PostgreSQL %s\n",
+		v.Target.Schema,
+		v.Target.Database,
+		v.Target.Server,
+	)
 	if r := v.Receipt; r != nil {
 		same := "the file is the same, byte for byte"
 		if !r.SameBytes {
@@ -24,12 +30,23 @@ func (v *Verification) Text(w io.Writer) error {
 				same += ", and what PostgreSQL is to hold of it the same: a checkpoint does that"
 			}
 		}
-		fmt.Fprintf(&b, "receipt   %s UTC, of %s, by flujo-port %s, verified by %s; %s\n", r.MigratedAt.Format(time.DateTime), r.Path, r.Version, r.Verify, same)
+		fmt.Fprintf(
+			&b,
+			"receipt   %s UTC, of %s, by flujo-port %s, verified by %s; %s\n",
+			r.MigratedAt.Format(time.DateTime),
+			r.Path,
+			r.Version,
+			r.Verify,
+			same,
+		)
 	} else {
 		fmt.Fprintf(&b, "receipt   none in this schema: what changed since can't be told\n")
 	}
 	if v.Receipt != nil && v.Receipt.Merged {
-		fmt.Fprintf(&b, "          a merge: where rows changed since, those that PostgreSQL kept then and those that got new ids count among them\n")
+		fmt.Fprintf(
+			&b,
+			"          a merge: where rows changed since, those that PostgreSQL kept then and those that got new ids count among them\n",
+		)
 	}
 	fmt.Fprintln(&b)
 	v.table(&b)
@@ -66,7 +83,10 @@ func (v *Verification) headline() string {
 
 func (v *Verification) table(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "table\trows of the file\tat the migration\tin Postgres now\tadded since\tchanged since\tdeleted since\twrong\t\t\n")
+	fmt.Fprintf(
+		t,
+		"table\trows of the file\tat the migration\tin Postgres now\tadded since\tchanged since\tdeleted since\twrong\t\t\n",
+	)
 	for _, c := range v.Tables {
 		mark := "✗"
 		switch {
@@ -79,8 +99,21 @@ func (v *Verification) table(w io.Writer) {
 		if v.Receipt == nil {
 			then = "?"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", c.Name, humanize.Comma(c.InFile), then, humanize.Comma(c.InPostgres),
-			humanize.Comma(c.Added), humanize.Comma(c.Changed), humanize.Comma(c.Deleted), humanize.Comma(c.Mismatched), mark)
+		fmt.Fprintf(
+			t,
+			"%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n",
+			c.Name,
+			humanize.Comma(c.InFile),
+			then,
+			humanize.Comma(c.InPostgres),
+			humanize.Comma(
+				c.Added,
+			),
+			humanize.Comma(c.Changed),
+			humanize.Comma(c.Deleted),
+			humanize.Comma(c.Mismatched),
+			mark,
+		)
 	}
 	t.Flush()
 }

@@ -67,7 +67,12 @@ func (t *Tx) copyTuples(ctx context.Context, table *mapping.Table, tuples Tuples
 	for i, c := range table.Columns {
 		names[i] = postgres.Ident(c.Name)
 	}
-	sql := fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT binary%s)", t.Name(table.Name), strings.Join(names, ", "), options)
+	sql := fmt.Sprintf(
+		"COPY %s (%s) FROM STDIN (FORMAT binary%s)",
+		t.Name(table.Name),
+		strings.Join(names, ", "),
+		options,
+	)
 	stream := newStream(tuples)
 	tag, err := t.PgConn().CopyFrom(ctx, stream, sql)
 	sent, rows, sourceErr := stream.stop()
@@ -78,9 +83,14 @@ func (t *Tx) copyTuples(ctx context.Context, table *mapping.Table, tuples Tuples
 		return sent, t.WrapError(fmt.Sprintf("copy table %q", table.Name), err)
 	case tag.RowsAffected() != rows:
 		return sent, &clierr.Error{
-			Kind:    clierr.Mismatch,
-			Message: fmt.Sprintf("copy table %q: %d rows were sent, the server took %d", table.Name, rows, tag.RowsAffected()),
-			Hint:    "look for triggers or rules on that table",
+			Kind: clierr.Mismatch,
+			Message: fmt.Sprintf(
+				"copy table %q: %d rows were sent, the server took %d",
+				table.Name,
+				rows,
+				tag.RowsAffected(),
+			),
+			Hint: "look for triggers or rules on that table",
 		}
 	}
 	return sent, nil

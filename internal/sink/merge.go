@@ -76,7 +76,13 @@ func (t *Tx) BeginMerge(ctx context.Context, s *Schema) (*Merge, error) {
 	conn := *t.Conn
 	conn.Schema = "flujo_port_staging_" + strings.ToLower(rand.Text())
 	m := &Merge{target: t, schema: s, Staging: &Tx{Conn: &conn}, final: unitsFile}
-	m.StagingSchema = &Schema{Existing: map[string]bool{}, PGVector: s.PGVector, Types: s.Types, typesSchema: s.typesSchema, tables: s.tables}
+	m.StagingSchema = &Schema{
+		Existing:    map[string]bool{},
+		PGVector:    s.PGVector,
+		Types:       s.Types,
+		typesSchema: s.typesSchema,
+		tables:      s.tables,
+	}
 	if err := m.Staging.chooseStagingSchema(ctx, m.StagingSchema); err != nil {
 		return nil, err
 	}
@@ -113,13 +119,33 @@ func (m *Merge) Decide(ctx context.Context, inferred mapping.Time) ([]report.Mer
 	if err := m.sum(ctx, unitsFile, m.Staging); err != nil {
 		return nil, err
 	}
-	decide := fmt.Sprintf(`CREATE TABLE %s AS SELECT kind, key, CASE WHEN f.n IS NULL THEN '%s' WHEN h.n IS NULL THEN '%s'
+	decide := fmt.Sprintf(
+		`CREATE TABLE %s AS SELECT kind, key, CASE WHEN f.n IS NULL THEN '%s' WHEN h.n IS NULL THEN '%s'
 			WHEN (h.n, h.a, h.b) = (f.n, f.a, f.b) THEN '%s' WHEN f.last > h.last THEN '%s' WHEN f.last = h.last THEN '%s' ELSE '%s' END AS choice
 		FROM %s h FULL JOIN %s f USING (kind, key)`,
-		m.name(unitsDecided), unitAlone, unitAdded, unitEqual, unitTaken, unitTied, unitNewer, m.name(unitsTarget), m.name(unitsFile))
-	won := fmt.Sprintf("CREATE TABLE %s AS SELECT * FROM %s WHERE choice IN ('%s', '%s'); ALTER TABLE %[1]s ADD PRIMARY KEY (kind, key); ANALYZE %[1]s",
-		m.name(unitsWon), m.name(unitsDecided), unitAdded, unitTaken)
-	ids := fmt.Sprintf("CREATE TABLE %s (table_name text, old bigint, new bigint, PRIMARY KEY (table_name, old))", m.name(newIDs))
+		m.name(
+			unitsDecided,
+		),
+		unitAlone,
+		unitAdded,
+		unitEqual,
+		unitTaken,
+		unitTied,
+		unitNewer,
+		m.name(unitsTarget),
+		m.name(unitsFile),
+	)
+	won := fmt.Sprintf(
+		"CREATE TABLE %s AS SELECT * FROM %s WHERE choice IN ('%s', '%s'); ALTER TABLE %[1]s ADD PRIMARY KEY (kind, key); ANALYZE %[1]s",
+		m.name(unitsWon),
+		m.name(unitsDecided),
+		unitAdded,
+		unitTaken,
+	)
+	ids := fmt.Sprintf(
+		"CREATE TABLE %s (table_name text, old bigint, new bigint, PRIMARY KEY (table_name, old))",
+		m.name(newIDs),
+	)
 	if err := m.run(ctx, "decide from which side to take what", decide+";"+won+";"+ids); err != nil {
 		return nil, err
 	}
@@ -134,8 +160,12 @@ func (m *Merge) sum(ctx context.Context, name string, side *Tx) error {
 	for i := range m.schema.tables {
 		parts = append(parts, m.sumOf(&m.schema.tables[i], side))
 	}
-	sql := fmt.Sprintf(`CREATE TABLE %s AS SELECT kind, key, sum(n) AS n, sum(a) AS a, sum(b) AS b, sum(c) AS c, sum(d) AS d, max(last) AS last
-		FROM (%s) t GROUP BY kind, key; ANALYZE %[1]s`, m.name(name), strings.Join(parts, " UNION ALL "))
+	sql := fmt.Sprintf(
+		`CREATE TABLE %s AS SELECT kind, key, sum(n) AS n, sum(a) AS a, sum(b) AS b, sum(c) AS c, sum(d) AS d, max(last) AS last
+		FROM (%s) t GROUP BY kind, key; ANALYZE %[1]s`,
+		m.name(name),
+		strings.Join(parts, " UNION ALL "),
+	)
 	return m.run(ctx, "sum up what each side has", sql)
 }
 
@@ -151,15 +181,30 @@ func (m *Merge) sumOf(table *mapping.Table, side *Tx) string {
 			times = append(times, at)
 		}
 	}
-	encoding, content := postgres.RowEncoding(table, m.schema.typesSchema), postgres.ContentEncoding(table, m.schema.typesSchema)
+	encoding, content := postgres.RowEncoding(
+		table,
+		m.schema.typesSchema,
+	), postgres.ContentEncoding(
+		table,
+		m.schema.typesSchema,
+	)
 	whole, full := postgres.DigestHalves("h", "c", "d"), "'-'::bytea"
 	if encoding != content {
 		whole, full = postgres.DigestHalves("g", "c", "d"), "sha256("+encoding+")"
 	}
 	// OFFSET 0 keeps the planner from computing the hashes twice.
-	return fmt.Sprintf(`SELECT '%s'::text AS kind, key, count(*) AS n, sum(a) AS a, sum(b) AS b, sum(c) AS c, sum(d) AS d, coalesce(max(last), '-infinity') AS last
+	return fmt.Sprintf(
+		`SELECT '%s'::text AS kind, key, count(*) AS n, sum(a) AS a, sum(b) AS b, sum(c) AS c, sum(d) AS d, coalesce(max(last), '-infinity') AS last
 		FROM (SELECT key, last, %s, %s FROM (SELECT %s AS key, greatest(%s) AS last, sha256(%s) AS h, %s AS g FROM %s OFFSET 0) x) y GROUP BY key`,
-		kind, postgres.DigestHalves("h", "a", "b"), whole, postgres.Ident(key), strings.Join(times, ", "), content, full, side.Name(table.Name))
+		kind,
+		postgres.DigestHalves("h", "a", "b"),
+		whole,
+		postgres.Ident(key),
+		strings.Join(times, ", "),
+		content,
+		full,
+		side.Name(table.Name),
+	)
 }
 
 // count counts what was decided, with the first keys of units of which one
@@ -170,14 +215,26 @@ func (m *Merge) count(ctx context.Context) (all []report.MergedUnits, err error)
 		kind, _ := unitOf(&m.schema.tables[i])
 		if _, ok := at[kind]; !ok {
 			at[kind] = len(all)
-			all = append(all, report.MergedUnits{Kind: kind, FirstNewer: []string{}, FirstTied: []string{}, FirstTakenOver: []string{}})
+			all = append(
+				all,
+				report.MergedUnits{
+					Kind:           kind,
+					FirstNewer:     []string{},
+					FirstTied:      []string{},
+					FirstTakenOver: []string{},
+				},
+			)
 		}
 	}
 	var kind, choice string
 	var n int64
 	var first []string
-	query := fmt.Sprintf("SELECT kind, choice, count(*), (array_agg(key ORDER BY key COLLATE \"C\") FILTER (WHERE place <= 10)) FROM (%s) t GROUP BY kind, choice",
-		"SELECT *, row_number() OVER (PARTITION BY kind, choice ORDER BY key COLLATE \"C\") AS place FROM "+m.name(unitsDecided))
+	query := fmt.Sprintf(
+		"SELECT kind, choice, count(*), (array_agg(key ORDER BY key COLLATE \"C\") FILTER (WHERE place <= 10)) FROM (%s) t GROUP BY kind, choice",
+		"SELECT *, row_number() OVER (PARTITION BY kind, choice ORDER BY key COLLATE \"C\") AS place FROM "+m.name(
+			unitsDecided,
+		),
+	)
 	err = m.target.Each(ctx, query, nil, []any{&kind, &choice, &n, &first}, func() {
 		u := &all[at[kind]]
 		switch choice {
@@ -207,12 +264,22 @@ func (m *Merge) Check(ctx context.Context) (wrong int64, first []string, err err
 		return 0, nil, err
 	}
 	const sums = "n, a, b, c, d"
-	expected := fmt.Sprintf(`SELECT kind, key, %s FROM %s h WHERE NOT EXISTS (SELECT FROM %s w WHERE w.kind = h.kind AND w.key = h.key)
+	expected := fmt.Sprintf(
+		`SELECT kind, key, %s FROM %s h WHERE NOT EXISTS (SELECT FROM %s w WHERE w.kind = h.kind AND w.key = h.key)
 		UNION ALL SELECT kind, key, f.n, f.a, f.b, r.c, r.d FROM %[3]s JOIN %[4]s f USING (kind, key) LEFT JOIN %[5]s r USING (kind, key)`,
-		sums, m.name(unitsTarget), m.name(unitsWon), m.name(unitsFile), m.name(m.final))
+		sums,
+		m.name(unitsTarget),
+		m.name(unitsWon),
+		m.name(unitsFile),
+		m.name(m.final),
+	)
 	var unit string
-	query := fmt.Sprintf(`SELECT format('%%s %%s', kind, to_json(key)), count(*) OVER () FROM (%s) e FULL JOIN %s o USING (kind, key)
-		WHERE (e.n, e.a, e.b, e.c, e.d) IS DISTINCT FROM (o.n, o.a, o.b, o.c, o.d) ORDER BY kind, key COLLATE "C" LIMIT 10`, expected, m.name(unitsAfter))
+	query := fmt.Sprintf(
+		`SELECT format('%%s %%s', kind, to_json(key)), count(*) OVER () FROM (%s) e FULL JOIN %s o USING (kind, key)
+		WHERE (e.n, e.a, e.b, e.c, e.d) IS DISTINCT FROM (o.n, o.a, o.b, o.c, o.d) ORDER BY kind, key COLLATE "C" LIMIT 10`,
+		expected,
+		m.name(unitsAfter),
+	)
 	err = m.target.Each(ctx, query, nil, []any{&unit, &wrong}, func() { first = append(first, unit) })
 	return wrong, first, err
 }
@@ -222,7 +289,17 @@ func (m *Merge) Drop(ctx context.Context) error {
 	if m.ownSchema {
 		return m.run(ctx, "drop what was merged from", "DROP SCHEMA "+postgres.Ident(m.Staging.Schema)+" CASCADE")
 	}
-	names := []string{unitsTarget, unitsFile, unitsRenumbered, unitsAfter, unitsWon, unitsDecided, newIDs, addedOriginals, mapping.Originals.Name}
+	names := []string{
+		unitsTarget,
+		unitsFile,
+		unitsRenumbered,
+		unitsAfter,
+		unitsWon,
+		unitsDecided,
+		newIDs,
+		addedOriginals,
+		mapping.Originals.Name,
+	}
 	for _, table := range m.schema.tables {
 		names = append(names, table.Name)
 	}

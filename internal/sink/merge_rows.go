@@ -31,10 +31,22 @@ func (t *Tx) LastAllocated(ctx context.Context, table *mapping.Table) (id int64,
 func (m *Merge) Renumber(ctx context.Context, table *mapping.Table, last int64) (rows int64, err error) {
 	kind, key := unitOf(table)
 	id := postgres.Ident(table.Serial())
-	sql := fmt.Sprintf(`INSERT INTO %s SELECT '%s', s.%s, $1 + row_number() OVER (ORDER BY s.%[3]s) FROM %s s JOIN %s w ON w.kind = '%s' AND w.key = s.%s
+	sql := fmt.Sprintf(
+		`INSERT INTO %s SELECT '%s', s.%s, $1 + row_number() OVER (ORDER BY s.%[3]s) FROM %s s JOIN %s w ON w.kind = '%s' AND w.key = s.%s
 		WHERE EXISTS (SELECT FROM %s t WHERE t.%[3]s = s.%[3]s
 			AND NOT EXISTS (SELECT FROM %[5]s v WHERE v.kind = '%[6]s' AND v.key = t.%[7]s AND v.choice = '%[9]s'))`,
-		m.name(newIDs), table.Name, id, m.name(table.Name), m.name(unitsWon), kind, postgres.Ident(key), m.target.Name(table.Name), unitTaken)
+		m.name(
+			newIDs,
+		),
+		table.Name,
+		id,
+		m.name(table.Name),
+		m.name(unitsWon),
+		kind,
+		postgres.Ident(key),
+		m.target.Name(table.Name),
+		unitTaken,
+	)
 	tag, err := m.target.Exec(ctx, sql, last)
 	if postgres.Code(err) == postgres.NumericOutOfRange {
 		return 0, &clierr.Error{
@@ -85,8 +97,11 @@ func (m *Merge) changeIDs(ctx context.Context) error {
 		if table.Serial() == "" {
 			continue
 		}
-		tag, err := m.target.Exec(ctx, fmt.Sprintf("UPDATE %s s SET %s = i.new FROM %s i WHERE i.table_name = '%s' AND i.old = s.%[2]s",
-			m.name(table.Name), postgres.Ident(table.Serial()), m.name(newIDs), table.Name))
+		tag, err := m.target.Exec(
+			ctx,
+			fmt.Sprintf("UPDATE %s s SET %s = i.new FROM %s i WHERE i.table_name = '%s' AND i.old = s.%[2]s",
+				m.name(table.Name), postgres.Ident(table.Serial()), m.name(newIDs), table.Name),
+		)
 		if err != nil {
 			return m.target.WrapError(fmt.Sprintf("change ids of rows for table %q", table.Name), err)
 		}
@@ -107,7 +122,11 @@ func (m *Merge) remove(ctx context.Context, table *mapping.Table) error {
 	sql := fmt.Sprintf("DELETE FROM %s t USING %s w WHERE w.kind = '%s' AND w.key = t.%s AND w.choice = '%s'",
 		m.target.Name(table.Name), m.name(unitsWon), kind, postgres.Ident(key), unitTaken)
 	if key == table.PrimaryKey {
-		sql += fmt.Sprintf(" AND NOT EXISTS (SELECT FROM %s s WHERE s.%s = t.%[2]s)", m.name(table.Name), postgres.Ident(key))
+		sql += fmt.Sprintf(
+			" AND NOT EXISTS (SELECT FROM %s s WHERE s.%s = t.%[2]s)",
+			m.name(table.Name),
+			postgres.Ident(key),
+		)
 	}
 	return m.run(ctx, fmt.Sprintf("take over rows of table %q", table.Name), sql)
 }
@@ -123,8 +142,19 @@ func (m *Merge) insert(ctx context.Context, table *mapping.Table) error {
 			sets = append(sets, name+" = EXCLUDED."+name)
 		}
 	}
-	sql := fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s s JOIN %s w ON w.kind = '%s' AND w.key = s.%s", m.target.Name(table.Name),
-		strings.Join(names, ", "), strings.Join(values, ", "), m.name(table.Name), m.name(unitsWon), kind, postgres.Ident(key))
+	sql := fmt.Sprintf(
+		"INSERT INTO %s (%s) SELECT %s FROM %s s JOIN %s w ON w.kind = '%s' AND w.key = s.%s",
+		m.target.Name(table.Name),
+		strings.Join(
+			names,
+			", ",
+		),
+		strings.Join(values, ", "),
+		m.name(table.Name),
+		m.name(unitsWon),
+		kind,
+		postgres.Ident(key),
+	)
 	if key == table.PrimaryKey {
 		sql += fmt.Sprintf(" ON CONFLICT (%s) DO UPDATE SET %s", postgres.Ident(key), strings.Join(sets, ", "))
 	}
@@ -142,7 +172,10 @@ func (m *Merge) has(ctx context.Context, side *Tx) (there bool, err error) {
 // isRejectedSQL is the SQL of whether an original, o, is of a rejected row: such
 // a row may share its key with one that has.
 func isRejectedSQL() string {
-	return fmt.Sprintf("string_to_array(o.reason, '+') && '{%s}'::text[]", strings.Join(mapping.RejectionReasons(), ","))
+	return fmt.Sprintf(
+		"string_to_array(o.reason, '+') && '{%s}'::text[]",
+		strings.Join(mapping.RejectionReasons(), ","),
+	)
 }
 
 // selectOriginals selects which originals are to be added: of rows that are
@@ -164,9 +197,21 @@ func (m *Merge) selectOriginals(ctx context.Context) error {
 			break
 		}
 		kind, key := unitOf(table)
-		sql := fmt.Sprintf(`DELETE FROM %s o USING %s t JOIN %s w ON w.kind = '%s' AND w.key = t.%s AND w.choice = '%s'
-			WHERE o.table_name = '%s' AND o.row_key = t.%s::text AND NOT %s`, m.target.Name(mapping.Originals.Name), m.target.Name(table.Name),
-			m.name(unitsWon), kind, postgres.Ident(key), unitTaken, table.Name, postgres.Ident(table.PrimaryKey), isRejectedSQL())
+		sql := fmt.Sprintf(
+			`DELETE FROM %s o USING %s t JOIN %s w ON w.kind = '%s' AND w.key = t.%s AND w.choice = '%s'
+			WHERE o.table_name = '%s' AND o.row_key = t.%s::text AND NOT %s`,
+			m.target.Name(mapping.Originals.Name),
+			m.target.Name(table.Name),
+			m.name(
+				unitsWon,
+			),
+			kind,
+			postgres.Ident(key),
+			unitTaken,
+			table.Name,
+			postgres.Ident(table.PrimaryKey),
+			isRejectedSQL(),
+		)
 		if err := m.run(ctx, step, sql); err != nil {
 			return err
 		}
@@ -178,7 +223,11 @@ func (m *Merge) selectOriginals(ctx context.Context) error {
 	for i := range m.schema.tables {
 		parts = append(parts, m.originalsOf(&m.schema.tables[i]))
 	}
-	sql := fmt.Sprintf("CREATE TABLE %s AS SELECT * FROM (%s) added", m.name(addedOriginals), strings.Join(parts, " UNION ALL "))
+	sql := fmt.Sprintf(
+		"CREATE TABLE %s AS SELECT * FROM (%s) added",
+		m.name(addedOriginals),
+		strings.Join(parts, " UNION ALL "),
+	)
 	if here {
 		sql += " EXCEPT SELECT " + originalColumns("o") + " FROM " + m.target.Name(mapping.Originals.Name) + " o"
 	}
@@ -232,7 +281,12 @@ func (m *Merge) addOriginals(ctx context.Context) error {
 		return err
 	}
 	var missing int64
-	query := fmt.Sprintf("SELECT count(*) FROM (SELECT %s FROM %s o EXCEPT SELECT %[1]s FROM %[3]s o) x", originalColumns("o"), m.name(addedOriginals), table)
+	query := fmt.Sprintf(
+		"SELECT count(*) FROM (SELECT %s FROM %s o EXCEPT SELECT %[1]s FROM %[3]s o) x",
+		originalColumns("o"),
+		m.name(addedOriginals),
+		table,
+	)
 	if err := m.target.QueryRow(ctx, query).Scan(&missing); err != nil || missing == 0 {
 		if err != nil {
 			return m.target.WrapError(step, err)

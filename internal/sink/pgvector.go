@@ -28,14 +28,20 @@ func (t *Tx) ensurePGVector(ctx context.Context, s *Schema) error {
 	}
 	if !postgres.SupportsHNSW(s.PGVector) {
 		return &clierr.Error{
-			Kind:    clierr.Refused,
-			Message: fmt.Sprintf("pgvector %s is older than %s, the first with the index that Flujo makes (HNSW)", s.PGVector, postgres.OldestPGVector),
-			Hint:    "install a newer one and run ALTER EXTENSION vector UPDATE, " + withoutPGVector,
+			Kind: clierr.Refused,
+			Message: fmt.Sprintf(
+				"pgvector %s is older than %s, the first with the index that Flujo makes (HNSW)",
+				s.PGVector,
+				postgres.OldestPGVector,
+			),
+			Hint: "install a newer one and run ALTER EXTENSION vector UPDATE, " + withoutPGVector,
 		}
 	}
 	if s.typesSchema != t.Schema && s.typesSchema != "public" {
 		s.Notes = append(s.Notes, fmt.Sprintf(
-			"pgvector is in schema %q, which is not on Flujo's search_path: Flujo's memory search will not find its operators", s.typesSchema))
+			"pgvector is in schema %q, which is not on Flujo's search_path: Flujo's memory search will not find its operators",
+			s.typesSchema,
+		))
 	}
 	return nil
 }
@@ -68,14 +74,24 @@ func (t *Tx) createPGVector(ctx context.Context) error {
 	case postgres.InsufficientPrivilege:
 		return &clierr.Error{
 			Kind: clierr.Refused, Err: postgres.ServerError(err),
-			Message: fmt.Sprintf("role %q may not create the extension pgvector, and Flujo does not start without it", t.Server.Role),
-			Hint:    fmt.Sprintf("have a superuser run CREATE EXTENSION vector in database %q, %s", t.Server.Database, withoutPGVector),
+			Message: fmt.Sprintf(
+				"role %q may not create the extension pgvector, and Flujo does not start without it",
+				t.Server.Role,
+			),
+			Hint: fmt.Sprintf(
+				"have a superuser run CREATE EXTENSION vector in database %q, %s",
+				t.Server.Database,
+				withoutPGVector,
+			),
 		}
 	case postgres.DuplicateObject, postgres.DuplicateFunction:
 		return &clierr.Error{
 			Kind: clierr.Refused, Err: postgres.ServerError(err),
-			Message: fmt.Sprintf("the extension pgvector can't be created in schema %q, where something of its names is already", schema),
-			Hint:    "have it created in another schema, " + withoutPGVector,
+			Message: fmt.Sprintf(
+				"the extension pgvector can't be created in schema %q, where something of its names is already",
+				schema,
+			),
+			Hint: "have it created in another schema, " + withoutPGVector,
 		}
 	}
 	if err != nil {

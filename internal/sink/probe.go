@@ -68,5 +68,10 @@ func (t *Tx) insertLeast(table *mapping.Table) string {
 		}
 		names, values = append(names, postgres.Ident(c.Name)), append(values, value)
 	}
-	return fmt.Sprintf("INSERT INTO %s (%s) VALUES (%s)", t.Name(table.Name), strings.Join(names, ", "), strings.Join(values, ", "))
+	return fmt.Sprintf(
+		"INSERT INTO %s (%s) VALUES (%s)",
+		t.Name(table.Name),
+		strings.Join(names, ", "),
+		strings.Join(values, ", "),
+	)
 }

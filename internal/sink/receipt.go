@@ -35,11 +35,27 @@ func (t *Tx) WriteReceipt(ctx context.Context, r *report.Receipt) error {
 		}
 		parts[i] = string(text)
 	}
-	_, err = t.Exec(ctx, fmt.Sprintf(`INSERT INTO %s (id, version, file_path, file_bytes, file_sha256, wal_bytes, wal_sha256, file_modified, file_format, verify,
+	_, err = t.Exec(
+		ctx,
+		fmt.Sprintf(
+			`INSERT INTO %s (id, version, file_path, file_bytes, file_sha256, wal_bytes, wal_sha256, file_modified, file_format, verify,
 		options, tables, findings) SELECT coalesce(max(id), 0) + 1, $1, $2, $3::bigint, $4, $5::bigint, $6, $7::timestamptz, $8, $9,
-			$10::text::jsonb, $11::text::jsonb, $12::text::jsonb FROM %[1]s`, t.Name(postgres.Receipts)),
-		r.Version, strings.ToValidUTF8(r.File.Path, "\uFFFD"), r.File.Bytes, r.File.SHA256, r.File.WALBytes, r.File.WALSHA256, r.File.Modified, r.FileFormat, r.Verify,
-		parts[0], parts[1], parts[2])
+			$10::text::jsonb, $11::text::jsonb, $12::text::jsonb FROM %[1]s`,
+			t.Name(postgres.Receipts),
+		),
+		r.Version,
+		strings.ToValidUTF8(r.File.Path, "\uFFFD"),
+		r.File.Bytes,
+		r.File.SHA256,
+		r.File.WALBytes,
+		r.File.WALSHA256,
+		r.File.Modified,
+		r.FileFormat,
+		r.Verify,
+		parts[0],
+		parts[1],
+		parts[2],
+	)
 	if err != nil {
 		return t.WrapError("write the receipt", err)
 	}

@@ -103,7 +103,9 @@ func (t *Tx) checkReplace(ctx context.Context, s *Schema) error {
 func (t *Tx) needRights(ctx context.Context, names []string) error {
 	var grant string
 	var all []string
-	err := t.Each(ctx, `WITH t AS (SELECT oid, relname, relowner FROM pg_class WHERE relnamespace = $1::text::regnamespace AND relname = ANY ($2))
+	err := t.Each(
+		ctx,
+		`WITH t AS (SELECT oid, relname, relowner FROM pg_class WHERE relnamespace = $1::text::regnamespace AND relname = ANY ($2))
 		SELECT format('GRANT CREATE ON DATABASE %I TO %I', current_database(), current_user)
 			WHERE NOT has_database_privilege(current_database(), 'CREATE')
 		UNION ALL SELECT format('GRANT %s ON %s TO %I', string_agg(p, ', '), oid::regclass, current_user) FROM t, unnest(ARRAY['SELECT', 'TRUNCATE']) p
@@ -115,7 +117,15 @@ func (t *Tx) needRights(ctx context.Context, names []string) error {
 			WHERE CASE WHEN s.relkind = 'S' THEN NOT has_sequence_privilege(s.oid, 'SELECT') END
 		UNION ALL SELECT format('ALTER TABLE %s OWNER TO %I', oid::regclass, current_user) FROM t
 			WHERE relname = $3 AND NOT pg_has_role(relowner, 'USAGE')`,
-		[]any{postgres.Ident(t.Schema), names, mapping.Originals.Name, postgres.Receipts}, []any{&grant}, func() { all = append(all, grant) })
+		[]any{
+			postgres.Ident(t.Schema),
+			names,
+			mapping.Originals.Name,
+			postgres.Receipts,
+		},
+		[]any{&grant},
+		func() { all = append(all, grant) },
+	)
 	if err != nil || len(all) == 0 {
 		return err
 	}
@@ -130,8 +140,13 @@ func (t *Tx) needRights(ctx context.Context, names []string) error {
 func (t *Tx) needAllRows(ctx context.Context, names []string) error {
 	var table string
 	var all []string
-	err := t.Each(ctx, `SELECT relname FROM pg_class WHERE relnamespace = $1::text::regnamespace AND relname = ANY ($2) AND row_security_active(oid) ORDER BY 1`,
-		[]any{postgres.Ident(t.Schema), names}, []any{&table}, func() { all = append(all, table) })
+	err := t.Each(
+		ctx,
+		`SELECT relname FROM pg_class WHERE relnamespace = $1::text::regnamespace AND relname = ANY ($2) AND row_security_active(oid) ORDER BY 1`,
+		[]any{postgres.Ident(t.Schema), names},
+		[]any{&table},
+		func() { all = append(all, table) },
+	)
 	if err != nil || len(all) == 0 {
 		return err
 	}
@@ -146,17 +161,28 @@ func (t *Tx) needAllRows(ctx context.Context, names []string) error {
 func (t *Tx) needNoOthers(ctx context.Context, names []string) error {
 	var what, drop string
 	var all, drops []string
-	err := t.Each(ctx, `SELECT format('%s refers to %s', k.conrelid::regclass, p.relname), format('ALTER TABLE %s DROP CONSTRAINT %I', k.conrelid::regclass, k.conname)
+	err := t.Each(
+		ctx,
+		`SELECT format('%s refers to %s', k.conrelid::regclass, p.relname), format('ALTER TABLE %s DROP CONSTRAINT %I', k.conrelid::regclass, k.conname)
 		FROM pg_constraint k JOIN pg_class p ON p.oid = k.confrelid JOIN pg_class c ON c.oid = k.conrelid
 		WHERE k.contype = 'f' AND p.relnamespace = $1::text::regnamespace AND p.relname = ANY ($2)
 			AND NOT (c.relnamespace = p.relnamespace AND c.relname = ANY ($2)) ORDER BY 1`,
-		[]any{postgres.Ident(t.Schema), names}, []any{&what, &drop}, func() { all, drops = append(all, what), append(drops, drop) })
+		[]any{
+			postgres.Ident(t.Schema),
+			names,
+		},
+		[]any{&what, &drop},
+		func() { all, drops = append(all, what), append(drops, drop) },
+	)
 	if err != nil || len(all) == 0 {
 		return err
 	}
 	return &clierr.Error{
 		Kind: clierr.Refused, Message: "tables of others hang on Flujo's rows: " + strings.Join(all, ", "),
-		Hint: "drop these foreign keys, run again, and see that their rows still have what they refer to before you add them again: " + strings.Join(drops, "; "),
+		Hint: "drop these foreign keys, run again, and see that their rows still have what they refer to before you add them again: " + strings.Join(
+			drops,
+			"; ",
+		),
 	}
 }
 
@@ -164,7 +190,8 @@ func (t *Tx) needNoOthers(ctx context.Context, names []string) error {
 // transaction's, in UTC.
 func (t *Tx) createArchive(ctx context.Context) (*Archive, error) {
 	var suffix string
-	err := t.QueryRow(ctx, `SELECT to_char(now() AT TIME ZONE 'UTC', '"_archive_"YYYYMMDD"T"HH24MISS"Z"')`).Scan(&suffix)
+	err := t.QueryRow(ctx, `SELECT to_char(now() AT TIME ZONE 'UTC', '"_archive_"YYYYMMDD"T"HH24MISS"Z"')`).
+		Scan(&suffix)
 	if err != nil {
 		return nil, t.WrapError("ask for the time", err)
 	}
@@ -198,7 +225,10 @@ func (t *Tx) archiveTable(ctx context.Context, k *Archive, name, columns string)
 	if err := t.Run(ctx, fmt.Sprintf("CREATE TABLE %s (LIKE %s)", k.name(name), t.Name(name))); err != nil {
 		return t.WrapError(step, err)
 	}
-	tag, err := t.Exec(ctx, fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s", k.name(name), columns, columns, t.Name(name)))
+	tag, err := t.Exec(
+		ctx,
+		fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s", k.name(name), columns, columns, t.Name(name)),
+	)
 	if err != nil {
 		return t.WrapError(step, err)
 	}
@@ -221,7 +251,10 @@ func (t *Tx) archiveOwnTables(ctx context.Context, k *Archive, b *undoScript) er
 	if b.receipts, err = t.HasReceipts(ctx); err != nil || !b.receipts {
 		return err
 	}
-	tag, err := t.Exec(ctx, fmt.Sprintf("CREATE TABLE %s AS TABLE %s", k.name(postgres.Receipts), t.Name(postgres.Receipts)))
+	tag, err := t.Exec(
+		ctx,
+		fmt.Sprintf("CREATE TABLE %s AS TABLE %s", k.name(postgres.Receipts), t.Name(postgres.Receipts)),
+	)
 	if err != nil {
 		return t.WrapError("archive the receipts", err)
 	}
@@ -280,15 +313,41 @@ func (b *undoScript) write(ctx context.Context) error {
 	lines = append(lines, resized...)
 	for i := range b.schema.tables {
 		table, columns := b.schema.tables[i].Name, columnNames(&b.schema.tables[i])
-		lines = append(lines, fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s;", b.tx.Name(table), columns, columns, b.archive.name(table)))
+		lines = append(
+			lines,
+			fmt.Sprintf(
+				"INSERT INTO %s (%s) SELECT %s FROM %s;",
+				b.tx.Name(table),
+				columns,
+				columns,
+				b.archive.name(table),
+			),
+		)
 	}
 	lines = append(lines, fmt.Sprintf("DROP TABLE IF EXISTS %s;", b.tx.Name(mapping.Originals.Name)))
 	if b.originals {
-		lines = append(lines, fmt.Sprintf("ALTER TABLE %s SET SCHEMA %s;", b.archive.name(mapping.Originals.Name), postgres.Ident(b.tx.Schema)))
+		lines = append(
+			lines,
+			fmt.Sprintf(
+				"ALTER TABLE %s SET SCHEMA %s;",
+				b.archive.name(mapping.Originals.Name),
+				postgres.Ident(b.tx.Schema),
+			),
+		)
 	}
-	lines = append(lines, fmt.Sprintf("DELETE FROM %s;", b.tx.Name(postgres.Receipts))) // verify goes by the one that belongs to the rows
+	lines = append(
+		lines,
+		fmt.Sprintf("DELETE FROM %s;", b.tx.Name(postgres.Receipts)),
+	) // verify goes by the one that belongs to the rows
 	if b.receipts {
-		lines = append(lines, fmt.Sprintf("INSERT INTO %s SELECT * FROM %s;", b.tx.Name(postgres.Receipts), b.archive.name(postgres.Receipts)))
+		lines = append(
+			lines,
+			fmt.Sprintf(
+				"INSERT INTO %s SELECT * FROM %s;",
+				b.tx.Name(postgres.Receipts),
+				b.archive.name(postgres.Receipts),
+			),
+		)
 	}
 	positions, err := b.positions(ctx)
 	b.archive.Undo = append(append(lines, positions...), "COMMIT;")
@@ -303,11 +362,20 @@ func (b *undoScript) vectors(ctx context.Context) (lines []string, err error) {
 		}
 		var kind string
 		err := b.tx.QueryRow(ctx, "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = $1::text::regclass AND attname = $2",
-			b.archive.name(n.Table), n.Column.Name).Scan(&kind)
+			b.archive.name(n.Table), n.Column.Name).
+			Scan(&kind)
 		if err != nil {
 			return nil, b.tx.WrapError("ask for the size of vectors", err)
 		}
-		lines = append(lines, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE %s;", b.tx.Name(n.Table), postgres.Ident(n.Column.Name), kind))
+		lines = append(
+			lines,
+			fmt.Sprintf(
+				"ALTER TABLE %s ALTER COLUMN %s TYPE %s;",
+				b.tx.Name(n.Table),
+				postgres.Ident(n.Column.Name),
+				kind,
+			),
+		)
 	}
 	return lines, nil
 }

@@ -102,9 +102,13 @@ func (t *Tx) needFlujos(ctx context.Context, tables []mapping.Table, have map[st
 		return err
 	}
 	return &clierr.Error{
-		Kind:    clierr.Refused,
-		Message: fmt.Sprintf("schema %q has tables of Flujo's names in another shape: %s", t.Schema, strings.Join(all, "; ")),
-		Hint:    "name another schema with --schema, or move these tables away",
+		Kind: clierr.Refused,
+		Message: fmt.Sprintf(
+			"schema %q has tables of Flujo's names in another shape: %s",
+			t.Schema,
+			strings.Join(all, "; "),
+		),
+		Hint: "name another schema with --schema, or move these tables away",
 	}
 }
 
@@ -151,7 +155,11 @@ func (t *Tx) createTable(table *mapping.Table, s *Schema) string {
 // MakeOriginals makes the table of originals. An empty one of an earlier run is
 // made anew.
 func (t *Tx) MakeOriginals(ctx context.Context, s *Schema) error {
-	sql := fmt.Sprintf("DROP TABLE IF EXISTS %s; %s", t.Name(mapping.Originals.Name), t.createTable(&mapping.Originals, s))
+	sql := fmt.Sprintf(
+		"DROP TABLE IF EXISTS %s; %s",
+		t.Name(mapping.Originals.Name),
+		t.createTable(&mapping.Originals, s),
+	)
 	if err := t.Run(ctx, sql); err != nil {
 		return t.WrapError(fmt.Sprintf("create table %q", mapping.Originals.Name), err)
 	}
@@ -187,8 +195,12 @@ func (t *Tx) Finish(ctx context.Context, s *Schema) error {
 		if table.ChildOf == "" || s.Existing[table.Name] {
 			continue
 		}
-		sql := fmt.Sprintf("ALTER TABLE %s ADD CONSTRAINT %s FOREIGN KEY (run_id) REFERENCES %s (run_id) ON DELETE CASCADE",
-			t.Name(table.Name), postgres.Ident(table.ForeignKeyName()), t.Name(table.ChildOf))
+		sql := fmt.Sprintf(
+			"ALTER TABLE %s ADD CONSTRAINT %s FOREIGN KEY (run_id) REFERENCES %s (run_id) ON DELETE CASCADE",
+			t.Name(table.Name),
+			postgres.Ident(table.ForeignKeyName()),
+			t.Name(table.ChildOf),
+		)
 		if err := t.Run(ctx, sql); err != nil {
 			return t.WrapError(fmt.Sprintf("add the foreign key of table %q", table.Name), err)
 		}
@@ -222,8 +234,11 @@ func (t *Tx) MakeIndexes(ctx context.Context, s *Schema) error {
 				continue
 			}
 			if index.Method == "hnsw" && s.Types.VectorSize > longestHNSW {
-				s.Notes = append(s.Notes, fmt.Sprintf("%s is not made: pgvector's HNSW takes up to %d dimensions, the file's vectors have %d",
-					index.Name, longestHNSW, s.Types.VectorSize))
+				s.Notes = append(
+					s.Notes,
+					fmt.Sprintf("%s is not made: pgvector's HNSW takes up to %d dimensions, the file's vectors have %d",
+						index.Name, longestHNSW, s.Types.VectorSize),
+				)
 				continue
 			}
 			if err := t.Run(ctx, t.createIndex(table, index, s.typesSchema)); err != nil {
@@ -242,22 +257,36 @@ func (t *Tx) createIndex(table *mapping.Table, index mapping.Index, types string
 	if index.OpClass != "" {
 		key += " " + postgres.Ident(types) + "." + postgres.Ident(index.OpClass)
 	}
-	return fmt.Sprintf("CREATE INDEX %s ON %s USING %s (%s)", postgres.Ident(index.Name), t.Name(table.Name), index.Method, key)
+	return fmt.Sprintf(
+		"CREATE INDEX %s ON %s USING %s (%s)",
+		postgres.Ident(index.Name),
+		t.Name(table.Name),
+		index.Method,
+		key,
+	)
 }
 
 // Grant gives a role what Flujo needs to work in the schema: also CREATE,
 // which PostgreSQL wants for Flujo's CREATE TABLE IF NOT EXISTS at start even
 // when every table exists.
 func (t *Tx) Grant(ctx context.Context, s *Schema, role string) error {
-	grants := []string{fmt.Sprintf("GRANT USAGE, CREATE ON SCHEMA %s TO %s", postgres.Ident(t.Schema), postgres.Ident(role))}
+	grants := []string{
+		fmt.Sprintf("GRANT USAGE, CREATE ON SCHEMA %s TO %s", postgres.Ident(t.Schema), postgres.Ident(role)),
+	}
 	for _, table := range append(s.tables[:len(s.tables):len(s.tables)], mapping.VersionsTable) {
-		grants = append(grants, fmt.Sprintf("GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %s", t.Name(table.Name), postgres.Ident(role)))
+		grants = append(
+			grants,
+			fmt.Sprintf("GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %s", t.Name(table.Name), postgres.Ident(role)),
+		)
 		if column := table.Serial(); column != "" {
 			sequence, err := t.sequence(ctx, &table)
 			if err != nil {
 				return err
 			}
-			grants = append(grants, fmt.Sprintf("GRANT USAGE, SELECT, UPDATE ON SEQUENCE %s TO %s", sequence, postgres.Ident(role)))
+			grants = append(
+				grants,
+				fmt.Sprintf("GRANT USAGE, SELECT, UPDATE ON SEQUENCE %s TO %s", sequence, postgres.Ident(role)),
+			)
 		}
 	}
 	for _, own := range []string{postgres.Receipts, mapping.Originals.Name} {
@@ -271,7 +300,11 @@ func (t *Tx) Grant(ctx context.Context, s *Schema, role string) error {
 	}
 	if err := t.Run(ctx, strings.Join(grants, ";")); err != nil {
 		if postgres.Code(err) == postgres.UndefinedObject {
-			return &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf("there is no role %q", role), Hint: "create it first, or name another with --grant-to"}
+			return &clierr.Error{
+				Kind:    clierr.Usage,
+				Message: fmt.Sprintf("there is no role %q", role),
+				Hint:    "create it first, or name another with --grant-to",
+			}
 		}
 		return t.WrapError(fmt.Sprintf("grant to role %q", role), err)
 	}

@@ -14,7 +14,11 @@ import (
 // LastID gives the highest id in a table with a serial column; 0 where there is
 // none above.
 func (t *Tx) LastID(ctx context.Context, table *mapping.Table) (id int64, err error) {
-	query := fmt.Sprintf("SELECT greatest(max(%s), 0)::bigint FROM %s", postgres.Ident(table.Serial()), t.Name(table.Name))
+	query := fmt.Sprintf(
+		"SELECT greatest(max(%s), 0)::bigint FROM %s",
+		postgres.Ident(table.Serial()),
+		t.Name(table.Name),
+	)
 	if err := t.QueryRow(ctx, query).Scan(&id); err != nil {
 		return 0, t.WrapError(fmt.Sprintf("find the highest id of table %q", table.Name), err)
 	}
@@ -45,7 +49,10 @@ func (t *Tx) SetSequence(ctx context.Context, table *mapping.Table, next int64, 
 	}
 	restart := fmt.Sprintf("ALTER SEQUENCE %s %s RESTART WITH %d", sequence, as, next)
 	if !own && may {
-		t.last = append(t.last, func(ctx context.Context) error { return t.setOthers(ctx, table, sequence, next, probe) })
+		t.last = append(
+			t.last,
+			func(ctx context.Context) error { return t.setOthers(ctx, table, sequence, next, probe) },
+		)
 		return false, nil
 	}
 	if err := t.Run(ctx, restart); err != nil {
@@ -79,7 +86,8 @@ func (t *Tx) setOthers(ctx context.Context, table *mapping.Table, sequence strin
 // sequence gives the quoted name of the sequence that fills a table's serial
 // column.
 func (t *Tx) sequence(ctx context.Context, table *mapping.Table) (name string, err error) {
-	err = t.QueryRow(ctx, "SELECT coalesce(pg_get_serial_sequence($1, $2), '')", t.Name(table.Name), table.Serial()).Scan(&name)
+	err = t.QueryRow(ctx, "SELECT coalesce(pg_get_serial_sequence($1, $2), '')", t.Name(table.Name), table.Serial()).
+		Scan(&name)
 	if err != nil {
 		return "", t.WrapError(fmt.Sprintf("find the sequence of table %q", table.Name), err)
 	}

@@ -49,18 +49,32 @@ func NewStateFile(path string) (*StateFile, error) {
 	if err != nil {
 		return nil, &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf("find %q", path), Err: err}
 	}
-	f := &StateFile{path: abs, partial: partialPath(abs), statements: map[string]*sqlite.Stmt{}, inserts: map[string]string{}}
+	f := &StateFile{
+		path:       abs,
+		partial:    partialPath(abs),
+		statements: map[string]*sqlite.Stmt{},
+		inserts:    map[string]string{},
+	}
 	if err := f.requireAbsent(); err != nil {
 		return nil, err
 	}
 	// With SQLite's own mode: who runs Flujo need not be who restores. A link is
 	// not followed.
 	if f.lock, err = os.OpenFile(f.partial, os.O_RDWR|os.O_CREATE|noFollow, 0o644); err != nil {
-		return nil, &clierr.Error{Kind: clierr.Usage, Message: "make the file", Err: err, Hint: "name a file in a folder that can be written"}
+		return nil, &clierr.Error{
+			Kind:    clierr.Usage,
+			Message: "make the file",
+			Err:     err,
+			Hint:    "name a file in a folder that can be written",
+		}
 	}
 	if err := tryLock(f.lock); err != nil || !f.isLocked() {
 		f.lock.Close()
-		return nil, &clierr.Error{Kind: clierr.Failed, Message: fmt.Sprintf("%q is being restored by another run", abs), Hint: "wait for its end"}
+		return nil, &clierr.Error{
+			Kind:    clierr.Failed,
+			Message: fmt.Sprintf("%q is being restored by another run", abs),
+			Hint:    "wait for its end",
+		}
 	}
 	if err := f.requireAbsent(); err != nil { // it may have ended meanwhile
 		f.Discard()
@@ -138,8 +152,11 @@ func (f *StateFile) Open(ctx context.Context) error {
 	}
 	// A -wal that was copied goes into the file first; without it no journal is
 	// needed.
-	return f.run(ctx, `PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF; PRAGMA cache_size = -4000; PRAGMA wal_checkpoint(TRUNCATE);
-		PRAGMA journal_mode = OFF; PRAGMA locking_mode = EXCLUSIVE; BEGIN`)
+	return f.run(
+		ctx,
+		`PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF; PRAGMA cache_size = -4000; PRAGMA wal_checkpoint(TRUNCATE);
+		PRAGMA journal_mode = OFF; PRAGMA locking_mode = EXCLUSIVE; BEGIN`,
+	)
 }
 
 // CreateTables makes tables as Flujo 0.6 does, without indexes.
@@ -172,7 +189,12 @@ func (f *StateFile) Insert(ctx context.Context, table *mapping.Table, row []mapp
 		for _, c := range table.FileColumns() {
 			names = append(names, quote(c.Name))
 		}
-		statement = fmt.Sprintf("INSERT INTO %s (%s) VALUES (?%s)", quote(table.Name), strings.Join(names, ", "), strings.Repeat(", ?", len(names)-1))
+		statement = fmt.Sprintf(
+			"INSERT INTO %s (%s) VALUES (?%s)",
+			quote(table.Name),
+			strings.Join(names, ", "),
+			strings.Repeat(", ?", len(names)-1),
+		)
 		f.inserts[table.Name] = statement
 	}
 	_, err := f.exec(ctx, statement, row)
@@ -196,7 +218,12 @@ func (f *StateFile) exec(ctx context.Context, statement string, values []mapping
 }
 
 // each runs a query and calls each with its rows, which are good until the next.
-func (f *StateFile) each(ctx context.Context, query string, each func(row []mapping.Value) error, values ...mapping.Value) error {
+func (f *StateFile) each(
+	ctx context.Context,
+	query string,
+	each func(row []mapping.Value) error,
+	values ...mapping.Value,
+) error {
 	rows, err := f.conn.Query(ctx, query, values...)
 	if err != nil {
 		return f.wrapError("read", err)
@@ -220,7 +247,13 @@ func (f *StateFile) each(ctx context.Context, query string, each func(row []mapp
 // leaves it: in WAL mode, with its user_version, nothing next to it.
 func (f *StateFile) Finish(ctx context.Context, version int) error {
 	f.closeStatements()
-	err := f.run(ctx, fmt.Sprintf("PRAGMA user_version = %d; COMMIT; PRAGMA locking_mode = NORMAL; PRAGMA journal_mode = WAL", version))
+	err := f.run(
+		ctx,
+		fmt.Sprintf(
+			"PRAGMA user_version = %d; COMMIT; PRAGMA locking_mode = NORMAL; PRAGMA journal_mode = WAL",
+			version,
+		),
+	)
 	if err != nil {
 		return err
 	}
@@ -249,8 +282,11 @@ func (f *StateFile) Path() string { return f.partial }
 func (f *StateFile) Commit() error {
 	if err := renameNew(f.partial, f.path); err != nil {
 		if errors.Is(err, fs.ErrExist) {
-			return &clierr.Error{Kind: clierr.Refused, Message: fmt.Sprintf("%q was made meanwhile by somebody else", f.path),
-				Hint: "nothing is overwritten: name another file, or move that one away"}
+			return &clierr.Error{
+				Kind:    clierr.Refused,
+				Message: fmt.Sprintf("%q was made meanwhile by somebody else", f.path),
+				Hint:    "nothing is overwritten: name another file, or move that one away",
+			}
 		}
 		return f.wrapError("rename", err)
 	}
@@ -309,7 +345,12 @@ func (f *StateFile) wrapError(verb string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return context.Canceled
 	}
-	e := &clierr.Error{Kind: clierr.Failed, Message: fmt.Sprintf("%s %q", verb, f.path), Err: err, Hint: "nothing was left there; run again"}
+	e := &clierr.Error{
+		Kind:    clierr.Failed,
+		Message: fmt.Sprintf("%s %q", verb, f.path),
+		Err:     err,
+		Hint:    "nothing was left there; run again",
+	}
 	if errors.Is(err, syscall.ENOSPC) {
 		e.Hint = "the disk is full: free some space, or name a file on another one, and run again; nothing was left there"
 	}

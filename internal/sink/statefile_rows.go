@@ -11,19 +11,33 @@ import (
 
 // Update changes columns of the row with a rowid. columns are positions in row,
 // which holds values as Insert takes them.
-func (f *StateFile) Update(ctx context.Context, table *mapping.Table, rowid int64, columns []int, row []mapping.Value) error {
+func (f *StateFile) Update(
+	ctx context.Context,
+	table *mapping.Table,
+	rowid int64,
+	columns []int,
+	row []mapping.Value,
+) error {
 	sets := make([]string, len(columns))
 	values := make([]mapping.Value, len(columns), len(columns)+1)
 	for i, at := range columns {
 		sets[i], values[i] = quote(table.Columns[at].Name)+" = ?", row[at]
 	}
-	_, err := f.exec(ctx, fmt.Sprintf("UPDATE %s SET %s WHERE rowid = ?", quote(table.Name), strings.Join(sets, ", ")), append(values, mapping.IntegerValue(rowid)))
+	_, err := f.exec(
+		ctx,
+		fmt.Sprintf("UPDATE %s SET %s WHERE rowid = ?", quote(table.Name), strings.Join(sets, ", ")),
+		append(values, mapping.IntegerValue(rowid)),
+	)
 	return err
 }
 
 // Delete removes the row with a rowid.
 func (f *StateFile) Delete(ctx context.Context, table *mapping.Table, rowid int64) error {
-	_, err := f.exec(ctx, fmt.Sprintf("DELETE FROM %s WHERE rowid = ?", quote(table.Name)), []mapping.Value{mapping.IntegerValue(rowid)})
+	_, err := f.exec(
+		ctx,
+		fmt.Sprintf("DELETE FROM %s WHERE rowid = ?", quote(table.Name)),
+		[]mapping.Value{mapping.IntegerValue(rowid)},
+	)
 	return err
 }
 
@@ -50,10 +64,14 @@ func (f *StateFile) Version(ctx context.Context) (version int, err error) {
 // has it.
 func (f *StateFile) Sequences(ctx context.Context) (last map[string]int64, err error) {
 	last = map[string]int64{}
-	err = f.each(ctx, "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'", func(row []mapping.Value) error {
-		last[string(row[0].Bytes)] = 0
-		return nil
-	})
+	err = f.each(
+		ctx,
+		"SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'",
+		func(row []mapping.Value) error {
+			last[string(row[0].Bytes)] = 0
+			return nil
+		},
+	)
 	if err != nil || len(last) == 0 {
 		return last, err
 	}
@@ -67,29 +85,57 @@ func (f *StateFile) Sequences(ctx context.Context) (last map[string]int64, err e
 // SetSequence makes id the last one that AUTOINCREMENT remembers of a table.
 func (f *StateFile) SetSequence(ctx context.Context, table string, id int64) error {
 	name := mapping.TextValue(table)
-	if _, err := f.exec(ctx, "DELETE FROM sqlite_sequence WHERE name = ?", []mapping.Value{name}); err != nil || id == 0 {
+	if _, err := f.exec(ctx, "DELETE FROM sqlite_sequence WHERE name = ?", []mapping.Value{name}); err != nil ||
+		id == 0 {
 		return err
 	}
-	_, err := f.exec(ctx, "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", []mapping.Value{name, mapping.IntegerValue(id)})
+	_, err := f.exec(
+		ctx,
+		"INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)",
+		[]mapping.Value{name, mapping.IntegerValue(id)},
+	)
 	return err
 }
 
 // Spans calls each with the spans of a run, as mapping.Trace.Add takes them.
 func (f *StateFile) Spans(ctx context.Context, run mapping.Value, each func(row []mapping.Value) error) error {
-	query := fmt.Sprintf("SELECT rowid, %s FROM %s WHERE run_id = ? ORDER BY rowid", strings.Join(mapping.SpanColumns, ", "), mapping.Spans)
+	query := fmt.Sprintf(
+		"SELECT rowid, %s FROM %s WHERE run_id = ? ORDER BY rowid",
+		strings.Join(mapping.SpanColumns, ", "),
+		mapping.Spans,
+	)
 	return f.each(ctx, query, each, run)
 }
 
 // CreateOriginals makes a temporary table for originals, which is on disk and not in
 // memory.
 func (f *StateFile) CreateOriginals(ctx context.Context) error {
-	return f.run(ctx, "CREATE TEMP TABLE originals (table_name TEXT, row_key TEXT, source_rowid INTEGER, column_name TEXT, reason TEXT, original)")
+	return f.run(
+		ctx,
+		"CREATE TEMP TABLE originals (table_name TEXT, row_key TEXT, source_rowid INTEGER, column_name TEXT, reason TEXT, original)",
+	)
 }
 
 // AddOriginal adds a cell to it.
-func (f *StateFile) AddOriginal(ctx context.Context, table, key string, rowid int64, column, reason string, original mapping.Value) error {
-	_, err := f.exec(ctx, "INSERT INTO temp.originals VALUES (?, ?, ?, ?, ?, ?)",
-		[]mapping.Value{mapping.TextValue(table), mapping.TextValue(key), mapping.IntegerValue(rowid), mapping.TextValue(column), mapping.TextValue(reason), original})
+func (f *StateFile) AddOriginal(
+	ctx context.Context,
+	table, key string,
+	rowid int64,
+	column, reason string,
+	original mapping.Value,
+) error {
+	_, err := f.exec(
+		ctx,
+		"INSERT INTO temp.originals VALUES (?, ?, ?, ?, ?, ?)",
+		[]mapping.Value{
+			mapping.TextValue(table),
+			mapping.TextValue(key),
+			mapping.IntegerValue(rowid),
+			mapping.TextValue(column),
+			mapping.TextValue(reason),
+			original,
+		},
+	)
 	return err
 }
 
@@ -109,7 +155,13 @@ type OriginalCells struct {
 // OriginalsOf calls each with the originals of every row that has a key: more than
 // one where rows that were rejected share it.
 func (f *StateFile) OriginalsOf(ctx context.Context, table, key string, each func(OriginalCells) error) error {
-	return f.eachOriginals(ctx, "table_name = ? AND row_key = ?", each, mapping.TextValue(table), mapping.TextValue(key))
+	return f.eachOriginals(
+		ctx,
+		"table_name = ? AND row_key = ?",
+		each,
+		mapping.TextValue(table),
+		mapping.TextValue(key),
+	)
 }
 
 // Originals calls each with the originals of every row of a table.
@@ -117,7 +169,12 @@ func (f *StateFile) Originals(ctx context.Context, table string, each func(Origi
 	return f.eachOriginals(ctx, "table_name = ?", each, mapping.TextValue(table))
 }
 
-func (f *StateFile) eachOriginals(ctx context.Context, where string, each func(OriginalCells) error, values ...mapping.Value) error {
+func (f *StateFile) eachOriginals(
+	ctx context.Context,
+	where string,
+	each func(OriginalCells) error,
+	values ...mapping.Value,
+) error {
 	none := func() OriginalCells {
 		return OriginalCells{Values: map[string]mapping.Value{}, Common: ^mapping.Reason(0)}
 	}
@@ -130,17 +187,21 @@ func (f *StateFile) eachOriginals(ctx context.Context, where string, each func(O
 		row = none()
 		return each(done)
 	}
-	err := f.each(ctx, "SELECT source_rowid, row_key, column_name, reason, original FROM temp.originals WHERE "+where+" ORDER BY source_rowid, row_key", func(cell []mapping.Value) error {
-		if cell[0].Int != row.RowID || string(cell[1].Bytes) != row.Key {
-			if err := end(); err != nil {
-				return err
+	err := f.each(
+		ctx,
+		"SELECT source_rowid, row_key, column_name, reason, original FROM temp.originals WHERE "+where+" ORDER BY source_rowid, row_key",
+		func(cell []mapping.Value) error {
+			if cell[0].Int != row.RowID || string(cell[1].Bytes) != row.Key {
+				if err := end(); err != nil {
+					return err
+				}
 			}
-		}
-		row.RowID, row.Key = cell[0].Int, string(cell[1].Bytes)
-		row.Values[string(cell[2].Bytes)] = cell[4].Clone()
-		row.Common &= mapping.ParseReasons(string(cell[3].Bytes))
-		return nil
-	}, values...)
+			row.RowID, row.Key = cell[0].Int, string(cell[1].Bytes)
+			row.Values[string(cell[2].Bytes)] = cell[4].Clone()
+			row.Common &= mapping.ParseReasons(string(cell[3].Bytes))
+			return nil
+		},
+		values...)
 	if err != nil {
 		return err
 	}

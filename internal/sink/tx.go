@@ -62,7 +62,13 @@ func (t *Tx) start(ctx context.Context) error {
 		err = t.Run(ctx, "SET LOCAL default_toast_compression = lz4")
 	}
 	if err == nil { // indexes are made of all rows at once
-		err = t.Run(ctx, fmt.Sprintf("SELECT set_config('maintenance_work_mem', '%[1]dkB', true) FROM pg_settings WHERE name = 'maintenance_work_mem' AND setting::bigint < %[1]d", indexMemory))
+		err = t.Run(
+			ctx,
+			fmt.Sprintf(
+				"SELECT set_config('maintenance_work_mem', '%[1]dkB', true) FROM pg_settings WHERE name = 'maintenance_work_mem' AND setting::bigint < %[1]d",
+				indexMemory,
+			),
+		)
 	}
 	if err != nil {
 		return t.WrapError("set how to load", err)
@@ -83,7 +89,10 @@ func (t *Tx) CheckConstraints(ctx context.Context) error {
 type CommitUnknownError struct{ Err error }
 
 func (e *CommitUnknownError) Error() string {
-	return fmt.Sprintf("the connection was lost during COMMIT (%v) and the server can't be asked whether it committed", e.Err)
+	return fmt.Sprintf(
+		"the connection was lost during COMMIT (%v) and the server can't be asked whether it committed",
+		e.Err,
+	)
 }
 
 // Unwrap gives what ended the connection.

@@ -52,7 +52,12 @@ func (t *Tx) alterType(ctx context.Context, s *Schema, table string, c mapping.C
 	}
 	step := fmt.Sprintf("make column %s.%s %s, which the file needs", table, c.Name, kind)
 	if postgres.Code(err) == postgres.NotSupported {
-		return &clierr.Error{Kind: clierr.Refused, Message: step, Err: postgres.ServerError(err), Hint: "drop the views and policies that use the column, run again, and make them again"}
+		return &clierr.Error{
+			Kind:    clierr.Refused,
+			Message: step,
+			Err:     postgres.ServerError(err),
+			Hint:    "drop the views and policies that use the column, run again, and make them again",
+		}
 	}
 	if postgres.Code(err) != postgres.InsufficientPrivilege {
 		return t.WrapError(step, err)

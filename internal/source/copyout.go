@@ -116,7 +116,12 @@ func (s *DatabaseSnapshot) Each(ctx context.Context, table *mapping.Table, f fun
 		order += ` COLLATE "C"`
 	}
 	// The rows are sorted before they are encoded, which are long.
-	query := fmt.Sprintf("SELECT w::text::bigint, %s FROM (SELECT *, xmin AS w FROM %s ORDER BY %s OFFSET 0) t", s.encodingSQL(table), s.conn.Name(table.Name), order)
+	query := fmt.Sprintf(
+		"SELECT w::text::bigint, %s FROM (SELECT *, xmin AS w FROM %s ORDER BY %s OFFSET 0) t",
+		s.encodingSQL(table),
+		s.conn.Name(table.Name),
+		order,
+	)
 	return s.copyOut(ctx, fmt.Sprintf("table %q", table.Name), query, func(fields [][]byte) error {
 		return f(StoredEncoding{Writer: int64(binary.BigEndian.Uint64(fields[0])), Encoding: fields[1]})
 	})
@@ -146,14 +151,18 @@ func (s *DatabaseSnapshot) Originals(ctx context.Context, f func(Original) error
 	if there, err := s.HasOriginals(ctx); err != nil || !there {
 		return err
 	}
-	query := "SELECT table_name, row_key, source_rowid, column_name, reason, storage_class, original FROM " + s.conn.Name(mapping.Originals.Name)
+	query := "SELECT table_name, row_key, source_rowid, column_name, reason, storage_class, original FROM " + s.conn.Name(
+		mapping.Originals.Name,
+	)
 	return s.copyOut(ctx, "the originals", query, func(fields [][]byte) error {
 		value, err := mapping.ParseOriginal(string(fields[5]), fields[6])
 		if err != nil {
 			return fmt.Errorf("read the originals of %s %q: %w", fields[0], fields[1], err)
 		}
-		return f(Original{Table: string(fields[0]), Key: string(fields[1]), RowID: int64(binary.BigEndian.Uint64(fields[2])),
-			Column: string(fields[3]), Reason: string(fields[4]), Value: value})
+		return f(
+			Original{Table: string(fields[0]), Key: string(fields[1]), RowID: int64(binary.BigEndian.Uint64(fields[2])),
+				Column: string(fields[3]), Reason: string(fields[4]), Value: value},
+		)
 	})
 }
 
@@ -166,7 +175,8 @@ func (s *DatabaseSnapshot) LastID(ctx context.Context, table *mapping.Table) (id
 	}
 	var sequence string
 	err = s.conn.QueryRow(ctx, `SELECT coalesce((SELECT n FROM (SELECT pg_get_serial_sequence($1, $2) n) x WHERE has_sequence_privilege(n, 'SELECT')), '')`,
-		s.conn.Name(table.Name), table.Serial()).Scan(&sequence)
+		s.conn.Name(table.Name), table.Serial()).
+		Scan(&sequence)
 	if err != nil {
 		return 0, false, s.wrapError(table, err)
 	}

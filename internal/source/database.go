@@ -28,7 +28,13 @@ type DatabaseSnapshot struct {
 
 // InTransaction reads within a transaction that somebody else began, ends and
 // knows the tables of.
-func InTransaction(ctx context.Context, conn *postgres.Conn, tables []mapping.Table, types *mapping.Types, vectors string) (*DatabaseSnapshot, error) {
+func InTransaction(
+	ctx context.Context,
+	conn *postgres.Conn,
+	tables []mapping.Table,
+	types *mapping.Types,
+	vectors string,
+) (*DatabaseSnapshot, error) {
 	s := &DatabaseSnapshot{conn: conn, tables: tables, types: types, vectors: vectors}
 	return s, s.allowParallel(ctx)
 }
@@ -36,7 +42,10 @@ func InTransaction(ctx context.Context, conn *postgres.Conn, tables []mapping.Ta
 // allowParallel lets the server use several processes for a digest. It goes by a
 // table's own pages, and most of what is to be hashed lies in its TOAST table.
 func (s *DatabaseSnapshot) allowParallel(ctx context.Context) error {
-	err := s.conn.Run(ctx, `SET LOCAL min_parallel_table_scan_size = '256kB'; SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0`)
+	err := s.conn.Run(
+		ctx,
+		`SET LOCAL min_parallel_table_scan_size = '256kB'; SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0`,
+	)
 	if err != nil {
 		return s.conn.WrapError("set how to read back", err)
 	}
@@ -117,10 +126,15 @@ func (s *DatabaseSnapshot) lockStatement(ctx context.Context) (sql string, err e
 	names = append(names, mapping.Originals.Name, postgres.Receipts)
 	var name string
 	var there []string
-	err = s.conn.Each(ctx, `SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	err = s.conn.Each(
+		ctx,
+		`SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		WHERE n.nspname = $1 AND c.relname = ANY ($2) AND c.relkind = 'r' AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
 		ORDER BY pg_catalog.array_position($2::text[], c.relname::text)`,
-		[]any{s.conn.Schema, names}, []any{&name}, func() { there = append(there, s.conn.Name(name)) })
+		[]any{s.conn.Schema, names},
+		[]any{&name},
+		func() { there = append(there, s.conn.Name(name)) },
+	)
 	if err != nil || len(there) == 0 {
 		return "", err
 	}
@@ -183,7 +197,13 @@ func (s *DatabaseSnapshot) Count(ctx context.Context, table *mapping.Table) (row
 // Digest gives the number of a table's rows and their mapping.Digest.
 func (s *DatabaseSnapshot) Digest(ctx context.Context, table *mapping.Table) (rows int64, digest string, err error) {
 	// OFFSET 0 keeps the planner from computing h twice.
-	query := fmt.Sprintf("SELECT %s FROM (SELECT %s FROM (SELECT sha256(%s) h FROM %s OFFSET 0) x) y", digestSums, digestHalves, s.encodingSQL(table), s.conn.Name(table.Name))
+	query := fmt.Sprintf(
+		"SELECT %s FROM (SELECT %s FROM (SELECT sha256(%s) h FROM %s OFFSET 0) x) y",
+		digestSums,
+		digestHalves,
+		s.encodingSQL(table),
+		s.conn.Name(table.Name),
+	)
 	if err := s.conn.QueryRow(ctx, query).Scan(&rows, &digest); err != nil {
 		return 0, "", s.wrapError(table, err)
 	}
@@ -215,13 +235,22 @@ type Bucket struct {
 
 // bucketSQL writes the SQL of mapping.BucketOf.
 func bucketSQL(table *mapping.Table) string {
-	return fmt.Sprintf("('x' || encode(substr(sha256(convert_to(%s, 'UTF8')), 1, 2), 'hex'))::bit(16)::int", keySQL(table))
+	return fmt.Sprintf(
+		"('x' || encode(substr(sha256(convert_to(%s, 'UTF8')), 1, 2), 'hex'))::bit(16)::int",
+		keySQL(table),
+	)
 }
 
 // Buckets calls f with every bucket of a table that has rows.
 func (s *DatabaseSnapshot) Buckets(ctx context.Context, table *mapping.Table, f func(Bucket)) error {
-	query := fmt.Sprintf("SELECT n, %s FROM (SELECT n, %s FROM (SELECT %s n, sha256(%s) h FROM %s OFFSET 0) x) y GROUP BY n",
-		digestSums, digestHalves, bucketSQL(table), s.encodingSQL(table), s.conn.Name(table.Name))
+	query := fmt.Sprintf(
+		"SELECT n, %s FROM (SELECT n, %s FROM (SELECT %s n, sha256(%s) h FROM %s OFFSET 0) x) y GROUP BY n",
+		digestSums,
+		digestHalves,
+		bucketSQL(table),
+		s.encodingSQL(table),
+		s.conn.Name(table.Name),
+	)
 	var b Bucket
 	rows, err := s.conn.Query(ctx, query)
 	if err == nil {
@@ -242,12 +271,22 @@ type StoredRow struct {
 
 // Rows calls f with every row of some buckets of a table.
 func (s *DatabaseSnapshot) Rows(ctx context.Context, table *mapping.Table, buckets []int32, f func(StoredRow)) error {
-	query := fmt.Sprintf("SELECT k, w, a, b FROM (SELECT k, w, %s FROM (SELECT %s k, xmin::text::bigint w, sha256(%s) h FROM %s WHERE %s = ANY ($1) OFFSET 0) x) y",
-		digestHalves, keySQL(table), s.encodingSQL(table), s.conn.Name(table.Name), bucketSQL(table))
+	query := fmt.Sprintf(
+		"SELECT k, w, a, b FROM (SELECT k, w, %s FROM (SELECT %s k, xmin::text::bigint w, sha256(%s) h FROM %s WHERE %s = ANY ($1) OFFSET 0) x) y",
+		digestHalves,
+		keySQL(table),
+		s.encodingSQL(table),
+		s.conn.Name(table.Name),
+		bucketSQL(table),
+	)
 	var r StoredRow
 	rows, err := s.conn.Query(ctx, query, buckets)
 	if err == nil {
-		_, err = pgx.ForEachRow(rows, []any{&r.Key, &r.Writer, &r.Hash[0], &r.Hash[1]}, func() error { f(r); return nil })
+		_, err = pgx.ForEachRow(
+			rows,
+			[]any{&r.Key, &r.Writer, &r.Hash[0], &r.Hash[1]},
+			func() error { f(r); return nil },
+		)
 	}
 	if err != nil {
 		return s.wrapError(table, err)
@@ -257,19 +296,33 @@ func (s *DatabaseSnapshot) Rows(ctx context.Context, table *mapping.Table, bucke
 
 // Encodings gives the encodings of the rows that have keys, by their keys: one each,
 // but where the table's primary key was taken away.
-func (s *DatabaseSnapshot) Encodings(ctx context.Context, table *mapping.Table, keys []string) (map[string][][]byte, error) {
+func (s *DatabaseSnapshot) Encodings(
+	ctx context.Context,
+	table *mapping.Table,
+	keys []string,
+) (map[string][][]byte, error) {
 	kind := "text"
 	if table.Serial() != "" {
 		kind = "bigint"
 	}
-	query := fmt.Sprintf("SELECT %s, %s FROM %s WHERE %s = ANY ($1::text[]::%s[])", keySQL(table), s.encodingSQL(table), s.conn.Name(table.Name),
-		postgres.Ident(table.PrimaryKey), kind)
+	query := fmt.Sprintf(
+		"SELECT %s, %s FROM %s WHERE %s = ANY ($1::text[]::%s[])",
+		keySQL(table),
+		s.encodingSQL(table),
+		s.conn.Name(table.Name),
+		postgres.Ident(table.PrimaryKey),
+		kind,
+	)
 	encodings := map[string][][]byte{}
 	var k string
 	var encoding []byte
 	rows, err := s.conn.Query(ctx, query, keys)
 	if err == nil {
-		_, err = pgx.ForEachRow(rows, []any{&k, &encoding}, func() error { encodings[k] = append(encodings[k], slices.Clone(encoding)); return nil })
+		_, err = pgx.ForEachRow(
+			rows,
+			[]any{&k, &encoding},
+			func() error { encodings[k] = append(encodings[k], slices.Clone(encoding)); return nil },
+		)
 	}
 	if err != nil {
 		return nil, s.wrapError(table, err)

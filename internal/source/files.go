@@ -82,7 +82,11 @@ func (f *files) openBoth(ctx context.Context, path string) (err error) {
 	}
 	if f.opened.wal.exists {
 		if f.wal, err = os.Open(f.real + "-wal"); err != nil {
-			return usage(path, err.Error(), "its newest rows are in that file: the user that runs this must be able to read it")
+			return usage(
+				path,
+				err.Error(),
+				"its newest rows are in that file: the user that runs this must be able to read it",
+			)
 		}
 	}
 	header := make([]byte, 100)
@@ -93,7 +97,11 @@ func (f *files) openBoth(ctx context.Context, path string) (err error) {
 	case f.opened.main.size == 0:
 		return refused(path, "the file is empty", "give the file that Flujo's state_uri names")
 	case n < len(header) || !bytes.HasPrefix(header, []byte("SQLite format 3\x00")):
-		return refused(path, "it is not a SQLite database, or it is encrypted", "give the file that Flujo's state_uri names")
+		return refused(
+			path,
+			"it is not a SQLite database, or it is encrypted",
+			"give the file that Flujo's state_uri names",
+		)
 	}
 	f.walMode = header[18] == 2 || header[19] == 2 // to write and to read; SQLite goes by the latter
 	hot, err := hotJournal(f.real + "-journal")

@@ -34,7 +34,15 @@ func behindItsBack(t *testing.T, path string, change func()) {
 		setTimes(t, name, before[i].ModTime())
 		now, err := os.Stat(name)
 		if err != nil || now.Size() != before[i].Size() || !now.ModTime().Equal(before[i].ModTime()) {
-			t.Fatalf("%s has %d bytes of %s, and had %d of %s: %v", name, now.Size(), now.ModTime(), before[i].Size(), before[i].ModTime(), err)
+			t.Fatalf(
+				"%s has %d bytes of %s, and had %d of %s: %v",
+				name,
+				now.Size(),
+				now.ModTime(),
+				before[i].Size(),
+				before[i].ModTime(),
+				err,
+			)
 		}
 	}
 }

@@ -114,7 +114,12 @@ func folder(t testing.TB, path string) map[string]string {
 			if err != nil {
 				t.Fatal(err)
 			}
-			what += fmt.Sprintf(" %d %s %x", info.Size(), info.ModTime().Format(time.RFC3339Nano), sha256.Sum256(contents))
+			what += fmt.Sprintf(
+				" %d %s %x",
+				info.Size(),
+				info.ModTime().Format(time.RFC3339Nano),
+				sha256.Sum256(contents),
+			)
 		}
 		is[e.Name()] = what
 	}

@@ -44,7 +44,11 @@ func hash(ctx context.Context, file *os.File, size int64) (string, error) {
 		switch {
 		case err == io.EOF && at < size:
 			what := fmt.Sprintf("hash %q: it has %d bytes, and had %d when it was opened", file.Name(), at, size)
-			return "", &clierr.Error{Kind: clierr.Failed, Message: what, Hint: "it was written while it was read: stop Flujo and run again"}
+			return "", &clierr.Error{
+				Kind:    clierr.Failed,
+				Message: what,
+				Hint:    "it was written while it was read: stop Flujo and run again",
+			}
 		case err != nil && err != io.EOF:
 			return "", &clierr.Error{Kind: clierr.Failed, Message: fmt.Sprintf("hash %q", file.Name()), Err: err}
 		}

@@ -104,7 +104,13 @@ func TestSHA256OfAShorterFile(t *testing.T) {
 		s := openSnapshot(t, path)
 		cut(t, path+suffix, -1)
 		main, wal, err := s.SHA256(t.Context())
-		isError(t, err, clierr.Failed, fmt.Sprintf("hash %q: it has ", path+suffix), "it was written while it was read: stop Flujo and run again")
+		isError(
+			t,
+			err,
+			clierr.Failed,
+			fmt.Sprintf("hash %q: it has ", path+suffix),
+			"it was written while it was read: stop Flujo and run again",
+		)
 		if main != "" || wal != "" {
 			t.Errorf("%q and %q next to the error", main, wal)
 		}

@@ -70,7 +70,8 @@ func (s *Snapshot) findings(ctx context.Context) (findings string, err error) {
 	// A table that is not Flujo's may need a function or a collation that its
 	// own program brings along: then it is one table after the other.
 	for _, table := range slices.Sorted(maps.Keys(s.tables)) {
-		if err := s.each(ctx, quickCheck, keep, mapping.TextValue(table)); err != nil && !isOf(err, sqlite3.SQLITE_ERROR) {
+		if err := s.each(ctx, quickCheck, keep, mapping.TextValue(table)); err != nil &&
+			!isOf(err, sqlite3.SQLITE_ERROR) {
 			return "", err
 		}
 	}

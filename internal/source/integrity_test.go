@@ -93,15 +93,27 @@ func TestQuickCheckSound(t *testing.T) {
 // nobody's way, and hides no damage.
 func TestQuickCheckOddTables(t *testing.T) {
 	t.Parallel()
-	path := build(t, walMode, "CREATE TABLE runs (run_id TEXT, status TEXT NOT NULL)", addRows(1000),
-		"CREATE TABLE checked (a)", "INSERT INTO checked VALUES (1)", "CREATE TABLE sorted (a)", "CREATE INDEX by_a ON sorted (a)", "INSERT INTO sorted VALUES ('x'), ('y')",
-		"CREATE TABLE made (a)", "INSERT INTO made VALUES (1)", "CREATE TABLE keyed (a PRIMARY KEY) WITHOUT ROWID", "INSERT INTO keyed VALUES (1), (2)",
+	path := build(
+		t,
+		walMode,
+		"CREATE TABLE runs (run_id TEXT, status TEXT NOT NULL)",
+		addRows(1000),
+		"CREATE TABLE checked (a)",
+		"INSERT INTO checked VALUES (1)",
+		"CREATE TABLE sorted (a)",
+		"CREATE INDEX by_a ON sorted (a)",
+		"INSERT INTO sorted VALUES ('x'), ('y')",
+		"CREATE TABLE made (a)",
+		"INSERT INTO made VALUES (1)",
+		"CREATE TABLE keyed (a PRIMARY KEY) WITHOUT ROWID",
+		"INSERT INTO keyed VALUES (1), (2)",
 		"PRAGMA writable_schema = ON",
 		"UPDATE sqlite_master SET sql = 'CREATE TABLE checked (a CHECK (theirs(a)))' WHERE name = 'checked'",
 		"UPDATE sqlite_master SET sql = 'CREATE INDEX by_a ON sorted (a COLLATE theirs)' WHERE name = 'by_a'",
 		"UPDATE sqlite_master SET sql = 'CREATE TABLE made (a, b AS (theirs(a)) NOT NULL)' WHERE name = 'made'",
 		"UPDATE sqlite_master SET sql = 'CREATE TABLE keyed (a COLLATE theirs PRIMARY KEY) WITHOUT ROWID' WHERE name = 'keyed'",
-		"INSERT INTO sqlite_master VALUES ('table', 'vectors', 'vectors', 0, 'CREATE VIRTUAL TABLE vectors USING vec99(v float[3])')")
+		"INSERT INTO sqlite_master VALUES ('table', 'vectors', 'vectors', 0, 'CREATE VIRTUAL TABLE vectors USING vec99(v float[3])')",
+	)
 	if lines := quickChecked(t, path); lines != nil {
 		t.Errorf("SQLite checks it: %q", lines)
 	}
@@ -119,10 +131,17 @@ func TestQuickCheckOddTables(t *testing.T) {
 // damage.
 func TestQuickCheckOfValues(t *testing.T) {
 	t.Parallel()
-	path := build(t, walMode, "CREATE TABLE v (a, b, c, d)", "INSERT INTO v VALUES (NULL, 5, '5', 1)",
-		"CREATE TABLE strict (a ANY) STRICT", "INSERT INTO strict VALUES ('x')", "PRAGMA writable_schema = ON",
+	path := build(
+		t,
+		walMode,
+		"CREATE TABLE v (a, b, c, d)",
+		"INSERT INTO v VALUES (NULL, 5, '5', 1)",
+		"CREATE TABLE strict (a ANY) STRICT",
+		"INSERT INTO strict VALUES ('x')",
+		"PRAGMA writable_schema = ON",
 		"UPDATE sqlite_master SET sql = 'CREATE TABLE v (a NOT NULL, b TEXT, c INTEGER, d CHECK (d > 1))' WHERE name = 'v'",
-		"UPDATE sqlite_master SET sql = 'CREATE TABLE strict (a INT) STRICT' WHERE name = 'strict'")
+		"UPDATE sqlite_master SET sql = 'CREATE TABLE strict (a INT) STRICT' WHERE name = 'strict'",
+	)
 	for i, want := range []string{"non-INT value in strict.a", "NULL value in v.a", "NUMERIC value in v.b", "TEXT value in v.c", "CHECK constraint failed in v"} {
 		if lines := quickChecked(t, path); len(lines) != 5 || lines[i] != want {
 			t.Errorf("SQLite says %q, and not %q", lines, want)
@@ -257,7 +276,13 @@ func TestQuickCheckWhileWritten(t *testing.T) {
 	contents := read(t, path)
 	clear(leafAt(contents, 100, 0x0d))
 	write(t, path, contents)
-	isError(t, s.QuickCheck(t.Context()), clierr.Failed, "SQLite finds ", "it was written while it was read: stop Flujo and run again")
+	isError(
+		t,
+		s.QuickCheck(t.Context()),
+		clierr.Failed,
+		"SQLite finds ",
+		"it was written while it was read: stop Flujo and run again",
+	)
 }
 
 func TestQuickCheckCancelled(t *testing.T) {

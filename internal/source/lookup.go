@@ -20,7 +20,11 @@ func sameAs(column string) string {
 // Values gives the values of a column in the rows whose key column holds key,
 // of its storage class. Nothing where the file has no such table or columns.
 // The bytes are the caller's.
-func (s *Snapshot) Values(ctx context.Context, table, column, keyColumn string, key mapping.Value) (values []mapping.Value, err error) {
+func (s *Snapshot) Values(
+	ctx context.Context,
+	table, column, keyColumn string,
+	key mapping.Value,
+) (values []mapping.Value, err error) {
 	if !slices.Contains(s.tables[table], column) || !slices.Contains(s.tables[table], keyColumn) {
 		return nil, nil
 	}
@@ -58,7 +62,12 @@ func (s *Snapshot) CountWhere(ctx context.Context, table, column string, value m
 // Row gives the named columns of the first row whose key column holds key, of
 // its storage class, or nil. Columns that the file does not have are NULL. The
 // bytes are the caller's.
-func (s *Snapshot) Row(ctx context.Context, table, keyColumn string, key mapping.Value, columns []string) (found []mapping.Value, err error) {
+func (s *Snapshot) Row(
+	ctx context.Context,
+	table, keyColumn string,
+	key mapping.Value,
+	columns []string,
+) (found []mapping.Value, err error) {
 	if !slices.Contains(s.tables[table], keyColumn) {
 		return nil, nil
 	}
@@ -74,7 +83,13 @@ func (s *Snapshot) RowAt(ctx context.Context, table string, rowid int64, columns
 	return s.firstRow(ctx, table, columns, name+" = ?1", mapping.IntegerValue(rowid))
 }
 
-func (s *Snapshot) firstRow(ctx context.Context, table string, columns []string, where string, key mapping.Value) (found []mapping.Value, err error) {
+func (s *Snapshot) firstRow(
+	ctx context.Context,
+	table string,
+	columns []string,
+	where string,
+	key mapping.Value,
+) (found []mapping.Value, err error) {
 	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s LIMIT 1", s.storedOrNull(table, columns), quote(table), where)
 	err = s.each(ctx, query, func(row []mapping.Value) {
 		for _, v := range row {
@@ -114,7 +129,9 @@ func (s *Snapshot) KeyKind(ctx context.Context, table, column string) (kind KeyK
 	keys := 0
 	// A key that is the rowid needs no index. INTEGER PRIMARY KEY is not always
 	// one: not in a table without rowids, nor with DESC.
-	err = s.each(ctx, `SELECT name, (SELECT count(*) FROM pragma_index_list(?1) WHERE origin = 'pk') FROM pragma_table_info(?1) WHERE pk > 0`,
+	err = s.each(
+		ctx,
+		`SELECT name, (SELECT count(*) FROM pragma_index_list(?1) WHERE origin = 'pk') FROM pragma_table_info(?1) WHERE pk > 0`,
 		func(row []mapping.Value) {
 			if keys++; string(row[0].Bytes) != column {
 				return
@@ -122,7 +139,9 @@ func (s *Snapshot) KeyKind(ctx context.Context, table, column string) (kind KeyK
 			if kind = UniqueKey; row[1].Int == 0 {
 				kind = RowIDKey
 			}
-		}, mapping.TextValue(table))
+		},
+		mapping.TextValue(table),
+	)
 	if err != nil || keys > 1 {
 		return FreeKey, err
 	}
@@ -150,7 +169,10 @@ func (s *Snapshot) missingRunsPart(children []string, condition string) string {
 	}
 	query := fmt.Sprintf("SELECT +run_id FROM (%s ORDER BY 1) c", strings.Join(parts, " UNION "))
 	if _, ok := s.tables[mapping.Runs]; ok {
-		query += fmt.Sprintf(" WHERE NOT EXISTS (SELECT 1 FROM %s r WHERE r.run_id = c.run_id AND typeof(r.run_id) = typeof(c.run_id))", mapping.Runs)
+		query += fmt.Sprintf(
+			" WHERE NOT EXISTS (SELECT 1 FROM %s r WHERE r.run_id = c.run_id AND typeof(r.run_id) = typeof(c.run_id))",
+			mapping.Runs,
+		)
 	}
 	return query
 }
@@ -171,12 +193,23 @@ func (s *Snapshot) EstimateBytes(ctx context.Context, table string, rows int64) 
 		cells[i] = fmt.Sprintf("iif(typeof(%[1]s) IN ('text', 'blob'), octet_length(%[1]s), 0)", quote(c))
 	}
 	size := fmt.Sprintf("SELECT avg(%s) FROM %s", strings.Join(append(cells, "0"), " + "), quote(table))
-	query := fmt.Sprintf(`WITH RECURSIVE sampled_at(n, low, high) AS (SELECT 0, (SELECT min(%[3]s) FROM %[4]s), (SELECT max(%[3]s) FROM %[4]s)
+	query := fmt.Sprintf(
+		`WITH RECURSIVE sampled_at(n, low, high) AS (SELECT 0, (SELECT min(%[3]s) FROM %[4]s), (SELECT max(%[3]s) FROM %[4]s)
 			UNION ALL SELECT n + 1, low, high FROM sampled_at WHERE n < %[1]d)
 		%[2]s WHERE %[3]s IN (SELECT (SELECT %[3]s FROM %[4]s WHERE %[3]s >= CAST(a.low + (1.0 * a.high - a.low) * a.n / %[1]d AS INTEGER)
-			ORDER BY %[3]s LIMIT 1) FROM sampled_at a)`, sampled-1, size, rowID, quote(table))
+			ORDER BY %[3]s LIMIT 1) FROM sampled_at a)`,
+		sampled-1,
+		size,
+		rowID,
+		quote(table),
+	)
 	if strings.HasPrefix(rowID, "row_number") { // by which no row is found
-		query = strings.Replace(size, "FROM "+quote(table), fmt.Sprintf("FROM (SELECT * FROM %s LIMIT %d)", quote(table), sampled), 1)
+		query = strings.Replace(
+			size,
+			"FROM "+quote(table),
+			fmt.Sprintf("FROM (SELECT * FROM %s LIMIT %d)", quote(table), sampled),
+			1,
+		)
 	}
 	err = s.each(ctx, query, func(row []mapping.Value) { bytes = int64(row[0].Real * float64(rows)) })
 	if isOf(err, sqlite3.SQLITE_ERROR) { // a table of so many columns that SQLite does not add them up

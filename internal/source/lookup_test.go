@@ -38,7 +38,10 @@ func addRun(run string) string {
 }
 
 func addStep(run string) string {
-	return fmt.Sprintf("INSERT INTO steps (run_id, step_name, step_index, status, created_at) VALUES (%s, 'n', 0, 'ok', '2026-11-23')", run)
+	return fmt.Sprintf(
+		"INSERT INTO steps (run_id, step_name, step_index, status, created_at) VALUES (%s, 'n', 0, 'ok', '2026-11-23')",
+		run,
+	)
 }
 
 func addEvaluation(run string) string {
@@ -48,12 +51,18 @@ func addEvaluation(run string) string {
 func TestMissingRuns(t *testing.T) {
 	t.Parallel()
 	rows := []string{
-		addRun("there"), addStep("'there'"), addSpan(1, "there", "s"), addStep("'b'"), addStep("'b'"), addSpan(2, "b", "s"), addEvaluation("'b'"),
-		addEvaluation("'é'"), addSpan(3, "Z", "s"), addSpan(4, "a", "s"), addStep("'a'"), "INSERT INTO traces VALUES ('t', '{}', ''), ('there', '{}', '')",
+		addRun(
+			"there",
+		), addStep("'there'"), addSpan(1, "there", "s"), addStep("'b'"), addStep("'b'"), addSpan(2, "b", "s"), addEvaluation("'b'"),
+		addEvaluation(
+			"'é'",
+		), addSpan(3, "Z", "s"), addSpan(4, "a", "s"), addStep("'a'"), "INSERT INTO traces VALUES ('t', '{}', ''), ('there', '{}', '')",
 		addStep("''"), addEvaluation("'There'"), addStep("'there '"),
 	}
 	odd := slices.Concat(rows, []string{
-		addStep("x'62'"), addEvaluation("x'62'"), addEvaluation("'b' || char(0)"), addEvaluation("CAST(x'ff' AS TEXT)"), addRun("\u00ff"), addStep("12"),
+		addStep(
+			"x'62'",
+		), addEvaluation("x'62'"), addEvaluation("'b' || char(0)"), addEvaluation("CAST(x'ff' AS TEXT)"), addRun("\u00ff"), addStep("12"),
 	})
 	want := []string{`""`, `"There"`, `"Z"`, `"a"`, `"b"`, `"t"`, `"there "`, `"é"`}
 	for name, tc := range map[string]struct {
@@ -236,20 +245,33 @@ func TestValuesAreAsStored(t *testing.T) {
 	if want := []mapping.Value{mapping.TextValue("2026-11-23 02:18:25"), {}}; !slices.EqualFunc(first, want, same) {
 		t.Errorf("%v", first)
 	}
-	if got, want := ask("at", mapping.BlobValue([]byte("a"))), []mapping.Value{mapping.RealValue(12.5)}; !slices.EqualFunc(got, want, same) {
+	if got, want := ask("at", mapping.BlobValue([]byte("a"))), []mapping.Value{mapping.RealValue(12.5)}; !slices.EqualFunc(
+		got,
+		want,
+		same,
+	) {
 		t.Errorf("%v", got)
 	}
-	if got, want := ask("at", mapping.RealValue(12)), []mapping.Value{mapping.BlobValue(nil)}; !slices.EqualFunc(got, want, same) {
+	if got, want := ask("at", mapping.RealValue(12)), []mapping.Value{mapping.BlobValue(nil)}; !slices.EqualFunc(
+		got,
+		want,
+		same,
+	) {
 		t.Errorf("%v", got)
 	}
-	if got, want := ask("at", mapping.IntegerValue(12)), []mapping.Value{mapping.IntegerValue(1767603600)}; !slices.EqualFunc(got, want, same) {
+	if got, want := ask("at", mapping.IntegerValue(12)), []mapping.Value{mapping.IntegerValue(1767603600)}; !slices.EqualFunc(
+		got,
+		want,
+		same,
+	) {
 		t.Errorf("%v", got)
 	}
 	for _, at := range []struct{ table, column, keyColumn string }{
 		{"gone", "n", "k"}, {"keyed", "gone", "k"}, {"keyed", "n", "gone"}, {"keyed", "N", "k"}, {"sqlite_master", "sql", "name"}, {"keyed", "a", "a"},
 	} {
 		// SQLite would take a quoted name without a column for a string.
-		if values, err := s.Values(t.Context(), at.table, at.column, at.keyColumn, mapping.TextValue("a")); err != nil || values != nil {
+		if values, err := s.Values(t.Context(), at.table, at.column, at.keyColumn, mapping.TextValue("a")); err != nil ||
+			values != nil {
 			t.Errorf("%v: %v, %v", at, values, err)
 		}
 	}
@@ -264,7 +286,16 @@ func TestValuesAreAsStored(t *testing.T) {
 // 5; PostgreSQL's two would be two keys.
 func TestDeclaredTypesHaveNoSay(t *testing.T) {
 	t.Parallel()
-	s := openSnapshot(t, build(t, "CREATE TABLE t (k TEXT)", "INSERT INTO t VALUES ('5'), (x'35')", "CREATE TABLE i (k INTEGER)", "INSERT INTO i VALUES (5), (x'35')"))
+	s := openSnapshot(
+		t,
+		build(
+			t,
+			"CREATE TABLE t (k TEXT)",
+			"INSERT INTO t VALUES ('5'), (x'35')",
+			"CREATE TABLE i (k INTEGER)",
+			"INSERT INTO i VALUES (5), (x'35')",
+		),
+	)
 	for _, tc := range []struct {
 		table string
 		key   mapping.Value
@@ -297,7 +328,11 @@ func TestLookupsUseIndexes(t *testing.T) {
 		"evaluations": "idx_evaluations_run_id",
 	} {
 		query := fmt.Sprintf("SELECT * FROM %s WHERE %s", table, sameAs("run_id"))
-		if text := queryPlan(t, s, strings.ReplaceAll(query, "?1", "'a'")); !strings.Contains(text, "SEARCH "+table+" USING ") || !strings.Contains(text, index) {
+		if text := queryPlan(t, s, strings.ReplaceAll(query, "?1", "'a'")); !strings.Contains(
+			text,
+			"SEARCH "+table+" USING ",
+		) ||
+			!strings.Contains(text, index) {
 			t.Errorf("%s: the plan is\n%s", table, text)
 		}
 	}
@@ -522,7 +557,10 @@ func TestVectorSizes(t *testing.T) {
 			}
 		})
 	}
-	s := openSnapshot(t, build(t, "CREATE TABLE memories (id, vector)", "INSERT INTO memories VALUES (1, NULL), (2, zeroblob(4))"))
+	s := openSnapshot(
+		t,
+		build(t, "CREATE TABLE memories (id, vector)", "INSERT INTO memories VALUES (1, NULL), (2, zeroblob(4))"),
+	)
 	if got, err := s.VectorSizes(t.Context()); err != nil || !maps.Equal(got, map[int64]int64{4: 1}) {
 		t.Errorf("with NULL: %v, %v", got, err)
 	}
@@ -531,10 +569,15 @@ func TestVectorSizes(t *testing.T) {
 // TestLastIDByRowID: steps of 0.4 have no id, their rowids stand for it.
 func TestLastIDByRowID(t *testing.T) {
 	t.Parallel()
-	path := build(t, "CREATE TABLE steps (step_run_id TEXT PRIMARY KEY, run_id TEXT)", "INSERT INTO steps (rowid, step_run_id) VALUES (3, 'a'), (41, 'b'), (5, 'c')",
+	path := build(
+		t,
+		"CREATE TABLE steps (step_run_id TEXT PRIMARY KEY, run_id TEXT)",
+		"INSERT INTO steps (rowid, step_run_id) VALUES (3, 'a'), (41, 'b'), (5, 'c')",
 		"CREATE TABLE spans (span_id TEXT PRIMARY KEY)",
 		// its name is not remembered, but may have been by another table of that name
-		"CREATE TABLE evaluations (id INTEGER PRIMARY KEY AUTOINCREMENT)", "INSERT INTO sqlite_sequence VALUES ('steps', 77)")
+		"CREATE TABLE evaluations (id INTEGER PRIMARY KEY AUTOINCREMENT)",
+		"INSERT INTO sqlite_sequence VALUES ('steps', 77)",
+	)
 	watch(t, path)
 	s := openSnapshot(t, path)
 	for _, tc := range []struct {
@@ -545,7 +588,14 @@ func TestLastIDByRowID(t *testing.T) {
 			t.Errorf("%s of %s: %d, %v; not %d", tc.column, tc.table, got, err, tc.want)
 		}
 	}
-	without := openSnapshot(t, build(t, "CREATE TABLE steps (step_run_id TEXT PRIMARY KEY)", "INSERT INTO steps (rowid, step_run_id) VALUES (3, 'a'), (41, 'b'), (5, 'c')"))
+	without := openSnapshot(
+		t,
+		build(
+			t,
+			"CREATE TABLE steps (step_run_id TEXT PRIMARY KEY)",
+			"INSERT INTO steps (rowid, step_run_id) VALUES (3, 'a'), (41, 'b'), (5, 'c')",
+		),
+	)
 	for _, column := range []string{"rowid", "id"} {
 		if got, err := without.LastID(t.Context(), "steps", column); err != nil || got != 41 {
 			t.Errorf("%s: %d, %v", column, got, err)
@@ -640,15 +690,31 @@ func TestEstimateBytes(t *testing.T) {
 	// Rows get longer, so that the first ones alone would tell little.
 	const rows, columns = 20_000, "(a INTEGER, b TEXT, c BLOB)"
 	fill := func(table string) string {
-		return fmt.Sprintf("INSERT INTO %s WITH RECURSIVE i(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM i WHERE n < %d) SELECT n, printf('%%.*c', n / 100, 'x') || 'ü', zeroblob(100) FROM i", table, rows)
+		return fmt.Sprintf(
+			"INSERT INTO %s WITH RECURSIVE i(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM i WHERE n < %d) SELECT n, printf('%%.*c', n / 100, 'x') || 'ü', zeroblob(100) FROM i",
+			table,
+			rows,
+		)
 	}
 	const bytes = rows*(rows+1)/2/100 + 2*rows + 100*rows // but for what division leaves
-	s, c, pages := openCounting(t, build(t, walMode, "CREATE TABLE t "+columns, fill("t"),
+	s, c, pages := openCounting(t, build(
+		t,
+		walMode,
+		"CREATE TABLE t "+columns,
+		fill("t"),
 		"CREATE TABLE empty "+columns,
-		"CREATE TABLE far "+columns, "INSERT INTO far (rowid, b) VALUES (-9223372036854775808, 'one'), (9223372036854775807, 'three')",
-		"CREATE TABLE keyed (a INTEGER PRIMARY KEY, b TEXT, c BLOB) WITHOUT ROWID", fill("keyed"),
-		"CREATE TABLE named (rowid TEXT, _rowid_ TEXT, oid BLOB)", "INSERT INTO named VALUES ('a', 'bc', NULL), (NULL, 'abc', X'00')",
-		"CREATE TABLE wide (c"+strings.Join(manyNames(1500), ", c")+")", "INSERT INTO wide (c0) VALUES ('more columns than SQLite adds up')"))
+		"CREATE TABLE far "+columns,
+		"INSERT INTO far (rowid, b) VALUES (-9223372036854775808, 'one'), (9223372036854775807, 'three')",
+		"CREATE TABLE keyed (a INTEGER PRIMARY KEY, b TEXT, c BLOB) WITHOUT ROWID",
+		fill("keyed"),
+		"CREATE TABLE named (rowid TEXT, _rowid_ TEXT, oid BLOB)",
+		"INSERT INTO named VALUES ('a', 'bc', NULL), (NULL, 'abc', X'00')",
+		"CREATE TABLE wide (c"+strings.Join(
+			manyNames(1500),
+			", c",
+		)+")",
+		"INSERT INTO wide (c0) VALUES ('more columns than SQLite adds up')",
+	))
 	for _, tc := range []struct {
 		table      string
 		rows       int64

@@ -181,7 +181,15 @@ func TestOpenFlujoFile(t *testing.T) {
 	if err != nil || len(format.OtherTables) != 0 {
 		t.Fatalf("others %q, error %v", format.OtherTables, err)
 	}
-	want := map[string]int{"runs": 60, "steps": 213, "spans": 261, "evaluations": 15, "workflow_state": 60, "system_state": 5, "traces": 0}
+	want := map[string]int{
+		"runs":           60,
+		"steps":          213,
+		"spans":          261,
+		"evaluations":    15,
+		"workflow_state": 60,
+		"system_state":   5,
+		"traces":         0,
+	}
 	for table, n := range want {
 		tm := format.Mapping(table)
 		rows, err := collect(s.Rows(t.Context(), table, tm.Columns))
@@ -198,7 +206,8 @@ func TestOpenFlujoFile(t *testing.T) {
 	if _, err := os.Stat("../../testdata/flujo_state.db-wal"); err == nil {
 		t.Error("a -wal lies in testdata")
 	}
-	if again, err := os.ReadFile("../../testdata/flujo_state.db"); err != nil || sha256.Sum256(again) != sha256.Sum256(contents) {
+	if again, err := os.ReadFile("../../testdata/flujo_state.db"); err != nil ||
+		sha256.Sum256(again) != sha256.Sum256(contents) {
 		t.Errorf("the file in testdata changed: %v", err)
 	}
 }
@@ -391,7 +400,14 @@ func TestOpenRefusesHotJournal(t *testing.T) {
 	path := withHotJournal(t)
 	watch(t, path)
 	_, err := Open(t.Context(), path)
-	isError(t, err, clierr.Refused, fmt.Sprintf("open %q: ", path), "a transaction was broken off in it, and its -journal is still to be rolled back", "let Flujo or sqlite3 open it once")
+	isError(
+		t,
+		err,
+		clierr.Refused,
+		fmt.Sprintf("open %q: ", path),
+		"a transaction was broken off in it, and its -journal is still to be rolled back",
+		"let Flujo or sqlite3 open it once",
+	)
 }
 
 func TestOpenAfterRollback(t *testing.T) {
@@ -402,7 +418,8 @@ func TestOpenAfterRollback(t *testing.T) {
 	s := openSnapshot(t, path)
 	holds(t, s, 999)
 	rows, err := collect(s.Rows(t.Context(), "runs", []string{"status"}))
-	if err != nil || len(rows) != 999 || slices.ContainsFunc(rows, func(row string) bool { return strings.Contains(row, "half") }) {
+	if err != nil || len(rows) != 999 ||
+		slices.ContainsFunc(rows, func(row string) bool { return strings.Contains(row, "half") }) {
 		t.Errorf("%.100q, %v", rows, err)
 	}
 }
@@ -410,12 +427,21 @@ func TestOpenAfterRollback(t *testing.T) {
 // TestOpenOddTables: tables that are not Flujo's do not stand in the way.
 func TestOpenOddTables(t *testing.T) {
 	t.Parallel()
-	path := build(t, rowsTable, addRows(3),
-		`CREATE TABLE "odd ""name"" 文" ("a b", "c""d", [e])`, "CREATE TABLE sqlitex (a)", "CREATE TABLE w (k PRIMARY KEY, v) WITHOUT ROWID",
-		"CREATE VIRTUAL TABLE words USING fts5(body)", "CREATE VIEW seen AS SELECT * FROM runs", "CREATE VIEW broken AS SELECT * FROM gone",
-		"CREATE TABLE counted (id INTEGER PRIMARY KEY AUTOINCREMENT)", "CREATE TABLE made (a, b AS (a+1))",
+	path := build(
+		t,
+		rowsTable,
+		addRows(3),
+		`CREATE TABLE "odd ""name"" 文" ("a b", "c""d", [e])`,
+		"CREATE TABLE sqlitex (a)",
+		"CREATE TABLE w (k PRIMARY KEY, v) WITHOUT ROWID",
+		"CREATE VIRTUAL TABLE words USING fts5(body)",
+		"CREATE VIEW seen AS SELECT * FROM runs",
+		"CREATE VIEW broken AS SELECT * FROM gone",
+		"CREATE TABLE counted (id INTEGER PRIMARY KEY AUTOINCREMENT)",
+		"CREATE TABLE made (a, b AS (a+1))",
 		"PRAGMA writable_schema = ON",
-		"INSERT INTO sqlite_master VALUES ('table', 'vectors', 'vectors', 0, 'CREATE VIRTUAL TABLE vectors USING vec99(v float[3])')")
+		"INSERT INTO sqlite_master VALUES ('table', 'vectors', 'vectors', 0, 'CREATE VIRTUAL TABLE vectors USING vec99(v float[3])')",
+	)
 	watch(t, path)
 	s := openSnapshot(t, path)
 	holds(t, s, 3)

@@ -37,9 +37,13 @@ func (s *Snapshot) rowID(ctx context.Context, table string) (string, error) {
 	// The primary key of a table without rowids is an index that sqlite_master
 	// does not list.
 	var key []string
-	err := s.each(ctx, `SELECT name FROM pragma_table_info(?1) WHERE pk > 0 AND EXISTS (SELECT 1 FROM pragma_index_list(?1)
+	err := s.each(
+		ctx,
+		`SELECT name FROM pragma_table_info(?1) WHERE pk > 0 AND EXISTS (SELECT 1 FROM pragma_index_list(?1)
 		WHERE origin = 'pk' AND name NOT IN (SELECT name FROM sqlite_master)) ORDER BY pk`,
-		func(row []mapping.Value) { key = append(key, quote(string(row[0].Bytes))) }, mapping.TextValue(table))
+		func(row []mapping.Value) { key = append(key, quote(string(row[0].Bytes))) },
+		mapping.TextValue(table),
+	)
 	if err != nil {
 		return "", err
 	}
@@ -73,7 +77,10 @@ func (s *Snapshot) spansWithoutTraceSQL(ctx context.Context, columns []string) (
 	}
 	query := fmt.Sprintf("SELECT %s, %s FROM %s s", rowID, s.storedOrNull(mapping.Spans, columns), mapping.Spans)
 	if _, ok := s.tables[mapping.Traces]; ok {
-		query += fmt.Sprintf(" WHERE NOT EXISTS (SELECT 1 FROM %s t WHERE t.run_id = s.run_id AND typeof(t.run_id) = typeof(s.run_id))", mapping.Traces)
+		query += fmt.Sprintf(
+			" WHERE NOT EXISTS (SELECT 1 FROM %s t WHERE t.run_id = s.run_id AND typeof(t.run_id) = typeof(s.run_id))",
+			mapping.Traces,
+		)
 	}
 	return query + " ORDER BY s.run_id, 1", nil
 }

@@ -21,17 +21,35 @@ var spansSchema = []string{
 }
 
 func addSpan(id int, run, span string) string {
-	return fmt.Sprintf("INSERT INTO spans (id, run_id, span_id, name, start_time, status, created_at) VALUES (%d, '%s', '%s', 'n', %d, 'ok', '2026-11-23 02:18:25')", id, run, span, -id)
+	return fmt.Sprintf(
+		"INSERT INTO spans (id, run_id, span_id, name, start_time, status, created_at) VALUES (%d, '%s', '%s', 'n', %d, 'ok', '2026-11-23 02:18:25')",
+		id,
+		run,
+		span,
+		-id,
+	)
 }
 
 func TestSpansWithoutTrace(t *testing.T) {
 	t.Parallel()
 	spans := []string{
-		addSpan(9, "b", "b9"), addSpan(2, "a", "a2"), addSpan(5, "b", "b5"), addSpan(1, "traced", "t1"), addSpan(7, "a", "a7"),
+		addSpan(
+			9,
+			"b",
+			"b9",
+		), addSpan(2, "a", "a2"), addSpan(5, "b", "b5"), addSpan(1, "traced", "t1"), addSpan(7, "a", "a7"),
 		addSpan(3, "traced", "t3"), addSpan(4, "a", "a4"), addSpan(8, "Z", "Z8"), addSpan(6, "é", "é6"),
 	}
 	traced := "INSERT INTO traces VALUES ('traced', '{}', '2026-11-23 02:18:25'), ('without spans', '{}', '2026-11-23 02:18:25')"
-	want := []string{`8, "Z", "Z8"`, `2, "a", "a2"`, `4, "a", "a4"`, `7, "a", "a7"`, `5, "b", "b5"`, `9, "b", "b9"`, `6, "é", "é6"`}
+	want := []string{
+		`8, "Z", "Z8"`,
+		`2, "a", "a2"`,
+		`4, "a", "a4"`,
+		`7, "a", "a7"`,
+		`5, "b", "b5"`,
+		`9, "b", "b9"`,
+		`6, "é", "é6"`,
+	}
 	withTraced := slices.Insert(slices.Clone(want), 6, `1, "traced", "t1"`, `3, "traced", "t3"`)
 	for name, tc := range map[string]struct {
 		statements []string

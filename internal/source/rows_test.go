@@ -56,10 +56,18 @@ func TestStorageClasses(t *testing.T) {
 				// column gets its type afterwards.
 				statements := []string{"CREATE TABLE cells (cell, declared)"}
 				for i, c := range cells {
-					statements = append(statements, fmt.Sprintf("INSERT INTO cells (rowid, cell) VALUES (%d, %s)", i+1, c.sql))
+					statements = append(
+						statements,
+						fmt.Sprintf("INSERT INTO cells (rowid, cell) VALUES (%d, %s)", i+1, c.sql),
+					)
 				}
-				statements = append(statements, "UPDATE cells SET declared = cell", "PRAGMA writable_schema = ON",
-					"UPDATE sqlite_master SET sql = 'CREATE TABLE cells (cell, declared "+declared+")'", "PRAGMA writable_schema = OFF")
+				statements = append(
+					statements,
+					"UPDATE cells SET declared = cell",
+					"PRAGMA writable_schema = ON",
+					"UPDATE sqlite_master SET sql = 'CREATE TABLE cells (cell, declared "+declared+")'",
+					"PRAGMA writable_schema = OFF",
+				)
 				path := build(t, walMode)
 				if state == "file" {
 					execute(t, path, statements...)
@@ -102,15 +110,19 @@ func TestStorageClasses(t *testing.T) {
 }
 
 func same(a, b mapping.Value) bool {
-	return a.Class == b.Class && a.Int == b.Int && math.Float64bits(a.Real) == math.Float64bits(b.Real) && string(a.Bytes) == string(b.Bytes)
+	return a.Class == b.Class && a.Int == b.Int && math.Float64bits(a.Real) == math.Float64bits(b.Real) &&
+		string(a.Bytes) == string(b.Bytes)
 }
 
 // TestAffinityOnWrite: what SQLite makes of a value when it is written is what
 // is stored.
 func TestAffinityOnWrite(t *testing.T) {
 	t.Parallel()
-	path := build(t, "CREATE TABLE c (i INTEGER, r REAL, t TEXT, d DATETIME, b BOOLEAN)",
-		"INSERT INTO c VALUES ('12', '12', 12, '2026-11-23 02:18:25', true), (12.5, 12, 12.5, 1767603600, false), ('x', 'x', x'01', 2460000.5, 2)")
+	path := build(
+		t,
+		"CREATE TABLE c (i INTEGER, r REAL, t TEXT, d DATETIME, b BOOLEAN)",
+		"INSERT INTO c VALUES ('12', '12', 12, '2026-11-23 02:18:25', true), (12.5, 12, 12.5, 1767603600, false), ('x', 'x', x'01', 2460000.5, 2)",
+	)
 	s := openSnapshot(t, path)
 	got, err := collect(s.Rows(t.Context(), "c", s.Tables()["c"]))
 	want := []string{
@@ -140,7 +152,8 @@ func TestUTF16(t *testing.T) {
 				t.Errorf("the tables are %q", s.Tables())
 			}
 			got, err := collect(s.Rows(t.Context(), "ü", []string{"é"}))
-			if want := []string{`1, "é 文字 🜁"`, `2, ""`, `3, "a\x00b"`, "4, x'00ff'"}; err != nil || !slices.Equal(got, want) {
+			if want := []string{`1, "é 文字 🜁"`, `2, ""`, `3, "a\x00b"`, "4, x'00ff'"}; err != nil ||
+				!slices.Equal(got, want) {
 				t.Errorf("%s: %q, %v", encoding, got, err)
 			}
 		}
@@ -150,8 +163,14 @@ func TestUTF16(t *testing.T) {
 // TestRowsInOrder: by rowid, also where an index holds all the columns.
 func TestRowsInOrder(t *testing.T) {
 	t.Parallel()
-	path := build(t, "CREATE TABLE a (k TEXT PRIMARY KEY)", "CREATE INDEX a_k ON a (k DESC)", "INSERT INTO a VALUES ('b'), ('c'), ('a')",
-		"CREATE TABLE w (k TEXT PRIMARY KEY) WITHOUT ROWID", "INSERT INTO w VALUES ('b'), ('c'), ('a')")
+	path := build(
+		t,
+		"CREATE TABLE a (k TEXT PRIMARY KEY)",
+		"CREATE INDEX a_k ON a (k DESC)",
+		"INSERT INTO a VALUES ('b'), ('c'), ('a')",
+		"CREATE TABLE w (k TEXT PRIMARY KEY) WITHOUT ROWID",
+		"INSERT INTO w VALUES ('b'), ('c'), ('a')",
+	)
 	s := openSnapshot(t, path)
 	for table, want := range map[string][]string{"a": {`1, "b"`, `2, "c"`, `3, "a"`}, "w": {`1, "a"`, `2, "b"`, `3, "c"`}} {
 		if got, err := collect(s.Rows(t.Context(), table, []string{"k"})); err != nil || !slices.Equal(got, want) {
@@ -219,19 +238,31 @@ func TestRowsCancelled(t *testing.T) {
 
 func TestLastID(t *testing.T) {
 	t.Parallel()
-	path := build(t,
-		"CREATE TABLE plain (id INTEGER PRIMARY KEY, x)", "INSERT INTO plain VALUES (3, 0), (41, 0)", "DELETE FROM plain WHERE id = 41",
-		"CREATE TABLE remembered (id INTEGER PRIMARY KEY AUTOINCREMENT, x)", "INSERT INTO remembered VALUES (3, 0), (42, 0)",
+	path := build(
+		t,
+		"CREATE TABLE plain (id INTEGER PRIMARY KEY, x)",
+		"INSERT INTO plain VALUES (3, 0), (41, 0)",
+		"DELETE FROM plain WHERE id = 41",
+		"CREATE TABLE remembered (id INTEGER PRIMARY KEY AUTOINCREMENT, x)",
+		"INSERT INTO remembered VALUES (3, 0), (42, 0)",
 		"DELETE FROM remembered WHERE id = 42",
-		"CREATE TABLE emptied (id INTEGER PRIMARY KEY AUTOINCREMENT, x)", "INSERT INTO emptied VALUES (7, 0)", "DELETE FROM emptied",
+		"CREATE TABLE emptied (id INTEGER PRIMARY KEY AUTOINCREMENT, x)",
+		"INSERT INTO emptied VALUES (7, 0)",
+		"DELETE FROM emptied",
 		"CREATE TABLE unused (id INTEGER PRIMARY KEY AUTOINCREMENT, x)",
-		"CREATE TABLE negative (id INTEGER PRIMARY KEY AUTOINCREMENT, x)", "INSERT INTO negative VALUES (-5, 0)",
-		"CREATE TABLE large (id INTEGER PRIMARY KEY AUTOINCREMENT, x)", "INSERT INTO large VALUES (9223372036854775807, 0)",
-		"CREATE TABLE behind (id INTEGER PRIMARY KEY AUTOINCREMENT, x)", "INSERT INTO behind VALUES (9, 0)",
+		"CREATE TABLE negative (id INTEGER PRIMARY KEY AUTOINCREMENT, x)",
+		"INSERT INTO negative VALUES (-5, 0)",
+		"CREATE TABLE large (id INTEGER PRIMARY KEY AUTOINCREMENT, x)",
+		"INSERT INTO large VALUES (9223372036854775807, 0)",
+		"CREATE TABLE behind (id INTEGER PRIMARY KEY AUTOINCREMENT, x)",
+		"INSERT INTO behind VALUES (9, 0)",
 		"UPDATE sqlite_sequence SET seq = 4 WHERE name = 'behind'",
-		"CREATE TABLE forgotten (id INTEGER PRIMARY KEY AUTOINCREMENT, x)", "INSERT INTO forgotten VALUES (6, 0)",
+		"CREATE TABLE forgotten (id INTEGER PRIMARY KEY AUTOINCREMENT, x)",
+		"INSERT INTO forgotten VALUES (6, 0)",
 		"DELETE FROM sqlite_sequence WHERE name = 'forgotten'",
-		`CREATE TABLE "it's" (id INTEGER PRIMARY KEY AUTOINCREMENT)`, `INSERT INTO "it's" VALUES (8)`, `DELETE FROM "it's"`,
+		`CREATE TABLE "it's" (id INTEGER PRIMARY KEY AUTOINCREMENT)`,
+		`INSERT INTO "it's" VALUES (8)`,
+		`DELETE FROM "it's"`,
 	)
 	watch(t, path)
 	s := openSnapshot(t, path)

@@ -79,7 +79,11 @@ func walFlaw(header []byte, page int64, live bool) string {
 	case !live && !soundHeader(header):
 		return "has a damaged header or is another program's, and SQLite would not read the rows in it"
 	case page > 1 && size != page:
-		return fmt.Sprintf("has pages of %d bytes, and the file has pages of %d: it belongs to another file", size, page)
+		return fmt.Sprintf(
+			"has pages of %d bytes, and the file has pages of %d: it belongs to another file",
+			size,
+			page,
+		)
 	}
 	return ""
 }
@@ -105,7 +109,11 @@ func (f *files) foreignWALFlaw(file head) string {
 		// frame's, or one less; since then it can have become any frame's.
 		return "belongs to another file or to another state of this one: their counts of changes do not go together, and SQLite would mix the two"
 	case now.hasPages && now.pages != l.pages:
-		return fmt.Sprintf("belongs to another file: after its last transaction the file would have %d pages, and not %d; SQLite would mix the two", l.pages, now.pages)
+		return fmt.Sprintf(
+			"belongs to another file: after its last transaction the file would have %d pages, and not %d; SQLite would mix the two",
+			l.pages,
+			now.pages,
+		)
 	}
 	return ""
 }

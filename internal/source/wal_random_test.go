@@ -24,8 +24,15 @@ type walHistory struct {
 func newWALHistory(t *testing.T, seed uint64) *walHistory {
 	t.Helper()
 	l := &walHistory{t: t, path: filepath.Join(t.TempDir(), "flujo_state.db"), random: rand.New(rand.NewPCG(seed, 9))}
-	execute(t, l.path, fmt.Sprintf("PRAGMA page_size = %d", 512<<l.random.IntN(4)), fmt.Sprintf("PRAGMA auto_vacuum = %d", l.random.IntN(3)),
-		walMode, rowsTable, addRows(l.random.IntN(300)))
+	execute(
+		t,
+		l.path,
+		fmt.Sprintf("PRAGMA page_size = %d", 512<<l.random.IntN(4)),
+		fmt.Sprintf("PRAGMA auto_vacuum = %d", l.random.IntN(3)),
+		walMode,
+		rowsTable,
+		addRows(l.random.IntN(300)),
+	)
 	t.Cleanup(l.end)
 	return l
 }

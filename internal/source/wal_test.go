@@ -177,15 +177,35 @@ var badHeaders = map[string]struct {
 	says   string
 	live   bool // also when its writer lives
 }{
-	"zeros":             {func(wal []byte) { clear(wal[:32]) }, "its -wal does not begin like one: it belongs to another file or is damaged", true},
-	"text":              {func(wal []byte) { copy(wal, "CREATE TABLE") }, "its -wal does not begin like one", true},
-	"the file's header": {func(wal []byte) { copy(wal, "SQLite format 3\x00") }, "its -wal does not begin like one", true},
-	"other salts":       {func(wal []byte) { wal[17] ^= 1 }, "its -wal has a damaged header", false},
-	"another checksum":  {func(wal []byte) { wal[31] ^= 1 }, "its -wal has a damaged header", false},
-	"pages of no size":  {func(wal []byte) { clear(wal[8:12]); seal(wal, false) }, "its -wal has pages of 0 bytes, and the file has pages of 4096: it belongs to another file", true},
-	"odd pages":         {func(wal []byte) { wal[11] = 1; seal(wal, false) }, "its -wal has pages of 4097 bytes", true},
-	"larger pages":      {func(wal []byte) { wal[10] = 0x20; seal(wal, false) }, "its -wal has pages of 8192 bytes", true},
-	"another version":   {func(wal []byte) { wal[7]++; seal(wal, false) }, "its -wal has a damaged header or is another program's", false},
+	"zeros": {
+		func(wal []byte) { clear(wal[:32]) },
+		"its -wal does not begin like one: it belongs to another file or is damaged",
+		true,
+	},
+	"text": {func(wal []byte) { copy(wal, "CREATE TABLE") }, "its -wal does not begin like one", true},
+	"the file's header": {
+		func(wal []byte) { copy(wal, "SQLite format 3\x00") },
+		"its -wal does not begin like one",
+		true,
+	},
+	"other salts":      {func(wal []byte) { wal[17] ^= 1 }, "its -wal has a damaged header", false},
+	"another checksum": {func(wal []byte) { wal[31] ^= 1 }, "its -wal has a damaged header", false},
+	"pages of no size": {
+		func(wal []byte) { clear(wal[8:12]); seal(wal, false) },
+		"its -wal has pages of 0 bytes, and the file has pages of 4096: it belongs to another file",
+		true,
+	},
+	"odd pages": {func(wal []byte) { wal[11] = 1; seal(wal, false) }, "its -wal has pages of 4097 bytes", true},
+	"larger pages": {
+		func(wal []byte) { wal[10] = 0x20; seal(wal, false) },
+		"its -wal has pages of 8192 bytes",
+		true,
+	},
+	"another version": {
+		func(wal []byte) { wal[7]++; seal(wal, false) },
+		"its -wal has a damaged header or is another program's",
+		false,
+	},
 }
 
 func TestOpenRefusesWALHeaders(t *testing.T) {
@@ -199,8 +219,14 @@ func TestOpenRefusesWALHeaders(t *testing.T) {
 			if s != nil {
 				t.Error("a snapshot next to the error")
 			}
-			isError(t, err, clierr.Refused, fmt.Sprintf("open %q: ", path), tc.says,
-				"; copy the file and its -wal together again while Flujo is stopped, or remove the -wal if it is known to be another file's")
+			isError(
+				t,
+				err,
+				clierr.Refused,
+				fmt.Sprintf("open %q: ", path),
+				tc.says,
+				"; copy the file and its -wal together again while Flujo is stopped, or remove the -wal if it is known to be another file's",
+			)
 			if name != "another version" {
 				if rows, frames := recovered(t, copyBoth(t, path)); rows != 100 || frames != 0 {
 					t.Errorf("SQLite finds %d rows and %d frames: this is no danger", rows, frames)

@@ -52,7 +52,9 @@ func Open(uri string) (*Conn, error) {
 	defer libc.Xfree(c.tls, name)
 	out := c.tls.Alloc(int(unsafe.Sizeof(c.db)))
 	// One goroutine at a time: SQLite needs no lock of its own for each call.
-	flags := int32(sqlite3.SQLITE_OPEN_READWRITE | sqlite3.SQLITE_OPEN_CREATE | sqlite3.SQLITE_OPEN_URI | sqlite3.SQLITE_OPEN_NOMUTEX)
+	flags := int32(
+		sqlite3.SQLITE_OPEN_READWRITE | sqlite3.SQLITE_OPEN_CREATE | sqlite3.SQLITE_OPEN_URI | sqlite3.SQLITE_OPEN_NOMUTEX,
+	)
 	rc := sqlite3.Xsqlite3_open_v2(c.tls, name, out, flags, 0)
 	c.db = pointerAt(out)
 	c.tls.Free(int(unsafe.Sizeof(c.db)))

@@ -115,7 +115,8 @@ func TestValues(t *testing.T) {
 	}
 	// A declared type has no say.
 	c = openConn(t, "CREATE TABLE d (a DATETIME, b BOOLEAN)", "INSERT INTO d VALUES ('2026-01-05 09:00:00', 1)")
-	if row := all(t, c, "SELECT * FROM d")[0]; string(row[0].Bytes) != "2026-01-05 09:00:00" || row[1].Class != mapping.Integer {
+	if row := all(t, c, "SELECT * FROM d")[0]; string(row[0].Bytes) != "2026-01-05 09:00:00" ||
+		row[1].Class != mapping.Integer {
 		t.Error(row)
 	}
 }
@@ -124,7 +125,8 @@ func TestText16(t *testing.T) {
 	t.Parallel()
 	c := openConn(t, "PRAGMA encoding = 'UTF-16le'", "CREATE TABLE t (a)", "INSERT INTO t VALUES ('für'), ('')")
 	rows := all(t, c, "SELECT a, octet_length(a) FROM t")
-	if string(rows[0][0].Bytes) != "für" || rows[0][1].Int != 6 || rows[1][0].Class != mapping.Text || len(rows[1][0].Bytes) != 0 {
+	if string(rows[0][0].Bytes) != "für" || rows[0][1].Int != 6 || rows[1][0].Class != mapping.Text ||
+		len(rows[1][0].Bytes) != 0 {
 		t.Error(rows)
 	}
 }
@@ -159,14 +161,17 @@ func TestErrors(t *testing.T) {
 	defer s.Close()
 	_, err = s.Run(t.Context(), []mapping.Value{mapping.IntegerValue(2), mapping.IntegerValue(1)})
 	e, ok := errors.AsType[*Error](err)
-	if !ok || e.Code != sqlite3.SQLITE_CONSTRAINT_UNIQUE || e.Primary() != sqlite3.SQLITE_CONSTRAINT || !strings.Contains(e.Message, "t.b") {
+	if !ok || e.Code != sqlite3.SQLITE_CONSTRAINT_UNIQUE || e.Primary() != sqlite3.SQLITE_CONSTRAINT ||
+		!strings.Contains(e.Message, "t.b") {
 		t.Error(err)
 	}
 	// It can be run again.
-	if n, err := s.Run(t.Context(), []mapping.Value{mapping.IntegerValue(2), mapping.IntegerValue(2)}); err != nil || n != 1 {
+	if n, err := s.Run(t.Context(), []mapping.Value{mapping.IntegerValue(2), mapping.IntegerValue(2)}); err != nil ||
+		n != 1 {
 		t.Error(n, err)
 	}
-	if _, err := Open("file:" + filepath.Join(t.TempDir(), "no", "such.db")); err == nil || !strings.Contains(err.Error(), "unable to open database file") {
+	if _, err := Open("file:" + filepath.Join(t.TempDir(), "no", "such.db")); err == nil ||
+		!strings.Contains(err.Error(), "unable to open database file") {
 		t.Error(err)
 	}
 	if _, err := Open("file:x.db?vfs=nosuch"); err == nil || !strings.Contains(err.Error(), "no such vfs") {
@@ -280,7 +285,12 @@ func TestAllocations(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	values := []mapping.Value{mapping.IntegerValue(1), mapping.TextValue(strings.Repeat("long ", 2000)), mapping.RealValue(1.5), mapping.BlobValue([]byte("blob"))}
+	values := []mapping.Value{
+		mapping.IntegerValue(1),
+		mapping.TextValue(strings.Repeat("long ", 2000)),
+		mapping.RealValue(1.5),
+		mapping.BlobValue([]byte("blob")),
+	}
 	const rows = 1000
 	if n := testing.AllocsPerRun(rows, func() {
 		if _, err := s.Run(t.Context(), values); err != nil {

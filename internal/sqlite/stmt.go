@@ -127,7 +127,15 @@ func (s *Stmt) bind(parameters []mapping.Value) error {
 		case mapping.Real:
 			rc = sqlite3.Xsqlite3_bind_double(tls, s.stmt, n, v.Real)
 		case mapping.Text:
-			rc = sqlite3.Xsqlite3_bind_text64(tls, s.stmt, n, where, uint64(len(v.Bytes)), sqlite3.SQLITE_STATIC, sqlite3.SQLITE_UTF8)
+			rc = sqlite3.Xsqlite3_bind_text64(
+				tls,
+				s.stmt,
+				n,
+				where,
+				uint64(len(v.Bytes)),
+				sqlite3.SQLITE_STATIC,
+				sqlite3.SQLITE_UTF8,
+			)
 		case mapping.Blob:
 			rc = sqlite3.Xsqlite3_bind_blob64(tls, s.stmt, n, where, uint64(len(v.Bytes)), sqlite3.SQLITE_STATIC)
 		default:

@@ -21,8 +21,15 @@ func TestAddressIsMaskedEverywhere(t *testing.T) {
 	}
 	outputs := []string{log.String(), string(text), a.String()}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x", "%X", "%T", "%p"} {
-		outputs = append(outputs, fmt.Sprintf(verb, a), fmt.Sprintf(verb, &a), fmt.Sprintf(verb, holder), fmt.Sprintf(verb, &holder),
-			fmt.Sprintf(verb, []Address{a}), fmt.Errorf(verb, a).Error())
+		outputs = append(
+			outputs,
+			fmt.Sprintf(verb, a),
+			fmt.Sprintf(verb, &a),
+			fmt.Sprintf(verb, holder),
+			fmt.Sprintf(verb, &holder),
+			fmt.Sprintf(verb, []Address{a}),
+			fmt.Errorf(verb, a).Error(),
+		)
 	}
 	for _, output := range outputs {
 		for _, secret := range []string{"hunter", fmt.Sprintf("%x", "hunter"), fmt.Sprintf("%X", "hunter")} {
@@ -50,7 +57,8 @@ func TestAddressKinds(t *testing.T) {
 	}
 	for _, test := range tests {
 		a := newAddress(test.text)
-		if a.IsPostgres() != test.postgres || a.IsSQLite() != test.sqlite || a.IsZero() != (test.text == "") || a.Reveal() != test.text {
+		if a.IsPostgres() != test.postgres || a.IsSQLite() != test.sqlite || a.IsZero() != (test.text == "") ||
+			a.Reveal() != test.text {
 			t.Errorf("%q: %v %v %v %q", test.text, a.IsPostgres(), a.IsSQLite(), a.IsZero(), a.Reveal())
 		}
 	}

@@ -97,7 +97,10 @@ func (e *edit) fill(known Known) error {
 	}
 	take("database", known.Database)
 	if len(filled) > 0 {
-		e.notef("%s taken from the connection settings around the URL (PG* variables, service file or defaults)", strings.Join(filled, ", "))
+		e.notef(
+			"%s taken from the connection settings around the URL (PG* variables, service file or defaults)",
+			strings.Join(filled, ", "),
+		)
 	}
 	if e.get("host") == "" && e.get("port") != "" {
 		return fmt.Errorf("%w: a port without a host: name the host too", ErrMalformed)

@@ -109,19 +109,43 @@ func TestCutover(t *testing.T) {
 		{name: "keyword/value with a socket",
 			url: "host=/var/run user=u application_name=x", want: "postgresql://u@?host=/var/run&application_name=x&" + opt},
 		{name: "all from the settings",
-			known: Known{Host: "db.example", Port: 6432, User: "u", Database: "db"}, want: "postgresql://u@db.example:6432/db?" + opt + tls},
+			known: Known{
+				Host:     "db.example",
+				Port:     6432,
+				User:     "u",
+				Database: "db",
+			}, want: "postgresql://u@db.example:6432/db?" + opt + tls},
 		{name: "the settings fill only what is missing",
-			url:   "postgresql://:p@h1:1/db",
-			known: Known{Host: "h1", Port: 1, User: "app", Database: "db"}, want: "postgresql://app:p@h1:1/db?" + opt + tls},
+			url: "postgresql://:p@h1:1/db",
+			known: Known{
+				Host:     "h1",
+				Port:     1,
+				User:     "app",
+				Database: "db",
+			}, want: "postgresql://app:p@h1:1/db?" + opt + tls},
 		{name: "the default port is not added",
-			url:   "postgresql://u:p@localhost/db",
-			known: Known{Host: "localhost", Port: 5432, User: "u", Database: "db"}, want: "postgresql://u:p@localhost/db?" + opt},
+			url: "postgresql://u:p@localhost/db",
+			known: Known{
+				Host:     "localhost",
+				Port:     5432,
+				User:     "u",
+				Database: "db",
+			}, want: "postgresql://u:p@localhost/db?" + opt},
 		{name: "a port from the settings is not given to several hosts",
-			url:   "postgresql://u:p@h1,h2/db",
-			known: Known{Host: "h1", Port: 6000, User: "u", Database: "db"}, want: "postgresql://u:p@h1,h2/db?" + opt + tls},
+			url: "postgresql://u:p@h1,h2/db",
+			known: Known{
+				Host:     "h1",
+				Port:     6000,
+				User:     "u",
+				Database: "db",
+			}, want: "postgresql://u:p@h1,h2/db?" + opt + tls},
 		{name: "a socket from the settings",
-			url:   "postgresql:///db",
-			known: Known{Host: "/var/run", Port: 5433, User: "u"}, want: "postgresql://u@/db?host=/var/run&port=5433&" + opt},
+			url: "postgresql:///db",
+			known: Known{
+				Host: "/var/run",
+				Port: 5433,
+				User: "u",
+			}, want: "postgresql://u@/db?host=/var/run&port=5433&" + opt},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -226,13 +250,38 @@ func TestCutoverNotes(t *testing.T) {
 		known     Known
 		want      string
 	}{
-		{"sslmode", "postgresql://u:hunter2@db.example/db", Known{}, "sslmode=require added: host db.example is not local"},
+		{
+			"sslmode",
+			"postgresql://u:hunter2@db.example/db",
+			Known{},
+			"sslmode=require added: host db.example is not local",
+		},
 		{"weak sslmode", "postgresql://u:hunter2@h/db?sslmode=prefer", Known{}, "sslmode=prefer kept"},
-		{"what asyncpg passes on", "postgresql://u:hunter2@localhost/db?connect_timeout=5&keepalives=1", Known{}, "asyncpg sends connect_timeout, keepalives to the server"},
-		{"files", "postgresql://u:hunter2@localhost/db?sslrootcert=/ca.pem&sslcert=/c.pem", Known{}, "sslrootcert, sslcert: every machine"},
+		{
+			"what asyncpg passes on",
+			"postgresql://u:hunter2@localhost/db?connect_timeout=5&keepalives=1",
+			Known{},
+			"asyncpg sends connect_timeout, keepalives to the server",
+		},
+		{
+			"files",
+			"postgresql://u:hunter2@localhost/db?sslrootcert=/ca.pem&sslcert=/c.pem",
+			Known{},
+			"sslrootcert, sslcert: every machine",
+		},
 		{"service", "postgresql://u:hunter2@localhost/db?service=prod", Known{}, "service: every machine"},
-		{"search_path before", "postgresql://u:hunter2@localhost/db?options=--search-path%3Dx", Known{}, "options already set search_path"},
-		{"search_path parameter", "postgresql://u:hunter2@localhost/db?search_path=x", Known{}, "parameter search_path dropped"},
+		{
+			"search_path before",
+			"postgresql://u:hunter2@localhost/db?options=--search-path%3Dx",
+			Known{},
+			"options already set search_path",
+		},
+		{
+			"search_path parameter",
+			"postgresql://u:hunter2@localhost/db?search_path=x",
+			Known{},
+			"parameter search_path dropped",
+		},
 		{"filled", "postgresql://u:hunter2@/", Known{Host: "h", Database: "d"}, "host h, database d taken from"},
 		{"no password", "postgresql://u@localhost/db", Known{}, "no password in the address"},
 		{"ssl", "postgresql://u:hunter2@h/db?ssl=true", Known{}, "parameter ssl written as sslmode=require"},
@@ -288,7 +337,12 @@ func TestCutoverErrors(t *testing.T) {
 		{name: "parameter without =", url: "postgresql://u:p@h/db?hunter2", schema: "flujo", want: ErrMalformed},
 		{name: "bad port", url: "postgresql://u:p@h:hunter2/db", schema: "flujo", want: ErrMalformed},
 		{name: "port 0", url: "postgresql://u:p@h:0/db", schema: "flujo", want: ErrMalformed},
-		{name: "ports do not match", url: "postgresql://u:p@/db?host=a,b,c&port=1,2", schema: "flujo", want: ErrMalformed},
+		{
+			name:   "ports do not match",
+			url:    "postgresql://u:p@/db?host=a,b,c&port=1,2",
+			schema: "flujo",
+			want:   ErrMalformed,
+		},
 		{name: "port without host", url: "postgresql://u:p@:1/db", schema: "flujo", want: ErrMalformed},
 		{name: "empty host in a list", url: "postgresql://u:p@a,/db", schema: "flujo", want: ErrMalformed},
 		{name: "open bracket", url: "postgresql://u:p@[::1/db", schema: "flujo", want: ErrMalformed},
@@ -338,7 +392,8 @@ func TestCutoverTakesPGSSLMODE(t *testing.T) {
 			t.Errorf("%s: %q, %v", c.name, a.Reveal(), err)
 		}
 	}
-	if a, _, err := Cutover("postgresql://u@localhost/d", Known{SSLMode: "verify-full"}, "flujo"); err != nil || strings.Contains(a.Reveal(), "sslmode") {
+	if a, _, err := Cutover("postgresql://u@localhost/d", Known{SSLMode: "verify-full"}, "flujo"); err != nil ||
+		strings.Contains(a.Reveal(), "sslmode") {
 		t.Errorf("local: %q, %v", a.Reveal(), err)
 	}
 }

@@ -59,7 +59,8 @@ func FuzzCutover(f *testing.F) {
 func compareAsyncpg(t *testing.T, a Address, given settings, config *pgconn.Config) {
 	t.Helper()
 	view := readAsAsyncpg(t, a.Reveal())
-	if view.user != given.get("user") || view.password != given.get("password") || view.database != given.get("database") ||
+	if view.user != given.get("user") || view.password != given.get("password") ||
+		view.database != given.get("database") ||
 		view.settings["options"] != config.RuntimeParams["options"] {
 		t.Fatalf("asyncpg reads %s as %+v", a.Reveal(), view)
 	}
@@ -93,7 +94,8 @@ func compareNotes(t *testing.T, given settings, schema string) {
 func compareConfigs(t *testing.T, before, after *pgconn.Config, schema string) {
 	t.Helper()
 	// An empty user= is none here, and an empty name to pgx.
-	if (before.User != after.User && before.User != "") || before.Password != after.Password || before.Database != after.Database {
+	if (before.User != after.User && before.User != "") || before.Password != after.Password ||
+		before.Database != after.Database {
 		t.Fatalf("user %q, %q; password %q, %q; database %q, %q",
 			before.User, after.User, before.Password, after.Password, before.Database, after.Database)
 	}

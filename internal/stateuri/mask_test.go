@@ -13,7 +13,11 @@ func TestMask(t *testing.T) {
 		{"encoded parameter", "postgresql://h/db?pass%77ord=hunter2", "postgresql://h/db?pass%77ord=***"},
 		{"unencoded parameter goes on", "postgresql://h/db?password=a&hunter2=b", "postgresql://h/db?password=***"},
 		{"sslpassword", "postgresql://h/db?sslpassword=hunter2", "postgresql://h/db?sslpassword=***"},
-		{"password in options", "postgresql://h/db?options=-c%20app.password%3Dhunter2", "postgresql://h/db?options=***"},
+		{
+			"password in options",
+			"postgresql://h/db?options=-c%20app.password%3Dhunter2",
+			"postgresql://h/db?options=***",
+		},
 		{"files are shown", "postgresql://h/db?sslkey=/k&passfile=/p", "postgresql://h/db?sslkey=/k&passfile=/p"},
 		{"raw @", "postgresql://u:p@hunter2@h/db", "postgresql://***"},
 		{"raw /", "postgresql://u:1/hunter2@h/db", "postgresql://***"},

@@ -43,14 +43,18 @@ func (e *edit) warn() {
 		}
 	}
 	if len(refused) > 0 {
-		e.notef("asyncpg sends %s to the server as a setting and the server refuses the connection: remove from the URL",
-			strings.Join(refused, ", "))
+		e.notef(
+			"asyncpg sends %s to the server as a setting and the server refuses the connection: remove from the URL",
+			strings.Join(refused, ", "),
+		)
 	}
 	if len(files) > 0 {
 		e.notef("%s: every machine that uses the address needs the same file in the same place",
 			strings.Join(files, ", "))
 	}
 	if e.get("password") == "" {
-		e.notef("no password in the address: where the server asks for one, every machine that uses it needs PGPASSWORD or a .pgpass file")
+		e.notef(
+			"no password in the address: where the server asks for one, every machine that uses it needs PGPASSWORD or a .pgpass file",
+		)
 	}
 }

@@ -23,7 +23,12 @@ func searchPath(schema string) (string, error) {
 	case !utf8.ValidString(schema) || strings.ContainsRune(schema, 0):
 		return "", fmt.Errorf("%w: it holds a NUL or is not UTF-8: choose another", ErrSchema)
 	case len(schema) > maxName:
-		return "", fmt.Errorf("%w: Postgres keeps %d bytes of a name and this one has %d: choose a shorter one", ErrSchema, maxName, len(schema))
+		return "", fmt.Errorf(
+			"%w: Postgres keeps %d bytes of a name and this one has %d: choose a shorter one",
+			ErrSchema,
+			maxName,
+			len(schema),
+		)
 	case schema == "$user":
 		return "", fmt.Errorf("%w: in search_path, $user stands for the name of the user: choose another", ErrSchema)
 	case schema == "public":

@@ -11,7 +11,10 @@ func decode(raw string) (string, error) {
 	s, err := url.PathUnescape(raw)
 	if err != nil {
 		// Not wrapped: it quotes what it could not read.
-		return "", fmt.Errorf("%w: a %% is not followed by two hexadecimal digits: write a %% itself as %%25", ErrMalformed)
+		return "", fmt.Errorf(
+			"%w: a %% is not followed by two hexadecimal digits: write a %% itself as %%25",
+			ErrMalformed,
+		)
 	}
 	if strings.ContainsRune(s, 0) {
 		return "", fmt.Errorf("%w: it holds an encoded NUL: remove it", ErrMalformed)

@@ -81,7 +81,10 @@ func splitURL(s string) (rawURL, error) {
 // checkText refuses the characters that no address may hold as they are.
 func checkText(s string) error {
 	if i := strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }); i >= 0 {
-		return fmt.Errorf("%w: it holds a control character (NUL, tab, line end): remove or percent-encode it", ErrMalformed)
+		return fmt.Errorf(
+			"%w: it holds a control character (NUL, tab, line end): remove or percent-encode it",
+			ErrMalformed,
+		)
 	}
 	return nil
 }
@@ -129,7 +132,10 @@ func (u rawURL) params() ([]param, error) {
 		rawKey, rawValue, ok := strings.Cut(piece, "=")
 		key, err := decode(rawKey)
 		if !ok || err != nil || !plainKey.MatchString(key) {
-			return nil, fmt.Errorf("%w: a query parameter is not name=value (write an & inside a value as %%26)", ErrMalformed)
+			return nil, fmt.Errorf(
+				"%w: a query parameter is not name=value (write an & inside a value as %%26)",
+				ErrMalformed,
+			)
 		}
 		if key == "options" {
 			rawValue = plusToSpace(rawValue)

@@ -12,10 +12,31 @@ func TestResolve(t *testing.T) {
 		want                              string
 		err                               error
 	}{
-		{name: "explicit wins", explicit: "postgresql://custom", databaseURL: "sqlite:///test.db", path: file, want: "postgresql://custom"},
-		{name: "explicit is kept byte for byte", explicit: " postgresql+x://u:p@ss@h?a+b ", path: file, want: " postgresql+x://u:p@ss@h?a+b "},
-		{name: "sqlite DATABASE_URL", databaseURL: "sqlite:///test.db", path: file, want: "sqlite:////srv/flujo_state.db"},
-		{name: "sqlite DATABASE_URL with a driver", databaseURL: "sqlite+aiosqlite:///test.db", path: file, want: "sqlite:////srv/flujo_state.db"},
+		{
+			name:        "explicit wins",
+			explicit:    "postgresql://custom",
+			databaseURL: "sqlite:///test.db",
+			path:        file,
+			want:        "postgresql://custom",
+		},
+		{
+			name:     "explicit is kept byte for byte",
+			explicit: " postgresql+x://u:p@ss@h?a+b ",
+			path:     file,
+			want:     " postgresql+x://u:p@ss@h?a+b ",
+		},
+		{
+			name:        "sqlite DATABASE_URL",
+			databaseURL: "sqlite:///test.db",
+			path:        file,
+			want:        "sqlite:////srv/flujo_state.db",
+		},
+		{
+			name:        "sqlite DATABASE_URL with a driver",
+			databaseURL: "sqlite+aiosqlite:///test.db",
+			path:        file,
+			want:        "sqlite:////srv/flujo_state.db",
+		},
 		{name: "Postgres DATABASE_URL", databaseURL: "postgresql+psycopg2://user:pass@localhost:5432/db", path: file,
 			want: "postgresql://user:pass@localhost:5432/db?" + opt},
 		{name: "neither", path: file, err: ErrNotSet},

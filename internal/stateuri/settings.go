@@ -104,7 +104,12 @@ func (s settings) hosts() ([]hostPort, error) {
 	names := strings.Split(s.get("host"), ",")
 	ports := strings.Split(s.get("port"), ",")
 	if len(ports) > 1 && len(ports) != len(names) {
-		return nil, fmt.Errorf("%w: %d ports for %d hosts: give one port, or one for each host", ErrMalformed, len(ports), len(names))
+		return nil, fmt.Errorf(
+			"%w: %d ports for %d hosts: give one port, or one for each host",
+			ErrMalformed,
+			len(ports),
+			len(names),
+		)
 	}
 	list := make([]hostPort, len(names))
 	for i, name := range names {

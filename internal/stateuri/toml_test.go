@@ -7,7 +7,11 @@ import (
 
 func TestStateURIFromTOML(t *testing.T) {
 	tests := []struct{ name, text, want, err string }{
-		{name: "set", text: "state_uri = \"sqlite:///flujo_state.db\"\n[settings]\nx = 1\n", want: "sqlite:///flujo_state.db"},
+		{
+			name: "set",
+			text: "state_uri = \"sqlite:///flujo_state.db\"\n[settings]\nx = 1\n",
+			want: "sqlite:///flujo_state.db",
+		},
 		{name: "literal", text: "state_uri = 'postgresql://u:p@h/db'", want: "postgresql://u:p@h/db"},
 		{name: "absent", text: "env_file = \".env\"\n"},
 		{name: "empty", text: ""},

@@ -41,7 +41,14 @@ type CheckOptions struct {
 // is a clierr.Refused.
 func Check(ctx context.Context, o CheckOptions) (*report.Check, error) {
 	started := time.Now()
-	c := &checker{CheckOptions: o, report: &report.Check{Format: report.Format, Command: "check", Started: started.UTC().Truncate(time.Millisecond)}}
+	c := &checker{
+		CheckOptions: o,
+		report: &report.Check{
+			Format:  report.Format,
+			Command: "check",
+			Started: started.UTC().Truncate(time.Millisecond),
+		},
+	}
 	if c.OnProgress == nil {
 		c.OnProgress = func(Progress) {}
 	}
@@ -112,7 +119,10 @@ func (c *checker) run(ctx context.Context) error {
 }
 
 func (c *checker) addResult(state report.Status, name, do, format string, args ...any) {
-	c.report.Results = append(c.report.Results, report.CheckResult{Group: c.group, Name: name, Status: state, Message: fmt.Sprintf(format, args...), Hint: do})
+	c.report.Results = append(
+		c.report.Results,
+		report.CheckResult{Group: c.group, Name: name, Status: state, Message: fmt.Sprintf(format, args...), Hint: do},
+	)
 }
 
 func (c *checker) ok(name, format string, args ...any) {
@@ -139,7 +149,13 @@ func (c *checker) addError(ctx context.Context, name, failed string, err error) 
 	}
 	c.unknown = append(c.unknown, name)
 	if _, held := errors.AsType[*postgres.LockTimeoutError](err); held {
-		c.warning(name, fmt.Sprintf("check again when it is free; a migration waits up to %s for it", postgres.LockWait), "%s: %s", failed, message)
+		c.warning(
+			name,
+			fmt.Sprintf("check again when it is free; a migration waits up to %s for it", postgres.LockWait),
+			"%s: %s",
+			failed,
+			message,
+		)
 		return nil
 	}
 	c.failure(name, cmp.Or(hint, "see to what the message says, and check again"), "%s", message)
@@ -159,7 +175,11 @@ func (c *checker) file(ctx context.Context) (snapshot *source.Snapshot, format *
 	c.ok("readable", "%s, %s", snapshot.Path(), humanize.IBytes(uint64(snapshot.Size())))
 	c.wal(snapshot)
 	if snapshot.Locked() {
-		c.warning("open elsewhere", "stop Flujo before the cutover; for a dry run it may run", "another process has the file open and may write to it")
+		c.warning(
+			"open elsewhere",
+			"stop Flujo before the cutover; for a dry run it may run",
+			"another process has the file open and may write to it",
+		)
 	} else {
 		c.ok("open elsewhere", "no other process of this machine has it open")
 	}
@@ -283,9 +303,19 @@ func (c *checker) inProgress(ctx context.Context) error {
 	case len(parts) == 0:
 		c.ok("runs in progress", "none: every run is at its end")
 	case running:
-		c.warning("runs in progress", "a running one may be writing still: let it end, or stop Flujo; paused ones go on after the cutover", "%s", strings.Join(parts, ", "))
+		c.warning(
+			"runs in progress",
+			"a running one may be writing still: let it end, or stop Flujo; paused ones go on after the cutover",
+			"%s",
+			strings.Join(parts, ", "),
+		)
 	default:
-		c.warning("runs in progress", "they can be resumed after the cutover, once Flujo runs on PostgreSQL", "%s", strings.Join(parts, ", "))
+		c.warning(
+			"runs in progress",
+			"they can be resumed after the cutover, once Flujo runs on PostgreSQL",
+			"%s",
+			strings.Join(parts, ", "),
+		)
 	}
 	return nil
 }
@@ -308,18 +338,36 @@ func (c *checker) findings(ctx context.Context) error {
 		}
 	}
 	if c.NaiveZone == nil {
-		add(c.extraction.findings.NaiveCount(), "time", "%s without a zone, taken as UTC (--naive-timezone says another)")
+		add(
+			c.extraction.findings.NaiveCount(),
+			"time",
+			"%s without a zone, taken as UTC (--naive-timezone says another)",
+		)
 	}
 	switch {
 	case len(parts) == 0:
 		c.ok("findings", "every cell arrives as it is")
 	case rows > 0 && !c.Quarantine:
-		c.failure("findings", "fix the rows in a copy of the file, or migrate with --quarantine, which stores them in flujo_port_originals", "%s", strings.Join(parts, ", "))
+		c.failure(
+			"findings",
+			"fix the rows in a copy of the file, or migrate with --quarantine, which stores them in flujo_port_originals",
+			"%s",
+			strings.Join(parts, ", "),
+		)
 	case rows+cells > 0:
-		c.warning("findings", "what changes is listed below, and kept as it was in flujo_port_originals; docs/values.md says what becomes of all of them",
-			"%s", strings.Join(parts, ", "))
+		c.warning(
+			"findings",
+			"what changes is listed below, and kept as it was in flujo_port_originals; docs/values.md says what becomes of all of them",
+			"%s",
+			strings.Join(parts, ", "),
+		)
 	default:
-		c.warning("findings", "docs/values.md says what becomes of them; nothing of what the file holds is lost", "%s", strings.Join(parts, ", "))
+		c.warning(
+			"findings",
+			"docs/values.md says what becomes of them; nothing of what the file holds is lost",
+			"%s",
+			strings.Join(parts, ", "),
+		)
 	}
 	return c.extraction.reportFindings(ctx, c.OnFinding)
 }

@@ -61,7 +61,11 @@ func (c *checker) dryRun(ctx context.Context, tx *sink.Tx, next map[string]int64
 		return err
 	}
 	if len(full) > 0 {
-		return &clierr.Error{Kind: clierr.Refused, Message: "somebody wrote to the schema meanwhile: " + strings.Join(full, ", "), Hint: "see who does, and check again"}
+		return &clierr.Error{
+			Kind:    clierr.Refused,
+			Message: "somebody wrote to the schema meanwhile: " + strings.Join(full, ", "),
+			Hint:    "see who does, and check again",
+		}
 	}
 	if err := tx.Adapt(ctx, schema); err != nil {
 		return err
@@ -103,7 +107,8 @@ func (c *checker) dryRun(ctx context.Context, tx *sink.Tx, next map[string]int64
 
 // widened reports whether the file needs an integer column to be bigint.
 func (c *checker) widened(table string, column mapping.Column, next map[string]int64) bool {
-	return column.Serial && next[table] > math.MaxInt32 || slices.Contains(c.extraction.findings.Widened, table+"."+column.Name)
+	return column.Serial && next[table] > math.MaxInt32 ||
+		slices.Contains(c.extraction.findings.Widened, table+"."+column.Name)
 }
 
 // noTuples implements sink.Tuples for a table without rows.

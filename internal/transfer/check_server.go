@@ -101,12 +101,20 @@ func (c *checker) server(ctx context.Context) error {
 	case s.Standby:
 		c.failure("primary", "connect to the primary", "the server is a standby, which takes no writes")
 	case s.ReadOnly:
-		c.warning("primary", "Flujo could not write there: see default_transaction_read_only of role and database", "transactions begin read-only")
+		c.warning(
+			"primary",
+			"Flujo could not write there: see default_transaction_read_only of role and database",
+			"transactions begin read-only",
+		)
 	default:
 		c.ok("primary", "it takes writes")
 	}
 	if s.Replica {
-		c.failure("foreign keys", "reset it for this role and database", "session_replication_role is not origin, so nothing would check them")
+		c.failure(
+			"foreign keys",
+			"reset it for this role and database",
+			"session_replication_role is not origin, so nothing would check them",
+		)
 	} else {
 		c.ok("foreign keys", "they are checked (session_replication_role is origin)")
 	}
@@ -135,7 +143,11 @@ func (c *checker) lz4(ctx context.Context) error {
 	case lz4:
 		c.ok("lz4", "large values are compressed by lz4 while they are loaded")
 	default:
-		c.warning("lz4", "nothing has to be done: the load takes longer (PostgreSQL 14 or later, built with lz4, has it)", "the server compresses by pglz alone")
+		c.warning(
+			"lz4",
+			"nothing has to be done: the load takes longer (PostgreSQL 14 or later, built with lz4, has it)",
+			"the server compresses by pglz alone",
+		)
 	}
 	return nil
 }
@@ -163,8 +175,16 @@ func (c *checker) rights(ctx context.Context) error {
 		c.ok("rights", "role %q may do what a migration does", c.conn.Server.Role)
 		return nil
 	}
-	c.failure("rights", fmt.Sprintf("have them granted, or have an owner run \"flujo-port init --grant-to %s\" first", c.conn.Server.Role),
-		"role %q lacks %s", c.conn.Server.Role, strings.Join(lacking, ", "))
+	c.failure(
+		"rights",
+		fmt.Sprintf(
+			"have them granted, or have an owner run \"flujo-port init --grant-to %s\" first",
+			c.conn.Server.Role,
+		),
+		"role %q lacks %s",
+		c.conn.Server.Role,
+		strings.Join(lacking, ", "),
+	)
 	return nil
 }
 
@@ -173,8 +193,12 @@ func (c *checker) timeouts(all []string) {
 		c.ok("timeouts", "none that would cut a long transaction")
 		return
 	}
-	c.warning("timeouts", "nothing for the migration, which switches them off for its own transaction; Flujo's statements will be cut by them",
-		"role, database or server set %s", strings.Join(all, ", "))
+	c.warning(
+		"timeouts",
+		"nothing for the migration, which switches them off for its own transaction; Flujo's statements will be cut by them",
+		"role, database or server set %s",
+		strings.Join(all, ", "),
+	)
 }
 
 // spaceFactor is how much more than the file a migration may take on the
@@ -191,10 +215,20 @@ func (c *checker) space(ctx context.Context) error {
 	free, known := c.conn.FreeBytes(ctx)
 	switch {
 	case !known:
-		c.warning("disk", "see that as much is free on the server", "what is free there can't be asked from here; up to %s may be needed", humanize.IBytes(need))
+		c.warning(
+			"disk",
+			"see that as much is free on the server",
+			"what is free there can't be asked from here; up to %s may be needed",
+			humanize.IBytes(need),
+		)
 	case uint64(free) < need:
-		c.warning("disk", "free space on the server's disk; a migration that runs out of it is rolled back", "%s are free, and up to %s may be needed",
-			humanize.IBytes(uint64(free)), humanize.IBytes(need))
+		c.warning(
+			"disk",
+			"free space on the server's disk; a migration that runs out of it is rolled back",
+			"%s are free, and up to %s may be needed",
+			humanize.IBytes(uint64(free)),
+			humanize.IBytes(need),
+		)
 	default:
 		c.ok("disk", "%s are free, up to %s may be needed", humanize.IBytes(uint64(free)), humanize.IBytes(need))
 	}
@@ -239,8 +273,13 @@ func (c *checker) tables(ctx context.Context) error {
 		return err
 	}
 	if len(c.differences) > 0 {
-		c.failure("schema", "name another schema with --schema, or move these tables away", "%q has tables of Flujo's names in another shape: %s",
-			c.Schema, strings.Join(c.differences, "; "))
+		c.failure(
+			"schema",
+			"name another schema with --schema, or move these tables away",
+			"%q has tables of Flujo's names in another shape: %s",
+			c.Schema,
+			strings.Join(c.differences, "; "),
+		)
 		return nil
 	}
 	full, err := c.conn.TablesWithRows(ctx)
@@ -248,8 +287,13 @@ func (c *checker) tables(ctx context.Context) error {
 	case err != nil:
 		return err
 	case len(full) > 0:
-		c.failure("schema", "was it migrated already? migrate with --replace, which keeps them, or with --merge, or name another schema with --schema",
-			"%q already holds rows: %s", c.Schema, strings.Join(full, ", "))
+		c.failure(
+			"schema",
+			"was it migrated already? migrate with --replace, which keeps them, or with --merge, or name another schema with --schema",
+			"%q already holds rows: %s",
+			c.Schema,
+			strings.Join(full, ", "),
+		)
 		return nil
 	case len(c.have) == 0:
 		c.ok("schema", "%q is there, without Flujo's tables, which will be made", c.Schema)
@@ -287,12 +331,26 @@ func (c *checker) pgvector() (fit bool) {
 	const without = "or migrate with --without-pgvector: Flujo then starts and works, without memory indexing"
 	switch {
 	case c.WithoutPGVector && memories > 0 && c.have[mapping.Memories] == nil:
-		c.failure("pgvector", "install pgvector on the server and migrate without --without-pgvector", "the file holds %d memories, and without pgvector there is no table for them", memories)
+		c.failure(
+			"pgvector",
+			"install pgvector on the server and migrate without --without-pgvector",
+			"the file holds %d memories, and without pgvector there is no table for them",
+			memories,
+		)
 		return false
 	case c.WithoutPGVector:
-		c.warning("pgvector", "nothing, where Flujo's memory indexing is not used", "not asked for (--without-pgvector)")
+		c.warning(
+			"pgvector",
+			"nothing, where Flujo's memory indexing is not used",
+			"not asked for (--without-pgvector)",
+		)
 	case e.Version != "" && !postgres.SupportsHNSW(e.Version):
-		c.failure("pgvector", "install a newer one and run ALTER EXTENSION vector UPDATE, "+without, "%s is there, older than 0.5, the first with the index that Flujo makes", e.Version)
+		c.failure(
+			"pgvector",
+			"install a newer one and run ALTER EXTENSION vector UPDATE, "+without,
+			"%s is there, older than 0.5, the first with the index that Flujo makes",
+			e.Version,
+		)
 		return false
 	case e.Version != "":
 		c.ok("pgvector", "%s is there, in schema %q", e.Version, e.Schema)
@@ -300,11 +358,25 @@ func (c *checker) pgvector() (fit bool) {
 		c.failure("pgvector", "install it on the server, "+without, "the server does not have it")
 		return false
 	case !e.Creatable:
-		c.failure("pgvector", fmt.Sprintf("have a superuser run CREATE EXTENSION vector in database %q, %s", c.conn.Server.Database, without),
-			"%s could be created, but role %q may not", e.Available, c.conn.Server.Role)
+		c.failure(
+			"pgvector",
+			fmt.Sprintf(
+				"have a superuser run CREATE EXTENSION vector in database %q, %s",
+				c.conn.Server.Database,
+				without,
+			),
+			"%s could be created, but role %q may not",
+			e.Available,
+			c.conn.Server.Role,
+		)
 		return false
 	case !postgres.SupportsHNSW(e.Available):
-		c.failure("pgvector", "install a newer one, "+without, "%s could be created, older than 0.5, the first with the index that Flujo makes", e.Available)
+		c.failure(
+			"pgvector",
+			"install a newer one, "+without,
+			"%s could be created, older than 0.5, the first with the index that Flujo makes",
+			e.Available,
+		)
 		return false
 	default:
 		c.ok("pgvector", "%s will be created", e.Available)
@@ -319,7 +391,11 @@ func (c *checker) address(ctx context.Context) error {
 		return c.addError(ctx, "cutover address", unseen, err)
 	}
 	if trial.Pooled {
-		c.warning("pooler", "use the server's own address, or see that the pooler passes the parameter options on and keeps sessions", "a pooler is in the way: the process that answers is not the one that was announced")
+		c.warning(
+			"pooler",
+			"use the server's own address, or see that the pooler passes the parameter options on and keeps sessions",
+			"a pooler is in the way: the process that answers is not the one that was announced",
+		)
 	} else {
 		c.ok("pooler", "none is in the way")
 	}
@@ -356,13 +432,25 @@ func (c *checker) start(vector bool) {
 	case len(against) > 0:
 		c.failure("Flujo's start", "see the lines above", "Flujo will not start there: %s", strings.Join(against, ", "))
 	case len(unknown) > 0:
-		c.warning("Flujo's start", "see the lines above", "it can't be said whether Flujo will start there, by what stands on the line %s", strings.Join(unknown, ", "))
+		c.warning(
+			"Flujo's start",
+			"see the lines above",
+			"it can't be said whether Flujo will start there, by what stands on the line %s",
+			strings.Join(unknown, ", "),
+		)
 	default:
-		c.ok("Flujo's start", "Flujo will start there: its %d migrations will be recorded, and its role may work", len(mapping.SchemaVersions))
+		c.ok(
+			"Flujo's start",
+			"Flujo will start there: its %d migrations will be recorded, and its role may work",
+			len(mapping.SchemaVersions),
+		)
 	}
 }
 
 // lacksRights reports whether the line on rights would stop a migration.
 func (c *checker) lacksRights() bool {
-	return slices.ContainsFunc(c.report.Results, func(l report.CheckResult) bool { return l.Name == "rights" && l.Status == report.Error })
+	return slices.ContainsFunc(
+		c.report.Results,
+		func(l report.CheckResult) bool { return l.Name == "rights" && l.Status == report.Error },
+	)
 }

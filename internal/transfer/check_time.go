@@ -57,7 +57,12 @@ func (c *checker) estimate(ctx context.Context) error {
 		expected += time.Since(started).Seconds() * float64(all) / float64(sampled)
 	}
 	c.report.Expected = expected
-	c.ok("time", "about %s, by a sample of %s that was loaded, verified and rolled back", approximateDuration(expected), humanize.IBytes(uint64(sampled)))
+	c.ok(
+		"time",
+		"about %s, by a sample of %s that was loaded, verified and rolled back",
+		approximateDuration(expected),
+		humanize.IBytes(uint64(sampled)),
+	)
 	return nil
 }
 
@@ -72,7 +77,12 @@ func (c *checker) unmeasured(ctx context.Context, err error) error {
 }
 
 // sample loads and verifies the beginning of a table.
-func (c *checker) sample(ctx context.Context, into target, stored *source.DatabaseSnapshot, tm *mapping.TableMapping) (seconds float64, bytes int64, err error) {
+func (c *checker) sample(
+	ctx context.Context,
+	into target,
+	stored *source.DatabaseSnapshot,
+	tm *mapping.TableMapping,
+) (seconds float64, bytes int64, err error) {
 	for {
 		started := time.Now()
 		rows, err := c.extraction.snapshot.Rows(ctx, tm.Table.Name, tm.Columns)
@@ -81,7 +91,10 @@ func (c *checker) sample(ctx context.Context, into target, stored *source.Databa
 		}
 		digest := mapping.NewDigest(tm.Table)
 		beginning := &sampleTuples{tuples: tuples{
-			converter: c.extraction.converter(ctx, tm), rows: rows, onRow: func(int64, int64) {}, digest: digest, rowID: new(int64)}}
+			converter: c.extraction.converter(
+				ctx,
+				tm,
+			), rows: rows, onRow: func(int64, int64) {}, digest: digest, rowID: new(int64)}}
 		bytes, err = into.Copy(ctx, tm.Table, beginning)
 		rows.Close()
 		if wide, ok := errors.AsType[*mapping.WidenError](err); ok {

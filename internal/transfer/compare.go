@@ -138,7 +138,9 @@ func (c *comparer) chunk(buckets []int32) error {
 	for _, key := range slices.Sorted(maps.Keys(rows)) {
 		for _, r := range rows[key] {
 			c.rows++
-			c.onDifference(report.Difference{Table: c.table.Name, Key: key, Kind: report.RowExtra, Since: c.since(r.Writer)})
+			c.onDifference(
+				report.Difference{Table: c.table.Name, Key: key, Kind: report.RowExtra, Since: c.since(r.Writer)},
+			)
 			more = append(more, key)
 		}
 	}
@@ -220,7 +222,15 @@ func (c *comparer) since(writer int64) bool { return c.writers != nil && !c.writ
 // it was there, since the rows were counted then.
 func (c *comparer) missing(key string, rowid int64) error {
 	c.rows++
-	c.onDifference(report.Difference{Table: c.table.Name, Key: key, Kind: report.RowMissing, Since: c.writers != nil, Derived: rowid == noRow})
+	c.onDifference(
+		report.Difference{
+			Table:   c.table.Name,
+			Key:     key,
+			Kind:    report.RowMissing,
+			Since:   c.writers != nil,
+			Derived: rowid == noRow,
+		},
+	)
 	if c.onChange == nil {
 		return nil
 	}
@@ -252,7 +262,13 @@ func (c *comparer) cells(a pendingRow, theirs [][]byte) error {
 			continue
 		}
 		differs = append(differs, i)
-		d := report.Difference{Table: c.table.Name, Key: a.key, Column: column.Name, Kind: report.CellDiffer, Since: c.since(a.writer)}
+		d := report.Difference{
+			Table:  c.table.Name,
+			Key:    a.key,
+			Column: column.Name,
+			Kind:   report.CellDiffer,
+			Since:  c.since(a.writer),
+		}
 		d.InFile, d.InPostgres = mapping.FormatCells(column.Kind, mine[i], other[i])
 		c.onDifference(d)
 	}
@@ -266,7 +282,9 @@ func (c *comparer) cells(a pendingRow, theirs [][]byte) error {
 	if c.onChange == nil {
 		return nil
 	}
-	return c.onChange(rowChange{kind: report.CellDiffer, key: a.key, rowid: a.rowid, columns: differs, stored: theirs[0]})
+	return c.onChange(
+		rowChange{kind: report.CellDiffer, key: a.key, rowid: a.rowid, columns: differs, stored: theirs[0]},
+	)
 }
 
 // sameCell reports whether cells that are not equal mean the same.
@@ -284,5 +302,13 @@ func (c *comparer) sameCell(kind mapping.Kind, mine, other []byte) (bool, error)
 // inconsistent tells of a row of which PostgreSQL says different things.
 func (c *comparer) inconsistent(a pendingRow, what string) {
 	c.rows++
-	c.onDifference(report.Difference{Table: c.table.Name, Key: a.key, Kind: report.CellDiffer, InFile: "the row", InPostgres: "one that " + what})
+	c.onDifference(
+		report.Difference{
+			Table:      c.table.Name,
+			Key:        a.key,
+			Kind:       report.CellDiffer,
+			InFile:     "the row",
+			InPostgres: "one that " + what,
+		},
+	)
 }

@@ -91,7 +91,10 @@ func (r *extraction) extractAll(ctx context.Context) error {
 func (r *extraction) replayTable(ctx context.Context, table string, each func(tuple []byte, rowid int64) error) error {
 	q := *r
 	q.findings = &report.Findings{Tables: slices.Clone(r.findings.Tables)}
-	q.withDigest, q.progress, q.dst = false, func(Progress) {}, &tupleVisitor{types: r.types, visit: func(tuple []byte) error { return each(tuple, q.rowID) }}
+	q.withDigest, q.progress, q.dst = false, func(Progress) {}, &tupleVisitor{
+		types: r.types,
+		visit: func(tuple []byte) error { return each(tuple, q.rowID) },
+	}
 	q.duplicates, q.keys = maps.Clone(r.duplicates), maps.Clone(r.keys)
 	if table == mapping.Runs {
 		q.rejectedRuns, q.missingRuns = nil, map[string]bool{}
@@ -156,9 +159,12 @@ func (r *extraction) countRows(ctx context.Context) (err error) {
 		if r.absentTable == tm.Table.Name {
 			if rows > 0 && !r.skipAbsent {
 				return &clierr.Error{
-					Kind:    clierr.Refused,
-					Message: fmt.Sprintf("the file holds %d memories, and without pgvector there is no table for them", rows),
-					Hint:    "install pgvector on the server and run without --without-pgvector",
+					Kind: clierr.Refused,
+					Message: fmt.Sprintf(
+						"the file holds %d memories, and without pgvector there is no table for them",
+						rows,
+					),
+					Hint: "install pgvector on the server and run without --without-pgvector",
 				}
 			}
 			continue
@@ -186,8 +192,19 @@ func (r *extraction) extractTable(ctx context.Context, row *report.Table) (err e
 	}
 	show := func(n, bytes int64, done bool) {
 		all := r.rowsDone + min(n, expected)
-		r.progress(Progress{Phase: r.phase, Table: row.Name, Rows: n, Of: max(of, n), All: all, Rest: r.totalRows - all, Done: done,
-			Bytes: r.bytesDone + bytes, OfBytes: r.totalBytes + max(bytes-r.tableBytes[row.Name], 0)})
+		r.progress(
+			Progress{
+				Phase:   r.phase,
+				Table:   row.Name,
+				Rows:    n,
+				Of:      max(of, n),
+				All:     all,
+				Rest:    r.totalRows - all,
+				Done:    done,
+				Bytes:   r.bytesDone + bytes,
+				OfBytes: r.totalBytes + max(bytes-r.tableBytes[row.Name], 0),
+			},
+		)
 	}
 	show(0, 0, false)
 	read, derived := int64(0), int64(0) // bytes
@@ -233,12 +250,21 @@ func (r *extraction) extractTable(ctx context.Context, row *report.Table) (err e
 }
 
 // extractRows reads the rows that the file has of a table.
-func (r *extraction) extractRows(ctx context.Context, row *report.Table, tm *mapping.TableMapping, each func(n, bytes int64)) (err error) {
+func (r *extraction) extractRows(
+	ctx context.Context,
+	row *report.Table,
+	tm *mapping.TableMapping,
+	each func(n, bytes int64),
+) (err error) {
 	if r.duplicates[row.Name], err = r.findDuplicateKeys(ctx, tm); err != nil {
 		return err
 	}
 	converter := r.converter(ctx, tm)
-	done := &tuples{onRow: each, onChange: func(row []mapping.Value) { r.recordChanges(converter, row) }, onRetry: func() { r.forgetTable(row.Name) }}
+	done := &tuples{
+		onRow:    each,
+		onChange: func(row []mapping.Value) { r.recordChanges(converter, row) },
+		onRetry:  func() { r.forgetTable(row.Name) },
+	}
 	row.Bytes, err = r.load(ctx, converter, func() (rowReader, error) {
 		return r.snapshot.Rows(ctx, row.Name, tm.Columns)
 	}, done)

@@ -75,11 +75,17 @@ func (r *extraction) forgetTable(table string) {
 func (r *extraction) addCounts(c *mapping.Converter) {
 	table := c.Mapping.Table.Name + "."
 	for _, column := range slices.Sorted(maps.Keys(c.Naive)) {
-		r.findings.NaiveTimestamps = append(r.findings.NaiveTimestamps, report.NaiveColumn{Column: table + column, Count: c.Naive[column], Zone: r.zone()})
+		r.findings.NaiveTimestamps = append(
+			r.findings.NaiveTimestamps,
+			report.NaiveColumn{Column: table + column, Count: c.Naive[column], Zone: r.zone()},
+		)
 	}
 	for _, column := range slices.Sorted(maps.Keys(c.Rounded)) {
 		loss := c.Rounded[column]
-		r.findings.Rounded = append(r.findings.Rounded, report.Rounded{Column: table + column, Count: loss.Count, Largest: loss.Largest})
+		r.findings.Rounded = append(
+			r.findings.Rounded,
+			report.Rounded{Column: table + column, Count: loss.Count, Largest: loss.Largest},
+		)
 	}
 }
 
@@ -112,10 +118,16 @@ func (m *migration) checkFindings(ctx context.Context) error {
 func (m *migration) refusal(rows, cells int64) error {
 	if rows > 0 && !m.Quarantine {
 		return &clierr.Error{
-			Kind:    clierr.Refused,
-			Message: fmt.Sprintf("%s of the file rejected by Flujo's PostgreSQL tables", english.Plural(int(rows), "row", "")),
-			Hint: fmt.Sprintf("see the list; fix them in a copy of the file, or run with --quarantine, which stores them in %s.%s",
-				m.Schema, mapping.Originals.Name),
+			Kind: clierr.Refused,
+			Message: fmt.Sprintf(
+				"%s of the file rejected by Flujo's PostgreSQL tables",
+				english.Plural(int(rows), "row", ""),
+			),
+			Hint: fmt.Sprintf(
+				"see the list; fix them in a copy of the file, or run with --quarantine, which stores them in %s.%s",
+				m.Schema,
+				mapping.Originals.Name,
+			),
 		}
 	}
 	if !m.Strict {

@@ -37,42 +37,146 @@ var rejectedRows = []testRow{
 		ownReasons: map[string]string{"end_time": "unmapped-column", "error_message": "nul-removed"}},
 	{table: "runs", rowid: 2, given: cells{"run_id": nil}, reason: "null-key"},
 	{table: "runs", rowid: 3, given: cells{"run_id": nil, "status": nil}, reason: "null-key+missing-value"},
-	{table: "runs", rowid: 4, given: cells{"run_id": "good\x00"}, reason: "nul-in-key", ownReasons: map[string]string{"run_id": "nul-removed+nul-in-key"}},
-	{table: "runs", rowid: 5, given: cells{"run_id": "nul\x00"}, reason: "nul-in-key", ownReasons: map[string]string{"run_id": "nul-removed+nul-in-key"}},
-	{table: "runs", rowid: 6, given: cells{"run_id": []byte("good"), "total_cost": 2.5}, reason: "duplicate-key", ownReasons: map[string]string{"total_cost": "unmapped-column"}},
-	{table: "runs", rowid: 7, given: cells{"run_id": "bad \xff"}, ownReasons: map[string]string{"run_id": "invalid-utf8"}},
-	{table: "runs", rowid: 8, given: cells{"run_id": "bad \xfe"}, reason: "duplicate-key", ownReasons: map[string]string{"run_id": "invalid-utf8"}},
-	{table: "runs", rowid: 9, given: cells{"run_id": []byte("bad \xff")}, reason: "duplicate-key", ownReasons: map[string]string{"run_id": "invalid-utf8"}},
-	{table: "runs", rowid: 10, given: cells{"run_id": "lost", "pipeline_name": nil, "created_at": "", "total_steps": 1.5}, reason: "missing-value",
-		ownReasons: map[string]string{"created_at": "time-inferred", "total_steps": "rounded"}},
+	{
+		table:      "runs",
+		rowid:      4,
+		given:      cells{"run_id": "good\x00"},
+		reason:     "nul-in-key",
+		ownReasons: map[string]string{"run_id": "nul-removed+nul-in-key"},
+	},
+	{
+		table:      "runs",
+		rowid:      5,
+		given:      cells{"run_id": "nul\x00"},
+		reason:     "nul-in-key",
+		ownReasons: map[string]string{"run_id": "nul-removed+nul-in-key"},
+	},
+	{
+		table:      "runs",
+		rowid:      6,
+		given:      cells{"run_id": []byte("good"), "total_cost": 2.5},
+		reason:     "duplicate-key",
+		ownReasons: map[string]string{"total_cost": "unmapped-column"},
+	},
+	{
+		table:      "runs",
+		rowid:      7,
+		given:      cells{"run_id": "bad \xff"},
+		ownReasons: map[string]string{"run_id": "invalid-utf8"},
+	},
+	{
+		table:      "runs",
+		rowid:      8,
+		given:      cells{"run_id": "bad \xfe"},
+		reason:     "duplicate-key",
+		ownReasons: map[string]string{"run_id": "invalid-utf8"},
+	},
+	{
+		table:      "runs",
+		rowid:      9,
+		given:      cells{"run_id": []byte("bad \xff")},
+		reason:     "duplicate-key",
+		ownReasons: map[string]string{"run_id": "invalid-utf8"},
+	},
+	{
+		table:      "runs",
+		rowid:      10,
+		given:      cells{"run_id": "lost", "pipeline_name": nil, "created_at": "", "total_steps": 1.5},
+		reason:     "missing-value",
+		ownReasons: map[string]string{"created_at": "time-inferred", "total_steps": "rounded"},
+	},
 	{table: "runs", rowid: 11, given: cells{"run_id": "lost and told", "status": nil}, reason: "missing-value"},
 	{table: "runs", rowid: 12, given: cells{"run_id": "lost and childless", "status": nil}, reason: "missing-value"},
-	{table: "runs", rowid: 13, given: cells{"run_id": "long", "pipeline_name": incompressible(3000)}, reason: "text-too-long"},
+	{
+		table:  "runs",
+		rowid:  13,
+		given:  cells{"run_id": "long", "pipeline_name": incompressible(3000)},
+		reason: "text-too-long",
+	},
 	{table: "runs", rowid: 14, given: cells{"run_id": incompressible(9000)}, reason: "text-too-long"},
-	{table: "runs", rowid: 15, given: cells{"run_id": "almost long", "pipeline_name": incompressible(2690), "error_message": incompressible(100_000)}},
-	{table: "workflow_state", rowid: 21, given: cells{"run_id": "lost and told", "pipeline_id": "told", "status": "paused", "total_steps": int64(4)}},
-	{table: "workflow_state", rowid: 22, given: cells{"run_id": "w1", "current_step_index": "many"}, reason: "not-a-number"},
-	{table: "workflow_state", rowid: 23, given: cells{"run_id": "w2", "current_step_index": 1e300}, reason: "out-of-range"},
-	{table: "workflow_state", rowid: 24, given: cells{"run_id": "w3", "pipeline_id": nil, "metadata": "{", "background_error": []byte{0xff}}, reason: "missing-value",
-		ownReasons: map[string]string{"metadata": "invalid-json", "background_error": "invalid-utf8"}},
+	{
+		table: "runs",
+		rowid: 15,
+		given: cells{
+			"run_id":        "almost long",
+			"pipeline_name": incompressible(2690),
+			"error_message": incompressible(100_000),
+		},
+	},
+	{
+		table: "workflow_state",
+		rowid: 21,
+		given: cells{"run_id": "lost and told", "pipeline_id": "told", "status": "paused", "total_steps": int64(4)},
+	},
+	{
+		table:  "workflow_state",
+		rowid:  22,
+		given:  cells{"run_id": "w1", "current_step_index": "many"},
+		reason: "not-a-number",
+	},
+	{
+		table:  "workflow_state",
+		rowid:  23,
+		given:  cells{"run_id": "w2", "current_step_index": 1e300},
+		reason: "out-of-range",
+	},
+	{
+		table:      "workflow_state",
+		rowid:      24,
+		given:      cells{"run_id": "w3", "pipeline_id": nil, "metadata": "{", "background_error": []byte{0xff}},
+		reason:     "missing-value",
+		ownReasons: map[string]string{"metadata": "invalid-json", "background_error": "invalid-utf8"},
+	},
 	{table: "workflow_state", rowid: 25, given: cells{"run_id": nil}, reason: "null-key"},
-	{table: "workflow_state", rowid: 26, given: cells{"run_id": "w4", "parent_run_id": incompressible(2691)}, reason: "text-too-long"},
-	{table: "steps", rowid: 31, given: cells{"run_id": "lost", "output": `"\u0000"`}, ownReasons: map[string]string{"output": "nul-removed"}},
+	{
+		table:  "workflow_state",
+		rowid:  26,
+		given:  cells{"run_id": "w4", "parent_run_id": incompressible(2691)},
+		reason: "text-too-long",
+	},
+	{
+		table:      "steps",
+		rowid:      31,
+		given:      cells{"run_id": "lost", "output": `"\u0000"`},
+		ownReasons: map[string]string{"output": "nul-removed"},
+	},
 	{table: "steps", rowid: 32, given: cells{"run_id": "good", "step_index": nil}, reason: "missing-value"},
 	{table: "steps", rowid: 33, given: cells{"run_id": nil}, reason: "missing-value"},
-	{table: "steps", rowid: 34, given: cells{"run_id": "nul\x00"}, reason: "nul-in-key", ownReasons: map[string]string{"run_id": "nul-removed+nul-in-key"}},
-	{table: "steps", rowid: 35, given: cells{"run_id": "bad \xff"}, ownReasons: map[string]string{"run_id": "invalid-utf8"}},
+	{
+		table:      "steps",
+		rowid:      34,
+		given:      cells{"run_id": "nul\x00"},
+		reason:     "nul-in-key",
+		ownReasons: map[string]string{"run_id": "nul-removed+nul-in-key"},
+	},
+	{
+		table:      "steps",
+		rowid:      35,
+		given:      cells{"run_id": "bad \xff"},
+		ownReasons: map[string]string{"run_id": "invalid-utf8"},
+	},
 	{table: "steps", rowid: 36, given: cells{"run_id": []byte("good")}},
 	{table: "steps", rowid: 37, given: cells{"run_id": "long"}},
 	{table: "steps", rowid: 38, given: cells{"run_id": incompressible(9000)}, reason: "text-too-long"},
 	{table: "steps", rowid: 39, given: cells{"run_id": []byte{}}}, // a run of its own, though NULL is one of none
 	{table: "spans", rowid: 41, given: cells{"run_id": "good", "start_time": "early"}, reason: "not-a-number"},
-	{table: "spans", rowid: 42, given: cells{"run_id": "good", "start_time": nil, "name": nil}, reason: "missing-value"},
+	{
+		table:  "spans",
+		rowid:  42,
+		given:  cells{"run_id": "good", "start_time": nil, "name": nil},
+		reason: "missing-value",
+	},
 	{table: "spans", rowid: 43, given: cells{"run_id": "good"}},
 	{table: "spans", rowid: 44, given: cells{"run_id": nil}, reason: "missing-value"},
 	{table: "spans", rowid: 45, given: cells{"run_id": []byte{}}},
 	{table: "traces", rowid: 51, given: cells{"run_id": "good"}},
-	{table: "traces", rowid: 52, given: cells{"run_id": []byte("good"), "trace_data": "{"}, reason: "duplicate-key", ownReasons: map[string]string{"trace_data": "invalid-json"}},
+	{
+		table:      "traces",
+		rowid:      52,
+		given:      cells{"run_id": []byte("good"), "trace_data": "{"},
+		reason:     "duplicate-key",
+		ownReasons: map[string]string{"trace_data": "invalid-json"},
+	},
 	{table: "traces", rowid: 53, given: cells{"run_id": "lost and told", "trace_data": nil}, reason: "missing-value"},
 	{table: "evaluations", rowid: 61, given: cells{"run_id": "good", "score": nil}, reason: "missing-value"},
 	{table: "evaluations", rowid: 62, given: cells{"run_id": "good", "score": []byte{1}}, reason: "not-a-number"},
@@ -85,8 +189,15 @@ var rejectedRows = []testRow{
 }
 
 // keyColumn names the primary key of each table.
-var keyColumn = map[string]string{"runs": "run_id", "workflow_state": "run_id", "traces": "run_id", "system_state": "key",
-	"steps": "id", "spans": "id", "evaluations": "id"}
+var keyColumn = map[string]string{
+	"runs":           "run_id",
+	"workflow_state": "run_id",
+	"traces":         "run_id",
+	"system_state":   "key",
+	"steps":          "id",
+	"spans":          "id",
+	"evaluations":    "id",
+}
 
 // key gives the key that the row has in PostgreSQL, or should have.
 func (r testRow) key() string {
@@ -120,14 +231,20 @@ func wanted(rows []testRow) (originals []originalRow, found []finding, rejected 
 		if r.reason == "" {
 			for column, kind := range r.ownReasons {
 				originals = append(originals, originalCell(r.table, r.key(), r.rowid, column, kind, r.given[column]))
-				found = append(found, finding{table: r.table, key: r.key(), rowid: r.rowid, column: column, reason: kind})
+				found = append(
+					found,
+					finding{table: r.table, key: r.key(), rowid: r.rowid, column: column, reason: kind},
+				)
 			}
 			continue
 		}
 		rejected[r.table]++
 		found = append(found, finding{table: r.table, key: r.key(), rowid: r.rowid, reason: r.reason, rejected: true})
 		for column, cell := range r.cells() {
-			originals = append(originals, originalCell(r.table, r.key(), r.rowid, column, joinReasons(r.ownReasons[column], r.reason), cell))
+			originals = append(
+				originals,
+				originalCell(r.table, r.key(), r.rowid, column, joinReasons(r.ownReasons[column], r.reason), cell),
+			)
 		}
 	}
 	return originals, found, rejected
@@ -135,8 +252,24 @@ func wanted(rows []testRow) (originals []originalRow, found []finding, rejected 
 
 // joinReasons joins kinds in the order in which the program names them, each once.
 func joinReasons(kinds ...string) string {
-	order := []string{"nul-removed", "invalid-utf8", "invalid-json", "number-as-text", "rounded", "text-as-number", "not-a-number", "out-of-range", "time-inferred", "unmapped-column",
-		"null-key", "nul-in-key", "duplicate-key", "missing-value", "json-too-large", "text-too-long"}
+	order := []string{
+		"nul-removed",
+		"invalid-utf8",
+		"invalid-json",
+		"number-as-text",
+		"rounded",
+		"text-as-number",
+		"not-a-number",
+		"out-of-range",
+		"time-inferred",
+		"unmapped-column",
+		"null-key",
+		"nul-in-key",
+		"duplicate-key",
+		"missing-value",
+		"json-too-large",
+		"text-too-long",
+	}
 	var all []string
 	for _, kind := range order {
 		for _, k := range kinds {
@@ -213,8 +346,17 @@ func TestRejectedRows(t *testing.T) {
 		if row.RowsRead != rows || row.Rejected != rejected[row.Name] || !row.Match {
 			t.Errorf("%+v; want %d rows read, %d rejected", row, rows, rejected[row.Name])
 		}
-		if got := one(t, conn, "SELECT count(*) FROM flujo."+row.Name); got != fmt.Sprint(rows-rejected[row.Name]+row.Derived) {
-			t.Errorf("%s has %s rows; %d read, %d rejected, %d derived", row.Name, got, rows, rejected[row.Name], row.Derived)
+		if got := one(t, conn, "SELECT count(*) FROM flujo."+row.Name); got != fmt.Sprint(
+			rows-rejected[row.Name]+row.Derived,
+		) {
+			t.Errorf(
+				"%s has %s rows; %d read, %d rejected, %d derived",
+				row.Name,
+				got,
+				rows,
+				rejected[row.Name],
+				row.Derived,
+			)
 		}
 	}
 	wantTheRest(t, conn)

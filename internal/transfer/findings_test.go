@@ -99,7 +99,11 @@ func TestStrict(t *testing.T) {
 }
 
 // float4Columns are those that --exact-floats makes double precision.
-var float4Columns = map[string][]string{"runs": {"memory_usage_mb"}, "workflow_state": {"memory_usage_mb"}, "steps": {"cost_usd"}}
+var float4Columns = map[string][]string{
+	"runs":           {"memory_usage_mb"},
+	"workflow_state": {"memory_usage_mb"},
+	"steps":          {"cost_usd"},
+}
 
 // floats writes a file whose float4 columns hold floats that are hard to keep.
 func floats(t testing.TB) string {
@@ -111,7 +115,10 @@ func floats(t testing.TB) string {
 		f.insert("steps", cells{"id": int64(i + 1), "cost_usd": x})
 	}
 	for i := range 300 {
-		f.insert("steps", cells{"id": int64(100 + i), "cost_usd": math.Ldexp(random.Float64()-0.5, random.IntN(200)-100)})
+		f.insert(
+			"steps",
+			cells{"id": int64(100 + i), "cost_usd": math.Ldexp(random.Float64()-0.5, random.IntN(200)-100)},
+		)
 	}
 	return f.close()
 }
@@ -131,7 +138,15 @@ func TestExactFloats(t *testing.T) {
 			o.Strict = true // rounding is what Flujo does, and no change
 			result := migrate(t, o)
 			conn, other := connect(t, exact), connect(t, rounded)
-			wantTypes(t, conn, map[string]string{"runs.memory_usage_mb": "double precision", "workflow_state.memory_usage_mb": "double precision", "steps.cost_usd": "double precision"})
+			wantTypes(
+				t,
+				conn,
+				map[string]string{
+					"runs.memory_usage_mb":           "double precision",
+					"workflow_state.memory_usage_mb": "double precision",
+					"steps.cost_usd":                 "double precision",
+				},
+			)
 			wantTypes(t, other, nil)
 			var want []report.Rounded
 			for _, table := range []string{"runs", "workflow_state", "steps"} {
@@ -163,7 +178,10 @@ func TestExactFloats(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, r := range want {
-				if line := fmt.Sprintf(" values in %s, by at most %.1g of the value (--exact-floats keeps them)", r.Column, r.Largest); !strings.Contains(text.String(), line) {
+				if line := fmt.Sprintf(" values in %s, by at most %.1g of the value (--exact-floats keeps them)", r.Column, r.Largest); !strings.Contains(
+					text.String(),
+					line,
+				) {
 					t.Errorf("the report does not say %q:\n%s", line, &text)
 				}
 			}
@@ -179,7 +197,9 @@ func fileFloats(t *testing.T, path, table, column string) map[string]float64 {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	rows, err := db.Query(fmt.Sprintf("SELECT %s, +%s FROM %s WHERE %[2]s IS NOT NULL", keyColumn[table], column, table))
+	rows, err := db.Query(
+		fmt.Sprintf("SELECT %s, +%s FROM %s WHERE %[2]s IS NOT NULL", keyColumn[table], column, table),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +218,12 @@ func fileFloats(t *testing.T, path, table, column string) map[string]float64 {
 
 func serverFloat(t *testing.T, conn *pgx.Conn, table, column, key string) (x float64) {
 	t.Helper()
-	query := fmt.Sprintf("SELECT %s::double precision FROM flujo.%s WHERE %s::text = $1", column, table, keyColumn[table])
+	query := fmt.Sprintf(
+		"SELECT %s::double precision FROM flujo.%s WHERE %s::text = $1",
+		column,
+		table,
+		keyColumn[table],
+	)
 	if err := conn.QueryRow(context.Background(), query, key).Scan(&x); err != nil {
 		t.Fatalf("%s: %v", query, err)
 	}
@@ -220,7 +245,11 @@ func TestManyFindings(t *testing.T) {
 	if len(*found) != n || result.Originals != n {
 		t.Fatalf("%d findings, %d originals", len(*found), result.Originals)
 	}
-	if c := result.Changes; len(c) != 1 || c[0].Count != n || !slices.Equal(c[0].Keys, []string{"1001", "1002", "1003", "1004", "1005", "1006", "1007", "1008", "1009", "1010"}) {
+	if c := result.Changes; len(c) != 1 || c[0].Count != n ||
+		!slices.Equal(
+			c[0].Keys,
+			[]string{"1001", "1002", "1003", "1004", "1005", "1006", "1007", "1008", "1009", "1010"},
+		) {
 		t.Errorf("changes %+v", c)
 	}
 	if got := one(t, connect(t, url), "SELECT count(*) || ' ' || count(DISTINCT source_rowid) FROM flujo.flujo_port_originals WHERE original = '{'"); got != "20000 20000" {
@@ -265,7 +294,8 @@ func TestManyFindings(t *testing.T) {
 	if d.More() {
 		t.Error("there are more findings")
 	}
-	if rest, err := io.ReadAll(io.MultiReader(d.Buffered(), reader)); err != nil || strings.TrimSpace(string(rest)) != "]\n}" {
+	if rest, err := io.ReadAll(io.MultiReader(d.Buffered(), reader)); err != nil ||
+		strings.TrimSpace(string(rest)) != "]\n}" {
 		t.Errorf("after the findings come %.80q, %v", rest, err)
 	}
 	if given.Load() != n {
@@ -274,7 +304,15 @@ func TestManyFindings(t *testing.T) {
 }
 
 func asReported(f mapping.Finding) report.Finding {
-	return report.Finding{Table: f.Table, Key: f.Key, RowID: f.RowID, Column: f.Column, Reason: f.Reason.String(), Explanation: f.Reason.Explain(), Rejected: f.Rejected}
+	return report.Finding{
+		Table:       f.Table,
+		Key:         f.Key,
+		RowID:       f.RowID,
+		Column:      f.Column,
+		Reason:      f.Reason.String(),
+		Explanation: f.Reason.Explain(),
+		Rejected:    f.Rejected,
+	}
 }
 
 // TestOriginalsOfAnEarlierRun: an empty table of them is no obstacle, one with

@@ -20,16 +20,37 @@ import (
 // wantTables is this test's own reading of what Flujo keeps: which columns of
 // the file are compared, and how.
 var wantTables = map[string]map[string]string{
-	"runs": {"run_id": "text", "pipeline_id": "text", "pipeline_name": "text", "pipeline_version": "text", "status": "text",
-		"created_at": "time", "updated_at": "time", "execution_time_ms": "text", "memory_usage_mb": "float4",
-		"total_steps": "text", "error_message": "text"},
+	"runs": {
+		"run_id":            "text",
+		"pipeline_id":       "text",
+		"pipeline_name":     "text",
+		"pipeline_version":  "text",
+		"status":            "text",
+		"created_at":        "time",
+		"updated_at":        "time",
+		"execution_time_ms": "text",
+		"memory_usage_mb":   "float4",
+		"total_steps":       "text",
+		"error_message":     "text",
+	},
 	"workflow_state": {"run_id": "text", "pipeline_id": "text", "pipeline_name": "text", "pipeline_version": "text",
 		"current_step_index": "text", "pipeline_context": "json", "last_step_output": "json", "step_history": "json",
 		"status": "text", "created_at": "time", "updated_at": "time", "total_steps": "text", "error_message": "text",
 		"execution_time_ms": "text", "memory_usage_mb": "float4", "metadata": "json", "is_background_task": "bool",
 		"parent_run_id": "text", "task_id": "text", "background_error": "text"},
-	"steps": {"id": "text", "run_id": "text", "step_name": "text", "step_index": "text", "status": "text", "output": "json",
-		"raw_response": "json", "cost_usd": "float4", "token_counts": "text", "execution_time_ms": "text", "created_at": "time"},
+	"steps": {
+		"id":                "text",
+		"run_id":            "text",
+		"step_name":         "text",
+		"step_index":        "text",
+		"status":            "text",
+		"output":            "json",
+		"raw_response":      "json",
+		"cost_usd":          "float4",
+		"token_counts":      "text",
+		"execution_time_ms": "text",
+		"created_at":        "time",
+	},
 	"spans": {"id": "text", "run_id": "text", "span_id": "text", "parent_span_id": "text", "name": "text",
 		"start_time": "float8", "end_time": "float8", "status": "text", "attributes": "json", "created_at": "time"},
 	"evaluations": {"id": "text", "run_id": "text", "step_name": "text", "score": "float8", "feedback": "text",
@@ -75,7 +96,10 @@ func compareTable(t *testing.T, db *sql.DB, conn *pgx.Conn, table string, column
 		key = "id"
 	}
 	have := map[string][]*string{}
-	rows, err := conn.Query(context.Background(), fmt.Sprintf("SELECT %s::text, %s::text FROM flujo.%s", key, strings.Join(names, "::text, "), table))
+	rows, err := conn.Query(
+		context.Background(),
+		fmt.Sprintf("SELECT %s::text, %s::text FROM flujo.%s", key, strings.Join(names, "::text, "), table),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +279,10 @@ func TestTracesAreDerived(t *testing.T) {
 // treeOf is this test's own reading of how Flujo's SQLite backend answers.
 func treeOf(t *testing.T, db *sql.DB, run string) any {
 	t.Helper()
-	rows, err := db.Query("SELECT span_id, parent_span_id, name, start_time, end_time, status, attributes FROM spans WHERE run_id = ? ORDER BY start_time, id", run)
+	rows, err := db.Query(
+		"SELECT span_id, parent_span_id, name, start_time, end_time, status, attributes FROM spans WHERE run_id = ? ORDER BY start_time, id",
+		run,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

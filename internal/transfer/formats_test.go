@@ -50,17 +50,56 @@ func row04(table string, i int) cells {
 	run, at := fmt.Sprintf("run-%02d", i%7), fmt.Sprintf("2025-09-01T08:%02d:00.%06d", i, i*7919)
 	switch table {
 	case "workflow_state":
-		return cells{"run_id": run, "current_step_index": int64(i), "pipeline_context": fmt.Sprintf(`{"i": %d}`, i), "last_step_output": "null",
-			"step_history": "[]", "created_at": at, "updated_at": at, "total_steps": int64(i), "error_message": "e", "execution_time_ms": int64(i), "memory_usage_mb": 0.25}
+		return cells{
+			"run_id":             run,
+			"current_step_index": int64(i),
+			"pipeline_context":   fmt.Sprintf(`{"i": %d}`, i),
+			"last_step_output":   "null",
+			"step_history":       "[]",
+			"created_at":         at,
+			"updated_at":         at,
+			"total_steps":        int64(i),
+			"error_message":      "e",
+			"execution_time_ms":  int64(i),
+			"memory_usage_mb":    0.25,
+		}
 	case "runs":
-		return cells{"run_id": run, "start_time": at, "end_time": at + "+00:00", "total_cost": 0.1 * float64(i+1), "final_context_blob": "{\x00"}
+		return cells{
+			"run_id":             run,
+			"start_time":         at,
+			"end_time":           at + "+00:00",
+			"total_cost":         0.1 * float64(i+1),
+			"final_context_blob": "{\x00",
+		}
 	case "steps":
-		return cells{"step_run_id": fmt.Sprintf("%s:step:%d", run, 99-i), "run_id": run, "step_index": int64(i), "start_time": at, "end_time": at,
-			"duration_ms": int64(10 * i), "cost": 0.000808865499794749 * float64(i), "tokens": int64(i), "input_blob": `{"in": 1}`,
-			"output_blob": fmt.Sprintf(`{"out": [%d, "x"]}`, i), "error_blob": "boom"}
+		return cells{
+			"step_run_id": fmt.Sprintf("%s:step:%d", run, 99-i),
+			"run_id":      run,
+			"step_index":  int64(i),
+			"start_time":  at,
+			"end_time":    at,
+			"duration_ms": int64(
+				10 * i,
+			),
+			"cost":        0.000808865499794749 * float64(i),
+			"tokens":      int64(i),
+			"input_blob":  `{"in": 1}`,
+			"output_blob": fmt.Sprintf(`{"out": [%d, "x"]}`, i),
+			"error_blob":  "boom",
+		}
 	}
-	return cells{"span_id": fmt.Sprintf("span-%02d", 99-i), "run_id": run, "parent_span_id": "p", "start_time": 1756713600.1234567 + float64(i),
-		"end_time": 1756713601.7654321 + float64(i), "status": "running", "attributes": `{"a": 1.50}`, "created_at": "2025-09-01 08:00:01"}
+	return cells{
+		"span_id":        fmt.Sprintf("span-%02d", 99-i),
+		"run_id":         run,
+		"parent_span_id": "p",
+		"start_time":     1756713600.1234567 + float64(i),
+		"end_time": 1756713601.7654321 + float64(
+			i,
+		),
+		"status":     "running",
+		"attributes": `{"a": 1.50}`,
+		"created_at": "2025-09-01 08:00:01",
+	}
 }
 
 // writeOld writes a file of 0.4 whose rowids have gaps and are not in the order
@@ -80,7 +119,9 @@ func writeOld(t testing.TB, format map[string]string, version int) string {
 				}
 			}
 			if table == "runs" && hasColumn(format[table], "created_at") { // as 0.6 leaves it
-				row["pipeline_id"], row["created_at"], row["updated_at"], row["total_steps"] = "unknown", "", "", int64(0)
+				row["pipeline_id"], row["created_at"], row["updated_at"], row["total_steps"] = "unknown", "", "", int64(
+					0,
+				)
 				if i == 3 {
 					row["end_time"] = nil
 				}
@@ -116,20 +157,49 @@ var formatCases = []struct {
 }{
 	{"0.4.29 to 0.4.32", "Flujo 0.4.29 to 0.4.32", func(t testing.TB) string { return writeOld(t, format29, 0) }, nil},
 	{"0.4.33 to 0.4.35", "Flujo 0.4.33 to 0.4.35", func(t testing.TB) string { return writeOld(t, format33, 0) }, nil},
-	{"0.4.33 to 0.4.35 with the version of 0.6", "Flujo 0.4.33 to 0.4.35", func(t testing.TB) string { return writeOld(t, format33, 1) }, nil},
-	{"0.4 opened by 0.6", "Flujo 0.4, opened by 0.6", func(t testing.TB) string { return writeOld(t, formatOpened, 1) }, nil},
-	{"0.4 opened by 0.6 with the version of 0.4", "Flujo 0.4, opened by 0.6", func(t testing.TB) string { return writeOld(t, formatOpened, 0) }, nil},
+	{
+		"0.4.33 to 0.4.35 with the version of 0.6",
+		"Flujo 0.4.33 to 0.4.35",
+		func(t testing.TB) string { return writeOld(t, format33, 1) },
+		nil,
+	},
+	{
+		"0.4 opened by 0.6",
+		"Flujo 0.4, opened by 0.6",
+		func(t testing.TB) string { return writeOld(t, formatOpened, 1) },
+		nil,
+	},
+	{
+		"0.4 opened by 0.6 with the version of 0.4",
+		"Flujo 0.4, opened by 0.6",
+		func(t testing.TB) string { return writeOld(t, formatOpened, 0) },
+		nil,
+	},
 	{"0.6", "Flujo 0.6", func(t testing.TB) string { return write06(t, format06) }, nil},
 	{"0.6 with its first three columns less", "Flujo 0.6", func(t testing.TB) string {
 		format := without("runs", "end_time", "total_cost", "final_context_blob")
 		return write06(t, format)
 	}, nil},
 	{"0.6 with the first seven columns of runs", "Flujo 0.6", func(t testing.TB) string {
-		format := without("runs", "execution_time_ms", "memory_usage_mb", "total_steps", "error_message", "end_time", "total_cost", "final_context_blob")
+		format := without(
+			"runs",
+			"execution_time_ms",
+			"memory_usage_mb",
+			"total_steps",
+			"error_message",
+			"end_time",
+			"total_cost",
+			"final_context_blob",
+		)
 		return write06(t, format)
 	}, nil},
 	{"only runs of seven columns", "Flujo 0.6", func(t testing.TB) string {
-		return write06(t, map[string]string{"runs": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, status T, created_at T, updated_at T"})
+		return write06(
+			t,
+			map[string]string{
+				"runs": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, status T, created_at T, updated_at T",
+			},
+		)
 	}, nil},
 	{"extra columns", "Flujo 0.6", func(t testing.TB) string {
 		format := without("", "")
@@ -143,7 +213,12 @@ var formatCases = []struct {
 		format["notes"], format["alembic_version"], format["flujo_port_originals"] = "run_id K, x T", "version_num T", "table_name T, original T"
 		return write06(t, format)
 	}, []string{"alembic_version", "flujo_port_originals", "notes"}},
-	{"without step_history, and with runs", "Flujo 0.6", func(t testing.TB) string { return write06(t, without("workflow_state", "step_history")) }, nil},
+	{
+		"without step_history, and with runs",
+		"Flujo 0.6",
+		func(t testing.TB) string { return write06(t, without("workflow_state", "step_history")) },
+		nil,
+	},
 }
 
 // without gives format06 less some columns of a table.
@@ -181,7 +256,10 @@ func write06(t testing.TB, format map[string]string) string {
 					row[name] = 0.1 + float64(i)
 				case kind == "bool":
 					row[name] = int64(i % 2)
-				case strings.HasSuffix(name, "_ms"), strings.HasSuffix(name, "_index"), strings.HasSuffix(name, "_steps"), name == "token_counts":
+				case strings.HasSuffix(name, "_ms"),
+					strings.HasSuffix(name, "_index"),
+					strings.HasSuffix(name, "_steps"),
+					name == "token_counts":
 					row[name] = int64(i)
 				case name == "trace_data":
 					row[name] = `{"t": 1}`
@@ -242,7 +320,8 @@ func wantWhole(t *testing.T, path, formatName string, ignored []string) {
 	if err := result.Text(&text); err != nil {
 		t.Fatal(err)
 	}
-	if line := "left alone: tables that are not Flujo's: " + strings.Join(ignored, ", ") + "\n"; len(ignored) > 0 && !strings.Contains(text.String(), line) {
+	if line := "left alone: tables that are not Flujo's: " + strings.Join(ignored, ", ") + "\n"; len(ignored) > 0 &&
+		!strings.Contains(text.String(), line) {
 		t.Errorf("the report does not say %q:\n%s", line, &text)
 	}
 	for _, row := range result.Tables {
@@ -349,7 +428,8 @@ func (f *finder) findCell(t *testing.T, table, key string, rowid int64, name str
 	}
 	original, isOriginal := f.originals[position]
 	if isOriginal {
-		if original.class == classOf(cell) && original.original == originalCell("", "", 0, "", "", cell).original && original.key == key {
+		if original.class == classOf(cell) && original.original == originalCell("", "", 0, "", "", cell).original &&
+			original.key == key {
 			f.used[position] = true
 			return
 		}
@@ -373,7 +453,11 @@ func (f *finder) findCell(t *testing.T, table, key string, rowid int64, name str
 // rows gives the rows of a table in PostgreSQL as text, by key.
 func (f *finder) rows(t *testing.T, table string) map[string]map[string]*string {
 	t.Helper()
-	rows, err := f.conn.Query(context.Background(), "SELECT * FROM flujo."+table, pgx.QueryResultFormats{pgx.TextFormatCode})
+	rows, err := f.conn.Query(
+		context.Background(),
+		"SELECT * FROM flujo."+table,
+		pgx.QueryResultFormats{pgx.TextFormatCode},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -457,7 +541,8 @@ func TestOldRowsGetTheirRowID(t *testing.T) {
 				}
 			}
 			if i := slices.IndexFunc(result.Changes, func(c report.Change) bool { return c.Table == "steps" && c.Column == "step_run_id" }); i < 0 ||
-				result.Changes[i].Count != 10 || strings.Join(result.Changes[i].Keys, " ") != "3 23 33 43 53 63 73 83 93 103" {
+				result.Changes[i].Count != 10 ||
+				strings.Join(result.Changes[i].Keys, " ") != "3 23 33 43 53 63 73 83 93 103" {
 				t.Errorf("step_run_id in the report: %+v", result.Changes)
 			}
 		})

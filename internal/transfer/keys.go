@@ -39,7 +39,10 @@ func (h keyOwner) precedes(other keyOwner) bool {
 //
 // Where the file guarantees unique keys only the odd ones are held in memory,
 // otherwise all of them.
-func (r *extraction) findDuplicateKeys(ctx context.Context, tm *mapping.TableMapping) (map[int64]mapping.Reason, error) {
+func (r *extraction) findDuplicateKeys(
+	ctx context.Context,
+	tm *mapping.TableMapping,
+) (map[int64]mapping.Reason, error) {
 	column := tm.KeyColumn()
 	if !tm.InFile || column == "" {
 		return nil, nil

@@ -25,7 +25,14 @@ func TestKeysThatAreNoRowIDs(t *testing.T) {
 		}
 	}
 	step := func(rowid int64, id any) cells {
-		row := cells{"id": id, "run_id": "r", "step_name": "s", "step_index": rowid, "status": "completed", "created_at": day(1)}
+		row := cells{
+			"id":         id,
+			"run_id":     "r",
+			"step_name":  "s",
+			"step_index": rowid,
+			"status":     "completed",
+			"created_at": day(1),
+		}
 		f.insert("steps", cells{"rowid": rowid, "id": id, "step_index": rowid, "created_at": day(1)})
 		return row
 	}

@@ -76,7 +76,12 @@ func sizeOf(row []mapping.Value) (n int64) {
 
 // load reads rows into a table, and again from the start where a column had to
 // be made bigint for them; done.again is called before each new start.
-func (r *extraction) load(ctx context.Context, converter *mapping.Converter, open func() (rowReader, error), done *tuples) (sent int64, err error) {
+func (r *extraction) load(
+	ctx context.Context,
+	converter *mapping.Converter,
+	open func() (rowReader, error),
+	done *tuples,
+) (sent int64, err error) {
 	table := converter.Mapping.Table
 	for {
 		rows, err := open()

@@ -30,7 +30,15 @@ func columnTypes(t testing.TB, conn *pgx.Conn) []string {
 // type than Flujo's.
 func wantTypes(t testing.TB, conn *pgx.Conn, other map[string]string) {
 	t.Helper()
-	kinds := map[string]string{"T": "text", "I": "integer", "R": "real", "D": "double precision", "J": "jsonb", "Z": "timestamp with time zone", "B": "boolean"}
+	kinds := map[string]string{
+		"T": "text",
+		"I": "integer",
+		"R": "real",
+		"D": "double precision",
+		"J": "jsonb",
+		"Z": "timestamp with time zone",
+		"B": "boolean",
+	}
 	all := map[string]string{}
 	for table, columns := range flujoTables {
 		for column := range strings.SplitSeq(columns, ", ") {
@@ -58,11 +66,30 @@ func wantTypes(t testing.TB, conn *pgx.Conn, other map[string]string) {
 func beyond(t testing.TB) string {
 	t.Helper()
 	f := newFile(t, format06)
-	f.insert("runs", cells{"error_message": "a\x00", "execution_time_ms": int64(1), "created_at": "2026-01-05T09:00:00", "memory_usage_mb": 0.1})
+	f.insert(
+		"runs",
+		cells{
+			"error_message":     "a\x00",
+			"execution_time_ms": int64(1),
+			"created_at":        "2026-01-05T09:00:00",
+			"memory_usage_mb":   0.1,
+		},
+	)
 	f.insert("runs", cells{"run_id": "r2", "execution_time_ms": int64(-2147483649)})
-	f.insert("steps", cells{"id": int64(1), "output": "{", "token_counts": int64(2147483647), "execution_time_ms": int64(-2147483648)})
+	f.insert(
+		"steps",
+		cells{
+			"id":                int64(1),
+			"output":            "{",
+			"token_counts":      int64(2147483647),
+			"execution_time_ms": int64(-2147483648),
+		},
+	)
 	f.insert("steps", cells{"id": int64(2), "output": "{", "token_counts": int64(2147483648), "cost_usd": 0.1})
-	f.insert("steps", cells{"id": int64(3), "output": "{", "token_counts": int64(9223372036854775807), "step_index": 3e9})
+	f.insert(
+		"steps",
+		cells{"id": int64(3), "output": "{", "token_counts": int64(9223372036854775807), "step_index": 3e9},
+	)
 	f.insert("spans", cells{"id": int64(5_000_000_000), "span_id": "x\x00"})
 	f.insert("evaluations", cells{"id": int64(2147483646)})
 	return f.close()
@@ -80,8 +107,13 @@ func TestIntegersBeyondInt4(t *testing.T) {
 		{table: "steps", key: "3", rowid: 3, column: "output", reason: "invalid-json"},
 		{table: "spans", key: "5000000000", rowid: 5_000_000_000, column: "span_id", reason: "nul-removed"},
 	}
-	widened := map[string]string{"runs.execution_time_ms": "bigint", "steps.token_counts": "bigint", "steps.step_index": "bigint",
-		"spans.id": "bigint", "spans_id_seq": "bigint"}
+	widened := map[string]string{
+		"runs.execution_time_ms": "bigint",
+		"steps.token_counts":     "bigint",
+		"steps.step_index":       "bigint",
+		"spans.id":               "bigint",
+		"spans_id_seq":           "bigint",
+	}
 	for _, there := range []bool{false, true} {
 		t.Run(fmt.Sprintf("tables there %v", there), func(t *testing.T) {
 			t.Parallel()
@@ -108,7 +140,12 @@ func TestIntegersBeyondInt4(t *testing.T) {
 			wantTypes(t, conn, widened)
 			wantReport(t, result, *all, found)
 			names := slices.Sorted(slices.Values(result.Widened))
-			wantSame(t, "widened", names, []string{"runs.execution_time_ms", "spans.id", "steps.step_index", "steps.token_counts"})
+			wantSame(
+				t,
+				"widened",
+				names,
+				[]string{"runs.execution_time_ms", "spans.id", "steps.step_index", "steps.token_counts"},
+			)
 			if len(result.NaiveTimestamps) != 1 || result.NaiveTimestamps[0].Count != 1 {
 				t.Errorf("naive timestamps %+v, want one", result.NaiveTimestamps)
 			}
@@ -119,7 +156,10 @@ func TestIntegersBeyondInt4(t *testing.T) {
 			if err := result.Text(&text); err != nil {
 				t.Fatal(err)
 			}
-			if line := "made bigint, for integers beyond PostgreSQL's integer: " + strings.Join(result.Widened, ", ") + "\n"; !strings.Contains(text.String(), line) {
+			if line := "made bigint, for integers beyond PostgreSQL's integer: " + strings.Join(result.Widened, ", ") + "\n"; !strings.Contains(
+				text.String(),
+				line,
+			) {
 				t.Errorf("the report does not say %q:\n%s", line, &text)
 			}
 			wantBeyond(t, conn)
@@ -166,7 +206,16 @@ func TestNextIDBeyondInt4(t *testing.T) {
 	url := pgtest.Database(t)
 	result := migrate(t, options(t, f.close(), url))
 	conn := connect(t, url)
-	wantTypes(t, conn, map[string]string{"steps.id": "bigint", "steps_id_seq": "bigint", "spans.id": "bigint", "spans_id_seq": "bigint"})
+	wantTypes(
+		t,
+		conn,
+		map[string]string{
+			"steps.id":     "bigint",
+			"steps_id_seq": "bigint",
+			"spans.id":     "bigint",
+			"spans_id_seq": "bigint",
+		},
+	)
 	for table, want := range map[string]string{"steps": "2147483648", "spans": "4000000001", "evaluations": "1"} {
 		if got := one(t, conn, fmt.Sprintf("SELECT nextval('flujo.%s_id_seq')", table)); got != want {
 			t.Errorf("%s: next id %s, want %s", table, got, want)
@@ -290,7 +339,12 @@ func TestTypesOfAnotherOwner(t *testing.T) {
 				t.Errorf("originals were left: %v", got)
 			}
 			if c.name == "id" { // done as it was said
-				run(t, conn, `ALTER TABLE "flujo"."steps" ALTER COLUMN "id" TYPE bigint`, `ALTER SEQUENCE "flujo"."steps_id_seq" AS bigint`)
+				run(
+					t,
+					conn,
+					`ALTER TABLE "flujo"."steps" ALTER COLUMN "id" TYPE bigint`,
+					`ALTER SEQUENCE "flujo"."steps_id_seq" AS bigint`,
+				)
 				migrate(t, o)
 				if got := one(t, conn, "SELECT nextval('flujo.steps_id_seq')"); got != "3000000001" {
 					t.Errorf("the next id is %s", got)

@@ -110,7 +110,10 @@ func (m *migration) renumber(ctx context.Context, table *mapping.Table) error {
 	mark := m.merger.marks[table.Name]
 	mark.FirstNew = last + 1
 	m.merger.marks[table.Name] = mark
-	m.report.Merge.Renumbered = append(m.report.Merge.Renumbered, report.Renumbered{Table: table.Name, Rows: n, First: last + 1})
+	m.report.Merge.Renumbered = append(
+		m.report.Merge.Renumbered,
+		report.Renumbered{Table: table.Name, Rows: n, First: last + 1},
+	)
 	return nil
 }
 
@@ -165,8 +168,15 @@ func (m *migration) checkMerge(ctx context.Context) error {
 	if wrong > 0 {
 		return &clierr.Error{
 			Kind: clierr.Mismatch,
-			Message: fmt.Sprintf("%s in PostgreSQL not as the side that it was taken from has it, the first: %s",
-				english.Plural(int(wrong), "run, key or memory is", "runs, keys or memories are"), strings.Join(first, ", ")),
+			Message: fmt.Sprintf(
+				"%s in PostgreSQL not as the side that it was taken from has it, the first: %s",
+				english.Plural(
+					int(wrong),
+					"run, key or memory is",
+					"runs, keys or memories are",
+				),
+				strings.Join(first, ", "),
+			),
 			Hint: "look for triggers, rules or whatever else changes rows on their way into these tables, and run again",
 		}
 	}

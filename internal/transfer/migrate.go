@@ -139,7 +139,12 @@ func describeSource(snapshot *source.Snapshot, format *mapping.Format) report.So
 }
 
 // checkIntegrity has SQLite look for damage in the file, and says how.
-func checkIntegrity(ctx context.Context, snapshot *source.Snapshot, skip bool, progress func(Progress)) (how string, err error) {
+func checkIntegrity(
+	ctx context.Context,
+	snapshot *source.Snapshot,
+	skip bool,
+	progress func(Progress),
+) (how string, err error) {
 	if skip {
 		return "", nil
 	}

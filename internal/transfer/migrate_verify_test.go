@@ -24,9 +24,13 @@ func TestCountsThatDiffer(t *testing.T) {
 	}
 	defer tx.Rollback()
 	types := mapping.NewTypes(false)
-	m := &migration{tx: tx, extraction: &extraction{types: types}, report: &report.Migration{Findings: &report.Findings{Tables: []report.Table{
-		{Name: "steps", RowsRead: 1}, {Name: "runs", RowsRead: 1, Rejected: 1}, {Name: "traces", Derived: 2},
-	}}}}
+	m := &migration{
+		tx:         tx,
+		extraction: &extraction{types: types},
+		report: &report.Migration{Findings: &report.Findings{Tables: []report.Table{
+			{Name: "steps", RowsRead: 1}, {Name: "runs", RowsRead: 1, Rejected: 1}, {Name: "traces", Derived: 2},
+		}}},
+	}
 	if m.sinkSchema, err = tx.Prepare(ctx, true, types); err != nil {
 		t.Fatal(err)
 	}

@@ -72,7 +72,11 @@ func smallPair(t testing.TB) (pair mutant, alone []byte) {
 		must(shapes[i].create("declared"))
 		m.insert(t, db, &shapes[i], 40)
 	}
-	must("CREATE INDEX idx_steps_run_id ON steps(run_id)", "CREATE INDEX idx_spans_run_id ON spans(run_id)", "CREATE INDEX idx_runs_status ON runs(status)")
+	must(
+		"CREATE INDEX idx_steps_run_id ON steps(run_id)",
+		"CREATE INDEX idx_spans_run_id ON spans(run_id)",
+		"CREATE INDEX idx_runs_status ON runs(status)",
+	)
 	alone = read(path)
 	must("PRAGMA journal_mode = WAL", "PRAGMA wal_autocheckpoint = 0")
 	for i := range shapes {
@@ -248,7 +252,12 @@ func readMutant(t testing.TB, path string) (rows map[string][]propertyRow, err e
 	return rows, nil
 }
 
-func readMutantTable(ctx context.Context, t testing.TB, s *source.Snapshot, tm *mapping.TableMapping) (all []propertyRow, err error) {
+func readMutantTable(
+	ctx context.Context,
+	t testing.TB,
+	s *source.Snapshot,
+	tm *mapping.TableMapping,
+) (all []propertyRow, err error) {
 	t.Helper()
 	rows, err := s.Rows(ctx, tm.Table.Name, tm.Columns)
 	if err != nil {
@@ -278,7 +287,8 @@ func readMutantTable(ctx context.Context, t testing.TB, s *source.Snapshot, tm *
 		for {
 			var accepted bool
 			tuple, accepted, err = converter.Append(tuple[:0], row)
-			if wide, ok := errors.AsType[*mapping.WidenError](err); ok && !converter.Types.Wide[wide.Table+"."+wide.Column] {
+			if wide, ok := errors.AsType[*mapping.WidenError](err); ok &&
+				!converter.Types.Wide[wide.Table+"."+wide.Column] {
 				converter.Types.Wide[wide.Table+"."+wide.Column] = true
 				continue
 			}
@@ -428,7 +438,12 @@ func TestMutantsUnchanged(t *testing.T) {
 	}
 	for i := range with {
 		if len(with[i].rows) >= len(without[i].rows) {
-			t.Errorf("%s has %d rows with its -wal, %d without", with[i].spec.name, len(with[i].rows), len(without[i].rows))
+			t.Errorf(
+				"%s has %d rows with its -wal, %d without",
+				with[i].spec.name,
+				len(with[i].rows),
+				len(without[i].rows),
+			)
 		}
 	}
 }

@@ -28,7 +28,15 @@ type originalRow struct {
 }
 
 func originalCell(table, key string, rowid int64, column, kind string, cell any) originalRow {
-	k := originalRow{table: table, key: key, rowid: rowid, column: column, reason: kind, class: classOf(cell), original: "NULL"}
+	k := originalRow{
+		table:    table,
+		key:      key,
+		rowid:    rowid,
+		column:   column,
+		reason:   kind,
+		class:    classOf(cell),
+		original: "NULL",
+	}
 	if cell != nil {
 		k.original = fmt.Sprintf("%x", bytesOf(cell))
 	}
@@ -41,16 +49,23 @@ func originals(t testing.TB, conn *pgx.Conn) (all []originalRow) {
 	if one(t, conn, "SELECT to_regclass('flujo.flujo_port_originals')") == "NULL" {
 		return nil
 	}
-	rows, err := conn.Query(context.Background(), `SELECT table_name, row_key, source_rowid, column_name, reason, storage_class,
-		coalesce(encode(original, 'hex'), 'NULL') FROM flujo.flujo_port_originals`)
+	rows, err := conn.Query(
+		context.Background(),
+		`SELECT table_name, row_key, source_rowid, column_name, reason, storage_class,
+		coalesce(encode(original, 'hex'), 'NULL') FROM flujo.flujo_port_originals`,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var k originalRow
-	_, err = pgx.ForEachRow(rows, []any{&k.table, &k.key, &k.rowid, &k.column, &k.reason, &k.class, &k.original}, func() error {
-		all = append(all, k)
-		return nil
-	})
+	_, err = pgx.ForEachRow(
+		rows,
+		[]any{&k.table, &k.key, &k.rowid, &k.column, &k.reason, &k.class, &k.original},
+		func() error {
+			all = append(all, k)
+			return nil
+		},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,13 +141,24 @@ func collectFindings(o *transfer.MigrateOptions) *[]mapping.Finding {
 func asFindings(found []mapping.Finding) []finding {
 	all := make([]finding, len(found))
 	for i, f := range found {
-		all[i] = finding{table: f.Table, key: f.Key, rowid: f.RowID, column: f.Column, reason: f.Reason.String(), note: f.Note, rejected: f.Rejected}
+		all[i] = finding{
+			table:    f.Table,
+			key:      f.Key,
+			rowid:    f.RowID,
+			column:   f.Column,
+			reason:   f.Reason.String(),
+			note:     f.Note,
+			rejected: f.Rejected,
+		}
 	}
 	return all
 }
 
 func compareFindings(a, b finding) int {
-	return compareOriginals(originalRow{table: a.table, rowid: a.rowid, column: a.column}, originalRow{table: b.table, rowid: b.rowid, column: b.column})
+	return compareOriginals(
+		originalRow{table: a.table, rowid: a.rowid, column: a.column},
+		originalRow{table: b.table, rowid: b.rowid, column: b.column},
+	)
 }
 
 // explanations is what the report says of each kind.
@@ -209,7 +235,17 @@ func wantReport(t testing.TB, result *report.Migration, found []mapping.Finding,
 
 	var changes []changeLine
 	for _, c := range result.Changes {
-		changes = append(changes, changeLine{table: c.Table, column: c.Column, reason: c.Reason, count: c.Count, keys: strings.Join(c.Keys, "|"), rejected: c.Rejected})
+		changes = append(
+			changes,
+			changeLine{
+				table:    c.Table,
+				column:   c.Column,
+				reason:   c.Reason,
+				count:    c.Count,
+				keys:     strings.Join(c.Keys, "|"),
+				rejected: c.Rejected,
+			},
+		)
 	}
 	compare := func(a, b changeLine) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) }
 	slices.SortFunc(changes, compare)
@@ -254,7 +290,10 @@ func wantText(t testing.TB, result *report.Migration, lines []changeLine) {
 	if n := strings.Count(b.String(), " × "); n != len(lines) {
 		t.Errorf("the report has %d lines of changes, want %d:\n%s", n, len(lines), &b)
 	}
-	saysOriginals := strings.Contains(b.String(), fmt.Sprintf("original values: %d cells, byte for byte, in flujo.flujo_port_originals", result.Originals))
+	saysOriginals := strings.Contains(
+		b.String(),
+		fmt.Sprintf("original values: %d cells, byte for byte, in flujo.flujo_port_originals", result.Originals),
+	)
 	if want := len(lines) > 0 && !result.Refused; saysOriginals != want {
 		t.Errorf("says that originals were kept: %v, want %v:\n%s", saysOriginals, want, &b)
 	}
@@ -298,7 +337,13 @@ func wantJSON(t testing.TB, result *report.Migration, found []mapping.Finding, l
 	}
 	asJSON(t, result, found, &got)
 	if got.Refused != result.Refused || got.Originals != result.Originals {
-		t.Errorf("the JSON report says refused %v, %d originals; it is %v, %d", got.Refused, got.Originals, result.Refused, result.Originals)
+		t.Errorf(
+			"the JSON report says refused %v, %d originals; it is %v, %d",
+			got.Refused,
+			got.Originals,
+			result.Refused,
+			result.Originals,
+		)
 	}
 	for _, c := range lines {
 		if !slices.ContainsFunc(got.Changes, func(g struct {
@@ -307,17 +352,28 @@ func wantJSON(t testing.TB, result *report.Migration, found []mapping.Finding, l
 			Keys                               []string `json:"first_keys"`
 			Rejected                           bool     `json:"rejected"`
 		}) bool {
-			return g.Table == c.table && g.Column == c.column && g.Reason == c.reason && g.Count == c.count && g.Rejected == c.rejected &&
-				g.Explanation == explanation(c.reason) && strings.Join(g.Keys, "|") == c.keys
+			return g.Table == c.table && g.Column == c.column && g.Reason == c.reason && g.Count == c.count &&
+				g.Rejected == c.rejected &&
+				g.Explanation == explanation(c.reason) &&
+				strings.Join(g.Keys, "|") == c.keys
 		}) {
 			t.Errorf("the JSON report does not have %+v: %+v", c, got.Changes)
 		}
 	}
 	if len(got.Changes) != len(lines) || len(got.Findings) != len(found) {
-		t.Fatalf("the JSON report has %d changes and %d findings, want %d and %d", len(got.Changes), len(got.Findings), len(lines), len(found))
+		t.Fatalf(
+			"the JSON report has %d changes and %d findings, want %d and %d",
+			len(got.Changes),
+			len(got.Findings),
+			len(lines),
+			len(found),
+		)
 	}
 	for i, f := range found {
-		if g := got.Findings[i]; g.Table != f.Table || g.Key != strings.ToValidUTF8(f.Key, "\uFFFD") || g.Column != f.Column || g.RowID != f.RowID || g.Reason != f.Reason.String() {
+		if g := got.Findings[i]; g.Table != f.Table || g.Key != strings.ToValidUTF8(f.Key, "\uFFFD") ||
+			g.Column != f.Column ||
+			g.RowID != f.RowID ||
+			g.Reason != f.Reason.String() {
 			t.Errorf("finding %d of the JSON report is %+v, want %+v", i, g, f)
 		}
 	}

@@ -91,13 +91,21 @@ const available = "SELECT default_version FROM pg_available_extensions WHERE nam
 // with pgvector in the given schema.
 func wantMemoriesTable(t testing.TB, url, types string) {
 	t.Helper()
-	got := ask(t, url, `SELECT string_agg(format('%s %s%s', attname, format_type(atttypid, atttypmod), CASE WHEN attnotnull THEN '!' END), ', ' ORDER BY attnum)
-		FROM pg_attribute, set_config('search_path', '', false) WHERE attrelid = 'flujo.memories'::regclass AND attnum > 0`)
+	got := ask(
+		t,
+		url,
+		`SELECT string_agg(format('%s %s%s', attname, format_type(atttypid, atttypmod), CASE WHEN attnotnull THEN '!' END), ', ' ORDER BY attnum)
+		FROM pg_attribute, set_config('search_path', '', false) WHERE attrelid = 'flujo.memories'::regclass AND attnum > 0`,
+	)
 	want := "id text!, vector " + types + ".vector(1536), payload jsonb, metadata jsonb, created_at timestamp with time zone"
 	if got != want {
 		t.Errorf("memories is (%s), want (%s)", got, want)
 	}
-	got = ask(t, url, "SELECT pg_get_indexdef('flujo.idx_memories_embedding'::regclass) FROM set_config('search_path', '', false)")
+	got = ask(
+		t,
+		url,
+		"SELECT pg_get_indexdef('flujo.idx_memories_embedding'::regclass) FROM set_config('search_path', '', false)",
+	)
 	want = "CREATE INDEX idx_memories_embedding ON flujo.memories USING hnsw (vector " + types + ".vector_cosine_ops)"
 	if got != want {
 		t.Errorf("index %s, want %s", got, want)
@@ -114,7 +122,8 @@ func TestPGVectorIsCreated(t *testing.T) {
 	url := pgtest.PGVector(t)
 	version := ask(t, url, available)
 	result := migrate(t, withPGVector(t, fixture, url))
-	if !result.Committed || result.Target.PGVector != version || !result.Target.MadePGVector || !result.Target.MadeSchema {
+	if !result.Committed || result.Target.PGVector != version || !result.Target.MadePGVector ||
+		!result.Target.MadeSchema {
 		t.Errorf("committed %v, target %+v; want pgvector %s created", result.Committed, result.Target, version)
 	}
 	if len(result.Notes) != 0 {
@@ -220,9 +229,21 @@ func memoriesFile(t testing.TB) (path string, memories []memory) {
 		}
 		memories = append(memories, m)
 	}
-	path = changed(t, "CREATE TABLE memories (id TEXT PRIMARY KEY, vector BLOB NOT NULL, payload TEXT, metadata TEXT, created_at TEXT)")
+	path = changed(
+		t,
+		"CREATE TABLE memories (id TEXT PRIMARY KEY, vector BLOB NOT NULL, payload TEXT, metadata TEXT, created_at TEXT)",
+	)
 	for _, m := range memories {
-		change(t, path, "INSERT INTO memories VALUES (?, ?, ?, ?, ?)", m.id, m.packed(), m.payload, m.metadata, m.created)
+		change(
+			t,
+			path,
+			"INSERT INTO memories VALUES (?, ?, ?, ?, ?)",
+			m.id,
+			m.packed(),
+			m.payload,
+			m.metadata,
+			m.created,
+		)
 	}
 	return path, memories
 }
@@ -303,7 +324,10 @@ func wantNearest(t testing.TB, address string, memories []memory) {
 	const nearest = "SELECT id FROM memories ORDER BY vector <=> $1::text::vector LIMIT 1"
 	for setting, tm := range map[string]string{"enable_seqscan": "Index Scan using idx_memories_embedding", "enable_indexscan": "Seq Scan"} {
 		run(t, conn, "SET "+setting+" = off")
-		rows, err := conn.Query(ctx, "EXPLAIN (COSTS OFF) "+strings.Replace(nearest, "$1", "'"+memories[ordinary].text()+"'", 1))
+		rows, err := conn.Query(
+			ctx,
+			"EXPLAIN (COSTS OFF) "+strings.Replace(nearest, "$1", "'"+memories[ordinary].text()+"'", 1),
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -330,8 +354,13 @@ func wantMemoryIndexing(t testing.TB, address string, m memory) {
 	conn := connect(t, address)
 	defer conn.Close(ctx)
 	for _, payload := range []string{`"new"`, `"newer"`} {
-		_, err := conn.Exec(ctx, `INSERT INTO memories (id, vector, payload, metadata) VALUES ('new', $1::text::vector, $2::text::jsonb, NULL)
-			ON CONFLICT (id) DO UPDATE SET vector = excluded.vector, payload = excluded.payload`, m.text(), payload)
+		_, err := conn.Exec(
+			ctx,
+			`INSERT INTO memories (id, vector, payload, metadata) VALUES ('new', $1::text::vector, $2::text::jsonb, NULL)
+			ON CONFLICT (id) DO UPDATE SET vector = excluded.vector, payload = excluded.payload`,
+			m.text(),
+			payload,
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -346,7 +375,9 @@ func TestPGVectorMemoriesArrive(t *testing.T) {
 	file, memories := memoriesFile(t)
 	o := withPGVector(t, file, url)
 	result := migrate(t, o)
-	if row := result.Tables[len(result.Tables)-1]; row.Name != mapping.Memories || row.RowsRead != 30 || row.InPostgres != 30 || !row.Match {
+	if row := result.Tables[len(result.Tables)-1]; row.Name != mapping.Memories || row.RowsRead != 30 ||
+		row.InPostgres != 30 ||
+		!row.Match {
 		t.Errorf("last table of the report: %+v", row)
 	}
 	wantMemoriesTable(t, url, "public")
@@ -363,7 +394,12 @@ func TestPGVectorThatIsThere(t *testing.T) {
 	}{
 		{"in public", "public", []string{"CREATE EXTENSION vector SCHEMA public"}, true},
 		{"in Flujo's schema", "flujo", []string{"CREATE SCHEMA flujo", "CREATE EXTENSION vector SCHEMA flujo"}, true},
-		{"in another schema", `"types of, others"`, []string{`CREATE SCHEMA "types of, others"`, `CREATE EXTENSION vector SCHEMA "types of, others"`}, false},
+		{
+			"in another schema",
+			`"types of, others"`,
+			[]string{`CREATE SCHEMA "types of, others"`, `CREATE EXTENSION vector SCHEMA "types of, others"`},
+			false,
+		},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -373,7 +409,8 @@ func TestPGVectorThatIsThere(t *testing.T) {
 			file, memories := memoriesFile(t)
 			o := withPGVector(t, file, url)
 			result := migrate(t, o)
-			if result.Target.MadePGVector || result.Target.PGVector != ask(t, url, available) || result.Target.MadeSchema != (c.types != "flujo") {
+			if result.Target.MadePGVector || result.Target.PGVector != ask(t, url, available) ||
+				result.Target.MadeSchema != (c.types != "flujo") {
 				t.Errorf("target %+v; want pgvector found, not made", result.Target)
 			}
 			if got := ask(t, url, extension); got != had {
@@ -389,7 +426,8 @@ func TestPGVectorThatIsThere(t *testing.T) {
 				wantMemoryIndexing(t, o.Cutover.Reveal(), memories[ordinary])
 				return
 			}
-			if notes := strings.Join(result.Notes, "\n"); !strings.Contains(notes, "types of, others") || !strings.Contains(notes, "search_path") {
+			if notes := strings.Join(result.Notes, "\n"); !strings.Contains(notes, "types of, others") ||
+				!strings.Contains(notes, "search_path") {
 				t.Errorf("notes %q", notes)
 			}
 			conn := connect(t, o.Cutover.Reveal())
@@ -420,7 +458,8 @@ func TestPGVectorTablesOfInit(t *testing.T) {
 		t.Fatal(err)
 	}
 	version := ask(t, url, available)
-	if made.PGVector != version || !slices.Contains(made.Made, "extension pgvector "+version) || !slices.Contains(made.Made, mapping.Memories) {
+	if made.PGVector != version || !slices.Contains(made.Made, "extension pgvector "+version) ||
+		!slices.Contains(made.Made, mapping.Memories) {
 		t.Errorf("pgvector %s, made %q", made.PGVector, made.Made)
 	}
 	wantMemoriesTable(t, url, "public")
@@ -485,7 +524,14 @@ func TestPGVectorTooOldIsRefused(t *testing.T) {
 		before := catalog(t, url)
 		o := withPGVector(t, fixture, url)
 		if version == "0.4.4" {
-			wantError(t, o, clierr.Refused, "pgvector 0.4.4 is older than 0.5", "ALTER EXTENSION vector UPDATE", "--without-pgvector")
+			wantError(
+				t,
+				o,
+				clierr.Refused,
+				"pgvector 0.4.4 is older than 0.5",
+				"ALTER EXTENSION vector UPDATE",
+				"--without-pgvector",
+			)
 		} else {
 			o.DryRun = true
 			if result := migrate(t, o); result.Target.PGVector != version {
@@ -504,7 +550,15 @@ func TestPGVectorThatTheRoleMayNotCreate(t *testing.T) {
 	prepare(t, url, "CREATE SCHEMA flujo AUTHORIZATION "+role)
 	before := catalog(t, url)
 	file, memories := memoriesFile(t)
-	wantError(t, withPGVector(t, file, asRole), clierr.Refused, role, "may not create", "CREATE EXTENSION vector", "--without-pgvector")
+	wantError(
+		t,
+		withPGVector(t, file, asRole),
+		clierr.Refused,
+		role,
+		"may not create",
+		"CREATE EXTENSION vector",
+		"--without-pgvector",
+	)
 	wantUnchanged(t, url, before)
 
 	prepare(t, url, "CREATE EXTENSION vector SCHEMA public") // as the refusal asked
@@ -567,7 +621,10 @@ func TestPGVectorCellsThatDoNotFit(t *testing.T) {
 	if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "9 rows") || result == nil {
 		t.Fatalf("error %v", err)
 	}
-	if notes := strings.Join(result.Notes, " "); !strings.Contains(notes, "1 × 1535 floats, 34 × 1536 floats, 1 × 3072 floats") {
+	if notes := strings.Join(result.Notes, " "); !strings.Contains(
+		notes,
+		"1 × 1535 floats, 34 × 1536 floats, 1 × 3072 floats",
+	) {
 		t.Errorf("the sizes are not counted: %s", notes)
 	}
 	if len(found) != len(bad) {
@@ -588,7 +645,12 @@ func TestPGVectorCellsThatDoNotFit(t *testing.T) {
 		if s, ok := want.(string); ok {
 			want, class = []byte(s), "text"
 		}
-		if got := ask(t, url, "SELECT storage_class || ' ' || reason || ' ' || encode(original, 'hex') FROM flujo.flujo_port_originals WHERE row_key = $1 AND column_name = 'vector'", c.name); got != fmt.Sprintf("%s %s %x", class, c.kind, want) {
+		if got := ask(t, url, "SELECT storage_class || ' ' || reason || ' ' || encode(original, 'hex') FROM flujo.flujo_port_originals WHERE row_key = $1 AND column_name = 'vector'", c.name); got != fmt.Sprintf(
+			"%s %s %x",
+			class,
+			c.kind,
+			want,
+		) {
 			t.Errorf("%s is kept as %.80s", c.name, got)
 		}
 	}
@@ -689,16 +751,26 @@ func TestPGVectorRealMemoriesArrive(t *testing.T) {
 func TestPGVectorOfOtherSizes(t *testing.T) {
 	url := pgtest.PGVector(t)
 	for _, size := range []int{1, 768, 2000, 2001, 16000} {
-		f := newFile(t, map[string]string{"runs": format06["runs"], "memories": "id K, vector T, payload T, metadata T, created_at T"})
+		f := newFile(
+			t,
+			map[string]string{
+				"runs":     format06["runs"],
+				"memories": "id K, vector T, payload T, metadata T, created_at T",
+			},
+		)
 		vector := bytes.Repeat([]byte{0, 0, 0x80, 0x3f}, size) // 1
 		for i := range 3 {
 			f.insert("memories", cells{"id": fmt.Sprint(i), "vector": vector})
 		}
 		o := withPGVector(t, f.close(), url)
 		result := migrate(t, o)
-		got := ask(t, url, `SELECT format('%s of %s', count(*), string_agg(DISTINCT replace(vector::text, ',1', ''), ' ')) ||
+		got := ask(
+			t,
+			url,
+			`SELECT format('%s of %s', count(*), string_agg(DISTINCT replace(vector::text, ',1', ''), ' ')) ||
 			(SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector') ||
-			coalesce(to_regclass('flujo.idx_memories_embedding')::text, ' no index') FROM flujo.memories`)
+			coalesce(to_regclass('flujo.idx_memories_embedding')::text, ' no index') FROM flujo.memories`,
+		)
 		want := fmt.Sprintf("3 of [1]vector(%d)flujo.idx_memories_embedding", size)
 		if size > 2000 {
 			want = fmt.Sprintf("3 of [1]vector(%d) no index", size)
@@ -735,7 +807,10 @@ func TestPGVectorCheck(t *testing.T) {
 	o.WithoutPGVector = true // the table is there all the same
 	wantLine(t, o, "pgvector", report.Warning, "not asked for")
 	wantLine(t, o, "dry run", report.OK)
-	if got := ask(t, url, "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector'"); !strings.Contains(got, "vector(1536)") {
+	if got := ask(t, url, "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector'"); !strings.Contains(
+		got,
+		"vector(1536)",
+	) {
 		t.Errorf("the vectors' column is %s", got)
 	}
 }

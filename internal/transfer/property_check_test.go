@@ -84,7 +84,11 @@ func readPropertyFile(ctx context.Context, path string) (tables []*propertyRows,
 	}
 	defer db.Close()
 	db.SetMaxOpenConns(1)
-	names, err := propertyColumn1(ctx, db, `SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\'`)
+	names, err := propertyColumn1(
+		ctx,
+		db,
+		`SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\'`,
+	)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -219,9 +223,26 @@ func newPropertyCheck(t testing.TB, path string, zone *time.Location, exact bool
 	return propertyCheckOf(t, tables, others, propertyModified(t, path), zone, exact, conn)
 }
 
-func propertyCheckOf(t testing.TB, tables []*propertyRows, others []string, modified int64, zone *time.Location, exact bool, conn *pgx.Conn) *propertyCheck {
+func propertyCheckOf(
+	t testing.TB,
+	tables []*propertyRows,
+	others []string,
+	modified int64,
+	zone *time.Location,
+	exact bool,
+	conn *pgx.Conn,
+) *propertyCheck {
 	t.Helper()
-	k := &propertyCheck{TB: t, modified: modified, zone: zone, exact: exact, tables: tables, others: others, json: map[string]propertyJSONWant{}, times: map[string][]int64{}}
+	k := &propertyCheck{
+		TB:       t,
+		modified: modified,
+		zone:     zone,
+		exact:    exact,
+		tables:   tables,
+		others:   others,
+		json:     map[string]propertyJSONWant{},
+		times:    map[string][]int64{},
+	}
 	k.rounded, k.naive, k.inferred = map[string]int64{}, map[string]int64{}, map[string]int64{}
 	k.askJSON(conn)
 	for _, table := range tables {
@@ -251,8 +272,12 @@ func propertyModified(t testing.TB, path string) (last int64) {
 // repaired; what it refuses even then is to be a string.
 func (k *propertyCheck) askJSON(conn *pgx.Conn) {
 	k.Helper()
-	run(k, conn, `CREATE OR REPLACE FUNCTION pg_temp.as_jsonb(repaired text, whole text) RETURNS text LANGUAGE plpgsql AS $$
-		BEGIN RETURN repaired::jsonb::text; EXCEPTION WHEN OTHERS THEN RETURN '!' || to_jsonb(whole)::text; END $$`)
+	run(
+		k,
+		conn,
+		`CREATE OR REPLACE FUNCTION pg_temp.as_jsonb(repaired text, whole text) RETURNS text LANGUAGE plpgsql AS $$
+		BEGIN RETURN repaired::jsonb::text; EXCEPTION WHEN OTHERS THEN RETURN '!' || to_jsonb(whole)::text; END $$`,
+	)
 	var sources, repaired, whole []string
 	for _, table := range k.tables {
 		for column, c := range table.spec.columns {
@@ -275,7 +300,12 @@ func (k *propertyCheck) askJSON(conn *pgx.Conn) {
 			}
 		}
 	}
-	rows, err := conn.Query(context.Background(), `SELECT n, pg_temp.as_jsonb(m, w) FROM unnest($1::text[], $2::text[]) WITH ORDINALITY u(m, w, n)`, repaired, whole)
+	rows, err := conn.Query(
+		context.Background(),
+		`SELECT n, pg_temp.as_jsonb(m, w) FROM unnest($1::text[], $2::text[]) WITH ORDINALITY u(m, w, n)`,
+		repaired,
+		whole,
+	)
 	if err != nil {
 		k.Fatal(err)
 	}
@@ -374,7 +404,12 @@ func (k *propertyCheck) list(found []mapping.Finding) {
 			case len(has) != 1:
 				k.problem("%s key %q: %d of %d rows may have it", table.spec.name, key, len(has), len(group))
 			case plain && !k.plain(table, &table.rows[has[0]]):
-				k.problem("%s key %q is given to row %d, whose key had to be changed", table.spec.name, key, table.rows[has[0]].rowid)
+				k.problem(
+					"%s key %q is given to row %d, whose key had to be changed",
+					table.spec.name,
+					key,
+					table.rows[has[0]].rowid,
+				)
 			}
 		}
 		for i := range table.rows {
@@ -427,8 +462,11 @@ type propertyStored map[string]*[]byte
 
 func propertyStoredRows(t testing.TB, conn *pgx.Conn, table *propertyTable) map[string]propertyStored {
 	t.Helper()
-	rows, err := conn.Query(context.Background(), fmt.Sprintf("SELECT %s::text, * FROM %s.%s", table.key().name, schema, table.name),
-		pgx.QueryResultFormats{pgx.BinaryFormatCode})
+	rows, err := conn.Query(
+		context.Background(),
+		fmt.Sprintf("SELECT %s::text, * FROM %s.%s", table.key().name, schema, table.name),
+		pgx.QueryResultFormats{pgx.BinaryFormatCode},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -470,7 +508,11 @@ func (k *propertyCheck) differs(c propertyColumn, w propertyWant, stored *[]byte
 		}
 	case 'R', 'D':
 		if want := w.real; len(v) == 8 {
-			if got := math.Float64frombits(binary.BigEndian.Uint64(v)); math.Float64bits(got) != math.Float64bits(want) {
+			if got := math.Float64frombits(binary.BigEndian.Uint64(v)); math.Float64bits(
+				got,
+			) != math.Float64bits(
+				want,
+			) {
 				return fmt.Sprintf("double is %v", got)
 			}
 		} else if got := math.Float32frombits(binary.BigEndian.Uint32(v)); math.Float32bits(got) != math.Float32bits(float32(want)) {
@@ -488,7 +530,10 @@ func (k *propertyCheck) differs(c propertyColumn, w propertyWant, stored *[]byte
 		if !w.inferred {
 			fallbacks = []int64{w.micros}
 		}
-		if !slices.ContainsFunc(fallbacks, func(at int64) bool { return got >= at-1 && got <= at+1 && (w.inferred || w.slack > 0 || got == at) }) {
+		if !slices.ContainsFunc(
+			fallbacks,
+			func(at int64) bool { return got >= at-1 && got <= at+1 && (w.inferred || w.slack > 0 || got == at) },
+		) {
 			return fmt.Sprintf("time is %s", time.UnixMicro(got+propertyEpoch*1e6).UTC())
 		}
 	case 'J':
@@ -524,8 +569,11 @@ func (k *propertyCheck) originals(conn *pgx.Conn) map[propertyCellRef][]property
 	if one(k, conn, "SELECT to_regclass('flujo.flujo_port_originals')") == "NULL" {
 		return all
 	}
-	rows, err := conn.Query(context.Background(), `SELECT table_name, source_rowid, column_name, row_key, reason, storage_class, original
-		FROM flujo.flujo_port_originals`)
+	rows, err := conn.Query(
+		context.Background(),
+		`SELECT table_name, source_rowid, column_name, row_key, reason, storage_class, original
+		FROM flujo.flujo_port_originals`,
+	)
 	if err != nil {
 		k.Fatal(err)
 	}
@@ -604,7 +652,13 @@ func (k *propertyCheck) arrived(conn *pgx.Conn, result *report.Migration, found 
 	}
 	for _, r := range result.Rounded {
 		if r.Count != k.rounded[r.Column] || r.Largest <= 0 || r.Largest > 1 {
-			k.problem("%d floats of %s were rounded, the report says %d, by up to %g", k.rounded[r.Column], r.Column, r.Count, r.Largest)
+			k.problem(
+				"%d floats of %s were rounded, the report says %d, by up to %g",
+				k.rounded[r.Column],
+				r.Column,
+				r.Count,
+				r.Largest,
+			)
 		}
 		delete(k.rounded, r.Column)
 	}
@@ -615,7 +669,11 @@ func (k *propertyCheck) arrived(conn *pgx.Conn, result *report.Migration, found 
 		delete(k.naive, n.Column)
 	}
 	if len(k.rounded)+len(k.naive) > 0 {
-		k.problem("the report does not count the floats rounded of %v, the times without zone of %v", k.rounded, k.naive)
+		k.problem(
+			"the report does not count the floats rounded of %v, the times without zone of %v",
+			k.rounded,
+			k.naive,
+		)
 	}
 	if !k.damaged {
 		k.derivedRuns(derived["runs"])
@@ -651,7 +709,12 @@ func (k *propertyCheck) rest(table *propertyRows, stored map[string]propertyStor
 
 // compare looks for every cell of a table, in its column and among the
 // originals. What it finds there it takes out.
-func (k *propertyCheck) compare(table *propertyRows, stored map[string]propertyStored, originals map[propertyCellRef][]propertyOriginal, changes map[propertyCellRef]string) {
+func (k *propertyCheck) compare(
+	table *propertyRows,
+	stored map[string]propertyStored,
+	originals map[propertyCellRef][]propertyOriginal,
+	changes map[propertyCellRef]string,
+) {
 	k.Helper()
 	name := table.spec.name
 	if table.doubled { // the originals cannot tell them apart
@@ -686,7 +749,16 @@ func (k *propertyCheck) compare(table *propertyRows, stored map[string]propertyS
 			w := f.wants[n]
 			cell := table.cell(row, n)
 			if what := k.differs(c, w, got[c.name], k.fallbacks(table, row, w)); what != "" {
-				k.problem("%s row %d, key %q: %s, %T %.200q in the file: %s", name, row.rowid, f.key, c.name, cell, cell, what)
+				k.problem(
+					"%s row %d, key %q: %s, %T %.200q in the file: %s",
+					name,
+					row.rowid,
+					f.key,
+					c.name,
+					cell,
+					cell,
+					what,
+				)
 			}
 			if c.kind == 'R' && !k.exact && !w.null && float64(float32(w.real)) != w.real {
 				k.rounded[name+"."+c.name]++
@@ -724,7 +796,13 @@ func propertyDefault(c propertyColumn, stored *[]byte) bool {
 
 // originalCells compares the originals of a row with the cells that are to be
 // there, and with what was said of them.
-func (k *propertyCheck) originalCells(table *propertyRows, row *propertyRow, want map[string]propertyCell, originals map[propertyCellRef][]propertyOriginal, changes map[propertyCellRef]string) {
+func (k *propertyCheck) originalCells(
+	table *propertyRows,
+	row *propertyRow,
+	want map[string]propertyCell,
+	originals map[propertyCellRef][]propertyOriginal,
+	changes map[propertyCellRef]string,
+) {
 	k.Helper()
 	for column, cell := range want {
 		position := propertyCellRef{table.spec.name, row.rowid, column}
@@ -927,8 +1005,16 @@ func (k *propertyCheck) sequences(conn *pgx.Conn) {
 		query := fmt.Sprintf(`SELECT s.last_value > coalesce(m.id, 0) OR m.id = 9223372036854775807
 			FROM flujo.%[1]s_id_seq s, (SELECT max(id)::bigint AS id FROM flujo.%[1]s) m WHERE NOT s.is_called`, table)
 		if got := one(k, conn, query); got != "true" {
-			k.problem("the sequence of %s hands out a taken id: %s after %s", table,
-				one(k, conn, fmt.Sprintf("SELECT last_value FROM flujo.%s_id_seq", table)), one(k, conn, "SELECT max(id) FROM flujo."+table))
+			k.problem(
+				"the sequence of %s hands out a taken id: %s after %s",
+				table,
+				one(
+					k,
+					conn,
+					fmt.Sprintf("SELECT last_value FROM flujo.%s_id_seq", table),
+				),
+				one(k, conn, "SELECT max(id) FROM flujo."+table),
+			)
 		}
 	}
 }

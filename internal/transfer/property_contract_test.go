@@ -19,14 +19,23 @@ import (
 var propertyTables = []propertyTable{
 	newPropertyTable("runs", `run_id T!#* pipeline_id T!* pipeline_name T!* pipeline_version T! status T!* created_at Z!
 		updated_at Z! execution_time_ms I memory_usage_mb R total_steps I error_message T`),
-	newPropertyTable("workflow_state", `run_id T!#* pipeline_id T!* pipeline_name T! pipeline_version T! current_step_index I!
+	newPropertyTable(
+		"workflow_state",
+		`run_id T!#* pipeline_id T!* pipeline_name T! pipeline_version T! current_step_index I!
 		pipeline_context J last_step_output J step_history J status T!* created_at Z! updated_at Z! total_steps I
 		error_message T execution_time_ms I memory_usage_mb R metadata J is_background_task B parent_run_id T*
-		task_id T background_error T`),
-	newPropertyTable("steps", `id I!# run_id T!>* step_name T! step_index I! status T! output J raw_response J cost_usd R
-		token_counts I execution_time_ms I created_at Z!`),
-	newPropertyTable("spans", `id I!# run_id T!>* span_id T! parent_span_id T* name T! start_time D! end_time D status T!
-		attributes J created_at Z!`),
+		task_id T background_error T`,
+	),
+	newPropertyTable(
+		"steps",
+		`id I!# run_id T!>* step_name T! step_index I! status T! output J raw_response J cost_usd R
+		token_counts I execution_time_ms I created_at Z!`,
+	),
+	newPropertyTable(
+		"spans",
+		`id I!# run_id T!>* span_id T! parent_span_id T* name T! start_time D! end_time D status T!
+		attributes J created_at Z!`,
+	),
 	newPropertyTable("traces", `run_id T!#>* trace_data J! created_at Z!`),
 	newPropertyTable("evaluations", `id I!# run_id T!>* step_name T score D! feedback T metadata J created_at Z!`),
 	newPropertyTable("system_state", `key T!#* value J! updated_at Z!`),
@@ -155,7 +164,9 @@ func propertyNumber(c propertyCell) (whole int64, real float64, isWhole, said, a
 	return 0, 0, false, false, false
 }
 
-var propertyTimeForm = regexp.MustCompile(`^(\d{4})-(\d\d)-(\d\d)(?:([T ])(\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?(Z|[+-]\d\d(?:\d\d|:\d\d(?::\d\d)?)?)?)?$`)
+var propertyTimeForm = regexp.MustCompile(
+	`^(\d{4})-(\d\d)-(\d\d)(?:([T ])(\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?(Z|[+-]\d\d(?:\d\d|:\d\d(?::\d\d)?)?)?)?$`,
+)
 
 // propertyTimeOf gives the moment that a cell tells, in microseconds since 2000.
 func propertyTimeOf(c propertyCell, zone *time.Location) (micros int64, exact, reported bool) {
@@ -197,8 +208,18 @@ func propertyTimeText(c propertyCell, zone *time.Location) (micros int64, exact,
 	if !propertyIsNaive(c) {
 		zone = time.UTC
 	}
-	at := time.Date(number(m[1]), time.Month(number(m[2])), number(m[3]), number(m[5]), number(m[6]), number(m[7]), 0, time.UTC)
-	if at.Format("2006-01-02") != s[:10] || number(m[5]) > 23 || number(m[6]) > 59 || number(m[7]) > 59 || number(m[1]) < 1 {
+	at := time.Date(
+		number(m[1]),
+		time.Month(number(m[2])),
+		number(m[3]),
+		number(m[5]),
+		number(m[6]),
+		number(m[7]),
+		0,
+		time.UTC,
+	)
+	if at.Format("2006-01-02") != s[:10] || number(m[5]) > 23 || number(m[6]) > 59 || number(m[7]) > 59 ||
+		number(m[1]) < 1 {
 		return 0, false, false
 	}
 	at = time.Date(at.Year(), at.Month(), at.Day(), at.Hour(), at.Minute(), at.Second(), 0, zone)

@@ -435,8 +435,30 @@ func (m *propertyMaker) fillPools() {
 	m.pools['B'] = []propertyCell{int64(0), int64(1)}
 	m.pools['s'] = []propertyCell{"running", "paused", "completed", "failed", "cancelled"}
 	m.pools['x'] = []propertyCell{nil, nil, nil, "kept", 1.5, int64(3), []byte("kept"), "2026-01-05T09:00:01"}
-	m.pools['n'] = []propertyCell{nil, int64(-1), int64(0), int64(5), "5", " 5 ", 5.0, 5.25, "5e0", int64(70000), "70000", "x", []byte("5"),
-		int64(math.MaxInt32), int64(math.MaxInt32) + 1, int64(math.MinInt64), 1e300, -1e300, "9999999999", int64(1) << 40}
+	m.pools['n'] = []propertyCell{
+		nil,
+		int64(-1),
+		int64(0),
+		int64(5),
+		"5",
+		" 5 ",
+		5.0,
+		5.25,
+		"5e0",
+		int64(70000),
+		"70000",
+		"x",
+		[]byte("5"),
+		int64(
+			math.MaxInt32,
+		),
+		int64(math.MaxInt32) + 1,
+		int64(math.MinInt64),
+		1e300,
+		-1e300,
+		"9999999999",
+		int64(1) << 40,
+	}
 
 	texts := slices.Clone(propertyTexts)
 	for range 20 {
@@ -445,9 +467,22 @@ func (m *propertyMaker) fillPools() {
 	for range 40 {
 		texts = append(texts, m.brokenJSON())
 	}
-	texts = append(texts, m.noise(propertyIndexed), m.noise(propertyIndexed+40), m.noise(9000), strings.Repeat("long ", 5000),
-		strings.Repeat("[", 2000)+strings.Repeat("]", 2000), strings.Repeat(`{"a":`, 12000)+"1"+strings.Repeat("}", 12000),
-		strings.Repeat("\xff", 1000)+"é")
+	texts = append(
+		texts,
+		m.noise(propertyIndexed),
+		m.noise(propertyIndexed+40),
+		m.noise(9000),
+		strings.Repeat("long ", 5000),
+		strings.Repeat(
+			"[",
+			2000,
+		)+strings.Repeat(
+			"]",
+			2000,
+		),
+		strings.Repeat(`{"a":`, 12000)+"1"+strings.Repeat("}", 12000),
+		strings.Repeat("\xff", 1000)+"é",
+	)
 	all := []propertyCell{nil, nil, nil, nil}
 	for _, s := range texts {
 		all = append(all, s, s)
@@ -465,7 +500,10 @@ func (m *propertyMaker) fillPools() {
 		}
 		all = append(all, blob, math.Float64frombits(m.Uint64()), int64(m.Uint64()), float64(m.Int32())/8)
 	}
-	all = slices.DeleteFunc(all, func(c propertyCell) bool { f, ok := c.(float64); return ok && f != f }) // SQLite makes it NULL
+	all = slices.DeleteFunc(
+		all,
+		func(c propertyCell) bool { f, ok := c.(float64); return ok && f != f },
+	) // SQLite makes it NULL
 	m.pools['a'] = all
 }
 

@@ -114,7 +114,8 @@ func checkProperty(t *testing.T, path string, zone int, dryRun, exact bool) (row
 		t.Errorf("the digests of both sides differ where the rows do not: %s", notes)
 	}
 	later, differences, err := verifyIn(t, path, o.Postgres, o.NaiveZone)
-	if err != nil || later.Verdict != report.Equal || len(differences) > 0 || strings.Contains(strings.Join(later.Notes, "; "), "row by row") {
+	if err != nil || later.Verdict != report.Equal || len(differences) > 0 ||
+		strings.Contains(strings.Join(later.Notes, "; "), "row by row") {
 		t.Errorf("verify finds %d differences: %v", len(differences), err)
 	}
 	roundTrip(t, path, o, k.rejectedRows() > 0)
@@ -129,7 +130,10 @@ func checkProperty(t *testing.T, path string, zone int, dryRun, exact bool) (row
 // errPropertyRefused stands for a refusal because of what is in the file.
 var errPropertyRefused = errors.New("refused")
 
-func propertyMigrate(t testing.TB, o transfer.MigrateOptions) (result *report.Migration, found []mapping.Finding, err error) {
+func propertyMigrate(
+	t testing.TB,
+	o transfer.MigrateOptions,
+) (result *report.Migration, found []mapping.Finding, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()

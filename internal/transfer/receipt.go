@@ -54,7 +54,13 @@ func (m *migration) writeReceipt(ctx context.Context, hash *fileHasher) error {
 		Version: m.Version, FileFormat: m.format.Name, Verify: m.Verify,
 		File: report.File{Path: m.snapshot.Path(), Bytes: m.snapshot.Size() - m.snapshot.WALSize(), SHA256: main,
 			WALBytes: m.snapshot.WALSize(), WALSHA256: wal, Modified: m.snapshot.Modified()},
-		Options:  report.Options{NaiveTimezone: m.zone(), JSONDepth: m.options.JSONDepth, Quarantine: m.Quarantine, WrittenAt: m.modified.Micros, ArchiveSchema: m.archiveSchema()},
+		Options: report.Options{
+			NaiveTimezone: m.zone(),
+			JSONDepth:     m.options.JSONDepth,
+			Quarantine:    m.Quarantine,
+			WrittenAt:     m.modified.Micros,
+			ArchiveSchema: m.archiveSchema(),
+		},
 		Findings: m.findings.WithoutKeys(),
 	}
 	for _, row := range m.report.Tables {

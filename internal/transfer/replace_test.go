@@ -87,7 +87,10 @@ func replaceNow(t testing.TB, o transfer.MigrateOptions) *report.Migration {
 
 // stateTables are the tables of state without pgvector.
 func stateTables() []string {
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(flujoTables)), func(name string) bool { return name == "flujo_schema_versions" })
+	return slices.DeleteFunc(
+		slices.Sorted(maps.Keys(flujoTables)),
+		func(name string) bool { return name == "flujo_schema_versions" },
+	)
 }
 
 // keepCopy copies what the schema holds to a schema of the test's own.
@@ -115,14 +118,26 @@ func wantSameRows(t testing.TB, conn *pgx.Conn, a, b string, tables ...string) {
 func dressUp(t testing.TB, conn *pgx.Conn, auditor string) {
 	t.Helper()
 	auditor = postgres.Ident(auditor)
-	run(t, conn, "GRANT USAGE ON SCHEMA flujo TO "+auditor, "GRANT SELECT ON flujo.runs, flujo.spans TO "+auditor, "GRANT SELECT (id, run_id, status) ON flujo.steps TO "+auditor,
-		"ALTER TABLE flujo.evaluations OWNER TO "+auditor, "GRANT USAGE ON SEQUENCE flujo.steps_id_seq TO "+auditor,
-		"CREATE SCHEMA audit", "CREATE VIEW audit.failures AS SELECT run_id, count(*) n FROM flujo.steps GROUP BY 1",
+	run(
+		t,
+		conn,
+		"GRANT USAGE ON SCHEMA flujo TO "+auditor,
+		"GRANT SELECT ON flujo.runs, flujo.spans TO "+auditor,
+		"GRANT SELECT (id, run_id, status) ON flujo.steps TO "+auditor,
+		"ALTER TABLE flujo.evaluations OWNER TO "+auditor,
+		"GRANT USAGE ON SEQUENCE flujo.steps_id_seq TO "+auditor,
+		"CREATE SCHEMA audit",
+		"CREATE VIEW audit.failures AS SELECT run_id, count(*) n FROM flujo.steps GROUP BY 1",
 		"CREATE MATERIALIZED VIEW audit.totals AS SELECT status, count(*) FROM flujo.runs GROUP BY 1",
-		"ALTER TABLE flujo.runs ENABLE ROW LEVEL SECURITY", "CREATE POLICY theirs ON flujo.runs FOR SELECT TO "+auditor+" USING (pipeline_name <> 'secret')",
-		"COMMENT ON TABLE flujo.runs IS 'the audit trail'", "COMMENT ON COLUMN flujo.steps.cost_usd IS 'in dollars'",
-		"CREATE INDEX by_version ON flujo.runs (pipeline_version)", "ALTER TABLE flujo.steps ALTER output SET STORAGE EXTERNAL", "ALTER TABLE flujo.spans SET (fillfactor = 80)",
-		"CREATE STATISTICS flujo.together ON run_id, step_name FROM flujo.steps")
+		"ALTER TABLE flujo.runs ENABLE ROW LEVEL SECURITY",
+		"CREATE POLICY theirs ON flujo.runs FOR SELECT TO "+auditor+" USING (pipeline_name <> 'secret')",
+		"COMMENT ON TABLE flujo.runs IS 'the audit trail'",
+		"COMMENT ON COLUMN flujo.steps.cost_usd IS 'in dollars'",
+		"CREATE INDEX by_version ON flujo.runs (pipeline_version)",
+		"ALTER TABLE flujo.steps ALTER output SET STORAGE EXTERNAL",
+		"ALTER TABLE flujo.spans SET (fillfactor = 80)",
+		"CREATE STATISTICS flujo.together ON run_id, step_name FROM flujo.steps",
+	)
 }
 
 // disguise lists what dressUp and Flujo made, with the identity of each.
@@ -234,7 +249,10 @@ func psql(t testing.TB, url string, lines []string, wantError bool) string {
 // originals, receipts; and they are still kept then.
 func TestReplacedRowsComeBack(t *testing.T) {
 	t.Parallel()
-	broken := []string{`UPDATE steps SET output = '{' WHERE id = 7`, `UPDATE steps SET token_counts = 3000000000 WHERE id = 8`}
+	broken := []string{
+		`UPDATE steps SET output = '{' WHERE id = 7`,
+		`UPDATE steps SET token_counts = 3000000000 WHERE id = 8`,
+	}
 	for _, tc := range []struct {
 		name        string
 		first, next []string
@@ -271,7 +289,9 @@ func TestReplacedRowsComeBack(t *testing.T) {
 			if got := one(t, conn, next); got != positions {
 				t.Errorf("sequences: %s, were %s", got, positions)
 			}
-			if got := one(t, conn, "SELECT to_regclass('flujo.flujo_port_originals') IS NOT NULL"); got != fmt.Sprint(tc.originals) {
+			if got := one(t, conn, "SELECT to_regclass('flujo.flujo_port_originals') IS NOT NULL"); got != fmt.Sprint(
+				tc.originals,
+			) {
 				t.Errorf("a table of originals is there: %s", got)
 			}
 			archived := result.Replaced.ArchiveSchema
@@ -318,7 +338,14 @@ func TestReplaceTwice(t *testing.T) {
 // sequences.
 func wantUnchangedFile(t testing.TB, conn *pgx.Conn) string {
 	t.Helper()
-	s := leftovers(t, conn) + one(t, conn, "SELECT string_agg(format('%s %s %s', oid, relname, relfilenode), ',' ORDER BY oid) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace")
+	s := leftovers(
+		t,
+		conn,
+	) + one(
+		t,
+		conn,
+		"SELECT string_agg(format('%s %s %s', oid, relname, relfilenode), ',' ORDER BY oid) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace",
+	)
 	for _, table := range stateTables() {
 		s += one(t, conn, fmt.Sprintf("SELECT md5(string_agg(x::text, '|' ORDER BY x::text)) FROM flujo.%s x", table))
 		if flujoKeys[table] == "id" {
@@ -402,7 +429,13 @@ func TestReplaceThatFails(t *testing.T) {
 				tc.change(t, &o)
 			}
 			wantError(t, o, tc.kind, tc.words...)
-			run(t, conn, "BEGIN", "SELECT pg_advisory_xact_lock(4059087070)", "COMMIT") // the server has ended the transaction
+			run(
+				t,
+				conn,
+				"BEGIN",
+				"SELECT pg_advisory_xact_lock(4059087070)",
+				"COMMIT",
+			) // the server has ended the transaction
 			if after := wantUnchangedFile(t, conn); after != before {
 				t.Errorf("was %s\nis %s", before, after)
 			}
@@ -471,8 +504,13 @@ func TestReplaceWithoutRights(t *testing.T) {
 	}
 	broken := changed(t, "UPDATE steps SET output = '{' WHERE id = 7")
 	migrate(t, options(t, broken, role))
-	run(t, conn, "ALTER TABLE flujo.flujo_port_originals OWNER TO CURRENT_USER", "GRANT SELECT ON flujo.flujo_port_originals TO "+name,
-		"REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name)
+	run(
+		t,
+		conn,
+		"ALTER TABLE flujo.flujo_port_originals OWNER TO CURRENT_USER",
+		"GRANT SELECT ON flujo.flujo_port_originals TO "+name,
+		"REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name,
+	)
 	before := wantUnchangedFile(t, conn)
 	_, err := transfer.Migrate(context.Background(), replacing(t, fixture, role))
 	var f *clierr.Error
@@ -488,8 +526,13 @@ func TestReplaceWithoutRights(t *testing.T) {
 	o := replacing(t, fixture, role)
 	o.DryRun = true
 	migrate(t, o)
-	run(t, conn, "REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name, "ALTER TABLE flujo.flujo_port_originals OWNER TO CURRENT_USER",
-		"REVOKE CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" FROM "+name)
+	run(
+		t,
+		conn,
+		"REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name,
+		"ALTER TABLE flujo.flujo_port_originals OWNER TO CURRENT_USER",
+		"REVOKE CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" FROM "+name,
+	)
 	if after := wantUnchangedFile(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
@@ -511,12 +554,26 @@ func TestReplaceSeesAllRows(t *testing.T) {
 	conn, file := afterADay(t, url)
 	role := pgtest.Role(t, url, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	run(t, conn, "GRANT CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" TO "+name, "GRANT ALL ON SCHEMA flujo TO "+name,
-		"GRANT ALL ON ALL TABLES IN SCHEMA flujo TO "+name, "GRANT ALL ON ALL SEQUENCES IN SCHEMA flujo TO "+name,
-		"ALTER TABLE flujo.system_state ENABLE ROW LEVEL SECURITY", "CREATE POLICY theirs ON flujo.system_state USING (key <> 'of postgres')")
+	run(
+		t,
+		conn,
+		"GRANT CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" TO "+name,
+		"GRANT ALL ON SCHEMA flujo TO "+name,
+		"GRANT ALL ON ALL TABLES IN SCHEMA flujo TO "+name,
+		"GRANT ALL ON ALL SEQUENCES IN SCHEMA flujo TO "+name,
+		"ALTER TABLE flujo.system_state ENABLE ROW LEVEL SECURITY",
+		"CREATE POLICY theirs ON flujo.system_state USING (key <> 'of postgres')",
+	)
 	before := wantUnchangedFile(t, conn)
 	wantError(t, replacing(t, file, role), clierr.Refused, "row-level security", "system_state", "owner")
-	wantError(t, replacing(t, changed(t, "DROP TABLE system_state"), role), clierr.Refused, "row-level security", "system_state", "owner") // no COPY would find it out
+	wantError(
+		t,
+		replacing(t, changed(t, "DROP TABLE system_state"), role),
+		clierr.Refused,
+		"row-level security",
+		"system_state",
+		"owner",
+	) // no COPY would find it out
 	if after := wantUnchangedFile(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
@@ -562,7 +619,10 @@ func TestReplaceAndSnapshots(t *testing.T) {
 			return
 		}
 		go func() {
-			result, err := transfer.Verify(context.Background(), transfer.VerifyOptions{SQLite: file, Postgres: url, Schema: schema})
+			result, err := transfer.Verify(
+				context.Background(),
+				transfer.VerifyOptions{SQLite: file, Postgres: url, Schema: schema},
+			)
 			done <- verified{result, err}
 		}()
 		for one(t, conn, `SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'
@@ -641,7 +701,11 @@ func TestReplaceWidens(t *testing.T) {
 	url := pgtest.Database(t)
 	conn, _ := afterADay(t, url)
 	keepCopy(t, conn, "mine")
-	o := replacing(t, changed(t, "UPDATE steps SET id = 5000000000 WHERE id = 213", "UPDATE spans SET id = 6000000000 WHERE id = 1"), url)
+	o := replacing(
+		t,
+		changed(t, "UPDATE steps SET id = 5000000000 WHERE id = 213", "UPDATE spans SET id = 6000000000 WHERE id = 1"),
+		url,
+	)
 	o.ExactFloats = true
 	result := migrate(t, o)
 	wantSameRows(t, conn, "mine", result.Replaced.ArchiveSchema)
@@ -663,7 +727,10 @@ func TestPGVectorReplace(t *testing.T) {
 	url := pgtest.PGVector(t)
 	first, memories := memoriesFile(t)
 	migrate(t, withPGVector(t, first, url))
-	f := newFile(t, map[string]string{"runs": format06["runs"], "memories": "id K, vector T, payload T, metadata T, created_at T"})
+	f := newFile(
+		t,
+		map[string]string{"runs": format06["runs"], "memories": "id K, vector T, payload T, metadata T, created_at T"},
+	)
 	f.insert("memories", cells{"id": "short", "vector": []byte{0, 0, 0x80, 0x3f, 0, 0, 0x80, 0x3f}, "payload": `"x"`})
 	o := withPGVector(t, f.close(), url)
 	o.Replace = true

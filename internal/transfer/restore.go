@@ -50,7 +50,13 @@ func Restore(ctx context.Context, o RestoreOptions) (*report.Restoration, error)
 		return nil, interrupted(ctx, err)
 	}
 	defer file.Discard()
-	r := &restoration{RestoreOptions: o, file: file, originals: map[string]bool{}, inferredTimes: map[uint64]bool{}, rejectedRows: map[uint64]bool{}}
+	r := &restoration{
+		RestoreOptions: o,
+		file:           file,
+		originals:      map[string]bool{},
+		inferredTimes:  map[uint64]bool{},
+		rejectedRows:   map[uint64]bool{},
+	}
 	r.report = &report.Restoration{
 		Format: report.Format, Command: "restore", DryRun: o.DryRun, Started: started.UTC().Truncate(time.Millisecond),
 		Lost: []report.Change{}, Warnings: []string{}, Notes: []string{},
@@ -86,7 +92,12 @@ func (r *restoration) restoreSnapshot(ctx context.Context) (err error) {
 // that is done, in a transaction that is rolled back, and so both ways to merge
 // have one result. Flujo's tables are locked meanwhile.
 func (r *restoration) mergeBase(ctx context.Context) error {
-	there, err := source.OpenDatabaseSnapshot(ctx, r.Postgres, r.Schema, postgres.LockWait) // or else there is nothing to merge
+	there, err := source.OpenDatabaseSnapshot(
+		ctx,
+		r.Postgres,
+		r.Schema,
+		postgres.LockWait,
+	) // or else there is nothing to merge
 	if err != nil {
 		return err
 	}
@@ -102,7 +113,10 @@ func (r *restoration) mergeBase(ctx context.Context) error {
 			r.report.Merge = m.report.Merge
 			r.report.Warnings = append(r.report.Warnings, m.report.Warnings...)
 			if rows, _ := m.findings.Count(); rows > 0 {
-				r.warn("%d rows of the base are rejected by PostgreSQL: they are in the new file as they were, and were not merged", rows)
+				r.warn(
+					"%d rows of the base are rejected by PostgreSQL: they are in the new file as they were, and were not merged",
+					rows,
+				)
 			}
 			if m.report.Merge == nil {
 				r.warn("schema %q holds no rows: the new file is the base alone", r.Schema)
@@ -174,7 +188,11 @@ func (r *restoration) warnOfAbsent() {
 		case r.Base != "":
 			r.warn("schema %q has no table %s: what the base has of it is in the new file", r.Schema, table.Name)
 		default:
-			r.warn("schema %q has no table %s, and so the new file has none: give the file that was migrated with --base, if its rows are wanted", r.Schema, table.Name)
+			r.warn(
+				"schema %q has no table %s, and so the new file has none: give the file that was migrated with --base, if its rows are wanted",
+				r.Schema,
+				table.Name,
+			)
 		}
 	}
 }
@@ -198,7 +216,13 @@ func (r *restoration) finish(ctx context.Context) error {
 	}
 	r.report.Done = true
 	if err := r.file.SyncError(); err != nil {
-		r.report.Warnings = append(r.report.Warnings, fmt.Sprintf("the file is whole and in its place, but its folder can't be synced (%v): should the machine crash now, look whether it is there", err))
+		r.report.Warnings = append(
+			r.report.Warnings,
+			fmt.Sprintf(
+				"the file is whole and in its place, but its folder can't be synced (%v): should the machine crash now, look whether it is there",
+				err,
+			),
+		)
 	}
 	return nil
 }
@@ -264,7 +288,17 @@ func (r *restoration) table(ctx context.Context, row *report.RestoredTable, old 
 	writers := r.writers(row.Name)
 	n := int64(0)
 	show := func(done bool) {
-		r.OnProgress(Progress{Phase: PhaseRead, Table: row.Name, Rows: n, Of: row.InPostgres, All: before + n, Rest: all - before - n, Done: done})
+		r.OnProgress(
+			Progress{
+				Phase: PhaseRead,
+				Table: row.Name,
+				Rows:  n,
+				Of:    row.InPostgres,
+				All:   before + n,
+				Rest:  all - before - n,
+				Done:  done,
+			},
+		)
 	}
 	show(false)
 	err := r.stored.Each(ctx, table, func(stored source.StoredEncoding) error {
@@ -319,7 +353,12 @@ func unrepresentable(err error) error {
 	if !ok {
 		return err
 	}
-	return &clierr.Error{Kind: clierr.Refused, Message: "a SQLite file can't hold what PostgreSQL has", Err: cell, Hint: "change that cell in PostgreSQL, then run again; no file was made"}
+	return &clierr.Error{
+		Kind:    clierr.Refused,
+		Message: "a SQLite file can't hold what PostgreSQL has",
+		Err:     cell,
+		Hint:    "change that cell in PostgreSQL, then run again; no file was made",
+	}
 }
 
 // writers gives the transactions of the migration that wrote a table; none
@@ -426,7 +465,12 @@ func naiveZone(requested *time.Location, receipt *report.Receipt) (*time.Locatio
 	}
 	zone, err := time.LoadLocation(receipt.Options.NaiveTimezone)
 	if err != nil {
-		return nil, &clierr.Error{Kind: clierr.Usage, Message: "the receipt's zone of times without one is not known here", Err: err, Hint: "name it with --naive-timezone"}
+		return nil, &clierr.Error{
+			Kind:    clierr.Usage,
+			Message: "the receipt's zone of times without one is not known here",
+			Err:     err,
+			Hint:    "name it with --naive-timezone",
+		}
 	}
 	return zone, nil
 }
@@ -446,13 +490,20 @@ func (r *restoration) extractionOf(snapshot *source.Snapshot, format *mapping.Fo
 
 // compare compares a table of a file with PostgreSQL's, and calls found with
 // each difference that means something, and changed with each row that has one.
-func (r *restoration) compare(ctx context.Context, extraction *extraction, name string, found func(report.Difference), changed func(rowChange) error) error {
+func (r *restoration) compare(
+	ctx context.Context,
+	extraction *extraction,
+	name string,
+	found func(report.Difference),
+	changed func(rowChange) error,
+) error {
 	table := tableOf(name)
 	rows, digest, err := r.stored.Digest(ctx, table)
 	if err != nil {
 		return err
 	}
-	if mine := extraction.digests[name]; mine != nil && mine.Rows == rows && mine.String() == digest || mine == nil && rows == 0 {
+	if mine := extraction.digests[name]; mine != nil && mine.Rows == rows && mine.String() == digest ||
+		mine == nil && rows == 0 {
 		return nil
 	}
 	c := comparer{ctx: ctx, extraction: extraction, stored: r.stored, table: table, same: sameToFlujo}
@@ -467,7 +518,9 @@ func (r *restoration) compare(ctx context.Context, extraction *extraction, name 
 	}
 	if changed != nil {
 		c.onChange = func(ch rowChange) error {
-			if ch.kind == report.CellDiffer && !meant[ch.key] || ch.kind == report.RowMissing && r.expected(report.Difference{Table: name, Key: ch.key, Kind: ch.kind, Derived: ch.rowid == noRow}) {
+			if ch.kind == report.CellDiffer && !meant[ch.key] ||
+				ch.kind == report.RowMissing &&
+					r.expected(report.Difference{Table: name, Key: ch.key, Kind: ch.kind, Derived: ch.rowid == noRow}) {
 				return nil
 			}
 			return changed(ch)
@@ -499,7 +552,8 @@ func sameToFlujo(kind mapping.Kind, mine, other []byte) bool {
 	case mapping.KindJSON:
 		return null(mine) && null(other)
 	case mapping.KindFloat4, mapping.KindFloat8:
-		return zero(mine) && zero(other) || mine == nil && len(other) == 8 && math.IsNaN(math.Float64frombits(binary.BigEndian.Uint64(other)))
+		return zero(mine) && zero(other) ||
+			mine == nil && len(other) == 8 && math.IsNaN(math.Float64frombits(binary.BigEndian.Uint64(other)))
 	}
 	return false
 }

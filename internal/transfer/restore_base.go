@@ -31,7 +31,9 @@ func (r *restoration) rebase(ctx context.Context) error {
 		return err
 	}
 	if base.Locked() && !r.Merge {
-		r.warn("another process has the base open: what it writes from now on is not in the new file; is Flujo stopped?")
+		r.warn(
+			"another process has the base open: what it writes from now on is not in the new file; is Flujo stopped?",
+		)
 	}
 	extraction := r.extractionOf(base, format)
 	extraction.progress, extraction.phase = r.OnProgress, PhaseRead
@@ -141,7 +143,10 @@ func (r *restoration) rewriteOlderBase(ctx context.Context, base *source.Snapsho
 		}
 		return r.patchAll(ctx, extraction)
 	}
-	r.note("the base is in the format of %s, and PostgreSQL has changed rows since: the new file is in the format of Flujo 0.6, which can write to it", extraction.format.Name)
+	r.note(
+		"the base is in the format of %s, and PostgreSQL has changed rows since: the new file is in the format of Flujo 0.6, which can write to it",
+		extraction.format.Name,
+	)
 	return r.rewrite(ctx, old)
 }
 
@@ -154,7 +159,12 @@ type baseRows struct {
 
 // restoreRow gives the cells of a row the values that they have in the base, where the
 // row is there, unchanged, and Flujo's file keeps them. o may be nil.
-func (o *baseRows) restoreRow(ctx context.Context, table *mapping.Table, key string, row []mapping.Value) (restored bool, err error) {
+func (o *baseRows) restoreRow(
+	ctx context.Context,
+	table *mapping.Table,
+	key string,
+	row []mapping.Value,
+) (restored bool, err error) {
 	if o == nil || o.changed[cellHash(table.Name, key, "")] {
 		return false, nil
 	}
@@ -186,7 +196,11 @@ func (o *baseRows) restoreRow(ctx context.Context, table *mapping.Table, key str
 // needMigrated refuses a base that is not the file of the receipt.
 func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, extraction *extraction) error {
 	if r.receipt == nil {
-		return &clierr.Error{Kind: clierr.Refused, Message: "there is no receipt of a migration in this schema, so what changed since can't be told", Hint: "restore without --base"}
+		return &clierr.Error{
+			Kind:    clierr.Refused,
+			Message: "there is no receipt of a migration in this schema, so what changed since can't be told",
+			Hint:    "restore without --base",
+		}
 	}
 	main, wal, err := base.SHA256(ctx)
 	if err != nil {
@@ -194,8 +208,14 @@ func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, e
 	}
 	r.report.Base.SHA256 = main
 	same := r.receipt.File.SHA256 == main && r.receipt.File.WALSHA256 == wal
-	r.report.Receipt = &report.ReceiptNote{MigratedAt: r.receipt.MigratedAt, Version: r.receipt.Version, Path: r.receipt.File.Path,
-		SHA256: r.receipt.File.SHA256, Verify: r.receipt.Verify, SameBytes: same}
+	r.report.Receipt = &report.ReceiptNote{
+		MigratedAt: r.receipt.MigratedAt,
+		Version:    r.receipt.Version,
+		Path:       r.receipt.File.Path,
+		SHA256:     r.receipt.File.SHA256,
+		Verify:     r.receipt.Verify,
+		SameBytes:  same,
+	}
 	if same {
 		return nil
 	}
@@ -208,27 +228,48 @@ func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, e
 		}
 	}
 	if len(others) == 0 {
-		r.note("the base has other bytes than the file that was migrated (%s), and what PostgreSQL was given of it is the same", r.receipt.File.Path)
+		r.note(
+			"the base has other bytes than the file that was migrated (%s), and what PostgreSQL was given of it is the same",
+			r.receipt.File.Path,
+		)
 		return nil
 	}
 	if r.receipt.Verify == VerifyCounts {
 		return &clierr.Error{
 			Kind: clierr.Refused, Message: fmt.Sprintf("the bytes of %q are not those of the file that was migrated, and --verify counts left no digests to know its rows by", base.Path()),
-			Hint: fmt.Sprintf("give the file with SHA-256 %s, add --merge, or restore without --base", r.receipt.File.SHA256),
+			Hint: fmt.Sprintf(
+				"give the file with SHA-256 %s, add --merge, or restore without --base",
+				r.receipt.File.SHA256,
+			),
 		}
 	}
 	return &clierr.Error{
-		Kind:    clierr.Refused,
-		Message: fmt.Sprintf("%q is not the file that was migrated, or it was written since: other rows in %s", base.Path(), strings.Join(others, ", ")),
-		Hint:    fmt.Sprintf("give the file that was migrated, %q with SHA-256 %s; to keep what both sides wrote, add --merge", r.receipt.File.Path, r.receipt.File.SHA256),
+		Kind: clierr.Refused,
+		Message: fmt.Sprintf(
+			"%q is not the file that was migrated, or it was written since: other rows in %s",
+			base.Path(),
+			strings.Join(others, ", "),
+		),
+		Hint: fmt.Sprintf(
+			"give the file that was migrated, %q with SHA-256 %s; to keep what both sides wrote, add --merge",
+			r.receipt.File.Path,
+			r.receipt.File.SHA256,
+		),
 	}
 }
 
 // patch makes the rows of a table in the copy of the base those of PostgreSQL,
 // and reports whether there was anything to do.
-func (r *restoration) patch(ctx context.Context, extraction *extraction, row *report.RestoredTable) (patched bool, err error) {
+func (r *restoration) patch(
+	ctx context.Context,
+	extraction *extraction,
+	row *report.RestoredTable,
+) (patched bool, err error) {
 	p := &patcher{restoration: r, ctx: ctx, mapping: extraction.format.Mapping(row.Name), row: row,
-		reverse: &mapping.ReverseConverter{Table: tableOf(row.Name), Types: r.stored.Types()}, duplicates: extraction.duplicates[row.Name]}
+		reverse: &mapping.ReverseConverter{
+			Table: tableOf(row.Name),
+			Types: r.stored.Types(),
+		}, duplicates: extraction.duplicates[row.Name]}
 	err = r.compare(ctx, extraction, row.Name, func(report.Difference) {}, p.change)
 	r.addLost(p.reverse)
 	return p.changed, err
@@ -293,7 +334,10 @@ func (p *patcher) ensureColumns() error {
 func (r *restoration) lastID(ctx context.Context, table *mapping.Table) (int64, error) {
 	last, known, err := r.stored.LastID(ctx, table)
 	if err == nil && !known {
-		r.warn("the sequence of %s can't be read by this role: ids of rows that were deleted last may be allocated again", table.Name)
+		r.warn(
+			"the sequence of %s can't be read by this role: ids of rows that were deleted last may be allocated again",
+			table.Name,
+		)
 	}
 	return last, err
 }

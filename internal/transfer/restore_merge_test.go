@@ -18,7 +18,10 @@ import (
 func restoreMerged(t testing.TB, url, base string, dryRun bool) (string, *report.Restoration) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "merged.db")
-	result, err := transfer.Restore(context.Background(), transfer.RestoreOptions{SQLite: path, Base: base, Postgres: url, Schema: schema, Merge: true, DryRun: dryRun})
+	result, err := transfer.Restore(
+		context.Background(),
+		transfer.RestoreOptions{SQLite: path, Base: base, Postgres: url, Schema: schema, Merge: true, DryRun: dryRun},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,14 +59,20 @@ func sides(t testing.TB) (file, url string) {
 	} {
 		commitTo(t, file, statement)
 	}
-	run(t, connect(t, url), "SET search_path = flujo", "SET timezone = 'UTC'",
+	run(
+		t,
+		connect(t, url),
+		"SET search_path = flujo",
+		"SET timezone = 'UTC'",
 		"UPDATE runs SET status = 'by postgres', updated_at = "+late+" WHERE run_id = 'newer in file'",
 		"UPDATE runs SET status = 'by postgres', updated_at = "+later+" WHERE run_id = 'newer in postgres'",
 		"UPDATE system_state SET value = '3', updated_at = "+late+" WHERE key = 'newer in file'",
 		"UPDATE system_state SET value = '3', updated_at = "+later+" WHERE key = 'newer in postgres'",
-		"DELETE FROM runs WHERE run_id = 'gone from postgres'", "DELETE FROM workflow_state WHERE run_id = 'gone from postgres'",
+		"DELETE FROM runs WHERE run_id = 'gone from postgres'",
+		"DELETE FROM workflow_state WHERE run_id = 'gone from postgres'",
 		"INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('new in postgres', 'p', 'n', '1', 'completed', "+late+", "+late+")",
-		"INSERT INTO steps (run_id, step_name, step_index, status, output, created_at) VALUES ('new in postgres', 's', 0, 'completed', '{\"y\": 1}', "+late+")")
+		"INSERT INTO steps (run_id, step_name, step_index, status, output, created_at) VALUES ('new in postgres', 's', 0, 'completed', '{\"y\": 1}', "+late+")",
+	)
 	return file, url
 }
 
@@ -84,12 +93,15 @@ func TestRestoreMerge(t *testing.T) {
 	for _, row := range got["runs"] {
 		status[between(row, "run_id=text '", "'")] = between(row, "status=text '", "'")
 	}
-	if fmt.Sprint(status) != "map[equal:completed gone from file:completed gone from postgres:completed new in file:completed new in postgres:completed "+
+	if fmt.Sprint(
+		status,
+	) != "map[equal:completed gone from file:completed gone from postgres:completed new in file:completed new in postgres:completed "+
 		"newer in file:by file newer in postgres:by postgres]" {
 		t.Errorf("runs %v", status)
 	}
 	for _, row := range want["steps"] { // they have ids of their own still, but for the one that both allocated
-		if !slices.Contains(got["steps"], row) && !strings.Contains(row, "new in file") && !strings.Contains(row, "newer in postgres") {
+		if !slices.Contains(got["steps"], row) && !strings.Contains(row, "new in file") &&
+			!strings.Contains(row, "newer in postgres") {
 			t.Errorf("not as it was: %s", row)
 		}
 	}
@@ -104,9 +116,18 @@ func TestRestoreMerge(t *testing.T) {
 			t.Errorf("%d steps of run %q", n, key)
 		}
 	}
-	if values := strings.Join(got["system_state"], "; "); !strings.Contains(values, "key=text 'newer in file' updated_at=text '2027-01-02T00:00:00+00:00' value=text '2'") ||
-		!strings.Contains(values, "key=text 'newer in postgres' updated_at=text '2027-01-02T00:00:00+00:00' value=text '3'") ||
-		!strings.Contains(values, `key=text 'equal' updated_at=text '2026-01-05T09:00:00+00:00' value=text '{"x":  1}'`) {
+	if values := strings.Join(got["system_state"], "; "); !strings.Contains(
+		values,
+		"key=text 'newer in file' updated_at=text '2027-01-02T00:00:00+00:00' value=text '2'",
+	) ||
+		!strings.Contains(
+			values,
+			"key=text 'newer in postgres' updated_at=text '2027-01-02T00:00:00+00:00' value=text '3'",
+		) ||
+		!strings.Contains(
+			values,
+			`key=text 'equal' updated_at=text '2026-01-05T09:00:00+00:00' value=text '{"x":  1}'`,
+		) {
 		t.Errorf("system_state %s", values)
 	}
 	if after := one(t, connect(t, url), "SELECT string_agg(r::text, E'\\n' ORDER BY r::text) FROM flujo.runs r"); after != before {
@@ -142,7 +163,16 @@ func TestRestoreMergeRefuses(t *testing.T) {
 	t.Parallel()
 	file, url := sides(t)
 	role := pgtest.Role(t, url, "")
-	_, err := transfer.Restore(context.Background(), transfer.RestoreOptions{SQLite: filepath.Join(t.TempDir(), "new.db"), Base: file, Postgres: role, Schema: schema, Merge: true})
+	_, err := transfer.Restore(
+		context.Background(),
+		transfer.RestoreOptions{
+			SQLite:   filepath.Join(t.TempDir(), "new.db"),
+			Base:     file,
+			Postgres: role,
+			Schema:   schema,
+			Merge:    true,
+		},
+	)
 	if clierr.KindOf(err) != clierr.Refused {
 		t.Errorf("error %v", err)
 	}

@@ -36,7 +36,12 @@ func (r *restoration) loadOriginals(ctx context.Context) error {
 
 // restoreOriginals gives cells of a row that has not changed since the migration the
 // bytes that they had before, and gives their number.
-func (r *restoration) restoreOriginals(ctx context.Context, table *mapping.Table, key string, row []mapping.Value) (n int64, err error) {
+func (r *restoration) restoreOriginals(
+	ctx context.Context,
+	table *mapping.Table,
+	key string,
+	row []mapping.Value,
+) (n int64, err error) {
 	err = r.file.OriginalsOf(ctx, table.Name, key, func(originals sink.OriginalCells) error {
 		if isRejectedRow(table, originals) {
 			return nil // a rejected row that has the same key
@@ -80,8 +85,14 @@ func (r *restoration) restoreRejected(ctx context.Context, row *report.RestoredT
 			fits = fits && c.Preserves(values[i])
 		}
 		for name, v := range originals.Values {
-			if v.Class != mapping.Null && !slices.ContainsFunc(columns, func(c mapping.FileColumn) bool { return c.Name == name }) {
-				r.note("%s.%s has no column in Flujo's SQLite file; it is in %s", row.Name, name, mapping.Originals.Name)
+			if v.Class != mapping.Null &&
+				!slices.ContainsFunc(columns, func(c mapping.FileColumn) bool { return c.Name == name }) {
+				r.note(
+					"%s.%s has no column in Flujo's SQLite file; it is in %s",
+					row.Name,
+					name,
+					mapping.Originals.Name,
+				)
 			}
 		}
 		var err error
@@ -89,8 +100,15 @@ func (r *restoration) restoreRejected(ctx context.Context, row *report.RestoredT
 			err = r.file.Insert(ctx, table, values)
 		}
 		if !fits || clierr.KindOf(err) == clierr.Refused {
-			r.report.Warnings = append(r.report.Warnings, fmt.Sprintf("a row of %s that PostgreSQL rejected cannot be stored in Flujo's SQLite file either: it is in %s, with source_rowid %d",
-				row.Name, mapping.Originals.Name, originals.RowID))
+			r.report.Warnings = append(
+				r.report.Warnings,
+				fmt.Sprintf(
+					"a row of %s that PostgreSQL rejected cannot be stored in Flujo's SQLite file either: it is in %s, with source_rowid %d",
+					row.Name,
+					mapping.Originals.Name,
+					originals.RowID,
+				),
+			)
 			return nil
 		}
 		row.Rejected++
@@ -112,8 +130,11 @@ func (r *restoration) noteLeft() {
 		left -= row.Originals
 	}
 	if left > 0 {
-		r.note("%d originals stay in %s: their rows were written after the migration (or it can't be told), were rejected, or Flujo's SQLite file would not keep them as they were",
-			left, mapping.Originals.Name)
+		r.note(
+			"%d originals stay in %s: their rows were written after the migration (or it can't be told), were rejected, or Flujo's SQLite file would not keep them as they were",
+			left,
+			mapping.Originals.Name,
+		)
 	}
 }
 

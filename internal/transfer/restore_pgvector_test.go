@@ -26,7 +26,11 @@ func TestPGVectorRestore(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer db.Close()
-		return names(t, db, "SELECT id || hex(vector) || created_at || iif(json_type(payload) = 'object', '', payload) FROM memories ORDER BY id")
+		return names(
+			t,
+			db,
+			"SELECT id || hex(vector) || created_at || iif(json_type(payload) = 'object', '', payload) FROM memories ORDER BY id",
+		)
 	}
 	want := vectors(memoriesFixture)
 	if got := vectors(anew); len(want) != 30 || !slices.Equal(got, want) {
@@ -43,7 +47,8 @@ func TestPGVectorRestore(t *testing.T) {
 	if len(got) != 29 || got[0] == want[0] || !slices.Equal(got[1:], want[1:29]) {
 		t.Errorf("%d memories with the base", len(got))
 	}
-	if row := result.Tables[len(result.Tables)-1]; row.Name != "memories" || row.FromBase != 28 || row.Written != 1 || row.Removed != 1 {
+	if row := result.Tables[len(result.Tables)-1]; row.Name != "memories" || row.FromBase != 28 || row.Written != 1 ||
+		row.Removed != 1 {
 		t.Errorf("%+v", row)
 	}
 }

@@ -29,7 +29,10 @@ func restore(t testing.TB, url, base string) (string, *report.Restoration) {
 func restoreIn(t testing.TB, url, base string, zone *time.Location) (string, *report.Restoration) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "restored.db")
-	result, err := transfer.Restore(context.Background(), transfer.RestoreOptions{SQLite: path, Base: base, Postgres: url, Schema: schema, NaiveZone: zone})
+	result, err := transfer.Restore(
+		context.Background(),
+		transfer.RestoreOptions{SQLite: path, Base: base, Postgres: url, Schema: schema, NaiveZone: zone},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,9 +74,20 @@ func dump(t testing.TB, path string) map[string][]string {
 		}
 		var parts []string
 		for _, c := range columns {
-			parts = append(parts, fmt.Sprintf("'%s=' || typeof(+%s) || ' ' || quote(+%[2]s)", strings.ReplaceAll(c, "'", "''"), quoted(strings.ReplaceAll(c, `"`, `""`))))
+			parts = append(
+				parts,
+				fmt.Sprintf(
+					"'%s=' || typeof(+%s) || ' ' || quote(+%[2]s)",
+					strings.ReplaceAll(c, "'", "''"),
+					quoted(strings.ReplaceAll(c, `"`, `""`)),
+				),
+			)
 		}
-		all[table] = names(t, db, fmt.Sprintf("SELECT %s FROM %s ORDER BY 1", strings.Join(parts, " || ' ' || "), table))
+		all[table] = names(
+			t,
+			db,
+			fmt.Sprintf("SELECT %s FROM %s ORDER BY 1", strings.Join(parts, " || ' ' || "), table),
+		)
 	}
 	return all
 }
@@ -141,7 +155,12 @@ func roundTripped(t testing.TB) map[string]string {
 // sevenColumns is a file whose runs have their first seven columns only.
 func sevenColumns(t testing.TB) string {
 	t.Helper()
-	f := newFile(t, map[string]string{"runs": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, status T, created_at T, updated_at T"})
+	f := newFile(
+		t,
+		map[string]string{
+			"runs": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, status T, created_at T, updated_at T",
+		},
+	)
 	f.insert("runs", cells{"run_id": "r"})
 	return f.close()
 }
@@ -193,7 +212,10 @@ func TestRestoreIsAFixedPoint(t *testing.T) {
 				if table == "flujo_schema_versions" {
 					continue
 				}
-				query := fmt.Sprintf("SELECT coalesce(string_agg(r::text, E'\\n' ORDER BY r::text), '') FROM flujo.%s r", table)
+				query := fmt.Sprintf(
+					"SELECT coalesce(string_agg(r::text, E'\\n' ORDER BY r::text), '') FROM flujo.%s r",
+					table,
+				)
 				if a, b := one(t, connect(t, first), query), one(t, connect(t, second), query); a != b {
 					t.Errorf("%s is not the same in PostgreSQL", table)
 				}
@@ -274,9 +296,18 @@ func aDay(run1, run2 string) []string {
 		`INSERT INTO spans (run_id, span_id, name, start_time, status, attributes, created_at) VALUES ('new', 'r', 'root', 1767603600.123456789, 'ok', '{}', now())`,
 		`INSERT INTO traces (run_id, trace_data, created_at) VALUES ('new', '{"span_id": "r", "own": true}', now())`,
 		"INSERT INTO evaluations (run_id, score, feedback) VALUES ('new', 0.3, 'good')",
-		fmt.Sprintf("UPDATE runs SET status = 'completed', updated_at = now(), memory_usage_mb = 1.1 WHERE run_id = '%s'", run1),
-		fmt.Sprintf(`UPDATE workflow_state SET pipeline_context = '{"now": true}', updated_at = now() WHERE run_id = '%s'`, run1),
-		fmt.Sprintf("UPDATE steps SET output = 'null' WHERE id = (SELECT min(id) FROM steps WHERE run_id = '%s')", run1),
+		fmt.Sprintf(
+			"UPDATE runs SET status = 'completed', updated_at = now(), memory_usage_mb = 1.1 WHERE run_id = '%s'",
+			run1,
+		),
+		fmt.Sprintf(
+			`UPDATE workflow_state SET pipeline_context = '{"now": true}', updated_at = now() WHERE run_id = '%s'`,
+			run1,
+		),
+		fmt.Sprintf(
+			"UPDATE steps SET output = 'null' WHERE id = (SELECT min(id) FROM steps WHERE run_id = '%s')",
+			run1,
+		),
 		fmt.Sprintf("DELETE FROM runs WHERE run_id = '%s'", run2),
 		fmt.Sprintf("DELETE FROM workflow_state WHERE run_id = '%s'", run2),
 		"INSERT INTO system_state (key, value, updated_at) VALUES ('tracker:3', '{\"k\": 4}', now()) ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value, updated_at = EXCLUDED.updated_at",
@@ -308,14 +339,26 @@ func TestRestoreAfterADay(t *testing.T) {
 			second := pgtest.Database(t)
 			migrate(t, options(t, path, second))
 			run(t, connect(t, second), "UPDATE flujo.workflow_state SET last_step_output = 'null' WHERE run_id = 'new'")
-			run(t, connect(t, second), "UPDATE flujo.steps SET output = 'null' WHERE id = (SELECT min(id) FROM flujo.steps WHERE run_id = '"+runs[0]+"')")
+			run(
+				t,
+				connect(t, second),
+				"UPDATE flujo.steps SET output = 'null' WHERE id = (SELECT min(id) FROM flujo.steps WHERE run_id = '"+runs[0]+"')",
+			)
 			for _, table := range slices.Sorted(maps.Keys(flujoTables)) {
-				query := fmt.Sprintf("SELECT coalesce(string_agg(r::text, E'\\n' ORDER BY r::text), '') FROM flujo.%s r", table)
-				if a, b := one(t, conn, query), one(t, connect(t, second), query); table != "flujo_schema_versions" && a != b {
+				query := fmt.Sprintf(
+					"SELECT coalesce(string_agg(r::text, E'\\n' ORDER BY r::text), '') FROM flujo.%s r",
+					table,
+				)
+				if a, b := one(t, conn, query), one(t, connect(t, second), query); table != "flujo_schema_versions" &&
+					a != b {
 					t.Errorf("%s is not the same:\n%.2000s\n%.2000s", table, a, b)
 				}
 			}
-			if seq := strings.Join(got["sqlite_sequence"], "; "); !strings.Contains(seq, "'evaluations' seq=integer 17") || !strings.Contains(seq, "'steps' seq=integer 215") {
+			if seq := strings.Join(got["sqlite_sequence"], "; "); !strings.Contains(
+				seq,
+				"'evaluations' seq=integer 17",
+			) ||
+				!strings.Contains(seq, "'steps' seq=integer 215") {
 				t.Errorf("sequences %s", seq)
 			}
 			originals := 0
@@ -331,7 +374,8 @@ func TestRestoreAfterADay(t *testing.T) {
 				if row.Name == "traces" && (row.Written != 1 || row.Derived != 59) {
 					t.Errorf("%+v", row)
 				}
-				if base != "" && row.Name == "workflow_state" && (row.FromBase != 58 || row.Written != 2 || row.Removed != 1) {
+				if base != "" && row.Name == "workflow_state" &&
+					(row.FromBase != 58 || row.Written != 2 || row.Removed != 1) {
 					t.Errorf("%+v", row)
 				}
 			}
@@ -425,7 +469,10 @@ func TestRestoreDryRun(t *testing.T) {
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
 	path := filepath.Join(t.TempDir(), "new.db")
-	result, err := transfer.Restore(context.Background(), transfer.RestoreOptions{SQLite: path, Postgres: url, Schema: schema, DryRun: true})
+	result, err := transfer.Restore(
+		context.Background(),
+		transfer.RestoreOptions{SQLite: path, Postgres: url, Schema: schema, DryRun: true},
+	)
 	if err != nil || result.Done || !result.DryRun || result.File.SHA256 == "" {
 		t.Fatalf("%+v: %v", result, err)
 	}
@@ -450,7 +497,8 @@ func TestRestoreRemovesALeftover(t *testing.T) {
 		if p.Phase == transfer.PhaseVerify {
 			other := o
 			other.OnProgress = nil
-			if _, err := transfer.Restore(context.Background(), other); clierr.KindOf(err) != clierr.Failed || !strings.Contains(err.Error(), "being restored by another run") {
+			if _, err := transfer.Restore(context.Background(), other); clierr.KindOf(err) != clierr.Failed ||
+				!strings.Contains(err.Error(), "being restored by another run") {
 				t.Errorf("next to it: %v", err)
 			}
 		}
@@ -472,11 +520,19 @@ func TestRestoreInterrupted(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			path := filepath.Join(t.TempDir(), "new.db")
-			_, err := transfer.Restore(ctx, transfer.RestoreOptions{SQLite: path, Postgres: url, Schema: schema, OnProgress: func(p transfer.Progress) {
-				if p.Phase == phase {
-					cancel()
-				}
-			}})
+			_, err := transfer.Restore(
+				ctx,
+				transfer.RestoreOptions{
+					SQLite:   path,
+					Postgres: url,
+					Schema:   schema,
+					OnProgress: func(p transfer.Progress) {
+						if p.Phase == phase {
+							cancel()
+						}
+					},
+				},
+			)
 			if !errors.Is(err, context.Canceled) {
 				t.Errorf("error %v", err)
 			}
@@ -501,8 +557,12 @@ func TestRestoreDiskFull(t *testing.T) {
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
 	for _, base := range []string{"", fixture} {
-		_, err := transfer.Restore(context.Background(), transfer.RestoreOptions{SQLite: filepath.Join(folder, "new.db"), Base: base, Postgres: url, Schema: schema})
-		if clierr.KindOf(err) != clierr.Failed || !strings.Contains(err.Error(), "full") && !strings.Contains(err.Error(), "no space left") {
+		_, err := transfer.Restore(
+			context.Background(),
+			transfer.RestoreOptions{SQLite: filepath.Join(folder, "new.db"), Base: base, Postgres: url, Schema: schema},
+		)
+		if clierr.KindOf(err) != clierr.Failed ||
+			!strings.Contains(err.Error(), "full") && !strings.Contains(err.Error(), "no space left") {
 			t.Errorf("error %v", err)
 		}
 		if entries, _ := os.ReadDir(folder); len(entries) > 0 {
@@ -514,7 +574,12 @@ func TestRestoreDiskFull(t *testing.T) {
 // TestRestoreKeepsWhatIsNotFlujos: with a base, other tables and columns stay.
 func TestRestoreKeepsWhatIsNotFlujos(t *testing.T) {
 	t.Parallel()
-	file := changed(t, "CREATE TABLE other (a, b)", "INSERT INTO other VALUES (1, x'00ff')", "UPDATE runs SET final_context_blob = '{}'")
+	file := changed(
+		t,
+		"CREATE TABLE other (a, b)",
+		"INSERT INTO other VALUES (1, x'00ff')",
+		"UPDATE runs SET final_context_blob = '{}'",
+	)
 	url := pgtest.Database(t)
 	migrate(t, options(t, file, url))
 	run(t, connect(t, url), "UPDATE flujo.steps SET status = 'later' WHERE id = 3")
@@ -582,13 +647,15 @@ func TestRestoreSaysWhatIsAbsent(t *testing.T) {
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
 	_, result := restore(t, url, changed(t, "UPDATE sqlite_sequence SET seq = seq", "VACUUM"))
-	if notes := strings.Join(result.Notes, "; "); !strings.Contains(notes, "the base has other bytes") || len(result.Warnings) != 0 {
+	if notes := strings.Join(result.Notes, "; "); !strings.Contains(notes, "the base has other bytes") ||
+		len(result.Warnings) != 0 {
 		t.Errorf("notes %s, warnings %q", notes, result.Warnings)
 	}
 	run(t, connect(t, url), "DROP TABLE flujo.evaluations")
 	for base, words := range map[string]string{"": "the new file has none", fixture: "what the base has of it is in the new file"} {
 		_, result := restore(t, url, base)
-		if warnings := strings.Join(result.Warnings, "; "); !strings.Contains(warnings, "no table evaluations") || !strings.Contains(warnings, words) {
+		if warnings := strings.Join(result.Warnings, "; "); !strings.Contains(warnings, "no table evaluations") ||
+			!strings.Contains(warnings, words) {
 			t.Errorf("warnings %s", warnings)
 		}
 	}

@@ -46,7 +46,15 @@ var flujoIndexes = map[string]string{
 
 // wantStatements writes the facts as pg_dump would.
 func wantStatements() []string {
-	types := map[string]string{"T": "text", "I": "integer", "R": "real", "D": "double precision", "J": "jsonb", "Z": "timestamp with time zone", "B": "boolean"}
+	types := map[string]string{
+		"T": "text",
+		"I": "integer",
+		"R": "real",
+		"D": "double precision",
+		"J": "jsonb",
+		"Z": "timestamp with time zone",
+		"B": "boolean",
+	}
 	var want []string
 	for table, columns := range flujoTables {
 		var lines []string
@@ -157,7 +165,8 @@ func TestInitIsSafeToRepeat(t *testing.T) {
 		t.Errorf("%s steps are left", got)
 	}
 	o.GrantTo = "nobody of that name"
-	if _, err := transfer.Init(ctx, o); clierr.KindOf(err) != clierr.Usage || !strings.Contains(err.Error(), "no role") {
+	if _, err := transfer.Init(ctx, o); clierr.KindOf(err) != clierr.Usage ||
+		!strings.Contains(err.Error(), "no role") {
 		t.Errorf("unknown role: %v", err)
 	}
 }
@@ -172,11 +181,16 @@ func TestInitGrants(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := connect(t, cutover(t, role).Reveal())
-	run(t, conn, "CREATE TABLE IF NOT EXISTS flujo_schema_versions (version integer PRIMARY KEY)",
+	run(
+		t,
+		conn,
+		"CREATE TABLE IF NOT EXISTS flujo_schema_versions (version integer PRIMARY KEY)",
 		`INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at)
 			VALUES ('a', 'p', 'p', '1', 'running', now(), now())`,
 		"INSERT INTO steps (run_id, step_name, step_index, status, created_at) VALUES ('a', 's', 0, 'completed', now())",
-		"UPDATE runs SET status = 'failed'", "DELETE FROM runs")
+		"UPDATE runs SET status = 'failed'",
+		"DELETE FROM runs",
+	)
 }
 
 func TestLockTimeoutNamesTheHolder(t *testing.T) {
@@ -193,7 +207,13 @@ func TestLockTimeoutOnTableInUse(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	initialise(t, url)
-	run(t, connect(t, url), "SET application_name = 'flujo-pod-3'", "BEGIN", "INSERT INTO flujo.system_state (key, value) VALUES ('a', '1')")
+	run(
+		t,
+		connect(t, url),
+		"SET application_name = 'flujo-pod-3'",
+		"BEGIN",
+		"INSERT INTO flujo.system_state (key, value) VALUES ('a', '1')",
+	)
 	o := options(t, fixture, url)
 	o.LockWait = 100 * time.Millisecond
 	wantError(t, o, clierr.Failed, `lock on table "system_state"`, "100ms", "flujo-pod-3", "stop Flujo", "run again")

@@ -45,7 +45,10 @@ func (m *migration) setSequences(ctx context.Context) error {
 			return err
 		}
 		if free && !tried && m.DryRun {
-			m.note("%s: Flujo's next insert was not tried: the sequence belongs to another role, and would not be as it was; the real run tries it right before its commit", tm.Table.Name)
+			m.note(
+				"%s: Flujo's next insert was not tried: the sequence belongs to another role, and would not be as it was; the real run tries it right before its commit",
+				tm.Table.Name,
+			)
 		}
 	}
 	return nil

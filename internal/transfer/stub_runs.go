@@ -53,8 +53,16 @@ func (r *extraction) loadStubRuns(ctx context.Context, row *report.Table) error 
 		if err != nil {
 			return nil, err
 		}
-		*o = stubRuns{ctx: ctx, extraction: r, missing: missing, rejected: r.rejectedRuns, columns: tm.Columns, children: children,
-			row: make([]mapping.Value, len(tm.Columns)+1), made: map[string]bool{}}
+		*o = stubRuns{
+			ctx:        ctx,
+			extraction: r,
+			missing:    missing,
+			rejected:   r.rejectedRuns,
+			columns:    tm.Columns,
+			children:   children,
+			row:        make([]mapping.Value, len(tm.Columns)+1),
+			made:       map[string]bool{},
+		}
 		return o, nil
 	}, done)
 	if err != nil {

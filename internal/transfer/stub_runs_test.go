@@ -32,12 +32,20 @@ func TestStubRuns(t *testing.T) {
 		if table == "spans" {
 			created, updated = "09:00:00.5", "09:00:06" // its start, and when it was written
 		}
-		want[table+" alone"] = fmt.Sprintf("%s alone|unknown|unknown|latest|running|2026-01-05 %s+00|2026-01-05 %s+00|-|-|0|-", table, created, updated)
+		want[table+" alone"] = fmt.Sprintf(
+			"%s alone|unknown|unknown|latest|running|2026-01-05 %s+00|2026-01-05 %s+00|-|-|0|-",
+			table,
+			created,
+			updated,
+		)
 
 		f.insert(table, cells{"run_id": table + " told"})
-		f.insert("workflow_state", cells{"run_id": table + " told", "pipeline_id": "pid", "pipeline_name": "name", "pipeline_version": "7",
-			"status": "failed", "total_steps": int64(3), "execution_time_ms": 12.5, "memory_usage_mb": "1.5", "error_message": "oh\x00no",
-			"created_at": "2026-01-01T00:00:00+00:00", "updated_at": "2026-01-02T00:00:00+00:00"})
+		f.insert(
+			"workflow_state",
+			cells{"run_id": table + " told", "pipeline_id": "pid", "pipeline_name": "name", "pipeline_version": "7",
+				"status": "failed", "total_steps": int64(3), "execution_time_ms": 12.5, "memory_usage_mb": "1.5", "error_message": "oh\x00no",
+				"created_at": "2026-01-01T00:00:00+00:00", "updated_at": "2026-01-02T00:00:00+00:00"},
+		)
 		want[table+" told"] = table + " told|pid|name|7|failed|2026-01-01 00:00:00+00|2026-01-02 00:00:00+00|12|1.5|3|ohno"
 		stated++
 	}
@@ -78,17 +86,22 @@ func TestStubRuns(t *testing.T) {
 	if got := one(t, conn, "SELECT count(*) FROM flujo.evaluations e JOIN flujo.runs USING (run_id)"); got != "9" {
 		t.Errorf("%s evaluations have their run", got)
 	}
-	if len(result.Derived) == 0 || result.Derived[0].Table != "runs" || result.Derived[0].Rows != int64(len(want)) || result.Derived[0].Count != int64(stated) {
+	if len(result.Derived) == 0 || result.Derived[0].Table != "runs" || result.Derived[0].Rows != int64(len(want)) ||
+		result.Derived[0].Count != int64(stated) {
 		t.Errorf("derived %+v; want %d runs, %d of them told of by workflow_state", result.Derived, len(want), stated)
 	}
-	if row := result.Tables[0]; row.Name != "runs" || row.RowsRead != 1 || row.Derived != int64(len(want)) || !row.Match {
+	if row := result.Tables[0]; row.Name != "runs" || row.RowsRead != 1 || row.Derived != int64(len(want)) ||
+		!row.Match {
 		t.Errorf("%+v", row)
 	}
 	var text strings.Builder
 	if err := result.Text(&text); err != nil {
 		t.Fatal(err)
 	}
-	if line := fmt.Sprintf("derived: %d rows in runs from %d rows of workflow_state", len(want), stated); !strings.Contains(text.String(), line) {
+	if line := fmt.Sprintf("derived: %d rows in runs from %d rows of workflow_state", len(want), stated); !strings.Contains(
+		text.String(),
+		line,
+	) {
 		t.Errorf("the report does not say %q:\n%s", line, &text)
 	}
 	wantSame(t, "widened", result.Widened, []string{"runs.total_steps", "workflow_state.total_steps"})
@@ -99,7 +112,14 @@ func TestDerivedTraces(t *testing.T) {
 	t.Parallel()
 	f := newFile(t, format06)
 	span := func(run, id string, parent any, start float64, more cells) {
-		row := cells{"run_id": run, "span_id": id, "parent_span_id": parent, "name": "span " + id, "start_time": start, "attributes": "{}"}
+		row := cells{
+			"run_id":         run,
+			"span_id":        id,
+			"parent_span_id": parent,
+			"name":           "span " + id,
+			"start_time":     start,
+			"attributes":     "{}",
+		}
 		for k, v := range more {
 			row[k] = v
 		}
@@ -110,8 +130,16 @@ func TestDerivedTraces(t *testing.T) {
 		if parent != "null" {
 			parent = `"` + parent + `"`
 		}
-		return fmt.Sprintf(`{"span_id": %q, "parent_span_id": %s, "name": "span %s", "start_time": %s, "end_time": %s, "status": "completed", "attributes": %s, "children": [%s]}`,
-			id, parent, id, start, end, attributes, strings.Join(children, ", "))
+		return fmt.Sprintf(
+			`{"span_id": %q, "parent_span_id": %s, "name": "span %s", "start_time": %s, "end_time": %s, "status": "completed", "attributes": %s, "children": [%s]}`,
+			id,
+			parent,
+			id,
+			start,
+			end,
+			attributes,
+			strings.Join(children, ", "),
+		)
 	}
 	runs := 0
 	of := func(run, tree string) {
@@ -120,7 +148,18 @@ func TestDerivedTraces(t *testing.T) {
 			want[run] = tree
 		}
 	}
-	of("tree", node("a", "null", "10.5", "20.25", "{}", node("b", "a", "11", "null", `{"k": 1}`, node("d", "b", "12", "null", "{}")), node("c", "a", "11.5", "null", "{}")))
+	of(
+		"tree",
+		node(
+			"a",
+			"null",
+			"10.5",
+			"20.25",
+			"{}",
+			node("b", "a", "11", "null", `{"k": 1}`, node("d", "b", "12", "null", "{}")),
+			node("c", "a", "11.5", "null", "{}"),
+		),
+	)
 	span("tree", "d", "b", 12, nil)
 	span("tree", "c", "a", 11.5, nil)
 	span("tree", "b", "a", 11, cells{"attributes": `{"k": 1}`})
@@ -134,7 +173,10 @@ func TestDerivedTraces(t *testing.T) {
 	span("parent is absent", "y", "x", 2, nil)
 	span("parent is absent", "x", "gone", 1, nil)
 
-	of("repaired", node("x", "null", "1", "null", `{"a": "NaN", "b": "`+"\uFFFD"+`"}`, node("y", "x", "2", "null", `"{"`)))
+	of(
+		"repaired",
+		node("x", "null", "1", "null", `{"a": "NaN", "b": "`+"\uFFFD"+`"}`, node("y", "x", "2", "null", `"{"`)),
+	)
 	span("repaired", "x", nil, 1, cells{"attributes": `{"a": NaN, "b": "\ud800"}`})
 	span("repaired", "y", "x", 2, cells{"attributes": "{"})
 
@@ -160,7 +202,10 @@ func TestDerivedTraces(t *testing.T) {
 	result := migrate(t, o)
 	conn := connect(t, url)
 	for run, tree := range want {
-		if got := decode(one(t, conn, "SELECT (SELECT trace_data FROM flujo.traces WHERE run_id = $1)", run)); !reflect.DeepEqual(got, decode(tree)) {
+		if got := decode(one(t, conn, "SELECT (SELECT trace_data FROM flujo.traces WHERE run_id = $1)", run)); !reflect.DeepEqual(
+			got,
+			decode(tree),
+		) {
 			t.Errorf("trace of %s:\ngot  %v\nwant %v", run, got, decode(tree))
 		}
 	}

@@ -35,9 +35,23 @@ var format06 = map[string]string{
 var defaults = map[string]cells{
 	"runs": {"run_id": "r", "pipeline_id": "p", "pipeline_name": "n", "pipeline_version": "1", "status": "completed",
 		"created_at": "2026-01-05T09:00:00+00:00", "updated_at": "2026-01-05T09:00:09+00:00"},
-	"workflow_state": {"run_id": "r", "pipeline_id": "p", "pipeline_name": "n", "pipeline_version": "1", "current_step_index": int64(0),
-		"status": "completed", "created_at": "2026-01-05T09:00:00+00:00", "updated_at": "2026-01-05T09:00:09+00:00"},
-	"steps": {"run_id": "r", "step_name": "s", "step_index": int64(0), "status": "completed", "created_at": "2026-01-05T09:00:05+00:00"},
+	"workflow_state": {
+		"run_id":             "r",
+		"pipeline_id":        "p",
+		"pipeline_name":      "n",
+		"pipeline_version":   "1",
+		"current_step_index": int64(0),
+		"status":             "completed",
+		"created_at":         "2026-01-05T09:00:00+00:00",
+		"updated_at":         "2026-01-05T09:00:09+00:00",
+	},
+	"steps": {
+		"run_id":     "r",
+		"step_name":  "s",
+		"step_index": int64(0),
+		"status":     "completed",
+		"created_at": "2026-01-05T09:00:05+00:00",
+	},
 	"spans": {"run_id": "r", "span_id": "a", "name": "root", "start_time": 1767603600.5, "status": "completed",
 		"attributes": "{}", "created_at": "2026-01-05T09:00:06+00:00"},
 	"traces":       {"run_id": "r", "trace_data": "{}", "created_at": "2026-01-05T09:00:07+00:00"},
@@ -67,7 +81,13 @@ func newFile(t testing.TB, format map[string]string) *testFile {
 	t.Cleanup(func() { db.Close() })
 	f := &testFile{t: t, db: db, path: path, format: format}
 	for _, table := range slices.Sorted(maps.Keys(format)) {
-		f.exec(declaration(table, format[table], map[string]string{"K": "PRIMARY KEY", "S": "INTEGER PRIMARY KEY AUTOINCREMENT"}))
+		f.exec(
+			declaration(
+				table,
+				format[table],
+				map[string]string{"K": "PRIMARY KEY", "S": "INTEGER PRIMARY KEY AUTOINCREMENT"},
+			),
+		)
 	}
 	return f
 }
@@ -111,7 +131,14 @@ func (f *testFile) insert(table string, given cells) {
 	for i, name := range names {
 		args[i] = row[name]
 	}
-	f.exec(fmt.Sprintf("INSERT INTO %s (%s) VALUES (?%s)", table, strings.Join(names, ", "), strings.Repeat(", ?", len(names)-1)), args...)
+	f.exec(
+		fmt.Sprintf(
+			"INSERT INTO %s (%s) VALUES (?%s)",
+			table,
+			strings.Join(names, ", "),
+			strings.Repeat(", ?", len(names)-1),
+		),
+		args...)
 }
 
 func hasColumn(columns, name string) bool {
@@ -124,8 +151,12 @@ func (f *testFile) close() string {
 	f.t.Helper()
 	f.exec("PRAGMA writable_schema = ON")
 	for table, columns := range f.format {
-		f.exec("UPDATE sqlite_master SET sql = ? WHERE type = 'table' AND name = ?", declaration(table, columns, map[string]string{
-			"T": "TEXT", "I": "INTEGER", "R": "REAL", "K": "TEXT PRIMARY KEY", "S": "INTEGER PRIMARY KEY AUTOINCREMENT"}), table)
+		f.exec(
+			"UPDATE sqlite_master SET sql = ? WHERE type = 'table' AND name = ?",
+			declaration(table, columns, map[string]string{
+				"T": "TEXT", "I": "INTEGER", "R": "REAL", "K": "TEXT PRIMARY KEY", "S": "INTEGER PRIMARY KEY AUTOINCREMENT"}),
+			table,
+		)
 	}
 	f.exec("PRAGMA writable_schema = RESET")
 	if err := f.db.Close(); err != nil {

@@ -8,7 +8,12 @@ import (
 
 // inferTime finds a time for a row that does not tell it itself: in the other
 // rows of its run, or else in the file's own time.
-func (r *extraction) inferTime(ctx context.Context, tm *mapping.TableMapping, table, column string, row []mapping.Value) (mapping.Time, string, error) {
+func (r *extraction) inferTime(
+	ctx context.Context,
+	tm *mapping.TableMapping,
+	table, column string,
+	row []mapping.Value,
+) (mapping.Time, string, error) {
 	run := tm.Position("run_id")
 	for _, t := range mapping.TimestampFallbacks[table+"."+column] {
 		if run < 0 {
@@ -27,7 +32,13 @@ func (r *extraction) inferTime(ctx context.Context, tm *mapping.TableMapping, ta
 
 // fallbackValues gives what a column says of a run: of the row's own table the row's
 // cell, of another the cells of all the run's rows.
-func (r *extraction) fallbackValues(ctx context.Context, tm *mapping.TableMapping, t mapping.TimestampFallback, row []mapping.Value, run mapping.Value) ([]mapping.Value, error) {
+func (r *extraction) fallbackValues(
+	ctx context.Context,
+	tm *mapping.TableMapping,
+	t mapping.TimestampFallback,
+	row []mapping.Value,
+	run mapping.Value,
+) ([]mapping.Value, error) {
 	if t.Table == tm.Table.Name {
 		if at := tm.Position(t.Column); at >= 0 {
 			return []mapping.Value{row[at]}, nil

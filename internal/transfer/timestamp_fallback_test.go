@@ -74,12 +74,19 @@ func TestNaiveTimestamps(t *testing.T) {
 				}
 			}
 			wantSame(t, "naive timestamps", result.NaiveTimestamps, []report.NaiveColumn{
-				{Column: "runs.created_at", Count: naive, Zone: c.says}, {Column: "steps.created_at", Count: naive, Zone: c.says}})
+				{
+					Column: "runs.created_at",
+					Count:  naive,
+					Zone:   c.says,
+				}, {Column: "steps.created_at", Count: naive, Zone: c.says}})
 			var text strings.Builder
 			if err := result.Text(&text); err != nil {
 				t.Fatal(err)
 			}
-			if line := fmt.Sprintf("times without a zone, taken as %s: %d in steps.created_at\n", c.says, naive); !strings.Contains(text.String(), line) {
+			if line := fmt.Sprintf("times without a zone, taken as %s: %d in steps.created_at\n", c.says, naive); !strings.Contains(
+				text.String(),
+				line,
+			) {
 				t.Errorf("the report does not say %q:\n%s", line, &text)
 			}
 		})
@@ -119,31 +126,135 @@ var fallbacks = []struct {
 	want string // a time of 2026-01; "" for the file's
 	note string
 }{
-	{"runs.created_at", "", []tells{{"workflow_state", cells{"created_at": day(3)}}, {"steps", cells{"created_at": day(1)}}}, "03", "workflow_state.created_at"},
-	{"runs.created_at", "soon", []tells{{"steps", cells{"created_at": day(5)}}, {"steps", cells{"created_at": day(4)}}, {"steps", cells{"created_at": day(6)}}}, "04", "steps.created_at"},
-	{"runs.created_at", nil, []tells{{"spans", cells{"start_time": 1768003200.0}}, {"spans", cells{"start_time": 1767916800.0}}}, "09", "spans.start_time"},
-	{"runs.created_at", "infinity", []tells{{"evaluations", cells{"created_at": day(11)}}, {"evaluations", cells{"created_at": day(10)}}}, "10", "evaluations.created_at"},
+	{
+		"runs.created_at",
+		"",
+		[]tells{{"workflow_state", cells{"created_at": day(3)}}, {"steps", cells{"created_at": day(1)}}},
+		"03",
+		"workflow_state.created_at",
+	},
+	{
+		"runs.created_at",
+		"soon",
+		[]tells{
+			{"steps", cells{"created_at": day(5)}},
+			{"steps", cells{"created_at": day(4)}},
+			{"steps", cells{"created_at": day(6)}},
+		},
+		"04",
+		"steps.created_at",
+	},
+	{
+		"runs.created_at",
+		nil,
+		[]tells{{"spans", cells{"start_time": 1768003200.0}}, {"spans", cells{"start_time": 1767916800.0}}},
+		"09",
+		"spans.start_time",
+	},
+	{
+		"runs.created_at",
+		"infinity",
+		[]tells{{"evaluations", cells{"created_at": day(11)}}, {"evaluations", cells{"created_at": day(10)}}},
+		"10",
+		"evaluations.created_at",
+	},
 	{"runs.created_at", "-infinity", []tells{{"traces", cells{"created_at": day(12)}}}, "12", "traces.created_at"},
-	{"runs.created_at", "2026-02-30T00:00:00", []tells{{"runs", cells{"updated_at": day(13)}}}, "13", "runs.updated_at"},
-	{"runs.created_at", []byte{0xff}, []tells{{"workflow_state", cells{"created_at": "never"}}, {"steps", cells{"created_at": day(14)}}}, "14", "steps.created_at"},
+	{
+		"runs.created_at",
+		"2026-02-30T00:00:00",
+		[]tells{{"runs", cells{"updated_at": day(13)}}},
+		"13",
+		"runs.updated_at",
+	},
+	{
+		"runs.created_at",
+		[]byte{0xff},
+		[]tells{{"workflow_state", cells{"created_at": "never"}}, {"steps", cells{"created_at": day(14)}}},
+		"14",
+		"steps.created_at",
+	},
 	{"runs.created_at", "now", []tells{{"runs", cells{"updated_at": ""}}}, "", "the file's time"},
-	{"runs.updated_at", "", []tells{{"workflow_state", cells{"updated_at": day(15)}}, {"steps", cells{"created_at": day(16)}}}, "15", "workflow_state.updated_at"},
-	{"runs.updated_at", "today", []tells{{"steps", cells{"created_at": day(16)}}, {"steps", cells{"created_at": day(17)}}}, "17", "steps.created_at"},
-	{"runs.updated_at", "2026-01-05T24:00:00+00:00", []tells{{"spans", cells{"end_time": 1768780800.0}}, {"spans", cells{"end_time": 1768694400.0}}}, "19", "spans.end_time"},
-	{"runs.updated_at", nil, []tells{{"evaluations", cells{"created_at": day(20)}}, {"evaluations", cells{"created_at": day(21)}}}, "21", "evaluations.created_at"},
+	{
+		"runs.updated_at",
+		"",
+		[]tells{{"workflow_state", cells{"updated_at": day(15)}}, {"steps", cells{"created_at": day(16)}}},
+		"15",
+		"workflow_state.updated_at",
+	},
+	{
+		"runs.updated_at",
+		"today",
+		[]tells{{"steps", cells{"created_at": day(16)}}, {"steps", cells{"created_at": day(17)}}},
+		"17",
+		"steps.created_at",
+	},
+	{
+		"runs.updated_at",
+		"2026-01-05T24:00:00+00:00",
+		[]tells{{"spans", cells{"end_time": 1768780800.0}}, {"spans", cells{"end_time": 1768694400.0}}},
+		"19",
+		"spans.end_time",
+	},
+	{
+		"runs.updated_at",
+		nil,
+		[]tells{{"evaluations", cells{"created_at": day(20)}}, {"evaluations", cells{"created_at": day(21)}}},
+		"21",
+		"evaluations.created_at",
+	},
 	{"runs.updated_at", "", []tells{{"runs", cells{"created_at": day(2)}}}, "02", "runs.created_at"},
 	{"workflow_state.created_at", "", []tells{{"runs", cells{"created_at": day(3)}}}, "03", "runs.created_at"},
-	{"workflow_state.created_at", "", []tells{{"steps", cells{"created_at": day(8)}}, {"steps", cells{"created_at": day(7)}}, {"runs", cells{"created_at": ""}}}, "07", "steps.created_at"},
-	{"workflow_state.created_at", nil, []tells{{"workflow_state", cells{"updated_at": day(6)}}}, "06", "workflow_state.updated_at"},
+	{
+		"workflow_state.created_at",
+		"",
+		[]tells{
+			{"steps", cells{"created_at": day(8)}},
+			{"steps", cells{"created_at": day(7)}},
+			{"runs", cells{"created_at": ""}},
+		},
+		"07",
+		"steps.created_at",
+	},
+	{
+		"workflow_state.created_at",
+		nil,
+		[]tells{{"workflow_state", cells{"updated_at": day(6)}}},
+		"06",
+		"workflow_state.updated_at",
+	},
 	{"workflow_state.updated_at", "", []tells{{"runs", cells{"updated_at": day(5)}}}, "05", "runs.updated_at"},
-	{"workflow_state.updated_at", "later", []tells{{"workflow_state", cells{"created_at": day(4)}}}, "04", "workflow_state.created_at"},
-	{"steps.created_at", "", []tells{{"workflow_state", cells{"updated_at": day(3)}}, {"runs", cells{"updated_at": day(2)}}}, "03", "workflow_state.updated_at"},
+	{
+		"workflow_state.updated_at",
+		"later",
+		[]tells{{"workflow_state", cells{"created_at": day(4)}}},
+		"04",
+		"workflow_state.created_at",
+	},
+	{
+		"steps.created_at",
+		"",
+		[]tells{{"workflow_state", cells{"updated_at": day(3)}}, {"runs", cells{"updated_at": day(2)}}},
+		"03",
+		"workflow_state.updated_at",
+	},
 	{"steps.created_at", nil, []tells{{"runs", cells{"updated_at": day(2)}}}, "02", "runs.updated_at"},
-	{"steps.created_at", "", []tells{{"runs", cells{"updated_at": "", "created_at": day(22)}}}, "22", "runs.created_at"},
+	{
+		"steps.created_at",
+		"",
+		[]tells{{"runs", cells{"updated_at": "", "created_at": day(22)}}},
+		"22",
+		"runs.created_at",
+	},
 	{"spans.created_at", "", []tells{{"spans", cells{"end_time": 1767312000.0}}}, "02", "spans.end_time"},
 	{"spans.created_at", "", []tells{{"spans", cells{"start_time": 1767398400.0}}}, "03", "spans.start_time"},
 	{"evaluations.created_at", "", []tells{{"runs", cells{"updated_at": day(23)}}}, "23", "runs.updated_at"},
-	{"traces.created_at", "", []tells{{"spans", cells{"created_at": day(24)}}, {"spans", cells{"created_at": day(25)}}}, "25", "spans.created_at"},
+	{
+		"traces.created_at",
+		"",
+		[]tells{{"spans", cells{"created_at": day(24)}}, {"spans", cells{"created_at": day(25)}}},
+		"25",
+		"spans.created_at",
+	},
 	{"traces.created_at", "", []tells{{"runs", cells{"updated_at": day(26)}}}, "26", "runs.updated_at"},
 	{"system_state.updated_at", "", nil, "", "the file's time"},
 	{"system_state.updated_at", nil, nil, "", "the file's time"},
@@ -201,8 +312,21 @@ func TestInferredTimes(t *testing.T) {
 			key = fmt.Sprint(1000 * (i + 1))
 		}
 		originals = append(originals, originalCell(table, key, int64(1000*(i+1)), column, "time-inferred", w.cell))
-		reported2 = append(reported2, finding{table: table, key: key, rowid: int64(1000 * (i + 1)), column: column, reason: "time-inferred", note: w.note})
-		queries = append(queries, fmt.Sprintf("SELECT %s FROM flujo.%s WHERE %s::text = '%s'", column, table, keyColumn[table], key))
+		reported2 = append(
+			reported2,
+			finding{
+				table:  table,
+				key:    key,
+				rowid:  int64(1000 * (i + 1)),
+				column: column,
+				reason: "time-inferred",
+				note:   w.note,
+			},
+		)
+		queries = append(
+			queries,
+			fmt.Sprintf("SELECT %s FROM flujo.%s WHERE %s::text = '%s'", column, table, keyColumn[table], key),
+		)
 	}
 	path := f.close()
 	written := time.Date(2026, 2, 3, 4, 5, 6, 789_000_000, time.UTC)

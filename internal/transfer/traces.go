@@ -40,7 +40,13 @@ func (r *extraction) loadTraces(ctx context.Context, row *report.Table, each fun
 		if err != nil {
 			return nil, err
 		}
-		*t = traceRows{ctx: ctx, extraction: r, spans: spans, row: make([]mapping.Value, len(tm.Columns)+1), made: map[string]bool{}}
+		*t = traceRows{
+			ctx:        ctx,
+			extraction: r,
+			spans:      spans,
+			row:        make([]mapping.Value, len(tm.Columns)+1),
+			made:       map[string]bool{},
+		}
 		return t, nil
 	}, done)
 	if err != nil {
@@ -98,7 +104,8 @@ func (t *traceRows) taken(run mapping.Value) (bool, error) {
 	if held, err := t.extraction.hasKey(t.ctx, mapping.Traces, key, plain); err != nil || held || plain {
 		return held, err
 	}
-	if found, err := t.extraction.snapshot.Holds(t.ctx, mapping.Spans, "run_id", mapping.TextValue(key)); err != nil || found {
+	if found, err := t.extraction.snapshot.Holds(t.ctx, mapping.Spans, "run_id", mapping.TextValue(key)); err != nil ||
+		found {
 		return found, err
 	}
 	t.made[key] = true

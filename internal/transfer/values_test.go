@@ -78,14 +78,24 @@ var contract = []contractLine{
 		{"system_state.key", "key \xfd", "key \uFFFD", "invalid-utf8"},
 	}},
 	{"NaN and Infinity in JSON", []variant{
-		{"steps.output", `{"a": NaN, "b": [Infinity, -Infinity]}`, `{"a": "NaN", "b": ["Infinity", "-Infinity"]}`, "non-finite-number"},
+		{
+			"steps.output",
+			`{"a": NaN, "b": [Infinity, -Infinity]}`,
+			`{"a": "NaN", "b": ["Infinity", "-Infinity"]}`,
+			"non-finite-number",
+		},
 		{"steps.output", "NaN", `"NaN"`, "non-finite-number"},
 		{"system_state.value", "-Infinity", `"-Infinity"`, "non-finite-number"},
 		{"steps.output", `["NaN", "Infinity"]`, `["NaN", "Infinity"]`, ""},
 		{"steps.output", `{"NaN": 1}`, `{"NaN": 1}`, ""},
 		{"steps.output", `{NaN: 1}`, `"{NaN: 1}"`, "invalid-json"},
 		{"steps.output", "nan", `"nan"`, "invalid-json"},
-		{"steps.output", "[NaN, \"\\u0000\", \"\\ud800\", \"\xff\"]", "[\"NaN\", \"\", \"\uFFFD\", \"\uFFFD\"]", "nul-removed+lone-surrogate+invalid-utf8+non-finite-number"},
+		{
+			"steps.output",
+			"[NaN, \"\\u0000\", \"\\ud800\", \"\xff\"]",
+			"[\"NaN\", \"\", \"\uFFFD\", \"\uFFFD\"]",
+			"nul-removed+lone-surrogate+invalid-utf8+non-finite-number",
+		},
 	}},
 	{"not JSON", []variant{
 		{"steps.output", "{", `"{"`, "invalid-json"},
@@ -112,7 +122,12 @@ var contract = []contractLine{
 		{"steps.output", nested("[", "1", "]", 10_000), nested("[", "1", "]", 10_000), ""},
 		{"steps.output", nested(`{"a": `, "1", "}", 10_000), nested(`{"a": `, "1", "}", 10_000), ""},
 		{"steps.output", nested("[", "1", "]", 20_000), `"` + nested("[", "1", "]", 20_000) + `"`, "json-too-deep"},
-		{"steps.output", nested(`{"a":`, "1", "}", 200_000), `"` + nested(`{\"a\":`, "1", "}", 200_000) + `"`, "json-too-deep"},
+		{
+			"steps.output",
+			nested(`{"a":`, "1", "}", 200_000),
+			`"` + nested(`{\"a\":`, "1", "}", 200_000) + `"`,
+			"json-too-deep",
+		},
 	}},
 	{"BLOB where text is due", []variant{
 		{"runs.error_message", []byte("plain é"), "plain é", ""},
@@ -283,8 +298,14 @@ func TestValuesContract(t *testing.T) {
 			for i, v := range l.variants {
 				table, column, _ := strings.Cut(v.in, ".")
 				if v.reason != "" {
-					wantOriginals = append(wantOriginals, originalCell(table, keys[i], int64(100+i), column, v.reason, v.cell))
-					wantFound = append(wantFound, finding{table: table, key: keys[i], rowid: int64(100 + i), column: column, reason: v.reason})
+					wantOriginals = append(
+						wantOriginals,
+						originalCell(table, keys[i], int64(100+i), column, v.reason, v.cell),
+					)
+					wantFound = append(
+						wantFound,
+						finding{table: table, key: keys[i], rowid: int64(100 + i), column: column, reason: v.reason},
+					)
 				}
 				if l.name == unmapped {
 					continue
@@ -300,7 +321,12 @@ func TestValuesContract(t *testing.T) {
 			wantOriginalRows(t, conn, wantOriginals)
 			wantReport(t, result, *found, wantFound)
 			if result.Originals != int64(len(wantOriginals)) || result.Refused {
-				t.Errorf("the report says %d originals, want %d; refused %v", result.Originals, len(wantOriginals), result.Refused)
+				t.Errorf(
+					"the report says %d originals, want %d; refused %v",
+					result.Originals,
+					len(wantOriginals),
+					result.Refused,
+				)
 			}
 			for _, row := range result.Tables {
 				if !row.Match || row.Rejected != 0 {
@@ -338,8 +364,14 @@ func wantNothingUnder(t *testing.T, path string, changedCells int) {
 	o := options(t, path, url)
 	o.DryRun = true
 	found := collectFindings(&o)
-	if result := migrate(t, o); len(*found) != changedCells || result.Originals != int64(changedCells) || result.Committed {
-		t.Errorf("the dry run: %d findings, %d originals, committed %v", len(*found), result.Originals, result.Committed)
+	if result := migrate(t, o); len(*found) != changedCells || result.Originals != int64(changedCells) ||
+		result.Committed {
+		t.Errorf(
+			"the dry run: %d findings, %d originals, committed %v",
+			len(*found),
+			result.Originals,
+			result.Committed,
+		)
 	}
 	conn := connect(t, url)
 	if got := leftovers(t, conn); got != "" {

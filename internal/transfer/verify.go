@@ -52,8 +52,14 @@ func Verify(ctx context.Context, o VerifyOptions) (*report.Verification, error) 
 	}
 	defer stored.Close()
 	v := &verification{VerifyOptions: o, extraction: newExtraction(snapshot, format), stored: stored}
-	v.report = &report.Verification{Format: report.Format, Command: "verify", Started: started.UTC().Truncate(time.Millisecond),
-		Source: describeSource(snapshot, format), Warnings: []string{}, Notes: []string{}}
+	v.report = &report.Verification{
+		Format:   report.Format,
+		Command:  "verify",
+		Started:  started.UTC().Truncate(time.Millisecond),
+		Source:   describeSource(snapshot, format),
+		Warnings: []string{},
+		Notes:    []string{},
+	}
 	if err := v.run(ctx); err != nil {
 		return nil, interrupted(ctx, err)
 	}
@@ -211,8 +217,14 @@ func (v *verification) compare(ctx context.Context, stored *digester) error {
 				// The file is the one that was migrated, and PostgreSQL holds what was
 				// verified then: it is this extraction that differs.
 				c.Match = true
-				v.report.Notes = append(v.report.Notes, fmt.Sprintf("%s holds what was verified at the migration, and the file is the same; this flujo-port reads it otherwise "+
-					"than the one that migrated it (another version, or --naive-timezone)", row.Name))
+				v.report.Notes = append(
+					v.report.Notes,
+					fmt.Sprintf(
+						"%s holds what was verified at the migration, and the file is the same; this flujo-port reads it otherwise "+
+							"than the one that migrated it (another version, or --naive-timezone)",
+						row.Name,
+					),
+				)
 			}
 			c.Match = c.Match || c.AsMerged
 		}
@@ -279,22 +291,29 @@ func (v *verification) locate(ctx context.Context, c *report.Comparison, stored 
 		}
 	}
 	last := "" // a row with several cells that differ counts once
-	search := comparer{ctx: ctx, extraction: v.extraction, stored: v.stored, table: table, writers: writers, onDifference: func(d report.Difference) {
-		d = afterMerge(then, d)
-		if v.OnDifference != nil {
-			v.OnDifference(d)
-		}
-		if len(c.First) < report.FirstDifferences {
-			c.First = append(c.First, d)
-		}
-		if d.Kind == report.CellDiffer && d.Key == last {
-			return
-		}
-		if last = ""; d.Kind == report.CellDiffer {
-			last = d.Key
-		}
-		c.Count(d)
-	}}
+	search := comparer{
+		ctx:        ctx,
+		extraction: v.extraction,
+		stored:     v.stored,
+		table:      table,
+		writers:    writers,
+		onDifference: func(d report.Difference) {
+			d = afterMerge(then, d)
+			if v.OnDifference != nil {
+				v.OnDifference(d)
+			}
+			if len(c.First) < report.FirstDifferences {
+				c.First = append(c.First, d)
+			}
+			if d.Kind == report.CellDiffer && d.Key == last {
+				return
+			}
+			if last = ""; d.Kind == report.CellDiffer {
+				last = d.Key
+			}
+			c.Count(d)
+		},
+	}
 	if err := search.run(); err != nil {
 		return err
 	}
@@ -330,8 +349,12 @@ func (v *verification) verdict() error {
 		r.Verdict = report.SourceMismatch
 		return &clierr.Error{
 			Kind: clierr.Refused,
-			Message: fmt.Sprintf("%q is not the file that was migrated on %s, or it was written since: %s", r.Source.Path,
-				r.Receipt.MigratedAt.Format(time.DateTime+" UTC"), strings.Join(others, ", ")),
+			Message: fmt.Sprintf(
+				"%q is not the file that was migrated on %s, or it was written since: %s",
+				r.Source.Path,
+				r.Receipt.MigratedAt.Format(time.DateTime+" UTC"),
+				strings.Join(others, ", "),
+			),
 			Hint: fmt.Sprintf("give the file that was migrated, %q with SHA-256 %s", r.Receipt.Path, r.Receipt.SHA256),
 		}
 	case len(gone) > 0:
@@ -349,9 +372,12 @@ func (v *verification) verdict() error {
 	case bad > 0:
 		r.Verdict = report.CopyMismatch
 		return &clierr.Error{
-			Kind:    clierr.Mismatch,
-			Message: fmt.Sprintf("%s in PostgreSQL as the migration wrote them, and not as the file has them", english.Plural(int(bad), "row is", "rows are")),
-			Hint:    "Flujo did not do that: keep the file, and migrate it again into a schema of its own",
+			Kind: clierr.Mismatch,
+			Message: fmt.Sprintf(
+				"%s in PostgreSQL as the migration wrote them, and not as the file has them",
+				english.Plural(int(bad), "row is", "rows are"),
+			),
+			Hint: "Flujo did not do that: keep the file, and migrate it again into a schema of its own",
 		}
 	case drift > 0:
 		r.Verdict = report.Drift

@@ -35,7 +35,11 @@ func verifyIn(t testing.TB, file, url string, zone *time.Location) (*report.Veri
 }
 
 // wantVerdict verifies, and sees verdict and kind of error.
-func wantVerdict(t testing.TB, file, url, verdict string, kind clierr.Kind) (*report.Verification, []report.Difference) {
+func wantVerdict(
+	t testing.TB,
+	file, url, verdict string,
+	kind clierr.Kind,
+) (*report.Verification, []report.Difference) {
 	t.Helper()
 	result, differences, err := verify(t, file, url)
 	if kind == 0 && err != nil || kind != 0 && clierr.KindOf(err) != kind || result == nil {
@@ -83,12 +87,15 @@ func TestVerifyEqual(t *testing.T) {
 // repairedFile is a file of which much arrives changed, or inferred.
 func repairedFile(t testing.TB) string {
 	t.Helper()
-	return changed(t,
+	return changed(
+		t,
 		"UPDATE steps SET output = 'no JSON', created_at = '' WHERE id = 1",
 		"UPDATE steps SET output = '{\"a\": NaN, \"b\": \"x\\u0000y\"}', token_counts = 5000000000 WHERE id = 2",
 		"UPDATE steps SET output = x'ff7b7d', created_at = '2025-09-01T08:00:00.783607' WHERE id = 3",
 		"INSERT INTO spans (run_id, span_id, name, start_time, status, created_at) VALUES ('lost', 'a', 'b', 1, 'ok', '')",
-		"INSERT INTO system_state VALUES (NULL, '{}', '2026-01-05')", "INSERT INTO system_state VALUES (x'61', '{}', '2026-01-05'), ('a', '[]', '2026-01-05')")
+		"INSERT INTO system_state VALUES (NULL, '{}', '2026-01-05')",
+		"INSERT INTO system_state VALUES (x'61', '{}', '2026-01-05'), ('a', '[]', '2026-01-05')",
+	)
 }
 
 // TestVerifyDrift: what Flujo does to its tables after the migration is drift,
@@ -140,7 +147,8 @@ func TestVerifyDrift(t *testing.T) {
 			run(t, connect(t, url), tc.statements...)
 			result, differences := wantVerdict(t, fixture, url, report.Drift, 0)
 			c := comparison(t, result, tc.table)
-			if c.Added != tc.added || c.Changed != tc.changed || c.Deleted != tc.deleted || c.Mismatched != 0 || c.Match {
+			if c.Added != tc.added || c.Changed != tc.changed || c.Deleted != tc.deleted || c.Mismatched != 0 ||
+				c.Match {
 				t.Errorf("%+v", c)
 			}
 			said := false
@@ -233,10 +241,12 @@ func TestVerifySourceMismatch(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			result, differences, err := verify(t, changed(t, statement), url)
-			if clierr.KindOf(err) != clierr.Refused || result == nil || result.Verdict != report.SourceMismatch || len(differences) != 0 {
+			if clierr.KindOf(err) != clierr.Refused || result == nil || result.Verdict != report.SourceMismatch ||
+				len(differences) != 0 {
 				t.Fatalf("%d differences, %+v: %v", len(differences), result, err)
 			}
-			if !strings.Contains(err.Error(), result.Receipt.SHA256) || !strings.Contains(err.Error(), "not the file that was migrated") {
+			if !strings.Contains(err.Error(), result.Receipt.SHA256) ||
+				!strings.Contains(err.Error(), "not the file that was migrated") {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -257,7 +267,8 @@ func TestVerifyWithoutReceipt(t *testing.T) {
 	wantVerdict(t, fixture, url, report.Equal, 0)
 	run(t, conn, "UPDATE flujo.steps SET status = 'other' WHERE id = 4", "DELETE FROM flujo.evaluations WHERE id = 3")
 	result, _ := wantVerdict(t, fixture, url, report.Mismatch, clierr.Mismatch)
-	if result.Receipt != nil || comparison(t, result, "steps").Mismatched != 1 || comparison(t, result, "evaluations").Mismatched != 1 {
+	if result.Receipt != nil || comparison(t, result, "steps").Mismatched != 1 ||
+		comparison(t, result, "evaluations").Mismatched != 1 {
 		t.Errorf("%+v", result)
 	}
 }
@@ -276,7 +287,12 @@ func TestVerifyAsReader(t *testing.T) {
 		"ALTER ROLE "+name+" SET idle_in_transaction_session_timeout = '1ms'")
 	wantVerdict(t, fixture, reader, report.Equal, 0)
 	// A policy that hides rows is not taken for rows that were deleted.
-	run(t, conn, "ALTER TABLE flujo.steps ENABLE ROW LEVEL SECURITY", "CREATE POLICY few ON flujo.steps USING (id < 10)")
+	run(
+		t,
+		conn,
+		"ALTER TABLE flujo.steps ENABLE ROW LEVEL SECURITY",
+		"CREATE POLICY few ON flujo.steps USING (id < 10)",
+	)
 	if _, _, err := verify(t, fixture, reader); err == nil || !strings.Contains(err.Error(), "row-level security") {
 		t.Errorf("error %v", err)
 	}
@@ -305,7 +321,15 @@ func TestVerifyAsAppOfInit(t *testing.T) {
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
 	app := pgtest.Role(t, url, "")
-	_, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: one(t, connect(t, app), "SELECT current_user")})
+	_, err := transfer.Init(
+		context.Background(),
+		transfer.InitOptions{
+			Postgres:        url,
+			Schema:          schema,
+			WithoutPGVector: true,
+			GrantTo:         one(t, connect(t, app), "SELECT current_user"),
+		},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,7 +348,11 @@ func TestVerifyOriginals(t *testing.T) {
 	if c := comparison(t, result, "flujo_port_originals"); !c.Match || c.InFile == 0 || c.InFile != c.InPostgres {
 		t.Errorf("%+v", c)
 	}
-	run(t, conn, "UPDATE flujo.flujo_port_originals SET original = 'other' WHERE column_name = 'output' AND row_key = '1'")
+	run(
+		t,
+		conn,
+		"UPDATE flujo.flujo_port_originals SET original = 'other' WHERE column_name = 'output' AND row_key = '1'",
+	)
 	wantVerdict(t, file, url, report.CopyMismatch, clierr.Mismatch)
 	run(t, conn, "DROP TABLE flujo.flujo_port_originals")
 	wantVerdict(t, file, url, report.Mismatch, clierr.Mismatch)
@@ -356,7 +384,8 @@ func TestVerifyOtherTimezone(t *testing.T) {
 	migrate(t, o)
 	wantVerdict(t, file, url, report.Equal, 0)
 	result, differences, err := verifyIn(t, file, url, time.UTC)
-	if err != nil || result.Verdict != report.Equal || len(differences) != 0 || !strings.Contains(strings.Join(result.Notes, "; "), "reads it otherwise") {
+	if err != nil || result.Verdict != report.Equal || len(differences) != 0 ||
+		!strings.Contains(strings.Join(result.Notes, "; "), "reads it otherwise") {
 		t.Errorf("%+v: %v", result, err)
 	}
 }
@@ -368,11 +397,17 @@ func TestVerifyDamagedIndex(t *testing.T) {
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
 	conn := connect(t, url)
-	run(t, conn, "UPDATE pg_index SET indisready = false WHERE indexrelid = 'flujo.steps_pkey'::regclass",
-		"UPDATE flujo.steps SET run_id = run_id, step_index = 99 WHERE id = 7", "UPDATE pg_index SET indisready = true WHERE indexrelid = 'flujo.steps_pkey'::regclass",
-		"ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET enable_seqscan = off")
+	run(
+		t,
+		conn,
+		"UPDATE pg_index SET indisready = false WHERE indexrelid = 'flujo.steps_pkey'::regclass",
+		"UPDATE flujo.steps SET run_id = run_id, step_index = 99 WHERE id = 7",
+		"UPDATE pg_index SET indisready = true WHERE indexrelid = 'flujo.steps_pkey'::regclass",
+		"ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET enable_seqscan = off",
+	)
 	result, differences, err := verify(t, fixture, url)
-	if clierr.KindOf(err) != clierr.Mismatch || len(differences) != 1 || !strings.Contains(differences[0].String(), "an index is damaged") {
+	if clierr.KindOf(err) != clierr.Mismatch || len(differences) != 1 ||
+		!strings.Contains(differences[0].String(), "an index is damaged") {
 		t.Errorf("%v, %+v: %v", differences, result, err)
 	}
 }
@@ -384,12 +419,15 @@ func TestVerifyFileWrittenMeanwhile(t *testing.T) {
 	migrate(t, options(t, file, url))
 	for _, phase := range []string{transfer.PhaseConnect, transfer.PhaseRead} {
 		written := false
-		_, err := transfer.Verify(context.Background(), transfer.VerifyOptions{SQLite: file, Postgres: url, Schema: schema, OnProgress: func(p transfer.Progress) {
-			if p.Phase == phase && !written {
-				written = true
-				commitTo(t, file, "UPDATE evaluations SET score = score + 1")
-			}
-		}})
+		_, err := transfer.Verify(
+			context.Background(),
+			transfer.VerifyOptions{SQLite: file, Postgres: url, Schema: schema, OnProgress: func(p transfer.Progress) {
+				if p.Phase == phase && !written {
+					written = true
+					commitTo(t, file, "UPDATE evaluations SET score = score + 1")
+				}
+			}},
+		)
 		if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "changed while it was read") {
 			t.Errorf("written in phase %s: %v", phase, err)
 		}
@@ -415,8 +453,12 @@ func TestReceiptsAreInOrder(t *testing.T) {
 	t.Parallel()
 	url, second := pgtest.Database(t), changed(t, "DELETE FROM evaluations WHERE id = 3")
 	migrate(t, options(t, fixture, url))
-	run(t, connect(t, url), "UPDATE flujo.flujo_port_receipts SET migrated_at = migrated_at + interval '1 hour'",
-		"TRUNCATE flujo.runs, flujo.workflow_state, flujo.steps, flujo.spans, flujo.traces, flujo.evaluations, flujo.system_state")
+	run(
+		t,
+		connect(t, url),
+		"UPDATE flujo.flujo_port_receipts SET migrated_at = migrated_at + interval '1 hour'",
+		"TRUNCATE flujo.runs, flujo.workflow_state, flujo.steps, flujo.spans, flujo.traces, flujo.evaluations, flujo.system_state",
+	)
 	migrate(t, options(t, second, url))
 	wantVerdict(t, second, url, report.Equal, 0)
 }
@@ -464,10 +506,13 @@ func TestReceipt(t *testing.T) {
 	conn := connect(t, url)
 	for _, row := range result.Tables {
 		digest := one(t, conn, digestSQL(t, row.Name))
-		if got := one(t, conn, "SELECT t->>'digest' FROM flujo.flujo_port_receipts, jsonb_array_elements(tables) t WHERE t->>'name' = $1", row.Name); got != digest || row.Digest != digest {
+		if got := one(t, conn, "SELECT t->>'digest' FROM flujo.flujo_port_receipts, jsonb_array_elements(tables) t WHERE t->>'name' = $1", row.Name); got != digest ||
+			row.Digest != digest {
 			t.Errorf("%s: digest %s in the receipt, %s in the report, %s computed", row.Name, got, row.Digest, digest)
 		}
-		if got := one(t, conn, "SELECT t->>'rows' FROM flujo.flujo_port_receipts, jsonb_array_elements(tables) t WHERE t->>'name' = $1", row.Name); got != fmt.Sprint(row.InPostgres) {
+		if got := one(t, conn, "SELECT t->>'rows' FROM flujo.flujo_port_receipts, jsonb_array_elements(tables) t WHERE t->>'name' = $1", row.Name); got != fmt.Sprint(
+			row.InPostgres,
+		) {
 			t.Errorf("%s: %s rows", row.Name, got)
 		}
 	}
@@ -479,7 +524,11 @@ func TestReceipt(t *testing.T) {
 	if len(blocks) != 2 {
 		t.Fatal("ARCHITECTURE.md does not say how a digest is computed")
 	}
-	if documented := one(t, conn, "SELECT digest FROM ("+string(blocks[1])+") documented"); documented != one(t, conn, digestSQL(t, "steps")) {
+	if documented := one(t, conn, "SELECT digest FROM ("+string(blocks[1])+") documented"); documented != one(
+		t,
+		conn,
+		digestSQL(t, "steps"),
+	) {
 		t.Errorf("as documented the digest of steps is %s", documented)
 	}
 	sum := strings.Fields(command(t, "sha256sum", fixture))[0]
@@ -495,8 +544,11 @@ func TestReceipt(t *testing.T) {
 // took and whether the migration made it.
 func TestReceiptWriters(t *testing.T) {
 	t.Parallel()
-	two := changed(t, "INSERT INTO traces SELECT run_id, '{}', '2026-01-05T09:00:00' FROM runs LIMIT 1", // and others are derived
-		"INSERT INTO steps (run_id, step_name, step_index, status, created_at) VALUES ('of no run', 's', 0, 'completed', '2026-01-05T09:00:00')")
+	two := changed(
+		t,
+		"INSERT INTO traces SELECT run_id, '{}', '2026-01-05T09:00:00' FROM runs LIMIT 1", // and others are derived
+		"INSERT INTO steps (run_id, step_name, step_index, status, created_at) VALUES ('of no run', 's', 0, 'completed', '2026-01-05T09:00:00')",
+	)
 	wide := changed(t, "UPDATE steps SET token_counts = 3000000000 WHERE id = 213") // copied anew
 	for name, tc := range map[string]struct {
 		file   string
@@ -520,8 +572,13 @@ func TestReceiptWriters(t *testing.T) {
 			conn := connect(t, url)
 			var many []string
 			for _, row := range result.Tables {
-				xmins := one(t, conn, "SELECT coalesce(jsonb_agg(DISTINCT xmin::text::bigint), 'null') FROM flujo."+row.Name)
-				if got := one(t, conn, "SELECT t->'writers' FROM flujo.flujo_port_receipts, jsonb_array_elements(tables) t WHERE t->>'name' = $1", row.Name); got != xmins && !(got == "[]" && xmins == "null") {
+				xmins := one(
+					t,
+					conn,
+					"SELECT coalesce(jsonb_agg(DISTINCT xmin::text::bigint), 'null') FROM flujo."+row.Name,
+				)
+				if got := one(t, conn, "SELECT t->'writers' FROM flujo.flujo_port_receipts, jsonb_array_elements(tables) t WHERE t->>'name' = $1", row.Name); got != xmins &&
+					!(got == "[]" && xmins == "null") {
 					t.Errorf("%s: %s in the receipt, %s in the table", row.Name, got, xmins)
 				}
 				if strings.Contains(xmins, ",") {
@@ -549,8 +606,12 @@ func digestSQL(t testing.TB, table string) string {
 		}
 		columns = append(columns, name)
 	}
-	return fmt.Sprintf(`SELECT coalesce(sum(('x' || substr(h, 1, 16))::bit(64)::bigint), 0) || ',' || coalesce(sum(('x' || substr(h, 17, 16))::bit(64)::bigint), 0)
-		FROM (SELECT encode(sha256(record_send(ROW(%s))), 'hex') AS h FROM flujo.%s) rows`, strings.Join(columns, ", "), table)
+	return fmt.Sprintf(
+		`SELECT coalesce(sum(('x' || substr(h, 1, 16))::bit(64)::bigint), 0) || ',' || coalesce(sum(('x' || substr(h, 17, 16))::bit(64)::bigint), 0)
+		FROM (SELECT encode(sha256(record_send(ROW(%s))), 'hex') AS h FROM flujo.%s) rows`,
+		strings.Join(columns, ", "),
+		table,
+	)
 }
 
 func command(t testing.TB, name string, args ...string) string {

@@ -39,8 +39,18 @@ func (b *rig) contestants(f file) []contestant {
 		{names: []string{baselineWire}, run: b.wire("lz4")},
 		{names: []string{pipe}, run: b.pipe(f), before: b.init, foreign: true, missing: absent("sqlite3")},
 		// With the heap that it comes with it ends in the middle: "heap exhausted".
-		{names: []string{pgloader}, run: b.pgloader(f, "--dynamic-space-size", "8192"), foreign: true, missing: absent("pgloader")},
-		{names: []string{pgloaderFew}, run: b.pgloader(f, "--with", "prefetch rows = 1000"), foreign: true, missing: absent("pgloader")},
+		{
+			names:   []string{pgloader},
+			run:     b.pgloader(f, "--dynamic-space-size", "8192"),
+			foreign: true,
+			missing: absent("pgloader"),
+		},
+		{
+			names:   []string{pgloaderFew},
+			run:     b.pgloader(f, "--with", "prefetch rows = 1000"),
+			foreign: true,
+			missing: absent("pgloader"),
+		},
 		{names: []string{ogr2ogr}, run: b.ogr2ogr(f), foreign: true, missing: absent("ogr2ogr")},
 	}
 	for i := range all {
@@ -60,7 +70,18 @@ func absent(program string) string {
 
 func (b *rig) load(f file, verify string) func(context.Context) ([]measurement, error) {
 	return func(ctx context.Context) ([]measurement, error) {
-		m, err := measure(b.flujoPort(ctx, "migrate", "--without-pgvector", "--skip-integrity", "--verify", verify, "--sqlite", f.path))
+		m, err := measure(
+			b.flujoPort(
+				ctx,
+				"migrate",
+				"--without-pgvector",
+				"--skip-integrity",
+				"--verify",
+				verify,
+				"--sqlite",
+				f.path,
+			),
+		)
 		return []measurement{m}, err
 	}
 }
@@ -92,17 +113,24 @@ func (b *rig) pipe(f file) func(context.Context) ([]measurement, error) {
 	return func(ctx context.Context) (_ []measurement, err error) {
 		var sum measurement
 		for _, t := range b.tables {
-			out, err := exec.CommandContext(ctx, "sqlite3", f.path, fmt.Sprintf("SELECT name FROM pragma_table_info('%s')", t.name)).Output()
+			out, err := exec.CommandContext(ctx, "sqlite3", f.path, fmt.Sprintf("SELECT name FROM pragma_table_info('%s')", t.name)).
+				Output()
 			if err != nil {
 				return nil, err
 			}
-			columns := slices.DeleteFunc(strings.Fields(string(out)), func(c string) bool { return !slices.Contains(t.columns, c) })
+			columns := slices.DeleteFunc(
+				strings.Fields(string(out)),
+				func(c string) bool { return !slices.Contains(t.columns, c) },
+			)
 			if len(columns) == 0 {
 				continue
 			}
 			list := strings.Join(columns, ", ")
 			psql := b.psql(ctx, "--command", fmt.Sprintf(`\copy flujo.%s (%s) FROM STDIN (FORMAT csv)`, t.name, list))
-			m, err := measure(exec.CommandContext(ctx, "sqlite3", "-csv", f.path, fmt.Sprintf("SELECT %s FROM %s", list, t.name)), psql)
+			m, err := measure(
+				exec.CommandContext(ctx, "sqlite3", "-csv", f.path, fmt.Sprintf("SELECT %s FROM %s", list, t.name)),
+				psql,
+			)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", t.name, err)
 			}
@@ -113,13 +141,24 @@ func (b *rig) pipe(f file) func(context.Context) ([]measurement, error) {
 }
 
 func (b *rig) psql(ctx context.Context, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, filepath.Join(b.server.Bin(), "psql"), append([]string{"--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", b.url}, args...)...)
+	return exec.CommandContext(
+		ctx,
+		filepath.Join(b.server.Bin(), "psql"),
+		append([]string{"--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", b.url}, args...)...)
 }
 
 func (b *rig) pgloader(f file, options ...string) func(context.Context) ([]measurement, error) {
 	return func(ctx context.Context) ([]measurement, error) {
-		target := url.URL{Scheme: "postgresql", User: url.UserPassword(b.server.User(), b.server.Password()), Host: b.server.Addr(), Path: "/" + database}
-		cmd := exec.CommandContext(ctx, "pgloader", append(options, "--root-dir", b.dir, "sqlite://"+f.path, target.String())...)
+		target := url.URL{
+			Scheme: "postgresql",
+			User:   url.UserPassword(b.server.User(), b.server.Password()),
+			Host:   b.server.Addr(),
+			Path:   "/" + database,
+		}
+		cmd := exec.CommandContext(
+			ctx,
+			"pgloader",
+			append(options, "--root-dir", b.dir, "sqlite://"+f.path, target.String())...)
 		cmd.Dir = b.dir
 		m, err := measure(cmd)
 		return []measurement{m}, err
@@ -128,8 +167,25 @@ func (b *rig) pgloader(f file, options ...string) func(context.Context) ([]measu
 
 func (b *rig) ogr2ogr(f file) func(context.Context) ([]measurement, error) {
 	return func(ctx context.Context) ([]measurement, error) {
-		cmd := exec.CommandContext(ctx, "ogr2ogr", "--config", "PG_USE_COPY", "YES", "-f", "PostgreSQL", "-nlt", "NONE",
-			fmt.Sprintf("PG:host=%s port=%s user=%s dbname=%s", b.server.Host(), b.server.Port(), b.server.User(), database), f.path)
+		cmd := exec.CommandContext(
+			ctx,
+			"ogr2ogr",
+			"--config",
+			"PG_USE_COPY",
+			"YES",
+			"-f",
+			"PostgreSQL",
+			"-nlt",
+			"NONE",
+			fmt.Sprintf(
+				"PG:host=%s port=%s user=%s dbname=%s",
+				b.server.Host(),
+				b.server.Port(),
+				b.server.User(),
+				database,
+			),
+			f.path,
+		)
 		cmd.Env = append(os.Environ(), "PGPASSWORD="+b.server.Password())
 		m, err := measure(cmd)
 		return []measurement{m}, err

@@ -74,18 +74,28 @@ func (d *document) describe(ctx context.Context, b *rig) error {
 	d.Kernel = runtime.GOOS
 	var name unix.Utsname
 	if err := unix.Uname(&name); err == nil {
-		d.Kernel = unix.ByteSliceToString(name.Sysname[:]) + " " + regexp.MustCompile(`^[0-9.]+`).FindString(unix.ByteSliceToString(name.Release[:]))
+		d.Kernel = unix.ByteSliceToString(
+			name.Sysname[:],
+		) + " " + regexp.MustCompile(`^[0-9.]+`).
+			FindString(unix.ByteSliceToString(name.Release[:]))
 	}
 	server, err := query[string](ctx, b, "SHOW server_version")
 	if err != nil {
 		return err
 	}
 	d.Server = server[0]
-	d.Settings, err = query[string](ctx, b, `SELECT name || ' = ' || current_setting(name) FROM unnest(ARRAY['shared_buffers', 'max_wal_size', 'maintenance_work_mem',
-		'autovacuum', 'wal_level', 'fsync', 'synchronous_commit', 'full_page_writes']) name`)
+	d.Settings, err = query[string](
+		ctx,
+		b,
+		`SELECT name || ' = ' || current_setting(name) FROM unnest(ARRAY['shared_buffers', 'max_wal_size', 'maintenance_work_mem',
+		'autovacuum', 'wal_level', 'fsync', 'synchronous_commit', 'full_page_writes']) name`,
+	)
 	for _, tool := range [][]string{{"sqlite3", "--version"}, {"pgloader", "--version"}, {"ogr2ogr", "--version"}} {
 		if out, err := exec.CommandContext(ctx, tool[0], tool[1:]...).Output(); err == nil {
-			d.OtherPrograms = append(d.OtherPrograms, tool[0]+" "+regexp.MustCompile(`\d+\.[0-9.]*\d`).FindString(string(out)))
+			d.OtherPrograms = append(
+				d.OtherPrograms,
+				tool[0]+" "+regexp.MustCompile(`\d+\.[0-9.]*\d`).FindString(string(out)),
+			)
 		}
 	}
 	return err
@@ -128,7 +138,12 @@ func (s *section) Title() string { return fmt.Sprintf("%d MB", (s.Bytes+500_000)
 
 // Text is the section as it is printed and written.
 func (s *section) Text() string {
-	text := fmt.Sprintf("## %s\n\n%s rows in %s bytes.\n\n", s.Title(), humanize.Comma(s.Rows), humanize.Comma(s.Bytes)) + s.table() + "\n" + s.bars()
+	text := fmt.Sprintf(
+		"## %s\n\n%s rows in %s bytes.\n\n",
+		s.Title(),
+		humanize.Comma(s.Rows),
+		humanize.Comma(s.Bytes),
+	) + s.table() + "\n" + s.bars()
 	if len(s.Growth) > 0 {
 		text += "\n### Growth\n\n`" + loadContent + "`, once each:\n\n" + s.growthText()
 	}
@@ -147,8 +162,20 @@ func (s *section) table() string {
 		if r.Peak() > 0 {
 			cpu, peak = seconds(r.median(func(m measurement) float64 { return m.CPU })), mib(r.Peak())
 		}
-		rows = append(rows, []string{r.Name, seconds(m), seconds(r.extreme(math.Min)), seconds(r.extreme(math.Max)), fmt.Sprintf("%.2f", s.ratio(r.Name, s.baseline())),
-			humanize.Comma(int64(float64(s.Rows) / m)), fmt.Sprintf("%.1f", float64(s.Bytes)/1e6/m), cpu, peak})
+		rows = append(
+			rows,
+			[]string{
+				r.Name,
+				seconds(m),
+				seconds(r.extreme(math.Min)),
+				seconds(r.extreme(math.Max)),
+				fmt.Sprintf("%.2f", s.ratio(r.Name, s.baseline())),
+				humanize.Comma(int64(float64(s.Rows) / m)),
+				fmt.Sprintf("%.1f", float64(s.Bytes)/1e6/m),
+				cpu,
+				peak,
+			},
+		)
 	}
 	return markdown(rows)
 }
@@ -177,7 +204,12 @@ func (s *section) bars() string {
 	}
 	if s.result(baselineSent).Missing == "" {
 		ratio := s.ratio(loadCounts, baselineSent)
-		add("load with counts, to the baseline with the file's JSON", "≤ 1.10", fmt.Sprintf("%.2f", ratio), ratio <= 1.10)
+		add(
+			"load with counts, to the baseline with the file's JSON",
+			"≤ 1.10",
+			fmt.Sprintf("%.2f", ratio),
+			ratio <= 1.10,
+		)
 	}
 	for _, name := range []string{pgloader, pgloaderFew} {
 		if s.result(name).Missing == "" {
@@ -200,8 +232,17 @@ func (s *section) growthText() string {
 	rows := [][]string{{"MB", "rows", "s", "µs/row", "to the first", "peak MiB"}}
 	for _, g := range s.Growth {
 		perRow := g.Seconds / float64(g.Rows)
-		rows = append(rows, []string{fmt.Sprint((g.Bytes + 500_000) / 1_000_000), humanize.Comma(g.Rows), seconds(g.Seconds), fmt.Sprintf("%.1f", perRow*1e6),
-			fmt.Sprintf("%.2f", perRow/(s.Growth[0].Seconds/float64(s.Growth[0].Rows))), mib(g.Peak)})
+		rows = append(
+			rows,
+			[]string{
+				fmt.Sprint((g.Bytes + 500_000) / 1_000_000),
+				humanize.Comma(g.Rows),
+				seconds(g.Seconds),
+				fmt.Sprintf("%.1f", perRow*1e6),
+				fmt.Sprintf("%.2f", perRow/(s.Growth[0].Seconds/float64(s.Growth[0].Rows))),
+				mib(g.Peak),
+			},
+		)
 	}
 	return markdown(rows)
 }

@@ -91,12 +91,16 @@ func TestWrite(t *testing.T) {
 }
 
 func TestMeasure(t *testing.T) {
-	m, err := measure(exec.Command("head", "-c", "1000000", "/dev/zero"), exec.Command("sh", "-c", "test $(wc -c) = 1000000"))
+	m, err := measure(
+		exec.Command("head", "-c", "1000000", "/dev/zero"),
+		exec.Command("sh", "-c", "test $(wc -c) = 1000000"),
+	)
 	if err != nil || m.Seconds <= 0 || m.Peak <= 0 {
 		t.Errorf("%+v, %v", m, err)
 	}
 	// The first one ends though nobody reads what it writes.
-	if _, err := measure(exec.Command("cat", "/dev/zero"), exec.Command("sh", "-c", "echo nothing >&2; exit 3")); err == nil || !strings.Contains(err.Error(), "nothing") {
+	if _, err := measure(exec.Command("cat", "/dev/zero"), exec.Command("sh", "-c", "echo nothing >&2; exit 3")); err == nil ||
+		!strings.Contains(err.Error(), "nothing") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -139,7 +139,15 @@ func (b *rig) section(ctx context.Context, size int64, runs int, growth bool) (*
 			}
 			for j, m := range taken {
 				results[c.names[j]].Runs = append(results[c.names[j]].Runs, m)
-				fmt.Fprintf(os.Stderr, "%d MB, round %d of %d: %s %.2f s\n", f.bytes/1_000_000, round+1, runs, c.names[j], m.Seconds)
+				fmt.Fprintf(
+					os.Stderr,
+					"%d MB, round %d of %d: %s %.2f s\n",
+					f.bytes/1_000_000,
+					round+1,
+					runs,
+					c.names[j],
+					m.Seconds,
+				)
 			}
 		}
 	}

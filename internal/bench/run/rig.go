@@ -78,7 +78,13 @@ func (b *rig) compete(ctx context.Context, c contestant, f file) ([]measurement,
 
 // empty empties the database, all but the model.
 func (b *rig) empty(ctx context.Context) error {
-	return b.exec(ctx, "DROP SCHEMA IF EXISTS flujo CASCADE", "DROP SCHEMA IF EXISTS public CASCADE", "CREATE SCHEMA public", "CHECKPOINT")
+	return b.exec(
+		ctx,
+		"DROP SCHEMA IF EXISTS flujo CASCADE",
+		"DROP SCHEMA IF EXISTS public CASCADE",
+		"CREATE SCHEMA public",
+		"CHECKPOINT",
+	)
 }
 
 func (b *rig) exec(ctx context.Context, statements ...string) error {
@@ -116,7 +122,11 @@ func query[T any](ctx context.Context, b *rig, sql string, args ...any) ([]T, er
 // rows counts what is in the database, but for what Flujo and flujo-port note of
 // the schema itself.
 func (b *rig) rows(ctx context.Context) (n int64, err error) {
-	counts, err := query[string](ctx, b, `SELECT format('SELECT count(*) FROM %I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname IN ('flujo', 'public') AND tablename NOT LIKE 'flujo\_%'`)
+	counts, err := query[string](
+		ctx,
+		b,
+		`SELECT format('SELECT count(*) FROM %I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname IN ('flujo', 'public') AND tablename NOT LIKE 'flujo\_%'`,
+	)
 	for _, count := range counts {
 		rows, err := query[int64](ctx, b, count)
 		if err != nil {
@@ -130,7 +140,11 @@ func (b *rig) rows(ctx context.Context) (n int64, err error) {
 // prepare has flujo-port make Flujo's tables, takes down what they are, and
 // keeps them as the model.
 func (b *rig) prepare(ctx context.Context) error {
-	lz4, err := query[bool](ctx, b, `SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'`)
+	lz4, err := query[bool](
+		ctx,
+		b,
+		`SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'`,
+	)
 	if err != nil {
 		return err
 	}
@@ -138,7 +152,11 @@ func (b *rig) prepare(ctx context.Context) error {
 	if err := b.init(ctx); err != nil {
 		return err
 	}
-	names, err := query[string](ctx, b, `SELECT relname::text FROM pg_class WHERE relnamespace = 'flujo'::regnamespace AND relkind = 'r' ORDER BY oid`)
+	names, err := query[string](
+		ctx,
+		b,
+		`SELECT relname::text FROM pg_class WHERE relnamespace = 'flujo'::regnamespace AND relkind = 'r' ORDER BY oid`,
+	)
 	if err != nil {
 		return err
 	}
@@ -240,7 +258,10 @@ func (b *rig) statements(compression string, files []copyFile, copied string) []
 	}
 	statements = append(statements, "CREATE SCHEMA flujo")
 	for _, t := range b.tables {
-		statements = append(statements, fmt.Sprintf("CREATE TABLE flujo.%s (LIKE model.%[1]s INCLUDING DEFAULTS)", t.name))
+		statements = append(
+			statements,
+			fmt.Sprintf("CREATE TABLE flujo.%s (LIKE model.%[1]s INCLUDING DEFAULTS)", t.name),
+		)
 		statements = append(statements, t.keys...)
 	}
 	for _, c := range files {

@@ -43,9 +43,18 @@ func TestTap(t *testing.T) {
 	}
 	none := strings.Repeat("n", noRows)
 	said := packet(0, "\x04\xd2\x16\x2f") + packet(0, "\x00\x03\x00\x00user\x00me\x00\x00") + packet('Q', "BEGIN\x00") +
-		packet('Q', `COPY "flujo"."runs" ("run_id") FROM STDIN (FORMAT binary)`+"\x00") + packet('d', "rows of ") + packet('d', "runs, and what makes them long enough") + packet('c', "") +
-		packet('Q', `COPY "flujo"."runs" ("run_id") FROM STDIN (FORMAT binary)`+"\x00") + packet('d', none) + packet('c', "") +
-		packet('Q', `COPY "flujo"."traces" ("run_id") FROM STDIN (FORMAT binary)`+"\x00") + packet('d', "traces"+none) + packet('c', "") + packet('X', "")
+		packet(
+			'Q',
+			`COPY "flujo"."runs" ("run_id") FROM STDIN (FORMAT binary)`+"\x00",
+		) + packet('d', "rows of ") + packet('d', "runs, and what makes them long enough") + packet('c', "") +
+		packet(
+			'Q',
+			`COPY "flujo"."runs" ("run_id") FROM STDIN (FORMAT binary)`+"\x00",
+		) + packet('d', none) + packet('c', "") +
+		packet(
+			'Q',
+			`COPY "flujo"."traces" ("run_id") FROM STDIN (FORMAT binary)`+"\x00",
+		) + packet('d', "traces"+none) + packet('c', "") + packet('X', "")
 	client, err := net.Dial("tcp", tap.Addr())
 	if err != nil {
 		t.Fatal(err)
