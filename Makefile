@@ -5,7 +5,7 @@ COMPOSE  = docker compose -f deploy/docker-compose.postgres.yml
 POSTGRES_PORT ?= 5432
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test ensure-postgres ensure-test-tools init-flujo-schema setup-postgres clean
+.PHONY: help build demo test format ensure-postgres ensure-test-tools init-flujo-schema setup-postgres clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-20s %s\n", $$1, $$2 }' Makefile
@@ -24,13 +24,18 @@ RACE = -race -gcflags='modernc.org/...=-race=false' -gcflags='crypto/...=-race=f
 PARALLEL = $$(( $$(getconf _NPROCESSORS_ONLN) * 2 ))
 
 test: ensure-test-tools ## format, vet, staticcheck, and the tests on a real server
-	@unformatted=$$(gofmt -l *.go cmd internal) || exit 1; \
+	@unformatted=$$($(GO) tool golines $(FORMAT) -l .) || exit 1; \
 	if [ -n "$$unformatted" ]; then \
-		echo "not formatted; run gofmt -w on:" >&2; echo "$$unformatted" >&2; exit 1; \
+		echo "not formatted; run make format, which changes:" >&2; echo "$$unformatted" >&2; exit 1; \
 	fi
 	CGO_ENABLED=0 $(GO) vet ./...
 	CGO_ENABLED=0 $(GO) tool staticcheck ./...
 	CGO_ENABLED=1 $(GO) test $(RACE) -vet=off -count=1 -parallel $(PARALLEL) ./...
+
+FORMAT = -m 120 --base-formatter=gofmt
+
+format: ## format all Go code, with lines of at most 120 columns
+	$(GO) tool golines $(FORMAT) -w .
 
 init-flujo-schema: ## make schema and tables in FLUJO_PORT_POSTGRES or DATABASE_URL
 	@if [ -z "$$FLUJO_PORT_POSTGRES$$DATABASE_URL" ]; then \
