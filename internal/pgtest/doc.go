@@ -15,8 +15,12 @@
 //	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url)) // a connection that breaks when told
 //
 // The shared server starts with the first test that asks and ends with the
-// process, however the process ends. Set FLUJO_PORT_TEST_POSTGRES to the URL
-// of a server of your own, as a role that may create databases, and none is
-// started: databases named flujo_port_test_… are made there and dropped again.
-// Only Start, Standby and PrimaryAndStandby still start their own.
+// process, however the process ends. So does its temporary folder, where
+// t.TempDir leads.
+//
+// Set FLUJO_PORT_TEST_POSTGRES to the address of a server of your own, and none
+// is started: databases and roles named flujo_port_test_… are made there and
+// dropped again. Its URLs may lack a query, a password or a host, so tests
+// change them by WithParameter, WithUser and the like. Only Start, Standby and
+// PrimaryAndStandby still start their own.
 package pgtest

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
@@ -166,3 +167,7 @@ func leftovers(t testing.TB, conn *pgx.Conn) string {
 		UNION ALL SELECT 'advisory lock' FROM pg_locks WHERE locktype = 'advisory'
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) x(what)`)
 }
+
+// fileURI returns the path as a URI for SQLite. The folder of a fuzz target's
+// seed has a "#" in its name, where the path would end.
+func fileURI(path string) string { return "file:" + (&url.URL{Path: path}).EscapedPath() }

@@ -347,7 +347,7 @@ func (m mutant) readCopy(t testing.TB) (tables []*propertyRows, others []string,
 // damaged reports whether SQLite finds damage in a mutant.
 func (m mutant) damaged(t testing.TB) bool {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+m.write(t))
+	db, err := sql.Open("sqlite", fileURI(m.write(t)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,7 +78,7 @@ func (k *propertyCheck) problem(format string, args ...any) {
 
 // readPropertyFile reads all of Flujo's tables in a file, through database/sql.
 func readPropertyFile(ctx context.Context, path string) (tables []*propertyRows, others []string, err error) {
-	db, err := sql.Open("sqlite", "file:"+path)
+	db, err := sql.Open("sqlite", fileURI(path))
 	if err != nil {
 		return nil, nil, err
 	}
