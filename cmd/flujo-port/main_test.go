@@ -135,7 +135,7 @@ func TestMigrateDryRunThenMigrate(t *testing.T) {
 			t.Errorf("stdout lacks %q:\n%s", want, stdout)
 		}
 	}
-	for _, want := range []string{"copied steps: 213 of 213 rows", "committing, which is not interrupted"} {
+	for _, want := range []string{"copied steps: 213 of 213 rows", "committing; this cannot be interrupted"} {
 		if !strings.Contains(stderr, want) {
 			t.Errorf("stderr lacks %q:\n%s", want, stderr)
 		}
@@ -370,7 +370,7 @@ func TestURI(t *testing.T) {
 		{name: "explicit wins", env: []string{database, "FLUJO_STATE_URI=postgresql://x:y@z/w"}, args: []string{"cutover", "--reveal"}, stdout: "postgresql://x:y@z/w"},
 		{name: "the flag wins over explicit", env: []string{"FLUJO_STATE_URI=postgresql://x:y@z/w"}, args: []string{"cutover", "--postgres", "postgres://app:p%40ss@localhost/med13"}, stdout: address},
 		{name: "before the cutover", env: []string{database, "FLUJO_STATE_URI=sqlite:////data/flujo_state.db"}, args: []string{"cutover"}, stdout: address, stderr: "still names the SQLite file"},
-		{name: "sqlite DATABASE_URL", env: []string{"DATABASE_URL=sqlite:///./app.db"}, args: []string{"cutover", "--sqlite", "/data/flujo_state.db"}, stdout: "sqlite:////data/flujo_state.db", stderr: "Flujo stays on its file"},
+		{name: "sqlite DATABASE_URL", env: []string{"DATABASE_URL=sqlite:///./app.db"}, args: []string{"cutover", "--sqlite", "/data/flujo_state.db"}, stdout: "sqlite:////data/flujo_state.db", stderr: "Flujo continues to use the state file"},
 		{name: "FLUJO_PORT_POSTGRES before DATABASE_URL", env: []string{"DATABASE_URL=postgresql://a@b/c", "FLUJO_PORT_POSTGRES=postgresql://app:p%40ss@localhost/med13"}, args: []string{"cutover"}, stdout: address},
 		{name: "PG variables", env: []string{"PGHOST=localhost", "PGUSER=app", "PGDATABASE=med13", "PGPASSWORD=hunter2secret"}, args: []string{"cutover", "--reveal"},
 			stdout: "postgresql://app@localhost/med13?options=-c%20search_path%3Dflujo%2Cpublic"},
@@ -449,7 +449,7 @@ func TestSignalRollsBack(t *testing.T) {
 				t,
 			).command("migrate", "--postgres", url, "--sqlite", absolute(t, fixture), "--without-pgvector")
 			stderr := start(t, c)
-			untilLine(t, stderr, "making the tables")
+			untilLine(t, stderr, "creating tables")
 			if err := c.Process.Signal(signal); err != nil {
 				t.Fatal(err)
 			}
@@ -500,12 +500,12 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	through := pgtest.WithServer(t, url, mute.address)
 	c := newProgram(t).command("migrate", "--postgres", through, "--sqlite", absolute(t, fixture), "--without-pgvector")
 	stderr := start(t, c)
-	untilLine(t, stderr, "making the tables")
+	untilLine(t, stderr, "creating tables")
 	mute.silent.Store(true)
 	if err := c.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	untilLine(t, stderr, "a second signal ends this at once")
+	untilLine(t, stderr, "a second signal kills the process")
 	if err := c.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}

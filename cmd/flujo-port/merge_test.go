@@ -39,7 +39,7 @@ func TestMerge(t *testing.T) {
 		if code != 0 {
 			t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 		}
-		for _, want := range []string{"merged, and each run read back as it is on the side that wrote it last", "merging run by run",
+		for _, want := range []string{"merged, and each run read back as it is on the side that wrote it last", "merging",
 			"kept in PostgreSQL, where the file's differs and is of the same time (\"tracker:3\")"} {
 			if !strings.Contains(stdout+stderr, want) {
 				t.Errorf("%v: nothing says %q:\n%s%s", args, want, stdout, stderr)

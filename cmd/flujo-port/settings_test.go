@@ -27,7 +27,7 @@ func changedFixture(t testing.TB, statements ...string) string {
 	return path
 }
 
-// TestNothingIsOverwritten: --env-file takes no file that holds something else.
+// TestNothingIsOverwritten: --env-file takes no file that contains more than one FLUJO_STATE_URI line.
 func TestNothingIsOverwritten(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.Database(t), changedFixture(t)
@@ -50,7 +50,7 @@ func TestNothingIsOverwritten(t *testing.T) {
 			path,
 		)
 		after, err := os.ReadFile(path)
-		if code != 2 || !strings.Contains(stderr, "holds something else") || err != nil || !bytes.Equal(before, after) {
+		if code != 2 || !strings.Contains(stderr, "contains more than one FLUJO_STATE_URI line") || err != nil || !bytes.Equal(before, after) {
 			t.Errorf("%s: exit %d: %s", path, code, stderr)
 		}
 	}
@@ -68,7 +68,7 @@ func TestNothingIsOverwritten(t *testing.T) {
 		"--dry-run",
 	)
 	if content, _ := os.ReadFile(own); code != 0 || !strings.Contains(string(content), "old.db") ||
-		!strings.Contains(stdout, "nothing was written, since") {
+		!strings.Contains(stdout, "was not written, because") {
 		t.Errorf("dry run: exit %d, %q: %s%s", code, content, stdout, stderr)
 	}
 	_, stderr, code = p.run(t, "migrate", "--postgres", url, "--sqlite", file, "--without-pgvector", "--env-file", own)
@@ -281,7 +281,7 @@ func TestProgress(t *testing.T) {
 	}
 	b.end()
 	screen := out.String()
-	for _, want := range []string{"making the tables", "runs", "(10/10)", "steps", "(20/20)", "all tables", "/800 B", "committing"} {
+	for _, want := range []string{"creating tables", "runs", "(10/10)", "steps", "(20/20)", "all tables", "/800 B", "committing"} {
 		if !strings.Contains(screen, want) {
 			t.Errorf("the screen lacks %q: %q", want, screen)
 		}

@@ -107,7 +107,7 @@ func TestMigrateThatIsTamperedWith(t *testing.T) {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	if _, stderr, code := p.run(t, "migrate", "--sqlite", file, "--verify", "hope"); code != 2 ||
-		!strings.Contains(stderr, "--verify is content or counts") {
+		!strings.Contains(stderr, "--verify must be content or counts") {
 		t.Errorf("exit %d\n%s", code, stderr)
 	}
 }
