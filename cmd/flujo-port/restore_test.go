@@ -54,7 +54,7 @@ func TestRestore(t *testing.T) {
 	}
 	if _, stderr, code = p.run(t, "restore", "--sqlite", "new.db"); code != 3 ||
 		!strings.Contains(stderr, "exists already") ||
-		!strings.Contains(stderr, "no file was made") {
+		!strings.Contains(stderr, "no file was created") {
 		t.Errorf("exit %d\n%s", code, stderr)
 	}
 	stdout, stderr, code = p.run(t, "restore", "--sqlite", "sqlite:///based.db", "--base", file, "--json")
