@@ -60,8 +60,9 @@ func Check(ctx context.Context, o CheckOptions) (*report.Check, error) {
 		return c.report, nil
 	}
 	return c.report, &clierr.Error{
-		Kind: clierr.Refused, Message: english.Plural(c.report.Errors(), "line of the checklist says", "lines of the checklist say") + " that a migration would not pass",
-		Hint: "see the lines marked ✗",
+		Kind:    clierr.Refused,
+		Message: "the preflight check found " + english.Plural(c.report.Errors(), "error", ""),
+		Hint:    "see the lines marked ✗",
 	}
 }
 
@@ -151,37 +152,37 @@ func (c *checker) addError(ctx context.Context, name, failed string, err error) 
 	if _, held := errors.AsType[*postgres.LockTimeoutError](err); held {
 		c.warning(
 			name,
-			fmt.Sprintf("check again when it is free; a migration waits up to %s for it", postgres.LockWait),
+			fmt.Sprintf("run check again when the lock is free; a migration waits up to %s for it", postgres.LockWait),
 			"%s: %s",
 			failed,
 			message,
 		)
 		return nil
 	}
-	c.failure(name, cmp.Or(hint, "see to what the message says, and check again"), "%s", message)
+	c.failure(name, cmp.Or(hint, "fix the cause, and run check again"), "%s", message)
 	return nil
 }
 
-// unseen is what could not be done where a line says so.
-const unseen = "could not be looked at"
+// notChecked is the text of a line whose check could not run.
+const notChecked = "could not be checked"
 
 // file looks at the file without its rows. format is nil where they can't be
 // read.
 func (c *checker) file(ctx context.Context) (snapshot *source.Snapshot, format *mapping.Format, err error) {
 	snapshot, err = source.Open(ctx, c.SQLite)
 	if err != nil {
-		return nil, nil, c.addError(ctx, "readable", unseen, err)
+		return nil, nil, c.addError(ctx, "readable", notChecked, err)
 	}
 	c.ok("readable", "%s, %s", snapshot.Path(), humanize.IBytes(uint64(snapshot.Size())))
 	c.wal(snapshot)
 	if snapshot.Locked() {
 		c.warning(
-			"open elsewhere",
-			"stop Flujo before the cutover; for a dry run it may run",
+			"other processes",
+			"stop Flujo before the cutover; it may run during a dry run",
 			"another process has the file open and may write to it",
 		)
 	} else {
-		c.ok("open elsewhere", "no other process of this machine has it open")
+		c.ok("other processes", "no other process on this machine has the file open")
 	}
 	sound, err := c.integrity(ctx, snapshot)
 	if err != nil || !sound {
@@ -189,7 +190,7 @@ func (c *checker) file(ctx context.Context) (snapshot *source.Snapshot, format *
 	}
 	format, err = mapping.DetectFormat(snapshot.Tables())
 	if err != nil {
-		c.failure("file format", "give the file that Flujo's state_uri names", "%v", err)
+		c.failure("file format", "pass the file that Flujo's state_uri names", "%v", err)
 		return snapshot, nil, nil
 	}
 	c.ok("file format", "%s", format.Name)
@@ -207,16 +208,16 @@ func (c *checker) contents(ctx context.Context, snapshot *source.Snapshot, forma
 	c.report.Findings = c.extraction.findings
 	if err := c.scan(ctx); err != nil {
 		c.extraction = nil
-		return c.addError(ctx, "findings", unseen, err)
+		return c.addError(ctx, "findings", notChecked, err)
 	}
 	changed, err := snapshot.Changed()
 	switch {
 	case err != nil:
-		return c.addError(ctx, "written", unseen, err)
+		return c.addError(ctx, "concurrent writes", notChecked, err)
 	case changed:
-		c.warning("written", "stop Flujo before the cutover", "the file was written while it was looked at")
+		c.warning("concurrent writes", "stop Flujo before the cutover", "the file was written to during the check")
 	default:
-		c.ok("written", "nobody wrote to it meanwhile")
+		c.ok("concurrent writes", "no process wrote to the file during the check")
 	}
 	return nil
 }
@@ -224,25 +225,25 @@ func (c *checker) contents(ctx context.Context, snapshot *source.Snapshot, forma
 func (c *checker) wal(snapshot *source.Snapshot) {
 	there, frames := snapshot.WAL()
 	if there {
-		c.ok("-wal", "%s with %s of committed transactions, which are read too: copy it together with the file",
+		c.ok("-wal", "%s with %s of committed transactions, which are migrated too; copy it together with the file",
 			humanize.IBytes(uint64(snapshot.WALSize())), english.Plural(frames, "frame", ""))
 		return
 	}
-	c.ok("-wal", "none; if this is a copy, see that there was none next to the original either")
+	c.ok("-wal", "none; if this file is a copy, make sure that the original has none either")
 }
 
 func (c *checker) integrity(ctx context.Context, snapshot *source.Snapshot) (sound bool, err error) {
 	if c.SkipIntegrity {
-		c.warning("integrity", "run without --skip-integrity", "not looked at")
+		c.warning("integrity", "run without --skip-integrity", "skipped")
 		return true, nil
 	}
 	started := time.Now()
 	_, err = checkIntegrity(ctx, snapshot, false, c.OnProgress)
 	if err != nil {
-		return false, c.addError(ctx, "integrity", unseen, err)
+		return false, c.addError(ctx, "integrity", notChecked, err)
 	}
 	c.integrityTime = time.Since(started)
-	c.ok("integrity", "SQLite's quick_check finds nothing, in %.1f s", c.integrityTime.Seconds())
+	c.ok("integrity", "PRAGMA quick_check found no damage, in %.1f s", c.integrityTime.Seconds())
 	return true, nil
 }
 
@@ -295,24 +296,24 @@ func (c *checker) inProgress(ctx context.Context) error {
 			}
 			if n > 0 {
 				running = running || status == "running"
-				parts = append(parts, fmt.Sprintf("%s in %s are %s", humanize.Comma(n), table, status))
+				parts = append(parts, fmt.Sprintf("%s %s in %s", humanize.Comma(n), status, table))
 			}
 		}
 	}
 	switch {
 	case len(parts) == 0:
-		c.ok("runs in progress", "none: every run is at its end")
+		c.ok("runs in progress", "no running or paused runs")
 	case running:
 		c.warning(
 			"runs in progress",
-			"a running one may be writing still: let it end, or stop Flujo; paused ones go on after the cutover",
+			"wait until the running runs end, or stop Flujo; paused runs can be resumed after the cutover",
 			"%s",
 			strings.Join(parts, ", "),
 		)
 	default:
 		c.warning(
 			"runs in progress",
-			"they can be resumed after the cutover, once Flujo runs on PostgreSQL",
+			"paused runs can be resumed after the cutover",
 			"%s",
 			strings.Join(parts, ", "),
 		)
@@ -329,24 +330,21 @@ func (c *checker) findings(ctx context.Context) error {
 			parts = append(parts, fmt.Sprintf(format, humanize.Comma(n)+" "+english.PluralWord(int(n), noun, "")))
 		}
 	}
-	add(rows, "row", "%s that Flujo's PostgreSQL tables reject")
-	add(cells, "cell", "%s that would arrive changed")
-	add(int64(len(c.extraction.findings.Widened)), "column", "%s that would be made bigint")
+	add(rows, "row", "%s rejected by Flujo's PostgreSQL tables")
+	add(cells, "cell", "%s that would be converted")
+	add(int64(len(c.extraction.findings.Widened)), "column", "%s that would be widened to bigint")
 	for _, d := range c.extraction.findings.Derived {
 		if d.Table == mapping.Runs {
-			add(d.Rows, "run", "%s that would be made for rows without one")
+			add(d.Rows, "stub run", "%s that would be created for rows without a run")
 		}
 	}
 	if c.NaiveZone == nil {
-		add(
-			c.extraction.findings.NaiveCount(),
-			"time",
-			"%s without a zone, taken as UTC (--naive-timezone says another)",
-		)
+		naive := c.extraction.findings.NaiveCount()
+		add(naive, "timestamp", "%s without a time zone, read as UTC (see --naive-timezone)")
 	}
 	switch {
 	case len(parts) == 0:
-		c.ok("findings", "every cell arrives as it is")
+		c.ok("findings", "every value can be stored unchanged")
 	case rows > 0 && !c.Quarantine:
 		c.failure(
 			"findings",
@@ -357,14 +355,14 @@ func (c *checker) findings(ctx context.Context) error {
 	case rows+cells > 0:
 		c.warning(
 			"findings",
-			"what changes is listed below, and kept as it was in flujo_port_originals; docs/values.md says what becomes of all of them",
+			"see the list below; the original values are stored in flujo_port_originals (docs/values.md)",
 			"%s",
 			strings.Join(parts, ", "),
 		)
 	default:
 		c.warning(
 			"findings",
-			"docs/values.md says what becomes of them; nothing of what the file holds is lost",
+			"no value is lost; see docs/values.md",
 			"%s",
 			strings.Join(parts, ", "),
 		)

@@ -59,7 +59,7 @@ func (c *checker) estimate(ctx context.Context) error {
 	c.report.Expected = expected
 	c.ok(
 		"time",
-		"about %s, by a sample of %s that was loaded, verified and rolled back",
+		"about %s, estimated from a sample of %s that was loaded, verified and rolled back",
 		approximateDuration(expected),
 		humanize.IBytes(uint64(sampled)),
 	)

@@ -244,7 +244,7 @@ func (c *comparer) missing(key string, rowid int64) error {
 // difference too.
 func (c *comparer) cells(a pendingRow, theirs [][]byte) error {
 	if len(theirs) == 0 {
-		c.inconsistent(a, "is there, and is not found by its key: an index is damaged")
+		c.inconsistent(a, "exists but is not found by its key: an index is damaged")
 		return nil
 	}
 	mine, other := mapping.Cells(a.encoding), mapping.Cells(theirs[0])
@@ -273,7 +273,7 @@ func (c *comparer) cells(a pendingRow, theirs [][]byte) error {
 		c.onDifference(d)
 	}
 	if !explained {
-		c.inconsistent(a, "is read as one thing and then as another")
+		c.inconsistent(a, "differs between two reads")
 	}
 	if len(differs) == 0 {
 		return nil
@@ -308,7 +308,7 @@ func (c *comparer) inconsistent(a pendingRow, what string) {
 			Key:        a.key,
 			Kind:       report.CellDiffer,
 			InFile:     "the row",
-			InPostgres: "one that " + what,
+			InPostgres: "a row that " + what,
 		},
 	)
 }

@@ -134,13 +134,21 @@ func (v *tupleVisitor) Widen(_ context.Context, table *mapping.Table, column str
 // changedError refuses what was read of a file while somebody wrote to it.
 func changedError(snapshot *source.Snapshot) error {
 	return &clierr.Error{
-		Kind: clierr.Refused, Message: fmt.Sprintf("%q changed while it was read", snapshot.Path()), Hint: "stop Flujo and run again",
+		Kind:    clierr.Refused,
+		Message: fmt.Sprintf("%q changed while it was read", snapshot.Path()),
+		Hint:    "stop Flujo and run again",
 	}
 }
 
 func (r *extraction) note(format string, args ...any) {
 	r.findings.Notes = append(r.findings.Notes, fmt.Sprintf(format, args...))
 }
+
+// A state file with memories needs pgvector; the message has their number.
+const (
+	memoriesMessage = "the state file has %d memories, and Flujo's memories table requires pgvector"
+	memoriesHint    = "install pgvector on the server and run without --without-pgvector"
+)
 
 // countRows begins the report's table with what there is to read.
 func (r *extraction) countRows(ctx context.Context) (err error) {
@@ -159,12 +167,9 @@ func (r *extraction) countRows(ctx context.Context) (err error) {
 		if r.absentTable == tm.Table.Name {
 			if rows > 0 && !r.skipAbsent {
 				return &clierr.Error{
-					Kind: clierr.Refused,
-					Message: fmt.Sprintf(
-						"the file holds %d memories, and without pgvector there is no table for them",
-						rows,
-					),
-					Hint: "install pgvector on the server and run without --without-pgvector",
+					Kind:    clierr.Refused,
+					Message: fmt.Sprintf(memoriesMessage, rows),
+					Hint:    memoriesHint,
 				}
 			}
 			continue
@@ -235,8 +240,10 @@ func (r *extraction) extractTable(ctx context.Context, row *report.Table) (err e
 	}
 	if row.RowsRead != expected {
 		return &clierr.Error{
-			Kind: clierr.Mismatch, Message: fmt.Sprintf("read table %q: %d rows came, count(*) says %d", row.Name, row.RowsRead, expected),
-			Hint: "an index of the file may be damaged: see what sqlite3's PRAGMA integrity_check says of it",
+			Kind: clierr.Mismatch,
+			Message: fmt.Sprintf("%d rows of table %q of the state file were read, but count(*) returned %d",
+				row.RowsRead, row.Name, expected),
+			Hint: "an index of the state file may be damaged: run PRAGMA integrity_check in sqlite3",
 		}
 	}
 	of, read = row.RowsRead+row.Derived, read+derived

@@ -119,15 +119,10 @@ func (m *migration) refusal(rows, cells int64) error {
 	if rows > 0 && !m.Quarantine {
 		return &clierr.Error{
 			Kind: clierr.Refused,
-			Message: fmt.Sprintf(
-				"%s of the file rejected by Flujo's PostgreSQL tables",
-				english.Plural(int(rows), "row", ""),
-			),
-			Hint: fmt.Sprintf(
-				"see the list; fix them in a copy of the file, or run with --quarantine, which stores them in %s.%s",
-				m.Schema,
-				mapping.Originals.Name,
-			),
+			Message: fmt.Sprintf("%s rejected by Flujo's PostgreSQL tables",
+				english.Plural(int(rows), "row of the state file is", "rows of the state file are")),
+			Hint: fmt.Sprintf("fix the rows in a copy of the file, or run with --quarantine, which stores them in %s.%s",
+				m.Schema, mapping.Originals.Name),
 		}
 	}
 	if !m.Strict {
@@ -139,22 +134,24 @@ func (m *migration) refusal(rows, cells int64) error {
 			what = append(what, fmt.Sprintf(format, english.Plural(int(n), noun, "")))
 		}
 	}
-	add(cells, "cell", "%s would be converted or kept as an original value only")
+	add(cells, "cell", "%s would be converted or stored only as an original value")
 	add(rows, "row", "%s would be quarantined")
-	add(int64(len(m.report.Widened)), "column", "%s would be made bigint")
+	add(int64(len(m.report.Widened)), "column", "%s would be widened to bigint")
 	for _, d := range m.report.Derived {
 		if d.Table == mapping.Runs {
-			add(d.Rows, "run", "%s would be made for rows without one")
+			add(d.Rows, "stub run", "%s would be created for rows without a run")
 		}
 	}
 	if m.NaiveZone == nil {
-		add(m.findings.NaiveCount(), "time", "%s without a zone (--naive-timezone says which)")
+		add(m.findings.NaiveCount(), "timestamp", "%s without a time zone (see --naive-timezone)")
 	}
 	if len(what) == 0 {
 		return nil
 	}
 	return &clierr.Error{
-		Kind: clierr.Refused, Message: "--strict: " + strings.Join(what, ", "), Hint: "see the list; run without --strict, which keeps what is changed as it was",
+		Kind:    clierr.Refused,
+		Message: "--strict: " + strings.Join(what, ", "),
+		Hint:    "run without --strict to convert them and store the original values",
 	}
 }
 
@@ -180,7 +177,7 @@ func (r *extraction) vectorSize(ctx context.Context) (int, error) {
 		}
 	}
 	if len(all) > 1 {
-		r.note("the memories' vectors are of several sizes, and pgvector's column has one: %s", strings.Join(all, ", "))
+		r.note("the vectors in memories have several sizes, but a pgvector column has one: %s", strings.Join(all, ", "))
 	}
 	return int(best / 4), nil
 }

@@ -168,16 +168,11 @@ func (m *migration) checkMerge(ctx context.Context) error {
 	if wrong > 0 {
 		return &clierr.Error{
 			Kind: clierr.Mismatch,
-			Message: fmt.Sprintf(
-				"%s in PostgreSQL not as the side that it was taken from has it, the first: %s",
-				english.Plural(
-					int(wrong),
-					"run, key or memory is",
-					"runs, keys or memories are",
-				),
-				strings.Join(first, ", "),
-			),
-			Hint: "look for triggers, rules or whatever else changes rows on their way into these tables, and run again",
+			Message: fmt.Sprintf("%s from the side that was merged; first: %s",
+				english.Plural(int(wrong),
+					"run, key or memory in PostgreSQL differs", "runs, keys or memories in PostgreSQL differ"),
+				strings.Join(first, ", ")),
+			Hint: changedRowsHint,
 		}
 	}
 	stored, err := m.stored(ctx)

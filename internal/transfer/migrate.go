@@ -162,8 +162,10 @@ func open(ctx context.Context, path string) (*source.Snapshot, *mapping.Format, 
 	if err != nil {
 		snapshot.Close()
 		return nil, nil, &clierr.Error{
-			Kind: clierr.Refused, Message: fmt.Sprintf("%q can't be moved", snapshot.Path()), Err: err,
-			Hint: "give the file that Flujo's state_uri names",
+			Kind:    clierr.Refused,
+			Message: fmt.Sprintf("cannot migrate %q", snapshot.Path()),
+			Err:     err,
+			Hint:    "pass the file that Flujo's state_uri names",
 		}
 	}
 	return snapshot, format, nil
@@ -198,7 +200,7 @@ func (m *migration) run(ctx context.Context) (err error) {
 	hash := startFileHasher(ctx, m.snapshot)
 	defer hash.stop()
 	if m.snapshot.Locked() {
-		m.warn("another process has the file open: what it writes from now on is not in PostgreSQL; is Flujo stopped?")
+		m.warn("another process has the state file open; what it writes from now on is not migrated. Is Flujo stopped?")
 	}
 	m.startPhase(PhaseSchema)
 	m.options = mapping.Options{NaiveZone: m.NaiveZone, JSONDepth: m.tx.Server.JSONDepth()}
@@ -287,7 +289,7 @@ func (m *migration) describeTarget() {
 	}
 	m.report.Notes = append(m.report.Notes, m.sinkSchema.Notes...)
 	if m.WithoutPGVector {
-		m.note("--without-pgvector: Flujo starts and works here, without memory indexing")
+		m.note("--without-pgvector: Flujo works without memory indexing")
 	}
 }
 
@@ -299,10 +301,10 @@ func (m *migration) needEmpty(ctx context.Context) error {
 	}
 	switch {
 	case len(full) == 0 && m.Replace:
-		m.note("--replace: Flujo's tables were empty, so there was nothing to replace")
+		m.note("--replace had no effect, because Flujo's tables were empty")
 		return nil
 	case len(full) == 0 && m.Merge:
-		m.note("--merge: Flujo's tables were empty, so there was nothing to merge with")
+		m.note("--merge had no effect, because Flujo's tables were empty")
 		return nil
 	case len(full) == 0:
 		return nil
@@ -314,11 +316,14 @@ func (m *migration) needEmpty(ctx context.Context) error {
 	}
 	return &clierr.Error{
 		Kind:    clierr.Refused,
-		Message: fmt.Sprintf("schema %q already holds rows: %s", m.Schema, strings.Join(full, ", ")),
-		Hint: "was it migrated already? nothing was added; put the file's rows in their place with --replace, which keeps them, " +
-			"take what either side has with --merge, or name another schema with --schema",
+		Message: fmt.Sprintf("schema %q already holds rows (%s)", m.Schema, strings.Join(full, ", ")),
+		Hint:    holdsRowsHint,
 	}
 }
+
+// holdsRowsHint is the hint if the schema already holds rows.
+const holdsRowsHint = "if it was migrated already, run verify; otherwise see --replace and --merge, " +
+	"or use another schema (--schema)"
 
 // needUnchanged refuses to commit when somebody wrote to the file meanwhile;
 // a dry run only notes it.
@@ -331,7 +336,7 @@ func (m *migration) needUnchanged() error {
 	case !changed:
 		return nil
 	case m.DryRun:
-		m.warn("the file changed while it was read: stop Flujo before the cutover")
+		m.warn("the state file changed while it was read: stop Flujo before the cutover")
 		return nil
 	}
 	return changedError(m.snapshot)
@@ -346,7 +351,7 @@ func (m *migration) checkAddress(ctx context.Context) {
 			continue
 		}
 		if err := postgres.CheckAddress(ctx, m.Cutover.Reveal(), m.Schema, row.InPostgres); err != nil {
-			m.warn("everything is committed, but the cutover address can't be used yet: %v", err)
+			m.warn("the migration is committed, but the cutover address does not work yet: %v", err)
 		}
 	}
 }
@@ -367,5 +372,5 @@ func interrupted(ctx context.Context, err error) error {
 // addressError keeps what err says and adds that it is the cutover address,
 // not --postgres, that was tried.
 func addressError(err error) error {
-	return &clierr.Error{Kind: clierr.KindOf(err), Message: "the cutover address was tried first", Err: err}
+	return &clierr.Error{Kind: clierr.KindOf(err), Message: "cannot use the cutover address", Err: err}
 }

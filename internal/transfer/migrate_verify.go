@@ -22,7 +22,7 @@ const (
 
 // printedDifferently is the note on a table whose digests differ and whose rows do
 // not: JSON that this program prints in another way than the server.
-const printedDifferently = "%s had to be compared row by row: it is all there, and took longer"
+const printedDifferently = "%s was compared row by row, because its digests differ; all rows are equal"
 
 // verifyRows compares what the server stored with what the file says, in the
 // transaction that wrote it.
@@ -99,11 +99,18 @@ func (m *migration) mismatchError() error {
 		return nil
 	}
 	return &clierr.Error{
-		Kind: clierr.Mismatch,
-		Message: fmt.Sprintf("%s in PostgreSQL not as the file has them, the first: %s",
-			english.Plural(int(m.report.Differing), "row is", "rows are"), m.report.Differences[0]),
-		Hint: "look for triggers, rules or whatever else changes rows on their way into these tables, and run again",
+		Kind:    clierr.Mismatch,
+		Message: fmt.Sprintf("%s; first: %s", rowsDiffer(m.report.Differing), m.report.Differences[0]),
+		Hint:    changedRowsHint,
 	}
+}
+
+// changedRowsHint is the hint if rows change on their way into a table.
+const changedRowsHint = "look for triggers or rules that change rows of these tables, and run again"
+
+// rowsDiffer returns the message for n rows that differ from the state file.
+func rowsDiffer(n int64) string {
+	return english.Plural(int(n), "row in PostgreSQL differs", "rows in PostgreSQL differ") + " from the state file"
 }
 
 // compareOriginals compares the table of originals with what was sent to it.
@@ -118,7 +125,10 @@ func (m *migration) compareOriginals(ctx context.Context, stored *source.Databas
 	}
 	m.report.Differing++
 	m.recordDifference(report.Difference{
-		Table: mapping.Originals.Name, Kind: report.CellDiffer, InFile: fmt.Sprintf("%d originals", mine.Rows), InPostgres: fmt.Sprintf("%d that are not all the same", rows),
+		Table:      mapping.Originals.Name,
+		Kind:       report.CellDiffer,
+		InFile:     fmt.Sprintf("%d original values", mine.Rows),
+		InPostgres: fmt.Sprintf("%d, not all equal", rows),
 	})
 	return nil
 }
@@ -139,7 +149,7 @@ func (m *migration) compareCounts(ctx context.Context) error {
 		want := row.RowsRead - row.Rejected + row.Derived
 		row.Match = row.InPostgres == want
 		if !row.Match {
-			wrong = append(wrong, fmt.Sprintf("%s has %d, not %d", row.Name, row.InPostgres, want))
+			wrong = append(wrong, fmt.Sprintf("%s has %d instead of %d", row.Name, row.InPostgres, want))
 		}
 	}
 	if m.report.Originals > 0 {
@@ -148,14 +158,15 @@ func (m *migration) compareCounts(ctx context.Context) error {
 			return err
 		}
 		if n != m.report.Originals {
-			wrong = append(wrong, fmt.Sprintf("%s has %d, not %d", mapping.Originals.Name, n, m.report.Originals))
+			wrong = append(wrong, fmt.Sprintf("%s has %d instead of %d", mapping.Originals.Name, n, m.report.Originals))
 		}
 	}
 	if len(wrong) == 0 {
 		return nil
 	}
 	return &clierr.Error{
-		Kind: clierr.Mismatch, Message: "rows are missing or too many in Postgres: " + strings.Join(wrong, ", "),
-		Hint: "look for triggers or rules on these tables",
+		Kind:    clierr.Mismatch,
+		Message: "row counts in PostgreSQL differ from the state file: " + strings.Join(wrong, ", "),
+		Hint:    changedRowsHint,
 	}
 }

@@ -48,8 +48,10 @@ func (m *migration) verifyArchive(ctx context.Context) error {
 		}
 		if archived != rows || same != digest {
 			return &clierr.Error{
-				Kind: clierr.Mismatch, Message: fmt.Sprintf("the copy of table %q in schema %q is not what the table holds: %d rows, not %d, or others", table.Name, m.archive.Schema, archived, rows),
-				Hint: "nothing was taken out of the table; look for event triggers or whatever else changes new tables, and run again",
+				Kind: clierr.Mismatch,
+				Message: fmt.Sprintf("the copy of table %q in schema %q differs from the table (%d rows, the table has %d)",
+					table.Name, m.archive.Schema, archived, rows),
+				Hint: "look for event triggers that change new tables, and run again",
 			}
 		}
 	}

@@ -113,13 +113,10 @@ func (r *restoration) mergeBase(ctx context.Context) error {
 			r.report.Merge = m.report.Merge
 			r.report.Warnings = append(r.report.Warnings, m.report.Warnings...)
 			if rows, _ := m.findings.Count(); rows > 0 {
-				r.warn(
-					"%d rows of the base are rejected by PostgreSQL: they are in the new file as they were, and were not merged",
-					rows,
-				)
+				r.warn("PostgreSQL rejects %d rows of the base: they are unchanged in the new file and were not merged", rows)
 			}
 			if m.report.Merge == nil {
-				r.warn("schema %q holds no rows: the new file is the base alone", r.Schema)
+				r.warn("schema %q holds no rows: the new file contains only the base", r.Schema)
 			}
 			return r.run(ctx)
 		},
@@ -186,13 +183,11 @@ func (r *restoration) warnOfAbsent() {
 		switch {
 		case there, table.Name == mapping.Memories: // which a server without pgvector does not have
 		case r.Base != "":
-			r.warn("schema %q has no table %s: what the base has of it is in the new file", r.Schema, table.Name)
+			r.warn("schema %q has no table %s: the new file contains the rows of the base", r.Schema, table.Name)
 		default:
 			r.warn(
-				"schema %q has no table %s, and so the new file has none: give the file that was migrated with --base, if its rows are wanted",
-				r.Schema,
-				table.Name,
-			)
+				"schema %q has no table %s, so the new file has none; for its rows, use the file that was migrated as --base",
+				r.Schema, table.Name)
 		}
 	}
 }
@@ -216,13 +211,7 @@ func (r *restoration) finish(ctx context.Context) error {
 	}
 	r.report.Done = true
 	if err := r.file.SyncError(); err != nil {
-		r.report.Warnings = append(
-			r.report.Warnings,
-			fmt.Sprintf(
-				"the file is whole and in its place, but its folder can't be synced (%v): should the machine crash now, look whether it is there",
-				err,
-			),
-		)
+		r.warn("the file was restored, but its folder cannot be synced (%v); after a crash, check that the file exists", err)
 	}
 	return nil
 }
@@ -355,9 +344,9 @@ func unrepresentable(err error) error {
 	}
 	return &clierr.Error{
 		Kind:    clierr.Refused,
-		Message: "a SQLite file can't hold what PostgreSQL has",
+		Message: "a SQLite file cannot store a value that PostgreSQL has",
 		Err:     cell,
-		Hint:    "change that cell in PostgreSQL, then run again; no file was made",
+		Hint:    "change that value in PostgreSQL, then run again",
 	}
 }
 
@@ -379,7 +368,12 @@ func (r *restoration) writers(table string) map[int64]bool {
 func (r *restoration) addLost(reverse *mapping.ReverseConverter) {
 	for column, n := range reverse.Nulls {
 		r.report.Lost = append(r.report.Lost, report.Change{
-			Table: reverse.Table.Name, Column: column, Reason: "nan", Explanation: "NaN became NULL, since SQLite holds none", Count: n, Keys: []string{},
+			Table:       reverse.Table.Name,
+			Column:      column,
+			Reason:      "nan",
+			Explanation: "NaN became NULL, because SQLite has no NaN",
+			Count:       n,
+			Keys:        []string{},
 		})
 	}
 }
@@ -441,9 +435,11 @@ func (r *restoration) verify(ctx context.Context) error {
 		return nil
 	}
 	return &clierr.Error{
-		Kind: clierr.Mismatch, Message: fmt.Sprintf("%s in the new file not as PostgreSQL has them, the first: %s",
-			english.Plural(int(r.report.Differing), "row is", "rows are"), r.report.Differences[0]),
-		Hint: "this is a mistake of flujo-port: no file was left; keep the database, and report it with the report's JSON",
+		Kind: clierr.Mismatch,
+		Message: fmt.Sprintf("%s from PostgreSQL; first: %s",
+			english.Plural(int(r.report.Differing), "row in the new file differs", "rows in the new file differ"),
+			r.report.Differences[0]),
+		Hint: "this is a bug in flujo-port: keep the database, and report the bug with the output of --json",
 	}
 }
 
@@ -467,7 +463,7 @@ func naiveZone(requested *time.Location, receipt *report.Receipt) (*time.Locatio
 	if err != nil {
 		return nil, &clierr.Error{
 			Kind:    clierr.Usage,
-			Message: "the receipt's zone of times without one is not known here",
+			Message: "the receipt's time zone is unknown on this machine",
 			Err:     err,
 			Hint:    "name it with --naive-timezone",
 		}

@@ -31,9 +31,7 @@ func (r *restoration) rebase(ctx context.Context) error {
 		return err
 	}
 	if base.Locked() && !r.Merge {
-		r.warn(
-			"another process has the base open: what it writes from now on is not in the new file; is Flujo stopped?",
-		)
+		r.warn("another process has the base open; what it writes from now on is not in the new file. Is Flujo stopped?")
 	}
 	extraction := r.extractionOf(base, format)
 	extraction.progress, extraction.phase = r.OnProgress, PhaseRead
@@ -144,9 +142,9 @@ func (r *restoration) rewriteOlderBase(ctx context.Context, base *source.Snapsho
 		return r.patchAll(ctx, extraction)
 	}
 	r.note(
-		"the base is in the format of %s, and PostgreSQL has changed rows since: the new file is in the format of Flujo 0.6, which can write to it",
-		extraction.format.Name,
-	)
+		"the base is in the format of %s, to which Flujo 0.6 cannot write, and PostgreSQL has changed rows since; "+
+			"the new file is in the format of Flujo 0.6",
+		extraction.format.Name)
 	return r.rewrite(ctx, old)
 }
 
@@ -198,7 +196,7 @@ func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, e
 	if r.receipt == nil {
 		return &clierr.Error{
 			Kind:    clierr.Refused,
-			Message: "there is no receipt of a migration in this schema, so what changed since can't be told",
+			Message: "the schema has no receipt, so the rows that changed since the migration are unknown",
 			Hint:    "restore without --base",
 		}
 	}
@@ -229,29 +227,27 @@ func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, e
 	}
 	if len(others) == 0 {
 		r.note(
-			"the base has other bytes than the file that was migrated (%s), and what PostgreSQL was given of it is the same",
-			r.receipt.File.Path,
-		)
+			"the base's checksum differs from the receipt's (%s), but the rows that were migrated are equal",
+			r.receipt.File.Path)
 		return nil
 	}
 	if r.receipt.Verify == VerifyCounts {
 		return &clierr.Error{
-			Kind: clierr.Refused, Message: fmt.Sprintf("the bytes of %q are not those of the file that was migrated, and --verify counts left no digests to know its rows by", base.Path()),
-			Hint: fmt.Sprintf(
-				"give the file with SHA-256 %s, add --merge, or restore without --base",
-				r.receipt.File.SHA256,
-			),
+			Kind: clierr.Refused,
+			Message: fmt.Sprintf("the checksum of %q differs from the receipt's, and --verify counts stored no digests of its rows",
+				base.Path()),
+			Hint: fmt.Sprintf("use the file with SHA-256 %s, add --merge, or restore without --base", r.receipt.File.SHA256),
 		}
 	}
 	return &clierr.Error{
 		Kind: clierr.Refused,
 		Message: fmt.Sprintf(
-			"%q is not the file that was migrated, or it was written since: other rows in %s",
+			"%q is not the file that was migrated, or was written to since: different rows in %s",
 			base.Path(),
 			strings.Join(others, ", "),
 		),
 		Hint: fmt.Sprintf(
-			"give the file that was migrated, %q with SHA-256 %s; to keep what both sides wrote, add --merge",
+			"use the file that was migrated, %q with SHA-256 %s; to keep the changes of both sides, add --merge",
 			r.receipt.File.Path,
 			r.receipt.File.SHA256,
 		),
@@ -335,7 +331,7 @@ func (r *restoration) lastID(ctx context.Context, table *mapping.Table) (int64, 
 	last, known, err := r.stored.LastID(ctx, table)
 	if err == nil && !known {
 		r.warn(
-			"the sequence of %s can't be read by this role: ids of rows that were deleted last may be allocated again",
+			"this role may not read the sequence of %s: ids of deleted rows may be allocated again",
 			table.Name,
 		)
 	}

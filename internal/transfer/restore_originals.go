@@ -88,7 +88,7 @@ func (r *restoration) restoreRejected(ctx context.Context, row *report.RestoredT
 			if v.Class != mapping.Null &&
 				!slices.ContainsFunc(columns, func(c mapping.FileColumn) bool { return c.Name == name }) {
 				r.note(
-					"%s.%s has no column in Flujo's SQLite file; it is in %s",
+					"%s.%s has no column in Flujo's SQLite file; its values remain in %s",
 					row.Name,
 					name,
 					mapping.Originals.Name,
@@ -100,15 +100,9 @@ func (r *restoration) restoreRejected(ctx context.Context, row *report.RestoredT
 			err = r.file.Insert(ctx, table, values)
 		}
 		if !fits || clierr.KindOf(err) == clierr.Refused {
-			r.report.Warnings = append(
-				r.report.Warnings,
-				fmt.Sprintf(
-					"a row of %s that PostgreSQL rejected cannot be stored in Flujo's SQLite file either: it is in %s, with source_rowid %d",
-					row.Name,
-					mapping.Originals.Name,
-					originals.RowID,
-				),
-			)
+			r.warn(
+				"a row of %s that PostgreSQL rejected cannot be stored in Flujo's SQLite file either; it remains in %s (source_rowid %d)",
+				row.Name, mapping.Originals.Name, originals.RowID)
 			return nil
 		}
 		row.Rejected++
@@ -131,10 +125,9 @@ func (r *restoration) noteLeft() {
 	}
 	if left > 0 {
 		r.note(
-			"%d originals stay in %s: their rows were written after the migration (or it can't be told), were rejected, or Flujo's SQLite file would not keep them as they were",
-			left,
-			mapping.Originals.Name,
-		)
+			"%d original values remain in %s: their rows were rejected or may have been written after the migration, "+
+				"or Flujo's SQLite file would not store them unchanged",
+			left, mapping.Originals.Name)
 	}
 }
 

@@ -37,7 +37,7 @@ func (m *migration) setSequences(ctx context.Context) error {
 		if next < math.MaxInt64 {
 			next++
 		} else {
-			m.note("%s has the highest id that there is: inserts that ask for the next one fail, as they do in SQLite", tm.Table.Name)
+			m.note("%s has the highest possible id: inserts without an id fail, as in SQLite", tm.Table.Name)
 		}
 		free := next > last
 		tried, err := m.tx.SetSequence(ctx, tm.Table, next, free)
@@ -46,9 +46,9 @@ func (m *migration) setSequences(ctx context.Context) error {
 		}
 		if free && !tried && m.DryRun {
 			m.note(
-				"%s: Flujo's next insert was not tried: the sequence belongs to another role, and would not be as it was; the real run tries it right before its commit",
-				tm.Table.Name,
-			)
+				"%s: Flujo's next insert was not tried, because another role owns the sequence and a rollback would not undo it; "+
+					"the migration tries it before the commit",
+				tm.Table.Name)
 		}
 	}
 	return nil

@@ -72,7 +72,7 @@ func (r *extraction) loadStubRuns(ctx context.Context, row *report.Table) error 
 		row.Derived, row.Bytes = made, row.Bytes+sent
 		r.findings.Derived = append(r.findings.Derived, report.Derived{
 			Table: mapping.Runs, Rows: made, From: "workflow_state", Count: o.fromState,
-			Why: "rows of other tables belong to runs that the file does not have, and Flujo's PostgreSQL tables require them",
+			Why: "rows of other tables refer to runs that the state file does not have, and Flujo's PostgreSQL tables require them",
 		})
 	}
 	return nil

@@ -27,7 +27,7 @@ func (r *extraction) inferTime(
 			return at, t.Table + "." + t.Column, nil
 		}
 	}
-	return r.modified, "the file's time", nil
+	return r.modified, "the modification time of the state file", nil
 }
 
 // fallbackValues gives what a column says of a run: of the row's own table the row's

@@ -53,12 +53,12 @@ func (r *extraction) loadTraces(ctx context.Context, row *report.Table, each fun
 		return err
 	}
 	if done.rejected > 0 {
-		r.note("%d traces could not be derived: their run_id is no key, or they are over jsonb's size", done.rejected)
+		r.note("%d traces could not be derived: their run_id is not a valid key, or they exceed jsonb's size limit", done.rejected)
 	}
 	row.Derived, row.Bytes = done.read-done.rejected, row.Bytes+sent
 	r.findings.Derived = append(r.findings.Derived, report.Derived{
 		Table: mapping.Traces, Rows: row.Derived, From: mapping.Spans, Count: t.spansUsed,
-		Why: "Flujo's SQLite backend rebuilds a run's trace from its spans, its PostgreSQL backend reads traces alone",
+		Why: "Flujo's SQLite backend rebuilds a run's trace from its spans; its PostgreSQL backend reads only traces",
 	})
 	return nil
 }

@@ -14,8 +14,6 @@ import (
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
 	"flujo-port/internal/source"
-
-	"github.com/dustin/go-humanize/english"
 )
 
 // VerifyOptions says which file to compare with which schema.
@@ -219,11 +217,8 @@ func (v *verification) compare(ctx context.Context, stored *digester) error {
 				c.Match = true
 				v.report.Notes = append(
 					v.report.Notes,
-					fmt.Sprintf(
-						"%s holds what was verified at the migration, and the file is the same; this flujo-port reads it otherwise "+
-							"than the one that migrated it (another version, or --naive-timezone)",
-						row.Name,
-					),
+					fmt.Sprintf("%s and the state file are unchanged since the migration, but this flujo-port converts the file "+
+						"differently (another version, or another --naive-timezone)", row.Name),
 				)
 			}
 			c.Match = c.Match || c.AsMerged
@@ -339,9 +334,9 @@ func (v *verification) verdict() error {
 			continue
 		}
 		if had, _ := v.receiptOf(c.Name).OfFile(); had != c.InFile {
-			others = append(others, fmt.Sprintf("%s has %d rows and had %d", c.Name, c.InFile, had))
+			others = append(others, fmt.Sprintf("%s has %d rows instead of %d", c.Name, c.InFile, had))
 		} else {
-			others = append(others, fmt.Sprintf("%s has other content", c.Name))
+			others = append(others, fmt.Sprintf("%s has different content", c.Name))
 		}
 	}
 	switch {
@@ -350,34 +345,33 @@ func (v *verification) verdict() error {
 		return &clierr.Error{
 			Kind: clierr.Refused,
 			Message: fmt.Sprintf(
-				"%q is not the file that was migrated on %s, or it was written since: %s",
+				"%q is not the file that was migrated on %s, or was written to since: %s",
 				r.Source.Path,
 				r.Receipt.MigratedAt.Format(time.DateTime+" UTC"),
 				strings.Join(others, ", "),
 			),
-			Hint: fmt.Sprintf("give the file that was migrated, %q with SHA-256 %s", r.Receipt.Path, r.Receipt.SHA256),
+			Hint: fmt.Sprintf("use the file that was migrated, %q with SHA-256 %s", r.Receipt.Path, r.Receipt.SHA256),
 		}
 	case len(gone) > 0:
 		r.Verdict = report.Mismatch
 		return &clierr.Error{
-			Kind: clierr.Mismatch, Message: fmt.Sprintf("tables are not in the schema any more: %s", strings.Join(gone, ", ")),
-			Hint: "somebody dropped them, which Flujo does not do: bring them back from a backup, or migrate the file again into a schema of its own",
+			Kind:    clierr.Mismatch,
+			Message: fmt.Sprintf("the schema no longer has these tables: %s", strings.Join(gone, ", ")),
+			Hint:    "Flujo does not drop tables: restore them from a backup, or migrate the file into another schema",
 		}
 	case bad > 0 && v.receipt == nil:
 		r.Verdict = report.Mismatch
 		return &clierr.Error{
-			Kind: clierr.Mismatch, Message: fmt.Sprintf("%s in PostgreSQL not as the file has them", english.Plural(int(bad), "row is", "rows are")),
-			Hint: "there is no receipt of a migration in this schema, so whether they were copied wrong or changed since can't be told",
+			Kind:    clierr.Mismatch,
+			Message: rowsDiffer(bad),
+			Hint:    "the schema has no receipt, so it is unknown whether they were copied wrong or changed later",
 		}
 	case bad > 0:
 		r.Verdict = report.CopyMismatch
 		return &clierr.Error{
-			Kind: clierr.Mismatch,
-			Message: fmt.Sprintf(
-				"%s in PostgreSQL as the migration wrote them, and not as the file has them",
-				english.Plural(int(bad), "row is", "rows are"),
-			),
-			Hint: "Flujo did not do that: keep the file, and migrate it again into a schema of its own",
+			Kind:    clierr.Mismatch,
+			Message: rowsDiffer(bad) + ", and were not changed after the migration",
+			Hint:    "this is not Flujo's doing: keep the file, and migrate it into another schema",
 		}
 	case drift > 0:
 		r.Verdict = report.Drift
