@@ -20,7 +20,7 @@ func TestMerge(t *testing.T) {
 	}
 	stdout, stderr, code := p.run(t, "migrate", "--sqlite", file, "--without-pgvector", "--merge")
 	if code != 0 || !strings.HasPrefix(stdout, "Done: every cell") || strings.Contains(stdout, "taken over") ||
-		!strings.Contains(stdout, "nothing to merge with") {
+		!strings.Contains(stdout, "--merge had no effect") {
 		t.Errorf("into an empty schema: exit %d\n%s%s", code, stdout, stderr)
 	}
 	execute(
