@@ -20,11 +20,12 @@ import (
 	"github.com/dustin/go-humanize/english"
 )
 
-// CheckOptions says what would be moved where.
+// CheckOptions are the options of Check. Fields that are not documented here
+// have the same meaning as in MigrateOptions.
 type CheckOptions struct {
 	SQLite          string
-	HasTarget       bool   // a database was named; without one only the file is looked at
-	Postgres        string // as in MigrateOptions
+	HasTarget       bool // a database was named; otherwise only the state file is checked
+	Postgres        string
 	Schema          string
 	Cutover         stateuri.Address
 	WithoutPGVector bool
@@ -32,13 +33,13 @@ type CheckOptions struct {
 	ExactFloats     bool
 	NaiveZone       *time.Location
 	SkipIntegrity   bool
-	OnFinding       func(mapping.Finding) // called for every finding; may be nil
-	OnProgress      func(Progress)        // may be nil
+	OnFinding       func(mapping.Finding)
+	OnProgress      func(Progress)
 }
 
-// Check looks for everything that would stop a migration, and changes nothing.
-// What it finds is in the report; where a line of it is a report.Error the error
-// is a clierr.Refused.
+// Check runs the preflight checks and changes nothing. If a check result has the
+// status report.Error, Check returns the report and an error of kind
+// clierr.Refused.
 func Check(ctx context.Context, o CheckOptions) (*report.Check, error) {
 	started := time.Now()
 	c := &checker{
@@ -70,16 +71,16 @@ func Check(ctx context.Context, o CheckOptions) (*report.Check, error) {
 type checker struct {
 	CheckOptions
 	report        *report.Check
-	extraction    *extraction    // of the file; nil where it can't be read
-	integrityTime time.Duration  // that quick_check took
-	group         string         // of the lines that are being written
-	conn          *postgres.Conn // nil where there is none; closed once the server was looked at
-	unknown       []string       // lines on which something could not be looked at or tried
+	extraction    *extraction    // of the state file; nil if the file cannot be read
+	integrityTime time.Duration  // duration of quick_check
+	group         string         // of the results that are being added
+	conn          *postgres.Conn // nil if the connection failed; closed after survey
+	unknown       []string       // names of checks that could not run
 	targetFacts
 }
 
-// run looks at the server before it reads the file's rows, since what is found
-// in them depends on what they go into.
+// run checks the server before it reads the file's rows, because the findings
+// depend on the server.
 func (c *checker) run(ctx context.Context) error {
 	c.group = report.GroupFile
 	snapshot, format, err := c.file(ctx)
@@ -119,25 +120,31 @@ func (c *checker) run(ctx context.Context) error {
 	return nil
 }
 
-func (c *checker) addResult(state report.Status, name, do, format string, args ...any) {
-	c.report.Results = append(
-		c.report.Results,
-		report.CheckResult{Group: c.group, Name: name, Status: state, Message: fmt.Sprintf(format, args...), Hint: do},
-	)
+func (c *checker) addResult(status report.Status, name, hint, format string, args ...any) {
+	c.report.Results = append(c.report.Results, report.CheckResult{
+		Group:   c.group,
+		Name:    name,
+		Status:  status,
+		Message: fmt.Sprintf(format, args...),
+		Hint:    hint,
+	})
 }
 
 func (c *checker) ok(name, format string, args ...any) {
 	c.addResult(report.OK, name, "", format, args...)
 }
-func (c *checker) warning(name, do, format string, args ...any) {
-	c.addResult(report.Warning, name, do, format, args...)
-}
-func (c *checker) failure(name, do, format string, args ...any) {
-	c.addResult(report.Error, name, do, format, args...)
+
+func (c *checker) warning(name, hint, format string, args ...any) {
+	c.addResult(report.Warning, name, hint, format, args...)
 }
 
-// addError makes a line of an error that would end a migration, and of one that
-// a lock made, which may be free again by then. Only ctx's end comes back.
+func (c *checker) failure(name, hint, format string, args ...any) {
+	c.addResult(report.Error, name, hint, format, args...)
+}
+
+// addError adds a result for an error that would end a migration: a warning for
+// a lock timeout, since the lock may be free by then, otherwise an error. It
+// returns only the error of ctx.
 func (c *checker) addError(ctx context.Context, name, failed string, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -166,8 +173,8 @@ func (c *checker) addError(ctx context.Context, name, failed string, err error) 
 // notChecked is the text of a line whose check could not run.
 const notChecked = "could not be checked"
 
-// file looks at the file without its rows. format is nil where they can't be
-// read.
+// file checks the state file except its rows. The returned format is nil if the
+// rows cannot be read. The caller closes the snapshot.
 func (c *checker) file(ctx context.Context) (snapshot *source.Snapshot, format *mapping.Format, err error) {
 	snapshot, err = source.Open(ctx, c.SQLite)
 	if err != nil {
@@ -202,7 +209,7 @@ func (c *checker) file(ctx context.Context) (snapshot *source.Snapshot, format *
 	return snapshot, format, nil
 }
 
-// contents reads the file's rows.
+// contents reads the file's rows and adds the results for them.
 func (c *checker) contents(ctx context.Context, snapshot *source.Snapshot, format *mapping.Format) error {
 	c.extraction = newExtraction(snapshot, format)
 	c.report.Findings = c.extraction.findings
@@ -247,8 +254,8 @@ func (c *checker) integrity(ctx context.Context, snapshot *source.Snapshot) (sou
 	return true, nil
 }
 
-// scan reads all of the file as a migration into the target would, and says
-// what that would find.
+// scan reads all rows as a migration into the target would, and adds what it
+// finds.
 func (c *checker) scan(ctx context.Context) (err error) {
 	r := c.extraction
 	r.options = mapping.Options{NaiveZone: c.NaiveZone, JSONDepth: mapping.DefaultJSONDepth}
@@ -283,8 +290,8 @@ func (c *checker) scan(ctx context.Context) (err error) {
 	return c.findings(ctx)
 }
 
-// inProgress says which runs are not at their end: a running one may be
-// writing still, and a paused one goes on after the cutover.
+// inProgress adds the number of running and paused runs. A running one may still
+// write to the file, and a paused one continues after the cutover.
 func (c *checker) inProgress(ctx context.Context) error {
 	var parts []string
 	running := false
@@ -321,7 +328,7 @@ func (c *checker) inProgress(ctx context.Context) error {
 	return nil
 }
 
-// findings says what would arrive changed, or not at all.
+// findings adds what would be converted or rejected.
 func (c *checker) findings(ctx context.Context) error {
 	rows, cells := c.extraction.findings.Count()
 	var parts []string
@@ -348,7 +355,7 @@ func (c *checker) findings(ctx context.Context) error {
 	case rows > 0 && !c.Quarantine:
 		c.failure(
 			"findings",
-			"fix the rows in a copy of the file, or migrate with --quarantine, which stores them in flujo_port_originals",
+			"fix the rows in a copy of the file, or use --quarantine, which stores them in flujo_port_originals",
 			"%s",
 			strings.Join(parts, ", "),
 		)

@@ -14,21 +14,22 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// checkLockWait is how long check waits for a lock, and makes others wait behind it.
+// checkLockWait is the lock timeout of check. Sessions that queue behind its
+// lock request wait no longer than this.
 const checkLockWait = time.Second
 
-// targetFacts are what survey finds and the rest of the check needs.
+// targetFacts are the facts that survey finds and other checks need.
 type targetFacts struct {
-	have        map[string]*postgres.TableShape // the tables that are there
-	differences []string                        // what sets them apart from Flujo's
-	empty       bool                            // no row is in them, and they are Flujo's
-	extension   *postgres.Extension             // nil where it could, or need, not be asked
-	reached     bool                            // through the cutover address
+	have        map[string]*postgres.TableShape // existing tables
+	differences []string                        // between the existing tables and Flujo's
+	empty       bool                            // the tables match Flujo's and have no rows, or do not exist
+	extension   *postgres.Extension             // nil if unknown or not needed
+	reached     bool                            // the cutover address leads to the schema
 	vectorSize  int                             // of the file's vectors
 }
 
-// survey looks at the server and at what is in the schema, by a connection that
-// is closed afterwards: reading the file may take longer than an idle one lives.
+// survey checks the server and the schema. It closes its connection, since an
+// idle connection may be closed while the file is read.
 func (c *checker) survey(ctx context.Context) error {
 	c.group = report.GroupServer
 	conn, err := postgres.Open(ctx, c.Postgres, c.Schema)
@@ -63,12 +64,12 @@ func (c *checker) survey(ctx context.Context) error {
 	return c.query(ctx, "pgvector", c.findExtension)
 }
 
-// hasServer reports whether there is a server that survey could ask.
+// hasServer reports whether survey could connect to a supported server.
 func (c *checker) hasServer() bool { return c.conn != nil && c.conn.Server.CheckVersion() == nil }
 
-// query does a part of the check that asks the server, in a read-only transaction
-// of its own: its error becomes the line of that name. What comes back ends the
-// check: ctx's end, or a lost connection.
+// query runs part in a read-only transaction. An error of part becomes the
+// result with the given name. query returns an error only if the check must end:
+// the error of ctx, or a lost connection.
 func (c *checker) query(ctx context.Context, name string, part func(context.Context) error) error {
 	err := c.conn.Run(ctx, "ROLLBACK; BEGIN READ ONLY;"+c.conn.Settings())
 	if err != nil {
@@ -89,7 +90,7 @@ func (c *checker) queryResult(ctx context.Context, name string, err error) error
 	return c.addError(ctx, name, notChecked, err)
 }
 
-// server looks at the server as such.
+// server checks the server itself.
 func (c *checker) server(ctx context.Context) error {
 	s := c.conn.Server
 	if s.Encoding == "UTF8" {
@@ -161,7 +162,7 @@ func (c *checker) tls(t postgres.TLS) {
 	case t.Used:
 		c.warning("TLS", verify, "%s, but the server's certificate is not verified", t.Version)
 	case t.Local:
-		c.ok("TLS", "not used: the connection does not leave this machine; if it ends at a tunnel or proxy, check what follows")
+		c.ok("TLS", "not used: the connection does not leave this machine; a tunnel or proxy is not checked")
 	default:
 		c.warning("TLS", verify, "not used: the password and the rows cross the network unencrypted")
 	}
@@ -193,18 +194,18 @@ func (c *checker) timeouts(all []string) {
 	}
 	c.warning(
 		"timeouts",
-		"no action is required for the migration, which disables them in its transaction; they apply to Flujo's statements",
+		"no action is required for the migration, which disables them; they apply to Flujo's statements",
 		"set by the role, database or server: %s",
 		strings.Join(all, ", "),
 	)
 }
 
-// spaceFactor is how much more than the file a migration may take on the
-// server's disk, with indexes and the write-ahead log.
+// spaceFactor is the disk space that a migration may need on the server,
+// including indexes and write-ahead log, as a multiple of the file's size.
 const spaceFactor = 3
 
-// space compares what is free with what may be needed. That is an estimate either
-// way, and never stops.
+// space compares the free disk space with what a migration may need. Both are
+// estimates, so the result is never an error.
 func (c *checker) space(ctx context.Context) error {
 	if c.report.Source == nil {
 		return nil
@@ -233,7 +234,8 @@ func (c *checker) space(ctx context.Context) error {
 	return nil
 }
 
-// target tries what can be tried without a trace, when the file was read.
+// target checks, after the file was read, what a migration would do in the
+// schema.
 func (c *checker) target(ctx context.Context) error {
 	vector := c.pgvector()
 	writes := !c.conn.Server.Standby && c.conn.Server.Encoding == "UTF8"
@@ -249,7 +251,7 @@ func (c *checker) target(ctx context.Context) error {
 	return c.estimate(ctx)
 }
 
-// tables says what is in the schema.
+// tables checks the tables in the schema.
 func (c *checker) tables(ctx context.Context) error {
 	there, err := c.conn.HasSchema(ctx)
 	if err != nil {
@@ -310,13 +312,15 @@ func (c *checker) findExtension(ctx context.Context) error {
 	return err
 }
 
+// pgvector adds the result for the extension, and reports whether a migration
+// can use it or does not need it.
 func (c *checker) pgvector() (fit bool) {
 	var e postgres.Extension
 	switch {
 	case c.extension != nil:
 		e = *c.extension
 	case !c.WithoutPGVector:
-		return false // its line is there
+		return false // survey has added the error
 	}
 	memories := int64(0)
 	if c.extraction != nil {
@@ -382,7 +386,7 @@ func (c *checker) pgvector() (fit bool) {
 	return true
 }
 
-// address looks through the cutover address.
+// address connects by the cutover address and checks the session.
 func (c *checker) address(ctx context.Context) error {
 	trial, err := postgres.TryAddress(ctx, c.Cutover.Reveal())
 	if err != nil {
@@ -391,7 +395,7 @@ func (c *checker) address(ctx context.Context) error {
 	if trial.Pooled {
 		c.warning(
 			"pooler",
-			"connect to the server directly, or make sure that the pooler forwards the parameter options and pools by session",
+			"connect to the server directly, or use session pooling that forwards the options parameter",
 			"the address leads to a pooler: another server process answers than the one announced at connect",
 		)
 	} else {
@@ -409,7 +413,7 @@ func (c *checker) address(ctx context.Context) error {
 	return nil
 }
 
-// start says whether Flujo will start on the schema.
+// start adds whether Flujo will start on the schema.
 func (c *checker) start(vector bool) {
 	var against []string
 	add := func(is bool, what string) {
