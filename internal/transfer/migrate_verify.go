@@ -14,18 +14,18 @@ import (
 	"github.com/dustin/go-humanize/english"
 )
 
-// The ways in which what was copied is verified before it is committed.
+// The modes of verification before the commit.
 const (
 	VerifyContent = "content" // every cell is compared
 	VerifyCounts  = "counts"  // rows are counted
 )
 
-// printedDifferently is the note on a table whose digests differ and whose rows do
-// not: JSON that this program prints in another way than the server.
+// printedDifferently is the note on a table whose digests differ although its rows
+// are equal: this program and the server print some JSON differently.
 const printedDifferently = "%s was compared row by row, because its digests differ; all rows are equal"
 
-// verifyRows compares what the server stored with what the file says, in the
-// transaction that wrote it.
+// verifyRows compares what the server stored with the file, in the transaction
+// that wrote it.
 func (m *migration) verifyRows(ctx context.Context) error {
 	if m.merger != nil {
 		return m.checkMerge(ctx)
@@ -50,12 +50,12 @@ func (m *migration) verifyRows(ctx context.Context) error {
 	return m.mismatchError()
 }
 
-// stored reads what the transaction has written.
+// stored returns a snapshot of what the transaction has written.
 func (m *migration) stored(ctx context.Context) (*source.DatabaseSnapshot, error) {
 	return source.InTransaction(ctx, m.tx.Conn, m.sinkSchema.Tables(), m.types, m.sinkSchema.VectorSchema())
 }
 
-// compareTable compares a table's digests, and where they differ row by row.
+// compareTable compares a table's digests, and its rows if the digests differ.
 func (m *migration) compareTable(ctx context.Context, stored *source.DatabaseSnapshot, row *report.Table) (err error) {
 	table := m.format.Mapping(row.Name).Table
 	if row.InPostgres, row.Digest, err = stored.Digest(ctx, table); err != nil {
@@ -76,7 +76,7 @@ func (m *migration) compareTable(ctx context.Context, stored *source.DatabaseSna
 	return nil
 }
 
-// recordDifference takes note of a difference.
+// recordDifference adds a difference to the report.
 func (m *migration) recordDifference(d report.Difference) {
 	if m.OnDifference != nil {
 		m.OnDifference(d)
@@ -92,8 +92,7 @@ func (m *migration) recordDifference(d report.Difference) {
 	}
 }
 
-// mismatchError is the clierr.Mismatch of a migration whose rows did not arrive
-// as the file has them.
+// mismatchError returns a clierr.Mismatch error if rows differ from the file.
 func (m *migration) mismatchError() error {
 	if m.report.Differing == 0 {
 		return nil
@@ -113,7 +112,7 @@ func rowsDiffer(n int64) string {
 	return english.Plural(int(n), "row in PostgreSQL differs", "rows in PostgreSQL differ") + " from the state file"
 }
 
-// compareOriginals compares the table of originals with what was sent to it.
+// compareOriginals compares the stored original values with those that were sent.
 func (m *migration) compareOriginals(ctx context.Context, stored *source.DatabaseSnapshot) error {
 	mine := m.digests[mapping.Originals.Name]
 	if mine == nil {
@@ -133,8 +132,8 @@ func (m *migration) compareOriginals(ctx context.Context, stored *source.Databas
 	return nil
 }
 
-// compareCounts counts the rows in PostgreSQL, in the transaction, by as many
-// processes of the server as it likes.
+// compareCounts compares the number of rows of each table in PostgreSQL with the
+// expected number.
 func (m *migration) compareCounts(ctx context.Context) error {
 	stored, err := m.stored(ctx)
 	if err != nil {
