@@ -26,7 +26,7 @@ func checkEnvFile(path string) error {
 	content, err := os.ReadFile(path)
 	switch {
 	case err == nil && !isEnvFile(content):
-		return usagef("--env-file %q exists and contains more than one FLUJO_STATE_URI line; give another path", path)
+		return usagef("--env-file %q exists and is not one line with FLUJO_STATE_URI; name another file", path)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return usagef("--env-file: %v", err)
 	}

@@ -104,11 +104,11 @@ func (e *env) checkStateURI(path, here string) (string, error) {
 	if !strings.HasPrefix(uri, "sqlite") {
 		return path, nil
 	}
-	flujos, err := stateuri.SQLitePath(uri, here)
-	if err != nil || filepath.Clean(flujos) == filepath.Clean(path) {
+	flujoPath, err := stateuri.SQLitePath(uri, here)
+	if err != nil || filepath.Clean(flujoPath) == filepath.Clean(path) {
 		return path, nil
 	}
-	info, err := os.Stat(flujos)
+	info, err := os.Stat(flujoPath)
 	if err != nil {
 		return path, nil
 	}
@@ -117,7 +117,7 @@ func (e *env) checkStateURI(path, here string) (string, error) {
 	}
 	return "", &clierr.Error{
 		Kind:    clierr.Usage,
-		Message: fmt.Sprintf("FLUJO_STATE_URI names %q, but the default is %q", flujos, path),
+		Message: fmt.Sprintf("FLUJO_STATE_URI names %q, but the default is %q", flujoPath, path),
 		Hint:    "name the state file with --sqlite",
 	}
 }

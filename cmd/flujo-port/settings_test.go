@@ -27,7 +27,8 @@ func changedFixture(t testing.TB, statements ...string) string {
 	return path
 }
 
-// TestNothingIsOverwritten: --env-file takes no file that contains more than one FLUJO_STATE_URI line.
+// TestNothingIsOverwritten: --env-file refuses a file that is not one line with
+// FLUJO_STATE_URI.
 func TestNothingIsOverwritten(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.Database(t), changedFixture(t)
@@ -50,7 +51,7 @@ func TestNothingIsOverwritten(t *testing.T) {
 			path,
 		)
 		after, err := os.ReadFile(path)
-		if code != 2 || !strings.Contains(stderr, "contains more than one FLUJO_STATE_URI line") || err != nil || !bytes.Equal(before, after) {
+		if code != 2 || !strings.Contains(stderr, "is not one line with FLUJO_STATE_URI") || err != nil || !bytes.Equal(before, after) {
 			t.Errorf("%s: exit %d: %s", path, code, stderr)
 		}
 	}

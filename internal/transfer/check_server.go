@@ -396,7 +396,7 @@ func (c *checker) address(ctx context.Context) error {
 		c.warning(
 			"pooler",
 			"connect to the server directly, or use session pooling that forwards the options parameter",
-			"the address leads to a pooler: another server process answers than the one announced at connect",
+			"the address leads to a pooler: the server's process id differs from the one announced at connect",
 		)
 	} else {
 		c.ok("pooler", "none")

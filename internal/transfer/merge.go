@@ -168,7 +168,7 @@ func (m *migration) checkMerge(ctx context.Context) error {
 	if wrong > 0 {
 		return &clierr.Error{
 			Kind: clierr.Mismatch,
-			Message: fmt.Sprintf("%s from the side that was merged; first: %s",
+			Message: fmt.Sprintf("%s from the merged version; first: %s",
 				english.Plural(int(wrong),
 					"run, key or memory in PostgreSQL differs", "runs, keys or memories in PostgreSQL differ"),
 				strings.Join(first, ", ")),

@@ -49,8 +49,8 @@ func (m *migration) verifyArchive(ctx context.Context) error {
 		if archived != rows || same != digest {
 			return &clierr.Error{
 				Kind: clierr.Mismatch,
-				Message: fmt.Sprintf("the copy of table %q in schema %q differs from the table: "+
-					"it has %d rows, the table has %d", table.Name, m.archive.Schema, archived, rows),
+				Message: fmt.Sprintf("the copy of table %q in schema %q differs from the table "+
+					"(%d rows; the table has %d)", table.Name, m.archive.Schema, archived, rows),
 				Hint: "look for event triggers that change new tables, and run again",
 			}
 		}

@@ -19,7 +19,7 @@ type stubRuns struct {
 	row        []mapping.Value // of runs, as mapping.FullMapping has it
 	columns    []string
 	children   []string
-	made       map[string]bool // created keys that several run_ids can have in PostgreSQL
+	created    map[string]bool // created keys that several run_ids can have in PostgreSQL
 	fromState  int64           // rows that were completed from workflow_state
 }
 
@@ -61,17 +61,17 @@ func (r *extraction) loadStubRuns(ctx context.Context, row *report.Table) error 
 			columns:    tm.Columns,
 			children:   children,
 			row:        make([]mapping.Value, len(tm.Columns)+1),
-			made:       map[string]bool{},
+			created:    map[string]bool{},
 		}
 		return o, nil
 	}, done)
 	if err != nil {
 		return err
 	}
-	if made := done.read - done.rejected; made > 0 {
-		row.Derived, row.Bytes = made, row.Bytes+sent
+	if created := done.read - done.rejected; created > 0 {
+		row.Derived, row.Bytes = created, row.Bytes+sent
 		r.findings.Derived = append(r.findings.Derived, report.Derived{
-			Table: mapping.Runs, Rows: made, From: "workflow_state", Count: o.fromState,
+			Table: mapping.Runs, Rows: created, From: "workflow_state", Count: o.fromState,
 			Why: "rows of other tables refer to runs that the state file does not have, " +
 				"and Flujo's PostgreSQL tables require them",
 		})
@@ -125,7 +125,7 @@ func (o *stubRuns) inChildren(run mapping.Value) (bool, error) {
 // Several run_ids may have the same key in PostgreSQL.
 func (o *stubRuns) needed(run mapping.Value) (bool, error) {
 	key, plain := mapping.KeyText(run), isPlain(run)
-	if mapping.TextKeyFlaw(run) != 0 || o.made[key] {
+	if mapping.TextKeyFlaw(run) != 0 || o.created[key] {
 		return false, nil
 	}
 	lost := o.extraction.missingRuns[key]
@@ -140,7 +140,7 @@ func (o *stubRuns) needed(run mapping.Value) (bool, error) {
 		}
 	}
 	if lost || !plain {
-		o.made[key] = true
+		o.created[key] = true
 	}
 	return true, nil
 }

@@ -18,9 +18,9 @@ type traceRows struct {
 	row          []mapping.Value
 	pendingTrace *mapping.Trace   // of the next run, whose first span was read; may be nil
 	run          mapping.Value    // its run_id
-	both         [2]mapping.Trace // of the current and the next run
+	traces       [2]mapping.Trace // of the current and the next run
 	ended        bool
-	made         map[string]bool // derived keys that were changed
+	changedKeys  map[string]bool // derived keys that were changed
 	spansUsed    int64           // spans of the runs for which a row was derived
 }
 
@@ -41,11 +41,11 @@ func (r *extraction) loadTraces(ctx context.Context, row *report.Table, each fun
 			return nil, err
 		}
 		*t = traceRows{
-			ctx:        ctx,
-			extraction: r,
-			spans:      spans,
-			row:        make([]mapping.Value, len(tm.Columns)+1),
-			made:       map[string]bool{},
+			ctx:         ctx,
+			extraction:  r,
+			spans:       spans,
+			row:         make([]mapping.Value, len(tm.Columns)+1),
+			changedKeys: map[string]bool{},
 		}
 		return t, nil
 	}, done)
@@ -98,7 +98,7 @@ func (t *traceRows) taken(run mapping.Value) (bool, error) {
 		return false, nil // the converter rejects it
 	}
 	key, plain := mapping.KeyText(run), isPlain(run)
-	if t.made[key] {
+	if t.changedKeys[key] {
 		return true, nil
 	}
 	if held, err := t.extraction.hasKey(t.ctx, mapping.Traces, key, plain); err != nil || held || plain {
@@ -108,7 +108,7 @@ func (t *traceRows) taken(run mapping.Value) (bool, error) {
 		found {
 		return found, err
 	}
-	t.made[key] = true
+	t.changedKeys[key] = true
 	return false, nil
 }
 
@@ -150,9 +150,9 @@ func sameRun(a, b mapping.Value) bool {
 
 // begin returns an empty trace for a run, which is not inUse, and a copy of id.
 func (t *traceRows) begin(id mapping.Value, inUse *mapping.Trace) (*mapping.Trace, mapping.Value) {
-	trace := &t.both[0]
+	trace := &t.traces[0]
 	if trace == inUse {
-		trace = &t.both[1]
+		trace = &t.traces[1]
 	}
 	trace.Reset()
 	trace.Options = t.extraction.options

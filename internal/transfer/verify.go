@@ -129,17 +129,17 @@ func (v *verification) compareOriginals(ctx context.Context) error {
 		}
 	}
 	c := report.Comparison{Name: mapping.Originals.Name, InFile: mine.Rows, AtReceipt: mine.Rows}
-	there, err := v.stored.HasOriginals(ctx)
-	if err != nil || !there && mine.Rows == 0 {
+	exists, err := v.stored.HasOriginals(ctx)
+	if err != nil || !exists && mine.Rows == 0 {
 		return err
 	}
-	if there {
+	if exists {
 		if c.InPostgres, c.Digest, err = v.stored.Digest(ctx, &mapping.Originals); err != nil {
 			return err
 		}
 	}
-	c.TableMissing = !there
-	if c.Match = there && c.InPostgres == mine.Rows && c.Digest == mine.String(); there && !c.Match {
+	c.TableMissing = !exists
+	if c.Match = exists && c.InPostgres == mine.Rows && c.Digest == mine.String(); exists && !c.Match {
 		c.Mismatched = max(1, mine.Rows-c.InPostgres)
 	}
 	v.report.Tables = append(v.report.Tables, c)
@@ -199,27 +199,26 @@ func (v *verification) compare(ctx context.Context, stored *digester) error {
 	for _, row := range v.findings.Tables {
 		table := v.format.Mapping(row.Name).Table
 		mine := cmp.Or(v.digests[row.Name], mapping.NewDigest(table))
-		digest, there := stored.digests[row.Name]
-		if !there && mine.Rows == 0 {
+		digest, exists := stored.digests[row.Name]
+		if !exists && mine.Rows == 0 {
 			continue // memories, without pgvector
 		}
 		c := report.Comparison{Name: row.Name, InFile: mine.Rows, InPostgres: stored.rows[row.Name], Digest: digest}
-		c.Match = there && c.InFile == c.InPostgres && mine.String() == digest
-		if then := v.receiptOf(row.Name); then != nil {
-			c.AtReceipt = then.Rows
+		c.Match = exists && c.InFile == c.InPostgres && mine.String() == digest
+		if atReceipt := v.receiptOf(row.Name); atReceipt != nil {
+			c.AtReceipt = atReceipt.Rows
 			same := v.report.Receipt.SameBytes
-			rows, sum := then.OfFile()
+			rows, sum := atReceipt.OfFile()
 			c.SourceMismatch = !same && !c.Match && (rows != mine.Rows || sum != mine.String())
-			c.AsMerged = !c.Match && there && then.Merged != nil && c.InPostgres == then.Rows && digest == then.Digest
-			if same && there && !c.Match && !c.AsMerged && c.InPostgres == then.Rows && digest == then.Digest {
+			unchanged := exists && c.InPostgres == atReceipt.Rows && digest == atReceipt.Digest
+			c.AsMerged = !c.Match && unchanged && atReceipt.Merged != nil
+			if same && unchanged && !c.Match && !c.AsMerged {
 				// The file and PostgreSQL's rows are unchanged since the migration, so
 				// only this extraction differs.
 				c.Match = true
-				v.report.Notes = append(
-					v.report.Notes,
+				v.report.Notes = append(v.report.Notes,
 					fmt.Sprintf("%s and the state file are unchanged since the migration, but this flujo-port "+
-						"converts the file differently (another version, or another --naive-timezone)", row.Name),
-				)
+						"converts the file differently (another version, or another --naive-timezone)", row.Name))
 			}
 			c.Match = c.Match || c.AsMerged
 		}
@@ -274,15 +273,15 @@ func (v *verification) describeReceipt(hash *fileHasher) {
 // the migration.
 func (v *verification) locate(ctx context.Context, c *report.Comparison, stored *digester) error {
 	table := v.format.Mapping(c.Name).Table
-	if _, there := stored.digests[c.Name]; !there {
+	if _, exists := stored.digests[c.Name]; !exists {
 		c.TableMissing = true
 		return nil
 	}
 	var writers map[int64]bool
-	then := v.receiptOf(c.Name)
-	if then != nil {
+	atReceipt := v.receiptOf(c.Name)
+	if atReceipt != nil {
 		writers = map[int64]bool{}
-		for _, w := range copyWriters(then) {
+		for _, w := range copyWriters(atReceipt) {
 			writers[w] = true
 		}
 	}
@@ -294,7 +293,7 @@ func (v *verification) locate(ctx context.Context, c *report.Comparison, stored 
 		table:      table,
 		writers:    writers,
 		onDifference: func(d report.Difference) {
-			d = afterMerge(then, d)
+			d = afterMerge(atReceipt, d)
 			if v.OnDifference != nil {
 				v.OnDifference(d)
 			}
@@ -322,26 +321,26 @@ func (v *verification) locate(ctx context.Context, c *report.Comparison, stored 
 // verdict sets the verdict of the report, and returns the error that it implies.
 func (v *verification) verdict() error {
 	r := v.report
-	bad, drift, merged := int64(0), int64(0), false
-	var others, gone []string
+	mismatched, drift, merged := int64(0), int64(0), false
+	var changed, dropped []string
 	for _, c := range r.Tables {
 		if c.TableMissing {
-			gone = append(gone, c.Name)
+			dropped = append(dropped, c.Name)
 		}
-		bad += c.Mismatched
+		mismatched += c.Mismatched
 		drift += c.Added + c.Changed + c.Deleted
 		merged = merged || c.AsMerged
 		if !c.SourceMismatch {
 			continue
 		}
 		if had, _ := v.receiptOf(c.Name).OfFile(); had != c.InFile {
-			others = append(others, fmt.Sprintf("%s has %d rows instead of %d", c.Name, c.InFile, had))
+			changed = append(changed, fmt.Sprintf("%s has %d rows instead of %d", c.Name, c.InFile, had))
 		} else {
-			others = append(others, fmt.Sprintf("%s has different content", c.Name))
+			changed = append(changed, fmt.Sprintf("%s has different content", c.Name))
 		}
 	}
 	switch {
-	case len(others) > 0:
+	case len(changed) > 0:
 		r.Verdict = report.SourceMismatch
 		return &clierr.Error{
 			Kind: clierr.Refused,
@@ -349,29 +348,29 @@ func (v *verification) verdict() error {
 				"%q is not the file that was migrated on %s, or was written to since: %s",
 				r.Source.Path,
 				r.Receipt.MigratedAt.Format(time.DateTime+" UTC"),
-				strings.Join(others, ", "),
+				strings.Join(changed, ", "),
 			),
 			Hint: fmt.Sprintf("use the file that was migrated, %q with SHA-256 %s", r.Receipt.Path, r.Receipt.SHA256),
 		}
-	case len(gone) > 0:
+	case len(dropped) > 0:
 		r.Verdict = report.Mismatch
 		return &clierr.Error{
 			Kind:    clierr.Mismatch,
-			Message: fmt.Sprintf("the schema no longer has these tables: %s", strings.Join(gone, ", ")),
+			Message: fmt.Sprintf("the schema no longer has these tables: %s", strings.Join(dropped, ", ")),
 			Hint:    "Flujo does not drop tables: restore them from a backup, or migrate the file into another schema",
 		}
-	case bad > 0 && v.receipt == nil:
+	case mismatched > 0 && v.receipt == nil:
 		r.Verdict = report.Mismatch
 		return &clierr.Error{
 			Kind:    clierr.Mismatch,
-			Message: rowsDiffer(bad),
+			Message: rowsDiffer(mismatched),
 			Hint:    "the schema has no receipt, so it is unknown whether they were copied wrong or changed later",
 		}
-	case bad > 0:
+	case mismatched > 0:
 		r.Verdict = report.CopyMismatch
 		return &clierr.Error{
 			Kind:    clierr.Mismatch,
-			Message: rowsDiffer(bad) + ", and were not changed after the migration",
+			Message: rowsDiffer(mismatched) + ", and were not changed after the migration",
 			Hint:    "this is not Flujo's doing: keep the file, and migrate it into another schema",
 		}
 	case drift > 0:
