@@ -162,15 +162,15 @@ func TestFileThatIsOpenElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	report, stderr, code := newProgram(t).run(t, "check", "--sqlite", file)
-	if code != 0 || !strings.Contains(report, "! open elsewhere") ||
+	if code != 0 || !strings.Contains(report, "! other processes") ||
 		!strings.Contains(report, "stop Flujo before the cutover") {
 		t.Errorf("check: exit %d\n%s%s", code, report, stderr)
 	}
 	report, stderr, code = newProgram(
 		t,
 	).run(t, "migrate", "--postgres", pgtest.Database(t), "--sqlite", file, "--without-pgvector")
-	if code != 0 || !strings.Contains(report, "WARNING: another process has the file open") ||
-		!strings.Contains(stderr, "warning: another process has the file open") {
+	if code != 0 || !strings.Contains(report, "WARNING: another process has the state file open") ||
+		!strings.Contains(stderr, "warning: another process has the state file open") {
 		t.Errorf("exit %d\n%s%s", code, report, stderr)
 	}
 }
@@ -213,7 +213,7 @@ func TestChangesAreReported(t *testing.T) {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code = migrate("--quarantine", "--strict")
-	for _, want := range []string{"13 cells", "1 row would be quarantined", "1 run would be made", "1 time without a zone"} {
+	for _, want := range []string{"13 cells", "1 row would be quarantined", "1 stub run would be created", "1 timestamp without a time zone"} {
 		if code != 3 || !strings.Contains(stderr, want) {
 			t.Errorf("strict: exit %d, lacks %q\n%s%s", code, want, stdout, stderr)
 		}

@@ -103,7 +103,7 @@ func TestMigrateThatIsTamperedWith(t *testing.T) {
 	}
 	stdout, stderr, code = p.run(t, "verify", "--sqlite", file)
 	if code != 4 || !strings.HasPrefix(stdout, "COPY MISMATCH") ||
-		!strings.Contains(stderr, "1 row is in PostgreSQL as the migration wrote") {
+		!strings.Contains(stderr, "1 row in PostgreSQL differs from the state file") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	if _, stderr, code := p.run(t, "migrate", "--sqlite", file, "--verify", "hope"); code != 2 ||
