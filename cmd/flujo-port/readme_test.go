@@ -16,7 +16,8 @@ import (
 func TestREADMEsQueries(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	if _, stderr, code := newProgram(t).run(t, "migrate", "--postgres", url, "--sqlite", absolute(t, fixture), "--without-pgvector"); code != 0 {
+	if _, stderr, code := newProgram(t).run(t, "migrate", "--postgres", url, "--sqlite", absolute(t, fixture),
+		"--without-pgvector"); code != 0 {
 		t.Fatal(stderr)
 	}
 	readme, err := os.ReadFile("../../README.md")

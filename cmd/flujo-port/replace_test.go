@@ -158,7 +158,8 @@ func TestReplaceKilled(t *testing.T) {
 		time.AfterFunc(after, func() { _ = c.Process.Kill() }) // it may have ended
 		_ = c.Wait()
 		// The server may still be busy with what was begun.
-		if _, err := conn.Exec(context.Background(), "BEGIN; SELECT pg_advisory_xact_lock(4059087070); COMMIT"); err != nil {
+		if _, err := conn.Exec(context.Background(),
+			"BEGIN; SELECT pg_advisory_xact_lock(4059087070); COMMIT"); err != nil {
 			t.Fatal(err)
 		}
 		archived := archiveSchemas(t, conn)
@@ -190,10 +191,12 @@ func TestReplaceKilled(t *testing.T) {
 func rowsIn(t *testing.T, conn *pgx.Conn, schema string) string {
 	t.Helper()
 	var all strings.Builder
-	for _, table := range []string{"runs", "workflow_state", "steps", "spans", "traces", "evaluations", "system_state"} {
+	for _, table := range []string{"runs", "workflow_state", "steps", "spans", "traces", "evaluations",
+		"system_state"} {
 		var sum string
-		err := conn.QueryRow(context.Background(), fmt.Sprintf("SELECT format('%%s rows, %%s', count(*), sum(hashtextextended(x::text, 0))) FROM %s x",
-			pgx.Identifier{schema, table}.Sanitize())).
+		err := conn.QueryRow(context.Background(),
+			fmt.Sprintf("SELECT format('%%s rows, %%s', count(*), sum(hashtextextended(x::text, 0))) FROM %s x",
+				pgx.Identifier{schema, table}.Sanitize())).
 			Scan(&sum)
 		if err != nil {
 			t.Fatal(err)
@@ -222,7 +225,8 @@ func archiveSchemas(t *testing.T, conn *pgx.Conn) []string {
 func dropArchives(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
 	for _, name := range archiveSchemas(t, conn) {
-		if _, err := conn.Exec(context.Background(), "DROP SCHEMA "+pgx.Identifier{name}.Sanitize()+" CASCADE"); err != nil {
+		if _, err := conn.Exec(context.Background(),
+			"DROP SCHEMA "+pgx.Identifier{name}.Sanitize()+" CASCADE"); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -75,7 +75,8 @@ func TestRestore(t *testing.T) {
 		r.Receipt["same_bytes"] != true {
 		t.Errorf("exit %d, %v: %s%s", code, err, stdout, stderr)
 	}
-	for _, args := range [][]string{{"restore"}, {"restore", "--sqlite", "postgresql://u:secret@h/d"}, {"restore", "--sqlite", "x.db", "--base", "nowhere.db"}} {
+	for _, args := range [][]string{{"restore"}, {"restore", "--sqlite", "postgresql://u:secret@h/d"},
+		{"restore", "--sqlite", "x.db", "--base", "nowhere.db"}} {
 		if stdout, stderr, code := p.run(t, args...); code != 2 || strings.Contains(stdout+stderr, "secret") {
 			t.Errorf("%v: exit %d\n%s", args, code, stderr)
 		}

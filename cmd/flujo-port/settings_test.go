@@ -51,7 +51,8 @@ func TestNothingIsOverwritten(t *testing.T) {
 			path,
 		)
 		after, err := os.ReadFile(path)
-		if code != 2 || !strings.Contains(stderr, "is not one line with FLUJO_STATE_URI") || err != nil || !bytes.Equal(before, after) {
+		if code != 2 || !strings.Contains(stderr, "is not one line with FLUJO_STATE_URI") || err != nil ||
+			!bytes.Equal(before, after) {
 			t.Errorf("%s: exit %d: %s", path, code, stderr)
 		}
 	}
@@ -85,9 +86,11 @@ func TestSecretsAreNotEchoed(t *testing.T) {
 	const url = "postgresql://u:hunter2secret@h/db"
 	p := newProgram(t, "PGHOST=localhost")
 	for _, args := range [][]string{
-		{url}, {"migrate", url}, {"uri", url}, {"uri", "cutover", url}, {"init", url}, {"migrate", "--schema", url}, {"migrate", "--dry-run=" + url},
-		{"migrate", "--sqlite", url}, {"migrate", "--sqlite", "host=h password=hunter2secret"}, {"init", "--grant-to", url},
-		{"migrate", "--env-file", url, "--sqlite", absolute(t, fixture)}, {"migrate", "--naive-timezone", url}, {"migrate", "--" + url},
+		{url}, {"migrate", url}, {"uri", url}, {"uri", "cutover", url}, {"init", url},
+		{"migrate", "--schema", url}, {"migrate", "--dry-run=" + url}, {"migrate", "--sqlite", url},
+		{"migrate", "--sqlite", "host=h password=hunter2secret"}, {"init", "--grant-to", url},
+		{"migrate", "--env-file", url, "--sqlite", absolute(t, fixture)}, {"migrate", "--naive-timezone", url},
+		{"migrate", "--" + url},
 	} {
 		stdout, stderr, code := p.run(t, args...)
 		if code != 2 || strings.Contains(stdout+stderr, "hunter2secret") {
@@ -206,14 +209,16 @@ func TestChangesAreReported(t *testing.T) {
 		).run(t, append([]string{"migrate", "--postgres", url, "--sqlite", file, "--without-pgvector"}, args...)...)
 	}
 	stdout, stderr, code := migrate()
-	if code != 3 || !strings.Contains(stdout, "Refused after") || !strings.Contains(stdout, "system_state: rows rejected: 1 × the key is NULL") ||
+	if code != 3 || !strings.Contains(stdout, "Refused after") ||
+		!strings.Contains(stdout, "system_state: rows rejected: 1 × the key is NULL") ||
 		!strings.Contains(stderr, "--quarantine") ||
 		!strings.Contains(stderr, "nothing was committed") ||
 		strings.Contains(stdout, "FLUJO_STATE_URI") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code = migrate("--quarantine", "--strict")
-	for _, want := range []string{"13 cells", "1 row would be quarantined", "1 stub run would be created", "1 timestamp without a time zone"} {
+	for _, want := range []string{"13 cells", "1 row would be quarantined", "1 stub run would be created",
+		"1 timestamp without a time zone"} {
 		if code != 3 || !strings.Contains(stderr, want) {
 			t.Errorf("strict: exit %d, lacks %q\n%s%s", code, want, stdout, stderr)
 		}
@@ -253,7 +258,8 @@ func TestChangesAreReported(t *testing.T) {
 	if len(r.Naive) != 1 || r.Naive[0].Column != "runs.created_at" || r.Naive[0].Zone != "Europe/Berlin" {
 		t.Errorf("naive %+v", r.Naive)
 	}
-	if got := ask(t, url, "SELECT created_at AT TIME ZONE 'UTC' FROM flujo.runs ORDER BY created_at LIMIT 1"); got != "2026-01-05 08:00:00" {
+	if got := ask(t, url, "SELECT created_at AT TIME ZONE 'UTC' FROM flujo.runs "+
+		"ORDER BY created_at LIMIT 1"); got != "2026-01-05 08:00:00" {
 		t.Errorf("the time in Berlin arrived as %s", got)
 	}
 	_, stderr, code = newProgram(
@@ -272,7 +278,8 @@ func TestProgress(t *testing.T) {
 	for _, p := range []transfer.Progress{
 		{Phase: transfer.PhaseSchema},
 		{Phase: transfer.PhaseCopy, Table: "runs", Of: 10, Rest: 30, OfBytes: 900},
-		{Phase: transfer.PhaseCopy, Table: "runs", Rows: 10, Of: 10, All: 10, Rest: 20, Bytes: 200, OfBytes: 800, Done: true},
+		{Phase: transfer.PhaseCopy, Table: "runs", Rows: 10, Of: 10, All: 10, Rest: 20, Bytes: 200, OfBytes: 800,
+			Done: true},
 		{Phase: transfer.PhaseCopy, Table: "steps", Rows: 5, Of: 20, All: 15, Rest: 15, Bytes: 300, OfBytes: 800},
 		{Phase: transfer.PhaseCopy, Table: "steps", Rows: 20, Of: 20, All: 30, Bytes: 801, OfBytes: 801, Done: true},
 		{Phase: transfer.PhaseCommit},
@@ -282,7 +289,8 @@ func TestProgress(t *testing.T) {
 	}
 	b.end()
 	screen := out.String()
-	for _, want := range []string{"creating tables", "runs", "(10/10)", "steps", "(20/20)", "all tables", "/800 B", "committing"} {
+	for _, want := range []string{"creating tables", "runs", "(10/10)", "steps", "(20/20)", "all tables", "/800 B",
+		"committing"} {
 		if !strings.Contains(screen, want) {
 			t.Errorf("the screen lacks %q: %q", want, screen)
 		}

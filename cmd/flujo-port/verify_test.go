@@ -79,7 +79,8 @@ func TestMigrateThatIsTamperedWith(t *testing.T) {
 		"CREATE EVENT TRIGGER tamper ON ddl_command_end WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION public.tamper()")
 	p := newProgram(t, "DATABASE_URL="+url)
 	stdout, stderr, code := p.run(t, "migrate", "--sqlite", file, "--without-pgvector")
-	if code != 4 || !strings.HasPrefix(stdout, "Verification failed") || !strings.Contains(stdout, `steps "7", column token_counts: the file has `) ||
+	if code != 4 || !strings.HasPrefix(stdout, "Verification failed") ||
+		!strings.Contains(stdout, `steps "7", column token_counts: the file has `) ||
 		!strings.Contains(stderr, "column token_counts") ||
 		!strings.Contains(stderr, "nothing was committed") ||
 		strings.Contains(stdout, "cutover ") {
