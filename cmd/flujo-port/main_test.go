@@ -40,8 +40,7 @@ func build(dir string) error {
 
 const fixture = "../../testdata/flujo_state.db"
 
-// program is one run of the binary, in a folder of its own, with nothing of
-// this process's environment but what it is given.
+// program runs the binary in its own folder, with only the given environment.
 type program struct {
 	dir string
 	env []string
@@ -105,7 +104,7 @@ func ask(t testing.TB, url, query string) string {
 	return v
 }
 
-// password takes the password out of a URL of pgtest's.
+// password returns the password of a URL of pgtest.
 func password(t testing.TB, url string) string {
 	t.Helper()
 	config, err := pgx.ParseConfig(url)
@@ -216,9 +215,8 @@ func TestMigrateJSONRevealAndEnvFile(t *testing.T) {
 	}
 }
 
-// TestBadInput runs the program for everything that can be wrong with its
-// input: the exit code, one line on stderr that says what to do, nothing on
-// stdout, no password.
+// TestBadInput checks the result of each kind of invalid input: the exit code, one
+// line on stderr with a hint, nothing on stdout, and no password.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	url, good, dir := pgtest.WithPassword(t, pgtest.Database(t)), absolute(t, fixture), t.TempDir()
@@ -336,7 +334,7 @@ func scrambled(b []byte) string {
 	return string(out)
 }
 
-// refusedPort gives a loopback address on which nobody listens.
+// refusedPort returns a loopback address on which no process listens.
 func refusedPort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -462,7 +460,7 @@ func TestInit(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &report); code != 0 || err != nil || report["command"] != "init" {
 		t.Errorf("JSON: exit %d, %v\n%s", code, err, stdout)
 	}
-	// The role, which may create nothing, migrates into what was made for it.
+	// The role lacks the CREATE privilege and migrates into the existing tables.
 	stdout, stderr, code = newProgram(
 		t,
 	).run(t, "migrate", "--postgres", role, "--sqlite", absolute(t, fixture), "--without-pgvector")
@@ -507,8 +505,8 @@ func TestSignalRollsBack(t *testing.T) {
 	}
 }
 
-// holdSteps makes Flujo's tables and a session that locks one of them, so that
-// a migration waits in its transaction.
+// holdSteps creates Flujo's tables and a session that locks one of them, so that a
+// migration waits in its transaction.
 func holdSteps(t *testing.T, url string) *pgx.Conn {
 	t.Helper()
 	if _, stderr, code := newProgram(t).run(t, "init", "--postgres", url, "--without-pgvector"); code != 0 {
@@ -525,9 +523,9 @@ func holdSteps(t *testing.T, url string) *pgx.Conn {
 	return holder
 }
 
-// TestSecondSignalEndsAtOnce: the server answers nothing any more, so the
-// rollback cannot end.
-func TestSecondSignalEndsAtOnce(t *testing.T) {
+// TestSecondSignalKills checks that a second signal ends the program while a
+// rollback waits for a server that does not answer.
+func TestSecondSignalKills(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	holdSteps(t, url)
@@ -580,7 +578,7 @@ func untilLine(t *testing.T, r *bufio.Reader, want string) {
 	}
 }
 
-// muteProxy hands on what both sides say until it is told to be silent.
+// muteProxy forwards data in both directions until it is muted.
 type muteProxy struct {
 	address string
 	silent  atomic.Bool

@@ -8,7 +8,7 @@ import (
 	"flujo-port/internal/pgtest"
 )
 
-// TestMerge: exit codes, words and JSON of migrate --merge.
+// TestMerge checks the exit codes, messages and JSON of migrate --merge.
 func TestMerge(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.WithPassword(t, pgtest.Database(t)), absolute(t, fixture)

@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// TestREADMEsQueries runs every query of the README on the migrated fixture;
-// each must answer with rows.
+// TestREADMEsQueries runs each query of the README on the migrated fixture. Each
+// must return rows.
 func TestREADMEsQueries(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)

@@ -17,7 +17,7 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// sqlite runs a statement on a file and gives the first cell of what comes.
+// sqlite runs a statement on a file and returns the first cell of the result.
 func sqlite(t testing.TB, file, statement string) string {
 	t.Helper()
 	db, err := sql.Open("sqlite", file)
@@ -32,7 +32,7 @@ func sqlite(t testing.TB, file, statement string) string {
 	return v.String
 }
 
-// TestRestore: the command's exit codes, words and JSON.
+// TestRestore checks the exit codes, messages and JSON of restore.
 func TestRestore(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.Database(t), absolute(t, fixture)
@@ -83,8 +83,8 @@ func TestRestore(t *testing.T) {
 	}
 }
 
-// TestRestoreKilled: kill -9 at any moment leaves the whole file or none, and a
-// leftover that the next run removes.
+// TestRestoreKilled checks that kill -9 at any moment leaves the whole file or
+// none, and that the next run removes a temporary file.
 func TestRestoreKilled(t *testing.T) {
 	t.Parallel()
 	moments := pgtest.Count(10, 50)
@@ -152,7 +152,7 @@ func TestRestoreKilled(t *testing.T) {
 	}
 }
 
-// killAfter kills a program after a while, unless it has ended by then.
+// killAfter kills a program after a delay, unless it has ended.
 func killAfter(c *exec.Cmd, d time.Duration) {
 	timer := time.AfterFunc(d, func() { _ = c.Process.Kill() })
 	defer timer.Stop()

@@ -15,7 +15,7 @@ import (
 	"flujo-port/internal/transfer"
 )
 
-// changedFixture gives a copy of the fixture on which statements were run.
+// changedFixture returns a copy of the fixture after running statements on it.
 func changedFixture(t testing.TB, statements ...string) string {
 	t.Helper()
 	content, err := os.ReadFile(fixture)
@@ -27,7 +27,7 @@ func changedFixture(t testing.TB, statements ...string) string {
 	return path
 }
 
-// TestNothingIsOverwritten: --env-file refuses a file that is not one line with
+// TestNothingIsOverwritten checks that --env-file refuses a file that is not one line with
 // FLUJO_STATE_URI.
 func TestNothingIsOverwritten(t *testing.T) {
 	t.Parallel()
@@ -80,7 +80,7 @@ func TestNothingIsOverwritten(t *testing.T) {
 	}
 }
 
-// TestSecretsAreNotEchoed wherever an address was typed by mistake.
+// TestSecretsAreNotEchoed passes a URL with a password in place of other values.
 func TestSecretsAreNotEchoed(t *testing.T) {
 	t.Parallel()
 	const url = "postgresql://u:hunter2secret@h/db"
@@ -99,7 +99,8 @@ func TestSecretsAreNotEchoed(t *testing.T) {
 	}
 }
 
-// TestSourceMismatch: a file that nobody named is not taken for Flujo's.
+// TestSourceMismatch checks that a default file is refused if FLUJO_STATE_URI names
+// another one.
 func TestSourceMismatch(t *testing.T) {
 	t.Parallel()
 	live := changedFixture(t)
@@ -117,7 +118,7 @@ func TestSourceMismatch(t *testing.T) {
 	}
 }
 
-// TestCommittedIsDone: what goes wrong after the commit is a warning.
+// TestCommittedIsDone checks that a failure after the commit is a warning.
 func TestCommittedIsDone(t *testing.T) {
 	t.Parallel()
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
@@ -142,7 +143,8 @@ func TestCommittedIsDone(t *testing.T) {
 	}
 }
 
-// TestFileThatIsOpenElsewhere: another process may still write to it.
+// TestFileThatIsOpenElsewhere checks the warnings about another process that has
+// the file open.
 func TestFileThatIsOpenElsewhere(t *testing.T) {
 	t.Parallel()
 	file := changedFixture(t)
@@ -178,7 +180,7 @@ func TestFileThatIsOpenElsewhere(t *testing.T) {
 	}
 }
 
-// TestHelperHoldsFile is not a test of its own: it is the other process.
+// TestHelperHoldsFile is the other process of TestFileThatIsOpenElsewhere.
 func TestHelperHoldsFile(t *testing.T) {
 	file := os.Getenv("FLUJO_PORT_TEST_HOLD")
 	if file == "" {
@@ -190,8 +192,7 @@ func TestHelperHoldsFile(t *testing.T) {
 	})
 }
 
-// TestChangesAreReported runs the binary on a file of which nearly everything
-// is wrong somewhere.
+// TestChangesAreReported runs the binary on a file with changes of many kinds.
 func TestChangesAreReported(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
@@ -295,7 +296,7 @@ func TestProgress(t *testing.T) {
 			t.Errorf("the screen lacks %q: %q", want, screen)
 		}
 	}
-	// Where the bytes are not known, as in restore, rows are counted.
+	// If the bytes are unknown, as in restore, rows are counted.
 	out.Reset()
 	b = &bars{w: &out, width: func() int { return 60 }}
 	b.show(transfer.Progress{Phase: transfer.PhaseRead, Table: "runs", Rows: 5, Of: 10, All: 5, Rest: 15})

@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// TestVerify: exit codes, words and JSON of verify for each verdict that the
-// binary can be brought to from outside.
+// TestVerify checks the exit codes, messages and JSON of verify for each verdict
+// that a test of the binary can produce.
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.Database(t), absolute(t, fixture)
@@ -69,8 +69,8 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// TestMigrateThatIsTamperedWith: what the database does to the rows on their way is
-// exit 4, in the text, in the error and in the JSON; and nothing is left.
+// TestMigrateThatIsTamperedWith checks that rows changed by the database are exit
+// code 4, appear in the text, the error and the JSON, and leave nothing.
 func TestMigrateThatIsTamperedWith(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.Database(t), absolute(t, fixture)
@@ -113,7 +113,7 @@ func TestMigrateThatIsTamperedWith(t *testing.T) {
 	}
 }
 
-// TestCheck: the checklist's exit codes and forms.
+// TestCheck checks the exit codes and output formats of check.
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.Database(t), absolute(t, fixture)
@@ -147,7 +147,7 @@ func TestCheck(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 3 || r.Ready || len(r.Results) < 20 {
 		t.Errorf("exit %d, %v: %.3000s", code, err, stdout)
 	}
-	// One thing that can't be read costs a line, and not the report.
+	// A check that cannot run is a line of the report and does not end it.
 	super := pgtest.Database(t)
 	role := pgtest.Role(t, super, "")
 	execute(
