@@ -99,9 +99,9 @@ func TestSecretsAreNotEchoed(t *testing.T) {
 	}
 }
 
-// TestSourceMismatch checks that a default file is refused if FLUJO_STATE_URI names
+// TestDefaultFileIsNotFlujos checks that a default file is refused if FLUJO_STATE_URI names
 // another one.
-func TestSourceMismatch(t *testing.T) {
+func TestDefaultFileIsNotFlujos(t *testing.T) {
 	t.Parallel()
 	live := changedFixture(t)
 	p := newProgram(t, "FLUJO_STATE_URI=sqlite:///"+live, "DATABASE_URL=postgresql://u@127.0.0.1:1/db")
