@@ -14,11 +14,15 @@ import (
 func (e *env) checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "check",
-		Usage: "say what would stop a migration, as a checklist; changes nothing",
-		Description: "Each line is ✓, ! (look at it) or ✗ (a migration would be refused or fail), with what to do. The whole file is read,\n" +
-			"a migration without rows and a sample of the rows are tried and rolled back. Without a database only the file is looked at. Exit 0, or 3 with any ✗.",
+		Usage: "run preflight checks; change nothing",
+		Description: "Each line of the checklist is ✓ (ok), ! (warning) or ✗ (error: a migration\n" +
+			"would fail or be refused), with a hint. check reads the whole state file, and\n" +
+			"rolls back a migration without rows and the load of a sample.\n" +
+			"If no database is named, it checks only the state file.\n" +
+			"The exit code is 0, or 3 if there is an error.",
 		Flags: []cli.Flag{
-			sqliteFlag, postgresFlag, schemaFlag, quarantineFlag, naiveTimezoneFlag, exactFloatsFlag, withoutPGVectorFlag, skipIntegrityFlag, jsonFlag,
+			sqliteFlag, postgresFlag, schemaFlag, quarantineFlag, naiveTimezoneFlag,
+			exactFloatsFlag, withoutPGVectorFlag, skipIntegrityFlag, jsonFlag,
 		},
 		Action: e.check,
 	}
@@ -37,8 +41,12 @@ func (e *env) check(c *cli.Context) error {
 		return err
 	}
 	o := transfer.CheckOptions{
-		SQLite: path, WithoutPGVector: c.Bool(withoutPGVectorFlag.Name), Quarantine: c.Bool(quarantineFlag.Name), ExactFloats: c.Bool(exactFloatsFlag.Name),
-		NaiveZone: zone, SkipIntegrity: c.Bool(skipIntegrityFlag.Name),
+		SQLite:          path,
+		WithoutPGVector: c.Bool(withoutPGVectorFlag.Name),
+		Quarantine:      c.Bool(quarantineFlag.Name),
+		ExactFloats:     c.Bool(exactFloatsFlag.Name),
+		NaiveZone:       zone,
+		SkipIntegrity:   c.Bool(skipIntegrityFlag.Name),
 	}
 	if e.namesDatabase(c) {
 		target, err := e.databaseTarget(c)
@@ -60,14 +68,14 @@ func (e *env) check(c *cli.Context) error {
 	result, err := transfer.Check(c.Context, o)
 	progress.end()
 	if result == nil {
-		return &outcome{err: err, means: "nothing was changed by this"}
+		return &outcome{err: err, consequence: "nothing was changed"}
 	}
 	result.Version = version()
 	if printErr := e.print(c, result, result.Text, report.ListOf("findings", findings.each)); printErr != nil {
 		err = errors.Join(err, printErr)
 	}
 	if err != nil && clierr.KindOf(err) != clierr.Refused {
-		return &outcome{err: err, means: "nothing was changed by this"}
+		return &outcome{err: err, consequence: "nothing was changed"}
 	}
 	return err
 }

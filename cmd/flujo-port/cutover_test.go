@@ -74,9 +74,12 @@ func TestRunbook(t *testing.T) {
 	execute(
 		t,
 		url,
-		"UPDATE flujo.runs SET status = 'later', updated_at = now() WHERE run_id = (SELECT min(run_id) FROM flujo.runs)",
-		"INSERT INTO flujo.runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('day', 'p', 'n', '1', 'completed', now(), now())",
-		"INSERT INTO flujo.steps (run_id, step_name, step_index, status, created_at) VALUES ('day', 's', 0, 'completed', now())",
+		"UPDATE flujo.runs SET status = 'later', updated_at = now() "+
+			"WHERE run_id = (SELECT min(run_id) FROM flujo.runs)",
+		"INSERT INTO flujo.runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, "+
+			"updated_at) VALUES ('day', 'p', 'n', '1', 'completed', now(), now())",
+		"INSERT INTO flujo.steps (run_id, step_name, step_index, status, created_at) "+
+			"VALUES ('day', 's', 0, 'completed', now())",
 	)
 	run("later", "Done", "restored.db")
 	restored := filepath.Join(dir, "restored.db")
@@ -86,7 +89,8 @@ func TestRunbook(t *testing.T) {
 	sqlite(
 		t,
 		restored,
-		"INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('file', 'p', 'n', '1', 'completed', '2030-01-05T09:00:00+00:00', '2030-01-05T09:00:00+00:00')",
+		"INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) "+
+			"VALUES ('file', 'p', 'n', '1', 'completed', '2030-01-05T09:00:00+00:00', '2030-01-05T09:00:00+00:00')",
 	)
 	run("replace", "Done", "flujo_archive_")
 	if got := ask(t, url, "SELECT count(*) FROM flujo.runs WHERE run_id IN ('day', 'file')"); got != "2" {
@@ -95,19 +99,23 @@ func TestRunbook(t *testing.T) {
 	execute(
 		t,
 		url,
-		"INSERT INTO flujo.runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('other', 'p', 'n', '1', 'completed', now(), now())",
+		"INSERT INTO flujo.runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, "+
+			"updated_at) VALUES ('other', 'p', 'n', '1', 'completed', now(), now())",
 	)
 	sqlite(
 		t,
 		restored,
-		"INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('again', 'p', 'n', '1', 'completed', '2030-01-05T09:00:00+00:00', '2030-01-05T09:00:00+00:00')",
+		"INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) "+
+			"VALUES ('again', 'p', 'n', '1', 'completed', '2030-01-05T09:00:00+00:00', '2030-01-05T09:00:00+00:00')",
 	)
 	run("merge", "Done")
-	if got := ask(t, url, "SELECT count(*) FROM flujo.runs WHERE run_id IN ('day', 'file', 'other', 'again')"); got != "4" {
+	if got := ask(t, url, "SELECT count(*) FROM flujo.runs "+
+		"WHERE run_id IN ('day', 'file', 'other', 'again')"); got != "4" {
 		t.Errorf("%s of the four runs are in PostgreSQL", got)
 	}
 	run("merge-back", "Done")
-	if got := sqlite(t, filepath.Join(dir, "merged.db"), "SELECT count(*) FROM runs WHERE run_id IN ('day', 'file', 'other', 'again')"); got != "4" {
+	if got := sqlite(t, filepath.Join(dir, "merged.db"),
+		"SELECT count(*) FROM runs WHERE run_id IN ('day', 'file', 'other', 'again')"); got != "4" {
 		t.Errorf("%s of the four runs are in the merged file", got)
 	}
 	for name := range blocks {

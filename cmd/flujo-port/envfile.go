@@ -12,20 +12,21 @@ import (
 	"flujo-port/internal/stateuri"
 )
 
-// checkEnvFile sees beforehand that a file can be made at path, so that a
-// committed migration does not end on it, and that nothing is lost by it: what
-// is there already may only be such a file. "" is fine.
+// checkEnvFile returns a usage error if writeEnvFile could not create path, or
+// would overwrite a file other than one that it wrote. It is called before the
+// migration, so that a committed migration does not fail here. An empty path is
+// valid.
 func checkEnvFile(path string) error {
 	if path == "" {
 		return nil
 	}
-	if secretive(path) {
-		return usagef("--env-file is no path but looks like an address")
+	if mayContainPassword(path) {
+		return usagef("--env-file must be a path, but looks like a connection string")
 	}
 	content, err := os.ReadFile(path)
 	switch {
 	case err == nil && !isEnvFile(content):
-		return usagef("--env-file %q exists and holds something else than one FLUJO_STATE_URI: name another file", path)
+		return usagef("--env-file %q exists and is not one line with FLUJO_STATE_URI; name another file", path)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return usagef("--env-file: %v", err)
 	}
@@ -37,23 +38,27 @@ func checkEnvFile(path string) error {
 	return os.Remove(f.Name())
 }
 
-// isEnvFile reports whether content is nothing, or what writeEnvFile writes.
+// isEnvFile reports whether content is empty or was written by writeEnvFile.
 func isEnvFile(content []byte) bool {
 	line, rest, _ := bytes.Cut(content, []byte("\n"))
 	return len(content) == 0 || bytes.HasPrefix(line, []byte("FLUJO_STATE_URI=")) && len(rest) == 0
 }
 
-// writeEnvFile writes the address, password and all, as one line that docker's
-// and kubectl's --env-file and systemd's EnvironmentFile read. It is made
-// next to its final path with mode 0600, synced, then renamed.
+// writeEnvFile writes the address with its password as one line that docker's
+// and kubectl's --env-file and systemd's EnvironmentFile read. The file is
+// created next to path with mode 0600, synced and renamed.
 func writeEnvFile(path string, address stateuri.Address) (err error) {
 	defer func() {
 		if err != nil {
-			err = &clierr.Error{Kind: clierr.Failed, Message: fmt.Sprintf("write %q", path), Err: err,
-				Hint: "get the address with \"flujo-port uri cutover --reveal\""}
+			err = &clierr.Error{
+				Kind:    clierr.Failed,
+				Message: fmt.Sprintf("cannot write %q", path),
+				Err:     err,
+				Hint:    "print the address with \"flujo-port uri cutover --reveal\"",
+			}
 		}
 	}()
-	f, err := os.CreateTemp(filepath.Dir(path), ".flujo-port-*") // made with mode 0600
+	f, err := os.CreateTemp(filepath.Dir(path), ".flujo-port-*") // has mode 0600
 	if err != nil {
 		return err
 	}

@@ -1,5 +1,5 @@
-// Command flujo-port moves the state of the Flujo AI framework from a SQLite
-// file into PostgreSQL.
+// Command flujo-port migrates the state of the Flujo AI framework from its
+// SQLite file to PostgreSQL.
 package main
 
 import (
@@ -20,32 +20,34 @@ import (
 
 func main() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50) // there is little to look through, and long cells are not to wait for it
+		// The live heap is small, so frequent collections are cheap and free long cells early.
+		debug.SetGCPercent(50)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, func() {
-		stop() // from now on a signal ends the process
+		stop() // the next signal kills the process
 		fmt.Fprintln(
 			os.Stderr,
-			"interrupted: rolling back, unless it is committing already; a second signal ends this at once",
+			"interrupted: rolling back, unless the commit has already begun; a second signal kills the process",
 		)
 	})
 	os.Exit(run(ctx, os.Args, os.Getenv, os.Stdout, os.Stderr))
 }
 
-// env is what a command gets from outside.
+// env is the environment of a command: variables and output streams.
 type env struct {
 	getenv         func(string) string
 	stdout, stderr io.Writer
 }
 
-// run is the whole program: it returns the exit code.
+// run executes the program with args and returns its exit code.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	e := &env{getenv: getenv, stdout: stdout, stderr: stderr}
 	app := &cli.App{
-		Name:            "flujo-port",
-		Usage:           "move the state of Flujo from its SQLite file into PostgreSQL",
-		Description:     "Do a dry run with \"flujo-port migrate --dry-run\", stop Flujo, then run \"flujo-port migrate\".",
+		Name:  "flujo-port",
+		Usage: "migrate Flujo's state from SQLite to PostgreSQL",
+		Description: "Run \"flujo-port check\", then \"flujo-port migrate --dry-run\".\n" +
+			"For the cutover, stop Flujo and run \"flujo-port migrate\".",
 		Version:         version(),
 		HideHelpCommand: true,
 		Commands: []*cli.Command{
@@ -62,7 +64,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		ExitErrHandler: func(*cli.Context, error) {},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
-				return usagef("there is no command %q", c.Args().First())
+				return usagef("unknown command %q", c.Args().First())
 			}
 			return cli.ShowAppHelp(c)
 		},
@@ -83,81 +85,81 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 const exitCodes = `
 EXIT CODES:
    0    done
-   1    failed, try again: connection lost, lock timeout, disk full
-   2    usage or configuration
-   3    refused: the check or the data say no; nothing was written
-   4    verification found a difference; nothing was committed
+   1    failed; a retry may succeed: connection lost, lock timeout, disk full
+   2    usage or configuration error
+   3    refused: preflight or data validation failed; nothing was written
+   4    verification found a mismatch; nothing was committed
    130  interrupted; nothing was committed
 `
 
 func usageError(_ *cli.Context, err error, _ bool) error { return usagef("%v", err) }
 
-// usagef makes an error of the command line. What the user typed may hold a
-// password in any place: what looks like it is not echoed.
+// usagef returns a clierr.Usage error. Arguments that may contain a password
+// are not echoed.
 func usagef(format string, args ...any) error {
 	for i, a := range args {
-		args[i] = discreet(fmt.Sprint(a))
+		args[i] = redact(fmt.Sprint(a))
 	}
 	return &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf(format, args...), Hint: "see flujo-port --help"}
 }
 
-// discreet gives s, or a stand-in where s may hold a password.
-func discreet(s string) string {
-	if secretive(s) {
-		return "(not shown, it may hold a password)"
+// redact returns s, or a substitute if s may contain a password.
+func redact(s string) string {
+	if mayContainPassword(s) {
+		return "(hidden, may contain a password)"
 	}
 	return s
 }
 
-// secretive reports whether s looks like an address or a connection string.
-func secretive(s string) bool {
+// mayContainPassword reports whether s looks like a connection string.
+func mayContainPassword(s string) bool {
 	lower := strings.ToLower(s)
 	return strings.Contains(lower, "password") || strings.Contains(s, "://") && strings.Contains(s, "@")
 }
 
-// outcome is an error with what it means for the data.
+// outcome is an error together with its consequence for the data.
 type outcome struct {
-	err   error
-	means string
+	err         error
+	consequence string
 }
 
 func (o *outcome) Error() string { return o.err.Error() }
 
-// Unwrap gives the error itself.
+// Unwrap returns the error without its consequence.
 func (o *outcome) Unwrap() error { return o.err }
 
-// message puts an error on one line: what happened, what it means for the
-// data, what to do.
+// message formats an error as one line: what happened, what it means for the
+// data, and what to do.
 func message(err error) string {
-	means := ""
+	consequence := ""
 	if o, ok := errors.AsType[*outcome](err); ok {
-		means, err = "; "+o.means, o.err
+		consequence, err = "; "+o.consequence, o.err
 	}
 	if errors.Is(err, context.Canceled) {
-		return "interrupted" + means
+		return "interrupted" + consequence
 	}
 	f, ok := err.(*clierr.Error)
 	if !ok {
-		return err.Error() + means
+		return err.Error() + consequence
 	}
 	plain := *f
 	plain.Hint = ""
-	line := plain.Error() + means
+	line := plain.Error() + consequence
 	if f.Hint != "" {
 		line += "; " + f.Hint
 	}
 	return line
 }
 
-// noArguments refuses what stands after the flags.
+// noArguments returns a usage error if there are arguments after the flags.
 func noArguments(c *cli.Context) error {
 	if c.Args().Present() {
-		return usagef("%s takes no argument, and was given %q", c.Command.Name, c.Args().First())
+		return usagef("%s takes no arguments, but got %q", c.Command.Name, c.Args().First())
 	}
 	return nil
 }
 
-// version gives the module's version as the build recorded it.
+// version returns the module's version from the build information.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {

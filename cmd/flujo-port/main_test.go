@@ -40,8 +40,7 @@ func build(dir string) error {
 
 const fixture = "../../testdata/flujo_state.db"
 
-// program is one run of the binary, in a folder of its own, with nothing of
-// this process's environment but what it is given.
+// program runs the binary in its own folder, with only the given environment.
 type program struct {
 	dir string
 	env []string
@@ -105,7 +104,7 @@ func ask(t testing.TB, url, query string) string {
 	return v
 }
 
-// password takes the password out of a URL of pgtest's.
+// password returns the password of a URL of pgtest.
 func password(t testing.TB, url string) string {
 	t.Helper()
 	config, err := pgx.ParseConfig(url)
@@ -135,7 +134,7 @@ func TestMigrateDryRunThenMigrate(t *testing.T) {
 			t.Errorf("stdout lacks %q:\n%s", want, stdout)
 		}
 	}
-	for _, want := range []string{"copied steps: 213 of 213 rows", "committing, which is not interrupted"} {
+	for _, want := range []string{"copied steps: 213 of 213 rows", "committing; this cannot be interrupted"} {
 		if !strings.Contains(stderr, want) {
 			t.Errorf("stderr lacks %q:\n%s", want, stderr)
 		}
@@ -216,9 +215,8 @@ func TestMigrateJSONRevealAndEnvFile(t *testing.T) {
 	}
 }
 
-// TestBadInput runs the program for everything that can be wrong with its
-// input: the exit code, one line on stderr that says what to do, nothing on
-// stdout, no password.
+// TestBadInput checks the result of each kind of invalid input: the exit code, one
+// line on stderr with a hint, nothing on stdout, and no password.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	url, good, dir := pgtest.WithPassword(t, pgtest.Database(t)), absolute(t, fixture), t.TempDir()
@@ -243,31 +241,49 @@ func TestBadInput(t *testing.T) {
 		code  int
 		words []string
 	}{
-		{"no such file", []string{"migrate", "--sqlite", "nowhere.db", "--postgres", url}, 2, []string{"nowhere.db", "no such file", "--sqlite"}},
+		{"no such file", []string{"migrate", "--sqlite", "nowhere.db", "--postgres", url}, 2,
+			[]string{"nowhere.db", "no such file", "--sqlite"}},
 		{"a folder", []string{"migrate", "--sqlite", dir, "--postgres", url}, 2, []string{"a folder"}},
-		{"empty file", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "empty.db"), ""), "--postgres", url}, 3, []string{"empty"}},
-		{"not SQLite", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "text.db"), strings.Repeat("some text\n", 100)), "--postgres", url}, 3, []string{"not a SQLite database", "encrypted"}},
-		{"encrypted", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "enc.db"), scrambled(whole)), "--postgres", url}, 3, []string{"encrypted"}},
-		{"truncated", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "cut.db"), string(whole[:100_000])), "--postgres", url}, 3, []string{"cut off"}},
-		{"no Flujo tables", []string{"migrate", "--sqlite", noFlujo, "--postgres", url}, 3, []string{"none of Flujo's tables"}},
+		{"empty file", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "empty.db"), ""), "--postgres", url},
+			3, []string{"empty"}},
+		{"not SQLite", []string{"migrate", "--postgres", url,
+			"--sqlite", write(t, filepath.Join(dir, "text.db"), strings.Repeat("some text\n", 100))},
+			3, []string{"not a SQLite database", "encrypted"}},
+		{"encrypted", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "enc.db"), scrambled(whole)),
+			"--postgres", url}, 3, []string{"encrypted"}},
+		{"truncated", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "cut.db"), string(whole[:100_000])),
+			"--postgres", url}, 3, []string{"cut off"}},
+		{"no Flujo tables", []string{"migrate", "--sqlite", noFlujo, "--postgres", url}, 3,
+			[]string{"none of Flujo's tables"}},
 		{"unknown flag", []string{"migrate", "--sqlit", good}, 2, []string{"sqlit", "--help"}},
 		{"unknown command", []string{"migrat"}, 2, []string{"migrat", "--help"}},
 		{"argument", []string{"migrate", good}, 2, []string{"takes no argument"}},
 		{"no database named", []string{"migrate", "--sqlite", good}, 2, []string{"--postgres", "DATABASE_URL"}},
-		{"SQLite as target", []string{"migrate", "--sqlite", good, "--postgres", "sqlite:///x.db"}, 2, []string{"--postgres"}},
-		{"malformed URL", []string{"migrate", "--sqlite", good, "--postgres", "postgresql://u:" + secret + "@[::1/db"}, 2, []string{"--postgres"}},
-		{"malformed escape", []string{"migrate", "--sqlite", good, "--postgres", "postgresql://u:" + secret + "%zz@h/db"}, 2, []string{"--postgres"}},
-		{"malformed port", []string{"migrate", "--sqlite", good, "--postgres", "postgresql://u:" + secret + "@h:port/db"}, 2, []string{"--postgres"}},
-		{"empty schema", []string{"migrate", "--sqlite", good, "--postgres", url, "--schema", ""}, 2, []string{"--schema"}},
-		{"PostgreSQL's schema", []string{"migrate", "--sqlite", good, "--postgres", url, "--schema", "pg_flujo"}, 2, []string{"--schema"}},
-		{"connection refused", []string{"migrate", "--sqlite", good, "--postgres", refusing}, 1, []string{"refused", "run again"}},
-		{"wrong password", []string{"migrate", "--sqlite", good, "--postgres", wrongPassword}, 2, []string{"password authentication failed", "PGPASSWORD"}},
-		{"no such database", []string{"migrate", "--sqlite", good, "--postgres", pgtest.WithDatabase(t, url, "no_such_db")}, 2, []string{"no_such_db", "does not exist"}},
+		{"SQLite as target", []string{"migrate", "--sqlite", good, "--postgres", "sqlite:///x.db"}, 2,
+			[]string{"--postgres"}},
+		{"malformed URL", []string{"migrate", "--sqlite", good, "--postgres", "postgresql://u:" + secret + "@[::1/db"},
+			2, []string{"--postgres"}},
+		{"malformed escape", []string{"migrate", "--sqlite", good, "--postgres",
+			"postgresql://u:" + secret + "%zz@h/db"}, 2, []string{"--postgres"}},
+		{"malformed port", []string{"migrate", "--sqlite", good, "--postgres",
+			"postgresql://u:" + secret + "@h:port/db"}, 2, []string{"--postgres"}},
+		{"empty schema", []string{"migrate", "--sqlite", good, "--postgres", url, "--schema", ""}, 2,
+			[]string{"--schema"}},
+		{"PostgreSQL's schema", []string{"migrate", "--sqlite", good, "--postgres", url, "--schema", "pg_flujo"}, 2,
+			[]string{"--schema"}},
+		{"connection refused", []string{"migrate", "--sqlite", good, "--postgres", refusing}, 1,
+			[]string{"refused", "run again"}},
+		{"wrong password", []string{"migrate", "--sqlite", good, "--postgres", wrongPassword}, 2,
+			[]string{"password authentication failed", "PGPASSWORD"}},
+		{"no such database", []string{"migrate", "--sqlite", good, "--postgres",
+			pgtest.WithDatabase(t, url, "no_such_db")}, 2, []string{"no_such_db", "does not exist"}},
 		{"TLS that is not there", []string{"migrate", "--sqlite", good, "--postgres", withTLS}, 1, []string{"TLS"}},
-		{"env file that can't be", []string{"migrate", "--sqlite", good, "--postgres", url, "--env-file", "no/folder/x"}, 2, []string{"--env-file"}},
+		{"env file that can't be", []string{"migrate", "--sqlite", good, "--postgres", url, "--env-file",
+			"no/folder/x"}, 2, []string{"--env-file"}},
 		{"uri without a word", []string{"uri"}, 2, []string{"cutover or rollback"}},
 		{"uri of something else", []string{"uri", "sideways"}, 2, []string{"sideways"}},
-		{"init for nobody", []string{"init", "--postgres", url, "--without-pgvector", "--grant-to", "nobody at all"}, 2, []string{"no role", "nothing was created"}},
+		{"init for nobody", []string{"init", "--postgres", url, "--without-pgvector", "--grant-to", "nobody at all"}, 2,
+			[]string{"no role", "nothing was created"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -318,7 +334,7 @@ func scrambled(b []byte) string {
 	return string(out)
 }
 
-// refusedPort gives a loopback address on which nobody listens.
+// refusedPort returns a loopback address on which no process listens.
 func refusedPort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -336,7 +352,8 @@ func TestHelpAndVersion(t *testing.T) {
 		"DATABASE_URL=postgresql://u:hunter2secret@h/db",
 		"FLUJO_PORT_POSTGRES=postgresql://u:hunter2secret@h/db",
 	)
-	for _, args := range [][]string{{}, {"--help"}, {"migrate", "--help"}, {"init", "--help"}, {"uri", "--help"}, {"uri", "cutover", "--help"}, {"--version"}} {
+	for _, args := range [][]string{{}, {"--help"}, {"migrate", "--help"}, {"init", "--help"}, {"uri", "--help"},
+		{"uri", "cutover", "--help"}, {"--version"}} {
 		stdout, stderr, code := p.run(t, args...)
 		if code != 0 || stderr != "" || !strings.Contains(stdout, "flujo-port") {
 			t.Errorf("%v: exit %d\n%s%s", args, code, stdout, stderr)
@@ -366,20 +383,36 @@ func TestURI(t *testing.T) {
 		stderr string
 	}{
 		{name: "cutover", env: []string{database}, args: []string{"cutover"}, stdout: address},
-		{name: "revealed", env: []string{database}, args: []string{"cutover", "--reveal"}, stdout: strings.Replace(address, "***", "p%40ss", 1)},
-		{name: "explicit wins", env: []string{database, "FLUJO_STATE_URI=postgresql://x:y@z/w"}, args: []string{"cutover", "--reveal"}, stdout: "postgresql://x:y@z/w"},
-		{name: "the flag wins over explicit", env: []string{"FLUJO_STATE_URI=postgresql://x:y@z/w"}, args: []string{"cutover", "--postgres", "postgres://app:p%40ss@localhost/med13"}, stdout: address},
-		{name: "before the cutover", env: []string{database, "FLUJO_STATE_URI=sqlite:////data/flujo_state.db"}, args: []string{"cutover"}, stdout: address, stderr: "still names the SQLite file"},
-		{name: "sqlite DATABASE_URL", env: []string{"DATABASE_URL=sqlite:///./app.db"}, args: []string{"cutover", "--sqlite", "/data/flujo_state.db"}, stdout: "sqlite:////data/flujo_state.db", stderr: "Flujo stays on its file"},
-		{name: "FLUJO_PORT_POSTGRES before DATABASE_URL", env: []string{"DATABASE_URL=postgresql://a@b/c", "FLUJO_PORT_POSTGRES=postgresql://app:p%40ss@localhost/med13"}, args: []string{"cutover"}, stdout: address},
-		{name: "PG variables", env: []string{"PGHOST=localhost", "PGUSER=app", "PGDATABASE=med13", "PGPASSWORD=hunter2secret"}, args: []string{"cutover", "--reveal"},
+		{name: "revealed", env: []string{database}, args: []string{"cutover", "--reveal"},
+			stdout: strings.Replace(address, "***", "p%40ss", 1)},
+		{name: "explicit wins", env: []string{database, "FLUJO_STATE_URI=postgresql://x:y@z/w"},
+			args: []string{"cutover", "--reveal"}, stdout: "postgresql://x:y@z/w"},
+		{name: "the flag wins over explicit", env: []string{"FLUJO_STATE_URI=postgresql://x:y@z/w"},
+			args: []string{"cutover", "--postgres", "postgres://app:p%40ss@localhost/med13"}, stdout: address},
+		{name: "before the cutover", env: []string{database, "FLUJO_STATE_URI=sqlite:////data/flujo_state.db"},
+			args: []string{"cutover"}, stdout: address, stderr: "still names the SQLite file"},
+		{name: "sqlite DATABASE_URL", env: []string{"DATABASE_URL=sqlite:///./app.db"},
+			args:   []string{"cutover", "--sqlite", "/data/flujo_state.db"},
+			stdout: "sqlite:////data/flujo_state.db", stderr: "Flujo continues to use the state file"},
+		{name: "FLUJO_PORT_POSTGRES before DATABASE_URL",
+			env: []string{"DATABASE_URL=postgresql://a@b/c",
+				"FLUJO_PORT_POSTGRES=postgresql://app:p%40ss@localhost/med13"},
+			args: []string{"cutover"}, stdout: address},
+		{name: "PG variables", env: []string{"PGHOST=localhost", "PGUSER=app", "PGDATABASE=med13",
+			"PGPASSWORD=hunter2secret"}, args: []string{"cutover", "--reveal"},
 			stdout: "postgresql://app@localhost/med13?options=-c%20search_path%3Dflujo%2Cpublic"},
-		{name: "TLS", env: []string{"DATABASE_URL=postgresql://app:p@db.example/med13"}, args: []string{"cutover"}, stdout: "postgresql://app:***@db.example/med13?options=-c%20search_path%3Dflujo%2Cpublic&sslmode=require", stderr: "sslmode=require"},
-		{name: "rollback", args: []string{"rollback", "--sqlite", "/data/flujo_state.db"}, stdout: "sqlite:////data/flujo_state.db"},
-		{name: "rollback by flujo.toml", toml: "state_uri = \"sqlite:///state/f.db\"\n", args: []string{"rollback"}, stdout: "sqlite:///$DIR/state/f.db"},
+		{name: "TLS", env: []string{"DATABASE_URL=postgresql://app:p@db.example/med13"}, args: []string{"cutover"},
+			stdout: "postgresql://app:***@db.example/med13?options=-c%20search_path%3Dflujo%2Cpublic&sslmode=require",
+			stderr: "sslmode=require"},
+		{name: "rollback", args: []string{"rollback", "--sqlite", "/data/flujo_state.db"},
+			stdout: "sqlite:////data/flujo_state.db"},
+		{name: "rollback by flujo.toml", toml: "state_uri = \"sqlite:///state/f.db\"\n", args: []string{"rollback"},
+			stdout: "sqlite:///$DIR/state/f.db"},
 		{name: "rollback by default", args: []string{"rollback"}, stdout: "sqlite:///$DIR/flujo_state.db"},
-		{name: "rollback by the environment", env: []string{"FLUJO_PORT_SQLITE=sub/f.db"}, toml: "state_uri = \"sqlite:////x.db\"\n", args: []string{"rollback"}, stdout: "sqlite:///$DIR/sub/f.db"},
-		{name: "flujo.toml that is on Postgres already", toml: "state_uri = \"postgresql://h/d\"\n", args: []string{"rollback"}, stdout: "sqlite:///$DIR/flujo_state.db"},
+		{name: "rollback by the environment", env: []string{"FLUJO_PORT_SQLITE=sub/f.db"},
+			toml: "state_uri = \"sqlite:////x.db\"\n", args: []string{"rollback"}, stdout: "sqlite:///$DIR/sub/f.db"},
+		{name: "flujo.toml that is on Postgres already", toml: "state_uri = \"postgresql://h/d\"\n",
+			args: []string{"rollback"}, stdout: "sqlite:///$DIR/flujo_state.db"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -427,7 +460,7 @@ func TestInit(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &report); code != 0 || err != nil || report["command"] != "init" {
 		t.Errorf("JSON: exit %d, %v\n%s", code, err, stdout)
 	}
-	// The role, which may create nothing, migrates into what was made for it.
+	// The role lacks the CREATE privilege and migrates into the existing tables.
 	stdout, stderr, code = newProgram(
 		t,
 	).run(t, "migrate", "--postgres", role, "--sqlite", absolute(t, fixture), "--without-pgvector")
@@ -449,7 +482,7 @@ func TestSignalRollsBack(t *testing.T) {
 				t,
 			).command("migrate", "--postgres", url, "--sqlite", absolute(t, fixture), "--without-pgvector")
 			stderr := start(t, c)
-			untilLine(t, stderr, "making the tables")
+			untilLine(t, stderr, "creating tables")
 			if err := c.Process.Signal(signal); err != nil {
 				t.Fatal(err)
 			}
@@ -472,8 +505,8 @@ func TestSignalRollsBack(t *testing.T) {
 	}
 }
 
-// holdSteps makes Flujo's tables and a session that locks one of them, so that
-// a migration waits in its transaction.
+// holdSteps creates Flujo's tables and a session that locks one of them, so that a
+// migration waits in its transaction.
 func holdSteps(t *testing.T, url string) *pgx.Conn {
 	t.Helper()
 	if _, stderr, code := newProgram(t).run(t, "init", "--postgres", url, "--without-pgvector"); code != 0 {
@@ -490,9 +523,9 @@ func holdSteps(t *testing.T, url string) *pgx.Conn {
 	return holder
 }
 
-// TestSecondSignalEndsAtOnce: the server answers nothing any more, so the
-// rollback cannot end.
-func TestSecondSignalEndsAtOnce(t *testing.T) {
+// TestSecondSignalKills checks that a second signal ends the program while a
+// rollback waits for a server that does not answer.
+func TestSecondSignalKills(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	holdSteps(t, url)
@@ -500,12 +533,12 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	through := pgtest.WithServer(t, url, mute.address)
 	c := newProgram(t).command("migrate", "--postgres", through, "--sqlite", absolute(t, fixture), "--without-pgvector")
 	stderr := start(t, c)
-	untilLine(t, stderr, "making the tables")
+	untilLine(t, stderr, "creating tables")
 	mute.silent.Store(true)
 	if err := c.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	untilLine(t, stderr, "a second signal ends this at once")
+	untilLine(t, stderr, "a second signal kills the process")
 	if err := c.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
@@ -545,7 +578,7 @@ func untilLine(t *testing.T, r *bufio.Reader, want string) {
 	}
 }
 
-// muteProxy hands on what both sides say until it is told to be silent.
+// muteProxy forwards data in both directions until it is muted.
 type muteProxy struct {
 	address string
 	silent  atomic.Bool

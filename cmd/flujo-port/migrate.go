@@ -25,31 +25,34 @@ import (
 func (e *env) migrateCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "migrate",
-		Usage: "move the file's rows into PostgreSQL, in one transaction",
-		Description: "Everything happens in one transaction: on any error, and on Ctrl-C, the database is left as it was.\n" +
-			"The file is only read. Stop Flujo before the real run; --dry-run may run next to it.",
+		Usage: "copy the state file to PostgreSQL, in one transaction",
+		Description: "After an error or an interrupt the database is unchanged. The state file is\n" +
+			"only read. Stop Flujo before the migration; Flujo may run during a dry run.",
 		Flags: []cli.Flag{
 			sqliteFlag, postgresFlag, schemaFlag,
-			&cli.BoolFlag{Name: "dry-run", Usage: "do all of it, report, then roll back"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "run the migration, print the report, then roll back"},
 			&cli.BoolFlag{
-				Name:  "replace",
-				Usage: "put the file's rows in place of those in the target, which are archived in schema SCHEMA_archive_TIME; the report says how to go back to them",
+				Name: "replace",
+				Usage: "replace the rows of a schema that already holds rows, after archiving them " +
+					"in schema SCHEMA_archive_TIME; the report contains the SQL to undo this",
 			},
 			&cli.BoolFlag{
-				Name:  "merge",
-				Usage: "take what either side has: each run, key of system_state and memory whole from the side that wrote it last, on a tie from the target",
+				Name: "merge",
+				Usage: "merge into a schema that already holds rows: each run, key of system_state " +
+					"and memory is taken from the side that wrote it last, or from PostgreSQL on a tie",
 			},
-			&cli.BoolFlag{Name: "strict", Usage: "refuse a file of which anything would arrive changed"},
+			&cli.BoolFlag{Name: "strict", Usage: "fail if any value would be converted"},
 			quarantineFlag, naiveTimezoneFlag, exactFloatsFlag, withoutPGVectorFlag,
 			&cli.StringFlag{
 				Name:  "verify",
 				Value: transfer.VerifyContent,
-				Usage: "verify by `MODE` before the commit: content compares every cell with the state file, counts only counts the rows",
+				Usage: "verify before the commit by `MODE`: content compares every cell with the " +
+					"state file, counts compares only row counts",
 			},
 			skipIntegrityFlag, jsonFlag, revealFlag,
 			&cli.StringFlag{
 				Name:  "env-file",
-				Usage: "after the commit, write FLUJO_STATE_URI with its password to `PATH`, mode 0600",
+				Usage: "after the commit, write FLUJO_STATE_URI with the password to `PATH` (mode 0600)",
 			},
 		},
 		Action: e.migrate,
@@ -61,9 +64,7 @@ func (e *env) migrate(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("replace") && c.Bool("merge") {
-		return usagef(
-			"--replace puts the file's rows in place of the target's, --merge takes what either has: say one of them",
-		)
+		return usagef("--replace and --merge cannot be combined")
 	}
 	path, err := e.sqlitePath(c)
 	if err != nil {
@@ -87,7 +88,7 @@ func (e *env) migrate(c *cli.Context) error {
 	}
 	verify := c.String("verify")
 	if verify != transfer.VerifyContent && verify != transfer.VerifyCounts {
-		return usagef("--verify is content or counts, not %q", verify)
+		return usagef("--verify must be content or counts, not %q", verify)
 	}
 	findings, err := newSpool[report.Finding](c.Bool(jsonFlag.Name))
 	if err != nil {
@@ -101,60 +102,71 @@ func (e *env) migrate(c *cli.Context) error {
 	defer differences.close()
 	progress := newProgress(e.stderr)
 	result, err := transfer.Migrate(c.Context, transfer.MigrateOptions{
-		SQLite: path, Postgres: target.url, Schema: target.schema, Cutover: target.address,
-		DryRun: c.Bool(
-			"dry-run",
-		), WithoutPGVector: c.Bool(withoutPGVectorFlag.Name), Strict: c.Bool("strict"), Quarantine: c.Bool(quarantineFlag.Name),
-		ExactFloats: c.Bool(
-			exactFloatsFlag.Name,
-		), NaiveZone: zone, Verify: verify, SkipIntegrity: c.Bool(skipIntegrityFlag.Name), Version: version(),
-		Replace: c.Bool("replace"), Merge: c.Bool("merge"),
-		OnFinding: func(f mapping.Finding) { findings.add(finding(f)) }, OnDifference: differences.add, OnProgress: progress.show,
+		SQLite:          path,
+		Postgres:        target.url,
+		Schema:          target.schema,
+		Cutover:         target.address,
+		DryRun:          c.Bool("dry-run"),
+		WithoutPGVector: c.Bool(withoutPGVectorFlag.Name),
+		Strict:          c.Bool("strict"),
+		Quarantine:      c.Bool(quarantineFlag.Name),
+		ExactFloats:     c.Bool(exactFloatsFlag.Name),
+		NaiveZone:       zone,
+		Verify:          verify,
+		SkipIntegrity:   c.Bool(skipIntegrityFlag.Name),
+		Version:         version(),
+		Replace:         c.Bool("replace"),
+		Merge:           c.Bool("merge"),
+		OnFinding:       func(f mapping.Finding) { findings.add(finding(f)) },
+		OnDifference:    differences.add,
+		OnProgress:      progress.show,
 	})
 	progress.end()
 	if result == nil {
-		return &outcome{err: err, means: migrateMeans(err)}
+		return &outcome{err: err, consequence: migrateConsequence(err)}
 	}
 	reveal := c.Bool(revealFlag.Name)
 	result.Version = version()
 	result.Cutover = show(target.address, reveal)
 	result.Rollback = show(rollback, reveal)
 	result.Notes = append(result.Notes, target.notes...)
-	leaveEnvFile(result, envFile, target.address)
-	if printErr := e.print(c, result, result.Text, report.ListOf("findings", findings.each), report.ListOf("differences", differences.each)); printErr != nil {
-		result.Warnings = append(result.Warnings, fmt.Sprintf("the report can't be printed: %v", printErr))
+	saveEnvFile(result, envFile, target.address)
+	printErr := e.print(c, result, result.Text,
+		report.ListOf("findings", findings.each), report.ListOf("differences", differences.each))
+	if printErr != nil {
+		result.Warnings = append(result.Warnings, fmt.Sprintf("the report cannot be printed: %v", printErr))
 		if !result.Committed {
 			err = errors.Join(err, printErr)
 		}
 	}
-	// Once it is committed it is done, whatever came after: exit 0, and say it.
+	// After the commit every failure is a warning, and the exit code is 0.
 	for _, warning := range result.Warnings {
 		fmt.Fprintf(e.stderr, "flujo-port: warning: %s\n", warning)
 	}
 	if err != nil {
-		return &outcome{err: err, means: migrateMeans(err)}
+		return &outcome{err: err, consequence: migrateConsequence(err)}
 	}
 	return nil
 }
 
-// leaveEnvFile writes the cutover address where --env-file says, once it is
-// committed, and says so in the report.
-func leaveEnvFile(result *report.Migration, path string, address stateuri.Address) {
+// saveEnvFile writes the cutover address to the path of --env-file if the
+// migration was committed, and adds a note or a warning to the report.
+func saveEnvFile(result *report.Migration, path string, address stateuri.Address) {
 	switch {
 	case path == "":
 		return
 	case !result.Committed:
-		result.Notes = append(result.Notes, "--env-file: nothing was written, since nothing was committed")
+		result.Notes = append(result.Notes, "--env-file was not written, because nothing was committed")
 		return
 	}
 	if err := writeEnvFile(path, address); err != nil {
 		result.Warnings = append(result.Warnings, err.Error())
 		return
 	}
-	result.Notes = append(result.Notes, "the cutover address is in "+path)
+	result.Notes = append(result.Notes, "the cutover address was written to "+path)
 }
 
-// naiveZone gives the zone of --naive-timezone; nil when nothing was said.
+// naiveZone returns the time zone of --naive-timezone, or nil if name is empty.
 func naiveZone(name string) (*time.Location, error) {
 	switch strings.ToLower(name) {
 	case "":
@@ -166,21 +178,19 @@ func naiveZone(name string) (*time.Location, error) {
 	}
 	zone, err := time.LoadLocation(name)
 	if err != nil {
-		return nil, usagef("--naive-timezone %q is neither utc nor local nor a zone such as Europe/Berlin", name)
+		return nil, usagef("--naive-timezone %q is not utc, local, or a time zone such as Europe/Berlin", name)
 	}
 	return zone, nil
 }
 
-// localZone gives the zone of this machine by the name that it has everywhere,
-// since the receipt keeps the name.
+// localZone returns the time zone of this machine under its IANA name, since
+// the receipt records the name.
 func localZone() (*time.Location, error) {
 	if name, set := os.LookupEnv("TZ"); set {
 		zone, err := time.LoadLocation(strings.TrimPrefix(name, ":"))
 		if err != nil {
-			return nil, usagef(
-				"--naive-timezone local: TZ is %q, which is no zone such as Europe/Berlin: name the zone",
-				name,
-			)
+			return nil, usagef("--naive-timezone local: TZ is %q, which is not a time zone name; "+
+				"give a name such as Europe/Berlin", name)
 		}
 		return zone, nil
 	}
@@ -189,17 +199,16 @@ func localZone() (*time.Location, error) {
 		return time.UTC, nil
 	}
 	path, err := filepath.EvalSymlinks(file)
-	if _, name, findings := strings.Cut(path, "zoneinfo/"); err == nil && findings {
+	if _, name, found := strings.Cut(path, "zoneinfo/"); err == nil && found {
 		if zone, err := time.LoadLocation(name); err == nil {
 			return zone, nil
 		}
 	}
-	return nil, usagef(
-		"--naive-timezone local: this machine does not say the name of its zone: name it, such as Europe/Berlin",
-	)
+	return nil, usagef("--naive-timezone local: cannot determine the name of this machine's time zone; " +
+		"give a name such as Europe/Berlin")
 }
 
-// print prints a report: as text, or with --json as one JSON object.
+// print prints a report as text, or as one JSON object with --json.
 func (e *env) print(c *cli.Context, result any, text func(io.Writer) error, lists ...report.List) error {
 	if c.Bool(jsonFlag.Name) {
 		return report.JSON(e.stdout, result, lists...)
@@ -207,16 +216,17 @@ func (e *env) print(c *cli.Context, result any, text func(io.Writer) error, list
 	return text(e.stdout)
 }
 
-// migrateMeans says what a failed migration means for the data.
-func migrateMeans(err error) string {
+// migrateConsequence returns what a failed migration means for the data.
+func migrateConsequence(err error) string {
 	if _, unknown := errors.AsType[*sink.CommitUnknownError](err); unknown {
-		return "it is not known whether the rows are there: when the server can be reached, \"flujo-port verify\" says equal if they are"
+		return "it is unknown whether the rows were committed: once the server is reachable, " +
+			"run \"flujo-port verify\"; its verdict is equal if they were"
 	}
 	if clierr.KindOf(err) == clierr.Usage {
 		return "nothing was written"
 	}
 	if errors.Is(err, context.Canceled) {
-		return "everything was rolled back, nothing was committed"
+		return "the transaction was rolled back; nothing was committed"
 	}
 	return "nothing was committed"
 }

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/term"
 )
 
-// progress shows how far a transfer is: bars on a terminal, plain lines
-// elsewhere.
+// progress shows the progress of an operation: bars on a terminal, plain lines
+// otherwise.
 type progress interface {
 	show(transfer.Progress)
 	end()
@@ -35,17 +35,21 @@ func newProgress(w io.Writer) progress {
 	}}
 }
 
-// phases are the words for what is not the copying of a table.
+// phases describes the phases that report no rows.
 var phases = map[string]string{
-	transfer.PhaseIntegrity: "looking for damage in the file", transfer.PhaseConnect: "connecting", transfer.PhaseSchema: "making the tables",
-	transfer.PhaseReplace:   "keeping the rows of",
+	transfer.PhaseIntegrity: "checking the integrity of the state file",
+	transfer.PhaseConnect:   "connecting",
+	transfer.PhaseSchema:    "creating tables",
+	transfer.PhaseReplace:   "archiving",
 	transfer.PhaseOriginals: "storing original values",
-	transfer.PhaseMerge:     "merging run by run",
-	transfer.PhaseIndexes:   "making indexes and foreign keys", transfer.PhaseVerify: "verifying",
-	transfer.PhaseCommit: "committing, which is not interrupted", transfer.PhaseName: "giving the file its name",
+	transfer.PhaseMerge:     "merging",
+	transfer.PhaseIndexes:   "creating indexes and foreign keys",
+	transfer.PhaseVerify:    "verifying",
+	transfer.PhaseCommit:    "committing; this cannot be interrupted",
+	transfer.PhaseName:      "renaming the new file",
 }
 
-// rowByRow are the phases that tell of their rows.
+// rowByRow contains the phases that report their rows.
 var rowByRow = map[string]bool{transfer.PhaseCopy: true, transfer.PhaseRead: true}
 
 func phase(p transfer.Progress) string {
@@ -55,17 +59,17 @@ func phase(p transfer.Progress) string {
 	return phases[p.Phase]
 }
 
-// lines writes a line for each phase and table, and one now and then within a
-// long table.
+// lines writes a line for each phase and table, and one for every lineEvery
+// within a long table.
 type lines struct {
 	w       io.Writer
 	table   string
 	begun   time.Time // when the first row was read
-	started time.Time // of the table
-	last    time.Time // when a line was written
+	started time.Time // when the first row of the table was read
+	last    time.Time // when the last line was written
 }
 
-// lineEvery is how often a long table gets a line.
+// lineEvery is the interval between two lines of a long table.
 const lineEvery = 5 * time.Second
 
 func (l *lines) show(p transfer.Progress) {
@@ -74,7 +78,7 @@ func (l *lines) show(p transfer.Progress) {
 		return
 	}
 	if p.Table == l.table && !p.Done && p.Rows%rowsBetween != 0 {
-		return // the clock need not be asked for every row
+		return // reading the clock for every row is slow
 	}
 	now := time.Now()
 	if l.begun.IsZero() {
@@ -91,12 +95,10 @@ func (l *lines) show(p transfer.Progress) {
 	line := fmt.Sprintf("%s %s: %s of %s rows", done, p.Table, humanize.Comma(p.Rows), humanize.Comma(p.Of))
 	if rate := float64(p.Bytes) / now.Sub(l.begun).Seconds(); !p.Done && rate > 0 && p.OfBytes > 0 {
 		line += fmt.Sprintf(
-			"; %s of about %s in all, %s/s, %s left",
+			"; %s of about %s in total, %s/s, %s left",
 			humanize.IBytes(uint64(p.Bytes)),
 			humanize.IBytes(uint64(p.OfBytes)),
-			humanize.IBytes(
-				uint64(rate),
-			),
+			humanize.IBytes(uint64(rate)),
 			time.Duration(float64(p.OfBytes-p.Bytes)/rate*float64(time.Second)).Round(time.Second),
 		)
 	}
@@ -105,12 +107,12 @@ func (l *lines) show(p transfer.Progress) {
 
 func (l *lines) end() {}
 
-// rowsBetween is how many rows go by between two looks at the clock.
+// rowsBetween is the number of rows between two reads of the clock.
 const rowsBetween = 64
 
-// bars draws two bars, one under the other: the rows of the table that is
-// copied, and the bytes of all of them, or their rows where bytes are not known,
-// by which the time left is told. A table's bar stays when it is done.
+// bars draws two bars, one below the other: the rows of the current table, and
+// the bytes of all tables (their rows if the number of bytes is unknown) with
+// the time left. The bar of a finished table stays on the screen.
 type bars struct {
 	w     io.Writer
 	width func() int
@@ -119,13 +121,13 @@ type bars struct {
 	name  string    // of the table
 	begun time.Time // when its first row was read
 	drawn time.Time
-	// byBytes says that the bar of all tables is of bytes, and not of rows: restore
-	// does not know how many bytes there are.
+	// byBytes reports whether the bar of all tables counts bytes instead of rows.
+	// restore does not know the number of bytes.
 	byBytes bool
-	below   bool // the bar of all tables stands in the line under the cursor
+	below   bool // the bar of all tables is drawn in the line below the cursor
 }
 
-// drawEvery keeps the bars to ten updates a second.
+// drawEvery limits the bars to ten updates per second.
 const drawEvery = 100 * time.Millisecond
 
 func (b *bars) show(p transfer.Progress) {
@@ -135,7 +137,7 @@ func (b *bars) show(p transfer.Progress) {
 		return
 	}
 	if p.Table == b.name && !p.Done && p.Rows%rowsBetween != 0 {
-		return // the clock need not be asked for every row
+		return // reading the clock for every row is slow
 	}
 	if b.all == nil {
 		b.byBytes = p.OfBytes > 0
@@ -145,19 +147,19 @@ func (b *bars) show(p transfer.Progress) {
 		b.name, b.begun = p.Table, time.Now()
 		b.table = b.bar(p.Table, p.Of, progressbar.OptionShowIts(), progressbar.OptionSetItsString("rows"))
 	}
-	if p.Done && time.Since(b.begun) < drawEvery { // nothing to tell a rate by
+	if p.Done && time.Since(b.begun) < drawEvery { // too short to compute a rate
 		b.table = b.bar(p.Table, p.Of)
 	}
 	if !p.Done && time.Since(b.drawn) < drawEvery {
 		return
 	}
 	b.drawn = time.Now()
-	_ = b.table.Set64(p.Rows) // fails only on a writer, and this one discards
+	_ = b.table.Set64(p.Rows) // fails only if the writer does, and io.Discard does not
 	done, of := p.Bytes, p.OfBytes
 	if !b.byBytes {
 		done, of = p.All, p.All+p.Rest
 	}
-	if !p.Done { // it may be an estimate that gets better, and a bar that has once been full stays so
+	if !p.Done { // of may be an estimate, and a bar that was full once stays full
 		of = max(of, done+1)
 	}
 	b.all.ChangeMax64(max(of, 1))
@@ -174,7 +176,7 @@ func (b *bars) show(p transfer.Progress) {
 	}
 }
 
-// bar makes a bar that renders into nothing; its String is what is drawn.
+// bar returns a bar that writes nothing; line draws its String.
 func (b *bars) bar(name string, of int64, more ...progressbar.Option) *progressbar.ProgressBar {
 	return progressbar.NewOptions64(max(of, 1), append(more,
 		progressbar.OptionSetWriter(io.Discard),
@@ -186,7 +188,7 @@ func (b *bars) bar(name string, of int64, more ...progressbar.Option) *progressb
 	)...)
 }
 
-// line writes a bar into the cursor's line, cut to the terminal's width.
+// line writes a bar into the cursor's line, truncated to the terminal's width.
 func (b *bars) line(bar *progressbar.ProgressBar) {
 	text := []rune(strings.Trim(bar.String(), "\r\n "))
 	if limit := b.width() - 1; len(text) > limit {
@@ -195,7 +197,7 @@ func (b *bars) line(bar *progressbar.ProgressBar) {
 	fmt.Fprintf(b.w, "\r\x1b[2K%s", string(text))
 }
 
-// clear empties the cursor's line and the one under it.
+// clear erases the cursor's line and the line below it.
 func (b *bars) clear() {
 	if b.below {
 		fmt.Fprint(b.w, "\n\x1b[2K\x1b[1A\r\x1b[2K")

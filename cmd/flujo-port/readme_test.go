@@ -11,12 +11,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// TestREADMEsQueries runs every query of the README on the migrated fixture;
-// each must answer with rows.
+// TestREADMEsQueries runs each query of the README on the migrated fixture. Each
+// must return rows.
 func TestREADMEsQueries(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	if _, stderr, code := newProgram(t).run(t, "migrate", "--postgres", url, "--sqlite", absolute(t, fixture), "--without-pgvector"); code != 0 {
+	if _, stderr, code := newProgram(t).run(t, "migrate", "--postgres", url, "--sqlite", absolute(t, fixture),
+		"--without-pgvector"); code != 0 {
 		t.Fatal(stderr)
 	}
 	readme, err := os.ReadFile("../../README.md")

@@ -20,8 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// TestReplaceAsItIsPrinted runs the lines that the report prints, cut out of
-// it as a person would.
+// TestReplaceAsItIsPrinted runs the SQL that the report prints.
 func TestReplaceAsItIsPrinted(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.WithPassword(t, pgtest.Database(t)), absolute(t, fixture)
@@ -43,7 +42,7 @@ func TestReplaceAsItIsPrinted(t *testing.T) {
 		t.Errorf("without --replace: exit %d\n%s", code, stderr)
 	}
 	stdout, stderr, code := p.run(t, "migrate", "--sqlite", file, "--without-pgvector", "--replace")
-	if code != 0 || !strings.Contains(stderr, "keeping the rows of steps") {
+	if code != 0 || !strings.Contains(stderr, "archiving steps") {
 		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	if strings.Contains(stdout+stderr, password(t, url)) {
@@ -89,7 +88,7 @@ func TestReplaceAsItIsPrinted(t *testing.T) {
 	}
 }
 
-// psql pastes text into psql.
+// psql runs text with psql.
 func psql(t *testing.T, url, text string) {
 	t.Helper()
 	bin, err := pgtest.FindBin()
@@ -107,9 +106,8 @@ func psql(t *testing.T, url, text string) {
 	}
 }
 
-// TestReplaceKilled ends the program at moments of a replacement, spread
-// over the time that one takes: the schema holds the old rows or the new ones,
-// all of them, and what was replaced is kept or there is nothing of it.
+// TestReplaceKilled kills the program at several moments of a replacement. The
+// schema must hold all old rows and no archive, or all new rows and the archive.
 func TestReplaceKilled(t *testing.T) {
 	t.Parallel()
 	moments := pgtest.Count(10, 50)
@@ -157,8 +155,9 @@ func TestReplaceKilled(t *testing.T) {
 		after := time.Duration((float64(i) + rand.Float64()) / float64(moments) * float64(took) * 1.15)
 		time.AfterFunc(after, func() { _ = c.Process.Kill() }) // it may have ended
 		_ = c.Wait()
-		// The server may still be busy with what was begun.
-		if _, err := conn.Exec(context.Background(), "BEGIN; SELECT pg_advisory_xact_lock(4059087070); COMMIT"); err != nil {
+		// The server may still be executing the last statement.
+		if _, err := conn.Exec(context.Background(),
+			"BEGIN; SELECT pg_advisory_xact_lock(4059087070); COMMIT"); err != nil {
 			t.Fatal(err)
 		}
 		archived := archiveSchemas(t, conn)
@@ -186,14 +185,16 @@ func TestReplaceKilled(t *testing.T) {
 	}
 }
 
-// rowsIn sums up all rows of a schema, cell by cell.
+// rowsIn returns the number and a hash of the rows of each table of a schema.
 func rowsIn(t *testing.T, conn *pgx.Conn, schema string) string {
 	t.Helper()
 	var all strings.Builder
-	for _, table := range []string{"runs", "workflow_state", "steps", "spans", "traces", "evaluations", "system_state"} {
+	for _, table := range []string{"runs", "workflow_state", "steps", "spans", "traces", "evaluations",
+		"system_state"} {
 		var sum string
-		err := conn.QueryRow(context.Background(), fmt.Sprintf("SELECT format('%%s rows, %%s', count(*), sum(hashtextextended(x::text, 0))) FROM %s x",
-			pgx.Identifier{schema, table}.Sanitize())).
+		err := conn.QueryRow(context.Background(),
+			fmt.Sprintf("SELECT format('%%s rows, %%s', count(*), sum(hashtextextended(x::text, 0))) FROM %s x",
+				pgx.Identifier{schema, table}.Sanitize())).
 			Scan(&sum)
 		if err != nil {
 			t.Fatal(err)
@@ -222,7 +223,8 @@ func archiveSchemas(t *testing.T, conn *pgx.Conn) []string {
 func dropArchives(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
 	for _, name := range archiveSchemas(t, conn) {
-		if _, err := conn.Exec(context.Background(), "DROP SCHEMA "+pgx.Identifier{name}.Sanitize()+" CASCADE"); err != nil {
+		if _, err := conn.Exec(context.Background(),
+			"DROP SCHEMA "+pgx.Identifier{name}.Sanitize()+" CASCADE"); err != nil {
 			t.Fatal(err)
 		}
 	}

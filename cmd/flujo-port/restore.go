@@ -15,22 +15,26 @@ import (
 func (e *env) restoreCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "restore",
-		Usage: "bring what is in PostgreSQL back into a new SQLite file",
-		Description: "The file is made next to its final path, compared cell by cell with the database, and only then named; nothing is\n" +
-			"overwritten, and the database is only read. With --base, rows that PostgreSQL has not changed since the\n" +
-			"migration are taken from the old file, byte for byte. Stop Flujo first: what it writes meanwhile is not in the file.",
+		Usage: "copy PostgreSQL's rows back to a new SQLite file",
+		Description: "restore creates the file under a temporary name next to its final path,\n" +
+			"compares it with the database cell by cell, and renames it. It overwrites\n" +
+			"nothing and only reads the database. With --base, it takes rows that\n" +
+			"PostgreSQL has not changed since the migration from the old state file, byte\n" +
+			"for byte.\n" +
+			"Stop Flujo first: what it writes during a restore is not in the new file.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: sqliteFlag.Name, Usage: "the new file, a `PATH|URI`; there must be nothing yet"},
+			&cli.StringFlag{Name: sqliteFlag.Name, Usage: "`PATH|URI` of the new file, which must not exist"},
 			postgresFlag, schemaFlag,
 			&cli.StringFlag{
 				Name:  "base",
-				Usage: "the file that was migrated, a `PATH|URI`: what has not changed since is taken from it",
+				Usage: "`PATH|URI` of the state file that was migrated: take unchanged rows from it",
 			},
 			&cli.BoolFlag{
-				Name:  "merge",
-				Usage: "with --base, which Flujo may have written to since: take each run, key and memory from the side that wrote it last",
+				Name: "merge",
+				Usage: "with --base: Flujo may have written to the base since; each run, key of " +
+					"system_state and memory is taken from the side that wrote it last",
 			},
-			&cli.BoolFlag{Name: "dry-run", Usage: "do all of it, report, then remove the file"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "create and verify the file, print the report, then remove it"},
 			receiptTimezoneFlag,
 			jsonFlag,
 		},
@@ -47,14 +51,14 @@ func (e *env) restore(c *cli.Context) error {
 		return err
 	}
 	if path == "" {
-		return usagef("restore wants to know where the new file shall be: --sqlite PATH")
+		return usagef("restore requires --sqlite PATH, the path of the new file")
 	}
 	base, err := namedFile(c, "base")
 	if err != nil {
 		return err
 	}
 	if c.Bool("merge") && base == "" {
-		return usagef("--merge wants to know with what: --base PATH")
+		return usagef("--merge requires --base PATH")
 	}
 	zone, err := naiveZone(c.String(receiptTimezoneFlag.Name))
 	if err != nil {
@@ -75,42 +79,50 @@ func (e *env) restore(c *cli.Context) error {
 	defer differences.close()
 	progress := newProgress(e.stderr)
 	result, err := transfer.Restore(c.Context, transfer.RestoreOptions{
-		SQLite: path, Base: base, Postgres: target.url, Schema: target.schema, DryRun: c.Bool("dry-run"), NaiveZone: zone, Merge: c.Bool("merge"),
-		OnDifference: differences.add, OnProgress: progress.show,
+		SQLite:       path,
+		Base:         base,
+		Postgres:     target.url,
+		Schema:       target.schema,
+		DryRun:       c.Bool("dry-run"),
+		NaiveZone:    zone,
+		Merge:        c.Bool("merge"),
+		OnDifference: differences.add,
+		OnProgress:   progress.show,
 	})
 	progress.end()
 	if result == nil {
-		return &outcome{err: err, means: "no file was made, and the database is as it was"}
+		return &outcome{err: err, consequence: "no file was created, and the database is unchanged"}
 	}
 	result.Version, result.Rollback = version(), rollback.String()
 	if printErr := e.print(c, result, result.Text, report.ListOf("differences", differences.each)); printErr != nil {
 		if !result.Done {
 			err = errors.Join(err, printErr)
 		} else {
-			fmt.Fprintf(e.stderr, "flujo-port: warning: the file is there, but the report can't be printed: %v\n", printErr)
+			result.Warnings = append(result.Warnings,
+				fmt.Sprintf("the file was restored, but the report cannot be printed: %v", printErr))
 		}
 	}
 	for _, warning := range result.Warnings {
 		fmt.Fprintf(e.stderr, "flujo-port: warning: %s\n", warning)
 	}
 	if err != nil {
-		return &outcome{err: err, means: "no file was left, and the database is as it was"}
+		return &outcome{err: err, consequence: "no file was created, and the database is unchanged"}
 	}
 	return nil
 }
 
-// namedFile gives the file that a flag names; "" without one.
+// namedFile returns the path in the value of a flag, or "" if it is not set.
 func namedFile(c *cli.Context, flag string) (string, error) {
 	value := c.String(flag)
 	if value == "" {
 		return "", nil
 	}
-	if secretive(value) {
-		return "", usagef("--%s is no file but looks like an address", flag)
+	if mayContainPassword(value) {
+		return "", usagef("--%s must be a file, but looks like a connection string", flag)
 	}
 	here, err := os.Getwd()
 	if err != nil {
-		return "", usagef("find the working directory: %v", err)
+		return "", usagef("cannot determine the working directory: %v", err)
 	}
 	path, err := stateuri.SQLitePath(value, here)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// sqlite runs a statement on a file and gives the first cell of what comes.
+// sqlite runs a statement on a file and returns the first cell of the result.
 func sqlite(t testing.TB, file, statement string) string {
 	t.Helper()
 	db, err := sql.Open("sqlite", file)
@@ -32,7 +32,7 @@ func sqlite(t testing.TB, file, statement string) string {
 	return v.String
 }
 
-// TestRestore: the command's exit codes, words and JSON.
+// TestRestore checks the exit codes, messages and JSON of restore.
 func TestRestore(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.Database(t), absolute(t, fixture)
@@ -54,7 +54,7 @@ func TestRestore(t *testing.T) {
 	}
 	if _, stderr, code = p.run(t, "restore", "--sqlite", "new.db"); code != 3 ||
 		!strings.Contains(stderr, "exists already") ||
-		!strings.Contains(stderr, "no file was made") {
+		!strings.Contains(stderr, "no file was created") {
 		t.Errorf("exit %d\n%s", code, stderr)
 	}
 	stdout, stderr, code = p.run(t, "restore", "--sqlite", "sqlite:///based.db", "--base", file, "--json")
@@ -75,15 +75,16 @@ func TestRestore(t *testing.T) {
 		r.Receipt["same_bytes"] != true {
 		t.Errorf("exit %d, %v: %s%s", code, err, stdout, stderr)
 	}
-	for _, args := range [][]string{{"restore"}, {"restore", "--sqlite", "postgresql://u:secret@h/d"}, {"restore", "--sqlite", "x.db", "--base", "nowhere.db"}} {
+	for _, args := range [][]string{{"restore"}, {"restore", "--sqlite", "postgresql://u:secret@h/d"},
+		{"restore", "--sqlite", "x.db", "--base", "nowhere.db"}} {
 		if stdout, stderr, code := p.run(t, args...); code != 2 || strings.Contains(stdout+stderr, "secret") {
 			t.Errorf("%v: exit %d\n%s", args, code, stderr)
 		}
 	}
 }
 
-// TestRestoreKilled: kill -9 at any moment leaves the whole file or none, and a
-// leftover that the next run removes.
+// TestRestoreKilled checks that kill -9 at any moment leaves the whole file or
+// none, and that the next run removes a temporary file.
 func TestRestoreKilled(t *testing.T) {
 	t.Parallel()
 	moments := pgtest.Count(10, 50)
@@ -151,7 +152,7 @@ func TestRestoreKilled(t *testing.T) {
 	}
 }
 
-// killAfter kills a program after a while, unless it has ended by then.
+// killAfter kills a program after a delay, unless it has ended.
 func killAfter(c *exec.Cmd, d time.Duration) {
 	timer := time.AfterFunc(d, func() { _ = c.Process.Kill() })
 	defer timer.Stop()

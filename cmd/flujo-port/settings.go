@@ -16,61 +16,64 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// The flags are read here rather than by the library's EnvVars, so that no
-// help text can show a password that is in the environment.
+// Environment variables are read here and not by the library's EnvVars, so that
+// no help text shows a password from the environment.
 var (
 	sqliteFlag = &cli.StringFlag{
-		Name: "sqlite", Usage: "Flujo's file, a `PATH|URI` such as flujo_state.db or sqlite:////data/flujo_state.db; " +
-			"else $FLUJO_PORT_SQLITE, else state_uri in ./flujo.toml, else ./flujo_state.db",
+		Name: "sqlite",
+		Usage: "`PATH|URI` of the state file, such as sqlite:////data/flujo_state.db " +
+			"(default: $FLUJO_PORT_SQLITE, state_uri of ./flujo.toml, or ./flujo_state.db)",
 	}
 	postgresFlag = &cli.StringFlag{
-		Name: "postgres", Usage: "the application's database, a `URL`; else $FLUJO_PORT_POSTGRES, else $DATABASE_URL; " +
-			"PG* variables, .pgpass and services fill what is missing",
+		Name: "postgres",
+		Usage: "`URL` of the database (default: $FLUJO_PORT_POSTGRES or $DATABASE_URL); " +
+			"PG* variables, .pgpass and services supply missing parts",
 	}
 	schemaFlag = &cli.StringFlag{
 		Name:  "schema",
 		Value: "flujo",
-		Usage: "`NAME` of the schema for Flujo's tables",
+		Usage: "`NAME` of the schema of Flujo's tables",
 	}
 	jsonFlag          = &cli.BoolFlag{Name: "json", Usage: "print the report as one JSON object"}
 	skipIntegrityFlag = &cli.BoolFlag{
 		Name:  "skip-integrity",
-		Usage: "do not have SQLite look for damage in the file first (quick_check); the report says so",
+		Usage: "skip PRAGMA quick_check",
 	}
 	quarantineFlag = &cli.BoolFlag{
 		Name:  "quarantine",
-		Usage: "store rows that Flujo's tables reject in SCHEMA.flujo_port_originals, instead of refusing the file",
+		Usage: "store rejected rows in SCHEMA.flujo_port_originals instead of refusing the state file",
 	}
 	naiveTimezoneFlag = &cli.StringFlag{
-		Name:  "naive-timezone",
-		Usage: "`ZONE` of times that name none: utc, local, or a name such as Europe/Berlin (default: utc, and the report counts them)",
+		Name: "naive-timezone",
+		Usage: "`ZONE` of timestamps without a time zone: utc, local, or a name such as " +
+			"Europe/Berlin (default: utc, and the report counts these timestamps)",
 	}
 	receiptTimezoneFlag = &cli.StringFlag{
 		Name:  "naive-timezone",
-		Usage: "`ZONE` of times that name none, instead of the migration's own",
+		Usage: "`ZONE` of timestamps without a time zone (default: the one in the receipt)",
 	}
 	exactFloatsFlag = &cli.BoolFlag{
 		Name:  "exact-floats",
-		Usage: "make cost_usd and memory_usage_mb double precision, where Flujo rounds to real",
+		Usage: "store cost_usd and memory_usage_mb as double precision instead of Flujo's real",
 	}
 	withoutPGVectorFlag = &cli.BoolFlag{
 		Name:  "without-pgvector",
-		Usage: "do without the extension pgvector and Flujo's memories table; Flujo starts all the same",
+		Usage: "do not create the pgvector extension and the memories table; Flujo starts without them",
 	}
 	revealFlag = &cli.BoolFlag{
 		Name:  "reveal",
-		Usage: "print the password in addresses, which is *** otherwise",
+		Usage: "print the passwords in addresses instead of ***",
 	}
 )
 
 const flujoTOML = "flujo.toml"
 
-// sqlitePath finds the file: --sqlite, FLUJO_PORT_SQLITE, flujo.toml, or the
-// default name.
+// sqlitePath returns the path of the state file, from --sqlite,
+// FLUJO_PORT_SQLITE, flujo.toml, or the default name.
 func (e *env) sqlitePath(c *cli.Context) (string, error) {
 	here, err := os.Getwd()
 	if err != nil {
-		return "", usagef("find the working directory: %v", err)
+		return "", usagef("cannot determine the working directory: %v", err)
 	}
 	for _, given := range []struct{ name, value string }{
 		{"--sqlite", c.String(sqliteFlag.Name)}, {"FLUJO_PORT_SQLITE", e.getenv("FLUJO_PORT_SQLITE")},
@@ -78,8 +81,8 @@ func (e *env) sqlitePath(c *cli.Context) (string, error) {
 		if given.value == "" {
 			continue
 		}
-		if secretive(given.value) {
-			return "", usagef("%s is no file but looks like an address", given.name)
+		if mayContainPassword(given.value) {
+			return "", usagef("%s must be a file, but looks like a connection string", given.name)
 		}
 		path, err := stateuri.SQLitePath(given.value, here)
 		if err != nil {
@@ -91,21 +94,21 @@ func (e *env) sqlitePath(c *cli.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return e.sameAsFlujos(cmp.Or(path, filepath.Join(here, "flujo_state.db")), here)
+	return e.checkStateURI(cmp.Or(path, filepath.Join(here, "flujo_state.db")), here)
 }
 
-// sameAsFlujos refuses a file that nobody named where FLUJO_STATE_URI, which
-// Flujo takes first, names another one.
-func (e *env) sameAsFlujos(path, here string) (string, error) {
+// checkStateURI returns path, a default, or a usage error if FLUJO_STATE_URI,
+// which Flujo prefers, names another file.
+func (e *env) checkStateURI(path, here string) (string, error) {
 	uri := e.getenv("FLUJO_STATE_URI")
 	if !strings.HasPrefix(uri, "sqlite") {
 		return path, nil
 	}
-	flujos, err := stateuri.SQLitePath(uri, here)
-	if err != nil || filepath.Clean(flujos) == filepath.Clean(path) {
+	flujoPath, err := stateuri.SQLitePath(uri, here)
+	if err != nil || filepath.Clean(flujoPath) == filepath.Clean(path) {
 		return path, nil
 	}
-	info, err := os.Stat(flujos)
+	info, err := os.Stat(flujoPath)
 	if err != nil {
 		return path, nil
 	}
@@ -113,13 +116,14 @@ func (e *env) sameAsFlujos(path, here string) (string, error) {
 		return path, nil
 	}
 	return "", &clierr.Error{
-		Kind: clierr.Usage, Message: fmt.Sprintf("FLUJO_STATE_URI names %q, and without it %q would be taken", flujos, path),
-		Hint: "say which with --sqlite",
+		Kind:    clierr.Usage,
+		Message: fmt.Sprintf("FLUJO_STATE_URI names %q, but the default is %q", flujoPath, path),
+		Hint:    "name the state file with --sqlite",
 	}
 }
 
-// pathFromTOML gives the file that flujo.toml names; "" when there is no such
-// file, or it names a database.
+// pathFromTOML returns the state file that flujo.toml names, or "" if
+// flujo.toml does not exist or names a database.
 func pathFromTOML(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -142,8 +146,8 @@ func pathFromTOML(path string) (string, error) {
 	return file, nil
 }
 
-// databaseURL gives what the user said of the database, as it was said, and
-// where: --postgres, FLUJO_PORT_POSTGRES or DATABASE_URL; "" without any.
+// databaseURL returns the value of --postgres, FLUJO_PORT_POSTGRES or
+// DATABASE_URL, and its name. Both are "" if none is set.
 func (e *env) databaseURL(c *cli.Context) (name, value string) {
 	if v := c.String(postgresFlag.Name); v != "" {
 		return "--postgres", v
@@ -156,7 +160,7 @@ func (e *env) databaseURL(c *cli.Context) (name, value string) {
 	return "", ""
 }
 
-// namesDatabase reports whether the user said anything of a database.
+// namesDatabase reports whether a flag or a variable names a database.
 func (e *env) namesDatabase(c *cli.Context) bool {
 	_, given := e.databaseURL(c)
 	return given != "" || e.getenv("PGHOST") != "" || e.getenv("PGSERVICE") != "" || e.getenv("PGDATABASE") != ""
@@ -164,20 +168,21 @@ func (e *env) namesDatabase(c *cli.Context) bool {
 
 // databaseTarget is the database to connect to.
 type databaseTarget struct {
-	url     string // for sink.Begin; "" when the PG* variables say it all
+	url     string // to connect to; "" if only PG* variables name the database
 	known   stateuri.Known
 	schema  string
 	address stateuri.Address // for Flujo
 	notes   []string
 }
 
-// databaseTarget finds the database and makes the address that Flujo will use.
+// databaseTarget returns the database and the address that Flujo will use.
 func (e *env) databaseTarget(c *cli.Context) (*databaseTarget, error) {
 	name, given := e.databaseURL(c)
 	if !e.namesDatabase(c) {
 		return nil, &clierr.Error{
-			Kind: clierr.Usage, Message: "no PostgreSQL database is named",
-			Hint: "give --postgres URL, or set FLUJO_PORT_POSTGRES or DATABASE_URL",
+			Kind:    clierr.Usage,
+			Message: "no PostgreSQL database is named",
+			Hint:    "use --postgres URL, or set FLUJO_PORT_POSTGRES or DATABASE_URL",
 		}
 	}
 	schema, err := schemaName(c)
@@ -186,8 +191,11 @@ func (e *env) databaseTarget(c *cli.Context) (*databaseTarget, error) {
 	}
 	p := &databaseTarget{schema: schema}
 	if p.url, err = stateuri.PostgresURL(given); err != nil {
-		return nil, &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf("%s: %v", name, err),
-			Hint: "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE"}
+		return nil, &clierr.Error{
+			Kind:    clierr.Usage,
+			Message: fmt.Sprintf("%s: %v", name, err),
+			Hint:    "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+		}
 	}
 	if p.known, err = known(p.url); err != nil {
 		return nil, err
@@ -199,7 +207,7 @@ func (e *env) databaseTarget(c *cli.Context) (*databaseTarget, error) {
 	return p, nil
 }
 
-// known gives what the connection settings say beyond the URL.
+// known returns the connection settings of url, completed from the environment.
 func known(url string) (stateuri.Known, error) {
 	config, err := postgres.Config(url)
 	if err != nil {
@@ -208,36 +216,39 @@ func known(url string) (stateuri.Known, error) {
 	return stateuri.Known{Host: config.Host, Port: config.Port, User: config.User, Database: config.Database}, nil
 }
 
-// schemaName gives --schema, refused where PostgreSQL would cut or refuse it.
+// schemaName returns --schema, or a usage error if PostgreSQL would truncate or
+// refuse the name.
 func schemaName(c *cli.Context) (string, error) {
 	name := c.String(schemaFlag.Name)
 	switch {
 	case name == "":
 		return "", usagef("--schema is empty")
-	case secretive(name):
-		return "", usagef("--schema is no name but looks like an address")
+	case mayContainPassword(name):
+		return "", usagef("--schema must be a name, but looks like a connection string")
 	case len(name) > 63:
-		return "", usagef("--schema %q is longer than PostgreSQL's 63 bytes", name)
+		return "", usagef("--schema %q is longer than 63 bytes, PostgreSQL's limit for names", name)
 	case strings.HasPrefix(name, "pg_") || name == "information_schema":
-		return "", usagef("--schema %q is PostgreSQL's own", name)
+		return "", usagef("--schema %q is reserved by PostgreSQL", name)
 	}
 	return name, nil
 }
 
-// rollbackAddress gives the address of the file, or refuses a path that Flujo
-// could not read back from one.
+// rollbackAddress returns the address of the state file at path, or a usage
+// error if Flujo could not read the path from an address.
 func rollbackAddress(path string) (stateuri.Address, error) {
 	address := stateuri.Rollback(path)
 	if address.IsZero() {
 		return address, &clierr.Error{
-			Kind: clierr.Usage, Message: fmt.Sprintf("Flujo can't find %q by an address: ?, # and control characters mean something else there", path),
+			Kind: clierr.Usage,
+			Message: fmt.Sprintf("Flujo cannot open %q by an address: "+
+				"?, # and control characters have another meaning there", path),
 			Hint: "rename the file or its folder, then run again",
 		}
 	}
 	return address, nil
 }
 
-// show gives an address for the report: masked unless --reveal.
+// show returns an address as the report prints it, masked unless reveal is set.
 func show(a stateuri.Address, reveal bool) string {
 	if reveal {
 		return a.Reveal()

@@ -15,7 +15,7 @@ import (
 	"flujo-port/internal/transfer"
 )
 
-// changedFixture gives a copy of the fixture on which statements were run.
+// changedFixture returns a copy of the fixture after running statements on it.
 func changedFixture(t testing.TB, statements ...string) string {
 	t.Helper()
 	content, err := os.ReadFile(fixture)
@@ -27,7 +27,8 @@ func changedFixture(t testing.TB, statements ...string) string {
 	return path
 }
 
-// TestNothingIsOverwritten: --env-file takes no file that holds something else.
+// TestNothingIsOverwritten checks that --env-file refuses a file that is not one line with
+// FLUJO_STATE_URI.
 func TestNothingIsOverwritten(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.Database(t), changedFixture(t)
@@ -50,7 +51,8 @@ func TestNothingIsOverwritten(t *testing.T) {
 			path,
 		)
 		after, err := os.ReadFile(path)
-		if code != 2 || !strings.Contains(stderr, "holds something else") || err != nil || !bytes.Equal(before, after) {
+		if code != 2 || !strings.Contains(stderr, "is not one line with FLUJO_STATE_URI") || err != nil ||
+			!bytes.Equal(before, after) {
 			t.Errorf("%s: exit %d: %s", path, code, stderr)
 		}
 	}
@@ -68,7 +70,7 @@ func TestNothingIsOverwritten(t *testing.T) {
 		"--dry-run",
 	)
 	if content, _ := os.ReadFile(own); code != 0 || !strings.Contains(string(content), "old.db") ||
-		!strings.Contains(stdout, "nothing was written, since") {
+		!strings.Contains(stdout, "was not written, because") {
 		t.Errorf("dry run: exit %d, %q: %s%s", code, content, stdout, stderr)
 	}
 	_, stderr, code = p.run(t, "migrate", "--postgres", url, "--sqlite", file, "--without-pgvector", "--env-file", own)
@@ -78,15 +80,17 @@ func TestNothingIsOverwritten(t *testing.T) {
 	}
 }
 
-// TestSecretsAreNotEchoed wherever an address was typed by mistake.
+// TestSecretsAreNotEchoed passes a URL with a password in place of other values.
 func TestSecretsAreNotEchoed(t *testing.T) {
 	t.Parallel()
 	const url = "postgresql://u:hunter2secret@h/db"
 	p := newProgram(t, "PGHOST=localhost")
 	for _, args := range [][]string{
-		{url}, {"migrate", url}, {"uri", url}, {"uri", "cutover", url}, {"init", url}, {"migrate", "--schema", url}, {"migrate", "--dry-run=" + url},
-		{"migrate", "--sqlite", url}, {"migrate", "--sqlite", "host=h password=hunter2secret"}, {"init", "--grant-to", url},
-		{"migrate", "--env-file", url, "--sqlite", absolute(t, fixture)}, {"migrate", "--naive-timezone", url}, {"migrate", "--" + url},
+		{url}, {"migrate", url}, {"uri", url}, {"uri", "cutover", url}, {"init", url},
+		{"migrate", "--schema", url}, {"migrate", "--dry-run=" + url}, {"migrate", "--sqlite", url},
+		{"migrate", "--sqlite", "host=h password=hunter2secret"}, {"init", "--grant-to", url},
+		{"migrate", "--env-file", url, "--sqlite", absolute(t, fixture)}, {"migrate", "--naive-timezone", url},
+		{"migrate", "--" + url},
 	} {
 		stdout, stderr, code := p.run(t, args...)
 		if code != 2 || strings.Contains(stdout+stderr, "hunter2secret") {
@@ -95,8 +99,9 @@ func TestSecretsAreNotEchoed(t *testing.T) {
 	}
 }
 
-// TestSourceMismatch: a file that nobody named is not taken for Flujo's.
-func TestSourceMismatch(t *testing.T) {
+// TestDefaultFileIsNotFlujos checks that a default file is refused if FLUJO_STATE_URI names
+// another one.
+func TestDefaultFileIsNotFlujos(t *testing.T) {
 	t.Parallel()
 	live := changedFixture(t)
 	p := newProgram(t, "FLUJO_STATE_URI=sqlite:///"+live, "DATABASE_URL=postgresql://u@127.0.0.1:1/db")
@@ -113,7 +118,7 @@ func TestSourceMismatch(t *testing.T) {
 	}
 }
 
-// TestCommittedIsDone: what goes wrong after the commit is a warning.
+// TestCommittedIsDone checks that a failure after the commit is a warning.
 func TestCommittedIsDone(t *testing.T) {
 	t.Parallel()
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
@@ -125,7 +130,7 @@ func TestCommittedIsDone(t *testing.T) {
 	c := newProgram(t).command("migrate", "--postgres", url, "--sqlite", absolute(t, fixture), "--without-pgvector")
 	var stderr bytes.Buffer
 	c.Stdout, c.Stderr = full, &stderr
-	if err := c.Run(); err != nil || !strings.Contains(stderr.String(), "warning: the report can't be printed") {
+	if err := c.Run(); err != nil || !strings.Contains(stderr.String(), "warning: the report cannot be printed") {
 		t.Errorf("%v: %s", err, stderr.String())
 	}
 	if got := ask(t, url, "SELECT count(*) FROM flujo.runs"); got != "60" {
@@ -138,7 +143,8 @@ func TestCommittedIsDone(t *testing.T) {
 	}
 }
 
-// TestFileThatIsOpenElsewhere: another process may still write to it.
+// TestFileThatIsOpenElsewhere checks the warnings about another process that has
+// the file open.
 func TestFileThatIsOpenElsewhere(t *testing.T) {
 	t.Parallel()
 	file := changedFixture(t)
@@ -161,20 +167,20 @@ func TestFileThatIsOpenElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	report, stderr, code := newProgram(t).run(t, "check", "--sqlite", file)
-	if code != 0 || !strings.Contains(report, "! open elsewhere") ||
+	if code != 0 || !strings.Contains(report, "! other processes") ||
 		!strings.Contains(report, "stop Flujo before the cutover") {
 		t.Errorf("check: exit %d\n%s%s", code, report, stderr)
 	}
 	report, stderr, code = newProgram(
 		t,
 	).run(t, "migrate", "--postgres", pgtest.Database(t), "--sqlite", file, "--without-pgvector")
-	if code != 0 || !strings.Contains(report, "WARNING: another process has the file open") ||
-		!strings.Contains(stderr, "warning: another process has the file open") {
+	if code != 0 || !strings.Contains(report, "WARNING: another process has the state file open") ||
+		!strings.Contains(stderr, "warning: another process has the state file open") {
 		t.Errorf("exit %d\n%s%s", code, report, stderr)
 	}
 }
 
-// TestHelperHoldsFile is not a test of its own: it is the other process.
+// TestHelperHoldsFile is the other process of TestFileThatIsOpenElsewhere.
 func TestHelperHoldsFile(t *testing.T) {
 	file := os.Getenv("FLUJO_PORT_TEST_HOLD")
 	if file == "" {
@@ -186,8 +192,7 @@ func TestHelperHoldsFile(t *testing.T) {
 	})
 }
 
-// TestChangesAreReported runs the binary on a file of which nearly everything
-// is wrong somewhere.
+// TestChangesAreReported runs the binary on a file with changes of many kinds.
 func TestChangesAreReported(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
@@ -205,14 +210,16 @@ func TestChangesAreReported(t *testing.T) {
 		).run(t, append([]string{"migrate", "--postgres", url, "--sqlite", file, "--without-pgvector"}, args...)...)
 	}
 	stdout, stderr, code := migrate()
-	if code != 3 || !strings.Contains(stdout, "Refused after") || !strings.Contains(stdout, "system_state: rows rejected: 1 × the key is NULL") ||
+	if code != 3 || !strings.Contains(stdout, "Refused after") ||
+		!strings.Contains(stdout, "system_state: rows rejected: 1 × the key is NULL") ||
 		!strings.Contains(stderr, "--quarantine") ||
 		!strings.Contains(stderr, "nothing was committed") ||
 		strings.Contains(stdout, "FLUJO_STATE_URI") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code = migrate("--quarantine", "--strict")
-	for _, want := range []string{"13 cells", "1 row would be quarantined", "1 run would be made", "1 time without a zone"} {
+	for _, want := range []string{"13 cells", "1 row would be quarantined", "1 stub run would be created",
+		"1 timestamp without a time zone"} {
 		if code != 3 || !strings.Contains(stderr, want) {
 			t.Errorf("strict: exit %d, lacks %q\n%s%s", code, want, stdout, stderr)
 		}
@@ -252,7 +259,8 @@ func TestChangesAreReported(t *testing.T) {
 	if len(r.Naive) != 1 || r.Naive[0].Column != "runs.created_at" || r.Naive[0].Zone != "Europe/Berlin" {
 		t.Errorf("naive %+v", r.Naive)
 	}
-	if got := ask(t, url, "SELECT created_at AT TIME ZONE 'UTC' FROM flujo.runs ORDER BY created_at LIMIT 1"); got != "2026-01-05 08:00:00" {
+	if got := ask(t, url, "SELECT created_at AT TIME ZONE 'UTC' FROM flujo.runs "+
+		"ORDER BY created_at LIMIT 1"); got != "2026-01-05 08:00:00" {
 		t.Errorf("the time in Berlin arrived as %s", got)
 	}
 	_, stderr, code = newProgram(
@@ -271,7 +279,8 @@ func TestProgress(t *testing.T) {
 	for _, p := range []transfer.Progress{
 		{Phase: transfer.PhaseSchema},
 		{Phase: transfer.PhaseCopy, Table: "runs", Of: 10, Rest: 30, OfBytes: 900},
-		{Phase: transfer.PhaseCopy, Table: "runs", Rows: 10, Of: 10, All: 10, Rest: 20, Bytes: 200, OfBytes: 800, Done: true},
+		{Phase: transfer.PhaseCopy, Table: "runs", Rows: 10, Of: 10, All: 10, Rest: 20, Bytes: 200, OfBytes: 800,
+			Done: true},
 		{Phase: transfer.PhaseCopy, Table: "steps", Rows: 5, Of: 20, All: 15, Rest: 15, Bytes: 300, OfBytes: 800},
 		{Phase: transfer.PhaseCopy, Table: "steps", Rows: 20, Of: 20, All: 30, Bytes: 801, OfBytes: 801, Done: true},
 		{Phase: transfer.PhaseCommit},
@@ -281,12 +290,13 @@ func TestProgress(t *testing.T) {
 	}
 	b.end()
 	screen := out.String()
-	for _, want := range []string{"making the tables", "runs", "(10/10)", "steps", "(20/20)", "all tables", "/800 B", "committing"} {
+	for _, want := range []string{"creating tables", "runs", "(10/10)", "steps", "(20/20)", "all tables", "/800 B",
+		"committing"} {
 		if !strings.Contains(screen, want) {
 			t.Errorf("the screen lacks %q: %q", want, screen)
 		}
 	}
-	// Where the bytes are not known, as in restore, rows are counted.
+	// If the bytes are unknown, as in restore, rows are counted.
 	out.Reset()
 	b = &bars{w: &out, width: func() int { return 60 }}
 	b.show(transfer.Progress{Phase: transfer.PhaseRead, Table: "runs", Rows: 5, Of: 10, All: 5, Rest: 15})

@@ -11,22 +11,22 @@ import (
 	"flujo-port/internal/report"
 )
 
-// spool keeps what a run finds one after the other for the JSON report: in a
-// temporary file, since a million of them should not fill the memory.
+// spool stores the findings or differences of a run for the JSON report. It
+// uses a temporary file, since there may be millions.
 type spool[T any] struct {
-	file *os.File // nil when nothing is kept
+	file *os.File // nil if values are discarded
 	w    *bufio.Writer
-	err  error // the first one, given back by each
+	err  error // the first write error, returned by each
 }
 
-// newSpool makes an empty one; with keep false it forgets what is added.
-func newSpool[T any](keep bool) (*spool[T], error) {
-	if !keep {
+// newSpool returns an empty spool. If store is false, it discards values.
+func newSpool[T any](store bool) (*spool[T], error) {
+	if !store {
 		return &spool[T]{}, nil
 	}
 	file, err := os.CreateTemp("", "flujo-port-*")
 	if err != nil {
-		return nil, usagef("make a temporary file for what is found: %v", err)
+		return nil, usagef("cannot create a temporary file for the JSON report: %v", err)
 	}
 	return &spool[T]{file: file, w: bufio.NewWriter(file)}, nil
 }
@@ -37,7 +37,7 @@ func (s *spool[T]) add(one T) {
 	}
 }
 
-// each calls yield with all of them, in the order they were added.
+// each calls yield with each value, in the order in which they were added.
 func (s *spool[T]) each(yield func(T) error) error {
 	if s.file == nil {
 		return nil
@@ -70,14 +70,19 @@ func (s *spool[T]) close() {
 	}
 }
 
-// finding is what the report has of a finding: no cell's content.
-func finding(findings mapping.Finding) report.Finding {
-	done := findings.Reason.Explain()
-	if findings.Note != "" {
-		done += ": " + findings.Note
+// finding returns f as the report shows it, without the content of the cell.
+func finding(f mapping.Finding) report.Finding {
+	explanation := f.Reason.Explain()
+	if f.Note != "" {
+		explanation += ": " + f.Note
 	}
 	return report.Finding{
-		Table: findings.Table, Key: findings.Key, RowID: findings.RowID, Column: findings.Column,
-		Reason: findings.Reason.String(), Explanation: done, Rejected: findings.Rejected,
+		Table:       f.Table,
+		Key:         f.Key,
+		RowID:       f.RowID,
+		Column:      f.Column,
+		Reason:      f.Reason.String(),
+		Explanation: explanation,
+		Rejected:    f.Rejected,
 	}
 }

@@ -7,7 +7,7 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// makeSQLite makes a database of the given statements.
+// makeSQLite creates a database with the given statements.
 func makeSQLite(t testing.TB, path string, statements ...string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path+"?_pragma=synchronous(off)") // twice as fast
@@ -22,7 +22,7 @@ func makeSQLite(t testing.TB, path string, statements ...string) {
 	}
 }
 
-// holdOpen has a database open for writing while during runs.
+// holdOpen keeps a database open for writing while during runs.
 func holdOpen(t testing.TB, path string, during func()) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)

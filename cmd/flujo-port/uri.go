@@ -12,26 +12,29 @@ import (
 func (e *env) uriCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "uri",
-		Usage: "print one FLUJO_STATE_URI: of PostgreSQL for the cutover, of the file for the rollback",
-		Description: "export FLUJO_STATE_URI=\"$(flujo-port uri cutover --reveal)\"\n" +
-			"Nothing is connected to; migrate tries the address before it prints it.",
+		Usage: "print the FLUJO_STATE_URI for the cutover or the rollback",
+		Description: "Example: export FLUJO_STATE_URI=\"$(flujo-port uri cutover --reveal)\"\n" +
+			"uri does not connect to the database; migrate tests the address.",
 		Action: func(c *cli.Context) error {
 			if !c.Args().Present() {
-				return usagef("uri wants to know which: cutover or rollback")
+				return usagef("uri requires a subcommand: cutover or rollback")
 			}
-			return usagef("uri knows cutover and rollback, not %q", c.Args().First())
+			return usagef("unknown subcommand %q of uri; use cutover or rollback", c.Args().First())
 		},
 		Subcommands: []*cli.Command{
 			{
-				Name: "cutover", Usage: "the address of the schema in PostgreSQL",
-				Description: "Without --postgres an explicit FLUJO_STATE_URI that names PostgreSQL wins; a DATABASE_URL that\n" +
-					"names SQLite gives the file's address.",
+				Name:  "cutover",
+				Usage: "print the address of the schema in PostgreSQL",
+				Description: "A FLUJO_STATE_URI that names PostgreSQL is printed unchanged, unless\n" +
+					"--postgres is set. If DATABASE_URL names SQLite, the address of the state\n" +
+					"file is printed.",
 				Flags:        []cli.Flag{postgresFlag, sqliteFlag, schemaFlag, revealFlag},
 				OnUsageError: usageError,
 				Action:       e.uriCutover,
 			},
 			{
-				Name: "rollback", Usage: "the address of the file",
+				Name:         "rollback",
+				Usage:        "print the address of the state file",
 				Flags:        []cli.Flag{sqliteFlag, revealFlag},
 				OnUsageError: usageError,
 				Action:       e.uriRollback,
@@ -71,9 +74,9 @@ func (e *env) uriCutover(c *cli.Context) error {
 	return err
 }
 
-// cutoverAddress is what Flujo's configuration comes to, with one exception:
-// before the cutover FLUJO_STATE_URI names the file, and that is not what is
-// asked for when a database is named too.
+// cutoverAddress returns the address that Flujo's configuration resolves to, and
+// notes for the user, with one exception: before the cutover FLUJO_STATE_URI
+// names the state file; it is ignored if a database is named too.
 func (e *env) cutoverAddress(c *cli.Context) (stateuri.Address, []string, error) {
 	name, database := e.databaseURL(c)
 	explicit := e.getenv("FLUJO_STATE_URI")
@@ -82,7 +85,7 @@ func (e *env) cutoverAddress(c *cli.Context) (stateuri.Address, []string, error)
 	case name == "--postgres":
 		explicit = ""
 	case strings.HasPrefix(explicit, "sqlite") && database != "" && !strings.HasPrefix(database, "sqlite"):
-		notes = append(notes, "FLUJO_STATE_URI still names the SQLite file; this is the address made from "+name)
+		notes = append(notes, "FLUJO_STATE_URI still names the SQLite file; this address is derived from "+name)
 		explicit = ""
 	}
 	if explicit == "" && !strings.HasPrefix(database, "sqlite") {
@@ -111,15 +114,14 @@ func (e *env) cutoverAddress(c *cli.Context) (stateuri.Address, []string, error)
 	case explicit != "" && !address.IsSQLite() && !address.IsPostgres():
 		return stateuri.Address{}, nil, usagef("FLUJO_STATE_URI names neither PostgreSQL nor SQLite")
 	case explicit != "":
-		notes = append(
-			notes,
-			"FLUJO_STATE_URI is set, and given as it is; unset it, or say --postgres, for an address made anew",
-		)
+		notes = append(notes,
+			"FLUJO_STATE_URI is set and printed unchanged; unset it, or use --postgres, for a derived address")
 		if address.IsPostgres() && !strings.Contains(address.Reveal(), "search_path") {
-			notes = append(notes, "it sets no search_path: Flujo finds its tables where the role's search_path says")
+			notes = append(notes,
+				"the address sets no search_path: Flujo uses the role's search_path to find its tables")
 		}
 	case address.IsSQLite():
-		notes = append(notes, name+" names SQLite: Flujo stays on its file")
+		notes = append(notes, name+" names SQLite: Flujo continues to use the state file")
 	}
 	return address, append(notes, more...), nil
 }

@@ -13,10 +13,12 @@ import (
 func (e *env) verifyCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "verify",
-		Usage: "compare the file with the database, any time later",
-		Description: "Every cell is compared, in one read-only snapshot; Flujo may run. By the receipt of the migration\n" +
-			"it tells rows that were written since (exit 0) from a copy mismatch (exit 4), and refuses a file that is not\n" +
-			"the one that was migrated (exit 3). Without a receipt any difference is exit 4.",
+		Usage: "compare the state file with PostgreSQL after a migration",
+		Description: "verify can run at any time; it compares every cell in one read-only snapshot.\n" +
+			"By the migration's receipt it distinguishes rows that were written since\n" +
+			"(exit code 0) from a copy mismatch (exit code 4). It refuses a state file\n" +
+			"other than the one that was migrated (exit code 3). Without a receipt, any\n" +
+			"difference is exit code 4.",
 		Flags: []cli.Flag{
 			sqliteFlag, postgresFlag, schemaFlag,
 			receiptTimezoneFlag, skipIntegrityFlag, jsonFlag,
@@ -48,12 +50,17 @@ func (e *env) verify(c *cli.Context) error {
 	defer differences.close()
 	progress := newProgress(e.stderr)
 	result, err := transfer.Verify(c.Context, transfer.VerifyOptions{
-		SQLite: path, Postgres: target.url, Schema: target.schema, SkipIntegrity: c.Bool(skipIntegrityFlag.Name), NaiveZone: zone,
-		OnDifference: differences.add, OnProgress: progress.show,
+		SQLite:        path,
+		Postgres:      target.url,
+		Schema:        target.schema,
+		SkipIntegrity: c.Bool(skipIntegrityFlag.Name),
+		NaiveZone:     zone,
+		OnDifference:  differences.add,
+		OnProgress:    progress.show,
 	})
 	progress.end()
 	if result == nil {
-		return &outcome{err: err, means: "nothing was changed by this"}
+		return &outcome{err: err, consequence: "nothing was changed"}
 	}
 	result.Version = version()
 	if printErr := e.print(c, result, result.Text, report.ListOf("differences", differences.each)); printErr != nil {
@@ -63,7 +70,7 @@ func (e *env) verify(c *cli.Context) error {
 		fmt.Fprintf(e.stderr, "flujo-port: warning: %s\n", warning)
 	}
 	if err != nil {
-		return &outcome{err: err, means: "nothing was changed by this"}
+		return &outcome{err: err, consequence: "nothing was changed"}
 	}
 	return nil
 }

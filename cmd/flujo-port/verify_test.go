@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// TestVerify: exit codes, words and JSON of verify for each verdict that the
-// binary can be brought to from outside.
+// TestVerify checks the exit codes, messages and JSON of verify for each verdict
+// that a test of the binary can produce.
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.Database(t), absolute(t, fixture)
@@ -69,8 +69,8 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// TestMigrateThatIsTamperedWith: what the database does to the rows on their way is
-// exit 4, in the text, in the error and in the JSON; and nothing is left.
+// TestMigrateThatIsTamperedWith checks that rows changed by the database are exit
+// code 4, appear in the text, the error and the JSON, and leave nothing.
 func TestMigrateThatIsTamperedWith(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.Database(t), absolute(t, fixture)
@@ -79,7 +79,8 @@ func TestMigrateThatIsTamperedWith(t *testing.T) {
 		"CREATE EVENT TRIGGER tamper ON ddl_command_end WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION public.tamper()")
 	p := newProgram(t, "DATABASE_URL="+url)
 	stdout, stderr, code := p.run(t, "migrate", "--sqlite", file, "--without-pgvector")
-	if code != 4 || !strings.HasPrefix(stdout, "Verification failed") || !strings.Contains(stdout, `steps "7", column token_counts: the file has `) ||
+	if code != 4 || !strings.HasPrefix(stdout, "Verification failed") ||
+		!strings.Contains(stdout, `steps "7", column token_counts: the file has `) ||
 		!strings.Contains(stderr, "column token_counts") ||
 		!strings.Contains(stderr, "nothing was committed") ||
 		strings.Contains(stdout, "cutover ") {
@@ -103,16 +104,16 @@ func TestMigrateThatIsTamperedWith(t *testing.T) {
 	}
 	stdout, stderr, code = p.run(t, "verify", "--sqlite", file)
 	if code != 4 || !strings.HasPrefix(stdout, "COPY MISMATCH") ||
-		!strings.Contains(stderr, "1 row is in PostgreSQL as the migration wrote") {
+		!strings.Contains(stderr, "1 row in PostgreSQL differs from the state file") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	if _, stderr, code := p.run(t, "migrate", "--sqlite", file, "--verify", "hope"); code != 2 ||
-		!strings.Contains(stderr, "--verify is content or counts") {
+		!strings.Contains(stderr, "--verify must be content or counts") {
 		t.Errorf("exit %d\n%s", code, stderr)
 	}
 }
 
-// TestCheck: the checklist's exit codes and forms.
+// TestCheck checks the exit codes and output formats of check.
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.Database(t), absolute(t, fixture)
@@ -146,7 +147,7 @@ func TestCheck(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 3 || r.Ready || len(r.Results) < 20 {
 		t.Errorf("exit %d, %v: %.3000s", code, err, stdout)
 	}
-	// One thing that can't be read costs a line, and not the report.
+	// A check that cannot run is a line of the report and does not end it.
 	super := pgtest.Database(t)
 	role := pgtest.Role(t, super, "")
 	execute(

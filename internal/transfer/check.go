@@ -20,11 +20,12 @@ import (
 	"github.com/dustin/go-humanize/english"
 )
 
-// CheckOptions says what would be moved where.
+// CheckOptions are the options of Check. Fields that are not documented here
+// have the same meaning as in MigrateOptions.
 type CheckOptions struct {
 	SQLite          string
-	HasTarget       bool   // a database was named; without one only the file is looked at
-	Postgres        string // as in MigrateOptions
+	HasTarget       bool // a database was named; otherwise only the state file is checked
+	Postgres        string
 	Schema          string
 	Cutover         stateuri.Address
 	WithoutPGVector bool
@@ -32,13 +33,13 @@ type CheckOptions struct {
 	ExactFloats     bool
 	NaiveZone       *time.Location
 	SkipIntegrity   bool
-	OnFinding       func(mapping.Finding) // called for every finding; may be nil
-	OnProgress      func(Progress)        // may be nil
+	OnFinding       func(mapping.Finding)
+	OnProgress      func(Progress)
 }
 
-// Check looks for everything that would stop a migration, and changes nothing.
-// What it finds is in the report; where a line of it is a report.Error the error
-// is a clierr.Refused.
+// Check runs the preflight checks and changes nothing. If a check result has the
+// status report.Error, Check returns the report and an error of kind
+// clierr.Refused.
 func Check(ctx context.Context, o CheckOptions) (*report.Check, error) {
 	started := time.Now()
 	c := &checker{
@@ -60,8 +61,9 @@ func Check(ctx context.Context, o CheckOptions) (*report.Check, error) {
 		return c.report, nil
 	}
 	return c.report, &clierr.Error{
-		Kind: clierr.Refused, Message: english.Plural(c.report.Errors(), "line of the checklist says", "lines of the checklist say") + " that a migration would not pass",
-		Hint: "see the lines marked ✗",
+		Kind:    clierr.Refused,
+		Message: "the preflight check found " + english.Plural(c.report.Errors(), "error", ""),
+		Hint:    "see the lines marked ✗",
 	}
 }
 
@@ -69,16 +71,16 @@ func Check(ctx context.Context, o CheckOptions) (*report.Check, error) {
 type checker struct {
 	CheckOptions
 	report        *report.Check
-	extraction    *extraction    // of the file; nil where it can't be read
-	integrityTime time.Duration  // that quick_check took
-	group         string         // of the lines that are being written
-	conn          *postgres.Conn // nil where there is none; closed once the server was looked at
-	unknown       []string       // lines on which something could not be looked at or tried
+	extraction    *extraction    // of the state file; nil if the file cannot be read
+	integrityTime time.Duration  // duration of quick_check
+	group         string         // of the results that are being added
+	conn          *postgres.Conn // nil if the connection failed; closed after survey
+	unknown       []string       // names of checks that could not run
 	targetFacts
 }
 
-// run looks at the server before it reads the file's rows, since what is found
-// in them depends on what they go into.
+// run checks the server before it reads the file's rows, because the findings
+// depend on the server.
 func (c *checker) run(ctx context.Context) error {
 	c.group = report.GroupFile
 	snapshot, format, err := c.file(ctx)
@@ -118,25 +120,31 @@ func (c *checker) run(ctx context.Context) error {
 	return nil
 }
 
-func (c *checker) addResult(state report.Status, name, do, format string, args ...any) {
-	c.report.Results = append(
-		c.report.Results,
-		report.CheckResult{Group: c.group, Name: name, Status: state, Message: fmt.Sprintf(format, args...), Hint: do},
-	)
+func (c *checker) addResult(status report.Status, name, hint, format string, args ...any) {
+	c.report.Results = append(c.report.Results, report.CheckResult{
+		Group:   c.group,
+		Name:    name,
+		Status:  status,
+		Message: fmt.Sprintf(format, args...),
+		Hint:    hint,
+	})
 }
 
 func (c *checker) ok(name, format string, args ...any) {
 	c.addResult(report.OK, name, "", format, args...)
 }
-func (c *checker) warning(name, do, format string, args ...any) {
-	c.addResult(report.Warning, name, do, format, args...)
-}
-func (c *checker) failure(name, do, format string, args ...any) {
-	c.addResult(report.Error, name, do, format, args...)
+
+func (c *checker) warning(name, hint, format string, args ...any) {
+	c.addResult(report.Warning, name, hint, format, args...)
 }
 
-// addError makes a line of an error that would end a migration, and of one that
-// a lock made, which may be free again by then. Only ctx's end comes back.
+func (c *checker) failure(name, hint, format string, args ...any) {
+	c.addResult(report.Error, name, hint, format, args...)
+}
+
+// addError adds a result for an error that would end a migration: a warning for
+// a lock timeout, since the lock may be free by then, otherwise an error. It
+// returns only the error of ctx.
 func (c *checker) addError(ctx context.Context, name, failed string, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -151,37 +159,37 @@ func (c *checker) addError(ctx context.Context, name, failed string, err error) 
 	if _, held := errors.AsType[*postgres.LockTimeoutError](err); held {
 		c.warning(
 			name,
-			fmt.Sprintf("check again when it is free; a migration waits up to %s for it", postgres.LockWait),
+			fmt.Sprintf("run check again when the lock is free; a migration waits up to %s for it", postgres.LockWait),
 			"%s: %s",
 			failed,
 			message,
 		)
 		return nil
 	}
-	c.failure(name, cmp.Or(hint, "see to what the message says, and check again"), "%s", message)
+	c.failure(name, cmp.Or(hint, "fix the cause, and run check again"), "%s", message)
 	return nil
 }
 
-// unseen is what could not be done where a line says so.
-const unseen = "could not be looked at"
+// notChecked is the text of a line whose check could not run.
+const notChecked = "could not be checked"
 
-// file looks at the file without its rows. format is nil where they can't be
-// read.
+// file checks the state file except its rows. The returned format is nil if the
+// rows cannot be read. The caller closes the snapshot.
 func (c *checker) file(ctx context.Context) (snapshot *source.Snapshot, format *mapping.Format, err error) {
 	snapshot, err = source.Open(ctx, c.SQLite)
 	if err != nil {
-		return nil, nil, c.addError(ctx, "readable", unseen, err)
+		return nil, nil, c.addError(ctx, "readable", notChecked, err)
 	}
 	c.ok("readable", "%s, %s", snapshot.Path(), humanize.IBytes(uint64(snapshot.Size())))
 	c.wal(snapshot)
 	if snapshot.Locked() {
 		c.warning(
-			"open elsewhere",
-			"stop Flujo before the cutover; for a dry run it may run",
+			"other processes",
+			"stop Flujo before the cutover; it may run during a dry run",
 			"another process has the file open and may write to it",
 		)
 	} else {
-		c.ok("open elsewhere", "no other process of this machine has it open")
+		c.ok("other processes", "no other process on this machine has the file open")
 	}
 	sound, err := c.integrity(ctx, snapshot)
 	if err != nil || !sound {
@@ -189,7 +197,7 @@ func (c *checker) file(ctx context.Context) (snapshot *source.Snapshot, format *
 	}
 	format, err = mapping.DetectFormat(snapshot.Tables())
 	if err != nil {
-		c.failure("file format", "give the file that Flujo's state_uri names", "%v", err)
+		c.failure("file format", "pass the file that Flujo's state_uri names", "%v", err)
 		return snapshot, nil, nil
 	}
 	c.ok("file format", "%s", format.Name)
@@ -201,22 +209,22 @@ func (c *checker) file(ctx context.Context) (snapshot *source.Snapshot, format *
 	return snapshot, format, nil
 }
 
-// contents reads the file's rows.
+// contents reads the file's rows and adds the results for them.
 func (c *checker) contents(ctx context.Context, snapshot *source.Snapshot, format *mapping.Format) error {
 	c.extraction = newExtraction(snapshot, format)
 	c.report.Findings = c.extraction.findings
 	if err := c.scan(ctx); err != nil {
 		c.extraction = nil
-		return c.addError(ctx, "findings", unseen, err)
+		return c.addError(ctx, "findings", notChecked, err)
 	}
 	changed, err := snapshot.Changed()
 	switch {
 	case err != nil:
-		return c.addError(ctx, "written", unseen, err)
+		return c.addError(ctx, "concurrent writes", notChecked, err)
 	case changed:
-		c.warning("written", "stop Flujo before the cutover", "the file was written while it was looked at")
+		c.warning("concurrent writes", "stop Flujo before the cutover", "the file was written to during the check")
 	default:
-		c.ok("written", "nobody wrote to it meanwhile")
+		c.ok("concurrent writes", "no process wrote to the file during the check")
 	}
 	return nil
 }
@@ -224,30 +232,30 @@ func (c *checker) contents(ctx context.Context, snapshot *source.Snapshot, forma
 func (c *checker) wal(snapshot *source.Snapshot) {
 	there, frames := snapshot.WAL()
 	if there {
-		c.ok("-wal", "%s with %s of committed transactions, which are read too: copy it together with the file",
+		c.ok("-wal", "%s with %s of committed transactions, which are migrated too; copy it together with the file",
 			humanize.IBytes(uint64(snapshot.WALSize())), english.Plural(frames, "frame", ""))
 		return
 	}
-	c.ok("-wal", "none; if this is a copy, see that there was none next to the original either")
+	c.ok("-wal", "none; if this file is a copy, make sure that the original has none either")
 }
 
 func (c *checker) integrity(ctx context.Context, snapshot *source.Snapshot) (sound bool, err error) {
 	if c.SkipIntegrity {
-		c.warning("integrity", "run without --skip-integrity", "not looked at")
+		c.warning("integrity", "run without --skip-integrity", "skipped")
 		return true, nil
 	}
 	started := time.Now()
 	_, err = checkIntegrity(ctx, snapshot, false, c.OnProgress)
 	if err != nil {
-		return false, c.addError(ctx, "integrity", unseen, err)
+		return false, c.addError(ctx, "integrity", notChecked, err)
 	}
 	c.integrityTime = time.Since(started)
-	c.ok("integrity", "SQLite's quick_check finds nothing, in %.1f s", c.integrityTime.Seconds())
+	c.ok("integrity", "PRAGMA quick_check found no damage, in %.1f s", c.integrityTime.Seconds())
 	return true, nil
 }
 
-// scan reads all of the file as a migration into the target would, and says
-// what that would find.
+// scan reads all rows as a migration into the target would, and adds what it
+// finds.
 func (c *checker) scan(ctx context.Context) (err error) {
 	r := c.extraction
 	r.options = mapping.Options{NaiveZone: c.NaiveZone, JSONDepth: mapping.DefaultJSONDepth}
@@ -282,8 +290,8 @@ func (c *checker) scan(ctx context.Context) (err error) {
 	return c.findings(ctx)
 }
 
-// inProgress says which runs are not at their end: a running one may be
-// writing still, and a paused one goes on after the cutover.
+// inProgress adds the number of running and paused runs. A running one may still
+// write to the file, and a paused one continues after the cutover.
 func (c *checker) inProgress(ctx context.Context) error {
 	var parts []string
 	running := false
@@ -295,24 +303,24 @@ func (c *checker) inProgress(ctx context.Context) error {
 			}
 			if n > 0 {
 				running = running || status == "running"
-				parts = append(parts, fmt.Sprintf("%s in %s are %s", humanize.Comma(n), table, status))
+				parts = append(parts, fmt.Sprintf("%s %s in %s", humanize.Comma(n), status, table))
 			}
 		}
 	}
 	switch {
 	case len(parts) == 0:
-		c.ok("runs in progress", "none: every run is at its end")
+		c.ok("runs in progress", "no running or paused runs")
 	case running:
 		c.warning(
 			"runs in progress",
-			"a running one may be writing still: let it end, or stop Flujo; paused ones go on after the cutover",
+			"wait until the running runs end, or stop Flujo; paused runs can be resumed after the cutover",
 			"%s",
 			strings.Join(parts, ", "),
 		)
 	default:
 		c.warning(
 			"runs in progress",
-			"they can be resumed after the cutover, once Flujo runs on PostgreSQL",
+			"paused runs can be resumed after the cutover",
 			"%s",
 			strings.Join(parts, ", "),
 		)
@@ -320,7 +328,7 @@ func (c *checker) inProgress(ctx context.Context) error {
 	return nil
 }
 
-// findings says what would arrive changed, or not at all.
+// findings adds what would be converted or rejected.
 func (c *checker) findings(ctx context.Context) error {
 	rows, cells := c.extraction.findings.Count()
 	var parts []string
@@ -329,42 +337,39 @@ func (c *checker) findings(ctx context.Context) error {
 			parts = append(parts, fmt.Sprintf(format, humanize.Comma(n)+" "+english.PluralWord(int(n), noun, "")))
 		}
 	}
-	add(rows, "row", "%s that Flujo's PostgreSQL tables reject")
-	add(cells, "cell", "%s that would arrive changed")
-	add(int64(len(c.extraction.findings.Widened)), "column", "%s that would be made bigint")
+	add(rows, "row", "%s rejected by Flujo's PostgreSQL tables")
+	add(cells, "cell", "%s that would be converted")
+	add(int64(len(c.extraction.findings.Widened)), "column", "%s that would be widened to bigint")
 	for _, d := range c.extraction.findings.Derived {
 		if d.Table == mapping.Runs {
-			add(d.Rows, "run", "%s that would be made for rows without one")
+			add(d.Rows, "stub run", "%s that would be created for rows without a run")
 		}
 	}
 	if c.NaiveZone == nil {
-		add(
-			c.extraction.findings.NaiveCount(),
-			"time",
-			"%s without a zone, taken as UTC (--naive-timezone says another)",
-		)
+		naive := c.extraction.findings.NaiveCount()
+		add(naive, "timestamp", "%s without a time zone, read as UTC (see --naive-timezone)")
 	}
 	switch {
 	case len(parts) == 0:
-		c.ok("findings", "every cell arrives as it is")
+		c.ok("findings", "every value can be stored unchanged")
 	case rows > 0 && !c.Quarantine:
 		c.failure(
 			"findings",
-			"fix the rows in a copy of the file, or migrate with --quarantine, which stores them in flujo_port_originals",
+			"fix the rows in a copy of the file, or use --quarantine, which stores them in flujo_port_originals",
 			"%s",
 			strings.Join(parts, ", "),
 		)
 	case rows+cells > 0:
 		c.warning(
 			"findings",
-			"what changes is listed below, and kept as it was in flujo_port_originals; docs/values.md says what becomes of all of them",
+			"see the list below; the original values are stored in flujo_port_originals (docs/values.md)",
 			"%s",
 			strings.Join(parts, ", "),
 		)
 	default:
 		c.warning(
 			"findings",
-			"docs/values.md says what becomes of them; nothing of what the file holds is lost",
+			"no value is lost; see docs/values.md",
 			"%s",
 			strings.Join(parts, ", "),
 		)

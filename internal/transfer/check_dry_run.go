@@ -13,12 +13,12 @@ import (
 	"flujo-port/internal/sink"
 )
 
-// tryMigration does, in the schema itself, all that a migration does there, but for
-// the rows, and rolls it back: what the catalog does not say of rights, row-level
-// security or other people's triggers the server says itself. The tables are
-// empty, so nobody waits for it longer than a moment.
+// tryMigration runs a migration without rows in the schema and rolls it back. It
+// finds problems that the catalog does not show, such as those of privileges,
+// row-level security or triggers. The tables are empty, so it holds its locks
+// only briefly.
 func (c *checker) tryMigration(ctx context.Context) error {
-	next := map[string]int64{} // asked of the file before anything is locked
+	next := map[string]int64{} // read from the file before any lock is taken
 	for i := range c.extraction.format.Mappings {
 		tm := &c.extraction.format.Mappings[i]
 		if tm.Table.Serial() == "" {
@@ -26,29 +26,30 @@ func (c *checker) tryMigration(ctx context.Context) error {
 		}
 		last, err := c.extraction.lastID(ctx, tm)
 		if err != nil {
-			return c.addError(ctx, "dry run", untried, err)
+			return c.addError(ctx, "dry run", notRun, err)
 		}
 		next[tm.Table.Name] = min(max(last, 0), math.MaxInt64-1) + 1
 	}
 	tx, err := sink.Begin(ctx, c.Postgres, c.Schema, checkLockWait)
 	if err != nil {
-		return c.addError(ctx, "dry run", untried, err)
+		return c.addError(ctx, "dry run", notRun, err)
 	}
 	defer tx.Rollback()
 	if err := c.dryRun(ctx, tx, next); err != nil {
 		if tx.IsClosed() {
 			return err
 		}
-		return c.addError(ctx, "dry run", untried, err)
+		return c.addError(ctx, "dry run", notRun, err)
 	}
-	c.ok("dry run", "all that a migration does in the schema, but for the rows, was done and rolled back")
+	c.ok("dry run", "a migration without rows was run in the schema and rolled back")
 	return nil
 }
 
-const untried = "could not be tried"
+// notRun is the text of a dry run that could not run.
+const notRun = "could not be run"
 
-// dryRun is a migration's transaction without rows (see migration.fill). next
-// are the ids that come next.
+// dryRun runs the steps of migration.run without rows. next has the next id of
+// each table with a serial column.
 func (c *checker) dryRun(ctx context.Context, tx *sink.Tx, next map[string]int64) error {
 	types := mapping.NewTypes(c.ExactFloats)
 	types.VectorSize = c.vectorSize
@@ -63,8 +64,8 @@ func (c *checker) dryRun(ctx context.Context, tx *sink.Tx, next map[string]int64
 	if len(full) > 0 {
 		return &clierr.Error{
 			Kind:    clierr.Refused,
-			Message: "somebody wrote to the schema meanwhile: " + strings.Join(full, ", "),
-			Hint:    "see who does, and check again",
+			Message: "another session wrote to the schema during the check: " + strings.Join(full, ", "),
+			Hint:    "stop the writer, and run check again",
 		}
 	}
 	if err := tx.Adapt(ctx, schema); err != nil {

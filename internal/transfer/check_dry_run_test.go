@@ -101,7 +101,7 @@ func TestCheckDryRun(t *testing.T) {
 		t.Parallel()
 		role, super := granted(t, "ALTER TABLE flujo.steps ENABLE ROW LEVEL SECURITY")
 		wantRefusedToo(t, fixture, role, "schema", "row-level security", "connect as its owner")
-		wantLine(t, checkOptions(t, fixture, role), "Flujo's start", report.Warning, "schema")
+		wantLine(t, checkOptions(t, fixture, role), "Flujo startup", report.Warning, "schema")
 		wantLine(t, checkOptions(t, fixture, super), "dry run", report.OK)
 	})
 	t.Run("a column that another role has to widen", func(t *testing.T) {
@@ -192,7 +192,7 @@ func TestCheckTarget(t *testing.T) {
 		url := pgtest.Database(t)
 		initialise(t, url)
 		file := changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3")
-		wantLine(t, checkOptions(t, file, url), "findings", report.Warning, "1 column that would be made bigint")
+		wantLine(t, checkOptions(t, file, url), "findings", report.Warning, "1 column that would be widened to bigint")
 		run(t, connect(t, url), "ALTER TABLE flujo.steps ALTER COLUMN token_counts TYPE bigint")
 		wantLine(t, checkOptions(t, file, url), "findings", report.OK)
 	})
@@ -214,15 +214,15 @@ func TestCheckStart(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	run(t, connect(t, url), "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
-	wantLine(t, checkOptions(t, fixture, url), "Flujo's start", report.Error, "another shape")
+	wantLine(t, checkOptions(t, fixture, url), "Flujo startup", report.Error, "differ from Flujo's")
 	wantLine(
 		t,
 		checkOptions(t, fixture, pgtest.EncodedDatabase(t, "SQL_ASCII")),
-		"Flujo's start",
+		"Flujo startup",
 		report.Error,
 		"encoding",
 	)
-	wantLine(t, checkOptions(t, fixture, pgtest.Standby(t)), "Flujo's start", report.Error, "takes no writes")
+	wantLine(t, checkOptions(t, fixture, pgtest.Standby(t)), "Flujo startup", report.Error, "accepts no writes")
 }
 
 // TestCheckGoesOn: what can't be asked is a line, and the others are there.
@@ -232,11 +232,11 @@ func TestCheckGoesOn(t *testing.T) {
 	result := wantLine(
 		t,
 		checkOptions(t, fixture, role),
-		"rights",
+		"privileges",
 		report.Error,
 		"SELECT on table flujo_port_originals",
 	)
-	if last := result.Results[len(result.Results)-1].Name; last != "Flujo's start" {
+	if last := result.Results[len(result.Results)-1].Name; last != "Flujo startup" {
 		t.Errorf("the last line is %q", last)
 	}
 	run(
@@ -245,11 +245,11 @@ func TestCheckGoesOn(t *testing.T) {
 		"GRANT SELECT ON flujo.flujo_port_originals TO PUBLIC",
 		"REVOKE SELECT ON pg_available_extensions FROM PUBLIC",
 	)
-	wantLine(t, checkOptions(t, fixture, role), "pgvector", report.Warning, "not asked for")
+	wantLine(t, checkOptions(t, fixture, role), "pgvector", report.Warning, "not used")
 	o := checkOptions(t, fixture, role)
 	o.WithoutPGVector = false
 	wantLine(t, o, "pgvector", report.Error, "permission denied for view pg_available_extensions")
-	wantLine(t, o, "Flujo's start", report.Warning, "pgvector")
+	wantLine(t, o, "Flujo startup", report.Warning, "pgvector")
 	wantLine(t, o, "time", report.OK)
 }
 
@@ -275,9 +275,9 @@ func TestCheckWaitsForNobody(t *testing.T) {
 		lock, line string
 		words      []string
 	}{
-		{"LOCK TABLE flujo.steps IN ACCESS EXCLUSIVE MODE", "schema", []string{"could not be looked at", "AccessExclusiveLock on flujo.steps"}},
-		{"INSERT INTO flujo.system_state (key, value) VALUES ('a', '1')", "dry run", []string{"could not be tried", `lock on table "system_state"`}},
-		{"SELECT pg_advisory_xact_lock(x'F1F0C0DE'::bigint)", "dry run", []string{"could not be tried", "Flujo's migration lock"}},
+		{"LOCK TABLE flujo.steps IN ACCESS EXCLUSIVE MODE", "schema", []string{"could not be checked", "AccessExclusiveLock on flujo.steps"}},
+		{"INSERT INTO flujo.system_state (key, value) VALUES ('a', '1')", "dry run", []string{"could not be run", `lock on table "system_state"`}},
+		{"SELECT pg_advisory_xact_lock(x'F1F0C0DE'::bigint)", "dry run", []string{"could not be run", "Flujo's migration lock"}},
 	} {
 		t.Run(tc.lock, func(t *testing.T) {
 			t.Parallel()
@@ -298,7 +298,7 @@ func TestCheckWaitsForNobody(t *testing.T) {
 			if !result.Ready {
 				t.Error("a lock that may be free by then makes it unfit")
 			}
-			wantLine(t, o, "Flujo's start", report.Warning, tc.line)
+			wantLine(t, o, "Flujo startup", report.Warning, tc.line)
 			wantLine(t, o, "cutover address", report.OK)
 		})
 	}
@@ -343,7 +343,7 @@ func TestCheckDisk(t *testing.T) {
 	}
 	o := checkOptions(t, file, pgtest.Database(t))
 	o.SkipIntegrity = true
-	wantLine(t, o, "disk", report.Warning, "12 TiB may be needed", "free space")
+	wantLine(t, o, "disk", report.Warning, "12 TiB may be needed", "free disk space")
 }
 
 // TestCheckTime: where nothing can be loaded on trial, the time is not known.
@@ -368,7 +368,7 @@ func TestCheckWritten(t *testing.T) {
 			}
 		}
 	}
-	wantLine(t, o, "written", report.Warning, "was written while", "stop Flujo")
+	wantLine(t, o, "concurrent writes", report.Warning, "was written to during", "stop Flujo")
 }
 
 // TestCheckFindings: only of what is listed and kept it is said.
@@ -388,7 +388,7 @@ func TestCheckFindings(t *testing.T) {
 	} {
 		result := wantLine(t, checkOptions(t, changed(t, change), ""), "findings", report.Warning, "docs/values.md")
 		for _, l := range result.Results {
-			if strings.Contains(l.Hint, originals) || strings.Contains(l.Hint, "listed below") {
+			if strings.Contains(l.Hint, originals) || strings.Contains(l.Hint, "list below") {
 				t.Errorf("%s: %s; %s", change, l.Message, l.Hint)
 			}
 		}
@@ -425,8 +425,8 @@ func TestCheckPGVector(t *testing.T) {
 			warning(t, offered(t, "0.4.4")),
 			"pgvector",
 			report.Error,
-			"0.4.4 could be created",
-			"older than 0.5",
+			"0.4.4 is available",
+			"requires 0.5",
 		)
 	})
 	t.Run("not for this role", func(t *testing.T) {
@@ -444,8 +444,8 @@ func TestCheckPGVector(t *testing.T) {
 			`INSERT INTO pg_extension SELECT 4242424, 'vector', extowner, 'public'::regnamespace, true, '0.4.4'
 			FROM pg_extension WHERE extname = 'plpgsql'`,
 		)
-		wantLine(t, warning(t, url), "pgvector", report.Error, "0.4.4 is there", "ALTER EXTENSION vector UPDATE")
-		wantLine(t, warning(t, url), "Flujo's start", report.Error, "migration 3")
+		wantLine(t, warning(t, url), "pgvector", report.Error, "0.4.4 is installed", "ALTER EXTENSION vector UPDATE")
+		wantLine(t, warning(t, url), "Flujo startup", report.Error, "migration 3")
 	})
 	t.Run("that can't be created after all", func(t *testing.T) {
 		t.Parallel()

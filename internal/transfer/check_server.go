@@ -14,26 +14,27 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// checkLockWait is how long check waits for a lock, and makes others wait behind it.
+// checkLockWait is the lock timeout of check. Sessions that queue behind its
+// lock request wait no longer than this.
 const checkLockWait = time.Second
 
-// targetFacts are what survey finds and the rest of the check needs.
+// targetFacts are the facts that survey finds and other checks need.
 type targetFacts struct {
-	have        map[string]*postgres.TableShape // the tables that are there
-	differences []string                        // what sets them apart from Flujo's
-	empty       bool                            // no row is in them, and they are Flujo's
-	extension   *postgres.Extension             // nil where it could, or need, not be asked
-	reached     bool                            // through the cutover address
+	have        map[string]*postgres.TableShape // existing tables
+	differences []string                        // between the existing tables and Flujo's
+	empty       bool                            // the tables match Flujo's and have no rows, or do not exist
+	extension   *postgres.Extension             // nil if unknown or not needed
+	reached     bool                            // the cutover address leads to the schema
 	vectorSize  int                             // of the file's vectors
 }
 
-// survey looks at the server and at what is in the schema, by a connection that
-// is closed afterwards: reading the file may take longer than an idle one lives.
+// survey checks the server and the schema. It closes its connection, since an
+// idle connection may be closed while the file is read.
 func (c *checker) survey(ctx context.Context) error {
 	c.group = report.GroupServer
 	conn, err := postgres.Open(ctx, c.Postgres, c.Schema)
 	if err != nil {
-		return c.addError(ctx, "reachable", unseen, err)
+		return c.addError(ctx, "reachable", notChecked, err)
 	}
 	conn.LockWait = checkLockWait
 	c.conn = conn
@@ -46,7 +47,7 @@ func (c *checker) survey(ctx context.Context) error {
 	c.report.Target = &report.Target{Server: s.Name, Database: s.Database, Role: s.Role, Schema: c.Schema}
 	c.ok("reachable", "database %q as role %q", s.Database, s.Role)
 	if err := s.CheckVersion(); err != nil {
-		c.failure("version", "use a newer server", "PostgreSQL %s is older than 13", s.Name)
+		c.failure("version", "use PostgreSQL 13 or later", "PostgreSQL %s is older than 13", s.Name)
 		return nil
 	}
 	c.ok("version", "PostgreSQL %s", s.Name)
@@ -63,12 +64,12 @@ func (c *checker) survey(ctx context.Context) error {
 	return c.query(ctx, "pgvector", c.findExtension)
 }
 
-// hasServer reports whether there is a server that survey could ask.
+// hasServer reports whether survey could connect to a supported server.
 func (c *checker) hasServer() bool { return c.conn != nil && c.conn.Server.CheckVersion() == nil }
 
-// query does a part of the check that asks the server, in a read-only transaction
-// of its own: its error becomes the line of that name. What comes back ends the
-// check: ctx's end, or a lost connection.
+// query runs part in a read-only transaction. An error of part becomes the
+// result with the given name. query returns an error only if the check must end:
+// the error of ctx, or a lost connection.
 func (c *checker) query(ctx context.Context, name string, part func(context.Context) error) error {
 	err := c.conn.Run(ctx, "ROLLBACK; BEGIN READ ONLY;"+c.conn.Settings())
 	if err != nil {
@@ -86,37 +87,38 @@ func (c *checker) queryResult(ctx context.Context, name string, err error) error
 	case c.conn.IsClosed():
 		return err
 	}
-	return c.addError(ctx, name, unseen, err)
+	return c.addError(ctx, name, notChecked, err)
 }
 
-// server looks at the server as such.
+// server checks the server itself.
 func (c *checker) server(ctx context.Context) error {
 	s := c.conn.Server
 	if s.Encoding == "UTF8" {
 		c.ok("encoding", "UTF8")
 	} else {
-		c.failure("encoding", "use a database with ENCODING 'UTF8'", "database %q is encoded as %s, into which Flujo's text does not fit", s.Database, s.Encoding)
+		c.failure("encoding", "use a database with ENCODING 'UTF8'",
+			"database %q has the encoding %s, which cannot store all of Flujo's text", s.Database, s.Encoding)
 	}
 	switch {
 	case s.Standby:
-		c.failure("primary", "connect to the primary", "the server is a standby, which takes no writes")
+		c.failure("primary", "connect to the primary", "the server is a standby, which is read-only")
 	case s.ReadOnly:
 		c.warning(
 			"primary",
-			"Flujo could not write there: see default_transaction_read_only of role and database",
-			"transactions begin read-only",
+			"Flujo could not write: change default_transaction_read_only of the role or database",
+			"transactions are read-only by default",
 		)
 	default:
-		c.ok("primary", "it takes writes")
+		c.ok("primary", "the server accepts writes")
 	}
 	if s.Replica {
 		c.failure(
 			"foreign keys",
 			"reset it for this role and database",
-			"session_replication_role is not origin, so nothing would check them",
+			"session_replication_role is not origin, so foreign keys would not be checked",
 		)
 	} else {
-		c.ok("foreign keys", "they are checked (session_replication_role is origin)")
+		c.ok("foreign keys", "foreign keys are checked (session_replication_role is origin)")
 	}
 	c.tls(c.conn.TLS())
 	timeouts, err := c.conn.Timeouts(ctx) // before Settings switches them off
@@ -126,7 +128,7 @@ func (c *checker) server(ctx context.Context) error {
 	if err == nil {
 		c.timeouts(timeouts)
 	}
-	if err := c.query(ctx, "rights", c.rights); err != nil {
+	if err := c.query(ctx, "privileges", c.privileges); err != nil {
 		return err
 	}
 	if err := c.query(ctx, "disk", c.space); err != nil {
@@ -141,46 +143,43 @@ func (c *checker) lz4(ctx context.Context) error {
 	case err != nil:
 		return err
 	case lz4:
-		c.ok("lz4", "large values are compressed by lz4 while they are loaded")
+		c.ok("lz4", "large values are compressed with lz4")
 	default:
 		c.warning(
 			"lz4",
-			"nothing has to be done: the load takes longer (PostgreSQL 14 or later, built with lz4, has it)",
-			"the server compresses by pglz alone",
+			"no action is required; the load takes longer (lz4 needs PostgreSQL 14 or later, built with lz4)",
+			"not available: large values are compressed with pglz",
 		)
 	}
 	return nil
 }
 
 func (c *checker) tls(t postgres.TLS) {
-	const verify = "use sslmode=verify-full, with sslrootcert where the certificate is your own authority's"
+	const verify = "use sslmode=verify-full, and sslrootcert if a private authority issued the certificate"
 	switch {
 	case t.Used && t.Checked:
-		c.ok("TLS", "%s, and the server's certificate is checked", t.Version)
+		c.ok("TLS", "%s, and the server's certificate is verified", t.Version)
 	case t.Used:
-		c.warning("TLS", verify, "%s, but nobody checks the server's certificate", t.Version)
+		c.warning("TLS", verify, "%s, but the server's certificate is not verified", t.Version)
 	case t.Local:
-		c.ok("TLS", "not used: this hop does not leave this machine; what is behind a tunnel or proxy is not seen")
+		c.ok("TLS", "not used: the connection does not leave this machine; a tunnel or proxy is not checked")
 	default:
-		c.warning("TLS", verify, "not used: password and rows cross the network in the clear")
+		c.warning("TLS", verify, "not used: the password and the rows cross the network unencrypted")
 	}
 }
 
-func (c *checker) rights(ctx context.Context) error {
+func (c *checker) privileges(ctx context.Context) error {
 	lacking, err := c.conn.MissingPrivileges(ctx)
 	if err != nil {
 		return err
 	}
 	if len(lacking) == 0 {
-		c.ok("rights", "role %q may do what a migration does", c.conn.Server.Role)
+		c.ok("privileges", "role %q has the privileges that a migration needs", c.conn.Server.Role)
 		return nil
 	}
 	c.failure(
-		"rights",
-		fmt.Sprintf(
-			"have them granted, or have an owner run \"flujo-port init --grant-to %s\" first",
-			c.conn.Server.Role,
-		),
+		"privileges",
+		fmt.Sprintf("grant them, or have an owner run \"flujo-port init --grant-to %s\" first", c.conn.Server.Role),
 		"role %q lacks %s",
 		c.conn.Server.Role,
 		strings.Join(lacking, ", "),
@@ -190,23 +189,23 @@ func (c *checker) rights(ctx context.Context) error {
 
 func (c *checker) timeouts(all []string) {
 	if len(all) == 0 {
-		c.ok("timeouts", "none that would cut a long transaction")
+		c.ok("timeouts", "none that would end a long transaction")
 		return
 	}
 	c.warning(
 		"timeouts",
-		"nothing for the migration, which switches them off for its own transaction; Flujo's statements will be cut by them",
-		"role, database or server set %s",
+		"no action is required for the migration, which disables them; they apply to Flujo's statements",
+		"set by the role, database or server: %s",
 		strings.Join(all, ", "),
 	)
 }
 
-// spaceFactor is how much more than the file a migration may take on the
-// server's disk, with indexes and the write-ahead log.
+// spaceFactor is the disk space that a migration may need on the server,
+// including indexes and write-ahead log, as a multiple of the file's size.
 const spaceFactor = 3
 
-// space compares what is free with what may be needed. That is an estimate either
-// way, and never stops.
+// space compares the free disk space with what a migration may need. Both are
+// estimates, so the result is never an error.
 func (c *checker) space(ctx context.Context) error {
 	if c.report.Source == nil {
 		return nil
@@ -217,29 +216,30 @@ func (c *checker) space(ctx context.Context) error {
 	case !known:
 		c.warning(
 			"disk",
-			"see that as much is free on the server",
-			"what is free there can't be asked from here; up to %s may be needed",
+			"make sure that the server has that much free space",
+			"the free space on the server cannot be determined; up to %s may be needed",
 			humanize.IBytes(need),
 		)
 	case uint64(free) < need:
 		c.warning(
 			"disk",
-			"free space on the server's disk; a migration that runs out of it is rolled back",
-			"%s are free, and up to %s may be needed",
+			"free disk space on the server; a migration that runs out of it is rolled back",
+			"%s free, up to %s may be needed",
 			humanize.IBytes(uint64(free)),
 			humanize.IBytes(need),
 		)
 	default:
-		c.ok("disk", "%s are free, up to %s may be needed", humanize.IBytes(uint64(free)), humanize.IBytes(need))
+		c.ok("disk", "%s free, up to %s may be needed", humanize.IBytes(uint64(free)), humanize.IBytes(need))
 	}
 	return nil
 }
 
-// target tries what can be tried without a trace, when the file was read.
+// target checks, after the file was read, what a migration would do in the
+// schema.
 func (c *checker) target(ctx context.Context) error {
 	vector := c.pgvector()
 	writes := !c.conn.Server.Standby && c.conn.Server.Encoding == "UTF8"
-	if c.extraction != nil && c.empty && vector && writes && !c.conn.Server.Replica && !c.lacksRights() {
+	if c.extraction != nil && c.empty && vector && writes && !c.conn.Server.Replica && !c.lacksPrivileges() {
 		if err := c.tryMigration(ctx); err != nil {
 			return err
 		}
@@ -251,7 +251,7 @@ func (c *checker) target(ctx context.Context) error {
 	return c.estimate(ctx)
 }
 
-// tables says what is in the schema.
+// tables checks the tables in the schema.
 func (c *checker) tables(ctx context.Context) error {
 	there, err := c.conn.HasSchema(ctx)
 	if err != nil {
@@ -259,11 +259,11 @@ func (c *checker) tables(ctx context.Context) error {
 	}
 	if !there {
 		c.empty = true
-		c.ok("schema", "%q is not there yet, and will be made", c.Schema)
+		c.ok("schema", "%q does not exist and will be created", c.Schema)
 		return nil
 	}
-	if c.lacksRights() {
-		c.warning("schema", "see the line on rights", "%q is there, and what is in it can't be asked", c.Schema)
+	if c.lacksPrivileges() {
+		c.warning("schema", "see the line on privileges", "%q exists, but its tables cannot be inspected", c.Schema)
 		return nil
 	}
 	if c.have, err = c.conn.Inspect(ctx); err != nil {
@@ -275,8 +275,8 @@ func (c *checker) tables(ctx context.Context) error {
 	if len(c.differences) > 0 {
 		c.failure(
 			"schema",
-			"name another schema with --schema, or move these tables away",
-			"%q has tables of Flujo's names in another shape: %s",
+			"use another schema (--schema), or move these tables away",
+			"%q has tables that differ from Flujo's: %s",
 			c.Schema,
 			strings.Join(c.differences, "; "),
 		)
@@ -289,16 +289,16 @@ func (c *checker) tables(ctx context.Context) error {
 	case len(full) > 0:
 		c.failure(
 			"schema",
-			"was it migrated already? migrate with --replace, which keeps them, or with --merge, or name another schema with --schema",
-			"%q already holds rows: %s",
+			holdsRowsHint,
+			"%q already holds rows (%s)",
 			c.Schema,
 			strings.Join(full, ", "),
 		)
 		return nil
 	case len(c.have) == 0:
-		c.ok("schema", "%q is there, without Flujo's tables, which will be made", c.Schema)
+		c.ok("schema", "%q exists without Flujo's tables, which will be created", c.Schema)
 	default:
-		c.ok("schema", "%q is there, with %d of Flujo's tables, in Flujo's shape and empty", c.Schema, len(c.have))
+		c.ok("schema", "%q exists with %d of Flujo's tables, which are empty", c.Schema, len(c.have))
 	}
 	c.empty = true
 	return nil
@@ -312,13 +312,15 @@ func (c *checker) findExtension(ctx context.Context) error {
 	return err
 }
 
+// pgvector adds the result for the extension, and reports whether a migration
+// can use it or does not need it.
 func (c *checker) pgvector() (fit bool) {
 	var e postgres.Extension
 	switch {
 	case c.extension != nil:
 		e = *c.extension
 	case !c.WithoutPGVector:
-		return false // its line is there
+		return false // survey has added the error
 	}
 	memories := int64(0)
 	if c.extraction != nil {
@@ -328,34 +330,34 @@ func (c *checker) pgvector() (fit bool) {
 			}
 		}
 	}
-	const without = "or migrate with --without-pgvector: Flujo then starts and works, without memory indexing"
+	const without = "or migrate with --without-pgvector: Flujo then works without memory indexing"
 	switch {
 	case c.WithoutPGVector && memories > 0 && c.have[mapping.Memories] == nil:
 		c.failure(
 			"pgvector",
-			"install pgvector on the server and migrate without --without-pgvector",
-			"the file holds %d memories, and without pgvector there is no table for them",
+			memoriesHint,
+			memoriesMessage,
 			memories,
 		)
 		return false
 	case c.WithoutPGVector:
 		c.warning(
 			"pgvector",
-			"nothing, where Flujo's memory indexing is not used",
-			"not asked for (--without-pgvector)",
+			"no action is required if Flujo's memory indexing is not used",
+			"not used (--without-pgvector)",
 		)
 	case e.Version != "" && !postgres.SupportsHNSW(e.Version):
 		c.failure(
 			"pgvector",
-			"install a newer one and run ALTER EXTENSION vector UPDATE, "+without,
-			"%s is there, older than 0.5, the first with the index that Flujo makes",
+			"install a newer version and run ALTER EXTENSION vector UPDATE, "+without,
+			"%s is installed, but Flujo's index requires 0.5 or later",
 			e.Version,
 		)
 		return false
 	case e.Version != "":
-		c.ok("pgvector", "%s is there, in schema %q", e.Version, e.Schema)
+		c.ok("pgvector", "%s is installed in schema %q", e.Version, e.Schema)
 	case e.Available == "":
-		c.failure("pgvector", "install it on the server, "+without, "the server does not have it")
+		c.failure("pgvector", "install it on the server, "+without, "not available on the server")
 		return false
 	case !e.Creatable:
 		c.failure(
@@ -365,7 +367,7 @@ func (c *checker) pgvector() (fit bool) {
 				c.conn.Server.Database,
 				without,
 			),
-			"%s could be created, but role %q may not",
+			"%s is available, but role %q may not create it",
 			e.Available,
 			c.conn.Server.Role,
 		)
@@ -373,8 +375,8 @@ func (c *checker) pgvector() (fit bool) {
 	case !postgres.SupportsHNSW(e.Available):
 		c.failure(
 			"pgvector",
-			"install a newer one, "+without,
-			"%s could be created, older than 0.5, the first with the index that Flujo makes",
+			"install a newer version, "+without,
+			"%s is available, but Flujo's index requires 0.5 or later",
 			e.Available,
 		)
 		return false
@@ -384,34 +386,34 @@ func (c *checker) pgvector() (fit bool) {
 	return true
 }
 
-// address looks through the cutover address.
+// address connects by the cutover address and checks the session.
 func (c *checker) address(ctx context.Context) error {
 	trial, err := postgres.TryAddress(ctx, c.Cutover.Reveal())
 	if err != nil {
-		return c.addError(ctx, "cutover address", unseen, err)
+		return c.addError(ctx, "cutover address", notChecked, err)
 	}
 	if trial.Pooled {
 		c.warning(
 			"pooler",
-			"use the server's own address, or see that the pooler passes the parameter options on and keeps sessions",
-			"a pooler is in the way: the process that answers is not the one that was announced",
+			"connect to the server directly, or use session pooling that forwards the options parameter",
+			"the address leads to a pooler: the server's process id differs from the one announced at connect",
 		)
 	} else {
-		c.ok("pooler", "none is in the way")
+		c.ok("pooler", "none")
 	}
 	err = trial.CheckSession(c.conn.Server, c.Schema)
 	if err == nil && c.have[mapping.Runs] != nil {
 		err = trial.CheckSchema(c.Schema)
 	}
 	if err != nil {
-		return c.addError(ctx, "cutover address", unseen, err)
+		return c.addError(ctx, "cutover address", notChecked, err)
 	}
 	c.reached = true
-	c.ok("cutover address", "through it search_path is %s", trial.SearchPath)
+	c.ok("cutover address", "its search_path is %s", trial.SearchPath)
 	return nil
 }
 
-// start says whether Flujo will start on the schema.
+// start adds whether Flujo will start on the schema.
 func (c *checker) start(vector bool) {
 	var against []string
 	add := func(is bool, what string) {
@@ -419,38 +421,38 @@ func (c *checker) start(vector bool) {
 			against = append(against, what)
 		}
 	}
-	add(c.conn.Server.Standby, "the server takes no writes")
-	add(c.conn.Server.Encoding != "UTF8", "its text does not fit into the database's encoding")
-	add(len(c.differences) > 0, "its tables are there in another shape")
+	add(c.conn.Server.Standby, "the server accepts no writes")
+	add(c.conn.Server.Encoding != "UTF8", "the database's encoding cannot store all of its text")
+	add(len(c.differences) > 0, "existing tables differ from Flujo's")
 	add(c.extension != nil && !vector, "its migration 3 needs pgvector")
-	add(!c.reached, "its address does not lead to the schema")
-	add(c.lacksRights(), "its role lacks rights")
+	add(!c.reached, "the cutover address does not lead to the schema")
+	add(c.lacksPrivileges(), "its role lacks privileges")
 	unknown := slices.DeleteFunc(slices.Clone(c.unknown), func(name string) bool {
-		return !slices.Contains([]string{"rights", "schema", "pgvector", "dry run"}, name)
+		return !slices.Contains([]string{"privileges", "schema", "pgvector", "dry run"}, name)
 	})
 	switch {
 	case len(against) > 0:
-		c.failure("Flujo's start", "see the lines above", "Flujo will not start there: %s", strings.Join(against, ", "))
+		c.failure("Flujo startup", "see the lines above", "Flujo will not start: %s", strings.Join(against, ", "))
 	case len(unknown) > 0:
 		c.warning(
-			"Flujo's start",
+			"Flujo startup",
 			"see the lines above",
-			"it can't be said whether Flujo will start there, by what stands on the line %s",
+			"cannot be determined, because of %s",
 			strings.Join(unknown, ", "),
 		)
 	default:
 		c.ok(
-			"Flujo's start",
-			"Flujo will start there: its %d migrations will be recorded, and its role may work",
+			"Flujo startup",
+			"Flujo will start: its %d migrations will be recorded, and its role has the privileges",
 			len(mapping.SchemaVersions),
 		)
 	}
 }
 
-// lacksRights reports whether the line on rights would stop a migration.
-func (c *checker) lacksRights() bool {
+// lacksPrivileges reports whether the line on privileges is an error.
+func (c *checker) lacksPrivileges() bool {
 	return slices.ContainsFunc(
 		c.report.Results,
-		func(l report.CheckResult) bool { return l.Name == "rights" && l.Status == report.Error },
+		func(l report.CheckResult) bool { return l.Name == "privileges" && l.Status == report.Error },
 	)
 }

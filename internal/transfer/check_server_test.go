@@ -14,7 +14,7 @@ func TestCheckTLSAcrossANetwork(t *testing.T) {
 	t.Parallel()
 	c := &checker{report: &report.Check{}}
 	c.tls(postgres.TLS{})
-	if l := c.report.Results[0]; l.Status != report.Warning || !strings.Contains(l.Message, "in the clear") ||
+	if l := c.report.Results[0]; l.Status != report.Warning || !strings.Contains(l.Message, "unencrypted") ||
 		!strings.Contains(l.Hint, "verify-full") {
 		t.Errorf("%+v", l)
 	}

@@ -103,18 +103,18 @@ func TestCheckFile(t *testing.T) {
 		{"another program's file", other, "file format", report.Error, []string{"none of Flujo's tables"}},
 		{"rows", fixture, "rows", report.OK, []string{"runs 60", "steps 213", "spans 261", "evaluations 15", "system_state 5"}},
 		{"no -wal", fixture, "-wal", report.OK, []string{"none"}},
-		{"runs in progress", fixture, "runs in progress", report.Warning, []string{"4 in runs are running", "5 in runs are paused"}},
+		{"runs in progress", fixture, "runs in progress", report.Warning, []string{"4 running in runs", "5 paused in runs"}},
 		{"paused runs only", changed(t, "UPDATE runs SET status = 'completed' WHERE status = 'running'", "UPDATE workflow_state SET status = 'completed' WHERE status = 'running'"),
-			"runs in progress", report.Warning, []string{"5 in runs are paused", "resumed after the cutover"}},
+			"runs in progress", report.Warning, []string{"5 paused in runs", "resumed after the cutover"}},
 		{"no run in progress", quiet, "runs in progress", report.OK, nil},
-		{"closed elsewhere", fixture, "open elsewhere", report.OK, nil},
-		{"unchanged meanwhile", fixture, "written", report.OK, nil},
+		{"closed elsewhere", fixture, "other processes", report.OK, nil},
+		{"unchanged meanwhile", fixture, "concurrent writes", report.OK, nil},
 		{"nothing to find", fixture, "findings", report.OK, nil},
 		{"cells that change", changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), "findings", report.Warning, []string{"3 cells"}},
-		{"rejected rows", changed(t, "INSERT INTO system_state VALUES (NULL, '1', '')"), "findings", report.Error, []string{"1 row that Flujo's PostgreSQL tables reject", "--quarantine"}},
-		{"naive timestamps", changed(t, "UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3"), "findings", report.Warning, []string{"2 times without a zone", "--naive-timezone"}},
-		{"a wide column", changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3"), "findings", report.Warning, []string{"1 column that would be made bigint"}},
-		{"runs to be made", changed(t, "DELETE FROM runs WHERE run_id = (SELECT min(run_id) FROM steps)"), "findings", report.Warning, []string{"1 run that would be made"}},
+		{"rejected rows", changed(t, "INSERT INTO system_state VALUES (NULL, '1', '')"), "findings", report.Error, []string{"1 row rejected by Flujo's PostgreSQL tables", "--quarantine"}},
+		{"naive timestamps", changed(t, "UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3"), "findings", report.Warning, []string{"2 timestamps without a time zone", "--naive-timezone"}},
+		{"a wide column", changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3"), "findings", report.Warning, []string{"1 column that would be widened to bigint"}},
+		{"runs to be made", changed(t, "DELETE FROM runs WHERE run_id = (SELECT min(run_id) FROM steps)"), "findings", report.Warning, []string{"1 stub run that would be created"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -139,7 +139,7 @@ func TestCheckQuarantine(t *testing.T) {
 	t.Parallel()
 	o := checkOptions(t, changed(t, "INSERT INTO system_state VALUES (NULL, '1', '')"), "")
 	o.Quarantine = true
-	wantLine(t, o, "findings", report.Warning, "1 row that Flujo's PostgreSQL tables reject")
+	wantLine(t, o, "findings", report.Warning, "1 row rejected by Flujo's PostgreSQL tables")
 }
 
 // TestCheckWAL: rows that are only in the -wal are counted, and so are its
@@ -171,8 +171,8 @@ func TestCheckServer(t *testing.T) {
 	good := pgtest.Database(t)
 	result := checked(t, checkOptions(t, fixture, good))
 	for name, words := range map[string][]string{
-		"reachable": {"as role"}, "version": {"PostgreSQL"}, "encoding": {"UTF8"}, "primary": nil, "rights": nil, "timeouts": nil, "schema": {"will be made"},
-		"cutover address": {"flujo,public"}, "pooler": nil, "Flujo's start": {"will start"}, "time": {"about", "sample"},
+		"reachable": {"as role"}, "version": {"PostgreSQL"}, "encoding": {"UTF8"}, "primary": nil, "privileges": nil, "timeouts": nil, "schema": {"will be created"},
+		"cutover address": {"flujo,public"}, "pooler": nil, "Flujo startup": {"will start"}, "time": {"about", "sample"},
 	} {
 		wantChecked(t, result, name, report.OK, words...)
 	}
@@ -217,7 +217,7 @@ func TestCheckServer(t *testing.T) {
 		readOnly(t, url)
 		result := wantLine(t, checkOptions(t, fixture, url), "primary", report.Warning, "default_transaction_read_only")
 		wantChecked(t, result, "cutover address", report.Error, "read-only")
-		wantChecked(t, result, "Flujo's start", report.Error, "will not start")
+		wantChecked(t, result, "Flujo startup", report.Error, "will not start")
 	})
 	t.Run("no rights", func(t *testing.T) {
 		t.Parallel()
@@ -225,12 +225,12 @@ func TestCheckServer(t *testing.T) {
 		result := wantLine(
 			t,
 			checkOptions(t, fixture, role),
-			"rights",
+			"privileges",
 			report.Error,
 			"lacks CREATE on database",
 			"init --grant-to",
 		)
-		wantChecked(t, result, "Flujo's start", report.Error, "lacks rights")
+		wantChecked(t, result, "Flujo startup", report.Error, "lacks privileges")
 		wantChecked(t, result, "time", report.OK, "about") // by temporary tables
 	})
 	t.Run("no rights in the schema", func(t *testing.T) {
@@ -242,7 +242,7 @@ func TestCheckServer(t *testing.T) {
 		wantLine(
 			t,
 			checkOptions(t, fixture, role),
-			"rights",
+			"privileges",
 			report.Error,
 			"USAGE on schema flujo",
 			"CREATE on schema flujo",
@@ -256,15 +256,15 @@ func TestCheckServer(t *testing.T) {
 		wantLine(
 			t,
 			checkOptions(t, fixture, role),
-			"rights",
+			"privileges",
 			report.Error,
 			"INSERT on table runs",
 			"DELETE on table steps",
 		)
 		run(t, conn, "GRANT ALL ON ALL TABLES IN SCHEMA flujo TO PUBLIC")
-		wantLine(t, checkOptions(t, fixture, role), "rights", report.Error, "UPDATE on sequence steps_id_seq")
+		wantLine(t, checkOptions(t, fixture, role), "privileges", report.Error, "UPDATE on sequence steps_id_seq")
 		run(t, conn, "GRANT ALL ON ALL SEQUENCES IN SCHEMA flujo TO PUBLIC")
-		wantLine(t, checkOptions(t, fixture, role), "rights", report.OK)
+		wantLine(t, checkOptions(t, fixture, role), "privileges", report.OK)
 	})
 	t.Run("timeouts", func(t *testing.T) {
 		t.Parallel()
@@ -293,9 +293,9 @@ func TestCheckServer(t *testing.T) {
 	t.Run("disk", func(t *testing.T) {
 		t.Parallel()
 		pgtest.Shared(t) // it runs on this machine
-		wantLine(t, checkOptions(t, fixture, good), "disk", report.OK, "are free")
+		wantLine(t, checkOptions(t, fixture, good), "disk", report.OK, "free, up to")
 		role := pgtest.Role(t, pgtest.Database(t), "") // is not told where the data are
-		wantLine(t, checkOptions(t, fixture, role), "disk", report.Warning, "can't be asked")
+		wantLine(t, checkOptions(t, fixture, role), "disk", report.Warning, "cannot be determined")
 	})
 	t.Run("rows in the target", func(t *testing.T) {
 		t.Parallel()
@@ -307,7 +307,7 @@ func TestCheckServer(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		initialise(t, url)
-		wantLine(t, checkOptions(t, fixture, url), "schema", report.OK, "in Flujo's shape and empty")
+		wantLine(t, checkOptions(t, fixture, url), "schema", report.OK, "which are empty")
 	})
 	t.Run("another shape", func(t *testing.T) {
 		t.Parallel()
@@ -318,7 +318,7 @@ func TestCheckServer(t *testing.T) {
 			checkOptions(t, fixture, url),
 			"schema",
 			report.Error,
-			"another shape",
+			"differ from Flujo's",
 			"runs.run_id is integer, not text",
 		)
 	})
@@ -328,8 +328,8 @@ func TestCheckServer(t *testing.T) {
 		wantLine(t, o, "pgvector", report.Warning, "--without-pgvector")
 		if one(t, connect(t, good), "SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'") == "0" {
 			o.WithoutPGVector = false
-			wantLine(t, o, "pgvector", report.Error, "does not have it", "--without-pgvector")
-			wantLine(t, o, "Flujo's start", report.Error, "migration 3")
+			wantLine(t, o, "pgvector", report.Error, "not available on the server", "--without-pgvector")
+			wantLine(t, o, "Flujo startup", report.Error, "migration 3")
 			o.SQLite, o.WithoutPGVector = "../../testdata/flujo_state_memories.db", true
 			wantLine(t, o, "pgvector", report.Error, "30 memories")
 		}
@@ -386,15 +386,15 @@ func TestCheckTLS(t *testing.T) {
 		"TLS",
 		report.OK,
 		"not used",
-		"this hop does not leave this machine",
+		"the connection does not leave this machine",
 		"tunnel",
 	)
 	unchecked := pgtest.WithParameter(t, plain, "sslmode", "require")
-	wantLine(t, checkOptions(t, fixture, unchecked), "TLS", report.Warning, "nobody checks", "verify-full")
+	wantLine(t, checkOptions(t, fixture, unchecked), "TLS", report.Warning, "is not verified", "verify-full")
 	for _, mode := range []string{"verify-ca", "verify-full"} {
 		checked := pgtest.WithParameter(t, plain, "sslmode", mode)
 		checked = pgtest.WithParameter(t, checked, "sslrootcert", server.RootCert())
-		wantLine(t, checkOptions(t, fixture, checked), "TLS", report.OK, "TLS 1.3", "certificate is checked")
+		wantLine(t, checkOptions(t, fixture, checked), "TLS", report.OK, "TLS 1.3", "certificate is verified")
 	}
 }
 
@@ -405,9 +405,9 @@ func TestCheckPooler(t *testing.T) {
 	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
 	proxy.ActAsPooler()
 	o := checkOptions(t, fixture, proxy.Rewrite(url))
-	wantLine(t, o, "pooler", report.Warning, "a pooler is in the way")
+	wantLine(t, o, "pooler", report.Warning, "leads to a pooler")
 	wantLine(t, o, "cutover address", report.Error, "search_path", "pooler")
-	wantLine(t, o, "Flujo's start", report.Error, "does not lead to the schema")
+	wantLine(t, o, "Flujo startup", report.Error, "does not lead to the schema")
 }
 
 // TestCheckVersion: a server that is too old is told before anything that it

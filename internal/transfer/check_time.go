@@ -14,11 +14,11 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// sampleBytes is how much of each table is loaded on trial.
+// sampleBytes is the size of the sample that is loaded from each table.
 const sampleBytes = 8 << 20
 
-// estimate loads the beginning of every table into tables that nobody else sees,
-// rolls that back, and says from what it took how long a migration will take.
+// estimate loads and verifies the first rows of each table in staging tables,
+// rolls back, and adds the expected duration of a migration.
 func (c *checker) estimate(ctx context.Context) error {
 	tx, schema, err := sink.BeginStaging(ctx, c.Postgres, c.extraction.types, checkLockWait)
 	if err != nil {
@@ -59,15 +59,15 @@ func (c *checker) estimate(ctx context.Context) error {
 	c.report.Expected = expected
 	c.ok(
 		"time",
-		"about %s, by a sample of %s that was loaded, verified and rolled back",
+		"about %s, estimated from a sample of %s that was loaded, verified and rolled back",
 		approximateDuration(expected),
 		humanize.IBytes(uint64(sampled)),
 	)
 	return nil
 }
 
-// unmeasured says that no sample could be loaded: that is for the other lines
-// to explain.
+// unmeasured adds the warning that no sample could be loaded. Other results
+// explain why.
 func (c *checker) unmeasured(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -76,7 +76,8 @@ func (c *checker) unmeasured(ctx context.Context, err error) error {
 	return nil
 }
 
-// sample loads and verifies the beginning of a table.
+// sample loads and verifies the first rows of a table. It returns the duration
+// and the bytes loaded.
 func (c *checker) sample(
 	ctx context.Context,
 	into target,
@@ -90,12 +91,14 @@ func (c *checker) sample(
 			return 0, 0, err
 		}
 		digest := mapping.NewDigest(tm.Table)
-		beginning := &sampleTuples{tuples: tuples{
-			converter: c.extraction.converter(
-				ctx,
-				tm,
-			), rows: rows, onRow: func(int64, int64) {}, digest: digest, rowID: new(int64)}}
-		bytes, err = into.Copy(ctx, tm.Table, beginning)
+		first := &sampleTuples{tuples: tuples{
+			converter: c.extraction.converter(ctx, tm),
+			rows:      rows,
+			onRow:     func(int64, int64) {},
+			digest:    digest,
+			rowID:     new(int64),
+		}}
+		bytes, err = into.Copy(ctx, tm.Table, first)
 		rows.Close()
 		if wide, ok := errors.AsType[*mapping.WidenError](err); ok {
 			if err := into.Widen(ctx, tm.Table, wide.Column); err != nil {
@@ -110,7 +113,7 @@ func (c *checker) sample(
 	}
 }
 
-// sampleTuples ends tuples after sampleBytes. It implements sink.Tuples.
+// sampleTuples is tuples that ends after sampleBytes. It implements sink.Tuples.
 type sampleTuples struct {
 	tuples
 	bytes int
@@ -126,7 +129,7 @@ func (b *sampleTuples) Append(dst []byte) ([]byte, error) {
 	return out, err
 }
 
-// approximateDuration says a time as somebody would who waits for it.
+// approximateDuration formats a duration with the precision of an estimate.
 func approximateDuration(seconds float64) string {
 	d := time.Duration(seconds * float64(time.Second))
 	switch {

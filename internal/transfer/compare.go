@@ -11,34 +11,34 @@ import (
 	"flujo-port/internal/source"
 )
 
-// maxRowsInMemory is how many rows of a table, keys and hashes alone, are held at once
-// while differences are looked for.
+// maxRowsInMemory is the number of rows whose keys and hashes are held in memory
+// during a comparison.
 const maxRowsInMemory = 300_000
 
-// Rows that both sides have and that differ are asked for together.
+// Limits of the rows that are fetched from PostgreSQL with one query.
 const (
 	maxPending      = 200
-	maxExtra        = 32 // of rows that only PostgreSQL has, whose size nobody knows
+	maxExtra        = 32 // rows that only PostgreSQL has, whose size is unknown
 	maxPendingBytes = 4 << 20
 )
 
-// comparer finds the rows of a table that are not in PostgreSQL as the file
-// has them. It holds no more than maxRowsInMemory rows, whatever their order is on
-// either side: both are divided into buckets by their keys, and just the
-// buckets that differ are read row by row.
+// comparer finds the rows of a table that differ between the state file and
+// PostgreSQL. It divides both into buckets by the hash of the key, and reads only
+// the rows of buckets that differ, at most maxRowsInMemory at a time (or one
+// bucket, if that has more).
 type comparer struct {
 	ctx        context.Context
 	extraction *extraction
 	stored     *source.DatabaseSnapshot
 	table      *mapping.Table
-	// writers are the transactions of the migration; nil when nobody knows.
+	// writers are the transactions of the migration; nil if unknown.
 	writers      map[int64]bool
 	onDifference func(report.Difference)
-	// same reports whether cells that are not equal mean the same all the same;
-	// nil where only equal ones do. mine and other are nil for NULL.
+	// same reports whether unequal cells have the same meaning. If it is nil, only
+	// equal cells do. mine and other are nil for NULL.
 	same     func(kind mapping.Kind, mine, other []byte) bool
-	onChange func(rowChange) error // called for each row that differs, behind found; may be nil
-	rows     int64                 // that differ
+	onChange func(rowChange) error // called for each row that differs, after onDifference; may be nil
+	rows     int64                 // number of rows that differ
 
 	encoder mapping.RowEncoder
 	buf     []byte
@@ -46,7 +46,7 @@ type comparer struct {
 	bytes   int          // of their encodings
 }
 
-// run calls found with every difference.
+// run calls onDifference for each difference.
 func (c *comparer) run() error {
 	wrong, err := c.buckets()
 	if err != nil {
@@ -68,8 +68,8 @@ func (c *comparer) run() error {
 	return nil
 }
 
-// buckets gives the buckets in which the two sides differ, with the rows of the
-// larger side.
+// buckets returns the buckets in which the two sides differ, with the number of
+// rows of the larger side.
 func (c *comparer) buckets() ([]source.Bucket, error) {
 	mine := make([]mapping.Sum, mapping.Buckets)
 	err := c.extraction.replayTable(c.ctx, c.table.Name, func(tuple []byte, _ int64) error {
@@ -134,29 +134,30 @@ func (c *comparer) chunk(buckets []int32) error {
 	if err != nil {
 		return err
 	}
-	var more []string
+	var extra []string
 	for _, key := range slices.Sorted(maps.Keys(rows)) {
 		for _, r := range rows[key] {
 			c.rows++
 			c.onDifference(
 				report.Difference{Table: c.table.Name, Key: key, Kind: report.RowExtra, Since: c.since(r.Writer)},
 			)
-			more = append(more, key)
+			extra = append(extra, key)
 		}
 	}
 	if c.onChange == nil {
 		return nil
 	}
-	for some := range slices.Chunk(more, maxExtra) {
-		encodings, err := c.stored.Encodings(c.ctx, c.table, some)
+	for keys := range slices.Chunk(extra, maxExtra) {
+		encodings, err := c.stored.Encodings(c.ctx, c.table, keys)
 		if err != nil {
 			return err
 		}
-		for _, key := range some {
+		for _, key := range keys {
 			if len(encodings[key]) == 0 {
-				continue // the verification will say so
+				continue // the verification reports this
 			}
-			if err := c.onChange(rowChange{kind: report.RowExtra, key: key, rowid: noRow, stored: encodings[key][0]}); err != nil {
+			change := rowChange{kind: report.RowExtra, key: key, rowid: noRow, stored: encodings[key][0]}
+			if err := c.onChange(change); err != nil {
 				return err
 			}
 		}
@@ -168,21 +169,21 @@ func (c *comparer) chunk(buckets []int32) error {
 type rowChange struct {
 	kind    string
 	key     string
-	rowid   int64  // in the file; noRow where it has no such row
-	columns []int  // that differ, of a row that both sides have
-	stored  []byte // the encoding that PostgreSQL has, where it has one
+	rowid   int64  // in the file; noRow if the file has no such row
+	columns []int  // columns that differ, if both sides have the row
+	stored  []byte // the encoding in PostgreSQL; nil if it does not have the row
 }
 
-// pendingRow is a row that both sides have, and not the same.
+// pendingRow is a row that both sides have and that differs.
 type pendingRow struct {
 	key      string
 	rowid    int64
 	writer   int64
-	encoding []byte // that the file makes of it
+	encoding []byte // of the file's row
 }
 
-// enqueue puts the row whose encoding is in buf on the list of those to be compared
-// cell by cell.
+// enqueue adds the row whose encoding is in buf to the rows to compare cell by
+// cell.
 func (c *comparer) enqueue(key string, rowid, writer int64) error {
 	c.pending = append(c.pending, pendingRow{key: key, rowid: rowid, writer: writer, encoding: slices.Clone(c.buf)})
 	c.bytes += len(c.buf)
@@ -192,7 +193,7 @@ func (c *comparer) enqueue(key string, rowid, writer int64) error {
 	return c.comparePending()
 }
 
-// comparePending compares the rows on the list.
+// comparePending compares the pending rows cell by cell.
 func (c *comparer) comparePending() error {
 	list := c.pending
 	c.pending, c.bytes = nil, 0
@@ -218,8 +219,8 @@ func (c *comparer) comparePending() error {
 // since reports whether a row was written after the migration.
 func (c *comparer) since(writer int64) bool { return c.writers != nil && !c.writers[writer] }
 
-// missing tells of a row of the file that PostgreSQL does not have. At the commit
-// it was there, since the rows were counted then.
+// missing reports a row of the file that PostgreSQL does not have. If there is a
+// receipt the row was deleted after the commit, since rows were counted then.
 func (c *comparer) missing(key string, rowid int64) error {
 	c.rows++
 	c.onDifference(
@@ -237,19 +238,18 @@ func (c *comparer) missing(key string, rowid int64) error {
 	return c.onChange(rowChange{kind: report.RowMissing, key: key, rowid: rowid})
 }
 
-// cells names the columns in which a row differs. Where it is only the way in
-// which JSON is printed, the server has the last word, and there is none. A row
-// whose digests differ has to differ somewhere: where that is not to be found, or
-// the row itself is not by its key, the database is not sound, and that is a
-// difference too.
+// cells reports the columns in which a row differs. The server decides whether
+// JSON cells that are printed differently are equal. If no cell differs although
+// the hashes do, or if the row is not found by its key, the database is damaged,
+// which is a difference too.
 func (c *comparer) cells(a pendingRow, theirs [][]byte) error {
 	if len(theirs) == 0 {
-		c.inconsistent(a, "is there, and is not found by its key: an index is damaged")
+		c.inconsistent(a, "exists but is not found by its key: an index is damaged")
 		return nil
 	}
 	mine, other := mapping.Cells(a.encoding), mapping.Cells(theirs[0])
 	var differs []int
-	explained := false
+	explained := false // a cell explains why the hashes differ
 	for i, column := range c.table.Columns {
 		if bytes.Equal(mine[i], other[i]) && (mine[i] == nil) == (other[i] == nil) {
 			continue
@@ -273,7 +273,7 @@ func (c *comparer) cells(a pendingRow, theirs [][]byte) error {
 		c.onDifference(d)
 	}
 	if !explained {
-		c.inconsistent(a, "is read as one thing and then as another")
+		c.inconsistent(a, "differs between two reads")
 	}
 	if len(differs) == 0 {
 		return nil
@@ -287,7 +287,7 @@ func (c *comparer) cells(a pendingRow, theirs [][]byte) error {
 	)
 }
 
-// sameCell reports whether cells that are not equal mean the same.
+// sameCell reports whether unequal cells have the same meaning.
 func (c *comparer) sameCell(kind mapping.Kind, mine, other []byte) (bool, error) {
 	if c.same != nil && c.same(kind, mine, other) {
 		return true, nil
@@ -299,7 +299,7 @@ func (c *comparer) sameCell(kind mapping.Kind, mine, other []byte) (bool, error)
 	return bytes.Equal(form, other), err
 }
 
-// inconsistent tells of a row of which PostgreSQL says different things.
+// inconsistent reports a row that PostgreSQL returns inconsistently.
 func (c *comparer) inconsistent(a pendingRow, what string) {
 	c.rows++
 	c.onDifference(
@@ -308,7 +308,7 @@ func (c *comparer) inconsistent(a pendingRow, what string) {
 			Key:        a.key,
 			Kind:       report.CellDiffer,
 			InFile:     "the row",
-			InPostgres: "one that " + what,
+			InPostgres: "a row that " + what,
 		},
 	)
 }

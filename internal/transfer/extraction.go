@@ -15,61 +15,70 @@ import (
 	"flujo-port/internal/source"
 )
 
-// destination takes the tuples that an extraction makes.
+// destination receives the tuples of an extraction.
 type destination interface {
-	// Copy takes all tuples that are given to it into a table and gives their
-	// bytes. An error of theirs comes back as it is; after a
-	// *mapping.WidenError none of them was taken.
+	// Copy stores all tuples in a table and returns their size in bytes. It
+	// returns an error of tuples unchanged. After a *mapping.WidenError none of
+	// the tuples is stored.
 	Copy(ctx context.Context, table *mapping.Table, tuples sink.Tuples) (bytes int64, err error)
-	// Widen makes an integer column bigint.
+	// Widen changes an integer column to bigint.
 	Widen(ctx context.Context, table *mapping.Table, column string) error
 }
 
-// extraction is one pass over a file: its rows as the tuples that PostgreSQL is
-// to hold, what is derived from them, and what was found on the way. migrate,
-// verify and check read a file in the same way and differ in where the tuples
-// go.
+// extraction is one pass over a state file: it converts the rows to tuples,
+// derives stub runs and traces, and collects findings. migrate, verify and check
+// use the same extraction and differ in its destination.
 type extraction struct {
 	snapshot     *source.Snapshot
 	format       *mapping.Format
 	options      mapping.Options
 	types        *mapping.Types
-	modified     mapping.Time // when the file was written: the last fallback for a time
+	modified     mapping.Time // modification time of the file: the last timestamp fallback
 	dst          destination
-	withDigest   bool   // sum the tuples up
-	allowChanges bool   // go on when the file is written meanwhile: a dry run
-	phase        string // that its progress is of
-	absentTable  string // a table that the target has not; rows of it are refused,
-	skipAbsent   bool   // or, with this, not read
+	withDigest   bool   // compute digests
+	allowChanges bool   // continue if the file is written to: in a dry run
+	phase        string // the phase of its progress
+	absentTable  string // a table that the target does not have: rows of it are refused,
+	skipAbsent   bool   // or skipped if this is set
 	progress     func(Progress)
 
 	findings   *report.Findings
 	digests    map[string]*mapping.Digest // by table
-	rowsDone   int64                      // rows so far
+	rowsDone   int64                      // rows read so far
 	totalRows  int64                      // rows in the file
-	rowID      int64                      // the rowid of the row that the last tuple is of
-	bytesDone  int64                      // of the rows so far, as sizeOf has them
-	totalBytes int64                      // of all of them: what the tables that are read had, and the others about have
-	tableBytes map[string]int64           // about how many bytes each table has
+	rowID      int64                      // rowid of the last tuple's row; noRow for a derived row
+	bytesDone  int64                      // size of the rows so far, by sizeOf
+	totalBytes int64                      // size of all rows; an estimate for tables that were not read yet
+	tableBytes map[string]int64           // size of each table, or its estimate
 
-	duplicates   map[string]map[int64]mapping.Reason // rows that share a key, by table and rowid
+	duplicates   map[string]map[int64]mapping.Reason // rows rejected for a duplicate key, by table and rowid
 	keys         map[string]*tableKeys               // of the tables whose keys may collide
 	rejectedRuns []mapping.Value                     // run_ids of rejected runs
-	missingRuns  map[string]bool                     // of these, the keys that no other run has
+	missingRuns  map[string]bool                     // keys of rejected runs that no other run has
 }
 
-// newExtraction begins an extraction. Its caller sets what the tuples are made with
-// and where they go.
+// newExtraction returns an extraction without options and destination, which the
+// caller sets.
 func newExtraction(snapshot *source.Snapshot, format *mapping.Format) *extraction {
 	return &extraction{
-		snapshot: snapshot, format: format, modified: mapping.TimeOf(snapshot.Modified()), types: mapping.NewTypes(false),
+		snapshot: snapshot,
+		format:   format,
+		modified: mapping.TimeOf(snapshot.Modified()),
+		types:    mapping.NewTypes(false),
 		progress: func(Progress) {},
 		findings: &report.Findings{
-			Ignored: format.OtherTables, Notes: []string{}, Derived: []report.Derived{}, Changes: []report.Change{},
-			Widened: []string{}, NaiveTimestamps: []report.NaiveColumn{}, Rounded: []report.Rounded{},
+			Ignored:         format.OtherTables,
+			Notes:           []string{},
+			Derived:         []report.Derived{},
+			Changes:         []report.Change{},
+			Widened:         []string{},
+			NaiveTimestamps: []report.NaiveColumn{},
+			Rounded:         []report.Rounded{},
 		},
-		digests:    map[string]*mapping.Digest{},
-		duplicates: map[string]map[int64]mapping.Reason{}, keys: map[string]*tableKeys{}, missingRuns: map[string]bool{},
+		digests:     map[string]*mapping.Digest{},
+		duplicates:  map[string]map[int64]mapping.Reason{},
+		keys:        map[string]*tableKeys{},
+		missingRuns: map[string]bool{},
 	}
 }
 
@@ -86,8 +95,9 @@ func (r *extraction) extractAll(ctx context.Context) error {
 	return nil
 }
 
-// replayTable gives the tuples of a table once more, without a word of what is found,
-// and with each the rowid of its row in the file; noRow for one that is derived.
+// replayTable extracts a table again without changing the findings. It calls each
+// with each tuple, which is valid only during the call, and the rowid of its row
+// in the file (noRow for a derived row).
 func (r *extraction) replayTable(ctx context.Context, table string, each func(tuple []byte, rowid int64) error) error {
 	q := *r
 	q.findings = &report.Findings{Tables: slices.Clone(r.findings.Tables)}
@@ -103,7 +113,8 @@ func (r *extraction) replayTable(ctx context.Context, table string, each func(tu
 	return q.extractTable(ctx, &q.findings.Tables[at])
 }
 
-// tupleVisitor is a destination that shows the tuples, each good until the next.
+// tupleVisitor is a destination that calls visit with each tuple. A tuple is valid
+// only during the call.
 type tupleVisitor struct {
 	types *mapping.Types
 	visit func(tuple []byte) error
@@ -131,10 +142,13 @@ func (v *tupleVisitor) Widen(_ context.Context, table *mapping.Table, column str
 	return nil
 }
 
-// changedError refuses what was read of a file while somebody wrote to it.
+// changedError returns the error for a state file that was written to while it was
+// read.
 func changedError(snapshot *source.Snapshot) error {
 	return &clierr.Error{
-		Kind: clierr.Refused, Message: fmt.Sprintf("%q changed while it was read", snapshot.Path()), Hint: "stop Flujo and run again",
+		Kind:    clierr.Refused,
+		Message: fmt.Sprintf("%q changed while it was read", snapshot.Path()),
+		Hint:    "stop Flujo and run again",
 	}
 }
 
@@ -142,7 +156,13 @@ func (r *extraction) note(format string, args ...any) {
 	r.findings.Notes = append(r.findings.Notes, fmt.Sprintf(format, args...))
 }
 
-// countRows begins the report's table with what there is to read.
+// A state file with memories needs pgvector; the message has their number.
+const (
+	memoriesMessage = "the state file has %d memories, and Flujo's memories table requires pgvector"
+	memoriesHint    = "install pgvector on the server and run without --without-pgvector"
+)
+
+// countRows fills in the report's tables with the number of rows to read.
 func (r *extraction) countRows(ctx context.Context) (err error) {
 	r.tableBytes = map[string]int64{}
 	for i := range r.format.Mappings {
@@ -159,12 +179,9 @@ func (r *extraction) countRows(ctx context.Context) (err error) {
 		if r.absentTable == tm.Table.Name {
 			if rows > 0 && !r.skipAbsent {
 				return &clierr.Error{
-					Kind: clierr.Refused,
-					Message: fmt.Sprintf(
-						"the file holds %d memories, and without pgvector there is no table for them",
-						rows,
-					),
-					Hint: "install pgvector on the server and run without --without-pgvector",
+					Kind:    clierr.Refused,
+					Message: fmt.Sprintf(memoriesMessage, rows),
+					Hint:    memoriesHint,
 				}
 			}
 			continue
@@ -180,8 +197,9 @@ func (r *extraction) countRows(ctx context.Context) (err error) {
 	return nil
 }
 
-// extractTable reads one table: what the file has of it, then what is derived. RowsRead was what count(*) said; afterwards it
-// is what was read.
+// extractTable reads one table: first the file's rows, then derived rows. Before
+// the call row.RowsRead is the result of count(*), afterwards the number of rows
+// read.
 func (r *extraction) extractTable(ctx context.Context, row *report.Table) (err error) {
 	started := time.Now()
 	tm := r.format.Mapping(row.Name)
@@ -209,7 +227,8 @@ func (r *extraction) extractTable(ctx context.Context, row *report.Table) (err e
 	show(0, 0, false)
 	read, derived := int64(0), int64(0) // bytes
 	if tm.InFile {
-		if err := r.extractRows(ctx, row, tm, func(n, bytes int64) { read = bytes; show(n, bytes, false) }); err != nil {
+		onRow := func(n, bytes int64) { read = bytes; show(n, bytes, false) }
+		if err := r.extractRows(ctx, row, tm, onRow); err != nil {
 			return err
 		}
 	}
@@ -235,8 +254,10 @@ func (r *extraction) extractTable(ctx context.Context, row *report.Table) (err e
 	}
 	if row.RowsRead != expected {
 		return &clierr.Error{
-			Kind: clierr.Mismatch, Message: fmt.Sprintf("read table %q: %d rows came, count(*) says %d", row.Name, row.RowsRead, expected),
-			Hint: "an index of the file may be damaged: see what sqlite3's PRAGMA integrity_check says of it",
+			Kind: clierr.Mismatch,
+			Message: fmt.Sprintf("%d rows of table %q of the state file were read, but count(*) returned %d",
+				row.RowsRead, row.Name, expected),
+			Hint: "an index of the state file may be damaged: run PRAGMA integrity_check in sqlite3",
 		}
 	}
 	of, read = row.RowsRead+row.Derived, read+derived
@@ -249,7 +270,7 @@ func (r *extraction) extractTable(ctx context.Context, row *report.Table) (err e
 	return nil
 }
 
-// extractRows reads the rows that the file has of a table.
+// extractRows reads the rows of a table in the file.
 func (r *extraction) extractRows(
 	ctx context.Context,
 	row *report.Table,

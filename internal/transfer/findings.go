@@ -14,10 +14,10 @@ import (
 	"github.com/dustin/go-humanize/english"
 )
 
-// firstKeys is how many keys the report gives for each kind of change.
+// firstKeys is the number of keys that the report has for each kind of change.
 const firstKeys = 10
 
-// recordChanges counts what became of a row that does not arrive as it was.
+// recordChanges counts the changes of a row, or its rejection.
 func (r *extraction) recordChanges(c *mapping.Converter, row []mapping.Value) {
 	table, key := c.Mapping.Table.Name, c.Key(row)
 	if why := c.Rejection(); why != 0 {
@@ -32,14 +32,15 @@ func (r *extraction) recordChanges(c *mapping.Converter, row []mapping.Value) {
 	}
 }
 
-// recordRejectedRun notes a rejected run, since its children may have one.
+// recordRejectedRun records a rejected run, since its children may need a stub
+// run.
 func (r *extraction) recordRejectedRun(run mapping.Value, why mapping.Reason) {
 	if mapping.TextKeyFlaw(run) != 0 {
 		return
 	}
 	run.Bytes = slices.Clone(run.Bytes)
 	r.rejectedRuns = append(r.rejectedRuns, run)
-	if why&mapping.DuplicateKey == 0 { // or else another row has the key
+	if why&mapping.DuplicateKey == 0 { // otherwise another row has the key
 		r.missingRuns[mapping.KeyText(run)] = true
 	}
 }
@@ -52,7 +53,12 @@ func (r *extraction) countChange(table, column string, reason mapping.Reason, ke
 	if at < 0 {
 		at = len(r.findings.Changes)
 		r.findings.Changes = append(r.findings.Changes, report.Change{
-			Table: table, Column: column, Reason: kind, Explanation: reason.Explain(), Keys: []string{}, Rejected: rejected,
+			Table:       table,
+			Column:      column,
+			Reason:      kind,
+			Explanation: reason.Explain(),
+			Keys:        []string{},
+			Rejected:    rejected,
 		})
 	}
 	c := &r.findings.Changes[at]
@@ -62,7 +68,7 @@ func (r *extraction) countChange(table, column string, reason mapping.Reason, ke
 	}
 }
 
-// forgetTable takes back what was found in a table that is read again.
+// forgetTable removes the findings of a table that is read again.
 func (r *extraction) forgetTable(table string) {
 	r.findings.Changes = slices.DeleteFunc(r.findings.Changes, func(c report.Change) bool { return c.Table == table })
 	if table == mapping.Runs {
@@ -71,7 +77,7 @@ func (r *extraction) forgetTable(table string) {
 	}
 }
 
-// addCounts takes over what a converter counted.
+// addCounts adds the counts of a converter to the findings.
 func (r *extraction) addCounts(c *mapping.Converter) {
 	table := c.Mapping.Table.Name + "."
 	for _, column := range slices.Sorted(maps.Keys(c.Naive)) {
@@ -96,8 +102,9 @@ func (r *extraction) zone() string {
 	return r.options.NaiveZone.String()
 }
 
-// checkFindings refuses what may not be committed, when all of it is known, and keeps
-// the originals of the rest.
+// checkFindings returns a clierr.Refused error if the options do not permit the
+// findings, and otherwise stores the original values. It is called when all
+// findings are known.
 func (m *migration) checkFindings(ctx context.Context) error {
 	rows, cells := m.findings.Count()
 	refusal := m.refusal(rows, cells)
@@ -119,15 +126,10 @@ func (m *migration) refusal(rows, cells int64) error {
 	if rows > 0 && !m.Quarantine {
 		return &clierr.Error{
 			Kind: clierr.Refused,
-			Message: fmt.Sprintf(
-				"%s of the file rejected by Flujo's PostgreSQL tables",
-				english.Plural(int(rows), "row", ""),
-			),
-			Hint: fmt.Sprintf(
-				"see the list; fix them in a copy of the file, or run with --quarantine, which stores them in %s.%s",
-				m.Schema,
-				mapping.Originals.Name,
-			),
+			Message: fmt.Sprintf("%s rejected by Flujo's PostgreSQL tables",
+				english.Plural(int(rows), "row of the state file is", "rows of the state file are")),
+			Hint: fmt.Sprintf("fix the rows in a copy of the file, or use --quarantine, which stores them in %s.%s",
+				m.Schema, mapping.Originals.Name),
 		}
 	}
 	if !m.Strict {
@@ -139,27 +141,29 @@ func (m *migration) refusal(rows, cells int64) error {
 			what = append(what, fmt.Sprintf(format, english.Plural(int(n), noun, "")))
 		}
 	}
-	add(cells, "cell", "%s would be converted or kept as an original value only")
+	add(cells, "cell", "%s would be converted or stored only as an original value")
 	add(rows, "row", "%s would be quarantined")
-	add(int64(len(m.report.Widened)), "column", "%s would be made bigint")
+	add(int64(len(m.report.Widened)), "column", "%s would be widened to bigint")
 	for _, d := range m.report.Derived {
 		if d.Table == mapping.Runs {
-			add(d.Rows, "run", "%s would be made for rows without one")
+			add(d.Rows, "stub run", "%s would be created for rows without a run")
 		}
 	}
 	if m.NaiveZone == nil {
-		add(m.findings.NaiveCount(), "time", "%s without a zone (--naive-timezone says which)")
+		add(m.findings.NaiveCount(), "timestamp", "%s without a time zone (see --naive-timezone)")
 	}
 	if len(what) == 0 {
 		return nil
 	}
 	return &clierr.Error{
-		Kind: clierr.Refused, Message: "--strict: " + strings.Join(what, ", "), Hint: "see the list; run without --strict, which keeps what is changed as it was",
+		Kind:    clierr.Refused,
+		Message: "--strict: " + strings.Join(what, ", "),
+		Hint:    "run without --strict to convert them and store the original values",
 	}
 }
 
-// vectorSize gives the number of floats that most of the file's vectors have,
-// 0 without any, and notes when there are several.
+// vectorSize returns the number of floats that most of the file's vectors have,
+// or 0 if there are none. It adds a note if there are several sizes.
 func (r *extraction) vectorSize(ctx context.Context) (int, error) {
 	if !r.format.Mapping(mapping.Memories).InFile || r.format.Mapping(mapping.Memories).Position("vector") < 0 {
 		return 0, nil
@@ -180,7 +184,7 @@ func (r *extraction) vectorSize(ctx context.Context) (int, error) {
 		}
 	}
 	if len(all) > 1 {
-		r.note("the memories' vectors are of several sizes, and pgvector's column has one: %s", strings.Join(all, ", "))
+		r.note("the vectors in memories have several sizes, but a pgvector column has one: %s", strings.Join(all, ", "))
 	}
 	return int(best / 4), nil
 }

@@ -9,16 +9,16 @@ import (
 	"flujo-port/internal/sink"
 )
 
-// InitOptions says where the empty tables shall be.
+// InitOptions are the options of Init.
 type InitOptions struct {
-	Postgres        string // what to connect with; "" when the PG* variables say it
+	Postgres        string // connection string; "" to use only the PG* variables
 	Schema          string
 	WithoutPGVector bool
-	GrantTo         string // role to grant to; may be empty
+	GrantTo         string // role that is granted privileges; may be empty
 }
 
-// Init makes the schema and Flujo's tables where they are missing, in one
-// transaction, and records Flujo's migrations. Rows that are there stay.
+// Init creates the schema and Flujo's tables if they do not exist, in one
+// transaction, and records Flujo's migrations. It does not change existing rows.
 func Init(ctx context.Context, o InitOptions) (*report.Init, error) {
 	tx, err := sink.Begin(ctx, o.Postgres, o.Schema, postgres.LockWait)
 	if err != nil {

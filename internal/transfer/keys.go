@@ -8,9 +8,8 @@ import (
 	"flujo-port/internal/source"
 )
 
-// tableKeys are the keys that rows of a table in the file have in PostgreSQL: where
-// the file guarantees unique keys only those that had to be changed, otherwise
-// all of them.
+// tableKeys are the keys that rows of a table have in PostgreSQL: only changed
+// keys if the file guarantees unique keys, otherwise all keys.
 type tableKeys struct {
 	kind   source.KeyKind
 	owners map[string]keyOwner
@@ -19,11 +18,11 @@ type tableKeys struct {
 // keyOwner is the row that has a key.
 type keyOwner struct {
 	rowid int64
-	plain bool // its key is what it becomes
+	plain bool // its key is not changed in PostgreSQL
 }
 
-// precedes reports whether of two rows with one key h has it: the one whose key
-// did not have to be changed, then the first.
+// precedes reports whether h owns a key that h and other share: the row whose key
+// is unchanged, or else the first row.
 func (h keyOwner) precedes(other keyOwner) bool {
 	if h.plain != other.plain {
 		return h.plain
@@ -31,14 +30,13 @@ func (h keyOwner) precedes(other keyOwner) bool {
 	return h.rowid < other.rowid
 }
 
-// findDuplicateKeys finds the rows whose key becomes another row's key in PostgreSQL:
-// a BLOB and a text of the same bytes, texts that differ only in bytes that are
-// not UTF-8, and whatever a file without a primary key holds. The first row
-// with a key has it; one whose key is the text itself comes before one whose
-// key had to be changed.
+// findDuplicateKeys returns, by rowid, the rows whose key equals another row's key
+// in PostgreSQL: a BLOB and a text of the same bytes, texts that differ only in
+// invalid UTF-8, and duplicates in a file without a primary key. The owner of a
+// key (see precedes) is not included.
 //
-// Where the file guarantees unique keys only the odd ones are held in memory,
-// otherwise all of them.
+// If the file guarantees unique keys, only changed keys are held in memory,
+// otherwise all keys.
 func (r *extraction) findDuplicateKeys(
 	ctx context.Context,
 	tm *mapping.TableMapping,
@@ -74,7 +72,7 @@ func (r *extraction) findDuplicateKeys(
 		}
 		key := tm.KeyOf(row[1])
 		if other, taken := first[key]; taken {
-			if this.precedes(other) { // the scan may come by an index
+			if this.precedes(other) { // an index scan need not be in rowid order
 				this, other = other, this
 			}
 			rejected[this.rowid] = mapping.DuplicateKey
@@ -95,9 +93,9 @@ func (r *extraction) findDuplicateKeys(
 	}
 }
 
-// hasKey reports whether a row of a table in the file has the run_id, as
-// PostgreSQL has it. Where the file is known to hold no text that is just that,
-// absent says so.
+// hasKey reports whether a row of a table in the file has the given run_id in
+// PostgreSQL. absent means that the file has no such text, so that only changed
+// keys are looked up.
 func (r *extraction) hasKey(ctx context.Context, table, run string, absent bool) (bool, error) {
 	k := r.keys[table]
 	if k == nil {
@@ -109,7 +107,7 @@ func (r *extraction) hasKey(ctx context.Context, table, run string, absent bool)
 	return r.snapshot.Holds(ctx, table, "run_id", mapping.TextValue(run))
 }
 
-// isPlain reports whether a run_id is what it becomes in PostgreSQL.
+// isPlain reports whether a run_id is unchanged in PostgreSQL.
 func isPlain(run mapping.Value) bool {
 	return run.Class == mapping.Text && mapping.KeyText(run) == string(run.Bytes)
 }

@@ -9,29 +9,30 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// rowReader gives rows one after the other, a rowid and columns, io.EOF after
-// the last. A row is good until the next call, of Close too.
+// rowReader reads rows: a rowid followed by the columns.
 type rowReader interface {
+	// Next returns the next row, or io.EOF after the last. The row is valid until
+	// the next call of Next or Close.
 	Next() ([]mapping.Value, error)
 	Close()
 }
 
-// tuples makes tuples of rows. It implements sink.Tuples.
+// tuples converts rows to tuples. It implements sink.Tuples.
 type tuples struct {
 	converter *mapping.Converter
 	rows      rowReader
-	read      int64 // rows so far
-	rejected  int64 // of these, rejected rows
-	bytes     int64 // of the texts and blobs of the rows so far
+	read      int64 // rows read so far
+	rejected  int64 // rejected rows so far
+	bytes     int64 // size of the rows so far, by sizeOf
 	onRow     func(read, bytes int64)
-	onChange  func(row []mapping.Value) // called for a row that does not arrive as it was; may be nil
-	onRetry   func()                    // called when the rows are to be read once more; may be nil
-	digest    *mapping.Digest           // sums the tuples up; may be nil
-	derived   bool                      // the rows are none of the file's
-	rowID     *int64                    // where the rowid of the row that a tuple is of goes; noRow for a derived one
+	onChange  func(row []mapping.Value) // called for a row that is changed or rejected; may be nil
+	onRetry   func()                    // called before the rows are read again; may be nil
+	digest    *mapping.Digest           // of the tuples; may be nil
+	derived   bool                      // the rows are not in the file
+	rowID     *int64                    // set to the rowid of each tuple's row, or to noRow
 }
 
-// Append implements sink.Tuples: rejected rows are passed over.
+// Append implements sink.Tuples. It skips rejected rows.
 func (t *tuples) Append(dst []byte) ([]byte, error) {
 	for {
 		row, err := t.rows.Next()
@@ -61,12 +62,12 @@ func (t *tuples) Append(dst []byte) ([]byte, error) {
 	}
 }
 
-// noRow stands for the rowid of a row that the file does not have. SQLite has it
-// too, as the least of all, which nothing allocates.
+// noRow is the rowid of a row that the file does not have. It is SQLite's lowest
+// rowid, which SQLite never allocates.
 const noRow = math.MinInt64
 
-// sizeOf gives how many bytes the texts and blobs of a row have: about what it
-// takes in the file.
+// sizeOf returns the size of a row's texts and blobs in bytes, which approximates
+// the row's size in the file.
 func sizeOf(row []mapping.Value) (n int64) {
 	for i := range row {
 		n += int64(len(row[i].Bytes))
@@ -74,8 +75,9 @@ func sizeOf(row []mapping.Value) (n int64) {
 	return n
 }
 
-// load reads rows into a table, and again from the start where a column had to
-// be made bigint for them; done.again is called before each new start.
+// load loads rows into a table and returns the size of their tuples in bytes. If
+// a column must be widened to bigint, it widens the column, calls done.onRetry
+// and starts again.
 func (r *extraction) load(
 	ctx context.Context,
 	converter *mapping.Converter,
@@ -114,7 +116,7 @@ func (r *extraction) load(
 	}
 }
 
-// addDigest adds the digest of some of a table's rows.
+// addDigest adds the digest of a part of a table's rows.
 func (r *extraction) addDigest(table string, d *mapping.Digest) {
 	switch {
 	case d == nil:
@@ -125,7 +127,7 @@ func (r *extraction) addDigest(table string, d *mapping.Digest) {
 	}
 }
 
-// widen makes a column bigint, once.
+// widen changes a column to bigint, if it is not.
 func (r *extraction) widen(ctx context.Context, table *mapping.Table, column string) error {
 	name := table.Name + "." + column
 	if r.types.Wide[name] {
@@ -137,7 +139,7 @@ func (r *extraction) widen(ctx context.Context, table *mapping.Table, column str
 	return r.dst.Widen(ctx, table, column)
 }
 
-// converter makes the converter for a table mapping.
+// converter returns the converter for a table mapping.
 func (r *extraction) converter(ctx context.Context, tm *mapping.TableMapping) *mapping.Converter {
 	return &mapping.Converter{
 		Mapping: tm, Options: r.options, Types: r.types, Rejected: r.duplicates[tm.Table.Name],

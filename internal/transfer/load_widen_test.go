@@ -125,7 +125,7 @@ func TestIntegersBeyondInt4(t *testing.T) {
 			before := leftovers(t, conn)
 			o := options(t, path, url)
 			o.Strict = true
-			wantStrict(t, o, "4 columns would be made bigint", "5 cells")
+			wantStrict(t, o, "4 columns would be widened to bigint", "5 cells")
 			o.Strict, o.DryRun = false, true
 			migrate(t, o)
 			if got := leftovers(t, conn); got != before {
@@ -234,7 +234,7 @@ func TestLastIDOfAll(t *testing.T) {
 	path := f.close()
 	url := pgtest.Database(t)
 	result := migrate(t, options(t, path, url))
-	if notes := strings.Join(result.Notes, " "); !strings.Contains(notes, "steps has the highest id") {
+	if notes := strings.Join(result.Notes, " "); !strings.Contains(notes, "steps has the highest possible id") {
 		t.Errorf("notes %q", result.Notes)
 	}
 	conn := connect(t, url)

@@ -15,18 +15,18 @@ import (
 	"github.com/dustin/go-humanize/english"
 )
 
-// merger is what a migration does whose target holds rows that are to stay
-// where they were written last.
+// merger is the state of a migration that merges into a target with rows. Its
+// maps are by table.
 type merger struct {
 	tables         *sink.Merge
-	lastAllocated  map[string]int64              // by table, the highest id that its sequence has allocated
-	earlierWriters map[string]map[int64]bool     // by table, the transactions that wrote its rows, but for this one
-	marks          map[string]report.MergedTable // by table, what the receipt says of the merge
+	lastAllocated  map[string]int64              // the highest id that the sequence has allocated
+	earlierWriters map[string]map[int64]bool     // the transactions that wrote rows before the merge
+	marks          map[string]report.MergedTable // the merge's part of the receipt
 }
 
-// mergeUnits loads the file into staging tables and compares them with
-// the file, as a migration does with the target's, then takes each run, each
-// key of system_state and each memory from the side that wrote it last.
+// mergeUnits loads the file into staging tables, verifies them, and then takes
+// each unit (a run, a key of system_state, a memory) from the side that wrote it
+// last.
 func (m *migration) mergeUnits(ctx context.Context) (err error) {
 	g := m.merger
 	if g.tables, err = m.tx.BeginMerge(ctx, m.sinkSchema); err != nil {
@@ -63,8 +63,7 @@ func (m *migration) mergeUnits(ctx context.Context) (err error) {
 	return nil
 }
 
-// loadStaging reads the file into the staging tables and compares
-// them with it.
+// loadStaging loads the file into the staging tables and verifies them.
 func (m *migration) loadStaging(ctx context.Context) error {
 	staging := *m
 	staging.tx, staging.sinkSchema, staging.merger = m.merger.tables.Staging, m.merger.tables.StagingSchema, nil
@@ -87,9 +86,9 @@ func (m *migration) loadStaging(ctx context.Context) error {
 	return nil
 }
 
-// renumber gives new ids to rows whose id a row of the target has that stays,
-// past all that either side ever allocated. Where they need it the column is
-// made bigint.
+// renumber assigns new ids to rows of the file whose id is used by a row that
+// remains in the target. The new ids are greater than any id that either side
+// allocated. The column is widened to bigint if they require it.
 func (m *migration) renumber(ctx context.Context, table *mapping.Table) error {
 	last, err := m.lastAllocatedID(ctx, table)
 	if err != nil {
@@ -101,7 +100,8 @@ func (m *migration) renumber(ctx context.Context, table *mapping.Table) error {
 	}
 	if name := table.Name + "." + table.Serial(); last+n > math.MaxInt32 && !m.types.Wide[name] {
 		m.findings.Widened = append(m.findings.Widened, name)
-		for _, into := range []target{{Tx: m.merger.tables.Staging, sinkSchema: m.merger.tables.StagingSchema}, {Tx: m.tx, sinkSchema: m.sinkSchema}} {
+		staging := target{Tx: m.merger.tables.Staging, sinkSchema: m.merger.tables.StagingSchema}
+		for _, into := range []target{staging, {Tx: m.tx, sinkSchema: m.sinkSchema}} {
 			if err := into.Widen(ctx, table, table.Serial()); err != nil {
 				return err
 			}
@@ -117,7 +117,7 @@ func (m *migration) renumber(ctx context.Context, table *mapping.Table) error {
 	return nil
 }
 
-// lastAllocatedID gives the highest id that either side has, or has allocated.
+// lastAllocatedID returns the highest id that either side has or has allocated.
 func (m *migration) lastAllocatedID(ctx context.Context, table *mapping.Table) (last int64, err error) {
 	if tm := m.format.Mapping(table.Name); tm.InFile {
 		if last, err = m.snapshot.LastID(ctx, table.Name, cmp.Or(tm.KeyColumn(), "rowid")); err != nil {
@@ -138,7 +138,7 @@ func (m *migration) lastAllocatedID(ctx context.Context, table *mapping.Table) (
 	return last, nil
 }
 
-// recordWriters remembers which transactions wrote the rows that are there.
+// recordWriters records which transactions wrote the rows of the target.
 func (m *migration) recordWriters(ctx context.Context) error {
 	stored, err := m.stored(ctx)
 	if err != nil {
@@ -158,8 +158,8 @@ func (m *migration) recordWriters(ctx context.Context) error {
 	return nil
 }
 
-// checkMerge sees that the target has of every unit what was decided, and
-// describes its tables. What was merged from goes.
+// checkMerge verifies that the target has the decided version of every unit, adds
+// the tables' digests to the report, and drops the staging tables.
 func (m *migration) checkMerge(ctx context.Context) error {
 	wrong, first, err := m.merger.tables.Check(ctx)
 	if err != nil {
@@ -168,16 +168,11 @@ func (m *migration) checkMerge(ctx context.Context) error {
 	if wrong > 0 {
 		return &clierr.Error{
 			Kind: clierr.Mismatch,
-			Message: fmt.Sprintf(
-				"%s in PostgreSQL not as the side that it was taken from has it, the first: %s",
-				english.Plural(
-					int(wrong),
-					"run, key or memory is",
-					"runs, keys or memories are",
-				),
-				strings.Join(first, ", "),
-			),
-			Hint: "look for triggers, rules or whatever else changes rows on their way into these tables, and run again",
+			Message: fmt.Sprintf("%s from the merged version; first: %s",
+				english.Plural(int(wrong),
+					"run, key or memory in PostgreSQL differs", "runs, keys or memories in PostgreSQL differ"),
+				strings.Join(first, ", ")),
+			Hint: changedRowsHint,
 		}
 	}
 	stored, err := m.stored(ctx)
@@ -193,9 +188,9 @@ func (m *migration) checkMerge(ctx context.Context) error {
 	return m.merger.tables.Drop(ctx)
 }
 
-// tableReceipt makes what the receipt says of a table that was merged. Its writers
-// are those of rows that the file or one that was migrated before gave, and
-// that nobody changed since.
+// tableReceipt completes the receipt of a table that was merged. Its writers are
+// the transactions of this merge and those of earlier migrations whose rows were
+// not changed. last is the previous receipt, or nil.
 func (g *merger) tableReceipt(t report.ReceiptTable, last *report.Receipt) report.ReceiptTable {
 	earlier := map[int64]bool{}
 	if last != nil {
@@ -219,7 +214,7 @@ func (g *merger) tableReceipt(t report.ReceiptTable, last *report.Receipt) repor
 	return t
 }
 
-// mergeReceipt makes a receipt that of a merge.
+// mergeReceipt completes the receipt of a merge; without a merge it does nothing.
 func (m *migration) mergeReceipt(ctx context.Context, r *report.Receipt) error {
 	if m.merger == nil {
 		return nil
@@ -235,10 +230,9 @@ func (m *migration) mergeReceipt(ctx context.Context, r *report.Receipt) error {
 	return nil
 }
 
-// afterMerge says of a difference between a file and a table that it was merged
-// into what that means: a row that the merge wrote, under the id that it has in
-// the file, has to be as it is there; every other may be PostgreSQL's own, or
-// have got a new id.
+// afterMerge classifies a difference between a file and the table that it was
+// merged into. An extra row with a new id is not a copy mismatch, since the merge
+// assigned the id. t may be nil.
 func afterMerge(t *report.ReceiptTable, d report.Difference) report.Difference {
 	if t != nil && t.Merged != nil && d.Kind == report.RowExtra && t.Merged.IsNew(d.Key) {
 		d.Since = true
@@ -246,8 +240,7 @@ func afterMerge(t *report.ReceiptTable, d report.Difference) report.Difference {
 	return d
 }
 
-// copyWriters gives the transactions whose rows have to be as the file has
-// them.
+// copyWriters returns the transactions whose rows must equal the file's.
 func copyWriters(t *report.ReceiptTable) []int64 {
 	if t.Merged != nil {
 		return t.Merged.Writers

@@ -483,7 +483,7 @@ func TestMergeNothingToDo(t *testing.T) {
 	url := pgtest.Database(t)
 	o := mergeOptions(t, fixture, url)
 	if first := migrate(t, o); first.Merge != nil || !first.Committed ||
-		!slices.ContainsFunc(first.Notes, func(n string) bool { return strings.Contains(n, "nothing to merge with") }) {
+		!slices.ContainsFunc(first.Notes, func(n string) bool { return strings.Contains(n, "--merge had no effect") }) {
 		t.Errorf("into an empty target: %+v, %q", first.Merge, first.Notes)
 	}
 	conn := connect(t, url)

@@ -1,5 +1,5 @@
-// Package transfer is the order of things: what a migration does step by step,
-// from the file to the committed schema.
+// Package transfer implements the operations of flujo-port: Migrate, Verify,
+// Check, Restore and Init.
 package transfer
 
 import (
@@ -18,28 +18,37 @@ import (
 	"flujo-port/internal/stateuri"
 )
 
-// MigrateOptions says what to move where.
+// MigrateOptions are the options of Migrate.
 type MigrateOptions struct {
-	SQLite          string           // path of the file
-	Postgres        string           // what to connect with; "" when the PG* variables say it
-	Schema          string           // never empty
-	Cutover         stateuri.Address // tried before and after the commit; zero where Flujo is not to use it
+	SQLite   string // path of the state file
+	Postgres string // connection string; "" to use only the PG* variables
+	Schema   string // must not be empty
+
+	// Cutover is the address by which Flujo will connect. It is tried before and
+	// after the commit, unless it is zero.
+	Cutover stateuri.Address
+
 	DryRun          bool
-	WithoutPGVector bool
-	Strict          bool                                    // refuse a file of which anything would arrive changed
-	Quarantine      bool                                    // let rejected rows go to the table of originals
-	ExactFloats     bool                                    // double precision where Flujo has real
-	NaiveZone       *time.Location                          // of times that name no zone; nil: UTC, which nobody vouched for
-	Verify          string                                  // VerifyContent, which "" is too, or VerifyCounts
-	SkipIntegrity   bool                                    // do without SQLite's quick_check of the file
-	Replace         bool                                    // keep the rows that are there in a schema of their own, and put the file's in their place
-	Merge           bool                                    // take what either side has: each run, key and memory from the side that wrote it last; not with Replace
-	Version         string                                  // of this program, for the receipt
-	OnFinding       func(mapping.Finding)                   // called for every finding, when all are known; may be nil
-	OnDifference    func(report.Difference)                 // called for every difference that is found before the commit; may be nil
-	then            func(context.Context, *migration) error // called when all is done but the end; may be nil
-	LockWait        time.Duration                           // for each lock; postgres.LockWait when 0
-	OnProgress      func(Progress)                          // called from one goroutine at a time; may be nil
+	WithoutPGVector bool           // do not create the extension and the memories table
+	Strict          bool           // refuse a file of which any value would be converted
+	Quarantine      bool           // store rejected rows with the original values
+	ExactFloats     bool           // use double precision for columns that are real in Flujo
+	NaiveZone       *time.Location // zone of timestamps without one; nil means UTC, and the report counts them
+	Verify          string         // VerifyContent or VerifyCounts; "" means VerifyContent
+	SkipIntegrity   bool           // skip quick_check
+
+	Replace bool // archive the rows in the schema, then replace them
+	Merge   bool // take each run, key and memory from the side that wrote it last; excludes Replace
+
+	Version  string        // version of the program, for the receipt
+	LockWait time.Duration // timeout for each lock; 0 means postgres.LockWait
+
+	OnFinding    func(mapping.Finding)   // called for each finding when all are known; may be nil
+	OnDifference func(report.Difference) // called for each difference found before the commit; may be nil
+	OnProgress   func(Progress)          // called by one goroutine at a time; may be nil
+
+	// then is called after all steps, before the transaction ends; it may be nil.
+	then func(context.Context, *migration) error
 }
 
 // The phases of a migration, in their order.
@@ -47,33 +56,35 @@ const (
 	PhaseIntegrity = "integrity"
 	PhaseConnect   = "connect"
 	PhaseSchema    = "schema"
-	PhaseReplace   = "replace" // a progress for each table
+	PhaseReplace   = "replace" // reported for each table
 	PhaseCopy      = "copy"
-	PhaseRead      = "read" // instead of copy, where nothing is written
+	PhaseRead      = "read" // instead of PhaseCopy, if nothing is written to PostgreSQL
 	PhaseOriginals = "originals"
 	PhaseMerge     = "merge"
 	PhaseIndexes   = "indexes"
 	PhaseVerify    = "verify"
 	PhaseCommit    = "commit"
-	PhaseName      = "name" // of restore: the file gets its name
+	PhaseName      = "name" // only of Restore: the new file is renamed
 )
 
-// Progress is how far a migration is. One comes at the beginning of each
-// phase; in PhaseCopy and PhaseRead one for every row, and one more when a table is done.
+// Progress is the progress of an operation. It is reported at the beginning of
+// each phase; in PhaseCopy and PhaseRead also for each row, and when a table is
+// done.
 type Progress struct {
 	Phase     string
-	Table     string // the table that is copied; empty in other phases
-	Rows, Of  int64  // of the table
-	All, Rest int64  // rows of all tables: copied, still to come
-	Bytes     int64  // of the texts and blobs of all rows so far, those of derived traces too
-	OfBytes   int64  // of all there are, about, until all are read; 0 where that is not known
-	Done      bool   // the server has taken the whole table
+	Table     string // the current table; empty in most phases
+	Rows, Of  int64  // rows of the table: done, and in total
+	All, Rest int64  // rows of all tables: done, and remaining
+	Bytes     int64  // size of the texts and blobs of all rows so far, including derived traces
+	OfBytes   int64  // estimate of the size of all rows; 0 if unknown
+	Done      bool   // the table is done
 }
 
-// Migrate moves the state in one transaction and gives the report of it. On
-// any error nothing is committed, but for *sink.CommitUnknownError, which says
-// so itself. Where what is in the file is refused there is a report too. What
-// goes wrong after the commit is a warning in the report.
+// Migrate migrates the state file in one transaction and returns a report. After
+// an error nothing is committed, except that a *sink.CommitUnknownError means
+// that the outcome is unknown. If the file's rows are refused, or differ in
+// PostgreSQL, Migrate returns both a report and an error. A failure after the
+// commit is a warning in the report.
 func Migrate(ctx context.Context, o MigrateOptions) (*report.Migration, error) {
 	started := time.Now()
 	snapshot, format, err := open(ctx, o.SQLite)
@@ -131,14 +142,15 @@ func Migrate(ctx context.Context, o MigrateOptions) (*report.Migration, error) {
 	return m.report, nil
 }
 
-// describeSource says what is known of the file before it is read.
+// describeSource returns what is known of the file before it is read.
 func describeSource(snapshot *source.Snapshot, format *mapping.Format) report.Source {
 	s := report.Source{Path: snapshot.Path(), Bytes: snapshot.Size(), FileFormat: format.Name}
 	s.WAL, s.Frames = snapshot.WAL()
 	return s
 }
 
-// checkIntegrity has SQLite look for damage in the file, and says how.
+// checkIntegrity runs quick_check unless skip is set, and returns the name of the
+// check that was run.
 func checkIntegrity(
 	ctx context.Context,
 	snapshot *source.Snapshot,
@@ -162,8 +174,10 @@ func open(ctx context.Context, path string) (*source.Snapshot, *mapping.Format, 
 	if err != nil {
 		snapshot.Close()
 		return nil, nil, &clierr.Error{
-			Kind: clierr.Refused, Message: fmt.Sprintf("%q can't be moved", snapshot.Path()), Err: err,
-			Hint: "give the file that Flujo's state_uri names",
+			Kind:    clierr.Refused,
+			Message: fmt.Sprintf("cannot migrate %q", snapshot.Path()),
+			Err:     err,
+			Hint:    "pass the file that Flujo's state_uri names",
 		}
 	}
 	return snapshot, format, nil
@@ -176,8 +190,8 @@ type migration struct {
 	tx           *sink.Tx
 	sinkSchema   *sink.Schema
 	addressTrial postgres.AddressTrial
-	archive      *sink.Archive // what was replaced; nil where nothing was
-	// merger is nil where the target holds no rows, or none that stay.
+	archive      *sink.Archive // the replaced rows; nil if none were replaced
+	// merger is nil unless the migration merges into a target with rows.
 	merger *merger
 	report *report.Migration
 }
@@ -193,12 +207,12 @@ func (t target) Widen(ctx context.Context, table *mapping.Table, column string) 
 	return t.Tx.Widen(ctx, t.sinkSchema, table, column)
 }
 
-// run does everything up to the commit.
+// run executes all steps before the commit.
 func (m *migration) run(ctx context.Context) (err error) {
 	hash := startFileHasher(ctx, m.snapshot)
 	defer hash.stop()
 	if m.snapshot.Locked() {
-		m.warn("another process has the file open: what it writes from now on is not in PostgreSQL; is Flujo stopped?")
+		m.warn("another process has the state file open; what it writes from now on is not migrated. Is Flujo stopped?")
 	}
 	m.startPhase(PhaseSchema)
 	m.options = mapping.Options{NaiveZone: m.NaiveZone, JSONDepth: m.tx.Server.JSONDepth()}
@@ -257,7 +271,7 @@ func (m *migration) run(ctx context.Context) (err error) {
 	return m.then(ctx, m)
 }
 
-// finish commits, or rolls the dry run back.
+// finish commits, or rolls back a dry run.
 func (m *migration) finish(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -267,7 +281,7 @@ func (m *migration) finish(ctx context.Context) error {
 		return m.needUnchanged()
 	}
 	m.startPhase(PhaseCommit)
-	// The file is looked at last: what is written to it from now on is lost.
+	// The file is checked last, since a write after this check is not migrated.
 	if err := m.tx.Commit(m.needUnchanged); err != nil {
 		return err
 	}
@@ -287,11 +301,12 @@ func (m *migration) describeTarget() {
 	}
 	m.report.Notes = append(m.report.Notes, m.sinkSchema.Notes...)
 	if m.WithoutPGVector {
-		m.note("--without-pgvector: Flujo starts and works here, without memory indexing")
+		m.note("--without-pgvector: Flujo works without memory indexing")
 	}
 }
 
-// needEmpty refuses a target that holds rows, or with Replace empties it.
+// needEmpty refuses a target that holds rows, unless Replace or Merge is set. With
+// Replace it archives the rows and empties the tables.
 func (m *migration) needEmpty(ctx context.Context) error {
 	full, err := m.tx.TablesWithRows(ctx)
 	if err != nil {
@@ -299,10 +314,10 @@ func (m *migration) needEmpty(ctx context.Context) error {
 	}
 	switch {
 	case len(full) == 0 && m.Replace:
-		m.note("--replace: Flujo's tables were empty, so there was nothing to replace")
+		m.note("--replace had no effect, because Flujo's tables were empty")
 		return nil
 	case len(full) == 0 && m.Merge:
-		m.note("--merge: Flujo's tables were empty, so there was nothing to merge with")
+		m.note("--merge had no effect, because Flujo's tables were empty")
 		return nil
 	case len(full) == 0:
 		return nil
@@ -314,14 +329,17 @@ func (m *migration) needEmpty(ctx context.Context) error {
 	}
 	return &clierr.Error{
 		Kind:    clierr.Refused,
-		Message: fmt.Sprintf("schema %q already holds rows: %s", m.Schema, strings.Join(full, ", ")),
-		Hint: "was it migrated already? nothing was added; put the file's rows in their place with --replace, which keeps them, " +
-			"take what either side has with --merge, or name another schema with --schema",
+		Message: fmt.Sprintf("schema %q already holds rows (%s)", m.Schema, strings.Join(full, ", ")),
+		Hint:    holdsRowsHint,
 	}
 }
 
-// needUnchanged refuses to commit when somebody wrote to the file meanwhile;
-// a dry run only notes it.
+// holdsRowsHint is the hint if the schema already holds rows.
+const holdsRowsHint = "if it was migrated already, run verify; otherwise see --replace and --merge, " +
+	"or use another schema (--schema)"
+
+// needUnchanged returns an error if the file was written to since it was opened.
+// In a dry run it only adds a warning.
 func (m *migration) needUnchanged() error {
 	changed, err := m.snapshot.Changed()
 	if err != nil {
@@ -331,13 +349,13 @@ func (m *migration) needUnchanged() error {
 	case !changed:
 		return nil
 	case m.DryRun:
-		m.warn("the file changed while it was read: stop Flujo before the cutover")
+		m.warn("the state file changed while it was read: stop Flujo before the cutover")
 		return nil
 	}
 	return changedError(m.snapshot)
 }
 
-// checkAddress sees that Flujo will find the rows by the address.
+// checkAddress adds a warning if the rows are not found by the cutover address.
 func (m *migration) checkAddress(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
@@ -346,7 +364,7 @@ func (m *migration) checkAddress(ctx context.Context) {
 			continue
 		}
 		if err := postgres.CheckAddress(ctx, m.Cutover.Reveal(), m.Schema, row.InPostgres); err != nil {
-			m.warn("everything is committed, but the cutover address can't be used yet: %v", err)
+			m.warn("the migration is committed, but the cutover address does not work yet: %v", err)
 		}
 	}
 }
@@ -355,8 +373,8 @@ func (m *migration) warn(format string, args ...any) {
 	m.report.Warnings = append(m.report.Warnings, fmt.Sprintf(format, args...))
 }
 
-// interrupted gives ctx's error where ctx has ended, since what failed then
-// failed by that, and err otherwise.
+// interrupted returns the error of ctx if ctx has ended, since that is the cause
+// of err, and err otherwise.
 func interrupted(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -364,8 +382,8 @@ func interrupted(ctx context.Context, err error) error {
 	return err
 }
 
-// addressError keeps what err says and adds that it is the cutover address,
-// not --postgres, that was tried.
+// addressError wraps err to say that it is about the cutover address and not
+// about --postgres.
 func addressError(err error) error {
-	return &clierr.Error{Kind: clierr.KindOf(err), Message: "the cutover address was tried first", Err: err}
+	return &clierr.Error{Kind: clierr.KindOf(err), Message: "cannot use the cutover address", Err: err}
 }

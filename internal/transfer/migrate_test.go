@@ -574,7 +574,7 @@ func TestCellsThatDoNotFitArrive(t *testing.T) {
 		{"column without a home", "UPDATE runs SET total_cost = 1.5 WHERE rowid = 3",
 			"SELECT convert_from(original, 'UTF8') FROM flujo.flujo_port_originals WHERE column_name = 'total_cost'", "1.5", "1 cell "},
 		{"child without its run", "PRAGMA foreign_keys = OFF; INSERT INTO evaluations (run_id, score) VALUES ('nobody', 1)",
-			"SELECT format('%s %s %s', pipeline_id, pipeline_version, status) FROM flujo.runs WHERE run_id = 'nobody'", "unknown latest running", "1 run "},
+			"SELECT format('%s %s %s', pipeline_id, pipeline_version, status) FROM flujo.runs WHERE run_id = 'nobody'", "unknown latest running", "1 stub run "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -14,18 +14,18 @@ import (
 	"github.com/dustin/go-humanize/english"
 )
 
-// The ways in which what was copied is verified before it is committed.
+// The modes of verification before the commit.
 const (
 	VerifyContent = "content" // every cell is compared
 	VerifyCounts  = "counts"  // rows are counted
 )
 
-// printedDifferently is the note on a table whose digests differ and whose rows do
-// not: JSON that this program prints in another way than the server.
-const printedDifferently = "%s had to be compared row by row: it is all there, and took longer"
+// printedDifferently is the note on a table whose digests differ although its rows
+// are equal: this program and the server print some JSON differently.
+const printedDifferently = "%s was compared row by row, because its digests differ; all rows are equal"
 
-// verifyRows compares what the server stored with what the file says, in the
-// transaction that wrote it.
+// verifyRows compares what the server stored with the file, in the transaction
+// that wrote it.
 func (m *migration) verifyRows(ctx context.Context) error {
 	if m.merger != nil {
 		return m.checkMerge(ctx)
@@ -50,12 +50,12 @@ func (m *migration) verifyRows(ctx context.Context) error {
 	return m.mismatchError()
 }
 
-// stored reads what the transaction has written.
+// stored returns a snapshot of what the transaction has written.
 func (m *migration) stored(ctx context.Context) (*source.DatabaseSnapshot, error) {
 	return source.InTransaction(ctx, m.tx.Conn, m.sinkSchema.Tables(), m.types, m.sinkSchema.VectorSchema())
 }
 
-// compareTable compares a table's digests, and where they differ row by row.
+// compareTable compares a table's digests, and its rows if the digests differ.
 func (m *migration) compareTable(ctx context.Context, stored *source.DatabaseSnapshot, row *report.Table) (err error) {
 	table := m.format.Mapping(row.Name).Table
 	if row.InPostgres, row.Digest, err = stored.Digest(ctx, table); err != nil {
@@ -76,7 +76,7 @@ func (m *migration) compareTable(ctx context.Context, stored *source.DatabaseSna
 	return nil
 }
 
-// recordDifference takes note of a difference.
+// recordDifference adds a difference to the report.
 func (m *migration) recordDifference(d report.Difference) {
 	if m.OnDifference != nil {
 		m.OnDifference(d)
@@ -92,21 +92,27 @@ func (m *migration) recordDifference(d report.Difference) {
 	}
 }
 
-// mismatchError is the clierr.Mismatch of a migration whose rows did not arrive
-// as the file has them.
+// mismatchError returns a clierr.Mismatch error if rows differ from the file.
 func (m *migration) mismatchError() error {
 	if m.report.Differing == 0 {
 		return nil
 	}
 	return &clierr.Error{
-		Kind: clierr.Mismatch,
-		Message: fmt.Sprintf("%s in PostgreSQL not as the file has them, the first: %s",
-			english.Plural(int(m.report.Differing), "row is", "rows are"), m.report.Differences[0]),
-		Hint: "look for triggers, rules or whatever else changes rows on their way into these tables, and run again",
+		Kind:    clierr.Mismatch,
+		Message: fmt.Sprintf("%s; first: %s", rowsDiffer(m.report.Differing), m.report.Differences[0]),
+		Hint:    changedRowsHint,
 	}
 }
 
-// compareOriginals compares the table of originals with what was sent to it.
+// changedRowsHint is the hint if rows change on their way into a table.
+const changedRowsHint = "look for triggers or rules that change rows of these tables, and run again"
+
+// rowsDiffer returns the message for n rows that differ from the state file.
+func rowsDiffer(n int64) string {
+	return english.Plural(int(n), "row in PostgreSQL differs", "rows in PostgreSQL differ") + " from the state file"
+}
+
+// compareOriginals compares the stored original values with those that were sent.
 func (m *migration) compareOriginals(ctx context.Context, stored *source.DatabaseSnapshot) error {
 	mine := m.digests[mapping.Originals.Name]
 	if mine == nil {
@@ -118,13 +124,16 @@ func (m *migration) compareOriginals(ctx context.Context, stored *source.Databas
 	}
 	m.report.Differing++
 	m.recordDifference(report.Difference{
-		Table: mapping.Originals.Name, Kind: report.CellDiffer, InFile: fmt.Sprintf("%d originals", mine.Rows), InPostgres: fmt.Sprintf("%d that are not all the same", rows),
+		Table:      mapping.Originals.Name,
+		Kind:       report.CellDiffer,
+		InFile:     fmt.Sprintf("%d original values", mine.Rows),
+		InPostgres: fmt.Sprintf("%d, not all equal", rows),
 	})
 	return nil
 }
 
-// compareCounts counts the rows in PostgreSQL, in the transaction, by as many
-// processes of the server as it likes.
+// compareCounts compares the number of rows of each table in PostgreSQL with the
+// expected number.
 func (m *migration) compareCounts(ctx context.Context) error {
 	stored, err := m.stored(ctx)
 	if err != nil {
@@ -139,7 +148,7 @@ func (m *migration) compareCounts(ctx context.Context) error {
 		want := row.RowsRead - row.Rejected + row.Derived
 		row.Match = row.InPostgres == want
 		if !row.Match {
-			wrong = append(wrong, fmt.Sprintf("%s has %d, not %d", row.Name, row.InPostgres, want))
+			wrong = append(wrong, fmt.Sprintf("%s has %d instead of %d", row.Name, row.InPostgres, want))
 		}
 	}
 	if m.report.Originals > 0 {
@@ -148,14 +157,15 @@ func (m *migration) compareCounts(ctx context.Context) error {
 			return err
 		}
 		if n != m.report.Originals {
-			wrong = append(wrong, fmt.Sprintf("%s has %d, not %d", mapping.Originals.Name, n, m.report.Originals))
+			wrong = append(wrong, fmt.Sprintf("%s has %d instead of %d", mapping.Originals.Name, n, m.report.Originals))
 		}
 	}
 	if len(wrong) == 0 {
 		return nil
 	}
 	return &clierr.Error{
-		Kind: clierr.Mismatch, Message: "rows are missing or too many in Postgres: " + strings.Join(wrong, ", "),
-		Hint: "look for triggers or rules on these tables",
+		Kind:    clierr.Mismatch,
+		Message: "row counts in PostgreSQL differ from the state file: " + strings.Join(wrong, ", "),
+		Hint:    changedRowsHint,
 	}
 }

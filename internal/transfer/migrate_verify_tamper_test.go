@@ -300,7 +300,7 @@ func TestTamperedButCounted(t *testing.T) {
 	o := options(t, tamperFile(t), url)
 	o.Verify = transfer.VerifyCounts
 	tamper("DELETE FROM steps WHERE id = 1")
-	wantError(t, o, clierr.Mismatch, "steps has 1, not 2")
+	wantError(t, o, clierr.Mismatch, "steps has 1 instead of 2")
 	tamper("UPDATE steps SET status = 'other'")
 	if result := migrate(t, o); !result.Committed || result.Verify != "counts" {
 		t.Errorf("committed %v, verified by %s", result.Committed, result.Verify)

@@ -35,8 +35,8 @@ func TestCountsThatDiffer(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = m.compareCounts(ctx)
-	if clierr.KindOf(err) != clierr.Mismatch || !strings.Contains(err.Error(), "steps has 0, not 1") ||
-		!strings.Contains(err.Error(), "traces has 0, not 2") || strings.Contains(err.Error(), "runs") {
+	if clierr.KindOf(err) != clierr.Mismatch || !strings.Contains(err.Error(), "steps has 0 instead of 1") ||
+		!strings.Contains(err.Error(), "traces has 0 instead of 2") || strings.Contains(err.Error(), "runs") {
 		t.Errorf("error %v", err)
 	}
 	if m.report.Tables[0].Match || !m.report.Tables[1].Match || m.report.Tables[2].Match {

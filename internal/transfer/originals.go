@@ -9,8 +9,8 @@ import (
 	"flujo-port/internal/report"
 )
 
-// writeOriginals puts what does not arrive as it is into the table of originals,
-// and calls OnFinding for it; without write it does only the latter.
+// writeOriginals stores the original values of changed cells and rejected rows,
+// and calls OnFinding for each finding. If write is false, it stores nothing.
 func (m *migration) writeOriginals(ctx context.Context, write bool) error {
 	if !write {
 		return m.reportFindings(ctx, m.OnFinding)
@@ -29,7 +29,7 @@ func (m *migration) writeOriginals(ctx context.Context, write bool) error {
 	return err
 }
 
-// reportFindings calls found for every finding; it may be nil.
+// reportFindings calls found for each finding. found may be nil.
 func (r *extraction) reportFindings(ctx context.Context, found func(mapping.Finding)) error {
 	if found == nil {
 		return nil
@@ -45,7 +45,9 @@ func (r *extraction) reportFindings(ctx context.Context, found func(mapping.Find
 	}
 }
 
-// newOriginalTuples reads the tables again of which something does not arrive as it is.
+// newOriginalTuples returns the original values of all changes. It reads the
+// tables with changes again, and calls found for each finding; found may be nil.
+// The caller closes it.
 func (r *extraction) newOriginalTuples(ctx context.Context, found func(mapping.Finding)) *originalTuples {
 	o := &originalTuples{ctx: ctx, extraction: r, onFinding: found}
 	for i := range r.format.Mappings {
@@ -57,17 +59,17 @@ func (r *extraction) newOriginalTuples(ctx context.Context, found func(mapping.F
 	return o
 }
 
-// originalTuples gives a tuple of mapping.Originals for every cell that did not
-// arrive as it was, table after table. It implements sink.Tuples.
+// originalTuples yields a tuple of mapping.Originals for each cell that was changed
+// or belongs to a rejected row, table by table. It implements sink.Tuples.
 type originalTuples struct {
 	ctx        context.Context
 	extraction *extraction
 	onFinding  func(mapping.Finding)   // may be nil
-	mappings   []*mapping.TableMapping // still to be read
+	mappings   []*mapping.TableMapping // tables that were not read yet
 	converter  *mapping.Converter
 	rows       rowReader
-	row        []mapping.Value  // whose changes are being given
-	changes    []mapping.Change // still to be given
+	row        []mapping.Value  // the current row
+	changes    []mapping.Change // its remaining changes
 	scratch    []byte
 	count      int64
 	digest     *mapping.Digest // may be nil
@@ -90,7 +92,7 @@ func (o *originalTuples) Append(dst []byte) ([]byte, error) {
 	return out, nil
 }
 
-// read converts the next row once more and notes what does not arrive of it.
+// read converts the next row again and sets its changes.
 func (o *originalTuples) read() error {
 	if o.rows == nil {
 		if len(o.mappings) == 0 {
@@ -117,7 +119,7 @@ func (o *originalTuples) read() error {
 	return nil
 }
 
-// close ends the scan of a table where one is read.
+// close closes the current table.
 func (o *originalTuples) close() {
 	if o.rows != nil {
 		o.rows.Close()
@@ -135,7 +137,7 @@ func (o *originalTuples) open() error {
 	return nil
 }
 
-// report calls found for the row: once where it is rejected, else for each cell.
+// report calls onFinding once for a rejected row, otherwise for each changed cell.
 func (o *originalTuples) report() {
 	if o.onFinding == nil || len(o.changes) == 0 {
 		return

@@ -795,17 +795,17 @@ func TestPGVectorCheck(t *testing.T) {
 	before := catalog(t, url)
 	wantLine(t, o, "pgvector", report.OK, "will be created")
 	wantLine(t, o, "dry run", report.OK)
-	wantLine(t, o, "Flujo's start", report.OK)
+	wantLine(t, o, "Flujo startup", report.OK)
 	wantUnchanged(t, url, before)
 	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema}); err != nil {
 		t.Fatal(err)
 	}
 	before = catalog(t, url)
-	wantLine(t, o, "pgvector", report.OK, "is there, in schema")
+	wantLine(t, o, "pgvector", report.OK, "is installed in schema")
 	wantLine(t, o, "dry run", report.OK)
 	wantUnchanged(t, url, before)
 	o.WithoutPGVector = true // the table is there all the same
-	wantLine(t, o, "pgvector", report.Warning, "not asked for")
+	wantLine(t, o, "pgvector", report.Warning, "not used")
 	wantLine(t, o, "dry run", report.OK)
 	if got := ask(t, url, "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector'"); !strings.Contains(
 		got,

@@ -7,7 +7,7 @@ import (
 	"flujo-port/internal/source"
 )
 
-// fileHasher is the SHA-256 of a file and its -wal on its way.
+// fileHasher computes the SHA-256 of a state file and its -wal in the background.
 type fileHasher struct {
 	done      chan struct{}
 	cancel    context.CancelFunc
@@ -15,8 +15,8 @@ type fileHasher struct {
 	err       error
 }
 
-// startFileHasher hashes next to whatever else is done, which is to end it before the
-// snapshot is closed.
+// startFileHasher starts to hash the file of a snapshot. The caller must call stop
+// before it closes the snapshot.
 func startFileHasher(ctx context.Context, snapshot *source.Snapshot) *fileHasher {
 	h := &fileHasher{done: make(chan struct{})}
 	ctx, h.cancel = context.WithCancel(ctx)
@@ -27,19 +27,19 @@ func startFileHasher(ctx context.Context, snapshot *source.Snapshot) *fileHasher
 	return h
 }
 
-// stop gives up, where the hashes are not wanted any more.
+// stop cancels the computation and waits until it has ended.
 func (h *fileHasher) stop() {
 	h.cancel()
 	<-h.done
 }
 
-// wait gives the hashes.
+// wait returns the hashes when they are computed.
 func (h *fileHasher) wait() (main, wal string, err error) {
 	<-h.done
 	return h.main, h.wal, h.err
 }
 
-// writeReceipt leaves word of what was moved, in the same transaction.
+// writeReceipt writes the receipt of the migration in its transaction.
 func (m *migration) writeReceipt(ctx context.Context, hash *fileHasher) error {
 	main, wal, err := hash.wait()
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"flujo-port/internal/source"
 )
 
-// archiveAndEmpty keeps what Flujo's tables hold in a schema of its own, and empties
-// them when all of it was read back there and is the same.
+// archiveAndEmpty copies the rows of Flujo's tables to an archive schema, verifies
+// the copy, and empties the tables.
 func (m *migration) archiveAndEmpty(ctx context.Context) (err error) {
 	m.archive, err = m.tx.ArchiveRows(ctx, m.sinkSchema, func(table string) {
 		m.progress(Progress{Phase: PhaseReplace, Table: table, All: m.rowsDone, Rest: m.totalRows - m.rowsDone})
@@ -24,8 +24,8 @@ func (m *migration) archiveAndEmpty(ctx context.Context) (err error) {
 	return m.tx.Empty(ctx, m.sinkSchema)
 }
 
-// verifyArchive compares the copies with the tables that are about to be emptied,
-// whatever --verify says: nothing is thrown away that was not read back.
+// verifyArchive compares every row of the archive with the tables, which are
+// emptied next. It does so in every verification mode.
 func (m *migration) verifyArchive(ctx context.Context) error {
 	live, err := m.stored(ctx)
 	if err != nil {
@@ -48,16 +48,18 @@ func (m *migration) verifyArchive(ctx context.Context) error {
 		}
 		if archived != rows || same != digest {
 			return &clierr.Error{
-				Kind: clierr.Mismatch, Message: fmt.Sprintf("the copy of table %q in schema %q is not what the table holds: %d rows, not %d, or others", table.Name, m.archive.Schema, archived, rows),
-				Hint: "nothing was taken out of the table; look for event triggers or whatever else changes new tables, and run again",
+				Kind: clierr.Mismatch,
+				Message: fmt.Sprintf("the copy of table %q in schema %q differs from the table "+
+					"(%d rows; the table has %d)", table.Name, m.archive.Schema, archived, rows),
+				Hint: "look for event triggers that change new tables, and run again",
 			}
 		}
 	}
 	return nil
 }
 
-// describeReplaced says what was replaced, when nothing stands in the way of
-// the commit any more.
+// describeReplaced adds the replaced rows to the report. It is called when only the
+// receipt and the commit remain.
 func (m *migration) describeReplaced() {
 	if m.archive == nil {
 		return
@@ -69,8 +71,8 @@ func (m *migration) describeReplaced() {
 	m.report.Replaced = r
 }
 
-// archiveSchema names the schema that what was replaced is kept in; "" where
-// nothing was.
+// archiveSchema returns the name of the archive schema, or "" if no rows were
+// replaced.
 func (m *migration) archiveSchema() string {
 	if m.archive == nil {
 		return ""

@@ -21,25 +21,26 @@ import (
 	"github.com/dustin/go-humanize/english"
 )
 
-// RestoreOptions says what to bring back where.
+// RestoreOptions are the options of Restore.
 type RestoreOptions struct {
-	SQLite       string // the file to be made; nothing may be there
-	Base         string // the file that was migrated; "" without one
-	Postgres     string
-	Schema       string
-	Merge        bool // with Base: take what either side has, as MigrateOptions.Merge does
+	SQLite       string // path of the new file, which must not exist
+	Base         string // path of the state file that was migrated; may be empty
+	Postgres     string // connection string; "" to use only the PG* variables
+	Schema       string // must not be empty
+	Merge        bool   // merge Base and PostgreSQL as MigrateOptions.Merge does
 	DryRun       bool
-	NaiveZone    *time.Location          // of times that name none, instead of the receipt's; may be nil
-	OnDifference func(report.Difference) // called for every difference that the verification finds; may be nil
+	NaiveZone    *time.Location          // zone of timestamps without one; nil means the receipt's
+	OnDifference func(report.Difference) // called for each difference that the verification finds; may be nil
 	OnProgress   func(Progress)          // may be nil
 }
 
 // The phases of a restoration are PhaseConnect, PhaseRead, PhaseIndexes,
 // PhaseVerify and PhaseName.
 
-// Restore brings what a schema holds, in one read-only snapshot, into a new
-// SQLite file that Flujo opens. The file is made next to its final path, verified
-// cell by cell, and then named; on any error nothing is left.
+// Restore copies the rows of a schema, from one read-only snapshot, to a new
+// SQLite file that Flujo can open. It creates the file next to its final path,
+// verifies every cell, and renames it. After an error no file is left. If the
+// verification fails, Restore returns both a report and a clierr.Mismatch error.
 func Restore(ctx context.Context, o RestoreOptions) (*report.Restoration, error) {
 	started := time.Now()
 	if o.OnProgress == nil {
@@ -79,7 +80,7 @@ func Restore(ctx context.Context, o RestoreOptions) (*report.Restoration, error)
 	return r.report, nil
 }
 
-// restoreSnapshot restores what the schema holds.
+// restoreSnapshot restores the rows of the schema.
 func (r *restoration) restoreSnapshot(ctx context.Context) (err error) {
 	if r.stored, err = source.OpenDatabaseSnapshot(ctx, r.Postgres, r.Schema, postgres.LockWait); err != nil {
 		return err
@@ -88,23 +89,25 @@ func (r *restoration) restoreSnapshot(ctx context.Context) (err error) {
 	return r.run(ctx)
 }
 
-// mergeBase restores what the schema would hold if the base were merged into it:
-// that is done, in a transaction that is rolled back, and so both ways to merge
-// have one result. Flujo's tables are locked meanwhile.
+// mergeBase merges the base into the schema in a transaction, restores the result,
+// and rolls back. So a merge has the same result in both directions. Flujo's
+// tables are locked until the end.
 func (r *restoration) mergeBase(ctx context.Context) error {
-	there, err := source.OpenDatabaseSnapshot(
-		ctx,
-		r.Postgres,
-		r.Schema,
-		postgres.LockWait,
-	) // or else there is nothing to merge
+	// Refuse a schema without Flujo's tables, which Migrate would create.
+	existing, err := source.OpenDatabaseSnapshot(ctx, r.Postgres, r.Schema, postgres.LockWait)
 	if err != nil {
 		return err
 	}
-	there.Close()
+	existing.Close()
 	_, err = Migrate(ctx, MigrateOptions{
-		SQLite: r.Base, Postgres: r.Postgres, Schema: r.Schema, NaiveZone: r.NaiveZone, Merge: true, Quarantine: true, DryRun: true,
-		WithoutPGVector: true, // a table of memories that is there is used all the same
+		SQLite:          r.Base,
+		Postgres:        r.Postgres,
+		Schema:          r.Schema,
+		NaiveZone:       r.NaiveZone,
+		Merge:           true,
+		Quarantine:      true,
+		DryRun:          true,
+		WithoutPGVector: true, // an existing memories table is used anyway
 		OnProgress:      r.OnProgress,
 		then: func(ctx context.Context, m *migration) (err error) {
 			if r.stored, err = m.stored(ctx); err != nil {
@@ -113,13 +116,11 @@ func (r *restoration) mergeBase(ctx context.Context) error {
 			r.report.Merge = m.report.Merge
 			r.report.Warnings = append(r.report.Warnings, m.report.Warnings...)
 			if rows, _ := m.findings.Count(); rows > 0 {
-				r.warn(
-					"%d rows of the base are rejected by PostgreSQL: they are in the new file as they were, and were not merged",
-					rows,
-				)
+				r.warn("PostgreSQL rejects %d rows of the base: they were not merged and are unchanged in the new file",
+					rows)
 			}
 			if m.report.Merge == nil {
-				r.warn("schema %q holds no rows: the new file is the base alone", r.Schema)
+				r.warn("schema %q holds no rows: the new file contains only the base", r.Schema)
 			}
 			return r.run(ctx)
 		},
@@ -133,12 +134,12 @@ type restoration struct {
 	file           *sink.StateFile
 	stored         *source.DatabaseSnapshot
 	receipt        *report.Receipt
-	mappingOptions mapping.Options // as the migration read the file
+	mappingOptions mapping.Options // of the migration
 	report         *report.Restoration
-	originals      map[string]bool // tables of which originals are kept
-	originalCount  int64           // originals that there are
-	inferredTimes  map[uint64]bool // cells whose time was inferred, by cellHash
-	rejectedRows   map[uint64]bool // rows that were rejected, by cellHash
+	originals      map[string]bool // tables that have original values
+	originalCount  int64           // number of original values
+	inferredTimes  map[uint64]bool // cells with an inferred timestamp, by cellHash
+	rejectedRows   map[uint64]bool // rejected rows, by cellHash
 }
 
 func (r *restoration) run(ctx context.Context) (err error) {
@@ -160,7 +161,7 @@ func (r *restoration) run(ctx context.Context) (err error) {
 			return err
 		}
 		if table.Name == mapping.Memories && rows == 0 && r.Base == "" {
-			continue // Flujo makes the table when memory indexing is used
+			continue // Flujo creates the table if memory indexing is used
 		}
 		r.report.Tables = append(r.report.Tables, report.RestoredTable{Name: table.Name, InPostgres: rows})
 	}
@@ -178,26 +179,23 @@ func (r *restoration) run(ctx context.Context) (err error) {
 	return r.finish(ctx)
 }
 
-// warnOfAbsent says which of Flujo's tables the schema does not have. What the
-// base has of them stays, and without it there is nothing.
+// warnOfAbsent adds a warning for each of Flujo's tables that the schema does not
+// have. The new file has such a table only if the base has it.
 func (r *restoration) warnOfAbsent() {
 	for _, table := range mapping.Tables {
-		there := slices.ContainsFunc(r.stored.Tables(), func(t mapping.Table) bool { return t.Name == table.Name })
+		exists := slices.ContainsFunc(r.stored.Tables(), func(t mapping.Table) bool { return t.Name == table.Name })
 		switch {
-		case there, table.Name == mapping.Memories: // which a server without pgvector does not have
+		case exists, table.Name == mapping.Memories: // a server without pgvector has no memories table
 		case r.Base != "":
-			r.warn("schema %q has no table %s: what the base has of it is in the new file", r.Schema, table.Name)
+			r.warn("schema %q has no table %s: the new file contains the rows of the base", r.Schema, table.Name)
 		default:
-			r.warn(
-				"schema %q has no table %s, and so the new file has none: give the file that was migrated with --base, if its rows are wanted",
-				r.Schema,
-				table.Name,
-			)
+			r.warn("schema %q has no table %s, so the new file has none; "+
+				"for its rows, use the file that was migrated as --base", r.Schema, table.Name)
 		}
 	}
 }
 
-// finish names the file, or removes it after a dry run.
+// finish renames the file to its final path. In a dry run it does not.
 func (r *restoration) finish(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -216,19 +214,14 @@ func (r *restoration) finish(ctx context.Context) error {
 	}
 	r.report.Done = true
 	if err := r.file.SyncError(); err != nil {
-		r.report.Warnings = append(
-			r.report.Warnings,
-			fmt.Sprintf(
-				"the file is whole and in its place, but its folder can't be synced (%v): should the machine crash now, look whether it is there",
-				err,
-			),
-		)
+		r.warn("the file was restored, but its folder cannot be synced (%v); "+
+			"after a crash, check that the file exists", err)
 	}
 	return nil
 }
 
-// rewrite writes all rows anew, those that old knows with the bytes that they
-// had; it may be nil.
+// rewrite writes all rows to an empty file. Unchanged rows get the bytes that they
+// have in old, which may be nil.
 func (r *restoration) rewrite(ctx context.Context, old *baseRows) error {
 	if err := r.file.Open(ctx); err != nil {
 		return err
@@ -246,7 +239,7 @@ func (r *restoration) rewrite(ctx context.Context, old *baseRows) error {
 	done := int64(0)
 	for i := range r.report.Tables {
 		row := &r.report.Tables[i]
-		if row.Name == mapping.Traces { // needs the spans by run
+		if row.Name == mapping.Traces { // spans are looked up by run_id
 			r.OnProgress(Progress{Phase: PhaseIndexes})
 			if err := r.file.CreateIndexes(ctx, r.tables()); err != nil {
 				return err
@@ -264,7 +257,7 @@ func (r *restoration) rewrite(ctx context.Context, old *baseRows) error {
 	return r.file.Finish(ctx, mapping.FileVersion)
 }
 
-// tables gives the tables that the file gets.
+// tables returns the tables of the new file.
 func (r *restoration) tables() (all []mapping.Table) {
 	for _, row := range r.report.Tables {
 		all = append(all, *tableOf(row.Name))
@@ -272,6 +265,7 @@ func (r *restoration) tables() (all []mapping.Table) {
 	return all
 }
 
+// tableOf returns Flujo's table of that name, or nil.
 func tableOf(name string) *mapping.Table {
 	for i := range mapping.Tables {
 		if mapping.Tables[i].Name == name {
@@ -347,7 +341,8 @@ func (r *restoration) table(ctx context.Context, row *report.RestoredTable, old 
 	return nil
 }
 
-// unrepresentable says of a cell that SQLite can't hold what to do.
+// unrepresentable adds a hint to a *mapping.UnrepresentableError. It returns other
+// errors unchanged.
 func unrepresentable(err error) error {
 	cell, ok := errors.AsType[*mapping.UnrepresentableError](err)
 	if !ok {
@@ -355,14 +350,14 @@ func unrepresentable(err error) error {
 	}
 	return &clierr.Error{
 		Kind:    clierr.Refused,
-		Message: "a SQLite file can't hold what PostgreSQL has",
+		Message: "a SQLite file cannot store a value that PostgreSQL has",
 		Err:     cell,
-		Hint:    "change that cell in PostgreSQL, then run again; no file was made",
+		Hint:    "change that value in PostgreSQL, then run again",
 	}
 }
 
-// writers gives the transactions of the migration that wrote a table; none
-// without a receipt.
+// writers returns the transactions of the migration that wrote a table. It is
+// empty without a receipt.
 func (r *restoration) writers(table string) map[int64]bool {
 	writers := map[int64]bool{}
 	if r.receipt != nil {
@@ -375,16 +370,21 @@ func (r *restoration) writers(table string) map[int64]bool {
 	return writers
 }
 
-// addLost takes over what a table's cells could not keep.
+// addLost adds the values of a table that SQLite cannot represent to the report.
 func (r *restoration) addLost(reverse *mapping.ReverseConverter) {
 	for column, n := range reverse.Nulls {
 		r.report.Lost = append(r.report.Lost, report.Change{
-			Table: reverse.Table.Name, Column: column, Reason: "nan", Explanation: "NaN became NULL, since SQLite holds none", Count: n, Keys: []string{},
+			Table:       reverse.Table.Name,
+			Column:      column,
+			Reason:      "nan",
+			Explanation: "NaN became NULL, because SQLite has no NaN",
+			Count:       n,
+			Keys:        []string{},
 		})
 	}
 }
 
-// setSequences makes AUTOINCREMENT go on where PostgreSQL's sequences are.
+// setSequences sets AUTOINCREMENT to the last allocated ids in PostgreSQL.
 func (r *restoration) setSequences(ctx context.Context) error {
 	for _, row := range r.report.Tables {
 		table := tableOf(row.Name)
@@ -402,11 +402,10 @@ func (r *restoration) setSequences(ctx context.Context) error {
 	return nil
 }
 
-// verify reads the new file as a migration would, and compares what that makes
-// of it with what PostgreSQL holds.
+// verify extracts the new file and compares the result with PostgreSQL.
 func (r *restoration) verify(ctx context.Context) error {
 	r.OnProgress(Progress{Phase: PhaseVerify})
-	debug.FreeOSMemory() // what long cells took to be written is not to be added to what they take to be read
+	debug.FreeOSMemory() // lowers peak memory: long cells were held to write them, and are read next
 	snapshot, format, err := open(ctx, r.file.Path())
 	if err != nil {
 		return err
@@ -441,13 +440,15 @@ func (r *restoration) verify(ctx context.Context) error {
 		return nil
 	}
 	return &clierr.Error{
-		Kind: clierr.Mismatch, Message: fmt.Sprintf("%s in the new file not as PostgreSQL has them, the first: %s",
-			english.Plural(int(r.report.Differing), "row is", "rows are"), r.report.Differences[0]),
-		Hint: "this is a mistake of flujo-port: no file was left; keep the database, and report it with the report's JSON",
+		Kind: clierr.Mismatch,
+		Message: fmt.Sprintf("%s from PostgreSQL; first: %s",
+			english.Plural(int(r.report.Differing), "row in the new file differs", "rows in the new file differ"),
+			r.report.Differences[0]),
+		Hint: "this is a bug in flujo-port: keep the database, and report the bug with the output of --json",
 	}
 }
 
-// options gives what the migration read the file with.
+// options returns the options with which the migration converted the file.
 func (r *restoration) options() (o mapping.Options, err error) {
 	o.JSONDepth = r.stored.Server().JSONDepth()
 	if r.receipt != nil {
@@ -457,8 +458,8 @@ func (r *restoration) options() (o mapping.Options, err error) {
 	return o, err
 }
 
-// naiveZone gives the zone of times that name none: the one that was asked for,
-// or the one by which a file was migrated.
+// naiveZone returns requested, or the receipt's zone for timestamps without one if
+// requested is nil. Without a receipt it returns nil.
 func naiveZone(requested *time.Location, receipt *report.Receipt) (*time.Location, error) {
 	if requested != nil || receipt == nil {
 		return requested, nil
@@ -467,7 +468,7 @@ func naiveZone(requested *time.Location, receipt *report.Receipt) (*time.Locatio
 	if err != nil {
 		return nil, &clierr.Error{
 			Kind:    clierr.Usage,
-			Message: "the receipt's zone of times without one is not known here",
+			Message: "the receipt's time zone is unknown on this machine",
 			Err:     err,
 			Hint:    "name it with --naive-timezone",
 		}
@@ -475,8 +476,7 @@ func naiveZone(requested *time.Location, receipt *report.Receipt) (*time.Locatio
 	return zone, nil
 }
 
-// extractionOf returns an extraction of a file with the options of the migration
-// did.
+// extractionOf returns an extraction of a file with the options of the migration.
 func (r *restoration) extractionOf(snapshot *source.Snapshot, format *mapping.Format) *extraction {
 	extraction := newExtraction(snapshot, format)
 	extraction.options = r.mappingOptions
@@ -488,8 +488,9 @@ func (r *restoration) extractionOf(snapshot *source.Snapshot, format *mapping.Fo
 	return extraction
 }
 
-// compare compares a table of a file with PostgreSQL's, and calls found with
-// each difference that means something, and changed with each row that has one.
+// compare compares a table of a file with PostgreSQL's. It calls found with each
+// difference that is not expected, and changed, unless it is nil, with each row
+// that has one.
 func (r *restoration) compare(
 	ctx context.Context,
 	extraction *extraction,
@@ -507,18 +508,18 @@ func (r *restoration) compare(
 		return nil
 	}
 	c := comparer{ctx: ctx, extraction: extraction, stored: r.stored, table: table, same: sameToFlujo}
-	meant := map[string]bool{} // of the row that was told of last
+	reported := map[string]bool{} // key of the row of the last reported difference
 	c.onDifference = func(d report.Difference) {
 		if r.expected(d) {
 			return
 		}
-		clear(meant)
-		meant[d.Key] = true
+		clear(reported)
+		reported[d.Key] = true
 		found(d)
 	}
 	if changed != nil {
 		c.onChange = func(ch rowChange) error {
-			if ch.kind == report.CellDiffer && !meant[ch.key] ||
+			if ch.kind == report.CellDiffer && !reported[ch.key] ||
 				ch.kind == report.RowMissing &&
 					r.expected(report.Difference{Table: name, Key: ch.key, Kind: ch.kind, Derived: ch.rowid == noRow}) {
 				return nil
@@ -529,12 +530,12 @@ func (r *restoration) compare(
 	return c.run()
 }
 
-// expected reports whether a difference is one that cannot but be.
+// expected reports whether a difference is unavoidable.
 func (r *restoration) expected(d report.Difference) bool {
 	switch d.Kind {
 	case report.RowMissing:
-		// PostgreSQL may have spans and no trace, of which the SQLite backend makes
-		// one; and a row that was rejected may have one by now.
+		// If PostgreSQL has spans and no trace, a trace is derived from the file; and
+		// a row that was rejected may be accepted now.
 		return d.Table == mapping.Traces && d.Derived || r.rejectedRows[cellHash(d.Table, d.Key, "")]
 	case report.CellDiffer:
 		return r.inferredTimes[cellHash(d.Table, d.Key, d.Column)]
@@ -542,9 +543,9 @@ func (r *restoration) expected(d report.Difference) bool {
 	return false
 }
 
-// sameToFlujo reports whether cells that differ read the same: JSON's null and
-// NULL, which Flujo's PostgreSQL backend may hold both, and a zero with a sign,
-// which SQLite keeps none of.
+// sameToFlujo reports whether unequal cells have the same meaning to Flujo: JSON's
+// null and NULL; zeros of either sign, since SQLite does not store the sign; and
+// NULL in the file for NaN.
 func sameToFlujo(kind mapping.Kind, mine, other []byte) bool {
 	null := func(cell []byte) bool { return cell == nil || kind == mapping.KindJSON && string(cell[1:]) == "null" }
 	zero := func(cell []byte) bool { return len(cell) == 8 && binary.BigEndian.Uint64(cell)<<1 == 0 }

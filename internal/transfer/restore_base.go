@@ -12,13 +12,13 @@ import (
 	"flujo-port/internal/source"
 )
 
-// maxRounds is how often a copy of the base is patched before the verification
-// has the word. What is derived of other rows is derived anew of the patched
-// ones, so the first round need not be the last.
+// maxRounds is the maximum number of times that a copy of the base is patched
+// before it is verified. Patching rows can change what is derived from them, so
+// one round may not suffice.
 const maxRounds = 4
 
-// rebase begins with a copy of the base and changes in it what PostgreSQL has
-// changed since; all else stays as it is, byte for byte.
+// rebase copies the base and changes the rows that PostgreSQL has changed since the
+// migration. Everything else remains byte for byte.
 func (r *restoration) rebase(ctx context.Context) error {
 	base, format, err := open(ctx, r.Base)
 	if err != nil {
@@ -31,9 +31,8 @@ func (r *restoration) rebase(ctx context.Context) error {
 		return err
 	}
 	if base.Locked() && !r.Merge {
-		r.warn(
-			"another process has the base open: what it writes from now on is not in the new file; is Flujo stopped?",
-		)
+		r.warn("another process has the base open; what it writes from now on is not in the new file. " +
+			"Is Flujo stopped?")
 	}
 	extraction := r.extractionOf(base, format)
 	extraction.progress, extraction.phase = r.OnProgress, PhaseRead
@@ -58,7 +57,7 @@ func (r *restoration) rebase(ctx context.Context) error {
 	return r.patchAll(ctx, extraction)
 }
 
-// copyBase fills the new file with the base.
+// copyBase copies the base to the new file.
 func (r *restoration) copyBase(base *source.Snapshot) error {
 	if err := r.file.CopyFrom(base.Content()); err != nil {
 		return err
@@ -69,8 +68,8 @@ func (r *restoration) copyBase(base *source.Snapshot) error {
 	return changedError(base)
 }
 
-// patchAll changes the copy, in rounds, until an extraction of it gives what
-// PostgreSQL holds. extraction is that of the base.
+// patchAll changes the copy, in rounds, until its extraction equals the rows in
+// PostgreSQL. extraction is the base's.
 func (r *restoration) patchAll(ctx context.Context, extraction *extraction) error {
 	for round := range maxRounds {
 		if err := r.file.Open(ctx); err != nil {
@@ -113,7 +112,7 @@ func (r *restoration) patchAll(ctx context.Context, extraction *extraction) erro
 		row := &r.report.Tables[i]
 		for _, t := range extraction.findings.Tables {
 			if t.Name == row.Name {
-				// Of runs without a trace in PostgreSQL one is derived all the same.
+				// A trace is derived also for runs that have none in PostgreSQL.
 				row.Derived = min(t.Derived, row.InPostgres-row.Written)
 			}
 		}
@@ -122,9 +121,9 @@ func (r *restoration) patchAll(ctx context.Context, extraction *extraction) erro
 	return nil
 }
 
-// rewriteOlderBase restores into a file in the format of Flujo 0.6, where the base is in that
-// of Flujo 0.4, which 0.6 can't write to: with nothing changed since it is
-// copied, and otherwise the rows that PostgreSQL has not changed get the bytes
+// rewriteOlderBase restores a base in the format of Flujo 0.4, to which Flujo 0.6
+// cannot write. If PostgreSQL has changed no row, it copies the base. Otherwise it
+// writes a file in the format of Flujo 0.6, in which unchanged rows get the bytes
 // that they have in the base.
 func (r *restoration) rewriteOlderBase(ctx context.Context, base *source.Snapshot, extraction *extraction) error {
 	old := &baseRows{snapshot: base, extraction: extraction, changed: map[uint64]bool{}}
@@ -144,21 +143,23 @@ func (r *restoration) rewriteOlderBase(ctx context.Context, base *source.Snapsho
 		return r.patchAll(ctx, extraction)
 	}
 	r.note(
-		"the base is in the format of %s, and PostgreSQL has changed rows since: the new file is in the format of Flujo 0.6, which can write to it",
-		extraction.format.Name,
-	)
+		"the base is in the format of %s, to which Flujo 0.6 cannot write, and PostgreSQL has changed rows since; "+
+			"the new file is in the format of Flujo 0.6",
+		extraction.format.Name)
 	return r.rewrite(ctx, old)
 }
 
-// baseRows knows the rows of a base that PostgreSQL has not changed since.
+// baseRows are the rows of a base that PostgreSQL has not changed since the
+// migration.
 type baseRows struct {
 	snapshot   *source.Snapshot
 	extraction *extraction
 	changed    map[uint64]bool // rows, by cellHash
 }
 
-// restoreRow gives the cells of a row the values that they have in the base, where the
-// row is there, unchanged, and Flujo's file keeps them. o may be nil.
+// restoreRow sets the cells of row to their values in the base, except those that
+// Flujo's SQLite columns would convert. It returns false if the base does not have
+// the row, if PostgreSQL changed it, or if o is nil.
 func (o *baseRows) restoreRow(
 	ctx context.Context,
 	table *mapping.Table,
@@ -198,7 +199,7 @@ func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, e
 	if r.receipt == nil {
 		return &clierr.Error{
 			Kind:    clierr.Refused,
-			Message: "there is no receipt of a migration in this schema, so what changed since can't be told",
+			Message: "the schema has no receipt, so the rows that changed since the migration are unknown",
 			Hint:    "restore without --base",
 		}
 	}
@@ -229,47 +230,49 @@ func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, e
 	}
 	if len(others) == 0 {
 		r.note(
-			"the base has other bytes than the file that was migrated (%s), and what PostgreSQL was given of it is the same",
-			r.receipt.File.Path,
-		)
+			"the base's checksum differs from the receipt's (%s), but the rows that were migrated are equal",
+			r.receipt.File.Path)
 		return nil
 	}
 	if r.receipt.Verify == VerifyCounts {
 		return &clierr.Error{
-			Kind: clierr.Refused, Message: fmt.Sprintf("the bytes of %q are not those of the file that was migrated, and --verify counts left no digests to know its rows by", base.Path()),
-			Hint: fmt.Sprintf(
-				"give the file with SHA-256 %s, add --merge, or restore without --base",
-				r.receipt.File.SHA256,
-			),
+			Kind: clierr.Refused,
+			Message: fmt.Sprintf("the checksum of %q differs from the receipt's, "+
+				"and --verify counts stored no digests of its rows", base.Path()),
+			Hint: fmt.Sprintf("use the file with SHA-256 %s, add --merge, or restore without --base",
+				r.receipt.File.SHA256),
 		}
 	}
 	return &clierr.Error{
 		Kind: clierr.Refused,
 		Message: fmt.Sprintf(
-			"%q is not the file that was migrated, or it was written since: other rows in %s",
+			"%q is not the file that was migrated, or was written to since: different rows in %s",
 			base.Path(),
 			strings.Join(others, ", "),
 		),
 		Hint: fmt.Sprintf(
-			"give the file that was migrated, %q with SHA-256 %s; to keep what both sides wrote, add --merge",
+			"use the file that was migrated, %q with SHA-256 %s; to keep the changes of both sides, add --merge",
 			r.receipt.File.Path,
 			r.receipt.File.SHA256,
 		),
 	}
 }
 
-// patch makes the rows of a table in the copy of the base those of PostgreSQL,
-// and reports whether there was anything to do.
+// patch changes the rows of a table in the copy of the base to PostgreSQL's, and
+// reports whether it changed any.
 func (r *restoration) patch(
 	ctx context.Context,
 	extraction *extraction,
 	row *report.RestoredTable,
 ) (patched bool, err error) {
-	p := &patcher{restoration: r, ctx: ctx, mapping: extraction.format.Mapping(row.Name), row: row,
-		reverse: &mapping.ReverseConverter{
-			Table: tableOf(row.Name),
-			Types: r.stored.Types(),
-		}, duplicates: extraction.duplicates[row.Name]}
+	p := &patcher{
+		restoration: r,
+		ctx:         ctx,
+		mapping:     extraction.format.Mapping(row.Name),
+		row:         row,
+		reverse:     &mapping.ReverseConverter{Table: tableOf(row.Name), Types: r.stored.Types()},
+		duplicates:  extraction.duplicates[row.Name],
+	}
 	err = r.compare(ctx, extraction, row.Name, func(report.Difference) {}, p.change)
 	r.addLost(p.reverse)
 	return p.changed, err
@@ -282,21 +285,21 @@ type patcher struct {
 	mapping    *mapping.TableMapping
 	row        *report.RestoredTable
 	reverse    *mapping.ReverseConverter
-	duplicates map[int64]mapping.Reason // rows of it that are rejected, for another has their key
-	changed    bool                     // the table has the columns that Flujo 0.6 gives it
+	duplicates map[int64]mapping.Reason // rows that are rejected for a duplicate key
+	changed    bool                     // ensureColumns was called
 }
 
-// change makes one row what PostgreSQL has.
+// change changes one row to PostgreSQL's.
 func (p *patcher) change(c rowChange) error {
 	table := p.mapping.Table
 	if c.kind == report.RowMissing && c.rowid == noRow {
-		return nil // it goes when the rows go that it is derived of
+		return nil // a derived row disappears with the rows that it is derived from
 	}
 	if err := p.ensureColumns(); err != nil {
 		return err
 	}
 	if c.kind == report.RowMissing {
-		if len(p.duplicates) > 0 { // one that was rejected may be accepted now
+		if len(p.duplicates) > 0 { // a rejected row with this key may be accepted now
 			p.rejectedRows[cellHash(table.Name, c.key, "")] = true
 		}
 		p.row.Removed++
@@ -313,8 +316,8 @@ func (p *patcher) change(c rowChange) error {
 	return p.file.Insert(p.ctx, table, values)
 }
 
-// ensureColumns gives the table the columns that Flujo 0.6 gives it, before the first row
-// is changed.
+// ensureColumns adds the columns of Flujo 0.6 to the table, or creates the table,
+// before the first row is changed.
 func (p *patcher) ensureColumns() error {
 	if p.changed {
 		return nil
@@ -329,21 +332,21 @@ func (p *patcher) ensureColumns() error {
 	return p.file.AddColumns(p.ctx, p.mapping.Table, p.mapping.Columns)
 }
 
-// lastID gives the highest id that a table allocated, and warns where it may be
-// higher.
+// lastID returns the last allocated id of a table. If the role may not read the
+// sequence, it returns the highest id and adds a warning.
 func (r *restoration) lastID(ctx context.Context, table *mapping.Table) (int64, error) {
 	last, known, err := r.stored.LastID(ctx, table)
 	if err == nil && !known {
 		r.warn(
-			"the sequence of %s can't be read by this role: ids of rows that were deleted last may be allocated again",
+			"this role may not read the sequence of %s: ids of deleted rows may be allocated again",
 			table.Name,
 		)
 	}
 	return last, err
 }
 
-// raiseSequences makes AUTOINCREMENT go on behind the ids that PostgreSQL has
-// allocated since.
+// raiseSequences sets AUTOINCREMENT to PostgreSQL's last allocated ids, if they are
+// higher than the base's.
 func (r *restoration) raiseSequences(ctx context.Context) error {
 	remembered, err := r.file.Sequences(ctx)
 	if err != nil {

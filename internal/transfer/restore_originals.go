@@ -16,7 +16,7 @@ import (
 	"flujo-port/internal/source"
 )
 
-// loadOriginals takes the originals out of PostgreSQL into a temporary table of
+// loadOriginals copies the original values from PostgreSQL to a temporary table of
 // the new file.
 func (r *restoration) loadOriginals(ctx context.Context) error {
 	if err := r.file.CreateOriginals(ctx); err != nil {
@@ -34,8 +34,8 @@ func (r *restoration) loadOriginals(ctx context.Context) error {
 	return r.file.IndexOriginals(ctx)
 }
 
-// restoreOriginals gives cells of a row that has not changed since the migration the
-// bytes that they had before, and gives their number.
+// restoreOriginals sets cells of row, which has not changed since the migration, to
+// their original values, and returns the number of these cells.
 func (r *restoration) restoreOriginals(
 	ctx context.Context,
 	table *mapping.Table,
@@ -44,7 +44,7 @@ func (r *restoration) restoreOriginals(
 ) (n int64, err error) {
 	err = r.file.OriginalsOf(ctx, table.Name, key, func(originals sink.OriginalCells) error {
 		if isRejectedRow(table, originals) {
-			return nil // a rejected row that has the same key
+			return nil // they belong to a rejected row with the same key
 		}
 		for i, c := range table.FileColumns() {
 			original, ok := originals.Values[c.Name]
@@ -60,14 +60,13 @@ func (r *restoration) restoreOriginals(
 	return n, err
 }
 
-// isRejectedRow reports whether the originals are those of a row that was rejected.
+// isRejectedRow reports whether the original values are those of a rejected row.
 func isRejectedRow(table *mapping.Table, originals sink.OriginalCells) bool {
 	return table.IsRejectedRow(slices.Collect(maps.Keys(originals.Values)), originals.Common)
 }
 
-// restoreRejected writes the rows that were rejected in PostgreSQL, as they were. What
-// Flujo's SQLite file does not take either stays where it is, in the table of
-// originals.
+// restoreRejected writes the rows that PostgreSQL rejected, unchanged. Rows that
+// Flujo's SQLite tables reject too remain in the table of originals.
 func (r *restoration) restoreRejected(ctx context.Context, row *report.RestoredTable) error {
 	if !r.originals[row.Name] {
 		return nil
@@ -88,7 +87,7 @@ func (r *restoration) restoreRejected(ctx context.Context, row *report.RestoredT
 			if v.Class != mapping.Null &&
 				!slices.ContainsFunc(columns, func(c mapping.FileColumn) bool { return c.Name == name }) {
 				r.note(
-					"%s.%s has no column in Flujo's SQLite file; it is in %s",
+					"%s.%s has no column in Flujo's SQLite file; its values remain in %s",
 					row.Name,
 					name,
 					mapping.Originals.Name,
@@ -100,20 +99,13 @@ func (r *restoration) restoreRejected(ctx context.Context, row *report.RestoredT
 			err = r.file.Insert(ctx, table, values)
 		}
 		if !fits || clierr.KindOf(err) == clierr.Refused {
-			r.report.Warnings = append(
-				r.report.Warnings,
-				fmt.Sprintf(
-					"a row of %s that PostgreSQL rejected cannot be stored in Flujo's SQLite file either: it is in %s, with source_rowid %d",
-					row.Name,
-					mapping.Originals.Name,
-					originals.RowID,
-				),
-			)
+			r.warn("a row of %s that PostgreSQL rejected cannot be stored in Flujo's SQLite file either; "+
+				"it remains in %s (source_rowid %d)", row.Name, mapping.Originals.Name, originals.RowID)
 			return nil
 		}
 		row.Rejected++
 		r.originalCount -= int64(len(originals.Values))
-		// It may be accepted by now, when the one that had its key is gone.
+		// It may be accepted now, if the row with the same key was deleted.
 		r.rejectedRows[cellHash(row.Name, originals.Key, "")] = true
 		return err
 	})
@@ -123,7 +115,7 @@ func (r *restoration) warn(format string, args ...any) {
 	r.report.Warnings = append(r.report.Warnings, fmt.Sprintf(format, args...))
 }
 
-// noteLeft says how many originals did not go back.
+// noteLeft adds the number of original values that were not restored.
 func (r *restoration) noteLeft() {
 	left := r.originalCount
 	for _, row := range r.report.Tables {
@@ -131,10 +123,9 @@ func (r *restoration) noteLeft() {
 	}
 	if left > 0 {
 		r.note(
-			"%d originals stay in %s: their rows were written after the migration (or it can't be told), were rejected, or Flujo's SQLite file would not keep them as they were",
-			left,
-			mapping.Originals.Name,
-		)
+			"%d original values remain in %s: their rows were rejected or may have been written after the migration, "+
+				"or Flujo's SQLite file would not store them unchanged",
+			left, mapping.Originals.Name)
 	}
 }
 
@@ -145,14 +136,15 @@ func (r *restoration) note(format string, args ...any) {
 	}
 }
 
-// isDerived reports whether a trace is what Flujo's SQLite backend makes of the
-// run's spans, which are in the file already: then it is not written.
+// isDerived reports whether a trace equals the one that Flujo's SQLite backend
+// derives from the run's spans, which are in the file already. Such a trace is not
+// written.
 func (r *restoration) isDerived(ctx context.Context, encoding []byte) (bool, error) {
 	cells := mapping.Cells(encoding)
 	trace := &mapping.Trace{Options: r.mappingOptions}
 	add := func(row []mapping.Value) error { trace.Add(row); return nil }
 	err := r.file.Spans(ctx, mapping.Value{Class: mapping.Text, Bytes: cells[0]}, add)
-	if err == nil && trace.Len() == 0 && r.originals[mapping.Runs] { // they may have gone back to another run_id
+	if err == nil && trace.Len() == 0 && r.originals[mapping.Runs] { // the original run_id may differ
 		err = r.file.OriginalsOf(ctx, mapping.Runs, string(cells[0]), func(originals sink.OriginalCells) error {
 			if run, ok := originals.Values["run_id"]; ok {
 				return r.file.Spans(ctx, run, add)
@@ -163,21 +155,21 @@ func (r *restoration) isDerived(ctx context.Context, encoding []byte) (bool, err
 	if err != nil || !trace.IsStored(cells) {
 		return false, err
 	}
-	if trace.CreatedAt().Class == mapping.Null { // no span tells when
+	if trace.CreatedAt().Class == mapping.Null { // no span has a created_at
 		r.inferredTimes[cellHash(mapping.Traces, string(cells[0]), "created_at")] = true
 	}
 	return true, nil
 }
 
-// expectInferred takes note of a time that goes back to a text that tells none: it
-// is inferred from other rows, which may say something else by now.
+// expectInferred records a cell whose timestamp was inferred. Its original value
+// has none, so the verification infers it again from rows that may have changed.
 func (r *restoration) expectInferred(o source.Original) {
 	if strings.Contains(o.Reason, mapping.TimeInferred.String()) {
 		r.inferredTimes[cellHash(o.Table, o.Key, o.Column)] = true
 	}
 }
 
-// cellHash stands for a cell in a set of many.
+// cellHash returns a hash that identifies a cell, or a row if column is "".
 func cellHash(table, key, column string) uint64 {
 	h := fnv.New64a()
 	for _, part := range []string{table, key, column} {

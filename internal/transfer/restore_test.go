@@ -647,12 +647,12 @@ func TestRestoreSaysWhatIsAbsent(t *testing.T) {
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
 	_, result := restore(t, url, changed(t, "UPDATE sqlite_sequence SET seq = seq", "VACUUM"))
-	if notes := strings.Join(result.Notes, "; "); !strings.Contains(notes, "the base has other bytes") ||
+	if notes := strings.Join(result.Notes, "; "); !strings.Contains(notes, "the base's checksum differs") ||
 		len(result.Warnings) != 0 {
 		t.Errorf("notes %s, warnings %q", notes, result.Warnings)
 	}
 	run(t, connect(t, url), "DROP TABLE flujo.evaluations")
-	for base, words := range map[string]string{"": "the new file has none", fixture: "what the base has of it is in the new file"} {
+	for base, words := range map[string]string{"": "the new file has none", fixture: "the new file contains the rows of the base"} {
 		_, result := restore(t, url, base)
 		if warnings := strings.Join(result.Warnings, "; "); !strings.Contains(warnings, "no table evaluations") ||
 			!strings.Contains(warnings, words) {

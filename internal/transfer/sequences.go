@@ -8,9 +8,9 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// setSequences makes the next id free, also where the file's highest was
-// deleted: an id in an audit trail is not allocated twice. An insert on trial
-// sees that it is.
+// setSequences sets each sequence past the last allocated id, also if that row was
+// deleted, so that an id in an audit trail is not allocated twice. It tries an
+// insert if possible.
 func (m *migration) setSequences(ctx context.Context) error {
 	for i := range m.format.Mappings {
 		tm := &m.format.Mappings[i]
@@ -21,7 +21,7 @@ func (m *migration) setSequences(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		stored, err := m.tx.LastID(ctx, tm.Table) // where the file's ids are not all integers
+		stored, err := m.tx.LastID(ctx, tm.Table) // may be higher if some ids in the file are not integers
 		if err != nil {
 			return err
 		}
@@ -37,7 +37,7 @@ func (m *migration) setSequences(ctx context.Context) error {
 		if next < math.MaxInt64 {
 			next++
 		} else {
-			m.note("%s has the highest id that there is: inserts that ask for the next one fail, as they do in SQLite", tm.Table.Name)
+			m.note("%s has the highest possible id: inserts without an id fail, as in SQLite", tm.Table.Name)
 		}
 		free := next > last
 		tried, err := m.tx.SetSequence(ctx, tm.Table, next, free)
@@ -46,16 +46,16 @@ func (m *migration) setSequences(ctx context.Context) error {
 		}
 		if free && !tried && m.DryRun {
 			m.note(
-				"%s: Flujo's next insert was not tried: the sequence belongs to another role, and would not be as it was; the real run tries it right before its commit",
-				tm.Table.Name,
-			)
+				"%s: Flujo's next insert was not tried, because another role owns the sequence "+
+					"and a rollback would not undo it; the migration tries it before the commit",
+				tm.Table.Name)
 		}
 	}
 	return nil
 }
 
-// lastID gives the highest id that the file has allocated in a table; 0 where
-// it has none.
+// lastID returns the last allocated id of a table in the file, or 0 if there is
+// none.
 func (r *extraction) lastID(ctx context.Context, tm *mapping.TableMapping) (int64, error) {
 	if !tm.InFile {
 		return 0, nil

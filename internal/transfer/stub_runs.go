@@ -8,9 +8,9 @@ import (
 	"flujo-port/internal/source"
 )
 
-// stubRuns gives a row of runs for every run_id that children in the file have
-// and runs in PostgreSQL will not: what Flujo inserts when it is given a span
-// of a run that it does not know, with what workflow_state tells of it.
+// stubRuns reads a row of runs for each run_id that rows of child tables have and
+// PostgreSQL's runs would not. The row is the one that Flujo inserts for a span of
+// an unknown run, completed from workflow_state. It implements rowReader.
 type stubRuns struct {
 	ctx        context.Context
 	extraction *extraction
@@ -19,11 +19,11 @@ type stubRuns struct {
 	row        []mapping.Value // of runs, as mapping.FullMapping has it
 	columns    []string
 	children   []string
-	made       map[string]bool // of the keys, those that another run_id may become too
-	fromState  int64           // rows that workflow_state told something of
+	created    map[string]bool // created keys that several run_ids can have in PostgreSQL
+	fromState  int64           // rows that were completed from workflow_state
 }
 
-// stubDefaults are the values that Flujo gives such a run.
+// stubDefaults are the values of a run that Flujo inserts for an unknown run_id.
 var stubDefaults = map[string]mapping.Value{
 	"pipeline_id":      mapping.TextValue("unknown"),
 	"pipeline_name":    mapping.TextValue("unknown"),
@@ -32,7 +32,7 @@ var stubDefaults = map[string]mapping.Value{
 	"total_steps":      mapping.IntegerValue(0),
 }
 
-// loadStubRuns adds the rows of runs that children need.
+// loadStubRuns loads a stub run for each child row without a run.
 func (r *extraction) loadStubRuns(ctx context.Context, row *report.Table) error {
 	var children []string
 	for i := range r.format.Mappings {
@@ -45,7 +45,7 @@ func (r *extraction) loadStubRuns(ctx context.Context, row *report.Table) error 
 	}
 	tm := mapping.FullMapping(mapping.Runs)
 	converter := r.converter(ctx, tm)
-	converter.Rejected = nil // rowids of the file mean nothing here
+	converter.Rejected = nil // stub runs have no rowids of the file
 	o := &stubRuns{}
 	done := &tuples{onRow: func(int64, int64) {}, derived: true}
 	sent, err := r.load(ctx, converter, func() (rowReader, error) {
@@ -61,18 +61,19 @@ func (r *extraction) loadStubRuns(ctx context.Context, row *report.Table) error 
 			columns:    tm.Columns,
 			children:   children,
 			row:        make([]mapping.Value, len(tm.Columns)+1),
-			made:       map[string]bool{},
+			created:    map[string]bool{},
 		}
 		return o, nil
 	}, done)
 	if err != nil {
 		return err
 	}
-	if made := done.read - done.rejected; made > 0 {
-		row.Derived, row.Bytes = made, row.Bytes+sent
+	if created := done.read - done.rejected; created > 0 {
+		row.Derived, row.Bytes = created, row.Bytes+sent
 		r.findings.Derived = append(r.findings.Derived, report.Derived{
-			Table: mapping.Runs, Rows: made, From: "workflow_state", Count: o.fromState,
-			Why: "rows of other tables belong to runs that the file does not have, and Flujo's PostgreSQL tables require them",
+			Table: mapping.Runs, Rows: created, From: "workflow_state", Count: o.fromState,
+			Why: "rows of other tables refer to runs that the state file does not have, " +
+				"and Flujo's PostgreSQL tables require them",
 		})
 	}
 	return nil
@@ -94,8 +95,8 @@ func (o *stubRuns) Next() ([]mapping.Value, error) {
 	}
 }
 
-// nextRun gives the next run_id of a child that may have no run: after those of
-// rejected runs the ones that the file does not have at all.
+// nextRun returns the next run_id that may need a stub run: first those of
+// rejected runs with children, then those that the file does not have.
 func (o *stubRuns) nextRun() (mapping.Value, error) {
 	for len(o.rejected) > 0 {
 		run := o.rejected[0]
@@ -120,11 +121,11 @@ func (o *stubRuns) inChildren(run mapping.Value) (bool, error) {
 	return false, nil
 }
 
-// needed reports whether the row is still to be made that a run_id needs in
-// PostgreSQL, where several become one.
+// needed reports whether a run_id needs a stub run that was not created yet.
+// Several run_ids may have the same key in PostgreSQL.
 func (o *stubRuns) needed(run mapping.Value) (bool, error) {
 	key, plain := mapping.KeyText(run), isPlain(run)
-	if mapping.TextKeyFlaw(run) != 0 || o.made[key] {
+	if mapping.TextKeyFlaw(run) != 0 || o.created[key] {
 		return false, nil
 	}
 	lost := o.extraction.missingRuns[key]
@@ -133,18 +134,18 @@ func (o *stubRuns) needed(run mapping.Value) (bool, error) {
 			return false, err
 		}
 	}
-	if !plain { // a child that has the key itself comes in its own right
+	if !plain { // a child with the plain key is returned by nextRun too
 		if found, err := o.inChildren(mapping.TextValue(key)); err != nil || found {
 			return false, err
 		}
 	}
 	if lost || !plain {
-		o.made[key] = true
+		o.created[key] = true
 	}
 	return true, nil
 }
 
-// buildRow makes the row of a run.
+// buildRow returns the stub run of a run_id.
 func (o *stubRuns) buildRow(run mapping.Value) ([]mapping.Value, error) {
 	key := mapping.TextValue(mapping.KeyText(run))
 	state, err := o.extraction.snapshot.Row(o.ctx, "workflow_state", "run_id", run, o.columns)
@@ -159,14 +160,14 @@ func (o *stubRuns) buildRow(run mapping.Value) ([]mapping.Value, error) {
 	}
 	clear(o.row)
 	for i, name := range o.columns {
-		stand := stubDefaults[name]
+		fallback := stubDefaults[name]
 		switch {
 		case name == "run_id":
-			o.row[i+1] = run // as its children have it, whose times are asked for by it
+			o.row[i+1] = run // unconverted: timestamp fallbacks look up its children by it
 		case state == nil, state[i].Class == mapping.Null:
-			o.row[i+1] = stand
-		case stand.Class != mapping.Null && mapping.TextKeyFlaw(state[i])&mapping.TextTooLong != 0:
-			o.row[i+1] = stand // there is an index on it
+			o.row[i+1] = fallback
+		case fallback.Class != mapping.Null && mapping.TextKeyFlaw(state[i])&mapping.TextTooLong != 0:
+			o.row[i+1] = fallback // the column has an index, which limits its length
 		default:
 			o.row[i+1] = state[i]
 		}

@@ -6,8 +6,8 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// inferTime finds a time for a row that does not tell it itself: in the other
-// rows of its run, or else in the file's own time.
+// inferTime returns a timestamp for a column without one, and where it comes from:
+// a column of the same run, or else the file's modification time.
 func (r *extraction) inferTime(
 	ctx context.Context,
 	tm *mapping.TableMapping,
@@ -27,11 +27,11 @@ func (r *extraction) inferTime(
 			return at, t.Table + "." + t.Column, nil
 		}
 	}
-	return r.modified, "the file's time", nil
+	return r.modified, "the modification time of the state file", nil
 }
 
-// fallbackValues gives what a column says of a run: of the row's own table the row's
-// cell, of another the cells of all the run's rows.
+// fallbackValues returns the values of a fallback column: the row's own cell for
+// its own table, otherwise the cells of all rows of the run.
 func (r *extraction) fallbackValues(
 	ctx context.Context,
 	tm *mapping.TableMapping,
@@ -48,7 +48,8 @@ func (r *extraction) fallbackValues(
 	return r.snapshot.Values(ctx, t.Table, t.Column, "run_id", run)
 }
 
-// pickTime gives the earliest or the latest time among values that tell one.
+// pickTime returns the earliest or latest of the values that are timestamps. ok is
+// false if none is.
 func (r *extraction) pickTime(values []mapping.Value, latest bool) (best mapping.Time, ok bool) {
 	for _, v := range values {
 		at, _, readable := r.options.ReadTime(v)

@@ -173,7 +173,7 @@ var fallbacks = []struct {
 		"14",
 		"steps.created_at",
 	},
-	{"runs.created_at", "now", []tells{{"runs", cells{"updated_at": ""}}}, "", "the file's time"},
+	{"runs.created_at", "now", []tells{{"runs", cells{"updated_at": ""}}}, "", "the modification time of the state file"},
 	{
 		"runs.updated_at",
 		"",
@@ -256,11 +256,11 @@ var fallbacks = []struct {
 		"spans.created_at",
 	},
 	{"traces.created_at", "", []tells{{"runs", cells{"updated_at": day(26)}}}, "26", "runs.updated_at"},
-	{"system_state.updated_at", "", nil, "", "the file's time"},
-	{"system_state.updated_at", nil, nil, "", "the file's time"},
-	{"system_state.updated_at", "0001-01-01T00:00:00+01:00", nil, "", "the file's time"}, // before the year 1 in UTC
-	{"system_state.updated_at", "9999-12-31T23:59:59-01:00", nil, "", "the file's time"},
-	{"system_state.updated_at", int64(253402300800), nil, "", "the file's time"},
+	{"system_state.updated_at", "", nil, "", "the modification time of the state file"},
+	{"system_state.updated_at", nil, nil, "", "the modification time of the state file"},
+	{"system_state.updated_at", "0001-01-01T00:00:00+01:00", nil, "", "the modification time of the state file"}, // before the year 1 in UTC
+	{"system_state.updated_at", "9999-12-31T23:59:59-01:00", nil, "", "the modification time of the state file"},
+	{"system_state.updated_at", int64(253402300800), nil, "", "the modification time of the state file"},
 }
 
 func day(n int) string { return fmt.Sprintf("2026-01-%02dT00:00:00+00:00", n) }

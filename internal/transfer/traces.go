@@ -9,30 +9,30 @@ import (
 	"flujo-port/internal/source"
 )
 
-// traceRows derives a row of traces for every run that has spans and no trace.
-// It holds the spans of one run at a time.
+// traceRows derives a row of traces for each run that has spans and no trace. It
+// holds the spans of one run in memory. It implements rowReader.
 type traceRows struct {
 	ctx          context.Context
 	extraction   *extraction
 	spans        *source.Rows
 	row          []mapping.Value
-	pendingTrace *mapping.Trace   // of the run that begins with the row already read; nil where there is none
+	pendingTrace *mapping.Trace   // of the next run, whose first span was read; may be nil
 	run          mapping.Value    // its run_id
-	both         [2]mapping.Trace // of the run that is told, and of the next
+	traces       [2]mapping.Trace // of the current and the next run
 	ended        bool
-	made         map[string]bool // keys that were changed to be one
-	spansUsed    int64           // spans of the runs for which a row was made
+	changedKeys  map[string]bool // derived keys that were changed
+	spansUsed    int64           // spans of the runs for which a row was derived
 }
 
-// loadTraces adds the rows of traces that spans tell; each is called with the
-// number of them so far, and their bytes.
+// loadTraces loads the derived traces. It calls each with their number and size in
+// bytes so far.
 func (r *extraction) loadTraces(ctx context.Context, row *report.Table, each func(n, bytes int64)) error {
 	if !r.format.Mapping(mapping.Spans).InFile {
 		return nil
 	}
 	tm := mapping.FullMapping(mapping.Traces)
 	converter := r.converter(ctx, tm)
-	converter.Rejected = nil // rowids of the file mean nothing here
+	converter.Rejected = nil // derived traces have no rowids of the file
 	t := &traceRows{}
 	done := &tuples{onRow: each, derived: true}
 	sent, err := r.load(ctx, converter, func() (rowReader, error) {
@@ -41,11 +41,11 @@ func (r *extraction) loadTraces(ctx context.Context, row *report.Table, each fun
 			return nil, err
 		}
 		*t = traceRows{
-			ctx:        ctx,
-			extraction: r,
-			spans:      spans,
-			row:        make([]mapping.Value, len(tm.Columns)+1),
-			made:       map[string]bool{},
+			ctx:         ctx,
+			extraction:  r,
+			spans:       spans,
+			row:         make([]mapping.Value, len(tm.Columns)+1),
+			changedKeys: map[string]bool{},
 		}
 		return t, nil
 	}, done)
@@ -53,12 +53,13 @@ func (r *extraction) loadTraces(ctx context.Context, row *report.Table, each fun
 		return err
 	}
 	if done.rejected > 0 {
-		r.note("%d traces could not be derived: their run_id is no key, or they are over jsonb's size", done.rejected)
+		r.note("%d traces could not be derived: their run_id is not a valid key, or they exceed jsonb's size limit",
+			done.rejected)
 	}
 	row.Derived, row.Bytes = done.read-done.rejected, row.Bytes+sent
 	r.findings.Derived = append(r.findings.Derived, report.Derived{
 		Table: mapping.Traces, Rows: row.Derived, From: mapping.Spans, Count: t.spansUsed,
-		Why: "Flujo's SQLite backend rebuilds a run's trace from its spans, its PostgreSQL backend reads traces alone",
+		Why: "Flujo's SQLite backend rebuilds a run's trace from its spans; its PostgreSQL backend reads only traces",
 	})
 	return nil
 }
@@ -75,7 +76,7 @@ func (t *traceRows) Next() ([]mapping.Value, error) {
 		}
 		tree, ok := trace.JSON()
 		if !ok || run.Class == mapping.Null {
-			continue // Flujo answers that this run has no trace; spans without a run are rejected
+			continue // Flujo returns no trace for this run, or the spans are rejected
 		}
 		if taken, err := t.taken(run); err != nil || taken {
 			if err != nil {
@@ -90,15 +91,14 @@ func (t *traceRows) Next() ([]mapping.Value, error) {
 	return nil, io.EOF
 }
 
-// taken reports whether a run has a trace in PostgreSQL, or will have one, of
-// another run_id that becomes the same: asked by the plain one, Flujo answers
-// with that.
+// taken reports whether the key of a run has a trace in PostgreSQL from another
+// run_id. The trace of the plain run_id has priority.
 func (t *traceRows) taken(run mapping.Value) (bool, error) {
 	if mapping.TextKeyFlaw(run) != 0 {
-		return false, nil // it is counted as one that is rejected
+		return false, nil // the converter rejects it
 	}
 	key, plain := mapping.KeyText(run), isPlain(run)
-	if t.made[key] {
+	if t.changedKeys[key] {
 		return true, nil
 	}
 	if held, err := t.extraction.hasKey(t.ctx, mapping.Traces, key, plain); err != nil || held || plain {
@@ -108,12 +108,12 @@ func (t *traceRows) taken(run mapping.Value) (bool, error) {
 		found {
 		return found, err
 	}
-	t.made[key] = true
+	t.changedKeys[key] = true
 	return false, nil
 }
 
-// collect takes the spans of the next run, up to the first span of another;
-// nil after the last run.
+// collect reads the spans of the next run, and the first span of the run after it.
+// The trace is nil after the last run.
 func (t *traceRows) collect() (run mapping.Value, trace *mapping.Trace, err error) {
 	trace, run = t.pendingTrace, t.run
 	t.pendingTrace = nil
@@ -139,8 +139,8 @@ func (t *traceRows) collect() (run mapping.Value, trace *mapping.Trace, err erro
 	}
 }
 
-// sameRun reports whether two run_ids that follow each other in SQLite's order
-// are one in PostgreSQL, as the numbers 5 and 5.0 are.
+// sameRun reports whether two run_ids, adjacent in SQLite's order, have the same
+// key in PostgreSQL, such as the numbers 5 and 5.0.
 func sameRun(a, b mapping.Value) bool {
 	if a.Class < mapping.Text && b.Class < mapping.Text {
 		return a.Class == b.Class && a.Class == mapping.Null || mapping.KeyText(a) == mapping.KeyText(b)
@@ -148,11 +148,11 @@ func sameRun(a, b mapping.Value) bool {
 	return a.Class == b.Class && string(a.Bytes) == string(b.Bytes)
 }
 
-// begin begins the trace of a run in the one of both that is not in use.
+// begin returns an empty trace for a run, which is not inUse, and a copy of id.
 func (t *traceRows) begin(id mapping.Value, inUse *mapping.Trace) (*mapping.Trace, mapping.Value) {
-	trace := &t.both[0]
+	trace := &t.traces[0]
 	if trace == inUse {
-		trace = &t.both[1]
+		trace = &t.traces[1]
 	}
 	trace.Reset()
 	trace.Options = t.extraction.options

@@ -14,27 +14,25 @@ import (
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
 	"flujo-port/internal/source"
-
-	"github.com/dustin/go-humanize/english"
 )
 
-// VerifyOptions says which file to compare with which schema.
+// VerifyOptions are the options of Verify.
 type VerifyOptions struct {
-	SQLite        string
-	Postgres      string
-	Schema        string
-	SkipIntegrity bool
-	NaiveZone     *time.Location          // instead of the receipt's; nil for that one, or UTC
-	OnDifference  func(report.Difference) // called for every difference; may be nil
-	LockWait      time.Duration           // for each table; postgres.LockWait when 0
+	SQLite        string                  // path of the state file
+	Postgres      string                  // connection string; "" to use only the PG* variables
+	Schema        string                  // must not be empty
+	SkipIntegrity bool                    // skip quick_check
+	NaiveZone     *time.Location          // zone of timestamps without one; nil means the receipt's, or UTC
+	OnDifference  func(report.Difference) // called for each difference; may be nil
+	LockWait      time.Duration           // timeout for the lock on each table; 0 means postgres.LockWait
 	OnProgress    func(Progress)          // may be nil
 }
 
-// Verify compares a file with what a schema holds, in one read-only snapshot
-// that holds nobody up, and says by the migration's receipt what a difference
-// is. A copy mismatch, or a difference that no receipt explains, is a
-// clierr.Mismatch; a file that is not the one that was migrated a
-// clierr.Refused. There is a report with both.
+// Verify compares a state file with the rows of a schema, in one read-only
+// snapshot. It uses the migration's receipt to classify differences. It returns a
+// clierr.Mismatch error for a copy mismatch or, without a receipt, any difference,
+// and a clierr.Refused error if the file is not the one that was migrated. With
+// both it also returns the report.
 func Verify(ctx context.Context, o VerifyOptions) (*report.Verification, error) {
 	started := time.Now()
 	snapshot, format, err := open(ctx, o.SQLite)
@@ -113,11 +111,11 @@ func (v *verification) run(ctx context.Context) (err error) {
 	return v.needUnchanged()
 }
 
-// compareOriginals compares the table of originals, which nobody but a
-// migration writes, with what the file gives for it.
+// compareOriginals compares the stored original values, which only a migration
+// writes, with those of the file.
 func (v *verification) compareOriginals(ctx context.Context) error {
 	if v.receipt == nil || v.receipt.Options.Merged || v.sourceMismatch() {
-		return nil // they are of several files, or of another one
+		return nil // they come from several files, or from another file
 	}
 	mine := mapping.NewDigest(&mapping.Originals)
 	o := v.newOriginalTuples(ctx, nil)
@@ -131,25 +129,25 @@ func (v *verification) compareOriginals(ctx context.Context) error {
 		}
 	}
 	c := report.Comparison{Name: mapping.Originals.Name, InFile: mine.Rows, AtReceipt: mine.Rows}
-	there, err := v.stored.HasOriginals(ctx)
-	if err != nil || !there && mine.Rows == 0 {
+	exists, err := v.stored.HasOriginals(ctx)
+	if err != nil || !exists && mine.Rows == 0 {
 		return err
 	}
-	if there {
+	if exists {
 		if c.InPostgres, c.Digest, err = v.stored.Digest(ctx, &mapping.Originals); err != nil {
 			return err
 		}
 	}
-	c.TableMissing = !there
-	if c.Match = there && c.InPostgres == mine.Rows && c.Digest == mine.String(); there && !c.Match {
+	c.TableMissing = !exists
+	if c.Match = exists && c.InPostgres == mine.Rows && c.Digest == mine.String(); exists && !c.Match {
 		c.Mismatched = max(1, mine.Rows-c.InPostgres)
 	}
 	v.report.Tables = append(v.report.Tables, c)
 	return nil
 }
 
-// needUnchanged refuses to say anything of a file that was written meanwhile:
-// what was read of it need not be any state that it had.
+// needUnchanged returns an error if the file was written to since it was opened,
+// since the rows read may then belong to different states of the file.
 func (v *verification) needUnchanged() error {
 	if changed, err := v.snapshot.Changed(); err != nil || !changed {
 		return err
@@ -157,7 +155,7 @@ func (v *verification) needUnchanged() error {
 	return changedError(v.snapshot)
 }
 
-// extract reads the file as the migration did, and sums it up.
+// extract extracts the file with the options of the migration.
 func (v *verification) extract(ctx context.Context) (err error) {
 	v.options = mapping.Options{JSONDepth: v.stored.Server().JSONDepth()}
 	if r := v.receipt; r != nil {
@@ -171,7 +169,8 @@ func (v *verification) extract(ctx context.Context) (err error) {
 	return v.extractAll(ctx)
 }
 
-// digester is what PostgreSQL has of each table, on its way.
+// digester has the server compute the digest of each table in the background. The
+// fields are valid when done is closed.
 type digester struct {
 	done    chan struct{}
 	rows    map[string]int64
@@ -179,8 +178,7 @@ type digester struct {
 	err     error
 }
 
-// startDigester has the server sum its tables up while the file is read.
-// failed is called where it can't.
+// startDigester starts a digester. It calls failed if an error occurs.
 func (v *verification) startDigester(ctx context.Context, failed func()) *digester {
 	d := &digester{done: make(chan struct{}), rows: map[string]int64{}, digests: map[string]string{}}
 	go func() {
@@ -195,43 +193,39 @@ func (v *verification) startDigester(ctx context.Context, failed func()) *digest
 	return d
 }
 
-// compare compares table by table what the file says, what the receipt says and
-// what PostgreSQL has.
+// compare compares the digests of the file, of the receipt and of PostgreSQL for
+// each table, and locates the rows that differ.
 func (v *verification) compare(ctx context.Context, stored *digester) error {
 	for _, row := range v.findings.Tables {
 		table := v.format.Mapping(row.Name).Table
 		mine := cmp.Or(v.digests[row.Name], mapping.NewDigest(table))
-		digest, there := stored.digests[row.Name]
-		if !there && mine.Rows == 0 {
+		digest, exists := stored.digests[row.Name]
+		if !exists && mine.Rows == 0 {
 			continue // memories, without pgvector
 		}
 		c := report.Comparison{Name: row.Name, InFile: mine.Rows, InPostgres: stored.rows[row.Name], Digest: digest}
-		c.Match = there && c.InFile == c.InPostgres && mine.String() == digest
-		if then := v.receiptOf(row.Name); then != nil {
-			c.AtReceipt = then.Rows
+		c.Match = exists && c.InFile == c.InPostgres && mine.String() == digest
+		if atReceipt := v.receiptOf(row.Name); atReceipt != nil {
+			c.AtReceipt = atReceipt.Rows
 			same := v.report.Receipt.SameBytes
-			rows, sum := then.OfFile()
+			rows, sum := atReceipt.OfFile()
 			c.SourceMismatch = !same && !c.Match && (rows != mine.Rows || sum != mine.String())
-			c.AsMerged = !c.Match && there && then.Merged != nil && c.InPostgres == then.Rows && digest == then.Digest
-			if same && there && !c.Match && !c.AsMerged && c.InPostgres == then.Rows && digest == then.Digest {
-				// The file is the one that was migrated, and PostgreSQL holds what was
-				// verified then: it is this extraction that differs.
+			unchanged := exists && c.InPostgres == atReceipt.Rows && digest == atReceipt.Digest
+			c.AsMerged = !c.Match && unchanged && atReceipt.Merged != nil
+			if same && unchanged && !c.Match && !c.AsMerged {
+				// The file and PostgreSQL's rows are unchanged since the migration, so
+				// only this extraction differs.
 				c.Match = true
-				v.report.Notes = append(
-					v.report.Notes,
-					fmt.Sprintf(
-						"%s holds what was verified at the migration, and the file is the same; this flujo-port reads it otherwise "+
-							"than the one that migrated it (another version, or --naive-timezone)",
-						row.Name,
-					),
-				)
+				v.report.Notes = append(v.report.Notes,
+					fmt.Sprintf("%s and the state file are unchanged since the migration, but this flujo-port "+
+						"converts the file differently (another version, or another --naive-timezone)", row.Name))
 			}
 			c.Match = c.Match || c.AsMerged
 		}
 		v.report.Tables = append(v.report.Tables, c)
 	}
 	if v.sourceMismatch() {
-		return nil // rows would be called changed that never were in that file
+		return nil // differences from another file have no meaning
 	}
 	for i := range v.report.Tables {
 		if c := &v.report.Tables[i]; !c.Match {
@@ -243,8 +237,7 @@ func (v *verification) compare(ctx context.Context, stored *digester) error {
 	return nil
 }
 
-// receiptOf gives what the receipt says of a table; nil without one. A table
-// that the receipt does not name was not there, and held nothing.
+// receiptOf returns the receipt of a table, or nil without a receipt.
 func (v *verification) receiptOf(table string) *report.ReceiptTable {
 	if v.receipt == nil {
 		return nil
@@ -252,6 +245,8 @@ func (v *verification) receiptOf(table string) *report.ReceiptTable {
 	return receiptTable(v.receipt, table)
 }
 
+// receiptTable returns the receipt of a table. A table that the receipt does not
+// name did not exist, so it has no rows.
 func receiptTable(r *report.Receipt, table string) *report.ReceiptTable {
 	return cmp.Or(r.Table(table), &report.ReceiptTable{Name: table, Digest: new(mapping.Sum).String()})
 }
@@ -274,23 +269,23 @@ func (v *verification) describeReceipt(hash *fileHasher) {
 	}
 }
 
-// locate finds the rows of a table that differ, and says of each whether it was
-// written since the migration.
+// locate finds the rows of a table that differ, and whether each was written after
+// the migration.
 func (v *verification) locate(ctx context.Context, c *report.Comparison, stored *digester) error {
 	table := v.format.Mapping(c.Name).Table
-	if _, there := stored.digests[c.Name]; !there {
+	if _, exists := stored.digests[c.Name]; !exists {
 		c.TableMissing = true
 		return nil
 	}
 	var writers map[int64]bool
-	then := v.receiptOf(c.Name)
-	if then != nil {
+	atReceipt := v.receiptOf(c.Name)
+	if atReceipt != nil {
 		writers = map[int64]bool{}
-		for _, w := range copyWriters(then) {
+		for _, w := range copyWriters(atReceipt) {
 			writers[w] = true
 		}
 	}
-	last := "" // a row with several cells that differ counts once
+	last := "" // key of the last row with a cell that differs; the row counts once
 	search := comparer{
 		ctx:        ctx,
 		extraction: v.extraction,
@@ -298,7 +293,7 @@ func (v *verification) locate(ctx context.Context, c *report.Comparison, stored 
 		table:      table,
 		writers:    writers,
 		onDifference: func(d report.Difference) {
-			d = afterMerge(then, d)
+			d = afterMerge(atReceipt, d)
 			if v.OnDifference != nil {
 				v.OnDifference(d)
 			}
@@ -323,61 +318,60 @@ func (v *verification) locate(ctx context.Context, c *report.Comparison, stored 
 	return nil
 }
 
-// verdict says what the comparison comes to, as an error where that is one.
+// verdict sets the verdict of the report, and returns the error that it implies.
 func (v *verification) verdict() error {
 	r := v.report
-	bad, drift, merged := int64(0), int64(0), false
-	var others, gone []string
+	mismatched, drift, merged := int64(0), int64(0), false
+	var changed, dropped []string
 	for _, c := range r.Tables {
 		if c.TableMissing {
-			gone = append(gone, c.Name)
+			dropped = append(dropped, c.Name)
 		}
-		bad += c.Mismatched
+		mismatched += c.Mismatched
 		drift += c.Added + c.Changed + c.Deleted
 		merged = merged || c.AsMerged
 		if !c.SourceMismatch {
 			continue
 		}
 		if had, _ := v.receiptOf(c.Name).OfFile(); had != c.InFile {
-			others = append(others, fmt.Sprintf("%s has %d rows and had %d", c.Name, c.InFile, had))
+			changed = append(changed, fmt.Sprintf("%s has %d rows instead of %d", c.Name, c.InFile, had))
 		} else {
-			others = append(others, fmt.Sprintf("%s has other content", c.Name))
+			changed = append(changed, fmt.Sprintf("%s has different content", c.Name))
 		}
 	}
 	switch {
-	case len(others) > 0:
+	case len(changed) > 0:
 		r.Verdict = report.SourceMismatch
 		return &clierr.Error{
 			Kind: clierr.Refused,
 			Message: fmt.Sprintf(
-				"%q is not the file that was migrated on %s, or it was written since: %s",
+				"%q is not the file that was migrated on %s, or was written to since: %s",
 				r.Source.Path,
 				r.Receipt.MigratedAt.Format(time.DateTime+" UTC"),
-				strings.Join(others, ", "),
+				strings.Join(changed, ", "),
 			),
-			Hint: fmt.Sprintf("give the file that was migrated, %q with SHA-256 %s", r.Receipt.Path, r.Receipt.SHA256),
+			Hint: fmt.Sprintf("use the file that was migrated, %q with SHA-256 %s", r.Receipt.Path, r.Receipt.SHA256),
 		}
-	case len(gone) > 0:
+	case len(dropped) > 0:
 		r.Verdict = report.Mismatch
 		return &clierr.Error{
-			Kind: clierr.Mismatch, Message: fmt.Sprintf("tables are not in the schema any more: %s", strings.Join(gone, ", ")),
-			Hint: "somebody dropped them, which Flujo does not do: bring them back from a backup, or migrate the file again into a schema of its own",
+			Kind:    clierr.Mismatch,
+			Message: fmt.Sprintf("the schema no longer has these tables: %s", strings.Join(dropped, ", ")),
+			Hint:    "Flujo does not drop tables: restore them from a backup, or migrate the file into another schema",
 		}
-	case bad > 0 && v.receipt == nil:
+	case mismatched > 0 && v.receipt == nil:
 		r.Verdict = report.Mismatch
 		return &clierr.Error{
-			Kind: clierr.Mismatch, Message: fmt.Sprintf("%s in PostgreSQL not as the file has them", english.Plural(int(bad), "row is", "rows are")),
-			Hint: "there is no receipt of a migration in this schema, so whether they were copied wrong or changed since can't be told",
+			Kind:    clierr.Mismatch,
+			Message: rowsDiffer(mismatched),
+			Hint:    "the schema has no receipt, so it is unknown whether they were copied wrong or changed later",
 		}
-	case bad > 0:
+	case mismatched > 0:
 		r.Verdict = report.CopyMismatch
 		return &clierr.Error{
-			Kind: clierr.Mismatch,
-			Message: fmt.Sprintf(
-				"%s in PostgreSQL as the migration wrote them, and not as the file has them",
-				english.Plural(int(bad), "row is", "rows are"),
-			),
-			Hint: "Flujo did not do that: keep the file, and migrate it again into a schema of its own",
+			Kind:    clierr.Mismatch,
+			Message: rowsDiffer(mismatched) + ", and were not changed after the migration",
+			Hint:    "this is not Flujo's doing: keep the file, and migrate it into another schema",
 		}
 	case drift > 0:
 		r.Verdict = report.Drift
