@@ -21,7 +21,8 @@ func granted(t testing.TB, statements ...string) (role, super string) {
 	super = pgtest.Database(t)
 	role = pgtest.Role(t, super, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: super, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
+	if _, err := transfer.Init(context.Background(),
+		transfer.InitOptions{Postgres: super, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
 		t.Fatal(err)
 	}
 	run(t, connect(t, super), statements...)
@@ -130,7 +131,8 @@ func TestCheckDryRun(t *testing.T) {
 		index := one(
 			t,
 			connect(t, super),
-			"SELECT min(indexrelid::regclass::text) FROM pg_index WHERE indrelid = 'flujo.steps'::regclass AND NOT indisprimary",
+			"SELECT min(indexrelid::regclass::text) FROM pg_index WHERE indrelid = 'flujo.steps'::regclass "+
+				"AND NOT indisprimary",
 		)
 		run(t, connect(t, super), "DROP INDEX "+index)
 		wantRefusedToo(t, fixture, role, "dry run", "create index", "must be owner of table steps")
@@ -275,9 +277,12 @@ func TestCheckWaitsForNobody(t *testing.T) {
 		lock, line string
 		words      []string
 	}{
-		{"LOCK TABLE flujo.steps IN ACCESS EXCLUSIVE MODE", "schema", []string{"could not be looked at", "AccessExclusiveLock on flujo.steps"}},
-		{"INSERT INTO flujo.system_state (key, value) VALUES ('a', '1')", "dry run", []string{"could not be tried", `lock on table "system_state"`}},
-		{"SELECT pg_advisory_xact_lock(x'F1F0C0DE'::bigint)", "dry run", []string{"could not be tried", "Flujo's migration lock"}},
+		{"LOCK TABLE flujo.steps IN ACCESS EXCLUSIVE MODE", "schema",
+			[]string{"could not be looked at", "AccessExclusiveLock on flujo.steps"}},
+		{"INSERT INTO flujo.system_state (key, value) VALUES ('a', '1')", "dry run",
+			[]string{"could not be tried", `lock on table "system_state"`}},
+		{"SELECT pg_advisory_xact_lock(x'F1F0C0DE'::bigint)", "dry run",
+			[]string{"could not be tried", "Flujo's migration lock"}},
 	} {
 		t.Run(tc.lock, func(t *testing.T) {
 			t.Parallel()
@@ -383,7 +388,8 @@ func TestCheckFindings(t *testing.T) {
 		originals,
 	)
 	for _, change := range []string{
-		"UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3", "UPDATE steps SET token_counts = 5000000000 WHERE id < 3",
+		"UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3",
+		"UPDATE steps SET token_counts = 5000000000 WHERE id < 3",
 		"DELETE FROM runs WHERE run_id = (SELECT min(run_id) FROM steps)",
 	} {
 		result := wantLine(t, checkOptions(t, changed(t, change), ""), "findings", report.Warning, "docs/values.md")
@@ -406,9 +412,11 @@ func TestCheckPGVector(t *testing.T) {
 			t,
 			connect(t, url),
 			"SET allow_system_table_mods = on",
-			"CREATE OR REPLACE VIEW pg_catalog.pg_available_extensions AS SELECT 'vector'::name AS name, '"+version+`'::text AS default_version,
+			"CREATE OR REPLACE VIEW pg_catalog.pg_available_extensions AS SELECT 'vector'::name AS name, '"+version+
+				`'::text AS default_version,
 				NULL::text COLLATE "C" AS installed_version, ''::text AS comment`,
-			"CREATE OR REPLACE VIEW pg_catalog.pg_available_extension_versions AS SELECT 'vector'::name AS name, '"+version+`'::text AS version,
+			"CREATE OR REPLACE VIEW pg_catalog.pg_available_extension_versions AS SELECT 'vector'::name AS name, '"+
+				version+`'::text AS version,
 				false AS installed, true AS superuser, false AS trusted, true AS relocatable, NULL::name AS schema, NULL::name[] AS requires, ''::text AS comment`,
 		)
 		return url

@@ -74,7 +74,8 @@ func TestCheckFile(t *testing.T) {
 	t.Parallel()
 	broken := changed(t, `INSERT INTO steps (run_id, step_name, step_index, status, output, created_at)
 		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
-		SELECT (SELECT run_id FROM runs LIMIT 1), 's', i, 'completed', '{"pad":"' || hex(randomblob(600)) || '"}', '2026-01-05T09:00:01+00:00' FROM n`,
+		SELECT (SELECT run_id FROM runs LIMIT 1), 's', i, 'completed', '{"pad":"' || hex(randomblob(600)) || '"}',
+			'2026-01-05T09:00:01+00:00' FROM n`,
 		"PRAGMA wal_checkpoint(TRUNCATE)")
 	overwriteLeafPages(t, broken)
 	other := changed(
@@ -101,20 +102,28 @@ func TestCheckFile(t *testing.T) {
 		{"a good file's format", fixture, "file format", report.OK, []string{"Flujo 0.6"}},
 		{"an older format", "../../testdata/flujo_0.4.35.db", "file format", report.OK, []string{"0.4.33"}},
 		{"another program's file", other, "file format", report.Error, []string{"none of Flujo's tables"}},
-		{"rows", fixture, "rows", report.OK, []string{"runs 60", "steps 213", "spans 261", "evaluations 15", "system_state 5"}},
+		{"rows", fixture, "rows", report.OK,
+			[]string{"runs 60", "steps 213", "spans 261", "evaluations 15", "system_state 5"}},
 		{"no -wal", fixture, "-wal", report.OK, []string{"none"}},
-		{"runs in progress", fixture, "runs in progress", report.Warning, []string{"4 in runs are running", "5 in runs are paused"}},
-		{"paused runs only", changed(t, "UPDATE runs SET status = 'completed' WHERE status = 'running'", "UPDATE workflow_state SET status = 'completed' WHERE status = 'running'"),
+		{"runs in progress", fixture, "runs in progress", report.Warning,
+			[]string{"4 in runs are running", "5 in runs are paused"}},
+		{"paused runs only", changed(t, "UPDATE runs SET status = 'completed' WHERE status = 'running'",
+			"UPDATE workflow_state SET status = 'completed' WHERE status = 'running'"),
 			"runs in progress", report.Warning, []string{"5 in runs are paused", "resumed after the cutover"}},
 		{"no run in progress", quiet, "runs in progress", report.OK, nil},
 		{"closed elsewhere", fixture, "open elsewhere", report.OK, nil},
 		{"unchanged meanwhile", fixture, "written", report.OK, nil},
 		{"nothing to find", fixture, "findings", report.OK, nil},
-		{"cells that change", changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), "findings", report.Warning, []string{"3 cells"}},
-		{"rejected rows", changed(t, "INSERT INTO system_state VALUES (NULL, '1', '')"), "findings", report.Error, []string{"1 row that Flujo's PostgreSQL tables reject", "--quarantine"}},
-		{"naive timestamps", changed(t, "UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3"), "findings", report.Warning, []string{"2 times without a zone", "--naive-timezone"}},
-		{"a wide column", changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3"), "findings", report.Warning, []string{"1 column that would be made bigint"}},
-		{"runs to be made", changed(t, "DELETE FROM runs WHERE run_id = (SELECT min(run_id) FROM steps)"), "findings", report.Warning, []string{"1 run that would be made"}},
+		{"cells that change", changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), "findings", report.Warning,
+			[]string{"3 cells"}},
+		{"rejected rows", changed(t, "INSERT INTO system_state VALUES (NULL, '1', '')"), "findings", report.Error,
+			[]string{"1 row that Flujo's PostgreSQL tables reject", "--quarantine"}},
+		{"naive timestamps", changed(t, "UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3"), "findings",
+			report.Warning, []string{"2 times without a zone", "--naive-timezone"}},
+		{"a wide column", changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3"), "findings",
+			report.Warning, []string{"1 column that would be made bigint"}},
+		{"runs to be made", changed(t, "DELETE FROM runs WHERE run_id = (SELECT min(run_id) FROM steps)"), "findings",
+			report.Warning, []string{"1 run that would be made"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -171,8 +180,10 @@ func TestCheckServer(t *testing.T) {
 	good := pgtest.Database(t)
 	result := checked(t, checkOptions(t, fixture, good))
 	for name, words := range map[string][]string{
-		"reachable": {"as role"}, "version": {"PostgreSQL"}, "encoding": {"UTF8"}, "primary": nil, "rights": nil, "timeouts": nil, "schema": {"will be made"},
-		"cutover address": {"flujo,public"}, "pooler": nil, "Flujo's start": {"will start"}, "time": {"about", "sample"},
+		"reachable": {"as role"}, "version": {"PostgreSQL"}, "encoding": {"UTF8"}, "primary": nil, "rights": nil,
+		"timeouts": nil, "schema": {"will be made"},
+		"cutover address": {"flujo,public"}, "pooler": nil, "Flujo's start": {"will start"},
+		"time": {"about", "sample"},
 	} {
 		wantChecked(t, result, name, report.OK, words...)
 	}
@@ -347,7 +358,8 @@ func TestCheckServer(t *testing.T) {
 		// A database whose catalog says what a server built without lz4 says.
 		run(t, connect(t, url), "SET allow_system_table_mods = on", `CREATE OR REPLACE VIEW pg_catalog.pg_settings AS
 			SELECT name, setting, unit, category, short_desc, extra_desc, context, vartype, source, min_val, max_val,
-				array_remove(enumvals, 'lz4') AS enumvals, boot_val, reset_val, sourcefile, sourceline, pending_restart FROM pg_show_all_settings()`)
+				array_remove(enumvals, 'lz4') AS enumvals, boot_val, reset_val, sourcefile, sourceline, pending_restart
+					FROM pg_show_all_settings()`)
 		wantLine(t, checkOptions(t, fixture, url), "lz4", report.Warning, "pglz")
 		migrate(t, options(t, fixture, url)) // it works all the same
 	})

@@ -367,18 +367,24 @@ func TestRejectedRows(t *testing.T) {
 func wantTheRest(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
 	for query, want := range map[string]string{
-		"SELECT string_agg(run_id, '|' ORDER BY run_id) FROM flujo.runs WHERE pipeline_version = '1'":                           "almost long|bad \uFFFD|good|lost and told",
-		"SELECT string_agg(run_id, '|' ORDER BY run_id) FROM flujo.runs WHERE pipeline_id = 'unknown'":                          "|long|lost",
-		"SELECT string_agg(DISTINCT pipeline_version || status, '|') FROM flujo.runs WHERE pipeline_id = 'unknown'":             "latestrunning",
-		"SELECT format('%s %s %s', pipeline_id, status, total_steps) FROM flujo.runs WHERE run_id = 'lost and told'":            "told paused 4",
-		"SELECT string_agg(id || ' ' || run_id, '|' ORDER BY id) FROM flujo.steps":                                              "31 lost|35 bad \uFFFD|36 good|37 long|39 ",
-		"SELECT string_agg(id::text, '|' ORDER BY id) FROM flujo.spans":                                                         "43|45",
-		"SELECT string_agg(run_id, '|' ORDER BY run_id) FROM flujo.traces":                                                      "|good",
-		"SELECT string_agg(id::text, '|') FROM flujo.evaluations":                                                               "63",
-		"SELECT string_agg(key, '|' ORDER BY key) FROM flujo.system_state":                                                      "k2|k3",
-		"SELECT string_agg(run_id, '|' ORDER BY run_id) FROM flujo.workflow_state":                                              "lost and told",
-		"SELECT created_at = '2026-01-05T09:00:05+00:00' FROM flujo.runs WHERE run_id = 'lost'":                                 "true",
-		"SELECT count(*) FROM flujo.flujo_port_originals WHERE table_name = 'runs' AND row_key = '' AND column_name = 'run_id'": "2",
+		"SELECT string_agg(run_id, '|' ORDER BY run_id) FROM flujo.runs WHERE pipeline_version = '1'":                "almost long|bad \uFFFD|good|lost and told",
+		"SELECT string_agg(run_id, '|' ORDER BY run_id) FROM flujo.runs WHERE pipeline_id = 'unknown'":               "|long|lost",
+		"SELECT string_agg(DISTINCT pipeline_version || status, '|') FROM flujo.runs WHERE pipeline_id = 'unknown'":  "latestrunning",
+		"SELECT format('%s %s %s', pipeline_id, status, total_steps) FROM flujo.runs WHERE run_id = 'lost and told'": "told paused 4",
+		"SELECT string_agg(id || ' ' || run_id, '|' ORDER BY id) FROM flujo.steps":                                   "31 lost|35 bad \uFFFD|36 good|37 long|39 ",
+		"SELECT string_agg(id::text, '|' ORDER BY id) " +
+			"FROM flujo.spans": "43|45",
+		"SELECT string_agg(run_id, '|' ORDER BY run_id) " +
+			"FROM flujo.traces": "|good",
+		"SELECT string_agg(id::text, '|') " +
+			"FROM flujo.evaluations": "63",
+		"SELECT string_agg(key, '|' ORDER BY key) " +
+			"FROM flujo.system_state": "k2|k3",
+		"SELECT string_agg(run_id, '|' ORDER BY run_id) FROM flujo.workflow_state": "lost and told",
+		"SELECT created_at = '2026-01-05T09:00:05+00:00' FROM flujo.runs " +
+			"WHERE run_id = 'lost'": "true",
+		"SELECT count(*) FROM flujo.flujo_port_originals WHERE table_name = 'runs' AND row_key = '' " +
+			"AND column_name = 'run_id'": "2",
 	} {
 		if got := one(t, conn, query); got != want {
 			t.Errorf("%s: %q, want %q", query, got, want)

@@ -111,7 +111,8 @@ func floats(t testing.TB) string {
 	f := newFile(t, format06)
 	f.insert("runs", cells{"run_id": "r", "memory_usage_mb": 0.1})
 	random := rand.New(rand.NewPCG(3, 4))
-	for i, x := range []float64{0, math.Copysign(0, -1), 1, -1.5, 0.000808865499794749, 1e-60, 5e-324, 1.1754943508222875e-38, 3.4028234e38, 16777217, 0.1, -0.1} {
+	for i, x := range []float64{0, math.Copysign(0, -1), 1, -1.5, 0.000808865499794749, 1e-60, 5e-324,
+		1.1754943508222875e-38, 3.4028234e38, 16777217, 0.1, -0.1} {
 		f.insert("steps", cells{"id": int64(i + 1), "cost_usd": x})
 	}
 	for i := range 300 {
@@ -178,7 +179,8 @@ func TestExactFloats(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, r := range want {
-				if line := fmt.Sprintf(" values in %s, by at most %.1g of the value (--exact-floats keeps them)", r.Column, r.Largest); !strings.Contains(
+				if line := fmt.Sprintf(" values in %s, by at most %.1g of the value (--exact-floats keeps them)",
+					r.Column, r.Largest); !strings.Contains(
 					text.String(),
 					line,
 				) {
@@ -237,7 +239,8 @@ func TestManyFindings(t *testing.T) {
 	const n = 20_000
 	path := changed(t, fmt.Sprintf(`INSERT INTO steps (id, run_id, step_name, step_index, status, output, created_at)
 		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
-		SELECT 1000 + i, (SELECT run_id FROM runs LIMIT 1), 's', i, 'completed', '{', '2026-01-05T09:00:01+00:00' FROM n`, n))
+		SELECT 1000 + i, (SELECT run_id FROM runs LIMIT 1), 's', i, 'completed', '{', '2026-01-05T09:00:01+00:00'
+			FROM n`, n))
 	url := pgtest.Database(t)
 	o := options(t, path, url)
 	found := collectFindings(&o)
@@ -252,7 +255,8 @@ func TestManyFindings(t *testing.T) {
 		) {
 		t.Errorf("changes %+v", c)
 	}
-	if got := one(t, connect(t, url), "SELECT count(*) || ' ' || count(DISTINCT source_rowid) FROM flujo.flujo_port_originals WHERE original = '{'"); got != "20000 20000" {
+	if got := one(t, connect(t, url), "SELECT count(*) || ' ' || count(DISTINCT source_rowid) "+
+		"FROM flujo.flujo_port_originals WHERE original = '{'"); got != "20000 20000" {
 		t.Errorf("originals: %s", got)
 	}
 	// Each is written when it is given: they are not gathered.

@@ -217,7 +217,8 @@ func exact(v any) any {
 }
 
 func fileTime(s string) time.Time {
-	for _, format := range []string{"2006-01-02T15:04:05.999999-07:00", "2006-01-02T15:04:05.999999", "2006-01-02 15:04:05"} {
+	for _, format := range []string{"2006-01-02T15:04:05.999999-07:00", "2006-01-02T15:04:05.999999",
+		"2006-01-02 15:04:05"} {
 		if at, err := time.Parse(format, s); err == nil {
 			return at
 		}
@@ -271,7 +272,8 @@ func TestTracesAreDerived(t *testing.T) {
 			t.Errorf("trace of %s:\ngot  %v\nwant %v", id, got, want)
 		}
 	}
-	if got := one(t, conn, "SELECT count(*) FROM flujo.traces t WHERE created_at <> (SELECT max(created_at) FROM flujo.spans s WHERE s.run_id = t.run_id)"); got != "0" {
+	if got := one(t, conn, "SELECT count(*) FROM flujo.traces t WHERE created_at <> (SELECT max(created_at) "+
+		"FROM flujo.spans s WHERE s.run_id = t.run_id)"); got != "0" {
 		t.Errorf("%s traces have another created_at than their latest span", got)
 	}
 }
@@ -280,7 +282,8 @@ func TestTracesAreDerived(t *testing.T) {
 func treeOf(t *testing.T, db *sql.DB, run string) any {
 	t.Helper()
 	rows, err := db.Query(
-		"SELECT span_id, parent_span_id, name, start_time, end_time, status, attributes FROM spans WHERE run_id = ? ORDER BY start_time, id",
+		"SELECT span_id, parent_span_id, name, start_time, end_time, status, attributes FROM spans WHERE run_id = ? "+
+			"ORDER BY start_time, id",
 		run,
 	)
 	if err != nil {

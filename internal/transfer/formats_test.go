@@ -19,20 +19,26 @@ import (
 
 // The file formats before 0.6, in the letters of format06.
 var (
-	states35 = "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, current_step_index I, pipeline_context T, last_step_output T, " +
-		"step_history T, status T, created_at T, updated_at T, total_steps I, error_message T, execution_time_ms I, memory_usage_mb R"
+	states35 = "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, current_step_index I, " +
+		"pipeline_context T, last_step_output T, " +
+		"step_history T, status T, created_at T, updated_at T, total_steps I, error_message T, execution_time_ms I, " +
+		"memory_usage_mb R"
 	format29 = map[string]string{"workflow_state": strings.Replace(states35, "step_history T, ", "", 1)}
 	format33 = map[string]string{
 		"workflow_state": states35,
-		"runs":           "run_id K, pipeline_name T, pipeline_version T, status T, start_time T, end_time T, total_cost R, final_context_blob T",
-		"steps": "step_run_id K, run_id T, step_name T, step_index I, status T, start_time T, end_time T, duration_ms I, cost R, tokens I, " +
+		"runs": "run_id K, pipeline_name T, pipeline_version T, status T, start_time T, end_time T, " +
+			"total_cost R, final_context_blob T",
+		"steps": "step_run_id K, run_id T, step_name T, step_index I, status T, start_time T, end_time T, " +
+			"duration_ms I, cost R, tokens I, " +
 			"input_blob T, output_blob T, error_blob T",
-		"spans": "span_id K, run_id T, parent_span_id T, name T, start_time R, end_time R, status T, attributes T, created_at DATETIME",
+		"spans": "span_id K, run_id T, parent_span_id T, name T, start_time R, end_time R, status T, attributes T, " +
+			"created_at DATETIME",
 	}
 	formatOpened = map[string]string{
 		"workflow_state": states35 + ", metadata T, is_background_task I, parent_run_id T, task_id T, background_error T",
-		"runs":           format33["runs"] + ", pipeline_id T, created_at T, updated_at T, execution_time_ms I, memory_usage_mb R, total_steps I, error_message T",
-		"steps":          format33["steps"] + ", raw_response T", "spans": format33["spans"],
+		"runs": format33["runs"] + ", pipeline_id T, created_at T, updated_at T, execution_time_ms I, " +
+			"memory_usage_mb R, total_steps I, error_message T",
+		"steps": format33["steps"] + ", raw_response T", "spans": format33["spans"],
 		"system_state": format06["system_state"], "traces": format06["traces"], "evaluations": format06["evaluations"],
 	}
 )
@@ -41,7 +47,8 @@ var (
 // PostgreSQL that means the same.
 var standsFor = map[string]string{
 	"runs.start_time": "created_at", "runs.end_time": "updated_at",
-	"steps.start_time": "created_at", "steps.duration_ms": "execution_time_ms", "steps.cost": "cost_usd", "steps.tokens": "token_counts",
+	"steps.start_time": "created_at", "steps.duration_ms": "execution_time_ms", "steps.cost": "cost_usd",
+	"steps.tokens":      "token_counts",
 	"steps.output_blob": "output",
 }
 
@@ -197,7 +204,8 @@ var formatCases = []struct {
 		return write06(
 			t,
 			map[string]string{
-				"runs": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, status T, created_at T, updated_at T",
+				"runs": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, status T, created_at T, " +
+					"updated_at T",
 			},
 		)
 	}, nil},
@@ -210,7 +218,8 @@ var formatCases = []struct {
 	}, nil},
 	{"tables that are not Flujo's", "Flujo 0.6", func(t testing.TB) string {
 		format := without("", "")
-		format["notes"], format["alembic_version"], format["flujo_port_originals"] = "run_id K, x T", "version_num T", "table_name T, original T"
+		format["notes"], format["alembic_version"], format["flujo_port_originals"] = "run_id K, x T", "version_num T",
+			"table_name T, original T"
 		return write06(t, format)
 	}, []string{"alembic_version", "flujo_port_originals", "notes"}},
 	{
@@ -286,7 +295,8 @@ func TestFormatsArriveWhole(t *testing.T) {
 		})
 	}
 	for name, formatName := range map[string]string{
-		fixture: "Flujo 0.6", "../../testdata/flujo_0.4.35.db": "Flujo 0.4.33 to 0.4.35", "../../testdata/flujo_0.4.35_opened_by_0.6.11.db": "Flujo 0.4, opened by 0.6",
+		fixture: "Flujo 0.6", "../../testdata/flujo_0.4.35.db": "Flujo 0.4.33 to 0.4.35",
+		"../../testdata/flujo_0.4.35_opened_by_0.6.11.db": "Flujo 0.4, opened by 0.6",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -518,29 +528,37 @@ func keysOf[V any](m map[string]V) func(yield func(string) bool) {
 // pipeline are what state says.
 func TestOldRowsGetTheirRowID(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ path, ends string }{"0.4.33": {writeOld(t, format33, 0), "7"}, "opened": {writeOld(t, formatOpened, 1), "6"}} {
+	for name, c := range map[string]struct{ path, ends string }{"0.4.33": {writeOld(t, format33, 0), "7"},
+		"opened": {writeOld(t, formatOpened, 1), "6"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			result := migrate(t, options(t, c.path, url))
 			conn := connect(t, url)
 			for _, c := range [][2]string{
-				{"SELECT string_agg(id || ':' || step_index, ' ' ORDER BY id) FROM flujo.steps", "3:0 23:2 33:3 43:4 53:5 63:6 73:7 83:8 93:9 103:10"},
-				{"SELECT string_agg(id || ':' || span_id, ' ' ORDER BY id) FROM flujo.spans WHERE id < 30", "3:span-99 13:span-98 23:span-97"},
+				{"SELECT string_agg(id || ':' || step_index, ' ' ORDER BY id) FROM flujo.steps",
+					"3:0 23:2 33:3 43:4 53:5 63:6 73:7 83:8 93:9 103:10"},
+				{"SELECT string_agg(id || ':' || span_id, ' ' ORDER BY id) FROM flujo.spans WHERE id < 30",
+					"3:span-99 13:span-98 23:span-97"},
 				{"SELECT nextval('flujo.steps_id_seq')", "104"},
 				{"SELECT nextval('flujo.spans_id_seq')", "114"},
 				{"SELECT string_agg(DISTINCT pipeline_id, ' ') FROM flujo.runs", "unknown"},
-				{"SELECT string_agg(convert_from(original, 'UTF8'), ' ' ORDER BY source_rowid) FROM flujo.flujo_port_originals WHERE table_name = 'steps' AND column_name = 'step_run_id' AND source_rowid < 30", "run-00:step:99 run-02:step:97"},
+				{"SELECT string_agg(convert_from(original, 'UTF8'), ' ' ORDER BY source_rowid) " +
+					"FROM flujo.flujo_port_originals WHERE table_name = 'steps' AND column_name = 'step_run_id' " +
+					"AND source_rowid < 30", "run-00:step:99 run-02:step:97"},
 				{"SELECT count(*) FROM flujo.runs WHERE created_at = updated_at", "7"},
-				{"SELECT created_at AT TIME ZONE 'UTC' FROM flujo.runs WHERE run_id = 'run-01'", "2025-09-01 08:01:00.007919"},
+				{"SELECT created_at AT TIME ZONE 'UTC' FROM flujo.runs WHERE run_id = 'run-01'",
+					"2025-09-01 08:01:00.007919"},
 				{"SELECT count(*) FROM flujo.runs WHERE total_steps = 0", "7"},
-				{"SELECT count(*) FROM flujo.flujo_port_originals WHERE table_name = 'runs' AND column_name = 'end_time' AND reason = 'unmapped-column'", c.ends},
+				{"SELECT count(*) FROM flujo.flujo_port_originals WHERE table_name = 'runs' " +
+					"AND column_name = 'end_time' AND reason = 'unmapped-column'", c.ends},
 			} {
 				if got := one(t, conn, c[0]); got != c[1] {
 					t.Errorf("%s: %s, want %s", c[0], got, c[1])
 				}
 			}
-			if i := slices.IndexFunc(result.Changes, func(c report.Change) bool { return c.Table == "steps" && c.Column == "step_run_id" }); i < 0 ||
+			if i := slices.IndexFunc(result.Changes,
+				func(c report.Change) bool { return c.Table == "steps" && c.Column == "step_run_id" }); i < 0 ||
 				result.Changes[i].Count != 10 ||
 				strings.Join(result.Changes[i].Keys, " ") != "3 23 33 43 53 63 73 83 93 103" {
 				t.Errorf("step_run_id in the report: %+v", result.Changes)

@@ -34,7 +34,8 @@ func TestJSONTooLargeIsRejected(t *testing.T) {
 	if got := one(t, conn, "SELECT string_agg(id::text, ' ') FROM flujo.steps"); got != "2" {
 		t.Errorf("steps %s", got)
 	}
-	if got := one(t, conn, "SELECT md5(original) = md5($1::text::bytea) FROM flujo.flujo_port_originals WHERE column_name = 'output'", large); got != "true" {
+	if got := one(t, conn, "SELECT md5(original) = md5($1::text::bytea) FROM flujo.flujo_port_originals "+
+		"WHERE column_name = 'output'", large); got != "true" {
 		t.Error("the original is another")
 	}
 }

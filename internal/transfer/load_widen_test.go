@@ -21,9 +21,12 @@ import (
 func columnTypes(t testing.TB, conn *pgx.Conn) []string {
 	t.Helper()
 	return strings.Split(one(t, conn, `SELECT string_agg(what, E'\n' ORDER BY what) FROM (
-		SELECT format('%s.%s %s', relname, attname, format_type(atttypid, atttypmod)) FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
-			WHERE relnamespace = 'flujo'::regnamespace AND relkind = 'r' AND attnum > 0 AND relname NOT LIKE 'flujo\_port%'
-		UNION ALL SELECT format('%s %s', sequencename, data_type) FROM pg_sequences WHERE schemaname = 'flujo') x(what)`), "\n")
+		SELECT format('%s.%s %s', relname, attname, format_type(atttypid, atttypmod)) FROM pg_attribute a
+			JOIN pg_class c ON c.oid = attrelid
+			WHERE relnamespace = 'flujo'::regnamespace AND relkind = 'r' AND attnum > 0
+				AND relname NOT LIKE 'flujo\_port%'
+		UNION ALL SELECT format('%s %s', sequencename, data_type) FROM pg_sequences
+			WHERE schemaname = 'flujo') x(what)`), "\n")
 }
 
 // wantTypes checks that exactly the given columns and sequences have another
@@ -156,7 +159,8 @@ func TestIntegersBeyondInt4(t *testing.T) {
 			if err := result.Text(&text); err != nil {
 				t.Fatal(err)
 			}
-			if line := "made bigint, for integers beyond PostgreSQL's integer: " + strings.Join(result.Widened, ", ") + "\n"; !strings.Contains(
+			if line := "made bigint, for integers beyond PostgreSQL's integer: " + strings.Join(result.Widened, ", ") +
+				"\n"; !strings.Contains(
 				text.String(),
 				line,
 			) {
@@ -172,7 +176,8 @@ func wantBeyond(t *testing.T, conn *pgx.Conn) {
 	const insert = "INSERT INTO flujo.%s VALUES (%s) RETURNING id"
 	for _, c := range [][2]string{
 		{"SELECT string_agg(execution_time_ms::text, ' ' ORDER BY run_id) FROM flujo.runs", "1 -2147483649"},
-		{"SELECT string_agg(token_counts::text, ' ' ORDER BY id) FROM flujo.steps", "2147483647 2147483648 9223372036854775807"},
+		{"SELECT string_agg(token_counts::text, ' ' ORDER BY id) FROM flujo.steps",
+			"2147483647 2147483648 9223372036854775807"},
 		{"SELECT string_agg(step_index::text, ' ' ORDER BY id) FROM flujo.steps", "0 0 3000000000"},
 		{"SELECT execution_time_ms FROM flujo.steps WHERE id = 1", "-2147483648"},
 		{"SELECT string_agg(id::text, ' ') FROM flujo.spans", "5000000000"},
@@ -238,10 +243,12 @@ func TestLastIDOfAll(t *testing.T) {
 		t.Errorf("notes %q", result.Notes)
 	}
 	conn := connect(t, url)
-	if got := one(t, conn, "SELECT string_agg(id::text, ' ' ORDER BY id) FROM flujo.steps"); got != "-9223372036854775808 9223372036854775807" {
+	if got := one(t, conn, "SELECT string_agg(id::text, ' ' ORDER BY id) "+
+		"FROM flujo.steps"); got != "-9223372036854775808 9223372036854775807" {
 		t.Errorf("ids %s", got)
 	}
-	if _, err := conn.Exec(context.Background(), "INSERT INTO flujo.steps (run_id, step_name, step_index, status, created_at) VALUES ('r', 's', 1, 's', now())"); err == nil {
+	if _, err := conn.Exec(context.Background(), "INSERT INTO flujo.steps (run_id, step_name, step_index, status, "+
+		"created_at) VALUES ('r', 's', 1, 's', now())"); err == nil {
 		t.Error("an id was found after the last one")
 	}
 }
@@ -257,7 +264,8 @@ func TestWiderTypesAreUsed(t *testing.T) {
 		other map[string]string
 	}{
 		{"that the file does not need", fixture, nil},
-		{"that the file needs", beyond(t), map[string]string{"runs.execution_time_ms": "bigint", "steps.step_index": "bigint", "spans.id": "bigint", "spans_id_seq": "bigint"}},
+		{"that the file needs", beyond(t), map[string]string{"runs.execution_time_ms": "bigint",
+			"steps.step_index": "bigint", "spans.id": "bigint", "spans_id_seq": "bigint"}},
 		{"with ids beyond their sequence", beyondSequence(t), map[string]string{"steps_id_seq": "bigint"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -310,16 +318,21 @@ func TestTypesOfAnotherOwner(t *testing.T) {
 		exact bool
 		words []string
 	}{
-		{"column", beyond(t), false, []string{"runs.execution_time_ms", "must be owner", `have the table's owner run ALTER TABLE "flujo"."runs" ALTER COLUMN "execution_time_ms" TYPE bigint;`}},
-		{"id", beyondSequence(t), false, []string{"steps.id", "must be owner", `run ALTER TABLE "flujo"."steps" ALTER COLUMN "id" TYPE bigint; ALTER SEQUENCE "flujo"."steps_id_seq" AS bigint; then run again`}},
-		{"floats", clean, true, []string{"must be owner", `run ALTER TABLE "flujo"."runs" ALTER COLUMN "memory_usage_mb" TYPE double precision;`}},
+		{"column", beyond(t), false, []string{"runs.execution_time_ms", "must be owner",
+			`have the table's owner run ALTER TABLE "flujo"."runs" ALTER COLUMN "execution_time_ms" TYPE bigint;`}},
+		{"id", beyondSequence(t), false, []string{"steps.id", "must be owner",
+			`run ALTER TABLE "flujo"."steps" ALTER COLUMN "id" TYPE bigint; ` +
+				`ALTER SEQUENCE "flujo"."steps_id_seq" AS bigint; then run again`}},
+		{"floats", clean, true, []string{"must be owner",
+			`run ALTER TABLE "flujo"."runs" ALTER COLUMN "memory_usage_mb" TYPE double precision;`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			role := pgtest.Role(t, url, "")
 			name := one(t, connect(t, role), "SELECT current_user")
-			if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
+			if _, err := transfer.Init(context.Background(),
+				transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
 				t.Fatal(err)
 			}
 			conn := connect(t, url)

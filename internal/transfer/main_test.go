@@ -159,7 +159,8 @@ func keepOpen(t testing.TB, file, statement string, during func()) {
 func leftovers(t testing.TB, conn *pgx.Conn) string {
 	t.Helper()
 	return one(t, conn, `SELECT coalesce(string_agg(what, ', ' ORDER BY what), '') FROM (
-		SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg\_%' AND nspname NOT IN ('public', 'information_schema')
+		SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg\_%'
+			AND nspname NOT IN ('public', 'information_schema')
 		UNION ALL SELECT 'extension ' || extname FROM pg_extension WHERE extname <> 'plpgsql'
 		UNION ALL SELECT 'relation ' || c.oid::regclass FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
 			WHERE nspname NOT LIKE 'pg\_%' AND nspname <> 'information_schema'

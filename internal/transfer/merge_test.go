@@ -232,7 +232,8 @@ func (m *model) check(t testing.TB, conn *pgx.Conn, result *report.Migration) {
 			"missing":    "SELECT to_jsonb(t) FROM expected.%[1]s t EXCEPT ALL SELECT to_jsonb(t) FROM flujo.%[1]s t",
 			"unexpected": "SELECT to_jsonb(t) FROM flujo.%[1]s t EXCEPT ALL SELECT to_jsonb(t) FROM expected.%[1]s t",
 		} {
-			if got := one(t, conn, "SELECT string_agg(x.to_jsonb::text, E'\n') FROM ("+fmt.Sprintf(query, table)+") x"); got != "NULL" {
+			if got := one(t, conn,
+				"SELECT string_agg(x.to_jsonb::text, E'\n') FROM ("+fmt.Sprintf(query, table)+") x"); got != "NULL" {
 				t.Errorf("%s: %s:\n%s", table, what, got)
 			}
 		}
@@ -299,7 +300,8 @@ func stateOf(t testing.TB, conn *pgx.Conn) string {
 				t,
 				conn,
 				fmt.Sprintf(
-					"SELECT string_agg('%s ' || to_jsonb(t)::text, E'\n' ORDER BY to_jsonb(t)::text) FROM flujo.%[1]s t",
+					"SELECT string_agg('%s ' || to_jsonb(t)::text, E'\n' ORDER BY to_jsonb(t)::text) "+
+						"FROM flujo.%[1]s t",
 					table,
 				),
 			),
@@ -380,13 +382,17 @@ func flujoInserts(t testing.TB, conn *pgx.Conn, had side) {
 	run(
 		t,
 		conn,
-		"INSERT INTO flujo.runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('next', 'p', 'n', '1', 'running', now(), now())",
-		"INSERT INTO flujo.steps (run_id, step_name, step_index, status, created_at) VALUES ('next', 's', 0, 'completed', now())",
-		"INSERT INTO flujo.spans (run_id, span_id, name, start_time, status, created_at) VALUES ('next', 's', 'n', 1, 'completed', now())",
+		"INSERT INTO flujo.runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, "+
+			"updated_at) VALUES ('next', 'p', 'n', '1', 'running', now(), now())",
+		"INSERT INTO flujo.steps (run_id, step_name, step_index, status, created_at) "+
+			"VALUES ('next', 's', 0, 'completed', now())",
+		"INSERT INTO flujo.spans (run_id, span_id, name, start_time, status, created_at) "+
+			"VALUES ('next', 's', 'n', 1, 'completed', now())",
 		"INSERT INTO flujo.evaluations (run_id, score) VALUES ('next', 1)",
 	)
 	for _, table := range []string{"steps", "spans", "evaluations"} {
-		if got := one(t, conn, fmt.Sprintf("SELECT id > %d FROM flujo.%s WHERE run_id = 'next'", highest(had[table]), table)); got != "true" {
+		if got := one(t, conn, fmt.Sprintf("SELECT id > %d FROM flujo.%s WHERE run_id = 'next'", highest(had[table]),
+			table)); got != "true" {
 			t.Errorf("%s: the next id is not beyond %d", table, highest(had[table]))
 		}
 	}
@@ -438,7 +444,8 @@ func TestMergePairs(t *testing.T) {
 	file.addRun("equal-other-ids", "same", 3, 20)
 	file.addRun("tied", "f", 3, 11)
 	file.addRun("only-file-free-ids", "f", 3, 30)
-	for key, times := range map[string][2]int{"only-here": {3, -1}, "only-file": {-1, 3}, "older-here": {3, 4}, "newer-here": {4, 3}, "tied": {3, 3}} {
+	for key, times := range map[string][2]int{"only-here": {3, -1}, "only-file": {-1, 3}, "older-here": {3, 4},
+		"newer-here": {4, 3}, "tied": {3, 3}} {
 		for i, s := range []side{here, file} {
 			if times[i] >= 0 {
 				s.add(
@@ -504,7 +511,8 @@ func TestMergeNothingToDo(t *testing.T) {
 	if c := comparison(t, result2, "steps"); c.Changed != 1 || c.Mismatched != 0 {
 		t.Errorf("%+v", c)
 	}
-	if got := one(t, conn, "SELECT count(*) FROM flujo.flujo_port_receipts WHERE options->>'merged' = 'true' AND jsonb_array_length(tables->2->'writers') > 0"); got != "1" {
+	if got := one(t, conn, "SELECT count(*) FROM flujo.flujo_port_receipts WHERE options->>'merged' = 'true' "+
+		"AND jsonb_array_length(tables->2->'writers') > 0"); got != "1" {
 		t.Errorf("%s receipts of a merge that know the migration's rows", got)
 	}
 }
@@ -530,7 +538,8 @@ func TestMergeAfterRollback(t *testing.T) {
 			conn,
 			"SELECT run_id FROM flujo.runs ORDER BY run_id OFFSET 5 LIMIT 1",
 		)
-	const step = "INSERT INTO %ssteps (run_id, step_name, step_index, status, output, created_at) VALUES ('%s', '%s', 99, 'completed', '{\"by\": \"%[3]s\"}', '%s')"
+	const step = "INSERT INTO %ssteps (run_id, step_name, step_index, status, output, created_at) " +
+		"VALUES ('%s', '%s', 99, 'completed', '{\"by\": \"%[3]s\"}', '%s')"
 	run(
 		t,
 		conn,
@@ -546,7 +555,8 @@ func TestMergeAfterRollback(t *testing.T) {
 		t,
 		fmt.Sprintf(step, "", run1, "file", "2027-01-02T00:00:00+00:00"),
 		fmt.Sprintf(step, "", run0, "file", "2026-12-31T00:00:00+00:00"),
-		"INSERT INTO spans (run_id, span_id, name, start_time, status, created_at) VALUES ('"+run1+"', 'new', 'late', 1.5e9, 'ok', '2027-01-02T00:00:00+00:00')",
+		"INSERT INTO spans (run_id, span_id, name, start_time, status, created_at) VALUES ('"+run1+
+			"', 'new', 'late', 1.5e9, 'ok', '2027-01-02T00:00:00+00:00')",
 	)
 	result := migrate(t, mergeOptions(t, file, url))
 	u := result.Merge.Units[0]
@@ -556,11 +566,13 @@ func TestMergeAfterRollback(t *testing.T) {
 		t.Errorf("%+v", u)
 	}
 	for r, by := range map[string]string{run0: "pg", run1: "file"} {
-		if got := one(t, conn, "SELECT string_agg(step_name, ',') FROM flujo.steps WHERE step_index = 99 AND run_id = $1", r); got != by {
+		if got := one(t, conn,
+			"SELECT string_agg(step_name, ',') FROM flujo.steps WHERE step_index = 99 AND run_id = $1", r); got != by {
 			t.Errorf("run %s has the step of %s, want %s", r, got, by)
 		}
 	}
-	if got := one(t, conn, "SELECT trace_data::text LIKE '%late%' FROM flujo.traces WHERE run_id = $1", run1); got != "true" {
+	if got := one(t, conn, "SELECT trace_data::text LIKE '%late%' FROM flujo.traces WHERE run_id = $1",
+		run1); got != "true" {
 		t.Error("the trace is not that of the file's spans")
 	}
 	if got := one(t, conn, "SELECT count(*) FROM flujo.traces WHERE run_id = $1", run2); got != "1" {
@@ -595,7 +607,8 @@ func TestMergeOriginals(t *testing.T) {
 		t,
 		conn,
 		"UPDATE flujo.runs SET updated_at = '"+at(12)+"', error_message = 'new' WHERE run_id = 'newer'",
-		"INSERT INTO flujo.steps (run_id, step_name, step_index, status, created_at) VALUES ('newer', 's', 5, 'completed', '"+at(
+		"INSERT INTO flujo.steps (run_id, step_name, step_index, status, created_at) "+
+			"VALUES ('newer', 's', 5, 'completed', '"+at(
 			2,
 		)+"')",
 	) // id 5
@@ -730,7 +743,9 @@ func TestMergeAfterRestore(t *testing.T) {
 			if u := result.Merge.Units[0]; u.Equal != 59 || u.TakenOver != 1 || len(result.Merge.Renumbered) != 0 {
 				t.Errorf("%+v", result.Merge)
 			}
-			if got := one(t, conn, "SELECT status || (SELECT string_agg(id::text, ',' ORDER BY id) FROM flujo.evaluations e WHERE e.run_id = r.run_id) FROM flujo.runs r WHERE run_id = 'new'"); got != "file16,18" {
+			if got := one(t, conn, "SELECT status || (SELECT string_agg(id::text, ',' ORDER BY id) "+
+				"FROM flujo.evaluations e WHERE e.run_id = r.run_id) FROM flujo.runs r "+
+				"WHERE run_id = 'new'"); got != "file16,18" {
 				t.Errorf("the run is now %s", got)
 			}
 		})
@@ -785,7 +800,8 @@ func TestMergeWidens(t *testing.T) {
 			"evaluations_id_seq": "bigint",
 		},
 	)
-	if got := one(t, conn, "SELECT string_agg(id::text, ',' ORDER BY id) FROM flujo.steps"); got != "1,2147483646,2147483647,2147483648" {
+	if got := one(t, conn,
+		"SELECT string_agg(id::text, ',' ORDER BY id) FROM flujo.steps"); got != "1,2147483646,2147483647,2147483648" {
 		t.Errorf("ids of steps are %s", got)
 	}
 	if !slices.Equal(
@@ -831,14 +847,15 @@ func TestMergeTampered(t *testing.T) {
 	here.add("system_state", cells{"key": "k"})
 	path := file.file(t)
 	for name, tc := range map[string]struct{ damage, unit string }{
-		"a cell of a kept run":         {"UPDATE steps SET status = 'other' WHERE id = 1", `runs "kept"`},
-		"a cell of a taken run":        {"UPDATE spans SET name = 'other' WHERE id = 3", `runs "taken"`},
-		"a row of an added run":        {"DELETE FROM evaluations WHERE run_id = 'added'", `runs "added"`},
-		"a row more":                   {"INSERT INTO system_state (key, value) VALUES ('more', '1')", `system_state "more"`},
-		"a unit less":                  {"DELETE FROM system_state", `system_state "k"`},
-		"an id of a kept run":          {"UPDATE steps SET id = 99 WHERE id = 1", `runs "kept"`},
-		"an id of an added run":        {"UPDATE steps SET id = 99 WHERE id = 5", `runs "added"`},
-		"ids of two rows changed":      {"UPDATE steps SET id = 99 WHERE id = 1; UPDATE steps SET id = 1 WHERE id = 2; UPDATE steps SET id = 2 WHERE id = 99", `runs "kept"`},
+		"a cell of a kept run":  {"UPDATE steps SET status = 'other' WHERE id = 1", `runs "kept"`},
+		"a cell of a taken run": {"UPDATE spans SET name = 'other' WHERE id = 3", `runs "taken"`},
+		"a row of an added run": {"DELETE FROM evaluations WHERE run_id = 'added'", `runs "added"`},
+		"a row more":            {"INSERT INTO system_state (key, value) VALUES ('more', '1')", `system_state "more"`},
+		"a unit less":           {"DELETE FROM system_state", `system_state "k"`},
+		"an id of a kept run":   {"UPDATE steps SET id = 99 WHERE id = 1", `runs "kept"`},
+		"an id of an added run": {"UPDATE steps SET id = 99 WHERE id = 5", `runs "added"`},
+		"ids of two rows changed": {"UPDATE steps SET id = 99 WHERE id = 1; UPDATE steps SET id = 1 " +
+			"WHERE id = 2; UPDATE steps SET id = 2 WHERE id = 99", `runs "kept"`},
 		"a row given to another run":   {"UPDATE steps SET run_id = 'taken' WHERE id = 5", `runs "added", runs "taken"`},
 		"a trace of a run that is new": {`UPDATE traces SET trace_data = '{}' WHERE run_id = 'added'`, `runs "added"`},
 	} {
@@ -869,9 +886,11 @@ func TestMergeTamperedStaging(t *testing.T) {
 	url := here.inPostgres(t, nil)
 	conn := connect(t, url)
 	run(t, conn, `CREATE FUNCTION public.staged() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE o text; BEGIN
-			SELECT schema_name INTO o FROM pg_event_trigger_ddl_commands() WHERE object_identity ~ '^flujo_port_staging_.*\.flujo_port_originals$';
+			SELECT schema_name INTO o FROM pg_event_trigger_ddl_commands()
+				WHERE object_identity ~ '^flujo_port_staging_.*\.flujo_port_originals$';
 			IF o IS NOT NULL THEN EXECUTE format('UPDATE %I.steps SET step_name = ''other'' WHERE id = 2', o); END IF;
-		END $$`, "CREATE EVENT TRIGGER staged ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.staged()")
+		END $$`, "CREATE EVENT TRIGGER staged ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION "+
+		"public.staged()")
 	before := stateOf(t, conn)
 	result, err := transfer.Migrate(context.Background(), mergeOptions(t, file.file(t), url))
 	if clierr.KindOf(err) != clierr.Mismatch || result == nil || result.Differing != 1 ||
@@ -897,7 +916,8 @@ func TestMergeAsGranted(t *testing.T) {
 	conn := connect(t, url)
 	role := pgtest.Role(t, url, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
+	if _, err := transfer.Init(context.Background(),
+		transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
 		t.Fatal(err)
 	}
 	o := mergeOptions(t, file.file(t), role)
@@ -911,7 +931,8 @@ func TestMergeAsGranted(t *testing.T) {
 	result := migrate(t, o)
 	file["runs"][0]["error_message"] = "x"
 	mergeModel(t, here, file, nil).check(t, conn, result)
-	if got := one(t, conn, "SELECT count(*) FROM pg_class WHERE relname ~ '^flujo_port' AND relnamespace <> 'flujo'::regnamespace AND relkind = 'r'"); got != "0" {
+	if got := one(t, conn, "SELECT count(*) FROM pg_class WHERE relname ~ '^flujo_port' "+
+		"AND relnamespace <> 'flujo'::regnamespace AND relkind = 'r'"); got != "0" {
 		t.Errorf("%s tables were left", got)
 	}
 	flujoInserts(t, conn, mergeModel(t, here, file, nil).want)
@@ -935,7 +956,8 @@ func TestMergeLeavesOthersTables(t *testing.T) {
 		"INSERT INTO public.bills VALUES ('r')",
 	)
 	mergeModel(t, here, file, nil).check(t, conn, migrate(t, mergeOptions(t, file.file(t), url)))
-	if got := one(t, conn, "SELECT (SELECT count(*) FROM public.notes) + (SELECT count(*) FROM public.bills)"); got != "2" {
+	if got := one(t, conn,
+		"SELECT (SELECT count(*) FROM public.notes) + (SELECT count(*) FROM public.bills)"); got != "2" {
 		t.Errorf("%s rows of others are left", got)
 	}
 }
@@ -949,7 +971,8 @@ func TestMergeHiddenRows(t *testing.T) {
 	conn := connect(t, url)
 	role := pgtest.Role(t, url, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
+	if _, err := transfer.Init(context.Background(),
+		transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
 		t.Fatal(err)
 	}
 	run(
@@ -1030,7 +1053,8 @@ func TestMergeInferredTimes(t *testing.T) {
 	if u := result.Merge.Units[1]; u.Kept != 1 || u.Added != 1 {
 		t.Errorf("%+v", u)
 	}
-	if got := one(t, conn, "SELECT string_agg(key || value::text, ' ' ORDER BY key) FROM flujo.system_state"); got != "k1 l3" {
+	if got := one(t, conn,
+		"SELECT string_agg(key || value::text, ' ' ORDER BY key) FROM flujo.system_state"); got != "k1 l3" {
 		t.Errorf("state %s", got)
 	}
 }

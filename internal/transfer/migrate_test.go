@@ -66,7 +66,8 @@ func TestDryRunLeavesSequences(t *testing.T) {
 		return one(
 			t,
 			conn,
-			"SELECT string_agg(format('%s %s', sequencename, last_value), ', ' ORDER BY 1) FROM pg_sequences WHERE schemaname = 'flujo'",
+			"SELECT string_agg(format('%s %s', sequencename, last_value), ', ' ORDER BY 1) FROM pg_sequences "+
+				"WHERE schemaname = 'flujo'",
 		) +
 			one(
 				t,
@@ -85,7 +86,8 @@ func TestDryRunLeavesSequences(t *testing.T) {
 
 func initialise(t testing.TB, url string) {
 	t.Helper()
-	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true}); err != nil {
+	if _, err := transfer.Init(context.Background(),
+		transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -124,7 +126,8 @@ func TestTargetWithRowsIsRefused(t *testing.T) {
 	before := one(
 		t,
 		conn,
-		"SELECT string_agg(format('%s %s', relname, relfilenode), ',' ORDER BY relname) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace",
+		"SELECT string_agg(format('%s %s', relname, relfilenode), ',' ORDER BY relname) FROM pg_class "+
+			"WHERE relnamespace = 'flujo'::regnamespace",
 	)
 	wantError(
 		t,
@@ -140,7 +143,8 @@ func TestTargetWithRowsIsRefused(t *testing.T) {
 		"--replace",
 		"--merge",
 	)
-	if after := one(t, conn, "SELECT string_agg(format('%s %s', relname, relfilenode), ',' ORDER BY relname) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace"); after != before {
+	if after := one(t, conn, "SELECT string_agg(format('%s %s', relname, relfilenode), ',' ORDER BY relname) "+
+		"FROM pg_class WHERE relnamespace = 'flujo'::regnamespace"); after != before {
 		t.Error("something was changed all the same")
 	}
 }
@@ -151,13 +155,15 @@ func TestEmptyTablesAreUsedWithTheirGrants(t *testing.T) {
 	role := pgtest.Role(t, url, "")
 	conn := connect(t, url)
 	name := one(t, connect(t, role), "SELECT current_user")
-	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
+	if _, err := transfer.Init(context.Background(),
+		transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
 		t.Fatal(err)
 	}
 	before := one(
 		t,
 		conn,
-		"SELECT string_agg(format('%s %s %s', oid, relowner, relacl), E'\n' ORDER BY oid) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace AND relname NOT LIKE '%flujo_port%' AND relname NOT LIKE 'pg_toast%'",
+		"SELECT string_agg(format('%s %s %s', oid, relowner, relacl), E'\n' ORDER BY oid) FROM pg_class WHERE "+
+			"relnamespace = 'flujo'::regnamespace AND relname NOT LIKE '%flujo_port%' AND relname NOT LIKE 'pg_toast%'",
 	)
 	// The application's role owns nothing there, and migrates all the same.
 	o := options(t, fixture, role)
@@ -168,7 +174,9 @@ func TestEmptyTablesAreUsedWithTheirGrants(t *testing.T) {
 	}
 	o.DryRun = false
 	migrate(t, o)
-	if after := one(t, conn, "SELECT string_agg(format('%s %s %s', oid, relowner, relacl), E'\n' ORDER BY oid) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace AND relname NOT LIKE '%flujo_port%' AND relname NOT LIKE 'pg_toast%'"); after != before {
+	if after := one(t, conn, "SELECT string_agg(format('%s %s %s', oid, relowner, relacl), E'\n' ORDER BY oid) "+
+		"FROM pg_class WHERE relnamespace = 'flujo'::regnamespace AND relname NOT LIKE '%flujo_port%' "+
+		"AND relname NOT LIKE 'pg_toast%'"); after != before {
 		t.Errorf("owners or grants changed:\n%s\n%s", before, after)
 	}
 	if got := one(t, conn, "SELECT nextval('flujo.steps_id_seq')"); got != "214" {
@@ -191,7 +199,8 @@ func TestHalfMadeSchemaIsCompleted(t *testing.T) {
 		"DROP INDEX flujo.idx_spans_run_id",
 	)
 	migrate(t, options(t, fixture, url))
-	if got := one(t, conn, "SELECT string_agg(version::text, ',' ORDER BY version) FROM flujo.flujo_schema_versions"); got != "1,2,3,4,5" {
+	if got := one(t, conn,
+		"SELECT string_agg(version::text, ',' ORDER BY version) FROM flujo.flujo_schema_versions"); got != "1,2,3,4,5" {
 		t.Errorf("versions %s", got)
 	}
 	if got := one(t, conn, "SELECT count(*) FROM flujo.evaluations"); got != "15" {
@@ -211,30 +220,45 @@ func TestOtherShapesAreNamed(t *testing.T) {
 		{"column missing", "ALTER TABLE flujo.steps DROP COLUMN cost_usd", []string{"steps has no column cost_usd"}},
 		{"column more", "ALTER TABLE flujo.runs ADD tenant text", []string{"runs has a column tenant more"}},
 		{"type", "ALTER TABLE flujo.steps ALTER output TYPE text", []string{"steps.output is text, not jsonb"}},
-		{"not null", "ALTER TABLE flujo.runs ALTER error_message SET NOT NULL", []string{"runs.error_message is NOT NULL"}},
+		{"not null", "ALTER TABLE flujo.runs ALTER error_message SET NOT NULL",
+			[]string{"runs.error_message is NOT NULL"}},
 		{"nullable", "ALTER TABLE flujo.runs ALTER status DROP NOT NULL", []string{"runs.status may be NULL"}},
-		{"default", "ALTER TABLE flujo.runs ALTER total_steps SET DEFAULT 7", []string{`runs.total_steps has the default "7", not "0"`}},
+		{"default", "ALTER TABLE flujo.runs ALTER total_steps SET DEFAULT 7",
+			[]string{`runs.total_steps has the default "7", not "0"`}},
 		{"no sequence", "ALTER TABLE flujo.steps ALTER id DROP DEFAULT", []string{"steps.id has the default"}},
-		{"primary key", "ALTER TABLE flujo.system_state DROP CONSTRAINT system_state_pkey", []string{"system_state has the primary key (), not (key)"}},
-		{"foreign key missing", "ALTER TABLE flujo.spans DROP CONSTRAINT spans_run_id_fkey", []string{"spans has no foreign key run_id → flujo.runs"}},
-		{"foreign key without cascade", "ALTER TABLE flujo.spans DROP CONSTRAINT spans_run_id_fkey, ADD CONSTRAINT x FOREIGN KEY (run_id) REFERENCES flujo.runs",
+		{"primary key", "ALTER TABLE flujo.system_state DROP CONSTRAINT system_state_pkey",
+			[]string{"system_state has the primary key (), not (key)"}},
+		{"foreign key missing", "ALTER TABLE flujo.spans DROP CONSTRAINT spans_run_id_fkey",
+			[]string{"spans has no foreign key run_id → flujo.runs"}},
+		{"foreign key without cascade", "ALTER TABLE flujo.spans DROP CONSTRAINT spans_run_id_fkey, " +
+			"ADD CONSTRAINT x FOREIGN KEY (run_id) REFERENCES flujo.runs",
 			[]string{"spans has no foreign key", "spans has a constraint x more"}},
-		{"check", "ALTER TABLE flujo.runs ADD CONSTRAINT short CHECK (length(run_id) < 5)", []string{"runs has a constraint short more"}},
-		{"view", "DROP TABLE flujo.system_state; CREATE VIEW flujo.system_state AS SELECT 1 AS key", []string{"system_state is a view"}},
-		{"index of another table", "DROP INDEX flujo.idx_runs_status; CREATE INDEX idx_runs_status ON flujo.runs (pipeline_name)",
+		{"check", "ALTER TABLE flujo.runs ADD CONSTRAINT short CHECK (length(run_id) < 5)",
+			[]string{"runs has a constraint short more"}},
+		{"view", "DROP TABLE flujo.system_state; CREATE VIEW flujo.system_state AS SELECT 1 AS key",
+			[]string{"system_state is a view"}},
+		{"index of another table",
+			"DROP INDEX flujo.idx_runs_status; CREATE INDEX idx_runs_status ON flujo.runs (pipeline_name)",
 			[]string{"idx_runs_status is runs.pipeline_name by btree, not runs.status by btree"}},
-		{"index of another operator class", "DROP INDEX flujo.idx_runs_context_gin; CREATE INDEX idx_runs_context_gin ON flujo.workflow_state USING gin (pipeline_context jsonb_path_ops)",
-			[]string{"idx_runs_context_gin is workflow_state.pipeline_context by gin jsonb_path_ops, not workflow_state.pipeline_context by gin"}},
-		{"trigger", "CREATE FUNCTION flujo.f() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL;END$$; CREATE TRIGGER t BEFORE INSERT ON flujo.steps FOR EACH ROW EXECUTE FUNCTION flujo.f()",
+		{"index of another operator class", "DROP INDEX flujo.idx_runs_context_gin; " +
+			"CREATE INDEX idx_runs_context_gin ON flujo.workflow_state USING gin (pipeline_context jsonb_path_ops)",
+			[]string{"idx_runs_context_gin is workflow_state.pipeline_context by gin jsonb_path_ops, " +
+				"not workflow_state.pipeline_context by gin"}},
+		{"trigger", "CREATE FUNCTION flujo.f() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL;END$$; " +
+			"CREATE TRIGGER t BEFORE INSERT ON flujo.steps FOR EACH ROW EXECUTE FUNCTION flujo.f()",
 			[]string{"steps has the trigger t"}},
 		{"rule", "CREATE RULE r AS ON INSERT TO flujo.steps DO INSTEAD NOTHING", []string{"steps has the rule r"}},
 		{"unlogged", "ALTER TABLE flujo.system_state SET UNLOGGED", []string{"system_state is unlogged"}},
-		{"inherited", "CREATE TABLE flujo.child () INHERITS (flujo.system_state)", []string{"system_state takes part in inheritance"}},
-		{"foreign keys off", "ALTER TABLE flujo.steps DISABLE TRIGGER ALL", []string{"steps has its foreign keys' triggers disabled"}},
-		{"another sequence", "CREATE SEQUENCE flujo.other; ALTER TABLE flujo.steps ALTER id SET DEFAULT nextval('flujo.other')",
+		{"inherited", "CREATE TABLE flujo.child () INHERITS (flujo.system_state)",
+			[]string{"system_state takes part in inheritance"}},
+		{"foreign keys off", "ALTER TABLE flujo.steps DISABLE TRIGGER ALL",
+			[]string{"steps has its foreign keys' triggers disabled"}},
+		{"another sequence",
+			"CREATE SEQUENCE flujo.other; ALTER TABLE flujo.steps ALTER id SET DEFAULT nextval('flujo.other')",
 			[]string{"steps.id has the default", "flujo.other", "steps_id_seq"}},
 		{"newer Flujo", "INSERT INTO flujo.flujo_schema_versions (version) VALUES (6)", []string{"records version 6"}},
-		{"several", "ALTER TABLE flujo.runs ADD a int; ALTER TABLE flujo.steps ADD b int; ALTER TABLE flujo.spans DROP name",
+		{"several", "ALTER TABLE flujo.runs ADD a int; ALTER TABLE flujo.steps ADD b int; " +
+			"ALTER TABLE flujo.spans DROP name",
 			[]string{"runs has a column a", "steps has a column b", "spans has no column name"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -260,15 +284,20 @@ func TestWhatFlujoDoesAfterTheCutover(t *testing.T) {
 		conn,
 		`INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at)
 			VALUES ('new', 'p', 'p', '1', 'running', now(), now())`,
-		`INSERT INTO steps (run_id, step_name, step_index, status, output, raw_response, cost_usd, token_counts, execution_time_ms, created_at)
-			VALUES ('new', 's', 0, 'completed', '{"a": 1}', NULL, 0.25, 10, 20, now()), ('new', 't', 1, 'failed', NULL, NULL, NULL, NULL, NULL, now())`,
+		`INSERT INTO steps (run_id, step_name, step_index, status, output, raw_response, cost_usd, token_counts,
+			execution_time_ms, created_at)
+			VALUES ('new', 's', 0, 'completed', '{"a": 1}', NULL, 0.25, 10, 20, now()), ('new', 't', 1, 'failed', NULL,
+				NULL, NULL, NULL, NULL, now())`,
 		`INSERT INTO spans (run_id, span_id, parent_span_id, name, start_time, end_time, status, attributes, created_at)
 			VALUES ('new', 'a', NULL, 'root', 1767603600.85748, 1767603601.5, 'completed', '{}', now())`,
 		`INSERT INTO traces (run_id, trace_data, created_at) VALUES ('new', '{"span_id": "a"}', now())
 			ON CONFLICT (run_id) DO UPDATE SET trace_data = EXCLUDED.trace_data, created_at = EXCLUDED.created_at`,
-		`INSERT INTO evaluations (run_id, step_name, score, feedback, metadata) VALUES ('new', 's', 0.5, 'good', '{"judge": 1}')`,
-		`INSERT INTO workflow_state (run_id, pipeline_id, pipeline_name, pipeline_version, current_step_index, pipeline_context, status, created_at, updated_at)
-			SELECT run_id, pipeline_id, pipeline_name, '9', 3, '{"x": 1}', 'paused', now(), now() FROM workflow_state LIMIT 1
+		`INSERT INTO evaluations (run_id, step_name, score, feedback, metadata) `+
+			`VALUES ('new', 's', 0.5, 'good', '{"judge": 1}')`,
+		`INSERT INTO workflow_state (run_id, pipeline_id, pipeline_name, pipeline_version, current_step_index,
+			pipeline_context, status, created_at, updated_at)
+			SELECT run_id, pipeline_id, pipeline_name, '9', 3, '{"x": 1}', 'paused', now(), now()
+				FROM workflow_state LIMIT 1
 			ON CONFLICT (run_id) DO UPDATE SET pipeline_version = EXCLUDED.pipeline_version, status = EXCLUDED.status`,
 		`INSERT INTO system_state (key, value, updated_at) VALUES ('tracker:0', '{"k": 99}', now()), ('new', '1', now())
 			ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value`,
@@ -288,7 +317,8 @@ func TestWhatFlujoDoesAfterTheCutover(t *testing.T) {
 	run(t, conn, "DELETE FROM runs WHERE run_id = 'new'",
 		"DELETE FROM runs WHERE run_id = (SELECT run_id FROM steps WHERE id = 1)")
 	for _, table := range []string{"steps", "spans", "traces", "evaluations"} {
-		if got := one(t, conn, fmt.Sprintf("SELECT count(*) FROM %s WHERE run_id = 'new' OR NOT EXISTS (SELECT FROM runs r WHERE r.run_id = %s.run_id)", table, table)); got != "0" {
+		if got := one(t, conn, fmt.Sprintf("SELECT count(*) FROM %s WHERE run_id = 'new' OR NOT EXISTS (SELECT "+
+			"FROM runs r WHERE r.run_id = %s.run_id)", table, table)); got != "0" {
 			t.Errorf("%s rows of deleted runs are left in %s", got, table)
 		}
 	}
@@ -299,7 +329,8 @@ func TestSourceThatFailsMidTable(t *testing.T) {
 	t.Parallel()
 	file := changed(t, `INSERT INTO steps (run_id, step_name, step_index, status, output, created_at)
 		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
-		SELECT (SELECT run_id FROM runs LIMIT 1), 's', i, 'completed', '{"pad":"' || hex(randomblob(600)) || '"}', '2026-01-05T09:00:01+00:00' FROM n`,
+		SELECT (SELECT run_id FROM runs LIMIT 1), 's', i, 'completed', '{"pad":"' || hex(randomblob(600)) || '"}',
+			'2026-01-05T09:00:01+00:00' FROM n`,
 		"PRAGMA wal_checkpoint(TRUNCATE)")
 	overwriteLeafPages(t, file)
 	url := pgtest.Database(t)
@@ -391,7 +422,8 @@ func TestConnectionLostBeforeCommit(t *testing.T) {
 
 func TestInterruptRollsBack(t *testing.T) {
 	t.Parallel()
-	for _, phase := range []string{transfer.PhaseConnect, transfer.PhaseSchema, transfer.PhaseCopy, transfer.PhaseIndexes, transfer.PhaseVerify, transfer.PhaseCommit} {
+	for _, phase := range []string{transfer.PhaseConnect, transfer.PhaseSchema, transfer.PhaseCopy,
+		transfer.PhaseIndexes, transfer.PhaseVerify, transfer.PhaseCommit} {
 		t.Run(phase, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
@@ -453,7 +485,8 @@ func TestStartingFlujoWaits(t *testing.T) {
 // on. One that holds the file open and stays silent is told from it.
 func TestFileThatChangesIsNotCommitted(t *testing.T) {
 	t.Parallel()
-	for _, phase := range []string{transfer.PhaseConnect, transfer.PhaseSchema, transfer.PhaseCopy, transfer.PhaseIndexes, transfer.PhaseVerify, transfer.PhaseCommit} {
+	for _, phase := range []string{transfer.PhaseConnect, transfer.PhaseSchema, transfer.PhaseCopy,
+		transfer.PhaseIndexes, transfer.PhaseVerify, transfer.PhaseCommit} {
 		t.Run(phase, func(t *testing.T) {
 			t.Parallel()
 			url, file := pgtest.Database(t), copyOf(t, fixture)
@@ -566,15 +599,23 @@ func TestCellsThatDoNotFitArrive(t *testing.T) {
 		name, change, query, want string
 		words                     string // of --strict
 	}{
-		{"not JSON", "UPDATE steps SET output = '{' WHERE id = 7", "SELECT output FROM flujo.steps WHERE id = 7", `"{"`, "1 cell "},
-		{"NUL in JSON", `UPDATE steps SET output = '"a\u0000b"' WHERE id = 7`, "SELECT output FROM flujo.steps WHERE id = 7", `"ab"`, "1 cell "},
+		{"not JSON", "UPDATE steps SET output = '{' WHERE id = 7", "SELECT output FROM flujo.steps WHERE id = 7", `"{"`,
+			"1 cell "},
+		{"NUL in JSON", `UPDATE steps SET output = '"a\u0000b"' WHERE id = 7`,
+			"SELECT output FROM flujo.steps WHERE id = 7", `"ab"`, "1 cell "},
 		{"not a time", "UPDATE runs SET created_at = 'soon' WHERE rowid = 3",
-			"SELECT count(*) FROM flujo.runs r JOIN flujo.workflow_state w USING (run_id) JOIN flujo.flujo_port_originals o ON row_key = run_id WHERE r.created_at = w.created_at AND original = 'soon'", "1", "1 cell "},
-		{"beyond int4", "UPDATE steps SET token_counts = 3000000000 WHERE id = 7", "SELECT token_counts FROM flujo.steps WHERE id = 7", "3000000000", "1 column "},
+			"SELECT count(*) FROM flujo.runs r JOIN flujo.workflow_state w USING (run_id) " +
+				"JOIN flujo.flujo_port_originals o ON row_key = run_id WHERE r.created_at = w.created_at " +
+				"AND original = 'soon'", "1", "1 cell "},
+		{"beyond int4", "UPDATE steps SET token_counts = 3000000000 WHERE id = 7",
+			"SELECT token_counts FROM flujo.steps WHERE id = 7", "3000000000", "1 column "},
 		{"column without a home", "UPDATE runs SET total_cost = 1.5 WHERE rowid = 3",
-			"SELECT convert_from(original, 'UTF8') FROM flujo.flujo_port_originals WHERE column_name = 'total_cost'", "1.5", "1 cell "},
-		{"child without its run", "PRAGMA foreign_keys = OFF; INSERT INTO evaluations (run_id, score) VALUES ('nobody', 1)",
-			"SELECT format('%s %s %s', pipeline_id, pipeline_version, status) FROM flujo.runs WHERE run_id = 'nobody'", "unknown latest running", "1 run "},
+			"SELECT convert_from(original, 'UTF8') FROM flujo.flujo_port_originals WHERE column_name = 'total_cost'",
+			"1.5", "1 cell "},
+		{"child without its run",
+			"PRAGMA foreign_keys = OFF; INSERT INTO evaluations (run_id, score) VALUES ('nobody', 1)",
+			"SELECT format('%s %s %s', pipeline_id, pipeline_version, status) FROM flujo.runs WHERE run_id = 'nobody'",
+			"unknown latest running", "1 run "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -598,7 +639,8 @@ func TestCellsThatDoNotFitArrive(t *testing.T) {
 func TestMemoriesNeedPGVector(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	table := "CREATE TABLE memories (id TEXT PRIMARY KEY, vector BLOB NOT NULL, payload TEXT, metadata TEXT, created_at TEXT)"
+	table := "CREATE TABLE memories (id TEXT PRIMARY KEY, vector BLOB NOT NULL, payload TEXT, metadata TEXT, " +
+		"created_at TEXT)"
 	migrate(t, options(t, changed(t, table), url)) // an empty one is no loss
 	wantError(
 		t,
@@ -701,7 +743,8 @@ func TestUnfitTargets(t *testing.T) {
 		url := pgtest.Database(t)
 		role := pgtest.Role(t, url, "")
 		name := one(t, connect(t, role), "SELECT current_user")
-		if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
+		if _, err := transfer.Init(context.Background(),
+			transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
 			t.Fatal(err)
 		}
 		run(t, connect(t, url), "ALTER TABLE flujo.runs ENABLE ROW LEVEL SECURITY")
@@ -763,12 +806,14 @@ func TestSevenColumnsOfRuns(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	var drops []string
-	for _, c := range []string{"execution_time_ms", "memory_usage_mb", "total_steps", "error_message", "end_time", "total_cost", "final_context_blob"} {
+	for _, c := range []string{"execution_time_ms", "memory_usage_mb", "total_steps", "error_message", "end_time",
+		"total_cost", "final_context_blob"} {
 		drops = append(drops, "ALTER TABLE runs DROP COLUMN "+c)
 	}
 	migrate(t, options(t, changed(t, append(drops, "DROP TABLE evaluations", "CREATE TABLE notes (x)")...), url))
 	conn := connect(t, url)
-	if got := one(t, conn, "SELECT count(*) FROM flujo.runs WHERE total_steps = 0 AND error_message IS NULL"); got != "60" {
+	if got := one(t, conn,
+		"SELECT count(*) FROM flujo.runs WHERE total_steps = 0 AND error_message IS NULL"); got != "60" {
 		t.Errorf("%s runs with the default", got)
 	}
 }

@@ -26,7 +26,8 @@ func tamperer(t testing.TB, url string) (do func(damage string)) {
 			fmt.Sprintf(
 				`CREATE OR REPLACE FUNCTION public.tamper() RETURNS event_trigger LANGUAGE plpgsql AS $tamper$ BEGIN
 			IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE object_identity = 'flujo.evaluations_id_seq')
-				AND NOT EXISTS (SELECT FROM pg_settings WHERE name = 'tamper.done' AND setting = 'yes') AND current_setting('tamper.done', true) IS DISTINCT FROM 'yes' THEN
+				AND NOT EXISTS (SELECT FROM pg_settings WHERE name = 'tamper.done' AND setting = 'yes')
+					AND current_setting('tamper.done', true) IS DISTINCT FROM 'yes' THEN
 				PERFORM set_config('tamper.done', 'yes', true);
 				SET LOCAL search_path = flujo, public;
 				%s;
@@ -41,7 +42,8 @@ func tamperer(t testing.TB, url string) (do func(damage string)) {
 	run(
 		t,
 		conn,
-		"CREATE EVENT TRIGGER tamper ON ddl_command_end WHEN TAG IN ('ALTER SEQUENCE') EXECUTE FUNCTION public.tamper()",
+		"CREATE EVENT TRIGGER tamper ON ddl_command_end WHEN TAG IN ('ALTER SEQUENCE') EXECUTE FUNCTION "+
+			"public.tamper()",
 	)
 	return set
 }
@@ -249,27 +251,40 @@ func TestTamperedRows(t *testing.T) {
 		want         []string // as table key column kind
 	}{
 		{"missing", "DELETE FROM steps WHERE id = 1", []string{"steps 1  missing"}},
-		{"one of each table missing", "DELETE FROM evaluations WHERE id = 2; DELETE FROM system_state WHERE key = 'kr'; DELETE FROM traces WHERE run_id = 'q'",
+		{"one of each table missing", "DELETE FROM evaluations WHERE id = 2; DELETE FROM system_state " +
+			"WHERE key = 'kr'; DELETE FROM traces WHERE run_id = 'q'",
 			[]string{"traces q  missing", "evaluations 2  missing", "system_state kr  missing"}},
-		{"doubled", "INSERT INTO spans SELECT 99, run_id, span_id, parent_span_id, name, start_time, end_time, status, attributes, created_at FROM spans WHERE id = 1",
+		{"doubled", "INSERT INTO spans SELECT 99, run_id, span_id, parent_span_id, name, start_time, end_time, " +
+			"status, attributes, created_at FROM spans WHERE id = 1",
 			[]string{"spans 99  extra"}},
-		{"doubled with its key", "ALTER TABLE system_state DROP CONSTRAINT system_state_pkey; INSERT INTO system_state SELECT * FROM system_state WHERE key = 'kr'",
+		{"doubled with its key", "ALTER TABLE system_state DROP CONSTRAINT system_state_pkey; " +
+			"INSERT INTO system_state SELECT * FROM system_state WHERE key = 'kr'",
 			[]string{"system_state kr  extra"}},
-		{"doubled for another that is missing", "ALTER TABLE steps DROP CONSTRAINT steps_pkey; DELETE FROM steps WHERE id = 1; INSERT INTO steps SELECT * FROM steps",
+		{"doubled for another that is missing", "ALTER TABLE steps DROP CONSTRAINT steps_pkey; DELETE FROM steps " +
+			"WHERE id = 1; INSERT INTO steps SELECT * FROM steps",
 			[]string{"steps 1  missing", "steps 2  extra"}},
-		{"another key", "UPDATE evaluations SET id = 77 WHERE id = 1", []string{"evaluations 1  missing", "evaluations 77  extra"}},
-		{"cells swapped between two rows", "UPDATE runs a SET error_message = b.error_message FROM runs b WHERE a.run_id <> b.run_id",
+		{"another key", "UPDATE evaluations SET id = 77 WHERE id = 1",
+			[]string{"evaluations 1  missing", "evaluations 77  extra"}},
+		{"cells swapped between two rows",
+			"UPDATE runs a SET error_message = b.error_message FROM runs b WHERE a.run_id <> b.run_id",
 			[]string{"runs r error_message differs", "runs q error_message differs"}},
-		{"cells swapped in a row", "UPDATE steps SET token_counts = execution_time_ms, execution_time_ms = token_counts WHERE id = 1",
+		{"cells swapped in a row",
+			"UPDATE steps SET token_counts = execution_time_ms, execution_time_ms = token_counts WHERE id = 1",
 			[]string{"steps 1 token_counts differs", "steps 1 execution_time_ms differs"}},
-		{"JSON off in the last digit", `UPDATE steps SET output = '{"n": 123456789012345678901234567890.12345678901234567891}' WHERE id = 1`, []string{"steps 1 output differs"}},
-		{"JSON with another scale", `UPDATE workflow_state SET pipeline_context = '{"a": {"b": [1.1, 2]}, "c": null}' WHERE run_id = 'r'`,
+		{"JSON off in the last digit",
+			`UPDATE steps SET output = '{"n": 123456789012345678901234567890.12345678901234567891}' WHERE id = 1`,
+			[]string{"steps 1 output differs"}},
+		{"JSON with another scale",
+			`UPDATE workflow_state SET pipeline_context = '{"a": {"b": [1.1, 2]}, "c": null}' WHERE run_id = 'r'`,
 			[]string{"workflow_state r pipeline_context differs"}},
 		{"NULL for a value", "UPDATE spans SET attributes = NULL WHERE id = 2", []string{"spans 2 attributes differs"}},
-		{"empty text for NULL", "UPDATE runs SET error_message = '' WHERE run_id = 'r'; UPDATE steps SET output = NULL WHERE id = 2",
+		{"empty text for NULL",
+			"UPDATE runs SET error_message = '' WHERE run_id = 'r'; UPDATE steps SET output = NULL WHERE id = 2",
 			[]string{"runs r error_message differs", "steps 2 output differs"}},
-		{"a derived or kept trace", `UPDATE traces SET trace_data = '{"span_id": "b"}' WHERE run_id = 'r'`, []string{"traces r trace_data differs"}},
-		{"JSON's order and white space", `UPDATE workflow_state SET pipeline_context = '{"c":null,  "a":{"b":[1.10,2]}}'`, nil},
+		{"a derived or kept trace", `UPDATE traces SET trace_data = '{"span_id": "b"}' WHERE run_id = 'r'`,
+			[]string{"traces r trace_data differs"}},
+		{"JSON's order and white space",
+			`UPDATE workflow_state SET pipeline_context = '{"c":null,  "a":{"b":[1.10,2]}}'`, nil},
 		{"the same once more", "UPDATE steps SET status = status; UPDATE runs SET created_at = created_at", nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -333,7 +348,8 @@ func TestTamperedDerived(t *testing.T) {
 		t,
 		url,
 	)(
-		"UPDATE traces SET created_at = created_at + interval '1 microsecond' WHERE run_id = (SELECT min(run_id) FROM traces)",
+		"UPDATE traces SET created_at = created_at + interval '1 microsecond' WHERE run_id = (SELECT min(run_id) " +
+			"FROM traces)",
 	)
 	_, differences, err := tampered(t, fixture, url)
 	if err == nil || len(differences) != 1 || differences[0].Table != "traces" ||
@@ -347,7 +363,8 @@ func TestTamperedOriginals(t *testing.T) {
 	t.Parallel()
 	for _, verify := range []string{transfer.VerifyContent, transfer.VerifyCounts} {
 		url := pgtest.Database(t)
-		damage := map[string]string{transfer.VerifyContent: "UPDATE flujo_port_originals SET original = 'x' WHERE column_name = 'output'",
+		damage := map[string]string{transfer.VerifyContent: "UPDATE flujo_port_originals SET original = 'x' " +
+			"WHERE column_name = 'output'",
 			transfer.VerifyCounts: "DELETE FROM flujo_port_originals WHERE column_name = 'output'"}[verify]
 		tamperer(t, url)(damage)
 		o := options(t, repairedFile(t), url)

@@ -294,8 +294,10 @@ func readMutantTable(
 			}
 			if err != nil {
 				t.Errorf("%s row %d: %v", tm.Table.Name, row[0].Int, err)
-			} else if accepted != (converter.Rejection() == 0) || accepted && !wholeTuple(tuple, len(tm.Fields)) || !accepted && len(tuple) > 0 {
-				t.Errorf("%s row %d is made %x, placed is %v, %s", tm.Table.Name, row[0].Int, tuple, accepted, converter.Rejection())
+			} else if accepted != (converter.Rejection() == 0) || accepted && !wholeTuple(tuple, len(tm.Fields)) ||
+				!accepted && len(tuple) > 0 {
+				t.Errorf("%s row %d is made %x, placed is %v, %s", tm.Table.Name, row[0].Int, tuple, accepted,
+					converter.Rejection())
 			}
 			break
 		}
@@ -379,7 +381,8 @@ func checkMutant(t testing.TB, m mutant) (read bool) {
 			continue
 		}
 		for i := range table.rows {
-			if a, b := fmt.Sprintf("%d %#v", got[name][i].rowid, got[name][i].cells), fmt.Sprintf("%d %#v", table.rows[i].rowid, table.rows[i].cells); a != b {
+			if a, b := fmt.Sprintf("%d %#v", got[name][i].rowid, got[name][i].cells),
+				fmt.Sprintf("%d %#v", table.rows[i].rowid, table.rows[i].cells); a != b {
 				t.Errorf("%s row %d is\n%.500s, database/sql reads\n%.500s", name, i, a, b)
 				break
 			}

@@ -164,16 +164,22 @@ func compareFindings(a, b finding) int {
 // explanations is what the report says of each kind.
 var explanations = map[string]string{
 	"nul-removed": "NUL characters were removed", "lone-surrogate": "lone surrogates became U+FFFD",
-	"invalid-utf8": "bytes that are not UTF-8 became U+FFFD", "non-finite-number": "NaN or Infinity became a JSON string",
-	"invalid-json": "what is not JSON became a JSON string", "json-number-out-of-range": "JSON with a number beyond numeric became a JSON string",
-	"json-too-deep": "JSON nested past the server's limit became a JSON string", "number-as-text": "a number became text",
-	"rounded": "a fraction was rounded to a whole number", "text-as-number": "text became the number that it says",
+	"invalid-utf8":             "bytes that are not UTF-8 became U+FFFD",
+	"non-finite-number":        "NaN or Infinity became a JSON string",
+	"invalid-json":             "what is not JSON became a JSON string",
+	"json-number-out-of-range": "JSON with a number beyond numeric became a JSON string",
+	"json-too-deep":            "JSON nested past the server's limit became a JSON string",
+	"number-as-text":           "a number became text",
+	"rounded":                  "a fraction was rounded to a whole number", "text-as-number": "text became the number that it says",
 	"not-a-number": "what is no number could not be one", "out-of-range": "a number was beyond the column's type",
 	"invalid-boolean": "what is neither 0 nor 1 became a boolean",
-	"time-inferred":   "an absent or unreadable time was taken from elsewhere", "epoch-time": "seconds since 1970 became a time",
-	"time-truncated": "a time was cut to microseconds", "unmapped-column": "Flujo's table has no such column",
-	"null-key": "the key is NULL", "nul-in-key": "the key holds a NUL character", "duplicate-key": "another row has the same key in PostgreSQL",
-	"missing-value": "NULL where a value is due", "json-too-large": "JSON over jsonb's size", "text-too-long": "text too long for Flujo's index on it",
+	"time-inferred":   "an absent or unreadable time was taken from elsewhere",
+	"epoch-time":      "seconds since 1970 became a time",
+	"time-truncated":  "a time was cut to microseconds", "unmapped-column": "Flujo's table has no such column",
+	"null-key": "the key is NULL", "nul-in-key": "the key holds a NUL character",
+	"duplicate-key": "another row has the same key in PostgreSQL",
+	"missing-value": "NULL where a value is due", "json-too-large": "JSON over jsonb's size",
+	"text-too-long": "text too long for Flujo's index on it",
 }
 
 func explanation(kind string) string {
@@ -305,7 +311,8 @@ func asJSON(t testing.TB, result *report.Migration, found []mapping.Finding, int
 	var b bytes.Buffer
 	err := report.JSON(&b, result, report.ListOf("findings", func(yield func(report.Finding) error) error {
 		for _, f := range found {
-			if err := yield(report.Finding{Table: f.Table, Key: f.Key, RowID: f.RowID, Column: f.Column, Reason: f.Reason.String(), Explanation: f.Reason.Explain(), Rejected: f.Rejected}); err != nil {
+			if err := yield(report.Finding{Table: f.Table, Key: f.Key, RowID: f.RowID, Column: f.Column,
+				Reason: f.Reason.String(), Explanation: f.Reason.Explain(), Rejected: f.Rejected}); err != nil {
 				return err
 			}
 		}

@@ -56,7 +56,8 @@ func catalog(t testing.TB, url string) string {
 	t.Helper()
 	return ask(t, url, `SELECT string_agg(what, E'\n' ORDER BY what) FROM (
 		SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp_'
-		UNION ALL SELECT format('extension %s %s in %s', extname, extversion, extnamespace::regnamespace) FROM pg_extension
+		UNION ALL SELECT format('extension %s %s in %s', extname, extversion, extnamespace::regnamespace)
+			FROM pg_extension
 		UNION ALL SELECT format('relation %s.%s', relnamespace::regnamespace, relname) FROM pg_class
 		UNION ALL SELECT 'type ' || oid::regtype FROM pg_type
 		UNION ALL SELECT 'function ' || oid::regprocedure FROM pg_proc
@@ -82,7 +83,8 @@ func wantUnchanged(t testing.TB, url, before string) {
 	}
 }
 
-const extension = "SELECT format('%s in %s', extversion, extnamespace::regnamespace) FROM pg_extension WHERE extname = 'vector'"
+const extension = "SELECT format('%s in %s', extversion, extnamespace::regnamespace) FROM pg_extension " +
+	"WHERE extname = 'vector'"
 
 // available is the version that CREATE EXTENSION makes.
 const available = "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
@@ -94,10 +96,13 @@ func wantMemoriesTable(t testing.TB, url, types string) {
 	got := ask(
 		t,
 		url,
-		`SELECT string_agg(format('%s %s%s', attname, format_type(atttypid, atttypmod), CASE WHEN attnotnull THEN '!' END), ', ' ORDER BY attnum)
-		FROM pg_attribute, set_config('search_path', '', false) WHERE attrelid = 'flujo.memories'::regclass AND attnum > 0`,
+		`SELECT string_agg(format('%s %s%s', attname, format_type(atttypid, atttypmod), CASE WHEN attnotnull
+			THEN '!' END), ', ' ORDER BY attnum)
+		FROM pg_attribute, set_config('search_path', '', false) WHERE attrelid = 'flujo.memories'::regclass
+			AND attnum > 0`,
 	)
-	want := "id text!, vector " + types + ".vector(1536), payload jsonb, metadata jsonb, created_at timestamp with time zone"
+	want := "id text!, vector " + types +
+		".vector(1536), payload jsonb, metadata jsonb, created_at timestamp with time zone"
 	if got != want {
 		t.Errorf("memories is (%s), want (%s)", got, want)
 	}
@@ -110,10 +115,12 @@ func wantMemoriesTable(t testing.TB, url, types string) {
 	if got != want {
 		t.Errorf("index %s, want %s", got, want)
 	}
-	if got := ask(t, url, "SELECT indisvalid AND indisready FROM pg_index WHERE indexrelid = 'flujo.idx_memories_embedding'::regclass"); got != "true" {
+	if got := ask(t, url, "SELECT indisvalid AND indisready FROM pg_index "+
+		"WHERE indexrelid = 'flujo.idx_memories_embedding'::regclass"); got != "true" {
 		t.Error("the index can't be used")
 	}
-	if got := ask(t, url, "SELECT string_agg(version::text, ' ' ORDER BY version) FROM flujo.flujo_schema_versions"); got != "1 2 3 4 5" {
+	if got := ask(t, url,
+		"SELECT string_agg(version::text, ' ' ORDER BY version) FROM flujo.flujo_schema_versions"); got != "1 2 3 4 5" {
 		t.Errorf("versions %s, want 1 2 3 4 5", got)
 	}
 }
@@ -193,7 +200,8 @@ func (m *memory) text() string {
 // extremeFloats are floats at the ends of what there is: 0 and -0, the smallest and
 // largest denormal, the smallest normal, the largest, each with both signs.
 var extremeFloats = []uint32{
-	0x00000000, 0x80000000, 0x00000001, 0x80000001, 0x007fffff, 0x807fffff, 0x00800000, 0x80800000, 0x7f7fffff, 0xff7fffff,
+	0x00000000, 0x80000000, 0x00000001, 0x80000001, 0x007fffff, 0x807fffff, 0x00800000, 0x80800000, 0x7f7fffff,
+	0xff7fffff,
 }
 
 // ordinary is where the memories begin that have a direction that cosine can
@@ -231,7 +239,8 @@ func memoriesFile(t testing.TB) (path string, memories []memory) {
 	}
 	path = changed(
 		t,
-		"CREATE TABLE memories (id TEXT PRIMARY KEY, vector BLOB NOT NULL, payload TEXT, metadata TEXT, created_at TEXT)",
+		"CREATE TABLE memories (id TEXT PRIMARY KEY, vector BLOB NOT NULL, payload TEXT, metadata TEXT, "+
+			"created_at TEXT)",
 	)
 	for _, m := range memories {
 		change(
@@ -322,7 +331,8 @@ func wantNearest(t testing.TB, address string, memories []memory) {
 	conn := connect(t, address)
 	defer conn.Close(ctx)
 	const nearest = "SELECT id FROM memories ORDER BY vector <=> $1::text::vector LIMIT 1"
-	for setting, tm := range map[string]string{"enable_seqscan": "Index Scan using idx_memories_embedding", "enable_indexscan": "Seq Scan"} {
+	for setting, tm := range map[string]string{"enable_seqscan": "Index Scan using idx_memories_embedding",
+		"enable_indexscan": "Seq Scan"} {
 		run(t, conn, "SET "+setting+" = off")
 		rows, err := conn.Query(
 			ctx,
@@ -356,7 +366,8 @@ func wantMemoryIndexing(t testing.TB, address string, m memory) {
 	for _, payload := range []string{`"new"`, `"newer"`} {
 		_, err := conn.Exec(
 			ctx,
-			`INSERT INTO memories (id, vector, payload, metadata) VALUES ('new', $1::text::vector, $2::text::jsonb, NULL)
+			`INSERT INTO memories (id, vector, payload, metadata)
+				VALUES ('new', $1::text::vector, $2::text::jsonb, NULL)
 			ON CONFLICT (id) DO UPDATE SET vector = excluded.vector, payload = excluded.payload`,
 			m.text(),
 			payload,
@@ -365,7 +376,8 @@ func wantMemoryIndexing(t testing.TB, address string, m memory) {
 			t.Fatal(err)
 		}
 	}
-	if got := one(t, conn, "SELECT payload #>> '{}' FROM memories WHERE id = 'new' AND created_at IS NOT NULL"); got != "newer" {
+	if got := one(t, conn,
+		"SELECT payload #>> '{}' FROM memories WHERE id = 'new' AND created_at IS NOT NULL"); got != "newer" {
 		t.Errorf("payload %s", got)
 	}
 }
@@ -432,7 +444,8 @@ func TestPGVectorThatIsThere(t *testing.T) {
 			}
 			conn := connect(t, o.Cutover.Reveal())
 			defer conn.Close(context.Background())
-			if _, err := conn.Exec(context.Background(), "SELECT id FROM memories ORDER BY vector <=> vector"); err == nil {
+			if _, err := conn.Exec(context.Background(),
+				"SELECT id FROM memories ORDER BY vector <=> vector"); err == nil {
 				t.Error("the note is wrong: Flujo would find the operators")
 			}
 		})
@@ -492,10 +505,12 @@ func TestPGVectorTablesOfInit(t *testing.T) {
 // A table for embeddings of another size stays as it is for a file without any,
 // and becomes one of the file's size for a file that has some.
 func TestPGVectorOfAnotherSize(t *testing.T) {
-	const size = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector'"
+	const size = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute " +
+		"WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector'"
 	for _, file := range []string{fixture, ""} {
 		url := pgtest.PGVector(t)
-		if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema}); err != nil {
+		if _, err := transfer.Init(context.Background(),
+			transfer.InitOptions{Postgres: url, Schema: schema}); err != nil {
 			t.Fatal(err)
 		}
 		prepare(t, url, "ALTER TABLE flujo.memories ALTER COLUMN vector TYPE vector(768)")
@@ -575,7 +590,8 @@ func TestPGVectorTablesOfInitForARole(t *testing.T) {
 	url := pgtest.PGVector(t)
 	asRole := pgtest.Role(t, url, "")
 	role := ask(t, asRole, "SELECT current_user")
-	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, GrantTo: role}); err != nil {
+	if _, err := transfer.Init(context.Background(),
+		transfer.InitOptions{Postgres: url, Schema: schema, GrantTo: role}); err != nil {
 		t.Fatal(err)
 	}
 	file, memories := memoriesFile(t)
@@ -645,7 +661,8 @@ func TestPGVectorCellsThatDoNotFit(t *testing.T) {
 		if s, ok := want.(string); ok {
 			want, class = []byte(s), "text"
 		}
-		if got := ask(t, url, "SELECT storage_class || ' ' || reason || ' ' || encode(original, 'hex') FROM flujo.flujo_port_originals WHERE row_key = $1 AND column_name = 'vector'", c.name); got != fmt.Sprintf(
+		if got := ask(t, url, "SELECT storage_class || ' ' || reason || ' ' || encode(original, 'hex') FROM "+
+			"flujo.flujo_port_originals WHERE row_key = $1 AND column_name = 'vector'", c.name); got != fmt.Sprintf(
 			"%s %s %x",
 			class,
 			c.kind,
@@ -670,7 +687,8 @@ func TestPGVectorThatIsNotWanted(t *testing.T) {
 	if got := ask(t, url, "SELECT count(*) FROM pg_extension WHERE extname = 'vector'"); got != "0" {
 		t.Error("the extension is there")
 	}
-	if got := ask(t, url, "SELECT string_agg(version::text, ' ' ORDER BY version) FROM flujo.flujo_schema_versions"); got != "1 2 3 4 5" {
+	if got := ask(t, url,
+		"SELECT string_agg(version::text, ' ' ORDER BY version) FROM flujo.flujo_schema_versions"); got != "1 2 3 4 5" {
 		t.Errorf("versions %s, want 1 2 3 4 5", got)
 	}
 }
@@ -768,7 +786,8 @@ func TestPGVectorOfOtherSizes(t *testing.T) {
 			t,
 			url,
 			`SELECT format('%s of %s', count(*), string_agg(DISTINCT replace(vector::text, ',1', ''), ' ')) ||
-			(SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector') ||
+			(SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass
+				AND attname = 'vector') ||
 			coalesce(to_regclass('flujo.idx_memories_embedding')::text, ' no index') FROM flujo.memories`,
 		)
 		want := fmt.Sprintf("3 of [1]vector(%d)flujo.idx_memories_embedding", size)
@@ -807,7 +826,8 @@ func TestPGVectorCheck(t *testing.T) {
 	o.WithoutPGVector = true // the table is there all the same
 	wantLine(t, o, "pgvector", report.Warning, "not asked for")
 	wantLine(t, o, "dry run", report.OK)
-	if got := ask(t, url, "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector'"); !strings.Contains(
+	if got := ask(t, url, "SELECT format_type(atttypid, atttypmod) FROM pg_attribute "+
+		"WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector'"); !strings.Contains(
 		got,
 		"vector(1536)",
 	) {

@@ -579,11 +579,12 @@ func (k *propertyCheck) originals(conn *pgx.Conn) map[propertyCellRef][]property
 	}
 	var p propertyCellRef
 	var o propertyOriginal
-	if _, err := pgx.ForEachRow(rows, []any{&p.table, &p.rowid, &p.column, &o.key, &o.reason, &o.class, &o.content}, func() error {
-		all[p] = append(all[p], o)
-		o.content = nil
-		return nil
-	}); err != nil {
+	if _, err := pgx.ForEachRow(rows, []any{&p.table, &p.rowid, &p.column, &o.key, &o.reason, &o.class, &o.content},
+		func() error {
+			all[p] = append(all[p], o)
+			o.content = nil
+			return nil
+		}); err != nil {
 		k.Fatal(err)
 	}
 	if len(all) == 0 {

@@ -25,13 +25,17 @@ import (
 
 // dayOnPostgres is what a Flujo does that ran on PostgreSQL for a day.
 var dayOnPostgres = []string{
-	`INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at, memory_usage_mb)
+	`INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at,
+		memory_usage_mb)
 		VALUES ('of postgres', 'p', 'p', '1', 'completed', now(), now(), 0.1)`,
 	`INSERT INTO steps (run_id, step_name, step_index, status, output, cost_usd, created_at)
-		VALUES ('of postgres', 's', 0, 'completed', '{"a": 1.10, "b": "ü"}', 0.1, now()), ('of postgres', 't', 1, 'failed', NULL, NULL, now())`,
-	`INSERT INTO spans (run_id, span_id, name, start_time, status, attributes, created_at) VALUES ('of postgres', 'a', 'root', 1767603600.85748, 'completed', '{}', now())`,
+		VALUES ('of postgres', 's', 0, 'completed', '{"a": 1.10, "b": "ü"}', 0.1, now()), ('of postgres', 't', 1,
+			'failed', NULL, NULL, now())`,
+	`INSERT INTO spans (run_id, span_id, name, start_time, status, attributes, created_at) ` +
+		`VALUES ('of postgres', 'a', 'root', 1767603600.85748, 'completed', '{}', now())`,
 	`INSERT INTO traces (run_id, trace_data, created_at) VALUES ('of postgres', '{"span_id": "a"}', now())`,
-	`INSERT INTO workflow_state (run_id, pipeline_id, pipeline_name, pipeline_version, current_step_index, pipeline_context, status, created_at, updated_at)
+	`INSERT INTO workflow_state (run_id, pipeline_id, pipeline_name, pipeline_version, current_step_index,
+		pipeline_context, status, created_at, updated_at)
 		VALUES ('of postgres', 'p', 'p', '1', 1, '{"x": [1, null, "y"]}', 'paused', now(), now())`,
 	`INSERT INTO evaluations (run_id, step_name, score) VALUES ('of postgres', 's', 0.25)`,
 	`INSERT INTO system_state (key, value) VALUES ('of postgres', '1')`,
@@ -107,7 +111,8 @@ func wantSameRows(t testing.TB, conn *pgx.Conn, a, b string, tables ...string) {
 	t.Helper()
 	for _, table := range slices.Concat(stateTables(), tables) {
 		a, b := postgres.Ident(a)+"."+table, postgres.Ident(b)+"."+table
-		if got := one(t, conn, fmt.Sprintf(`SELECT count(*) FROM ((SELECT x::text FROM %[1]s x EXCEPT ALL SELECT x::text FROM %[2]s x)
+		if got := one(t, conn,
+			fmt.Sprintf(`SELECT count(*) FROM ((SELECT x::text FROM %[1]s x EXCEPT ALL SELECT x::text FROM %[2]s x)
 			UNION ALL (SELECT x::text FROM %[2]s x EXCEPT ALL SELECT x::text FROM %[1]s x)) y`, a, b)); got != "0" {
 			t.Errorf("%s and %s: %s rows are in one and not in the other", a, b, got)
 		}
@@ -144,18 +149,27 @@ func dressUp(t testing.TB, conn *pgx.Conn, auditor string) {
 func disguise(t testing.TB, conn *pgx.Conn) string {
 	t.Helper()
 	return one(t, conn, `SELECT string_agg(line, E'\n' ORDER BY line) FROM (
-		SELECT format('relation %s %s %s %s %s %s %s %s', oid, relname, relkind, relowner::regrole, relacl, relrowsecurity, reloptions, relpersistence)
+		SELECT format('relation %s %s %s %s %s %s %s %s', oid, relname, relkind, relowner::regrole, relacl,
+			relrowsecurity, reloptions, relpersistence)
 			FROM pg_class WHERE relnamespace IN ('flujo'::regnamespace, 'audit'::regnamespace)
-		UNION ALL SELECT format('column %s %s %s %s %s', attrelid::regclass, attname, attacl, attstorage, format_type(atttypid, atttypmod))
-			FROM pg_attribute JOIN pg_class c ON c.oid = attrelid WHERE relnamespace = 'flujo'::regnamespace AND relkind = 'r' AND attnum > 0
-		UNION ALL SELECT format('policy %s on %s %s %s', polname, polrelid::regclass, polroles::regrole[], pg_get_expr(polqual, polrelid)) FROM pg_policy
-		UNION ALL SELECT format('view %s %s', oid::regclass, pg_get_viewdef(oid)) FROM pg_class WHERE relnamespace = 'audit'::regnamespace
-		UNION ALL SELECT format('comment %s %s', objoid::regclass, description) FROM pg_description JOIN pg_class ON objoid = pg_class.oid
+		UNION ALL SELECT format('column %s %s %s %s %s', attrelid::regclass, attname, attacl, attstorage,
+			format_type(atttypid, atttypmod))
+			FROM pg_attribute JOIN pg_class c ON c.oid = attrelid WHERE relnamespace = 'flujo'::regnamespace
+				AND relkind = 'r' AND attnum > 0
+		UNION ALL SELECT format('policy %s on %s %s %s', polname, polrelid::regclass, polroles::regrole[],
+			pg_get_expr(polqual, polrelid)) FROM pg_policy
+		UNION ALL SELECT format('view %s %s', oid::regclass, pg_get_viewdef(oid)) FROM pg_class
+			WHERE relnamespace = 'audit'::regnamespace
+		UNION ALL SELECT format('comment %s %s', objoid::regclass, description) FROM pg_description
+			JOIN pg_class ON objoid = pg_class.oid
 			WHERE classoid = 'pg_class'::regclass AND relnamespace = 'flujo'::regnamespace
-		UNION ALL SELECT format('constraint %s %s %s', oid, conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint WHERE connamespace = 'flujo'::regnamespace
-		UNION ALL SELECT format('default %s %s', adrelid::regclass, pg_get_expr(adbin, adrelid)) FROM pg_attrdef JOIN pg_class c ON c.oid = adrelid
+		UNION ALL SELECT format('constraint %s %s %s', oid, conrelid::regclass, pg_get_constraintdef(oid))
+			FROM pg_constraint WHERE connamespace = 'flujo'::regnamespace
+		UNION ALL SELECT format('default %s %s', adrelid::regclass, pg_get_expr(adbin, adrelid)) FROM pg_attrdef
+			JOIN pg_class c ON c.oid = adrelid
 			WHERE relnamespace = 'flujo'::regnamespace
-		UNION ALL SELECT format('schema %s %s %s', oid, nspname, nspacl) FROM pg_namespace WHERE nspname = 'flujo') x(line)`)
+		UNION ALL SELECT format('schema %s %s %s', oid, nspname, nspacl) FROM pg_namespace
+			WHERE nspname = 'flujo') x(line)`)
 }
 
 // TestReplace: after a day on either side the file's rows take the place of
@@ -206,7 +220,8 @@ func TestReplace(t *testing.T) {
 			t.Errorf("%s: %s, want %s", query, got, want)
 		}
 	}
-	if got := answer(t, conn, "INSERT INTO steps (run_id, step_name, step_index, status, created_at) VALUES ('of the file', 'n', 1, 's', now()) RETURNING id"); got != "215" {
+	if got := answer(t, conn, "INSERT INTO steps (run_id, step_name, step_index, status, created_at) "+
+		"VALUES ('of the file', 'n', 1, 's', now()) RETURNING id"); got != "215" {
 		t.Errorf("next step %s", got)
 	}
 	// What is kept leans on nothing of what it was made of.
@@ -262,8 +277,10 @@ func TestReplacedRowsComeBack(t *testing.T) {
 		{name: "clean", next: dayOnFile},
 		{name: "originals in what is replaced", first: broken, next: dayOnFile, originals: true},
 		{name: "originals in what replaces", next: broken},
-		{name: "originals in both", first: broken, next: append(broken, `UPDATE steps SET output = '[' WHERE id = 9`), originals: true},
-		{name: "sequences beyond the rows", then: []string{"DELETE FROM steps WHERE id > 100", "SELECT setval('evaluations_id_seq', 900)", "DELETE FROM spans", "SELECT setval('spans_id_seq', 1, false)"}},
+		{name: "originals in both", first: broken, next: append(broken, `UPDATE steps SET output = '[' WHERE id = 9`),
+			originals: true},
+		{name: "sequences beyond the rows", then: []string{"DELETE FROM steps WHERE id > 100", "SELECT " +
+			"setval('evaluations_id_seq', 900)", "DELETE FROM spans", "SELECT setval('spans_id_seq', 1, false)"}},
 		{name: "nothing but system_state", then: []string{"DELETE FROM runs", "DELETE FROM workflow_state"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -279,8 +296,10 @@ func TestReplacedRowsComeBack(t *testing.T) {
 				own = append(own, "flujo_port_originals")
 			}
 			keepCopy(t, conn, "mine", own...)
-			const next = `SELECT string_agg(format('%s %s', s, q.last), ',') FROM (VALUES ('steps'), ('spans'), ('evaluations')) v(s),
-				LATERAL (SELECT query_to_xml('SELECT last_value, is_called FROM ' || s || '_id_seq', false, false, '')::text) q(last)`
+			const next = `SELECT string_agg(format('%s %s', s, q.last), ',')
+				FROM (VALUES ('steps'), ('spans'), ('evaluations')) v(s),
+				LATERAL (SELECT query_to_xml('SELECT last_value, is_called FROM ' || s || '_id_seq', false, false,
+					'')::text) q(last)`
 			positions := one(t, conn, next)
 
 			result := migrate(t, replacing(t, changed(t, tc.next...), url))
@@ -303,7 +322,8 @@ func TestReplacedRowsComeBack(t *testing.T) {
 				t.Errorf("verify with the first file: %v", err)
 			}
 			psql(t, url, []string{result.Replaced.DropSQL}, false)
-			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'flujo\\_archive%'"); got != "0" {
+			if got := one(t, conn,
+				"SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'flujo\\_archive%'"); got != "0" {
 				t.Errorf("%s schemas are left", got)
 			}
 			wantSameRows(t, conn, "mine", "flujo", own...)
@@ -344,7 +364,8 @@ func wantUnchangedFile(t testing.TB, conn *pgx.Conn) string {
 	) + one(
 		t,
 		conn,
-		"SELECT string_agg(format('%s %s %s', oid, relname, relfilenode), ',' ORDER BY oid) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace",
+		"SELECT string_agg(format('%s %s %s', oid, relname, relfilenode), ',' ORDER BY oid) FROM pg_class "+
+			"WHERE relnamespace = 'flujo'::regnamespace",
 	)
 	for _, table := range stateTables() {
 		s += one(t, conn, fmt.Sprintf("SELECT md5(string_agg(x::text, '|' ORDER BY x::text)) FROM flujo.%s x", table))
@@ -393,24 +414,33 @@ func TestReplaceThatFails(t *testing.T) {
 		kind    clierr.Kind
 		words   []string
 	}{
-		{name: "a table of others refers to runs", prepare: []string{"CREATE TABLE public.notes (run_id text CONSTRAINT noted REFERENCES flujo.runs ON DELETE CASCADE)", "INSERT INTO public.notes VALUES ('of postgres')"},
-			kind: clierr.Refused, words: []string{"public.notes refers to runs", "ALTER TABLE public.notes DROP CONSTRAINT noted"}},
+		{name: "a table of others refers to runs", prepare: []string{"CREATE TABLE public.notes (run_id text " +
+			"CONSTRAINT noted REFERENCES flujo.runs ON DELETE CASCADE)",
+			"INSERT INTO public.notes VALUES ('of postgres')"},
+			kind:  clierr.Refused,
+			words: []string{"public.notes refers to runs", "ALTER TABLE public.notes DROP CONSTRAINT noted"}},
 		{name: "a rejected row", change: func(t testing.TB, o *transfer.MigrateOptions) {
 			o.SQLite = changed(t, "UPDATE system_state SET key = 'a' || char(0) WHERE rowid = 1")
 		}, kind: clierr.Refused, words: []string{"rejected"}},
 		{name: "what --strict refuses", change: func(t testing.TB, o *transfer.MigrateOptions) {
 			o.SQLite, o.Strict = changed(t, "UPDATE steps SET output = '{' WHERE id = 7"), true
 		}, kind: clierr.Refused, words: []string{"--strict"}},
-		{name: "a column that a view uses", prepare: []string{"CREATE VIEW public.costs AS SELECT cost_usd FROM flujo.steps"},
-			change: func(_ testing.TB, o *transfer.MigrateOptions) { o.ExactFloats = true }, kind: clierr.Refused, words: []string{"steps.cost_usd", "view", "make them again"}},
+		{name: "a column that a view uses",
+			prepare: []string{"CREATE VIEW public.costs AS SELECT cost_usd FROM flujo.steps"},
+			change:  func(_ testing.TB, o *transfer.MigrateOptions) { o.ExactFloats = true }, kind: clierr.Refused,
+			words: []string{"steps.cost_usd", "view", "make them again"}},
 		{name: "the name is taken", prepare: []string{`DO $$ BEGIN FOR i IN 0..300 LOOP
-			EXECUTE format('CREATE SCHEMA %I', to_char((now() + i * interval '1 second') AT TIME ZONE 'UTC', '"flujo_archive_"YYYYMMDD"T"HH24MISS"Z"')); END LOOP; END $$`},
+			EXECUTE format('CREATE SCHEMA %I', to_char((now() + i * interval '1 second') AT TIME ZONE 'UTC',
+				'"flujo_archive_"YYYYMMDD"T"HH24MISS"Z"')); END LOOP; END $$`},
 			kind: clierr.Refused, words: []string{"is there already", "run again"}},
 		{name: "a copy that is not the same", prepare: []string{
 			`CREATE FUNCTION public.spoil() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE kept text; BEGIN
-				SELECT schema_name INTO kept FROM pg_event_trigger_ddl_commands() WHERE object_identity LIKE 'flujo_archive%.evaluations' OR object_identity LIKE '"flujo_archive%.evaluations';
-				IF kept IS NOT NULL THEN EXECUTE format('UPDATE %I.steps SET cost_usd = 9 WHERE id = 7', kept); END IF; END $$`,
-			"CREATE EVENT TRIGGER spoil ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.spoil()"},
+				SELECT schema_name INTO kept FROM pg_event_trigger_ddl_commands()
+					WHERE object_identity LIKE 'flujo_archive%.evaluations' OR object_identity LIKE '"flujo_archive%.evaluations';
+				IF kept IS NOT NULL THEN EXECUTE format('UPDATE %I.steps SET cost_usd = 9 WHERE id = 7', kept);
+					END IF; END $$`,
+			"CREATE EVENT TRIGGER spoil ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION " +
+				"public.spoil()"},
 			kind: clierr.Mismatch, words: []string{`the copy of table "steps"`, "nothing was taken out"}},
 		{name: "the connection ends", change: func(t testing.TB, o *transfer.MigrateOptions) {
 			proxy := pgtest.NewProxy(t, pgtest.Upstream(t, o.Postgres))
@@ -499,7 +529,8 @@ func TestReplaceWithoutRights(t *testing.T) {
 	conn := connect(t, url)
 	role := pgtest.Role(t, url, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
+	if _, err := transfer.Init(context.Background(),
+		transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
 		t.Fatal(err)
 	}
 	broken := changed(t, "UPDATE steps SET output = '{' WHERE id = 7")
@@ -578,7 +609,8 @@ func TestReplaceSeesAllRows(t *testing.T) {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 	result := migrate(t, replacing(t, file, url)) // who it does not hide anything of
-	if got := one(t, conn, "SELECT count(*) FROM "+postgres.Ident(result.Replaced.ArchiveSchema)+".system_state WHERE key = 'of postgres'"); got != "1" {
+	if got := one(t, conn, "SELECT count(*) FROM "+postgres.Ident(result.Replaced.ArchiveSchema)+
+		".system_state WHERE key = 'of postgres'"); got != "1" {
 		t.Error("the hidden row is not kept")
 	}
 }
@@ -649,7 +681,8 @@ func TestReplaceNothing(t *testing.T) {
 		if result.Replaced != nil || !strings.Contains(strings.Join(result.Notes, "\n"), "nothing to replace") {
 			t.Errorf("replaced %+v, notes %q", result.Replaced, result.Notes)
 		}
-		if got := one(t, connect(t, url), "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%archive%'"); got != "0" {
+		if got := one(t, connect(t, url),
+			"SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%archive%'"); got != "0" {
 			t.Error("a schema was made all the same")
 		}
 	}
@@ -712,11 +745,13 @@ func TestReplaceWidens(t *testing.T) {
 	wantVerdict(t, o.SQLite, url, report.Equal, 0)
 	psql(t, url, result.Replaced.UndoSQL, false)
 	for _, table := range stateTables() { // reals are double precision now: the same values, printed otherwise
-		if got := one(t, conn, fmt.Sprintf("SELECT count(*) FROM ((TABLE flujo.%[1]s EXCEPT ALL TABLE mine.%[1]s) UNION ALL (TABLE mine.%[1]s EXCEPT ALL TABLE flujo.%[1]s)) x", table)); got != "0" {
+		if got := one(t, conn, fmt.Sprintf("SELECT count(*) FROM ((TABLE flujo.%[1]s EXCEPT ALL TABLE mine.%[1]s) "+
+			"UNION ALL (TABLE mine.%[1]s EXCEPT ALL TABLE flujo.%[1]s)) x", table)); got != "0" {
 			t.Errorf("%s rows of %s differ", got, table)
 		}
 	}
-	if got := answer(t, conn, "INSERT INTO steps (run_id, step_name, step_index, status, created_at) VALUES ('of postgres', 'n', 1, 's', now()) RETURNING id"); got != "216" {
+	if got := answer(t, conn, "INSERT INTO steps (run_id, step_name, step_index, status, created_at) "+
+		"VALUES ('of postgres', 'n', 1, 's', now()) RETURNING id"); got != "216" {
 		t.Errorf("next step %s", got)
 	}
 }
@@ -738,7 +773,8 @@ func TestPGVectorReplace(t *testing.T) {
 	if got := ask(t, url, "SELECT string_agg(id || vector::text, ',') FROM flujo.memories"); got != "short[1,1]" {
 		t.Errorf("memories %s", got)
 	}
-	if got := ask(t, url, "SELECT count(*) FROM "+postgres.Ident(result.Replaced.ArchiveSchema)+".memories"); got != "30" {
+	if got := ask(t, url,
+		"SELECT count(*) FROM "+postgres.Ident(result.Replaced.ArchiveSchema)+".memories"); got != "30" {
 		t.Errorf("%s memories are kept", got)
 	}
 	prepare(t, url, strings.Join(result.Replaced.UndoSQL, "\n"))

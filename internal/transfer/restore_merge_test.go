@@ -34,7 +34,8 @@ func restoreMerged(t testing.TB, url, base string, dryRun bool) (string, *report
 func sides(t testing.TB) (file, url string) {
 	t.Helper()
 	f := newFile(t, format06)
-	for _, key := range []string{"equal", "newer in file", "newer in postgres", "gone from file", "gone from postgres"} {
+	for _, key := range []string{"equal", "newer in file", "newer in postgres", "gone from file",
+		"gone from postgres"} {
 		f.insert("runs", cells{"run_id": key})
 		f.insert("steps", cells{"run_id": key, "output": `{"b": 1.50, "a": [1,  2]}`})
 		f.insert("spans", cells{"run_id": key, "span_id": key})
@@ -52,10 +53,14 @@ func sides(t testing.TB) (file, url string) {
 		"UPDATE runs SET status = 'by file', updated_at = " + late + " WHERE run_id = 'newer in postgres'",
 		"UPDATE system_state SET value = '2', updated_at = " + later + " WHERE key = 'newer in file'",
 		"UPDATE system_state SET value = '2', updated_at = " + late + " WHERE key = 'newer in postgres'",
-		"DELETE FROM steps WHERE run_id = 'gone from file'", "DELETE FROM spans WHERE run_id = 'gone from file'", "DELETE FROM evaluations WHERE run_id = 'gone from file'",
-		"DELETE FROM workflow_state WHERE run_id = 'gone from file'", "DELETE FROM runs WHERE run_id = 'gone from file'",
-		"INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('new in file', 'p', 'n', '1', 'completed', " + late + ", " + late + ")",
-		`INSERT INTO steps (run_id, step_name, step_index, status, output, created_at) VALUES ('new in file', 's', 0, 'completed', '{"z":  1}', ` + late + ")",
+		"DELETE FROM steps WHERE run_id = 'gone from file'", "DELETE FROM spans WHERE run_id = 'gone from file'",
+		"DELETE FROM evaluations WHERE run_id = 'gone from file'",
+		"DELETE FROM workflow_state WHERE run_id = 'gone from file'",
+		"DELETE FROM runs WHERE run_id = 'gone from file'",
+		"INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) " +
+			"VALUES ('new in file', 'p', 'n', '1', 'completed', " + late + ", " + late + ")",
+		`INSERT INTO steps (run_id, step_name, step_index, status, output, created_at) ` +
+			`VALUES ('new in file', 's', 0, 'completed', '{"z":  1}', ` + late + ")",
 	} {
 		commitTo(t, file, statement)
 	}
@@ -70,8 +75,10 @@ func sides(t testing.TB) (file, url string) {
 		"UPDATE system_state SET value = '3', updated_at = "+later+" WHERE key = 'newer in postgres'",
 		"DELETE FROM runs WHERE run_id = 'gone from postgres'",
 		"DELETE FROM workflow_state WHERE run_id = 'gone from postgres'",
-		"INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('new in postgres', 'p', 'n', '1', 'completed', "+late+", "+late+")",
-		"INSERT INTO steps (run_id, step_name, step_index, status, output, created_at) VALUES ('new in postgres', 's', 0, 'completed', '{\"y\": 1}', "+late+")",
+		"INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) "+
+			"VALUES ('new in postgres', 'p', 'n', '1', 'completed', "+late+", "+late+")",
+		"INSERT INTO steps (run_id, step_name, step_index, status, output, created_at) "+
+			"VALUES ('new in postgres', 's', 0, 'completed', '{\"y\": 1}', "+late+")",
 	)
 	return file, url
 }
@@ -95,7 +102,8 @@ func TestRestoreMerge(t *testing.T) {
 	}
 	if fmt.Sprint(
 		status,
-	) != "map[equal:completed gone from file:completed gone from postgres:completed new in file:completed new in postgres:completed "+
+	) != "map[equal:completed gone from file:completed gone from postgres:completed new in file:completed new in "+
+		"postgres:completed "+
 		"newer in file:by file newer in postgres:by postgres]" {
 		t.Errorf("runs %v", status)
 	}
@@ -105,7 +113,8 @@ func TestRestoreMerge(t *testing.T) {
 			t.Errorf("not as it was: %s", row)
 		}
 	}
-	for _, key := range []string{"equal", "gone from file", "gone from postgres", "new in file", "new in postgres", "newer in file", "newer in postgres"} {
+	for _, key := range []string{"equal", "gone from file", "gone from postgres", "new in file", "new in postgres",
+		"newer in file", "newer in postgres"} {
 		n := 0
 		for _, row := range got["steps"] {
 			if strings.Contains(row, "run_id=text '"+key+"'") {
@@ -130,7 +139,8 @@ func TestRestoreMerge(t *testing.T) {
 		) {
 		t.Errorf("system_state %s", values)
 	}
-	if after := one(t, connect(t, url), "SELECT string_agg(r::text, E'\\n' ORDER BY r::text) FROM flujo.runs r"); after != before {
+	if after := one(t, connect(t, url),
+		"SELECT string_agg(r::text, E'\\n' ORDER BY r::text) FROM flujo.runs r"); after != before {
 		t.Error("PostgreSQL was changed")
 	}
 	// Twice is once, in both ways.

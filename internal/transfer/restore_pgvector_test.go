@@ -29,7 +29,8 @@ func TestPGVectorRestore(t *testing.T) {
 		return names(
 			t,
 			db,
-			"SELECT id || hex(vector) || created_at || iif(json_type(payload) = 'object', '', payload) FROM memories ORDER BY id",
+			"SELECT id || hex(vector) || created_at || iif(json_type(payload) = 'object', '', payload) FROM memories "+
+				"ORDER BY id",
 		)
 	}
 	want := vectors(memoriesFixture)

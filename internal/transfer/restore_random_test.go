@@ -52,8 +52,10 @@ func TestRestoreRandomDays(t *testing.T) {
 				untouched := one(
 					t,
 					connect(t, url),
-					"SELECT coalesce(string_agg(id::text, ',' ORDER BY id), '') FROM flujo.steps WHERE xmin::text::bigint IN "+
-						"(SELECT jsonb_array_elements_text(t->'writers')::bigint FROM flujo.flujo_port_receipts, jsonb_array_elements(tables) t WHERE t->>'name' = 'steps')",
+					"SELECT coalesce(string_agg(id::text, ',' ORDER BY id), '') FROM flujo.steps "+
+						"WHERE xmin::text::bigint IN "+
+						"(SELECT jsonb_array_elements_text(t->'writers')::bigint FROM flujo.flujo_port_receipts, "+
+						"jsonb_array_elements(tables) t WHERE t->>'name' = 'steps')",
 				)
 				for id := range strings.SplitSeq(untouched, ",") {
 					mark := "id=integer " + id + " "
@@ -157,7 +159,8 @@ func randomRuns(t testing.TB, random *rand.Rand) string {
 			f.insert(
 				"spans",
 				cells{"run_id": run, "span_id": fmt.Sprintf("s%d", i), "start_time": 1767603600 + random.Float64(),
-					"parent_span_id": []any{nil, "s0"}[min(i, 1)], "created_at": fmt.Sprintf("2026-01-05T09:00:%02d+00:00", random.IntN(60))},
+					"parent_span_id": []any{nil, "s0"}[min(i, 1)],
+					"created_at":     fmt.Sprintf("2026-01-05T09:00:%02d+00:00", random.IntN(60))},
 			)
 		}
 		if maybe(40) {
@@ -187,19 +190,25 @@ func randomDay(random *rand.Rand) (all []string) {
 		all = append(all, []string{
 			fmt.Sprintf("UPDATE runs SET status = 'later', updated_at = %s WHERE run_id = '%s'", at, pick()),
 			fmt.Sprintf("DELETE FROM runs WHERE run_id = '%s'", pick()),
-			fmt.Sprintf("INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('new%d', 'p', 'n', '1', 'running', %s, %s)", n, at, at),
-			fmt.Sprintf("UPDATE workflow_state SET status = 'later', pipeline_context = '{\"c\": %d}', updated_at = %s WHERE run_id = '%s'", n, at, pick()),
+			fmt.Sprintf("INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, "+
+				"updated_at) VALUES ('new%d', 'p', 'n', '1', 'running', %s, %s)", n, at, at),
+			fmt.Sprintf("UPDATE workflow_state SET status = 'later', pipeline_context = '{\"c\": %d}', "+
+				"updated_at = %s WHERE run_id = '%s'", n, at, pick()),
 			fmt.Sprintf("DELETE FROM workflow_state WHERE run_id = '%s'", pick()),
 			fmt.Sprintf("UPDATE steps SET output = 'null', cost_usd = 0.3 WHERE id = %s", id("steps")),
 			fmt.Sprintf("DELETE FROM steps WHERE id = %s", id("steps")),
-			fmt.Sprintf("INSERT INTO steps (run_id, step_name, step_index, status, output, created_at) SELECT run_id, 'new', 9, 'ok', '[%d]', %s FROM runs WHERE run_id = '%s'", n, at, pick()),
-			fmt.Sprintf("INSERT INTO spans (run_id, span_id, name, start_time, status, created_at) SELECT run_id, 'n%d', 'new', 5, 'ok', %s FROM runs WHERE run_id = '%s'", n, at, pick()),
+			fmt.Sprintf("INSERT INTO steps (run_id, step_name, step_index, status, output, created_at) "+
+				"SELECT run_id, 'new', 9, 'ok', '[%d]', %s FROM runs WHERE run_id = '%s'", n, at, pick()),
+			fmt.Sprintf("INSERT INTO spans (run_id, span_id, name, start_time, status, created_at) "+
+				"SELECT run_id, 'n%d', 'new', 5, 'ok', %s FROM runs WHERE run_id = '%s'", n, at, pick()),
 			fmt.Sprintf("UPDATE spans SET start_time = start_time - 7 WHERE id = %s", id("spans")),
 			fmt.Sprintf("DELETE FROM spans WHERE run_id = '%s'", pick()),
-			fmt.Sprintf("UPDATE traces SET trace_data = '{\"own\": %d}', created_at = %s WHERE run_id = '%s'", n, at, pick()),
+			fmt.Sprintf("UPDATE traces SET trace_data = '{\"own\": %d}', created_at = %s WHERE run_id = '%s'", n,
+				at, pick()),
 			fmt.Sprintf("DELETE FROM traces WHERE run_id = '%s'", pick()),
 			fmt.Sprintf("UPDATE evaluations SET score = -1 WHERE id = %s", id("evaluations")),
-			fmt.Sprintf("UPDATE system_state SET value = '%d', updated_at = %s WHERE key = 'k%d'", n, at, random.IntN(4)),
+			fmt.Sprintf("UPDATE system_state SET value = '%d', updated_at = %s WHERE key = 'k%d'", n, at,
+				random.IntN(4)),
 			fmt.Sprintf("DELETE FROM system_state WHERE key = 'k%d'", random.IntN(4)),
 		}[random.IntN(16)])
 	}

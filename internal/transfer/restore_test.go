@@ -147,8 +147,9 @@ func sameDump(t testing.TB, got, want map[string][]string) {
 func roundTripped(t testing.TB) map[string]string {
 	t.Helper()
 	return map[string]string{
-		"0.6.11": fixture, "0.4.35": "../../testdata/flujo_0.4.35.db", "0.4.35 opened": "../../testdata/flujo_0.4.35_opened_by_0.6.11.db",
-		"repaired": repairedFile(t), "every column": tamperFile(t), "seven columns": sevenColumns(t),
+		"0.6.11": fixture, "0.4.35": "../../testdata/flujo_0.4.35.db",
+		"0.4.35 opened": "../../testdata/flujo_0.4.35_opened_by_0.6.11.db",
+		"repaired":      repairedFile(t), "every column": tamperFile(t), "seven columns": sevenColumns(t),
 	}
 }
 
@@ -158,7 +159,8 @@ func sevenColumns(t testing.TB) string {
 	f := newFile(
 		t,
 		map[string]string{
-			"runs": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, status T, created_at T, updated_at T",
+			"runs": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, status T, created_at T, " +
+				"updated_at T",
 		},
 	)
 	f.insert("runs", cells{"run_id": "r"})
@@ -237,7 +239,8 @@ func TestRestoreWritesAsFlujoDoes(t *testing.T) {
 	}
 	defer db.Close()
 	for query, want := range map[string]string{
-		"SELECT output FROM steps WHERE id = 1": `{"query":"(\"MED13\"[Gene]) AND \"autism spectrum disorder\"[tiab]","terms":["MED13","autism spectrum disorder"],` +
+		"SELECT output FROM steps WHERE id = 1": `{"query":"(\"MED13\"[Gene]) ` +
+			`AND \"autism spectrum disorder\"[tiab]","terms":["MED13","autism spectrum disorder"],` +
 			`"nested":{"note":"line1\nline2\t\"quoted\" \\ backslash","depth":0,"flags":[true,false,null]},"confidence":0.8211}`,
 		"SELECT count(*) FROM steps WHERE output = 'null' AND typeof(output) = 'text'":        "32",
 		"SELECT count(*) FROM steps WHERE output IS NULL":                                     "0",
@@ -266,10 +269,13 @@ func TestRestoreWritesAsFlujoDoes(t *testing.T) {
 	defer theirs.Close()
 	for _, query := range []string{
 		"SELECT name FROM sqlite_master WHERE type = 'index' ORDER BY name",
-		`SELECT m.name || '.' || c.name || ' ' || c.type || ' ' || c."notnull" || ' ' || coalesce(c.dflt_value, '') || ' ' || c.pk FROM sqlite_master m, pragma_table_info(m.name) c
+		`SELECT m.name || '.' || c.name || ' ' || c.type || ' ' || c."notnull" || ' ' || coalesce(c.dflt_value,
+			'') || ' ' || c.pk FROM sqlite_master m, pragma_table_info(m.name) c
 			WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite%' ORDER BY 1`,
-		`SELECT m.name || ' ' || i.name || ' ' || c.name FROM sqlite_master m, pragma_index_list(m.name) i, pragma_index_info(i.name) c WHERE m.type = 'table' ORDER BY 1`,
-		`SELECT m.name || ' ' || f."from" || ' ' || f."table" || ' ' || f."to" || ' ' || f.on_delete FROM sqlite_master m, pragma_foreign_key_list(m.name) f ORDER BY 1`,
+		`SELECT m.name || ' ' || i.name || ' ' || c.name FROM sqlite_master m, pragma_index_list(m.name) i, ` +
+			`pragma_index_info(i.name) c WHERE m.type = 'table' ORDER BY 1`,
+		`SELECT m.name || ' ' || f."from" || ' ' || f."table" || ' ' || f."to" || ' ' || f.on_delete ` +
+			`FROM sqlite_master m, pragma_foreign_key_list(m.name) f ORDER BY 1`,
 	} {
 		if got, want := names(t, db, query), names(t, theirs, query); !slices.Equal(got, want) {
 			t.Errorf("the file is in the format\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -289,11 +295,16 @@ func TestRestoreWritesAsFlujoDoes(t *testing.T) {
 func aDay(run1, run2 string) []string {
 	return []string{
 		"SET search_path = flujo, public",
-		"INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('new', 'p', 'n', '1', 'running', now(), now())",
-		`INSERT INTO workflow_state (run_id, pipeline_id, pipeline_name, pipeline_version, current_step_index, pipeline_context, last_step_output, status, created_at, updated_at, is_background_task)
-			VALUES ('new', 'p', 'n', '1', 1, '{"z": 1.50, "a": [1e2, "x\u00e9"]}', 'null', 'running', now(), now(), true)`,
-		`INSERT INTO steps (run_id, step_name, step_index, status, output, cost_usd, created_at) VALUES ('new', 's', 0, 'completed', NULL, 0.1, now()), ('new', 't', 1, 'completed', '"text"', 2.5e-7, now())`,
-		`INSERT INTO spans (run_id, span_id, name, start_time, status, attributes, created_at) VALUES ('new', 'r', 'root', 1767603600.123456789, 'ok', '{}', now())`,
+		"INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) " +
+			"VALUES ('new', 'p', 'n', '1', 'running', now(), now())",
+		`INSERT INTO workflow_state (run_id, pipeline_id, pipeline_name, pipeline_version, current_step_index,
+			pipeline_context, last_step_output, status, created_at, updated_at, is_background_task)
+			VALUES ('new', 'p', 'n', '1', 1, '{"z": 1.50, "a": [1e2, "x\u00e9"]}', 'null', 'running', now(),
+				now(), true)`,
+		`INSERT INTO steps (run_id, step_name, step_index, status, output, cost_usd, created_at) VALUES ('new', 's', ` +
+			`0, 'completed', NULL, 0.1, now()), ('new', 't', 1, 'completed', '"text"', 2.5e-7, now())`,
+		`INSERT INTO spans (run_id, span_id, name, start_time, status, attributes, created_at) ` +
+			`VALUES ('new', 'r', 'root', 1767603600.123456789, 'ok', '{}', now())`,
 		`INSERT INTO traces (run_id, trace_data, created_at) VALUES ('new', '{"span_id": "r", "own": true}', now())`,
 		"INSERT INTO evaluations (run_id, score, feedback) VALUES ('new', 0.3, 'good')",
 		fmt.Sprintf(
@@ -310,7 +321,8 @@ func aDay(run1, run2 string) []string {
 		),
 		fmt.Sprintf("DELETE FROM runs WHERE run_id = '%s'", run2),
 		fmt.Sprintf("DELETE FROM workflow_state WHERE run_id = '%s'", run2),
-		"INSERT INTO system_state (key, value, updated_at) VALUES ('tracker:3', '{\"k\": 4}', now()) ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value, updated_at = EXCLUDED.updated_at",
+		"INSERT INTO system_state (key, value, updated_at) VALUES ('tracker:3', '{\"k\": 4}', now()) " +
+			"ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value, updated_at = EXCLUDED.updated_at",
 		"INSERT INTO evaluations (run_id, score) VALUES ('new', 0.1)", "DELETE FROM evaluations WHERE id = 17", // an id that is not allocated again
 	}
 }
@@ -342,7 +354,8 @@ func TestRestoreAfterADay(t *testing.T) {
 			run(
 				t,
 				connect(t, second),
-				"UPDATE flujo.steps SET output = 'null' WHERE id = (SELECT min(id) FROM flujo.steps WHERE run_id = '"+runs[0]+"')",
+				"UPDATE flujo.steps SET output = 'null' WHERE id = (SELECT min(id) FROM flujo.steps WHERE run_id = '"+
+					runs[0]+"')",
 			)
 			for _, table := range slices.Sorted(maps.Keys(flujoTables)) {
 				query := fmt.Sprintf(
@@ -394,15 +407,21 @@ func TestRestoreRefuses(t *testing.T) {
 		kind  clierr.Kind
 		words []string
 	}{
-		{"a target that exists", func(t *testing.T, o *transfer.RestoreOptions) { touch(t, o.SQLite) }, clierr.Refused, []string{"exists already", "nothing is overwritten"}},
-		{"a -wal where the target is to be", func(t *testing.T, o *transfer.RestoreOptions) { touch(t, o.SQLite+"-wal") }, clierr.Refused, []string{"-wal\" exists already"}},
+		{"a target that exists", func(t *testing.T, o *transfer.RestoreOptions) { touch(t, o.SQLite) }, clierr.Refused,
+			[]string{"exists already", "nothing is overwritten"}},
+		{"a -wal where the target is to be", func(t *testing.T, o *transfer.RestoreOptions) {
+			touch(t,
+				o.SQLite+"-wal")
+		}, clierr.Refused, []string{"-wal\" exists already"}},
 		{"a link that leads nowhere", func(t *testing.T, o *transfer.RestoreOptions) {
 			if err := os.Symlink("nowhere", o.SQLite); err != nil {
 				t.Fatal(err)
 			}
 		}, clierr.Refused, []string{"exists already"}},
-		{"a folder that is not there", func(t *testing.T, o *transfer.RestoreOptions) { o.SQLite += "/nowhere/new.db" }, clierr.Usage, []string{"folder"}},
-		{"no schema", func(t *testing.T, o *transfer.RestoreOptions) { o.Schema = "elsewhere" }, clierr.Refused, []string{"none of Flujo's tables"}},
+		{"a folder that is not there", func(t *testing.T, o *transfer.RestoreOptions) { o.SQLite += "/nowhere/new.db" },
+			clierr.Usage, []string{"folder"}},
+		{"no schema", func(t *testing.T, o *transfer.RestoreOptions) { o.Schema = "elsewhere" }, clierr.Refused,
+			[]string{"none of Flujo's tables"}},
 		{"another schema", func(t *testing.T, o *transfer.RestoreOptions) {
 			o.Postgres = pgtest.Database(t)
 			run(t, connect(t, o.Postgres), "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
@@ -514,7 +533,8 @@ func TestRestoreInterrupted(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
-	for _, phase := range []string{transfer.PhaseConnect, transfer.PhaseRead, transfer.PhaseIndexes, transfer.PhaseVerify} {
+	for _, phase := range []string{transfer.PhaseConnect, transfer.PhaseRead, transfer.PhaseIndexes,
+		transfer.PhaseVerify} {
 		t.Run(phase, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithCancel(context.Background())
@@ -652,7 +672,8 @@ func TestRestoreSaysWhatIsAbsent(t *testing.T) {
 		t.Errorf("notes %s, warnings %q", notes, result.Warnings)
 	}
 	run(t, connect(t, url), "DROP TABLE flujo.evaluations")
-	for base, words := range map[string]string{"": "the new file has none", fixture: "what the base has of it is in the new file"} {
+	for base, words := range map[string]string{"": "the new file has none",
+		fixture: "what the base has of it is in the new file"} {
 		_, result := restore(t, url, base)
 		if warnings := strings.Join(result.Warnings, "; "); !strings.Contains(warnings, "no table evaluations") ||
 			!strings.Contains(warnings, words) {

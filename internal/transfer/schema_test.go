@@ -18,11 +18,17 @@ import (
 // measured: T text, I integer, R float4, D float8, J jsonb, Z timestamptz,
 // B boolean, ! NOT NULL.
 var flujoTables = map[string]string{
-	"runs":                  "run_id T!, pipeline_id T!, pipeline_name T!, pipeline_version T!, status T!, created_at Z!, updated_at Z!, execution_time_ms I, memory_usage_mb R, total_steps I default 0, error_message T",
-	"workflow_state":        "run_id T!, pipeline_id T!, pipeline_name T!, pipeline_version T!, current_step_index I!, pipeline_context J, last_step_output J, step_history J, status T!, created_at Z!, updated_at Z!, total_steps I default 0, error_message T, execution_time_ms I, memory_usage_mb R, metadata J, is_background_task B default false, parent_run_id T, task_id T, background_error T",
-	"steps":                 "id I!, run_id T!, step_name T!, step_index I!, status T!, output J, raw_response J, cost_usd R, token_counts I, execution_time_ms I, created_at Z!",
-	"traces":                "run_id T!, trace_data J!, created_at Z!",
-	"spans":                 "id I!, run_id T!, span_id T!, parent_span_id T, name T!, start_time D!, end_time D, status T!, attributes J, created_at Z!",
+	"runs": "run_id T!, pipeline_id T!, pipeline_name T!, pipeline_version T!, status T!, created_at " +
+		"Z!, updated_at Z!, execution_time_ms I, memory_usage_mb R, total_steps I default 0, error_message T",
+	"workflow_state": "run_id T!, pipeline_id T!, pipeline_name T!, pipeline_version T!, " +
+		"current_step_index I!, pipeline_context J, last_step_output J, step_history J, status T!, created_at Z!, " +
+		"updated_at Z!, total_steps I default 0, error_message T, execution_time_ms I, memory_usage_mb R, " +
+		"metadata J, is_background_task B default false, parent_run_id T, task_id T, background_error T",
+	"steps": "id I!, run_id T!, step_name T!, step_index I!, status T!, output J, raw_response J, " +
+		"cost_usd R, token_counts I, execution_time_ms I, created_at Z!",
+	"traces": "run_id T!, trace_data J!, created_at Z!",
+	"spans": "id I!, run_id T!, span_id T!, parent_span_id T, name T!, start_time D!, end_time D, " +
+		"status T!, attributes J, created_at Z!",
 	"evaluations":           "id I!, run_id T!, step_name T, score D!, feedback T, metadata J, created_at Z! default now()",
 	"system_state":          "key T!, value J!, updated_at Z! default now()",
 	"flujo_schema_versions": "version I!, applied_at Z! default now()",
@@ -34,14 +40,18 @@ var flujoKeys = map[string]string{"runs": "run_id", "workflow_state": "run_id", 
 var flujoChildren = []string{"steps", "traces", "spans", "evaluations"}
 
 var flujoIndexes = map[string]string{
-	"idx_workflow_state_status": "workflow_state btree (status)", "idx_workflow_state_pipeline_id": "workflow_state btree (pipeline_id)",
-	"idx_workflow_state_parent_run_id": "workflow_state btree (parent_run_id)", "idx_workflow_state_created_at": "workflow_state btree (created_at)",
-	"idx_runs_status": "runs btree (status)", "idx_runs_pipeline_id": "runs btree (pipeline_id)",
+	"idx_workflow_state_status":        "workflow_state btree (status)",
+	"idx_workflow_state_pipeline_id":   "workflow_state btree (pipeline_id)",
+	"idx_workflow_state_parent_run_id": "workflow_state btree (parent_run_id)",
+	"idx_workflow_state_created_at":    "workflow_state btree (created_at)",
+	"idx_runs_status":                  "runs btree (status)", "idx_runs_pipeline_id": "runs btree (pipeline_id)",
 	"idx_runs_created_at": "runs btree (created_at)", "idx_runs_pipeline_name": "runs btree (pipeline_name)",
 	"idx_steps_run_id": "steps btree (run_id)", "idx_steps_step_index": "steps btree (step_index)",
 	"idx_spans_run_id": "spans btree (run_id)", "idx_spans_parent_span": "spans btree (parent_span_id)",
-	"idx_evaluations_run_id": "evaluations btree (run_id)", "idx_evaluations_created_at": "evaluations btree (created_at)",
-	"idx_runs_context_gin": "workflow_state gin (pipeline_context)", "idx_workflow_state_metadata_gin": "workflow_state gin (metadata)",
+	"idx_evaluations_run_id":          "evaluations btree (run_id)",
+	"idx_evaluations_created_at":      "evaluations btree (created_at)",
+	"idx_runs_context_gin":            "workflow_state gin (pipeline_context)",
+	"idx_workflow_state_metadata_gin": "workflow_state gin (metadata)",
 }
 
 // wantStatements writes the facts as pg_dump would.
@@ -106,7 +116,8 @@ func TestSchemaIsFlujos(t *testing.T) {
 	}
 	var got []string
 	space := regexp.MustCompile(`\s+`)
-	for line := range strings.SplitSeq(regexp.MustCompile(`(?m)^(--|\\).*$`).ReplaceAllString(string(dump), ""), ";\n") {
+	for line := range strings.SplitSeq(regexp.MustCompile(`(?m)^(--|\\).*$`).ReplaceAllString(string(dump),
+		""), ";\n") {
 		s := strings.TrimSpace(space.ReplaceAllString(line, " "))
 		if s != "" && !strings.HasPrefix(s, "SET ") && !strings.HasPrefix(s, "SELECT pg_catalog.set_config") {
 			got = append(got, s)
@@ -136,7 +147,8 @@ func TestSchemaExists(t *testing.T) {
 		t.Error("there is no schema flujo")
 	}
 	if got := one(t, conn, `SELECT string_agg(table_name, ',' ORDER BY table_name) FROM information_schema.tables
-		WHERE table_schema = 'flujo' AND table_name IN ('runs', 'steps', 'workflow_state')`); got != "runs,steps,workflow_state" {
+		WHERE table_schema = 'flujo'
+			AND table_name IN ('runs', 'steps', 'workflow_state')`); got != "runs,steps,workflow_state" {
 		t.Errorf("tables: %s", got)
 	}
 }
@@ -177,7 +189,8 @@ func TestInitGrants(t *testing.T) {
 	url := pgtest.Database(t)
 	role := pgtest.Role(t, url, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
+	if _, err := transfer.Init(context.Background(),
+		transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
 		t.Fatal(err)
 	}
 	conn := connect(t, cutover(t, role).Reveal())
@@ -187,7 +200,8 @@ func TestInitGrants(t *testing.T) {
 		"CREATE TABLE IF NOT EXISTS flujo_schema_versions (version integer PRIMARY KEY)",
 		`INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at)
 			VALUES ('a', 'p', 'p', '1', 'running', now(), now())`,
-		"INSERT INTO steps (run_id, step_name, step_index, status, created_at) VALUES ('a', 's', 0, 'completed', now())",
+		"INSERT INTO steps (run_id, step_name, step_index, status, created_at) "+
+			"VALUES ('a', 's', 0, 'completed', now())",
 		"UPDATE runs SET status = 'failed'",
 		"DELETE FROM runs",
 	)

@@ -15,9 +15,12 @@ func TestNextInsertIsTried(t *testing.T) {
 		damage string
 		words  []string
 	}{
-		"an id that is taken": {"ALTER TABLE flujo.evaluations ALTER id SET DEFAULT 7", []string{`insert a row into "evaluations" on trial`, "duplicate key"}},
-		"another id":          {"ALTER TABLE flujo.evaluations ALTER id SET DEFAULT 900", []string{"it got the id 900, and the next one is 16"}},
-		"a constraint":        {"ALTER TABLE flujo.evaluations ADD CHECK (score > 0) NOT VALID", []string{"violates check constraint", "Flujo's next insert would fail"}},
+		"an id that is taken": {"ALTER TABLE flujo.evaluations ALTER id SET DEFAULT 7",
+			[]string{`insert a row into "evaluations" on trial`, "duplicate key"}},
+		"another id": {"ALTER TABLE flujo.evaluations ALTER id SET DEFAULT 900",
+			[]string{"it got the id 900, and the next one is 16"}},
+		"a constraint": {"ALTER TABLE flujo.evaluations ADD CHECK (score > 0) NOT VALID",
+			[]string{"violates check constraint", "Flujo's next insert would fail"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -28,7 +31,8 @@ func TestNextInsertIsTried(t *testing.T) {
 					PERFORM set_config('damage.done', 'yes', true);
 					`+tc.damage+`;
 				END IF;
-			END $$`, "CREATE EVENT TRIGGER damage ON ddl_command_end WHEN TAG IN ('ALTER SEQUENCE') EXECUTE FUNCTION public.damage()")
+			END $$`, "CREATE EVENT TRIGGER damage ON ddl_command_end WHEN TAG IN ('ALTER SEQUENCE') EXECUTE FUNCTION "+
+				"public.damage()")
 			wantError(t, options(t, fixture, url), clierr.Mismatch, tc.words...)
 			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'flujo'"); got != "0" {
 				t.Error("something was committed")

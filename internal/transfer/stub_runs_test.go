@@ -11,8 +11,10 @@ import (
 )
 
 // aRun is every column of a run.
-const aRun = `SELECT concat_ws('|', run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at,
-	coalesce(execution_time_ms::text, '-'), coalesce(memory_usage_mb::text, '-'), coalesce(total_steps::text, '-'), coalesce(error_message, '-'))
+const aRun = `SELECT concat_ws('|', run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at,
+	updated_at,
+	coalesce(execution_time_ms::text, '-'), coalesce(memory_usage_mb::text, '-'), coalesce(total_steps::text, '-'),
+		coalesce(error_message, '-'))
 	FROM flujo.runs WHERE run_id = $1`
 
 // TestStubRuns: in each child table, with and without a
@@ -43,14 +45,17 @@ func TestStubRuns(t *testing.T) {
 		f.insert(
 			"workflow_state",
 			cells{"run_id": table + " told", "pipeline_id": "pid", "pipeline_name": "name", "pipeline_version": "7",
-				"status": "failed", "total_steps": int64(3), "execution_time_ms": 12.5, "memory_usage_mb": "1.5", "error_message": "oh\x00no",
-				"created_at": "2026-01-01T00:00:00+00:00", "updated_at": "2026-01-02T00:00:00+00:00"},
+				"status": "failed", "total_steps": int64(3), "execution_time_ms": 12.5, "memory_usage_mb": "1.5",
+				"error_message": "oh\x00no",
+				"created_at":    "2026-01-01T00:00:00+00:00", "updated_at": "2026-01-02T00:00:00+00:00"},
 		)
-		want[table+" told"] = table + " told|pid|name|7|failed|2026-01-01 00:00:00+00|2026-01-02 00:00:00+00|12|1.5|3|ohno"
+		want[table+" told"] = table +
+			" told|pid|name|7|failed|2026-01-01 00:00:00+00|2026-01-02 00:00:00+00|12|1.5|3|ohno"
 		stated++
 	}
 	// Odd run_ids, each of a run of its own, or of one that is known.
-	for _, id := range []any{int64(12), 1.5, "odd \xff", []byte("a blob"), []byte("known"), []byte("steps alone"), "odd \uFFFD"} {
+	for _, id := range []any{int64(12), 1.5, "odd \xff", []byte("a blob"), []byte("known"), []byte("steps alone"),
+		"odd \uFFFD"} {
 		f.insert("evaluations", cells{"run_id": id})
 	}
 	for _, id := range []string{"12", "1.5", "odd \uFFFD", "a blob"} {
@@ -98,7 +103,8 @@ func TestStubRuns(t *testing.T) {
 	if err := result.Text(&text); err != nil {
 		t.Fatal(err)
 	}
-	if line := fmt.Sprintf("derived: %d rows in runs from %d rows of workflow_state", len(want), stated); !strings.Contains(
+	if line := fmt.Sprintf("derived: %d rows in runs from %d rows of workflow_state", len(want),
+		stated); !strings.Contains(
 		text.String(),
 		line,
 	) {
@@ -131,7 +137,8 @@ func TestDerivedTraces(t *testing.T) {
 			parent = `"` + parent + `"`
 		}
 		return fmt.Sprintf(
-			`{"span_id": %q, "parent_span_id": %s, "name": "span %s", "start_time": %s, "end_time": %s, "status": "completed", "attributes": %s, "children": [%s]}`,
+			`{"span_id": %q, "parent_span_id": %s, "name": "span %s", "start_time": %s, "end_time": %s, `+
+				`"status": "completed", "attributes": %s, "children": [%s]}`,
 			id,
 			parent,
 			id,
@@ -202,7 +209,8 @@ func TestDerivedTraces(t *testing.T) {
 	result := migrate(t, o)
 	conn := connect(t, url)
 	for run, tree := range want {
-		if got := decode(one(t, conn, "SELECT (SELECT trace_data FROM flujo.traces WHERE run_id = $1)", run)); !reflect.DeepEqual(
+		if got := decode(one(t, conn, "SELECT (SELECT trace_data FROM flujo.traces WHERE run_id = $1)",
+			run)); !reflect.DeepEqual(
 			got,
 			decode(tree),
 		) {

@@ -20,14 +20,19 @@ type cells map[string]any
 // K a text key, S an integer key that counts up.
 var format06 = map[string]string{
 	"runs": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, status T, created_at T, updated_at T, " +
-		"execution_time_ms I, memory_usage_mb R, total_steps I, error_message T, end_time T, total_cost R, final_context_blob T",
+		"execution_time_ms I, memory_usage_mb R, total_steps I, error_message T, end_time T, total_cost R, " +
+		"final_context_blob T",
 	"workflow_state": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, current_step_index I, pipeline_context T, " +
-		"last_step_output T, step_history T, status T, created_at T, updated_at T, total_steps I, error_message T, execution_time_ms I, " +
+		"last_step_output T, step_history T, status T, created_at T, updated_at T, total_steps I, error_message T, " +
+		"execution_time_ms I, " +
 		"memory_usage_mb R, metadata T, is_background_task I, parent_run_id T, task_id T, background_error T",
-	"steps": "id S, run_id T, step_name T, step_index I, status T, output T, raw_response T, cost_usd R, token_counts I, " +
+	"steps": "id S, run_id T, step_name T, step_index I, status T, output T, raw_response T, cost_usd R, " +
+		"token_counts I, " +
 		"execution_time_ms I, created_at T",
-	"spans":  "id S, run_id T, span_id T, parent_span_id T, name T, start_time R, end_time R, status T, attributes T, created_at T",
-	"traces": "run_id K, trace_data T, created_at T", "evaluations": "id S, run_id T, step_name T, score R, feedback T, metadata T, created_at T",
+	"spans": "id S, run_id T, span_id T, parent_span_id T, name T, start_time R, end_time R, status T, attributes T, " +
+		"created_at T",
+	"traces":       "run_id K, trace_data T, created_at T",
+	"evaluations":  "id S, run_id T, step_name T, score R, feedback T, metadata T, created_at T",
 	"system_state": "key K, value T, updated_at T",
 }
 
@@ -154,7 +159,8 @@ func (f *testFile) close() string {
 		f.exec(
 			"UPDATE sqlite_master SET sql = ? WHERE type = 'table' AND name = ?",
 			declaration(table, columns, map[string]string{
-				"T": "TEXT", "I": "INTEGER", "R": "REAL", "K": "TEXT PRIMARY KEY", "S": "INTEGER PRIMARY KEY AUTOINCREMENT"}),
+				"T": "TEXT", "I": "INTEGER", "R": "REAL", "K": "TEXT PRIMARY KEY",
+				"S": "INTEGER PRIMARY KEY AUTOINCREMENT"}),
 			table,
 		)
 	}
@@ -213,7 +219,8 @@ func stored(t testing.TB, db *sql.DB, table, column string, rowid int64) (class 
 	var integer sql.NullInt64
 	var real sql.NullFloat64
 	query := fmt.Sprintf(`SELECT typeof(+%s), CAST(iif(typeof(+%[1]s) IN ('text', 'blob'), +%[1]s, NULL) AS BLOB),
-		iif(typeof(+%[1]s) = 'integer', +%[1]s, NULL), iif(typeof(+%[1]s) = 'real', +%[1]s, NULL) FROM %s WHERE rowid = ?`, quoted(column), quoted(table))
+		iif(typeof(+%[1]s) = 'integer', +%[1]s, NULL), iif(typeof(+%[1]s) = 'real', +%[1]s, NULL) FROM %s
+			WHERE rowid = ?`, quoted(column), quoted(table))
 	if err := db.QueryRow(query, rowid).Scan(&class, &content, &integer, &real); err != nil {
 		t.Fatalf("%s: %v", query, err)
 	}

@@ -48,7 +48,8 @@ func TestNaiveTimestamps(t *testing.T) {
 		zone *time.Location
 		says string
 	}{
-		{"not said", nil, "UTC"}, {"utc", time.UTC, "UTC"}, {"zone", berlin, "Europe/Berlin"}, {"local", time.Local, "Local"},
+		{"not said", nil, "UTC"}, {"utc", time.UTC, "UTC"}, {"zone", berlin, "Europe/Berlin"},
+		{"local", time.Local, "Local"},
 		{"west", time.FixedZone("west", -7*3600), "west"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -67,7 +68,8 @@ func TestNaiveTimestamps(t *testing.T) {
 				if c.zone != berlin && n.naive {
 					want = clockIn(t, n.text, c.zone)
 				}
-				for _, query := range []string{"SELECT created_at FROM flujo.runs WHERE run_id = $1", "SELECT created_at FROM flujo.steps WHERE run_id = $1"} {
+				for _, query := range []string{"SELECT created_at FROM flujo.runs WHERE run_id = $1",
+					"SELECT created_at FROM flujo.steps WHERE run_id = $1"} {
 					if got := one(t, conn, query, fmt.Sprintf("run-%d", i)); got != want {
 						t.Errorf("%s became %s, want %s", n.text, got, want)
 					}
@@ -83,7 +85,8 @@ func TestNaiveTimestamps(t *testing.T) {
 			if err := result.Text(&text); err != nil {
 				t.Fatal(err)
 			}
-			if line := fmt.Sprintf("times without a zone, taken as %s: %d in steps.created_at\n", c.says, naive); !strings.Contains(
+			if line := fmt.Sprintf("times without a zone, taken as %s: %d in steps.created_at\n", c.says,
+				naive); !strings.Contains(
 				text.String(),
 				line,
 			) {

@@ -310,11 +310,13 @@ func TestValuesContract(t *testing.T) {
 				if l.name == unmapped {
 					continue
 				}
-				key := map[string]string{"steps": "id", "spans": "id", "evaluations": "id", "system_state": "key"}[table]
+				key := map[string]string{"steps": "id", "spans": "id", "evaluations": "id",
+					"system_state": "key"}[table]
 				if key == "" {
 					key = "run_id"
 				}
-				if got := one(t, conn, fmt.Sprintf("SELECT %s FROM flujo.%s WHERE %s::text = $1", column, table, key), keys[i]); got != v.want {
+				if got := one(t, conn, fmt.Sprintf("SELECT %s FROM flujo.%s WHERE %s::text = $1", column, table, key),
+					keys[i]); got != v.want {
 					t.Errorf("%s %.60q became %.200q, want %.200q", v.in, v.cell, got, v.want)
 				}
 			}

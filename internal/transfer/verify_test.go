@@ -29,7 +29,8 @@ func verifyIn(t testing.TB, file, url string, zone *time.Location) (*report.Veri
 	t.Helper()
 	var differences []report.Difference
 	result, err := transfer.Verify(context.Background(), transfer.VerifyOptions{
-		SQLite: file, Postgres: url, Schema: schema, NaiveZone: zone, OnDifference: func(d report.Difference) { differences = append(differences, d) },
+		SQLite: file, Postgres: url, Schema: schema, NaiveZone: zone,
+		OnDifference: func(d report.Difference) { differences = append(differences, d) },
 	})
 	return result, differences, err
 }
@@ -92,7 +93,8 @@ func repairedFile(t testing.TB) string {
 		"UPDATE steps SET output = 'no JSON', created_at = '' WHERE id = 1",
 		"UPDATE steps SET output = '{\"a\": NaN, \"b\": \"x\\u0000y\"}', token_counts = 5000000000 WHERE id = 2",
 		"UPDATE steps SET output = x'ff7b7d', created_at = '2025-09-01T08:00:00.783607' WHERE id = 3",
-		"INSERT INTO spans (run_id, span_id, name, start_time, status, created_at) VALUES ('lost', 'a', 'b', 1, 'ok', '')",
+		"INSERT INTO spans (run_id, span_id, name, start_time, status, created_at) "+
+			"VALUES ('lost', 'a', 'b', 1, 'ok', '')",
 		"INSERT INTO system_state VALUES (NULL, '{}', '2026-01-05')",
 		"INSERT INTO system_state VALUES (x'61', '{}', '2026-01-05'), ('a', '[]', '2026-01-05')",
 	)
@@ -124,21 +126,35 @@ func TestVerifyDrift(t *testing.T) {
 		deleted    int64
 		difference string // one of them
 	}{
-		{"a run is saved", []string{"INSERT INTO flujo.runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) " +
-			"VALUES ('new', 'p', 'n', '1', 'running', now(), now())"}, "runs", 1, 0, 0, `runs "new" is in PostgreSQL and not in the file`},
-		{"a step is saved", []string{fmt.Sprintf("INSERT INTO flujo.steps (run_id, step_name, step_index, status, output, created_at) "+
-			"VALUES ('%s', 's', 9, 'completed', '{\"a\": 1}', now())", run1)}, "steps", 1, 0, 0, `steps "214" is in PostgreSQL and not in the file`},
-		{"a run ends", []string{fmt.Sprintf("UPDATE flujo.runs SET status = 'ended', updated_at = now() WHERE run_id = '%s'", run1)}, "runs", 0, 1, 0, `column status`},
-		{"a workflow is saved again", []string{fmt.Sprintf("INSERT INTO flujo.workflow_state (run_id, pipeline_id, pipeline_name, pipeline_version, current_step_index, "+
-			"pipeline_context, status, created_at, updated_at) VALUES ('%s', 'p', 'n', '1', 3, '{\"x\": 1}', 'paused', now(), now()) ON CONFLICT (run_id) DO UPDATE SET "+
-			"pipeline_context = EXCLUDED.pipeline_context, status = EXCLUDED.status", run1)}, "workflow_state", 0, 1, 0, `column pipeline_context: the file has {`},
-		{"a run is deleted", []string{fmt.Sprintf("DELETE FROM flujo.runs WHERE run_id = '%s'", run2)}, "steps", 0, 0, steps2, "is not in PostgreSQL"},
-		{"state is kept", []string{"INSERT INTO flujo.system_state (key, value, updated_at) VALUES ('k', '1', now()), ('tracker:3', '2', now()) " +
-			"ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value, updated_at = EXCLUDED.updated_at", "DELETE FROM flujo.system_state WHERE key = 'tracker:4'"},
+		{"a run is saved", []string{"INSERT INTO flujo.runs (run_id, pipeline_id, pipeline_name, pipeline_version, " +
+			"status, created_at, updated_at) " +
+			"VALUES ('new', 'p', 'n', '1', 'running', now(), now())"}, "runs", 1, 0, 0,
+			`runs "new" is in PostgreSQL and not in the file`},
+		{"a step is saved",
+			[]string{fmt.Sprintf("INSERT INTO flujo.steps (run_id, step_name, step_index, status, output, created_at) "+
+				"VALUES ('%s', 's', 9, 'completed', '{\"a\": 1}', now())", run1)}, "steps", 1, 0, 0,
+			`steps "214" is in PostgreSQL and not in the file`},
+		{"a run ends", []string{fmt.Sprintf("UPDATE flujo.runs SET status = 'ended', updated_at = now() "+
+			"WHERE run_id = '%s'", run1)}, "runs", 0, 1, 0, `column status`},
+		{"a workflow is saved again", []string{fmt.Sprintf("INSERT INTO flujo.workflow_state (run_id, pipeline_id, "+
+			"pipeline_name, pipeline_version, current_step_index, "+
+			"pipeline_context, status, created_at, updated_at) VALUES ('%s', 'p', 'n', '1', 3, '{\"x\": 1}', "+
+			"'paused', now(), now()) ON CONFLICT (run_id) DO UPDATE SET "+
+			"pipeline_context = EXCLUDED.pipeline_context, status = EXCLUDED.status", run1)}, "workflow_state", 0, 1, 0,
+			`column pipeline_context: the file has {`},
+		{"a run is deleted", []string{fmt.Sprintf("DELETE FROM flujo.runs WHERE run_id = '%s'", run2)}, "steps", 0, 0,
+			steps2, "is not in PostgreSQL"},
+		{"state is kept", []string{"INSERT INTO flujo.system_state (key, value, updated_at) " +
+			"VALUES ('k', '1', now()), ('tracker:3', '2', now()) " +
+			"ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value, updated_at = EXCLUDED.updated_at",
+			"DELETE FROM flujo.system_state WHERE key = 'tracker:4'"},
 			"system_state", 1, 1, 1, `system_state "tracker:3", column value`},
-		{"an evaluation is saved", []string{fmt.Sprintf("INSERT INTO flujo.evaluations (run_id, score) VALUES ('%s', 0.5)", run1)}, "evaluations", 1, 0, 0, `evaluations "16"`},
-		{"a trace is saved again", []string{fmt.Sprintf("INSERT INTO flujo.traces (run_id, trace_data, created_at) VALUES ('%s', '{}', now()) "+
-			"ON CONFLICT (run_id) DO UPDATE SET trace_data = EXCLUDED.trace_data", run1)}, "traces", 0, 1, 0, "column trace_data"},
+		{"an evaluation is saved", []string{fmt.Sprintf("INSERT INTO flujo.evaluations (run_id, score) "+
+			"VALUES ('%s', 0.5)", run1)}, "evaluations", 1, 0, 0, `evaluations "16"`},
+		{"a trace is saved again", []string{fmt.Sprintf("INSERT INTO flujo.traces (run_id, trace_data, created_at) "+
+			"VALUES ('%s', '{}', now()) "+
+			"ON CONFLICT (run_id) DO UPDATE SET trace_data = EXCLUDED.trace_data", run1)}, "traces", 0, 1, 0,
+			"column trace_data"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -186,8 +202,10 @@ func TestVerifyCopyMismatch(t *testing.T) {
 	}{
 		{"a changed cell", "UPDATE steps SET token_counts = 1 WHERE id = 3", "SELECT", "steps", 1},
 		{"a row for another", "UPDATE evaluations SET id = 99 WHERE id = 3", "SELECT", "evaluations", 1},
-		{"next to drift", "UPDATE steps SET token_counts = 1 WHERE id = 3", "UPDATE flujo.steps SET status = 'other' WHERE id = 4", "steps", 1},
-		{"frozen since", "UPDATE steps SET token_counts = 1 WHERE id = 3", "VACUUM (FULL, FREEZE) flujo.steps", "steps", 1},
+		{"next to drift", "UPDATE steps SET token_counts = 1 WHERE id = 3",
+			"UPDATE flujo.steps SET status = 'other' WHERE id = 4", "steps", 1},
+		{"frozen since", "UPDATE steps SET token_counts = 1 WHERE id = 3", "VACUUM (FULL, FREEZE) flujo.steps",
+			"steps", 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -236,8 +254,9 @@ func TestVerifySourceMismatch(t *testing.T) {
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
 	for name, statement := range map[string]string{
-		"a row more": "INSERT INTO system_state VALUES ('new', '1', '2026-01-05T09:00:00+00:00')", "a row less": "DELETE FROM evaluations WHERE id = 3",
-		"a cell": "UPDATE steps SET step_name = step_name || '!' WHERE id = 7",
+		"a row more": "INSERT INTO system_state VALUES ('new', '1', '2026-01-05T09:00:00+00:00')",
+		"a row less": "DELETE FROM evaluations WHERE id = 3",
+		"a cell":     "UPDATE steps SET step_name = step_name || '!' WHERE id = 7",
 	} {
 		t.Run(name, func(t *testing.T) {
 			result, differences, err := verify(t, changed(t, statement), url)
@@ -457,7 +476,8 @@ func TestReceiptsAreInOrder(t *testing.T) {
 		t,
 		connect(t, url),
 		"UPDATE flujo.flujo_port_receipts SET migrated_at = migrated_at + interval '1 hour'",
-		"TRUNCATE flujo.runs, flujo.workflow_state, flujo.steps, flujo.spans, flujo.traces, flujo.evaluations, flujo.system_state",
+		"TRUNCATE flujo.runs, flujo.workflow_state, flujo.steps, flujo.spans, flujo.traces, flujo.evaluations, "+
+			"flujo.system_state",
 	)
 	migrate(t, options(t, second, url))
 	wantVerdict(t, second, url, report.Equal, 0)
@@ -506,11 +526,13 @@ func TestReceipt(t *testing.T) {
 	conn := connect(t, url)
 	for _, row := range result.Tables {
 		digest := one(t, conn, digestSQL(t, row.Name))
-		if got := one(t, conn, "SELECT t->>'digest' FROM flujo.flujo_port_receipts, jsonb_array_elements(tables) t WHERE t->>'name' = $1", row.Name); got != digest ||
+		if got := one(t, conn, "SELECT t->>'digest' FROM flujo.flujo_port_receipts, jsonb_array_elements(tables) t "+
+			"WHERE t->>'name' = $1", row.Name); got != digest ||
 			row.Digest != digest {
 			t.Errorf("%s: digest %s in the receipt, %s in the report, %s computed", row.Name, got, row.Digest, digest)
 		}
-		if got := one(t, conn, "SELECT t->>'rows' FROM flujo.flujo_port_receipts, jsonb_array_elements(tables) t WHERE t->>'name' = $1", row.Name); got != fmt.Sprint(
+		if got := one(t, conn, "SELECT t->>'rows' FROM flujo.flujo_port_receipts, jsonb_array_elements(tables) t "+
+			"WHERE t->>'name' = $1", row.Name); got != fmt.Sprint(
 			row.InPostgres,
 		) {
 			t.Errorf("%s: %s rows", row.Name, got)
@@ -532,8 +554,10 @@ func TestReceipt(t *testing.T) {
 		t.Errorf("as documented the digest of steps is %s", documented)
 	}
 	sum := strings.Fields(command(t, "sha256sum", fixture))[0]
-	for column, want := range map[string]string{"version": "v1.2.3", "file_sha256": sum, "file_bytes": "434176", "wal_bytes": "0", "wal_sha256": "",
-		"file_format": "Flujo 0.6", "verify": "content", "options->>'naive_timezone'": "UTC", "file_path": result.Source.Path} {
+	for column, want := range map[string]string{"version": "v1.2.3", "file_sha256": sum, "file_bytes": "434176",
+		"wal_bytes": "0", "wal_sha256": "",
+		"file_format": "Flujo 0.6", "verify": "content", "options->>'naive_timezone'": "UTC",
+		"file_path": result.Source.Path} {
 		if got := one(t, conn, "SELECT "+column+" FROM flujo.flujo_port_receipts"); got != want {
 			t.Errorf("%s is %q, want %q", column, got, want)
 		}
@@ -547,7 +571,8 @@ func TestReceiptWriters(t *testing.T) {
 	two := changed(
 		t,
 		"INSERT INTO traces SELECT run_id, '{}', '2026-01-05T09:00:00' FROM runs LIMIT 1", // and others are derived
-		"INSERT INTO steps (run_id, step_name, step_index, status, created_at) VALUES ('of no run', 's', 0, 'completed', '2026-01-05T09:00:00')",
+		"INSERT INTO steps (run_id, step_name, step_index, status, created_at) "+
+			"VALUES ('of no run', 's', 0, 'completed', '2026-01-05T09:00:00')",
 	)
 	wide := changed(t, "UPDATE steps SET token_counts = 3000000000 WHERE id = 213") // copied anew
 	for name, tc := range map[string]struct {
@@ -564,7 +589,8 @@ func TestReceiptWriters(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			if tc.before != "" {
-				if _, err := transfer.Init(t.Context(), transfer.InitOptions{Postgres: url, Schema: tc.before, WithoutPGVector: true}); err != nil {
+				if _, err := transfer.Init(t.Context(),
+					transfer.InitOptions{Postgres: url, Schema: tc.before, WithoutPGVector: true}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -577,7 +603,8 @@ func TestReceiptWriters(t *testing.T) {
 					conn,
 					"SELECT coalesce(jsonb_agg(DISTINCT xmin::text::bigint), 'null') FROM flujo."+row.Name,
 				)
-				if got := one(t, conn, "SELECT t->'writers' FROM flujo.flujo_port_receipts, jsonb_array_elements(tables) t WHERE t->>'name' = $1", row.Name); got != xmins &&
+				if got := one(t, conn, "SELECT t->'writers' FROM flujo.flujo_port_receipts, "+
+					"jsonb_array_elements(tables) t WHERE t->>'name' = $1", row.Name); got != xmins &&
 					!(got == "[]" && xmins == "null") {
 					t.Errorf("%s: %s in the receipt, %s in the table", row.Name, got, xmins)
 				}
@@ -607,7 +634,8 @@ func digestSQL(t testing.TB, table string) string {
 		columns = append(columns, name)
 	}
 	return fmt.Sprintf(
-		`SELECT coalesce(sum(('x' || substr(h, 1, 16))::bit(64)::bigint), 0) || ',' || coalesce(sum(('x' || substr(h, 17, 16))::bit(64)::bigint), 0)
+		`SELECT coalesce(sum(('x' || substr(h, 1, 16))::bit(64)::bigint), 0) || ',' || coalesce(sum(('x' || substr(h,
+			17, 16))::bit(64)::bigint), 0)
 		FROM (SELECT encode(sha256(record_send(ROW(%s))), 'hex') AS h FROM flujo.%s) rows`,
 		strings.Join(columns, ", "),
 		table,
