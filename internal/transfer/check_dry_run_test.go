@@ -72,11 +72,9 @@ func TestCheckDryRun(t *testing.T) {
 	t.Run("empty database", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		file := changed(
-			t,
+		file := changed(t,
 			"UPDATE steps SET token_counts = 5000000000, output = 'x' WHERE id < 3",
-			"UPDATE spans SET id = 2147483647 WHERE id = (SELECT max(id) FROM spans)",
-		)
+			"UPDATE spans SET id = 2147483647 WHERE id = (SELECT max(id) FROM spans)")
 		wantLine(t, checkOptions(t, file, url), "dry run", report.OK)
 		if got := leftovers(t, connect(t, url)); got != "" {
 			t.Errorf("left in the database: %s", got)
@@ -87,15 +85,8 @@ func TestCheckDryRun(t *testing.T) {
 		url := pgtest.Database(t)
 		wantLine(t, checkOptions(t, fixture, url), "foreign keys", report.OK)
 		conn := connect(t, url)
-		run(
-			t,
-			conn,
-			"ALTER DATABASE "+one(
-				t,
-				conn,
-				"SELECT quote_ident(current_database())",
-			)+" SET session_replication_role = replica",
-		)
+		run(t, conn, "ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+
+			" SET session_replication_role = replica")
 		wantRefusedToo(t, fixture, url, "foreign keys", "session_replication_role", "reset it")
 	})
 	t.Run("row-level security", func(t *testing.T) {
@@ -108,14 +99,8 @@ func TestCheckDryRun(t *testing.T) {
 	t.Run("a column that another role has to widen", func(t *testing.T) {
 		t.Parallel()
 		role, super := granted(t)
-		wantRefusedToo(
-			t,
-			wide,
-			role,
-			"dry run",
-			"must be owner of table steps",
-			"ALTER COLUMN \"token_counts\" TYPE bigint",
-		)
+		wantRefusedToo(t, wide, role, "dry run", "must be owner of table steps",
+			"ALTER COLUMN \"token_counts\" TYPE bigint")
 		wantLine(t, checkOptions(t, wide, super), "dry run", report.OK)
 	})
 	t.Run("foreign keys that another role has to make", func(t *testing.T) {
@@ -128,30 +113,19 @@ func TestCheckDryRun(t *testing.T) {
 	t.Run("indexes that another role has to make", func(t *testing.T) {
 		t.Parallel()
 		role, super := granted(t)
-		index := one(
-			t,
-			connect(t, super),
+		index := one(t, connect(t, super),
 			"SELECT min(indexrelid::regclass::text) FROM pg_index WHERE indrelid = 'flujo.steps'::regclass "+
-				"AND NOT indisprimary",
-		)
+				"AND NOT indisprimary")
 		run(t, connect(t, super), "DROP INDEX "+index)
 		wantRefusedToo(t, fixture, role, "dry run", "create index", "must be owner of table steps")
 	})
 	t.Run("originals that another role owns", func(t *testing.T) {
 		t.Parallel()
-		role, _ := granted(
-			t,
-			"CREATE TABLE flujo.flujo_port_originals (a int)",
-			"GRANT SELECT ON flujo.flujo_port_originals TO PUBLIC",
-		)
+		role, _ := granted(t, "CREATE TABLE flujo.flujo_port_originals (a int)",
+			"GRANT SELECT ON flujo.flujo_port_originals TO PUBLIC")
 		wantLine(t, checkOptions(t, fixture, role), "dry run", report.OK)
-		wantRefusedToo(
-			t,
-			changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"),
-			role,
-			"dry run",
-			"must be owner of table flujo_port_originals",
-		)
+		wantRefusedToo(t, changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), role, "dry run",
+			"must be owner of table flujo_port_originals")
 	})
 	t.Run("an address of other tables", func(t *testing.T) {
 		t.Parallel()
@@ -172,15 +146,10 @@ func TestCheckTarget(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		conn := connect(t, url)
-		run(
-			t,
-			conn,
-			"ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET max_stack_depth = '100kB'",
-		)
-		file := changed(
-			t,
-			"UPDATE steps SET output = '"+strings.Repeat("[", 3000)+strings.Repeat("]", 3000)+"' WHERE id = 7",
-		)
+		run(t, conn,
+			"ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET max_stack_depth = '100kB'")
+		file := changed(t,
+			"UPDATE steps SET output = '"+strings.Repeat("[", 3000)+strings.Repeat("]", 3000)+"' WHERE id = 7")
 		wantLine(t, checkOptions(t, file, ""), "findings", report.OK)
 		result := wantLine(t, checkOptions(t, file, url), "findings", report.Warning, "1 cell")
 		migrated := migrate(t, options(t, file, url))
@@ -202,10 +171,8 @@ func TestCheckTarget(t *testing.T) {
 		t.Parallel()
 		result := wantLine(t, checkOptions(t, fixture, pgtest.Database(t)), "findings", report.OK)
 		order := []string{report.GroupFile, report.GroupServer, report.GroupTarget}
-		if !slices.IsSortedFunc(
-			result.Results,
-			func(a, b report.CheckResult) int { return slices.Index(order, a.Group) - slices.Index(order, b.Group) },
-		) {
+		if !slices.IsSortedFunc(result.Results,
+			func(a, b report.CheckResult) int { return slices.Index(order, a.Group) - slices.Index(order, b.Group) }) {
 			t.Errorf("lines %+v", result.Results)
 		}
 	})
@@ -217,13 +184,8 @@ func TestCheckStart(t *testing.T) {
 	url := pgtest.Database(t)
 	run(t, connect(t, url), "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
 	wantLine(t, checkOptions(t, fixture, url), "Flujo's start", report.Error, "another shape")
-	wantLine(
-		t,
-		checkOptions(t, fixture, pgtest.EncodedDatabase(t, "SQL_ASCII")),
-		"Flujo's start",
-		report.Error,
-		"encoding",
-	)
+	wantLine(t, checkOptions(t, fixture, pgtest.EncodedDatabase(t, "SQL_ASCII")), "Flujo's start", report.Error,
+		"encoding")
 	wantLine(t, checkOptions(t, fixture, pgtest.Standby(t)), "Flujo's start", report.Error, "takes no writes")
 }
 
@@ -231,22 +193,14 @@ func TestCheckStart(t *testing.T) {
 func TestCheckGoesOn(t *testing.T) {
 	t.Parallel()
 	role, super := granted(t, "CREATE TABLE flujo.flujo_port_originals (a int)")
-	result := wantLine(
-		t,
-		checkOptions(t, fixture, role),
-		"rights",
-		report.Error,
-		"SELECT on table flujo_port_originals",
-	)
+	result := wantLine(t, checkOptions(t, fixture, role), "rights", report.Error,
+		"SELECT on table flujo_port_originals")
 	if last := result.Results[len(result.Results)-1].Name; last != "Flujo's start" {
 		t.Errorf("the last line is %q", last)
 	}
-	run(
-		t,
-		connect(t, super),
+	run(t, connect(t, super),
 		"GRANT SELECT ON flujo.flujo_port_originals TO PUBLIC",
-		"REVOKE SELECT ON pg_available_extensions FROM PUBLIC",
-	)
+		"REVOKE SELECT ON pg_available_extensions FROM PUBLIC")
 	wantLine(t, checkOptions(t, fixture, role), "pgvector", report.Warning, "not asked for")
 	o := checkOptions(t, fixture, role)
 	o.WithoutPGVector = false
@@ -314,17 +268,12 @@ func TestVerifyLockTimeoutNamesTheHolder(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
-	run(
-		t,
-		connect(t, url),
+	run(t, connect(t, url),
 		"SET application_name = 'the-holder'",
 		"BEGIN",
-		"LOCK TABLE flujo.steps IN ACCESS EXCLUSIVE MODE",
-	)
-	_, err := transfer.Verify(
-		context.Background(),
-		transfer.VerifyOptions{SQLite: fixture, Postgres: url, Schema: schema, LockWait: 100 * time.Millisecond},
-	)
+		"LOCK TABLE flujo.steps IN ACCESS EXCLUSIVE MODE")
+	_, err := transfer.Verify(context.Background(),
+		transfer.VerifyOptions{SQLite: fixture, Postgres: url, Schema: schema, LockWait: 100 * time.Millisecond})
 	if clierr.KindOf(err) != clierr.Failed {
 		t.Fatal(err)
 	}
@@ -380,13 +329,8 @@ func TestCheckWritten(t *testing.T) {
 func TestCheckFindings(t *testing.T) {
 	t.Parallel()
 	const originals = "flujo_port_originals"
-	wantLine(
-		t,
-		checkOptions(t, changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), ""),
-		"findings",
-		report.Warning,
-		originals,
-	)
+	wantLine(t, checkOptions(t, changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), ""), "findings",
+		report.Warning, originals)
 	for _, change := range []string{
 		"UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3",
 		"UPDATE steps SET token_counts = 5000000000 WHERE id < 3",
@@ -408,17 +352,14 @@ func TestCheckPGVector(t *testing.T) {
 	// offered is a database in whose catalog pgvector can be created.
 	offered := func(t *testing.T, version string) (url string) {
 		url = pgtest.Database(t)
-		run(
-			t,
-			connect(t, url),
+		run(t, connect(t, url),
 			"SET allow_system_table_mods = on",
 			"CREATE OR REPLACE VIEW pg_catalog.pg_available_extensions AS SELECT 'vector'::name AS name, '"+version+
 				`'::text AS default_version,
 				NULL::text COLLATE "C" AS installed_version, ''::text AS comment`,
 			"CREATE OR REPLACE VIEW pg_catalog.pg_available_extension_versions AS SELECT 'vector'::name AS name, '"+
 				version+`'::text AS version,
-				false AS installed, true AS superuser, false AS trusted, true AS relocatable, NULL::name AS schema, NULL::name[] AS requires, ''::text AS comment`,
-		)
+				false AS installed, true AS superuser, false AS trusted, true AS relocatable, NULL::name AS schema, NULL::name[] AS requires, ''::text AS comment`)
 		return url
 	}
 	warning := func(t *testing.T, url string) transfer.CheckOptions {
@@ -428,14 +369,8 @@ func TestCheckPGVector(t *testing.T) {
 	}
 	t.Run("too old to create", func(t *testing.T) {
 		t.Parallel()
-		wantLine(
-			t,
-			warning(t, offered(t, "0.4.4")),
-			"pgvector",
-			report.Error,
-			"0.4.4 could be created",
-			"older than 0.5",
-		)
+		wantLine(t, warning(t, offered(t, "0.4.4")), "pgvector", report.Error, "0.4.4 could be created",
+			"older than 0.5")
 	})
 	t.Run("not for this role", func(t *testing.T) {
 		t.Parallel()
@@ -445,13 +380,10 @@ func TestCheckPGVector(t *testing.T) {
 	t.Run("too old", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		run(
-			t,
-			connect(t, url),
+		run(t, connect(t, url),
 			"SET allow_system_table_mods = on",
 			`INSERT INTO pg_extension SELECT 4242424, 'vector', extowner, 'public'::regnamespace, true, '0.4.4'
-			FROM pg_extension WHERE extname = 'plpgsql'`,
-		)
+			FROM pg_extension WHERE extname = 'plpgsql'`)
 		wantLine(t, warning(t, url), "pgvector", report.Error, "0.4.4 is there", "ALTER EXTENSION vector UPDATE")
 		wantLine(t, warning(t, url), "Flujo's start", report.Error, "migration 3")
 	})

@@ -78,8 +78,7 @@ func TestCheckFile(t *testing.T) {
 			'2026-01-05T09:00:01+00:00' FROM n`,
 		"PRAGMA wal_checkpoint(TRUNCATE)")
 	overwriteLeafPages(t, broken)
-	other := changed(
-		t,
+	other := changed(t,
 		"DROP TABLE runs",
 		"DROP TABLE workflow_state",
 		"DROP TABLE steps",
@@ -87,8 +86,7 @@ func TestCheckFile(t *testing.T) {
 		"DROP TABLE traces",
 		"DROP TABLE evaluations",
 		"DROP TABLE system_state",
-		"CREATE TABLE other (a)",
-	)
+		"CREATE TABLE other (a)")
 	quiet := changed(t, "UPDATE runs SET status = 'completed'", "UPDATE workflow_state SET status = 'completed'")
 	for _, tc := range []struct {
 		name, file, line string
@@ -193,34 +191,21 @@ func TestCheckServer(t *testing.T) {
 
 	t.Run("unreachable", func(t *testing.T) {
 		t.Parallel()
-		wantLine(
-			t,
+		wantLine(t,
 			checkOptions(t, fixture, "postgresql://nobody:secret@127.0.0.1:1/none?sslmode=disable"),
 			"reachable",
 			report.Error,
-			"connect",
-		)
+			"connect")
 	})
 	t.Run("encoding", func(t *testing.T) {
 		t.Parallel()
-		wantLine(
-			t,
-			checkOptions(t, fixture, pgtest.EncodedDatabase(t, "SQL_ASCII")),
-			"encoding",
-			report.Error,
-			"SQL_ASCII",
-		)
+		wantLine(t, checkOptions(t, fixture, pgtest.EncodedDatabase(t, "SQL_ASCII")), "encoding", report.Error,
+			"SQL_ASCII")
 	})
 	t.Run("standby", func(t *testing.T) {
 		t.Parallel()
-		wantLine(
-			t,
-			checkOptions(t, fixture, pgtest.Standby(t)),
-			"primary",
-			report.Error,
-			"standby",
-			"connect to the primary",
-		)
+		wantLine(t, checkOptions(t, fixture, pgtest.Standby(t)), "primary", report.Error, "standby",
+			"connect to the primary")
 	})
 	t.Run("read-only", func(t *testing.T) {
 		t.Parallel()
@@ -233,14 +218,8 @@ func TestCheckServer(t *testing.T) {
 	t.Run("no rights", func(t *testing.T) {
 		t.Parallel()
 		role := pgtest.Role(t, pgtest.Database(t), "")
-		result := wantLine(
-			t,
-			checkOptions(t, fixture, role),
-			"rights",
-			report.Error,
-			"lacks CREATE on database",
-			"init --grant-to",
-		)
+		result := wantLine(t, checkOptions(t, fixture, role), "rights", report.Error, "lacks CREATE on database",
+			"init --grant-to")
 		wantChecked(t, result, "Flujo's start", report.Error, "lacks rights")
 		wantChecked(t, result, "time", report.OK, "about") // by temporary tables
 	})
@@ -250,28 +229,13 @@ func TestCheckServer(t *testing.T) {
 		initialise(t, url)
 		role := pgtest.Role(t, url, "")
 		conn := connect(t, url)
-		wantLine(
-			t,
-			checkOptions(t, fixture, role),
-			"rights",
-			report.Error,
-			"USAGE on schema flujo",
-			"CREATE on schema flujo",
-		)
-		run(
-			t,
-			conn,
+		wantLine(t, checkOptions(t, fixture, role), "rights", report.Error, "USAGE on schema flujo",
+			"CREATE on schema flujo")
+		run(t, conn,
 			"GRANT USAGE, CREATE ON SCHEMA flujo TO PUBLIC",
-			"GRANT SELECT ON ALL TABLES IN SCHEMA flujo TO PUBLIC",
-		)
-		wantLine(
-			t,
-			checkOptions(t, fixture, role),
-			"rights",
-			report.Error,
-			"INSERT on table runs",
-			"DELETE on table steps",
-		)
+			"GRANT SELECT ON ALL TABLES IN SCHEMA flujo TO PUBLIC")
+		wantLine(t, checkOptions(t, fixture, role), "rights", report.Error, "INSERT on table runs",
+			"DELETE on table steps")
 		run(t, conn, "GRANT ALL ON ALL TABLES IN SCHEMA flujo TO PUBLIC")
 		wantLine(t, checkOptions(t, fixture, role), "rights", report.Error, "UPDATE on sequence steps_id_seq")
 		run(t, conn, "GRANT ALL ON ALL SEQUENCES IN SCHEMA flujo TO PUBLIC")
@@ -283,23 +247,13 @@ func TestCheckServer(t *testing.T) {
 		role := pgtest.Role(t, url, "CREATEDB")
 		name := one(t, connect(t, role), "SELECT current_user")
 		conn := connect(t, url)
-		run(
-			t,
-			conn,
+		run(t, conn,
 			"ALTER ROLE "+name+" SET statement_timeout = '1500ms'",
 			"ALTER ROLE "+name+" SET lock_timeout = '2s'",
 			"ALTER ROLE "+name+" SET idle_in_transaction_session_timeout = '3s'",
-			"GRANT CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" TO "+name,
-		)
-		wantLine(
-			t,
-			checkOptions(t, fixture, role),
-			"timeouts",
-			report.Warning,
-			"statement_timeout=1500ms",
-			"lock_timeout=2s",
-			"idle_in_transaction_session_timeout=3s",
-		)
+			"GRANT CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" TO "+name)
+		wantLine(t, checkOptions(t, fixture, role), "timeouts", report.Warning, "statement_timeout=1500ms",
+			"lock_timeout=2s", "idle_in_transaction_session_timeout=3s")
 	})
 	t.Run("disk", func(t *testing.T) {
 		t.Parallel()
@@ -324,14 +278,8 @@ func TestCheckServer(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		run(t, connect(t, url), "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
-		wantLine(
-			t,
-			checkOptions(t, fixture, url),
-			"schema",
-			report.Error,
-			"another shape",
-			"runs.run_id is integer, not text",
-		)
+		wantLine(t, checkOptions(t, fixture, url), "schema", report.Error, "another shape",
+			"runs.run_id is integer, not text")
 	})
 	t.Run("pgvector", func(t *testing.T) {
 		t.Parallel()
@@ -392,15 +340,8 @@ func TestCheckTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	plain := server.URL("tls")
-	wantLine(
-		t,
-		checkOptions(t, fixture, plain),
-		"TLS",
-		report.OK,
-		"not used",
-		"this hop does not leave this machine",
-		"tunnel",
-	)
+	wantLine(t, checkOptions(t, fixture, plain), "TLS", report.OK, "not used",
+		"this hop does not leave this machine", "tunnel")
 	unchecked := pgtest.WithParameter(t, plain, "sslmode", "require")
 	wantLine(t, checkOptions(t, fixture, unchecked), "TLS", report.Warning, "nobody checks", "verify-full")
 	for _, mode := range []string{"verify-ca", "verify-full"} {
@@ -436,12 +377,6 @@ func TestCheckVersion(t *testing.T) {
 func readOnly(t testing.TB, url string) {
 	t.Helper()
 	conn := connect(t, url)
-	run(
-		t,
-		conn,
-		fmt.Sprintf(
-			"ALTER DATABASE %s SET default_transaction_read_only = on",
-			one(t, conn, "SELECT quote_ident(current_database())"),
-		),
-	)
+	run(t, conn, fmt.Sprintf("ALTER DATABASE %s SET default_transaction_read_only = on",
+		one(t, conn, "SELECT quote_ident(current_database())")))
 }

@@ -231,20 +231,16 @@ func wanted(rows []testRow) (originals []originalRow, found []finding, rejected 
 		if r.reason == "" {
 			for column, kind := range r.ownReasons {
 				originals = append(originals, originalCell(r.table, r.key(), r.rowid, column, kind, r.given[column]))
-				found = append(
-					found,
-					finding{table: r.table, key: r.key(), rowid: r.rowid, column: column, reason: kind},
-				)
+				found = append(found,
+					finding{table: r.table, key: r.key(), rowid: r.rowid, column: column, reason: kind})
 			}
 			continue
 		}
 		rejected[r.table]++
 		found = append(found, finding{table: r.table, key: r.key(), rowid: r.rowid, reason: r.reason, rejected: true})
 		for column, cell := range r.cells() {
-			originals = append(
-				originals,
-				originalCell(r.table, r.key(), r.rowid, column, joinReasons(r.ownReasons[column], r.reason), cell),
-			)
+			originals = append(originals,
+				originalCell(r.table, r.key(), r.rowid, column, joinReasons(r.ownReasons[column], r.reason), cell))
 		}
 	}
 	return originals, found, rejected
@@ -346,17 +342,10 @@ func TestRejectedRows(t *testing.T) {
 		if row.RowsRead != rows || row.Rejected != rejected[row.Name] || !row.Match {
 			t.Errorf("%+v; want %d rows read, %d rejected", row, rows, rejected[row.Name])
 		}
-		if got := one(t, conn, "SELECT count(*) FROM flujo."+row.Name); got != fmt.Sprint(
-			rows-rejected[row.Name]+row.Derived,
-		) {
-			t.Errorf(
-				"%s has %s rows; %d read, %d rejected, %d derived",
-				row.Name,
-				got,
-				rows,
-				rejected[row.Name],
-				row.Derived,
-			)
+		if got := one(t, conn,
+			"SELECT count(*) FROM flujo."+row.Name); got != fmt.Sprint(rows-rejected[row.Name]+row.Derived) {
+			t.Errorf("%s has %s rows; %d read, %d rejected, %d derived", row.Name, got, rows, rejected[row.Name],
+				row.Derived)
 		}
 	}
 	wantTheRest(t, conn)

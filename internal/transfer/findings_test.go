@@ -116,10 +116,8 @@ func floats(t testing.TB) string {
 		f.insert("steps", cells{"id": int64(i + 1), "cost_usd": x})
 	}
 	for i := range 300 {
-		f.insert(
-			"steps",
-			cells{"id": int64(100 + i), "cost_usd": math.Ldexp(random.Float64()-0.5, random.IntN(200)-100)},
-		)
+		f.insert("steps",
+			cells{"id": int64(100 + i), "cost_usd": math.Ldexp(random.Float64()-0.5, random.IntN(200)-100)})
 	}
 	return f.close()
 }
@@ -139,15 +137,11 @@ func TestExactFloats(t *testing.T) {
 			o.Strict = true // rounding is what Flujo does, and no change
 			result := migrate(t, o)
 			conn, other := connect(t, exact), connect(t, rounded)
-			wantTypes(
-				t,
-				conn,
-				map[string]string{
-					"runs.memory_usage_mb":           "double precision",
-					"workflow_state.memory_usage_mb": "double precision",
-					"steps.cost_usd":                 "double precision",
-				},
-			)
+			wantTypes(t, conn, map[string]string{
+				"runs.memory_usage_mb":           "double precision",
+				"workflow_state.memory_usage_mb": "double precision",
+				"steps.cost_usd":                 "double precision",
+			})
 			wantTypes(t, other, nil)
 			var want []report.Rounded
 			for _, table := range []string{"runs", "workflow_state", "steps"} {
@@ -199,9 +193,8 @@ func fileFloats(t *testing.T, path, table, column string) map[string]float64 {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	rows, err := db.Query(
-		fmt.Sprintf("SELECT %s, +%s FROM %s WHERE %[2]s IS NOT NULL", keyColumn[table], column, table),
-	)
+	rows, err := db.Query(fmt.Sprintf("SELECT %s, +%s FROM %s WHERE %[2]s IS NOT NULL", keyColumn[table],
+		column, table))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,12 +213,8 @@ func fileFloats(t *testing.T, path, table, column string) map[string]float64 {
 
 func serverFloat(t *testing.T, conn *pgx.Conn, table, column, key string) (x float64) {
 	t.Helper()
-	query := fmt.Sprintf(
-		"SELECT %s::double precision FROM flujo.%s WHERE %s::text = $1",
-		column,
-		table,
-		keyColumn[table],
-	)
+	query := fmt.Sprintf("SELECT %s::double precision FROM flujo.%s WHERE %s::text = $1", column, table,
+		keyColumn[table])
 	if err := conn.QueryRow(context.Background(), query, key).Scan(&x); err != nil {
 		t.Fatalf("%s: %v", query, err)
 	}
@@ -249,10 +238,8 @@ func TestManyFindings(t *testing.T) {
 		t.Fatalf("%d findings, %d originals", len(*found), result.Originals)
 	}
 	if c := result.Changes; len(c) != 1 || c[0].Count != n ||
-		!slices.Equal(
-			c[0].Keys,
-			[]string{"1001", "1002", "1003", "1004", "1005", "1006", "1007", "1008", "1009", "1010"},
-		) {
+		!slices.Equal(c[0].Keys,
+			[]string{"1001", "1002", "1003", "1004", "1005", "1006", "1007", "1008", "1009", "1010"}) {
 		t.Errorf("changes %+v", c)
 	}
 	if got := one(t, connect(t, url), "SELECT count(*) || ' ' || count(DISTINCT source_rowid) "+

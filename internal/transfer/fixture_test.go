@@ -96,10 +96,8 @@ func compareTable(t *testing.T, db *sql.DB, conn *pgx.Conn, table string, column
 		key = "id"
 	}
 	have := map[string][]*string{}
-	rows, err := conn.Query(
-		context.Background(),
-		fmt.Sprintf("SELECT %s::text, %s::text FROM flujo.%s", key, strings.Join(names, "::text, "), table),
-	)
+	rows, err := conn.Query(context.Background(),
+		fmt.Sprintf("SELECT %s::text, %s::text FROM flujo.%s", key, strings.Join(names, "::text, "), table))
 	if err != nil {
 		t.Fatal(err)
 	}

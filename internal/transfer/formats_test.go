@@ -85,9 +85,7 @@ func row04(table string, i int) cells {
 			"step_index":  int64(i),
 			"start_time":  at,
 			"end_time":    at,
-			"duration_ms": int64(
-				10 * i,
-			),
+			"duration_ms": int64(10 * i),
 			"cost":        0.000808865499794749 * float64(i),
 			"tokens":      int64(i),
 			"input_blob":  `{"in": 1}`,
@@ -100,12 +98,10 @@ func row04(table string, i int) cells {
 		"run_id":         run,
 		"parent_span_id": "p",
 		"start_time":     1756713600.1234567 + float64(i),
-		"end_time": 1756713601.7654321 + float64(
-			i,
-		),
-		"status":     "running",
-		"attributes": `{"a": 1.50}`,
-		"created_at": "2025-09-01 08:00:01",
+		"end_time":       1756713601.7654321 + float64(i),
+		"status":         "running",
+		"attributes":     `{"a": 1.50}`,
+		"created_at":     "2025-09-01 08:00:01",
 	}
 }
 
@@ -126,9 +122,8 @@ func writeOld(t testing.TB, format map[string]string, version int) string {
 				}
 			}
 			if table == "runs" && hasColumn(format[table], "created_at") { // as 0.6 leaves it
-				row["pipeline_id"], row["created_at"], row["updated_at"], row["total_steps"] = "unknown", "", "", int64(
-					0,
-				)
+				row["pipeline_id"], row["created_at"], row["updated_at"], row["total_steps"] = "unknown", "",
+					"", int64(0)
 				if i == 3 {
 					row["end_time"] = nil
 				}
@@ -188,26 +183,15 @@ var formatCases = []struct {
 		return write06(t, format)
 	}, nil},
 	{"0.6 with the first seven columns of runs", "Flujo 0.6", func(t testing.TB) string {
-		format := without(
-			"runs",
-			"execution_time_ms",
-			"memory_usage_mb",
-			"total_steps",
-			"error_message",
-			"end_time",
-			"total_cost",
-			"final_context_blob",
-		)
+		format := without("runs", "execution_time_ms", "memory_usage_mb", "total_steps", "error_message", "end_time",
+			"total_cost", "final_context_blob")
 		return write06(t, format)
 	}, nil},
 	{"only runs of seven columns", "Flujo 0.6", func(t testing.TB) string {
-		return write06(
-			t,
-			map[string]string{
-				"runs": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, status T, created_at T, " +
-					"updated_at T",
-			},
-		)
+		return write06(t, map[string]string{
+			"runs": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, status T, created_at T, " +
+				"updated_at T",
+		})
 	}, nil},
 	{"extra columns", "Flujo 0.6", func(t testing.TB) string {
 		format := without("", "")
@@ -463,11 +447,8 @@ func (f *finder) findCell(t *testing.T, table, key string, rowid int64, name str
 // rows gives the rows of a table in PostgreSQL as text, by key.
 func (f *finder) rows(t *testing.T, table string) map[string]map[string]*string {
 	t.Helper()
-	rows, err := f.conn.Query(
-		context.Background(),
-		"SELECT * FROM flujo."+table,
-		pgx.QueryResultFormats{pgx.TextFormatCode},
-	)
+	rows, err := f.conn.Query(context.Background(), "SELECT * FROM flujo."+table,
+		pgx.QueryResultFormats{pgx.TextFormatCode})
 	if err != nil {
 		t.Fatal(err)
 	}

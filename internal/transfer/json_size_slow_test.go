@@ -24,12 +24,8 @@ func TestJSONTooLargeIsRejected(t *testing.T) {
 	o.Quarantine = true
 	found := collectFindings(&o)
 	result := migrate(t, o)
-	wantReport(
-		t,
-		result,
-		*found,
-		[]finding{{table: "steps", key: "1", rowid: 1, reason: "json-too-large", rejected: true}},
-	)
+	wantReport(t, result, *found,
+		[]finding{{table: "steps", key: "1", rowid: 1, reason: "json-too-large", rejected: true}})
 	conn := connect(t, url)
 	if got := one(t, conn, "SELECT string_agg(id::text, ' ') FROM flujo.steps"); got != "2" {
 		t.Errorf("steps %s", got)

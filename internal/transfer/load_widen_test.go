@@ -69,30 +69,22 @@ func wantTypes(t testing.TB, conn *pgx.Conn, other map[string]string) {
 func beyond(t testing.TB) string {
 	t.Helper()
 	f := newFile(t, format06)
-	f.insert(
-		"runs",
-		cells{
-			"error_message":     "a\x00",
-			"execution_time_ms": int64(1),
-			"created_at":        "2026-01-05T09:00:00",
-			"memory_usage_mb":   0.1,
-		},
-	)
+	f.insert("runs", cells{
+		"error_message":     "a\x00",
+		"execution_time_ms": int64(1),
+		"created_at":        "2026-01-05T09:00:00",
+		"memory_usage_mb":   0.1,
+	})
 	f.insert("runs", cells{"run_id": "r2", "execution_time_ms": int64(-2147483649)})
-	f.insert(
-		"steps",
-		cells{
-			"id":                int64(1),
-			"output":            "{",
-			"token_counts":      int64(2147483647),
-			"execution_time_ms": int64(-2147483648),
-		},
-	)
+	f.insert("steps", cells{
+		"id":                int64(1),
+		"output":            "{",
+		"token_counts":      int64(2147483647),
+		"execution_time_ms": int64(-2147483648),
+	})
 	f.insert("steps", cells{"id": int64(2), "output": "{", "token_counts": int64(2147483648), "cost_usd": 0.1})
-	f.insert(
-		"steps",
-		cells{"id": int64(3), "output": "{", "token_counts": int64(9223372036854775807), "step_index": 3e9},
-	)
+	f.insert("steps",
+		cells{"id": int64(3), "output": "{", "token_counts": int64(9223372036854775807), "step_index": 3e9})
 	f.insert("spans", cells{"id": int64(5_000_000_000), "span_id": "x\x00"})
 	f.insert("evaluations", cells{"id": int64(2147483646)})
 	return f.close()
@@ -143,12 +135,8 @@ func TestIntegersBeyondInt4(t *testing.T) {
 			wantTypes(t, conn, widened)
 			wantReport(t, result, *all, found)
 			names := slices.Sorted(slices.Values(result.Widened))
-			wantSame(
-				t,
-				"widened",
-				names,
-				[]string{"runs.execution_time_ms", "spans.id", "steps.step_index", "steps.token_counts"},
-			)
+			wantSame(t, "widened", names,
+				[]string{"runs.execution_time_ms", "spans.id", "steps.step_index", "steps.token_counts"})
 			if len(result.NaiveTimestamps) != 1 || result.NaiveTimestamps[0].Count != 1 {
 				t.Errorf("naive timestamps %+v, want one", result.NaiveTimestamps)
 			}
@@ -211,16 +199,12 @@ func TestNextIDBeyondInt4(t *testing.T) {
 	url := pgtest.Database(t)
 	result := migrate(t, options(t, f.close(), url))
 	conn := connect(t, url)
-	wantTypes(
-		t,
-		conn,
-		map[string]string{
-			"steps.id":     "bigint",
-			"steps_id_seq": "bigint",
-			"spans.id":     "bigint",
-			"spans_id_seq": "bigint",
-		},
-	)
+	wantTypes(t, conn, map[string]string{
+		"steps.id":     "bigint",
+		"steps_id_seq": "bigint",
+		"spans.id":     "bigint",
+		"spans_id_seq": "bigint",
+	})
 	for table, want := range map[string]string{"steps": "2147483648", "spans": "4000000001", "evaluations": "1"} {
 		if got := one(t, conn, fmt.Sprintf("SELECT nextval('flujo.%s_id_seq')", table)); got != want {
 			t.Errorf("%s: next id %s, want %s", table, got, want)
@@ -352,12 +336,9 @@ func TestTypesOfAnotherOwner(t *testing.T) {
 				t.Errorf("originals were left: %v", got)
 			}
 			if c.name == "id" { // done as it was said
-				run(
-					t,
-					conn,
+				run(t, conn,
 					`ALTER TABLE "flujo"."steps" ALTER COLUMN "id" TYPE bigint`,
-					`ALTER SEQUENCE "flujo"."steps_id_seq" AS bigint`,
-				)
+					`ALTER SEQUENCE "flujo"."steps_id_seq" AS bigint`)
 				migrate(t, o)
 				if got := one(t, conn, "SELECT nextval('flujo.steps_id_seq')"); got != "3000000001" {
 					t.Errorf("the next id is %s", got)

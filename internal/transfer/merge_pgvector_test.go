@@ -19,24 +19,11 @@ func TestPGVectorMerge(t *testing.T) {
 	other := memories[20]
 	// 3: newer in the file; 4: newer in PostgreSQL; 5: a tie; 6: only in the
 	// file; 7: only in PostgreSQL; 8: no time on either side.
-	change(
-		t,
-		file,
-		"UPDATE memories SET vector = ?, created_at = ? WHERE id = ?",
-		other.packed(),
-		later,
-		memories[3].id,
-	)
+	change(t, file, "UPDATE memories SET vector = ?, created_at = ? WHERE id = ?", other.packed(), later,
+		memories[3].id)
 	memories[3].bits, memories[3].created = other.bits, later
-	prepare(
-		t,
-		url,
-		fmt.Sprintf(
-			"UPDATE flujo.memories SET payload = '1', created_at = '%s' WHERE id = '%s'",
-			evenLater,
-			memories[4].id,
-		),
-	)
+	prepare(t, url, fmt.Sprintf("UPDATE flujo.memories SET payload = '1', created_at = '%s' WHERE id = '%s'", evenLater,
+		memories[4].id))
 	change(t, file, "UPDATE memories SET payload = '2', created_at = ? WHERE id = ?", later, memories[4].id)
 	memories[4].payload, memories[4].created = "1", evenLater
 	change(t, file, "UPDATE memories SET payload = '3' WHERE id = ?", memories[5].id)

@@ -99,67 +99,51 @@ func mergeRun(random *rand.Rand, run string) side {
 	word := func() string { return []string{"a", "b", "ä\n\"'\\"}[random.IntN(3)] }
 	when := func() string { return at(random.IntN(4)) }
 	if random.IntN(2) == 0 {
-		s.add(
-			"workflow_state",
-			cells{
-				"run_id":     run,
-				"status":     word(),
-				"created_at": when(),
-				"updated_at": when(),
-				"metadata":   fmt.Sprintf(`{"n": %d}`, random.IntN(2)),
-			},
-		)
+		s.add("workflow_state", cells{
+			"run_id":     run,
+			"status":     word(),
+			"created_at": when(),
+			"updated_at": when(),
+			"metadata":   fmt.Sprintf(`{"n": %d}`, random.IntN(2)),
+		})
 		if random.IntN(3) == 0 {
 			return s
 		}
 	}
-	s.add(
-		"runs",
-		cells{
-			"run_id":      run,
-			"status":      word(),
-			"created_at":  when(),
-			"updated_at":  when(),
-			"total_steps": random.Int64N(2),
-		},
-	)
+	s.add("runs", cells{
+		"run_id":      run,
+		"status":      word(),
+		"created_at":  when(),
+		"updated_at":  when(),
+		"total_steps": random.Int64N(2),
+	})
 	for range random.IntN(4) {
-		s.add(
-			"steps",
-			cells{
-				"id":         int64(0),
-				"run_id":     run,
-				"step_name":  word(),
-				"step_index": random.Int64N(3),
-				"output":     fmt.Sprintf(`["%d"]`, random.IntN(2)),
-				"created_at": when(),
-			},
-		)
+		s.add("steps", cells{
+			"id":         int64(0),
+			"run_id":     run,
+			"step_name":  word(),
+			"step_index": random.Int64N(3),
+			"output":     fmt.Sprintf(`["%d"]`, random.IntN(2)),
+			"created_at": when(),
+		})
 	}
 	spans := random.IntN(3)
 	for range spans {
-		s.add(
-			"spans",
-			cells{
-				"id":         int64(0),
-				"run_id":     run,
-				"span_id":    word(),
-				"start_time": float64(random.IntN(3)) + 0.1,
-				"created_at": when(),
-			},
-		)
+		s.add("spans", cells{
+			"id":         int64(0),
+			"run_id":     run,
+			"span_id":    word(),
+			"start_time": float64(random.IntN(3)) + 0.1,
+			"created_at": when(),
+		})
 	}
 	if spans > 0 || random.IntN(3) == 0 { // or else the tool derives a trace, which the model does not
-		s.add(
-			"traces",
-			cells{"run_id": run, "trace_data": fmt.Sprintf(`{"n": %d}`, random.IntN(2)), "created_at": when()},
-		)
+		s.add("traces",
+			cells{"run_id": run, "trace_data": fmt.Sprintf(`{"n": %d}`, random.IntN(2)), "created_at": when()})
 	}
 	for range random.IntN(3) {
-		s.add(
-			"evaluations",
-			cells{"id": int64(0), "run_id": run, "score": float64(random.IntN(2)), "created_at": when()},
-		)
+		s.add("evaluations",
+			cells{"id": int64(0), "run_id": run, "score": float64(random.IntN(2)), "created_at": when()})
 	}
 	return s
 }

@@ -47,15 +47,8 @@ func (s side) fill(t testing.TB, conn *pgx.Conn, schema string) {
 	t.Helper()
 	for _, table := range mergeTables {
 		for _, row := range s[table] {
-			_, err := conn.Exec(
-				context.Background(),
-				fmt.Sprintf(
-					"INSERT INTO %s.%s SELECT * FROM jsonb_populate_record(NULL::%[1]s.%[2]s, $1::text::jsonb)",
-					schema,
-					table,
-				),
-				asRecord(t, table, row),
-			)
+			_, err := conn.Exec(context.Background(), fmt.Sprintf("INSERT INTO %s.%s SELECT * FROM "+
+				"jsonb_populate_record(NULL::%[1]s.%[2]s, $1::text::jsonb)", schema, table), asRecord(t, table, row))
 			if err != nil {
 				t.Fatalf("%s %v: %v", table, row, err)
 			}
@@ -294,31 +287,17 @@ func stateOf(t testing.TB, conn *pgx.Conn) string {
 		tables = append(slices.Clone(tables), "flujo_port_originals")
 	}
 	for _, table := range tables {
-		all = append(
-			all,
-			one(
-				t,
-				conn,
+		all = append(all,
+			one(t, conn,
 				fmt.Sprintf(
 					"SELECT string_agg('%s ' || to_jsonb(t)::text, E'\n' ORDER BY to_jsonb(t)::text) "+
 						"FROM flujo.%[1]s t",
 					table,
-				),
-			),
-		)
+				)))
 	}
 	for _, table := range []string{"steps", "spans", "evaluations"} {
-		all = append(
-			all,
-			one(
-				t,
-				conn,
-				fmt.Sprintf(
-					"SELECT format('%s goes on with %%s', last_value + is_called::int) FROM flujo.%[1]s_id_seq",
-					table,
-				),
-			),
-		)
+		all = append(all, one(t, conn, fmt.Sprintf("SELECT format('%s goes on with %%s', last_value + is_called::int) "+
+			"FROM flujo.%[1]s_id_seq", table)))
 	}
 	return strings.Join(all, "\n")
 }
@@ -379,17 +358,14 @@ func withReceipts(leftovers string) string {
 // flujoInserts inserts a run and its children as Flujo does, with the next ids.
 func flujoInserts(t testing.TB, conn *pgx.Conn, had side) {
 	t.Helper()
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"INSERT INTO flujo.runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, "+
 			"updated_at) VALUES ('next', 'p', 'n', '1', 'running', now(), now())",
 		"INSERT INTO flujo.steps (run_id, step_name, step_index, status, created_at) "+
 			"VALUES ('next', 's', 0, 'completed', now())",
 		"INSERT INTO flujo.spans (run_id, span_id, name, start_time, status, created_at) "+
 			"VALUES ('next', 's', 'n', 1, 'completed', now())",
-		"INSERT INTO flujo.evaluations (run_id, score) VALUES ('next', 1)",
-	)
+		"INSERT INTO flujo.evaluations (run_id, score) VALUES ('next', 1)")
 	for _, table := range []string{"steps", "spans", "evaluations"} {
 		if got := one(t, conn, fmt.Sprintf("SELECT id > %d FROM flujo.%s WHERE run_id = 'next'", highest(had[table]),
 			table)); got != "true" {
@@ -408,18 +384,15 @@ func (s side) addRun(run, what string, when int, id int64) {
 	s.add("runs", times)
 	s.add("workflow_state", maps.Clone(times))
 	for i := range int64(2) {
-		s.add(
-			"steps",
-			cells{
-				"run_id":     run,
-				"id":         id + i,
-				"step_name":  what,
-				"step_index": i,
-				"created_at": at(0),
-				"output":     fmt.Sprintf(`{"what": %q}`, what),
-				"cost_usd":   0.25,
-			},
-		)
+		s.add("steps", cells{
+			"run_id":     run,
+			"id":         id + i,
+			"step_name":  what,
+			"step_index": i,
+			"created_at": at(0),
+			"output":     fmt.Sprintf(`{"what": %q}`, what),
+			"cost_usd":   0.25,
+		})
 		s.add("spans", cells{"run_id": run, "id": id + i, "span_id": fmt.Sprint(what, i), "created_at": at(0)})
 	}
 	s.add("traces", cells{"run_id": run, "trace_data": fmt.Sprintf(`{"name": %q}`, what), "created_at": at(0)})
@@ -448,10 +421,8 @@ func TestMergePairs(t *testing.T) {
 		"newer-here": {4, 3}, "tied": {3, 3}} {
 		for i, s := range []side{here, file} {
 			if times[i] >= 0 {
-				s.add(
-					"system_state",
-					cells{"key": key, "value": fmt.Sprintf(`{"by": %d}`, i), "updated_at": at(times[i])},
-				)
+				s.add("system_state",
+					cells{"key": key, "value": fmt.Sprintf(`{"by": %d}`, i), "updated_at": at(times[i])})
 			}
 		}
 	}
@@ -524,40 +495,19 @@ func TestMergeAfterRollback(t *testing.T) {
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
 	conn := connect(t, url)
-	run0, run1, run2 := one(
-		t,
-		conn,
-		"SELECT min(run_id) FROM flujo.runs",
-	), one(
-		t,
-		conn,
-		"SELECT max(run_id) FROM flujo.runs",
-	),
-		one(
-			t,
-			conn,
-			"SELECT run_id FROM flujo.runs ORDER BY run_id OFFSET 5 LIMIT 1",
-		)
+	run0, run1, run2 := one(t, conn, "SELECT min(run_id) FROM flujo.runs"),
+		one(t, conn, "SELECT max(run_id) FROM flujo.runs"),
+		one(t, conn, "SELECT run_id FROM flujo.runs ORDER BY run_id OFFSET 5 LIMIT 1")
 	const step = "INSERT INTO %ssteps (run_id, step_name, step_index, status, output, created_at) " +
 		"VALUES ('%s', '%s', 99, 'completed', '{\"by\": \"%[3]s\"}', '%s')"
-	run(
-		t,
-		conn,
-		fmt.Sprintf(step, "flujo.", run0, "pg", "2027-01-01T00:00:00+00:00"),
+	run(t, conn, fmt.Sprintf(step, "flujo.", run0, "pg", "2027-01-01T00:00:00+00:00"),
 		fmt.Sprintf(step, "flujo.", run1, "pg", "2027-01-01T00:00:00+00:00"),
-		fmt.Sprintf(
-			"DELETE FROM flujo.runs WHERE run_id = '%s'",
-			run2,
-		),
-		fmt.Sprintf("DELETE FROM flujo.workflow_state WHERE run_id = '%s'", run2),
-	)
-	file := changed(
-		t,
-		fmt.Sprintf(step, "", run1, "file", "2027-01-02T00:00:00+00:00"),
+		fmt.Sprintf("DELETE FROM flujo.runs WHERE run_id = '%s'", run2),
+		fmt.Sprintf("DELETE FROM flujo.workflow_state WHERE run_id = '%s'", run2))
+	file := changed(t, fmt.Sprintf(step, "", run1, "file", "2027-01-02T00:00:00+00:00"),
 		fmt.Sprintf(step, "", run0, "file", "2026-12-31T00:00:00+00:00"),
 		"INSERT INTO spans (run_id, span_id, name, start_time, status, created_at) VALUES ('"+run1+
-			"', 'new', 'late', 1.5e9, 'ok', '2027-01-02T00:00:00+00:00')",
-	)
+			"', 'new', 'late', 1.5e9, 'ok', '2027-01-02T00:00:00+00:00')")
 	result := migrate(t, mergeOptions(t, file, url))
 	u := result.Merge.Units[0]
 	if u.Equal != 57 || u.Kept != 1 || u.Added != 1 || u.TakenOver != 1 ||
@@ -603,15 +553,12 @@ func TestMergeOriginals(t *testing.T) {
 	o.Quarantine = true
 	migrate(t, o)
 	conn := connect(t, url)
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"UPDATE flujo.runs SET updated_at = '"+at(12)+"', error_message = 'new' WHERE run_id = 'newer'",
 		"INSERT INTO flujo.steps (run_id, step_name, step_index, status, created_at) "+
 			"VALUES ('newer', 's', 5, 'completed', '"+at(
 			2,
-		)+"')",
-	) // id 5
+		)+"')") // id 5
 
 	second := newFile(t, format06)
 	second.insert("runs", cells{"run_id": "equal", "error_message": "x\x00", "updated_at": at(10)})
@@ -647,45 +594,14 @@ func TestMergeOriginals(t *testing.T) {
 			rejected = append(rejected, originalCell("steps", fmt.Sprint(id), id, column, "missing-value", cell))
 		}
 	}
-	wantOriginalRows(t, conn, append(
-		rejected,
-		originalCell(
-			"runs",
-			"equal",
-			1,
-			"error_message",
-			"nul-removed",
-			"x\x00",
-		),
-		originalCell("steps", "1", 1, "output", "invalid-json", "no JSON"),
-		originalCell(
-			"runs",
-			"older",
-			2,
-			"error_message",
-			"nul-removed",
-			"y\x00",
-		),
+	wantOriginalRows(t, conn, append(rejected, originalCell("runs", "equal", 1, "error_message", "nul-removed",
+		"x\x00"), originalCell("steps", "1", 1, "output", "invalid-json", "no JSON"),
+		originalCell("runs", "older", 2, "error_message", "nul-removed", "y\x00"),
 		originalCell("steps", "2", 2, "output", "invalid-json", "other"),
-		originalCell(
-			"runs",
-			"newer",
-			3,
-			"error_message",
-			"nul-removed",
-			"x\x00",
-		),
+		originalCell("runs", "newer", 3, "error_message", "nul-removed", "x\x00"),
 		originalCell("steps", "3", 3, "output", "invalid-json", "no JSON"),
-		originalCell(
-			"runs",
-			"added",
-			4,
-			"error_message",
-			"nul-removed",
-			"w\x00",
-		),
-		originalCell("steps", "7", 5, "output", "invalid-json", "more"),
-	))
+		originalCell("runs", "added", 4, "error_message", "nul-removed", "w\x00"),
+		originalCell("steps", "7", 5, "output", "invalid-json", "more")))
 	if want := int64(4 + 11); result.Originals != want { // older's and added's two each, and the rejected row
 		t.Errorf("%d originals were added, want %d", result.Originals, want)
 	}
@@ -715,10 +631,8 @@ func TestMergeAfterRestore(t *testing.T) {
 			run(
 				t,
 				conn,
-				aDay(
-					one(t, conn, "SELECT min(run_id) FROM flujo.runs"),
-					one(t, conn, "SELECT max(run_id) FROM flujo.runs"),
-				)...)
+				aDay(one(t, conn, "SELECT min(run_id) FROM flujo.runs"),
+					one(t, conn, "SELECT max(run_id) FROM flujo.runs"))...)
 			before := stateOf(t, conn)
 			path, _ := restore(t, url, base)
 			result := migrate(t, mergeOptions(t, path, url))
@@ -729,16 +643,10 @@ func TestMergeAfterRestore(t *testing.T) {
 			if stateOf(t, conn) != before {
 				t.Error("what is equal was changed")
 			}
-			change(
-				t,
-				path,
-				"UPDATE runs SET status = 'file', updated_at = '2099-01-01T00:00:00+00:00' WHERE run_id = 'new'",
-			)
-			change(
-				t,
-				path,
-				"INSERT INTO evaluations (run_id, score, created_at) VALUES ('new', 1, '2099-01-01T00:00:00+00:00')",
-			)
+			change(t, path,
+				"UPDATE runs SET status = 'file', updated_at = '2099-01-01T00:00:00+00:00' WHERE run_id = 'new'")
+			change(t, path,
+				"INSERT INTO evaluations (run_id, score, created_at) VALUES ('new', 1, '2099-01-01T00:00:00+00:00')")
 			result = migrate(t, mergeOptions(t, path, url))
 			if u := result.Merge.Units[0]; u.Equal != 59 || u.TakenOver != 1 || len(result.Merge.Renumbered) != 0 {
 				t.Errorf("%+v", result.Merge)
@@ -789,25 +697,19 @@ func TestMergeWidens(t *testing.T) {
 	o := mergeOptions(t, file.file(t), url)
 	result := migrate(t, o)
 	mergeModel(t, here, file, nil).check(t, conn, result)
-	wantTypes(
-		t,
-		conn,
-		map[string]string{
-			"steps.id":           "bigint",
-			"steps_id_seq":       "bigint",
-			"steps.token_counts": "bigint",
-			"evaluations.id":     "bigint",
-			"evaluations_id_seq": "bigint",
-		},
-	)
+	wantTypes(t, conn, map[string]string{
+		"steps.id":           "bigint",
+		"steps_id_seq":       "bigint",
+		"steps.token_counts": "bigint",
+		"evaluations.id":     "bigint",
+		"evaluations_id_seq": "bigint",
+	})
 	if got := one(t, conn,
 		"SELECT string_agg(id::text, ',' ORDER BY id) FROM flujo.steps"); got != "1,2147483646,2147483647,2147483648" {
 		t.Errorf("ids of steps are %s", got)
 	}
-	if !slices.Equal(
-		slices.Sorted(slices.Values(result.Widened)),
-		[]string{"evaluations.id", "steps.id", "steps.token_counts"},
-	) {
+	if !slices.Equal(slices.Sorted(slices.Values(result.Widened)),
+		[]string{"evaluations.id", "steps.id", "steps.token_counts"}) {
 		t.Errorf("the report says of columns made bigint: %q", result.Widened)
 	}
 	once := stateOf(t, conn)
@@ -947,14 +849,11 @@ func TestMergeLeavesOthersTables(t *testing.T) {
 	file.addRun("r", "f", 5, 1)
 	url := here.inPostgres(t, nil)
 	conn := connect(t, url)
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"CREATE TABLE public.notes (run_id text REFERENCES flujo.runs ON DELETE CASCADE)",
 		"INSERT INTO public.notes VALUES ('r')",
 		"CREATE TABLE public.bills (run_id text REFERENCES flujo.runs)",
-		"INSERT INTO public.bills VALUES ('r')",
-	)
+		"INSERT INTO public.bills VALUES ('r')")
 	mergeModel(t, here, file, nil).check(t, conn, migrate(t, mergeOptions(t, file.file(t), url)))
 	if got := one(t, conn,
 		"SELECT (SELECT count(*) FROM public.notes) + (SELECT count(*) FROM public.bills)"); got != "2" {
@@ -975,12 +874,9 @@ func TestMergeHiddenRows(t *testing.T) {
 		transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
 		t.Fatal(err)
 	}
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"ALTER TABLE flujo.steps ENABLE ROW LEVEL SECURITY",
-		"CREATE POLICY visible ON flujo.steps USING (id > 1)",
-	)
+		"CREATE POLICY visible ON flujo.steps USING (id > 1)")
 	wantError(t, mergeOptions(t, fixture, role), clierr.Refused, "row-level security", "steps")
 }
 

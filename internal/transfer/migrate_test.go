@@ -63,17 +63,10 @@ func TestDryRunLeavesSequences(t *testing.T) {
 	initialise(t, url)
 	conn := connect(t, url)
 	state := func() string {
-		return one(
-			t,
-			conn,
+		return one(t, conn,
 			"SELECT string_agg(format('%s %s', sequencename, last_value), ', ' ORDER BY 1) FROM pg_sequences "+
-				"WHERE schemaname = 'flujo'",
-		) +
-			one(
-				t,
-				conn,
-				"SELECT format('%s %s', last_value, is_called) FROM flujo.steps_id_seq",
-			)
+				"WHERE schemaname = 'flujo'") +
+			one(t, conn, "SELECT format('%s %s', last_value, is_called) FROM flujo.steps_id_seq")
 	}
 	before := state()
 	o := options(t, fixture, url)
@@ -97,19 +90,13 @@ func initialise(t testing.TB, url string) {
 func TestSequencesGoOn(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	migrate(
-		t,
-		options(
-			t,
-			changed(
-				t,
+	migrate(t,
+		options(t,
+			changed(t,
 				"DELETE FROM steps WHERE id > 200",
 				"DELETE FROM evaluations",
-				"DELETE FROM sqlite_sequence WHERE name = 'evaluations'",
-			),
-			url,
-		),
-	)
+				"DELETE FROM sqlite_sequence WHERE name = 'evaluations'"),
+			url))
 	conn := connect(t, url)
 	for table, want := range map[string]string{"steps": "214", "spans": "262", "evaluations": "1"} {
 		if got := one(t, conn, fmt.Sprintf("SELECT nextval('flujo.%s_id_seq')", table)); got != want {
@@ -123,26 +110,11 @@ func TestTargetWithRowsIsRefused(t *testing.T) {
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
 	conn := connect(t, url)
-	before := one(
-		t,
-		conn,
+	before := one(t, conn,
 		"SELECT string_agg(format('%s %s', relname, relfilenode), ',' ORDER BY relname) FROM pg_class "+
-			"WHERE relnamespace = 'flujo'::regnamespace",
-	)
-	wantError(
-		t,
-		options(t, fixture, url),
-		clierr.Refused,
-		"runs has 60",
-		"workflow_state has 60",
-		"steps has 213",
-		"spans has 261",
-		"traces has 60",
-		"evaluations has 15",
-		"system_state has 5",
-		"--replace",
-		"--merge",
-	)
+			"WHERE relnamespace = 'flujo'::regnamespace")
+	wantError(t, options(t, fixture, url), clierr.Refused, "runs has 60", "workflow_state has 60", "steps has 213",
+		"spans has 261", "traces has 60", "evaluations has 15", "system_state has 5", "--replace", "--merge")
 	if after := one(t, conn, "SELECT string_agg(format('%s %s', relname, relfilenode), ',' ORDER BY relname) "+
 		"FROM pg_class WHERE relnamespace = 'flujo'::regnamespace"); after != before {
 		t.Error("something was changed all the same")
@@ -159,12 +131,9 @@ func TestEmptyTablesAreUsedWithTheirGrants(t *testing.T) {
 		transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
 		t.Fatal(err)
 	}
-	before := one(
-		t,
-		conn,
+	before := one(t, conn,
 		"SELECT string_agg(format('%s %s %s', oid, relowner, relacl), E'\n' ORDER BY oid) FROM pg_class WHERE "+
-			"relnamespace = 'flujo'::regnamespace AND relname NOT LIKE '%flujo_port%' AND relname NOT LIKE 'pg_toast%'",
-	)
+			"relnamespace = 'flujo'::regnamespace AND relname NOT LIKE '%flujo_port%' AND relname NOT LIKE 'pg_toast%'")
 	// The application's role owns nothing there, and migrates all the same.
 	o := options(t, fixture, role)
 	o.DryRun = true
@@ -191,13 +160,10 @@ func TestHalfMadeSchemaIsCompleted(t *testing.T) {
 	url := pgtest.Database(t)
 	initialise(t, url)
 	conn := connect(t, url)
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"DROP TABLE flujo.evaluations",
 		"DELETE FROM flujo.flujo_schema_versions WHERE version > 2",
-		"DROP INDEX flujo.idx_spans_run_id",
-	)
+		"DROP INDEX flujo.idx_spans_run_id")
 	migrate(t, options(t, fixture, url))
 	if got := one(t, conn,
 		"SELECT string_agg(version::text, ',' ORDER BY version) FROM flujo.flujo_schema_versions"); got != "1,2,3,4,5" {
@@ -279,9 +245,7 @@ func TestWhatFlujoDoesAfterTheCutover(t *testing.T) {
 	o := options(t, fixture, url)
 	migrate(t, o)
 	conn := connect(t, o.Cutover.Reveal())
-	run(
-		t,
-		conn,
+	run(t, conn,
 		`INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at)
 			VALUES ('new', 'p', 'p', '1', 'running', now(), now())`,
 		`INSERT INTO steps (run_id, step_name, step_index, status, output, raw_response, cost_usd, token_counts,
@@ -300,8 +264,7 @@ func TestWhatFlujoDoesAfterTheCutover(t *testing.T) {
 				FROM workflow_state LIMIT 1
 			ON CONFLICT (run_id) DO UPDATE SET pipeline_version = EXCLUDED.pipeline_version, status = EXCLUDED.status`,
 		`INSERT INTO system_state (key, value, updated_at) VALUES ('tracker:0', '{"k": 99}', now()), ('new', '1', now())
-			ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value`,
-	)
+			ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value`)
 	for query, want := range map[string]string{
 		"SELECT min(id) FROM steps WHERE run_id = 'new'":                   "214",
 		"SELECT id FROM spans WHERE run_id = 'new'":                        "262",
@@ -495,11 +458,8 @@ func TestFileThatChangesIsNotCommitted(t *testing.T) {
 			o.OnProgress = func(p transfer.Progress) {
 				if p.Phase == phase && !written {
 					written = true
-					commitTo(
-						t,
-						file,
-						"INSERT INTO system_state VALUES (hex(randomblob(9)), '1', '2026-01-05T09:00:00+00:00')",
-					)
+					commitTo(t, file,
+						"INSERT INTO system_state VALUES (hex(randomblob(9)), '1', '2026-01-05T09:00:00+00:00')")
 				}
 			}
 			wantError(t, o, clierr.Refused, "changed while it was read", "stop Flujo and run again")
@@ -511,10 +471,8 @@ func TestFileThatChangesIsNotCommitted(t *testing.T) {
 			}
 			written, o.DryRun = false, true
 			result := migrate(t, o)
-			if warnings := strings.Join(result.Warnings, "\n"); !strings.Contains(
-				warnings,
-				"changed while it was read",
-			) {
+			if warnings := strings.Join(result.Warnings, "\n"); !strings.Contains(warnings,
+				"changed while it was read") {
 				t.Errorf("the dry run does not say so: %s", warnings)
 			}
 		})
@@ -553,9 +511,7 @@ func withWAL(t testing.TB) string {
 	t.Helper()
 	live := changed(t, "PRAGMA journal_mode = WAL")
 	file := filepath.Join(t.TempDir(), "flujo_state.db")
-	keepOpen(
-		t,
-		live,
+	keepOpen(t, live,
 		`INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at)
 		VALUES ('in the wal', 'p', 'p', '1', 'running', '2026-01-05T09:00:01+00:00', '2026-01-05T09:00:01+00:00')`,
 		func() {
@@ -568,8 +524,7 @@ func withWAL(t testing.TB) string {
 					t.Fatal(err)
 				}
 			}
-		},
-	)
+		})
 	return file
 }
 
@@ -642,17 +597,8 @@ func TestMemoriesNeedPGVector(t *testing.T) {
 	table := "CREATE TABLE memories (id TEXT PRIMARY KEY, vector BLOB NOT NULL, payload TEXT, metadata TEXT, " +
 		"created_at TEXT)"
 	migrate(t, options(t, changed(t, table), url)) // an empty one is no loss
-	wantError(
-		t,
-		options(
-			t,
-			changed(t, table, "INSERT INTO memories (id, vector) VALUES ('a', zeroblob(6144))"),
-			pgtest.Database(t),
-		),
-		clierr.Refused,
-		"1 memories",
-		"without --without-pgvector",
-	)
+	wantError(t, options(t, changed(t, table, "INSERT INTO memories (id, vector) VALUES ('a', zeroblob(6144))"),
+		pgtest.Database(t)), clierr.Refused, "1 memories", "without --without-pgvector")
 }
 
 func TestServerWithoutPGVectorIsRefused(t *testing.T) {
@@ -675,13 +621,8 @@ func TestUnfitTargets(t *testing.T) {
 	t.Parallel()
 	t.Run("no right to create", func(t *testing.T) {
 		t.Parallel()
-		wantError(
-			t,
-			options(t, fixture, pgtest.Role(t, pgtest.Database(t), "")),
-			clierr.Refused,
-			"permission denied",
-			"--grant-to",
-		)
+		wantError(t, options(t, fixture, pgtest.Role(t, pgtest.Database(t), "")), clierr.Refused, "permission denied",
+			"--grant-to")
 	})
 	t.Run("encoding", func(t *testing.T) {
 		t.Parallel()
@@ -712,30 +653,16 @@ func TestUnfitTargets(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		conn := connect(t, url)
-		run(
-			t,
-			conn,
-			"ALTER DATABASE "+one(
-				t,
-				conn,
-				"SELECT quote_ident(current_database())",
-			)+" SET default_transaction_read_only = on",
-		)
+		run(t, conn, "ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+
+			" SET default_transaction_read_only = on")
 		wantError(t, options(t, fixture, url), clierr.Refused, "read-only", "default_transaction_read_only")
 	})
 	t.Run("replica role", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		conn := connect(t, url)
-		run(
-			t,
-			conn,
-			"ALTER DATABASE "+one(
-				t,
-				conn,
-				"SELECT quote_ident(current_database())",
-			)+" SET session_replication_role = replica",
-		)
+		run(t, conn, "ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+
+			" SET session_replication_role = replica")
 		wantError(t, options(t, fixture, url), clierr.Refused, "session_replication_role")
 	})
 	t.Run("row-level security", func(t *testing.T) {
@@ -767,14 +694,11 @@ func TestTimeoutsOfTheRoleDoNotCut(t *testing.T) {
 	url := pgtest.Database(t)
 	conn := connect(t, url)
 	name := one(t, conn, "SELECT quote_ident(current_database())")
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"ALTER DATABASE "+name+" SET statement_timeout = '1ms'",
 		"ALTER DATABASE "+name+" SET idle_in_transaction_session_timeout = '1ms'",
 		"ALTER DATABASE "+name+" SET search_path = nowhere",
-		"ALTER DATABASE "+name+" SET datestyle = 'German'",
-	)
+		"ALTER DATABASE "+name+" SET datestyle = 'German'")
 	// For the first statements of a connection, before ours.
 	url = pgtest.WithParameter(t, url, "statement_timeout", "0")
 	migrate(t, options(t, fixture, url))
@@ -830,15 +754,12 @@ func (f failing) Append(dst []byte) ([]byte, error) {
 	if *f.n++; *f.n > 3 {
 		return dst, errBroken
 	}
-	out, accepted, err := f.converter.Append(
-		dst,
-		[]mapping.Value{
-			{},
-			mapping.TextValue(fmt.Sprint(*f.n)),
-			mapping.TextValue("1"),
-			mapping.TextValue("2026-01-01"),
-		},
-	)
+	out, accepted, err := f.converter.Append(dst, []mapping.Value{
+		{},
+		mapping.TextValue(fmt.Sprint(*f.n)),
+		mapping.TextValue("1"),
+		mapping.TextValue("2026-01-01"),
+	})
 	if !accepted {
 		err = errors.Join(err, errors.New("the tuple was not made"))
 	}

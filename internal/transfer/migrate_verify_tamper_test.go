@@ -20,9 +20,7 @@ func tamperer(t testing.TB, url string) (do func(damage string)) {
 	t.Helper()
 	conn := connect(t, url)
 	set := func(damage string) {
-		run(
-			t,
-			conn,
+		run(t, conn,
 			fmt.Sprintf(
 				`CREATE OR REPLACE FUNCTION public.tamper() RETURNS event_trigger LANGUAGE plpgsql AS $tamper$ BEGIN
 			IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE object_identity = 'flujo.evaluations_id_seq')
@@ -35,16 +33,12 @@ func tamperer(t testing.TB, url string) (do func(damage string)) {
 			END IF;
 		END $tamper$`,
 				damage,
-			),
-		)
+			))
 	}
 	set("NULL")
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"CREATE EVENT TRIGGER tamper ON ddl_command_end WHEN TAG IN ('ALTER SEQUENCE') EXECUTE FUNCTION "+
-			"public.tamper()",
-	)
+			"public.tamper()")
 	return set
 }
 
@@ -53,57 +47,43 @@ func tamperFile(t testing.TB) string {
 	t.Helper()
 	f := newFile(t, format06)
 	for i, key := range []string{"r", "q"} {
-		f.insert(
-			"runs",
-			cells{
-				"run_id":            key,
-				"execution_time_ms": int64(10 + i),
-				"memory_usage_mb":   1.5,
-				"total_steps":       int64(2),
-				"error_message":     "none" + key,
-			},
-		)
-		f.insert(
-			"workflow_state",
-			cells{
-				"run_id":           key,
-				"pipeline_context": `{"a": {"b": [1.10, 2]}, "c": null}`,
-				"last_step_output": `"x"`,
-				"step_history":     "[1]",
-				"total_steps": int64(
-					2,
-				),
-				"error_message":      "e",
-				"execution_time_ms":  int64(3),
-				"memory_usage_mb":    2.5,
-				"metadata":           `{"m": true}`,
-				"is_background_task": int64(i),
-				"parent_run_id":      "p",
-				"task_id":            "t",
-				"background_error":   "b",
-			},
-		)
-		f.insert(
-			"steps",
-			cells{
-				"run_id":            key,
-				"output":            `{"n": 123456789012345678901234567890.12345678901234567890}`,
-				"raw_response":      `{"z": 1}`,
-				"cost_usd":          0.25,
-				"token_counts":      int64(7),
-				"execution_time_ms": int64(8),
-			},
-		)
-		f.insert(
-			"spans",
-			cells{
-				"run_id":         key,
-				"span_id":        "s" + key,
-				"parent_span_id": "top",
-				"end_time":       1767603601.25,
-				"attributes":     `{"k": "v"}`,
-			},
-		)
+		f.insert("runs", cells{
+			"run_id":            key,
+			"execution_time_ms": int64(10 + i),
+			"memory_usage_mb":   1.5,
+			"total_steps":       int64(2),
+			"error_message":     "none" + key,
+		})
+		f.insert("workflow_state", cells{
+			"run_id":             key,
+			"pipeline_context":   `{"a": {"b": [1.10, 2]}, "c": null}`,
+			"last_step_output":   `"x"`,
+			"step_history":       "[1]",
+			"total_steps":        int64(2),
+			"error_message":      "e",
+			"execution_time_ms":  int64(3),
+			"memory_usage_mb":    2.5,
+			"metadata":           `{"m": true}`,
+			"is_background_task": int64(i),
+			"parent_run_id":      "p",
+			"task_id":            "t",
+			"background_error":   "b",
+		})
+		f.insert("steps", cells{
+			"run_id":            key,
+			"output":            `{"n": 123456789012345678901234567890.12345678901234567890}`,
+			"raw_response":      `{"z": 1}`,
+			"cost_usd":          0.25,
+			"token_counts":      int64(7),
+			"execution_time_ms": int64(8),
+		})
+		f.insert("spans", cells{
+			"run_id":         key,
+			"span_id":        "s" + key,
+			"parent_span_id": "top",
+			"end_time":       1767603601.25,
+			"attributes":     `{"k": "v"}`,
+		})
 		f.insert("traces", cells{"run_id": key, "trace_data": `{"span_id": "a"}`})
 		f.insert("evaluations", cells{"run_id": key, "step_name": "s", "feedback": "fine", "metadata": `{"judge": 1}`})
 		f.insert("system_state", cells{"key": "k" + key, "value": `{"v": 1}`})
@@ -136,10 +116,8 @@ func TestTamperedColumns(t *testing.T) {
 			}
 		}
 		rounds = max(rounds, len(columns[table]))
-		t.Run(
-			table+"."+flujoKeys[table],
-			func(t *testing.T) { tamperedKey(t, file, url, tamper, table, flujoKeys[table]) },
-		)
+		t.Run(table+"."+flujoKeys[table],
+			func(t *testing.T) { tamperedKey(t, file, url, tamper, table, flujoKeys[table]) })
 	}
 	for round := range rounds {
 		t.Run(fmt.Sprint("column ", round), func(t *testing.T) {
@@ -156,10 +134,8 @@ func TestTamperedColumns(t *testing.T) {
 				if name == "run_id" {
 					change = "'r'" // swapped to another run, which the foreign key lets pass
 				}
-				damage = append(
-					damage,
-					fmt.Sprintf("UPDATE %s SET %s = %s WHERE %s = %s", table, name, change, flujoKeys[table], victim),
-				)
+				damage = append(damage,
+					fmt.Sprintf("UPDATE %s SET %s = %s WHERE %s = %s", table, name, change, flujoKeys[table], victim))
 				want[table] = report.Difference{
 					Table:  table,
 					Key:    strings.Trim(victim, "'"),
@@ -170,14 +146,8 @@ func TestTamperedColumns(t *testing.T) {
 			tamper(strings.Join(damage, "; "))
 			result, differences, err := tampered(t, file, url)
 			if err == nil || len(differences) != len(want) || result.Differing != int64(len(want)) || result.Committed {
-				t.Fatalf(
-					"%d differences %v, %d differing rows, committed %v: %v",
-					len(differences),
-					differences,
-					result.Differing,
-					result.Committed,
-					err,
-				)
+				t.Fatalf("%d differences %v, %d differing rows, committed %v: %v", len(differences), differences,
+					result.Differing, result.Committed, err)
 			}
 			for _, d := range differences {
 				w := want[d.Table]
@@ -208,15 +178,8 @@ func tamperedKey(t *testing.T, file, url string, tamper func(string), table, key
 	victim := map[string]string{"id": "2", "run_id": "'q'", "key": "'kq'"}[key]
 	other := map[string]string{"id": "77", "run_id": "'other'", "key": "'other'"}[key]
 	// Children keep the key that their run had: that is checked by nobody then.
-	tamper(
-		fmt.Sprintf(
-			"SET LOCAL session_replication_role = replica; UPDATE %s SET %s = %s WHERE %[2]s = %[4]s",
-			table,
-			key,
-			other,
-			victim,
-		),
-	)
+	tamper(fmt.Sprintf("SET LOCAL session_replication_role = replica; UPDATE %s SET %s = %s WHERE %[2]s = %[4]s", table,
+		key, other, victim))
 	result, differences, err := tampered(t, file, url)
 	if err == nil || result.Committed || len(differences) != 2 {
 		t.Fatalf("%d differences %v: %v", len(differences), differences, err)
@@ -344,10 +307,7 @@ func TestManyDifferences(t *testing.T) {
 func TestTamperedDerived(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	tamperer(
-		t,
-		url,
-	)(
+	tamperer(t, url)(
 		"UPDATE traces SET created_at = created_at + interval '1 microsecond' WHERE run_id = (SELECT min(run_id) " +
 			"FROM traces)",
 	)

@@ -72,11 +72,8 @@ func smallPair(t testing.TB) (pair mutant, alone []byte) {
 		must(shapes[i].create("declared"))
 		m.insert(t, db, &shapes[i], 40)
 	}
-	must(
-		"CREATE INDEX idx_steps_run_id ON steps(run_id)",
-		"CREATE INDEX idx_spans_run_id ON spans(run_id)",
-		"CREATE INDEX idx_runs_status ON runs(status)",
-	)
+	must("CREATE INDEX idx_steps_run_id ON steps(run_id)", "CREATE INDEX idx_spans_run_id ON spans(run_id)",
+		"CREATE INDEX idx_runs_status ON runs(status)")
 	alone = read(path)
 	must("PRAGMA journal_mode = WAL", "PRAGMA wal_autocheckpoint = 0")
 	for i := range shapes {
@@ -441,12 +438,8 @@ func TestMutantsUnchanged(t *testing.T) {
 	}
 	for i := range with {
 		if len(with[i].rows) >= len(without[i].rows) {
-			t.Errorf(
-				"%s has %d rows with its -wal, %d without",
-				with[i].spec.name,
-				len(with[i].rows),
-				len(without[i].rows),
-			)
+			t.Errorf("%s has %d rows with its -wal, %d without", with[i].spec.name, len(with[i].rows),
+				len(without[i].rows))
 		}
 	}
 }

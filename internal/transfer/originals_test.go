@@ -49,23 +49,19 @@ func originals(t testing.TB, conn *pgx.Conn) (all []originalRow) {
 	if one(t, conn, "SELECT to_regclass('flujo.flujo_port_originals')") == "NULL" {
 		return nil
 	}
-	rows, err := conn.Query(
-		context.Background(),
+	rows, err := conn.Query(context.Background(),
 		`SELECT table_name, row_key, source_rowid, column_name, reason, storage_class,
-		coalesce(encode(original, 'hex'), 'NULL') FROM flujo.flujo_port_originals`,
-	)
+		coalesce(encode(original, 'hex'), 'NULL') FROM flujo.flujo_port_originals`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var k originalRow
-	_, err = pgx.ForEachRow(
-		rows,
+	_, err = pgx.ForEachRow(rows,
 		[]any{&k.table, &k.key, &k.rowid, &k.column, &k.reason, &k.class, &k.original},
 		func() error {
 			all = append(all, k)
 			return nil
-		},
-	)
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,10 +151,8 @@ func asFindings(found []mapping.Finding) []finding {
 }
 
 func compareFindings(a, b finding) int {
-	return compareOriginals(
-		originalRow{table: a.table, rowid: a.rowid, column: a.column},
-		originalRow{table: b.table, rowid: b.rowid, column: b.column},
-	)
+	return compareOriginals(originalRow{table: a.table, rowid: a.rowid, column: a.column},
+		originalRow{table: b.table, rowid: b.rowid, column: b.column})
 }
 
 // explanations is what the report says of each kind.
@@ -170,12 +164,14 @@ var explanations = map[string]string{
 	"json-number-out-of-range": "JSON with a number beyond numeric became a JSON string",
 	"json-too-deep":            "JSON nested past the server's limit became a JSON string",
 	"number-as-text":           "a number became text",
-	"rounded":                  "a fraction was rounded to a whole number", "text-as-number": "text became the number that it says",
-	"not-a-number": "what is no number could not be one", "out-of-range": "a number was beyond the column's type",
-	"invalid-boolean": "what is neither 0 nor 1 became a boolean",
-	"time-inferred":   "an absent or unreadable time was taken from elsewhere",
-	"epoch-time":      "seconds since 1970 became a time",
-	"time-truncated":  "a time was cut to microseconds", "unmapped-column": "Flujo's table has no such column",
+	"rounded":                  "a fraction was rounded to a whole number",
+	"text-as-number":           "text became the number that it says",
+	"not-a-number":             "what is no number could not be one",
+	"out-of-range":             "a number was beyond the column's type",
+	"invalid-boolean":          "what is neither 0 nor 1 became a boolean",
+	"time-inferred":            "an absent or unreadable time was taken from elsewhere",
+	"epoch-time":               "seconds since 1970 became a time",
+	"time-truncated":           "a time was cut to microseconds", "unmapped-column": "Flujo's table has no such column",
 	"null-key": "the key is NULL", "nul-in-key": "the key holds a NUL character",
 	"duplicate-key": "another row has the same key in PostgreSQL",
 	"missing-value": "NULL where a value is due", "json-too-large": "JSON over jsonb's size",
@@ -241,17 +237,14 @@ func wantReport(t testing.TB, result *report.Migration, found []mapping.Finding,
 
 	var changes []changeLine
 	for _, c := range result.Changes {
-		changes = append(
-			changes,
-			changeLine{
-				table:    c.Table,
-				column:   c.Column,
-				reason:   c.Reason,
-				count:    c.Count,
-				keys:     strings.Join(c.Keys, "|"),
-				rejected: c.Rejected,
-			},
-		)
+		changes = append(changes, changeLine{
+			table:    c.Table,
+			column:   c.Column,
+			reason:   c.Reason,
+			count:    c.Count,
+			keys:     strings.Join(c.Keys, "|"),
+			rejected: c.Rejected,
+		})
 	}
 	compare := func(a, b changeLine) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) }
 	slices.SortFunc(changes, compare)
@@ -296,10 +289,8 @@ func wantText(t testing.TB, result *report.Migration, lines []changeLine) {
 	if n := strings.Count(b.String(), " × "); n != len(lines) {
 		t.Errorf("the report has %d lines of changes, want %d:\n%s", n, len(lines), &b)
 	}
-	saysOriginals := strings.Contains(
-		b.String(),
-		fmt.Sprintf("original values: %d cells, byte for byte, in flujo.flujo_port_originals", result.Originals),
-	)
+	saysOriginals := strings.Contains(b.String(),
+		fmt.Sprintf("original values: %d cells, byte for byte, in flujo.flujo_port_originals", result.Originals))
 	if want := len(lines) > 0 && !result.Refused; saysOriginals != want {
 		t.Errorf("says that originals were kept: %v, want %v:\n%s", saysOriginals, want, &b)
 	}
@@ -344,13 +335,8 @@ func wantJSON(t testing.TB, result *report.Migration, found []mapping.Finding, l
 	}
 	asJSON(t, result, found, &got)
 	if got.Refused != result.Refused || got.Originals != result.Originals {
-		t.Errorf(
-			"the JSON report says refused %v, %d originals; it is %v, %d",
-			got.Refused,
-			got.Originals,
-			result.Refused,
-			result.Originals,
-		)
+		t.Errorf("the JSON report says refused %v, %d originals; it is %v, %d", got.Refused, got.Originals,
+			result.Refused, result.Originals)
 	}
 	for _, c := range lines {
 		if !slices.ContainsFunc(got.Changes, func(g struct {
@@ -368,13 +354,8 @@ func wantJSON(t testing.TB, result *report.Migration, found []mapping.Finding, l
 		}
 	}
 	if len(got.Changes) != len(lines) || len(got.Findings) != len(found) {
-		t.Fatalf(
-			"the JSON report has %d changes and %d findings, want %d and %d",
-			len(got.Changes),
-			len(got.Findings),
-			len(lines),
-			len(found),
-		)
+		t.Fatalf("the JSON report has %d changes and %d findings, want %d and %d", len(got.Changes), len(got.Findings),
+			len(lines), len(found))
 	}
 	for i, f := range found {
 		if g := got.Findings[i]; g.Table != f.Table || g.Key != strings.ToValidUTF8(f.Key, "\uFFFD") ||

@@ -93,24 +93,18 @@ const available = "SELECT default_version FROM pg_available_extensions WHERE nam
 // with pgvector in the given schema.
 func wantMemoriesTable(t testing.TB, url, types string) {
 	t.Helper()
-	got := ask(
-		t,
-		url,
+	got := ask(t, url,
 		`SELECT string_agg(format('%s %s%s', attname, format_type(atttypid, atttypmod), CASE WHEN attnotnull
 			THEN '!' END), ', ' ORDER BY attnum)
 		FROM pg_attribute, set_config('search_path', '', false) WHERE attrelid = 'flujo.memories'::regclass
-			AND attnum > 0`,
-	)
+			AND attnum > 0`)
 	want := "id text!, vector " + types +
 		".vector(1536), payload jsonb, metadata jsonb, created_at timestamp with time zone"
 	if got != want {
 		t.Errorf("memories is (%s), want (%s)", got, want)
 	}
-	got = ask(
-		t,
-		url,
-		"SELECT pg_get_indexdef('flujo.idx_memories_embedding'::regclass) FROM set_config('search_path', '', false)",
-	)
+	got = ask(t, url,
+		"SELECT pg_get_indexdef('flujo.idx_memories_embedding'::regclass) FROM set_config('search_path', '', false)")
 	want = "CREATE INDEX idx_memories_embedding ON flujo.memories USING hnsw (vector " + types + ".vector_cosine_ops)"
 	if got != want {
 		t.Errorf("index %s, want %s", got, want)
@@ -237,22 +231,12 @@ func memoriesFile(t testing.TB) (path string, memories []memory) {
 		}
 		memories = append(memories, m)
 	}
-	path = changed(
-		t,
+	path = changed(t,
 		"CREATE TABLE memories (id TEXT PRIMARY KEY, vector BLOB NOT NULL, payload TEXT, metadata TEXT, "+
-			"created_at TEXT)",
-	)
+			"created_at TEXT)")
 	for _, m := range memories {
-		change(
-			t,
-			path,
-			"INSERT INTO memories VALUES (?, ?, ?, ?, ?)",
-			m.id,
-			m.packed(),
-			m.payload,
-			m.metadata,
-			m.created,
-		)
+		change(t, path, "INSERT INTO memories VALUES (?, ?, ?, ?, ?)", m.id, m.packed(), m.payload, m.metadata,
+			m.created)
 	}
 	return path, memories
 }
@@ -334,10 +318,8 @@ func wantNearest(t testing.TB, address string, memories []memory) {
 	for setting, tm := range map[string]string{"enable_seqscan": "Index Scan using idx_memories_embedding",
 		"enable_indexscan": "Seq Scan"} {
 		run(t, conn, "SET "+setting+" = off")
-		rows, err := conn.Query(
-			ctx,
-			"EXPLAIN (COSTS OFF) "+strings.Replace(nearest, "$1", "'"+memories[ordinary].text()+"'", 1),
-		)
+		rows, err := conn.Query(ctx,
+			"EXPLAIN (COSTS OFF) "+strings.Replace(nearest, "$1", "'"+memories[ordinary].text()+"'", 1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -364,14 +346,12 @@ func wantMemoryIndexing(t testing.TB, address string, m memory) {
 	conn := connect(t, address)
 	defer conn.Close(ctx)
 	for _, payload := range []string{`"new"`, `"newer"`} {
-		_, err := conn.Exec(
-			ctx,
+		_, err := conn.Exec(ctx,
 			`INSERT INTO memories (id, vector, payload, metadata)
 				VALUES ('new', $1::text::vector, $2::text::jsonb, NULL)
 			ON CONFLICT (id) DO UPDATE SET vector = excluded.vector, payload = excluded.payload`,
 			m.text(),
-			payload,
-		)
+			payload)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -539,14 +519,8 @@ func TestPGVectorTooOldIsRefused(t *testing.T) {
 		before := catalog(t, url)
 		o := withPGVector(t, fixture, url)
 		if version == "0.4.4" {
-			wantError(
-				t,
-				o,
-				clierr.Refused,
-				"pgvector 0.4.4 is older than 0.5",
-				"ALTER EXTENSION vector UPDATE",
-				"--without-pgvector",
-			)
+			wantError(t, o, clierr.Refused, "pgvector 0.4.4 is older than 0.5", "ALTER EXTENSION vector UPDATE",
+				"--without-pgvector")
 		} else {
 			o.DryRun = true
 			if result := migrate(t, o); result.Target.PGVector != version {
@@ -565,15 +539,8 @@ func TestPGVectorThatTheRoleMayNotCreate(t *testing.T) {
 	prepare(t, url, "CREATE SCHEMA flujo AUTHORIZATION "+role)
 	before := catalog(t, url)
 	file, memories := memoriesFile(t)
-	wantError(
-		t,
-		withPGVector(t, file, asRole),
-		clierr.Refused,
-		role,
-		"may not create",
-		"CREATE EXTENSION vector",
-		"--without-pgvector",
-	)
+	wantError(t, withPGVector(t, file, asRole), clierr.Refused, role, "may not create", "CREATE EXTENSION vector",
+		"--without-pgvector")
 	wantUnchanged(t, url, before)
 
 	prepare(t, url, "CREATE EXTENSION vector SCHEMA public") // as the refusal asked
@@ -637,10 +604,8 @@ func TestPGVectorCellsThatDoNotFit(t *testing.T) {
 	if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "9 rows") || result == nil {
 		t.Fatalf("error %v", err)
 	}
-	if notes := strings.Join(result.Notes, " "); !strings.Contains(
-		notes,
-		"1 × 1535 floats, 34 × 1536 floats, 1 × 3072 floats",
-	) {
+	if notes := strings.Join(result.Notes, " "); !strings.Contains(notes,
+		"1 × 1535 floats, 34 × 1536 floats, 1 × 3072 floats") {
 		t.Errorf("the sizes are not counted: %s", notes)
 	}
 	if len(found) != len(bad) {
@@ -769,27 +734,21 @@ func TestPGVectorRealMemoriesArrive(t *testing.T) {
 func TestPGVectorOfOtherSizes(t *testing.T) {
 	url := pgtest.PGVector(t)
 	for _, size := range []int{1, 768, 2000, 2001, 16000} {
-		f := newFile(
-			t,
-			map[string]string{
-				"runs":     format06["runs"],
-				"memories": "id K, vector T, payload T, metadata T, created_at T",
-			},
-		)
+		f := newFile(t, map[string]string{
+			"runs":     format06["runs"],
+			"memories": "id K, vector T, payload T, metadata T, created_at T",
+		})
 		vector := bytes.Repeat([]byte{0, 0, 0x80, 0x3f}, size) // 1
 		for i := range 3 {
 			f.insert("memories", cells{"id": fmt.Sprint(i), "vector": vector})
 		}
 		o := withPGVector(t, f.close(), url)
 		result := migrate(t, o)
-		got := ask(
-			t,
-			url,
+		got := ask(t, url,
 			`SELECT format('%s of %s', count(*), string_agg(DISTINCT replace(vector::text, ',1', ''), ' ')) ||
 			(SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass
 				AND attname = 'vector') ||
-			coalesce(to_regclass('flujo.idx_memories_embedding')::text, ' no index') FROM flujo.memories`,
-		)
+			coalesce(to_regclass('flujo.idx_memories_embedding')::text, ' no index') FROM flujo.memories`)
 		want := fmt.Sprintf("3 of [1]vector(%d)flujo.idx_memories_embedding", size)
 		if size > 2000 {
 			want = fmt.Sprintf("3 of [1]vector(%d) no index", size)

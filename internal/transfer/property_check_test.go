@@ -84,11 +84,8 @@ func readPropertyFile(ctx context.Context, path string) (tables []*propertyRows,
 	}
 	defer db.Close()
 	db.SetMaxOpenConns(1)
-	names, err := propertyColumn1(
-		ctx,
-		db,
-		`SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\'`,
-	)
+	names, err := propertyColumn1(ctx, db,
+		`SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\'`)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -272,12 +269,9 @@ func propertyModified(t testing.TB, path string) (last int64) {
 // repaired; what it refuses even then is to be a string.
 func (k *propertyCheck) askJSON(conn *pgx.Conn) {
 	k.Helper()
-	run(
-		k,
-		conn,
+	run(k, conn,
 		`CREATE OR REPLACE FUNCTION pg_temp.as_jsonb(repaired text, whole text) RETURNS text LANGUAGE plpgsql AS $$
-		BEGIN RETURN repaired::jsonb::text; EXCEPTION WHEN OTHERS THEN RETURN '!' || to_jsonb(whole)::text; END $$`,
-	)
+		BEGIN RETURN repaired::jsonb::text; EXCEPTION WHEN OTHERS THEN RETURN '!' || to_jsonb(whole)::text; END $$`)
 	var sources, repaired, whole []string
 	for _, table := range k.tables {
 		for column, c := range table.spec.columns {
@@ -300,12 +294,10 @@ func (k *propertyCheck) askJSON(conn *pgx.Conn) {
 			}
 		}
 	}
-	rows, err := conn.Query(
-		context.Background(),
+	rows, err := conn.Query(context.Background(),
 		`SELECT n, pg_temp.as_jsonb(m, w) FROM unnest($1::text[], $2::text[]) WITH ORDINALITY u(m, w, n)`,
 		repaired,
-		whole,
-	)
+		whole)
 	if err != nil {
 		k.Fatal(err)
 	}
@@ -404,12 +396,8 @@ func (k *propertyCheck) list(found []mapping.Finding) {
 			case len(has) != 1:
 				k.problem("%s key %q: %d of %d rows may have it", table.spec.name, key, len(has), len(group))
 			case plain && !k.plain(table, &table.rows[has[0]]):
-				k.problem(
-					"%s key %q is given to row %d, whose key had to be changed",
-					table.spec.name,
-					key,
-					table.rows[has[0]].rowid,
-				)
+				k.problem("%s key %q is given to row %d, whose key had to be changed", table.spec.name, key,
+					table.rows[has[0]].rowid)
 			}
 		}
 		for i := range table.rows {
@@ -462,11 +450,8 @@ type propertyStored map[string]*[]byte
 
 func propertyStoredRows(t testing.TB, conn *pgx.Conn, table *propertyTable) map[string]propertyStored {
 	t.Helper()
-	rows, err := conn.Query(
-		context.Background(),
-		fmt.Sprintf("SELECT %s::text, * FROM %s.%s", table.key().name, schema, table.name),
-		pgx.QueryResultFormats{pgx.BinaryFormatCode},
-	)
+	rows, err := conn.Query(context.Background(), fmt.Sprintf("SELECT %s::text, * FROM %s.%s", table.key().name, schema,
+		table.name), pgx.QueryResultFormats{pgx.BinaryFormatCode})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -508,11 +493,7 @@ func (k *propertyCheck) differs(c propertyColumn, w propertyWant, stored *[]byte
 		}
 	case 'R', 'D':
 		if want := w.real; len(v) == 8 {
-			if got := math.Float64frombits(binary.BigEndian.Uint64(v)); math.Float64bits(
-				got,
-			) != math.Float64bits(
-				want,
-			) {
+			if got := math.Float64frombits(binary.BigEndian.Uint64(v)); math.Float64bits(got) != math.Float64bits(want) {
 				return fmt.Sprintf("double is %v", got)
 			}
 		} else if got := math.Float32frombits(binary.BigEndian.Uint32(v)); math.Float32bits(got) != math.Float32bits(float32(want)) {
@@ -530,10 +511,8 @@ func (k *propertyCheck) differs(c propertyColumn, w propertyWant, stored *[]byte
 		if !w.inferred {
 			fallbacks = []int64{w.micros}
 		}
-		if !slices.ContainsFunc(
-			fallbacks,
-			func(at int64) bool { return got >= at-1 && got <= at+1 && (w.inferred || w.slack > 0 || got == at) },
-		) {
+		if !slices.ContainsFunc(fallbacks,
+			func(at int64) bool { return got >= at-1 && got <= at+1 && (w.inferred || w.slack > 0 || got == at) }) {
 			return fmt.Sprintf("time is %s", time.UnixMicro(got+propertyEpoch*1e6).UTC())
 		}
 	case 'J':
@@ -569,11 +548,9 @@ func (k *propertyCheck) originals(conn *pgx.Conn) map[propertyCellRef][]property
 	if one(k, conn, "SELECT to_regclass('flujo.flujo_port_originals')") == "NULL" {
 		return all
 	}
-	rows, err := conn.Query(
-		context.Background(),
+	rows, err := conn.Query(context.Background(),
 		`SELECT table_name, source_rowid, column_name, row_key, reason, storage_class, original
-		FROM flujo.flujo_port_originals`,
-	)
+		FROM flujo.flujo_port_originals`)
 	if err != nil {
 		k.Fatal(err)
 	}
@@ -653,13 +630,8 @@ func (k *propertyCheck) arrived(conn *pgx.Conn, result *report.Migration, found 
 	}
 	for _, r := range result.Rounded {
 		if r.Count != k.rounded[r.Column] || r.Largest <= 0 || r.Largest > 1 {
-			k.problem(
-				"%d floats of %s were rounded, the report says %d, by up to %g",
-				k.rounded[r.Column],
-				r.Column,
-				r.Count,
-				r.Largest,
-			)
+			k.problem("%d floats of %s were rounded, the report says %d, by up to %g", k.rounded[r.Column], r.Column,
+				r.Count, r.Largest)
 		}
 		delete(k.rounded, r.Column)
 	}
@@ -670,11 +642,8 @@ func (k *propertyCheck) arrived(conn *pgx.Conn, result *report.Migration, found 
 		delete(k.naive, n.Column)
 	}
 	if len(k.rounded)+len(k.naive) > 0 {
-		k.problem(
-			"the report does not count the floats rounded of %v, the times without zone of %v",
-			k.rounded,
-			k.naive,
-		)
+		k.problem("the report does not count the floats rounded of %v, the times without zone of %v",
+			k.rounded, k.naive)
 	}
 	if !k.damaged {
 		k.derivedRuns(derived["runs"])
@@ -750,16 +719,8 @@ func (k *propertyCheck) compare(
 			w := f.wants[n]
 			cell := table.cell(row, n)
 			if what := k.differs(c, w, got[c.name], k.fallbacks(table, row, w)); what != "" {
-				k.problem(
-					"%s row %d, key %q: %s, %T %.200q in the file: %s",
-					name,
-					row.rowid,
-					f.key,
-					c.name,
-					cell,
-					cell,
-					what,
-				)
+				k.problem("%s row %d, key %q: %s, %T %.200q in the file: %s", name, row.rowid, f.key, c.name, cell,
+					cell, what)
 			}
 			if c.kind == 'R' && !k.exact && !w.null && float64(float32(w.real)) != w.real {
 				k.rounded[name+"."+c.name]++
@@ -1006,16 +967,8 @@ func (k *propertyCheck) sequences(conn *pgx.Conn) {
 		query := fmt.Sprintf(`SELECT s.last_value > coalesce(m.id, 0) OR m.id = 9223372036854775807
 			FROM flujo.%[1]s_id_seq s, (SELECT max(id)::bigint AS id FROM flujo.%[1]s) m WHERE NOT s.is_called`, table)
 		if got := one(k, conn, query); got != "true" {
-			k.problem(
-				"the sequence of %s hands out a taken id: %s after %s",
-				table,
-				one(
-					k,
-					conn,
-					fmt.Sprintf("SELECT last_value FROM flujo.%s_id_seq", table),
-				),
-				one(k, conn, "SELECT max(id) FROM flujo."+table),
-			)
+			k.problem("the sequence of %s hands out a taken id: %s after %s", table, one(k, conn, fmt.Sprintf("SELECT "+
+				"last_value FROM flujo.%s_id_seq", table)), one(k, conn, "SELECT max(id) FROM flujo."+table))
 		}
 	}
 }

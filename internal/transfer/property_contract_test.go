@@ -19,23 +19,17 @@ import (
 var propertyTables = []propertyTable{
 	newPropertyTable("runs", `run_id T!#* pipeline_id T!* pipeline_name T!* pipeline_version T! status T!* created_at Z!
 		updated_at Z! execution_time_ms I memory_usage_mb R total_steps I error_message T`),
-	newPropertyTable(
-		"workflow_state",
+	newPropertyTable("workflow_state",
 		`run_id T!#* pipeline_id T!* pipeline_name T! pipeline_version T! current_step_index I!
 		pipeline_context J last_step_output J step_history J status T!* created_at Z! updated_at Z! total_steps I
 		error_message T execution_time_ms I memory_usage_mb R metadata J is_background_task B parent_run_id T*
-		task_id T background_error T`,
-	),
-	newPropertyTable(
-		"steps",
+		task_id T background_error T`),
+	newPropertyTable("steps",
 		`id I!# run_id T!>* step_name T! step_index I! status T! output J raw_response J cost_usd R
-		token_counts I execution_time_ms I created_at Z!`,
-	),
-	newPropertyTable(
-		"spans",
+		token_counts I execution_time_ms I created_at Z!`),
+	newPropertyTable("spans",
 		`id I!# run_id T!>* span_id T! parent_span_id T* name T! start_time D! end_time D status T!
-		attributes J created_at Z!`,
-	),
+		attributes J created_at Z!`),
 	newPropertyTable("traces", `run_id T!#>* trace_data J! created_at Z!`),
 	newPropertyTable("evaluations", `id I!# run_id T!>* step_name T score D! feedback T metadata J created_at Z!`),
 	newPropertyTable("system_state", `key T!#* value J! updated_at Z!`),
@@ -208,16 +202,8 @@ func propertyTimeText(c propertyCell, zone *time.Location) (micros int64, exact,
 	if !propertyIsNaive(c) {
 		zone = time.UTC
 	}
-	at := time.Date(
-		number(m[1]),
-		time.Month(number(m[2])),
-		number(m[3]),
-		number(m[5]),
-		number(m[6]),
-		number(m[7]),
-		0,
-		time.UTC,
-	)
+	at := time.Date(number(m[1]), time.Month(number(m[2])), number(m[3]), number(m[5]), number(m[6]), number(m[7]),
+		0, time.UTC)
 	if at.Format("2006-01-02") != s[:10] || number(m[5]) > 23 || number(m[6]) > 59 || number(m[7]) > 59 ||
 		number(m[1]) < 1 {
 		return 0, false, false

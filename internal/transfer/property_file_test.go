@@ -451,9 +451,7 @@ func (m *propertyMaker) fillPools() {
 		"70000",
 		"x",
 		[]byte("5"),
-		int64(
-			math.MaxInt32,
-		),
+		int64(math.MaxInt32),
 		int64(math.MaxInt32) + 1,
 		int64(math.MinInt64),
 		1e300,
@@ -469,22 +467,11 @@ func (m *propertyMaker) fillPools() {
 	for range 40 {
 		texts = append(texts, m.brokenJSON())
 	}
-	texts = append(
-		texts,
-		m.noise(propertyIndexed),
-		m.noise(propertyIndexed+40),
-		m.noise(9000),
+	texts = append(texts, m.noise(propertyIndexed), m.noise(propertyIndexed+40), m.noise(9000),
 		strings.Repeat("long ", 5000),
-		strings.Repeat(
-			"[",
-			2000,
-		)+strings.Repeat(
-			"]",
-			2000,
-		),
+		strings.Repeat("[", 2000)+strings.Repeat("]", 2000),
 		strings.Repeat(`{"a":`, 12000)+"1"+strings.Repeat("}", 12000),
-		strings.Repeat("\xff", 1000)+"é",
-	)
+		strings.Repeat("\xff", 1000)+"é")
 	all := []propertyCell{nil, nil, nil, nil}
 	for _, s := range texts {
 		all = append(all, s, s)
@@ -502,10 +489,7 @@ func (m *propertyMaker) fillPools() {
 		}
 		all = append(all, blob, math.Float64frombits(m.Uint64()), int64(m.Uint64()), float64(m.Int32())/8)
 	}
-	all = slices.DeleteFunc(
-		all,
-		func(c propertyCell) bool { f, ok := c.(float64); return ok && f != f },
-	) // SQLite makes it NULL
+	all = slices.DeleteFunc(all, func(c propertyCell) bool { f, ok := c.(float64); return ok && f != f }) // SQLite makes it NULL
 	m.pools['a'] = all
 }
 

@@ -91,10 +91,8 @@ func replaceNow(t testing.TB, o transfer.MigrateOptions) *report.Migration {
 
 // stateTables are the tables of state without pgvector.
 func stateTables() []string {
-	return slices.DeleteFunc(
-		slices.Sorted(maps.Keys(flujoTables)),
-		func(name string) bool { return name == "flujo_schema_versions" },
-	)
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(flujoTables)),
+		func(name string) bool { return name == "flujo_schema_versions" })
 }
 
 // keepCopy copies what the schema holds to a schema of the test's own.
@@ -123,9 +121,7 @@ func wantSameRows(t testing.TB, conn *pgx.Conn, a, b string, tables ...string) {
 func dressUp(t testing.TB, conn *pgx.Conn, auditor string) {
 	t.Helper()
 	auditor = postgres.Ident(auditor)
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"GRANT USAGE ON SCHEMA flujo TO "+auditor,
 		"GRANT SELECT ON flujo.runs, flujo.spans TO "+auditor,
 		"GRANT SELECT (id, run_id, status) ON flujo.steps TO "+auditor,
@@ -141,8 +137,7 @@ func dressUp(t testing.TB, conn *pgx.Conn, auditor string) {
 		"CREATE INDEX by_version ON flujo.runs (pipeline_version)",
 		"ALTER TABLE flujo.steps ALTER output SET STORAGE EXTERNAL",
 		"ALTER TABLE flujo.spans SET (fillfactor = 80)",
-		"CREATE STATISTICS flujo.together ON run_id, step_name FROM flujo.steps",
-	)
+		"CREATE STATISTICS flujo.together ON run_id, step_name FROM flujo.steps")
 }
 
 // disguise lists what dressUp and Flujo made, with the identity of each.
@@ -308,9 +303,8 @@ func TestReplacedRowsComeBack(t *testing.T) {
 			if got := one(t, conn, next); got != positions {
 				t.Errorf("sequences: %s, were %s", got, positions)
 			}
-			if got := one(t, conn, "SELECT to_regclass('flujo.flujo_port_originals') IS NOT NULL"); got != fmt.Sprint(
-				tc.originals,
-			) {
+			if got := one(t, conn,
+				"SELECT to_regclass('flujo.flujo_port_originals') IS NOT NULL"); got != fmt.Sprint(tc.originals) {
 				t.Errorf("a table of originals is there: %s", got)
 			}
 			archived := result.Replaced.ArchiveSchema
@@ -358,15 +352,9 @@ func TestReplaceTwice(t *testing.T) {
 // sequences.
 func wantUnchangedFile(t testing.TB, conn *pgx.Conn) string {
 	t.Helper()
-	s := leftovers(
-		t,
-		conn,
-	) + one(
-		t,
-		conn,
+	s := leftovers(t, conn) + one(t, conn,
 		"SELECT string_agg(format('%s %s %s', oid, relname, relfilenode), ',' ORDER BY oid) FROM pg_class "+
-			"WHERE relnamespace = 'flujo'::regnamespace",
-	)
+			"WHERE relnamespace = 'flujo'::regnamespace")
 	for _, table := range stateTables() {
 		s += one(t, conn, fmt.Sprintf("SELECT md5(string_agg(x::text, '|' ORDER BY x::text)) FROM flujo.%s x", table))
 		if flujoKeys[table] == "id" {
@@ -459,13 +447,10 @@ func TestReplaceThatFails(t *testing.T) {
 				tc.change(t, &o)
 			}
 			wantError(t, o, tc.kind, tc.words...)
-			run(
-				t,
-				conn,
+			run(t, conn,
 				"BEGIN",
 				"SELECT pg_advisory_xact_lock(4059087070)",
-				"COMMIT",
-			) // the server has ended the transaction
+				"COMMIT") // the server has ended the transaction
 			if after := wantUnchangedFile(t, conn); after != before {
 				t.Errorf("was %s\nis %s", before, after)
 			}
@@ -535,13 +520,10 @@ func TestReplaceWithoutRights(t *testing.T) {
 	}
 	broken := changed(t, "UPDATE steps SET output = '{' WHERE id = 7")
 	migrate(t, options(t, broken, role))
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"ALTER TABLE flujo.flujo_port_originals OWNER TO CURRENT_USER",
 		"GRANT SELECT ON flujo.flujo_port_originals TO "+name,
-		"REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name,
-	)
+		"REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name)
 	before := wantUnchangedFile(t, conn)
 	_, err := transfer.Migrate(context.Background(), replacing(t, fixture, role))
 	var f *clierr.Error
@@ -557,13 +539,10 @@ func TestReplaceWithoutRights(t *testing.T) {
 	o := replacing(t, fixture, role)
 	o.DryRun = true
 	migrate(t, o)
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name,
 		"ALTER TABLE flujo.flujo_port_originals OWNER TO CURRENT_USER",
-		"REVOKE CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" FROM "+name,
-	)
+		"REVOKE CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" FROM "+name)
 	if after := wantUnchangedFile(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
@@ -585,26 +564,16 @@ func TestReplaceSeesAllRows(t *testing.T) {
 	conn, file := afterADay(t, url)
 	role := pgtest.Role(t, url, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"GRANT CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" TO "+name,
 		"GRANT ALL ON SCHEMA flujo TO "+name,
 		"GRANT ALL ON ALL TABLES IN SCHEMA flujo TO "+name,
 		"GRANT ALL ON ALL SEQUENCES IN SCHEMA flujo TO "+name,
 		"ALTER TABLE flujo.system_state ENABLE ROW LEVEL SECURITY",
-		"CREATE POLICY theirs ON flujo.system_state USING (key <> 'of postgres')",
-	)
+		"CREATE POLICY theirs ON flujo.system_state USING (key <> 'of postgres')")
 	before := wantUnchangedFile(t, conn)
 	wantError(t, replacing(t, file, role), clierr.Refused, "row-level security", "system_state", "owner")
-	wantError(
-		t,
-		replacing(t, changed(t, "DROP TABLE system_state"), role),
-		clierr.Refused,
-		"row-level security",
-		"system_state",
-		"owner",
-	) // no COPY would find it out
+	wantError(t, replacing(t, changed(t, "DROP TABLE system_state"), role), clierr.Refused, "row-level security", "system_state", "owner") // no COPY would find it out
 	if after := wantUnchangedFile(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
@@ -651,10 +620,8 @@ func TestReplaceAndSnapshots(t *testing.T) {
 			return
 		}
 		go func() {
-			result, err := transfer.Verify(
-				context.Background(),
-				transfer.VerifyOptions{SQLite: file, Postgres: url, Schema: schema},
-			)
+			result, err := transfer.Verify(context.Background(),
+				transfer.VerifyOptions{SQLite: file, Postgres: url, Schema: schema})
 			done <- verified{result, err}
 		}()
 		for one(t, conn, `SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'
@@ -734,11 +701,8 @@ func TestReplaceWidens(t *testing.T) {
 	url := pgtest.Database(t)
 	conn, _ := afterADay(t, url)
 	keepCopy(t, conn, "mine")
-	o := replacing(
-		t,
-		changed(t, "UPDATE steps SET id = 5000000000 WHERE id = 213", "UPDATE spans SET id = 6000000000 WHERE id = 1"),
-		url,
-	)
+	o := replacing(t, changed(t, "UPDATE steps SET id = 5000000000 WHERE id = 213",
+		"UPDATE spans SET id = 6000000000 WHERE id = 1"), url)
 	o.ExactFloats = true
 	result := migrate(t, o)
 	wantSameRows(t, conn, "mine", result.Replaced.ArchiveSchema)
@@ -762,10 +726,8 @@ func TestPGVectorReplace(t *testing.T) {
 	url := pgtest.PGVector(t)
 	first, memories := memoriesFile(t)
 	migrate(t, withPGVector(t, first, url))
-	f := newFile(
-		t,
-		map[string]string{"runs": format06["runs"], "memories": "id K, vector T, payload T, metadata T, created_at T"},
-	)
+	f := newFile(t,
+		map[string]string{"runs": format06["runs"], "memories": "id K, vector T, payload T, metadata T, created_at T"})
 	f.insert("memories", cells{"id": "short", "vector": []byte{0, 0, 0x80, 0x3f, 0, 0, 0x80, 0x3f}, "payload": `"x"`})
 	o := withPGVector(t, f.close(), url)
 	o.Replace = true

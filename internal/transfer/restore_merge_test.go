@@ -18,10 +18,8 @@ import (
 func restoreMerged(t testing.TB, url, base string, dryRun bool) (string, *report.Restoration) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "merged.db")
-	result, err := transfer.Restore(
-		context.Background(),
-		transfer.RestoreOptions{SQLite: path, Base: base, Postgres: url, Schema: schema, Merge: true, DryRun: dryRun},
-	)
+	result, err := transfer.Restore(context.Background(),
+		transfer.RestoreOptions{SQLite: path, Base: base, Postgres: url, Schema: schema, Merge: true, DryRun: dryRun})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,9 +62,7 @@ func sides(t testing.TB) (file, url string) {
 	} {
 		commitTo(t, file, statement)
 	}
-	run(
-		t,
-		connect(t, url),
+	run(t, connect(t, url),
 		"SET search_path = flujo",
 		"SET timezone = 'UTC'",
 		"UPDATE runs SET status = 'by postgres', updated_at = "+late+" WHERE run_id = 'newer in file'",
@@ -78,8 +74,7 @@ func sides(t testing.TB) (file, url string) {
 		"INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) "+
 			"VALUES ('new in postgres', 'p', 'n', '1', 'completed', "+late+", "+late+")",
 		"INSERT INTO steps (run_id, step_name, step_index, status, output, created_at) "+
-			"VALUES ('new in postgres', 's', 0, 'completed', '{\"y\": 1}', "+late+")",
-	)
+			"VALUES ('new in postgres', 's', 0, 'completed', '{\"y\": 1}', "+late+")")
 	return file, url
 }
 
@@ -100,9 +95,8 @@ func TestRestoreMerge(t *testing.T) {
 	for _, row := range got["runs"] {
 		status[between(row, "run_id=text '", "'")] = between(row, "status=text '", "'")
 	}
-	if fmt.Sprint(
-		status,
-	) != "map[equal:completed gone from file:completed gone from postgres:completed new in file:completed new in "+
+	if fmt.Sprint(status) != "map[equal:completed gone from file:completed gone from postgres:completed new in "+
+		"file:completed new in "+
 		"postgres:completed "+
 		"newer in file:by file newer in postgres:by postgres]" {
 		t.Errorf("runs %v", status)
@@ -125,18 +119,12 @@ func TestRestoreMerge(t *testing.T) {
 			t.Errorf("%d steps of run %q", n, key)
 		}
 	}
-	if values := strings.Join(got["system_state"], "; "); !strings.Contains(
-		values,
-		"key=text 'newer in file' updated_at=text '2027-01-02T00:00:00+00:00' value=text '2'",
-	) ||
-		!strings.Contains(
-			values,
-			"key=text 'newer in postgres' updated_at=text '2027-01-02T00:00:00+00:00' value=text '3'",
-		) ||
-		!strings.Contains(
-			values,
-			`key=text 'equal' updated_at=text '2026-01-05T09:00:00+00:00' value=text '{"x":  1}'`,
-		) {
+	if values := strings.Join(got["system_state"], "; "); !strings.Contains(values,
+		"key=text 'newer in file' updated_at=text '2027-01-02T00:00:00+00:00' value=text '2'") ||
+		!strings.Contains(values,
+			"key=text 'newer in postgres' updated_at=text '2027-01-02T00:00:00+00:00' value=text '3'") ||
+		!strings.Contains(values,
+			`key=text 'equal' updated_at=text '2026-01-05T09:00:00+00:00' value=text '{"x":  1}'`) {
 		t.Errorf("system_state %s", values)
 	}
 	if after := one(t, connect(t, url),
@@ -173,16 +161,13 @@ func TestRestoreMergeRefuses(t *testing.T) {
 	t.Parallel()
 	file, url := sides(t)
 	role := pgtest.Role(t, url, "")
-	_, err := transfer.Restore(
-		context.Background(),
-		transfer.RestoreOptions{
-			SQLite:   filepath.Join(t.TempDir(), "new.db"),
-			Base:     file,
-			Postgres: role,
-			Schema:   schema,
-			Merge:    true,
-		},
-	)
+	_, err := transfer.Restore(context.Background(), transfer.RestoreOptions{
+		SQLite:   filepath.Join(t.TempDir(), "new.db"),
+		Base:     file,
+		Postgres: role,
+		Schema:   schema,
+		Merge:    true,
+	})
 	if clierr.KindOf(err) != clierr.Refused {
 		t.Errorf("error %v", err)
 	}

@@ -26,12 +26,9 @@ func TestPGVectorRestore(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer db.Close()
-		return names(
-			t,
-			db,
+		return names(t, db,
 			"SELECT id || hex(vector) || created_at || iif(json_type(payload) = 'object', '', payload) FROM memories "+
-				"ORDER BY id",
-		)
+				"ORDER BY id")
 	}
 	want := vectors(memoriesFixture)
 	if got := vectors(anew); len(want) != 30 || !slices.Equal(got, want) {

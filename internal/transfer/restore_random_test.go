@@ -49,14 +49,11 @@ func TestRestoreRandomDays(t *testing.T) {
 				}
 				// Rows of steps that PostgreSQL did not touch are the base's, to the byte.
 				old, now := dump(t, file)["steps"], dump(t, path)["steps"]
-				untouched := one(
-					t,
-					connect(t, url),
+				untouched := one(t, connect(t, url),
 					"SELECT coalesce(string_agg(id::text, ',' ORDER BY id), '') FROM flujo.steps "+
 						"WHERE xmin::text::bigint IN "+
 						"(SELECT jsonb_array_elements_text(t->'writers')::bigint FROM flujo.flujo_port_receipts, "+
-						"jsonb_array_elements(tables) t WHERE t->>'name' = 'steps')",
-				)
+						"jsonb_array_elements(tables) t WHERE t->>'name' = 'steps')")
 				for id := range strings.SplitSeq(untouched, ",") {
 					mark := "id=integer " + id + " "
 					has := func(row string) bool { return strings.Contains(row, mark) }
@@ -82,12 +79,9 @@ func holdsThat(t testing.TB, file, url string, exact bool) {
 	migrate(t, o)
 	theirs, ours := connect(t, url), connect(t, other)
 	for _, conn := range []string{url, other} {
-		run(
-			t,
-			connect(t, conn),
+		run(t, connect(t, conn),
 			"UPDATE flujo.steps SET output = NULL WHERE output = 'null'",
-			"UPDATE flujo.workflow_state SET last_step_output = NULL WHERE last_step_output = 'null'",
-		)
+			"UPDATE flujo.workflow_state SET last_step_output = NULL WHERE last_step_output = 'null'")
 	}
 	runs := strings.Split(one(t, theirs, "SELECT coalesce(string_agg(run_id, E'\\x01'), '') FROM flujo.traces"), "\x01")
 	for table := range flujoTables {
@@ -143,25 +137,19 @@ func randomRuns(t testing.TB, random *rand.Rand) string {
 			f.insert("runs", cells{"run_id": key, "memory_usage_mb": random.Float64()})
 		}
 		if maybe(70) {
-			f.insert(
-				"workflow_state",
-				cells{"run_id": run, "pipeline_context": `{"b":  [1.50], "a": null}`, "last_step_output": "null"},
-			)
+			f.insert("workflow_state",
+				cells{"run_id": run, "pipeline_context": `{"b":  [1.50], "a": null}`, "last_step_output": "null"})
 		}
 		for i := range random.IntN(4) {
 			output := []any{`{"z": 1,  "y": [2]}`, "null", "no JSON", nil, `{"n": NaN}`}[random.IntN(5)]
-			f.insert(
-				"steps",
-				cells{"run_id": run, "step_index": int64(i), "output": output, "cost_usd": random.Float64()},
-			)
+			f.insert("steps",
+				cells{"run_id": run, "step_index": int64(i), "output": output, "cost_usd": random.Float64()})
 		}
 		for i := range random.IntN(4) {
-			f.insert(
-				"spans",
+			f.insert("spans",
 				cells{"run_id": run, "span_id": fmt.Sprintf("s%d", i), "start_time": 1767603600 + random.Float64(),
 					"parent_span_id": []any{nil, "s0"}[min(i, 1)],
-					"created_at":     fmt.Sprintf("2026-01-05T09:00:%02d+00:00", random.IntN(60))},
-			)
+					"created_at":     fmt.Sprintf("2026-01-05T09:00:%02d+00:00", random.IntN(60))})
 		}
 		if maybe(40) {
 			f.insert("evaluations", cells{"run_id": run, "score": random.Float64()})

@@ -29,10 +29,8 @@ func restore(t testing.TB, url, base string) (string, *report.Restoration) {
 func restoreIn(t testing.TB, url, base string, zone *time.Location) (string, *report.Restoration) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "restored.db")
-	result, err := transfer.Restore(
-		context.Background(),
-		transfer.RestoreOptions{SQLite: path, Base: base, Postgres: url, Schema: schema, NaiveZone: zone},
-	)
+	result, err := transfer.Restore(context.Background(),
+		transfer.RestoreOptions{SQLite: path, Base: base, Postgres: url, Schema: schema, NaiveZone: zone})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,20 +72,11 @@ func dump(t testing.TB, path string) map[string][]string {
 		}
 		var parts []string
 		for _, c := range columns {
-			parts = append(
-				parts,
-				fmt.Sprintf(
-					"'%s=' || typeof(+%s) || ' ' || quote(+%[2]s)",
-					strings.ReplaceAll(c, "'", "''"),
-					quoted(strings.ReplaceAll(c, `"`, `""`)),
-				),
-			)
+			parts = append(parts, fmt.Sprintf("'%s=' || typeof(+%s) || ' ' || quote(+%[2]s)",
+				strings.ReplaceAll(c, "'", "''"), quoted(strings.ReplaceAll(c, `"`, `""`))))
 		}
-		all[table] = names(
-			t,
-			db,
-			fmt.Sprintf("SELECT %s FROM %s ORDER BY 1", strings.Join(parts, " || ' ' || "), table),
-		)
+		all[table] = names(t, db,
+			fmt.Sprintf("SELECT %s FROM %s ORDER BY 1", strings.Join(parts, " || ' ' || "), table))
 	}
 	return all
 }
@@ -156,13 +145,10 @@ func roundTripped(t testing.TB) map[string]string {
 // sevenColumns is a file whose runs have their first seven columns only.
 func sevenColumns(t testing.TB) string {
 	t.Helper()
-	f := newFile(
-		t,
-		map[string]string{
-			"runs": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, status T, created_at T, " +
-				"updated_at T",
-		},
-	)
+	f := newFile(t, map[string]string{
+		"runs": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, status T, created_at T, " +
+			"updated_at T",
+	})
 	f.insert("runs", cells{"run_id": "r"})
 	return f.close()
 }
@@ -214,10 +200,8 @@ func TestRestoreIsAFixedPoint(t *testing.T) {
 				if table == "flujo_schema_versions" {
 					continue
 				}
-				query := fmt.Sprintf(
-					"SELECT coalesce(string_agg(r::text, E'\\n' ORDER BY r::text), '') FROM flujo.%s r",
-					table,
-				)
+				query := fmt.Sprintf("SELECT coalesce(string_agg(r::text, E'\\n' ORDER BY r::text), '') "+
+					"FROM flujo.%s r", table)
 				if a, b := one(t, connect(t, first), query), one(t, connect(t, second), query); a != b {
 					t.Errorf("%s is not the same in PostgreSQL", table)
 				}
@@ -307,18 +291,14 @@ func aDay(run1, run2 string) []string {
 			`VALUES ('new', 'r', 'root', 1767603600.123456789, 'ok', '{}', now())`,
 		`INSERT INTO traces (run_id, trace_data, created_at) VALUES ('new', '{"span_id": "r", "own": true}', now())`,
 		"INSERT INTO evaluations (run_id, score, feedback) VALUES ('new', 0.3, 'good')",
-		fmt.Sprintf(
-			"UPDATE runs SET status = 'completed', updated_at = now(), memory_usage_mb = 1.1 WHERE run_id = '%s'",
-			run1,
-		),
+		fmt.Sprintf("UPDATE runs SET status = 'completed', updated_at = now(), memory_usage_mb = 1.1 "+
+			"WHERE run_id = '%s'", run1),
 		fmt.Sprintf(
 			`UPDATE workflow_state SET pipeline_context = '{"now": true}', updated_at = now() WHERE run_id = '%s'`,
 			run1,
 		),
-		fmt.Sprintf(
-			"UPDATE steps SET output = 'null' WHERE id = (SELECT min(id) FROM steps WHERE run_id = '%s')",
-			run1,
-		),
+		fmt.Sprintf("UPDATE steps SET output = 'null' WHERE id = (SELECT min(id) FROM steps "+
+			"WHERE run_id = '%s')", run1),
 		fmt.Sprintf("DELETE FROM runs WHERE run_id = '%s'", run2),
 		fmt.Sprintf("DELETE FROM workflow_state WHERE run_id = '%s'", run2),
 		"INSERT INTO system_state (key, value, updated_at) VALUES ('tracker:3', '{\"k\": 4}', now()) " +
@@ -351,26 +331,19 @@ func TestRestoreAfterADay(t *testing.T) {
 			second := pgtest.Database(t)
 			migrate(t, options(t, path, second))
 			run(t, connect(t, second), "UPDATE flujo.workflow_state SET last_step_output = 'null' WHERE run_id = 'new'")
-			run(
-				t,
-				connect(t, second),
+			run(t, connect(t, second),
 				"UPDATE flujo.steps SET output = 'null' WHERE id = (SELECT min(id) FROM flujo.steps WHERE run_id = '"+
-					runs[0]+"')",
-			)
+					runs[0]+"')")
 			for _, table := range slices.Sorted(maps.Keys(flujoTables)) {
-				query := fmt.Sprintf(
-					"SELECT coalesce(string_agg(r::text, E'\\n' ORDER BY r::text), '') FROM flujo.%s r",
-					table,
-				)
+				query := fmt.Sprintf("SELECT coalesce(string_agg(r::text, E'\\n' ORDER BY r::text), '') "+
+					"FROM flujo.%s r", table)
 				if a, b := one(t, conn, query), one(t, connect(t, second), query); table != "flujo_schema_versions" &&
 					a != b {
 					t.Errorf("%s is not the same:\n%.2000s\n%.2000s", table, a, b)
 				}
 			}
-			if seq := strings.Join(got["sqlite_sequence"], "; "); !strings.Contains(
-				seq,
-				"'evaluations' seq=integer 17",
-			) ||
+			if seq := strings.Join(got["sqlite_sequence"], "; "); !strings.Contains(seq,
+				"'evaluations' seq=integer 17") ||
 				!strings.Contains(seq, "'steps' seq=integer 215") {
 				t.Errorf("sequences %s", seq)
 			}
@@ -488,10 +461,8 @@ func TestRestoreDryRun(t *testing.T) {
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
 	path := filepath.Join(t.TempDir(), "new.db")
-	result, err := transfer.Restore(
-		context.Background(),
-		transfer.RestoreOptions{SQLite: path, Postgres: url, Schema: schema, DryRun: true},
-	)
+	result, err := transfer.Restore(context.Background(),
+		transfer.RestoreOptions{SQLite: path, Postgres: url, Schema: schema, DryRun: true})
 	if err != nil || result.Done || !result.DryRun || result.File.SHA256 == "" {
 		t.Fatalf("%+v: %v", result, err)
 	}
@@ -540,19 +511,16 @@ func TestRestoreInterrupted(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			path := filepath.Join(t.TempDir(), "new.db")
-			_, err := transfer.Restore(
-				ctx,
-				transfer.RestoreOptions{
-					SQLite:   path,
-					Postgres: url,
-					Schema:   schema,
-					OnProgress: func(p transfer.Progress) {
-						if p.Phase == phase {
-							cancel()
-						}
-					},
+			_, err := transfer.Restore(ctx, transfer.RestoreOptions{
+				SQLite:   path,
+				Postgres: url,
+				Schema:   schema,
+				OnProgress: func(p transfer.Progress) {
+					if p.Phase == phase {
+						cancel()
+					}
 				},
-			)
+			})
 			if !errors.Is(err, context.Canceled) {
 				t.Errorf("error %v", err)
 			}
@@ -577,10 +545,8 @@ func TestRestoreDiskFull(t *testing.T) {
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
 	for _, base := range []string{"", fixture} {
-		_, err := transfer.Restore(
-			context.Background(),
-			transfer.RestoreOptions{SQLite: filepath.Join(folder, "new.db"), Base: base, Postgres: url, Schema: schema},
-		)
+		_, err := transfer.Restore(context.Background(),
+			transfer.RestoreOptions{SQLite: filepath.Join(folder, "new.db"), Base: base, Postgres: url, Schema: schema})
 		if clierr.KindOf(err) != clierr.Failed ||
 			!strings.Contains(err.Error(), "full") && !strings.Contains(err.Error(), "no space left") {
 			t.Errorf("error %v", err)
@@ -594,12 +560,10 @@ func TestRestoreDiskFull(t *testing.T) {
 // TestRestoreKeepsWhatIsNotFlujos: with a base, other tables and columns stay.
 func TestRestoreKeepsWhatIsNotFlujos(t *testing.T) {
 	t.Parallel()
-	file := changed(
-		t,
+	file := changed(t,
 		"CREATE TABLE other (a, b)",
 		"INSERT INTO other VALUES (1, x'00ff')",
-		"UPDATE runs SET final_context_blob = '{}'",
-	)
+		"UPDATE runs SET final_context_blob = '{}'")
 	url := pgtest.Database(t)
 	migrate(t, options(t, file, url))
 	run(t, connect(t, url), "UPDATE flujo.steps SET status = 'later' WHERE id = 3")

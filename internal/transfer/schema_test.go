@@ -194,17 +194,14 @@ func TestInitGrants(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := connect(t, cutover(t, role).Reveal())
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"CREATE TABLE IF NOT EXISTS flujo_schema_versions (version integer PRIMARY KEY)",
 		`INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at)
 			VALUES ('a', 'p', 'p', '1', 'running', now(), now())`,
 		"INSERT INTO steps (run_id, step_name, step_index, status, created_at) "+
 			"VALUES ('a', 's', 0, 'completed', now())",
 		"UPDATE runs SET status = 'failed'",
-		"DELETE FROM runs",
-	)
+		"DELETE FROM runs")
 }
 
 func TestLockTimeoutNamesTheHolder(t *testing.T) {
@@ -221,13 +218,10 @@ func TestLockTimeoutOnTableInUse(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	initialise(t, url)
-	run(
-		t,
-		connect(t, url),
+	run(t, connect(t, url),
 		"SET application_name = 'flujo-pod-3'",
 		"BEGIN",
-		"INSERT INTO flujo.system_state (key, value) VALUES ('a', '1')",
-	)
+		"INSERT INTO flujo.system_state (key, value) VALUES ('a', '1')")
 	o := options(t, fixture, url)
 	o.LockWait = 100 * time.Millisecond
 	wantError(t, o, clierr.Failed, `lock on table "system_state"`, "100ms", "flujo-pod-3", "stop Flujo", "run again")

@@ -34,21 +34,15 @@ func TestStubRuns(t *testing.T) {
 		if table == "spans" {
 			created, updated = "09:00:00.5", "09:00:06" // its start, and when it was written
 		}
-		want[table+" alone"] = fmt.Sprintf(
-			"%s alone|unknown|unknown|latest|running|2026-01-05 %s+00|2026-01-05 %s+00|-|-|0|-",
-			table,
-			created,
-			updated,
-		)
+		want[table+" alone"] = fmt.Sprintf("%s alone|unknown|unknown|latest|running|2026-01-05 %s+00|2026-01-05 "+
+			"%s+00|-|-|0|-", table, created, updated)
 
 		f.insert(table, cells{"run_id": table + " told"})
-		f.insert(
-			"workflow_state",
+		f.insert("workflow_state",
 			cells{"run_id": table + " told", "pipeline_id": "pid", "pipeline_name": "name", "pipeline_version": "7",
 				"status": "failed", "total_steps": int64(3), "execution_time_ms": 12.5, "memory_usage_mb": "1.5",
 				"error_message": "oh\x00no",
-				"created_at":    "2026-01-01T00:00:00+00:00", "updated_at": "2026-01-02T00:00:00+00:00"},
-		)
+				"created_at":    "2026-01-01T00:00:00+00:00", "updated_at": "2026-01-02T00:00:00+00:00"})
 		want[table+" told"] = table +
 			" told|pid|name|7|failed|2026-01-01 00:00:00+00|2026-01-02 00:00:00+00|12|1.5|3|ohno"
 		stated++
@@ -155,18 +149,14 @@ func TestDerivedTraces(t *testing.T) {
 			want[run] = tree
 		}
 	}
-	of(
-		"tree",
-		node(
-			"a",
+	of("tree",
+		node("a",
 			"null",
 			"10.5",
 			"20.25",
 			"{}",
 			node("b", "a", "11", "null", `{"k": 1}`, node("d", "b", "12", "null", "{}")),
-			node("c", "a", "11.5", "null", "{}"),
-		),
-	)
+			node("c", "a", "11.5", "null", "{}")))
 	span("tree", "d", "b", 12, nil)
 	span("tree", "c", "a", 11.5, nil)
 	span("tree", "b", "a", 11, cells{"attributes": `{"k": 1}`})
@@ -180,10 +170,8 @@ func TestDerivedTraces(t *testing.T) {
 	span("parent is absent", "y", "x", 2, nil)
 	span("parent is absent", "x", "gone", 1, nil)
 
-	of(
-		"repaired",
-		node("x", "null", "1", "null", `{"a": "NaN", "b": "`+"\uFFFD"+`"}`, node("y", "x", "2", "null", `"{"`)),
-	)
+	of("repaired",
+		node("x", "null", "1", "null", `{"a": "NaN", "b": "`+"\uFFFD"+`"}`, node("y", "x", "2", "null", `"{"`)))
 	span("repaired", "x", nil, 1, cells{"attributes": `{"a": NaN, "b": "\ud800"}`})
 	span("repaired", "y", "x", 2, cells{"attributes": "{"})
 

@@ -86,13 +86,8 @@ func newFile(t testing.TB, format map[string]string) *testFile {
 	t.Cleanup(func() { db.Close() })
 	f := &testFile{t: t, db: db, path: path, format: format}
 	for _, table := range slices.Sorted(maps.Keys(format)) {
-		f.exec(
-			declaration(
-				table,
-				format[table],
-				map[string]string{"K": "PRIMARY KEY", "S": "INTEGER PRIMARY KEY AUTOINCREMENT"},
-			),
-		)
+		f.exec(declaration(table, format[table],
+			map[string]string{"K": "PRIMARY KEY", "S": "INTEGER PRIMARY KEY AUTOINCREMENT"}))
 	}
 	return f
 }
@@ -137,12 +132,8 @@ func (f *testFile) insert(table string, given cells) {
 		args[i] = row[name]
 	}
 	f.exec(
-		fmt.Sprintf(
-			"INSERT INTO %s (%s) VALUES (?%s)",
-			table,
-			strings.Join(names, ", "),
-			strings.Repeat(", ?", len(names)-1),
-		),
+		fmt.Sprintf("INSERT INTO %s (%s) VALUES (?%s)", table, strings.Join(names, ", "),
+			strings.Repeat(", ?", len(names)-1)),
 		args...)
 }
 

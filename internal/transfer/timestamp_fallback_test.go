@@ -315,21 +315,16 @@ func TestInferredTimes(t *testing.T) {
 			key = fmt.Sprint(1000 * (i + 1))
 		}
 		originals = append(originals, originalCell(table, key, int64(1000*(i+1)), column, "time-inferred", w.cell))
-		reported2 = append(
-			reported2,
-			finding{
-				table:  table,
-				key:    key,
-				rowid:  int64(1000 * (i + 1)),
-				column: column,
-				reason: "time-inferred",
-				note:   w.note,
-			},
-		)
-		queries = append(
-			queries,
-			fmt.Sprintf("SELECT %s FROM flujo.%s WHERE %s::text = '%s'", column, table, keyColumn[table], key),
-		)
+		reported2 = append(reported2, finding{
+			table:  table,
+			key:    key,
+			rowid:  int64(1000 * (i + 1)),
+			column: column,
+			reason: "time-inferred",
+			note:   w.note,
+		})
+		queries = append(queries,
+			fmt.Sprintf("SELECT %s FROM flujo.%s WHERE %s::text = '%s'", column, table, keyColumn[table], key))
 	}
 	path := f.close()
 	written := time.Date(2026, 2, 3, 4, 5, 6, 789_000_000, time.UTC)

@@ -298,14 +298,10 @@ func TestValuesContract(t *testing.T) {
 			for i, v := range l.variants {
 				table, column, _ := strings.Cut(v.in, ".")
 				if v.reason != "" {
-					wantOriginals = append(
-						wantOriginals,
-						originalCell(table, keys[i], int64(100+i), column, v.reason, v.cell),
-					)
-					wantFound = append(
-						wantFound,
-						finding{table: table, key: keys[i], rowid: int64(100 + i), column: column, reason: v.reason},
-					)
+					wantOriginals = append(wantOriginals,
+						originalCell(table, keys[i], int64(100+i), column, v.reason, v.cell))
+					wantFound = append(wantFound,
+						finding{table: table, key: keys[i], rowid: int64(100 + i), column: column, reason: v.reason})
 				}
 				if l.name == unmapped {
 					continue
@@ -323,12 +319,8 @@ func TestValuesContract(t *testing.T) {
 			wantOriginalRows(t, conn, wantOriginals)
 			wantReport(t, result, *found, wantFound)
 			if result.Originals != int64(len(wantOriginals)) || result.Refused {
-				t.Errorf(
-					"the report says %d originals, want %d; refused %v",
-					result.Originals,
-					len(wantOriginals),
-					result.Refused,
-				)
+				t.Errorf("the report says %d originals, want %d; refused %v", result.Originals, len(wantOriginals),
+					result.Refused)
 			}
 			for _, row := range result.Tables {
 				if !row.Match || row.Rejected != 0 {
@@ -368,12 +360,8 @@ func wantNothingUnder(t *testing.T, path string, changedCells int) {
 	found := collectFindings(&o)
 	if result := migrate(t, o); len(*found) != changedCells || result.Originals != int64(changedCells) ||
 		result.Committed {
-		t.Errorf(
-			"the dry run: %d findings, %d originals, committed %v",
-			len(*found),
-			result.Originals,
-			result.Committed,
-		)
+		t.Errorf("the dry run: %d findings, %d originals, committed %v", len(*found), result.Originals,
+			result.Committed)
 	}
 	conn := connect(t, url)
 	if got := leftovers(t, conn); got != "" {

@@ -88,16 +88,14 @@ func TestVerifyEqual(t *testing.T) {
 // repairedFile is a file of which much arrives changed, or inferred.
 func repairedFile(t testing.TB) string {
 	t.Helper()
-	return changed(
-		t,
+	return changed(t,
 		"UPDATE steps SET output = 'no JSON', created_at = '' WHERE id = 1",
 		"UPDATE steps SET output = '{\"a\": NaN, \"b\": \"x\\u0000y\"}', token_counts = 5000000000 WHERE id = 2",
 		"UPDATE steps SET output = x'ff7b7d', created_at = '2025-09-01T08:00:00.783607' WHERE id = 3",
 		"INSERT INTO spans (run_id, span_id, name, start_time, status, created_at) "+
 			"VALUES ('lost', 'a', 'b', 1, 'ok', '')",
 		"INSERT INTO system_state VALUES (NULL, '{}', '2026-01-05')",
-		"INSERT INTO system_state VALUES (x'61', '{}', '2026-01-05'), ('a', '[]', '2026-01-05')",
-	)
+		"INSERT INTO system_state VALUES (x'61', '{}', '2026-01-05'), ('a', '[]', '2026-01-05')")
 }
 
 // TestVerifyDrift: what Flujo does to its tables after the migration is drift,
@@ -306,12 +304,9 @@ func TestVerifyAsReader(t *testing.T) {
 		"ALTER ROLE "+name+" SET idle_in_transaction_session_timeout = '1ms'")
 	wantVerdict(t, fixture, reader, report.Equal, 0)
 	// A policy that hides rows is not taken for rows that were deleted.
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"ALTER TABLE flujo.steps ENABLE ROW LEVEL SECURITY",
-		"CREATE POLICY few ON flujo.steps USING (id < 10)",
-	)
+		"CREATE POLICY few ON flujo.steps USING (id < 10)")
 	if _, _, err := verify(t, fixture, reader); err == nil || !strings.Contains(err.Error(), "row-level security") {
 		t.Errorf("error %v", err)
 	}
@@ -340,15 +335,12 @@ func TestVerifyAsAppOfInit(t *testing.T) {
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
 	app := pgtest.Role(t, url, "")
-	_, err := transfer.Init(
-		context.Background(),
-		transfer.InitOptions{
-			Postgres:        url,
-			Schema:          schema,
-			WithoutPGVector: true,
-			GrantTo:         one(t, connect(t, app), "SELECT current_user"),
-		},
-	)
+	_, err := transfer.Init(context.Background(), transfer.InitOptions{
+		Postgres:        url,
+		Schema:          schema,
+		WithoutPGVector: true,
+		GrantTo:         one(t, connect(t, app), "SELECT current_user"),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -367,11 +359,8 @@ func TestVerifyOriginals(t *testing.T) {
 	if c := comparison(t, result, "flujo_port_originals"); !c.Match || c.InFile == 0 || c.InFile != c.InPostgres {
 		t.Errorf("%+v", c)
 	}
-	run(
-		t,
-		conn,
-		"UPDATE flujo.flujo_port_originals SET original = 'other' WHERE column_name = 'output' AND row_key = '1'",
-	)
+	run(t, conn,
+		"UPDATE flujo.flujo_port_originals SET original = 'other' WHERE column_name = 'output' AND row_key = '1'")
 	wantVerdict(t, file, url, report.CopyMismatch, clierr.Mismatch)
 	run(t, conn, "DROP TABLE flujo.flujo_port_originals")
 	wantVerdict(t, file, url, report.Mismatch, clierr.Mismatch)
@@ -416,14 +405,11 @@ func TestVerifyDamagedIndex(t *testing.T) {
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
 	conn := connect(t, url)
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"UPDATE pg_index SET indisready = false WHERE indexrelid = 'flujo.steps_pkey'::regclass",
 		"UPDATE flujo.steps SET run_id = run_id, step_index = 99 WHERE id = 7",
 		"UPDATE pg_index SET indisready = true WHERE indexrelid = 'flujo.steps_pkey'::regclass",
-		"ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET enable_seqscan = off",
-	)
+		"ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET enable_seqscan = off")
 	result, differences, err := verify(t, fixture, url)
 	if clierr.KindOf(err) != clierr.Mismatch || len(differences) != 1 ||
 		!strings.Contains(differences[0].String(), "an index is damaged") {
@@ -438,15 +424,13 @@ func TestVerifyFileWrittenMeanwhile(t *testing.T) {
 	migrate(t, options(t, file, url))
 	for _, phase := range []string{transfer.PhaseConnect, transfer.PhaseRead} {
 		written := false
-		_, err := transfer.Verify(
-			context.Background(),
+		_, err := transfer.Verify(context.Background(),
 			transfer.VerifyOptions{SQLite: file, Postgres: url, Schema: schema, OnProgress: func(p transfer.Progress) {
 				if p.Phase == phase && !written {
 					written = true
 					commitTo(t, file, "UPDATE evaluations SET score = score + 1")
 				}
-			}},
-		)
+			}})
 		if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "changed while it was read") {
 			t.Errorf("written in phase %s: %v", phase, err)
 		}
@@ -472,13 +456,10 @@ func TestReceiptsAreInOrder(t *testing.T) {
 	t.Parallel()
 	url, second := pgtest.Database(t), changed(t, "DELETE FROM evaluations WHERE id = 3")
 	migrate(t, options(t, fixture, url))
-	run(
-		t,
-		connect(t, url),
+	run(t, connect(t, url),
 		"UPDATE flujo.flujo_port_receipts SET migrated_at = migrated_at + interval '1 hour'",
 		"TRUNCATE flujo.runs, flujo.workflow_state, flujo.steps, flujo.spans, flujo.traces, flujo.evaluations, "+
-			"flujo.system_state",
-	)
+			"flujo.system_state")
 	migrate(t, options(t, second, url))
 	wantVerdict(t, second, url, report.Equal, 0)
 }
@@ -546,11 +527,8 @@ func TestReceipt(t *testing.T) {
 	if len(blocks) != 2 {
 		t.Fatal("ARCHITECTURE.md does not say how a digest is computed")
 	}
-	if documented := one(t, conn, "SELECT digest FROM ("+string(blocks[1])+") documented"); documented != one(
-		t,
-		conn,
-		digestSQL(t, "steps"),
-	) {
+	if documented := one(t, conn, "SELECT digest FROM ("+string(blocks[1])+") documented"); documented != one(t, conn,
+		digestSQL(t, "steps")) {
 		t.Errorf("as documented the digest of steps is %s", documented)
 	}
 	sum := strings.Fields(command(t, "sha256sum", fixture))[0]
@@ -568,12 +546,10 @@ func TestReceipt(t *testing.T) {
 // took and whether the migration made it.
 func TestReceiptWriters(t *testing.T) {
 	t.Parallel()
-	two := changed(
-		t,
+	two := changed(t,
 		"INSERT INTO traces SELECT run_id, '{}', '2026-01-05T09:00:00' FROM runs LIMIT 1", // and others are derived
 		"INSERT INTO steps (run_id, step_name, step_index, status, created_at) "+
-			"VALUES ('of no run', 's', 0, 'completed', '2026-01-05T09:00:00')",
-	)
+			"VALUES ('of no run', 's', 0, 'completed', '2026-01-05T09:00:00')")
 	wide := changed(t, "UPDATE steps SET token_counts = 3000000000 WHERE id = 213") // copied anew
 	for name, tc := range map[string]struct {
 		file   string
@@ -598,11 +574,8 @@ func TestReceiptWriters(t *testing.T) {
 			conn := connect(t, url)
 			var many []string
 			for _, row := range result.Tables {
-				xmins := one(
-					t,
-					conn,
-					"SELECT coalesce(jsonb_agg(DISTINCT xmin::text::bigint), 'null') FROM flujo."+row.Name,
-				)
+				xmins := one(t, conn,
+					"SELECT coalesce(jsonb_agg(DISTINCT xmin::text::bigint), 'null') FROM flujo."+row.Name)
 				if got := one(t, conn, "SELECT t->'writers' FROM flujo.flujo_port_receipts, "+
 					"jsonb_array_elements(tables) t WHERE t->>'name' = $1", row.Name); got != xmins &&
 					!(got == "[]" && xmins == "null") {
