@@ -78,7 +78,7 @@ func asRecord(t testing.TB, table string, row cells) string {
 func (s side) inPostgres(t testing.TB, allocated map[string]int64) string {
 	t.Helper()
 	url := pgtest.Database(t)
-	initialise(t, url)
+	initialize(t, url, "")
 	conn := connect(t, url)
 	s.fill(t, conn, "flujo")
 	for _, table := range []string{"steps", "spans", "evaluations"} {
@@ -818,10 +818,7 @@ func TestMergeAsGranted(t *testing.T) {
 	conn := connect(t, url)
 	role := pgtest.Role(t, url, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	if _, err := transfer.Init(context.Background(),
-		transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
-		t.Fatal(err)
-	}
+	initialize(t, url, name)
 	o := mergeOptions(t, file.file(t), role)
 	o.DryRun = true
 	before := stateOf(t, conn)
@@ -870,10 +867,7 @@ func TestMergeHiddenRows(t *testing.T) {
 	conn := connect(t, url)
 	role := pgtest.Role(t, url, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	if _, err := transfer.Init(context.Background(),
-		transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
-		t.Fatal(err)
-	}
+	initialize(t, url, name)
 	run(t, conn,
 		"ALTER TABLE flujo.steps ENABLE ROW LEVEL SECURITY",
 		"CREATE POLICY visible ON flujo.steps USING (id > 1)")

@@ -60,7 +60,7 @@ func TestDryRunLeavesNothing(t *testing.T) {
 func TestDryRunLeavesSequences(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	initialise(t, url)
+	initialize(t, url, "")
 	conn := connect(t, url)
 	state := func() string {
 		return one(t, conn,
@@ -77,10 +77,11 @@ func TestDryRunLeavesSequences(t *testing.T) {
 	}
 }
 
-func initialise(t testing.TB, url string) {
+// initialize creates Flujo's empty tables. It grants their use to the role grantTo, unless that is empty.
+func initialize(t testing.TB, url, grantTo string) {
 	t.Helper()
-	if _, err := transfer.Init(context.Background(),
-		transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true}); err != nil {
+	o := transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: grantTo}
+	if _, err := transfer.Init(context.Background(), o); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -127,10 +128,7 @@ func TestEmptyTablesAreUsedWithTheirGrants(t *testing.T) {
 	role := pgtest.Role(t, url, "")
 	conn := connect(t, url)
 	name := one(t, connect(t, role), "SELECT current_user")
-	if _, err := transfer.Init(context.Background(),
-		transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
-		t.Fatal(err)
-	}
+	initialize(t, url, name)
 	before := one(t, conn,
 		"SELECT string_agg(format('%s %s %s', oid, relowner, relacl), E'\n' ORDER BY oid) FROM pg_class WHERE "+
 			"relnamespace = 'flujo'::regnamespace AND relname NOT LIKE '%flujo_port%' AND relname NOT LIKE 'pg_toast%'")
@@ -158,7 +156,7 @@ func TestEmptyTablesAreUsedWithTheirGrants(t *testing.T) {
 func TestHalfMadeSchemaIsCompleted(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	initialise(t, url)
+	initialize(t, url, "")
 	conn := connect(t, url)
 	run(t, conn,
 		"DROP TABLE flujo.evaluations",
@@ -230,7 +228,7 @@ func TestOtherShapesAreNamed(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			initialise(t, url)
+			initialize(t, url, "")
 			run(t, connect(t, url), strings.Split(c.change, "; ")...)
 			wantError(t, options(t, fixture, url), clierr.Refused, c.words...)
 		})
@@ -670,10 +668,7 @@ func TestUnfitTargets(t *testing.T) {
 		url := pgtest.Database(t)
 		role := pgtest.Role(t, url, "")
 		name := one(t, connect(t, role), "SELECT current_user")
-		if _, err := transfer.Init(context.Background(),
-			transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
-			t.Fatal(err)
-		}
+		initialize(t, url, name)
 		run(t, connect(t, url), "ALTER TABLE flujo.runs ENABLE ROW LEVEL SECURITY")
 		wantError(t, options(t, fixture, role), clierr.Refused, "row-level security", "owner")
 	})

@@ -514,10 +514,7 @@ func TestReplaceWithoutRights(t *testing.T) {
 	conn := connect(t, url)
 	role := pgtest.Role(t, url, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	if _, err := transfer.Init(context.Background(),
-		transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
-		t.Fatal(err)
-	}
+	initialize(t, url, name)
 	broken := changed(t, "UPDATE steps SET output = '{' WHERE id = 7")
 	migrate(t, options(t, broken, role))
 	run(t, conn,
@@ -642,7 +639,7 @@ func TestReplaceNothing(t *testing.T) {
 	for _, made := range []bool{false, true} {
 		url := pgtest.Database(t)
 		if made {
-			initialise(t, url)
+			initialize(t, url, "")
 		}
 		result := migrate(t, replacing(t, fixture, url))
 		if result.Replaced != nil || !strings.Contains(strings.Join(result.Notes, "\n"), "nothing to replace") {

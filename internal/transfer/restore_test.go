@@ -401,7 +401,7 @@ func TestRestoreRefuses(t *testing.T) {
 		}, clierr.Refused, []string{"another shape"}},
 		{"a column that it does not know", func(t *testing.T, o *transfer.RestoreOptions) {
 			o.Postgres = pgtest.Database(t)
-			initialise(t, o.Postgres)
+			initialize(t, o.Postgres, "")
 			run(t, connect(t, o.Postgres), "ALTER TABLE flujo.steps ADD COLUMN later text")
 		}, clierr.Refused, []string{"steps.later", "would be lost"}},
 		{"NaN that may not be NULL", func(t *testing.T, o *transfer.RestoreOptions) {
@@ -419,7 +419,7 @@ func TestRestoreRefuses(t *testing.T) {
 		}, clierr.Refused, []string{"not the file that was migrated", "evaluations", "--merge"}},
 		{"a base without a receipt", func(t *testing.T, o *transfer.RestoreOptions) {
 			o.Postgres, o.Base = pgtest.Database(t), fixture
-			initialise(t, o.Postgres)
+			initialize(t, o.Postgres, "")
 		}, clierr.Refused, []string{"no receipt", "without --base"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -141,7 +141,7 @@ func TestSchemaIsFlujos(t *testing.T) {
 func TestSchemaExists(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	initialise(t, url)
+	initialize(t, url, "")
 	conn := connect(t, url)
 	if got := one(t, conn, "SELECT count(*) FROM information_schema.schemata WHERE schema_name = 'flujo'"); got != "1" {
 		t.Error("there is no schema flujo")
@@ -189,10 +189,7 @@ func TestInitGrants(t *testing.T) {
 	url := pgtest.Database(t)
 	role := pgtest.Role(t, url, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	if _, err := transfer.Init(context.Background(),
-		transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
-		t.Fatal(err)
-	}
+	initialize(t, url, name)
 	conn := connect(t, cutover(t, role).Reveal())
 	run(t, conn,
 		"CREATE TABLE IF NOT EXISTS flujo_schema_versions (version integer PRIMARY KEY)",
@@ -217,7 +214,7 @@ func TestLockTimeoutNamesTheHolder(t *testing.T) {
 func TestLockTimeoutOnTableInUse(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	initialise(t, url)
+	initialize(t, url, "")
 	run(t, connect(t, url),
 		"SET application_name = 'flujo-pod-3'",
 		"BEGIN",

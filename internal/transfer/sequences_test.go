@@ -51,7 +51,7 @@ func TestNextInsertIsTried(t *testing.T) {
 func TestAddressThatFindsOtherTables(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	initialise(t, url)
+	initialize(t, url, "")
 	run(t, connect(t, url), "SET allow_system_table_mods = on", "CREATE TABLE pg_catalog.runs (run_id text)")
 	wantError(t, options(t, fixture, url), clierr.Refused, `finds the table in schema "pg_catalog", not in "flujo"`)
 }

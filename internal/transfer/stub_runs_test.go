@@ -64,12 +64,12 @@ func TestStubRuns(t *testing.T) {
 	f.insert("workflow_state", cells{"run_id": "wide", "total_steps": int64(5_000_000_000)})
 	want["wide"] = "wide|p|n|1|completed|2026-01-05 09:00:00+00|2026-01-05 09:00:09+00|-|-|5000000000|-"
 	stated++
-	path := f.closeLoose() // a column of type TEXT would have made texts of the numbers
+	path := f.closeUntyped() // a column of type TEXT would have made texts of the numbers
 
 	url := pgtest.Database(t)
 	o := options(t, path, url)
 	o.Strict = true
-	wantStrict(t, o, many(len(want), "run"))
+	wantStrict(t, o, plural(len(want), "run"))
 	o.Strict = false
 	result := migrate(t, o)
 	conn := connect(t, url)

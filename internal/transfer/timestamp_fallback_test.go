@@ -96,7 +96,7 @@ func TestNaiveTimestamps(t *testing.T) {
 	}
 	o := options(t, path, pgtest.Database(t))
 	o.Strict = true
-	wantStrict(t, o, many(2*naive, "time"), "--naive-timezone")
+	wantStrict(t, o, plural(2*naive, "time"), "--naive-timezone")
 }
 
 // clockIn gives, as PostgreSQL prints it, the moment at which a clock in the
@@ -358,7 +358,7 @@ func TestInferredTimes(t *testing.T) {
 	}
 	o = options(t, path, pgtest.Database(t))
 	o.Strict = true
-	wantStrict(t, o, many(len(originals), "cell"))
+	wantStrict(t, o, plural(len(originals), "cell"))
 }
 
 func containsFinding(all []finding, want finding) bool {

@@ -372,7 +372,7 @@ func wantNothingUnder(t *testing.T, path string, changedCells int) {
 	}
 	o.DryRun, o.Strict = false, true
 	*found = nil
-	wantStrict(t, o, many(changedCells, "cell"))
+	wantStrict(t, o, plural(changedCells, "cell"))
 	if len(*found) != changedCells {
 		t.Errorf("--strict: %d findings, want %d", len(*found), changedCells)
 	}
