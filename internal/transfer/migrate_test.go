@@ -20,15 +20,15 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// wantError runs a migration that must fail, and checks kind and words.
+// wantError runs a migration that must fail, and tests the kind and the words of its error.
 func wantError(t testing.TB, o transfer.MigrateOptions, kind clierr.Kind, words ...string) {
 	t.Helper()
 	_, err := transfer.Migrate(context.Background(), o)
 	if err == nil {
-		t.Fatal("the migration did not fail")
+		t.Fatal("got no error")
 	}
 	if got := clierr.KindOf(err); got != kind {
-		t.Errorf("kind %d, want %d: %v", got, kind, err)
+		t.Errorf("got kind %d, want %d: %v", got, kind, err)
 	}
 	for _, w := range words {
 		if !strings.Contains(err.Error(), w) {
@@ -44,11 +44,11 @@ func TestDryRunLeavesNothing(t *testing.T) {
 	o.DryRun = true
 	result := migrate(t, o)
 	if result.Committed || !result.DryRun {
-		t.Errorf("committed %v, dry run %v", result.Committed, result.DryRun)
+		t.Errorf("got committed %v and dry run %v, want false and true", result.Committed, result.DryRun)
 	}
 	for _, row := range result.Tables {
 		if !row.Match {
-			t.Errorf("%+v", row)
+			t.Errorf("got %+v, want a match", row)
 		}
 	}
 	if got := leftovers(t, connect(t, url)); got != "" {
@@ -56,7 +56,7 @@ func TestDryRunLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestDryRunLeavesSequences: setval is not undone by a rollback.
+// TestDryRunLeavesSequences tests that a dry run does not use setval, which a rollback does not undo.
 func TestDryRunLeavesSequences(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
@@ -73,7 +73,7 @@ func TestDryRunLeavesSequences(t *testing.T) {
 	o.DryRun = true
 	migrate(t, o)
 	if after := state(); after != before {
-		t.Errorf("sequences were %s, are %s", before, after)
+		t.Errorf("got sequences %s, want %s as before", after, before)
 	}
 }
 
@@ -86,22 +86,19 @@ func initialize(t testing.TB, url, grantTo string) {
 	}
 }
 
-// TestSequencesGoOn: the next id is free, and none that was allocated before
-// is allocated again.
-func TestSequencesGoOn(t *testing.T) {
+// TestNextIDs tests that the next id is free, and that ids that the file has allocated are not allocated again.
+func TestNextIDs(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	migrate(t,
-		options(t,
-			changed(t,
-				"DELETE FROM steps WHERE id > 200",
-				"DELETE FROM evaluations",
-				"DELETE FROM sqlite_sequence WHERE name = 'evaluations'"),
-			url))
+	file := changed(t,
+		"DELETE FROM steps WHERE id > 200",
+		"DELETE FROM evaluations",
+		"DELETE FROM sqlite_sequence WHERE name = 'evaluations'")
+	migrate(t, options(t, file, url))
 	conn := connect(t, url)
 	for table, want := range map[string]string{"steps": "214", "spans": "262", "evaluations": "1"} {
 		if got := one(t, conn, fmt.Sprintf("SELECT nextval('flujo.%s_id_seq')", table)); got != want {
-			t.Errorf("%s: next id %s, want %s", table, got, want)
+			t.Errorf("%s: got next id %s, want %s", table, got, want)
 		}
 	}
 }
@@ -111,28 +108,28 @@ func TestTargetWithRowsIsRefused(t *testing.T) {
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
 	conn := connect(t, url)
-	before := one(t, conn,
-		"SELECT string_agg(format('%s %s', relname, relfilenode), ',' ORDER BY relname) FROM pg_class "+
-			"WHERE relnamespace = 'flujo'::regnamespace")
+	const files = "SELECT string_agg(format('%s %s', relname, relfilenode), ',' ORDER BY relname) FROM pg_class " +
+		"WHERE relnamespace = 'flujo'::regnamespace"
+	before := one(t, conn, files)
 	wantError(t, options(t, fixture, url), clierr.Refused, "runs has 60", "workflow_state has 60", "steps has 213",
 		"spans has 261", "traces has 60", "evaluations has 15", "system_state has 5", "--replace", "--merge")
-	if after := one(t, conn, "SELECT string_agg(format('%s %s', relname, relfilenode), ',' ORDER BY relname) "+
-		"FROM pg_class WHERE relnamespace = 'flujo'::regnamespace"); after != before {
-		t.Error("something was changed all the same")
+	if after := one(t, conn, files); after != before {
+		t.Errorf("the refused migration changed relations from %s to %s", before, after)
 	}
 }
 
-func TestEmptyTablesAreUsedWithTheirGrants(t *testing.T) {
+func TestMigrateIntoGrantedTables(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	role := pgtest.Role(t, url, "")
 	conn := connect(t, url)
 	name := one(t, connect(t, role), "SELECT current_user")
 	initialize(t, url, name)
-	before := one(t, conn,
-		"SELECT string_agg(format('%s %s %s', oid, relowner, relacl), E'\n' ORDER BY oid) FROM pg_class WHERE "+
-			"relnamespace = 'flujo'::regnamespace AND relname NOT LIKE '%flujo_port%' AND relname NOT LIKE 'pg_toast%'")
-	// The application's role owns nothing there, and migrates all the same.
+	const grants = "SELECT string_agg(format('%s %s %s', oid, relowner, relacl), E'\n' ORDER BY oid) FROM pg_class " +
+		"WHERE relnamespace = 'flujo'::regnamespace AND relname NOT LIKE '%flujo_port%' " +
+		"AND relname NOT LIKE 'pg_toast%'"
+	before := one(t, conn, grants)
+	// The application's role owns no table.
 	o := options(t, fixture, role)
 	o.DryRun = true
 	migrate(t, o)
@@ -141,19 +138,16 @@ func TestEmptyTablesAreUsedWithTheirGrants(t *testing.T) {
 	}
 	o.DryRun = false
 	migrate(t, o)
-	if after := one(t, conn, "SELECT string_agg(format('%s %s %s', oid, relowner, relacl), E'\n' ORDER BY oid) "+
-		"FROM pg_class WHERE relnamespace = 'flujo'::regnamespace AND relname NOT LIKE '%flujo_port%' "+
-		"AND relname NOT LIKE 'pg_toast%'"); after != before {
-		t.Errorf("owners or grants changed:\n%s\n%s", before, after)
+	if after := one(t, conn, grants); after != before {
+		t.Errorf("got owners and grants\n%s\nwant as before\n%s", after, before)
 	}
 	if got := one(t, conn, "SELECT nextval('flujo.steps_id_seq')"); got != "214" {
-		t.Errorf("next step id %s", got)
+		t.Errorf("got next id of steps %s, want 214", got)
 	}
 }
 
-// TestHalfMadeSchemaIsCompleted: what a Flujo leaves that failed at its
-// migration 3.
-func TestHalfMadeSchemaIsCompleted(t *testing.T) {
+// TestIncompleteSchemaIsCompleted tests a schema as Flujo leaves it if its migration 3 fails.
+func TestIncompleteSchemaIsCompleted(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	initialize(t, url, "")
@@ -163,19 +157,19 @@ func TestHalfMadeSchemaIsCompleted(t *testing.T) {
 		"DELETE FROM flujo.flujo_schema_versions WHERE version > 2",
 		"DROP INDEX flujo.idx_spans_run_id")
 	migrate(t, options(t, fixture, url))
-	if got := one(t, conn,
-		"SELECT string_agg(version::text, ',' ORDER BY version) FROM flujo.flujo_schema_versions"); got != "1,2,3,4,5" {
-		t.Errorf("versions %s", got)
+	versions := one(t, conn, "SELECT string_agg(version::text, ',' ORDER BY version) FROM flujo.flujo_schema_versions")
+	if versions != "1,2,3,4,5" {
+		t.Errorf("got versions %s, want 1,2,3,4,5", versions)
 	}
 	if got := one(t, conn, "SELECT count(*) FROM flujo.evaluations"); got != "15" {
-		t.Errorf("%s evaluations", got)
+		t.Errorf("got %s evaluations, want 15", got)
 	}
 	if got := one(t, conn, "SELECT to_regclass('flujo.idx_spans_run_id')"); got == "NULL" {
-		t.Error("the missing index was not made")
+		t.Error("the missing index was not created")
 	}
 }
 
-func TestOtherShapesAreNamed(t *testing.T) {
+func TestSchemaDifferencesAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, change string
@@ -235,9 +229,8 @@ func TestOtherShapesAreNamed(t *testing.T) {
 	}
 }
 
-// TestWhatFlujoDoesAfterTheCutover runs, through the printed address and with
-// unqualified names, what Flujo does there.
-func TestWhatFlujoDoesAfterTheCutover(t *testing.T) {
+// TestFlujoStatementsAfterCutover executes Flujo's statements, with unqualified names, through the cutover address.
+func TestFlujoStatementsAfterCutover(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	o := options(t, fixture, url)
@@ -248,8 +241,8 @@ func TestWhatFlujoDoesAfterTheCutover(t *testing.T) {
 			VALUES ('new', 'p', 'p', '1', 'running', now(), now())`,
 		`INSERT INTO steps (run_id, step_name, step_index, status, output, raw_response, cost_usd, token_counts,
 			execution_time_ms, created_at)
-			VALUES ('new', 's', 0, 'completed', '{"a": 1}', NULL, 0.25, 10, 20, now()), ('new', 't', 1, 'failed', NULL,
-				NULL, NULL, NULL, NULL, now())`,
+			VALUES ('new', 's', 0, 'completed', '{"a": 1}', NULL, 0.25, 10, 20, now()),
+				('new', 't', 1, 'failed', NULL, NULL, NULL, NULL, NULL, now())`,
 		`INSERT INTO spans (run_id, span_id, parent_span_id, name, start_time, end_time, status, attributes, created_at)
 			VALUES ('new', 'a', NULL, 'root', 1767603600.85748, 1767603601.5, 'completed', '{}', now())`,
 		`INSERT INTO traces (run_id, trace_data, created_at) VALUES ('new', '{"span_id": "a"}', now())
@@ -272,21 +265,22 @@ func TestWhatFlujoDoesAfterTheCutover(t *testing.T) {
 		"SELECT count(*) FROM runs":                                        "61",
 	} {
 		if got := one(t, conn, query); got != want {
-			t.Errorf("%s: %s, want %s", query, got, want)
+			t.Errorf("%s: got %s, want %s", query, got, want)
 		}
 	}
 	run(t, conn, "DELETE FROM runs WHERE run_id = 'new'",
 		"DELETE FROM runs WHERE run_id = (SELECT run_id FROM steps WHERE id = 1)")
 	for _, table := range []string{"steps", "spans", "traces", "evaluations"} {
-		if got := one(t, conn, fmt.Sprintf("SELECT count(*) FROM %s WHERE run_id = 'new' OR NOT EXISTS (SELECT "+
-			"FROM runs r WHERE r.run_id = %s.run_id)", table, table)); got != "0" {
-			t.Errorf("%s rows of deleted runs are left in %s", got, table)
+		got := one(t, conn, fmt.Sprintf("SELECT count(*) FROM %s WHERE run_id = 'new' "+
+			"OR NOT EXISTS (SELECT FROM runs r WHERE r.run_id = %s.run_id)", table, table))
+		if got != "0" {
+			t.Errorf("%s: got %s rows of deleted runs, want 0", table, got)
 		}
 	}
 }
 
-// TestSourceThatFailsMidTable: a page of the file is broken.
-func TestSourceThatFailsMidTable(t *testing.T) {
+// TestDamagedFile tests a file with damaged pages, with and without the integrity check.
+func TestDamagedFile(t *testing.T) {
 	t.Parallel()
 	file := changed(t, `INSERT INTO steps (run_id, step_name, step_index, status, output, created_at)
 		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
@@ -304,8 +298,8 @@ func TestSourceThatFailsMidTable(t *testing.T) {
 	}
 }
 
-// overwriteLeafPages zeroes the type of table leaf pages in the last quarter of
-// the file, where the rows of the table that grew are.
+// overwriteLeafPages sets the type of the table leaf pages in the last quarter of the file, where the rows added last
+// are, to 0.
 func overwriteLeafPages(t *testing.T, file string) {
 	t.Helper()
 	content, err := os.ReadFile(file)
@@ -321,14 +315,14 @@ func overwriteLeafPages(t *testing.T, file string) {
 		}
 	}
 	if broken == 0 {
-		t.Fatal("no table leaf page was found to break")
+		t.Fatal("found no table leaf page")
 	}
 	if err := os.WriteFile(file, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestConnectionCutInsideCopy(t *testing.T) {
+func TestConnectionLostInCopy(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
@@ -341,20 +335,19 @@ func TestConnectionCutInsideCopy(t *testing.T) {
 	})
 	wantError(t, options(t, fixture, proxy.Rewrite(url)), clierr.Failed)
 	conn := connect(t, url)
-	run(t, conn, "SELECT pg_advisory_xact_lock(4059087070)") // the server has ended the transaction
+	run(t, conn, "SELECT pg_advisory_xact_lock(4059087070)") // waits until the server has ended the transaction
 	if got := leftovers(t, conn); got != "" {
 		t.Errorf("left in the database: %s", got)
 	}
 }
 
-// isCommit reports whether a message of the client's is the COMMIT.
+// isCommit reports whether a message of the client is the COMMIT.
 func isCommit(kind byte, payload []byte) bool {
 	var q pgproto3.Query
 	return kind == 'Q' && q.Decode(payload) == nil && strings.TrimSpace(q.String) == "COMMIT"
 }
 
-// TestConnectionLostInCommit: the server gets the COMMIT, and the answer is
-// lost. The program asks how it ended.
+// TestConnectionLostInCommit tests that the program finds out the outcome of a COMMIT whose answer is lost.
 func TestConnectionLostInCommit(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
@@ -362,14 +355,14 @@ func TestConnectionLostInCommit(t *testing.T) {
 	proxy.CutAfterClientMessage(isCommit)
 	result := migrate(t, options(t, fixture, proxy.Rewrite(url)))
 	if !result.Committed {
-		t.Error("the report does not say committed")
+		t.Error("the report says that the migration was not committed")
 	}
 	if got := one(t, connect(t, url), "SELECT count(*) FROM flujo.runs"); got != "60" {
-		t.Errorf("%s runs", got)
+		t.Errorf("got %s runs, want 60", got)
 	}
 }
 
-// TestConnectionLostBeforeCommit: the COMMIT does not reach the server.
+// TestConnectionLostBeforeCommit tests a COMMIT that does not reach the server.
 func TestConnectionLostBeforeCommit(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
@@ -399,14 +392,14 @@ func TestInterruptRollsBack(t *testing.T) {
 			_, err := transfer.Migrate(ctx, o)
 			conn := connect(t, url)
 			if phase == transfer.PhaseCommit {
-				// Too late: what is being committed is not cut off.
+				// An interrupt does not stop a COMMIT that has begun.
 				if got := one(t, conn, "SELECT count(*) FROM flujo.runs"); got != "60" {
-					t.Errorf("%s runs", got)
+					t.Errorf("got %s runs, want 60", got)
 				}
 				return
 			}
 			if !errors.Is(err, context.Canceled) || clierr.KindOf(err) != clierr.Interrupted {
-				t.Errorf("error %v of kind %d", err, clierr.KindOf(err))
+				t.Errorf("got error %v of kind %d, want an interruption", err, clierr.KindOf(err))
 			}
 			if got := leftovers(t, conn); got != "" {
 				t.Errorf("left in the database: %s", got)
@@ -415,8 +408,8 @@ func TestInterruptRollsBack(t *testing.T) {
 	}
 }
 
-// TestStartingFlujoWaits: while a migration runs, its lock is held.
-func TestStartingFlujoWaits(t *testing.T) {
+// TestMigrationLockIsHeld tests that a migration holds Flujo's migration lock, so that a starting Flujo waits.
+func TestMigrationLockIsHeld(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	conn := connect(t, url)
@@ -427,24 +420,23 @@ func TestStartingFlujoWaits(t *testing.T) {
 			if p.Table == "" || p.Done {
 				asked++
 				if got := one(t, conn, "SELECT pg_try_advisory_xact_lock(x'F1F0C0DE'::bigint)"); got != "false" {
-					t.Errorf("in %s %s the lock was free", p.Phase, p.Table)
+					t.Errorf("the lock is free in %s %s", p.Phase, p.Table)
 				}
 			}
 		}
 	}
 	migrate(t, o)
 	if asked < 8 {
-		t.Errorf("asked %d times", asked)
+		t.Errorf("tested the lock %d times, want at least 8", asked)
 	}
 	if got := one(t, conn, "SELECT pg_try_advisory_xact_lock(x'F1F0C0DE'::bigint)"); got != "true" {
-		t.Error("the lock was not given back")
+		t.Error("the lock was not released")
 	}
 }
 
-// TestFileThatChangesIsNotCommitted: a writer that commits to the file at any
-// moment of the run, up to the last, is noticed; a dry run says so and goes
-// on. One that holds the file open and stays silent is told from it.
-func TestFileThatChangesIsNotCommitted(t *testing.T) {
+// TestChangedFileIsRefused tests that a commit to the file in any phase of the migration refuses it, and that a dry run
+// warns. A process that has the file open without writing to it is accepted.
+func TestChangedFileIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, phase := range []string{transfer.PhaseConnect, transfer.PhaseSchema, transfer.PhaseCopy,
 		transfer.PhaseIndexes, transfer.PhaseVerify, transfer.PhaseCommit} {
@@ -465,46 +457,46 @@ func TestFileThatChangesIsNotCommitted(t *testing.T) {
 				t.Errorf("left in the database: %s", got)
 			}
 			if phase == transfer.PhaseCommit {
-				return // a dry run has none
+				return // a dry run does not commit
 			}
 			written, o.DryRun = false, true
 			result := migrate(t, o)
-			if warnings := strings.Join(result.Warnings, "\n"); !strings.Contains(warnings,
-				"changed while it was read") {
-				t.Errorf("the dry run does not say so: %s", warnings)
+			warnings := strings.Join(result.Warnings, "\n")
+			if !strings.Contains(warnings, "changed while it was read") {
+				t.Errorf("the dry run does not warn that the file changed: %s", warnings)
 			}
 		})
 	}
-	t.Run("silent", func(t *testing.T) {
+	t.Run("open without writes", func(t *testing.T) {
 		t.Parallel()
 		url, file := pgtest.Database(t), copyOf(t, fixture)
 		keepOpen(t, file, "SELECT count(*) FROM runs", func() {
 			if result := migrate(t, options(t, file, url)); !result.Committed {
-				t.Error("not committed")
+				t.Error("the migration was not committed")
 			}
 		})
 	})
 }
 
-// TestFileIsNotChanged also with rows in its -wal, which arrive.
+// TestFileIsNotChanged tests that a migration changes neither the file nor its -wal, and reads the rows in the -wal.
 func TestFileIsNotChanged(t *testing.T) {
 	t.Parallel()
 	file := withWAL(t)
-	before := state(t, filepath.Dir(file))
+	before := folderDigests(t, filepath.Dir(file))
 	if len(before) != 2 {
-		t.Fatalf("a file and its -wal were to be made: %v", before)
+		t.Fatalf("got files %v, want a file and its -wal", before)
 	}
 	url := pgtest.Database(t)
 	migrate(t, options(t, file, url))
 	if got := one(t, connect(t, url), "SELECT status FROM flujo.runs WHERE run_id = 'in the wal'"); got != "running" {
-		t.Errorf("the run in the -wal: %s", got)
+		t.Errorf("got status %s of the run in the -wal, want running", got)
 	}
-	if after := state(t, filepath.Dir(file)); fmt.Sprint(after) != fmt.Sprint(before) {
-		t.Errorf("before %v\nafter  %v", before, after)
+	if after := folderDigests(t, filepath.Dir(file)); fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("got files %v, want %v as before", after, before)
 	}
 }
 
-// withWAL makes a copy of the fixture with a run that is in the -wal alone.
+// withWAL returns the path of a copy of the fixture with a run that is only in the -wal.
 func withWAL(t testing.TB) string {
 	t.Helper()
 	live := changed(t, "PRAGMA journal_mode = WAL")
@@ -526,8 +518,8 @@ func withWAL(t testing.TB) string {
 	return file
 }
 
-// state gives the names and digests of what is in a folder.
-func state(t testing.TB, dir string) map[string]string {
+// folderDigests returns the digest of each file in a folder, by name.
+func folderDigests(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -544,13 +536,13 @@ func state(t testing.TB, dir string) map[string]string {
 	return all
 }
 
-// TestCellsThatDoNotFitArrive: what once stopped a migration arrives now, or is
-// kept; --strict still stops at it.
-func TestCellsThatDoNotFitArrive(t *testing.T) {
+// TestConvertedCells tests cells that PostgreSQL cannot represent: they are converted and their originals stored, and
+// --strict refuses them.
+func TestConvertedCells(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, change, query, want string
-		words                     string // of --strict
+		words                     string // in the refusal of --strict
 	}{
 		{"not JSON", "UPDATE steps SET output = '{' WHERE id = 7", "SELECT output FROM flujo.steps WHERE id = 7", `"{"`,
 			"1 cell "},
@@ -562,7 +554,7 @@ func TestCellsThatDoNotFitArrive(t *testing.T) {
 				"AND original = 'soon'", "1", "1 cell "},
 		{"beyond int4", "UPDATE steps SET token_counts = 3000000000 WHERE id = 7",
 			"SELECT token_counts FROM flujo.steps WHERE id = 7", "3000000000", "1 column "},
-		{"column without a home", "UPDATE runs SET total_cost = 1.5 WHERE rowid = 3",
+		{"unmapped column", "UPDATE runs SET total_cost = 1.5 WHERE rowid = 3",
 			"SELECT convert_from(original, 'UTF8') FROM flujo.flujo_port_originals WHERE column_name = 'total_cost'",
 			"1.5", "1 cell "},
 		{"child without its run",
@@ -583,7 +575,7 @@ func TestCellsThatDoNotFitArrive(t *testing.T) {
 			o.Strict = false
 			migrate(t, o)
 			if got := one(t, conn, c.query); got != c.want {
-				t.Errorf("%s: %s, want %s", c.query, got, c.want)
+				t.Errorf("%s: got %s, want %s", c.query, got, c.want)
 			}
 		})
 	}
@@ -594,7 +586,7 @@ func TestMemoriesNeedPGVector(t *testing.T) {
 	url := pgtest.Database(t)
 	table := "CREATE TABLE memories (id TEXT PRIMARY KEY, vector BLOB NOT NULL, payload TEXT, metadata TEXT, " +
 		"created_at TEXT)"
-	migrate(t, options(t, changed(t, table), url)) // an empty one is no loss
+	migrate(t, options(t, changed(t, table), url)) // an empty table needs no pgvector
 	wantError(t, options(t, changed(t, table, "INSERT INTO memories (id, vector) VALUES ('a', zeroblob(6144))"),
 		pgtest.Database(t)), clierr.Refused, "1 memories", "without --without-pgvector")
 }
@@ -604,7 +596,7 @@ func TestServerWithoutPGVectorIsRefused(t *testing.T) {
 	url := pgtest.Database(t)
 	conn := connect(t, url)
 	if one(t, conn, "SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'") != "0" {
-		run(t, conn, "CREATE EXTENSION IF NOT EXISTS vector") // this server has it: another test's matter
+		run(t, conn, "CREATE EXTENSION IF NOT EXISTS vector") // other tests test a server with pgvector
 		return
 	}
 	o := options(t, fixture, url)
@@ -615,7 +607,7 @@ func TestServerWithoutPGVectorIsRefused(t *testing.T) {
 	}
 }
 
-func TestUnfitTargets(t *testing.T) {
+func TestRefusedTargets(t *testing.T) {
 	t.Parallel()
 	t.Run("no right to create", func(t *testing.T) {
 		t.Parallel()
@@ -676,7 +668,7 @@ func TestUnfitTargets(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		o := options(t, fixture, url)
-		o.Schema = "elsewhere" // the address leads to flujo
+		o.Schema = "elsewhere" // the search_path of the address is flujo
 		wantError(t, o, clierr.Refused, "search_path", "pooler")
 		if got := leftovers(t, connect(t, url)); got != "" {
 			t.Errorf("left in the database: %s", got)
@@ -684,7 +676,7 @@ func TestUnfitTargets(t *testing.T) {
 	})
 }
 
-func TestTimeoutsOfTheRoleDoNotCut(t *testing.T) {
+func TestRoleTimeoutsAreIgnored(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	conn := connect(t, url)
@@ -694,15 +686,15 @@ func TestTimeoutsOfTheRoleDoNotCut(t *testing.T) {
 		"ALTER DATABASE "+name+" SET idle_in_transaction_session_timeout = '1ms'",
 		"ALTER DATABASE "+name+" SET search_path = nowhere",
 		"ALTER DATABASE "+name+" SET datestyle = 'German'")
-	// For the first statements of a connection, before ours.
+	// The program's first statement, which resets the timeouts, is itself subject to them.
 	url = pgtest.WithParameter(t, url, "statement_timeout", "0")
 	migrate(t, options(t, fixture, url))
 	if got := one(t, connect(t, url), "SELECT count(*) FROM flujo.runs"); got != "60" {
-		t.Errorf("%s runs", got)
+		t.Errorf("got %s runs, want 60", got)
 	}
 }
 
-func TestOddSchemaNames(t *testing.T) {
+func TestQuotedSchemaNames(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"Flujo State", `we"ird`, "public", "flujo-2"} {
 		t.Run(name, func(t *testing.T) {
@@ -713,15 +705,14 @@ func TestOddSchemaNames(t *testing.T) {
 			migrate(t, o)
 			conn := connect(t, o.Cutover.Reveal())
 			if got := one(t, conn, "SELECT count(*) FROM runs"); got != "60" {
-				t.Errorf("%s runs", got)
+				t.Errorf("got %s runs, want 60", got)
 			}
-			migrateAgain := o
-			wantError(t, migrateAgain, clierr.Refused, "runs has 60")
+			wantError(t, o, clierr.Refused, "runs has 60")
 		})
 	}
 }
 
-func TestSevenColumnsOfRuns(t *testing.T) {
+func TestRunsWithSevenColumns(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	var drops []string
@@ -731,21 +722,21 @@ func TestSevenColumnsOfRuns(t *testing.T) {
 	}
 	migrate(t, options(t, changed(t, append(drops, "DROP TABLE evaluations", "CREATE TABLE notes (x)")...), url))
 	conn := connect(t, url)
-	if got := one(t, conn,
-		"SELECT count(*) FROM flujo.runs WHERE total_steps = 0 AND error_message IS NULL"); got != "60" {
-		t.Errorf("%s runs with the default", got)
+	const defaults = "SELECT count(*) FROM flujo.runs WHERE total_steps = 0 AND error_message IS NULL"
+	if got := one(t, conn, defaults); got != "60" {
+		t.Errorf("got %s runs with defaults, want 60", got)
 	}
 }
 
-var _ sink.Tuples = failing{}
+var _ sink.Tuples = failingTuples{}
 
-// failing gives a few tuples and then an error.
-type failing struct {
+// failingTuples returns three tuples and then an error.
+type failingTuples struct {
 	n         *int
 	converter *mapping.Converter
 }
 
-func (f failing) Append(dst []byte) ([]byte, error) {
+func (f failingTuples) Append(dst []byte) ([]byte, error) {
 	if *f.n++; *f.n > 3 {
 		return dst, errBroken
 	}
@@ -756,15 +747,15 @@ func (f failing) Append(dst []byte) ([]byte, error) {
 		mapping.TextValue("2026-01-01"),
 	})
 	if !accepted {
-		err = errors.Join(err, errors.New("the tuple was not made"))
+		err = errors.Join(err, errors.New("the row was rejected"))
 	}
 	return out, err
 }
 
 var errBroken = errors.New("the disk is broken")
 
-// TestSourceErrorIsPreserved: an error of the source comes back itself, not as what
-// the server makes of it, and the connection lives on.
+// TestSourceErrorIsPreserved tests that COPY returns the error of its source, not the server's error that follows from
+// it, and that the transaction has failed.
 func TestSourceErrorIsPreserved(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -778,14 +769,14 @@ func TestSourceErrorIsPreserved(t *testing.T) {
 		t.Fatal(err)
 	}
 	tm := mapping.FullMapping("system_state")
-	source := failing{
+	source := failingTuples{
 		n:         new(int),
 		converter: &mapping.Converter{Mapping: tm, Types: types, Options: mapping.Options{JSONDepth: 100}},
 	}
 	if _, err := tx.Copy(ctx, tm.Table, source); !errors.Is(err, errBroken) {
-		t.Errorf("error %v", err)
+		t.Errorf("got error %v, want %v", err, errBroken)
 	}
 	if err := tx.Run(ctx, "SELECT"); err == nil {
-		t.Error("the transaction goes on after a failed COPY")
+		t.Error("a statement after the failed COPY succeeded")
 	}
 }
