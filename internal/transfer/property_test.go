@@ -90,12 +90,12 @@ func checkProperty(t *testing.T, path string, zone int, dryRun, exact bool) (row
 	if err != nil && !refused {
 		t.Fatal(err)
 	}
-	k.list(found)
+	k.checkRejected(found)
 	if refused != (k.rejectedRows() > 0) {
 		t.Fatalf("refused is %v, and %d rows are rejected", refused, k.rejectedRows())
 	}
 	if refused {
-		k.refusal(result, found)
+		k.checkRefusal(result, found)
 	}
 	if refused || dryRun {
 		if left := leftovers(t, conn); left != "" {
@@ -105,7 +105,7 @@ func checkProperty(t *testing.T, path string, zone int, dryRun, exact bool) (row
 		if result, found, err = propertyMigrate(t, o); err != nil {
 			t.Fatal(err)
 		}
-		k.list(found)
+		k.checkRejected(found)
 	}
 	if !result.Committed {
 		t.Error("the report does not say committed")
@@ -119,8 +119,8 @@ func checkProperty(t *testing.T, path string, zone int, dryRun, exact bool) (row
 		t.Errorf("verify finds %d differences: %v", len(differences), err)
 	}
 	roundTrip(t, path, o, k.rejectedRows() > 0)
-	k.arrived(conn, result, found)
-	k.listed(result, found)
+	k.checkDatabase(conn, result, found)
+	k.checkReported(result, found)
 	if after := propertyDigest(t, path); after != before {
 		t.Errorf("the file's folder was\n%s\nand is\n%s", before, after)
 	}
@@ -146,16 +146,16 @@ func propertyMigrate(
 }
 
 // refusal: the report of a refused file counts the rows that were listed.
-func (k *propertyCheck) refusal(result *report.Migration, found []mapping.Finding) {
+func (k *propertyCheck) checkRefusal(result *report.Migration, found []mapping.Finding) {
 	k.Helper()
 	if result.Committed {
 		k.problem("refused, and committed")
 	}
-	k.listed(result, found)
+	k.checkReported(result, found)
 }
 
 // listed: the report counts, by table, column and kind, what was listed.
-func (k *propertyCheck) listed(result *report.Migration, found []mapping.Finding) {
+func (k *propertyCheck) checkReported(result *report.Migration, found []mapping.Finding) {
 	k.Helper()
 	type line struct {
 		table, column, reason string
