@@ -358,7 +358,7 @@ func (k *propertyCheck) expectRow(table *propertyRows, row *propertyRow) {
 		cell := table.cell(row, i)
 		w := k.expect(c, cell)
 		f.wants[i] = w
-		f.invalid = f.invalid || w.unmapped
+		f.invalid = f.invalid || w.rejected
 		switch {
 		case c.key && c.kind == 'I':
 			f.key, f.hasKey = strconv.FormatInt(w.whole, 10), !w.null

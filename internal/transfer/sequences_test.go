@@ -7,8 +7,8 @@ import (
 	"flujo-port/internal/pgtest"
 )
 
-// TestNextInsertIsTried: whatever would make Flujo's next insert fail, or give
-// it another id, is noticed before the commit, and nothing of the trial stays.
+// TestNextInsertIsTried tests that the migration tries Flujo's next insert before the commit, detects an error or a
+// wrong id, and leaves no row of the trial.
 func TestNextInsertIsTried(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -31,23 +31,24 @@ func TestNextInsertIsTried(t *testing.T) {
 					PERFORM set_config('damage.done', 'yes', true);
 					`+tc.damage+`;
 				END IF;
-			END $$`, "CREATE EVENT TRIGGER damage ON ddl_command_end WHEN TAG IN ('ALTER SEQUENCE') EXECUTE FUNCTION "+
-				"public.damage()")
+			END $$`,
+				"CREATE EVENT TRIGGER damage ON ddl_command_end WHEN TAG IN ('ALTER SEQUENCE') "+
+					"EXECUTE FUNCTION public.damage()")
 			wantError(t, options(t, fixture, url), clierr.Mismatch, tc.words...)
 			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'flujo'"); got != "0" {
-				t.Error("something was committed")
+				t.Error("the migration was committed")
 			}
 		})
 	}
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
 	if got := one(t, connect(t, url), "SELECT count(*) FROM flujo.runs WHERE run_id LIKE '%probe%'"); got != "0" {
-		t.Errorf("%s rows of the trial are left", got)
+		t.Errorf("got %s rows of the trial, want 0", got)
 	}
 }
 
-// TestAddressThatFindsOtherTables: tables that are there before are looked for
-// through the cutover address before the commit.
+// TestAddressThatFindsOtherTables tests that the migration refuses a cutover address whose names resolve to tables in
+// another schema.
 func TestAddressThatFindsOtherTables(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
