@@ -180,7 +180,8 @@ var formatCases = []struct {
 		return write06(t, format)
 	}, nil},
 	{"0.6 with the first seven columns of runs", "Flujo 0.6", func(t testing.TB) string {
-		format := withoutColumns("runs", "execution_time_ms", "memory_usage_mb", "total_steps", "error_message", "end_time",
+		format := withoutColumns("runs", "execution_time_ms", "memory_usage_mb", "total_steps", "error_message",
+			"end_time",
 			"total_cost", "final_context_blob")
 		return write06(t, format)
 	}, nil},
@@ -560,7 +561,8 @@ func TestUnknownFormatIsRefused(t *testing.T) {
 	}{
 		"no table of Flujo's":   {map[string]string{"notes": "x T"}, "none of Flujo's tables"},
 		"runs without a status": {withoutColumns("runs", "status"), "no column runs.status"},
-		"several":               {withoutColumns("steps", "run_id", "step_index"), "no column steps.run_id, steps.step_index"},
+		"several": {withoutColumns("steps", "run_id", "step_index"),
+			"no column steps.run_id, steps.step_index"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

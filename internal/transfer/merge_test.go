@@ -205,7 +205,8 @@ func mergeModel(t testing.TB, target, file side, allocated map[string]int64) *mo
 			if serial && used[row["id"].(int64)] {
 				m.renumbered[table]++
 				row = maps.Clone(row)
-				row["id"] = max(highestID(target[table]), highestID(file[table]), allocated[table]) + m.renumbered[table]
+				row["id"] = max(highestID(target[table]), highestID(file[table]), allocated[table]) +
+					m.renumbered[table]
 			}
 			m.want[table] = append(m.want[table], row)
 		}
@@ -294,8 +295,9 @@ func stateOf(t testing.TB, conn *pgx.Conn) string {
 			"ORDER BY to_jsonb(t)::text) FROM flujo.%[1]s t", table)))
 	}
 	for _, table := range []string{"steps", "spans", "evaluations"} {
-		all = append(all, one(t, conn, fmt.Sprintf("SELECT format('%s continues with %%s', last_value + is_called::int) "+
-			"FROM flujo.%[1]s_id_seq", table)))
+		all = append(all,
+			one(t, conn, fmt.Sprintf("SELECT format('%s continues with %%s', last_value + is_called::int) "+
+				"FROM flujo.%[1]s_id_seq", table)))
 	}
 	return strings.Join(all, "\n")
 }
@@ -629,7 +631,7 @@ func TestMergeAfterRestore(t *testing.T) {
 			conn := connect(t, url)
 			run1 := one(t, conn, "SELECT min(run_id) FROM flujo.runs")
 			run2 := one(t, conn, "SELECT max(run_id) FROM flujo.runs")
-			run(t, conn, aDay(run1, run2)...)
+			run(t, conn, flujoWrites(run1, run2)...)
 			before := stateOf(t, conn)
 			path, _ := restore(t, url, base)
 			result := migrate(t, mergeOptions(t, path, url))

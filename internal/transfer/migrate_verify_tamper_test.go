@@ -243,7 +243,8 @@ func TestTamperedRows(t *testing.T) {
 			[]string{"traces r trace_data differs"}},
 		{"JSON's order and white space",
 			`UPDATE workflow_state SET pipeline_context = '{"c":null,  "a":{"b":[1.10,2]}}'`, nil},
-		{"updated to the same values", "UPDATE steps SET status = status; UPDATE runs SET created_at = created_at", nil},
+		{"updated to the same values",
+			"UPDATE steps SET status = status; UPDATE runs SET created_at = created_at", nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -63,7 +63,8 @@ func smallFiles(t testing.TB) (pair mutant, alone []byte) {
 		}
 		return content
 	}
-	m := &propertyGenerator{Rand: propertyRandom(7, 7), pools: map[byte][]propertyCell{}, runs: 30, arbitrary: 0.01, rowid: true}
+	m := &propertyGenerator{Rand: propertyRandom(7, 7), pools: map[byte][]propertyCell{}, runs: 30, arbitrary: 0.01,
+		rowid: true}
 	m.fillPools()
 	shapes := propertyShapes(propertyFormats[0].tables)
 	must("PRAGMA page_size = 1024")

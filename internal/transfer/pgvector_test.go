@@ -647,8 +647,8 @@ func TestPGVectorOptionOff(t *testing.T) {
 	}
 }
 
-// TestPGVectorOptionOffWithTable tests --without-pgvector with an existing table: memories are migrated, and the missing
-// index is created.
+// TestPGVectorOptionOffWithTable tests --without-pgvector with an existing table: memories are migrated, and the
+// missing index is created.
 func TestPGVectorOptionOffWithTable(t *testing.T) {
 	url := pgtest.PGVector(t)
 	file, memories := memoriesFile(t)

@@ -409,7 +409,8 @@ func (k *propertyCheck) checkRejected(found []mapping.Finding) {
 		}
 		for i := range table.rows {
 			row := &table.rows[i]
-			row.outcome.rejected = row.outcome.invalid || row.outcome.hasKey && len(groups[row.outcome.key]) > 1 && same(i)
+			row.outcome.rejected = row.outcome.invalid || row.outcome.hasKey &&
+				len(groups[row.outcome.key]) > 1 && same(i)
 			if _, listed := reported[row.rowid]; listed != row.outcome.rejected {
 				k.problem("%s row %d, key %q: got rejection %q, want rejected %v: %.300q",
 					table.spec.name, row.rowid, row.outcome.key, reported[row.rowid], row.outcome.rejected, row.cells)
@@ -648,7 +649,8 @@ func (k *propertyCheck) checkDatabase(conn *pgx.Conn, result *report.Migration, 
 	}
 	for _, n := range result.NaiveTimestamps {
 		if own := k.naive[n.Column]; n.Count < own || n.Count > own+k.inferred[n.Column] {
-			k.problem("%s: got %d timestamps without a zone in the report, want %d", n.Column, n.Count, k.naive[n.Column])
+			k.problem("%s: got %d timestamps without a zone in the report, want %d", n.Column, n.Count,
+				k.naive[n.Column])
 		}
 		delete(k.naive, n.Column)
 	}
@@ -785,7 +787,8 @@ func (k *propertyCheck) checkOriginals(
 		case !all[0].equals(cell):
 			k.problem("%v, %T %.100q: got original %+.200q", position, cell, cell, all[0])
 		case !row.outcome.rejected && reported != all[0].reason:
-			k.problem("%v: got the reason %q in the findings and %q in the originals", position, reported, all[0].reason)
+			k.problem("%v: got the reason %q in the findings and %q in the originals", position, reported,
+				all[0].reason)
 		case all[0].reason == "":
 			k.problem("%v: got an original without a reason", position)
 		case row.outcome.hasKey && all[0].key != row.outcome.key:
@@ -816,7 +819,8 @@ func (k *propertyCheck) checkCounts(result *report.Migration, table *propertyRow
 		}
 		got := fmt.Sprint(row.RowsRead, row.Rejected, row.Derived, row.InPostgres, row.Match)
 		if want := fmt.Sprint(len(table.rows), table.rejectedRows(), derived, stored, true); got != want {
-			k.problem("%s: got read, rejected, derived, stored and match %s in the report, want %s", row.Name, got, want)
+			k.problem("%s: got read, rejected, derived, stored and match %s in the report, want %s", row.Name,
+				got, want)
 		}
 		return
 	}
@@ -975,7 +979,8 @@ func (k *propertyCheck) checkSequences(conn *pgx.Conn) {
 			FROM flujo.%[1]s_id_seq s, (SELECT max(id)::bigint AS id FROM flujo.%[1]s) m WHERE NOT s.is_called`, table)
 		if got := one(k, conn, query); got != "true" {
 			next := one(k, conn, fmt.Sprintf("SELECT last_value FROM flujo.%s_id_seq", table))
-			k.problem("%s: got next id %s, want more than %s", table, next, one(k, conn, "SELECT max(id) FROM flujo."+table))
+			k.problem("%s: got next id %s, want more than %s", table, next,
+				one(k, conn, "SELECT max(id) FROM flujo."+table))
 		}
 	}
 }

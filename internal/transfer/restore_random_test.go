@@ -10,44 +10,43 @@ import (
 	"flujo-port/internal/pgtest"
 )
 
-// randomDays is how many random files, and days on PostgreSQL, are tried.
-var randomDays = pgtest.Count(6, 16)
+// restoreCases is the number of random files that TestRestoreRandom tests.
+var restoreCases = pgtest.Count(6, 16)
 
-// TestRestoreRandomDays: whatever Flujo, or somebody by hand, did to the rows in
-// PostgreSQL, restore with and without base gives a file that is what
-// PostgreSQL holds, and with the base the rows that nobody touched are as they
-// were. Keys are odd at times, children have no run, and traces are derived.
-func TestRestoreRandomDays(t *testing.T) {
+// TestRestoreRandom tests restore after random writes to PostgreSQL: the file has the rows of PostgreSQL and, with a
+// base, unchanged rows have the bytes of the base. Some keys are BLOBs, some children have no run, and traces are
+// derived.
+func TestRestoreRandom(t *testing.T) {
 	t.Parallel()
 	seed := propertySeed(t)
-	for n := range randomDays {
+	for n := range restoreCases {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewPCG(seed, uint64(n)))
-			file := randomRuns(t, random)
+			file := randomFile(t, random)
 			url := pgtest.Database(t)
 			o := options(t, file, url)
 			o.Quarantine = true
 			migrate(t, o)
-			statements := randomDay(random)
+			statements := randomWrites(random)
 			run(t, connect(t, url), append([]string{"SET search_path = flujo"}, statements...)...)
 			t.Cleanup(func() {
 				if t.Failed() {
-					t.Logf("FLUJO_PORT_TEST_SEED=%d, day %d:\n%s", seed, n, strings.Join(statements, "\n"))
+					t.Logf("FLUJO_PORT_TEST_SEED=%d, case %d:\n%s", seed, n, strings.Join(statements, "\n"))
 				}
 			})
 			for _, base := range []string{"", file} {
 				path, result := restore(t, url, base)
-				holdsThat(t, path, url, base != "")
+				wantSameState(t, path, url, base != "")
 				for _, row := range result.Tables {
 					if !row.Match || row.FromBase < 0 || row.Derived < 0 {
-						t.Errorf("%+v", row)
+						t.Errorf("got %+v, want a match", row)
 					}
 				}
 				if base == "" {
 					continue
 				}
-				// Rows of steps that PostgreSQL did not touch are the base's, to the byte.
+				// Rows of steps that were not written in PostgreSQL have the bytes of the base.
 				old, now := dump(t, file)["steps"], dump(t, path)["steps"]
 				untouched := one(t, connect(t, url),
 					"SELECT coalesce(string_agg(id::text, ',' ORDER BY id), '') FROM flujo.steps "+
@@ -57,9 +56,9 @@ func TestRestoreRandomDays(t *testing.T) {
 				for id := range strings.SplitSeq(untouched, ",") {
 					mark := "id=integer " + id + " "
 					has := func(row string) bool { return strings.Contains(row, mark) }
-					if i, j := slices.IndexFunc(old, has), slices.IndexFunc(now, has); id != "" &&
-						(i < 0 || j < 0 || old[i] != now[j]) {
-						t.Errorf("step %s is not as it was", id)
+					i, j := slices.IndexFunc(old, has), slices.IndexFunc(now, has)
+					if id != "" && (i < 0 || j < 0 || old[i] != now[j]) {
+						t.Errorf("step %s differs from the base", id)
 					}
 				}
 			}
@@ -67,11 +66,10 @@ func TestRestoreRandomDays(t *testing.T) {
 	}
 }
 
-// holdsThat migrates a file into a database of its own and compares what is
-// there with what a database holds, but for JSON's null, which is NULL to Flujo,
-// and for traces that PostgreSQL lacks and the spans tell. exact says that rows
-// may be rejected, and then those of PostgreSQL have to be there.
-func holdsThat(t testing.TB, file, url string, exact bool) {
+// wantSameState migrates a file to a new database and tests that it has the same rows as the database at url. It does
+// not distinguish JSON null and NULL, as Flujo does not, and ignores traces that only the new database has, since they
+// are derived.
+func wantSameState(t testing.TB, file, url string, withBase bool) {
 	t.Helper()
 	other := pgtest.Database(t)
 	o := options(t, file, other)
@@ -90,15 +88,16 @@ func holdsThat(t testing.TB, file, url string, exact bool) {
 		}
 		query := fmt.Sprintf("SELECT coalesce(string_agg(r::text, E'\\n' ORDER BY r::text), '') FROM flujo.%s r", table)
 		if table == "traces" {
-			query += fmt.Sprintf(" WHERE run_id = ANY ('{%s}')", strings.Join(quotedAll(runs), ","))
+			query += fmt.Sprintf(" WHERE run_id = ANY ('{%s}')", strings.Join(arrayElements(runs), ","))
 		}
 		if a, b := one(t, theirs, query), one(t, ours, query); a != b {
-			t.Errorf("%s is not what PostgreSQL holds (base %v):\n%s", table, exact, firstDifference(a, b))
+			t.Errorf("%s differs from PostgreSQL (with base: %v): %s", table, withBase, firstDifference(a, b))
 		}
 	}
 }
 
-func quotedAll(list []string) []string {
+// arrayElements returns texts as quoted elements of an array in a SQL literal.
+func arrayElements(list []string) []string {
 	all := make([]string, len(list))
 	for i, s := range list {
 		all[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `'`, `''`).Replace(s) + `"`
@@ -106,11 +105,12 @@ func quotedAll(list []string) []string {
 	return all
 }
 
+// firstDifference describes the first line that only one of two texts has.
 func firstDifference(a, b string) string {
 	left, right := strings.Split(a, "\n"), strings.Split(b, "\n")
 	for _, row := range left {
 		if !slices.Contains(right, row) {
-			return fmt.Sprintf("%d and %d rows, only there: %.600s", len(left), len(right), row)
+			return fmt.Sprintf("%d and %d rows, only in PostgreSQL: %.600s", len(left), len(right), row)
 		}
 	}
 	for _, row := range right {
@@ -121,9 +121,9 @@ func firstDifference(a, b string) string {
 	return "the order"
 }
 
-// randomRuns makes a file of some runs, clean but for odd keys, children
-// without a run, and cells that arrive changed. Every time is told.
-func randomRuns(t testing.TB, random *rand.Rand) string {
+// randomFile writes a file with runs, some of which have a BLOB as key, children without a run, or cells that are
+// converted with loss. It has no timestamps that must be inferred. It returns the file's path.
+func randomFile(t testing.TB, random *rand.Rand) string {
 	t.Helper()
 	f := newFile(t, format06)
 	maybe := func(percent int) bool { return random.IntN(100) < percent }
@@ -133,7 +133,7 @@ func randomRuns(t testing.TB, random *rand.Rand) string {
 		if maybe(10) {
 			key = []byte(run)
 		}
-		if maybe(90) { // or else its children have none
+		if maybe(90) { // otherwise the children have no run
 			f.insert("runs", cells{"run_id": key, "memory_usage_mb": random.Float64()})
 		}
 		if maybe(70) {
@@ -163,12 +163,12 @@ func randomRuns(t testing.TB, random *rand.Rand) string {
 		f.insert("system_state", cells{"key": key, "value": `{"v":  1}`})
 	}
 	f.insert("system_state", cells{"key": "twin", "value": "1"})
-	f.insert("system_state", cells{"key": []byte("twin"), "value": "2"}) // is rejected
+	f.insert("system_state", cells{"key": []byte("twin"), "value": "2"}) // rejected
 	return f.close()
 }
 
-// randomDay makes statements of all kinds on a few rows.
-func randomDay(random *rand.Rand) (all []string) {
+// randomWrites returns random statements that write a few rows.
+func randomWrites(random *rand.Rand) (all []string) {
 	pick := func() string { return fmt.Sprintf("r%d", random.IntN(20)) }
 	id := func(table string) string {
 		return fmt.Sprintf("(SELECT id FROM %s ORDER BY id OFFSET %d LIMIT 1)", table, random.IntN(8))

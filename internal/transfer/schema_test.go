@@ -14,8 +14,8 @@ import (
 	"flujo-port/internal/transfer"
 )
 
-// flujoTables holds the columns of the tables that Flujo itself creates in PostgreSQL. The letters are types: T is text,
-// I integer, R real, D double precision, J jsonb, Z timestamptz, B boolean; "!" is NOT NULL.
+// flujoTables holds the columns of the tables that Flujo itself creates in PostgreSQL. The letters are types: T is
+// text, I integer, R real, D double precision, J jsonb, Z timestamptz, B boolean; "!" is NOT NULL.
 var flujoTables = map[string]string{
 	"runs": "run_id T!, pipeline_id T!, pipeline_name T!, pipeline_version T!, status T!, created_at Z!, " +
 		"updated_at Z!, execution_time_ms I, memory_usage_mb R, total_steps I default 0, error_message T",
