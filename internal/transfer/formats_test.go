@@ -194,7 +194,7 @@ var formatCases = []struct {
 	{"extra columns", "Flujo 0.6", func(t testing.TB) string {
 		format := withoutColumns("", "")
 		for table := range format {
-			format[table] += ", tenant T, cost R, " + `"odd ""name" T`
+			format[table] += ", tenant T, cost R, " + `"quoted ""name" T`
 		}
 		return write06(t, format)
 	}, nil},

@@ -19,7 +19,7 @@ func TestPGVectorRestore(t *testing.T) {
 	migrate(t, withPGVector(t, memoriesFixture, url))
 	based, _ := restore(t, url, memoriesFixture)
 	wantSameDump(t, dump(t, based), dump(t, memoriesFixture))
-	anew, _ := restore(t, url, "")
+	restored, _ := restore(t, url, "")
 	vectors := func(path string) []string {
 		t.Helper()
 		db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&immutable=1")
@@ -32,7 +32,7 @@ func TestPGVectorRestore(t *testing.T) {
 				"ORDER BY id")
 	}
 	want := vectors(memoriesFixture)
-	if got := vectors(anew); len(want) != 30 || !slices.Equal(got, want) {
+	if got := vectors(restored); len(want) != 30 || !slices.Equal(got, want) {
 		t.Errorf("got %d memories that differ from the %d of the file", len(got), len(want))
 	}
 	func() { // one connection at a time

@@ -47,9 +47,9 @@ func TestNextInsertIsTried(t *testing.T) {
 	}
 }
 
-// TestAddressThatFindsOtherTables tests that the migration refuses a cutover address whose names resolve to tables in
+// TestCutoverAddressOfOtherTables tests that the migration refuses a cutover address whose names resolve to tables in
 // another schema.
-func TestAddressThatFindsOtherTables(t *testing.T) {
+func TestCutoverAddressOfOtherTables(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	initialize(t, url, "")

@@ -46,11 +46,11 @@ func TestStubRuns(t *testing.T) {
 		stated++
 	}
 	// run_ids that are not clean text. Some of them are equal to others in PostgreSQL.
-	for _, id := range []any{int64(12), 1.5, "odd \xff", []byte("a blob"), []byte("known"), []byte("steps alone"),
-		"odd \uFFFD"} {
+	for _, id := range []any{int64(12), 1.5, "bad \xff", []byte("a blob"), []byte("known"), []byte("steps alone"),
+		"bad \uFFFD"} {
 		f.insert("evaluations", cells{"run_id": id})
 	}
-	for _, id := range []string{"12", "1.5", "odd \uFFFD", "a blob"} {
+	for _, id := range []string{"12", "1.5", "bad \uFFFD", "a blob"} {
 		want[id] = id + "|unknown|unknown|latest|running|2026-01-05 09:00:08+00|2026-01-05 09:00:08+00|-|-|0|-"
 	}
 	f.insert("spans", cells{"run_id": "many", "start_time": 1767603609.0})

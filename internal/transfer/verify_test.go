@@ -544,23 +544,20 @@ func TestReceiptWriters(t *testing.T) {
 			"VALUES ('of no run', 's', 0, 'completed', '2026-01-05T09:00:00')")
 	wide := changed(t, "UPDATE steps SET token_counts = 3000000000 WHERE id = 213") // copied again as bigint
 	for name, tc := range map[string]struct {
-		file   string
-		before string // a schema that init creates; "" for none
-		many   string // tables with two writers
+		file  string
+		exist bool   // whether the tables exist before the migration
+		many  string // tables with two writers
 	}{
-		"one COPY for each table":  {fixture, "", ""},
-		"two COPYs for two tables": {two, "", "runs, traces"},
-		"a table copied again":     {wide, "", ""},
-		"existing tables":          {two, "flujo", "runs, traces"},
+		"one COPY for each table":  {fixture, false, ""},
+		"two COPYs for two tables": {two, false, "runs, traces"},
+		"a table copied again":     {wide, false, ""},
+		"existing tables":          {two, true, "runs, traces"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			if tc.before != "" {
-				if _, err := transfer.Init(t.Context(),
-					transfer.InitOptions{Postgres: url, Schema: tc.before, WithoutPGVector: true}); err != nil {
-					t.Fatal(err)
-				}
+			if tc.exist {
+				initialize(t, url, "")
 			}
 			result := migrate(t, options(t, tc.file, url))
 			conn := connect(t, url)
