@@ -73,7 +73,7 @@ func TestCheckDryRun(t *testing.T) {
 			"UPDATE spans SET id = 2147483647 WHERE id = (SELECT max(id) FROM spans)")
 		wantLine(t, checkOptions(t, file, url), "dry run", report.OK)
 		if got := leftovers(t, connect(t, url)); got != "" {
-			t.Errorf("left in the database: %s", got)
+			t.Errorf("got leftovers %s, want none", got)
 		}
 	})
 	t.Run("session_replication_role", func(t *testing.T) {
@@ -353,20 +353,20 @@ func TestCheckPGVector(t *testing.T) {
 				NULL::name[] AS requires, ''::text AS comment`)
 		return url
 	}
-	warning := func(t *testing.T, url string) transfer.CheckOptions {
+	pgvectorOptions := func(t *testing.T, url string) transfer.CheckOptions {
 		o := checkOptions(t, fixture, url)
 		o.WithoutPGVector = false
 		return o
 	}
 	t.Run("too old to create", func(t *testing.T) {
 		t.Parallel()
-		wantLine(t, warning(t, offered(t, "0.4.4")), "pgvector", report.Error, "0.4.4 could be created",
+		wantLine(t, pgvectorOptions(t, offered(t, "0.4.4")), "pgvector", report.Error, "0.4.4 could be created",
 			"older than 0.5")
 	})
 	t.Run("not for this role", func(t *testing.T) {
 		t.Parallel()
 		role := pgtest.Role(t, offered(t, "0.8.0"), "")
-		wantLine(t, warning(t, role), "pgvector", report.Error, "may not", "have a superuser run CREATE EXTENSION")
+		wantLine(t, pgvectorOptions(t, role), "pgvector", report.Error, "may not", "have a superuser run CREATE EXTENSION")
 	})
 	t.Run("too old", func(t *testing.T) {
 		t.Parallel()
@@ -375,8 +375,8 @@ func TestCheckPGVector(t *testing.T) {
 			"SET allow_system_table_mods = on",
 			`INSERT INTO pg_extension SELECT 4242424, 'vector', extowner, 'public'::regnamespace, true, '0.4.4'
 			FROM pg_extension WHERE extname = 'plpgsql'`)
-		wantLine(t, warning(t, url), "pgvector", report.Error, "0.4.4 is there", "ALTER EXTENSION vector UPDATE")
-		wantLine(t, warning(t, url), "Flujo's start", report.Error, "migration 3")
+		wantLine(t, pgvectorOptions(t, url), "pgvector", report.Error, "0.4.4 is there", "ALTER EXTENSION vector UPDATE")
+		wantLine(t, pgvectorOptions(t, url), "Flujo's start", report.Error, "migration 3")
 	})
 	t.Run("available but cannot be created", func(t *testing.T) {
 		t.Parallel()
@@ -384,7 +384,7 @@ func TestCheckPGVector(t *testing.T) {
 		if one(t, connect(t, url), "SELECT count(*) FROM pg_available_extensions() WHERE name = 'vector'") != "0" {
 			t.Skip("the server has pgvector")
 		}
-		wantLine(t, warning(t, url), "pgvector", report.OK, "0.8.0 will be created")
-		wantLine(t, warning(t, url), "dry run", report.Error, "create the extension pgvector")
+		wantLine(t, pgvectorOptions(t, url), "pgvector", report.OK, "0.8.0 will be created")
+		wantLine(t, pgvectorOptions(t, url), "dry run", report.Error, "create the extension pgvector")
 	})
 }

@@ -190,11 +190,8 @@ func TestCheckServer(t *testing.T) {
 
 	t.Run("unreachable", func(t *testing.T) {
 		t.Parallel()
-		wantLine(t,
-			checkOptions(t, fixture, "postgresql://nobody:secret@127.0.0.1:1/none?sslmode=disable"),
-			"reachable",
-			report.Error,
-			"connect")
+		o := checkOptions(t, fixture, "postgresql://nobody:secret@127.0.0.1:1/none?sslmode=disable")
+		wantLine(t, o, "reachable", report.Error, "connect")
 	})
 	t.Run("encoding", func(t *testing.T) {
 		t.Parallel()

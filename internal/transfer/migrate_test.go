@@ -52,7 +52,7 @@ func TestDryRunLeavesNothing(t *testing.T) {
 		}
 	}
 	if got := leftovers(t, connect(t, url)); got != "" {
-		t.Errorf("left in the database: %s", got)
+		t.Errorf("got leftovers %s, want none", got)
 	}
 }
 
@@ -294,7 +294,7 @@ func TestDamagedFile(t *testing.T) {
 	o.SkipIntegrity = true
 	wantError(t, o, clierr.Refused, "malformed")
 	if got := leftovers(t, connect(t, url)); got != "" {
-		t.Errorf("left in the database: %s", got)
+		t.Errorf("got leftovers %s, want none", got)
 	}
 }
 
@@ -337,7 +337,7 @@ func TestConnectionLostInCopy(t *testing.T) {
 	conn := connect(t, url)
 	run(t, conn, "SELECT pg_advisory_xact_lock(4059087070)") // waits until the server has ended the transaction
 	if got := leftovers(t, conn); got != "" {
-		t.Errorf("left in the database: %s", got)
+		t.Errorf("got leftovers %s, want none", got)
 	}
 }
 
@@ -370,7 +370,7 @@ func TestConnectionLostBeforeCommit(t *testing.T) {
 	proxy.OnClientMessage(isCommit)
 	wantError(t, options(t, fixture, proxy.Rewrite(url)), clierr.Failed, "commit")
 	if got := leftovers(t, connect(t, url)); got != "" {
-		t.Errorf("left in the database: %s", got)
+		t.Errorf("got leftovers %s, want none", got)
 	}
 }
 
@@ -402,7 +402,7 @@ func TestInterruptRollsBack(t *testing.T) {
 				t.Errorf("got error %v of kind %d, want an interruption", err, clierr.KindOf(err))
 			}
 			if got := leftovers(t, conn); got != "" {
-				t.Errorf("left in the database: %s", got)
+				t.Errorf("got leftovers %s, want none", got)
 			}
 		})
 	}
@@ -454,7 +454,7 @@ func TestChangedFileIsRefused(t *testing.T) {
 			}
 			wantError(t, o, clierr.Refused, "changed while it was read", "stop Flujo and run again")
 			if got := leftovers(t, connect(t, url)); got != "" {
-				t.Errorf("left in the database: %s", got)
+				t.Errorf("got leftovers %s, want none", got)
 			}
 			if phase == transfer.PhaseCommit {
 				return // a dry run does not commit
@@ -570,7 +570,7 @@ func TestConvertedCells(t *testing.T) {
 			wantError(t, o, clierr.Refused, "--strict", c.words)
 			conn := connect(t, url)
 			if got := leftovers(t, conn); got != "" {
-				t.Errorf("left in the database: %s", got)
+				t.Errorf("got leftovers %s, want none", got)
 			}
 			o.Strict = false
 			migrate(t, o)
@@ -603,7 +603,7 @@ func TestServerWithoutPGVectorIsRefused(t *testing.T) {
 	o.WithoutPGVector = false
 	wantError(t, o, clierr.Refused, "pgvector", "install it", "an image that has it", "--without-pgvector")
 	if got := leftovers(t, conn); got != "" {
-		t.Errorf("left in the database: %s", got)
+		t.Errorf("got leftovers %s, want none", got)
 	}
 }
 
@@ -636,7 +636,7 @@ func TestRefusedTargets(t *testing.T) {
 		o.Cutover = cutover(t, pgtest.Role(t, url, ""))
 		wantError(t, o, clierr.Refused, "the role is")
 		if got := leftovers(t, connect(t, url)); got != "" {
-			t.Errorf("left in the database: %s", got)
+			t.Errorf("got leftovers %s, want none", got)
 		}
 	})
 	t.Run("read-only through the address", func(t *testing.T) {
@@ -671,7 +671,7 @@ func TestRefusedTargets(t *testing.T) {
 		o.Schema = "elsewhere" // the search_path of the address is flujo
 		wantError(t, o, clierr.Refused, "search_path", "pooler")
 		if got := leftovers(t, connect(t, url)); got != "" {
-			t.Errorf("left in the database: %s", got)
+			t.Errorf("got leftovers %s, want none", got)
 		}
 	})
 }
