@@ -366,7 +366,8 @@ func TestCheckPGVector(t *testing.T) {
 	t.Run("not for this role", func(t *testing.T) {
 		t.Parallel()
 		role := pgtest.Role(t, offered(t, "0.8.0"), "")
-		wantLine(t, pgvectorOptions(t, role), "pgvector", report.Error, "may not", "have a superuser run CREATE EXTENSION")
+		wantLine(t, pgvectorOptions(t, role), "pgvector", report.Error, "may not",
+			"have a superuser run CREATE EXTENSION")
 	})
 	t.Run("too old", func(t *testing.T) {
 		t.Parallel()
@@ -375,7 +376,8 @@ func TestCheckPGVector(t *testing.T) {
 			"SET allow_system_table_mods = on",
 			`INSERT INTO pg_extension SELECT 4242424, 'vector', extowner, 'public'::regnamespace, true, '0.4.4'
 			FROM pg_extension WHERE extname = 'plpgsql'`)
-		wantLine(t, pgvectorOptions(t, url), "pgvector", report.Error, "0.4.4 is there", "ALTER EXTENSION vector UPDATE")
+		wantLine(t, pgvectorOptions(t, url), "pgvector", report.Error, "0.4.4 is there",
+			"ALTER EXTENSION vector UPDATE")
 		wantLine(t, pgvectorOptions(t, url), "Flujo's start", report.Error, "migration 3")
 	})
 	t.Run("available but cannot be created", func(t *testing.T) {
