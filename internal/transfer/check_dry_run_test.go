@@ -14,22 +14,20 @@ import (
 	"flujo-port/internal/transfer"
 )
 
-// granted makes Flujo's tables as a superuser and gives the address of a role
-// that may work in them, and a connection of the superuser.
-func granted(t testing.TB, statements ...string) (role, super string) {
+// createGranted creates Flujo's tables as a superuser and executes statements. It returns the addresses of a role
+// that may use the tables and of the superuser.
+func createGranted(t testing.TB, statements ...string) (role, super string) {
 	t.Helper()
 	super = pgtest.Database(t)
 	role = pgtest.Role(t, super, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: super, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
-		t.Fatal(err)
-	}
+	initialize(t, super, name)
 	run(t, connect(t, super), statements...)
 	return role, super
 }
 
-// wantRefusedToo sees that check says no, on that line, where migrate does.
-func wantRefusedToo(t testing.TB, file, url, line string, words ...string) {
+// wantCheckRefuses tests that a dry run of migrate is refused, and that check reports an error on a line.
+func wantCheckRefuses(t testing.TB, file, url, line string, words ...string) {
 	t.Helper()
 	o := options(t, file, url)
 	o.DryRun = true
@@ -37,22 +35,21 @@ func wantRefusedToo(t testing.TB, file, url, line string, words ...string) {
 	wantLine(t, checkOptions(t, file, url), line, report.Error, words...)
 }
 
-// TestCheckDryRun: what only the server knows is tried in the schema itself, and
-// leaves nothing.
+// TestCheckDryRun tests that check tries, in the schema itself, what only the server knows, and leaves nothing behind.
 func TestCheckDryRun(t *testing.T) {
 	t.Parallel()
 	wide := changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3")
 	t.Run("granted", func(t *testing.T) {
 		t.Parallel()
-		role, super := granted(t)
+		role, super := createGranted(t)
 		before := leftovers(t, connect(t, super))
 		wantLine(t, checkOptions(t, fixture, role), "dry run", report.OK, "rolled back")
 		wantLine(t, checkOptions(t, fixture, super), "dry run", report.OK, "rolled back")
 		if after := leftovers(t, connect(t, super)); after != before {
-			t.Errorf("left in the database: %s; before: %s", after, before)
+			t.Errorf("the database has %s, want %s as before", after, before)
 		}
 		if got := one(t, connect(t, super), "SELECT (last_value, is_called) FROM flujo.steps_id_seq"); got != "(1,f)" {
-			t.Errorf("the sequence is at %s", got)
+			t.Errorf("got the sequence at %s, want (1,f) as before", got)
 		}
 	})
 	t.Run("receipts of an earlier migration", func(t *testing.T) {
@@ -65,20 +62,18 @@ func TestCheckDryRun(t *testing.T) {
 		before := one(t, conn, state)
 		wantLine(t, checkOptions(t, fixture, url), "dry run", report.OK)
 		if after := one(t, conn, state); after != before {
-			t.Errorf("the receipts went from %s to %s", before, after)
+			t.Errorf("got receipts %s, want %s as before", after, before)
 		}
 	})
 	t.Run("empty database", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		file := changed(
-			t,
+		file := changed(t,
 			"UPDATE steps SET token_counts = 5000000000, output = 'x' WHERE id < 3",
-			"UPDATE spans SET id = 2147483647 WHERE id = (SELECT max(id) FROM spans)",
-		)
+			"UPDATE spans SET id = 2147483647 WHERE id = (SELECT max(id) FROM spans)")
 		wantLine(t, checkOptions(t, file, url), "dry run", report.OK)
 		if got := leftovers(t, connect(t, url)); got != "" {
-			t.Errorf("left in the database: %s", got)
+			t.Errorf("got leftovers %s, want none", got)
 		}
 	})
 	t.Run("session_replication_role", func(t *testing.T) {
@@ -86,75 +81,52 @@ func TestCheckDryRun(t *testing.T) {
 		url := pgtest.Database(t)
 		wantLine(t, checkOptions(t, fixture, url), "foreign keys", report.OK)
 		conn := connect(t, url)
-		run(
-			t,
-			conn,
-			"ALTER DATABASE "+one(
-				t,
-				conn,
-				"SELECT quote_ident(current_database())",
-			)+" SET session_replication_role = replica",
-		)
-		wantRefusedToo(t, fixture, url, "foreign keys", "session_replication_role", "reset it")
+		run(t, conn, "ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+
+			" SET session_replication_role = replica")
+		wantCheckRefuses(t, fixture, url, "foreign keys", "session_replication_role", "reset it")
 	})
 	t.Run("row-level security", func(t *testing.T) {
 		t.Parallel()
-		role, super := granted(t, "ALTER TABLE flujo.steps ENABLE ROW LEVEL SECURITY")
-		wantRefusedToo(t, fixture, role, "schema", "row-level security", "connect as its owner")
+		role, super := createGranted(t, "ALTER TABLE flujo.steps ENABLE ROW LEVEL SECURITY")
+		wantCheckRefuses(t, fixture, role, "schema", "row-level security", "connect as its owner")
 		wantLine(t, checkOptions(t, fixture, role), "Flujo startup", report.Warning, "schema")
 		wantLine(t, checkOptions(t, fixture, super), "dry run", report.OK)
 	})
-	t.Run("a column that another role has to widen", func(t *testing.T) {
+	t.Run("column owned by another role", func(t *testing.T) {
 		t.Parallel()
-		role, super := granted(t)
-		wantRefusedToo(
-			t,
-			wide,
-			role,
-			"dry run",
-			"must be owner of table steps",
-			"ALTER COLUMN \"token_counts\" TYPE bigint",
-		)
+		role, super := createGranted(t)
+		wantCheckRefuses(t, wide, role, "dry run", "must be owner of table steps",
+			"ALTER COLUMN \"token_counts\" TYPE bigint")
 		wantLine(t, checkOptions(t, wide, super), "dry run", report.OK)
 	})
-	t.Run("foreign keys that another role has to make", func(t *testing.T) {
+	t.Run("foreign keys without REFERENCES", func(t *testing.T) {
 		t.Parallel()
-		role, super := granted(t, "DROP TABLE flujo.spans")
-		wantRefusedToo(t, fixture, role, "dry run", "foreign key", "permission denied for table runs")
+		role, super := createGranted(t, "DROP TABLE flujo.spans")
+		wantCheckRefuses(t, fixture, role, "dry run", "foreign key", "permission denied for table runs")
 		run(t, connect(t, super), "GRANT REFERENCES ON flujo.runs TO PUBLIC")
 		wantLine(t, checkOptions(t, fixture, role), "dry run", report.OK)
 	})
-	t.Run("indexes that another role has to make", func(t *testing.T) {
+	t.Run("missing index on a table of another role", func(t *testing.T) {
 		t.Parallel()
-		role, super := granted(t)
-		index := one(
-			t,
-			connect(t, super),
-			"SELECT min(indexrelid::regclass::text) FROM pg_index WHERE indrelid = 'flujo.steps'::regclass AND NOT indisprimary",
-		)
+		role, super := createGranted(t)
+		index := one(t, connect(t, super),
+			"SELECT min(indexrelid::regclass::text) FROM pg_index WHERE indrelid = 'flujo.steps'::regclass "+
+				"AND NOT indisprimary")
 		run(t, connect(t, super), "DROP INDEX "+index)
-		wantRefusedToo(t, fixture, role, "dry run", "create index", "must be owner of table steps")
+		wantCheckRefuses(t, fixture, role, "dry run", "create index", "must be owner of table steps")
 	})
-	t.Run("originals that another role owns", func(t *testing.T) {
+	t.Run("originals owned by another role", func(t *testing.T) {
 		t.Parallel()
-		role, _ := granted(
-			t,
-			"CREATE TABLE flujo.flujo_port_originals (a int)",
-			"GRANT SELECT ON flujo.flujo_port_originals TO PUBLIC",
-		)
+		role, _ := createGranted(t, "CREATE TABLE flujo.flujo_port_originals (a int)",
+			"GRANT SELECT ON flujo.flujo_port_originals TO PUBLIC")
 		wantLine(t, checkOptions(t, fixture, role), "dry run", report.OK)
-		wantRefusedToo(
-			t,
-			changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"),
-			role,
-			"dry run",
-			"must be owner of table flujo_port_originals",
-		)
+		wantCheckRefuses(t, changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), role, "dry run",
+			"must be owner of table flujo_port_originals")
 	})
-	t.Run("an address of other tables", func(t *testing.T) {
+	t.Run("address of another database", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		initialise(t, url)
+		initialize(t, url, "")
 		o := checkOptions(t, fixture, url)
 		wantLine(t, o, "cutover address", report.OK)
 		o.Cutover = cutover(t, pgtest.Database(t))
@@ -162,35 +134,29 @@ func TestCheckDryRun(t *testing.T) {
 	})
 }
 
-// TestCheckTarget: what is found in the file is what this server and
-// these tables make of it.
+// TestCheckTarget tests that the findings depend on the server's settings and on the types of existing tables.
 func TestCheckTarget(t *testing.T) {
 	t.Parallel()
 	t.Run("max_stack_depth", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		conn := connect(t, url)
-		run(
-			t,
-			conn,
-			"ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET max_stack_depth = '100kB'",
-		)
-		file := changed(
-			t,
-			"UPDATE steps SET output = '"+strings.Repeat("[", 3000)+strings.Repeat("]", 3000)+"' WHERE id = 7",
-		)
+		run(t, conn,
+			"ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET max_stack_depth = '100kB'")
+		file := changed(t,
+			"UPDATE steps SET output = '"+strings.Repeat("[", 3000)+strings.Repeat("]", 3000)+"' WHERE id = 7")
 		wantLine(t, checkOptions(t, file, ""), "findings", report.OK)
 		result := wantLine(t, checkOptions(t, file, url), "findings", report.Warning, "1 cell")
 		migrated := migrate(t, options(t, file, url))
 		if len(result.Changes) != 1 || len(migrated.Changes) != 1 ||
 			result.Changes[0].Reason != migrated.Changes[0].Reason {
-			t.Errorf("check found %+v, migrate %+v", result.Changes, migrated.Changes)
+			t.Errorf("got changes %+v, want %+v as migrate", result.Changes, migrated.Changes)
 		}
 	})
 	t.Run("types", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		initialise(t, url)
+		initialize(t, url, "")
 		file := changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3")
 		wantLine(t, checkOptions(t, file, url), "findings", report.Warning, "1 column that would be widened to bigint")
 		run(t, connect(t, url), "ALTER TABLE flujo.steps ALTER COLUMN token_counts TYPE bigint")
@@ -200,51 +166,36 @@ func TestCheckTarget(t *testing.T) {
 		t.Parallel()
 		result := wantLine(t, checkOptions(t, fixture, pgtest.Database(t)), "findings", report.OK)
 		order := []string{report.GroupFile, report.GroupServer, report.GroupTarget}
-		if !slices.IsSortedFunc(
-			result.Results,
-			func(a, b report.CheckResult) int { return slices.Index(order, a.Group) - slices.Index(order, b.Group) },
-		) {
-			t.Errorf("lines %+v", result.Results)
+		if !slices.IsSortedFunc(result.Results,
+			func(a, b report.CheckResult) int { return slices.Index(order, a.Group) - slices.Index(order, b.Group) }) {
+			t.Errorf("got lines %+v, want them in the order of their groups", result.Results)
 		}
 	})
 }
 
-// TestCheckStart: where Flujo can't start no line says that it will.
-func TestCheckStart(t *testing.T) {
+// TestCheckFlujoStart tests that the line on Flujo's start is an error where Flujo cannot start.
+func TestCheckFlujoStart(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	run(t, connect(t, url), "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
 	wantLine(t, checkOptions(t, fixture, url), "Flujo startup", report.Error, "differ from Flujo's")
-	wantLine(
-		t,
-		checkOptions(t, fixture, pgtest.EncodedDatabase(t, "SQL_ASCII")),
-		"Flujo startup",
-		report.Error,
-		"encoding",
-	)
+	wantLine(t, checkOptions(t, fixture, pgtest.EncodedDatabase(t, "SQL_ASCII")), "Flujo startup", report.Error,
+		"encoding")
 	wantLine(t, checkOptions(t, fixture, pgtest.Standby(t)), "Flujo startup", report.Error, "accepts no writes")
 }
 
-// TestCheckGoesOn: what can't be asked is a line, and the others are there.
-func TestCheckGoesOn(t *testing.T) {
+// TestCheckContinuesAfterErrors tests that a failed query is reported on its line and the other lines follow.
+func TestCheckContinuesAfterErrors(t *testing.T) {
 	t.Parallel()
-	role, super := granted(t, "CREATE TABLE flujo.flujo_port_originals (a int)")
-	result := wantLine(
-		t,
-		checkOptions(t, fixture, role),
-		"privileges",
-		report.Error,
-		"SELECT on table flujo_port_originals",
-	)
+	role, super := createGranted(t, "CREATE TABLE flujo.flujo_port_originals (a int)")
+	result := wantLine(t, checkOptions(t, fixture, role), "privileges", report.Error,
+		"SELECT on table flujo_port_originals")
 	if last := result.Results[len(result.Results)-1].Name; last != "Flujo startup" {
-		t.Errorf("the last line is %q", last)
+		t.Errorf("got the last line %q, want Flujo's start", last)
 	}
-	run(
-		t,
-		connect(t, super),
+	run(t, connect(t, super),
 		"GRANT SELECT ON flujo.flujo_port_originals TO PUBLIC",
-		"REVOKE SELECT ON pg_available_extensions FROM PUBLIC",
-	)
+		"REVOKE SELECT ON pg_available_extensions FROM PUBLIC")
 	wantLine(t, checkOptions(t, fixture, role), "pgvector", report.Warning, "not used")
 	o := checkOptions(t, fixture, role)
 	o.WithoutPGVector = false
@@ -253,50 +204,48 @@ func TestCheckGoesOn(t *testing.T) {
 	wantLine(t, o, "time", report.OK)
 }
 
-// TestCheckEnds: a lost connection is the end, and said so.
-func TestCheckEnds(t *testing.T) {
+// TestCheckConnectionLost tests that a lost connection ends the check with an error.
+func TestCheckConnectionLost(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	for _, statement := range []string{"has_database_privilege", "SET CONSTRAINTS"} { // of a line, of the trial
+	for _, statement := range []string{"has_database_privilege", "SET CONSTRAINTS"} { // in a line, in the dry run
 		proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
 		proxy.OnClientMessage(func(_ byte, payload []byte) bool { return strings.Contains(string(payload), statement) })
 		result, err := transfer.Check(context.Background(), checkOptions(t, fixture, proxy.Rewrite(url)))
 		if result != nil || clierr.KindOf(err) != clierr.Failed {
-			t.Errorf("%s: %v: %+v", statement, err, result)
+			t.Errorf("%s: got error %v and result %+v, want a failure without a result", statement, err, result)
 		}
 	}
 }
 
-// TestCheckWaitsForNobody: who holds a lock is named on the line, after about a
-// second.
-func TestCheckWaitsForNobody(t *testing.T) {
+// TestCheckLockTimeout tests that check waits about a second for a lock and then names its holder.
+func TestCheckLockTimeout(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		lock, line string
 		words      []string
 	}{
-		{"LOCK TABLE flujo.steps IN ACCESS EXCLUSIVE MODE", "schema", []string{"could not be checked", "AccessExclusiveLock on flujo.steps"}},
-		{"INSERT INTO flujo.system_state (key, value) VALUES ('a', '1')", "dry run", []string{"could not be run", `lock on table "system_state"`}},
-		{"SELECT pg_advisory_xact_lock(x'F1F0C0DE'::bigint)", "dry run", []string{"could not be run", "Flujo's migration lock"}},
+		{"LOCK TABLE flujo.steps IN ACCESS EXCLUSIVE MODE", "schema",
+			[]string{"could not be checked", "AccessExclusiveLock on flujo.steps"}},
+		{"INSERT INTO flujo.system_state (key, value) VALUES ('a', '1')", "dry run",
+			[]string{"could not be run", `lock on table "system_state"`}},
+		{"SELECT pg_advisory_xact_lock(x'F1F0C0DE'::bigint)", "dry run",
+			[]string{"could not be run", "Flujo's migration lock"}},
 	} {
 		t.Run(tc.lock, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			initialise(t, url)
+			initialize(t, url, "")
 			run(t, connect(t, url), "SET application_name = 'the-holder'", "BEGIN", tc.lock)
 			o := checkOptions(t, fixture, url)
 			started := time.Now()
-			result := wantLine(
-				t,
-				o,
-				tc.line,
-				report.Warning,
-				append(tc.words, "the-holder", "held by", "check again")...)
+			words := append(tc.words, "the-holder", "held by", "check again")
+			result := wantLine(t, o, tc.line, report.Warning, words...)
 			if took := time.Since(started); took > 10*time.Second {
-				t.Errorf("it took %s", took)
+				t.Errorf("check took %s, want less than 10s", took)
 			}
 			if !result.Ready {
-				t.Error("a lock that may be free by then makes it unfit")
+				t.Error("got not ready, want ready: the lock may be released before the cutover")
 			}
 			wantLine(t, o, "Flujo startup", report.Warning, tc.line)
 			wantLine(t, o, "cutover address", report.OK)
@@ -304,22 +253,17 @@ func TestCheckWaitsForNobody(t *testing.T) {
 	}
 }
 
-// TestVerifyLockTimeoutNamesTheHolder of a lock against readers, and does not wait for ever.
-func TestVerifyLockTimeoutNamesTheHolder(t *testing.T) {
+// TestVerifyLockTimeout tests that verify times out waiting for a lock and names its holder.
+func TestVerifyLockTimeout(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
-	run(
-		t,
-		connect(t, url),
+	run(t, connect(t, url),
 		"SET application_name = 'the-holder'",
 		"BEGIN",
-		"LOCK TABLE flujo.steps IN ACCESS EXCLUSIVE MODE",
-	)
-	_, err := transfer.Verify(
-		context.Background(),
-		transfer.VerifyOptions{SQLite: fixture, Postgres: url, Schema: schema, LockWait: 100 * time.Millisecond},
-	)
+		"LOCK TABLE flujo.steps IN ACCESS EXCLUSIVE MODE")
+	_, err := transfer.Verify(context.Background(),
+		transfer.VerifyOptions{SQLite: fixture, Postgres: url, Schema: schema, LockWait: 100 * time.Millisecond})
 	if clierr.KindOf(err) != clierr.Failed {
 		t.Fatal(err)
 	}
@@ -329,16 +273,16 @@ func TestVerifyLockTimeoutNamesTheHolder(t *testing.T) {
 		}
 	}
 	if strings.Contains(err.Error(), "stop Flujo") {
-		t.Errorf("it advises to stop Flujo: %v", err)
+		t.Errorf("the error advises to stop Flujo: %v", err)
 	}
 }
 
-// TestCheckDisk: less space than may be needed is something to look at.
+// TestCheckDisk tests that too little free space is a warning.
 func TestCheckDisk(t *testing.T) {
 	t.Parallel()
 	pgtest.Shared(t)
 	file := copyOf(t, fixture)
-	if err := os.Truncate(file, 4<<40); err != nil { // a hole
+	if err := os.Truncate(file, 4<<40); err != nil { // a sparse file
 		t.Fatal(err)
 	}
 	o := checkOptions(t, file, pgtest.Database(t))
@@ -346,8 +290,8 @@ func TestCheckDisk(t *testing.T) {
 	wantLine(t, o, "disk", report.Warning, "12 TiB may be needed", "free disk space")
 }
 
-// TestCheckTime: where nothing can be loaded on trial, the time is not known.
-func TestCheckTime(t *testing.T) {
+// TestCheckTimeUnknown tests the line on time for a role that may not create temporary tables.
+func TestCheckTimeUnknown(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	role := pgtest.Role(t, url, "")
@@ -356,13 +300,13 @@ func TestCheckTime(t *testing.T) {
 	wantLine(t, checkOptions(t, fixture, role), "time", report.Warning, "could not be measured", "permission denied")
 }
 
-// TestCheckWritten: a file that is written meanwhile is told.
-func TestCheckWritten(t *testing.T) {
+// TestCheckFileWritten tests that a write to the file during the check is reported.
+func TestCheckFileWritten(t *testing.T) {
 	t.Parallel()
 	o := checkOptions(t, copyOf(t, fixture), "")
 	o.OnProgress = func(p transfer.Progress) {
 		if p.Phase == transfer.PhaseRead && p.Table == "steps" {
-			// what every commit in WAL mode does
+			// Every commit in WAL mode writes to the -wal.
 			if err := os.WriteFile(o.SQLite+"-wal", []byte("a frame"), 0o600); err != nil {
 				t.Error(err)
 			}
@@ -371,89 +315,78 @@ func TestCheckWritten(t *testing.T) {
 	wantLine(t, o, "concurrent writes", report.Warning, "was written to during", "stop Flujo")
 }
 
-// TestCheckFindings: only of what is listed and kept it is said.
+// TestCheckFindings tests that the hint names the list and flujo_port_originals only for findings that are listed and
+// whose originals are stored.
 func TestCheckFindings(t *testing.T) {
 	t.Parallel()
 	const originals = "flujo_port_originals"
-	wantLine(
-		t,
-		checkOptions(t, changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), ""),
-		"findings",
-		report.Warning,
-		originals,
-	)
+	wantLine(t, checkOptions(t, changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), ""), "findings",
+		report.Warning, originals)
 	for _, change := range []string{
-		"UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3", "UPDATE steps SET token_counts = 5000000000 WHERE id < 3",
+		"UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3",
+		"UPDATE steps SET token_counts = 5000000000 WHERE id < 3",
 		"DELETE FROM runs WHERE run_id = (SELECT min(run_id) FROM steps)",
 	} {
 		result := wantLine(t, checkOptions(t, changed(t, change), ""), "findings", report.Warning, "docs/values.md")
 		for _, l := range result.Results {
 			if strings.Contains(l.Hint, originals) || strings.Contains(l.Hint, "list below") {
-				t.Errorf("%s: %s; %s", change, l.Message, l.Hint)
+				t.Errorf("%s: the hint names originals or a list: %s; %s", change, l.Message, l.Hint)
 			}
 		}
 	}
 }
 
-// TestCheckPGVector: each way in which pgvector may be there, or not, by what
-// the catalog is made to say.
+// TestCheckPGVector tests every state of pgvector, with a catalog that pretends it.
 func TestCheckPGVector(t *testing.T) {
 	t.Parallel()
-	// offered is a database in whose catalog pgvector can be created.
+	// offered creates a database whose catalog lists pgvector as available.
 	offered := func(t *testing.T, version string) (url string) {
 		url = pgtest.Database(t)
-		run(
-			t,
-			connect(t, url),
+		run(t, connect(t, url),
 			"SET allow_system_table_mods = on",
-			"CREATE OR REPLACE VIEW pg_catalog.pg_available_extensions AS SELECT 'vector'::name AS name, '"+version+`'::text AS default_version,
+			"CREATE OR REPLACE VIEW pg_catalog.pg_available_extensions AS SELECT 'vector'::name AS name, '"+version+
+				`'::text AS default_version,
 				NULL::text COLLATE "C" AS installed_version, ''::text AS comment`,
-			"CREATE OR REPLACE VIEW pg_catalog.pg_available_extension_versions AS SELECT 'vector'::name AS name, '"+version+`'::text AS version,
-				false AS installed, true AS superuser, false AS trusted, true AS relocatable, NULL::name AS schema, NULL::name[] AS requires, ''::text AS comment`,
-		)
+			"CREATE OR REPLACE VIEW pg_catalog.pg_available_extension_versions AS SELECT 'vector'::name AS name, '"+
+				version+`'::text AS version,
+				false AS installed, true AS superuser, false AS trusted, true AS relocatable, NULL::name AS schema,
+				NULL::name[] AS requires, ''::text AS comment`)
 		return url
 	}
-	warning := func(t *testing.T, url string) transfer.CheckOptions {
+	pgvectorOptions := func(t *testing.T, url string) transfer.CheckOptions {
 		o := checkOptions(t, fixture, url)
 		o.WithoutPGVector = false
 		return o
 	}
 	t.Run("too old to create", func(t *testing.T) {
 		t.Parallel()
-		wantLine(
-			t,
-			warning(t, offered(t, "0.4.4")),
-			"pgvector",
-			report.Error,
-			"0.4.4 is available",
-			"requires 0.5",
-		)
+		wantLine(t, pgvectorOptions(t, offered(t, "0.4.4")), "pgvector", report.Error, "0.4.4 is available",
+			"requires 0.5")
 	})
 	t.Run("not for this role", func(t *testing.T) {
 		t.Parallel()
 		role := pgtest.Role(t, offered(t, "0.8.0"), "")
-		wantLine(t, warning(t, role), "pgvector", report.Error, "may not", "have a superuser run CREATE EXTENSION")
+		wantLine(t, pgvectorOptions(t, role), "pgvector", report.Error, "may not",
+			"have a superuser run CREATE EXTENSION")
 	})
 	t.Run("too old", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		run(
-			t,
-			connect(t, url),
+		run(t, connect(t, url),
 			"SET allow_system_table_mods = on",
 			`INSERT INTO pg_extension SELECT 4242424, 'vector', extowner, 'public'::regnamespace, true, '0.4.4'
-			FROM pg_extension WHERE extname = 'plpgsql'`,
-		)
-		wantLine(t, warning(t, url), "pgvector", report.Error, "0.4.4 is installed", "ALTER EXTENSION vector UPDATE")
-		wantLine(t, warning(t, url), "Flujo startup", report.Error, "migration 3")
+			FROM pg_extension WHERE extname = 'plpgsql'`)
+		wantLine(t, pgvectorOptions(t, url), "pgvector", report.Error, "0.4.4 is installed",
+			"ALTER EXTENSION vector UPDATE")
+		wantLine(t, pgvectorOptions(t, url), "Flujo startup", report.Error, "migration 3")
 	})
-	t.Run("that can't be created after all", func(t *testing.T) {
+	t.Run("available but cannot be created", func(t *testing.T) {
 		t.Parallel()
 		url := offered(t, "0.8.0")
 		if one(t, connect(t, url), "SELECT count(*) FROM pg_available_extensions() WHERE name = 'vector'") != "0" {
 			t.Skip("the server has pgvector")
 		}
-		wantLine(t, warning(t, url), "pgvector", report.OK, "0.8.0 will be created")
-		wantLine(t, warning(t, url), "dry run", report.Error, "create the extension pgvector")
+		wantLine(t, pgvectorOptions(t, url), "pgvector", report.OK, "0.8.0 will be created")
+		wantLine(t, pgvectorOptions(t, url), "dry run", report.Error, "create the extension pgvector")
 	})
 }

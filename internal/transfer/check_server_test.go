@@ -8,14 +8,14 @@ import (
 	"flujo-port/internal/report"
 )
 
-// TestCheckTLSAcrossANetwork: in the clear is something to look at, where the
-// tests' own servers are all on this machine.
+// TestCheckTLSAcrossANetwork tests that an unencrypted connection across a network is a warning. The tests' own
+// servers are all on this machine.
 func TestCheckTLSAcrossANetwork(t *testing.T) {
 	t.Parallel()
 	c := &checker{report: &report.Check{}}
 	c.tls(postgres.TLS{})
 	if l := c.report.Results[0]; l.Status != report.Warning || !strings.Contains(l.Message, "unencrypted") ||
 		!strings.Contains(l.Hint, "verify-full") {
-		t.Errorf("%+v", l)
+		t.Errorf("got %+v, want a warning that advises verify-full", l)
 	}
 }

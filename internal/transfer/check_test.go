@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// checkOptions are options for looking at file and url.
+// checkOptions returns the options that check file, and also url unless it is empty.
 func checkOptions(t testing.TB, file, url string) transfer.CheckOptions {
 	t.Helper()
 	o := transfer.CheckOptions{SQLite: file, Schema: schema, WithoutPGVector: true}
@@ -26,7 +26,7 @@ func checkOptions(t testing.TB, file, url string) transfer.CheckOptions {
 	return o
 }
 
-// wantLine runs a check and compares one line of it.
+// wantLine runs a check and tests one of its lines.
 func wantLine(t testing.TB, o transfer.CheckOptions, name string, state report.Status, words ...string) *report.Check {
 	t.Helper()
 	result := checked(t, o)
@@ -34,21 +34,21 @@ func wantLine(t testing.TB, o transfer.CheckOptions, name string, state report.S
 	return result
 }
 
-// checked runs a check; the error and Fit have to agree with all lines.
+// checked runs a check, and tests that its error and Ready agree with the lines.
 func checked(t testing.TB, o transfer.CheckOptions) *report.Check {
 	t.Helper()
 	result, err := transfer.Check(context.Background(), o)
 	if result == nil {
 		t.Fatalf("no report: %v", err)
 	}
-	stops := slices.ContainsFunc(result.Results, func(l report.CheckResult) bool { return l.Status == report.Error })
-	if result.Ready == stops || (err == nil) == stops || stops && clierr.KindOf(err) != clierr.Refused {
-		t.Errorf("fit %v with stops %v: %v", result.Ready, stops, err)
+	failed := slices.ContainsFunc(result.Results, func(l report.CheckResult) bool { return l.Status == report.Error })
+	if result.Ready == failed || (err == nil) == failed || failed && clierr.KindOf(err) != clierr.Refused {
+		t.Errorf("got ready %v and error %v, with errors on lines %v", result.Ready, err, failed)
 	}
 	return result
 }
 
-// wantChecked compares one line's state and words.
+// wantChecked tests the status and the words of a line.
 func wantChecked(t testing.TB, result *report.Check, name string, state report.Status, words ...string) {
 	t.Helper()
 	at := slices.IndexFunc(result.Results, func(l report.CheckResult) bool { return l.Name == name })
@@ -57,7 +57,7 @@ func wantChecked(t testing.TB, result *report.Check, name string, state report.S
 	}
 	l := result.Results[at]
 	if l.Status != state {
-		t.Errorf("line %q is %q, want %q: %s; %s", name, l.Status, state, l.Message, l.Hint)
+		t.Errorf("line %q: got status %q, want %q: %s; %s", name, l.Status, state, l.Message, l.Hint)
 	}
 	for _, w := range words {
 		if !strings.Contains(l.Message+"; "+l.Hint, w) {
@@ -69,16 +69,16 @@ func wantChecked(t testing.TB, result *report.Check, name string, state report.S
 	}
 }
 
-// TestCheckFile: every line on the file in both outcomes.
+// TestCheckFile tests each line on the state file, with and without a problem.
 func TestCheckFile(t *testing.T) {
 	t.Parallel()
 	broken := changed(t, `INSERT INTO steps (run_id, step_name, step_index, status, output, created_at)
 		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
-		SELECT (SELECT run_id FROM runs LIMIT 1), 's', i, 'completed', '{"pad":"' || hex(randomblob(600)) || '"}', '2026-01-05T09:00:01+00:00' FROM n`,
+		SELECT (SELECT run_id FROM runs LIMIT 1), 's', i, 'completed', '{"pad":"' || hex(randomblob(600)) || '"}',
+			'2026-01-05T09:00:01+00:00' FROM n`,
 		"PRAGMA wal_checkpoint(TRUNCATE)")
 	overwriteLeafPages(t, broken)
-	other := changed(
-		t,
+	other := changed(t,
 		"DROP TABLE runs",
 		"DROP TABLE workflow_state",
 		"DROP TABLE steps",
@@ -86,8 +86,7 @@ func TestCheckFile(t *testing.T) {
 		"DROP TABLE traces",
 		"DROP TABLE evaluations",
 		"DROP TABLE system_state",
-		"CREATE TABLE other (a)",
-	)
+		"CREATE TABLE other (a)")
 	quiet := changed(t, "UPDATE runs SET status = 'completed'", "UPDATE workflow_state SET status = 'completed'")
 	for _, tc := range []struct {
 		name, file, line string
@@ -101,27 +100,35 @@ func TestCheckFile(t *testing.T) {
 		{"a good file's format", fixture, "file format", report.OK, []string{"Flujo 0.6"}},
 		{"an older format", "../../testdata/flujo_0.4.35.db", "file format", report.OK, []string{"0.4.33"}},
 		{"another program's file", other, "file format", report.Error, []string{"none of Flujo's tables"}},
-		{"rows", fixture, "rows", report.OK, []string{"runs 60", "steps 213", "spans 261", "evaluations 15", "system_state 5"}},
+		{"rows", fixture, "rows", report.OK,
+			[]string{"runs 60", "steps 213", "spans 261", "evaluations 15", "system_state 5"}},
 		{"no -wal", fixture, "-wal", report.OK, []string{"none"}},
-		{"runs in progress", fixture, "runs in progress", report.Warning, []string{"4 running in runs", "5 paused in runs"}},
-		{"paused runs only", changed(t, "UPDATE runs SET status = 'completed' WHERE status = 'running'", "UPDATE workflow_state SET status = 'completed' WHERE status = 'running'"),
+		{"runs in progress", fixture, "runs in progress", report.Warning,
+			[]string{"4 running in runs", "5 paused in runs"}},
+		{"paused runs only", changed(t, "UPDATE runs SET status = 'completed' WHERE status = 'running'",
+			"UPDATE workflow_state SET status = 'completed' WHERE status = 'running'"),
 			"runs in progress", report.Warning, []string{"5 paused in runs", "resumed after the cutover"}},
 		{"no run in progress", quiet, "runs in progress", report.OK, nil},
 		{"closed elsewhere", fixture, "other processes", report.OK, nil},
 		{"unchanged meanwhile", fixture, "concurrent writes", report.OK, nil},
 		{"nothing to find", fixture, "findings", report.OK, nil},
-		{"cells that change", changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), "findings", report.Warning, []string{"3 cells"}},
-		{"rejected rows", changed(t, "INSERT INTO system_state VALUES (NULL, '1', '')"), "findings", report.Error, []string{"1 row rejected by Flujo's PostgreSQL tables", "--quarantine"}},
-		{"naive timestamps", changed(t, "UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3"), "findings", report.Warning, []string{"2 timestamps without a time zone", "--naive-timezone"}},
-		{"a wide column", changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3"), "findings", report.Warning, []string{"1 column that would be widened to bigint"}},
-		{"runs to be made", changed(t, "DELETE FROM runs WHERE run_id = (SELECT min(run_id) FROM steps)"), "findings", report.Warning, []string{"1 stub run that would be created"}},
+		{"changed cells", changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), "findings", report.Warning,
+			[]string{"3 cells"}},
+		{"rejected rows", changed(t, "INSERT INTO system_state VALUES (NULL, '1', '')"), "findings", report.Error,
+			[]string{"1 row rejected by Flujo's PostgreSQL tables", "--quarantine"}},
+		{"naive timestamps", changed(t, "UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3"), "findings",
+			report.Warning, []string{"2 timestamps without a time zone", "--naive-timezone"}},
+		{"a wide column", changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3"), "findings",
+			report.Warning, []string{"1 column that would be widened to bigint"}},
+		{"stub runs", changed(t, "DELETE FROM runs WHERE run_id = (SELECT min(run_id) FROM steps)"), "findings",
+			report.Warning, []string{"1 stub run that would be created"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			result := wantLine(t, checkOptions(t, tc.file, ""), tc.line, tc.state, tc.words...)
 			for _, l := range result.Results {
 				if l.Group != report.GroupFile {
-					t.Errorf("a line on %s without a target: %+v", l.Group, l)
+					t.Errorf("got a line on %s without a target: %+v", l.Group, l)
 				}
 			}
 		})
@@ -142,13 +149,12 @@ func TestCheckQuarantine(t *testing.T) {
 	wantLine(t, o, "findings", report.Warning, "1 row rejected by Flujo's PostgreSQL tables")
 }
 
-// TestCheckWAL: rows that are only in the -wal are counted, and so are its
-// frames.
+// TestCheckWAL tests that the rows and frames in the -wal are counted.
 func TestCheckWAL(t *testing.T) {
 	t.Parallel()
 	file := copyOf(t, fixture)
 	keepOpen(t, file, "INSERT INTO system_state VALUES ('new', '1', '2026-01-05T09:00:00+00:00')", func() {
-		for _, end := range []string{"", "-wal"} { // a copy of both, that nobody has open
+		for _, end := range []string{"", "-wal"} { // a copy that no process has open
 			text, err := os.ReadFile(file + end)
 			if err != nil {
 				t.Fatal(err)
@@ -160,56 +166,42 @@ func TestCheckWAL(t *testing.T) {
 	})
 	result := wantLine(t, checkOptions(t, file+".copy", ""), "-wal", report.OK, "frame")
 	if !result.Source.WAL || result.Source.Frames == 0 {
-		t.Errorf("source %+v", result.Source)
+		t.Errorf("got source %+v, want frames in a -wal", result.Source)
 	}
 	wantLine(t, checkOptions(t, file+".copy", ""), "rows", report.OK, "system_state 6")
 }
 
-// TestCheckServer: the lines on server and target in both outcomes.
+// TestCheckServer tests the lines on the server and the target, with and without a problem.
 func TestCheckServer(t *testing.T) {
 	t.Parallel()
 	good := pgtest.Database(t)
 	result := checked(t, checkOptions(t, fixture, good))
 	for name, words := range map[string][]string{
-		"reachable": {"as role"}, "version": {"PostgreSQL"}, "encoding": {"UTF8"}, "primary": nil, "privileges": nil, "timeouts": nil, "schema": {"will be created"},
-		"cutover address": {"flujo,public"}, "pooler": nil, "Flujo startup": {"will start"}, "time": {"about", "sample"},
+		"reachable": {"as role"}, "version": {"PostgreSQL"}, "encoding": {"UTF8"}, "primary": nil, "privileges": nil,
+		"timeouts": nil, "schema": {"will be created"},
+		"cutover address": {"flujo,public"}, "pooler": nil, "Flujo startup": {"will start"},
+		"time": {"about", "sample"},
 	} {
 		wantChecked(t, result, name, report.OK, words...)
 	}
 	if got := leftovers(t, connect(t, good)); got != "" {
-		t.Errorf("left in the database: %s", got)
+		t.Errorf("the check left in the database: %s", got)
 	}
 
 	t.Run("unreachable", func(t *testing.T) {
 		t.Parallel()
-		wantLine(
-			t,
-			checkOptions(t, fixture, "postgresql://nobody:secret@127.0.0.1:1/none?sslmode=disable"),
-			"reachable",
-			report.Error,
-			"connect",
-		)
+		o := checkOptions(t, fixture, "postgresql://nobody:secret@127.0.0.1:1/none?sslmode=disable")
+		wantLine(t, o, "reachable", report.Error, "connect")
 	})
 	t.Run("encoding", func(t *testing.T) {
 		t.Parallel()
-		wantLine(
-			t,
-			checkOptions(t, fixture, pgtest.EncodedDatabase(t, "SQL_ASCII")),
-			"encoding",
-			report.Error,
-			"SQL_ASCII",
-		)
+		wantLine(t, checkOptions(t, fixture, pgtest.EncodedDatabase(t, "SQL_ASCII")), "encoding", report.Error,
+			"SQL_ASCII")
 	})
 	t.Run("standby", func(t *testing.T) {
 		t.Parallel()
-		wantLine(
-			t,
-			checkOptions(t, fixture, pgtest.Standby(t)),
-			"primary",
-			report.Error,
-			"standby",
-			"connect to the primary",
-		)
+		wantLine(t, checkOptions(t, fixture, pgtest.Standby(t)), "primary", report.Error, "standby",
+			"connect to the primary")
 	})
 	t.Run("read-only", func(t *testing.T) {
 		t.Parallel()
@@ -222,45 +214,24 @@ func TestCheckServer(t *testing.T) {
 	t.Run("no rights", func(t *testing.T) {
 		t.Parallel()
 		role := pgtest.Role(t, pgtest.Database(t), "")
-		result := wantLine(
-			t,
-			checkOptions(t, fixture, role),
-			"privileges",
-			report.Error,
-			"lacks CREATE on database",
-			"init --grant-to",
-		)
+		result := wantLine(t, checkOptions(t, fixture, role), "privileges", report.Error, "lacks CREATE on database",
+			"init --grant-to")
 		wantChecked(t, result, "Flujo startup", report.Error, "lacks privileges")
-		wantChecked(t, result, "time", report.OK, "about") // by temporary tables
+		wantChecked(t, result, "time", report.OK, "about") // measured with temporary tables
 	})
 	t.Run("no rights in the schema", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		initialise(t, url)
+		initialize(t, url, "")
 		role := pgtest.Role(t, url, "")
 		conn := connect(t, url)
-		wantLine(
-			t,
-			checkOptions(t, fixture, role),
-			"privileges",
-			report.Error,
-			"USAGE on schema flujo",
-			"CREATE on schema flujo",
-		)
-		run(
-			t,
-			conn,
+		wantLine(t, checkOptions(t, fixture, role), "privileges", report.Error, "USAGE on schema flujo",
+			"CREATE on schema flujo")
+		run(t, conn,
 			"GRANT USAGE, CREATE ON SCHEMA flujo TO PUBLIC",
-			"GRANT SELECT ON ALL TABLES IN SCHEMA flujo TO PUBLIC",
-		)
-		wantLine(
-			t,
-			checkOptions(t, fixture, role),
-			"privileges",
-			report.Error,
-			"INSERT on table runs",
-			"DELETE on table steps",
-		)
+			"GRANT SELECT ON ALL TABLES IN SCHEMA flujo TO PUBLIC")
+		wantLine(t, checkOptions(t, fixture, role), "privileges", report.Error, "INSERT on table runs",
+			"DELETE on table steps")
 		run(t, conn, "GRANT ALL ON ALL TABLES IN SCHEMA flujo TO PUBLIC")
 		wantLine(t, checkOptions(t, fixture, role), "privileges", report.Error, "UPDATE on sequence steps_id_seq")
 		run(t, conn, "GRANT ALL ON ALL SEQUENCES IN SCHEMA flujo TO PUBLIC")
@@ -272,29 +243,19 @@ func TestCheckServer(t *testing.T) {
 		role := pgtest.Role(t, url, "CREATEDB")
 		name := one(t, connect(t, role), "SELECT current_user")
 		conn := connect(t, url)
-		run(
-			t,
-			conn,
+		run(t, conn,
 			"ALTER ROLE "+name+" SET statement_timeout = '1500ms'",
 			"ALTER ROLE "+name+" SET lock_timeout = '2s'",
 			"ALTER ROLE "+name+" SET idle_in_transaction_session_timeout = '3s'",
-			"GRANT CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" TO "+name,
-		)
-		wantLine(
-			t,
-			checkOptions(t, fixture, role),
-			"timeouts",
-			report.Warning,
-			"statement_timeout=1500ms",
-			"lock_timeout=2s",
-			"idle_in_transaction_session_timeout=3s",
-		)
+			"GRANT CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" TO "+name)
+		wantLine(t, checkOptions(t, fixture, role), "timeouts", report.Warning, "statement_timeout=1500ms",
+			"lock_timeout=2s", "idle_in_transaction_session_timeout=3s")
 	})
 	t.Run("disk", func(t *testing.T) {
 		t.Parallel()
-		pgtest.Shared(t) // it runs on this machine
+		pgtest.Shared(t) // the server runs on this machine
 		wantLine(t, checkOptions(t, fixture, good), "disk", report.OK, "free, up to")
-		role := pgtest.Role(t, pgtest.Database(t), "") // is not told where the data are
+		role := pgtest.Role(t, pgtest.Database(t), "") // may not read data_directory
 		wantLine(t, checkOptions(t, fixture, role), "disk", report.Warning, "cannot be determined")
 	})
 	t.Run("rows in the target", func(t *testing.T) {
@@ -306,21 +267,15 @@ func TestCheckServer(t *testing.T) {
 	t.Run("empty tables", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		initialise(t, url)
+		initialize(t, url, "")
 		wantLine(t, checkOptions(t, fixture, url), "schema", report.OK, "which are empty")
 	})
 	t.Run("another shape", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
 		run(t, connect(t, url), "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
-		wantLine(
-			t,
-			checkOptions(t, fixture, url),
-			"schema",
-			report.Error,
-			"differ from Flujo's",
-			"runs.run_id is integer, not text",
-		)
+		wantLine(t, checkOptions(t, fixture, url), "schema", report.Error, "differ from Flujo's",
+			"runs.run_id is integer, not text")
 	})
 	t.Run("pgvector", func(t *testing.T) {
 		t.Parallel()
@@ -344,12 +299,13 @@ func TestCheckServer(t *testing.T) {
 	t.Run("without lz4", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		// A database whose catalog says what a server built without lz4 says.
+		// pg_settings is replaced by a view that shows what a server built without lz4 shows.
 		run(t, connect(t, url), "SET allow_system_table_mods = on", `CREATE OR REPLACE VIEW pg_catalog.pg_settings AS
 			SELECT name, setting, unit, category, short_desc, extra_desc, context, vartype, source, min_val, max_val,
-				array_remove(enumvals, 'lz4') AS enumvals, boot_val, reset_val, sourcefile, sourceline, pending_restart FROM pg_show_all_settings()`)
+				array_remove(enumvals, 'lz4') AS enumvals, boot_val, reset_val, sourcefile, sourceline, pending_restart
+					FROM pg_show_all_settings()`)
 		wantLine(t, checkOptions(t, fixture, url), "lz4", report.Warning, "pglz")
-		migrate(t, options(t, fixture, url)) // it works all the same
+		migrate(t, options(t, fixture, url)) // succeeds without lz4
 	})
 	t.Run("the search_path's tables", func(t *testing.T) {
 		t.Parallel()
@@ -360,15 +316,15 @@ func TestCheckServer(t *testing.T) {
 	})
 }
 
-// hasLZ4 reports whether the server can compress by lz4.
+// hasLZ4 reports whether the server can compress with lz4.
 func hasLZ4(t testing.TB, conn *pgx.Conn) bool {
 	t.Helper()
 	return one(t, conn, `SELECT EXISTS (SELECT FROM pg_settings
 		WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals))`) == "true"
 }
 
-// TestCheckTLS: a connection whose certificate is checked, one where nobody
-// does, and one without.
+// TestCheckTLS tests a connection with a verified certificate, one with an unverified certificate, and one without
+// TLS.
 func TestCheckTLS(t *testing.T) {
 	t.Parallel()
 	server, err := pgtest.Start(pgtest.WithTLS())
@@ -380,15 +336,8 @@ func TestCheckTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	plain := server.URL("tls")
-	wantLine(
-		t,
-		checkOptions(t, fixture, plain),
-		"TLS",
-		report.OK,
-		"not used",
-		"the connection does not leave this machine",
-		"tunnel",
-	)
+	wantLine(t, checkOptions(t, fixture, plain), "TLS", report.OK, "not used",
+		"the connection does not leave this machine", "tunnel")
 	unchecked := pgtest.WithParameter(t, plain, "sslmode", "require")
 	wantLine(t, checkOptions(t, fixture, unchecked), "TLS", report.Warning, "is not verified", "verify-full")
 	for _, mode := range []string{"verify-ca", "verify-full"} {
@@ -398,7 +347,7 @@ func TestCheckTLS(t *testing.T) {
 	}
 }
 
-// TestCheckPooler: a pooler is noticed, and that it drops the search_path.
+// TestCheckPooler tests that a pooler is detected, and that it drops the search_path.
 func TestCheckPooler(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
@@ -410,8 +359,7 @@ func TestCheckPooler(t *testing.T) {
 	wantLine(t, o, "Flujo startup", report.Error, "does not lead to the schema")
 }
 
-// TestCheckVersion: a server that is too old is told before anything that it
-// could not answer.
+// TestCheckVersion tests that a server that is too old is reported before a query that it does not support.
 func TestCheckVersion(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
@@ -420,16 +368,10 @@ func TestCheckVersion(t *testing.T) {
 	wantLine(t, checkOptions(t, fixture, proxy.Rewrite(url)), "version", report.Error, "12.9", "older than 13")
 }
 
-// readOnly makes every transaction in the database begin read-only.
+// readOnly makes read-only the default of the database's transactions.
 func readOnly(t testing.TB, url string) {
 	t.Helper()
 	conn := connect(t, url)
-	run(
-		t,
-		conn,
-		fmt.Sprintf(
-			"ALTER DATABASE %s SET default_transaction_read_only = on",
-			one(t, conn, "SELECT quote_ident(current_database())"),
-		),
-	)
+	run(t, conn, fmt.Sprintf("ALTER DATABASE %s SET default_transaction_read_only = on",
+		one(t, conn, "SELECT quote_ident(current_database())")))
 }

@@ -7,8 +7,8 @@ import (
 	"flujo-port/internal/transfer"
 )
 
-// TestProgressByBytes: the bytes of the rows that were read grow up to those
-// that there are, by which the time left is told.
+// TestProgressByBytes tests that the bytes read, from which the remaining time is estimated, only grow and end at the
+// total.
 func TestProgressByBytes(t *testing.T) {
 	t.Parallel()
 	o := options(t, fixture, pgtest.Database(t))
@@ -18,12 +18,12 @@ func TestProgressByBytes(t *testing.T) {
 			return
 		}
 		if p.Bytes < last.Bytes || p.Bytes > p.OfBytes || p.OfBytes < 200_000 {
-			t.Errorf("%d of %d bytes after %d", p.Bytes, p.OfBytes, last.Bytes)
+			t.Errorf("got %d of %d bytes after %d", p.Bytes, p.OfBytes, last.Bytes)
 		}
 		last = p
 	}
 	migrate(t, o)
 	if last.Bytes != last.OfBytes {
-		t.Errorf("%d of %d bytes at the end", last.Bytes, last.OfBytes)
+		t.Errorf("got %d of %d bytes at the end, want all", last.Bytes, last.OfBytes)
 	}
 }

@@ -11,16 +11,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// odd is a row that is rejected in Flujo's tables, or lives next to one.
+// testRow is a row of a state file, rejected or accepted.
 type testRow struct {
 	table      string
 	rowid      int64
 	given      cells
-	reason     string            // why it is rejected; "" when it is accepted
-	ownReasons map[string]string // what is wrong with single cells, by column
+	reason     string            // why the row is rejected; "" if it is accepted
+	ownReasons map[string]string // reasons of changed cells, by column
 }
 
-// incompressible is a text that PostgreSQL cannot make shorter.
+// incompressible returns a text of n bytes that PostgreSQL cannot compress.
 func incompressible(n int) string {
 	var b strings.Builder
 	state := uint32(1)
@@ -31,7 +31,8 @@ func incompressible(n int) string {
 	return b.String()[:n]
 }
 
-// rejectedRows are several kinds of rejected rows in every table at once.
+// rejectedRows holds rows of every table that are rejected for different reasons, and accepted rows that refer to
+// them.
 var rejectedRows = []testRow{
 	{table: "runs", rowid: 1, given: cells{"run_id": "good", "end_time": "soon", "error_message": "a\x00"},
 		ownReasons: map[string]string{"end_time": "unmapped-column", "error_message": "nul-removed"}},
@@ -85,7 +86,7 @@ var rejectedRows = []testRow{
 		reason:     "missing-value",
 		ownReasons: map[string]string{"created_at": "time-inferred", "total_steps": "rounded"},
 	},
-	{table: "runs", rowid: 11, given: cells{"run_id": "lost and told", "status": nil}, reason: "missing-value"},
+	{table: "runs", rowid: 11, given: cells{"run_id": "lost with state", "status": nil}, reason: "missing-value"},
 	{table: "runs", rowid: 12, given: cells{"run_id": "lost and childless", "status": nil}, reason: "missing-value"},
 	{
 		table:  "runs",
@@ -106,7 +107,7 @@ var rejectedRows = []testRow{
 	{
 		table: "workflow_state",
 		rowid: 21,
-		given: cells{"run_id": "lost and told", "pipeline_id": "told", "status": "paused", "total_steps": int64(4)},
+		given: cells{"run_id": "lost with state", "pipeline_id": "stated", "status": "paused", "total_steps": int64(4)},
 	},
 	{
 		table:  "workflow_state",
@@ -158,7 +159,7 @@ var rejectedRows = []testRow{
 	{table: "steps", rowid: 36, given: cells{"run_id": []byte("good")}},
 	{table: "steps", rowid: 37, given: cells{"run_id": "long"}},
 	{table: "steps", rowid: 38, given: cells{"run_id": incompressible(9000)}, reason: "text-too-long"},
-	{table: "steps", rowid: 39, given: cells{"run_id": []byte{}}}, // a run of its own, though NULL is one of none
+	{table: "steps", rowid: 39, given: cells{"run_id": []byte{}}}, // "" is a key; NULL is not
 	{table: "spans", rowid: 41, given: cells{"run_id": "good", "start_time": "early"}, reason: "not-a-number"},
 	{
 		table:  "spans",
@@ -177,10 +178,10 @@ var rejectedRows = []testRow{
 		reason:     "duplicate-key",
 		ownReasons: map[string]string{"trace_data": "invalid-json"},
 	},
-	{table: "traces", rowid: 53, given: cells{"run_id": "lost and told", "trace_data": nil}, reason: "missing-value"},
+	{table: "traces", rowid: 53, given: cells{"run_id": "lost with state", "trace_data": nil}, reason: "missing-value"},
 	{table: "evaluations", rowid: 61, given: cells{"run_id": "good", "score": nil}, reason: "missing-value"},
 	{table: "evaluations", rowid: 62, given: cells{"run_id": "good", "score": []byte{1}}, reason: "not-a-number"},
-	{table: "evaluations", rowid: 63, given: cells{"run_id": "lost and told"}},
+	{table: "evaluations", rowid: 63, given: cells{"run_id": "lost with state"}},
 	{table: "system_state", rowid: 71, given: cells{"key": "k", "value": nil}, reason: "missing-value"},
 	{table: "system_state", rowid: 72, given: cells{"key": nil, "value": nil}, reason: "null-key+missing-value"},
 	{table: "system_state", rowid: 73, given: cells{"key": "k2"}},
@@ -188,7 +189,7 @@ var rejectedRows = []testRow{
 	{table: "system_state", rowid: 75, given: cells{"key": []byte("k3")}},
 }
 
-// keyColumn names the primary key of each table.
+// keyColumn holds the primary key of each table.
 var keyColumn = map[string]string{
 	"runs":           "run_id",
 	"workflow_state": "run_id",
@@ -199,7 +200,7 @@ var keyColumn = map[string]string{
 	"evaluations":    "id",
 }
 
-// key gives the key that the row has in PostgreSQL, or should have.
+// key returns the key of the row in PostgreSQL, or the key that a rejected row would have.
 func (r testRow) key() string {
 	if keyColumn[r.table] == "id" {
 		return fmt.Sprint(r.rowid)
@@ -208,7 +209,7 @@ func (r testRow) key() string {
 	return strings.ReplaceAll(strings.ReplaceAll(key, "\xff", "\uFFFD"), "\xfe", "\uFFFD")
 }
 
-// cells gives every cell of the row as it is in the file.
+// cells returns all cells of the row as they are in the file.
 func (r testRow) cells() cells {
 	all := cells{}
 	for column := range strings.SplitSeq(format06[r.table], ", ") {
@@ -224,33 +225,30 @@ func (r testRow) cells() cells {
 	return all
 }
 
-// wanted gives what is kept of the rows, and what is found.
-func wanted(rows []testRow) (originals []originalRow, found []finding, rejected map[string]int64) {
+// wantFindings returns the original values, the findings and the numbers of rejected rows by table that a migration
+// of rows must yield.
+func wantFindings(rows []testRow) (originals []originalRow, found []finding, rejected map[string]int64) {
 	rejected = map[string]int64{}
 	for _, r := range rows {
 		if r.reason == "" {
 			for column, kind := range r.ownReasons {
 				originals = append(originals, originalCell(r.table, r.key(), r.rowid, column, kind, r.given[column]))
-				found = append(
-					found,
-					finding{table: r.table, key: r.key(), rowid: r.rowid, column: column, reason: kind},
-				)
+				found = append(found,
+					finding{table: r.table, key: r.key(), rowid: r.rowid, column: column, reason: kind})
 			}
 			continue
 		}
 		rejected[r.table]++
 		found = append(found, finding{table: r.table, key: r.key(), rowid: r.rowid, reason: r.reason, rejected: true})
 		for column, cell := range r.cells() {
-			originals = append(
-				originals,
-				originalCell(r.table, r.key(), r.rowid, column, joinReasons(r.ownReasons[column], r.reason), cell),
-			)
+			originals = append(originals,
+				originalCell(r.table, r.key(), r.rowid, column, joinReasons(r.ownReasons[column], r.reason), cell))
 		}
 	}
 	return originals, found, rejected
 }
 
-// joinReasons joins kinds in the order in which the program names them, each once.
+// joinReasons joins reasons in the order in which the program lists them, each once.
 func joinReasons(kinds ...string) string {
 	order := []string{
 		"nul-removed",
@@ -282,6 +280,7 @@ func joinReasons(kinds ...string) string {
 	return strings.Join(all, "+")
 }
 
+// writeRows writes a file with the rows and returns its path.
 func writeRows(t testing.TB, rows []testRow) string {
 	t.Helper()
 	f := newFile(t, format06)
@@ -293,14 +292,14 @@ func writeRows(t testing.TB, rows []testRow) string {
 	return f.close()
 }
 
-// TestRejectedRows: without --quarantine they refuse, all in one list; with
-// it every cell of theirs is kept, and everything else arrives.
+// TestRejectedRows tests that rejected rows refuse a migration, with all of them listed, and that with --quarantine
+// all their cells are stored and all other rows are migrated.
 func TestRejectedRows(t *testing.T) {
 	t.Parallel()
 	path := writeRows(t, rejectedRows)
 	url := pgtest.Database(t)
 	conn := connect(t, url)
-	originals, wantFound, rejected := wanted(rejectedRows)
+	originals, wantFound, rejected := wantFindings(rejectedRows)
 	for i, f := range wantFound {
 		if f.column == "created_at" {
 			wantFound[i].note = "steps.created_at"
@@ -317,15 +316,15 @@ func TestRejectedRows(t *testing.T) {
 		o := options(t, path, url)
 		set(&o)
 		found := collectFindings(&o)
-		result := wantRefused(t, o, many(all, "row"), "rejected", "--quarantine", "flujo.flujo_port_originals")
+		result := wantRefused(t, o, plural(all, "row"), "rejected", "--quarantine", "flujo.flujo_port_originals")
 		wantReport(t, result, *found, wantFound)
 		if got := leftovers(t, conn); got != "" {
-			t.Errorf("%s left %s", name, got)
+			t.Errorf("%s: the migration left %s", name, got)
 		}
 	}
 	o := options(t, path, url)
 	o.Quarantine, o.Strict = true, true
-	wantStrict(t, o, many(all, "row"))
+	wantStrict(t, o, plural(all, "row"))
 	o.Strict, o.DryRun = false, true
 	migrate(t, o)
 	if got := leftovers(t, conn); got != "" {
@@ -346,42 +345,39 @@ func TestRejectedRows(t *testing.T) {
 		if row.RowsRead != rows || row.Rejected != rejected[row.Name] || !row.Match {
 			t.Errorf("%+v; want %d rows read, %d rejected", row, rows, rejected[row.Name])
 		}
-		if got := one(t, conn, "SELECT count(*) FROM flujo."+row.Name); got != fmt.Sprint(
-			rows-rejected[row.Name]+row.Derived,
-		) {
-			t.Errorf(
-				"%s has %s rows; %d read, %d rejected, %d derived",
-				row.Name,
-				got,
-				rows,
-				rejected[row.Name],
-				row.Derived,
-			)
+		want := fmt.Sprint(rows - rejected[row.Name] + row.Derived)
+		if got := one(t, conn, "SELECT count(*) FROM flujo."+row.Name); got != want {
+			t.Errorf("%s: got %s rows, want %s", row.Name, got, want)
 		}
 	}
-	wantTheRest(t, conn)
+	wantAcceptedRows(t, conn)
 }
 
-// wantTheRest looks for the rows that are accepted, and the runs that were made
-// for children of rows that have none.
-func wantTheRest(t *testing.T, conn *pgx.Conn) {
+// wantAcceptedRows tests that the accepted rows are in PostgreSQL, and stub runs for those without a run.
+func wantAcceptedRows(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
-	for query, want := range map[string]string{
-		"SELECT string_agg(run_id, '|' ORDER BY run_id) FROM flujo.runs WHERE pipeline_version = '1'":                           "almost long|bad \uFFFD|good|lost and told",
-		"SELECT string_agg(run_id, '|' ORDER BY run_id) FROM flujo.runs WHERE pipeline_id = 'unknown'":                          "|long|lost",
-		"SELECT string_agg(DISTINCT pipeline_version || status, '|') FROM flujo.runs WHERE pipeline_id = 'unknown'":             "latestrunning",
-		"SELECT format('%s %s %s', pipeline_id, status, total_steps) FROM flujo.runs WHERE run_id = 'lost and told'":            "told paused 4",
-		"SELECT string_agg(id || ' ' || run_id, '|' ORDER BY id) FROM flujo.steps":                                              "31 lost|35 bad \uFFFD|36 good|37 long|39 ",
-		"SELECT string_agg(id::text, '|' ORDER BY id) FROM flujo.spans":                                                         "43|45",
-		"SELECT string_agg(run_id, '|' ORDER BY run_id) FROM flujo.traces":                                                      "|good",
-		"SELECT string_agg(id::text, '|') FROM flujo.evaluations":                                                               "63",
-		"SELECT string_agg(key, '|' ORDER BY key) FROM flujo.system_state":                                                      "k2|k3",
-		"SELECT string_agg(run_id, '|' ORDER BY run_id) FROM flujo.workflow_state":                                              "lost and told",
-		"SELECT created_at = '2026-01-05T09:00:05+00:00' FROM flujo.runs WHERE run_id = 'lost'":                                 "true",
-		"SELECT count(*) FROM flujo.flujo_port_originals WHERE table_name = 'runs' AND row_key = '' AND column_name = 'run_id'": "2",
+	for _, c := range []struct{ query, want string }{
+		{"SELECT string_agg(run_id, '|' ORDER BY run_id) FROM flujo.runs WHERE pipeline_version = '1'",
+			"almost long|bad \uFFFD|good|lost with state"},
+		{"SELECT string_agg(run_id, '|' ORDER BY run_id) FROM flujo.runs WHERE pipeline_id = 'unknown'",
+			"|long|lost"},
+		{"SELECT string_agg(DISTINCT pipeline_version || status, '|') FROM flujo.runs WHERE pipeline_id = 'unknown'",
+			"latestrunning"},
+		{"SELECT format('%s %s %s', pipeline_id, status, total_steps) FROM flujo.runs WHERE run_id = 'lost with state'",
+			"stated paused 4"},
+		{"SELECT string_agg(id || ' ' || run_id, '|' ORDER BY id) FROM flujo.steps",
+			"31 lost|35 bad \uFFFD|36 good|37 long|39 "},
+		{"SELECT string_agg(id::text, '|' ORDER BY id) FROM flujo.spans", "43|45"},
+		{"SELECT string_agg(run_id, '|' ORDER BY run_id) FROM flujo.traces", "|good"},
+		{"SELECT string_agg(id::text, '|') FROM flujo.evaluations", "63"},
+		{"SELECT string_agg(key, '|' ORDER BY key) FROM flujo.system_state", "k2|k3"},
+		{"SELECT string_agg(run_id, '|' ORDER BY run_id) FROM flujo.workflow_state", "lost with state"},
+		{"SELECT created_at = '2026-01-05T09:00:05+00:00' FROM flujo.runs WHERE run_id = 'lost'", "true"},
+		{"SELECT count(*) FROM flujo.flujo_port_originals WHERE table_name = 'runs' AND row_key = '' " +
+			"AND column_name = 'run_id'", "2"},
 	} {
-		if got := one(t, conn, query); got != want {
-			t.Errorf("%s: %q, want %q", query, got, want)
+		if got := one(t, conn, c.query); got != c.want {
+			t.Errorf("%s: got %q, want %q", c.query, got, c.want)
 		}
 	}
 }

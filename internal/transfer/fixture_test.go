@@ -17,8 +17,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// wantTables is this test's own reading of what Flujo keeps: which columns of
-// the file are compared, and how.
+// wantTables holds, by table and column, how a cell of the file is compared with PostgreSQL. It is written
+// independently of the program's table mapping.
 var wantTables = map[string]map[string]string{
 	"runs": {
 		"run_id":            "text",
@@ -58,14 +58,14 @@ var wantTables = map[string]map[string]string{
 	"system_state": {"key": "text", "value": "json", "updated_at": "time"},
 }
 
-// TestFixtureArrivesWhole compares the real file with the database cell by
-// cell, through database/sql on one side and text queries on the other.
-func TestFixtureArrivesWhole(t *testing.T) {
+// TestMigrateFixture compares every cell of a real state file with the database. It reads the file with database/sql
+// and the database as text, independently of the program.
+func TestMigrateFixture(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	result := migrate(t, options(t, fixture, url))
 	if !result.Committed {
-		t.Error("the report does not say committed")
+		t.Error("the report says that the migration was not committed")
 	}
 	db, err := sql.Open("sqlite", "file:"+fixture+"?immutable=1")
 	if err != nil {
@@ -77,14 +77,15 @@ func TestFixtureArrivesWhole(t *testing.T) {
 	for table, columns := range wantTables {
 		cells += compareTable(t, db, conn, table, columns)
 	}
-	if cells != 60*11+60*20+213*11+261*10+15*7+5*3 {
-		t.Errorf("%d cells were compared", cells)
+	if want := 60*11 + 60*20 + 213*11 + 261*10 + 15*7 + 5*3; cells != want {
+		t.Errorf("compared %d cells, want %d", cells, want)
 	}
 	if got := one(t, conn, "SELECT count(*) FROM flujo.steps WHERE output IS NULL"); got != "32" {
-		t.Errorf("%s steps without output, the file has 32 that are JSON's null", got)
+		t.Errorf("got %s steps whose output is NULL, want 32 (those with JSON null in the file)", got)
 	}
 }
 
+// compareTable compares the columns of a table and returns the number of cells compared.
 func compareTable(t *testing.T, db *sql.DB, conn *pgx.Conn, table string, columns map[string]string) (cells int) {
 	t.Helper()
 	names := make([]string, 0, len(columns))
@@ -96,10 +97,8 @@ func compareTable(t *testing.T, db *sql.DB, conn *pgx.Conn, table string, column
 		key = "id"
 	}
 	have := map[string][]*string{}
-	rows, err := conn.Query(
-		context.Background(),
-		fmt.Sprintf("SELECT %s::text, %s::text FROM flujo.%s", key, strings.Join(names, "::text, "), table),
-	)
+	rows, err := conn.Query(context.Background(),
+		fmt.Sprintf("SELECT %s::text, %s::text FROM flujo.%s", key, strings.Join(names, "::text, "), table))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +133,7 @@ func compareTable(t *testing.T, db *sql.DB, conn *pgx.Conn, table string, column
 		k := fmt.Sprint(row[0])
 		got, ok := have[k]
 		if !ok {
-			t.Errorf("%s %s did not arrive", table, k)
+			t.Errorf("%s %s is not in PostgreSQL", table, k)
 			continue
 		}
 		for i, name := range names {
@@ -145,13 +144,13 @@ func compareTable(t *testing.T, db *sql.DB, conn *pgx.Conn, table string, column
 		}
 	}
 	if n != len(have) {
-		t.Errorf("%s: %d rows in the file, %d in Postgres", table, n, len(have))
+		t.Errorf("%s: got %d rows in PostgreSQL, want %d as in the file", table, len(have), n)
 	}
 	return cells
 }
 
-// differs says how a cell of the file and the text that Postgres gives for it
-// are not the same.
+// differs compares a cell of the file with the text that PostgreSQL returns for it. It returns a description of the
+// difference, or "".
 func differs(kind string, file any, got *string) string {
 	if file == nil || kind == "json" && file == "null" {
 		if got != nil {
@@ -185,7 +184,7 @@ func differs(kind string, file any, got *string) string {
 	return ""
 }
 
-// decode reads JSON with its numbers as exact fractions.
+// decode parses JSON, with numbers as exact fractions. It returns an error as the value.
 func decode(s string) any {
 	d := json.NewDecoder(strings.NewReader(s))
 	d.UseNumber()
@@ -193,31 +192,34 @@ func decode(s string) any {
 	if err := d.Decode(&v); err != nil {
 		return err
 	}
-	return exact(v)
+	return exactNumbers(v)
 }
 
-func exact(v any) any {
+// exactNumbers replaces the numbers in v by exact fractions.
+func exactNumbers(v any) any {
 	switch v := v.(type) {
 	case json.Number:
 		r, ok := new(big.Rat).SetString(string(v))
 		if !ok {
-			return "no number: " + string(v)
+			return "not a number: " + string(v)
 		}
 		return r.RatString()
 	case []any:
 		for i := range v {
-			v[i] = exact(v[i])
+			v[i] = exactNumbers(v[i])
 		}
 	case map[string]any:
 		for k := range v {
-			v[k] = exact(v[k])
+			v[k] = exactNumbers(v[k])
 		}
 	}
 	return v
 }
 
+// fileTime parses a timestamp of the file; it returns the zero time if s is not one.
 func fileTime(s string) time.Time {
-	for _, format := range []string{"2006-01-02T15:04:05.999999-07:00", "2006-01-02T15:04:05.999999", "2006-01-02 15:04:05"} {
+	for _, format := range []string{"2006-01-02T15:04:05.999999-07:00", "2006-01-02T15:04:05.999999",
+		"2006-01-02 15:04:05"} {
 		if at, err := time.Parse(format, s); err == nil {
 			return at
 		}
@@ -225,6 +227,7 @@ func fileTime(s string) time.Time {
 	return time.Time{}
 }
 
+// postgresTime parses a timestamp of PostgreSQL; it returns 1970 if s is not one.
 func postgresTime(s string) time.Time {
 	at, err := time.Parse("2006-01-02 15:04:05.999999-07", s)
 	if err != nil {
@@ -233,14 +236,13 @@ func postgresTime(s string) time.Time {
 	return at
 }
 
-// TestTracesAreDerived compares each derived trace with a tree that is built
-// here from the spans in the file.
-func TestTracesAreDerived(t *testing.T) {
+// TestDeriveTracesOfFixture compares each derived trace with a tree that the test builds from the spans of the file.
+func TestDeriveTracesOfFixture(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	result := migrate(t, options(t, fixture, url))
 	if len(result.Derived) != 1 || result.Derived[0].Rows != 60 || result.Derived[0].Count != 261 {
-		t.Errorf("derived: %+v", result.Derived)
+		t.Errorf("got derived rows %+v, want 60 from 261", result.Derived)
 	}
 	db, err := sql.Open("sqlite", "file:"+fixture+"?immutable=1")
 	if err != nil {
@@ -262,7 +264,7 @@ func TestTracesAreDerived(t *testing.T) {
 		ids = append(ids, id)
 	}
 	if len(ids) != 60 {
-		t.Fatalf("%d runs have spans", len(ids))
+		t.Fatalf("got %d runs with spans, want 60", len(ids))
 	}
 	for _, id := range ids {
 		want := treeOf(t, db, id)
@@ -271,18 +273,17 @@ func TestTracesAreDerived(t *testing.T) {
 			t.Errorf("trace of %s:\ngot  %v\nwant %v", id, got, want)
 		}
 	}
-	if got := one(t, conn, "SELECT count(*) FROM flujo.traces t WHERE created_at <> (SELECT max(created_at) FROM flujo.spans s WHERE s.run_id = t.run_id)"); got != "0" {
-		t.Errorf("%s traces have another created_at than their latest span", got)
+	if got := one(t, conn, "SELECT count(*) FROM flujo.traces t WHERE created_at <> (SELECT max(created_at) "+
+		"FROM flujo.spans s WHERE s.run_id = t.run_id)"); got != "0" {
+		t.Errorf("got %s traces whose created_at differs from that of their latest span, want 0", got)
 	}
 }
 
-// treeOf is this test's own reading of how Flujo's SQLite backend answers.
+// treeOf returns the trace of a run as Flujo's SQLite backend returns it. It is written independently of the program.
 func treeOf(t *testing.T, db *sql.DB, run string) any {
 	t.Helper()
-	rows, err := db.Query(
-		"SELECT span_id, parent_span_id, name, start_time, end_time, status, attributes FROM spans WHERE run_id = ? ORDER BY start_time, id",
-		run,
-	)
+	rows, err := db.Query("SELECT span_id, parent_span_id, name, start_time, end_time, status, attributes "+
+		"FROM spans WHERE run_id = ? ORDER BY start_time, id", run)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,7 +310,7 @@ func treeOf(t *testing.T, db *sql.DB, run string) any {
 		order = append(order, id)
 	}
 	var root any
-	for i := len(order) - 1; i >= 0; i-- { // from the end: children are complete before they are put in place
+	for i := len(order) - 1; i >= 0; i-- {
 		node := byID[order[i]]
 		parent, ok := node["parent_span_id"].(string)
 		if !ok || byID[parent] == nil {
@@ -329,8 +330,7 @@ func treeOf(t *testing.T, db *sql.DB, run string) any {
 	return root
 }
 
-// shortest gives the exact fraction of a float's shortest decimal form, which
-// is how JSON carries it.
+// shortest returns the exact fraction of a float's shortest decimal form, which is the form in JSON.
 func shortest(f float64) string {
 	r, _ := new(big.Rat).SetString(strconv.FormatFloat(f, 'g', -1, 64))
 	return r.RatString()

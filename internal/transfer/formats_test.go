@@ -17,35 +17,40 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// The file formats before 0.6, in the letters of format06.
+// The file formats before 0.6, with the types of format06.
 var (
-	states35 = "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, current_step_index I, pipeline_context T, last_step_output T, " +
-		"step_history T, status T, created_at T, updated_at T, total_steps I, error_message T, execution_time_ms I, memory_usage_mb R"
-	format29 = map[string]string{"workflow_state": strings.Replace(states35, "step_history T, ", "", 1)}
+	workflowState35 = "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, current_step_index I, " +
+		"pipeline_context T, last_step_output T, step_history T, status T, created_at T, updated_at T, " +
+		"total_steps I, error_message T, execution_time_ms I, memory_usage_mb R"
+	format29 = map[string]string{"workflow_state": strings.Replace(workflowState35, "step_history T, ", "", 1)}
 	format33 = map[string]string{
-		"workflow_state": states35,
-		"runs":           "run_id K, pipeline_name T, pipeline_version T, status T, start_time T, end_time T, total_cost R, final_context_blob T",
-		"steps": "step_run_id K, run_id T, step_name T, step_index I, status T, start_time T, end_time T, duration_ms I, cost R, tokens I, " +
-			"input_blob T, output_blob T, error_blob T",
-		"spans": "span_id K, run_id T, parent_span_id T, name T, start_time R, end_time R, status T, attributes T, created_at DATETIME",
+		"workflow_state": workflowState35,
+		"runs": "run_id K, pipeline_name T, pipeline_version T, status T, start_time T, end_time T, " +
+			"total_cost R, final_context_blob T",
+		"steps": "step_run_id K, run_id T, step_name T, step_index I, status T, start_time T, end_time T, " +
+			"duration_ms I, cost R, tokens I, input_blob T, output_blob T, error_blob T",
+		"spans": "span_id K, run_id T, parent_span_id T, name T, start_time R, end_time R, status T, attributes T, " +
+			"created_at DATETIME",
 	}
 	formatOpened = map[string]string{
-		"workflow_state": states35 + ", metadata T, is_background_task I, parent_run_id T, task_id T, background_error T",
-		"runs":           format33["runs"] + ", pipeline_id T, created_at T, updated_at T, execution_time_ms I, memory_usage_mb R, total_steps I, error_message T",
-		"steps":          format33["steps"] + ", raw_response T", "spans": format33["spans"],
+		"workflow_state": workflowState35 +
+			", metadata T, is_background_task I, parent_run_id T, task_id T, background_error T",
+		"runs": format33["runs"] + ", pipeline_id T, created_at T, updated_at T, execution_time_ms I, " +
+			"memory_usage_mb R, total_steps I, error_message T",
+		"steps": format33["steps"] + ", raw_response T", "spans": format33["spans"],
 		"system_state": format06["system_state"], "traces": format06["traces"], "evaluations": format06["evaluations"],
 	}
 )
 
-// standsFor is, by table.column of an older file format, the column in
-// PostgreSQL that means the same.
-var standsFor = map[string]string{
+// renamedColumns holds, by table.column of an older file format, the column in PostgreSQL with the same meaning.
+var renamedColumns = map[string]string{
 	"runs.start_time": "created_at", "runs.end_time": "updated_at",
-	"steps.start_time": "created_at", "steps.duration_ms": "execution_time_ms", "steps.cost": "cost_usd", "steps.tokens": "token_counts",
+	"steps.start_time": "created_at", "steps.duration_ms": "execution_time_ms", "steps.cost": "cost_usd",
+	"steps.tokens":      "token_counts",
 	"steps.output_blob": "output",
 }
 
-// row04 gives a row of 0.4 with something in every column.
+// row04 returns row i of a table of 0.4, with a value in every column.
 func row04(table string, i int) cells {
 	run, at := fmt.Sprintf("run-%02d", i%7), fmt.Sprintf("2025-09-01T08:%02d:00.%06d", i, i*7919)
 	switch table {
@@ -78,9 +83,7 @@ func row04(table string, i int) cells {
 			"step_index":  int64(i),
 			"start_time":  at,
 			"end_time":    at,
-			"duration_ms": int64(
-				10 * i,
-			),
+			"duration_ms": int64(10 * i),
 			"cost":        0.000808865499794749 * float64(i),
 			"tokens":      int64(i),
 			"input_blob":  `{"in": 1}`,
@@ -93,18 +96,15 @@ func row04(table string, i int) cells {
 		"run_id":         run,
 		"parent_span_id": "p",
 		"start_time":     1756713600.1234567 + float64(i),
-		"end_time": 1756713601.7654321 + float64(
-			i,
-		),
-		"status":     "running",
-		"attributes": `{"a": 1.50}`,
-		"created_at": "2025-09-01 08:00:01",
+		"end_time":       1756713601.7654321 + float64(i),
+		"status":         "running",
+		"attributes":     `{"a": 1.50}`,
+		"created_at":     "2025-09-01 08:00:01",
 	}
 }
 
-// writeOld writes a file of 0.4 whose rowids have gaps and are not in the order
-// of the old keys.
-func writeOld(t testing.TB, format map[string]string, version int) string {
+// write04 writes a file of 0.4 whose rowids have gaps and are not in the order of the text keys. It returns its path.
+func write04(t testing.TB, format map[string]string, version int) string {
 	t.Helper()
 	f := newFile(t, format)
 	for i := range 7 {
@@ -118,10 +118,9 @@ func writeOld(t testing.TB, format map[string]string, version int) string {
 					delete(row, name)
 				}
 			}
-			if table == "runs" && hasColumn(format[table], "created_at") { // as 0.6 leaves it
-				row["pipeline_id"], row["created_at"], row["updated_at"], row["total_steps"] = "unknown", "", "", int64(
-					0,
-				)
+			if table == "runs" && hasColumn(format[table], "created_at") { // the values that 0.6 adds
+				row["pipeline_id"], row["created_at"], row["updated_at"], row["total_steps"] = "unknown", "",
+					"", int64(0)
 				if i == 3 {
 					row["end_time"] = nil
 				}
@@ -155,74 +154,66 @@ var formatCases = []struct {
 	path             func(t testing.TB) string
 	ignored          []string
 }{
-	{"0.4.29 to 0.4.32", "Flujo 0.4.29 to 0.4.32", func(t testing.TB) string { return writeOld(t, format29, 0) }, nil},
-	{"0.4.33 to 0.4.35", "Flujo 0.4.33 to 0.4.35", func(t testing.TB) string { return writeOld(t, format33, 0) }, nil},
+	{"0.4.29 to 0.4.32", "Flujo 0.4.29 to 0.4.32", func(t testing.TB) string { return write04(t, format29, 0) }, nil},
+	{"0.4.33 to 0.4.35", "Flujo 0.4.33 to 0.4.35", func(t testing.TB) string { return write04(t, format33, 0) }, nil},
 	{
 		"0.4.33 to 0.4.35 with the version of 0.6",
 		"Flujo 0.4.33 to 0.4.35",
-		func(t testing.TB) string { return writeOld(t, format33, 1) },
+		func(t testing.TB) string { return write04(t, format33, 1) },
 		nil,
 	},
 	{
 		"0.4 opened by 0.6",
 		"Flujo 0.4, opened by 0.6",
-		func(t testing.TB) string { return writeOld(t, formatOpened, 1) },
+		func(t testing.TB) string { return write04(t, formatOpened, 1) },
 		nil,
 	},
 	{
 		"0.4 opened by 0.6 with the version of 0.4",
 		"Flujo 0.4, opened by 0.6",
-		func(t testing.TB) string { return writeOld(t, formatOpened, 0) },
+		func(t testing.TB) string { return write04(t, formatOpened, 0) },
 		nil,
 	},
 	{"0.6", "Flujo 0.6", func(t testing.TB) string { return write06(t, format06) }, nil},
-	{"0.6 with its first three columns less", "Flujo 0.6", func(t testing.TB) string {
-		format := without("runs", "end_time", "total_cost", "final_context_blob")
+	{"0.6 without three columns of runs", "Flujo 0.6", func(t testing.TB) string {
+		format := withoutColumns("runs", "end_time", "total_cost", "final_context_blob")
 		return write06(t, format)
 	}, nil},
 	{"0.6 with the first seven columns of runs", "Flujo 0.6", func(t testing.TB) string {
-		format := without(
-			"runs",
-			"execution_time_ms",
-			"memory_usage_mb",
-			"total_steps",
-			"error_message",
+		format := withoutColumns("runs", "execution_time_ms", "memory_usage_mb", "total_steps", "error_message",
 			"end_time",
-			"total_cost",
-			"final_context_blob",
-		)
+			"total_cost", "final_context_blob")
 		return write06(t, format)
 	}, nil},
 	{"only runs of seven columns", "Flujo 0.6", func(t testing.TB) string {
-		return write06(
-			t,
-			map[string]string{
-				"runs": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, status T, created_at T, updated_at T",
-			},
-		)
+		return write06(t, map[string]string{
+			"runs": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, status T, created_at T, " +
+				"updated_at T",
+		})
 	}, nil},
 	{"extra columns", "Flujo 0.6", func(t testing.TB) string {
-		format := without("", "")
+		format := withoutColumns("", "")
 		for table := range format {
-			format[table] += ", tenant T, cost R, " + `"odd ""name" T`
+			format[table] += ", tenant T, cost R, " + `"quoted ""name" T`
 		}
 		return write06(t, format)
 	}, nil},
 	{"tables that are not Flujo's", "Flujo 0.6", func(t testing.TB) string {
-		format := without("", "")
-		format["notes"], format["alembic_version"], format["flujo_port_originals"] = "run_id K, x T", "version_num T", "table_name T, original T"
+		format := withoutColumns("", "")
+		format["notes"], format["alembic_version"], format["flujo_port_originals"] = "run_id K, x T", "version_num T",
+			"table_name T, original T"
 		return write06(t, format)
 	}, []string{"alembic_version", "flujo_port_originals", "notes"}},
 	{
 		"without step_history, and with runs",
 		"Flujo 0.6",
-		func(t testing.TB) string { return write06(t, without("workflow_state", "step_history")) },
+		func(t testing.TB) string { return write06(t, withoutColumns("workflow_state", "step_history")) },
 		nil,
 	},
 }
 
-// without gives format06 less some columns of a table.
-func without(table string, columns ...string) map[string]string {
+// withoutColumns returns a copy of format06 without the given columns of a table.
+func withoutColumns(table string, columns ...string) map[string]string {
 	all := map[string]string{}
 	for name, have := range format06 {
 		if name == table {
@@ -235,7 +226,7 @@ func without(table string, columns ...string) map[string]string {
 	return all
 }
 
-// write06 writes a file with something in every column that its format has.
+// write06 writes a file with a value in every column of its format, and returns its path.
 func write06(t testing.TB, format map[string]string) string {
 	t.Helper()
 	f := newFile(t, format)
@@ -277,43 +268,45 @@ func write06(t testing.TB, format map[string]string) string {
 	return f.close()
 }
 
-func TestFormatsArriveWhole(t *testing.T) {
+// TestMigrateFormats tests that every cell of every file format is in PostgreSQL after a migration.
+func TestMigrateFormats(t *testing.T) {
 	t.Parallel()
 	for _, l := range formatCases {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
-			wantWhole(t, l.path(t), l.formatName, l.ignored)
+			wantEveryCell(t, l.path(t), l.formatName, l.ignored)
 		})
 	}
 	for name, formatName := range map[string]string{
-		fixture: "Flujo 0.6", "../../testdata/flujo_0.4.35.db": "Flujo 0.4.33 to 0.4.35", "../../testdata/flujo_0.4.35_opened_by_0.6.11.db": "Flujo 0.4, opened by 0.6",
+		fixture: "Flujo 0.6", "../../testdata/flujo_0.4.35.db": "Flujo 0.4.33 to 0.4.35",
+		"../../testdata/flujo_0.4.35_opened_by_0.6.11.db": "Flujo 0.4, opened by 0.6",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			wantWhole(t, copyOf(t, name), formatName, nil)
+			wantEveryCell(t, copyOf(t, name), formatName, nil)
 		})
 	}
-	for _, table := range slices.Sorted(keysOf(format06)) { // tables that are missing, and tables alone
+	for _, table := range slices.Sorted(keysOf(format06)) {
 		t.Run("without "+table, func(t *testing.T) {
 			t.Parallel()
-			format := without("", "")
+			format := withoutColumns("", "")
 			delete(format, table)
-			wantWhole(t, write06(t, format), "Flujo 0.6", nil)
+			wantEveryCell(t, write06(t, format), "Flujo 0.6", nil)
 		})
 		t.Run("only "+table, func(t *testing.T) {
 			t.Parallel()
-			wantWhole(t, write06(t, map[string]string{table: format06[table]}), "Flujo 0.6", nil)
+			wantEveryCell(t, write06(t, map[string]string{table: format06[table]}), "Flujo 0.6", nil)
 		})
 	}
 }
 
-// wantWhole moves a file and finds every cell of it again.
-func wantWhole(t *testing.T, path, formatName string, ignored []string) {
+// wantEveryCell migrates a file and tests that every cell of it is in PostgreSQL.
+func wantEveryCell(t *testing.T, path, formatName string, ignored []string) {
 	t.Helper()
 	url := pgtest.Database(t)
 	result := migrate(t, options(t, path, url))
 	if result.Source.FileFormat != formatName {
-		t.Errorf("taken for %q, want %q", result.Source.FileFormat, formatName)
+		t.Errorf("got file format %q, want %q", result.Source.FileFormat, formatName)
 	}
 	wantSame(t, "ignored", result.Ignored, ignored)
 	var text bytes.Buffer
@@ -326,7 +319,7 @@ func wantWhole(t *testing.T, path, formatName string, ignored []string) {
 	}
 	for _, row := range result.Tables {
 		if !row.Match || row.Rejected != 0 {
-			t.Errorf("%+v", row)
+			t.Errorf("got %+v, want a match without rejected rows", row)
 		}
 	}
 	conn := connect(t, url)
@@ -342,18 +335,18 @@ func wantWhole(t *testing.T, path, formatName string, ignored []string) {
 		cells += files.find(t, db, table)
 	}
 	if cells == 0 {
-		t.Error("no cell was looked for")
+		t.Error("compared no cell")
 	}
 	if files.unused() > 0 {
-		t.Errorf("%d originals are of cells that the file does not have: %v", files.unused(), files.originals)
+		t.Errorf("got %d originals of no cell in the file: %v", files.unused(), files.originals)
 	}
 }
 
-// finder finds cells of a file in PostgreSQL.
+// finder finds the cells of a file in PostgreSQL.
 type finder struct {
 	conn      *pgx.Conn
 	originals map[string]originalRow // by table, rowid and column
-	used      map[string]bool
+	used      map[string]bool        // the originals that were found
 }
 
 func newFinder(t testing.TB, conn *pgx.Conn) *finder {
@@ -364,10 +357,11 @@ func newFinder(t testing.TB, conn *pgx.Conn) *finder {
 	return f
 }
 
+// unused returns the number of originals that belong to no cell.
 func (f *finder) unused() int { return len(f.originals) - len(f.used) }
 
-// find looks for every cell of a table, in its column by its meaning, or byte
-// for byte in the originals, and gives their number.
+// find tests that every cell of a table is in the column with the same meaning, or unchanged in the originals. It
+// returns the number of cells.
 func (f *finder) find(t *testing.T, db *sql.DB, table string) (cells int) {
 	t.Helper()
 	names := columnsOf(t, db, table)
@@ -400,7 +394,7 @@ func (f *finder) find(t *testing.T, db *sql.DB, table string) (cells int) {
 		}
 		got, ok := have[key]
 		if !ok {
-			t.Errorf("%s: the row %q did not arrive", table, key)
+			t.Errorf("%s: the row %q is not in PostgreSQL", table, key)
 			continue
 		}
 		for i, name := range names {
@@ -408,20 +402,21 @@ func (f *finder) find(t *testing.T, db *sql.DB, table string) (cells int) {
 			f.findCell(t, table, key, rowid, name, row[i+1], got)
 		}
 	}
-	if n != len(have) && table != "traces" && table != "runs" { // these are derived too
-		t.Errorf("%s: %d rows in the file, %d in PostgreSQL", table, n, len(have))
+	if n != len(have) && table != "traces" && table != "runs" { // traces and runs also have derived rows
+		t.Errorf("%s: got %d rows in PostgreSQL, want %d as in the file", table, len(have), n)
 	}
 	return cells
 }
 
+// findCell tests that one cell is in the row got, or in the originals.
 func (f *finder) findCell(t *testing.T, table, key string, rowid int64, name string, cell any, got map[string]*string) {
 	t.Helper()
-	column, isOld := standsFor[table+"."+name]
+	column, isOld := renamedColumns[table+"."+name]
 	if _, both := got[name]; both {
 		column, isOld = name, true
 	}
 	position := fmt.Sprintf("%s %d %s", table, rowid, name)
-	if isOld && column != name { // changed cells are kept under the column's name in PostgreSQL
+	if isOld && column != name { // the originals of changed cells have the column's name in PostgreSQL
 		if _, there := f.originals[position]; !there {
 			position = fmt.Sprintf("%s %d %s", table, rowid, column)
 		}
@@ -438,7 +433,7 @@ func (f *finder) findCell(t *testing.T, table, key string, rowid int64, name str
 		return
 	}
 	if !isOld {
-		t.Errorf("%s %q: %s %.60q is in no column and no original: %+v", table, key, name, cell, original)
+		t.Errorf("%s %q: %s %.60q is neither in a column nor in the originals: %+v", table, key, name, cell, original)
 		return
 	}
 	kind := wantTables[table][column]
@@ -450,14 +445,11 @@ func (f *finder) findCell(t *testing.T, table, key string, rowid int64, name str
 	}
 }
 
-// rows gives the rows of a table in PostgreSQL as text, by key.
+// rows returns the rows of a table in PostgreSQL as text, by key.
 func (f *finder) rows(t *testing.T, table string) map[string]map[string]*string {
 	t.Helper()
-	rows, err := f.conn.Query(
-		context.Background(),
-		"SELECT * FROM flujo."+table,
-		pgx.QueryResultFormats{pgx.TextFormatCode},
-	)
+	rows, err := f.conn.Query(context.Background(), "SELECT * FROM flujo."+table,
+		pgx.QueryResultFormats{pgx.TextFormatCode})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -485,7 +477,7 @@ func (f *finder) rows(t *testing.T, table string) map[string]map[string]*string 
 	return all
 }
 
-// columnsOf lists the columns of a table of a file; nil without the table.
+// columnsOf returns the columns of a table of a file; nil if the table does not exist.
 func columnsOf(t testing.TB, db *sql.DB, table string) (names []string) {
 	t.Helper()
 	rows, err := db.Query("SELECT name FROM pragma_table_info(?) ORDER BY cid", table)
@@ -503,6 +495,7 @@ func columnsOf(t testing.TB, db *sql.DB, table string) (names []string) {
 	return names
 }
 
+// keysOf returns an iterator over the keys of m.
 func keysOf[V any](m map[string]V) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		for k := range m {
@@ -513,52 +506,63 @@ func keysOf[V any](m map[string]V) func(yield func(string) bool) {
 	}
 }
 
-// TestOldRowsGetTheirRowID: ids of 0.4's steps and spans are in the order in
-// which they were written, the next one is free, and times and the id of the
-// pipeline are what state says.
-func TestOldRowsGetTheirRowID(t *testing.T) {
+// TestIDsOfFormat04 tests that the steps and spans of 0.4 get their rowids as ids, that the next id is free, and that
+// timestamps and pipeline ids of runs are inferred.
+func TestIDsOfFormat04(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ path, ends string }{"0.4.33": {writeOld(t, format33, 0), "7"}, "opened": {writeOld(t, formatOpened, 1), "6"}} {
+	for name, c := range map[string]struct{ path, endTimes string }{
+		"0.4.33": {write04(t, format33, 0), "7"},
+		"opened": {write04(t, formatOpened, 1), "6"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			result := migrate(t, options(t, c.path, url))
 			conn := connect(t, url)
 			for _, c := range [][2]string{
-				{"SELECT string_agg(id || ':' || step_index, ' ' ORDER BY id) FROM flujo.steps", "3:0 23:2 33:3 43:4 53:5 63:6 73:7 83:8 93:9 103:10"},
-				{"SELECT string_agg(id || ':' || span_id, ' ' ORDER BY id) FROM flujo.spans WHERE id < 30", "3:span-99 13:span-98 23:span-97"},
+				{"SELECT string_agg(id || ':' || step_index, ' ' ORDER BY id) FROM flujo.steps",
+					"3:0 23:2 33:3 43:4 53:5 63:6 73:7 83:8 93:9 103:10"},
+				{"SELECT string_agg(id || ':' || span_id, ' ' ORDER BY id) FROM flujo.spans WHERE id < 30",
+					"3:span-99 13:span-98 23:span-97"},
 				{"SELECT nextval('flujo.steps_id_seq')", "104"},
 				{"SELECT nextval('flujo.spans_id_seq')", "114"},
 				{"SELECT string_agg(DISTINCT pipeline_id, ' ') FROM flujo.runs", "unknown"},
-				{"SELECT string_agg(convert_from(original, 'UTF8'), ' ' ORDER BY source_rowid) FROM flujo.flujo_port_originals WHERE table_name = 'steps' AND column_name = 'step_run_id' AND source_rowid < 30", "run-00:step:99 run-02:step:97"},
+				{"SELECT string_agg(convert_from(original, 'UTF8'), ' ' ORDER BY source_rowid) " +
+					"FROM flujo.flujo_port_originals WHERE table_name = 'steps' AND column_name = 'step_run_id' " +
+					"AND source_rowid < 30", "run-00:step:99 run-02:step:97"},
 				{"SELECT count(*) FROM flujo.runs WHERE created_at = updated_at", "7"},
-				{"SELECT created_at AT TIME ZONE 'UTC' FROM flujo.runs WHERE run_id = 'run-01'", "2025-09-01 08:01:00.007919"},
+				{"SELECT created_at AT TIME ZONE 'UTC' FROM flujo.runs WHERE run_id = 'run-01'",
+					"2025-09-01 08:01:00.007919"},
 				{"SELECT count(*) FROM flujo.runs WHERE total_steps = 0", "7"},
-				{"SELECT count(*) FROM flujo.flujo_port_originals WHERE table_name = 'runs' AND column_name = 'end_time' AND reason = 'unmapped-column'", c.ends},
+				{"SELECT count(*) FROM flujo.flujo_port_originals WHERE table_name = 'runs' " +
+					"AND column_name = 'end_time' AND reason = 'unmapped-column'", c.endTimes},
 			} {
 				if got := one(t, conn, c[0]); got != c[1] {
-					t.Errorf("%s: %s, want %s", c[0], got, c[1])
+					t.Errorf("%s: got %s, want %s", c[0], got, c[1])
 				}
 			}
-			if i := slices.IndexFunc(result.Changes, func(c report.Change) bool { return c.Table == "steps" && c.Column == "step_run_id" }); i < 0 ||
-				result.Changes[i].Count != 10 ||
+			i := slices.IndexFunc(result.Changes, func(c report.Change) bool {
+				return c.Table == "steps" && c.Column == "step_run_id"
+			})
+			if i < 0 || result.Changes[i].Count != 10 ||
 				strings.Join(result.Changes[i].Keys, " ") != "3 23 33 43 53 63 73 83 93 103" {
-				t.Errorf("step_run_id in the report: %+v", result.Changes)
+				t.Errorf("got changes %+v, want ten of step_run_id", result.Changes)
 			}
 		})
 	}
 }
 
-// TestFilesThatAreNotFlujos: a file in no known format is refused, and says why.
-func TestFilesThatAreNotFlujos(t *testing.T) {
+// TestUnknownFormatIsRefused tests that a file in no known format is refused, with the reason.
+func TestUnknownFormatIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		format map[string]string
 		words  string
 	}{
 		"no table of Flujo's":   {map[string]string{"notes": "x T"}, "none of Flujo's tables"},
-		"runs without a status": {without("runs", "status"), "no column runs.status"},
-		"several":               {without("steps", "run_id", "step_index"), "no column steps.run_id, steps.step_index"},
+		"runs without a status": {withoutColumns("runs", "status"), "no column runs.status"},
+		"several": {withoutColumns("steps", "run_id", "step_index"),
+			"no column steps.run_id, steps.step_index"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -566,10 +570,10 @@ func TestFilesThatAreNotFlujos(t *testing.T) {
 			o := options(t, newFile(t, c.format).close(), url)
 			_, err := transfer.Migrate(context.Background(), o)
 			if err == nil || !strings.Contains(err.Error(), c.words) {
-				t.Errorf("error %v, want %q", err, c.words)
+				t.Errorf("got error %v, want %q", err, c.words)
 			}
 			if got := leftovers(t, connect(t, url)); got != "" {
-				t.Errorf("left %s", got)
+				t.Errorf("the migration left %s", got)
 			}
 		})
 	}

@@ -11,8 +11,7 @@ import (
 
 func TestJSONTooLargeIsRejected(t *testing.T) {
 	t.Parallel()
-	// One element more than the server's parser takes in an array; it is never
-	// sent.
+	// The array has one element more than the server's parser accepts. The program does not send it.
 	large := "[" + strings.Repeat("0,", 1<<24) + "0]"
 	f := newFile(t, format06)
 	f.insert("runs", nil)
@@ -24,17 +23,14 @@ func TestJSONTooLargeIsRejected(t *testing.T) {
 	o.Quarantine = true
 	found := collectFindings(&o)
 	result := migrate(t, o)
-	wantReport(
-		t,
-		result,
-		*found,
-		[]finding{{table: "steps", key: "1", rowid: 1, reason: "json-too-large", rejected: true}},
-	)
+	wantReport(t, result, *found,
+		[]finding{{table: "steps", key: "1", rowid: 1, reason: "json-too-large", rejected: true}})
 	conn := connect(t, url)
 	if got := one(t, conn, "SELECT string_agg(id::text, ' ') FROM flujo.steps"); got != "2" {
-		t.Errorf("steps %s", got)
+		t.Errorf("got steps %s, want 2", got)
 	}
-	if got := one(t, conn, "SELECT md5(original) = md5($1::text::bytea) FROM flujo.flujo_port_originals WHERE column_name = 'output'", large); got != "true" {
-		t.Error("the original is another")
+	if got := one(t, conn, "SELECT md5(original) = md5($1::text::bytea) FROM flujo.flujo_port_originals "+
+		"WHERE column_name = 'output'", large); got != "true" {
+		t.Error("the original value differs from the file's")
 	}
 }

@@ -7,11 +7,11 @@ import (
 	"flujo-port/internal/pgtest"
 )
 
-// TestKeysThatAreNoRowIDs: a file whose declaration promises nothing of a key
-// may hold anything in it.
-func TestKeysThatAreNoRowIDs(t *testing.T) {
+// TestUndeclaredKeys tests key columns that are not declared as primary keys, so that SQLite allows NULL, duplicates
+// and any storage class in them.
+func TestUndeclaredKeys(t *testing.T) {
 	t.Parallel()
-	format := without("", "")
+	format := withoutColumns("", "")
 	format["steps"] = "id I, run_id T, step_name T, step_index I, status T, created_at T"
 	format["system_state"] = "key T, value T, updated_at T"
 	f := newFile(t, format)
@@ -41,7 +41,7 @@ func TestKeysThatAreNoRowIDs(t *testing.T) {
 		originals = append(originals, originalCell(table, key, rowid, column, kind, cell))
 	}
 	step(1, int64(7))
-	// The row whose key need not be changed has it, also when it comes later.
+	// Of two rows with one key, the row whose key is unchanged gets it, even if it comes later.
 	rejected("steps", "8", 2, "duplicate-key", map[string]string{"id": "text-as-number"}, step(2, "8"))
 	step(3, int64(8))
 	step(4, 9.5)
@@ -62,7 +62,7 @@ func TestKeysThatAreNoRowIDs(t *testing.T) {
 	setting(5, "5")
 	setting(6, "")
 	rejected("system_state", "", 7, "null-key", nil, setting(7, nil))
-	path := f.closeLoose()
+	path := f.closeUntyped()
 
 	url := pgtest.Database(t)
 	o := options(t, path, url)

@@ -26,8 +26,8 @@ const (
 	schema  = "flujo"
 )
 
-// options makes the options for moving file to url, without pgvector: the
-// server of these tests need not have it.
+// options returns the options that migrate file to url, without pgvector, since the server of these tests may not
+// have it.
 func options(t testing.TB, file, url string) transfer.MigrateOptions {
 	t.Helper()
 	return transfer.MigrateOptions{
@@ -35,6 +35,7 @@ func options(t testing.TB, file, url string) transfer.MigrateOptions {
 	}
 }
 
+// cutover returns the address that Flujo uses after the cutover to url.
 func cutover(t testing.TB, url string) stateuri.Address {
 	t.Helper()
 	return cutoverFor(t, url, schema)
@@ -54,6 +55,7 @@ func cutoverFor(t testing.TB, url, schema string) stateuri.Address {
 	return address
 }
 
+// migrate runs a migration that must succeed.
 func migrate(t testing.TB, o transfer.MigrateOptions) *report.Migration {
 	t.Helper()
 	result, err := transfer.Migrate(context.Background(), o)
@@ -73,7 +75,7 @@ func connect(t testing.TB, url string) *pgx.Conn {
 	return conn
 }
 
-// one asks for a single value, as text.
+// one returns the one value of a query as text; "NULL" for NULL.
 func one(t testing.TB, conn *pgx.Conn, query string, args ...any) string {
 	t.Helper()
 	var v *string
@@ -86,6 +88,7 @@ func one(t testing.TB, conn *pgx.Conn, query string, args ...any) string {
 	return *v
 }
 
+// run executes statements on the server.
 func run(t testing.TB, conn *pgx.Conn, statements ...string) {
 	t.Helper()
 	for _, s := range statements {
@@ -95,7 +98,7 @@ func run(t testing.TB, conn *pgx.Conn, statements ...string) {
 	}
 }
 
-// copyOf copies the fixture to a new folder, so that it can be changed.
+// copyOf copies a state file to a new folder, so that a test may change it, and returns the copy's path.
 func copyOf(t testing.TB, path string) string {
 	t.Helper()
 	from, err := os.Open(path)
@@ -115,11 +118,10 @@ func copyOf(t testing.TB, path string) string {
 	return name
 }
 
-// unsynced opens a file for a test to change: nothing is flushed to the disk,
-// which takes a quarter of the tests' time otherwise.
+// unsynced turns off the flushes to disk, which otherwise take a quarter of the tests' time.
 const unsynced = "?_pragma=synchronous(off)"
 
-// changed gives a copy of the fixture on which statements were run.
+// changed executes statements on a copy of the fixture and returns the copy's path.
 func changed(t testing.TB, statements ...string) string {
 	t.Helper()
 	file := copyOf(t, fixture)
@@ -139,8 +141,8 @@ func changed(t testing.TB, statements ...string) string {
 	return file
 }
 
-// keepOpen runs a statement on a file, and during while the connection that
-// ran it is open, so that nothing is checkpointed.
+// keepOpen executes a statement on a file and calls during before it closes the connection, so that the -wal is not
+// checkpointed.
 func keepOpen(t testing.TB, file, statement string, during func()) {
 	t.Helper()
 	db, err := sql.Open("sqlite", file)
@@ -155,12 +157,13 @@ func keepOpen(t testing.TB, file, statement string, during func()) {
 	during()
 }
 
-// leftovers lists what a run may have left in the database: schemas,
-// extensions, relations outside of PostgreSQL's own, advisory locks.
+// leftovers lists what a run may have left in the database: schemas, extensions, relations (other than PostgreSQL's
+// own) and advisory locks.
 func leftovers(t testing.TB, conn *pgx.Conn) string {
 	t.Helper()
 	return one(t, conn, `SELECT coalesce(string_agg(what, ', ' ORDER BY what), '') FROM (
-		SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg\_%' AND nspname NOT IN ('public', 'information_schema')
+		SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg\_%'
+			AND nspname NOT IN ('public', 'information_schema')
 		UNION ALL SELECT 'extension ' || extname FROM pg_extension WHERE extname <> 'plpgsql'
 		UNION ALL SELECT 'relation ' || c.oid::regclass FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
 			WHERE nspname NOT LIKE 'pg\_%' AND nspname <> 'information_schema'

@@ -9,13 +9,13 @@ import (
 	"flujo-port/internal/pgtest"
 )
 
-// mergeCases is how many pairs of sides TestMergeProperty makes.
+// mergeCases is the number of random merges that TestMergeProperty tests.
 var mergeCases = pgtest.Count(10, 25)
 
-// TestMergeProperty: whatever two sides have, a merge comes to what the model
-// says, a dry run changes nothing, and a second merge neither.
+// TestMergeProperty tests merges of random rows: the result is the model's, a dry run changes nothing, and a second
+// merge changes nothing.
 //
-// FLUJO_PORT_TEST_SEED chooses other sides.
+// FLUJO_PORT_TEST_SEED sets the seed.
 func TestMergeProperty(t *testing.T) {
 	t.Parallel()
 	seed := propertySeed(t)
@@ -23,14 +23,14 @@ func TestMergeProperty(t *testing.T) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
 			random := propertyRandom(seed, n)
-			here, file := mergeSides(random)
+			target, file := randomMerge(random)
 			allocated := map[string]int64{}
 			for _, table := range []string{"steps", "spans", "evaluations"} {
 				if random.IntN(2) == 0 {
 					allocated[table] = random.Int64N(60)
 				}
 			}
-			checkMerging(t, here, file, allocated)
+			testMerge(t, target, file, allocated)
 			if t.Failed() {
 				t.Logf("FLUJO_PORT_TEST_SEED=%d, case %d", seed, n)
 			}
@@ -38,9 +38,9 @@ func TestMergeProperty(t *testing.T) {
 	}
 }
 
-// mergeSides makes two sides that have much in common.
-func mergeSides(random *rand.Rand) (here, file side) {
-	here, file = side{}, side{}
+// randomMerge returns random rows of the target and the file that have much in common.
+func randomMerge(random *rand.Rand) (target, file side) {
+	target, file = side{}, side{}
 	ids := [2]map[string]map[int64]bool{{}, {}}
 	put := func(at int, unit side) {
 		for table, rows := range unit {
@@ -57,13 +57,13 @@ func mergeSides(random *rand.Rand) (here, file side) {
 					ids[at][table][id] = true
 					row["id"] = id
 				}
-				s := []side{here, file}[at]
+				s := []side{target, file}[at]
 				s[table] = append(s[table], row)
 			}
 		}
 	}
 	for i := range 4 + random.IntN(12) {
-		unit := func() side { return mergeRun(random, fmt.Sprintf("run-%d", i)) }
+		unit := func() side { return randomRun(random, fmt.Sprintf("run-%d", i)) }
 		if random.IntN(3) == 0 {
 			unit = func() side {
 				return side{
@@ -77,89 +77,73 @@ func mergeSides(random *rand.Rand) (here, file side) {
 				}
 			}
 		}
-		switch one := unit(); random.IntN(5) {
+		switch first := unit(); random.IntN(5) {
 		case 0:
-			put(0, one)
+			put(0, first)
 		case 1:
-			put(1, one)
+			put(1, first)
 		case 2:
-			put(0, one)
-			put(1, one)
+			put(0, first)
+			put(1, first)
 		default:
-			put(0, one)
+			put(0, first)
 			put(1, unit())
 		}
 	}
-	return here, file
+	return target, file
 }
 
-// mergeRun makes a run with what may belong to it, or with a state alone.
-func mergeRun(random *rand.Rand, run string) side {
+// randomRun returns a run with random children, or only its row of workflow_state.
+func randomRun(random *rand.Rand, run string) side {
 	s := side{}
 	word := func() string { return []string{"a", "b", "ä\n\"'\\"}[random.IntN(3)] }
 	when := func() string { return at(random.IntN(4)) }
 	if random.IntN(2) == 0 {
-		s.add(
-			"workflow_state",
-			cells{
-				"run_id":     run,
-				"status":     word(),
-				"created_at": when(),
-				"updated_at": when(),
-				"metadata":   fmt.Sprintf(`{"n": %d}`, random.IntN(2)),
-			},
-		)
+		s.add("workflow_state", cells{
+			"run_id":     run,
+			"status":     word(),
+			"created_at": when(),
+			"updated_at": when(),
+			"metadata":   fmt.Sprintf(`{"n": %d}`, random.IntN(2)),
+		})
 		if random.IntN(3) == 0 {
 			return s
 		}
 	}
-	s.add(
-		"runs",
-		cells{
-			"run_id":      run,
-			"status":      word(),
-			"created_at":  when(),
-			"updated_at":  when(),
-			"total_steps": random.Int64N(2),
-		},
-	)
+	s.add("runs", cells{
+		"run_id":      run,
+		"status":      word(),
+		"created_at":  when(),
+		"updated_at":  when(),
+		"total_steps": random.Int64N(2),
+	})
 	for range random.IntN(4) {
-		s.add(
-			"steps",
-			cells{
-				"id":         int64(0),
-				"run_id":     run,
-				"step_name":  word(),
-				"step_index": random.Int64N(3),
-				"output":     fmt.Sprintf(`["%d"]`, random.IntN(2)),
-				"created_at": when(),
-			},
-		)
+		s.add("steps", cells{
+			"id":         int64(0),
+			"run_id":     run,
+			"step_name":  word(),
+			"step_index": random.Int64N(3),
+			"output":     fmt.Sprintf(`["%d"]`, random.IntN(2)),
+			"created_at": when(),
+		})
 	}
 	spans := random.IntN(3)
 	for range spans {
-		s.add(
-			"spans",
-			cells{
-				"id":         int64(0),
-				"run_id":     run,
-				"span_id":    word(),
-				"start_time": float64(random.IntN(3)) + 0.1,
-				"created_at": when(),
-			},
-		)
+		s.add("spans", cells{
+			"id":         int64(0),
+			"run_id":     run,
+			"span_id":    word(),
+			"start_time": float64(random.IntN(3)) + 0.1,
+			"created_at": when(),
+		})
 	}
-	if spans > 0 || random.IntN(3) == 0 { // or else the tool derives a trace, which the model does not
-		s.add(
-			"traces",
-			cells{"run_id": run, "trace_data": fmt.Sprintf(`{"n": %d}`, random.IntN(2)), "created_at": when()},
-		)
+	if spans > 0 || random.IntN(3) == 0 { // the program derives a trace from spans, the model does not
+		s.add("traces",
+			cells{"run_id": run, "trace_data": fmt.Sprintf(`{"n": %d}`, random.IntN(2)), "created_at": when()})
 	}
 	for range random.IntN(3) {
-		s.add(
-			"evaluations",
-			cells{"id": int64(0), "run_id": run, "score": float64(random.IntN(2)), "created_at": when()},
-		)
+		s.add("evaluations",
+			cells{"id": int64(0), "run_id": run, "score": float64(random.IntN(2)), "created_at": when()})
 	}
 	return s
 }

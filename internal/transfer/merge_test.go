@@ -17,20 +17,20 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// side is what one side of a merge has: rows by table.
+// side holds the rows of one side of a merge, by table.
 type side map[string][]cells
 
-// mergeTables are Flujo's tables but for memories, parents first.
+// mergeTables holds Flujo's tables except for memories, parents first.
 var mergeTables = []string{"runs", "workflow_state", "steps", "spans", "traces", "evaluations", "system_state"}
 
-// add adds a row: the defaults of its table with what is given instead.
+// add adds a row: the given cells, and the table's defaults for the other columns.
 func (s side) add(table string, given cells) {
 	row := maps.Clone(defaults[table])
 	maps.Copy(row, given)
 	s[table] = append(s[table], row)
 }
 
-// file writes what the side has into a file.
+// file writes a file with the rows and returns its path.
 func (s side) file(t testing.TB) string {
 	t.Helper()
 	f := newFile(t, format06)
@@ -42,20 +42,13 @@ func (s side) file(t testing.TB) string {
 	return f.close()
 }
 
-// fill writes what the side has into the tables of a schema.
+// fill inserts the rows into the tables of a schema.
 func (s side) fill(t testing.TB, conn *pgx.Conn, schema string) {
 	t.Helper()
 	for _, table := range mergeTables {
 		for _, row := range s[table] {
-			_, err := conn.Exec(
-				context.Background(),
-				fmt.Sprintf(
-					"INSERT INTO %s.%s SELECT * FROM jsonb_populate_record(NULL::%[1]s.%[2]s, $1::text::jsonb)",
-					schema,
-					table,
-				),
-				asRecord(t, table, row),
-			)
+			_, err := conn.Exec(context.Background(), fmt.Sprintf("INSERT INTO %s.%s SELECT * FROM "+
+				"jsonb_populate_record(NULL::%[1]s.%[2]s, $1::text::jsonb)", schema, table), recordJSON(t, table, row))
 			if err != nil {
 				t.Fatalf("%s %v: %v", table, row, err)
 			}
@@ -63,8 +56,8 @@ func (s side) fill(t testing.TB, conn *pgx.Conn, schema string) {
 	}
 }
 
-// asRecord writes a row as JSON, in which the columns of JSON are just that.
-func asRecord(t testing.TB, table string, row cells) string {
+// recordJSON returns a row as JSON for jsonb_populate_record. The content of JSON columns is not quoted.
+func recordJSON(t testing.TB, table string, row cells) string {
 	t.Helper()
 	record := map[string]any{}
 	for column, cell := range row {
@@ -80,37 +73,38 @@ func asRecord(t testing.TB, table string, row cells) string {
 	return string(text)
 }
 
-// inPostgres makes a database whose schema flujo has what the side has, and
-// whose sequences go on after the given ids, where these are beyond.
-func (s side) inPostgres(t testing.TB, allocated map[string]int64) string {
+// database creates a database whose schema flujo has the rows. Its sequences continue after the given ids, or after
+// the highest id of the rows if that is higher. It returns the database's address.
+func (s side) database(t testing.TB, allocated map[string]int64) string {
 	t.Helper()
 	url := pgtest.Database(t)
-	initialise(t, url)
+	initialize(t, url, "")
 	conn := connect(t, url)
 	s.fill(t, conn, "flujo")
 	for _, table := range []string{"steps", "spans", "evaluations"} {
-		if last := max(allocated[table], highest(s[table])); last > 0 {
+		if last := max(allocated[table], highestID(s[table])); last > 0 {
 			run(t, conn, fmt.Sprintf("SELECT setval('flujo.%s_id_seq', %d)", table, last))
 		}
 	}
 	return url
 }
 
-func highest(rows []cells) (id int64) {
+// highestID returns the highest id of rows, or 0.
+func highestID(rows []cells) (id int64) {
 	for _, row := range rows {
 		id = max(id, row["id"].(int64))
 	}
 	return id
 }
 
-// model is what a merge of two sides comes to, worked out once more.
+// model is the expected result of a merge, computed independently of the program.
 type model struct {
 	want       side
 	units      map[string]*report.MergedUnits
 	renumbered map[string]int64
 }
 
-// unitKey gives the unit that a row belongs to.
+// unitKey returns the key of the unit (a run, or a row of system_state) to which a row belongs.
 func unitKey(table string, row cells) string {
 	if table == "system_state" {
 		return "system_state " + row["key"].(string)
@@ -118,7 +112,7 @@ func unitKey(table string, row cells) string {
 	return "runs " + row["run_id"].(string)
 }
 
-// units sorts the rows of a side by unit.
+// units groups the rows by unit.
 func (s side) units() map[string]side {
 	units := map[string]side{}
 	for table, rows := range s {
@@ -133,14 +127,14 @@ func (s side) units() map[string]side {
 	return units
 }
 
-// content writes all that a unit has, but for ids; last is when it was written.
+// content returns the rows of a unit as text, without their ids, and the time of the latest write to it.
 func (s side) content(t testing.TB) (content, last string) {
 	var lines []string
 	for table, rows := range s {
 		for _, row := range rows {
 			row = maps.Clone(row)
 			delete(row, "id")
-			lines = append(lines, table+" "+asRecord(t, table, row))
+			lines = append(lines, table+" "+recordJSON(t, table, row))
 			for _, column := range []string{"created_at", "updated_at"} {
 				if at, ok := row[column].(string); ok {
 					last = max(last, at)
@@ -152,13 +146,14 @@ func (s side) content(t testing.TB) (content, last string) {
 	return strings.Join(lines, "\n"), last
 }
 
-func mergeModel(t testing.TB, here, file side, allocated map[string]int64) *model {
+// mergeModel computes the result of merging file into target.
+func mergeModel(t testing.TB, target, file side, allocated map[string]int64) *model {
 	m := &model{
 		want:       side{},
 		units:      map[string]*report.MergedUnits{"runs": {}, "system_state": {}},
 		renumbered: map[string]int64{},
 	}
-	theirs, ours := file.units(), here.units()
+	theirs, ours := file.units(), target.units()
 	keys := map[string]bool{}
 	for key := range theirs {
 		keys[key] = true
@@ -210,7 +205,8 @@ func mergeModel(t testing.TB, here, file side, allocated map[string]int64) *mode
 			if serial && used[row["id"].(int64)] {
 				m.renumbered[table]++
 				row = maps.Clone(row)
-				row["id"] = max(highest(here[table]), highest(file[table]), allocated[table]) + m.renumbered[table]
+				row["id"] = max(highestID(target[table]), highestID(file[table]), allocated[table]) +
+					m.renumbered[table]
 			}
 			m.want[table] = append(m.want[table], row)
 		}
@@ -218,7 +214,7 @@ func mergeModel(t testing.TB, here, file side, allocated map[string]int64) *mode
 	return m
 }
 
-// check compares database and report with the model.
+// check compares the database and the report with the model.
 func (m *model) check(t testing.TB, conn *pgx.Conn, result *report.Migration) {
 	t.Helper()
 	m.checkReport(t, result)
@@ -232,36 +228,37 @@ func (m *model) check(t testing.TB, conn *pgx.Conn, result *report.Migration) {
 			"missing":    "SELECT to_jsonb(t) FROM expected.%[1]s t EXCEPT ALL SELECT to_jsonb(t) FROM flujo.%[1]s t",
 			"unexpected": "SELECT to_jsonb(t) FROM flujo.%[1]s t EXCEPT ALL SELECT to_jsonb(t) FROM expected.%[1]s t",
 		} {
-			if got := one(t, conn, "SELECT string_agg(x.to_jsonb::text, E'\n') FROM ("+fmt.Sprintf(query, table)+") x"); got != "NULL" {
+			query = "SELECT string_agg(x.to_jsonb::text, E'\n') FROM (" + fmt.Sprintf(query, table) + ") x"
+			if got := one(t, conn, query); got != "NULL" {
 				t.Errorf("%s: %s:\n%s", table, what, got)
 			}
 		}
 		if row := tableReport(t, result, table); row.InPostgres != int64(len(m.want[table])) || !row.Match {
-			t.Errorf("the report says %+v, and there are %d rows", row, len(m.want[table]))
+			t.Errorf("got report %+v, want a match and %d rows", row, len(m.want[table]))
 		}
 	}
 	run(t, conn, "DROP SCHEMA expected CASCADE")
 }
 
+// checkReport compares the report with the model.
 func (m *model) checkReport(t testing.TB, result *report.Migration) {
 	t.Helper()
 	if result.Merge == nil {
-		t.Fatal("the report has nothing of a merge")
+		t.Fatal("got a report without a merge")
 	}
 	for _, u := range result.Merge.Units {
 		want := m.units[u.Kind]
 		if want == nil {
-			t.Errorf("the report has units of kind %q", u.Kind)
+			t.Errorf("got units of the unknown kind %q", u.Kind)
 			continue
 		}
 		if u.Equal != want.Equal || u.Kept != want.Kept || u.Alone != want.Alone || u.Tied != want.Tied ||
-			u.Added != want.Added ||
-			u.TakenOver != want.TakenOver {
-			t.Errorf("the report says %+v, want %+v", u, want)
+			u.Added != want.Added || u.TakenOver != want.TakenOver {
+			t.Errorf("got %+v, want %+v", u, want)
 		}
 		if len(u.FirstTakenOver) != int(min(u.TakenOver, 10)) || len(u.FirstTied) != int(min(u.Tied, 10)) ||
 			len(u.FirstNewer) != int(min(u.Kept-u.Alone-u.Tied, 10)) {
-			t.Errorf("keys %+v", u)
+			t.Errorf("got %+v, want the first 10 keys of each list", u)
 		}
 	}
 	got := map[string]int64{}
@@ -269,10 +266,11 @@ func (m *model) checkReport(t testing.TB, result *report.Migration) {
 		got[r.Table] = r.Rows
 	}
 	if !maps.Equal(got, m.renumbered) {
-		t.Errorf("renumbered %v, want %v", got, m.renumbered)
+		t.Errorf("got renumbered %v, want %v", got, m.renumbered)
 	}
 }
 
+// tableReport returns the report's row of a table.
 func tableReport(t testing.TB, result *report.Migration, name string) report.Table {
 	t.Helper()
 	for _, row := range result.Tables {
@@ -284,7 +282,7 @@ func tableReport(t testing.TB, result *report.Migration, name string) report.Tab
 	return report.Table{}
 }
 
-// stateOf is all that Flujo's tables and sequences hold, and the originals.
+// stateOf returns the content of Flujo's tables and sequences and of the originals as text.
 func stateOf(t testing.TB, conn *pgx.Conn) string {
 	t.Helper()
 	var all []string
@@ -293,34 +291,18 @@ func stateOf(t testing.TB, conn *pgx.Conn) string {
 		tables = append(slices.Clone(tables), "flujo_port_originals")
 	}
 	for _, table := range tables {
-		all = append(
-			all,
-			one(
-				t,
-				conn,
-				fmt.Sprintf(
-					"SELECT string_agg('%s ' || to_jsonb(t)::text, E'\n' ORDER BY to_jsonb(t)::text) FROM flujo.%[1]s t",
-					table,
-				),
-			),
-		)
+		all = append(all, one(t, conn, fmt.Sprintf("SELECT string_agg('%s ' || to_jsonb(t)::text, E'\n' "+
+			"ORDER BY to_jsonb(t)::text) FROM flujo.%[1]s t", table)))
 	}
 	for _, table := range []string{"steps", "spans", "evaluations"} {
-		all = append(
-			all,
-			one(
-				t,
-				conn,
-				fmt.Sprintf(
-					"SELECT format('%s goes on with %%s', last_value + is_called::int) FROM flujo.%[1]s_id_seq",
-					table,
-				),
-			),
-		)
+		all = append(all,
+			one(t, conn, fmt.Sprintf("SELECT format('%s continues with %%s', last_value + is_called::int) "+
+				"FROM flujo.%[1]s_id_seq", table)))
 	}
 	return strings.Join(all, "\n")
 }
 
+// mergeOptions returns the options that merge file into url.
 func mergeOptions(t testing.TB, file, url string) transfer.MigrateOptions {
 	t.Helper()
 	o := options(t, file, url)
@@ -328,13 +310,12 @@ func mergeOptions(t testing.TB, file, url string) transfer.MigrateOptions {
 	return o
 }
 
-// checkMerging merges a file into a database in which here is, and sees that
-// all of it is as it should be: a dry run, the merge, what Flujo inserts then
-// and verify says, and that a second time nothing changes.
-func checkMerging(t *testing.T, here, file side, allocated map[string]int64) {
+// testMerge merges file into a database with the rows of target. It tests a dry run, the merge, a second merge, which
+// must change nothing, the verdict of verify, and Flujo's next inserts.
+func testMerge(t *testing.T, target, file side, allocated map[string]int64) {
 	t.Helper()
-	want := mergeModel(t, here, file, allocated)
-	url, path := here.inPostgres(t, allocated), file.file(t)
+	want := mergeModel(t, target, file, allocated)
+	url, path := target.database(t, allocated), file.file(t)
 	conn := connect(t, url)
 	before, schemas := stateOf(t, conn), leftovers(t, conn)
 	o := mergeOptions(t, path, url)
@@ -342,31 +323,32 @@ func checkMerging(t *testing.T, here, file side, allocated map[string]int64) {
 	dryRun := migrate(t, o)
 	want.checkReport(t, dryRun)
 	if after := stateOf(t, conn); after != before || leftovers(t, conn) != schemas {
-		t.Errorf("the dry run changed\n%s\nto\n%s\n%s", before, after, leftovers(t, conn))
+		t.Errorf("got after the dry run\n%s\n%s\nwant\n%s\n%s", after, leftovers(t, conn), before, schemas)
 	}
 	o.DryRun = false
 	result := migrate(t, o)
 	want.check(t, conn, result)
 	if got := leftovers(t, conn); got != withReceipts(schemas) {
-		t.Errorf("left in the database: %s", got)
+		t.Errorf("the merge left in the database: %s", got)
 	}
 	once := stateOf(t, conn)
 	again := migrate(t, o)
 	if twice := stateOf(t, conn); twice != once {
-		t.Errorf("the second merge made of\n%s\nthis:\n%s", once, twice)
+		t.Errorf("got after the second merge\n%s\nwant\n%s", twice, once)
 	}
 	for _, u := range again.Merge.Units {
 		if u.Added+u.TakenOver != 0 || len(again.Merge.Renumbered) > 0 {
-			t.Errorf("the second merge says %+v, %v", u, again.Merge.Renumbered)
+			t.Errorf("got %+v and renumbered %v from the second merge, want none", u, again.Merge.Renumbered)
 		}
 	}
 	verified, differences, err := verify(t, path, url)
 	if err != nil || verified.Verdict != report.Merged && verified.Verdict != report.Equal || len(differences) > 0 {
-		t.Errorf("verify says %+v: %v, %v", verified, differences, err)
+		t.Errorf("got %+v, differences %v and error %v from verify, want merged or equal", verified, differences, err)
 	}
-	flujoInserts(t, conn, want.want)
+	insertAsFlujo(t, conn, want.want)
 }
 
+// withReceipts adds the receipts to a list of leftovers.
 func withReceipts(leftovers string) string {
 	all := strings.Split(leftovers, ", ")
 	all = append(all, "relation flujo.flujo_port_receipts", "relation flujo.flujo_port_receipts_pkey")
@@ -374,210 +356,192 @@ func withReceipts(leftovers string) string {
 	return strings.Join(all, ", ")
 }
 
-// flujoInserts inserts a run and its children as Flujo does, with the next ids.
-func flujoInserts(t testing.TB, conn *pgx.Conn, had side) {
+// insertAsFlujo inserts a run and its children as Flujo does, and tests that their ids are higher than those of rows.
+func insertAsFlujo(t testing.TB, conn *pgx.Conn, rows side) {
 	t.Helper()
-	run(
-		t,
-		conn,
-		"INSERT INTO flujo.runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('next', 'p', 'n', '1', 'running', now(), now())",
-		"INSERT INTO flujo.steps (run_id, step_name, step_index, status, created_at) VALUES ('next', 's', 0, 'completed', now())",
-		"INSERT INTO flujo.spans (run_id, span_id, name, start_time, status, created_at) VALUES ('next', 's', 'n', 1, 'completed', now())",
-		"INSERT INTO flujo.evaluations (run_id, score) VALUES ('next', 1)",
-	)
+	run(t, conn,
+		"INSERT INTO flujo.runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, "+
+			"updated_at) VALUES ('next', 'p', 'n', '1', 'running', now(), now())",
+		"INSERT INTO flujo.steps (run_id, step_name, step_index, status, created_at) "+
+			"VALUES ('next', 's', 0, 'completed', now())",
+		"INSERT INTO flujo.spans (run_id, span_id, name, start_time, status, created_at) "+
+			"VALUES ('next', 's', 'n', 1, 'completed', now())",
+		"INSERT INTO flujo.evaluations (run_id, score) VALUES ('next', 1)")
 	for _, table := range []string{"steps", "spans", "evaluations"} {
-		if got := one(t, conn, fmt.Sprintf("SELECT id > %d FROM flujo.%s WHERE run_id = 'next'", highest(had[table]), table)); got != "true" {
-			t.Errorf("%s: the next id is not beyond %d", table, highest(had[table]))
+		query := fmt.Sprintf("SELECT id > %d FROM flujo.%s WHERE run_id = 'next'", highestID(rows[table]), table)
+		if got := one(t, conn, query); got != "true" {
+			t.Errorf("%s: the next id is not higher than %d", table, highestID(rows[table]))
 		}
 	}
 }
 
-// at is a time, the later the greater n is.
+// at returns the timestamp of second n.
 func at(n int) string { return fmt.Sprintf("2026-01-05T09:00:%02d+00:00", n) }
 
-// addRun adds a whole run, written at a time, with two steps and two spans; ids
-// begin at id. what it says is in every row.
+// addRun adds a run with a row in every table, two of them in steps and spans. The run's updated_at is at(when), the
+// ids start at id, and every row contains the text what.
 func (s side) addRun(run, what string, when int, id int64) {
 	times := cells{"run_id": run, "created_at": at(0), "updated_at": at(when), "error_message": what}
 	s.add("runs", times)
 	s.add("workflow_state", maps.Clone(times))
 	for i := range int64(2) {
-		s.add(
-			"steps",
-			cells{
-				"run_id":     run,
-				"id":         id + i,
-				"step_name":  what,
-				"step_index": i,
-				"created_at": at(0),
-				"output":     fmt.Sprintf(`{"what": %q}`, what),
-				"cost_usd":   0.25,
-			},
-		)
+		s.add("steps", cells{
+			"run_id":     run,
+			"id":         id + i,
+			"step_name":  what,
+			"step_index": i,
+			"created_at": at(0),
+			"output":     fmt.Sprintf(`{"what": %q}`, what),
+			"cost_usd":   0.25,
+		})
 		s.add("spans", cells{"run_id": run, "id": id + i, "span_id": fmt.Sprint(what, i), "created_at": at(0)})
 	}
 	s.add("traces", cells{"run_id": run, "trace_data": fmt.Sprintf(`{"name": %q}`, what), "created_at": at(0)})
 	s.add("evaluations", cells{"run_id": run, "id": id, "feedback": what, "created_at": at(0)})
 }
 
-// TestMergePairs: every pair of absent, older, newer and equal, for runs and
-// for keys of system_state, with ids that collide and some that do not.
+// TestMergePairs tests every pair of absent, older, newer and equal, for runs and for keys of system_state, with ids
+// that collide and ids that do not.
 func TestMergePairs(t *testing.T) {
 	t.Parallel()
-	here, file := side{}, side{}
-	here.addRun("only-here", "h", 3, 1)
-	here.addRun("older-here", "h", 3, 3)
-	here.addRun("newer-here", "h", 5, 5)
-	here.addRun("equal", "same", 3, 7)
-	here.addRun("equal-other-ids", "same", 3, 9)
-	here.addRun("tied", "h", 3, 11)
+	target, file := side{}, side{}
+	target.addRun("only-target", "h", 3, 1)
+	target.addRun("older-target", "h", 3, 3)
+	target.addRun("newer-target", "h", 5, 5)
+	target.addRun("equal", "same", 3, 7)
+	target.addRun("equal-other-ids", "same", 3, 9)
+	target.addRun("tied", "h", 3, 11)
 	file.addRun("only-file", "f", 3, 1)
-	file.addRun("older-here", "f", 4, 3)
-	file.addRun("newer-here", "f", 4, 5)
+	file.addRun("older-target", "f", 4, 3)
+	file.addRun("newer-target", "f", 4, 5)
 	file.addRun("equal", "same", 3, 7)
 	file.addRun("equal-other-ids", "same", 3, 20)
 	file.addRun("tied", "f", 3, 11)
 	file.addRun("only-file-free-ids", "f", 3, 30)
-	for key, times := range map[string][2]int{"only-here": {3, -1}, "only-file": {-1, 3}, "older-here": {3, 4}, "newer-here": {4, 3}, "tied": {3, 3}} {
-		for i, s := range []side{here, file} {
+	for key, times := range map[string][2]int{
+		"only-target": {3, -1}, "only-file": {-1, 3}, "older-target": {3, 4}, "newer-target": {4, 3}, "tied": {3, 3},
+	} {
+		for i, s := range []side{target, file} {
 			if times[i] >= 0 {
-				s.add(
-					"system_state",
-					cells{"key": key, "value": fmt.Sprintf(`{"by": %d}`, i), "updated_at": at(times[i])},
-				)
+				s.add("system_state",
+					cells{"key": key, "value": fmt.Sprintf(`{"by": %d}`, i), "updated_at": at(times[i])})
 			}
 		}
 	}
-	for _, s := range []side{here, file} {
+	for _, s := range []side{target, file} {
 		s.add("system_state", cells{"key": "equal", "value": `{"a": 1}`, "updated_at": at(3)})
 	}
-	checkMerging(t, here, file, nil)
+	testMerge(t, target, file, nil)
 }
 
-// TestMergeKeepsChildrenWhole: the later side may have fewer rows, none in a
-// table, or other ones; what the earlier one had of the run goes.
-func TestMergeKeepsChildrenWhole(t *testing.T) {
+// TestMergeReplacesChildren tests that all rows of a run are replaced by those of the newer side, which may have
+// fewer rows, other rows, or none in a table.
+func TestMergeReplacesChildren(t *testing.T) {
 	t.Parallel()
-	here, file := side{}, side{}
-	here.addRun("fewer", "h", 3, 1)
+	target, file := side{}, side{}
+	target.addRun("fewer", "h", 3, 1)
 	file.add("runs", cells{"run_id": "fewer", "created_at": at(0), "updated_at": at(9)})
-	here.add("runs", cells{"run_id": "more", "created_at": at(0), "updated_at": at(3)})
+	target.add("runs", cells{"run_id": "more", "created_at": at(0), "updated_at": at(3)})
 	file.addRun("more", "f", 4, 1)
-	// Written last by what a child says.
-	here.addRun("child", "h", 3, 5)
+	// A child is the latest write of its run.
+	target.addRun("child", "h", 3, 5)
 	file.addRun("child", "f", 2, 5)
 	file.add("evaluations", cells{"run_id": "child", "id": int64(7), "created_at": at(8)})
-	// Only in workflow_state, on one side or both.
-	here.addRun("state", "h", 3, 9)
+	// Runs that are only in workflow_state, on one side or both.
+	target.addRun("state", "h", 3, 9)
 	file.add("workflow_state", cells{"run_id": "state", "updated_at": at(4)})
 	file.add("workflow_state", cells{"run_id": "state-only-file", "updated_at": at(4)})
-	here.add("workflow_state", cells{"run_id": "state-only-here", "updated_at": at(4)})
-	here.add("workflow_state", cells{"run_id": "state-to-run", "updated_at": at(4)})
+	target.add("workflow_state", cells{"run_id": "state-only-target", "updated_at": at(4)})
+	target.add("workflow_state", cells{"run_id": "state-to-run", "updated_at": at(4)})
 	file.addRun("state-to-run", "f", 5, 11)
-	checkMerging(t, here, file, map[string]int64{"steps": 100, "spans": 5})
+	testMerge(t, target, file, map[string]int64{"steps": 100, "spans": 5})
 }
 
-// TestMergeNothingToDo: the very file that was migrated.
-func TestMergeNothingToDo(t *testing.T) {
+// TestMergeEqual tests a merge of the file that was migrated.
+func TestMergeEqual(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	o := mergeOptions(t, fixture, url)
 	if first := migrate(t, o); first.Merge != nil || !first.Committed ||
 		!slices.ContainsFunc(first.Notes, func(n string) bool { return strings.Contains(n, "--merge had no effect") }) {
-		t.Errorf("into an empty target: %+v, %q", first.Merge, first.Notes)
+		t.Errorf("got merge %+v and notes %q for an empty target, want a migration and a note", first.Merge,
+			first.Notes)
 	}
 	conn := connect(t, url)
 	before := stateOf(t, conn)
 	writers := one(t, conn, "SELECT string_agg(xmin::text, ',' ORDER BY run_id) FROM flujo.runs")
 	result := migrate(t, o)
 	if u := result.Merge.Units[0]; u.Equal != 60 || u.Kept+u.Added+u.TakenOver != 0 {
-		t.Errorf("%+v", u)
+		t.Errorf("got %+v, want 60 equal", u)
 	}
 	if after := stateOf(t, conn); after != before ||
 		one(t, conn, "SELECT string_agg(xmin::text, ',' ORDER BY run_id) FROM flujo.runs") != writers {
-		t.Error("rows that are equal were written")
+		t.Error("the merge wrote rows that are equal")
 	}
 	wantVerdict(t, fixture, url, report.Equal, 0)
-	// The receipt knows still which rows a migration wrote.
+	// The receipt still has the writers of the migration.
 	run(t, conn, "UPDATE flujo.steps SET status = 'other' WHERE id = 4")
 	result2, _ := wantVerdict(t, fixture, url, report.Drift, 0)
 	if c := comparison(t, result2, "steps"); c.Changed != 1 || c.Mismatched != 0 {
-		t.Errorf("%+v", c)
+		t.Errorf("got %+v, want 1 changed and 0 mismatched", c)
 	}
-	if got := one(t, conn, "SELECT count(*) FROM flujo.flujo_port_receipts WHERE options->>'merged' = 'true' AND jsonb_array_length(tables->2->'writers') > 0"); got != "1" {
-		t.Errorf("%s receipts of a merge that know the migration's rows", got)
+	if got := one(t, conn, "SELECT count(*) FROM flujo.flujo_port_receipts WHERE options->>'merged' = 'true' "+
+		"AND jsonb_array_length(tables->2->'writers') > 0"); got != "1" {
+		t.Errorf("got %s receipts of a merge with the migration's writers, want 1", got)
 	}
 }
 
-// TestMergeAfterRollback is the story: migrated, a day on PostgreSQL, rolled
-// back to the file, a day on the file, and again to PostgreSQL.
+// TestMergeAfterRollback tests a migration, writes to PostgreSQL, a rollback to the file, writes to the file, and a
+// merge.
 func TestMergeAfterRollback(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
 	conn := connect(t, url)
-	run0, run1, run2 := one(
-		t,
-		conn,
-		"SELECT min(run_id) FROM flujo.runs",
-	), one(
-		t,
-		conn,
-		"SELECT max(run_id) FROM flujo.runs",
-	),
-		one(
-			t,
-			conn,
-			"SELECT run_id FROM flujo.runs ORDER BY run_id OFFSET 5 LIMIT 1",
-		)
-	const step = "INSERT INTO %ssteps (run_id, step_name, step_index, status, output, created_at) VALUES ('%s', '%s', 99, 'completed', '{\"by\": \"%[3]s\"}', '%s')"
-	run(
-		t,
-		conn,
-		fmt.Sprintf(step, "flujo.", run0, "pg", "2027-01-01T00:00:00+00:00"),
+	run0, run1, run2 := one(t, conn, "SELECT min(run_id) FROM flujo.runs"),
+		one(t, conn, "SELECT max(run_id) FROM flujo.runs"),
+		one(t, conn, "SELECT run_id FROM flujo.runs ORDER BY run_id OFFSET 5 LIMIT 1")
+	const step = "INSERT INTO %ssteps (run_id, step_name, step_index, status, output, created_at) " +
+		"VALUES ('%s', '%s', 99, 'completed', '{\"by\": \"%[3]s\"}', '%s')"
+	run(t, conn, fmt.Sprintf(step, "flujo.", run0, "pg", "2027-01-01T00:00:00+00:00"),
 		fmt.Sprintf(step, "flujo.", run1, "pg", "2027-01-01T00:00:00+00:00"),
-		fmt.Sprintf(
-			"DELETE FROM flujo.runs WHERE run_id = '%s'",
-			run2,
-		),
-		fmt.Sprintf("DELETE FROM flujo.workflow_state WHERE run_id = '%s'", run2),
-	)
-	file := changed(
-		t,
-		fmt.Sprintf(step, "", run1, "file", "2027-01-02T00:00:00+00:00"),
+		fmt.Sprintf("DELETE FROM flujo.runs WHERE run_id = '%s'", run2),
+		fmt.Sprintf("DELETE FROM flujo.workflow_state WHERE run_id = '%s'", run2))
+	file := changed(t, fmt.Sprintf(step, "", run1, "file", "2027-01-02T00:00:00+00:00"),
 		fmt.Sprintf(step, "", run0, "file", "2026-12-31T00:00:00+00:00"),
-		"INSERT INTO spans (run_id, span_id, name, start_time, status, created_at) VALUES ('"+run1+"', 'new', 'late', 1.5e9, 'ok', '2027-01-02T00:00:00+00:00')",
-	)
+		"INSERT INTO spans (run_id, span_id, name, start_time, status, created_at) VALUES ('"+run1+
+			"', 'new', 'late', 1.5e9, 'ok', '2027-01-02T00:00:00+00:00')")
 	result := migrate(t, mergeOptions(t, file, url))
 	u := result.Merge.Units[0]
 	if u.Equal != 57 || u.Kept != 1 || u.Added != 1 || u.TakenOver != 1 ||
 		!slices.Equal(u.FirstTakenOver, []string{run1}) ||
 		!slices.Equal(u.FirstNewer, []string{run0}) {
-		t.Errorf("%+v", u)
+		t.Errorf("got %+v, want 57 equal, 1 kept, 1 added, 1 taken over", u)
 	}
 	for r, by := range map[string]string{run0: "pg", run1: "file"} {
-		if got := one(t, conn, "SELECT string_agg(step_name, ',') FROM flujo.steps WHERE step_index = 99 AND run_id = $1", r); got != by {
-			t.Errorf("run %s has the step of %s, want %s", r, got, by)
+		const names = "SELECT string_agg(step_name, ',') FROM flujo.steps WHERE step_index = 99 AND run_id = $1"
+		if got := one(t, conn, names, r); got != by {
+			t.Errorf("run %s: got the step of %s, want %s", r, got, by)
 		}
 	}
-	if got := one(t, conn, "SELECT trace_data::text LIKE '%late%' FROM flujo.traces WHERE run_id = $1", run1); got != "true" {
-		t.Error("the trace is not that of the file's spans")
+	if got := one(t, conn, "SELECT trace_data::text LIKE '%late%' FROM flujo.traces WHERE run_id = $1",
+		run1); got != "true" {
+		t.Error("the trace is not derived from the spans of the file")
 	}
 	if got := one(t, conn, "SELECT count(*) FROM flujo.traces WHERE run_id = $1", run2); got != "1" {
-		t.Error("the run that PostgreSQL did not have any more has no trace")
+		t.Errorf("got %s traces of the run that was deleted in PostgreSQL, want 1", got)
 	}
 	wantVerdict(t, file, url, report.Merged, 0)
 	run(t, conn, fmt.Sprintf("UPDATE flujo.runs SET status = 'other' WHERE run_id = '%s'", run0))
 	wantVerdict(t, file, url, report.Drift, 0)
 	_, _, err := verify(t, fixture, url) // not the file that was merged
 	if clierr.KindOf(err) != clierr.Refused {
-		t.Errorf("error %v", err)
+		t.Errorf("got error %v, want a refusal", err)
 	}
 }
 
-// TestMergeOriginals: what did not arrive as it is comes with the rows that are
-// taken from the file, under their new ids, and no other; what is said of rows
-// that are taken over goes, and rejected rows are kept once.
+// TestMergeOriginals tests that the originals of the rows that are taken from the file are stored under their new ids,
+// that those of replaced rows are deleted, and that rejected rows are stored once.
 func TestMergeOriginals(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
@@ -591,14 +555,10 @@ func TestMergeOriginals(t *testing.T) {
 	o.Quarantine = true
 	migrate(t, o)
 	conn := connect(t, url)
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"UPDATE flujo.runs SET updated_at = '"+at(12)+"', error_message = 'new' WHERE run_id = 'newer'",
-		"INSERT INTO flujo.steps (run_id, step_name, step_index, status, created_at) VALUES ('newer', 's', 5, 'completed', '"+at(
-			2,
-		)+"')",
-	) // id 5
+		"INSERT INTO flujo.steps (run_id, step_name, step_index, status, created_at) "+
+			"VALUES ('newer', 's', 5, 'completed', '"+at(2)+"')") // id 5
 
 	second := newFile(t, format06)
 	second.insert("runs", cells{"run_id": "equal", "error_message": "x\x00", "updated_at": at(10)})
@@ -634,63 +594,33 @@ func TestMergeOriginals(t *testing.T) {
 			rejected = append(rejected, originalCell("steps", fmt.Sprint(id), id, column, "missing-value", cell))
 		}
 	}
-	wantOriginalRows(t, conn, append(
-		rejected,
-		originalCell(
-			"runs",
-			"equal",
-			1,
-			"error_message",
-			"nul-removed",
-			"x\x00",
-		),
+	wantOriginalRows(t, conn, append(rejected,
+		originalCell("runs", "equal", 1, "error_message", "nul-removed", "x\x00"),
 		originalCell("steps", "1", 1, "output", "invalid-json", "no JSON"),
-		originalCell(
-			"runs",
-			"older",
-			2,
-			"error_message",
-			"nul-removed",
-			"y\x00",
-		),
+		originalCell("runs", "older", 2, "error_message", "nul-removed", "y\x00"),
 		originalCell("steps", "2", 2, "output", "invalid-json", "other"),
-		originalCell(
-			"runs",
-			"newer",
-			3,
-			"error_message",
-			"nul-removed",
-			"x\x00",
-		),
+		originalCell("runs", "newer", 3, "error_message", "nul-removed", "x\x00"),
 		originalCell("steps", "3", 3, "output", "invalid-json", "no JSON"),
-		originalCell(
-			"runs",
-			"added",
-			4,
-			"error_message",
-			"nul-removed",
-			"w\x00",
-		),
-		originalCell("steps", "7", 5, "output", "invalid-json", "more"),
-	))
-	if want := int64(4 + 11); result.Originals != want { // older's and added's two each, and the rejected row
-		t.Errorf("%d originals were added, want %d", result.Originals, want)
+		originalCell("runs", "added", 4, "error_message", "nul-removed", "w\x00"),
+		originalCell("steps", "7", 5, "output", "invalid-json", "more")))
+	if want := int64(4 + 11); result.Originals != want { // two each of older and added, and the rejected row
+		t.Errorf("got %d originals, want %d", result.Originals, want)
 	}
 	once := stateOf(t, conn)
 	if again := migrate(t, o); again.Originals != 0 || stateOf(t, conn) != once {
-		t.Errorf("the second merge added %d originals", again.Originals)
+		t.Errorf("got %d originals and other rows from the second merge, want no change", again.Originals)
 	}
 	o.Quarantine = false
 	if _, err := transfer.Migrate(context.Background(), o); clierr.KindOf(err) != clierr.Refused {
-		t.Errorf("error %v", err)
+		t.Errorf("got error %v, want a refusal", err)
 	}
 	if stateOf(t, conn) != once {
-		t.Error("a merge that was refused changed something")
+		t.Error("the refused merge changed the database")
 	}
 }
 
-// TestMergeAfterRestore: what was restored after a day on PostgreSQL is equal
-// to what is there, and only what the file was given since is taken over.
+// TestMergeAfterRestore tests that a restored file is equal to the database, and that a merge takes over only what was
+// written to the file later.
 func TestMergeAfterRestore(t *testing.T) {
 	t.Parallel()
 	for name, base := range map[string]string{"without base": "", "with base": fixture} {
@@ -699,362 +629,338 @@ func TestMergeAfterRestore(t *testing.T) {
 			url := pgtest.Database(t)
 			migrate(t, options(t, fixture, url))
 			conn := connect(t, url)
-			run(
-				t,
-				conn,
-				aDay(
-					one(t, conn, "SELECT min(run_id) FROM flujo.runs"),
-					one(t, conn, "SELECT max(run_id) FROM flujo.runs"),
-				)...)
+			run1 := one(t, conn, "SELECT min(run_id) FROM flujo.runs")
+			run2 := one(t, conn, "SELECT max(run_id) FROM flujo.runs")
+			run(t, conn, flujoWrites(run1, run2)...)
 			before := stateOf(t, conn)
 			path, _ := restore(t, url, base)
 			result := migrate(t, mergeOptions(t, path, url))
 			if u := result.Merge.Units; u[0].Equal != 60 ||
 				u[0].Kept+u[0].Added+u[0].TakenOver+u[1].Kept+u[1].Added+u[1].TakenOver != 0 {
-				t.Errorf("%+v", u)
+				t.Errorf("got %+v, want all equal", u)
 			}
 			if stateOf(t, conn) != before {
-				t.Error("what is equal was changed")
+				t.Error("the merge changed rows that are equal")
 			}
-			change(
-				t,
-				path,
-				"UPDATE runs SET status = 'file', updated_at = '2099-01-01T00:00:00+00:00' WHERE run_id = 'new'",
-			)
-			change(
-				t,
-				path,
-				"INSERT INTO evaluations (run_id, score, created_at) VALUES ('new', 1, '2099-01-01T00:00:00+00:00')",
-			)
+			change(t, path,
+				"UPDATE runs SET status = 'file', updated_at = '2099-01-01T00:00:00+00:00' WHERE run_id = 'new'")
+			change(t, path,
+				"INSERT INTO evaluations (run_id, score, created_at) VALUES ('new', 1, '2099-01-01T00:00:00+00:00')")
 			result = migrate(t, mergeOptions(t, path, url))
 			if u := result.Merge.Units[0]; u.Equal != 59 || u.TakenOver != 1 || len(result.Merge.Renumbered) != 0 {
-				t.Errorf("%+v", result.Merge)
+				t.Errorf("got %+v, want 59 equal and 1 taken over", result.Merge)
 			}
-			if got := one(t, conn, "SELECT status || (SELECT string_agg(id::text, ',' ORDER BY id) FROM flujo.evaluations e WHERE e.run_id = r.run_id) FROM flujo.runs r WHERE run_id = 'new'"); got != "file16,18" {
-				t.Errorf("the run is now %s", got)
+			got := one(t, conn, "SELECT status || (SELECT string_agg(id::text, ',' ORDER BY id) "+
+				"FROM flujo.evaluations e WHERE e.run_id = r.run_id) FROM flujo.runs r WHERE run_id = 'new'")
+			if got != "file16,18" {
+				t.Errorf("got the run %s, want file16,18", got)
 			}
 		})
 	}
 }
 
-// TestMergeMakesOriginals: also where the target has no table of them yet, and
-// none when nothing was taken.
-func TestMergeMakesOriginals(t *testing.T) {
+// TestMergeCreatesOriginals tests that a merge creates flujo_port_originals if it takes a changed row, and only then.
+func TestMergeCreatesOriginals(t *testing.T) {
 	t.Parallel()
-	here, file := side{}, side{}
-	here.addRun("r", "h", 5, 1)
+	target, file := side{}, side{}
+	target.addRun("r", "h", 5, 1)
 	file.addRun("r", "f", 3, 1)
 	file["runs"][0]["error_message"] = "x\x00"
-	url := here.inPostgres(t, nil)
+	url := target.database(t, nil)
 	conn := connect(t, url)
 	if result := migrate(t, mergeOptions(t, file.file(t), url)); result.Originals != 0 {
-		t.Errorf("%d originals of rows that were not taken", result.Originals)
+		t.Errorf("got %d originals of rows that were not taken over, want 0", result.Originals)
 	}
 	wantOriginalRows(t, conn, nil)
 	file["runs"][0]["updated_at"] = at(6)
 	if result := migrate(t, mergeOptions(t, file.file(t), url)); result.Originals != 1 {
-		t.Errorf("%d originals", result.Originals)
+		t.Errorf("got %d originals, want 1", result.Originals)
 	}
 	wantOriginalRows(t, conn, []originalRow{originalCell("runs", "r", 1, "error_message", "nul-removed", "x\x00")})
 }
 
-// TestMergeWidens: columns of the target become bigint where the file needs it,
-// and where new ids do.
+// TestMergeWidens tests that columns of the target become bigint where the file or new ids need it.
 func TestMergeWidens(t *testing.T) {
 	t.Parallel()
-	here, file := side{}, side{}
-	here.addRun("h", "h", 3, 1)
-	here["steps"][1]["id"] = int64(1<<31 - 2)
+	target, file := side{}, side{}
+	target.addRun("h", "h", 3, 1)
+	target["steps"][1]["id"] = int64(1<<31 - 2)
 	file.addRun("f", "f", 3, 1)
 	file["steps"][0]["token_counts"] = int64(5e9)
 	file["evaluations"][0]["id"] = int64(6e9)
 	file["steps"][1]["id"] = int64(1<<31 - 2)
-	url := here.inPostgres(t, nil)
+	url := target.database(t, nil)
 	conn := connect(t, url)
 	o := mergeOptions(t, file.file(t), url)
 	result := migrate(t, o)
-	mergeModel(t, here, file, nil).check(t, conn, result)
-	wantTypes(
-		t,
-		conn,
-		map[string]string{
-			"steps.id":           "bigint",
-			"steps_id_seq":       "bigint",
-			"steps.token_counts": "bigint",
-			"evaluations.id":     "bigint",
-			"evaluations_id_seq": "bigint",
-		},
-	)
-	if got := one(t, conn, "SELECT string_agg(id::text, ',' ORDER BY id) FROM flujo.steps"); got != "1,2147483646,2147483647,2147483648" {
-		t.Errorf("ids of steps are %s", got)
+	mergeModel(t, target, file, nil).check(t, conn, result)
+	wantTypes(t, conn, map[string]string{
+		"steps.id":           "bigint",
+		"steps_id_seq":       "bigint",
+		"steps.token_counts": "bigint",
+		"evaluations.id":     "bigint",
+		"evaluations_id_seq": "bigint",
+	})
+	const wantIDs = "1,2147483646,2147483647,2147483648"
+	if got := one(t, conn, "SELECT string_agg(id::text, ',' ORDER BY id) FROM flujo.steps"); got != wantIDs {
+		t.Errorf("got ids of steps %s, want %s", got, wantIDs)
 	}
-	if !slices.Equal(
-		slices.Sorted(slices.Values(result.Widened)),
-		[]string{"evaluations.id", "steps.id", "steps.token_counts"},
-	) {
-		t.Errorf("the report says of columns made bigint: %q", result.Widened)
-	}
+	widened := slices.Sorted(slices.Values(result.Widened))
+	wantSame(t, "widened", widened, []string{"evaluations.id", "steps.id", "steps.token_counts"})
 	once := stateOf(t, conn)
 	migrate(t, o)
 	if stateOf(t, conn) != once {
-		t.Error("the second merge changed something")
+		t.Error("the second merge changed the database")
 	}
-	flujoInserts(t, conn, mergeModel(t, here, file, nil).want)
+	insertAsFlujo(t, conn, mergeModel(t, target, file, nil).want)
 }
 
-// TestMergeNoIDsLeft: beyond the highest id that there is no row can go.
-func TestMergeNoIDsLeft(t *testing.T) {
+// TestMergeIDsExhausted tests that a merge is refused if it needs an id after the highest possible one.
+func TestMergeIDsExhausted(t *testing.T) {
 	t.Parallel()
-	here, file := side{}, side{}
-	here.addRun("h", "h", 3, 1)
+	target, file := side{}, side{}
+	target.addRun("h", "h", 3, 1)
 	file.addRun("f", "f", 3, 1)
 	file["steps"][1]["id"] = int64(1<<63 - 1)
-	url := here.inPostgres(t, nil)
+	url := target.database(t, nil)
 	conn := connect(t, url)
 	before := stateOf(t, conn)
 	wantError(t, mergeOptions(t, file.file(t), url), clierr.Refused, "steps", "9223372036854775807")
 	if stateOf(t, conn) != before {
-		t.Error("a merge that was refused changed something")
+		t.Error("the refused merge changed the database")
 	}
 }
 
-// TestMergeTampered: whatever else changes rows before the commit is found, and
-// nothing is committed.
+// TestMergeTampered tests that rows that change before the commit are found, and that nothing is committed.
 func TestMergeTampered(t *testing.T) {
 	t.Parallel()
-	here, file := side{}, side{}
-	here.addRun("kept", "h", 5, 1)
+	target, file := side{}, side{}
+	target.addRun("kept", "h", 5, 1)
 	file.addRun("kept", "f", 3, 1)
-	here.addRun("taken", "h", 3, 3)
+	target.addRun("taken", "h", 3, 3)
 	file.addRun("taken", "f", 5, 3)
 	file.addRun("added", "f", 5, 5)
-	here.add("system_state", cells{"key": "k"})
+	target.add("system_state", cells{"key": "k"})
 	path := file.file(t)
 	for name, tc := range map[string]struct{ damage, unit string }{
-		"a cell of a kept run":         {"UPDATE steps SET status = 'other' WHERE id = 1", `runs "kept"`},
-		"a cell of a taken run":        {"UPDATE spans SET name = 'other' WHERE id = 3", `runs "taken"`},
-		"a row of an added run":        {"DELETE FROM evaluations WHERE run_id = 'added'", `runs "added"`},
-		"a row more":                   {"INSERT INTO system_state (key, value) VALUES ('more', '1')", `system_state "more"`},
-		"a unit less":                  {"DELETE FROM system_state", `system_state "k"`},
-		"an id of a kept run":          {"UPDATE steps SET id = 99 WHERE id = 1", `runs "kept"`},
-		"an id of an added run":        {"UPDATE steps SET id = 99 WHERE id = 5", `runs "added"`},
-		"ids of two rows changed":      {"UPDATE steps SET id = 99 WHERE id = 1; UPDATE steps SET id = 1 WHERE id = 2; UPDATE steps SET id = 2 WHERE id = 99", `runs "kept"`},
-		"a row given to another run":   {"UPDATE steps SET run_id = 'taken' WHERE id = 5", `runs "added", runs "taken"`},
-		"a trace of a run that is new": {`UPDATE traces SET trace_data = '{}' WHERE run_id = 'added'`, `runs "added"`},
+		"a cell of a kept run":  {"UPDATE steps SET status = 'other' WHERE id = 1", `runs "kept"`},
+		"a cell of a taken run": {"UPDATE spans SET name = 'other' WHERE id = 3", `runs "taken"`},
+		"a row of an added run": {"DELETE FROM evaluations WHERE run_id = 'added'", `runs "added"`},
+		"an extra row":          {"INSERT INTO system_state (key, value) VALUES ('more', '1')", `system_state "more"`},
+		"a missing unit":        {"DELETE FROM system_state", `system_state "k"`},
+		"an id of a kept run":   {"UPDATE steps SET id = 99 WHERE id = 1", `runs "kept"`},
+		"an id of an added run": {"UPDATE steps SET id = 99 WHERE id = 5", `runs "added"`},
+		"ids of two rows changed": {"UPDATE steps SET id = 99 WHERE id = 1; UPDATE steps SET id = 1 " +
+			"WHERE id = 2; UPDATE steps SET id = 2 WHERE id = 99", `runs "kept"`},
+		"a row moved to another run": {
+			"UPDATE steps SET run_id = 'taken' WHERE id = 5", `runs "added", runs "taken"`},
+		"a trace of an added run": {`UPDATE traces SET trace_data = '{}' WHERE run_id = 'added'`, `runs "added"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			url := here.inPostgres(t, nil)
+			url := target.database(t, nil)
 			conn := connect(t, url)
 			tamperer(t, url)(tc.damage)
 			before := stateOf(t, conn)
 			o := mergeOptions(t, path, url)
-			o.Verify = transfer.VerifyCounts // the merge itself is verified all the same
+			o.Verify = transfer.VerifyCounts // a merge verifies content even so
 			wantError(t, o, clierr.Mismatch, tc.unit)
 			if stateOf(t, conn) != before {
-				t.Error("something was committed")
+				t.Error("the merge was committed")
 			}
 		})
 	}
 }
 
-// TestMergeTamperedStaging: what was loaded is compared with the file before
-// anything is merged.
+// TestMergeTamperedStaging tests that the staging tables are compared with the file before the merge.
 func TestMergeTamperedStaging(t *testing.T) {
 	t.Parallel()
-	here, file := side{}, side{}
-	here.addRun("r", "h", 3, 1)
+	target, file := side{}, side{}
+	target.addRun("r", "h", 3, 1)
 	file.addRun("r", "f", 5, 1)
-	file["runs"][0]["error_message"] = "x\x00" // so that a table is made when all is loaded
-	url := here.inPostgres(t, nil)
+	file["runs"][0]["error_message"] = "x\x00" // flujo_port_originals is created after the load
+	url := target.database(t, nil)
 	conn := connect(t, url)
 	run(t, conn, `CREATE FUNCTION public.staged() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE o text; BEGIN
-			SELECT schema_name INTO o FROM pg_event_trigger_ddl_commands() WHERE object_identity ~ '^flujo_port_staging_.*\.flujo_port_originals$';
+			SELECT schema_name INTO o FROM pg_event_trigger_ddl_commands()
+				WHERE object_identity ~ '^flujo_port_staging_.*\.flujo_port_originals$';
 			IF o IS NOT NULL THEN EXECUTE format('UPDATE %I.steps SET step_name = ''other'' WHERE id = 2', o); END IF;
-		END $$`, "CREATE EVENT TRIGGER staged ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.staged()")
+		END $$`,
+		"CREATE EVENT TRIGGER staged ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.staged()")
 	before := stateOf(t, conn)
 	result, err := transfer.Migrate(context.Background(), mergeOptions(t, file.file(t), url))
 	if clierr.KindOf(err) != clierr.Mismatch || result == nil || result.Differing != 1 ||
 		result.Differences[0].Column != "step_name" {
-		t.Errorf("%+v: %v", result, err)
+		t.Errorf("got %+v and error %v, want a mismatch of step_name", result, err)
 	}
 	if stateOf(t, conn) != before {
-		t.Error("something was committed")
+		t.Error("the merge was committed")
 	}
 }
 
-// TestMergeAsGranted: a role that owns nothing and may make no schema merges
-// all the same, and leaves nothing behind.
-func TestMergeAsGranted(t *testing.T) {
+// TestMergeWithoutOwnership tests that a role that owns no tables and may not create schemas can merge, and that the
+// merge leaves nothing behind.
+func TestMergeWithoutOwnership(t *testing.T) {
 	t.Parallel()
-	here, file := side{}, side{}
-	here.addRun("r", "h", 3, 1)
+	target, file := side{}, side{}
+	target.addRun("r", "h", 3, 1)
 	file.addRun("r", "f", 5, 1)
 	file.addRun("s", "f", 5, 3)
 	file["runs"][0]["error_message"] = "x\x00"
-	here.addRun("q", "h", 5, 3)
-	url := here.inPostgres(t, nil)
+	target.addRun("q", "h", 5, 3)
+	url := target.database(t, nil)
 	conn := connect(t, url)
 	role := pgtest.Role(t, url, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
-		t.Fatal(err)
-	}
+	initialize(t, url, name)
 	o := mergeOptions(t, file.file(t), role)
 	o.DryRun = true
 	before := stateOf(t, conn)
 	migrate(t, o)
 	if stateOf(t, conn) != before {
-		t.Error("the dry run changed something")
+		t.Error("the dry run changed the database")
 	}
 	o.DryRun = false
 	result := migrate(t, o)
 	file["runs"][0]["error_message"] = "x"
-	mergeModel(t, here, file, nil).check(t, conn, result)
-	if got := one(t, conn, "SELECT count(*) FROM pg_class WHERE relname ~ '^flujo_port' AND relnamespace <> 'flujo'::regnamespace AND relkind = 'r'"); got != "0" {
-		t.Errorf("%s tables were left", got)
+	mergeModel(t, target, file, nil).check(t, conn, result)
+	if got := one(t, conn, "SELECT count(*) FROM pg_class WHERE relname ~ '^flujo_port' "+
+		"AND relnamespace <> 'flujo'::regnamespace AND relkind = 'r'"); got != "0" {
+		t.Errorf("the merge left %s tables", got)
 	}
-	flujoInserts(t, conn, mergeModel(t, here, file, nil).want)
+	insertAsFlujo(t, conn, mergeModel(t, target, file, nil).want)
 }
 
-// TestMergeLeavesOthersTables: rows of others that refer to a run which is taken
-// over stay.
-func TestMergeLeavesOthersTables(t *testing.T) {
+// TestMergeKeepsReferringRows tests that rows of other tables that refer to a replaced run are kept.
+func TestMergeKeepsReferringRows(t *testing.T) {
 	t.Parallel()
-	here, file := side{}, side{}
-	here.addRun("r", "h", 3, 1)
+	target, file := side{}, side{}
+	target.addRun("r", "h", 3, 1)
 	file.addRun("r", "f", 5, 1)
-	url := here.inPostgres(t, nil)
+	url := target.database(t, nil)
 	conn := connect(t, url)
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"CREATE TABLE public.notes (run_id text REFERENCES flujo.runs ON DELETE CASCADE)",
 		"INSERT INTO public.notes VALUES ('r')",
 		"CREATE TABLE public.bills (run_id text REFERENCES flujo.runs)",
-		"INSERT INTO public.bills VALUES ('r')",
-	)
-	mergeModel(t, here, file, nil).check(t, conn, migrate(t, mergeOptions(t, file.file(t), url)))
-	if got := one(t, conn, "SELECT (SELECT count(*) FROM public.notes) + (SELECT count(*) FROM public.bills)"); got != "2" {
-		t.Errorf("%s rows of others are left", got)
+		"INSERT INTO public.bills VALUES ('r')")
+	mergeModel(t, target, file, nil).check(t, conn, migrate(t, mergeOptions(t, file.file(t), url)))
+	got := one(t, conn, "SELECT (SELECT count(*) FROM public.notes) + (SELECT count(*) FROM public.bills)")
+	if got != "2" {
+		t.Errorf("got %s referring rows, want 2", got)
 	}
 }
 
-// TestMergeHiddenRows: rows that row-level security hides can't be merged.
+// TestMergeHiddenRows tests that a merge is refused if row-level security hides rows.
 func TestMergeHiddenRows(t *testing.T) {
 	t.Parallel()
-	here := side{}
-	here.addRun("r", "h", 3, 1)
-	url := here.inPostgres(t, nil)
+	target := side{}
+	target.addRun("r", "h", 3, 1)
+	url := target.database(t, nil)
 	conn := connect(t, url)
 	role := pgtest.Role(t, url, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
-		t.Fatal(err)
-	}
-	run(
-		t,
-		conn,
+	initialize(t, url, name)
+	run(t, conn,
 		"ALTER TABLE flujo.steps ENABLE ROW LEVEL SECURITY",
-		"CREATE POLICY visible ON flujo.steps USING (id > 1)",
-	)
+		"CREATE POLICY visible ON flujo.steps USING (id > 1)")
 	wantError(t, mergeOptions(t, fixture, role), clierr.Refused, "row-level security", "steps")
 }
 
-// TestVerifyAfterMerge: what is not as the file has it is PostgreSQL's own, or
-// was changed since, or is a copy mismatch, and the three are told apart as far as
-// that can be.
+// TestVerifyAfterMerge tests that verify distinguishes rows kept by the merge, rows changed later and rows that the
+// merge copied wrongly.
 func TestVerifyAfterMerge(t *testing.T) {
 	t.Parallel()
-	here, file := side{}, side{}
-	here.addRun("kept", "h", 5, 1)
+	target, file := side{}, side{}
+	target.addRun("kept", "h", 5, 1)
 	file.addRun("kept", "f", 3, 1)
 	file.addRun("renumbered", "f", 3, 5)
-	here.addRun("own", "h", 3, 5)
+	target.addRun("own", "h", 3, 5)
 	file.addRun("taken", "f", 3, 3)
-	url, path := here.inPostgres(t, nil), file.file(t)
+	url, path := target.database(t, nil), file.file(t)
 	conn := connect(t, url)
 	migrate(t, mergeOptions(t, path, url))
 	result, _ := wantVerdict(t, path, url, report.Merged, 0)
 	if !result.Receipt.Merged || !comparison(t, result, "steps").AsMerged ||
 		comparison(t, result, "steps").Mismatched != 0 {
-		t.Errorf("%+v", result)
+		t.Errorf("got %+v, want a merged receipt and no mismatched steps", result)
 	}
 	run(t, conn, "UPDATE flujo.steps SET status = 'other' WHERE run_id = 'taken' AND id = 3")
 	result, differences := wantVerdict(t, path, url, report.Drift, 0)
-	if c := comparison(t, result, "steps"); c.Mismatched != 0 ||
-		c.Changed != 5 { // the one, and those of which both sides have the id
-		t.Errorf("%+v %v", c, differences)
+	// The updated row, and the rows whose ids are on both sides.
+	if c := comparison(t, result, "steps"); c.Mismatched != 0 || c.Changed != 5 {
+		t.Errorf("got %+v and differences %v, want 5 changed and 0 mismatched", c, differences)
 	}
-	// Had the merge itself written that row, it were a copy mismatch.
+	// If the merge were the writer of the row, it would be a copy mismatch.
 	run(t, conn, `UPDATE flujo.flujo_port_receipts SET tables = jsonb_set(tables, '{2,merged,writers}',
 		(SELECT jsonb_agg(DISTINCT xmin::text::bigint) FROM flujo.steps WHERE run_id IN ('taken', 'renumbered')))`)
 	result, _ = wantVerdict(t, path, url, report.CopyMismatch, clierr.Mismatch)
 	if c := comparison(t, result, "steps"); c.Mismatched != 1 {
-		t.Errorf("%+v", c)
+		t.Errorf("got %+v, want 1 mismatched", c)
 	}
 }
 
-// TestMergeNulls: JSON's null is nothing else to Flujo than NULL, which it
-// becomes on the way from the file.
+// TestMergeNulls tests that JSON null and NULL are equal. Flujo does not distinguish them, and a migration converts
+// JSON null to NULL.
 func TestMergeNulls(t *testing.T) {
 	t.Parallel()
-	here, file := side{}, side{}
-	here.addRun("equal", "same", 3, 1)
+	target, file := side{}, side{}
+	target.addRun("equal", "same", 3, 1)
 	file.addRun("equal", "same", 3, 1)
-	here["workflow_state"][0]["metadata"], here["steps"][0]["output"] = "null", "null"
+	target["workflow_state"][0]["metadata"], target["steps"][0]["output"] = "null", "null"
 	file["workflow_state"][0]["last_step_output"], file["steps"][0]["output"] = "null", "null"
-	url := here.inPostgres(t, nil)
+	url := target.database(t, nil)
 	conn := connect(t, url)
 	before := stateOf(t, conn)
 	if u := migrate(t, mergeOptions(t, file.file(t), url)).Merge.Units[0]; u.Equal != 1 {
-		t.Errorf("%+v", u)
+		t.Errorf("got %+v, want 1 equal", u)
 	}
 	if stateOf(t, conn) != before {
-		t.Error("what is equal was changed")
+		t.Error("the merge changed rows that are equal")
 	}
 }
 
-// TestMergeInferredTimes: a row of the file that does not tell when it was
-// written takes nothing over, although it arrives with the time at which the
-// file was written.
+// TestMergeInferredTimes tests that a row of the file without a timestamp replaces no row, although it gets the
+// file's modification time.
 func TestMergeInferredTimes(t *testing.T) {
 	t.Parallel()
-	here, file := side{}, side{}
-	here.add("system_state", cells{"key": "k", "value": "1"})
+	target, file := side{}, side{}
+	target.add("system_state", cells{"key": "k", "value": "1"})
 	file.add("system_state", cells{"key": "k", "value": "2", "updated_at": ""})
 	file.add("system_state", cells{"key": "l", "value": "3", "updated_at": "?"})
-	url := here.inPostgres(t, nil)
+	url := target.database(t, nil)
 	conn := connect(t, url)
 	result := migrate(t, mergeOptions(t, file.file(t), url))
 	if u := result.Merge.Units[1]; u.Kept != 1 || u.Added != 1 {
-		t.Errorf("%+v", u)
+		t.Errorf("got %+v, want 1 kept and 1 added", u)
 	}
-	if got := one(t, conn, "SELECT string_agg(key || value::text, ' ' ORDER BY key) FROM flujo.system_state"); got != "k1 l3" {
-		t.Errorf("state %s", got)
+	got := one(t, conn, "SELECT string_agg(key || value::text, ' ' ORDER BY key) FROM flujo.system_state")
+	if got != "k1 l3" {
+		t.Errorf("got system_state %s, want k1 l3", got)
 	}
 }
 
-// TestMergeExactFloats: the target's columns are made double precision, with
-// what is in them; rows that were moved by that were not written by the merge.
+// TestMergeExactFloats tests that --exact-floats makes columns of the target double precision, and that rows rewritten
+// by that do not count as written by the merge.
 func TestMergeExactFloats(t *testing.T) {
 	t.Parallel()
-	here, file := side{}, side{}
-	here.addRun("equal", "same", 3, 1)
+	target, file := side{}, side{}
+	target.addRun("equal", "same", 3, 1)
 	file.addRun("equal", "same", 3, 1)
-	here.addRun("kept", "h", 5, 3)
+	target.addRun("kept", "h", 5, 3)
 	file.addRun("kept", "f", 3, 3)
-	here.addRun("taken", "h", 3, 5)
+	target.addRun("taken", "h", 3, 5)
 	file.addRun("taken", "f", 5, 5)
 	file["steps"][4]["cost_usd"] = 0.1
-	url, path := here.inPostgres(t, nil), file.file(t)
+	url, path := target.database(t, nil), file.file(t)
 	conn := connect(t, url)
 	o := mergeOptions(t, path, url)
 	o.ExactFloats = true
-	mergeModel(t, here, file, nil).check(t, conn, migrate(t, o))
+	mergeModel(t, target, file, nil).check(t, conn, migrate(t, o))
 	run(t, conn, "UPDATE flujo.steps SET status = 'other' WHERE id = 1")
 	result, differences := wantVerdict(t, path, url, report.Drift, 0)
-	if c := comparison(t, result, "steps"); c.Mismatched != 0 || c.Changed != 3 { // the one, and the kept run's two
-		t.Errorf("%+v: %v", c, differences)
+	// The updated row, and the two of the kept run.
+	if c := comparison(t, result, "steps"); c.Mismatched != 0 || c.Changed != 3 {
+		t.Errorf("got %+v and differences %v, want 3 changed and 0 mismatched", c, differences)
 	}
 }

@@ -13,9 +13,9 @@ import (
 	"flujo-port/internal/sink"
 )
 
-// TestCountsThatDiffer: a row that is not in PostgreSQL is noticed by the
-// counting itself, not only by COPY's own answer.
-func TestCountsThatDiffer(t *testing.T) {
+// TestCompareCounts tests that a row that is missing in PostgreSQL is found by counting, not only by the result of
+// COPY.
+func TestCompareCounts(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	tx, err := sink.Begin(ctx, pgtest.Database(t), "flujo", postgres.LockWait)
@@ -37,9 +37,9 @@ func TestCountsThatDiffer(t *testing.T) {
 	err = m.compareCounts(ctx)
 	if clierr.KindOf(err) != clierr.Mismatch || !strings.Contains(err.Error(), "steps has 0 instead of 1") ||
 		!strings.Contains(err.Error(), "traces has 0 instead of 2") || strings.Contains(err.Error(), "runs") {
-		t.Errorf("error %v", err)
+		t.Errorf("got error %v, want a mismatch of steps and traces", err)
 	}
 	if m.report.Tables[0].Match || !m.report.Tables[1].Match || m.report.Tables[2].Match {
-		t.Errorf("tables %+v", m.report.Tables)
+		t.Errorf("got tables %+v, want a match only of runs", m.report.Tables)
 	}
 }

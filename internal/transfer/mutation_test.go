@@ -21,25 +21,24 @@ import (
 	"flujo-port/internal/source"
 )
 
-// mutant is a state file, and its -wal where it has one, of which something was
-// changed.
+// mutant is a state file with changed bytes, and its -wal if it has one.
 type mutant struct{ main, wal []byte }
 
-// mutantBases are what is changed: the real file, a small one in WAL mode whose
-// newest rows are in its -wal, and a small one without.
+// mutantBases returns the files to change: the fixture, a small file in WAL mode whose newest rows are in its -wal,
+// and a small file without a -wal.
 func mutantBases(t testing.TB) []mutant {
 	t.Helper()
 	real, err := os.ReadFile(fixture)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pair, alone := smallPair(t)
+	pair, alone := smallFiles(t)
 	return []mutant{{main: real}, pair, {main: alone}}
 }
 
-// smallPair makes a small file of all of Flujo's tables, and the same with more
-// rows in a -wal.
-func smallPair(t testing.TB) (pair mutant, alone []byte) {
+// smallFiles writes a small file with all of Flujo's tables. It returns the file, and the file with further changes in
+// a -wal.
+func smallFiles(t testing.TB) (pair mutant, alone []byte) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "flujo_state.db")
 	db, err := sql.Open("sqlite", "file:"+path)
@@ -64,7 +63,8 @@ func smallPair(t testing.TB) (pair mutant, alone []byte) {
 		}
 		return content
 	}
-	m := &propertyMaker{Rand: propertyRandom(7, 7), pools: map[byte][]propertyCell{}, runs: 30, wild: 0.01, rowid: true}
+	m := &propertyGenerator{Rand: propertyRandom(7, 7), pools: map[byte][]propertyCell{}, runs: 30, arbitrary: 0.01,
+		rowid: true}
 	m.fillPools()
 	shapes := propertyShapes(propertyFormats[0].tables)
 	must("PRAGMA page_size = 1024")
@@ -72,11 +72,8 @@ func smallPair(t testing.TB) (pair mutant, alone []byte) {
 		must(shapes[i].create("declared"))
 		m.insert(t, db, &shapes[i], 40)
 	}
-	must(
-		"CREATE INDEX idx_steps_run_id ON steps(run_id)",
-		"CREATE INDEX idx_spans_run_id ON spans(run_id)",
-		"CREATE INDEX idx_runs_status ON runs(status)",
-	)
+	must("CREATE INDEX idx_steps_run_id ON steps(run_id)", "CREATE INDEX idx_spans_run_id ON spans(run_id)",
+		"CREATE INDEX idx_runs_status ON runs(status)")
 	alone = read(path)
 	must("PRAGMA journal_mode = WAL", "PRAGMA wal_autocheckpoint = 0")
 	for i := range shapes {
@@ -84,14 +81,13 @@ func smallPair(t testing.TB) (pair mutant, alone []byte) {
 	}
 	must("UPDATE runs SET error_message = 'only in the -wal'")
 	pair = mutant{main: read(path), wal: read(path + "-wal")}
-	seal(pair.wal)
+	fixChecksums(pair.wal)
 	return pair, alone
 }
 
-// seal gives a -wal the same salts whenever it was made, and makes the
-// checksums right, also of frames that were changed
-// (https://www.sqlite.org/fileformat.html, "The Write-Ahead Log").
-func seal(wal []byte) {
+// fixChecksums sets fixed salts in a -wal and the checksums that belong to its content, so that the -wal is
+// reproducible and changed frames are valid (https://www.sqlite.org/fileformat.html, "The Write-Ahead Log").
+func fixChecksums(wal []byte) {
 	const header, frame = 32, 24
 	if len(wal) < header {
 		return
@@ -126,8 +122,8 @@ func seal(wal []byte) {
 	}
 }
 
-// mutate changes a copy of one of the bases: the first byte says which one, and
-// six bytes each a change.
+// mutate changes a copy of one of the bases. The first byte of changes selects the base; each six bytes that follow
+// are one change.
 func mutate(bases []mutant, changes []byte) mutant {
 	if len(changes) == 0 {
 		changes = []byte{0}
@@ -142,14 +138,15 @@ func mutate(bases []mutant, changes []byte) mutant {
 		at := int(rest[1])<<16 | int(rest[2])<<8 | int(rest[3])
 		*in = changeMutant(*in, rest[0]&0x0f, at, rest[4], rest[5])
 		if rest[0]&0x40 != 0 {
-			seal(m.wal)
+			fixChecksums(m.wal)
 		}
 	}
 	return m
 }
 
+// changeMutant applies one change to b and returns it.
 func changeMutant(b []byte, op byte, at int, x, y byte) []byte {
-	const page = 1024 // of the small files; a part of one of the real file
+	const page = 1024 // the page size of the small files; the fixture's is a multiple
 	if len(b) == 0 {
 		return b
 	}
@@ -199,7 +196,7 @@ func changeMutant(b []byte, op byte, at int, x, y byte) []byte {
 	return b
 }
 
-// write puts a mutant into a folder of its own.
+// write writes a mutant to a new folder and returns its path.
 func (m mutant) write(t testing.TB) (path string) {
 	t.Helper()
 	dir, err := os.MkdirTemp(t.TempDir(), "")
@@ -218,17 +215,16 @@ func (m mutant) write(t testing.TB) (path string) {
 	return path
 }
 
-// mutantPatience is far more than reading a mutant takes.
-const mutantPatience = time.Minute
+// mutantTimeout is far longer than it takes to read a mutant.
+const mutantTimeout = time.Minute
 
-// readMutant reads all of Flujo's tables as the program does, and converts
-// every row.
+// readMutant reads all of Flujo's tables as the program does, and converts every row.
 func readMutant(t testing.TB, path string) (rows map[string][]propertyRow, err error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), mutantPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), mutantTimeout)
 	defer func() {
 		if ctx.Err() != nil {
-			t.Errorf("it took longer than %s: %v", mutantPatience, err)
+			t.Errorf("reading took longer than %s: %v", mutantTimeout, err)
 		}
 		cancel()
 	}()
@@ -252,6 +248,7 @@ func readMutant(t testing.TB, path string) (rows map[string][]propertyRow, err e
 	return rows, nil
 }
 
+// readMutantTable reads and converts the rows of one table.
 func readMutantTable(
 	ctx context.Context,
 	t testing.TB,
@@ -294,15 +291,17 @@ func readMutantTable(
 			}
 			if err != nil {
 				t.Errorf("%s row %d: %v", tm.Table.Name, row[0].Int, err)
-			} else if accepted != (converter.Rejection() == 0) || accepted && !wholeTuple(tuple, len(tm.Fields)) || !accepted && len(tuple) > 0 {
-				t.Errorf("%s row %d is made %x, placed is %v, %s", tm.Table.Name, row[0].Int, tuple, accepted, converter.Rejection())
+			} else if accepted != (converter.Rejection() == 0) || accepted && !wholeTuple(tuple, len(tm.Fields)) ||
+				!accepted && len(tuple) > 0 {
+				t.Errorf("%s row %d: got the tuple %x, accepted %v, rejection %q", tm.Table.Name, row[0].Int, tuple,
+					accepted, converter.Rejection())
 			}
 			break
 		}
 	}
 }
 
-// wholeTuple reports whether a tuple has its fields, and nothing after them.
+// wholeTuple reports whether a tuple has exactly the given number of fields.
 func wholeTuple(tuple []byte, fields int) bool {
 	if len(tuple) < 2 || int(binary.BigEndian.Uint16(tuple)) != fields {
 		return false
@@ -322,6 +321,7 @@ func wholeTuple(tuple []byte, fields int) bool {
 	return len(rest) == 0
 }
 
+// propertyCellOf returns a value of the program as a cell.
 func propertyCellOf(v mapping.Value) propertyCell {
 	switch v.Class {
 	case mapping.Integer:
@@ -336,10 +336,10 @@ func propertyCellOf(v mapping.Value) propertyCell {
 	return nil
 }
 
-// readCopy reads a mutant through database/sql, which may write next to it.
+// readCopy reads a copy of the mutant with database/sql, which may write to it.
 func (m mutant) readCopy(t testing.TB) (tables []*propertyRows, others []string, err error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), mutantPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), mutantTimeout)
 	defer cancel()
 	return readPropertyFile(ctx, m.write(t))
 }
@@ -356,31 +356,34 @@ func (m mutant) damaged(t testing.TB) bool {
 	return db.QueryRow("PRAGMA integrity_check(1)").Scan(&verdict) != nil || verdict != "ok"
 }
 
-// checkMutant reads a mutant: an error, or the rows that database/sql reads.
+// checkMutant tests that reading a mutant fails or yields the rows that database/sql reads, and changes no file. It
+// reports whether reading succeeded.
 func checkMutant(t testing.TB, m mutant) (read bool) {
 	t.Helper()
 	path := m.write(t)
 	before := propertyDigest(t, path)
 	got, err := readMutant(t, path)
 	if after := propertyDigest(t, path); after != before {
-		t.Errorf("the file's folder was\n%s\nand is\n%s", before, after)
+		t.Errorf("got the folder\n%s\nwant as before\n%s", after, before)
 	}
 	if err != nil {
 		return false
 	}
 	tables, _, err := m.readCopy(t)
 	if err != nil {
-		return true // nothing to compare it with
+		return true // database/sql cannot read it
 	}
 	for _, table := range tables {
 		name := table.spec.name
 		if len(got[name]) != len(table.rows) {
-			t.Errorf("%s: %d rows, database/sql reads %d", name, len(got[name]), len(table.rows))
+			t.Errorf("%s: got %d rows, want %d as database/sql reads", name, len(got[name]), len(table.rows))
 			continue
 		}
 		for i := range table.rows {
-			if a, b := fmt.Sprintf("%d %#v", got[name][i].rowid, got[name][i].cells), fmt.Sprintf("%d %#v", table.rows[i].rowid, table.rows[i].cells); a != b {
-				t.Errorf("%s row %d is\n%.500s, database/sql reads\n%.500s", name, i, a, b)
+			row := fmt.Sprintf("%d %#v", got[name][i].rowid, got[name][i].cells)
+			want := fmt.Sprintf("%d %#v", table.rows[i].rowid, table.rows[i].cells)
+			if row != want {
+				t.Errorf("%s row %d: got\n%.500s, want as database/sql reads\n%.500s", name, i, row, want)
 				break
 			}
 		}
@@ -388,9 +391,8 @@ func checkMutant(t testing.TB, m mutant) (read bool) {
 	return true
 }
 
-// FuzzFile: a state file of which bytes and pages were changed gives an error or
-// its rows, never a panic and never a hang, and stays as it is. Kept are the
-// changes alone; see mutate.
+// FuzzFile tests that reading a state file with changed bytes and pages returns an error or its rows, does not panic
+// or hang, and does not change the file. The corpus holds only the changes; see mutate.
 func FuzzFile(f *testing.F) {
 	bases := mutantBases(f)
 	f.Add([]byte{0})
@@ -398,18 +400,18 @@ func FuzzFile(f *testing.F) {
 	f.Add([]byte{2})
 	random := rand.New(rand.NewPCG(11, 12))
 	for range 60 {
-		f.Add(someChanges(random))
+		f.Add(randomChanges(random))
 	}
 	f.Fuzz(func(t *testing.T, changes []byte) {
 		if len(changes) > 1+6*16 {
-			t.Skip("more changes than are needed to break it")
+			t.Skip("more changes than needed to damage a file")
 		}
 		checkMutant(t, mutate(bases, changes))
 	})
 }
 
-// someChanges gives changes for mutate.
-func someChanges(random *rand.Rand) []byte {
+// randomChanges returns random changes for mutate.
+func randomChanges(random *rand.Rand) []byte {
 	n := 1 + random.IntN(3)
 	changes := make([]byte, 1+6*n)
 	for i := range changes {
@@ -418,16 +420,15 @@ func someChanges(random *rand.Rand) []byte {
 	return changes
 }
 
-// TestMutantsUnchanged: what mutate makes of no change is a sound file of which
-// every row is read, those in the -wal too.
+// TestMutantsUnchanged tests that every row of the unchanged bases is read, including those in the -wal.
 func TestMutantsUnchanged(t *testing.T) {
 	t.Parallel()
 	for i, m := range mutantBases(t) {
 		if !checkMutant(t, m) {
-			t.Errorf("base %d cannot be read", i)
+			t.Errorf("base %d: got an error, want its rows", i)
 		}
 	}
-	pair, _ := smallPair(t)
+	pair, _ := smallFiles(t)
 	with, _, err := pair.readCopy(t)
 	if err != nil {
 		t.Fatal(err)
@@ -438,34 +439,29 @@ func TestMutantsUnchanged(t *testing.T) {
 	}
 	for i := range with {
 		if len(with[i].rows) >= len(without[i].rows) {
-			t.Errorf(
-				"%s has %d rows with its -wal, %d without",
-				with[i].spec.name,
-				len(with[i].rows),
-				len(without[i].rows),
-			)
+			t.Errorf("%s: got %d rows with the -wal and %d without, want fewer with it", with[i].spec.name,
+				len(with[i].rows), len(without[i].rows))
 		}
 	}
 }
 
-// TestMutants migrates changed files: an error that leaves nothing in the
-// database, or all the rows that database/sql reads from such a file, as the
-// contract has them.
+// TestMutants tests that the migration of a changed file fails and leaves nothing in the database, or migrates all rows
+// that database/sql reads, as docs/values.md defines.
 func TestMutants(t *testing.T) {
 	t.Parallel()
 	const workers = 4
 	mutants := int64(pgtest.Count(60, 160))
 	seed := propertySeed(t)
 	bases := mutantBases(t)
-	var next, arrived, failed atomic.Int64
+	var next, migrated, failed atomic.Int64
 	var wait sync.WaitGroup
 	for range workers {
 		url := pgtest.Database(t)
 		wait.Go(func() {
 			for n := next.Add(1); n <= mutants && !t.Failed(); n = next.Add(1) {
-				changes := someChanges(propertyRandom(seed, int(n)))
+				changes := randomChanges(propertyRandom(seed, int(n)))
 				if migrateMutant(t, mutate(bases, changes), url, n%3 != 0) {
-					arrived.Add(1)
+					migrated.Add(1)
 				} else {
 					failed.Add(1)
 				}
@@ -476,13 +472,14 @@ func TestMutants(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	if !t.Failed() && (arrived.Load() < mutants/8 || failed.Load() < mutants/8) {
-		t.Errorf("%d arrived, %d failed, FLUJO_PORT_TEST_SEED=%d", arrived.Load(), failed.Load(), seed)
+	if !t.Failed() && (migrated.Load() < mutants/8 || failed.Load() < mutants/8) {
+		t.Errorf("got %d migrated and %d failed, want at least %d of each; FLUJO_PORT_TEST_SEED=%d", migrated.Load(),
+			failed.Load(), mutants/8, seed)
 	}
 }
 
-// migrateMutant migrates a mutant to a database with nothing in it, which it
-// leaves so, and reports whether it arrived.
+// migrateMutant migrates a mutant to an empty database and empties it again. It reports whether the migration
+// succeeded.
 func migrateMutant(t *testing.T, m mutant, url string, quarantine bool) bool {
 	path := m.write(t)
 	before := propertyDigest(t, path)
@@ -492,34 +489,34 @@ func migrateMutant(t *testing.T, m mutant, url string, quarantine bool) bool {
 	o.Quarantine = quarantine
 	result, found, err := propertyMigrate(t, o)
 	if after := propertyDigest(t, path); after != before {
-		t.Errorf("the file's folder was\n%s\nand is\n%s", before, after)
+		t.Errorf("got the folder\n%s\nwant as before\n%s", after, before)
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 	if err != nil {
 		if left := leftovers(t, conn); left != "" {
-			t.Errorf("left behind: %s", left)
+			t.Errorf("the failed migration left %s", left)
 		}
 		return false
 	}
 	if !result.Committed {
-		t.Error("the report does not say committed")
+		t.Error("the report says that the migration was not committed")
 	}
 	defer run(t, conn, "DROP SCHEMA flujo CASCADE")
 	tables, others, err := m.readCopy(t)
 	if err != nil {
-		return true // nothing to compare it with
+		return true // database/sql cannot read it
 	}
 	k := propertyCheckOf(t, tables, others, propertyModified(t, path), time.UTC, false, conn)
 	for _, table := range tables {
-		if table.doubled {
-			return true // what is kept of such rows cannot be told apart
+		if table.duplicateRowIDs {
+			return true // the originals of such rows cannot be told apart
 		}
 	}
 	k.damaged = m.damaged(t)
-	k.list(found)
-	k.arrived(conn, result, found)
-	k.listed(result, found)
+	k.checkRejected(found)
+	k.checkDatabase(conn, result, found)
+	k.checkReported(result, found)
 	return true
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// originalRow is a row of the table of originals.
+// originalRow is a row of flujo_port_originals.
 type originalRow struct {
 	table, key string
 	rowid      int64
@@ -27,6 +27,7 @@ type originalRow struct {
 	original   string // hexadecimal; "NULL" for NULL
 }
 
+// originalCell returns the row of flujo_port_originals for a cell.
 func originalCell(table, key string, rowid int64, column, kind string, cell any) originalRow {
 	k := originalRow{
 		table:    table,
@@ -43,38 +44,35 @@ func originalCell(table, key string, rowid int64, column, kind string, cell any)
 	return k
 }
 
-// originals reads the table of originals; nil without one.
+// originals returns the rows of flujo_port_originals; nil if the table does not exist.
 func originals(t testing.TB, conn *pgx.Conn) (all []originalRow) {
 	t.Helper()
 	if one(t, conn, "SELECT to_regclass('flujo.flujo_port_originals')") == "NULL" {
 		return nil
 	}
-	rows, err := conn.Query(
-		context.Background(),
+	rows, err := conn.Query(context.Background(),
 		`SELECT table_name, row_key, source_rowid, column_name, reason, storage_class,
-		coalesce(encode(original, 'hex'), 'NULL') FROM flujo.flujo_port_originals`,
-	)
+		coalesce(encode(original, 'hex'), 'NULL') FROM flujo.flujo_port_originals`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var k originalRow
-	_, err = pgx.ForEachRow(
-		rows,
+	_, err = pgx.ForEachRow(rows,
 		[]any{&k.table, &k.key, &k.rowid, &k.column, &k.reason, &k.class, &k.original},
 		func() error {
 			all = append(all, k)
 			return nil
-		},
-	)
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(all) == 0 {
-		t.Error("the table of originals is there and empty")
+		t.Error("flujo_port_originals exists and is empty")
 	}
 	return all
 }
 
+// compareOriginals orders originals by table, rowid and column.
 func compareOriginals(a, b originalRow) int {
 	if c := strings.Compare(a.table, b.table); c != 0 {
 		return c
@@ -85,22 +83,22 @@ func compareOriginals(a, b originalRow) int {
 	return strings.Compare(a.column, b.column)
 }
 
-// wantOriginalRows compares the table of originals with what it must hold, no more and
-// no less; nothing: the table must not be there.
+// wantOriginalRows tests that flujo_port_originals has exactly the given rows, in any order. Without rows, the table
+// must not exist.
 func wantOriginalRows(t testing.TB, conn *pgx.Conn, want []originalRow) {
 	t.Helper()
 	got := originals(t, conn)
 	if got != nil && len(want) == 0 {
-		t.Errorf("there is a table of originals, and nothing to keep: %.300v", got)
+		t.Errorf("got originals %.300v, want none", got)
 		return
 	}
 	slices.SortFunc(got, compareOriginals)
 	want = slices.Clone(want)
 	slices.SortFunc(want, compareOriginals)
-	wantSame(t, "kept", got, want)
+	wantSame(t, "originals", got, want)
 }
 
-// wantSame compares two lists and names what is missing and what is more.
+// wantSame tests that two lists are equal, and reports the missing and the unexpected elements.
 func wantSame[T comparable](t testing.TB, what string, got, want []T) {
 	t.Helper()
 	if slices.Equal(got, want) {
@@ -117,27 +115,28 @@ func wantSame[T comparable](t testing.TB, what string, got, want []T) {
 		}
 	}
 	if !t.Failed() {
-		t.Errorf("%s: %d, want %d, or another order", what, len(got), len(want))
+		t.Errorf("%s: got %d elements, want %d, or the order differs", what, len(got), len(want))
 	}
 }
 
-// finding is a finding without its content, as OnFinding must give it.
+// finding is a finding as OnFinding reports it, without the cell's content.
 type finding struct {
 	table, key string
 	rowid      int64
-	column     string // empty for a row
+	column     string // "" for a rejected row
 	reason     string
 	note       string
 	rejected   bool
 }
 
-// collectFindings collects what OnFinding is called with.
+// collectFindings returns a list to which OnFinding adds the findings.
 func collectFindings(o *transfer.MigrateOptions) *[]mapping.Finding {
 	var all []mapping.Finding
 	o.OnFinding = func(f mapping.Finding) { all = append(all, f) }
 	return &all
 }
 
+// asFindings converts findings of the program.
 func asFindings(found []mapping.Finding) []finding {
 	all := make([]finding, len(found))
 	for i, f := range found {
@@ -154,28 +153,36 @@ func asFindings(found []mapping.Finding) []finding {
 	return all
 }
 
+// compareFindings orders findings by table, rowid and column.
 func compareFindings(a, b finding) int {
-	return compareOriginals(
-		originalRow{table: a.table, rowid: a.rowid, column: a.column},
-		originalRow{table: b.table, rowid: b.rowid, column: b.column},
-	)
+	return compareOriginals(originalRow{table: a.table, rowid: a.rowid, column: a.column},
+		originalRow{table: b.table, rowid: b.rowid, column: b.column})
 }
 
-// explanations is what the report says of each kind.
+// explanations holds the report's text for each reason.
 var explanations = map[string]string{
 	"nul-removed": "NUL characters were removed", "lone-surrogate": "lone surrogates became U+FFFD",
-	"invalid-utf8": "bytes that are not UTF-8 became U+FFFD", "non-finite-number": "NaN or Infinity became a JSON string",
-	"invalid-json": "what is not JSON became a JSON string", "json-number-out-of-range": "JSON with a number beyond numeric became a JSON string",
-	"json-too-deep": "JSON nested past the server's limit became a JSON string", "number-as-text": "a number became text",
-	"rounded": "a fraction was rounded to a whole number", "text-as-number": "text became the number that it says",
-	"not-a-number": "what is no number could not be one", "out-of-range": "a number was beyond the column's type",
-	"invalid-boolean": "what is neither 0 nor 1 became a boolean",
-	"time-inferred":   "an absent or unreadable time was taken from elsewhere", "epoch-time": "seconds since 1970 became a time",
-	"time-truncated": "a time was cut to microseconds", "unmapped-column": "Flujo's table has no such column",
-	"null-key": "the key is NULL", "nul-in-key": "the key holds a NUL character", "duplicate-key": "another row has the same key in PostgreSQL",
-	"missing-value": "NULL where a value is due", "json-too-large": "JSON over jsonb's size", "text-too-long": "text too long for Flujo's index on it",
+	"invalid-utf8":             "bytes that are not UTF-8 became U+FFFD",
+	"non-finite-number":        "NaN or Infinity became a JSON string",
+	"invalid-json":             "what is not JSON became a JSON string",
+	"json-number-out-of-range": "JSON with a number beyond numeric became a JSON string",
+	"json-too-deep":            "JSON nested past the server's limit became a JSON string",
+	"number-as-text":           "a number became text",
+	"rounded":                  "a fraction was rounded to a whole number",
+	"text-as-number":           "text became the number that it says",
+	"not-a-number":             "what is no number could not be one",
+	"out-of-range":             "a number was beyond the column's type",
+	"invalid-boolean":          "what is neither 0 nor 1 became a boolean",
+	"time-inferred":            "an absent or unreadable time was taken from elsewhere",
+	"epoch-time":               "seconds since 1970 became a time",
+	"time-truncated":           "a time was cut to microseconds", "unmapped-column": "Flujo's table has no such column",
+	"null-key": "the key is NULL", "nul-in-key": "the key holds a NUL character",
+	"duplicate-key": "another row has the same key in PostgreSQL",
+	"missing-value": "NULL where a value is due", "json-too-large": "JSON over jsonb's size",
+	"text-too-long": "text too long for Flujo's index on it",
 }
 
+// explanation returns the report's text for a list of reasons.
 func explanation(kind string) string {
 	parts := strings.Split(kind, "+")
 	for i, p := range parts {
@@ -192,9 +199,8 @@ type changeLine struct {
 	rejected              bool
 }
 
-// count makes the lines that the report must have of findings, which come in
-// the order of the rows.
-func count(all []finding) (lines []changeLine) {
+// countFindings returns the lines that the report must have for findings, which are in the order of the rows.
+func countFindings(all []finding) (lines []changeLine) {
 	keys := map[int][]string{}
 	for _, f := range all {
 		at := slices.IndexFunc(lines, func(c changeLine) bool {
@@ -215,47 +221,45 @@ func count(all []finding) (lines []changeLine) {
 	return lines
 }
 
-// wantReport compares findings and both forms of the report with what must
-// have been found. want is in any order of rows.
+// wantReport compares the findings and the text and JSON of the report with the wanted findings, which may be in any
+// order.
 func wantReport(t testing.TB, result *report.Migration, found []mapping.Finding, want []finding) {
 	t.Helper()
 	got := asFindings(found)
-	if !slices.IsSortedFunc(got, func(a, b finding) int { // table after table, row after row
+	if !slices.IsSortedFunc(got, func(a, b finding) int { // only rows of one table have an order
 		if a.table != b.table {
 			return 0
 		}
 		return int(a.rowid - b.rowid)
 	}) {
-		t.Error("the findings do not come in the order of the rows")
+		t.Error("the findings are not in the order of the rows")
 	}
 	slices.SortStableFunc(got, compareFindings)
 	want = slices.Clone(want)
 	slices.SortStableFunc(want, compareFindings)
-	wantSame(t, "found", got, want)
+	wantSame(t, "findings", got, want)
 
 	var changes []changeLine
 	for _, c := range result.Changes {
-		changes = append(
-			changes,
-			changeLine{
-				table:    c.Table,
-				column:   c.Column,
-				reason:   c.Reason,
-				count:    c.Count,
-				keys:     strings.Join(c.Keys, "|"),
-				rejected: c.Rejected,
-			},
-		)
+		changes = append(changes, changeLine{
+			table:    c.Table,
+			column:   c.Column,
+			reason:   c.Reason,
+			count:    c.Count,
+			keys:     strings.Join(c.Keys, "|"),
+			rejected: c.Rejected,
+		})
 	}
 	compare := func(a, b changeLine) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) }
 	slices.SortFunc(changes, compare)
-	lines := count(want)
+	lines := countFindings(want)
 	slices.SortFunc(lines, compare)
-	wantSame(t, "report", changes, lines)
+	wantSame(t, "changes", changes, lines)
 	wantText(t, result, lines)
 	wantJSON(t, result, found, lines)
 }
 
+// wantText tests that the text of the report has exactly the given lines of changes.
 func wantText(t testing.TB, result *report.Migration, lines []changeLine) {
 	t.Helper()
 	var b bytes.Buffer
@@ -288,24 +292,22 @@ func wantText(t testing.TB, result *report.Migration, lines []changeLine) {
 		}
 	}
 	if n := strings.Count(b.String(), " × "); n != len(lines) {
-		t.Errorf("the report has %d lines of changes, want %d:\n%s", n, len(lines), &b)
+		t.Errorf("got %d lines of changes, want %d:\n%s", n, len(lines), &b)
 	}
-	saysOriginals := strings.Contains(
-		b.String(),
-		fmt.Sprintf("original values: %d cells, byte for byte, in flujo.flujo_port_originals", result.Originals),
-	)
+	saysOriginals := strings.Contains(b.String(),
+		fmt.Sprintf("original values: %d cells, byte for byte, in flujo.flujo_port_originals", result.Originals))
 	if want := len(lines) > 0 && !result.Refused; saysOriginals != want {
-		t.Errorf("says that originals were kept: %v, want %v:\n%s", saysOriginals, want, &b)
+		t.Errorf("got a line on original values: %v, want %v:\n%s", saysOriginals, want, &b)
 	}
 }
 
-// asJSON writes a report as the program does and reads it back.
+// asJSON writes a report as JSON as the program does, and decodes it into a value.
 func asJSON(t testing.TB, result *report.Migration, found []mapping.Finding, into any) {
 	t.Helper()
 	var b bytes.Buffer
 	err := report.JSON(&b, result, report.ListOf("findings", func(yield func(report.Finding) error) error {
 		for _, f := range found {
-			if err := yield(report.Finding{Table: f.Table, Key: f.Key, RowID: f.RowID, Column: f.Column, Reason: f.Reason.String(), Explanation: f.Reason.Explain(), Rejected: f.Rejected}); err != nil {
+			if err := yield(reportFinding(f)); err != nil {
 				return err
 			}
 		}
@@ -319,62 +321,47 @@ func asJSON(t testing.TB, result *report.Migration, found []mapping.Finding, int
 	}
 }
 
+// wantJSON tests that the JSON of the report has exactly the given lines of changes and the findings.
 func wantJSON(t testing.TB, result *report.Migration, found []mapping.Finding, lines []changeLine) {
 	t.Helper()
+	type change struct {
+		Table, Column, Reason, Explanation string
+		Count                              int64
+		Keys                               []string `json:"first_keys"`
+		Rejected                           bool     `json:"rejected"`
+	}
 	var got struct {
 		Refused   bool  `json:"refused"`
 		Originals int64 `json:"originals"`
-		Changes   []struct {
-			Table, Column, Reason, Explanation string
-			Count                              int64
-			Keys                               []string `json:"first_keys"`
-			Rejected                           bool     `json:"rejected"`
-		}
-		Findings []struct {
+		Changes   []change
+		Findings  []struct {
 			Table, Key, Column, Reason string
 			RowID                      int64 `json:"source_rowid"`
 		}
 	}
 	asJSON(t, result, found, &got)
 	if got.Refused != result.Refused || got.Originals != result.Originals {
-		t.Errorf(
-			"the JSON report says refused %v, %d originals; it is %v, %d",
-			got.Refused,
-			got.Originals,
-			result.Refused,
-			result.Originals,
-		)
+		t.Errorf("got refused %v and %d originals in JSON, want %v and %d", got.Refused, got.Originals,
+			result.Refused, result.Originals)
 	}
 	for _, c := range lines {
-		if !slices.ContainsFunc(got.Changes, func(g struct {
-			Table, Column, Reason, Explanation string
-			Count                              int64
-			Keys                               []string `json:"first_keys"`
-			Rejected                           bool     `json:"rejected"`
-		}) bool {
+		if !slices.ContainsFunc(got.Changes, func(g change) bool {
 			return g.Table == c.table && g.Column == c.column && g.Reason == c.reason && g.Count == c.count &&
-				g.Rejected == c.rejected &&
-				g.Explanation == explanation(c.reason) &&
+				g.Rejected == c.rejected && g.Explanation == explanation(c.reason) &&
 				strings.Join(g.Keys, "|") == c.keys
 		}) {
-			t.Errorf("the JSON report does not have %+v: %+v", c, got.Changes)
+			t.Errorf("got changes %+v in JSON, want %+v among them", got.Changes, c)
 		}
 	}
 	if len(got.Changes) != len(lines) || len(got.Findings) != len(found) {
-		t.Fatalf(
-			"the JSON report has %d changes and %d findings, want %d and %d",
-			len(got.Changes),
-			len(got.Findings),
-			len(lines),
-			len(found),
-		)
+		t.Fatalf("got %d changes and %d findings in JSON, want %d and %d", len(got.Changes), len(got.Findings),
+			len(lines), len(found))
 	}
 	for i, f := range found {
-		if g := got.Findings[i]; g.Table != f.Table || g.Key != strings.ToValidUTF8(f.Key, "\uFFFD") ||
-			g.Column != f.Column ||
-			g.RowID != f.RowID ||
-			g.Reason != f.Reason.String() {
-			t.Errorf("finding %d of the JSON report is %+v, want %+v", i, g, f)
+		g := got.Findings[i]
+		if g.Table != f.Table || g.Key != strings.ToValidUTF8(f.Key, "\uFFFD") || g.Column != f.Column ||
+			g.RowID != f.RowID || g.Reason != f.Reason.String() {
+			t.Errorf("finding %d: got %+v in JSON, want %+v", i, g, f)
 		}
 	}
 }

@@ -23,11 +23,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// These tests need a server with pgvector: see pgtest.PGVector, and run them
-// as `make test-pgvector`. They hold one connection at a time, and none while
-// the program runs, since the server may have no more.
+// These tests need a server with pgvector: see pgtest.PGVector, and run them with `make test-pgvector`. They hold one
+// connection at a time, and none while the program runs, since the server may allow no more.
 
-// withPGVector makes the options for moving file to url, pgvector and all.
+// withPGVector returns the options that migrate file to url with pgvector.
 func withPGVector(t testing.TB, file, url string) transfer.MigrateOptions {
 	t.Helper()
 	o := options(t, file, url)
@@ -35,7 +34,7 @@ func withPGVector(t testing.TB, file, url string) transfer.MigrateOptions {
 	return o
 }
 
-// ask asks for a single value, as text, on a connection of its own.
+// ask returns the one value of a query as text, on a new connection.
 func ask(t testing.TB, url, query string, args ...any) string {
 	t.Helper()
 	conn := connect(t, url)
@@ -43,7 +42,7 @@ func ask(t testing.TB, url, query string, args ...any) string {
 	return one(t, conn, query, args...)
 }
 
-// prepare runs statements on a connection of its own.
+// prepare executes statements on a new connection.
 func prepare(t testing.TB, url string, statements ...string) {
 	t.Helper()
 	conn := connect(t, url)
@@ -51,12 +50,13 @@ func prepare(t testing.TB, url string, statements ...string) {
 	run(t, conn, statements...)
 }
 
-// catalog lists everything that a database holds, by name.
+// catalog lists the names of all objects in a database.
 func catalog(t testing.TB, url string) string {
 	t.Helper()
 	return ask(t, url, `SELECT string_agg(what, E'\n' ORDER BY what) FROM (
 		SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp_'
-		UNION ALL SELECT format('extension %s %s in %s', extname, extversion, extnamespace::regnamespace) FROM pg_extension
+		UNION ALL SELECT format('extension %s %s in %s', extname, extversion, extnamespace::regnamespace)
+			FROM pg_extension
 		UNION ALL SELECT format('relation %s.%s', relnamespace::regnamespace, relname) FROM pg_class
 		UNION ALL SELECT 'type ' || oid::regtype FROM pg_type
 		UNION ALL SELECT 'function ' || oid::regprocedure FROM pg_proc
@@ -65,58 +65,60 @@ func catalog(t testing.TB, url string) string {
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) x(what)`)
 }
 
-// wantUnchanged fails if the database is not what it was; before is what
-// catalog gave.
+// wantUnchanged tests that the database has the same objects as before, a result of catalog.
 func wantUnchanged(t testing.TB, url, before string) {
 	t.Helper()
-	was, is := strings.Split(before, "\n"), strings.Split(catalog(t, url), "\n")
-	for _, what := range is {
-		if !slices.Contains(was, what) {
-			t.Errorf("left in the database: %s", what)
+	want, got := strings.Split(before, "\n"), strings.Split(catalog(t, url), "\n")
+	for _, object := range got {
+		if !slices.Contains(want, object) {
+			t.Errorf("unexpected in the database: %s", object)
 		}
 	}
-	for _, what := range was {
-		if !slices.Contains(is, what) {
-			t.Errorf("gone from the database: %s", what)
+	for _, object := range want {
+		if !slices.Contains(got, object) {
+			t.Errorf("missing in the database: %s", object)
 		}
 	}
 }
 
-const extension = "SELECT format('%s in %s', extversion, extnamespace::regnamespace) FROM pg_extension WHERE extname = 'vector'"
+// extension selects the version and the schema of pgvector.
+const extension = "SELECT format('%s in %s', extversion, extnamespace::regnamespace) FROM pg_extension " +
+	"WHERE extname = 'vector'"
 
-// available is the version that CREATE EXTENSION makes.
+// available selects the version that CREATE EXTENSION creates.
 const available = "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
 
-// wantMemoriesTable checks what Flujo's migrations 3 and 5 would have made,
-// with pgvector in the given schema.
+// wantMemoriesTable tests that memories and its index are as Flujo's migrations 3 and 5 create them, with pgvector in
+// the schema types.
 func wantMemoriesTable(t testing.TB, url, types string) {
 	t.Helper()
-	got := ask(
-		t,
-		url,
-		`SELECT string_agg(format('%s %s%s', attname, format_type(atttypid, atttypmod), CASE WHEN attnotnull THEN '!' END), ', ' ORDER BY attnum)
-		FROM pg_attribute, set_config('search_path', '', false) WHERE attrelid = 'flujo.memories'::regclass AND attnum > 0`,
-	)
-	want := "id text!, vector " + types + ".vector(1536), payload jsonb, metadata jsonb, created_at timestamp with time zone"
+	got := ask(t, url,
+		`SELECT string_agg(format('%s %s%s', attname, format_type(atttypid, atttypmod),
+			CASE WHEN attnotnull THEN '!' END), ', ' ORDER BY attnum)
+		FROM pg_attribute, set_config('search_path', '', false)
+		WHERE attrelid = 'flujo.memories'::regclass AND attnum > 0`)
+	want := "id text!, vector " + types +
+		".vector(1536), payload jsonb, metadata jsonb, created_at timestamp with time zone"
 	if got != want {
-		t.Errorf("memories is (%s), want (%s)", got, want)
+		t.Errorf("got memories (%s), want (%s)", got, want)
 	}
-	got = ask(
-		t,
-		url,
-		"SELECT pg_get_indexdef('flujo.idx_memories_embedding'::regclass) FROM set_config('search_path', '', false)",
-	)
+	got = ask(t, url,
+		"SELECT pg_get_indexdef('flujo.idx_memories_embedding'::regclass) FROM set_config('search_path', '', false)")
 	want = "CREATE INDEX idx_memories_embedding ON flujo.memories USING hnsw (vector " + types + ".vector_cosine_ops)"
 	if got != want {
-		t.Errorf("index %s, want %s", got, want)
+		t.Errorf("got index %s, want %s", got, want)
 	}
-	if got := ask(t, url, "SELECT indisvalid AND indisready FROM pg_index WHERE indexrelid = 'flujo.idx_memories_embedding'::regclass"); got != "true" {
-		t.Error("the index can't be used")
+	if got := ask(t, url, "SELECT indisvalid AND indisready FROM pg_index "+
+		"WHERE indexrelid = 'flujo.idx_memories_embedding'::regclass"); got != "true" {
+		t.Error("the index is not valid and ready")
 	}
-	if got := ask(t, url, "SELECT string_agg(version::text, ' ' ORDER BY version) FROM flujo.flujo_schema_versions"); got != "1 2 3 4 5" {
-		t.Errorf("versions %s, want 1 2 3 4 5", got)
+	if got := ask(t, url, versions); got != "1 2 3 4 5" {
+		t.Errorf("got versions %s, want 1 2 3 4 5", got)
 	}
 }
+
+// versions selects Flujo's recorded migrations.
+const versions = "SELECT string_agg(version::text, ' ' ORDER BY version) FROM flujo.flujo_schema_versions"
 
 func TestPGVectorIsCreated(t *testing.T) {
 	url := pgtest.PGVector(t)
@@ -124,10 +126,10 @@ func TestPGVectorIsCreated(t *testing.T) {
 	result := migrate(t, withPGVector(t, fixture, url))
 	if !result.Committed || result.Target.PGVector != version || !result.Target.MadePGVector ||
 		!result.Target.MadeSchema {
-		t.Errorf("committed %v, target %+v; want pgvector %s created", result.Committed, result.Target, version)
+		t.Errorf("got committed %v and target %+v, want pgvector %s created", result.Committed, result.Target, version)
 	}
 	if len(result.Notes) != 0 {
-		t.Errorf("notes %q", result.Notes)
+		t.Errorf("got notes %q, want none", result.Notes)
 	}
 	var text bytes.Buffer
 	if err := result.Text(&text); err != nil {
@@ -137,11 +139,11 @@ func TestPGVectorIsCreated(t *testing.T) {
 		t.Errorf("the report does not say %q:\n%s", want, &text)
 	}
 	if got, want := ask(t, url, extension), version+" in public"; got != want {
-		t.Errorf("extension %s, want %s", got, want)
+		t.Errorf("got extension %s, want %s", got, want)
 	}
 	wantMemoriesTable(t, url, "public")
 	if got := ask(t, url, "SELECT count(*) FROM flujo.memories"); got != "0" {
-		t.Errorf("%s memories of a file without any", got)
+		t.Errorf("got %s memories, want 0", got)
 	}
 }
 
@@ -153,26 +155,28 @@ func TestPGVectorDryRunLeavesNothing(t *testing.T) {
 	o.DryRun = true
 	result := migrate(t, o)
 	if result.Committed || result.Target.PGVector == "" || !result.Target.MadePGVector {
-		t.Errorf("committed %v, target %+v", result.Committed, result.Target)
+		t.Errorf("got committed %v and target %+v, want pgvector created and nothing committed", result.Committed,
+			result.Target)
 	}
 	if row := result.Tables[len(result.Tables)-1]; row.Name != mapping.Memories || row.InPostgres != 30 || !row.Match {
-		t.Errorf("last table of the report: %+v", row)
+		t.Errorf("got %+v, want 30 memories and a match", row)
 	}
 	wantUnchanged(t, url, before)
-	if result := migrate(t, withPGVector(t, file, url)); !result.Target.MadePGVector { // and it can be done then
-		t.Errorf("target %+v", result.Target)
+	if result := migrate(t, withPGVector(t, file, url)); !result.Target.MadePGVector {
+		t.Errorf("got target %+v, want pgvector created", result.Target)
 	}
 }
 
-// memory is a row of the file's memories.
+// memory is a row of memories in a file.
 type memory struct {
 	id       string
-	bits     []uint32 // of the floats
+	bits     []uint32 // the floats of the vector
 	payload  any      // string or nil
 	metadata any
 	created  string
 }
 
+// packed returns the vector as Flujo stores it in SQLite.
 func (m *memory) packed() []byte {
 	var packed []byte
 	for _, b := range m.bits {
@@ -181,7 +185,7 @@ func (m *memory) packed() []byte {
 	return packed
 }
 
-// text is the vector as Flujo sends it.
+// text returns the vector as Flujo sends it to PostgreSQL.
 func (m *memory) text() string {
 	numbers := make([]string, len(m.bits))
 	for i, b := range m.bits {
@@ -190,17 +194,18 @@ func (m *memory) text() string {
 	return "[" + strings.Join(numbers, ",") + "]"
 }
 
-// extremeFloats are floats at the ends of what there is: 0 and -0, the smallest and
-// largest denormal, the smallest normal, the largest, each with both signs.
+// extremeFloats holds 0, the smallest and the largest denormal, the smallest normal and the largest float, each with
+// both signs.
 var extremeFloats = []uint32{
-	0x00000000, 0x80000000, 0x00000001, 0x80000001, 0x007fffff, 0x807fffff, 0x00800000, 0x80800000, 0x7f7fffff, 0xff7fffff,
+	0x00000000, 0x80000000, 0x00000001, 0x80000001, 0x007fffff, 0x807fffff, 0x00800000, 0x80800000, 0x7f7fffff,
+	0xff7fffff,
 }
 
-// ordinary is where the memories begin that have a direction that cosine can
-// tell: those before have no length, or one beyond a float4.
+// ordinary is the index of the first memory whose cosine distance is defined: the length of those before is 0 or
+// exceeds a float4.
 const ordinary = 3
 
-// memoriesFile makes a copy of the fixture with 30 memories.
+// memoriesFile returns the path of a copy of the fixture with 30 memories, and the memories.
 func memoriesFile(t testing.TB) (path string, memories []memory) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(1, 2))
@@ -220,8 +225,8 @@ func memoriesFile(t testing.TB) (path string, memories []memory) {
 			case i == 1:
 				m.bits[j] = extremeFloats[j%2] // 0 and -0
 			case i == 2:
-				m.bits[j] = extremeFloats[8+j%2] // the largest
-			case j%97 == i: // a few that are tiny or zero
+				m.bits[j] = extremeFloats[8+j%2] // the largest floats
+			case j%97 == i: // a few tiny floats and zeros
 				m.bits[j] = extremeFloats[j%8]
 			default:
 				m.bits[j] = math.Float32bits(random.Float32()*2 - 1)
@@ -229,26 +234,17 @@ func memoriesFile(t testing.TB) (path string, memories []memory) {
 		}
 		memories = append(memories, m)
 	}
-	path = changed(
-		t,
-		"CREATE TABLE memories (id TEXT PRIMARY KEY, vector BLOB NOT NULL, payload TEXT, metadata TEXT, created_at TEXT)",
-	)
+	path = changed(t,
+		"CREATE TABLE memories (id TEXT PRIMARY KEY, vector BLOB NOT NULL, payload TEXT, metadata TEXT, "+
+			"created_at TEXT)")
 	for _, m := range memories {
-		change(
-			t,
-			path,
-			"INSERT INTO memories VALUES (?, ?, ?, ?, ?)",
-			m.id,
-			m.packed(),
-			m.payload,
-			m.metadata,
-			m.created,
-		)
+		change(t, path, "INSERT INTO memories VALUES (?, ?, ?, ?, ?)", m.id, m.packed(), m.payload, m.metadata,
+			m.created)
 	}
 	return path, memories
 }
 
-// change runs a statement on a file.
+// change executes a statement on a file.
 func change(t testing.TB, path, statement string, args ...any) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path+unsynced)
@@ -261,8 +257,7 @@ func change(t testing.TB, path, statement string, args ...any) {
 	}
 }
 
-// wantMemories compares every row with what the server sends of it, the
-// vectors bit by bit.
+// wantMemories compares every memory in PostgreSQL, the vectors bit by bit.
 func wantMemories(t testing.TB, url string, memories []memory) {
 	t.Helper()
 	ctx := context.Background()
@@ -287,10 +282,10 @@ func wantMemories(t testing.TB, url string, memories []memory) {
 			vector = binary.BigEndian.AppendUint32(vector, b)
 		}
 		if !bytes.Equal(got[1], vector) {
-			t.Errorf("the vector of %s is not the file's, bit for bit", want.id)
+			t.Errorf("%s: the bits of the vector differ from the file's", want.id)
 		}
 		if string(got[0]) != want.id || string(got[4]) != want.created {
-			t.Errorf("row %s of %s, want %s of %s", got[0], got[4], want.id, want.created)
+			t.Errorf("got the memory %s of %s, want %s of %s", got[0], got[4], want.id, want.created)
 		}
 		for i, cell := range []any{want.payload, want.metadata} {
 			if problem := differs("json", cell, stringOrNil(got[2+i])); problem != "" {
@@ -302,10 +297,11 @@ func wantMemories(t testing.TB, url string, memories []memory) {
 		t.Fatal(rows.Err())
 	}
 	if n != len(memories) {
-		t.Errorf("%d memories, the file has %d", n, len(memories))
+		t.Errorf("got %d memories, want %d", n, len(memories))
 	}
 }
 
+// stringOrNil returns b as a string; nil for nil.
 func stringOrNil(b []byte) *string {
 	if b == nil {
 		return nil
@@ -314,20 +310,18 @@ func stringOrNil(b []byte) *string {
 	return &s
 }
 
-// wantNearest asks, as Flujo does, for the memory nearest to each: by the
-// index, and again without it.
+// wantNearest tests that Flujo's query for the nearest memory finds each memory itself, with the index and without it.
 func wantNearest(t testing.TB, address string, memories []memory) {
 	t.Helper()
 	ctx := context.Background()
 	conn := connect(t, address)
 	defer conn.Close(ctx)
 	const nearest = "SELECT id FROM memories ORDER BY vector <=> $1::text::vector LIMIT 1"
-	for setting, tm := range map[string]string{"enable_seqscan": "Index Scan using idx_memories_embedding", "enable_indexscan": "Seq Scan"} {
+	for setting, tm := range map[string]string{"enable_seqscan": "Index Scan using idx_memories_embedding",
+		"enable_indexscan": "Seq Scan"} {
 		run(t, conn, "SET "+setting+" = off")
-		rows, err := conn.Query(
-			ctx,
-			"EXPLAIN (COSTS OFF) "+strings.Replace(nearest, "$1", "'"+memories[ordinary].text()+"'", 1),
-		)
+		rows, err := conn.Query(ctx,
+			"EXPLAIN (COSTS OFF) "+strings.Replace(nearest, "$1", "'"+memories[ordinary].text()+"'", 1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -336,61 +330,60 @@ func wantNearest(t testing.TB, address string, memories []memory) {
 			t.Fatal(err)
 		}
 		if text := strings.Join(lines, "\n"); !strings.Contains(text, tm) {
-			t.Errorf("with %s off the plan has no %s:\n%.300s", setting, tm, text)
+			t.Errorf("with %s off: got the plan\n%.300s\nwant %s", setting, text, tm)
 		}
 		for _, m := range memories[ordinary:] {
 			if got := one(t, conn, nearest, m.text()); got != m.id {
-				t.Errorf("with %s off, nearest to %s is %s", setting, m.id, got)
+				t.Errorf("with %s off: got %s as the nearest to %s", setting, got, m.id)
 			}
 		}
 		run(t, conn, "RESET "+setting)
 	}
 }
 
-// wantMemoryIndexing does with the table what Flujo does next.
-func wantMemoryIndexing(t testing.TB, address string, m memory) {
+// wantMemoryUpsert tests Flujo's statement that inserts or updates a memory.
+func wantMemoryUpsert(t testing.TB, address string, m memory) {
 	t.Helper()
 	ctx := context.Background()
 	conn := connect(t, address)
 	defer conn.Close(ctx)
 	for _, payload := range []string{`"new"`, `"newer"`} {
-		_, err := conn.Exec(
-			ctx,
-			`INSERT INTO memories (id, vector, payload, metadata) VALUES ('new', $1::text::vector, $2::text::jsonb, NULL)
+		_, err := conn.Exec(ctx,
+			`INSERT INTO memories (id, vector, payload, metadata)
+				VALUES ('new', $1::text::vector, $2::text::jsonb, NULL)
 			ON CONFLICT (id) DO UPDATE SET vector = excluded.vector, payload = excluded.payload`,
 			m.text(),
-			payload,
-		)
+			payload)
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := one(t, conn, "SELECT payload #>> '{}' FROM memories WHERE id = 'new' AND created_at IS NOT NULL"); got != "newer" {
-		t.Errorf("payload %s", got)
+	got := one(t, conn, "SELECT payload #>> '{}' FROM memories WHERE id = 'new' AND created_at IS NOT NULL")
+	if got != "newer" {
+		t.Errorf("got payload %s, want newer", got)
 	}
 }
 
-func TestPGVectorMemoriesArrive(t *testing.T) {
+func TestPGVectorMigrateMemories(t *testing.T) {
 	url := pgtest.PGVector(t)
 	file, memories := memoriesFile(t)
 	o := withPGVector(t, file, url)
 	result := migrate(t, o)
-	if row := result.Tables[len(result.Tables)-1]; row.Name != mapping.Memories || row.RowsRead != 30 ||
-		row.InPostgres != 30 ||
-		!row.Match {
-		t.Errorf("last table of the report: %+v", row)
+	row := result.Tables[len(result.Tables)-1]
+	if row.Name != mapping.Memories || row.RowsRead != 30 || row.InPostgres != 30 || !row.Match {
+		t.Errorf("got %+v, want 30 memories and a match", row)
 	}
 	wantMemoriesTable(t, url, "public")
 	wantMemories(t, url, memories)
 	wantNearest(t, o.Cutover.Reveal(), memories)
-	wantMemoryIndexing(t, o.Cutover.Reveal(), memories[ordinary])
+	wantMemoryUpsert(t, o.Cutover.Reveal(), memories[ordinary])
 }
 
-func TestPGVectorThatIsThere(t *testing.T) {
+func TestPGVectorExists(t *testing.T) {
 	cases := []struct {
 		name, types string
 		before      []string
-		seen        bool // by Flujo, on its search_path
+		visible     bool // on Flujo's search_path
 	}{
 		{"in public", "public", []string{"CREATE EXTENSION vector SCHEMA public"}, true},
 		{"in Flujo's schema", "flujo", []string{"CREATE SCHEMA flujo", "CREATE EXTENSION vector SCHEMA flujo"}, true},
@@ -411,29 +404,30 @@ func TestPGVectorThatIsThere(t *testing.T) {
 			result := migrate(t, o)
 			if result.Target.MadePGVector || result.Target.PGVector != ask(t, url, available) ||
 				result.Target.MadeSchema != (c.types != "flujo") {
-				t.Errorf("target %+v; want pgvector found, not made", result.Target)
+				t.Errorf("got target %+v, want pgvector found, not created", result.Target)
 			}
 			if got := ask(t, url, extension); got != had {
-				t.Errorf("extension %s, it was %s", got, had)
+				t.Errorf("got extension %s, want %s as before", got, had)
 			}
 			wantMemoriesTable(t, url, c.types)
 			wantMemories(t, url, memories)
-			if c.seen {
+			if c.visible {
 				if len(result.Notes) != 0 {
-					t.Errorf("notes %q", result.Notes)
+					t.Errorf("got notes %q, want none", result.Notes)
 				}
 				wantNearest(t, o.Cutover.Reveal(), memories)
-				wantMemoryIndexing(t, o.Cutover.Reveal(), memories[ordinary])
+				wantMemoryUpsert(t, o.Cutover.Reveal(), memories[ordinary])
 				return
 			}
 			if notes := strings.Join(result.Notes, "\n"); !strings.Contains(notes, "types of, others") ||
 				!strings.Contains(notes, "search_path") {
-				t.Errorf("notes %q", notes)
+				t.Errorf("got notes %q, want one on the search_path", notes)
 			}
 			conn := connect(t, o.Cutover.Reveal())
 			defer conn.Close(context.Background())
-			if _, err := conn.Exec(context.Background(), "SELECT id FROM memories ORDER BY vector <=> vector"); err == nil {
-				t.Error("the note is wrong: Flujo would find the operators")
+			_, err := conn.Exec(context.Background(), "SELECT id FROM memories ORDER BY vector <=> vector")
+			if err == nil {
+				t.Error("the note is wrong: the search_path has the operators")
 			}
 		})
 	}
@@ -450,7 +444,7 @@ func TestPGVectorWithoutSchemaPublic(t *testing.T) {
 	wantNearest(t, o.Cutover.Reveal(), memories)
 }
 
-func TestPGVectorTablesOfInit(t *testing.T) {
+func TestPGVectorAfterInit(t *testing.T) {
 	url := pgtest.PGVector(t)
 	o := transfer.InitOptions{Postgres: url, Schema: schema}
 	made, err := transfer.Init(context.Background(), o)
@@ -460,7 +454,7 @@ func TestPGVectorTablesOfInit(t *testing.T) {
 	version := ask(t, url, available)
 	if made.PGVector != version || !slices.Contains(made.Made, "extension pgvector "+version) ||
 		!slices.Contains(made.Made, mapping.Memories) {
-		t.Errorf("pgvector %s, made %q", made.PGVector, made.Made)
+		t.Errorf("got pgvector %s and made %q, want the extension and memories made", made.PGVector, made.Made)
 	}
 	wantMemoriesTable(t, url, "public")
 	before := catalog(t, url)
@@ -469,15 +463,15 @@ func TestPGVectorTablesOfInit(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(again.Made) != 0 || !slices.Contains(again.Found, mapping.Memories) {
-		t.Errorf("again: made %q, found %q", again.Made, again.Found)
+		t.Errorf("got made %q and found %q from the second init, want nothing made", again.Made, again.Found)
 	}
 
 	file, memories := memoriesFile(t)
 	result := migrate(t, withPGVector(t, file, url))
 	if result.Target.MadePGVector || result.Target.MadeSchema {
-		t.Errorf("target %+v", result.Target)
+		t.Errorf("got target %+v, want pgvector and the schema found", result.Target)
 	}
-	func() { // the program's own table is more than Flujo's
+	func() { // the program's own table is not in before
 		conn := connect(t, url)
 		defer conn.Close(context.Background())
 		run(t, conn, "DROP TABLE flujo.flujo_port_receipts")
@@ -489,20 +483,19 @@ func TestPGVectorTablesOfInit(t *testing.T) {
 	wantError(t, withPGVector(t, file, url), clierr.Refused, "memories has 30")
 }
 
-// A table for embeddings of another size stays as it is for a file without any,
-// and becomes one of the file's size for a file that has some.
-func TestPGVectorOfAnotherSize(t *testing.T) {
-	const size = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector'"
+// TestPGVectorOtherDimension tests a table for vectors of another dimension: it is unchanged if the file has no
+// memories, and gets the dimension of the file otherwise.
+func TestPGVectorOtherDimension(t *testing.T) {
+	const size = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute " +
+		"WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector'"
 	for _, file := range []string{fixture, ""} {
 		url := pgtest.PGVector(t)
-		if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema}); err != nil {
-			t.Fatal(err)
-		}
+		initializePGVector(t, url, "")
 		prepare(t, url, "ALTER TABLE flujo.memories ALTER COLUMN vector TYPE vector(768)")
 		if file != "" {
 			migrate(t, withPGVector(t, file, url))
 			if got := ask(t, url, size); got != "vector(768)" {
-				t.Errorf("memories.vector became %s", got)
+				t.Errorf("got memories.vector %s, want vector(768)", got)
 			}
 			continue
 		}
@@ -516,7 +509,7 @@ func TestPGVectorOfAnotherSize(t *testing.T) {
 func TestPGVectorTooOldIsRefused(t *testing.T) {
 	url := pgtest.PGVector(t)
 	if ask(t, url, "SELECT current_setting('is_superuser')") != "on" {
-		t.Skip("only a superuser can make the extension look older than it is")
+		t.Skip("needs a superuser, to change the extension's version in the catalog")
 	}
 	prepare(t, url, "CREATE EXTENSION vector SCHEMA public")
 	for _, version := range []string{"0.4.4", "0.5.0", "1.0.0", "0.10.0"} {
@@ -524,69 +517,53 @@ func TestPGVectorTooOldIsRefused(t *testing.T) {
 		before := catalog(t, url)
 		o := withPGVector(t, fixture, url)
 		if version == "0.4.4" {
-			wantError(
-				t,
-				o,
-				clierr.Refused,
-				"pgvector 0.4.4 is older than 0.5",
-				"ALTER EXTENSION vector UPDATE",
-				"--without-pgvector",
-			)
+			wantError(t, o, clierr.Refused, "pgvector 0.4.4 is older than 0.5", "ALTER EXTENSION vector UPDATE",
+				"--without-pgvector")
 		} else {
 			o.DryRun = true
 			if result := migrate(t, o); result.Target.PGVector != version {
-				t.Errorf("pgvector %s in the report, want %s", result.Target.PGVector, version)
+				t.Errorf("got pgvector %s, want %s", result.Target.PGVector, version)
 			}
 		}
 		wantUnchanged(t, url, before)
 	}
 }
 
-// The role owns the schema and has no right to the rest of the database.
-func TestPGVectorThatTheRoleMayNotCreate(t *testing.T) {
+// TestPGVectorWithoutPrivilege tests a role that owns the schema and may not create extensions.
+func TestPGVectorWithoutPrivilege(t *testing.T) {
 	url := pgtest.PGVector(t)
 	asRole := pgtest.Role(t, url, "")
 	role := ask(t, asRole, "SELECT current_user")
 	prepare(t, url, "CREATE SCHEMA flujo AUTHORIZATION "+role)
 	before := catalog(t, url)
 	file, memories := memoriesFile(t)
-	wantError(
-		t,
-		withPGVector(t, file, asRole),
-		clierr.Refused,
-		role,
-		"may not create",
-		"CREATE EXTENSION vector",
-		"--without-pgvector",
-	)
+	wantError(t, withPGVector(t, file, asRole), clierr.Refused, role, "may not create", "CREATE EXTENSION vector",
+		"--without-pgvector")
 	wantUnchanged(t, url, before)
 
-	prepare(t, url, "CREATE EXTENSION vector SCHEMA public") // as the refusal asked
+	prepare(t, url, "CREATE EXTENSION vector SCHEMA public") // as the hint says
 	o := withPGVector(t, file, asRole)
 	migrate(t, o)
 	wantMemories(t, asRole, memories)
 	wantNearest(t, o.Cutover.Reveal(), memories)
-	wantMemoryIndexing(t, o.Cutover.Reveal(), memories[ordinary])
+	wantMemoryUpsert(t, o.Cutover.Reveal(), memories[ordinary])
 }
 
-// An owner runs init --grant-to, and the role, which may create nothing, moves
-// the rows.
-func TestPGVectorTablesOfInitForARole(t *testing.T) {
+// TestPGVectorAfterInitGrantTo tests that a role that may create nothing can migrate after init --grant-to.
+func TestPGVectorAfterInitGrantTo(t *testing.T) {
 	url := pgtest.PGVector(t)
 	asRole := pgtest.Role(t, url, "")
 	role := ask(t, asRole, "SELECT current_user")
-	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, GrantTo: role}); err != nil {
-		t.Fatal(err)
-	}
+	initializePGVector(t, url, role)
 	file, memories := memoriesFile(t)
 	o := withPGVector(t, file, asRole)
 	migrate(t, o)
 	wantMemories(t, asRole, memories)
 	wantNearest(t, o.Cutover.Reveal(), memories)
-	wantMemoryIndexing(t, o.Cutover.Reveal(), memories[ordinary])
+	wantMemoryUpsert(t, o.Cutover.Reveal(), memories[ordinary])
 }
 
-func TestPGVectorCellsThatDoNotFit(t *testing.T) {
+func TestPGVectorInvalidVectors(t *testing.T) {
 	good := make([]byte, 1536*4)
 	with := func(at int, bits uint32) []byte {
 		vector := bytes.Clone(good)
@@ -603,7 +580,7 @@ func TestPGVectorCellsThatDoNotFit(t *testing.T) {
 		{"Infinity", with(7, 0x7f800000), "invalid-vector"},
 		{"-Infinity", with(7, 0xff800000), "invalid-vector"},
 		{"one float short", good[4:], "vector-dimension-mismatch"},
-		{"one byte more", append(bytes.Clone(good), 0), "invalid-vector"},
+		{"one byte too long", append(bytes.Clone(good), 0), "invalid-vector"},
 		{"floats of 8 bytes", make([]byte, 1536*8), "vector-dimension-mismatch"},
 		{"empty", []byte{}, "invalid-vector"},
 		{"text", "[1,2,3]", "invalid-vector"},
@@ -619,20 +596,18 @@ func TestPGVectorCellsThatDoNotFit(t *testing.T) {
 	o.OnFinding = func(f mapping.Finding) { found = append(found, f) }
 	result, err := transfer.Migrate(context.Background(), o)
 	if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "9 rows") || result == nil {
-		t.Fatalf("error %v", err)
+		t.Fatalf("got error %v, want a refusal of 9 rows", err)
 	}
-	if notes := strings.Join(result.Notes, " "); !strings.Contains(
-		notes,
-		"1 × 1535 floats, 34 × 1536 floats, 1 × 3072 floats",
-	) {
-		t.Errorf("the sizes are not counted: %s", notes)
+	notes := strings.Join(result.Notes, " ")
+	if !strings.Contains(notes, "1 × 1535 floats, 34 × 1536 floats, 1 × 3072 floats") {
+		t.Errorf("got notes %q, want a count of the dimensions", notes)
 	}
 	if len(found) != len(bad) {
-		t.Fatalf("%d findings of %d", len(found), len(bad))
+		t.Fatalf("got %d findings, want %d", len(found), len(bad))
 	}
 	for i, f := range found {
 		if f.Key != bad[i].name || f.Reason.String() != bad[i].kind || !f.Rejected {
-			t.Errorf("%+v (%s), want %s of %s", f, f.Reason, bad[i].kind, bad[i].name)
+			t.Errorf("got %+v (%s), want %s of %s", f, f.Reason, bad[i].kind, bad[i].name)
 		}
 	}
 	wantUnchanged(t, url, before)
@@ -645,18 +620,15 @@ func TestPGVectorCellsThatDoNotFit(t *testing.T) {
 		if s, ok := want.(string); ok {
 			want, class = []byte(s), "text"
 		}
-		if got := ask(t, url, "SELECT storage_class || ' ' || reason || ' ' || encode(original, 'hex') FROM flujo.flujo_port_originals WHERE row_key = $1 AND column_name = 'vector'", c.name); got != fmt.Sprintf(
-			"%s %s %x",
-			class,
-			c.kind,
-			want,
-		) {
-			t.Errorf("%s is kept as %.80s", c.name, got)
+		got := ask(t, url, "SELECT storage_class || ' ' || reason || ' ' || encode(original, 'hex') "+
+			"FROM flujo.flujo_port_originals WHERE row_key = $1 AND column_name = 'vector'", c.name)
+		if want := fmt.Sprintf("%s %s %x", class, c.kind, want); got != want {
+			t.Errorf("%s: got original %.80s, want %.80s", c.name, got, want)
 		}
 	}
 }
 
-func TestPGVectorThatIsNotWanted(t *testing.T) {
+func TestPGVectorOptionOff(t *testing.T) {
 	url := pgtest.PGVector(t)
 	before := catalog(t, url)
 	file, _ := memoriesFile(t)
@@ -665,31 +637,39 @@ func TestPGVectorThatIsNotWanted(t *testing.T) {
 
 	result := migrate(t, options(t, fixture, url))
 	if result.Target.PGVector != "" || result.Target.MadePGVector {
-		t.Errorf("target %+v", result.Target)
+		t.Errorf("got target %+v, want it without pgvector", result.Target)
 	}
 	if got := ask(t, url, "SELECT count(*) FROM pg_extension WHERE extname = 'vector'"); got != "0" {
-		t.Error("the extension is there")
+		t.Error("the extension was created")
 	}
-	if got := ask(t, url, "SELECT string_agg(version::text, ' ' ORDER BY version) FROM flujo.flujo_schema_versions"); got != "1 2 3 4 5" {
-		t.Errorf("versions %s, want 1 2 3 4 5", got)
+	if got := ask(t, url, versions); got != "1 2 3 4 5" {
+		t.Errorf("got versions %s, want 1 2 3 4 5", got)
 	}
 }
 
-// A table of memories that is there takes them all the same, and gets the
-// index that it lacks.
-func TestPGVectorThatIsNotWantedAndThere(t *testing.T) {
+// TestPGVectorOptionOffWithTable tests --without-pgvector with an existing table: memories are migrated, and the
+// missing index is created.
+func TestPGVectorOptionOffWithTable(t *testing.T) {
 	url := pgtest.PGVector(t)
 	file, memories := memoriesFile(t)
-	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema}); err != nil {
-		t.Fatal(err)
-	}
+	initializePGVector(t, url, "")
 	prepare(t, url, "DROP INDEX flujo.idx_memories_embedding")
 	migrate(t, options(t, file, url))
 	wantMemories(t, url, memories)
 	wantMemoriesTable(t, url, "public")
 }
 
-// memoriesOf reads the memories of a file.
+// initializePGVector creates Flujo's empty tables, memories included. It grants their use to the role grantTo, unless
+// that is empty.
+func initializePGVector(t testing.TB, url, grantTo string) {
+	t.Helper()
+	o := transfer.InitOptions{Postgres: url, Schema: schema, GrantTo: grantTo}
+	if _, err := transfer.Init(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// memoriesOf returns the memories of a file.
 func memoriesOf(t testing.TB, path string) (all []memory) {
 	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+path+"?immutable=1")
@@ -716,17 +696,16 @@ func memoriesOf(t testing.TB, path string) (all []memory) {
 	return all
 }
 
-// TestPGVectorRealMemoriesArrive: the file that Flujo's own backend wrote, every
-// cell of it.
-func TestPGVectorRealMemoriesArrive(t *testing.T) {
+// TestPGVectorMigrateFixture compares every cell of a file that Flujo's own backend wrote.
+func TestPGVectorMigrateFixture(t *testing.T) {
 	const path = "../../testdata/flujo_state_memories.db"
 	memories := memoriesOf(t, path)
 	if len(memories) != 30 {
-		t.Fatalf("%d memories", len(memories))
+		t.Fatalf("got %d memories, want 30", len(memories))
 	}
 	url := pgtest.PGVector(t)
 	o := withPGVector(t, copyOf(t, path), url)
-	o.Strict = true // a file that Flujo 0.6 wrote needs no change
+	o.Strict = true // no value of a file that Flujo 0.6 wrote is converted
 	migrate(t, o)
 	wantMemories(t, url, memories)
 	wantMemoriesTable(t, url, "public")
@@ -742,51 +721,46 @@ func TestPGVectorRealMemoriesArrive(t *testing.T) {
 		cells += files.find(t, db, table)
 	}
 	if want := 40*14 + 40*20 + 144*11 + 176*10 + 10*7 + 5*3; cells != want {
-		t.Errorf("%d cells were looked for, want %d", cells, want)
+		t.Errorf("compared %d cells, want %d", cells, want)
 	}
 }
 
-// TestPGVectorOfOtherSizes: the column gets the one size of the file; HNSW takes
-// up to 2,000.
-func TestPGVectorOfOtherSizes(t *testing.T) {
+// TestPGVectorDimensions tests that the column gets the dimension of the file's vectors, and that there is no index
+// for more than 2,000 dimensions, which HNSW does not support.
+func TestPGVectorDimensions(t *testing.T) {
 	url := pgtest.PGVector(t)
 	for _, size := range []int{1, 768, 2000, 2001, 16000} {
-		f := newFile(
-			t,
-			map[string]string{
-				"runs":     format06["runs"],
-				"memories": "id K, vector T, payload T, metadata T, created_at T",
-			},
-		)
+		f := newFile(t, map[string]string{
+			"runs":     format06["runs"],
+			"memories": "id K, vector T, payload T, metadata T, created_at T",
+		})
 		vector := bytes.Repeat([]byte{0, 0, 0x80, 0x3f}, size) // 1
 		for i := range 3 {
 			f.insert("memories", cells{"id": fmt.Sprint(i), "vector": vector})
 		}
 		o := withPGVector(t, f.close(), url)
 		result := migrate(t, o)
-		got := ask(
-			t,
-			url,
+		got := ask(t, url,
 			`SELECT format('%s of %s', count(*), string_agg(DISTINCT replace(vector::text, ',1', ''), ' ')) ||
-			(SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector') ||
-			coalesce(to_regclass('flujo.idx_memories_embedding')::text, ' no index') FROM flujo.memories`,
-		)
+			(SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass
+				AND attname = 'vector') ||
+			coalesce(to_regclass('flujo.idx_memories_embedding')::text, ' no index') FROM flujo.memories`)
 		want := fmt.Sprintf("3 of [1]vector(%d)flujo.idx_memories_embedding", size)
 		if size > 2000 {
 			want = fmt.Sprintf("3 of [1]vector(%d) no index", size)
 		}
 		if got != want {
-			t.Errorf("size %d: %s, want %s", size, got, want)
+			t.Errorf("%d dimensions: got %s, want %s", size, got, want)
 		}
 		if notes := strings.Join(result.Notes, " "); strings.Contains(notes, "HNSW takes up to 2000") != (size > 2000) {
-			t.Errorf("size %d: notes %q", size, notes)
+			t.Errorf("%d dimensions: got notes %q", size, notes)
 		}
 		prepare(t, url, "DROP SCHEMA flujo CASCADE")
 	}
 }
 
-// TestPGVectorCheck: pgvector and the memories' table are made on trial, and
-// gone afterwards; vectors of another size than the table's make it altered.
+// TestPGVectorCheck tests that the dry run of check creates pgvector and memories and leaves nothing, and that an
+// existing table is unchanged.
 func TestPGVectorCheck(t *testing.T) {
 	t.Parallel()
 	url := pgtest.PGVector(t)
@@ -797,20 +771,17 @@ func TestPGVectorCheck(t *testing.T) {
 	wantLine(t, o, "dry run", report.OK)
 	wantLine(t, o, "Flujo startup", report.OK)
 	wantUnchanged(t, url, before)
-	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema}); err != nil {
-		t.Fatal(err)
-	}
+	initializePGVector(t, url, "")
 	before = catalog(t, url)
 	wantLine(t, o, "pgvector", report.OK, "is installed in schema")
 	wantLine(t, o, "dry run", report.OK)
 	wantUnchanged(t, url, before)
-	o.WithoutPGVector = true // the table is there all the same
+	o.WithoutPGVector = true // the table exists
 	wantLine(t, o, "pgvector", report.Warning, "not used")
 	wantLine(t, o, "dry run", report.OK)
-	if got := ask(t, url, "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector'"); !strings.Contains(
-		got,
-		"vector(1536)",
-	) {
-		t.Errorf("the vectors' column is %s", got)
+	got := ask(t, url, "SELECT format_type(atttypid, atttypmod) FROM pg_attribute "+
+		"WHERE attrelid = 'flujo.memories'::regclass AND attname = 'vector'")
+	if !strings.Contains(got, "vector(1536)") {
+		t.Errorf("got memories.vector %s, want vector(1536)", got)
 	}
 }

@@ -20,54 +20,56 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// propertyRow is a row of a file; its cells are in the order of the columns.
+// propertyRow is a row of a file. Its cells are in the order of the columns.
 type propertyRow struct {
-	rowid int64
-	cells []propertyCell
-	fate  propertyFate
+	rowid   int64
+	cells   []propertyCell
+	outcome propertyOutcome
 }
 
-// propertyFate is what shall become of a row.
-type propertyFate struct {
+// propertyOutcome is the expected result of migrating a row.
+type propertyOutcome struct {
 	wants    []propertyWant // for each of Flujo's columns
-	key      string         // as PostgreSQL has it
+	key      string         // in PostgreSQL
 	hasKey   bool
-	invalid  bool // for what is in the row itself
-	rejected bool // also for what is in others
+	invalid  bool // rejected because of its own cells
+	rejected bool // invalid, or another row has the key
 }
 
+// propertyRows holds the rows of one table of a file.
 type propertyRows struct {
-	spec     *propertyTable
-	columns  []string
-	rows     []propertyRow
-	from     []int // for each of Flujo's columns the file's; -1: the rowid, -2: none
-	unmapped []int // the file's columns that are unmapped
-	doubled  bool  // two rows have one rowid
+	spec            *propertyTable
+	columns         []string
+	rows            []propertyRow
+	from            []int // the file's column for each of Flujo's columns; -1: the rowid, -2: none
+	unmapped        []int // the unmapped columns of the file
+	duplicateRowIDs bool  // two rows have the same rowid
 }
 
-// propertyCheck compares a file with what became of it.
+// propertyCheck compares a file with the result of its migration.
 type propertyCheck struct {
 	testing.TB
 	zone     *time.Location
 	exact    bool // double precision instead of real
-	damaged  bool // an index of the file may say what its table does not
+	damaged  bool // the file's indexes may differ from its tables
 	modified int64
 	tables   []*propertyRows
 	others   []string
 	json     map[string]propertyJSONWant
-	times    map[string][]int64 // what the rows of a run tell, by its key
-	rounded  map[string]int64   // floats that lose digits, by column
-	naive    map[string]int64   // times that name no zone, by column
-	inferred map[string]int64   // times that others tell, by column
+	times    map[string][]int64 // the timestamps in the rows of a run, by its key
+	rounded  map[string]int64   // number of floats that lose digits, by column
+	naive    map[string]int64   // number of timestamps without a zone, by column
+	inferred map[string]int64   // number of inferred timestamps, by column
 	problems int
 }
 
+// propertyJSONWant is the expected result of storing a JSON text.
 type propertyJSONWant struct {
 	stored   string // as the server prints it
 	repaired bool
 }
 
-// problem reports a difference, of many only the first ones.
+// problem reports a difference, up to the twelfth.
 func (k *propertyCheck) problem(format string, args ...any) {
 	k.Helper()
 	if k.problems++; k.problems <= 12 {
@@ -76,7 +78,7 @@ func (k *propertyCheck) problem(format string, args ...any) {
 	}
 }
 
-// readPropertyFile reads all of Flujo's tables in a file, through database/sql.
+// readPropertyFile reads all of Flujo's tables of a file with database/sql, and the names of other tables.
 func readPropertyFile(ctx context.Context, path string) (tables []*propertyRows, others []string, err error) {
 	db, err := sql.Open("sqlite", fileURI(path))
 	if err != nil {
@@ -84,11 +86,8 @@ func readPropertyFile(ctx context.Context, path string) (tables []*propertyRows,
 	}
 	defer db.Close()
 	db.SetMaxOpenConns(1)
-	names, err := propertyColumn1(
-		ctx,
-		db,
-		`SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\'`,
-	)
+	names, err := queryStrings(ctx, db,
+		`SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\'`)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -100,19 +99,20 @@ func readPropertyFile(ctx context.Context, path string) (tables []*propertyRows,
 			continue
 		}
 		table := &propertyRows{spec: &propertyTables[at]}
-		if table.columns, err = propertyColumn1(ctx, db, "SELECT name FROM pragma_table_info(?)", name); err != nil {
+		if table.columns, err = queryStrings(ctx, db, "SELECT name FROM pragma_table_info(?)", name); err != nil {
 			return nil, nil, err
 		}
 		if err := table.read(ctx, db); err != nil {
 			return nil, nil, err
 		}
-		table.place()
+		table.mapColumns()
 		tables = append(tables, table)
 	}
 	return tables, others, nil
 }
 
-func propertyColumn1(ctx context.Context, db *sql.DB, query string, args ...any) (all []string, err error) {
+// queryStrings returns the rows of a query with one column.
+func queryStrings(ctx context.Context, db *sql.DB, query string, args ...any) (all []string, err error) {
 	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
@@ -128,6 +128,7 @@ func propertyColumn1(ctx context.Context, db *sql.DB, query string, args ...any)
 	return all, rows.Err()
 }
 
+// read reads the rows of the table.
 func (r *propertyRows) read(ctx context.Context, db *sql.DB) error {
 	rowid := "rowid"
 	for _, other := range []string{"_rowid_", "oid"} {
@@ -154,21 +155,21 @@ func (r *propertyRows) read(ctx context.Context, db *sql.DB) error {
 		if err := rows.Scan(into...); err != nil {
 			return err
 		}
-		r.doubled = r.doubled || seen[row.rowid]
+		r.duplicateRowIDs = r.duplicateRowIDs || seen[row.rowid]
 		seen[row.rowid] = true
 		r.rows = append(r.rows, row)
 	}
 	return rows.Err()
 }
 
-// place finds for each of Flujo's columns the one of the file.
-func (r *propertyRows) place() {
+// mapColumns finds the file's column for each of Flujo's columns.
+func (r *propertyRows) mapColumns() {
 	used := make([]bool, len(r.columns))
 	for _, c := range r.spec.columns {
 		at := slices.Index(r.columns, c.name)
 		if old := slices.Index(r.columns, propertyOlder[r.spec.name+"."+c.name]); at < 0 && old >= 0 {
 			at = old
-			used[at] = r.columns[old] != "end_time" // it says more than updated_at
+			used[at] = r.columns[old] != "end_time" // end_time is also stored as an unmapped column
 		} else if at >= 0 {
 			used[at] = true
 		} else {
@@ -186,7 +187,7 @@ func (r *propertyRows) place() {
 	}
 }
 
-// cell gives the file's cell for Flujo's column.
+// cell returns the file's cell for a column of Flujo.
 func (r *propertyRows) cell(row *propertyRow, column int) propertyCell {
 	switch at := r.from[column]; {
 	case at >= 0:
@@ -204,7 +205,7 @@ func (r *propertyRows) absent(column int) bool {
 	return r.from[column] == -2 && r.spec.columns[column].name != "pipeline_id"
 }
 
-// reference gives the run that a row belongs to.
+// reference returns the run to which a row belongs.
 func (r *propertyRows) reference(row *propertyRow) (cell propertyCell, ok bool) {
 	if at := slices.Index(r.columns, "run_id"); at >= 0 {
 		return row.cells[at], true
@@ -212,8 +213,8 @@ func (r *propertyRows) reference(row *propertyRow) (cell propertyCell, ok bool) 
 	return nil, false
 }
 
-// newPropertyCheck reads a file and works out what shall become of it. conn is
-// asked what jsonb takes.
+// newPropertyCheck reads a file and computes the expected result of its migration. It uses conn to find out what jsonb
+// accepts.
 func newPropertyCheck(t testing.TB, path string, zone *time.Location, exact bool, conn *pgx.Conn) *propertyCheck {
 	t.Helper()
 	tables, others, err := readPropertyFile(context.Background(), path)
@@ -223,6 +224,7 @@ func newPropertyCheck(t testing.TB, path string, zone *time.Location, exact bool
 	return propertyCheckOf(t, tables, others, propertyModified(t, path), zone, exact, conn)
 }
 
+// propertyCheckOf computes the expected result of migrating tables.
 func propertyCheckOf(
 	t testing.TB,
 	tables []*propertyRows,
@@ -247,17 +249,18 @@ func propertyCheckOf(
 	k.askJSON(conn)
 	for _, table := range tables {
 		for i := range table.rows {
-			k.fallbackTime(table, &table.rows[i])
+			k.collectTimes(table, &table.rows[i])
 		}
 	}
 	for _, table := range tables {
 		for i := range table.rows {
-			k.expectFates(table, &table.rows[i])
+			k.expectRow(table, &table.rows[i])
 		}
 	}
 	return k
 }
 
+// propertyModified returns the time of the latest write to a file or its -wal, in microseconds since 2000.
 func propertyModified(t testing.TB, path string) (last int64) {
 	t.Helper()
 	for _, name := range []string{path, path + "-wal"} {
@@ -268,16 +271,13 @@ func propertyModified(t testing.TB, path string) (last int64) {
 	return last
 }
 
-// askJSON asks the server how it stores each JSON text of the file once it is
-// repaired; what it refuses even then is to be a string.
+// askJSON asks the server how it stores each repaired JSON text of the file. A text that it does not accept is
+// expected as a JSON string.
 func (k *propertyCheck) askJSON(conn *pgx.Conn) {
 	k.Helper()
-	run(
-		k,
-		conn,
+	run(k, conn,
 		`CREATE OR REPLACE FUNCTION pg_temp.as_jsonb(repaired text, whole text) RETURNS text LANGUAGE plpgsql AS $$
-		BEGIN RETURN repaired::jsonb::text; EXCEPTION WHEN OTHERS THEN RETURN '!' || to_jsonb(whole)::text; END $$`,
-	)
+		BEGIN RETURN repaired::jsonb::text; EXCEPTION WHEN OTHERS THEN RETURN '!' || to_jsonb(whole)::text; END $$`)
 	var sources, repaired, whole []string
 	for _, table := range k.tables {
 		for column, c := range table.spec.columns {
@@ -300,12 +300,10 @@ func (k *propertyCheck) askJSON(conn *pgx.Conn) {
 			}
 		}
 	}
-	rows, err := conn.Query(
-		context.Background(),
+	rows, err := conn.Query(context.Background(),
 		`SELECT n, pg_temp.as_jsonb(m, w) FROM unnest($1::text[], $2::text[]) WITH ORDINALITY u(m, w, n)`,
 		repaired,
-		whole,
-	)
+		whole)
 	if err != nil {
 		k.Fatal(err)
 	}
@@ -323,13 +321,13 @@ func (k *propertyCheck) askJSON(conn *pgx.Conn) {
 	}
 }
 
-// propertyIsTime reports whether a column of that name tells a time.
+// propertyIsTime reports whether a column of that name holds timestamps.
 func propertyIsTime(name string) bool {
 	return strings.HasSuffix(name, "_at") || strings.HasSuffix(name, "_time")
 }
 
-// reported gives the times that a row tells.
-func (k *propertyCheck) reported(table *propertyRows, row *propertyRow) (all []int64) {
+// rowTimes returns the timestamps in a row.
+func (k *propertyCheck) rowTimes(table *propertyRows, row *propertyRow) (all []int64) {
 	for i, name := range table.columns {
 		if !propertyIsTime(name) {
 			continue
@@ -341,16 +339,17 @@ func (k *propertyCheck) reported(table *propertyRows, row *propertyRow) (all []i
 	return all
 }
 
-func (k *propertyCheck) fallbackTime(table *propertyRows, row *propertyRow) {
+// collectTimes adds the timestamps in a row to those of its run.
+func (k *propertyCheck) collectTimes(table *propertyRows, row *propertyRow) {
 	if run, ok := table.reference(row); ok && run != nil {
 		key, _ := propertyText(run)
-		k.times[key] = append(k.times[key], k.reported(table, row)...)
+		k.times[key] = append(k.times[key], k.rowTimes(table, row)...)
 	}
 }
 
-// expectFates works out what shall become of a row, but for other rows' keys.
-func (k *propertyCheck) expectFates(table *propertyRows, row *propertyRow) {
-	f := &row.fate
+// expectRow computes the expected result of migrating a row, without regard to the keys of other rows.
+func (k *propertyCheck) expectRow(table *propertyRows, row *propertyRow) {
+	f := &row.outcome
 	f.wants = make([]propertyWant, len(table.spec.columns))
 	for i, c := range table.spec.columns {
 		if table.absent(i) && !(c.kind == 'Z' && c.notNull) {
@@ -359,7 +358,7 @@ func (k *propertyCheck) expectFates(table *propertyRows, row *propertyRow) {
 		cell := table.cell(row, i)
 		w := k.expect(c, cell)
 		f.wants[i] = w
-		f.invalid = f.invalid || w.unmapped
+		f.invalid = f.invalid || w.rejected
 		switch {
 		case c.key && c.kind == 'I':
 			f.key, f.hasKey = strconv.FormatInt(w.whole, 10), !w.null
@@ -370,27 +369,27 @@ func (k *propertyCheck) expectFates(table *propertyRows, row *propertyRow) {
 	f.rejected = f.invalid
 }
 
-// list compares the rows that were said to be rejected with those that are
-// none, and takes over which of several rows with one key has it.
-func (k *propertyCheck) list(found []mapping.Finding) {
+// checkRejected compares the rows reported as rejected with those expected. Of several rows with one key, it accepts
+// the program's choice of the row that keeps the key.
+func (k *propertyCheck) checkRejected(found []mapping.Finding) {
 	k.Helper()
 	for _, table := range k.tables {
-		said := map[int64]string{}
+		reported := map[int64]string{}
 		for _, f := range found {
 			if f.Table == table.spec.name && f.Rejected {
-				if said[f.RowID] != "" && !table.doubled {
-					k.problem("%s row %d is listed twice", f.Table, f.RowID)
+				if reported[f.RowID] != "" && !table.duplicateRowIDs {
+					k.problem("%s row %d is reported as rejected twice", f.Table, f.RowID)
 				}
-				said[f.RowID] = f.Reason.String()
+				reported[f.RowID] = f.Reason.String()
 			}
 		}
 		groups := map[string][]int{}
 		for i := range table.rows {
-			if f := &table.rows[i].fate; f.hasKey {
+			if f := &table.rows[i].outcome; f.hasKey {
 				groups[f.key] = append(groups[f.key], i)
 			}
 		}
-		same := func(i int) bool { return strings.Contains(said[table.rows[i].rowid], "duplicate-key") }
+		same := func(i int) bool { return strings.Contains(reported[table.rows[i].rowid], "duplicate-key") }
 		for key, group := range groups {
 			var has []int
 			plain := false
@@ -402,28 +401,25 @@ func (k *propertyCheck) list(found []mapping.Finding) {
 			}
 			switch {
 			case len(has) != 1:
-				k.problem("%s key %q: %d of %d rows may have it", table.spec.name, key, len(has), len(group))
+				k.problem("%s key %q: got %d of %d rows with it, want 1", table.spec.name, key, len(has), len(group))
 			case plain && !k.plain(table, &table.rows[has[0]]):
-				k.problem(
-					"%s key %q is given to row %d, whose key had to be changed",
-					table.spec.name,
-					key,
-					table.rows[has[0]].rowid,
-				)
+				k.problem("%s key %q: got it in row %d, whose key was changed, want it in one whose key was not",
+					table.spec.name, key, table.rows[has[0]].rowid)
 			}
 		}
 		for i := range table.rows {
 			row := &table.rows[i]
-			row.fate.rejected = row.fate.invalid || row.fate.hasKey && len(groups[row.fate.key]) > 1 && same(i)
-			if _, listed := said[row.rowid]; listed != row.fate.rejected {
-				k.problem("%s row %d, key %q: rejected is %v, it is listed as %q: %.300q",
-					table.spec.name, row.rowid, row.fate.key, row.fate.rejected, said[row.rowid], row.cells)
+			row.outcome.rejected = row.outcome.invalid || row.outcome.hasKey &&
+				len(groups[row.outcome.key]) > 1 && same(i)
+			if _, listed := reported[row.rowid]; listed != row.outcome.rejected {
+				k.problem("%s row %d, key %q: got rejection %q, want rejected %v: %.300q",
+					table.spec.name, row.rowid, row.outcome.key, reported[row.rowid], row.outcome.rejected, row.cells)
 			}
 		}
 	}
 }
 
-// plain reports whether the row's key is what it becomes.
+// plain reports whether the key of the row is unchanged in PostgreSQL.
 func (k *propertyCheck) plain(table *propertyRows, row *propertyRow) bool {
 	for i, c := range table.spec.columns {
 		if !c.key {
@@ -433,13 +429,13 @@ func (k *propertyCheck) plain(table *propertyRows, row *propertyRow) bool {
 		case int64:
 			return c.kind == 'I'
 		case string:
-			return c.kind == 'T' && cell == row.fate.key
+			return c.kind == 'T' && cell == row.outcome.key
 		}
 	}
 	return false
 }
 
-// rejectedRows returns how many rows are rejected.
+// rejectedRows returns the number of rejected rows.
 func (k *propertyCheck) rejectedRows() (n int64) {
 	for _, table := range k.tables {
 		n += table.rejectedRows()
@@ -447,26 +443,24 @@ func (k *propertyCheck) rejectedRows() (n int64) {
 	return n
 }
 
+// rejectedRows returns the number of rejected rows of the table.
 func (r *propertyRows) rejectedRows() (n int64) {
 	for i := range r.rows {
-		if r.rows[i].fate.rejected {
+		if r.rows[i].outcome.rejected {
 			n++
 		}
 	}
 	return n
 }
 
-// propertyStored is a row in PostgreSQL: the binary form of each column, nil for
-// NULL.
+// propertyStored is a row in PostgreSQL: the binary form of each column; nil for NULL.
 type propertyStored map[string]*[]byte
 
+// propertyStoredRows returns the rows of a table in PostgreSQL, by key.
 func propertyStoredRows(t testing.TB, conn *pgx.Conn, table *propertyTable) map[string]propertyStored {
 	t.Helper()
-	rows, err := conn.Query(
-		context.Background(),
-		fmt.Sprintf("SELECT %s::text, * FROM %s.%s", table.key().name, schema, table.name),
-		pgx.QueryResultFormats{pgx.BinaryFormatCode},
-	)
+	rows, err := conn.Query(context.Background(), fmt.Sprintf("SELECT %s::text, * FROM %s.%s", table.key().name, schema,
+		table.name), pgx.QueryResultFormats{pgx.BinaryFormatCode})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -488,11 +482,11 @@ func propertyStoredRows(t testing.TB, conn *pgx.Conn, table *propertyTable) map[
 	return all
 }
 
-// differs says how a column is not what it shall be.
+// differs compares a column with the expected value. It returns a description of the difference, or "".
 func (k *propertyCheck) differs(c propertyColumn, w propertyWant, stored *[]byte, fallbacks []int64) string {
 	if w.null || stored == nil {
 		if w.null != (stored == nil) {
-			return fmt.Sprintf("NULL is %v", stored == nil)
+			return fmt.Sprintf("got NULL %v, want %v", stored == nil, w.null)
 		}
 		return ""
 	}
@@ -500,50 +494,46 @@ func (k *propertyCheck) differs(c propertyColumn, w propertyWant, stored *[]byte
 	switch c.kind {
 	case 'T':
 		if string(v) != w.text {
-			return fmt.Sprintf("text is %.100q", v)
+			return fmt.Sprintf("got text %.100q, want %.100q", v, w.text)
 		}
 	case 'I':
 		if n := propertyInteger(v); n != w.whole {
-			return fmt.Sprintf("integer is %d", n)
+			return fmt.Sprintf("got integer %d, want %d", n, w.whole)
 		}
 	case 'R', 'D':
-		if want := w.real; len(v) == 8 {
-			if got := math.Float64frombits(binary.BigEndian.Uint64(v)); math.Float64bits(
-				got,
-			) != math.Float64bits(
-				want,
-			) {
-				return fmt.Sprintf("double is %v", got)
+		if len(v) == 8 {
+			if got := binary.BigEndian.Uint64(v); got != math.Float64bits(w.real) {
+				return fmt.Sprintf("got double %v, want %v", math.Float64frombits(got), w.real)
 			}
-		} else if got := math.Float32frombits(binary.BigEndian.Uint32(v)); math.Float32bits(got) != math.Float32bits(float32(want)) {
-			return fmt.Sprintf("real is %v", got)
+		} else if got := binary.BigEndian.Uint32(v); got != math.Float32bits(float32(w.real)) {
+			return fmt.Sprintf("got real %v, want %v", math.Float32frombits(got), float32(w.real))
 		}
 		if (c.kind == 'D' || k.exact) != (len(v) == 8) {
-			return fmt.Sprintf("it has %d bytes", len(v))
+			return fmt.Sprintf("got a float of %d bytes", len(v))
 		}
 	case 'B':
 		if (v[0] != 0) != w.boolean {
-			return fmt.Sprintf("boolean is %d", v[0])
+			return fmt.Sprintf("got boolean %d, want %v", v[0], w.boolean)
 		}
 	case 'Z':
 		got := int64(binary.BigEndian.Uint64(v))
 		if !w.inferred {
 			fallbacks = []int64{w.micros}
 		}
-		if !slices.ContainsFunc(
-			fallbacks,
-			func(at int64) bool { return got >= at-1 && got <= at+1 && (w.inferred || w.slack > 0 || got == at) },
-		) {
-			return fmt.Sprintf("time is %s", time.UnixMicro(got+propertyEpoch*1e6).UTC())
+		if !slices.ContainsFunc(fallbacks, func(at int64) bool {
+			return got >= at-1 && got <= at+1 && (w.inferred || w.slack > 0 || got == at)
+		}) {
+			return fmt.Sprintf("got timestamp %s", time.UnixMicro(got+propertyEpoch*1e6).UTC())
 		}
 	case 'J':
 		if want := k.json[w.json].stored; string(v[1:]) != want {
-			return fmt.Sprintf("JSON is %.200s instead of %.200s", v[1:], want)
+			return fmt.Sprintf("got JSON %.200s, want %.200s", v[1:], want)
 		}
 	}
 	return ""
 }
 
+// propertyInteger decodes an integer or a bigint.
 func propertyInteger(v []byte) int64 {
 	if len(v) == 8 {
 		return int64(binary.BigEndian.Uint64(v))
@@ -551,49 +541,50 @@ func propertyInteger(v []byte) int64 {
 	return int64(int32(binary.BigEndian.Uint32(v)))
 }
 
+// propertyCellRef identifies a cell of a file.
 type propertyCellRef struct {
 	table  string
 	rowid  int64
 	column string
 }
 
-// propertyOriginal is a row of the table of originals.
+// propertyOriginal is a row of flujo_port_originals.
 type propertyOriginal struct {
 	key, reason, class string
 	content            []byte
 }
 
+// originals returns the rows of flujo_port_originals, by cell.
 func (k *propertyCheck) originals(conn *pgx.Conn) map[propertyCellRef][]propertyOriginal {
 	k.Helper()
 	all := map[propertyCellRef][]propertyOriginal{}
 	if one(k, conn, "SELECT to_regclass('flujo.flujo_port_originals')") == "NULL" {
 		return all
 	}
-	rows, err := conn.Query(
-		context.Background(),
+	rows, err := conn.Query(context.Background(),
 		`SELECT table_name, source_rowid, column_name, row_key, reason, storage_class, original
-		FROM flujo.flujo_port_originals`,
-	)
+		FROM flujo.flujo_port_originals`)
 	if err != nil {
 		k.Fatal(err)
 	}
 	var p propertyCellRef
 	var o propertyOriginal
-	if _, err := pgx.ForEachRow(rows, []any{&p.table, &p.rowid, &p.column, &o.key, &o.reason, &o.class, &o.content}, func() error {
-		all[p] = append(all[p], o)
-		o.content = nil
-		return nil
-	}); err != nil {
+	if _, err := pgx.ForEachRow(rows, []any{&p.table, &p.rowid, &p.column, &o.key, &o.reason, &o.class, &o.content},
+		func() error {
+			all[p] = append(all[p], o)
+			o.content = nil
+			return nil
+		}); err != nil {
 		k.Fatal(err)
 	}
 	if len(all) == 0 {
-		k.problem("there is a table of originals, and it is empty")
+		k.problem("flujo_port_originals exists and is empty")
 	}
 	return all
 }
 
-// is reports whether the original is the cell, byte for byte.
-func (o *propertyOriginal) is(c propertyCell) bool {
+// equals reports whether the original is the cell, byte for byte.
+func (o *propertyOriginal) equals(c propertyCell) bool {
 	switch c := c.(type) {
 	case nil:
 		return o.class == "null" && o.content == nil
@@ -610,9 +601,8 @@ func (o *propertyOriginal) is(c propertyCell) bool {
 	return false
 }
 
-// arrived compares everything in PostgreSQL with the file; list was called
-// before.
-func (k *propertyCheck) arrived(conn *pgx.Conn, result *report.Migration, found []mapping.Finding) {
+// checkDatabase compares everything in PostgreSQL with the file. checkRejected must have been called.
+func (k *propertyCheck) checkDatabase(conn *pgx.Conn, result *report.Migration, found []mapping.Finding) {
 	k.Helper()
 	originals := k.originals(conn)
 	originalCells := int64(0)
@@ -620,9 +610,9 @@ func (k *propertyCheck) arrived(conn *pgx.Conn, result *report.Migration, found 
 		originalCells += int64(len(all))
 	}
 	if originalCells != result.Originals {
-		k.problem("%d originals, the report says %d", originalCells, result.Originals)
+		k.problem("got %d originals in the report, want %d", result.Originals, originalCells)
 	}
-	changes := map[propertyCellRef]string{} // cells that were said to have changed
+	changes := map[propertyCellRef]string{} // the reasons of the cells reported as changed
 	for _, f := range found {
 		if !f.Rejected {
 			changes[propertyCellRef{f.Table, f.RowID, f.Column}] = f.Reason.String()
@@ -637,79 +627,71 @@ func (k *propertyCheck) arrived(conn *pgx.Conn, result *report.Migration, found 
 		for _, t := range k.tables {
 			if t.spec == spec {
 				table = t
-				k.compare(t, stored, originals, changes)
-				rest = k.rest(t, stored)
+				k.checkTable(t, stored, originals, changes)
+				rest = k.derivedRows(t, stored)
 			}
 		}
 		derived[spec.name] = rest
-		k.counts(result, table, total, len(rest))
+		k.checkCounts(result, table, total, len(rest))
 	}
 	for position, all := range originals {
-		k.problem("%v is in the originals %d times and should not be: %+.300q", position, len(all), all)
+		k.problem("%v: got %d originals, want 0: %+.300q", position, len(all), all)
 	}
 	for position, reason := range changes {
-		k.problem("%v is said to have changed (%s) and should not be", position, reason)
+		k.problem("%v: got a change (%s), want none", position, reason)
 	}
 	for _, r := range result.Rounded {
 		if r.Count != k.rounded[r.Column] || r.Largest <= 0 || r.Largest > 1 {
-			k.problem(
-				"%d floats of %s were rounded, the report says %d, by up to %g",
-				k.rounded[r.Column],
-				r.Column,
-				r.Count,
-				r.Largest,
-			)
+			k.problem("%s: got %d rounded floats, by up to %g, in the report, want %d", r.Column, r.Count, r.Largest,
+				k.rounded[r.Column])
 		}
 		delete(k.rounded, r.Column)
 	}
 	for _, n := range result.NaiveTimestamps {
 		if own := k.naive[n.Column]; n.Count < own || n.Count > own+k.inferred[n.Column] {
-			k.problem("%d times of %s name no zone, the report says %d", k.naive[n.Column], n.Column, n.Count)
+			k.problem("%s: got %d timestamps without a zone in the report, want %d", n.Column, n.Count,
+				k.naive[n.Column])
 		}
 		delete(k.naive, n.Column)
 	}
 	if len(k.rounded)+len(k.naive) > 0 {
-		k.problem(
-			"the report does not count the floats rounded of %v, the times without zone of %v",
-			k.rounded,
-			k.naive,
-		)
+		k.problem("the report lacks rounded floats %v or timestamps without a zone %v", k.rounded, k.naive)
 	}
 	if !k.damaged {
-		k.derivedRuns(derived["runs"])
-		k.derivedTraces(derived["traces"])
+		k.checkDerivedRuns(derived["runs"])
+		k.checkDerivedTraces(derived["traces"])
 	}
 	for _, spec := range propertyTables {
 		if n := len(derived[spec.name]); n > 0 && spec.name != "runs" && spec.name != "traces" {
-			k.problem("%s has %d rows that are not in the file", spec.name, n)
+			k.problem("%s: got %d rows that are not in the file, want 0", spec.name, n)
 		}
 	}
-	k.sequences(conn)
+	k.checkSequences(conn)
 	if got := fmt.Sprint(result.Ignored); got != fmt.Sprint(k.others) {
-		k.problem("ignored tables: %s, not %s", got, k.others)
+		k.problem("got ignored tables %s, want %s", got, k.others)
 	}
 }
 
-// rest gives the rows that are not in the file.
-func (k *propertyCheck) rest(table *propertyRows, stored map[string]propertyStored) map[string]propertyStored {
+// derivedRows returns the stored rows that are not in the file.
+func (k *propertyCheck) derivedRows(table *propertyRows, stored map[string]propertyStored) map[string]propertyStored {
 	rest := map[string]propertyStored{}
-	here := map[string]bool{}
+	inFile := map[string]bool{}
 	for i := range table.rows {
-		if f := &table.rows[i].fate; !f.rejected {
-			here[f.key] = true
+		if f := &table.rows[i].outcome; !f.rejected {
+			inFile[f.key] = true
 		}
 	}
 	for key, row := range stored {
-		if !here[key] {
+		if !inFile[key] {
 			rest[key] = row
 		}
 	}
 	return rest
 }
 
-// compare looks for every cell of a table, in its column and among the
-// originals. What it finds there it takes out.
-func (k *propertyCheck) compare(
+// checkTable compares every cell of a table with its column and with the originals. It deletes from originals and
+// changes those that it finds.
+func (k *propertyCheck) checkTable(
 	table *propertyRows,
 	stored map[string]propertyStored,
 	originals map[propertyCellRef][]propertyOriginal,
@@ -717,7 +699,7 @@ func (k *propertyCheck) compare(
 ) {
 	k.Helper()
 	name := table.spec.name
-	if table.doubled { // the originals cannot tell them apart
+	if table.duplicateRowIDs { // the originals cannot tell them apart
 		for position := range originals {
 			if position.table == name {
 				delete(originals, position)
@@ -727,8 +709,8 @@ func (k *propertyCheck) compare(
 	}
 	for i := range table.rows {
 		row := &table.rows[i]
-		f := &row.fate
-		inOriginals := map[string]propertyCell{} // by the column's name there
+		f := &row.outcome
+		inOriginals := map[string]propertyCell{} // the cells expected in the originals, by their column there
 		for _, at := range table.unmapped {
 			if row.cells[at] != nil {
 				inOriginals[table.columns[at]] = row.cells[at]
@@ -736,12 +718,12 @@ func (k *propertyCheck) compare(
 		}
 		got, ok := stored[f.key]
 		if !f.rejected && !ok {
-			k.problem("%s row %d, key %q, is neither there nor rejected", name, row.rowid, f.key)
+			k.problem("%s row %d, key %q, is neither in PostgreSQL nor rejected", name, row.rowid, f.key)
 			continue
 		}
 		for n, c := range table.spec.columns {
 			if f.rejected || table.absent(n) && !(c.kind == 'Z' && c.notNull) {
-				if !f.rejected && propertyDefault(c, got[c.name]) {
+				if !f.rejected && propertyNotDefault(c, got[c.name]) {
 					k.problem("%s row %d: column %s does not have its default", name, row.rowid, c.name)
 				}
 				continue
@@ -749,16 +731,8 @@ func (k *propertyCheck) compare(
 			w := f.wants[n]
 			cell := table.cell(row, n)
 			if what := k.differs(c, w, got[c.name], k.fallbacks(table, row, w)); what != "" {
-				k.problem(
-					"%s row %d, key %q: %s, %T %.200q in the file: %s",
-					name,
-					row.rowid,
-					f.key,
-					c.name,
-					cell,
-					cell,
-					what,
-				)
+				k.problem("%s row %d, key %q: %s, %T %.200q in the file: %s", name, row.rowid, f.key, c.name, cell,
+					cell, what)
 			}
 			if c.kind == 'R' && !k.exact && !w.null && float64(float32(w.real)) != w.real {
 				k.rounded[name+"."+c.name]++
@@ -766,7 +740,7 @@ func (k *propertyCheck) compare(
 			if c.kind == 'Z' && w.naive {
 				k.naive[name+"."+c.name]++
 			}
-			if w.inferred { // what a fallback tells may name no zone either
+			if w.inferred { // a timestamp fallback may have no zone either
 				k.inferred[name+"."+c.name]++
 			}
 			if w.original {
@@ -778,13 +752,12 @@ func (k *propertyCheck) compare(
 				inOriginals[c] = row.cells[at]
 			}
 		}
-		k.originalCells(table, row, inOriginals, originals, changes)
+		k.checkOriginals(table, row, inOriginals, originals, changes)
 	}
 }
 
-// propertyDefault reports whether a column does not have the default that Flujo's
-// table gives it.
-func propertyDefault(c propertyColumn, stored *[]byte) bool {
+// propertyNotDefault reports whether a column does not have the default of Flujo's table.
+func propertyNotDefault(c propertyColumn, stored *[]byte) bool {
 	if c.name == "total_steps" {
 		return stored == nil || propertyInteger(*stored) != 0
 	}
@@ -794,9 +767,8 @@ func propertyDefault(c propertyColumn, stored *[]byte) bool {
 	return stored != nil
 }
 
-// originalCells compares the originals of a row with the cells that are to be
-// there, and with what was said of them.
-func (k *propertyCheck) originalCells(
+// checkOriginals compares the originals of a row with the expected cells and the reported changes.
+func (k *propertyCheck) checkOriginals(
 	table *propertyRows,
 	row *propertyRow,
 	want map[string]propertyCell,
@@ -806,30 +778,31 @@ func (k *propertyCheck) originalCells(
 	k.Helper()
 	for column, cell := range want {
 		position := propertyCellRef{table.spec.name, row.rowid, column}
-		all, said := originals[position], changes[position]
+		all, reported := originals[position], changes[position]
 		delete(originals, position)
 		delete(changes, position)
 		switch {
 		case len(all) != 1:
-			k.problem("%v, %T %.100q, is in the originals %d times", position, cell, cell, len(all))
-		case !all[0].is(cell):
-			k.problem("%v, %T %.100q, is in the originals as %+.200q", position, cell, cell, all[0])
-		case !row.fate.rejected && said != all[0].reason:
-			k.problem("%v is said to be %q, the originals say %q", position, said, all[0].reason)
+			k.problem("%v, %T %.100q: got %d originals, want 1", position, cell, cell, len(all))
+		case !all[0].equals(cell):
+			k.problem("%v, %T %.100q: got original %+.200q", position, cell, cell, all[0])
+		case !row.outcome.rejected && reported != all[0].reason:
+			k.problem("%v: got the reason %q in the findings and %q in the originals", position, reported,
+				all[0].reason)
 		case all[0].reason == "":
-			k.problem("%v is in the originals without a reason", position)
-		case row.fate.hasKey && all[0].key != row.fate.key:
-			k.problem("%v has the key %q in the originals", position, all[0].key)
+			k.problem("%v: got an original without a reason", position)
+		case row.outcome.hasKey && all[0].key != row.outcome.key:
+			k.problem("%v: got the key %q in the originals, want %q", position, all[0].key, row.outcome.key)
 		}
 	}
 }
 
-// fallbacks gives the times that may stand for one that the row does not tell.
+// fallbacks returns the possible fallbacks for an inferred timestamp of the row.
 func (k *propertyCheck) fallbacks(table *propertyRows, row *propertyRow, w propertyWant) []int64 {
 	if !w.inferred {
 		return nil
 	}
-	all := append(k.reported(table, row), k.modified)
+	all := append(k.rowTimes(table, row), k.modified)
 	if run, ok := table.reference(row); ok && run != nil {
 		key, _ := propertyText(run)
 		all = append(all, k.times[key]...)
@@ -837,8 +810,8 @@ func (k *propertyCheck) fallbacks(table *propertyRows, row *propertyRow, w prope
 	return all
 }
 
-// counts compares the report of a table with what is there.
-func (k *propertyCheck) counts(result *report.Migration, table *propertyRows, stored, derived int) {
+// checkCounts compares the report of a table with the numbers of rows.
+func (k *propertyCheck) checkCounts(result *report.Migration, table *propertyRows, stored, derived int) {
 	k.Helper()
 	for _, row := range result.Tables {
 		if row.Name != table.spec.name {
@@ -846,15 +819,15 @@ func (k *propertyCheck) counts(result *report.Migration, table *propertyRows, st
 		}
 		got := fmt.Sprint(row.RowsRead, row.Rejected, row.Derived, row.InPostgres, row.Match)
 		if want := fmt.Sprint(len(table.rows), table.rejectedRows(), derived, stored, true); got != want {
-			k.problem("%s: read, rejected, derived, stored, match are %s; the report says %s", row.Name, want, got)
+			k.problem("%s: got read, rejected, derived, stored and match %s in the report, want %s", row.Name,
+				got, want)
 		}
 		return
 	}
-	k.problem("the report says nothing of %s", table.spec.name)
+	k.problem("the report has no table %s", table.spec.name)
 }
 
-// owners gives, by key, whether placed rows of the runs' children have it
-// (true), or just others.
+// owners returns the keys of runs to which children refer; true if one of the children is accepted.
 func (k *propertyCheck) owners() map[string]bool {
 	owners := map[string]bool{}
 	for _, table := range k.tables {
@@ -862,16 +835,16 @@ func (k *propertyCheck) owners() map[string]bool {
 		for i := range table.rows {
 			run, ok := table.reference(&table.rows[i])
 			if key, isKey := propertyKeyText(run); ok && isKey && reference {
-				owners[key] = owners[key] || !table.rows[i].fate.rejected
+				owners[key] = owners[key] || !table.rows[i].outcome.rejected
 			}
 		}
 	}
 	return owners
 }
 
-// derivedRuns: a run for each child that lacks one, told by workflow_state or
-// as Flujo makes it, and none else.
-func (k *propertyCheck) derivedRuns(derived map[string]propertyStored) {
+// checkDerivedRuns tests that each stub run has children, and that its columns are those of workflow_state or Flujo's
+// defaults.
+func (k *propertyCheck) checkDerivedRuns(derived map[string]propertyStored) {
 	k.Helper()
 	owners := k.owners()
 	states := map[string][]*propertyRow{}
@@ -889,7 +862,7 @@ func (k *propertyCheck) derivedRuns(derived map[string]propertyStored) {
 	}
 	for key, row := range derived {
 		if _, owned := owners[key]; !owned {
-			k.problem("run %q was made and no row needs it", key)
+			k.problem("got a stub run %q without children", key)
 		}
 		for _, column := range []string{"pipeline_id", "pipeline_name", "pipeline_version", "status"} {
 			var may []string
@@ -906,19 +879,18 @@ func (k *propertyCheck) derivedRuns(derived map[string]propertyStored) {
 					"pipeline_version": "latest", "status": "running"}[column])
 			}
 			if got := string(*row[column]); !slices.Contains(may, got) {
-				k.problem("run %q was made with %s %q, not of %q", key, column, got, may)
+				k.problem("stub run %q: got %s %q, want one of %q", key, column, got, may)
 			}
 		}
 	}
 }
 
-// derivedTraces: a trace for each run that has spans and none, as far as Flujo
-// would answer with one.
-func (k *propertyCheck) derivedTraces(derived map[string]propertyStored) {
+// checkDerivedTraces tests that each run with spans and without a trace has a derived trace if Flujo would return one.
+func (k *propertyCheck) checkDerivedTraces(derived map[string]propertyStored) {
 	k.Helper()
 	traced := map[string]bool{}
 	spans := map[string]map[string]string{} // span_id → parent, by run
-	rejected := map[string]bool{}           // runs of which a span is rejected, or a key is not plain
+	rejected := map[string]bool{}           // runs with a rejected span or a changed key
 	for _, table := range k.tables {
 		for i := range table.rows {
 			row := &table.rows[i]
@@ -941,80 +913,74 @@ func (k *propertyCheck) derivedTraces(derived map[string]propertyStored) {
 				}
 				_, twice := spans[key][id]
 				spans[key][id] = parent
-				rejected[key] = rejected[key] || row.fate.rejected || twice || run != propertyCell(key)
+				rejected[key] = rejected[key] || row.outcome.rejected || twice || run != propertyCell(key)
 			}
 		}
 	}
 	for key, ids := range spans {
 		rooted := false
 		for _, parent := range ids {
-			_, here := ids[parent]
-			rooted = rooted || parent == "" || !here
+			_, known := ids[parent]
+			rooted = rooted || parent == "" || !known
 		}
 		row, made := derived[key]
 		if !made {
 			if rooted && !traced[key] && !rejected[key] {
-				k.problem("run %q has %d spans, no trace, and none was made", key, len(ids))
+				k.problem("run %q: got no derived trace, want one of %d spans", key, len(ids))
 			}
 			continue
 		}
 		if traced[key] && !rejected[key] {
-			k.problem("run %q has a trace in the file, and one was made", key)
+			k.problem("run %q: got a derived trace, want the trace of the file", key)
 		}
 		var tree propertySpan
 		if err := json.Unmarshal((*row["trace_data"])[1:], &tree); err != nil {
-			k.problem("the trace of run %q: %v", key, err)
+			k.problem("trace of run %q: %v", key, err)
 		}
-		k.tree(key, &tree, ids, map[string]bool{})
+		k.checkTree(key, &tree, ids, map[string]bool{})
 	}
 	for key := range derived {
 		if spans[key] == nil {
-			k.problem("a trace was made for run %q, which has no spans", key)
+			k.problem("run %q: got a derived trace, want none since it has no spans", key)
 		}
 	}
 }
 
+// propertySpan is a span of a derived trace.
 type propertySpan struct {
 	ID       string         `json:"span_id"`
 	Parent   *string        `json:"parent_span_id"`
 	Children []propertySpan `json:"children"`
 }
 
-// tree sees that the spans of a derived trace are the run's, each once, under
-// their parents.
-func (k *propertyCheck) tree(run string, span *propertySpan, ids map[string]string, seen map[string]bool) {
+// checkTree tests that the spans of a derived trace belong to the run, occur once, and are under their parents.
+func (k *propertyCheck) checkTree(run string, span *propertySpan, ids map[string]string, seen map[string]bool) {
 	k.Helper()
 	if _, known := ids[span.ID]; !known || seen[span.ID] {
-		k.problem("the trace of run %q has span %q, known is %v, seen is %v", run, span.ID, known, seen[span.ID])
+		k.problem("trace of run %q: got span %q, which is known %v and a repetition %v", run, span.ID, known,
+			seen[span.ID])
 		return
 	}
 	seen[span.ID] = true
 	for i := range span.Children {
 		child := &span.Children[i]
 		if child.Parent == nil || *child.Parent != span.ID {
-			k.problem("the trace of run %q has span %q under %q", run, child.ID, span.ID)
+			k.problem("trace of run %q: got span %q under %q", run, child.ID, span.ID)
 		}
-		k.tree(run, child, ids, seen)
+		k.checkTree(run, child, ids, seen)
 	}
 }
 
-// sequences: the next row that Flujo inserts gets an id that is free.
-func (k *propertyCheck) sequences(conn *pgx.Conn) {
+// checkSequences tests that the next id of each sequence is free.
+func (k *propertyCheck) checkSequences(conn *pgx.Conn) {
 	k.Helper()
 	for _, table := range []string{"steps", "spans", "evaluations"} {
 		query := fmt.Sprintf(`SELECT s.last_value > coalesce(m.id, 0) OR m.id = 9223372036854775807
 			FROM flujo.%[1]s_id_seq s, (SELECT max(id)::bigint AS id FROM flujo.%[1]s) m WHERE NOT s.is_called`, table)
 		if got := one(k, conn, query); got != "true" {
-			k.problem(
-				"the sequence of %s hands out a taken id: %s after %s",
-				table,
-				one(
-					k,
-					conn,
-					fmt.Sprintf("SELECT last_value FROM flujo.%s_id_seq", table),
-				),
-				one(k, conn, "SELECT max(id) FROM flujo."+table),
-			)
+			next := one(k, conn, fmt.Sprintf("SELECT last_value FROM flujo.%s_id_seq", table))
+			k.problem("%s: got next id %s, want more than %s", table, next,
+				one(k, conn, "SELECT max(id) FROM flujo."+table))
 		}
 	}
 }

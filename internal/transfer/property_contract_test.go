@@ -10,59 +10,56 @@ import (
 	"unicode/utf8"
 )
 
-// What becomes of a cell, in this test's own words: a second reading of the
-// contract, which asks nothing of the code that it is held against.
+// This file computes the expected result of converting a cell from docs/values.md. It is independent of the program's
+// code.
 
-// propertyTables are Flujo's PostgreSQL tables, parents first. T text, I integer,
-// R real, D double precision, J jsonb, Z timestamptz, B boolean; "!" NOT NULL,
-// "#" the primary key, ">" it refers to runs, "*" a text with an index on it.
+// propertyTables holds Flujo's PostgreSQL tables, parents first. The letters are types: T is text, I integer, R real,
+// D double precision, J jsonb, Z timestamptz, B boolean. "!" is NOT NULL, "#" the primary key, ">" a reference to
+// runs, "*" a text with an index on it.
 var propertyTables = []propertyTable{
 	newPropertyTable("runs", `run_id T!#* pipeline_id T!* pipeline_name T!* pipeline_version T! status T!* created_at Z!
 		updated_at Z! execution_time_ms I memory_usage_mb R total_steps I error_message T`),
-	newPropertyTable(
-		"workflow_state",
+	newPropertyTable("workflow_state",
 		`run_id T!#* pipeline_id T!* pipeline_name T! pipeline_version T! current_step_index I!
 		pipeline_context J last_step_output J step_history J status T!* created_at Z! updated_at Z! total_steps I
 		error_message T execution_time_ms I memory_usage_mb R metadata J is_background_task B parent_run_id T*
-		task_id T background_error T`,
-	),
-	newPropertyTable(
-		"steps",
+		task_id T background_error T`),
+	newPropertyTable("steps",
 		`id I!# run_id T!>* step_name T! step_index I! status T! output J raw_response J cost_usd R
-		token_counts I execution_time_ms I created_at Z!`,
-	),
-	newPropertyTable(
-		"spans",
+		token_counts I execution_time_ms I created_at Z!`),
+	newPropertyTable("spans",
 		`id I!# run_id T!>* span_id T! parent_span_id T* name T! start_time D! end_time D status T!
-		attributes J created_at Z!`,
-	),
+		attributes J created_at Z!`),
 	newPropertyTable("traces", `run_id T!#>* trace_data J! created_at Z!`),
 	newPropertyTable("evaluations", `id I!# run_id T!>* step_name T score D! feedback T metadata J created_at Z!`),
 	newPropertyTable("system_state", `key T!#* value J! updated_at Z!`),
 }
 
-// propertyOlder names the columns of Flujo 0.4 that stand for those of 0.6.
+// propertyOlder holds the columns of Flujo 0.4, by the columns of 0.6 with the same meaning.
 var propertyOlder = map[string]string{
 	"runs.created_at": "start_time", "runs.updated_at": "end_time",
 	"steps.created_at": "start_time", "steps.execution_time_ms": "duration_ms", "steps.cost_usd": "cost",
 	"steps.token_counts": "tokens", "steps.output": "output_blob",
 }
 
-// propertyIndexed is how long an indexed text may be: PostgreSQL takes 2,704 bytes
-// with the header, of which some belong to the tuple.
+// propertyIndexed is the maximum length of an indexed text in bytes. PostgreSQL's limit is 2,704 bytes, headers
+// included.
 const propertyIndexed = 2690
 
+// propertyTable is a table of Flujo's schema.
 type propertyTable struct {
 	name    string
 	columns []propertyColumn
 }
 
+// propertyColumn is a column of a propertyTable.
 type propertyColumn struct {
 	name                             string
 	kind                             byte
 	notNull, key, reference, indexed bool
 }
 
+// newPropertyTable parses a list of columns and their types.
 func newPropertyTable(name, columns string) propertyTable {
 	t := propertyTable{name: name}
 	words := strings.Fields(columns)
@@ -74,6 +71,7 @@ func newPropertyTable(name, columns string) propertyTable {
 	return t
 }
 
+// key returns the primary key.
 func (t *propertyTable) key() *propertyColumn {
 	for i := range t.columns {
 		if t.columns[i].key {
@@ -83,11 +81,10 @@ func (t *propertyTable) key() *propertyColumn {
 	return nil
 }
 
-// propertyCell is a cell as SQLite stores it: nil, int64, float64, string or
-// []byte.
+// propertyCell is a cell as SQLite stores it: nil, int64, float64, string or []byte.
 type propertyCell any
 
-// propertyBytes gives what a text or a BLOB holds.
+// propertyBytes returns the content of a text or a BLOB.
 func propertyBytes(c propertyCell) (string, bool) {
 	switch c := c.(type) {
 	case string:
@@ -98,7 +95,7 @@ func propertyBytes(c propertyCell) (string, bool) {
 	return "", false
 }
 
-// propertyWant is what a column shall hold for a cell.
+// propertyWant is the expected value of a column.
 type propertyWant struct {
 	null     bool
 	text     string
@@ -106,22 +103,22 @@ type propertyWant struct {
 	real     float64
 	boolean  bool
 	micros   int64 // since 2000
-	slack    int64 // how many of them it may be off
-	inferred bool  // any time that a fallback tells
+	slack    int64 // the tolerance in microseconds
+	inferred bool  // any timestamp fallback
 	naive    bool
 	json     string
-	original bool // the original has to be kept
-	unmapped bool // the row is rejected
+	original bool // the original value is stored
+	rejected bool // the row is rejected
 }
 
-// propertyText gives a cell's text as PostgreSQL can hold it.
+// propertyText returns a cell as text that PostgreSQL can store, and whether that differs from the cell.
 func propertyText(c propertyCell) (text string, changed bool) {
 	switch c := c.(type) {
 	case int64:
 		return strconv.FormatInt(c, 10), true
 	case float64:
 		if c == 0 {
-			return "0", true // also -0, which SQLite takes for the same key
+			return "0", true // also for -0, which is the same key in SQLite
 		}
 		return strconv.FormatFloat(c, 'g', -1, 64), true
 	}
@@ -130,8 +127,7 @@ func propertyText(c propertyCell) (text string, changed bool) {
 	return repaired, repaired != s
 }
 
-// propertyKeyText gives the text of a cell that is a text key, and whether it can
-// be one.
+// propertyKeyText returns the text of a cell in a text key, and whether it is a valid key.
 func propertyKeyText(c propertyCell) (key string, ok bool) {
 	if c == nil {
 		return "", false
@@ -143,8 +139,9 @@ func propertyKeyText(c propertyCell) (key string, ok bool) {
 
 var propertyNumberForm = regexp.MustCompile(`^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$`)
 
-// propertyNumber gives the number that a cell says: a whole one exactly.
-func propertyNumber(c propertyCell) (whole int64, real float64, isWhole, said, asText bool) {
+// propertyNumber returns the number in a cell, as whole if isWhole and as real in any case. ok reports whether the
+// cell holds a number, asText whether it is a text.
+func propertyNumber(c propertyCell) (whole int64, real float64, isWhole, ok, asText bool) {
 	switch c := c.(type) {
 	case int64:
 		return c, float64(c), true, true, false
@@ -168,7 +165,8 @@ var propertyTimeForm = regexp.MustCompile(
 	`^(\d{4})-(\d\d)-(\d\d)(?:([T ])(\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?(Z|[+-]\d\d(?:\d\d|:\d\d(?::\d\d)?)?)?)?$`,
 )
 
-// propertyTimeOf gives the moment that a cell tells, in microseconds since 2000.
+// propertyTimeOf returns the timestamp in a cell in microseconds since 2000, whether it is exact, and whether the cell
+// holds a timestamp.
 func propertyTimeOf(c propertyCell, zone *time.Location) (micros int64, exact, reported bool) {
 	var seconds float64
 	switch c := c.(type) {
@@ -188,13 +186,16 @@ func propertyTimeOf(c propertyCell, zone *time.Location) (micros int64, exact, r
 	return (int64(whole)-propertyEpoch)*1e6 + int64(math.Round(fraction*1e6)), false, true
 }
 
+// propertyEpoch is the start of 2000 in seconds since 1970.
 const propertyEpoch = 946684800
 
+// Timestamps from propertyFirst up to, but not including, propertyLast are valid.
 var (
 	propertyFirst = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
 	propertyLast  = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
+// propertyTimeText is propertyTimeOf for a text or a BLOB.
 func propertyTimeText(c propertyCell, zone *time.Location) (micros int64, exact, reported bool) {
 	s, _ := propertyBytes(c)
 	m := propertyTimeForm.FindStringSubmatch(s)
@@ -208,16 +209,8 @@ func propertyTimeText(c propertyCell, zone *time.Location) (micros int64, exact,
 	if !propertyIsNaive(c) {
 		zone = time.UTC
 	}
-	at := time.Date(
-		number(m[1]),
-		time.Month(number(m[2])),
-		number(m[3]),
-		number(m[5]),
-		number(m[6]),
-		number(m[7]),
-		0,
-		time.UTC,
-	)
+	at := time.Date(number(m[1]), time.Month(number(m[2])), number(m[3]), number(m[5]), number(m[6]), number(m[7]),
+		0, time.UTC)
 	if at.Format("2006-01-02") != s[:10] || number(m[5]) > 23 || number(m[6]) > 59 || number(m[7]) > 59 ||
 		number(m[1]) < 1 {
 		return 0, false, false
@@ -243,15 +236,14 @@ func propertyTimeText(c propertyCell, zone *time.Location) (micros int64, exact,
 	return (at.Unix()-propertyEpoch)*1e6 + int64(number(digits)), !cut, true
 }
 
-// propertyIsNaive reports whether a time names no zone; what SQLite's datetime()
-// prints is UTC.
+// propertyIsNaive reports whether a timestamp has no zone. The format of SQLite's datetime() is UTC.
 func propertyIsNaive(c propertyCell) bool {
 	s, _ := propertyBytes(c)
 	m := propertyTimeForm.FindStringSubmatch(s)
 	return m[9] == "" && !(m[4] == " " && m[7] != "" && m[8] == "")
 }
 
-// propertyJSONSource gives the JSON text that a cell says.
+// propertyJSONSource returns a cell as JSON text.
 func propertyJSONSource(c propertyCell) string {
 	switch c := c.(type) {
 	case int64:
@@ -269,8 +261,8 @@ func propertyJSONSource(c propertyCell) string {
 	return s
 }
 
-// propertyJSON repairs a JSON text, and reports whether it is one then. What numbers
-// and what depth the server takes is for the server to say.
+// propertyJSON repairs a JSON text and reports whether it is valid then. It does not test numbers and depths against
+// the server's limits.
 func propertyJSON(s string) (repaired string, ok bool) {
 	var out, probe strings.Builder
 	put := func(s string) { out.WriteString(s); probe.WriteString(s) }
@@ -284,7 +276,7 @@ func propertyJSON(s string) (repaired string, ok bool) {
 					word = w
 				}
 			}
-			if word != "" { // a value, never a key
+			if word != "" { // probe is invalid if this is a key
 				out.WriteString(`"` + word + `"`)
 				probe.WriteString("0")
 				i += len(word)
@@ -329,7 +321,7 @@ func propertyJSON(s string) (repaired string, ok bool) {
 	return repaired, json.Valid([]byte(probe.String())) && json.Valid([]byte(repaired))
 }
 
-// propertyUnit reads an escaped UTF-16 unit.
+// propertyUnit parses an escaped UTF-16 unit at the start of s.
 func propertyUnit(s string) (unit uint64, ok bool) {
 	if len(s) < 6 || s[0] != '\\' || s[1] != 'u' {
 		return 0, false
@@ -338,34 +330,34 @@ func propertyUnit(s string) (unit uint64, ok bool) {
 	return unit, err == nil
 }
 
-// expect says what the column shall hold for the cell.
+// expect returns the expected value of a column for a cell.
 func (k *propertyCheck) expect(c propertyColumn, cell propertyCell) (w propertyWant) {
 	if cell == nil && c.kind != 'Z' {
-		return propertyWant{null: true, unmapped: c.notNull}
+		return propertyWant{null: true, rejected: c.notNull}
 	}
 	switch c.kind {
 	case 'T':
 		w.text, w.original = propertyText(cell)
 		s, _ := propertyBytes(cell)
-		w.unmapped = (c.key || c.reference) && strings.Contains(s, "\x00") || c.indexed && len(w.text) > propertyIndexed
+		w.rejected = (c.key || c.reference) && strings.Contains(s, "\x00") || c.indexed && len(w.text) > propertyIndexed
 	case 'I':
-		whole, real, isWhole, said, asText := propertyNumber(cell)
-		w.whole, w.original = whole, asText || !said
-		if said && !isWhole {
+		whole, real, isWhole, ok, asText := propertyNumber(cell)
+		w.whole, w.original = whole, asText || !ok
+		if ok && !isWhole {
 			even := math.RoundToEven(real)
-			said = even >= math.MinInt64 && even < math.MaxInt64
-			w.original = w.original || even != real || !said
-			if said {
+			ok = even >= math.MinInt64 && even < math.MaxInt64
+			w.original = w.original || even != real || !ok
+			if ok {
 				w.whole = int64(even)
 			}
 		}
-		w.null = !said
+		w.null = !ok
 	case 'R', 'D':
-		whole, real, isWhole, said, asText := propertyNumber(cell)
+		whole, real, isWhole, ok, asText := propertyNumber(cell)
 		if c.kind == 'R' && !k.exact && math.IsInf(float64(float32(real)), 0) && !math.IsInf(real, 0) {
-			said = false
+			ok = false
 		}
-		w = propertyWant{real: real, null: !said, original: asText || !said}
+		w = propertyWant{real: real, null: !ok, original: asText || !ok}
 		if isWhole && strconv.FormatFloat(real, 'f', 0, 64) != strconv.FormatInt(whole, 10) {
 			w.original = true
 		}
@@ -396,6 +388,6 @@ func (k *propertyCheck) expect(c propertyColumn, cell propertyCell) (w propertyW
 		}
 		w.original = !isText || k.json[w.json].repaired
 	}
-	w.unmapped = w.unmapped || w.null && c.notNull
+	w.rejected = w.rejected || w.null && c.notNull
 	return w
 }

@@ -16,22 +16,21 @@ import (
 	"flujo-port/internal/pgtest"
 )
 
-// propertyShape is a table of a file: for each column its declaration and what
-// kind of value Flujo puts there, as propertyTables has it; "K" is a key, "F" the
-// run that the row belongs to, "x" something else.
+// propertyShape is a table of a file, with the declaration and the kind of values of each column. Kinds are the types
+// of propertyTables, "K" for a key, "F" for the run of the row and "x" for other values.
 type propertyShape struct {
 	name    string
 	columns []propertyShapeColumn
 }
 
+// propertyShapeColumn is a column of a propertyShape.
 type propertyShapeColumn struct {
 	name, declared string
 	kind           byte
-	null           bool // it is NULL now and then
+	null           bool // some cells are NULL
 }
 
-// propertyShapes reads lines of "name kind declaration", tables after a line of
-// their own.
+// propertyShapes parses lines "name kind declaration" of columns. A line with one word starts a table.
 func propertyShapes(lines string) (all []propertyShape) {
 	for _, line := range strings.Split(lines, "\n") {
 		words := strings.Fields(line)
@@ -48,7 +47,7 @@ func propertyShapes(lines string) (all []propertyShape) {
 	return all
 }
 
-// Flujo's file formats.
+// The tables of Flujo's file formats.
 var (
 	propertyState06 = `workflow_state
 		run_id K TEXT PRIMARY KEY
@@ -209,21 +208,21 @@ var (
 	}
 )
 
-// propertyMaker makes a file.
-type propertyMaker struct {
+// propertyGenerator generates the cells of a file.
+type propertyGenerator struct {
 	*rand.Rand
-	wild  float64 // how often a cell is anything at all
-	rowid bool    // an id is the rowid, and SQLite takes integers alone
-	runs  int     // how many there are
-	pools map[byte][]propertyCell
+	arbitrary float64 // the probability that a cell has an arbitrary value
+	rowid     bool    // ids are rowids, for which SQLite accepts only integers
+	runs      int     // the number of runs
+	pools     map[byte][]propertyCell
 }
 
-// makePropertyFile writes the n-th file, and says what it is like.
-func makePropertyFile(t testing.TB, random *rand.Rand, n int) (path, likeness string) {
+// writePropertyFile writes the n-th file. It returns its path and a description.
+func writePropertyFile(t testing.TB, random *rand.Rand, n int) (path, description string) {
 	t.Helper()
 	rows := []int{6400, 6000, 5200, 2800, 1600}[n%5] / pgtest.Count(2, 1)
-	m := &propertyMaker{Rand: random, pools: map[byte][]propertyCell{}, runs: rows / 8,
-		wild: []float64{0, 0.0005, 0.01, 0.1, 0.4}[n%5]}
+	m := &propertyGenerator{Rand: random, pools: map[byte][]propertyCell{}, runs: rows / 8,
+		arbitrary: []float64{0, 0.0005, 0.01, 0.1, 0.4}[n%5]}
 	format := propertyFormats[random.IntN(len(propertyFormats))]
 	declared := []string{"declared", "types only", "bare"}[random.IntN(3)]
 	shapes := propertyShapes(format.tables)
@@ -234,8 +233,8 @@ func makePropertyFile(t testing.TB, random *rand.Rand, n int) (path, likeness st
 	for i := range shapes {
 		if random.IntN(3) == 0 {
 			extra := []propertyShapeColumn{
-				{name: "note", declared: "TEXT"}, {name: "a \"quoted\" name"}, {name: "rowid", declared: "TEXT"}, {name: "oid"},
-				{name: "seen", declared: "TIMESTAMP"}, {name: "done", declared: "BOOLEAN"},
+				{name: "note", declared: "TEXT"}, {name: "a \"quoted\" name"}, {name: "rowid", declared: "TEXT"},
+				{name: "oid"}, {name: "seen", declared: "TIMESTAMP"}, {name: "done", declared: "BOOLEAN"},
 			}[random.IntN(6)]
 			extra.kind = 'x'
 			at := random.IntN(len(shapes[i].columns) + 1)
@@ -276,9 +275,10 @@ func makePropertyFile(t testing.TB, random *rand.Rand, n int) (path, likeness st
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return path, fmt.Sprintf("%s, %s, %g wild", format.name, declared, m.wild)
+	return path, fmt.Sprintf("%s, %s, %g arbitrary", format.name, declared, m.arbitrary)
 }
 
+// create returns the CREATE TABLE statement.
 func (s *propertyShape) create(declared string) string {
 	parts := make([]string, len(s.columns))
 	for i, c := range s.columns {
@@ -293,10 +293,11 @@ func (s *propertyShape) create(declared string) string {
 	return fmt.Sprintf("CREATE TABLE %s (%s)", s.name, strings.Join(parts, ", "))
 }
 
+// propertyQuote returns a name as a quoted SQL identifier.
 func propertyQuote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
-// insert fills a table. A row that its constraints forbid is left out.
-func (m *propertyMaker) insert(t testing.TB, db *sql.DB, s *propertyShape, rows int) {
+// insert inserts rows into a table. It omits rows that violate a constraint.
+func (m *propertyGenerator) insert(t testing.TB, db *sql.DB, s *propertyShape, rows int) {
 	t.Helper()
 	const batch = 40
 	names, marks := make([]string, len(s.columns)), make([]string, len(s.columns))
@@ -329,38 +330,39 @@ func (m *propertyMaker) insert(t testing.TB, db *sql.DB, s *propertyShape, rows 
 	}
 }
 
-// cell gives a value for a column, as Flujo might write it or anything at all.
-func (m *propertyMaker) cell(kind byte, n int) propertyCell {
-	odd := m.Float64() < m.wild
+// cell returns a value for a column: one that Flujo may write, or an arbitrary one.
+func (m *propertyGenerator) cell(kind byte, n int) propertyCell {
+	arbitrary := m.Float64() < m.arbitrary
 	switch kind {
 	case 'K':
-		if odd {
+		if arbitrary {
 			return m.changedKey()
 		}
 		return propertyRun(n)
 	case 'F':
 		switch {
-		case odd:
+		case arbitrary:
 			return m.changedKey()
 		case m.IntN(100) == 0:
-			return propertyRun(m.runs + m.IntN(40)) // which few tables have
+			return propertyRun(m.runs + m.IntN(40)) // often without a row in runs
 		}
 		return propertyRun(m.IntN(m.runs))
 	case 'N':
 		switch {
-		case odd && m.rowid:
-			return []propertyCell{int64(-1), int64(0), int64(1) << 40, int64(math.MaxInt32) + 1, int64(math.MaxInt64)}[m.IntN(5)]
-		case odd && m.IntN(2) == 0:
+		case arbitrary && m.rowid:
+			ids := []propertyCell{int64(-1), int64(0), int64(1) << 40, int64(math.MaxInt32) + 1, int64(math.MaxInt64)}
+			return ids[m.IntN(5)]
+		case arbitrary && m.IntN(2) == 0:
 			return m.pick('n')
 		}
 		return int64(n + 1)
 	case 'S':
-		if odd && m.IntN(2) == 0 {
+		if arbitrary && m.IntN(2) == 0 {
 			return m.pick('a')
 		}
 		return fmt.Sprintf("span%d", n)
 	case 'P':
-		if odd && m.IntN(2) == 0 {
+		if arbitrary && m.IntN(2) == 0 {
 			return m.pick('a')
 		}
 		if m.IntN(3) == 0 {
@@ -368,7 +370,7 @@ func (m *propertyMaker) cell(kind byte, n int) propertyCell {
 		}
 		return fmt.Sprintf("span%d", max(0, n-m.IntN(20)))
 	}
-	if odd {
+	if arbitrary {
 		return m.pick("aaaaTJZIDn"[m.IntN(10)])
 	}
 	if kind == 'e' && m.IntN(3) > 0 {
@@ -380,10 +382,11 @@ func (m *propertyMaker) cell(kind byte, n int) propertyCell {
 	return m.pick(kind)
 }
 
+// propertyRun returns the key of run n.
 func propertyRun(n int) string { return fmt.Sprintf("run_%d", n) }
 
-// changedKey gives a key that is like another one, or none.
-func (m *propertyMaker) changedKey() propertyCell {
+// changedKey returns a key that may be equal to another one in PostgreSQL, or invalid.
+func (m *propertyGenerator) changedKey() propertyCell {
 	n := m.IntN(min(40, m.runs))
 	plain := propertyRun(n)
 	switch m.IntN(16) {
@@ -415,18 +418,19 @@ func (m *propertyMaker) changedKey() propertyCell {
 	return plain
 }
 
-func (m *propertyMaker) pick(kind byte) propertyCell {
+// pick returns a random cell of a pool.
+func (m *propertyGenerator) pick(kind byte) propertyCell {
 	pool := m.pools[kind]
 	return pool[m.IntN(len(pool))]
 }
 
-// fillPools makes what Flujo writes, by kind, and under 'a' everything.
-func (m *propertyMaker) fillPools() {
+// fillPools generates the values that Flujo writes, by kind, and arbitrary values for the kind 'a'.
+func (m *propertyGenerator) fillPools() {
 	for range 60 {
 		m.pools['T'] = append(m.pools['T'], m.word())
-		m.pools['J'] = append(m.pools['J'], m.goodJSON(3))
+		m.pools['J'] = append(m.pools['J'], m.validJSON(3))
 		at := 1_600_000_000 + m.Float64()*2e8
-		m.pools['Z'] = append(m.pools['Z'], m.goodTime(at))
+		m.pools['Z'] = append(m.pools['Z'], m.validTime(at))
 		m.pools['I'] = append(m.pools['I'], int64(m.IntN(100_000)))
 		m.pools['R'] = append(m.pools['R'], m.Float64()*100)
 		m.pools['D'] = append(m.pools['D'], at)
@@ -449,9 +453,7 @@ func (m *propertyMaker) fillPools() {
 		"70000",
 		"x",
 		[]byte("5"),
-		int64(
-			math.MaxInt32,
-		),
+		int64(math.MaxInt32),
 		int64(math.MaxInt32) + 1,
 		int64(math.MinInt64),
 		1e300,
@@ -462,27 +464,16 @@ func (m *propertyMaker) fillPools() {
 
 	texts := slices.Clone(propertyTexts)
 	for range 20 {
-		texts = append(texts, m.word().(string), m.brokenText(), m.goodJSON(4).(string))
+		texts = append(texts, m.word().(string), m.invalidText(), m.validJSON(4).(string))
 	}
 	for range 40 {
-		texts = append(texts, m.brokenJSON())
+		texts = append(texts, m.invalidJSON())
 	}
-	texts = append(
-		texts,
-		m.noise(propertyIndexed),
-		m.noise(propertyIndexed+40),
-		m.noise(9000),
+	texts = append(texts, m.noise(propertyIndexed), m.noise(propertyIndexed+40), m.noise(9000),
 		strings.Repeat("long ", 5000),
-		strings.Repeat(
-			"[",
-			2000,
-		)+strings.Repeat(
-			"]",
-			2000,
-		),
+		strings.Repeat("[", 2000)+strings.Repeat("]", 2000),
 		strings.Repeat(`{"a":`, 12000)+"1"+strings.Repeat("}", 12000),
-		strings.Repeat("\xff", 1000)+"é",
-	)
+		strings.Repeat("\xff", 1000)+"é")
 	all := []propertyCell{nil, nil, nil, nil}
 	for _, s := range texts {
 		all = append(all, s, s)
@@ -500,41 +491,55 @@ func (m *propertyMaker) fillPools() {
 		}
 		all = append(all, blob, math.Float64frombits(m.Uint64()), int64(m.Uint64()), float64(m.Int32())/8)
 	}
-	all = slices.DeleteFunc(
-		all,
-		func(c propertyCell) bool { f, ok := c.(float64); return ok && f != f },
-	) // SQLite makes it NULL
+	all = slices.DeleteFunc(all, func(c propertyCell) bool { // SQLite stores NaN as NULL
+		f, ok := c.(float64)
+		return ok && f != f
+	})
 	m.pools['a'] = all
 }
 
+// propertyNumbers holds numbers at limits of SQLite, PostgreSQL and the conversion.
 var propertyNumbers = []propertyCell{
 	int64(0), int64(1), int64(-1), int64(2), int64(math.MaxInt32), int64(math.MinInt32), int64(math.MaxInt32) + 1,
 	int64(math.MinInt32) - 1, int64(1)<<53 + 1, int64(math.MaxInt64), int64(math.MinInt64), int64(1)<<24 + 1,
 	int64(1767603601), int64(253402300799), int64(253402300800), int64(-62135596800), int64(-62135596801),
 	0.5, 1.5, 2.5, -0.5, -1.5, 12.5, 12.0, math.Copysign(0, -1), 1e15, 1e16, 1e300, -1e300, math.Inf(1), math.Inf(-1),
 	math.SmallestNonzeroFloat64, math.MaxFloat64, float64(math.MaxFloat32), 3.5e38, 1e-46, 0.1, 1767603601.6690941,
-	9007199254740993.0, 9.3e18, 9223372036854775807.0, -9223372036854775808.0, 2147483647.5, 2147483648.5, -62135596800.5, 253402300799.9999,
+	9007199254740993.0, 9.3e18, 9223372036854775807.0, -9223372036854775808.0, 2147483647.5, 2147483648.5,
+	-62135596800.5, 253402300799.9999,
 }
 
+// propertyTexts holds texts that are, or nearly are, numbers, JSON, timestamps or UTF-8.
 var propertyTexts = []string{
-	"", " ", "null", " null\n", "'null'", "NULL", "true", "0", "1", "-1", "+1", "12", " 12 ", "12.5", "2.5", "1e3", "1e999",
-	"-1e-999", ".5", "5.", ".", "e5", "0x10", "1_000", "inf", "Infinity", "-Infinity", "nan", "NaN", "[NaN]", `{"a":NaN,"b":[Infinity,-Infinity]}`,
-	"5NaN", "-NaN", "NaNNaN", "{NaN:1}", "[NaN5]", `{"NaN":"NaN"}`, "9223372036854775807", "9223372036854775808", "-9223372036854775808",
-	"2147483648", "3000000000.0", "00012", "1767603601", "é", "日本語", "😀", "a\x00b", "\x00", "\x00\x00", "\xff", "a\xffb", "\xc3", "\xe2\x82",
+	"", " ", "null", " null\n", "'null'", "NULL", "true", "0", "1", "-1", "+1", "12", " 12 ", "12.5", "2.5",
+	"1e3", "1e999", "-1e-999", ".5", "5.", ".", "e5", "0x10", "1_000", "inf", "Infinity", "-Infinity", "nan", "NaN",
+	"[NaN]", `{"a":NaN,"b":[Infinity,-Infinity]}`,
+	"5NaN", "-NaN", "NaNNaN", "{NaN:1}", "[NaN5]", `{"NaN":"NaN"}`, "9223372036854775807", "9223372036854775808",
+	"-9223372036854775808", "2147483648", "3000000000.0", "00012", "1767603601", "é", "日本語", "😀", "a\x00b",
+	"\x00", "\x00\x00", "\xff", "a\xffb", "\xc3", "\xe2\x82",
 	"\xed\xa0\x80", "\xf4\x90\x80\x80", "\xc0\x80", "\ufeffbom", "é\x00\xff", "line\nbreak\ttab\x01\x7f",
-	`""`, `"a"`, `"a\u0000b"`, `"\u0000"`, `"\ud800"`, `"\udc00\ud800"`, `"\ud83d\ude00"`, `"\ud83dx"`, `"\\u0000"`, `"\\\u0000"`, "\"raw\x00\"", "\"\x01\"",
-	"\"\xff\"", `{"a\u0000":1,"a":2}`, `{"a":1,"a":2}`, `{"a":1,}`, `[1,]`, `[1 2]`, `{"a"}`, `{'a':1}`, `{"a":1}x`, "{\"a\":1}\x00", `[01]`, `[1.]`, `[.5]`, `[-]`,
-	`[-0]`, `[1e400]`, `[1E131071]`, `[1E131072]`, `[1e-16383]`, `[1e-16400]`, `[0e99999999999]`, `[12345678901234567890123456789.000100]`, `"unterminated`, `[`,
+	`""`, `"a"`, `"a\u0000b"`, `"\u0000"`, `"\ud800"`, `"\udc00\ud800"`, `"\ud83d\ude00"`, `"\ud83dx"`, `"\\u0000"`,
+	`"\\\u0000"`, "\"raw\x00\"", "\"\x01\"",
+	"\"\xff\"", `{"a\u0000":1,"a":2}`, `{"a":1,"a":2}`, `{"a":1,}`, `[1,]`, `[1 2]`, `{"a"}`, `{'a':1}`, `{"a":1}x`,
+	"{\"a\":1}\x00", `[01]`, `[1.]`, `[.5]`, `[-]`,
+	`[-0]`, `[1e400]`, `[1E131071]`, `[1E131072]`, `[1e-16383]`, `[1e-16400]`, `[0e99999999999]`,
+	`[12345678901234567890123456789.000100]`, `"unterminated`, `[`,
 	`"\u12"`, `"\x"`, `"\`, "[1]\n", "\t[]\r\n", "\v[]", "\u00a0[]", "{}", "[[]]", `"/\/"`, `{"":{"":[]}}`,
-	"2026-01-05T09:00:01.669094+00:00", "2026-11-23 02:18:25", "2025-09-01T08:00:00.783607", "2025-09-01 08:00:00.783607", "2026-01-05", "2026-01-05T09:00", "2026-01-05 09:00",
-	"2026-01-05T09:00:01Z", "2026-01-05T09:00:01+05:30", "2026-01-05T09:00:01-0330", "2026-01-05T09:00:01+01", "2026-01-05T09:00:01+05:30:15", "2026-01-05T09:00:01.1234567Z",
-	"2026-01-05T09:00:01.1234560Z", "2026-01-05T09:00:01.1", "2026-01-05T09:00:60", "2026-01-05T24:00:00", "2026-02-29T00:00:00", "2024-02-29T00:00:00", "2026-13-01",
-	"2026-01-05T09:00:01+24:00", "2026-01-05T09:00:01 ", " 2026-01-05", "2026-01-05T09:00:01\x00", "2026-1-5", "0001-01-01T00:00:00", "0001-01-01T00:00:00+00:00",
-	"0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59.999999+00:00", "9999-12-31T23:59:59.999999", "9999-12-31T23:59:59-01:00", "0000-01-01T00:00:00", "10000-01-01",
+	"2026-01-05T09:00:01.669094+00:00", "2026-11-23 02:18:25", "2025-09-01T08:00:00.783607",
+	"2025-09-01 08:00:00.783607", "2026-01-05", "2026-01-05T09:00", "2026-01-05 09:00",
+	"2026-01-05T09:00:01Z", "2026-01-05T09:00:01+05:30", "2026-01-05T09:00:01-0330", "2026-01-05T09:00:01+01",
+	"2026-01-05T09:00:01+05:30:15", "2026-01-05T09:00:01.1234567Z",
+	"2026-01-05T09:00:01.1234560Z", "2026-01-05T09:00:01.1", "2026-01-05T09:00:60", "2026-01-05T24:00:00",
+	"2026-02-29T00:00:00", "2024-02-29T00:00:00", "2026-13-01",
+	"2026-01-05T09:00:01+24:00", "2026-01-05T09:00:01 ", " 2026-01-05", "2026-01-05T09:00:01\x00", "2026-1-5",
+	"0001-01-01T00:00:00", "0001-01-01T00:00:00+00:00",
+	"0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59.999999+00:00", "9999-12-31T23:59:59.999999",
+	"9999-12-31T23:59:59-01:00", "0000-01-01T00:00:00", "10000-01-01",
 	"infinity", "-infinity", "now", "epoch", "1999-12-31T23:59:59.5Z", "1969-12-31T23:59:59.999999Z",
 }
 
-func (m *propertyMaker) word() propertyCell {
+// word returns a random text.
+func (m *propertyGenerator) word() propertyCell {
 	const letters = "abcdefghij klmnopqrstuvwxyz_0123456789 éöß日本😀\"\\'\n"
 	all := []rune(letters)
 	word := make([]rune, 1+m.IntN(24))
@@ -544,7 +549,8 @@ func (m *propertyMaker) word() propertyCell {
 	return string(word)
 }
 
-func (m *propertyMaker) brokenText() string {
+// invalidText returns a text with random bytes in it.
+func (m *propertyGenerator) invalidText() string {
 	s := []byte(m.word().(string))
 	for range 1 + m.IntN(3) {
 		s[m.IntN(len(s))] = []byte{0, 0xff, 0xc3, 0xe2, 0x80, 0xf0, byte(m.Uint32())}[m.IntN(7)]
@@ -552,8 +558,8 @@ func (m *propertyMaker) brokenText() string {
 	return string(s)
 }
 
-// noise is text of n bytes that no compression makes shorter.
-func (m *propertyMaker) noise(n int) string {
+// noise returns a text of n bytes that cannot be compressed.
+func (m *propertyGenerator) noise(n int) string {
 	b := make([]byte, n)
 	for i := range b {
 		b[i] = byte('!' + m.IntN(90))
@@ -561,7 +567,8 @@ func (m *propertyMaker) noise(n int) string {
 	return string(b)
 }
 
-func (m *propertyMaker) goodTime(at float64) propertyCell {
+// validTime returns a timestamp in one of Flujo's formats.
+func (m *propertyGenerator) validTime(at float64) propertyCell {
 	day, clock := 1+m.IntN(28), fmt.Sprintf("%02d:%02d:%02d", m.IntN(24), m.IntN(60), m.IntN(60))
 	date := fmt.Sprintf("%04d-%02d-%02d", 2024+m.IntN(3), 1+m.IntN(12), day)
 	switch m.IntN(5) {
@@ -573,13 +580,15 @@ func (m *propertyMaker) goodTime(at float64) propertyCell {
 	return date + "T" + clock + fmt.Sprintf(".%06d+00:00", m.IntN(1e6))
 }
 
-func (m *propertyMaker) goodJSON(depth int) propertyCell {
+// validJSON returns a JSON text of up to the given depth.
+func (m *propertyGenerator) validJSON(depth int) propertyCell {
 	var b bytes.Buffer
 	m.json(&b, depth)
 	return b.String()
 }
 
-func (m *propertyMaker) json(b *bytes.Buffer, depth int) {
+// json appends a JSON text to b.
+func (m *propertyGenerator) json(b *bytes.Buffer, depth int) {
 	kind := m.IntN(8)
 	if depth == 0 {
 		kind = m.IntN(6)
@@ -615,18 +624,19 @@ func (m *propertyMaker) json(b *bytes.Buffer, depth int) {
 	}
 }
 
-// brokenJSON is JSON with something put into it.
-func (m *propertyMaker) brokenJSON() string {
-	s := m.goodJSON(5).(string)
+// invalidJSON returns a JSON text with pieces inserted that often make it invalid.
+func (m *propertyGenerator) invalidJSON() string {
+	s := m.validJSON(5).(string)
 	for range 1 + m.IntN(3) {
 		at := m.IntN(len(s) + 1)
-		piece := []string{`\u0000`, `\ud800`, `\udfff`, `\ud83d\ude00`, "\x00", "\xff", "NaN", "Infinity", "-Infinity", "1e99999", "1E131072", `"`, "\\", "[", "}", ",", " ", "0", "\xe2\x82\xac", "\x1f"}[m.IntN(20)]
+		piece := []string{`\u0000`, `\ud800`, `\udfff`, `\ud83d\ude00`, "\x00", "\xff", "NaN", "Infinity", "-Infinity",
+			"1e99999", "1E131072", `"`, "\\", "[", "}", ",", " ", "0", "\xe2\x82\xac", "\x1f"}[m.IntN(20)]
 		s = s[:at] + piece + s[at:]
 	}
 	return s
 }
 
-// propertySeed gives the seed of a test's files.
+// propertySeed returns the seed of a test's files: FLUJO_PORT_TEST_SEED, or 1.
 func propertySeed(t testing.TB) uint64 {
 	t.Helper()
 	seed := uint64(1)
@@ -638,7 +648,7 @@ func propertySeed(t testing.TB) uint64 {
 	return seed
 }
 
-// propertyRandom gives the random numbers of one file.
+// propertyRandom returns the source of random numbers for file n.
 func propertyRandom(seed uint64, n int) *rand.Rand {
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)

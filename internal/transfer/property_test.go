@@ -20,20 +20,17 @@ import (
 	"flujo-port/internal/transfer"
 )
 
-// How many files TestProperty makes, and how many rows there are in them at
-// least.
+// The number of files that TestProperty generates, and the minimum number of rows in them.
 var (
 	propertyFiles = pgtest.Count(15, 30)
 	propertyLeast = int64(pgtest.Count(20_000, 100_000))
 )
 
-// TestProperty: whatever is in a file of one of Flujo's file formats, migrate either
-// refuses with the list of all rows that are rejected, or every cell arrives
-// as the contract says or is kept in its original bytes; with --quarantine it
-// never refuses. What the contract says is worked out in
-// property_contract_test.go once more.
+// TestProperty tests random files in Flujo's file formats. migrate either refuses with the list of all rejected rows,
+// or stores every cell as docs/values.md defines, or its original value. With --quarantine it never refuses. The
+// expected results are computed in property_contract_test.go.
 //
-// FLUJO_PORT_TEST_SEED chooses other files.
+// FLUJO_PORT_TEST_SEED sets the seed.
 func TestProperty(t *testing.T) {
 	t.Parallel()
 	seed := propertySeed(t)
@@ -43,10 +40,10 @@ func TestProperty(t *testing.T) {
 			t.Run(fmt.Sprint(n), func(t *testing.T) {
 				t.Parallel()
 				random := propertyRandom(seed, n)
-				path, likeness := makePropertyFile(t, random, n)
+				path, description := writePropertyFile(t, random, n)
 				t.Cleanup(func() {
 					if t.Failed() {
-						t.Logf("FLUJO_PORT_TEST_SEED=%d, file %d: %s", seed, n, likeness)
+						t.Logf("FLUJO_PORT_TEST_SEED=%d, file %d: %s", seed, n, description)
 					}
 				})
 				read, wasRefused := checkProperty(t, path, random.IntN(3), random.IntN(2) == 0, random.IntN(3) == 0)
@@ -58,15 +55,15 @@ func TestProperty(t *testing.T) {
 		}
 	})
 	if rows.Load() < propertyLeast {
-		t.Errorf("only %d rows, FLUJO_PORT_TEST_SEED=%d", rows.Load(), seed)
+		t.Errorf("got %d rows, want at least %d; FLUJO_PORT_TEST_SEED=%d", rows.Load(), propertyLeast, seed)
 	}
 	if n := refused.Load(); n == 0 || n == int64(propertyFiles) {
-		t.Errorf("%d files of %d were refused, FLUJO_PORT_TEST_SEED=%d", n, propertyFiles, seed)
+		t.Errorf("got %d refused files of %d, want some; FLUJO_PORT_TEST_SEED=%d", n, propertyFiles, seed)
 	}
 }
 
-// checkProperty migrates a file without and with Quarantine and compares what is
-// there with the file.
+// checkProperty migrates a file, with Quarantine if it is refused without, and compares the database with the file. It
+// returns the number of rows and whether the migration was refused.
 func checkProperty(t *testing.T, path string, zone int, dryRun, exact bool) (rows int64, refused bool) {
 	t.Helper()
 	before := propertyDigest(t, path)
@@ -90,46 +87,47 @@ func checkProperty(t *testing.T, path string, zone int, dryRun, exact bool) (row
 	if err != nil && !refused {
 		t.Fatal(err)
 	}
-	k.list(found)
+	k.checkRejected(found)
 	if refused != (k.rejectedRows() > 0) {
-		t.Fatalf("refused is %v, and %d rows are rejected", refused, k.rejectedRows())
+		t.Fatalf("got refused %v with %d rejected rows", refused, k.rejectedRows())
 	}
 	if refused {
-		k.refusal(result, found)
+		k.checkRefusal(result, found)
 	}
 	if refused || dryRun {
 		if left := leftovers(t, conn); left != "" {
-			t.Errorf("left behind: %s", left)
+			t.Errorf("the migration left %s", left)
 		}
 		o.DryRun, o.Quarantine = false, refused
 		if result, found, err = propertyMigrate(t, o); err != nil {
 			t.Fatal(err)
 		}
-		k.list(found)
+		k.checkRejected(found)
 	}
 	if !result.Committed {
-		t.Error("the report does not say committed")
+		t.Error("the report says that the migration was not committed")
 	}
 	if notes := strings.Join(result.Notes, "; "); strings.Contains(notes, "row by row") {
-		t.Errorf("the digests of both sides differ where the rows do not: %s", notes)
+		t.Errorf("the digests differ although the rows are equal: %s", notes)
 	}
 	later, differences, err := verifyIn(t, path, o.Postgres, o.NaiveZone)
 	if err != nil || later.Verdict != report.Equal || len(differences) > 0 ||
 		strings.Contains(strings.Join(later.Notes, "; "), "row by row") {
-		t.Errorf("verify finds %d differences: %v", len(differences), err)
+		t.Errorf("got %d differences and error %v from verify, want equal", len(differences), err)
 	}
 	roundTrip(t, path, o, k.rejectedRows() > 0)
-	k.arrived(conn, result, found)
-	k.listed(result, found)
+	k.checkDatabase(conn, result, found)
+	k.checkReported(result, found)
 	if after := propertyDigest(t, path); after != before {
-		t.Errorf("the file's folder was\n%s\nand is\n%s", before, after)
+		t.Errorf("got the folder\n%s\nwant as before\n%s", after, before)
 	}
 	return rows, refused
 }
 
-// errPropertyRefused stands for a refusal because of what is in the file.
+// errPropertyRefused is the error of a refusal because of the data in the file.
 var errPropertyRefused = errors.New("refused")
 
+// propertyMigrate runs a migration and returns its report and findings.
 func propertyMigrate(
 	t testing.TB,
 	o transfer.MigrateOptions,
@@ -145,17 +143,17 @@ func propertyMigrate(
 	return result, found, err
 }
 
-// refusal: the report of a refused file counts the rows that were listed.
-func (k *propertyCheck) refusal(result *report.Migration, found []mapping.Finding) {
+// checkRefusal tests the report of a refused migration.
+func (k *propertyCheck) checkRefusal(result *report.Migration, found []mapping.Finding) {
 	k.Helper()
 	if result.Committed {
-		k.problem("refused, and committed")
+		k.problem("the report of the refused migration says that it was committed")
 	}
-	k.listed(result, found)
+	k.checkReported(result, found)
 }
 
-// listed: the report counts, by table, column and kind, what was listed.
-func (k *propertyCheck) listed(result *report.Migration, found []mapping.Finding) {
+// checkReported tests that the report has the numbers of findings by table, column and reason.
+func (k *propertyCheck) checkReported(result *report.Migration, found []mapping.Finding) {
 	k.Helper()
 	type line struct {
 		table, column, reason string
@@ -168,19 +166,19 @@ func (k *propertyCheck) listed(result *report.Migration, found []mapping.Finding
 	for _, c := range result.Changes {
 		l := line{c.Table, c.Column, c.Reason, c.Rejected}
 		if counts[l] != c.Count {
-			k.problem("the report counts %d of %v, %d were listed", c.Count, l, counts[l])
+			k.problem("%v: got %d in the report, want %d", l, c.Count, counts[l])
 		}
 		if len(c.Keys) == 0 || len(c.Keys) > 10 {
-			k.problem("%v has %d first keys", l, len(c.Keys))
+			k.problem("%v: got %d first keys, want 1 to 10", l, len(c.Keys))
 		}
 		delete(counts, l)
 	}
 	for l, n := range counts {
-		k.problem("%d of %v were listed, the report has none", n, l)
+		k.problem("%v: got none in the report, want %d", l, n)
 	}
 }
 
-// propertyDigest tells one state of a file's folder from another.
+// propertyDigest returns the names, digests and modification times of the files in the folder of path.
 func propertyDigest(t testing.TB, path string) (digest string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(path))
@@ -203,13 +201,12 @@ func propertyDigest(t testing.TB, path string) (digest string) {
 	return fmt.Sprint(lines)
 }
 
-// roundTrip restores what was migrated: with the base every cell is as it was;
-// without, the file is a fixed point, but where rows were rejected: what kept
-// them from one may be gone with the old format.
+// roundTrip restores a migrated file. With the file as base, every cell is the file's. Without a base, migrating and
+// restoring the restored file yields the same file; this does not hold with rejected rows.
 func roundTrip(t *testing.T, path string, o transfer.MigrateOptions, rejected bool) {
 	t.Helper()
 	based, _ := restoreIn(t, o.Postgres, path, o.NaiveZone)
-	sameDump(t, dump(t, based), dump(t, path))
+	wantSameDump(t, dump(t, based), dump(t, path))
 	if rejected {
 		return
 	}
@@ -218,5 +215,5 @@ func roundTrip(t *testing.T, path string, o transfer.MigrateOptions, rejected bo
 	o.Cutover = cutover(t, o.Postgres)
 	migrate(t, o)
 	second, _ := restoreIn(t, o.Postgres, "", o.NaiveZone)
-	sameDump(t, dump(t, second), dump(t, first))
+	wantSameDump(t, dump(t, second), dump(t, first))
 }

@@ -23,15 +23,19 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// dayOnPostgres is what a Flujo does that ran on PostgreSQL for a day.
-var dayOnPostgres = []string{
-	`INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at, memory_usage_mb)
+// writesToPostgres holds statements that Flujo executes in PostgreSQL after a cutover.
+var writesToPostgres = []string{
+	`INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at,
+		memory_usage_mb)
 		VALUES ('of postgres', 'p', 'p', '1', 'completed', now(), now(), 0.1)`,
 	`INSERT INTO steps (run_id, step_name, step_index, status, output, cost_usd, created_at)
-		VALUES ('of postgres', 's', 0, 'completed', '{"a": 1.10, "b": "ü"}', 0.1, now()), ('of postgres', 't', 1, 'failed', NULL, NULL, now())`,
-	`INSERT INTO spans (run_id, span_id, name, start_time, status, attributes, created_at) VALUES ('of postgres', 'a', 'root', 1767603600.85748, 'completed', '{}', now())`,
+		VALUES ('of postgres', 's', 0, 'completed', '{"a": 1.10, "b": "ü"}', 0.1, now()),
+			('of postgres', 't', 1, 'failed', NULL, NULL, now())`,
+	`INSERT INTO spans (run_id, span_id, name, start_time, status, attributes, created_at) ` +
+		`VALUES ('of postgres', 'a', 'root', 1767603600.85748, 'completed', '{}', now())`,
 	`INSERT INTO traces (run_id, trace_data, created_at) VALUES ('of postgres', '{"span_id": "a"}', now())`,
-	`INSERT INTO workflow_state (run_id, pipeline_id, pipeline_name, pipeline_version, current_step_index, pipeline_context, status, created_at, updated_at)
+	`INSERT INTO workflow_state (run_id, pipeline_id, pipeline_name, pipeline_version, current_step_index,
+		pipeline_context, status, created_at, updated_at)
 		VALUES ('of postgres', 'p', 'p', '1', 1, '{"x": [1, null, "y"]}', 'paused', now(), now())`,
 	`INSERT INTO evaluations (run_id, step_name, score) VALUES ('of postgres', 's', 0.25)`,
 	`INSERT INTO system_state (key, value) VALUES ('of postgres', '1')`,
@@ -39,8 +43,8 @@ var dayOnPostgres = []string{
 	`DELETE FROM runs WHERE run_id = (SELECT run_id FROM steps WHERE id = 1)`,
 }
 
-// dayOnFile is what it does on the file after a rollback.
-var dayOnFile = []string{
+// writesToFile holds statements that Flujo executes on the file after a rollback.
+var writesToFile = []string{
 	"PRAGMA foreign_keys = ON",
 	`INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at)
 		VALUES ('of the file', 'p', 'p', '1', 'completed', '2026-01-06T09:00:00+00:00', '2026-01-06T09:00:01+00:00')`,
@@ -51,27 +55,26 @@ var dayOnFile = []string{
 	`DELETE FROM system_state WHERE rowid = 1`,
 }
 
-// afterADay migrates the fixture, has a Flujo run on PostgreSQL for a day, and
-// gives a connection with the schema on its search_path, and the file on which
-// one ran for the next day.
-func afterADay(t testing.TB, url string) (conn *pgx.Conn, file string) {
+// migrateAndDiverge migrates the fixture and then writes to the database and to a copy of the fixture. It returns a
+// connection with the schema on its search_path, and the path of the copy.
+func migrateAndDiverge(t testing.TB, url string) (conn *pgx.Conn, file string) {
 	t.Helper()
 	o := options(t, fixture, url)
 	migrate(t, o)
 	conn = connect(t, o.Cutover.Reveal())
-	run(t, conn, dayOnPostgres...)
-	return conn, changed(t, dayOnFile...)
+	run(t, conn, writesToPostgres...)
+	return conn, changed(t, writesToFile...)
 }
 
-// replacing makes the options of migrate --replace.
-func replacing(t testing.TB, file, url string) transfer.MigrateOptions {
+// replaceOptions returns the options of migrate --replace.
+func replaceOptions(t testing.TB, file, url string) transfer.MigrateOptions {
 	t.Helper()
 	o := options(t, file, url)
 	o.Replace = true
 	return o
 }
 
-// replaceNow replaces, again where the second's schema was taken already.
+// replaceNow runs a migration with --replace. It repeats it if the archive schema of this second exists.
 func replaceNow(t testing.TB, o transfer.MigrateOptions) *report.Migration {
 	t.Helper()
 	for {
@@ -85,16 +88,14 @@ func replaceNow(t testing.TB, o transfer.MigrateOptions) *report.Migration {
 	}
 }
 
-// stateTables are the tables of state without pgvector.
+// stateTables returns the tables that hold state, without memories.
 func stateTables() []string {
-	return slices.DeleteFunc(
-		slices.Sorted(maps.Keys(flujoTables)),
-		func(name string) bool { return name == "flujo_schema_versions" },
-	)
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(flujoTables)),
+		func(name string) bool { return name == "flujo_schema_versions" })
 }
 
-// keepCopy copies what the schema holds to a schema of the test's own.
-func keepCopy(t testing.TB, conn *pgx.Conn, to string, tables ...string) {
+// copySchema copies the tables of state, and the given ones, to a new schema.
+func copySchema(t testing.TB, conn *pgx.Conn, to string, tables ...string) {
 	t.Helper()
 	run(t, conn, "CREATE SCHEMA "+postgres.Ident(to))
 	for _, table := range slices.Concat(stateTables(), tables) {
@@ -102,25 +103,25 @@ func keepCopy(t testing.TB, conn *pgx.Conn, to string, tables ...string) {
 	}
 }
 
-// wantSameRows compares two schemas row by row: every cell, as text.
+// wantSameRows tests that the tables of two schemas have the same rows, as text.
 func wantSameRows(t testing.TB, conn *pgx.Conn, a, b string, tables ...string) {
 	t.Helper()
 	for _, table := range slices.Concat(stateTables(), tables) {
 		a, b := postgres.Ident(a)+"."+table, postgres.Ident(b)+"."+table
-		if got := one(t, conn, fmt.Sprintf(`SELECT count(*) FROM ((SELECT x::text FROM %[1]s x EXCEPT ALL SELECT x::text FROM %[2]s x)
-			UNION ALL (SELECT x::text FROM %[2]s x EXCEPT ALL SELECT x::text FROM %[1]s x)) y`, a, b)); got != "0" {
-			t.Errorf("%s and %s: %s rows are in one and not in the other", a, b, got)
+		got := one(t, conn, fmt.Sprintf(`SELECT count(*) FROM (
+			(SELECT x::text FROM %[1]s x EXCEPT ALL SELECT x::text FROM %[2]s x)
+			UNION ALL (SELECT x::text FROM %[2]s x EXCEPT ALL SELECT x::text FROM %[1]s x)) y`, a, b))
+		if got != "0" {
+			t.Errorf("%s and %s: got %s rows in only one of them, want 0", a, b, got)
 		}
 	}
 }
 
-// dressUp gives the tables what people add to them.
-func dressUp(t testing.TB, conn *pgx.Conn, auditor string) {
+// addObjects adds grants, views, policies and other objects that users may add to Flujo's tables.
+func addObjects(t testing.TB, conn *pgx.Conn, auditor string) {
 	t.Helper()
 	auditor = postgres.Ident(auditor)
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"GRANT USAGE ON SCHEMA flujo TO "+auditor,
 		"GRANT SELECT ON flujo.runs, flujo.spans TO "+auditor,
 		"GRANT SELECT (id, run_id, status) ON flujo.steps TO "+auditor,
@@ -136,63 +137,71 @@ func dressUp(t testing.TB, conn *pgx.Conn, auditor string) {
 		"CREATE INDEX by_version ON flujo.runs (pipeline_version)",
 		"ALTER TABLE flujo.steps ALTER output SET STORAGE EXTERNAL",
 		"ALTER TABLE flujo.spans SET (fillfactor = 80)",
-		"CREATE STATISTICS flujo.together ON run_id, step_name FROM flujo.steps",
-	)
+		"CREATE STATISTICS flujo.together ON run_id, step_name FROM flujo.steps")
 }
 
-// disguise lists what dressUp and Flujo made, with the identity of each.
-func disguise(t testing.TB, conn *pgx.Conn) string {
+// describeObjects lists the objects of addObjects and of Flujo, with their oids.
+func describeObjects(t testing.TB, conn *pgx.Conn) string {
 	t.Helper()
 	return one(t, conn, `SELECT string_agg(line, E'\n' ORDER BY line) FROM (
-		SELECT format('relation %s %s %s %s %s %s %s %s', oid, relname, relkind, relowner::regrole, relacl, relrowsecurity, reloptions, relpersistence)
+		SELECT format('relation %s %s %s %s %s %s %s %s', oid, relname, relkind, relowner::regrole, relacl,
+			relrowsecurity, reloptions, relpersistence)
 			FROM pg_class WHERE relnamespace IN ('flujo'::regnamespace, 'audit'::regnamespace)
-		UNION ALL SELECT format('column %s %s %s %s %s', attrelid::regclass, attname, attacl, attstorage, format_type(atttypid, atttypmod))
-			FROM pg_attribute JOIN pg_class c ON c.oid = attrelid WHERE relnamespace = 'flujo'::regnamespace AND relkind = 'r' AND attnum > 0
-		UNION ALL SELECT format('policy %s on %s %s %s', polname, polrelid::regclass, polroles::regrole[], pg_get_expr(polqual, polrelid)) FROM pg_policy
-		UNION ALL SELECT format('view %s %s', oid::regclass, pg_get_viewdef(oid)) FROM pg_class WHERE relnamespace = 'audit'::regnamespace
-		UNION ALL SELECT format('comment %s %s', objoid::regclass, description) FROM pg_description JOIN pg_class ON objoid = pg_class.oid
+		UNION ALL SELECT format('column %s %s %s %s %s', attrelid::regclass, attname, attacl, attstorage,
+			format_type(atttypid, atttypmod))
+			FROM pg_attribute JOIN pg_class c ON c.oid = attrelid WHERE relnamespace = 'flujo'::regnamespace
+				AND relkind = 'r' AND attnum > 0
+		UNION ALL SELECT format('policy %s on %s %s %s', polname, polrelid::regclass, polroles::regrole[],
+			pg_get_expr(polqual, polrelid)) FROM pg_policy
+		UNION ALL SELECT format('view %s %s', oid::regclass, pg_get_viewdef(oid)) FROM pg_class
+			WHERE relnamespace = 'audit'::regnamespace
+		UNION ALL SELECT format('comment %s %s', objoid::regclass, description) FROM pg_description
+			JOIN pg_class ON objoid = pg_class.oid
 			WHERE classoid = 'pg_class'::regclass AND relnamespace = 'flujo'::regnamespace
-		UNION ALL SELECT format('constraint %s %s %s', oid, conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint WHERE connamespace = 'flujo'::regnamespace
-		UNION ALL SELECT format('default %s %s', adrelid::regclass, pg_get_expr(adbin, adrelid)) FROM pg_attrdef JOIN pg_class c ON c.oid = adrelid
+		UNION ALL SELECT format('constraint %s %s %s', oid, conrelid::regclass, pg_get_constraintdef(oid))
+			FROM pg_constraint WHERE connamespace = 'flujo'::regnamespace
+		UNION ALL SELECT format('default %s %s', adrelid::regclass, pg_get_expr(adbin, adrelid)) FROM pg_attrdef
+			JOIN pg_class c ON c.oid = adrelid
 			WHERE relnamespace = 'flujo'::regnamespace
-		UNION ALL SELECT format('schema %s %s %s', oid, nspname, nspacl) FROM pg_namespace WHERE nspname = 'flujo') x(line)`)
+		UNION ALL SELECT format('schema %s %s %s', oid, nspname, nspacl) FROM pg_namespace
+			WHERE nspname = 'flujo') x(line)`)
 }
 
-// TestReplace: after a day on either side the file's rows take the place of
-// PostgreSQL's, which are kept; the tables stay the same tables.
+// TestReplace tests that --replace archives the rows in PostgreSQL and stores those of the file, and that the tables
+// and their dependent objects are unchanged.
 func TestReplace(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	auditor := pgtest.Role(t, url, "")
-	conn, file := afterADay(t, url)
-	dressUp(t, conn, one(t, connect(t, auditor), "SELECT current_user"))
-	before := disguise(t, conn)
-	keepCopy(t, conn, "mine", "flujo_port_receipts")
+	conn, file := migrateAndDiverge(t, url)
+	addObjects(t, conn, one(t, connect(t, auditor), "SELECT current_user"))
+	before := describeObjects(t, conn)
+	copySchema(t, conn, "mine", "flujo_port_receipts")
 	counts := map[string]string{}
 	for _, table := range append(stateTables(), "flujo_port_receipts") {
 		counts[table] = one(t, conn, "SELECT count(*) FROM "+table)
 	}
 
-	result := migrate(t, replacing(t, file, url))
+	result := migrate(t, replaceOptions(t, file, url))
 	if !result.Committed || result.Replaced == nil {
-		t.Fatalf("committed %v, replaced %v", result.Committed, result.Replaced)
+		t.Fatalf("got committed %v and replaced %v, want both", result.Committed, result.Replaced)
 	}
 	archived := result.Replaced.ArchiveSchema
 	if !regexp.MustCompile(`^flujo_archive_\d{8}T\d{6}Z$`).MatchString(archived) {
-		t.Errorf("kept in schema %q", archived)
+		t.Errorf("got archive schema %q", archived)
 	}
 	for _, table := range result.Replaced.Tables {
 		if counts[table.Name] != fmt.Sprint(table.Rows) {
-			t.Errorf("the report says that %s had %d rows, and it had %s", table.Name, table.Rows, counts[table.Name])
+			t.Errorf("%s: got %d archived rows, want %s", table.Name, table.Rows, counts[table.Name])
 		}
 		delete(counts, table.Name)
 	}
 	if len(counts) > 0 {
-		t.Errorf("the report does not speak of %v", counts)
+		t.Errorf("the report lacks the tables %v", counts)
 	}
 	wantSameRows(t, conn, "mine", archived, "flujo_port_receipts")
-	if after := disguise(t, conn); after != before {
-		t.Errorf("the tables are not what they were:\n%s\nnow\n%s", before, after)
+	if after := describeObjects(t, conn); after != before {
+		t.Errorf("got objects\n%s\nwant as before\n%s", after, before)
 	}
 	wantVerdict(t, file, url, report.Equal, 0)
 	for query, want := range map[string]string{
@@ -203,19 +212,20 @@ func TestReplace(t *testing.T) {
 		"SELECT string_agg(version::text, ',' ORDER BY 1) FROM flujo_schema_versions":   "1,2,3,4,5",
 	} {
 		if got := one(t, conn, query); got != want {
-			t.Errorf("%s: %s, want %s", query, got, want)
+			t.Errorf("%s: got %s, want %s", query, got, want)
 		}
 	}
-	if got := answer(t, conn, "INSERT INTO steps (run_id, step_name, step_index, status, created_at) VALUES ('of the file', 'n', 1, 's', now()) RETURNING id"); got != "215" {
-		t.Errorf("next step %s", got)
+	if got := queryValue(t, conn, "INSERT INTO steps (run_id, step_name, step_index, status, created_at) "+
+		"VALUES ('of the file', 'n', 1, 's', now()) RETURNING id"); got != "215" {
+		t.Errorf("got next id of steps %s, want 215", got)
 	}
-	// What is kept leans on nothing of what it was made of.
+	// The archive does not depend on Flujo's schema.
 	run(t, conn, "DROP SCHEMA flujo CASCADE")
 	wantSameRows(t, conn, "mine", archived)
 }
 
-// answer gives the single value that any statement returns.
-func answer(t testing.TB, conn *pgx.Conn, statement string) (value string) {
+// queryValue returns the one value that a statement returns.
+func queryValue(t testing.TB, conn *pgx.Conn, statement string) (value string) {
 	t.Helper()
 	var v any
 	if err := conn.QueryRow(context.Background(), statement).Scan(&v); err != nil {
@@ -224,8 +234,7 @@ func answer(t testing.TB, conn *pgx.Conn, statement string) (value string) {
 	return fmt.Sprint(v)
 }
 
-// psql pastes lines into psql and gives what it says; it fails the test where
-// that is an error and none is wanted.
+// psql passes lines to psql and returns its output, which must contain an error exactly if wantError is set.
 func psql(t testing.TB, url string, lines []string, wantError bool) string {
 	t.Helper()
 	bin, err := pgtest.FindBin()
@@ -245,9 +254,9 @@ func psql(t testing.TB, url string, lines []string, wantError bool) string {
 	return string(out)
 }
 
-// TestReplacedRowsComeBack by the lines of the report: rows, next ids,
-// originals, receipts; and they are still kept then.
-func TestReplacedRowsComeBack(t *testing.T) {
+// TestReplaceUndo tests that the report's statements restore the archived rows, next ids, originals and receipts, and
+// keep the archive.
+func TestReplaceUndo(t *testing.T) {
 	t.Parallel()
 	broken := []string{
 		`UPDATE steps SET output = '{' WHERE id = 7`,
@@ -256,15 +265,19 @@ func TestReplacedRowsComeBack(t *testing.T) {
 	for _, tc := range []struct {
 		name        string
 		first, next []string
-		then        []string // on PostgreSQL, between
-		originals   bool     // in the first
+		then        []string // executed in PostgreSQL before --replace
+		originals   bool     // whether the first migration stores originals
 	}{
-		{name: "clean", next: dayOnFile},
-		{name: "originals in what is replaced", first: broken, next: dayOnFile, originals: true},
-		{name: "originals in what replaces", next: broken},
-		{name: "originals in both", first: broken, next: append(broken, `UPDATE steps SET output = '[' WHERE id = 9`), originals: true},
-		{name: "sequences beyond the rows", then: []string{"DELETE FROM steps WHERE id > 100", "SELECT setval('evaluations_id_seq', 900)", "DELETE FROM spans", "SELECT setval('spans_id_seq', 1, false)"}},
-		{name: "nothing but system_state", then: []string{"DELETE FROM runs", "DELETE FROM workflow_state"}},
+		{name: "clean", next: writesToFile},
+		{name: "originals in the archive", first: broken, next: writesToFile, originals: true},
+		{name: "originals in the new rows", next: broken},
+		{name: "originals in both", first: broken, next: append(broken, `UPDATE steps SET output = '[' WHERE id = 9`),
+			originals: true},
+		{name: "sequences beyond the rows", then: []string{
+			"DELETE FROM steps WHERE id > 100", "SELECT setval('evaluations_id_seq', 900)",
+			"DELETE FROM spans", "SELECT setval('spans_id_seq', 1, false)",
+		}},
+		{name: "only system_state", then: []string{"DELETE FROM runs", "DELETE FROM workflow_state"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -272,56 +285,59 @@ func TestReplacedRowsComeBack(t *testing.T) {
 			first := options(t, changed(t, tc.first...), url)
 			migrate(t, first)
 			conn := connect(t, first.Cutover.Reveal())
-			run(t, conn, dayOnPostgres...)
+			run(t, conn, writesToPostgres...)
 			run(t, conn, tc.then...)
 			own := []string{"flujo_port_receipts"}
 			if tc.originals {
 				own = append(own, "flujo_port_originals")
 			}
-			keepCopy(t, conn, "mine", own...)
-			const next = `SELECT string_agg(format('%s %s', s, q.last), ',') FROM (VALUES ('steps'), ('spans'), ('evaluations')) v(s),
-				LATERAL (SELECT query_to_xml('SELECT last_value, is_called FROM ' || s || '_id_seq', false, false, '')::text) q(last)`
+			copySchema(t, conn, "mine", own...)
+			const next = `SELECT string_agg(format('%s %s', s, q.last), ',')
+				FROM (VALUES ('steps'), ('spans'), ('evaluations')) v(s),
+				LATERAL (SELECT query_to_xml('SELECT last_value, is_called FROM ' || s || '_id_seq',
+					false, false, '')::text) q(last)`
 			positions := one(t, conn, next)
 
-			result := migrate(t, replacing(t, changed(t, tc.next...), url))
+			result := migrate(t, replaceOptions(t, changed(t, tc.next...), url))
 			psql(t, url, result.Replaced.UndoSQL, false)
 			wantSameRows(t, conn, "mine", "flujo", own...)
 			if got := one(t, conn, next); got != positions {
-				t.Errorf("sequences: %s, were %s", got, positions)
+				t.Errorf("got sequences %s, want %s as before", got, positions)
 			}
-			if got := one(t, conn, "SELECT to_regclass('flujo.flujo_port_originals') IS NOT NULL"); got != fmt.Sprint(
-				tc.originals,
-			) {
-				t.Errorf("a table of originals is there: %s", got)
+			exists := one(t, conn, "SELECT to_regclass('flujo.flujo_port_originals') IS NOT NULL")
+			if exists != fmt.Sprint(tc.originals) {
+				t.Errorf("got flujo_port_originals exists: %s, want %v", exists, tc.originals)
 			}
 			archived := result.Replaced.ArchiveSchema
 			wantSameRows(t, conn, "mine", archived, "flujo_port_receipts")
-			// A second time they change nothing, or do the same.
+			// A second execution fails without a change, or has the same result.
 			psql(t, url, result.Replaced.UndoSQL, tc.originals)
 			wantSameRows(t, conn, "mine", "flujo", own...)
 			if _, _, err := verify(t, first.SQLite, url); err != nil {
 				t.Errorf("verify with the first file: %v", err)
 			}
 			psql(t, url, []string{result.Replaced.DropSQL}, false)
-			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'flujo\\_archive%'"); got != "0" {
-				t.Errorf("%s schemas are left", got)
+			archives := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'flujo\\_archive%'")
+			if archives != "0" {
+				t.Errorf("got %s archive schemas after the drop, want 0", archives)
 			}
 			wantSameRows(t, conn, "mine", "flujo", own...)
 		})
 	}
 }
 
-// TestReplaceTwice: each time what was there is kept, and each can come back.
+// TestReplaceTwice tests that each of two migrations with --replace archives the rows, and that each archive can be
+// restored.
 func TestReplaceTwice(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	conn, file := afterADay(t, url)
-	keepCopy(t, conn, "first")
-	one := replaceNow(t, replacing(t, file, url))
-	keepCopy(t, conn, "second")
-	two := replaceNow(t, replacing(t, fixture, url))
+	conn, file := migrateAndDiverge(t, url)
+	copySchema(t, conn, "first")
+	one := replaceNow(t, replaceOptions(t, file, url))
+	copySchema(t, conn, "second")
+	two := replaceNow(t, replaceOptions(t, fixture, url))
 	if one.Replaced.ArchiveSchema == two.Replaced.ArchiveSchema {
-		t.Fatalf("both are kept in %s", one.Replaced.ArchiveSchema)
+		t.Fatalf("both migrations have the archive schema %s", one.Replaced.ArchiveSchema)
 	}
 	wantSameRows(t, conn, "first", one.Replaced.ArchiveSchema)
 	wantSameRows(t, conn, "second", two.Replaced.ArchiveSchema)
@@ -334,18 +350,12 @@ func TestReplaceTwice(t *testing.T) {
 	wantVerdict(t, file, url, report.Equal, 0)
 }
 
-// wantUnchangedFile gives what a run that does not commit must leave: rows, relations,
-// sequences.
-func wantUnchangedFile(t testing.TB, conn *pgx.Conn) string {
+// databaseState returns the objects, rows and sequences of the database as text.
+func databaseState(t testing.TB, conn *pgx.Conn) string {
 	t.Helper()
-	s := leftovers(
-		t,
-		conn,
-	) + one(
-		t,
-		conn,
-		"SELECT string_agg(format('%s %s %s', oid, relname, relfilenode), ',' ORDER BY oid) FROM pg_class WHERE relnamespace = 'flujo'::regnamespace",
-	)
+	s := leftovers(t, conn) + one(t, conn,
+		"SELECT string_agg(format('%s %s %s', oid, relname, relfilenode), ',' ORDER BY oid) FROM pg_class "+
+			"WHERE relnamespace = 'flujo'::regnamespace")
 	for _, table := range stateTables() {
 		s += one(t, conn, fmt.Sprintf("SELECT md5(string_agg(x::text, '|' ORDER BY x::text)) FROM flujo.%s x", table))
 		if flujoKeys[table] == "id" {
@@ -358,13 +368,13 @@ func wantUnchangedFile(t testing.TB, conn *pgx.Conn) string {
 func TestReplaceDryRunLeavesNothing(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	conn, file := afterADay(t, url)
-	before := wantUnchangedFile(t, conn)
-	o := replacing(t, file, url)
+	conn, file := migrateAndDiverge(t, url)
+	before := databaseState(t, conn)
+	o := replaceOptions(t, file, url)
 	o.DryRun = true
 	result := migrate(t, o)
 	if result.Committed || result.Replaced == nil || len(result.Replaced.Tables) != 8 {
-		t.Errorf("committed %v, replaced %+v", result.Committed, result.Replaced)
+		t.Errorf("got committed %v and replaced %+v, want 8 tables and no commit", result.Committed, result.Replaced)
 	}
 	var text strings.Builder
 	if err := result.Text(&text); err != nil {
@@ -376,15 +386,15 @@ func TestReplaceDryRunLeavesNothing(t *testing.T) {
 		}
 	}
 	if strings.Contains(text.String(), "TRUNCATE") {
-		t.Error("the dry run gives lines that lead to a schema that is not there")
+		t.Error("the report of the dry run has statements for an archive schema that does not exist")
 	}
-	if after := wantUnchangedFile(t, conn); after != before {
+	if after := databaseState(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 }
 
-// TestReplaceThatFails: whatever stops it, the rows that were there stay.
-func TestReplaceThatFails(t *testing.T) {
+// TestReplaceFailures tests that a migration with --replace that fails changes nothing.
+func TestReplaceFailures(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name    string
@@ -393,26 +403,37 @@ func TestReplaceThatFails(t *testing.T) {
 		kind    clierr.Kind
 		words   []string
 	}{
-		{name: "a table of others refers to runs", prepare: []string{"CREATE TABLE public.notes (run_id text CONSTRAINT noted REFERENCES flujo.runs ON DELETE CASCADE)", "INSERT INTO public.notes VALUES ('of postgres')"},
-			kind: clierr.Refused, words: []string{"public.notes refers to runs", "ALTER TABLE public.notes DROP CONSTRAINT noted"}},
+		{name: "another table refers to runs", prepare: []string{
+			"CREATE TABLE public.notes (run_id text CONSTRAINT noted REFERENCES flujo.runs ON DELETE CASCADE)",
+			"INSERT INTO public.notes VALUES ('of postgres')"},
+			kind:  clierr.Refused,
+			words: []string{"public.notes refers to runs", "ALTER TABLE public.notes DROP CONSTRAINT noted"}},
 		{name: "a rejected row", change: func(t testing.TB, o *transfer.MigrateOptions) {
 			o.SQLite = changed(t, "UPDATE system_state SET key = 'a' || char(0) WHERE rowid = 1")
 		}, kind: clierr.Refused, words: []string{"rejected"}},
-		{name: "what --strict refuses", change: func(t testing.TB, o *transfer.MigrateOptions) {
+		{name: "--strict", change: func(t testing.TB, o *transfer.MigrateOptions) {
 			o.SQLite, o.Strict = changed(t, "UPDATE steps SET output = '{' WHERE id = 7"), true
 		}, kind: clierr.Refused, words: []string{"--strict"}},
-		{name: "a column that a view uses", prepare: []string{"CREATE VIEW public.costs AS SELECT cost_usd FROM flujo.steps"},
-			change: func(_ testing.TB, o *transfer.MigrateOptions) { o.ExactFloats = true }, kind: clierr.Refused, words: []string{"steps.cost_usd", "view", "make them again"}},
-		{name: "the name is taken", prepare: []string{`DO $$ BEGIN FOR i IN 0..300 LOOP
-			EXECUTE format('CREATE SCHEMA %I', to_char((now() + i * interval '1 second') AT TIME ZONE 'UTC', '"flujo_archive_"YYYYMMDD"T"HH24MISS"Z"')); END LOOP; END $$`},
+		{name: "a column that a view uses",
+			prepare: []string{"CREATE VIEW public.costs AS SELECT cost_usd FROM flujo.steps"},
+			change:  func(_ testing.TB, o *transfer.MigrateOptions) { o.ExactFloats = true }, kind: clierr.Refused,
+			words: []string{"steps.cost_usd", "view", "make them again"}},
+		{name: "the archive schema exists", prepare: []string{`DO $$ BEGIN FOR i IN 0..300 LOOP
+			EXECUTE format('CREATE SCHEMA %I', to_char((now() + i * interval '1 second') AT TIME ZONE 'UTC',
+				'"flujo_archive_"YYYYMMDD"T"HH24MISS"Z"')); END LOOP; END $$`},
 			kind: clierr.Refused, words: []string{"is there already", "run again"}},
-		{name: "a copy that is not the same", prepare: []string{
-			`CREATE FUNCTION public.spoil() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE kept text; BEGIN
-				SELECT schema_name INTO kept FROM pg_event_trigger_ddl_commands() WHERE object_identity LIKE 'flujo_archive%.evaluations' OR object_identity LIKE '"flujo_archive%.evaluations';
-				IF kept IS NOT NULL THEN EXECUTE format('UPDATE %I.steps SET cost_usd = 9 WHERE id = 7', kept); END IF; END $$`,
-			"CREATE EVENT TRIGGER spoil ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.spoil()"},
+		{name: "the archive differs", prepare: []string{
+			`CREATE FUNCTION public.spoil() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE archive text; BEGIN
+				SELECT schema_name INTO archive FROM pg_event_trigger_ddl_commands()
+					WHERE object_identity LIKE 'flujo_archive%.evaluations'
+						OR object_identity LIKE '"flujo_archive%.evaluations';
+				IF archive IS NOT NULL THEN
+					EXECUTE format('UPDATE %I.steps SET cost_usd = 9 WHERE id = 7', archive);
+				END IF; END $$`,
+			"CREATE EVENT TRIGGER spoil ON ddl_command_end WHEN TAG IN ('CREATE TABLE') " +
+				"EXECUTE FUNCTION public.spoil()"},
 			kind: clierr.Mismatch, words: []string{`the copy of table "steps"`, "differs from the table"}},
-		{name: "the connection ends", change: func(t testing.TB, o *transfer.MigrateOptions) {
+		{name: "the connection is lost", change: func(t testing.TB, o *transfer.MigrateOptions) {
 			proxy := pgtest.NewProxy(t, pgtest.Upstream(t, o.Postgres))
 			proxy.OnClientMessage(isCommit)
 			o.Postgres = proxy.Rewrite(o.Postgres)
@@ -421,124 +442,113 @@ func TestReplaceThatFails(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			conn, file := afterADay(t, url)
+			conn, file := migrateAndDiverge(t, url)
 			run(t, conn, tc.prepare...)
-			before := wantUnchangedFile(t, conn)
-			o := replacing(t, file, url)
+			before := databaseState(t, conn)
+			o := replaceOptions(t, file, url)
 			if tc.change != nil {
 				tc.change(t, &o)
 			}
 			wantError(t, o, tc.kind, tc.words...)
-			run(
-				t,
-				conn,
+			run(t, conn,
 				"BEGIN",
 				"SELECT pg_advisory_xact_lock(4059087070)",
-				"COMMIT",
-			) // the server has ended the transaction
-			if after := wantUnchangedFile(t, conn); after != before {
+				"COMMIT") // waits until the server has ended the transaction
+			if after := databaseState(t, conn); after != before {
 				t.Errorf("was %s\nis %s", before, after)
 			}
 		})
 	}
 }
 
-// TestReplaceTampered: rows that do not arrive as the file has them.
+// TestReplaceTampered tests that a mismatch changes nothing.
 func TestReplaceTampered(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	conn, file := afterADay(t, url)
+	conn, file := migrateAndDiverge(t, url)
 	tamperer(t, url)("UPDATE steps SET step_name = 'other' WHERE id = 7")
-	before := wantUnchangedFile(t, conn)
-	o := replacing(t, file, url)
+	before := databaseState(t, conn)
+	o := replaceOptions(t, file, url)
 	result, err := transfer.Migrate(context.Background(), o)
 	if clierr.KindOf(err) != clierr.Mismatch || result == nil || result.Differing != 1 || result.Replaced != nil {
-		t.Fatalf("%+v, %v", result, err)
+		t.Fatalf("got %+v and error %v, want a mismatch of one row", result, err)
 	}
 	var text strings.Builder
 	if err := result.Text(&text); err != nil || !strings.Contains(text.String(), "the database is as it was") {
-		t.Errorf("%v, %s", err, text.String())
+		t.Errorf("got error %v and the report\n%s", err, text.String())
 	}
-	if after := wantUnchangedFile(t, conn); after != before {
+	if after := databaseState(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 }
 
-// TestReplaceInterrupted while the rows are kept, and right after.
+// TestReplaceInterrupted tests that an interrupt in any phase changes nothing.
 func TestReplaceInterrupted(t *testing.T) {
 	t.Parallel()
 	for _, phase := range []string{transfer.PhaseReplace, transfer.PhaseCopy, transfer.PhaseVerify} {
 		t.Run(phase, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			conn, file := afterADay(t, url)
-			before := wantUnchangedFile(t, conn)
+			conn, file := migrateAndDiverge(t, url)
+			before := databaseState(t, conn)
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
-			o := replacing(t, file, url)
+			o := replaceOptions(t, file, url)
 			o.OnProgress = func(p transfer.Progress) {
 				if p.Phase == phase && (phase == transfer.PhaseVerify || p.Table == "steps") {
 					cancel()
 				}
 			}
 			if _, err := transfer.Migrate(ctx, o); !errors.Is(err, context.Canceled) {
-				t.Errorf("error %v", err)
+				t.Errorf("got error %v, want an interruption", err)
 			}
-			if after := wantUnchangedFile(t, conn); after != before {
+			if after := databaseState(t, conn); after != before {
 				t.Errorf("was %s\nis %s", before, after)
 			}
 		})
 	}
 }
 
-// TestReplaceWithoutRights: a role that may migrate is told all that it takes
-// to replace, and can then.
+// TestReplaceWithoutRights tests that a role without the privileges for --replace is refused with a hint that names
+// all statements to execute, and that --replace succeeds after them.
 func TestReplaceWithoutRights(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	conn := connect(t, url)
 	role := pgtest.Role(t, url, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
-		t.Fatal(err)
-	}
+	initialize(t, url, name)
 	broken := changed(t, "UPDATE steps SET output = '{' WHERE id = 7")
 	migrate(t, options(t, broken, role))
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"ALTER TABLE flujo.flujo_port_originals OWNER TO CURRENT_USER",
 		"GRANT SELECT ON flujo.flujo_port_originals TO "+name,
-		"REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name,
-	)
-	before := wantUnchangedFile(t, conn)
-	_, err := transfer.Migrate(context.Background(), replacing(t, fixture, role))
+		"REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name)
+	before := databaseState(t, conn)
+	_, err := transfer.Migrate(context.Background(), replaceOptions(t, fixture, role))
 	var f *clierr.Error
 	if !errors.As(err, &f) || f.Kind != clierr.Refused || !strings.Contains(f.Message, name) {
-		t.Fatalf("error %v", err)
+		t.Fatalf("got error %v, want a refusal that names %s", err, name)
 	}
-	if after := wantUnchangedFile(t, conn); after != before {
+	if after := databaseState(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 	_, statements, _ := strings.Cut(f.Hint, "run: ")
 	run(t, conn, strings.Split(statements, "; ")...)
-	// Its sequences belong to another role: a dry run leaves them alone.
-	o := replacing(t, fixture, role)
+	// The sequences belong to another role. A dry run does not change them.
+	o := replaceOptions(t, fixture, role)
 	o.DryRun = true
 	migrate(t, o)
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name,
 		"ALTER TABLE flujo.flujo_port_originals OWNER TO CURRENT_USER",
-		"REVOKE CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" FROM "+name,
-	)
-	if after := wantUnchangedFile(t, conn); after != before {
+		"REVOKE CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" FROM "+name)
+	if after := databaseState(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 	run(t, conn, strings.Split(statements, "; ")...)
-	keepCopy(t, connect(t, cutover(t, url).Reveal()), "mine", "flujo_port_originals")
-	result := migrate(t, replacing(t, fixture, role))
+	copySchema(t, connect(t, cutover(t, url).Reveal()), "mine", "flujo_port_originals")
+	result := migrate(t, replaceOptions(t, fixture, role))
 	wantSameRows(t, conn, "mine", result.Replaced.ArchiveSchema, "flujo_port_originals")
 	wantVerdict(t, fixture, url, report.Equal, 0)
 	psql(t, role, result.Replaced.UndoSQL, false)
@@ -546,83 +556,73 @@ func TestReplaceWithoutRights(t *testing.T) {
 	wantVerdict(t, broken, url, report.Equal, 0)
 }
 
-// TestReplaceSeesAllRows: policies that hide rows of the role that migrates
-// would have them thrown away unseen.
-func TestReplaceSeesAllRows(t *testing.T) {
+// TestReplaceHiddenRows tests that --replace is refused if row-level security hides rows from the role, since they
+// would not be archived.
+func TestReplaceHiddenRows(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	conn, file := afterADay(t, url)
+	conn, file := migrateAndDiverge(t, url)
 	role := pgtest.Role(t, url, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"GRANT CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" TO "+name,
 		"GRANT ALL ON SCHEMA flujo TO "+name,
 		"GRANT ALL ON ALL TABLES IN SCHEMA flujo TO "+name,
 		"GRANT ALL ON ALL SEQUENCES IN SCHEMA flujo TO "+name,
 		"ALTER TABLE flujo.system_state ENABLE ROW LEVEL SECURITY",
-		"CREATE POLICY theirs ON flujo.system_state USING (key <> 'of postgres')",
-	)
-	before := wantUnchangedFile(t, conn)
-	wantError(t, replacing(t, file, role), clierr.Refused, "row-level security", "system_state", "owner")
-	wantError(
-		t,
-		replacing(t, changed(t, "DROP TABLE system_state"), role),
-		clierr.Refused,
-		"row-level security",
-		"system_state",
-		"owner",
-	) // no COPY would find it out
-	if after := wantUnchangedFile(t, conn); after != before {
+		"CREATE POLICY theirs ON flujo.system_state USING (key <> 'of postgres')")
+	before := databaseState(t, conn)
+	wantError(t, replaceOptions(t, file, role), clierr.Refused, "row-level security", "system_state", "owner")
+	// With no table to copy, COPY does not detect it.
+	wantError(t, replaceOptions(t, changed(t, "DROP TABLE system_state"), role), clierr.Refused, "row-level security",
+		"system_state", "owner")
+	if after := databaseState(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
-	result := migrate(t, replacing(t, file, url)) // who it does not hide anything of
-	if got := one(t, conn, "SELECT count(*) FROM "+postgres.Ident(result.Replaced.ArchiveSchema)+".system_state WHERE key = 'of postgres'"); got != "1" {
-		t.Error("the hidden row is not kept")
+	result := migrate(t, replaceOptions(t, file, url)) // a superuser sees all rows
+	if got := one(t, conn, "SELECT count(*) FROM "+postgres.Ident(result.Replaced.ArchiveSchema)+
+		".system_state WHERE key = 'of postgres'"); got != "1" {
+		t.Error("the hidden row is not in the archive")
 	}
 }
 
-// TestReplaceWaitsForReaders as long as for any lock, and names who holds it.
-func TestReplaceWaitsForReaders(t *testing.T) {
+// TestReplaceLockTimeout tests that --replace times out waiting for a reader and names it.
+func TestReplaceLockTimeout(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	conn, file := afterADay(t, url)
-	before := wantUnchangedFile(t, conn)
+	conn, file := migrateAndDiverge(t, url)
+	before := databaseState(t, conn)
 	reader := connect(t, pgtest.WithParameter(t, url, "application_name", "dashboard-2"))
 	run(t, reader, "BEGIN", "SELECT count(*) FROM flujo.spans")
-	o := replacing(t, file, url)
+	o := replaceOptions(t, file, url)
 	o.LockWait = 100 * time.Millisecond
 	wantError(t, o, clierr.Failed, `a lock on table "spans"`, "dashboard-2", "100ms", "reads it")
-	if after := wantUnchangedFile(t, conn); after != before {
+	if after := databaseState(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 	run(t, reader, "COMMIT")
 	migrate(t, o)
 }
 
-// TestReplaceAndSnapshots: a verify that begins while rows are being replaced
-// sees the old state or the new one. TRUNCATE empties a table in snapshots too
-// that were taken before it.
-func TestReplaceAndSnapshots(t *testing.T) {
+// TestReplaceDuringVerify tests that a verify that starts during --replace sees the old or the new rows. It must not
+// use a snapshot from before a TRUNCATE, in which the table is empty.
+func TestReplaceDuringVerify(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	conn, file := afterADay(t, url)
+	conn, file := migrateAndDiverge(t, url)
 	type verified struct {
 		result *report.Verification
 		err    error
 	}
 	done := make(chan verified, 1)
-	o := replacing(t, file, url)
+	o := replaceOptions(t, file, url)
 	o.OnProgress = func(p transfer.Progress) {
 		if p.Phase != transfer.PhaseIndexes {
 			return
 		}
 		go func() {
-			result, err := transfer.Verify(
-				context.Background(),
-				transfer.VerifyOptions{SQLite: file, Postgres: url, Schema: schema},
-			)
+			result, err := transfer.Verify(context.Background(),
+				transfer.VerifyOptions{SQLite: file, Postgres: url, Schema: schema})
 			done <- verified{result, err}
 		}()
 		for one(t, conn, `SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'
@@ -632,32 +632,32 @@ func TestReplaceAndSnapshots(t *testing.T) {
 	migrate(t, o)
 	v := <-done
 	if v.err != nil || v.result.Verdict != report.Equal {
-		t.Fatalf("%v: %+v", v.err, v.result)
+		t.Fatalf("got %+v and error %v, want equal", v.result, v.err)
 	}
 }
 
-// TestReplaceNothing: an empty target is migrated into, and the report says
-// that there was nothing to replace.
+// TestReplaceNothing tests that --replace migrates into an empty target with a note.
 func TestReplaceNothing(t *testing.T) {
 	t.Parallel()
 	for _, made := range []bool{false, true} {
 		url := pgtest.Database(t)
 		if made {
-			initialise(t, url)
+			initialize(t, url, "")
 		}
-		result := migrate(t, replacing(t, fixture, url))
+		result := migrate(t, replaceOptions(t, fixture, url))
 		if result.Replaced != nil || !strings.Contains(strings.Join(result.Notes, "\n"), "--replace had no effect") {
-			t.Errorf("replaced %+v, notes %q", result.Replaced, result.Notes)
+			t.Errorf("got replaced %+v and notes %q, want only a note", result.Replaced, result.Notes)
 		}
-		if got := one(t, connect(t, url), "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%archive%'"); got != "0" {
-			t.Error("a schema was made all the same")
+		archives := one(t, connect(t, url), "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%archive%'")
+		if archives != "0" {
+			t.Errorf("got %s archive schemas, want 0", archives)
 		}
 	}
 }
 
-// TestReplaceOddSchemaNames: quoted where it has to be, and cut to what
-// PostgreSQL takes of a name.
-func TestReplaceOddSchemaNames(t *testing.T) {
+// TestReplaceQuotedSchemaNames tests that the name of the archive schema is quoted where necessary and shortened to
+// PostgreSQL's limit.
+func TestReplaceQuotedSchemaNames(t *testing.T) {
 	t.Parallel()
 	for name, prefix := range map[string]string{
 		"Flujo State": "Flujo State", `we"ird 'n'`: `we"ird 'n'`, "public": "public",
@@ -672,74 +672,71 @@ func TestReplaceOddSchemaNames(t *testing.T) {
 			o.Schema, o.Cutover = name, cutoverFor(t, url, name)
 			migrate(t, o)
 			conn := connect(t, o.Cutover.Reveal())
-			run(t, conn, dayOnPostgres...)
-			keepCopy(t, conn, "mine", "flujo_port_originals")
-			o.SQLite, o.Replace = changed(t, dayOnFile...), true
+			run(t, conn, writesToPostgres...)
+			copySchema(t, conn, "mine", "flujo_port_originals")
+			o.SQLite, o.Replace = changed(t, writesToFile...), true
 			result := migrate(t, o)
 			archived := result.Replaced.ArchiveSchema
 			if !strings.HasPrefix(archived, prefix+"_archive_") || len(archived) > 63 {
-				t.Errorf("kept in %q", archived)
+				t.Errorf("got archive schema %q, want %q and at most 63 bytes", archived, prefix+"_archive_…")
 			}
 			wantSameRows(t, conn, "mine", archived, "flujo_port_originals")
 			if got := one(t, conn, "SELECT count(*) FROM runs WHERE run_id = 'of the file'"); got != "1" {
-				t.Errorf("%s new runs", got)
+				t.Errorf("got %s new runs, want 1", got)
 			}
 			psql(t, url, result.Replaced.UndoSQL, false)
 			wantSameRows(t, conn, "mine", name, "flujo_port_originals")
 			psql(t, url, []string{result.Replaced.DropSQL}, false)
 			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%archive%'"); got != "0" {
-				t.Error("the schema was not dropped")
+				t.Error("the archive schema was not dropped")
 			}
 		})
 	}
 }
 
-// TestReplaceWidens: the new rows need wider columns than the old ones have;
-// the old ones fit in there when they come back.
+// TestReplaceWidens tests new rows that need wider columns, and that the archived rows can be restored into these.
 func TestReplaceWidens(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	conn, _ := afterADay(t, url)
-	keepCopy(t, conn, "mine")
-	o := replacing(
-		t,
-		changed(t, "UPDATE steps SET id = 5000000000 WHERE id = 213", "UPDATE spans SET id = 6000000000 WHERE id = 1"),
-		url,
-	)
+	conn, _ := migrateAndDiverge(t, url)
+	copySchema(t, conn, "mine")
+	o := replaceOptions(t, changed(t, "UPDATE steps SET id = 5000000000 WHERE id = 213",
+		"UPDATE spans SET id = 6000000000 WHERE id = 1"), url)
 	o.ExactFloats = true
 	result := migrate(t, o)
 	wantSameRows(t, conn, "mine", result.Replaced.ArchiveSchema)
 	wantVerdict(t, o.SQLite, url, report.Equal, 0)
 	psql(t, url, result.Replaced.UndoSQL, false)
-	for _, table := range stateTables() { // reals are double precision now: the same values, printed otherwise
-		if got := one(t, conn, fmt.Sprintf("SELECT count(*) FROM ((TABLE flujo.%[1]s EXCEPT ALL TABLE mine.%[1]s) UNION ALL (TABLE mine.%[1]s EXCEPT ALL TABLE flujo.%[1]s)) x", table)); got != "0" {
-			t.Errorf("%s rows of %s differ", got, table)
+	for _, table := range stateTables() { // compared as values, since a double precision has another text than a real
+		if got := one(t, conn, fmt.Sprintf("SELECT count(*) FROM ((TABLE flujo.%[1]s EXCEPT ALL TABLE mine.%[1]s) "+
+			"UNION ALL (TABLE mine.%[1]s EXCEPT ALL TABLE flujo.%[1]s)) x", table)); got != "0" {
+			t.Errorf("%s: got %s rows that differ, want 0", table, got)
 		}
 	}
-	if got := answer(t, conn, "INSERT INTO steps (run_id, step_name, step_index, status, created_at) VALUES ('of postgres', 'n', 1, 's', now()) RETURNING id"); got != "216" {
-		t.Errorf("next step %s", got)
+	if got := queryValue(t, conn, "INSERT INTO steps (run_id, step_name, step_index, status, created_at) "+
+		"VALUES ('of postgres', 'n', 1, 's', now()) RETURNING id"); got != "216" {
+		t.Errorf("got next id of steps %s, want 216", got)
 	}
 }
 
-// TestPGVectorReplace: memories too, also where the vectors are of another size
-// in the file; the way back gives the column its size again.
+// TestPGVectorReplace tests --replace with memories whose vectors have another dimension, and that restoring the
+// archive restores the dimension of the column.
 func TestPGVectorReplace(t *testing.T) {
 	url := pgtest.PGVector(t)
 	first, memories := memoriesFile(t)
 	migrate(t, withPGVector(t, first, url))
-	f := newFile(
-		t,
-		map[string]string{"runs": format06["runs"], "memories": "id K, vector T, payload T, metadata T, created_at T"},
-	)
+	f := newFile(t,
+		map[string]string{"runs": format06["runs"], "memories": "id K, vector T, payload T, metadata T, created_at T"})
 	f.insert("memories", cells{"id": "short", "vector": []byte{0, 0, 0x80, 0x3f, 0, 0, 0x80, 0x3f}, "payload": `"x"`})
 	o := withPGVector(t, f.close(), url)
 	o.Replace = true
 	result := migrate(t, o)
 	if got := ask(t, url, "SELECT string_agg(id || vector::text, ',') FROM flujo.memories"); got != "short[1,1]" {
-		t.Errorf("memories %s", got)
+		t.Errorf("got memories %s, want short[1,1]", got)
 	}
-	if got := ask(t, url, "SELECT count(*) FROM "+postgres.Ident(result.Replaced.ArchiveSchema)+".memories"); got != "30" {
-		t.Errorf("%s memories are kept", got)
+	archived := ask(t, url, "SELECT count(*) FROM "+postgres.Ident(result.Replaced.ArchiveSchema)+".memories")
+	if archived != "30" {
+		t.Errorf("got %s archived memories, want 30", archived)
 	}
 	prepare(t, url, strings.Join(result.Replaced.UndoSQL, "\n"))
 	wantMemories(t, url, memories)

@@ -8,17 +8,18 @@ import (
 	"flujo-port/internal/pgtest"
 )
 
+// memoriesFixture is a state file with memories.
 const memoriesFixture = "../../testdata/flujo_state_memories.db"
 
-// TestPGVectorRestore: memories come back, their vectors to the byte; with the
-// base everything does, and what PostgreSQL changed is there.
+// TestPGVectorRestore tests that vectors are restored byte for byte; with a base, all cells are, except for those that
+// changed in PostgreSQL.
 func TestPGVectorRestore(t *testing.T) {
 	t.Parallel()
 	url := pgtest.PGVector(t)
 	migrate(t, withPGVector(t, memoriesFixture, url))
 	based, _ := restore(t, url, memoriesFixture)
-	sameDump(t, dump(t, based), dump(t, memoriesFixture))
-	anew, _ := restore(t, url, "")
+	wantSameDump(t, dump(t, based), dump(t, memoriesFixture))
+	restored, _ := restore(t, url, "")
 	vectors := func(path string) []string {
 		t.Helper()
 		db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&immutable=1")
@@ -26,15 +27,13 @@ func TestPGVectorRestore(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer db.Close()
-		return names(
-			t,
-			db,
-			"SELECT id || hex(vector) || created_at || iif(json_type(payload) = 'object', '', payload) FROM memories ORDER BY id",
-		)
+		return queryColumn(t, db,
+			"SELECT id || hex(vector) || created_at || iif(json_type(payload) = 'object', '', payload) FROM memories "+
+				"ORDER BY id")
 	}
 	want := vectors(memoriesFixture)
-	if got := vectors(anew); len(want) != 30 || !slices.Equal(got, want) {
-		t.Errorf("%d memories came back, not as they were", len(got))
+	if got := vectors(restored); len(want) != 30 || !slices.Equal(got, want) {
+		t.Errorf("got %d memories that differ from the %d of the file", len(got), len(want))
 	}
 	func() { // one connection at a time
 		conn := connect(t, url)
@@ -45,10 +44,10 @@ func TestPGVectorRestore(t *testing.T) {
 	based, result := restore(t, url, memoriesFixture)
 	got := vectors(based)
 	if len(got) != 29 || got[0] == want[0] || !slices.Equal(got[1:], want[1:29]) {
-		t.Errorf("%d memories with the base", len(got))
+		t.Errorf("got %d memories with a base, want 29, of which the first has changed", len(got))
 	}
 	if row := result.Tables[len(result.Tables)-1]; row.Name != "memories" || row.FromBase != 28 || row.Written != 1 ||
 		row.Removed != 1 {
-		t.Errorf("%+v", row)
+		t.Errorf("got %+v, want 28 from the base, 1 written and 1 removed", row)
 	}
 }

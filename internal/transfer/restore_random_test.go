@@ -10,57 +10,55 @@ import (
 	"flujo-port/internal/pgtest"
 )
 
-// randomDays is how many random files, and days on PostgreSQL, are tried.
-var randomDays = pgtest.Count(6, 16)
+// restoreCases is the number of random files that TestRestoreRandom tests.
+var restoreCases = pgtest.Count(6, 16)
 
-// TestRestoreRandomDays: whatever Flujo, or somebody by hand, did to the rows in
-// PostgreSQL, restore with and without base gives a file that is what
-// PostgreSQL holds, and with the base the rows that nobody touched are as they
-// were. Keys are odd at times, children have no run, and traces are derived.
-func TestRestoreRandomDays(t *testing.T) {
+// TestRestoreRandom tests restore after random writes to PostgreSQL: the file has the rows of PostgreSQL and, with a
+// base, unchanged rows have the bytes of the base. Some keys are BLOBs, some children have no run, and traces are
+// derived.
+func TestRestoreRandom(t *testing.T) {
 	t.Parallel()
 	seed := propertySeed(t)
-	for n := range randomDays {
+	for n := range restoreCases {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewPCG(seed, uint64(n)))
-			file := randomRuns(t, random)
+			file := randomFile(t, random)
 			url := pgtest.Database(t)
 			o := options(t, file, url)
 			o.Quarantine = true
 			migrate(t, o)
-			statements := randomDay(random)
+			statements := randomWrites(random)
 			run(t, connect(t, url), append([]string{"SET search_path = flujo"}, statements...)...)
 			t.Cleanup(func() {
 				if t.Failed() {
-					t.Logf("FLUJO_PORT_TEST_SEED=%d, day %d:\n%s", seed, n, strings.Join(statements, "\n"))
+					t.Logf("FLUJO_PORT_TEST_SEED=%d, case %d:\n%s", seed, n, strings.Join(statements, "\n"))
 				}
 			})
 			for _, base := range []string{"", file} {
 				path, result := restore(t, url, base)
-				holdsThat(t, path, url, base != "")
+				wantSameState(t, path, url, base != "")
 				for _, row := range result.Tables {
 					if !row.Match || row.FromBase < 0 || row.Derived < 0 {
-						t.Errorf("%+v", row)
+						t.Errorf("got %+v, want a match", row)
 					}
 				}
 				if base == "" {
 					continue
 				}
-				// Rows of steps that PostgreSQL did not touch are the base's, to the byte.
+				// Rows of steps that were not written in PostgreSQL have the bytes of the base.
 				old, now := dump(t, file)["steps"], dump(t, path)["steps"]
-				untouched := one(
-					t,
-					connect(t, url),
-					"SELECT coalesce(string_agg(id::text, ',' ORDER BY id), '') FROM flujo.steps WHERE xmin::text::bigint IN "+
-						"(SELECT jsonb_array_elements_text(t->'writers')::bigint FROM flujo.flujo_port_receipts, jsonb_array_elements(tables) t WHERE t->>'name' = 'steps')",
-				)
+				untouched := one(t, connect(t, url),
+					"SELECT coalesce(string_agg(id::text, ',' ORDER BY id), '') FROM flujo.steps "+
+						"WHERE xmin::text::bigint IN "+
+						"(SELECT jsonb_array_elements_text(t->'writers')::bigint FROM flujo.flujo_port_receipts, "+
+						"jsonb_array_elements(tables) t WHERE t->>'name' = 'steps')")
 				for id := range strings.SplitSeq(untouched, ",") {
 					mark := "id=integer " + id + " "
 					has := func(row string) bool { return strings.Contains(row, mark) }
-					if i, j := slices.IndexFunc(old, has), slices.IndexFunc(now, has); id != "" &&
-						(i < 0 || j < 0 || old[i] != now[j]) {
-						t.Errorf("step %s is not as it was", id)
+					i, j := slices.IndexFunc(old, has), slices.IndexFunc(now, has)
+					if id != "" && (i < 0 || j < 0 || old[i] != now[j]) {
+						t.Errorf("step %s differs from the base", id)
 					}
 				}
 			}
@@ -68,11 +66,10 @@ func TestRestoreRandomDays(t *testing.T) {
 	}
 }
 
-// holdsThat migrates a file into a database of its own and compares what is
-// there with what a database holds, but for JSON's null, which is NULL to Flujo,
-// and for traces that PostgreSQL lacks and the spans tell. exact says that rows
-// may be rejected, and then those of PostgreSQL have to be there.
-func holdsThat(t testing.TB, file, url string, exact bool) {
+// wantSameState migrates a file to a new database and tests that it has the same rows as the database at url. It does
+// not distinguish JSON null and NULL, as Flujo does not, and ignores traces that only the new database has, since they
+// are derived.
+func wantSameState(t testing.TB, file, url string, withBase bool) {
 	t.Helper()
 	other := pgtest.Database(t)
 	o := options(t, file, other)
@@ -80,12 +77,9 @@ func holdsThat(t testing.TB, file, url string, exact bool) {
 	migrate(t, o)
 	theirs, ours := connect(t, url), connect(t, other)
 	for _, conn := range []string{url, other} {
-		run(
-			t,
-			connect(t, conn),
+		run(t, connect(t, conn),
 			"UPDATE flujo.steps SET output = NULL WHERE output = 'null'",
-			"UPDATE flujo.workflow_state SET last_step_output = NULL WHERE last_step_output = 'null'",
-		)
+			"UPDATE flujo.workflow_state SET last_step_output = NULL WHERE last_step_output = 'null'")
 	}
 	runs := strings.Split(one(t, theirs, "SELECT coalesce(string_agg(run_id, E'\\x01'), '') FROM flujo.traces"), "\x01")
 	for table := range flujoTables {
@@ -94,15 +88,16 @@ func holdsThat(t testing.TB, file, url string, exact bool) {
 		}
 		query := fmt.Sprintf("SELECT coalesce(string_agg(r::text, E'\\n' ORDER BY r::text), '') FROM flujo.%s r", table)
 		if table == "traces" {
-			query += fmt.Sprintf(" WHERE run_id = ANY ('{%s}')", strings.Join(quotedAll(runs), ","))
+			query += fmt.Sprintf(" WHERE run_id = ANY ('{%s}')", strings.Join(arrayElements(runs), ","))
 		}
 		if a, b := one(t, theirs, query), one(t, ours, query); a != b {
-			t.Errorf("%s is not what PostgreSQL holds (base %v):\n%s", table, exact, firstDifference(a, b))
+			t.Errorf("%s differs from PostgreSQL (with base: %v): %s", table, withBase, firstDifference(a, b))
 		}
 	}
 }
 
-func quotedAll(list []string) []string {
+// arrayElements returns texts as quoted elements of an array in a SQL literal.
+func arrayElements(list []string) []string {
 	all := make([]string, len(list))
 	for i, s := range list {
 		all[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `'`, `''`).Replace(s) + `"`
@@ -110,11 +105,12 @@ func quotedAll(list []string) []string {
 	return all
 }
 
+// firstDifference describes the first line that only one of two texts has.
 func firstDifference(a, b string) string {
 	left, right := strings.Split(a, "\n"), strings.Split(b, "\n")
 	for _, row := range left {
 		if !slices.Contains(right, row) {
-			return fmt.Sprintf("%d and %d rows, only there: %.600s", len(left), len(right), row)
+			return fmt.Sprintf("%d and %d rows, only in PostgreSQL: %.600s", len(left), len(right), row)
 		}
 	}
 	for _, row := range right {
@@ -125,9 +121,9 @@ func firstDifference(a, b string) string {
 	return "the order"
 }
 
-// randomRuns makes a file of some runs, clean but for odd keys, children
-// without a run, and cells that arrive changed. Every time is told.
-func randomRuns(t testing.TB, random *rand.Rand) string {
+// randomFile writes a file with runs, some of which have a BLOB as key, children without a run, or cells that are
+// converted with loss. It has no timestamps that must be inferred. It returns the file's path.
+func randomFile(t testing.TB, random *rand.Rand) string {
 	t.Helper()
 	f := newFile(t, format06)
 	maybe := func(percent int) bool { return random.IntN(100) < percent }
@@ -137,28 +133,23 @@ func randomRuns(t testing.TB, random *rand.Rand) string {
 		if maybe(10) {
 			key = []byte(run)
 		}
-		if maybe(90) { // or else its children have none
+		if maybe(90) { // otherwise the children have no run
 			f.insert("runs", cells{"run_id": key, "memory_usage_mb": random.Float64()})
 		}
 		if maybe(70) {
-			f.insert(
-				"workflow_state",
-				cells{"run_id": run, "pipeline_context": `{"b":  [1.50], "a": null}`, "last_step_output": "null"},
-			)
+			f.insert("workflow_state",
+				cells{"run_id": run, "pipeline_context": `{"b":  [1.50], "a": null}`, "last_step_output": "null"})
 		}
 		for i := range random.IntN(4) {
 			output := []any{`{"z": 1,  "y": [2]}`, "null", "no JSON", nil, `{"n": NaN}`}[random.IntN(5)]
-			f.insert(
-				"steps",
-				cells{"run_id": run, "step_index": int64(i), "output": output, "cost_usd": random.Float64()},
-			)
+			f.insert("steps",
+				cells{"run_id": run, "step_index": int64(i), "output": output, "cost_usd": random.Float64()})
 		}
 		for i := range random.IntN(4) {
-			f.insert(
-				"spans",
+			f.insert("spans",
 				cells{"run_id": run, "span_id": fmt.Sprintf("s%d", i), "start_time": 1767603600 + random.Float64(),
-					"parent_span_id": []any{nil, "s0"}[min(i, 1)], "created_at": fmt.Sprintf("2026-01-05T09:00:%02d+00:00", random.IntN(60))},
-			)
+					"parent_span_id": []any{nil, "s0"}[min(i, 1)],
+					"created_at":     fmt.Sprintf("2026-01-05T09:00:%02d+00:00", random.IntN(60))})
 		}
 		if maybe(40) {
 			f.insert("evaluations", cells{"run_id": run, "score": random.Float64()})
@@ -172,12 +163,12 @@ func randomRuns(t testing.TB, random *rand.Rand) string {
 		f.insert("system_state", cells{"key": key, "value": `{"v":  1}`})
 	}
 	f.insert("system_state", cells{"key": "twin", "value": "1"})
-	f.insert("system_state", cells{"key": []byte("twin"), "value": "2"}) // is rejected
+	f.insert("system_state", cells{"key": []byte("twin"), "value": "2"}) // rejected
 	return f.close()
 }
 
-// randomDay makes statements of all kinds on a few rows.
-func randomDay(random *rand.Rand) (all []string) {
+// randomWrites returns random statements that write a few rows.
+func randomWrites(random *rand.Rand) (all []string) {
 	pick := func() string { return fmt.Sprintf("r%d", random.IntN(20)) }
 	id := func(table string) string {
 		return fmt.Sprintf("(SELECT id FROM %s ORDER BY id OFFSET %d LIMIT 1)", table, random.IntN(8))
@@ -187,19 +178,25 @@ func randomDay(random *rand.Rand) (all []string) {
 		all = append(all, []string{
 			fmt.Sprintf("UPDATE runs SET status = 'later', updated_at = %s WHERE run_id = '%s'", at, pick()),
 			fmt.Sprintf("DELETE FROM runs WHERE run_id = '%s'", pick()),
-			fmt.Sprintf("INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) VALUES ('new%d', 'p', 'n', '1', 'running', %s, %s)", n, at, at),
-			fmt.Sprintf("UPDATE workflow_state SET status = 'later', pipeline_context = '{\"c\": %d}', updated_at = %s WHERE run_id = '%s'", n, at, pick()),
+			fmt.Sprintf("INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, "+
+				"updated_at) VALUES ('new%d', 'p', 'n', '1', 'running', %s, %s)", n, at, at),
+			fmt.Sprintf("UPDATE workflow_state SET status = 'later', pipeline_context = '{\"c\": %d}', "+
+				"updated_at = %s WHERE run_id = '%s'", n, at, pick()),
 			fmt.Sprintf("DELETE FROM workflow_state WHERE run_id = '%s'", pick()),
 			fmt.Sprintf("UPDATE steps SET output = 'null', cost_usd = 0.3 WHERE id = %s", id("steps")),
 			fmt.Sprintf("DELETE FROM steps WHERE id = %s", id("steps")),
-			fmt.Sprintf("INSERT INTO steps (run_id, step_name, step_index, status, output, created_at) SELECT run_id, 'new', 9, 'ok', '[%d]', %s FROM runs WHERE run_id = '%s'", n, at, pick()),
-			fmt.Sprintf("INSERT INTO spans (run_id, span_id, name, start_time, status, created_at) SELECT run_id, 'n%d', 'new', 5, 'ok', %s FROM runs WHERE run_id = '%s'", n, at, pick()),
+			fmt.Sprintf("INSERT INTO steps (run_id, step_name, step_index, status, output, created_at) "+
+				"SELECT run_id, 'new', 9, 'ok', '[%d]', %s FROM runs WHERE run_id = '%s'", n, at, pick()),
+			fmt.Sprintf("INSERT INTO spans (run_id, span_id, name, start_time, status, created_at) "+
+				"SELECT run_id, 'n%d', 'new', 5, 'ok', %s FROM runs WHERE run_id = '%s'", n, at, pick()),
 			fmt.Sprintf("UPDATE spans SET start_time = start_time - 7 WHERE id = %s", id("spans")),
 			fmt.Sprintf("DELETE FROM spans WHERE run_id = '%s'", pick()),
-			fmt.Sprintf("UPDATE traces SET trace_data = '{\"own\": %d}', created_at = %s WHERE run_id = '%s'", n, at, pick()),
+			fmt.Sprintf("UPDATE traces SET trace_data = '{\"own\": %d}', created_at = %s WHERE run_id = '%s'", n,
+				at, pick()),
 			fmt.Sprintf("DELETE FROM traces WHERE run_id = '%s'", pick()),
 			fmt.Sprintf("UPDATE evaluations SET score = -1 WHERE id = %s", id("evaluations")),
-			fmt.Sprintf("UPDATE system_state SET value = '%d', updated_at = %s WHERE key = 'k%d'", n, at, random.IntN(4)),
+			fmt.Sprintf("UPDATE system_state SET value = '%d', updated_at = %s WHERE key = 'k%d'", n, at,
+				random.IntN(4)),
 			fmt.Sprintf("DELETE FROM system_state WHERE key = 'k%d'", random.IntN(4)),
 		}[random.IntN(16)])
 	}

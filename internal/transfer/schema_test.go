@@ -14,37 +14,50 @@ import (
 	"flujo-port/internal/transfer"
 )
 
-// flujoTables are the facts of Flujo's PostgreSQL schema, as they were
-// measured: T text, I integer, R float4, D float8, J jsonb, Z timestamptz,
-// B boolean, ! NOT NULL.
+// flujoTables holds the columns of the tables that Flujo itself creates in PostgreSQL. The letters are types: T is
+// text, I integer, R real, D double precision, J jsonb, Z timestamptz, B boolean; "!" is NOT NULL.
 var flujoTables = map[string]string{
-	"runs":                  "run_id T!, pipeline_id T!, pipeline_name T!, pipeline_version T!, status T!, created_at Z!, updated_at Z!, execution_time_ms I, memory_usage_mb R, total_steps I default 0, error_message T",
-	"workflow_state":        "run_id T!, pipeline_id T!, pipeline_name T!, pipeline_version T!, current_step_index I!, pipeline_context J, last_step_output J, step_history J, status T!, created_at Z!, updated_at Z!, total_steps I default 0, error_message T, execution_time_ms I, memory_usage_mb R, metadata J, is_background_task B default false, parent_run_id T, task_id T, background_error T",
-	"steps":                 "id I!, run_id T!, step_name T!, step_index I!, status T!, output J, raw_response J, cost_usd R, token_counts I, execution_time_ms I, created_at Z!",
-	"traces":                "run_id T!, trace_data J!, created_at Z!",
-	"spans":                 "id I!, run_id T!, span_id T!, parent_span_id T, name T!, start_time D!, end_time D, status T!, attributes J, created_at Z!",
-	"evaluations":           "id I!, run_id T!, step_name T, score D!, feedback T, metadata J, created_at Z! default now()",
+	"runs": "run_id T!, pipeline_id T!, pipeline_name T!, pipeline_version T!, status T!, created_at Z!, " +
+		"updated_at Z!, execution_time_ms I, memory_usage_mb R, total_steps I default 0, error_message T",
+	"workflow_state": "run_id T!, pipeline_id T!, pipeline_name T!, pipeline_version T!, " +
+		"current_step_index I!, pipeline_context J, last_step_output J, step_history J, status T!, created_at Z!, " +
+		"updated_at Z!, total_steps I default 0, error_message T, execution_time_ms I, memory_usage_mb R, " +
+		"metadata J, is_background_task B default false, parent_run_id T, task_id T, background_error T",
+	"steps": "id I!, run_id T!, step_name T!, step_index I!, status T!, output J, raw_response J, " +
+		"cost_usd R, token_counts I, execution_time_ms I, created_at Z!",
+	"traces": "run_id T!, trace_data J!, created_at Z!",
+	"spans": "id I!, run_id T!, span_id T!, parent_span_id T, name T!, start_time D!, end_time D, " +
+		"status T!, attributes J, created_at Z!",
+	"evaluations": "id I!, run_id T!, step_name T, score D!, feedback T, metadata J, " +
+		"created_at Z! default now()",
 	"system_state":          "key T!, value J!, updated_at Z! default now()",
 	"flujo_schema_versions": "version I!, applied_at Z! default now()",
 }
 
+// flujoKeys holds the primary key of each table.
 var flujoKeys = map[string]string{"runs": "run_id", "workflow_state": "run_id", "steps": "id", "traces": "run_id",
 	"spans": "id", "evaluations": "id", "system_state": "key", "flujo_schema_versions": "version"}
 
+// flujoChildren holds the tables with a foreign key to runs.
 var flujoChildren = []string{"steps", "traces", "spans", "evaluations"}
 
+// flujoIndexes holds the definition of each index.
 var flujoIndexes = map[string]string{
-	"idx_workflow_state_status": "workflow_state btree (status)", "idx_workflow_state_pipeline_id": "workflow_state btree (pipeline_id)",
-	"idx_workflow_state_parent_run_id": "workflow_state btree (parent_run_id)", "idx_workflow_state_created_at": "workflow_state btree (created_at)",
-	"idx_runs_status": "runs btree (status)", "idx_runs_pipeline_id": "runs btree (pipeline_id)",
+	"idx_workflow_state_status":        "workflow_state btree (status)",
+	"idx_workflow_state_pipeline_id":   "workflow_state btree (pipeline_id)",
+	"idx_workflow_state_parent_run_id": "workflow_state btree (parent_run_id)",
+	"idx_workflow_state_created_at":    "workflow_state btree (created_at)",
+	"idx_runs_status":                  "runs btree (status)", "idx_runs_pipeline_id": "runs btree (pipeline_id)",
 	"idx_runs_created_at": "runs btree (created_at)", "idx_runs_pipeline_name": "runs btree (pipeline_name)",
 	"idx_steps_run_id": "steps btree (run_id)", "idx_steps_step_index": "steps btree (step_index)",
 	"idx_spans_run_id": "spans btree (run_id)", "idx_spans_parent_span": "spans btree (parent_span_id)",
-	"idx_evaluations_run_id": "evaluations btree (run_id)", "idx_evaluations_created_at": "evaluations btree (created_at)",
-	"idx_runs_context_gin": "workflow_state gin (pipeline_context)", "idx_workflow_state_metadata_gin": "workflow_state gin (metadata)",
+	"idx_evaluations_run_id":          "evaluations btree (run_id)",
+	"idx_evaluations_created_at":      "evaluations btree (created_at)",
+	"idx_runs_context_gin":            "workflow_state gin (pipeline_context)",
+	"idx_workflow_state_metadata_gin": "workflow_state gin (metadata)",
 }
 
-// wantStatements writes the facts as pg_dump would.
+// wantStatements returns Flujo's schema as statements of pg_dump.
 func wantStatements() []string {
 	types := map[string]string{
 		"T": "text",
@@ -92,9 +105,8 @@ func wantStatements() []string {
 	return want
 }
 
-// TestSchemaIsFlujos compares pg_dump's account of what migrate made with the
-// facts, statement by statement: nothing is missing, nothing is more but the
-// program's own table of receipts.
+// TestSchemaIsFlujos compares the schema that migrate creates with Flujo's, statement by statement of pg_dump. Only
+// flujo_port_receipts is extra.
 func TestSchemaIsFlujos(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
@@ -106,7 +118,8 @@ func TestSchemaIsFlujos(t *testing.T) {
 	}
 	var got []string
 	space := regexp.MustCompile(`\s+`)
-	for line := range strings.SplitSeq(regexp.MustCompile(`(?m)^(--|\\).*$`).ReplaceAllString(string(dump), ""), ";\n") {
+	statements := regexp.MustCompile(`(?m)^(--|\\).*$`).ReplaceAllString(string(dump), "")
+	for line := range strings.SplitSeq(statements, ";\n") {
 		s := strings.TrimSpace(space.ReplaceAllString(line, " "))
 		if s != "" && !strings.HasPrefix(s, "SET ") && !strings.HasPrefix(s, "SELECT pg_catalog.set_config") {
 			got = append(got, s)
@@ -121,23 +134,24 @@ func TestSchemaIsFlujos(t *testing.T) {
 	}
 	for _, s := range got {
 		if !slices.Contains(want, s) {
-			t.Errorf("more than Flujo makes: %s", s)
+			t.Errorf("unexpected: %s", s)
 		}
 	}
 }
 
-// TestSchemaExists is the product requirements' integration test.
+// TestSchemaExists tests that init creates the schema and its tables.
 func TestSchemaExists(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	initialise(t, url)
+	initialize(t, url, "")
 	conn := connect(t, url)
 	if got := one(t, conn, "SELECT count(*) FROM information_schema.schemata WHERE schema_name = 'flujo'"); got != "1" {
-		t.Error("there is no schema flujo")
+		t.Error("the schema flujo does not exist")
 	}
-	if got := one(t, conn, `SELECT string_agg(table_name, ',' ORDER BY table_name) FROM information_schema.tables
-		WHERE table_schema = 'flujo' AND table_name IN ('runs', 'steps', 'workflow_state')`); got != "runs,steps,workflow_state" {
-		t.Errorf("tables: %s", got)
+	got := one(t, conn, `SELECT string_agg(table_name, ',' ORDER BY table_name) FROM information_schema.tables
+		WHERE table_schema = 'flujo' AND table_name IN ('runs', 'steps', 'workflow_state')`)
+	if got != "runs,steps,workflow_state" {
+		t.Errorf("got tables %s, want runs,steps,workflow_state", got)
 	}
 }
 
@@ -150,8 +164,8 @@ func TestInitIsSafeToRepeat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(first.Made) != 9 || len(first.Found) != 0 { // the schema, seven tables of state, the versions
-		t.Errorf("made %v, found %v", first.Made, first.Found)
+	if len(first.Made) != 9 || len(first.Found) != 0 { // the schema, seven tables of state, flujo_schema_versions
+		t.Errorf("got made %v and found %v, want 9 made", first.Made, first.Found)
 	}
 	migrate(t, options(t, fixture, url))
 	again, err := transfer.Init(ctx, o)
@@ -159,38 +173,34 @@ func TestInitIsSafeToRepeat(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(again.Made) != 0 || len(again.Found) != 8 {
-		t.Errorf("made %v, found %v", again.Made, again.Found)
+		t.Errorf("got made %v and found %v from the second init, want 8 found", again.Made, again.Found)
 	}
 	if got := one(t, connect(t, url), "SELECT count(*) FROM flujo.steps"); got != "213" {
-		t.Errorf("%s steps are left", got)
+		t.Errorf("got %s steps after the second init, want 213", got)
 	}
 	o.GrantTo = "nobody of that name"
 	if _, err := transfer.Init(ctx, o); clierr.KindOf(err) != clierr.Usage ||
 		!strings.Contains(err.Error(), "no role") {
-		t.Errorf("unknown role: %v", err)
+		t.Errorf("got error %v for an unknown role, want a usage error", err)
 	}
 }
 
-// TestInitGrants: the role can do with the tables what Flujo does.
+// TestInitGrants tests that the role of --grant-to can execute Flujo's statements.
 func TestInitGrants(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	role := pgtest.Role(t, url, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	if _, err := transfer.Init(context.Background(), transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: name}); err != nil {
-		t.Fatal(err)
-	}
+	initialize(t, url, name)
 	conn := connect(t, cutover(t, role).Reveal())
-	run(
-		t,
-		conn,
+	run(t, conn,
 		"CREATE TABLE IF NOT EXISTS flujo_schema_versions (version integer PRIMARY KEY)",
 		`INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at)
 			VALUES ('a', 'p', 'p', '1', 'running', now(), now())`,
-		"INSERT INTO steps (run_id, step_name, step_index, status, created_at) VALUES ('a', 's', 0, 'completed', now())",
+		"INSERT INTO steps (run_id, step_name, step_index, status, created_at) "+
+			"VALUES ('a', 's', 0, 'completed', now())",
 		"UPDATE runs SET status = 'failed'",
-		"DELETE FROM runs",
-	)
+		"DELETE FROM runs")
 }
 
 func TestLockTimeoutNamesTheHolder(t *testing.T) {
@@ -206,14 +216,11 @@ func TestLockTimeoutNamesTheHolder(t *testing.T) {
 func TestLockTimeoutOnTableInUse(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	initialise(t, url)
-	run(
-		t,
-		connect(t, url),
+	initialize(t, url, "")
+	run(t, connect(t, url),
 		"SET application_name = 'flujo-pod-3'",
 		"BEGIN",
-		"INSERT INTO flujo.system_state (key, value) VALUES ('a', '1')",
-	)
+		"INSERT INTO flujo.system_state (key, value) VALUES ('a', '1')")
 	o := options(t, fixture, url)
 	o.LockWait = 100 * time.Millisecond
 	wantError(t, o, clierr.Failed, `lock on table "system_state"`, "100ms", "flujo-pod-3", "stop Flujo", "run again")

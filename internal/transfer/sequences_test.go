@@ -7,17 +7,20 @@ import (
 	"flujo-port/internal/pgtest"
 )
 
-// TestNextInsertIsTried: whatever would make Flujo's next insert fail, or give
-// it another id, is noticed before the commit, and nothing of the trial stays.
+// TestNextInsertIsTried tests that the migration tries Flujo's next insert before the commit, detects an error or a
+// wrong id, and leaves no row of the trial.
 func TestNextInsertIsTried(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		damage string
 		words  []string
 	}{
-		"an id that is taken": {"ALTER TABLE flujo.evaluations ALTER id SET DEFAULT 7", []string{`insert a row into "evaluations" on trial`, "duplicate key"}},
-		"another id":          {"ALTER TABLE flujo.evaluations ALTER id SET DEFAULT 900", []string{"it got the id 900, and the next one is 16"}},
-		"a constraint":        {"ALTER TABLE flujo.evaluations ADD CHECK (score > 0) NOT VALID", []string{"violates check constraint", "Flujo's next insert would fail"}},
+		"an id that is taken": {"ALTER TABLE flujo.evaluations ALTER id SET DEFAULT 7",
+			[]string{`insert a row into "evaluations" on trial`, "duplicate key"}},
+		"another id": {"ALTER TABLE flujo.evaluations ALTER id SET DEFAULT 900",
+			[]string{"it got the id 900, and the next one is 16"}},
+		"a constraint": {"ALTER TABLE flujo.evaluations ADD CHECK (score > 0) NOT VALID",
+			[]string{"violates check constraint", "Flujo's next insert would fail"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -28,26 +31,28 @@ func TestNextInsertIsTried(t *testing.T) {
 					PERFORM set_config('damage.done', 'yes', true);
 					`+tc.damage+`;
 				END IF;
-			END $$`, "CREATE EVENT TRIGGER damage ON ddl_command_end WHEN TAG IN ('ALTER SEQUENCE') EXECUTE FUNCTION public.damage()")
+			END $$`,
+				"CREATE EVENT TRIGGER damage ON ddl_command_end WHEN TAG IN ('ALTER SEQUENCE') "+
+					"EXECUTE FUNCTION public.damage()")
 			wantError(t, options(t, fixture, url), clierr.Mismatch, tc.words...)
 			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'flujo'"); got != "0" {
-				t.Error("something was committed")
+				t.Error("the migration was committed")
 			}
 		})
 	}
 	url := pgtest.Database(t)
 	migrate(t, options(t, fixture, url))
 	if got := one(t, connect(t, url), "SELECT count(*) FROM flujo.runs WHERE run_id LIKE '%probe%'"); got != "0" {
-		t.Errorf("%s rows of the trial are left", got)
+		t.Errorf("got %s rows of the trial, want 0", got)
 	}
 }
 
-// TestAddressThatFindsOtherTables: tables that are there before are looked for
-// through the cutover address before the commit.
-func TestAddressThatFindsOtherTables(t *testing.T) {
+// TestCutoverAddressOfOtherTables tests that the migration refuses a cutover address whose names resolve to tables in
+// another schema.
+func TestCutoverAddressOfOtherTables(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	initialise(t, url)
+	initialize(t, url, "")
 	run(t, connect(t, url), "SET allow_system_table_mods = on", "CREATE TABLE pg_catalog.runs (run_id text)")
 	wantError(t, options(t, fixture, url), clierr.Refused, `finds the table in schema "pg_catalog", not in "flujo"`)
 }

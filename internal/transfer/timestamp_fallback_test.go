@@ -3,6 +3,7 @@ package transfer_test
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,8 +12,7 @@ import (
 	"flujo-port/internal/report"
 )
 
-// naiveTimes are times of runs and steps, and what they are in UTC when they
-// were written in Berlin.
+// naiveTimes holds timestamps of the file, and their UTC if naive timestamps are in Berlin's time.
 var naiveTimes = []struct {
 	text, berlin string
 	naive        bool
@@ -21,7 +21,7 @@ var naiveTimes = []struct {
 	{"2025-01-01T00:00:00", "2024-12-31 23:00:00+00", true},
 	{"2025-07-01 08:00:00.5", "2025-07-01 06:00:00.5+00", true},
 	{"2025-07-01", "2025-06-30 22:00:00+00", true},
-	{"2025-10-26T02:30:00", "2025-10-26 00:30:00+00", true},  // comes twice there: the first
+	{"2025-10-26T02:30:00", "2025-10-26 00:30:00+00", true},  // ambiguous in Berlin: the earlier one
 	{"2026-11-23 02:18:25", "2026-11-23 02:18:25+00", false}, // datetime('now') is UTC
 	{"2025-07-01T08:00:00+00:00", "2025-07-01 08:00:00+00", false},
 	{"2025-07-01T08:00:00-03:00", "2025-07-01 11:00:00+00", false},
@@ -33,7 +33,7 @@ func TestNaiveTimestamps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := newFile(t, nasty())
+	f := newFile(t, driverTypesFormat())
 	naive := int64(0)
 	for i, n := range naiveTimes {
 		f.insert("runs", cells{"run_id": fmt.Sprintf("run-%d", i), "created_at": n.text})
@@ -46,16 +46,19 @@ func TestNaiveTimestamps(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		zone *time.Location
-		says string
+		want string
 	}{
-		{"not said", nil, "UTC"}, {"utc", time.UTC, "UTC"}, {"zone", berlin, "Europe/Berlin"}, {"local", time.Local, "Local"},
+		{"default", nil, "UTC"},
+		{"utc", time.UTC, "UTC"},
+		{"zone", berlin, "Europe/Berlin"},
+		{"local", time.Local, "Local"},
 		{"west", time.FixedZone("west", -7*3600), "west"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			o := options(t, path, url)
-			o.NaiveZone, o.Strict = c.zone, c.zone != nil // who says the zone, vouches for it
+			o.NaiveZone, o.Strict = c.zone, c.zone != nil // with a zone, --strict accepts naive timestamps
 			found := collectFindings(&o)
 			result := migrate(t, o)
 			wantReport(t, result, *found, nil)
@@ -67,37 +70,33 @@ func TestNaiveTimestamps(t *testing.T) {
 				if c.zone != berlin && n.naive {
 					want = clockIn(t, n.text, c.zone)
 				}
-				for _, query := range []string{"SELECT created_at FROM flujo.runs WHERE run_id = $1", "SELECT created_at FROM flujo.steps WHERE run_id = $1"} {
+				for _, query := range []string{"SELECT created_at FROM flujo.runs WHERE run_id = $1",
+					"SELECT created_at FROM flujo.steps WHERE run_id = $1"} {
 					if got := one(t, conn, query, fmt.Sprintf("run-%d", i)); got != want {
-						t.Errorf("%s became %s, want %s", n.text, got, want)
+						t.Errorf("%s: got %s, want %s", n.text, got, want)
 					}
 				}
 			}
 			wantSame(t, "naive timestamps", result.NaiveTimestamps, []report.NaiveColumn{
-				{
-					Column: "runs.created_at",
-					Count:  naive,
-					Zone:   c.says,
-				}, {Column: "steps.created_at", Count: naive, Zone: c.says}})
+				{Column: "runs.created_at", Count: naive, Zone: c.want},
+				{Column: "steps.created_at", Count: naive, Zone: c.want},
+			})
 			var text strings.Builder
 			if err := result.Text(&text); err != nil {
 				t.Fatal(err)
 			}
-			if line := fmt.Sprintf("times without a zone, taken as %s: %d in steps.created_at\n", c.says, naive); !strings.Contains(
-				text.String(),
-				line,
-			) {
+			line := fmt.Sprintf("times without a zone, taken as %s: %d in steps.created_at\n", c.want, naive)
+			if !strings.Contains(text.String(), line) {
 				t.Errorf("the report does not say %q:\n%s", line, &text)
 			}
 		})
 	}
 	o := options(t, path, pgtest.Database(t))
 	o.Strict = true
-	wantStrict(t, o, many(2*naive, "time"), "--naive-timezone")
+	wantStrict(t, o, plural(2*naive, "time"), "--naive-timezone")
 }
 
-// clockIn gives, as PostgreSQL prints it, the moment at which a clock in the
-// zone showed the text.
+// clockIn returns the UTC of a local time in a zone, as PostgreSQL prints it.
 func clockIn(t *testing.T, text string, zone *time.Location) string {
 	t.Helper()
 	if zone == nil {
@@ -108,35 +107,35 @@ func clockIn(t *testing.T, text string, zone *time.Location) string {
 			return at.UTC().Format("2006-01-02 15:04:05.999999+00")
 		}
 	}
-	t.Fatalf("%s is no time", text)
+	t.Fatalf("%s is not a timestamp", text)
 	return ""
 }
 
-// at is a row of another table that tells a time.
-type tells struct {
+// fallbackRow is a row that has the fallback for a timestamp of another row.
+type fallbackRow struct {
 	table string
 	given cells
 }
 
-// fallbacks are rows whose time is not told, and what tells it.
+// fallbacks holds cells without a valid timestamp, the rows with fallbacks, and the wanted timestamp and its source.
 var fallbacks = []struct {
 	in   string
 	cell any
-	rows []tells
-	want string // a time of 2026-01; "" for the file's
+	rows []fallbackRow
+	want string // a day of 2026-01; "" for the file's modification time
 	note string
 }{
 	{
 		"runs.created_at",
 		"",
-		[]tells{{"workflow_state", cells{"created_at": day(3)}}, {"steps", cells{"created_at": day(1)}}},
+		[]fallbackRow{{"workflow_state", cells{"created_at": day(3)}}, {"steps", cells{"created_at": day(1)}}},
 		"03",
 		"workflow_state.created_at",
 	},
 	{
 		"runs.created_at",
 		"soon",
-		[]tells{
+		[]fallbackRow{
 			{"steps", cells{"created_at": day(5)}},
 			{"steps", cells{"created_at": day(4)}},
 			{"steps", cells{"created_at": day(6)}},
@@ -147,67 +146,68 @@ var fallbacks = []struct {
 	{
 		"runs.created_at",
 		nil,
-		[]tells{{"spans", cells{"start_time": 1768003200.0}}, {"spans", cells{"start_time": 1767916800.0}}},
+		[]fallbackRow{{"spans", cells{"start_time": 1768003200.0}}, {"spans", cells{"start_time": 1767916800.0}}},
 		"09",
 		"spans.start_time",
 	},
 	{
 		"runs.created_at",
 		"infinity",
-		[]tells{{"evaluations", cells{"created_at": day(11)}}, {"evaluations", cells{"created_at": day(10)}}},
+		[]fallbackRow{{"evaluations", cells{"created_at": day(11)}}, {"evaluations", cells{"created_at": day(10)}}},
 		"10",
 		"evaluations.created_at",
 	},
-	{"runs.created_at", "-infinity", []tells{{"traces", cells{"created_at": day(12)}}}, "12", "traces.created_at"},
+	{"runs.created_at", "-infinity", []fallbackRow{{"traces", cells{"created_at": day(12)}}}, "12",
+		"traces.created_at"},
 	{
 		"runs.created_at",
 		"2026-02-30T00:00:00",
-		[]tells{{"runs", cells{"updated_at": day(13)}}},
+		[]fallbackRow{{"runs", cells{"updated_at": day(13)}}},
 		"13",
 		"runs.updated_at",
 	},
 	{
 		"runs.created_at",
 		[]byte{0xff},
-		[]tells{{"workflow_state", cells{"created_at": "never"}}, {"steps", cells{"created_at": day(14)}}},
+		[]fallbackRow{{"workflow_state", cells{"created_at": "never"}}, {"steps", cells{"created_at": day(14)}}},
 		"14",
 		"steps.created_at",
 	},
-	{"runs.created_at", "now", []tells{{"runs", cells{"updated_at": ""}}}, "", "the modification time of the state file"},
+	{"runs.created_at", "now", []fallbackRow{{"runs", cells{"updated_at": ""}}}, "", "the modification time of the state file"},
 	{
 		"runs.updated_at",
 		"",
-		[]tells{{"workflow_state", cells{"updated_at": day(15)}}, {"steps", cells{"created_at": day(16)}}},
+		[]fallbackRow{{"workflow_state", cells{"updated_at": day(15)}}, {"steps", cells{"created_at": day(16)}}},
 		"15",
 		"workflow_state.updated_at",
 	},
 	{
 		"runs.updated_at",
 		"today",
-		[]tells{{"steps", cells{"created_at": day(16)}}, {"steps", cells{"created_at": day(17)}}},
+		[]fallbackRow{{"steps", cells{"created_at": day(16)}}, {"steps", cells{"created_at": day(17)}}},
 		"17",
 		"steps.created_at",
 	},
 	{
 		"runs.updated_at",
 		"2026-01-05T24:00:00+00:00",
-		[]tells{{"spans", cells{"end_time": 1768780800.0}}, {"spans", cells{"end_time": 1768694400.0}}},
+		[]fallbackRow{{"spans", cells{"end_time": 1768780800.0}}, {"spans", cells{"end_time": 1768694400.0}}},
 		"19",
 		"spans.end_time",
 	},
 	{
 		"runs.updated_at",
 		nil,
-		[]tells{{"evaluations", cells{"created_at": day(20)}}, {"evaluations", cells{"created_at": day(21)}}},
+		[]fallbackRow{{"evaluations", cells{"created_at": day(20)}}, {"evaluations", cells{"created_at": day(21)}}},
 		"21",
 		"evaluations.created_at",
 	},
-	{"runs.updated_at", "", []tells{{"runs", cells{"created_at": day(2)}}}, "02", "runs.created_at"},
-	{"workflow_state.created_at", "", []tells{{"runs", cells{"created_at": day(3)}}}, "03", "runs.created_at"},
+	{"runs.updated_at", "", []fallbackRow{{"runs", cells{"created_at": day(2)}}}, "02", "runs.created_at"},
+	{"workflow_state.created_at", "", []fallbackRow{{"runs", cells{"created_at": day(3)}}}, "03", "runs.created_at"},
 	{
 		"workflow_state.created_at",
 		"",
-		[]tells{
+		[]fallbackRow{
 			{"steps", cells{"created_at": day(8)}},
 			{"steps", cells{"created_at": day(7)}},
 			{"runs", cells{"created_at": ""}},
@@ -218,44 +218,44 @@ var fallbacks = []struct {
 	{
 		"workflow_state.created_at",
 		nil,
-		[]tells{{"workflow_state", cells{"updated_at": day(6)}}},
+		[]fallbackRow{{"workflow_state", cells{"updated_at": day(6)}}},
 		"06",
 		"workflow_state.updated_at",
 	},
-	{"workflow_state.updated_at", "", []tells{{"runs", cells{"updated_at": day(5)}}}, "05", "runs.updated_at"},
+	{"workflow_state.updated_at", "", []fallbackRow{{"runs", cells{"updated_at": day(5)}}}, "05", "runs.updated_at"},
 	{
 		"workflow_state.updated_at",
 		"later",
-		[]tells{{"workflow_state", cells{"created_at": day(4)}}},
+		[]fallbackRow{{"workflow_state", cells{"created_at": day(4)}}},
 		"04",
 		"workflow_state.created_at",
 	},
 	{
 		"steps.created_at",
 		"",
-		[]tells{{"workflow_state", cells{"updated_at": day(3)}}, {"runs", cells{"updated_at": day(2)}}},
+		[]fallbackRow{{"workflow_state", cells{"updated_at": day(3)}}, {"runs", cells{"updated_at": day(2)}}},
 		"03",
 		"workflow_state.updated_at",
 	},
-	{"steps.created_at", nil, []tells{{"runs", cells{"updated_at": day(2)}}}, "02", "runs.updated_at"},
+	{"steps.created_at", nil, []fallbackRow{{"runs", cells{"updated_at": day(2)}}}, "02", "runs.updated_at"},
 	{
 		"steps.created_at",
 		"",
-		[]tells{{"runs", cells{"updated_at": "", "created_at": day(22)}}},
+		[]fallbackRow{{"runs", cells{"updated_at": "", "created_at": day(22)}}},
 		"22",
 		"runs.created_at",
 	},
-	{"spans.created_at", "", []tells{{"spans", cells{"end_time": 1767312000.0}}}, "02", "spans.end_time"},
-	{"spans.created_at", "", []tells{{"spans", cells{"start_time": 1767398400.0}}}, "03", "spans.start_time"},
-	{"evaluations.created_at", "", []tells{{"runs", cells{"updated_at": day(23)}}}, "23", "runs.updated_at"},
+	{"spans.created_at", "", []fallbackRow{{"spans", cells{"end_time": 1767312000.0}}}, "02", "spans.end_time"},
+	{"spans.created_at", "", []fallbackRow{{"spans", cells{"start_time": 1767398400.0}}}, "03", "spans.start_time"},
+	{"evaluations.created_at", "", []fallbackRow{{"runs", cells{"updated_at": day(23)}}}, "23", "runs.updated_at"},
 	{
 		"traces.created_at",
 		"",
-		[]tells{{"spans", cells{"created_at": day(24)}}, {"spans", cells{"created_at": day(25)}}},
+		[]fallbackRow{{"spans", cells{"created_at": day(24)}}, {"spans", cells{"created_at": day(25)}}},
 		"25",
 		"spans.created_at",
 	},
-	{"traces.created_at", "", []tells{{"runs", cells{"updated_at": day(26)}}}, "26", "runs.updated_at"},
+	{"traces.created_at", "", []fallbackRow{{"runs", cells{"updated_at": day(26)}}}, "26", "runs.updated_at"},
 	{"system_state.updated_at", "", nil, "", "the modification time of the state file"},
 	{"system_state.updated_at", nil, nil, "", "the modification time of the state file"},
 	{"system_state.updated_at", "0001-01-01T00:00:00+01:00", nil, "", "the modification time of the state file"}, // before the year 1 in UTC
@@ -263,14 +263,15 @@ var fallbacks = []struct {
 	{"system_state.updated_at", int64(253402300800), nil, "", "the modification time of the state file"},
 }
 
+// day returns the timestamp of a day in 2026-01.
 func day(n int) string { return fmt.Sprintf("2026-01-%02dT00:00:00+00:00", n) }
 
-// TestInferredTimes looks for each kind of fallback.
+// TestInferredTimes tests each timestamp fallback.
 func TestInferredTimes(t *testing.T) {
 	t.Parallel()
-	f := newFile(t, nasty())
+	f := newFile(t, driverTypesFormat())
 	var originals []originalRow
-	var reported2 []finding
+	var wantFound []finding
 	var queries []string
 	for i, w := range fallbacks {
 		table, column, _ := strings.Cut(w.in, ".")
@@ -287,7 +288,7 @@ func TestInferredTimes(t *testing.T) {
 					given[k] = v
 				}
 				f.insert(r.table, given)
-				for k, v := range r.given { // what of these is not told is inferred too
+				for k, v := range r.given { // invalid timestamps in these rows are inferred too
 					if v == "" || v == "never" {
 						key := id
 						if keyColumn[r.table] == "id" {
@@ -312,21 +313,16 @@ func TestInferredTimes(t *testing.T) {
 			key = fmt.Sprint(1000 * (i + 1))
 		}
 		originals = append(originals, originalCell(table, key, int64(1000*(i+1)), column, "time-inferred", w.cell))
-		reported2 = append(
-			reported2,
-			finding{
-				table:  table,
-				key:    key,
-				rowid:  int64(1000 * (i + 1)),
-				column: column,
-				reason: "time-inferred",
-				note:   w.note,
-			},
-		)
-		queries = append(
-			queries,
-			fmt.Sprintf("SELECT %s FROM flujo.%s WHERE %s::text = '%s'", column, table, keyColumn[table], key),
-		)
+		wantFound = append(wantFound, finding{
+			table:  table,
+			key:    key,
+			rowid:  int64(1000 * (i + 1)),
+			column: column,
+			reason: "time-inferred",
+			note:   w.note,
+		})
+		queries = append(queries,
+			fmt.Sprintf("SELECT %s FROM flujo.%s WHERE %s::text = '%s'", column, table, keyColumn[table], key))
 	}
 	path := f.close()
 	written := time.Date(2026, 2, 3, 4, 5, 6, 789_000_000, time.UTC)
@@ -345,29 +341,20 @@ func TestInferredTimes(t *testing.T) {
 			want = "2026-02-03 04:05:06.789+00"
 		}
 		if got := one(t, conn, queries[i]); got != want {
-			t.Errorf("case %d, %s %q became %s, want %s", i, w.in, w.cell, got, want)
+			t.Errorf("case %d, %s %q: got %s, want %s", i, w.in, w.cell, got, want)
 		}
 	}
 	wantOriginalRows(t, conn, originals)
 	got := asFindings(*found)
-	for _, want := range reported2 {
-		if !containsFinding(got, want) {
-			t.Errorf("not found: %+v", want)
+	for _, want := range wantFound {
+		if !slices.Contains(got, want) {
+			t.Errorf("missing finding: %+v", want)
 		}
 	}
 	if len(got) != len(originals) {
-		t.Errorf("%d findings, want %d", len(got), len(originals))
+		t.Errorf("got %d findings, want %d", len(got), len(originals))
 	}
 	o = options(t, path, pgtest.Database(t))
 	o.Strict = true
-	wantStrict(t, o, many(len(originals), "cell"))
-}
-
-func containsFinding(all []finding, want finding) bool {
-	for _, f := range all {
-		if f == want {
-			return true
-		}
-	}
-	return false
+	wantStrict(t, o, plural(len(originals), "cell"))
 }

@@ -10,22 +10,21 @@ import (
 	"flujo-port/internal/pgtest"
 )
 
-// variant is a cell in a row of its own.
+// variant is a cell in its own row.
 type variant struct {
 	in     string // table.column
-	cell   any    // nil, int64, float64, string, []byte: its storage class
-	want   string // its column in PostgreSQL as text; "NULL" for NULL
-	reason string // what it is kept and reported as; "" when it arrives as it is
+	cell   any    // nil, int64, float64, string or []byte
+	want   string // the column in PostgreSQL as text; "NULL" for NULL
+	reason string // the reason of the change; "" if the cell is not changed
 }
 
-// contractLine is a line of the contract's table.
+// contractLine is a line of the table in docs/values.md.
 type contractLine struct {
 	name     string
 	variants []variant
 }
 
-// contract is the table "Values that PostgreSQL cannot hold", as far as it is
-// about a cell alone.
+// contract holds the lines of docs/values.md that are about single cells.
 var contract = []contractLine{
 	{"JSON text null", []variant{
 		{"steps.output", "null", "NULL", ""},
@@ -48,7 +47,7 @@ var contract = []contractLine{
 		{"steps.output", `"a\u0000b"`, `"ab"`, "nul-removed"},
 		{"steps.output", `{"k\u0000": ["\u0000"]}`, `{"k": [""]}`, "nul-removed"},
 		{"steps.output", "\"a\x00b\"", `"ab"`, "nul-removed"},
-		{"steps.output", `{"a\u0000": 1, "a": 2}`, `{"a": 2}`, "nul-removed"}, // of doubled keys the last
+		{"steps.output", `{"a\u0000": 1, "a": 2}`, `{"a": 2}`, "nul-removed"}, // the last of two equal keys
 		{"steps.output", `"\\u0000"`, `"\\u0000"`, ""},                        // a backslash, then u0000
 		{"steps.output", `"\\\u0000"`, `"\\"`, "nul-removed"},
 		{"system_state.value", `"\u0000"`, `""`, "nul-removed"},
@@ -117,7 +116,7 @@ var contract = []contractLine{
 		{"steps.output", "[1E131072]", `"[1E131072]"`, "json-number-out-of-range"},
 		{"steps.output", "1e-16400", `"1e-16400"`, "json-number-out-of-range"},
 		{"steps.output", "1e400", "1" + strings.Repeat("0", 400), ""},
-		{"steps.output", "[-0, -0.0, 1e2]", "[0, 0.0, 100]", ""}, // spelled otherwise
+		{"steps.output", "[-0, -0.0, 1e2]", "[0, 0.0, 100]", ""}, // equal numbers
 		{"steps.output", ` {"b":1 , "a":2,"b":3} `, `{"a": 2, "b": 3}`, ""},
 		{"steps.output", nested("[", "1", "]", 10_000), nested("[", "1", "]", 10_000), ""},
 		{"steps.output", nested(`{"a": `, "1", "}", 10_000), nested(`{"a": `, "1", "}", 10_000), ""},
@@ -129,7 +128,7 @@ var contract = []contractLine{
 			"json-too-deep",
 		},
 	}},
-	{"BLOB where text is due", []variant{
+	{"BLOB in a text column", []variant{
 		{"runs.error_message", []byte("plain é"), "plain é", ""},
 		{"runs.error_message", []byte{}, "", ""},
 		{"runs.error_message", []byte("a\xff"), "a\uFFFD", "invalid-utf8"},
@@ -141,7 +140,7 @@ var contract = []contractLine{
 		{"runs.run_id", []byte("a run"), "a run", ""},
 		{"system_state.key", []byte("a key"), "a key", ""},
 	}},
-	{"number where text is due", []variant{
+	{"number in a text column", []variant{
 		{"runs.error_message", int64(-12), "-12", "number-as-text"},
 		{"runs.error_message", 0.1, "0.1", "number-as-text"},
 		{"runs.run_id", int64(77), "77", "number-as-text"},
@@ -149,7 +148,7 @@ var contract = []contractLine{
 		{"steps.output", 1.5, "1.5", "number-as-text"},
 		{"steps.output", math.Inf(-1), `"-Infinity"`, "non-finite-number+number-as-text"},
 	}},
-	{"12.5 where an integer is due", []variant{
+	{"fraction in an integer column", []variant{
 		{"steps.token_counts", 12.5, "12", "rounded"},
 		{"steps.token_counts", 13.5, "14", "rounded"},
 		{"steps.token_counts", -0.5, "0", "rounded"},
@@ -171,7 +170,7 @@ var contract = []contractLine{
 		{"evaluations.score", "1", "1", "text-as-number"},
 		{"spans.end_time", "1767603600.857481", "1767603600.857481", "text-as-number"},
 	}},
-	{"other text where a number is due", []variant{
+	{"other text in a numeric column", []variant{
 		{"steps.token_counts", "many", "NULL", "not-a-number"},
 		{"steps.token_counts", "", "NULL", "not-a-number"},
 		{"steps.token_counts", "0x10", "NULL", "not-a-number"},
@@ -226,16 +225,17 @@ var contract = []contractLine{
 	}},
 }
 
-// unmapped names the line of columns that Flujo's PostgreSQL tables do not have.
+// unmapped is the name of the line on unmapped columns.
 const unmapped = "columns of older file formats"
 
+// nested returns inside within the given number of levels of open and end.
 func nested(open, inside, end string, levels int) string {
 	return strings.Repeat(open, levels) + inside + strings.Repeat(end, levels)
 }
 
-// nasty is format06 with declared types of which modernc's driver makes times
-// and booleans, and a column that is nobody's.
-func nasty() map[string]string {
+// driverTypesFormat returns format06 with declared types that modernc's driver for database/sql converts to times and
+// booleans, and with an unmapped column.
+func driverTypesFormat() map[string]string {
 	all := map[string]string{}
 	for table, columns := range format06 {
 		columns = strings.ReplaceAll(columns, "created_at T", "created_at DATETIME")
@@ -247,11 +247,11 @@ func nasty() map[string]string {
 	return all
 }
 
-// writeLine makes a file with a row for each variant of a line. Next to the file
-// it gives the rows' keys in PostgreSQL.
+// writeLine writes a file with a row for each variant of a line. It returns the file's path and the keys of the rows
+// in PostgreSQL.
 func writeLine(t *testing.T, l contractLine) (path string, keys []string) {
 	t.Helper()
-	f := newFile(t, nasty())
+	f := newFile(t, driverTypesFormat())
 	keys = make([]string, len(l.variants))
 	for i, v := range l.variants {
 		table, column, _ := strings.Cut(v.in, ".")
@@ -277,9 +277,8 @@ func writeLine(t *testing.T, l contractLine) (path string, keys []string) {
 	return f.close(), keys
 }
 
-// TestValuesContract writes a file for each line of the contract and looks, for each
-// variant, for the value in its column, the original, the finding, and what the
-// report says.
+// TestValuesContract tests, for each variant of each line of docs/values.md, the value in PostgreSQL, the original, the
+// finding and the report.
 func TestValuesContract(t *testing.T) {
 	t.Parallel()
 	for _, l := range contract {
@@ -298,48 +297,41 @@ func TestValuesContract(t *testing.T) {
 			for i, v := range l.variants {
 				table, column, _ := strings.Cut(v.in, ".")
 				if v.reason != "" {
-					wantOriginals = append(
-						wantOriginals,
-						originalCell(table, keys[i], int64(100+i), column, v.reason, v.cell),
-					)
-					wantFound = append(
-						wantFound,
-						finding{table: table, key: keys[i], rowid: int64(100 + i), column: column, reason: v.reason},
-					)
+					wantOriginals = append(wantOriginals,
+						originalCell(table, keys[i], int64(100+i), column, v.reason, v.cell))
+					wantFound = append(wantFound,
+						finding{table: table, key: keys[i], rowid: int64(100 + i), column: column, reason: v.reason})
 				}
 				if l.name == unmapped {
 					continue
 				}
-				key := map[string]string{"steps": "id", "spans": "id", "evaluations": "id", "system_state": "key"}[table]
+				key := map[string]string{"steps": "id", "spans": "id", "evaluations": "id",
+					"system_state": "key"}[table]
 				if key == "" {
 					key = "run_id"
 				}
-				if got := one(t, conn, fmt.Sprintf("SELECT %s FROM flujo.%s WHERE %s::text = $1", column, table, key), keys[i]); got != v.want {
-					t.Errorf("%s %.60q became %.200q, want %.200q", v.in, v.cell, got, v.want)
+				query := fmt.Sprintf("SELECT %s FROM flujo.%s WHERE %s::text = $1", column, table, key)
+				if got := one(t, conn, query, keys[i]); got != v.want {
+					t.Errorf("%s %.60q: got %.200q, want %.200q", v.in, v.cell, got, v.want)
 				}
 			}
 			wantOriginalRows(t, conn, wantOriginals)
 			wantReport(t, result, *found, wantFound)
 			if result.Originals != int64(len(wantOriginals)) || result.Refused {
-				t.Errorf(
-					"the report says %d originals, want %d; refused %v",
-					result.Originals,
-					len(wantOriginals),
-					result.Refused,
-				)
+				t.Errorf("got %d originals and refused %v in the report, want %d and false", result.Originals,
+					result.Refused, len(wantOriginals))
 			}
 			for _, row := range result.Tables {
 				if !row.Match || row.Rejected != 0 {
-					t.Errorf("%+v", row)
+					t.Errorf("got %+v, want a match without rejected rows", row)
 				}
 			}
-			wantNothingUnder(t, path, len(wantOriginals))
+			wantDryRunAndStrict(t, path, len(wantOriginals))
 		})
 	}
 }
 
-// wantStored checks the file itself: every cell has the storage class and the
-// bytes that the line says.
+// wantStored tests that every cell of the file has the storage class and the bytes of its variant.
 func wantStored(t *testing.T, path string, l contractLine) {
 	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+path+"?immutable=1")
@@ -351,14 +343,14 @@ func wantStored(t *testing.T, path string, l contractLine) {
 		table, column, _ := strings.Cut(v.in, ".")
 		class, content := stored(t, db, table, column, int64(100+i))
 		if class != classOf(v.cell) || string(content) != string(bytesOf(v.cell)) {
-			t.Fatalf("the file has a %s %.60q in %s, want %.60q", class, content, v.in, v.cell)
+			t.Fatalf("%s: got a %s %.60q in the file, want %.60q", v.in, class, content, v.cell)
 		}
 	}
 }
 
-// wantNothingUnder does a dry run of the file, and moves it strictly: neither may leave
-// anything, and --strict must refuse exactly where something is changed.
-func wantNothingUnder(t *testing.T, path string, changedCells int) {
+// wantDryRunAndStrict tests that a dry run reports the changed cells, that --strict refuses the file if there are any,
+// and that neither leaves anything.
+func wantDryRunAndStrict(t *testing.T, path string, changedCells int) {
 	t.Helper()
 	url := pgtest.Database(t)
 	o := options(t, path, url)
@@ -366,12 +358,8 @@ func wantNothingUnder(t *testing.T, path string, changedCells int) {
 	found := collectFindings(&o)
 	if result := migrate(t, o); len(*found) != changedCells || result.Originals != int64(changedCells) ||
 		result.Committed {
-		t.Errorf(
-			"the dry run: %d findings, %d originals, committed %v",
-			len(*found),
-			result.Originals,
-			result.Committed,
-		)
+		t.Errorf("got %d findings, %d originals and committed %v from the dry run, want %d changed cells", len(*found),
+			result.Originals, result.Committed, changedCells)
 	}
 	conn := connect(t, url)
 	if got := leftovers(t, conn); got != "" {
@@ -382,9 +370,9 @@ func wantNothingUnder(t *testing.T, path string, changedCells int) {
 	}
 	o.DryRun, o.Strict = false, true
 	*found = nil
-	wantStrict(t, o, many(changedCells, "cell"))
+	wantStrict(t, o, plural(changedCells, "cell"))
 	if len(*found) != changedCells {
-		t.Errorf("--strict: %d findings, want %d", len(*found), changedCells)
+		t.Errorf("got %d findings with --strict, want %d", len(*found), changedCells)
 	}
 	if got := leftovers(t, conn); got != "" {
 		t.Errorf("--strict left %s", got)
