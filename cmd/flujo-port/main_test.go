@@ -243,7 +243,7 @@ func TestBadInput(t *testing.T) {
 		code  int
 		words []string
 	}{
-		{"no such file", []string{"migrate", "--sqlite", "nowhere.db", "--postgres", url}, 2, []string{"nowhere.db", "no such file", "--sqlite"}},
+		{"no such file", []string{"migrate", "--sqlite", "nowhere.db", "--postgres", url}, 2, []string{"nowhere.db", "the file does not exist", "--sqlite"}},
 		{"a folder", []string{"migrate", "--sqlite", dir, "--postgres", url}, 2, []string{"a folder"}},
 		{"empty file", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "empty.db"), ""), "--postgres", url}, 3, []string{"empty"}},
 		{"not SQLite", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "text.db"), strings.Repeat("some text\n", 100)), "--postgres", url}, 3, []string{"not a SQLite database", "encrypted"}},

@@ -221,5 +221,5 @@ func TestHotJournalNextToWAL(t *testing.T) {
 	write(t, path+"-wal", make([]byte, 5000))
 	watch(t, path)
 	_, err := Open(t.Context(), path)
-	isError(t, err, clierr.Refused, "its -journal is still to be rolled back")
+	isError(t, err, clierr.Refused, "its -journal has not been rolled back")
 }

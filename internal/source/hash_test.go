@@ -109,7 +109,7 @@ func TestSHA256OfAShorterFile(t *testing.T) {
 			err,
 			clierr.Failed,
 			fmt.Sprintf("hash %q: it has ", path+suffix),
-			"it was written while it was read: stop Flujo and run again",
+			"the file was written while it was read: stop Flujo and run again",
 		)
 		if main != "" || wal != "" {
 			t.Errorf("%q and %q next to the error", main, wal)

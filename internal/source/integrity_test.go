@@ -178,13 +178,13 @@ func TestQuickCheckDamage(t *testing.T) {
 					defer s.Close()
 					err = s.QuickCheck(t.Context())
 				}
-				isError(t, err, clierr.Refused, path, "the file is damaged or was cut off while it was copied")
+				isError(t, err, clierr.Refused, path, "the file is damaged or was truncated while it was copied")
 				if strings.Contains(err.Error(), "\n") || len(err.Error()) > 700 {
 					t.Errorf("it is long: %s", err)
 				}
 				// Where a page is beyond the end we stop, and SQLite may read zeros.
 				if lines := quickChecked(t, path); len(lines) > 1 && name != "the end is missing" {
-					if !strings.Contains(err.Error(), "SQLite finds "+strings.TrimSpace(lines[1])) {
+					if !strings.Contains(err.Error(), "SQLite found "+strings.TrimSpace(lines[1])) {
 						t.Errorf("%v does not say %q", err, lines[1])
 					}
 					if more := strings.Contains(err.Error(), "; and more; "); more != (len(lines) > 1+fewFindings) {
@@ -206,7 +206,7 @@ func swap(a, b []byte) {
 // are right.
 func TestQuickCheckDamageInWAL(t *testing.T) {
 	t.Parallel()
-	const blame = "without its -wal the file is sound, so the -wal does not belong to it or is damaged: copy the file and its -wal together again while Flujo is stopped"
+	const blame = "without its -wal the file is intact, so the -wal does not belong to it or is damaged: copy the file and its -wal together again while Flujo is stopped"
 	frame := func(wal []byte, kind byte) (last []byte) { // which counts
 		for rest := wal[32:]; len(rest) > 0; rest = rest[24+4096:] {
 			if rest[24] == kind {
@@ -252,7 +252,7 @@ func TestQuickCheckBothDamaged(t *testing.T) {
 	write(t, path, contents)
 	watch(t, path)
 	s := openSnapshot(t, path)
-	isError(t, s.QuickCheck(t.Context()), clierr.Refused, "SQLite finds Tree 2 page ", copyAgain)
+	isError(t, s.QuickCheck(t.Context()), clierr.Refused, "SQLite found Tree 2 page ", copyAgain)
 }
 
 // TestQuickCheckLiveWriter: damage next to a writer, who holds SQLite's locks.
@@ -265,7 +265,7 @@ func TestQuickCheckLiveWriter(t *testing.T) {
 	startWriter(t, path, "UPDATE runs SET status = 'new' WHERE run_id = '000001'")
 	watch(t, path)
 	s := openSnapshot(t, path)
-	isError(t, s.QuickCheck(t.Context()), clierr.Refused, "SQLite finds ", copyAgain)
+	isError(t, s.QuickCheck(t.Context()), clierr.Refused, "SQLite found ", copyAgain)
 }
 
 // TestQuickCheckWhileWritten: pages that changed under the check are no damage.
@@ -280,8 +280,8 @@ func TestQuickCheckWhileWritten(t *testing.T) {
 		t,
 		s.QuickCheck(t.Context()),
 		clierr.Failed,
-		"SQLite finds ",
-		"it was written while it was read: stop Flujo and run again",
+		"SQLite found ",
+		"the file was written while it was read: stop Flujo and run again",
 	)
 }
 

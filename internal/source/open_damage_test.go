@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	copyAgain = "the file is damaged or was cut off while it was copied: copy it again with its -wal, or recover it with sqlite3's .recover"
+	copyAgain = "the file is damaged or was truncated while it was copied: copy it again with its -wal, or recover it with sqlite3's .recover"
 	notSQLite = "it is not a SQLite database, or it is encrypted"
 )
 
@@ -31,7 +31,7 @@ func TestOpenRefusesWhatIsNotSQLite(t *testing.T) {
 		contents []byte
 		says     string
 	}{
-		"empty":                 {nil, "the file is empty; give the file that Flujo's state_uri names"},
+		"empty":                 {nil, "the file is empty; pass the file that Flujo's state_uri names"},
 		"one byte":              {[]byte("S"), notSQLite},
 		"encrypted":             {noise(8192), notSQLite},
 		"encrypted, and short":  {noise(99), notSQLite},
@@ -101,7 +101,7 @@ func TestCutOff(t *testing.T) {
 				write(t, path, whole[:size])
 				watch(t, path)
 				_, err := readAll(t, path)
-				says := "the file is damaged or was cut off while it was copied"
+				says := "the file is damaged or was truncated while it was copied"
 				if size < 100 {
 					says = notSQLite
 				}

@@ -224,11 +224,11 @@ func TestOpenRefusesWhatIsNotThere(t *testing.T) {
 	}
 	watch(t, filepath.Join(dir, "x"))
 	for name, tc := range map[string]struct{ path, says string }{
-		"missing":             {"flujo_state.db", "there is no such file; give Flujo's file with --sqlite"},
-		"missing folder":      {"no/flujo_state.db", "there is no such file"},
+		"missing":             {"flujo_state.db", "the file does not exist; pass Flujo's state file with --sqlite"},
+		"missing folder":      {"no/flujo_state.db", "the file does not exist"},
 		"a file for a folder": {"a-file/flujo_state.db", "not a directory"},
-		"a folder":            {".", "it is a folder; give the file in it, such as flujo_state.db, with --sqlite"},
-		"dangling link":       {"dangling", "there is no such file"},
+		"a folder":            {".", "it is a directory; pass a file, such as flujo_state.db in it, with --sqlite"},
+		"dangling link":       {"dangling", "the file does not exist"},
 		"circular link":       {"circle", "too many"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -405,8 +405,8 @@ func TestOpenRefusesHotJournal(t *testing.T) {
 		err,
 		clierr.Refused,
 		fmt.Sprintf("open %q: ", path),
-		"a transaction was broken off in it, and its -journal is still to be rolled back",
-		"let Flujo or sqlite3 open it once",
+		"it holds an interrupted transaction, and its -journal has not been rolled back",
+		"open it once with Flujo or sqlite3",
 	)
 }
 

@@ -180,7 +180,7 @@ func TestUnreadable(t *testing.T) {
 	t.Parallel()
 	for suffix, says := range map[string]string{
 		"":         "permission denied",
-		"-wal":     "its newest rows are in that file: the user that runs this must be able to read it",
+		"-wal":     "the newest rows are in its -wal: run as a user that can read it",
 		"-shm":     "permission denied",
 		"-journal": "permission denied",
 	} {

@@ -179,20 +179,20 @@ var badHeaders = map[string]struct {
 }{
 	"zeros": {
 		func(wal []byte) { clear(wal[:32]) },
-		"its -wal does not begin like one: it belongs to another file or is damaged",
+		"its -wal does not have the header of a -wal: it belongs to another file or is damaged",
 		true,
 	},
-	"text": {func(wal []byte) { copy(wal, "CREATE TABLE") }, "its -wal does not begin like one", true},
+	"text": {func(wal []byte) { copy(wal, "CREATE TABLE") }, "its -wal does not have the header of a -wal", true},
 	"the file's header": {
 		func(wal []byte) { copy(wal, "SQLite format 3\x00") },
-		"its -wal does not begin like one",
+		"its -wal does not have the header of a -wal",
 		true,
 	},
 	"other salts":      {func(wal []byte) { wal[17] ^= 1 }, "its -wal has a damaged header", false},
 	"another checksum": {func(wal []byte) { wal[31] ^= 1 }, "its -wal has a damaged header", false},
 	"pages of no size": {
 		func(wal []byte) { clear(wal[8:12]); seal(wal, false) },
-		"its -wal has pages of 0 bytes, and the file has pages of 4096: it belongs to another file",
+		"its -wal has pages of 0 bytes, but the file has pages of 4096 bytes: it belongs to another file",
 		true,
 	},
 	"odd pages": {func(wal []byte) { wal[11] = 1; seal(wal, false) }, "its -wal has pages of 4097 bytes", true},
@@ -203,7 +203,7 @@ var badHeaders = map[string]struct {
 	},
 	"another version": {
 		func(wal []byte) { wal[7]++; seal(wal, false) },
-		"its -wal has a damaged header or is another program's",
+		"its -wal has a damaged header or was not written by SQLite",
 		false,
 	},
 }
@@ -225,7 +225,7 @@ func TestOpenRefusesWALHeaders(t *testing.T) {
 				clierr.Refused,
 				fmt.Sprintf("open %q: ", path),
 				tc.says,
-				"; copy the file and its -wal together again while Flujo is stopped, or remove the -wal if it is known to be another file's",
+				"; copy the file and its -wal together again while Flujo is stopped, or remove the -wal if it belongs to another file",
 			)
 			if name != "another version" {
 				if rows, frames := recovered(t, copyBoth(t, path)); rows != 100 || frames != 0 {
@@ -339,7 +339,7 @@ func TestForeignWAL(t *testing.T) {
 		says string
 		open bool // Open sees it; else QuickCheck
 	}{
-		"other page size": {open: true, says: "its -wal has pages of 1024 bytes, and the file has pages of 4096: it belongs to another file", wal: func(t *testing.T, _ string) string {
+		"other page size": {open: true, says: "its -wal has pages of 1024 bytes, but the file has pages of 4096 bytes: it belongs to another file", wal: func(t *testing.T, _ string) string {
 			path := build(t, "PRAGMA page_size = 1024", walMode, rowsTable)
 			leftByKilled(t, path, addRows(10))
 			return path
@@ -349,7 +349,7 @@ func TestForeignWAL(t *testing.T) {
 			leftByKilled(t, path, "UPDATE other SET v = 3")
 			return path
 		}},
-		"other content, as many pages": {says: "without its -wal the file is sound, so the -wal does not belong to it or is damaged: copy the file and its -wal together again while Flujo is stopped", wal: func(t *testing.T, main string) string {
+		"other content, as many pages": {says: "without its -wal the file is intact, so the -wal does not belong to it or is damaged: copy the file and its -wal together again while Flujo is stopped", wal: func(t *testing.T, main string) string {
 			path := buildAsLarge(t, main, otherTable, otherRow)
 			leftByKilled(t, path, "UPDATE other SET v = 2 WHERE rowid % 20 = 0")
 			return path
@@ -359,12 +359,12 @@ func TestForeignWAL(t *testing.T) {
 			leftByKilled(t, path, change)
 			return path
 		}},
-		"same schema, another database, as many pages": {says: "without its -wal the file is sound, so the -wal does not belong to it", wal: func(t *testing.T, main string) string {
+		"same schema, another database, as many pages": {says: "without its -wal the file is intact, so the -wal does not belong to it", wal: func(t *testing.T, main string) string {
 			path := buildAsLarge(t, main, rowsTable, longer)
 			leftByKilled(t, path, change)
 			return path
 		}},
-		"same schema, another database that grew": {open: true, says: "another state of this one: their counts of changes do not go together", wal: func(t *testing.T, _ string) string {
+		"same schema, another database that grew": {open: true, says: "another state of this one: their change counters do not match", wal: func(t *testing.T, _ string) string {
 			path := build(t, walMode, rowsTable, addRows(500))
 			for range 3 { // each connection counts once
 				execute(t, path, addRows(500))
@@ -372,21 +372,21 @@ func TestForeignWAL(t *testing.T) {
 			leftByKilled(t, path, addRows(500))
 			return path
 		}},
-		"of an earlier state": {open: true, says: "another state of this one: their counts of changes do not go together", wal: func(t *testing.T, main string) string {
+		"of an earlier state": {open: true, says: "another state of this one: their change counters do not match", wal: func(t *testing.T, main string) string {
 			leftByKilled(t, main, "PRAGMA user_version = 1")
 			path := copyBoth(t, main)
 			execute(t, main, "PRAGMA user_version = 2") // takes the -wal in, and away
 			execute(t, main, "PRAGMA user_version = 3")
 			return path
 		}},
-		"of a later state": {open: true, says: "another state of this one: their counts of changes do not go together", wal: func(t *testing.T, main string) string {
+		"of a later state": {open: true, says: "another state of this one: their change counters do not match", wal: func(t *testing.T, main string) string {
 			path := copyBoth(t, main)
 			execute(t, path, "PRAGMA user_version = 1")
 			execute(t, path, "PRAGMA user_version = 2")
 			leftByKilled(t, path, "PRAGMA user_version = 3")
 			return path
 		}},
-		"a backup was put in the file's place": {open: true, says: "its -wal holds rows, and the file is not in WAL mode", main: func(t *testing.T) string {
+		"a backup was put in the file's place": {open: true, says: "its -wal holds rows, but the file is not in WAL mode", main: func(t *testing.T) string {
 			path := build(t, walMode, rowsTable, addRows(1000))
 			backup := filepath.Join(t.TempDir(), "backup.db")
 			execute(t, path, "VACUUM INTO '"+backup+"'")
@@ -433,5 +433,5 @@ func TestLiveWriterGoesOn(t *testing.T) {
 	holds(t, openSnapshot(t, path), 110)
 	w.kill()
 	_, err := Open(t.Context(), path)
-	isError(t, err, clierr.Refused, "their counts of changes do not go together")
+	isError(t, err, clierr.Refused, "their change counters do not match")
 }

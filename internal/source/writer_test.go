@@ -210,7 +210,7 @@ func TestWrittenWhileRead(t *testing.T) {
 	rows := firstRow(t, s)
 	cut(t, path, 8192)
 	_, err := collect(rows, nil)
-	isError(t, err, clierr.Failed, "it was written while it was read: stop Flujo and run again")
+	isError(t, err, clierr.Failed, "the file was written while it was read: stop Flujo and run again")
 }
 
 // TestLockIsWaitedFor: a writer that commits while the file is opened is no
@@ -271,5 +271,5 @@ func TestExclusiveWriter(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = s.readTables(t.Context())
-	isError(t, err, clierr.Failed, "another process holds it: stop Flujo and run again")
+	isError(t, err, clierr.Failed, "another process has locked the file: stop Flujo and run again")
 }

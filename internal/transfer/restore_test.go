@@ -406,7 +406,7 @@ func TestRestoreRefuses(t *testing.T) {
 		{"another schema", func(t *testing.T, o *transfer.RestoreOptions) {
 			o.Postgres = pgtest.Database(t)
 			run(t, connect(t, o.Postgres), "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
-		}, clierr.Refused, []string{"another shape"}},
+		}, clierr.Refused, []string{"differ from Flujo"}},
 		{"a column that it does not know", func(t *testing.T, o *transfer.RestoreOptions) {
 			o.Postgres = pgtest.Database(t)
 			initialise(t, o.Postgres)
