@@ -49,5 +49,5 @@ func TestAddressThatFindsOtherTables(t *testing.T) {
 	url := pgtest.Database(t)
 	initialise(t, url)
 	run(t, connect(t, url), "SET allow_system_table_mods = on", "CREATE TABLE pg_catalog.runs (run_id text)")
-	wantError(t, options(t, fixture, url), clierr.Refused, `finds the table in schema "pg_catalog", not in "flujo"`)
+	wantError(t, options(t, fixture, url), clierr.Refused, `finds table "runs" in schema "pg_catalog", not in "flujo"`)
 }
