@@ -108,10 +108,9 @@ func CheckAddress(ctx context.Context, address, schema string, rows int64) error
 		return err
 	}
 	var found string
-	err = conn.QueryRow(ctx, `SELECT coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.oid = to_regclass($1)), '')`, mapping.Runs).
-		Scan(&found)
-	if err != nil {
+	const query = `SELECT coalesce((SELECT n.nspname
+		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)), '')`
+	if err := conn.QueryRow(ctx, query, mapping.Runs).Scan(&found); err != nil {
 		return err
 	}
 	if found != schema {

@@ -291,7 +291,8 @@ func (c *Conn) foreignIndexes(ctx context.Context) (all []string, err error) {
 					THEN ' (multicolumn, partial, unique or invalid)' ELSE '' END,
 				'not an index')
 		FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid LEFT JOIN pg_class o ON o.oid = i.indrelid
-			LEFT JOIN pg_attribute a ON a.attrelid = o.oid AND a.attnum = i.indkey[0] LEFT JOIN pg_am m ON m.oid = c.relam
+			LEFT JOIN pg_attribute a ON a.attrelid = o.oid AND a.attnum = i.indkey[0]
+			LEFT JOIN pg_am m ON m.oid = c.relam
 			LEFT JOIN pg_opclass p ON p.oid = i.indclass[0]
 		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2) ORDER BY 1`,
 		[]any{Ident(c.Schema), slices.Collect(maps.Keys(want))}, []any{&name, &got}, func() {

@@ -45,8 +45,10 @@ func Config(conn string) (*pgx.ConnConfig, error) {
 		}
 	}
 	return nil, &clierr.Error{
-		Kind: clierr.Usage, Message: "the PostgreSQL address is malformed (not shown, it may hold a password)",
-		Hint: "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with @ : / % # in the password percent-encoded",
+		Kind:    clierr.Usage,
+		Message: "the PostgreSQL address is malformed (not shown, it may hold a password)",
+		Hint: "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, " +
+			"with @ : / % # in the password percent-encoded",
 	}
 }
 

@@ -82,7 +82,8 @@ func (c *Conn) WrapError(step string, err error) error {
 	case pgErr.Code == InsufficientPrivilege:
 		e.Kind = clierr.Refused
 		e.Hint = fmt.Sprintf(
-			"role %q lacks that privilege: have it granted, or have an owner run \"flujo-port init --grant-to %s\" first",
+			"role %q lacks that privilege: have it granted, "+
+				"or have an owner run \"flujo-port init --grant-to %s\" first",
 			c.Server.Role,
 			c.Server.Role,
 		)

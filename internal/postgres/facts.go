@@ -46,7 +46,8 @@ func (c *Conn) TLS() (t TLS) {
 func (c *Conn) Timeouts(ctx context.Context) (all []string, err error) {
 	var name, value string
 	err = c.Each(ctx, `SELECT name, current_setting(name) FROM pg_settings WHERE setting <> '0' AND name IN
-		('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout') ORDER BY name`,
+			('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')
+		ORDER BY name`,
 		nil, []any{&name, &value}, func() { all = append(all, name+"="+value) })
 	return all, err
 }
@@ -88,7 +89,9 @@ func (c *Conn) MissingPrivileges(ctx context.Context) (all []string, err error) 
 		`SELECT format('%s on table %s', p, c.relname)
 		FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p
 		WHERE c.relnamespace = $1::text::regnamespace
-			AND (c.relname = ANY ($2) OR c.relname = $3 AND p IN ('SELECT', 'INSERT') OR c.relname = $4 AND p = 'SELECT')
+			AND (c.relname = ANY ($2)
+				OR c.relname = $3 AND p IN ('SELECT', 'INSERT')
+				OR c.relname = $4 AND p = 'SELECT')
 			AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT has_table_privilege(c.oid, p) ORDER BY c.relname, p`,
 		[]any{Ident(c.Schema), tableNames(), Receipts, mapping.Originals.Name},
 		[]any{&privilege},
@@ -99,7 +102,8 @@ func (c *Conn) MissingPrivileges(ctx context.Context) (all []string, err error) 
 	}
 	err = c.Each(
 		ctx,
-		`SELECT format('UPDATE on sequence %s', s.relname) FROM pg_class s JOIN pg_depend d ON d.objid = s.oid AND d.deptype IN ('a', 'i')
+		`SELECT format('UPDATE on sequence %s', s.relname)
+		FROM pg_class s JOIN pg_depend d ON d.objid = s.oid AND d.deptype IN ('a', 'i')
 			JOIN pg_class c ON c.oid = d.refobjid
 		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)
 			AND CASE WHEN s.relkind = 'S' THEN NOT has_sequence_privilege(s.oid, 'UPDATE') END ORDER BY 1`,

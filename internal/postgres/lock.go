@@ -25,7 +25,13 @@ func (c *Conn) LockTable(ctx context.Context, table string) error {
 // until the transaction ends. If the lock is not available within LockWait, the
 // error wraps a *LockTimeoutError.
 func (c *Conn) LockTableExclusively(ctx context.Context, table string) error {
-	return c.lockTableMode(ctx, table, "ACCESS EXCLUSIVE", "stop Flujo and everything else that reads it, then run again", "")
+	return c.lockTableMode(
+		ctx,
+		table,
+		"ACCESS EXCLUSIVE",
+		"stop Flujo and everything else that reads it, then run again",
+		"",
+	)
 }
 
 // lockTableMode takes a lock. conflicting is the SQL condition on pg_locks, l,

@@ -41,7 +41,8 @@ func ReadServer(ctx context.Context, c *pgx.Conn) (s Server, err error) {
 	}
 	err = c.QueryRow(ctx, `SELECT current_setting('server_encoding'), current_database(), current_user,
 		pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean,
-		(SELECT setting::int FROM pg_settings WHERE name = 'max_stack_depth'), current_setting('session_replication_role') <> 'origin'`).
+		(SELECT setting::int FROM pg_settings WHERE name = 'max_stack_depth'),
+		current_setting('session_replication_role') <> 'origin'`).
 		Scan(&s.Encoding, &s.Database, &s.Role, &s.Standby, &s.ReadOnly, &s.StackKB, &s.Replica)
 	return s, err
 }

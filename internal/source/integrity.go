@@ -40,7 +40,8 @@ const fewFindings = 3
 // is NULL. The first row holds all structural findings, one in each line. The
 // check ends there, since continuing would raise an error and lose them.
 const quickCheck = `SELECT quick_check FROM pragma_quick_check(?)
-	WHERE quick_check <> 'ok' AND quick_check NOT GLOB 'NULL value in *' AND quick_check NOT GLOB 'non-[A-Z]* value in *'
+	WHERE quick_check <> 'ok'
+	AND quick_check NOT GLOB 'NULL value in *' AND quick_check NOT GLOB 'non-[A-Z]* value in *'
 	AND quick_check NOT GLOB 'NUMERIC value in *' AND quick_check NOT GLOB 'TEXT value in *'
 	AND quick_check NOT GLOB '* inverted index for FTS*' LIMIT 1`
 

@@ -79,7 +79,7 @@ func replaceNow(t testing.TB, o transfer.MigrateOptions) *report.Migration {
 		if err == nil {
 			return result
 		}
-		if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "is there already") {
+		if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "already exists") {
 			t.Fatal(err)
 		}
 	}
@@ -402,10 +402,10 @@ func TestReplaceThatFails(t *testing.T) {
 			o.SQLite, o.Strict = changed(t, "UPDATE steps SET output = '{' WHERE id = 7"), true
 		}, kind: clierr.Refused, words: []string{"--strict"}},
 		{name: "a column that a view uses", prepare: []string{"CREATE VIEW public.costs AS SELECT cost_usd FROM flujo.steps"},
-			change: func(_ testing.TB, o *transfer.MigrateOptions) { o.ExactFloats = true }, kind: clierr.Refused, words: []string{"steps.cost_usd", "view", "make them again"}},
+			change: func(_ testing.TB, o *transfer.MigrateOptions) { o.ExactFloats = true }, kind: clierr.Refused, words: []string{"steps.cost_usd", "view", "create them again"}},
 		{name: "the name is taken", prepare: []string{`DO $$ BEGIN FOR i IN 0..300 LOOP
 			EXECUTE format('CREATE SCHEMA %I', to_char((now() + i * interval '1 second') AT TIME ZONE 'UTC', '"flujo_archive_"YYYYMMDD"T"HH24MISS"Z"')); END LOOP; END $$`},
-			kind: clierr.Refused, words: []string{"is there already", "run again"}},
+			kind: clierr.Refused, words: []string{"already exists", "run again"}},
 		{name: "a copy that is not the same", prepare: []string{
 			`CREATE FUNCTION public.spoil() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE kept text; BEGIN
 				SELECT schema_name INTO kept FROM pg_event_trigger_ddl_commands() WHERE object_identity LIKE 'flujo_archive%.evaluations' OR object_identity LIKE '"flujo_archive%.evaluations';

@@ -394,13 +394,13 @@ func TestRestoreRefuses(t *testing.T) {
 		kind  clierr.Kind
 		words []string
 	}{
-		{"a target that exists", func(t *testing.T, o *transfer.RestoreOptions) { touch(t, o.SQLite) }, clierr.Refused, []string{"exists already", "nothing is overwritten"}},
-		{"a -wal where the target is to be", func(t *testing.T, o *transfer.RestoreOptions) { touch(t, o.SQLite+"-wal") }, clierr.Refused, []string{"-wal\" exists already"}},
+		{"a target that exists", func(t *testing.T, o *transfer.RestoreOptions) { touch(t, o.SQLite) }, clierr.Refused, []string{"already exists", "restore does not overwrite files"}},
+		{"a -wal where the target is to be", func(t *testing.T, o *transfer.RestoreOptions) { touch(t, o.SQLite+"-wal") }, clierr.Refused, []string{"-wal\" already exists"}},
 		{"a link that leads nowhere", func(t *testing.T, o *transfer.RestoreOptions) {
 			if err := os.Symlink("nowhere", o.SQLite); err != nil {
 				t.Fatal(err)
 			}
-		}, clierr.Refused, []string{"exists already"}},
+		}, clierr.Refused, []string{"already exists"}},
 		{"a folder that is not there", func(t *testing.T, o *transfer.RestoreOptions) { o.SQLite += "/nowhere/new.db" }, clierr.Usage, []string{"folder"}},
 		{"no schema", func(t *testing.T, o *transfer.RestoreOptions) { o.Schema = "elsewhere" }, clierr.Refused, []string{"none of Flujo's tables"}},
 		{"another schema", func(t *testing.T, o *transfer.RestoreOptions) {

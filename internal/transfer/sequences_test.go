@@ -15,8 +15,8 @@ func TestNextInsertIsTried(t *testing.T) {
 		damage string
 		words  []string
 	}{
-		"an id that is taken": {"ALTER TABLE flujo.evaluations ALTER id SET DEFAULT 7", []string{`insert a row into "evaluations" on trial`, "duplicate key"}},
-		"another id":          {"ALTER TABLE flujo.evaluations ALTER id SET DEFAULT 900", []string{"it got the id 900, and the next one is 16"}},
+		"an id that is taken": {"ALTER TABLE flujo.evaluations ALTER id SET DEFAULT 7", []string{`insert a test row into table "evaluations"`, "duplicate key"}},
+		"another id":          {"ALTER TABLE flujo.evaluations ALTER id SET DEFAULT 900", []string{"it got the id 900, but the next id is 16"}},
 		"a constraint":        {"ALTER TABLE flujo.evaluations ADD CHECK (score > 0) NOT VALID", []string{"violates check constraint", "Flujo's next insert would fail"}},
 	} {
 		t.Run(name, func(t *testing.T) {
