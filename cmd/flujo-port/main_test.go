@@ -267,7 +267,7 @@ func TestBadInput(t *testing.T) {
 		{"env file that can't be", []string{"migrate", "--sqlite", good, "--postgres", url, "--env-file", "no/folder/x"}, 2, []string{"--env-file"}},
 		{"uri without a word", []string{"uri"}, 2, []string{"cutover or rollback"}},
 		{"uri of something else", []string{"uri", "sideways"}, 2, []string{"sideways"}},
-		{"init for nobody", []string{"init", "--postgres", url, "--without-pgvector", "--grant-to", "nobody at all"}, 2, []string{"no role", "nothing was created"}},
+		{"init for nobody", []string{"init", "--postgres", url, "--without-pgvector", "--grant-to", "nobody at all"}, 2, []string{"does not exist", "nothing was created"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -140,11 +140,15 @@ func TestEnsureTestToolsSaysWhatIsMissing(t *testing.T) {
 		says    []string // one for each that is missing
 		how     string
 	}{
-		"no Go":           {func(m machine) { m.remove("bin", "go") }, []string{`no "go" on PATH`}, "https://go.dev/dl/"},
-		"an old Go":       {func(m machine) { m.installGo("go1.19.8") }, []string{"Go is go1.19.8, and go.mod needs 1."}, "https://go.dev/dl/"},
-		"a Go that fails": {func(m machine) { m.installGo("") }, []string{"go: go.mod requires go >= 1.999"}, "GOTOOLCHAIN=auto"},
-		"no gofmt":        {func(m machine) { m.remove("bin", "gofmt") }, []string{"gofmt is not on PATH"}, "/goroot/bin"},
-		"no C compiler":   {func(m machine) { m.remove("bin", "gcc") }, []string{`no "gcc" on PATH`}, "set CC"},
+		"no Go": {func(m machine) { m.remove("bin", "go") }, []string{`no "go" on PATH`},
+			"https://go.dev/dl/"},
+		"an old Go": {func(m machine) { m.installGo("go1.19.8") },
+			[]string{"Go is go1.19.8, and go.mod needs 1."}, "https://go.dev/dl/"},
+		"a Go that fails": {func(m machine) { m.installGo("") }, []string{"go: go.mod requires go >= 1.999"},
+			"GOTOOLCHAIN=auto"},
+		"no gofmt": {func(m machine) { m.remove("bin", "gofmt") }, []string{"gofmt is not on PATH"},
+			"/goroot/bin"},
+		"no C compiler": {func(m machine) { m.remove("bin", "gcc") }, []string{`no "gcc" on PATH`}, "set CC"},
 		"no C headers": {func(m machine) {
 			m.installCC(`echo "<stdin>:1:10: fatal error: stdlib.h: No such file or directory" >&2; exit 1`)
 		}, []string{"stdlib.h: No such file"}, "gcc libc6-dev"},
@@ -159,7 +163,8 @@ func TestEnsureTestToolsSaysWhatIsMissing(t *testing.T) {
 		"no PostgreSQL": {func(m machine) { m.remove("pg") }, []string{"no PostgreSQL 13 or later found"}, "by hand"},
 		"no PostgreSQL and no sudo": {func(m machine) { m.remove("pg"); m.recorder("dnf", "16.2") },
 			[]string{"no PostgreSQL 13 or later found"}, "as root run: scripts/ensure-postgres.sh"},
-		"no clients of PostgreSQL": {func(m machine) { m.remove("pg/16/bin/psql") }, []string{"psql and pg_dump"}, "postgresql-client"},
+		"no clients of PostgreSQL": {func(m machine) { m.remove("pg/16/bin/psql") }, []string{"psql and pg_dump"},
+			"postgresql-client"},
 		"all at once": {func(m machine) {
 			m.remove("bin", "go")
 			m.remove("bin", "gcc")

@@ -31,7 +31,8 @@ func PGVector(t testing.TB) string {
 	t.Helper()
 	var available bool
 	err := queryRow(adminURL(t), `SELECT EXISTS (SELECT FROM pg_available_extension_versions
-		WHERE name = 'vector' AND (trusted OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)))`, &available)
+		WHERE name = 'vector' AND (trusted OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)))`,
+		&available)
 	if err != nil {
 		t.Fatalf("pgtest: look for pgvector: %v", err)
 	}

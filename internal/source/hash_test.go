@@ -18,7 +18,8 @@ func TestSHA256(t *testing.T) {
 		make func(t *testing.T) string
 		wal  bool
 	}{
-		"WAL mode":              {func(t *testing.T) string { return build(t, walMode, rowsTable, addRows(10)) }, false},
+		"WAL mode": {func(t *testing.T) string { return build(t, walMode, rowsTable, addRows(10)) },
+			false},
 		"rollback journal mode": {func(t *testing.T) string { return build(t, rowsTable, addRows(10)) }, false},
 		"larger than a piece":   {func(t *testing.T) string { return build(t, rowsTable, addRows(9000)) }, false},
 		"with frames":           {withWAL, true},

@@ -24,7 +24,8 @@ func TestOpenEveryState(t *testing.T) {
 		make func(t *testing.T) string
 		rows int
 	}{
-		{"WAL mode without -wal", func(t *testing.T) string { return build(t, walMode, rowsTable, addRows(1000)) }, 1000},
+		{"WAL mode without -wal", func(t *testing.T) string { return build(t, walMode, rowsTable, addRows(1000)) },
+			1000},
 		{"WAL mode with an empty -wal", func(t *testing.T) string {
 			path := build(t, walMode, rowsTable, addRows(100))
 			write(t, path+"-wal", nil)
@@ -248,7 +249,8 @@ func TestOpenRefusesWhatIsNotThere(t *testing.T) {
 func TestOpenNames(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
-		"with space.db", "what?.db", "mode=rw?mode=rwc&immutable=1.db", "a#b.db", "100%.db", "%41.db", "a&b;c=d+e.db", "ü 文字 🜁.db",
+		"with space.db", "what?.db", "mode=rw?mode=rwc&immutable=1.db", "a#b.db", "100%.db", "%41.db", "a&b;c=d+e.db",
+		"ü 文字 🜁.db",
 		`a'b"c.db`, "file:x.db", ":memory:", "-dash.db", "line\nbreak.db", `back\slash.db`, "~", "no-ending",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -440,13 +442,15 @@ func TestOpenOddTables(t *testing.T) {
 		"CREATE TABLE counted (id INTEGER PRIMARY KEY AUTOINCREMENT)",
 		"CREATE TABLE made (a, b AS (a+1))",
 		"PRAGMA writable_schema = ON",
-		"INSERT INTO sqlite_master VALUES ('table', 'vectors', 'vectors', 0, 'CREATE VIRTUAL TABLE vectors USING vec99(v float[3])')",
+		"INSERT INTO sqlite_master VALUES ('table', 'vectors', 'vectors', 0, 'CREATE VIRTUAL TABLE vectors USING "+
+			"vec99(v float[3])')",
 	)
 	watch(t, path)
 	s := openSnapshot(t, path)
 	holds(t, s, 3)
 	for table, want := range map[string][]string{
-		"runs": {"run_id", "status"}, `odd "name" 文`: {"a b", `c"d`, "e"}, "sqlitex": {"a"}, "w": {"k", "v"}, "counted": {"id"}, "made": {"a"},
+		"runs": {"run_id", "status"}, `odd "name" 文`: {"a b", `c"d`, "e"}, "sqlitex": {"a"}, "w": {"k", "v"},
+		"counted": {"id"}, "made": {"a"},
 		"words": nil, "vectors": nil, "words_config": {"k", "v"},
 	} {
 		if got, ok := s.Tables()[table]; !ok || !slices.Equal(got, want) {
@@ -458,7 +462,8 @@ func TestOpenOddTables(t *testing.T) {
 			t.Errorf("%s is taken for a table", table)
 		}
 	}
-	if rows, err := collect(s.Rows(t.Context(), `odd "name" 文`, []string{`c"d`, "a b"})); err != nil || len(rows) != 0 {
+	rows, err := collect(s.Rows(t.Context(), `odd "name" 文`, []string{`c"d`, "a b"}))
+	if err != nil || len(rows) != 0 {
 		t.Errorf("%q, %v", rows, err)
 	}
 }

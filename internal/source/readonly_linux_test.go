@@ -56,8 +56,11 @@ func TestReadOnlyFolder(t *testing.T) {
 		make func(t *testing.T) string
 		live bool
 	}{
-		"WAL mode without -wal": {make: func(t *testing.T) string { return build(t, walMode, rowsTable, addRows(110)) }},
-		"with a -wal":           {make: withWAL},
+		"WAL mode without -wal": {make: func(t *testing.T) string {
+			return build(t, walMode, rowsTable,
+				addRows(110))
+		}},
+		"with a -wal": {make: withWAL},
 		"with -wal and -shm": {make: func(t *testing.T) string {
 			path := build(t, walMode, rowsTable, addRows(100))
 			leftByKilled(t, path, addRows(10))

@@ -81,14 +81,16 @@ func theRest(t *testing.T, rows *Rows, n int, want byte) {
 func TestLiveWriterWrites(t *testing.T) {
 	t.Parallel()
 	for name, middle := range map[string][]string{
-		"a commit":                          {addRows(1)},
-		"every row":                         {"UPDATE runs SET status = 'new'"},
-		"a checkpoint":                      {"PRAGMA wal_checkpoint(PASSIVE)"},
-		"every row and a checkpoint":        {"UPDATE runs SET status = 'new'", "PRAGMA wal_checkpoint(PASSIVE)", "PRAGMA wal_checkpoint(TRUNCATE)"},
-		"a checkpoint and every row":        {"PRAGMA wal_checkpoint(RESTART)", "UPDATE runs SET status = 'new'"},
-		"the table is dropped":              {"DROP TABLE runs", "PRAGMA wal_checkpoint(TRUNCATE)"},
-		"vacuum":                            {"DELETE FROM runs", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"},
-		"ten times every row, checkpointed": {"PRAGMA wal_autocheckpoint = 1", "UPDATE runs SET status = '1'", "UPDATE runs SET status = '2'", "UPDATE runs SET status = '3'"},
+		"a commit":     {addRows(1)},
+		"every row":    {"UPDATE runs SET status = 'new'"},
+		"a checkpoint": {"PRAGMA wal_checkpoint(PASSIVE)"},
+		"every row and a checkpoint": {"UPDATE runs SET status = 'new'", "PRAGMA wal_checkpoint(PASSIVE)",
+			"PRAGMA wal_checkpoint(TRUNCATE)"},
+		"a checkpoint and every row": {"PRAGMA wal_checkpoint(RESTART)", "UPDATE runs SET status = 'new'"},
+		"the table is dropped":       {"DROP TABLE runs", "PRAGMA wal_checkpoint(TRUNCATE)"},
+		"vacuum":                     {"DELETE FROM runs", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"},
+		"ten times every row, checkpointed": {"PRAGMA wal_autocheckpoint = 1", "UPDATE runs SET status = '1'",
+			"UPDATE runs SET status = '2'", "UPDATE runs SET status = '3'"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
