@@ -42,7 +42,8 @@ func quickChecked(t *testing.T, path string) (lines []string) {
 	return lines
 }
 
-// TestQuickCheckSound leaves the file as it was, and the snapshot as good.
+// TestQuickCheckSound checks that quick_check accepts intact files and leaves
+// file and snapshot usable.
 func TestQuickCheckSound(t *testing.T) {
 	t.Parallel()
 	for name, make := range map[string]func(t *testing.T) string{

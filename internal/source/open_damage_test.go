@@ -195,7 +195,7 @@ func TestDamagedPage(t *testing.T) {
 	}
 }
 
-// leafAt gives the first page of that kind from page number on.
+// leafAt returns the first page of that kind from page number on.
 func leafAt(b []byte, number int, kind byte) []byte {
 	const page = 4096
 	for at := number * page; at < len(b); at += page {

@@ -292,7 +292,7 @@ func overwrite(t *testing.T, path string, contents []byte) {
 	}
 }
 
-// pages gives the number of pages of a database.
+// pages returns the number of pages of a database.
 func pages(t *testing.T, db *sql.DB) (n int) {
 	t.Helper()
 	if err := db.QueryRow("PRAGMA page_count").Scan(&n); err != nil {
@@ -340,7 +340,7 @@ func TestForeignWAL(t *testing.T) {
 	)
 	for name, tc := range map[string]struct {
 		main func(t *testing.T) string
-		wal  func(t *testing.T, main string) string // gives the file whose -wal is put next to main's copy
+		wal  func(t *testing.T, main string) string // returns the file whose -wal is put next to main's copy
 		says string
 		open bool // Open sees it; else QuickCheck
 	}{

@@ -90,7 +90,8 @@ func (d *document) describe(ctx context.Context, b *rig) error {
 		ctx,
 		b,
 		`SELECT name || ' = ' || current_setting(name) FROM unnest(ARRAY[
-		'shared_buffers', 'max_wal_size', 'maintenance_work_mem', 'autovacuum', 'wal_level', 'fsync', 'synchronous_commit', 'full_page_writes']) name`,
+		'shared_buffers', 'max_wal_size', 'maintenance_work_mem', 'autovacuum',
+		'wal_level', 'fsync', 'synchronous_commit', 'full_page_writes']) name`,
 	)
 	for _, tool := range [][]string{{"sqlite3", "--version"}, {"pgloader", "--version"}, {"ogr2ogr", "--version"}} {
 		if out, err := exec.CommandContext(ctx, tool[0], tool[1:]...).Output(); err == nil {

@@ -98,7 +98,7 @@ func TestMeasure(t *testing.T) {
 	if err != nil || m.Seconds <= 0 || m.Peak <= 0 {
 		t.Errorf("%+v, %v", m, err)
 	}
-	// The first one ends though nobody reads what it writes.
+	// The first command ends although its output is not read.
 	if _, err := measure(exec.Command("cat", "/dev/zero"),
 		exec.Command("sh", "-c", "echo nothing >&2; exit 3")); err == nil ||
 		!strings.Contains(err.Error(), "nothing") {
