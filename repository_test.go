@@ -96,7 +96,8 @@ func TestOutside(t *testing.T) {
 		want          []string
 	}{
 		{"internal/x/x_test.go", `os.Open("../../testdata/flujo_state.db")`, nil},
-		{"internal/x/x_test.go", `os.Open("../../../fixtures/flujo_state.db")`, []string{"../../../fixtures/flujo_state.db"}},
+		{"internal/x/x_test.go", `os.Open("../../../fixtures/flujo_state.db")`,
+			[]string{"../../../fixtures/flujo_state.db"}},
 		{"internal/x/x_test.go", "os.Open(`../../../x.db`)", []string{"../../../x.db"}},
 		{"internal/x/x_test.go", `filepath.Join("..", "..", "testdata")`, nil},
 		{"internal/x/x_test.go", `filepath.Join("..", "..", "..", "fixtures")`, []string{"../../../fixtures"}},

@@ -3,14 +3,14 @@
 #
 #	scripts/check-leftovers.sh CMD ARGS…
 #
-# That is, files in TMPDIR, a new folder that CMD gets; folders of test servers
-# in /tmp, where they are when TMPDIR is closed to the account that they run as;
-# processes; and changes in the git work tree that CMD is run in, ignored files
-# included. What is left is listed on stderr.
+# It checks for files in TMPDIR, which is a new folder for CMD; folders of test
+# servers in /tmp, where they are if the servers' account cannot reach TMPDIR;
+# processes; and changes in the git work tree of the current directory, ignored
+# files included. It lists what is left on stderr.
 #
-# The exit code is CMD's, or 1 when that is 0 and something was left. An
-# interrupt ends CMD, and what it then leaves is looked for all the same. What
-# ends by itself within FLUJO_PORT_LEFTOVERS_WAIT seconds (20) is not left.
+# The exit code is that of CMD, or 1 if CMD exits with 0 and leaves something.
+# An interrupt ends CMD, and the check still runs. The check waits up to
+# FLUJO_PORT_LEFTOVERS_WAIT seconds (default 20) for processes to end.
 set -u
 
 [ $# -gt 0 ] || {
@@ -21,20 +21,20 @@ seconds=${FLUJO_PORT_LEFTOVERS_WAIT:-20}
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/leftovers.XXXXXX") || exit 2
 trap 'rm -rf "$work"' EXIT
-trap : INT TERM HUP # they end CMD, and not this script; CMD does not inherit it
+trap : INT TERM HUP # they end CMD, not this script; CMD does not inherit the trap
 tmp=$work/tmp
 mkdir "$tmp" && chmod 755 "$work" "$tmp" || exit 2 # test servers run as another user
 
-# mark is in the environment of CMD and of the processes that it starts.
+# mark identifies CMD and its child processes: it is in their environment.
 mark=FLUJO_PORT_LEFTOVERS_OF=$work
 
-# apart TEXT: a regular expression for TEXT that does not match itself, since
-# the grep that looks for it is a process too.
+# apart TEXT: prints a regular expression for TEXT that does not match itself,
+# since the command line of the grep that uses it is searched too.
 apart() { printf '[%.1s]%s\n' "$1" "${1#?}"; }
 
-top=$(git rev-parse --show-toplevel) || echo "check-leftovers: no git work tree, so it is not looked at" >&2
+top=$(git rev-parse --show-toplevel) || echo "check-leftovers: not in a git work tree, so changes to files are not checked" >&2
 
-# tree: a line for each file that is not as in HEAD, with a checksum.
+# tree: prints a line with a checksum for each file that differs from HEAD.
 tree() {
 	[ -n "$top" ] || return 0
 	(
@@ -57,8 +57,8 @@ tree() {
 
 servers() { ls -d /tmp/pgtest-* 2>/dev/null; }
 
-# new_servers: the folders of servers that were not there before, without those
-# of other runs on this machine: a shell guards each, and has no mark.
+# new_servers: prints the folders of servers that did not exist before, without
+# those of other runs on this machine, whose guard processes have no mark.
 new_servers() {
 	servers | while read -r dir; do
 		grep -qxF "$dir" "$work/servers" && continue
@@ -71,8 +71,9 @@ new_servers() {
 	done
 }
 
-# processes DIR…: the pids of processes that CMD started, or that have to do
-# with one of the folders: servers run with an environment of their own.
+# processes DIR…: prints the pids of processes that have the mark, or that have
+# one of the folders in their command line or as their current directory, since
+# servers run with another environment.
 processes() {
 	if [ -d /proc/self ]; then
 		grep -lsF "$mark" /proc/[0-9]*/environ
@@ -87,7 +88,7 @@ processes() {
 	fi | sed 's|^/proc/\([0-9]*\)/.*|\1|' | sort -un
 }
 
-# remaining: what is left outside the work tree, a line for each.
+# remaining: prints a line for each leftover outside of the work tree.
 remaining() {
 	new=$(new_servers)
 	# shellcheck disable=SC2086 # no spaces in them

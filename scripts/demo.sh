@@ -1,16 +1,16 @@
 #!/bin/sh
-# A whole cutover on a throwaway server: dry run, then the real one, and ask the audit
-# trail some questions. Run it as `make demo`; it refuses any server that
-# internal/pgtest/throwaway did not start.
+# Demonstrates a cutover on a throwaway server: a dry run, the migration, and
+# some queries of the audit trail. Run it with `make demo`. It refuses to run on
+# a server that internal/pgtest/throwaway did not start.
 set -eu
 
 cd "$(dirname "$0")/.."
 if [ "${FLUJO_PORT_THROWAWAY-}" != 1 ]; then
-	echo "demo: run this as \`make demo\`: it writes to whatever DATABASE_URL names" >&2
+	echo "demo: it writes to the database that DATABASE_URL names, so it runs only on a throwaway server: run \`make demo\`" >&2
 	exit 2
 fi
 command -v psql >/dev/null 2>&1 || {
-	echo "demo: psql not found: install PostgreSQL's client programs" >&2
+	echo "demo: psql is not on PATH: install PostgreSQL's client programs" >&2
 	exit 1
 }
 
@@ -19,7 +19,7 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-export PGCLIENTENCODING=UTF8 # whatever the terminal's locale
+export PGCLIENTENCODING=UTF8 # independent of the terminal's locale
 heading() { printf '== %s\n\n' "$*"; }
 ask() {
 	heading "$1"
@@ -31,14 +31,14 @@ set -- --sqlite testdata/flujo_state.db
 vector=$(psql --no-psqlrc --tuples-only --no-align \
 	--command="SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'")
 if [ "$vector" = 0 ]; then
-	set -- "$@" --without-pgvector # this server has none
+	set -- "$@" --without-pgvector # the server does not have pgvector
 fi
 
 heading "Dry run: flujo-port migrate $* --dry-run"
 "$work/flujo-port" migrate "$@" --dry-run
 echo
 
-heading "Cutover: flujo-port migrate $*"
+heading "Migration: flujo-port migrate $*"
 "$work/flujo-port" migrate "$@"
 echo
 
@@ -61,7 +61,7 @@ ask "Failed runs" "
 	SELECT run_id, created_at, split_part(error_message, E'\n', 1) AS error
 	FROM flujo.runs WHERE status = 'failed' ORDER BY created_at"
 
-ask "Traces: the root span and what it led to" "
+ask "Traces: root spans and the number of their children" "
 	SELECT run_id, trace_data->>'name' AS root_span,
 	       jsonb_array_length(trace_data->'children') AS children
 	FROM flujo.traces ORDER BY created_at, run_id LIMIT 5"

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes sure that Node.js, version 18 or later, and npm are installed: the
-# tests of `make test-pgvector` run on them. Quiet and 0 when they are there;
-# otherwise installs them with apt-get, dnf, apk or brew, and says so on stderr.
+# Installs Node.js, version 18 or later, and npm with apt-get, dnf, apk or brew,
+# unless they are installed. `make test-pgvector` needs them. Prints nothing and
+# exits with 0 if they are installed; otherwise reports on stderr what it does.
 set -u
 
 min_version=18
@@ -10,21 +10,21 @@ say() { echo "ensure-node: $*" >&2; }
 fail() { say "$*"; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# found: npm and a new enough node are on PATH.
+# found: succeeds if npm and a node that is new enough are on PATH.
 found() {
 	have npm && have node || return 1
 	major=$(node --version 2>/dev/null | sed -n 's/^v\([0-9][0-9]*\)\..*/\1/p')
 	[ -n "$major" ] && [ "$major" -ge "$min_version" ]
 }
 
-# as_root CMD…: runs CMD as root, through sudo when need be.
+# as_root CMD…: runs CMD as root, with sudo if necessary.
 as_root() {
 	if [ "$(id -u)" -eq 0 ]; then
 		"$@"
 	elif have sudo; then
 		sudo "$@"
 	else
-		fail "installing needs root, and there is no sudo; as root run: $*"
+		fail "the installation needs root, and sudo is not installed; as root run: $*"
 	fi
 }
 
@@ -58,6 +58,6 @@ for tool in apt-get dnf apk brew; do
 	*) "install_$tool" ;;
 	esac
 	found && exit 0
-	fail "$tool installed a Node.js that will not do: version $min_version or later is needed, with npm"
+	fail "the Node.js that $tool installed cannot be used: version $min_version or later with npm is needed"
 done
-fail "no Node.js $min_version or later with npm found, and none of apt-get, dnf, apk, brew to install one with; install it by hand"
+fail "found neither Node.js $min_version or later with npm nor apt-get, dnf, apk or brew to install it; install it manually"

@@ -1,13 +1,16 @@
 #!/bin/sh
-# Makes sure that a PostgreSQL server, version 13 or later, is installed: its
-# programs only, no service. Quiet and 0 when one is there; otherwise installs
-# one with apt-get, dnf, apk or brew, and says so on stderr.
+# Installs the programs of a PostgreSQL server, version 13 or later, with
+# apt-get, dnf, apk or brew, unless they are installed. It starts no service.
+# Prints nothing and exits with 0 if they are installed; otherwise reports on
+# stderr what it does.
 #
-# With --check it installs nothing: it fails where none could be installed, and
-# where there is one without the clients that the tests call, psql and pg_dump.
+# With --check it installs nothing. It fails if no server is installed and none
+# could be installed, or if one is installed without the clients that the tests
+# run, psql and pg_dump.
 #
 # FLUJO_PORT_PG_SEARCH, a colon-separated list of glob patterns, replaces the
-# folders looked in apart from PATH. They are those of internal/pgtest/findbin.go.
+# folders that are searched after PATH. The default is the list in
+# internal/pgtest/findbin.go.
 set -u
 
 min_version=13
@@ -17,22 +20,22 @@ say() { echo "ensure-postgres: $*" >&2; }
 fail() { say "$*"; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# usable DIR: DIR holds initdb and a new enough postgres.
+# usable DIR: succeeds if DIR holds initdb and a postgres that is new enough.
 usable() {
 	[ -x "$1/initdb" ] && [ -x "$1/postgres" ] || return 1
 	major=$("$1/postgres" --version 2>/dev/null | sed -n 's/.*(PostgreSQL) \([0-9][0-9]*\).*/\1/p')
 	[ -n "$major" ] && [ "$major" -ge "$min_version" ]
 }
 
-# has_clients DIR: DIR holds psql and pg_dump.
+# has_clients DIR: succeeds if DIR holds psql and pg_dump.
 has_clients() { [ -x "$1/psql" ] && [ -x "$1/pg_dump" ]; }
 
-# some TEST: TEST is true of some folder on PATH or of the search list.
+# some TEST: succeeds if TEST does for a folder on PATH or in the search list.
 some() {
 	test=$1
 	old_ifs=$IFS
 	IFS=:
-	set -f # PATH is taken as it is
+	set -f # PATH holds no patterns
 	# shellcheck disable=SC2086 # split at the colons
 	set -- $PATH
 	set +f # the search list's patterns expand
@@ -47,22 +50,22 @@ some() {
 
 found() { some usable; }
 
-# as_root CMD…: runs CMD as root, through sudo when need be.
+# as_root CMD…: runs CMD as root, with sudo if necessary.
 as_root() {
 	if [ "$(id -u)" -eq 0 ]; then
 		"$@"
 	elif have sudo; then
 		sudo "$@"
 	else
-		fail "installing needs root, and there is no sudo; as root run: $*"
+		fail "the installation needs root, and sudo is not installed; as root run: $*"
 	fi
 }
 
 install_apt() {
 	say "installing PostgreSQL with apt-get"
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get update >&2 || fail "apt-get update failed"
-	# Debian makes a "main" cluster and starts it, unless told not to. The file
-	# that tells it goes again when this script ends.
+	# Debian's package creates and starts a "main" cluster unless this setting
+	# disables it. The file is removed when this script ends.
 	no_cluster=/etc/postgresql-common/createcluster.d/flujo-port.conf
 	as_root mkdir -p "${no_cluster%/*}" || fail "cannot create ${no_cluster%/*}"
 	trap 'as_root rm -f "$no_cluster"' EXIT
@@ -87,23 +90,23 @@ install_brew() {
 	brew install postgresql@17 >&2 || fail "brew could not install postgresql@17"
 }
 
-# check: what --check does.
+# check: implements --check.
 check() {
 	if found; then
 		some has_clients && exit 0
-		fail "a PostgreSQL server is installed, and its clients psql and pg_dump are not; install the package with them (Debian: postgresql-client)"
+		fail "a PostgreSQL server is installed, but its clients psql and pg_dump are not; install their package (Debian: postgresql-client)"
 	fi
 	for tool in apt-get dnf apk brew; do
 		have "$tool" || continue
 		if [ "$tool" = brew ] || [ "$(id -u)" -eq 0 ] || have sudo; then
 			exit 0
 		fi
-		fail "no PostgreSQL $min_version or later found, and to install one with $tool needs root, or sudo; as root run: scripts/ensure-postgres.sh"
+		fail "found no PostgreSQL $min_version or later, and its installation with $tool needs root or sudo; as root run: scripts/ensure-postgres.sh"
 	done
 	fail "$none"
 }
 
-none="no PostgreSQL $min_version or later found, and none of apt-get, dnf, apk, brew to install one with; install the server's package by hand"
+none="found neither PostgreSQL $min_version or later nor apt-get, dnf, apk or brew to install it; install the server's package manually"
 
 [ "${1-}" != --check ] || check
 found && exit 0
@@ -114,6 +117,6 @@ for tool in apt-get dnf apk brew; do
 	*) "install_$tool" ;;
 	esac
 	found && exit 0
-	fail "$tool installed a PostgreSQL that will not do: version $min_version or later is needed, with initdb and postgres"
+	fail "the PostgreSQL that $tool installed cannot be used: version $min_version or later with initdb and postgres is needed"
 done
 fail "$none"

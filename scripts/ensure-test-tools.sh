@@ -1,16 +1,17 @@
 #!/bin/sh
-# Makes sure that all that `make test` needs is there: Go as new as go.mod says,
-# gofmt, a C compiler that builds programs (for the race detector), disk space,
-# and PostgreSQL, which scripts/ensure-postgres.sh installs if it can. Quiet and
-# 0 when all is there; otherwise lists on stderr all that is missing and how to
-# get each, and exits 1, before anything is installed or built.
+# Checks what `make test` needs: the Go version of go.mod, gofmt, a C compiler
+# that builds programs (for the race detector), disk space, and PostgreSQL, which
+# scripts/ensure-postgres.sh installs if it can. Prints nothing and exits with 0
+# if nothing is missing. Otherwise lists on stderr what is missing and how to get
+# it, and exits with 1 before anything is installed or built.
 #
 # GO names the go command, as in the Makefile.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
-# On two cores a run took at most 590 MB in TMPDIR, and left 660 MB in a build
-# cache that was empty. More cores run more tests and servers at a time.
+# Disk space that a run needs. Measured on two cores with empty caches: at most
+# 590 MB in TMPDIR, and 660 MB in the build cache after the run. More cores run
+# more tests and servers at a time.
 tmp_mb=1500
 cache_mb=1000
 
@@ -20,13 +21,13 @@ missing=0
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# lack WHAT HOW: says what is missing and how to get it.
+# lack WHAT HOW: reports what is missing and how to get it.
 lack() {
 	missing=$((missing + 1))
 	printf 'ensure-test-tools: %s\n    %s\n' "$1" "$2" >&2
 }
 
-# install APT DNF APK BREW: the command that installs a package here.
+# install APT DNF APK BREW: prints the command that installs a package here.
 install() {
 	if have apt-get; then
 		echo "apt-get install $1"
@@ -37,12 +38,12 @@ install() {
 	elif have brew; then
 		echo "$4"
 	else
-		echo "install it by your system's package manager (Debian: $1)"
+		echo "install it with your system's package manager (Debian: $1)"
 	fi
 }
 
-# older GOVERSION VERSION: the first is less than the second. Release candidates
-# and development versions are not told from the release.
+# older GOVERSION VERSION: succeeds if the first is less than the second. Release
+# candidates and development versions count as the release.
 older() {
 	printf '%s\n' "$1" "$2" | awk '
 		{ sub(/.*go/, ""); sub(/[^0-9.].*/, ""); split($0, v, "."); n[NR] = (v[1] * 1000 + v[2]) * 1000 + v[3] }
@@ -54,26 +55,26 @@ check_go() {
 	get="install Go $want or later from https://go.dev/dl/ and put its folder bin on PATH"
 	if ! have "$go"; then
 		go=
-		lack "no Go: there is no \"${GO:-go}\" on PATH" "$get"
+		lack "Go is missing: no \"${GO:-go}\" on PATH" "$get"
 		return
 	fi
-	# In this folder a go of 1.21 or later answers for the toolchain that go.mod
-	# asks for. With GOTOOLCHAIN=auto it downloads that if it is older itself, and
-	# fails where it cannot; it says both on stderr.
+	# In this folder Go 1.21 or later reports the toolchain that go.mod requires.
+	# With GOTOOLCHAIN=auto an older Go downloads that toolchain and fails if it
+	# cannot; it reports both on stderr.
 	[ -z "$("$go" env GOTOOLCHAIN 2>/dev/null)" ] || get="$get, or let go download it: GOTOOLCHAIN=auto"
 	if ! version=$("$go" env GOVERSION); then
-		lack "Go $want or later is needed, and $go does not provide it (its own message is above)" "$get"
+		lack "Go $want or later is needed, and $go does not provide it (see its message above)" "$get"
 	elif older "$version" "$want"; then
 		lack "Go is $version, and go.mod needs $want" "$get"
 	fi
-	have gofmt || lack "gofmt is not on PATH" "it comes with Go: put the folder $("$go" env GOROOT)/bin on PATH"
+	have gofmt || lack "gofmt is not on PATH" "it is part of Go: put the folder $("$go" env GOROOT)/bin on PATH"
 }
 
-# check_tmp makes the folder $work.
+# check_tmp creates the folder $work.
 check_tmp() {
 	if ! work=$(mktemp -d "$tmp/ensure-test-tools.XXXXXX" 2>/dev/null); then
 		work=
-		lack "no files can be made in $tmp, the folder for temporary files" "set TMPDIR to a folder that can be written"
+		lack "cannot create files in $tmp, the folder for temporary files" "set TMPDIR to a folder that you can write to"
 		return
 	fi
 	trap 'rm -rf "$work"' EXIT
@@ -85,23 +86,23 @@ check_cc() {
 	[ -z "$go" ] || cc=$("$go" env CC 2>/dev/null) || cc=${CC:-gcc}
 	get=$(install "gcc libc6-dev" "gcc glibc-devel" "gcc musl-dev" "xcode-select --install")
 	if ! have "${cc%% *}"; then
-		lack "no C compiler, which the race detector needs: there is no \"${cc%% *}\" on PATH" "$get, or set CC"
+		lack "the C compiler, which the race detector needs, is missing: no \"${cc%% *}\" on PATH" "$get, or set CC"
 		return
 	fi
 	[ -n "$work" ] || return
 	# shellcheck disable=SC2086 # CC may hold arguments
 	if ! printf '%s\n' '#include <stdlib.h>' '#include <pthread.h>' 'int main(void) { return 0; }' |
 		$cc -x c -o "$work/program" - -lpthread 2>"$work/errors"; then
-		lack "the C compiler \"$cc\" builds no programs: $(awk '/error|cannot|not found/ { print; exit }' "$work/errors")" \
+		lack "the C compiler \"$cc\" cannot build programs: $(awk '/error|cannot|not found/ { print; exit }' "$work/errors")" \
 			"its headers or libraries are missing: $get"
 	elif ! "$work/program" 2>/dev/null; then
-		lack "programs cannot be run in $tmp, the folder for temporary files, where go test puts them" \
+		lack "cannot run programs in $tmp, the folder for temporary files, which go test uses" \
 			"set TMPDIR to a folder on a file system that is not mounted noexec"
 	fi
 }
 
-# there PATH: PATH, or the folder above it that exists.
-there() {
+# existing PATH: prints PATH, or its nearest parent folder that exists.
+existing() {
 	path=$1
 	while [ ! -d "$path" ] && [ "$path" != "${path%/*}" ]; do
 		path=${path%/*}
@@ -109,11 +110,11 @@ there() {
 	echo "${path:-/}"
 }
 
-# check_space looks at the two folders together where they share a file system.
+# check_space adds the needs of the two folders if they share a file system.
 check_space() {
 	cache=
 	[ -z "$go" ] || cache=$("$go" env GOCACHE 2>/dev/null)
-	short=$(df -Pk "$(there "$tmp")" "$(there "${cache:-$tmp}")" 2>/dev/null | awk -v tmp="$tmp" -v cache="$cache" \
+	short=$(df -Pk "$(existing "$tmp")" "$(existing "${cache:-$tmp}")" 2>/dev/null | awk -v tmp="$tmp" -v cache="$cache" \
 		-v tmp_mb=$tmp_mb -v cache_mb=$cache_mb '
 		function tell(where, free, need) {
 			if (free < need) printf "%d MB free in %s, %d MB needed\n", free, where, need

@@ -242,7 +242,7 @@ func TestBadInput(t *testing.T) {
 		words []string
 	}{
 		{"no such file", []string{"migrate", "--sqlite", "nowhere.db", "--postgres", url}, 2,
-			[]string{"nowhere.db", "no such file", "--sqlite"}},
+			[]string{"nowhere.db", "the file does not exist", "--sqlite"}},
 		{"a folder", []string{"migrate", "--sqlite", dir, "--postgres", url}, 2, []string{"a folder"}},
 		{"empty file", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "empty.db"), ""), "--postgres", url},
 			3, []string{"empty"}},
@@ -283,7 +283,7 @@ func TestBadInput(t *testing.T) {
 		{"uri without a word", []string{"uri"}, 2, []string{"cutover or rollback"}},
 		{"uri of something else", []string{"uri", "sideways"}, 2, []string{"sideways"}},
 		{"init for nobody", []string{"init", "--postgres", url, "--without-pgvector", "--grant-to", "nobody at all"}, 2,
-			[]string{"no role", "nothing was created"}},
+			[]string{"does not exist", "nothing was created"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

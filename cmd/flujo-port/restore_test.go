@@ -53,7 +53,7 @@ func TestRestore(t *testing.T) {
 		t.Errorf("%s steps", got)
 	}
 	if _, stderr, code = p.run(t, "restore", "--sqlite", "new.db"); code != 3 ||
-		!strings.Contains(stderr, "exists already") ||
+		!strings.Contains(stderr, "already exists") ||
 		!strings.Contains(stderr, "no file was created") {
 		t.Errorf("exit %d\n%s", code, stderr)
 	}

@@ -1,17 +1,17 @@
--- Prepares a database for Flujo's state: the vector extension, the schema
--- flujo, and the rights of the role that Flujo connects as. It makes no
--- tables; `flujo-port init` or `flujo-port migrate` do. Safe to run again.
+-- Prepares a database for Flujo's state: the extension vector, the schema
+-- flujo, and the privileges of the role that Flujo connects as. It creates no
+-- tables; `flujo-port init` and `flujo-port migrate` do. It is safe to run again.
 --
---   psql -d DATABASE -f 01-flujo-schema.sql                     the database's owner gets the rights
---   psql -d DATABASE -v app_role=NAME -f 01-flujo-schema.sql    NAME does
+--   psql -d DATABASE -f 01-flujo-schema.sql                     grants to the database's owner
+--   psql -d DATABASE -v app_role=NAME -f 01-flujo-schema.sql    grants to NAME
 --
--- Run flujo-port as the same role: Flujo's own migrations want to own the
+-- Run flujo-port as the same role, since Flujo's own migrations need to own the
 -- tables.
 
 \set ON_ERROR_STOP on
 
 -- Only memory indexing needs vector, and on most servers only a superuser may
--- create it: its absence is worth a warning, not a failure.
+-- create it. So its absence is a warning and not an error.
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector') THEN
@@ -35,12 +35,12 @@ BEGIN;
 
 CREATE SCHEMA IF NOT EXISTS flujo;
 
--- A schema of its own keeps Flujo's tables apart: nobody else has rights here.
+-- Only app_role has privileges in the schema.
 REVOKE ALL ON SCHEMA flujo FROM PUBLIC;
 GRANT USAGE, CREATE ON SCHEMA flujo TO :"app_role";
 
--- For tables that another role has made here or, from now on, the role that
--- runs this file makes here.
+-- For tables that other roles created here, and for those that the current role
+-- will create here.
 GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES ON ALL TABLES IN SCHEMA flujo TO :"app_role";
 GRANT USAGE, SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA flujo TO :"app_role";
 ALTER DEFAULT PRIVILEGES IN SCHEMA flujo

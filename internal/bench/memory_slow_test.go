@@ -51,7 +51,8 @@ func TestMemory(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
 			file, restored := filepath.Join(dir, "flujo_state.db"), filepath.Join(dir, "restored.db")
-			if out, err := exec.Command(generate, "-mb", strconv.Itoa(tc.mb), "-cell", strconv.Itoa(tc.cell), "-long", strconv.Itoa(tc.long), file).CombinedOutput(); err != nil {
+			if out, err := exec.Command(generate, "-mb", strconv.Itoa(tc.mb), "-cell", strconv.Itoa(tc.cell), "-long",
+				strconv.Itoa(tc.long), file).CombinedOutput(); err != nil {
 				t.Fatalf("generate: %v\n%s", err, out)
 			}
 			url := pgtest.Database(t)

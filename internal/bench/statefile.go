@@ -1,4 +1,4 @@
-// Package bench makes what the benchmarks run on.
+// Package bench generates state files for the benchmarks.
 package bench
 
 import (
@@ -11,33 +11,38 @@ import (
 	_ "modernc.org/sqlite" // the driver
 )
 
-// The rows that one run of the generated file has of each table; with them a
-// run takes about runBytes of the file.
+// The number of rows of a run in the generated file. With them a run takes about
+// runBytes of the file.
 const (
 	stepsPerRun = 8
 	spansPerRun = 10
 	runBytes    = 50_000
 )
 
-// schema is Flujo 0.6's file, as far as the benchmarks need it.
+// schema has the tables of Flujo 0.6 that the benchmarks need.
 const schema = `
-CREATE TABLE runs (run_id TEXT PRIMARY KEY, pipeline_id TEXT NOT NULL, pipeline_name TEXT NOT NULL, pipeline_version TEXT NOT NULL,
-	status TEXT NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL, execution_time_ms INTEGER, memory_usage_mb REAL,
-	total_steps INTEGER DEFAULT 0, error_message TEXT, end_time TEXT, total_cost REAL, final_context_blob TEXT);
-CREATE TABLE workflow_state (run_id TEXT PRIMARY KEY, pipeline_id TEXT NOT NULL, pipeline_name TEXT NOT NULL, pipeline_version TEXT NOT NULL,
-	current_step_index INTEGER NOT NULL, pipeline_context TEXT, last_step_output TEXT, step_history TEXT, status TEXT NOT NULL,
-	created_at TEXT NOT NULL, updated_at TEXT NOT NULL, total_steps INTEGER DEFAULT 0, error_message TEXT, execution_time_ms INTEGER,
-	memory_usage_mb REAL, metadata TEXT, is_background_task INTEGER DEFAULT 0, parent_run_id TEXT, task_id TEXT, background_error TEXT);
-CREATE TABLE steps (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, step_name TEXT NOT NULL, step_index INTEGER NOT NULL,
-	status TEXT NOT NULL, output TEXT, raw_response TEXT, cost_usd REAL, token_counts INTEGER, execution_time_ms INTEGER, created_at TEXT NOT NULL,
+CREATE TABLE runs (run_id TEXT PRIMARY KEY, pipeline_id TEXT NOT NULL, pipeline_name TEXT NOT NULL,
+	pipeline_version TEXT NOT NULL, status TEXT NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL,
+	execution_time_ms INTEGER, memory_usage_mb REAL, total_steps INTEGER DEFAULT 0, error_message TEXT,
+	end_time TEXT, total_cost REAL, final_context_blob TEXT);
+CREATE TABLE workflow_state (run_id TEXT PRIMARY KEY, pipeline_id TEXT NOT NULL, pipeline_name TEXT NOT NULL,
+	pipeline_version TEXT NOT NULL, current_step_index INTEGER NOT NULL, pipeline_context TEXT,
+	last_step_output TEXT, step_history TEXT, status TEXT NOT NULL, created_at TEXT NOT NULL,
+	updated_at TEXT NOT NULL, total_steps INTEGER DEFAULT 0, error_message TEXT, execution_time_ms INTEGER,
+	memory_usage_mb REAL, metadata TEXT, is_background_task INTEGER DEFAULT 0, parent_run_id TEXT, task_id TEXT,
+	background_error TEXT);
+CREATE TABLE steps (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, step_name TEXT NOT NULL,
+	step_index INTEGER NOT NULL, status TEXT NOT NULL, output TEXT, raw_response TEXT, cost_usd REAL,
+	token_counts INTEGER, execution_time_ms INTEGER, created_at TEXT NOT NULL,
 	FOREIGN KEY (run_id) REFERENCES runs(run_id) ON DELETE CASCADE);
 CREATE TABLE traces (run_id TEXT PRIMARY KEY, trace_data TEXT NOT NULL, created_at TEXT NOT NULL,
 	FOREIGN KEY (run_id) REFERENCES runs(run_id) ON DELETE CASCADE);
-CREATE TABLE spans (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, span_id TEXT NOT NULL, parent_span_id TEXT, name TEXT NOT NULL,
-	start_time REAL NOT NULL, end_time REAL, status TEXT NOT NULL, attributes TEXT, created_at TEXT NOT NULL,
+CREATE TABLE spans (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, span_id TEXT NOT NULL,
+	parent_span_id TEXT, name TEXT NOT NULL, start_time REAL NOT NULL, end_time REAL, status TEXT NOT NULL,
+	attributes TEXT, created_at TEXT NOT NULL, FOREIGN KEY (run_id) REFERENCES runs(run_id) ON DELETE CASCADE);
+CREATE TABLE evaluations (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, step_name TEXT,
+	score REAL NOT NULL, feedback TEXT, metadata TEXT, created_at TEXT NOT NULL DEFAULT (DATETIME('now')),
 	FOREIGN KEY (run_id) REFERENCES runs(run_id) ON DELETE CASCADE);
-CREATE TABLE evaluations (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, step_name TEXT, score REAL NOT NULL, feedback TEXT,
-	metadata TEXT, created_at TEXT NOT NULL DEFAULT (DATETIME('now')), FOREIGN KEY (run_id) REFERENCES runs(run_id) ON DELETE CASCADE);
 CREATE TABLE system_state (key TEXT PRIMARY KEY, value TEXT NOT NULL, updated_at TEXT NOT NULL);
 CREATE INDEX idx_runs_status ON runs(status);
 CREATE INDEX idx_runs_pipeline_id ON runs(pipeline_id);
@@ -56,10 +61,10 @@ CREATE INDEX idx_evaluations_created_at ON evaluations(created_at);
 PRAGMA user_version = 1;
 `
 
-// Generate makes a state file of about the given size at path, which must not
-// exist: run after run as Flujo 0.6 writes them, mostly JSON. In each run long
-// cells have at least cell bytes: of what no GIN index is on the first ones. The
-// same sizes give the same rows.
+// Generate creates a state file of about the given number of bytes at path,
+// which must not exist. It has the runs that Flujo 0.6 would write, mostly
+// JSON. In each run, long cells have at least cell bytes, beginning with those
+// that have no GIN index. The same arguments generate the same rows.
 func Generate(path string, bytes, cell int64, long int) error {
 	db, err := sql.Open(
 		"sqlite",
@@ -71,7 +76,7 @@ func Generate(path string, bytes, cell int64, long int) error {
 	defer db.Close()
 	db.SetMaxOpenConns(1)
 	if _, err := db.Exec(schema); err != nil {
-		return fmt.Errorf("make the tables: %w", err)
+		return fmt.Errorf("create the tables: %w", err)
 	}
 	tx, err := db.Begin()
 	if err != nil {
@@ -108,14 +113,15 @@ func Generate(path string, bytes, cell int64, long int) error {
 	return db.Close()
 }
 
-// Rows counts the rows of a state file's tables.
+// Rows returns the number of rows in the tables of a state file.
 func Rows(path string) (n int64, err error) {
 	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro")
 	if err != nil {
 		return 0, err
 	}
 	defer db.Close()
-	for _, table := range []string{"runs", "workflow_state", "steps", "traces", "spans", "evaluations", "system_state"} {
+	for _, table := range []string{"runs", "workflow_state", "steps", "traces", "spans", "evaluations",
+		"system_state"} {
 		var rows int64
 		if err := db.QueryRow("SELECT count(*) FROM " + table).Scan(&rows); err != nil {
 			return 0, err
@@ -125,15 +131,15 @@ func Rows(path string) (n int64, err error) {
 	return n, nil
 }
 
-// writer inserts rows; the first error ends it.
+// writer inserts rows until the first error, which it stores in err.
 type writer struct {
 	tx         *sql.Tx
-	cell       int // bytes of a long cell, at the least
-	perRun     int // long cells in each run
-	left       int // of these, in the run that is made
+	cell       int // minimum number of bytes of a long cell
+	perRun     int // number of long cells in each run
+	left       int // number of long cells that the current run still gets
 	rand       *rand.Rand
 	statements map[string]*sql.Stmt
-	begin      time.Time // of the run
+	begin      time.Time // of the current run
 	err        error
 }
 
@@ -204,14 +210,12 @@ func (w *writer) run(n int) {
 	for i := range stepsPerRun {
 		var raw any
 		if i%2 == 0 {
-			raw = w.long(
-				fmt.Sprintf(
-					`{"model":"gpt-4o-mini","usage":{"prompt_tokens":%d,"completion_tokens":%d},"choices":[{"text":"%s"}]}`,
-					w.rand.IntN(4000),
-					w.rand.IntN(1000),
-					w.text(150),
-				),
-			)
+			raw = w.long(fmt.Sprintf(
+				`{"model":"gpt-4o-mini","usage":{"prompt_tokens":%d,"completion_tokens":%d},"choices":[{"text":"%s"}]}`,
+				w.rand.IntN(4000),
+				w.rand.IntN(1000),
+				w.text(150),
+			))
 		}
 		output := w.output()
 		if i == 3 {
@@ -285,14 +289,14 @@ func (w *writer) id() string {
 	)
 }
 
-// at gives the time so many seconds into the run.
+// at returns the time that many seconds after the beginning of the run.
 func (w *writer) at(seconds float64) string {
 	return w.begin.Add(time.Duration(seconds * 1e9)).Format("2006-01-02T15:04:05.000000+00:00")
 }
 
 func (w *writer) gene() string { return pick(w.rand, "MED13", "MED13L", "CDK8", "BRCA1", "CCNC") }
 
-// text gives so many words.
+// text returns n random words.
 func (w *writer) text(n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -306,7 +310,8 @@ func (w *writer) text(n int) string {
 
 func (w *writer) output() string {
 	return fmt.Sprintf(
-		`{"query":"(\"%s\"[Gene]) AND \"%s\"[tiab]","confidence":%.4f,"terms":["%s","%s"],"nested":{"depth":2,"flags":[true,false,null],"note":"line1\nline2\t\"quoted\""},"documents":%s}`,
+		`{"query":"(\"%s\"[Gene]) AND \"%s\"[tiab]","confidence":%.4f,"terms":["%s","%s"],`+
+			`"nested":{"depth":2,"flags":[true,false,null],"note":"line1\nline2\t\"quoted\""},"documents":%s}`,
 		w.gene(),
 		w.text(2),
 		w.rand.Float64(),
@@ -316,8 +321,7 @@ func (w *writer) output() string {
 	)
 }
 
-// long gives a cell as it is, or a long one in its place where the run is to have
-// more of them.
+// long returns cell, or a long cell instead if the run gets more of them.
 func (w *writer) long(cell string) string {
 	if w.left == 0 {
 		return cell
@@ -332,7 +336,8 @@ func (w *writer) long(cell string) string {
 	return b.String()
 }
 
-// longOrNone gives a long cell, or NULL where the run has enough of them.
+// longOrNone returns a long cell if the run gets more of them, and NULL
+// otherwise.
 func (w *writer) longOrNone() any {
 	if w.left == 0 {
 		return nil
@@ -351,11 +356,12 @@ func (w *writer) documents(n int) string {
 
 func pick(r *rand.Rand, of ...string) string { return of[r.IntN(len(of))] }
 
-// words are what the texts are made of: some are not ASCII, as in the papers
-// that Flujo's users read.
+// words are the words of the generated texts. Some are not ASCII, as in the
+// papers that Flujo's users read.
 var words = strings.Fields(`the of and in with patients variants gene expression mediator complex subunit kinase module
 	transcription regulation intellectual disability developmental delay congenital heart defects hypotonia cleft palate
-	autism spectrum disorder de novo missense mutation loss-of-function haploinsufficiency phenotype genotype correlation
-	exome sequencing cohort study clinical features dysmorphism speech seizures MRI findings protein domain structure
-	binding affinity zebrafish mouse model knockout embryonic cardiac neural crest cells signalling pathway Wnt naïve
-	β-catenin cyclin 心臓奇形 für p.Arg1899Ter c.5695C>T RNA polymerase II enhancer promoter chromatin looping review`)
+	autism spectrum disorder de novo missense mutation loss-of-function haploinsufficiency phenotype genotype
+	correlation exome sequencing cohort study clinical features dysmorphism speech seizures MRI findings protein domain
+	structure binding affinity zebrafish mouse model knockout embryonic cardiac neural crest cells signalling pathway
+	Wnt naïve β-catenin cyclin 心臓奇形 für p.Arg1899Ter c.5695C>T RNA polymerase II enhancer promoter
+	chromatin looping review`)

@@ -30,7 +30,7 @@ func generate(t *testing.T) string {
 	return path
 }
 
-// tables gives the file's tables with their columns.
+// tables returns the file's tables with their columns.
 func tables(t *testing.T, path string) map[string][]string {
 	t.Helper()
 	snapshot, err := source.Open(context.Background(), path)

@@ -10,13 +10,14 @@ import (
 	"syscall"
 )
 
-// account is the user that a server runs as. PostgreSQL refuses root; a nil
-// account is the user that we are.
+// account is the user that a server runs as. PostgreSQL refuses to run as root.
+// A nil account is the current user.
 type account struct {
 	uid, gid int
 }
 
-// serverAccount returns nil, or for root an unprivileged account.
+// serverAccount returns an unprivileged account if the current user is root,
+// and nil otherwise.
 func serverAccount() (*account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -48,51 +49,54 @@ func (a *account) credential() *syscall.Credential {
 	return &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
 }
 
-// own gives the file or folder to the account.
+// own changes the owner of a file or folder to the account.
 func (a *account) own(path string) error {
 	if a == nil {
 		return nil
 	}
 	if err := os.Chown(path, a.uid, a.gid); err != nil {
-		return fmt.Errorf("hand over to the server's account: %w", err)
+		return fmt.Errorf("change the owner to the server's account: %w", err)
 	}
 	return nil
 }
 
-// maxSocketDir leaves space for "/.s.PGSQL.65535.lock" within the shortest
-// limit on a Unix socket's path, 103 bytes.
+// maxSocketDir is the maximum length of the folder of a Unix socket. It leaves
+// space for "/.s.PGSQL.65535.lock" within 103 bytes, the shortest limit of any
+// system.
 const maxSocketDir = 103 - len("/.s.PGSQL.65535.lock")
 
-// makeDir makes a server's folder: in the temporary folder, or in /tmp when
-// that one is too deep for a socket or closed to the account.
+// makeDir creates a server's folder in the temporary folder, or in /tmp if the
+// path of the temporary folder is too long for a socket or the account cannot
+// reach it.
 func makeDir(a *account) (string, error) {
 	for _, parent := range []string{serverRoot, "/tmp"} {
 		parent, err := filepath.Abs(parent)
 		if err != nil {
-			return "", fmt.Errorf("make server folder: %w", err)
+			return "", fmt.Errorf("create server folder: %w", err)
 		}
 		if a != nil && !openToAll(parent) {
 			continue
 		}
 		dir, err := os.MkdirTemp(parent, "pgtest-")
 		if err != nil {
-			return "", fmt.Errorf("make server folder: %w", err)
+			return "", fmt.Errorf("create server folder: %w", err)
 		}
 		if len(dir) <= maxSocketDir {
 			return dir, a.own(dir)
 		}
 		if err := os.Remove(dir); err != nil {
-			return "", fmt.Errorf("make server folder: %w", err)
+			return "", fmt.Errorf("create server folder: %w", err)
 		}
 	}
 	return "", fmt.Errorf(
-		"make server folder: neither %q nor /tmp will do: the path must be short, and open to the server's account",
+		"create server folder: neither %q nor /tmp can be used: "+
+			"the path must be short, and the server's account must reach it",
 		serverRoot,
 	)
 }
 
-// openToAll reports whether any account may pass through dir and the folders
-// above it.
+// openToAll reports whether every account may pass through dir and its parent
+// folders.
 func openToAll(dir string) bool {
 	for {
 		info, err := os.Stat(dir)

@@ -15,14 +15,14 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-var errAddress = errors.New("it cannot be read: want a URL, such as postgresql://postgres@localhost:5432/postgres")
+var errAddress = errors.New("malformed address: want a URL, such as postgresql://postgres@localhost:5432/postgres")
 
-// completeURL returns a server's address as a URL that depends on nothing else:
-// host, port, user and password are in it, wherever they come from (the address,
-// PG* variables, a password file or a service), in the places of a URL; only the
-// folder of a Unix socket is a parameter. The address is a URL or a
-// keyword/value string; of several hosts the first counts. Errors hold no part
-// of the address, which may hold a password.
+// completeURL returns a server's address as a URL that does not depend on the
+// environment. It contains host, port, user and password, which may come from
+// the address, PG* variables, a password file or a service. The folder of a
+// Unix socket is a parameter. The address is a URL or a keyword/value string;
+// if it has several hosts, the first is used. Errors contain no part of the
+// address, which may hold a password.
 func completeURL(address string) (string, error) {
 	config, err := pgconn.ParseConfig(address)
 	if file, ok := errors.AsType[*fs.PathError](err); ok {
@@ -60,7 +60,7 @@ func completeURL(address string) (string, error) {
 	return u.String(), nil
 }
 
-// keywordPair is one setting of a keyword/value string.
+// keywordPair matches one setting of a keyword/value string.
 var keywordPair = regexp.MustCompile(`(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s'\\]|\\.)*))(?:\s+|$)`)
 
 // addressParameters returns the query of a URL, or the settings of a
@@ -81,25 +81,25 @@ func addressParameters(address string) (url.Values, error) {
 	return parameters, nil
 }
 
-// encodeParameters returns the query of a URL. A space is written %20, since
-// libpq takes "+" for a plus.
+// encodeParameters returns the query of a URL. It encodes a space as %20, since
+// libpq reads "+" as a plus.
 func encodeParameters(parameters url.Values) string {
 	return strings.ReplaceAll(parameters.Encode(), "+", "%20")
 }
 
-// changeURL returns the database URL after change.
+// changeURL returns the database URL after change has modified it.
 func changeURL(t testing.TB, databaseURL string, change func(u *url.URL)) string {
 	t.Helper()
 	u, err := url.Parse(databaseURL)
 	if err != nil {
-		t.Fatal("pgtest: the database URL cannot be read") // err would show the password
+		t.Fatal("pgtest: malformed database URL") // err may contain the password
 	}
 	change(u)
 	return u.String()
 }
 
-// WithParameter returns the database URL with a parameter in its query, in
-// place of any of that name.
+// WithParameter returns the database URL with a parameter in its query. It
+// replaces a parameter of the same name.
 func WithParameter(t testing.TB, databaseURL, name, value string) string {
 	t.Helper()
 	return changeURL(t, databaseURL, func(u *url.URL) {
@@ -121,9 +121,9 @@ func WithUser(t testing.TB, databaseURL, name, password string) string {
 	return changeURL(t, databaseURL, func(u *url.URL) { u.User = url.UserPassword(name, password) })
 }
 
-// WithPassword returns the database URL with a password, for tests that look
-// for it in output. A URL without one, which the server therefore does not ask
-// for, gets one that is made up.
+// WithPassword returns the database URL with a password, for tests that check
+// that output does not contain it. If the URL has none, the server does not
+// check passwords, and WithPassword adds an arbitrary one.
 func WithPassword(t testing.TB, databaseURL string) string {
 	t.Helper()
 	return changeURL(t, databaseURL, func(u *url.URL) {
@@ -146,18 +146,18 @@ func WithServer(t testing.TB, databaseURL, address string) string {
 	})
 }
 
-// ChecksPasswords reports whether the server asks the user of the URL for a
-// password. One with trust, peer or certificate authentication does not.
+// ChecksPasswords reports whether the server checks the password of the URL's
+// user. A server with trust, peer or certificate authentication does not.
 func ChecksPasswords(t testing.TB, databaseURL string) bool {
 	t.Helper()
 	config, err := pgx.ParseConfig(databaseURL)
 	if err != nil {
-		t.Fatal("pgtest: the database URL cannot be read") // err would show the password
+		t.Fatal("pgtest: malformed database URL") // err may contain the password
 	}
 	return hasCode(execAll(WithUser(t, databaseURL, config.User, randomName())), "28P01") // invalid_password
 }
 
-// hasCode reports whether err carries the SQLSTATE.
+// hasCode reports whether err has the SQLSTATE.
 func hasCode(err error, code string) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && pgErr.Code == code

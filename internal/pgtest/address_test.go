@@ -66,7 +66,8 @@ func TestCompleteURLFromEnvironment(t *testing.T) {
 			"postgresql://u@/d?host=%2Frun%2Fpg&port=5433"},
 		"TLS": {[]string{"PGSSLMODE=verify-full", "PGSSLROOTCERT=system"}, "postgresql://u@h/d",
 			"postgresql://u@h:5432/d?sslmode=verify-full&sslrootcert=system"},
-		"what the address says counts": {[]string{"PGPASSWORD=x", "PGHOST=x", "PGPORT=1", "PGUSER=x", "PGSSLMODE=require"},
+		"what the address says counts": {[]string{"PGPASSWORD=x", "PGHOST=x", "PGPORT=1", "PGUSER=x",
+			"PGSSLMODE=require"},
 			"postgresql://u:p@h:2/d?sslmode=disable", "postgresql://u:p@h:2/d?sslmode=disable"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -16,12 +16,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// EnvServer names the environment variable with the address of a server to use
-// instead of starting one: a URL or a keyword/value string, as libpq's. What it
-// leaves out is taken from the PG* variables and the files that libpq reads.
+// EnvServer is the environment variable with the address of a server that tests
+// use instead of starting one: a URL or a keyword/value string, as for libpq.
+// PG* variables and libpq's files complete it.
 const EnvServer = "FLUJO_PORT_TEST_POSTGRES"
 
-// queryTimeout bounds every statement that pgtest itself sends.
+// queryTimeout limits each statement that pgtest itself sends.
 const queryTimeout = time.Minute
 
 var sharedServer struct {
@@ -34,14 +34,16 @@ var sharedServer struct {
 //
 //	func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 //
-// Before, it forgets the environment (see [ForgetEnvironment]), except for what
-// [EnvServer] needs of it, so that a test reaches only what pgtest gives it. It
-// gives the process a temporary folder of its own, and each setup a folder in it
-// for what all tests share. Afterwards it stops the shared server, if one was
-// started, and removes the folder; tests that left something there fail.
+// It first clears the environment (see [ForgetEnvironment]), except for what
+// [EnvServer] needs, so that a test reaches only databases of pgtest. It
+// creates a temporary folder for the process, and passes each setup function a
+// folder in it for files that all tests share. After the tests it stops the
+// shared server, if one was started, and removes the folder. Main fails if
+// tests left files there.
 //
-// All of that goes also when the process is interrupted or killed, or go test is.
-// Only databases on the user's server stay when the process itself is killed.
+// The server and the folder are also removed if the process or go test is
+// interrupted or killed. Only databases on the user's server remain if the
+// process itself is killed.
 func Main(m *testing.M, setup ...func(dir string) error) int {
 	code, err := run(m, setup)
 	if err != nil {
@@ -67,7 +69,7 @@ func run(m *testing.M, setup []func(dir string) error) (code int, err error) {
 		return 2, err
 	}
 	defer func() { err = errors.Join(err, temp.remove()) }()
-	flag.Parse() // endEarly looks at a flag
+	flag.Parse() // endEarly reads a flag
 	go endEarly()
 	for _, f := range setup {
 		dir := filepath.Join(temp.path, setupFolder)
@@ -82,8 +84,8 @@ func run(m *testing.M, setup []func(dir string) error) (code int, err error) {
 	return code, err
 }
 
-// ForgetEnvironment unsets whatever would lead a PostgreSQL client or
-// flujo-port to a database of the user's: PGHOST and its kin, DATABASE_URL,
+// ForgetEnvironment unsets the variables that would lead a PostgreSQL client or
+// flujo-port to a database of the user: all PG* variables, DATABASE_URL,
 // FLUJO_PORT_POSTGRES, FLUJO_PORT_SQLITE and FLUJO_STATE_URI.
 func ForgetEnvironment() {
 	for _, entry := range os.Environ() {
@@ -99,12 +101,12 @@ func ForgetEnvironment() {
 	}
 }
 
-// Shared returns the server that all tests of the process share, starting it
-// if need be. The test is skipped when the user brought a server.
+// Shared returns the server that all tests of the process share, and starts it
+// if necessary. It skips the test if EnvServer is set.
 func Shared(t testing.TB) *Server {
 	t.Helper()
 	if wantsOwnServer() {
-		t.Skipf("needs a server that pgtest started, and %s is set", EnvServer)
+		t.Skipf("needs a server that pgtest started, but %s is set", EnvServer)
 	}
 	sharedServer.once.Do(func() { sharedServer.server, sharedServer.err = Start() })
 	if sharedServer.err != nil {
@@ -113,8 +115,8 @@ func Shared(t testing.TB) *Server {
 	return sharedServer.server
 }
 
-// OwnServer reports whether the databases are on a server that the user
-// brought, one that tests must not stop or reconfigure.
+// OwnServer reports whether EnvServer is set. Tests must not stop or
+// reconfigure that server.
 func OwnServer(t testing.TB) bool {
 	t.Helper()
 	return wantsOwnServer()
@@ -122,7 +124,7 @@ func OwnServer(t testing.TB) bool {
 
 func wantsOwnServer() bool { return os.Getenv(EnvServer) != "" }
 
-// adminURL returns the URL through which databases are made.
+// adminURL returns the URL that pgtest uses to create databases.
 func adminURL(t testing.TB) string {
 	t.Helper()
 	if wantsOwnServer() {
@@ -131,15 +133,15 @@ func adminURL(t testing.TB) string {
 	return Shared(t).URL("postgres")
 }
 
-// Database returns the URL of a new, empty UTF-8 database for the test, as
-// its owner. It is dropped when the test ends, sessions or not.
+// Database returns the URL of a new, empty UTF-8 database, as its owner. The
+// database is dropped when the test ends, even if it has sessions.
 func Database(t testing.TB) string {
 	t.Helper()
 	return EncodedDatabase(t, "UTF8")
 }
 
-// EncodedDatabase is Database with another server encoding: "SQL_ASCII",
-// "LATIN1".
+// EncodedDatabase is like Database, with another encoding, such as "SQL_ASCII"
+// or "LATIN1".
 func EncodedDatabase(t testing.TB, encoding string) string {
 	t.Helper()
 	admin := adminURL(t)
@@ -156,7 +158,7 @@ func createDatabase(name, encoding string) string {
 		pgx.Identifier{name}.Sanitize(), encoding)
 }
 
-// randomName returns a name for a database or role that nobody else has.
+// randomName returns a unique name for a database or role.
 func randomName() string {
 	return "flujo_port_test_" + strings.ToLower(rand.Text()[:16])
 }
@@ -168,7 +170,7 @@ func mustExec(t testing.TB, url string, statements ...string) {
 	}
 }
 
-// execAll runs statements one by one on a connection of their own.
+// execAll runs statements one after the other on a new connection.
 func execAll(url string, statements ...string) (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
 	defer cancel()
@@ -185,7 +187,7 @@ func execAll(url string, statements ...string) (err error) {
 	return nil
 }
 
-// queryRow reads one row on a connection of its own.
+// queryRow reads one row on a new connection.
 func queryRow(url, query string, into ...any) (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
 	defer cancel()
@@ -197,8 +199,8 @@ func queryRow(url, query string, into ...any) (err error) {
 	return conn.QueryRow(ctx, query).Scan(into...)
 }
 
-// Count returns how many cases a random test tries: quick, or slow with the
-// build tag "slow" (see [Slow]).
+// Count returns the number of cases that a random test tries: quick, or slow
+// with the build tag "slow" (see [Slow]).
 func Count(quick, slow int) int {
 	if Slow {
 		return slow

@@ -26,7 +26,8 @@ func TestDatabaseIsTheTestsOwn(t *testing.T) {
 				db := Database(t)
 				mustExec(t, db, "CREATE TABLE mine ()")
 				var name, encoding string
-				if err := queryRow(db, "SELECT current_database(), current_setting('server_encoding')", &name, &encoding); err != nil {
+				if err := queryRow(db, "SELECT current_database(), current_setting('server_encoding')", &name,
+					&encoding); err != nil {
 					t.Fatal(err)
 				}
 				if encoding != "UTF8" || !strings.HasPrefix(name, "flujo_port_test_") {
@@ -41,7 +42,8 @@ func TestDatabaseIsTheTestsOwn(t *testing.T) {
 		t.Errorf("two tests share %q", first)
 	}
 	var left int
-	if err := queryRow(adminURL(t), "SELECT count(*) FROM pg_database WHERE datname IN ('"+first+"','"+second+"')", &left); err != nil {
+	if err := queryRow(adminURL(t), "SELECT count(*) FROM pg_database WHERE datname IN ('"+first+"','"+second+"')",
+		&left); err != nil {
 		t.Fatal(err)
 	}
 	if left != 0 {

@@ -14,16 +14,16 @@ import (
 	"time"
 )
 
-// made is what tests made on a server that outlives the process.
+// made are the objects that tests created on a server that outlives the process.
 var made struct {
-	making sync.RWMutex // held for writing, nothing more is made
+	making sync.RWMutex // once locked for writing, nothing more is created
 	mu     sync.Mutex
 	next   int
 	undos  map[int]func() error
 }
 
-// makeFor runs a statement that makes something for the test, and calls undo
-// when the test ends, or the process does before.
+// makeFor runs a statement that creates an object for the test. It calls undo
+// when the test ends, or when the process ends before.
 func makeFor(t testing.TB, databaseURL, statement string, undo func() error) {
 	t.Helper()
 	made.making.RLock()
@@ -47,19 +47,19 @@ func makeFor(t testing.TB, databaseURL, statement string, undo func() error) {
 	})
 }
 
-// orphanInterval is how often a process looks for its parent.
-const orphanInterval = 200 * time.Millisecond
+// parentInterval is the interval at which a process checks whether its parent runs.
+const parentInterval = 200 * time.Millisecond
 
-// endEarly ends the process when it is interrupted, and when go test, whose
-// child it is, was killed: nobody would read the result. It drops what tests
-// made on the user's server; the guards do the rest.
+// endEarly ends the process when it is interrupted, or when go test, its
+// parent, was killed. It drops what tests created on the user's server; the
+// guards remove the rest.
 func endEarly() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	parent := os.Getppid()
 	var tick <-chan time.Time
 	if startedByGoTest() {
-		tick = time.Tick(orphanInterval)
+		tick = time.Tick(parentInterval)
 	}
 	code := 1
 	for waiting := true; waiting; {
@@ -81,16 +81,17 @@ func endEarly() {
 
 var workFolder = regexp.MustCompile(`^(.*/go-build\d+)/b\d+/[^/]+$`)
 
-// removeWorkFolder removes the folder where go test built this program: it does
-// so itself unless it is killed.
+// removeWorkFolder removes the folder in which go test built this program,
+// which go test itself removes unless it is killed.
 func removeWorkFolder() {
 	program, _ := os.Executable() // "" does not match
 	if m := workFolder.FindStringSubmatch(program); m != nil {
-		_ = os.RemoveAll(m[1]) // others may do it as well
+		_ = os.RemoveAll(m[1]) // other test processes may remove it too
 	}
 }
 
-// undoAll undoes what was made, the latest first. Nothing can be made any more.
+// undoAll undoes everything that was created, the latest first. Afterwards
+// nothing can be created.
 func undoAll() {
 	made.making.Lock()
 	made.mu.Lock()
@@ -102,8 +103,8 @@ func undoAll() {
 }
 
 // startedByGoTest reports whether go test started this process, and not a
-// person, a debugger or the process that fuzzes: it passes a flag that a person
-// does not.
+// person, a debugger or a fuzzing process. It checks for a flag that only go
+// test passes.
 func startedByGoTest() bool {
 	is := func(name string) bool {
 		f := flag.Lookup(name)

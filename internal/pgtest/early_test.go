@@ -34,7 +34,8 @@ func TestHelperHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	var database, role string
-	if err := queryRow(Role(t, Database(t), ""), "SELECT current_database(), current_user", &database, &role); err != nil {
+	if err := queryRow(Role(t, Database(t), ""), "SELECT current_database(), current_user", &database,
+		&role); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Println("ready", os.Getpid(), os.TempDir(), database, role)

@@ -98,14 +98,14 @@ func TestEnsureNodeGivesUp(t *testing.T) {
 		prepare func(m machine)
 		says    string
 	}{
-		"no package tool": {func(machine) {}, "install it by hand"},
+		"no package tool": {func(machine) {}, "install it manually"},
 		"no sudo": {
 			func(m machine) { m.nodeRecorder("dnf", "v20.0.0") },
 			"as root run: dnf install -y nodejs npm",
 		},
 		"installs an old one": {
 			func(m machine) { m.nodeRecorder("brew", "v16.20.2") },
-			"brew installed a Node.js that will not do: version 18 or later",
+			"the Node.js that brew installed cannot be used: version 18 or later",
 		},
 		"installation fails": {
 			func(m machine) { writeScript(m.t, m.path("bin", "brew"), "exit 9") },

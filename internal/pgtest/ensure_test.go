@@ -125,13 +125,13 @@ func TestEnsurePostgresGivesUp(t *testing.T) {
 		prepare func(m machine)
 		says    string
 	}{
-		"no package tool": {func(machine) {}, "install the server's package by hand"},
+		"no package tool": {func(machine) {}, "install the server's package manually"},
 		"no sudo": {
 			func(m machine) { m.recorder("dnf", "16.2") },
 			"as root run: dnf install -y postgresql-server",
 		},
 		"installs an old one": {func(m machine) { m.recorder("sudo", "10.1"); m.recorder("dnf", "10.1") },
-			"dnf installed a PostgreSQL that will not do: version 13 or later"},
+			"the PostgreSQL that dnf installed cannot be used: version 13 or later"},
 		"installation fails": {func(m machine) { writeScript(m.t, m.path("bin", "brew"), "exit 9") },
 			"brew could not install"},
 	}

@@ -140,32 +140,37 @@ func TestEnsureTestToolsSaysWhatIsMissing(t *testing.T) {
 		says    []string // one for each that is missing
 		how     string
 	}{
-		"no Go":           {func(m machine) { m.remove("bin", "go") }, []string{`no "go" on PATH`}, "https://go.dev/dl/"},
-		"an old Go":       {func(m machine) { m.installGo("go1.19.8") }, []string{"Go is go1.19.8, and go.mod needs 1."}, "https://go.dev/dl/"},
-		"a Go that fails": {func(m machine) { m.installGo("") }, []string{"go: go.mod requires go >= 1.999"}, "GOTOOLCHAIN=auto"},
-		"no gofmt":        {func(m machine) { m.remove("bin", "gofmt") }, []string{"gofmt is not on PATH"}, "/goroot/bin"},
-		"no C compiler":   {func(m machine) { m.remove("bin", "gcc") }, []string{`no "gcc" on PATH`}, "set CC"},
+		"no Go": {func(m machine) { m.remove("bin", "go") }, []string{`no "go" on PATH`},
+			"https://go.dev/dl/"},
+		"an old Go": {func(m machine) { m.installGo("go1.19.8") },
+			[]string{"Go is go1.19.8, and go.mod needs 1."}, "https://go.dev/dl/"},
+		"a Go that fails": {func(m machine) { m.installGo("") }, []string{"go: go.mod requires go >= 1.999"},
+			"GOTOOLCHAIN=auto"},
+		"no gofmt": {func(m machine) { m.remove("bin", "gofmt") }, []string{"gofmt is not on PATH"},
+			"/goroot/bin"},
+		"no C compiler": {func(m machine) { m.remove("bin", "gcc") }, []string{`no "gcc" on PATH`}, "set CC"},
 		"no C headers": {func(m machine) {
 			m.installCC(`echo "<stdin>:1:10: fatal error: stdlib.h: No such file or directory" >&2; exit 1`)
 		}, []string{"stdlib.h: No such file"}, "gcc libc6-dev"},
-		"noexec":    {func(m machine) { m.installCC("") }, []string{"programs cannot be run in"}, "set TMPDIR"},
-		"no TMPDIR": {func(m machine) { m.remove("tmp") }, []string{"no files can be made in"}, "set TMPDIR"},
+		"noexec":    {func(m machine) { m.installCC("") }, []string{"cannot run programs in"}, "set TMPDIR"},
+		"no TMPDIR": {func(m machine) { m.remove("tmp") }, []string{"cannot create files in"}, "set TMPDIR"},
 		"a full disk": {func(m machine) { m.installDF("/dev/a", 2400, "/dev/a", 2400) },
 			[]string{"2400 MB free in "}, "2500 MB needed"},
 		"a full disk for TMPDIR": {func(m machine) { m.installDF("/dev/a", 1400, "/dev/b", 5000) },
 			[]string{"1400 MB free in "}, "1500 MB needed"},
 		"a full disk for the cache": {func(m machine) { m.installDF("/dev/a", 5000, "/dev/b", 900) },
 			[]string{"900 MB free in "}, "GOCACHE"},
-		"no PostgreSQL": {func(m machine) { m.remove("pg") }, []string{"no PostgreSQL 13 or later found"}, "by hand"},
+		"no PostgreSQL": {func(m machine) { m.remove("pg") }, []string{"neither PostgreSQL 13 or later"}, "manually"},
 		"no PostgreSQL and no sudo": {func(m machine) { m.remove("pg"); m.recorder("dnf", "16.2") },
-			[]string{"no PostgreSQL 13 or later found"}, "as root run: scripts/ensure-postgres.sh"},
-		"no clients of PostgreSQL": {func(m machine) { m.remove("pg/16/bin/psql") }, []string{"psql and pg_dump"}, "postgresql-client"},
+			[]string{"found no PostgreSQL 13 or later"}, "as root run: scripts/ensure-postgres.sh"},
+		"no clients of PostgreSQL": {func(m machine) { m.remove("pg/16/bin/psql") }, []string{"psql and pg_dump"},
+			"postgresql-client"},
 		"all at once": {func(m machine) {
 			m.remove("bin", "go")
 			m.remove("bin", "gcc")
 			m.remove("pg")
 			m.installDF("/dev/a", 10, "/dev/a", 10)
-		}, []string{`no "go"`, `no "gcc"`, "10 MB free", "no PostgreSQL"}, "by hand"},
+		}, []string{`no "go"`, `no "gcc"`, "10 MB free", "neither PostgreSQL"}, "manually"},
 		"all but what could be installed": {func(m machine) {
 			m.remove("bin", "gcc")
 			m.remove("pg")

@@ -12,11 +12,11 @@ import (
 	"testing"
 )
 
-// MinVersion is the oldest major version of PostgreSQL that will do.
+// MinVersion is the oldest major version of PostgreSQL that is supported.
 const MinVersion = 13
 
-// binGlobs are the folders, apart from PATH, where packages put the server's
-// programs. scripts/ensure-postgres.sh looks in the same ones.
+// binGlobs are the folders in which packages install the server's programs.
+// They are searched after PATH. scripts/ensure-postgres.sh has the same list.
 var binGlobs = []string{
 	"/usr/lib/postgresql/*/bin",                          // Debian, Ubuntu
 	"/usr/pgsql-*/bin",                                   // Red Hat, from postgresql.org
@@ -33,15 +33,14 @@ var errNoPostgres = errors.New(
 	"no PostgreSQL server found: run scripts/ensure-postgres.sh, which installs one, or `make test`, which calls it",
 )
 
-// FindBin returns the folder that holds initdb and postgres, version
-// [MinVersion] or later: the one on PATH when there is one, else the newest
-// of those that packages install.
+// FindBin returns the folder with initdb and postgres of version [MinVersion]
+// or later: the first on PATH, or else the newest in the folders of packages.
 func FindBin() (dir string, err error) {
 	dir, _, err = searchBin(filepath.SplitList(os.Getenv("PATH")), binGlobs)
 	return dir, err
 }
 
-// searchBin is FindBin over the given PATH folders and patterns; it also
+// searchBin is FindBin with the given PATH folders and patterns. It also
 // returns the major version.
 func searchBin(path, globs []string) (dir string, version int, err error) {
 	for _, dir := range path {
@@ -52,7 +51,7 @@ func searchBin(path, globs []string) (dir string, version int, err error) {
 	for _, glob := range globs {
 		matches, err := filepath.Glob(glob)
 		if err != nil {
-			return "", 0, fmt.Errorf("look for PostgreSQL in %q: %w", glob, err)
+			return "", 0, fmt.Errorf("search PostgreSQL in %q: %w", glob, err)
 		}
 		for _, match := range matches {
 			if v := serverVersion(match); v >= MinVersion && v > version {
@@ -66,8 +65,8 @@ func searchBin(path, globs []string) (dir string, version int, err error) {
 	return dir, version, nil
 }
 
-// linkedDir returns the folder that the programs in dir are links to, where
-// psql and the others are as well; dir itself when they are not links.
+// linkedDir returns the folder that the programs in dir are symbolic links to,
+// which also has psql and the others. If they are not links, it returns dir.
 func linkedDir(dir string) string {
 	program, err := filepath.EvalSymlinks(filepath.Join(dir, "postgres"))
 	if err != nil || serverVersion(filepath.Dir(program)) == 0 {
@@ -78,8 +77,8 @@ func linkedDir(dir string) string {
 
 var majorVersion = regexp.MustCompile(`\(PostgreSQL\) (\d+)`)
 
-// serverVersion returns the major version of the server in dir, and 0 when
-// dir lacks initdb or a postgres that runs.
+// serverVersion returns the major version of the server in dir, or 0 if dir
+// does not have initdb and a postgres that runs.
 func serverVersion(dir string) int {
 	if dir == "" {
 		return 0
@@ -92,8 +91,8 @@ func serverVersion(dir string) int {
 	return programVersion(filepath.Join(dir, "postgres"))
 }
 
-// programVersion returns the major version of one of PostgreSQL's programs, and
-// 0 when it is not there or does not run.
+// programVersion returns the major version of one of PostgreSQL's programs, or
+// 0 if it does not exist or does not run.
 func programVersion(path string) int {
 	out, err := exec.Command(path, "--version").Output()
 	if err != nil {
@@ -107,10 +106,10 @@ func programVersion(path string) int {
 	return v
 }
 
-// Client returns the path of one of PostgreSQL's client programs that works with
-// the server of a database: of the server's own version, else of the next one
-// that is installed. pg_dump refuses a server newer than itself, so the test is
-// skipped where there is no such program.
+// Client returns the path of a PostgreSQL client program that works with the
+// server of a database: of the server's version, or else of the next later
+// version that is installed. pg_dump refuses a server newer than itself, so the
+// test is skipped if there is no such program.
 func Client(t testing.TB, databaseURL, name string) string {
 	t.Helper()
 	var server int
@@ -122,19 +121,19 @@ func Client(t testing.TB, databaseURL, name string) string {
 		t.Fatalf("pgtest: %v", err)
 	}
 	if path == "" {
-		t.Skipf("needs %s %d or later for this server; the newest that was found is %d", name, server, newest)
+		t.Skipf("needs %s %d or later for this server; the newest installed version is %d", name, server, newest)
 	}
 	return path
 }
 
-// findClient is Client over the given PATH folders and patterns. It returns ""
-// when no program is of version server or later, and the newest version found.
+// findClient is Client with the given PATH folders and patterns. It returns ""
+// if no program has version server or later, and the newest version found.
 func findClient(path, globs []string, name string, server int) (program string, newest int, err error) {
 	dirs := slices.Clone(path)
 	for _, glob := range globs {
 		matches, err := filepath.Glob(glob)
 		if err != nil {
-			return "", 0, fmt.Errorf("look for %s in %q: %w", name, glob, err)
+			return "", 0, fmt.Errorf("search %s in %q: %w", name, glob, err)
 		}
 		dirs = append(dirs, matches...)
 	}

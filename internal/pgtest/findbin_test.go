@@ -83,12 +83,14 @@ func TestFindBin(t *testing.T) {
 
 func TestFindClient(t *testing.T) {
 	root := t.TempDir()
-	for dir, version := range map[string]string{"path": "15.3", "lib/14/bin": "14.1", "lib/17/bin": "17.2", "lib/18/bin": "18beta1"} {
+	for dir, version := range map[string]string{"path": "15.3", "lib/14/bin": "14.1", "lib/17/bin": "17.2",
+		"lib/18/bin": "18beta1"} {
 		writeScript(t, filepath.Join(root, dir, "pg_dump"), "echo 'pg_dump (PostgreSQL) "+version+"'")
 	}
 	path := []string{"", filepath.Join(root, "none"), filepath.Join(root, "path")}
 	globs := []string{filepath.Join(root, "lib", "*", "bin")}
-	for server, want := range map[int]string{13: "lib/14/bin", 14: "lib/14/bin", 15: "path", 16: "lib/17/bin", 18: "lib/18/bin", 19: ""} {
+	for server, want := range map[int]string{13: "lib/14/bin", 14: "lib/14/bin", 15: "path", 16: "lib/17/bin",
+		18: "lib/18/bin", 19: ""} {
 		got, newest, err := findClient(path, globs, "pg_dump", server)
 		if err != nil {
 			t.Fatal(err)

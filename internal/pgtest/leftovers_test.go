@@ -56,17 +56,18 @@ func TestCheckLeftovers(t *testing.T) {
 		code    int
 		left    []string // what is listed, beginnings of lines
 	}{
-		"nothing":             {"echo x >$TMPDIR/x && rm $TMPDIR/x", 0, nil},
-		"nothing, and fails":  {"exit 7", 7, nil},
-		"file":                {"echo x >$TMPDIR/x; exit 0", 1, []string{"/"}},
-		"file, and fails":     {"echo x >$TMPDIR/x; exit 7", 7, []string{"/"}},
-		"process":             {"sleep 3 " + quiet + " &", 1, []string{"process "}},
-		"process that hides":  {"cd $TMPDIR && env -i sleep 3 " + quiet + " &", 1, []string{"process "}},
-		"tracked file":        {"echo changed >tracked", 1, []string{"changed: tracked"}},
-		"deleted file":        {"rm tracked", 1, []string{"changed: tracked"}},
-		"new file":            {"echo x >new", 1, []string{"changed: new"}},
-		"ignored file":        {"mkdir hidden; echo x >hidden/x", 1, []string{"changed: hidden/"}},
-		"file, process, tree": {"echo x >$TMPDIR/x; echo x >new; sleep 3 " + quiet + " &", 1, []string{"process ", "/", "changed: new"}},
+		"nothing":            {"echo x >$TMPDIR/x && rm $TMPDIR/x", 0, nil},
+		"nothing, and fails": {"exit 7", 7, nil},
+		"file":               {"echo x >$TMPDIR/x; exit 0", 1, []string{"/"}},
+		"file, and fails":    {"echo x >$TMPDIR/x; exit 7", 7, []string{"/"}},
+		"process":            {"sleep 3 " + quiet + " &", 1, []string{"process "}},
+		"process that hides": {"cd $TMPDIR && env -i sleep 3 " + quiet + " &", 1, []string{"process "}},
+		"tracked file":       {"echo changed >tracked", 1, []string{"changed: tracked"}},
+		"deleted file":       {"rm tracked", 1, []string{"changed: tracked"}},
+		"new file":           {"echo x >new", 1, []string{"changed: new"}},
+		"ignored file":       {"mkdir hidden; echo x >hidden/x", 1, []string{"changed: hidden/"}},
+		"file, process, tree": {"echo x >$TMPDIR/x; echo x >new; sleep 3 " + quiet + " &", 1,
+			[]string{"process ", "/", "changed: new"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

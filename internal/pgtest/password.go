@@ -9,10 +9,10 @@ import (
 	"fmt"
 )
 
-// verifier returns what PostgreSQL stores of a password and takes in its place
-// (RFC 5802): a SCRAM verifier of one iteration. With the server's usual 4096,
-// the cryptography of their many connections is a good part of the time that
-// the tests take.
+// verifier returns the SCRAM verifier of a password, which PostgreSQL stores
+// and accepts in place of the password (RFC 5802). It has one iteration: with
+// the server's default of 4096, the cryptography of all connections would take
+// much of the tests' time.
 func verifier(password string) string {
 	const iterations = 1
 	salt := make([]byte, 16)

@@ -15,32 +15,32 @@ import (
 	"time"
 )
 
-// EnvPGlite names the environment variable with the folder that `make
-// test-pgvector` made: pglite/server.mjs and the packages that it needs.
+// EnvPGlite is the environment variable with the folder that `make
+// test-pgvector` creates: pglite/server.mjs and its dependencies.
 const EnvPGlite = "FLUJO_PORT_TEST_PGLITE"
 
-// PGVector returns the URL of an empty database where the extension pgvector
-// can be created and is not there yet, as a role that may create it. That is
-// [Database] if its server has pgvector; else, with FLUJO_PORT_TEST_PGLITE set,
-// a PGlite of the test's own. Without either the test is skipped.
+// PGVector returns the URL of an empty database in which the extension pgvector
+// can be created, as a role that may create it. It is a [Database] if its
+// server has pgvector. Otherwise, if FLUJO_PORT_TEST_PGLITE is set, it is a
+// PGlite of its own. If neither is available, the test is skipped.
 //
-// PGlite is less than a server, so a test holds one connection at a time there,
-// and no lock from another one. [Role] works, except that no password is
-// checked.
+// PGlite supports only one connection at a time, so a test there cannot wait
+// for a lock of another session. [Role] works, but no password is checked.
 func PGVector(t testing.TB) string {
 	t.Helper()
 	var available bool
 	err := queryRow(adminURL(t), `SELECT EXISTS (SELECT FROM pg_available_extension_versions
-		WHERE name = 'vector' AND (trusted OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)))`, &available)
+		WHERE name = 'vector' AND (trusted OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)))`,
+		&available)
 	if err != nil {
-		t.Fatalf("pgtest: look for pgvector: %v", err)
+		t.Fatalf("pgtest: look up pgvector: %v", err)
 	}
 	if available {
 		return Database(t)
 	}
 	dir := os.Getenv(EnvPGlite)
 	if dir == "" {
-		t.Skip("needs pgvector, which the server does not have; run: make test-pgvector")
+		t.Skip("needs pgvector, which the server does not have: run `make test-pgvector`")
 	}
 	server, err := startPGlite(dir)
 	if err != nil {
@@ -48,7 +48,7 @@ func PGVector(t testing.TB) string {
 	}
 	t.Cleanup(func() {
 		if log := server.stop(); log != "" {
-			t.Logf("PGlite said:\n%s", log)
+			t.Logf("stderr of PGlite:\n%s", log)
 		}
 	})
 	return server.url()
@@ -58,12 +58,12 @@ func PGVector(t testing.TB) string {
 type pglite struct {
 	process *process
 	port    string
-	log     bytes.Buffer // its stderr, to be read once it has ended
+	log     bytes.Buffer // its stderr; read it only after the process has ended
 }
 
-// startPGlite starts the server in dir and returns once it takes connections.
-// It ends with this process, which holds the other end of its stdin, if it is
-// not stopped before.
+// startPGlite starts the server in dir and returns when it accepts connections.
+// If it is not stopped, the server ends with this process, which holds the
+// other end of its stdin.
 func startPGlite(dir string) (*pglite, error) {
 	cmd := exec.Command("node", "server.mjs")
 	cmd.Dir = dir
@@ -92,16 +92,16 @@ func startPGlite(dir string) (*pglite, error) {
 	select {
 	case text = <-line:
 	case <-time.After(startTimeout):
-		text = fmt.Sprintf("nothing within %v", startTimeout)
+		text = fmt.Sprintf("no output within %v", startTimeout)
 	}
 	var ok bool
 	if s.port, ok = strings.CutPrefix(strings.TrimSpace(text), "ready "); !ok {
-		return nil, fmt.Errorf("it said %q, not that it is ready\n%s", text, s.stop())
+		return nil, fmt.Errorf("got %q, want \"ready PORT\"\n%s", text, s.stop())
 	}
 	return s, nil
 }
 
-// stop ends the server and returns what it complained of.
+// stop ends the server and returns its stderr.
 func (s *pglite) stop() string {
 	err := s.process.end(syscall.SIGTERM)
 	if err != nil {

@@ -37,7 +37,8 @@ func TestPGVectorConnectionsAreLikeNew(t *testing.T) {
 		t.Fatal(err)
 	}
 	var path, memory string
-	if err := conn.QueryRow(ctx, "SELECT current_setting('search_path'), current_setting('work_mem')").Scan(&path, &memory); err != nil {
+	if err := conn.QueryRow(ctx, "SELECT current_setting('search_path'), current_setting('work_mem')").Scan(&path,
+		&memory); err != nil {
 		t.Fatal(err)
 	}
 	if path != `"a b",public` || memory != "5MB" {
@@ -60,7 +61,8 @@ func TestPGVectorConnectionsAreLikeNew(t *testing.T) {
 	wantCode(t, execAll(role, "DELETE FROM t"), "42501")
 	var user string
 	var n int
-	if err := queryRow(db, "SELECT current_user, current_setting('work_mem'), (SELECT count(*) FROM t)", &user, &memory, &n); err != nil {
+	if err := queryRow(db, "SELECT current_user, current_setting('work_mem'), (SELECT count(*) FROM t)", &user, &memory,
+		&n); err != nil {
 		t.Fatal(err)
 	}
 	if strings.HasPrefix(user, "flujo_port_test_") || memory == "5MB" || n != 300_000 {

@@ -13,7 +13,7 @@ import (
 // stopTimeout is how long a server may take to end before it is killed.
 const stopTimeout = 30 * time.Second
 
-// process is a running child; done is closed once it has ended.
+// process is a running child process. done is closed when it has ended.
 type process struct {
 	cmd  *exec.Cmd
 	done chan struct{}
@@ -31,8 +31,8 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 	return p, nil
 }
 
-// end signals the process and waits until it is gone; one that stays is
-// killed and reported.
+// end sends the process a signal and waits until it has ended. If it does not
+// end within stopTimeout, end kills it and returns an error.
 func (p *process) end(signal syscall.Signal) error {
 	if err := p.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop server: %w", err)
@@ -45,21 +45,23 @@ func (p *process) end(signal syscall.Signal) error {
 	case <-timer.C:
 		_ = p.cmd.Process.Kill()
 		<-p.done
-		return fmt.Errorf("stop server: still there after %v, killed", stopTimeout)
+		return fmt.Errorf("stop server: killed, since it did not end within %v", stopTimeout)
 	}
 }
 
-// guard outlives this process and cleans up after it. It is a shell that
-// reads a pipe whose other end only we hold: a line dismisses it, the end of
-// the pipe means that we died, and then it does the rest of its script, with
-// the folder that it guards as $1. Unlike a parent-death signal it works on every Unix, survives a
-// change of user, and takes the folder too.
+// guard is a process that cleans up after this one. It is a shell that reads a
+// pipe whose other end only this process holds. A line ends the guard; the end
+// of the pipe means that this process has ended, and then the guard runs the
+// rest of its script, with the folder that it guards as $1. Unlike a
+// parent-death signal, it works on every Unix and after a change of user, and
+// it removes the folder.
 type guard struct {
 	cmd  *exec.Cmd
 	pipe io.WriteCloser
 }
 
-// serverGuardScript is a guard's work for a server: stop it and remove its folder.
+// serverGuardScript is the script of a server's guard: it stops the server and
+// removes its folder.
 const serverGuardScript = `
 read -r line && exit 0
 dir=$1 pidfile=$1/data/postmaster.pid
@@ -86,8 +88,7 @@ func startGuard(script, dir string) (*guard, error) {
 	return &guard{cmd: cmd, pipe: pipe}, nil
 }
 
-// dismiss sends the guard home and waits until it is gone; a nil guard is
-// home already.
+// dismiss ends the guard and waits for it. It does nothing if the guard is nil.
 func (g *guard) dismiss() {
 	if g == nil {
 		return

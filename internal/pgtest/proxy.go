@@ -11,19 +11,19 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Match picks a message that a client sends: typ is its type byte ('Q' Query,
-// 'P' Parse, 'd' CopyData, 'c' CopyDone, …), payload what follows the length,
-// valid during the call only. It is called for every message after the
-// startup message, one at a time over all connections of the proxy, and may
-// call the proxy's methods other than Wait.
+// Match selects messages that a client sends. typ is the type byte ('Q' Query,
+// 'P' Parse, 'd' CopyData, 'c' CopyDone, …). payload is what follows the
+// length; it is valid only during the call. The proxy calls a Match for every
+// message after the startup message, one at a time over all connections. A
+// Match may call the proxy's methods except Wait.
 type Match func(typ byte, payload []byte) bool
 
 // Proxy is a TCP proxy between clients and a server that breaks connections
-// when told. It answers requests for encryption with "no".
+// when a test asks for it. It refuses requests for encryption.
 //
-// When it breaks a connection the client sees it closed at once, and the
-// server still receives everything forwarded before. What the client sent and
-// the server answered until then is relayed byte by byte.
+// When it breaks a connection, the client's end is closed at once, and the
+// server still receives everything that was forwarded before. Until then, bytes
+// are relayed unchanged in both directions.
 type Proxy struct {
 	t        testing.TB
 	listener net.Listener
@@ -44,7 +44,7 @@ type Proxy struct {
 }
 
 // NewProxy starts a proxy to a server's address: host:port, or the path of a
-// Unix socket. It ends with the test. See [Upstream].
+// Unix socket (see [Upstream]). The proxy ends with the test.
 func NewProxy(t testing.TB, upstream string) *Proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -61,8 +61,7 @@ func NewProxy(t testing.TB, upstream string) *Proxy {
 	return p
 }
 
-// Upstream returns the address of the server that a database URL means, for
-// [NewProxy].
+// Upstream returns the address of the server of a database URL, for [NewProxy].
 func Upstream(t testing.TB, databaseURL string) string {
 	t.Helper()
 	config, err := pgconn.ParseConfig(databaseURL)
@@ -73,28 +72,27 @@ func Upstream(t testing.TB, databaseURL string) string {
 	return address
 }
 
-// Addr returns the proxy's own host:port.
+// Addr returns the address of the proxy, host:port.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// Rewrite returns the database URL with the proxy in place of the server and
+// Rewrite returns the database URL with the address of the proxy and
 // sslmode=disable.
 func (p *Proxy) Rewrite(databaseURL string) string {
 	p.t.Helper()
 	return WithServer(p.t, databaseURL, p.Addr())
 }
 
-// CutAfterClientBytes breaks the newest connection once n bytes have come
-// from its client since it was opened: exactly n are forwarded, be that in
-// the middle of a message. It happens once; set it anew for another. Zero
-// takes it back.
+// CutAfterClientBytes breaks the newest connection after its client has sent n
+// bytes since it was opened. Exactly n bytes are forwarded, even if they end
+// within a message. It applies once. Zero cancels it.
 func (p *Proxy) CutAfterClientBytes(n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cutBytes = n
 }
 
-// OnClientMessage breaks the connection at each message that cut picks: the
-// message is not forwarded. Nil takes it back.
+// OnClientMessage breaks the connection at each message that cut selects. The
+// message is not forwarded. Nil cancels it.
 func (p *Proxy) OnClientMessage(cut Match) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -102,27 +100,27 @@ func (p *Proxy) OnClientMessage(cut Match) {
 }
 
 // CutAfterClientMessage breaks the connection after each message that cut
-// picks: the server receives the message and acts on it, and no answer
-// reaches the client. Nil takes it back.
+// selects. The server receives the message and processes it, but its answer
+// does not reach the client. Nil cancels it.
 func (p *Proxy) CutAfterClientMessage(cut Match) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cutAfter = cut
 }
 
-// RewriteServerParameter makes the server report value for a parameter, such
-// as "server_version", on connections from now on.
+// RewriteServerParameter changes the value of a parameter, such as
+// "server_version", that the server reports on new connections.
 func (p *Proxy) RewriteServerParameter(name, value string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.rewrites[name] = value
 }
 
-// ActAsPooler makes the proxy look, on connections from now on, as PgBouncer
-// does in transaction mode when one connects: the startup parameter "options"
-// is dropped, and the process that is announced to the client is no backend's.
-// A cancel request that names it still reaches the right one. The connection
-// does stay with one backend from end to end.
+// ActAsPooler makes the proxy behave on new connections like PgBouncer in
+// transaction mode: it drops the startup parameter "options" and reports a
+// process id that is not the backend's. A cancel request with that id still
+// reaches the backend. Unlike with PgBouncer, a connection uses one backend
+// until it ends.
 func (p *Proxy) ActAsPooler() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -138,9 +136,9 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// Wait returns once no connection is open and the server has finished with
-// each: what it was told is done or rolled back. It fails the test after half
-// a minute.
+// Wait returns when no connection is open and the server has finished with
+// each: it has executed or rolled back everything that it received. Wait fails
+// the test after stopTimeout.
 func (p *Proxy) Wait() {
 	p.t.Helper()
 	deadline := time.After(stopTimeout)
@@ -197,7 +195,7 @@ func (p *Proxy) serve(client net.Conn) {
 	c.relay()
 }
 
-// enter registers a connection; it reports false once the proxy is closed.
+// enter registers a connection. It returns false if the proxy is closed.
 func (p *Proxy) enter(c *proxyConn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -219,8 +217,7 @@ func (p *Proxy) leave(c *proxyConn) {
 	delete(p.conns, c)
 }
 
-// close ends the proxy; the client and the server ends of all connections are
-// closed outright.
+// close ends the proxy and closes both ends of all connections.
 func (p *Proxy) close() {
 	_ = p.listener.Close()
 	p.mu.Lock()
@@ -233,8 +230,8 @@ func (p *Proxy) close() {
 	p.open.Wait()
 }
 
-// budget returns how many of the next n bytes of the connection's client may
-// pass, and whether the connection breaks then.
+// budget returns how many of the next n bytes of the connection's client are
+// forwarded, and whether the connection breaks after them.
 func (p *Proxy) budget(c *proxyConn, n int) (pass int, cut bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -247,7 +244,7 @@ func (p *Proxy) budget(c *proxyConn, n int) (pass int, cut bool) {
 	return n, false
 }
 
-// judge asks both matches about a message.
+// judge calls both matches with a message.
 func (p *Proxy) judge(typ byte, payload []byte) (before, after bool) {
 	p.judging.Lock()
 	defer p.judging.Unlock()

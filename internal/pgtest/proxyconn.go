@@ -20,12 +20,12 @@ const (
 	headerBytes = 5 // type and length
 )
 
-// pooledProcess is the bit that makes another process of the one that a server
-// announces. It is above every system's largest process id, so the real one
-// can be told again.
+// pooledProcess is the bit that changes the process id that a server reports to
+// another one. It is above the largest process id of every system, so the
+// original id can be restored.
 const pooledProcess = 1 << 30
 
-// proxyConn is one client's connection through a proxy.
+// proxyConn is a client's connection through a proxy.
 type proxyConn struct {
 	proxy       *Proxy
 	client      net.Conn
@@ -39,24 +39,25 @@ func newProxyConn(p *Proxy, client, server net.Conn) *proxyConn {
 	return &proxyConn{proxy: p, client: client, server: server, rewrites: map[string]string{}}
 }
 
-// relay carries both ways and returns once the server has closed its end.
+// relay forwards in both directions and returns when the server has closed its
+// end.
 func (c *proxyConn) relay() {
 	clientDone := make(chan struct{})
 	go func() {
 		defer close(clientDone)
-		_ = c.clientToServer() // whatever ended it, there is nothing more to forward
+		_ = c.clientToServer() // after any error there is nothing more to forward
 		closeWrite(c.server)
 	}()
 	_ = c.serverToClient()
-	_, _ = io.Copy(io.Discard, c.server) // the client is gone: let the server finish
+	_, _ = io.Copy(io.Discard, c.server) // the client has ended: wait until the server finishes
 	_ = c.client.Close()
 	_ = c.server.Close()
 	<-clientDone
 }
 
-// cut closes the client's end, and tells the server that no more will come.
-// The server's end is closed by relay, when the server closes it: closing it
-// here could discard what the server has yet to read.
+// cut closes the client's end and tells the server that no more bytes follow.
+// relay closes the server's end after the server has closed it: closing it here
+// could discard bytes that the server has not read.
 func (c *proxyConn) cut() {
 	_ = c.client.Close()
 	closeWrite(c.server)
@@ -68,7 +69,7 @@ func closeWrite(conn net.Conn) {
 	}
 }
 
-// clientToServer returns when the client has closed or was cut.
+// clientToServer returns when the client has closed its end or was cut.
 func (c *proxyConn) clientToServer() error {
 	in := bufio.NewReaderSize(c.client, 1<<16)
 	session, err := c.startup(in)
@@ -98,7 +99,7 @@ func (c *proxyConn) clientToServer() error {
 	}
 }
 
-// startup forwards what a client sends before its first message, answering
+// startup forwards what a client sends before its first message, and answers
 // requests for encryption itself. It reports whether a session follows.
 func (c *proxyConn) startup(in *bufio.Reader) (session bool, err error) {
 	for {
@@ -143,7 +144,7 @@ func dropOptions(packet []byte) ([]byte, error) {
 	return startup.Encode(nil)
 }
 
-// cancelBackend returns the cancel request with the backend's real process.
+// cancelBackend returns the cancel request with the backend's real process id.
 func cancelBackend(packet []byte) []byte {
 	if len(packet) >= 12 {
 		process := packet[8:12] // after length and code
@@ -152,7 +153,7 @@ func cancelBackend(packet []byte) []byte {
 	return packet
 }
 
-// announceAnother returns the BackendKeyData message with a process that is
+// announceAnother returns the BackendKeyData message with a process id that is
 // not the backend's.
 func announceAnother(message []byte) []byte {
 	if len(message) >= headerBytes+4 {
@@ -162,8 +163,8 @@ func announceAnother(message []byte) []byte {
 	return message
 }
 
-// forward sends bytes of the client to the server, as far as the proxy's
-// byte limit lets them.
+// forward sends bytes of the client to the server, up to the proxy's byte
+// limit.
 func (c *proxyConn) forward(data []byte) error {
 	pass, cut := c.proxy.budget(c, len(data))
 	if cut {
@@ -204,8 +205,7 @@ func (c *proxyConn) serverToClient() error {
 	}
 }
 
-// rewrite returns the ParameterStatus message with the value that the test
-// asked for.
+// rewrite returns the ParameterStatus message with the value that the test set.
 func (c *proxyConn) rewrite(message []byte) ([]byte, error) {
 	var status pgproto3.ParameterStatus
 	if err := status.Decode(message[headerBytes:]); err != nil {
@@ -219,8 +219,8 @@ func (c *proxyConn) rewrite(message []byte) ([]byte, error) {
 	return status.Encode(message[:0])
 }
 
-// readMessage reads one whole message, type byte and all, into buf or a
-// larger one.
+// readMessage reads one complete message, with its type byte, into buf or a
+// larger buffer.
 func readMessage(in *bufio.Reader, buf []byte) ([]byte, error) {
 	var head [headerBytes]byte
 	if _, err := io.ReadFull(in, head[:]); err != nil {

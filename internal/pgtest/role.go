@@ -10,13 +10,13 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Role makes a login role with a name and password of its own and the given
+// Role creates a login role with a unique name, a password and the given
 // attributes, such as "CREATEDB" or "CONNECTION LIMIT 1", and returns the URL
-// of the same database as that role. It has no rights beyond those of
-// PUBLIC. When the test ends its sessions are ended, what it owns there passes
-// to the superuser, and the role is dropped. databaseURL must be a
-// superuser's; on a server of the user's, where it is not, the test is
-// skipped.
+// of the same database as that role. The role has only the privileges of
+// PUBLIC. When the test ends, its sessions are terminated, its objects in the
+// database are reassigned to the superuser, and the role is dropped.
+// databaseURL must be that of a superuser. If EnvServer is set and its role is
+// not a superuser, the test is skipped.
 func Role(t testing.TB, databaseURL, attrs string) string {
 	t.Helper()
 	if wantsOwnServer() {
@@ -54,15 +54,16 @@ func skipUnlessSuperuser(t testing.TB, databaseURL string) {
 	}
 }
 
-// skipUnlessLogin skips the test where a new role may not log in, such as over
+// skipUnlessLogin skips the test if a new role may not log in, for example over
 // a Unix socket with peer authentication.
 func skipUnlessLogin(t testing.TB, roleURL string) {
 	t.Helper()
 	err := execAll(roleURL)
 	if hasCode(err, "28000") { // invalid_authorization_specification
-		t.Skipf("needs a server where a new role may log in with its password; %s's pg_hba.conf refuses it", EnvServer)
+		t.Skipf("needs a server where a new role may log in with a password; pg_hba.conf of %s does not allow it",
+			EnvServer)
 	}
-	if err != nil && !hasCode(err, "53300") { // too_many_connections: the test wants it so
+	if err != nil && !hasCode(err, "53300") { // too_many_connections: the test asked for it
 		t.Fatalf("pgtest: log in as a new role: %v", err)
 	}
 }

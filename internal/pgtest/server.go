@@ -19,18 +19,18 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// superuser is the role that owns a server started here.
+// superuser is the superuser of a server that pgtest starts.
 const superuser = "postgres"
 
 // host is the address that a server listens on.
 const host = "127.0.0.1"
 
-// startTimeout bounds the wait for a new server's first connection.
+// startTimeout limits the wait for a new server's first connection.
 const startTimeout = time.Minute
 
 // Server is a PostgreSQL server in a folder of its own under the temporary
-// folder, listening on 127.0.0.1 and on a Unix socket. Passwords are checked
-// (SCRAM) on both. It is quick and forgets everything: it never syncs to disk.
+// folder. It listens on 127.0.0.1 and on a Unix socket and checks passwords
+// (SCRAM) on both. It never syncs to disk.
 type Server struct {
 	bin      string
 	version  int
@@ -46,18 +46,18 @@ type Server struct {
 	guard   *guard
 }
 
-// Option changes how Start makes a server.
+// Option is an option of Start.
 type Option func(*Server)
 
-// WithSettings adds server settings, each "name=value" as in postgresql.conf
-// but without quotes: "max_connections=5", "log_statement=all".
+// WithSettings adds server settings, each as "name=value" without quotes, such
+// as "max_connections=5" or "log_statement=all".
 func WithSettings(settings ...string) Option {
 	return func(s *Server) { s.settings = append(s.settings, settings...) }
 }
 
-// Start makes and starts a server, and returns once it takes connections.
-// The caller must Stop it. Should this process end without that, even by
-// SIGKILL, the server stops and its folder goes nonetheless.
+// Start creates and starts a server, and returns when it accepts connections.
+// The caller must call Stop. If this process ends without that, even by
+// SIGKILL, the server is stopped and its folder removed.
 func Start(opts ...Option) (*Server, error) {
 	bin, version, err := searchBin(filepath.SplitList(os.Getenv("PATH")), binGlobs)
 	if err != nil {
@@ -76,8 +76,8 @@ func Start(opts ...Option) (*Server, error) {
 	return s, nil
 }
 
-// begin makes the server's folder, has fill put the data folder there, and
-// starts the server. After an error nothing of it is left.
+// begin creates the server's folder, calls fill to create the data folder in
+// it, and starts the server. After an error nothing is left.
 func (s *Server) begin(fill func() error) (err error) {
 	defer func() {
 		if err != nil {
@@ -96,8 +96,8 @@ func (s *Server) begin(fill func() error) (err error) {
 	return s.launch()
 }
 
-// Stop ends the server at once, as a crash would, and removes its folder.
-// Stopping again does nothing.
+// Stop ends the server immediately, as a crash would, and removes its folder.
+// It may be called more than once.
 func (s *Server) Stop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,17 +114,17 @@ func (s *Server) Stop() error {
 	return err
 }
 
-// Version returns the server's major version, such as 15.
+// Version returns the major version of the server, such as 15.
 func (s *Server) Version() int { return s.version }
 
-// Bin returns the folder of the server's programs; psql is there as well.
+// Bin returns the folder with the server's programs, psql included.
 func (s *Server) Bin() string { return s.bin }
 
-// Dir returns the server's folder, in which its account may write. What is put
-// there goes with the server, however this process ends.
+// Dir returns the server's folder, in which its account may write. Files in it
+// are removed with the server, however this process ends.
 func (s *Server) Dir() string { return s.dir }
 
-// Host returns the TCP address without its port.
+// Host returns the TCP address without the port.
 func (s *Server) Host() string { return host }
 
 // Addr returns the TCP address, host:port.
@@ -139,7 +139,7 @@ func (s *Server) User() string { return superuser }
 // Password returns the password of the superuser.
 func (s *Server) Password() string { return s.password }
 
-// URL returns the address of a database over TCP, as the superuser.
+// URL returns the URL of a database over TCP, as the superuser.
 func (s *Server) URL(database string) string {
 	u := url.URL{
 		Scheme:   "postgresql",
@@ -151,7 +151,7 @@ func (s *Server) URL(database string) string {
 	return u.String()
 }
 
-// SocketURL is URL over the Unix socket.
+// SocketURL is like URL, over the Unix socket.
 func (s *Server) SocketURL(database string) string {
 	u := url.URL{
 		Scheme:   "postgresql",
@@ -162,12 +162,12 @@ func (s *Server) SocketURL(database string) string {
 	return u.String()
 }
 
-// CreateDatabase makes an empty UTF-8 database. It lives as long as the server.
+// CreateDatabase creates an empty UTF-8 database.
 func (s *Server) CreateDatabase(name string) error {
 	return execAll(s.URL("postgres"), createDatabase(name, "UTF8"))
 }
 
-// Log returns what the server has logged so far.
+// Log returns the server's log.
 func (s *Server) Log() string {
 	text, err := os.ReadFile(s.logFile())
 	if err != nil {
@@ -212,7 +212,7 @@ func (s *Server) create() error {
 	return s.configure(append(settings, s.settings...)...)
 }
 
-// configure adds settings, each "name=value", to postgresql.conf. They count
+// configure adds settings, each "name=value", to postgresql.conf. They apply
 // from the next launch.
 func (s *Server) configure(settings ...string) error {
 	var text strings.Builder
@@ -234,8 +234,8 @@ func (s *Server) configure(settings ...string) error {
 	return nil
 }
 
-// command returns one of the server's programs, to be run in the server's
-// folder under the server's account and apart from the terminal's signals.
+// command returns a command that runs one of the server's programs in the
+// server's folder, as the server's account, and without the terminal's signals.
 func (s *Server) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(s.bin, name), args...)
 	cmd.Dir = s.dir
@@ -244,8 +244,8 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// launch starts the server on a free port and waits until it takes
-// connections. A port that someone else takes first costs another try.
+// launch starts the server on a free port and waits until it accepts
+// connections. If another process takes the port first, it tries another one.
 func (s *Server) launch() error {
 	var err error
 	for range 5 {
@@ -260,7 +260,7 @@ func (s *Server) launch() error {
 	return err
 }
 
-var errExited = errors.New("server ended while starting")
+var errExited = errors.New("the server ended during startup")
 
 func (s *Server) launchOnPort() error {
 	s.mu.Lock()
@@ -281,7 +281,7 @@ func (s *Server) launchOnPort() error {
 	return nil
 }
 
-// awaitReady polls the Unix socket, which no other server can answer.
+// awaitReady polls the Unix socket, on which no other server can answer.
 func (s *Server) awaitReady() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
@@ -302,8 +302,8 @@ func (s *Server) awaitReady() error {
 	}
 }
 
-// freePort returns a TCP port of the loopback interface that was free a
-// moment ago.
+// freePort returns a free TCP port of the loopback interface. Another process
+// may take it before the server does.
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", host+":0")
 	if err != nil {

@@ -5,18 +5,18 @@ import (
 	"testing"
 )
 
-// Standby returns the URL of a database on a hot standby of the test's own:
-// it can be read and not written, and follows its primary. The statements, if
-// any, ran on the primary before. Both servers stop when the test ends.
+// Standby returns the URL of a database on a new hot standby, which follows a
+// new primary and is read-only. The statements, if any, run on the primary
+// first. Both servers stop when the test ends.
 func Standby(t testing.TB, statements ...string) string {
 	t.Helper()
 	_, standby := PrimaryAndStandby(t, statements...)
 	return standby
 }
 
-// PrimaryAndStandby is [Standby] that also returns the URL of the same
-// database on the primary, as its superuser. What is committed there arrives
-// on the standby a moment later.
+// PrimaryAndStandby is like [Standby] and also returns the URL of the database
+// on the primary, as its superuser. Transactions that are committed there reach
+// the standby with a short delay.
 func PrimaryAndStandby(t testing.TB, statements ...string) (primary, standby string) {
 	t.Helper()
 	const database = "standby"
@@ -47,8 +47,8 @@ func stopAfter(t testing.TB, s *Server) {
 	})
 }
 
-// startStandby makes a copy of a running server and starts it as its standby.
-// The caller must Stop it.
+// startStandby copies a running server and starts the copy as its standby. The
+// caller must call Stop.
 func startStandby(primary *Server) (*Server, error) {
 	s := &Server{bin: primary.bin, version: primary.version, password: primary.password, account: primary.account}
 	if err := s.begin(func() error { return s.copyFrom(primary) }); err != nil {
@@ -57,8 +57,8 @@ func startStandby(primary *Server) (*Server, error) {
 	return s, nil
 }
 
-// copyFrom makes the data folder a copy of the primary's, set to follow it.
-// All that was committed there before is in the copy.
+// copyFrom creates the data folder as a copy of the primary's, configured to
+// follow it. The copy contains all transactions that were committed before.
 func (s *Server) copyFrom(primary *Server) error {
 	cmd := s.command("pg_basebackup", "--pgdata", s.dataDir(), "--write-recovery-conf",
 		"--checkpoint=fast", "--wal-method=stream", "--no-sync",

@@ -9,24 +9,24 @@ import (
 	"strings"
 )
 
-// serverRoot is where servers have their folders: the temporary folder as it
-// was when the process started. Each has a guard of its own, and a path that is
-// too long is no good for a socket.
+// serverRoot is the folder for the servers' folders: the temporary folder at
+// the start of the process. It is not the folder of tempDir, since each server
+// has a guard of its own and the path of a socket must be short.
 var serverRoot = os.TempDir()
 
-// tempDir is a temporary folder for this process alone, which goes with it:
-// [testing.T.TempDir] removes what it made only where the test comes to its end,
-// which it does not when it is interrupted, killed or out of time.
+// tempDir is a temporary folder that is removed when the process ends.
+// [testing.T.TempDir] removes its folder only if the test ends, and not if it
+// is interrupted, killed or times out.
 type tempDir struct {
 	path  string
 	guard *guard
 }
 
-// takeTempDir makes the folder and leads os.TempDir and t.TempDir there.
+// takeTempDir creates the folder and makes os.TempDir and t.TempDir use it.
 func takeTempDir() (*tempDir, error) {
 	path, err := os.MkdirTemp(cmp.Or(os.Getenv("GOTMPDIR"), os.TempDir()), "flujo-port-test-")
 	if err != nil {
-		return nil, fmt.Errorf("make temporary folder: %w", err)
+		return nil, fmt.Errorf("create temporary folder: %w", err)
 	}
 	d := &tempDir{path: path}
 	d.guard, err = startGuard(tempGuardScript, path)
@@ -38,14 +38,14 @@ func takeTempDir() (*tempDir, error) {
 	return d, nil
 }
 
-// setupFolder is the folder in it for what a TestMain makes before the tests.
+// setupFolder is the name of the folder in it for the setup functions of Main.
 const setupFolder = "setup"
 
-// remove removes the folder. It fails if tests left something there.
+// remove removes the folder. It returns an error if tests left something in it.
 func (d *tempDir) remove() error {
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
-		return fmt.Errorf("look at temporary folder: %w", err)
+		return fmt.Errorf("read temporary folder: %w", err)
 	}
 	var left []string
 	for _, entry := range entries {
@@ -63,8 +63,9 @@ func (d *tempDir) remove() error {
 	return nil
 }
 
-// tempGuardScript is a guard's work for a temporary folder. Tests mount file
-// systems there, take rights away, and may have children that still write.
+// tempGuardScript is the script of the guard of a temporary folder. Tests mount
+// file systems there, remove permissions, and may have child processes that
+// still write.
 const tempGuardScript = `
 read -r line && exit 0
 if [ -r /proc/self/mounts ]; then

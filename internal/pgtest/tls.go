@@ -15,16 +15,16 @@ import (
 	"time"
 )
 
-// WithTLS makes the server take TLS connections next to plain ones. Its
-// certificate is for 127.0.0.1 and localhost, from a CA of its own: see
-// [Server.RootCert]. libpq before 15 compares no IP address, and takes only
-// localhost. [Server.URL] still says sslmode=disable.
+// WithTLS makes the server accept TLS connections in addition to plain ones.
+// Its certificate is for 127.0.0.1 and localhost and is issued by a CA of its
+// own (see [Server.RootCert]). libpq before 15 does not compare IP addresses
+// and accepts only localhost. [Server.URL] still has sslmode=disable.
 func WithTLS() Option {
 	return func(s *Server) { s.tls = true }
 }
 
-// RootCert returns the path of the CA's certificate in PEM, as sslrootcert
-// wants it, or "" for a server without TLS. The file goes with the server.
+// RootCert returns the path of the CA's certificate in PEM, for sslrootcert, or
+// "" for a server without TLS. The file is removed with the server.
 func (s *Server) RootCert() string {
 	if !s.tls {
 		return ""
@@ -32,12 +32,12 @@ func (s *Server) RootCert() string {
 	return filepath.Join(s.dir, "root.crt")
 }
 
-// certify writes the CA's certificate and the server's with its key, and
-// returns the settings that turn TLS on.
+// certify writes the CA's certificate and the server's certificate and key, and
+// returns the settings that enable TLS.
 func (s *Server) certify() (settings []string, err error) {
 	root, cert, key, err := makeCertificates()
 	if err != nil {
-		return nil, fmt.Errorf("make certificates: %w", err)
+		return nil, fmt.Errorf("create certificates: %w", err)
 	}
 	certFile, keyFile := filepath.Join(s.dir, "server.crt"), filepath.Join(s.dir, "server.key")
 	for path, block := range map[string]*pem.Block{
@@ -56,8 +56,9 @@ func (s *Server) certify() (settings []string, err error) {
 	return []string{"ssl=on", "ssl_cert_file=" + certFile, "ssl_key_file=" + keyFile}, nil
 }
 
-// makeCertificates returns, in DER, the certificate of a new CA and one that
-// it issued for the server, with the server's key. They are good for a day.
+// makeCertificates returns, in DER, the certificate of a new CA, and a
+// certificate that it issued for the server, with the server's key. They are
+// valid for one day.
 func makeCertificates() (root, cert, key []byte, err error) {
 	rootKey, rootErr := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	serverKey, serverErr := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -9,17 +9,17 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// AddressTrial is what a connection by the cutover address is like.
+// AddressTrial describes a session that was opened by the cutover address.
 type AddressTrial struct {
 	Role       string
 	SearchPath string
-	ReadOnly   bool   // it begins read-only transactions
-	Runs       string // the schema in which the name runs finds a table; "" where it finds none
-	Pooled     bool   // a pooler is in the way: the server's process is not the one that was announced
+	ReadOnly   bool   // its transactions are read-only by default
+	Runs       string // schema of the table that the name runs resolves to; "" if there is none
+	Pooled     bool   // the session goes through a pooler: the process id is not the announced one
 }
 
-// TryAddress opens a connection by a cutover address, before anything is
-// written.
+// TryAddress opens a session by a cutover address, reads its settings and
+// closes it. It writes nothing.
 func TryAddress(ctx context.Context, address string) (t AddressTrial, err error) {
 	conn, err := Dial(ctx, address)
 	if err != nil {
@@ -27,48 +27,45 @@ func TryAddress(ctx context.Context, address string) (t AddressTrial, err error)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	var process uint32
-	err = conn.QueryRow(ctx, `SELECT current_user, current_setting('search_path'), current_setting('default_transaction_read_only')::boolean,
-		coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)), ''),
+	err = conn.QueryRow(ctx, `SELECT current_user, current_setting('search_path'),
+		current_setting('default_transaction_read_only')::boolean,
+		coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+			WHERE c.oid = to_regclass($1)), ''),
 		pg_backend_pid()`, mapping.Runs).
 		Scan(&t.Role, &t.SearchPath, &t.ReadOnly, &t.Runs, &process)
 	if err != nil {
-		return t, (&Conn{Conn: conn}).WrapError("look through the cutover address", err)
+		return t, (&Conn{Conn: conn}).WrapError("query the server by the cutover address", err)
 	}
 	t.Pooled = process != conn.PgConn().PID()
 	return t, nil
 }
 
-// CheckSchema says, as a clierr.Refused, that the address finds other tables than the
-// ones in schema, or none; nil where it finds those. It can be asked before the
-// commit only where they were there before.
+// CheckSchema returns a clierr.Refused if the name runs resolves to no table,
+// or to one outside of schema. Before the commit it is meaningful only if the
+// tables existed before the transaction.
 func (t AddressTrial) CheckSchema(schema string) error {
 	if t.Runs == schema {
 		return nil
 	}
-	message := fmt.Sprintf("through the cutover address the name %s finds no table", mapping.Runs)
+	message := fmt.Sprintf("does not find table %q", mapping.Runs)
 	if t.Runs != "" {
-		message = fmt.Sprintf(
-			"through the cutover address the name %s finds the table in schema %q, not in %q",
-			mapping.Runs,
-			t.Runs,
-			schema,
-		)
+		message = fmt.Sprintf("finds table %q in schema %q, not in %q", mapping.Runs, t.Runs, schema)
 	}
 	return &clierr.Error{
 		Kind:    clierr.Refused,
-		Message: message,
-		Hint:    "see search_path and the rights of the role on the schema",
+		Message: "a session by the cutover address " + message,
+		Hint:    "check search_path and the role's privileges on the schema",
 	}
 }
 
-// CheckSession says why Flujo, connecting like that, would not find or could not
-// change what server's role writes into schema, as a clierr.Refused, or gives
-// nil.
+// CheckSession returns a clierr.Refused if Flujo, in a session like this one,
+// would not find or could not change the tables that server's role writes into
+// schema.
 func (t AddressTrial) CheckSession(server Server, schema string) error {
 	refuse := func(hint, format string, args ...any) error {
 		return &clierr.Error{
 			Kind:    clierr.Refused,
-			Message: "through the cutover address " + fmt.Sprintf(format, args...),
+			Message: "a session by the cutover address " + fmt.Sprintf(format, args...),
 			Hint:    hint,
 		}
 	}
@@ -76,45 +73,44 @@ func (t AddressTrial) CheckSession(server Server, schema string) error {
 	switch {
 	case !first(schema) && !first(Ident(schema)):
 		return refuse(
-			"a pooler in the way may drop the options parameter: connect to the server itself, or set search_path on the role",
-			"search_path is %q and does not begin with schema %q",
+			"a pooler may drop the options parameter: connect directly to the server, or set search_path on the role",
+			"has search_path %q, which does not begin with schema %q",
 			t.SearchPath,
 			schema,
 		)
 	case t.Role != server.Role:
 		return refuse(
-			"unset PGOPTIONS, or say the role in --postgres",
-			"the role is %q, and %q would own what is made",
+			"unset PGOPTIONS, or name the role in --postgres",
+			"has role %q, but %q would own the tables",
 			t.Role,
 			server.Role,
 		)
 	case t.ReadOnly:
 		return refuse(
-			"Flujo could not write there: see default_transaction_read_only of role and database",
-			"transactions are read-only",
+			"Flujo could not write: check default_transaction_read_only of the role and the database",
+			"has read-only transactions",
 		)
 	}
 	return nil
 }
 
-// CheckAddress sees, after the commit, that unqualified names find Flujo's
-// tables in schema, with at least the rows that were committed: a Flujo may
-// have begun to write.
+// CheckAddress checks, after the commit, that an unqualified name finds Flujo's
+// tables in schema, and that they hold at least the number of rows that were
+// committed. Flujo may already have added rows.
 func CheckAddress(ctx context.Context, address, schema string, rows int64) error {
 	conn, err := Dial(ctx, address)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	// The role's timeouts are not for the counting of a long table.
+	// Counting a large table may take longer than the role's timeout.
 	if err := conn.PgConn().Exec(ctx, "BEGIN READ ONLY; SET LOCAL statement_timeout = 0").Close(); err != nil {
 		return err
 	}
 	var found string
-	err = conn.QueryRow(ctx, `SELECT coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.oid = to_regclass($1)), '')`, mapping.Runs).
-		Scan(&found)
-	if err != nil {
+	const query = `SELECT coalesce((SELECT n.nspname
+		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)), '')`
+	if err := conn.QueryRow(ctx, query, mapping.Runs).Scan(&found); err != nil {
 		return err
 	}
 	if found != schema {
@@ -125,7 +121,7 @@ func CheckAddress(ctx context.Context, address, schema string, rows int64) error
 		return err
 	}
 	if n < rows {
-		return fmt.Errorf("table %q has %d rows, and %d were committed", mapping.Runs, n, rows)
+		return fmt.Errorf("table %q has %d rows, but %d were committed", mapping.Runs, n, rows)
 	}
 	return nil
 }

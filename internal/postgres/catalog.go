@@ -10,30 +10,30 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// TableShape is what the catalog says of a relation.
+// TableShape describes a relation as the catalog does.
 type TableShape struct {
 	kind        string // "table", "view", …
 	Columns     map[string]ColumnShape
 	primaryKey  string            // its columns, comma-separated
-	foreignKeys []string          // foreign keys, as "run_id → schema.runs on delete cascade"
-	constraints map[string]string // further constraints: name → definition
-	extras      string            // what else sets it apart, as "has …; is …"; mostly empty
+	foreignKeys []string          // foreign keys with ON DELETE CASCADE, as "run_id → schema.runs"
+	constraints map[string]string // other constraints: name → definition
+	extras      string            // other differences from a plain table, as "has …; is …"; usually empty
 }
 
-// ColumnShape is what the catalog says of a column.
+// ColumnShape describes a column as the catalog does.
 type ColumnShape struct {
 	Kind    string // its type as format_type() prints it
 	notNull bool
 	def     string
-	serial  string // the default that the column's own sequence would give it
+	serial  string // the default that uses the column's own sequence
 }
 
-// PlainKind gives the type without the schema that it lives in.
+// PlainKind returns the type without its schema.
 func (c ColumnShape) PlainKind() string { return c.Kind[strings.LastIndexByte(c.Kind, '.')+1:] }
 
-// fits reports whether a column of the given type takes what one of the kind
-// holds: Flujo's own type, or the wider one that this program gives it where
-// the file needs that.
+// fits reports whether a column of the given type can hold every value of the
+// kind. The type is Flujo's own, or the wider one that this program uses if the
+// state file needs it.
 func fits(want mapping.Kind, have string) bool {
 	switch {
 	case have == want.Type():
@@ -48,31 +48,34 @@ func fits(want mapping.Kind, have string) bool {
 	return false
 }
 
-// HasSchema reports whether the schema is there.
-func (c *Conn) HasSchema(ctx context.Context) (there bool, err error) {
-	if err := c.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", c.Schema).Scan(&there); err != nil {
-		return false, c.WrapError("look for the schema", err)
+// HasSchema reports whether the schema exists.
+func (c *Conn) HasSchema(ctx context.Context) (exists bool, err error) {
+	const query = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)"
+	if err := c.QueryRow(ctx, query, c.Schema).Scan(&exists); err != nil {
+		return false, c.WrapError("look up the schema", err)
 	}
-	return there, nil
+	return exists, nil
 }
 
-// Inspect reads the shapes of the relations in the schema that have the name
-// of a Flujo table; none where there is no such schema.
+// Inspect returns the shapes of the relations in the schema that have the name
+// of a Flujo table, by name. The map is empty if the schema does not exist.
 func (c *Conn) Inspect(ctx context.Context) (map[string]*TableShape, error) {
 	names := []string{mapping.Versions}
 	for _, table := range mapping.Tables {
 		names = append(names, table.Name)
 	}
 	shapes := map[string]*TableShape{}
-	if there, err := c.HasSchema(ctx); err != nil || !there {
+	if exists, err := c.HasSchema(ctx); err != nil || !exists {
 		return shapes, err
 	}
 	var relation, kind, extras string
 	err := c.Each(ctx, `SELECT c.relname, CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table'
 			WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table' ELSE 'relation' END,
 			concat_ws('; ', CASE c.relpersistence WHEN 'u' THEN 'is unlogged' END,
-				(SELECT 'has the trigger ' || string_agg(tgname, ', ') FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal),
-				(SELECT 'has its foreign keys'' triggers disabled' FROM pg_trigger WHERE tgrelid = c.oid AND tgisinternal AND tgenabled <> 'O' LIMIT 1),
+				(SELECT 'has the trigger ' || string_agg(tgname, ', ') FROM pg_trigger
+					WHERE tgrelid = c.oid AND NOT tgisinternal),
+				(SELECT 'has disabled foreign key triggers' FROM pg_trigger
+					WHERE tgrelid = c.oid AND tgisinternal AND tgenabled <> 'O' LIMIT 1),
 				(SELECT 'has the rule ' || string_agg(rulename, ', ') FROM pg_rewrite WHERE ev_class = c.oid),
 				(SELECT 'takes part in inheritance' FROM pg_inherits WHERE c.oid IN (inhparent, inhrelid) LIMIT 1))
 		FROM pg_class c WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)`,
@@ -101,19 +104,13 @@ func (c *Conn) inspectColumns(ctx context.Context, shapes map[string]*TableShape
 		`SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
 			CASE WHEN a.attidentity <> '' THEN 'identity' WHEN a.attgenerated <> '' THEN 'generated'
 				ELSE coalesce(pg_get_expr(d.adbin, d.adrelid), '') END,
-			coalesce(format('nextval(%L::regclass)', pg_get_serial_sequence(format('%s.%I', $1::text, c.relname), a.attname)), '')
+			coalesce(format('nextval(%L::regclass)',
+				pg_get_serial_sequence(format('%s.%I', $1::text, c.relname), a.attname)), '')
 		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 			LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)`,
 		[]any{Ident(c.Schema), slices.Collect(maps.Keys(shapes))},
-		[]any{
-			&relation,
-			&column,
-			&got.Kind,
-			&got.notNull,
-			&got.def,
-			&got.serial,
-		},
+		[]any{&relation, &column, &got.Kind, &got.notNull, &got.def, &got.serial},
 		func() { shapes[relation].Columns[column] = got },
 	)
 }
@@ -123,10 +120,13 @@ func (c *Conn) inspectConstraints(ctx context.Context, shapes map[string]*TableS
 	return c.Each(ctx, `SELECT c.relname, k.conname, k.contype::text,
 			(SELECT string_agg(a.attname, ',' ORDER BY u.ord) FROM unnest(k.conkey) WITH ORDINALITY u(num, ord)
 				JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.num),
-			pg_get_constraintdef(k.oid), coalesce((SELECT format('%s.%s', n.nspname, p.relname) FROM pg_class p JOIN pg_namespace n ON n.oid = p.relnamespace
-				WHERE p.oid = k.confrelid), ''), k.confdeltype::text
+			pg_get_constraintdef(k.oid),
+			coalesce((SELECT format('%s.%s', n.nspname, p.relname)
+				FROM pg_class p JOIN pg_namespace n ON n.oid = p.relnamespace WHERE p.oid = k.confrelid), ''),
+			k.confdeltype::text
 		FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid
-		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2) AND k.contype IN ('p', 'f', 'c', 'u', 'x')`,
+		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)
+			AND k.contype IN ('p', 'f', 'c', 'u', 'x')`,
 		[]any{Ident(c.Schema), slices.Collect(maps.Keys(shapes))},
 		[]any{&relation, &name, &kind, &columns, &definition, &parent, &onDelete}, func() {
 			s := shapes[relation]
@@ -141,8 +141,8 @@ func (c *Conn) inspectConstraints(ctx context.Context, shapes map[string]*TableS
 		})
 }
 
-// Differences names each difference between Flujo's tables and those that are
-// there; nothing where every table that is there is Flujo's to the letter.
+// Differences returns each difference between Flujo's tables and the existing
+// ones, or nothing if every existing table is exactly Flujo's.
 func (c *Conn) Differences(ctx context.Context, tables []mapping.Table, have map[string]*TableShape) ([]string, error) {
 	var all []string
 	for _, table := range append(tables[:len(tables):len(tables)], mapping.VersionsTable) {
@@ -150,16 +150,16 @@ func (c *Conn) Differences(ctx context.Context, tables []mapping.Table, have map
 			all = append(all, tableDifferences(&table, s, c.Schema)...)
 		}
 	}
-	more, err := c.unknownVersions(ctx, have[mapping.Versions])
+	versions, err := c.unknownVersions(ctx, have[mapping.Versions])
 	if err != nil {
 		return nil, err
 	}
-	more2, err := c.foreignIndexes(ctx)
-	return append(append(all, more...), more2...), err
+	indexes, err := c.foreignIndexes(ctx)
+	return append(append(all, versions...), indexes...), err
 }
 
-// MissingColumns names the columns of Flujo's table that a relation does not have in a
-// type that fits.
+// MissingColumns returns a description of each column of Flujo's table that the
+// relation does not have, or has with a type that cannot hold Flujo's values.
 func MissingColumns(table *mapping.Table, have *TableShape) (all []string) {
 	for _, want := range table.Columns {
 		got, ok := have.Columns[want.Name]
@@ -176,7 +176,8 @@ func MissingColumns(table *mapping.Table, have *TableShape) (all []string) {
 	return all
 }
 
-// ExtraColumns names the columns of a relation that Flujo's table does not have.
+// ExtraColumns returns the columns of a relation that Flujo's table does not
+// have, as table.column.
 func ExtraColumns(table *mapping.Table, have *TableShape) (all []string) {
 	for _, name := range slices.Sorted(maps.Keys(have.Columns)) {
 		if !slices.ContainsFunc(table.Columns, func(c mapping.Column) bool { return c.Name == name }) {
@@ -186,7 +187,8 @@ func ExtraColumns(table *mapping.Table, have *TableShape) (all []string) {
 	return all
 }
 
-// tableDifferences names what sets an existing relation apart from Flujo's table.
+// tableDifferences returns the differences between a relation and Flujo's
+// table.
 func tableDifferences(table *mapping.Table, have *TableShape, schema string) []string {
 	if have.kind != "table" {
 		return []string{fmt.Sprintf("%s is a %s", table.Name, have.kind)}
@@ -200,14 +202,14 @@ func tableDifferences(table *mapping.Table, have *TableShape, schema string) []s
 			continue
 		}
 		if got.notNull != want.NotNull {
-			add(".%s %s", want.Name, map[bool]string{true: "is NOT NULL", false: "may be NULL"}[got.notNull])
+			add(".%s %s", want.Name, map[bool]string{true: "is NOT NULL", false: "is nullable"}[got.notNull])
 		}
 		if def, same := wantDefault(&want, got); !same {
 			add(".%s has the default %q, not %q", want.Name, got.def, def)
 		}
 	}
 	for _, name := range ExtraColumns(table, have) {
-		add(" has a column %s more", strings.TrimPrefix(name, table.Name+"."))
+		add(" has the extra column %s", strings.TrimPrefix(name, table.Name+"."))
 	}
 	if have.primaryKey != table.PrimaryKey {
 		add(" has the primary key (%s), not (%s)", have.primaryKey, table.PrimaryKey)
@@ -218,25 +220,25 @@ func tableDifferences(table *mapping.Table, have *TableShape, schema string) []s
 	}
 	for _, parent := range want {
 		if !slices.Contains(have.foreignKeys, parent) {
-			add(" has no foreign key %s on delete cascade", parent)
+			add(" has no foreign key %s with ON DELETE CASCADE", parent)
 		}
 	}
 	for _, parent := range have.foreignKeys {
 		if !slices.Contains(want, parent) {
-			add(" has a foreign key %s more", parent)
+			add(" has the extra foreign key %s", parent)
 		}
 	}
 	if have.extras != "" {
 		add(" %s", have.extras)
 	}
 	for _, name := range slices.Sorted(maps.Keys(have.constraints)) {
-		add(" has a constraint %s more: %s", name, have.constraints[name])
+		add(" has the extra constraint %s: %s", name, have.constraints[name])
 	}
 	return all
 }
 
-// wantDefault gives the default that a column shall have, and reports whether
-// the catalog prints that one.
+// wantDefault returns the default that a column must have, and reports whether
+// the catalog shows that default.
 func wantDefault(want *mapping.Column, got ColumnShape) (def string, same bool) {
 	switch {
 	case want.Serial:
@@ -247,7 +249,8 @@ func wantDefault(want *mapping.Column, got ColumnShape) (def string, same bool) 
 	return want.Default, got.def == want.Default
 }
 
-// unknownVersions names migrations that a newer Flujo has recorded.
+// unknownVersions returns a description of each recorded migration that this
+// program does not know, which a newer Flujo has recorded.
 func (c *Conn) unknownVersions(ctx context.Context, have *TableShape) (all []string, err error) {
 	if have == nil || have.Columns["version"].Kind != "integer" {
 		return nil, nil
@@ -270,8 +273,8 @@ func (c *Conn) unknownVersions(ctx context.Context, have *TableShape) (all []str
 	return all, err
 }
 
-// foreignIndexes names relations that have the name of one of Flujo's indexes
-// and are something else.
+// foreignIndexes returns a description of each relation that has the name of
+// one of Flujo's indexes and is something else.
 func (c *Conn) foreignIndexes(ctx context.Context) (all []string, err error) {
 	want := map[string]string{}
 	for _, table := range mapping.Tables {
@@ -284,10 +287,12 @@ func (c *Conn) foreignIndexes(ctx context.Context) (all []string, err error) {
 	var name, got string
 	err = c.Each(ctx, `SELECT c.relname, coalesce(format('%s.%s by %s', o.relname, a.attname, m.amname)
 				|| CASE WHEN p.opcdefault THEN '' ELSE ' ' || p.opcname END
-				|| CASE WHEN i.indnatts <> 1 OR i.indpred IS NOT NULL OR i.indisunique OR NOT i.indisvalid THEN ', and more' ELSE '' END,
-				'no index')
+				|| CASE WHEN i.indnatts <> 1 OR i.indpred IS NOT NULL OR i.indisunique OR NOT i.indisvalid
+					THEN ' (multicolumn, partial, unique or invalid)' ELSE '' END,
+				'not an index')
 		FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid LEFT JOIN pg_class o ON o.oid = i.indrelid
-			LEFT JOIN pg_attribute a ON a.attrelid = o.oid AND a.attnum = i.indkey[0] LEFT JOIN pg_am m ON m.oid = c.relam
+			LEFT JOIN pg_attribute a ON a.attrelid = o.oid AND a.attnum = i.indkey[0]
+			LEFT JOIN pg_am m ON m.oid = c.relam
 			LEFT JOIN pg_opclass p ON p.oid = i.indclass[0]
 		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2) ORDER BY 1`,
 		[]any{Ident(c.Schema), slices.Collect(maps.Keys(want))}, []any{&name, &got}, func() {
@@ -298,8 +303,8 @@ func (c *Conn) foreignIndexes(ctx context.Context) (all []string, err error) {
 	return all, err
 }
 
-// IndexNames gives the names of the relations in the schema that are called
-// like Flujo's indexes; Differences has seen that they are those.
+// IndexNames returns the names of the indexes in the schema. Differences checks
+// that those with the names of Flujo's indexes are Flujo's.
 func (c *Conn) IndexNames(ctx context.Context) (map[string]bool, error) {
 	have := map[string]bool{}
 	var name string

@@ -8,17 +8,18 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Conn is a connection to the database of Flujo's schema. Like pgx's it is not
-// safe for concurrent use.
+// Conn is a connection to the database of Flujo's schema. Like a pgx.Conn it is
+// not safe for concurrent use.
 type Conn struct {
 	*pgx.Conn
 	Server   Server
-	Schema   string        // of Flujo's tables
-	LockWait time.Duration // how long Settings let a lock be waited for; without end when 0
+	Schema   string        // name of the schema with Flujo's tables
+	LockWait time.Duration // lock timeout that Settings sets; 0 means no limit
 	url      string
 }
 
-// Open connects and asks the server what it is. url is what Config parses.
+// Open connects to a server and reads its version and settings. url is what
+// Config parses.
 func Open(ctx context.Context, url, schema string) (*Conn, error) {
 	inner, err := Dial(ctx, url)
 	if err != nil {
@@ -26,27 +27,27 @@ func Open(ctx context.Context, url, schema string) (*Conn, error) {
 	}
 	c := &Conn{Conn: inner, Schema: schema, url: url}
 	if c.Server, err = ReadServer(ctx, inner); err != nil {
-		err = c.WrapError("ask the server what it is", err)
+		err = c.WrapError("read the server's version and settings", err)
 		c.End(context.WithoutCancel(ctx))
 		return nil, err
 	}
 	return c, nil
 }
 
-// Reconnect opens another connection by the same address.
+// Reconnect opens another connection with the same address.
 func (c *Conn) Reconnect(ctx context.Context) (*pgx.Conn, error) { return Dial(ctx, c.url) }
 
-// LockWait is how long a lock is waited for, unless something else is asked
-// for, before a run gives up.
+// LockWait is the default lock timeout.
 const LockWait = 30 * time.Second
 
-// Settings are the statements that make a transaction independent of what role
-// and database set: names are qualified, no timeout ends it, a lock is waited
-// for no longer than LockWait, and no policy hides rows (the server refuses
-// instead).
+// Settings returns the statements that make a transaction independent of the
+// settings of role and database: names are qualified, no timeout ends the
+// transaction, waiting for a lock is limited to LockWait, and a row-level
+// security policy raises an error instead of hiding rows.
 func (c *Conn) Settings() string {
 	s := fmt.Sprintf(
-		`SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = 0; SET LOCAL row_security = off; SET LOCAL lock_timeout = %d;
+		`SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = 0;
+		SET LOCAL row_security = off; SET LOCAL lock_timeout = %d;
 		SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL client_min_messages = warning;`,
 		c.LockWait.Milliseconds(),
 	)
@@ -56,12 +57,14 @@ func (c *Conn) Settings() string {
 	return s
 }
 
-// CleanupContext gives a context for what is still to be said to a server at the end.
+// CleanupContext returns a context, limited to 10 seconds, for the last
+// statements on a connection. It does not end when the caller's context does.
 func CleanupContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), 10*time.Second)
 }
 
-// Run runs statements by the simple protocol, several at once if need be.
+// Run runs one or more statements by the simple protocol. Its errors are not
+// wrapped.
 func (c *Conn) Run(ctx context.Context, sql string) error {
 	return c.PgConn().Exec(ctx, sql).Close()
 }
@@ -78,8 +81,8 @@ func (c *Conn) Each(ctx context.Context, query string, args, dest []any, f func(
 	return nil
 }
 
-// End closes the connection and waits, as long as ctx lets it, until that is
-// over. What is not committed the server rolls back.
+// End closes the connection and waits, until ctx ends, for the close to finish.
+// The server rolls back an open transaction.
 func (c *Conn) End(ctx context.Context) {
 	_ = c.Close(ctx)
 	select {
@@ -88,8 +91,8 @@ func (c *Conn) End(ctx context.Context) {
 	}
 }
 
-// Name gives the qualified, quoted name of something in the schema.
+// Name returns the qualified and quoted name of a relation in the schema.
 func (c *Conn) Name(name string) string { return pgx.Identifier{c.Schema, name}.Sanitize() }
 
-// Ident quotes an identifier.
+// Ident returns the quoted form of an identifier.
 func Ident(name string) string { return pgx.Identifier{name}.Sanitize() }

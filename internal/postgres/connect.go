@@ -1,6 +1,7 @@
-// Package postgres is what is known of a PostgreSQL server and of the tables of
-// Flujo's names in it: how to connect, what the server is, the tables' shapes,
-// and what an error of the server means. It writes nothing.
+// Package postgres holds what the program knows of a PostgreSQL server and
+// reads from it: connections, the server's version and settings, the shapes of
+// Flujo's tables, locks, and the meaning of the server's errors. It does not
+// write.
 package postgres
 
 import (
@@ -17,12 +18,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 )
 
-// applicationName is how the connections show in pg_stat_activity.
+// applicationName is the name of the connections in pg_stat_activity.
 const applicationName = "flujo-port"
 
-// Config parses a connection string: a URL, keywords and values, or "" when
-// the PG* variables say everything. The error is a clierr.Usage and never holds
-// any of the string.
+// Config parses a connection string: a URL, keywords and values, or "" if the
+// PG* variables hold all settings. The error is a clierr.Usage and never
+// contains any part of the string, which may hold a password.
 func Config(conn string) (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(conn)
 	if err == nil {
@@ -31,26 +32,29 @@ func Config(conn string) (*pgx.ConnConfig, error) {
 	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		return nil, &clierr.Error{
 			Kind:    clierr.Usage,
-			Message: "a file that the connection settings name can't be used",
+			Message: "cannot read a file that the connection settings name",
 			Err:     path,
-			Hint:    "see sslrootcert, sslcert, sslkey and the PGSSL* variables",
+			Hint:    "check sslrootcert, sslcert, sslkey and the PGSSL* variables",
 		}
 	}
 	if _, err := pgx.ParseConfig(""); err != nil {
 		return nil, &clierr.Error{
 			Kind:    clierr.Usage,
-			Message: "the PG* variables or the service file can't be used (not shown, they may hold a password)",
-			Hint:    "see PGSERVICE, PGSSLMODE, PGPORT and PGCONNECT_TIMEOUT",
+			Message: "the PG* variables or the service file are invalid (not shown, they may hold a password)",
+			Hint:    "check PGSERVICE, PGSSLMODE, PGPORT and PGCONNECT_TIMEOUT",
 		}
 	}
 	return nil, &clierr.Error{
-		Kind: clierr.Usage, Message: "the PostgreSQL address is malformed (not shown, it may hold a password)",
-		Hint: "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with @ : / % # in the password percent-encoded",
+		Kind:    clierr.Usage,
+		Message: "the PostgreSQL address is malformed (not shown, it may hold a password)",
+		Hint: "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, " +
+			"with @ : / % # in the password percent-encoded",
 	}
 }
 
-// Dial opens a connection whose statements end cleanly when ctx does: the
-// server is asked to cancel them, and the connection lives on for the rollback.
+// Dial opens a connection. When the ctx of a statement ends, the server is
+// asked to cancel the statement, and the connection stays open for the
+// rollback.
 func Dial(ctx context.Context, conn string) (*pgx.Conn, error) {
 	config, err := Config(conn)
 	if err != nil {
@@ -62,8 +66,8 @@ func Dial(ctx context.Context, conn string) (*pgx.Conn, error) {
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = 30 * time.Second
 	}
-	config.RuntimeParams["client_encoding"] = "UTF8" // whatever the role's or the address's
-	// Nothing is prepared by name: a pooler may be in the way.
+	config.RuntimeParams["client_encoding"] = "UTF8" // overrides the settings of role and address
+	// No statement is prepared by name, since poolers may not support it.
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
 	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: 10 * time.Second}
@@ -75,8 +79,9 @@ func Dial(ctx context.Context, conn string) (*pgx.Conn, error) {
 	return c, nil
 }
 
-// connectError says what a failed connection means. The causes come from the
-// server or the network; pgx puts no password into them.
+// connectError converts the error of a failed connection to a clierr.Error. The
+// causes come from the server or the network, and pgx puts no password into
+// them.
 func connectError(config *pgx.ConnConfig, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return context.Canceled
@@ -90,23 +95,25 @@ func connectError(config *pgx.ConnConfig, err error) error {
 			config.Database,
 			config.User,
 		),
-		Err: cause(err), Hint: "check that the server runs and can be reached from here, then run again",
+		Err: cause(err), Hint: "check that the server is running and can be reached from here, then run again",
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		e.Err = ServerError(err)
 		switch pgErr.Code {
 		case "28P01", "28000":
-			e.Kind, e.Hint = clierr.Usage, "check user and password in --postgres, PGPASSWORD or .pgpass, and the server's pg_hba.conf"
+			e.Kind = clierr.Usage
+			e.Hint = "check user and password in --postgres, PGPASSWORD or .pgpass, and the server's pg_hba.conf"
 		case "3D000":
 			e.Kind, e.Hint = clierr.Usage, "name an existing database in --postgres, or create it"
 		default:
-			e.Hint = "nothing is wrong with the file; run again when the server takes connections"
+			e.Hint = "run again when the server accepts connections"
 		}
 	}
 	return e
 }
 
-// cause gives the innermost error: pgx wraps one line per address tried.
+// cause returns the innermost error. pgx wraps the errors of all addresses that
+// it tried; cause returns that of the last one.
 func cause(err error) error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		if all := joined.Unwrap(); len(all) > 0 {

@@ -4,8 +4,8 @@ package postgres
 
 import "golang.org/x/sys/unix"
 
-// availableBytes gives what an unprivileged process may still write to the file
-// system that holds a folder.
+// availableBytes returns the number of bytes that an unprivileged process may
+// still write to the file system of a folder.
 func availableBytes(folder string) (bytes int64, known bool) {
 	var s unix.Statfs_t
 	if unix.Statfs(folder, &s) != nil {

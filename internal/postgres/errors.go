@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// ServerError makes the message of a server an error of one line; another
-// error stays as it is.
+// ServerError converts an error that the server sent to an error of one line.
+// It returns any other error unchanged.
 func ServerError(err error) error {
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
@@ -27,7 +27,7 @@ func ServerError(err error) error {
 	return errors.New(s)
 }
 
-// The SQLSTATEs that are looked at.
+// SQLSTATEs that the program handles.
 const (
 	LockNotAvailable      = "55P03"
 	InsufficientPrivilege = "42501"
@@ -40,7 +40,7 @@ const (
 	NumericOutOfRange     = "22003"
 )
 
-// Code gives the SQLSTATE of an error that the server sent, or "".
+// Code returns the SQLSTATE of an error that the server sent, or "".
 func Code(err error) string {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pgErr.Code
@@ -48,9 +48,10 @@ func Code(err error) string {
 	return ""
 }
 
-// WrapError says what a failed step means: which rights are missing, what the
-// server refused of the data, who holds a lock (which ends the transaction), or
-// that the connection is gone.
+// WrapError converts an error of a step, which is a verb phrase, to a
+// clierr.Error. Its hint says which privilege is missing, that the server
+// rejected a row, which session holds a lock, or that the connection was lost.
+// After a lock timeout WrapError rolls back the transaction.
 func (c *Conn) WrapError(step string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return context.Canceled
@@ -61,34 +62,37 @@ func (c *Conn) WrapError(step string, err error) error {
 			Kind:    clierr.Failed,
 			Message: step,
 			Err:     err,
-			Hint:    "the server ended the transaction with the connection; run again",
+			Hint:    "the connection was lost and the server rolls the transaction back: run again",
 		}
 	}
 	if pgErr.Code == LockNotAvailable {
 		return c.lockTimeout(
-			step+": a lock",
-			"wait until that session is done with it, or end it, and run again",
-			"l.relation IN (SELECT oid FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1))",
+			"a lock to "+step,
+			"wait until that session ends its transaction, or end the session, then run again",
+			`l.relation IN (SELECT oid FROM pg_class
+				WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1))`,
 			c.Schema,
 		)
 	}
 	e := &clierr.Error{Kind: clierr.Failed, Message: step, Err: ServerError(err)}
 	switch class := pgErr.Code[:2]; {
 	case pgErr.Code == NotSupported || pgErr.Routine == "check_enable_rls":
-		e.Kind, e.Hint = clierr.Refused, "turn row-level security off on that table for the load, or connect as its owner"
+		e.Kind = clierr.Refused
+		e.Hint = "disable row-level security on that table for the load, or connect as its owner"
 	case pgErr.Code == InsufficientPrivilege:
 		e.Kind = clierr.Refused
 		e.Hint = fmt.Sprintf(
-			"role %q lacks that right: have it granted, or have an owner run \"flujo-port init --grant-to %s\" first",
+			"role %q lacks that privilege: have it granted, "+
+				"or have an owner run \"flujo-port init --grant-to %s\" first",
 			c.Server.Role,
 			c.Server.Role,
 		)
 	case pgErr.Code == ReadOnlyTransaction:
-		e.Kind, e.Hint = clierr.Refused, "the server takes no writes: connect to the primary"
+		e.Kind, e.Hint = clierr.Refused, "the server is read-only: connect to the primary"
 	case class == "22" || class == "23" || class == "54":
-		e.Kind, e.Hint = clierr.Refused, "the server cannot take that row as it is"
+		e.Kind, e.Hint = clierr.Refused, "the server rejected that row; nothing was committed"
 	case class == "53":
-		e.Hint = "the server ran out of something: see to its disk, memory and connections, then run again"
+		e.Hint = "the server ran out of resources: check its disk space, memory and connections, then run again"
 	}
 	return e
 }

@@ -13,15 +13,15 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// TLS is how a connection is protected.
+// TLS describes how a connection is protected.
 type TLS struct {
-	Local   bool // a Unix socket, or an address of this machine
+	Local   bool // a Unix socket or a loopback address
 	Used    bool
 	Checked bool // the server's certificate is verified
 	Version string
 }
 
-// TLS tells how the connection is protected.
+// TLS returns how the connection is protected.
 func (c *Conn) TLS() (t TLS) {
 	switch address := c.PgConn().Conn().RemoteAddr().(type) {
 	case *net.UnixAddr:
@@ -34,47 +34,50 @@ func (c *Conn) TLS() (t TLS) {
 		return t
 	}
 	t.Used, t.Version = true, tls.VersionName(conn.ConnectionState().Version)
-	// pgx verifies by itself for sslmode=verify-ca, and leaves verify-full to Go.
+	// For sslmode=verify-ca pgx sets its own callback; for verify-full Go verifies.
 	config := c.Config().TLSConfig
 	t.Checked = config != nil &&
 		(!config.InsecureSkipVerify || config.VerifyPeerCertificate != nil || config.VerifyConnection != nil)
 	return t
 }
 
-// Timeouts gives the settings of role, database and server that would cut a
-// long transaction, as name=value; those at 0 are left out.
+// Timeouts returns the settings of role, database and server that would end a
+// long transaction, as name=value. Settings of 0 are omitted.
 func (c *Conn) Timeouts(ctx context.Context) (all []string, err error) {
 	var name, value string
 	err = c.Each(ctx, `SELECT name, current_setting(name) FROM pg_settings WHERE setting <> '0' AND name IN
-		('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout') ORDER BY name`,
+			('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')
+		ORDER BY name`,
 		nil, []any{&name, &value}, func() { all = append(all, name+"="+value) })
 	return all, err
 }
 
-// MissingPrivileges names the rights that the role needs in the schema and lacks;
-// nothing where it has what a migration takes.
+// MissingPrivileges returns the privileges that a migration needs in the schema
+// and the role does not have.
 func (c *Conn) MissingPrivileges(ctx context.Context) (all []string, err error) {
-	there, err := c.HasSchema(ctx)
+	exists, err := c.HasSchema(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var right string
-	add := func() { all = append(all, right) }
-	if !there {
+	var privilege string
+	add := func() { all = append(all, privilege) }
+	if !exists {
 		err := c.Each(
 			ctx,
-			"SELECT format('CREATE on database %s', current_database()) WHERE NOT has_database_privilege(current_database(), 'CREATE')",
+			`SELECT format('CREATE on database %s', current_database())
+			WHERE NOT has_database_privilege(current_database(), 'CREATE')`,
 			nil,
-			[]any{&right},
+			[]any{&privilege},
 			add,
 		)
 		return all, err
 	}
 	err = c.Each(
 		ctx,
-		"SELECT format('%s on schema %s', p, $1::text) FROM unnest(ARRAY['USAGE', 'CREATE']) p WHERE NOT has_schema_privilege($1::text, p)",
+		`SELECT format('%s on schema %s', p, $1::text) FROM unnest(ARRAY['USAGE', 'CREATE']) p
+		WHERE NOT has_schema_privilege($1::text, p)`,
 		[]any{c.Schema},
-		[]any{&right},
+		[]any{&privilege},
 		add,
 	)
 	if err != nil || len(all) > 0 {
@@ -83,11 +86,15 @@ func (c *Conn) MissingPrivileges(ctx context.Context) (all []string, err error) 
 	// The program's own tables need less than Flujo's.
 	err = c.Each(
 		ctx,
-		`SELECT format('%s on table %s', p, c.relname) FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p
-		WHERE c.relnamespace = $1::text::regnamespace AND (c.relname = ANY ($2) OR c.relname = $3 AND p IN ('SELECT', 'INSERT') OR c.relname = $4 AND p = 'SELECT')
+		`SELECT format('%s on table %s', p, c.relname)
+		FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p
+		WHERE c.relnamespace = $1::text::regnamespace
+			AND (c.relname = ANY ($2)
+				OR c.relname = $3 AND p IN ('SELECT', 'INSERT')
+				OR c.relname = $4 AND p = 'SELECT')
 			AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT has_table_privilege(c.oid, p) ORDER BY c.relname, p`,
 		[]any{Ident(c.Schema), tableNames(), Receipts, mapping.Originals.Name},
-		[]any{&right},
+		[]any{&privilege},
 		add,
 	)
 	if err != nil {
@@ -95,12 +102,13 @@ func (c *Conn) MissingPrivileges(ctx context.Context) (all []string, err error) 
 	}
 	err = c.Each(
 		ctx,
-		`SELECT format('UPDATE on sequence %s', s.relname) FROM pg_class s JOIN pg_depend d ON d.objid = s.oid AND d.deptype IN ('a', 'i')
+		`SELECT format('UPDATE on sequence %s', s.relname)
+		FROM pg_class s JOIN pg_depend d ON d.objid = s.oid AND d.deptype IN ('a', 'i')
 			JOIN pg_class c ON c.oid = d.refobjid
 		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)
 			AND CASE WHEN s.relkind = 'S' THEN NOT has_sequence_privilege(s.oid, 'UPDATE') END ORDER BY 1`,
 		[]any{Ident(c.Schema), tableNames()},
-		[]any{&right},
+		[]any{&privilege},
 		add,
 	)
 	return all, err
@@ -113,24 +121,25 @@ func tableNames() (names []string) {
 	return append(names, mapping.Versions)
 }
 
-// Extension is what is known of pgvector.
+// Extension describes pgvector on a server.
 type Extension struct {
-	Version   string // that is there; "" where none is
-	Schema    string // of its types
-	Available string // version that could be created; "" for none
-	Creatable bool   // by this role
+	Version   string // installed version; "" if it is not installed
+	Schema    string // schema of its types
+	Available string // version that could be installed; "" if there is none
+	Creatable bool   // the role may install it
 }
 
-// Extension looks for pgvector.
+// Extension returns what the server says of pgvector.
 func (c *Conn) Extension(ctx context.Context) (e Extension, err error) {
 	if e.Version, e.Schema, err = c.PGVector(ctx); err != nil {
 		return e, err
 	}
-	// A trusted extension takes the right to create in the database alone.
+	// A trusted extension needs only CREATE on the database.
 	err = c.Each(
 		ctx,
 		`SELECT a.default_version, r.rolsuper OR v.trusted AND has_database_privilege(current_database(), 'CREATE')
-		FROM pg_available_extensions a JOIN pg_available_extension_versions v ON v.name = a.name AND v.version = a.default_version, pg_roles r
+		FROM pg_available_extensions a
+			JOIN pg_available_extension_versions v ON v.name = a.name AND v.version = a.default_version, pg_roles r
 		WHERE a.name = 'vector' AND r.rolname = current_user`,
 		nil,
 		[]any{&e.Available, &e.Creatable},
@@ -139,22 +148,23 @@ func (c *Conn) Extension(ctx context.Context) (e Extension, err error) {
 	return e, err
 }
 
-// FreeBytes gives how many bytes are free where the server keeps its data, as far
-// as that can be asked: where it runs on this machine and says where that is.
+// FreeBytes returns the number of bytes that are free in the file system of the
+// server's data directory. known is false if the server runs on another machine
+// or in a container, or if the role may not read data_directory.
 func (c *Conn) FreeBytes(ctx context.Context) (bytes int64, known bool) {
 	var folder string
 	if !c.TLS().Local || !c.isLocalServer(ctx) {
 		return 0, false
 	}
-	// Only who may read all settings sees this row.
+	// A role without pg_read_all_settings does not see this row.
 	if c.QueryRow(ctx, "SELECT setting FROM pg_settings WHERE name = 'data_directory'").Scan(&folder) != nil {
 		return 0, false
 	}
 	return availableBytes(folder)
 }
 
-// isLocalServer reports whether the process that serves the connection is one of
-// this machine, and not of a container behind a local port.
+// isLocalServer reports whether the server process of the connection runs on
+// this machine, and not in a container behind a local port.
 func (c *Conn) isLocalServer(ctx context.Context) bool {
 	var process int
 	if c.QueryRow(ctx, "SELECT pg_backend_pid()").Scan(&process) != nil {
@@ -164,26 +174,24 @@ func (c *Conn) isLocalServer(ctx context.Context) bool {
 	return err == nil && strings.HasPrefix(string(name), "postgres")
 }
 
-// TablesWithRows names the tables of the schema that hold rows, Flujo's and the
-// program's own of originals, each with their number.
-func (c *Conn) TablesWithRows(ctx context.Context) (full []string, err error) {
+// TablesWithRows returns the tables of the schema that hold rows, Flujo's
+// tables and the table of originals, each with the number of its rows.
+func (c *Conn) TablesWithRows(ctx context.Context) (counts []string, err error) {
 	var name string
-	var there []string
+	var existing []string
 	err = c.Each(
 		ctx,
-		"SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = ANY ($2)",
-		[]any{
-			c.Schema,
-			append(tableNames(), mapping.Originals.Name),
-		},
+		`SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = $1 AND c.relname = ANY ($2)`,
+		[]any{c.Schema, append(tableNames(), mapping.Originals.Name)},
 		[]any{&name},
-		func() { there = append(there, name) },
+		func() { existing = append(existing, name) },
 	)
 	if err != nil {
 		return nil, err
 	}
 	for _, table := range append(mapping.Tables[:len(mapping.Tables):len(mapping.Tables)], mapping.Originals) {
-		if !slices.Contains(there, table.Name) {
+		if !slices.Contains(existing, table.Name) {
 			continue
 		}
 		var rows int64
@@ -191,8 +199,8 @@ func (c *Conn) TablesWithRows(ctx context.Context) (full []string, err error) {
 			return nil, c.WrapError(fmt.Sprintf("count the rows of table %q", table.Name), err)
 		}
 		if rows > 0 {
-			full = append(full, fmt.Sprintf("%s has %d", table.Name, rows))
+			counts = append(counts, fmt.Sprintf("%s has %d", table.Name, rows))
 		}
 	}
-	return full, nil
+	return counts, nil
 }

@@ -8,25 +8,34 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// LockTable keeps others from writing to a table until the transaction's end.
+// LockTable locks a table against writes by other sessions until the
+// transaction ends. If the lock is not available within LockWait, the error
+// wraps a *LockTimeoutError.
 func (c *Conn) LockTable(ctx context.Context, table string) error {
 	return c.lockTableMode(
 		ctx,
 		table,
 		"SHARE ROW EXCLUSIVE",
-		"stop Flujo and whatever else writes to it, and run again",
+		"stop Flujo and everything else that writes to it, then run again",
 		" AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')",
 	)
 }
 
-// LockTableExclusively keeps others from writing to a table and from reading it until
-// the transaction's end.
+// LockTableExclusively locks a table against reads and writes by other sessions
+// until the transaction ends. If the lock is not available within LockWait, the
+// error wraps a *LockTimeoutError.
 func (c *Conn) LockTableExclusively(ctx context.Context, table string) error {
-	return c.lockTableMode(ctx, table, "ACCESS EXCLUSIVE", "stop Flujo and whatever else reads it, and run again", "")
+	return c.lockTableMode(
+		ctx,
+		table,
+		"ACCESS EXCLUSIVE",
+		"stop Flujo and everything else that reads it, then run again",
+		"",
+	)
 }
 
-// lockTableMode takes a lock; against is the SQL that tells which modes of others
-// keep it from being had.
+// lockTableMode takes a lock. conflicting is the SQL condition on pg_locks, l,
+// that selects the modes of other sessions that conflict with it.
 func (c *Conn) lockTableMode(ctx context.Context, table, mode, hint, conflicting string) error {
 	err := c.Run(ctx, fmt.Sprintf("LOCK TABLE %s IN %s MODE", c.Name(table), mode))
 	switch {
@@ -43,8 +52,8 @@ func (c *Conn) lockTableMode(ctx context.Context, table, mode, hint, conflicting
 	)
 }
 
-// LockMigrations takes the lock under which Flujo runs its migrations, until
-// the transaction's end.
+// LockMigrations takes the advisory lock under which Flujo runs its migrations.
+// The transaction holds it until it ends.
 func (c *Conn) LockMigrations(ctx context.Context) error {
 	_, err := c.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", mapping.MigrationLock)
 	switch {
@@ -55,29 +64,31 @@ func (c *Conn) LockMigrations(ctx context.Context) error {
 	}
 	return c.lockTimeout(
 		"Flujo's migration lock",
-		"a Flujo is starting or another flujo-port runs: wait for its end, or stop it, and run again",
+		"Flujo is starting or another flujo-port is running: wait until it ends, or stop it, then run again",
 		`l.locktype = 'advisory' AND l.classid = 0 AND l.objid = $1::bigint::oid
 		AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
 		mapping.MigrationLock,
 	)
 }
 
-// LockTimeoutError is the cause of an error where another session held a lock for longer
-// than LockWait.
+// LockTimeoutError is the cause of an error if another session held a lock for
+// longer than LockWait. BlockedBy describes that session.
 type LockTimeoutError struct{ BlockedBy string }
 
 func (e *LockTimeoutError) Error() string { return "held by " + e.BlockedBy }
 
-// lockTimeout says who holds a lock that was not available within LockWait: of the
-// granted ones for which where is true the strongest and oldest. It ends the
-// transaction, which is broken already.
+// lockTimeout returns the error of a lock that was not available within
+// LockWait. It names the session that holds the lock: of the granted locks for
+// which where is true, the strongest and oldest. lockTimeout rolls back the
+// transaction, which has already failed.
 func (c *Conn) lockTimeout(lock, hint, where string, arg any) error {
 	ctx, cancel := CleanupContext()
 	defer cancel()
 	timeout := &LockTimeoutError{BlockedBy: "another session"}
 	if c.Run(ctx, "ROLLBACK") == nil {
-		// Best effort: the message says less without it.
-		_ = c.QueryRow(ctx, `SELECT concat_ws(', ', format('process %s (%s', a.pid, coalesce(nullif(a.application_name, ''), 'no application name')),
+		// An error is ignored: the message then does not name the session.
+		_ = c.QueryRow(ctx, `SELECT concat_ws(', ',
+				format('process %s (%s', a.pid, coalesce(nullif(a.application_name, ''), 'no application name')),
 				l.mode || ' on ' || l.relation::regclass, 'role ' || a.usename, 'from ' || host(a.client_addr),
 				'since ' || to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC')) || ')'
 			FROM pg_locks l JOIN pg_stat_activity a USING (pid)

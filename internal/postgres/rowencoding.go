@@ -7,8 +7,8 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// RowEncoding writes the SQL of a row's encoding (see mapping.RowEncoder). vectors is the
-// schema of pgvector's types.
+// RowEncoding returns the SQL of a row's encoding (see mapping.RowEncoder).
+// vectors is the schema of pgvector's types.
 func RowEncoding(table *mapping.Table, vectors string) string {
 	columns := make([]string, len(table.Columns))
 	for i, c := range table.Columns {
@@ -17,9 +17,9 @@ func RowEncoding(table *mapping.Table, vectors string) string {
 	return "record_send(ROW(" + strings.Join(columns, ", ") + "))"
 }
 
-// ContentEncoding writes the SQL of the encoding of what a row means to Flujo: without the
-// id that a sequence gave it, and with JSON's null taken for NULL where that is
-// allowed.
+// ContentEncoding returns the SQL of the encoding of a row's content as Flujo
+// sees it: without the id from a sequence, and with a JSON null in a nullable
+// column replaced by NULL. vectors is the schema of pgvector's types.
 func ContentEncoding(table *mapping.Table, vectors string) string {
 	var columns []string
 	for _, c := range table.Columns {
@@ -35,7 +35,7 @@ func ContentEncoding(table *mapping.Table, vectors string) string {
 	return "record_send(ROW(" + strings.Join(columns, ", ") + "))"
 }
 
-// encodedCell writes the SQL of a cell as an encoding has it.
+// encodedCell returns the SQL of a cell in an encoding.
 func encodedCell(c mapping.Column, cell, vectors string) string {
 	switch c.Kind {
 	case mapping.KindInt:
@@ -48,11 +48,12 @@ func encodedCell(c mapping.Column, cell, vectors string) string {
 	return cell
 }
 
-// DigestHalves writes the SQL of mapping.HashEncoding: of h, a SHA-256, the two numbers,
-// which it calls a and b.
+// DigestHalves returns the SQL of mapping.HashEncoding: the two numbers of h, a
+// SHA-256, as columns named a and b.
 func DigestHalves(h, a, b string) string {
 	return fmt.Sprintf(
-		"('x' || encode(substr(%s, 1, 8), 'hex'))::bit(64)::bigint %s, ('x' || encode(substr(%[1]s, 9, 8), 'hex'))::bit(64)::bigint %[3]s",
+		"('x' || encode(substr(%s, 1, 8), 'hex'))::bit(64)::bigint %s, "+
+			"('x' || encode(substr(%[1]s, 9, 8), 'hex'))::bit(64)::bigint %[3]s",
 		h,
 		a,
 		b,

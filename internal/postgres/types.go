@@ -7,15 +7,15 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// NarrowColumn is a column that is there with a type that does not hold what is to
-// come.
+// NarrowColumn is an existing column whose type cannot hold the values of the
+// state file.
 type NarrowColumn struct {
 	Table  string
 	Column mapping.Column
 }
 
-// AdoptTypes takes the wider types of columns that are there over into types,
-// and names the columns that are narrower than types says.
+// AdoptTypes changes types to those of existing columns that are wider, and
+// returns the columns that are narrower than types says.
 func AdoptTypes(
 	types *mapping.Types,
 	tables []mapping.Table,
@@ -46,19 +46,19 @@ func AdoptTypes(
 	return narrow, nil
 }
 
-// PGVector gives the version of the extension and the schema of its types;
-// "" where it is not there.
+// PGVector returns the version of pgvector and the schema of its types. Both
+// are "" if it is not installed.
 func (c *Conn) PGVector(ctx context.Context) (version, schema string, err error) {
 	err = c.Each(ctx, `SELECT e.extversion, n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
 		WHERE e.extname = 'vector'`, nil, []any{&version, &schema}, func() {})
 	return version, schema, err
 }
 
-// OldestPGVector is the first version that has the HNSW index of Flujo's
-// memories table.
+// OldestPGVector is the first version of pgvector with the HNSW index that
+// Flujo's memories table has.
 const OldestPGVector = "0.5"
 
-// SupportsHNSW reports whether a version of pgvector has that index.
+// SupportsHNSW reports whether a version of pgvector has the HNSW index.
 func SupportsHNSW(version string) bool {
 	var major, minor int
 	n, _ := fmt.Sscanf(version, "%d.%d", &major, &minor)

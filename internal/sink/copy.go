@@ -15,28 +15,30 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// binaryHeader begins a stream of PostgreSQL's binary COPY format: signature,
-// flags, length of the header's extension.
+// binaryHeader begins a stream in PostgreSQL's binary COPY format: signature,
+// flags, and the length of the header's extension.
 const binaryHeader = "PGCOPY\n\xff\r\n\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00"
 
-// binaryTrailer ends it: a tuple of -1 fields.
+// binaryTrailer ends the stream: a tuple with -1 fields.
 const binaryTrailer = "\xff\xff"
 
-// Tuples gives the tuples of a table one after the other: Append appends the
-// next one, in the binary COPY format, to dst, and io.EOF after the last.
+// Tuples are the tuples of a table. Append appends the next tuple, in the
+// binary COPY format, to dst and returns the extended slice. After the last
+// tuple it returns io.EOF.
 type Tuples interface {
 	Append(dst []byte) ([]byte, error)
 }
 
-// Copy streams tuples, with all columns of a table in their order, into it and
-// gives the bytes that were sent. An error of the tuples comes back as it is.
-// After a *mapping.WidenError the table is as it was before; any other error is
-// the end of the transaction.
+// Copy copies tuples into a table and returns the number of bytes that were
+// sent. A tuple has all columns of the table in their order. An error of the
+// tuples is returned unchanged. If the error is a *mapping.WidenError, the
+// table is as it was before the call; after any other error the transaction has
+// failed.
 func (t *Tx) Copy(ctx context.Context, table *mapping.Table, tuples Tuples) (int64, error) {
 	begin, options := "SAVEPOINT flujo_port", ""
 	if t.fresh[table.Name] {
-		// Rows may be frozen at once where the table was made or emptied since the
-		// savepoint, and so be spared from being written again by VACUUM.
+		// COPY may freeze rows only if the table was created or truncated since the
+		// savepoint. VACUUM then need not write them again.
 		begin, options = begin+"; TRUNCATE "+t.Name(table.Name), ", FREEZE"
 		delete(t.fresh, table.Name)
 	}
@@ -54,7 +56,7 @@ func (t *Tx) Copy(ctx context.Context, table *mapping.Table, tuples Tuples) (int
 		return 0, wide
 	}
 	if err != nil {
-		return sent, err // the transaction is over
+		return sent, err
 	}
 	if err := t.Run(ctx, "RELEASE flujo_port"); err != nil {
 		return 0, t.WrapError("release the savepoint", err)
@@ -84,64 +86,66 @@ func (t *Tx) copyTuples(ctx context.Context, table *mapping.Table, tuples Tuples
 	case tag.RowsAffected() != rows:
 		return sent, &clierr.Error{
 			Kind: clierr.Mismatch,
-			Message: fmt.Sprintf(
-				"copy table %q: %d rows were sent, the server took %d",
-				table.Name,
-				rows,
-				tag.RowsAffected(),
-			),
-			Hint: "look for triggers or rules on that table",
+			Message: fmt.Sprintf("copy table %q: %d rows were sent, but the server stored %d",
+				table.Name, rows, tag.RowsAffected()),
+			Hint: "check the table for triggers and rules",
 		}
 	}
 	return sent, nil
 }
 
-// frameSize is how many bytes of tuples are gathered before they are passed on,
-// and framesAhead how many such frames may wait to be sent, or be on their way,
-// while others are made: aheadSize bytes, or a single frame of long tuples.
+// frameSize is the number of bytes of tuples in a frame. Up to framesAhead frames
+// wait to be sent while the next one is filled. Together they hold at most
+// aheadSize bytes, or a single frame with a longer tuple.
 const (
 	frameSize   = 256 << 10
 	framesAhead = 4
 	aheadSize   = (framesAhead + 1) * frameSize
 )
 
-// stream makes an io.Reader of tuples, header and trailer around them. A
-// goroutine of its own makes the tuples; another one of pgx's reads, which may
-// outlive CopyFrom when a connection is lost: stop ends both.
+// stream is an io.Reader of tuples between a header and a trailer. Its own
+// goroutine fills frames. A goroutine of pgx reads them, which may outlive
+// CopyFrom when a connection is lost; stop ends both.
 type stream struct {
-	tuples  Tuples
-	frames  chan []byte         // made, not yet read; closed behind the last
-	used    chan []byte         // read, to be filled again
-	ahead   *semaphore.Weighted // bytes of frames that are made, and not yet read to their end
-	halt    context.Context     // ended by haltNow
-	haltNow func()
-	made    chan struct{} // closed when no tuple is made any more
-	rows    int64         // made so far, and err, why there are no more: to be read when made is closed
-	err     error
+	tuples Tuples
+	frames chan []byte         // filled frames that were not read yet; closed after the last
+	used   chan []byte         // frames to fill again
+	ahead  *semaphore.Weighted // bytes of filled frames that were not read completely
+	halt   context.Context     // cancelled by cancel
+	cancel func()
+	filled chan struct{} // closed when fill has returned
+	rows   int64         // number of tuples; valid after filled is closed
+	err    error         // of the tuples; valid after filled is closed
 
-	mu     sync.Mutex // of what follows
-	frame  []byte     // that is being read
-	rest   []byte     // of it, to be read
-	held   int64      // what it has of ahead
-	sent   int64
-	halted bool
+	mu       sync.Mutex // protects the fields below
+	frame    []byte     // the frame that is being read
+	rest     []byte     // the part of frame that was not read yet
+	acquired int64      // the weight of frame in ahead
+	sent     int64
+	halted   bool
 }
 
 func newStream(tuples Tuples) *stream {
-	s := &stream{tuples: tuples, frames: make(chan []byte, framesAhead), used: make(chan []byte, framesAhead+1),
-		ahead: semaphore.NewWeighted(aheadSize), made: make(chan struct{})}
-	s.halt, s.haltNow = context.WithCancel(context.Background())
-	go s.make()
+	s := &stream{
+		tuples: tuples,
+		frames: make(chan []byte, framesAhead),
+		used:   make(chan []byte, framesAhead+1),
+		ahead:  semaphore.NewWeighted(aheadSize),
+		filled: make(chan struct{}),
+	}
+	s.halt, s.cancel = context.WithCancel(context.Background())
+	go s.fill()
 	return s
 }
 
-// weight gives what a frame takes of ahead: a long one all of it.
+// weight returns the weight of a frame in ahead. A frame with a long tuple takes
+// all of it.
 func weight(frame []byte) int64 { return int64(min(len(frame), aheadSize)) }
 
-// make makes the tuples, frame by frame.
-func (s *stream) make() {
+// fill fills frames with tuples until the last tuple, an error, or stop.
+func (s *stream) fill() {
 	defer close(s.frames)
-	defer close(s.made)
+	defer close(s.filled)
 	frame := append(make([]byte, 0, frameSize), binaryHeader...)
 	for {
 		out, err := s.tuples.Append(frame)
@@ -197,28 +201,28 @@ func (s *stream) Read(p []byte) (int, error) {
 	case n > 0:
 		return n, nil
 	}
-	<-s.made
+	<-s.filled
 	if s.err != nil {
 		return 0, s.err
 	}
 	return 0, io.EOF
 }
 
-// next takes the next frame, and reports whether there is one. Where something
-// was read already it does not wait for it.
-func (s *stream) next(some bool) bool {
-	if cap(s.frame) > 0 && cap(s.frame) <= 2*frameSize { // that of a long row is let go
+// next takes the next frame and reports whether there is one. If partial is set,
+// Read already has bytes to return, and next does not wait.
+func (s *stream) next(partial bool) bool {
+	if cap(s.frame) > 0 && cap(s.frame) <= 2*frameSize { // a frame with a long tuple is not used again
 		select {
 		case s.used <- s.frame:
 		default:
 		}
 	}
-	s.ahead.Release(s.held)
-	s.frame, s.held = nil, 0
+	s.ahead.Release(s.acquired)
+	s.frame, s.acquired = nil, 0
 	if s.halted {
 		return false
 	}
-	if some {
+	if partial {
 		select {
 		case s.frame = <-s.frames:
 		default:
@@ -229,14 +233,15 @@ func (s *stream) next(some bool) bool {
 		case <-s.halt.Done():
 		}
 	}
-	s.rest, s.held = s.frame, weight(s.frame)
+	s.rest, s.acquired = s.frame, weight(s.frame)
 	return len(s.rest) > 0
 }
 
-// stop ends the making and the reading, and says what came of them.
+// stop ends fill and Read. It returns the number of bytes that were read, the
+// number of tuples, and the error of the tuples.
 func (s *stream) stop() (sent, rows int64, err error) {
-	s.haltNow()
-	<-s.made
+	s.cancel()
+	<-s.filled
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.halted = true

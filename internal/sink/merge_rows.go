@@ -11,8 +11,8 @@ import (
 	"flujo-port/internal/postgres"
 )
 
-// LastAllocated gives the highest id that the sequence of a table's serial column has
-// allocated; 0 where it has not.
+// LastAllocated returns the last allocated id of the sequence of a table's
+// serial column, or 0 if it has not allocated one.
 func (t *Tx) LastAllocated(ctx context.Context, table *mapping.Table) (id int64, err error) {
 	sequence, err := t.sequence(ctx, table)
 	if err != nil {
@@ -25,19 +25,18 @@ func (t *Tx) LastAllocated(ctx context.Context, table *mapping.Table) (id int64,
 	return id, nil
 }
 
-// Renumber finds new ids, after last and in the order of the old ones, for rows
-// that are to come into a table with a serial column and whose id a row there
-// has that stays. It gives their number. Apply changes the ids.
+// Renumber assigns new ids, above last and in the order of the old ones, to
+// staged rows of a table with a serial column whose id is that of a row in the
+// target that stays. It returns the number of such rows. Apply changes the ids.
 func (m *Merge) Renumber(ctx context.Context, table *mapping.Table, last int64) (rows int64, err error) {
 	kind, key := unitOf(table)
 	id := postgres.Ident(table.Serial())
 	sql := fmt.Sprintf(
-		`INSERT INTO %s SELECT '%s', s.%s, $1 + row_number() OVER (ORDER BY s.%[3]s) FROM %s s JOIN %s w ON w.kind = '%s' AND w.key = s.%s
+		`INSERT INTO %s SELECT '%s', s.%s, $1 + row_number() OVER (ORDER BY s.%[3]s)
+		FROM %s s JOIN %s w ON w.kind = '%s' AND w.key = s.%s
 		WHERE EXISTS (SELECT FROM %s t WHERE t.%[3]s = s.%[3]s
 			AND NOT EXISTS (SELECT FROM %[5]s v WHERE v.kind = '%[6]s' AND v.key = t.%[7]s AND v.choice = '%[9]s'))`,
-		m.name(
-			newIDs,
-		),
+		m.name(newIDs),
 		table.Name,
 		id,
 		m.name(table.Name),
@@ -50,19 +49,22 @@ func (m *Merge) Renumber(ctx context.Context, table *mapping.Table, last int64) 
 	tag, err := m.target.Exec(ctx, sql, last)
 	if postgres.Code(err) == postgres.NumericOutOfRange {
 		return 0, &clierr.Error{
-			Kind: clierr.Refused, Message: fmt.Sprintf("rows of %s need new ids, and the highest that is there is %d: there are not enough beyond", table.Name, last),
-			Hint: "change that id, which no sequence gave, on the side that has it",
+			Kind: clierr.Refused,
+			Message: fmt.Sprintf("rows of table %q need new ids, but too few ids are left above the highest, %d",
+				table.Name, last),
+			Hint: "change the row with that id, which no sequence allocated, in the state file or in the database",
 		}
 	}
 	if err != nil {
-		return 0, m.target.WrapError(fmt.Sprintf("find new ids for rows of table %q", table.Name), err)
+		return 0, m.target.WrapError(fmt.Sprintf("assign new ids to rows of table %q", table.Name), err)
 	}
 	return tag.RowsAffected(), nil
 }
 
-// Apply changes the target: units that are taken over are replaced, those that
-// it has not are added, with what the table of originals says of their rows.
-// The rows that it writes have an xmin that no others have.
+// Apply changes the target: it replaces the units that are taken over and adds
+// those that the target does not have, each with the original values of their
+// rows. It writes in a savepoint, so that its rows have an xmin that no other
+// rows have.
 func (m *Merge) Apply(ctx context.Context) error {
 	if err := m.changeIDs(ctx); err != nil {
 		return err
@@ -89,7 +91,7 @@ func (m *Merge) Apply(ctx context.Context) error {
 	return m.run(ctx, "release the savepoint", "RELEASE flujo_port_merge")
 }
 
-// changeIDs gives the staged rows their new ids.
+// changeIDs changes the ids of the staged rows that Renumber found.
 func (m *Merge) changeIDs(ctx context.Context) error {
 	changed := int64(0)
 	for i := range m.schema.tables {
@@ -114,9 +116,9 @@ func (m *Merge) changeIDs(ctx context.Context) error {
 	return m.sum(ctx, m.final, m.Staging)
 }
 
-// remove deletes the rows of units that are taken over; where a row's key is
-// that of its unit only those that nothing comes in place of, so that others'
-// tables which refer to it keep what they refer to.
+// remove deletes the rows of units that are taken over. If the key of a row is
+// that of its unit, it deletes only rows that are not replaced, so that foreign
+// keys from other tables stay valid.
 func (m *Merge) remove(ctx context.Context, table *mapping.Table) error {
 	kind, key := unitOf(table)
 	sql := fmt.Sprintf("DELETE FROM %s t USING %s w WHERE w.kind = '%s' AND w.key = t.%s AND w.choice = '%s'",
@@ -131,7 +133,7 @@ func (m *Merge) remove(ctx context.Context, table *mapping.Table) error {
 	return m.run(ctx, fmt.Sprintf("take over rows of table %q", table.Name), sql)
 }
 
-// insert puts the rows of units that are taken over or added into a table.
+// insert inserts the rows of units that are taken over or added into a table.
 func (m *Merge) insert(ctx context.Context, table *mapping.Table) error {
 	kind, key := unitOf(table)
 	var names, values, sets []string
@@ -145,10 +147,7 @@ func (m *Merge) insert(ctx context.Context, table *mapping.Table) error {
 	sql := fmt.Sprintf(
 		"INSERT INTO %s (%s) SELECT %s FROM %s s JOIN %s w ON w.kind = '%s' AND w.key = s.%s",
 		m.target.Name(table.Name),
-		strings.Join(
-			names,
-			", ",
-		),
+		strings.Join(names, ", "),
 		strings.Join(values, ", "),
 		m.name(table.Name),
 		m.name(unitsWon),
@@ -158,19 +157,20 @@ func (m *Merge) insert(ctx context.Context, table *mapping.Table) error {
 	if key == table.PrimaryKey {
 		sql += fmt.Sprintf(" ON CONFLICT (%s) DO UPDATE SET %s", postgres.Ident(key), strings.Join(sets, ", "))
 	}
-	return m.run(ctx, fmt.Sprintf("put rows into table %q", table.Name), sql)
+	return m.run(ctx, fmt.Sprintf("insert rows into table %q", table.Name), sql)
 }
 
-// has reports whether a side has the table of originals.
-func (m *Merge) has(ctx context.Context, side *Tx) (there bool, err error) {
-	if err := side.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", side.Name(mapping.Originals.Name)).Scan(&there); err != nil {
-		return false, side.WrapError("look for the originals", err)
+// hasOriginals reports whether a side has the table of originals.
+func (m *Merge) hasOriginals(ctx context.Context, side *Tx) (exists bool, err error) {
+	name := side.Name(mapping.Originals.Name)
+	if err := side.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", name).Scan(&exists); err != nil {
+		return false, side.WrapError("look up the table of originals", err)
 	}
-	return there, nil
+	return exists, nil
 }
 
-// isRejectedSQL is the SQL of whether an original, o, is of a rejected row: such
-// a row may share its key with one that has.
+// isRejectedSQL returns the SQL that is true if an original, o, belongs to a
+// rejected row. A rejected row may have the same key as another row.
 func isRejectedSQL() string {
 	return fmt.Sprintf(
 		"string_to_array(o.reason, '+') && '{%s}'::text[]",
@@ -178,22 +178,22 @@ func isRejectedSQL() string {
 	)
 }
 
-// selectOriginals selects which originals are to be added: of rows that are
-// taken from staging, and of rejected rows, which belong to no unit. What
-// the target says of rows that are taken over goes.
+// selectOriginals stores which originals Apply adds: those of rows that are
+// taken from staging, and those of rejected rows, which belong to no unit. It
+// deletes the target's originals of rows that are taken over.
 func (m *Merge) selectOriginals(ctx context.Context) error {
-	here, err := m.has(ctx, m.target)
+	inTarget, err := m.hasOriginals(ctx, m.target)
 	if err != nil {
 		return err
 	}
-	staged, err := m.has(ctx, m.Staging)
+	inStaging, err := m.hasOriginals(ctx, m.Staging)
 	if err != nil {
 		return err
 	}
 	const step = "select the originals to add"
 	for i := range m.schema.tables {
 		table := &m.schema.tables[i]
-		if !here {
+		if !inTarget {
 			break
 		}
 		kind, key := unitOf(table)
@@ -202,9 +202,7 @@ func (m *Merge) selectOriginals(ctx context.Context) error {
 			WHERE o.table_name = '%s' AND o.row_key = t.%s::text AND NOT %s`,
 			m.target.Name(mapping.Originals.Name),
 			m.target.Name(table.Name),
-			m.name(
-				unitsWon,
-			),
+			m.name(unitsWon),
 			kind,
 			postgres.Ident(key),
 			unitTaken,
@@ -216,7 +214,7 @@ func (m *Merge) selectOriginals(ctx context.Context) error {
 			return err
 		}
 	}
-	if !staged {
+	if !inStaging {
 		return nil
 	}
 	var parts []string
@@ -228,7 +226,7 @@ func (m *Merge) selectOriginals(ctx context.Context) error {
 		m.name(addedOriginals),
 		strings.Join(parts, " UNION ALL "),
 	)
-	if here {
+	if inTarget {
 		sql += " EXCEPT SELECT " + originalColumns("o") + " FROM " + m.target.Name(mapping.Originals.Name) + " o"
 	}
 	return m.run(ctx, step, sql)
@@ -242,21 +240,34 @@ func originalColumns(from string) string {
 	return strings.Join(names, ", ")
 }
 
-// originalsOf writes the SELECT of the originals that come with a table's rows.
+// originalsOf returns the SELECT of the originals that are added with the rows
+// of a table.
 func (m *Merge) originalsOf(table *mapping.Table) string {
 	kind, key := unitOf(table)
 	columns := strings.Replace(originalColumns("o"), `o."row_key"`, `o.new_key AS row_key`, 1)
 	return fmt.Sprintf(`SELECT %s FROM (SELECT o.*, coalesce(i.new::text, o.row_key) AS new_key FROM %s o
-				LEFT JOIN %s i ON i.table_name = '%s' AND i.old::text = o.row_key AND NOT %s WHERE o.table_name = '%[4]s') o
-			LEFT JOIN %[6]s s ON s.%s::text = o.new_key AND NOT %[5]s LEFT JOIN %[8]s w ON w.kind = '%s' AND w.key = s.%s
-		WHERE s.%[7]s IS NULL OR w.key IS NOT NULL`, columns, m.name(mapping.Originals.Name), m.name(newIDs), table.Name, isRejectedSQL(),
-		m.name(table.Name), postgres.Ident(table.PrimaryKey), m.name(unitsWon), kind, postgres.Ident(key))
+				LEFT JOIN %s i ON i.table_name = '%s' AND i.old::text = o.row_key AND NOT %s
+				WHERE o.table_name = '%[4]s') o
+			LEFT JOIN %[6]s s ON s.%s::text = o.new_key AND NOT %[5]s
+			LEFT JOIN %[8]s w ON w.kind = '%s' AND w.key = s.%s
+		WHERE s.%[7]s IS NULL OR w.key IS NOT NULL`,
+		columns,
+		m.name(mapping.Originals.Name),
+		m.name(newIDs),
+		table.Name,
+		isRejectedSQL(),
+		m.name(table.Name),
+		postgres.Ident(table.PrimaryKey),
+		m.name(unitsWon),
+		kind,
+		postgres.Ident(key))
 }
 
-// addOriginals adds what selectOriginals chose to the target's table of them,
-// which is made where it is needed and not there, and sees that it is there.
+// addOriginals adds the originals that selectOriginals stored to the target's
+// table of originals, which it creates if necessary. It then checks that they
+// were stored.
 func (m *Merge) addOriginals(ctx context.Context) error {
-	if there, err := m.has(ctx, m.Staging); err != nil || !there {
+	if exists, err := m.hasOriginals(ctx, m.Staging); err != nil || !exists {
 		return err
 	}
 	const step = "add originals"
@@ -266,18 +277,23 @@ func (m *Merge) addOriginals(ctx context.Context) error {
 	if m.Originals == 0 {
 		return nil
 	}
-	there, err := m.has(ctx, m.target)
+	exists, err := m.hasOriginals(ctx, m.target)
 	if err != nil {
 		return err
 	}
-	if !there {
-		if err := m.run(ctx, fmt.Sprintf("create table %q", mapping.Originals.Name), m.target.createTable(&mapping.Originals, m.schema)); err != nil {
+	if !exists {
+		create := m.target.createTable(&mapping.Originals, m.schema)
+		if err := m.run(ctx, fmt.Sprintf("create table %q", mapping.Originals.Name), create); err != nil {
 			return err
 		}
 	}
 	table := m.target.Name(mapping.Originals.Name)
-	if err := m.run(ctx, step, fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s o", table,
-		strings.ReplaceAll(originalColumns("o"), "o.", ""), originalColumns("o"), m.name(addedOriginals))); err != nil {
+	insert := fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s o",
+		table,
+		strings.ReplaceAll(originalColumns("o"), "o.", ""),
+		originalColumns("o"),
+		m.name(addedOriginals))
+	if err := m.run(ctx, step, insert); err != nil {
 		return err
 	}
 	var missing int64
@@ -294,7 +310,9 @@ func (m *Merge) addOriginals(ctx context.Context) error {
 		return nil
 	}
 	return &clierr.Error{
-		Kind: clierr.Mismatch, Message: fmt.Sprintf("table %q does not hold what was put into it: %d cells are missing", mapping.Originals.Name, missing),
-		Hint: "look for triggers or rules on that table",
+		Kind: clierr.Mismatch,
+		Message: fmt.Sprintf("table %q does not hold what was inserted: %d original values are missing",
+			mapping.Originals.Name, missing),
+		Hint: "check the table for triggers and rules",
 	}
 }

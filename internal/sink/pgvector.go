@@ -8,11 +8,12 @@ import (
 	"flujo-port/internal/postgres"
 )
 
-// withoutPGVector is what can be done where the extension is not available.
+// withoutPGVector is the last part of the hints for a server without a usable
+// pgvector.
 const withoutPGVector = `or run with --without-pgvector: Flujo then starts and works, without memory indexing`
 
-// ensurePGVector finds the extension or creates it. Flujo does not start where
-// it can't, so neither is done here: a clierr.Refused.
+// ensurePGVector finds pgvector or creates it. If it cannot, the error is a
+// clierr.Refused, since Flujo does not start without it.
 func (t *Tx) ensurePGVector(ctx context.Context, s *Schema) error {
 	if err := t.findPGVector(ctx, s); err != nil {
 		return err
@@ -29,17 +30,15 @@ func (t *Tx) ensurePGVector(ctx context.Context, s *Schema) error {
 	if !postgres.SupportsHNSW(s.PGVector) {
 		return &clierr.Error{
 			Kind: clierr.Refused,
-			Message: fmt.Sprintf(
-				"pgvector %s is older than %s, the first with the index that Flujo makes (HNSW)",
-				s.PGVector,
-				postgres.OldestPGVector,
-			),
-			Hint: "install a newer one and run ALTER EXTENSION vector UPDATE, " + withoutPGVector,
+			Message: fmt.Sprintf("pgvector %s is older than %s, the first with the HNSW index that Flujo creates",
+				s.PGVector, postgres.OldestPGVector),
+			Hint: "install a newer version and run ALTER EXTENSION vector UPDATE, " + withoutPGVector,
 		}
 	}
 	if s.typesSchema != t.Schema && s.typesSchema != "public" {
 		s.Notes = append(s.Notes, fmt.Sprintf(
-			"pgvector is in schema %q, which is not on Flujo's search_path: Flujo's memory search will not find its operators",
+			"pgvector is in schema %q, which is not on Flujo's search_path: "+
+				"Flujo's memory search will not find its operators",
 			s.typesSchema,
 		))
 	}
@@ -56,15 +55,16 @@ func (t *Tx) createPGVector(ctx context.Context) error {
 	err := t.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector'),
 		EXISTS (SELECT FROM pg_namespace WHERE nspname = 'public')`).Scan(&available, &public)
 	if err != nil {
-		return t.WrapError("look for pgvector", err)
+		return t.WrapError("look up pgvector", err)
 	}
 	if !available {
 		return &clierr.Error{
-			Kind: clierr.Refused, Message: "the server does not have the extension pgvector, and Flujo does not start without it",
-			Hint: "install it on the server, or use an image that has it (pgvector/pgvector), " + withoutPGVector,
+			Kind:    clierr.Refused,
+			Message: "the server does not have the extension pgvector, and Flujo does not start without it",
+			Hint:    "install it on the server, or use an image that has it (pgvector/pgvector), " + withoutPGVector,
 		}
 	}
-	// In public, so that Flujo's schema can be moved or dropped without it.
+	// In schema public, so that Flujo's schema can be moved or dropped.
 	schema := t.Schema
 	if public {
 		schema = "public"
@@ -88,7 +88,7 @@ func (t *Tx) createPGVector(ctx context.Context) error {
 		return &clierr.Error{
 			Kind: clierr.Refused, Err: postgres.ServerError(err),
 			Message: fmt.Sprintf(
-				"the extension pgvector can't be created in schema %q, where something of its names is already",
+				"the extension pgvector cannot be created in schema %q, which has objects with the same names",
 				schema,
 			),
 			Hint: "have it created in another schema, " + withoutPGVector,

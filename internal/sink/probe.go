@@ -11,12 +11,13 @@ import (
 	"flujo-port/internal/postgres"
 )
 
-// probe inserts a row into a table with a serial column, as Flujo will, sees
-// that it gets the id next, and undoes it. restart is what puts the sequence
-// to next inside of the savepoint, so that the probe leaves it as it was; ""
-// where it is for the caller to put it there again.
+// probe inserts a row into a table with a serial column, as Flujo will, checks
+// that it gets the id next, and rolls back to a savepoint. restart is the
+// statement that sets the sequence, run inside of the savepoint so that the
+// probe leaves the sequence unchanged. If it is "", the caller has to set the
+// sequence again.
 func (t *Tx) probe(ctx context.Context, table *mapping.Table, restart string, next int64) error {
-	step := fmt.Sprintf("insert a row into %q on trial", table.Name)
+	step := fmt.Sprintf("insert a test row into table %q", table.Name)
 	if err := t.Run(ctx, "SAVEPOINT flujo_port_probe; "+restart); err != nil {
 		return t.WrapError(step, err)
 	}
@@ -25,7 +26,8 @@ func (t *Tx) probe(ctx context.Context, table *mapping.Table, restart string, ne
 		return t.refusedInsert(step, err)
 	}
 	var id int64
-	if err := t.QueryRow(ctx, fmt.Sprintf("%s RETURNING %s::bigint", t.insertLeast(table), postgres.Ident(table.Serial())), run).Scan(&id); err != nil {
+	insert := fmt.Sprintf("%s RETURNING %s::bigint", t.insertLeast(table), postgres.Ident(table.Serial()))
+	if err := t.QueryRow(ctx, insert, run).Scan(&id); err != nil {
 		return t.refusedInsert(step, err)
 	}
 	if err := t.Run(ctx, "ROLLBACK TO flujo_port_probe; RELEASE flujo_port_probe"); err != nil {
@@ -35,36 +37,44 @@ func (t *Tx) probe(ctx context.Context, table *mapping.Table, restart string, ne
 		return nil
 	}
 	return &clierr.Error{
-		Kind: clierr.Mismatch, Message: fmt.Sprintf("%s: it got the id %d, and the next one is %d", step, id, next),
-		Hint: fmt.Sprintf("look for what changes the default or the sequence of %s.%s", table.Name, table.Serial()),
+		Kind:    clierr.Mismatch,
+		Message: fmt.Sprintf("%s: it got the id %d, but the next id is %d", step, id, next),
+		Hint: fmt.Sprintf("check the default and the sequence of %s.%s, and triggers on the table",
+			table.Name, table.Serial()),
 	}
 }
 
-// refusedInsert says what it means that Flujo could not insert.
+// refusedInsert converts the error of a test insert: a violated constraint is a
+// clierr.Mismatch, since Flujo's inserts would fail too.
 func (t *Tx) refusedInsert(step string, err error) error {
 	if code := postgres.Code(err); !strings.HasPrefix(code, "23") {
 		return t.WrapError(step, err)
 	}
 	return &clierr.Error{
 		Kind: clierr.Mismatch, Message: step, Err: postgres.ServerError(err),
-		Hint: "Flujo's next insert would fail like this: look for constraints, triggers or another writer on that table",
+		Hint: "Flujo's next insert would fail with the same error: " +
+			"check the table for constraints, triggers and other writers",
 	}
 }
 
-// insertLeast writes the INSERT of a row of Flujo's that has no more than it
-// must; $1 is its run_id.
+// insertLeast returns the INSERT of a row with values for the required columns
+// alone. Its run_id is $1.
 func (t *Tx) insertLeast(table *mapping.Table) string {
 	var names, values []string
 	for _, c := range table.Columns {
 		if !c.NotNull || c.Serial {
 			continue
 		}
-		value := map[mapping.Kind]string{mapping.KindText: "'probe'", mapping.KindTime: "now()", mapping.KindJSON: "'{}'"}[c.Kind]
+		value := "0"
 		switch {
 		case c.Name == "run_id":
 			value = "$1"
-		case value == "":
-			value = "0"
+		case c.Kind == mapping.KindText:
+			value = "'probe'"
+		case c.Kind == mapping.KindTime:
+			value = "now()"
+		case c.Kind == mapping.KindJSON:
+			value = "'{}'"
 		}
 		names, values = append(names, postgres.Ident(c.Name)), append(values, value)
 	}

@@ -10,19 +10,20 @@ import (
 	"flujo-port/internal/report"
 )
 
-// WriteReceipt adds a receipt to the program's own table of them, and makes
-// that table where it is not there yet.
+// WriteReceipt adds a receipt to the table of receipts. It creates that table
+// if it does not exist.
 func (t *Tx) WriteReceipt(ctx context.Context, r *report.Receipt) error {
-	there, err := t.HasReceipts(ctx)
+	exists, err := t.HasReceipts(ctx)
 	if err != nil {
 		return err
 	}
-	if !there {
+	if !exists {
 		err := t.Run(ctx, fmt.Sprintf(`CREATE TABLE %s (id bigint PRIMARY KEY,
 			migrated_at timestamptz NOT NULL DEFAULT now(), version text NOT NULL,
-			file_path text NOT NULL, file_bytes bigint NOT NULL, file_sha256 text NOT NULL, wal_bytes bigint NOT NULL, wal_sha256 text NOT NULL,
-			file_modified timestamptz NOT NULL, file_format text NOT NULL, verify text NOT NULL, options jsonb NOT NULL, tables jsonb NOT NULL,
-			findings jsonb NOT NULL)`, t.Name(postgres.Receipts)))
+			file_path text NOT NULL, file_bytes bigint NOT NULL, file_sha256 text NOT NULL,
+			wal_bytes bigint NOT NULL, wal_sha256 text NOT NULL,
+			file_modified timestamptz NOT NULL, file_format text NOT NULL, verify text NOT NULL,
+			options jsonb NOT NULL, tables jsonb NOT NULL, findings jsonb NOT NULL)`, t.Name(postgres.Receipts)))
 		if err != nil {
 			return t.WrapError(fmt.Sprintf("create table %q", postgres.Receipts), err)
 		}
@@ -35,14 +36,14 @@ func (t *Tx) WriteReceipt(ctx context.Context, r *report.Receipt) error {
 		}
 		parts[i] = string(text)
 	}
+	insert := fmt.Sprintf(`INSERT INTO %s (id, version, file_path, file_bytes, file_sha256, wal_bytes, wal_sha256,
+			file_modified, file_format, verify, options, tables, findings)
+		SELECT coalesce(max(id), 0) + 1, $1, $2, $3::bigint, $4, $5::bigint, $6,
+			$7::timestamptz, $8, $9, $10::text::jsonb, $11::text::jsonb, $12::text::jsonb FROM %[1]s`,
+		t.Name(postgres.Receipts))
 	_, err = t.Exec(
 		ctx,
-		fmt.Sprintf(
-			`INSERT INTO %s (id, version, file_path, file_bytes, file_sha256, wal_bytes, wal_sha256, file_modified, file_format, verify,
-		options, tables, findings) SELECT coalesce(max(id), 0) + 1, $1, $2, $3::bigint, $4, $5::bigint, $6, $7::timestamptz, $8, $9,
-			$10::text::jsonb, $11::text::jsonb, $12::text::jsonb FROM %[1]s`,
-			t.Name(postgres.Receipts),
-		),
+		insert,
 		r.Version,
 		strings.ToValidUTF8(r.File.Path, "\uFFFD"),
 		r.File.Bytes,

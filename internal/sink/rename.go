@@ -5,7 +5,8 @@ import (
 	"os"
 )
 
-// renameAfterLook renames a file to a name that is not taken a moment before.
+// renameAfterLook renames a file if the new name does not exist. The check and
+// the rename are two steps.
 func renameAfterLook(from, to string) error {
 	if _, err := os.Lstat(to); err == nil {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: fs.ErrExist}

@@ -4,11 +4,11 @@ package sink
 
 import "os"
 
-// noFollow does nothing here.
+// noFollow has no effect on this system.
 const noFollow = 0
 
-// tryLock does nothing here: two runs that make the same file are not told
-// apart.
+// tryLock has no effect on this system: two runs that write the same file do
+// not notice each other.
 func tryLock(*os.File) error { return nil }
 
 func renameNew(from, to string) error { return renameAfterLook(from, to) }

@@ -11,32 +11,32 @@ import (
 	"flujo-port/internal/postgres"
 )
 
-// Archive is where ArchiveRows has put what a schema held.
+// Archive describes the archive schema that ArchiveRows created.
 type Archive struct {
 	Schema string
 	Tables []ArchivedTable
-	Undo   []string // the SQL that leads back to it, a statement in each line
-	Drop   string   // the SQL that throws it away
+	Undo   []string // the SQL that restores the archived rows, one statement in each line
+	Drop   string   // the SQL that drops the archive
 }
 
-// ArchivedTable is a table of archived rows.
+// ArchivedTable is a table in the archive schema.
 type ArchivedTable struct {
 	Name string
 	Rows int64
 }
 
-// longestName is the number of bytes that PostgreSQL takes of a name.
+// longestName is the maximum number of bytes in a PostgreSQL name.
 const longestName = 63
 
-// ArchiveRows copies what is in Flujo's tables, and in the program's own, into a
-// schema that it makes for that, and takes the tables for this transaction
-// alone. The copies have columns and types and nothing that leans on the
-// tables that they were made of; the table of originals is moved there as it
-// is. Nothing is emptied: that is for Empty, when the copies were read back.
-// each, called before each table, may be nil.
+// ArchiveRows creates an archive schema, copies the rows of Flujo's tables and
+// of the receipts to it, and moves the table of originals there. It locks
+// Flujo's tables exclusively. The copies have columns and types, but no
+// defaults, constraints or other dependencies on the original tables.
+// ArchiveRows does not remove rows; Empty does, after the caller has verified
+// the copies. It calls each, which may be nil, before each table.
 //
-// Where the role may not do all of it, or other tables hang on Flujo's, it is a
-// clierr.Refused.
+// If the role lacks a privilege, or tables of others refer to Flujo's, the
+// error is a clierr.Refused.
 func (t *Tx) ArchiveRows(ctx context.Context, s *Schema, each func(table string)) (*Archive, error) {
 	if err := t.checkReplace(ctx, s); err != nil {
 		return nil, err
@@ -46,27 +46,27 @@ func (t *Tx) ArchiveRows(ctx context.Context, s *Schema, each func(table string)
 			return nil, err
 		}
 	}
-	k, err := t.createArchive(ctx)
+	archive, err := t.createArchive(ctx)
 	if err != nil {
 		return nil, err
 	}
-	b := undoScript{tx: t, schema: s, archive: k}
+	undo := undoScript{tx: t, schema: s, archive: archive}
 	for _, table := range s.tables {
 		if each != nil {
 			each(table.Name)
 		}
-		if err := t.archiveTable(ctx, k, table.Name, columnNames(&table)); err != nil {
+		if err := t.archiveTable(ctx, archive, table.Name, columnNames(&table)); err != nil {
 			return nil, err
 		}
 	}
-	if err := t.archiveOwnTables(ctx, k, &b); err != nil {
+	if err := t.archiveOwnTables(ctx, archive, &undo); err != nil {
 		return nil, err
 	}
-	return k, b.write(ctx)
+	return archive, undo.write(ctx)
 }
 
-// Empty takes all rows out of Flujo's tables, which stay the same tables: their
-// owners, grants, policies and comments, and the views on them.
+// Empty truncates Flujo's tables. Their owners, grants, policies, comments and
+// views stay.
 func (t *Tx) Empty(ctx context.Context, s *Schema) error {
 	if err := t.Run(ctx, "TRUNCATE "+t.tableList(s)); err != nil {
 		return t.WrapError("empty Flujo's tables", err)
@@ -74,7 +74,7 @@ func (t *Tx) Empty(ctx context.Context, s *Schema) error {
 	return nil
 }
 
-// tableList gives the names of the state tables, for a statement.
+// tableList returns the names of the state tables, separated by commas.
 func (t *Tx) tableList(s *Schema) string {
 	names := make([]string, len(s.tables))
 	for i := range s.tables {
@@ -83,32 +83,40 @@ func (t *Tx) tableList(s *Schema) string {
 	return strings.Join(names, ", ")
 }
 
-// checkReplace refuses what would fail halfway, or keep less than all: rights
-// that the role lacks, rows that it does not see, tables of others that refer
-// to Flujo's.
+// checkReplace returns a clierr.Refused for everything that would make the
+// replacement fail later or leave rows out of the archive: missing privileges,
+// row-level security, and foreign keys from other tables.
 func (t *Tx) checkReplace(ctx context.Context, s *Schema) error {
 	names := []string{mapping.Originals.Name, postgres.Receipts}
 	for i := range s.tables {
 		names = append(names, s.tables[i].Name)
 	}
-	for _, ask := range []func(context.Context, []string) error{t.needRights, t.needAllRows, t.needNoOthers} {
-		if err := ask(ctx, names); err != nil {
+	checks := []func(context.Context, []string) error{
+		t.checkPrivileges,
+		t.checkRowSecurity,
+		t.checkForeignReferences,
+	}
+	for _, check := range checks {
+		if err := check(ctx, names); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// needRights names all that the role has to be given, as statements.
-func (t *Tx) needRights(ctx context.Context, names []string) error {
+// checkPrivileges returns a clierr.Refused whose hint has the statements that
+// grant every privilege that the role lacks.
+func (t *Tx) checkPrivileges(ctx context.Context, names []string) error {
 	var grant string
 	var all []string
 	err := t.Each(
 		ctx,
-		`WITH t AS (SELECT oid, relname, relowner FROM pg_class WHERE relnamespace = $1::text::regnamespace AND relname = ANY ($2))
+		`WITH t AS (SELECT oid, relname, relowner FROM pg_class
+			WHERE relnamespace = $1::text::regnamespace AND relname = ANY ($2))
 		SELECT format('GRANT CREATE ON DATABASE %I TO %I', current_database(), current_user)
 			WHERE NOT has_database_privilege(current_database(), 'CREATE')
-		UNION ALL SELECT format('GRANT %s ON %s TO %I', string_agg(p, ', '), oid::regclass, current_user) FROM t, unnest(ARRAY['SELECT', 'TRUNCATE']) p
+		UNION ALL SELECT format('GRANT %s ON %s TO %I', string_agg(p, ', '), oid::regclass, current_user)
+			FROM t, unnest(ARRAY['SELECT', 'TRUNCATE']) p
 			WHERE relname NOT IN ($3, $4) AND NOT has_table_privilege(oid, p) GROUP BY oid
 		UNION ALL SELECT format('GRANT SELECT ON %s TO %I', oid::regclass, current_user) FROM t
 			WHERE relname = $4 AND NOT has_table_privilege(oid, 'SELECT')
@@ -117,12 +125,7 @@ func (t *Tx) needRights(ctx context.Context, names []string) error {
 			WHERE CASE WHEN s.relkind = 'S' THEN NOT has_sequence_privilege(s.oid, 'SELECT') END
 		UNION ALL SELECT format('ALTER TABLE %s OWNER TO %I', oid::regclass, current_user) FROM t
 			WHERE relname = $3 AND NOT pg_has_role(relowner, 'USAGE')`,
-		[]any{
-			postgres.Ident(t.Schema),
-			names,
-			mapping.Originals.Name,
-			postgres.Receipts,
-		},
+		[]any{postgres.Ident(t.Schema), names, mapping.Originals.Name, postgres.Receipts},
 		[]any{&grant},
 		func() { all = append(all, grant) },
 	)
@@ -130,19 +133,22 @@ func (t *Tx) needRights(ctx context.Context, names []string) error {
 		return err
 	}
 	return &clierr.Error{
-		Kind: clierr.Refused, Message: fmt.Sprintf("role %q lacks rights that --replace takes beyond those of a migration into empty tables", t.Server.Role),
+		Kind: clierr.Refused,
+		Message: fmt.Sprintf("role %q lacks privileges that --replace needs in addition to those of a migration "+
+			"into empty tables", t.Server.Role),
 		Hint: "have the owner or a superuser run: " + strings.Join(all, "; "),
 	}
 }
 
-// needAllRows refuses tables of which row-level security hides rows: they would
-// not be kept.
-func (t *Tx) needAllRows(ctx context.Context, names []string) error {
+// checkRowSecurity returns a clierr.Refused if row-level security may hide rows
+// of a table from the role.
+func (t *Tx) checkRowSecurity(ctx context.Context, names []string) error {
 	var table string
 	var all []string
 	err := t.Each(
 		ctx,
-		`SELECT relname FROM pg_class WHERE relnamespace = $1::text::regnamespace AND relname = ANY ($2) AND row_security_active(oid) ORDER BY 1`,
+		`SELECT relname FROM pg_class
+		WHERE relnamespace = $1::text::regnamespace AND relname = ANY ($2) AND row_security_active(oid) ORDER BY 1`,
 		[]any{postgres.Ident(t.Schema), names},
 		[]any{&table},
 		func() { all = append(all, table) },
@@ -151,26 +157,26 @@ func (t *Tx) needAllRows(ctx context.Context, names []string) error {
 		return err
 	}
 	return &clierr.Error{
-		Kind: clierr.Refused, Message: fmt.Sprintf("row-level security may hide rows of %s from role %q, so not all could be archived", strings.Join(all, ", "), t.Server.Role),
-		Hint: "turn it off on these tables for the load, or connect as their owner",
+		Kind: clierr.Refused,
+		Message: fmt.Sprintf("row-level security may hide rows of %s from role %q, so not all could be read",
+			strings.Join(all, ", "), t.Server.Role),
+		Hint: "disable row-level security on these tables for the load, or connect as their owner",
 	}
 }
 
-// needNoOthers refuses tables that refer to Flujo's and are not Flujo's:
-// TRUNCATE does not leave them standing.
-func (t *Tx) needNoOthers(ctx context.Context, names []string) error {
+// checkForeignReferences returns a clierr.Refused if tables that are not Flujo's
+// have foreign keys to Flujo's tables, which TRUNCATE does not allow.
+func (t *Tx) checkForeignReferences(ctx context.Context, names []string) error {
 	var what, drop string
 	var all, drops []string
 	err := t.Each(
 		ctx,
-		`SELECT format('%s refers to %s', k.conrelid::regclass, p.relname), format('ALTER TABLE %s DROP CONSTRAINT %I', k.conrelid::regclass, k.conname)
+		`SELECT format('%s refers to %s', k.conrelid::regclass, p.relname),
+			format('ALTER TABLE %s DROP CONSTRAINT %I', k.conrelid::regclass, k.conname)
 		FROM pg_constraint k JOIN pg_class p ON p.oid = k.confrelid JOIN pg_class c ON c.oid = k.conrelid
 		WHERE k.contype = 'f' AND p.relnamespace = $1::text::regnamespace AND p.relname = ANY ($2)
 			AND NOT (c.relnamespace = p.relnamespace AND c.relname = ANY ($2)) ORDER BY 1`,
-		[]any{
-			postgres.Ident(t.Schema),
-			names,
-		},
+		[]any{postgres.Ident(t.Schema), names},
 		[]any{&what, &drop},
 		func() { all, drops = append(all, what), append(drops, drop) },
 	)
@@ -178,28 +184,29 @@ func (t *Tx) needNoOthers(ctx context.Context, names []string) error {
 		return err
 	}
 	return &clierr.Error{
-		Kind: clierr.Refused, Message: "tables of others hang on Flujo's rows: " + strings.Join(all, ", "),
-		Hint: "drop these foreign keys, run again, and see that their rows still have what they refer to before you add them again: " + strings.Join(
-			drops,
-			"; ",
-		),
+		Kind:    clierr.Refused,
+		Message: "other tables have foreign keys to Flujo's tables: " + strings.Join(all, ", "),
+		Hint: "drop these foreign keys, run again, then check that the rows that they refer to exist, " +
+			"and add them again: " + strings.Join(drops, "; "),
 	}
 }
 
-// createArchive makes the archive schema: SCHEMA_archive_TIME, the
-// transaction's, in UTC.
+// createArchive creates the archive schema, SCHEMA_archive_TIME with the start
+// time of the transaction in UTC.
 func (t *Tx) createArchive(ctx context.Context) (*Archive, error) {
 	var suffix string
 	err := t.QueryRow(ctx, `SELECT to_char(now() AT TIME ZONE 'UTC', '"_archive_"YYYYMMDD"T"HH24MISS"Z"')`).
 		Scan(&suffix)
 	if err != nil {
-		return nil, t.WrapError("ask for the time", err)
+		return nil, t.WrapError("read the transaction's start time", err)
 	}
 	name := shorten(t.Schema, longestName-len(suffix)) + suffix
 	err = t.Run(ctx, "CREATE SCHEMA "+postgres.Ident(name))
 	if postgres.Code(err) == postgres.DuplicateSchema {
 		return nil, &clierr.Error{
-			Kind: clierr.Refused, Message: fmt.Sprintf("schema %q, where the replaced rows were to be archived, is there already", name), Hint: "run again: the name is the time's, to the second",
+			Kind:    clierr.Refused,
+			Message: fmt.Sprintf("the archive schema %q already exists", name),
+			Hint:    "run again: the name contains the current second",
 		}
 	}
 	if err != nil {
@@ -208,7 +215,7 @@ func (t *Tx) createArchive(ctx context.Context) (*Archive, error) {
 	return &Archive{Schema: name, Drop: "DROP SCHEMA " + postgres.Ident(name) + " CASCADE;"}, nil
 }
 
-// shorten cuts a name to at most n bytes, between two characters.
+// shorten truncates a name to at most n bytes, at a character boundary.
 func shorten(name string, n int) string {
 	if len(name) <= n {
 		return name
@@ -219,72 +226,72 @@ func shorten(name string, n int) string {
 	return name[:n]
 }
 
-// archiveTable copies a table's rows, with the columns by name.
-func (t *Tx) archiveTable(ctx context.Context, k *Archive, name, columns string) error {
-	step := fmt.Sprintf("archive the rows of table %q in schema %q", name, k.Schema)
-	if err := t.Run(ctx, fmt.Sprintf("CREATE TABLE %s (LIKE %s)", k.name(name), t.Name(name))); err != nil {
+// archiveTable copies the rows of a table. columns is the list of its columns.
+func (t *Tx) archiveTable(ctx context.Context, archive *Archive, name, columns string) error {
+	step := fmt.Sprintf("archive the rows of table %q in schema %q", name, archive.Schema)
+	if err := t.Run(ctx, fmt.Sprintf("CREATE TABLE %s (LIKE %s)", archive.name(name), t.Name(name))); err != nil {
 		return t.WrapError(step, err)
 	}
 	tag, err := t.Exec(
 		ctx,
-		fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s", k.name(name), columns, columns, t.Name(name)),
+		fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s", archive.name(name), columns, columns, t.Name(name)),
 	)
 	if err != nil {
 		return t.WrapError(step, err)
 	}
-	k.Tables = append(k.Tables, ArchivedTable{Name: name, Rows: tag.RowsAffected()})
+	archive.Tables = append(archive.Tables, ArchivedTable{Name: name, Rows: tag.RowsAffected()})
 	return nil
 }
 
-// archiveOwnTables archives the program's own tables: the originals move, since a migration
-// makes that table anew; the receipts are copied and stay.
-func (t *Tx) archiveOwnTables(ctx context.Context, k *Archive, b *undoScript) error {
-	err := t.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", t.Name(mapping.Originals.Name)).Scan(&b.originals)
+// archiveOwnTables archives the program's own tables. The table of originals is
+// moved, since a migration creates it again; receipts are copied and stay.
+func (t *Tx) archiveOwnTables(ctx context.Context, archive *Archive, undo *undoScript) error {
+	err := t.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", t.Name(mapping.Originals.Name)).Scan(&undo.originals)
 	if err != nil {
-		return t.WrapError("look for the originals", err)
+		return t.WrapError("look up the table of originals", err)
 	}
-	if b.originals {
-		if err := t.moveOriginals(ctx, k); err != nil {
+	if undo.originals {
+		if err := t.moveOriginals(ctx, archive); err != nil {
 			return err
 		}
 	}
-	if b.receipts, err = t.HasReceipts(ctx); err != nil || !b.receipts {
+	if undo.receipts, err = t.HasReceipts(ctx); err != nil || !undo.receipts {
 		return err
 	}
 	tag, err := t.Exec(
 		ctx,
-		fmt.Sprintf("CREATE TABLE %s AS TABLE %s", k.name(postgres.Receipts), t.Name(postgres.Receipts)),
+		fmt.Sprintf("CREATE TABLE %s AS TABLE %s", archive.name(postgres.Receipts), t.Name(postgres.Receipts)),
 	)
 	if err != nil {
 		return t.WrapError("archive the receipts", err)
 	}
-	k.Tables = append(k.Tables, ArchivedTable{Name: postgres.Receipts, Rows: tag.RowsAffected()})
+	archive.Tables = append(archive.Tables, ArchivedTable{Name: postgres.Receipts, Rows: tag.RowsAffected()})
 	return nil
 }
 
-func (t *Tx) moveOriginals(ctx context.Context, k *Archive) error {
+func (t *Tx) moveOriginals(ctx context.Context, archive *Archive) error {
 	name := mapping.Originals.Name
 	if err := t.LockTableExclusively(ctx, name); err != nil {
 		return err
 	}
 	moved := ArchivedTable{Name: name}
-	err := t.Run(ctx, fmt.Sprintf("ALTER TABLE %s SET SCHEMA %s", t.Name(name), postgres.Ident(k.Schema)))
+	err := t.Run(ctx, fmt.Sprintf("ALTER TABLE %s SET SCHEMA %s", t.Name(name), postgres.Ident(archive.Schema)))
 	if err == nil {
-		err = t.QueryRow(ctx, "SELECT count(*) FROM "+k.name(name)).Scan(&moved.Rows)
+		err = t.QueryRow(ctx, "SELECT count(*) FROM "+archive.name(name)).Scan(&moved.Rows)
 	}
 	if err != nil {
-		return t.WrapError(fmt.Sprintf("move table %q to schema %q", name, k.Schema), err)
+		return t.WrapError(fmt.Sprintf("move table %q to schema %q", name, archive.Schema), err)
 	}
-	k.Tables = append(k.Tables, moved)
+	archive.Tables = append(archive.Tables, moved)
 	return nil
 }
 
-// name gives the qualified, quoted name of an archived table.
+// name returns the qualified and quoted name of an archived table.
 func (k *Archive) name(table string) string {
 	return postgres.Ident(k.Schema) + "." + postgres.Ident(table)
 }
 
-// columnNames gives a table's columns, for a statement.
+// columnNames returns the list of a table's columns for a statement.
 func columnNames(table *mapping.Table) string {
 	names := make([]string, len(table.Columns))
 	for i, c := range table.Columns {
@@ -293,15 +300,15 @@ func columnNames(table *mapping.Table) string {
 	return strings.Join(names, ", ")
 }
 
-// undoScript writes the statements that restore what is archived: one transaction,
-// which a person pastes into psql. Where one of them fails, psql refuses the
-// rest and rolls back; setval, which a rollback does not undo, comes last.
+// undoScript writes the statements that restore the archived rows, for a person
+// to paste into psql. They are one transaction, so an error rolls back all of
+// them. setval, which a rollback does not undo, comes last.
 type undoScript struct {
 	tx        *Tx
 	schema    *Schema
 	archive   *Archive
-	originals bool // were moved
-	receipts  bool // were copied
+	originals bool // the table of originals was moved
+	receipts  bool // the receipts were copied
 }
 
 func (b *undoScript) write(ctx context.Context) error {
@@ -313,74 +320,46 @@ func (b *undoScript) write(ctx context.Context) error {
 	lines = append(lines, resized...)
 	for i := range b.schema.tables {
 		table, columns := b.schema.tables[i].Name, columnNames(&b.schema.tables[i])
-		lines = append(
-			lines,
-			fmt.Sprintf(
-				"INSERT INTO %s (%s) SELECT %s FROM %s;",
-				b.tx.Name(table),
-				columns,
-				columns,
-				b.archive.name(table),
-			),
-		)
+		lines = append(lines, fmt.Sprintf("INSERT INTO %s (%s) SELECT %[2]s FROM %[3]s;",
+			b.tx.Name(table), columns, b.archive.name(table)))
 	}
 	lines = append(lines, fmt.Sprintf("DROP TABLE IF EXISTS %s;", b.tx.Name(mapping.Originals.Name)))
 	if b.originals {
-		lines = append(
-			lines,
-			fmt.Sprintf(
-				"ALTER TABLE %s SET SCHEMA %s;",
-				b.archive.name(mapping.Originals.Name),
-				postgres.Ident(b.tx.Schema),
-			),
-		)
+		lines = append(lines, fmt.Sprintf("ALTER TABLE %s SET SCHEMA %s;",
+			b.archive.name(mapping.Originals.Name), postgres.Ident(b.tx.Schema)))
 	}
-	lines = append(
-		lines,
-		fmt.Sprintf("DELETE FROM %s;", b.tx.Name(postgres.Receipts)),
-	) // verify goes by the one that belongs to the rows
+	// verify uses the last receipt, which has to belong to the restored rows.
+	lines = append(lines, fmt.Sprintf("DELETE FROM %s;", b.tx.Name(postgres.Receipts)))
 	if b.receipts {
-		lines = append(
-			lines,
-			fmt.Sprintf(
-				"INSERT INTO %s SELECT * FROM %s;",
-				b.tx.Name(postgres.Receipts),
-				b.archive.name(postgres.Receipts),
-			),
-		)
+		lines = append(lines, fmt.Sprintf("INSERT INTO %s SELECT * FROM %s;",
+			b.tx.Name(postgres.Receipts), b.archive.name(postgres.Receipts)))
 	}
 	positions, err := b.positions(ctx)
 	b.archive.Undo = append(append(lines, positions...), "COMMIT;")
 	return err
 }
 
-// vectors gives the archived vectors their size back, where Adapt will change it.
+// vectors returns the statements that restore the dimension of vectors, if Adapt
+// will change it.
 func (b *undoScript) vectors(ctx context.Context) (lines []string, err error) {
 	for _, n := range b.schema.narrow {
 		if n.Column.Kind != mapping.KindVector {
 			continue
 		}
 		var kind string
-		err := b.tx.QueryRow(ctx, "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = $1::text::regclass AND attname = $2",
-			b.archive.name(n.Table), n.Column.Name).
-			Scan(&kind)
+		const query = `SELECT format_type(atttypid, atttypmod) FROM pg_attribute
+			WHERE attrelid = $1::text::regclass AND attname = $2`
+		err := b.tx.QueryRow(ctx, query, b.archive.name(n.Table), n.Column.Name).Scan(&kind)
 		if err != nil {
-			return nil, b.tx.WrapError("ask for the size of vectors", err)
+			return nil, b.tx.WrapError("read the dimension of vectors", err)
 		}
-		lines = append(
-			lines,
-			fmt.Sprintf(
-				"ALTER TABLE %s ALTER COLUMN %s TYPE %s;",
-				b.tx.Name(n.Table),
-				postgres.Ident(n.Column.Name),
-				kind,
-			),
-		)
+		lines = append(lines, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE %s;",
+			b.tx.Name(n.Table), postgres.Ident(n.Column.Name), kind))
 	}
 	return lines, nil
 }
 
-// positions puts each sequence where it stands now.
+// positions returns the statements that set each sequence to its current value.
 func (b *undoScript) positions(ctx context.Context) (lines []string, err error) {
 	for i := range b.schema.tables {
 		table := &b.schema.tables[i]
@@ -394,7 +373,7 @@ func (b *undoScript) positions(ctx context.Context) (lines []string, err error) 
 		var last int64
 		var called bool
 		if err := b.tx.QueryRow(ctx, "SELECT last_value, is_called FROM "+sequence).Scan(&last, &called); err != nil {
-			return nil, b.tx.WrapError(fmt.Sprintf("ask where the sequence of table %q stands", table.Name), err)
+			return nil, b.tx.WrapError(fmt.Sprintf("read the sequence of table %q", table.Name), err)
 		}
 		lines = append(lines, fmt.Sprintf("SELECT setval('%s', %d, %t);", escape(sequence), last, called))
 	}

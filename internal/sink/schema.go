@@ -10,24 +10,24 @@ import (
 	"flujo-port/internal/postgres"
 )
 
-// Schema is what Prepare found and made.
+// Schema is what Prepare found and created.
 type Schema struct {
-	Made        bool            // the schema itself was created
-	Existing    map[string]bool // Flujo tables that were there before
-	PGVector    string          // version of the extension; empty without it
-	MadeTypes   bool            // the extension was created
-	Notes       []string        // what a person should be told
-	Indexes     []string        // indexes that Finish added to tables that were there
-	Types       *mapping.Types  // of the columns, as they are now
-	typesSchema string          // schema of the extension's types
-	tables      []mapping.Table // all tables that are used or made
-	narrow      []postgres.NarrowColumn
+	Made        bool                    // Prepare created the schema
+	Existing    map[string]bool         // Flujo's tables that existed before
+	PGVector    string                  // version of pgvector; "" without it
+	MadeTypes   bool                    // Prepare created pgvector
+	Notes       []string                // notes for the report
+	Indexes     []string                // indexes that Finish added to existing tables
+	Types       *mapping.Types          // current types of the columns
+	typesSchema string                  // schema of pgvector's types
+	tables      []mapping.Table         // all tables that exist now, parents first
+	narrow      []postgres.NarrowColumn // columns for Adapt
 }
 
-// Tables gives the state tables that exist now, parents first.
+// Tables returns the state tables that exist now, parents first.
 func (s *Schema) Tables() []mapping.Table { return s.tables }
 
-// VectorSchema gives the schema that pgvector's type is in; "" without it.
+// VectorSchema returns the schema of pgvector's types, or "" without pgvector.
 func (s *Schema) VectorSchema() string { return s.typesSchema }
 
 // Has reports whether the named state table exists now.
@@ -40,15 +40,15 @@ func (s *Schema) Has(table string) bool {
 	return false
 }
 
-// Prepare brings the schema and Flujo's tables into being: what is there in
-// Flujo's shape is used as it is and locked against other writers, what is
-// missing is created, with primary keys but without foreign keys and secondary
-// indexes (Finish makes those). Flujo's migrations are recorded as done. A
-// table of another shape, or one that cannot be made, is a clierr.Refused.
+// Prepare creates the schema and those of Flujo's tables that do not exist,
+// with primary keys but without foreign keys and secondary indexes, which
+// Finish creates. Existing tables are locked against other writers. Flujo's
+// migrations are recorded as done. If an existing table differs from Flujo's,
+// or a table cannot be created, the error is a clierr.Refused.
 //
-// types are the types that the columns shall have; of tables that are there
-// the wider ones stay, and are noted in types, which becomes the Schema's. The
-// narrower ones are left to Adapt.
+// types are the types that the columns need. Prepare changes types to those of
+// existing columns that are wider, and types becomes Schema.Types. Adapt alters
+// existing columns that are narrower.
 func (t *Tx) Prepare(ctx context.Context, withoutPGVector bool, types *mapping.Types) (*Schema, error) {
 	s := &Schema{Existing: map[string]bool{}, Types: types}
 	if err := t.makeSchema(ctx, s); err != nil {
@@ -61,7 +61,7 @@ func (t *Tx) Prepare(ctx context.Context, withoutPGVector bool, types *mapping.T
 	switch {
 	case !withoutPGVector:
 		err = t.ensurePGVector(ctx, s)
-	case have[mapping.Memories] != nil: // its index may still be to be made
+	case have[mapping.Memories] != nil: // its index may not exist yet
 		err = t.findPGVector(ctx, s)
 	}
 	if err != nil {
@@ -73,7 +73,7 @@ func (t *Tx) Prepare(ctx context.Context, withoutPGVector bool, types *mapping.T
 		}
 		s.tables = append(s.tables, table)
 	}
-	if err := t.needFlujos(ctx, s.tables, have); err != nil {
+	if err := t.checkDifferences(ctx, s.tables, have); err != nil {
 		return nil, err
 	}
 	if s.narrow, err = postgres.AdoptTypes(s.Types, s.tables, have); err != nil {
@@ -95,30 +95,28 @@ func (t *Tx) Prepare(ctx context.Context, withoutPGVector bool, types *mapping.T
 	return s, t.recordVersions(ctx)
 }
 
-// needFlujos refuses tables that are there in another shape than Flujo's.
-func (t *Tx) needFlujos(ctx context.Context, tables []mapping.Table, have map[string]*postgres.TableShape) error {
+// checkDifferences returns a clierr.Refused if an existing table differs from
+// Flujo's.
+func (t *Tx) checkDifferences(ctx context.Context, tables []mapping.Table, have map[string]*postgres.TableShape) error {
 	all, err := t.Differences(ctx, tables, have)
 	if err != nil || len(all) == 0 {
 		return err
 	}
 	return &clierr.Error{
 		Kind: clierr.Refused,
-		Message: fmt.Sprintf(
-			"schema %q has tables of Flujo's names in another shape: %s",
-			t.Schema,
-			strings.Join(all, "; "),
-		),
-		Hint: "name another schema with --schema, or move these tables away",
+		Message: fmt.Sprintf("schema %q has tables that differ from Flujo's: %s",
+			t.Schema, strings.Join(all, "; ")),
+		Hint: "name another schema with --schema, or move these tables to another schema",
 	}
 }
 
 func (t *Tx) makeSchema(ctx context.Context, s *Schema) error {
-	if there, err := t.HasSchema(ctx); err != nil || there {
+	if exists, err := t.HasSchema(ctx); err != nil || exists {
 		return err
 	}
 	s.Made = true
-	// Asked for only where it is absent: IF NOT EXISTS wants the right to
-	// create even when there is nothing to do.
+	// CREATE SCHEMA IF NOT EXISTS would need the privilege to create a schema
+	// even if the schema exists.
 	if err := t.Run(ctx, "CREATE SCHEMA "+postgres.Ident(t.Schema)); err != nil {
 		return t.WrapError(fmt.Sprintf("create schema %q in database %q", t.Schema, t.Server.Database), err)
 	}
@@ -152,8 +150,8 @@ func (t *Tx) createTable(table *mapping.Table, s *Schema) string {
 	return b.String()
 }
 
-// MakeOriginals makes the table of originals. An empty one of an earlier run is
-// made anew.
+// MakeOriginals creates the table of originals. It first drops the table of an
+// earlier run, which the caller knows to be empty.
 func (t *Tx) MakeOriginals(ctx context.Context, s *Schema) error {
 	sql := fmt.Sprintf(
 		"DROP TABLE IF EXISTS %s; %s",
@@ -166,7 +164,7 @@ func (t *Tx) MakeOriginals(ctx context.Context, s *Schema) error {
 	return nil
 }
 
-// columnType gives a column's type as DDL names it.
+// columnType returns the type of a column for DDL.
 func (s *Schema) columnType(table string, c mapping.Column) string {
 	if c.Kind == mapping.KindVector {
 		return postgres.Ident(s.typesSchema) + "." + s.Types.Of(table, c)
@@ -184,11 +182,11 @@ func (t *Tx) recordVersions(ctx context.Context) error {
 	return nil
 }
 
-// longestHNSW is the number of dimensions that pgvector's HNSW index takes of
-// type vector (its README, "HNSW").
+// longestHNSW is the largest number of dimensions that pgvector's HNSW index
+// supports for type vector (its README, "HNSW").
 const longestHNSW = 2000
 
-// Finish adds what is missing of foreign keys and secondary indexes.
+// Finish creates the foreign keys and secondary indexes that do not exist.
 func (t *Tx) Finish(ctx context.Context, s *Schema) error {
 	for i := range s.tables {
 		table := &s.tables[i]
@@ -208,8 +206,9 @@ func (t *Tx) Finish(ctx context.Context, s *Schema) error {
 	return t.MakeIndexes(ctx, s)
 }
 
-// Analyze gathers the statistics by which the first query is planned. Of tables
-// that another role owns the server does not: their owner's autovacuum will.
+// Analyze runs ANALYZE on the tables, so that the first queries are planned
+// well. The server skips tables of other owners, which autovacuum analyzes
+// later.
 func (t *Tx) Analyze(ctx context.Context, s *Schema) error {
 	names := make([]string, len(s.tables))
 	for i, table := range s.tables {
@@ -221,7 +220,7 @@ func (t *Tx) Analyze(ctx context.Context, s *Schema) error {
 	return nil
 }
 
-// MakeIndexes adds what is missing of secondary indexes.
+// MakeIndexes creates the secondary indexes that do not exist.
 func (t *Tx) MakeIndexes(ctx context.Context, s *Schema) error {
 	have, err := t.IndexNames(ctx)
 	if err != nil {
@@ -236,8 +235,8 @@ func (t *Tx) MakeIndexes(ctx context.Context, s *Schema) error {
 			if index.Method == "hnsw" && s.Types.VectorSize > longestHNSW {
 				s.Notes = append(
 					s.Notes,
-					fmt.Sprintf("%s is not made: pgvector's HNSW takes up to %d dimensions, the file's vectors have %d",
-						index.Name, longestHNSW, s.Types.VectorSize),
+					fmt.Sprintf("index %s is not created: pgvector's HNSW index supports up to %d dimensions, "+
+						"and the state file's vectors have %d", index.Name, longestHNSW, s.Types.VectorSize),
 				)
 				continue
 			}
@@ -266,9 +265,9 @@ func (t *Tx) createIndex(table *mapping.Table, index mapping.Index, types string
 	)
 }
 
-// Grant gives a role what Flujo needs to work in the schema: also CREATE,
-// which PostgreSQL wants for Flujo's CREATE TABLE IF NOT EXISTS at start even
-// when every table exists.
+// Grant grants a role the privileges that Flujo needs in the schema. They
+// include CREATE on the schema, which PostgreSQL requires for Flujo's CREATE
+// TABLE IF NOT EXISTS at start even if every table exists.
 func (t *Tx) Grant(ctx context.Context, s *Schema, role string) error {
 	grants := []string{
 		fmt.Sprintf("GRANT USAGE, CREATE ON SCHEMA %s TO %s", postgres.Ident(t.Schema), postgres.Ident(role)),
@@ -290,11 +289,11 @@ func (t *Tx) Grant(ctx context.Context, s *Schema, role string) error {
 		}
 	}
 	for _, own := range []string{postgres.Receipts, mapping.Originals.Name} {
-		var there bool
-		if err := t.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", t.Name(own)).Scan(&there); err != nil {
-			return t.WrapError("look for the program's own tables", err)
+		var exists bool
+		if err := t.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", t.Name(own)).Scan(&exists); err != nil {
+			return t.WrapError("look up the program's own tables", err)
 		}
-		if there { // to verify, and to migrate once more
+		if exists { // for verify and another migrate
 			grants = append(grants, fmt.Sprintf("GRANT SELECT, INSERT ON %s TO %s", t.Name(own), postgres.Ident(role)))
 		}
 	}
@@ -302,11 +301,11 @@ func (t *Tx) Grant(ctx context.Context, s *Schema, role string) error {
 		if postgres.Code(err) == postgres.UndefinedObject {
 			return &clierr.Error{
 				Kind:    clierr.Usage,
-				Message: fmt.Sprintf("there is no role %q", role),
-				Hint:    "create it first, or name another with --grant-to",
+				Message: fmt.Sprintf("role %q does not exist", role),
+				Hint:    "create it first, or name another role with --grant-to",
 			}
 		}
-		return t.WrapError(fmt.Sprintf("grant to role %q", role), err)
+		return t.WrapError(fmt.Sprintf("grant privileges to role %q", role), err)
 	}
 	return nil
 }

@@ -11,8 +11,8 @@ import (
 	"flujo-port/internal/postgres"
 )
 
-// LastID gives the highest id in a table with a serial column; 0 where there is
-// none above.
+// LastID returns the highest id in a table with a serial column, or 0 if there
+// is none above 0.
 func (t *Tx) LastID(ctx context.Context, table *mapping.Table) (id int64, err error) {
 	query := fmt.Sprintf(
 		"SELECT greatest(max(%s), 0)::bigint FROM %s",
@@ -25,34 +25,36 @@ func (t *Tx) LastID(ctx context.Context, table *mapping.Table) (id int64, err er
 	return id, nil
 }
 
-// SetSequence makes next the next id of a table's serial column and, with
-// probe, sees by a row that it undoes that Flujo's next insert gets it. On a
-// sequence of one's own all of that is part of the transaction (ALTER SEQUENCE
-// RESTART, unlike setval, is rolled back). Another owner's sequence can only be
-// set outside of it: that is put off until right before COMMIT, and tried says
-// false, so a dry run leaves it alone.
+// SetSequence sets the next id of a table's serial column. If probe is set, it
+// also checks, with a row that it rolls back, that Flujo's next insert gets
+// this id.
+//
+// If the role owns the sequence, all of this is part of the transaction: ALTER
+// SEQUENCE RESTART, unlike setval, is rolled back. The sequence of another
+// owner can be set only outside of the transaction. Then SetSequence defers the
+// work until right before COMMIT and tried is false, so a dry run does not
+// change the sequence.
 func (t *Tx) SetSequence(ctx context.Context, table *mapping.Table, next int64, probe bool) (tried bool, err error) {
 	step := fmt.Sprintf("set the sequence of table %q", table.Name)
 	sequence, err := t.sequence(ctx, table)
 	if err != nil {
 		return false, err
 	}
-	var own, may bool
+	var isOwner, canUpdate bool
 	err = t.QueryRow(ctx, `SELECT pg_has_role(relowner, 'USAGE'), has_sequence_privilege(oid, 'UPDATE')
-		FROM pg_class WHERE oid = $1::text::regclass`, sequence).Scan(&own, &may)
+		FROM pg_class WHERE oid = $1::text::regclass`, sequence).Scan(&isOwner, &canUpdate)
 	if err != nil {
 		return false, t.WrapError(step, err)
 	}
 	as := ""
-	if next > math.MaxInt32 { // the column is bigint; its sequence need not be yet
+	if next > math.MaxInt32 { // the column is bigint, but its sequence may not be yet
 		as = "AS bigint"
 	}
 	restart := fmt.Sprintf("ALTER SEQUENCE %s %s RESTART WITH %d", sequence, as, next)
-	if !own && may {
-		t.last = append(
-			t.last,
-			func(ctx context.Context) error { return t.setOthers(ctx, table, sequence, next, probe) },
-		)
+	if !isOwner && canUpdate {
+		t.last = append(t.last, func(ctx context.Context) error {
+			return t.setForeignSequence(ctx, table, sequence, next, probe)
+		})
 		return false, nil
 	}
 	if err := t.Run(ctx, restart); err != nil {
@@ -64,8 +66,15 @@ func (t *Tx) SetSequence(ctx context.Context, table *mapping.Table, next int64, 
 	return true, t.probe(ctx, table, restart, next)
 }
 
-// setOthers sets another owner's sequence, which no rollback undoes.
-func (t *Tx) setOthers(ctx context.Context, table *mapping.Table, sequence string, next int64, probe bool) error {
+// setForeignSequence sets a sequence of another owner with setval, which a
+// rollback does not undo.
+func (t *Tx) setForeignSequence(
+	ctx context.Context,
+	table *mapping.Table,
+	sequence string,
+	next int64,
+	probe bool,
+) error {
 	set := fmt.Sprintf("SELECT setval('%s', %d, false)", escape(sequence), next)
 	step := fmt.Sprintf("set the sequence of table %q", table.Name)
 	if err := t.Run(ctx, set); err != nil {
@@ -83,8 +92,8 @@ func (t *Tx) setOthers(ctx context.Context, table *mapping.Table, sequence strin
 	return nil
 }
 
-// sequence gives the quoted name of the sequence that fills a table's serial
-// column.
+// sequence returns the quoted name of the sequence of a table's serial column.
+// If there is none, the error is a clierr.Refused.
 func (t *Tx) sequence(ctx context.Context, table *mapping.Table) (name string, err error) {
 	err = t.QueryRow(ctx, "SELECT coalesce(pg_get_serial_sequence($1, $2), '')", t.Name(table.Name), table.Serial()).
 		Scan(&name)
@@ -100,7 +109,7 @@ func (t *Tx) sequence(ctx context.Context, table *mapping.Table) (name string, e
 func (t *Tx) noSequence(table *mapping.Table) error {
 	return &clierr.Error{
 		Kind:    clierr.Refused,
-		Message: fmt.Sprintf("no sequence belongs to column %s.%s of schema %q", table.Name, table.Serial(), t.Schema),
+		Message: fmt.Sprintf("column %s.%s of schema %q has no sequence", table.Name, table.Serial(), t.Schema),
 		Hint:    "make it a serial column, or move the table away",
 	}
 }

@@ -11,10 +11,10 @@ import (
 	"flujo-port/internal/postgres"
 )
 
-// BeginStaging opens a transaction with Flujo's tables, empty, in a schema that
-// nobody else has: for a trial that ends with Rollback. Where the role may not
-// make schemas they are temporary tables, which are somewhat faster, since they
-// need no write-ahead log. Without pgvector there is no table of memories.
+// BeginStaging begins a transaction with empty tables of Flujo in a schema with
+// a random name, for a dry run that ends with Rollback. If the role may not
+// create schemas, they are temporary tables, which are somewhat faster since
+// they write no WAL. Without pgvector there is no memories table.
 func BeginStaging(ctx context.Context, url string, types *mapping.Types, lockWait time.Duration) (*Tx, *Schema, error) {
 	conn, err := postgres.Open(ctx, url, "flujo_port_check_"+strings.ToLower(rand.Text()))
 	if err != nil {
@@ -46,34 +46,35 @@ func (t *Tx) createStagingTables(ctx context.Context, s *Schema) error {
 		}
 		s.tables = append(s.tables, table)
 		if err := t.Run(ctx, t.createTable(&table, s)); err != nil {
-			return t.WrapError(fmt.Sprintf("create table %q on trial", table.Name), err)
+			return t.WrapError(fmt.Sprintf("create staging table %q", table.Name), err)
 		}
 	}
 	return nil
 }
 
-// chooseStagingSchema makes t's schema, or where the role may not make schemas has t write
-// temporary tables.
+// chooseStagingSchema creates t's schema. If the role may not create schemas,
+// it makes t write to temporary tables.
 func (t *Tx) chooseStagingSchema(ctx context.Context, s *Schema) error {
-	var may bool
-	if err := t.QueryRow(ctx, "SELECT has_database_privilege(current_database(), 'CREATE')").Scan(&may); err != nil {
-		return t.WrapError("ask for rights", err)
+	var canCreate bool
+	const query = "SELECT has_database_privilege(current_database(), 'CREATE')"
+	if err := t.QueryRow(ctx, query).Scan(&canCreate); err != nil {
+		return t.WrapError("read the role's privileges", err)
 	}
-	if may {
+	if canCreate {
 		return t.makeSchema(ctx, s)
 	}
 	return t.useTemporarySchema(ctx)
 }
 
-// useTemporarySchema makes the session's own schema of temporary tables the one that
-// is written to. It comes into being with the first of them.
+// useTemporarySchema makes t write to the session's schema of temporary tables.
+// The server creates that schema with the first temporary table.
 func (t *Tx) useTemporarySchema(ctx context.Context) error {
 	err := t.Run(ctx, "CREATE TEMPORARY TABLE flujo_port_check ()")
 	if err == nil {
 		err = t.QueryRow(ctx, "SELECT nspname FROM pg_namespace WHERE oid = pg_my_temp_schema()").Scan(&t.Schema)
 	}
 	if err != nil {
-		return t.WrapError("make a temporary table on trial", err)
+		return t.WrapError("create a temporary table", err)
 	}
 	return nil
 }

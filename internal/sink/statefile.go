@@ -19,35 +19,38 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// StateFile is a SQLite file that is being made next to its final path: what is in its
-// place when it is done is whole, or nothing is. It is not safe for concurrent
-// use. End it with Commit or Discard.
+// StateFile is a SQLite file that is written under a temporary name next to its
+// final path. Commit renames it, so the final path holds the complete file or
+// nothing. A StateFile is not safe for concurrent use. The caller ends it with
+// Commit, then Discard, or with Discard alone.
 type StateFile struct {
-	path       string   // where it is to be
-	partial    string   // where it is made
-	lock       *os.File // held while it is made, so that a leftover can be told
+	path       string   // the final path
+	partial    string   // the path while it is written
+	lock       *os.File // the open file at partial, locked so that other runs do not take it for a leftover
 	conn       *sqlite.Conn
 	statements map[string]*sqlite.Stmt
-	inserts    map[string]string // statements, by table
-	done       bool              // it is in its place
-	syncErr    error             // whether its name is safe
+	inserts    map[string]string // INSERT statements, by table
+	done       bool              // it was renamed to path
+	syncErr    error             // of the folder, after the rename
 }
 
-// partialPath gives the name of the file that is made for path. It is always the
-// same, so that the next run finds what a killed one left.
+// partialPath returns the path at which the file for path is written. It is
+// always the same, so that a run finds what a killed one left.
 func partialPath(path string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".flujo-port-restore")
 }
 
-// sidecarSuffixes are the files that SQLite may have left next to one.
+// sidecarSuffixes are the suffixes of the files that SQLite may leave next to a
+// database.
 var sidecarSuffixes = []string{"-wal", "-shm", "-journal"}
 
-// NewStateFile begins a file that is to be at path, where nothing may be: a
-// clierr.Refused. A leftover of a run that was killed is removed.
+// NewStateFile creates the file that Commit will rename to path. If something
+// exists at path, the error is a clierr.Refused. NewStateFile removes what a
+// killed run left.
 func NewStateFile(path string) (*StateFile, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		return nil, &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf("find %q", path), Err: err}
+		return nil, &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf("resolve the path %q", path), Err: err}
 	}
 	f := &StateFile{
 		path:       abs,
@@ -58,14 +61,14 @@ func NewStateFile(path string) (*StateFile, error) {
 	if err := f.requireAbsent(); err != nil {
 		return nil, err
 	}
-	// With SQLite's own mode: who runs Flujo need not be who restores. A link is
-	// not followed.
+	// With SQLite's own mode, since the user that runs Flujo need not be the one
+	// that restores. A symbolic link is not followed.
 	if f.lock, err = os.OpenFile(f.partial, os.O_RDWR|os.O_CREATE|noFollow, 0o644); err != nil {
 		return nil, &clierr.Error{
 			Kind:    clierr.Usage,
-			Message: "make the file",
+			Message: "create the file",
 			Err:     err,
-			Hint:    "name a file in a folder that can be written",
+			Hint:    "name a file in a folder that you can write to",
 		}
 	}
 	if err := tryLock(f.lock); err != nil || !f.isLocked() {
@@ -73,36 +76,44 @@ func NewStateFile(path string) (*StateFile, error) {
 		return nil, &clierr.Error{
 			Kind:    clierr.Failed,
 			Message: fmt.Sprintf("%q is being restored by another run", abs),
-			Hint:    "wait for its end",
+			Hint:    "wait until that run ends",
 		}
 	}
-	if err := f.requireAbsent(); err != nil { // it may have ended meanwhile
+	if err := f.requireAbsent(); err != nil { // another run may have ended since the first check
 		f.Discard()
 		return nil, err
 	}
-	// What is in it now is a leftover.
+	// Its content is what a killed run left.
 	if err := errors.Join(f.lock.Truncate(0), f.removeSidecars()); err != nil {
 		f.Discard()
-		return nil, f.wrapError("make", err)
+		return nil, f.wrapError("create", err)
 	}
 	return f, nil
 }
 
-// requireAbsent refuses a place where something is.
+// requireAbsent returns a clierr.Refused if something exists at the final path.
 func (f *StateFile) requireAbsent() error {
 	for _, end := range append([]string{""}, sidecarSuffixes...) {
 		if _, err := os.Lstat(f.path + end); err == nil {
-			return &clierr.Error{Kind: clierr.Refused, Message: fmt.Sprintf("%q exists already", f.path+end),
-				Hint: "nothing is overwritten: name another file, or move that one away"}
+			return &clierr.Error{
+				Kind:    clierr.Refused,
+				Message: fmt.Sprintf("%q already exists", f.path+end),
+				Hint:    neverOverwritten,
+			}
 		} else if !errors.Is(err, fs.ErrNotExist) {
-			return &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf("look for %q", f.path+end), Err: err}
+			return &clierr.Error{
+				Kind:    clierr.Usage,
+				Message: fmt.Sprintf("check whether %q exists", f.path+end),
+				Err:     err,
+			}
 		}
 	}
 	return nil
 }
 
-// isLocked reports whether what is locked is what has the name: another run may
-// have renamed it, or removed it, before the lock was had.
+// isLocked reports whether the locked file is still the one at the temporary
+// path. Another run may have renamed or removed it before this run took the
+// lock.
 func (f *StateFile) isLocked() bool {
 	locked, err := f.lock.Stat()
 	if err != nil {
@@ -121,8 +132,8 @@ func (f *StateFile) removeSidecars() (err error) {
 	return err
 }
 
-// CopyFrom takes the file's content, and that of its -wal, from elsewhere; wal may
-// be nil.
+// CopyFrom writes the content of main to the file, and that of wal to its -wal.
+// wal may be nil.
 func (f *StateFile) CopyFrom(main, wal io.Reader) error {
 	if _, err := io.Copy(f.lock, main); err != nil {
 		return f.wrapError("copy to", err)
@@ -141,25 +152,25 @@ func (f *StateFile) CopyFrom(main, wal io.Reader) error {
 	return nil
 }
 
-// Open opens the file for statements, in one transaction. What SQLite keeps in
-// memory stays small; that a crash would damage the file is of no matter before
-// it is in its place.
+// Open opens the file for statements and begins a transaction. SQLite's cache
+// is small, and a crash may damage the file, which has only its temporary name
+// until Commit.
 func (f *StateFile) Open(ctx context.Context) error {
 	u := url.URL{Scheme: "file", Path: filepath.ToSlash(f.partial)}
 	var err error
 	if f.conn, err = sqlite.Open(u.String()); err != nil {
 		return f.wrapError("open", err)
 	}
-	// A -wal that was copied goes into the file first; without it no journal is
-	// needed.
+	// A -wal that was copied is moved into the file first. After that no journal
+	// is needed.
 	return f.run(
 		ctx,
-		`PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF; PRAGMA cache_size = -4000; PRAGMA wal_checkpoint(TRUNCATE);
-		PRAGMA journal_mode = OFF; PRAGMA locking_mode = EXCLUSIVE; BEGIN`,
+		`PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF; PRAGMA cache_size = -4000;
+		PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = OFF; PRAGMA locking_mode = EXCLUSIVE; BEGIN`,
 	)
 }
 
-// CreateTables makes tables as Flujo 0.6 does, without indexes.
+// CreateTables creates tables as Flujo 0.6 does, without indexes.
 func (f *StateFile) CreateTables(ctx context.Context, tables []mapping.Table) error {
 	for _, t := range tables {
 		if err := f.run(ctx, t.FileTable()); err != nil {
@@ -169,7 +180,7 @@ func (f *StateFile) CreateTables(ctx context.Context, tables []mapping.Table) er
 	return nil
 }
 
-// CreateIndexes makes the indexes that Flujo has on the tables.
+// CreateIndexes creates Flujo's indexes on the tables.
 func (f *StateFile) CreateIndexes(ctx context.Context, tables []mapping.Table) error {
 	for _, t := range tables {
 		for _, statement := range t.FileIndexes() {
@@ -181,7 +192,7 @@ func (f *StateFile) CreateIndexes(ctx context.Context, tables []mapping.Table) e
 	return nil
 }
 
-// Insert adds a row, with values for all of FileColumns.
+// Insert adds a row. row has a value for each of the table's FileColumns.
 func (f *StateFile) Insert(ctx context.Context, table *mapping.Table, row []mapping.Value) error {
 	statement := f.inserts[table.Name]
 	if statement == "" {
@@ -201,7 +212,7 @@ func (f *StateFile) Insert(ctx context.Context, table *mapping.Table, row []mapp
 	return err
 }
 
-// exec runs a statement, which is prepared once, and gives the number of rows
+// exec runs a statement, which it prepares once, and returns the number of rows
 // that it changed.
 func (f *StateFile) exec(ctx context.Context, statement string, values []mapping.Value) (changed int64, err error) {
 	s := f.statements[statement]
@@ -217,11 +228,12 @@ func (f *StateFile) exec(ctx context.Context, statement string, values []mapping
 	return changed, nil
 }
 
-// each runs a query and calls each with its rows, which are good until the next.
+// each runs a query and calls fn with each row. A row is valid until fn
+// returns.
 func (f *StateFile) each(
 	ctx context.Context,
 	query string,
-	each func(row []mapping.Value) error,
+	fn func(row []mapping.Value) error,
 	values ...mapping.Value,
 ) error {
 	rows, err := f.conn.Query(ctx, query, values...)
@@ -232,7 +244,7 @@ func (f *StateFile) each(
 	for {
 		switch row, err := rows.Next(); err {
 		case nil:
-			if err := each(row); err != nil {
+			if err := fn(row); err != nil {
 				return err
 			}
 		case io.EOF:
@@ -243,8 +255,9 @@ func (f *StateFile) each(
 	}
 }
 
-// Finish ends the transaction and leaves the file, closed and synced, as Flujo
-// leaves it: in WAL mode, with its user_version, nothing next to it.
+// Finish ends the transaction, closes and syncs the file, and leaves it as
+// Flujo does: in WAL mode, with the given user_version, and without files next
+// to it.
 func (f *StateFile) Finish(ctx context.Context, version int) error {
 	f.closeStatements()
 	err := f.run(
@@ -275,17 +288,18 @@ func (f *StateFile) closeStatements() {
 	clear(f.statements)
 }
 
-// Path gives where the file is while it is made.
+// Path returns the path of the file before Commit.
 func (f *StateFile) Path() string { return f.partial }
 
-// Commit puts the file into its place, where there must be nothing still.
+// Commit renames the file to its final path. If something exists there, the
+// error is a clierr.Refused.
 func (f *StateFile) Commit() error {
 	if err := renameNew(f.partial, f.path); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			return &clierr.Error{
 				Kind:    clierr.Refused,
-				Message: fmt.Sprintf("%q was made meanwhile by somebody else", f.path),
-				Hint:    "nothing is overwritten: name another file, or move that one away",
+				Message: fmt.Sprintf("another process created %q meanwhile", f.path),
+				Hint:    neverOverwritten,
 			}
 		}
 		return f.wrapError("rename", err)
@@ -295,8 +309,8 @@ func (f *StateFile) Commit() error {
 	return nil
 }
 
-// SyncError says, after Commit, why a crash of the machine may still take the name
-// away from the file; nil where it can't.
+// SyncError returns, after Commit, why a crash of the machine may still undo
+// the rename. It returns nil if it cannot.
 func (f *StateFile) SyncError() error { return f.syncErr }
 
 func syncFolder(path string) error {
@@ -308,7 +322,7 @@ func syncFolder(path string) error {
 	return folder.Sync()
 }
 
-// SetMode gives the file the mode of the one that it is made of.
+// SetMode sets the permissions of the file.
 func (f *StateFile) SetMode(mode fs.FileMode) error {
 	if err := f.lock.Chmod(mode.Perm()); err != nil {
 		return f.wrapError("set the mode of", err)
@@ -316,7 +330,7 @@ func (f *StateFile) SetMode(mode fs.FileMode) error {
 	return nil
 }
 
-// Discard removes what was made. It may be called after Commit, to no effect.
+// Discard closes and removes the file. After Commit it only releases the lock.
 func (f *StateFile) Discard() {
 	if f.conn != nil {
 		f.closeStatements()
@@ -341,6 +355,12 @@ func (f *StateFile) run(ctx context.Context, statements string) error {
 	return nil
 }
 
+// Phrases that several errors share.
+const (
+	neverOverwritten = "restore does not overwrite files: name another file, or move that one away"
+	nothingWritten   = "no file was written"
+)
+
 func (f *StateFile) wrapError(verb string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return context.Canceled
@@ -349,17 +369,19 @@ func (f *StateFile) wrapError(verb string, err error) error {
 		Kind:    clierr.Failed,
 		Message: fmt.Sprintf("%s %q", verb, f.path),
 		Err:     err,
-		Hint:    "nothing was left there; run again",
+		Hint:    nothingWritten + "; run again",
 	}
 	if errors.Is(err, syscall.ENOSPC) {
-		e.Hint = "the disk is full: free some space, or name a file on another one, and run again; nothing was left there"
+		e.Hint = "the disk is full; " + nothingWritten +
+			": free some space, or name a file on another disk, then run again"
 	}
 	if serr, ok := errors.AsType[*sqlite.Error](err); ok {
 		switch serr.Primary() {
 		case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
-			e.Hint = "the disk, or the one for temporary files (TMPDIR), may be full: free some space, and run again; nothing was left there"
+			e.Hint = "the disk, or the one for temporary files (TMPDIR), may be full; " + nothingWritten +
+				": free some space, then run again"
 		case sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_CONSTRAINT:
-			e.Kind, e.Hint = clierr.Refused, "Flujo's SQLite file can't hold that row; nothing was left there"
+			e.Kind, e.Hint = clierr.Refused, "Flujo's SQLite tables cannot hold that row; "+nothingWritten
 		}
 	}
 	return e

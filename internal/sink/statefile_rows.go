@@ -9,8 +9,8 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// Update changes columns of the row with a rowid. columns are positions in row,
-// which holds values as Insert takes them.
+// Update changes columns of the row with the given rowid. columns are positions
+// in row, which has the values in the order of Insert.
 func (f *StateFile) Update(
 	ctx context.Context,
 	table *mapping.Table,
@@ -31,7 +31,7 @@ func (f *StateFile) Update(
 	return err
 }
 
-// Delete removes the row with a rowid.
+// Delete deletes the row with the given rowid.
 func (f *StateFile) Delete(ctx context.Context, table *mapping.Table, rowid int64) error {
 	_, err := f.exec(
 		ctx,
@@ -41,27 +41,28 @@ func (f *StateFile) Delete(ctx context.Context, table *mapping.Table, rowid int6
 	return err
 }
 
-// AddColumns gives a table those columns of Flujo 0.6 that are not among have.
+// AddColumns adds to a table the columns of Flujo 0.6 that are not in have.
 func (f *StateFile) AddColumns(ctx context.Context, table *mapping.Table, have []string) error {
 	for _, c := range table.FileColumns() {
 		if slices.Contains(have, c.Name) {
 			continue
 		}
-		if err := f.run(ctx, fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s %s", quote(table.Name), quote(c.Name), c.Declaration)); err != nil {
+		add := fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s %s", quote(table.Name), quote(c.Name), c.Declaration)
+		if err := f.run(ctx, add); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Version gives the file's user_version.
+// Version returns the file's user_version.
 func (f *StateFile) Version(ctx context.Context) (version int, err error) {
 	err = f.each(ctx, "PRAGMA user_version", func(row []mapping.Value) error { version = int(row[0].Int); return nil })
 	return version, err
 }
 
-// Sequences gives the last id that AUTOINCREMENT remembers of each table that
-// has it.
+// Sequences returns the last allocated id of each table with AUTOINCREMENT; 0
+// if it never allocated one.
 func (f *StateFile) Sequences(ctx context.Context) (last map[string]int64, err error) {
 	last = map[string]int64{}
 	err = f.each(
@@ -82,14 +83,15 @@ func (f *StateFile) Sequences(ctx context.Context) (last map[string]int64, err e
 	return last, err
 }
 
-// SetSequence makes id the last one that AUTOINCREMENT remembers of a table.
+// SetSequence sets the last allocated id that AUTOINCREMENT records for a
+// table.
 func (f *StateFile) SetSequence(ctx context.Context, table string, id int64) error {
 	name := mapping.TextValue(table)
-	if _, err := f.exec(ctx, "DELETE FROM sqlite_sequence WHERE name = ?", []mapping.Value{name}); err != nil ||
-		id == 0 {
+	_, err := f.exec(ctx, "DELETE FROM sqlite_sequence WHERE name = ?", []mapping.Value{name})
+	if err != nil || id == 0 {
 		return err
 	}
-	_, err := f.exec(
+	_, err = f.exec(
 		ctx,
 		"INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)",
 		[]mapping.Value{name, mapping.IntegerValue(id)},
@@ -97,7 +99,8 @@ func (f *StateFile) SetSequence(ctx context.Context, table string, id int64) err
 	return err
 }
 
-// Spans calls each with the spans of a run, as mapping.Trace.Add takes them.
+// Spans calls each with the spans of a run, in the form that mapping.Trace.Add
+// takes.
 func (f *StateFile) Spans(ctx context.Context, run mapping.Value, each func(row []mapping.Value) error) error {
 	query := fmt.Sprintf(
 		"SELECT rowid, %s FROM %s WHERE run_id = ? ORDER BY rowid",
@@ -107,16 +110,17 @@ func (f *StateFile) Spans(ctx context.Context, run mapping.Value, each func(row 
 	return f.each(ctx, query, each, run)
 }
 
-// CreateOriginals makes a temporary table for originals, which is on disk and not in
-// memory.
+// CreateOriginals creates a temporary table of originals, which SQLite keeps on
+// disk.
 func (f *StateFile) CreateOriginals(ctx context.Context) error {
 	return f.run(
 		ctx,
-		"CREATE TEMP TABLE originals (table_name TEXT, row_key TEXT, source_rowid INTEGER, column_name TEXT, reason TEXT, original)",
+		`CREATE TEMP TABLE originals (table_name TEXT, row_key TEXT, source_rowid INTEGER,
+			column_name TEXT, reason TEXT, original)`,
 	)
 }
 
-// AddOriginal adds a cell to it.
+// AddOriginal adds a cell to the temporary table of originals.
 func (f *StateFile) AddOriginal(
 	ctx context.Context,
 	table, key string,
@@ -139,21 +143,23 @@ func (f *StateFile) AddOriginal(
 	return err
 }
 
-// IndexOriginals makes OriginalsOf fast, when all is kept.
+// IndexOriginals creates the index that OriginalsOf uses. The caller calls it
+// after the last AddOriginal.
 func (f *StateFile) IndexOriginals(ctx context.Context) error {
 	return f.run(ctx, "CREATE INDEX temp.originals_by_row ON originals (table_name, row_key)")
 }
 
-// OriginalCells are cells of one row of a file, by column, with bytes of their own.
+// OriginalCells are the original values of one row of a state file. The values
+// own their bytes.
 type OriginalCells struct {
 	RowID  int64
-	Key    string // that the row has in PostgreSQL, or should have had
-	Values map[string]mapping.Value
-	Common mapping.Reason // the reasons that all of them have
+	Key    string                   // the row's key in PostgreSQL; of a rejected row, the key that it would have had
+	Values map[string]mapping.Value // by column
+	Common mapping.Reason           // the reasons that all cells share
 }
 
-// OriginalsOf calls each with the originals of every row that has a key: more than
-// one where rows that were rejected share it.
+// OriginalsOf calls each with the originals of every row that has the given
+// key. There is more than one such row if rejected rows share the key.
 func (f *StateFile) OriginalsOf(ctx context.Context, table, key string, each func(OriginalCells) error) error {
 	return f.eachOriginals(
 		ctx,
@@ -175,24 +181,25 @@ func (f *StateFile) eachOriginals(
 	each func(OriginalCells) error,
 	values ...mapping.Value,
 ) error {
-	none := func() OriginalCells {
+	newRow := func() OriginalCells {
 		return OriginalCells{Values: map[string]mapping.Value{}, Common: ^mapping.Reason(0)}
 	}
-	row := none()
-	end := func() error {
+	row := newRow()
+	flush := func() error {
 		if len(row.Values) == 0 {
 			return nil
 		}
-		done := row
-		row = none()
-		return each(done)
+		complete := row
+		row = newRow()
+		return each(complete)
 	}
 	err := f.each(
 		ctx,
-		"SELECT source_rowid, row_key, column_name, reason, original FROM temp.originals WHERE "+where+" ORDER BY source_rowid, row_key",
+		"SELECT source_rowid, row_key, column_name, reason, original FROM temp.originals WHERE "+where+
+			" ORDER BY source_rowid, row_key",
 		func(cell []mapping.Value) error {
 			if cell[0].Int != row.RowID || string(cell[1].Bytes) != row.Key {
-				if err := end(); err != nil {
+				if err := flush(); err != nil {
 					return err
 				}
 			}
@@ -205,5 +212,5 @@ func (f *StateFile) eachOriginals(
 	if err != nil {
 		return err
 	}
-	return end()
+	return flush()
 }

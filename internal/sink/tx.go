@@ -1,5 +1,5 @@
 // Package sink writes Flujo's state: into a PostgreSQL schema, in one
-// transaction.
+// transaction, or into a SQLite file.
 package sink
 
 import (
@@ -10,23 +10,24 @@ import (
 	"flujo-port/internal/postgres"
 )
 
-// indexMemory is how much memory, in kB, the server may use to make an index, if
-// its own setting is not higher.
+// indexMemory is the least maintenance_work_mem, in kB, with which the server
+// builds indexes.
 const indexMemory = 256 << 10
 
-// Tx is the one transaction in which everything is written. It is not safe for
-// concurrent use. End it with Commit or Rollback.
+// Tx is the transaction in which a command writes everything. It is not safe
+// for concurrent use. The caller ends it with Commit or Rollback.
 type Tx struct {
 	*postgres.Conn
-	xid   string                        // known once Commit has begun
-	fresh map[string]bool               // tables that this transaction has made and not filled yet
-	last  []func(context.Context) error // what a rollback would not undo: done right before COMMIT
+	xid   string                        // the transaction id; set by Commit
+	fresh map[string]bool               // tables that this transaction created and that are still empty
+	last  []func(context.Context) error // steps that a rollback cannot undo, run right before COMMIT
 }
 
-// Begin connects, sees that the server is fit, opens the transaction and takes
-// the lock under which Flujo runs its migrations, so that a Flujo that starts
-// now waits until the transaction's end. Timeouts of the role or the database
-// do not hold in it; lockWait limits the waiting for each lock.
+// Begin connects, checks the server, begins the transaction, and takes the lock
+// under which Flujo runs its migrations, so that a Flujo that starts now waits
+// until the transaction ends. Timeouts of the role and the database are
+// disabled in the transaction. lockWait limits the wait for each lock. A server
+// that cannot hold Flujo's state is a clierr.Refused.
 func Begin(ctx context.Context, url, schema string, lockWait time.Duration) (*Tx, error) {
 	conn, err := postgres.Open(ctx, url, schema)
 	if err != nil {
@@ -51,8 +52,8 @@ func (t *Tx) begin(ctx context.Context) (err error) {
 	return t.LockMigrations(ctx)
 }
 
-// start opens the transaction. Large values are compressed by lz4 where the
-// server has it; the tables' own declarations stay Flujo's.
+// start begins the transaction. Large values are compressed with lz4 if the
+// server has it; the columns' declarations stay as Flujo makes them.
 func (t *Tx) start(ctx context.Context) error {
 	if err := t.Run(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE; "+t.Settings()); err != nil {
 		return t.WrapError("begin the transaction", err)
@@ -61,22 +62,17 @@ func (t *Tx) start(ctx context.Context) error {
 	if err == nil && lz4 {
 		err = t.Run(ctx, "SET LOCAL default_toast_compression = lz4")
 	}
-	if err == nil { // indexes are made of all rows at once
-		err = t.Run(
-			ctx,
-			fmt.Sprintf(
-				"SELECT set_config('maintenance_work_mem', '%[1]dkB', true) FROM pg_settings WHERE name = 'maintenance_work_mem' AND setting::bigint < %[1]d",
-				indexMemory,
-			),
-		)
+	if err == nil { // indexes are built over all rows at once
+		err = t.Run(ctx, fmt.Sprintf(`SELECT set_config('maintenance_work_mem', '%[1]dkB', true)
+			FROM pg_settings WHERE name = 'maintenance_work_mem' AND setting::bigint < %[1]d`, indexMemory))
 	}
 	if err != nil {
-		return t.WrapError("set how to load", err)
+		return t.WrapError("configure the session for the load", err)
 	}
 	return nil
 }
 
-// CheckConstraints checks what a deferred constraint puts off until COMMIT.
+// CheckConstraints checks deferred constraints now and not at COMMIT.
 func (t *Tx) CheckConstraints(ctx context.Context) error {
 	if err := t.Run(ctx, "SET CONSTRAINTS ALL IMMEDIATE"); err != nil {
 		return t.WrapError("check deferred constraints", err)
@@ -84,25 +80,25 @@ func (t *Tx) CheckConstraints(ctx context.Context) error {
 	return nil
 }
 
-// CommitUnknownError is returned by Commit when the connection was lost while
-// the server committed, and it can't be asked how that ended.
+// CommitUnknownError is returned by Commit if the connection was lost during
+// COMMIT and the server could not be asked whether it committed.
 type CommitUnknownError struct{ Err error }
 
 func (e *CommitUnknownError) Error() string {
 	return fmt.Sprintf(
-		"the connection was lost during COMMIT (%v) and the server can't be asked whether it committed",
+		"the connection was lost during COMMIT (%v), and the server cannot be asked whether it committed",
 		e.Err,
 	)
 }
 
-// Unwrap gives what ended the connection.
+// Unwrap returns the error that ended the connection.
 func (e *CommitUnknownError) Unwrap() error { return e.Err }
 
-// Commit makes everything permanent, unless last, which is called right before,
-// says no; then its error comes back. It is not interrupted by a signal. A
-// connection that is lost in it leaves the outcome open: then the server is
-// asked on a new one, and only if that fails too, *CommitUnknownError is
-// returned.
+// Commit calls last and then commits. If last returns an error, Commit rolls
+// back and returns that error. Commit takes no context, so a signal does not
+// interrupt it. If the connection is lost during COMMIT, Commit asks the server
+// on a new connection whether it committed; if that fails too, it returns a
+// *CommitUnknownError.
 func (t *Tx) Commit(last func() error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
@@ -113,10 +109,10 @@ func (t *Tx) Commit(last func() error) error {
 		}
 	}
 	if err := t.QueryRow(ctx, "SELECT pg_current_xact_id()::text").Scan(&t.xid); err != nil {
-		return t.WrapError("ask for the transaction's number", err)
+		return t.WrapError("read the transaction id", err)
 	}
 	if err := last(); err != nil {
-		t.Rollback() // said to the server, and waited for
+		t.Rollback()
 		return err
 	}
 	err := t.Run(ctx, "COMMIT")
@@ -136,7 +132,7 @@ func (t *Tx) Commit(last func() error) error {
 	return t.WrapError("commit", err)
 }
 
-// committed asks on a new connection how the transaction ended.
+// committed reports, on a new connection, whether the transaction committed.
 func (t *Tx) committed(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -153,7 +149,7 @@ func (t *Tx) committed(ctx context.Context) (bool, error) {
 		if status != "in progress" {
 			return status == "committed", nil
 		}
-		// The server has not yet seen that the other connection is gone.
+		// The server has not noticed yet that the other connection was lost.
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return false, err
 		}
@@ -169,14 +165,14 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Rollback undoes everything and closes the connection. Where that can't be
-// said to the server any more, it does so itself when it sees the connection
-// closed. It may be called after Commit, to no effect.
+// Rollback rolls back the transaction and closes the connection. If the
+// connection is lost, the server rolls back when it notices. Rollback does
+// nothing after Commit.
 func (t *Tx) Rollback() {
 	ctx, cancel := postgres.CleanupContext()
 	defer cancel()
 	if !t.IsClosed() {
-		_ = t.Run(ctx, "ROLLBACK") // the first error is the one to tell
+		_ = t.Run(ctx, "ROLLBACK") // an error here would hide the one that led to the rollback
 	}
 	t.End(ctx)
 }

@@ -9,8 +9,8 @@ import (
 	"flujo-port/internal/postgres"
 )
 
-// Adapt alters the columns of tables that were there, and are empty, to the
-// types that were asked of Prepare.
+// Adapt alters the narrower columns that Prepare found to the types that it was
+// passed. Their tables must be empty.
 func (t *Tx) Adapt(ctx context.Context, s *Schema) error {
 	for _, n := range s.narrow {
 		if err := t.alterType(ctx, s, n.Table, n.Column); err != nil {
@@ -20,7 +20,7 @@ func (t *Tx) Adapt(ctx context.Context, s *Schema) error {
 	return nil
 }
 
-// Widen makes an integer column bigint, and its sequence with it.
+// Widen makes an integer column bigint, and its sequence too.
 func (t *Tx) Widen(ctx context.Context, s *Schema, table *mapping.Table, column string) error {
 	s.Types.Wide[table.Name+"."+column] = true
 	for _, c := range table.Columns {
@@ -36,7 +36,7 @@ func (t *Tx) Widen(ctx context.Context, s *Schema, table *mapping.Table, column 
 				return err
 			}
 			if err := t.Run(ctx, fmt.Sprintf("ALTER SEQUENCE %s AS bigint", sequence)); err != nil {
-				return t.WrapError(fmt.Sprintf("make the sequence of table %q bigint", table.Name), err)
+				return t.WrapError(fmt.Sprintf("change the sequence of table %q to bigint", table.Name), err)
 			}
 		}
 	}
@@ -50,13 +50,13 @@ func (t *Tx) alterType(ctx context.Context, s *Schema, table string, c mapping.C
 	if err == nil {
 		return nil
 	}
-	step := fmt.Sprintf("make column %s.%s %s, which the file needs", table, c.Name, kind)
+	step := fmt.Sprintf("change column %s.%s to %s, which the state file needs", table, c.Name, kind)
 	if postgres.Code(err) == postgres.NotSupported {
 		return &clierr.Error{
 			Kind:    clierr.Refused,
 			Message: step,
 			Err:     postgres.ServerError(err),
-			Hint:    "drop the views and policies that use the column, run again, and make them again",
+			Hint:    "drop the views and policies that use the column, run again, then create them again",
 		}
 	}
 	if postgres.Code(err) != postgres.InsufficientPrivilege {
@@ -66,6 +66,9 @@ func (t *Tx) alterType(ctx context.Context, s *Schema, table string, c mapping.C
 		sql += fmt.Sprintf("; ALTER SEQUENCE %s AS bigint", t.Name(table+"_"+c.Name+"_seq"))
 	}
 	return &clierr.Error{
-		Kind: clierr.Refused, Message: step, Err: postgres.ServerError(err), Hint: fmt.Sprintf("have the table's owner run %s; then run again", sql),
+		Kind:    clierr.Refused,
+		Message: step,
+		Err:     postgres.ServerError(err),
+		Hint:    fmt.Sprintf("have the table's owner run %s; then run again", sql),
 	}
 }

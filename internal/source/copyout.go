@@ -9,9 +9,9 @@ import (
 	"flujo-port/internal/postgres"
 )
 
-// copyOut runs a query by COPY and calls f with the fields of each row, in
-// their binary form, nil for NULL; they are good until f returns. An error of
-// f's ends it and comes back as it is.
+// copyOut runs a query by COPY and calls f with the fields of each row in their
+// binary form, nil for NULL. The fields are valid until f returns. An error of
+// f ends the copy and is returned unchanged.
 func (s *DatabaseSnapshot) copyOut(ctx context.Context, what, query string, f func(fields [][]byte) error) error {
 	r := &copyReader{row: f}
 	_, err := s.conn.PgConn().CopyTo(ctx, r, "COPY ("+query+") TO STDOUT (FORMAT binary)")
@@ -21,20 +21,19 @@ func (s *DatabaseSnapshot) copyOut(ctx context.Context, what, query string, f fu
 	case err != nil:
 		return s.conn.WrapError("read "+what, err)
 	case !r.ended:
-		return fmt.Errorf("read %s: the server's rows end before their end", what)
+		return fmt.Errorf("read %s: the server ended the COPY without its trailer", what)
 	}
 	return nil
 }
 
-// copyReader takes PostgreSQL's binary COPY format apart, as it comes. It
-// implements io.Writer.
+// copyReader parses PostgreSQL's binary COPY format. It implements io.Writer.
 type copyReader struct {
 	row    func(fields [][]byte) error
-	buf    []byte // of a row that has not come whole
+	buf    []byte // the beginning of an incomplete row
 	begun  bool   // the header was read
-	ended  bool
+	ended  bool   // the trailer was read
 	fields [][]byte
-	err    error // of row
+	err    error // returned by row
 }
 
 // Write implements io.Writer.
@@ -59,12 +58,12 @@ func (r *copyReader) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// copyHeader is how long the header is: signature, flags, and the length of an
-// extension that no server sends.
+// copyHeader is the length of the header: signature, flags, and the length of
+// an extension, which no server sends.
 const copyHeader = 19
 
-// next takes the header, a row or the end off s and gives its length; 0 where
-// it has not come whole.
+// next parses the header, a row or the trailer at the beginning of s and
+// returns its length, or 0 if it is incomplete.
 func (r *copyReader) next(s []byte) (int, error) {
 	switch {
 	case !r.begun:
@@ -102,20 +101,21 @@ func (r *copyReader) next(s []byte) (int, error) {
 	return at, r.row(r.fields)
 }
 
-// StoredEncoding is a row as it is stored.
+// StoredEncoding is the encoding of a stored row.
 type StoredEncoding struct {
 	Writer   int64  // the transaction that wrote it
 	Encoding []byte // see mapping.RowEncoder
 }
 
 // Each calls f with every row of a table in the order of its keys. The encoding
-// is good until f returns; f must not use the connection.
+// is valid until f returns. f must not use the connection.
 func (s *DatabaseSnapshot) Each(ctx context.Context, table *mapping.Table, f func(StoredEncoding) error) error {
 	order := postgres.Ident(table.PrimaryKey)
 	if table.Serial() == "" {
 		order += ` COLLATE "C"`
 	}
-	// The rows are sorted before they are encoded, which are long.
+	// OFFSET 0 makes the server sort the rows before it encodes them: encodings
+	// are long.
 	query := fmt.Sprintf(
 		"SELECT w::text::bigint, %s FROM (SELECT *, xmin AS w FROM %s ORDER BY %s OFFSET 0) t",
 		s.encodingSQL(table),
@@ -127,8 +127,8 @@ func (s *DatabaseSnapshot) Each(ctx context.Context, table *mapping.Table, f fun
 	})
 }
 
-// Original is a cell that did not arrive as it was; its bytes are good until
-// the function that got it returns.
+// Original is the original value of a changed cell. Its bytes are valid until
+// the function that receives it returns.
 type Original struct {
 	Table, Key string
 	RowID      int64
@@ -137,54 +137,60 @@ type Original struct {
 	Value      mapping.Value
 }
 
-// HasOriginals reports whether there is a table of originals.
-func (s *DatabaseSnapshot) HasOriginals(ctx context.Context) (there bool, err error) {
-	if err := s.conn.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", s.conn.Name(mapping.Originals.Name)).Scan(&there); err != nil {
-		return false, s.conn.WrapError("look for the originals", err)
+// HasOriginals reports whether the table of originals exists.
+func (s *DatabaseSnapshot) HasOriginals(ctx context.Context) (exists bool, err error) {
+	name := s.conn.Name(mapping.Originals.Name)
+	if err := s.conn.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", name).Scan(&exists); err != nil {
+		return false, s.conn.WrapError("look up the table of originals", err)
 	}
-	return there, nil
+	return exists, nil
 }
 
-// Originals calls f with every cell of the table of originals, where there is
-// one.
+// Originals calls f with every cell of the table of originals, if that table
+// exists.
 func (s *DatabaseSnapshot) Originals(ctx context.Context, f func(Original) error) error {
-	if there, err := s.HasOriginals(ctx); err != nil || !there {
+	if exists, err := s.HasOriginals(ctx); err != nil || !exists {
 		return err
 	}
-	query := "SELECT table_name, row_key, source_rowid, column_name, reason, storage_class, original FROM " + s.conn.Name(
-		mapping.Originals.Name,
-	)
+	query := "SELECT table_name, row_key, source_rowid, column_name, reason, storage_class, original FROM " +
+		s.conn.Name(mapping.Originals.Name)
 	return s.copyOut(ctx, "the originals", query, func(fields [][]byte) error {
 		value, err := mapping.ParseOriginal(string(fields[5]), fields[6])
 		if err != nil {
 			return fmt.Errorf("read the originals of %s %q: %w", fields[0], fields[1], err)
 		}
-		return f(
-			Original{Table: string(fields[0]), Key: string(fields[1]), RowID: int64(binary.BigEndian.Uint64(fields[2])),
-				Column: string(fields[3]), Reason: string(fields[4]), Value: value},
-		)
+		return f(Original{
+			Table:  string(fields[0]),
+			Key:    string(fields[1]),
+			RowID:  int64(binary.BigEndian.Uint64(fields[2])),
+			Column: string(fields[3]),
+			Reason: string(fields[4]),
+			Value:  value,
+		})
 	})
 }
 
-// LastID gives the highest id that a table with a serial column allocated, or
-// holds; known is false where its sequence can't be read.
+// LastID returns the last allocated id of a table with a serial column, or the
+// highest id in the table if that is larger. known is false if the sequence
+// cannot be read.
 func (s *DatabaseSnapshot) LastID(ctx context.Context, table *mapping.Table) (id int64, known bool, err error) {
-	column := postgres.Ident(table.Serial())
-	if err := s.conn.QueryRow(ctx, fmt.Sprintf("SELECT coalesce(max(%s), 0)::bigint FROM %s", column, s.conn.Name(table.Name))).Scan(&id); err != nil {
+	name := s.conn.Name(table.Name)
+	highest := fmt.Sprintf("SELECT coalesce(max(%s), 0)::bigint FROM %s", postgres.Ident(table.Serial()), name)
+	if err := s.conn.QueryRow(ctx, highest).Scan(&id); err != nil {
 		return 0, false, s.wrapError(table, err)
 	}
+	const findSequence = `SELECT coalesce((SELECT n FROM (SELECT pg_get_serial_sequence($1, $2) n) x
+		WHERE has_sequence_privilege(n, 'SELECT')), '')`
 	var sequence string
-	err = s.conn.QueryRow(ctx, `SELECT coalesce((SELECT n FROM (SELECT pg_get_serial_sequence($1, $2) n) x WHERE has_sequence_privilege(n, 'SELECT')), '')`,
-		s.conn.Name(table.Name), table.Serial()).
-		Scan(&sequence)
-	if err != nil {
+	if err := s.conn.QueryRow(ctx, findSequence, name, table.Serial()).Scan(&sequence); err != nil {
 		return 0, false, s.wrapError(table, err)
 	}
 	if sequence == "" {
 		return id, false, nil
 	}
 	var allocated int64
-	if err := s.conn.QueryRow(ctx, fmt.Sprintf("SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM %s", sequence)).Scan(&allocated); err != nil {
+	lastValue := "SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM " + sequence
+	if err := s.conn.QueryRow(ctx, lastValue).Scan(&allocated); err != nil {
 		return 0, false, s.wrapError(table, err)
 	}
 	return max(id, allocated), true, nil

@@ -15,9 +15,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// DatabaseSnapshot is Flujo's state as a PostgreSQL schema holds it, seen by one
-// transaction. What it gives is computed by the server from what it stored. It
-// is not safe for concurrent use.
+// DatabaseSnapshot is Flujo's state in a PostgreSQL schema, as one transaction
+// sees it. The server computes digests and encodings from what it stored. A
+// DatabaseSnapshot is not safe for concurrent use.
 type DatabaseSnapshot struct {
 	conn         *postgres.Conn
 	types        *mapping.Types
@@ -26,8 +26,9 @@ type DatabaseSnapshot struct {
 	extraColumns []string // columns that Flujo's tables do not have, as table.column
 }
 
-// InTransaction reads within a transaction that somebody else began, ends and
-// knows the tables of.
+// InTransaction returns a DatabaseSnapshot that reads within the current
+// transaction of conn. The caller began the transaction, ends it, and names the
+// tables that exist. vectors is the schema of pgvector's types.
 func InTransaction(
 	ctx context.Context,
 	conn *postgres.Conn,
@@ -39,23 +40,22 @@ func InTransaction(
 	return s, s.allowParallel(ctx)
 }
 
-// allowParallel lets the server use several processes for a digest. It goes by a
-// table's own pages, and most of what is to be hashed lies in its TOAST table.
+// allowParallel lets the server use several processes for a digest. The planner
+// counts only a table's own pages, but most of the data is in its TOAST table.
 func (s *DatabaseSnapshot) allowParallel(ctx context.Context) error {
-	err := s.conn.Run(
-		ctx,
-		`SET LOCAL min_parallel_table_scan_size = '256kB'; SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0`,
-	)
+	err := s.conn.Run(ctx, `SET LOCAL min_parallel_table_scan_size = '256kB';
+		SET LOCAL parallel_setup_cost = 0;
+		SET LOCAL parallel_tuple_cost = 0`)
 	if err != nil {
-		return s.conn.WrapError("set how to read back", err)
+		return s.conn.WrapError("configure the session for reading", err)
 	}
 	return nil
 }
 
-// OpenDatabaseSnapshot connects and begins a snapshot of a schema, which changes nothing
-// and holds nobody up. lockWait limits the waiting for whoever locks a table
-// against readers. A schema without Flujo's tables is a clierr.Refused. The
-// caller closes it.
+// OpenDatabaseSnapshot connects to a server and begins a snapshot of a schema
+// in a read-only transaction, which does not block writers. lockWait limits the
+// wait for another session's lock on a table. If the schema has none of Flujo's
+// tables, the error is a clierr.Refused. The caller closes the snapshot.
 func OpenDatabaseSnapshot(ctx context.Context, url, schema string, lockWait time.Duration) (*DatabaseSnapshot, error) {
 	conn, err := postgres.Open(ctx, url, schema)
 	if err != nil {
@@ -74,35 +74,39 @@ func (s *DatabaseSnapshot) begin(ctx context.Context) error {
 	if err := s.conn.Server.CheckVersion(); err != nil {
 		return err
 	}
-	hold, err := s.lockStatement(ctx)
+	lock, err := s.lockStatement(ctx)
 	if err != nil {
 		return err
 	}
-	if err := s.conn.Run(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY;"+s.conn.Settings()+hold); err != nil {
+	if err := s.conn.Run(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY;"+s.conn.Settings()+lock); err != nil {
 		return s.conn.WrapError("begin a snapshot", err)
 	}
 	have, err := s.conn.Inspect(ctx)
 	if err != nil {
 		return err
 	}
-	var all []string // what is missing in them
+	var missing []string // columns
 	for _, table := range mapping.Tables {
 		if have[table.Name] == nil {
 			continue
 		}
 		s.tables = append(s.tables, table)
-		all = append(all, postgres.MissingColumns(&table, have[table.Name])...)
+		missing = append(missing, postgres.MissingColumns(&table, have[table.Name])...)
 		s.extraColumns = append(s.extraColumns, postgres.ExtraColumns(&table, have[table.Name])...)
 	}
 	switch {
 	case len(s.tables) == 0:
 		return &clierr.Error{
-			Kind: clierr.Refused, Message: fmt.Sprintf("schema %q of database %q has none of Flujo's tables", s.conn.Schema, s.conn.Server.Database),
+			Kind: clierr.Refused,
+			Message: fmt.Sprintf("schema %q of database %q has none of Flujo's tables",
+				s.conn.Schema, s.conn.Server.Database),
 			Hint: "name the schema that was migrated to with --schema, and the database with --postgres",
 		}
-	case len(all) > 0:
+	case len(missing) > 0:
 		return &clierr.Error{
-			Kind: clierr.Refused, Message: fmt.Sprintf("schema %q has tables of Flujo's names in another shape: %s", s.conn.Schema, strings.Join(all, "; ")),
+			Kind: clierr.Refused,
+			Message: fmt.Sprintf("schema %q has tables that differ from Flujo's: %s",
+				s.conn.Schema, strings.Join(missing, "; ")),
 			Hint: "name the schema that was migrated to with --schema",
 		}
 	}
@@ -115,11 +119,11 @@ func (s *DatabaseSnapshot) begin(ctx context.Context) error {
 	return s.allowParallel(ctx)
 }
 
-// lockStatement writes the statement that locks the tables as reading them will, which
-// has to be before the snapshot: TRUNCATE, by which migrate --replace empties
-// them, empties them in older snapshots too.
+// lockStatement returns the statement that locks the tables for reading, or ""
+// if there are none. It has to run before the snapshot is taken: migrate
+// --replace empties the tables with TRUNCATE, which older snapshots see too.
 func (s *DatabaseSnapshot) lockStatement(ctx context.Context) (sql string, err error) {
-	var names []string // in the order in which migrate takes them
+	var names []string // in the order in which migrate locks them, so that the two cannot deadlock
 	for _, table := range mapping.Tables {
 		names = append(names, table.Name)
 	}
@@ -129,7 +133,8 @@ func (s *DatabaseSnapshot) lockStatement(ctx context.Context) (sql string, err e
 	err = s.conn.Each(
 		ctx,
 		`SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname = $1 AND c.relname = ANY ($2) AND c.relkind = 'r' AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
+		WHERE n.nspname = $1 AND c.relname = ANY ($2) AND c.relkind = 'r'
+			AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
 		ORDER BY pg_catalog.array_position($2::text[], c.relname::text)`,
 		[]any{s.conn.Schema, names},
 		[]any{&name},
@@ -148,45 +153,47 @@ func (s *DatabaseSnapshot) Close() {
 	s.conn.End(ctx)
 }
 
-// CheckNoExtraColumns refuses tables with columns that Flujo's do not have: who writes
-// what they hold elsewhere would lose it.
+// CheckNoExtraColumns returns a clierr.Refused if a table has a column that
+// Flujo's table does not have. Its values would be missing in a copy.
 func (s *DatabaseSnapshot) CheckNoExtraColumns() error {
 	if len(s.extraColumns) == 0 {
 		return nil
 	}
 	return &clierr.Error{
-		Kind: clierr.Refused, Message: fmt.Sprintf("schema %q has columns that this program does not know: %s", s.conn.Schema, strings.Join(s.extraColumns, ", ")),
-		Hint: "they would be lost: use a newer flujo-port, or drop them if they are not wanted",
+		Kind: clierr.Refused,
+		Message: fmt.Sprintf("schema %q has columns that this program does not know: %s",
+			s.conn.Schema, strings.Join(s.extraColumns, ", ")),
+		Hint: "their values would be lost: use a newer flujo-port, or drop the columns if they are not needed",
 	}
 }
 
-// Server gives what is known of the server.
+// Server returns what is known of the server.
 func (s *DatabaseSnapshot) Server() postgres.Server { return s.conn.Server }
 
-// Types gives the columns' types.
+// Types returns the types of the columns.
 func (s *DatabaseSnapshot) Types() *mapping.Types { return s.types }
 
-// Receipt gives the receipt of the last migration into the schema; nil where
+// Receipt returns the receipt of the last migration into the schema, or nil if
 // there is none.
 func (s *DatabaseSnapshot) Receipt(ctx context.Context) (*report.Receipt, error) {
 	return s.conn.LastReceipt(ctx)
 }
 
-// Tables gives the tables that are there, parents first.
+// Tables returns Flujo's tables that exist in the schema, parents first.
 func (s *DatabaseSnapshot) Tables() []mapping.Table { return s.tables }
 
-// encodingSQL writes the SQL of a row's encoding (see mapping.RowEncoder).
+// encodingSQL returns the SQL of a row's encoding (see mapping.RowEncoder).
 func (s *DatabaseSnapshot) encodingSQL(table *mapping.Table) string {
 	return postgres.RowEncoding(table, s.vectors)
 }
 
-// digestHalves and digestSums are the SQL of mapping.HashEncoding and mapping.Digest, over h,
-// a SHA-256.
+// digestSums and digestHalves are the SQL of mapping.Digest and
+// mapping.HashEncoding. digestHalves takes h, a SHA-256.
 const digestSums = `count(*), coalesce(sum(a), 0) || ',' || coalesce(sum(b), 0)`
 
 var digestHalves = postgres.DigestHalves("h", "a", "b")
 
-// Count gives the number of a table's rows.
+// Count returns the number of rows in a table.
 func (s *DatabaseSnapshot) Count(ctx context.Context, table *mapping.Table) (rows int64, err error) {
 	if err := s.conn.QueryRow(ctx, "SELECT count(*) FROM "+s.conn.Name(table.Name)).Scan(&rows); err != nil {
 		return 0, s.wrapError(table, err)
@@ -194,7 +201,7 @@ func (s *DatabaseSnapshot) Count(ctx context.Context, table *mapping.Table) (row
 	return rows, nil
 }
 
-// Digest gives the number of a table's rows and their mapping.Digest.
+// Digest returns the number of rows in a table and their mapping.Digest.
 func (s *DatabaseSnapshot) Digest(ctx context.Context, table *mapping.Table) (rows int64, digest string, err error) {
 	// OFFSET 0 keeps the planner from computing h twice.
 	query := fmt.Sprintf(
@@ -210,7 +217,8 @@ func (s *DatabaseSnapshot) Digest(ctx context.Context, table *mapping.Table) (ro
 	return rows, digest, nil
 }
 
-// Writers gives the transactions that wrote the rows of a table (their xmin).
+// Writers returns the ids of the transactions that wrote the rows of a table
+// (their xmin), in ascending order.
 func (s *DatabaseSnapshot) Writers(ctx context.Context, table *mapping.Table) (writers []int64, err error) {
 	query := fmt.Sprintf("SELECT xmin::text::bigint FROM %s GROUP BY 1 ORDER BY 1", s.conn.Name(table.Name))
 	rows, err := s.conn.Query(ctx, query)
@@ -223,17 +231,17 @@ func (s *DatabaseSnapshot) Writers(ctx context.Context, table *mapping.Table) (w
 	return writers, nil
 }
 
-// keySQL gives the SQL of a row's key as text.
+// keySQL returns the SQL of a row's key as text.
 func keySQL(table *mapping.Table) string { return postgres.Ident(table.PrimaryKey) + "::text" }
 
 // Bucket is one of mapping.Buckets parts of a table's rows.
 type Bucket struct {
-	At     int // as mapping.BucketOf gives it for the key
+	At     int // mapping.BucketOf of the rows' keys
 	Rows   int64
 	Digest string
 }
 
-// bucketSQL writes the SQL of mapping.BucketOf.
+// bucketSQL returns the SQL of mapping.BucketOf.
 func bucketSQL(table *mapping.Table) string {
 	return fmt.Sprintf(
 		"('x' || encode(substr(sha256(convert_to(%s, 'UTF8')), 1, 2), 'hex'))::bit(16)::int",
@@ -262,17 +270,18 @@ func (s *DatabaseSnapshot) Buckets(ctx context.Context, table *mapping.Table, f 
 	return nil
 }
 
-// StoredRow is a row without its content.
+// StoredRow identifies a row and the hash of its content.
 type StoredRow struct {
 	Key    string
 	Writer int64    // the transaction that wrote it
-	Hash   [2]int64 // as mapping.HashEncoding gives it
+	Hash   [2]int64 // mapping.HashEncoding of its encoding
 }
 
-// Rows calls f with every row of some buckets of a table.
+// Rows calls f with every row in the given buckets of a table.
 func (s *DatabaseSnapshot) Rows(ctx context.Context, table *mapping.Table, buckets []int32, f func(StoredRow)) error {
 	query := fmt.Sprintf(
-		"SELECT k, w, a, b FROM (SELECT k, w, %s FROM (SELECT %s k, xmin::text::bigint w, sha256(%s) h FROM %s WHERE %s = ANY ($1) OFFSET 0) x) y",
+		`SELECT k, w, a, b FROM (SELECT k, w, %s FROM (
+			SELECT %s k, xmin::text::bigint w, sha256(%s) h FROM %s WHERE %s = ANY ($1) OFFSET 0) x) y`,
 		digestHalves,
 		keySQL(table),
 		s.encodingSQL(table),
@@ -294,8 +303,8 @@ func (s *DatabaseSnapshot) Rows(ctx context.Context, table *mapping.Table, bucke
 	return nil
 }
 
-// Encodings gives the encodings of the rows that have keys, by their keys: one each,
-// but where the table's primary key was taken away.
+// Encodings returns the encodings of the rows that have the given keys, by key.
+// A key has more than one encoding only if the table's primary key was dropped.
 func (s *DatabaseSnapshot) Encodings(
 	ctx context.Context,
 	table *mapping.Table,
@@ -330,14 +339,15 @@ func (s *DatabaseSnapshot) Encodings(
 	return encodings, nil
 }
 
-// JSONB gives the binary form that the server itself makes of a JSON text.
+// JSONB returns the binary form of jsonb that the server makes from a JSON
+// text.
 func (s *DatabaseSnapshot) JSONB(ctx context.Context, text []byte) (form []byte, err error) {
 	if err := s.conn.QueryRow(ctx, "SELECT jsonb_send($1::text::jsonb)", string(text)).Scan(&form); err != nil {
-		return nil, s.conn.WrapError("compare a JSON text", err)
+		return nil, s.conn.WrapError("convert a JSON text to jsonb", err)
 	}
 	return form, nil
 }
 
 func (s *DatabaseSnapshot) wrapError(table *mapping.Table, err error) error {
-	return s.conn.WrapError(fmt.Sprintf("read table %q back", table.Name), err)
+	return s.conn.WrapError(fmt.Sprintf("read back table %q", table.Name), err)
 }

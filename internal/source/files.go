@@ -21,30 +21,30 @@ const (
 )
 
 // files is a state file and its -wal, opened for reading only. As an fs.FS it
-// holds just these two; a -wal that is not there reads as an empty one, which
-// SQLite wants to see next to a file in WAL mode.
+// holds only these two. A -wal that does not exist reads as an empty one, since
+// SQLite expects one next to a file in WAL mode.
 type files struct {
 	mode      fs.FileMode
-	real      string   // the file without symbolic links: its -wal lies next to that
-	main, wal *os.File // wal is nil where there is none
+	real      string   // the path without symbolic links; the -wal is next to it
+	main, wal *os.File // wal is nil if there is none
 	opened    fingerprint
 	log       walLog
 	walMode   bool // the file's header says WAL
-	locked    bool // another process has it open
-	cutOff    bool // a page beyond the end of the file was asked for
+	locked    bool // another process has the file open
+	cutOff    bool // SQLite asked for a page beyond the end of the file
 }
 
-// openFiles looks at the file before SQLite does, so that what is wrong with
-// it can be said in plain words.
+// openFiles opens the file and checks it before SQLite reads it, so that an
+// error can name the cause.
 func openFiles(ctx context.Context, path string) (*files, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, usage(path, "there is no such file", "give Flujo's file with --sqlite")
+		return nil, usage(path, "the file does not exist", "pass Flujo's state file with --sqlite")
 	case err != nil:
 		return nil, usage(path, err.Error(), "")
 	case info.IsDir():
-		return nil, usage(path, "it is a folder", "give the file in it, such as flujo_state.db, with --sqlite")
+		return nil, usage(path, "it is a directory", "pass a file, such as flujo_state.db in it, with --sqlite")
 	case !info.Mode().IsRegular():
 		return nil, usage(path, "it is not a regular file", "")
 	}
@@ -68,9 +68,10 @@ func refused(path, message, hint string) error {
 	return &clierr.Error{Kind: clierr.Refused, Message: fmt.Sprintf("open %q: %s", path, message), Hint: hint}
 }
 
-// openBoth opens f.real; path is what an error calls it.
+// openBoth opens f.real and its -wal. Errors call the file path.
 func (f *files) openBoth(ctx context.Context, path string) (err error) {
-	// Asked first: closing a file descriptor drops this process's locks on it.
+	// Before f.main is opened: closing any file descriptor of a file drops all
+	// locks that this process holds on it.
 	if f.locked, err = lockedByAnother(f.real); err != nil {
 		return usage(path, err.Error(), "")
 	}
@@ -78,15 +79,11 @@ func (f *files) openBoth(ctx context.Context, path string) (err error) {
 		return usage(path, err.Error(), "")
 	}
 	if f.main, err = os.Open(f.real); err != nil {
-		return usage(path, err.Error(), "the user that runs this must be able to read it")
+		return usage(path, err.Error(), "run as a user that can read it")
 	}
 	if f.opened.wal.exists {
 		if f.wal, err = os.Open(f.real + "-wal"); err != nil {
-			return usage(
-				path,
-				err.Error(),
-				"its newest rows are in that file: the user that runs this must be able to read it",
-			)
+			return usage(path, err.Error(), "the newest rows are in its -wal: run as a user that can read it")
 		}
 	}
 	header := make([]byte, 100)
@@ -95,25 +92,20 @@ func (f *files) openBoth(ctx context.Context, path string) (err error) {
 	case err != nil && err != io.EOF:
 		return usage(path, err.Error(), "")
 	case f.opened.main.size == 0:
-		return refused(path, "the file is empty", "give the file that Flujo's state_uri names")
+		return refused(path, "the file is empty", passStateFile)
 	case n < len(header) || !bytes.HasPrefix(header, []byte("SQLite format 3\x00")):
-		return refused(
-			path,
-			"it is not a SQLite database, or it is encrypted",
-			"give the file that Flujo's state_uri names",
-		)
+		return refused(path, notDatabase, passStateFile)
 	}
-	f.walMode = header[18] == 2 || header[19] == 2 // to write and to read; SQLite goes by the latter
+	f.walMode = header[18] == 2 || header[19] == 2 // write version and read version; SQLite uses the latter
 	hot, err := hotJournal(f.real + "-journal")
 	if err != nil {
 		return usage(path, err.Error(), "")
 	}
 	if hot && !f.locked {
-		return refused(path, "a transaction was broken off in it, and its -journal is still to be rolled back",
-			"let Flujo or sqlite3 open it once, then run again")
+		return refused(path, interrupted, rollBack)
 	}
 	if !f.locked && !f.opened.wal.exists && f.opened.main.size%pageSize(header) != 0 {
-		return refused(path, "it ends in the middle of a page: "+damaged, recopy)
+		return refused(path, "the last page is incomplete: "+damaged, recopy)
 	}
 	if err := f.readWAL(ctx, path, header); err != nil {
 		return err
@@ -124,14 +116,19 @@ func (f *files) openBoth(ctx context.Context, path string) (err error) {
 	return nil
 }
 
-// What is said of a file that SQLite cannot have left like that.
+// Phrases that several errors share.
 const (
-	damaged = "the file is damaged or was cut off while it was copied"
-	recopy  = "copy it again with its -wal, or recover it with sqlite3's .recover"
+	damaged          = "the file is damaged or was truncated while it was copied"
+	recopy           = "copy it again with its -wal, or recover it with sqlite3's .recover"
+	notDatabase      = "it is not a SQLite database, or it is encrypted"
+	passStateFile    = "pass the file that Flujo's state_uri names"
+	interrupted      = "it holds an interrupted transaction, and its -journal has not been rolled back"
+	rollBack         = "open it once with Flujo or sqlite3, which roll the transaction back, then run again"
+	writtenWhileRead = "the file was written while it was read: stop Flujo and run again"
 )
 
-// pageSize gives the bytes of a page; 1 when the header, which SQLite is still
-// to look at, names no size.
+// pageSize returns the bytes of a page, or 1 if the header does not name a
+// valid size; SQLite reports such a header later.
 func pageSize(header []byte) int64 {
 	n := int64(binary.BigEndian.Uint16(header[16:]))
 	switch {
@@ -143,8 +140,9 @@ func pageSize(header []byte) int64 {
 	return n
 }
 
-// hotJournal reports whether a rollback journal holds a transaction: its
-// header is neither absent nor zeroed (https://www.sqlite.org/fileformat.html).
+// hotJournal reports whether a rollback journal holds a transaction: whether
+// its header is neither absent nor zeroed
+// (https://www.sqlite.org/fileformat.html).
 func hotJournal(path string) (bool, error) {
 	j, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -10,27 +10,27 @@ import (
 	"time"
 )
 
-// stamp tells one state of a file from another.
+// stamp is the size and time of a file.
 type stamp struct {
 	size     int64
 	modified time.Time
 	exists   bool
 }
 
-// fingerprint tells one state of a database from another: every commit writes
-// to the file or to its -wal.
+// fingerprint identifies a state of a database. Every commit writes to the file
+// or to its -wal, and so changes it.
 type fingerprint struct {
 	main, wal stamp
 	places    places
 }
 
-// places are the bytes that a commit writes anew also where it leaves sizes as
-// they are, and times may be set back or too coarse to tell. What is not there
-// is zeros.
+// places are the bytes that every commit changes. They are compared too because
+// a commit may leave the sizes unchanged, and times may be set back or be too
+// coarse. Bytes that do not exist are zeros.
 type places struct {
-	main   [100]byte                // the database header: its counter goes up with a commit that is not in a -wal
-	wal    [walHeaderSize]byte      // its salts change whenever the -wal is begun anew
-	frames [3][frameHeaderSize]byte // of the -wal: the last one committed, and where a commit writes next
+	main   [100]byte                // the database header: a commit outside of a -wal increases its counter
+	wal    [walHeaderSize]byte      // the -wal's header: its salts change whenever the -wal is restarted
+	frames [3][frameHeaderSize]byte // frame headers: of the last committed frame and where a commit writes next
 }
 
 func statBoth(path string) (fingerprint, error) {
@@ -40,7 +40,7 @@ func statBoth(path string) (fingerprint, error) {
 	}
 	wal, err := statFile(path + "-wal")
 	if err == nil && wal.size == 0 {
-		wal = stamp{} // an empty -wal is as good as none
+		wal = stamp{} // an empty -wal counts as none
 	}
 	return fingerprint{main: main, wal: wal}, err
 }
@@ -56,7 +56,7 @@ func statFile(path string) (stamp, error) {
 	return stamp{size: info.Size(), modified: info.ModTime(), exists: true}, nil
 }
 
-// readPlaces reads what the open files hold there now.
+// readPlaces reads the places from the open files.
 func (f *files) readPlaces() (p places, err error) {
 	if err := readSome(f.main, p.main[:], 0); err != nil || f.wal == nil {
 		return p, err
@@ -64,8 +64,8 @@ func (f *files) readPlaces() (p places, err error) {
 	if err := readSome(f.wal, p.wal[:], 0); err != nil || f.log.frameSize == 0 {
 		return p, err
 	}
-	// The next commit follows the last one, or what a transaction that is not
-	// committed has put behind that.
+	// The next commit follows the last one, or the frames of a transaction that
+	// is not committed.
 	for i, n := range []int{f.log.committed - 1, f.log.committed, f.log.valid} {
 		if n < 0 {
 			continue
@@ -77,7 +77,7 @@ func (f *files) readPlaces() (p places, err error) {
 	return p, nil
 }
 
-// readSome reads what there is of b at that place of the file.
+// readSome reads as much of b as the file has at that offset.
 func readSome(file *os.File, b []byte, at int64) error {
 	_, err := file.ReadAt(b, at)
 	if err == io.EOF {
@@ -86,17 +86,17 @@ func readSome(file *os.File, b []byte, at int64) error {
 	return err
 }
 
-// Changed reports whether the file or its -wal was written, replaced or
-// removed since it was opened: by sizes, times and the bytes that a commit
-// changes. It can be called while rows are read.
+// Changed reports whether the file or its -wal was written, replaced or removed
+// since it was opened. It compares sizes, times and the bytes that every commit
+// changes. It may be called while rows are read.
 //
-// A writer that has the file open and is silent is no change; Locked tells of
-// it. Not noticed is one that commits, empties the -wal again and sets the
-// times of both files back.
+// A process that has the file open and does not write is not a change; see
+// Locked. Changed does not notice a writer that commits, truncates the -wal and
+// sets the times of both files back.
 func (s *Snapshot) Changed() (bool, error) {
 	changed, err := s.compareFingerprint()
 	if err != nil {
-		return true, fmt.Errorf("look at %q again: %w", s.path, err)
+		return true, fmt.Errorf("check whether %q changed: %w", s.path, err)
 	}
 	return changed, nil
 }
@@ -114,8 +114,8 @@ func (s *Snapshot) compareFingerprint() (bool, error) {
 	if err != nil || now.main != f.opened.main || now.wal != f.opened.wal {
 		return true, err
 	}
-	// The bytes are read through the files that are open: opening and closing
-	// the database anew would drop the locks that SQLite holds on it.
+	// The bytes are read through the open files: opening and closing the
+	// database again would drop the locks that SQLite holds on it.
 	for name, file := range map[string]*os.File{real: f.main, real + "-wal": f.wal} {
 		if file == nil {
 			continue
@@ -128,7 +128,7 @@ func (s *Snapshot) compareFingerprint() (bool, error) {
 	return now.places != f.opened.places, err
 }
 
-// isAt reports whether an open file is the one that the path leads to.
+// isAt reports whether the path leads to the open file.
 func isAt(path string, file *os.File) (bool, error) {
 	opened, err := file.Stat()
 	if err != nil {

@@ -62,13 +62,16 @@ func TestChangedBehindItsBack(t *testing.T) {
 		change func(t *testing.T, path string)
 		want   bool
 	}{
-		"nothing":         {inWAL, func(*testing.T, string) {}, false},
-		"a reader":        {inWAL, func(t *testing.T, path string) { startWriter(t, path, "SELECT * FROM runs") }, false},
-		"a silent writer": {inWAL, func(t *testing.T, path string) { startWriter(t, path, "BEGIN IMMEDIATE", to("n")) }, false},
-		"rollback journal mode": {func(t *testing.T) string { return build(t, rowsTable, addRows(100)) }, func(t *testing.T, path string) {
-			// On a disk that two machines share locks may not hold a writer off.
-			unlocked(t, path, to("n"))
-		}, true},
+		"nothing": {inWAL, func(*testing.T, string) {}, false},
+		"a reader": {inWAL, func(t *testing.T, path string) { startWriter(t, path, "SELECT * FROM runs") },
+			false},
+		"a silent writer": {inWAL, func(t *testing.T, path string) { startWriter(t, path, "BEGIN IMMEDIATE", to("n")) },
+			false},
+		"rollback journal mode": {func(t *testing.T) string { return build(t, rowsTable, addRows(100)) },
+			func(t *testing.T, path string) {
+				// On a disk that two machines share locks may not hold a writer off.
+				unlocked(t, path, to("n"))
+			}, true},
 		"a -wal that is begun anew": {inWAL, func(t *testing.T, path string) {
 			w := startWriter(t, path, "PRAGMA wal_checkpoint(RESTART)", to("n"))
 			w.kill()
@@ -78,7 +81,8 @@ func TestChangedBehindItsBack(t *testing.T) {
 			w.kill()
 		}, true},
 		"a transaction in the place of one that was broken off": {func(t *testing.T) string {
-			return leftBehind(t, to("a"), "PRAGMA cache_size = 1", "BEGIN", "UPDATE runs SET status = printf('%.*c', 200, 'b')")
+			return leftBehind(t, to("a"), "PRAGMA cache_size = 1", "BEGIN",
+				"UPDATE runs SET status = printf('%.*c', 200, 'b')")
 		}, func(t *testing.T, path string) {
 			w := startWriter(t, path, to("n"))
 			w.kill()
@@ -130,15 +134,17 @@ func replace(t *testing.T, path string) {
 func TestLockedAndChanged(t *testing.T) {
 	t.Parallel()
 	makeFile := map[string]func(t *testing.T) string{
-		"WAL mode": func(t *testing.T) string { return build(t, walMode, rowsTable, addRows(110)) }, "with frames": withWAL,
+		"WAL mode":    func(t *testing.T) string { return build(t, walMode, rowsTable, addRows(110)) },
+		"with frames": withWAL,
 	}
 	for name, make := range makeFile {
 		for who, tc := range map[string]struct {
 			before, meanwhile []string // nil for nobody
 			locked, changed   bool
 		}{
-			"nobody":                 {nil, nil, false, false},
-			"a silent one":           {[]string{"SELECT * FROM runs"}, []string{"SELECT count(*) FROM runs"}, true, false},
+			"nobody": {nil, nil, false, false},
+			"a silent one": {[]string{"SELECT * FROM runs"}, []string{"SELECT count(*) FROM runs"}, true,
+				false},
 			"one in a transaction":   {[]string{"BEGIN IMMEDIATE", addRows(1)}, nil, true, false},
 			"one that takes it back": {[]string{"BEGIN IMMEDIATE", addRows(1)}, []string{"ROLLBACK"}, true, false},
 			"one that commits":       {[]string{"BEGIN IMMEDIATE", addRows(1)}, []string{"COMMIT"}, true, true},
@@ -221,5 +227,5 @@ func TestHotJournalNextToWAL(t *testing.T) {
 	write(t, path+"-wal", make([]byte, 5000))
 	watch(t, path)
 	_, err := Open(t.Context(), path)
-	isError(t, err, clierr.Refused, "its -journal is still to be rolled back")
+	isError(t, err, clierr.Refused, "its -journal has not been rolled back")
 }

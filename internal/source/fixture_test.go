@@ -20,7 +20,7 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// fileURI names a file to SQLite, whatever is in its path.
+// fileURI returns the SQLite URI of a file, with its path encoded.
 func fileURI(path, query string) string {
 	u := url.URL{Scheme: "file", Path: filepath.ToSlash(path), RawQuery: query}
 	return u.String()
@@ -127,7 +127,7 @@ func folder(t testing.TB, path string) map[string]string {
 }
 
 // watch fails the test when the folder that the file is in is not the same at
-// the end, or when the function that it gives is called.
+// the end, or when the function that it returns is called.
 func watch(t testing.TB, path string) (same func()) {
 	t.Helper()
 	dir := filepath.Dir(path)
@@ -165,7 +165,7 @@ func openSnapshot(t testing.TB, path string) *Snapshot {
 	return s
 }
 
-// collect shows all that a query gives, and closes it.
+// collect returns all rows of a query as text, and closes it.
 func collect(rows *Rows, err error) ([]string, error) {
 	if err != nil {
 		return nil, err
@@ -200,7 +200,7 @@ func readRuns(ctx context.Context, s *Snapshot) ([]string, error) {
 	return collect(s.Rows(ctx, "runs", []string{"run_id"}))
 }
 
-// holds fails the test when s does not give exactly n rows of runs.
+// holds fails the test if s does not return exactly n rows of runs.
 func holds(t testing.TB, s *Snapshot, n int) {
 	t.Helper()
 	got, err := readRuns(t.Context(), s)

@@ -11,12 +11,14 @@ import (
 	"flujo-port/internal/clierr"
 )
 
-// SHA256 gives the hex SHA-256 of the file's bytes and of its -wal's, "" for a
-// -wal that was not there or was empty: up to the sizes that they had when the
-// snapshot was opened, as the bytes are now. It reads through the files that
-// are open, so SQLite keeps its locks, and may run next to another goroutine
-// that reads rows; Close must wait for it. A file that has become shorter is a
-// clierr.Failed; when ctx is cancelled the error is ctx's.
+// SHA256 returns the hex SHA-256 of the bytes of the file and of its -wal, up
+// to the sizes that they had when the file was opened. wal is "" if there was
+// no -wal or it was empty.
+//
+// It reads through the open files, so SQLite keeps its locks. It may run while
+// another goroutine reads rows, but must return before Close is called. If a
+// file has become shorter, the error is a clierr.Failed. If ctx is cancelled,
+// the error is ctx's.
 func (s *Snapshot) SHA256(ctx context.Context) (main, wal string, err error) {
 	f := s.files
 	if main, err = hash(ctx, f.main, f.opened.main.size); err != nil || f.wal == nil {
@@ -28,7 +30,7 @@ func (s *Snapshot) SHA256(ctx context.Context) (main, wal string, err error) {
 	return main, wal, nil
 }
 
-// hashPiece is how many bytes are read and hashed at once.
+// hashPiece is the number of bytes that are read and hashed at once.
 const hashPiece = 1 << 20
 
 func hash(ctx context.Context, file *os.File, size int64) (string, error) {
@@ -43,11 +45,10 @@ func hash(ctx context.Context, file *os.File, size int64) (string, error) {
 		at += int64(n)
 		switch {
 		case err == io.EOF && at < size:
-			what := fmt.Sprintf("hash %q: it has %d bytes, and had %d when it was opened", file.Name(), at, size)
 			return "", &clierr.Error{
 				Kind:    clierr.Failed,
-				Message: what,
-				Hint:    "it was written while it was read: stop Flujo and run again",
+				Message: fmt.Sprintf("hash %q: it has %d bytes, but had %d when it was opened", file.Name(), at, size),
+				Hint:    writtenWhileRead,
 			}
 		case err != nil && err != io.EOF:
 			return "", &clierr.Error{Kind: clierr.Failed, Message: fmt.Sprintf("hash %q", file.Name()), Err: err}

@@ -18,7 +18,8 @@ func TestSHA256(t *testing.T) {
 		make func(t *testing.T) string
 		wal  bool
 	}{
-		"WAL mode":              {func(t *testing.T) string { return build(t, walMode, rowsTable, addRows(10)) }, false},
+		"WAL mode": {func(t *testing.T) string { return build(t, walMode, rowsTable, addRows(10)) },
+			false},
 		"rollback journal mode": {func(t *testing.T) string { return build(t, rowsTable, addRows(10)) }, false},
 		"larger than a piece":   {func(t *testing.T) string { return build(t, rowsTable, addRows(9000)) }, false},
 		"with frames":           {withWAL, true},
@@ -109,7 +110,7 @@ func TestSHA256OfAShorterFile(t *testing.T) {
 			err,
 			clierr.Failed,
 			fmt.Sprintf("hash %q: it has ", path+suffix),
-			"it was written while it was read: stop Flujo and run again",
+			"the file was written while it was read: stop Flujo and run again",
 		)
 		if main != "" || wal != "" {
 			t.Errorf("%q and %q next to the error", main, wal)

@@ -42,7 +42,8 @@ func quickChecked(t *testing.T, path string) (lines []string) {
 	return lines
 }
 
-// TestQuickCheckSound leaves the file as it was, and the snapshot as good.
+// TestQuickCheckSound checks that quick_check accepts intact files and leaves
+// file and snapshot usable.
 func TestQuickCheckSound(t *testing.T) {
 	t.Parallel()
 	for name, make := range map[string]func(t *testing.T) string{
@@ -53,7 +54,8 @@ func TestQuickCheckSound(t *testing.T) {
 			return build(t, "PRAGMA page_size = 512", walMode, rowsTable, addRows(110))
 		},
 		"free pages and a pointer map": func(t *testing.T) string {
-			return build(t, "PRAGMA auto_vacuum = INCREMENTAL", walMode, rowsTable, addRows(2000), "DELETE FROM runs WHERE run_id > '000110'")
+			return build(t, "PRAGMA auto_vacuum = INCREMENTAL", walMode, rowsTable, addRows(2000),
+				"DELETE FROM runs WHERE run_id > '000110'")
 		},
 		"everything in the -wal": func(t *testing.T) string {
 			path := build(t, walMode)
@@ -66,7 +68,8 @@ func TestQuickCheckSound(t *testing.T) {
 			return path
 		},
 		"a search table": func(t *testing.T) string {
-			return build(t, walMode, rowsTable, addRows(110), "CREATE VIRTUAL TABLE words USING fts5(body)", "INSERT INTO words VALUES ('a b c')")
+			return build(t, walMode, rowsTable, addRows(110), "CREATE VIRTUAL TABLE words USING fts5(body)",
+				"INSERT INTO words VALUES ('a b c')")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -111,8 +114,10 @@ func TestQuickCheckOddTables(t *testing.T) {
 		"UPDATE sqlite_master SET sql = 'CREATE TABLE checked (a CHECK (theirs(a)))' WHERE name = 'checked'",
 		"UPDATE sqlite_master SET sql = 'CREATE INDEX by_a ON sorted (a COLLATE theirs)' WHERE name = 'by_a'",
 		"UPDATE sqlite_master SET sql = 'CREATE TABLE made (a, b AS (theirs(a)) NOT NULL)' WHERE name = 'made'",
-		"UPDATE sqlite_master SET sql = 'CREATE TABLE keyed (a COLLATE theirs PRIMARY KEY) WITHOUT ROWID' WHERE name = 'keyed'",
-		"INSERT INTO sqlite_master VALUES ('table', 'vectors', 'vectors', 0, 'CREATE VIRTUAL TABLE vectors USING vec99(v float[3])')",
+		"UPDATE sqlite_master SET sql = 'CREATE TABLE keyed (a COLLATE theirs PRIMARY KEY) WITHOUT ROWID' WHERE "+
+			"name = 'keyed'",
+		"INSERT INTO sqlite_master VALUES ('table', 'vectors', 'vectors', 0, 'CREATE VIRTUAL TABLE vectors USING "+
+			"vec99(v float[3])')",
 	)
 	if lines := quickChecked(t, path); lines != nil {
 		t.Errorf("SQLite checks it: %q", lines)
@@ -139,10 +144,12 @@ func TestQuickCheckOfValues(t *testing.T) {
 		"CREATE TABLE strict (a ANY) STRICT",
 		"INSERT INTO strict VALUES ('x')",
 		"PRAGMA writable_schema = ON",
-		"UPDATE sqlite_master SET sql = 'CREATE TABLE v (a NOT NULL, b TEXT, c INTEGER, d CHECK (d > 1))' WHERE name = 'v'",
+		"UPDATE sqlite_master SET sql = 'CREATE TABLE v (a NOT NULL, b TEXT, c INTEGER, d CHECK (d > 1))' WHERE "+
+			"name = 'v'",
 		"UPDATE sqlite_master SET sql = 'CREATE TABLE strict (a INT) STRICT' WHERE name = 'strict'",
 	)
-	for i, want := range []string{"non-INT value in strict.a", "NULL value in v.a", "NUMERIC value in v.b", "TEXT value in v.c", "CHECK constraint failed in v"} {
+	for i, want := range []string{"non-INT value in strict.a", "NULL value in v.a", "NUMERIC value in v.b",
+		"TEXT value in v.c", "CHECK constraint failed in v"} {
 		if lines := quickChecked(t, path); len(lines) != 5 || lines[i] != want {
 			t.Errorf("SQLite says %q, and not %q", lines, want)
 		}
@@ -158,11 +165,16 @@ func TestQuickCheckDamage(t *testing.T) {
 	t.Parallel()
 	const leaf, indexLeaf, page = 0x0d, 0x0a, 4096
 	for name, damage := range map[string]func(b []byte) []byte{
-		"a leaf of zeros":       func(b []byte) []byte { clear(leafAt(b, 10, leaf)); return b },
-		"a leaf of noise":       func(b []byte) []byte { copy(leafAt(b, 10, leaf), noise(page)); return b },
-		"an index's leaf":       func(b []byte) []byte { clear(leafAt(b, 10, indexLeaf)); return b },
-		"an index's cell":       func(b []byte) []byte { leafAt(b, 10, indexLeaf)[8] = 0xff; return b },
-		"two leaves change":     func(b []byte) []byte { p := leafAt(b, 10, leaf); swap(p, leafAt(b, 20, leaf)); return b },
+		"a leaf of zeros": func(b []byte) []byte { clear(leafAt(b, 10, leaf)); return b },
+		"a leaf of noise": func(b []byte) []byte { copy(leafAt(b, 10, leaf), noise(page)); return b },
+		"an index's leaf": func(b []byte) []byte { clear(leafAt(b, 10, indexLeaf)); return b },
+		"an index's cell": func(b []byte) []byte { leafAt(b, 10, indexLeaf)[8] = 0xff; return b },
+		"two leaves change": func(b []byte) []byte {
+			p := leafAt(b, 10, leaf)
+			swap(p,
+				leafAt(b, 20, leaf))
+			return b
+		},
 		"a leaf twice":          func(b []byte) []byte { copy(leafAt(b, 10, leaf), leafAt(b, 20, leaf)); return b },
 		"the free list's count": func(b []byte) []byte { b[39] = 7; return b },
 		"the end is missing":    func(b []byte) []byte { return b[:len(b)-2*page] },
@@ -178,13 +190,13 @@ func TestQuickCheckDamage(t *testing.T) {
 					defer s.Close()
 					err = s.QuickCheck(t.Context())
 				}
-				isError(t, err, clierr.Refused, path, "the file is damaged or was cut off while it was copied")
+				isError(t, err, clierr.Refused, path, "the file is damaged or was truncated while it was copied")
 				if strings.Contains(err.Error(), "\n") || len(err.Error()) > 700 {
 					t.Errorf("it is long: %s", err)
 				}
 				// Where a page is beyond the end we stop, and SQLite may read zeros.
 				if lines := quickChecked(t, path); len(lines) > 1 && name != "the end is missing" {
-					if !strings.Contains(err.Error(), "SQLite finds "+strings.TrimSpace(lines[1])) {
+					if !strings.Contains(err.Error(), "SQLite found "+strings.TrimSpace(lines[1])) {
 						t.Errorf("%v does not say %q", err, lines[1])
 					}
 					if more := strings.Contains(err.Error(), "; and more; "); more != (len(lines) > 1+fewFindings) {
@@ -206,7 +218,8 @@ func swap(a, b []byte) {
 // are right.
 func TestQuickCheckDamageInWAL(t *testing.T) {
 	t.Parallel()
-	const blame = "without its -wal the file is sound, so the -wal does not belong to it or is damaged: copy the file and its -wal together again while Flujo is stopped"
+	const blame = "without its -wal the file is intact, so the -wal does not belong to it or is damaged: copy the " +
+		"file and its -wal together again while Flujo is stopped"
 	frame := func(wal []byte, kind byte) (last []byte) { // which counts
 		for rest := wal[32:]; len(rest) > 0; rest = rest[24+4096:] {
 			if rest[24] == kind {
@@ -252,7 +265,7 @@ func TestQuickCheckBothDamaged(t *testing.T) {
 	write(t, path, contents)
 	watch(t, path)
 	s := openSnapshot(t, path)
-	isError(t, s.QuickCheck(t.Context()), clierr.Refused, "SQLite finds Tree 2 page ", copyAgain)
+	isError(t, s.QuickCheck(t.Context()), clierr.Refused, "SQLite found Tree 2 page ", copyAgain)
 }
 
 // TestQuickCheckLiveWriter: damage next to a writer, who holds SQLite's locks.
@@ -265,7 +278,7 @@ func TestQuickCheckLiveWriter(t *testing.T) {
 	startWriter(t, path, "UPDATE runs SET status = 'new' WHERE run_id = '000001'")
 	watch(t, path)
 	s := openSnapshot(t, path)
-	isError(t, s.QuickCheck(t.Context()), clierr.Refused, "SQLite finds ", copyAgain)
+	isError(t, s.QuickCheck(t.Context()), clierr.Refused, "SQLite found ", copyAgain)
 }
 
 // TestQuickCheckWhileWritten: pages that changed under the check are no damage.
@@ -280,8 +293,8 @@ func TestQuickCheckWhileWritten(t *testing.T) {
 		t,
 		s.QuickCheck(t.Context()),
 		clierr.Failed,
-		"SQLite finds ",
-		"it was written while it was read: stop Flujo and run again",
+		"SQLite found ",
+		"the file was written while it was read: stop Flujo and run again",
 	)
 }
 
@@ -377,7 +390,8 @@ func TestQuickCheckCancelledInTheMiddle(t *testing.T) {
 func TestFirstFindings(t *testing.T) {
 	t.Parallel()
 	for findings, want := range map[string]string{
-		"a": "a", "*** in database main ***\na\nb": "a; b", "a\n\n b \nc\n": "a; b; c", "a\nb\nc\nd": "a; b; c; and more",
+		"a": "a", "*** in database main ***\na\nb": "a; b", "a\n\n b \nc\n": "a; b; c",
+		"a\nb\nc\nd": "a; b; c; and more",
 		"*** in database main ***\na\nb\nc\nd\ne": "a; b; c; and more",
 	} {
 		if got := first(findings); got != want {

@@ -8,8 +8,9 @@ import (
 	"os"
 )
 
-// lockedByAnother reports whether another process may have the database at
-// path open. Where locks can't be asked for, a -shm is taken for a sign of it.
+// lockedByAnother reports whether another process may have the database at path
+// open. Locks cannot be queried on this system, so it reports whether a -shm
+// exists.
 func lockedByAnother(path string) (bool, error) {
 	_, err := os.Stat(path + "-shm")
 	if errors.Is(err, fs.ErrNotExist) {

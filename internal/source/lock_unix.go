@@ -10,10 +10,10 @@ import (
 	"syscall"
 )
 
-// Where SQLite's unix VFS puts the locks that every connection holds
+// The bytes that every connection of SQLite's unix VFS locks
 // (https://www.sqlite.org/fileformat.html, and the comments of os_unix.c):
-// the shared range of the database file, and the byte of the -shm that says
-// that somebody has it mapped.
+// the shared range of the database file, and the byte of the -shm that is
+// locked while a process has it mapped.
 const (
 	sharedFirst = 0x40000000 + 2
 	sharedSize  = 510
@@ -21,7 +21,7 @@ const (
 )
 
 // lockedByAnother reports whether another process has the database at path
-// open. This process's own connections do not show.
+// open. It does not report connections of this process.
 func lockedByAnother(path string) (bool, error) {
 	locked, err := locked(path, sharedFirst, sharedSize)
 	if err != nil || locked {

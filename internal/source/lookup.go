@@ -11,15 +11,16 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// sameAs compares a column with the first parameter, storage class and all: by
-// the column's declared type SQLite takes '5' for 5.
+// sameAs returns the SQL that compares a column with the first parameter,
+// storage class included. Otherwise SQLite would convert by the column's
+// declared type, and '5' would equal 5.
 func sameAs(column string) string {
 	return fmt.Sprintf("%[1]s = ?1 AND typeof(%[1]s) = typeof(?1)", quote(column))
 }
 
-// Values gives the values of a column in the rows whose key column holds key,
-// of its storage class. Nothing where the file has no such table or columns.
-// The bytes are the caller's.
+// Values returns the values of a column in the rows whose key column holds key,
+// of the same storage class. It returns none if the file does not have the
+// table or the columns. The caller owns the bytes.
 func (s *Snapshot) Values(
 	ctx context.Context,
 	table, column, keyColumn string,
@@ -37,8 +38,8 @@ func (s *Snapshot) Values(
 	return values, err
 }
 
-// Holds reports whether a column holds the value, of its storage class, in any
-// row.
+// Holds reports whether a column holds the value, of the same storage class, in
+// any row. It reports false if the file does not have the column.
 func (s *Snapshot) Holds(ctx context.Context, table, column string, value mapping.Value) (found bool, err error) {
 	if !slices.Contains(s.tables[table], column) {
 		return false, nil
@@ -48,8 +49,9 @@ func (s *Snapshot) Holds(ctx context.Context, table, column string, value mappin
 	return found, err
 }
 
-// CountWhere counts the rows in which a column holds the value, of its storage
-// class; 0 where the file has no such table or column.
+// CountWhere returns the number of rows in which a column holds the value, of
+// the same storage class. It returns 0 if the file does not have the table or
+// the column.
 func (s *Snapshot) CountWhere(ctx context.Context, table, column string, value mapping.Value) (n int64, err error) {
 	if !slices.Contains(s.tables[table], column) {
 		return 0, nil
@@ -59,9 +61,9 @@ func (s *Snapshot) CountWhere(ctx context.Context, table, column string, value m
 	return n, err
 }
 
-// Row gives the named columns of the first row whose key column holds key, of
-// its storage class, or nil. Columns that the file does not have are NULL. The
-// bytes are the caller's.
+// Row returns the named columns of the first row whose key column holds key, of
+// the same storage class, or nil if there is none. Columns that the file does
+// not have are NULL. The caller owns the bytes.
 func (s *Snapshot) Row(
 	ctx context.Context,
 	table, keyColumn string,
@@ -74,7 +76,8 @@ func (s *Snapshot) Row(
 	return s.firstRow(ctx, table, columns, sameAs(keyColumn), key)
 }
 
-// RowAt gives the named columns of the row with a rowid, or nil, as Row does.
+// RowAt returns the named columns of the row with the given rowid, or nil, as
+// Row does.
 func (s *Snapshot) RowAt(ctx context.Context, table string, rowid int64, columns []string) ([]mapping.Value, error) {
 	name, err := s.rowID(ctx, table)
 	if err != nil {
@@ -100,8 +103,8 @@ func (s *Snapshot) firstRow(
 	return found, err
 }
 
-// Keys reads rowid and key of every row of a table, in no order that is
-// promised. The caller closes it.
+// Keys returns the rowid and key of every row of a table, in no particular
+// order. The caller closes the Rows.
 func (s *Snapshot) Keys(ctx context.Context, table, column string) (*Rows, error) {
 	rowID, err := s.rowID(ctx, table)
 	if err != nil {
@@ -114,24 +117,25 @@ func (s *Snapshot) Keys(ctx context.Context, table, column string) (*Rows, error
 	return s.query(ctx, query)
 }
 
-// KeyKind says what SQLite guarantees of a key column.
+// KeyKind is what SQLite guarantees of a key column.
 type KeyKind int
 
 // The kinds of keys.
 const (
-	FreeKey   KeyKind = iota // nothing: two rows may have the same
-	UniqueKey                // no two rows have the same value of the same storage class; NULL may come often
-	RowIDKey                 // it is the rowid: an integer, unique, never NULL
+	FreeKey   KeyKind = iota // nothing: two rows may have the same key
+	UniqueKey                // no two rows have the same value and storage class, except for NULL
+	RowIDKey                 // the key is the rowid: an integer, unique, never NULL
 )
 
-// KeyKind finds out what the table's declaration guarantees of a column.
+// KeyKind returns what the table's declaration guarantees of a column.
 func (s *Snapshot) KeyKind(ctx context.Context, table, column string) (kind KeyKind, err error) {
 	keys := 0
-	// A key that is the rowid needs no index. INTEGER PRIMARY KEY is not always
-	// one: not in a table without rowids, nor with DESC.
+	// A primary key that is the rowid has no index. Not every INTEGER PRIMARY KEY
+	// is the rowid: those of WITHOUT ROWID tables and with DESC are not.
 	err = s.each(
 		ctx,
-		`SELECT name, (SELECT count(*) FROM pragma_index_list(?1) WHERE origin = 'pk') FROM pragma_table_info(?1) WHERE pk > 0`,
+		`SELECT name, (SELECT count(*) FROM pragma_index_list(?1) WHERE origin = 'pk')
+		FROM pragma_table_info(?1) WHERE pk > 0`,
 		func(row []mapping.Value) {
 			if keys++; string(row[0].Bytes) != column {
 				return
@@ -148,41 +152,42 @@ func (s *Snapshot) KeyKind(ctx context.Context, table, column string) (kind KeyK
 	return kind, nil
 }
 
-// MissingRuns reads the run_ids that rows of the given tables have and no row
-// of runs, as values of their storage class, each once, in SQLite's order but
-// for reals, which come last. The caller closes it.
+// MissingRuns returns the run_ids, each once, that rows of the given tables
+// have and no row of runs has, as values of their storage class. They are in
+// SQLite's order, except that reals come last. The caller closes the Rows.
 func (s *Snapshot) MissingRuns(ctx context.Context, children []string) (*Rows, error) {
 	return s.query(ctx, s.missingRunsSQL(children))
 }
 
 func (s *Snapshot) missingRunsSQL(children []string) string {
-	// 5 and 5.0 are one to UNION and two here, so reals come by themselves. An
-	// index on run_id gives the order; numbers come before all text.
+	// UNION treats 5 and 5.0 as equal, but they are two keys here, so reals are
+	// read separately. Numbers come before all text, so run_id < '' selects them
+	// by an index on run_id.
 	query := s.missingRunsPart(children, "typeof(run_id) <> 'real'") + " UNION ALL "
 	return query + s.missingRunsPart(children, "run_id < '' AND typeof(run_id) = 'real'")
 }
 
 func (s *Snapshot) missingRunsPart(children []string, condition string) string {
 	parts := make([]string, len(children))
-	for i, table := range children { // DISTINCT where UNION has nothing to do
+	for i, table := range children { // DISTINCT, since there is no UNION for a single table
 		parts[i] = fmt.Sprintf("SELECT DISTINCT run_id FROM %s WHERE %s", quote(table), condition)
 	}
 	query := fmt.Sprintf("SELECT +run_id FROM (%s ORDER BY 1) c", strings.Join(parts, " UNION "))
 	if _, ok := s.tables[mapping.Runs]; ok {
-		query += fmt.Sprintf(
-			" WHERE NOT EXISTS (SELECT 1 FROM %s r WHERE r.run_id = c.run_id AND typeof(r.run_id) = typeof(c.run_id))",
-			mapping.Runs,
-		)
+		query += fmt.Sprintf(` WHERE NOT EXISTS (SELECT 1 FROM %s r
+			WHERE r.run_id = c.run_id AND typeof(r.run_id) = typeof(c.run_id))`, mapping.Runs)
 	}
 	return query
 }
 
-// sampled is how many rows of a table tell of the size of all.
+// sampled is the number of rows from which EstimateBytes estimates the size of
+// a table.
 const sampled = 64
 
-// EstimateBytes gives about how many bytes the cells of a table's rows hold,
-// numbers not counted: by some rows from the lowest rowid to the highest, since
-// to know it each page would have to be read. 0 where it can't be told.
+// EstimateBytes returns the approximate number of bytes in the text and blob
+// cells of a table with the given number of rows, or 0 if it cannot tell. It
+// averages rows at even distances from the lowest rowid to the highest, since
+// reading every page would take too long.
 func (s *Snapshot) EstimateBytes(ctx context.Context, table string, rows int64) (bytes int64, err error) {
 	rowID, err := s.rowID(ctx, table)
 	if err != nil {
@@ -194,16 +199,18 @@ func (s *Snapshot) EstimateBytes(ctx context.Context, table string, rows int64) 
 	}
 	size := fmt.Sprintf("SELECT avg(%s) FROM %s", strings.Join(append(cells, "0"), " + "), quote(table))
 	query := fmt.Sprintf(
-		`WITH RECURSIVE sampled_at(n, low, high) AS (SELECT 0, (SELECT min(%[3]s) FROM %[4]s), (SELECT max(%[3]s) FROM %[4]s)
+		`WITH RECURSIVE sampled_at(n, low, high) AS (
+			SELECT 0, (SELECT min(%[3]s) FROM %[4]s), (SELECT max(%[3]s) FROM %[4]s)
 			UNION ALL SELECT n + 1, low, high FROM sampled_at WHERE n < %[1]d)
-		%[2]s WHERE %[3]s IN (SELECT (SELECT %[3]s FROM %[4]s WHERE %[3]s >= CAST(a.low + (1.0 * a.high - a.low) * a.n / %[1]d AS INTEGER)
+		%[2]s WHERE %[3]s IN (SELECT (SELECT %[3]s FROM %[4]s
+			WHERE %[3]s >= CAST(a.low + (1.0 * a.high - a.low) * a.n / %[1]d AS INTEGER)
 			ORDER BY %[3]s LIMIT 1) FROM sampled_at a)`,
 		sampled-1,
 		size,
 		rowID,
 		quote(table),
 	)
-	if strings.HasPrefix(rowID, "row_number") { // by which no row is found
+	if strings.HasPrefix(rowID, "row_number") { // a row number, which cannot be searched for
 		query = strings.Replace(
 			size,
 			"FROM "+quote(table),
@@ -212,13 +219,14 @@ func (s *Snapshot) EstimateBytes(ctx context.Context, table string, rows int64) 
 		)
 	}
 	err = s.each(ctx, query, func(row []mapping.Value) { bytes = int64(row[0].Real * float64(rows)) })
-	if isOf(err, sqlite3.SQLITE_ERROR) { // a table of so many columns that SQLite does not add them up
+	if isOf(err, sqlite3.SQLITE_ERROR) { // more columns than SQLite allows in one expression
 		return 0, nil
 	}
 	return bytes, err
 }
 
-// VectorSizes counts the vectors of memories by their length in bytes.
+// VectorSizes returns the number of vectors in memories by their length in
+// bytes.
 func (s *Snapshot) VectorSizes(ctx context.Context) (map[int64]int64, error) {
 	sizes := map[int64]int64{}
 	err := s.each(ctx, "SELECT length(vector), count(*) FROM memories WHERE typeof(vector) = 'blob' GROUP BY 1",

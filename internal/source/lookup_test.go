@@ -18,15 +18,17 @@ import (
 // Flujo's own statements for the tables that belong to runs and their indexes,
 // as testdata/flujo_state.db has them; see also spansSchema.
 var childrenSchema = slices.Concat([]string{
-	`CREATE TABLE runs (run_id TEXT PRIMARY KEY, pipeline_id TEXT NOT NULL, pipeline_name TEXT NOT NULL, pipeline_version TEXT NOT NULL,
-		status TEXT NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL)`,
-	`CREATE TABLE steps (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, step_name TEXT NOT NULL, step_index INTEGER NOT NULL,
-		status TEXT NOT NULL, output TEXT, raw_response TEXT, cost_usd REAL, token_counts INTEGER, execution_time_ms INTEGER,
-		created_at TEXT NOT NULL, FOREIGN KEY (run_id) REFERENCES runs(run_id) ON DELETE CASCADE)`,
+	`CREATE TABLE runs (run_id TEXT PRIMARY KEY, pipeline_id TEXT NOT NULL, pipeline_name TEXT NOT NULL,
+		pipeline_version TEXT NOT NULL, status TEXT NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL)`,
+	`CREATE TABLE steps (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, step_name TEXT NOT NULL,
+		step_index INTEGER NOT NULL, status TEXT NOT NULL, output TEXT, raw_response TEXT, cost_usd REAL,
+		token_counts INTEGER, execution_time_ms INTEGER, created_at TEXT NOT NULL,
+		FOREIGN KEY (run_id) REFERENCES runs(run_id) ON DELETE CASCADE)`,
 	"CREATE INDEX idx_steps_run_id ON steps(run_id)",
 	"CREATE INDEX idx_steps_step_index ON steps(step_index)",
-	`CREATE TABLE evaluations (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, step_name TEXT, score REAL NOT NULL, feedback TEXT,
-		metadata TEXT, created_at TEXT NOT NULL DEFAULT (DATETIME('now')), FOREIGN KEY (run_id) REFERENCES runs(run_id) ON DELETE CASCADE)`,
+	`CREATE TABLE evaluations (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, step_name TEXT,
+		score REAL NOT NULL, feedback TEXT, metadata TEXT, created_at TEXT NOT NULL DEFAULT (DATETIME('now')),
+		FOREIGN KEY (run_id) REFERENCES runs(run_id) ON DELETE CASCADE)`,
 	"CREATE INDEX idx_evaluations_run_id ON evaluations(run_id)",
 	"CREATE INDEX idx_evaluations_created_at ON evaluations(created_at)",
 }, spansSchema)
@@ -53,16 +55,19 @@ func TestMissingRuns(t *testing.T) {
 	rows := []string{
 		addRun(
 			"there",
-		), addStep("'there'"), addSpan(1, "there", "s"), addStep("'b'"), addStep("'b'"), addSpan(2, "b", "s"), addEvaluation("'b'"),
+		), addStep("'there'"), addSpan(1, "there", "s"), addStep("'b'"), addStep("'b'"), addSpan(2, "b", "s"),
+		addEvaluation("'b'"),
 		addEvaluation(
 			"'é'",
-		), addSpan(3, "Z", "s"), addSpan(4, "a", "s"), addStep("'a'"), "INSERT INTO traces VALUES ('t', '{}', ''), ('there', '{}', '')",
+		), addSpan(3, "Z", "s"), addSpan(4, "a", "s"), addStep("'a'"),
+		"INSERT INTO traces VALUES ('t', '{}', ''), ('there', '{}', '')",
 		addStep("''"), addEvaluation("'There'"), addStep("'there '"),
 	}
 	odd := slices.Concat(rows, []string{
 		addStep(
 			"x'62'",
-		), addEvaluation("x'62'"), addEvaluation("'b' || char(0)"), addEvaluation("CAST(x'ff' AS TEXT)"), addRun("\u00ff"), addStep("12"),
+		), addEvaluation("x'62'"), addEvaluation("'b' || char(0)"), addEvaluation("CAST(x'ff' AS TEXT)"),
+		addRun("\u00ff"), addStep("12"),
 	})
 	want := []string{`""`, `"There"`, `"Z"`, `"a"`, `"b"`, `"t"`, `"there "`, `"é"`}
 	for name, tc := range map[string]struct {
@@ -72,30 +77,37 @@ func TestMissingRuns(t *testing.T) {
 	}{
 		"as Flujo makes it": {slices.Concat(childrenSchema, rows), children, want},
 		"without indexes": {
-			slices.Concat(childrenSchema, []string{"DROP INDEX idx_spans_run_id", "DROP INDEX idx_steps_run_id", "DROP INDEX idx_evaluations_run_id"}, rows),
+			slices.Concat(childrenSchema, []string{"DROP INDEX idx_spans_run_id", "DROP INDEX idx_steps_run_id",
+				"DROP INDEX idx_evaluations_run_id"}, rows),
 			children, want,
 		},
-		"without runs": {slices.Concat(childrenSchema, rows, []string{"DROP TABLE runs"}), children, slices.Insert(slices.Clone(want), 6, `"there"`)},
+		"without runs": {slices.Concat(childrenSchema, rows, []string{"DROP TABLE runs"}), children,
+			slices.Insert(slices.Clone(want), 6, `"there"`)},
 		"of one table": {slices.Concat(childrenSchema, rows), []string{"traces"}, []string{`"t"`}},
 		"of one table without an index": {
-			[]string{rowsTable, "CREATE TABLE steps (run_id TEXT)", "INSERT INTO steps VALUES ('c'), ('a'), ('c'), ('b'), ('a')"},
+			[]string{rowsTable, "CREATE TABLE steps (run_id TEXT)",
+				"INSERT INTO steps VALUES ('c'), ('a'), ('c'), ('b'), ('a')"},
 			[]string{"steps"}, []string{`"a"`, `"b"`, `"c"`},
 		},
 		"none":          {slices.Concat(childrenSchema, rows[:3]), children, nil},
 		"nothing there": {childrenSchema, children, nil},
 		"odd keys": {
 			slices.Concat(childrenSchema, odd), children,
-			[]string{`""`, `"12"`, `"There"`, `"Z"`, `"a"`, `"b"`, `"b\x00"`, `"t"`, `"there "`, `"é"`, "x'ff'", "x'62'"},
+			[]string{`""`, `"12"`, `"There"`, `"Z"`, `"a"`, `"b"`, `"b\x00"`, `"t"`, `"there "`, `"é"`, "x'ff'",
+				"x'62'"},
 		},
 		"NULL": {
-			[]string{rowsTable, "CREATE TABLE steps (run_id)", "INSERT INTO steps VALUES (NULL), ('a'), (NULL), ('r')", "INSERT INTO runs VALUES ('r', 'ok')"},
+			[]string{rowsTable, "CREATE TABLE steps (run_id)", "INSERT INTO steps VALUES (NULL), ('a'), (NULL), ('r')",
+				"INSERT INTO runs VALUES ('r', 'ok')"},
 			[]string{"steps"}, []string{"NULL", `"a"`},
 		},
 		"by storage class": {
 			[]string{
 				"CREATE TABLE runs (run_id TEXT PRIMARY KEY)", "INSERT INTO runs VALUES ('a'), (x'62'), ('13'), (x'')",
-				"CREATE TABLE steps (run_id)", "INSERT INTO steps VALUES ('a'), (x'61'), ('b'), (x'62'), ('12'), (12), (13), ('13'), (''), (x'')",
-				"CREATE TABLE spans (run_id TEXT)", "INSERT INTO spans VALUES ('a'), (x'61'), ('b'), (x'62'), ('12'), ('13')",
+				"CREATE TABLE steps (run_id)",
+				"INSERT INTO steps VALUES ('a'), (x'61'), ('b'), (x'62'), ('12'), (12), (13), ('13'), (''), (x'')",
+				"CREATE TABLE spans (run_id TEXT)",
+				"INSERT INTO spans VALUES ('a'), (x'61'), ('b'), (x'62'), ('12'), ('13')",
 			},
 			[]string{"steps", "spans"}, []string{"12", "13", `""`, `"12"`, `"b"`, "x'61'"},
 		},
@@ -109,14 +121,18 @@ func TestMissingRuns(t *testing.T) {
 		"numbers that are alike": {
 			[]string{
 				"CREATE TABLE runs (run_id PRIMARY KEY)", "INSERT INTO runs VALUES (7), (8.0)",
-				"CREATE TABLE steps (run_id)", "INSERT INTO steps VALUES (5), (5.0), (7), (7.0), (8), (8.0), (1000000000000000), (1e15), (5.0), (5), ('5'), (x'35'), (NULL)",
+				"CREATE TABLE steps (run_id)",
+				"INSERT INTO steps VALUES (5), (5.0), (7), (7.0), (8), (8.0), (1000000000000000), (1e15), " +
+					"(5.0), (5), ('5'), (x'35'), (NULL)",
 				"CREATE TABLE spans (run_id)", "INSERT INTO spans VALUES (5.0), (9e999), (5), ('5'), (-0.5)",
 			},
 			[]string{"steps", "spans"},
-			[]string{"NULL", "5", "8", "1000000000000000", `"5"`, "x'35'", "-0.5 real", "5 real", "7 real", "1e+15 real", "+Inf real"},
+			[]string{"NULL", "5", "8", "1000000000000000", `"5"`, "x'35'", "-0.5 real", "5 real", "7 real",
+				"1e+15 real", "+Inf real"},
 		},
 		"a column declared a time": {
-			[]string{rowsTable, "CREATE TABLE steps (run_id DATETIME)", "INSERT INTO steps VALUES ('2026-11-23 02:18:25'), ('b')"},
+			[]string{rowsTable, "CREATE TABLE steps (run_id DATETIME)",
+				"INSERT INTO steps VALUES ('2026-11-23 02:18:25'), ('b')"},
 			[]string{"steps"}, []string{`"2026-11-23 02:18:25"`, `"b"`},
 		},
 	} {
@@ -146,7 +162,8 @@ func TestMissingRunsNeedsNoSorter(t *testing.T) {
 	t.Parallel()
 	for name, more := range map[string][]string{
 		"without statistics": nil,
-		"with statistics":    {addRun("a"), addStep("'a'"), addStep("'b'"), addSpan(1, "a", "s"), addSpan(2, "c", "s"), addEvaluation("'d'"), "ANALYZE"},
+		"with statistics": {addRun("a"), addStep("'a'"), addStep("'b'"), addSpan(1, "a", "s"), addSpan(2, "c", "s"),
+			addEvaluation("'d'"), "ANALYZE"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -154,7 +171,8 @@ func TestMissingRunsNeedsNoSorter(t *testing.T) {
 			text := queryPlan(t, s, s.missingRunsSQL(children))
 			for _, part := range []string{
 				"SCAN steps USING COVERING INDEX idx_steps_run_id", "SCAN spans USING COVERING INDEX idx_spans_run_id",
-				"SCAN traces USING COVERING INDEX sqlite_autoindex_traces_1", "SCAN evaluations USING COVERING INDEX idx_evaluations_run_id",
+				"SCAN traces USING COVERING INDEX sqlite_autoindex_traces_1",
+				"SCAN evaluations USING COVERING INDEX idx_evaluations_run_id",
 				"SEARCH r USING COVERING INDEX sqlite_autoindex_runs_1 (run",
 			} {
 				if !strings.Contains(text, part) {
@@ -171,8 +189,9 @@ func TestMissingRunsNeedsNoSorter(t *testing.T) {
 // keyed is a table whose keys hold all that a key can.
 var keyed = []string{
 	"CREATE TABLE keyed (k, n INTEGER, at DATETIME, note TEXT)",
-	`INSERT INTO keyed VALUES ('a', 1, '2026-11-23 02:18:25', 'x'), (x'61', 2, 12.5, NULL), ('a', 3, NULL, ''), (12, 4, 1767603600, x'00'), ('12', 5, '', 'y'),
-		(12.0, 6, x'', 'z'), (NULL, 7, '', ''), ('', 8, '', ''), (x'', 9, '', ''), ('a' || char(0) || 'b', 10, '', ''), (CAST(x'ff' AS TEXT), 11, '', ''),
+	`INSERT INTO keyed VALUES ('a', 1, '2026-11-23 02:18:25', 'x'), (x'61', 2, 12.5, NULL), ('a', 3, NULL, ''),
+		(12, 4, 1767603600, x'00'), ('12', 5, '', 'y'), (12.0, 6, x'', 'z'), (NULL, 7, '', ''), ('', 8, '', ''),
+		(x'', 9, '', ''), ('a' || char(0) || 'b', 10, '', ''), (CAST(x'ff' AS TEXT), 11, '', ''),
 		(9223372036854775807, 12, '', ''), (0.1, 13, '', ''), (char(0), 14, '', ''), (x'00', 15, '', '')`,
 }
 
@@ -239,13 +258,15 @@ func TestValuesAreAsStored(t *testing.T) {
 		return values
 	}
 	first := ask("at", mapping.TextValue("a"))
-	for _, v := range []mapping.Value{mapping.BlobValue([]byte("a")), mapping.IntegerValue(12), mapping.TextValue("12")} {
+	for _, v := range []mapping.Value{mapping.BlobValue([]byte("a")), mapping.IntegerValue(12),
+		mapping.TextValue("12")} {
 		ask("at", v) // what was given before stays
 	}
 	if want := []mapping.Value{mapping.TextValue("2026-11-23 02:18:25"), {}}; !slices.EqualFunc(first, want, same) {
 		t.Errorf("%v", first)
 	}
-	if got, want := ask("at", mapping.BlobValue([]byte("a"))), []mapping.Value{mapping.RealValue(12.5)}; !slices.EqualFunc(
+	if got, want := ask("at", mapping.BlobValue([]byte("a"))),
+		[]mapping.Value{mapping.RealValue(12.5)}; !slices.EqualFunc(
 		got,
 		want,
 		same,
@@ -259,7 +280,8 @@ func TestValuesAreAsStored(t *testing.T) {
 	) {
 		t.Errorf("%v", got)
 	}
-	if got, want := ask("at", mapping.IntegerValue(12)), []mapping.Value{mapping.IntegerValue(1767603600)}; !slices.EqualFunc(
+	if got, want := ask("at", mapping.IntegerValue(12)),
+		[]mapping.Value{mapping.IntegerValue(1767603600)}; !slices.EqualFunc(
 		got,
 		want,
 		same,
@@ -267,15 +289,18 @@ func TestValuesAreAsStored(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	for _, at := range []struct{ table, column, keyColumn string }{
-		{"gone", "n", "k"}, {"keyed", "gone", "k"}, {"keyed", "n", "gone"}, {"keyed", "N", "k"}, {"sqlite_master", "sql", "name"}, {"keyed", "a", "a"},
+		{"gone", "n", "k"}, {"keyed", "gone", "k"}, {"keyed", "n", "gone"}, {"keyed", "N", "k"},
+		{"sqlite_master", "sql", "name"}, {"keyed", "a", "a"},
 	} {
 		// SQLite would take a quoted name without a column for a string.
-		if values, err := s.Values(t.Context(), at.table, at.column, at.keyColumn, mapping.TextValue("a")); err != nil ||
+		if values, err := s.Values(t.Context(), at.table, at.column, at.keyColumn,
+			mapping.TextValue("a")); err != nil ||
 			values != nil {
 			t.Errorf("%v: %v, %v", at, values, err)
 		}
 	}
-	for _, at := range []struct{ table, column string }{{"gone", "k"}, {"keyed", "a"}, {"keyed", "K"}, {"sqlite_master", "name"}} {
+	for _, at := range []struct{ table, column string }{{"gone", "k"}, {"keyed", "a"}, {"keyed", "K"},
+		{"sqlite_master", "name"}} {
 		if held, err := s.Holds(t.Context(), at.table, at.column, mapping.TextValue("a")); err != nil || held {
 			t.Errorf("%v: %v, %v", at, held, err)
 		}
@@ -301,8 +326,10 @@ func TestDeclaredTypesHaveNoSay(t *testing.T) {
 		key   mapping.Value
 		want  int
 	}{
-		{"t", mapping.TextValue("5"), 1}, {"t", mapping.BlobValue([]byte("5")), 1}, {"t", mapping.IntegerValue(5), 0}, {"t", mapping.RealValue(5), 0},
-		{"i", mapping.TextValue("5"), 0}, {"i", mapping.BlobValue([]byte("5")), 1}, {"i", mapping.IntegerValue(5), 1}, {"i", mapping.RealValue(5), 0},
+		{"t", mapping.TextValue("5"), 1}, {"t", mapping.BlobValue([]byte("5")), 1}, {"t", mapping.IntegerValue(5), 0},
+		{"t", mapping.RealValue(5), 0},
+		{"i", mapping.TextValue("5"), 0}, {"i", mapping.BlobValue([]byte("5")), 1}, {"i", mapping.IntegerValue(5), 1},
+		{"i", mapping.RealValue(5), 0},
 	} {
 		values, err := s.Values(t.Context(), tc.table, "k", "k", tc.key)
 		if err != nil || len(values) != tc.want || tc.want == 1 && !same(values[0], tc.key) {
@@ -324,7 +351,8 @@ func TestLookupsUseIndexes(t *testing.T) {
 	t.Parallel()
 	s := openSnapshot(t, build(t, childrenSchema...))
 	for table, index := range map[string]string{
-		"runs": "sqlite_autoindex_runs_1", "steps": "idx_steps_run_id", "spans": "idx_spans_run_id", "traces": "sqlite_autoindex_traces_1",
+		"runs": "sqlite_autoindex_runs_1", "steps": "idx_steps_run_id", "spans": "idx_spans_run_id",
+		"traces":      "sqlite_autoindex_traces_1",
 		"evaluations": "idx_evaluations_run_id",
 	} {
 		query := fmt.Sprintf("SELECT * FROM %s WHERE %s", table, sameAs("run_id"))
@@ -349,15 +377,17 @@ func TestRow(t *testing.T) {
 		columns          []string
 		want             string
 	}{
-		"all of it":       {"keyed", "k", mapping.TextValue("12"), []string{"n", "note", "at", "k"}, `5, "y", "", "12"`},
-		"twice":           {"keyed", "n", mapping.IntegerValue(4), []string{"k", "k"}, `12, 12`},
-		"a column absent": {"keyed", "n", mapping.IntegerValue(2), []string{"gone", "at", "it's", `a "b"`, "rowid", "n"}, `NULL, 12.5 real, NULL, NULL, NULL, 2`},
-		"all absent":      {"keyed", "n", mapping.IntegerValue(2), []string{"gone", "too"}, `NULL, NULL`},
-		"the first":       {"keyed", "at", mapping.TextValue(""), []string{"n"}, `5`},
-		"no such row":     {"keyed", "n", mapping.IntegerValue(99), []string{"k"}, ``},
-		"NULL":            {"keyed", "k", mapping.Value{}, []string{"n"}, ``},
-		"no such table":   {"gone", "n", mapping.IntegerValue(1), []string{"k"}, ``},
-		"no such key":     {"keyed", "gone", mapping.TextValue("gone"), []string{"k"}, ``},
+		"all of it": {"keyed", "k", mapping.TextValue("12"), []string{"n", "note", "at", "k"},
+			`5, "y", "", "12"`},
+		"twice": {"keyed", "n", mapping.IntegerValue(4), []string{"k", "k"}, `12, 12`},
+		"a column absent": {"keyed", "n", mapping.IntegerValue(2),
+			[]string{"gone", "at", "it's", `a "b"`, "rowid", "n"}, `NULL, 12.5 real, NULL, NULL, NULL, 2`},
+		"all absent":    {"keyed", "n", mapping.IntegerValue(2), []string{"gone", "too"}, `NULL, NULL`},
+		"the first":     {"keyed", "at", mapping.TextValue(""), []string{"n"}, `5`},
+		"no such row":   {"keyed", "n", mapping.IntegerValue(99), []string{"k"}, ``},
+		"NULL":          {"keyed", "k", mapping.Value{}, []string{"n"}, ``},
+		"no such table": {"gone", "n", mapping.IntegerValue(1), []string{"k"}, ``},
+		"no such key":   {"keyed", "gone", mapping.TextValue("gone"), []string{"k"}, ``},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -381,10 +411,13 @@ func TestRow(t *testing.T) {
 
 // rowIDTables are tables whose rowid is not just "rowid".
 var rowIDTables = []string{
-	"CREATE TABLE plain (k TEXT PRIMARY KEY, v)", "INSERT INTO plain (rowid, k, v) VALUES (7, 'b', 1), (-3, 'c', 2), (9, 'a', 3)",
+	"CREATE TABLE plain (k TEXT PRIMARY KEY, v)",
+	"INSERT INTO plain (rowid, k, v) VALUES (7, 'b', 1), (-3, 'c', 2), (9, 'a', 3)",
 	"CREATE TABLE own (id INTEGER PRIMARY KEY, k)", "INSERT INTO own VALUES (7, 'b'), (-3, 'c'), (9, 'a')",
-	"CREATE TABLE one (k TEXT PRIMARY KEY, RowID TEXT)", "INSERT INTO one (_rowid_, k, RowID) VALUES (7, 'b', 'x'), (-3, 'c', 'y'), (9, 'a', 'z')",
-	"CREATE TABLE two (k TEXT PRIMARY KEY, rowid TEXT, _ROWID_ INT)", "INSERT INTO two (oid, k) VALUES (7, 'b'), (-3, 'c'), (9, 'a')",
+	"CREATE TABLE one (k TEXT PRIMARY KEY, RowID TEXT)",
+	"INSERT INTO one (_rowid_, k, RowID) VALUES (7, 'b', 'x'), (-3, 'c', 'y'), (9, 'a', 'z')",
+	"CREATE TABLE two (k TEXT PRIMARY KEY, rowid TEXT, _ROWID_ INT)",
+	"INSERT INTO two (oid, k) VALUES (7, 'b'), (-3, 'c'), (9, 'a')",
 	"CREATE TABLE three (k TEXT PRIMARY KEY, rowid, _rowid_, OID)", "INSERT INTO three (k) VALUES ('b'), ('c'), ('a')",
 	"CREATE TABLE none (k TEXT PRIMARY KEY, v) WITHOUT ROWID", "INSERT INTO none VALUES ('b', 1), ('c', 2), ('a', 3)",
 	"CREATE INDEX none_v ON none (v DESC, k)", // another order, if it were taken
@@ -399,8 +432,10 @@ func TestRowIDs(t *testing.T) {
 	watch(t, path)
 	s := openSnapshot(t, path)
 	for table, want := range map[string][]string{
-		"plain": {`-3, "c"`, `7, "b"`, `9, "a"`}, "own": {`-3, "c"`, `7, "b"`, `9, "a"`}, "one": {`-3, "c"`, `7, "b"`, `9, "a"`},
-		"two": {`-3, "c"`, `7, "b"`, `9, "a"`}, "three": {`1, "b"`, `2, "c"`, `3, "a"`}, "none": {`1, "a"`, `2, "b"`, `3, "c"`}, "empty": nil,
+		"plain": {`-3, "c"`, `7, "b"`, `9, "a"`}, "own": {`-3, "c"`, `7, "b"`, `9, "a"`},
+		"one": {`-3, "c"`, `7, "b"`, `9, "a"`},
+		"two": {`-3, "c"`, `7, "b"`, `9, "a"`}, "three": {`1, "b"`, `2, "c"`, `3, "a"`},
+		"none": {`1, "a"`, `2, "b"`, `3, "c"`}, "empty": nil,
 	} {
 		if got, err := collect(s.Rows(t.Context(), table, []string{"k"})); err != nil || !slices.Equal(got, want) {
 			t.Errorf("rows of %s: %q, %v", table, got, err)
@@ -445,8 +480,10 @@ func TestKeys(t *testing.T) {
 		got[row[0].Int] = v
 	}
 	for i, want := range []mapping.Value{
-		mapping.TextValue("a"), mapping.BlobValue([]byte("a")), mapping.TextValue("a"), mapping.IntegerValue(12), mapping.TextValue("12"), mapping.RealValue(12),
-		{}, mapping.TextValue(""), mapping.BlobValue(nil), mapping.TextValue("a\x00b"), mapping.TextValue("\xff"), mapping.IntegerValue(math.MaxInt64),
+		mapping.TextValue("a"), mapping.BlobValue([]byte("a")), mapping.TextValue("a"), mapping.IntegerValue(12),
+		mapping.TextValue("12"), mapping.RealValue(12),
+		{}, mapping.TextValue(""), mapping.BlobValue(nil), mapping.TextValue("a\x00b"), mapping.TextValue("\xff"),
+		mapping.IntegerValue(math.MaxInt64),
 		mapping.RealValue(0.1), mapping.TextValue("\x00"), mapping.BlobValue([]byte{0}),
 	} {
 		if !same(got[int64(i+1)], want) {
@@ -530,7 +567,8 @@ func TestKeyKindTellsTheTruth(t *testing.T) {
 
 func TestVectorSizes(t *testing.T) {
 	t.Parallel()
-	memories := "CREATE TABLE memories (id TEXT PRIMARY KEY, vector BLOB NOT NULL, payload TEXT, metadata TEXT, created_at TEXT)"
+	memories := "CREATE TABLE memories (id TEXT PRIMARY KEY, vector BLOB NOT NULL, payload TEXT, metadata TEXT, " +
+		"created_at TEXT)"
 	for name, tc := range map[string]struct {
 		rows string
 		want map[int64]int64
@@ -541,7 +579,8 @@ func TestVectorSizes(t *testing.T) {
 			"('a', zeroblob(6144)), ('b', zeroblob(8)), ('c', zeroblob(6144)), ('d', zeroblob(7)), ('e', x'')",
 			map[int64]int64{0: 1, 7: 1, 8: 1, 6144: 2},
 		},
-		"what is no vector":  {"('a', 'text of 13 b'), ('b', 12), ('c', 1.5), ('d', CAST('1234' AS BLOB))", map[int64]int64{4: 1}},
+		"what is no vector": {"('a', 'text of 13 b'), ('b', 12), ('c', 1.5), ('d', CAST('1234' AS BLOB))",
+			map[int64]int64{4: 1}},
 		"bytes, not letters": {"('a', CAST('éé' AS BLOB)), ('b', x'00000000')", map[int64]int64{4: 2}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -583,7 +622,8 @@ func TestLastIDByRowID(t *testing.T) {
 	for _, tc := range []struct {
 		table, column string
 		want          int64
-	}{{"steps", "rowid", 77}, {"steps", "id", 77}, {"spans", "rowid", 0}, {"spans", "id", 0}, {"evaluations", "id", 0}} {
+	}{{"steps", "rowid", 77}, {"steps", "id", 77}, {"spans", "rowid", 0}, {"spans", "id", 0},
+		{"evaluations", "id", 0}} {
 		if got, err := s.LastID(t.Context(), tc.table, tc.column); err != nil || got != tc.want {
 			t.Errorf("%s of %s: %d, %v; not %d", tc.column, tc.table, got, err, tc.want)
 		}
@@ -691,7 +731,8 @@ func TestEstimateBytes(t *testing.T) {
 	const rows, columns = 20_000, "(a INTEGER, b TEXT, c BLOB)"
 	fill := func(table string) string {
 		return fmt.Sprintf(
-			"INSERT INTO %s WITH RECURSIVE i(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM i WHERE n < %d) SELECT n, printf('%%.*c', n / 100, 'x') || 'ü', zeroblob(100) FROM i",
+			"INSERT INTO %s WITH RECURSIVE i(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM i WHERE n < %d) SELECT n, "+
+				"printf('%%.*c', n / 100, 'x') || 'ü', zeroblob(100) FROM i",
 			table,
 			rows,
 		)

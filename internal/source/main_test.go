@@ -118,7 +118,7 @@ func (w *writer) refused(statement, says string) {
 	}
 }
 
-// kill ends it as kill -9 does: nothing is cleaned up.
+// kill ends it with SIGKILL, so it does not clean up.
 func (w *writer) kill() {
 	if !w.ended {
 		w.ended = true

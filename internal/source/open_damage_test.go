@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	copyAgain = "the file is damaged or was cut off while it was copied: copy it again with its -wal, or recover it with sqlite3's .recover"
+	copyAgain = "the file is damaged or was truncated while it was copied: copy it again with its -wal, or recover " +
+		"it with sqlite3's .recover"
 	notSQLite = "it is not a SQLite database, or it is encrypted"
 )
 
@@ -31,17 +32,19 @@ func TestOpenRefusesWhatIsNotSQLite(t *testing.T) {
 		contents []byte
 		says     string
 	}{
-		"empty":                 {nil, "the file is empty; give the file that Flujo's state_uri names"},
-		"one byte":              {[]byte("S"), notSQLite},
-		"encrypted":             {noise(8192), notSQLite},
-		"encrypted, and short":  {noise(99), notSQLite},
-		"text":                  {[]byte("CREATE TABLE runs (run_id TEXT);\n"), notSQLite},
-		"SQLite 2":              {append([]byte("** This file contains an SQLite 2.1 database **\x00"), make([]byte, 4096)...), notSQLite},
-		"zeros":                 {make([]byte, 8192), notSQLite},
-		"magic and nothing":     {[]byte("SQLite format 3\x00"), notSQLite},
-		"magic and zeros":       {header, notSQLite},
-		"magic and noise":       {append([]byte("SQLite format 3\x00"), noise(4080)...), notSQLite},
-		"magic, a size, a mode": {append([]byte("SQLite format 3\x00\x10\x00\x02\x02\x00\x40\x20\x20"), make([]byte, 4072)...), ""},
+		"empty":                {nil, "the file is empty; pass the file that Flujo's state_uri names"},
+		"one byte":             {[]byte("S"), notSQLite},
+		"encrypted":            {noise(8192), notSQLite},
+		"encrypted, and short": {noise(99), notSQLite},
+		"text":                 {[]byte("CREATE TABLE runs (run_id TEXT);\n"), notSQLite},
+		"SQLite 2": {append([]byte("** This file contains an SQLite 2.1 database **\x00"),
+			make([]byte, 4096)...), notSQLite},
+		"zeros":             {make([]byte, 8192), notSQLite},
+		"magic and nothing": {[]byte("SQLite format 3\x00"), notSQLite},
+		"magic and zeros":   {header, notSQLite},
+		"magic and noise":   {append([]byte("SQLite format 3\x00"), noise(4080)...), notSQLite},
+		"magic, a size, a mode": {append([]byte("SQLite format 3\x00\x10\x00\x02\x02\x00\x40\x20\x20"),
+			make([]byte, 4072)...), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -94,14 +97,15 @@ func TestCutOff(t *testing.T) {
 			t.Fatal(err)
 		}
 		n := len(whole)
-		for _, size := range []int{1, 15, 16, 50, 99, 100, 101, 511, 512, 1000, 4095, 4096, 4097, 8192, n / 2, n/2 + 100, n - 8192, n - 4097, n - 4096, n - 4095, n - 100, n - 1} {
+		for _, size := range []int{1, 15, 16, 50, 99, 100, 101, 511, 512, 1000, 4095, 4096, 4097, 8192, n / 2,
+			n/2 + 100, n - 8192, n - 4097, n - 4096, n - 4095, n - 100, n - 1} {
 			t.Run(fmt.Sprintf("%s %d of %d", journal, size, n), func(t *testing.T) {
 				t.Parallel()
 				path := filepath.Join(t.TempDir(), "flujo_state.db")
 				write(t, path, whole[:size])
 				watch(t, path)
 				_, err := readAll(t, path)
-				says := "the file is damaged or was cut off while it was copied"
+				says := "the file is damaged or was truncated while it was copied"
 				if size < 100 {
 					says = notSQLite
 				}
@@ -191,7 +195,7 @@ func TestDamagedPage(t *testing.T) {
 	}
 }
 
-// leafAt gives the first page of that kind from page number on.
+// leafAt returns the first page of that kind from page number on.
 func leafAt(b []byte, number int, kind byte) []byte {
 	const page = 4096
 	for at := number * page; at < len(b); at += page {

@@ -24,7 +24,8 @@ func TestOpenEveryState(t *testing.T) {
 		make func(t *testing.T) string
 		rows int
 	}{
-		{"WAL mode without -wal", func(t *testing.T) string { return build(t, walMode, rowsTable, addRows(1000)) }, 1000},
+		{"WAL mode without -wal", func(t *testing.T) string { return build(t, walMode, rowsTable, addRows(1000)) },
+			1000},
 		{"WAL mode with an empty -wal", func(t *testing.T) string {
 			path := build(t, walMode, rowsTable, addRows(100))
 			write(t, path+"-wal", nil)
@@ -224,11 +225,11 @@ func TestOpenRefusesWhatIsNotThere(t *testing.T) {
 	}
 	watch(t, filepath.Join(dir, "x"))
 	for name, tc := range map[string]struct{ path, says string }{
-		"missing":             {"flujo_state.db", "there is no such file; give Flujo's file with --sqlite"},
-		"missing folder":      {"no/flujo_state.db", "there is no such file"},
+		"missing":             {"flujo_state.db", "the file does not exist; pass Flujo's state file with --sqlite"},
+		"missing folder":      {"no/flujo_state.db", "the file does not exist"},
 		"a file for a folder": {"a-file/flujo_state.db", "not a directory"},
-		"a folder":            {".", "it is a folder; give the file in it, such as flujo_state.db, with --sqlite"},
-		"dangling link":       {"dangling", "there is no such file"},
+		"a folder":            {".", "it is a directory; pass a file, such as flujo_state.db in it, with --sqlite"},
+		"dangling link":       {"dangling", "the file does not exist"},
 		"circular link":       {"circle", "too many"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -248,7 +249,8 @@ func TestOpenRefusesWhatIsNotThere(t *testing.T) {
 func TestOpenNames(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
-		"with space.db", "what?.db", "mode=rw?mode=rwc&immutable=1.db", "a#b.db", "100%.db", "%41.db", "a&b;c=d+e.db", "ü 文字 🜁.db",
+		"with space.db", "what?.db", "mode=rw?mode=rwc&immutable=1.db", "a#b.db", "100%.db", "%41.db", "a&b;c=d+e.db",
+		"ü 文字 🜁.db",
 		`a'b"c.db`, "file:x.db", ":memory:", "-dash.db", "line\nbreak.db", `back\slash.db`, "~", "no-ending",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -405,8 +407,8 @@ func TestOpenRefusesHotJournal(t *testing.T) {
 		err,
 		clierr.Refused,
 		fmt.Sprintf("open %q: ", path),
-		"a transaction was broken off in it, and its -journal is still to be rolled back",
-		"let Flujo or sqlite3 open it once",
+		"it holds an interrupted transaction, and its -journal has not been rolled back",
+		"open it once with Flujo or sqlite3",
 	)
 }
 
@@ -440,13 +442,15 @@ func TestOpenOddTables(t *testing.T) {
 		"CREATE TABLE counted (id INTEGER PRIMARY KEY AUTOINCREMENT)",
 		"CREATE TABLE made (a, b AS (a+1))",
 		"PRAGMA writable_schema = ON",
-		"INSERT INTO sqlite_master VALUES ('table', 'vectors', 'vectors', 0, 'CREATE VIRTUAL TABLE vectors USING vec99(v float[3])')",
+		"INSERT INTO sqlite_master VALUES ('table', 'vectors', 'vectors', 0, 'CREATE VIRTUAL TABLE vectors USING "+
+			"vec99(v float[3])')",
 	)
 	watch(t, path)
 	s := openSnapshot(t, path)
 	holds(t, s, 3)
 	for table, want := range map[string][]string{
-		"runs": {"run_id", "status"}, `odd "name" 文`: {"a b", `c"d`, "e"}, "sqlitex": {"a"}, "w": {"k", "v"}, "counted": {"id"}, "made": {"a"},
+		"runs": {"run_id", "status"}, `odd "name" 文`: {"a b", `c"d`, "e"}, "sqlitex": {"a"}, "w": {"k", "v"},
+		"counted": {"id"}, "made": {"a"},
 		"words": nil, "vectors": nil, "words_config": {"k", "v"},
 	} {
 		if got, ok := s.Tables()[table]; !ok || !slices.Equal(got, want) {
@@ -458,7 +462,8 @@ func TestOpenOddTables(t *testing.T) {
 			t.Errorf("%s is taken for a table", table)
 		}
 	}
-	if rows, err := collect(s.Rows(t.Context(), `odd "name" 文`, []string{`c"d`, "a b"})); err != nil || len(rows) != 0 {
+	rows, err := collect(s.Rows(t.Context(), `odd "name" 文`, []string{`c"d`, "a b"}))
+	if err != nil || len(rows) != 0 {
 		t.Errorf("%q, %v", rows, err)
 	}
 }

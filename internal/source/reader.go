@@ -9,29 +9,31 @@ import (
 	"time"
 )
 
-// readAhead is how many bytes are fetched at once when reads go on in one
-// direction: SQLite asks page by page, mostly in order. quick_check goes through
-// the pages of a table from the last to the first, where the operating system
-// does not read ahead: from a disk each page would then be a read of its own.
-// Rows that are looked up by an index lie in short stretches here and there, so
-// a fetch after a jump is of just what was asked, and each that follows it twice
-// the one before.
+// readAhead is the largest number of bytes that are read at once while reads
+// continue in one direction. SQLite asks for one page at a time, mostly in
+// order. quick_check reads the pages of a table from last to first, where the
+// operating system does not read ahead, so each page would be a disk access of
+// its own.
+//
+// Rows that an index leads to lie in short runs. So after a jump only the
+// requested bytes are read, and each read that continues in the same direction
+// doubles the size.
 const readAhead = 256 << 10
 
-// reader gives SQLite the bytes of a file that stays open after it: Close does
-// nothing, and the size is the one at the time it was made.
+// reader reads a file for SQLite. Close does not close the file, and Stat
+// returns what it returned when the reader was created.
 type reader struct {
 	file   *os.File
 	info   fs.FileInfo
 	at     int64 // where the next Read begins
 	buf    []byte
 	from   int64 // where buf begins in the file
-	ahead  int   // how many bytes the last fetch asked for
-	cutOff *bool // set by a Read beyond the end, which then fails; nil where that is no error
+	ahead  int   // size in bytes of the last fill
+	cutOff *bool // set by a Read beyond the end, which then fails; nil if such a Read returns io.EOF
 }
 
-// errCutOff is given for what lies beyond the end of a database: SQLite takes
-// an end of file for zeros, and every page that it reads was written once.
+// errCutOff is the error of a read beyond the end of a database. SQLite would
+// treat an end of file as zeros, but every page that it reads was written once.
 var errCutOff = errors.New("a page is beyond the end of the file")
 
 func newReader(file *os.File, cutOff *bool) (*reader, error) {
@@ -45,19 +47,21 @@ func newReader(file *os.File, cutOff *bool) (*reader, error) {
 // Stat implements fs.File.
 func (r *reader) Stat() (fs.FileInfo, error) { return r.info, nil }
 
-// Close implements fs.File; the file belongs to the one who opened it.
+// Close implements fs.File. It leaves the file open, which belongs to the
+// caller of newReader.
 func (r *reader) Close() error { return nil }
 
-// Seek implements io.Seeker from the start of the file, as SQLite asks it.
+// Seek implements io.Seeker. It accepts only io.SeekStart, which is all that
+// SQLite uses.
 func (r *reader) Seek(offset int64, whence int) (int64, error) {
 	if whence != io.SeekStart {
-		return 0, fmt.Errorf("seek %d from %d: only from the start", offset, whence)
+		return 0, fmt.Errorf("seek to %d with whence %d: only io.SeekStart is supported", offset, whence)
 	}
 	r.at = offset
 	return offset, nil
 }
 
-// Read implements io.Reader at the place of the last Seek.
+// Read implements io.Reader.
 func (r *reader) Read(p []byte) (int, error) {
 	if r.at < r.from || r.at+int64(len(p)) > r.from+int64(len(r.buf)) {
 		if err := r.fill(len(p)); err != nil {
@@ -76,8 +80,8 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// fill fetches the n bytes at r.at, and up to readAhead when the reads go on
-// where the last fetch ended, or back from where it began.
+// fill reads the n bytes at r.at into the buffer. It reads more, up to
+// readAhead, if they follow or precede those of the last fill.
 func (r *reader) fill(n int) error {
 	from, end := r.at, r.from+int64(len(r.buf))
 	more := max(n, min(2*r.ahead, readAhead))
@@ -100,7 +104,7 @@ func (r *reader) fill(n int) error {
 	return err
 }
 
-// emptyFile stands for a -wal that is not there.
+// emptyFile stands in for a -wal that does not exist.
 type emptyFile struct{}
 
 func (*emptyFile) Stat() (fs.FileInfo, error)         { return emptyInfo{}, nil }

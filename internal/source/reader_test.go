@@ -30,8 +30,9 @@ func TestReaderInAnyOrder(t *testing.T) {
 		fetches int // at the most
 		bytes   int // that are fetched at the most for one that is asked; 0 where that is of no matter
 	}{
-		"forwards":            {func(i int) int { return i * piece }, whole*piece/readAhead + 1 + doubling, 1},
-		"backwards":           {func(i int) int { return (whole - 1 - i) * piece }, whole*piece/readAhead + 2 + doubling, 2},
+		"forwards": {func(i int) int { return i * piece }, whole*piece/readAhead + 1 + doubling, 1},
+		"backwards": {func(i int) int { return (whole - 1 - i) * piece },
+			whole*piece/readAhead + 2 + doubling, 2},
 		"backwards, by leaps": {func(i int) int { return (whole - 1 - i) * piece / 3 * 3 }, whole, 0},
 		"at random":           {func(int) int { return random.IntN(len(contents) - piece) }, whole, 2},
 		"short stretches, as an index has them": {func(i int) int {

@@ -56,8 +56,11 @@ func TestReadOnlyFolder(t *testing.T) {
 		make func(t *testing.T) string
 		live bool
 	}{
-		"WAL mode without -wal": {make: func(t *testing.T) string { return build(t, walMode, rowsTable, addRows(110)) }},
-		"with a -wal":           {make: withWAL},
+		"WAL mode without -wal": {make: func(t *testing.T) string {
+			return build(t, walMode, rowsTable,
+				addRows(110))
+		}},
+		"with a -wal": {make: withWAL},
 		"with -wal and -shm": {make: func(t *testing.T) string {
 			path := build(t, walMode, rowsTable, addRows(100))
 			leftByKilled(t, path, addRows(10))
@@ -180,7 +183,7 @@ func TestUnreadable(t *testing.T) {
 	t.Parallel()
 	for suffix, says := range map[string]string{
 		"":         "permission denied",
-		"-wal":     "its newest rows are in that file: the user that runs this must be able to read it",
+		"-wal":     "the newest rows are in its -wal: run as a user that can read it",
 		"-shm":     "permission denied",
 		"-journal": "permission denied",
 	} {

@@ -11,15 +11,16 @@ import (
 	"flujo-port/internal/sqlite"
 )
 
-// Rows is a running query. Its values are what is stored, by storage class.
+// Rows is a running query. Its values are as they are stored, with their
+// storage class.
 type Rows struct {
 	s    *Snapshot
 	rows *sqlite.Rows
 }
 
-// Rows reads the rowid and the named columns of all rows of a table, in the
+// Rows returns the rowid and the named columns of all rows of a table, in the
 // order of their rowids. Rows of a table without rowids are numbered from 1, in
-// the order of its primary key. The caller closes it.
+// the order of its primary key. The caller closes the Rows.
 func (s *Snapshot) Rows(ctx context.Context, table string, columns []string) (*Rows, error) {
 	rowID, err := s.rowID(ctx, table)
 	if err != nil {
@@ -28,11 +29,12 @@ func (s *Snapshot) Rows(ctx context.Context, table string, columns []string) (*R
 	return s.query(ctx, fmt.Sprintf("SELECT %s, %s FROM %s NOT INDEXED", rowID, stored(columns), quote(table)))
 }
 
-// inScanOrder numbers rows by their rowids in a query that is NOT INDEXED.
+// inScanOrder numbers rows in the order of their rowids, in a query with NOT
+// INDEXED.
 const inScanOrder = "row_number() OVER ()"
 
-// rowID gives what reads as a table's rowid. SQLite has three names for it, and
-// columns may have taken some.
+// rowID returns the SQL expression of a table's rowid. SQLite has three names
+// for it, each of which a column may have taken.
 func (s *Snapshot) rowID(ctx context.Context, table string) (string, error) {
 	// The primary key of a table without rowids is an index that sqlite_master
 	// does not list.
@@ -59,9 +61,9 @@ func (s *Snapshot) rowID(ctx context.Context, table string) (string, error) {
 	return fmt.Sprintf("row_number() OVER (ORDER BY %s)", strings.Join(key, ", ")), nil
 }
 
-// SpansWithoutTrace reads the rowid and the named columns of the spans whose
-// run, as a value of its storage class, has no row in traces; run by run,
-// within a run in the order of their rowids. The caller closes it.
+// SpansWithoutTrace returns the rowid and the named columns of the spans whose
+// run, as a value of its storage class, has no row in traces. They are ordered
+// by run and within a run by rowid. The caller closes the Rows.
 func (s *Snapshot) SpansWithoutTrace(ctx context.Context, columns []string) (*Rows, error) {
 	query, err := s.spansWithoutTraceSQL(ctx, columns)
 	if err != nil {
@@ -77,15 +79,13 @@ func (s *Snapshot) spansWithoutTraceSQL(ctx context.Context, columns []string) (
 	}
 	query := fmt.Sprintf("SELECT %s, %s FROM %s s", rowID, s.storedOrNull(mapping.Spans, columns), mapping.Spans)
 	if _, ok := s.tables[mapping.Traces]; ok {
-		query += fmt.Sprintf(
-			" WHERE NOT EXISTS (SELECT 1 FROM %s t WHERE t.run_id = s.run_id AND typeof(t.run_id) = typeof(s.run_id))",
-			mapping.Traces,
-		)
+		query += fmt.Sprintf(` WHERE NOT EXISTS (SELECT 1 FROM %s t
+			WHERE t.run_id = s.run_id AND typeof(t.run_id) = typeof(s.run_id))`, mapping.Traces)
 	}
 	return query + " ORDER BY s.run_id, 1", nil
 }
 
-// stored lists the columns.
+// stored returns the list of the columns for a SELECT.
 func stored(columns []string) string {
 	parts := make([]string, len(columns))
 	for i, c := range columns {
@@ -94,8 +94,9 @@ func stored(columns []string) string {
 	return strings.Join(parts, ", ")
 }
 
-// storedOrNull lists the columns as stored does, with NULL for those that the
-// table does not have: SQLite would take their quoted names for strings.
+// storedOrNull returns the list of the columns as stored does, with NULL for
+// those that the table does not have. SQLite would read their quoted names as
+// strings.
 func (s *Snapshot) storedOrNull(table string, columns []string) string {
 	parts := make([]string, len(columns))
 	for i, c := range columns {
@@ -115,8 +116,8 @@ func (s *Snapshot) query(ctx context.Context, query string, args ...mapping.Valu
 	return &Rows{s: s, rows: rows}, nil
 }
 
-// Next gives the next row, io.EOF after the last. The row and its bytes are
-// the Rows' own and good until the next call of Next or Close.
+// Next returns the next row, or io.EOF after the last. The row and its bytes
+// belong to the Rows and are valid until the next call of Next or Close.
 func (r *Rows) Next() ([]mapping.Value, error) {
 	row, err := r.rows.Next()
 	if err != nil && err != io.EOF {
@@ -125,5 +126,5 @@ func (r *Rows) Next() ([]mapping.Value, error) {
 	return row, err
 }
 
-// Close ends the query. A second one does nothing.
+// Close ends the query. It may be called more than once.
 func (r *Rows) Close() { r.rows.Close() }

@@ -13,16 +13,17 @@ import (
 var spansSchema = []string{
 	`CREATE TABLE traces (run_id TEXT PRIMARY KEY, trace_data TEXT NOT NULL, created_at TEXT NOT NULL,
 		FOREIGN KEY (run_id) REFERENCES runs(run_id) ON DELETE CASCADE)`,
-	`CREATE TABLE spans (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, span_id TEXT NOT NULL, parent_span_id TEXT,
-		name TEXT NOT NULL, start_time REAL NOT NULL, end_time REAL, status TEXT NOT NULL, attributes TEXT, created_at TEXT NOT NULL,
-		FOREIGN KEY (run_id) REFERENCES runs(run_id) ON DELETE CASCADE)`,
+	`CREATE TABLE spans (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, span_id TEXT NOT NULL,
+		parent_span_id TEXT, name TEXT NOT NULL, start_time REAL NOT NULL, end_time REAL, status TEXT NOT NULL,
+		attributes TEXT, created_at TEXT NOT NULL, FOREIGN KEY (run_id) REFERENCES runs(run_id) ON DELETE CASCADE)`,
 	"CREATE INDEX idx_spans_run_id ON spans(run_id)",
 	"CREATE INDEX idx_spans_parent_span ON spans(parent_span_id)",
 }
 
 func addSpan(id int, run, span string) string {
 	return fmt.Sprintf(
-		"INSERT INTO spans (id, run_id, span_id, name, start_time, status, created_at) VALUES (%d, '%s', '%s', 'n', %d, 'ok', '2026-11-23 02:18:25')",
+		"INSERT INTO spans (id, run_id, span_id, name, start_time, status, created_at) VALUES (%d, '%s', '%s', "+
+			"'n', %d, 'ok', '2026-11-23 02:18:25')",
 		id,
 		run,
 		span,
@@ -40,7 +41,8 @@ func TestSpansWithoutTrace(t *testing.T) {
 		), addSpan(2, "a", "a2"), addSpan(5, "b", "b5"), addSpan(1, "traced", "t1"), addSpan(7, "a", "a7"),
 		addSpan(3, "traced", "t3"), addSpan(4, "a", "a4"), addSpan(8, "Z", "Z8"), addSpan(6, "é", "é6"),
 	}
-	traced := "INSERT INTO traces VALUES ('traced', '{}', '2026-11-23 02:18:25'), ('without spans', '{}', '2026-11-23 02:18:25')"
+	traced := "INSERT INTO traces VALUES ('traced', '{}', '2026-11-23 02:18:25'), ('without spans', '{}', " +
+		"'2026-11-23 02:18:25')"
 	want := []string{
 		`8, "Z", "Z8"`,
 		`2, "a", "a2"`,
@@ -56,13 +58,15 @@ func TestSpansWithoutTrace(t *testing.T) {
 		want       []string
 	}{
 		"as Flujo makes it": {slices.Concat(spansSchema, spans, []string{traced}), want},
-		"without an index":  {slices.Concat(spansSchema, []string{"DROP INDEX idx_spans_run_id"}, spans, []string{traced}), want},
+		"without an index": {slices.Concat(spansSchema, []string{"DROP INDEX idx_spans_run_id"}, spans,
+			[]string{traced}), want},
 		"without traces":    {slices.Concat(spansSchema[1:], spans), withTraced},
 		"with empty traces": {slices.Concat(spansSchema, spans), withTraced},
 		"without spans":     {slices.Concat(spansSchema, []string{traced}), nil},
 		"by storage class": {
 			slices.Concat(spansSchema, []string{
-				addSpan(1, "a", "a1"), addSpan(2, "b", "b2"), "UPDATE spans SET run_id = x'62' WHERE id = 2", addSpan(3, "b", "b3"), addSpan(4, "c", "c4"),
+				addSpan(1, "a", "a1"), addSpan(2, "b", "b2"), "UPDATE spans SET run_id = x'62' WHERE id = 2",
+				addSpan(3, "b", "b3"), addSpan(4, "c", "c4"),
 				"INSERT INTO traces VALUES ('a', '{}', ''), ('b', '{}', ''), (x'63', '{}', '')",
 			}),
 			[]string{`4, "c", "c4"`, `2, x'62', "b2"`},
@@ -70,7 +74,8 @@ func TestSpansWithoutTrace(t *testing.T) {
 		"by storage class, whatever is declared": {
 			[]string{
 				"CREATE TABLE traces (run_id TEXT PRIMARY KEY)", "INSERT INTO traces VALUES ('1'), ('a')",
-				"CREATE TABLE spans (run_id INTEGER, span_id)", "INSERT INTO spans VALUES (1, 's1'), ('a', 's2'), (x'61', 's3')",
+				"CREATE TABLE spans (run_id INTEGER, span_id)",
+				"INSERT INTO spans VALUES (1, 's1'), ('a', 's2'), (x'61', 's3')",
 			},
 			[]string{`1, 1, "s1"`, `3, x'61', "s3"`},
 		},
@@ -118,7 +123,8 @@ func TestSpansWithoutTraceOfOldFiles(t *testing.T) {
 		want  []string
 	}{
 		"0.4": {
-			"CREATE TABLE spans (span_id TEXT PRIMARY KEY, run_id TEXT NOT NULL, start_time REAL NOT NULL, created_at DATETIME DEFAULT CURRENT_TIMESTAMP)",
+			"CREATE TABLE spans (span_id TEXT PRIMARY KEY, run_id TEXT NOT NULL, start_time REAL NOT NULL, " +
+				"created_at DATETIME DEFAULT CURRENT_TIMESTAMP)",
 			[]string{
 				`1, "a", "s2", NULL, NULL, 2 real, NULL, NULL, NULL, "2026-11-23 02:18:25"`,
 				`3, "a", "s3", NULL, NULL, 3 real, NULL, NULL, NULL, "2026-11-23 02:18:25"`,
@@ -126,7 +132,8 @@ func TestSpansWithoutTraceOfOldFiles(t *testing.T) {
 			},
 		},
 		"without rowids": {
-			"CREATE TABLE spans (span_id TEXT PRIMARY KEY, run_id TEXT NOT NULL, start_time REAL NOT NULL, created_at DATETIME) WITHOUT ROWID",
+			"CREATE TABLE spans (span_id TEXT PRIMARY KEY, run_id TEXT NOT NULL, start_time REAL NOT NULL, " +
+				"created_at DATETIME) WITHOUT ROWID",
 			[]string{
 				`2, "a", "s2", NULL, NULL, 2 real, NULL, NULL, NULL, "2026-11-23 02:18:25"`,
 				`3, "a", "s3", NULL, NULL, 3 real, NULL, NULL, NULL, "2026-11-23 02:18:25"`,
@@ -134,7 +141,8 @@ func TestSpansWithoutTraceOfOldFiles(t *testing.T) {
 			},
 		},
 		"a column called rowid": {
-			"CREATE TABLE spans (span_id TEXT PRIMARY KEY, run_id TEXT NOT NULL, start_time REAL NOT NULL, created_at DATETIME, ROWID TEXT DEFAULT 'x')",
+			"CREATE TABLE spans (span_id TEXT PRIMARY KEY, run_id TEXT NOT NULL, start_time REAL NOT NULL, " +
+				"created_at DATETIME, ROWID TEXT DEFAULT 'x')",
 			[]string{
 				`1, "a", "s2", NULL, NULL, 2 real, NULL, NULL, NULL, "2026-11-23 02:18:25"`,
 				`3, "a", "s3", NULL, NULL, 3 real, NULL, NULL, NULL, "2026-11-23 02:18:25"`,
@@ -145,7 +153,8 @@ func TestSpansWithoutTraceOfOldFiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := openSnapshot(t, build(t, tc.table, `INSERT INTO spans (span_id, run_id, start_time, created_at) VALUES
-				('s2', 'a', 2, '2026-11-23 02:18:25'), ('s1', 'b', 1, '2026-11-23 02:18:25'), ('s3', 'a', 3, '2026-11-23 02:18:25')`))
+				('s2', 'a', 2, '2026-11-23 02:18:25'), ('s1', 'b', 1, '2026-11-23 02:18:25'),
+				('s3', 'a', 3, '2026-11-23 02:18:25')`))
 			got, err := collect(s.SpansWithoutTrace(t.Context(), mapping.SpanColumns))
 			if err != nil || !slices.Equal(got, tc.want) {
 				t.Errorf("%q, %v", got, err)

@@ -48,7 +48,8 @@ func TestStorageClasses(t *testing.T) {
 		{"zeroblob(6144)", mapping.BlobValue(make([]byte, 6144))},
 		{"printf('%.*c', 100000, 'x')", mapping.TextValue(strings.Repeat("x", 100_000))},
 	}
-	for _, declared := range []string{"", "BLOB", "TEXT", "REAL", "INTEGER", "DATETIME", "DATE", "TIMESTAMP", "BOOLEAN", "VARCHAR(3)"} {
+	for _, declared := range []string{"", "BLOB", "TEXT", "REAL", "INTEGER", "DATETIME", "DATE", "TIMESTAMP", "BOOLEAN",
+		"VARCHAR(3)"} {
 		for _, state := range []string{"file", "-wal"} {
 			t.Run(declared+" in the "+state, func(t *testing.T) {
 				t.Parallel()
@@ -121,7 +122,8 @@ func TestAffinityOnWrite(t *testing.T) {
 	path := build(
 		t,
 		"CREATE TABLE c (i INTEGER, r REAL, t TEXT, d DATETIME, b BOOLEAN)",
-		"INSERT INTO c VALUES ('12', '12', 12, '2026-11-23 02:18:25', true), (12.5, 12, 12.5, 1767603600, false), ('x', 'x', x'01', 2460000.5, 2)",
+		"INSERT INTO c VALUES ('12', '12', 12, '2026-11-23 02:18:25', true), (12.5, 12, 12.5, 1767603600, false), "+
+			"('x', 'x', x'01', 2460000.5, 2)",
 	)
 	s := openSnapshot(t, path)
 	got, err := collect(s.Rows(t.Context(), "c", s.Tables()["c"]))
@@ -172,7 +174,8 @@ func TestRowsInOrder(t *testing.T) {
 		"INSERT INTO w VALUES ('b'), ('c'), ('a')",
 	)
 	s := openSnapshot(t, path)
-	for table, want := range map[string][]string{"a": {`1, "b"`, `2, "c"`, `3, "a"`}, "w": {`1, "a"`, `2, "b"`, `3, "c"`}} {
+	for table, want := range map[string][]string{"a": {`1, "b"`, `2, "c"`, `3, "a"`},
+		"w": {`1, "a"`, `2, "b"`, `3, "c"`}} {
 		if got, err := collect(s.Rows(t.Context(), table, []string{"k"})); err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s: %q, %v", table, got, err)
 		}
@@ -267,7 +270,8 @@ func TestLastID(t *testing.T) {
 	watch(t, path)
 	s := openSnapshot(t, path)
 	for table, want := range map[string]int64{
-		"plain": 3, "remembered": 42, "emptied": 7, "unused": 0, "negative": 0, "large": math.MaxInt64, "behind": 9, "forgotten": 6, "it's": 8,
+		"plain": 3, "remembered": 42, "emptied": 7, "unused": 0, "negative": 0, "large": math.MaxInt64, "behind": 9,
+		"forgotten": 6, "it's": 8,
 	} {
 		if got, err := s.LastID(t.Context(), table, "id"); err != nil || got != want {
 			t.Errorf("%s: %d, %v; not %d", table, got, err, want)

@@ -1,5 +1,6 @@
-// Package source reads Flujo's state where it lies: a SQLite file that must
-// not change by being read, not by a byte and not by a file left next to it.
+// Package source reads Flujo's state: a SQLite file, which reading must not
+// change and next to which it must not leave a file, and the tables that
+// PostgreSQL stored.
 package source
 
 import (
@@ -22,37 +23,37 @@ import (
 	"modernc.org/sqlite/vfs"
 )
 
-// Snapshot is a Flujo state file in one read transaction: every read sees what
-// was committed when it was opened, rows that are still in the -wal included.
-// It is not safe for concurrent use.
+// Snapshot is a Flujo state file in one read transaction. Every read sees what
+// was committed when the file was opened, rows in the -wal included. A Snapshot
+// is not safe for concurrent use.
 type Snapshot struct {
 	path   string
 	files  *files
-	conn   *sqlite.Conn // nil where it could not be opened
+	conn   *sqlite.Conn // nil if it could not be opened
 	vfs    *vfs.FS      // nil when the file is read with SQLite's own locks
 	tables map[string][]string
 }
 
-// Open opens the file at path for reading. A missing or unreadable file is a
-// clierr.Usage, one that is not a sound SQLite database a clierr.Refused, and so
-// is one next to a -wal that cannot be its own. When ctx is cancelled the error
-// is ctx's.
+// Open opens the file at path for reading. If the file does not exist or cannot
+// be read, the error is a clierr.Usage. If it is not an intact SQLite database,
+// or its -wal does not belong to it, the error is a clierr.Refused. If ctx is
+// cancelled, the error is ctx's.
 //
-// How it is read depends on who else has it open, since SQLite's own ways
-// either write next to the file or miss the rows in the -wal:
+// SQLite's own modes either write next to the file or miss the rows in the
+// -wal. So how the file is read depends on whether another process has it open:
 //
-//   - Nobody: the file and its -wal are given to SQLite as a file system that
-//     holds just these two, read-only. SQLite replays the -wal in memory; no
-//     -shm is made, and it works in a folder that can't be written.
-//   - A process that writes to it, or a file without a -wal: with SQLite's own
-//     locks, mode=ro, so that a checkpoint cannot pull pages from under the
-//     reader. The -shm is there already, being the writer's.
+//   - No other process: SQLite reads a read-only file system that holds only the
+//     file and its -wal, and replays the -wal in memory. It does not create a
+//     -shm, and the folder may be read-only.
+//   - Another process has it open, or it has no -wal and is not in WAL mode:
+//     SQLite uses its own locks, with mode=ro, so that a checkpoint cannot replace
+//     pages that are being read. The -shm of the other process already exists.
 //
-// Changed tells whether somebody wrote while the snapshot was read.
+// Changed reports whether the file was written while the snapshot was read.
 func Open(ctx context.Context, path string) (*Snapshot, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		return nil, &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf("find %q", path), Err: err}
+		return nil, &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf("resolve the path %q", path), Err: err}
 	}
 	f, err := openFiles(ctx, abs)
 	if err != nil {
@@ -75,8 +76,8 @@ func (s *Snapshot) begin(ctx context.Context) error {
 	if s.conn, err = sqlite.Open(uri); err != nil {
 		return s.wrapError("open", err)
 	}
-	// The heap takes the place of -shm and of temporary files, which the
-	// two-file system does not have.
+	// The file system of two files cannot hold a -shm or temporary files, so
+	// SQLite keeps both in memory.
 	pragmas := "PRAGMA query_only = 1; PRAGMA cell_size_check = 1; PRAGMA temp_store = MEMORY;"
 	if s.vfs != nil {
 		pragmas += "PRAGMA locking_mode = EXCLUSIVE;"
@@ -84,7 +85,7 @@ func (s *Snapshot) begin(ctx context.Context) error {
 	if err := s.conn.Exec(ctx, pragmas); err != nil {
 		return s.wrapError("open", err)
 	}
-	// The first read takes the lock, which the transaction then holds.
+	// The first read takes the shared lock, which the transaction holds until it ends.
 	for begun := time.Now(); ; {
 		if err := s.conn.Exec(ctx, "BEGIN"); err != nil {
 			return s.wrapError("open", err)
@@ -103,11 +104,11 @@ func (s *Snapshot) begin(ctx context.Context) error {
 	}
 }
 
-// lockWait is how long a process is waited for that has locked the file.
+// lockWait is how long Open waits for a process that has locked the file.
 const lockWait = 5 * time.Second
 
-// uri names the database for SQLite, and registers the two-file system where it
-// is used.
+// uri returns the URI of the database for SQLite. It registers the file system
+// of two files if that is used.
 func (s *Snapshot) uri() (string, error) {
 	if s.files.locked || s.files.walSize() == 0 && !s.files.walMode {
 		u := url.URL{Scheme: "file", Path: filepath.ToSlash(s.files.real), RawQuery: "mode=ro"}
@@ -121,21 +122,24 @@ func (s *Snapshot) uri() (string, error) {
 	return "file:" + mainName + "?vfs=" + name, nil
 }
 
-// Path gives the file's absolute path as it was asked for: a symbolic link
-// keeps its name, since it is what Flujo's state_uri names.
+// Path returns the absolute path of the file as it was passed to Open. A
+// symbolic link is not resolved, since Flujo's state_uri names the link.
 func (s *Snapshot) Path() string { return s.path }
 
-// Size gives the bytes of the file and of its -wal when it was opened.
+// Size returns the number of bytes of the file and its -wal when the file was
+// opened.
 func (s *Snapshot) Size() int64 { return s.files.opened.main.size + s.files.walSize() }
 
-// WALSize gives the bytes of its -wal when it was opened; 0 without one.
+// WALSize returns the number of bytes of the -wal when the file was opened, or
+// 0 if there was none.
 func (s *Snapshot) WALSize() int64 { return s.files.walSize() }
 
-// Mode gives the file's mode.
+// Mode returns the mode of the file.
 func (s *Snapshot) Mode() fs.FileMode { return s.files.mode }
 
-// Content gives readers of the file and of its -wal, nil without one, up to
-// where they ended when it was opened.
+// Content returns readers of the file and of its -wal, up to the sizes that
+// they had when the file was opened. wal is nil if there is no -wal. The
+// readers are valid until Close.
 func (s *Snapshot) Content() (main, wal io.Reader) {
 	main = io.NewSectionReader(s.files.main, 0, s.files.opened.main.size)
 	if s.files.wal != nil {
@@ -144,10 +148,11 @@ func (s *Snapshot) Content() (main, wal io.Reader) {
 	return main, wal
 }
 
-// Locked reports whether another process had the file open when it was opened.
+// Locked reports whether another process had the file open when Open was
+// called.
 func (s *Snapshot) Locked() bool { return s.files.locked }
 
-// Modified gives the time at which the file or its -wal was last written.
+// Modified returns the time at which the file or its -wal was last written.
 func (s *Snapshot) Modified() time.Time {
 	main, wal := s.files.opened.main.modified, s.files.opened.wal.modified
 	if wal.After(main) {
@@ -156,9 +161,10 @@ func (s *Snapshot) Modified() time.Time {
 	return main
 }
 
-// Tables gives the columns of every table in the file, in their order, without
-// SQLite's own tables. Of a virtual table it gives none: only a program with
-// its module can tell. The caller must not change it.
+// Tables returns the columns of every table in the file, in their order.
+// SQLite's own tables are not included. A virtual table has no columns here,
+// since only a program with its module can list them. The caller must not
+// change the map.
 func (s *Snapshot) Tables() map[string][]string { return s.tables }
 
 func (s *Snapshot) readTables(ctx context.Context) (map[string][]string, error) {
@@ -177,40 +183,42 @@ func (s *Snapshot) readTables(ctx context.Context) (map[string][]string, error) 
 	return tables, err
 }
 
-// Count gives the number of rows in a table of the file.
+// Count returns the number of rows in a table of the file.
 func (s *Snapshot) Count(ctx context.Context, table string) (n int64, err error) {
 	err = s.each(ctx, "SELECT count(*) FROM "+quote(table), func(row []mapping.Value) { n = row[0].Int })
 	return n, err
 }
 
-// LastID gives the highest id that a table ever allocated, so that it is not
-// allocated again: the larger of the highest in the table and what SQLite's
-// AUTOINCREMENT remembers. Where the table has no such column its rowid is the
-// id. 0 for a table that never had a row.
+// LastID returns the last allocated id of a table: the larger of the highest id
+// in the table and the one that AUTOINCREMENT recorded in sqlite_sequence. If
+// the table has no such column, its rowid is the id. LastID returns 0 for a
+// table that never had a row.
 func (s *Snapshot) LastID(ctx context.Context, table, column string) (id int64, err error) {
-	keep := func(row []mapping.Value) { id = max(id, row[0].Int) }
+	takeMax := func(row []mapping.Value) { id = max(id, row[0].Int) }
 	from := quote(column)
 	if !slices.Contains(s.tables[table], column) {
 		if from, err = s.rowID(ctx, table); err != nil {
 			return 0, err
 		}
 	}
-	if err = s.each(ctx, fmt.Sprintf("SELECT max(id) FROM (SELECT %s AS id FROM %s)", from, quote(table)), keep); err != nil {
+	highest := fmt.Sprintf("SELECT max(id) FROM (SELECT %s AS id FROM %s)", from, quote(table))
+	if err = s.each(ctx, highest, takeMax); err != nil {
 		return 0, err
 	}
-	remembered := false
-	if err = s.each(ctx, "SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'",
-		func([]mapping.Value) { remembered = true }); err != nil || !remembered {
+	hasSequences := false
+	err = s.each(ctx, "SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'",
+		func([]mapping.Value) { hasSequences = true })
+	if err != nil || !hasSequences {
 		return id, err
 	}
-	err = s.each(ctx, "SELECT seq FROM sqlite_sequence WHERE name = ?", keep, mapping.TextValue(table))
+	err = s.each(ctx, "SELECT seq FROM sqlite_sequence WHERE name = ?", takeMax, mapping.TextValue(table))
 	return id, err
 }
 
 // Close ends the read transaction and closes the file.
 func (s *Snapshot) Close() error { return errors.Join(s.end(), s.files.Close()) }
 
-// end ends what begin began.
+// end closes what begin opened.
 func (s *Snapshot) end() error {
 	var errs []error
 	if s.conn != nil {
@@ -241,7 +249,8 @@ func (s *Snapshot) each(ctx context.Context, query string, f func(row []mapping.
 	}
 }
 
-// wrapError says what an error of SQLite means for the person who has the file.
+// wrapError converts an error of SQLite to a clierr.Error whose kind and hint
+// follow from SQLite's code.
 func (s *Snapshot) wrapError(verb string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
@@ -256,20 +265,21 @@ func (s *Snapshot) wrapError(verb string, err error) error {
 		code = sqlite3.SQLITE_CORRUPT
 	}
 	if changed, _ := s.Changed(); changed && (code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB) {
-		e.Hint = "it was written while it was read: stop Flujo and run again"
+		e.Hint = writtenWhileRead
 		return e
 	}
 	switch code {
 	case sqlite3.SQLITE_NOTADB:
-		e.Kind, e.Hint = clierr.Refused, "it is not a SQLite database, or it is encrypted: give the file that Flujo's state_uri names"
+		e.Kind, e.Hint = clierr.Refused, notDatabase+": "+passStateFile
 	case sqlite3.SQLITE_CORRUPT:
 		e.Kind, e.Hint = clierr.Refused, damaged+": "+recopy
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
-		e.Hint = "another process holds it: stop Flujo and run again"
+		e.Hint = "another process has locked the file: stop Flujo and run again"
 	case sqlite3.SQLITE_CANTOPEN:
-		e.Kind, e.Hint = clierr.Usage, "the user that runs this must be able to read the file, its -wal and, next to a running Flujo, its -shm"
+		e.Kind = clierr.Usage
+		e.Hint = "run as a user that can read the file, its -wal and, while Flujo runs, its -shm"
 	case sqlite3.SQLITE_READONLY:
-		e.Kind, e.Hint = clierr.Refused, "a transaction was broken off in it: let Flujo or sqlite3 open it once, so that it is rolled back"
+		e.Kind, e.Hint = clierr.Refused, interrupted+": "+rollBack
 	}
 	return e
 }

@@ -65,10 +65,12 @@ func (l *walHistory) step() (what string) {
 		fmt.Sprintf("DELETE FROM runs WHERE rowid %% %d = 1", 2+n(20)),
 		"BEGIN", "BEGIN IMMEDIATE", "COMMIT", "COMMIT", "ROLLBACK", "SELECT count(*) FROM runs",
 		"SAVEPOINT s", "RELEASE s", // by ROLLBACK TO on a fresh connection SQLite 3.54 wipes the database
-		"PRAGMA wal_checkpoint(PASSIVE)", "PRAGMA wal_checkpoint(FULL)", "PRAGMA wal_checkpoint(RESTART)", "PRAGMA wal_checkpoint(TRUNCATE)",
+		"PRAGMA wal_checkpoint(PASSIVE)", "PRAGMA wal_checkpoint(FULL)", "PRAGMA wal_checkpoint(RESTART)",
+		"PRAGMA wal_checkpoint(TRUNCATE)",
 		fmt.Sprintf("PRAGMA wal_autocheckpoint = %d", n(20)), fmt.Sprintf("PRAGMA cache_size = %d", 1+n(20)),
 		"PRAGMA incremental_vacuum(2)", "VACUUM", fmt.Sprintf("PRAGMA user_version = %d", n(99)),
-		"CREATE TABLE IF NOT EXISTS other (a, b)", "INSERT INTO other SELECT run_id, status FROM runs", "DROP TABLE IF EXISTS other",
+		"CREATE TABLE IF NOT EXISTS other (a, b)", "INSERT INTO other SELECT run_id, status FROM runs",
+		"DROP TABLE IF EXISTS other",
 		"PRAGMA journal_mode = DELETE", walMode, "close",
 	}
 	what = choices[n(len(choices))]

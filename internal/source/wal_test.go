@@ -67,7 +67,8 @@ func TestWAL(t *testing.T) {
 		there bool
 		none  bool // it has no frame of a committed transaction
 	}{
-		"none":       {make: func(t *testing.T) string { return build(t, walMode, rowsTable, addRows(100)) }, none: true},
+		"none": {make: func(t *testing.T) string { return build(t, walMode, rowsTable, addRows(100)) },
+			none: true},
 		"not in WAL": {make: func(t *testing.T) string { return build(t, rowsTable, addRows(100)) }, none: true},
 		"empty": {none: true, make: func(t *testing.T) string {
 			path := build(t, walMode, rowsTable, addRows(100))
@@ -83,8 +84,11 @@ func TestWAL(t *testing.T) {
 		"half a frame": {there: true, none: true, make: func(t *testing.T) string {
 			return changeWAL(t, func(wal []byte) []byte { return wal[:2000] })
 		}},
-		"frames":  {there: true, make: withWAL},
-		"several": {there: true, make: func(t *testing.T) string { return leftBehind(t, addRows(10), addRows(500), addRows(1)) }},
+		"frames": {there: true, make: withWAL},
+		"several": {there: true, make: func(t *testing.T) string {
+			return leftBehind(t, addRows(10), addRows(500),
+				addRows(1))
+		}},
 		"the last is cut off": {there: true, make: func(t *testing.T) string {
 			path := leftBehind(t, addRows(10), addRows(500), addRows(1))
 			cut(t, path+"-wal", -1)
@@ -179,20 +183,20 @@ var badHeaders = map[string]struct {
 }{
 	"zeros": {
 		func(wal []byte) { clear(wal[:32]) },
-		"its -wal does not begin like one: it belongs to another file or is damaged",
+		"its -wal does not have the header of a -wal: it belongs to another file or is damaged",
 		true,
 	},
-	"text": {func(wal []byte) { copy(wal, "CREATE TABLE") }, "its -wal does not begin like one", true},
+	"text": {func(wal []byte) { copy(wal, "CREATE TABLE") }, "its -wal does not have the header of a -wal", true},
 	"the file's header": {
 		func(wal []byte) { copy(wal, "SQLite format 3\x00") },
-		"its -wal does not begin like one",
+		"its -wal does not have the header of a -wal",
 		true,
 	},
 	"other salts":      {func(wal []byte) { wal[17] ^= 1 }, "its -wal has a damaged header", false},
 	"another checksum": {func(wal []byte) { wal[31] ^= 1 }, "its -wal has a damaged header", false},
 	"pages of no size": {
 		func(wal []byte) { clear(wal[8:12]); seal(wal, false) },
-		"its -wal has pages of 0 bytes, and the file has pages of 4096: it belongs to another file",
+		"its -wal has pages of 0 bytes, but the file has pages of 4096 bytes: it belongs to another file",
 		true,
 	},
 	"odd pages": {func(wal []byte) { wal[11] = 1; seal(wal, false) }, "its -wal has pages of 4097 bytes", true},
@@ -203,7 +207,7 @@ var badHeaders = map[string]struct {
 	},
 	"another version": {
 		func(wal []byte) { wal[7]++; seal(wal, false) },
-		"its -wal has a damaged header or is another program's",
+		"its -wal has a damaged header or was not written by SQLite",
 		false,
 	},
 }
@@ -225,7 +229,8 @@ func TestOpenRefusesWALHeaders(t *testing.T) {
 				clierr.Refused,
 				fmt.Sprintf("open %q: ", path),
 				tc.says,
-				"; copy the file and its -wal together again while Flujo is stopped, or remove the -wal if it is known to be another file's",
+				"; copy the file and its -wal together again while Flujo is stopped, or remove the -wal if it "+
+					"belongs to another file",
 			)
 			if name != "another version" {
 				if rows, frames := recovered(t, copyBoth(t, path)); rows != 100 || frames != 0 {
@@ -287,7 +292,7 @@ func overwrite(t *testing.T, path string, contents []byte) {
 	}
 }
 
-// pages gives the number of pages of a database.
+// pages returns the number of pages of a database.
 func pages(t *testing.T, db *sql.DB) (n int) {
 	t.Helper()
 	if err := db.QueryRow("PRAGMA page_count").Scan(&n); err != nil {
@@ -335,67 +340,79 @@ func TestForeignWAL(t *testing.T) {
 	)
 	for name, tc := range map[string]struct {
 		main func(t *testing.T) string
-		wal  func(t *testing.T, main string) string // gives the file whose -wal is put next to main's copy
+		wal  func(t *testing.T, main string) string // returns the file whose -wal is put next to main's copy
 		says string
 		open bool // Open sees it; else QuickCheck
 	}{
-		"other page size": {open: true, says: "its -wal has pages of 1024 bytes, and the file has pages of 4096: it belongs to another file", wal: func(t *testing.T, _ string) string {
+		"other page size": {open: true, says: "its -wal has pages of 1024 bytes, but the file has pages of 4096 " +
+			"bytes: it belongs to another file", wal: func(t *testing.T, _ string) string {
 			path := build(t, "PRAGMA page_size = 1024", walMode, rowsTable)
 			leftByKilled(t, path, addRows(10))
 			return path
 		}},
-		"other content": {open: true, says: "its -wal belongs to another file: after its last transaction the file would have ", wal: func(t *testing.T, _ string) string {
+		"other content": {open: true, says: "its -wal belongs to another file: after its last transaction the file " +
+			"would have ", wal: func(t *testing.T, _ string) string {
 			path := build(t, walMode, otherTable, "INSERT INTO other VALUES (1, 2)")
 			leftByKilled(t, path, "UPDATE other SET v = 3")
 			return path
 		}},
-		"other content, as many pages": {says: "without its -wal the file is sound, so the -wal does not belong to it or is damaged: copy the file and its -wal together again while Flujo is stopped", wal: func(t *testing.T, main string) string {
-			path := buildAsLarge(t, main, otherTable, otherRow)
-			leftByKilled(t, path, "UPDATE other SET v = 2 WHERE rowid % 20 = 0")
-			return path
-		}},
-		"same schema, another database": {open: true, says: "its -wal belongs to another file: after its last transaction the file would have ", wal: func(t *testing.T, _ string) string {
-			path := build(t, walMode, rowsTable, addRows(2000))
-			leftByKilled(t, path, change)
-			return path
-		}},
-		"same schema, another database, as many pages": {says: "without its -wal the file is sound, so the -wal does not belong to it", wal: func(t *testing.T, main string) string {
+		"other content, as many pages": {says: "without its -wal the file is intact, so the -wal does not belong " +
+			"to it or is damaged: copy the file and its -wal together again while Flujo is stopped",
+			wal: func(t *testing.T, main string) string {
+				path := buildAsLarge(t, main, otherTable, otherRow)
+				leftByKilled(t, path, "UPDATE other SET v = 2 WHERE rowid % 20 = 0")
+				return path
+			}},
+		"same schema, another database": {open: true,
+			says: "its -wal belongs to another file: after its last transaction the file would have ",
+			wal: func(t *testing.T, _ string) string {
+				path := build(t, walMode, rowsTable, addRows(2000))
+				leftByKilled(t, path, change)
+				return path
+			}},
+		"same schema, another database, as many pages": {says: "without its -wal the file is intact, so the -wal " +
+			"does not belong to it", wal: func(t *testing.T, main string) string {
 			path := buildAsLarge(t, main, rowsTable, longer)
 			leftByKilled(t, path, change)
 			return path
 		}},
-		"same schema, another database that grew": {open: true, says: "another state of this one: their counts of changes do not go together", wal: func(t *testing.T, _ string) string {
-			path := build(t, walMode, rowsTable, addRows(500))
-			for range 3 { // each connection counts once
-				execute(t, path, addRows(500))
-			}
-			leftByKilled(t, path, addRows(500))
-			return path
-		}},
-		"of an earlier state": {open: true, says: "another state of this one: their counts of changes do not go together", wal: func(t *testing.T, main string) string {
-			leftByKilled(t, main, "PRAGMA user_version = 1")
-			path := copyBoth(t, main)
-			execute(t, main, "PRAGMA user_version = 2") // takes the -wal in, and away
-			execute(t, main, "PRAGMA user_version = 3")
-			return path
-		}},
-		"of a later state": {open: true, says: "another state of this one: their counts of changes do not go together", wal: func(t *testing.T, main string) string {
-			path := copyBoth(t, main)
-			execute(t, path, "PRAGMA user_version = 1")
-			execute(t, path, "PRAGMA user_version = 2")
-			leftByKilled(t, path, "PRAGMA user_version = 3")
-			return path
-		}},
-		"a backup was put in the file's place": {open: true, says: "its -wal holds rows, and the file is not in WAL mode", main: func(t *testing.T) string {
-			path := build(t, walMode, rowsTable, addRows(1000))
-			backup := filepath.Join(t.TempDir(), "backup.db")
-			execute(t, path, "VACUUM INTO '"+backup+"'")
-			return backup
-		}, wal: func(t *testing.T, _ string) string {
-			path := build(t, walMode, rowsTable, addRows(1000))
-			leftByKilled(t, path, change)
-			return path
-		}},
+		"same schema, another database that grew": {open: true,
+			says: "another state of this one: their change counters do not match",
+			wal: func(t *testing.T, _ string) string {
+				path := build(t, walMode, rowsTable, addRows(500))
+				for range 3 { // each connection counts once
+					execute(t, path, addRows(500))
+				}
+				leftByKilled(t, path, addRows(500))
+				return path
+			}},
+		"of an earlier state": {open: true, says: "another state of this one: their change counters do not match",
+			wal: func(t *testing.T, main string) string {
+				leftByKilled(t, main, "PRAGMA user_version = 1")
+				path := copyBoth(t, main)
+				execute(t, main, "PRAGMA user_version = 2") // takes the -wal in, and away
+				execute(t, main, "PRAGMA user_version = 3")
+				return path
+			}},
+		"of a later state": {open: true, says: "another state of this one: their change counters do not match",
+			wal: func(t *testing.T, main string) string {
+				path := copyBoth(t, main)
+				execute(t, path, "PRAGMA user_version = 1")
+				execute(t, path, "PRAGMA user_version = 2")
+				leftByKilled(t, path, "PRAGMA user_version = 3")
+				return path
+			}},
+		"a backup was put in the file's place": {open: true,
+			says: "its -wal holds rows, but the file is not in WAL mode", main: func(t *testing.T) string {
+				path := build(t, walMode, rowsTable, addRows(1000))
+				backup := filepath.Join(t.TempDir(), "backup.db")
+				execute(t, path, "VACUUM INTO '"+backup+"'")
+				return backup
+			}, wal: func(t *testing.T, _ string) string {
+				path := build(t, walMode, rowsTable, addRows(1000))
+				leftByKilled(t, path, change)
+				return path
+			}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -433,5 +450,5 @@ func TestLiveWriterGoesOn(t *testing.T) {
 	holds(t, openSnapshot(t, path), 110)
 	w.kill()
 	_, err := Open(t.Context(), path)
-	isError(t, err, clierr.Refused, "their counts of changes do not go together")
+	isError(t, err, clierr.Refused, "their change counters do not match")
 }

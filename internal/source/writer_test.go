@@ -81,14 +81,16 @@ func theRest(t *testing.T, rows *Rows, n int, want byte) {
 func TestLiveWriterWrites(t *testing.T) {
 	t.Parallel()
 	for name, middle := range map[string][]string{
-		"a commit":                          {addRows(1)},
-		"every row":                         {"UPDATE runs SET status = 'new'"},
-		"a checkpoint":                      {"PRAGMA wal_checkpoint(PASSIVE)"},
-		"every row and a checkpoint":        {"UPDATE runs SET status = 'new'", "PRAGMA wal_checkpoint(PASSIVE)", "PRAGMA wal_checkpoint(TRUNCATE)"},
-		"a checkpoint and every row":        {"PRAGMA wal_checkpoint(RESTART)", "UPDATE runs SET status = 'new'"},
-		"the table is dropped":              {"DROP TABLE runs", "PRAGMA wal_checkpoint(TRUNCATE)"},
-		"vacuum":                            {"DELETE FROM runs", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"},
-		"ten times every row, checkpointed": {"PRAGMA wal_autocheckpoint = 1", "UPDATE runs SET status = '1'", "UPDATE runs SET status = '2'", "UPDATE runs SET status = '3'"},
+		"a commit":     {addRows(1)},
+		"every row":    {"UPDATE runs SET status = 'new'"},
+		"a checkpoint": {"PRAGMA wal_checkpoint(PASSIVE)"},
+		"every row and a checkpoint": {"UPDATE runs SET status = 'new'", "PRAGMA wal_checkpoint(PASSIVE)",
+			"PRAGMA wal_checkpoint(TRUNCATE)"},
+		"a checkpoint and every row": {"PRAGMA wal_checkpoint(RESTART)", "UPDATE runs SET status = 'new'"},
+		"the table is dropped":       {"DROP TABLE runs", "PRAGMA wal_checkpoint(TRUNCATE)"},
+		"vacuum":                     {"DELETE FROM runs", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"},
+		"ten times every row, checkpointed": {"PRAGMA wal_autocheckpoint = 1", "UPDATE runs SET status = '1'",
+			"UPDATE runs SET status = '2'", "UPDATE runs SET status = '3'"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -210,7 +212,7 @@ func TestWrittenWhileRead(t *testing.T) {
 	rows := firstRow(t, s)
 	cut(t, path, 8192)
 	_, err := collect(rows, nil)
-	isError(t, err, clierr.Failed, "it was written while it was read: stop Flujo and run again")
+	isError(t, err, clierr.Failed, "the file was written while it was read: stop Flujo and run again")
 }
 
 // TestLockIsWaitedFor: a writer that commits while the file is opened is no
@@ -271,5 +273,5 @@ func TestExclusiveWriter(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = s.readTables(t.Context())
-	isError(t, err, clierr.Failed, "another process holds it: stop Flujo and run again")
+	isError(t, err, clierr.Failed, "another process has locked the file: stop Flujo and run again")
 }

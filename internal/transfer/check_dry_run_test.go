@@ -130,7 +130,7 @@ func TestCheckDryRun(t *testing.T) {
 		o := checkOptions(t, fixture, url)
 		wantLine(t, o, "cutover address", report.OK)
 		o.Cutover = cutover(t, pgtest.Database(t))
-		wantLine(t, o, "cutover address", report.Error, "runs finds no table")
+		wantLine(t, o, "cutover address", report.Error, `does not find table "runs"`)
 	})
 }
 

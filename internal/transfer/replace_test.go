@@ -82,7 +82,7 @@ func replaceNow(t testing.TB, o transfer.MigrateOptions) *report.Migration {
 		if err == nil {
 			return result
 		}
-		if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "is there already") {
+		if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "already exists") {
 			t.Fatal(err)
 		}
 	}
@@ -417,11 +417,11 @@ func TestReplaceFailures(t *testing.T) {
 		{name: "a column that a view uses",
 			prepare: []string{"CREATE VIEW public.costs AS SELECT cost_usd FROM flujo.steps"},
 			change:  func(_ testing.TB, o *transfer.MigrateOptions) { o.ExactFloats = true }, kind: clierr.Refused,
-			words: []string{"steps.cost_usd", "view", "make them again"}},
+			words: []string{"steps.cost_usd", "view", "create them again"}},
 		{name: "the archive schema exists", prepare: []string{`DO $$ BEGIN FOR i IN 0..300 LOOP
 			EXECUTE format('CREATE SCHEMA %I', to_char((now() + i * interval '1 second') AT TIME ZONE 'UTC',
 				'"flujo_archive_"YYYYMMDD"T"HH24MISS"Z"')); END LOOP; END $$`},
-			kind: clierr.Refused, words: []string{"is there already", "run again"}},
+			kind: clierr.Refused, words: []string{"already exists", "run again"}},
 		{name: "the archive differs", prepare: []string{
 			`CREATE FUNCTION public.spoil() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE archive text; BEGIN
 				SELECT schema_name INTO archive FROM pg_event_trigger_ddl_commands()

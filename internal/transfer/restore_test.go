@@ -385,14 +385,14 @@ func TestRestoreRefuses(t *testing.T) {
 		words []string
 	}{
 		{"a target that exists", func(t *testing.T, o *transfer.RestoreOptions) { touch(t, o.SQLite) }, clierr.Refused,
-			[]string{"exists already", "nothing is overwritten"}},
+			[]string{"already exists", "restore does not overwrite files"}},
 		{"a -wal of the target", func(t *testing.T, o *transfer.RestoreOptions) { touch(t, o.SQLite+"-wal") },
-			clierr.Refused, []string{"-wal\" exists already"}},
+			clierr.Refused, []string{"-wal\" already exists"}},
 		{"a dangling link", func(t *testing.T, o *transfer.RestoreOptions) {
 			if err := os.Symlink("nowhere", o.SQLite); err != nil {
 				t.Fatal(err)
 			}
-		}, clierr.Refused, []string{"exists already"}},
+		}, clierr.Refused, []string{"already exists"}},
 		{"a missing folder", func(t *testing.T, o *transfer.RestoreOptions) { o.SQLite += "/nowhere/new.db" },
 			clierr.Usage, []string{"folder"}},
 		{"no schema", func(t *testing.T, o *transfer.RestoreOptions) { o.Schema = "elsewhere" }, clierr.Refused,

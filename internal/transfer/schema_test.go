@@ -180,7 +180,7 @@ func TestInitIsSafeToRepeat(t *testing.T) {
 	}
 	o.GrantTo = "nobody of that name"
 	if _, err := transfer.Init(ctx, o); clierr.KindOf(err) != clierr.Usage ||
-		!strings.Contains(err.Error(), "no role") {
+		!strings.Contains(err.Error(), "does not exist") {
 		t.Errorf("got error %v for an unknown role, want a usage error", err)
 	}
 }

@@ -16,9 +16,9 @@ func TestNextInsertIsTried(t *testing.T) {
 		words  []string
 	}{
 		"an id that is taken": {"ALTER TABLE flujo.evaluations ALTER id SET DEFAULT 7",
-			[]string{`insert a row into "evaluations" on trial`, "duplicate key"}},
+			[]string{`insert a test row into table "evaluations"`, "duplicate key"}},
 		"another id": {"ALTER TABLE flujo.evaluations ALTER id SET DEFAULT 900",
-			[]string{"it got the id 900, and the next one is 16"}},
+			[]string{"it got the id 900, but the next id is 16"}},
 		"a constraint": {"ALTER TABLE flujo.evaluations ADD CHECK (score > 0) NOT VALID",
 			[]string{"violates check constraint", "Flujo's next insert would fail"}},
 	} {
@@ -54,5 +54,5 @@ func TestCutoverAddressOfOtherTables(t *testing.T) {
 	url := pgtest.Database(t)
 	initialize(t, url, "")
 	run(t, connect(t, url), "SET allow_system_table_mods = on", "CREATE TABLE pg_catalog.runs (run_id text)")
-	wantError(t, options(t, fixture, url), clierr.Refused, `finds the table in schema "pg_catalog", not in "flujo"`)
+	wantError(t, options(t, fixture, url), clierr.Refused, `finds table "runs" in schema "pg_catalog", not in "flujo"`)
 }

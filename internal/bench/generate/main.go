@@ -1,5 +1,6 @@
-// Command generate makes a state file as Flujo writes it, of about the wanted
-// size: generate -mb 730 PATH. With -cell and -long some cells of each run are that long.
+// Command generate creates a state file as Flujo writes it, of about the given
+// size: generate -mb 730 PATH. With -cell and -long, some cells of each run are
+// that long.
 package main
 
 import (
@@ -12,7 +13,7 @@ import (
 
 func main() {
 	megabytes := flag.Int64("mb", 100, "size of the file in `MB`")
-	cell := flag.Int64("cell", 0, "`bytes` of a long cell, at the least")
+	cell := flag.Int64("cell", 0, "minimum number of `bytes` of a long cell")
 	long := flag.Int("long", 0, "`number` of long cells in each run")
 	flag.Parse()
 	if flag.NArg() != 1 {

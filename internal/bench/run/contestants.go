@@ -11,20 +11,20 @@ import (
 	"strings"
 )
 
-// The names of what is measured.
+// The names of the measurements.
 const (
 	loadCounts   = "flujo-port migrate --verify counts"
 	loadContent  = "flujo-port migrate --verify content"
 	verifyAlone  = "flujo-port verify"
 	restore      = "flujo-port restore"
 	baselineLZ4  = "baseline: the server alone, lz4"
-	baselinePGLZ = "baseline: the server alone, its default (pglz)"
-	baselineSent = "baseline: its JSON spelled as the file has it, lz4"
+	baselinePGLZ = "baseline: the server alone, default (pglz)"
+	baselineSent = "baseline: JSON as in the state file, lz4"
 	baselineWire = "psql \\copy of the bytes that flujo-port sends"
 	pipe         = "sqlite3 -csv to psql \\copy, Flujo's tables"
-	pgloader     = "pgloader, tables of its own, heap of 8 GB"
-	pgloaderFew  = "pgloader, tables of its own, prefetch rows = 1000"
-	ogr2ogr      = "ogr2ogr, tables of its own"
+	pgloader     = "pgloader, its own tables, 8 GB heap"
+	pgloaderFew  = "pgloader, its own tables, prefetch rows = 1000"
+	ogr2ogr      = "ogr2ogr, its own tables"
 )
 
 const notInstalled = "not installed"
@@ -38,7 +38,7 @@ func (b *rig) contestants(f file) []contestant {
 		{names: []string{baselineSent}, run: b.baseline("lz4", &b.sent)},
 		{names: []string{baselineWire}, run: b.wire("lz4")},
 		{names: []string{pipe}, run: b.pipe(f), before: b.init, foreign: true, missing: absent("sqlite3")},
-		// With the heap that it comes with it ends in the middle: "heap exhausted".
+		// With its default heap pgloader fails with "heap exhausted".
 		{
 			names:   []string{pgloader},
 			run:     b.pgloader(f, "--dynamic-space-size", "8192"),
@@ -55,7 +55,7 @@ func (b *rig) contestants(f file) []contestant {
 	}
 	for i := range all {
 		if name := all[i].names[0]; !b.lz4 && (name == baselineLZ4 || name == baselineSent || name == baselineWire) {
-			all[i].missing = "the server has no lz4"
+			all[i].missing = "the server does not support lz4"
 		}
 	}
 	return all
@@ -86,7 +86,7 @@ func (b *rig) load(f file, verify string) func(context.Context) ([]measurement, 
 	}
 }
 
-// thereAndBack loads with content verification, verifies again, and restores
+// thereAndBack measures a load with content verification, verify, and restore
 // into a new file.
 func (b *rig) thereAndBack(f file) func(context.Context) ([]measurement, error) {
 	return func(ctx context.Context) ([]measurement, error) {
@@ -108,13 +108,14 @@ func (b *rig) thereAndBack(f file) func(context.Context) ([]measurement, error) 
 	}
 }
 
-// pipe copies table after table as text into Flujo's tables, indexes and all.
+// pipe copies one table after the other as CSV into Flujo's tables with their
+// indexes.
 func (b *rig) pipe(f file) func(context.Context) ([]measurement, error) {
 	return func(ctx context.Context) (_ []measurement, err error) {
 		var sum measurement
 		for _, t := range b.tables {
-			out, err := exec.CommandContext(ctx, "sqlite3", f.path, fmt.Sprintf("SELECT name FROM pragma_table_info('%s')", t.name)).
-				Output()
+			listColumns := fmt.Sprintf("SELECT name FROM pragma_table_info('%s')", t.name)
+			out, err := exec.CommandContext(ctx, "sqlite3", f.path, listColumns).Output()
 			if err != nil {
 				return nil, err
 			}

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// document is what becomes docs/benchmarks.md.
+// document holds the data of docs/benchmarks.md.
 type document struct {
 	Date, Commit  string
 	CPU, Kernel   string
@@ -35,7 +35,7 @@ type document struct {
 	OtherPrograms []string
 }
 
-// section is what was measured on a file of one size.
+// section holds the measurements with a file of one size.
 type section struct {
 	Bytes, Rows int64
 	LZ4         bool
@@ -43,21 +43,23 @@ type section struct {
 	Growth      []step
 }
 
-// result is what a contestant took, in each round; where it did not run
-// Missing says why.
+// result holds the measurements of a contestant, one for each round. If the
+// contestant did not run, Missing says why.
 type result struct {
 	Name    string
 	Missing string
 	Runs    []measurement
 }
 
-// step is a load with content verification of one of the growing files.
+// step is a load with content verification of one of the files of the growth
+// table.
 type step struct {
 	Bytes, Rows int64
 	measurement
 }
 
-// describe says on what is measured; nothing that would tell which machine.
+// describe sets what is measured and on what hardware. It names nothing that
+// identifies the machine.
 func (d *document) describe(ctx context.Context, b *rig) error {
 	d.Date = time.Now().UTC().Format(time.DateOnly)
 	if out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty").Output(); err == nil {
@@ -87,8 +89,9 @@ func (d *document) describe(ctx context.Context, b *rig) error {
 	d.Settings, err = query[string](
 		ctx,
 		b,
-		`SELECT name || ' = ' || current_setting(name) FROM unnest(ARRAY['shared_buffers', 'max_wal_size', 'maintenance_work_mem',
-		'autovacuum', 'wal_level', 'fsync', 'synchronous_commit', 'full_page_writes']) name`,
+		`SELECT name || ' = ' || current_setting(name) FROM unnest(ARRAY[
+		'shared_buffers', 'max_wal_size', 'maintenance_work_mem', 'autovacuum',
+		'wal_level', 'fsync', 'synchronous_commit', 'full_page_writes']) name`,
 	)
 	for _, tool := range [][]string{{"sqlite3", "--version"}, {"pgloader", "--version"}, {"ogr2ogr", "--version"}} {
 		if out, err := exec.CommandContext(ctx, tool[0], tool[1:]...).Output(); err == nil {
@@ -101,7 +104,7 @@ func (d *document) describe(ctx context.Context, b *rig) error {
 	return err
 }
 
-// field gives what the pattern finds in a file of the system.
+// field returns what the pattern finds in a file of the system, or otherwise.
 func field(path, pattern, otherwise string) string {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -116,7 +119,7 @@ func field(path, pattern, otherwise string) string {
 //go:embed benchmarks.md.tmpl
 var documentText string
 
-// write writes both files.
+// write writes benchmarks.md and benchmarks.svg into a folder.
 func (d *document) write(folder string) error {
 	d.LeastPeak = humanize.IBytes(uint64(ownPeak()))
 	var text bytes.Buffer
@@ -133,17 +136,17 @@ func (d *document) write(folder string) error {
 	return os.WriteFile(filepath.Join(folder, "benchmarks.md"), text.Bytes(), 0o644)
 }
 
-// Title says which file it is.
+// Title returns the size of the file.
 func (s *section) Title() string { return fmt.Sprintf("%d MB", (s.Bytes+500_000)/1_000_000) }
 
-// Text is the section as it is printed and written.
+// Text returns the section in Markdown.
 func (s *section) Text() string {
 	text := fmt.Sprintf(
 		"## %s\n\n%s rows in %s bytes.\n\n",
 		s.Title(),
 		humanize.Comma(s.Rows),
 		humanize.Comma(s.Bytes),
-	) + s.table() + "\n" + s.bars()
+	) + s.table() + "\n" + s.targets()
 	if len(s.Growth) > 0 {
 		text += "\n### Growth\n\n`" + loadContent + "`, once each:\n\n" + s.growthText()
 	}
@@ -180,32 +183,32 @@ func (s *section) table() string {
 	return markdown(rows)
 }
 
-// bars says which of the project's own bars are met.
-func (s *section) bars() string {
-	rows := [][]string{{"bar", "wanted", "measured", ""}}
-	add := func(what, wanted, measured string, met bool) {
-		said := "met"
+// targets returns the table of the project's performance targets.
+func (s *section) targets() string {
+	rows := [][]string{{"ratio", "target", "measured", ""}}
+	add := func(what, target, measured string, met bool) {
+		verdict := "met"
 		if !met {
-			said = "**not met**"
+			verdict = "**not met**"
 		}
-		rows = append(rows, []string{what, wanted, measured, said})
+		rows = append(rows, []string{what, target, measured, verdict})
 	}
-	for _, bar := range []struct {
+	for _, target := range []struct {
 		what, of, to string
 		most         float64
 	}{
-		{"load with counts, to the baseline", loadCounts, s.baseline(), 1.10},
-		{"load with content verification, to the baseline", loadContent, s.baseline(), 1.5},
-		{"restore, to the load with content verification", restore, loadContent, 1.5},
-		{"verify, to the load with content verification", verifyAlone, loadContent, 0.8},
+		{"migrate --verify counts / baseline", loadCounts, s.baseline(), 1.10},
+		{"migrate --verify content / baseline", loadContent, s.baseline(), 1.5},
+		{"restore / migrate --verify content", restore, loadContent, 1.5},
+		{"verify / migrate --verify content", verifyAlone, loadContent, 0.8},
 	} {
-		ratio := s.ratio(bar.of, bar.to)
-		add(bar.what, fmt.Sprintf("≤ %.2f", bar.most), fmt.Sprintf("%.2f", ratio), ratio <= bar.most)
+		ratio := s.ratio(target.of, target.to)
+		add(target.what, fmt.Sprintf("≤ %.2f", target.most), fmt.Sprintf("%.2f", ratio), ratio <= target.most)
 	}
 	if s.result(baselineSent).Missing == "" {
 		ratio := s.ratio(loadCounts, baselineSent)
 		add(
-			"load with counts, to the baseline with the file's JSON",
+			"migrate --verify counts / baseline with the state file's JSON",
 			"≤ 1.10",
 			fmt.Sprintf("%.2f", ratio),
 			ratio <= 1.10,
@@ -214,7 +217,7 @@ func (s *section) bars() string {
 	for _, name := range []string{pgloader, pgloaderFew} {
 		if s.result(name).Missing == "" {
 			ratio := s.ratio(name, loadCounts)
-			add(name+", to the load with counts", "≥ 4.00", fmt.Sprintf("%.2f", ratio), ratio >= 4)
+			add(name+" / migrate --verify counts", "≥ 4.00", fmt.Sprintf("%.2f", ratio), ratio >= 4)
 		}
 	}
 	var peak int64
@@ -229,7 +232,7 @@ func (s *section) bars() string {
 }
 
 func (s *section) growthText() string {
-	rows := [][]string{{"MB", "rows", "s", "µs/row", "to the first", "peak MiB"}}
+	rows := [][]string{{"MB", "rows", "s", "µs/row", "relative", "peak MiB"}}
 	for _, g := range s.Growth {
 		perRow := g.Seconds / float64(g.Rows)
 		rows = append(
@@ -256,7 +259,7 @@ func (s *section) result(name string) *result {
 	return nil
 }
 
-// baseline names what the ratios are to.
+// baseline returns the name of the measurement that ratios refer to.
 func (s *section) baseline() string {
 	if s.LZ4 {
 		return baselineLZ4
@@ -264,7 +267,7 @@ func (s *section) baseline() string {
 	return baselinePGLZ
 }
 
-// ratio gives the median of the ratios within each round.
+// ratio returns the median of the ratios within each round.
 func (s *section) ratio(of, to string) float64 {
 	a, b := s.result(of).Runs, s.result(to).Runs
 	ratios := make([]float64, len(a))
@@ -282,7 +285,7 @@ func (r *result) median(of func(measurement) float64) float64 {
 	return median(values)
 }
 
-// Seconds gives the median.
+// Seconds returns the median of the durations.
 func (r *result) Seconds() float64 {
 	return r.median(func(m measurement) float64 { return m.Seconds })
 }
@@ -295,7 +298,7 @@ func (r *result) extreme(of func(a, b float64) float64) float64 {
 	return found
 }
 
-// Peak gives the highest.
+// Peak returns the highest peak memory in bytes.
 func (r *result) Peak() (peak int64) {
 	for _, m := range r.Runs {
 		peak = max(peak, m.Peak)
@@ -312,8 +315,8 @@ func seconds(s float64) string {
 
 func mib(bytes int64) string { return fmt.Sprintf("%.0f", math.Ceil(float64(bytes)/(1<<20))) }
 
-// markdown makes a table of rows, the first of which is its head; all columns
-// but the first are numbers.
+// markdown returns a table whose first row is its header. All columns except
+// the first are aligned right.
 func markdown(rows [][]string) string {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {

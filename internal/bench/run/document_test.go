@@ -16,8 +16,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
-// madeDocument is a section of which the baseline takes 10, 20 and 40 s.
-func madeDocument() *section {
+// newSection returns a section in which the baseline takes 10, 20 and 40 s.
+func newSection() *section {
 	took := func(name string, peak int64, seconds ...float64) *result {
 		r := &result{Name: name}
 		for _, s := range seconds {
@@ -41,32 +41,32 @@ func madeDocument() *section {
 	}}
 }
 
-func TestBars(t *testing.T) {
-	s := madeDocument()
+func TestTargets(t *testing.T) {
+	s := newSection()
 	s.Growth = []step{{Bytes: 1, Rows: 1, measurement: measurement{Seconds: 1, Peak: 1}}}
 	for _, want := range []string{
-		"≤ 1.10 |     1.10 |         met", // of 1.10, 1.00 and 1.50; by medians it were 1.00
-		"≤ 1.50 |     1.50 |         met", // of 2.00, 1.50 and 1.00
+		"≤ 1.10 |     1.10 |         met", // the median of 1.10, 1.00 and 1.50; the ratio of the medians is 1.00
+		"≤ 1.50 |     1.50 |         met", // the median of 2.00, 1.50 and 1.00
 		"≤ 0.80 |     1.00 | **not met**",
 		"≤ 64 MiB |   64 MiB |         met",
 		"≥ 4.00 |     4.00 |         met",
 	} {
-		if got := s.bars(); !strings.Contains(got, want) {
+		if got := s.targets(); !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
 	}
-	if strings.Contains(s.bars(), pgloader) {
-		t.Error("a bar is held against what did not run")
+	if strings.Contains(s.targets(), pgloader) {
+		t.Error("a target names a contestant that did not run")
 	}
 	s.Growth[0].Peak = 64<<20 + 1
-	if got, want := s.bars(), "65 MiB | **not met**"; !strings.Contains(got, want) {
+	if got, want := s.targets(), "65 MiB | **not met**"; !strings.Contains(got, want) {
 		t.Errorf("no %q in\n%s", want, got)
 	}
 }
 
 func TestWrite(t *testing.T) {
 	folder := t.TempDir()
-	if err := (&document{Sections: []*section{madeDocument(), madeDocument()}}).write(folder); err != nil {
+	if err := (&document{Sections: []*section{newSection(), newSection()}}).write(folder); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join(folder, "benchmarks.md"))
@@ -98,8 +98,9 @@ func TestMeasure(t *testing.T) {
 	if err != nil || m.Seconds <= 0 || m.Peak <= 0 {
 		t.Errorf("%+v, %v", m, err)
 	}
-	// The first one ends though nobody reads what it writes.
-	if _, err := measure(exec.Command("cat", "/dev/zero"), exec.Command("sh", "-c", "echo nothing >&2; exit 3")); err == nil ||
+	// The first command ends although its output is not read.
+	if _, err := measure(exec.Command("cat", "/dev/zero"),
+		exec.Command("sh", "-c", "echo nothing >&2; exit 3")); err == nil ||
 		!strings.Contains(err.Error(), "nothing") {
 		t.Errorf("error %v", err)
 	}

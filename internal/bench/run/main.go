@@ -1,10 +1,10 @@
-// Command run measures flujo-port next to the server alone and next to other
-// tools, on a throwaway server, and writes docs/benchmarks.md and .svg:
+// Command run measures flujo-port, the server alone and other tools on a
+// throwaway server, and writes docs/benchmarks.md and .svg:
 //
 //	go run ./internal/bench/run -program bin/flujo-port -runs 3 -growth 730
 //
-// Each argument is the size of a file in MB. Everything that it makes is in the
-// server's folder, which goes with the server however this process ends.
+// Each argument is the size of a state file in MB. All files are in the
+// server's folder, which is removed with the server however this process ends.
 package main
 
 import (
@@ -27,9 +27,9 @@ import (
 
 const database = "bench"
 
-// settings are what a small server of production might have; what is not
-// named is PostgreSQL's default, but for pgtest's own. Autovacuum is off so
-// that it does not fall into one run and not into another.
+// settings are those of a small production server. Other settings have
+// PostgreSQL's defaults or those of pgtest. Autovacuum is off so that it does
+// not affect single runs.
 var settings = []string{"shared_buffers=256MB", "max_wal_size=4GB", "maintenance_work_mem=256MB", "autovacuum=off"}
 
 func main() {
@@ -37,7 +37,7 @@ func main() {
 		exit(generate(os.Args[2], os.Args[3]))
 	}
 	program := flag.String("program", "bin/flujo-port", "`path` of the program to measure")
-	runs := flag.Int("runs", 3, "how often everything runs")
+	runs := flag.Int("runs", 3, "number of rounds")
 	growth := flag.Bool("growth", false, "also load 1/8, 1/4, 1/2 and all of the last size")
 	out := flag.String("out", "docs", "`folder` of benchmarks.md and benchmarks.svg")
 	flag.Parse()
@@ -45,7 +45,7 @@ func main() {
 	for _, arg := range flag.Args() {
 		mb, err := strconv.ParseInt(arg, 10, 32)
 		if err != nil || mb < 1 {
-			exit(fmt.Errorf("a size in MB, not %q", arg))
+			exit(fmt.Errorf("%q is not a size in MB", arg))
 		}
 		sizes = append(sizes, mb*1_000_000)
 	}
@@ -100,8 +100,8 @@ func run(ctx context.Context, program, out string, sizes []int64, runs int, grow
 	return doc.write(out)
 }
 
-// section measures everything on a file of one size, in rounds that begin at
-// another place each.
+// section measures all contestants with a file of one size. Each round begins
+// with another contestant.
 func (b *rig) section(ctx context.Context, size int64, runs int, growth bool) (*section, error) {
 	f, err := b.generate(ctx, size)
 	if err != nil {
@@ -157,9 +157,10 @@ func (b *rig) section(ctx context.Context, size int64, runs int, growth bool) (*
 	return s, err
 }
 
-// growth loads files of 1/8, 1/4 and 1/2 of the size, and f, which has it all.
+// growth measures loads of files of 1/8, 1/4 and 1/2 of the size, and of f,
+// which has the full size.
 func (b *rig) growth(ctx context.Context, size int64, f file) (steps []step, err error) {
-	b.loaded = 0 // that is of another file
+	b.loaded = 0 // it was set for another file
 	for _, part := range []int64{8, 4, 2, 1} {
 		smaller := f
 		if part > 1 {
@@ -186,8 +187,8 @@ type file struct {
 	bytes, rows int64
 }
 
-// generate makes a file in a process of its own: a process that was large
-// when it starts another counts as that one's peak memory.
+// generate creates a state file in a child process, so that its memory does not
+// count as the peak of the programs that are measured.
 func (b *rig) generate(ctx context.Context, size int64) (f file, err error) {
 	f.path = filepath.Join(b.dir, fmt.Sprintf("flujo_state_%d.db", size))
 	self, err := os.Executable()
@@ -211,7 +212,7 @@ func (b *rig) generate(ctx context.Context, size int64) (f file, err error) {
 	return f, nil
 }
 
-// generate makes a file and prints how many rows it has.
+// generate creates a state file and prints the number of its rows.
 func generate(path, size string) error {
 	bytes, err := strconv.ParseInt(size, 10, 64)
 	if err != nil {

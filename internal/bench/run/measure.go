@@ -12,16 +12,16 @@ import (
 	"time"
 )
 
-// measurement is what one run took. CPU and peak memory are the client's;
-// where there is no client process they are 0.
+// measurement is the cost of one run. CPU and peak memory are the client's;
+// they are 0 if there is no client process.
 type measurement struct {
 	Seconds float64
 	CPU     float64 // seconds, user and system
 	Peak    int64   // bytes
 }
 
-// measure runs commands at the same time, each reading what the one before
-// writes. The peak is that of the largest.
+// measure runs commands at the same time, each reading what the previous one
+// writes. The peak is that of the largest command.
 func measure(cmds ...*exec.Cmd) (m measurement, err error) {
 	output := make([]bytes.Buffer, len(cmds))
 	for i, cmd := range cmds {
@@ -42,7 +42,8 @@ func measure(cmds ...*exec.Cmd) (m measurement, err error) {
 		if err := cmd.Start(); err != nil {
 			return m, err
 		}
-		// Only the commands hold the pipes' ends, so that each ends with its neighbour.
+		// The ends of the pipes are open only in the commands, so that a command
+		// ends when its neighbour does.
 		for _, end := range []any{cmd.Stdin, cmd.Stdout} {
 			if f, ok := end.(*os.File); ok && f != nil {
 				f.Close()
@@ -65,13 +66,13 @@ func measure(cmds ...*exec.Cmd) (m measurement, err error) {
 	return m, err
 }
 
-// tail gives the end of what a program said.
+// tail returns the end of a program's output.
 func tail(said []byte) []byte {
 	said = bytes.TrimSpace(said)
 	return said[max(0, len(said)-2000):]
 }
 
-// maxRSS gives bytes: Linux counts in KiB, macOS in bytes.
+// maxRSS returns the peak memory in bytes. Linux counts in KiB, macOS in bytes.
 func maxRSS(usage *syscall.Rusage) int64 {
 	if runtime.GOOS == "darwin" {
 		return int64(usage.Maxrss)
@@ -79,8 +80,8 @@ func maxRSS(usage *syscall.Rusage) int64 {
 	return int64(usage.Maxrss) * 1024
 }
 
-// ownPeak is the least that a measured peak can be: what this process had is
-// counted for the one that it starts.
+// ownPeak returns this process's peak memory. It is the least that a measured
+// peak can be, since a child process starts with that of its parent.
 func ownPeak() int64 {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {

@@ -51,20 +51,26 @@ func (d *document) plot() ([]byte, error) {
 			}
 			at := func(seconds float64) float64 { return seconds / longest * plotWidth }
 			p.Bars = append(p.Bars, plotBar{
-				Label: r.Name, Value: seconds(r.Seconds()) + " s", Color: color(r.Name), Y: y,
-				Width: at(
-					r.Seconds(),
-				), Min: plotLeft + at(r.extreme(math.Min)), Max: plotLeft + at(r.extreme(math.Max)),
+				Label: r.Name,
+				Value: seconds(r.Seconds()) + " s",
+				Color: color(r.Name),
+				Y:     y,
+				Width: at(r.Seconds()),
+				Min:   plotLeft + at(r.extreme(math.Min)),
+				Max:   plotLeft + at(r.extreme(math.Max)),
 			})
 			y += plotLine
 		}
 		panels = append(panels, p)
 	}
 	var text bytes.Buffer
-	err := template.Must(template.New("").Funcs(template.FuncMap{"add": func(a, b int) int { return a + b }}).Parse(plotText)).
-		Execute(&text, map[string]any{
-			"Left": plotLeft, "Width": plotLeft + plotWidth + 80, "Height": y + 16, "Panels": panels,
-		})
+	functions := template.FuncMap{"add": func(a, b int) int { return a + b }}
+	err := template.Must(template.New("").Funcs(functions).Parse(plotText)).Execute(&text, map[string]any{
+		"Left":   plotLeft,
+		"Width":  plotLeft + plotWidth + 80,
+		"Height": y + 16,
+		"Panels": panels,
+	})
 	return text.Bytes(), err
 }
 

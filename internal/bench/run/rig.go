@@ -16,41 +16,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rig is what the runs share: the server, and Flujo's empty tables in schema
-// "model".
+// rig is what all contestants share: the server, and Flujo's empty tables in
+// schema "model".
 type rig struct {
 	program string
 	server  *pgtest.Server
 	url     string
-	dir     string // for files of ours
-	lz4     bool   // the server has it
+	dir     string // for the benchmark's files
+	lz4     bool   // the server supports lz4
 	tables  []table
-	printed []copyFile // the rows of the file that is measured, as the server prints them
-	loaded  int64      // rows that a load makes of the file, derived ones included; 0 when that is not known
-	sent    []copyFile // the same as flujo-port sent them, JSON spelled as the file has it
+	printed []copyFile // the rows of the current file as the server prints them
+	loaded  int64      // number of rows that flujo-port loads from the file, with derived rows; 0 if unknown
+	sent    []copyFile // the rows of the current file as flujo-port sent them, with the file's JSON text
 }
 
-// table is one of Flujo's, with the statements that make the rest of it.
+// table is one of Flujo's tables: its columns, and the statements that create
+// its constraints and indexes.
 type table struct {
 	name    string
 	columns []string
-	keys    []string // primary
-	foreign []string
-	indexes []string // secondary
+	keys    []string // statements of the primary key
+	foreign []string // statements of the foreign keys
+	indexes []string // statements of the secondary indexes
 }
 
-// contestant is what runs against an emptied database and names one or more
-// measurements.
+// contestant runs against an empty database and returns a measurement for each
+// of its names.
 type contestant struct {
 	names   []string
-	missing string // why it does not run
-	foreign bool   // it may fail
+	missing string // why it does not run; "" if it runs
+	foreign bool   // another program, which may fail
 	run     func(ctx context.Context) ([]measurement, error)
-	before  func(ctx context.Context) error // outside of the time; may be nil
+	before  func(ctx context.Context) error // runs before the measurement; may be nil
 }
 
-// compete runs a contestant on an emptied database and sees that the rows are
-// there.
+// compete runs a contestant on an empty database and checks the number of rows.
 func (b *rig) compete(ctx context.Context, c contestant, f file) ([]measurement, error) {
 	if err := b.empty(ctx); err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func (b *rig) compete(ctx context.Context, c contestant, f file) ([]measurement,
 	return taken, err
 }
 
-// empty empties the database, all but the model.
+// empty drops everything in the database except schema "model".
 func (b *rig) empty(ctx context.Context) error {
 	return b.exec(
 		ctx,
@@ -105,7 +105,7 @@ func execAll(ctx context.Context, conn *pgx.Conn, statements ...string) error {
 	return nil
 }
 
-// query gives the rows of a single column.
+// query returns the rows of a single column.
 func query[T any](ctx context.Context, b *rig, sql string, args ...any) ([]T, error) {
 	conn, err := pgx.Connect(ctx, b.url)
 	if err != nil {
@@ -119,13 +119,14 @@ func query[T any](ctx context.Context, b *rig, sql string, args ...any) ([]T, er
 	return pgx.CollectRows(rows, pgx.RowTo[T])
 }
 
-// rows counts what is in the database, but for what Flujo and flujo-port note of
-// the schema itself.
+// rows counts the rows in the database, without those of the tables that Flujo
+// and flujo-port keep about the schema.
 func (b *rig) rows(ctx context.Context) (n int64, err error) {
 	counts, err := query[string](
 		ctx,
 		b,
-		`SELECT format('SELECT count(*) FROM %I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname IN ('flujo', 'public') AND tablename NOT LIKE 'flujo\_%'`,
+		`SELECT format('SELECT count(*) FROM %I.%I', schemaname, tablename) FROM pg_tables
+		WHERE schemaname IN ('flujo', 'public') AND tablename NOT LIKE 'flujo\_%'`,
 	)
 	for _, count := range counts {
 		rows, err := query[int64](ctx, b, count)
@@ -137,8 +138,8 @@ func (b *rig) rows(ctx context.Context) (n int64, err error) {
 	return n, err
 }
 
-// prepare has flujo-port make Flujo's tables, takes down what they are, and
-// keeps them as the model.
+// prepare has flujo-port create Flujo's tables, reads their definitions, and
+// renames their schema to "model".
 func (b *rig) prepare(ctx context.Context) error {
 	lz4, err := query[bool](
 		ctx,
@@ -160,7 +161,12 @@ func (b *rig) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	const constraints = `SELECT format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
+	const columns = `SELECT attname::text FROM pg_attribute
+		WHERE attrelid = ('flujo.' || $1)::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum`
+	const indexes = `SELECT pg_get_indexdef(indexrelid) FROM pg_index
+		WHERE indrelid = ('flujo.' || $1)::regclass AND NOT indisprimary ORDER BY indexrelid`
+	const constraints = `SELECT
+			format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
 		FROM pg_constraint WHERE conrelid = ('flujo.' || $1)::regclass AND contype = $2 ORDER BY oid`
 	for _, name := range names {
 		t := table{name: name}
@@ -169,10 +175,10 @@ func (b *rig) prepare(ctx context.Context) error {
 			sql  string
 			args []any
 		}{
-			{&t.columns, `SELECT attname::text FROM pg_attribute WHERE attrelid = ('flujo.' || $1)::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum`, []any{name}},
+			{&t.columns, columns, []any{name}},
 			{&t.keys, constraints, []any{name, "p"}},
 			{&t.foreign, constraints, []any{name, "f"}},
-			{&t.indexes, `SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = ('flujo.' || $1)::regclass AND NOT indisprimary ORDER BY indexrelid`, []any{name}},
+			{&t.indexes, indexes, []any{name}},
 		} {
 			if *part.into, err = query[string](ctx, b, part.sql, part.args...); err != nil {
 				return err
@@ -192,8 +198,8 @@ func (b *rig) flujoPort(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, b.program, append(args, "--postgres", b.url)...)
 }
 
-// copyOut migrates the file and keeps what the server was sent, derived rows
-// included; and has the server write the same rows as it prints them.
+// copyOut migrates the file and stores what flujo-port sends, derived rows
+// included. Then it has the server write the same rows to files.
 func (b *rig) copyOut(ctx context.Context, f file) error {
 	t := &tap{upstream: b.server.Addr(), folder: b.dir}
 	if err := t.listen(); err != nil {
@@ -227,7 +233,8 @@ func (b *rig) copyOut(ctx context.Context, f file) error {
 	return nil
 }
 
-// baseline has the server alone do what a migration does, with the rows of files.
+// baseline has the server do what a migration does, without a client, with the
+// rows of files.
 func (b *rig) baseline(compression string, files *[]copyFile) func(context.Context) ([]measurement, error) {
 	return func(ctx context.Context) ([]measurement, error) {
 		statements := b.statements(compression, *files, "COPY flujo.%s FROM '%s' (FORMAT binary, FREEZE)")
@@ -237,7 +244,7 @@ func (b *rig) baseline(compression string, files *[]copyFile) func(context.Conte
 	}
 }
 
-// wire has psql send what flujo-port has sent, over the same way.
+// wire has psql send the bytes that flujo-port sent, over the same connection.
 func (b *rig) wire(compression string) func(context.Context) ([]measurement, error) {
 	return func(ctx context.Context) ([]measurement, error) {
 		statements := b.statements(compression, b.sent, `\copy flujo.%s FROM '%s' (FORMAT binary, FREEZE)`)
@@ -248,9 +255,9 @@ func (b *rig) wire(compression string) func(context.Context) ([]measurement, err
 	}
 }
 
-// statements are what a migration does, in one transaction of one session: tables
-// with primary keys, their rows, foreign keys, secondary indexes, statistics. copied
-// is the statement that copies a table from a file.
+// statements returns what a migration does, in one transaction: tables with
+// primary keys, their rows, foreign keys, secondary indexes, statistics. copied
+// is the format of the statement that copies a table from a file.
 func (b *rig) statements(compression string, files []copyFile, copied string) []string {
 	statements := []string{"BEGIN"}
 	if compression != "" {

@@ -11,15 +11,15 @@ import (
 	"sync"
 )
 
-// tap is a way to the server on which what COPY sends is taken down: a file for
-// each COPY that has rows.
+// tap is a proxy to the server that stores what clients send with COPY: a file
+// for each COPY that has rows.
 type tap struct {
 	listener net.Listener
 	upstream string
 	folder   string
 
 	wait  sync.WaitGroup
-	mu    sync.Mutex // of what follows
+	mu    sync.Mutex // protects the fields below
 	files []copyFile
 	errs  []error
 }
@@ -30,7 +30,7 @@ type copyFile struct{ table, path string }
 // noRows is the size of a stream without rows: header and trailer.
 const noRows = 21
 
-// listen begins to serve the address Addr.
+// listen starts to accept connections at Addr.
 func (t *tap) listen() (err error) {
 	if t.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return err
@@ -53,11 +53,11 @@ func (t *tap) listen() (err error) {
 	return nil
 }
 
-// Addr gives where to connect to, host:port.
+// Addr returns the proxy's address, host:port.
 func (t *tap) Addr() string { return t.listener.Addr().String() }
 
-// Close ends it, when all sessions have ended, and gives what was taken down, in
-// its order.
+// Close waits until all sessions have ended and returns the files in the order
+// in which their COPY ended.
 func (t *tap) Close() ([]copyFile, error) {
 	err := t.listener.Close()
 	t.wait.Wait()
@@ -73,8 +73,8 @@ func (t *tap) serve(client net.Conn) error {
 	defer server.Close()
 	t.wait.Go(func() { io.Copy(client, server) }) // ends with the session
 	in := bufio.NewReaderSize(io.TeeReader(client, server), 1<<16)
-	// The first packets have no type: to ask for encryption, which the server does
-	// not have, and to begin.
+	// The first packets have no type byte: requests for encryption, which the
+	// server does not support, and the startup packet.
 	var payload []byte
 	for begun := false; !begun; {
 		if _, payload, err = message(in, payload, 0); err == io.EOF {
@@ -108,15 +108,15 @@ func (t *tap) serve(client net.Conn) error {
 				return err
 			}
 		case 'c':
-			if err := t.keep(table, file); err != nil {
+			if err := t.store(table, file); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// keep adds a file of a table to those that were taken down, where it has rows.
-func (t *tap) keep(table string, file *os.File) error {
+// store adds the file of a COPY to t.files if it has rows.
+func (t *tap) store(table string, file *os.File) error {
 	info, err := file.Stat()
 	if err := errors.Join(err, file.Chmod(0o644), file.Close()); err != nil || info.Size() == noRows {
 		return err
@@ -127,8 +127,8 @@ func (t *tap) keep(table string, file *os.File) error {
 	return nil
 }
 
-// askEncryption begins what is sent before a session to ask for encryption, or to
-// cancel: the numbers that follow are no version of the protocol.
+// askEncryption is the upper half of the codes that request encryption or
+// cancel a query. They stand in the place of the protocol version.
 const askEncryption = 1234
 
 var copyInto = regexp.MustCompile(`^COPY "flujo"\."(\w+)" .* FROM STDIN`)

@@ -78,7 +78,8 @@ func TestTap(t *testing.T) {
 		}
 		taken = append(taken, f.table+": "+string(text))
 	}
-	if got, want := strings.Join(taken, "\n"), "runs: rows of runs, and what makes them long enough\ntraces: traces"+none; got != want {
+	if got, want := strings.Join(taken, "\n"),
+		"runs: rows of runs, and what makes them long enough\ntraces: traces"+none; got != want {
 		t.Errorf("taken down: %q", got)
 	}
 }

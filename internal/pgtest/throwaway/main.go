@@ -1,16 +1,16 @@
-// Command throwaway runs a command next to a PostgreSQL server that lives as
-// long as the command does:
+// Command throwaway runs a command with a PostgreSQL server that ends when the
+// command does:
 //
 //	go run ./internal/pgtest/throwaway -- CMD ARGS…
 //
-// CMD finds an empty database through DATABASE_URL and PGHOST, PGPORT,
-// PGUSER, PGPASSWORD and PGDATABASE, the server's own psql first on PATH, and
-// FLUJO_PORT_THROWAWAY=1 as the sign that nothing there is worth keeping.
-// Variables that could lead it to another database are not passed on.
+// CMD finds an empty database through DATABASE_URL and PGHOST, PGPORT, PGUSER,
+// PGPASSWORD and PGDATABASE. The server's psql is first on PATH.
+// FLUJO_PORT_THROWAWAY=1 tells CMD that the database is a throwaway one.
+// Variables that could lead CMD to another database are not passed on.
 //
-// The exit code is CMD's (128 + N when signal N ended it), 127 when CMD
-// cannot be run, and 1 when the server fails. Of these `go run` passes on
-// only whether it was zero.
+// The exit code is that of CMD (128 + N if signal N ended it), 127 if CMD
+// cannot be run, and 1 if the server fails. `go run` passes on only whether it
+// was zero.
 package main
 
 import (
@@ -63,7 +63,7 @@ func run(args []string) (code int, err error) {
 	return runCommand(args, signals)
 }
 
-// setEnvironment points this process, and so its children, at the server.
+// setEnvironment sets the variables that lead CMD to the server.
 func setEnvironment(server *pgtest.Server) error {
 	var errs []error
 	for name, value := range map[string]string{
@@ -81,8 +81,8 @@ func setEnvironment(server *pgtest.Server) error {
 	return errors.Join(errs...)
 }
 
-// runCommand runs CMD to its end, passing on the signals that come meanwhile.
-// One that came before CMD started ends the run at once.
+// runCommand runs CMD and passes signals on to it. A signal that arrived before
+// CMD started ends the run.
 func runCommand(args []string, signals <-chan os.Signal) (code int, err error) {
 	select {
 	case sig := <-signals:
@@ -100,7 +100,7 @@ func runCommand(args []string, signals <-chan os.Signal) (code int, err error) {
 		select {
 		case sig := <-signals:
 			if !sentByTerminal(sig) {
-				_ = cmd.Process.Signal(sig) // it may have ended this moment
+				_ = cmd.Process.Signal(sig) // it may have just ended
 			}
 		case err := <-ended:
 			return exitCode(cmd.ProcessState, err)
@@ -108,7 +108,8 @@ func runCommand(args []string, signals <-chan os.Signal) (code int, err error) {
 	}
 }
 
-// exitCode is what a shell would say of an ended command.
+// exitCode returns the exit code that a shell would report for an ended
+// command.
 func exitCode(state *os.ProcessState, err error) (int, error) {
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {

@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sentByTerminal reports whether a signal is a key pressed at the terminal
-// (^C, ^\). CMD has then received it as well, and passing it on would count
-// as a second one. It can only estimate: a key reaches us just when our process
-// group is the one in the terminal's foreground.
+// sentByTerminal reports whether a signal was sent by a key at the terminal
+// (^C, ^\). CMD has then received it too, and passing it on would send it
+// twice. The result is an estimate: a key reaches this process only if its
+// process group is the terminal's foreground group.
 func sentByTerminal(sig os.Signal) bool {
 	if sig != os.Interrupt && sig != syscall.SIGQUIT {
 		return false
