@@ -320,7 +320,7 @@ func wantWhole(t *testing.T, path, formatName string, ignored []string) {
 	if err := result.Text(&text); err != nil {
 		t.Fatal(err)
 	}
-	if line := "left alone: tables that are not Flujo's: " + strings.Join(ignored, ", ") + "\n"; len(ignored) > 0 &&
+	if line := "ignored tables, which are not Flujo's: " + strings.Join(ignored, ", ") + "\n"; len(ignored) > 0 &&
 		!strings.Contains(text.String(), line) {
 		t.Errorf("the report does not say %q:\n%s", line, &text)
 	}

@@ -156,7 +156,7 @@ func TestIntegersBeyondInt4(t *testing.T) {
 			if err := result.Text(&text); err != nil {
 				t.Fatal(err)
 			}
-			if line := "made bigint, for integers beyond PostgreSQL's integer: " + strings.Join(result.Widened, ", ") + "\n"; !strings.Contains(
+			if line := "changed to bigint, for integers out of range of PostgreSQL's integer: " + strings.Join(result.Widened, ", ") + "\n"; !strings.Contains(
 				text.String(),
 				line,
 			) {

@@ -275,7 +275,7 @@ func wantText(t testing.TB, result *report.Migration, lines []changeLine) {
 		case c.rejected:
 			what = c.table + ": rows quarantined: "
 		case c.reason == "unmapped-column":
-			what = c.table + "." + c.column + ": original kept: "
+			what = c.table + "." + c.column + ": original value stored: "
 		}
 		more := ""
 		if c.count > int64(len(keys)) {

@@ -456,7 +456,7 @@ func TestReplaceTampered(t *testing.T) {
 		t.Fatalf("%+v, %v", result, err)
 	}
 	var text strings.Builder
-	if err := result.Text(&text); err != nil || !strings.Contains(text.String(), "the database is as it was") {
+	if err := result.Text(&text); err != nil || !strings.Contains(text.String(), "the database was not changed") {
 		t.Errorf("%v, %s", err, text.String())
 	}
 	if after := wantUnchangedFile(t, conn); after != before {

@@ -83,7 +83,7 @@ func TestNaiveTimestamps(t *testing.T) {
 			if err := result.Text(&text); err != nil {
 				t.Fatal(err)
 			}
-			if line := fmt.Sprintf("times without a zone, taken as %s: %d in steps.created_at\n", c.says, naive); !strings.Contains(
+			if line := fmt.Sprintf("timestamps without a time zone, interpreted as %s: %d in steps.created_at\n", c.says, naive); !strings.Contains(
 				text.String(),
 				line,
 			) {
