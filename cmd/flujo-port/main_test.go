@@ -419,7 +419,7 @@ func TestInit(t *testing.T) {
 		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, _, code = p.run(t, "init", "--without-pgvector")
-	if code != 0 || !strings.Contains(stdout, "nothing: it was all there") {
+	if code != 0 || !strings.Contains(stdout, "nothing; everything existed already") {
 		t.Errorf("again: exit %d\n%s", code, stdout)
 	}
 	stdout, _, code = p.run(t, "init", "--without-pgvector", "--json")

@@ -216,7 +216,7 @@ func TestDetectFormats(t *testing.T) {
 				if !ok || !slices.Equal(e.Missing, tc.missing) || format != nil {
 					t.Fatalf("error %v, format %v", err, format)
 				}
-				if want := "its tables are in no file format of Flujo's: no column " + strings.Join(tc.missing, ", "); err.Error() != want {
+				if want := "the file's tables have no known Flujo file format; missing columns: " + strings.Join(tc.missing, ", "); err.Error() != want {
 					t.Errorf("it says %q", err)
 				}
 				return

@@ -122,7 +122,7 @@ func TestReasons(t *testing.T) {
 	if got := strings.Split(every.String(), "+"); len(got) != len(all) {
 		t.Errorf("together they are %q", got)
 	}
-	if got := (NULRemoved | TextTooLong).Explain(); got != "NUL characters were removed; text too long for Flujo's index on it" {
+	if got := (NULRemoved | TextTooLong).Explain(); got != "NUL characters were removed; the text is too long for Flujo's index on the column" {
 		t.Errorf("it is explained by %q", got)
 	}
 	if got := Reason(0); got.String() != "" || got.Explain() != "" {

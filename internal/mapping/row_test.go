@@ -522,7 +522,7 @@ func TestAppendWidens(t *testing.T) {
 				if !ok || *wide != (WidenError{Table: "steps", Column: column}) || accepted || string(out) != "before" {
 					t.Fatalf("%q, placed %v, error %v", out, accepted, err)
 				}
-				if err.Error() != "column steps."+column+" has to be bigint" {
+				if err.Error() != "column steps."+column+" must be bigint" {
 					t.Errorf("it says %q", err)
 				}
 				c.Types.Wide["steps."+column] = true
@@ -719,7 +719,7 @@ func TestKeyFromRowID(t *testing.T) {
 	}
 	sameChanges(t, c.Changes(), []Change{{Column: "step_run_id", Reason: UnmappedColumn, Original: row[1]}})
 	row[0] = IntegerValue(1 << 40)
-	if _, _, err := c.Append(nil, row); err == nil || err.Error() != "column steps.id has to be bigint" {
+	if _, _, err := c.Append(nil, row); err == nil || err.Error() != "column steps.id must be bigint" {
 		t.Errorf("a large rowid: %v", err)
 	}
 }

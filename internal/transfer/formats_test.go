@@ -557,8 +557,8 @@ func TestFilesThatAreNotFlujos(t *testing.T) {
 		words  string
 	}{
 		"no table of Flujo's":   {map[string]string{"notes": "x T"}, "none of Flujo's tables"},
-		"runs without a status": {without("runs", "status"), "no column runs.status"},
-		"several":               {without("steps", "run_id", "step_index"), "no column steps.run_id, steps.step_index"},
+		"runs without a status": {without("runs", "status"), "missing columns: runs.status"},
+		"several":               {without("steps", "run_id", "step_index"), "missing columns: steps.run_id, steps.step_index"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
