@@ -17,8 +17,18 @@ func BenchmarkConverter(b *testing.B) {
 		name, columns string
 		odd           bool
 	}{
-		{"clean", "id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms created_at", false},
-		{"every row changed", "id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms created_at", true},
+		{
+			"clean",
+			"id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms " +
+				"created_at",
+			false,
+		},
+		{
+			"every row changed",
+			"id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms " +
+				"created_at",
+			true,
+		},
 		{"of 0.4", steps0433, false},
 	} {
 		b.Run(bm.name, func(b *testing.B) {
@@ -27,20 +37,17 @@ func BenchmarkConverter(b *testing.B) {
 			size := int64(0)
 			for i := range rows {
 				named := map[string]Value{
-					"id": IntegerValue(
-						int64(i),
-					), "step_run_id": TextValue(fmt.Sprintf("step-%032d", i)), "run_id": TextValue(fmt.Sprintf("run-%032d", i/10)),
-					"step_name": TextValue(
-						"summarise",
-					), "step_index": IntegerValue(int64(i % 10)), "status": TextValue("completed"),
-					"output": TextValue(
-						output,
-					), "output_blob": TextValue(output), "cost_usd": RealValue(0.000808865499794749 * float64(i)),
-					"cost": RealValue(0.5), "token_counts": IntegerValue(int64(i)), "tokens": IntegerValue(int64(i)),
+					"id": IntegerValue(int64(i)), "step_run_id": TextValue(fmt.Sprintf("step-%032d", i)),
+					"run_id":    TextValue(fmt.Sprintf("run-%032d", i/10)),
+					"step_name": TextValue("summarise"), "step_index": IntegerValue(int64(i % 10)),
+					"status": TextValue("completed"),
+					"output": TextValue(output), "output_blob": TextValue(output),
+					"cost_usd": RealValue(0.000808865499794749 * float64(i)),
+					"cost":     RealValue(0.5), "token_counts": IntegerValue(int64(i)),
+					"tokens":            IntegerValue(int64(i)),
 					"execution_time_ms": IntegerValue(int64(i)), "duration_ms": IntegerValue(int64(i)),
-					"created_at": TextValue(
-						"2026-01-05T09:00:01.669094+00:00",
-					), "start_time": TextValue("2025-09-01T08:00:00.783607"),
+					"created_at": TextValue("2026-01-05T09:00:01.669094+00:00"),
+					"start_time": TextValue("2025-09-01T08:00:00.783607"),
 				}
 				if bm.odd {
 					named["output"] = TextValue(strings.Replace(output, "0.25", "NaN", 1))
@@ -106,7 +113,8 @@ func benchStep(b *testing.B) (*Table, []byte) {
 			b,
 			"steps",
 			strings.Fields(
-				"id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms created_at",
+				"id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms "+
+					"created_at",
 			)...),
 	)
 	output := `{"text": "` + strings.Repeat(
@@ -122,9 +130,7 @@ func benchStep(b *testing.B) (*Table, []byte) {
 			TextValue("summarise"),
 			IntegerValue(1),
 			TextValue("completed"),
-			TextValue(
-				output,
-			),
+			TextValue(output),
 			{},
 			RealValue(0.25),
 			IntegerValue(7),

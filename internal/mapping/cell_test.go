@@ -573,7 +573,9 @@ func TestRoundedFloats(t *testing.T) {
 		appendRow(t, c, IntegerValue(1), TextValue("k"), v)
 		sameChanges(t, c.Changes(), nil)
 	}
-	for _, v := range []Value{RealValue(0.5), RealValue(0), RealValue(minusZero), RealValue(math.Inf(-1)), IntegerValue(1 << 24), {}} {
+	for _, v := range []Value{
+		RealValue(0.5), RealValue(0), RealValue(minusZero), RealValue(math.Inf(-1)), IntegerValue(1 << 24), {},
+	} {
 		add(v)
 	}
 	if len(c.Rounded) != 0 {
@@ -645,9 +647,8 @@ func TestVectorSizes(t *testing.T) {
 		}
 		for i, f := range floats {
 			at := field[4+4*i:]
-			if bits := uint32(at[0])<<24 | uint32(at[1])<<16 | uint32(at[2])<<8 | uint32(at[3]); bits != math.Float32bits(
-				f,
-			) {
+			bits := uint32(at[0])<<24 | uint32(at[1])<<16 | uint32(at[2])<<8 | uint32(at[3])
+			if bits != math.Float32bits(f) {
 				t.Fatalf("of %d floats number %d is %x, not %v", size, i, bits, f)
 			}
 		}
@@ -845,7 +846,9 @@ func TestInferredTimeThatMayBeNull(t *testing.T) {
 	if field := appendRow(t, c, IntegerValue(1), TextValue("k"), Value{})[1]; field != nil {
 		t.Errorf("NULL is %q", field)
 	}
-	c.InferTime = func(string, string, []Value) (Time, string, error) { return Time{Micros: 1, Naive: true}, "where", nil }
+	c.InferTime = func(string, string, []Value) (Time, string, error) {
+		return Time{Micros: 1, Naive: true}, "where", nil
+	}
 	field := appendRow(t, c, IntegerValue(1), TextValue("k"), TextValue("?"))[1]
 	if string(field) != "\x00\x00\x00\x00\x00\x00\x00\x01" || c.Naive["cell"] != 1 {
 		t.Errorf("it is %x, naive %v", field, c.Naive)
@@ -875,8 +878,10 @@ func TestTimesByOtherColumns(t *testing.T) {
 		created              time.Time
 	}{
 		{
-			"a run that 0.6 opened", Runs, "run_id pipeline_id pipeline_name pipeline_version status start_time end_time created_at updated_at",
-			[]Value{IntegerValue(1), TextValue("r"), TextValue("unknown"), TextValue("p"), TextValue("1"), TextValue("ok"), start, end, TextValue(""), TextValue("")},
+			"a run that 0.6 opened", Runs,
+			"run_id pipeline_id pipeline_name pipeline_version status start_time end_time created_at updated_at",
+			[]Value{IntegerValue(1), TextValue("r"), TextValue("unknown"), TextValue("p"), TextValue("1"),
+				TextValue("ok"), start, end, TextValue(""), TextValue("")},
 			[]Change{
 				{Column: "created_at", Reason: TimeInferred, Note: "runs.start_time", Original: TextValue("")},
 				{Column: "updated_at", Reason: TimeInferred, Note: "runs.end_time", Original: TextValue("")},
@@ -886,8 +891,10 @@ func TestTimesByOtherColumns(t *testing.T) {
 			date(2025, 9, 1, 8, 0, 0, 783607),
 		},
 		{
-			"a step without a start that can be read", "steps", "step_run_id run_id step_name step_index status start_time end_time",
-			[]Value{IntegerValue(1), {}, TextValue("r"), TextValue("n"), IntegerValue(0), TextValue("ok"), TextValue("?"), end},
+			"a step without a start that can be read", "steps",
+			"step_run_id run_id step_name step_index status start_time end_time",
+			[]Value{IntegerValue(1), {}, TextValue("r"), TextValue("n"), IntegerValue(0), TextValue("ok"),
+				TextValue("?"), end},
 			[]Change{
 				{Column: "created_at", Reason: TimeInferred, Note: "steps.end_time", Original: TextValue("?")},
 				{Column: "end_time", Reason: UnmappedColumn, Original: end},
@@ -895,8 +902,10 @@ func TestTimesByOtherColumns(t *testing.T) {
 			date(2025, 9, 1, 8, 0, 9, 0),
 		},
 		{
-			"a step whose own column is empty", "steps", "id run_id step_name step_index status created_at end_time start_time",
-			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("n"), IntegerValue(0), TextValue("ok"), TextValue(""), end, start},
+			"a step whose own column is empty", "steps",
+			"id run_id step_name step_index status created_at end_time start_time",
+			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("n"), IntegerValue(0), TextValue("ok"),
+				TextValue(""), end, start},
 			[]Change{
 				{Column: "created_at", Reason: TimeInferred, Note: "steps.start_time", Original: TextValue("")},
 				{Column: "end_time", Reason: UnmappedColumn, Original: end},
@@ -906,19 +915,22 @@ func TestTimesByOtherColumns(t *testing.T) {
 		},
 		{
 			"a span by its end", Spans, "id run_id span_id name start_time end_time status created_at",
-			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("s"), TextValue("n"), RealValue(1), RealValue(1767603600.5), TextValue("ok"), {}},
+			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("s"), TextValue("n"), RealValue(1),
+				RealValue(1767603600.5), TextValue("ok"), {}},
 			[]Change{{Column: "created_at", Reason: TimeInferred, Note: "spans.end_time"}},
 			date(2026, 1, 5, 9, 0, 0, 500000),
 		},
 		{
 			"a span by its start", Spans, "id run_id span_id name start_time end_time status created_at",
-			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("s"), TextValue("n"), RealValue(1767603600.25), {}, TextValue("ok"), TextValue("")},
+			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("s"), TextValue("n"),
+				RealValue(1767603600.25), {}, TextValue("ok"), TextValue("")},
 			[]Change{{Column: "created_at", Reason: TimeInferred, Note: "spans.start_time", Original: TextValue("")}},
 			date(2026, 1, 5, 9, 0, 0, 250000),
 		},
 		{
 			"a table without the column", Spans, "id run_id span_id name start_time status",
-			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("s"), TextValue("n"), IntegerValue(1767603600), TextValue("ok")},
+			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("s"), TextValue("n"),
+				IntegerValue(1767603600), TextValue("ok")},
 			[]Change{{Column: "created_at", Reason: TimeInferred, Note: "spans.start_time"}},
 			date(2026, 1, 5, 9, 0, 0, 0),
 		},

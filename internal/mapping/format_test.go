@@ -13,11 +13,11 @@ import (
 // testdata/flujo_state.db: memories is there only once it was used.
 func format06() map[string][]string {
 	columns := map[string]string{
-		"workflow_state": "run_id pipeline_id pipeline_name pipeline_version current_step_index pipeline_context last_step_output " +
-			"step_history status created_at updated_at total_steps error_message execution_time_ms memory_usage_mb metadata " +
-			"is_background_task parent_run_id task_id background_error",
-		"runs": "run_id pipeline_id pipeline_name pipeline_version status created_at updated_at execution_time_ms memory_usage_mb " +
-			"total_steps error_message end_time total_cost final_context_blob",
+		"workflow_state": "run_id pipeline_id pipeline_name pipeline_version current_step_index pipeline_context " +
+			"last_step_output step_history status created_at updated_at total_steps error_message execution_time_ms " +
+			"memory_usage_mb metadata is_background_task parent_run_id task_id background_error",
+		"runs": "run_id pipeline_id pipeline_name pipeline_version status created_at updated_at execution_time_ms " +
+			"memory_usage_mb total_steps error_message end_time total_cost final_context_blob",
 		"system_state": "key value updated_at",
 		"steps": "id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms " +
 			"created_at",
@@ -178,7 +178,8 @@ func TestDetectFormats(t *testing.T) {
 			},
 			others: []string{"Audit log", "sqlean_define", "zebra"},
 		},
-		"Flujo's own record in SQLite":    {change: func(m map[string][]string) { m[Versions] = []string{"version"} }, others: []string{Versions}},
+		"Flujo's own record in SQLite": {change: func(m map[string][]string) { m[Versions] = []string{"version"} },
+			others: []string{Versions}},
 		"column that may be NULL missing": {change: drop("steps", "raw_response")},
 		"column with a default missing":   {change: drop("evaluations", "created_at")},
 		"column that is required missing": {change: drop("steps", "step_name"), missing: []string{"steps.step_name"}},
@@ -186,7 +187,8 @@ func TestDetectFormats(t *testing.T) {
 		"key missing":                     {change: drop("system_state", "key"), missing: []string{"system_state.key"}},
 		"serial missing":                  {change: drop("spans", "id")}, // it is the rowid
 		"run's pipeline missing":          {change: drop("runs", "pipeline_id")},
-		"state's pipeline missing":        {change: drop("workflow_state", "pipeline_id"), missing: []string{"workflow_state.pipeline_id"}},
+		"state's pipeline missing": {change: drop("workflow_state", "pipeline_id"),
+			missing: []string{"workflow_state.pipeline_id"}},
 		"a table of that name, and no more": {
 			change: func(m map[string][]string) { m["traces"] = []string{"x"} },
 			missing: []string{
@@ -216,7 +218,8 @@ func TestDetectFormats(t *testing.T) {
 				if !ok || !slices.Equal(e.Missing, tc.missing) || format != nil {
 					t.Fatalf("error %v, format %v", err, format)
 				}
-				if want := "the file's tables have no known Flujo file format; missing columns: " + strings.Join(tc.missing, ", "); err.Error() != want {
+				const prefix = "the file's tables have no known Flujo file format; missing columns: "
+				if want := prefix + strings.Join(tc.missing, ", "); err.Error() != want {
 					t.Errorf("it says %q", err)
 				}
 				return

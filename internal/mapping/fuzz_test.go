@@ -75,19 +75,26 @@ func (l *randomSource) uint64() uint64 {
 
 // oddTexts are what a cell holds that is worth a look.
 var oddTexts = []string{
-	"", "null", " null\n", "{}", `{"a":"\u0000"}`, `["\ud83d"]`, "[NaN,-Infinity]", "1e131072", "[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]", "{",
-	"2026-01-05T09:00:01.669094+00:00", "2026-11-23 02:18:25", "2025-09-01T08:00:00.783607", "2026-01-05T09:00:01.1234567Z", "2026-01-05",
-	"0001-01-01T00:00:00", "9999-12-31T23:59:59-01:00", "infinity", "1767603600", "12", " 12.5 ", "-13.5", "+1e3", "1e39", "1e400", "0x10", "1_0", "nan",
-	"9223372036854775807", "9223372036854775808", "2147483648", "-", ".", "é", "a\x00b", "caf\xe9", "\x00", "\xed\xa0\x80", "true", "0", "run-1",
+	"", "null", " null\n", "{}", `{"a":"\u0000"}`, `["\ud83d"]`, "[NaN,-Infinity]", "1e131072",
+	"[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]", "{",
+	"2026-01-05T09:00:01.669094+00:00", "2026-11-23 02:18:25", "2025-09-01T08:00:00.783607",
+	"2026-01-05T09:00:01.1234567Z", "2026-01-05",
+	"0001-01-01T00:00:00", "9999-12-31T23:59:59-01:00", "infinity", "1767603600", "12", " 12.5 ", "-13.5", "+1e3",
+	"1e39", "1e400", "0x10", "1_0", "nan",
+	"9223372036854775807", "9223372036854775808", "2147483648", "-", ".", "é", "a\x00b", "caf\xe9", "\x00",
+	"\xed\xa0\x80", "true", "0", "run-1",
 }
 
 var oddNumbers = []float64{
-	0, minusZero, 1, 0.5, 1.5, 2.5, -0.5, 12, 1e39, 1e300, -1e300, 1e19, math.Inf(1), math.Inf(-1), 1767603600.8574798, 253402300799.99997, 253402300800,
-	-62135596800, 5e-324, 0.1, 2147483647.5, -2147483648.5, 9223372036854774784, 9223372036854775808, 16777217, 9007199254740993,
+	0, minusZero, 1, 0.5, 1.5, 2.5, -0.5, 12, 1e39, 1e300, -1e300, 1e19, math.Inf(1), math.Inf(-1), 1767603600.8574798,
+	253402300799.99997, 253402300800,
+	-62135596800, 5e-324, 0.1, 2147483647.5, -2147483648.5, 9223372036854774784, 9223372036854775808, 16777217,
+	9007199254740993,
 }
 
 var oddIntegers = []int64{
-	0, 1, -1, 2, math.MaxInt32, math.MaxInt32 + 1, math.MinInt32, math.MinInt32 - 1, math.MaxInt64, math.MinInt64, 1 << 53, 1<<53 + 1, 1<<24 + 1,
+	0, 1, -1, 2, math.MaxInt32, math.MaxInt32 + 1, math.MinInt32, math.MinInt32 - 1, math.MaxInt64, math.MinInt64,
+	1 << 53, 1<<53 + 1, 1<<24 + 1,
 	1767603600, 253402300799, 253402300800, -62135596800, -62135596801,
 }
 
@@ -177,8 +184,10 @@ func TestConverterRandom(t *testing.T) {
 // likely gives what Flujo writes into a column.
 func likely(kind Kind) Value {
 	return map[Kind]Value{
-		KindText: TextValue("run-1"), KindInt: IntegerValue(7), KindFloat4: RealValue(0.25), KindFloat8: RealValue(1767603600.8574798),
-		KindJSON: TextValue(`{"a":1}`), KindTime: TextValue("2026-01-05T09:00:01.669094+00:00"), KindBool: IntegerValue(1),
+		KindText: TextValue("run-1"), KindInt: IntegerValue(7), KindFloat4: RealValue(0.25),
+		KindFloat8: RealValue(1767603600.8574798),
+		KindJSON:   TextValue(`{"a":1}`), KindTime: TextValue("2026-01-05T09:00:01.669094+00:00"),
+		KindBool:   IntegerValue(1),
 		KindVector: BlobValue(packed(1, 2)),
 	}[kind]
 }

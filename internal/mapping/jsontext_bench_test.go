@@ -39,10 +39,15 @@ func jsonShapes() []struct {
 
 var jsonWords = map[string][]string{
 	"en": strings.Fields(
-		"the model answered that every invoice of March was paid, \"with interest\", and the refund\nis due by Friday; see the table below for totals and the notes of the reviewer on tax",
+		"the model answered that every invoice of March was paid, \"with interest\", and the refund\nis due by " +
+			"Friday; see the table below for totals and the notes of the reviewer on tax",
 	),
-	"de": strings.Fields("Die Prüfung ergab, dass alle Gebühren für März überwiesen wurden – größere Beträge später"),
-	"ja": {"請求書は", "すべて支払い済みです。", "返金は", "金曜日までに", "行われます。", "詳細は表を参照してください。"},
+	"de": strings.Fields("Die Prüfung ergab, dass alle Gebühren für März überwiesen wurden – " +
+		"größere Beträge später"),
+	"ja": {
+		"請求書は", "すべて支払い済みです。", "返金は", "金曜日までに",
+		"行われます。", "詳細は表を参照してください。",
+	},
 }
 
 func prose(r *rand.Rand, language string, size int) string {

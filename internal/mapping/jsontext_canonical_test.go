@@ -118,7 +118,8 @@ func TestCanonicalAllocatesNothing(t *testing.T) {
 // prints returns what the server prints of each text.
 func (s jsonServer) prints(t testing.TB, texts [][]byte) (printed []string) {
 	t.Helper()
-	const query = "SELECT array_agg(convert_from(text, 'UTF8')::jsonb::text ORDER BY n) FROM unnest($1::bytea[]) WITH ORDINALITY AS u (text, n)"
+	const query = "SELECT array_agg(convert_from(text, 'UTF8')::jsonb::text ORDER BY n) FROM unnest($1::bytea[]) " +
+		"WITH ORDINALITY AS u (text, n)"
 	if err := s.conn.QueryRow(context.Background(), query, texts).Scan(&printed); err != nil {
 		t.Fatal(err)
 	}

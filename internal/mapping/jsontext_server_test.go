@@ -64,7 +64,8 @@ func connectJSON(t testing.TB) jsonServer {
 // server refuses it.
 func (s jsonServer) sizes(t testing.TB, texts [][]byte) (sizes []*int) {
 	t.Helper()
-	const query = "SELECT array_agg(jsonb_bytes(text) ORDER BY n) FROM unnest($1::bytea[]) WITH ORDINALITY AS u (text, n)"
+	const query = "SELECT array_agg(jsonb_bytes(text) ORDER BY n) FROM unnest($1::bytea[]) WITH ORDINALITY AS u " +
+		"(text, n)"
 	if err := s.conn.QueryRow(context.Background(), query, texts).Scan(&sizes); err != nil {
 		t.Fatal(err)
 	}

@@ -89,7 +89,8 @@ var repairedCases = []jsonCase{
 	{"NaN and infinities", `{"a":[NaN,Infinity , -Infinity]}`, flawNaN, `{"a":["NaN","Infinity" , "-Infinity"]}`},
 
 	{
-		"all that can be repaired", "[\"\\u0000\",\"\\ud800\",\"\xff\",NaN,1]", flawNUL | flawSurrogate | flawUTF8 | flawNaN,
+		"all that can be repaired", "[\"\\u0000\",\"\\ud800\",\"\xff\",NaN,1]",
+		flawNUL | flawSurrogate | flawUTF8 | flawNaN,
 		"[\"\",\"\ufffd\",\"\ufffd\",\"NaN\",1]",
 	},
 }

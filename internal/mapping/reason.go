@@ -44,12 +44,14 @@ const (
 
 // reasonNames holds the name of each reason, and its explanation.
 var reasonNames = map[Reason][2]string{
-	NULRemoved:              {"nul-removed", "NUL characters were removed"},
-	LoneSurrogate:           {"lone-surrogate", "lone surrogates were replaced with U+FFFD"},
-	InvalidUTF8:             {"invalid-utf8", "bytes that are not UTF-8 were replaced with U+FFFD"},
-	NonFiniteNumber:         {"non-finite-number", "NaN or Infinity was stored as a JSON string"},
-	InvalidJSON:             {"invalid-json", "text that is not JSON was stored as a JSON string"},
-	JSONNumberOutOfRange:    {"json-number-out-of-range", "JSON with an out-of-range number was stored as a JSON string"},
+	NULRemoved:      {"nul-removed", "NUL characters were removed"},
+	LoneSurrogate:   {"lone-surrogate", "lone surrogates were replaced with U+FFFD"},
+	InvalidUTF8:     {"invalid-utf8", "bytes that are not UTF-8 were replaced with U+FFFD"},
+	NonFiniteNumber: {"non-finite-number", "NaN or Infinity was stored as a JSON string"},
+	InvalidJSON:     {"invalid-json", "text that is not JSON was stored as a JSON string"},
+	JSONNumberOutOfRange: {
+		"json-number-out-of-range", "JSON with an out-of-range number was stored as a JSON string",
+	},
 	JSONTooDeep:             {"json-too-deep", "JSON nested past the server's limit was stored as a JSON string"},
 	NumberAsText:            {"number-as-text", "a number was converted to text"},
 	Rounded:                 {"rounded", "a number was rounded to fit the column's type"},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -75,9 +76,7 @@ func sameChanges(t testing.TB, got, want []Change) {
 func showChanges(changes []Change) string {
 	var b strings.Builder
 	for _, c := range changes {
-		b.WriteString(
-			c.Column + ": " + c.Original.Class.String() + " " + c.Original.String() + " " + c.Reason.String() + " " + c.Note + "\n",
-		)
+		fmt.Fprintf(&b, "%s: %s %s %s %s\n", c.Column, c.Original.Class, c.Original, c.Reason, c.Note)
 	}
 	return b.String()
 }
@@ -222,9 +221,8 @@ func TestAppendSeveralChanges(t *testing.T) {
 		),
 	)
 	row := []Value{
-		IntegerValue(
-			9,
-		), IntegerValue(4), TextValue("run"), TextValue("a\x00b\xff"), TextValue(" 1.5 "), BlobValue([]byte("plain")),
+		IntegerValue(9), IntegerValue(4), TextValue("run"), TextValue("a\x00b\xff"), TextValue(" 1.5 "),
+		BlobValue([]byte("plain")),
 		TextValue(`{"a": NaN, "b": "\u0000\ud800"}`), TextValue("2026-01-05T09:00:01.1234567Z"), RealValue(20.5),
 	}
 	fields := appendRow(t, c, row...)
@@ -240,7 +238,8 @@ func TestAppendSeveralChanges(t *testing.T) {
 		decode[float64](t, pgtype.Float8OID, fields[3]) != 1.5 ||
 		string(fields[4]) != "plain" ||
 		string(fields[5]) != "\x01"+`{"a": "NaN", "b": "`+"\ufffd"+`"}` ||
-		!decode[time.Time](t, pgtype.TimestamptzOID, fields[6]).Equal(time.Date(2026, 1, 5, 9, 0, 1, 123456000, time.UTC)) {
+		!decode[time.Time](t, pgtype.TimestamptzOID, fields[6]).
+			Equal(time.Date(2026, 1, 5, 9, 0, 1, 123456000, time.UTC)) {
 		t.Errorf("the fields are %q", fields)
 	}
 }
@@ -253,7 +252,10 @@ func TestAppendUnmapped(t *testing.T) {
 		t.Errorf("unmapped columns are in the tuple: %q", fields)
 	}
 	sameChanges(t, c.Changes(), nil)
-	for _, v := range []Value{RealValue(0), IntegerValue(0), TextValue(""), BlobValue([]byte{}), TextValue("a\x00\xff"), RealValue(math.Inf(1))} {
+	for _, v := range []Value{
+		RealValue(0), IntegerValue(0), TextValue(""), BlobValue([]byte{}), TextValue("a\x00\xff"),
+		RealValue(math.Inf(1)),
+	} {
 		row[1], row[5] = v, v
 		if fields := appendRow(t, c, row...); len(fields) != 3 {
 			t.Errorf("%d fields", len(fields))
@@ -275,14 +277,12 @@ func TestAppendRejectedRows(t *testing.T) {
 	t.Parallel()
 	state := []Value{IntegerValue(3), TextValue("key"), TextValue("1"), TextValue("2026-01-05")}
 	step := []Value{
-		IntegerValue(
-			7,
-		), IntegerValue(7), TextValue("run"), TextValue("name"), IntegerValue(0), TextValue("ok"), {}, {}, {}, {}, {}, TextValue("2026-01-05"),
+		IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), IntegerValue(0), TextValue("ok"), {}, {},
+		{}, {}, {}, TextValue("2026-01-05"),
 	}
 	span := []Value{
-		IntegerValue(
-			7,
-		), IntegerValue(7), TextValue("run"), TextValue("span"), {}, TextValue("name"), RealValue(1), {}, TextValue("ok"), {}, TextValue("2026-01-05"),
+		IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("span"), {}, TextValue("name"), RealValue(1), {},
+		TextValue("ok"), {}, TextValue("2026-01-05"),
 	}
 	memory := []Value{IntegerValue(1), TextValue("m"), BlobValue(packed(1, 2)), {}, {}, {}}
 	run := make([]Value, len(mappingOfAllColumns(t, Runs).Columns)+1)
@@ -305,7 +305,10 @@ func TestAppendRejectedRows(t *testing.T) {
 		{"NULL in a serial", "steps", "id", step, Value{}, NullKey},
 		{"no number in a serial", "steps", "id", step, TextValue("seven"), NotANumber},
 		{"a number beyond all types in a serial", "steps", "id", step, RealValue(1e19), OutOfRange},
-		{"text beyond all types in a serial", "steps", "id", step, TextValue("9223372036854775808"), TextAsNumber | OutOfRange},
+		{
+			"text beyond all types in a serial", "steps", "id", step, TextValue("9223372036854775808"),
+			TextAsNumber | OutOfRange,
+		},
 		{"NUL in a key", "system_state", "key", state, TextValue("a\x00b"), NULInKey},
 		{"NUL in a BLOB for a key", "system_state", "key", state, BlobValue([]byte{0}), NULInKey},
 		{"NUL in a run's key", Runs, "run_id", run, TextValue("a\x00b"), NULInKey},
@@ -324,7 +327,10 @@ func TestAppendRejectedRows(t *testing.T) {
 		{"a long parent", Spans, "parent_span_id", span, TextValue(long), TextTooLong},
 		{"long status", "workflow_state", "status", flow, TextValue(long), TextTooLong},
 		{"long name of a run", Runs, "pipeline_name", run, TextValue(long), TextTooLong},
-		{"long in PostgreSQL only", "system_state", "key", state, TextValue(strings.Repeat("\xff", longestIndexed/3+1)), TextTooLong},
+		{
+			"long in PostgreSQL only", "system_state", "key", state,
+			TextValue(strings.Repeat("\xff", longestIndexed/3+1)), TextTooLong,
+		},
 		{"text for a vector", Memories, "vector", memory, TextValue("[1,2]"), InvalidVector},
 		{"another size", Memories, "vector", memory, BlobValue(packed(1, 2, 3)), VectorDimensionMismatch},
 		{"NULL in a memory's key", Memories, "id", memory, Value{}, NullKey},
@@ -341,7 +347,8 @@ func TestAppendRejectedRows(t *testing.T) {
 			for _, change := range c.Changes() {
 				of := change.Reason &^ tc.why // what else happened to the cell
 				isIt := change.Column == tc.column && text
-				if want := isIt && bytes.IndexByte(tc.cell.Bytes, 0) >= 0 && tc.why == NULInKey; (of&NULRemoved != 0) != want {
+				hasNUL := bytes.IndexByte(tc.cell.Bytes, 0) >= 0
+				if want := isIt && hasNUL && tc.why == NULInKey; (of&NULRemoved != 0) != want {
 					t.Errorf("%s is kept for %q", change.Column, change.Reason)
 				}
 				if want := isIt && bytes.IndexByte(tc.cell.Bytes, 0xff) >= 0; (of&InvalidUTF8 != 0) != want ||
@@ -397,9 +404,8 @@ func TestAppendRejectedInOldFormats(t *testing.T) {
 			strings.Fields("step_run_id run_id step_name step_index status start_time cost tokens output_blob")...),
 	)
 	row := []Value{
-		IntegerValue(
-			5,
-		), TextValue("s-1"), Value{}, TextValue("n"), IntegerValue(0), TextValue("ok"), TextValue("2026-01-05T00:00:00.0000001"),
+		IntegerValue(5), TextValue("s-1"), Value{}, TextValue("n"), IntegerValue(0), TextValue("ok"),
+		TextValue("2026-01-05T00:00:00.0000001"),
 		TextValue("dear"), RealValue(2.5), TextValue("{"),
 	}
 	rejected(t, c, MissingValue, row...)
@@ -470,9 +476,8 @@ func TestRejectedRowsAreNotCounted(t *testing.T) {
 	t.Parallel()
 	c := converting(t, mappingOfAllColumns(t, "steps"))
 	row := []Value{
-		IntegerValue(
-			7,
-		), IntegerValue(7), TextValue("run"), TextValue("name"), {}, TextValue("ok"), {}, {}, RealValue(0.1), {}, {}, TextValue("2026-01-05"),
+		IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), {}, TextValue("ok"), {}, {},
+		RealValue(0.1), {}, {}, TextValue("2026-01-05"),
 	}
 	rejected(t, c, MissingValue, row...)
 	if len(c.Naive) != 0 || len(c.Rounded) != 0 {
@@ -510,9 +515,8 @@ func TestAppendWidens(t *testing.T) {
 			for _, column := range []string{"id", "token_counts"} {
 				c := converting(t, mappingOfAllColumns(t, "steps"))
 				row := []Value{
-					IntegerValue(
-						7,
-					), IntegerValue(7), TextValue("run"), TextValue("name"), IntegerValue(0), TextValue("ok"), {}, {}, {}, {}, {},
+					IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), IntegerValue(0),
+					TextValue("ok"), {}, {}, {}, {}, {},
 					TextValue("2026-01-05"),
 				}
 				at := c.Mapping.Position(column)
@@ -552,7 +556,8 @@ func TestAppendEveryTable(t *testing.T) {
 		KindVector: BlobValue(make([]byte, 4*VectorSize)),
 	}
 	sizes := map[Kind]int{
-		KindText: 1, KindInt: 4, KindFloat4: 4, KindFloat8: 8, KindJSON: 3, KindTime: 8, KindBool: 1, KindVector: 4 + 4*VectorSize,
+		KindText: 1, KindInt: 4, KindFloat4: 4, KindFloat8: 8, KindJSON: 3, KindTime: 8, KindBool: 1,
+		KindVector: 4 + 4*VectorSize,
 	}
 	for i := range Tables {
 		table := &Tables[i]
@@ -671,7 +676,8 @@ func TestKeys(t *testing.T) {
 func TestKeysAreAsAppended(t *testing.T) {
 	t.Parallel()
 	for _, cell := range []Value{
-		TextValue("a\xffb"), BlobValue([]byte("7")), TextValue("7"), IntegerValue(7), RealValue(7.5), TextValue(" 7.5 "), TextValue("7e0"), RealValue(-0.4), RealValue(minusZero),
+		TextValue("a\xffb"), BlobValue([]byte("7")), TextValue("7"), IntegerValue(7), RealValue(7.5),
+		TextValue(" 7.5 "), TextValue("7e0"), RealValue(-0.4), RealValue(minusZero),
 	} {
 		c := converting(t, mappingOfAllColumns(t, "system_state"))
 		row := []Value{IntegerValue(1), cell, TextValue("1"), TextValue("2026-01-05")}

@@ -14,9 +14,8 @@ import (
 // about filled in.
 func aSpan(id string, parent Value, start float64) []Value {
 	return []Value{
-		IntegerValue(
-			1,
-		), TextValue("run"), TextValue(id), parent, TextValue("n"), RealValue(start), {}, TextValue("ok"), {}, TextValue("2026-11-23 02:18:25"),
+		IntegerValue(1), TextValue("run"), TextValue(id), parent, TextValue("n"), RealValue(start), {}, TextValue("ok"),
+		{}, TextValue("2026-11-23 02:18:25"),
 	}
 }
 
@@ -26,7 +25,8 @@ func spanJSON(id, parent, start, children string) string {
 		parent = `"` + parent + `"`
 	}
 	return fmt.Sprintf(
-		`{"name":"n","status":"ok","span_id":"%s","children":[%s],"end_time":null,"attributes":{},"start_time":%s,"parent_span_id":%s}`,
+		`{"name":"n","status":"ok","span_id":"%s","children":[%s],"end_time":null,`+
+			`"attributes":{},"start_time":%s,"parent_span_id":%s}`,
 		id,
 		children,
 		start,
@@ -49,15 +49,18 @@ func TestTrace(t *testing.T) {
 			[][]Value{{
 				IntegerValue(1), TextValue("run"), TextValue("1f3f801b-4364-4a"), none, TextValue("pipeline_run"),
 				RealValue(1767603600.85748), RealValue(1767603607.8574798), TextValue("completed"),
-				TextValue(`{"flujo.pipeline.name":"PubMed query generation","latency":0.0003105894048236877}`), TextValue("2026-11-23 02:18:25"),
+				TextValue(`{"flujo.pipeline.name":"PubMed query generation","latency":0.0003105894048236877}`),
+				TextValue("2026-11-23 02:18:25"),
 			}},
-			`{"name":"pipeline_run","status":"completed","span_id":"1f3f801b-4364-4a","children":[],"end_time":1767603607.8574798,` +
+			`{"name":"pipeline_run","status":"completed","span_id":"1f3f801b-4364-4a","children":[],` +
+				`"end_time":1767603607.8574798,` +
 				`"attributes":{"flujo.pipeline.name":"PubMed query generation","latency":0.0003105894048236877},` +
 				`"start_time":1767603600.85748,"parent_span_id":null}`,
 		},
 		{
 			"children and grandchildren",
-			[][]Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("a1", under("a"), 3), aSpan("b", under("root"), 4), aSpan("b1", under("b"), 5), aSpan("b2", under("b"), 6)},
+			[][]Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("a1", under("a"), 3),
+				aSpan("b", under("root"), 4), aSpan("b1", under("b"), 5), aSpan("b2", under("b"), 6)},
 			spanJSON("root", "null", "1.0", spanJSON("a", "root", "2.0", spanJSON("a1", "a", "3.0", ""))+","+
 				spanJSON("b", "root", "4.0", spanJSON("b1", "b", "5.0", "")+","+spanJSON("b2", "b", "6.0", ""))),
 		},
@@ -73,9 +76,11 @@ func TestTrace(t *testing.T) {
 		},
 		{
 			"ties by id",
-			[][]Value{aSpan("z", under("root"), 5), aSpan("root", none, 5), aSpan("m", under("root"), 5), aSpan("a", under("root"), 5), aSpan("first", under("root"), 4.5)},
-			spanJSON("root", "null", "5.0", spanJSON("first", "root", "4.5", "")+","+spanJSON("z", "root", "5.0", "")+","+
-				spanJSON("m", "root", "5.0", "")+","+spanJSON("a", "root", "5.0", "")),
+			[][]Value{aSpan("z", under("root"), 5), aSpan("root", none, 5), aSpan("m", under("root"), 5),
+				aSpan("a", under("root"), 5), aSpan("first", under("root"), 4.5)},
+			spanJSON("root", "null", "5.0",
+				spanJSON("first", "root", "4.5", "")+","+spanJSON("z", "root", "5.0", "")+","+
+					spanJSON("m", "root", "5.0", "")+","+spanJSON("a", "root", "5.0", "")),
 		},
 		{
 			"the parent is absent",
@@ -84,7 +89,8 @@ func TestTrace(t *testing.T) {
 		},
 		{
 			"the first root wins",
-			[][]Value{aSpan("late", none, 2), aSpan("early", none, 1), aSpan("a", under("late"), 3), aSpan("b", under("early"), 4)},
+			[][]Value{aSpan("late", none, 2), aSpan("early", none, 1), aSpan("a", under("late"), 3),
+				aSpan("b", under("early"), 4)},
 			spanJSON("early", "null", "1.0", spanJSON("b", "early", "4.0", "")),
 		},
 		{
@@ -99,12 +105,14 @@ func TestTrace(t *testing.T) {
 		},
 		{
 			"a span_id twice: the last one's data in the first one's place",
-			[][]Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("b", under("root"), 3), aSpan("a", under("root"), 4)},
+			[][]Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("b", under("root"), 3),
+				aSpan("a", under("root"), 4)},
 			spanJSON("root", "null", "1.0", spanJSON("a", "root", "4.0", "")+","+spanJSON("b", "root", "3.0", "")),
 		},
 		{
 			"a span_id twice: the last one's parent",
-			[][]Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("b", under("root"), 3), aSpan("a", under("b"), 4)},
+			[][]Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("b", under("root"), 3),
+				aSpan("a", under("b"), 4)},
 			spanJSON("root", "null", "1.0", spanJSON("b", "root", "3.0", spanJSON("a", "b", "4.0", ""))),
 		},
 		{
@@ -119,10 +127,16 @@ func TestTrace(t *testing.T) {
 		},
 		{"its own parent", [][]Value{aSpan("a", under("a"), 1)}, ""},
 		{"a circle of two", [][]Value{aSpan("a", under("b"), 1), aSpan("b", under("a"), 2)}, ""},
-		{"a circle of three", [][]Value{aSpan("a", under("c"), 1), aSpan("b", under("a"), 2), aSpan("c", under("b"), 3), aSpan("d", under("c"), 4)}, ""},
+		{
+			"a circle of three",
+			[][]Value{aSpan("a", under("c"), 1), aSpan("b", under("a"), 2), aSpan("c", under("b"), 3),
+				aSpan("d", under("c"), 4)},
+			"",
+		},
 		{
 			"a circle next to a root",
-			[][]Value{aSpan("a", under("b"), 1), aSpan("b", under("a"), 2), aSpan("root", none, 3), aSpan("c", under("root"), 4)},
+			[][]Value{aSpan("a", under("b"), 1), aSpan("b", under("a"), 2), aSpan("root", none, 3),
+				aSpan("c", under("root"), 4)},
 			spanJSON("root", "null", "3.0", spanJSON("c", "root", "4.0", "")),
 		},
 		{
@@ -216,7 +230,8 @@ func TestTraceTimes(t *testing.T) {
 			trace := newTrace()
 			trace.Add(row)
 			want := fmt.Sprintf(
-				`{"name":"n","status":"ok","span_id":"a","children":[],"end_time":%s,"attributes":{},"start_time":%s,"parent_span_id":null}`,
+				`{"name":"n","status":"ok","span_id":"a","children":[],"end_time":%s,`+
+					`"attributes":{},"start_time":%s,"parent_span_id":null}`,
 				tc.want,
 				tc.want,
 			)
@@ -419,7 +434,9 @@ func TestTraceCreatedAtInAZone(t *testing.T) {
 	t.Parallel()
 	trace := newTrace()
 	trace.Options.NaiveZone = time.FixedZone("", 2*3600)
-	for i, at := range []Value{TextValue("2026-11-23T02:00:00Z"), TextValue("2026-11-23T03:30:00"), IntegerValue(1), {}} {
+	for i, at := range []Value{
+		TextValue("2026-11-23T02:00:00Z"), TextValue("2026-11-23T03:30:00"), IntegerValue(1), {},
+	} {
 		row := aSpan(fmt.Sprint(i), Value{}, 1)
 		row[9] = at
 		trace.Add(row)
@@ -454,7 +471,8 @@ func TestTraceOwnsItsCells(t *testing.T) {
 			cell.Bytes[i] = 'x'
 		}
 	}
-	want := `{"name":"n","status":"ok","span_id":"root","children":[],"end_time":2.5,"attributes":{"a": 1},"start_time":1.0,"parent_span_id":null}`
+	want := `{"name":"n","status":"ok","span_id":"root","children":[],"end_time":2.5,` +
+		`"attributes":{"a": 1},"start_time":1.0,"parent_span_id":null}`
 	if got, ok := trace.JSON(); !ok || string(got) != want {
 		t.Errorf("got %s", got)
 	}
@@ -491,7 +509,8 @@ func BenchmarkTrace(b *testing.B) {
 		row := aSpan(fmt.Sprintf("1f3f801b-4364-4%d", i), TextValue("root"), 1767603600.85748+float64(i))
 		row[6] = RealValue(1767603607.8574798)
 		row[8] = TextValue(
-			`{"flujo.step.name":"plan_search","flujo.attempt":1,"latency":0.0003105894048236877,"prompt":"variants of the mediator complex in patients with congenital heart defects"}`,
+			`{"flujo.step.name":"plan_search","flujo.attempt":1,"latency":0.0003105894048236877,` +
+				`"prompt":"variants of the mediator complex in patients with congenital heart defects"}`,
 		)
 		rows = append(rows, row)
 	}
