@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// BenchmarkConverter makes tuples of 20,000 steps of 2 KB of JSON each. MB are
-// those of the cells.
+// BenchmarkConverter converts 20,000 steps with 2 KB of JSON each. Throughput is in
+// bytes of cells.
 func BenchmarkConverter(b *testing.B) {
 	output := `{"text": "` + strings.Repeat(
 		"Résumé of a study, with numbers: 1, 2, 3. ",
@@ -79,9 +79,9 @@ func BenchmarkConverter(b *testing.B) {
 	}
 }
 
-// BenchmarkDigest sums up the tuple of a step with 2 KB of JSON, as it is done
-// next to the load; BenchmarkReverseConverter makes a file's row of its encoding. MB are those
-// of the tuple.
+// BenchmarkDigest adds the tuple of a step with 2 KB of JSON to a digest, as a
+// migration does during the load. BenchmarkReverseConverter converts its encoding to a
+// row of a file. Throughput is in bytes of tuples.
 func BenchmarkDigest(b *testing.B) {
 	table, tuple := benchStep(b)
 	d := NewDigest(table)

@@ -13,13 +13,13 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// oids are what a server says of Flujo's columns.
+// oids are the OIDs of the types of Flujo's columns.
 var oids = map[Kind]uint32{
 	KindText: pgtype.TextOID, KindInt: pgtype.Int4OID, KindFloat4: pgtype.Float4OID, KindFloat8: pgtype.Float8OID,
 	KindJSON: pgtype.JSONBOID, KindTime: pgtype.TimestamptzOID, KindBool: pgtype.BoolOID,
 }
 
-// packed gives floats as Flujo's SQLite backend stores them.
+// packed returns floats as Flujo's SQLite backend stores them.
 func packed(floats ...float32) []byte {
 	var b []byte
 	for _, f := range floats {
@@ -28,18 +28,18 @@ func packed(floats ...float32) []byte {
 	return b
 }
 
-// noFallback is what a cell becomes for which its row is rejected.
+// noFallback is the expected result for a cell whose row is rejected.
 type noFallback struct{}
 
 func date(year int, month time.Month, day, hour, minute, second, micros int) time.Time {
 	return time.Date(year, month, day, hour, minute, second, micros*1000, time.UTC)
 }
 
-// nested10000 is JSON as deep as the tests let it be.
+// nested10000 is JSON nested as deeply as the tests allow.
 var nested10000 = strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000)
 
-// cellCase is a cell, what is due, what it becomes and why; want is what pgx
-// reads, nil for NULL.
+// cellCase is a cell, its column, and the expected field and reasons. want is the value
+// that pgx decodes, nil for NULL.
 type cellCase struct {
 	name     string
 	kind     Kind
@@ -502,8 +502,8 @@ func TestCells(t *testing.T) {
 	}
 }
 
-// TestEveryClassInEveryKind: no storage class is without a case where a kind
-// is due, and none without one where it must have a value.
+// TestEveryClassInEveryKind checks that the cases cover every storage class for every
+// kind, nullable or not.
 func TestEveryClassInEveryKind(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
@@ -563,7 +563,7 @@ func TestExactFloats(t *testing.T) {
 	}
 }
 
-// TestRoundedFloats: what float4 does to floats is counted, with the largest
+// TestRoundedFloats checks that floats rounded to float4 are counted, with the largest
 // relative change.
 func TestRoundedFloats(t *testing.T) {
 	t.Parallel()
@@ -598,8 +598,9 @@ func TestRoundedFloats(t *testing.T) {
 	}
 }
 
-// TestVector: what pgvector's vector_recv reads (its vector.c: dim as int16,
-// unused as int16, which must be 0, then dim times float4), written by hand.
+// TestVector compares a vector with bytes written by hand, in the format of pgvector's
+// vector_recv (vector.c): dim as int16, unused as int16, which must be 0, then dim
+// times float4.
 func TestVector(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -701,10 +702,10 @@ func zone(t testing.TB, name string) *time.Location {
 	return z
 }
 
-// TestNaiveTimes: a time without a zone is one of the given zone, as Python's
-// datetime.astimezone() reads it (PEP 495, fold=0): of a reading that comes
-// twice the first is meant, one that never comes is as far from midnight as
-// its clock says.
+// TestNaiveTimes checks that a timestamp without a time zone is interpreted in the
+// given zone, as Python's datetime.astimezone() does (PEP 495, fold=0). Of a local time
+// that occurs twice the first is meant. A local time that is skipped has the offset
+// before the change.
 func TestNaiveTimes(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -716,7 +717,8 @@ func TestNaiveTimes(t *testing.T) {
 		{"Europe/Berlin", "2025-12-01", "2025-11-30T23:00:00Z", true},
 		{"America/New_York", "2025-09-01T08:00", "2025-09-01T12:00:00Z", true},
 		{"Asia/Kathmandu", "2025-09-01T08:00:00", "2025-09-01T02:15:00Z", true},
-		// zones have no say where the text names one, or is SQLite's datetime()
+		// the zone does not apply if the text has one, or has the form of SQLite's
+		// datetime()
 		{"Europe/Berlin", "2025-09-01T08:00:00.783607Z", "2025-09-01T08:00:00.783607Z", false},
 		{"Europe/Berlin", "2025-09-01T08:00:00-04:00", "2025-09-01T12:00:00Z", false},
 		{"Europe/Berlin", "2026-11-23 02:18:25", "2026-11-23T02:18:25Z", false},
@@ -741,7 +743,7 @@ func TestNaiveTimes(t *testing.T) {
 		// Samoa skipped the whole of 30 December 2011
 		{"Pacific/Apia", "2011-12-30T12:00:00", "2011-12-30T22:00:00Z", true},
 		{"Pacific/Apia", "2011-12-31T00:00:00", "2011-12-30T10:00:00Z", true},
-		// before there were zones: Berlin's own time, 53 minutes and 28 seconds
+		// before time zones: Berlin's local mean time, 53 minutes and 28 seconds
 		{"Europe/Berlin", "1890-01-01T00:53:28", "1890-01-01T00:00:00Z", true},
 	} {
 		t.Run(tc.zone+" "+tc.text, func(t *testing.T) {
@@ -787,8 +789,8 @@ func TestNaiveTimesCounted(t *testing.T) {
 	}
 }
 
-// TestInferredTimes: a required time that its cell does not tell is the
-// error of InferTime, and the cell is kept.
+// TestInferredTimes checks that a missing or unreadable required timestamp is taken
+// from InferTime, that its error is returned, and that the cell is an original value.
 func TestInferredTimes(t *testing.T) {
 	t.Parallel()
 	said := date(2026, 2, 3, 4, 5, 6, 789012)
@@ -838,8 +840,8 @@ func TestInferredTimes(t *testing.T) {
 	}
 }
 
-// TestInferredTimeThatMayBeNull: where NULL is allowed it stays NULL, and what
-// cannot be read is inferred.
+// TestInferredTimeThatMayBeNull checks that NULL remains NULL in a nullable column, and
+// that an unreadable timestamp is inferred.
 func TestInferredTimeThatMayBeNull(t *testing.T) {
 	t.Parallel()
 	c := converting(t, onlyColumn(KindTime, false))
@@ -866,8 +868,8 @@ func TestInferTimeFails(t *testing.T) {
 	}
 }
 
-// TestTimesByOtherColumns: what the row itself tells comes before any fallback,
-// best first.
+// TestTimesByOtherColumns checks that columns of the row are used before other
+// fallbacks, best first.
 func TestTimesByOtherColumns(t *testing.T) {
 	t.Parallel()
 	start, end := TextValue("2025-09-01T08:00:00.783607"), TextValue("2025-09-01T08:00:09")
@@ -948,8 +950,8 @@ func TestTimesByOtherColumns(t *testing.T) {
 	}
 }
 
-// TestTimeOfAnEndThatNeverCame: a run of 0.4 that still runs has no end_time;
-// only other rows can tell.
+// TestTimeOfAnEndThatNeverCame checks a run of 0.4 that is still running. It has no
+// end_time, so the timestamp is inferred from other rows.
 func TestTimeOfAnEndThatNeverCame(t *testing.T) {
 	t.Parallel()
 	c := converting(
@@ -979,8 +981,8 @@ func TestTimeOfAnEndThatNeverCame(t *testing.T) {
 	}
 }
 
-// TestNaiveOutOfReach: a naive time that its zone takes out of Python's years is
-// none, as one that its offset takes out.
+// TestNaiveOutOfReach checks that a naive timestamp is not accepted if its zone moves
+// it out of Python's years.
 func TestNaiveOutOfReach(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// format06 gives the columns of a file that Flujo 0.6.11 made, as they are in
-// testdata/flujo_state.db: memories is there only once it was used.
+// format06 returns the columns of a file that Flujo 0.6.11 created, as in
+// testdata/flujo_state.db. The table memories exists only after it was used.
 func format06() map[string][]string {
 	columns := map[string]string{
 		"workflow_state": "run_id pipeline_id pipeline_name pipeline_version current_step_index pipeline_context " +
@@ -40,8 +40,8 @@ func names(columns []Column) []string {
 	return all
 }
 
-// filled gives the columns that a mapping fills from the file, and sees that its
-// fields are the table's columns, the others with Flujo's default.
+// filled returns the columns that a mapping fills from the file. It checks that the
+// fields are the table's columns, and that the others have Flujo's default.
 func filled(t testing.TB, p *TableMapping) (all []string) {
 	t.Helper()
 	for i, f := range p.Fields {
@@ -271,8 +271,7 @@ func TestMappingOfUnknownTable(t *testing.T) {
 	}
 }
 
-// TestTables holds the tables together: what the rest of the program takes for
-// granted about them.
+// TestTables checks the properties of Tables that the rest of the program relies on.
 func TestTables(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}

@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// unmappedOf finds out which columns of a mapping are unmapped, by the changes of
-// a row that holds something in every column.
+// unmappedOf returns the unmapped columns of a mapping, determined from the changes of
+// a row with a value in every column.
 func unmappedOf(t testing.TB, p *TableMapping) (unmapped []string) {
 	t.Helper()
 	c := converting(t, p)
@@ -41,7 +41,7 @@ func unmappedOf(t testing.TB, p *TableMapping) (unmapped []string) {
 	return unmapped
 }
 
-// Columns of tables of Flujo 0.4, as its own files have them.
+// Columns of tables of Flujo 0.4, as it creates them.
 const (
 	state0429 = "run_id pipeline_id pipeline_name pipeline_version current_step_index pipeline_context " +
 		"last_step_output status created_at updated_at total_steps error_message execution_time_ms memory_usage_mb"
@@ -67,8 +67,8 @@ func allTables(columns map[string]string) map[string][]string {
 	return split
 }
 
-// TestFormatNames: every file format that Flujo ever wrote is known for what it is,
-// is filled as far as it goes, and converts what is mapped.
+// TestFormatNames checks the name, the mappings and the conversion of every file format
+// that Flujo has written.
 func TestFormatNames(t *testing.T) {
 	t.Parallel()
 	whole := map[string][]string{}
@@ -201,7 +201,7 @@ func TestFormatNames(t *testing.T) {
 	}
 }
 
-// TestOldRuns: what stands for what in runs of 0.4.33 to 0.4.35.
+// TestOldRuns checks the corresponding columns of runs of 0.4.33 to 0.4.35.
 func TestOldRuns(t *testing.T) {
 	t.Parallel()
 	c := converting(t, mappingOf(t, Runs, strings.Fields(runs0433)...))
@@ -243,7 +243,7 @@ func TestOldRuns(t *testing.T) {
 	}
 }
 
-// TestOldSteps: what stands for what in steps of 0.4.33 to 0.4.35.
+// TestOldSteps checks the corresponding columns of steps of 0.4.33 to 0.4.35.
 func TestOldSteps(t *testing.T) {
 	t.Parallel()
 	c := converting(t, mappingOf(t, "steps", strings.Fields(steps0433)...))
@@ -278,8 +278,8 @@ func TestOldSteps(t *testing.T) {
 	}
 }
 
-// TestOldSpans: spans of 0.4 have span_id for a key, and get the rowid for an
-// id; of 0.4's traces nothing is in the file.
+// TestOldSpans checks that spans of 0.4, whose key is span_id, get the rowid as id.
+// Files of 0.4 have no traces.
 func TestOldSpans(t *testing.T) {
 	t.Parallel()
 	c := converting(t, mappingOf(t, Spans, strings.Fields(spans0433)...))
@@ -297,8 +297,8 @@ func TestOldSpans(t *testing.T) {
 	sameChanges(t, c.Changes(), nil)
 }
 
-// TestTimestampFallbacks: fallbacks are used only for times that must be there, and
-// only in columns that a Flujo has, on rows of a run.
+// TestTimestampFallbacks checks that fallbacks are used only for required timestamps,
+// and refer only to columns that a Flujo version has, in rows of a run.
 func TestTimestampFallbacks(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{}

@@ -15,8 +15,7 @@ import (
 	"unicode/utf8"
 )
 
-// FuzzVector: any bytes at any size are either a vector to the last bit, or
-// are rejected.
+// FuzzVector checks that bytes of any length are either converted exactly or rejected.
 func FuzzVector(f *testing.F) {
 	f.Add(packed(1, -2, 0.5), uint16(3))
 	f.Add(packed(1, float32(math.NaN())), uint16(2))
@@ -48,7 +47,7 @@ func FuzzVector(f *testing.F) {
 	})
 }
 
-// randomSource draws what it is asked for from bytes; after their end all is zero.
+// randomSource returns values drawn from bytes, and zeros after their end.
 type randomSource struct{ rest []byte }
 
 func (l *randomSource) byte() byte {
@@ -73,7 +72,7 @@ func (l *randomSource) uint64() uint64 {
 	return binary.BigEndian.Uint64(b[:])
 }
 
-// oddTexts are what a cell holds that is worth a look.
+// oddTexts are texts that need special treatment.
 var oddTexts = []string{
 	"", "null", " null\n", "{}", `{"a":"\u0000"}`, `["\ud83d"]`, "[NaN,-Infinity]", "1e131072",
 	"[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]", "{",
@@ -98,7 +97,7 @@ var oddIntegers = []int64{
 	1767603600, 253402300799, 253402300800, -62135596800, -62135596801,
 }
 
-// value draws a cell of any class.
+// value returns a random cell of any class.
 func (l *randomSource) value() Value {
 	kind, n := l.byte()%10, int(l.byte())
 	switch kind {
@@ -138,7 +137,7 @@ var oldTables = []struct{ table, columns string }{
 	{"system_state", "key extra value updated_at"}, {"evaluations", "id run_id score"},
 }
 
-// fuzzedMapping draws a table as some file has it.
+// fuzzedMapping returns a random mapping of a table of a known file format.
 func (l *randomSource) fuzzedMapping(t testing.TB) *TableMapping {
 	n := int(l.byte()) % (len(Tables) + len(oldTables))
 	if n < len(Tables) {
@@ -148,9 +147,8 @@ func (l *randomSource) fuzzedMapping(t testing.TB) *TableMapping {
 	return mappingOf(t, old.table, strings.Fields(old.columns)...)
 }
 
-// FuzzConverter: whatever a row holds, it is placed as PostgreSQL can hold it
-// or not at all, nothing is changed that is not told, and what is told has its
-// original.
+// FuzzConverter checks that every row is either rejected or stored so that PostgreSQL
+// accepts it, that every change is reported, and that it has its original value.
 func FuzzConverter(f *testing.F) {
 	for n := range len(Tables) + len(oldTables) {
 		f.Add([]byte{byte(n)})
@@ -158,8 +156,8 @@ func FuzzConverter(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) { convertAndCheck(t, &randomSource{data}) })
 }
 
-// TestConverterRandom does what FuzzConverter does, with rows that are mostly
-// as they should be, so that they are placed.
+// TestConverterRandom does the same as FuzzConverter, with rows that are mostly valid
+// and therefore accepted.
 func TestConverterRandom(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(3, 4))
@@ -181,7 +179,7 @@ func TestConverterRandom(t *testing.T) {
 	}
 }
 
-// likely gives what Flujo writes into a column.
+// likely returns a value that Flujo writes to the column.
 func likely(kind Kind) Value {
 	return map[Kind]Value{
 		KindText: TextValue("run-1"), KindInt: IntegerValue(7), KindFloat4: RealValue(0.25),
@@ -334,12 +332,13 @@ func convertAndCheck(t testing.TB, l *randomSource) (accepted bool) {
 	return true
 }
 
-// fieldOf gives which field is filled from the position in a row; -1 for none.
+// fieldOf returns the index of the field that is filled from the position in a row; -1
+// for none.
 func (p *TableMapping) fieldOf(at int) int {
 	return slices.IndexFunc(p.Fields, func(f Field) bool { return f.from == at })
 }
 
-// cellOf gives what fills a field.
+// cellOf returns the cell that fills a field.
 func cellOf(p *TableMapping, row []Value, field int) Value {
 	if from := p.Fields[field].from; from >= 0 {
 		return row[from]
@@ -347,10 +346,10 @@ func cellOf(p *TableMapping, row []Value, field int) Value {
 	return p.Fields[field].value
 }
 
-// decimal is a number as people write it.
+// decimal matches a decimal number.
 var decimal = regexp.MustCompile(`^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$`)
 
-// says gives the number that a cell says to Python, exactly when it is whole.
+// says returns the number that a cell represents in Python, exactly if it is whole.
 func says(v Value) (f float64, ok bool) {
 	switch v.Class {
 	case Integer:
@@ -366,14 +365,15 @@ func says(v Value) (f float64, ok bool) {
 	return 0, false
 }
 
-// whole gives the integer that a number becomes, as a float when it has no
-// place in an int64.
+// whole returns the integer that a number is rounded to, as a float if an int64 cannot
+// hold it.
 func whole(v Value) float64 {
 	f, _ := says(v)
 	return math.RoundToEven(f)
 }
 
-// mustNot gives the reasons why a row cannot be placed, worked out anew.
+// mustNot returns the reasons why a row must be rejected, computed independently of the
+// converter.
 func mustNot(c *Converter, row []Value) (why Reason) {
 	for i := range c.Mapping.Fields {
 		f := &c.Mapping.Fields[i]
@@ -436,7 +436,7 @@ func mustNot(c *Converter, row []Value) (why Reason) {
 	return why
 }
 
-// clean gives the text that PostgreSQL has for bytes.
+// clean returns the text that PostgreSQL stores for bytes.
 func clean(b []byte) string {
 	var s strings.Builder
 	for _, r := range string(b) { // each bad byte is a rune of its own
@@ -447,7 +447,7 @@ func clean(b []byte) string {
 	return s.String()
 }
 
-// checkField fails the test where PostgreSQL would not take the field.
+// checkField fails the test if PostgreSQL would not accept the field.
 func checkField(t testing.TB, c *Converter, f *Field, v Value, field []byte) {
 	t.Helper()
 	if field == nil {
@@ -485,8 +485,8 @@ func checkField(t testing.TB, c *Converter, f *Field, v Value, field []byte) {
 	}
 }
 
-// isUnchanged reports whether a field means what the cell meant, so that nothing
-// need be told.
+// isUnchanged reports whether a field has the same meaning as the cell, so that no
+// change need be reported.
 func isUnchanged(c *Converter, f *Field, v Value, field []byte) bool {
 	if v.Class == Null {
 		return field == nil // a time that is absent and required is inferred
@@ -535,17 +535,17 @@ func isUnchanged(c *Converter, f *Field, v Value, field []byte) bool {
 	return false
 }
 
-// momentOf reads a timestamptz by hand: microseconds since 2000.
+// momentOf decodes a timestamptz: microseconds since 2000.
 func momentOf(field []byte) time.Time {
 	const epoch = 946_684_800_000_000
 	return time.UnixMicro(int64(binary.BigEndian.Uint64(field)) + epoch).UTC()
 }
 
-// zoned ends a time that names its zone.
+// zoned matches the end of a timestamp that has a time zone.
 var zoned = regexp.MustCompile(`(Z|[+-]\d\d(:?\d\d(:\d\d)?)?)$`)
 
-// sameTime reports whether Go reads the text as that moment, in the zone that
-// convertAndCheck gives to naive ones.
+// sameTime reports whether Go parses the text as the same time, in the zone that
+// convertAndCheck uses for naive timestamps.
 func sameTime(text string, moment time.Time) bool {
 	date := strings.TrimSpace(text) == text && len(text) >= len(time.DateOnly)
 	if !date {

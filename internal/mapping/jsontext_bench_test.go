@@ -11,8 +11,8 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// jsonShapes are the texts that the benchmarks read: each shape a few hundred
-// kB in texts of its own size.
+// jsonShapes are the texts of the benchmarks: for each shape a few hundred kB, in texts
+// of typical size.
 func jsonShapes() []struct {
 	name  string
 	texts [][]byte
@@ -65,8 +65,8 @@ func prose(r *rand.Rand, language string, size int) string {
 	return b.String()
 }
 
-// stepOutput is what a step of a pipeline answers, as orjson writes it: 1 to
-// 8 kB, compact, raw UTF-8.
+// stepOutput is the output of a pipeline step as orjson writes it: 1 to 8 kB, compact,
+// raw UTF-8.
 func stepOutput(r *rand.Rand) []byte {
 	type item struct {
 		ID       int      `json:"id"`
@@ -117,7 +117,7 @@ func stepOutput(r *rand.Rand) []byte {
 	return []byte(strings.TrimSuffix(b.String(), "\n"))
 }
 
-// likeDumps spells a compact text as Python's json.dumps does: a space behind
+// likeDumps converts a compact text to the form of Python's json.dumps: a space after
 // each colon and comma, and ASCII only.
 func likeDumps(compact []byte) []byte {
 	var b []byte

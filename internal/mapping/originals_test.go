@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestAppendOriginal takes the tuple apart by hand.
+// TestAppendOriginal decodes the tuple by hand.
 func TestAppendOriginal(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -82,7 +82,7 @@ func TestAppendOriginal(t *testing.T) {
 	}
 }
 
-// TestOriginalsTable: the columns are those that the tuple has.
+// TestOriginalsTable checks that the table's columns are those of the tuple.
 func TestOriginalsTable(t *testing.T) {
 	t.Parallel()
 	var got []string

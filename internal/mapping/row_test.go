@@ -21,7 +21,7 @@ import (
 	"flujo-port/internal/pgtest"
 )
 
-// splitTuple takes a tuple of binary COPY apart: a field is nil for NULL.
+// splitTuple returns the fields of a tuple of binary COPY, nil for NULL.
 func splitTuple(t testing.TB, b []byte) [][]byte {
 	t.Helper()
 	take := func(n int) []byte {
@@ -56,13 +56,13 @@ func decode[T any](t testing.TB, oid uint32, field []byte) T {
 	return v
 }
 
-// sameValue reports whether two cells are the same to the last bit.
+// sameValue reports whether two cells are identical.
 func sameValue(a, b Value) bool {
 	return a.Class == b.Class && a.Int == b.Int && math.Float64bits(a.Real) == math.Float64bits(b.Real) &&
 		string(a.Bytes) == string(b.Bytes)
 }
 
-// sameChanges fails the test where the changes are not these, in this order.
+// sameChanges fails the test unless the changes are equal, in this order.
 func sameChanges(t testing.TB, got, want []Change) {
 	t.Helper()
 	same := func(a, b Change) bool {
@@ -81,7 +81,7 @@ func showChanges(changes []Change) string {
 	return b.String()
 }
 
-// mappingOf gives the mapping of a table that lies in a file with these columns.
+// mappingOf returns the mapping of a table with these columns in a file.
 func mappingOf(t testing.TB, table string, columns ...string) *TableMapping {
 	t.Helper()
 	format, err := DetectFormat(map[string][]string{table: columns})
@@ -100,7 +100,8 @@ func mappingOfAllColumns(t testing.TB, table string) *TableMapping {
 		names(Tables[slices.IndexFunc(Tables, func(t Table) bool { return t.Name == table })].Columns)...)
 }
 
-// onlyColumn is the mapping of a table with a key and one column of that kind.
+// onlyColumn returns the mapping of a table with a key and one column of the given
+// kind.
 func onlyColumn(kind Kind, required bool) *TableMapping {
 	table := &Table{Name: "cells", PrimaryKey: "id", Columns: []Column{
 		notNull(textColumn("id")), {Name: "cell", Kind: kind, NotNull: required},
@@ -109,7 +110,7 @@ func onlyColumn(kind Kind, required bool) *TableMapping {
 	return &p
 }
 
-// converting gives a converter for the mapping that infers no times.
+// converting returns a converter for the mapping that infers no timestamps.
 func converting(t testing.TB, p *TableMapping) *Converter {
 	return &Converter{
 		Mapping: p, Options: Options{NaiveZone: time.UTC, JSONDepth: 10_000}, Types: NewTypes(false),
@@ -120,7 +121,7 @@ func converting(t testing.TB, p *TableMapping) *Converter {
 	}
 }
 
-// appendRow appends a row that has to be placed and gives its fields.
+// appendRow appends a row that must be accepted, and returns its fields.
 func appendRow(t testing.TB, c *Converter, row ...Value) [][]byte {
 	t.Helper()
 	out, accepted, err := c.Append([]byte("before"), row)
@@ -134,8 +135,8 @@ func appendRow(t testing.TB, c *Converter, row ...Value) [][]byte {
 	return splitTuple(t, []byte(tuple))
 }
 
-// rejected appends a row that is rejected for that reason: nothing may be
-// appended, and every cell that is in the file has to be a change.
+// rejected appends a row that must be rejected for the given reason. It checks that
+// nothing was appended, and that every cell of the row is a change.
 func rejected(t testing.TB, c *Converter, why Reason, row ...Value) {
 	t.Helper()
 	out, accepted, err := c.Append([]byte("before"), row)
@@ -190,7 +191,8 @@ func TestAppendAppends(t *testing.T) {
 	}
 }
 
-// TestAppendForgets: what was said of one row is not said of the next.
+// TestAppendForgets checks that the results for one row are not part of those for the
+// next.
 func TestAppendForgets(t *testing.T) {
 	t.Parallel()
 	c := converting(t, onlyColumn(KindInt, true))
@@ -202,7 +204,7 @@ func TestAppendForgets(t *testing.T) {
 	sameChanges(t, c.Changes(), nil)
 }
 
-// TestAppendSeveralChanges: a change is told where it is, and of nothing else.
+// TestAppendSeveralChanges checks that exactly the changed columns are reported.
 func TestAppendSeveralChanges(t *testing.T) {
 	t.Parallel()
 	c := converting(
@@ -271,8 +273,8 @@ func TestAppendUnmapped(t *testing.T) {
 	}
 }
 
-// TestAppendRejectedRows: every reason for which a row shows itself that it has no
-// place, in the tables that have it.
+// TestAppendRejectedRows checks every reason for which a row is rejected because of its
+// own cells, in the tables that have it.
 func TestAppendRejectedRows(t *testing.T) {
 	t.Parallel()
 	state := []Value{IntegerValue(3), TextValue("key"), TextValue("1"), TextValue("2026-01-05")}
@@ -361,8 +363,8 @@ func TestAppendRejectedRows(t *testing.T) {
 	}
 }
 
-// TestAppendLongText: what is not indexed may be of any length, and what is
-// may be as long as it fits.
+// TestAppendLongText checks that text without an index may have any length, and indexed
+// text has a limit.
 func TestAppendLongText(t *testing.T) {
 	t.Parallel()
 	long, fits := TextValue(strings.Repeat("x", 100_000)), TextValue(strings.Repeat("x", longestIndexed))
@@ -375,8 +377,8 @@ func TestAppendLongText(t *testing.T) {
 	sameChanges(t, c.Changes(), nil)
 }
 
-// TestAppendSeveralRejectionReasons: all are said, and what happened to a cell
-// next to them.
+// TestAppendSeveralRejectionReasons checks that all reasons are reported, and the
+// changes of cells too.
 func TestAppendSeveralRejectionReasons(t *testing.T) {
 	t.Parallel()
 	c := converting(t, mappingOf(t, "system_state", "key", "value", "updated_at", "extra"))
@@ -392,8 +394,8 @@ func TestAppendSeveralRejectionReasons(t *testing.T) {
 	})
 }
 
-// TestAppendRejectedInOldFormats: the cells of a rejected row go by the
-// file's names, and keep what happened to them under Flujo's names now.
+// TestAppendRejectedInOldFormats checks that the cells of a rejected row have the
+// file's column names, and the reasons of Flujo's current columns.
 func TestAppendRejectedInOldFormats(t *testing.T) {
 	t.Parallel()
 	c := converting(
@@ -423,9 +425,9 @@ func TestAppendRejectedInOldFormats(t *testing.T) {
 	sameChanges(t, c.Changes(), want)
 }
 
-// TestLongestIndexedOnServer: a key of that length fits into PostgreSQL's index
-// even when nothing in it can be compressed, and one that is a little longer
-// does not.
+// TestLongestIndexedOnServer checks that PostgreSQL's index accepts a key of the
+// maximum length, even if it cannot be compressed, and rejects one that is a little
+// longer.
 func TestLongestIndexedOnServer(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -470,8 +472,8 @@ func TestAppendRejected(t *testing.T) {
 	}
 }
 
-// TestRejectedRowsAreNotCounted: what a rejected row would have lost is not what
-// PostgreSQL's columns lost.
+// TestRejectedRowsAreNotCounted checks that rejected rows do not count in Naive and
+// Rounded.
 func TestRejectedRowsAreNotCounted(t *testing.T) {
 	t.Parallel()
 	c := converting(t, mappingOfAllColumns(t, "steps"))
@@ -546,8 +548,8 @@ func TestAppendWidens(t *testing.T) {
 	}
 }
 
-// TestAppendEveryTable fills a row of each of Flujo's tables and reads it back
-// by the columns' types.
+// TestAppendEveryTable converts a row of each of Flujo's tables, and decodes it by the
+// columns' types.
 func TestAppendEveryTable(t *testing.T) {
 	t.Parallel()
 	cells := map[Kind]Value{
@@ -587,8 +589,8 @@ func TestAppendEveryTable(t *testing.T) {
 	}
 }
 
-// TestAppendFullMapping: rows that are not in the file have all columns, and no
-// rowid that means anything.
+// TestAppendFullMapping checks that rows that are not in the file have all columns, and
+// that their rowid is not used.
 func TestAppendFullMapping(t *testing.T) {
 	t.Parallel()
 	for i := range Tables {
@@ -672,7 +674,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestKeysAreAsAppended: the key that is told of a row is the one in its tuple.
+// TestKeysAreAsAppended checks that the reported key of a row is the one in its tuple.
 func TestKeysAreAsAppended(t *testing.T) {
 	t.Parallel()
 	for _, cell := range []Value{
@@ -702,7 +704,7 @@ func TestKeysAreAsAppended(t *testing.T) {
 	}
 }
 
-// TestKeyFromRowID: steps of 0.4 get their ids in the order of their rowids.
+// TestKeyFromRowID checks that steps of 0.4 get their ids in the order of their rowids.
 func TestKeyFromRowID(t *testing.T) {
 	t.Parallel()
 	c := converting(
@@ -749,7 +751,7 @@ func TestKeyText(t *testing.T) {
 	}
 }
 
-// TestAppendTouchesNothing: neither the row nor what dst had is changed.
+// TestAppendTouchesNothing checks that the row and the content of dst are not modified.
 func TestAppendTouchesNothing(t *testing.T) {
 	t.Parallel()
 	c := converting(t, onlyColumn(KindJSON, true))

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// micros gives t as PostgreSQL counts, by Go's clock and not by this package.
+// micros returns t in microseconds since 2000, computed by Go and not by this package.
 func micros(t time.Time) int64 {
 	epoch := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 	return t.UnixMicro() - epoch.UnixMicro()
@@ -207,8 +207,8 @@ func TestParseTimeRefuses(t *testing.T) {
 	}
 }
 
-// TestParseTimeFractions: digits after the sixth are cut off, not rounded, as
-// Python's datetime.fromisoformat does; any that are not 0 are told.
+// TestParseTimeFractions checks that digits after the sixth are truncated, as Python's
+// datetime.fromisoformat does, and reported unless they are 0.
 func TestParseTimeFractions(t *testing.T) {
 	t.Parallel()
 	const long = "2026-01-05T09:00:01.123456"
@@ -251,8 +251,8 @@ func TestTimeOf(t *testing.T) {
 	}
 }
 
-// TestParseTimeAgainstGo holds ParseTime against Go's time package over
-// moments and forms drawn at random.
+// TestParseTimeAgainstGo compares ParseTime with Go's time package for random times and
+// formats.
 func TestParseTimeAgainstGo(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 2))
@@ -316,8 +316,8 @@ func TestParseTimeEveryDay(t *testing.T) {
 	}
 }
 
-// FuzzParseTime: no text makes ParseTime panic, and what it takes for a time
-// is one: its String reads back as the same moment, here and in Go.
+// FuzzParseTime checks that ParseTime does not panic, and that the String of its result
+// is parsed as the same time, by ParseTime and by Go.
 func FuzzParseTime(f *testing.F) {
 	for _, text := range []string{
 		"", "2026-01-05T09:00:01.669094+00:00", "2026-11-23 02:18:25", "2025-09-01T08:00:00.783607", "2026-11-23",

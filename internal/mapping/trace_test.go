@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// aSpan is a row of a rowid and SpanColumns with what a test does not care
-// about filled in.
+// aSpan returns a rowid and SpanColumns, with defaults for the other columns.
 func aSpan(id string, parent Value, start float64) []Value {
 	return []Value{
 		IntegerValue(1), TextValue("run"), TextValue(id), parent, TextValue("n"), RealValue(start), {}, TextValue("ok"),
@@ -19,7 +18,7 @@ func aSpan(id string, parent Value, start float64) []Value {
 	}
 }
 
-// spanJSON is what Flujo answers for aSpan.
+// spanJSON returns Flujo's JSON for aSpan.
 func spanJSON(id, parent, start, children string) string {
 	if parent != "null" {
 		parent = `"` + parent + `"`
@@ -291,7 +290,8 @@ func TestTraceStrings(t *testing.T) {
 	}
 }
 
-// TestTraceKeepsNothingOfTheRow: a row is good until the next is read.
+// TestTraceKeepsNothingOfTheRow checks that Add does not retain the row, which is valid
+// only until the next is read.
 func TestTraceKeepsNothingOfTheRow(t *testing.T) {
 	t.Parallel()
 	trace := newTrace()
@@ -339,8 +339,8 @@ func TestTraceCreatedAt(t *testing.T) {
 	}
 }
 
-// TestTraceDeep: 5,000 spans in one line are 10,000 levels of JSON, the most
-// that a server takes at its default stack.
+// TestTraceDeep checks a chain of 5,000 spans. It has 10,000 levels of JSON, the most
+// that a server accepts with its default stack.
 func TestTraceDeep(t *testing.T) {
 	t.Parallel()
 	const depth = 5000
@@ -378,8 +378,8 @@ func TestTraceDeep(t *testing.T) {
 
 func newTrace() Trace { return Trace{Options: Options{NaiveZone: time.UTC, JSONDepth: 10_000}} }
 
-// TestTraceWithoutAStart: a span whose start is no number has no place in
-// spans, and none in the trace.
+// TestTraceWithoutAStart checks that a span whose start is not a number is not part of
+// the trace, since its row is rejected.
 func TestTraceWithoutAStart(t *testing.T) {
 	t.Parallel()
 	for _, start := range []Value{{}, TextValue(""), TextValue("soon"), TextValue("inf"), BlobValue([]byte("1"))} {
@@ -397,7 +397,8 @@ func TestTraceWithoutAStart(t *testing.T) {
 	}
 }
 
-// TestTraceWithoutAnEnd: an end that is no number is null, as it is in spans.
+// TestTraceWithoutAnEnd checks that an end that is not a number is null, as it is in
+// spans.
 func TestTraceWithoutAnEnd(t *testing.T) {
 	t.Parallel()
 	for _, end := range []Value{{}, TextValue(""), TextValue("soon"), BlobValue([]byte("1"))} {
@@ -411,7 +412,7 @@ func TestTraceWithoutAnEnd(t *testing.T) {
 	}
 }
 
-// TestTraceOfOddTexts: ids and names are what spans has for them, so that a
+// TestTraceOfOddTexts checks that ids and names are converted as in spans, so that a
 // child finds its parent.
 func TestTraceOfOddTexts(t *testing.T) {
 	t.Parallel()
@@ -429,7 +430,8 @@ func TestTraceOfOddTexts(t *testing.T) {
 	}
 }
 
-// TestTraceCreatedAtInAZone: naive timestamps are those of the given zone.
+// TestTraceCreatedAtInAZone checks that naive timestamps are interpreted in the given
+// zone.
 func TestTraceCreatedAtInAZone(t *testing.T) {
 	t.Parallel()
 	trace := newTrace()
@@ -446,7 +448,8 @@ func TestTraceCreatedAtInAZone(t *testing.T) {
 	}
 }
 
-// TestTraceInOrder: a trace is spelled as jsonb prints it, but for white space.
+// TestTraceInOrder checks that a trace is written as jsonb prints it, apart from white
+// space.
 func TestTraceInOrder(t *testing.T) {
 	t.Parallel()
 	trace := newTrace()
@@ -459,7 +462,8 @@ func TestTraceInOrder(t *testing.T) {
 	}
 }
 
-// TestTraceOwnsItsCells: the row that Add takes is SQLite's again afterwards.
+// TestTraceOwnsItsCells checks that Add copies the cells, since SQLite reuses their
+// memory.
 func TestTraceOwnsItsCells(t *testing.T) {
 	t.Parallel()
 	trace := newTrace()
@@ -478,7 +482,7 @@ func TestTraceOwnsItsCells(t *testing.T) {
 	}
 }
 
-// TestTraceReset: a trace that is used again knows nothing of the run before.
+// TestTraceReset checks that nothing of the previous run remains after Reset.
 func TestTraceReset(t *testing.T) {
 	t.Parallel()
 	trace := newTrace()

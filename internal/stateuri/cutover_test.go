@@ -392,8 +392,8 @@ func ExampleCutover() {
 	// sslmode=require added: host db.example is not local
 }
 
-// TestCutoverTakesPGSSLMODE: what the operator's environment asks for is not
-// weakened in the address.
+// TestCutoverTakesPGSSLMODE checks that the address has the sslmode of the environment,
+// and not a weaker one.
 func TestCutoverTakesPGSSLMODE(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, url, mode, want string }{

@@ -95,7 +95,7 @@ func compareNotes(t *testing.T, given settings, schema string) {
 
 func compareConfigs(t *testing.T, before, after *pgconn.Config, schema string) {
 	t.Helper()
-	// An empty user= is none here, and an empty name to pgx.
+	// An empty user= is ignored here, and an empty name to pgx.
 	if (before.User != after.User && before.User != "") || before.Password != after.Password ||
 		before.Database != after.Database {
 		t.Fatalf("user %q, %q; password %q, %q; database %q, %q",
