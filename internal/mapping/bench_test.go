@@ -32,7 +32,7 @@ func BenchmarkConverter(b *testing.B) {
 		{"of 0.4", steps0433, false},
 	} {
 		b.Run(bm.name, func(b *testing.B) {
-			c := converting(b, mappingOf(b, "steps", strings.Fields(bm.columns)...))
+			c := newConverter(b, mappingOf(b, "steps", strings.Fields(bm.columns)...))
 			rows := make([][]Value, 20_000)
 			size := int64(0)
 			for i := range rows {
@@ -107,7 +107,7 @@ func BenchmarkReverseConverter(b *testing.B) {
 
 func benchStep(b *testing.B) (*Table, []byte) {
 	b.Helper()
-	c := converting(
+	c := newConverter(
 		b,
 		mappingOf(
 			b,

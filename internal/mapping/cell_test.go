@@ -453,7 +453,7 @@ func TestCells(t *testing.T) {
 		seen[tc.name] = true
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			c := converting(t, onlyColumn(tc.kind, tc.required))
+			c := newConverter(t, onlyColumn(tc.kind, tc.required))
 			row := []Value{IntegerValue(1), TextValue("k"), tc.cell}
 			if _, ok := tc.want.(noFallback); ok {
 				rejected(t, c, tc.reason, row...)
@@ -527,7 +527,7 @@ func TestEveryClassInEveryKind(t *testing.T) {
 
 func TestExactFloats(t *testing.T) {
 	t.Parallel()
-	c := converting(t, mappingOf(t, Runs, names(Tables[0].Columns)...))
+	c := newConverter(t, mappingOf(t, Runs, names(Tables[0].Columns)...))
 	c.Types = NewTypes(true)
 	at := c.Mapping.Position("memory_usage_mb")
 	row := make([]Value, len(c.Mapping.Columns)+1)
@@ -567,7 +567,7 @@ func TestExactFloats(t *testing.T) {
 // relative change.
 func TestRoundedFloats(t *testing.T) {
 	t.Parallel()
-	c := converting(t, onlyColumn(KindFloat4, false))
+	c := newConverter(t, onlyColumn(KindFloat4, false))
 	add := func(v Value) {
 		t.Helper()
 		appendRow(t, c, IntegerValue(1), TextValue("k"), v)
@@ -622,7 +622,7 @@ func TestVector(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			c := converting(t, onlyColumn(KindVector, true))
+			c := newConverter(t, onlyColumn(KindVector, true))
 			c.Types.VectorSize = len(tc.cell) / 4
 			fields := appendRow(t, c, IntegerValue(1), TextValue("k"), BlobValue(tc.cell))
 			if string(fields[1]) != tc.wants {
@@ -640,7 +640,7 @@ func TestVectorSizes(t *testing.T) {
 		for i := range floats {
 			floats[i] = float32(i)/7 - 100
 		}
-		c := converting(t, onlyColumn(KindVector, false))
+		c := newConverter(t, onlyColumn(KindVector, false))
 		c.Types.VectorSize = size
 		field := appendRow(t, c, IntegerValue(1), TextValue("k"), BlobValue(packed(floats...)))[1]
 		if len(field) != 4+4*size || int(field[0])<<8|int(field[1]) != size || field[2] != 0 || field[3] != 0 {
@@ -686,7 +686,7 @@ func TestRejectedVectors(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			c := converting(t, onlyColumn(KindVector, false))
+			c := newConverter(t, onlyColumn(KindVector, false))
 			c.Types.VectorSize = size
 			rejected(t, c, tc.why, IntegerValue(1), TextValue("k"), tc.cell)
 		})
@@ -752,7 +752,7 @@ func TestNaiveTimes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := converting(t, onlyColumn(KindTime, true))
+			c := newConverter(t, onlyColumn(KindTime, true))
 			c.Options.NaiveZone = zone(t, tc.zone)
 			field := appendRow(t, c, IntegerValue(1), TextValue("k"), TextValue(tc.text))[1]
 			if got := decode[time.Time](t, pgtype.TimestamptzOID, field); !got.Equal(want) {
@@ -772,7 +772,7 @@ func TestNaiveTimes(t *testing.T) {
 
 func TestNaiveTimesCounted(t *testing.T) {
 	t.Parallel()
-	c := converting(t, mappingOfAllColumns(t, Runs))
+	c := newConverter(t, mappingOfAllColumns(t, Runs))
 	row := make([]Value, len(c.Mapping.Columns)+1)
 	for i := 1; i <= 5; i++ {
 		row[i] = TextValue("x")
@@ -816,7 +816,7 @@ func TestInferredTimes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := converting(t, onlyColumn(KindTime, true))
+			c := newConverter(t, onlyColumn(KindTime, true))
 			row := []Value{IntegerValue(1), TextValue("k"), cell}
 			c.InferTime = func(table, column string, asked []Value) (Time, string, error) {
 				if table != "cells" || column != "cell" || !slices.EqualFunc(asked, row, sameValue) {
@@ -844,7 +844,7 @@ func TestInferredTimes(t *testing.T) {
 // that an unreadable timestamp is inferred.
 func TestInferredTimeThatMayBeNull(t *testing.T) {
 	t.Parallel()
-	c := converting(t, onlyColumn(KindTime, false))
+	c := newConverter(t, onlyColumn(KindTime, false))
 	if field := appendRow(t, c, IntegerValue(1), TextValue("k"), Value{})[1]; field != nil {
 		t.Errorf("NULL is %q", field)
 	}
@@ -859,12 +859,12 @@ func TestInferredTimeThatMayBeNull(t *testing.T) {
 
 func TestInferTimeFails(t *testing.T) {
 	t.Parallel()
-	c := converting(t, onlyColumn(KindTime, true))
+	c := newConverter(t, onlyColumn(KindTime, true))
 	gone := fmt.Errorf("the file is gone")
 	c.InferTime = func(string, string, []Value) (Time, string, error) { return Time{}, "", gone }
 	out, accepted, err := c.Append([]byte("before"), []Value{IntegerValue(1), TextValue("k"), {}})
 	if err != gone || accepted || string(out) != "before" {
-		t.Errorf("%q, placed %v, error %v", out, accepted, err)
+		t.Errorf("%q, accepted %v, error %v", out, accepted, err)
 	}
 }
 
@@ -939,7 +939,7 @@ func TestTimesByOtherColumns(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			c := converting(t, mappingOf(t, tc.table, strings.Fields(tc.columns)...))
+			c := newConverter(t, mappingOf(t, tc.table, strings.Fields(tc.columns)...))
 			fields := appendRow(t, c, tc.row...)
 			sameChanges(t, c.Changes(), tc.want)
 			at := slices.Index(names(c.Mapping.Table.Columns), "created_at")
@@ -954,7 +954,7 @@ func TestTimesByOtherColumns(t *testing.T) {
 // end_time, so the timestamp is inferred from other rows.
 func TestTimeOfAnEndThatNeverCame(t *testing.T) {
 	t.Parallel()
-	c := converting(
+	c := newConverter(
 		t,
 		mappingOf(t, Runs, strings.Fields("run_id pipeline_name pipeline_version status start_time end_time")...),
 	)

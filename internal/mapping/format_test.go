@@ -114,7 +114,7 @@ func TestDetectKeys(t *testing.T) {
 		p := &format.Mappings[i]
 		row := make([]Value, len(p.Columns)+1)
 		row[slices.Index(p.Columns, p.Table.PrimaryKey)+1] = TextValue("the key")
-		if got := converting(t, p).Key(row); got != "the key" {
+		if got := newConverter(t, p).Key(row); got != "the key" {
 			t.Errorf("%s: the key is %q", p.Table.Name, got)
 		}
 		if p.KeyColumn() != p.Table.PrimaryKey {
@@ -146,7 +146,7 @@ func TestDetectSevenColumns(t *testing.T) {
 	for i := range row {
 		row[i] = TextValue("2026-01-05")
 	}
-	if fields := appendRow(t, converting(t, tm), row...); len(fields) != len(tm.Table.Columns) {
+	if fields := appendRow(t, newConverter(t, tm), row...); len(fields) != len(tm.Table.Columns) {
 		t.Errorf("a tuple of %d fields", len(fields))
 	}
 	for _, table := range []string{"steps", "spans", Traces, Memories} {

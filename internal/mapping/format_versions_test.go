@@ -15,7 +15,7 @@ import (
 // a row with a value in every column.
 func unmappedOf(t testing.TB, p *TableMapping) (unmapped []string) {
 	t.Helper()
-	c := converting(t, p)
+	c := newConverter(t, p)
 	c.InferTime = func(string, string, []Value) (Time, string, error) { return Time{}, "", nil }
 	c.Types.VectorSize = 1
 	row := []Value{IntegerValue(1)}
@@ -204,7 +204,7 @@ func TestFormatNames(t *testing.T) {
 // TestOldRuns checks the corresponding columns of runs of 0.4.33 to 0.4.35.
 func TestOldRuns(t *testing.T) {
 	t.Parallel()
-	c := converting(t, mappingOf(t, Runs, strings.Fields(runs0433)...))
+	c := newConverter(t, mappingOf(t, Runs, strings.Fields(runs0433)...))
 	row := []Value{
 		IntegerValue(3), TextValue("r-1"), TextValue("name"), TextValue("1.0"), TextValue("completed"),
 		TextValue("2000-01-01T00:00:01"),
@@ -246,7 +246,7 @@ func TestOldRuns(t *testing.T) {
 // TestOldSteps checks the corresponding columns of steps of 0.4.33 to 0.4.35.
 func TestOldSteps(t *testing.T) {
 	t.Parallel()
-	c := converting(t, mappingOf(t, "steps", strings.Fields(steps0433)...))
+	c := newConverter(t, mappingOf(t, "steps", strings.Fields(steps0433)...))
 	row := []Value{
 		IntegerValue(17), TextValue("s-1"), TextValue("r-1"), TextValue("name"), IntegerValue(4),
 		TextValue("completed"), TextValue("2000-01-01T00:00:01"),
@@ -282,7 +282,7 @@ func TestOldSteps(t *testing.T) {
 // Files of 0.4 have no traces.
 func TestOldSpans(t *testing.T) {
 	t.Parallel()
-	c := converting(t, mappingOf(t, Spans, strings.Fields(spans0433)...))
+	c := newConverter(t, mappingOf(t, Spans, strings.Fields(spans0433)...))
 	row := []Value{
 		IntegerValue(1 << 20), TextValue("sp"), TextValue("r"), {}, TextValue("n"), RealValue(0.5), {},
 		TextValue("running"), {}, TextValue("2000-01-01 00:00:01"),

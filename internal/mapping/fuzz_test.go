@@ -21,7 +21,7 @@ func FuzzVector(f *testing.F) {
 	f.Add(packed(1, float32(math.NaN())), uint16(2))
 	f.Add([]byte{}, uint16(0))
 	f.Fuzz(func(t *testing.T, cell []byte, size uint16) {
-		c := converting(t, onlyColumn(KindVector, true))
+		c := newConverter(t, onlyColumn(KindVector, true))
 		c.Types.VectorSize = int(size)
 		row := []Value{IntegerValue(1), TextValue("k"), BlobValue(cell)}
 		want := binary.BigEndian.AppendUint16(nil, size)
@@ -175,12 +175,12 @@ func TestConverterRandom(t *testing.T) {
 		}
 	}
 	if accepted[true] < rows/10 || accepted[false] < rows/10 {
-		t.Errorf("%d rows were placed, %d were not", accepted[true], accepted[false])
+		t.Errorf("%d rows were accepted, %d were not", accepted[true], accepted[false])
 	}
 }
 
-// likely returns a value that Flujo writes to the column.
-func likely(kind Kind) Value {
+// typicalValue returns a value that Flujo writes to the column.
+func typicalValue(kind Kind) Value {
 	return map[Kind]Value{
 		KindText: TextValue("run-1"), KindInt: IntegerValue(7), KindFloat4: RealValue(0.25),
 		KindFloat8: RealValue(1767603600.8574798),
@@ -194,7 +194,7 @@ const fuzzDepth = 16 // levels that JSON may have here
 
 func convertAndCheck(t testing.TB, l *randomSource) (accepted bool) {
 	p := l.fuzzedMapping(t)
-	c := converting(t, p)
+	c := newConverter(t, p)
 	c.Options = Options{NaiveZone: time.FixedZone("", 5400), JSONDepth: fuzzDepth}
 	flags := l.byte()
 	c.Types = NewTypes(flags&1 != 0)
@@ -216,7 +216,7 @@ func convertAndCheck(t testing.TB, l *randomSource) (accepted bool) {
 		if at := p.fieldOf(p.Position(column)); at >= 0 {
 			kind = p.Fields[at].Kind
 		}
-		row = append(row, likely(kind))
+		row = append(row, typicalValue(kind))
 	}
 	inferred := Time{Micros: 1_234_567}
 	c.InferTime = func(table, column string, _ []Value) (Time, string, error) {
@@ -255,9 +255,9 @@ func convertAndCheck(t testing.TB, l *randomSource) (accepted bool) {
 	if !slices.EqualFunc(row, original, sameValue) || string(before) != "before" {
 		t.Fatal("the row or what was before was written to")
 	}
-	why := c.Rejected[row[0].Int] | mustNot(c, row)
+	why := c.Rejected[row[0].Int] | wantRejection(c, row)
 	if accepted != (why == 0) || c.Rejection() != why {
-		t.Fatalf("placed %v for %q, it should be for %q: %s", accepted, c.Rejection(), why, row)
+		t.Fatalf("accepted %v for %q, want rejection for %q: %s", accepted, c.Rejection(), why, row)
 	}
 	if !accepted {
 		if string(out) != "before" {
@@ -349,8 +349,8 @@ func cellOf(p *TableMapping, row []Value, field int) Value {
 // decimal matches a decimal number.
 var decimal = regexp.MustCompile(`^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$`)
 
-// says returns the number that a cell represents in Python, exactly if it is whole.
-func says(v Value) (f float64, ok bool) {
+// numberIn returns the number that a cell represents in Python, exactly if it is whole.
+func numberIn(v Value) (f float64, ok bool) {
 	switch v.Class {
 	case Integer:
 		return float64(v.Int), true
@@ -368,13 +368,13 @@ func says(v Value) (f float64, ok bool) {
 // whole returns the integer that a number is rounded to, as a float if an int64 cannot
 // hold it.
 func whole(v Value) float64 {
-	f, _ := says(v)
+	f, _ := numberIn(v)
 	return math.RoundToEven(f)
 }
 
-// mustNot returns the reasons why a row must be rejected, computed independently of the
+// wantRejection returns the reasons why a row must be rejected, computed independently of the
 // converter.
-func mustNot(c *Converter, row []Value) (why Reason) {
+func wantRejection(c *Converter, row []Value) (why Reason) {
 	for i := range c.Mapping.Fields {
 		f := &c.Mapping.Fields[i]
 		v := cellOf(c.Mapping, row, i)
@@ -418,7 +418,7 @@ func mustNot(c *Converter, row []Value) (why Reason) {
 			if !f.NotNull {
 				break
 			}
-			number, ok := says(v)
+			number, ok := numberIn(v)
 			if !ok {
 				why |= NotANumber
 				break
@@ -511,7 +511,7 @@ func isUnchanged(c *Converter, f *Field, v Value, field []byte) bool {
 		if field == nil || text {
 			return false
 		}
-		f8, _ := says(v)
+		f8, _ := numberIn(v)
 		if v.Class == Integer && (f8 == 1<<63 || int64(f8) != v.Int) {
 			return false
 		}

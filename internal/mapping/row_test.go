@@ -110,8 +110,8 @@ func onlyColumn(kind Kind, required bool) *TableMapping {
 	return &p
 }
 
-// converting returns a converter for the mapping that infers no timestamps.
-func converting(t testing.TB, p *TableMapping) *Converter {
+// newConverter returns a converter for the mapping that infers no timestamps.
+func newConverter(t testing.TB, p *TableMapping) *Converter {
 	return &Converter{
 		Mapping: p, Options: Options{NaiveZone: time.UTC, JSONDepth: 10_000}, Types: NewTypes(false),
 		InferTime: func(table, column string, _ []Value) (Time, string, error) {
@@ -126,7 +126,7 @@ func appendRow(t testing.TB, c *Converter, row ...Value) [][]byte {
 	t.Helper()
 	out, accepted, err := c.Append([]byte("before"), row)
 	if err != nil || !accepted || c.Rejection() != 0 {
-		t.Fatalf("placed %v, why %q, error %v", accepted, c.Rejection(), err)
+		t.Fatalf("accepted %v, why %q, error %v", accepted, c.Rejection(), err)
 	}
 	tuple, ok := strings.CutPrefix(string(out), "before")
 	if !ok {
@@ -141,7 +141,7 @@ func rejected(t testing.TB, c *Converter, why Reason, row ...Value) {
 	t.Helper()
 	out, accepted, err := c.Append([]byte("before"), row)
 	if err != nil || accepted {
-		t.Fatalf("placed %v, error %v", accepted, err)
+		t.Fatalf("accepted %v, error %v", accepted, err)
 	}
 	if string(out) != "before" {
 		t.Errorf("%q came back", out)
@@ -169,7 +169,7 @@ func rejected(t testing.TB, c *Converter, why Reason, row ...Value) {
 
 func TestAppendAppends(t *testing.T) {
 	t.Parallel()
-	c := converting(t, onlyColumn(KindInt, false))
+	c := newConverter(t, onlyColumn(KindInt, false))
 	var buf []byte
 	for i := range int64(3) {
 		var accepted bool
@@ -195,7 +195,7 @@ func TestAppendAppends(t *testing.T) {
 // next.
 func TestAppendForgets(t *testing.T) {
 	t.Parallel()
-	c := converting(t, onlyColumn(KindInt, true))
+	c := newConverter(t, onlyColumn(KindInt, true))
 	id, bad, odd, good := TextValue("k"), TextValue("x"), RealValue(1.5), IntegerValue(1)
 	rejected(t, c, NotANumber, IntegerValue(1), id, bad)
 	appendRow(t, c, IntegerValue(2), id, odd)
@@ -207,7 +207,7 @@ func TestAppendForgets(t *testing.T) {
 // TestAppendSeveralChanges checks that exactly the changed columns are reported.
 func TestAppendSeveralChanges(t *testing.T) {
 	t.Parallel()
-	c := converting(
+	c := newConverter(
 		t,
 		mappingOf(
 			t,
@@ -248,7 +248,7 @@ func TestAppendSeveralChanges(t *testing.T) {
 
 func TestAppendUnmapped(t *testing.T) {
 	t.Parallel()
-	c := converting(t, mappingOf(t, "system_state", "note", "key", "value", "updated_at", "price"))
+	c := newConverter(t, mappingOf(t, "system_state", "note", "key", "value", "updated_at", "price"))
 	row := []Value{IntegerValue(1), {}, TextValue("k"), TextValue("1"), TextValue("2026-01-05"), {}}
 	if fields := appendRow(t, c, row...); len(fields) != 3 || string(fields[0]) != "k" {
 		t.Errorf("unmapped columns are in the tuple: %q", fields)
@@ -339,7 +339,7 @@ func TestAppendRejectedRows(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			c := converting(t, mappingOfAllColumns(t, tc.table))
+			c := newConverter(t, mappingOfAllColumns(t, tc.table))
 			c.Types.VectorSize = 2
 			row := slices.Clone(tc.row)
 			appendRow(t, c, row...)
@@ -368,7 +368,7 @@ func TestAppendRejectedRows(t *testing.T) {
 func TestAppendLongText(t *testing.T) {
 	t.Parallel()
 	long, fits := TextValue(strings.Repeat("x", 100_000)), TextValue(strings.Repeat("x", longestIndexed))
-	c := converting(t, mappingOfAllColumns(t, "evaluations"))
+	c := newConverter(t, mappingOfAllColumns(t, "evaluations"))
 	row := []Value{IntegerValue(1), IntegerValue(1), fits, long, RealValue(1), long, {}, TextValue("2026-01-05")}
 	if fields := appendRow(t, c, row...); len(fields[1]) != longestIndexed || len(fields[2]) != 100_000 ||
 		len(fields[4]) != 100_000 {
@@ -381,7 +381,7 @@ func TestAppendLongText(t *testing.T) {
 // changes of cells too.
 func TestAppendSeveralRejectionReasons(t *testing.T) {
 	t.Parallel()
-	c := converting(t, mappingOf(t, "system_state", "key", "value", "updated_at", "extra"))
+	c := newConverter(t, mappingOf(t, "system_state", "key", "value", "updated_at", "extra"))
 	c.Rejected = map[int64]Reason{41: DuplicateKey}
 	row := []Value{IntegerValue(41), {}, {}, TextValue("2026-01-05T00:00:00.0000001"), TextValue("kept")}
 	rejected(t, c, DuplicateKey|NullKey|MissingValue, row...)
@@ -398,7 +398,7 @@ func TestAppendSeveralRejectionReasons(t *testing.T) {
 // file's column names, and the reasons of Flujo's current columns.
 func TestAppendRejectedInOldFormats(t *testing.T) {
 	t.Parallel()
-	c := converting(
+	c := newConverter(
 		t,
 		mappingOf(
 			t,
@@ -460,7 +460,7 @@ func TestLongestIndexedOnServer(t *testing.T) {
 
 func TestAppendRejected(t *testing.T) {
 	t.Parallel()
-	c := converting(t, onlyColumn(KindText, false))
+	c := newConverter(t, onlyColumn(KindText, false))
 	c.Rejected = map[int64]Reason{2: DuplicateKey, -9: DuplicateKey}
 	for rowid, why := range map[int64]Reason{1: 0, 2: DuplicateKey, -9: DuplicateKey, 0: 0} {
 		row := []Value{IntegerValue(rowid), TextValue("k"), {}}
@@ -476,7 +476,7 @@ func TestAppendRejected(t *testing.T) {
 // Rounded.
 func TestRejectedRowsAreNotCounted(t *testing.T) {
 	t.Parallel()
-	c := converting(t, mappingOfAllColumns(t, "steps"))
+	c := newConverter(t, mappingOfAllColumns(t, "steps"))
 	row := []Value{
 		IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), {}, TextValue("ok"), {}, {},
 		RealValue(0.1), {}, {}, TextValue("2026-01-05"),
@@ -515,7 +515,7 @@ func TestAppendWidens(t *testing.T) {
 		t.Run(tc.cell.String(), func(t *testing.T) {
 			t.Parallel()
 			for _, column := range []string{"id", "token_counts"} {
-				c := converting(t, mappingOfAllColumns(t, "steps"))
+				c := newConverter(t, mappingOfAllColumns(t, "steps"))
 				row := []Value{
 					IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), IntegerValue(0),
 					TextValue("ok"), {}, {}, {}, {}, {},
@@ -526,7 +526,7 @@ func TestAppendWidens(t *testing.T) {
 				out, accepted, err := c.Append([]byte("before"), row)
 				wide, ok := errors.AsType[*WidenError](err)
 				if !ok || *wide != (WidenError{Table: "steps", Column: column}) || accepted || string(out) != "before" {
-					t.Fatalf("%q, placed %v, error %v", out, accepted, err)
+					t.Fatalf("%q, accepted %v, error %v", out, accepted, err)
 				}
 				if err.Error() != "column steps."+column+" must be bigint" {
 					t.Errorf("it says %q", err)
@@ -563,7 +563,7 @@ func TestAppendEveryTable(t *testing.T) {
 	}
 	for i := range Tables {
 		table := &Tables[i]
-		c := converting(t, mappingOfAllColumns(t, table.Name))
+		c := newConverter(t, mappingOfAllColumns(t, table.Name))
 		c.Types.VectorSize = VectorSize
 		full, empty := []Value{IntegerValue(1)}, []Value{IntegerValue(1)}
 		for _, column := range table.Columns {
@@ -604,7 +604,7 @@ func TestAppendFullMapping(t *testing.T) {
 	if FullMapping("zebra") != nil {
 		t.Error("there is a mapping for an unknown table")
 	}
-	c := converting(t, FullMapping(Traces))
+	c := newConverter(t, FullMapping(Traces))
 	fields := appendRow(t, c, Value{}, TextValue("run"), TextValue("{}"), TextValue("2000-01-01 00:00:00"))
 	if string(fields[0]) != "run" || string(fields[1]) != "\x01{}" || string(fields[2]) != strings.Repeat("\x00", 8) {
 		t.Errorf("%q", fields)
@@ -654,7 +654,7 @@ func TestKeys(t *testing.T) {
 		},
 	} {
 		tm := mappingOfAllColumns(t, table)
-		c := converting(t, tm)
+		c := newConverter(t, tm)
 		row := make([]Value, len(tm.Columns)+1)
 		for _, tc := range cases {
 			row[1] = tc.cell
@@ -681,12 +681,12 @@ func TestKeysAreAsAppended(t *testing.T) {
 		TextValue("a\xffb"), BlobValue([]byte("7")), TextValue("7"), IntegerValue(7), RealValue(7.5),
 		TextValue(" 7.5 "), TextValue("7e0"), RealValue(-0.4), RealValue(minusZero),
 	} {
-		c := converting(t, mappingOfAllColumns(t, "system_state"))
+		c := newConverter(t, mappingOfAllColumns(t, "system_state"))
 		row := []Value{IntegerValue(1), cell, TextValue("1"), TextValue("2026-01-05")}
 		if field := appendRow(t, c, row...)[0]; c.Key(row) != string(field) {
 			t.Errorf("%s is %q, said to be %q", cell, field, c.Key(row))
 		}
-		c = converting(t, mappingOfAllColumns(t, "evaluations"))
+		c = newConverter(t, mappingOfAllColumns(t, "evaluations"))
 		row = []Value{IntegerValue(1), cell, TextValue("run"), {}, RealValue(1), {}, {}, TextValue("2026-01-05")}
 		out, accepted, err := c.Append(nil, row)
 		if err != nil {
@@ -707,7 +707,7 @@ func TestKeysAreAsAppended(t *testing.T) {
 // TestKeyFromRowID checks that steps of 0.4 get their ids in the order of their rowids.
 func TestKeyFromRowID(t *testing.T) {
 	t.Parallel()
-	c := converting(
+	c := newConverter(
 		t,
 		mappingOf(t, "steps", strings.Fields("step_run_id run_id step_name step_index status start_time")...),
 	)
@@ -754,7 +754,7 @@ func TestKeyText(t *testing.T) {
 // TestAppendTouchesNothing checks that the row and the content of dst are not modified.
 func TestAppendTouchesNothing(t *testing.T) {
 	t.Parallel()
-	c := converting(t, onlyColumn(KindJSON, true))
+	c := newConverter(t, onlyColumn(KindJSON, true))
 	cells := []string{`{"a": "\u0000\ud83d NaN", "b": NaN}`, "caf\xe9\x00", "1e999999", "null", "{}"}
 	buf := make([]byte, 6, 4096)
 	for _, cell := range cells {

@@ -353,7 +353,7 @@ func TestTraceDeep(t *testing.T) {
 	if !ok {
 		t.Fatal("there is no trace")
 	}
-	c := converting(t, onlyColumn(KindJSON, true))
+	c := newConverter(t, onlyColumn(KindJSON, true))
 	appendRow(t, c, IntegerValue(1), TextValue("k"), Value{Class: Text, Bytes: got})
 	sameChanges(t, c.Changes(), nil)
 	var read struct {
