@@ -127,7 +127,7 @@ func TestMigrateDryRunThenMigrate(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 	}
-	for _, want := range []string{"Done: ", "steps", "213", "✓", "derived: 60 rows in traces from 261 rows of spans",
+	for _, want := range []string{"Done in ", "steps", "213", "✓", "derived: 60 rows in traces from 261 rows of spans",
 		"cutover   FLUJO_STATE_URI=postgresql://", ":***@", "options=-c%20search_path%3Dflujo%2Cpublic",
 		"rollback  FLUJO_STATE_URI=sqlite:///" + file} {
 		if !strings.Contains(stdout, want) {
@@ -448,11 +448,11 @@ func TestInit(t *testing.T) {
 	name := ask(t, role, "SELECT current_user")
 	p := newProgram(t, "FLUJO_PORT_POSTGRES="+url)
 	stdout, stderr, code := p.run(t, "init", "--without-pgvector", "--grant-to", name)
-	if code != 0 || !strings.Contains(stdout, "made     schema flujo, runs") || !strings.Contains(stdout, name) {
+	if code != 0 || !strings.Contains(stdout, "created  schema flujo, runs") || !strings.Contains(stdout, name) {
 		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, _, code = p.run(t, "init", "--without-pgvector")
-	if code != 0 || !strings.Contains(stdout, "nothing: it was all there") {
+	if code != 0 || !strings.Contains(stdout, "nothing; everything existed already") {
 		t.Errorf("again: exit %d\n%s", code, stdout)
 	}
 	stdout, _, code = p.run(t, "init", "--without-pgvector", "--json")

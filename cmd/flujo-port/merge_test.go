@@ -19,7 +19,7 @@ func TestMerge(t *testing.T) {
 		t.Errorf("with --replace: exit %d\n%s", code, stderr)
 	}
 	stdout, stderr, code := p.run(t, "migrate", "--sqlite", file, "--without-pgvector", "--merge")
-	if code != 0 || !strings.HasPrefix(stdout, "Done: every cell") || strings.Contains(stdout, "taken over") ||
+	if code != 0 || !strings.HasPrefix(stdout, "Done in ") || strings.Contains(stdout, "taken over") ||
 		!strings.Contains(stdout, "--merge had no effect") {
 		t.Errorf("into an empty schema: exit %d\n%s%s", code, stdout, stderr)
 	}
@@ -41,9 +41,9 @@ func TestMerge(t *testing.T) {
 		if code != 0 {
 			t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 		}
-		for _, want := range []string{"merged, and each run read back as it is on the side that wrote it last",
+		for _, want := range []string{"after the merge every run was read back and compared with the version written last",
 			"merging",
-			"kept in PostgreSQL, where the file's differs and is of the same time (\"tracker:3\")"} {
+			"kept in PostgreSQL; the state file's version differs but has the same time (\"tracker:3\")"} {
 			if !strings.Contains(stdout+stderr, want) {
 				t.Errorf("%v: nothing says %q:\n%s%s", args, want, stdout, stderr)
 			}
@@ -76,7 +76,7 @@ func TestMerge(t *testing.T) {
 		t.Errorf("exit %d, %v: %.2000s%s", code, err, stdout, stderr)
 	}
 	stdout, stderr, code = p.run(t, "verify", "--sqlite", file)
-	if code != 0 || !strings.HasPrefix(stdout, "Merged: ") || !strings.Contains(stdout, "a merge: ") {
+	if code != 0 || !strings.HasPrefix(stdout, "Merged: ") || !strings.Contains(stdout, "of a merge: ") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	if strings.Contains(stdout+stderr, password(t, url)) {

@@ -24,14 +24,14 @@ func TestVerify(t *testing.T) {
 		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code := p.run(t, "verify", "--sqlite", file)
-	if code != 0 || !strings.HasPrefix(stdout, "Equal") || !strings.Contains(stdout, "the same, byte for byte") {
+	if code != 0 || !strings.HasPrefix(stdout, "Equal") || !strings.Contains(stdout, "the state file's checksum equals the receipt's") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 
 	execute(t, url, "UPDATE flujo.steps SET status = 'other'", "DELETE FROM flujo.evaluations WHERE id = 3")
 	stdout, _, code = p.run(t, "verify", "--sqlite", file)
-	if code != 0 || !strings.HasPrefix(stdout, "The copy was good") ||
-		strings.Count(stdout, `column status: the file has`) != 20 ||
+	if code != 0 || !strings.HasPrefix(stdout, "Drift: the copy was correct") ||
+		strings.Count(stdout, `column status: the state file has`) != 20 ||
 		!strings.Contains(stdout, `evaluations "3" is not in PostgreSQL (since the migration)`) {
 		t.Errorf("exit %d\n%s", code, stdout)
 	}
@@ -56,7 +56,7 @@ func TestVerify(t *testing.T) {
 		strings.ReplaceAll(string(content), "PubMed query", "PubMed Query"),
 	)
 	stdout, stderr, code = p.run(t, "verify", "--sqlite", other)
-	if code != 3 || !strings.HasPrefix(stdout, "Not compared") ||
+	if code != 3 || !strings.HasPrefix(stdout, "Source mismatch") ||
 		!strings.Contains(stderr, "not the file that was migrated") ||
 		!strings.Contains(stderr, "nothing was changed") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
@@ -80,7 +80,7 @@ func TestMigrateThatIsTamperedWith(t *testing.T) {
 	p := newProgram(t, "DATABASE_URL="+url)
 	stdout, stderr, code := p.run(t, "migrate", "--sqlite", file, "--without-pgvector")
 	if code != 4 || !strings.HasPrefix(stdout, "Verification failed") ||
-		!strings.Contains(stdout, `steps "7", column token_counts: the file has `) ||
+		!strings.Contains(stdout, `steps "7", column token_counts: the state file has `) ||
 		!strings.Contains(stderr, "column token_counts") ||
 		!strings.Contains(stderr, "nothing was committed") ||
 		strings.Contains(stdout, "cutover ") {
@@ -99,7 +99,7 @@ func TestMigrateThatIsTamperedWith(t *testing.T) {
 		t.Error("something was committed")
 	}
 	stdout, stderr, code = p.run(t, "migrate", "--sqlite", file, "--without-pgvector", "--verify", "counts")
-	if code != 0 || !strings.Contains(stdout, "counted on both sides (--verify counts") {
+	if code != 0 || !strings.Contains(stdout, "were counted (--verify counts") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code = p.run(t, "verify", "--sqlite", file)

@@ -1,5 +1,5 @@
-// Package clierr names the ways a command can end badly. Every package returns
-// them; cmd turns a Kind into the exit code.
+// Package clierr defines the error that the commands of flujo-port return. Its kind
+// determines the exit code.
 package clierr
 
 import (
@@ -8,33 +8,33 @@ import (
 	"strings"
 )
 
-// Kind says whose turn it is after a failure. Its number is the exit code.
+// Kind is the kind of an error. Its number is the exit code.
 type Kind int
 
 const (
-	// Failed: the same command may work when tried again (connection lost,
-	// lock timeout, disk full).
+	// Failed: the command failed, and may succeed if it is repeated (connection
+	// lost, lock timeout, disk full).
 	Failed Kind = 1
-	// Usage: the command line or the configuration has to change.
+	// Usage: the command line or the configuration must be changed.
 	Usage Kind = 2
-	// Refused: the check or the data say no; nothing was written.
+	// Refused: preflight or data validation failed. Nothing was written.
 	Refused Kind = 3
-	// Mismatch: verification found a difference; nothing was committed.
+	// Mismatch: verification found a difference. Nothing was committed.
 	Mismatch Kind = 4
-	// Interrupted: a signal ended the run; nothing was committed.
+	// Interrupted: a signal stopped the command. Nothing was committed.
 	Interrupted Kind = 130
 )
 
-// Error is a failure with what a person needs to act on it. It never holds a
-// password: whoever fills What, Do or Err has masked it.
+// Error is an error that says what happened and what to do about it. Passwords in
+// Message, Hint and Err must be masked by the code that sets them.
 type Error struct {
 	Kind    Kind
-	Message string // what happened, lower case, no full stop
+	Message string // what happened; lower case, without a full stop
 	Hint    string // what to do about it; may be empty
 	Err     error  // the cause; may be nil
 }
 
-// Error gives the failure on one line: what happened, the cause, what to do.
+// Error returns the message, the cause and the hint on one line.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Message)
@@ -49,11 +49,11 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Unwrap gives the cause to errors.Is and errors.As.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// KindOf gives the kind of the first *Error in err's chain; Interrupted for a
-// cancelled context, Failed for anything else.
+// KindOf returns the kind of the first *Error in err's chain. Without one it returns
+// Interrupted for context.Canceled, and Failed for any other error.
 func KindOf(err error) Kind {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Kind
@@ -64,6 +64,7 @@ func KindOf(err error) Kind {
 	return Failed
 }
 
+// oneLine replaces line breaks and runs of white space in s with single spaces.
 func oneLine(s string) string {
 	return strings.Join(strings.Fields(s), " ")
 }

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// BenchmarkConverter makes tuples of 20,000 steps of 2 KB of JSON each. MB are
-// those of the cells.
+// BenchmarkConverter converts 20,000 steps with 2 KB of JSON each. Throughput is in
+// bytes of cells.
 func BenchmarkConverter(b *testing.B) {
 	output := `{"text": "` + strings.Repeat(
 		"Résumé of a study, with numbers: 1, 2, 3. ",
@@ -17,30 +17,37 @@ func BenchmarkConverter(b *testing.B) {
 		name, columns string
 		odd           bool
 	}{
-		{"clean", "id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms created_at", false},
-		{"every row changed", "id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms created_at", true},
+		{
+			"clean",
+			"id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms " +
+				"created_at",
+			false,
+		},
+		{
+			"every row changed",
+			"id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms " +
+				"created_at",
+			true,
+		},
 		{"of 0.4", steps0433, false},
 	} {
 		b.Run(bm.name, func(b *testing.B) {
-			c := converting(b, mappingOf(b, "steps", strings.Fields(bm.columns)...))
+			c := newConverter(b, mappingOf(b, "steps", strings.Fields(bm.columns)...))
 			rows := make([][]Value, 20_000)
 			size := int64(0)
 			for i := range rows {
 				named := map[string]Value{
-					"id": IntegerValue(
-						int64(i),
-					), "step_run_id": TextValue(fmt.Sprintf("step-%032d", i)), "run_id": TextValue(fmt.Sprintf("run-%032d", i/10)),
-					"step_name": TextValue(
-						"summarise",
-					), "step_index": IntegerValue(int64(i % 10)), "status": TextValue("completed"),
-					"output": TextValue(
-						output,
-					), "output_blob": TextValue(output), "cost_usd": RealValue(0.000808865499794749 * float64(i)),
-					"cost": RealValue(0.5), "token_counts": IntegerValue(int64(i)), "tokens": IntegerValue(int64(i)),
+					"id": IntegerValue(int64(i)), "step_run_id": TextValue(fmt.Sprintf("step-%032d", i)),
+					"run_id":    TextValue(fmt.Sprintf("run-%032d", i/10)),
+					"step_name": TextValue("summarise"), "step_index": IntegerValue(int64(i % 10)),
+					"status": TextValue("completed"),
+					"output": TextValue(output), "output_blob": TextValue(output),
+					"cost_usd": RealValue(0.000808865499794749 * float64(i)),
+					"cost":     RealValue(0.5), "token_counts": IntegerValue(int64(i)),
+					"tokens":            IntegerValue(int64(i)),
 					"execution_time_ms": IntegerValue(int64(i)), "duration_ms": IntegerValue(int64(i)),
-					"created_at": TextValue(
-						"2026-01-05T09:00:01.669094+00:00",
-					), "start_time": TextValue("2025-09-01T08:00:00.783607"),
+					"created_at": TextValue("2026-01-05T09:00:01.669094+00:00"),
+					"start_time": TextValue("2025-09-01T08:00:00.783607"),
 				}
 				if bm.odd {
 					named["output"] = TextValue(strings.Replace(output, "0.25", "NaN", 1))
@@ -72,9 +79,9 @@ func BenchmarkConverter(b *testing.B) {
 	}
 }
 
-// BenchmarkDigest sums up the tuple of a step with 2 KB of JSON, as it is done
-// next to the load; BenchmarkReverseConverter makes a file's row of its encoding. MB are those
-// of the tuple.
+// BenchmarkDigest adds the tuple of a step with 2 KB of JSON to a digest, as a
+// migration does during the load. BenchmarkReverseConverter converts its encoding to a
+// row of a file. Throughput is in bytes of tuples.
 func BenchmarkDigest(b *testing.B) {
 	table, tuple := benchStep(b)
 	d := NewDigest(table)
@@ -100,13 +107,14 @@ func BenchmarkReverseConverter(b *testing.B) {
 
 func benchStep(b *testing.B) (*Table, []byte) {
 	b.Helper()
-	c := converting(
+	c := newConverter(
 		b,
 		mappingOf(
 			b,
 			"steps",
 			strings.Fields(
-				"id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms created_at",
+				"id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms "+
+					"created_at",
 			)...),
 	)
 	output := `{"text": "` + strings.Repeat(
@@ -122,9 +130,7 @@ func benchStep(b *testing.B) (*Table, []byte) {
 			TextValue("summarise"),
 			IntegerValue(1),
 			TextValue("completed"),
-			TextValue(
-				output,
-			),
+			TextValue(output),
 			{},
 			RealValue(0.25),
 			IntegerValue(7),

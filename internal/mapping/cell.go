@@ -9,9 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// longestIndexed is how long a text may be that Flujo has a btree index on:
-// PostgreSQL takes index tuples of at most 2,704 bytes (nbtree.h, pages of
-// 8 KB), header and alignment included.
+// longestIndexed is the maximum length in bytes of a text that Flujo has a btree
+// index on. PostgreSQL accepts index tuples of at most 2,704 bytes (nbtree.h,
+// pages of 8 KB), including header and alignment.
 const longestIndexed = 2690
 
 func (c *Converter) appendTextField(dst []byte, f *Field, v Value) ([]byte, Reason) {
@@ -26,7 +26,7 @@ func (c *Converter) appendTextField(dst []byte, f *Field, v Value) ([]byte, Reas
 	return field, reason
 }
 
-// appendText appends the text of any value, as PostgreSQL can hold it.
+// appendText appends any value as text that PostgreSQL can store.
 func appendText(dst []byte, v Value) ([]byte, Reason) {
 	switch v.Class {
 	case Integer:
@@ -34,7 +34,7 @@ func appendText(dst []byte, v Value) ([]byte, Reason) {
 	case Real:
 		real := v.Real
 		if real == 0 {
-			real = 0 // and not -0: SQLite takes them for one key
+			real = 0 // not -0: they are the same key to SQLite
 		}
 		return strconv.AppendFloat(dst, real, 'g', -1, 64), NumberAsText
 	}
@@ -64,7 +64,8 @@ func appendUTF8(dst, s []byte) ([]byte, Reason) {
 	return dst, reason
 }
 
-// number gives the number that v says, or reports that it says none.
+// number returns the number that v represents: whole if isWhole is set, else
+// fraction. The reason is NotANumber if v represents none.
 func number(v Value) (whole int64, fraction float64, isWhole bool, reason Reason) {
 	switch v.Class {
 	case Integer:
@@ -76,7 +77,7 @@ func number(v Value) (whole int64, fraction float64, isWhole bool, reason Reason
 		if i, err := strconv.ParseInt(s, 10, 64); err == nil {
 			return i, 0, true, TextAsNumber
 		}
-		if strings.Trim(s, "0123456789.eE+-") == "" { // not the words and hexadecimals that ParseFloat takes
+		if strings.Trim(s, "0123456789.eE+-") == "" { // excludes the words and hexadecimals that ParseFloat accepts
 			if f, err := strconv.ParseFloat(s, 64); err == nil {
 				return 0, f, false, TextAsNumber
 			}
@@ -85,8 +86,8 @@ func number(v Value) (whole int64, fraction float64, isWhole bool, reason Reason
 	return 0, 0, false, NotANumber
 }
 
-// wholeNumber gives the whole number that v says, rounded to the nearest, ties
-// to even, where it says another; none with NotANumber or OutOfRange.
+// wholeNumber returns the number that v represents, rounded to a whole number,
+// ties to even. With NotANumber or OutOfRange there is none.
 func wholeNumber(v Value) (int64, Reason) {
 	i, fraction, isWhole, reason := number(v)
 	if isWhole || reason&NotANumber != 0 {
@@ -140,8 +141,8 @@ func (c *Converter) appendFloat(dst []byte, f *Field, v Value) (field []byte, nu
 	return binary.BigEndian.AppendUint32(dst, math.Float32bits(short)), false, reason
 }
 
-// appendBool reads a value as SQLite and Python do: 0 and what is empty are
-// false, all else is true.
+// appendBool converts a value as SQLite and Python do: 0 and empty values are
+// false, and any other value is true.
 func appendBool(dst []byte, v Value) ([]byte, Reason) {
 	bit, reason := byte(0), InvalidBoolean
 	switch v.Class {
@@ -167,9 +168,9 @@ func appendBool(dst []byte, v Value) ([]byte, Reason) {
 	return append(dst, bit), reason
 }
 
-// appendJSON takes JSON's null for NULL where the column allows it: Flujo's
-// SQLite backend writes the text null for a step without output, its
-// PostgreSQL backend NULL.
+// appendJSON converts JSON's null to NULL if the column is nullable. For a step
+// without output, Flujo's SQLite backend writes the text null, and its PostgreSQL
+// backend writes NULL.
 func (c *Converter) appendJSON(dst []byte, f *Field, v Value) (field []byte, null bool, reason Reason) {
 	s := v.Bytes
 	switch v.Class {
@@ -183,11 +184,11 @@ func (c *Converter) appendJSON(dst []byte, f *Field, v Value) (field []byte, nul
 	if !f.NotNull && string(bytes.Trim(s, " \t\r\n")) == "null" {
 		return dst, true, reason
 	}
-	field, flaws := AppendJSON(append(dst, 1), s, c.Options.JSONDepth) // 1: version of jsonb's binary form
+	field, flaws := AppendJSON(append(dst, 1), s, c.Options.JSONDepth) // 1: version of jsonb's binary format
 	return field, false, reason | jsonReasons(flaws)
 }
 
-// jsonReasons says what a flaw of a JSON text led to.
+// jsonReasons returns the reasons that correspond to flaws.
 func jsonReasons(flaws JSONFlaw) (reason Reason) {
 	if flaws == 0 {
 		return 0
@@ -196,8 +197,14 @@ func jsonReasons(flaws JSONFlaw) (reason Reason) {
 		flaw   JSONFlaw
 		reason Reason
 	}{
-		{FlawNUL, NULRemoved}, {FlawSurrogate, LoneSurrogate}, {FlawUTF8, InvalidUTF8}, {FlawNaN, NonFiniteNumber}, {FlawSyntax, InvalidJSON},
-		{FlawNumber, JSONNumberOutOfRange}, {FlawDepth, JSONTooDeep}, {FlawSize, JSONTooLarge},
+		{FlawNUL, NULRemoved},
+		{FlawSurrogate, LoneSurrogate},
+		{FlawUTF8, InvalidUTF8},
+		{FlawNaN, NonFiniteNumber},
+		{FlawSyntax, InvalidJSON},
+		{FlawNumber, JSONNumberOutOfRange},
+		{FlawDepth, JSONTooDeep},
+		{FlawSize, JSONTooLarge},
 	} {
 		if flaws&pair.flaw != 0 {
 			reason |= pair.reason
@@ -206,13 +213,11 @@ func jsonReasons(flaws JSONFlaw) (reason Reason) {
 	return reason
 }
 
-// appendTime takes the time that the cell tells, or else the best fallback: a
-// column of the same meaning in the row, then whatever InferTime finds.
+// appendTime converts the cell's timestamp. If it is missing or unreadable, the best
+// fallback is taken: a column of the row with the same meaning, else the result of
+// InferTime.
 func (c *Converter) appendTime(
-	dst []byte,
-	f *Field,
-	v Value,
-	row []Value,
+	dst []byte, f *Field, v Value, row []Value,
 ) (field []byte, null bool, reason Reason, err error) {
 	at, reason, ok := c.Options.ReadTime(v)
 	switch {
@@ -242,7 +247,8 @@ func (c *Converter) fallbackTime(f *Field, row []Value) (Time, string, error) {
 	return c.InferTime(c.Mapping.Table.Name, f.Name, row)
 }
 
-// ReadTime reads a time of any storage class; reason says what was done to it.
+// ReadTime reads a timestamp of any storage class. The reason says how it was
+// changed. ok is false if v is not a timestamp in the years 1 to 9999.
 func (o *Options) ReadTime(v Value) (at Time, reason Reason, ok bool) {
 	switch v.Class {
 	case Text, Blob:
@@ -264,8 +270,8 @@ func (o *Options) ReadTime(v Value) (at Time, reason Reason, ok bool) {
 	return Time{}, 0, false
 }
 
-// epoch takes a number for seconds since 1970, as far as Python's datetime
-// reaches: the years 1 to 9999.
+// epoch converts seconds since 1970 to a time. ok is false outside of the years 1 to
+// 9999, the range of Python's datetime.
 func epoch(seconds float64) (at Time, reason Reason, ok bool) {
 	if !(seconds >= yearOne && seconds < year10000) {
 		return Time{}, 0, false
@@ -275,9 +281,9 @@ func epoch(seconds float64) (at Time, reason Reason, ok bool) {
 	return Time{Micros: (int64(whole)-postgresEpoch)*1e6 + micros}, EpochTime, true
 }
 
-// appendVector turns packed little-endian float32, as Flujo's SQLite backend
-// stores a memory's vector, into pgvector's binary form (vector_recv): two
-// uint16 (size, zero), then the floats, big-endian.
+// appendVector converts packed little-endian float32, in which Flujo's SQLite
+// backend stores a memory's vector, to pgvector's binary format (vector_recv): two
+// uint16, the dimension and zero, then the floats, all big-endian.
 func (c *Converter) appendVector(dst []byte, v Value) ([]byte, Reason) {
 	if v.Class != Blob || len(v.Bytes) == 0 || len(v.Bytes)%4 != 0 {
 		return dst, InvalidVector
@@ -289,7 +295,7 @@ func (c *Converter) appendVector(dst []byte, v Value) ([]byte, Reason) {
 	field = append(field, 0, 0)
 	for i := 0; i < len(v.Bytes); i += 4 {
 		bits := binary.LittleEndian.Uint32(v.Bytes[i:])
-		const exponent = 0x7f800000 // NonFiniteNumber and Infinity
+		const exponent = 0x7f800000 // all bits set: NaN or Infinity
 		if bits&exponent == exponent {
 			return dst, InvalidVector
 		}

@@ -13,13 +13,13 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// oids are what a server says of Flujo's columns.
+// oids are the OIDs of the types of Flujo's columns.
 var oids = map[Kind]uint32{
 	KindText: pgtype.TextOID, KindInt: pgtype.Int4OID, KindFloat4: pgtype.Float4OID, KindFloat8: pgtype.Float8OID,
 	KindJSON: pgtype.JSONBOID, KindTime: pgtype.TimestamptzOID, KindBool: pgtype.BoolOID,
 }
 
-// packed gives floats as Flujo's SQLite backend stores them.
+// packed returns floats as Flujo's SQLite backend stores them.
 func packed(floats ...float32) []byte {
 	var b []byte
 	for _, f := range floats {
@@ -28,18 +28,18 @@ func packed(floats ...float32) []byte {
 	return b
 }
 
-// noFallback is what a cell becomes for which its row is rejected.
+// noFallback is the expected result for a cell whose row is rejected.
 type noFallback struct{}
 
 func date(year int, month time.Month, day, hour, minute, second, micros int) time.Time {
 	return time.Date(year, month, day, hour, minute, second, micros*1000, time.UTC)
 }
 
-// nested10000 is JSON as deep as the tests let it be.
+// nested10000 is JSON nested as deeply as the tests allow.
 var nested10000 = strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000)
 
-// cellCase is a cell, what is due, what it becomes and why; want is what pgx
-// reads, nil for NULL.
+// cellCase is a cell, its column, and the expected field and reasons. want is the value
+// that pgx decodes, nil for NULL.
 type cellCase struct {
 	name     string
 	kind     Kind
@@ -453,7 +453,7 @@ func TestCells(t *testing.T) {
 		seen[tc.name] = true
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			c := converting(t, onlyColumn(tc.kind, tc.required))
+			c := newConverter(t, onlyColumn(tc.kind, tc.required))
 			row := []Value{IntegerValue(1), TextValue("k"), tc.cell}
 			if _, ok := tc.want.(noFallback); ok {
 				rejected(t, c, tc.reason, row...)
@@ -502,8 +502,8 @@ func TestCells(t *testing.T) {
 	}
 }
 
-// TestEveryClassInEveryKind: no storage class is without a case where a kind
-// is due, and none without one where it must have a value.
+// TestEveryClassInEveryKind checks that the cases cover every storage class for every
+// kind, nullable or not.
 func TestEveryClassInEveryKind(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
@@ -527,7 +527,7 @@ func TestEveryClassInEveryKind(t *testing.T) {
 
 func TestExactFloats(t *testing.T) {
 	t.Parallel()
-	c := converting(t, mappingOf(t, Runs, names(Tables[0].Columns)...))
+	c := newConverter(t, mappingOf(t, Runs, names(Tables[0].Columns)...))
 	c.Types = NewTypes(true)
 	at := c.Mapping.Position("memory_usage_mb")
 	row := make([]Value, len(c.Mapping.Columns)+1)
@@ -563,17 +563,19 @@ func TestExactFloats(t *testing.T) {
 	}
 }
 
-// TestRoundedFloats: what float4 does to floats is counted, with the largest
+// TestRoundedFloats checks that floats rounded to float4 are counted, with the largest
 // relative change.
 func TestRoundedFloats(t *testing.T) {
 	t.Parallel()
-	c := converting(t, onlyColumn(KindFloat4, false))
+	c := newConverter(t, onlyColumn(KindFloat4, false))
 	add := func(v Value) {
 		t.Helper()
 		appendRow(t, c, IntegerValue(1), TextValue("k"), v)
 		sameChanges(t, c.Changes(), nil)
 	}
-	for _, v := range []Value{RealValue(0.5), RealValue(0), RealValue(minusZero), RealValue(math.Inf(-1)), IntegerValue(1 << 24), {}} {
+	for _, v := range []Value{
+		RealValue(0.5), RealValue(0), RealValue(minusZero), RealValue(math.Inf(-1)), IntegerValue(1 << 24), {},
+	} {
 		add(v)
 	}
 	if len(c.Rounded) != 0 {
@@ -596,8 +598,9 @@ func TestRoundedFloats(t *testing.T) {
 	}
 }
 
-// TestVector: what pgvector's vector_recv reads (its vector.c: dim as int16,
-// unused as int16, which must be 0, then dim times float4), written by hand.
+// TestVector compares a vector with bytes written by hand, in the format of pgvector's
+// vector_recv (vector.c): dim as int16, unused as int16, which must be 0, then dim
+// times float4.
 func TestVector(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -619,7 +622,7 @@ func TestVector(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			c := converting(t, onlyColumn(KindVector, true))
+			c := newConverter(t, onlyColumn(KindVector, true))
 			c.Types.VectorSize = len(tc.cell) / 4
 			fields := appendRow(t, c, IntegerValue(1), TextValue("k"), BlobValue(tc.cell))
 			if string(fields[1]) != tc.wants {
@@ -637,7 +640,7 @@ func TestVectorSizes(t *testing.T) {
 		for i := range floats {
 			floats[i] = float32(i)/7 - 100
 		}
-		c := converting(t, onlyColumn(KindVector, false))
+		c := newConverter(t, onlyColumn(KindVector, false))
 		c.Types.VectorSize = size
 		field := appendRow(t, c, IntegerValue(1), TextValue("k"), BlobValue(packed(floats...)))[1]
 		if len(field) != 4+4*size || int(field[0])<<8|int(field[1]) != size || field[2] != 0 || field[3] != 0 {
@@ -645,9 +648,8 @@ func TestVectorSizes(t *testing.T) {
 		}
 		for i, f := range floats {
 			at := field[4+4*i:]
-			if bits := uint32(at[0])<<24 | uint32(at[1])<<16 | uint32(at[2])<<8 | uint32(at[3]); bits != math.Float32bits(
-				f,
-			) {
+			bits := uint32(at[0])<<24 | uint32(at[1])<<16 | uint32(at[2])<<8 | uint32(at[3])
+			if bits != math.Float32bits(f) {
 				t.Fatalf("of %d floats number %d is %x, not %v", size, i, bits, f)
 			}
 		}
@@ -684,7 +686,7 @@ func TestRejectedVectors(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			c := converting(t, onlyColumn(KindVector, false))
+			c := newConverter(t, onlyColumn(KindVector, false))
 			c.Types.VectorSize = size
 			rejected(t, c, tc.why, IntegerValue(1), TextValue("k"), tc.cell)
 		})
@@ -700,10 +702,10 @@ func zone(t testing.TB, name string) *time.Location {
 	return z
 }
 
-// TestNaiveTimes: a time without a zone is one of the given zone, as Python's
-// datetime.astimezone() reads it (PEP 495, fold=0): of a reading that comes
-// twice the first is meant, one that never comes is as far from midnight as
-// its clock says.
+// TestNaiveTimes checks that a timestamp without a time zone is interpreted in the
+// given zone, as Python's datetime.astimezone() does (PEP 495, fold=0). Of a local time
+// that occurs twice the first is meant. A local time that is skipped has the offset
+// before the change.
 func TestNaiveTimes(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -715,7 +717,8 @@ func TestNaiveTimes(t *testing.T) {
 		{"Europe/Berlin", "2025-12-01", "2025-11-30T23:00:00Z", true},
 		{"America/New_York", "2025-09-01T08:00", "2025-09-01T12:00:00Z", true},
 		{"Asia/Kathmandu", "2025-09-01T08:00:00", "2025-09-01T02:15:00Z", true},
-		// zones have no say where the text names one, or is SQLite's datetime()
+		// the zone does not apply if the text has one, or has the form of SQLite's
+		// datetime()
 		{"Europe/Berlin", "2025-09-01T08:00:00.783607Z", "2025-09-01T08:00:00.783607Z", false},
 		{"Europe/Berlin", "2025-09-01T08:00:00-04:00", "2025-09-01T12:00:00Z", false},
 		{"Europe/Berlin", "2026-11-23 02:18:25", "2026-11-23T02:18:25Z", false},
@@ -740,7 +743,7 @@ func TestNaiveTimes(t *testing.T) {
 		// Samoa skipped the whole of 30 December 2011
 		{"Pacific/Apia", "2011-12-30T12:00:00", "2011-12-30T22:00:00Z", true},
 		{"Pacific/Apia", "2011-12-31T00:00:00", "2011-12-30T10:00:00Z", true},
-		// before there were zones: Berlin's own time, 53 minutes and 28 seconds
+		// before time zones: Berlin's local mean time, 53 minutes and 28 seconds
 		{"Europe/Berlin", "1890-01-01T00:53:28", "1890-01-01T00:00:00Z", true},
 	} {
 		t.Run(tc.zone+" "+tc.text, func(t *testing.T) {
@@ -749,7 +752,7 @@ func TestNaiveTimes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := converting(t, onlyColumn(KindTime, true))
+			c := newConverter(t, onlyColumn(KindTime, true))
 			c.Options.NaiveZone = zone(t, tc.zone)
 			field := appendRow(t, c, IntegerValue(1), TextValue("k"), TextValue(tc.text))[1]
 			if got := decode[time.Time](t, pgtype.TimestamptzOID, field); !got.Equal(want) {
@@ -769,7 +772,7 @@ func TestNaiveTimes(t *testing.T) {
 
 func TestNaiveTimesCounted(t *testing.T) {
 	t.Parallel()
-	c := converting(t, mappingOfAllColumns(t, Runs))
+	c := newConverter(t, mappingOfAllColumns(t, Runs))
 	row := make([]Value, len(c.Mapping.Columns)+1)
 	for i := 1; i <= 5; i++ {
 		row[i] = TextValue("x")
@@ -786,8 +789,8 @@ func TestNaiveTimesCounted(t *testing.T) {
 	}
 }
 
-// TestInferredTimes: a required time that its cell does not tell is the
-// error of InferTime, and the cell is kept.
+// TestInferredTimes checks that a missing or unreadable required timestamp is taken
+// from InferTime, that its error is returned, and that the cell is an original value.
 func TestInferredTimes(t *testing.T) {
 	t.Parallel()
 	said := date(2026, 2, 3, 4, 5, 6, 789012)
@@ -813,7 +816,7 @@ func TestInferredTimes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := converting(t, onlyColumn(KindTime, true))
+			c := newConverter(t, onlyColumn(KindTime, true))
 			row := []Value{IntegerValue(1), TextValue("k"), cell}
 			c.InferTime = func(table, column string, asked []Value) (Time, string, error) {
 				if table != "cells" || column != "cell" || !slices.EqualFunc(asked, row, sameValue) {
@@ -837,15 +840,17 @@ func TestInferredTimes(t *testing.T) {
 	}
 }
 
-// TestInferredTimeThatMayBeNull: where NULL is allowed it stays NULL, and what
-// cannot be read is inferred.
+// TestInferredTimeThatMayBeNull checks that NULL remains NULL in a nullable column, and
+// that an unreadable timestamp is inferred.
 func TestInferredTimeThatMayBeNull(t *testing.T) {
 	t.Parallel()
-	c := converting(t, onlyColumn(KindTime, false))
+	c := newConverter(t, onlyColumn(KindTime, false))
 	if field := appendRow(t, c, IntegerValue(1), TextValue("k"), Value{})[1]; field != nil {
 		t.Errorf("NULL is %q", field)
 	}
-	c.InferTime = func(string, string, []Value) (Time, string, error) { return Time{Micros: 1, Naive: true}, "where", nil }
+	c.InferTime = func(string, string, []Value) (Time, string, error) {
+		return Time{Micros: 1, Naive: true}, "where", nil
+	}
 	field := appendRow(t, c, IntegerValue(1), TextValue("k"), TextValue("?"))[1]
 	if string(field) != "\x00\x00\x00\x00\x00\x00\x00\x01" || c.Naive["cell"] != 1 {
 		t.Errorf("it is %x, naive %v", field, c.Naive)
@@ -854,17 +859,17 @@ func TestInferredTimeThatMayBeNull(t *testing.T) {
 
 func TestInferTimeFails(t *testing.T) {
 	t.Parallel()
-	c := converting(t, onlyColumn(KindTime, true))
+	c := newConverter(t, onlyColumn(KindTime, true))
 	gone := fmt.Errorf("the file is gone")
 	c.InferTime = func(string, string, []Value) (Time, string, error) { return Time{}, "", gone }
 	out, accepted, err := c.Append([]byte("before"), []Value{IntegerValue(1), TextValue("k"), {}})
 	if err != gone || accepted || string(out) != "before" {
-		t.Errorf("%q, placed %v, error %v", out, accepted, err)
+		t.Errorf("%q, accepted %v, error %v", out, accepted, err)
 	}
 }
 
-// TestTimesByOtherColumns: what the row itself tells comes before any fallback,
-// best first.
+// TestTimesByOtherColumns checks that columns of the row are used before other
+// fallbacks, best first.
 func TestTimesByOtherColumns(t *testing.T) {
 	t.Parallel()
 	start, end := TextValue("2025-09-01T08:00:00.783607"), TextValue("2025-09-01T08:00:09")
@@ -875,8 +880,10 @@ func TestTimesByOtherColumns(t *testing.T) {
 		created              time.Time
 	}{
 		{
-			"a run that 0.6 opened", Runs, "run_id pipeline_id pipeline_name pipeline_version status start_time end_time created_at updated_at",
-			[]Value{IntegerValue(1), TextValue("r"), TextValue("unknown"), TextValue("p"), TextValue("1"), TextValue("ok"), start, end, TextValue(""), TextValue("")},
+			"a run that 0.6 opened", Runs,
+			"run_id pipeline_id pipeline_name pipeline_version status start_time end_time created_at updated_at",
+			[]Value{IntegerValue(1), TextValue("r"), TextValue("unknown"), TextValue("p"), TextValue("1"),
+				TextValue("ok"), start, end, TextValue(""), TextValue("")},
 			[]Change{
 				{Column: "created_at", Reason: TimeInferred, Note: "runs.start_time", Original: TextValue("")},
 				{Column: "updated_at", Reason: TimeInferred, Note: "runs.end_time", Original: TextValue("")},
@@ -886,8 +893,10 @@ func TestTimesByOtherColumns(t *testing.T) {
 			date(2025, 9, 1, 8, 0, 0, 783607),
 		},
 		{
-			"a step without a start that can be read", "steps", "step_run_id run_id step_name step_index status start_time end_time",
-			[]Value{IntegerValue(1), {}, TextValue("r"), TextValue("n"), IntegerValue(0), TextValue("ok"), TextValue("?"), end},
+			"a step without a start that can be read", "steps",
+			"step_run_id run_id step_name step_index status start_time end_time",
+			[]Value{IntegerValue(1), {}, TextValue("r"), TextValue("n"), IntegerValue(0), TextValue("ok"),
+				TextValue("?"), end},
 			[]Change{
 				{Column: "created_at", Reason: TimeInferred, Note: "steps.end_time", Original: TextValue("?")},
 				{Column: "end_time", Reason: UnmappedColumn, Original: end},
@@ -895,8 +904,10 @@ func TestTimesByOtherColumns(t *testing.T) {
 			date(2025, 9, 1, 8, 0, 9, 0),
 		},
 		{
-			"a step whose own column is empty", "steps", "id run_id step_name step_index status created_at end_time start_time",
-			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("n"), IntegerValue(0), TextValue("ok"), TextValue(""), end, start},
+			"a step whose own column is empty", "steps",
+			"id run_id step_name step_index status created_at end_time start_time",
+			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("n"), IntegerValue(0), TextValue("ok"),
+				TextValue(""), end, start},
 			[]Change{
 				{Column: "created_at", Reason: TimeInferred, Note: "steps.start_time", Original: TextValue("")},
 				{Column: "end_time", Reason: UnmappedColumn, Original: end},
@@ -906,26 +917,29 @@ func TestTimesByOtherColumns(t *testing.T) {
 		},
 		{
 			"a span by its end", Spans, "id run_id span_id name start_time end_time status created_at",
-			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("s"), TextValue("n"), RealValue(1), RealValue(1767603600.5), TextValue("ok"), {}},
+			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("s"), TextValue("n"), RealValue(1),
+				RealValue(1767603600.5), TextValue("ok"), {}},
 			[]Change{{Column: "created_at", Reason: TimeInferred, Note: "spans.end_time"}},
 			date(2026, 1, 5, 9, 0, 0, 500000),
 		},
 		{
 			"a span by its start", Spans, "id run_id span_id name start_time end_time status created_at",
-			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("s"), TextValue("n"), RealValue(1767603600.25), {}, TextValue("ok"), TextValue("")},
+			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("s"), TextValue("n"),
+				RealValue(1767603600.25), {}, TextValue("ok"), TextValue("")},
 			[]Change{{Column: "created_at", Reason: TimeInferred, Note: "spans.start_time", Original: TextValue("")}},
 			date(2026, 1, 5, 9, 0, 0, 250000),
 		},
 		{
 			"a table without the column", Spans, "id run_id span_id name start_time status",
-			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("s"), TextValue("n"), IntegerValue(1767603600), TextValue("ok")},
+			[]Value{IntegerValue(1), IntegerValue(1), TextValue("r"), TextValue("s"), TextValue("n"),
+				IntegerValue(1767603600), TextValue("ok")},
 			[]Change{{Column: "created_at", Reason: TimeInferred, Note: "spans.start_time"}},
 			date(2026, 1, 5, 9, 0, 0, 0),
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			c := converting(t, mappingOf(t, tc.table, strings.Fields(tc.columns)...))
+			c := newConverter(t, mappingOf(t, tc.table, strings.Fields(tc.columns)...))
 			fields := appendRow(t, c, tc.row...)
 			sameChanges(t, c.Changes(), tc.want)
 			at := slices.Index(names(c.Mapping.Table.Columns), "created_at")
@@ -936,11 +950,11 @@ func TestTimesByOtherColumns(t *testing.T) {
 	}
 }
 
-// TestTimeOfAnEndThatNeverCame: a run of 0.4 that still runs has no end_time;
-// only other rows can tell.
+// TestTimeOfAnEndThatNeverCame checks a run of 0.4 that is still running. It has no
+// end_time, so the timestamp is inferred from other rows.
 func TestTimeOfAnEndThatNeverCame(t *testing.T) {
 	t.Parallel()
-	c := converting(
+	c := newConverter(
 		t,
 		mappingOf(t, Runs, strings.Fields("run_id pipeline_name pipeline_version status start_time end_time")...),
 	)
@@ -967,8 +981,8 @@ func TestTimeOfAnEndThatNeverCame(t *testing.T) {
 	}
 }
 
-// TestNaiveOutOfReach: a naive time that its zone takes out of Python's years is
-// none, as one that its offset takes out.
+// TestNaiveOutOfReach checks that a naive timestamp is not accepted if its zone moves
+// it out of Python's years.
 func TestNaiveOutOfReach(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -13,14 +13,15 @@ type FileColumn struct {
 	Declaration string // type and constraints
 }
 
-// legacyColumns are what even a file that Flujo 0.6 makes has more than the
-// table in PostgreSQL.
+// legacyColumns are the columns that a file created by Flujo 0.6 has and the table
+// in PostgreSQL does not.
 var legacyColumns = map[string][]FileColumn{
 	Runs: {{"end_time", "TEXT"}, {"total_cost", "REAL"}, {"final_context_blob", "TEXT"}},
 }
 
-// FileColumns gives the columns that Flujo 0.6 gives the table in a SQLite file:
-// first those that it has in PostgreSQL, in their order.
+// FileColumns returns the columns of the table in a SQLite file that Flujo 0.6
+// creates: first those that the table has in PostgreSQL, in their order, then the
+// legacy columns.
 func (t *Table) FileColumns() []FileColumn {
 	columns := make([]FileColumn, 0, len(t.Columns)+3)
 	for _, c := range t.Columns {
@@ -29,10 +30,16 @@ func (t *Table) FileColumns() []FileColumn {
 	return append(columns, legacyColumns[t.Name]...)
 }
 
+// declaration returns the type and constraints of a column in a SQLite file.
 func (t *Table) declaration(c Column) string {
-	kind := map[Kind]string{KindInt: "INTEGER", KindBool: "INTEGER", KindFloat4: "REAL", KindFloat8: "REAL", KindVector: "BLOB"}[c.Kind]
-	if kind == "" {
-		kind = "TEXT"
+	kind := "TEXT"
+	switch c.Kind {
+	case KindInt, KindBool:
+		kind = "INTEGER"
+	case KindFloat4, KindFloat8:
+		kind = "REAL"
+	case KindVector:
+		kind = "BLOB"
 	}
 	name := t.Name + "." + c.Name
 	switch {
@@ -50,10 +57,10 @@ func (t *Table) declaration(c Column) string {
 	return kind
 }
 
-// Preserves reports whether a value that is put into the column stays what it is:
-// by the declared type SQLite makes text of numbers and numbers of text
-// (https://www.sqlite.org/datatype3.html#type_affinity), and NULL may not be
-// allowed.
+// Preserves reports whether the column stores v unchanged. SQLite converts numbers
+// to text and text to numbers according to the declared type
+// (https://www.sqlite.org/datatype3.html#type_affinity), and a column may be NOT
+// NULL.
 func (c FileColumn) Preserves(v Value) bool {
 	kind, constraint, _ := strings.Cut(c.Declaration, " ")
 	switch {
@@ -75,10 +82,10 @@ func (c FileColumn) Preserves(v Value) bool {
 	case v.Class == Integer:
 		return true
 	}
-	return float64(int64(v.Real)) != v.Real // or else it becomes an integer
+	return float64(int64(v.Real)) != v.Real // SQLite stores a whole number as an integer
 }
 
-// FileTable gives the statement that makes the table in a SQLite file.
+// FileTable returns the statement that creates the table in a SQLite file.
 func (t *Table) FileTable() string {
 	var parts []string
 	for _, c := range t.FileColumns() {
@@ -90,8 +97,8 @@ func (t *Table) FileTable() string {
 	return fmt.Sprintf("CREATE TABLE %s (%s)", t.Name, strings.Join(parts, ", "))
 }
 
-// FileIndexes gives the statements that make the table's indexes in a SQLite
-// file: those that are not PostgreSQL's alone.
+// FileIndexes returns the statements that create the table's indexes in a SQLite
+// file. Indexes of types that only PostgreSQL has are left out.
 func (t *Table) FileIndexes() (all []string) {
 	for _, i := range t.Indexes {
 		if i.Method == "btree" {
@@ -101,5 +108,5 @@ func (t *Table) FileIndexes() (all []string) {
 	return all
 }
 
-// FileVersion is the user_version of the files of Flujo 0.6.
+// FileVersion is the user_version of a file that Flujo 0.6 creates.
 const FileVersion = 1

@@ -7,49 +7,48 @@ import (
 	"strings"
 )
 
-// TableMapping says how one table of a file becomes one of Flujo's PostgreSQL tables.
+// TableMapping maps the columns of a state file's table to those of one of Flujo's
+// PostgreSQL tables.
 type TableMapping struct {
 	Table *Table
-	// InFile reports whether the file has the table; without it there is
-	// nothing to read and the table stays empty.
+	// InFile reports whether the state file has the table.
 	InFile bool
-	// Columns are the file's columns, in its order. A row to convert holds
-	// them after its rowid: column i is row[i+1].
+	// Columns are the columns of the state file's table, in its order. A row to
+	// convert has the rowid first: column i is row[i+1].
 	Columns []string
-	// Fields are the table's columns, in their order. Those that the file does
-	// not have get Flujo's default.
+	// Fields are the columns of the PostgreSQL table, in their order. Those that
+	// the state file does not have get Flujo's default.
 	Fields []Field
-	// unmapped are the positions in a row of columns that Flujo's PostgreSQL
-	// table does not have.
+	// unmapped are the positions in a row of the unmapped columns.
 	unmapped []int
-	key      int // position in a row of the primary key; -1 without one
+	key      int // position of the primary key in a row; absent without one
 }
 
-// Field says how one column is filled.
+// Field is a column of the PostgreSQL table and where its value comes from.
 type Field struct {
 	Column
-	// from is the position in a row; absent without one.
+	// from is the position of the value in a row, or absent.
 	from int
-	// value is what the column gets when from is absent.
+	// value is the column's value if from is absent.
 	value Value
-	// fallbacks are the positions in a row of what tells the time when the
-	// column itself does not.
+	// fallbacks are the positions in a row of the timestamp fallbacks, best first.
 	fallbacks []int
-	indexed   bool // a btree index is on it
-	reference bool // it holds another table's key
+	indexed   bool // the column has a btree index
+	reference bool // the column refers to the key of another table
 }
 
-// Position gives the position in a row that fills the column; 0 where none does but
+// Position returns the position in a row of the column's value; 0 if the value is
 // the rowid or a default.
 func (f *Field) Position() int { return max(f.from, 0) }
 
+// absent is the position of a column that a row does not have.
 const absent = -1
 
-// rowID is the position in a row of SQLite's rowid.
+// rowID is the position of SQLite's rowid in a row.
 const rowID = 0
 
-// KeyColumn gives the file's column that holds the primary key; "" where the
-// rowid does, or nothing.
+// KeyColumn returns the state file's column that holds the primary key; "" if the
+// rowid is the key, or if there is none.
 func (p *TableMapping) KeyColumn() string {
 	if p.key <= rowID {
 		return ""
@@ -57,8 +56,8 @@ func (p *TableMapping) KeyColumn() string {
 	return p.Columns[p.key-1]
 }
 
-// filledFrom gives the PostgreSQL column that gets what is at the position in a
-// row; "" for none.
+// filledFrom returns the name of the PostgreSQL column whose value is at the given
+// position in a row; "" for none.
 func (p *TableMapping) filledFrom(at int) string {
 	for _, f := range p.Fields {
 		if f.from == at {
@@ -68,14 +67,15 @@ func (p *TableMapping) filledFrom(at int) string {
 	return ""
 }
 
-// Format is what is in a file, as far as this program is concerned.
+// Format is a file format: the mappings of the state file's tables.
 type Format struct {
-	Name        string         // names the versions of Flujo that write it, such as "Flujo 0.6"
+	// Name is the versions of Flujo that write this format, such as "Flujo 0.6".
+	Name        string
 	Mappings    []TableMapping // one for each of Tables, in that order
-	OtherTables []string       // tables of the file that are not Flujo's, sorted
+	OtherTables []string       // tables of the state file that are not Flujo's, sorted
 }
 
-// Mapping returns the mapping of the named table.
+// Mapping returns the mapping of the named table, or nil if the table is not Flujo's.
 func (l *Format) Mapping(table string) *TableMapping {
 	for i := range l.Mappings {
 		if l.Mappings[i].Table.Name == table {
@@ -85,28 +85,28 @@ func (l *Format) Mapping(table string) *TableMapping {
 	return nil
 }
 
-// ErrNotFlujo is returned by Detect for a database without any of Flujo's
-// tables.
-var ErrNotFlujo = errors.New("none of Flujo's tables is in it")
+// ErrNotFlujo is returned by DetectFormat for a file without any of Flujo's tables.
+var ErrNotFlujo = errors.New("the file has none of Flujo's tables")
 
-// FormatError is returned by Detect for a file whose tables lack columns that
-// PostgreSQL requires and nothing else stands for.
+// FormatError is returned by DetectFormat for a file whose tables lack required
+// columns, for which there is neither another column nor a default.
 type FormatError struct {
 	Missing []string // as table.column
 }
 
 func (e *FormatError) Error() string {
-	return fmt.Sprintf("its tables are in no file format of Flujo's: no column %s", strings.Join(e.Missing, ", "))
+	missing := strings.Join(e.Missing, ", ")
+	return fmt.Sprintf("the file's tables have no known Flujo file format; missing columns: %s", missing)
 }
 
-// olderColumn says what stands for a column in the files of Flujo 0.4.
+// olderColumn is the column of a file of Flujo 0.4 that corresponds to a column of
+// Flujo 0.6.
 type olderColumn struct {
 	column       string
-	keepOriginal bool // it means more than the column it stands for: kept as an original too
+	keepOriginal bool // the meanings differ, so the value is also stored as an original value
 }
 
-// columns04 is how the columns of 0.4 (0.4.33 to 0.4.35) correspond to those
-// of 0.6; the key is table.column.
+// columns04 maps columns of Flujo 0.6, as table.column, to those of 0.4.33 to 0.4.35.
 var columns04 = map[string]olderColumn{
 	"runs.created_at":         {column: "start_time"},
 	"runs.updated_at":         {column: "end_time", keepOriginal: true},
@@ -117,17 +117,17 @@ var columns04 = map[string]olderColumn{
 	"steps.output":            {column: "output_blob"},
 }
 
-// constants are the values that Flujo 0.6 gives rows of 0.4 when it opens
-// their file.
+// constants are the values that Flujo 0.6 sets in rows of 0.4 when it opens their
+// file.
 var constants = map[string]Value{"runs.pipeline_id": TextValue("unknown")}
 
-// defaults are the values of columns that the file does not have, by their
-// default in PostgreSQL. The time of the load, which now() would be, says
-// nothing of such a row.
+// defaults are the values of columns that the state file does not have, by their
+// default in PostgreSQL. now() is not among them: the time of the load would be
+// wrong for such a row.
 var defaults = map[string]Value{"0": IntegerValue(0), "false": IntegerValue(0)}
 
-// columnFallbacks are columns of the same row that tell a time, by table.column,
-// best first.
+// columnFallbacks are the timestamp fallbacks in the same row, by table.column, best
+// first.
 var columnFallbacks = map[string][]string{
 	"runs.created_at":  {"start_time"},
 	"runs.updated_at":  {"end_time"},
@@ -135,9 +135,9 @@ var columnFallbacks = map[string][]string{
 	"spans.created_at": {"end_time", "start_time"},
 }
 
-// DetectFormat decides from the columns that are there, per table, which format a file
-// has; user_version says less, since Flujo 0.6 sets it on files of 0.4.
-// It returns ErrNotFlujo or a *FormatError where the file cannot be moved.
+// DetectFormat returns the file format of a state file with the given columns, by
+// table. It does not use user_version, which Flujo 0.6 also sets on files of 0.4.
+// If the file cannot be migrated, the error is ErrNotFlujo or a *FormatError.
 func DetectFormat(columns map[string][]string) (*Format, error) {
 	format := &Format{Mappings: make([]TableMapping, 0, len(Tables))}
 	var missing []string
@@ -167,8 +167,9 @@ func DetectFormat(columns map[string][]string) (*Format, error) {
 	return format, nil
 }
 
-// FullMapping is the mapping for rows of a table that are not in the file: all of
-// the table's columns, in their order.
+// FullMapping returns the mapping for rows of a table that are not stored in the
+// state file: it has all of the table's columns, in their order. It returns nil if
+// the table is not Flujo's.
 func FullMapping(table string) *TableMapping {
 	for i := range Tables {
 		if Tables[i].Name == table {
@@ -179,8 +180,8 @@ func FullMapping(table string) *TableMapping {
 	return nil
 }
 
-// Position gives where in a row the named column of the file is; -1 when there
-// is none.
+// Position returns the position in a row of the named column of the state file, or
+// -1 if there is none.
 func (p *TableMapping) Position(column string) int {
 	if i := slices.Index(p.Columns, column); i >= 0 {
 		return i + 1
@@ -188,7 +189,7 @@ func (p *TableMapping) Position(column string) int {
 	return absent
 }
 
-// formatName names the versions of Flujo that write a file format.
+// formatName returns the versions of Flujo that write tables with these columns.
 func formatName(columns map[string][]string) string {
 	_, hasRuns := columns[Runs]
 	oldSteps := slices.Contains(columns["steps"], "step_run_id")
@@ -204,11 +205,11 @@ func formatName(columns map[string][]string) string {
 	return "Flujo 0.6"
 }
 
-// newTableMapping makes the mapping of a table that has the given columns, and names what
-// it lacks.
+// newTableMapping returns the mapping of a table that has the given columns in the
+// state file, and the required columns that it lacks.
 func newTableMapping(t *Table, have []string, inFile bool) (TableMapping, []string) {
 	p := TableMapping{Table: t, InFile: inFile, Columns: have, key: absent}
-	if !inFile { // nothing is read; what is derived comes with all columns
+	if !inFile { // no rows are read, and derived rows have all columns
 		for _, c := range t.Columns {
 			p.Columns = append(p.Columns, c.Name)
 		}
@@ -261,8 +262,8 @@ func newTableMapping(t *Table, have []string, inFile bool) (TableMapping, []stri
 	return p, missing
 }
 
-// indexed reports whether Flujo has a btree index on a text column, which
-// limits its length.
+// indexed reports whether Flujo has a btree index on the column, which limits the
+// length of a text.
 func (t *Table) indexed(column string) bool {
 	return column == t.PrimaryKey || slices.ContainsFunc(t.Indexes, func(i Index) bool {
 		return i.Column == column && i.Method == "btree"

@@ -9,15 +9,15 @@ import (
 	"testing"
 )
 
-// format06 gives the columns of a file that Flujo 0.6.11 made, as they are in
-// testdata/flujo_state.db: memories is there only once it was used.
+// format06 returns the columns of a file that Flujo 0.6.11 created, as in
+// testdata/flujo_state.db. The table memories exists only after it was used.
 func format06() map[string][]string {
 	columns := map[string]string{
-		"workflow_state": "run_id pipeline_id pipeline_name pipeline_version current_step_index pipeline_context last_step_output " +
-			"step_history status created_at updated_at total_steps error_message execution_time_ms memory_usage_mb metadata " +
-			"is_background_task parent_run_id task_id background_error",
-		"runs": "run_id pipeline_id pipeline_name pipeline_version status created_at updated_at execution_time_ms memory_usage_mb " +
-			"total_steps error_message end_time total_cost final_context_blob",
+		"workflow_state": "run_id pipeline_id pipeline_name pipeline_version current_step_index pipeline_context " +
+			"last_step_output step_history status created_at updated_at total_steps error_message execution_time_ms " +
+			"memory_usage_mb metadata is_background_task parent_run_id task_id background_error",
+		"runs": "run_id pipeline_id pipeline_name pipeline_version status created_at updated_at execution_time_ms " +
+			"memory_usage_mb total_steps error_message end_time total_cost final_context_blob",
 		"system_state": "key value updated_at",
 		"steps": "id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms " +
 			"created_at",
@@ -40,8 +40,8 @@ func names(columns []Column) []string {
 	return all
 }
 
-// filled gives the columns that a mapping fills from the file, and sees that its
-// fields are the table's columns, the others with Flujo's default.
+// filled returns the columns that a mapping fills from the file. It checks that the
+// fields are the table's columns, and that the others have Flujo's default.
 func filled(t testing.TB, p *TableMapping) (all []string) {
 	t.Helper()
 	for i, f := range p.Fields {
@@ -114,7 +114,7 @@ func TestDetectKeys(t *testing.T) {
 		p := &format.Mappings[i]
 		row := make([]Value, len(p.Columns)+1)
 		row[slices.Index(p.Columns, p.Table.PrimaryKey)+1] = TextValue("the key")
-		if got := converting(t, p).Key(row); got != "the key" {
+		if got := newConverter(t, p).Key(row); got != "the key" {
 			t.Errorf("%s: the key is %q", p.Table.Name, got)
 		}
 		if p.KeyColumn() != p.Table.PrimaryKey {
@@ -146,7 +146,7 @@ func TestDetectSevenColumns(t *testing.T) {
 	for i := range row {
 		row[i] = TextValue("2026-01-05")
 	}
-	if fields := appendRow(t, converting(t, tm), row...); len(fields) != len(tm.Table.Columns) {
+	if fields := appendRow(t, newConverter(t, tm), row...); len(fields) != len(tm.Table.Columns) {
 		t.Errorf("a tuple of %d fields", len(fields))
 	}
 	for _, table := range []string{"steps", "spans", Traces, Memories} {
@@ -178,7 +178,8 @@ func TestDetectFormats(t *testing.T) {
 			},
 			others: []string{"Audit log", "sqlean_define", "zebra"},
 		},
-		"Flujo's own record in SQLite":    {change: func(m map[string][]string) { m[Versions] = []string{"version"} }, others: []string{Versions}},
+		"Flujo's own record in SQLite": {change: func(m map[string][]string) { m[Versions] = []string{"version"} },
+			others: []string{Versions}},
 		"column that may be NULL missing": {change: drop("steps", "raw_response")},
 		"column with a default missing":   {change: drop("evaluations", "created_at")},
 		"column that is required missing": {change: drop("steps", "step_name"), missing: []string{"steps.step_name"}},
@@ -186,7 +187,8 @@ func TestDetectFormats(t *testing.T) {
 		"key missing":                     {change: drop("system_state", "key"), missing: []string{"system_state.key"}},
 		"serial missing":                  {change: drop("spans", "id")}, // it is the rowid
 		"run's pipeline missing":          {change: drop("runs", "pipeline_id")},
-		"state's pipeline missing":        {change: drop("workflow_state", "pipeline_id"), missing: []string{"workflow_state.pipeline_id"}},
+		"state's pipeline missing": {change: drop("workflow_state", "pipeline_id"),
+			missing: []string{"workflow_state.pipeline_id"}},
 		"a table of that name, and no more": {
 			change: func(m map[string][]string) { m["traces"] = []string{"x"} },
 			missing: []string{
@@ -216,7 +218,8 @@ func TestDetectFormats(t *testing.T) {
 				if !ok || !slices.Equal(e.Missing, tc.missing) || format != nil {
 					t.Fatalf("error %v, format %v", err, format)
 				}
-				if want := "its tables are in no file format of Flujo's: no column " + strings.Join(tc.missing, ", "); err.Error() != want {
+				const prefix = "the file's tables have no known Flujo file format; missing columns: "
+				if want := prefix + strings.Join(tc.missing, ", "); err.Error() != want {
 					t.Errorf("it says %q", err)
 				}
 				return
@@ -268,8 +271,7 @@ func TestMappingOfUnknownTable(t *testing.T) {
 	}
 }
 
-// TestTables holds the tables together: what the rest of the program takes for
-// granted about them.
+// TestTables checks the properties of Tables that the rest of the program relies on.
 func TestTables(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}

@@ -11,11 +11,11 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// unmappedOf finds out which columns of a mapping are unmapped, by the changes of
-// a row that holds something in every column.
+// unmappedOf returns the unmapped columns of a mapping, determined from the changes of
+// a row with a value in every column.
 func unmappedOf(t testing.TB, p *TableMapping) (unmapped []string) {
 	t.Helper()
-	c := converting(t, p)
+	c := newConverter(t, p)
 	c.InferTime = func(string, string, []Value) (Time, string, error) { return Time{}, "", nil }
 	c.Types.VectorSize = 1
 	row := []Value{IntegerValue(1)}
@@ -41,17 +41,20 @@ func unmappedOf(t testing.TB, p *TableMapping) (unmapped []string) {
 	return unmapped
 }
 
-// Columns of tables of Flujo 0.4, as its own files have them.
+// Columns of tables of Flujo 0.4, as it creates them.
 const (
-	state0429 = "run_id pipeline_id pipeline_name pipeline_version current_step_index pipeline_context last_step_output status " +
-		"created_at updated_at total_steps error_message execution_time_ms memory_usage_mb"
-	state0433 = "run_id pipeline_id pipeline_name pipeline_version current_step_index pipeline_context last_step_output step_history " +
-		"status created_at updated_at total_steps error_message execution_time_ms memory_usage_mb"
-	runs0433   = "run_id pipeline_name pipeline_version status start_time end_time total_cost final_context_blob"
-	steps0433  = "step_run_id run_id step_name step_index status start_time end_time duration_ms cost tokens input_blob output_blob error_blob"
-	spans0433  = "span_id run_id parent_span_id name start_time end_time status attributes created_at"
-	stateBy06  = state0433 + " metadata is_background_task parent_run_id task_id background_error"
-	runsBy06   = runs0433 + " pipeline_id created_at updated_at execution_time_ms memory_usage_mb total_steps error_message"
+	state0429 = "run_id pipeline_id pipeline_name pipeline_version current_step_index pipeline_context " +
+		"last_step_output status created_at updated_at total_steps error_message execution_time_ms memory_usage_mb"
+	state0433 = "run_id pipeline_id pipeline_name pipeline_version current_step_index pipeline_context " +
+		"last_step_output step_history status created_at updated_at total_steps error_message execution_time_ms " +
+		"memory_usage_mb"
+	runs0433  = "run_id pipeline_name pipeline_version status start_time end_time total_cost final_context_blob"
+	steps0433 = "step_run_id run_id step_name step_index status start_time end_time duration_ms cost tokens " +
+		"input_blob output_blob error_blob"
+	spans0433 = "span_id run_id parent_span_id name start_time end_time status attributes created_at"
+	stateBy06 = state0433 + " metadata is_background_task parent_run_id task_id background_error"
+	runsBy06  = runs0433 + " pipeline_id created_at updated_at execution_time_ms memory_usage_mb total_steps " +
+		"error_message"
 	stepsBy06  = steps0433 + " raw_response"
 	evaluation = "id run_id step_name score feedback metadata created_at"
 )
@@ -64,8 +67,8 @@ func allTables(columns map[string]string) map[string][]string {
 	return split
 }
 
-// TestFormatNames: every file format that Flujo ever wrote is known for what it is,
-// is filled as far as it goes, and converts what is mapped.
+// TestFormatNames checks the name, the mappings and the conversion of every file format
+// that Flujo has written.
 func TestFormatNames(t *testing.T) {
 	t.Parallel()
 	whole := map[string][]string{}
@@ -92,17 +95,22 @@ func TestFormatNames(t *testing.T) {
 			map[string]tm{"workflow_state": {strings.Fields(state0429), nil}}, nil,
 		},
 		"0.4.33": {
-			allTables(map[string]string{"workflow_state": state0433, Runs: runs0433, "steps": steps0433, Spans: spans0433}), "Flujo 0.4.33 to 0.4.35",
+			allTables(map[string]string{"workflow_state": state0433, Runs: runs0433, "steps": steps0433,
+				Spans: spans0433}), "Flujo 0.4.33 to 0.4.35",
 			map[string]tm{
 				"workflow_state": {strings.Fields(state0433), nil},
-				Runs:             {strings.Fields("run_id pipeline_id pipeline_name pipeline_version status created_at updated_at"), old},
-				"steps":          {without("steps", "raw_response"), steps},
-				Spans:            {whole[Spans], nil},
+				Runs: {
+					strings.Fields("run_id pipeline_id pipeline_name pipeline_version status created_at updated_at"),
+					old,
+				},
+				"steps": {without("steps", "raw_response"), steps},
+				Spans:   {whole[Spans], nil},
 			}, nil,
 		},
 		"0.4.33 opened by 0.6": {
 			allTables(map[string]string{
-				"workflow_state": stateBy06, Runs: runsBy06, "steps": stepsBy06, Spans: spans0433, Traces: "run_id trace_data created_at",
+				"workflow_state": stateBy06, Runs: runsBy06, "steps": stepsBy06, Spans: spans0433,
+				Traces:         "run_id trace_data created_at",
 				"system_state": "key value updated_at", "evaluations": evaluation,
 			}), "Flujo 0.4, opened by 0.6",
 			map[string]tm{
@@ -118,8 +126,10 @@ func TestFormatNames(t *testing.T) {
 		"0.6": {
 			format06(), "Flujo 0.6",
 			map[string]tm{
-				"workflow_state": {whole["workflow_state"], nil}, Runs: {whole[Runs], old}, "steps": {whole["steps"], nil}, Spans: {whole[Spans], nil},
-				Traces: {whole[Traces], nil}, "system_state": {whole["system_state"], nil}, "evaluations": {whole["evaluations"], nil},
+				"workflow_state": {whole["workflow_state"], nil}, Runs: {whole[Runs], old},
+				"steps": {whole["steps"], nil}, Spans: {whole[Spans], nil},
+				Traces: {whole[Traces], nil}, "system_state": {whole["system_state"], nil},
+				"evaluations": {whole["evaluations"], nil},
 			}, nil,
 		},
 		"0.6 with memories": {
@@ -134,15 +144,19 @@ func TestFormatNames(t *testing.T) {
 			map[string]tm{"system_state": {whole["system_state"], []string{"owner", "Key", "rank"}}}, nil,
 		},
 		"both names of a column": {
-			allTables(map[string]string{"steps": stepsBy06 + " cost_usd token_counts output id created_at execution_time_ms"}), "Flujo 0.4.33 to 0.4.35",
+			allTables(map[string]string{"steps": stepsBy06 + " cost_usd token_counts output id created_at " +
+				"execution_time_ms"}), "Flujo 0.4.33 to 0.4.35",
 			map[string]tm{"steps": {
 				whole["steps"],
-				strings.Fields("step_run_id start_time end_time duration_ms cost tokens input_blob output_blob error_blob"),
+				strings.Fields("step_run_id start_time end_time duration_ms cost tokens input_blob output_blob " +
+					"error_blob"),
 			}}, nil,
 		},
 		"other people's tables": {
-			map[string][]string{"zebra": {"x"}, "flujo_schema_versions": {"version"}, "Traces": nil, "system_state": whole["system_state"], "": {"y"}}, "Flujo 0.6",
-			map[string]tm{"system_state": {whole["system_state"], nil}}, []string{"", "Traces", "flujo_schema_versions", "zebra"},
+			map[string][]string{"zebra": {"x"}, "flujo_schema_versions": {"version"}, "Traces": nil,
+				"system_state": whole["system_state"], "": {"y"}}, "Flujo 0.6",
+			map[string]tm{"system_state": {whole["system_state"], nil}},
+			[]string{"", "Traces", "flujo_schema_versions", "zebra"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -187,14 +201,13 @@ func TestFormatNames(t *testing.T) {
 	}
 }
 
-// TestOldRuns: what stands for what in runs of 0.4.33 to 0.4.35.
+// TestOldRuns checks the corresponding columns of runs of 0.4.33 to 0.4.35.
 func TestOldRuns(t *testing.T) {
 	t.Parallel()
-	c := converting(t, mappingOf(t, Runs, strings.Fields(runs0433)...))
+	c := newConverter(t, mappingOf(t, Runs, strings.Fields(runs0433)...))
 	row := []Value{
-		IntegerValue(
-			3,
-		), TextValue("r-1"), TextValue("name"), TextValue("1.0"), TextValue("completed"), TextValue("2000-01-01T00:00:01"),
+		IntegerValue(3), TextValue("r-1"), TextValue("name"), TextValue("1.0"), TextValue("completed"),
+		TextValue("2000-01-01T00:00:01"),
 		TextValue("2000-01-01T00:00:02"), RealValue(0.25), TextValue("{}"),
 	}
 	fields := appendRow(t, c, row...)
@@ -230,22 +243,21 @@ func TestOldRuns(t *testing.T) {
 	}
 }
 
-// TestOldSteps: what stands for what in steps of 0.4.33 to 0.4.35.
+// TestOldSteps checks the corresponding columns of steps of 0.4.33 to 0.4.35.
 func TestOldSteps(t *testing.T) {
 	t.Parallel()
-	c := converting(t, mappingOf(t, "steps", strings.Fields(steps0433)...))
+	c := newConverter(t, mappingOf(t, "steps", strings.Fields(steps0433)...))
 	row := []Value{
-		IntegerValue(
-			17,
-		), TextValue("s-1"), TextValue("r-1"), TextValue("name"), IntegerValue(4), TextValue("completed"), TextValue("2000-01-01T00:00:01"),
-		TextValue(
-			"2000-01-01T00:00:02",
-		), IntegerValue(1000), RealValue(0.25), IntegerValue(99), TextValue("in"), TextValue(`{"out": 1}`), {},
+		IntegerValue(17), TextValue("s-1"), TextValue("r-1"), TextValue("name"), IntegerValue(4),
+		TextValue("completed"), TextValue("2000-01-01T00:00:01"),
+		TextValue("2000-01-01T00:00:02"), IntegerValue(1000), RealValue(0.25), IntegerValue(99), TextValue("in"),
+		TextValue(`{"out": 1}`), {},
 	}
 	fields := appendRow(t, c, row...)
 	// id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms created_at
 	want := []string{
-		"\x00\x00\x00\x11", "r-1", "name", "\x00\x00\x00\x04", "completed", "\x01" + `{"out": 1}`, "", "\x3e\x80\x00\x00", "\x00\x00\x00\x63",
+		"\x00\x00\x00\x11", "r-1", "name", "\x00\x00\x00\x04", "completed", "\x01" + `{"out": 1}`, "",
+		"\x3e\x80\x00\x00", "\x00\x00\x00\x63",
 		"\x00\x00\x03\xe8", "\x00\x00\x00\x00\x00\x0f\x42\x40",
 	}
 	if len(fields) != len(want) {
@@ -266,15 +278,14 @@ func TestOldSteps(t *testing.T) {
 	}
 }
 
-// TestOldSpans: spans of 0.4 have span_id for a key, and get the rowid for an
-// id; of 0.4's traces nothing is in the file.
+// TestOldSpans checks that spans of 0.4, whose key is span_id, get the rowid as id.
+// Files of 0.4 have no traces.
 func TestOldSpans(t *testing.T) {
 	t.Parallel()
-	c := converting(t, mappingOf(t, Spans, strings.Fields(spans0433)...))
+	c := newConverter(t, mappingOf(t, Spans, strings.Fields(spans0433)...))
 	row := []Value{
-		IntegerValue(
-			1 << 20,
-		), TextValue("sp"), TextValue("r"), {}, TextValue("n"), RealValue(0.5), {}, TextValue("running"), {}, TextValue("2000-01-01 00:00:01"),
+		IntegerValue(1 << 20), TextValue("sp"), TextValue("r"), {}, TextValue("n"), RealValue(0.5), {},
+		TextValue("running"), {}, TextValue("2000-01-01 00:00:01"),
 	}
 	fields := appendRow(t, c, row...)
 	if len(fields) != 10 || decode[int32](t, pgtype.Int4OID, fields[0]) != 1<<20 || string(fields[2]) != "sp" ||
@@ -286,8 +297,8 @@ func TestOldSpans(t *testing.T) {
 	sameChanges(t, c.Changes(), nil)
 }
 
-// TestTimestampFallbacks: fallbacks are used only for times that must be there, and
-// only in columns that a Flujo has, on rows of a run.
+// TestTimestampFallbacks checks that fallbacks are used only for required timestamps,
+// and refer only to columns that a Flujo version has, in rows of a run.
 func TestTimestampFallbacks(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{}
@@ -323,7 +334,8 @@ func TestTimestampFallbacks(t *testing.T) {
 	for _, table := range Tables {
 		for _, c := range table.Columns {
 			_, reported := TimestampFallbacks[table.Name+"."+c.Name]
-			if runs := slices.Contains(names(table.Columns), "run_id"); reported != (runs && c.Kind == KindTime && c.NotNull) {
+			hasRun := slices.Contains(names(table.Columns), "run_id")
+			if reported != (hasRun && c.Kind == KindTime && c.NotNull) {
 				t.Errorf("%s.%s: fallbacks %v", table.Name, c.Name, reported)
 			}
 		}

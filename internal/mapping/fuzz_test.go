@@ -15,14 +15,13 @@ import (
 	"unicode/utf8"
 )
 
-// FuzzVector: any bytes at any size are either a vector to the last bit, or
-// are rejected.
+// FuzzVector checks that bytes of any length are either converted exactly or rejected.
 func FuzzVector(f *testing.F) {
 	f.Add(packed(1, -2, 0.5), uint16(3))
 	f.Add(packed(1, float32(math.NaN())), uint16(2))
 	f.Add([]byte{}, uint16(0))
 	f.Fuzz(func(t *testing.T, cell []byte, size uint16) {
-		c := converting(t, onlyColumn(KindVector, true))
+		c := newConverter(t, onlyColumn(KindVector, true))
 		c.Types.VectorSize = int(size)
 		row := []Value{IntegerValue(1), TextValue("k"), BlobValue(cell)}
 		want := binary.BigEndian.AppendUint16(nil, size)
@@ -48,7 +47,7 @@ func FuzzVector(f *testing.F) {
 	})
 }
 
-// randomSource draws what it is asked for from bytes; after their end all is zero.
+// randomSource returns values drawn from bytes, and zeros after their end.
 type randomSource struct{ rest []byte }
 
 func (l *randomSource) byte() byte {
@@ -73,25 +72,32 @@ func (l *randomSource) uint64() uint64 {
 	return binary.BigEndian.Uint64(b[:])
 }
 
-// oddTexts are what a cell holds that is worth a look.
+// oddTexts are texts that need special treatment.
 var oddTexts = []string{
-	"", "null", " null\n", "{}", `{"a":"\u0000"}`, `["\ud83d"]`, "[NaN,-Infinity]", "1e131072", "[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]", "{",
-	"2026-01-05T09:00:01.669094+00:00", "2026-11-23 02:18:25", "2025-09-01T08:00:00.783607", "2026-01-05T09:00:01.1234567Z", "2026-01-05",
-	"0001-01-01T00:00:00", "9999-12-31T23:59:59-01:00", "infinity", "1767603600", "12", " 12.5 ", "-13.5", "+1e3", "1e39", "1e400", "0x10", "1_0", "nan",
-	"9223372036854775807", "9223372036854775808", "2147483648", "-", ".", "é", "a\x00b", "caf\xe9", "\x00", "\xed\xa0\x80", "true", "0", "run-1",
+	"", "null", " null\n", "{}", `{"a":"\u0000"}`, `["\ud83d"]`, "[NaN,-Infinity]", "1e131072",
+	"[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]", "{",
+	"2026-01-05T09:00:01.669094+00:00", "2026-11-23 02:18:25", "2025-09-01T08:00:00.783607",
+	"2026-01-05T09:00:01.1234567Z", "2026-01-05",
+	"0001-01-01T00:00:00", "9999-12-31T23:59:59-01:00", "infinity", "1767603600", "12", " 12.5 ", "-13.5", "+1e3",
+	"1e39", "1e400", "0x10", "1_0", "nan",
+	"9223372036854775807", "9223372036854775808", "2147483648", "-", ".", "é", "a\x00b", "caf\xe9", "\x00",
+	"\xed\xa0\x80", "true", "0", "run-1",
 }
 
 var oddNumbers = []float64{
-	0, minusZero, 1, 0.5, 1.5, 2.5, -0.5, 12, 1e39, 1e300, -1e300, 1e19, math.Inf(1), math.Inf(-1), 1767603600.8574798, 253402300799.99997, 253402300800,
-	-62135596800, 5e-324, 0.1, 2147483647.5, -2147483648.5, 9223372036854774784, 9223372036854775808, 16777217, 9007199254740993,
+	0, minusZero, 1, 0.5, 1.5, 2.5, -0.5, 12, 1e39, 1e300, -1e300, 1e19, math.Inf(1), math.Inf(-1), 1767603600.8574798,
+	253402300799.99997, 253402300800,
+	-62135596800, 5e-324, 0.1, 2147483647.5, -2147483648.5, 9223372036854774784, 9223372036854775808, 16777217,
+	9007199254740993,
 }
 
 var oddIntegers = []int64{
-	0, 1, -1, 2, math.MaxInt32, math.MaxInt32 + 1, math.MinInt32, math.MinInt32 - 1, math.MaxInt64, math.MinInt64, 1 << 53, 1<<53 + 1, 1<<24 + 1,
+	0, 1, -1, 2, math.MaxInt32, math.MaxInt32 + 1, math.MinInt32, math.MinInt32 - 1, math.MaxInt64, math.MinInt64,
+	1 << 53, 1<<53 + 1, 1<<24 + 1,
 	1767603600, 253402300799, 253402300800, -62135596800, -62135596801,
 }
 
-// value draws a cell of any class.
+// value returns a random cell of any class.
 func (l *randomSource) value() Value {
 	kind, n := l.byte()%10, int(l.byte())
 	switch kind {
@@ -131,7 +137,7 @@ var oldTables = []struct{ table, columns string }{
 	{"system_state", "key extra value updated_at"}, {"evaluations", "id run_id score"},
 }
 
-// fuzzedMapping draws a table as some file has it.
+// fuzzedMapping returns a random mapping of a table of a known file format.
 func (l *randomSource) fuzzedMapping(t testing.TB) *TableMapping {
 	n := int(l.byte()) % (len(Tables) + len(oldTables))
 	if n < len(Tables) {
@@ -141,9 +147,8 @@ func (l *randomSource) fuzzedMapping(t testing.TB) *TableMapping {
 	return mappingOf(t, old.table, strings.Fields(old.columns)...)
 }
 
-// FuzzConverter: whatever a row holds, it is placed as PostgreSQL can hold it
-// or not at all, nothing is changed that is not told, and what is told has its
-// original.
+// FuzzConverter checks that every row is either rejected or stored so that PostgreSQL
+// accepts it, that every change is reported, and that it has its original value.
 func FuzzConverter(f *testing.F) {
 	for n := range len(Tables) + len(oldTables) {
 		f.Add([]byte{byte(n)})
@@ -151,8 +156,8 @@ func FuzzConverter(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) { convertAndCheck(t, &randomSource{data}) })
 }
 
-// TestConverterRandom does what FuzzConverter does, with rows that are mostly
-// as they should be, so that they are placed.
+// TestConverterRandom does the same as FuzzConverter, with rows that are mostly valid
+// and therefore accepted.
 func TestConverterRandom(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(3, 4))
@@ -170,15 +175,17 @@ func TestConverterRandom(t *testing.T) {
 		}
 	}
 	if accepted[true] < rows/10 || accepted[false] < rows/10 {
-		t.Errorf("%d rows were placed, %d were not", accepted[true], accepted[false])
+		t.Errorf("%d rows were accepted, %d were not", accepted[true], accepted[false])
 	}
 }
 
-// likely gives what Flujo writes into a column.
-func likely(kind Kind) Value {
+// typicalValue returns a value that Flujo writes to the column.
+func typicalValue(kind Kind) Value {
 	return map[Kind]Value{
-		KindText: TextValue("run-1"), KindInt: IntegerValue(7), KindFloat4: RealValue(0.25), KindFloat8: RealValue(1767603600.8574798),
-		KindJSON: TextValue(`{"a":1}`), KindTime: TextValue("2026-01-05T09:00:01.669094+00:00"), KindBool: IntegerValue(1),
+		KindText: TextValue("run-1"), KindInt: IntegerValue(7), KindFloat4: RealValue(0.25),
+		KindFloat8: RealValue(1767603600.8574798),
+		KindJSON:   TextValue(`{"a":1}`), KindTime: TextValue("2026-01-05T09:00:01.669094+00:00"),
+		KindBool:   IntegerValue(1),
 		KindVector: BlobValue(packed(1, 2)),
 	}[kind]
 }
@@ -187,7 +194,7 @@ const fuzzDepth = 16 // levels that JSON may have here
 
 func convertAndCheck(t testing.TB, l *randomSource) (accepted bool) {
 	p := l.fuzzedMapping(t)
-	c := converting(t, p)
+	c := newConverter(t, p)
 	c.Options = Options{NaiveZone: time.FixedZone("", 5400), JSONDepth: fuzzDepth}
 	flags := l.byte()
 	c.Types = NewTypes(flags&1 != 0)
@@ -209,7 +216,7 @@ func convertAndCheck(t testing.TB, l *randomSource) (accepted bool) {
 		if at := p.fieldOf(p.Position(column)); at >= 0 {
 			kind = p.Fields[at].Kind
 		}
-		row = append(row, likely(kind))
+		row = append(row, typicalValue(kind))
 	}
 	inferred := Time{Micros: 1_234_567}
 	c.InferTime = func(table, column string, _ []Value) (Time, string, error) {
@@ -248,9 +255,9 @@ func convertAndCheck(t testing.TB, l *randomSource) (accepted bool) {
 	if !slices.EqualFunc(row, original, sameValue) || string(before) != "before" {
 		t.Fatal("the row or what was before was written to")
 	}
-	why := c.Rejected[row[0].Int] | mustNot(c, row)
+	why := c.Rejected[row[0].Int] | wantRejection(c, row)
 	if accepted != (why == 0) || c.Rejection() != why {
-		t.Fatalf("placed %v for %q, it should be for %q: %s", accepted, c.Rejection(), why, row)
+		t.Fatalf("accepted %v for %q, want rejection for %q: %s", accepted, c.Rejection(), why, row)
 	}
 	if !accepted {
 		if string(out) != "before" {
@@ -325,12 +332,13 @@ func convertAndCheck(t testing.TB, l *randomSource) (accepted bool) {
 	return true
 }
 
-// fieldOf gives which field is filled from the position in a row; -1 for none.
+// fieldOf returns the index of the field that is filled from the position in a row; -1
+// for none.
 func (p *TableMapping) fieldOf(at int) int {
 	return slices.IndexFunc(p.Fields, func(f Field) bool { return f.from == at })
 }
 
-// cellOf gives what fills a field.
+// cellOf returns the cell that fills a field.
 func cellOf(p *TableMapping, row []Value, field int) Value {
 	if from := p.Fields[field].from; from >= 0 {
 		return row[from]
@@ -338,11 +346,11 @@ func cellOf(p *TableMapping, row []Value, field int) Value {
 	return p.Fields[field].value
 }
 
-// decimal is a number as people write it.
+// decimal matches a decimal number.
 var decimal = regexp.MustCompile(`^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$`)
 
-// says gives the number that a cell says to Python, exactly when it is whole.
-func says(v Value) (f float64, ok bool) {
+// numberIn returns the number that a cell represents in Python, exactly if it is whole.
+func numberIn(v Value) (f float64, ok bool) {
 	switch v.Class {
 	case Integer:
 		return float64(v.Int), true
@@ -357,15 +365,16 @@ func says(v Value) (f float64, ok bool) {
 	return 0, false
 }
 
-// whole gives the integer that a number becomes, as a float when it has no
-// place in an int64.
+// whole returns the integer that a number is rounded to, as a float if an int64 cannot
+// hold it.
 func whole(v Value) float64 {
-	f, _ := says(v)
+	f, _ := numberIn(v)
 	return math.RoundToEven(f)
 }
 
-// mustNot gives the reasons why a row cannot be placed, worked out anew.
-func mustNot(c *Converter, row []Value) (why Reason) {
+// wantRejection returns the reasons why a row must be rejected, computed independently of the
+// converter.
+func wantRejection(c *Converter, row []Value) (why Reason) {
 	for i := range c.Mapping.Fields {
 		f := &c.Mapping.Fields[i]
 		v := cellOf(c.Mapping, row, i)
@@ -409,7 +418,7 @@ func mustNot(c *Converter, row []Value) (why Reason) {
 			if !f.NotNull {
 				break
 			}
-			number, ok := says(v)
+			number, ok := numberIn(v)
 			if !ok {
 				why |= NotANumber
 				break
@@ -427,7 +436,7 @@ func mustNot(c *Converter, row []Value) (why Reason) {
 	return why
 }
 
-// clean gives the text that PostgreSQL has for bytes.
+// clean returns the text that PostgreSQL stores for bytes.
 func clean(b []byte) string {
 	var s strings.Builder
 	for _, r := range string(b) { // each bad byte is a rune of its own
@@ -438,7 +447,7 @@ func clean(b []byte) string {
 	return s.String()
 }
 
-// checkField fails the test where PostgreSQL would not take the field.
+// checkField fails the test if PostgreSQL would not accept the field.
 func checkField(t testing.TB, c *Converter, f *Field, v Value, field []byte) {
 	t.Helper()
 	if field == nil {
@@ -476,8 +485,8 @@ func checkField(t testing.TB, c *Converter, f *Field, v Value, field []byte) {
 	}
 }
 
-// isUnchanged reports whether a field means what the cell meant, so that nothing
-// need be told.
+// isUnchanged reports whether a field has the same meaning as the cell, so that no
+// change need be reported.
 func isUnchanged(c *Converter, f *Field, v Value, field []byte) bool {
 	if v.Class == Null {
 		return field == nil // a time that is absent and required is inferred
@@ -502,7 +511,7 @@ func isUnchanged(c *Converter, f *Field, v Value, field []byte) bool {
 		if field == nil || text {
 			return false
 		}
-		f8, _ := says(v)
+		f8, _ := numberIn(v)
 		if v.Class == Integer && (f8 == 1<<63 || int64(f8) != v.Int) {
 			return false
 		}
@@ -526,17 +535,17 @@ func isUnchanged(c *Converter, f *Field, v Value, field []byte) bool {
 	return false
 }
 
-// momentOf reads a timestamptz by hand: microseconds since 2000.
+// momentOf decodes a timestamptz: microseconds since 2000.
 func momentOf(field []byte) time.Time {
 	const epoch = 946_684_800_000_000
 	return time.UnixMicro(int64(binary.BigEndian.Uint64(field)) + epoch).UTC()
 }
 
-// zoned ends a time that names its zone.
+// zoned matches the end of a timestamp that has a time zone.
 var zoned = regexp.MustCompile(`(Z|[+-]\d\d(:?\d\d(:\d\d)?)?)$`)
 
-// sameTime reports whether Go reads the text as that moment, in the zone that
-// convertAndCheck gives to naive ones.
+// sameTime reports whether Go parses the text as the same time, in the zone that
+// convertAndCheck uses for naive timestamps.
 func sameTime(text string, moment time.Time) bool {
 	date := strings.TrimSpace(text) == text && len(text) >= len(time.DateOnly)
 	if !date {

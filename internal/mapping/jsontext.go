@@ -5,38 +5,38 @@ import (
 	"unicode/utf8"
 )
 
-// JSONFlaw is a set of what is wrong with a JSON text: what PostgreSQL's
-// jsonb refuses in it, in a database whose encoding is UTF8. Zero is none.
+// JSONFlaw is a set of flaws of a JSON text, for which PostgreSQL's jsonb rejects it
+// in a database whose encoding is UTF8. Zero means no flaws.
 //
-// FlawNUL, FlawSurrogate, FlawUTF8 and FlawNaN are repaired in their place when
-// the rest is JSON; a raw NUL or bad byte outside of strings leaves no JSON.
-// Any of FlawSyntax, FlawNumber and FlawDepth makes a JSON string of the whole
-// text; FlawNUL and FlawUTF8 next to them say how that string's content differs
-// from the text, whose escapes, NonFiniteNumber and the like stay as they are written.
+// FlawNUL, FlawSurrogate, FlawUTF8 and FlawNaN are repaired in place if the rest of
+// the text is JSON. A raw NUL or invalid byte outside of a string is FlawSyntax.
+// With FlawSyntax, FlawNumber or FlawDepth, the whole text becomes one JSON string.
+// FlawNUL and FlawUTF8 then describe how the string's content differs from the text;
+// escapes, NaN and Infinity in it remain as they are written.
 type JSONFlaw uint16
 
 // The flaws.
 const (
 	FlawNUL       JSONFlaw = 1 << iota // an escaped or raw NUL: removed
-	FlawSurrogate                      // a surrogate escape without its other half: U+FFFD
-	FlawUTF8                           // invalid UTF-8: each bad byte U+FFFD
-	FlawNaN                            // NonFiniteNumber, Infinity or -Infinity for a value: a string of that name
-	FlawSyntax                         // not JSON: a JSON string of the text
-	FlawNumber                         // JSON with a number that numeric cannot hold: a JSON string of the text
-	FlawDepth                          // JSON nested too deep: a JSON string of the text
-	FlawSize                           // beyond jsonb's sizes, see jsonbFits: cannot be stored
+	FlawSurrogate                      // a lone surrogate escape: replaced with U+FFFD
+	FlawUTF8                           // invalid UTF-8: each invalid byte replaced with U+FFFD
+	FlawNaN                            // NaN, Infinity or -Infinity as a value: replaced with a string
+	FlawSyntax                         // not JSON: the text becomes a JSON string
+	FlawNumber                         // a number that numeric cannot hold: the text becomes a JSON string
+	FlawDepth                          // nested too deeply: the text becomes a JSON string
+	FlawSize                           // exceeds jsonb's size limits (see jsonbFits): cannot be stored
 )
 
-// flawsOfAll are the flaws that make one string of the whole text.
+// flawsOfAll are the flaws for which the whole text becomes one JSON string.
 const flawsOfAll = FlawSyntax | FlawNumber | FlawDepth
 
-// DefaultJSONDepth is how many levels of arrays and objects every server
-// takes whose max_stack_depth is at its default of 2 MB.
+// DefaultJSONDepth is the number of levels of arrays and objects that every server
+// accepts whose max_stack_depth has its default of 2 MB.
 //
-// The server recurses once per level, while parsing and again while building
-// the jsonb, and minds only its stack (check_stack_depth in jsonapi.c and
-// jsonb_util.c). Where PostgreSQL 15 for amd64 gives up, in a function called
-// by a function:
+// The server recurses once per level, while it parses and again while it builds the
+// jsonb. The only limit is its stack (check_stack_depth in jsonapi.c and
+// jsonb_util.c). These are the limits of PostgreSQL 15 on amd64, in a function that
+// is called by a function:
 //
 //	max_stack_depth    arrays    objects   [{"a":…}]
 //	100 kB                662        596         627
@@ -46,21 +46,21 @@ const flawsOfAll = FlawSyntax | FlawNumber | FlawDepth
 //	4 MB               29,078     26,170      27,549
 //	7 MB               50,923     45,831      48,243
 //
-// A level takes 145 bytes of an array and 161 of an object, in proportion to
-// max_stack_depth but for the first few kB. Frames differ between versions,
-// compilers and processors: 10,000 levels in 2 MB leave 209 bytes for each.
+// An array takes 145 bytes of stack for each level and an object 161, except for the
+// first few kB. Stack frames differ between versions, compilers and processors.
+// 10,000 levels in 2 MB leave 209 bytes for each.
 const DefaultJSONDepth = 10_000
 
-// JSONDepth gives how many levels a server with the given max_stack_depth
-// takes, in kB, with the margin of DefaultJSONDepth.
+// JSONDepth returns the number of levels that a server accepts whose
+// max_stack_depth is stackKB kilobytes, with the same margin as DefaultJSONDepth.
 func JSONDepth(stackKB int) int { return stackKB * DefaultJSONDepth / 2048 }
 
-// replacement stands where a character could not be kept.
+// replacement replaces a character that jsonb cannot store.
 const replacement = string(utf8.RuneError)
 
-// CheckJSON reports what jsonb would refuse in s: zero when PostgreSQL takes s
-// as it is. Arrays and objects may be nested maxDepth levels deep. It
-// allocates nothing for a text without flaws of up to 32 MB.
+// CheckJSON returns the flaws of s: zero if jsonb accepts s unchanged. Arrays and
+// objects may be nested maxDepth levels deep. It does not allocate for a text of up
+// to 32 MB without flaws.
 func CheckJSON(s []byte, maxDepth int) JSONFlaw {
 	z := jsonScanner{s: s, max: maxDepth}
 	flaws := z.verdict()
@@ -73,12 +73,11 @@ func CheckJSON(s []byte, maxDepth int) JSONFlaw {
 	return flaws
 }
 
-// AppendJSON appends s to dst, repaired where jsonb would refuse it, and says
-// what was repaired. Without flaws s is appended as it is. What it appends,
-// PostgreSQL takes; with FlawSize there is no such text, and dst comes back
-// as it was. s and the spare capacity of dst must not overlap.
+// AppendJSON appends s to dst, repaired so that jsonb accepts it, and returns the
+// flaws that were repaired. Without flaws s is appended unchanged. With FlawSize
+// nothing is appended. s and the spare capacity of dst must not overlap.
 //
-// A NUL taken out of a key may make two keys equal: jsonb keeps the last.
+// Two keys may become equal when a NUL is removed from one; jsonb stores the last.
 func AppendJSON(dst, s []byte, maxDepth int) ([]byte, JSONFlaw) {
 	z := jsonScanner{s: s, max: maxDepth, dst: dst, repairing: true}
 	flaws := z.verdict()
@@ -97,11 +96,12 @@ func AppendJSON(dst, s []byte, maxDepth int) ([]byte, JSONFlaw) {
 	return out, flaws
 }
 
-// longestEscape is how many bytes appendJSONString makes of one at most.
+// longestEscape is the maximum number of bytes that appendJSONString appends for one
+// byte.
 const longestEscape = len(`\u0001`)
 
-// appendJSONString appends s to dst as a JSON string, without its NULs and
-// with U+FFFD for each byte that is not UTF-8.
+// appendJSONString appends s to dst as a JSON string. NULs are removed, and each byte
+// that is not UTF-8 is replaced with U+FFFD.
 func appendJSONString(dst, s []byte) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
@@ -142,7 +142,7 @@ func appendJSONString(dst, s []byte) []byte {
 	return append(dst, '"')
 }
 
-// flawsInString returns what appendJSONString changes in s.
+// flawsInString returns the flaws that appendJSONString repairs in s.
 func flawsInString(s []byte) (flaws JSONFlaw) {
 	if bytes.IndexByte(s, 0) >= 0 {
 		flaws |= FlawNUL

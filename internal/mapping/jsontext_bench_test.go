@@ -11,8 +11,8 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// jsonShapes are the texts that the benchmarks read: each shape a few hundred
-// kB in texts of its own size.
+// jsonShapes are the texts of the benchmarks: for each shape a few hundred kB, in texts
+// of typical size.
 func jsonShapes() []struct {
 	name  string
 	texts [][]byte
@@ -39,10 +39,15 @@ func jsonShapes() []struct {
 
 var jsonWords = map[string][]string{
 	"en": strings.Fields(
-		"the model answered that every invoice of March was paid, \"with interest\", and the refund\nis due by Friday; see the table below for totals and the notes of the reviewer on tax",
+		"the model answered that every invoice of March was paid, \"with interest\", and the refund\nis due by " +
+			"Friday; see the table below for totals and the notes of the reviewer on tax",
 	),
-	"de": strings.Fields("Die Prüfung ergab, dass alle Gebühren für März überwiesen wurden – größere Beträge später"),
-	"ja": {"請求書は", "すべて支払い済みです。", "返金は", "金曜日までに", "行われます。", "詳細は表を参照してください。"},
+	"de": strings.Fields("Die Prüfung ergab, dass alle Gebühren für März überwiesen wurden – " +
+		"größere Beträge später"),
+	"ja": {
+		"請求書は", "すべて支払い済みです。", "返金は", "金曜日までに",
+		"行われます。", "詳細は表を参照してください。",
+	},
 }
 
 func prose(r *rand.Rand, language string, size int) string {
@@ -60,8 +65,8 @@ func prose(r *rand.Rand, language string, size int) string {
 	return b.String()
 }
 
-// stepOutput is what a step of a pipeline answers, as orjson writes it: 1 to
-// 8 kB, compact, raw UTF-8.
+// stepOutput is the output of a pipeline step as orjson writes it: 1 to 8 kB, compact,
+// raw UTF-8.
 func stepOutput(r *rand.Rand) []byte {
 	type item struct {
 		ID       int      `json:"id"`
@@ -112,7 +117,7 @@ func stepOutput(r *rand.Rand) []byte {
 	return []byte(strings.TrimSuffix(b.String(), "\n"))
 }
 
-// likeDumps spells a compact text as Python's json.dumps does: a space behind
+// likeDumps converts a compact text to the form of Python's json.dumps: a space after
 // each colon and comma, and ASCII only.
 func likeDumps(compact []byte) []byte {
 	var b []byte

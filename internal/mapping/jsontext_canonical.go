@@ -6,26 +6,25 @@ import (
 	"unicode/utf8"
 )
 
-// Canonicalizer prints JSON as PostgreSQL prints the jsonb that it makes of it
-// (jsonb_out): without white space but behind : and ,; keys by length, then by
-// bytes, of doubled ones the last; strings with the fewest escapes; numbers as
-// numeric prints them. The zero value is ready; it keeps its buffers, and is
+// Canonicalizer prints JSON as PostgreSQL prints the jsonb of it (jsonb_out): white
+// space only after ':' and ','; keys sorted by length, then by bytes, and only the
+// last of equal keys; strings with the fewest escapes; numbers as numeric prints
+// them. The zero value is ready to use. A Canonicalizer reuses its buffers, and is
 // not safe for concurrent use.
 type Canonicalizer struct {
-	pairs []jsonPair // of the objects that are open, inner ones last
-	keys  []byte     // the keys of pairs, without escapes
-	spare []byte     // an object's text while its pairs are put in order
+	pairs []jsonPair // of the open objects, inner ones last
+	keys  []byte     // the unescaped keys of pairs
+	spare []byte     // an object's text while its pairs are sorted
 }
 
 // jsonPair is a key and its value.
 type jsonPair struct {
-	key, keyEnd int // in keys
-	from, to    int // in dst, without a separator
+	key, keyEnd int // the key's range in keys
+	from, to    int // the pair's range in dst, without a separator
 }
 
-// Append appends s as jsonb prints it to dst. s has to be a text that jsonb
-// takes, as AppendJSON makes it. s and the spare capacity of dst must not
-// overlap.
+// Append appends s to dst as jsonb prints it. s must be a text that jsonb accepts,
+// such as AppendJSON returns. s and the spare capacity of dst must not overlap.
 func (c *Canonicalizer) Append(dst, s []byte) []byte {
 	c.pairs, c.keys = c.pairs[:0], c.keys[:0]
 	if cap(c.spare) > maxBufferBytes {
@@ -35,11 +34,11 @@ func (c *Canonicalizer) Append(dst, s []byte) []byte {
 	return dst
 }
 
-// maxBufferBytes is how much of a buffer is kept for the next row.
+// maxBufferBytes is the maximum size of a buffer that is reused for the next row.
 const maxBufferBytes = 4 << 20
 
-// value appends the value that begins at s[i] or behind white space there, and
-// gives where it ends.
+// value appends the value that begins at s[i] or after white space there, and
+// returns the index after it.
 func (c *Canonicalizer) value(dst, s []byte, i int) ([]byte, int) {
 	i = skipSpace(s, i)
 	switch s[i] {
@@ -109,7 +108,7 @@ func (c *Canonicalizer) object(dst, s []byte, i int) ([]byte, int) {
 }
 
 // compare orders keys as jsonb does (lengthCompareJsonbStringValue in
-// jsonb_util.c): the shorter one first, whatever is in it.
+// jsonb_util.c): shorter keys first, then by bytes.
 func (c *Canonicalizer) compare(a, b jsonPair) int {
 	if d := (a.keyEnd - a.key) - (b.keyEnd - b.key); d != 0 {
 		return d
@@ -117,8 +116,8 @@ func (c *Canonicalizer) compare(a, b jsonPair) int {
 	return bytes.Compare(c.keys[a.key:a.keyEnd], c.keys[b.key:b.keyEnd])
 }
 
-// sort puts the pairs of an object whose text begins at start into jsonb's
-// order, the last of those with the same key.
+// sort puts the pairs of an object, whose text begins at start, into jsonb's order.
+// Of pairs with the same key, only the last remains.
 func (c *Canonicalizer) sort(dst []byte, start int, pairs []jsonPair) []byte {
 	slices.SortStableFunc(pairs, func(a, b jsonPair) int { return c.compare(a, b) })
 	c.spare = append(c.spare[:0], dst[start:]...)
@@ -135,14 +134,14 @@ func (c *Canonicalizer) sort(dst []byte, start int, pairs []jsonPair) []byte {
 	return dst
 }
 
-// appendReescaped appends the string that begins at s[i] with the escapes that
-// escape_json (json.c) makes, and gives where it ends. plain reports that it
-// had none.
+// appendReescaped appends the string that begins at s[i], escaped as escape_json
+// (json.c) does, and returns the index after it. plain reports whether the
+// string has no escapes.
 func appendReescaped(dst, s []byte, i int) (_ []byte, end int, plain bool) {
 	dst = append(dst, '"')
 	i++
-	// The quote is looked for again only when it proves to be escaped, or a
-	// long string would be read to its end for each of its escapes.
+	// The closing quote is searched again only if the one found is escaped.
+	// Otherwise a long string would be read to its end for each escape.
 	quote := i + bytes.IndexByte(s[i:], '"')
 	for plain = true; ; plain = false {
 		n := bytes.IndexByte(s[i:quote], '\\')
@@ -204,9 +203,9 @@ func appendEscape(dst []byte, r rune) []byte {
 }
 
 // appendNumeric appends the number at s[i] as numeric prints it (numeric_in and
-// numeric_out in numeric.c), and gives where it ends: without an exponent, with
-// as many digits behind the point as were written, less the exponent; and no
-// zero is negative.
+// numeric_out in numeric.c), and returns the index after it. The number has no
+// exponent, as many digits after the point as were written less the exponent, and
+// zero has no sign.
 func appendNumeric(dst, s []byte, i int) (_ []byte, end int) {
 	n, end := parseJSONNumber(s, i)
 	if s[i] == '-' && (hasValue(n.whole) || hasValue(n.decimals)) {
@@ -225,11 +224,11 @@ func appendNumeric(dst, s []byte, i int) (_ []byte, end int) {
 	return dst, end
 }
 
-// hasValue reports whether there is another digit than 0.
+// hasValue reports whether a digit is not 0.
 func hasValue(digits []byte) bool { return len(bytes.TrimLeft(digits, "0")) > 0 }
 
-// appendShiftedUp appends the number with its point so many places further
-// right. whole is 0 or begins with another digit.
+// appendShiftedUp appends the number with its point moved places to the right.
+// whole is 0 or does not begin with 0.
 func appendShiftedUp(dst, whole, decimals []byte, places int) []byte {
 	n := min(places, len(decimals))
 	moved := decimals[:n]
@@ -237,7 +236,7 @@ func appendShiftedUp(dst, whole, decimals []byte, places int) []byte {
 		whole, moved = bytes.TrimLeft(moved, "0"), nil
 	}
 	if len(whole) == 0 {
-		dst = append(dst, '0') // and none behind it, however many places there are
+		dst = append(dst, '0') // zero has one digit, however many places the point moves
 	} else {
 		dst = append(append(dst, whole...), moved...)
 		dst = appendZeros(dst, places-n)
@@ -248,8 +247,7 @@ func appendShiftedUp(dst, whole, decimals []byte, places int) []byte {
 	return dst
 }
 
-// appendShiftedDown appends the number with its point so many places further
-// left.
+// appendShiftedDown appends the number with its point moved places to the left.
 func appendShiftedDown(dst, whole, decimals []byte, places int) []byte {
 	n := max(0, len(whole)-places)
 	if n == 0 {

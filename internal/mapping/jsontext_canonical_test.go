@@ -12,7 +12,7 @@ import (
 	"flujo-port/internal/pgtest"
 )
 
-// canonicalCases are texts and what jsonb prints of them.
+// canonicalCases are texts and the output of jsonb for them.
 var canonicalCases = map[string][2]string{
 	"white space": {
 		" { \"a\" :\t[ 1 ,\n2 ] , \"b\":{} , \"c\" : [ ] } ",
@@ -83,9 +83,9 @@ func TestCanonicalJSON(t *testing.T) {
 	}
 }
 
-// Each byte of a string is looked at a fixed number of times, however many
-// escapes come before its end: looking for the end anew after each takes these
-// many minutes.
+// Each byte of a string is read a fixed number of times, regardless of the number of
+// escapes before its end. Searching for the end again after each escape would take many
+// minutes.
 func TestCanonicalLongString(t *testing.T) {
 	t.Parallel()
 	const n = 1 << 20
@@ -115,18 +115,19 @@ func TestCanonicalAllocatesNothing(t *testing.T) {
 	}
 }
 
-// prints returns what the server prints of each text.
+// prints returns the server's output for each text.
 func (s jsonServer) prints(t testing.TB, texts [][]byte) (printed []string) {
 	t.Helper()
-	const query = "SELECT array_agg(convert_from(text, 'UTF8')::jsonb::text ORDER BY n) FROM unnest($1::bytea[]) WITH ORDINALITY AS u (text, n)"
+	const query = "SELECT array_agg(convert_from(text, 'UTF8')::jsonb::text ORDER BY n) FROM unnest($1::bytea[]) " +
+		"WITH ORDINALITY AS u (text, n)"
 	if err := s.conn.QueryRow(context.Background(), query, texts).Scan(&printed); err != nil {
 		t.Fatal(err)
 	}
 	return printed
 }
 
-// sameAsPrinted holds the canonicalizer against the server, for texts as
-// AppendJSON makes them, and sees that the canonical form is its own.
+// sameAsPrinted compares the canonicalizer with the server, for texts that AppendJSON
+// returns, and checks that the canonical form of a canonical form is the same.
 func (s jsonServer) sameAsPrinted(t *testing.T, texts [][]byte) {
 	t.Helper()
 	var c mapping.Canonicalizer
@@ -171,7 +172,7 @@ func TestCanonicalOnServer(t *testing.T) {
 	s.sameAsPrinted(t, texts)
 }
 
-// Made texts, others in every run.
+// Random texts, different in every run.
 func TestCanonicalDifferential(t *testing.T) {
 	t.Parallel()
 	const batch = 2000
@@ -213,7 +214,7 @@ func BenchmarkCanonicalJSON(b *testing.B) {
 	})
 }
 
-// Strings as long as the longest outputs are, as json.dumps spells them.
+// Strings as long as the longest outputs, as json.dumps writes them.
 func BenchmarkCanonicalJSONLong(b *testing.B) {
 	var c mapping.Canonicalizer
 	var dst []byte

@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// jsonMaker makes texts: JSON, and what is left of it after a few accidents.
+// jsonMaker returns random texts: JSON, and JSON that is damaged in a few places.
 type jsonMaker struct{ *rand.Rand }
 
 func pick[T any](m jsonMaker, from []T) T { return from[m.IntN(len(from))] }
 
-// text makes a text of a few hundred bytes at most, mostly.
+// text returns a text, which rarely exceeds a few hundred bytes.
 func (m jsonMaker) text() []byte {
 	text := m.space(nil)
 	text = m.value(text, 1+m.IntN(5))
@@ -25,18 +25,20 @@ func (m jsonMaker) text() []byte {
 	return text
 }
 
-// accidents are what harm puts into a text.
+// accidents are the texts that harm inserts.
 var accidents = []string{
 	"\x00", `\u0000`, `\ud83d`, `\ude00`, `\uD83D\uDE00`, `\u`, `\u00`, `\`, `\\`, `\"`, `"`, `\n`, `\x`, `\'`, `'`,
 	"\n", "\t", "\x01", "\x1f", "\x7f", " ", "\v", "\u00a0", "\ufeff", "\u2028",
-	"\xff", "\xc0\x80", "\xed\xa0\x80", "\xed\xbf\xbf", "\xe4\xb8", "\xf0\x9f\x98", "\xf4\x90\x80\x80", "\x80", "é", "中", "😀",
+	"\xff", "\xc0\x80", "\xed\xa0\x80", "\xed\xbf\xbf", "\xe4\xb8", "\xf0\x9f\x98", "\xf4\x90\x80\x80", "\x80", "é",
+	"中", "😀",
 	"NaN", "Infinity", "-Infinity", "-NaN", "nan", "null", "true", "false", "nul", "True",
 	"{", "}", "[", "]", ":", ",", "{}", "[]", `"a":`, `""`, "/**/", "//",
 	"-", "+", ".", "e", "E", "0", "1", "01", "1.", ".1", "1e", "1e+", "0x1", "1_0",
-	"1e131071", "1e131072", "1e-16383", "1e-16384", "1e99999999999", "0e999999", "9e999999", "0e-16384", "e131072", "e-16384",
+	"1e131071", "1e131072", "1e-16383", "1e-16384", "1e99999999999", "0e999999", "9e999999", "0e-16384", "e131072",
+	"e-16384",
 }
 
-// harm does one thing to a text that could happen to it.
+// harm damages a text in one place.
 func (m jsonMaker) harm(text []byte) []byte {
 	from := m.IntN(len(text) + 1)
 	to := min(len(text), from+m.IntN(4))
@@ -68,7 +70,7 @@ func (m jsonMaker) space(dst []byte) []byte {
 	return dst
 }
 
-// value makes a value of at most so many levels, with a NonFiniteNumber now and then.
+// value returns a value with at most the given number of levels, rarely with a NaN.
 func (m jsonMaker) value(dst []byte, levels int) []byte {
 	if levels > 0 && m.IntN(2) == 0 {
 		return m.container(dst, levels-1)
@@ -106,7 +108,7 @@ func (m jsonMaker) container(dst []byte, levels int) []byte {
 	return append(dst, brackets[1])
 }
 
-// str makes a string of so many characters.
+// str returns a string with the given number of characters.
 func (m jsonMaker) str(dst []byte, length int) []byte {
 	dst = append(dst, '"')
 	for range length {
@@ -132,7 +134,7 @@ func (m jsonMaker) str(dst []byte, length int) []byte {
 	return append(dst, '"')
 }
 
-// number makes a number, rarely one at numeric's edges.
+// number returns a number, rarely one near numeric's limits.
 func (m jsonMaker) number(dst []byte) []byte {
 	digits := func(n int) string {
 		var b strings.Builder

@@ -1,12 +1,12 @@
 package mapping
 
-// PostgreSQL's numeric (numeric.c). make_result stores the weight, the power
-// of 10,000 of the first digit, in 16 bits and the display scale in 14; for
-// what does not fit, "value overflows numeric format".
+// The limits of PostgreSQL's numeric (numeric.c). make_result stores the weight,
+// which is the power of 10,000 of the first digit, in 16 bits, and the display scale
+// in 14. Otherwise it fails with "value overflows numeric format".
 const (
 	highestDigit  = 4*(1<<15) - 1 // the power of ten of the first digit that is not 0
-	mostDecimals  = 1<<14 - 1     // digits behind the point once the exponent is applied
-	exponentBound = 1<<30 - 1     // set_var_from_str takes no exponent of this or more, not even of 0
+	mostDecimals  = 1<<14 - 1     // digits after the point once the exponent is applied
+	exponentBound = 1<<30 - 1     // set_var_from_str rejects an exponent of this size, even of 0
 )
 
 // number reads a number or -Infinity.
@@ -26,14 +26,14 @@ func (z *jsonScanner) number(i int) int {
 	return end
 }
 
-// jsonNumber is a number as it is written.
+// jsonNumber is a number in a JSON text.
 type jsonNumber struct {
-	whole, decimals []byte // digits before and behind the point
-	exponent        int    // no further from 0 than exponentBound
+	whole, decimals []byte // digits before and after the point
+	exponent        int    // limited to ±exponentBound
 }
 
-// parseJSONNumber reads the number at s[i] and returns the index after it,
-// -1 when there is none. Digits with a zero in front are none.
+// parseJSONNumber reads the number at s[i] and returns the index after it, or -1 if
+// there is none. JSON does not allow leading zeros.
 func parseJSONNumber(s []byte, i int) (n jsonNumber, end int) {
 	if s[i] == '-' {
 		i++
@@ -57,7 +57,7 @@ func parseJSONNumber(s []byte, i int) (n jsonNumber, end int) {
 	return n, i
 }
 
-// parseExponent reads the exponent from behind its e.
+// parseExponent reads the exponent that begins at s[i], after the e.
 func parseExponent(s []byte, i int) (exponent, end int) {
 	negative := false
 	if i < len(s) && (s[i] == '-' || s[i] == '+') {
@@ -84,8 +84,8 @@ func skipDigits(s []byte, i int) int {
 	return i
 }
 
-// isNumeric reports whether numeric holds n. PostgreSQL 16 and later take one
-// text more than that, a zero with the exponent 1073741823.
+// isNumeric reports whether numeric can hold n. PostgreSQL 16 and later also accept
+// a zero with the exponent 1073741823, for which it reports false.
 func (n *jsonNumber) isNumeric() bool {
 	if n.exponent >= exponentBound || n.exponent <= -exponentBound || n.scale() > mostDecimals {
 		return false
@@ -97,13 +97,13 @@ func (n *jsonNumber) isNumeric() bool {
 	return !ok || first <= highestDigit
 }
 
-// scale is how many decimals numeric keeps, zeros among them.
+// scale returns the number of decimals that numeric stores, including zeros.
 func (n *jsonNumber) scale() int {
 	return max(0, len(n.decimals)-n.exponent)
 }
 
 // span returns the powers of ten of the first and last digits that are not 0;
-// ok is false for zero.
+// ok is false if n is zero.
 func (n *jsonNumber) span() (first, last int, ok bool) {
 	power := len(n.whole) - 1 + n.exponent
 	for _, digits := range [2][]byte{n.whole, n.decimals} {
@@ -120,10 +120,9 @@ func (n *jsonNumber) span() (first, last int, ok bool) {
 	return first, last, ok
 }
 
-// numericSize is how many bytes numeric takes within a jsonb: a varlena
-// header of 4, a header of 2 or 4, and 2 for each digit to base 10,000
-// between the first and the last that are not 0 (make_result and the macro
-// NUMERIC_CAN_BE_SHORT).
+// numericSize returns the number of bytes that n takes in a jsonb: a varlena header
+// of 4, a header of 2 or 4, and 2 for each digit to base 10,000 from the first to
+// the last that is not 0 (make_result and the macro NUMERIC_CAN_BE_SHORT).
 func (n *jsonNumber) numericSize() int {
 	first, last, ok := n.span()
 	weight, digits := 0, 0
@@ -132,7 +131,7 @@ func (n *jsonNumber) numericSize() int {
 		digits = weight - last>>2 + 1
 	}
 	header := 4 + 2
-	if n.scale() > 63 || weight > 63 { // a weight below -64 comes with such a scale
+	if n.scale() > 63 || weight > 63 { // a weight below -64 implies such a scale
 		header += 2
 	}
 	return header + 2*digits

@@ -6,23 +6,23 @@ import (
 	"unicode/utf8"
 )
 
-// jsonScanner reads a text once, by the grammar of json_lex and
-// pg_parse_json in PostgreSQL's jsonapi.c, which is RFC 8259's. Its methods
-// take the index where something begins and return the index after it, or -1
-// where the text is not JSON.
+// jsonScanner scans a text in one pass, by the grammar of json_lex and
+// pg_parse_json in PostgreSQL's jsonapi.c, which is RFC 8259's. Its methods take the
+// index at which a token or value begins, and return the index after it, or -1 if
+// the text is not JSON.
 type jsonScanner struct {
 	s     []byte
-	max   int // how deep the text may be nested
-	depth int // how many arrays and objects are open
+	max   int // the maximum depth
+	depth int // the number of open arrays and objects
 	flaws JSONFlaw
 
-	// A bit for each that is open, 1 for an object: of the outermost 1,024,
-	// and of those below.
+	// One bit for each open array (0) or object (1): kinds for the outermost
+	// 1,024, below for the others.
 	kinds [16]uint64
 	below []uint64
 
-	repairing bool   // whether dst is wanted
-	dst       []byte // s[:copied], repaired, after what the caller had in it
+	repairing bool   // whether dst is needed
+	dst       []byte // the caller's bytes, followed by s[:copied], repaired
 	copied    int
 }
 
@@ -38,8 +38,8 @@ func (z *jsonScanner) verdict() JSONFlaw {
 	return z.flaws
 }
 
-// document reports whether the text is one JSON value, flaws that can be
-// repaired apart.
+// document reports whether the text is one JSON value, apart from flaws that can be
+// repaired.
 func (z *jsonScanner) document() bool {
 	s := z.s
 	for i := 0; ; {
@@ -79,9 +79,9 @@ func (z *jsonScanner) document() bool {
 	}
 }
 
-// next goes from the end of a value, or from the bracket that ends an empty
-// array or object, to the start of the next value. It returns len(s) at the
-// end of the document.
+// next returns the index at which the next value begins, or len(s) at the end of
+// the document. i is the index after a value, or that of the closing bracket of an
+// empty array or object.
 func (z *jsonScanner) next(i int) int {
 	s := z.s
 	for {
@@ -119,7 +119,7 @@ func (z *jsonScanner) next(i int) int {
 	}
 }
 
-// open goes one level down, into an object (1) or an array (0).
+// open opens an object (kind 1) or an array (kind 0).
 func (z *jsonScanner) open(kind uint64) {
 	level := uint(z.depth)
 	if level>>6 == uint(len(z.kinds)+len(z.below)) {
@@ -134,7 +134,7 @@ func (z *jsonScanner) open(kind uint64) {
 	}
 }
 
-// kindsAt returns the word with the bit of a level, bit level&63.
+// kindsAt returns the word that holds the bit of a level, which is bit level&63.
 func (z *jsonScanner) kindsAt(level uint) *uint64 {
 	if at := level >> 6; at < uint(len(z.kinds)) {
 		return &z.kinds[at]
@@ -142,8 +142,8 @@ func (z *jsonScanner) kindsAt(level uint) *uint64 {
 	return &z.below[level>>6-uint(len(z.kinds))]
 }
 
-// key reads a key and its colon. A text that ends after the colon is not
-// JSON, so what it returns is less than len(s).
+// key reads a key and its colon. Its result is less than len(s), since a text that
+// ends after the colon is not JSON.
 func (z *jsonScanner) key(i int) int {
 	s := z.s
 	if i == len(s) || s[i] != '"' {
@@ -161,8 +161,8 @@ func (z *jsonScanner) key(i int) int {
 	return i + 1
 }
 
-// word reads true, false or null, or one of the numbers that Python writes
-// and JSON lacks.
+// word reads true, false or null, or NaN or Infinity, which Python writes and JSON
+// does not have.
 func (z *jsonScanner) word(i int) int {
 	rest := z.s[i:]
 	switch {
@@ -191,7 +191,8 @@ func skipSpace(s []byte, i int) int {
 	return i
 }
 
-// text reads a string from behind its opening quote, eight bytes at a time.
+// text reads a string, eight bytes at a time. s[i] is the byte after its opening
+// quote.
 func (z *jsonScanner) text(i int) int {
 	s := z.s
 	for {
@@ -227,9 +228,9 @@ func (z *jsonScanner) text(i int) int {
 	}
 }
 
-// notPlain returns a word whose lowest bit set is the highest of the first
-// byte that isPlain denies; zero when there is none. A subtraction borrows
-// from the byte above only at such a byte, so those below it are right.
+// notPlain returns a word in which the lowest bit that is set is the highest bit of
+// the first byte of w that is not plain; zero if all are. A subtraction borrows from
+// the next byte only at such a byte, so the bytes before it are correct.
 func notPlain(w uint64) uint64 {
 	const (
 		ones  = 0x0101010101010101
@@ -241,12 +242,12 @@ func notPlain(w uint64) uint64 {
 	return (w | quote | backslash | control) & highs
 }
 
-// isPlain reports whether c stands for itself in a string, and is ASCII.
+// isPlain reports whether c is an ASCII character that is not escaped in a string.
 func isPlain(c byte) bool {
 	return c >= ' ' && c < utf8.RuneSelf && c != '"' && c != '\\'
 }
 
-// escape reads one escape, or the two of a surrogate pair.
+// escape reads one escape, or the two escapes of a surrogate pair.
 func (z *jsonScanner) escape(i int) int {
 	s := z.s
 	if i+1 >= len(s) {
@@ -276,7 +277,7 @@ func (z *jsonScanner) escape(i int) int {
 	return i + 6
 }
 
-// hex4 returns the number that four hexadecimal digits are, or -1.
+// hex4 returns the value of the four hexadecimal digits at s[i], or -1.
 func hex4(s []byte, i int) int32 {
 	if i+4 > len(s) {
 		return -1
@@ -285,7 +286,7 @@ func hex4(s []byte, i int) int32 {
 	return int32(hexDigit[d[0]])<<12 | int32(hexDigit[d[1]])<<8 | int32(hexDigit[d[2]])<<4 | int32(hexDigit[d[3]])
 }
 
-// hexDigit holds the value of each hexadecimal digit, and -1 for the rest.
+// hexDigit holds the value of each hexadecimal digit, and -1 for all other bytes.
 var hexDigit = func() (digits [256]int8) {
 	for c := range digits {
 		digits[c] = -1
@@ -297,9 +298,9 @@ var hexDigit = func() (digits [256]int8) {
 	return digits
 }()
 
-// wide reads characters beyond ASCII. What is valid UTF-8 is the same to Go
-// and to PostgreSQL (pg_utf8_islegal in wchar.c): no surrogates, nothing
-// longer than needed, nothing beyond U+10FFFF.
+// wide reads characters outside of ASCII. Go and PostgreSQL (pg_utf8_islegal in
+// wchar.c) accept the same UTF-8: no surrogates, no overlong forms, and no code
+// points above U+10FFFF.
 func (z *jsonScanner) wide(i int) int {
 	s := z.s
 	for i < len(s) && s[i] >= utf8.RuneSelf {
@@ -309,7 +310,7 @@ func (z *jsonScanner) wide(i int) int {
 				i += 2
 				continue
 			}
-			// Not the first bytes E0 and ED, for which the second matters.
+			// The first bytes E0 and ED are excluded: they limit the second byte.
 			if w&0xc0c0f0 == 0x8080e0 && w&0x0f != 0 && w&0x0f != 0x0d {
 				i += 3
 				continue
@@ -324,7 +325,7 @@ func (z *jsonScanner) wide(i int) int {
 	return i
 }
 
-// repair notes a flaw at s[from:to], and puts what shall stand there into dst.
+// repair records a flaw at s[from:to], and appends its replacement to dst.
 func (z *jsonScanner) repair(from, to int, by string, flaw JSONFlaw) {
 	z.flaws |= flaw
 	if z.repairing {

@@ -18,16 +18,15 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
-// jsonServer asks a real server what jsonb takes.
+// jsonServer tests on a server which texts jsonb accepts.
 type jsonServer struct {
 	conn    *pgx.Conn
 	version int // server_version_num
 }
 
-// connectJSON gives the test a database with functions that try a text.
-//
-// The text is bytea on its way, since bytes that are not UTF-8 cannot be sent
-// as text. convert_from refuses them as COPY would (pg_verifymbstr).
+// connectJSON returns a database with functions that test a text. The text is sent as
+// bytea, since bytes that are not UTF-8 cannot be sent as text. convert_from rejects
+// them as COPY does (pg_verifymbstr).
 func connectJSON(t testing.TB) jsonServer {
 	t.Helper()
 	ctx := context.Background()
@@ -60,19 +59,20 @@ func connectJSON(t testing.TB) jsonServer {
 	return s
 }
 
-// sizes returns for each text how many bytes its jsonb takes, nil where the
-// server refuses it.
+// sizes returns the size in bytes of each text's jsonb, nil if the server rejects the
+// text.
 func (s jsonServer) sizes(t testing.TB, texts [][]byte) (sizes []*int) {
 	t.Helper()
-	const query = "SELECT array_agg(jsonb_bytes(text) ORDER BY n) FROM unnest($1::bytea[]) WITH ORDINALITY AS u (text, n)"
+	const query = "SELECT array_agg(jsonb_bytes(text) ORDER BY n) FROM unnest($1::bytea[]) WITH ORDINALITY AS u " +
+		"(text, n)"
 	if err := s.conn.QueryRow(context.Background(), query, texts).Scan(&sizes); err != nil {
 		t.Fatal(err)
 	}
 	return sizes
 }
 
-// state returns the SQLSTATE with which the server refuses the text, or
-// nothing.
+// state returns the SQLSTATE with which the server rejects the text, or "" if it
+// accepts it.
 func (s jsonServer) state(t testing.TB, text []byte) (state string) {
 	t.Helper()
 	if err := s.conn.QueryRow(context.Background(), "SELECT jsonb_state($1)", text).Scan(&state); err != nil {
@@ -81,12 +81,12 @@ func (s jsonServer) state(t testing.TB, text []byte) (state string) {
 	return state
 }
 
-// varlenaHeader is what pg_column_size counts next to the jsonb's root.
+// varlenaHeader is the part of pg_column_size that does not belong to the jsonb's root.
 const varlenaHeader = 4
 
-// compare fails unless the server takes exactly the texts that CheckJSON
-// calls clean, takes all that AppendJSON makes, and keeps it in as many bytes
-// as jsonbSize says.
+// compare fails the test unless the server accepts exactly the texts that CheckJSON
+// finds without flaws, accepts every text that AppendJSON returns, and stores it in
+// jsonbSize bytes.
 func (s jsonServer) compare(t *testing.T, texts [][]byte) {
 	t.Helper()
 	asked := texts
@@ -113,13 +113,13 @@ func (s jsonServer) compare(t *testing.T, texts [][]byte) {
 	}
 }
 
-// takesMore reports whether the text may hold the one number that is a
-// number from PostgreSQL 16 on.
+// takesMore reports whether the text may contain the one number that only PostgreSQL 16
+// and later accept.
 func (s jsonServer) takesMore(text []byte) bool {
 	return s.version >= 16_00_00 && bytes.Contains(text, []byte("1073741823"))
 }
 
-// The cases written by hand, with the SQLSTATE that goes with each flaw.
+// The cases written by hand, with the SQLSTATE of each flaw.
 func TestJSONOnServer(t *testing.T) {
 	s := connectJSON(t)
 	for kind, group := range map[string]struct {
@@ -161,7 +161,7 @@ func TestJSONExponentOfZeroOnServer(t *testing.T) {
 	}
 }
 
-// Made texts, others in every run.
+// Random texts, different in every run.
 func TestJSONDifferential(t *testing.T) {
 	const batch = 2000
 	batches := pgtest.Count(5, 25)
@@ -189,8 +189,8 @@ func TestJSONDifferential(t *testing.T) {
 	}
 }
 
-// The default depth is what a server with the default stack takes, in a
-// function within a function within a trigger at that.
+// A server with the default stack accepts the default depth, even in a function called
+// by a function called by a trigger.
 func TestJSONDefaultDepthOnServer(t *testing.T) {
 	s := connectJSON(t)
 	ctx := context.Background()
@@ -228,8 +228,8 @@ func TestJSONDefaultDepthOnServer(t *testing.T) {
 	}
 }
 
-// Keys that a NUL made equal, keys that differ in spelling alone, and a sort
-// order other than that of the text.
+// Keys that are equal after a NUL is removed, keys that differ only in their escapes,
+// and keys that are not sorted.
 func TestJSONKeysOnServer(t *testing.T) {
 	s := connectJSON(t)
 	var pairs []string

@@ -7,33 +7,33 @@ import (
 	"unicode/utf8"
 )
 
-// The sizes that a jsonb can have (jsonb.h, jsonb_util.c). They count before
-// compression and wherever the value is kept.
+// The size limits of jsonb (jsonb.h, jsonb_util.c), in bytes before compression.
 const (
-	// jsonbLimit is JENTRY_OFFLENMASK: how many bytes a string or key may
-	// have (checkStringLen in jsonb.c), and how many an array or object with
-	// all that is in it (convertJsonbArray and convertJsonbObject).
+	// jsonbLimit is JENTRY_OFFLENMASK: the maximum size of a string or key
+	// (checkStringLen in jsonb.c), and of an array or object including its
+	// contents (convertJsonbArray and convertJsonbObject).
 	jsonbLimit = 1<<28 - 1
 
-	// While it parses, the server keeps 32 bytes for an element and 72 for a
-	// pair, doubles their number when it needs more, from 4 on, and takes no
-	// more than 1 GB at once (appendElement and appendKey). Pairs count here
-	// even when a later one with the same key replaces them.
+	// mostElements and mostPairs are the maximum numbers of elements of an array
+	// and of pairs of an object. While it parses, the server needs 32 bytes for an
+	// element and 72 for a pair. It allocates space for 4, doubles it when it is
+	// full, and cannot allocate more than 1 GB (appendElement and appendKey).
+	// Pairs that a later pair with the same key replaces are counted.
 	mostElements = 1 << 24
 	mostPairs    = 1 << 23
 
-	// longestText is how long a text can be on its way to the server: with a
-	// byte before and after it, less than MaxAllocSize, 1 GB less 1.
+	// longestText is the maximum length of a text that is sent to the server: with
+	// one byte before and one after it, it must be at most MaxAllocSize, 1 GB less 1.
 	longestText = 1<<30 - 3
 
-	// alwaysFits is how long a text may be that cannot exceed any of these:
-	// an element takes at least two bytes, with its comma, and adds at most
-	// 4 and 8 to the jsonb; a pair takes at least five.
+	// alwaysFits is the length up to which no text exceeds any of these limits. An
+	// element takes at least two bytes of text, with its comma, and adds at most
+	// 4 and 8 bytes to the jsonb; a pair takes at least five bytes of text.
 	alwaysFits = 2 * mostElements
 )
 
-// jsonbFits reports whether s, which jsonb would take by everything else,
-// keeps to its sizes.
+// jsonbFits reports whether s is within jsonb's size limits. s must be JSON that
+// jsonb accepts otherwise.
 func jsonbFits(s []byte) bool {
 	if len(s) > longestText {
 		return false
@@ -42,11 +42,10 @@ func jsonbFits(s []byte) bool {
 	return ok && size <= jsonbLimit
 }
 
-// jsonbSize returns how many bytes the root container of s takes as jsonb:
-// pg_column_size less the varlena header of 4. s must be JSON that jsonb
-// takes by everything but its size. ok is false when some string or key is
-// too long, or some array or object has too many parts, even one that a later
-// pair with the same key replaces.
+// jsonbSize returns the size in bytes of s as jsonb: pg_column_size without the
+// varlena header of 4. s must be JSON that jsonb accepts apart from its size. ok is
+// false if a string or key is too long, or an array or object has too many parts,
+// even if a later pair with the same key replaces it.
 func jsonbSize(s []byte) (size int, ok bool) {
 	m := jsonbMeter{s: s}
 	root := m.measure()
@@ -54,7 +53,7 @@ func jsonbSize(s []byte) (size int, ok bool) {
 		return 0, false
 	}
 	if !root.container {
-		root.size += 8 // a scalar is the one element of an array
+		root.size += 8 // a scalar is stored as an array with one element
 	}
 	return root.size, true
 }
@@ -62,27 +61,28 @@ func jsonbSize(s []byte) (size int, ok bool) {
 // jsonbPart is the size of a key, value or element.
 type jsonbPart struct {
 	size      int
-	aligned   bool // begins at a multiple of 4: a number, an array or an object
+	aligned   bool // begins at a multiple of 4, as numbers, arrays and objects do
 	container bool
 }
 
-// jsonbOpen is an array or object that is not yet at its end.
+// jsonbOpen is an array or object whose end has not been read.
 type jsonbOpen struct {
 	object   bool
 	parts    int // elements so far
 	data     int // bytes of the elements so far
-	firstKey int // of an object: where its pairs begin in jsonbMeter.pairs
+	firstKey int // index of an object's first pair in jsonbMeter.pairs
 }
 
-// jsonbPair is a pair of an object that is not yet at its end. It is small,
-// since there may be millions of them.
+// jsonbPair is a pair of an object whose end has not been read. It is small, since
+// there may be millions of them.
 type jsonbPair struct {
-	from, to int32 // the key in s, between its quotes
+	from, to int32 // range of the key in s, between its quotes
 	keySize  int32 // bytes of the key, unescaped
 	size     int32 // of the value
 	aligned  bool
 }
 
+// jsonbMeter computes the size of a JSON text as jsonb.
 type jsonbMeter struct {
 	s        []byte
 	i        int
@@ -91,7 +91,7 @@ type jsonbMeter struct {
 	tooLarge bool
 }
 
-// measure returns the size of the one value that the text is.
+// measure returns the size of the text, which is one value.
 func (m *jsonbMeter) measure() jsonbPart {
 	for {
 		part, opened := m.value()
@@ -143,8 +143,8 @@ func (m *jsonbMeter) value() (part jsonbPart, opened bool) {
 
 func (m *jsonbMeter) skipTo() { m.i = skipSpace(m.s, m.i) }
 
-// text reads a string and returns where it is, between its quotes, and how
-// many bytes it has once it is unescaped.
+// text reads a string and returns its range between the quotes, and its size in
+// bytes without escapes.
 func (m *jsonbMeter) text() (from, to, size int) {
 	from = m.i + 1
 	z := jsonScanner{s: m.s}
@@ -166,8 +166,8 @@ func (m *jsonbMeter) text() (from, to, size int) {
 	return from, to, size
 }
 
-// unescape returns the character of the escape, or pair of surrogate escapes,
-// that s begins with, and how long it is.
+// unescape returns the character of the escape or surrogate pair at the start of s,
+// and the length of the escape in bytes.
 func unescape(s []byte) (r rune, length int) {
 	switch s[1] {
 	case 'u':
@@ -190,8 +190,8 @@ func unescape(s []byte) (r rune, length int) {
 	return rune(s[1]), 2
 }
 
-// keyIfObject reads a key and its colon when the innermost open container is
-// an object.
+// keyIfObject reads a key and its colon if the innermost open container is an
+// object.
 func (m *jsonbMeter) keyIfObject() {
 	if !m.open[len(m.open)-1].object {
 		return
@@ -203,7 +203,7 @@ func (m *jsonbMeter) keyIfObject() {
 	m.i++
 }
 
-// add puts a value into the innermost open container.
+// add adds a value to the innermost open container.
 func (m *jsonbMeter) add(part jsonbPart) {
 	in := &m.open[len(m.open)-1]
 	if in.object {
@@ -220,7 +220,8 @@ func (m *jsonbMeter) add(part jsonbPart) {
 	in.data = after(in.data, part.size, part.aligned)
 }
 
-// after returns the end of a part that follows on so many bytes of others.
+// after returns the end of a part of the given size that follows data bytes of
+// other parts.
 func after(data, size int, aligned bool) int {
 	if aligned {
 		data = (data + 3) &^ 3
@@ -228,9 +229,9 @@ func after(data, size int, aligned bool) int {
 	return data + size
 }
 
-// close reads the end of the innermost open container. Its size is a header
-// of 4 bytes, 4 for each element, key and value, then all elements, or all
-// keys and after them all values in the order of their keys.
+// close reads the end of the innermost open container and returns its size: a
+// header of 4 bytes, 4 bytes for each element, key and value, and then the elements,
+// or the keys followed by the values in the order of their keys.
 func (m *jsonbMeter) close() jsonbPart {
 	m.i++
 	last := len(m.open) - 1
@@ -252,20 +253,20 @@ func (m *jsonbMeter) close() jsonbPart {
 	return jsonbPart{size: size, aligned: true, container: true}
 }
 
-// unique sorts pairs as jsonb keeps them, by the length of the key, then its
-// bytes (lengthCompareJsonbPair), and leaves the last of those with the same
-// key (uniqueifyJsonbObject).
+// unique sorts pairs in jsonb's order, by the length of the key, then by its bytes
+// (lengthCompareJsonbPair), and returns the last pair of each key
+// (uniqueifyJsonbObject). It reuses the slice.
 func (m *jsonbMeter) unique(pairs []jsonbPair) []jsonbPair {
 	slices.SortStableFunc(pairs, m.comparePairs)
-	original := 0
+	n := 0
 	for i := range pairs {
-		if i > 0 && m.comparePairs(pairs[original-1], pairs[i]) == 0 {
-			original--
+		if i > 0 && m.comparePairs(pairs[n-1], pairs[i]) == 0 {
+			n--
 		}
-		pairs[original] = pairs[i]
-		original++
+		pairs[n] = pairs[i]
+		n++
 	}
-	return pairs[:original]
+	return pairs[:n]
 }
 
 func (m *jsonbMeter) comparePairs(a, b jsonbPair) int {
@@ -275,11 +276,11 @@ func (m *jsonbMeter) comparePairs(a, b jsonbPair) int {
 	return bytes.Compare(m.unescaped(a), m.unescaped(b))
 }
 
-// unescaped returns the key of a pair.
+// unescaped returns the key of a pair without escapes.
 func (m *jsonbMeter) unescaped(p jsonbPair) []byte {
 	raw := m.s[p.from:p.to]
 	if len(raw) == int(p.keySize) {
-		return raw // every escape is longer than what it stands for
+		return raw // no escapes: each is longer than its character
 	}
 	key := make([]byte, 0, p.keySize)
 	for len(raw) > 0 {

@@ -20,14 +20,14 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// sizeCase is a text next to an edge; fits says on which side.
+// sizeCase is a text near a size limit; fits says whether it is within the limit.
 type sizeCase struct {
 	name string
 	text func() []byte
 	fits bool
 }
 
-// wide returns head, then so many times each, then tail.
+// wide returns head, then each repeated n times, then tail.
 func wide(head, each string, n int, tail string) func() []byte {
 	return func() []byte {
 		text := make([]byte, 0, len(head)+len(each)*n+len(tail))
@@ -38,7 +38,8 @@ func wide(head, each string, n int, tail string) func() []byte {
 }
 
 var sizeCases = []sizeCase{
-	// A scalar is kept as an array of one: 4 and 4 bytes next to its own.
+	// A scalar is stored as an array with one element: 4 and 4 bytes in addition to
+	// its own.
 	{"longest scalar string", wide(`"`, "x", mapping.JSONBLimit-8, `"`), true},
 	{"scalar string, a byte more", wide(`"`, "x", mapping.JSONBLimit-7, `"`), false},
 	{"longest string counts unescaped", wide(`"`, `\n`, mapping.JSONBLimit-8, `"`), true},
@@ -49,8 +50,8 @@ var sizeCases = []sizeCase{
 	{"key, a byte more", wide(`{"`, "k", mapping.JSONBLimit-11, `":""}`), false},
 	{"string with an escape before", wide(`["\u00e9`, "x", mapping.JSONBLimit-10, `"]`), true},
 
-	// A number begins at a multiple of 4. The value of the shorter key is
-	// first, whatever the text's order, so here padding depends on the keys.
+	// A number begins at a multiple of 4. The value of the shorter key comes first,
+	// regardless of the order in the text, so here padding depends on the keys.
 	{"number after a string, at the edge", wide(`["`, "x", mapping.JSONBLimit-4-8-8-3, `",1]`), true},
 	{"number after a string, padded beyond", wide(`["`, "x", mapping.JSONBLimit-4-8-8-2, `",1]`), false},
 	{"the shorter key's value is first", wide(`{"bbbbb":"`, "x", mapping.JSONBLimit-4-16-6-8-1, `","a":1}`), false},
@@ -72,7 +73,7 @@ var sizeCases = []sizeCase{
 
 	{"longest text", wide(`1`, " ", mapping.LongestText-1, ""), true},
 	{"text a byte longer", wide(`1`, " ", mapping.LongestText, ""), false},
-	// Each byte becomes six on the way.
+	// Each byte becomes six when it is escaped.
 	{"text that is not JSON and grows", wide("", "\x01", (mapping.LongestText-2)/6, ""), true},
 	{"and grows beyond what can be sent", wide("", "\x01", (mapping.LongestText-2)/6+1, ""), false},
 }

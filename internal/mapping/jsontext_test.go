@@ -12,7 +12,7 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// jsonCase is a text, its flaws, and what AppendJSON makes of it.
+// jsonCase is a text, its flaws, and the result of AppendJSON.
 type jsonCase struct {
 	name  string
 	text  string
@@ -20,10 +20,10 @@ type jsonCase struct {
 	want  string
 }
 
-// clean makes a case of a text that jsonb takes as it is.
+// clean returns a case of a text that jsonb accepts unchanged.
 func clean(name, text string) jsonCase { return jsonCase{name, text, 0, text} }
 
-// The flaws, for short.
+// Short names of the flaws.
 const (
 	flawNUL       = mapping.FlawNUL
 	flawSurrogate = mapping.FlawSurrogate
@@ -89,7 +89,8 @@ var repairedCases = []jsonCase{
 	{"NaN and infinities", `{"a":[NaN,Infinity , -Infinity]}`, flawNaN, `{"a":["NaN","Infinity" , "-Infinity"]}`},
 
 	{
-		"all that can be repaired", "[\"\\u0000\",\"\\ud800\",\"\xff\",NaN,1]", flawNUL | flawSurrogate | flawUTF8 | flawNaN,
+		"all that can be repaired", "[\"\\u0000\",\"\\ud800\",\"\xff\",NaN,1]",
+		flawNUL | flawSurrogate | flawUTF8 | flawNaN,
 		"[\"\",\"\ufffd\",\"\ufffd\",\"NaN\",1]",
 	},
 }
@@ -171,7 +172,7 @@ var (
 	nines = func(n int) string { return strings.Repeat("9", n) }
 )
 
-// beyond makes a case of a number that numeric cannot hold.
+// beyond returns a case of a number that numeric cannot hold.
 func beyond(name, number string) jsonCase {
 	return jsonCase{name, number, flawNumber, `"` + number + `"`}
 }
@@ -222,7 +223,7 @@ var numberCases = []jsonCase{
 	{"syntax outweighs it", `[1e999999`, flawSyntax, `"[1e999999"`},
 }
 
-// testMaxDepth is how deep testDepth's texts may be.
+// testMaxDepth is the maximum depth of testDepth's texts.
 const testMaxDepth = 3
 
 var depthCases = []jsonCase{
@@ -259,8 +260,8 @@ func runJSONCases(t *testing.T, cases []jsonCase, maxDepth int) {
 	}
 }
 
-// Every flaw is found wherever it is within the eight bytes that are read at
-// once, and at every distance from the end.
+// Every flaw is found at every position within the eight bytes that are read at once,
+// and at every distance from the end.
 func TestJSONFlawAtEveryPlace(t *testing.T) {
 	for before := range 20 {
 		for behind := range 20 {
@@ -311,7 +312,7 @@ func TestJSONDeeperThanTheFirstLevels(t *testing.T) {
 			if flaws := mapping.CheckJSON([]byte(text), levels-1); flaws != flawDepth {
 				t.Errorf("%d levels of %s, one too many: flaws %v", levels, name, flawNames(flaws))
 			}
-			// Each level ends as what it began.
+			// Each level is closed by the bracket of its kind.
 			at := len(text) - 1 - levels/2
 			if text[at] != ']' && text[at] != '}' {
 				t.Fatalf("%s: nothing closes at %d", name, at)
@@ -325,7 +326,7 @@ func TestJSONDeeperThanTheFirstLevels(t *testing.T) {
 	}
 }
 
-// nested makes texts of so many levels.
+// nested returns texts with the given number of levels.
 func nested(levels int) map[string]string {
 	mix, ends := "", ""
 	for i := range levels {
@@ -366,7 +367,7 @@ func flawNames(flaws mapping.JSONFlaw) string {
 	return fmt.Sprint(set)
 }
 
-// checkJSONInvariants checks what is true of every text.
+// checkJSONInvariants checks the properties that hold for every text.
 func checkJSONInvariants(t *testing.T, s []byte, maxDepth int) {
 	t.Helper()
 	original := bytes.Clone(s)
@@ -393,7 +394,7 @@ func checkJSONInvariants(t *testing.T, s []byte, maxDepth int) {
 	}
 
 	rawNUL := bytes.IndexByte(s, 0) >= 0
-	// Of what is not called an error in syntax, encoding/json takes all but these.
+	// encoding/json accepts every text that is not a syntax error, except these.
 	plain := !rawNUL && !bytes.Contains(s, []byte("NaN")) && !bytes.Contains(s, []byte("Infinity"))
 	switch {
 	case flaws&flawSyntax != 0:
@@ -413,15 +414,15 @@ func checkJSONInvariants(t *testing.T, s []byte, maxDepth int) {
 			t.Fatalf("%.200q: flaws %v", s, flawNames(flaws))
 		}
 	case plain:
-		// encoding/json, too, reads U+FFFD for a lone surrogate and for a
-		// bad byte.
+		// encoding/json also reads U+FFFD for a lone surrogate and for an invalid
+		// byte.
 		if was, is := jsonTokens(t, s), jsonTokens(t, out); !slices.Equal(was, is) {
 			t.Fatalf("%.200q: becomes %.200q", s, out)
 		}
 	}
 }
 
-// repairedText is s without NUL and with U+FFFD for each bad byte.
+// repairedText returns s without NUL, and with U+FFFD for each invalid byte.
 func repairedText(s []byte) string {
 	var b strings.Builder
 	for _, r := range string(s) {

@@ -5,25 +5,24 @@ import (
 	"strconv"
 )
 
-// Originals is the program's own table of cells that did not arrive as they
-// were, in their original bytes. It is made only where there are such cells;
-// Flujo never looks at it.
+// Originals is flujo-port's own table of original values. It is created only if
+// there are any. Flujo does not use it.
 var Originals = Table{
 	Name: "flujo_port_originals",
 	Columns: []Column{
 		notNull(textColumn("table_name")),
-		notNull(textColumn("row_key")), // the primary key that the row has in PostgreSQL, as text; empty for NULL
+		notNull(textColumn("row_key")), // the primary key in PostgreSQL as text; empty for NULL
 		notNull(Column{Name: "source_rowid", Kind: KindInt8}),
 		notNull(textColumn("column_name")),
-		notNull(textColumn("reason")),        // names of Reasons, joined by "+"
-		notNull(textColumn("storage_class")), // as SQLite's typeof() gives it
+		notNull(textColumn("reason")),        // Reason.String
+		notNull(textColumn("storage_class")), // as SQLite's typeof() returns it
 		{Name: "original", Kind: KindBytes},
 	},
 }
 
-// AppendOriginal appends a change of a row as a tuple for Originals. Text and
-// BLOB are kept byte for byte, an integer as its decimal digits, a real as the
-// shortest digits that give the same float; NULL is NULL.
+// AppendOriginal appends the original value of a change to dst, as a tuple of
+// Originals. Text and blobs are stored byte for byte, an integer as decimal digits,
+// a real as the shortest digits that represent the same float, and NULL as NULL.
 func AppendOriginal(dst []byte, table, key string, rowid int64, c Change) []byte {
 	dst = binary.BigEndian.AppendUint16(dst, uint16(len(Originals.Columns)))
 	dst = appendBytes(dst, []byte(table))
@@ -44,6 +43,7 @@ func AppendOriginal(dst []byte, table, key string, rowid int64, c Change) []byte
 	return appendBytes(dst, c.Original.Bytes)
 }
 
+// appendBytes appends the length and the bytes of a field.
 func appendBytes(dst, field []byte) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(field)))
 	return append(dst, field...)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestAppendOriginal takes the tuple apart by hand.
+// TestAppendOriginal decodes the tuple by hand.
 func TestAppendOriginal(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -61,7 +61,9 @@ func TestAppendOriginal(t *testing.T) {
 				t.Fatalf("%x fields", n)
 			}
 			field := func() string { return next(int(binary.BigEndian.Uint32([]byte(next(4))))) }
-			for _, want := range []string{"steps", "clé", "\xff\xff\xff\xff\xff\xff\xff\xfe", "the column", "nul-removed+invalid-utf8", tc.class} {
+			for _, want := range []string{
+				"steps", "clé", "\xff\xff\xff\xff\xff\xff\xff\xfe", "the column", "nul-removed+invalid-utf8", tc.class,
+			} {
 				if got := field(); got != want {
 					t.Errorf("%q, not %q", got, want)
 				}
@@ -80,7 +82,7 @@ func TestAppendOriginal(t *testing.T) {
 	}
 }
 
-// TestOriginalsTable: the columns are those that the tuple has.
+// TestOriginalsTable checks that the table's columns are those of the tuple.
 func TestOriginalsTable(t *testing.T) {
 	t.Parallel()
 	var got []string
@@ -90,7 +92,8 @@ func TestOriginalsTable(t *testing.T) {
 		}
 		got = append(got, c.Name+" "+c.Kind.Type())
 	}
-	want := "table_name text, row_key text, source_rowid bigint, column_name text, reason text, storage_class text, original bytea"
+	want := "table_name text, row_key text, source_rowid bigint, column_name text, reason text, storage_class text, " +
+		"original bytea"
 	if strings.Join(got, ", ") != want {
 		t.Errorf("%s", got)
 	}
@@ -100,8 +103,10 @@ func TestReasons(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	all := []Reason{
-		NULRemoved, LoneSurrogate, InvalidUTF8, NonFiniteNumber, InvalidJSON, JSONNumberOutOfRange, JSONTooDeep, NumberAsText, Rounded, TextAsNumber, NotANumber, OutOfRange, InvalidBoolean, TimeInferred,
-		EpochTime, TimeTruncated, UnmappedColumn, NullKey, NULInKey, DuplicateKey, MissingValue, JSONTooLarge, InvalidVector, VectorDimensionMismatch, TextTooLong,
+		NULRemoved, LoneSurrogate, InvalidUTF8, NonFiniteNumber, InvalidJSON, JSONNumberOutOfRange, JSONTooDeep,
+		NumberAsText, Rounded, TextAsNumber, NotANumber, OutOfRange, InvalidBoolean, TimeInferred,
+		EpochTime, TimeTruncated, UnmappedColumn, NullKey, NULInKey, DuplicateKey, MissingValue, JSONTooLarge,
+		InvalidVector, VectorDimensionMismatch, TextTooLong,
 	}
 	var every Reason
 	for _, r := range all {
@@ -122,7 +127,8 @@ func TestReasons(t *testing.T) {
 	if got := strings.Split(every.String(), "+"); len(got) != len(all) {
 		t.Errorf("together they are %q", got)
 	}
-	if got := (NULRemoved | TextTooLong).Explain(); got != "NUL characters were removed; text too long for Flujo's index on it" {
+	const want = "NUL characters were removed; the text is too long for Flujo's index on the column"
+	if got := (NULRemoved | TextTooLong).Explain(); got != want {
 		t.Errorf("it is explained by %q", got)
 	}
 	if got := Reason(0); got.String() != "" || got.Explain() != "" {

@@ -2,78 +2,82 @@ package mapping
 
 import "strings"
 
-// Reason says what kept a cell or a row from arriving as it was; several can
-// hold for one cell.
+// Reason is a set of reasons why a cell was changed or a row was rejected.
 type Reason uint32
 
-// Reasons why a cell arrives changed. Its original is kept.
+// Reasons why a cell is changed. Its original value is stored.
 const (
-	NULRemoved           Reason = 1 << iota // NUL characters removed
-	LoneSurrogate                           // lone surrogate escapes made U+FFFD
-	InvalidUTF8                             // bytes that are not UTF-8 made U+FFFD
-	NonFiniteNumber                         // NonFiniteNumber or Infinity in JSON made a string
-	InvalidJSON                             // not JSON: made a JSON string of the text
-	JSONNumberOutOfRange                    // a number beyond numeric in JSON: made a JSON string of the text
-	JSONTooDeep                             // JSON nested past the server's limit: made a JSON string of the text
-	NumberAsText                            // a number where text or JSON is due: its text taken
-	Rounded                                 // not a whole number where one is due: rounded, ties to even
-	TextAsNumber                            // text that is a number where one is due
-	NotANumber                              // no number where one is due: NULL, or the row is rejected
-	OutOfRange                              // a number beyond the column's type: NULL, or the row is rejected
-	InvalidBoolean                          // a boolean that is neither 0 nor 1: made true, or false when empty
-	TimeInferred                            // an absent or unreadable time: taken from the best fallback
-	EpochTime                               // a number where a time is due: taken for seconds since 1970
-	TimeTruncated                           // a time finer than a microsecond: cut
-	UnmappedColumn                          // Flujo's table has no such column: only its original is kept
+	NULRemoved           Reason = 1 << iota // NUL characters are removed
+	LoneSurrogate                           // lone surrogate escapes are replaced with U+FFFD
+	InvalidUTF8                             // bytes that are not UTF-8 are replaced with U+FFFD
+	NonFiniteNumber                         // NaN or Infinity in JSON is stored as a string
+	InvalidJSON                             // text that is not JSON is stored as a JSON string
+	JSONNumberOutOfRange                    // JSON with a number that numeric cannot hold is stored as a JSON string
+	JSONTooDeep                             // JSON nested past the server's limit is stored as a JSON string
+	NumberAsText                            // a number in a text or JSON column is converted to text
+	Rounded                                 // a number is rounded to fit the column's type, ties to even
+	TextAsNumber                            // text in a number column is converted to a number
+	NotANumber                              // not a number: NULL is stored, or the row is rejected
+	OutOfRange                              // out of the type's range: NULL is stored, or the row is rejected
+	InvalidBoolean                          // neither 0 nor 1: false is stored if it is empty, else true
+	TimeInferred                            // a missing or unreadable timestamp is taken from the best fallback
+	EpochTime                               // a number in a timestamp column is taken as seconds since 1970
+	TimeTruncated                           // a timestamp is truncated to microseconds
+	UnmappedColumn                          // Flujo's table has no such column: only the original value is stored
 )
 
 // Reasons why a row is rejected.
 const (
-	NullKey                 Reason = 1 << (iota + 20) // NULL in the primary key
-	NULInKey                                          // a NUL character in a key
+	NullKey                 Reason = 1 << (iota + 20) // the primary key is NULL
+	NULInKey                                          // a key contains a NUL character
 	DuplicateKey                                      // another row has the same key in PostgreSQL
-	MissingValue                                      // NULL in a column that must have a value
-	JSONTooLarge                                      // JSON over jsonb's size
-	InvalidVector                                     // a vector that pgvector refuses
-	VectorDimensionMismatch                           // a vector of another size than most
-	TextTooLong                                       // text too long for the index that Flujo has on it
-	rejections              = NullKey | NULInKey | DuplicateKey | MissingValue | JSONTooLarge | InvalidVector | VectorDimensionMismatch | TextTooLong
-	lastReasonAt            = 28
+	MissingValue                                      // a required column is NULL
+	JSONTooLarge                                      // JSON exceeds jsonb's size limits
+	InvalidVector                                     // pgvector does not accept the vector
+	VectorDimensionMismatch                           // the vector does not have the column's dimension
+	TextTooLong                                       // text is too long for Flujo's index on the column
+
+	rejections = NullKey | NULInKey | DuplicateKey | MissingValue |
+		JSONTooLarge | InvalidVector | VectorDimensionMismatch | TextTooLong
+	lastReasonAt = 28
 )
 
+// reasonNames holds the name of each reason, and its explanation.
 var reasonNames = map[Reason][2]string{
-	NULRemoved:              {"nul-removed", "NUL characters were removed"},
-	LoneSurrogate:           {"lone-surrogate", "lone surrogates became U+FFFD"},
-	InvalidUTF8:             {"invalid-utf8", "bytes that are not UTF-8 became U+FFFD"},
-	NonFiniteNumber:         {"non-finite-number", "NaN or Infinity became a JSON string"},
-	InvalidJSON:             {"invalid-json", "what is not JSON became a JSON string"},
-	JSONNumberOutOfRange:    {"json-number-out-of-range", "JSON with a number beyond numeric became a JSON string"},
-	JSONTooDeep:             {"json-too-deep", "JSON nested past the server's limit became a JSON string"},
-	NumberAsText:            {"number-as-text", "a number became text"},
-	Rounded:                 {"rounded", "a fraction was rounded to a whole number"},
-	TextAsNumber:            {"text-as-number", "text became the number that it says"},
-	NotANumber:              {"not-a-number", "what is no number could not be one"},
-	OutOfRange:              {"out-of-range", "a number was beyond the column's type"},
-	InvalidBoolean:          {"invalid-boolean", "what is neither 0 nor 1 became a boolean"},
-	TimeInferred:            {"time-inferred", "an absent or unreadable time was taken from elsewhere"},
-	EpochTime:               {"epoch-time", "seconds since 1970 became a time"},
-	TimeTruncated:           {"time-truncated", "a time was cut to microseconds"},
-	UnmappedColumn:          {"unmapped-column", "Flujo's table has no such column"},
+	NULRemoved:      {"nul-removed", "NUL characters were removed"},
+	LoneSurrogate:   {"lone-surrogate", "lone surrogates were replaced with U+FFFD"},
+	InvalidUTF8:     {"invalid-utf8", "bytes that are not UTF-8 were replaced with U+FFFD"},
+	NonFiniteNumber: {"non-finite-number", "NaN or Infinity was stored as a JSON string"},
+	InvalidJSON:     {"invalid-json", "text that is not JSON was stored as a JSON string"},
+	JSONNumberOutOfRange: {
+		"json-number-out-of-range", "JSON with an out-of-range number was stored as a JSON string",
+	},
+	JSONTooDeep:             {"json-too-deep", "JSON nested past the server's limit was stored as a JSON string"},
+	NumberAsText:            {"number-as-text", "a number was converted to text"},
+	Rounded:                 {"rounded", "a number was rounded to fit the column's type"},
+	TextAsNumber:            {"text-as-number", "text was converted to a number"},
+	NotANumber:              {"not-a-number", "the value is not a number"},
+	OutOfRange:              {"out-of-range", "the number is out of range for the column's type"},
+	InvalidBoolean:          {"invalid-boolean", "a value other than 0 and 1 was converted to a boolean"},
+	TimeInferred:            {"time-inferred", "a missing or unreadable timestamp was replaced with an inferred one"},
+	EpochTime:               {"epoch-time", "seconds since 1970 were converted to a timestamp"},
+	TimeTruncated:           {"time-truncated", "a timestamp was truncated to microseconds"},
+	UnmappedColumn:          {"unmapped-column", "Flujo's PostgreSQL table has no such column"},
 	NullKey:                 {"null-key", "the key is NULL"},
-	NULInKey:                {"nul-in-key", "the key holds a NUL character"},
+	NULInKey:                {"nul-in-key", "the key contains a NUL character"},
 	DuplicateKey:            {"duplicate-key", "another row has the same key in PostgreSQL"},
-	MissingValue:            {"missing-value", "NULL where a value is due"},
-	JSONTooLarge:            {"json-too-large", "JSON over jsonb's size"},
-	InvalidVector:           {"invalid-vector", "a vector that pgvector refuses"},
-	VectorDimensionMismatch: {"vector-dimension-mismatch", "a vector of another size than most"},
-	TextTooLong:             {"text-too-long", "text too long for Flujo's index on it"},
+	MissingValue:            {"missing-value", "a required column is NULL"},
+	JSONTooLarge:            {"json-too-large", "the JSON exceeds jsonb's size limits"},
+	InvalidVector:           {"invalid-vector", "pgvector does not accept the vector"},
+	VectorDimensionMismatch: {"vector-dimension-mismatch", "the vector does not have the column's dimension"},
+	TextTooLong:             {"text-too-long", "the text is too long for Flujo's index on the column"},
 }
 
-// String gives the names that stand in flujo_port_originals and in the JSON
-// report, joined by "+".
+// String returns the names of the reasons, joined by "+", as flujo_port_originals
+// and the JSON report have them.
 func (r Reason) String() string { return r.join(0, "+") }
 
-// Explain says for a person what was done.
+// Explain returns the explanations of the reasons, joined by "; ".
 func (r Reason) Explain() string { return r.join(1, "; ") }
 
 func (r Reason) join(form int, sep string) string {
@@ -86,19 +90,19 @@ func (r Reason) join(form int, sep string) string {
 	return strings.Join(parts, sep)
 }
 
-// Change is a cell that did not arrive as it was.
+// Change is a cell that was converted with loss, or a cell of a rejected row.
 type Change struct {
 	Column   string
 	Reason   Reason
-	Note     string // where an inferred time came from; empty otherwise
-	Original Value  // good as long as the row it came in
+	Note     string // the source of an inferred timestamp; empty otherwise
+	Original Value  // valid as long as the row that it came in
 }
 
-// Finding is a Change, or a row that is rejected, without its content.
+// Finding is a changed cell or a rejected row, without its content.
 type Finding struct {
 	Table    string
-	Key      string // the primary key as PostgreSQL has it, or should have had it
-	RowID    int64  // of the row in the file
+	Key      string // the primary key as PostgreSQL has it, or would have it
+	RowID    int64  // of the row in the state file
 	Column   string // empty for a row
 	Reason   Reason
 	Note     string

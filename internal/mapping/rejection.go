@@ -1,7 +1,6 @@
 package mapping
 
-// RejectionReasons gives the names of the reasons that only rejected rows
-// have.
+// RejectionReasons returns the names of the reasons that only rejected rows have.
 func RejectionReasons() (names []string) {
 	for at := range lastReasonAt {
 		if one := Reason(1 << at); one&rejections != 0 {

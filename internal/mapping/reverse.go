@@ -10,29 +10,31 @@ import (
 	"strings"
 )
 
-// ReverseConverter makes rows of a SQLite file, as Flujo's SQLite backend writes them, of
-// rows in PostgreSQL.
+// ReverseConverter converts rows of PostgreSQL to rows of a SQLite file, as Flujo's
+// SQLite backend writes them. It is not safe for concurrent use.
 type ReverseConverter struct {
 	Table *Table
 	Types *Types
-	// Nulls counts, by column, the NonFiniteNumber that became NULL, since SQLite holds none.
+	// Nulls counts, by column, the NaN that became NULL, since SQLite cannot store
+	// NaN. Row updates it.
 	Nulls map[string]int64
 
 	values []Value
-	buf    []byte // of the row's cells that are not parts of the encoding
+	buf    []byte // the cells of the row that are not parts of the encoding
 }
 
-// UnrepresentableError is returned by Row for a cell that a SQLite file of Flujo's
-// can't hold.
+// UnrepresentableError is returned by ReverseConverter.Row for a cell that Flujo's
+// SQLite file cannot hold.
 type UnrepresentableError struct{ Table, Key, Column, Message string }
 
 func (e *UnrepresentableError) Error() string {
 	return fmt.Sprintf("%s %q, column %s: %s", e.Table, e.Key, e.Column, e.Message)
 }
 
-// Row gives the values of the row that encoding is the encoding of, in the order of
-// Table.FileColumns; what PostgreSQL does not have is NULL. They are good until
-// the next call, and parts of the encoding.
+// Row converts a row, given its encoding, and returns its values in the order of
+// Table.FileColumns. Columns that PostgreSQL does not have are NULL. The values are
+// valid until the next call, and may refer to bytes of encoding. The error is an
+// *UnrepresentableError.
 func (b *ReverseConverter) Row(encoding []byte) ([]Value, error) {
 	if cap(b.buf) > maxBufferBytes {
 		b.buf = nil
@@ -57,12 +59,12 @@ func (b *ReverseConverter) Row(encoding []byte) ([]Value, error) {
 	return b.values, nil
 }
 
-// value gives a cell's value, or says why there is none.
+// value converts a cell; nil is NULL. If it cannot be converted, problem says why.
 func (b *ReverseConverter) value(c *Column, cell []byte) (v Value, problem string) {
 	if cell == nil {
 		switch {
 		case c.Kind == KindVector:
-			return v, "NULL, and the file's column takes none"
+			return v, "NULL, and the column in the file is NOT NULL"
 		case b.Table.Name == "steps" && c.Name == "output":
 			return TextValue("null"), "" // a step without output
 		}
@@ -82,7 +84,7 @@ func (b *ReverseConverter) value(c *Column, cell []byte) (v Value, problem strin
 	case KindTime:
 		at := Time{Micros: int64(binary.BigEndian.Uint64(cell))}
 		if !at.inRange() {
-			return v, "a time outside of the years 1 to 9999, which Python does not read"
+			return v, "a timestamp outside of the years 1 to 9999, which Python cannot read"
 		}
 		from := len(b.buf)
 		b.buf = at.append(b.buf)
@@ -92,15 +94,15 @@ func (b *ReverseConverter) value(c *Column, cell []byte) (v Value, problem strin
 	case KindVector:
 		return BlobValue(unpackVector(cell)), ""
 	}
-	panic(fmt.Sprintf("kind %d is none", c.Kind))
+	panic(fmt.Sprintf("column of unknown kind %d", c.Kind))
 }
 
-// float gives a float; one of a real column by the fewest digits that mean it
-// there, as somebody wrote them, and not with the digits that widening adds.
+// float converts a float. A float of a real column becomes the double with the
+// shortest digits that represent it as real, not with the digits that widening adds.
 func (b *ReverseConverter) float(c *Column, x float64) (v Value, problem string) {
 	if math.IsNaN(x) {
 		if c.NotNull {
-			return v, "NaN, which SQLite does not hold, and the column may not be NULL"
+			return v, "NaN, which SQLite cannot store, and the column in the file is NOT NULL"
 		}
 		if b.Nulls == nil {
 			b.Nulls = map[string]int64{}
@@ -116,8 +118,8 @@ func (b *ReverseConverter) float(c *Column, x float64) (v Value, problem string)
 	return RealValue(x), ""
 }
 
-// appendCompact appends JSON, as jsonb prints it, without its white space: a
-// space behind each colon and comma that is not in a string.
+// appendCompact appends JSON, as jsonb prints it, without white space. jsonb prints
+// a space after each colon and comma outside of strings.
 func appendCompact(dst, s []byte) []byte {
 	dst = slices.Grow(dst, len(s))
 	for len(s) > 0 {
@@ -134,12 +136,12 @@ func appendCompact(dst, s []byte) []byte {
 	return dst
 }
 
-// stringEnd gives where the string ends that s begins with: behind the first
-// quote that has no backslash before it, or an even number of them.
+// stringEnd returns the index after the string at the start of s, which ends with
+// the first quote that follows an even number of backslashes.
 func stringEnd(s []byte) int {
 	for end := 1; ; {
 		quote := bytes.IndexByte(s[end:], '"')
-		if quote < 0 { // which jsonb does not print
+		if quote < 0 { // jsonb does not print such a string
 			return len(s)
 		}
 		end += quote + 1
@@ -153,9 +155,9 @@ func stringEnd(s []byte) int {
 	}
 }
 
-// unpackVector makes packed little-endian float32 of pgvector's binary form.
+// unpackVector converts pgvector's binary format to packed little-endian float32.
 func unpackVector(cell []byte) []byte {
-	floats := cell[4:] // behind the size and a zero
+	floats := cell[4:] // after the dimension and a zero
 	out := make([]byte, len(floats))
 	for i := 0; i+4 <= len(floats); i += 4 {
 		binary.LittleEndian.PutUint32(out[i:], binary.BigEndian.Uint32(floats[i:]))
@@ -163,7 +165,8 @@ func unpackVector(cell []byte) []byte {
 	return out
 }
 
-// ParseOriginal gives the value that AppendOriginal kept.
+// ParseOriginal returns the value that AppendOriginal stored, given the columns
+// storage_class and original of its tuple. The value refers to original.
 func ParseOriginal(class string, original []byte) (v Value, err error) {
 	switch class {
 	case "null":
@@ -179,12 +182,13 @@ func ParseOriginal(class string, original []byte) (v Value, err error) {
 	case "blob":
 		v = BlobValue(original)
 	default:
-		err = fmt.Errorf("%q is none of SQLite's storage classes", class)
+		err = fmt.Errorf("%q is not a storage class of SQLite", class)
 	}
 	return v, err
 }
 
-// ParseReasons gives the reasons that Reason.String names.
+// ParseReasons returns the reasons whose names Reason.String joined. Unknown names
+// are ignored.
 func ParseReasons(names string) (r Reason) {
 	for name := range strings.SplitSeq(names, "+") {
 		for one, n := range reasonNames {
@@ -196,17 +200,17 @@ func ParseReasons(names string) (r Reason) {
 	return r
 }
 
-// IsRejectedRow reports whether originals are those of a row that was rejected, all
-// of its cells, and not just those that changed of one that has. columns are
-// their columns in the file, and common the reasons that all of them have.
+// IsRejectedRow reports whether the original values of a row are all cells of a
+// rejected row, and not only the changed cells of a stored row. columns are their
+// columns in the state file, and common are the reasons that all of them have.
 func (t *Table) IsRejectedRow(columns []string, common Reason) bool {
 	if common&rejections != 0 {
-		return true // no cell has such a reason by itself
+		return true // these are reasons of rows only
 	}
 	if common&(NotANumber|OutOfRange) == 0 {
 		return false
 	}
-	for _, name := range columns { // only a number's column can have these by itself
+	for _, name := range columns { // a changed cell has these reasons only in a number column
 		at := slices.IndexFunc(t.Columns, func(c Column) bool { return c.Name == name })
 		if at < 0 ||
 			t.Columns[at].Kind != KindInt && t.Columns[at].Kind != KindFloat4 && t.Columns[at].Kind != KindFloat8 {

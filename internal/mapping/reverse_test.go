@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestAppendCompact: JSON as jsonb prints it loses its white space and nothing
-// else, as encoding/json sees it.
+// TestAppendCompact checks with encoding/json that only white space is removed from
+// JSON as jsonb prints it.
 func TestAppendCompact(t *testing.T) {
 	t.Parallel()
 	texts := []string{
@@ -53,8 +53,8 @@ func TestAppendCompact(t *testing.T) {
 	}
 }
 
-// TestReverseConverterRow: a row's cells stay as they are until the next row, also where
-// their place had to grow.
+// TestReverseConverterRow checks that a row's cells remain valid until the next row,
+// even if the buffer grew.
 func TestReverseConverterRow(t *testing.T) {
 	t.Parallel()
 	table := &Tables[0]
@@ -79,8 +79,9 @@ func TestReverseConverterRow(t *testing.T) {
 	}
 }
 
-// encodingOf makes an encoding of a row with JSON of about a size in each column that
-// takes it, a time where that is due, NULL elsewhere, and that JSON as a file has it.
+// encodingOf returns the encoding of a row with JSON of about the given size in each
+// JSON column, a timestamp in each required timestamp column, and NULL elsewhere. It
+// also returns the JSON as a file has it.
 func encodingOf(table *Table, size int) (encoding []byte, compact string) {
 	long := strings.Repeat("x", size)
 	encoding = []byte{0, 0, 0, byte(len(table.Columns))}

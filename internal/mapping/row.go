@@ -7,68 +7,70 @@ import (
 	"time"
 )
 
-// Options says how cells are converted.
+// Options are the settings of a conversion.
 type Options struct {
-	// NaiveZone is where a time was written that names no zone.
+	// NaiveZone is the time zone of timestamps without one; nil means UTC.
 	NaiveZone *time.Location
-	// JSONDepth is how deep the server lets JSON be nested.
+	// JSONDepth is the number of levels to which the server accepts nested JSON.
 	JSONDepth int
 }
 
-// InferTimeFunc finds a time for a column of a row that does not tell it itself, and
-// says where it was found. row is as Converter.Append takes it.
+// InferTimeFunc infers the timestamp of a column of a row, and returns where it was
+// found. row is that of Converter.Append, and must not be retained.
 type InferTimeFunc func(table, column string, row []Value) (at Time, from string, err error)
 
-// Converter makes tuples of a table's rows.
+// Converter converts rows of a state file's table to tuples. It is not safe for
+// concurrent use.
 type Converter struct {
 	Mapping *TableMapping
 	Options Options
 	Types   *Types
-	// Rejected are rows that are rejected for a reason that they do not show
-	// themselves, by rowid.
+	// Rejected are the rows that are rejected for reasons outside of the row, by
+	// rowid.
 	Rejected map[int64]Reason
-	// InferTime is asked for times; never nil.
+	// InferTime infers missing timestamps; it must not be nil.
 	InferTime InferTimeFunc
 
-	// What was counted so far of rows that are accepted.
-	Naive   map[string]int64 // times without a zone, by column
-	Rounded map[string]*Loss // floats that were rounded to float4, by column
+	// Naive and Rounded are counts of accepted rows, by column.
+	Naive   map[string]int64 // timestamps without a time zone
+	Rounded map[string]*Loss // floats that were rounded to float4
 
 	changes      []Change
 	rejectReason Reason
-	naiveColumns []string       // columns of the row with a time without a zone
+	naiveColumns []string       // the row's columns that have a timestamp without a time zone
 	losses       []roundingLoss // of the row
 }
 
-// roundingLoss is what a float of a row lost in a real column.
+// roundingLoss is the relative change of one float in a real column.
 type roundingLoss struct {
 	column   string
 	relative float64
 }
 
-// Loss is what rounding to float4 did to a column.
+// Loss summarizes the rounding of a column to float4.
 type Loss struct {
 	Count   int64
 	Largest float64 // the largest relative change
 }
 
-// WidenError is returned by Append when an integer column has to be bigint: the
-// table is to be made anew and read again.
+// WidenError is returned by Converter.Append if an integer column must become bigint.
+// The table must then be copied again.
 type WidenError struct{ Table, Column string }
 
 func (e *WidenError) Error() string {
-	return "column " + e.Table + "." + e.Column + " has to be bigint"
+	return "column " + e.Table + "." + e.Column + " must be bigint"
 }
 
-// Append appends row, a rowid and the mapping's Columns, to dst as one tuple of
-// PostgreSQL's binary COPY format
-// (https://www.postgresql.org/docs/current/sql-copy.html), with all columns of
-// the table. placed is false, and dst comes back as it was, for a row that
-// is rejected. The error is a *WidenError, or the error of InferTime.
+// Append converts a row and appends it to dst as one tuple of PostgreSQL's binary COPY
+// format (https://www.postgresql.org/docs/current/sql-copy.html), with all columns
+// of the table. row is the rowid, followed by the values of the mapping's Columns.
+// If the row is rejected, accepted is false and nothing is appended. The error is a
+// *WidenError or the error of InferTime.
 func (c *Converter) Append(dst []byte, row []Value) (out []byte, accepted bool, err error) {
 	start := len(dst)
-	c.changes, c.naiveColumns, c.losses, c.rejectReason = c.changes[:0], c.naiveColumns[:0], c.losses[:0], c.Rejected[row[rowID].Int]
-	// What grows bit by bit leaves several times its size behind.
+	c.changes, c.naiveColumns, c.losses = c.changes[:0], c.naiveColumns[:0], c.losses[:0]
+	c.rejectReason = c.Rejected[row[rowID].Int]
+	// Growing dst in small steps would allocate several times its size.
 	size := 16 * len(row)
 	for i := range row {
 		size += len(row[i].Bytes)
@@ -93,7 +95,7 @@ func (c *Converter) Append(dst []byte, row []Value) (out []byte, accepted bool, 
 	return dst, true, nil
 }
 
-// count adds what a row that is accepted lost without an original.
+// count adds an accepted row to Naive and Rounded.
 func (c *Converter) count() {
 	for _, column := range c.naiveColumns {
 		if c.Naive == nil {
@@ -115,15 +117,15 @@ func (c *Converter) count() {
 	}
 }
 
-// Changes gives what did not arrive as it was of the row that was appended
-// last; of a rejected row every cell. Good until the next Append.
+// Changes returns the changes of the last row that was passed to Append; for a
+// rejected row these are all of its cells. They are valid until the next Append.
 func (c *Converter) Changes() []Change { return c.changes }
 
-// Rejection gives the reasons why the row that was appended last is rejected; 0 when
-// it has one.
+// Rejection returns the reasons why the last row that was passed to Append is
+// rejected; 0 if it is accepted.
 func (c *Converter) Rejection() Reason { return c.rejectReason }
 
-// Key gives the primary key of a row as PostgreSQL has it.
+// Key returns the primary key of a row as PostgreSQL has it, as text.
 func (c *Converter) Key(row []Value) string { return c.Mapping.KeyOf(c.keyValue(row)) }
 
 func (c *Converter) keyValue(row []Value) Value {
@@ -133,7 +135,7 @@ func (c *Converter) keyValue(row []Value) Value {
 	return row[c.Mapping.key]
 }
 
-// KeyText gives the text that a key has in PostgreSQL.
+// KeyText returns the text of a text key in PostgreSQL; "" for NULL.
 func KeyText(v Value) string {
 	if v.Class == Null {
 		return ""
@@ -193,14 +195,10 @@ func (c *Converter) rejectRow(row []Value) {
 	}
 }
 
-// convert appends the binary form of v for the field's column to dst, or
-// reports that it is NULL. What a time is taken from is noted here, since only
-// here the row is at hand.
+// convert appends the binary form of v for the field's column to dst, or reports
+// that the field is NULL.
 func (c *Converter) convert(
-	dst []byte,
-	f *Field,
-	v Value,
-	row []Value,
+	dst []byte, f *Field, v Value, row []Value,
 ) (field []byte, null bool, reason Reason, err error) {
 	if v.Class == Null && f.Kind != KindTime {
 		if f.Name == c.Mapping.Table.PrimaryKey {
@@ -227,7 +225,7 @@ func (c *Converter) convert(
 	return field, null, reason, nil
 }
 
-// KeyOf gives the text that a key of the mapped table has in PostgreSQL.
+// KeyOf returns the text of a key of the mapped table in PostgreSQL.
 func (p *TableMapping) KeyOf(v Value) string {
 	if p.integerKey() {
 		if whole, reason := wholeNumber(v); reason&(NotANumber|OutOfRange) == 0 {
@@ -237,7 +235,7 @@ func (p *TableMapping) KeyOf(v Value) string {
 	return KeyText(v)
 }
 
-// KeyFlaw says why a value can be no key of the mapped table; 0 when it can.
+// KeyFlaw returns the reasons why v cannot be a key of the mapped table; 0 if it can.
 func (p *TableMapping) KeyFlaw(v Value) Reason {
 	switch {
 	case v.Class == Null:
@@ -249,7 +247,7 @@ func (p *TableMapping) KeyFlaw(v Value) Reason {
 	return TextKeyFlaw(v)
 }
 
-// TextKeyFlaw says why a value can be no key that is text; 0 when it can.
+// TextKeyFlaw returns the reasons why v cannot be a text key; 0 if it can.
 func TextKeyFlaw(v Value) (flaw Reason) {
 	if v.Class == Null {
 		return NullKey
@@ -264,8 +262,8 @@ func TextKeyFlaw(v Value) (flaw Reason) {
 	return flaw
 }
 
-// PlainKey reports whether a key becomes what it is, so that another one of
-// its storage class cannot become the same.
+// PlainKey reports whether a key is stored unchanged, so that no other key of its
+// storage class can become equal to it.
 func (p *TableMapping) PlainKey(v Value) bool {
 	if p.integerKey() {
 		return v.Class == Integer
@@ -277,7 +275,7 @@ func (p *TableMapping) PlainKey(v Value) bool {
 	return reason == 0
 }
 
-// PlainValue gives the plain key that becomes the given text.
+// PlainValue returns the plain key whose text in PostgreSQL is key.
 func (p *TableMapping) PlainValue(key string) Value {
 	if p.integerKey() {
 		v := TextValue(key)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -20,7 +21,7 @@ import (
 	"flujo-port/internal/pgtest"
 )
 
-// splitTuple takes a tuple of binary COPY apart: a field is nil for NULL.
+// splitTuple returns the fields of a tuple of binary COPY, nil for NULL.
 func splitTuple(t testing.TB, b []byte) [][]byte {
 	t.Helper()
 	take := func(n int) []byte {
@@ -55,13 +56,13 @@ func decode[T any](t testing.TB, oid uint32, field []byte) T {
 	return v
 }
 
-// sameValue reports whether two cells are the same to the last bit.
+// sameValue reports whether two cells are identical.
 func sameValue(a, b Value) bool {
 	return a.Class == b.Class && a.Int == b.Int && math.Float64bits(a.Real) == math.Float64bits(b.Real) &&
 		string(a.Bytes) == string(b.Bytes)
 }
 
-// sameChanges fails the test where the changes are not these, in this order.
+// sameChanges fails the test unless the changes are equal, in this order.
 func sameChanges(t testing.TB, got, want []Change) {
 	t.Helper()
 	same := func(a, b Change) bool {
@@ -75,14 +76,12 @@ func sameChanges(t testing.TB, got, want []Change) {
 func showChanges(changes []Change) string {
 	var b strings.Builder
 	for _, c := range changes {
-		b.WriteString(
-			c.Column + ": " + c.Original.Class.String() + " " + c.Original.String() + " " + c.Reason.String() + " " + c.Note + "\n",
-		)
+		fmt.Fprintf(&b, "%s: %s %s %s %s\n", c.Column, c.Original.Class, c.Original, c.Reason, c.Note)
 	}
 	return b.String()
 }
 
-// mappingOf gives the mapping of a table that lies in a file with these columns.
+// mappingOf returns the mapping of a table with these columns in a file.
 func mappingOf(t testing.TB, table string, columns ...string) *TableMapping {
 	t.Helper()
 	format, err := DetectFormat(map[string][]string{table: columns})
@@ -101,7 +100,8 @@ func mappingOfAllColumns(t testing.TB, table string) *TableMapping {
 		names(Tables[slices.IndexFunc(Tables, func(t Table) bool { return t.Name == table })].Columns)...)
 }
 
-// onlyColumn is the mapping of a table with a key and one column of that kind.
+// onlyColumn returns the mapping of a table with a key and one column of the given
+// kind.
 func onlyColumn(kind Kind, required bool) *TableMapping {
 	table := &Table{Name: "cells", PrimaryKey: "id", Columns: []Column{
 		notNull(textColumn("id")), {Name: "cell", Kind: kind, NotNull: required},
@@ -110,8 +110,8 @@ func onlyColumn(kind Kind, required bool) *TableMapping {
 	return &p
 }
 
-// converting gives a converter for the mapping that infers no times.
-func converting(t testing.TB, p *TableMapping) *Converter {
+// newConverter returns a converter for the mapping that infers no timestamps.
+func newConverter(t testing.TB, p *TableMapping) *Converter {
 	return &Converter{
 		Mapping: p, Options: Options{NaiveZone: time.UTC, JSONDepth: 10_000}, Types: NewTypes(false),
 		InferTime: func(table, column string, _ []Value) (Time, string, error) {
@@ -121,12 +121,12 @@ func converting(t testing.TB, p *TableMapping) *Converter {
 	}
 }
 
-// appendRow appends a row that has to be placed and gives its fields.
+// appendRow appends a row that must be accepted, and returns its fields.
 func appendRow(t testing.TB, c *Converter, row ...Value) [][]byte {
 	t.Helper()
 	out, accepted, err := c.Append([]byte("before"), row)
 	if err != nil || !accepted || c.Rejection() != 0 {
-		t.Fatalf("placed %v, why %q, error %v", accepted, c.Rejection(), err)
+		t.Fatalf("accepted %v, why %q, error %v", accepted, c.Rejection(), err)
 	}
 	tuple, ok := strings.CutPrefix(string(out), "before")
 	if !ok {
@@ -135,13 +135,13 @@ func appendRow(t testing.TB, c *Converter, row ...Value) [][]byte {
 	return splitTuple(t, []byte(tuple))
 }
 
-// rejected appends a row that is rejected for that reason: nothing may be
-// appended, and every cell that is in the file has to be a change.
+// rejected appends a row that must be rejected for the given reason. It checks that
+// nothing was appended, and that every cell of the row is a change.
 func rejected(t testing.TB, c *Converter, why Reason, row ...Value) {
 	t.Helper()
 	out, accepted, err := c.Append([]byte("before"), row)
 	if err != nil || accepted {
-		t.Fatalf("placed %v, error %v", accepted, err)
+		t.Fatalf("accepted %v, error %v", accepted, err)
 	}
 	if string(out) != "before" {
 		t.Errorf("%q came back", out)
@@ -169,7 +169,7 @@ func rejected(t testing.TB, c *Converter, why Reason, row ...Value) {
 
 func TestAppendAppends(t *testing.T) {
 	t.Parallel()
-	c := converting(t, onlyColumn(KindInt, false))
+	c := newConverter(t, onlyColumn(KindInt, false))
 	var buf []byte
 	for i := range int64(3) {
 		var accepted bool
@@ -191,10 +191,11 @@ func TestAppendAppends(t *testing.T) {
 	}
 }
 
-// TestAppendForgets: what was said of one row is not said of the next.
+// TestAppendForgets checks that the results for one row are not part of those for the
+// next.
 func TestAppendForgets(t *testing.T) {
 	t.Parallel()
-	c := converting(t, onlyColumn(KindInt, true))
+	c := newConverter(t, onlyColumn(KindInt, true))
 	id, bad, odd, good := TextValue("k"), TextValue("x"), RealValue(1.5), IntegerValue(1)
 	rejected(t, c, NotANumber, IntegerValue(1), id, bad)
 	appendRow(t, c, IntegerValue(2), id, odd)
@@ -203,10 +204,10 @@ func TestAppendForgets(t *testing.T) {
 	sameChanges(t, c.Changes(), nil)
 }
 
-// TestAppendSeveralChanges: a change is told where it is, and of nothing else.
+// TestAppendSeveralChanges checks that exactly the changed columns are reported.
 func TestAppendSeveralChanges(t *testing.T) {
 	t.Parallel()
-	c := converting(
+	c := newConverter(
 		t,
 		mappingOf(
 			t,
@@ -222,9 +223,8 @@ func TestAppendSeveralChanges(t *testing.T) {
 		),
 	)
 	row := []Value{
-		IntegerValue(
-			9,
-		), IntegerValue(4), TextValue("run"), TextValue("a\x00b\xff"), TextValue(" 1.5 "), BlobValue([]byte("plain")),
+		IntegerValue(9), IntegerValue(4), TextValue("run"), TextValue("a\x00b\xff"), TextValue(" 1.5 "),
+		BlobValue([]byte("plain")),
 		TextValue(`{"a": NaN, "b": "\u0000\ud800"}`), TextValue("2026-01-05T09:00:01.1234567Z"), RealValue(20.5),
 	}
 	fields := appendRow(t, c, row...)
@@ -240,20 +240,24 @@ func TestAppendSeveralChanges(t *testing.T) {
 		decode[float64](t, pgtype.Float8OID, fields[3]) != 1.5 ||
 		string(fields[4]) != "plain" ||
 		string(fields[5]) != "\x01"+`{"a": "NaN", "b": "`+"\ufffd"+`"}` ||
-		!decode[time.Time](t, pgtype.TimestamptzOID, fields[6]).Equal(time.Date(2026, 1, 5, 9, 0, 1, 123456000, time.UTC)) {
+		!decode[time.Time](t, pgtype.TimestamptzOID, fields[6]).
+			Equal(time.Date(2026, 1, 5, 9, 0, 1, 123456000, time.UTC)) {
 		t.Errorf("the fields are %q", fields)
 	}
 }
 
 func TestAppendUnmapped(t *testing.T) {
 	t.Parallel()
-	c := converting(t, mappingOf(t, "system_state", "note", "key", "value", "updated_at", "price"))
+	c := newConverter(t, mappingOf(t, "system_state", "note", "key", "value", "updated_at", "price"))
 	row := []Value{IntegerValue(1), {}, TextValue("k"), TextValue("1"), TextValue("2026-01-05"), {}}
 	if fields := appendRow(t, c, row...); len(fields) != 3 || string(fields[0]) != "k" {
 		t.Errorf("unmapped columns are in the tuple: %q", fields)
 	}
 	sameChanges(t, c.Changes(), nil)
-	for _, v := range []Value{RealValue(0), IntegerValue(0), TextValue(""), BlobValue([]byte{}), TextValue("a\x00\xff"), RealValue(math.Inf(1))} {
+	for _, v := range []Value{
+		RealValue(0), IntegerValue(0), TextValue(""), BlobValue([]byte{}), TextValue("a\x00\xff"),
+		RealValue(math.Inf(1)),
+	} {
 		row[1], row[5] = v, v
 		if fields := appendRow(t, c, row...); len(fields) != 3 {
 			t.Errorf("%d fields", len(fields))
@@ -269,20 +273,18 @@ func TestAppendUnmapped(t *testing.T) {
 	}
 }
 
-// TestAppendRejectedRows: every reason for which a row shows itself that it has no
-// place, in the tables that have it.
+// TestAppendRejectedRows checks every reason for which a row is rejected because of its
+// own cells, in the tables that have it.
 func TestAppendRejectedRows(t *testing.T) {
 	t.Parallel()
 	state := []Value{IntegerValue(3), TextValue("key"), TextValue("1"), TextValue("2026-01-05")}
 	step := []Value{
-		IntegerValue(
-			7,
-		), IntegerValue(7), TextValue("run"), TextValue("name"), IntegerValue(0), TextValue("ok"), {}, {}, {}, {}, {}, TextValue("2026-01-05"),
+		IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), IntegerValue(0), TextValue("ok"), {}, {},
+		{}, {}, {}, TextValue("2026-01-05"),
 	}
 	span := []Value{
-		IntegerValue(
-			7,
-		), IntegerValue(7), TextValue("run"), TextValue("span"), {}, TextValue("name"), RealValue(1), {}, TextValue("ok"), {}, TextValue("2026-01-05"),
+		IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("span"), {}, TextValue("name"), RealValue(1), {},
+		TextValue("ok"), {}, TextValue("2026-01-05"),
 	}
 	memory := []Value{IntegerValue(1), TextValue("m"), BlobValue(packed(1, 2)), {}, {}, {}}
 	run := make([]Value, len(mappingOfAllColumns(t, Runs).Columns)+1)
@@ -305,7 +307,10 @@ func TestAppendRejectedRows(t *testing.T) {
 		{"NULL in a serial", "steps", "id", step, Value{}, NullKey},
 		{"no number in a serial", "steps", "id", step, TextValue("seven"), NotANumber},
 		{"a number beyond all types in a serial", "steps", "id", step, RealValue(1e19), OutOfRange},
-		{"text beyond all types in a serial", "steps", "id", step, TextValue("9223372036854775808"), TextAsNumber | OutOfRange},
+		{
+			"text beyond all types in a serial", "steps", "id", step, TextValue("9223372036854775808"),
+			TextAsNumber | OutOfRange,
+		},
 		{"NUL in a key", "system_state", "key", state, TextValue("a\x00b"), NULInKey},
 		{"NUL in a BLOB for a key", "system_state", "key", state, BlobValue([]byte{0}), NULInKey},
 		{"NUL in a run's key", Runs, "run_id", run, TextValue("a\x00b"), NULInKey},
@@ -324,14 +329,17 @@ func TestAppendRejectedRows(t *testing.T) {
 		{"a long parent", Spans, "parent_span_id", span, TextValue(long), TextTooLong},
 		{"long status", "workflow_state", "status", flow, TextValue(long), TextTooLong},
 		{"long name of a run", Runs, "pipeline_name", run, TextValue(long), TextTooLong},
-		{"long in PostgreSQL only", "system_state", "key", state, TextValue(strings.Repeat("\xff", longestIndexed/3+1)), TextTooLong},
+		{
+			"long in PostgreSQL only", "system_state", "key", state,
+			TextValue(strings.Repeat("\xff", longestIndexed/3+1)), TextTooLong,
+		},
 		{"text for a vector", Memories, "vector", memory, TextValue("[1,2]"), InvalidVector},
 		{"another size", Memories, "vector", memory, BlobValue(packed(1, 2, 3)), VectorDimensionMismatch},
 		{"NULL in a memory's key", Memories, "id", memory, Value{}, NullKey},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			c := converting(t, mappingOfAllColumns(t, tc.table))
+			c := newConverter(t, mappingOfAllColumns(t, tc.table))
 			c.Types.VectorSize = 2
 			row := slices.Clone(tc.row)
 			appendRow(t, c, row...)
@@ -341,7 +349,8 @@ func TestAppendRejectedRows(t *testing.T) {
 			for _, change := range c.Changes() {
 				of := change.Reason &^ tc.why // what else happened to the cell
 				isIt := change.Column == tc.column && text
-				if want := isIt && bytes.IndexByte(tc.cell.Bytes, 0) >= 0 && tc.why == NULInKey; (of&NULRemoved != 0) != want {
+				hasNUL := bytes.IndexByte(tc.cell.Bytes, 0) >= 0
+				if want := isIt && hasNUL && tc.why == NULInKey; (of&NULRemoved != 0) != want {
 					t.Errorf("%s is kept for %q", change.Column, change.Reason)
 				}
 				if want := isIt && bytes.IndexByte(tc.cell.Bytes, 0xff) >= 0; (of&InvalidUTF8 != 0) != want ||
@@ -354,12 +363,12 @@ func TestAppendRejectedRows(t *testing.T) {
 	}
 }
 
-// TestAppendLongText: what is not indexed may be of any length, and what is
-// may be as long as it fits.
+// TestAppendLongText checks that text without an index may have any length, and indexed
+// text has a limit.
 func TestAppendLongText(t *testing.T) {
 	t.Parallel()
 	long, fits := TextValue(strings.Repeat("x", 100_000)), TextValue(strings.Repeat("x", longestIndexed))
-	c := converting(t, mappingOfAllColumns(t, "evaluations"))
+	c := newConverter(t, mappingOfAllColumns(t, "evaluations"))
 	row := []Value{IntegerValue(1), IntegerValue(1), fits, long, RealValue(1), long, {}, TextValue("2026-01-05")}
 	if fields := appendRow(t, c, row...); len(fields[1]) != longestIndexed || len(fields[2]) != 100_000 ||
 		len(fields[4]) != 100_000 {
@@ -368,11 +377,11 @@ func TestAppendLongText(t *testing.T) {
 	sameChanges(t, c.Changes(), nil)
 }
 
-// TestAppendSeveralRejectionReasons: all are said, and what happened to a cell
-// next to them.
+// TestAppendSeveralRejectionReasons checks that all reasons are reported, and the
+// changes of cells too.
 func TestAppendSeveralRejectionReasons(t *testing.T) {
 	t.Parallel()
-	c := converting(t, mappingOf(t, "system_state", "key", "value", "updated_at", "extra"))
+	c := newConverter(t, mappingOf(t, "system_state", "key", "value", "updated_at", "extra"))
 	c.Rejected = map[int64]Reason{41: DuplicateKey}
 	row := []Value{IntegerValue(41), {}, {}, TextValue("2026-01-05T00:00:00.0000001"), TextValue("kept")}
 	rejected(t, c, DuplicateKey|NullKey|MissingValue, row...)
@@ -385,11 +394,11 @@ func TestAppendSeveralRejectionReasons(t *testing.T) {
 	})
 }
 
-// TestAppendRejectedInOldFormats: the cells of a rejected row go by the
-// file's names, and keep what happened to them under Flujo's names now.
+// TestAppendRejectedInOldFormats checks that the cells of a rejected row have the
+// file's column names, and the reasons of Flujo's current columns.
 func TestAppendRejectedInOldFormats(t *testing.T) {
 	t.Parallel()
-	c := converting(
+	c := newConverter(
 		t,
 		mappingOf(
 			t,
@@ -397,9 +406,8 @@ func TestAppendRejectedInOldFormats(t *testing.T) {
 			strings.Fields("step_run_id run_id step_name step_index status start_time cost tokens output_blob")...),
 	)
 	row := []Value{
-		IntegerValue(
-			5,
-		), TextValue("s-1"), Value{}, TextValue("n"), IntegerValue(0), TextValue("ok"), TextValue("2026-01-05T00:00:00.0000001"),
+		IntegerValue(5), TextValue("s-1"), Value{}, TextValue("n"), IntegerValue(0), TextValue("ok"),
+		TextValue("2026-01-05T00:00:00.0000001"),
 		TextValue("dear"), RealValue(2.5), TextValue("{"),
 	}
 	rejected(t, c, MissingValue, row...)
@@ -417,9 +425,9 @@ func TestAppendRejectedInOldFormats(t *testing.T) {
 	sameChanges(t, c.Changes(), want)
 }
 
-// TestLongestIndexedOnServer: a key of that length fits into PostgreSQL's index
-// even when nothing in it can be compressed, and one that is a little longer
-// does not.
+// TestLongestIndexedOnServer checks that PostgreSQL's index accepts a key of the
+// maximum length, even if it cannot be compressed, and rejects one that is a little
+// longer.
 func TestLongestIndexedOnServer(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -452,7 +460,7 @@ func TestLongestIndexedOnServer(t *testing.T) {
 
 func TestAppendRejected(t *testing.T) {
 	t.Parallel()
-	c := converting(t, onlyColumn(KindText, false))
+	c := newConverter(t, onlyColumn(KindText, false))
 	c.Rejected = map[int64]Reason{2: DuplicateKey, -9: DuplicateKey}
 	for rowid, why := range map[int64]Reason{1: 0, 2: DuplicateKey, -9: DuplicateKey, 0: 0} {
 		row := []Value{IntegerValue(rowid), TextValue("k"), {}}
@@ -464,15 +472,14 @@ func TestAppendRejected(t *testing.T) {
 	}
 }
 
-// TestRejectedRowsAreNotCounted: what a rejected row would have lost is not what
-// PostgreSQL's columns lost.
+// TestRejectedRowsAreNotCounted checks that rejected rows do not count in Naive and
+// Rounded.
 func TestRejectedRowsAreNotCounted(t *testing.T) {
 	t.Parallel()
-	c := converting(t, mappingOfAllColumns(t, "steps"))
+	c := newConverter(t, mappingOfAllColumns(t, "steps"))
 	row := []Value{
-		IntegerValue(
-			7,
-		), IntegerValue(7), TextValue("run"), TextValue("name"), {}, TextValue("ok"), {}, {}, RealValue(0.1), {}, {}, TextValue("2026-01-05"),
+		IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), {}, TextValue("ok"), {}, {},
+		RealValue(0.1), {}, {}, TextValue("2026-01-05"),
 	}
 	rejected(t, c, MissingValue, row...)
 	if len(c.Naive) != 0 || len(c.Rounded) != 0 {
@@ -508,11 +515,10 @@ func TestAppendWidens(t *testing.T) {
 		t.Run(tc.cell.String(), func(t *testing.T) {
 			t.Parallel()
 			for _, column := range []string{"id", "token_counts"} {
-				c := converting(t, mappingOfAllColumns(t, "steps"))
+				c := newConverter(t, mappingOfAllColumns(t, "steps"))
 				row := []Value{
-					IntegerValue(
-						7,
-					), IntegerValue(7), TextValue("run"), TextValue("name"), IntegerValue(0), TextValue("ok"), {}, {}, {}, {}, {},
+					IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), IntegerValue(0),
+					TextValue("ok"), {}, {}, {}, {}, {},
 					TextValue("2026-01-05"),
 				}
 				at := c.Mapping.Position(column)
@@ -520,9 +526,9 @@ func TestAppendWidens(t *testing.T) {
 				out, accepted, err := c.Append([]byte("before"), row)
 				wide, ok := errors.AsType[*WidenError](err)
 				if !ok || *wide != (WidenError{Table: "steps", Column: column}) || accepted || string(out) != "before" {
-					t.Fatalf("%q, placed %v, error %v", out, accepted, err)
+					t.Fatalf("%q, accepted %v, error %v", out, accepted, err)
 				}
-				if err.Error() != "column steps."+column+" has to be bigint" {
+				if err.Error() != "column steps."+column+" must be bigint" {
 					t.Errorf("it says %q", err)
 				}
 				c.Types.Wide["steps."+column] = true
@@ -542,8 +548,8 @@ func TestAppendWidens(t *testing.T) {
 	}
 }
 
-// TestAppendEveryTable fills a row of each of Flujo's tables and reads it back
-// by the columns' types.
+// TestAppendEveryTable converts a row of each of Flujo's tables, and decodes it by the
+// columns' types.
 func TestAppendEveryTable(t *testing.T) {
 	t.Parallel()
 	cells := map[Kind]Value{
@@ -552,11 +558,12 @@ func TestAppendEveryTable(t *testing.T) {
 		KindVector: BlobValue(make([]byte, 4*VectorSize)),
 	}
 	sizes := map[Kind]int{
-		KindText: 1, KindInt: 4, KindFloat4: 4, KindFloat8: 8, KindJSON: 3, KindTime: 8, KindBool: 1, KindVector: 4 + 4*VectorSize,
+		KindText: 1, KindInt: 4, KindFloat4: 4, KindFloat8: 8, KindJSON: 3, KindTime: 8, KindBool: 1,
+		KindVector: 4 + 4*VectorSize,
 	}
 	for i := range Tables {
 		table := &Tables[i]
-		c := converting(t, mappingOfAllColumns(t, table.Name))
+		c := newConverter(t, mappingOfAllColumns(t, table.Name))
 		c.Types.VectorSize = VectorSize
 		full, empty := []Value{IntegerValue(1)}, []Value{IntegerValue(1)}
 		for _, column := range table.Columns {
@@ -582,8 +589,8 @@ func TestAppendEveryTable(t *testing.T) {
 	}
 }
 
-// TestAppendFullMapping: rows that are not in the file have all columns, and no
-// rowid that means anything.
+// TestAppendFullMapping checks that rows that are not in the file have all columns, and
+// that their rowid is not used.
 func TestAppendFullMapping(t *testing.T) {
 	t.Parallel()
 	for i := range Tables {
@@ -597,7 +604,7 @@ func TestAppendFullMapping(t *testing.T) {
 	if FullMapping("zebra") != nil {
 		t.Error("there is a mapping for an unknown table")
 	}
-	c := converting(t, FullMapping(Traces))
+	c := newConverter(t, FullMapping(Traces))
 	fields := appendRow(t, c, Value{}, TextValue("run"), TextValue("{}"), TextValue("2000-01-01 00:00:00"))
 	if string(fields[0]) != "run" || string(fields[1]) != "\x01{}" || string(fields[2]) != strings.Repeat("\x00", 8) {
 		t.Errorf("%q", fields)
@@ -647,7 +654,7 @@ func TestKeys(t *testing.T) {
 		},
 	} {
 		tm := mappingOfAllColumns(t, table)
-		c := converting(t, tm)
+		c := newConverter(t, tm)
 		row := make([]Value, len(tm.Columns)+1)
 		for _, tc := range cases {
 			row[1] = tc.cell
@@ -667,18 +674,19 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestKeysAreAsAppended: the key that is told of a row is the one in its tuple.
+// TestKeysAreAsAppended checks that the reported key of a row is the one in its tuple.
 func TestKeysAreAsAppended(t *testing.T) {
 	t.Parallel()
 	for _, cell := range []Value{
-		TextValue("a\xffb"), BlobValue([]byte("7")), TextValue("7"), IntegerValue(7), RealValue(7.5), TextValue(" 7.5 "), TextValue("7e0"), RealValue(-0.4), RealValue(minusZero),
+		TextValue("a\xffb"), BlobValue([]byte("7")), TextValue("7"), IntegerValue(7), RealValue(7.5),
+		TextValue(" 7.5 "), TextValue("7e0"), RealValue(-0.4), RealValue(minusZero),
 	} {
-		c := converting(t, mappingOfAllColumns(t, "system_state"))
+		c := newConverter(t, mappingOfAllColumns(t, "system_state"))
 		row := []Value{IntegerValue(1), cell, TextValue("1"), TextValue("2026-01-05")}
 		if field := appendRow(t, c, row...)[0]; c.Key(row) != string(field) {
 			t.Errorf("%s is %q, said to be %q", cell, field, c.Key(row))
 		}
-		c = converting(t, mappingOfAllColumns(t, "evaluations"))
+		c = newConverter(t, mappingOfAllColumns(t, "evaluations"))
 		row = []Value{IntegerValue(1), cell, TextValue("run"), {}, RealValue(1), {}, {}, TextValue("2026-01-05")}
 		out, accepted, err := c.Append(nil, row)
 		if err != nil {
@@ -696,10 +704,10 @@ func TestKeysAreAsAppended(t *testing.T) {
 	}
 }
 
-// TestKeyFromRowID: steps of 0.4 get their ids in the order of their rowids.
+// TestKeyFromRowID checks that steps of 0.4 get their ids in the order of their rowids.
 func TestKeyFromRowID(t *testing.T) {
 	t.Parallel()
-	c := converting(
+	c := newConverter(
 		t,
 		mappingOf(t, "steps", strings.Fields("step_run_id run_id step_name step_index status start_time")...),
 	)
@@ -719,7 +727,7 @@ func TestKeyFromRowID(t *testing.T) {
 	}
 	sameChanges(t, c.Changes(), []Change{{Column: "step_run_id", Reason: UnmappedColumn, Original: row[1]}})
 	row[0] = IntegerValue(1 << 40)
-	if _, _, err := c.Append(nil, row); err == nil || err.Error() != "column steps.id has to be bigint" {
+	if _, _, err := c.Append(nil, row); err == nil || err.Error() != "column steps.id must be bigint" {
 		t.Errorf("a large rowid: %v", err)
 	}
 }
@@ -743,10 +751,10 @@ func TestKeyText(t *testing.T) {
 	}
 }
 
-// TestAppendTouchesNothing: neither the row nor what dst had is changed.
+// TestAppendTouchesNothing checks that the row and the content of dst are not modified.
 func TestAppendTouchesNothing(t *testing.T) {
 	t.Parallel()
-	c := converting(t, onlyColumn(KindJSON, true))
+	c := newConverter(t, onlyColumn(KindJSON, true))
 	cells := []string{`{"a": "\u0000\ud83d NaN", "b": NaN}`, "caf\xe9\x00", "1e999999", "null", "{}"}
 	buf := make([]byte, 6, 4096)
 	for _, cell := range cells {

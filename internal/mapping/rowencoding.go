@@ -9,13 +9,15 @@ import (
 	"unicode/utf8"
 )
 
-// A row's encoding is what PostgreSQL's record_send gives of the row: the number
-// of columns, then for each the OID of its type, its length (-1 for NULL) and
-// its binary form, all numbers of four bytes, big-endian. The columns are
-// Flujo's, in the order of Tables, with liberties that make it depend on the
-// content alone: an integer is taken as bigint and a real as double precision,
-// however wide their columns are, and a vector as bytea, since its type's OID
-// differs from database to database. jsonb's binary form is as it is printed.
+// A row encoding is the result of PostgreSQL's record_send for a row: the number of
+// columns, then for each column the OID of its type, its length (-1 for NULL) and
+// its binary form. All numbers have four bytes and are big-endian. The columns are
+// those of Tables, in their order.
+//
+// So that an encoding depends on the content alone, integers are encoded as bigint
+// and reals as double precision, regardless of their columns' types. Vectors are
+// encoded as bytea, since the OID of their type differs between databases. jsonb's
+// binary form is its printed form.
 
 // The OIDs of the types in a row encoding (pg_type.dat).
 const (
@@ -28,12 +30,13 @@ const (
 	oidJSONB       = 3802
 )
 
-// RowEncoder encodes tuples. The zero value is ready.
+// RowEncoder encodes tuples. The zero value is ready to use. It is not safe for
+// concurrent use.
 type RowEncoder struct{ json Canonicalizer }
 
 // Append appends the encoding of a row to dst. tuple is the row in the binary COPY
-// format, with all columns of the table in their order, as Converter.Append
-// makes it.
+// format, with all columns of the table in their order, as Converter.Append returns
+// it.
 func (m *RowEncoder) Append(dst []byte, table *Table, tuple []byte) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(table.Columns)))
 	tuple = tuple[2:]
@@ -55,7 +58,8 @@ func (m *RowEncoder) Append(dst []byte, table *Table, tuple []byte) []byte {
 	return dst
 }
 
-// nextField takes a field, its length before it, off a tuple or an encoding.
+// nextField splits the first field, which follows its length, from a tuple or an
+// encoding.
 func nextField(s []byte) (field []byte, null bool, rest []byte) {
 	size := int32(binary.BigEndian.Uint32(s))
 	if size < 0 {
@@ -64,7 +68,7 @@ func nextField(s []byte) (field []byte, null bool, rest []byte) {
 	return s[4 : 4+size], false, s[4+size:]
 }
 
-// appendField appends the field as the encoding has it and gives its type.
+// appendField appends the encoding of a field and returns the OID of its type.
 func (m *RowEncoder) appendField(dst []byte, kind Kind, field []byte, null bool) ([]byte, uint32) {
 	switch kind {
 	case KindText:
@@ -90,14 +94,14 @@ func (m *RowEncoder) appendField(dst []byte, kind Kind, field []byte, null bool)
 		if null {
 			return dst, oidJSONB
 		}
-		dst = append(dst, field[0]) // the version of jsonb's binary form
+		dst = append(dst, field[0]) // the version of jsonb's binary format
 		return m.json.Append(dst, field[1:]), oidJSONB
 	}
-	panic(fmt.Sprintf("kind %d is none", kind))
+	panic(fmt.Sprintf("column of unknown kind %d", kind))
 }
 
-// Cells takes an encoding apart: the columns' binary forms, nil for NULL. They
-// are parts of the encoding.
+// Cells returns the columns' binary forms in an encoding, nil for NULL. They refer
+// to bytes of encoding.
 func Cells(encoding []byte) [][]byte {
 	cells := make([][]byte, binary.BigEndian.Uint32(encoding))
 	encoding = encoding[4:]
@@ -111,8 +115,7 @@ func Cells(encoding []byte) [][]byte {
 	return cells
 }
 
-// EncodingKey gives the primary key of the row that encoding is the encoding of, as PostgreSQL
-// prints it.
+// EncodingKey returns the primary key of an encoded row, as PostgreSQL prints it.
 func EncodingKey(table *Table, encoding []byte) string {
 	at := slices.IndexFunc(table.Columns, func(c Column) bool { return c.Name == table.PrimaryKey })
 	cell := Cells(encoding)[at]
@@ -122,8 +125,8 @@ func EncodingKey(table *Table, encoding []byte) string {
 	return string(cell)
 }
 
-// FormatCells puts two different cells of a column each on a line for
-// a person, cut to where they begin to differ when they are long.
+// FormatCells returns two different cells of a column as readable text, one line
+// each. Long cells are shortened to the part where they begin to differ.
 func FormatCells(kind Kind, a, b []byte) (string, string) {
 	switch kind {
 	case KindText:
@@ -136,7 +139,8 @@ func FormatCells(kind Kind, a, b []byte) (string, string) {
 	return formatCell(kind, a), formatCell(kind, b)
 }
 
-// commonStart gives how much of two long texts to leave out at their start.
+// commonStart returns the number of bytes to omit at the start of two texts; 0 if
+// both are short.
 func commonStart(a, b []byte) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {

@@ -1,7 +1,7 @@
 package mapping
 
-// Kind is what a column means to Flujo; it decides the PostgreSQL type and how
-// a SQLite value is converted to it.
+// Kind is the kind of a column. It determines the PostgreSQL type, and how a SQLite
+// value is converted.
 type Kind uint8
 
 // The kinds of Flujo's columns, with their PostgreSQL types.
@@ -14,20 +14,19 @@ const (
 	KindTime               // timestamp with time zone
 	KindBool               // boolean
 	KindVector             // pgvector's vector(1536)
-	KindInt8               // bigint, in the program's own tables
-	KindBytes              // bytea, in the program's own tables
+	KindInt8               // bigint, only in flujo-port's own tables
+	KindBytes              // bytea, only in flujo-port's own tables
 )
 
-// VectorSize is the number of floats in a memory's vector that Flujo's
-// migration 5 declares.
+// VectorSize is the dimension of a memory's vector that Flujo's migration 5 declares.
 const VectorSize = 1536
 
-// LongestVector is the number of floats that pgvector's type takes (its README,
-// "Vector Type").
+// LongestVector is the maximum dimension of pgvector's type (its README, "Vector
+// Type").
 const LongestVector = 16000
 
-// Type gives the column's PostgreSQL type as format_type() prints it. For
-// KindVector it is without the schema the extension lives in.
+// Type returns the PostgreSQL type as format_type() prints it. For KindVector it
+// does not include the extension's schema.
 func (k Kind) Type() string {
 	return [...]string{
 		KindText: "text", KindInt: "integer", KindFloat4: "real", KindFloat8: "double precision",
@@ -41,7 +40,7 @@ type Column struct {
 	Name    string
 	Kind    Kind
 	NotNull bool
-	Serial  bool   // int4 with a sequence of its own, TABLE_COLUMN_seq
+	Serial  bool   // int4 whose default is the sequence TABLE_COLUMN_seq
 	Default string // SQL text of the default; empty without one
 }
 
@@ -50,7 +49,7 @@ type Index struct {
 	Name    string
 	Column  string
 	Method  string // access method: btree, gin, hnsw
-	OpClass string // operator class where it is not the method's default
+	OpClass string // operator class; empty for the method's default
 }
 
 // Table is one of Flujo's PostgreSQL tables.
@@ -58,11 +57,11 @@ type Table struct {
 	Name       string
 	Columns    []Column
 	PrimaryKey string
-	ChildOf    string // the table that run_id refers to, on delete cascade; empty without a foreign key
+	ChildOf    string // the table that run_id references, ON DELETE CASCADE; empty without a foreign key
 	Indexes    []Index
 }
 
-// Serial gives the column that a sequence fills, or "" when there is none.
+// Serial returns the column whose default is a sequence, or "" if there is none.
 func (t *Table) Serial() string {
 	for _, c := range t.Columns {
 		if c.Serial {
@@ -72,11 +71,11 @@ func (t *Table) Serial() string {
 	return ""
 }
 
-// ForeignKeyName is the constraint's name where the table has a parent: the
-// one PostgreSQL chooses itself.
+// ForeignKeyName returns the name of the foreign key of a table with a parent, which
+// is the name that PostgreSQL assigns.
 func (t *Table) ForeignKeyName() string { return t.Name + "_run_id_fkey" }
 
-// Names of the tables that have a part of their own in a migration.
+// Names of tables that are treated specially.
 const (
 	Runs     = "runs"
 	Spans    = "spans"
@@ -97,45 +96,58 @@ func serialColumn(name string) Column {
 }
 func withDefault(c Column, def string) Column { c.Default = def; return c }
 
-// Tables lists the tables that hold Flujo's state in PostgreSQL, parents
-// first: the facts of Flujo 0.6.1 to 0.6.11 (its migrations 1 to 5). It is
-// never changed.
+// Tables are the tables of Flujo's state in PostgreSQL, parents first, as Flujo
+// 0.6.1 to 0.6.11 creates them (its migrations 1 to 5). It must not be modified.
 var Tables = []Table{
 	{
 		Name: Runs, PrimaryKey: "run_id",
 		Columns: []Column{
-			notNull(textColumn("run_id")), notNull(textColumn("pipeline_id")), notNull(textColumn("pipeline_name")),
-			notNull(textColumn("pipeline_version")), notNull(textColumn("status")),
-			notNull(timestampColumn("created_at")), notNull(timestampColumn("updated_at")),
-			integerColumn(
-				"execution_time_ms",
-			), real4Column("memory_usage_mb"), withDefault(integerColumn("total_steps"), "0"),
+			notNull(textColumn("run_id")),
+			notNull(textColumn("pipeline_id")),
+			notNull(textColumn("pipeline_name")),
+			notNull(textColumn("pipeline_version")),
+			notNull(textColumn("status")),
+			notNull(timestampColumn("created_at")),
+			notNull(timestampColumn("updated_at")),
+			integerColumn("execution_time_ms"),
+			real4Column("memory_usage_mb"),
+			withDefault(integerColumn("total_steps"), "0"),
 			textColumn("error_message"),
 		},
 		Indexes: []Index{
-			btree("idx_runs_status", "status"), btree("idx_runs_pipeline_id", "pipeline_id"),
-			btree("idx_runs_created_at", "created_at"), btree("idx_runs_pipeline_name", "pipeline_name"),
+			btree("idx_runs_status", "status"),
+			btree("idx_runs_pipeline_id", "pipeline_id"),
+			btree("idx_runs_created_at", "created_at"),
+			btree("idx_runs_pipeline_name", "pipeline_name"),
 		},
 	},
 	{
 		Name: "workflow_state", PrimaryKey: "run_id",
 		Columns: []Column{
-			notNull(textColumn("run_id")), notNull(textColumn("pipeline_id")), notNull(textColumn("pipeline_name")),
-			notNull(textColumn("pipeline_version")), notNull(integerColumn("current_step_index")),
-			jsonColumn("pipeline_context"), jsonColumn("last_step_output"), jsonColumn("step_history"),
-			notNull(
-				textColumn("status"),
-			), notNull(timestampColumn("created_at")), notNull(timestampColumn("updated_at")),
-			withDefault(
-				integerColumn("total_steps"),
-				"0",
-			), textColumn("error_message"), integerColumn("execution_time_ms"),
-			real4Column("memory_usage_mb"), jsonColumn("metadata"),
+			notNull(textColumn("run_id")),
+			notNull(textColumn("pipeline_id")),
+			notNull(textColumn("pipeline_name")),
+			notNull(textColumn("pipeline_version")),
+			notNull(integerColumn("current_step_index")),
+			jsonColumn("pipeline_context"),
+			jsonColumn("last_step_output"),
+			jsonColumn("step_history"),
+			notNull(textColumn("status")),
+			notNull(timestampColumn("created_at")),
+			notNull(timestampColumn("updated_at")),
+			withDefault(integerColumn("total_steps"), "0"),
+			textColumn("error_message"),
+			integerColumn("execution_time_ms"),
+			real4Column("memory_usage_mb"),
+			jsonColumn("metadata"),
 			withDefault(Column{Name: "is_background_task", Kind: KindBool}, "false"),
-			textColumn("parent_run_id"), textColumn("task_id"), textColumn("background_error"),
+			textColumn("parent_run_id"),
+			textColumn("task_id"),
+			textColumn("background_error"),
 		},
 		Indexes: []Index{
-			btree("idx_workflow_state_status", "status"), btree("idx_workflow_state_pipeline_id", "pipeline_id"),
+			btree("idx_workflow_state_status", "status"),
+			btree("idx_workflow_state_pipeline_id", "pipeline_id"),
 			btree("idx_workflow_state_parent_run_id", "parent_run_id"),
 			btree("idx_workflow_state_created_at", "created_at"),
 			{Name: "idx_runs_context_gin", Column: "pipeline_context", Method: "gin"},
@@ -145,59 +157,75 @@ var Tables = []Table{
 	{
 		Name: "steps", PrimaryKey: "id", ChildOf: Runs,
 		Columns: []Column{
-			serialColumn(
-				"id",
-			), notNull(textColumn("run_id")), notNull(textColumn("step_name")), notNull(integerColumn("step_index")),
-			notNull(textColumn("status")), jsonColumn("output"), jsonColumn("raw_response"), real4Column("cost_usd"),
-			integerColumn("token_counts"), integerColumn("execution_time_ms"), notNull(timestampColumn("created_at")),
+			serialColumn("id"),
+			notNull(textColumn("run_id")),
+			notNull(textColumn("step_name")),
+			notNull(integerColumn("step_index")),
+			notNull(textColumn("status")),
+			jsonColumn("output"),
+			jsonColumn("raw_response"),
+			real4Column("cost_usd"),
+			integerColumn("token_counts"),
+			integerColumn("execution_time_ms"),
+			notNull(timestampColumn("created_at")),
 		},
 		Indexes: []Index{btree("idx_steps_run_id", "run_id"), btree("idx_steps_step_index", "step_index")},
 	},
 	{
 		Name: Spans, PrimaryKey: "id", ChildOf: Runs,
 		Columns: []Column{
-			serialColumn(
-				"id",
-			), notNull(textColumn("run_id")), notNull(textColumn("span_id")), textColumn("parent_span_id"),
-			notNull(
-				textColumn("name"),
-			), notNull(real8Column("start_time")), real8Column("end_time"), notNull(textColumn("status")),
-			jsonColumn("attributes"), notNull(timestampColumn("created_at")),
+			serialColumn("id"),
+			notNull(textColumn("run_id")),
+			notNull(textColumn("span_id")),
+			textColumn("parent_span_id"),
+			notNull(textColumn("name")),
+			notNull(real8Column("start_time")),
+			real8Column("end_time"),
+			notNull(textColumn("status")),
+			jsonColumn("attributes"),
+			notNull(timestampColumn("created_at")),
 		},
 		Indexes: []Index{btree("idx_spans_run_id", "run_id"), btree("idx_spans_parent_span", "parent_span_id")},
 	},
 	{
 		Name: Traces, PrimaryKey: "run_id", ChildOf: Runs,
 		Columns: []Column{
-			notNull(textColumn("run_id")), notNull(jsonColumn("trace_data")), notNull(timestampColumn("created_at")),
+			notNull(textColumn("run_id")),
+			notNull(jsonColumn("trace_data")),
+			notNull(timestampColumn("created_at")),
 		},
 	},
 	{
 		Name: "evaluations", PrimaryKey: "id", ChildOf: Runs,
 		Columns: []Column{
-			serialColumn("id"), notNull(textColumn("run_id")), textColumn("step_name"), notNull(real8Column("score")),
-			textColumn(
-				"feedback",
-			), jsonColumn("metadata"), withDefault(notNull(timestampColumn("created_at")), "now()"),
+			serialColumn("id"),
+			notNull(textColumn("run_id")),
+			textColumn("step_name"),
+			notNull(real8Column("score")),
+			textColumn("feedback"),
+			jsonColumn("metadata"),
+			withDefault(notNull(timestampColumn("created_at")), "now()"),
 		},
 		Indexes: []Index{
-			btree("idx_evaluations_run_id", "run_id"), btree("idx_evaluations_created_at", "created_at"),
+			btree("idx_evaluations_run_id", "run_id"),
+			btree("idx_evaluations_created_at", "created_at"),
 		},
 	},
 	{
 		Name: "system_state", PrimaryKey: "key",
 		Columns: []Column{
-			notNull(
-				textColumn("key"),
-			), notNull(jsonColumn("value")), withDefault(notNull(timestampColumn("updated_at")), "now()"),
+			notNull(textColumn("key")),
+			notNull(jsonColumn("value")),
+			withDefault(notNull(timestampColumn("updated_at")), "now()"),
 		},
 	},
 	{
 		Name: Memories, PrimaryKey: "id",
 		Columns: []Column{
-			notNull(
-				textColumn("id"),
-			), {Name: "vector", Kind: KindVector}, jsonColumn("payload"), jsonColumn("metadata"),
+			notNull(textColumn("id")),
+			{Name: "vector", Kind: KindVector},
+			jsonColumn("payload"),
+			jsonColumn("metadata"),
 			withDefault(timestampColumn("created_at"), "now()"),
 		},
 		Indexes: []Index{
@@ -206,20 +234,23 @@ var Tables = []Table{
 	},
 }
 
-// VersionsTable is where Flujo records which of its migrations have run. It
-// exists in PostgreSQL only and holds no state.
+// VersionsTable is the table in which Flujo records which of its migrations have
+// run. It exists in PostgreSQL only, and holds no state.
 var VersionsTable = Table{
 	Name: Versions, PrimaryKey: "version",
-	Columns: []Column{notNull(integerColumn("version")), withDefault(notNull(timestampColumn("applied_at")), "now()")},
+	Columns: []Column{
+		notNull(integerColumn("version")),
+		withDefault(notNull(timestampColumn("applied_at")), "now()"),
+	},
 }
 
 func btree(name, column string) Index { return Index{Name: name, Column: column, Method: "btree"} }
 
-// SchemaVersions gives the migrations that Flujo shall find recorded. Without
-// pgvector 3 (extension and memories) and 5 (its repair) are recorded all the
-// same, since Flujo does not start when it cannot run them: measured on 0.6.11.
+// SchemaVersions are the migrations of Flujo that are recorded as run. Migrations 3
+// (extension and memories) and 5 (its repair) are recorded even without pgvector,
+// because Flujo 0.6.11 does not start if it cannot run them.
 var SchemaVersions = []int{1, 2, 3, 4, 5}
 
-// MigrationLock is the key of the advisory lock under which Flujo runs its
-// migrations (0xF1F0C0DE).
+// MigrationLock is the key of the advisory lock (0xF1F0C0DE) that Flujo holds while
+// it runs its migrations.
 const MigrationLock int64 = 4059087070

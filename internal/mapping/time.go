@@ -5,26 +5,25 @@ import (
 	"time"
 )
 
-// Time is a moment as PostgreSQL's timestamptz holds it.
+// Time is a point in time as PostgreSQL's timestamptz stores it.
 type Time struct {
 	Micros    int64 // microseconds since 2000-01-01T00:00:00Z
-	Naive     bool  // the text named no zone, and UTC was taken
-	Truncated bool  // digits past the microsecond were cut off, as Python does
+	Naive     bool  // the text has no time zone, and UTC was assumed
+	Truncated bool  // digits after the microseconds were dropped, as Python does
 }
 
-// Moments in Unix seconds.
+// Points in time, in Unix seconds.
 const (
-	postgresEpoch = 946684800    // PostgreSQL's zero moment
+	postgresEpoch = 946684800    // 2000-01-01T00:00:00Z, PostgreSQL's epoch
 	yearOne       = -62135596800 // 0001-01-01T00:00:00Z
 	year10000     = 253402300800 // 10000-01-01T00:00:00Z
 )
 
-// ParseTime reads a time as Flujo and SQLite write it: what Python's
-// datetime.isoformat gives, with a space or T, with or without seconds,
-// fraction and offset, with Z; what SQLite's date() and datetime() print, the
-// latter being UTC by its definition. A moment whose offset takes it out of the
-// years 1 to 9999 in UTC is none: PostgreSQL would hold it, but Python cannot
-// read it from there.
+// ParseTime parses a timestamp as Flujo and SQLite write it: the forms of Python's
+// datetime.isoformat, with a space or T, with or without seconds, fraction, offset
+// and Z; and those of SQLite's date() and datetime(). datetime() prints UTC, so its
+// form has a time zone. A timestamp outside of the years 1 to 9999 in UTC is not
+// accepted: PostgreSQL can store it, but Python cannot read it.
 func ParseTime(s []byte) (Time, bool) {
 	p := timeParser{rest: s}
 	year, month, day := p.number(4), p.after('-', 2), p.after('-', 2)
@@ -56,18 +55,17 @@ func ParseTime(s []byte) (Time, bool) {
 	return Time{Micros: (unix-postgresEpoch)*1e6 + int64(micros), Naive: naive, Truncated: cut}, true
 }
 
-// TimeOf gives the Time of a moment, cut to the microsecond.
+// TimeOf returns at as a Time, truncated to microseconds.
 func TimeOf(at time.Time) Time { return Time{Micros: at.UnixMicro() - postgresEpoch*1e6} }
 
-// inRange reports whether the moment is in the years 1 to 9999 in UTC.
+// inRange reports whether t is in the years 1 to 9999 in UTC.
 func (t Time) inRange() bool {
 	return t.Micros >= (yearOne-postgresEpoch)*1e6 && t.Micros < (year10000-postgresEpoch)*1e6
 }
 
-// in takes the clock time of a naive timestamp for one in the zone, as Python's
-// datetime does without a fold (PEP 495): of a reading that the zone has twice
-// the first is meant; one that it skips is read by the clock as it went before
-// the skip.
+// in returns the naive timestamp t interpreted in the zone, as Python's datetime does
+// with fold=0 (PEP 495). Of a local time that occurs twice, the first is meant. A
+// local time that is skipped is interpreted with the offset before the change.
 func (t Time) in(zone *time.Location) Time {
 	if zone == nil || zone == time.UTC {
 		return t
@@ -77,7 +75,7 @@ func (t Time) in(zone *time.Location) Time {
 		_, offset := time.Unix(unix, 0).In(zone).Zone()
 		return int64(offset)
 	}
-	// No zone changes its clock by more than a day, nor twice in two.
+	// No zone changes its offset by more than a day, or twice within two days.
 	before, after := east(clock-24*3600), east(clock+24*3600)
 	offset := before
 	if at := clock - before; east(at) != before && east(clock-after) == after {
@@ -91,8 +89,8 @@ func daysIn(year, month int) int {
 	return time.Date(year, time.Month(month)+1, 0, 0, 0, 0, 0, time.UTC).Day()
 }
 
-// timeParser takes a time apart from its left end; bad is set at the first
-// thing that is not there, and stays.
+// timeParser parses a timestamp from left to right. bad is set at the first error,
+// and remains set.
 type timeParser struct {
 	rest []byte
 	bad  bool
@@ -111,7 +109,7 @@ func (p *timeParser) oneOf(set string) byte {
 	return 0
 }
 
-// number takes exactly n digits.
+// number reads exactly n digits.
 func (p *timeParser) number(n int) int {
 	if len(p.rest) < n {
 		p.bad = true
@@ -134,8 +132,8 @@ func (p *timeParser) after(c byte, n int) int {
 	return p.number(n)
 }
 
-// fraction takes the point and its digits and gives microseconds; cut reports
-// whether digits other than 0 were left over.
+// fraction reads the point and the digits after it, and returns microseconds. cut
+// reports whether it dropped digits other than 0.
 func (p *timeParser) fraction() (micros int, cut bool) {
 	p.oneOf(".")
 	n := 0
@@ -155,7 +153,7 @@ func (p *timeParser) fraction() (micros int, cut bool) {
 	return micros, cut
 }
 
-// offset takes Z, ±HH, ±HHMM, ±HH:MM or ±HH:MM:SS and gives seconds east of UTC.
+// offset reads Z, ±HH, ±HHMM, ±HH:MM or ±HH:MM:SS, and returns seconds east of UTC.
 func (p *timeParser) offset() int {
 	sign := p.oneOf("Z+-")
 	if sign == 'Z' {
@@ -181,7 +179,7 @@ func (p *timeParser) offset() int {
 	return east
 }
 
-// String gives the moment as ISO text in UTC, to the microsecond.
+// String returns t in ISO 8601 format, in UTC, with microseconds unless they are 0.
 func (t Time) String() string {
 	return string(t.append(nil))
 }

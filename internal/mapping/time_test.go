@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// micros gives t as PostgreSQL counts, by Go's clock and not by this package.
+// micros returns t in microseconds since 2000, computed by Go and not by this package.
 func micros(t time.Time) int64 {
 	epoch := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 	return t.UnixMicro() - epoch.UnixMicro()
@@ -23,40 +23,97 @@ func TestParseTime(t *testing.T) {
 		want       string // the moment, worked out by hand
 		naive      bool
 	}{
-		{"isoformat UTC", "2026-01-05T09:00:01.669094+00:00", "2006-01-02T15:04:05.999999-07:00", "2026-01-05T09:00:01.669094+00:00", false},
+		{
+			"isoformat UTC", "2026-01-05T09:00:01.669094+00:00", "2006-01-02T15:04:05.999999-07:00",
+			"2026-01-05T09:00:01.669094+00:00", false,
+		},
 		{"no fraction", "2026-01-05T09:00:01+00:00", "2006-01-02T15:04:05-07:00", "2026-01-05T09:00:01+00:00", false},
-		{"space", "2026-01-05 09:00:01.5+00:00", "2006-01-02 15:04:05.9-07:00", "2026-01-05T09:00:01.500000+00:00", false},
+		{
+			"space", "2026-01-05 09:00:01.5+00:00", "2006-01-02 15:04:05.9-07:00", "2026-01-05T09:00:01.500000+00:00",
+			false,
+		},
 		{"no seconds", "2026-01-05T09:00+00:00", "2006-01-02T15:04-07:00", "2026-01-05T09:00:00+00:00", false},
 		{"no seconds and no zone", "2026-01-05 09:00", "2006-01-02 15:04", "2026-01-05T09:00:00+00:00", true},
-		{"no zone", "2025-09-01T08:00:00.783607", "2006-01-02T15:04:05.999999", "2025-09-01T08:00:00.783607+00:00", true},
-		{"SQLite's datetime(), which is UTC", "2026-11-23 02:18:25", "2006-01-02 15:04:05", "2026-11-23T02:18:25+00:00", false},
-		{"the same with T, which is Python's", "2026-11-23T02:18:25", "2006-01-02T15:04:05", "2026-11-23T02:18:25+00:00", true},
-		{"space and one digit of fraction", "2026-11-23 02:18:25.0", "2006-01-02 15:04:05.9", "2026-11-23T02:18:25+00:00", true},
+		{
+			"no zone", "2025-09-01T08:00:00.783607", "2006-01-02T15:04:05.999999", "2025-09-01T08:00:00.783607+00:00",
+			true,
+		},
+		{
+			"SQLite's datetime(), which is UTC", "2026-11-23 02:18:25", "2006-01-02 15:04:05",
+			"2026-11-23T02:18:25+00:00", false,
+		},
+		{
+			"the same with T, which is Python's", "2026-11-23T02:18:25", "2006-01-02T15:04:05",
+			"2026-11-23T02:18:25+00:00", true,
+		},
+		{
+			"space and one digit of fraction", "2026-11-23 02:18:25.0", "2006-01-02 15:04:05.9",
+			"2026-11-23T02:18:25+00:00", true,
+		},
 		{"SQLite's date()", "2026-11-23", "2006-01-02", "2026-11-23T00:00:00+00:00", true},
-		{"SQLite's milliseconds", "2026-11-23 02:18:25.123", "2006-01-02 15:04:05.999", "2026-11-23T02:18:25.123000+00:00", true},
-		{"Z", "2026-01-05T09:00:01.000001Z", "2006-01-02T15:04:05.999999Z07:00", "2026-01-05T09:00:01.000001+00:00", false},
+		{
+			"SQLite's milliseconds", "2026-11-23 02:18:25.123", "2006-01-02 15:04:05.999",
+			"2026-11-23T02:18:25.123000+00:00", true,
+		},
+		{
+			"Z", "2026-01-05T09:00:01.000001Z", "2006-01-02T15:04:05.999999Z07:00", "2026-01-05T09:00:01.000001+00:00",
+			false,
+		},
 		{"Z without seconds", "2026-01-05T09:00Z", "2006-01-02T15:04Z07:00", "2026-01-05T09:00:00+00:00", false},
 		{"east", "2026-01-01T00:30:00+05:30", "2006-01-02T15:04:05-07:00", "2025-12-31T19:00:00+00:00", false},
 		{"west", "2025-12-31T19:00:00-08:00", "2006-01-02T15:04:05-07:00", "2026-01-01T03:00:00+00:00", false},
 		{"minus nothing", "2026-01-05T09:00:01-00:00", "2006-01-02T15:04:05-07:00", "2026-01-05T09:00:01+00:00", false},
 		{"offset of hours", "2026-01-05T09:00:01+05", "2006-01-02T15:04:05-07", "2026-01-05T04:00:01+00:00", false},
-		{"offset without colon", "2026-01-05T09:00:01-0330", "2006-01-02T15:04:05-0700", "2026-01-05T12:30:01+00:00", false},
-		{"offset with seconds", "1890-01-05T09:00:01+00:17:30", "2006-01-02T15:04:05-07:00:00", "1890-01-05T08:42:31+00:00", false},
-		{"widest offset east", "2026-01-05T09:00:00+23:59", "2006-01-02T15:04:05-07:00", "2026-01-04T09:01:00+00:00", false},
-		{"widest offset west", "2026-01-05T09:00:00-23:59", "2006-01-02T15:04:05-07:00", "2026-01-06T08:59:00+00:00", false},
-		{"offset and no seconds", "2026-01-05T09:00+02:00", "2006-01-02T15:04-07:00", "2026-01-05T07:00:00+00:00", false},
-		{"one digit of fraction", "2026-01-05T09:00:01.1Z", "2006-01-02T15:04:05.9Z07:00", "2026-01-05T09:00:01.100000+00:00", false},
-		{"zero fraction", "2026-01-05T09:00:01.000000Z", "2006-01-02T15:04:05.999999Z07:00", "2026-01-05T09:00:01+00:00", false},
-		{"last microsecond", "1999-12-31T23:59:59.999999Z", "2006-01-02T15:04:05.999999Z07:00", "1999-12-31T23:59:59.999999+00:00", false},
+		{
+			"offset without colon", "2026-01-05T09:00:01-0330", "2006-01-02T15:04:05-0700", "2026-01-05T12:30:01+00:00",
+			false,
+		},
+		{
+			"offset with seconds", "1890-01-05T09:00:01+00:17:30", "2006-01-02T15:04:05-07:00:00",
+			"1890-01-05T08:42:31+00:00", false,
+		},
+		{
+			"widest offset east", "2026-01-05T09:00:00+23:59", "2006-01-02T15:04:05-07:00", "2026-01-04T09:01:00+00:00",
+			false,
+		},
+		{
+			"widest offset west", "2026-01-05T09:00:00-23:59", "2006-01-02T15:04:05-07:00", "2026-01-06T08:59:00+00:00",
+			false,
+		},
+		{
+			"offset and no seconds", "2026-01-05T09:00+02:00", "2006-01-02T15:04-07:00", "2026-01-05T07:00:00+00:00",
+			false,
+		},
+		{
+			"one digit of fraction", "2026-01-05T09:00:01.1Z", "2006-01-02T15:04:05.9Z07:00",
+			"2026-01-05T09:00:01.100000+00:00", false,
+		},
+		{
+			"zero fraction", "2026-01-05T09:00:01.000000Z", "2006-01-02T15:04:05.999999Z07:00",
+			"2026-01-05T09:00:01+00:00", false,
+		},
+		{
+			"last microsecond", "1999-12-31T23:59:59.999999Z", "2006-01-02T15:04:05.999999Z07:00",
+			"1999-12-31T23:59:59.999999+00:00", false,
+		},
 		{"PostgreSQL's epoch", "2000-01-01T00:00:00Z", "2006-01-02T15:04:05Z07:00", "2000-01-01T00:00:00+00:00", false},
 		{"Unix's epoch", "1970-01-01T00:00:00Z", "2006-01-02T15:04:05Z07:00", "1970-01-01T00:00:00+00:00", false},
 		{"first moment", "0001-01-01T00:00:00+00:00", "2006-01-02T15:04:05-07:00", "0001-01-01T00:00:00+00:00", false},
 		{"datetime.min", "0001-01-01T00:00:00", "2006-01-02T15:04:05", "0001-01-01T00:00:00+00:00", true},
-		{"last moment", "9999-12-31T23:59:59.999999+00:00", "2006-01-02T15:04:05.999999-07:00", "9999-12-31T23:59:59.999999+00:00", false},
-		{"year 1, in time by its offset", "0001-01-01T00:00:00-01:00", "2006-01-02T15:04:05-07:00", "0001-01-01T01:00:00+00:00", false},
+		{
+			"last moment", "9999-12-31T23:59:59.999999+00:00", "2006-01-02T15:04:05.999999-07:00",
+			"9999-12-31T23:59:59.999999+00:00", false,
+		},
+		{
+			"year 1, in time by its offset", "0001-01-01T00:00:00-01:00", "2006-01-02T15:04:05-07:00",
+			"0001-01-01T01:00:00+00:00", false,
+		},
 		{"leap day", "2024-02-29T12:00:00Z", "2006-01-02T15:04:05Z07:00", "2024-02-29T12:00:00+00:00", false},
 		{"leap day of 2000", "2000-02-29", "2006-01-02", "2000-02-29T00:00:00+00:00", true},
-		{"day after a leap day", "2024-02-29T23:30:00-01:00", "2006-01-02T15:04:05-07:00", "2024-03-01T00:30:00+00:00", false},
+		{
+			"day after a leap day", "2024-02-29T23:30:00-01:00", "2006-01-02T15:04:05-07:00",
+			"2024-03-01T00:30:00+00:00", false,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -150,8 +207,8 @@ func TestParseTimeRefuses(t *testing.T) {
 	}
 }
 
-// TestParseTimeFractions: digits after the sixth are cut off, not rounded, as
-// Python's datetime.fromisoformat does; any that are not 0 are told.
+// TestParseTimeFractions checks that digits after the sixth are truncated, as Python's
+// datetime.fromisoformat does, and reported unless they are 0.
 func TestParseTimeFractions(t *testing.T) {
 	t.Parallel()
 	const long = "2026-01-05T09:00:01.123456"
@@ -194,8 +251,8 @@ func TestTimeOf(t *testing.T) {
 	}
 }
 
-// TestParseTimeAgainstGo holds ParseTime against Go's time package over
-// moments and forms drawn at random.
+// TestParseTimeAgainstGo compares ParseTime with Go's time package for random times and
+// formats.
 func TestParseTimeAgainstGo(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 2))
@@ -259,8 +316,8 @@ func TestParseTimeEveryDay(t *testing.T) {
 	}
 }
 
-// FuzzParseTime: no text makes ParseTime panic, and what it takes for a time
-// is one: its String reads back as the same moment, here and in Go.
+// FuzzParseTime checks that ParseTime does not panic, and that the String of its result
+// is parsed as the same time, by ParseTime and by Go.
 func FuzzParseTime(f *testing.F) {
 	for _, text := range []string{
 		"", "2026-01-05T09:00:01.669094+00:00", "2026-11-23 02:18:25", "2025-09-01T08:00:00.783607", "2026-11-23",

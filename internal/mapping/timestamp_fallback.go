@@ -1,15 +1,16 @@
 package mapping
 
-// TimestampFallback is where else a time may be told: a column of the same run's rows
-// in some table.
+// TimestampFallback is a column from which a missing timestamp is taken: that of the
+// same run's rows in a table.
 type TimestampFallback struct {
 	Table, Column string
-	Latest        bool // of several the latest counts, not the earliest
+	Latest        bool // the latest of several rows is taken, not the earliest
 }
 
-// TimestampFallbacks gives, by table.column, where to look for a time that neither
-// the cell nor a column of the same meaning tells; best first. What is left
-// after that is the time at which the file was written.
+// TimestampFallbacks are the fallbacks for a column, by table.column, best first.
+// They are used if neither the cell nor a column of the row with the same meaning
+// has a timestamp. If none of them has one, the time at which the state file was
+// written is taken.
 var TimestampFallbacks = map[string][]TimestampFallback{
 	"runs.created_at": {
 		{Table: "workflow_state", Column: "created_at"},
@@ -44,7 +45,7 @@ var TimestampFallbacks = map[string][]TimestampFallback{
 	}, runFallbacks...),
 }
 
-// runFallbacks is what tells the time of a run's child.
+// runFallbacks are the fallbacks for created_at of a run's children.
 var runFallbacks = []TimestampFallback{
 	{Table: "workflow_state", Column: "updated_at"},
 	{Table: Runs, Column: "updated_at"}, {Table: Runs, Column: "end_time"},

@@ -9,39 +9,39 @@ import (
 	"strconv"
 )
 
-// SpanColumns are the columns of spans from which a trace is derived, in the
-// order of the row that Trace.Add takes after the rowid.
+// SpanColumns are the columns of spans from which a trace is derived, in the order
+// that Trace.Add expects.
 var SpanColumns = []string{
 	"run_id", "span_id", "parent_span_id", "name", "start_time", "end_time", "status", "attributes", "created_at",
 }
 
-// Trace collects the spans of one run and answers what Flujo's SQLite backend
-// answers when it is asked for that run's trace. Its PostgreSQL backend reads
-// traces.trace_data alone, so the answer has to be stored there.
+// Trace derives the trace of one run from its spans. The trace is the one that
+// Flujo's SQLite backend builds when the run's trace is read. Its PostgreSQL backend
+// only reads traces.trace_data, so the trace must be stored there.
 type Trace struct {
 	Options Options
 	spans   []span
 	created Time // the latest created_at
-	dated   bool
+	dated   bool // created is set
 
-	// What is used again for the next span, or the next run.
+	// Buffers that are reused.
 	scratch []byte
 	tree    []span
 	at      map[string]int
 	encoded []byte
 }
 
-// span is a span; its texts are parts of one string.
+// span is one span. Its texts are parts of one string.
 type span struct {
 	id, parent, name, status, attributes string
 	hasParent, hasEnd                    bool
 	start, end                           float64
-	// Positions in the tree's order, plus one; 0 for none.
+	// Indexes in Trace.tree plus one; 0 for none.
 	firstChild, lastChild, nextChild int
 }
 
-// Reset makes the trace that of another run, without spans. What a long run took
-// is let go.
+// Reset removes all spans, so that the trace can be used for another run. Large
+// buffers are released.
 func (t *Trace) Reset() {
 	clear(t.spans)
 	clear(t.tree)
@@ -55,12 +55,13 @@ func (t *Trace) Reset() {
 	}
 }
 
-// maxBufferSpans is for how many spans memory is kept for the next run.
+// maxBufferSpans is the maximum number of spans for which buffers are reused.
 const maxBufferSpans = 10_000
 
-// Add takes one span: row holds a rowid and SpanColumns. Rows of a run are to
-// come in the order of their ids. Cells are repaired as they are in spans; a
-// span without a start has no place there, nor in the trace.
+// Add adds one span. row is a rowid, followed by the values of SpanColumns; it is not
+// retained. The spans of a run must be added in the order of their ids. Cells are
+// converted as they are for the table spans. A span without a start is ignored,
+// since its row is rejected.
 func (t *Trace) Add(row []Value) {
 	start, ok := floatOf(row[5])
 	if !ok {
@@ -83,15 +84,16 @@ func (t *Trace) Add(row []Value) {
 	}
 	t.scratch = buf
 	texts := string(buf)
-	s.id, s.parent, s.name, s.status, s.attributes = texts[:ends[0]], texts[ends[0]:ends[1]], texts[ends[1]:ends[2]], texts[ends[2]:ends[3]], texts[ends[3]:]
+	s.id, s.parent = texts[:ends[0]], texts[ends[0]:ends[1]]
+	s.name, s.status = texts[ends[1]:ends[2]], texts[ends[2]:ends[3]]
+	s.attributes = texts[ends[3]:]
 	t.spans = append(t.spans, s)
 	if at, _, ok := t.Options.ReadTime(row[9]); ok && (!t.dated || at.Micros > t.created.Micros) {
 		t.created, t.dated = at, true
 	}
 }
 
-// CreatedAt gives the created_at of the span that was written last; NULL when
-// no span tells one.
+// CreatedAt returns the latest created_at of the spans; NULL if none has one.
 func (t *Trace) CreatedAt() Value {
 	if !t.dated {
 		return Value{}
@@ -99,28 +101,28 @@ func (t *Trace) CreatedAt() Value {
 	return TextValue(t.created.String())
 }
 
-// IsStored reports whether PostgreSQL holds just this trace: cells are the encoding
-// of a row of traces.
+// IsStored reports whether PostgreSQL holds exactly this trace. cells is the result
+// of Cells for the encoding of a row of traces.
 func (t *Trace) IsStored(cells [][]byte) bool {
 	tree, ok := t.JSON()
 	if !ok {
 		return false
 	}
 	var canonical Canonicalizer
-	if !bytes.Equal(canonical.Append(nil, tree), cells[1][1:]) { // behind the version of jsonb's binary form
+	if !bytes.Equal(canonical.Append(nil, tree), cells[1][1:]) { // after the version of jsonb's binary format
 		return false
 	}
 	return !t.dated || t.created.Micros == int64(binary.BigEndian.Uint64(cells[2]))
 }
 
-// Len gives the number of spans that were added.
+// Len returns the number of spans.
 func (t *Trace) Len() int { return len(t.spans) }
 
-// JSON gives the trace's tree, or false where Flujo answers that there is none
-// (no span is a root). Spans are taken by start_time; a span whose parent is
-// not among them is a root; the first root is the trace. Of spans with the
-// same span_id the last one counts, in the first one's place. What it gives is
-// good until the next call.
+// JSON returns the trace's tree, or false if Flujo would find no trace, because no
+// span is a root. Spans are ordered by start_time. A span whose parent is not among
+// them is a root, and the first root is the trace. Of spans with the same span_id the
+// last one is used, at the position of the first. The result is valid until the next
+// call.
 func (t *Trace) JSON() ([]byte, bool) {
 	slices.SortStableFunc(t.spans, func(a, b span) int {
 		switch {
@@ -166,9 +168,9 @@ func (t *Trace) JSON() ([]byte, bool) {
 	return t.encoded, true
 }
 
-// appendSpan appends a span with what is under it. Its keys come in the order in
-// which jsonb keeps them, by length and then by bytes: the server has nothing to
-// sort then, which is a tenth of its work.
+// appendSpan appends a span and its descendants. Its keys are in the order of jsonb,
+// by length and then by bytes, so that the server need not sort them. Sorting would
+// be a tenth of its work.
 func appendSpan(dst []byte, tree []span, i int) []byte {
 	s := &tree[i]
 	dst = append(dst, `{"name":`...)
@@ -203,7 +205,7 @@ func appendSpan(dst []byte, tree []span, i int) []byte {
 	return append(dst, '}')
 }
 
-// floatOf gives the float that spans holds for a cell.
+// floatOf returns the float that the table spans stores for a cell.
 func floatOf(v Value) (float64, bool) {
 	whole, fraction, isWhole, reason := number(v)
 	if isWhole {
@@ -223,15 +225,15 @@ func appendString(dst []byte, s string) []byte {
 		return append(dst, '"')
 	}
 	quoted, err := stdjson.Marshal(s)
-	if err != nil { // never for a string
+	if err != nil { // cannot happen for a string
 		panic(err)
 	}
 	return append(dst, quoted...)
 }
 
-// appendFloat writes a float so that jsonb keeps it to the last digit and
-// Python reads a float again. Infinity, which JSON does not have, becomes the
-// string that Flujo's values get everywhere else.
+// appendFloat appends a float so that jsonb stores every digit, and Python reads it
+// as a float. Infinity, which JSON does not have, becomes a string, as it does in
+// other JSON columns.
 func appendFloat(dst []byte, f float64) []byte {
 	switch {
 	case math.IsInf(f, 1):

@@ -10,23 +10,22 @@ import (
 	"time"
 )
 
-// aSpan is a row of a rowid and SpanColumns with what a test does not care
-// about filled in.
+// aSpan returns a rowid and SpanColumns, with defaults for the other columns.
 func aSpan(id string, parent Value, start float64) []Value {
 	return []Value{
-		IntegerValue(
-			1,
-		), TextValue("run"), TextValue(id), parent, TextValue("n"), RealValue(start), {}, TextValue("ok"), {}, TextValue("2026-11-23 02:18:25"),
+		IntegerValue(1), TextValue("run"), TextValue(id), parent, TextValue("n"), RealValue(start), {}, TextValue("ok"),
+		{}, TextValue("2026-11-23 02:18:25"),
 	}
 }
 
-// spanJSON is what Flujo answers for aSpan.
+// spanJSON returns Flujo's JSON for aSpan.
 func spanJSON(id, parent, start, children string) string {
 	if parent != "null" {
 		parent = `"` + parent + `"`
 	}
 	return fmt.Sprintf(
-		`{"name":"n","status":"ok","span_id":"%s","children":[%s],"end_time":null,"attributes":{},"start_time":%s,"parent_span_id":%s}`,
+		`{"name":"n","status":"ok","span_id":"%s","children":[%s],"end_time":null,`+
+			`"attributes":{},"start_time":%s,"parent_span_id":%s}`,
 		id,
 		children,
 		start,
@@ -49,15 +48,18 @@ func TestTrace(t *testing.T) {
 			[][]Value{{
 				IntegerValue(1), TextValue("run"), TextValue("1f3f801b-4364-4a"), none, TextValue("pipeline_run"),
 				RealValue(1767603600.85748), RealValue(1767603607.8574798), TextValue("completed"),
-				TextValue(`{"flujo.pipeline.name":"PubMed query generation","latency":0.0003105894048236877}`), TextValue("2026-11-23 02:18:25"),
+				TextValue(`{"flujo.pipeline.name":"PubMed query generation","latency":0.0003105894048236877}`),
+				TextValue("2026-11-23 02:18:25"),
 			}},
-			`{"name":"pipeline_run","status":"completed","span_id":"1f3f801b-4364-4a","children":[],"end_time":1767603607.8574798,` +
+			`{"name":"pipeline_run","status":"completed","span_id":"1f3f801b-4364-4a","children":[],` +
+				`"end_time":1767603607.8574798,` +
 				`"attributes":{"flujo.pipeline.name":"PubMed query generation","latency":0.0003105894048236877},` +
 				`"start_time":1767603600.85748,"parent_span_id":null}`,
 		},
 		{
 			"children and grandchildren",
-			[][]Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("a1", under("a"), 3), aSpan("b", under("root"), 4), aSpan("b1", under("b"), 5), aSpan("b2", under("b"), 6)},
+			[][]Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("a1", under("a"), 3),
+				aSpan("b", under("root"), 4), aSpan("b1", under("b"), 5), aSpan("b2", under("b"), 6)},
 			spanJSON("root", "null", "1.0", spanJSON("a", "root", "2.0", spanJSON("a1", "a", "3.0", ""))+","+
 				spanJSON("b", "root", "4.0", spanJSON("b1", "b", "5.0", "")+","+spanJSON("b2", "b", "6.0", ""))),
 		},
@@ -73,9 +75,11 @@ func TestTrace(t *testing.T) {
 		},
 		{
 			"ties by id",
-			[][]Value{aSpan("z", under("root"), 5), aSpan("root", none, 5), aSpan("m", under("root"), 5), aSpan("a", under("root"), 5), aSpan("first", under("root"), 4.5)},
-			spanJSON("root", "null", "5.0", spanJSON("first", "root", "4.5", "")+","+spanJSON("z", "root", "5.0", "")+","+
-				spanJSON("m", "root", "5.0", "")+","+spanJSON("a", "root", "5.0", "")),
+			[][]Value{aSpan("z", under("root"), 5), aSpan("root", none, 5), aSpan("m", under("root"), 5),
+				aSpan("a", under("root"), 5), aSpan("first", under("root"), 4.5)},
+			spanJSON("root", "null", "5.0",
+				spanJSON("first", "root", "4.5", "")+","+spanJSON("z", "root", "5.0", "")+","+
+					spanJSON("m", "root", "5.0", "")+","+spanJSON("a", "root", "5.0", "")),
 		},
 		{
 			"the parent is absent",
@@ -84,7 +88,8 @@ func TestTrace(t *testing.T) {
 		},
 		{
 			"the first root wins",
-			[][]Value{aSpan("late", none, 2), aSpan("early", none, 1), aSpan("a", under("late"), 3), aSpan("b", under("early"), 4)},
+			[][]Value{aSpan("late", none, 2), aSpan("early", none, 1), aSpan("a", under("late"), 3),
+				aSpan("b", under("early"), 4)},
 			spanJSON("early", "null", "1.0", spanJSON("b", "early", "4.0", "")),
 		},
 		{
@@ -99,12 +104,14 @@ func TestTrace(t *testing.T) {
 		},
 		{
 			"a span_id twice: the last one's data in the first one's place",
-			[][]Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("b", under("root"), 3), aSpan("a", under("root"), 4)},
+			[][]Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("b", under("root"), 3),
+				aSpan("a", under("root"), 4)},
 			spanJSON("root", "null", "1.0", spanJSON("a", "root", "4.0", "")+","+spanJSON("b", "root", "3.0", "")),
 		},
 		{
 			"a span_id twice: the last one's parent",
-			[][]Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("b", under("root"), 3), aSpan("a", under("b"), 4)},
+			[][]Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("b", under("root"), 3),
+				aSpan("a", under("b"), 4)},
 			spanJSON("root", "null", "1.0", spanJSON("b", "root", "3.0", spanJSON("a", "b", "4.0", ""))),
 		},
 		{
@@ -119,10 +126,16 @@ func TestTrace(t *testing.T) {
 		},
 		{"its own parent", [][]Value{aSpan("a", under("a"), 1)}, ""},
 		{"a circle of two", [][]Value{aSpan("a", under("b"), 1), aSpan("b", under("a"), 2)}, ""},
-		{"a circle of three", [][]Value{aSpan("a", under("c"), 1), aSpan("b", under("a"), 2), aSpan("c", under("b"), 3), aSpan("d", under("c"), 4)}, ""},
+		{
+			"a circle of three",
+			[][]Value{aSpan("a", under("c"), 1), aSpan("b", under("a"), 2), aSpan("c", under("b"), 3),
+				aSpan("d", under("c"), 4)},
+			"",
+		},
 		{
 			"a circle next to a root",
-			[][]Value{aSpan("a", under("b"), 1), aSpan("b", under("a"), 2), aSpan("root", none, 3), aSpan("c", under("root"), 4)},
+			[][]Value{aSpan("a", under("b"), 1), aSpan("b", under("a"), 2), aSpan("root", none, 3),
+				aSpan("c", under("root"), 4)},
 			spanJSON("root", "null", "3.0", spanJSON("c", "root", "4.0", "")),
 		},
 		{
@@ -216,7 +229,8 @@ func TestTraceTimes(t *testing.T) {
 			trace := newTrace()
 			trace.Add(row)
 			want := fmt.Sprintf(
-				`{"name":"n","status":"ok","span_id":"a","children":[],"end_time":%s,"attributes":{},"start_time":%s,"parent_span_id":null}`,
+				`{"name":"n","status":"ok","span_id":"a","children":[],"end_time":%s,`+
+					`"attributes":{},"start_time":%s,"parent_span_id":null}`,
 				tc.want,
 				tc.want,
 			)
@@ -276,7 +290,8 @@ func TestTraceStrings(t *testing.T) {
 	}
 }
 
-// TestTraceKeepsNothingOfTheRow: a row is good until the next is read.
+// TestTraceKeepsNothingOfTheRow checks that Add does not retain the row, which is valid
+// only until the next is read.
 func TestTraceKeepsNothingOfTheRow(t *testing.T) {
 	t.Parallel()
 	trace := newTrace()
@@ -324,8 +339,8 @@ func TestTraceCreatedAt(t *testing.T) {
 	}
 }
 
-// TestTraceDeep: 5,000 spans in one line are 10,000 levels of JSON, the most
-// that a server takes at its default stack.
+// TestTraceDeep checks a chain of 5,000 spans. It has 10,000 levels of JSON, the most
+// that a server accepts with its default stack.
 func TestTraceDeep(t *testing.T) {
 	t.Parallel()
 	const depth = 5000
@@ -338,7 +353,7 @@ func TestTraceDeep(t *testing.T) {
 	if !ok {
 		t.Fatal("there is no trace")
 	}
-	c := converting(t, onlyColumn(KindJSON, true))
+	c := newConverter(t, onlyColumn(KindJSON, true))
 	appendRow(t, c, IntegerValue(1), TextValue("k"), Value{Class: Text, Bytes: got})
 	sameChanges(t, c.Changes(), nil)
 	var read struct {
@@ -363,8 +378,8 @@ func TestTraceDeep(t *testing.T) {
 
 func newTrace() Trace { return Trace{Options: Options{NaiveZone: time.UTC, JSONDepth: 10_000}} }
 
-// TestTraceWithoutAStart: a span whose start is no number has no place in
-// spans, and none in the trace.
+// TestTraceWithoutAStart checks that a span whose start is not a number is not part of
+// the trace, since its row is rejected.
 func TestTraceWithoutAStart(t *testing.T) {
 	t.Parallel()
 	for _, start := range []Value{{}, TextValue(""), TextValue("soon"), TextValue("inf"), BlobValue([]byte("1"))} {
@@ -382,7 +397,8 @@ func TestTraceWithoutAStart(t *testing.T) {
 	}
 }
 
-// TestTraceWithoutAnEnd: an end that is no number is null, as it is in spans.
+// TestTraceWithoutAnEnd checks that an end that is not a number is null, as it is in
+// spans.
 func TestTraceWithoutAnEnd(t *testing.T) {
 	t.Parallel()
 	for _, end := range []Value{{}, TextValue(""), TextValue("soon"), BlobValue([]byte("1"))} {
@@ -396,7 +412,7 @@ func TestTraceWithoutAnEnd(t *testing.T) {
 	}
 }
 
-// TestTraceOfOddTexts: ids and names are what spans has for them, so that a
+// TestTraceOfOddTexts checks that ids and names are converted as in spans, so that a
 // child finds its parent.
 func TestTraceOfOddTexts(t *testing.T) {
 	t.Parallel()
@@ -414,12 +430,15 @@ func TestTraceOfOddTexts(t *testing.T) {
 	}
 }
 
-// TestTraceCreatedAtInAZone: naive timestamps are those of the given zone.
+// TestTraceCreatedAtInAZone checks that naive timestamps are interpreted in the given
+// zone.
 func TestTraceCreatedAtInAZone(t *testing.T) {
 	t.Parallel()
 	trace := newTrace()
 	trace.Options.NaiveZone = time.FixedZone("", 2*3600)
-	for i, at := range []Value{TextValue("2026-11-23T02:00:00Z"), TextValue("2026-11-23T03:30:00"), IntegerValue(1), {}} {
+	for i, at := range []Value{
+		TextValue("2026-11-23T02:00:00Z"), TextValue("2026-11-23T03:30:00"), IntegerValue(1), {},
+	} {
 		row := aSpan(fmt.Sprint(i), Value{}, 1)
 		row[9] = at
 		trace.Add(row)
@@ -429,7 +448,8 @@ func TestTraceCreatedAtInAZone(t *testing.T) {
 	}
 }
 
-// TestTraceInOrder: a trace is spelled as jsonb prints it, but for white space.
+// TestTraceInOrder checks that a trace is written as jsonb prints it, apart from white
+// space.
 func TestTraceInOrder(t *testing.T) {
 	t.Parallel()
 	trace := newTrace()
@@ -442,7 +462,8 @@ func TestTraceInOrder(t *testing.T) {
 	}
 }
 
-// TestTraceOwnsItsCells: the row that Add takes is SQLite's again afterwards.
+// TestTraceOwnsItsCells checks that Add copies the cells, since SQLite reuses their
+// memory.
 func TestTraceOwnsItsCells(t *testing.T) {
 	t.Parallel()
 	trace := newTrace()
@@ -454,13 +475,14 @@ func TestTraceOwnsItsCells(t *testing.T) {
 			cell.Bytes[i] = 'x'
 		}
 	}
-	want := `{"name":"n","status":"ok","span_id":"root","children":[],"end_time":2.5,"attributes":{"a": 1},"start_time":1.0,"parent_span_id":null}`
+	want := `{"name":"n","status":"ok","span_id":"root","children":[],"end_time":2.5,` +
+		`"attributes":{"a": 1},"start_time":1.0,"parent_span_id":null}`
 	if got, ok := trace.JSON(); !ok || string(got) != want {
 		t.Errorf("got %s", got)
 	}
 }
 
-// TestTraceReset: a trace that is used again knows nothing of the run before.
+// TestTraceReset checks that nothing of the previous run remains after Reset.
 func TestTraceReset(t *testing.T) {
 	t.Parallel()
 	trace := newTrace()
@@ -491,7 +513,8 @@ func BenchmarkTrace(b *testing.B) {
 		row := aSpan(fmt.Sprintf("1f3f801b-4364-4%d", i), TextValue("root"), 1767603600.85748+float64(i))
 		row[6] = RealValue(1767603607.8574798)
 		row[8] = TextValue(
-			`{"flujo.step.name":"plan_search","flujo.attempt":1,"latency":0.0003105894048236877,"prompt":"variants of the mediator complex in patients with congenital heart defects"}`,
+			`{"flujo.step.name":"plan_search","flujo.attempt":1,"latency":0.0003105894048236877,` +
+				`"prompt":"variants of the mediator complex in patients with congenital heart defects"}`,
 		)
 		rows = append(rows, row)
 	}

@@ -5,20 +5,20 @@ import (
 	"fmt"
 )
 
-// Types are the PostgreSQL types of the columns whose type depends on what is
-// in the file, or on what was there before.
+// Types are the PostgreSQL types of the columns whose type depends on the state file
+// or on an existing table.
 type Types struct {
-	// Wide are the integer columns that are bigint, by table.column.
+	// Wide contains the integer columns that are bigint, by table.column.
 	Wide map[string]bool
-	// Double are the float4 columns that are double precision, by
-	// table.column.
+	// Double contains the float4 columns that are double precision, by table.column.
 	Double map[string]bool
-	// VectorSize is the number of floats in a memory's vector; 0 when the file
-	// has none to go by: then what is there stays, and Flujo's own size is made.
+	// VectorSize is the dimension of a memory's vector. It is 0 if the state file
+	// has no vectors: then an existing column is used as it is, and a new one has
+	// Flujo's own dimension.
 	VectorSize int
 }
 
-// NewTypes gives the types that Flujo declares; with exactFloats float4 columns
+// NewTypes returns the types that Flujo declares. With exactFloats, float4 columns
 // are double precision.
 func NewTypes(exactFloats bool) *Types {
 	t := &Types{Wide: map[string]bool{}, Double: map[string]bool{}}
@@ -32,8 +32,8 @@ func NewTypes(exactFloats bool) *Types {
 	return t
 }
 
-// Of gives a column's type as format_type() prints it; a vector's without the
-// schema that the extension lives in.
+// Of returns a column's type as format_type() prints it. A vector's type does not
+// include the extension's schema.
 func (t *Types) Of(table string, c Column) string {
 	name := table + "." + c.Name
 	switch {

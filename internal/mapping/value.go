@@ -1,6 +1,6 @@
-// Package mapping is what Flujo's state is: its tables and columns, the
-// file formats a file can have, and the conversion of every cell to what
-// PostgreSQL stores. Plain data and pure functions; no I/O.
+// Package mapping describes Flujo's state and converts it. It has Flujo's tables and
+// columns, the file formats of state files, the conversion of cells in both
+// directions, row encodings and digests, timestamps and traces. It does no I/O.
 package mapping
 
 import (
@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// Class is the storage class of a SQLite value. SQLite types values, not
-// columns: a column declared INTEGER may hold any of them.
+// Class is the storage class of a SQLite value. In SQLite values have types, not
+// columns: a column declared INTEGER may contain values of any class.
 type Class uint8
 
 // The storage classes.
@@ -23,43 +23,44 @@ const (
 	Blob
 )
 
-// String gives SQLite's own word, as typeof() does.
+// String returns the name of the class, as SQLite's typeof() does.
 func (c Class) String() string {
 	return [...]string{"null", "integer", "real", "text", "blob"}[c]
 }
 
-// Value is one cell as SQLite stores it.
+// Value is a cell as SQLite stores it.
 type Value struct {
 	Class Class
 	Int   int64   // of an Integer
 	Real  float64 // of a Real
-	// Bytes of a Text (in UTF-8 as far as the writer kept to it) or a Blob.
-	// Valid until the next row is read; never to be changed.
+	// Bytes of a Text or a Blob. Text is UTF-8, unless its writer did not encode it
+	// correctly. The bytes of a row that was read are valid until the next row is
+	// read. They must not be modified.
 	Bytes []byte
 }
 
-// IntegerValue, RealValue, TextValue and BlobValue make values of their class.
+// IntegerValue returns a value of class Integer.
 func IntegerValue(v int64) Value { return Value{Class: Integer, Int: v} }
 
-// RealValue makes a value of class Real.
+// RealValue returns a value of class Real.
 func RealValue(v float64) Value { return Value{Class: Real, Real: v} }
 
-// TextValue makes a value of class Text.
+// TextValue returns a value of class Text.
 func TextValue(v string) Value { return Value{Class: Text, Bytes: []byte(v)} }
 
-// BlobValue makes a value of class Blob; it keeps v.
+// BlobValue returns a value of class Blob. It retains v.
 func BlobValue(v []byte) Value { return Value{Class: Blob, Bytes: v} }
 
-// Clone gives the value with bytes of its own.
+// Clone returns a copy of the value with its own bytes.
 func (v Value) Clone() Value {
 	v.Bytes = slices.Clone(v.Bytes)
 	return v
 }
 
-// longestShown is how many bytes of a value an error or a report shows.
+// longestShown is the maximum number of bytes of a value in an error or a report.
 const longestShown = 60
 
-// String shows the value on one line for a person, cut when it is long.
+// String returns the value as readable text on one line, shortened if it is long.
 func (v Value) String() string {
 	switch v.Class {
 	case Null:
@@ -76,7 +77,7 @@ func (v Value) String() string {
 	if v.Class == Blob || !utf8.Valid(v.Bytes) {
 		return fmt.Sprintf("x'%x'%s", shown, more)
 	}
-	if more != "" { // not in the middle of a character
+	if more != "" { // do not split a character
 		for !utf8.RuneStart(v.Bytes[len(shown)]) {
 			shown = shown[:len(shown)-1]
 		}

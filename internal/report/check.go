@@ -5,62 +5,66 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/dustin/go-humanize/english"
 )
 
-// Status is what a line of a checklist comes to.
+// Status is the result of one check.
 type Status string
 
-// The states of a line.
+// The values of Status.
 const (
-	OK      Status = "ok"      // ✓
-	Warning Status = "warning" // ! nothing that stops a migration, but somebody should look
-	Error   Status = "error"   // ✗ a migration would be refused or fail
+	OK      Status = "ok"      // printed as ✓
+	Warning Status = "warning" // printed as !: does not stop a migration, but needs attention
+	Error   Status = "error"   // printed as ✗: a migration would be refused or would fail
 )
 
-// The groups of a checklist's lines, in their order.
+// The groups of the checklist, in the order in which they are printed.
 const (
 	GroupFile   = "file"
 	GroupServer = "server"
 	GroupTarget = "target"
 )
 
-// CheckResult is a line of the checklist.
+// CheckResult is one line of the checklist.
 type CheckResult struct {
 	Group   string `json:"group"`
 	Name    string `json:"name"`
 	Status  Status `json:"status"`
 	Message string `json:"message"` // what was found
-	Hint    string `json:"hint"`    // what to do about it; empty where there is nothing
+	Hint    string `json:"hint"`    // what to do about it; may be empty
 }
 
-// Check is the report of check.
+// Check is the report of the command check.
 type Check struct {
 	Format  int           `json:"format"`
 	Command string        `json:"command"`
 	Version string        `json:"version"`
 	Started time.Time     `json:"started"`
 	Seconds float64       `json:"seconds"`
-	Ready   bool          `json:"ready"` // no line is a Stop
+	Ready   bool          `json:"ready"` // no result is an Error
 	Source  *Source       `json:"source"`
-	Target  *Target       `json:"target"` // nil where none was named
+	Target  *Target       `json:"target"` // nil if no server was named
 	Results []CheckResult `json:"results"`
-	// Expected is how many seconds a migration will take; 0 where nothing could
-	// be measured.
+	// Expected is the estimated duration of a migration in seconds; 0 if it
+	// could not be measured.
 	Expected float64 `json:"expected_seconds"`
 	*Findings
 }
 
-// Errors gives the number of lines that would stop a migration.
-func (c *Check) Errors() (n int) {
+// Errors returns the number of results that would stop a migration.
+func (c *Check) Errors() int { return c.count(Error) }
+
+func (c *Check) count(status Status) (n int) {
 	for _, l := range c.Results {
-		if l.Status == Error {
+		if l.Status == status {
 			n++
 		}
 	}
 	return n
 }
 
-// Text writes the checklist for a person.
+// Text writes the checklist as text.
 func (c *Check) Text(w io.Writer) error {
 	var b strings.Builder
 	group := ""
@@ -91,22 +95,18 @@ func (c *Check) Text(w io.Writer) error {
 	return err
 }
 
+// conclusion returns the last line of the checklist.
 func (c *Check) conclusion() string {
-	warnings := 0
-	for _, l := range c.Results {
-		if l.Status == Warning {
-			warnings++
-		}
-	}
-	switch errors := c.Errors(); {
-	case errors == 1:
-		return "NOT READY: 1 line (✗) would stop a migration. Nothing was changed."
-	case errors > 1:
-		return fmt.Sprintf("NOT READY: %d lines (✗) would stop a migration. Nothing was changed.", errors)
+	const next = "Do a dry run with \"flujo-port migrate --dry-run\". Nothing was changed."
+	errors, warnings := c.count(Error), c.count(Warning)
+	switch {
+	case errors > 0:
+		return fmt.Sprintf("NOT READY: %s (✗) would stop a migration. Nothing was changed.",
+			english.Plural(errors, "error", ""))
 	case c.Target == nil:
-		return "The file is fit for a migration; no server was named. Nothing was changed."
+		return "The state file can be migrated; no server was named, so none was checked. Nothing was changed."
 	case warnings > 0:
-		return "Ready, with what is marked ! to be looked at. Do a dry run with \"flujo-port migrate --dry-run\". Nothing was changed."
+		return fmt.Sprintf("Ready, with %s (!). %s", english.Plural(warnings, "warning", ""), next)
 	}
-	return "Ready. Do a dry run with \"flujo-port migrate --dry-run\". Nothing was changed."
+	return "Ready. " + next
 }

@@ -7,34 +7,34 @@ import (
 	"strings"
 )
 
-// Init is the report of init.
+// Init is the report of the command init.
 type Init struct {
 	Format    int      `json:"format"`
 	Command   string   `json:"command"`
 	Database  string   `json:"database"`
 	Schema    string   `json:"schema"`
-	PGVector  string   `json:"pgvector"` // version; empty without it
+	PGVector  string   `json:"pgvector"` // its version; empty without pgvector
 	Made      []string `json:"made"`     // what was created
-	Found     []string `json:"found"`    // tables that were there already
+	Found     []string `json:"found"`    // tables that existed already
 	GrantedTo string   `json:"granted_to"`
 	Notes     []string `json:"notes"`
-	Cutover   string   `json:"cutover"` // masked unless the user asked otherwise
+	Cutover   string   `json:"cutover"` // masked, except with --reveal
 }
 
-// Text writes the report for a person.
+// Text writes the report as text.
 func (r *Init) Text(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Schema %q of database %q is ready for Flujo.\n", r.Schema, r.Database)
-	fmt.Fprintf(&b, "made     %s\n", cmp.Or(strings.Join(r.Made, ", "), "nothing: it was all there"))
+	created := cmp.Or(strings.Join(r.Made, ", "), "nothing; everything existed already")
+	fmt.Fprintf(&b, "created  %s\n", created)
 	if len(r.Found) > 0 {
-		fmt.Fprintf(&b, "found    %s\n", strings.Join(r.Found, ", "))
+		fmt.Fprintf(&b, "existing %s\n", strings.Join(r.Found, ", "))
 	}
 	if r.GrantedTo != "" {
-		fmt.Fprintf(&b, "granted  to role %q: use of the schema, and reading and writing of its tables\n", r.GrantedTo)
+		fmt.Fprintf(&b, "granted  to role %q: the privileges that Flujo needs on the schema and its tables\n",
+			r.GrantedTo)
 	}
-	for _, note := range r.Notes {
-		fmt.Fprintf(&b, "note: %s\n", note)
-	}
+	writeMessages(&b, nil, r.Notes)
 	fmt.Fprintf(&b, "cutover  FLUJO_STATE_URI=%s\n", r.Cutover)
 	_, err := io.WriteString(w, b.String())
 	return err

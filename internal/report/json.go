@@ -7,7 +7,7 @@ import (
 	"io"
 )
 
-// Finding is a cell that did not arrive as it was, or a rejected row.
+// Finding is one cell that was converted with loss, or one rejected row.
 type Finding struct {
 	Table       string `json:"table"`
 	Key         string `json:"key"`
@@ -18,21 +18,22 @@ type Finding struct {
 	Rejected    bool   `json:"rejected"`
 }
 
-// List is a list of a report whose members come one after the other, so that
-// they need not be in memory.
+// List is a list of a report that is not held in memory: Each calls yield with
+// one member after the other.
 type List struct {
-	Name string
+	Name string // the list's key in the JSON report
 	Each func(yield func(any) error) error
 }
 
-// ListOf makes a List of what calls yield with its members.
+// ListOf returns a List whose members are those that each passes to yield.
 func ListOf[T any](name string, each func(yield func(T) error) error) List {
 	return List{Name: name, Each: func(yield func(any) error) error {
 		return each(func(one T) error { return yield(one) })
 	}}
 }
 
-// JSON writes a report as one JSON object, with lists at its end.
+// JSON writes a report, which must be a struct or a pointer to one, as one JSON
+// object. The lists are its last members.
 func JSON(w io.Writer, report any, lists ...List) error {
 	head, err := encode(report, "  ")
 	if err != nil {

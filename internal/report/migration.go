@@ -1,5 +1,5 @@
-// Package report is what a command has to say at its end, as plain data, and
-// that as text and as JSON.
+// Package report holds the results of the commands as plain data, and writes
+// them as text and as JSON. It also defines the receipt of a migration.
 package report
 
 import (
@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// Format is the version of the JSON form. It grows when a field changes its
-// meaning or goes; a field that is added leaves it.
+// Format is the version of the JSON reports. It increases when a field is removed
+// or changes its meaning, but not when a field is added.
 const Format = 1
 
-// Migration is the report of migrate.
+// Migration is the report of the command migrate.
 type Migration struct {
 	Format    int       `json:"format"`
 	Command   string    `json:"command"`
@@ -22,46 +22,46 @@ type Migration struct {
 	Seconds   float64   `json:"seconds"`
 	Source    Source    `json:"source"`
 	Target    Target    `json:"target"`
-	Refused   bool      `json:"refused"` // because of what is in the file
+	Refused   bool      `json:"refused"` // the findings do not allow a migration
 	Verify    string    `json:"verify"`  // how the rows were verified: content or counts
 	Differing int64     `json:"differing_rows"`
-	// Differences are the first of each table, for a person.
+	// Differences are the first of each table; only the text report has them.
 	Differences []Difference `json:"-"`
 	*Findings
-	// Originals is the number of cells that are kept in Originals' table.
+	// Originals is the number of cells stored in flujo_port_originals.
 	Originals int64 `json:"originals"`
-	// Merge is what became of runs that both sides had; nil where nothing was
-	// merged.
+	// Merge is the result of the merge; nil without --merge.
 	Merge *Merge `json:"merge"`
-	// Replaced is what was there before; nil where nothing was replaced.
+	// Replaced describes the rows that were archived; nil if there were none.
 	Replaced *Replaced `json:"replaced"`
-	// Warnings are what a person should look at.
+	// Warnings need the user's attention.
 	Warnings []string `json:"warnings"`
-	// The two FLUJO_STATE_URI, masked unless the user asked otherwise.
+	// FLUJO_STATE_URI for the cutover and for a rollback; passwords are masked,
+	// except with --reveal.
 	Cutover  string `json:"cutover"`
 	Rollback string `json:"rollback"`
 }
 
-// Findings are what the extraction found.
+// Findings are the findings of an extraction.
 type Findings struct {
 	Tables  []Table   `json:"tables"`
 	Derived []Derived `json:"derived"`
-	// Changes are what did not arrive as it was, and rejected rows.
+	// Changes count the converted cells and the rejected rows.
 	Changes []Change `json:"changes"`
-	// Widened are the integer columns that were made bigint, as table.column.
+	// Widened are the integer columns that were changed to bigint, as table.column.
 	Widened []string `json:"widened"`
-	// NaiveTimestamps are the times that named no zone.
+	// NaiveTimestamps count the timestamps without a time zone.
 	NaiveTimestamps []NaiveColumn `json:"naive_timestamps"`
-	// Rounded are the floats that lost digits in a real column.
+	// Rounded counts the floats that lost digits in a real column.
 	Rounded []Rounded `json:"rounded"`
-	// Ignored are the file's tables that are not Flujo's.
+	// Ignored are the state file's tables that are not Flujo's.
 	Ignored []string `json:"ignored_tables"`
-	// Notes are what a person should know and needs to do nothing about.
+	// Notes inform the user and require no action.
 	Notes []string `json:"notes"`
 }
 
-// Count gives the rejected rows, and the cells of others that do not
-// arrive as they are.
+// Count returns the number of rejected rows, and the number of changed cells in
+// other rows.
 func (f *Findings) Count() (rows, cells int64) {
 	for _, c := range f.Changes {
 		if c.Rejected {
@@ -73,7 +73,7 @@ func (f *Findings) Count() (rows, cells int64) {
 	return rows, cells
 }
 
-// NaiveCount gives the number of times that named no zone.
+// NaiveCount returns the number of timestamps without a time zone.
 func (f *Findings) NaiveCount() (n int64) {
 	for _, naive := range f.NaiveTimestamps {
 		n += naive.Count
@@ -81,7 +81,7 @@ func (f *Findings) NaiveCount() (n int64) {
 	return n
 }
 
-// WithoutKeys gives the findings without the keys of rows.
+// WithoutKeys returns a copy of the findings without the keys of rows.
 func (f Findings) WithoutKeys() Findings {
 	f.Changes = slices.Clone(f.Changes)
 	for i := range f.Changes {
@@ -90,70 +90,71 @@ func (f Findings) WithoutKeys() Findings {
 	return f
 }
 
-// Source is the file that was read.
+// Source is the state file that was read.
 type Source struct {
 	Path       string `json:"path"`
-	Bytes      int64  `json:"bytes"`       // with its -wal
-	FileFormat string `json:"file_format"` // the versions of Flujo that write it
-	WAL        bool   `json:"wal"`         // there was a -wal next to it, with something in it
-	Frames     int    `json:"wal_frames"`  // of committed transactions in it
-	// Integrity says how that was found out: "quick_check", or "" when it was not.
+	Bytes      int64  `json:"bytes"`       // including its -wal
+	FileFormat string `json:"file_format"` // the versions of Flujo that write this file format
+	WAL        bool   `json:"wal"`         // the file has a -wal that is not empty
+	Frames     int    `json:"wal_frames"`  // frames of committed transactions in the -wal
+	// Integrity is the check that the file passed, "quick_check"; empty if it was
+	// skipped.
 	Integrity string `json:"integrity"`
-	SHA256    string `json:"sha256"` // of the file; empty where it was not computed
+	SHA256    string `json:"sha256"` // of the file, in hex; empty if it was not computed
 }
 
-// Target is where the rows went.
+// Target is the schema that the rows were written to.
 type Target struct {
-	Server   string `json:"server"` // its version
+	Server   string `json:"server"` // the server's version
 	Database string `json:"database"`
 	Role     string `json:"role"`
 	Schema   string `json:"schema"`
-	PGVector string `json:"pgvector"` // version; empty without it
-	// What was created, and not just used.
+	PGVector string `json:"pgvector"` // its version; empty without pgvector
+	// Whether the migration created the schema and the extension.
 	MadeSchema   bool `json:"made_schema"`
 	MadePGVector bool `json:"made_pgvector"`
 }
 
-// Table is what became of one table.
+// Table is the result for one table.
 type Table struct {
 	Name       string  `json:"name"`
-	RowsRead   int64   `json:"rows_read"`   // from the file
-	Rejected   int64   `json:"rejected"`    // of these, rejected
-	Derived    int64   `json:"derived"`     // made from other tables' rows
-	InPostgres int64   `json:"in_postgres"` // counted there, in the transaction
+	RowsRead   int64   `json:"rows_read"`   // from the state file
+	Rejected   int64   `json:"rejected"`    // those of RowsRead that were rejected
+	Derived    int64   `json:"derived"`     // computed from rows of other tables
+	InPostgres int64   `json:"in_postgres"` // counted in the transaction
 	Bytes      int64   `json:"bytes"`       // sent to the server
-	Seconds    float64 `json:"seconds"`     // from the first row's reading to the last one's arrival
-	Match      bool    `json:"match"`       // the counts agree, and with Verify content every cell
-	Digest     string  `json:"digest"`      // of the rows in PostgreSQL; empty when only counts were compared
+	Seconds    float64 `json:"seconds"`     // from reading the first row to storing the last
+	Match      bool    `json:"match"`       // the counts are equal and, if Verify is content, every cell
+	Digest     string  `json:"digest"`      // of the rows in PostgreSQL; empty if only counts were compared
 }
 
-// Change counts what did not arrive as it was, for one reason in one column;
-// or the rejected rows of a table.
+// Change counts the cells of one column that were changed for the same reasons,
+// or the rows of one table that were rejected for the same reasons.
 type Change struct {
 	Table       string   `json:"table"`
 	Column      string   `json:"column"` // empty for rows
 	Reason      string   `json:"reason"` // the names of the reasons, joined by "+"
 	Explanation string   `json:"explanation"`
 	Count       int64    `json:"count"`
-	Keys        []string `json:"first_keys"` // of up to ten rows
+	Keys        []string `json:"first_keys"` // the keys of up to ten rows
 	Rejected    bool     `json:"rejected"`
 }
 
-// NaiveColumn counts the times of a column that named no zone.
+// NaiveColumn counts the timestamps of a column that have no time zone.
 type NaiveColumn struct {
 	Column string `json:"column"` // as table.column
 	Count  int64  `json:"count"`
 	Zone   string `json:"interpreted_as"`
 }
 
-// Rounded says what a real column did to floats.
+// Rounded counts the floats that a real column rounded.
 type Rounded struct {
 	Column  string  `json:"column"` // as table.column
 	Count   int64   `json:"count"`
 	Largest float64 `json:"largest_relative_change"`
 }
 
-// Derived says which rows were made, and of what.
+// Derived counts the rows of a table that were computed from another table.
 type Derived struct {
 	Table string `json:"table"`
 	Rows  int64  `json:"rows"`

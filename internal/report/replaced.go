@@ -8,25 +8,26 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// Replaced is what the target held before, and where it is archived.
+// Replaced describes the rows that the target held before, and their archive
+// schema.
 type Replaced struct {
 	ArchiveSchema string          `json:"archive_schema"`
-	Tables        []ArchivedTable `json:"tables"` // Flujo's, and the program's own where they were there
-	// UndoSQL are statements for psql, a line each, that put it all back in
-	// one transaction; what is in the tables then is lost. Those of a dry run
-	// name a schema that was rolled back.
+	Tables        []ArchivedTable `json:"tables"` // Flujo's, and those of flujo-port if they existed
+	// UndoSQL are statements for psql, one a line, that restore the archived rows
+	// in one transaction. They delete the rows that the tables hold by then. After
+	// a dry run they name a schema that was rolled back.
 	UndoSQL []string `json:"undo_sql"`
-	// DropSQL is the statement that throws it away.
+	// DropSQL is the statement that deletes the archive schema.
 	DropSQL string `json:"drop_sql"`
 }
 
-// ArchivedTable is an archived table.
+// ArchivedTable is one table of the archive schema.
 type ArchivedTable struct {
 	Name string `json:"name"`
 	Rows int64  `json:"rows"`
 }
 
-// writeReplaced says what was replaced.
+// writeReplaced writes which rows were archived, and where.
 func (m *Migration) writeReplaced(w io.Writer) {
 	r := m.Replaced
 	if r == nil {
@@ -36,35 +37,30 @@ func (m *Migration) writeReplaced(w io.Writer) {
 	for _, t := range r.Tables {
 		tables = append(tables, t.Name+" "+humanize.Comma(t.Rows))
 	}
+	counts := strings.Join(tables, ", ")
 	if m.Committed {
-		fmt.Fprintf(
-			w,
-			"replaced: the rows that were there are archived in schema %q until you drop it: %s\n",
-			r.ArchiveSchema,
-			strings.Join(tables, ", "),
-		)
+		fmt.Fprintf(w, "replaced: the previous rows are archived in schema %q until you drop it: %s\n",
+			r.ArchiveSchema, counts)
 		return
 	}
-	fmt.Fprintf(
-		w,
-		"replaced, and rolled back: the real run archives the rows that are there in a schema such as %q, and prints the SQL that leads back to them: %s\n",
-		r.ArchiveSchema,
-		strings.Join(tables, ", "),
-	)
+	fmt.Fprintf(w, "replaced, then rolled back: the real run archives the existing rows in a schema such as %q, "+
+		"and prints the SQL that restores them: %s\n", r.ArchiveSchema, counts)
 }
 
-// writeUndo gives the lines that lead back to what was replaced.
+// writeUndo writes the SQL that restores the archived rows, and the SQL that
+// deletes them.
 func (m *Migration) writeUndo(w io.Writer) {
 	if m.Replaced == nil || !m.Committed {
 		return
 	}
 	fmt.Fprintf(w, `
-To go back to the replaced rows, stop Flujo and paste these lines into psql. What the tables hold by then is lost:
-save it first with "flujo-port restore", if it is wanted.
+To restore the archived rows, stop Flujo and paste these lines into psql.
+They delete the rows that the tables hold by then. If you need those, save them
+first with "flujo-port restore".
 
 %s
 
-When the replaced rows are not wanted any more, and only then:
+To delete the archived rows for good, when they are no longer needed:
 
 %s
 `, indented(m.Replaced.UndoSQL), indented([]string{m.Replaced.DropSQL}))

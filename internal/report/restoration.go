@@ -10,71 +10,66 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// Restoration is the report of restore.
+// Restoration is the report of the command restore.
 type Restoration struct {
 	Format  int             `json:"format"`
 	Command string          `json:"command"`
 	Version string          `json:"version"`
 	DryRun  bool            `json:"dry_run"`
-	Done    bool            `json:"done"` // the file is in its place
+	Done    bool            `json:"done"` // the new file has been created at File.Path
 	Started time.Time       `json:"started"`
 	Seconds float64         `json:"seconds"`
 	Source  Target          `json:"source"` // the schema that was read
 	File    RestoredFile    `json:"file"`
-	Base    *Source         `json:"base"` // the file that unchanged rows were taken from; nil without one
+	Base    *Source         `json:"base"` // the file that unchanged rows were copied from; nil without one
 	Receipt *ReceiptNote    `json:"receipt"`
-	Merge   *Merge          `json:"merge"` // from which side what was taken; nil where nothing was merged
+	Merge   *Merge          `json:"merge"` // nil without --merge
 	Tables  []RestoredTable `json:"tables"`
-	// Lost are cells that SQLite can't hold and that became NULL.
+	// Lost counts the cells that SQLite cannot store and that became NULL.
 	Lost []Change `json:"lost"`
-	// Differing is the number of rows that the verification found to be not as
-	// they are in PostgreSQL; then there is no file.
+	// Differing is the number of rows that differ between the new file and
+	// PostgreSQL. If there are any, the file was removed.
 	Differing   int64        `json:"differing_rows"`
 	Differences []Difference `json:"-"`
 	Warnings    []string     `json:"warnings"`
 	Notes       []string     `json:"notes"`
-	Rollback    string       `json:"rollback"` // FLUJO_STATE_URI of the file
+	Rollback    string       `json:"rollback"` // FLUJO_STATE_URI that names the file
 }
 
-// RestoredFile is the file that was made.
+// RestoredFile is the file that was created.
 type RestoredFile struct {
 	Path   string `json:"path"`
 	Bytes  int64  `json:"bytes"`
 	SHA256 string `json:"sha256"`
 }
 
-// RestoredTable is what became of one table.
+// RestoredTable is the result for one table.
 type RestoredTable struct {
 	Name       string `json:"name"`
 	InPostgres int64  `json:"in_postgres"`
-	// Rows that were written anew, and, with a base, rows that were taken from
-	// it byte for byte, and of its rows those that PostgreSQL has no more.
+	// Written is the number of rows converted from PostgreSQL. With a base,
+	// FromBase is the number of rows copied from it byte for byte, and Removed the
+	// number of its rows that PostgreSQL no longer has.
 	Written  int64 `json:"written"`
 	FromBase int64 `json:"from_base"`
 	Removed  int64 `json:"removed"`
-	// Derived are rows that were left out, because Flujo's SQLite backend makes
-	// them of others.
+	// Derived is the number of rows that were omitted, because Flujo's SQLite
+	// backend derives them from other rows.
 	Derived int64 `json:"derived"`
-	// Originals are cells that went back to the bytes that they once had.
+	// Originals is the number of cells whose original values were restored.
 	Originals int64 `json:"originals"`
-	// Rejected are rows that were rejected in PostgreSQL and came back from the
-	// table of originals.
+	// Rejected is the number of rejected rows that were restored from
+	// flujo_port_originals.
 	Rejected int64 `json:"rejected"`
 	Match    bool  `json:"match"` // every cell was read back and compared
 }
 
-// Text writes the report for a person.
+// Text writes the report as text.
 func (r *Restoration) Text(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\n", r.headline())
-	fmt.Fprintf(
-		&b,
-		"from  schema %q of database %q, as role %q, PostgreSQL %s\n",
-		r.Source.Schema,
-		r.Source.Database,
-		r.Source.Role,
-		r.Source.Server,
-	)
+	fmt.Fprintf(&b, "from  schema %q of database %q, as role %q, PostgreSQL %s\n",
+		r.Source.Schema, r.Source.Database, r.Source.Role, r.Source.Server)
 	if r.Base != nil {
 		fmt.Fprintf(&b, "base  %s\n", r.Base)
 	}
@@ -84,11 +79,8 @@ func (r *Restoration) Text(w io.Writer) error {
 	}
 	r.table(&b)
 	if r.Differing > 0 {
-		fmt.Fprintf(
-			&b,
-			"not in the file as PostgreSQL has them: %s, the first of each table (--json lists all):\n",
-			rows(r.Differing),
-		)
+		fmt.Fprintf(&b, "differences between PostgreSQL and the state file: %s. "+
+			"The first of each table (--json lists all):\n", rows(r.Differing))
 		for _, d := range r.Differences {
 			fmt.Fprintf(&b, "  %s\n", d)
 		}
@@ -96,12 +88,7 @@ func (r *Restoration) Text(w io.Writer) error {
 	for _, c := range r.Lost {
 		fmt.Fprintf(&b, "%s.%s: %s × %s\n", c.Table, c.Column, humanize.Comma(c.Count), c.Explanation)
 	}
-	for _, warning := range r.Warnings {
-		fmt.Fprintf(&b, "WARNING: %s\n", warning)
-	}
-	for _, n := range r.Notes {
-		fmt.Fprintf(&b, "note: %s\n", n)
-	}
+	writeMessages(&b, r.Warnings, r.Notes)
 	if r.Done {
 		fmt.Fprintf(&b, "\nrollback  FLUJO_STATE_URI=%s\n", r.Rollback)
 	}
@@ -110,28 +97,24 @@ func (r *Restoration) Text(w io.Writer) error {
 }
 
 func (r *Restoration) headline() string {
+	const verified = "every cell of the new state file was read back and compared with PostgreSQL"
 	switch {
 	case r.Done:
-		return fmt.Sprintf(
-			"Done: every cell of the new file was read back and compared with PostgreSQL, in %.1f s.",
-			r.Seconds,
-		)
+		return fmt.Sprintf("Done in %.1f s: %s.", r.Seconds, verified)
 	case r.Differing > 0:
-		return fmt.Sprintf("Verification failed after %.1f s: no file was left.", r.Seconds)
+		return fmt.Sprintf("Verification failed after %.1f s: the new state file was removed.", r.Seconds)
 	}
-	return fmt.Sprintf(
-		"Dry run finished in %.1f s: every cell was read back and compared, then the file was removed.",
-		r.Seconds,
-	)
+	return fmt.Sprintf("Dry run finished in %.1f s: %s, then the new state file was removed.", r.Seconds, verified)
 }
 
 func (r *Restoration) table(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	head := []string{"table", "rows in Postgres", "written"}
+	head := []string{"table", "rows in PostgreSQL", "written"}
 	if r.Base != nil {
-		head = append(head, "taken from the base", "removed from it")
+		head = append(head, "copied from base", "removed from base")
 	}
-	fmt.Fprintf(t, "%s\tleft to be derived\tcells as they once were\trows quarantined\t\t\n", strings.Join(head, "\t"))
+	head = append(head, "derived rows omitted", "original values restored", "rejected rows restored")
+	fmt.Fprintf(t, "%s\t\t\n", strings.Join(head, "\t"))
 	for _, row := range r.Tables {
 		mark := "✗"
 		if row.Match {

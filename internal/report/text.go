@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -10,7 +11,7 @@ import (
 	"github.com/dustin/go-humanize/english"
 )
 
-// Text writes the report for a person.
+// Text writes the report as text.
 func (m *Migration) Text(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\n", m.headline())
@@ -22,11 +23,8 @@ func (m *Migration) Text(w io.Writer) error {
 		m.Merge.text(&b)
 	}
 	if m.Differing > 0 {
-		fmt.Fprintf(
-			&b,
-			"not in PostgreSQL as the file has them: %s, the first of each table (--json lists all):\n",
-			rows(m.Differing),
-		)
+		fmt.Fprintf(&b, "differences between PostgreSQL and the state file: %s. "+
+			"The first of each table (--json lists all):\n", rows(m.Differing))
 		for _, d := range m.Differences {
 			fmt.Fprintf(&b, "  %s\n", d)
 		}
@@ -35,44 +33,13 @@ func (m *Migration) Text(w io.Writer) error {
 	if len(m.Changes) > 0 {
 		m.writeChanges(&b, m.Refused)
 		if !m.Refused {
-			fmt.Fprintf(
-				&b,
-				"original values%s: %s cells, byte for byte, in %s.flujo_port_originals\n",
-				m.ofTaken(),
-				humanize.Comma(m.Originals),
-				m.Target.Schema,
-			)
+			m.writeOriginals(&b)
 		}
 		fmt.Fprintln(&b)
 	}
-	for _, d := range m.Derived {
-		fmt.Fprintf(&b, "derived: %s in %s from %s of %s: %s\n", rows(d.Rows), d.Table, rows(d.Count), d.From, d.Why)
-	}
-	if len(m.Widened) > 0 {
-		fmt.Fprintf(&b, "made bigint, for integers beyond PostgreSQL's integer: %s\n", strings.Join(m.Widened, ", "))
-	}
-	for _, n := range m.NaiveTimestamps {
-		fmt.Fprintf(&b, "times without a zone, taken as %s: %s in %s\n", n.Zone, humanize.Comma(n.Count), n.Column)
-	}
-	for _, r := range m.Rounded {
-		fmt.Fprintf(
-			&b,
-			"rounded to real, as Flujo's PostgreSQL tables hold it: %s values in %s, by at most %.1g of the value (--exact-floats keeps them)\n",
-			humanize.Comma(r.Count),
-			r.Column,
-			r.Largest,
-		)
-	}
-	if len(m.Ignored) > 0 {
-		fmt.Fprintf(&b, "left alone: tables that are not Flujo's: %s\n", strings.Join(m.Ignored, ", "))
-	}
+	m.writeConversions(&b)
 	m.writeReplaced(&b)
-	for _, w := range m.Warnings {
-		fmt.Fprintf(&b, "WARNING: %s\n", w)
-	}
-	for _, n := range m.Notes {
-		fmt.Fprintf(&b, "note: %s\n", n)
-	}
+	writeMessages(&b, m.Warnings, m.Notes)
 	if !m.Refused && m.Differing == 0 {
 		m.addresses(&b)
 	}
@@ -81,65 +48,81 @@ func (m *Migration) Text(w io.Writer) error {
 	return err
 }
 
-// rows says how many.
+// writeConversions lists what was derived, widened, interpreted, rounded or ignored.
+func (m *Migration) writeConversions(w io.Writer) {
+	for _, d := range m.Derived {
+		fmt.Fprintf(w, "derived: %s in %s from %s of %s: %s\n", rows(d.Rows), d.Table, rows(d.Count), d.From, d.Why)
+	}
+	if len(m.Widened) > 0 {
+		fmt.Fprintf(w, "changed to bigint, for integers out of range of PostgreSQL's integer: %s\n",
+			strings.Join(m.Widened, ", "))
+	}
+	for _, n := range m.NaiveTimestamps {
+		fmt.Fprintf(w, "timestamps without a time zone, interpreted as %s: %s in %s\n",
+			n.Zone, humanize.Comma(n.Count), n.Column)
+	}
+	for _, r := range m.Rounded {
+		fmt.Fprintf(w, "rounded to real, the column's type in Flujo: %s values in %s, "+
+			"by at most %.1g of the value (--exact-floats prevents this)\n",
+			humanize.Comma(r.Count), r.Column, r.Largest)
+	}
+	if len(m.Ignored) > 0 {
+		fmt.Fprintf(w, "ignored tables, which are not Flujo's: %s\n", strings.Join(m.Ignored, ", "))
+	}
+}
+
+// writeMessages writes the warnings and the notes, one a line.
+func writeMessages(w io.Writer, warnings, notes []string) {
+	for _, warning := range warnings {
+		fmt.Fprintf(w, "WARNING: %s\n", warning)
+	}
+	for _, note := range notes {
+		fmt.Fprintf(w, "note: %s\n", note)
+	}
+}
+
+// rows returns n as a number of rows: "1 row", "2,000 rows".
 func rows(n int64) string {
 	return humanize.Comma(n) + " " + english.PluralWord(int(n), "row", "")
 }
 
 func (m *Migration) headline() string {
+	const rolledBack = "the transaction was rolled back; the database was not changed."
 	switch {
 	case m.Committed:
-		return fmt.Sprintf("Done: %s, then committed, in %.1f s.", m.verified(), m.Seconds)
+		return fmt.Sprintf("Done in %.1f s: %s, then the transaction was committed.", m.Seconds, m.verified())
 	case m.Differing > 0:
-		return fmt.Sprintf(
-			"Verification failed after %.1f s, and everything was rolled back: the database is as it was.",
-			m.Seconds,
-		)
+		return fmt.Sprintf("Verification failed after %.1f s: %s", m.Seconds, rolledBack)
 	case m.Refused:
-		return fmt.Sprintf(
-			"Refused after %.1f s and rolled back: the database is as it was. This is the whole list of what stands in the way.",
-			m.Seconds,
-		)
+		return fmt.Sprintf("Refused after %.1f s: %s All findings are listed below.", m.Seconds, rolledBack)
 	}
-	return fmt.Sprintf(
-		"Dry run finished in %.1f s: %s, then rolled back; the database is as it was.",
-		m.Seconds,
-		m.verified(),
-	)
+	return fmt.Sprintf("Dry run finished in %.1f s: %s, then %s", m.Seconds, m.verified(), rolledBack)
 }
 
+// verified says how the rows were verified.
 func (m *Migration) verified() string {
 	if m.Merge != nil {
 		return m.Merge.verified(m.Verify)
 	}
 	if m.Verify == "counts" {
-		return "every table's rows were counted on both sides (--verify counts: their content was not compared)"
+		return "the rows of every table were counted (--verify counts: cells were not compared)"
 	}
-	return "every cell was read back and compared with the file"
+	return "every cell was read back and compared with the state file"
 }
 
-// String says what is known of the file, on one line.
+// String describes the state file on one line.
 func (s *Source) String() string {
 	wal := "no -wal"
 	if s.WAL {
-		wal = fmt.Sprintf(
-			"with a -wal of %s %s",
-			humanize.Comma(int64(s.Frames)),
-			english.PluralWord(s.Frames, "frame", ""),
-		)
+		frames := english.PluralWord(s.Frames, "frame", "")
+		wal = fmt.Sprintf("with a -wal of %s %s", humanize.Comma(int64(s.Frames)), frames)
 	}
 	integrity := "quick_check ok"
 	if s.Integrity == "" {
-		integrity = "not checked for damage (--skip-integrity)"
+		integrity = "quick_check skipped (--skip-integrity)"
 	}
-	return fmt.Sprintf(
-		"%s (%s, %s, format %s, %s)",
-		s.Path,
-		humanize.IBytes(uint64(s.Bytes)),
-		wal,
-		s.FileFormat,
-		integrity,
-	)
+	size := humanize.IBytes(uint64(s.Bytes))
+	return fmt.Sprintf("%s (%s, %s, format %s, %s)", s.Path, size, wal, s.FileFormat, integrity)
 }
 
 func (m *Migration) pgvector() string {
@@ -164,73 +147,70 @@ func (m *Migration) table(w io.Writer) {
 		return ""
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "table\trows read\t%sderived\trows in Postgres\tbytes\tseconds\t\t\n", column("rejected"))
+	fmt.Fprintf(t, "table\trows read\t%sderived\trows in PostgreSQL\tbytes\tseconds\t\t\n", column("rejected"))
 	for _, row := range m.Tables {
 		mark := "✗"
 		switch {
 		case m.Refused:
-			mark = "" // not counted
+			mark = "" // the rows were not counted
 		case row.Match:
 			mark = "✓"
 		}
-		fmt.Fprintf(
-			t,
-			"%s\t%s\t%s%s\t%s\t%s\t%.2f\t%s\t\n",
-			row.Name,
-			humanize.Comma(row.RowsRead),
-			column(humanize.Comma(row.Rejected)),
-			humanize.Comma(
-				row.Derived,
-			),
-			humanize.Comma(row.InPostgres),
-			humanize.IBytes(uint64(row.Bytes)),
-			row.Seconds,
-			mark,
-		)
+		fmt.Fprintf(t, "%s\t%s\t%s", row.Name, humanize.Comma(row.RowsRead), column(humanize.Comma(row.Rejected)))
+		fmt.Fprintf(t, "%s\t%s\t", humanize.Comma(row.Derived), humanize.Comma(row.InPostgres))
+		fmt.Fprintf(t, "%s\t%.2f\t%s\t\n", humanize.IBytes(uint64(row.Bytes)), row.Seconds, mark)
 	}
 	t.Flush()
 	fmt.Fprintln(w)
 }
 
-// writeChanges lists what does not arrive as it is; refused says that rows without
-// a place are what stands in the way.
+// writeChanges lists the changes and the rejected rows. refused reports whether
+// the migration was refused, so that rejected rows were not quarantined.
 func (f *Findings) writeChanges(w io.Writer, refused bool) {
 	for _, c := range f.Changes {
-		what := c.Table + "." + c.Column + ": changed: "
-		if c.Rejected {
-			what = c.Table + ": rows quarantined: "
-			if refused {
-				what = c.Table + ": rows rejected: "
-			}
-		} else if c.Reason == unmappedColumn {
-			what = c.Table + "." + c.Column + ": original kept: "
+		what := c.Table + "." + c.Column + ": changed"
+		switch {
+		case c.Rejected && refused:
+			what = c.Table + ": rows rejected"
+		case c.Rejected:
+			what = c.Table + ": rows quarantined"
+		case c.Reason == unmappedColumn:
+			what = c.Table + "." + c.Column + ": original value stored"
 		}
-		keys := make([]string, len(c.Keys))
-		for i, k := range c.Keys {
-			keys[i] = fmt.Sprintf("%q", k)
-		}
-		more := ""
-		if c.Count > int64(len(c.Keys)) {
-			more = ", …"
-		}
-		fmt.Fprintf(
-			w,
-			"%s%s × %s (%s%s)\n",
-			what,
-			humanize.Comma(c.Count),
-			c.Explanation,
-			strings.Join(keys, ", "),
-			more,
-		)
+		fmt.Fprintf(w, "%s: %s × %s (%s)\n", what, humanize.Comma(c.Count), c.Explanation, firstOf(c.Keys, c.Count))
 	}
 }
 
-// unmappedColumn is the kind of what Flujo's tables have no column for.
+// firstOf returns the first keys of n, quoted, with an ellipsis if there are more.
+func firstOf(first []string, n int64) string {
+	keys := make([]string, len(first))
+	for i, k := range first {
+		keys[i] = strconv.Quote(k)
+	}
+	list := strings.Join(keys, ", ")
+	if n > int64(len(first)) {
+		list += ", …"
+	}
+	return list
+}
+
+// writeOriginals says where the original values are stored.
+func (m *Migration) writeOriginals(w io.Writer) {
+	what := "original values"
+	if m.Merge != nil {
+		what = "new original values, of rows taken from the state file"
+	}
+	fmt.Fprintf(w, "%s: %s cells, byte for byte, in %s.flujo_port_originals\n",
+		what, humanize.Comma(m.Originals), m.Target.Schema)
+}
+
+// unmappedColumn is the name of mapping.UnmappedColumn.
 const unmappedColumn = "unmapped-column"
 
+// addresses writes FLUJO_STATE_URI for the cutover and for a rollback.
 func (m *Migration) addresses(w io.Writer) {
 	fmt.Fprintf(w, "\ncutover   FLUJO_STATE_URI=%s\nrollback  FLUJO_STATE_URI=%s\n", m.Cutover, m.Rollback)
 	if !m.Committed {
-		fmt.Fprintf(w, "\nFor the cutover itself stop Flujo, then run the same command without --dry-run.\n")
+		fmt.Fprintf(w, "\nTo cut over, stop Flujo, then run the same command without --dry-run.\n")
 	}
 }

@@ -7,15 +7,23 @@ import (
 
 // The verdicts of verify.
 const (
-	Equal          = "equal"           // the database holds what the file says
-	Merged         = "merged"          // the database holds what a merge of the file left there
-	Drift          = "drift"           // the copy was good; rows were written, changed or deleted since
-	CopyMismatch   = "copy-mismatch"   // rows of the migration are not what the file says
-	Mismatch       = "mismatch"        // rows differ, and without a receipt nobody can say since when
-	SourceMismatch = "source-mismatch" // the file is not the one that was migrated, or was written since
+	// Equal: PostgreSQL and the state file hold the same rows.
+	Equal = "equal"
+	// Merged: PostgreSQL holds what the merge of the state file stored.
+	Merged = "merged"
+	// Drift: the copy was correct, and rows were added, changed or deleted after it.
+	Drift = "drift"
+	// CopyMismatch: rows that the migration wrote differ from the state file.
+	CopyMismatch = "copy-mismatch"
+	// Mismatch: rows differ, and there is no receipt that says whether they were
+	// changed after the migration.
+	Mismatch = "mismatch"
+	// SourceMismatch: the state file is not the one that was migrated, or it was
+	// written to after the migration.
+	SourceMismatch = "source-mismatch"
 )
 
-// Verification is the report of verify.
+// Verification is the report of the command verify.
 type Verification struct {
 	Format   int          `json:"format"`
 	Command  string       `json:"command"`
@@ -25,51 +33,52 @@ type Verification struct {
 	Verdict  string       `json:"verdict"`
 	Source   Source       `json:"source"`
 	Target   Target       `json:"target"`
-	Receipt  *ReceiptNote `json:"receipt"` // nil where there is none
+	Receipt  *ReceiptNote `json:"receipt"` // nil without a receipt
 	Tables   []Comparison `json:"tables"`
 	Warnings []string     `json:"warnings"`
 	Notes    []string     `json:"notes"`
 }
 
-// ReceiptNote is what verify says of the receipt.
+// ReceiptNote is the part of a receipt that a report shows.
 type ReceiptNote struct {
 	MigratedAt time.Time `json:"migrated_at"`
 	Version    string    `json:"version"`
 	Path       string    `json:"path"`
 	SHA256     string    `json:"sha256"`
 	Verify     string    `json:"verify"`
-	SameBytes  bool      `json:"same_bytes"` // the file is, byte for byte, the one that was migrated
-	Merged     bool      `json:"merged"`     // into rows that were there
+	SameBytes  bool      `json:"same_bytes"` // the state file's checksum equals the receipt's
+	Merged     bool      `json:"merged"`     // the state file was merged into existing rows
 }
 
-// Comparison is what a table holds, in the file and in PostgreSQL. The counts
-// of rows that differ are 0 where nothing was looked for.
+// Comparison compares one table of the state file with PostgreSQL. The counts of
+// rows that differ are 0 if rows were not compared one by one.
 type Comparison struct {
 	Name       string `json:"name"`
-	InFile     int64  `json:"in_file"`     // rows that the file gives for it, derived ones included
+	InFile     int64  `json:"in_file"`     // rows of the state file, derived ones included
 	AtReceipt  int64  `json:"at_receipt"`  // rows at the migration; 0 without a receipt
 	InPostgres int64  `json:"in_postgres"` // rows now
 	Match      bool   `json:"match"`
-	// AsMerged says that PostgreSQL holds what a merge left there, which is not
-	// what the file has.
+	// AsMerged reports whether PostgreSQL holds what the merge stored, although
+	// that differs from the state file.
 	AsMerged bool `json:"as_merged"`
-	// SourceMismatch says that the file has not the rows that were migrated.
+	// SourceMismatch reports whether the state file's rows differ from those that
+	// were migrated.
 	SourceMismatch bool `json:"source_mismatch"`
-	// TableMissing says that PostgreSQL has no such table any more.
+	// TableMissing reports whether PostgreSQL no longer has the table.
 	TableMissing bool   `json:"table_missing"`
 	Digest       string `json:"digest"` // of the rows in PostgreSQL
-	// Rows that were written, changed or deleted after the migration.
+	// Rows that were added, changed or deleted after the migration.
 	Added   int64 `json:"added_since"`
 	Changed int64 `json:"changed_since"`
 	Deleted int64 `json:"deleted_since"`
-	// Rows that differ and were not written after the migration, or of which
-	// nobody can say.
+	// Mismatched counts the rows that differ and were not written after the
+	// migration, or for which this is unknown.
 	Mismatched int64 `json:"mismatched"`
-	// First are the first differences.
+	// First are up to FirstDifferences differences; only the text report has them.
 	First []Difference `json:"-"`
 }
 
-// Count counts a row by one of its differences.
+// Count counts the row that d belongs to. It must be called once for each row.
 func (c *Comparison) Count(d Difference) {
 	switch {
 	case !d.Since:
@@ -83,39 +92,41 @@ func (c *Comparison) Count(d Difference) {
 	}
 }
 
-// FirstDifferences is how many differences of a table are shown to a person.
+// FirstDifferences is the number of differences that the text report shows for
+// each table.
 const FirstDifferences = 20
 
 // The kinds of differences.
 const (
-	RowMissing = "missing" // the file has the row, PostgreSQL has not
-	RowExtra   = "extra"   // PostgreSQL has it, the file has not
-	CellDiffer = "differs"
+	RowMissing = "missing" // the row is not in PostgreSQL
+	RowExtra   = "extra"   // the row is not in the state file
+	CellDiffer = "differs" // the row is in both, and a cell differs
 )
 
-// Difference is a row that one side lacks, or a cell that is not the same.
+// Difference is a row that is missing in the state file or in PostgreSQL, or a cell
+// that differs.
 type Difference struct {
 	Table      string `json:"table"`
 	Key        string `json:"key"`
 	Column     string `json:"column"` // empty for a row
 	Kind       string `json:"kind"`
-	InFile     string `json:"in_file"` // cut to a line
+	InFile     string `json:"in_file"` // shortened to one line
 	InPostgres string `json:"in_postgres"`
-	Since      bool   `json:"since"` // by a transaction after the migration's
-	Derived    bool   `json:"-"`     // the row is none of the file's
+	Since      bool   `json:"since"` // written by a transaction after the migration's
+	Derived    bool   `json:"-"`     // the row is not stored in the state file, but derived
 }
 
-// String says it on one line.
+// String describes the difference on one line.
 func (d Difference) String() string {
 	row := d.Table + " " + strconv.Quote(d.Key)
 	switch d.Kind {
 	case RowMissing:
 		return row + " is not in PostgreSQL"
 	case RowExtra:
-		return row + " is in PostgreSQL and not in the file"
+		return row + " is in PostgreSQL but not in the state file"
 	}
 	if d.Column != "" {
 		row += ", column " + d.Column
 	}
-	return row + ": the file has " + d.InFile + ", PostgreSQL " + d.InPostgres
+	return row + ": the state file has " + d.InFile + ", PostgreSQL has " + d.InPostgres
 }

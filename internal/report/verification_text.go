@@ -10,83 +10,75 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// Text writes the report for a person.
+// Text writes the report as text.
 func (v *Verification) Text(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n", v.headline())
+	fmt.Fprintf(&b, "%s (%.1f s)\n\n", v.headline(), v.Seconds)
 	fmt.Fprintf(&b, "file      %s\n", &v.Source)
-	fmt.Fprintf(
-		&b,
-		"database  schema %q of database %q, PostgreSQL %s\n",
-		v.Target.Schema,
-		v.Target.Database,
-		v.Target.Server,
-	)
-	if r := v.Receipt; r != nil {
-		same := "the file is the same, byte for byte"
-		if !r.SameBytes {
-			same = "the file's bytes are others now"
-			if v.Verdict != SourceMismatch {
-				same += ", and what PostgreSQL is to hold of it the same: a checkpoint does that"
-			}
-		}
-		fmt.Fprintf(
-			&b,
-			"receipt   %s UTC, of %s, by flujo-port %s, verified by %s; %s\n",
-			r.MigratedAt.Format(time.DateTime),
-			r.Path,
-			r.Version,
-			r.Verify,
-			same,
-		)
-	} else {
-		fmt.Fprintf(&b, "receipt   none in this schema: what changed since can't be told\n")
-	}
-	if v.Receipt != nil && v.Receipt.Merged {
-		fmt.Fprintf(
-			&b,
-			"          a merge: where rows changed since, those that PostgreSQL kept then and those that got new ids count among them\n",
-		)
-	}
+	fmt.Fprintf(&b, "database  schema %q of database %q, PostgreSQL %s\n",
+		v.Target.Schema, v.Target.Database, v.Target.Server)
+	v.receipt(&b)
 	fmt.Fprintln(&b)
 	v.table(&b)
 	v.differences(&b)
-	for _, warning := range v.Warnings {
-		fmt.Fprintf(&b, "WARNING: %s\n", warning)
-	}
-	for _, n := range v.Notes {
-		fmt.Fprintf(&b, "note: %s\n", n)
-	}
+	writeMessages(&b, v.Warnings, v.Notes)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
+// receipt writes what the receipt says.
+func (v *Verification) receipt(w io.Writer) {
+	r := v.Receipt
+	if r == nil {
+		fmt.Fprintf(w, "receipt   none in this schema: changes after the migration cannot be told from a bad copy\n")
+		return
+	}
+	checksum := "the state file's checksum equals the receipt's"
+	if !r.SameBytes {
+		checksum = "the state file's checksum differs from the receipt's"
+		if v.Verdict != SourceMismatch {
+			checksum += ", but its rows are the same, as after a checkpoint"
+		}
+	}
+	at := r.MigratedAt.Format(time.DateTime)
+	fmt.Fprintf(w, "receipt   %s UTC, of %s, by flujo-port %s, verified by %s; %s\n",
+		at, r.Path, r.Version, r.Verify, checksum)
+	if r.Merged {
+		fmt.Fprintf(w, "          of a merge: "+
+			"\"changed since\" includes rows that PostgreSQL kept and renumbered rows\n")
+	}
+}
+
+// headline returns one sentence that begins with the verdict.
 func (v *Verification) headline() string {
-	in := fmt.Sprintf(" (%.1f s)", v.Seconds)
 	switch v.Verdict {
 	case Equal:
-		return "Equal: every cell in PostgreSQL is what the file says." + in
+		return "Equal: every cell in PostgreSQL equals the state file."
 	case Merged:
-		return "Merged: PostgreSQL holds what the merge of this file left there, and read back: each run, key and memory from the side that wrote it last." + in
+		return "Merged: PostgreSQL holds what the merge of this state file stored and read back: " +
+			"each run, key and memory in the version written last."
 	case Drift:
 		if v.Receipt != nil && v.Receipt.Verify == "counts" {
-			return "No row that the migration wrote is wrong; of those that were changed or deleted since nobody can say how they were copied (--verify counts)." + in
+			return "Drift: every row of the migration that was not changed since equals the state file. " +
+				"Rows changed or deleted since cannot be checked (--verify counts)."
 		}
-		return "The copy was good: what differs was written, changed or deleted after the migration." + in
+		return "Drift: the copy was correct; rows were added, changed or deleted after the migration."
 	case CopyMismatch:
-		return "COPY MISMATCH: rows that the migration wrote are not what the file says." + in
+		return "COPY MISMATCH: rows that the migration wrote differ from the state file."
 	case SourceMismatch:
-		return "Not compared: this is not the file that was migrated, or it was written since." + in
+		return "Source mismatch: the state file is not the one that was migrated, " +
+			"or it was written to after the migration. Rows were not compared."
 	}
-	return "Mismatch: rows in PostgreSQL are not what the file says." + in
+	return "Mismatch: rows in PostgreSQL differ from the state file."
 }
 
 func (v *Verification) table(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(
-		t,
-		"table\trows of the file\tat the migration\tin Postgres now\tadded since\tchanged since\tdeleted since\twrong\t\t\n",
-	)
+	head := []string{
+		"table", "rows in state file", "at migration", "in PostgreSQL now",
+		"added since", "changed since", "deleted since", "mismatched",
+	}
+	fmt.Fprintf(t, "%s\t\t\n", strings.Join(head, "\t"))
 	for _, c := range v.Tables {
 		mark := "✗"
 		switch {
@@ -95,25 +87,15 @@ func (v *Verification) table(w io.Writer) {
 		case c.Mismatched == 0 && v.Verdict == Drift:
 			mark = "~"
 		}
-		then := humanize.Comma(c.AtReceipt)
+		atMigration := humanize.Comma(c.AtReceipt)
 		if v.Receipt == nil {
-			then = "?"
+			atMigration = "?"
 		}
-		fmt.Fprintf(
-			t,
-			"%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n",
-			c.Name,
-			humanize.Comma(c.InFile),
-			then,
-			humanize.Comma(c.InPostgres),
-			humanize.Comma(
-				c.Added,
-			),
-			humanize.Comma(c.Changed),
-			humanize.Comma(c.Deleted),
-			humanize.Comma(c.Mismatched),
-			mark,
-		)
+		fmt.Fprintf(t, "%s\t%s\t%s", c.Name, humanize.Comma(c.InFile), atMigration)
+		for _, n := range []int64{c.InPostgres, c.Added, c.Changed, c.Deleted, c.Mismatched} {
+			fmt.Fprintf(t, "\t%s", humanize.Comma(n))
+		}
+		fmt.Fprintf(t, "\t%s\t\n", mark)
 	}
 	t.Flush()
 }
@@ -123,7 +105,7 @@ func (v *Verification) differences(w io.Writer) {
 		if len(c.First) == 0 {
 			continue
 		}
-		fmt.Fprintf(w, "\n%s, the first differences (--json lists all):\n", c.Name)
+		fmt.Fprintf(w, "\nThe first differences in %s (--json lists all):\n", c.Name)
 		for _, d := range c.First {
 			when := ""
 			if d.Since {

@@ -1,6 +1,6 @@
-// Package sqlite is SQLite's own interface, as modernc.org/sqlite has it, without
-// the driver for database/sql before it: a cell is read where SQLite holds it,
-// with the storage class that it has, and nothing is allocated for a row.
+// Package sqlite calls the C interface of SQLite, as modernc.org/sqlite translates
+// it, without the driver for database/sql. Cells have the storage class that SQLite
+// stores, their bytes are not copied, and rows are read without allocations.
 package sqlite
 
 import (
@@ -15,33 +15,34 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// Conn is a connection to one database. Its use, its statements' and its rows' is
-// one goroutine's at a time.
+// Conn is a connection to one database. A connection, its statements and its rows
+// must not be used by more than one goroutine at a time.
 type Conn struct {
 	tls *libc.TLS
 
-	mu sync.Mutex // of db, which an interrupt takes from another goroutine
-	db uintptr    // 0 when it is closed
+	mu sync.Mutex // guards db, which another goroutine reads to interrupt
+	db uintptr    // 0 after Close
 }
 
-// Error is an error of SQLite's.
+// Error is an error of SQLite.
 type Error struct {
-	Code    int // extended, as sqlite.org/rescode.html has it
+	Code    int // extended result code (sqlite.org/rescode.html)
 	Message string
 }
 
-// Error gives SQLite's words and its code.
+// Error returns SQLite's message and the code.
 func (e *Error) Error() string { return fmt.Sprintf("%s (%d)", e.Message, e.Code) }
 
-// Primary gives the code that the extended one is a kind of.
+// Primary returns the primary result code of the extended one.
 func (e *Error) Primary() int { return e.Code & 0xff }
 
-// patch repairs, on linux/arm64, how the translated SQLite asks for the size of a
-// page; elsewhere it does nothing.
+// patch fixes how the translated SQLite reads the size of a memory page on
+// linux/arm64. On other platforms it does nothing.
 var patch = sync.OnceFunc(sqlite3.PatchIssue199)
 
-// Open opens a database by a URI (sqlite.org/uri.html), for reading and writing
-// where its mode does not say otherwise. Errors are *Error.
+// Open opens the database that a URI names (sqlite.org/uri.html). It is opened for
+// reading and writing, and created if it does not exist, unless the URI's mode says
+// otherwise. The caller must close the connection. Errors of SQLite are *Error.
 func Open(uri string) (*Conn, error) {
 	patch()
 	name, err := libc.CString(uri)
@@ -51,10 +52,10 @@ func Open(uri string) (*Conn, error) {
 	c := &Conn{tls: libc.NewTLS()}
 	defer libc.Xfree(c.tls, name)
 	out := c.tls.Alloc(int(unsafe.Sizeof(c.db)))
-	// One goroutine at a time: SQLite needs no lock of its own for each call.
-	flags := int32(
-		sqlite3.SQLITE_OPEN_READWRITE | sqlite3.SQLITE_OPEN_CREATE | sqlite3.SQLITE_OPEN_URI | sqlite3.SQLITE_OPEN_NOMUTEX,
-	)
+	// NOMUTEX: a connection is used by one goroutine at a time, so SQLite need not
+	// lock for each call.
+	const flags = sqlite3.SQLITE_OPEN_READWRITE | sqlite3.SQLITE_OPEN_CREATE |
+		sqlite3.SQLITE_OPEN_URI | sqlite3.SQLITE_OPEN_NOMUTEX
 	rc := sqlite3.Xsqlite3_open_v2(c.tls, name, out, flags, 0)
 	c.db = pointerAt(out)
 	c.tls.Free(int(unsafe.Sizeof(c.db)))
@@ -69,9 +70,9 @@ func Open(uri string) (*Conn, error) {
 	return c, nil
 }
 
-// Close closes the connection, and rolls back what it has not committed.
-// Statements and rows must be closed before: with one open it is SQLITE_BUSY, and
-// the connection stays. A second one does nothing.
+// Close closes the connection and rolls back an open transaction. Statements and rows
+// must be closed first. If one is open, Close returns SQLITE_BUSY and the connection
+// remains open. A second Close does nothing.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -86,8 +87,8 @@ func (c *Conn) Close() error {
 	return nil
 }
 
-// Exec runs statements, one after the other; the rows that they give are passed
-// over. When ctx is cancelled the error is ctx's.
+// Exec runs one or more statements, and discards the rows that they return. If ctx is
+// cancelled, Exec returns ctx.Err.
 func (c *Conn) Exec(ctx context.Context, statements string) error {
 	defer c.watch(ctx)()
 	for rest := statements; rest != ""; {
@@ -96,7 +97,7 @@ func (c *Conn) Exec(ctx context.Context, statements string) error {
 			return c.cause(ctx, err)
 		}
 		rest = after
-		if s == nil { // a comment, or nothing
+		if s == nil { // only white space or a comment
 			continue
 		}
 		rc := int32(sqlite3.SQLITE_ROW)
@@ -114,12 +115,12 @@ func (c *Conn) Exec(ctx context.Context, statements string) error {
 	return nil
 }
 
-// retryInterval is how long an interrupt waits for its effect: SQLite forgets one that
-// comes while no statement is being run.
+// retryInterval is the interval at which an interrupt is repeated, because SQLite
+// ignores an interrupt while no statement is running.
 const retryInterval = 50 * time.Millisecond
 
-// watch interrupts what the connection does from when ctx has ended until stop is
-// called, and not after.
+// watch interrupts the connection's statements from the end of ctx until stop is
+// called. After stop has returned, nothing is interrupted.
 func (c *Conn) watch(ctx context.Context) (stop func()) {
 	ended := make(chan struct{})
 	unwatch := context.AfterFunc(ctx, func() {
@@ -138,8 +139,8 @@ func (c *Conn) watch(ctx context.Context) (stop func()) {
 	}
 }
 
-// interrupt interrupts, except when that has ended for which it is to be done: it
-// reports whether it has not.
+// interrupt interrupts the running statement, unless ended is closed. It reports
+// whether ended is open.
 func (c *Conn) interrupt(ended chan struct{}) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -154,7 +155,7 @@ func (c *Conn) interrupt(ended chan struct{}) bool {
 	return true
 }
 
-// cause gives ctx's error where it is the reason for err.
+// cause returns ctx.Err if err is an interrupt and ctx has ended, else err.
 func (c *Conn) cause(ctx context.Context, err error) error {
 	if e, ok := err.(*Error); ok && e.Primary() == sqlite3.SQLITE_INTERRUPT && ctx.Err() != nil {
 		return ctx.Err()
@@ -162,7 +163,7 @@ func (c *Conn) cause(ctx context.Context, err error) error {
 	return err
 }
 
-// error makes an error of a result code and what the connection says of it.
+// error returns the error for a result code, with the connection's message.
 func (c *Conn) error(rc int32) error {
 	e := &Error{Code: int(rc), Message: libc.GoString(sqlite3.Xsqlite3_errstr(c.tls, rc))}
 	if c.db == 0 {
@@ -174,7 +175,8 @@ func (c *Conn) error(rc int32) error {
 	return e
 }
 
-// alloc gives memory that SQLite can be shown, to be given back by free.
+// alloc returns n bytes of memory outside of Go's heap, which SQLite may read. The
+// caller must free it.
 func (c *Conn) alloc(n int) (uintptr, error) {
 	p := libc.Xmalloc(c.tls, types.Size_t(n))
 	if p == 0 {
@@ -185,7 +187,7 @@ func (c *Conn) alloc(n int) (uintptr, error) {
 
 func (c *Conn) free(p uintptr) { libc.Xfree(c.tls, p) }
 
-// pointerAt gives the pointer that lies at p in SQLite's memory.
+// pointerAt returns the pointer at address p in SQLite's memory.
 func pointerAt(p uintptr) uintptr {
 	return *(*uintptr)(unsafe.Pointer(unsafe.SliceData(libc.GoBytes(p, int(unsafe.Sizeof(p))))))
 }

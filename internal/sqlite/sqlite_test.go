@@ -35,7 +35,7 @@ func openConn(t testing.TB, statements ...string) *Conn {
 	return c
 }
 
-// all gives the rows of a query, with bytes of their own.
+// all returns the rows of a query, with copies of their bytes.
 func all(t testing.TB, c *Conn, sql string, parameters ...mapping.Value) (rows [][]mapping.Value) {
 	t.Helper()
 	r, err := c.Query(t.Context(), sql, parameters...)
@@ -59,12 +59,13 @@ func all(t testing.TB, c *Conn, sql string, parameters ...mapping.Value) (rows [
 	}
 }
 
-// show says what a value is, to the last bit.
+// show returns an exact representation of a value.
 func show(v mapping.Value) string {
 	return fmt.Sprintf("%s %d %x %x", v.Class, v.Int, math.Float64bits(v.Real), v.Bytes)
 }
 
-// TestValues: what goes in comes out, as SQLite itself sees it too.
+// TestValues checks that values are read as they were written, and that SQLite sees the
+// same values.
 func TestValues(t *testing.T) {
 	t.Parallel()
 	c := openConn(t, "CREATE TABLE t (a BLOB)") // a column that converts nothing
@@ -108,12 +109,12 @@ func TestValues(t *testing.T) {
 	if insert.size > maxTextBuffer {
 		t.Errorf("%d bytes are kept", insert.size)
 	}
-	// A zero byte, and bytes that are no UTF-8, are bytes of a text as others are.
+	// A NUL and bytes that are not UTF-8 are stored like other bytes of a text.
 	odd := all(t, c, "SELECT CAST(X'61006280' AS TEXT)")[0][0]
 	if show(odd) != show(mapping.TextValue("a\x00b\x80")) {
 		t.Errorf("got %s", show(odd))
 	}
-	// A declared type has no say.
+	// A column's declared type does not matter.
 	c = openConn(t, "CREATE TABLE d (a DATETIME, b BOOLEAN)", "INSERT INTO d VALUES ('2026-01-05 09:00:00', 1)")
 	if row := all(t, c, "SELECT * FROM d")[0]; string(row[0].Bytes) != "2026-01-05 09:00:00" ||
 		row[1].Class != mapping.Integer {
@@ -165,7 +166,7 @@ func TestErrors(t *testing.T) {
 		!strings.Contains(e.Message, "t.b") {
 		t.Error(err)
 	}
-	// It can be run again.
+	// The statement can be run again.
 	if n, err := s.Run(t.Context(), []mapping.Value{mapping.IntegerValue(2), mapping.IntegerValue(2)}); err != nil ||
 		n != 1 {
 		t.Error(n, err)
@@ -179,7 +180,8 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestCloseBeforeRows: a connection with a query open stays, and says so.
+// TestCloseBeforeRows checks that a connection with an open query is not closed, and
+// that Close returns an error.
 func TestCloseBeforeRows(t *testing.T) {
 	t.Parallel()
 	c := openConn(t)
@@ -205,8 +207,8 @@ func TestCloseBeforeRows(t *testing.T) {
 	rows.Close()
 }
 
-// TestRunCancelledByAnother: what a query's end interrupts next to it gives ctx's
-// error too.
+// TestRunCancelledByAnother checks that Run returns ctx's error if an open query with
+// the same ctx interrupts it.
 func TestRunCancelledByAnother(t *testing.T) {
 	t.Parallel()
 	c := openConn(t, "CREATE TABLE t (a)")
@@ -230,10 +232,10 @@ func TestRunCancelledByAnother(t *testing.T) {
 	}
 }
 
-// endless is a query with one row, which it never finds.
+// endless is a query that does not end and returns no row.
 const endless = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c) SELECT i FROM c WHERE i < 0"
 
-// TestCancel: what would never end does, whenever the cancelling comes.
+// TestCancel checks that an endless query can be cancelled at any time.
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	c := openConn(t)
@@ -261,8 +263,9 @@ func TestCancel(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// What comes after is not interrupted.
-	if n := all(t, c, "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c LIMIT 100000) SELECT count(*) FROM c")[0][0].Int; n != 100000 {
+	// A later query is not interrupted.
+	const count = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c LIMIT 100000) SELECT count(*) FROM c"
+	if n := all(t, c, count)[0][0].Int; n != 100000 {
 		t.Error(n)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -277,7 +280,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// TestAllocations: reading and writing rows allocates nothing.
+// TestAllocations checks that reading and writing rows does not allocate.
 func TestAllocations(t *testing.T) {
 	c := openConn(t, "CREATE TABLE t (a, b, c, d)", "BEGIN")
 	s, err := c.Prepare("INSERT INTO t VALUES (?, ?, ?, ?)")

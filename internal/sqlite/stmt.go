@@ -12,21 +12,21 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// Stmt is a prepared statement.
+// Stmt is a prepared statement of a Conn.
 type Stmt struct {
 	conn *Conn
-	stmt uintptr // 0 when it is closed
+	stmt uintptr // 0 after Close
 
-	// texts is SQLite's memory for the texts and blobs of the parameters, which
-	// are only read there; size is how much there is.
+	// texts is memory outside of Go's heap, of size bytes, for the texts and blobs
+	// of the parameters.
 	texts uintptr
 	size  int
 }
 
-// maxTextBuffer is how many bytes a statement keeps for parameters after it ran.
+// maxTextBuffer is the maximum size of texts that a statement keeps between runs.
 const maxTextBuffer = 1 << 20
 
-// Prepare prepares the first statement of sql. The caller closes it.
+// Prepare prepares the first statement of sql. The caller must close it.
 func (c *Conn) Prepare(sql string) (*Stmt, error) {
 	s, _, err := c.prepareNext(sql)
 	if s == nil && err == nil {
@@ -35,8 +35,8 @@ func (c *Conn) Prepare(sql string) (*Stmt, error) {
 	return s, err
 }
 
-// prepareNext prepares the first statement of sql, nil where there is none, and gives
-// what comes after it.
+// prepareNext prepares the first statement of sql, and returns it and the rest of sql.
+// The statement is nil if sql has none.
 func (c *Conn) prepareNext(sql string) (s *Stmt, after string, err error) {
 	text, err := libc.CString(sql)
 	if err != nil {
@@ -44,28 +44,30 @@ func (c *Conn) prepareNext(sql string) (s *Stmt, after string, err error) {
 	}
 	defer c.free(text)
 	const size = int(unsafe.Sizeof(text))
-	out := c.tls.Alloc(2 * size) // the statement, and where what comes after it begins
+	out := c.tls.Alloc(2 * size) // two pointers: to the statement, and to the rest of text
 	defer c.tls.Free(2 * size)
-	if rc := sqlite3.Xsqlite3_prepare_v2(c.tls, c.db, text, int32(len(sql)+1), out, out+uintptr(size)); rc != sqlite3.SQLITE_OK {
+	tail := out + uintptr(size)
+	if rc := sqlite3.Xsqlite3_prepare_v2(c.tls, c.db, text, int32(len(sql)+1), out, tail); rc != sqlite3.SQLITE_OK {
 		return nil, "", c.error(rc)
 	}
-	after = sql[pointerAt(out+uintptr(size))-text:]
+	after = sql[pointerAt(tail)-text:]
 	if stmt := pointerAt(out); stmt != 0 {
 		s = &Stmt{conn: c, stmt: stmt}
 	}
 	return s, after, nil
 }
 
-// Close ends the statement. A second one does nothing.
+// Close finalizes the statement. A second Close does nothing.
 func (s *Stmt) Close() {
 	if s.stmt == 0 {
 		return
 	}
-	sqlite3.Xsqlite3_finalize(s.conn.tls, s.stmt) // gives the error of the last run, which was seen
+	sqlite3.Xsqlite3_finalize(s.conn.tls, s.stmt) // its result is the error of the last run, which was returned
 	s.forget()
 	s.stmt = 0
 }
 
+// forget frees the memory for parameters.
 func (s *Stmt) forget() {
 	if s.texts != 0 {
 		s.conn.free(s.texts)
@@ -73,10 +75,10 @@ func (s *Stmt) forget() {
 	s.texts, s.size = 0, 0
 }
 
-// Run runs the statement with parameters and gives the number of rows that it
-// inserted, changed or deleted; rows that it gives are passed over. ctx is looked
-// at before it runs; while it runs only what watches over a query that is open
-// interrupts it.
+// Run runs the statement with parameters, and returns the number of rows that it
+// inserted, changed or deleted. Rows that it returns are discarded. Run returns
+// ctx.Err if ctx has ended before the statement runs. It does not interrupt a running
+// statement, except while a query of the connection with the same ctx is open.
 func (s *Stmt) Run(ctx context.Context, parameters []mapping.Value) (changed int64, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -101,9 +103,9 @@ func (s *Stmt) Run(ctx context.Context, parameters []mapping.Value) (changed int
 	return changed, err
 }
 
-// bind gives the statement its parameters.
+// bind sets the parameters of the statement.
 func (s *Stmt) bind(parameters []mapping.Value) error {
-	total := 1 // so that there is a place where no bytes begin: no place would be NULL
+	total := 1 // at least one byte: a null pointer would bind NULL
 	for i := range parameters {
 		total += len(parameters[i].Bytes)
 	}
@@ -118,7 +120,7 @@ func (s *Stmt) bind(parameters []mapping.Value) error {
 	tls, texts, at := s.conn.tls, libc.GoBytes(s.texts, s.size), 0
 	for i := range parameters {
 		v, n := &parameters[i], int32(i+1)
-		where := s.texts + uintptr(at)
+		where, size := s.texts+uintptr(at), uint64(len(v.Bytes))
 		at += copy(texts[at:], v.Bytes)
 		var rc int32
 		switch v.Class {
@@ -128,16 +130,9 @@ func (s *Stmt) bind(parameters []mapping.Value) error {
 			rc = sqlite3.Xsqlite3_bind_double(tls, s.stmt, n, v.Real)
 		case mapping.Text:
 			rc = sqlite3.Xsqlite3_bind_text64(
-				tls,
-				s.stmt,
-				n,
-				where,
-				uint64(len(v.Bytes)),
-				sqlite3.SQLITE_STATIC,
-				sqlite3.SQLITE_UTF8,
-			)
+				tls, s.stmt, n, where, size, sqlite3.SQLITE_STATIC, sqlite3.SQLITE_UTF8)
 		case mapping.Blob:
-			rc = sqlite3.Xsqlite3_bind_blob64(tls, s.stmt, n, where, uint64(len(v.Bytes)), sqlite3.SQLITE_STATIC)
+			rc = sqlite3.Xsqlite3_bind_blob64(tls, s.stmt, n, where, size, sqlite3.SQLITE_STATIC)
 		default:
 			rc = sqlite3.Xsqlite3_bind_null(tls, s.stmt, n)
 		}
@@ -148,17 +143,17 @@ func (s *Stmt) bind(parameters []mapping.Value) error {
 	return nil
 }
 
-// Rows is a running query.
+// Rows are the rows of a running query.
 type Rows struct {
 	ctx  context.Context
 	stmt *Stmt
-	stop func() // ends the watch over ctx
+	stop func() // stops watching ctx
 	row  []mapping.Value
-	done bool // a statement that is stepped after its end begins anew
+	done bool // the statement must not be stepped again, since it would restart
 }
 
-// Query runs the first statement of sql with parameters. The caller closes what
-// it gives. Once ctx is cancelled the error of Next is ctx's.
+// Query runs the first statement of sql with parameters. The caller must close the
+// rows. After ctx has been cancelled, Next returns ctx.Err.
 func (c *Conn) Query(ctx context.Context, sql string, parameters ...mapping.Value) (*Rows, error) {
 	s, err := c.Prepare(sql)
 	if err != nil {
@@ -172,9 +167,9 @@ func (c *Conn) Query(ctx context.Context, sql string, parameters ...mapping.Valu
 	return &Rows{ctx: ctx, stmt: s, stop: c.watch(ctx), row: make([]mapping.Value, columns)}, nil
 }
 
-// Next gives the next row, io.EOF after the last. The row is the Rows' own; it
-// and its bytes, which are SQLite's, are good until the next call of Next or
-// Close.
+// Next returns the next row, or io.EOF after the last. The row belongs to Rows, and
+// the bytes of its values belong to SQLite. Both are valid until the next call of
+// Next or Close, and must not be modified.
 func (r *Rows) Next() ([]mapping.Value, error) {
 	if err := r.ctx.Err(); err != nil {
 		return nil, err
@@ -201,7 +196,7 @@ func (r *Rows) Next() ([]mapping.Value, error) {
 	return r.row, nil
 }
 
-// cell reads a cell of the row.
+// cell reads cell i of the current row into v.
 func (r *Rows) cell(c *Conn, stmt uintptr, i int32, v *mapping.Value) error {
 	*v = mapping.Value{}
 	var p uintptr
@@ -220,7 +215,7 @@ func (r *Rows) cell(c *Conn, stmt uintptr, i int32, v *mapping.Value) error {
 		return nil
 	}
 	if p == 0 {
-		// Of a blob without bytes there is no pointer, nor is there where memory ran out.
+		// The pointer is null for an empty blob, and if SQLite is out of memory.
 		if rc := sqlite3.Xsqlite3_errcode(c.tls, c.db); rc&0xff == sqlite3.SQLITE_NOMEM {
 			return c.error(rc)
 		}
@@ -230,7 +225,7 @@ func (r *Rows) cell(c *Conn, stmt uintptr, i int32, v *mapping.Value) error {
 	return nil
 }
 
-// Close ends the query. A second one does nothing.
+// Close ends the query. A second Close does nothing.
 func (r *Rows) Close() {
 	if r.stmt.stmt != 0 {
 		r.stop()

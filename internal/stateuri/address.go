@@ -1,8 +1,8 @@
-// Package stateuri derives, normalises and masks FLUJO_STATE_URI, the address
-// under which Flujo finds its state.
+// Package stateuri derives, normalizes and masks FLUJO_STATE_URI, the address at
+// which Flujo finds its state.
 //
-// Everything here is a pure function of its arguments: no file, no environment
-// variable and no network is touched. No error, note or masked text holds a
+// All functions depend on their arguments alone. They read no files or environment
+// variables, and do not use the network. No error, note or masked text contains a
 // password.
 package stateuri
 
@@ -12,12 +12,12 @@ import (
 	"unique"
 )
 
-// Address is a FLUJO_STATE_URI. However it is printed, logged or encoded, its
-// password is ***; only Reveal gives it whole. Two addresses are == when their
-// whole texts are equal. The zero Address is no address.
+// Address is a FLUJO_STATE_URI. When it is printed, logged or encoded, its password is
+// masked as ***. Only Reveal returns the password. Two addresses are == if their
+// unmasked texts are equal. The zero Address is no address.
 type Address struct {
-	// A handle, not a string: fmt cannot call the methods of an unexported
-	// field, and would print a string inside one.
+	// A handle, because fmt would print a string in an unexported field: it cannot
+	// call the methods of one.
 	text unique.Handle[string]
 }
 
@@ -28,7 +28,7 @@ func newAddress(text string) Address {
 	return Address{text: unique.Make(text)}
 }
 
-// Reveal returns the whole address, password included.
+// Reveal returns the address including its password; "" for the zero Address.
 func (a Address) Reveal() string {
 	if a.IsZero() {
 		return ""
@@ -57,12 +57,12 @@ func (a Address) IsSQLite() bool {
 // String returns the address with its password masked, as Mask does.
 func (a Address) String() string { return Mask(a.Reveal()) }
 
-// Format prints the masked address, whatever the verb.
+// Format prints the masked address for every verb.
 func (a Address) Format(state fmt.State, verb rune) {
 	fmt.Fprintf(state, fmt.FormatString(state, verb), a.String())
 }
 
-// MarshalText returns the masked address; encoding/json uses it.
+// MarshalText returns the masked address. encoding/json calls it.
 func (a Address) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
 // LogValue returns the masked address.

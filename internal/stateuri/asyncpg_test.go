@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// asyncpgView is what asyncpg makes of an address.
+// asyncpgView holds the settings that asyncpg reads from an address.
 type asyncpgView struct {
 	hosts                    []string
 	ports                    []int
@@ -16,9 +16,9 @@ type asyncpgView struct {
 	settings                 map[string]string // sent to the server
 }
 
-// readAsAsyncpg reads an address by asyncpg's rules, which differ from libpq's:
-// '#' ends the address, the first '@' ends the credentials, '+' in the query is
-// a space, an empty value is no value, and the authority wins over the query.
+// readAsAsyncpg parses an address by asyncpg's rules, which differ from libpq's: '#'
+// ends the address, the first '@' ends the credentials, '+' in the query is a space, an
+// empty value is ignored, and the authority takes precedence over the query.
 func readAsAsyncpg(t testing.TB, address string) asyncpgView {
 	t.Helper()
 	rest, ok := strings.CutPrefix(address, "postgresql://")

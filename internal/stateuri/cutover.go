@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// Known is what the connection settings say beyond the URL itself: PG*
-// variables, a service file, defaults. Take it from the pgconn.Config of the
-// same URL. It fills what the URL leaves out, so that a machine without these
-// settings can use the address. There is no password here on purpose.
+// Known holds connection settings that do not come from the URL, but from PG*
+// variables, a service file or defaults. The caller takes it from the pgconn.Config of
+// the same URL. Cutover adds the settings that the URL lacks, so that a machine
+// without them can use the address. There is intentionally no password.
 type Known struct {
 	Host     string
 	Port     uint16
@@ -18,24 +18,23 @@ type Known struct {
 	SSLMode  string // PGSSLMODE
 }
 
-// Cutover makes the address that Flujo needs from a Postgres URL or a
-// keyword/value string, or from known alone when databaseURL is "".
+// Cutover returns the address that Flujo needs, given a PostgreSQL URL or a
+// keyword/value string, or known alone if databaseURL is "".
 //
-// The scheme becomes postgresql://, without driver suffix. User, password,
-// database and TCP hosts stand in their places before the '?', percent-encoded,
-// wherever they stood before; Unix sockets stand in host=. Other parameters are
-// kept in their order. options ends with -c search_path=SCHEMA,public; a
-// parameter search_path is dropped, since the server lets it win over options.
-// sslmode=require is added when a host is not local and there is no sslmode
-// (verify-full with sslrootcert=system, where libpq takes no other). Parameters
-// are read as libpq reads them: outside of options a + is a plus, written %2B.
-// A password that databaseURL does not hold is never added.
+// The scheme becomes postgresql://, without a driver suffix. User, password, database
+// and TCP hosts are moved before the '?' and percent-encoded. Unix sockets are moved
+// to host=. Other parameters are kept in their order. options ends with
+// -c search_path=SCHEMA,public. A parameter search_path is removed, because it would
+// override options. sslmode=require is added if a host is not local and there is no
+// sslmode; with sslrootcert=system it is verify-full, the only mode that libpq then
+// accepts. Parameters are read as libpq reads them: outside of options, a '+' is a
+// plus sign and is written as %2B. Cutover never adds a password.
 //
-// Cutover of what Cutover returns, with the same known and schema, is the same.
+// Cutover of its own result, with the same known and schema, returns the same address.
 //
-// notes says in whole clauses what was added, changed or will need attention,
-// and holds no password. The errors are ErrNotSet, ErrMalformed, ErrNotPostgres
-// and ErrSchema; they hold no part of databaseURL.
+// notes say what was added, changed or needs attention. They contain no password. The
+// errors are ErrNotSet, ErrMalformed, ErrNotPostgres and ErrSchema; they contain no
+// part of databaseURL.
 func Cutover(databaseURL string, known Known, schema string) (a Address, notes []string, err error) {
 	setting, err := searchPath(schema)
 	if err != nil {
@@ -50,7 +49,7 @@ func Cutover(databaseURL string, known Known, schema string) (a Address, notes [
 	}
 	e := edit{settings: s}
 	if driver != "" {
-		e.notef("driver suffix +%s dropped from the scheme: asyncpg takes postgresql:// alone", driver)
+		e.notef("driver suffix +%s removed from the scheme: asyncpg only accepts postgresql://", driver)
 	}
 	if err := e.fill(known); err != nil {
 		return Address{}, nil, err
@@ -67,7 +66,7 @@ func Cutover(databaseURL string, known Known, schema string) (a Address, notes [
 	return newAddress(text), e.notes, nil
 }
 
-// edit is an address on its way to Flujo, with what is to be told about it.
+// edit is an address that is being changed, and the notes about the changes.
 type edit struct {
 	settings
 	notes []string
@@ -77,11 +76,11 @@ func (e *edit) notef(format string, args ...any) {
 	e.notes = append(e.notes, fmt.Sprintf(format, args...))
 }
 
-// fill takes from known what the address leaves out. The port of known belongs
-// to one host; a list of hosts keeps its own.
+// fill adds the settings of known that the address lacks. The port of known belongs
+// to one host, so it is not added to a list of hosts.
 func (e *edit) fill(known Known) error {
 	if strings.ContainsRune(known.Host+known.User+known.Database, 0) {
-		return fmt.Errorf("%w: a connection setting holds a NUL: remove it", ErrMalformed)
+		return fmt.Errorf("%w: a connection setting contains a NUL character: remove it", ErrMalformed)
 	}
 	var filled []string
 	take := func(key, value string) {
@@ -97,35 +96,33 @@ func (e *edit) fill(known Known) error {
 	}
 	take("database", known.Database)
 	if len(filled) > 0 {
-		e.notef(
-			"%s taken from the connection settings around the URL (PG* variables, service file or defaults)",
-			strings.Join(filled, ", "),
-		)
+		e.notef("%s added from the connection settings (PG* variables, service file or defaults)",
+			strings.Join(filled, ", "))
 	}
 	if e.get("host") == "" && e.get("port") != "" {
-		return fmt.Errorf("%w: a port without a host: name the host too", ErrMalformed)
+		return fmt.Errorf("%w: a port is set without a host: set the host too", ErrMalformed)
 	}
 	return nil
 }
 
-// addSearchPath sees to it that nothing wins over setting.
+// addSearchPath appends setting to options, and removes what would override it.
 func (e *edit) addSearchPath(setting string) {
 	for _, p := range slices.Clone(e.settings) {
 		if strings.EqualFold(p.key, "search_path") {
 			e.remove(p.key)
-			e.notef("parameter search_path dropped: the server would let it win over options")
+			e.notef("parameter search_path removed: it would override options")
 		}
 	}
 	before := e.get("options")
 	after := withSetting(before, setting)
 	if before != after && setsSearchPath(before) {
-		e.notef("options already set search_path: %s stands after it and wins", setting)
+		e.notef("options already set search_path: %s was added after it and overrides it", setting)
 	}
 	e.set("options", after)
 }
 
-// addTLS asks for encryption where a host is not local and nothing is said;
-// known is the sslmode of the settings around the address, "" without one.
+// addTLS adds sslmode if a host is not local and the address has none. known is the
+// sslmode of the connection settings; "" if they have none.
 func (e *edit) addTLS(known string) error {
 	e.renameSSL()
 	hosts, err := e.hosts()
@@ -140,24 +137,24 @@ func (e *edit) addTLS(known string) error {
 	if e.get("sslmode") == "" && known != "" {
 		e.remove("sslmode")
 		e.set("sslmode", known)
-		e.notef("sslmode=%s taken from the connection settings around the URL (PGSSLMODE)", known)
+		e.notef("sslmode=%s added from the connection settings (PGSSLMODE)", known)
 	}
 	switch mode := e.get("sslmode"); mode {
 	case "":
 		mode = "require"
 		if e.get("sslrootcert") == "system" {
-			mode = "verify-full" // libpq takes no other with it
+			mode = "verify-full" // the only mode that libpq accepts with it
 		}
 		e.remove("sslmode")
 		e.set("sslmode", mode)
 		e.notef("sslmode=%s added: host %s is not local", mode, host)
 	case "disable", "allow", "prefer":
-		e.notef("sslmode=%s kept: the connection to host %s may be unencrypted", mode, host)
+		e.notef("sslmode=%s not changed: the connection to host %s may be unencrypted", mode, host)
 	}
 	return nil
 }
 
-// renameSSL writes the ssl parameter of other drivers as sslmode.
+// renameSSL replaces the parameter ssl of other drivers with sslmode.
 func (e *edit) renameSSL() {
 	mode := e.get("ssl")
 	if mode == "true" {
@@ -169,9 +166,9 @@ func (e *edit) renameSSL() {
 	if e.get("sslmode") == "" {
 		e.remove("sslmode")
 		e.settings[e.index("ssl")] = param{"sslmode", mode}
-		e.notef("parameter ssl written as sslmode=%s", mode)
+		e.notef("parameter ssl replaced with sslmode=%s", mode)
 		return
 	}
 	e.remove("ssl")
-	e.notef("parameter ssl dropped: sslmode is given too")
+	e.notef("parameter ssl removed: sslmode is set too")
 }

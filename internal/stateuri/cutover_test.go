@@ -40,26 +40,31 @@ func TestCutover(t *testing.T) {
 		{name: "scheme in capitals, line end after it",
 			url: "POSTGRESQL://u:p@localhost/db\n", want: "postgresql://u:p@localhost/db?" + opt},
 		{name: "after existing options, in their place",
-			url:  "postgresql://u:p@localhost/db?options=-c%20statement_timeout%3D5s&application_name=x",
-			want: "postgresql://u:p@localhost/db?options=-c%20statement_timeout%3D5s%20-c%20search_path%3Dflujo%2Cpublic&application_name=x"},
+			url: "postgresql://u:p@localhost/db?options=-c%20statement_timeout%3D5s&application_name=x",
+			want: "postgresql://u:p@localhost/db?options=-c%20statement_timeout%3D5s%20" +
+				"-c%20search_path%3Dflujo%2Cpublic&application_name=x"},
 		{name: "after an existing search_path",
 			url:  "postgresql://u:p@localhost/db?options=-csearch_path=med13",
 			want: "postgresql://u:p@localhost/db?options=-csearch_path%3Dmed13%20-c%20search_path%3Dflujo%2Cpublic"},
 		{name: "already there, as the product requirements write it",
-			url: "postgresql://u:p@localhost/db?options=-c%20search_path=flujo,public", want: "postgresql://u:p@localhost/db?" + opt},
+			url:  "postgresql://u:p@localhost/db?options=-c%20search_path=flujo,public",
+			want: "postgresql://u:p@localhost/db?" + opt},
 		{name: "already there, with pluses",
-			url: "postgresql://u:p@localhost/db?options=-c+search_path%3Dflujo%2Cpublic", want: "postgresql://u:p@localhost/db?" + opt},
+			url:  "postgresql://u:p@localhost/db?options=-c+search_path%3Dflujo%2Cpublic",
+			want: "postgresql://u:p@localhost/db?" + opt},
 		{name: "already there, but not last",
-			url:  "postgresql://u:p@localhost/db?" + opt + "%20-c%20search_path%3Dx",
-			want: "postgresql://u:p@localhost/db?" + opt + "%20-c%20search_path%3Dx%20-c%20search_path%3Dflujo%2Cpublic"},
+			url: "postgresql://u:p@localhost/db?" + opt + "%20-c%20search_path%3Dx",
+			want: "postgresql://u:p@localhost/db?" + opt +
+				"%20-c%20search_path%3Dx%20-c%20search_path%3Dflujo%2Cpublic"},
 		{name: "already there, with a backslash after it",
 			url: "postgresql://u:p@localhost/db?" + opt + "%5C", want: "postgresql://u:p@localhost/db?" + opt},
 		{name: "options that end in a backslash",
 			url:  "postgresql://u:p@localhost/db?options=-c%20a.b%3Dc%5C",
 			want: "postgresql://u:p@localhost/db?options=-c%20a.b%3Dc%20-c%20search_path%3Dflujo%2Cpublic"},
 		{name: "other parameters kept in order",
-			url:  "postgresql://u:p@localhost/db?target_session_attrs=primary&application_name=a+b&sslmode=disable",
-			want: "postgresql://u:p@localhost/db?target_session_attrs=primary&application_name=a%2Bb&sslmode=disable&" + opt},
+			url: "postgresql://u:p@localhost/db?target_session_attrs=primary&application_name=a+b&sslmode=disable",
+			want: "postgresql://u:p@localhost/db?target_session_attrs=primary&application_name=a%2Bb" +
+				"&sslmode=disable&" + opt},
 		{name: "last of doubled parameters counts",
 			url:  "postgresql://u:p@localhost/db?application_name=a&application_name=b",
 			want: "postgresql://u:p@localhost/db?application_name=b&" + opt},
@@ -68,14 +73,16 @@ func TestCutover(t *testing.T) {
 		{name: "remote host gets TLS",
 			url: "postgresql://u:p@db.example/db", want: "postgresql://u:p@db.example/db?" + opt + tls},
 		{name: "remote host keeps its sslmode",
-			url: "postgresql://u:p@db.example/db?sslmode=verify-full", want: "postgresql://u:p@db.example/db?sslmode=verify-full&" + opt},
+			url:  "postgresql://u:p@db.example/db?sslmode=verify-full",
+			want: "postgresql://u:p@db.example/db?sslmode=verify-full&" + opt},
 		{name: "empty sslmode is none",
 			url: "postgresql://u:p@db.example/db?sslmode=", want: "postgresql://u:p@db.example/db?" + opt + tls},
 		{name: "system certificates want verify-full",
 			url:  "postgresql://u:p@db.example/db?sslrootcert=system",
 			want: "postgresql://u:p@db.example/db?sslrootcert=system&" + opt + "&sslmode=verify-full"},
 		{name: "ssl=require of asyncpg users",
-			url: "postgresql+asyncpg://u:p@db.example/db?ssl=require", want: "postgresql://u:p@db.example/db?sslmode=require&" + opt},
+			url:  "postgresql+asyncpg://u:p@db.example/db?ssl=require",
+			want: "postgresql://u:p@db.example/db?sslmode=require&" + opt},
 		{name: "IPv4 loopback is local",
 			url: "postgresql://u:p@127.9.9.9/db", want: "postgresql://u:p@127.9.9.9/db?" + opt},
 		{name: "IPv6 loopback is local",
@@ -90,24 +97,30 @@ func TestCutover(t *testing.T) {
 			url:  "postgresql://u:p%2Fw@/db?host=/cloudsql/proj:region:inst&port=5432",
 			want: "postgresql://u:p%2Fw@/db?host=/cloudsql/proj:region:inst&port=5432&" + opt},
 		{name: "Cloud SQL socket as the product requirements write it",
-			url:  "postgresql://u:p@/db?host=/cloudsql/proj:region:inst&options=-c%20search_path=flujo,public&sslmode=require",
+			url: "postgresql://u:p@/db?host=/cloudsql/proj:region:inst" +
+				"&options=-c%20search_path=flujo,public&sslmode=require",
 			want: "postgresql://u:p@/db?host=/cloudsql/proj:region:inst&" + opt + tls},
 		{name: "socket in the authority",
 			url: "postgresql://u:p@%2Fvar%2Frun:5433/db", want: "postgresql://u:p@/db?host=/var/run&port=5433&" + opt},
 		{name: "host parameter wins over the authority",
-			url: "postgresql://u:p@other:5433/db?host=/var/run", want: "postgresql://u:p@/db?host=/var/run&port=5433&" + opt},
+			url:  "postgresql://u:p@other:5433/db?host=/var/run",
+			want: "postgresql://u:p@/db?host=/var/run&port=5433&" + opt},
 		{name: "two sockets get two ports",
-			url: "postgresql://u@/db?host=/a,/b&port=6000", want: "postgresql://u@/db?host=/a%2C/b&port=6000%2C6000&" + opt},
+			url:  "postgresql://u@/db?host=/a,/b&port=6000",
+			want: "postgresql://u@/db?host=/a%2C/b&port=6000%2C6000&" + opt},
 		{name: "no port, no database",
 			url: "postgresql://u:p@localhost", want: "postgresql://u:p@localhost?" + opt},
 		{name: "credentials and database in parameters",
-			url: "postgresql://localhost?user=u&password=p%26w&dbname=my%2Fdb", want: "postgresql://u:p%26w@localhost/my%2Fdb?" + opt},
+			url:  "postgresql://localhost?user=u&password=p%26w&dbname=my%2Fdb",
+			want: "postgresql://u:p%26w@localhost/my%2Fdb?" + opt},
 		{name: "encoded names",
 			url: "postgresql://us%40er:p@localhost/my%20db", want: "postgresql://us%40er:p@localhost/my%20db?" + opt},
 		{name: "keyword/value",
-			url: `host=localhost port=5433 user=u password='it\'s a \\ b' dbname = 'my db'`, want: "postgresql://u:it%27s%20a%20%5C%20b@localhost:5433/my%20db?" + opt},
+			url:  `host=localhost port=5433 user=u password='it\'s a \\ b' dbname = 'my db'`,
+			want: "postgresql://u:it%27s%20a%20%5C%20b@localhost:5433/my%20db?" + opt},
 		{name: "keyword/value with a socket",
-			url: "host=/var/run user=u application_name=x", want: "postgresql://u@?host=/var/run&application_name=x&" + opt},
+			url:  "host=/var/run user=u application_name=x",
+			want: "postgresql://u@?host=/var/run&application_name=x&" + opt},
 		{name: "all from the settings",
 			known: Known{
 				Host:     "db.example",
@@ -187,7 +200,8 @@ func TestCutoverDriverSuffixes(t *testing.T) {
 func TestCutoverPasswordRoundTrip(t *testing.T) {
 	cleanEnv(t)
 	for _, password := range []string{
-		"p@ss", "p:ss", "p/ss", "p%ss", "p#ss", "p?ss", "p&ss", "p+ss", "p ss", "p%20ss", "p'ss", `p\ss`, "p=ss", "p[s]s",
+		"p@ss", "p:ss", "p/ss", "p%ss", "p#ss", "p?ss", "p&ss", "p+ss", "p ss", "p%20ss", "p'ss",
+		`p\ss`, "p=ss", "p[s]s",
 		"@:/%#?&+ =", "påss☃", "***", "a,b;c", `"quoted"`, "tab\tline\n", " around ",
 	} {
 		t.Run(password, func(t *testing.T) {
@@ -256,7 +270,7 @@ func TestCutoverNotes(t *testing.T) {
 			Known{},
 			"sslmode=require added: host db.example is not local",
 		},
-		{"weak sslmode", "postgresql://u:hunter2@h/db?sslmode=prefer", Known{}, "sslmode=prefer kept"},
+		{"weak sslmode", "postgresql://u:hunter2@h/db?sslmode=prefer", Known{}, "sslmode=prefer not changed"},
 		{
 			"what asyncpg passes on",
 			"postgresql://u:hunter2@localhost/db?connect_timeout=5&keepalives=1",
@@ -280,12 +294,12 @@ func TestCutoverNotes(t *testing.T) {
 			"search_path parameter",
 			"postgresql://u:hunter2@localhost/db?search_path=x",
 			Known{},
-			"parameter search_path dropped",
+			"parameter search_path removed",
 		},
-		{"filled", "postgresql://u:hunter2@/", Known{Host: "h", Database: "d"}, "host h, database d taken from"},
+		{"filled", "postgresql://u:hunter2@/", Known{Host: "h", Database: "d"}, "host h, database d added from"},
 		{"no password", "postgresql://u@localhost/db", Known{}, "no password in the address"},
-		{"ssl", "postgresql://u:hunter2@h/db?ssl=true", Known{}, "parameter ssl written as sslmode=require"},
-		{"ssl and sslmode", "postgresql://u:hunter2@h/db?ssl=true&sslmode=verify-ca", Known{}, "parameter ssl dropped"},
+		{"ssl", "postgresql://u:hunter2@h/db?ssl=true", Known{}, "parameter ssl replaced with sslmode=require"},
+		{"ssl and sslmode", "postgresql://u:hunter2@h/db?ssl=true&sslmode=verify-ca", Known{}, "parameter ssl removed"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -374,12 +388,12 @@ func ExampleCutover() {
 	}
 	// Output:
 	// postgresql://app:***@db.example/med13?options=-c%20search_path%3Dflujo%2Cpublic&sslmode=require
-	// driver suffix +psycopg2 dropped from the scheme: asyncpg takes postgresql:// alone
+	// driver suffix +psycopg2 removed from the scheme: asyncpg only accepts postgresql://
 	// sslmode=require added: host db.example is not local
 }
 
-// TestCutoverTakesPGSSLMODE: what the operator's environment asks for is not
-// weakened in the address.
+// TestCutoverTakesPGSSLMODE checks that the address has the sslmode of the environment,
+// and not a weaker one.
 func TestCutoverTakesPGSSLMODE(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, url, mode, want string }{

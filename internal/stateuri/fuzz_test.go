@@ -9,12 +9,14 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// FuzzCutover holds Cutover against pgx: what pgx connects to before, it
-// connects to after, and asyncpg reads the same.
+// FuzzCutover compares the address before and after Cutover: pgx connects to the same
+// servers with both, and asyncpg reads the result in the same way.
 func FuzzCutover(f *testing.F) {
 	for _, url := range []string{
-		"postgresql://u:p@localhost:5432/db", "postgres+asyncpg://us%40er:p%2Fw@h1:1,[::1]:2/my%20db?sslmode=prefer",
-		"postgresql://u:p@/db?host=/cloudsql/proj:region:inst&port=5432", "postgres://%2Fvar%2Frun/db?options=-c+a.b%3D1",
+		"postgresql://u:p@localhost:5432/db",
+		"postgres+asyncpg://us%40er:p%2Fw@h1:1,[::1]:2/my%20db?sslmode=prefer",
+		"postgresql://u:p@/db?host=/cloudsql/proj:region:inst&port=5432",
+		"postgres://%2Fvar%2Frun/db?options=-c+a.b%3D1",
 		"host=h port=1,2 user='it\\'s' password=a\\ b dbname=", "postgresql://h?dbname=d&password=p&user=u&ssl=true",
 		"postgresql://h/db?search_path=x&options=-c%20search_path%3Dflujo%2Cpublic%5C",
 	} {
@@ -93,7 +95,7 @@ func compareNotes(t *testing.T, given settings, schema string) {
 
 func compareConfigs(t *testing.T, before, after *pgconn.Config, schema string) {
 	t.Helper()
-	// An empty user= is none here, and an empty name to pgx.
+	// An empty user= is ignored here, and an empty name to pgx.
 	if (before.User != after.User && before.User != "") || before.Password != after.Password ||
 		before.Database != after.Database {
 		t.Fatalf("user %q, %q; password %q, %q; database %q, %q",
@@ -132,10 +134,13 @@ func servers(c *pgconn.Config) []hostPort {
 	return slices.Compact(list)
 }
 
-// FuzzMask puts a password into addresses in every place that one can have,
-// encoded or as it is, and looks for it, whole and in parts, in what is masked.
+// FuzzMask puts a password, encoded or not, at every position of an address that can
+// have one, and looks for it and its parts in the masked address.
 func FuzzMask(f *testing.F) {
-	for _, password := range []string{"hunter2", "a@hunter2/b", "hunter2 x", "1/hunter2", "p%hunter2", "'hunter2", "a&hunter2=b", "x?hunter2#", `\hunter2`} {
+	for _, password := range []string{
+		"hunter2", "a@hunter2/b", "hunter2 x", "1/hunter2", "p%hunter2", "'hunter2", "a&hunter2=b", "x?hunter2#",
+		`\hunter2`,
+	} {
 		for form := range maskForms("", "") {
 			f.Add(password, "/db?sslmode=require", form)
 		}
@@ -145,7 +150,8 @@ func FuzzMask(f *testing.F) {
 		form = ((form % len(forms)) + len(forms)) % len(forms)
 		got := Mask(forms[form])
 		without := maskForms("", tail)[form] + masked
-		for _, part := range append(strings.FieldsFunc(password, func(r rune) bool { return strings.ContainsRune("@:/?#&='\\%"+keywordSpace, r) }), password) {
+		isSeparator := func(r rune) bool { return strings.ContainsRune("@:/?#&='\\%"+keywordSpace, r) }
+		for _, part := range append(strings.FieldsFunc(password, isSeparator), password) {
 			if len(strings.TrimSpace(part)) > 3 && strings.Contains(got, part) && !strings.Contains(without, part) {
 				t.Fatalf("%q of the password is in %q", part, got)
 			}

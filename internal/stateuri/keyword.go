@@ -5,21 +5,22 @@ import (
 	"strings"
 )
 
+// keywordSpace is the white space of keyword/value strings and of options.
 const keywordSpace = " \t\n\r\v\f"
 
-// keywordPair is one key=value of a keyword/value string. start is where its
-// value begins in the string.
+// keywordPair is one key=value of a keyword/value string.
 type keywordPair struct {
 	param
-	start int
+	start int // the index of the value in the string
 }
 
-// parseKeywords reads libpq's other form, "host=h password='it\'s'": white
-// space between the pairs and around '=', a value quoted with ' when it is
-// empty or holds spaces, and \ before a character taken as it is.
+// parseKeywords parses a keyword/value string of libpq, such as
+// "host=h password='it\'s'". White space separates the pairs and may surround '='. A
+// value that is empty or contains spaces is quoted with '. A backslash escapes the
+// next character.
 func parseKeywords(s string) ([]keywordPair, error) {
 	if strings.ContainsRune(s, 0) {
-		return nil, fmt.Errorf("%w: it holds a NUL: remove it", ErrMalformed)
+		return nil, fmt.Errorf("%w: it contains a NUL character: remove it", ErrMalformed)
 	}
 	var pairs []keywordPair
 	for at := skipSpace(s, 0); at < len(s); at = skipSpace(s, at) {
@@ -34,7 +35,7 @@ func parseKeywords(s string) ([]keywordPair, error) {
 		start := skipSpace(s, at+eq+1)
 		value, next, ok := keywordValue(s, start)
 		if !ok {
-			return nil, fmt.Errorf("%w: a quoted value is not closed: end it with '", ErrMalformed)
+			return nil, fmt.Errorf("%w: the closing quote of a value is missing: end the value with '", ErrMalformed)
 		}
 		pairs = append(pairs, keywordPair{param{key, value}, start})
 		at = next
@@ -44,7 +45,7 @@ func parseKeywords(s string) ([]keywordPair, error) {
 
 func errKeyword() error {
 	return fmt.Errorf("%w: neither a postgresql:// URL nor key=value settings "+
-		"(quote a value that holds spaces: password='a b')", ErrMalformed)
+		"(quote a value that contains spaces: password='a b')", ErrMalformed)
 }
 
 func skipSpace(s string, at int) int {
@@ -54,8 +55,8 @@ func skipSpace(s string, at int) int {
 	return at
 }
 
-// keywordValue reads the value at s[at:] and says where it ends. It is not ok
-// when a quoted value has no end.
+// keywordValue reads the value at s[at:] and returns the index after it. ok is false
+// if the closing quote of the value is missing.
 func keywordValue(s string, at int) (value string, end int, ok bool) {
 	var b strings.Builder
 	quoted := at < len(s) && s[at] == '\''
@@ -70,7 +71,7 @@ func keywordValue(s string, at int) (value string, end int, ok bool) {
 		case !quoted && strings.IndexByte(keywordSpace, c) >= 0:
 			return b.String(), at, true
 		case c == '\\':
-			// A backslash that ends the string escapes nothing and is dropped.
+			// A backslash at the end of the string is dropped.
 			if at++; at < len(s) {
 				b.WriteByte(s[at])
 			}

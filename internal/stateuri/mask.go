@@ -5,16 +5,16 @@ import (
 	"strings"
 )
 
-// masked stands where a secret stood.
+// masked replaces a secret.
 const masked = "***"
 
-// Mask hides every password in s, a URL or keyword/value string that may be
-// malformed: in the user part, and in password=, sslpassword= and their like.
-// When in doubt it hides more: all that follows such a parameter, since an
-// unquoted password may go on there; and all but the scheme of what cannot be
-// read in one way alone. A plain path is returned as it is.
+// Mask masks every password in s, which is a URL or a keyword/value string and may be
+// malformed. It masks the password before the '@', and the values of password=,
+// sslpassword= and similar parameters. Everything after such a parameter is masked
+// too, because an unquoted password may continue there. If s is ambiguous, everything
+// but its scheme is masked. A plain path is returned unchanged.
 //
-// s is to be an address alone: of prose that has one in it, nothing is shown.
+// s must be an address and nothing else. Other text is masked completely.
 func Mask(s string) string {
 	scheme, rest, ok := cutScheme(s)
 	switch {
@@ -45,7 +45,7 @@ func maskURL(s string) string {
 	}
 	text := u.scheme + "://"
 	if u.hasUser {
-		// Some encode user:password as a whole.
+		// Some programs percent-encode user:password as a whole.
 		if user, err := decode(u.user); err != nil || strings.Contains(user, ":") {
 			u.user = masked
 		}
@@ -58,7 +58,7 @@ func maskURL(s string) string {
 	return text + u.hosts + u.path + maskQuery(u.query, u.hasQuery)
 }
 
-// maskQuery masks the first secret parameter and drops what follows it.
+// maskQuery masks the first secret parameter and removes everything after it.
 func maskQuery(query string, hasQuery bool) string {
 	if !hasQuery {
 		return ""
@@ -81,7 +81,7 @@ func maskQuery(query string, hasQuery bool) string {
 	return "?" + strings.Join(shown, "&")
 }
 
-// maskKeywords masks the first secret value and drops what follows it.
+// maskKeywords masks the first secret value and removes everything after it.
 func maskKeywords(s string) string {
 	pairs, err := parseKeywords(s)
 	if err != nil {
@@ -95,16 +95,17 @@ func maskKeywords(s string) string {
 	return s
 }
 
-// secretKey matches the name of a parameter that holds a secret, secretValue a
-// value that sets one, as options can.
+// secretKey matches the name of a parameter whose value is a secret. secretValue
+// matches a value that sets such a parameter, as options can.
 var (
 	secretKey   = regexp.MustCompile(`(?i)pass|pwd|secret|token|key`)
 	secretValue = regexp.MustCompile(`(?i)(passw|pwd|secret|token)[\w.]*\s*=`)
 )
 
+// isSecret reports whether the parameter contains a secret.
 func isSecret(key, value string) bool {
 	if key == "passfile" || key == "sslkey" {
-		return false // they name files
+		return false // their values are file names
 	}
 	return secretKey.MatchString(key) || secretValue.MatchString(value)
 }

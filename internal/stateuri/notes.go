@@ -2,8 +2,8 @@ package stateuri
 
 import "strings"
 
-// clientOnly are parameters that other clients act on themselves. asyncpg does
-// not know them and sends them to the server, which refuses the connection.
+// clientOnly are parameters that other clients handle themselves. asyncpg does not
+// know them and sends them to the server, which rejects the connection.
 var clientOnly = map[string]bool{
 	"async_fallback": true, "channel_binding": true, "command_timeout": true,
 	"connect_timeout": true, "connection_limit": true, "currentschema": true,
@@ -24,37 +24,34 @@ var clientOnly = map[string]bool{
 	"tcp_user_timeout": true,
 }
 
-// fileParams name files, which are looked for on the machine that connects.
+// fileParams are parameters whose values are files on the machine that connects.
 var fileParams = map[string]bool{
 	"passfile": true, "service": true, "servicefile": true, "sslcert": true,
 	"sslcrl": true, "sslkey": true, "sslrootcert": true,
 }
 
-// warn notes what will not work, or not everywhere, with the address as it is.
+// warn adds notes about parameters that do not work, or not on every machine.
 func (e *edit) warn() {
-	var refused, files []string
+	var rejected, files []string
 	for _, p := range e.settings {
 		key := strings.ToLower(p.key)
 		switch {
 		case clientOnly[key]:
-			refused = append(refused, p.key)
+			rejected = append(rejected, p.key)
 		case fileParams[key] && p.value != "" && p.value != "system":
 			files = append(files, p.key)
 		}
 	}
-	if len(refused) > 0 {
-		e.notef(
-			"asyncpg sends %s to the server as a setting and the server refuses the connection: remove from the URL",
-			strings.Join(refused, ", "),
-		)
+	if len(rejected) > 0 {
+		e.notef("asyncpg sends %s to the server, which rejects the connection: remove from the URL",
+			strings.Join(rejected, ", "))
 	}
 	if len(files) > 0 {
-		e.notef("%s: every machine that uses the address needs the same file in the same place",
+		e.notef("%s: every machine that uses the address needs the same file at the same path",
 			strings.Join(files, ", "))
 	}
 	if e.get("password") == "" {
-		e.notef(
-			"no password in the address: where the server asks for one, every machine that uses it needs PGPASSWORD or a .pgpass file",
-		)
+		e.notef("no password in the address: if the server requires one, " +
+			"every machine that uses the address needs PGPASSWORD or a .pgpass file")
 	}
 }

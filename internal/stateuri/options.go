@@ -8,29 +8,25 @@ import (
 	"unicode/utf8"
 )
 
-// plainName matches an SQL identifier that means itself without quotes.
+// plainName matches an SQL identifier that need not be quoted.
 var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_$]*$`)
 
-// maxName is the most bytes of an identifier that Postgres keeps.
+// maxName is the maximum length of a PostgreSQL identifier in bytes.
 const maxName = 63
 
-// searchPath gives the setting, such as search_path=flujo,public, that makes
-// unqualified table names fall into schema.
+// searchPath returns the setting that makes schema the first one that is searched,
+// such as search_path=flujo,public.
 func searchPath(schema string) (string, error) {
 	switch {
 	case schema == "":
-		return "", fmt.Errorf("%w: it is empty: give one, such as flujo", ErrSchema)
+		return "", fmt.Errorf("%w: it is empty: specify one, such as flujo", ErrSchema)
 	case !utf8.ValidString(schema) || strings.ContainsRune(schema, 0):
-		return "", fmt.Errorf("%w: it holds a NUL or is not UTF-8: choose another", ErrSchema)
+		return "", fmt.Errorf("%w: it contains a NUL character or is not UTF-8: choose another", ErrSchema)
 	case len(schema) > maxName:
-		return "", fmt.Errorf(
-			"%w: Postgres keeps %d bytes of a name and this one has %d: choose a shorter one",
-			ErrSchema,
-			maxName,
-			len(schema),
-		)
+		return "", fmt.Errorf("%w: it has %d bytes, and PostgreSQL allows %d: choose a shorter one",
+			ErrSchema, len(schema), maxName)
 	case schema == "$user":
-		return "", fmt.Errorf("%w: in search_path, $user stands for the name of the user: choose another", ErrSchema)
+		return "", fmt.Errorf("%w: in search_path, $user means the name of the user: choose another", ErrSchema)
 	case schema == "public":
 		return "search_path=public", nil
 	case plainName.MatchString(schema):
@@ -39,9 +35,9 @@ func searchPath(schema string) (string, error) {
 	return `search_path="` + strings.ReplaceAll(schema, `"`, `""`) + `",public`, nil
 }
 
-// withSetting appends "-c setting" to the options parameter, where the last
-// word on a setting counts, unless they already end with it. A backslash at
-// their end, which escapes nothing, goes.
+// withSetting appends "-c setting" to the parameter options, unless it already ends
+// with it. The last value of a setting takes effect. A backslash at the end of
+// options, which escapes nothing, is removed.
 func withSetting(options, setting string) string {
 	words, whole := splitOptions(options)
 	if !whole {
@@ -57,7 +53,7 @@ func withSetting(options, setting string) string {
 	return options + " " + addition
 }
 
-// setsSearchPath reports whether the options say something about search_path.
+// setsSearchPath reports whether options set search_path.
 func setsSearchPath(options string) bool {
 	words, _ := splitOptions(options)
 	return slices.ContainsFunc(words, func(word string) bool {
@@ -67,9 +63,9 @@ func setsSearchPath(options string) bool {
 	})
 }
 
-// splitOptions cuts the options parameter into words as the server does: white
-// space separates them and a backslash takes the next byte as it is. whole is
-// false when the last backslash has nothing after it; alone it makes no word.
+// splitOptions splits the parameter options into words as the server does: white
+// space separates them, and a backslash escapes the next byte. whole is false if
+// options end with a backslash that escapes nothing; it is not part of a word.
 func splitOptions(options string) (words []string, whole bool) {
 	var word strings.Builder
 	inWord, escaped := false, false
@@ -99,6 +95,7 @@ func splitOptions(options string) (words []string, whole bool) {
 	return words, !escaped
 }
 
+// escapeOption escapes white space and backslashes in a word of options.
 func escapeOption(word string) string {
 	var b strings.Builder
 	for i := range len(word) {
@@ -110,9 +107,9 @@ func escapeOption(word string) string {
 	return b.String()
 }
 
-// plusToSpace writes as %20 each '+' of a raw options value that stands for a
-// space between words: after -c, before a dash, at an end. One inside a value,
-// as in TimeZone=+3, stays a plus.
+// plusToSpace replaces each '+' that separates words in a raw value of options with
+// %20: after -c, before a dash, and at either end. Other pluses, as in TimeZone=+3, are
+// not changed.
 func plusToSpace(raw string) string {
 	var b strings.Builder
 	for i := 0; i < len(raw); {
@@ -135,6 +132,7 @@ func plusToSpace(raw string) string {
 	return b.String()
 }
 
+// separates reports whether a '+' between before and after separates words.
 func separates(before, after string) bool {
 	return before == "" || after == "" ||
 		before == "-c" || strings.HasSuffix(before, "+-c") ||

@@ -6,24 +6,22 @@ import (
 	"strings"
 )
 
-// decode undoes percent-encoding as libpq does: '+' is a plus sign.
+// decode decodes percent-encoding as libpq does: a '+' is a plus sign.
 func decode(raw string) (string, error) {
 	s, err := url.PathUnescape(raw)
 	if err != nil {
-		// Not wrapped: it quotes what it could not read.
-		return "", fmt.Errorf(
-			"%w: a %% is not followed by two hexadecimal digits: write a %% itself as %%25",
-			ErrMalformed,
-		)
+		// Not wrapped: err quotes its input, which may be a password.
+		return "", fmt.Errorf("%w: a %% is not followed by two hexadecimal digits: "+
+			"write a percent sign as %%25", ErrMalformed)
 	}
 	if strings.ContainsRune(s, 0) {
-		return "", fmt.Errorf("%w: it holds an encoded NUL: remove it", ErrMalformed)
+		return "", fmt.Errorf("%w: it contains an encoded NUL character: remove it", ErrMalformed)
 	}
 	return s, nil
 }
 
-// encode percent-encodes all of s but letters, digits, "-._~" and the bytes of
-// safe. A space becomes %20 and never '+', which libpq and pgx read as a plus.
+// encode percent-encodes s, except for letters, digits, "-._~" and the bytes of safe.
+// A space becomes %20 and not '+', which libpq and pgx read as a plus sign.
 func encode(s, safe string) string {
 	const hex = "0123456789ABCDEF"
 	var b strings.Builder

@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// sslModes are the values of sslmode, which asyncpg users also write as ssl=.
+// sslModes are the values of sslmode. asyncpg also accepts them as ssl=.
 var sslModes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 
-// PostgresURL turns a URL as applications write it into one that pgx takes.
-// The driver suffix of the scheme goes (postgresql+psycopg2 and any other), and
-// in the query: '+' between the words of options becomes %20, a raw '=' inside
-// a value %3D, ssl=MODE becomes sslmode=MODE where sslmode is not given, and
-// empty pieces go. Raw spaces become %20, white space around the URL goes, and
-// the scheme is written in lower case. Nothing else is changed.
+// PostgresURL converts a URL as applications write it to one that pgx accepts. It
+// converts the scheme to lower case, and removes its driver suffix, such as +psycopg2,
+// and white space around the URL. Spaces become %20. In the query, '+' between the
+// words of options becomes %20, '=' within a value becomes %3D, ssl=MODE becomes
+// sslmode=MODE if sslmode is not set, and empty parameters are removed. Nothing else
+// is changed.
 //
-// Keyword/value strings and "" are returned as they are. Everything else is
-// ErrMalformed or ErrNotPostgres; the error holds no part of s.
+// Keyword/value strings and "" are returned unchanged. The errors are ErrMalformed and
+// ErrNotPostgres; they contain no part of s.
 func PostgresURL(s string) (string, error) {
 	if _, _, err := parseSettings(s); err != nil {
 		return "", err
@@ -32,7 +32,7 @@ func PostgresURL(s string) (string, error) {
 	return strings.ReplaceAll(u.forPgx(), " ", "%20"), nil
 }
 
-// splitPostgresURL cuts a URL that must be a Postgres one.
+// splitPostgresURL splits a PostgreSQL URL into its parts.
 func splitPostgresURL(s string) (rawURL, error) {
 	u, err := splitURL(strings.TrimSpace(s))
 	if err != nil {
@@ -44,7 +44,7 @@ func splitPostgresURL(s string) (rawURL, error) {
 	return u, nil
 }
 
-// forPgx puts the parts together again, the query as pgx wants it.
+// forPgx joins the parts, with the query in the form that pgx accepts.
 func (u rawURL) forPgx() string {
 	base, _ := cutDriver(u.scheme)
 	text := base + "://"
@@ -62,10 +62,11 @@ func (u rawURL) forPgx() string {
 	return text
 }
 
+// queryForPgx returns the parameters in the form that pgx accepts.
 func (u rawURL) queryForPgx() []string {
 	pairs, err := u.params()
 	if err != nil {
-		return nil // not reached: PostgresURL has read them before
+		return nil // cannot happen: PostgresURL has parsed them
 	}
 	hasMode := slices.ContainsFunc(pairs, func(p param) bool { return p.key == "sslmode" })
 	var pieces []string

@@ -5,22 +5,22 @@ import (
 	"strings"
 )
 
-// rawURL is a URL cut into its parts, none of them decoded. It is cut where
-// libpq and pgx cut it, so that a '?' or '#' in a password stays in it.
+// rawURL holds the parts of a URL, which are not decoded. It is split as libpq and pgx
+// split it, so that a password may contain '?' and '#'.
 type rawURL struct {
-	scheme      string // lower case, driver suffix included
+	scheme      string // lower case, with the driver suffix
 	user        string
 	password    string
-	hasUser     bool // there is an '@'
-	hasPassword bool // there is a ':' before the '@'
+	hasUser     bool // the URL has an '@'
+	hasPassword bool // the URL has a ':' before the '@'
 	hosts       string
 	path        string // with its leading '/'
 	query       string
 	hasQuery    bool
 }
 
-// cutScheme cuts s at "://" and reports whether what stands before it can be a
-// scheme, which it gives in lower case.
+// cutScheme splits s at "://" and returns the scheme in lower case. ok is false if the
+// text before it cannot be a scheme.
 func cutScheme(s string) (scheme, rest string, ok bool) {
 	scheme, rest, ok = strings.Cut(s, "://")
 	if !ok || scheme == "" {
@@ -41,7 +41,8 @@ func isURL(s string) bool {
 	return ok
 }
 
-// cutDriver cuts SQLAlchemy's driver from a scheme: postgresql+asyncpg.
+// cutDriver splits SQLAlchemy's driver suffix from a scheme, such as
+// postgresql+asyncpg.
 func cutDriver(scheme string) (base, driver string) {
 	base, driver, _ = strings.Cut(scheme, "+")
 	return base, driver
@@ -49,9 +50,8 @@ func cutDriver(scheme string) (base, driver string) {
 
 func isPostgresScheme(base string) bool { return base == "postgresql" || base == "postgres" }
 
-// splitURL cuts s, which has a scheme. It refuses what can be read in two
-// ways: an '@' after the one that ends the credentials is most likely part of
-// a password that was not percent-encoded.
+// splitURL splits s, which has a scheme. It rejects an ambiguous URL: an '@' after
+// the credentials is most likely part of a password that was not percent-encoded.
 func splitURL(s string) (rawURL, error) {
 	if err := checkText(s); err != nil {
 		return rawURL{}, err
@@ -67,7 +67,7 @@ func splitURL(s string) (rawURL, error) {
 		rest = rest[i+1:]
 	}
 	if strings.Contains(rest, "@") {
-		return rawURL{}, fmt.Errorf("%w: an @ stands after the credentials: "+
+		return rawURL{}, fmt.Errorf("%w: an @ follows the credentials: "+
 			"percent-encode the password (@ as %%40, / as %%2F, : as %%3A)", ErrMalformed)
 	}
 	rest, u.query, u.hasQuery = strings.Cut(rest, "?")
@@ -78,19 +78,17 @@ func splitURL(s string) (rawURL, error) {
 	return u, nil
 }
 
-// checkText refuses the characters that no address may hold as they are.
+// checkText returns an error if s contains a control character.
 func checkText(s string) error {
 	if i := strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }); i >= 0 {
-		return fmt.Errorf(
-			"%w: it holds a control character (NUL, tab, line end): remove or percent-encode it",
-			ErrMalformed,
-		)
+		return fmt.Errorf("%w: it contains a control character (NUL, tab, line end): "+
+			"remove or percent-encode it", ErrMalformed)
 	}
 	return nil
 }
 
-// settings decodes the parts into what they set. A query parameter overrides
-// the authority, and of two equal parameters the last counts, as in libpq and pgx.
+// settings decodes the parts. As in libpq and pgx, a query parameter overrides the
+// authority, and of several parameters with the same name the last takes effect.
 func (u rawURL) settings() (settings, error) {
 	hosts, ports, err := splitHosts(u.hosts)
 	if err != nil {
@@ -122,7 +120,7 @@ func (u rawURL) settings() (settings, error) {
 	return s, nil
 }
 
-// params decodes the query. Empty pieces are left out.
+// params decodes the query. Empty parameters are left out.
 func (u rawURL) params() ([]param, error) {
 	var pairs []param
 	for piece := range strings.SplitSeq(u.query, "&") {
@@ -132,10 +130,8 @@ func (u rawURL) params() ([]param, error) {
 		rawKey, rawValue, ok := strings.Cut(piece, "=")
 		key, err := decode(rawKey)
 		if !ok || err != nil || !plainKey.MatchString(key) {
-			return nil, fmt.Errorf(
-				"%w: a query parameter is not name=value (write an & inside a value as %%26)",
-				ErrMalformed,
-			)
+			return nil, fmt.Errorf("%w: a query parameter is not name=value "+
+				"(write an & within a value as %%26)", ErrMalformed)
 		}
 		if key == "options" {
 			rawValue = plusToSpace(rawValue)
@@ -149,8 +145,8 @@ func (u rawURL) params() ([]param, error) {
 	return pairs, nil
 }
 
-// splitHosts cuts "h1:1,[::2]:2" into the two lists "h1,::2" and "1,2". The
-// list of ports is empty when no host has one.
+// splitHosts splits "h1:1,[::2]:2" into the two lists "h1,::2" and "1,2". The list of
+// ports is empty if no host has one.
 func splitHosts(list string) (hosts, ports string, err error) {
 	var hs, ps []string
 	for item := range strings.SplitSeq(list, ",") {
@@ -159,7 +155,8 @@ func splitHosts(list string) (hosts, ports string, err error) {
 			var closed bool
 			host, port, closed = strings.Cut(inner, "]")
 			if !closed || host == "" || (port != "" && port[0] != ':') {
-				return "", "", fmt.Errorf("%w: a bracketed host is not [address] or [address]:port", ErrMalformed)
+				return "", "", fmt.Errorf("%w: a host in brackets is neither [address] nor [address]:port",
+					ErrMalformed)
 			}
 			port = strings.TrimPrefix(port, ":")
 		}

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// render writes the settings as a postgresql:// URL which asyncpg, libpq and
-// pgx read alike: TCP hosts stand in the authority, Unix sockets in the
-// parameters, since asyncpg takes the authority first and libpq the parameters.
+// render returns the settings as a postgresql:// URL that asyncpg, libpq and pgx read
+// in the same way. TCP hosts are in the authority and Unix sockets in the parameters,
+// because asyncpg prefers the authority and libpq the parameters.
 func (s settings) render() (string, error) {
 	hosts, err := s.hosts()
 	if err != nil {
@@ -33,6 +33,7 @@ func (s settings) render() (string, error) {
 	return b.String(), nil
 }
 
+// userinfo returns user and password, followed by '@'; "" without a user.
 func (s settings) userinfo() string {
 	user, password := s.get("user"), s.get("password")
 	switch {
@@ -44,6 +45,7 @@ func (s settings) userinfo() string {
 	return ""
 }
 
+// authority returns the hosts and their ports as they are written in a URL.
 func authority(hosts []hostPort) string {
 	var list []string
 	for _, h := range hosts {
@@ -59,8 +61,8 @@ func authority(hosts []hostPort) string {
 	return strings.Join(list, ",")
 }
 
-// query gives the parameters that follow the '?', hosts among them when one is
-// a socket.
+// query returns the parameters after the '?'. The hosts are among them if one is a
+// socket.
 func (s settings) query(hosts []hostPort, sockets bool) []param {
 	var rest settings
 	for _, p := range s {
@@ -81,19 +83,19 @@ func (s settings) query(hosts []hostPort, sockets bool) []param {
 	return rest
 }
 
-// portList gives a port for every host, which asyncpg insists on, or "" when
-// none is given.
+// portList returns a port for every host, as asyncpg requires, or "" if no host has a
+// port.
 func portList(hosts []hostPort) string {
-	given := false
+	hasPort := false
 	var list []string
 	for _, h := range hosts {
-		given = given || h.port != 0
+		hasPort = hasPort || h.port != 0
 		if h.port == 0 {
 			h.port = defaultPort
 		}
 		list = append(list, strconv.Itoa(int(h.port)))
 	}
-	if !given {
+	if !hasPort {
 		return ""
 	}
 	return strings.Join(list, ",")

@@ -2,14 +2,14 @@ package stateuri
 
 import "strings"
 
-// Resolve gives the address that Flujo's configuration comes to. An explicit
-// FLUJO_STATE_URI wins and is returned as it is, byte for byte. Else a sqlite
-// databaseURL, whatever file it names, gives the address of sqlitePath, which
-// must be absolute; and a Postgres databaseURL gives what Cutover makes of it,
-// with its notes.
+// Resolve returns the address that results from Flujo's configuration. An explicit
+// FLUJO_STATE_URI takes precedence and is returned unchanged. Otherwise the result
+// depends on databaseURL. For a sqlite URL it is the address of sqlitePath, which must
+// be absolute; the file that the URL names is ignored. For a PostgreSQL URL it is the
+// result of Cutover, with its notes.
 //
-// It returns ErrNotSet when neither is set, ErrPath when no address can name
-// sqlitePath, and Cutover's errors.
+// Resolve returns ErrNotSet if neither is set, ErrPath if Flujo cannot read sqlitePath
+// from an address, and the errors of Cutover.
 func Resolve(explicit, databaseURL string, known Known, schema, sqlitePath string) (Address, []string, error) {
 	if explicit != "" {
 		return newAddress(explicit), nil, nil

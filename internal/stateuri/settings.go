@@ -9,21 +9,21 @@ import (
 	"strings"
 )
 
-// defaultPort is the port that libpq, pgx and asyncpg take when none is given.
+// defaultPort is the port that libpq, pgx and asyncpg use by default.
 const defaultPort = 5432
 
-// plainKey matches what can be the name of a parameter. Anything else is part
-// of something that was cut in the wrong place, perhaps of a password.
+// plainKey matches the name of a parameter. Other text may be part of a password that
+// was not percent-encoded.
 var plainKey = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.$-]*$`)
 
 // param is one connection parameter, decoded.
 type param struct{ key, value string }
 
-// settings are the parameters of an address in the order in which they were
-// first given, each key once, under pgx's names.
+// settings are the parameters of an address, under pgx's names. Each key occurs once,
+// at the position at which it was first set.
 type settings []param
 
-// canonicalKey gives pgx's name for a parameter.
+// canonicalKey returns pgx's name for a parameter.
 func canonicalKey(key string) string {
 	if key == "dbname" {
 		return "database"
@@ -54,8 +54,8 @@ func (s *settings) remove(key string) {
 	*s = slices.DeleteFunc(*s, func(p param) bool { return p.key == key })
 }
 
-// parseSettings reads a Postgres URL or keyword/value string. driver is the
-// suffix of its scheme, if any.
+// parseSettings parses a PostgreSQL URL or a keyword/value string. driver is the
+// driver suffix of the scheme, if any.
 func parseSettings(text string) (s settings, driver string, err error) {
 	if isURL(text) {
 		u, err := splitPostgresURL(text)
@@ -82,21 +82,21 @@ func keywordSettings(text string) (settings, error) {
 	var s settings
 	for _, p := range pairs {
 		if p.key == "user" && p.value == "" {
-			continue // as libpq does: an empty user leaves an earlier one
+			continue // as in libpq, an empty user does not override an earlier one
 		}
 		s.set(canonicalKey(p.key), p.value)
 	}
 	return s, nil
 }
 
-// hostPort is one server. A port of 0 is not given.
+// hostPort is the address of one server. A port of 0 is the default port.
 type hostPort struct {
 	host string
 	port uint16
 }
 
-// hosts pairs the list of hosts with that of ports; one port is for all hosts.
-// It gives nothing when neither is set.
+// hosts returns the hosts with their ports. A single port applies to all hosts. The
+// result is nil if neither is set.
 func (s settings) hosts() ([]hostPort, error) {
 	if s.get("host") == "" && s.get("port") == "" {
 		return nil, nil
@@ -104,12 +104,8 @@ func (s settings) hosts() ([]hostPort, error) {
 	names := strings.Split(s.get("host"), ",")
 	ports := strings.Split(s.get("port"), ",")
 	if len(ports) > 1 && len(ports) != len(names) {
-		return nil, fmt.Errorf(
-			"%w: %d ports for %d hosts: give one port, or one for each host",
-			ErrMalformed,
-			len(ports),
-			len(names),
-		)
+		return nil, fmt.Errorf("%w: %d ports for %d hosts: specify one port, or one for each host",
+			ErrMalformed, len(ports), len(names))
 	}
 	list := make([]hostPort, len(names))
 	for i, name := range names {
@@ -117,7 +113,7 @@ func (s settings) hosts() ([]hostPort, error) {
 		port, err := strconv.ParseUint(text, 10, 16)
 		if text != "" && (err != nil || port == 0) {
 			return nil, fmt.Errorf("%w: a port is not a number from 1 to 65535 "+
-				"(or the password holds a / that must be written as %%2F)", ErrMalformed)
+				"(or the password contains a / that must be written as %%2F)", ErrMalformed)
 		}
 		if err := checkHost(name, len(names) > 1); err != nil {
 			return nil, err
@@ -127,15 +123,15 @@ func (s settings) hosts() ([]hostPort, error) {
 	return list, nil
 }
 
-// checkHost refuses what asyncpg, libpq and pgx would not all take as a host.
+// checkHost returns an error for a host that asyncpg, libpq or pgx does not accept.
 func checkHost(name string, inList bool) error {
 	switch {
 	case name == "" && inList:
-		return fmt.Errorf("%w: a host in the list of hosts is empty: name it", ErrMalformed)
+		return fmt.Errorf("%w: a host in the list of hosts is empty: specify or remove it", ErrMalformed)
 	case isSocket(name):
 		return nil
 	case strings.ContainsAny(name, " \t\n\r\v\f"):
-		return fmt.Errorf("%w: a host holds white space: remove it", ErrMalformed)
+		return fmt.Errorf("%w: a host contains white space: remove it", ErrMalformed)
 	case strings.Contains(name, ":"):
 		if _, err := netip.ParseAddr(name); err != nil {
 			return fmt.Errorf("%w: a host with a colon is not an IPv6 address: write [address]:port", ErrMalformed)
@@ -147,7 +143,7 @@ func checkHost(name string, inList bool) error {
 // isSocket reports whether host is the directory of a Unix socket.
 func isSocket(host string) bool { return strings.HasPrefix(host, "/") }
 
-// isLocal reports whether a connection to host stays on this machine.
+// isLocal reports whether host is this machine.
 func isLocal(host string) bool {
 	if host == "" || isSocket(host) || strings.EqualFold(host, "localhost") {
 		return true

@@ -41,7 +41,9 @@ func TestSQLitePath(t *testing.T) {
 }
 
 func TestRollback(t *testing.T) {
-	for _, path := range []string{"/srv/flujo_state.db", "/my state/100%.db", "/a%20b.db", "/x@y:z;é.db", "//double.db"} {
+	for _, path := range []string{
+		"/srv/flujo_state.db", "/my state/100%.db", "/a%20b.db", "/x@y:z;é.db", "//double.db",
+	} {
 		a := Rollback(path)
 		if a.Reveal() != "sqlite:///"+path || a.String() != a.Reveal() || !a.IsSQLite() {
 			t.Errorf("%s: %s", path, a)

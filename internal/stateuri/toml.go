@@ -7,17 +7,17 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// StateURIFromTOML gives the state_uri that stands at the top level of
-// flujo.toml, whose whole text it takes, or "" when there is none. Its errors
-// say where the text is wrong and quote nothing of it.
+// StateURIFromTOML returns the top-level state_uri of flujo.toml, whose content is
+// text, or "" if there is none. Its errors give the position of a syntax error, and
+// contain no part of text.
 func StateURIFromTOML(text []byte) (string, error) {
 	var file map[string]any
 	if err := toml.Unmarshal(text, &file); err != nil {
-		// Not wrapped: it may quote the line, and the line may hold a password.
+		// Not wrapped: err may quote the line, which may contain a password.
 		var syntax *toml.DecodeError
 		if errors.As(err, &syntax) {
 			line, column := syntax.Position()
-			return "", fmt.Errorf("flujo.toml is not valid TOML at line %d, column %d: fix it there", line, column)
+			return "", fmt.Errorf("flujo.toml is not valid TOML at line %d, column %d: fix it", line, column)
 		}
 		return "", errors.New("flujo.toml is not valid TOML: fix it")
 	}

@@ -313,7 +313,7 @@ func wantEveryCell(t *testing.T, path, formatName string, ignored []string) {
 	if err := result.Text(&text); err != nil {
 		t.Fatal(err)
 	}
-	if line := "left alone: tables that are not Flujo's: " + strings.Join(ignored, ", ") + "\n"; len(ignored) > 0 &&
+	if line := "ignored tables, which are not Flujo's: " + strings.Join(ignored, ", ") + "\n"; len(ignored) > 0 &&
 		!strings.Contains(text.String(), line) {
 		t.Errorf("the report does not say %q:\n%s", line, &text)
 	}
@@ -560,9 +560,9 @@ func TestUnknownFormatIsRefused(t *testing.T) {
 		words  string
 	}{
 		"no table of Flujo's":   {map[string]string{"notes": "x T"}, "none of Flujo's tables"},
-		"runs without a status": {withoutColumns("runs", "status"), "no column runs.status"},
+		"runs without a status": {withoutColumns("runs", "status"), "missing columns: runs.status"},
 		"several": {withoutColumns("steps", "run_id", "step_index"),
-			"no column steps.run_id, steps.step_index"},
+			"missing columns: steps.run_id, steps.step_index"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

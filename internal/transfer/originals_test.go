@@ -161,25 +161,25 @@ func compareFindings(a, b finding) int {
 
 // explanations holds the report's text for each reason.
 var explanations = map[string]string{
-	"nul-removed": "NUL characters were removed", "lone-surrogate": "lone surrogates became U+FFFD",
-	"invalid-utf8":             "bytes that are not UTF-8 became U+FFFD",
-	"non-finite-number":        "NaN or Infinity became a JSON string",
-	"invalid-json":             "what is not JSON became a JSON string",
-	"json-number-out-of-range": "JSON with a number beyond numeric became a JSON string",
-	"json-too-deep":            "JSON nested past the server's limit became a JSON string",
-	"number-as-text":           "a number became text",
-	"rounded":                  "a fraction was rounded to a whole number",
-	"text-as-number":           "text became the number that it says",
-	"not-a-number":             "what is no number could not be one",
-	"out-of-range":             "a number was beyond the column's type",
-	"invalid-boolean":          "what is neither 0 nor 1 became a boolean",
-	"time-inferred":            "an absent or unreadable time was taken from elsewhere",
-	"epoch-time":               "seconds since 1970 became a time",
-	"time-truncated":           "a time was cut to microseconds", "unmapped-column": "Flujo's table has no such column",
-	"null-key": "the key is NULL", "nul-in-key": "the key holds a NUL character",
+	"nul-removed": "NUL characters were removed", "lone-surrogate": "lone surrogates were replaced with U+FFFD",
+	"invalid-utf8":             "bytes that are not UTF-8 were replaced with U+FFFD",
+	"non-finite-number":        "NaN or Infinity was stored as a JSON string",
+	"invalid-json":             "text that is not JSON was stored as a JSON string",
+	"json-number-out-of-range": "JSON with an out-of-range number was stored as a JSON string",
+	"json-too-deep":            "JSON nested past the server's limit was stored as a JSON string",
+	"number-as-text":           "a number was converted to text",
+	"rounded":                  "a number was rounded to fit the column's type",
+	"text-as-number":           "text was converted to a number",
+	"not-a-number":             "the value is not a number",
+	"out-of-range":             "the number is out of range for the column's type",
+	"invalid-boolean":          "a value other than 0 and 1 was converted to a boolean",
+	"time-inferred":            "a missing or unreadable timestamp was replaced with an inferred one",
+	"epoch-time":               "seconds since 1970 were converted to a timestamp",
+	"time-truncated":           "a timestamp was truncated to microseconds", "unmapped-column": "Flujo's PostgreSQL table has no such column",
+	"null-key": "the key is NULL", "nul-in-key": "the key contains a NUL character",
 	"duplicate-key": "another row has the same key in PostgreSQL",
-	"missing-value": "NULL where a value is due", "json-too-large": "JSON over jsonb's size",
-	"text-too-long": "text too long for Flujo's index on it",
+	"missing-value": "a required column is NULL", "json-too-large": "the JSON exceeds jsonb's size limits",
+	"text-too-long": "the text is too long for Flujo's index on the column",
 }
 
 // explanation returns the report's text for a list of reasons.
@@ -279,7 +279,7 @@ func wantText(t testing.TB, result *report.Migration, lines []changeLine) {
 		case c.rejected:
 			what = c.table + ": rows quarantined: "
 		case c.reason == "unmapped-column":
-			what = c.table + "." + c.column + ": original kept: "
+			what = c.table + "." + c.column + ": original value stored: "
 		}
 		more := ""
 		if c.count > int64(len(keys)) {

@@ -474,7 +474,7 @@ func TestReplaceTampered(t *testing.T) {
 		t.Fatalf("got %+v and error %v, want a mismatch of one row", result, err)
 	}
 	var text strings.Builder
-	if err := result.Text(&text); err != nil || !strings.Contains(text.String(), "the database is as it was") {
+	if err := result.Text(&text); err != nil || !strings.Contains(text.String(), "the database was not changed") {
 		t.Errorf("got error %v and the report\n%s", err, text.String())
 	}
 	if after := databaseState(t, conn); after != before {

@@ -400,7 +400,7 @@ func TestRestoreRefuses(t *testing.T) {
 		{"another schema", func(t *testing.T, o *transfer.RestoreOptions) {
 			o.Postgres = pgtest.Database(t)
 			run(t, connect(t, o.Postgres), "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
-		}, clierr.Refused, []string{"another shape"}},
+		}, clierr.Refused, []string{"differ from Flujo"}},
 		{"an unknown column", func(t *testing.T, o *transfer.RestoreOptions) {
 			o.Postgres = pgtest.Database(t)
 			initialize(t, o.Postgres, "")

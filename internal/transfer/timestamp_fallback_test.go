@@ -85,7 +85,7 @@ func TestNaiveTimestamps(t *testing.T) {
 			if err := result.Text(&text); err != nil {
 				t.Fatal(err)
 			}
-			line := fmt.Sprintf("times without a zone, taken as %s: %d in steps.created_at\n", c.want, naive)
+			line := fmt.Sprintf("timestamps without a time zone, interpreted as %s: %d in steps.created_at\n", c.want, naive)
 			if !strings.Contains(text.String(), line) {
 				t.Errorf("the report does not say %q:\n%s", line, &text)
 			}

@@ -129,11 +129,11 @@ func TestVerifyDrift(t *testing.T) {
 	}{
 		{"a run is saved", []string{"INSERT INTO flujo.runs (run_id, pipeline_id, pipeline_name, pipeline_version, " +
 			"status, created_at, updated_at) VALUES ('new', 'p', 'n', '1', 'running', now(), now())"},
-			"runs", 1, 0, 0, `runs "new" is in PostgreSQL and not in the file`},
+			"runs", 1, 0, 0, `runs "new" is in PostgreSQL but not in the state file`},
 		{"a step is saved",
 			[]string{fmt.Sprintf("INSERT INTO flujo.steps (run_id, step_name, step_index, status, output, created_at) "+
 				"VALUES ('%s', 's', 9, 'completed', '{\"a\": 1}', now())", run1)},
-			"steps", 1, 0, 0, `steps "214" is in PostgreSQL and not in the file`},
+			"steps", 1, 0, 0, `steps "214" is in PostgreSQL but not in the state file`},
 		{"a run ends", []string{fmt.Sprintf("UPDATE flujo.runs SET status = 'ended', updated_at = now() "+
 			"WHERE run_id = '%s'", run1)},
 			"runs", 0, 1, 0, `column status`},
@@ -141,7 +141,7 @@ func TestVerifyDrift(t *testing.T) {
 			"pipeline_name, pipeline_version, current_step_index, pipeline_context, status, created_at, updated_at) "+
 			"VALUES ('%s', 'p', 'n', '1', 3, '{\"x\": 1}', 'paused', now(), now()) ON CONFLICT (run_id) DO UPDATE SET "+
 			"pipeline_context = EXCLUDED.pipeline_context, status = EXCLUDED.status", run1)},
-			"workflow_state", 0, 1, 0, `column pipeline_context: the file has {`},
+			"workflow_state", 0, 1, 0, `column pipeline_context: the state file has {`},
 		{"a run is deleted", []string{fmt.Sprintf("DELETE FROM flujo.runs WHERE run_id = '%s'", run2)},
 			"steps", 0, 0, steps2, "is not in PostgreSQL"},
 		{"state is saved", []string{"INSERT INTO flujo.system_state (key, value, updated_at) " +
