@@ -244,11 +244,11 @@ func TestBadInput(t *testing.T) {
 		words []string
 	}{
 		{"no such file", []string{"migrate", "--sqlite", "nowhere.db", "--postgres", url}, 2, []string{"nowhere.db", "the file does not exist", "--sqlite"}},
-		{"a folder", []string{"migrate", "--sqlite", dir, "--postgres", url}, 2, []string{"a folder"}},
+		{"a folder", []string{"migrate", "--sqlite", dir, "--postgres", url}, 2, []string{"a directory"}},
 		{"empty file", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "empty.db"), ""), "--postgres", url}, 3, []string{"empty"}},
 		{"not SQLite", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "text.db"), strings.Repeat("some text\n", 100)), "--postgres", url}, 3, []string{"not a SQLite database", "encrypted"}},
 		{"encrypted", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "enc.db"), scrambled(whole)), "--postgres", url}, 3, []string{"encrypted"}},
-		{"truncated", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "cut.db"), string(whole[:100_000])), "--postgres", url}, 3, []string{"cut off"}},
+		{"truncated", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "cut.db"), string(whole[:100_000])), "--postgres", url}, 3, []string{"truncated while"}},
 		{"no Flujo tables", []string{"migrate", "--sqlite", noFlujo, "--postgres", url}, 3, []string{"none of Flujo's tables"}},
 		{"unknown flag", []string{"migrate", "--sqlit", good}, 2, []string{"sqlit", "--help"}},
 		{"unknown command", []string{"migrat"}, 2, []string{"migrat", "--help"}},
