@@ -243,7 +243,7 @@ func TestBadInput(t *testing.T) {
 	}{
 		{"no such file", []string{"migrate", "--sqlite", "nowhere.db", "--postgres", url}, 2,
 			[]string{"nowhere.db", "the file does not exist", "--sqlite"}},
-		{"a folder", []string{"migrate", "--sqlite", dir, "--postgres", url}, 2, []string{"a folder"}},
+		{"a folder", []string{"migrate", "--sqlite", dir, "--postgres", url}, 2, []string{"a directory"}},
 		{"empty file", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "empty.db"), ""), "--postgres", url},
 			3, []string{"empty"}},
 		{"not SQLite", []string{"migrate", "--postgres", url,
@@ -252,7 +252,7 @@ func TestBadInput(t *testing.T) {
 		{"encrypted", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "enc.db"), scrambled(whole)),
 			"--postgres", url}, 3, []string{"encrypted"}},
 		{"truncated", []string{"migrate", "--sqlite", write(t, filepath.Join(dir, "cut.db"), string(whole[:100_000])),
-			"--postgres", url}, 3, []string{"cut off"}},
+			"--postgres", url}, 3, []string{"truncated while"}},
 		{"no Flujo tables", []string{"migrate", "--sqlite", noFlujo, "--postgres", url}, 3,
 			[]string{"none of Flujo's tables"}},
 		{"unknown flag", []string{"migrate", "--sqlit", good}, 2, []string{"sqlit", "--help"}},

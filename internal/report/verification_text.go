@@ -30,7 +30,7 @@ func (v *Verification) Text(w io.Writer) error {
 func (v *Verification) receipt(w io.Writer) {
 	r := v.Receipt
 	if r == nil {
-		fmt.Fprintf(w, "receipt   none in this schema: changes after the migration cannot be told from a bad copy\n")
+		fmt.Fprintf(w, "receipt   none in this schema: changes after the migration cannot be told from a copy mismatch\n")
 		return
 	}
 	checksum := "the state file's checksum equals the receipt's"
