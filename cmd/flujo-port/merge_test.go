@@ -41,8 +41,8 @@ func TestMerge(t *testing.T) {
 		if code != 0 {
 			t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 		}
-		for _, want := range []string{"after the merge every run was read back and compared with the version written last",
-			"merging",
+		for _, want := range []string{
+			"after the merge every run was read back and compared with the version written last", "merging",
 			"kept in PostgreSQL; the state file's version differs but has the same time (\"tracker:3\")"} {
 			if !strings.Contains(stdout+stderr, want) {
 				t.Errorf("%v: nothing says %q:\n%s%s", args, want, stdout, stderr)

@@ -24,7 +24,8 @@ func TestVerify(t *testing.T) {
 		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code := p.run(t, "verify", "--sqlite", file)
-	if code != 0 || !strings.HasPrefix(stdout, "Equal") || !strings.Contains(stdout, "the state file's checksum equals the receipt's") {
+	if code != 0 || !strings.HasPrefix(stdout, "Equal") ||
+		!strings.Contains(stdout, "the state file's checksum equals the receipt's") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 

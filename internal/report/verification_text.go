@@ -30,7 +30,8 @@ func (v *Verification) Text(w io.Writer) error {
 func (v *Verification) receipt(w io.Writer) {
 	r := v.Receipt
 	if r == nil {
-		fmt.Fprintf(w, "receipt   none in this schema: changes after the migration cannot be told from a copy mismatch\n")
+		fmt.Fprintln(w, "receipt   none in this schema: "+
+			"changes after the migration cannot be told from a copy mismatch")
 		return
 	}
 	checksum := "the state file's checksum equals the receipt's"

@@ -94,7 +94,8 @@ func TestCheckFile(t *testing.T) {
 		words            []string
 	}{
 		{"a good file", fixture, "readable", report.OK, []string{"flujo_state.db", "424 KiB"}},
-		{"no file", "/nowhere/flujo_state.db", "readable", report.Error, []string{"the file does not exist", "--sqlite"}},
+		{"no file", "/nowhere/flujo_state.db", "readable", report.Error,
+			[]string{"the file does not exist", "--sqlite"}},
 		{"a good file is sound", fixture, "integrity", report.OK, []string{"quick_check"}},
 		{"a broken file", broken, "integrity", report.Error, []string{"damaged"}},
 		{"a good file's format", fixture, "file format", report.OK, []string{"Flujo 0.6"}},

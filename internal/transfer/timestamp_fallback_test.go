@@ -85,7 +85,8 @@ func TestNaiveTimestamps(t *testing.T) {
 			if err := result.Text(&text); err != nil {
 				t.Fatal(err)
 			}
-			line := fmt.Sprintf("timestamps without a time zone, interpreted as %s: %d in steps.created_at\n", c.want, naive)
+			line := fmt.Sprintf("timestamps without a time zone, interpreted as %s: %d in steps.created_at\n",
+				c.want, naive)
 			if !strings.Contains(text.String(), line) {
 				t.Errorf("the report does not say %q:\n%s", line, &text)
 			}
@@ -173,7 +174,8 @@ var fallbacks = []struct {
 		"14",
 		"steps.created_at",
 	},
-	{"runs.created_at", "now", []fallbackRow{{"runs", cells{"updated_at": ""}}}, "", "the modification time of the state file"},
+	{"runs.created_at", "now", []fallbackRow{{"runs", cells{"updated_at": ""}}}, "",
+		"the modification time of the state file"},
 	{
 		"runs.updated_at",
 		"",
@@ -258,7 +260,8 @@ var fallbacks = []struct {
 	{"traces.created_at", "", []fallbackRow{{"runs", cells{"updated_at": day(26)}}}, "26", "runs.updated_at"},
 	{"system_state.updated_at", "", nil, "", "the modification time of the state file"},
 	{"system_state.updated_at", nil, nil, "", "the modification time of the state file"},
-	{"system_state.updated_at", "0001-01-01T00:00:00+01:00", nil, "", "the modification time of the state file"}, // before the year 1 in UTC
+	// Before the year 1 in UTC.
+	{"system_state.updated_at", "0001-01-01T00:00:00+01:00", nil, "", "the modification time of the state file"},
 	{"system_state.updated_at", "9999-12-31T23:59:59-01:00", nil, "", "the modification time of the state file"},
 	{"system_state.updated_at", int64(253402300800), nil, "", "the modification time of the state file"},
 }
