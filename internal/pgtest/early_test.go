@@ -70,16 +70,18 @@ func TestEndedEarlyLeavesNothing(t *testing.T) {
 			cmd.Env = append(os.Environ(), envHang+"=1", EnvServer+"="+s.URL("postgres"), "TMPDIR="+root, "GOTMPDIR=",
 				"GORACE=atexit_sleep_ms=0")
 			cmd.Stderr = os.Stderr
-			in, err := cmd.StdinPipe()
+			// Not StdinPipe: Wait would close it, and the helper could end by that.
+			stdin, in, err := os.Pipe()
 			if err != nil {
 				t.Fatal(err)
 			}
+			cmd.Stdin = stdin
 			t.Cleanup(func() { _ = in.Close() })
 			out, err := cmd.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := cmd.Start(); err != nil {
+			if err := errors.Join(cmd.Start(), stdin.Close()); err != nil {
 				t.Fatal(err)
 			}
 			var pid int

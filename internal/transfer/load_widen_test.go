@@ -267,7 +267,7 @@ func TestExistingWiderTypes(t *testing.T) {
 			}
 			for _, name := range result.Widened {
 				if _, was := wider[name]; was {
-					t.Errorf("%s was already bigint, but the report says that it was made bigint", name)
+					t.Errorf("%s was already bigint, but the report says that it was changed to bigint", name)
 				}
 			}
 			next := one(t, conn, "SELECT max(id) + 1 FROM flujo.steps")
