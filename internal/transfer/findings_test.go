@@ -173,7 +173,7 @@ func TestExactFloats(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, r := range want {
-				line := fmt.Sprintf(" values in %s, by at most %.1g of the value (--exact-floats keeps them)",
+				line := fmt.Sprintf(" values in %s, by at most %.1g of the value (--exact-floats prevents this)",
 					r.Column, r.Largest)
 				if !strings.Contains(text.String(), line) {
 					t.Errorf("the report does not say %q:\n%s", line, &text)

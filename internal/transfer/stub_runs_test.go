@@ -67,7 +67,7 @@ func TestStubRuns(t *testing.T) {
 	url := pgtest.Database(t)
 	o := options(t, path, url)
 	o.Strict = true
-	wantStrict(t, o, plural(len(want), "run"))
+	wantStrict(t, o, plural(len(want), "stub run"))
 	o.Strict = false
 	result := migrate(t, o)
 	conn := connect(t, url)
