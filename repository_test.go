@@ -4,7 +4,6 @@ package repository_test
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"path"
 	"regexp"
 	"slices"
@@ -16,11 +15,14 @@ var (
 	// A path that starts with "..", and what may stand in front of it: nothing
 	// of a path, except the shell's `$(dirname "$0")/`.
 	upward = regexp.MustCompile(`(?:^|[^\w./)-]|\)/)((?:\.\./)+[\w./-]*|\.\.(?:[^\w./-]|$))`)
+	// A path that begins with a variable or a quoted part, and then leads up.
+	// From where is not known, so it is an error wherever it leads.
+	anchored = regexp.MustCompile("(?:\\$\\w+|[}\"'`])/((?:\\.\\./)+[\\w./-]*)")
 	// Go's filepath.Join of such a path.
 	joined = regexp.MustCompile(`"\.\."(?:,\s*"[^"]*")+`)
 	// Folders that exist on one machine only.
 	machine = regexp.MustCompile(
-		`(?:^|[^\w./$}-])/(?:work|root|builds|Users)/[\w./-]*|(?:^|[^\w./-])/tmp/[\w-]+/[\w./-]*`,
+		`(?:^|[^\w./$}-])/(?:work|root|builds|Users|mnt|media)/[\w./-]*|(?:^|[^\w./-])/tmp/[\w-]+/[\w./-]*`,
 	)
 )
 
@@ -43,6 +45,9 @@ func outside(name, content string) (paths []string) {
 			paths = append(paths, up)
 		}
 	}
+	for _, match := range anchored.FindAllStringSubmatch(content, -1) {
+		paths = append(paths, match[1])
+	}
 	for _, match := range machine.FindAllString(content, -1) {
 		paths = append(paths, strings.TrimLeft(match, "\"'`=:( \t\n"))
 	}
@@ -53,15 +58,7 @@ func outside(name, content string) (paths []string) {
 // repository, so that a clone with nothing next to it builds and passes its tests.
 func TestSelfContained(t *testing.T) {
 	t.Parallel()
-	listed, err := exec.Command("git", "ls-files", "-z").Output()
-	if err != nil {
-		t.Skipf("needs git and a clone, to list the tracked files: %v", err)
-	}
-	names := strings.Split(strings.TrimRight(string(listed), "\x00"), "\x00")
-	if !slices.Contains(names, "repository_test.go") {
-		t.Fatalf("git lists %d files, and this one is not among them", len(names))
-	}
-	for _, name := range names {
+	for _, name := range trackedFiles(t) {
 		if name == "repository_test.go" {
 			continue // holds examples of what is looked for
 		}
@@ -104,6 +101,9 @@ func TestOutside(t *testing.T) {
 		{"scripts/run.sh", `cd "$(dirname "$0")/.."`, nil},
 		{"run.sh", `cd "$(dirname "$0")/.."`, []string{".."}},
 		{"scripts/run.sh", `cd "$(dirname "$0")/../../x"`, []string{"../../x"}},
+		{"scripts/run.sh", `cp "$top/../notes/x" .`, []string{"../notes/x"}},
+		{"scripts/run.sh", `cp "${here}/../../notes" .`, []string{"../../notes"}},
+		{"internal/x/x_test.go", `os.Open(root + "/../notes/x")`, []string{"../notes/x"}},
 		{"Makefile", "\t$(GO) test ./...", nil},
 		{"Makefile", "\tcp ../notes/facts.md docs", []string{"../notes/facts.md"}},
 		{"go.mod", "replace a => ../a\n", []string{"../a"}},

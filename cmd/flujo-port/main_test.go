@@ -390,7 +390,7 @@ func TestURI(t *testing.T) {
 		{name: "the flag wins over explicit", env: []string{"FLUJO_STATE_URI=postgresql://x:y@z/w"},
 			args: []string{"cutover", "--postgres", "postgres://app:p%40ss@localhost/med13"}, stdout: address},
 		{name: "before the cutover", env: []string{database, "FLUJO_STATE_URI=sqlite:////data/flujo_state.db"},
-			args: []string{"cutover"}, stdout: address, stderr: "still names the SQLite file"},
+			args: []string{"cutover"}, stdout: address, stderr: "still names a state file"},
 		{name: "sqlite DATABASE_URL", env: []string{"DATABASE_URL=sqlite:///./app.db"},
 			args:   []string{"cutover", "--sqlite", "/data/flujo_state.db"},
 			stdout: "sqlite:////data/flujo_state.db", stderr: "Flujo continues to use the state file"},

@@ -41,7 +41,7 @@ func (e *env) migrateCommand() *cli.Command {
 				Usage: "merge into a schema that already holds rows: each run, key of system_state " +
 					"and memory is taken from the side that wrote it last, or from PostgreSQL on a tie",
 			},
-			&cli.BoolFlag{Name: "strict", Usage: "fail if any value would be converted"},
+			&cli.BoolFlag{Name: "strict", Usage: "fail on any converted value, rejected row or stub run"},
 			quarantineFlag, naiveTimezoneFlag, exactFloatsFlag, withoutPGVectorFlag,
 			&cli.StringFlag{
 				Name:  "verify",
@@ -190,7 +190,7 @@ func localZone() (*time.Location, error) {
 		zone, err := time.LoadLocation(strings.TrimPrefix(name, ":"))
 		if err != nil {
 			return nil, usagef("--naive-timezone local: TZ is %q, which is not a time zone name; "+
-				"give a name such as Europe/Berlin", name)
+				"use a name such as Europe/Berlin", name)
 		}
 		return zone, nil
 	}
@@ -205,7 +205,7 @@ func localZone() (*time.Location, error) {
 		}
 	}
 	return nil, usagef("--naive-timezone local: cannot determine the name of this machine's time zone; " +
-		"give a name such as Europe/Berlin")
+		"use a name such as Europe/Berlin")
 }
 
 // print prints a report as text, or as one JSON object with --json.

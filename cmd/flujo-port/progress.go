@@ -59,7 +59,7 @@ func phase(p transfer.Progress) string {
 	return phases[p.Phase]
 }
 
-// lines writes a line for each phase and table, and one for every lineEvery
+// lines writes a line for each phase and table, and one every lineEvery
 // within a long table.
 type lines struct {
 	w       io.Writer

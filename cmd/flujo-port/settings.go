@@ -240,8 +240,8 @@ func rollbackAddress(path string) (stateuri.Address, error) {
 	if address.IsZero() {
 		return address, &clierr.Error{
 			Kind: clierr.Usage,
-			Message: fmt.Sprintf("Flujo cannot open %q by an address: "+
-				"?, # and control characters have another meaning there", path),
+			Message: fmt.Sprintf("FLUJO_STATE_URI cannot name %q: "+
+				"?, # and control characters have a different meaning in it", path),
 			Hint: "rename the file or its folder, then run again",
 		}
 	}

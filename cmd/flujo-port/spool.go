@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
 )
@@ -26,7 +27,12 @@ func newSpool[T any](store bool) (*spool[T], error) {
 	}
 	file, err := os.CreateTemp("", "flujo-port-*")
 	if err != nil {
-		return nil, usagef("cannot create a temporary file for the JSON report: %v", err)
+		return nil, &clierr.Error{
+			Kind:    clierr.Failed,
+			Message: "cannot create a temporary file for the JSON report",
+			Err:     err,
+			Hint:    "check TMPDIR and its free disk space, then run again",
+		}
 	}
 	return &spool[T]{file: file, w: bufio.NewWriter(file)}, nil
 }

@@ -11,8 +11,9 @@ import (
 
 func (e *env) uriCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "uri",
-		Usage: "print the FLUJO_STATE_URI for the cutover or the rollback",
+		Name:            "uri",
+		HideHelpCommand: true,
+		Usage:           "print the FLUJO_STATE_URI for the cutover or the rollback",
 		Description: "Example: export FLUJO_STATE_URI=\"$(flujo-port uri cutover --reveal)\"\n" +
 			"uri does not connect to the database; migrate tests the address.",
 		Action: func(c *cli.Context) error {
@@ -85,7 +86,7 @@ func (e *env) cutoverAddress(c *cli.Context) (stateuri.Address, []string, error)
 	case name == "--postgres":
 		explicit = ""
 	case strings.HasPrefix(explicit, "sqlite") && database != "" && !strings.HasPrefix(database, "sqlite"):
-		notes = append(notes, "FLUJO_STATE_URI still names the SQLite file; this address is derived from "+name)
+		notes = append(notes, "FLUJO_STATE_URI still names a state file; this address is derived from "+name)
 		explicit = ""
 	}
 	if explicit == "" && !strings.HasPrefix(database, "sqlite") {

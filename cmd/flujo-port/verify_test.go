@@ -104,7 +104,7 @@ func TestMigrateThatIsTamperedWith(t *testing.T) {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code = p.run(t, "verify", "--sqlite", file)
-	if code != 4 || !strings.HasPrefix(stdout, "COPY MISMATCH") ||
+	if code != 4 || !strings.HasPrefix(stdout, "Copy mismatch") ||
 		!strings.Contains(stderr, "1 row in PostgreSQL differs from the state file") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}

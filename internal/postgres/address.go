@@ -53,7 +53,7 @@ func (t AddressTrial) CheckSchema(schema string) error {
 	}
 	return &clierr.Error{
 		Kind:    clierr.Refused,
-		Message: "a session by the cutover address " + message,
+		Message: "a session opened with the cutover address " + message,
 		Hint:    "check search_path and the role's privileges on the schema",
 	}
 }
@@ -65,7 +65,7 @@ func (t AddressTrial) CheckSession(server Server, schema string) error {
 	refuse := func(hint, format string, args ...any) error {
 		return &clierr.Error{
 			Kind:    clierr.Refused,
-			Message: "a session by the cutover address " + fmt.Sprintf(format, args...),
+			Message: "a session opened with the cutover address " + fmt.Sprintf(format, args...),
 			Hint:    hint,
 		}
 	}

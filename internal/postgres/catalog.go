@@ -265,7 +265,7 @@ func (c *Conn) unknownVersions(ctx context.Context, have *TableShape) (all []str
 			if !slices.Contains(mapping.SchemaVersions, version) {
 				all = append(
 					all,
-					fmt.Sprintf("%s records version %d, which this program does not know", mapping.Versions, version),
+					fmt.Sprintf("%s records version %d, which flujo-port does not know", mapping.Versions, version),
 				)
 			}
 		},

@@ -40,13 +40,13 @@ func Config(conn string) (*pgx.ConnConfig, error) {
 	if _, err := pgx.ParseConfig(""); err != nil {
 		return nil, &clierr.Error{
 			Kind:    clierr.Usage,
-			Message: "the PG* variables or the service file are invalid (not shown, they may hold a password)",
+			Message: "the PG* variables or the service file are invalid (hidden, may contain a password)",
 			Hint:    "check PGSERVICE, PGSSLMODE, PGPORT and PGCONNECT_TIMEOUT",
 		}
 	}
 	return nil, &clierr.Error{
 		Kind:    clierr.Usage,
-		Message: "the PostgreSQL address is malformed (not shown, it may hold a password)",
+		Message: "the PostgreSQL address is malformed (hidden, may contain a password)",
 		Hint: "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, " +
 			"with @ : / % # in the password percent-encoded",
 	}

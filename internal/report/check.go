@@ -53,9 +53,9 @@ type Check struct {
 }
 
 // Errors returns the number of results that would stop a migration.
-func (c *Check) Errors() int { return c.count(Error) }
+func (c *Check) Errors() int { return c.countStatus(Error) }
 
-func (c *Check) count(status Status) (n int) {
+func (c *Check) countStatus(status Status) (n int) {
 	for _, l := range c.Results {
 		if l.Status == status {
 			n++
@@ -98,7 +98,7 @@ func (c *Check) Text(w io.Writer) error {
 // conclusion returns the last line of the checklist.
 func (c *Check) conclusion() string {
 	const next = "Do a dry run with \"flujo-port migrate --dry-run\". Nothing was changed."
-	errors, warnings := c.count(Error), c.count(Warning)
+	errors, warnings := c.countStatus(Error), c.countStatus(Warning)
 	switch {
 	case errors > 0:
 		return fmt.Sprintf("NOT READY: %s (✗) would stop a migration. Nothing was changed.",

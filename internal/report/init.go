@@ -14,8 +14,8 @@ type Init struct {
 	Database  string   `json:"database"`
 	Schema    string   `json:"schema"`
 	PGVector  string   `json:"pgvector"` // its version; empty without pgvector
-	Made      []string `json:"made"`     // what was created
-	Found     []string `json:"found"`    // tables that existed already
+	Created   []string `json:"created"`  // objects that init created
+	Existing  []string `json:"existing"` // tables that existed already
 	GrantedTo string   `json:"granted_to"`
 	Notes     []string `json:"notes"`
 	Cutover   string   `json:"cutover"` // masked, except with --reveal
@@ -25,10 +25,10 @@ type Init struct {
 func (r *Init) Text(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Schema %q of database %q is ready for Flujo.\n", r.Schema, r.Database)
-	created := cmp.Or(strings.Join(r.Made, ", "), "nothing; everything existed already")
+	created := cmp.Or(strings.Join(r.Created, ", "), "nothing; everything existed already")
 	fmt.Fprintf(&b, "created  %s\n", created)
-	if len(r.Found) > 0 {
-		fmt.Fprintf(&b, "existing %s\n", strings.Join(r.Found, ", "))
+	if len(r.Existing) > 0 {
+		fmt.Fprintf(&b, "existing %s\n", strings.Join(r.Existing, ", "))
 	}
 	if r.GrantedTo != "" {
 		fmt.Fprintf(&b, "granted  to role %q: the privileges that Flujo needs on the schema and its tables\n",

@@ -54,9 +54,9 @@ func (m *Merge) verified(how string) string {
 
 // text writes the merge's part of a report as text.
 func (m *Merge) text(w io.Writer) {
-	fmt.Fprintf(w, "merged: each run, key and memory is taken as a whole from the version written last:\n")
+	fmt.Fprintf(w, "merged: each run, key and memory is taken as a whole from the side that wrote it last:\n")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "\tequal\tkept\tof which only in PostgreSQL\tof which tied\tadded\ttaken over\t\n")
+	fmt.Fprintf(t, "\tequal\tkept\tkept: only in PostgreSQL\tkept: tied\tadded\ttaken over\t\n")
 	for _, u := range m.Units {
 		fmt.Fprintf(t, "%s", u.Kind)
 		for _, n := range []int64{u.Equal, u.Kept, u.Alone, u.Tied, u.Added, u.TakenOver} {

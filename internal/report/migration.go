@@ -111,8 +111,8 @@ type Target struct {
 	Schema   string `json:"schema"`
 	PGVector string `json:"pgvector"` // its version; empty without pgvector
 	// Whether the migration created the schema and the extension.
-	MadeSchema   bool `json:"made_schema"`
-	MadePGVector bool `json:"made_pgvector"`
+	CreatedSchema   bool `json:"created_schema"`
+	CreatedPGVector bool `json:"created_pgvector"`
 }
 
 // Table is the result for one table.

@@ -54,7 +54,7 @@ func (m *Migration) writeConversions(w io.Writer) {
 		fmt.Fprintf(w, "derived: %s in %s from %s of %s: %s\n", rows(d.Rows), d.Table, rows(d.Count), d.From, d.Why)
 	}
 	if len(m.Widened) > 0 {
-		fmt.Fprintf(w, "changed to bigint, for integers out of range of PostgreSQL's integer: %s\n",
+		fmt.Fprintf(w, "widened to bigint, for values out of the range of PostgreSQL's integer: %s\n",
 			strings.Join(m.Widened, ", "))
 	}
 	for _, n := range m.NaiveTimestamps {
@@ -129,7 +129,7 @@ func (m *Migration) pgvector() string {
 	switch {
 	case m.Target.PGVector == "":
 		return "without pgvector"
-	case m.Target.MadePGVector:
+	case m.Target.CreatedPGVector:
 		return "pgvector " + m.Target.PGVector + " (created)"
 	}
 	return "pgvector " + m.Target.PGVector

@@ -17,7 +17,7 @@ func (v *Verification) Text(w io.Writer) error {
 	fmt.Fprintf(&b, "file      %s\n", &v.Source)
 	fmt.Fprintf(&b, "database  schema %q of database %q, PostgreSQL %s\n",
 		v.Target.Schema, v.Target.Database, v.Target.Server)
-	v.receipt(&b)
+	v.writeReceipt(&b)
 	fmt.Fprintln(&b)
 	v.table(&b)
 	v.differences(&b)
@@ -26,12 +26,12 @@ func (v *Verification) Text(w io.Writer) error {
 	return err
 }
 
-// receipt writes what the receipt says.
-func (v *Verification) receipt(w io.Writer) {
+// writeReceipt writes what the receipt says.
+func (v *Verification) writeReceipt(w io.Writer) {
 	r := v.Receipt
 	if r == nil {
 		fmt.Fprintln(w, "receipt   none in this schema: "+
-			"changes after the migration cannot be told from a copy mismatch")
+			"changes after the migration cannot be distinguished from a copy mismatch")
 		return
 	}
 	checksum := "the state file's checksum equals the receipt's"
@@ -65,7 +65,7 @@ func (v *Verification) headline() string {
 		}
 		return "Drift: the copy was correct; rows were added, changed or deleted after the migration."
 	case CopyMismatch:
-		return "COPY MISMATCH: rows that the migration wrote differ from the state file."
+		return "Copy mismatch: rows that the migration wrote differ from the state file."
 	case SourceMismatch:
 		return "Source mismatch: the state file is not the one that was migrated, " +
 			"or it was written to after the migration. Rows were not compared."

@@ -85,7 +85,8 @@ func (t *Tx) BeginMerge(ctx context.Context, s *Schema) (*Merge, error) {
 	if err := m.Staging.chooseStagingSchema(ctx, m.StagingSchema); err != nil {
 		return nil, err
 	}
-	m.ownSchema, m.StagingSchema.Made, m.StagingSchema.MadeTypes = m.StagingSchema.Made, s.Made, s.MadeTypes
+	m.ownSchema = m.StagingSchema.Created
+	m.StagingSchema.Created, m.StagingSchema.CreatedPGVector = s.Created, s.CreatedPGVector
 	for i := range s.tables {
 		table := &s.tables[i]
 		sql := m.Staging.createTable(table, m.StagingSchema)

@@ -22,7 +22,7 @@ func (t *Tx) ensurePGVector(ctx context.Context, s *Schema) error {
 		if err := t.createPGVector(ctx); err != nil {
 			return err
 		}
-		s.MadeTypes = true
+		s.CreatedPGVector = true
 		if err := t.findPGVector(ctx, s); err != nil {
 			return err
 		}
@@ -60,7 +60,7 @@ func (t *Tx) createPGVector(ctx context.Context) error {
 	if !available {
 		return &clierr.Error{
 			Kind:    clierr.Refused,
-			Message: "the server does not have the extension pgvector, and Flujo does not start without it",
+			Message: "the server does not have the pgvector extension, and Flujo does not start without it",
 			Hint:    "install it on the server, or use an image that has it (pgvector/pgvector), " + withoutPGVector,
 		}
 	}
@@ -75,7 +75,7 @@ func (t *Tx) createPGVector(ctx context.Context) error {
 		return &clierr.Error{
 			Kind: clierr.Refused, Err: postgres.ServerError(err),
 			Message: fmt.Sprintf(
-				"role %q may not create the extension pgvector, and Flujo does not start without it",
+				"role %q may not create the pgvector extension, and Flujo does not start without it",
 				t.Server.Role,
 			),
 			Hint: fmt.Sprintf(
@@ -88,7 +88,7 @@ func (t *Tx) createPGVector(ctx context.Context) error {
 		return &clierr.Error{
 			Kind: clierr.Refused, Err: postgres.ServerError(err),
 			Message: fmt.Sprintf(
-				"the extension pgvector cannot be created in schema %q, which has objects with the same names",
+				"the pgvector extension cannot be created in schema %q, which has objects with the same names",
 				schema,
 			),
 			Hint: "have it created in another schema, " + withoutPGVector,

@@ -12,16 +12,16 @@ import (
 
 // Schema is what Prepare found and created.
 type Schema struct {
-	Made        bool                    // Prepare created the schema
-	Existing    map[string]bool         // Flujo's tables that existed before
-	PGVector    string                  // version of pgvector; "" without it
-	MadeTypes   bool                    // Prepare created pgvector
-	Notes       []string                // notes for the report
-	Indexes     []string                // indexes that Finish added to existing tables
-	Types       *mapping.Types          // current types of the columns
-	typesSchema string                  // schema of pgvector's types
-	tables      []mapping.Table         // all tables that exist now, parents first
-	narrow      []postgres.NarrowColumn // columns for Adapt
+	Created         bool                    // Prepare created the schema
+	Existing        map[string]bool         // Flujo's tables that existed before
+	PGVector        string                  // version of pgvector; "" without it
+	CreatedPGVector bool                    // Prepare created pgvector
+	Notes           []string                // notes for the report
+	Indexes         []string                // indexes that Finish added to existing tables
+	Types           *mapping.Types          // current types of the columns
+	typesSchema     string                  // schema of pgvector's types
+	tables          []mapping.Table         // all tables that exist now, parents first
+	narrow          []postgres.NarrowColumn // columns for Adapt
 }
 
 // Tables returns the state tables that exist now, parents first.
@@ -114,7 +114,7 @@ func (t *Tx) makeSchema(ctx context.Context, s *Schema) error {
 	if exists, err := t.HasSchema(ctx); err != nil || exists {
 		return err
 	}
-	s.Made = true
+	s.Created = true
 	// CREATE SCHEMA IF NOT EXISTS would need the privilege to create a schema
 	// even if the schema exists.
 	if err := t.Run(ctx, "CREATE SCHEMA "+postgres.Ident(t.Schema)); err != nil {
@@ -150,9 +150,9 @@ func (t *Tx) createTable(table *mapping.Table, s *Schema) string {
 	return b.String()
 }
 
-// MakeOriginals creates the table of originals. It first drops the table of an
+// EnsureOriginals creates the table of originals. It first drops the table of an
 // earlier run, which the caller knows to be empty.
-func (t *Tx) MakeOriginals(ctx context.Context, s *Schema) error {
+func (t *Tx) EnsureOriginals(ctx context.Context, s *Schema) error {
 	sql := fmt.Sprintf(
 		"DROP TABLE IF EXISTS %s; %s",
 		t.Name(mapping.Originals.Name),
@@ -203,7 +203,7 @@ func (t *Tx) Finish(ctx context.Context, s *Schema) error {
 			return t.WrapError(fmt.Sprintf("add the foreign key of table %q", table.Name), err)
 		}
 	}
-	return t.MakeIndexes(ctx, s)
+	return t.CreateIndexes(ctx, s)
 }
 
 // Analyze runs ANALYZE on the tables, so that the first queries are planned
@@ -220,8 +220,8 @@ func (t *Tx) Analyze(ctx context.Context, s *Schema) error {
 	return nil
 }
 
-// MakeIndexes creates the secondary indexes that do not exist.
-func (t *Tx) MakeIndexes(ctx context.Context, s *Schema) error {
+// CreateIndexes creates the secondary indexes that do not exist.
+func (t *Tx) CreateIndexes(ctx context.Context, s *Schema) error {
 	have, err := t.IndexNames(ctx)
 	if err != nil {
 		return err
@@ -291,7 +291,7 @@ func (t *Tx) Grant(ctx context.Context, s *Schema, role string) error {
 	for _, own := range []string{postgres.Receipts, mapping.Originals.Name} {
 		var exists bool
 		if err := t.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", t.Name(own)).Scan(&exists); err != nil {
-			return t.WrapError("look up the program's own tables", err)
+			return t.WrapError("look up flujo-port's own tables", err)
 		}
 		if exists { // for verify and another migrate
 			grants = append(grants, fmt.Sprintf("GRANT SELECT, INSERT ON %s TO %s", t.Name(own), postgres.Ident(role)))

@@ -110,7 +110,7 @@ func (t *Tx) noSequence(table *mapping.Table) error {
 	return &clierr.Error{
 		Kind:    clierr.Refused,
 		Message: fmt.Sprintf("column %s.%s of schema %q has no sequence", table.Name, table.Serial(), t.Schema),
-		Hint:    "make it a serial column, or move the table away",
+		Hint:    "make it a serial column, or move the table to another schema",
 	}
 }
 

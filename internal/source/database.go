@@ -161,7 +161,7 @@ func (s *DatabaseSnapshot) CheckNoExtraColumns() error {
 	}
 	return &clierr.Error{
 		Kind: clierr.Refused,
-		Message: fmt.Sprintf("schema %q has columns that this program does not know: %s",
+		Message: fmt.Sprintf("schema %q has columns that flujo-port does not know: %s",
 			s.conn.Schema, strings.Join(s.extraColumns, ", ")),
 		Hint: "their values would be lost: use a newer flujo-port, or drop the columns if they are not needed",
 	}

@@ -38,6 +38,7 @@ func (c *Conn) Prepare(sql string) (*Stmt, error) {
 // prepareNext prepares the first statement of sql, and returns it and the rest of sql.
 // The statement is nil if sql has none.
 func (c *Conn) prepareNext(sql string) (s *Stmt, after string, err error) {
+	c.uses++
 	text, err := libc.CString(sql)
 	if err != nil {
 		return nil, "", err
@@ -83,6 +84,7 @@ func (s *Stmt) Run(ctx context.Context, parameters []mapping.Value) (changed int
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
+	s.conn.uses++
 	if err := s.bind(parameters); err != nil {
 		return 0, err
 	}
@@ -178,6 +180,7 @@ func (r *Rows) Next() ([]mapping.Value, error) {
 		return nil, io.EOF
 	}
 	c, stmt := r.stmt.conn, r.stmt.stmt
+	c.uses++
 	switch rc := sqlite3.Xsqlite3_step(c.tls, stmt); rc {
 	case sqlite3.SQLITE_ROW:
 	case sqlite3.SQLITE_DONE:

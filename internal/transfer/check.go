@@ -362,7 +362,7 @@ func (c *checker) findings(ctx context.Context) error {
 	case rows+cells > 0:
 		c.warning(
 			"findings",
-			"see the list below; the original values are stored in flujo_port_originals (docs/values.md)",
+			"see the list below; a migration stores the original values in flujo_port_originals (docs/values.md)",
 			"%s",
 			strings.Join(parts, ", "),
 		)

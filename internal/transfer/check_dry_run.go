@@ -86,7 +86,7 @@ func (c *checker) dryRun(ctx context.Context, tx *sink.Tx, next map[string]int64
 		}
 	}
 	if rows, cells := c.extraction.findings.Count(); rows+cells > 0 {
-		if err := tx.MakeOriginals(ctx, schema); err != nil {
+		if err := tx.EnsureOriginals(ctx, schema); err != nil {
 			return err
 		}
 	}

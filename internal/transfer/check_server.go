@@ -275,7 +275,7 @@ func (c *checker) tables(ctx context.Context) error {
 	if len(c.differences) > 0 {
 		c.failure(
 			"schema",
-			"use another schema (--schema), or move these tables away",
+			"name another schema with --schema, or move these tables to another schema",
 			"%q has tables that differ from Flujo's: %s",
 			c.Schema,
 			strings.Join(c.differences, "; "),
@@ -443,7 +443,7 @@ func (c *checker) start(vector bool) {
 	default:
 		c.ok(
 			"Flujo startup",
-			"Flujo will start: its %d migrations will be recorded, and its role has the privileges",
+			"Flujo will start: its %d migrations will be recorded, and its role has the required privileges",
 			len(mapping.SchemaVersions),
 		)
 	}

@@ -46,7 +46,7 @@ func (c *checker) estimate(ctx context.Context) error {
 		}
 	}
 	started := time.Now()
-	if err := tx.MakeIndexes(ctx, schema); err != nil {
+	if err := tx.CreateIndexes(ctx, schema); err != nil {
 		return c.unmeasured(ctx, err)
 	}
 	all := int64(0)

@@ -25,7 +25,7 @@ func Init(ctx context.Context, o InitOptions) (*report.Init, error) {
 		return nil, interrupted(ctx, err)
 	}
 	defer tx.Rollback()
-	schema, err := initialise(ctx, tx, o)
+	schema, err := initialize(ctx, tx, o)
 	if err != nil {
 		return nil, interrupted(ctx, err)
 	}
@@ -35,7 +35,7 @@ func Init(ctx context.Context, o InitOptions) (*report.Init, error) {
 	return describe(tx, schema, o), nil
 }
 
-func initialise(ctx context.Context, tx *sink.Tx, o InitOptions) (*sink.Schema, error) {
+func initialize(ctx context.Context, tx *sink.Tx, o InitOptions) (*sink.Schema, error) {
 	schema, err := tx.Prepare(ctx, o.WithoutPGVector, mapping.NewTypes(false))
 	if err != nil {
 		return nil, err
@@ -56,23 +56,23 @@ func describe(tx *sink.Tx, schema *sink.Schema, o InitOptions) *report.Init {
 	result := &report.Init{
 		Format: report.Format, Command: "init", Database: server.Database, Schema: o.Schema,
 		PGVector: schema.PGVector, GrantedTo: o.GrantTo,
-		Made: []string{}, Found: []string{}, Notes: append([]string{}, schema.Notes...),
+		Created: []string{}, Existing: []string{}, Notes: append([]string{}, schema.Notes...),
 	}
-	if schema.MadeTypes {
-		result.Made = append(result.Made, "extension pgvector "+schema.PGVector)
+	if schema.CreatedPGVector {
+		result.Created = append(result.Created, "extension pgvector "+schema.PGVector)
 	}
-	if schema.Made {
-		result.Made = append(result.Made, "schema "+o.Schema)
+	if schema.Created {
+		result.Created = append(result.Created, "schema "+o.Schema)
 	}
 	for _, table := range append(schema.Tables()[:len(schema.Tables()):len(schema.Tables())], mapping.VersionsTable) {
 		if schema.Existing[table.Name] {
-			result.Found = append(result.Found, table.Name)
+			result.Existing = append(result.Existing, table.Name)
 		} else {
-			result.Made = append(result.Made, table.Name)
+			result.Created = append(result.Created, table.Name)
 		}
 	}
 	for _, index := range schema.Indexes {
-		result.Made = append(result.Made, "index "+index)
+		result.Created = append(result.Created, "index "+index)
 	}
 	return result
 }

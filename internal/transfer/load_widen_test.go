@@ -142,7 +142,7 @@ func TestWidenIntegers(t *testing.T) {
 			if err := result.Text(&text); err != nil {
 				t.Fatal(err)
 			}
-			line := "changed to bigint, for integers out of range of PostgreSQL's integer: " +
+			line := "widened to bigint, for values out of the range of PostgreSQL's integer: " +
 				strings.Join(result.Widened, ", ") + "\n"
 			if !strings.Contains(text.String(), line) {
 				t.Errorf("the report does not say %q:\n%s", line, &text)

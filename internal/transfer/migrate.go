@@ -212,7 +212,8 @@ func (m *migration) run(ctx context.Context) (err error) {
 	hash := startFileHasher(ctx, m.snapshot)
 	defer hash.stop()
 	if m.snapshot.Locked() {
-		m.warn("another process has the state file open; what it writes from now on is not migrated. Is Flujo stopped?")
+		m.warn("another process has the state file open, and what it writes from now on is not migrated: " +
+			"stop Flujo before the cutover")
 	}
 	m.startPhase(PhaseSchema)
 	m.options = mapping.Options{NaiveZone: m.NaiveZone, JSONDepth: m.tx.Server.JSONDepth()}
@@ -297,7 +298,8 @@ func (m *migration) describeTarget() {
 	server := m.tx.Server
 	m.report.Target = report.Target{
 		Server: server.Name, Database: server.Database, Role: server.Role, Schema: m.Schema,
-		PGVector: m.sinkSchema.PGVector, MadeSchema: m.sinkSchema.Made, MadePGVector: m.sinkSchema.MadeTypes,
+		PGVector: m.sinkSchema.PGVector, CreatedSchema: m.sinkSchema.Created,
+		CreatedPGVector: m.sinkSchema.CreatedPGVector,
 	}
 	m.report.Notes = append(m.report.Notes, m.sinkSchema.Notes...)
 	if m.WithoutPGVector {

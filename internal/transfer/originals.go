@@ -15,7 +15,7 @@ func (m *migration) writeOriginals(ctx context.Context, write bool) error {
 	if !write {
 		return m.reportFindings(ctx, m.OnFinding)
 	}
-	if err := m.tx.MakeOriginals(ctx, m.sinkSchema); err != nil {
+	if err := m.tx.EnsureOriginals(ctx, m.sinkSchema); err != nil {
 		return err
 	}
 	o := m.newOriginalTuples(ctx, m.OnFinding)

@@ -124,8 +124,8 @@ func TestPGVectorIsCreated(t *testing.T) {
 	url := pgtest.PGVector(t)
 	version := ask(t, url, available)
 	result := migrate(t, withPGVector(t, fixture, url))
-	if !result.Committed || result.Target.PGVector != version || !result.Target.MadePGVector ||
-		!result.Target.MadeSchema {
+	if !result.Committed || result.Target.PGVector != version || !result.Target.CreatedPGVector ||
+		!result.Target.CreatedSchema {
 		t.Errorf("got committed %v and target %+v, want pgvector %s created", result.Committed, result.Target, version)
 	}
 	if len(result.Notes) != 0 {
@@ -154,7 +154,7 @@ func TestPGVectorDryRunLeavesNothing(t *testing.T) {
 	o := withPGVector(t, file, url)
 	o.DryRun = true
 	result := migrate(t, o)
-	if result.Committed || result.Target.PGVector == "" || !result.Target.MadePGVector {
+	if result.Committed || result.Target.PGVector == "" || !result.Target.CreatedPGVector {
 		t.Errorf("got committed %v and target %+v, want pgvector created and nothing committed", result.Committed,
 			result.Target)
 	}
@@ -162,7 +162,7 @@ func TestPGVectorDryRunLeavesNothing(t *testing.T) {
 		t.Errorf("got %+v, want 30 memories and a match", row)
 	}
 	wantUnchanged(t, url, before)
-	if result := migrate(t, withPGVector(t, file, url)); !result.Target.MadePGVector {
+	if result := migrate(t, withPGVector(t, file, url)); !result.Target.CreatedPGVector {
 		t.Errorf("got target %+v, want pgvector created", result.Target)
 	}
 }
@@ -402,8 +402,8 @@ func TestPGVectorExists(t *testing.T) {
 			file, memories := memoriesFile(t)
 			o := withPGVector(t, file, url)
 			result := migrate(t, o)
-			if result.Target.MadePGVector || result.Target.PGVector != ask(t, url, available) ||
-				result.Target.MadeSchema != (c.types != "flujo") {
+			if result.Target.CreatedPGVector || result.Target.PGVector != ask(t, url, available) ||
+				result.Target.CreatedSchema != (c.types != "flujo") {
 				t.Errorf("got target %+v, want pgvector found, not created", result.Target)
 			}
 			if got := ask(t, url, extension); got != had {
@@ -452,9 +452,9 @@ func TestPGVectorAfterInit(t *testing.T) {
 		t.Fatal(err)
 	}
 	version := ask(t, url, available)
-	if made.PGVector != version || !slices.Contains(made.Made, "extension pgvector "+version) ||
-		!slices.Contains(made.Made, mapping.Memories) {
-		t.Errorf("got pgvector %s and made %q, want the extension and memories made", made.PGVector, made.Made)
+	if made.PGVector != version || !slices.Contains(made.Created, "extension pgvector "+version) ||
+		!slices.Contains(made.Created, mapping.Memories) {
+		t.Errorf("got pgvector %s and made %q, want the extension and memories made", made.PGVector, made.Created)
 	}
 	wantMemoriesTable(t, url, "public")
 	before := catalog(t, url)
@@ -462,13 +462,13 @@ func TestPGVectorAfterInit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(again.Made) != 0 || !slices.Contains(again.Found, mapping.Memories) {
-		t.Errorf("got made %q and found %q from the second init, want nothing made", again.Made, again.Found)
+	if len(again.Created) != 0 || !slices.Contains(again.Existing, mapping.Memories) {
+		t.Errorf("got made %q and found %q from the second init, want nothing made", again.Created, again.Existing)
 	}
 
 	file, memories := memoriesFile(t)
 	result := migrate(t, withPGVector(t, file, url))
-	if result.Target.MadePGVector || result.Target.MadeSchema {
+	if result.Target.CreatedPGVector || result.Target.CreatedSchema {
 		t.Errorf("got target %+v, want pgvector and the schema found", result.Target)
 	}
 	func() { // the program's own table is not in before
@@ -636,7 +636,7 @@ func TestPGVectorOptionOff(t *testing.T) {
 	wantUnchanged(t, url, before)
 
 	result := migrate(t, options(t, fixture, url))
-	if result.Target.PGVector != "" || result.Target.MadePGVector {
+	if result.Target.PGVector != "" || result.Target.CreatedPGVector {
 		t.Errorf("got target %+v, want it without pgvector", result.Target)
 	}
 	if got := ask(t, url, "SELECT count(*) FROM pg_extension WHERE extname = 'vector'"); got != "0" {

@@ -376,7 +376,7 @@ func (r *restoration) addLost(reverse *mapping.ReverseConverter) {
 		r.report.Lost = append(r.report.Lost, report.Change{
 			Table:       reverse.Table.Name,
 			Column:      column,
-			Reason:      "nan",
+			Reason:      mapping.NonFiniteNumber.String(),
 			Explanation: "NaN became NULL, because SQLite has no NaN",
 			Count:       n,
 			Keys:        []string{},

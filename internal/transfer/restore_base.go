@@ -32,7 +32,7 @@ func (r *restoration) rebase(ctx context.Context) error {
 	}
 	if base.Locked() && !r.Merge {
 		r.warn("another process has the base open; what it writes from now on is not in the new file. " +
-			"Is Flujo stopped?")
+			"Stop Flujo before the restore.")
 	}
 	extraction := r.extractionOf(base, format)
 	extraction.progress, extraction.phase = r.OnProgress, PhaseRead

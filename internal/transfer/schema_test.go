@@ -164,16 +164,16 @@ func TestInitIsSafeToRepeat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(first.Made) != 9 || len(first.Found) != 0 { // the schema, seven tables of state, flujo_schema_versions
-		t.Errorf("got made %v and found %v, want 9 made", first.Made, first.Found)
+	if len(first.Created) != 9 || len(first.Existing) != 0 { // the schema, seven tables of state, flujo_schema_versions
+		t.Errorf("got made %v and found %v, want 9 made", first.Created, first.Existing)
 	}
 	migrate(t, options(t, fixture, url))
 	again, err := transfer.Init(ctx, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(again.Made) != 0 || len(again.Found) != 8 {
-		t.Errorf("got made %v and found %v from the second init, want 8 found", again.Made, again.Found)
+	if len(again.Created) != 0 || len(again.Existing) != 8 {
+		t.Errorf("got made %v and found %v from the second init, want 8 found", again.Created, again.Existing)
 	}
 	if got := one(t, connect(t, url), "SELECT count(*) FROM flujo.steps"); got != "213" {
 		t.Errorf("got %s steps after the second init, want 213", got)

@@ -364,14 +364,14 @@ func (v *verification) verdict() error {
 		return &clierr.Error{
 			Kind:    clierr.Mismatch,
 			Message: rowsDiffer(mismatched),
-			Hint:    "the schema has no receipt, so it is unknown whether they were copied wrong or changed later",
+			Hint:    "the schema has no receipt, so it is unknown whether the copy is wrong or they changed later",
 		}
 	case mismatched > 0:
 		r.Verdict = report.CopyMismatch
 		return &clierr.Error{
 			Kind:    clierr.Mismatch,
-			Message: rowsDiffer(mismatched) + ", and were not changed after the migration",
-			Hint:    "this is not Flujo's doing: keep the file, and migrate it into another schema",
+			Message: rowsDiffer(mismatched) + ", although they were not written since the migration",
+			Hint:    "Flujo did not change them: keep both, and migrate the state file into another schema",
 		}
 	case drift > 0:
 		r.Verdict = report.Drift
