@@ -32,7 +32,10 @@ mark=FLUJO_PORT_LEFTOVERS_OF=$work
 # since the command line of the grep that uses it is searched too.
 apart() { printf '[%.1s]%s\n' "$1" "${1#?}"; }
 
-top=$(git rev-parse --show-toplevel) || echo "check-leftovers: not in a git work tree, so changes to files are not checked" >&2
+if ! top=$(git rev-parse --show-toplevel); then
+	[ ! -e .git ] || exit 2 # git has said why it does not read this clone
+	echo "check-leftovers: not in a git work tree, so changes to files are not checked" >&2
+fi
 
 # tree: prints a line with a checksum for each file that differs from HEAD.
 tree() {

@@ -14,6 +14,7 @@ cd "$(dirname "$0")/.." || exit 1
 # more tests and servers at a time.
 tmp_mb=1500
 cache_mb=1000
+modules_mb=800 # of modules, if they have not been downloaded
 
 go=${GO:-go}
 tmp=${TMPDIR:-/tmp}
@@ -114,6 +115,10 @@ existing() {
 check_space() {
 	cache=
 	[ -z "$go" ] || cache=$("$go" env GOCACHE 2>/dev/null)
+	# Modules are usually on the disk of the build cache.
+	modules=
+	[ -z "$go" ] || modules=$("$go" env GOMODCACHE 2>/dev/null)
+	[ -z "$modules" ] || [ -d "$modules/modernc.org" ] || cache_mb=$((cache_mb + modules_mb))
 	short=$(df -Pk "$(existing "$tmp")" "$(existing "${cache:-$tmp}")" 2>/dev/null | awk -v tmp="$tmp" -v cache="$cache" \
 		-v tmp_mb=$tmp_mb -v cache_mb=$cache_mb '
 		function tell(where, free, need) {

@@ -25,8 +25,10 @@ func toolsMachine(t *testing.T) machine {
 	for _, client := range []string{"psql", "pg_dump"} {
 		writeScript(t, m.path("pg/16/bin", client), "")
 	}
-	if err := os.Mkdir(m.path("tmp"), 0o755); err != nil {
-		t.Fatal(err)
+	for _, dir := range []string{m.path("tmp"), m.path("modules", "modernc.org")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return m
 }
@@ -55,6 +57,7 @@ func (m machine) installGo(version string) {
 		"env GOTOOLCHAIN") echo local ;;
 		"env GOROOT") echo /goroot ;;
 		"env GOCACHE") echo "`+m.path("cache", "deep", "down")+`" ;;
+		"env GOMODCACHE") echo "`+m.path("modules")+`" ;;
 		"env CC") echo gcc ;;
 		esac`)
 }
@@ -158,6 +161,10 @@ func TestEnsureTestToolsSaysWhatIsMissing(t *testing.T) {
 			[]string{"2400 MB free in "}, "2500 MB needed"},
 		"a full disk for TMPDIR": {func(m machine) { m.installDF("/dev/a", 1400, "/dev/b", 5000) },
 			[]string{"1400 MB free in "}, "1500 MB needed"},
+		"a full disk for modules": {func(m machine) {
+			m.remove("modules")
+			m.installDF("/dev/a", 5000, "/dev/b", 1700)
+		}, []string{"1700 MB free in "}, "1800 MB needed"},
 		"a full disk for the cache": {func(m machine) { m.installDF("/dev/a", 5000, "/dev/b", 900) },
 			[]string{"900 MB free in "}, "GOCACHE"},
 		"no PostgreSQL": {func(m machine) { m.remove("pg") }, []string{"neither PostgreSQL 13 or later"}, "manually"},
