@@ -265,7 +265,7 @@ func convertAndCheck(t testing.TB, l *randomSource) (accepted bool) {
 		}
 		for i, change := range c.Changes() {
 			if change.Column != p.Columns[i] || !sameValue(change.Original, row[i+1]) || change.Reason&why != why {
-				t.Fatalf("%s is kept as %s of %s for %q", row[i+1], change.Original, change.Column, change.Reason)
+				t.Fatalf("%s is stored as %s of %s for %q", row[i+1], change.Original, change.Column, change.Reason)
 			}
 		}
 		if len(c.Changes()) != len(p.Columns) {
@@ -294,7 +294,7 @@ func convertAndCheck(t testing.TB, l *randomSource) (accepted bool) {
 		change, changed := changes[f.Name]
 		delete(changes, f.Name)
 		if changed && (!sameValue(change.Original, v) || change.Reason&UnmappedColumn != 0) {
-			t.Fatalf("%s of %s.%s is kept as %s for %q", v, p.Table.Name, f.Name, change.Original, change.Reason)
+			t.Fatalf("%s of %s.%s is stored as %s for %q", v, p.Table.Name, f.Name, change.Original, change.Reason)
 		}
 		if asItWas := isUnchanged(c, f, v, field); asItWas == changed {
 			t.Fatalf(
@@ -316,7 +316,7 @@ func convertAndCheck(t testing.TB, l *randomSource) (accepted bool) {
 		if changed != (unmapped && row[i+1].Class != Null) ||
 			changed && (!sameValue(change.Original, row[i+1]) || change.Reason != UnmappedColumn) {
 			t.Fatalf(
-				"%s in %s.%s is kept: %v, as %s for %q",
+				"%s in %s.%s is stored: %v, as %s for %q",
 				row[i+1],
 				p.Table.Name,
 				column,

@@ -156,7 +156,7 @@ func rejected(t testing.TB, c *Converter, why Reason, row ...Value) {
 	for i, change := range changes {
 		if change.Column != c.Mapping.Columns[i] || !sameValue(change.Original, row[i+1]) || change.Reason&why != why {
 			t.Errorf(
-				"%s of %s is kept as %s of %s for %q",
+				"%s of %s is stored as %s of %s for %q",
 				row[i+1],
 				c.Mapping.Columns[i],
 				change.Original,
@@ -351,11 +351,11 @@ func TestAppendRejectedRows(t *testing.T) {
 				isIt := change.Column == tc.column && text
 				hasNUL := bytes.IndexByte(tc.cell.Bytes, 0) >= 0
 				if want := isIt && hasNUL && tc.why == NULInKey; (of&NULRemoved != 0) != want {
-					t.Errorf("%s is kept for %q", change.Column, change.Reason)
+					t.Errorf("%s is stored for %q", change.Column, change.Reason)
 				}
 				if want := isIt && bytes.IndexByte(tc.cell.Bytes, 0xff) >= 0; (of&InvalidUTF8 != 0) != want ||
 					of&^(NULRemoved|InvalidUTF8) != 0 {
-					t.Errorf("%s is kept for %q", change.Column, change.Reason)
+					t.Errorf("%s is stored for %q", change.Column, change.Reason)
 				}
 			}
 			appendRow(t, c, tc.row...)

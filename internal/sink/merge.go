@@ -23,16 +23,16 @@ type Merge struct {
 	StagingSchema *Schema
 	ownSchema     bool   // the staging tables are in a schema of their own, not in the temporary schema
 	inferred      string // SQL of the inferred time that Decide was passed
-	final         string // the table with the sums of the staged rows as Apply inserts them
+	final         string // the table with the digests of the staged rows as Apply inserts them
 	Originals     int64  // number of original values that Apply added
 }
 
 // The helper tables of a merge, in the staging schema.
 const (
-	unitsTarget     = "flujo_port_target"     // sums of the target's rows, by unit
-	unitsFile       = "flujo_port_file"       // sums of the staged rows, by unit
-	unitsRenumbered = "flujo_port_renumbered" // sums of the staged rows with their new ids, by unit
-	unitsAfter      = "flujo_port_after"      // sums of the target's rows after Apply, by unit
+	unitsTarget     = "flujo_port_target"     // digests of the target's rows, by unit
+	unitsFile       = "flujo_port_file"       // digests of the staged rows, by unit
+	unitsRenumbered = "flujo_port_renumbered" // digests of the staged rows with their new ids, by unit
+	unitsAfter      = "flujo_port_after"      // digests of the target's rows after Apply, by unit
 	unitsWon        = "flujo_port_won"        // units that are taken from staging
 	unitsDecided    = "flujo_port_units"      // all units with their decision
 	newIDs          = "flujo_port_ids"        // old and new ids
@@ -167,7 +167,7 @@ func (m *Merge) sum(ctx context.Context, name string, side *Tx) error {
 		m.name(name),
 		strings.Join(parts, " UNION ALL "),
 	)
-	return m.run(ctx, "compute the sums of each unit", sql)
+	return m.run(ctx, "compute the digests of each unit", sql)
 }
 
 func (m *Merge) sumOf(table *mapping.Table, side *Tx) string {
@@ -257,12 +257,12 @@ func (m *Merge) Check(ctx context.Context) (wrong int64, first []string, err err
 	if err := m.sum(ctx, unitsAfter, m.target); err != nil {
 		return 0, nil, err
 	}
-	const sums = "n, a, b, c, d"
+	const digestColumns = "n, a, b, c, d"
 	expected := fmt.Sprintf(
 		`SELECT kind, key, %s FROM %s h WHERE NOT EXISTS (SELECT FROM %s w WHERE w.kind = h.kind AND w.key = h.key)
 		UNION ALL SELECT kind, key, f.n, f.a, f.b, r.c, r.d
 			FROM %[3]s JOIN %[4]s f USING (kind, key) LEFT JOIN %[5]s r USING (kind, key)`,
-		sums,
+		digestColumns,
 		m.name(unitsTarget),
 		m.name(unitsWon),
 		m.name(unitsFile),
