@@ -22,7 +22,7 @@ import (
 
 // The number of files that TestProperty generates, and the minimum number of rows in them.
 var (
-	propertyFiles = pgtest.Count(15, 30)
+	propertyFiles = pgtest.Count(10, 30)
 	propertyLeast = int64(pgtest.Count(20_000, 100_000))
 )
 
