@@ -752,7 +752,8 @@ func TestPGVectorDimensions(t *testing.T) {
 		if got != want {
 			t.Errorf("%d dimensions: got %s, want %s", size, got, want)
 		}
-		if notes := strings.Join(result.Notes, " "); strings.Contains(notes, "HNSW takes up to 2000") != (size > 2000) {
+		notes := strings.Join(result.Notes, " ")
+		if strings.Contains(notes, "supports up to 2000 dimensions") != (size > 2000) {
 			t.Errorf("%d dimensions: got notes %q", size, notes)
 		}
 		prepare(t, url, "DROP SCHEMA flujo CASCADE")
