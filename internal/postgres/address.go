@@ -7,6 +7,7 @@ import (
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqltext"
 )
 
 // AddressTrial describes a session that was opened by the cutover address.
@@ -71,7 +72,7 @@ func (t AddressTrial) CheckSession(server Server, schema string) error {
 	}
 	first := func(name string) bool { return t.SearchPath == name || strings.HasPrefix(t.SearchPath, name+",") }
 	switch {
-	case !first(schema) && !first(Ident(schema)):
+	case !first(schema) && !first(sqltext.Ident(schema)):
 		return refuse(
 			"a pooler may drop the options parameter: connect directly to the server, or set search_path on the role",
 			"has search_path %q, which does not begin with schema %q",

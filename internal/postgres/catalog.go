@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqltext"
 )
 
 // TableShape describes a relation as the catalog does.
@@ -79,7 +80,7 @@ func (c *Conn) Inspect(ctx context.Context) (map[string]*TableShape, error) {
 				(SELECT 'has the rule ' || string_agg(rulename, ', ') FROM pg_rewrite WHERE ev_class = c.oid),
 				(SELECT 'takes part in inheritance' FROM pg_inherits WHERE c.oid IN (inhparent, inhrelid) LIMIT 1))
 		FROM pg_class c WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)`,
-		[]any{Ident(c.Schema), names}, []any{&relation, &kind, &extras}, func() {
+		[]any{sqltext.Ident(c.Schema), names}, []any{&relation, &kind, &extras}, func() {
 			shapes[relation] = &TableShape{
 				kind:        kind,
 				extras:      extras,
@@ -109,7 +110,7 @@ func (c *Conn) inspectColumns(ctx context.Context, shapes map[string]*TableShape
 		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 			LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)`,
-		[]any{Ident(c.Schema), slices.Collect(maps.Keys(shapes))},
+		[]any{sqltext.Ident(c.Schema), slices.Collect(maps.Keys(shapes))},
 		[]any{&relation, &column, &got.Kind, &got.notNull, &got.def, &got.serial},
 		func() { shapes[relation].Columns[column] = got },
 	)
@@ -127,7 +128,7 @@ func (c *Conn) inspectConstraints(ctx context.Context, shapes map[string]*TableS
 		FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid
 		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)
 			AND k.contype IN ('p', 'f', 'c', 'u', 'x')`,
-		[]any{Ident(c.Schema), slices.Collect(maps.Keys(shapes))},
+		[]any{sqltext.Ident(c.Schema), slices.Collect(maps.Keys(shapes))},
 		[]any{&relation, &name, &kind, &columns, &definition, &parent, &onDelete}, func() {
 			s := shapes[relation]
 			switch {
@@ -295,7 +296,7 @@ func (c *Conn) foreignIndexes(ctx context.Context) (all []string, err error) {
 			LEFT JOIN pg_am m ON m.oid = c.relam
 			LEFT JOIN pg_opclass p ON p.oid = i.indclass[0]
 		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2) ORDER BY 1`,
-		[]any{Ident(c.Schema), slices.Collect(maps.Keys(want))}, []any{&name, &got}, func() {
+		[]any{sqltext.Ident(c.Schema), slices.Collect(maps.Keys(want))}, []any{&name, &got}, func() {
 			if got != want[name] {
 				all = append(all, fmt.Sprintf("%s is %s, not %s", name, got, want[name]))
 			}
@@ -311,7 +312,7 @@ func (c *Conn) IndexNames(ctx context.Context) (map[string]bool, error) {
 	err := c.Each(
 		ctx,
 		"SELECT relname FROM pg_class WHERE relnamespace = $1::text::regnamespace AND relkind IN ('i', 'I')",
-		[]any{Ident(c.Schema)},
+		[]any{sqltext.Ident(c.Schema)},
 		[]any{&name},
 		func() { have[name] = true },
 	)

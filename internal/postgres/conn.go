@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"flujo-port/internal/sqltext"
 	"fmt"
 	"time"
 
@@ -92,7 +93,4 @@ func (c *Conn) End(ctx context.Context) {
 }
 
 // Name returns the qualified and quoted name of a relation in the schema.
-func (c *Conn) Name(name string) string { return pgx.Identifier{c.Schema, name}.Sanitize() }
-
-// Ident returns the quoted form of an identifier.
-func Ident(name string) string { return pgx.Identifier{name}.Sanitize() }
+func (c *Conn) Name(name string) string { return sqltext.Name(c.Schema, name) }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqltext"
 )
 
 // TLS describes how a connection is protected.
@@ -93,7 +94,7 @@ func (c *Conn) MissingPrivileges(ctx context.Context) (all []string, err error) 
 				OR c.relname = $3 AND p IN ('SELECT', 'INSERT')
 				OR c.relname = $4 AND p = 'SELECT')
 			AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT has_table_privilege(c.oid, p) ORDER BY c.relname, p`,
-		[]any{Ident(c.Schema), tableNames(), Receipts, mapping.Originals.Name},
+		[]any{sqltext.Ident(c.Schema), tableNames(), Receipts, mapping.Originals.Name},
 		[]any{&privilege},
 		add,
 	)
@@ -107,7 +108,7 @@ func (c *Conn) MissingPrivileges(ctx context.Context) (all []string, err error) 
 			JOIN pg_class c ON c.oid = d.refobjid
 		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)
 			AND CASE WHEN s.relkind = 'S' THEN NOT has_sequence_privilege(s.oid, 'UPDATE') END ORDER BY 1`,
-		[]any{Ident(c.Schema), tableNames()},
+		[]any{sqltext.Ident(c.Schema), tableNames()},
 		[]any{&privilege},
 		add,
 	)

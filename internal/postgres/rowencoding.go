@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqltext"
 )
 
 // RowEncoding returns the SQL of a row's encoding (see mapping.RowEncoder).
@@ -12,7 +13,7 @@ import (
 func RowEncoding(table *mapping.Table, vectors string) string {
 	columns := make([]string, len(table.Columns))
 	for i, c := range table.Columns {
-		columns[i] = encodedCell(c, Ident(c.Name), vectors)
+		columns[i] = encodedCell(c, sqltext.Ident(c.Name), vectors)
 	}
 	return "record_send(ROW(" + strings.Join(columns, ", ") + "))"
 }
@@ -23,7 +24,7 @@ func RowEncoding(table *mapping.Table, vectors string) string {
 func ContentEncoding(table *mapping.Table, vectors string) string {
 	var columns []string
 	for _, c := range table.Columns {
-		cell := Ident(c.Name)
+		cell := sqltext.Ident(c.Name)
 		switch {
 		case c.Serial:
 			continue
@@ -43,7 +44,7 @@ func encodedCell(c mapping.Column, cell, vectors string) string {
 	case mapping.KindFloat4:
 		return cell + "::float8"
 	case mapping.KindVector:
-		return fmt.Sprintf("%s.vector_send(%s)", Ident(vectors), cell)
+		return fmt.Sprintf("%s.vector_send(%s)", sqltext.Ident(vectors), cell)
 	}
 	return cell
 }

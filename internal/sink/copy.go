@@ -10,7 +10,7 @@ import (
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
-	"flujo-port/internal/postgres"
+	"flujo-port/internal/sqltext"
 
 	"golang.org/x/sync/semaphore"
 )
@@ -67,7 +67,7 @@ func (t *Tx) Copy(ctx context.Context, table *mapping.Table, tuples Tuples) (int
 func (t *Tx) copyTuples(ctx context.Context, table *mapping.Table, tuples Tuples, options string) (int64, error) {
 	names := make([]string, len(table.Columns))
 	for i, c := range table.Columns {
-		names[i] = postgres.Ident(c.Name)
+		names[i] = sqltext.Ident(c.Name)
 	}
 	sql := fmt.Sprintf(
 		"COPY %s (%s) FROM STDIN (FORMAT binary%s)",

@@ -9,6 +9,7 @@ import (
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
+	"flujo-port/internal/sqltext"
 )
 
 // Merge merges staged rows into the target's tables, unit by unit, in one
@@ -91,7 +92,7 @@ func (t *Tx) BeginMerge(ctx context.Context, s *Schema) (*Merge, error) {
 		table := &s.tables[i]
 		sql := m.Staging.createTable(table, m.StagingSchema)
 		if _, key := unitOf(table); key != table.PrimaryKey {
-			sql += fmt.Sprintf("; CREATE INDEX ON %s (%s)", m.Staging.Name(table.Name), postgres.Ident(key))
+			sql += fmt.Sprintf("; CREATE INDEX ON %s (%s)", m.Staging.Name(table.Name), sqltext.Ident(key))
 		}
 		if err := m.Staging.Run(ctx, sql); err != nil {
 			return nil, t.WrapError(fmt.Sprintf("create staging table %q", table.Name), err)
@@ -175,7 +176,7 @@ func (m *Merge) sumOf(table *mapping.Table, side *Tx) string {
 	var times []string
 	for _, c := range table.Columns {
 		if c.Kind == mapping.KindTime {
-			at := postgres.Ident(c.Name)
+			at := sqltext.Ident(c.Name)
 			if side == m.Staging {
 				at = fmt.Sprintf("nullif(%s, %s)", at, m.inferred)
 			}
@@ -198,7 +199,7 @@ func (m *Merge) sumOf(table *mapping.Table, side *Tx) string {
 		kind,
 		postgres.DigestHalves("h", "a", "b"),
 		cellHalves,
-		postgres.Ident(key),
+		sqltext.Ident(key),
 		strings.Join(times, ", "),
 		content,
 		cellHash,
@@ -283,7 +284,7 @@ func (m *Merge) Check(ctx context.Context) (wrong int64, first []string, err err
 // Drop drops the staging tables.
 func (m *Merge) Drop(ctx context.Context) error {
 	if m.ownSchema {
-		return m.run(ctx, "drop the staging tables", "DROP SCHEMA "+postgres.Ident(m.Staging.Schema)+" CASCADE")
+		return m.run(ctx, "drop the staging tables", "DROP SCHEMA "+sqltext.Ident(m.Staging.Schema)+" CASCADE")
 	}
 	names := []string{
 		unitsTarget,

@@ -9,6 +9,7 @@ import (
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
+	"flujo-port/internal/sqltext"
 )
 
 // LastAllocated returns the last allocated id of the sequence of a table's
@@ -30,7 +31,7 @@ func (t *Tx) LastAllocated(ctx context.Context, table *mapping.Table) (id int64,
 // target that stays. It returns the number of such rows. Apply changes the ids.
 func (m *Merge) Renumber(ctx context.Context, table *mapping.Table, last int64) (rows int64, err error) {
 	kind, key := unitOf(table)
-	id := postgres.Ident(table.Serial())
+	id := sqltext.Ident(table.Serial())
 	sql := fmt.Sprintf(
 		`INSERT INTO %s SELECT '%s', s.%s, $1 + row_number() OVER (ORDER BY s.%[3]s)
 		FROM %s s JOIN %s w ON w.kind = '%s' AND w.key = s.%s
@@ -42,7 +43,7 @@ func (m *Merge) Renumber(ctx context.Context, table *mapping.Table, last int64) 
 		m.name(table.Name),
 		m.name(unitsWon),
 		kind,
-		postgres.Ident(key),
+		sqltext.Ident(key),
 		m.target.Name(table.Name),
 		unitTaken,
 	)
@@ -102,7 +103,7 @@ func (m *Merge) changeIDs(ctx context.Context) error {
 		tag, err := m.target.Exec(
 			ctx,
 			fmt.Sprintf("UPDATE %s s SET %s = i.new FROM %s i WHERE i.table_name = '%s' AND i.old = s.%[2]s",
-				m.name(table.Name), postgres.Ident(table.Serial()), m.name(newIDs), table.Name),
+				m.name(table.Name), sqltext.Ident(table.Serial()), m.name(newIDs), table.Name),
 		)
 		if err != nil {
 			return m.target.WrapError(fmt.Sprintf("change ids of rows for table %q", table.Name), err)
@@ -122,12 +123,12 @@ func (m *Merge) changeIDs(ctx context.Context) error {
 func (m *Merge) remove(ctx context.Context, table *mapping.Table) error {
 	kind, key := unitOf(table)
 	sql := fmt.Sprintf("DELETE FROM %s t USING %s w WHERE w.kind = '%s' AND w.key = t.%s AND w.choice = '%s'",
-		m.target.Name(table.Name), m.name(unitsWon), kind, postgres.Ident(key), unitTaken)
+		m.target.Name(table.Name), m.name(unitsWon), kind, sqltext.Ident(key), unitTaken)
 	if key == table.PrimaryKey {
 		sql += fmt.Sprintf(
 			" AND NOT EXISTS (SELECT FROM %s s WHERE s.%s = t.%[2]s)",
 			m.name(table.Name),
-			postgres.Ident(key),
+			sqltext.Ident(key),
 		)
 	}
 	return m.run(ctx, fmt.Sprintf("take over rows of table %q", table.Name), sql)
@@ -138,7 +139,7 @@ func (m *Merge) insert(ctx context.Context, table *mapping.Table) error {
 	kind, key := unitOf(table)
 	var names, values, sets []string
 	for _, c := range table.Columns {
-		name := postgres.Ident(c.Name)
+		name := sqltext.Ident(c.Name)
 		names, values = append(names, name), append(values, "s."+name)
 		if c.Name != table.PrimaryKey {
 			sets = append(sets, name+" = EXCLUDED."+name)
@@ -152,10 +153,10 @@ func (m *Merge) insert(ctx context.Context, table *mapping.Table) error {
 		m.name(table.Name),
 		m.name(unitsWon),
 		kind,
-		postgres.Ident(key),
+		sqltext.Ident(key),
 	)
 	if key == table.PrimaryKey {
-		sql += fmt.Sprintf(" ON CONFLICT (%s) DO UPDATE SET %s", postgres.Ident(key), strings.Join(sets, ", "))
+		sql += fmt.Sprintf(" ON CONFLICT (%s) DO UPDATE SET %s", sqltext.Ident(key), strings.Join(sets, ", "))
 	}
 	return m.run(ctx, fmt.Sprintf("insert rows into table %q", table.Name), sql)
 }
@@ -204,10 +205,10 @@ func (m *Merge) selectOriginals(ctx context.Context) error {
 			m.target.Name(table.Name),
 			m.name(unitsWon),
 			kind,
-			postgres.Ident(key),
+			sqltext.Ident(key),
 			unitTaken,
 			table.Name,
-			postgres.Ident(table.PrimaryKey),
+			sqltext.Ident(table.PrimaryKey),
 			isRejectedSQL(),
 		)
 		if err := m.run(ctx, step, sql); err != nil {
@@ -235,7 +236,7 @@ func (m *Merge) selectOriginals(ctx context.Context) error {
 func originalColumns(from string) string {
 	var names []string
 	for _, c := range mapping.Originals.Columns {
-		names = append(names, from+"."+postgres.Ident(c.Name))
+		names = append(names, from+"."+sqltext.Ident(c.Name))
 	}
 	return strings.Join(names, ", ")
 }
@@ -257,10 +258,10 @@ func (m *Merge) originalsOf(table *mapping.Table) string {
 		table.Name,
 		isRejectedSQL(),
 		m.name(table.Name),
-		postgres.Ident(table.PrimaryKey),
+		sqltext.Ident(table.PrimaryKey),
 		m.name(unitsWon),
 		kind,
-		postgres.Ident(key))
+		sqltext.Ident(key))
 }
 
 // addOriginals adds the originals that selectOriginals stored to the target's

@@ -6,6 +6,7 @@ import (
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/postgres"
+	"flujo-port/internal/sqltext"
 )
 
 // withoutPGVector is the last part of the hints for a server without a usable
@@ -69,7 +70,7 @@ func (t *Tx) createPGVector(ctx context.Context) error {
 	if public {
 		schema = "public"
 	}
-	err = t.Run(ctx, "CREATE EXTENSION vector SCHEMA "+postgres.Ident(schema))
+	err = t.Run(ctx, "CREATE EXTENSION vector SCHEMA "+sqltext.Ident(schema))
 	switch postgres.Code(err) {
 	case postgres.InsufficientPrivilege:
 		return &clierr.Error{

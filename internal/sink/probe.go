@@ -9,6 +9,7 @@ import (
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
+	"flujo-port/internal/sqltext"
 )
 
 // probe inserts a row into a table with a serial column, as Flujo will, checks
@@ -26,7 +27,7 @@ func (t *Tx) probe(ctx context.Context, table *mapping.Table, restart string, ne
 		return t.refusedInsert(step, err)
 	}
 	var id int64
-	insert := fmt.Sprintf("%s RETURNING %s::bigint", t.insertLeast(table), postgres.Ident(table.Serial()))
+	insert := fmt.Sprintf("%s RETURNING %s::bigint", t.insertLeast(table), sqltext.Ident(table.Serial()))
 	if err := t.QueryRow(ctx, insert, run).Scan(&id); err != nil {
 		return t.refusedInsert(step, err)
 	}
@@ -76,7 +77,7 @@ func (t *Tx) insertLeast(table *mapping.Table) string {
 		case c.Kind == mapping.KindJSON:
 			value = "'{}'"
 		}
-		names, values = append(names, postgres.Ident(c.Name)), append(values, value)
+		names, values = append(names, sqltext.Ident(c.Name)), append(values, value)
 	}
 	return fmt.Sprintf(
 		"INSERT INTO %s (%s) VALUES (%s)",

@@ -9,6 +9,7 @@ import (
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
+	"flujo-port/internal/sqltext"
 )
 
 // Archive describes the archive schema that ArchiveRows created.
@@ -125,7 +126,7 @@ func (t *Tx) checkPrivileges(ctx context.Context, names []string) error {
 			WHERE CASE WHEN s.relkind = 'S' THEN NOT has_sequence_privilege(s.oid, 'SELECT') END
 		UNION ALL SELECT format('ALTER TABLE %s OWNER TO %I', oid::regclass, current_user) FROM t
 			WHERE relname = $3 AND NOT pg_has_role(relowner, 'USAGE')`,
-		[]any{postgres.Ident(t.Schema), names, mapping.Originals.Name, postgres.Receipts},
+		[]any{sqltext.Ident(t.Schema), names, mapping.Originals.Name, postgres.Receipts},
 		[]any{&grant},
 		func() { all = append(all, grant) },
 	)
@@ -149,7 +150,7 @@ func (t *Tx) checkRowSecurity(ctx context.Context, names []string) error {
 		ctx,
 		`SELECT relname FROM pg_class
 		WHERE relnamespace = $1::text::regnamespace AND relname = ANY ($2) AND row_security_active(oid) ORDER BY 1`,
-		[]any{postgres.Ident(t.Schema), names},
+		[]any{sqltext.Ident(t.Schema), names},
 		[]any{&table},
 		func() { all = append(all, table) },
 	)
@@ -176,7 +177,7 @@ func (t *Tx) checkForeignReferences(ctx context.Context, names []string) error {
 		FROM pg_constraint k JOIN pg_class p ON p.oid = k.confrelid JOIN pg_class c ON c.oid = k.conrelid
 		WHERE k.contype = 'f' AND p.relnamespace = $1::text::regnamespace AND p.relname = ANY ($2)
 			AND NOT (c.relnamespace = p.relnamespace AND c.relname = ANY ($2)) ORDER BY 1`,
-		[]any{postgres.Ident(t.Schema), names},
+		[]any{sqltext.Ident(t.Schema), names},
 		[]any{&what, &drop},
 		func() { all, drops = append(all, what), append(drops, drop) },
 	)
@@ -201,7 +202,7 @@ func (t *Tx) createArchive(ctx context.Context) (*Archive, error) {
 		return nil, t.WrapError("read the transaction's start time", err)
 	}
 	name := shorten(t.Schema, longestName-len(suffix)) + suffix
-	err = t.Run(ctx, "CREATE SCHEMA "+postgres.Ident(name))
+	err = t.Run(ctx, "CREATE SCHEMA "+sqltext.Ident(name))
 	if postgres.Code(err) == postgres.DuplicateSchema {
 		return nil, &clierr.Error{
 			Kind:    clierr.Refused,
@@ -212,7 +213,7 @@ func (t *Tx) createArchive(ctx context.Context) (*Archive, error) {
 	if err != nil {
 		return nil, t.WrapError(fmt.Sprintf("create schema %q in database %q", name, t.Server.Database), err)
 	}
-	return &Archive{Schema: name, Drop: "DROP SCHEMA " + postgres.Ident(name) + " CASCADE;"}, nil
+	return &Archive{Schema: name, Drop: "DROP SCHEMA " + sqltext.Ident(name) + " CASCADE;"}, nil
 }
 
 // shorten truncates a name to at most n bytes, at a character boundary.
@@ -275,7 +276,7 @@ func (t *Tx) moveOriginals(ctx context.Context, archive *Archive) error {
 		return err
 	}
 	moved := ArchivedTable{Name: name}
-	err := t.Run(ctx, fmt.Sprintf("ALTER TABLE %s SET SCHEMA %s", t.Name(name), postgres.Ident(archive.Schema)))
+	err := t.Run(ctx, fmt.Sprintf("ALTER TABLE %s SET SCHEMA %s", t.Name(name), sqltext.Ident(archive.Schema)))
 	if err == nil {
 		err = t.QueryRow(ctx, "SELECT count(*) FROM "+archive.name(name)).Scan(&moved.Rows)
 	}
@@ -287,17 +288,15 @@ func (t *Tx) moveOriginals(ctx context.Context, archive *Archive) error {
 }
 
 // name returns the qualified and quoted name of an archived table.
-func (k *Archive) name(table string) string {
-	return postgres.Ident(k.Schema) + "." + postgres.Ident(table)
-}
+func (k *Archive) name(table string) string { return sqltext.Name(k.Schema, table) }
 
 // columnNames returns the list of a table's columns for a statement.
 func columnNames(table *mapping.Table) string {
 	names := make([]string, len(table.Columns))
 	for i, c := range table.Columns {
-		names[i] = postgres.Ident(c.Name)
+		names[i] = c.Name
 	}
-	return strings.Join(names, ", ")
+	return sqltext.Idents(names)
 }
 
 // undoScript writes the statements that restore the archived rows, for a person
@@ -326,7 +325,7 @@ func (b *undoScript) write(ctx context.Context) error {
 	lines = append(lines, fmt.Sprintf("DROP TABLE IF EXISTS %s;", b.tx.Name(mapping.Originals.Name)))
 	if b.originals {
 		lines = append(lines, fmt.Sprintf("ALTER TABLE %s SET SCHEMA %s;",
-			b.archive.name(mapping.Originals.Name), postgres.Ident(b.tx.Schema)))
+			b.archive.name(mapping.Originals.Name), sqltext.Ident(b.tx.Schema)))
 	}
 	// verify uses the last receipt, which has to belong to the restored rows.
 	lines = append(lines, fmt.Sprintf("DELETE FROM %s;", b.tx.Name(postgres.Receipts)))
@@ -354,7 +353,7 @@ func (b *undoScript) vectors(ctx context.Context) (lines []string, err error) {
 			return nil, b.tx.WrapError("read the dimension of vectors", err)
 		}
 		lines = append(lines, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE %s;",
-			b.tx.Name(n.Table), postgres.Ident(n.Column.Name), kind))
+			b.tx.Name(n.Table), sqltext.Ident(n.Column.Name), kind))
 	}
 	return lines, nil
 }
@@ -375,7 +374,7 @@ func (b *undoScript) positions(ctx context.Context) (lines []string, err error) 
 		if err := b.tx.QueryRow(ctx, "SELECT last_value, is_called FROM "+sequence).Scan(&last, &called); err != nil {
 			return nil, b.tx.WrapError(fmt.Sprintf("read the sequence of table %q", table.Name), err)
 		}
-		lines = append(lines, fmt.Sprintf("SELECT setval('%s', %d, %t);", escape(sequence), last, called))
+		lines = append(lines, fmt.Sprintf("SELECT setval(%s, %d, %t);", sqltext.Literal(sequence), last, called))
 	}
 	return lines, nil
 }

@@ -8,6 +8,7 @@ import (
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
+	"flujo-port/internal/sqltext"
 )
 
 // Schema is what Prepare found and created.
@@ -117,7 +118,7 @@ func (t *Tx) makeSchema(ctx context.Context, s *Schema) error {
 	s.Created = true
 	// CREATE SCHEMA IF NOT EXISTS would need the privilege to create a schema
 	// even if the schema exists.
-	if err := t.Run(ctx, "CREATE SCHEMA "+postgres.Ident(t.Schema)); err != nil {
+	if err := t.Run(ctx, "CREATE SCHEMA "+sqltext.Ident(t.Schema)); err != nil {
 		return t.WrapError(fmt.Sprintf("create schema %q in database %q", t.Schema, t.Server.Database), err)
 	}
 	return nil
@@ -134,7 +135,7 @@ func (t *Tx) createTable(table *mapping.Table, s *Schema) string {
 		case c.Serial:
 			kind = "serial"
 		}
-		fmt.Fprintf(&b, "%s %s", postgres.Ident(c.Name), kind)
+		fmt.Fprintf(&b, "%s %s", sqltext.Ident(c.Name), kind)
 		if c.NotNull {
 			b.WriteString(" NOT NULL")
 		}
@@ -146,7 +147,7 @@ func (t *Tx) createTable(table *mapping.Table, s *Schema) string {
 	if table.PrimaryKey == "" {
 		return strings.TrimSuffix(b.String(), ", ") + ")"
 	}
-	fmt.Fprintf(&b, "PRIMARY KEY (%s))", postgres.Ident(table.PrimaryKey))
+	fmt.Fprintf(&b, "PRIMARY KEY (%s))", sqltext.Ident(table.PrimaryKey))
 	return b.String()
 }
 
@@ -167,7 +168,7 @@ func (t *Tx) EnsureOriginals(ctx context.Context, s *Schema) error {
 // columnType returns the type of a column for DDL.
 func (s *Schema) columnType(table string, c mapping.Column) string {
 	if c.Kind == mapping.KindVector {
-		return postgres.Ident(s.typesSchema) + "." + s.Types.Of(table, c)
+		return sqltext.Ident(s.typesSchema) + "." + s.Types.Of(table, c)
 	}
 	return s.Types.Of(table, c)
 }
@@ -196,7 +197,7 @@ func (t *Tx) Finish(ctx context.Context, s *Schema) error {
 		sql := fmt.Sprintf(
 			"ALTER TABLE %s ADD CONSTRAINT %s FOREIGN KEY (run_id) REFERENCES %s (run_id) ON DELETE CASCADE",
 			t.Name(table.Name),
-			postgres.Ident(table.ForeignKeyName()),
+			sqltext.Ident(table.ForeignKeyName()),
 			t.Name(table.ChildOf),
 		)
 		if err := t.Run(ctx, sql); err != nil {
@@ -252,13 +253,13 @@ func (t *Tx) CreateIndexes(ctx context.Context, s *Schema) error {
 }
 
 func (t *Tx) createIndex(table *mapping.Table, index mapping.Index, types string) string {
-	key := postgres.Ident(index.Column)
+	key := sqltext.Ident(index.Column)
 	if index.OpClass != "" {
-		key += " " + postgres.Ident(types) + "." + postgres.Ident(index.OpClass)
+		key += " " + sqltext.Ident(types) + "." + sqltext.Ident(index.OpClass)
 	}
 	return fmt.Sprintf(
 		"CREATE INDEX %s ON %s USING %s (%s)",
-		postgres.Ident(index.Name),
+		sqltext.Ident(index.Name),
 		t.Name(table.Name),
 		index.Method,
 		key,
@@ -270,12 +271,12 @@ func (t *Tx) createIndex(table *mapping.Table, index mapping.Index, types string
 // TABLE IF NOT EXISTS at start even if every table exists.
 func (t *Tx) Grant(ctx context.Context, s *Schema, role string) error {
 	grants := []string{
-		fmt.Sprintf("GRANT USAGE, CREATE ON SCHEMA %s TO %s", postgres.Ident(t.Schema), postgres.Ident(role)),
+		fmt.Sprintf("GRANT USAGE, CREATE ON SCHEMA %s TO %s", sqltext.Ident(t.Schema), sqltext.Ident(role)),
 	}
 	for _, table := range append(s.tables[:len(s.tables):len(s.tables)], mapping.VersionsTable) {
 		grants = append(
 			grants,
-			fmt.Sprintf("GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %s", t.Name(table.Name), postgres.Ident(role)),
+			fmt.Sprintf("GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %s", t.Name(table.Name), sqltext.Ident(role)),
 		)
 		if column := table.Serial(); column != "" {
 			sequence, err := t.sequence(ctx, &table)
@@ -284,7 +285,7 @@ func (t *Tx) Grant(ctx context.Context, s *Schema, role string) error {
 			}
 			grants = append(
 				grants,
-				fmt.Sprintf("GRANT USAGE, SELECT, UPDATE ON SEQUENCE %s TO %s", sequence, postgres.Ident(role)),
+				fmt.Sprintf("GRANT USAGE, SELECT, UPDATE ON SEQUENCE %s TO %s", sequence, sqltext.Ident(role)),
 			)
 		}
 	}
@@ -294,7 +295,7 @@ func (t *Tx) Grant(ctx context.Context, s *Schema, role string) error {
 			return t.WrapError("look up flujo-port's own tables", err)
 		}
 		if exists { // for verify and another migrate
-			grants = append(grants, fmt.Sprintf("GRANT SELECT, INSERT ON %s TO %s", t.Name(own), postgres.Ident(role)))
+			grants = append(grants, fmt.Sprintf("GRANT SELECT, INSERT ON %s TO %s", t.Name(own), sqltext.Ident(role)))
 		}
 	}
 	if err := t.Run(ctx, strings.Join(grants, ";")); err != nil {

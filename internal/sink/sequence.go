@@ -4,11 +4,10 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"strings"
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
-	"flujo-port/internal/postgres"
+	"flujo-port/internal/sqltext"
 )
 
 // LastID returns the highest id in a table with a serial column, or 0 if there
@@ -16,7 +15,7 @@ import (
 func (t *Tx) LastID(ctx context.Context, table *mapping.Table) (id int64, err error) {
 	query := fmt.Sprintf(
 		"SELECT greatest(max(%s), 0)::bigint FROM %s",
-		postgres.Ident(table.Serial()),
+		sqltext.Ident(table.Serial()),
 		t.Name(table.Name),
 	)
 	if err := t.QueryRow(ctx, query).Scan(&id); err != nil {
@@ -75,7 +74,7 @@ func (t *Tx) setForeignSequence(
 	next int64,
 	probe bool,
 ) error {
-	set := fmt.Sprintf("SELECT setval('%s', %d, false)", escape(sequence), next)
+	set := fmt.Sprintf("SELECT setval(%s, %d, false)", sqltext.Literal(sequence), next)
 	step := fmt.Sprintf("set the sequence of table %q", table.Name)
 	if err := t.Run(ctx, set); err != nil {
 		return t.WrapError(step, err)
@@ -113,5 +112,3 @@ func (t *Tx) noSequence(table *mapping.Table) error {
 		Hint:    "make it a serial column, or move the table to another schema",
 	}
 }
-
-func escape(s string) string { return strings.ReplaceAll(s, "'", "''") }

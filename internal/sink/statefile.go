@@ -15,6 +15,7 @@ import (
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/sqlite"
+	"flujo-port/internal/sqltext"
 
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -198,11 +199,11 @@ func (f *StateFile) Insert(ctx context.Context, table *mapping.Table, row []mapp
 	if statement == "" {
 		var names []string
 		for _, c := range table.FileColumns() {
-			names = append(names, quote(c.Name))
+			names = append(names, sqltext.Ident(c.Name))
 		}
 		statement = fmt.Sprintf(
 			"INSERT INTO %s (%s) VALUES (?%s)",
-			quote(table.Name),
+			sqltext.Ident(table.Name),
 			strings.Join(names, ", "),
 			strings.Repeat(", ?", len(names)-1),
 		)
@@ -386,5 +387,3 @@ func (f *StateFile) wrapError(verb string, err error) error {
 	}
 	return e
 }
-
-func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

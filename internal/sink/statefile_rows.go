@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqltext"
 )
 
 // Update changes columns of the row with the given rowid. columns are positions
@@ -21,11 +22,11 @@ func (f *StateFile) Update(
 	sets := make([]string, len(columns))
 	values := make([]mapping.Value, len(columns), len(columns)+1)
 	for i, at := range columns {
-		sets[i], values[i] = quote(table.Columns[at].Name)+" = ?", row[at]
+		sets[i], values[i] = sqltext.Ident(table.Columns[at].Name)+" = ?", row[at]
 	}
 	_, err := f.exec(
 		ctx,
-		fmt.Sprintf("UPDATE %s SET %s WHERE rowid = ?", quote(table.Name), strings.Join(sets, ", ")),
+		fmt.Sprintf("UPDATE %s SET %s WHERE rowid = ?", sqltext.Ident(table.Name), strings.Join(sets, ", ")),
 		append(values, mapping.IntegerValue(rowid)),
 	)
 	return err
@@ -35,7 +36,7 @@ func (f *StateFile) Update(
 func (f *StateFile) Delete(ctx context.Context, table *mapping.Table, rowid int64) error {
 	_, err := f.exec(
 		ctx,
-		fmt.Sprintf("DELETE FROM %s WHERE rowid = ?", quote(table.Name)),
+		fmt.Sprintf("DELETE FROM %s WHERE rowid = ?", sqltext.Ident(table.Name)),
 		[]mapping.Value{mapping.IntegerValue(rowid)},
 	)
 	return err
@@ -47,7 +48,12 @@ func (f *StateFile) AddColumns(ctx context.Context, table *mapping.Table, have [
 		if slices.Contains(have, c.Name) {
 			continue
 		}
-		add := fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s %s", quote(table.Name), quote(c.Name), c.Declaration)
+		add := fmt.Sprintf(
+			"ALTER TABLE %s ADD COLUMN %s %s",
+			sqltext.Ident(table.Name),
+			sqltext.Ident(c.Name),
+			c.Declaration,
+		)
 		if err := f.run(ctx, add); err != nil {
 			return err
 		}

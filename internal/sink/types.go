@@ -7,6 +7,7 @@ import (
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
+	"flujo-port/internal/sqltext"
 )
 
 // Adapt alters the narrower columns that Prepare found to the types that it was
@@ -45,7 +46,7 @@ func (t *Tx) Widen(ctx context.Context, s *Schema, table *mapping.Table, column 
 
 func (t *Tx) alterType(ctx context.Context, s *Schema, table string, c mapping.Column) error {
 	kind := s.columnType(table, c)
-	sql := fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE %s", t.Name(table), postgres.Ident(c.Name), kind)
+	sql := fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE %s", t.Name(table), sqltext.Ident(c.Name), kind)
 	err := t.Run(ctx, sql)
 	if err == nil {
 		return nil

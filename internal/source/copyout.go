@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"flujo-port/internal/mapping"
-	"flujo-port/internal/postgres"
+	"flujo-port/internal/sqltext"
 )
 
 // copyOut runs a query by COPY and calls f with the fields of each row in their
@@ -110,7 +110,7 @@ type StoredEncoding struct {
 // Each calls f with every row of a table in the order of its keys. The encoding
 // is valid until f returns. f must not use the connection.
 func (s *DatabaseSnapshot) Each(ctx context.Context, table *mapping.Table, f func(StoredEncoding) error) error {
-	order := postgres.Ident(table.PrimaryKey)
+	order := sqltext.Ident(table.PrimaryKey)
 	if table.Serial() == "" {
 		order += ` COLLATE "C"`
 	}
@@ -175,7 +175,7 @@ func (s *DatabaseSnapshot) Originals(ctx context.Context, f func(Original) error
 // cannot be read.
 func (s *DatabaseSnapshot) LastID(ctx context.Context, table *mapping.Table) (id int64, known bool, err error) {
 	name := s.conn.Name(table.Name)
-	highest := fmt.Sprintf("SELECT coalesce(max(%s), 0)::bigint FROM %s", postgres.Ident(table.Serial()), name)
+	highest := fmt.Sprintf("SELECT coalesce(max(%s), 0)::bigint FROM %s", sqltext.Ident(table.Serial()), name)
 	if err := s.conn.QueryRow(ctx, highest).Scan(&id); err != nil {
 		return 0, false, s.wrapError(table, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
+	"flujo-port/internal/sqltext"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -232,7 +233,7 @@ func (s *DatabaseSnapshot) Writers(ctx context.Context, table *mapping.Table) (w
 }
 
 // keySQL returns the SQL of a row's key as text.
-func keySQL(table *mapping.Table) string { return postgres.Ident(table.PrimaryKey) + "::text" }
+func keySQL(table *mapping.Table) string { return sqltext.Ident(table.PrimaryKey) + "::text" }
 
 // Bucket is one of mapping.Buckets parts of a table's rows.
 type Bucket struct {
@@ -319,7 +320,7 @@ func (s *DatabaseSnapshot) Encodings(
 		keySQL(table),
 		s.encodingSQL(table),
 		s.conn.Name(table.Name),
-		postgres.Ident(table.PrimaryKey),
+		sqltext.Ident(table.PrimaryKey),
 		kind,
 	)
 	encodings := map[string][][]byte{}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqltext"
 
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -15,7 +16,7 @@ import (
 // storage class included. Otherwise SQLite would convert by the column's
 // declared type, and '5' would equal 5.
 func sameAs(column string) string {
-	return fmt.Sprintf("%[1]s = ?1 AND typeof(%[1]s) = typeof(?1)", quote(column))
+	return fmt.Sprintf("%[1]s = ?1 AND typeof(%[1]s) = typeof(?1)", sqltext.Ident(column))
 }
 
 // Values returns the values of a column in the rows whose key column holds key,
@@ -29,7 +30,12 @@ func (s *Snapshot) Values(
 	if !slices.Contains(s.tables[table], column) || !slices.Contains(s.tables[table], keyColumn) {
 		return nil, nil
 	}
-	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s", stored([]string{column}), quote(table), sameAs(keyColumn))
+	query := fmt.Sprintf(
+		"SELECT %s FROM %s WHERE %s",
+		stored([]string{column}),
+		sqltext.Ident(table),
+		sameAs(keyColumn),
+	)
 	err = s.each(ctx, query, func(row []mapping.Value) {
 		v := row[0]
 		v.Bytes = slices.Clone(v.Bytes)
@@ -44,7 +50,7 @@ func (s *Snapshot) Holds(ctx context.Context, table, column string, value mappin
 	if !slices.Contains(s.tables[table], column) {
 		return false, nil
 	}
-	query := fmt.Sprintf("SELECT 1 FROM %s WHERE %s LIMIT 1", quote(table), sameAs(column))
+	query := fmt.Sprintf("SELECT 1 FROM %s WHERE %s LIMIT 1", sqltext.Ident(table), sameAs(column))
 	err = s.each(ctx, query, func([]mapping.Value) { found = true }, value)
 	return found, err
 }
@@ -56,7 +62,7 @@ func (s *Snapshot) CountWhere(ctx context.Context, table, column string, value m
 	if !slices.Contains(s.tables[table], column) {
 		return 0, nil
 	}
-	query := fmt.Sprintf("SELECT count(*) FROM %s WHERE %s", quote(table), sameAs(column))
+	query := fmt.Sprintf("SELECT count(*) FROM %s WHERE %s", sqltext.Ident(table), sameAs(column))
 	err = s.each(ctx, query, func(row []mapping.Value) { n = row[0].Int }, value)
 	return n, err
 }
@@ -93,7 +99,12 @@ func (s *Snapshot) firstRow(
 	where string,
 	key mapping.Value,
 ) (found []mapping.Value, err error) {
-	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s LIMIT 1", s.storedOrNull(table, columns), quote(table), where)
+	query := fmt.Sprintf(
+		"SELECT %s FROM %s WHERE %s LIMIT 1",
+		s.storedOrNull(table, columns),
+		sqltext.Ident(table),
+		where,
+	)
 	err = s.each(ctx, query, func(row []mapping.Value) {
 		for _, v := range row {
 			v.Bytes = slices.Clone(v.Bytes)
@@ -110,7 +121,7 @@ func (s *Snapshot) Keys(ctx context.Context, table, column string) (*Rows, error
 	if err != nil {
 		return nil, err
 	}
-	query := fmt.Sprintf("SELECT %s, %s FROM %s", rowID, stored([]string{column}), quote(table))
+	query := fmt.Sprintf("SELECT %s, %s FROM %s", rowID, stored([]string{column}), sqltext.Ident(table))
 	if rowID == inScanOrder {
 		query += " NOT INDEXED"
 	}
@@ -170,7 +181,7 @@ func (s *Snapshot) missingRunsSQL(children []string) string {
 func (s *Snapshot) missingRunsPart(children []string, condition string) string {
 	parts := make([]string, len(children))
 	for i, table := range children { // DISTINCT, since there is no UNION for a single table
-		parts[i] = fmt.Sprintf("SELECT DISTINCT run_id FROM %s WHERE %s", quote(table), condition)
+		parts[i] = fmt.Sprintf("SELECT DISTINCT run_id FROM %s WHERE %s", sqltext.Ident(table), condition)
 	}
 	query := fmt.Sprintf("SELECT +run_id FROM (%s ORDER BY 1) c", strings.Join(parts, " UNION "))
 	if _, ok := s.tables[mapping.Runs]; ok {
@@ -195,9 +206,9 @@ func (s *Snapshot) EstimateBytes(ctx context.Context, table string, rows int64) 
 	}
 	cells := make([]string, len(s.tables[table]))
 	for i, c := range s.tables[table] {
-		cells[i] = fmt.Sprintf("iif(typeof(%[1]s) IN ('text', 'blob'), octet_length(%[1]s), 0)", quote(c))
+		cells[i] = fmt.Sprintf("iif(typeof(%[1]s) IN ('text', 'blob'), octet_length(%[1]s), 0)", sqltext.Ident(c))
 	}
-	size := fmt.Sprintf("SELECT avg(%s) FROM %s", strings.Join(append(cells, "0"), " + "), quote(table))
+	size := fmt.Sprintf("SELECT avg(%s) FROM %s", strings.Join(append(cells, "0"), " + "), sqltext.Ident(table))
 	query := fmt.Sprintf(
 		`WITH RECURSIVE sampled_at(n, low, high) AS (
 			SELECT 0, (SELECT min(%[3]s) FROM %[4]s), (SELECT max(%[3]s) FROM %[4]s)
@@ -208,13 +219,13 @@ func (s *Snapshot) EstimateBytes(ctx context.Context, table string, rows int64) 
 		sampled-1,
 		size,
 		rowID,
-		quote(table),
+		sqltext.Ident(table),
 	)
 	if strings.HasPrefix(rowID, "row_number") { // a row number, which cannot be searched for
 		query = strings.Replace(
 			size,
-			"FROM "+quote(table),
-			fmt.Sprintf("FROM (SELECT * FROM %s LIMIT %d)", quote(table), sampled),
+			"FROM "+sqltext.Ident(table),
+			fmt.Sprintf("FROM (SELECT * FROM %s LIMIT %d)", sqltext.Ident(table), sampled),
 			1,
 		)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqltext"
 )
 
 // Flujo's own statements for the tables that belong to runs and their indexes,
@@ -520,7 +521,7 @@ func TestKeyKind(t *testing.T) {
 	}
 	var statements []string
 	for name, table := range tables {
-		statements = append(statements, fmt.Sprintf("CREATE TABLE %s %s", quote(name), table.declared))
+		statements = append(statements, fmt.Sprintf("CREATE TABLE %s %s", sqltext.Ident(name), table.declared))
 	}
 	path := build(t, statements...)
 	watch(t, path)

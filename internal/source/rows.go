@@ -9,6 +9,7 @@ import (
 
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/sqlite"
+	"flujo-port/internal/sqltext"
 )
 
 // Rows is a running query. Its values are as they are stored, with their
@@ -26,7 +27,7 @@ func (s *Snapshot) Rows(ctx context.Context, table string, columns []string) (*R
 	if err != nil {
 		return nil, err
 	}
-	return s.query(ctx, fmt.Sprintf("SELECT %s, %s FROM %s NOT INDEXED", rowID, stored(columns), quote(table)))
+	return s.query(ctx, fmt.Sprintf("SELECT %s, %s FROM %s NOT INDEXED", rowID, stored(columns), sqltext.Ident(table)))
 }
 
 // inScanOrder numbers rows in the order of their rowids, in a query with NOT
@@ -43,7 +44,7 @@ func (s *Snapshot) rowID(ctx context.Context, table string) (string, error) {
 		ctx,
 		`SELECT name FROM pragma_table_info(?1) WHERE pk > 0 AND EXISTS (SELECT 1 FROM pragma_index_list(?1)
 		WHERE origin = 'pk' AND name NOT IN (SELECT name FROM sqlite_master)) ORDER BY pk`,
-		func(row []mapping.Value) { key = append(key, quote(string(row[0].Bytes))) },
+		func(row []mapping.Value) { key = append(key, sqltext.Ident(string(row[0].Bytes))) },
 		mapping.TextValue(table),
 	)
 	if err != nil {
@@ -89,7 +90,7 @@ func (s *Snapshot) spansWithoutTraceSQL(ctx context.Context, columns []string) (
 func stored(columns []string) string {
 	parts := make([]string, len(columns))
 	for i, c := range columns {
-		parts[i] = quote(c)
+		parts[i] = sqltext.Ident(c)
 	}
 	return strings.Join(parts, ", ")
 }

@@ -12,12 +12,12 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/sqlite"
+	"flujo-port/internal/sqltext"
 
 	sqlite3 "modernc.org/sqlite/lib"
 	"modernc.org/sqlite/vfs"
@@ -185,7 +185,7 @@ func (s *Snapshot) readTables(ctx context.Context) (map[string][]string, error) 
 
 // Count returns the number of rows in a table of the file.
 func (s *Snapshot) Count(ctx context.Context, table string) (n int64, err error) {
-	err = s.each(ctx, "SELECT count(*) FROM "+quote(table), func(row []mapping.Value) { n = row[0].Int })
+	err = s.each(ctx, "SELECT count(*) FROM "+sqltext.Ident(table), func(row []mapping.Value) { n = row[0].Int })
 	return n, err
 }
 
@@ -195,13 +195,13 @@ func (s *Snapshot) Count(ctx context.Context, table string) (n int64, err error)
 // table that never had a row.
 func (s *Snapshot) LastID(ctx context.Context, table, column string) (id int64, err error) {
 	takeMax := func(row []mapping.Value) { id = max(id, row[0].Int) }
-	from := quote(column)
+	from := sqltext.Ident(column)
 	if !slices.Contains(s.tables[table], column) {
 		if from, err = s.rowID(ctx, table); err != nil {
 			return 0, err
 		}
 	}
-	highest := fmt.Sprintf("SELECT max(id) FROM (SELECT %s AS id FROM %s)", from, quote(table))
+	highest := fmt.Sprintf("SELECT max(id) FROM (SELECT %s AS id FROM %s)", from, sqltext.Ident(table))
 	if err = s.each(ctx, highest, takeMax); err != nil {
 		return 0, err
 	}
@@ -283,5 +283,3 @@ func (s *Snapshot) wrapError(verb string, err error) error {
 	}
 	return e
 }
-
-func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

@@ -16,8 +16,8 @@ import (
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
-	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
+	"flujo-port/internal/sqltext"
 	"flujo-port/internal/transfer"
 
 	"github.com/jackc/pgx/v5"
@@ -97,9 +97,9 @@ func stateTables() []string {
 // copySchema copies the tables of state, and the given ones, to a new schema.
 func copySchema(t testing.TB, conn *pgx.Conn, to string, tables ...string) {
 	t.Helper()
-	run(t, conn, "CREATE SCHEMA "+postgres.Ident(to))
+	run(t, conn, "CREATE SCHEMA "+sqltext.Ident(to))
 	for _, table := range slices.Concat(stateTables(), tables) {
-		run(t, conn, fmt.Sprintf("CREATE TABLE %s.%s AS TABLE %s", postgres.Ident(to), table, table))
+		run(t, conn, fmt.Sprintf("CREATE TABLE %s.%s AS TABLE %s", sqltext.Ident(to), table, table))
 	}
 }
 
@@ -107,7 +107,7 @@ func copySchema(t testing.TB, conn *pgx.Conn, to string, tables ...string) {
 func wantSameRows(t testing.TB, conn *pgx.Conn, a, b string, tables ...string) {
 	t.Helper()
 	for _, table := range slices.Concat(stateTables(), tables) {
-		a, b := postgres.Ident(a)+"."+table, postgres.Ident(b)+"."+table
+		a, b := sqltext.Ident(a)+"."+table, sqltext.Ident(b)+"."+table
 		got := one(t, conn, fmt.Sprintf(`SELECT count(*) FROM (
 			(SELECT x::text FROM %[1]s x EXCEPT ALL SELECT x::text FROM %[2]s x)
 			UNION ALL (SELECT x::text FROM %[2]s x EXCEPT ALL SELECT x::text FROM %[1]s x)) y`, a, b))
@@ -120,7 +120,7 @@ func wantSameRows(t testing.TB, conn *pgx.Conn, a, b string, tables ...string) {
 // addObjects adds grants, views, policies and other objects that users may add to Flujo's tables.
 func addObjects(t testing.TB, conn *pgx.Conn, auditor string) {
 	t.Helper()
-	auditor = postgres.Ident(auditor)
+	auditor = sqltext.Ident(auditor)
 	run(t, conn,
 		"GRANT USAGE ON SCHEMA flujo TO "+auditor,
 		"GRANT SELECT ON flujo.runs, flujo.spans TO "+auditor,
@@ -580,7 +580,7 @@ func TestReplaceHiddenRows(t *testing.T) {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 	result := migrate(t, replaceOptions(t, file, url)) // a superuser sees all rows
-	if got := one(t, conn, "SELECT count(*) FROM "+postgres.Ident(result.Replaced.ArchiveSchema)+
+	if got := one(t, conn, "SELECT count(*) FROM "+sqltext.Ident(result.Replaced.ArchiveSchema)+
 		".system_state WHERE key = 'of postgres'"); got != "1" {
 		t.Error("the hidden row is not in the archive")
 	}
@@ -734,7 +734,7 @@ func TestPGVectorReplace(t *testing.T) {
 	if got := ask(t, url, "SELECT string_agg(id || vector::text, ',') FROM flujo.memories"); got != "short[1,1]" {
 		t.Errorf("got memories %s, want short[1,1]", got)
 	}
-	archived := ask(t, url, "SELECT count(*) FROM "+postgres.Ident(result.Replaced.ArchiveSchema)+".memories")
+	archived := ask(t, url, "SELECT count(*) FROM "+sqltext.Ident(result.Replaced.ArchiveSchema)+".memories")
 	if archived != "30" {
 		t.Errorf("got %s archived memories, want 30", archived)
 	}
