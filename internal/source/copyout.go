@@ -7,6 +7,7 @@ import (
 
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
+	"flujo-port/internal/sqlite"
 )
 
 // copyOut runs a query by COPY and calls f with the fields of each row in their
@@ -134,7 +135,7 @@ type Original struct {
 	RowID      int64
 	Column     string
 	Reason     string // names of mapping.Reasons, joined by "+"
-	Value      mapping.Value
+	Value      sqlite.Value
 }
 
 // HasOriginals reports whether the table of originals exists.
