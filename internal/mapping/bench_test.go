@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"flujo-port/internal/sqlite"
 )
 
 // BenchmarkConverter converts 20,000 steps with 2 KB of JSON each. Throughput is in
@@ -33,31 +35,31 @@ func BenchmarkConverter(b *testing.B) {
 	} {
 		b.Run(bm.name, func(b *testing.B) {
 			c := newConverter(b, mappingOf(b, "steps", strings.Fields(bm.columns)...))
-			rows := make([][]Value, 20_000)
+			rows := make([][]sqlite.Value, 20_000)
 			size := int64(0)
 			for i := range rows {
-				named := map[string]Value{
-					"id": IntegerValue(int64(i)), "step_run_id": TextValue(fmt.Sprintf("step-%032d", i)),
-					"run_id":    TextValue(fmt.Sprintf("run-%032d", i/10)),
-					"step_name": TextValue("summarise"), "step_index": IntegerValue(int64(i % 10)),
-					"status": TextValue("completed"),
-					"output": TextValue(output), "output_blob": TextValue(output),
-					"cost_usd": RealValue(0.000808865499794749 * float64(i)),
-					"cost":     RealValue(0.5), "token_counts": IntegerValue(int64(i)),
-					"tokens":            IntegerValue(int64(i)),
-					"execution_time_ms": IntegerValue(int64(i)), "duration_ms": IntegerValue(int64(i)),
-					"created_at": TextValue("2026-01-05T09:00:01.669094+00:00"),
-					"start_time": TextValue("2025-09-01T08:00:00.783607"),
+				named := map[string]sqlite.Value{
+					"id": integer(int64(i)), "step_run_id": text(fmt.Sprintf("step-%032d", i)),
+					"run_id":    text(fmt.Sprintf("run-%032d", i/10)),
+					"step_name": text("summarise"), "step_index": integer(int64(i % 10)),
+					"status": text("completed"),
+					"output": text(output), "output_blob": text(output),
+					"cost_usd": real(0.000808865499794749 * float64(i)),
+					"cost":     real(0.5), "token_counts": integer(int64(i)),
+					"tokens":            integer(int64(i)),
+					"execution_time_ms": integer(int64(i)), "duration_ms": integer(int64(i)),
+					"created_at": text("2026-01-05T09:00:01.669094+00:00"),
+					"start_time": text("2025-09-01T08:00:00.783607"),
 				}
 				if bm.odd {
-					named["output"] = TextValue(strings.Replace(output, "0.25", "NaN", 1))
-					named["token_counts"] = RealValue(12.5)
+					named["output"] = text(strings.Replace(output, "0.25", "NaN", 1))
+					named["token_counts"] = real(12.5)
 				}
-				rows[i] = []Value{IntegerValue(int64(i))}
+				rows[i] = []sqlite.Value{integer(int64(i))}
 				for _, column := range c.Mapping.Columns {
 					v := named[column]
 					size += int64(len(v.Bytes))
-					if v.Class == Integer || v.Class == Real {
+					if v.Class == sqlite.Integer || v.Class == sqlite.Real {
 						size += 8
 					}
 					rows[i] = append(rows[i], v)
@@ -123,19 +125,19 @@ func benchStep(b *testing.B) (*Table, []byte) {
 	) + `", "score": 0.25, "tags": ["a", "b"]}`
 	tuple, accepted, err := c.Append(
 		nil,
-		[]Value{
-			IntegerValue(1),
-			IntegerValue(1),
-			TextValue("run-1"),
-			TextValue("summarise"),
-			IntegerValue(1),
-			TextValue("completed"),
-			TextValue(output),
+		[]sqlite.Value{
+			integer(1),
+			integer(1),
+			text("run-1"),
+			text("summarise"),
+			integer(1),
+			text("completed"),
+			text(output),
 			{},
-			RealValue(0.25),
-			IntegerValue(7),
-			IntegerValue(8),
-			TextValue("2026-01-05T09:00:01.669094+00:00"),
+			real(0.25),
+			integer(7),
+			integer(8),
+			text("2026-01-05T09:00:01.669094+00:00"),
 		},
 	)
 	if err != nil || !accepted {

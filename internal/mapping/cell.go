@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"flujo-port/internal/sqlite"
 )
 
 // longestIndexed is the maximum length in bytes of a text that Flujo has a btree
@@ -14,7 +16,7 @@ import (
 // pages of 8 KB), including header and alignment.
 const longestIndexed = 2690
 
-func (c *Converter) appendTextField(dst []byte, f *Field, v Value) ([]byte, Reason) {
+func (c *Converter) appendTextField(dst []byte, f *Field, v sqlite.Value) ([]byte, Reason) {
 	field, reason := appendText(dst, v)
 	key := f.reference || f.Name == c.Mapping.Table.PrimaryKey
 	if key && reason&NULRemoved != 0 {
@@ -27,11 +29,11 @@ func (c *Converter) appendTextField(dst []byte, f *Field, v Value) ([]byte, Reas
 }
 
 // appendText appends any value as text that PostgreSQL can store.
-func appendText(dst []byte, v Value) ([]byte, Reason) {
+func appendText(dst []byte, v sqlite.Value) ([]byte, Reason) {
 	switch v.Class {
-	case Integer:
+	case sqlite.Integer:
 		return strconv.AppendInt(dst, v.Int, 10), NumberAsText
-	case Real:
+	case sqlite.Real:
 		real := v.Real
 		if real == 0 {
 			real = 0 // not -0: they are the same key to SQLite
@@ -66,13 +68,13 @@ func appendUTF8(dst, s []byte) ([]byte, Reason) {
 
 // number returns the number that v represents: whole if isWhole is set, else
 // fraction. The reason is NotANumber if v represents none.
-func number(v Value) (whole int64, fraction float64, isWhole bool, reason Reason) {
+func number(v sqlite.Value) (whole int64, fraction float64, isWhole bool, reason Reason) {
 	switch v.Class {
-	case Integer:
+	case sqlite.Integer:
 		return v.Int, 0, true, 0
-	case Real:
+	case sqlite.Real:
 		return 0, v.Real, false, 0
-	case Text:
+	case sqlite.Text:
 		s := strings.TrimSpace(string(v.Bytes))
 		if i, err := strconv.ParseInt(s, 10, 64); err == nil {
 			return i, 0, true, TextAsNumber
@@ -88,7 +90,7 @@ func number(v Value) (whole int64, fraction float64, isWhole bool, reason Reason
 
 // wholeNumber returns the number that v represents, rounded to a whole number,
 // ties to even. With NotANumber or OutOfRange there is none.
-func wholeNumber(v Value) (int64, Reason) {
+func wholeNumber(v sqlite.Value) (int64, Reason) {
 	i, fraction, isWhole, reason := number(v)
 	if isWhole || reason&NotANumber != 0 {
 		return i, reason
@@ -103,7 +105,11 @@ func wholeNumber(v Value) (int64, Reason) {
 	return int64(rounded), reason
 }
 
-func (c *Converter) appendInt(dst []byte, f *Field, v Value) (field []byte, null bool, reason Reason, err error) {
+func (c *Converter) appendInt(
+	dst []byte,
+	f *Field,
+	v sqlite.Value,
+) (field []byte, null bool, reason Reason, err error) {
 	i, reason := wholeNumber(v)
 	if reason&(NotANumber|OutOfRange) != 0 {
 		return dst, true, reason, nil
@@ -117,7 +123,7 @@ func (c *Converter) appendInt(dst []byte, f *Field, v Value) (field []byte, null
 	return binary.BigEndian.AppendUint32(dst, uint32(int32(i))), false, reason, nil
 }
 
-func (c *Converter) appendFloat(dst []byte, f *Field, v Value) (field []byte, null bool, reason Reason) {
+func (c *Converter) appendFloat(dst []byte, f *Field, v sqlite.Value) (field []byte, null bool, reason Reason) {
 	i, x, isWhole, reason := number(v)
 	if reason&NotANumber != 0 {
 		return dst, true, NotANumber
@@ -143,17 +149,17 @@ func (c *Converter) appendFloat(dst []byte, f *Field, v Value) (field []byte, nu
 
 // appendBool converts a value as SQLite and Python do: 0 and empty values are
 // false, and any other value is true.
-func appendBool(dst []byte, v Value) ([]byte, Reason) {
+func appendBool(dst []byte, v sqlite.Value) ([]byte, Reason) {
 	bit, reason := byte(0), InvalidBoolean
 	switch v.Class {
-	case Integer:
+	case sqlite.Integer:
 		if v.Int != 0 {
 			bit = 1
 		}
 		if v.Int == 0 || v.Int == 1 {
 			reason = 0
 		}
-	case Real:
+	case sqlite.Real:
 		if v.Real != 0 {
 			bit = 1
 		}
@@ -171,12 +177,12 @@ func appendBool(dst []byte, v Value) ([]byte, Reason) {
 // appendJSON converts JSON's null to NULL if the column is nullable. For a step
 // without output, Flujo's SQLite backend writes the text null, and its PostgreSQL
 // backend writes NULL.
-func (c *Converter) appendJSON(dst []byte, f *Field, v Value) (field []byte, null bool, reason Reason) {
+func (c *Converter) appendJSON(dst []byte, f *Field, v sqlite.Value) (field []byte, null bool, reason Reason) {
 	s := v.Bytes
 	switch v.Class {
-	case Integer, Real:
+	case sqlite.Integer, sqlite.Real:
 		text, _ := appendText(nil, v)
-		if v.Class == Real && math.IsInf(v.Real, 0) {
+		if v.Class == sqlite.Real && math.IsInf(v.Real, 0) {
 			text = []byte(map[bool]string{true: "-Infinity", false: "Infinity"}[v.Real < 0])
 		}
 		s, reason = text, NumberAsText
@@ -217,12 +223,12 @@ func jsonReasons(flaws JSONFlaw) (reason Reason) {
 // fallback is taken: a column of the row with the same meaning, else the result of
 // InferTime.
 func (c *Converter) appendTime(
-	dst []byte, f *Field, v Value, row []Value,
+	dst []byte, f *Field, v sqlite.Value, row []sqlite.Value,
 ) (field []byte, null bool, reason Reason, err error) {
 	at, reason, ok := c.Options.ReadTime(v)
 	switch {
 	case ok:
-	case v.Class == Null && !f.NotNull:
+	case v.Class == sqlite.Null && !f.NotNull:
 		return dst, true, 0, nil
 	default:
 		note := ""
@@ -238,7 +244,7 @@ func (c *Converter) appendTime(
 	return binary.BigEndian.AppendUint64(dst, uint64(at.Micros)), false, reason, nil
 }
 
-func (c *Converter) fallbackTime(f *Field, row []Value) (Time, string, error) {
+func (c *Converter) fallbackTime(f *Field, row []sqlite.Value) (Time, string, error) {
 	for _, w := range f.fallbacks {
 		if at, _, ok := c.Options.ReadTime(row[w]); ok {
 			return at, c.Mapping.Table.Name + "." + c.Mapping.Columns[w-1], nil
@@ -249,9 +255,9 @@ func (c *Converter) fallbackTime(f *Field, row []Value) (Time, string, error) {
 
 // ReadTime reads a timestamp of any storage class. The reason says how it was
 // changed. ok is false if v is not a timestamp in the years 1 to 9999.
-func (o *Options) ReadTime(v Value) (at Time, reason Reason, ok bool) {
+func (o *Options) ReadTime(v sqlite.Value) (at Time, reason Reason, ok bool) {
 	switch v.Class {
-	case Text, Blob:
+	case sqlite.Text, sqlite.Blob:
 		at, ok = ParseTime(v.Bytes)
 		if at.Truncated {
 			reason = TimeTruncated
@@ -262,9 +268,9 @@ func (o *Options) ReadTime(v Value) (at Time, reason Reason, ok bool) {
 			}
 		}
 		return at, reason, ok
-	case Integer:
+	case sqlite.Integer:
 		return epoch(float64(v.Int))
-	case Real:
+	case sqlite.Real:
 		return epoch(v.Real)
 	}
 	return Time{}, 0, false
@@ -284,8 +290,8 @@ func epoch(seconds float64) (at Time, reason Reason, ok bool) {
 // appendVector converts packed little-endian float32, in which Flujo's SQLite
 // backend stores a memory's vector, to pgvector's binary format (vector_recv): two
 // uint16, the dimension and zero, then the floats, all big-endian.
-func (c *Converter) appendVector(dst []byte, v Value) ([]byte, Reason) {
-	if v.Class != Blob || len(v.Bytes) == 0 || len(v.Bytes)%4 != 0 {
+func (c *Converter) appendVector(dst []byte, v sqlite.Value) ([]byte, Reason) {
+	if v.Class != sqlite.Blob || len(v.Bytes) == 0 || len(v.Bytes)%4 != 0 {
 		return dst, InvalidVector
 	}
 	if len(v.Bytes) != c.Types.VectorSize*4 {

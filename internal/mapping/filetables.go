@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"flujo-port/internal/sqlite"
 )
 
 // FileColumn is a column of one of Flujo's tables in a SQLite file.
@@ -61,25 +63,25 @@ func (t *Table) declaration(c Column) string {
 // to text and text to numbers according to the declared type
 // (https://www.sqlite.org/datatype3.html#type_affinity), and a column may be NOT
 // NULL.
-func (c FileColumn) Preserves(v Value) bool {
+func (c FileColumn) Preserves(v sqlite.Value) bool {
 	kind, constraint, _ := strings.Cut(c.Declaration, " ")
 	switch {
 	case strings.Contains(constraint, "AUTOINCREMENT"):
-		return v.Class == Integer
-	case v.Class == Null:
+		return v.Class == sqlite.Integer
+	case v.Class == sqlite.Null:
 		return !strings.Contains(constraint, "NOT NULL")
-	case v.Class == Blob, kind == "BLOB":
+	case v.Class == sqlite.Blob, kind == "BLOB":
 		return true
 	case kind == "TEXT":
-		return v.Class == Text
+		return v.Class == sqlite.Text
 	}
 	switch {
-	case v.Class == Text:
+	case v.Class == sqlite.Text:
 		_, err := strconv.ParseFloat(strings.TrimSpace(string(v.Bytes)), 64)
 		return err != nil && !errors.Is(err, strconv.ErrRange) // 9e999 is a number to SQLite
 	case kind == "REAL":
-		return v.Class == Real
-	case v.Class == Integer:
+		return v.Class == sqlite.Real
+	case v.Class == sqlite.Integer:
 		return true
 	}
 	return float64(int64(v.Real)) != v.Real // SQLite stores a whole number as an integer

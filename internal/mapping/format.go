@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"flujo-port/internal/sqlite"
 )
 
 // TableMapping maps the columns of a state file's table to those of one of Flujo's
@@ -30,7 +32,7 @@ type Field struct {
 	// from is the position of the value in a row, or absent.
 	from int
 	// value is the column's value if from is absent.
-	value Value
+	value sqlite.Value
 	// fallbacks are the positions in a row of the timestamp fallbacks, best first.
 	fallbacks []int
 	indexed   bool // the column has a btree index
@@ -119,12 +121,12 @@ var columns04 = map[string]olderColumn{
 
 // constants are the values that Flujo 0.6 sets in rows of 0.4 when it opens their
 // file.
-var constants = map[string]Value{"runs.pipeline_id": TextValue("unknown")}
+var constants = map[string]sqlite.Value{"runs.pipeline_id": sqlite.TextValue("unknown")}
 
 // defaults are the values of columns that the state file does not have, by their
 // default in PostgreSQL. now() is not among them: the time of the load would be
 // wrong for such a row.
-var defaults = map[string]Value{"0": IntegerValue(0), "false": IntegerValue(0)}
+var defaults = map[string]sqlite.Value{"0": sqlite.IntegerValue(0), "false": sqlite.IntegerValue(0)}
 
 // columnFallbacks are the timestamp fallbacks in the same row, by table.column, best
 // first.
@@ -242,7 +244,7 @@ func newTableMapping(t *Table, have []string, inFile bool) (TableMapping, []stri
 			f.from = rowID
 		}
 		switch {
-		case f.from != absent, f.value.Class != Null, c.NotNull && c.Kind == KindTime:
+		case f.from != absent, f.value.Class != sqlite.Null, c.NotNull && c.Kind == KindTime:
 		case !c.NotNull || c.Default != "":
 			f.value = defaults[c.Default]
 		default:

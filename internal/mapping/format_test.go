@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"flujo-port/internal/sqlite"
 )
 
 // format06 returns the columns of a file that Flujo 0.6.11 created, as in
@@ -53,9 +55,9 @@ func filled(t testing.TB, p *TableMapping) (all []string) {
 			all = append(all, f.Name)
 			continue
 		}
-		want := Value{}
+		want := sqlite.Value{}
 		if f.Name == "total_steps" || f.Name == "is_background_task" {
-			want = IntegerValue(0)
+			want = integer(0)
 		}
 		if !reflect.DeepEqual(f.value, want) {
 			t.Errorf("%s.%s gets %s", p.Table.Name, f.Name, f.value)
@@ -112,8 +114,8 @@ func TestDetectKeys(t *testing.T) {
 	}
 	for i := range format.Mappings {
 		p := &format.Mappings[i]
-		row := make([]Value, len(p.Columns)+1)
-		row[slices.Index(p.Columns, p.Table.PrimaryKey)+1] = TextValue("the key")
+		row := make([]sqlite.Value, len(p.Columns)+1)
+		row[slices.Index(p.Columns, p.Table.PrimaryKey)+1] = text("the key")
 		if got := newConverter(t, p).Key(row); got != "the key" {
 			t.Errorf("%s: the key is %q", p.Table.Name, got)
 		}
@@ -142,9 +144,9 @@ func TestDetectSevenColumns(t *testing.T) {
 	if !tm.InFile || !slices.Equal(filled(t, tm), first) || !slices.Equal(tm.Columns, first) {
 		t.Errorf("runs is read by %q", tm.Columns)
 	}
-	row := make([]Value, len(first)+1)
+	row := make([]sqlite.Value, len(first)+1)
 	for i := range row {
-		row[i] = TextValue("2026-01-05")
+		row[i] = text("2026-01-05")
 	}
 	if fields := appendRow(t, newConverter(t, tm), row...); len(fields) != len(tm.Table.Columns) {
 		t.Errorf("a tuple of %d fields", len(fields))

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"flujo-port/internal/sqlite"
+
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -16,19 +18,19 @@ import (
 func unmappedOf(t testing.TB, p *TableMapping) (unmapped []string) {
 	t.Helper()
 	c := newConverter(t, p)
-	c.InferTime = func(string, string, []Value) (Time, string, error) { return Time{}, "", nil }
+	c.InferTime = func(string, string, []sqlite.Value) (Time, string, error) { return Time{}, "", nil }
 	c.Types.VectorSize = 1
-	row := []Value{IntegerValue(1)}
+	row := []sqlite.Value{integer(1)}
 	for _, column := range p.Columns {
-		v := TextValue("2026-01-05")
+		v := text("2026-01-05")
 		switch {
 		case p.Table.Name == Memories && column == "vector":
-			v = BlobValue(packed(1))
+			v = blob(packed(1))
 		case p.Table.Name == Spans && (column == "start_time" || column == "end_time"),
 			column == "score",
 			column == "id",
 			strings.HasSuffix(column, "_index"):
-			v = IntegerValue(1)
+			v = integer(1)
 		}
 		row = append(row, v)
 	}
@@ -205,10 +207,10 @@ func TestFormatNames(t *testing.T) {
 func TestOldRuns(t *testing.T) {
 	t.Parallel()
 	c := newConverter(t, mappingOf(t, Runs, strings.Fields(runs0433)...))
-	row := []Value{
-		IntegerValue(3), TextValue("r-1"), TextValue("name"), TextValue("1.0"), TextValue("completed"),
-		TextValue("2000-01-01T00:00:01"),
-		TextValue("2000-01-01T00:00:02"), RealValue(0.25), TextValue("{}"),
+	row := []sqlite.Value{
+		integer(3), text("r-1"), text("name"), text("1.0"), text("completed"),
+		text("2000-01-01T00:00:01"),
+		text("2000-01-01T00:00:02"), real(0.25), text("{}"),
 	}
 	fields := appendRow(t, c, row...)
 	want := []string{
@@ -247,11 +249,11 @@ func TestOldRuns(t *testing.T) {
 func TestOldSteps(t *testing.T) {
 	t.Parallel()
 	c := newConverter(t, mappingOf(t, "steps", strings.Fields(steps0433)...))
-	row := []Value{
-		IntegerValue(17), TextValue("s-1"), TextValue("r-1"), TextValue("name"), IntegerValue(4),
-		TextValue("completed"), TextValue("2000-01-01T00:00:01"),
-		TextValue("2000-01-01T00:00:02"), IntegerValue(1000), RealValue(0.25), IntegerValue(99), TextValue("in"),
-		TextValue(`{"out": 1}`), {},
+	row := []sqlite.Value{
+		integer(17), text("s-1"), text("r-1"), text("name"), integer(4),
+		text("completed"), text("2000-01-01T00:00:01"),
+		text("2000-01-01T00:00:02"), integer(1000), real(0.25), integer(99), text("in"),
+		text(`{"out": 1}`), {},
 	}
 	fields := appendRow(t, c, row...)
 	// id run_id step_name step_index status output raw_response cost_usd token_counts execution_time_ms created_at
@@ -283,9 +285,9 @@ func TestOldSteps(t *testing.T) {
 func TestOldSpans(t *testing.T) {
 	t.Parallel()
 	c := newConverter(t, mappingOf(t, Spans, strings.Fields(spans0433)...))
-	row := []Value{
-		IntegerValue(1 << 20), TextValue("sp"), TextValue("r"), {}, TextValue("n"), RealValue(0.5), {},
-		TextValue("running"), {}, TextValue("2000-01-01 00:00:01"),
+	row := []sqlite.Value{
+		integer(1 << 20), text("sp"), text("r"), {}, text("n"), real(0.5), {},
+		text("running"), {}, text("2000-01-01 00:00:01"),
 	}
 	fields := appendRow(t, c, row...)
 	if len(fields) != 10 || decode[int32](t, pgtype.Int4OID, fields[0]) != 1<<20 || string(fields[2]) != "sp" ||

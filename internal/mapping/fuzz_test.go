@@ -3,7 +3,6 @@ package mapping
 import (
 	"encoding/binary"
 	stdjson "encoding/json"
-	"flujo-port/internal/pgtest"
 	"math"
 	"math/rand/v2"
 	"regexp"
@@ -13,6 +12,9 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"flujo-port/internal/pgtest"
+	"flujo-port/internal/sqlite"
 )
 
 // FuzzVector checks that bytes of any length are either converted exactly or rejected.
@@ -23,7 +25,7 @@ func FuzzVector(f *testing.F) {
 	f.Fuzz(func(t *testing.T, cell []byte, size uint16) {
 		c := newConverter(t, onlyColumn(KindVector, true))
 		c.Types.VectorSize = int(size)
-		row := []Value{IntegerValue(1), TextValue("k"), BlobValue(cell)}
+		row := []sqlite.Value{integer(1), text("k"), blob(cell)}
 		want := binary.BigEndian.AppendUint16(nil, size)
 		want = append(want, 0, 0)
 		finite := true
@@ -98,33 +100,33 @@ var oddIntegers = []int64{
 }
 
 // value returns a random cell of any class.
-func (l *randomSource) value() Value {
+func (l *randomSource) value() sqlite.Value {
 	kind, n := l.byte()%10, int(l.byte())
 	switch kind {
 	case 0:
-		return Value{}
+		return sqlite.Value{}
 	case 1:
-		return IntegerValue(oddIntegers[n%len(oddIntegers)])
+		return integer(oddIntegers[n%len(oddIntegers)])
 	case 2:
-		return IntegerValue(int64(l.uint64()) >> (n % 64))
+		return integer(int64(l.uint64()) >> (n % 64))
 	case 3:
-		return RealValue(oddNumbers[n%len(oddNumbers)])
+		return real(oddNumbers[n%len(oddNumbers)])
 	case 4:
 		f := math.Float64frombits(l.uint64())
 		if math.IsNaN(f) { // SQLite has none: it stores NULL
-			return Value{}
+			return sqlite.Value{}
 		}
-		return RealValue(f)
+		return real(f)
 	case 5:
-		return TextValue(oddTexts[n%len(oddTexts)])
+		return text(oddTexts[n%len(oddTexts)])
 	case 6:
-		return Value{Class: Text, Bytes: l.bytes(n)}
+		return sqlite.Value{Class: sqlite.Text, Bytes: l.bytes(n)}
 	case 7:
-		return BlobValue([]byte(oddTexts[n%len(oddTexts)]))
+		return blob([]byte(oddTexts[n%len(oddTexts)]))
 	case 8:
-		return BlobValue(l.bytes(n))
+		return blob(l.bytes(n))
 	}
-	return TextValue(strings.Repeat(string(rune('a'+n%26)), longestIndexed-2+n%5))
+	return text(strings.Repeat(string(rune('a'+n%26)), longestIndexed-2+n%5))
 }
 
 // oldTables are file formats that differ from Flujo's tables, by table.
@@ -180,13 +182,13 @@ func TestConverterRandom(t *testing.T) {
 }
 
 // typicalValue returns a value that Flujo writes to the column.
-func typicalValue(kind Kind) Value {
-	return map[Kind]Value{
-		KindText: TextValue("run-1"), KindInt: IntegerValue(7), KindFloat4: RealValue(0.25),
-		KindFloat8: RealValue(1767603600.8574798),
-		KindJSON:   TextValue(`{"a":1}`), KindTime: TextValue("2026-01-05T09:00:01.669094+00:00"),
-		KindBool:   IntegerValue(1),
-		KindVector: BlobValue(packed(1, 2)),
+func typicalValue(kind Kind) sqlite.Value {
+	return map[Kind]sqlite.Value{
+		KindText: text("run-1"), KindInt: integer(7), KindFloat4: real(0.25),
+		KindFloat8: real(1767603600.8574798),
+		KindJSON:   text(`{"a":1}`), KindTime: text("2026-01-05T09:00:01.669094+00:00"),
+		KindBool:   integer(1),
+		KindVector: blob(packed(1, 2)),
 	}[kind]
 }
 
@@ -199,9 +201,9 @@ func convertAndCheck(t testing.TB, l *randomSource) (accepted bool) {
 	flags := l.byte()
 	c.Types = NewTypes(flags&1 != 0)
 	c.Types.VectorSize = 2
-	row := []Value{IntegerValue(int64(l.uint64()))}
+	row := []sqlite.Value{integer(int64(l.uint64()))}
 	if flags&2 != 0 {
-		row[0] = IntegerValue(41)
+		row[0] = integer(41)
 	}
 	if flags&4 != 0 && flags&8 != 0 {
 		c.Rejected = map[int64]Reason{41: DuplicateKey}
@@ -219,13 +221,13 @@ func convertAndCheck(t testing.TB, l *randomSource) (accepted bool) {
 		row = append(row, typicalValue(kind))
 	}
 	inferred := Time{Micros: 1_234_567}
-	c.InferTime = func(table, column string, _ []Value) (Time, string, error) {
+	c.InferTime = func(table, column string, _ []sqlite.Value) (Time, string, error) {
 		if table != p.Table.Name {
 			t.Errorf("a time for %s.%s is asked for", table, column)
 		}
 		return inferred, "elsewhere", nil
 	}
-	original := make([]Value, len(row))
+	original := make([]sqlite.Value, len(row))
 	for i, v := range row {
 		original[i] = v
 		original[i].Bytes = slices.Clone(v.Bytes)
@@ -313,7 +315,7 @@ func convertAndCheck(t testing.TB, l *randomSource) (accepted bool) {
 		unmapped := p.fieldOf(i+1) < 0 || p.Table.Name == Runs && column == "end_time"
 		change, changed := changes[column]
 		delete(changes, column)
-		if changed != (unmapped && row[i+1].Class != Null) ||
+		if changed != (unmapped && row[i+1].Class != sqlite.Null) ||
 			changed && (!sameValue(change.Original, row[i+1]) || change.Reason != UnmappedColumn) {
 			t.Fatalf(
 				"%s in %s.%s is stored: %v, as %s for %q",
@@ -339,7 +341,7 @@ func (p *TableMapping) fieldOf(at int) int {
 }
 
 // cellOf returns the cell that fills a field.
-func cellOf(p *TableMapping, row []Value, field int) Value {
+func cellOf(p *TableMapping, row []sqlite.Value, field int) sqlite.Value {
 	if from := p.Fields[field].from; from >= 0 {
 		return row[from]
 	}
@@ -350,13 +352,13 @@ func cellOf(p *TableMapping, row []Value, field int) Value {
 var decimal = regexp.MustCompile(`^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$`)
 
 // numberIn returns the number that a cell represents in Python, exactly if it is whole.
-func numberIn(v Value) (f float64, ok bool) {
+func numberIn(v sqlite.Value) (f float64, ok bool) {
 	switch v.Class {
-	case Integer:
+	case sqlite.Integer:
 		return float64(v.Int), true
-	case Real:
+	case sqlite.Real:
 		return v.Real, true
-	case Text:
+	case sqlite.Text:
 		s := strings.TrimSpace(string(v.Bytes))
 		f, err := strconv.ParseFloat(s, 64)
 		_, tooLong := strconv.ParseInt(s, 10, 64)
@@ -367,27 +369,27 @@ func numberIn(v Value) (f float64, ok bool) {
 
 // whole returns the integer that a number is rounded to, as a float if an int64 cannot
 // hold it.
-func whole(v Value) float64 {
+func whole(v sqlite.Value) float64 {
 	f, _ := numberIn(v)
 	return math.RoundToEven(f)
 }
 
 // wantRejection returns the reasons why a row must be rejected, computed independently of the
 // converter.
-func wantRejection(c *Converter, row []Value) (why Reason) {
+func wantRejection(c *Converter, row []sqlite.Value) (why Reason) {
 	for i := range c.Mapping.Fields {
 		f := &c.Mapping.Fields[i]
 		v := cellOf(c.Mapping, row, i)
 		isKey := f.Name == c.Mapping.Table.PrimaryKey
 		refers := f.Name == "run_id" && c.Mapping.Table.ChildOf != ""
-		textual := v.Class == Text || v.Class == Blob
+		textual := v.Class == sqlite.Text || v.Class == sqlite.Blob
 		switch {
-		case v.Class == Null && f.Kind == KindTime:
-		case v.Class == Null && isKey:
+		case v.Class == sqlite.Null && f.Kind == KindTime:
+		case v.Class == sqlite.Null && isKey:
 			why |= NullKey
-		case v.Class == Null && f.NotNull:
+		case v.Class == sqlite.Null && f.NotNull:
 			why |= MissingValue
-		case v.Class == Null:
+		case v.Class == sqlite.Null:
 		case f.Kind == KindText && textual:
 			if (isKey || refers) && strings.Contains(string(v.Bytes), "\x00") {
 				why |= NULInKey
@@ -402,7 +404,7 @@ func wantRejection(c *Converter, row []Value) (why Reason) {
 			}
 		case f.Kind == KindVector:
 			switch {
-			case v.Class != Blob || len(v.Bytes) == 0 || len(v.Bytes)%4 != 0:
+			case v.Class != sqlite.Blob || len(v.Bytes) == 0 || len(v.Bytes)%4 != 0:
 				why |= InvalidVector
 			case len(v.Bytes) != 8:
 				why |= VectorDimensionMismatch
@@ -424,10 +426,10 @@ func wantRejection(c *Converter, row []Value) (why Reason) {
 				break
 			}
 			_, notExact := strconv.ParseInt(strings.TrimSpace(string(v.Bytes)), 10, 64)
-			if f.Kind == KindInt && v.Class != Integer && (v.Class != Text || notExact != nil) &&
+			if f.Kind == KindInt && v.Class != sqlite.Integer && (v.Class != sqlite.Text || notExact != nil) &&
 				(math.RoundToEven(number) >= 1<<63 || math.RoundToEven(number) < -1<<63) {
 				why |= OutOfRange
-				if v.Class == Text {
+				if v.Class == sqlite.Text {
 					why |= TextAsNumber
 				}
 			}
@@ -448,7 +450,7 @@ func clean(b []byte) string {
 }
 
 // checkField fails the test if PostgreSQL would not accept the field.
-func checkField(t testing.TB, c *Converter, f *Field, v Value, field []byte) {
+func checkField(t testing.TB, c *Converter, f *Field, v sqlite.Value, field []byte) {
 	t.Helper()
 	if field == nil {
 		if f.NotNull {
@@ -487,11 +489,11 @@ func checkField(t testing.TB, c *Converter, f *Field, v Value, field []byte) {
 
 // isUnchanged reports whether a field has the same meaning as the cell, so that no
 // change need be reported.
-func isUnchanged(c *Converter, f *Field, v Value, field []byte) bool {
-	if v.Class == Null {
+func isUnchanged(c *Converter, f *Field, v sqlite.Value, field []byte) bool {
+	if v.Class == sqlite.Null {
 		return field == nil // a time that is absent and required is inferred
 	}
-	text := v.Class == Text || v.Class == Blob
+	text := v.Class == sqlite.Text || v.Class == sqlite.Blob
 	name := c.Mapping.Table.Name + "." + f.Name
 	switch f.Kind {
 	case KindText:
@@ -506,13 +508,13 @@ func isUnchanged(c *Converter, f *Field, v Value, field []byte) bool {
 		} else {
 			got = int64(binary.BigEndian.Uint64(field))
 		}
-		return v.Class == Integer && got == v.Int || v.Class == Real && float64(got) == v.Real
+		return v.Class == sqlite.Integer && got == v.Int || v.Class == sqlite.Real && float64(got) == v.Real
 	case KindFloat4, KindFloat8:
 		if field == nil || text {
 			return false
 		}
 		f8, _ := numberIn(v)
-		if v.Class == Integer && (f8 == 1<<63 || int64(f8) != v.Int) {
+		if v.Class == sqlite.Integer && (f8 == 1<<63 || int64(f8) != v.Int) {
 			return false
 		}
 		if f.Kind == KindFloat4 && !c.Types.Double[name] { // rounding to float4 is counted, not told
@@ -521,7 +523,7 @@ func isUnchanged(c *Converter, f *Field, v Value, field []byte) bool {
 		return math.Float64frombits(binary.BigEndian.Uint64(field)) == f8
 	case KindBool:
 		got := float64(field[0])
-		return v.Class == Integer && float64(v.Int) == got || v.Class == Real && v.Real == got
+		return v.Class == sqlite.Integer && float64(v.Int) == got || v.Class == sqlite.Real && v.Real == got
 	case KindTime:
 		return text && sameTime(string(v.Bytes), momentOf(field))
 	case KindJSON:
@@ -530,7 +532,7 @@ func isUnchanged(c *Converter, f *Field, v Value, field []byte) bool {
 		}
 		return text && string(field[1:]) == string(v.Bytes)
 	case KindVector:
-		return v.Class == Blob
+		return v.Class == sqlite.Blob
 	}
 	return false
 }

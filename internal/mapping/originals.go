@@ -3,6 +3,8 @@ package mapping
 import (
 	"encoding/binary"
 	"strconv"
+
+	"flujo-port/internal/sqlite"
 )
 
 // Originals is flujo-port's own table of original values. It is created only if
@@ -33,11 +35,11 @@ func AppendOriginal(dst []byte, table, key string, rowid int64, c Change) []byte
 	dst = appendBytes(dst, []byte(c.Reason.String()))
 	dst = appendBytes(dst, []byte(c.Original.Class.String()))
 	switch c.Original.Class {
-	case Null:
+	case sqlite.Null:
 		return binary.BigEndian.AppendUint32(dst, 1<<32-1)
-	case Integer:
+	case sqlite.Integer:
 		return appendBytes(dst, strconv.AppendInt(nil, c.Original.Int, 10))
-	case Real:
+	case sqlite.Real:
 		return appendBytes(dst, strconv.AppendFloat(nil, c.Original.Real, 'g', -1, 64))
 	}
 	return appendBytes(dst, c.Original.Bytes)

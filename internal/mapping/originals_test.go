@@ -5,35 +5,37 @@ import (
 	"math"
 	"strings"
 	"testing"
+
+	"flujo-port/internal/sqlite"
 )
 
 // TestAppendOriginal decodes the tuple by hand.
 func TestAppendOriginal(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		original Value
+		original sqlite.Value
 		class    string
 		want     string
 		null     bool
 	}{
-		{original: Value{}, class: "null", null: true},
-		{original: IntegerValue(0), class: "integer", want: "0"},
-		{original: IntegerValue(math.MinInt64), class: "integer", want: "-9223372036854775808"},
-		{original: RealValue(12.5), class: "real", want: "12.5"},
-		{original: RealValue(12), class: "real", want: "12"},
-		{original: RealValue(1767603600.8574798), class: "real", want: "1.7676036008574798e+09"},
-		{original: RealValue(0.30000000000000004), class: "real", want: "0.30000000000000004"},
-		{original: RealValue(math.SmallestNonzeroFloat64), class: "real", want: "5e-324"},
-		{original: RealValue(math.MaxFloat64), class: "real", want: "1.7976931348623157e+308"},
-		{original: RealValue(minusZero), class: "real", want: "-0"},
-		{original: RealValue(math.Inf(1)), class: "real", want: "+Inf"},
-		{original: RealValue(math.Inf(-1)), class: "real", want: "-Inf"},
-		{original: TextValue(""), class: "text", want: ""},
-		{original: TextValue("a\x00b\xff é"), class: "text", want: "a\x00b\xff é"},
-		{original: BlobValue([]byte{}), class: "blob", want: ""},
-		{original: BlobValue(nil), class: "blob", want: ""},
-		{original: BlobValue([]byte{0, 0xff, 0}), class: "blob", want: "\x00\xff\x00"},
-		{original: TextValue(strings.Repeat("long", 100_000)), class: "text", want: strings.Repeat("long", 100_000)},
+		{original: sqlite.Value{}, class: "null", null: true},
+		{original: integer(0), class: "integer", want: "0"},
+		{original: integer(math.MinInt64), class: "integer", want: "-9223372036854775808"},
+		{original: real(12.5), class: "real", want: "12.5"},
+		{original: real(12), class: "real", want: "12"},
+		{original: real(1767603600.8574798), class: "real", want: "1.7676036008574798e+09"},
+		{original: real(0.30000000000000004), class: "real", want: "0.30000000000000004"},
+		{original: real(math.SmallestNonzeroFloat64), class: "real", want: "5e-324"},
+		{original: real(math.MaxFloat64), class: "real", want: "1.7976931348623157e+308"},
+		{original: real(minusZero), class: "real", want: "-0"},
+		{original: real(math.Inf(1)), class: "real", want: "+Inf"},
+		{original: real(math.Inf(-1)), class: "real", want: "-Inf"},
+		{original: text(""), class: "text", want: ""},
+		{original: text("a\x00b\xff é"), class: "text", want: "a\x00b\xff é"},
+		{original: blob([]byte{}), class: "blob", want: ""},
+		{original: blob(nil), class: "blob", want: ""},
+		{original: blob([]byte{0, 0xff, 0}), class: "blob", want: "\x00\xff\x00"},
+		{original: text(strings.Repeat("long", 100_000)), class: "text", want: strings.Repeat("long", 100_000)},
 	} {
 		t.Run(tc.original.String(), func(t *testing.T) {
 			t.Parallel()

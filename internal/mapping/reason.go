@@ -1,6 +1,10 @@
 package mapping
 
-import "strings"
+import (
+	"strings"
+
+	"flujo-port/internal/sqlite"
+)
 
 // Reason is a set of reasons why a cell was changed or a row was rejected.
 type Reason uint32
@@ -94,8 +98,8 @@ func (r Reason) join(form int, sep string) string {
 type Change struct {
 	Column   string
 	Reason   Reason
-	Note     string // the source of an inferred timestamp; empty otherwise
-	Original Value  // valid as long as the row that it came in
+	Note     string       // the source of an inferred timestamp; empty otherwise
+	Original sqlite.Value // valid as long as the row that it came in
 }
 
 // Finding is a changed cell or a rejected row, without its content.

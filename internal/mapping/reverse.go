@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"flujo-port/internal/sqlite"
 )
 
 // ReverseConverter converts rows of PostgreSQL to rows of a SQLite file, as Flujo's
@@ -19,7 +21,7 @@ type ReverseConverter struct {
 	// NaN. Row updates it.
 	Nulls map[string]int64
 
-	values []Value
+	values []sqlite.Value
 	buf    []byte // the cells of the row that are not parts of the encoding
 }
 
@@ -35,7 +37,7 @@ func (e *UnrepresentableError) Error() string {
 // Table.FileColumns. Columns that PostgreSQL does not have are NULL. The values are
 // valid until the next call, and may refer to bytes of encoding. The error is an
 // *UnrepresentableError.
-func (b *ReverseConverter) Row(encoding []byte) ([]Value, error) {
+func (b *ReverseConverter) Row(encoding []byte) ([]sqlite.Value, error) {
 	if cap(b.buf) > maxBufferBytes {
 		b.buf = nil
 	}
@@ -54,33 +56,33 @@ func (b *ReverseConverter) Row(encoding []byte) ([]Value, error) {
 		b.values = append(b.values, v)
 	}
 	for range legacyColumns[b.Table.Name] {
-		b.values = append(b.values, Value{})
+		b.values = append(b.values, sqlite.Value{})
 	}
 	return b.values, nil
 }
 
 // value converts a cell; nil is NULL. If it cannot be converted, problem says why.
-func (b *ReverseConverter) value(c *Column, cell []byte) (v Value, problem string) {
+func (b *ReverseConverter) value(c *Column, cell []byte) (v sqlite.Value, problem string) {
 	if cell == nil {
 		switch {
 		case c.Kind == KindVector:
 			return v, "NULL, and the column in the file is NOT NULL"
 		case b.Table.Name == "steps" && c.Name == "output":
-			return TextValue("null"), "" // a step without output
+			return sqlite.TextValue("null"), "" // a step without output
 		}
 		return v, ""
 	}
 	switch c.Kind {
 	case KindText:
-		return Value{Class: Text, Bytes: cell}, ""
+		return sqlite.Value{Class: sqlite.Text, Bytes: cell}, ""
 	case KindInt:
-		return IntegerValue(int64(binary.BigEndian.Uint64(cell))), ""
+		return sqlite.IntegerValue(int64(binary.BigEndian.Uint64(cell))), ""
 	case KindFloat4, KindFloat8:
 		return b.float(c, math.Float64frombits(binary.BigEndian.Uint64(cell)))
 	case KindJSON:
 		at := len(b.buf)
 		b.buf = appendCompact(b.buf, cell[1:])
-		return Value{Class: Text, Bytes: b.buf[at:]}, ""
+		return sqlite.Value{Class: sqlite.Text, Bytes: b.buf[at:]}, ""
 	case KindTime:
 		at := Time{Micros: int64(binary.BigEndian.Uint64(cell))}
 		if !at.inRange() {
@@ -88,18 +90,18 @@ func (b *ReverseConverter) value(c *Column, cell []byte) (v Value, problem strin
 		}
 		from := len(b.buf)
 		b.buf = at.append(b.buf)
-		return Value{Class: Text, Bytes: b.buf[from:]}, ""
+		return sqlite.Value{Class: sqlite.Text, Bytes: b.buf[from:]}, ""
 	case KindBool:
-		return IntegerValue(int64(cell[0])), ""
+		return sqlite.IntegerValue(int64(cell[0])), ""
 	case KindVector:
-		return BlobValue(unpackVector(cell)), ""
+		return sqlite.BlobValue(unpackVector(cell)), ""
 	}
 	panic(fmt.Sprintf("column of unknown kind %d", c.Kind))
 }
 
 // float converts a float. A float of a real column becomes the double with the
 // shortest digits that represent it as real, not with the digits that widening adds.
-func (b *ReverseConverter) float(c *Column, x float64) (v Value, problem string) {
+func (b *ReverseConverter) float(c *Column, x float64) (v sqlite.Value, problem string) {
 	if math.IsNaN(x) {
 		if c.NotNull {
 			return v, "NaN, which SQLite cannot store, and the column in the file is NOT NULL"
@@ -115,7 +117,7 @@ func (b *ReverseConverter) float(c *Column, x float64) (v Value, problem string)
 			x = short
 		}
 	}
-	return RealValue(x), ""
+	return sqlite.RealValue(x), ""
 }
 
 // appendCompact appends JSON, as jsonb prints it, without white space. jsonb prints
@@ -167,20 +169,20 @@ func unpackVector(cell []byte) []byte {
 
 // ParseOriginal returns the value that AppendOriginal stored, given the columns
 // storage_class and original of its tuple. The value refers to original.
-func ParseOriginal(class string, original []byte) (v Value, err error) {
+func ParseOriginal(class string, original []byte) (v sqlite.Value, err error) {
 	switch class {
 	case "null":
-		return Value{}, nil
+		return sqlite.Value{}, nil
 	case "integer":
-		v.Class = Integer
+		v.Class = sqlite.Integer
 		v.Int, err = strconv.ParseInt(string(original), 10, 64)
 	case "real":
-		v.Class = Real
+		v.Class = sqlite.Real
 		v.Real, err = strconv.ParseFloat(string(original), 64)
 	case "text":
-		v = Value{Class: Text, Bytes: original}
+		v = sqlite.Value{Class: sqlite.Text, Bytes: original}
 	case "blob":
-		v = BlobValue(original)
+		v = sqlite.BlobValue(original)
 	default:
 		err = fmt.Errorf("%q is not a storage class of SQLite", class)
 	}

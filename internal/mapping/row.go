@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"flujo-port/internal/sqlite"
 )
 
 // Options are the settings of a conversion.
@@ -17,7 +19,7 @@ type Options struct {
 
 // InferTimeFunc infers the timestamp of a column of a row, and returns where it was
 // found. row is that of Converter.Append, and must not be retained.
-type InferTimeFunc func(table, column string, row []Value) (at Time, from string, err error)
+type InferTimeFunc func(table, column string, row []sqlite.Value) (at Time, from string, err error)
 
 // Converter converts rows of a state file's table to tuples. It is not safe for
 // concurrent use.
@@ -66,7 +68,7 @@ func (e *WidenError) Error() string {
 // of the table. row is the rowid, followed by the values of the mapping's Columns.
 // If the row is rejected, accepted is false and nothing is appended. The error is a
 // *WidenError or the error of InferTime.
-func (c *Converter) Append(dst []byte, row []Value) (out []byte, accepted bool, err error) {
+func (c *Converter) Append(dst []byte, row []sqlite.Value) (out []byte, accepted bool, err error) {
 	start := len(dst)
 	c.changes, c.naiveColumns, c.losses = c.changes[:0], c.naiveColumns[:0], c.losses[:0]
 	c.rejectReason = c.Rejected[row[rowID].Int]
@@ -83,7 +85,7 @@ func (c *Converter) Append(dst []byte, row []Value) (out []byte, accepted bool, 
 		}
 	}
 	for _, at := range c.Mapping.unmapped {
-		if v := row[at]; v.Class != Null {
+		if v := row[at]; v.Class != sqlite.Null {
 			c.change(c.Mapping.Columns[at-1], UnmappedColumn, v)
 		}
 	}
@@ -126,18 +128,18 @@ func (c *Converter) Changes() []Change { return c.changes }
 func (c *Converter) Rejection() Reason { return c.rejectReason }
 
 // Key returns the primary key of a row as PostgreSQL has it, as text.
-func (c *Converter) Key(row []Value) string { return c.Mapping.KeyOf(c.keyValue(row)) }
+func (c *Converter) Key(row []sqlite.Value) string { return c.Mapping.KeyOf(c.keyValue(row)) }
 
-func (c *Converter) keyValue(row []Value) Value {
+func (c *Converter) keyValue(row []sqlite.Value) sqlite.Value {
 	if c.Mapping.key == absent {
-		return Value{}
+		return sqlite.Value{}
 	}
 	return row[c.Mapping.key]
 }
 
 // KeyText returns the text of a text key in PostgreSQL; "" for NULL.
-func KeyText(v Value) string {
-	if v.Class == Null {
+func KeyText(v sqlite.Value) string {
+	if v.Class == sqlite.Null {
 		return ""
 	}
 	text, _ := appendText(nil, v)
@@ -145,7 +147,7 @@ func KeyText(v Value) string {
 }
 
 // appendField appends the length and the bytes of one field.
-func (c *Converter) appendField(dst []byte, f *Field, row []Value) ([]byte, error) {
+func (c *Converter) appendField(dst []byte, f *Field, row []sqlite.Value) ([]byte, error) {
 	v := f.value
 	if f.from != absent {
 		v = row[f.from]
@@ -157,7 +159,7 @@ func (c *Converter) appendField(dst []byte, f *Field, row []Value) ([]byte, erro
 		return dst, err
 	}
 	if null && f.NotNull && reason&rejections == 0 {
-		if v.Class == Null {
+		if v.Class == sqlite.Null {
 			reason |= MissingValue
 		}
 		c.rejectReason |= reason
@@ -176,12 +178,12 @@ func (c *Converter) appendField(dst []byte, f *Field, row []Value) ([]byte, erro
 	return field, nil
 }
 
-func (c *Converter) change(column string, reason Reason, original Value) {
+func (c *Converter) change(column string, reason Reason, original sqlite.Value) {
 	c.changes = append(c.changes, Change{Column: column, Reason: reason, Original: original})
 }
 
 // rejectRow makes every cell of a rejected row a change.
-func (c *Converter) rejectRow(row []Value) {
+func (c *Converter) rejectRow(row []sqlite.Value) {
 	why := slices.Clone(c.changes)
 	c.changes = c.changes[:0]
 	for i, name := range c.Mapping.Columns {
@@ -198,9 +200,9 @@ func (c *Converter) rejectRow(row []Value) {
 // convert appends the binary form of v for the field's column to dst, or reports
 // that the field is NULL.
 func (c *Converter) convert(
-	dst []byte, f *Field, v Value, row []Value,
+	dst []byte, f *Field, v sqlite.Value, row []sqlite.Value,
 ) (field []byte, null bool, reason Reason, err error) {
-	if v.Class == Null && f.Kind != KindTime {
+	if v.Class == sqlite.Null && f.Kind != KindTime {
 		if f.Name == c.Mapping.Table.PrimaryKey {
 			return dst, true, NullKey, nil
 		}
@@ -226,19 +228,19 @@ func (c *Converter) convert(
 }
 
 // KeyOf returns the text of a key of the mapped table in PostgreSQL.
-func (p *TableMapping) KeyOf(v Value) string {
+func (p *TableMapping) KeyOf(v sqlite.Value) string {
 	if p.integerKey() {
 		if whole, reason := wholeNumber(v); reason&(NotANumber|OutOfRange) == 0 {
-			return IntegerValue(whole).String()
+			return sqlite.IntegerValue(whole).String()
 		}
 	}
 	return KeyText(v)
 }
 
 // KeyFlaw returns the reasons why v cannot be a key of the mapped table; 0 if it can.
-func (p *TableMapping) KeyFlaw(v Value) Reason {
+func (p *TableMapping) KeyFlaw(v sqlite.Value) Reason {
 	switch {
-	case v.Class == Null:
+	case v.Class == sqlite.Null:
 		return NullKey
 	case p.integerKey():
 		_, reason := wholeNumber(v)
@@ -248,8 +250,8 @@ func (p *TableMapping) KeyFlaw(v Value) Reason {
 }
 
 // TextKeyFlaw returns the reasons why v cannot be a text key; 0 if it can.
-func TextKeyFlaw(v Value) (flaw Reason) {
-	if v.Class == Null {
+func TextKeyFlaw(v sqlite.Value) (flaw Reason) {
+	if v.Class == sqlite.Null {
 		return NullKey
 	}
 	text, reason := appendText(nil, v)
@@ -264,11 +266,11 @@ func TextKeyFlaw(v Value) (flaw Reason) {
 
 // PlainKey reports whether a key is stored unchanged, so that no other key of its
 // storage class can become equal to it.
-func (p *TableMapping) PlainKey(v Value) bool {
+func (p *TableMapping) PlainKey(v sqlite.Value) bool {
 	if p.integerKey() {
-		return v.Class == Integer
+		return v.Class == sqlite.Integer
 	}
-	if v.Class != Text {
+	if v.Class != sqlite.Text {
 		return false
 	}
 	_, reason := appendText(nil, v)
@@ -276,13 +278,13 @@ func (p *TableMapping) PlainKey(v Value) bool {
 }
 
 // PlainValue returns the plain key whose text in PostgreSQL is key.
-func (p *TableMapping) PlainValue(key string) Value {
+func (p *TableMapping) PlainValue(key string) sqlite.Value {
 	if p.integerKey() {
-		v := TextValue(key)
+		v := sqlite.TextValue(key)
 		whole, _ := wholeNumber(v)
-		return IntegerValue(whole)
+		return sqlite.IntegerValue(whole)
 	}
-	return TextValue(key)
+	return sqlite.TextValue(key)
 }
 
 func (p *TableMapping) integerKey() bool {

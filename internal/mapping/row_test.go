@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"flujo-port/internal/pgtest"
+	"flujo-port/internal/sqlite"
 )
 
 // splitTuple returns the fields of a tuple of binary COPY, nil for NULL.
@@ -57,7 +58,7 @@ func decode[T any](t testing.TB, oid uint32, field []byte) T {
 }
 
 // sameValue reports whether two cells are identical.
-func sameValue(a, b Value) bool {
+func sameValue(a, b sqlite.Value) bool {
 	return a.Class == b.Class && a.Int == b.Int && math.Float64bits(a.Real) == math.Float64bits(b.Real) &&
 		string(a.Bytes) == string(b.Bytes)
 }
@@ -114,7 +115,7 @@ func onlyColumn(kind Kind, required bool) *TableMapping {
 func newConverter(t testing.TB, p *TableMapping) *Converter {
 	return &Converter{
 		Mapping: p, Options: Options{NaiveZone: time.UTC, JSONDepth: 10_000}, Types: NewTypes(false),
-		InferTime: func(table, column string, _ []Value) (Time, string, error) {
+		InferTime: func(table, column string, _ []sqlite.Value) (Time, string, error) {
 			t.Errorf("a time for %s.%s is asked for", table, column)
 			return Time{}, "", nil
 		},
@@ -122,7 +123,7 @@ func newConverter(t testing.TB, p *TableMapping) *Converter {
 }
 
 // appendRow appends a row that must be accepted, and returns its fields.
-func appendRow(t testing.TB, c *Converter, row ...Value) [][]byte {
+func appendRow(t testing.TB, c *Converter, row ...sqlite.Value) [][]byte {
 	t.Helper()
 	out, accepted, err := c.Append([]byte("before"), row)
 	if err != nil || !accepted || c.Rejection() != 0 {
@@ -137,7 +138,7 @@ func appendRow(t testing.TB, c *Converter, row ...Value) [][]byte {
 
 // rejected appends a row that must be rejected for the given reason. It checks that
 // nothing was appended, and that every cell of the row is a change.
-func rejected(t testing.TB, c *Converter, why Reason, row ...Value) {
+func rejected(t testing.TB, c *Converter, why Reason, row ...sqlite.Value) {
 	t.Helper()
 	out, accepted, err := c.Append([]byte("before"), row)
 	if err != nil || accepted {
@@ -174,7 +175,7 @@ func TestAppendAppends(t *testing.T) {
 	for i := range int64(3) {
 		var accepted bool
 		var err error
-		if buf, accepted, err = c.Append(buf, []Value{IntegerValue(i), TextValue("k"), IntegerValue(i)}); err != nil ||
+		if buf, accepted, err = c.Append(buf, []sqlite.Value{integer(i), text("k"), integer(i)}); err != nil ||
 			!accepted {
 			t.Fatal(accepted, err)
 		}
@@ -196,11 +197,11 @@ func TestAppendAppends(t *testing.T) {
 func TestAppendForgets(t *testing.T) {
 	t.Parallel()
 	c := newConverter(t, onlyColumn(KindInt, true))
-	id, bad, odd, good := TextValue("k"), TextValue("x"), RealValue(1.5), IntegerValue(1)
-	rejected(t, c, NotANumber, IntegerValue(1), id, bad)
-	appendRow(t, c, IntegerValue(2), id, odd)
+	id, bad, odd, good := text("k"), text("x"), real(1.5), integer(1)
+	rejected(t, c, NotANumber, integer(1), id, bad)
+	appendRow(t, c, integer(2), id, odd)
 	sameChanges(t, c.Changes(), []Change{{Column: "cell", Reason: Rounded, Original: odd}})
-	appendRow(t, c, IntegerValue(3), id, good)
+	appendRow(t, c, integer(3), id, good)
 	sameChanges(t, c.Changes(), nil)
 }
 
@@ -222,10 +223,10 @@ func TestAppendSeveralChanges(t *testing.T) {
 			"weather",
 		),
 	)
-	row := []Value{
-		IntegerValue(9), IntegerValue(4), TextValue("run"), TextValue("a\x00b\xff"), TextValue(" 1.5 "),
-		BlobValue([]byte("plain")),
-		TextValue(`{"a": NaN, "b": "\u0000\ud800"}`), TextValue("2026-01-05T09:00:01.1234567Z"), RealValue(20.5),
+	row := []sqlite.Value{
+		integer(9), integer(4), text("run"), text("a\x00b\xff"), text(" 1.5 "),
+		blob([]byte("plain")),
+		text(`{"a": NaN, "b": "\u0000\ud800"}`), text("2026-01-05T09:00:01.1234567Z"), real(20.5),
 	}
 	fields := appendRow(t, c, row...)
 	sameChanges(t, c.Changes(), []Change{
@@ -249,14 +250,14 @@ func TestAppendSeveralChanges(t *testing.T) {
 func TestAppendUnmapped(t *testing.T) {
 	t.Parallel()
 	c := newConverter(t, mappingOf(t, "system_state", "note", "key", "value", "updated_at", "price"))
-	row := []Value{IntegerValue(1), {}, TextValue("k"), TextValue("1"), TextValue("2026-01-05"), {}}
+	row := []sqlite.Value{integer(1), {}, text("k"), text("1"), text("2026-01-05"), {}}
 	if fields := appendRow(t, c, row...); len(fields) != 3 || string(fields[0]) != "k" {
 		t.Errorf("unmapped columns are in the tuple: %q", fields)
 	}
 	sameChanges(t, c.Changes(), nil)
-	for _, v := range []Value{
-		RealValue(0), IntegerValue(0), TextValue(""), BlobValue([]byte{}), TextValue("a\x00\xff"),
-		RealValue(math.Inf(1)),
+	for _, v := range []sqlite.Value{
+		real(0), integer(0), text(""), blob([]byte{}), text("a\x00\xff"),
+		real(math.Inf(1)),
 	} {
 		row[1], row[5] = v, v
 		if fields := appendRow(t, c, row...); len(fields) != 3 {
@@ -277,65 +278,65 @@ func TestAppendUnmapped(t *testing.T) {
 // own cells, in the tables that have it.
 func TestAppendRejectedRows(t *testing.T) {
 	t.Parallel()
-	state := []Value{IntegerValue(3), TextValue("key"), TextValue("1"), TextValue("2026-01-05")}
-	step := []Value{
-		IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), IntegerValue(0), TextValue("ok"), {}, {},
-		{}, {}, {}, TextValue("2026-01-05"),
+	state := []sqlite.Value{integer(3), text("key"), text("1"), text("2026-01-05")}
+	step := []sqlite.Value{
+		integer(7), integer(7), text("run"), text("name"), integer(0), text("ok"), {}, {},
+		{}, {}, {}, text("2026-01-05"),
 	}
-	span := []Value{
-		IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("span"), {}, TextValue("name"), RealValue(1), {},
-		TextValue("ok"), {}, TextValue("2026-01-05"),
+	span := []sqlite.Value{
+		integer(7), integer(7), text("run"), text("span"), {}, text("name"), real(1), {},
+		text("ok"), {}, text("2026-01-05"),
 	}
-	memory := []Value{IntegerValue(1), TextValue("m"), BlobValue(packed(1, 2)), {}, {}, {}}
-	run := make([]Value, len(mappingOfAllColumns(t, Runs).Columns)+1)
-	flow := make([]Value, len(mappingOfAllColumns(t, "workflow_state").Columns)+1)
+	memory := []sqlite.Value{integer(1), text("m"), blob(packed(1, 2)), {}, {}, {}}
+	run := make([]sqlite.Value, len(mappingOfAllColumns(t, Runs).Columns)+1)
+	flow := make([]sqlite.Value, len(mappingOfAllColumns(t, "workflow_state").Columns)+1)
 	for i := 1; i < 8; i++ {
-		run[i] = TextValue("2026-01-05")
+		run[i] = text("2026-01-05")
 	}
 	for _, i := range []int{1, 2, 3, 4, 9, 10, 11} {
-		flow[i] = TextValue("2026-01-05")
+		flow[i] = text("2026-01-05")
 	}
-	flow[5] = IntegerValue(0)
+	flow[5] = integer(0)
 	long := strings.Repeat("x", longestIndexed+1)
 	for _, tc := range []struct {
 		name, table, column string
-		row                 []Value
-		cell                Value
+		row                 []sqlite.Value
+		cell                sqlite.Value
 		why                 Reason
 	}{
-		{"NULL in a key of text", "system_state", "key", state, Value{}, NullKey},
-		{"NULL in a serial", "steps", "id", step, Value{}, NullKey},
-		{"no number in a serial", "steps", "id", step, TextValue("seven"), NotANumber},
-		{"a number beyond all types in a serial", "steps", "id", step, RealValue(1e19), OutOfRange},
+		{"NULL in a key of text", "system_state", "key", state, sqlite.Value{}, NullKey},
+		{"NULL in a serial", "steps", "id", step, sqlite.Value{}, NullKey},
+		{"no number in a serial", "steps", "id", step, text("seven"), NotANumber},
+		{"a number beyond all types in a serial", "steps", "id", step, real(1e19), OutOfRange},
 		{
-			"text beyond all types in a serial", "steps", "id", step, TextValue("9223372036854775808"),
+			"text beyond all types in a serial", "steps", "id", step, text("9223372036854775808"),
 			TextAsNumber | OutOfRange,
 		},
-		{"NUL in a key", "system_state", "key", state, TextValue("a\x00b"), NULInKey},
-		{"NUL in a BLOB for a key", "system_state", "key", state, BlobValue([]byte{0}), NULInKey},
-		{"NUL in a run's key", Runs, "run_id", run, TextValue("a\x00b"), NULInKey},
-		{"NUL in a run_id that refers", "steps", "run_id", step, TextValue("a\x00\xffb"), NULInKey},
-		{"NUL in a span's run_id", Spans, "run_id", span, TextValue("\x00"), NULInKey},
-		{"NULL where a run_id refers", "steps", "run_id", step, Value{}, MissingValue},
-		{"NULL in required text", "steps", "step_name", step, Value{}, MissingValue},
-		{"NULL in a required integer", "steps", "step_index", step, Value{}, MissingValue},
-		{"NULL in a required float", Spans, "start_time", span, Value{}, MissingValue},
-		{"NULL in required JSON", "system_state", "value", state, Value{}, MissingValue},
-		{"text in a required integer", "steps", "step_index", step, TextValue("first"), NotANumber},
-		{"a BLOB in a required float", Spans, "start_time", span, BlobValue([]byte("1")), NotANumber},
-		{"Infinity in a required integer", "steps", "step_index", step, RealValue(math.Inf(-1)), OutOfRange},
-		{"a long key", "system_state", "key", state, TextValue(long), TextTooLong},
-		{"a long run_id that refers", Spans, "run_id", span, BlobValue([]byte(long)), TextTooLong},
-		{"a long parent", Spans, "parent_span_id", span, TextValue(long), TextTooLong},
-		{"long status", "workflow_state", "status", flow, TextValue(long), TextTooLong},
-		{"long name of a run", Runs, "pipeline_name", run, TextValue(long), TextTooLong},
+		{"NUL in a key", "system_state", "key", state, text("a\x00b"), NULInKey},
+		{"NUL in a BLOB for a key", "system_state", "key", state, blob([]byte{0}), NULInKey},
+		{"NUL in a run's key", Runs, "run_id", run, text("a\x00b"), NULInKey},
+		{"NUL in a run_id that refers", "steps", "run_id", step, text("a\x00\xffb"), NULInKey},
+		{"NUL in a span's run_id", Spans, "run_id", span, text("\x00"), NULInKey},
+		{"NULL where a run_id refers", "steps", "run_id", step, sqlite.Value{}, MissingValue},
+		{"NULL in required text", "steps", "step_name", step, sqlite.Value{}, MissingValue},
+		{"NULL in a required integer", "steps", "step_index", step, sqlite.Value{}, MissingValue},
+		{"NULL in a required float", Spans, "start_time", span, sqlite.Value{}, MissingValue},
+		{"NULL in required JSON", "system_state", "value", state, sqlite.Value{}, MissingValue},
+		{"text in a required integer", "steps", "step_index", step, text("first"), NotANumber},
+		{"a BLOB in a required float", Spans, "start_time", span, blob([]byte("1")), NotANumber},
+		{"Infinity in a required integer", "steps", "step_index", step, real(math.Inf(-1)), OutOfRange},
+		{"a long key", "system_state", "key", state, text(long), TextTooLong},
+		{"a long run_id that refers", Spans, "run_id", span, blob([]byte(long)), TextTooLong},
+		{"a long parent", Spans, "parent_span_id", span, text(long), TextTooLong},
+		{"long status", "workflow_state", "status", flow, text(long), TextTooLong},
+		{"long name of a run", Runs, "pipeline_name", run, text(long), TextTooLong},
 		{
 			"long in PostgreSQL only", "system_state", "key", state,
-			TextValue(strings.Repeat("\xff", longestIndexed/3+1)), TextTooLong,
+			text(strings.Repeat("\xff", longestIndexed/3+1)), TextTooLong,
 		},
-		{"text for a vector", Memories, "vector", memory, TextValue("[1,2]"), InvalidVector},
-		{"another size", Memories, "vector", memory, BlobValue(packed(1, 2, 3)), VectorDimensionMismatch},
-		{"NULL in a memory's key", Memories, "id", memory, Value{}, NullKey},
+		{"text for a vector", Memories, "vector", memory, text("[1,2]"), InvalidVector},
+		{"another size", Memories, "vector", memory, blob(packed(1, 2, 3)), VectorDimensionMismatch},
+		{"NULL in a memory's key", Memories, "id", memory, sqlite.Value{}, NullKey},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -345,7 +346,7 @@ func TestAppendRejectedRows(t *testing.T) {
 			appendRow(t, c, row...)
 			row[c.Mapping.Position(tc.column)] = tc.cell
 			rejected(t, c, tc.why, row...)
-			text := tc.cell.Class == Text || tc.cell.Class == Blob
+			text := tc.cell.Class == sqlite.Text || tc.cell.Class == sqlite.Blob
 			for _, change := range c.Changes() {
 				of := change.Reason &^ tc.why // what else happened to the cell
 				isIt := change.Column == tc.column && text
@@ -367,9 +368,9 @@ func TestAppendRejectedRows(t *testing.T) {
 // text has a limit.
 func TestAppendLongText(t *testing.T) {
 	t.Parallel()
-	long, fits := TextValue(strings.Repeat("x", 100_000)), TextValue(strings.Repeat("x", longestIndexed))
+	long, fits := text(strings.Repeat("x", 100_000)), text(strings.Repeat("x", longestIndexed))
 	c := newConverter(t, mappingOfAllColumns(t, "evaluations"))
-	row := []Value{IntegerValue(1), IntegerValue(1), fits, long, RealValue(1), long, {}, TextValue("2026-01-05")}
+	row := []sqlite.Value{integer(1), integer(1), fits, long, real(1), long, {}, text("2026-01-05")}
 	if fields := appendRow(t, c, row...); len(fields[1]) != longestIndexed || len(fields[2]) != 100_000 ||
 		len(fields[4]) != 100_000 {
 		t.Error("text was cut")
@@ -383,7 +384,7 @@ func TestAppendSeveralRejectionReasons(t *testing.T) {
 	t.Parallel()
 	c := newConverter(t, mappingOf(t, "system_state", "key", "value", "updated_at", "extra"))
 	c.Rejected = map[int64]Reason{41: DuplicateKey}
-	row := []Value{IntegerValue(41), {}, {}, TextValue("2026-01-05T00:00:00.0000001"), TextValue("kept")}
+	row := []sqlite.Value{integer(41), {}, {}, text("2026-01-05T00:00:00.0000001"), text("kept")}
 	rejected(t, c, DuplicateKey|NullKey|MissingValue, row...)
 	all := DuplicateKey | NullKey | MissingValue
 	sameChanges(t, c.Changes(), []Change{
@@ -405,10 +406,10 @@ func TestAppendRejectedInOldFormats(t *testing.T) {
 			"steps",
 			strings.Fields("step_run_id run_id step_name step_index status start_time cost tokens output_blob")...),
 	)
-	row := []Value{
-		IntegerValue(5), TextValue("s-1"), Value{}, TextValue("n"), IntegerValue(0), TextValue("ok"),
-		TextValue("2026-01-05T00:00:00.0000001"),
-		TextValue("dear"), RealValue(2.5), TextValue("{"),
+	row := []sqlite.Value{
+		integer(5), text("s-1"), sqlite.Value{}, text("n"), integer(0), text("ok"),
+		text("2026-01-05T00:00:00.0000001"),
+		text("dear"), real(2.5), text("{"),
 	}
 	rejected(t, c, MissingValue, row...)
 	reasons := map[string]Reason{
@@ -463,7 +464,7 @@ func TestAppendRejected(t *testing.T) {
 	c := newConverter(t, onlyColumn(KindText, false))
 	c.Rejected = map[int64]Reason{2: DuplicateKey, -9: DuplicateKey}
 	for rowid, why := range map[int64]Reason{1: 0, 2: DuplicateKey, -9: DuplicateKey, 0: 0} {
-		row := []Value{IntegerValue(rowid), TextValue("k"), {}}
+		row := []sqlite.Value{integer(rowid), text("k"), {}}
 		if why == 0 {
 			appendRow(t, c, row...)
 			continue
@@ -477,15 +478,15 @@ func TestAppendRejected(t *testing.T) {
 func TestRejectedRowsAreNotCounted(t *testing.T) {
 	t.Parallel()
 	c := newConverter(t, mappingOfAllColumns(t, "steps"))
-	row := []Value{
-		IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), {}, TextValue("ok"), {}, {},
-		RealValue(0.1), {}, {}, TextValue("2026-01-05"),
+	row := []sqlite.Value{
+		integer(7), integer(7), text("run"), text("name"), {}, text("ok"), {}, {},
+		real(0.1), {}, {}, text("2026-01-05"),
 	}
 	rejected(t, c, MissingValue, row...)
 	if len(c.Naive) != 0 || len(c.Rounded) != 0 {
 		t.Errorf("counted are %v, %v", c.Naive, c.Rounded)
 	}
-	row[4] = IntegerValue(0)
+	row[4] = integer(0)
 	for range 2 {
 		appendRow(t, c, row...)
 	}
@@ -497,29 +498,29 @@ func TestRejectedRowsAreNotCounted(t *testing.T) {
 func TestAppendWidens(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		cell Value
+		cell sqlite.Value
 		wide int64
 	}{
-		{IntegerValue(math.MaxInt32 + 1), math.MaxInt32 + 1},
-		{IntegerValue(math.MinInt32 - 1), math.MinInt32 - 1},
-		{IntegerValue(math.MaxInt64), math.MaxInt64},
-		{IntegerValue(math.MinInt64), math.MinInt64},
-		{RealValue(2147483647.5), 2147483648},
-		{RealValue(-2147483649), -2147483649},
-		{RealValue(math.Nextafter(1<<63, 0)), 9223372036854774784},
-		{RealValue(-1 << 63), math.MinInt64},
-		{TextValue("9223372036854775807"), math.MaxInt64},
-		{TextValue(" -9223372036854775808\n"), math.MinInt64},
-		{TextValue("3e9"), 3_000_000_000},
+		{integer(math.MaxInt32 + 1), math.MaxInt32 + 1},
+		{integer(math.MinInt32 - 1), math.MinInt32 - 1},
+		{integer(math.MaxInt64), math.MaxInt64},
+		{integer(math.MinInt64), math.MinInt64},
+		{real(2147483647.5), 2147483648},
+		{real(-2147483649), -2147483649},
+		{real(math.Nextafter(1<<63, 0)), 9223372036854774784},
+		{real(-1 << 63), math.MinInt64},
+		{text("9223372036854775807"), math.MaxInt64},
+		{text(" -9223372036854775808\n"), math.MinInt64},
+		{text("3e9"), 3_000_000_000},
 	} {
 		t.Run(tc.cell.String(), func(t *testing.T) {
 			t.Parallel()
 			for _, column := range []string{"id", "token_counts"} {
 				c := newConverter(t, mappingOfAllColumns(t, "steps"))
-				row := []Value{
-					IntegerValue(7), IntegerValue(7), TextValue("run"), TextValue("name"), IntegerValue(0),
-					TextValue("ok"), {}, {}, {}, {}, {},
-					TextValue("2026-01-05"),
+				row := []sqlite.Value{
+					integer(7), integer(7), text("run"), text("name"), integer(0),
+					text("ok"), {}, {}, {}, {}, {},
+					text("2026-01-05"),
 				}
 				at := c.Mapping.Position(column)
 				row[at] = tc.cell
@@ -539,7 +540,7 @@ func TestAppendWidens(t *testing.T) {
 				if len(fields[3]) != 4 {
 					t.Errorf("step_index has %d bytes", len(fields[3]))
 				}
-				row[at] = IntegerValue(-1) // small ones are as wide
+				row[at] = integer(-1) // small ones are as wide
 				if got := decode[int64](t, pgtype.Int8OID, appendRow(t, c, row...)[at-1]); got != -1 {
 					t.Errorf("-1 is %d", got)
 				}
@@ -552,10 +553,10 @@ func TestAppendWidens(t *testing.T) {
 // columns' types.
 func TestAppendEveryTable(t *testing.T) {
 	t.Parallel()
-	cells := map[Kind]Value{
-		KindText: TextValue("x"), KindInt: IntegerValue(7), KindFloat4: RealValue(0.5), KindFloat8: RealValue(0.25),
-		KindJSON: TextValue("[]"), KindTime: TextValue("2000-01-01T00:00:01Z"), KindBool: IntegerValue(1),
-		KindVector: BlobValue(make([]byte, 4*VectorSize)),
+	cells := map[Kind]sqlite.Value{
+		KindText: text("x"), KindInt: integer(7), KindFloat4: real(0.5), KindFloat8: real(0.25),
+		KindJSON: text("[]"), KindTime: text("2000-01-01T00:00:01Z"), KindBool: integer(1),
+		KindVector: blob(make([]byte, 4*VectorSize)),
 	}
 	sizes := map[Kind]int{
 		KindText: 1, KindInt: 4, KindFloat4: 4, KindFloat8: 8, KindJSON: 3, KindTime: 8, KindBool: 1,
@@ -565,22 +566,22 @@ func TestAppendEveryTable(t *testing.T) {
 		table := &Tables[i]
 		c := newConverter(t, mappingOfAllColumns(t, table.Name))
 		c.Types.VectorSize = VectorSize
-		full, empty := []Value{IntegerValue(1)}, []Value{IntegerValue(1)}
+		full, empty := []sqlite.Value{integer(1)}, []sqlite.Value{integer(1)}
 		for _, column := range table.Columns {
 			full = append(full, cells[column.Kind])
-			empty = append(empty, Value{})
+			empty = append(empty, sqlite.Value{})
 			if column.NotNull {
 				empty[len(empty)-1] = cells[column.Kind]
 			}
 		}
-		for _, row := range [][]Value{full, empty} {
+		for _, row := range [][]sqlite.Value{full, empty} {
 			fields := appendRow(t, c, row...)
 			if len(fields) != len(table.Columns) {
 				t.Fatalf("%s: %d fields", table.Name, len(fields))
 			}
 			for n, field := range fields {
 				column, v := table.Columns[n], row[n+1]
-				if null := v.Class == Null; null != (field == nil) || !null && len(field) != sizes[column.Kind] {
+				if null := v.Class == sqlite.Null; null != (field == nil) || !null && len(field) != sizes[column.Kind] {
 					t.Errorf("%s.%s of %s is %q", table.Name, column.Name, v, field)
 				}
 			}
@@ -605,7 +606,7 @@ func TestAppendFullMapping(t *testing.T) {
 		t.Error("there is a mapping for an unknown table")
 	}
 	c := newConverter(t, FullMapping(Traces))
-	fields := appendRow(t, c, Value{}, TextValue("run"), TextValue("{}"), TextValue("2000-01-01 00:00:00"))
+	fields := appendRow(t, c, sqlite.Value{}, text("run"), text("{}"), text("2000-01-01 00:00:00"))
 	if string(fields[0]) != "run" || string(fields[1]) != "\x01{}" || string(fields[2]) != strings.Repeat("\x00", 8) {
 		t.Errorf("%q", fields)
 	}
@@ -614,48 +615,48 @@ func TestAppendFullMapping(t *testing.T) {
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	type keyCase struct {
-		cell  Value
+		cell  sqlite.Value
 		want  string // what PostgreSQL has
 		plain bool
 	}
 	for table, cases := range map[string][]keyCase{
 		"system_state": {
-			{TextValue("a"), "a", true},
-			{TextValue(""), "", true},
-			{TextValue("é 🜁\n"), "é 🜁\n", true},
-			{TextValue("12"), "12", true},
-			{BlobValue([]byte("a")), "a", false},
-			{BlobValue([]byte{}), "", false},
-			{BlobValue([]byte("\xfe")), "\ufffd", false},
-			{TextValue("caf\xe9"), "caf\ufffd", false},
-			{TextValue("a\x00b"), "ab", false},
-			{IntegerValue(12), "12", false},
-			{RealValue(12.5), "12.5", false},
-			{RealValue(minusZero), "0", false},
-			{RealValue(1e21), "1e+21", false},
-			{Value{}, "", false},
+			{text("a"), "a", true},
+			{text(""), "", true},
+			{text("é 🜁\n"), "é 🜁\n", true},
+			{text("12"), "12", true},
+			{blob([]byte("a")), "a", false},
+			{blob([]byte{}), "", false},
+			{blob([]byte("\xfe")), "\ufffd", false},
+			{text("caf\xe9"), "caf\ufffd", false},
+			{text("a\x00b"), "ab", false},
+			{integer(12), "12", false},
+			{real(12.5), "12.5", false},
+			{real(minusZero), "0", false},
+			{real(1e21), "1e+21", false},
+			{sqlite.Value{}, "", false},
 		},
 		"steps": {
-			{IntegerValue(12), "12", true},
-			{IntegerValue(math.MinInt64), "-9223372036854775808", true},
-			{RealValue(12), "12", false},
-			{RealValue(12.5), "12", false},
-			{RealValue(13.5), "14", false},
-			{RealValue(-0.5), "0", false},
-			{TextValue("12"), "12", false},
-			{TextValue(" +12 "), "12", false},
-			{TextValue("1.2e1"), "12", false},
-			{TextValue("twelve"), "twelve", false},
-			{TextValue("9223372036854775808"), "9223372036854775808", false},
-			{RealValue(1e300), "1e+300", false},
-			{RealValue(math.Inf(1)), "+Inf", false},
-			{BlobValue([]byte("12")), "12", false},
-			{Value{}, "", false},
+			{integer(12), "12", true},
+			{integer(math.MinInt64), "-9223372036854775808", true},
+			{real(12), "12", false},
+			{real(12.5), "12", false},
+			{real(13.5), "14", false},
+			{real(-0.5), "0", false},
+			{text("12"), "12", false},
+			{text(" +12 "), "12", false},
+			{text("1.2e1"), "12", false},
+			{text("twelve"), "twelve", false},
+			{text("9223372036854775808"), "9223372036854775808", false},
+			{real(1e300), "1e+300", false},
+			{real(math.Inf(1)), "+Inf", false},
+			{blob([]byte("12")), "12", false},
+			{sqlite.Value{}, "", false},
 		},
 	} {
 		tm := mappingOfAllColumns(t, table)
 		c := newConverter(t, tm)
-		row := make([]Value, len(tm.Columns)+1)
+		row := make([]sqlite.Value, len(tm.Columns)+1)
 		for _, tc := range cases {
 			row[1] = tc.cell
 			if got := tm.KeyOf(tc.cell); got != tc.want {
@@ -677,17 +678,17 @@ func TestKeys(t *testing.T) {
 // TestKeysAreAsAppended checks that the reported key of a row is the one in its tuple.
 func TestKeysAreAsAppended(t *testing.T) {
 	t.Parallel()
-	for _, cell := range []Value{
-		TextValue("a\xffb"), BlobValue([]byte("7")), TextValue("7"), IntegerValue(7), RealValue(7.5),
-		TextValue(" 7.5 "), TextValue("7e0"), RealValue(-0.4), RealValue(minusZero),
+	for _, cell := range []sqlite.Value{
+		text("a\xffb"), blob([]byte("7")), text("7"), integer(7), real(7.5),
+		text(" 7.5 "), text("7e0"), real(-0.4), real(minusZero),
 	} {
 		c := newConverter(t, mappingOfAllColumns(t, "system_state"))
-		row := []Value{IntegerValue(1), cell, TextValue("1"), TextValue("2026-01-05")}
+		row := []sqlite.Value{integer(1), cell, text("1"), text("2026-01-05")}
 		if field := appendRow(t, c, row...)[0]; c.Key(row) != string(field) {
 			t.Errorf("%s is %q, said to be %q", cell, field, c.Key(row))
 		}
 		c = newConverter(t, mappingOfAllColumns(t, "evaluations"))
-		row = []Value{IntegerValue(1), cell, TextValue("run"), {}, RealValue(1), {}, {}, TextValue("2026-01-05")}
+		row = []sqlite.Value{integer(1), cell, text("run"), {}, real(1), {}, {}, text("2026-01-05")}
 		out, accepted, err := c.Append(nil, row)
 		if err != nil {
 			t.Fatal(err)
@@ -711,14 +712,14 @@ func TestKeyFromRowID(t *testing.T) {
 		t,
 		mappingOf(t, "steps", strings.Fields("step_run_id run_id step_name step_index status start_time")...),
 	)
-	row := []Value{
-		IntegerValue(12),
-		TextValue("s"),
-		TextValue("run"),
-		TextValue("n"),
-		IntegerValue(0),
-		TextValue("ok"),
-		TextValue("2026-01-05"),
+	row := []sqlite.Value{
+		integer(12),
+		text("s"),
+		text("run"),
+		text("n"),
+		integer(0),
+		text("ok"),
+		text("2026-01-05"),
 	}
 	fields := appendRow(t, c, row...)
 	if got := decode[int32](t, pgtype.Int4OID, fields[0]); got != 12 || c.Key(row) != "12" ||
@@ -726,7 +727,7 @@ func TestKeyFromRowID(t *testing.T) {
 		t.Errorf("id %d, key %q of column %q", got, c.Key(row), c.Mapping.KeyColumn())
 	}
 	sameChanges(t, c.Changes(), []Change{{Column: "step_run_id", Reason: UnmappedColumn, Original: row[1]}})
-	row[0] = IntegerValue(1 << 40)
+	row[0] = integer(1 << 40)
 	if _, _, err := c.Append(nil, row); err == nil || err.Error() != "column steps.id must be bigint" {
 		t.Errorf("a large rowid: %v", err)
 	}
@@ -735,15 +736,15 @@ func TestKeyFromRowID(t *testing.T) {
 func TestKeyText(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		key  Value
+		key  sqlite.Value
 		want string
 	}{
-		{Value{}, ""},
-		{IntegerValue(-7), "-7"},
-		{RealValue(0.1), "0.1"},
-		{TextValue(strings.Repeat("long", 100)), strings.Repeat("long", 100)},
-		{TextValue("a\x00\xe9"), "a\ufffd"},
-		{BlobValue([]byte("é\xff\xff")), "é\ufffd\ufffd"},
+		{sqlite.Value{}, ""},
+		{integer(-7), "-7"},
+		{real(0.1), "0.1"},
+		{text(strings.Repeat("long", 100)), strings.Repeat("long", 100)},
+		{text("a\x00\xe9"), "a\ufffd"},
+		{blob([]byte("é\xff\xff")), "é\ufffd\ufffd"},
 	} {
 		if got := KeyText(tc.key); got != tc.want {
 			t.Errorf("%s is %q, not %q", tc.key, got, tc.want)
@@ -759,7 +760,7 @@ func TestAppendTouchesNothing(t *testing.T) {
 	buf := make([]byte, 6, 4096)
 	for _, cell := range cells {
 		copy(buf, "before")
-		row := []Value{IntegerValue(1), TextValue("key"), TextValue(cell)}
+		row := []sqlite.Value{integer(1), text("key"), text(cell)}
 		if _, accepted, err := c.Append(buf, row); err != nil || !accepted {
 			t.Fatal(accepted, err)
 		}

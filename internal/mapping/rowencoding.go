@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"unicode/utf8"
+
+	"flujo-port/internal/sqlite"
 )
 
 // A row encoding is the result of PostgreSQL's record_send for a row: the number of
@@ -146,10 +148,10 @@ func commonStart(a, b []byte) int {
 	for n < len(a) && n < len(b) && a[n] == b[n] {
 		n++
 	}
-	if max(len(a), len(b)) <= longestShown || n < longestShown/3 {
+	if max(len(a), len(b)) <= sqlite.LongestShown || n < sqlite.LongestShown/3 {
 		return 0
 	}
-	n -= longestShown / 3
+	n -= sqlite.LongestShown / 3
 	for n > 0 && !utf8.RuneStart(a[n]) {
 		n--
 	}
@@ -160,7 +162,7 @@ func formatText(cell []byte, from int) string {
 	if cell == nil {
 		return "NULL"
 	}
-	shown := Value{Class: Text, Bytes: cell[min(from, len(cell)):]}.String()
+	shown := sqlite.Value{Class: sqlite.Text, Bytes: cell[min(from, len(cell)):]}.String()
 	if from > 0 {
 		return fmt.Sprintf("… from byte %d: %s", from, shown)
 	}
@@ -172,8 +174,8 @@ func formatJSON(cell []byte, from int) string {
 		return "NULL"
 	}
 	shown, more := cell[min(max(from, 1), len(cell)):], "" // 1: the version of jsonb's binary form
-	if len(shown) > longestShown {
-		shown, more = shown[:longestShown], fmt.Sprintf("… (%d bytes)", len(cell)-1)
+	if len(shown) > sqlite.LongestShown {
+		shown, more = shown[:sqlite.LongestShown], fmt.Sprintf("… (%d bytes)", len(cell)-1)
 		for len(shown) > 0 && !utf8.RuneStart(cell[min(max(from, 1), len(cell))+len(shown)]) {
 			shown = shown[:len(shown)-1]
 		}
@@ -198,5 +200,5 @@ func formatCell(kind Kind, cell []byte) string {
 	case KindBool:
 		return strconv.FormatBool(cell[0] != 0)
 	}
-	return Value{Class: Blob, Bytes: cell}.String()
+	return sqlite.Value{Class: sqlite.Blob, Bytes: cell}.String()
 }

@@ -1,3 +1,6 @@
+// Package mapping describes Flujo's state and converts it. It has Flujo's tables and
+// columns, the file formats of state files, the conversion of cells in both
+// directions, row encodings and digests, timestamps and traces. It does no I/O.
 package mapping
 
 // Kind is the kind of a column. It determines the PostgreSQL type, and how a SQLite

@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 	"strconv"
+
+	"flujo-port/internal/sqlite"
 )
 
 // SpanColumns are the columns of spans from which a trace is derived, in the order
@@ -62,17 +64,17 @@ const maxBufferSpans = 10_000
 // retained. The spans of a run must be added in the order of their ids. Cells are
 // converted as they are for the table spans. A span without a start is ignored,
 // since its row is rejected.
-func (t *Trace) Add(row []Value) {
+func (t *Trace) Add(row []sqlite.Value) {
 	start, ok := floatOf(row[5])
 	if !ok {
 		return
 	}
-	s := span{start: start, hasParent: row[3].Class != Null}
+	s := span{start: start, hasParent: row[3].Class != sqlite.Null}
 	s.end, s.hasEnd = floatOf(row[6])
 	var ends [5]int
 	buf := t.scratch[:0]
-	for i, cell := range []*Value{&row[2], &row[3], &row[4], &row[7]} {
-		if cell.Class != Null {
+	for i, cell := range []*sqlite.Value{&row[2], &row[3], &row[4], &row[7]} {
+		if cell.Class != sqlite.Null {
 			buf, _ = appendText(buf, *cell)
 		}
 		ends[i] = len(buf)
@@ -94,11 +96,11 @@ func (t *Trace) Add(row []Value) {
 }
 
 // CreatedAt returns the latest created_at of the spans; NULL if none has one.
-func (t *Trace) CreatedAt() Value {
+func (t *Trace) CreatedAt() sqlite.Value {
 	if !t.dated {
-		return Value{}
+		return sqlite.Value{}
 	}
-	return TextValue(t.created.String())
+	return sqlite.TextValue(t.created.String())
 }
 
 // IsStored reports whether PostgreSQL holds exactly this trace. cells is the result
@@ -206,7 +208,7 @@ func appendSpan(dst []byte, tree []span, i int) []byte {
 }
 
 // floatOf returns the float that the table spans stores for a cell.
-func floatOf(v Value) (float64, bool) {
+func floatOf(v sqlite.Value) (float64, bool) {
 	whole, fraction, isWhole, reason := number(v)
 	if isWhole {
 		fraction = float64(whole)

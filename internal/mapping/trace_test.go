@@ -8,13 +8,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"flujo-port/internal/sqlite"
 )
 
 // aSpan returns a rowid and SpanColumns, with defaults for the other columns.
-func aSpan(id string, parent Value, start float64) []Value {
-	return []Value{
-		IntegerValue(1), TextValue("run"), TextValue(id), parent, TextValue("n"), RealValue(start), {}, TextValue("ok"),
-		{}, TextValue("2026-11-23 02:18:25"),
+func aSpan(id string, parent sqlite.Value, start float64) []sqlite.Value {
+	return []sqlite.Value{
+		integer(1), text("run"), text(id), parent, text("n"), real(start), {}, text("ok"),
+		{}, text("2026-11-23 02:18:25"),
 	}
 }
 
@@ -35,21 +37,21 @@ func spanJSON(id, parent, start, children string) string {
 
 func TestTrace(t *testing.T) {
 	t.Parallel()
-	under := TextValue
-	var none Value
+	under := text
+	var none sqlite.Value
 	for _, tc := range []struct {
 		name string
-		rows [][]Value // in the order of their ids
-		want string    // empty: there is no trace
+		rows [][]sqlite.Value // in the order of their ids
+		want string           // empty: there is no trace
 	}{
 		{"no spans", nil, ""},
 		{
 			"everything that a span holds",
-			[][]Value{{
-				IntegerValue(1), TextValue("run"), TextValue("1f3f801b-4364-4a"), none, TextValue("pipeline_run"),
-				RealValue(1767603600.85748), RealValue(1767603607.8574798), TextValue("completed"),
-				TextValue(`{"flujo.pipeline.name":"PubMed query generation","latency":0.0003105894048236877}`),
-				TextValue("2026-11-23 02:18:25"),
+			[][]sqlite.Value{{
+				integer(1), text("run"), text("1f3f801b-4364-4a"), none, text("pipeline_run"),
+				real(1767603600.85748), real(1767603607.8574798), text("completed"),
+				text(`{"flujo.pipeline.name":"PubMed query generation","latency":0.0003105894048236877}`),
+				text("2026-11-23 02:18:25"),
 			}},
 			`{"name":"pipeline_run","status":"completed","span_id":"1f3f801b-4364-4a","children":[],` +
 				`"end_time":1767603607.8574798,` +
@@ -58,24 +60,24 @@ func TestTrace(t *testing.T) {
 		},
 		{
 			"children and grandchildren",
-			[][]Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("a1", under("a"), 3),
+			[][]sqlite.Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("a1", under("a"), 3),
 				aSpan("b", under("root"), 4), aSpan("b1", under("b"), 5), aSpan("b2", under("b"), 6)},
 			spanJSON("root", "null", "1.0", spanJSON("a", "root", "2.0", spanJSON("a1", "a", "3.0", ""))+","+
 				spanJSON("b", "root", "4.0", spanJSON("b1", "b", "5.0", "")+","+spanJSON("b2", "b", "6.0", ""))),
 		},
 		{
 			"children come before their parent",
-			[][]Value{aSpan("b", under("root"), 3), aSpan("a", under("root"), 2), aSpan("root", none, 1)},
+			[][]sqlite.Value{aSpan("b", under("root"), 3), aSpan("a", under("root"), 2), aSpan("root", none, 1)},
 			spanJSON("root", "null", "1.0", spanJSON("a", "root", "2.0", "")+","+spanJSON("b", "root", "3.0", "")),
 		},
 		{
 			"a child that starts before its parent",
-			[][]Value{aSpan("root", none, 2), aSpan("a", under("root"), 1)},
+			[][]sqlite.Value{aSpan("root", none, 2), aSpan("a", under("root"), 1)},
 			spanJSON("root", "null", "2.0", spanJSON("a", "root", "1.0", "")),
 		},
 		{
 			"ties by id",
-			[][]Value{aSpan("z", under("root"), 5), aSpan("root", none, 5), aSpan("m", under("root"), 5),
+			[][]sqlite.Value{aSpan("z", under("root"), 5), aSpan("root", none, 5), aSpan("m", under("root"), 5),
 				aSpan("a", under("root"), 5), aSpan("first", under("root"), 4.5)},
 			spanJSON("root", "null", "5.0",
 				spanJSON("first", "root", "4.5", "")+","+spanJSON("z", "root", "5.0", "")+","+
@@ -83,69 +85,69 @@ func TestTrace(t *testing.T) {
 		},
 		{
 			"the parent is absent",
-			[][]Value{aSpan("detached", under("gone"), 1), aSpan("a", under("detached"), 2)},
+			[][]sqlite.Value{aSpan("detached", under("gone"), 1), aSpan("a", under("detached"), 2)},
 			spanJSON("detached", "gone", "1.0", spanJSON("a", "detached", "2.0", "")),
 		},
 		{
 			"the first root wins",
-			[][]Value{aSpan("late", none, 2), aSpan("early", none, 1), aSpan("a", under("late"), 3),
+			[][]sqlite.Value{aSpan("late", none, 2), aSpan("early", none, 1), aSpan("a", under("late"), 3),
 				aSpan("b", under("early"), 4)},
 			spanJSON("early", "null", "1.0", spanJSON("b", "early", "4.0", "")),
 		},
 		{
 			"a detached span that starts first wins over the root",
-			[][]Value{aSpan("root", none, 2), aSpan("detached", under("gone"), 1)},
+			[][]sqlite.Value{aSpan("root", none, 2), aSpan("detached", under("gone"), 1)},
 			spanJSON("detached", "gone", "1.0", ""),
 		},
 		{
 			"of roots with one start the first id wins",
-			[][]Value{aSpan("b", none, 1), aSpan("a", none, 1)},
+			[][]sqlite.Value{aSpan("b", none, 1), aSpan("a", none, 1)},
 			spanJSON("b", "null", "1.0", ""),
 		},
 		{
 			"a span_id twice: the last one's data in the first one's place",
-			[][]Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("b", under("root"), 3),
+			[][]sqlite.Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("b", under("root"), 3),
 				aSpan("a", under("root"), 4)},
 			spanJSON("root", "null", "1.0", spanJSON("a", "root", "4.0", "")+","+spanJSON("b", "root", "3.0", "")),
 		},
 		{
 			"a span_id twice: the last one's parent",
-			[][]Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("b", under("root"), 3),
+			[][]sqlite.Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("b", under("root"), 3),
 				aSpan("a", under("b"), 4)},
 			spanJSON("root", "null", "1.0", spanJSON("b", "root", "3.0", spanJSON("a", "b", "4.0", ""))),
 		},
 		{
 			"a root twice keeps its children",
-			[][]Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("root", none, 3)},
+			[][]sqlite.Value{aSpan("root", none, 1), aSpan("a", under("root"), 2), aSpan("root", none, 3)},
 			spanJSON("root", "null", "3.0", spanJSON("a", "root", "2.0", "")),
 		},
 		{
 			"a span_id twice with one start: the last id's data",
-			[][]Value{aSpan("root", under("gone"), 1), aSpan("root", none, 1)},
+			[][]sqlite.Value{aSpan("root", under("gone"), 1), aSpan("root", none, 1)},
 			spanJSON("root", "null", "1.0", ""),
 		},
-		{"its own parent", [][]Value{aSpan("a", under("a"), 1)}, ""},
-		{"a circle of two", [][]Value{aSpan("a", under("b"), 1), aSpan("b", under("a"), 2)}, ""},
+		{"its own parent", [][]sqlite.Value{aSpan("a", under("a"), 1)}, ""},
+		{"a circle of two", [][]sqlite.Value{aSpan("a", under("b"), 1), aSpan("b", under("a"), 2)}, ""},
 		{
 			"a circle of three",
-			[][]Value{aSpan("a", under("c"), 1), aSpan("b", under("a"), 2), aSpan("c", under("b"), 3),
+			[][]sqlite.Value{aSpan("a", under("c"), 1), aSpan("b", under("a"), 2), aSpan("c", under("b"), 3),
 				aSpan("d", under("c"), 4)},
 			"",
 		},
 		{
 			"a circle next to a root",
-			[][]Value{aSpan("a", under("b"), 1), aSpan("b", under("a"), 2), aSpan("root", none, 3),
+			[][]sqlite.Value{aSpan("a", under("b"), 1), aSpan("b", under("a"), 2), aSpan("root", none, 3),
 				aSpan("c", under("root"), 4)},
 			spanJSON("root", "null", "3.0", spanJSON("c", "root", "4.0", "")),
 		},
 		{
 			"an empty parent id",
-			[][]Value{aSpan("a", under(""), 1), aSpan("b", under("a"), 2)},
+			[][]sqlite.Value{aSpan("a", under(""), 1), aSpan("b", under("a"), 2)},
 			spanJSON("a", "", "1.0", spanJSON("b", "a", "2.0", "")),
 		},
 		{
 			"an empty parent id where a span has an empty id",
-			[][]Value{aSpan("a", under(""), 1), aSpan("", under("a"), 2)},
+			[][]sqlite.Value{aSpan("a", under(""), 1), aSpan("", under("a"), 2)},
 			spanJSON("a", "", "1.0", spanJSON("", "a", "2.0", "")),
 		},
 	} {
@@ -172,24 +174,24 @@ func TestTrace(t *testing.T) {
 func TestTraceAttributes(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		attributes Value
+		attributes sqlite.Value
 		want       string
 	}{
-		"NULL":             {Value{}, "{}"},
-		"empty":            {TextValue(""), "{}"},
-		"null":             {TextValue("null"), "null"},
-		"as it is":         {TextValue(`{"b": 1.50, "a": [1e2, "é", {}]}`), `{"b": 1.50, "a": [1e2, "é", {}]}`},
-		"not an object":    {TextValue(`[1]`), "[1]"},
-		"with white space": {TextValue(" {}\n"), " {}\n"},
-		"a blob":           {BlobValue([]byte(`{"a":1}`)), `{"a":1}`},
-		"repaired":         {TextValue(`{"a\u0000": NaN, "b": "\ud800"}`), `{"a": "NaN", "b": "` + "\ufffd" + `"}`},
-		"not JSON":         {TextValue("caf\xe9\x00"), "\"caf\ufffd\""},
-		"not JSON, blob":   {BlobValue([]byte{1}), `"\u0001"`},
-		"too deep":         {TextValue("[" + nested10000 + "]"), `"[` + nested10000 + `]"`},
+		"NULL":             {sqlite.Value{}, "{}"},
+		"empty":            {text(""), "{}"},
+		"null":             {text("null"), "null"},
+		"as it is":         {text(`{"b": 1.50, "a": [1e2, "é", {}]}`), `{"b": 1.50, "a": [1e2, "é", {}]}`},
+		"not an object":    {text(`[1]`), "[1]"},
+		"with white space": {text(" {}\n"), " {}\n"},
+		"a blob":           {blob([]byte(`{"a":1}`)), `{"a":1}`},
+		"repaired":         {text(`{"a\u0000": NaN, "b": "\ud800"}`), `{"a": "NaN", "b": "` + "\ufffd" + `"}`},
+		"not JSON":         {text("caf\xe9\x00"), "\"caf\ufffd\""},
+		"not JSON, blob":   {blob([]byte{1}), `"\u0001"`},
+		"too deep":         {text("[" + nested10000 + "]"), `"[` + nested10000 + `]"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			row := aSpan("a", Value{}, 1)
+			row := aSpan("a", sqlite.Value{}, 1)
 			row[8] = tc.attributes
 			trace := newTrace()
 			trace.Add(row)
@@ -204,27 +206,27 @@ func TestTraceAttributes(t *testing.T) {
 func TestTraceTimes(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		at   Value
+		at   sqlite.Value
 		want string
 	}{
-		"whole":             {RealValue(1767603600), "1767603600.0"},
-		"whole and large":   {RealValue(1e22), "10000000000000000000000.0"},
-		"zero":              {RealValue(0), "0.0"},
-		"minus zero":        {RealValue(math.Copysign(0, -1)), "-0.0"},
-		"negative":          {RealValue(-12.5), "-12.5"},
-		"17 digits":         {RealValue(1767603607.8574798), "1767603607.8574798"},
-		"0.1 + 0.2":         {RealValue(0.30000000000000004), "0.30000000000000004"},
-		"next after one":    {RealValue(math.Nextafter(1, 2)), "1.0000000000000002"},
-		"small":             {RealValue(1e-7), "0.0000001"},
-		"Infinity":          {RealValue(math.Inf(1)), `"Infinity"`},
-		"minus Infinity":    {RealValue(math.Inf(-1)), `"-Infinity"`},
-		"stored as integer": {IntegerValue(1767603600), "1767603600.0"},
-		"stored as text":    {TextValue(" 1767603607.8574798 "), "1767603607.8574798"},
-		"large integer":     {IntegerValue(math.MaxInt64), "9223372036854776000.0"},
+		"whole":             {real(1767603600), "1767603600.0"},
+		"whole and large":   {real(1e22), "10000000000000000000000.0"},
+		"zero":              {real(0), "0.0"},
+		"minus zero":        {real(math.Copysign(0, -1)), "-0.0"},
+		"negative":          {real(-12.5), "-12.5"},
+		"17 digits":         {real(1767603607.8574798), "1767603607.8574798"},
+		"0.1 + 0.2":         {real(0.30000000000000004), "0.30000000000000004"},
+		"next after one":    {real(math.Nextafter(1, 2)), "1.0000000000000002"},
+		"small":             {real(1e-7), "0.0000001"},
+		"Infinity":          {real(math.Inf(1)), `"Infinity"`},
+		"minus Infinity":    {real(math.Inf(-1)), `"-Infinity"`},
+		"stored as integer": {integer(1767603600), "1767603600.0"},
+		"stored as text":    {text(" 1767603607.8574798 "), "1767603607.8574798"},
+		"large integer":     {integer(math.MaxInt64), "9223372036854776000.0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			row := aSpan("a", Value{}, 0)
+			row := aSpan("a", sqlite.Value{}, 0)
 			row[5], row[6] = tc.at, tc.at
 			trace := newTrace()
 			trace.Add(row)
@@ -244,7 +246,7 @@ func TestTraceTimes(t *testing.T) {
 			if err := stdjson.Unmarshal(got, &read); err != nil {
 				t.Fatal(err)
 			}
-			if f, ok := read.Start.(float64); ok && tc.at.Class == Real &&
+			if f, ok := read.Start.(float64); ok && tc.at.Class == sqlite.Real &&
 				math.Float64bits(f) != math.Float64bits(tc.at.Real) {
 				t.Errorf("reads back as %v", f)
 			}
@@ -255,7 +257,7 @@ func TestTraceTimes(t *testing.T) {
 func TestTraceExtremeFloats(t *testing.T) {
 	t.Parallel()
 	for _, f := range []float64{math.MaxFloat64, math.SmallestNonzeroFloat64, -2.2250738585072014e-308, 5e-324} {
-		row := aSpan("a", Value{}, f)
+		row := aSpan("a", sqlite.Value{}, f)
 		trace := newTrace()
 		trace.Add(row)
 		got, _ := trace.JSON()
@@ -271,8 +273,8 @@ func TestTraceExtremeFloats(t *testing.T) {
 func TestTraceStrings(t *testing.T) {
 	t.Parallel()
 	odd := "a\"b\\c\n\t<&>\u2028é🜁\x01/"
-	row := aSpan(odd, TextValue(odd+"!"), 1)
-	row[4], row[7] = TextValue(odd), TextValue(odd)
+	row := aSpan(odd, text(odd+"!"), 1)
+	row[4], row[7] = text(odd), text(odd)
 	trace := newTrace()
 	trace.Add(row)
 	got, ok := trace.JSON()
@@ -295,7 +297,7 @@ func TestTraceStrings(t *testing.T) {
 func TestTraceKeepsNothingOfTheRow(t *testing.T) {
 	t.Parallel()
 	trace := newTrace()
-	row := aSpan("root", Value{}, 1)
+	row := aSpan("root", sqlite.Value{}, 1)
 	trace.Add(row)
 	for _, v := range row {
 		for i := range v.Bytes {
@@ -311,7 +313,7 @@ func TestTraceKeepsNothingOfTheRow(t *testing.T) {
 func TestTraceCreatedAt(t *testing.T) {
 	t.Parallel()
 	trace := newTrace()
-	if trace.CreatedAt().Class != Null {
+	if trace.CreatedAt().Class != sqlite.Null {
 		t.Errorf("without spans: %s", trace.CreatedAt())
 	}
 	for i, tc := range []struct{ at, want string }{
@@ -323,16 +325,16 @@ func TestTraceCreatedAt(t *testing.T) {
 		{"never", "2026-11-23T02:18:25.000001+00:00"},
 		{"1970-01-01", "2026-11-23T02:18:25.000001+00:00"},
 	} {
-		row := aSpan(fmt.Sprint(i), Value{}, 1)
-		row[9] = TextValue(tc.at)
+		row := aSpan(fmt.Sprint(i), sqlite.Value{}, 1)
+		row[9] = text(tc.at)
 		trace.Add(row)
 		if got := string(trace.CreatedAt().Bytes); got != tc.want {
 			t.Errorf("after %s: %s, not %s", tc.at, got, tc.want)
 		}
 	}
 	old := newTrace()
-	row := aSpan("a", Value{}, 1)
-	row[9] = TextValue("1969-12-31 23:59:59") // before the zero of both clocks
+	row := aSpan("a", sqlite.Value{}, 1)
+	row[9] = text("1969-12-31 23:59:59") // before the zero of both clocks
 	old.Add(row)
 	if string(old.CreatedAt().Bytes) != "1969-12-31T23:59:59+00:00" {
 		t.Errorf("an early one: %s", old.CreatedAt())
@@ -345,16 +347,16 @@ func TestTraceDeep(t *testing.T) {
 	t.Parallel()
 	const depth = 5000
 	trace := newTrace()
-	trace.Add(aSpan("s0", Value{}, 0))
+	trace.Add(aSpan("s0", sqlite.Value{}, 0))
 	for i := 1; i < depth; i++ {
-		trace.Add(aSpan(fmt.Sprintf("s%d", i), TextValue(fmt.Sprintf("s%d", i-1)), float64(i)))
+		trace.Add(aSpan(fmt.Sprintf("s%d", i), text(fmt.Sprintf("s%d", i-1)), float64(i)))
 	}
 	got, ok := trace.JSON()
 	if !ok {
 		t.Fatal("there is no trace")
 	}
 	c := newConverter(t, onlyColumn(KindJSON, true))
-	appendRow(t, c, IntegerValue(1), TextValue("k"), Value{Class: Text, Bytes: got})
+	appendRow(t, c, integer(1), text("k"), sqlite.Value{Class: sqlite.Text, Bytes: got})
 	sameChanges(t, c.Changes(), nil)
 	var read struct {
 		ID       string `json:"span_id"`
@@ -382,15 +384,15 @@ func newTrace() Trace { return Trace{Options: Options{NaiveZone: time.UTC, JSOND
 // the trace, since its row is rejected.
 func TestTraceWithoutAStart(t *testing.T) {
 	t.Parallel()
-	for _, start := range []Value{{}, TextValue(""), TextValue("soon"), TextValue("inf"), BlobValue([]byte("1"))} {
+	for _, start := range []sqlite.Value{{}, text(""), text("soon"), text("inf"), blob([]byte("1"))} {
 		trace := newTrace()
-		row := aSpan("a", Value{}, 0)
+		row := aSpan("a", sqlite.Value{}, 0)
 		row[5] = start
 		trace.Add(row)
-		if got, ok := trace.JSON(); ok || trace.Len() != 0 || trace.CreatedAt().Class != Null {
+		if got, ok := trace.JSON(); ok || trace.Len() != 0 || trace.CreatedAt().Class != sqlite.Null {
 			t.Errorf("%s: %s at %s", start, got, trace.CreatedAt())
 		}
-		trace.Add(aSpan("b", TextValue("a"), 1))
+		trace.Add(aSpan("b", text("a"), 1))
 		if got, ok := trace.JSON(); !ok || string(got) != spanJSON("b", "a", "1.0", "") {
 			t.Errorf("%s: %s", start, got)
 		}
@@ -401,9 +403,9 @@ func TestTraceWithoutAStart(t *testing.T) {
 // spans.
 func TestTraceWithoutAnEnd(t *testing.T) {
 	t.Parallel()
-	for _, end := range []Value{{}, TextValue(""), TextValue("soon"), BlobValue([]byte("1"))} {
+	for _, end := range []sqlite.Value{{}, text(""), text("soon"), blob([]byte("1"))} {
 		trace := newTrace()
-		row := aSpan("a", Value{}, 1)
+		row := aSpan("a", sqlite.Value{}, 1)
 		row[6] = end
 		trace.Add(row)
 		if got, ok := trace.JSON(); !ok || string(got) != spanJSON("a", "null", "1.0", "") {
@@ -417,9 +419,9 @@ func TestTraceWithoutAnEnd(t *testing.T) {
 func TestTraceOfOddTexts(t *testing.T) {
 	t.Parallel()
 	trace := newTrace()
-	root, child := aSpan("", Value{}, 1), aSpan("child", Value{}, 2)
-	root[2], root[4], root[7] = TextValue("a\x00\xe9"), IntegerValue(12), BlobValue([]byte("o\x00k"))
-	child[3] = BlobValue([]byte("a\xff"))
+	root, child := aSpan("", sqlite.Value{}, 1), aSpan("child", sqlite.Value{}, 2)
+	root[2], root[4], root[7] = text("a\x00\xe9"), integer(12), blob([]byte("o\x00k"))
+	child[3] = blob([]byte("a\xff"))
 	trace.Add(root)
 	trace.Add(child)
 	id := "a\ufffd"
@@ -436,10 +438,10 @@ func TestTraceCreatedAtInAZone(t *testing.T) {
 	t.Parallel()
 	trace := newTrace()
 	trace.Options.NaiveZone = time.FixedZone("", 2*3600)
-	for i, at := range []Value{
-		TextValue("2026-11-23T02:00:00Z"), TextValue("2026-11-23T03:30:00"), IntegerValue(1), {},
+	for i, at := range []sqlite.Value{
+		text("2026-11-23T02:00:00Z"), text("2026-11-23T03:30:00"), integer(1), {},
 	} {
-		row := aSpan(fmt.Sprint(i), Value{}, 1)
+		row := aSpan(fmt.Sprint(i), sqlite.Value{}, 1)
 		row[9] = at
 		trace.Add(row)
 	}
@@ -453,8 +455,8 @@ func TestTraceCreatedAtInAZone(t *testing.T) {
 func TestTraceInOrder(t *testing.T) {
 	t.Parallel()
 	trace := newTrace()
-	trace.Add(aSpan("root", Value{}, 1))
-	trace.Add(aSpan("child", TextValue("root"), 2))
+	trace.Add(aSpan("root", sqlite.Value{}, 1))
+	trace.Add(aSpan("child", text("root"), 2))
 	got, _ := trace.JSON()
 	var canonical Canonicalizer
 	if want := appendCompact(nil, canonical.Append(nil, got)); !bytes.Equal(got, want) {
@@ -467,8 +469,8 @@ func TestTraceInOrder(t *testing.T) {
 func TestTraceOwnsItsCells(t *testing.T) {
 	t.Parallel()
 	trace := newTrace()
-	row := aSpan("root", Value{}, 1)
-	row[6], row[8] = TextValue("2.5"), TextValue(`{"a": 1}`)
+	row := aSpan("root", sqlite.Value{}, 1)
+	row[6], row[8] = text("2.5"), text(`{"a": 1}`)
 	trace.Add(row)
 	for _, cell := range row {
 		for i := range cell.Bytes {
@@ -487,32 +489,32 @@ func TestTraceReset(t *testing.T) {
 	t.Parallel()
 	trace := newTrace()
 	for _, id := range []string{"root", "a", "b"} {
-		parent := TextValue("root")
+		parent := text("root")
 		if id == "root" {
-			parent = Value{}
+			parent = sqlite.Value{}
 		}
 		trace.Add(aSpan(id, parent, 1))
 	}
 	trace.JSON()
 	trace.Reset()
-	if got, ok := trace.JSON(); ok || trace.Len() != 0 || trace.CreatedAt().Class != Null {
+	if got, ok := trace.JSON(); ok || trace.Len() != 0 || trace.CreatedAt().Class != sqlite.Null {
 		t.Errorf("got %s", got)
 	}
-	row := aSpan("a", TextValue("root"), 1) // whose parent the run before had
-	row[9] = Value{}
+	row := aSpan("a", text("root"), 1) // whose parent the run before had
+	row[9] = sqlite.Value{}
 	trace.Add(row)
 	if got, ok := trace.JSON(); !ok || string(got) != spanJSON("a", "root", "1.0", "") ||
-		trace.CreatedAt().Class != Null {
+		trace.CreatedAt().Class != sqlite.Null {
 		t.Errorf("got %s", got)
 	}
 }
 
 func BenchmarkTrace(b *testing.B) {
-	rows := [][]Value{aSpan("root", Value{}, 1767603600.25)}
+	rows := [][]sqlite.Value{aSpan("root", sqlite.Value{}, 1767603600.25)}
 	for i := range 9 {
-		row := aSpan(fmt.Sprintf("1f3f801b-4364-4%d", i), TextValue("root"), 1767603600.85748+float64(i))
-		row[6] = RealValue(1767603607.8574798)
-		row[8] = TextValue(
+		row := aSpan(fmt.Sprintf("1f3f801b-4364-4%d", i), text("root"), 1767603600.85748+float64(i))
+		row[6] = real(1767603607.8574798)
+		row[8] = text(
 			`{"flujo.step.name":"plan_search","flujo.attempt":1,"latency":0.0003105894048236877,` +
 				`"prompt":"variants of the mediator complex in patients with congenital heart defects"}`,
 		)

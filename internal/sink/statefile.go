@@ -194,7 +194,7 @@ func (f *StateFile) CreateIndexes(ctx context.Context, tables []mapping.Table) e
 }
 
 // Insert adds a row. row has a value for each of the table's FileColumns.
-func (f *StateFile) Insert(ctx context.Context, table *mapping.Table, row []mapping.Value) error {
+func (f *StateFile) Insert(ctx context.Context, table *mapping.Table, row []sqlite.Value) error {
 	statement := f.inserts[table.Name]
 	if statement == "" {
 		var names []string
@@ -215,7 +215,7 @@ func (f *StateFile) Insert(ctx context.Context, table *mapping.Table, row []mapp
 
 // exec runs a statement, which it prepares once, and returns the number of rows
 // that it changed.
-func (f *StateFile) exec(ctx context.Context, statement string, values []mapping.Value) (changed int64, err error) {
+func (f *StateFile) exec(ctx context.Context, statement string, values []sqlite.Value) (changed int64, err error) {
 	s := f.statements[statement]
 	if s == nil {
 		if s, err = f.conn.Prepare(statement); err != nil {
@@ -234,8 +234,8 @@ func (f *StateFile) exec(ctx context.Context, statement string, values []mapping
 func (f *StateFile) each(
 	ctx context.Context,
 	query string,
-	fn func(row []mapping.Value) error,
-	values ...mapping.Value,
+	fn func(row []sqlite.Value) error,
+	values ...sqlite.Value,
 ) error {
 	rows, err := f.conn.Query(ctx, query, values...)
 	if err != nil {

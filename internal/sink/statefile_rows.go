@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqlite"
 	"flujo-port/internal/sqltext"
 )
 
@@ -17,17 +18,17 @@ func (f *StateFile) Update(
 	table *mapping.Table,
 	rowid int64,
 	columns []int,
-	row []mapping.Value,
+	row []sqlite.Value,
 ) error {
 	sets := make([]string, len(columns))
-	values := make([]mapping.Value, len(columns), len(columns)+1)
+	values := make([]sqlite.Value, len(columns), len(columns)+1)
 	for i, at := range columns {
 		sets[i], values[i] = sqltext.Ident(table.Columns[at].Name)+" = ?", row[at]
 	}
 	_, err := f.exec(
 		ctx,
 		fmt.Sprintf("UPDATE %s SET %s WHERE rowid = ?", sqltext.Ident(table.Name), strings.Join(sets, ", ")),
-		append(values, mapping.IntegerValue(rowid)),
+		append(values, sqlite.IntegerValue(rowid)),
 	)
 	return err
 }
@@ -37,7 +38,7 @@ func (f *StateFile) Delete(ctx context.Context, table *mapping.Table, rowid int6
 	_, err := f.exec(
 		ctx,
 		fmt.Sprintf("DELETE FROM %s WHERE rowid = ?", sqltext.Ident(table.Name)),
-		[]mapping.Value{mapping.IntegerValue(rowid)},
+		[]sqlite.Value{sqlite.IntegerValue(rowid)},
 	)
 	return err
 }
@@ -63,7 +64,7 @@ func (f *StateFile) AddColumns(ctx context.Context, table *mapping.Table, have [
 
 // Version returns the file's user_version.
 func (f *StateFile) Version(ctx context.Context) (version int, err error) {
-	err = f.each(ctx, "PRAGMA user_version", func(row []mapping.Value) error { version = int(row[0].Int); return nil })
+	err = f.each(ctx, "PRAGMA user_version", func(row []sqlite.Value) error { version = int(row[0].Int); return nil })
 	return version, err
 }
 
@@ -74,7 +75,7 @@ func (f *StateFile) Sequences(ctx context.Context) (last map[string]int64, err e
 	err = f.each(
 		ctx,
 		"SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'",
-		func(row []mapping.Value) error {
+		func(row []sqlite.Value) error {
 			last[string(row[0].Bytes)] = 0
 			return nil
 		},
@@ -82,7 +83,7 @@ func (f *StateFile) Sequences(ctx context.Context) (last map[string]int64, err e
 	if err != nil || len(last) == 0 {
 		return last, err
 	}
-	err = f.each(ctx, "SELECT name, seq FROM sqlite_sequence", func(row []mapping.Value) error {
+	err = f.each(ctx, "SELECT name, seq FROM sqlite_sequence", func(row []sqlite.Value) error {
 		last[string(row[0].Bytes)] = row[1].Int
 		return nil
 	})
@@ -92,22 +93,22 @@ func (f *StateFile) Sequences(ctx context.Context) (last map[string]int64, err e
 // SetSequence sets the last allocated id that AUTOINCREMENT records for a
 // table.
 func (f *StateFile) SetSequence(ctx context.Context, table string, id int64) error {
-	name := mapping.TextValue(table)
-	_, err := f.exec(ctx, "DELETE FROM sqlite_sequence WHERE name = ?", []mapping.Value{name})
+	name := sqlite.TextValue(table)
+	_, err := f.exec(ctx, "DELETE FROM sqlite_sequence WHERE name = ?", []sqlite.Value{name})
 	if err != nil || id == 0 {
 		return err
 	}
 	_, err = f.exec(
 		ctx,
 		"INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)",
-		[]mapping.Value{name, mapping.IntegerValue(id)},
+		[]sqlite.Value{name, sqlite.IntegerValue(id)},
 	)
 	return err
 }
 
 // Spans calls each with the spans of a run, in the form that mapping.Trace.Add
 // takes.
-func (f *StateFile) Spans(ctx context.Context, run mapping.Value, each func(row []mapping.Value) error) error {
+func (f *StateFile) Spans(ctx context.Context, run sqlite.Value, each func(row []sqlite.Value) error) error {
 	query := fmt.Sprintf(
 		"SELECT rowid, %s FROM %s WHERE run_id = ? ORDER BY rowid",
 		strings.Join(mapping.SpanColumns, ", "),
@@ -132,17 +133,17 @@ func (f *StateFile) AddOriginal(
 	table, key string,
 	rowid int64,
 	column, reason string,
-	original mapping.Value,
+	original sqlite.Value,
 ) error {
 	_, err := f.exec(
 		ctx,
 		"INSERT INTO temp.originals VALUES (?, ?, ?, ?, ?, ?)",
-		[]mapping.Value{
-			mapping.TextValue(table),
-			mapping.TextValue(key),
-			mapping.IntegerValue(rowid),
-			mapping.TextValue(column),
-			mapping.TextValue(reason),
+		[]sqlite.Value{
+			sqlite.TextValue(table),
+			sqlite.TextValue(key),
+			sqlite.IntegerValue(rowid),
+			sqlite.TextValue(column),
+			sqlite.TextValue(reason),
 			original,
 		},
 	)
@@ -159,9 +160,9 @@ func (f *StateFile) IndexOriginals(ctx context.Context) error {
 // own their bytes.
 type OriginalCells struct {
 	RowID  int64
-	Key    string                   // the row's key in PostgreSQL; of a rejected row, the key that it would have had
-	Values map[string]mapping.Value // by column
-	Common mapping.Reason           // the reasons that all cells share
+	Key    string                  // the row's key in PostgreSQL; of a rejected row, the key that it would have had
+	Values map[string]sqlite.Value // by column
+	Common mapping.Reason          // the reasons that all cells share
 }
 
 // OriginalsOf calls each with the originals of every row that has the given
@@ -171,24 +172,24 @@ func (f *StateFile) OriginalsOf(ctx context.Context, table, key string, each fun
 		ctx,
 		"table_name = ? AND row_key = ?",
 		each,
-		mapping.TextValue(table),
-		mapping.TextValue(key),
+		sqlite.TextValue(table),
+		sqlite.TextValue(key),
 	)
 }
 
 // Originals calls each with the originals of every row of a table.
 func (f *StateFile) Originals(ctx context.Context, table string, each func(OriginalCells) error) error {
-	return f.eachOriginals(ctx, "table_name = ?", each, mapping.TextValue(table))
+	return f.eachOriginals(ctx, "table_name = ?", each, sqlite.TextValue(table))
 }
 
 func (f *StateFile) eachOriginals(
 	ctx context.Context,
 	where string,
 	each func(OriginalCells) error,
-	values ...mapping.Value,
+	values ...sqlite.Value,
 ) error {
 	newRow := func() OriginalCells {
-		return OriginalCells{Values: map[string]mapping.Value{}, Common: ^mapping.Reason(0)}
+		return OriginalCells{Values: map[string]sqlite.Value{}, Common: ^mapping.Reason(0)}
 	}
 	row := newRow()
 	flush := func() error {
@@ -203,7 +204,7 @@ func (f *StateFile) eachOriginals(
 		ctx,
 		"SELECT source_rowid, row_key, column_name, reason, original FROM temp.originals WHERE "+where+
 			" ORDER BY source_rowid, row_key",
-		func(cell []mapping.Value) error {
+		func(cell []sqlite.Value) error {
 			if cell[0].Int != row.RowID || string(cell[1].Bytes) != row.Key {
 				if err := flush(); err != nil {
 					return err

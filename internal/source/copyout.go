@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqlite"
 	"flujo-port/internal/sqltext"
 )
 
@@ -134,7 +135,7 @@ type Original struct {
 	RowID      int64
 	Column     string
 	Reason     string // names of mapping.Reasons, joined by "+"
-	Value      mapping.Value
+	Value      sqlite.Value
 }
 
 // HasOriginals reports whether the table of originals exists.

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"flujo-port/internal/clierr"
-	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqlite"
 )
 
 // fileURI returns the SQLite URI of a file, with its path encoded.
@@ -184,11 +184,11 @@ func collect(rows *Rows, err error) ([]string, error) {
 	}
 }
 
-func show(row []mapping.Value) string {
+func show(row []sqlite.Value) string {
 	cells := make([]string, len(row))
 	for i, v := range row {
 		cells[i] = v.String()
-		if v.Class == mapping.Real {
+		if v.Class == sqlite.Real {
 			cells[i] += " real"
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"flujo-port/internal/clierr"
-	"flujo-port/internal/mapping"
 	"flujo-port/internal/sqlite"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -63,8 +62,8 @@ func (s *Snapshot) runQuickCheck(ctx context.Context) error {
 // findings returns what quick_check says of the file, one finding in each line,
 // or "" if the file is intact.
 func (s *Snapshot) findings(ctx context.Context) (findings string, err error) {
-	add := func(row []mapping.Value) { findings += string(row[0].Bytes) + "\n" }
-	err = s.each(ctx, quickCheck, add, mapping.Value{})
+	add := func(row []sqlite.Value) { findings += string(row[0].Bytes) + "\n" }
+	err = s.each(ctx, quickCheck, add, sqlite.Value{})
 	if !isOf(err, sqlite3.SQLITE_ERROR) {
 		return strings.TrimSpace(findings), err
 	}
@@ -72,7 +71,7 @@ func (s *Snapshot) findings(ctx context.Context) (findings string, err error) {
 	// its own program registers. Then each table is checked separately, and such
 	// a table is skipped.
 	for _, table := range slices.Sorted(maps.Keys(s.tables)) {
-		err := s.each(ctx, quickCheck, add, mapping.TextValue(table))
+		err := s.each(ctx, quickCheck, add, sqlite.TextValue(table))
 		if err != nil && !isOf(err, sqlite3.SQLITE_ERROR) {
 			return "", err
 		}

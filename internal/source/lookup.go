@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqlite"
 	"flujo-port/internal/sqltext"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -25,8 +26,8 @@ func sameAs(column string) string {
 func (s *Snapshot) Values(
 	ctx context.Context,
 	table, column, keyColumn string,
-	key mapping.Value,
-) (values []mapping.Value, err error) {
+	key sqlite.Value,
+) (values []sqlite.Value, err error) {
 	if !slices.Contains(s.tables[table], column) || !slices.Contains(s.tables[table], keyColumn) {
 		return nil, nil
 	}
@@ -36,7 +37,7 @@ func (s *Snapshot) Values(
 		sqltext.Ident(table),
 		sameAs(keyColumn),
 	)
-	err = s.each(ctx, query, func(row []mapping.Value) {
+	err = s.each(ctx, query, func(row []sqlite.Value) {
 		v := row[0]
 		v.Bytes = slices.Clone(v.Bytes)
 		values = append(values, v)
@@ -46,24 +47,24 @@ func (s *Snapshot) Values(
 
 // Holds reports whether a column holds the value, of the same storage class, in
 // any row. It reports false if the file does not have the column.
-func (s *Snapshot) Holds(ctx context.Context, table, column string, value mapping.Value) (found bool, err error) {
+func (s *Snapshot) Holds(ctx context.Context, table, column string, value sqlite.Value) (found bool, err error) {
 	if !slices.Contains(s.tables[table], column) {
 		return false, nil
 	}
 	query := fmt.Sprintf("SELECT 1 FROM %s WHERE %s LIMIT 1", sqltext.Ident(table), sameAs(column))
-	err = s.each(ctx, query, func([]mapping.Value) { found = true }, value)
+	err = s.each(ctx, query, func([]sqlite.Value) { found = true }, value)
 	return found, err
 }
 
 // CountWhere returns the number of rows in which a column holds the value, of
 // the same storage class. It returns 0 if the file does not have the table or
 // the column.
-func (s *Snapshot) CountWhere(ctx context.Context, table, column string, value mapping.Value) (n int64, err error) {
+func (s *Snapshot) CountWhere(ctx context.Context, table, column string, value sqlite.Value) (n int64, err error) {
 	if !slices.Contains(s.tables[table], column) {
 		return 0, nil
 	}
 	query := fmt.Sprintf("SELECT count(*) FROM %s WHERE %s", sqltext.Ident(table), sameAs(column))
-	err = s.each(ctx, query, func(row []mapping.Value) { n = row[0].Int }, value)
+	err = s.each(ctx, query, func(row []sqlite.Value) { n = row[0].Int }, value)
 	return n, err
 }
 
@@ -73,9 +74,9 @@ func (s *Snapshot) CountWhere(ctx context.Context, table, column string, value m
 func (s *Snapshot) Row(
 	ctx context.Context,
 	table, keyColumn string,
-	key mapping.Value,
+	key sqlite.Value,
 	columns []string,
-) (found []mapping.Value, err error) {
+) (found []sqlite.Value, err error) {
 	if !slices.Contains(s.tables[table], keyColumn) {
 		return nil, nil
 	}
@@ -84,12 +85,12 @@ func (s *Snapshot) Row(
 
 // RowAt returns the named columns of the row with the given rowid, or nil, as
 // Row does.
-func (s *Snapshot) RowAt(ctx context.Context, table string, rowid int64, columns []string) ([]mapping.Value, error) {
+func (s *Snapshot) RowAt(ctx context.Context, table string, rowid int64, columns []string) ([]sqlite.Value, error) {
 	name, err := s.rowID(ctx, table)
 	if err != nil {
 		return nil, err
 	}
-	return s.firstRow(ctx, table, columns, name+" = ?1", mapping.IntegerValue(rowid))
+	return s.firstRow(ctx, table, columns, name+" = ?1", sqlite.IntegerValue(rowid))
 }
 
 func (s *Snapshot) firstRow(
@@ -97,15 +98,15 @@ func (s *Snapshot) firstRow(
 	table string,
 	columns []string,
 	where string,
-	key mapping.Value,
-) (found []mapping.Value, err error) {
+	key sqlite.Value,
+) (found []sqlite.Value, err error) {
 	query := fmt.Sprintf(
 		"SELECT %s FROM %s WHERE %s LIMIT 1",
 		s.storedOrNull(table, columns),
 		sqltext.Ident(table),
 		where,
 	)
-	err = s.each(ctx, query, func(row []mapping.Value) {
+	err = s.each(ctx, query, func(row []sqlite.Value) {
 		for _, v := range row {
 			v.Bytes = slices.Clone(v.Bytes)
 			found = append(found, v)
@@ -147,7 +148,7 @@ func (s *Snapshot) KeyKind(ctx context.Context, table, column string) (kind KeyK
 		ctx,
 		`SELECT name, (SELECT count(*) FROM pragma_index_list(?1) WHERE origin = 'pk')
 		FROM pragma_table_info(?1) WHERE pk > 0`,
-		func(row []mapping.Value) {
+		func(row []sqlite.Value) {
 			if keys++; string(row[0].Bytes) != column {
 				return
 			}
@@ -155,7 +156,7 @@ func (s *Snapshot) KeyKind(ctx context.Context, table, column string) (kind KeyK
 				kind = RowIDKey
 			}
 		},
-		mapping.TextValue(table),
+		sqlite.TextValue(table),
 	)
 	if err != nil || keys > 1 {
 		return FreeKey, err
@@ -229,7 +230,7 @@ func (s *Snapshot) EstimateBytes(ctx context.Context, table string, rows int64) 
 			1,
 		)
 	}
-	err = s.each(ctx, query, func(row []mapping.Value) { bytes = int64(row[0].Real * float64(rows)) })
+	err = s.each(ctx, query, func(row []sqlite.Value) { bytes = int64(row[0].Real * float64(rows)) })
 	if isOf(err, sqlite3.SQLITE_ERROR) { // more columns than SQLite allows in one expression
 		return 0, nil
 	}
@@ -241,6 +242,6 @@ func (s *Snapshot) EstimateBytes(ctx context.Context, table string, rows int64) 
 func (s *Snapshot) VectorSizes(ctx context.Context) (map[int64]int64, error) {
 	sizes := map[int64]int64{}
 	err := s.each(ctx, "SELECT length(vector), count(*) FROM memories WHERE typeof(vector) = 'blob' GROUP BY 1",
-		func(row []mapping.Value) { sizes[row[0].Int] = row[1].Int })
+		func(row []sqlite.Value) { sizes[row[0].Int] = row[1].Int })
 	return sizes, err
 }

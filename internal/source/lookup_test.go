@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqlite"
 	"flujo-port/internal/sqltext"
 )
 
@@ -202,27 +202,27 @@ func TestValues(t *testing.T) {
 	watch(t, path)
 	s := openSnapshot(t, path)
 	for _, tc := range []struct {
-		key  mapping.Value
+		key  sqlite.Value
 		want string // of n
 	}{
-		{mapping.TextValue("a"), "1 3"},
-		{mapping.BlobValue([]byte("a")), "2"},
-		{mapping.IntegerValue(12), "4"},
-		{mapping.RealValue(12), "6"},
-		{mapping.TextValue("12"), "5"},
-		{mapping.Value{}, ""},
-		{mapping.TextValue(""), "8"},
-		{mapping.BlobValue([]byte{}), "9"},
-		{mapping.BlobValue(nil), "9"},
-		{mapping.TextValue("a\x00b"), "10"},
-		{mapping.TextValue("\xff"), "11"},
-		{mapping.BlobValue([]byte("\xff")), ""},
-		{mapping.IntegerValue(math.MaxInt64), "12"},
-		{mapping.RealValue(0.1), "13"},
-		{mapping.TextValue("\x00"), "14"},
-		{mapping.BlobValue([]byte{0}), "15"},
-		{mapping.TextValue("A"), ""},
-		{mapping.TextValue("'a' OR 1"), ""},
+		{sqlite.TextValue("a"), "1 3"},
+		{sqlite.BlobValue([]byte("a")), "2"},
+		{sqlite.IntegerValue(12), "4"},
+		{sqlite.RealValue(12), "6"},
+		{sqlite.TextValue("12"), "5"},
+		{sqlite.Value{}, ""},
+		{sqlite.TextValue(""), "8"},
+		{sqlite.BlobValue([]byte{}), "9"},
+		{sqlite.BlobValue(nil), "9"},
+		{sqlite.TextValue("a\x00b"), "10"},
+		{sqlite.TextValue("\xff"), "11"},
+		{sqlite.BlobValue([]byte("\xff")), ""},
+		{sqlite.IntegerValue(math.MaxInt64), "12"},
+		{sqlite.RealValue(0.1), "13"},
+		{sqlite.TextValue("\x00"), "14"},
+		{sqlite.BlobValue([]byte{0}), "15"},
+		{sqlite.TextValue("A"), ""},
+		{sqlite.TextValue("'a' OR 1"), ""},
 	} {
 		values, err := s.Values(t.Context(), "keyed", "n", "k", tc.key)
 		if err != nil {
@@ -230,7 +230,7 @@ func TestValues(t *testing.T) {
 		}
 		var got []string
 		for _, v := range values {
-			if v.Class != mapping.Integer {
+			if v.Class != sqlite.Integer {
 				t.Errorf("%s: n is of class %s", tc.key, v.Class)
 			}
 			got = append(got, v.String())
@@ -250,7 +250,7 @@ func TestValues(t *testing.T) {
 func TestValuesAreAsStored(t *testing.T) {
 	t.Parallel()
 	s := openSnapshot(t, build(t, keyed...))
-	ask := func(column string, key mapping.Value) []mapping.Value {
+	ask := func(column string, key sqlite.Value) []sqlite.Value {
 		t.Helper()
 		values, err := s.Values(t.Context(), "keyed", column, "k", key)
 		if err != nil {
@@ -258,31 +258,31 @@ func TestValuesAreAsStored(t *testing.T) {
 		}
 		return values
 	}
-	first := ask("at", mapping.TextValue("a"))
-	for _, v := range []mapping.Value{mapping.BlobValue([]byte("a")), mapping.IntegerValue(12),
-		mapping.TextValue("12")} {
+	first := ask("at", sqlite.TextValue("a"))
+	for _, v := range []sqlite.Value{sqlite.BlobValue([]byte("a")), sqlite.IntegerValue(12),
+		sqlite.TextValue("12")} {
 		ask("at", v) // what was given before stays
 	}
-	if want := []mapping.Value{mapping.TextValue("2026-11-23 02:18:25"), {}}; !slices.EqualFunc(first, want, same) {
+	if want := []sqlite.Value{sqlite.TextValue("2026-11-23 02:18:25"), {}}; !slices.EqualFunc(first, want, same) {
 		t.Errorf("%v", first)
 	}
-	if got, want := ask("at", mapping.BlobValue([]byte("a"))),
-		[]mapping.Value{mapping.RealValue(12.5)}; !slices.EqualFunc(
+	if got, want := ask("at", sqlite.BlobValue([]byte("a"))),
+		[]sqlite.Value{sqlite.RealValue(12.5)}; !slices.EqualFunc(
 		got,
 		want,
 		same,
 	) {
 		t.Errorf("%v", got)
 	}
-	if got, want := ask("at", mapping.RealValue(12)), []mapping.Value{mapping.BlobValue(nil)}; !slices.EqualFunc(
+	if got, want := ask("at", sqlite.RealValue(12)), []sqlite.Value{sqlite.BlobValue(nil)}; !slices.EqualFunc(
 		got,
 		want,
 		same,
 	) {
 		t.Errorf("%v", got)
 	}
-	if got, want := ask("at", mapping.IntegerValue(12)),
-		[]mapping.Value{mapping.IntegerValue(1767603600)}; !slices.EqualFunc(
+	if got, want := ask("at", sqlite.IntegerValue(12)),
+		[]sqlite.Value{sqlite.IntegerValue(1767603600)}; !slices.EqualFunc(
 		got,
 		want,
 		same,
@@ -295,14 +295,14 @@ func TestValuesAreAsStored(t *testing.T) {
 	} {
 		// SQLite would take a quoted name without a column for a string.
 		if values, err := s.Values(t.Context(), at.table, at.column, at.keyColumn,
-			mapping.TextValue("a")); err != nil ||
+			sqlite.TextValue("a")); err != nil ||
 			values != nil {
 			t.Errorf("%v: %v, %v", at, values, err)
 		}
 	}
 	for _, at := range []struct{ table, column string }{{"gone", "k"}, {"keyed", "a"}, {"keyed", "K"},
 		{"sqlite_master", "name"}} {
-		if held, err := s.Holds(t.Context(), at.table, at.column, mapping.TextValue("a")); err != nil || held {
+		if held, err := s.Holds(t.Context(), at.table, at.column, sqlite.TextValue("a")); err != nil || held {
 			t.Errorf("%v: %v, %v", at, held, err)
 		}
 	}
@@ -324,13 +324,13 @@ func TestDeclaredTypesHaveNoSay(t *testing.T) {
 	)
 	for _, tc := range []struct {
 		table string
-		key   mapping.Value
+		key   sqlite.Value
 		want  int
 	}{
-		{"t", mapping.TextValue("5"), 1}, {"t", mapping.BlobValue([]byte("5")), 1}, {"t", mapping.IntegerValue(5), 0},
-		{"t", mapping.RealValue(5), 0},
-		{"i", mapping.TextValue("5"), 0}, {"i", mapping.BlobValue([]byte("5")), 1}, {"i", mapping.IntegerValue(5), 1},
-		{"i", mapping.RealValue(5), 0},
+		{"t", sqlite.TextValue("5"), 1}, {"t", sqlite.BlobValue([]byte("5")), 1}, {"t", sqlite.IntegerValue(5), 0},
+		{"t", sqlite.RealValue(5), 0},
+		{"i", sqlite.TextValue("5"), 0}, {"i", sqlite.BlobValue([]byte("5")), 1}, {"i", sqlite.IntegerValue(5), 1},
+		{"i", sqlite.RealValue(5), 0},
 	} {
 		values, err := s.Values(t.Context(), tc.table, "k", "k", tc.key)
 		if err != nil || len(values) != tc.want || tc.want == 1 && !same(values[0], tc.key) {
@@ -374,21 +374,21 @@ func TestRow(t *testing.T) {
 	s := openSnapshot(t, path)
 	for name, tc := range map[string]struct {
 		table, keyColumn string
-		key              mapping.Value
+		key              sqlite.Value
 		columns          []string
 		want             string
 	}{
-		"all of it": {"keyed", "k", mapping.TextValue("12"), []string{"n", "note", "at", "k"},
+		"all of it": {"keyed", "k", sqlite.TextValue("12"), []string{"n", "note", "at", "k"},
 			`5, "y", "", "12"`},
-		"twice": {"keyed", "n", mapping.IntegerValue(4), []string{"k", "k"}, `12, 12`},
-		"a column absent": {"keyed", "n", mapping.IntegerValue(2),
+		"twice": {"keyed", "n", sqlite.IntegerValue(4), []string{"k", "k"}, `12, 12`},
+		"a column absent": {"keyed", "n", sqlite.IntegerValue(2),
 			[]string{"gone", "at", "it's", `a "b"`, "rowid", "n"}, `NULL, 12.5 real, NULL, NULL, NULL, 2`},
-		"all absent":    {"keyed", "n", mapping.IntegerValue(2), []string{"gone", "too"}, `NULL, NULL`},
-		"the first":     {"keyed", "at", mapping.TextValue(""), []string{"n"}, `5`},
-		"no such row":   {"keyed", "n", mapping.IntegerValue(99), []string{"k"}, ``},
-		"NULL":          {"keyed", "k", mapping.Value{}, []string{"n"}, ``},
-		"no such table": {"gone", "n", mapping.IntegerValue(1), []string{"k"}, ``},
-		"no such key":   {"keyed", "gone", mapping.TextValue("gone"), []string{"k"}, ``},
+		"all absent":    {"keyed", "n", sqlite.IntegerValue(2), []string{"gone", "too"}, `NULL, NULL`},
+		"the first":     {"keyed", "at", sqlite.TextValue(""), []string{"n"}, `5`},
+		"no such row":   {"keyed", "n", sqlite.IntegerValue(99), []string{"k"}, ``},
+		"NULL":          {"keyed", "k", sqlite.Value{}, []string{"n"}, ``},
+		"no such table": {"gone", "n", sqlite.IntegerValue(1), []string{"k"}, ``},
+		"no such key":   {"keyed", "gone", sqlite.TextValue("gone"), []string{"k"}, ``},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -399,9 +399,9 @@ func TestRow(t *testing.T) {
 			}
 		})
 	}
-	row, err := s.Row(t.Context(), "keyed", "n", mapping.IntegerValue(1), []string{"k", "at"})
+	row, err := s.Row(t.Context(), "keyed", "n", sqlite.IntegerValue(1), []string{"k", "at"})
 	for n := range int64(12) {
-		if _, err := s.Row(t.Context(), "keyed", "n", mapping.IntegerValue(n), []string{"k", "at"}); err != nil {
+		if _, err := s.Row(t.Context(), "keyed", "n", sqlite.IntegerValue(n), []string{"k", "at"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -467,25 +467,25 @@ func TestKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer rows.Close()
-	got := map[int64]mapping.Value{}
+	got := map[int64]sqlite.Value{}
 	for {
 		row, err := rows.Next()
 		if err == io.EOF {
 			break
 		}
-		if err != nil || len(row) != 2 || row[0].Class != mapping.Integer {
+		if err != nil || len(row) != 2 || row[0].Class != sqlite.Integer {
 			t.Fatal(row, err)
 		}
 		v := row[1]
 		v.Bytes = slices.Clone(v.Bytes)
 		got[row[0].Int] = v
 	}
-	for i, want := range []mapping.Value{
-		mapping.TextValue("a"), mapping.BlobValue([]byte("a")), mapping.TextValue("a"), mapping.IntegerValue(12),
-		mapping.TextValue("12"), mapping.RealValue(12),
-		{}, mapping.TextValue(""), mapping.BlobValue(nil), mapping.TextValue("a\x00b"), mapping.TextValue("\xff"),
-		mapping.IntegerValue(math.MaxInt64),
-		mapping.RealValue(0.1), mapping.TextValue("\x00"), mapping.BlobValue([]byte{0}),
+	for i, want := range []sqlite.Value{
+		sqlite.TextValue("a"), sqlite.BlobValue([]byte("a")), sqlite.TextValue("a"), sqlite.IntegerValue(12),
+		sqlite.TextValue("12"), sqlite.RealValue(12),
+		{}, sqlite.TextValue(""), sqlite.BlobValue(nil), sqlite.TextValue("a\x00b"), sqlite.TextValue("\xff"),
+		sqlite.IntegerValue(math.MaxInt64),
+		sqlite.RealValue(0.1), sqlite.TextValue("\x00"), sqlite.BlobValue([]byte{0}),
 	} {
 		if !same(got[int64(i+1)], want) {
 			t.Errorf("row %d has the key %s, not %s", i+1, got[int64(i+1)], want)
@@ -712,8 +712,8 @@ func TestAbsentColumns(t *testing.T) {
 	if got := s.storedOrNull("runs", []string{"gone", "run_id", "RUN_ID"}); got != `NULL, "run_id", NULL` {
 		t.Errorf("%s", got)
 	}
-	row, err := s.Row(t.Context(), "runs", "run_id", mapping.TextValue("a"), []string{"gone"})
-	if err != nil || len(row) != 1 || row[0].Class != mapping.Null {
+	row, err := s.Row(t.Context(), "runs", "run_id", sqlite.TextValue("a"), []string{"gone"})
+	if err != nil || len(row) != 1 || row[0].Class != sqlite.Null {
 		t.Errorf("%v, %v", row, err)
 	}
 }

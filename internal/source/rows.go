@@ -44,8 +44,8 @@ func (s *Snapshot) rowID(ctx context.Context, table string) (string, error) {
 		ctx,
 		`SELECT name FROM pragma_table_info(?1) WHERE pk > 0 AND EXISTS (SELECT 1 FROM pragma_index_list(?1)
 		WHERE origin = 'pk' AND name NOT IN (SELECT name FROM sqlite_master)) ORDER BY pk`,
-		func(row []mapping.Value) { key = append(key, sqltext.Ident(string(row[0].Bytes))) },
-		mapping.TextValue(table),
+		func(row []sqlite.Value) { key = append(key, sqltext.Ident(string(row[0].Bytes))) },
+		sqlite.TextValue(table),
 	)
 	if err != nil {
 		return "", err
@@ -109,7 +109,7 @@ func (s *Snapshot) storedOrNull(table string, columns []string) string {
 	return strings.Join(parts, ", ")
 }
 
-func (s *Snapshot) query(ctx context.Context, query string, args ...mapping.Value) (*Rows, error) {
+func (s *Snapshot) query(ctx context.Context, query string, args ...sqlite.Value) (*Rows, error) {
 	rows, err := s.conn.Query(ctx, query, args...)
 	if err != nil {
 		return nil, s.wrapError("read", err)
@@ -119,7 +119,7 @@ func (s *Snapshot) query(ctx context.Context, query string, args ...mapping.Valu
 
 // Next returns the next row, or io.EOF after the last. The row and its bytes
 // belong to the Rows and are valid until the next call of Next or Close.
-func (r *Rows) Next() ([]mapping.Value, error) {
+func (r *Rows) Next() ([]sqlite.Value, error) {
 	row, err := r.rows.Next()
 	if err != nil && err != io.EOF {
 		return nil, r.s.wrapError("read", err)

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqlite"
 )
 
 // TestStorageClasses: what is stored comes, whatever the column was declared.
@@ -18,35 +18,35 @@ func TestStorageClasses(t *testing.T) {
 	t.Parallel()
 	type cell struct {
 		sql  string
-		want mapping.Value
+		want sqlite.Value
 	}
 	cells := []cell{
-		{"NULL", mapping.Value{}},
-		{"0", mapping.IntegerValue(0)},
-		{"1", mapping.IntegerValue(1)},
-		{"-1", mapping.IntegerValue(-1)},
-		{"9223372036854775807", mapping.IntegerValue(math.MaxInt64)},
-		{"-9223372036854775808", mapping.IntegerValue(math.MinInt64)},
-		{"1767603600", mapping.IntegerValue(1767603600)},
-		{"12.5", mapping.RealValue(12.5)},
-		{"1767603600.8574798", mapping.RealValue(1767603600.8574798)},
-		{"5e-324", mapping.RealValue(math.SmallestNonzeroFloat64)},
-		{"9e999", mapping.RealValue(math.Inf(1))},
-		{"-9e999", mapping.RealValue(math.Inf(-1))},
-		{"''", mapping.TextValue("")},
-		{"'null'", mapping.TextValue("null")},
-		{"'é 文字 🜁'", mapping.TextValue("é 文字 🜁")},
-		{"'2026-11-23 02:18:25'", mapping.TextValue("2026-11-23 02:18:25")},
-		{"'2026-01-05T09:00:01.669094+00:00'", mapping.TextValue("2026-01-05T09:00:01.669094+00:00")},
-		{"'true'", mapping.TextValue("true")},
-		{"'a' || char(0) || 'b'", mapping.TextValue("a\x00b")},
-		{"char(0)", mapping.TextValue("\x00")},
-		{"CAST(x'ff00fe' AS TEXT)", mapping.TextValue("\xff\x00\xfe")},
-		{"x''", mapping.BlobValue(nil)},
-		{"x'00'", mapping.BlobValue([]byte{0})},
-		{"x'7b7d'", mapping.BlobValue([]byte("{}"))},
-		{"zeroblob(6144)", mapping.BlobValue(make([]byte, 6144))},
-		{"printf('%.*c', 100000, 'x')", mapping.TextValue(strings.Repeat("x", 100_000))},
+		{"NULL", sqlite.Value{}},
+		{"0", sqlite.IntegerValue(0)},
+		{"1", sqlite.IntegerValue(1)},
+		{"-1", sqlite.IntegerValue(-1)},
+		{"9223372036854775807", sqlite.IntegerValue(math.MaxInt64)},
+		{"-9223372036854775808", sqlite.IntegerValue(math.MinInt64)},
+		{"1767603600", sqlite.IntegerValue(1767603600)},
+		{"12.5", sqlite.RealValue(12.5)},
+		{"1767603600.8574798", sqlite.RealValue(1767603600.8574798)},
+		{"5e-324", sqlite.RealValue(math.SmallestNonzeroFloat64)},
+		{"9e999", sqlite.RealValue(math.Inf(1))},
+		{"-9e999", sqlite.RealValue(math.Inf(-1))},
+		{"''", sqlite.TextValue("")},
+		{"'null'", sqlite.TextValue("null")},
+		{"'é 文字 🜁'", sqlite.TextValue("é 文字 🜁")},
+		{"'2026-11-23 02:18:25'", sqlite.TextValue("2026-11-23 02:18:25")},
+		{"'2026-01-05T09:00:01.669094+00:00'", sqlite.TextValue("2026-01-05T09:00:01.669094+00:00")},
+		{"'true'", sqlite.TextValue("true")},
+		{"'a' || char(0) || 'b'", sqlite.TextValue("a\x00b")},
+		{"char(0)", sqlite.TextValue("\x00")},
+		{"CAST(x'ff00fe' AS TEXT)", sqlite.TextValue("\xff\x00\xfe")},
+		{"x''", sqlite.BlobValue(nil)},
+		{"x'00'", sqlite.BlobValue([]byte{0})},
+		{"x'7b7d'", sqlite.BlobValue([]byte("{}"))},
+		{"zeroblob(6144)", sqlite.BlobValue(make([]byte, 6144))},
+		{"printf('%.*c', 100000, 'x')", sqlite.TextValue(strings.Repeat("x", 100_000))},
 	}
 	for _, declared := range []string{"", "BLOB", "TEXT", "REAL", "INTEGER", "DATETIME", "DATE", "TIMESTAMP", "BOOLEAN",
 		"VARCHAR(3)"} {
@@ -87,14 +87,14 @@ func TestStorageClasses(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if !same(row[0], mapping.IntegerValue(int64(i+1))) {
+					if !same(row[0], sqlite.IntegerValue(int64(i+1))) {
 						t.Errorf("row %d has the rowid %s", i+1, row[0])
 					}
 					// SQLite keeps a whole real as an integer in a REAL column,
 					// so it takes any integer there for a real.
 					want := c.want
-					if declared == "REAL" && want.Class == mapping.Integer {
-						want = mapping.RealValue(float64(want.Int))
+					if declared == "REAL" && want.Class == sqlite.Integer {
+						want = sqlite.RealValue(float64(want.Int))
 					}
 					if !same(row[1], want) || !same(row[2], c.want) {
 						t.Errorf("%s came as %s %s and %s %s", c.sql, row[1].Class, row[1], row[2].Class, row[2])
@@ -110,7 +110,7 @@ func TestStorageClasses(t *testing.T) {
 	}
 }
 
-func same(a, b mapping.Value) bool {
+func same(a, b sqlite.Value) bool {
 	return a.Class == b.Class && a.Int == b.Int && math.Float64bits(a.Real) == math.Float64bits(b.Real) &&
 		string(a.Bytes) == string(b.Bytes)
 }

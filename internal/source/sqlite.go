@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"flujo-port/internal/clierr"
-	"flujo-port/internal/mapping"
 	"flujo-port/internal/sqlite"
 	"flujo-port/internal/sqltext"
 
@@ -172,9 +171,9 @@ func (s *Snapshot) readTables(ctx context.Context) (map[string][]string, error) 
 	err := s.each(ctx, `SELECT m.name, c.name FROM sqlite_master m
 		LEFT JOIN pragma_table_info(iif(m.sql LIKE 'CREATE VIRTUAL %', NULL, m.name)) c
 		WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite\_%' ESCAPE '\' ORDER BY m.name, c.cid`,
-		func(row []mapping.Value) {
+		func(row []sqlite.Value) {
 			table := string(row[0].Bytes)
-			if row[1].Class == mapping.Null {
+			if row[1].Class == sqlite.Null {
 				tables[table] = nil
 				return
 			}
@@ -185,7 +184,7 @@ func (s *Snapshot) readTables(ctx context.Context) (map[string][]string, error) 
 
 // Count returns the number of rows in a table of the file.
 func (s *Snapshot) Count(ctx context.Context, table string) (n int64, err error) {
-	err = s.each(ctx, "SELECT count(*) FROM "+sqltext.Ident(table), func(row []mapping.Value) { n = row[0].Int })
+	err = s.each(ctx, "SELECT count(*) FROM "+sqltext.Ident(table), func(row []sqlite.Value) { n = row[0].Int })
 	return n, err
 }
 
@@ -194,7 +193,7 @@ func (s *Snapshot) Count(ctx context.Context, table string) (n int64, err error)
 // the table has no such column, its rowid is the id. LastID returns 0 for a
 // table that never had a row.
 func (s *Snapshot) LastID(ctx context.Context, table, column string) (id int64, err error) {
-	takeMax := func(row []mapping.Value) { id = max(id, row[0].Int) }
+	takeMax := func(row []sqlite.Value) { id = max(id, row[0].Int) }
 	from := sqltext.Ident(column)
 	if !slices.Contains(s.tables[table], column) {
 		if from, err = s.rowID(ctx, table); err != nil {
@@ -207,11 +206,11 @@ func (s *Snapshot) LastID(ctx context.Context, table, column string) (id int64, 
 	}
 	hasSequences := false
 	err = s.each(ctx, "SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'",
-		func([]mapping.Value) { hasSequences = true })
+		func([]sqlite.Value) { hasSequences = true })
 	if err != nil || !hasSequences {
 		return id, err
 	}
-	err = s.each(ctx, "SELECT seq FROM sqlite_sequence WHERE name = ?", takeMax, mapping.TextValue(table))
+	err = s.each(ctx, "SELECT seq FROM sqlite_sequence WHERE name = ?", takeMax, sqlite.TextValue(table))
 	return id, err
 }
 
@@ -231,7 +230,7 @@ func (s *Snapshot) end() error {
 }
 
 // each runs a query and calls f with each of its rows.
-func (s *Snapshot) each(ctx context.Context, query string, f func(row []mapping.Value), args ...mapping.Value) error {
+func (s *Snapshot) each(ctx context.Context, query string, f func(row []sqlite.Value), args ...sqlite.Value) error {
 	rows, err := s.query(ctx, query, args...)
 	if err != nil {
 		return err

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"flujo-port/internal/mapping"
-
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
@@ -36,7 +34,7 @@ func openConn(t testing.TB, statements ...string) *Conn {
 }
 
 // all returns the rows of a query, with copies of their bytes.
-func all(t testing.TB, c *Conn, sql string, parameters ...mapping.Value) (rows [][]mapping.Value) {
+func all(t testing.TB, c *Conn, sql string, parameters ...Value) (rows [][]Value) {
 	t.Helper()
 	r, err := c.Query(t.Context(), sql, parameters...)
 	if err != nil {
@@ -51,7 +49,7 @@ func all(t testing.TB, c *Conn, sql string, parameters ...mapping.Value) (rows [
 		if err != nil {
 			t.Fatal(err)
 		}
-		var own []mapping.Value
+		var own []Value
 		for _, v := range row {
 			own = append(own, v.Clone())
 		}
@@ -60,7 +58,7 @@ func all(t testing.TB, c *Conn, sql string, parameters ...mapping.Value) (rows [
 }
 
 // show returns an exact representation of a value.
-func show(v mapping.Value) string {
+func show(v Value) string {
 	return fmt.Sprintf("%s %d %x %x", v.Class, v.Int, math.Float64bits(v.Real), v.Bytes)
 }
 
@@ -76,23 +74,23 @@ func TestValues(t *testing.T) {
 	defer insert.Close()
 	long := strings.Repeat("0123456789abcdef", 2*maxTextBuffer/16)
 	for _, tc := range []struct {
-		in     mapping.Value
+		in     Value
 		quoted string // by SQLite
 	}{
-		{mapping.Value{}, "NULL"},
-		{mapping.IntegerValue(math.MinInt64), "-9223372036854775808"},
-		{mapping.IntegerValue(1), "1"},
-		{mapping.RealValue(0.5), "0.5"},
-		{mapping.RealValue(math.Inf(-1)), "-9.0e+999"},
-		{mapping.TextValue(""), "''"},
-		{mapping.TextValue("it's ü"), "'it''s ü'"},
-		{mapping.TextValue(long), "'" + long + "'"},
-		{mapping.BlobValue(nil), "X''"},
-		{mapping.BlobValue([]byte{}), "X''"},
-		{mapping.BlobValue([]byte{0, 255}), "X'00FF'"},
-		{mapping.TextValue("short, after a long one"), "'short, after a long one'"},
+		{Value{}, "NULL"},
+		{IntegerValue(math.MinInt64), "-9223372036854775808"},
+		{IntegerValue(1), "1"},
+		{RealValue(0.5), "0.5"},
+		{RealValue(math.Inf(-1)), "-9.0e+999"},
+		{TextValue(""), "''"},
+		{TextValue("it's ü"), "'it''s ü'"},
+		{TextValue(long), "'" + long + "'"},
+		{BlobValue(nil), "X''"},
+		{BlobValue([]byte{}), "X''"},
+		{BlobValue([]byte{0, 255}), "X'00FF'"},
+		{TextValue("short, after a long one"), "'short, after a long one'"},
 	} {
-		if changed, err := insert.Run(t.Context(), []mapping.Value{tc.in}); err != nil || changed != 1 {
+		if changed, err := insert.Run(t.Context(), []Value{tc.in}); err != nil || changed != 1 {
 			t.Fatal(changed, err)
 		}
 		row := all(t, c, "SELECT a, quote(a), a IS ?1 FROM t ORDER BY rowid DESC LIMIT 1", tc.in)[0]
@@ -111,13 +109,13 @@ func TestValues(t *testing.T) {
 	}
 	// A NUL and bytes that are not UTF-8 are stored like other bytes of a text.
 	odd := all(t, c, "SELECT CAST(X'61006280' AS TEXT)")[0][0]
-	if show(odd) != show(mapping.TextValue("a\x00b\x80")) {
+	if show(odd) != show(TextValue("a\x00b\x80")) {
 		t.Errorf("got %s", show(odd))
 	}
 	// A column's declared type does not matter.
 	c = openConn(t, "CREATE TABLE d (a DATETIME, b BOOLEAN)", "INSERT INTO d VALUES ('2026-01-05 09:00:00', 1)")
 	if row := all(t, c, "SELECT * FROM d")[0]; string(row[0].Bytes) != "2026-01-05 09:00:00" ||
-		row[1].Class != mapping.Integer {
+		row[1].Class != Integer {
 		t.Error(row)
 	}
 }
@@ -126,7 +124,7 @@ func TestText16(t *testing.T) {
 	t.Parallel()
 	c := openConn(t, "PRAGMA encoding = 'UTF-16le'", "CREATE TABLE t (a)", "INSERT INTO t VALUES ('für'), ('')")
 	rows := all(t, c, "SELECT a, octet_length(a) FROM t")
-	if string(rows[0][0].Bytes) != "für" || rows[0][1].Int != 6 || rows[1][0].Class != mapping.Text ||
+	if string(rows[0][0].Bytes) != "für" || rows[0][1].Int != 6 || rows[1][0].Class != Text ||
 		len(rows[1][0].Bytes) != 0 {
 		t.Error(rows)
 	}
@@ -160,14 +158,14 @@ func TestErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	_, err = s.Run(t.Context(), []mapping.Value{mapping.IntegerValue(2), mapping.IntegerValue(1)})
+	_, err = s.Run(t.Context(), []Value{IntegerValue(2), IntegerValue(1)})
 	e, ok := errors.AsType[*Error](err)
 	if !ok || e.Code != sqlite3.SQLITE_CONSTRAINT_UNIQUE || e.Primary() != sqlite3.SQLITE_CONSTRAINT ||
 		!strings.Contains(e.Message, "t.b") {
 		t.Error(err)
 	}
 	// The statement can be run again.
-	if n, err := s.Run(t.Context(), []mapping.Value{mapping.IntegerValue(2), mapping.IntegerValue(2)}); err != nil ||
+	if n, err := s.Run(t.Context(), []Value{IntegerValue(2), IntegerValue(2)}); err != nil ||
 		n != 1 {
 		t.Error(n, err)
 	}
@@ -288,11 +286,11 @@ func TestAllocations(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	values := []mapping.Value{
-		mapping.IntegerValue(1),
-		mapping.TextValue(strings.Repeat("long ", 2000)),
-		mapping.RealValue(1.5),
-		mapping.BlobValue([]byte("blob")),
+	values := []Value{
+		IntegerValue(1),
+		TextValue(strings.Repeat("long ", 2000)),
+		RealValue(1.5),
+		BlobValue([]byte("blob")),
 	}
 	const rows = 1000
 	if n := testing.AllocsPerRun(rows, func() {

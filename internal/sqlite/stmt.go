@@ -6,8 +6,6 @@ import (
 	"io"
 	"unsafe"
 
-	"flujo-port/internal/mapping"
-
 	"modernc.org/libc"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -80,7 +78,7 @@ func (s *Stmt) forget() {
 // inserted, changed or deleted. Rows that it returns are discarded. Run returns
 // ctx.Err if ctx has ended before the statement runs. It does not interrupt a running
 // statement, except while a query of the connection with the same ctx is open.
-func (s *Stmt) Run(ctx context.Context, parameters []mapping.Value) (changed int64, err error) {
+func (s *Stmt) Run(ctx context.Context, parameters []Value) (changed int64, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
@@ -106,7 +104,7 @@ func (s *Stmt) Run(ctx context.Context, parameters []mapping.Value) (changed int
 }
 
 // bind sets the parameters of the statement.
-func (s *Stmt) bind(parameters []mapping.Value) error {
+func (s *Stmt) bind(parameters []Value) error {
 	total := 1 // at least one byte: a null pointer would bind NULL
 	for i := range parameters {
 		total += len(parameters[i].Bytes)
@@ -126,14 +124,14 @@ func (s *Stmt) bind(parameters []mapping.Value) error {
 		at += copy(texts[at:], v.Bytes)
 		var rc int32
 		switch v.Class {
-		case mapping.Integer:
+		case Integer:
 			rc = sqlite3.Xsqlite3_bind_int64(tls, s.stmt, n, v.Int)
-		case mapping.Real:
+		case Real:
 			rc = sqlite3.Xsqlite3_bind_double(tls, s.stmt, n, v.Real)
-		case mapping.Text:
+		case Text:
 			rc = sqlite3.Xsqlite3_bind_text64(
 				tls, s.stmt, n, where, size, sqlite3.SQLITE_STATIC, sqlite3.SQLITE_UTF8)
-		case mapping.Blob:
+		case Blob:
 			rc = sqlite3.Xsqlite3_bind_blob64(tls, s.stmt, n, where, size, sqlite3.SQLITE_STATIC)
 		default:
 			rc = sqlite3.Xsqlite3_bind_null(tls, s.stmt, n)
@@ -150,13 +148,13 @@ type Rows struct {
 	ctx  context.Context
 	stmt *Stmt
 	stop func() // stops watching ctx
-	row  []mapping.Value
+	row  []Value
 	done bool // the statement must not be stepped again, since it would restart
 }
 
 // Query runs the first statement of sql with parameters. The caller must close the
 // rows. After ctx has been cancelled, Next returns ctx.Err.
-func (c *Conn) Query(ctx context.Context, sql string, parameters ...mapping.Value) (*Rows, error) {
+func (c *Conn) Query(ctx context.Context, sql string, parameters ...Value) (*Rows, error) {
 	s, err := c.Prepare(sql)
 	if err != nil {
 		return nil, err
@@ -166,13 +164,13 @@ func (c *Conn) Query(ctx context.Context, sql string, parameters ...mapping.Valu
 		return nil, err
 	}
 	columns := sqlite3.Xsqlite3_column_count(c.tls, s.stmt)
-	return &Rows{ctx: ctx, stmt: s, stop: c.watch(ctx), row: make([]mapping.Value, columns)}, nil
+	return &Rows{ctx: ctx, stmt: s, stop: c.watch(ctx), row: make([]Value, columns)}, nil
 }
 
 // Next returns the next row, or io.EOF after the last. The row belongs to Rows, and
 // the bytes of its values belong to SQLite. Both are valid until the next call of
 // Next or Close, and must not be modified.
-func (r *Rows) Next() ([]mapping.Value, error) {
+func (r *Rows) Next() ([]Value, error) {
 	if err := r.ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -200,20 +198,20 @@ func (r *Rows) Next() ([]mapping.Value, error) {
 }
 
 // cell reads cell i of the current row into v.
-func (r *Rows) cell(c *Conn, stmt uintptr, i int32, v *mapping.Value) error {
-	*v = mapping.Value{}
+func (r *Rows) cell(c *Conn, stmt uintptr, i int32, v *Value) error {
+	*v = Value{}
 	var p uintptr
 	switch sqlite3.Xsqlite3_column_type(c.tls, stmt, i) {
 	case sqlite3.SQLITE_INTEGER:
-		v.Class, v.Int = mapping.Integer, sqlite3.Xsqlite3_column_int64(c.tls, stmt, i)
+		v.Class, v.Int = Integer, sqlite3.Xsqlite3_column_int64(c.tls, stmt, i)
 		return nil
 	case sqlite3.SQLITE_FLOAT:
-		v.Class, v.Real = mapping.Real, sqlite3.Xsqlite3_column_double(c.tls, stmt, i)
+		v.Class, v.Real = Real, sqlite3.Xsqlite3_column_double(c.tls, stmt, i)
 		return nil
 	case sqlite3.SQLITE_TEXT:
-		v.Class, p = mapping.Text, sqlite3.Xsqlite3_column_text(c.tls, stmt, i)
+		v.Class, p = Text, sqlite3.Xsqlite3_column_text(c.tls, stmt, i)
 	case sqlite3.SQLITE_BLOB:
-		v.Class, p = mapping.Blob, sqlite3.Xsqlite3_column_blob(c.tls, stmt, i)
+		v.Class, p = Blob, sqlite3.Xsqlite3_column_blob(c.tls, stmt, i)
 	default:
 		return nil
 	}

@@ -14,6 +14,7 @@ import (
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
 	"flujo-port/internal/source"
+	"flujo-port/internal/sqlite"
 	"flujo-port/internal/stateuri"
 
 	"github.com/dustin/go-humanize"
@@ -297,7 +298,7 @@ func (c *checker) inProgress(ctx context.Context) error {
 	running := false
 	for _, table := range []string{mapping.Runs, "workflow_state"} {
 		for _, status := range []string{"running", "paused"} {
-			n, err := c.extraction.snapshot.CountWhere(ctx, table, "status", mapping.TextValue(status))
+			n, err := c.extraction.snapshot.CountWhere(ctx, table, "status", sqlite.TextValue(status))
 			if err != nil {
 				return err
 			}

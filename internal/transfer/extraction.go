@@ -13,6 +13,7 @@ import (
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
 	"flujo-port/internal/source"
+	"flujo-port/internal/sqlite"
 )
 
 // destination receives the tuples of an extraction.
@@ -53,7 +54,7 @@ type extraction struct {
 
 	duplicates   map[string]map[int64]mapping.Reason // rows rejected for a duplicate key, by table and rowid
 	keys         map[string]*tableKeys               // of the tables whose keys may collide
-	rejectedRuns []mapping.Value                     // run_ids of rejected runs
+	rejectedRuns []sqlite.Value                      // run_ids of rejected runs
 	missingRuns  map[string]bool                     // keys of rejected runs that no other run has
 }
 
@@ -283,7 +284,7 @@ func (r *extraction) extractRows(
 	converter := r.converter(ctx, tm)
 	done := &tuples{
 		onRow:    each,
-		onChange: func(row []mapping.Value) { r.recordChanges(converter, row) },
+		onChange: func(row []sqlite.Value) { r.recordChanges(converter, row) },
 		onRetry:  func() { r.forgetTable(row.Name) },
 	}
 	row.Bytes, err = r.load(ctx, converter, func() (rowReader, error) {

@@ -10,6 +10,7 @@ import (
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
+	"flujo-port/internal/sqlite"
 
 	"github.com/dustin/go-humanize/english"
 )
@@ -18,7 +19,7 @@ import (
 const firstKeys = 10
 
 // recordChanges counts the changes of a row, or its rejection.
-func (r *extraction) recordChanges(c *mapping.Converter, row []mapping.Value) {
+func (r *extraction) recordChanges(c *mapping.Converter, row []sqlite.Value) {
 	table, key := c.Mapping.Table.Name, c.Key(row)
 	if why := c.Rejection(); why != 0 {
 		r.countChange(table, "", why, key, true)
@@ -34,7 +35,7 @@ func (r *extraction) recordChanges(c *mapping.Converter, row []mapping.Value) {
 
 // recordRejectedRun records a rejected run, since its children may need a stub
 // run.
-func (r *extraction) recordRejectedRun(run mapping.Value, why mapping.Reason) {
+func (r *extraction) recordRejectedRun(run sqlite.Value, why mapping.Reason) {
 	if mapping.TextKeyFlaw(run) != 0 {
 		return
 	}

@@ -6,6 +6,7 @@ import (
 
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/source"
+	"flujo-port/internal/sqlite"
 )
 
 // tableKeys are the keys that rows of a table have in PostgreSQL: only changed
@@ -104,10 +105,10 @@ func (r *extraction) hasKey(ctx context.Context, table, run string, absent bool)
 	if _, ok := k.owners[run]; ok || absent || k.kind == source.FreeKey {
 		return ok, nil
 	}
-	return r.snapshot.Holds(ctx, table, "run_id", mapping.TextValue(run))
+	return r.snapshot.Holds(ctx, table, "run_id", sqlite.TextValue(run))
 }
 
 // isPlain reports whether a run_id is unchanged in PostgreSQL.
-func isPlain(run mapping.Value) bool {
-	return run.Class == mapping.Text && mapping.KeyText(run) == string(run.Bytes)
+func isPlain(run sqlite.Value) bool {
+	return run.Class == sqlite.Text && mapping.KeyText(run) == string(run.Bytes)
 }

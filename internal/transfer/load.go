@@ -7,13 +7,14 @@ import (
 	"slices"
 
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqlite"
 )
 
 // rowReader reads rows: a rowid followed by the columns.
 type rowReader interface {
 	// Next returns the next row, or io.EOF after the last. The row is valid until
 	// the next call of Next or Close.
-	Next() ([]mapping.Value, error)
+	Next() ([]sqlite.Value, error)
 	Close()
 }
 
@@ -25,11 +26,11 @@ type tuples struct {
 	rejected  int64 // rejected rows so far
 	bytes     int64 // size of the rows so far, by sizeOf
 	onRow     func(read, bytes int64)
-	onChange  func(row []mapping.Value) // called for a row that is changed or rejected; may be nil
-	onRetry   func()                    // called before the rows are read again; may be nil
-	digest    *mapping.Digest           // of the tuples; may be nil
-	derived   bool                      // the rows are not in the file
-	rowID     *int64                    // set to the rowid of each tuple's row, or to noRow
+	onChange  func(row []sqlite.Value) // called for a row that is changed or rejected; may be nil
+	onRetry   func()                   // called before the rows are read again; may be nil
+	digest    *mapping.Digest          // of the tuples; may be nil
+	derived   bool                     // the rows are not in the file
+	rowID     *int64                   // set to the rowid of each tuple's row, or to noRow
 }
 
 // Append implements sink.Tuples. It skips rejected rows.
@@ -68,7 +69,7 @@ const noRow = math.MinInt64
 
 // sizeOf returns the size of a row's texts and blobs in bytes, which approximates
 // the row's size in the file.
-func sizeOf(row []mapping.Value) (n int64) {
+func sizeOf(row []sqlite.Value) (n int64) {
 	for i := range row {
 		n += int64(len(row[i].Bytes))
 	}
@@ -143,7 +144,7 @@ func (r *extraction) widen(ctx context.Context, table *mapping.Table, column str
 func (r *extraction) converter(ctx context.Context, tm *mapping.TableMapping) *mapping.Converter {
 	return &mapping.Converter{
 		Mapping: tm, Options: r.options, Types: r.types, Rejected: r.duplicates[tm.Table.Name],
-		InferTime: func(table, column string, row []mapping.Value) (mapping.Time, string, error) {
+		InferTime: func(table, column string, row []sqlite.Value) (mapping.Time, string, error) {
 			return r.inferTime(ctx, tm, table, column, row)
 		},
 	}

@@ -15,6 +15,7 @@ import (
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/sink"
+	"flujo-port/internal/sqlite"
 	"flujo-port/internal/transfer"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -740,11 +741,11 @@ func (f failingTuples) Append(dst []byte) ([]byte, error) {
 	if *f.n++; *f.n > 3 {
 		return dst, errBroken
 	}
-	out, accepted, err := f.converter.Append(dst, []mapping.Value{
+	out, accepted, err := f.converter.Append(dst, []sqlite.Value{
 		{},
-		mapping.TextValue(fmt.Sprint(*f.n)),
-		mapping.TextValue("1"),
-		mapping.TextValue("2026-01-01"),
+		sqlite.TextValue(fmt.Sprint(*f.n)),
+		sqlite.TextValue("1"),
+		sqlite.TextValue("2026-01-01"),
 	})
 	if !accepted {
 		err = errors.Join(err, errors.New("the row was rejected"))

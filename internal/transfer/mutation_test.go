@@ -19,6 +19,7 @@ import (
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/source"
+	"flujo-port/internal/sqlite"
 )
 
 // mutant is a state file with changed bytes, and its -wal if it has one.
@@ -263,7 +264,7 @@ func readMutantTable(
 	defer rows.Close()
 	converter := &mapping.Converter{
 		Mapping: tm, Options: mapping.Options{JSONDepth: mapping.DefaultJSONDepth}, Types: mapping.NewTypes(false),
-		InferTime: func(string, string, []mapping.Value) (mapping.Time, string, error) {
+		InferTime: func(string, string, []sqlite.Value) (mapping.Time, string, error) {
 			return mapping.Time{}, "the test", nil
 		},
 	}
@@ -322,15 +323,15 @@ func wholeTuple(tuple []byte, fields int) bool {
 }
 
 // propertyCellOf returns a value of the program as a cell.
-func propertyCellOf(v mapping.Value) propertyCell {
+func propertyCellOf(v sqlite.Value) propertyCell {
 	switch v.Class {
-	case mapping.Integer:
+	case sqlite.Integer:
 		return v.Int
-	case mapping.Real:
+	case sqlite.Real:
 		return v.Real
-	case mapping.Text:
+	case sqlite.Text:
 		return string(v.Bytes)
-	case mapping.Blob:
+	case sqlite.Blob:
 		return bytes.Clone(v.Bytes)
 	}
 	return nil

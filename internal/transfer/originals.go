@@ -7,6 +7,7 @@ import (
 
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
+	"flujo-port/internal/sqlite"
 )
 
 // writeOriginals stores the original values of changed cells and rejected rows,
@@ -68,7 +69,7 @@ type originalTuples struct {
 	mappings   []*mapping.TableMapping // tables that were not read yet
 	converter  *mapping.Converter
 	rows       rowReader
-	row        []mapping.Value  // the current row
+	row        []sqlite.Value   // the current row
 	changes    []mapping.Change // its remaining changes
 	scratch    []byte
 	count      int64

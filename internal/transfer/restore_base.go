@@ -10,6 +10,7 @@ import (
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
 	"flujo-port/internal/source"
+	"flujo-port/internal/sqlite"
 )
 
 // maxRounds is the maximum number of times that a copy of the base is patched
@@ -164,7 +165,7 @@ func (o *baseRows) restoreRow(
 	ctx context.Context,
 	table *mapping.Table,
 	key string,
-	row []mapping.Value,
+	row []sqlite.Value,
 ) (restored bool, err error) {
 	if o == nil || o.changed[cellHash(table.Name, key, "")] {
 		return false, nil
@@ -173,7 +174,7 @@ func (o *baseRows) restoreRow(
 	if !tm.InFile {
 		return false, nil
 	}
-	var old []mapping.Value
+	var old []sqlite.Value
 	if column := tm.KeyColumn(); column != "" {
 		old, err = o.snapshot.Row(ctx, table.Name, column, tm.PlainValue(key), tm.Columns)
 	} else {

@@ -14,6 +14,7 @@ import (
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
 	"flujo-port/internal/source"
+	"flujo-port/internal/sqlite"
 )
 
 // loadOriginals copies the original values from PostgreSQL to a temporary table of
@@ -40,7 +41,7 @@ func (r *restoration) restoreOriginals(
 	ctx context.Context,
 	table *mapping.Table,
 	key string,
-	row []mapping.Value,
+	row []sqlite.Value,
 ) (n int64, err error) {
 	err = r.file.OriginalsOf(ctx, table.Name, key, func(originals sink.OriginalCells) error {
 		if isRejectedRow(table, originals) {
@@ -73,7 +74,7 @@ func (r *restoration) restoreRejected(ctx context.Context, row *report.RestoredT
 	}
 	table := tableOf(row.Name)
 	columns := table.FileColumns()
-	values := make([]mapping.Value, len(columns))
+	values := make([]sqlite.Value, len(columns))
 	return r.file.Originals(ctx, row.Name, func(originals sink.OriginalCells) error {
 		if !isRejectedRow(table, originals) {
 			return nil
@@ -84,7 +85,7 @@ func (r *restoration) restoreRejected(ctx context.Context, row *report.RestoredT
 			fits = fits && c.Preserves(values[i])
 		}
 		for name, v := range originals.Values {
-			if v.Class != mapping.Null &&
+			if v.Class != sqlite.Null &&
 				!slices.ContainsFunc(columns, func(c mapping.FileColumn) bool { return c.Name == name }) {
 				r.note(
 					"%s.%s has no column in Flujo's SQLite file; its values remain in %s",
@@ -142,8 +143,8 @@ func (r *restoration) note(format string, args ...any) {
 func (r *restoration) isDerived(ctx context.Context, encoding []byte) (bool, error) {
 	cells := mapping.Cells(encoding)
 	trace := &mapping.Trace{Options: r.mappingOptions}
-	add := func(row []mapping.Value) error { trace.Add(row); return nil }
-	err := r.file.Spans(ctx, mapping.Value{Class: mapping.Text, Bytes: cells[0]}, add)
+	add := func(row []sqlite.Value) error { trace.Add(row); return nil }
+	err := r.file.Spans(ctx, sqlite.Value{Class: sqlite.Text, Bytes: cells[0]}, add)
 	if err == nil && trace.Len() == 0 && r.originals[mapping.Runs] { // the original run_id may differ
 		err = r.file.OriginalsOf(ctx, mapping.Runs, string(cells[0]), func(originals sink.OriginalCells) error {
 			if run, ok := originals.Values["run_id"]; ok {
@@ -155,7 +156,7 @@ func (r *restoration) isDerived(ctx context.Context, encoding []byte) (bool, err
 	if err != nil || !trace.IsStored(cells) {
 		return false, err
 	}
-	if trace.CreatedAt().Class == mapping.Null { // no span has a created_at
+	if trace.CreatedAt().Class == sqlite.Null { // no span has a created_at
 		r.inferredTimes[cellHash(mapping.Traces, string(cells[0]), "created_at")] = true
 	}
 	return true, nil

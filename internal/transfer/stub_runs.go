@@ -6,6 +6,7 @@ import (
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
 	"flujo-port/internal/source"
+	"flujo-port/internal/sqlite"
 )
 
 // stubRuns reads a row of runs for each run_id that rows of child tables have and
@@ -15,8 +16,8 @@ type stubRuns struct {
 	ctx        context.Context
 	extraction *extraction
 	missing    *source.Rows
-	rejected   []mapping.Value // run_ids of rejected runs
-	row        []mapping.Value // of runs, as mapping.FullMapping has it
+	rejected   []sqlite.Value // run_ids of rejected runs
+	row        []sqlite.Value // of runs, as mapping.FullMapping has it
 	columns    []string
 	children   []string
 	created    map[string]bool // created keys that several run_ids can have in PostgreSQL
@@ -24,12 +25,12 @@ type stubRuns struct {
 }
 
 // stubDefaults are the values of a run that Flujo inserts for an unknown run_id.
-var stubDefaults = map[string]mapping.Value{
-	"pipeline_id":      mapping.TextValue("unknown"),
-	"pipeline_name":    mapping.TextValue("unknown"),
-	"pipeline_version": mapping.TextValue("latest"),
-	"status":           mapping.TextValue("running"),
-	"total_steps":      mapping.IntegerValue(0),
+var stubDefaults = map[string]sqlite.Value{
+	"pipeline_id":      sqlite.TextValue("unknown"),
+	"pipeline_name":    sqlite.TextValue("unknown"),
+	"pipeline_version": sqlite.TextValue("latest"),
+	"status":           sqlite.TextValue("running"),
+	"total_steps":      sqlite.IntegerValue(0),
 }
 
 // loadStubRuns loads a stub run for each child row without a run.
@@ -60,7 +61,7 @@ func (r *extraction) loadStubRuns(ctx context.Context, row *report.Table) error 
 			rejected:   r.rejectedRuns,
 			columns:    tm.Columns,
 			children:   children,
-			row:        make([]mapping.Value, len(tm.Columns)+1),
+			row:        make([]sqlite.Value, len(tm.Columns)+1),
 			created:    map[string]bool{},
 		}
 		return o, nil
@@ -80,7 +81,7 @@ func (r *extraction) loadStubRuns(ctx context.Context, row *report.Table) error 
 }
 
 // Next implements rowReader.
-func (o *stubRuns) Next() ([]mapping.Value, error) {
+func (o *stubRuns) Next() ([]sqlite.Value, error) {
 	for {
 		run, err := o.nextRun()
 		if err != nil {
@@ -97,7 +98,7 @@ func (o *stubRuns) Next() ([]mapping.Value, error) {
 
 // nextRun returns the next run_id that may need a stub run: first those of
 // rejected runs with children, then those that the file does not have.
-func (o *stubRuns) nextRun() (mapping.Value, error) {
+func (o *stubRuns) nextRun() (sqlite.Value, error) {
 	for len(o.rejected) > 0 {
 		run := o.rejected[0]
 		o.rejected = o.rejected[1:]
@@ -107,12 +108,12 @@ func (o *stubRuns) nextRun() (mapping.Value, error) {
 	}
 	row, err := o.missing.Next()
 	if err != nil {
-		return mapping.Value{}, err
+		return sqlite.Value{}, err
 	}
 	return row[0], nil
 }
 
-func (o *stubRuns) inChildren(run mapping.Value) (bool, error) {
+func (o *stubRuns) inChildren(run sqlite.Value) (bool, error) {
 	for _, table := range o.children {
 		if found, err := o.extraction.snapshot.Holds(o.ctx, table, "run_id", run); err != nil || found {
 			return found, err
@@ -123,7 +124,7 @@ func (o *stubRuns) inChildren(run mapping.Value) (bool, error) {
 
 // needed reports whether a run_id needs a stub run that was not created yet.
 // Several run_ids may have the same key in PostgreSQL.
-func (o *stubRuns) needed(run mapping.Value) (bool, error) {
+func (o *stubRuns) needed(run sqlite.Value) (bool, error) {
 	key, plain := mapping.KeyText(run), isPlain(run)
 	if mapping.TextKeyFlaw(run) != 0 || o.created[key] {
 		return false, nil
@@ -135,7 +136,7 @@ func (o *stubRuns) needed(run mapping.Value) (bool, error) {
 		}
 	}
 	if !plain { // a child with the plain key is returned by nextRun too
-		if found, err := o.inChildren(mapping.TextValue(key)); err != nil || found {
+		if found, err := o.inChildren(sqlite.TextValue(key)); err != nil || found {
 			return false, err
 		}
 	}
@@ -146,8 +147,8 @@ func (o *stubRuns) needed(run mapping.Value) (bool, error) {
 }
 
 // buildRow returns the stub run of a run_id.
-func (o *stubRuns) buildRow(run mapping.Value) ([]mapping.Value, error) {
-	key := mapping.TextValue(mapping.KeyText(run))
+func (o *stubRuns) buildRow(run sqlite.Value) ([]sqlite.Value, error) {
+	key := sqlite.TextValue(mapping.KeyText(run))
 	state, err := o.extraction.snapshot.Row(o.ctx, "workflow_state", "run_id", run, o.columns)
 	if err == nil && state == nil && !isPlain(run) {
 		state, err = o.extraction.snapshot.Row(o.ctx, "workflow_state", "run_id", key, o.columns)
@@ -164,9 +165,9 @@ func (o *stubRuns) buildRow(run mapping.Value) ([]mapping.Value, error) {
 		switch {
 		case name == "run_id":
 			o.row[i+1] = run // unconverted: timestamp fallbacks look up its children by it
-		case state == nil, state[i].Class == mapping.Null:
+		case state == nil, state[i].Class == sqlite.Null:
 			o.row[i+1] = fallback
-		case fallback.Class != mapping.Null && mapping.TextKeyFlaw(state[i])&mapping.TextTooLong != 0:
+		case fallback.Class != sqlite.Null && mapping.TextKeyFlaw(state[i])&mapping.TextTooLong != 0:
 			o.row[i+1] = fallback // the column has an index, which limits its length
 		default:
 			o.row[i+1] = state[i]

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqlite"
 )
 
 // inferTime returns a timestamp for a column without one, and where it comes from:
@@ -12,7 +13,7 @@ func (r *extraction) inferTime(
 	ctx context.Context,
 	tm *mapping.TableMapping,
 	table, column string,
-	row []mapping.Value,
+	row []sqlite.Value,
 ) (mapping.Time, string, error) {
 	run := tm.Position("run_id")
 	for _, t := range mapping.TimestampFallbacks[table+"."+column] {
@@ -36,12 +37,12 @@ func (r *extraction) fallbackValues(
 	ctx context.Context,
 	tm *mapping.TableMapping,
 	t mapping.TimestampFallback,
-	row []mapping.Value,
-	run mapping.Value,
-) ([]mapping.Value, error) {
+	row []sqlite.Value,
+	run sqlite.Value,
+) ([]sqlite.Value, error) {
 	if t.Table == tm.Table.Name {
 		if at := tm.Position(t.Column); at >= 0 {
-			return []mapping.Value{row[at]}, nil
+			return []sqlite.Value{row[at]}, nil
 		}
 		return nil, nil
 	}
@@ -50,7 +51,7 @@ func (r *extraction) fallbackValues(
 
 // pickTime returns the earliest or latest of the values that are timestamps. ok is
 // false if none is.
-func (r *extraction) pickTime(values []mapping.Value, latest bool) (best mapping.Time, ok bool) {
+func (r *extraction) pickTime(values []sqlite.Value, latest bool) (best mapping.Time, ok bool) {
 	for _, v := range values {
 		at, _, readable := r.options.ReadTime(v)
 		if readable && (!ok || latest == (at.Micros > best.Micros)) {

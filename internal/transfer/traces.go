@@ -7,6 +7,7 @@ import (
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
 	"flujo-port/internal/source"
+	"flujo-port/internal/sqlite"
 )
 
 // traceRows derives a row of traces for each run that has spans and no trace. It
@@ -15,9 +16,9 @@ type traceRows struct {
 	ctx          context.Context
 	extraction   *extraction
 	spans        *source.Rows
-	row          []mapping.Value
+	row          []sqlite.Value
 	pendingTrace *mapping.Trace   // of the next run, whose first span was read; may be nil
-	run          mapping.Value    // its run_id
+	run          sqlite.Value     // its run_id
 	traces       [2]mapping.Trace // of the current and the next run
 	ended        bool
 	changedKeys  map[string]bool // derived keys that were changed
@@ -44,7 +45,7 @@ func (r *extraction) loadTraces(ctx context.Context, row *report.Table, each fun
 			ctx:         ctx,
 			extraction:  r,
 			spans:       spans,
-			row:         make([]mapping.Value, len(tm.Columns)+1),
+			row:         make([]sqlite.Value, len(tm.Columns)+1),
 			changedKeys: map[string]bool{},
 		}
 		return t, nil
@@ -65,7 +66,7 @@ func (r *extraction) loadTraces(ctx context.Context, row *report.Table, each fun
 }
 
 // Next implements rowReader with the columns of traces.
-func (t *traceRows) Next() ([]mapping.Value, error) {
+func (t *traceRows) Next() ([]sqlite.Value, error) {
 	for !t.ended {
 		run, trace, err := t.collect()
 		if err != nil {
@@ -75,7 +76,7 @@ func (t *traceRows) Next() ([]mapping.Value, error) {
 			break
 		}
 		tree, ok := trace.JSON()
-		if !ok || run.Class == mapping.Null {
+		if !ok || run.Class == sqlite.Null {
 			continue // Flujo returns no trace for this run, or the spans are rejected
 		}
 		if taken, err := t.taken(run); err != nil || taken {
@@ -85,7 +86,7 @@ func (t *traceRows) Next() ([]mapping.Value, error) {
 			continue
 		}
 		t.spansUsed += int64(trace.Len())
-		t.row[1], t.row[2], t.row[3] = run, mapping.Value{Class: mapping.Text, Bytes: tree}, trace.CreatedAt()
+		t.row[1], t.row[2], t.row[3] = run, sqlite.Value{Class: sqlite.Text, Bytes: tree}, trace.CreatedAt()
 		return t.row, nil
 	}
 	return nil, io.EOF
@@ -93,7 +94,7 @@ func (t *traceRows) Next() ([]mapping.Value, error) {
 
 // taken reports whether the key of a run has a trace in PostgreSQL from another
 // run_id. The trace of the plain run_id has priority.
-func (t *traceRows) taken(run mapping.Value) (bool, error) {
+func (t *traceRows) taken(run sqlite.Value) (bool, error) {
 	if mapping.TextKeyFlaw(run) != 0 {
 		return false, nil // the converter rejects it
 	}
@@ -104,7 +105,7 @@ func (t *traceRows) taken(run mapping.Value) (bool, error) {
 	if held, err := t.extraction.hasKey(t.ctx, mapping.Traces, key, plain); err != nil || held || plain {
 		return held, err
 	}
-	if found, err := t.extraction.snapshot.Holds(t.ctx, mapping.Spans, "run_id", mapping.TextValue(key)); err != nil ||
+	if found, err := t.extraction.snapshot.Holds(t.ctx, mapping.Spans, "run_id", sqlite.TextValue(key)); err != nil ||
 		found {
 		return found, err
 	}
@@ -114,7 +115,7 @@ func (t *traceRows) taken(run mapping.Value) (bool, error) {
 
 // collect reads the spans of the next run, and the first span of the run after it.
 // The trace is nil after the last run.
-func (t *traceRows) collect() (run mapping.Value, trace *mapping.Trace, err error) {
+func (t *traceRows) collect() (run sqlite.Value, trace *mapping.Trace, err error) {
 	trace, run = t.pendingTrace, t.run
 	t.pendingTrace = nil
 	for {
@@ -124,7 +125,7 @@ func (t *traceRows) collect() (run mapping.Value, trace *mapping.Trace, err erro
 			return run, trace, nil
 		}
 		if err != nil {
-			return mapping.Value{}, nil, err
+			return sqlite.Value{}, nil, err
 		}
 		id := row[1]
 		if trace == nil {
@@ -141,15 +142,15 @@ func (t *traceRows) collect() (run mapping.Value, trace *mapping.Trace, err erro
 
 // sameRun reports whether two run_ids, adjacent in SQLite's order, have the same
 // key in PostgreSQL, such as the numbers 5 and 5.0.
-func sameRun(a, b mapping.Value) bool {
-	if a.Class < mapping.Text && b.Class < mapping.Text {
-		return a.Class == b.Class && a.Class == mapping.Null || mapping.KeyText(a) == mapping.KeyText(b)
+func sameRun(a, b sqlite.Value) bool {
+	if a.Class < sqlite.Text && b.Class < sqlite.Text {
+		return a.Class == b.Class && a.Class == sqlite.Null || mapping.KeyText(a) == mapping.KeyText(b)
 	}
 	return a.Class == b.Class && string(a.Bytes) == string(b.Bytes)
 }
 
 // begin returns an empty trace for a run, which is not inUse, and a copy of id.
-func (t *traceRows) begin(id mapping.Value, inUse *mapping.Trace) (*mapping.Trace, mapping.Value) {
+func (t *traceRows) begin(id sqlite.Value, inUse *mapping.Trace) (*mapping.Trace, sqlite.Value) {
 	trace := &t.traces[0]
 	if trace == inUse {
 		trace = &t.traces[1]

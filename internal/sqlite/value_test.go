@@ -1,4 +1,4 @@
-package mapping
+package sqlite
 
 import (
 	"math"

@@ -1,7 +1,4 @@
-// Package mapping describes Flujo's state and converts it. It has Flujo's tables and
-// columns, the file formats of state files, the conversion of cells in both
-// directions, row encodings and digests, timestamps and traces. It does no I/O.
-package mapping
+package sqlite
 
 import (
 	"fmt"
@@ -57,8 +54,8 @@ func (v Value) Clone() Value {
 	return v
 }
 
-// longestShown is the maximum number of bytes of a value in an error or a report.
-const longestShown = 60
+// LongestShown is the maximum number of bytes of a text or blob that String returns.
+const LongestShown = 60
 
 // String returns the value as readable text on one line, shortened if it is long.
 func (v Value) String() string {
@@ -71,8 +68,8 @@ func (v Value) String() string {
 		return strconv.FormatFloat(v.Real, 'g', -1, 64)
 	}
 	shown, more := v.Bytes, ""
-	if len(shown) > longestShown {
-		shown, more = shown[:longestShown], fmt.Sprintf("… (%d bytes)", len(v.Bytes))
+	if len(shown) > LongestShown {
+		shown, more = shown[:LongestShown], fmt.Sprintf("… (%d bytes)", len(v.Bytes))
 	}
 	if v.Class == Blob || !utf8.Valid(v.Bytes) {
 		return fmt.Sprintf("x'%x'%s", shown, more)
