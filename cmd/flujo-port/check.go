@@ -3,10 +3,10 @@ package main
 import (
 	"errors"
 
+	"flujo-port/internal/check"
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
-	"flujo-port/internal/transfer"
 
 	"github.com/urfave/cli/v2"
 )
@@ -40,7 +40,7 @@ func (e *env) check(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	o := transfer.CheckOptions{
+	o := check.Options{
 		SQLite:          path,
 		WithoutPGVector: c.Bool(withoutPGVectorFlag.Name),
 		Quarantine:      c.Bool(quarantineFlag.Name),
@@ -63,10 +63,10 @@ func (e *env) check(c *cli.Context) error {
 	if c.Bool(jsonFlag.Name) {
 		o.OnFinding = func(f mapping.Finding) { findings.add(finding(f)) }
 	}
-	progress := newProgress(e.stderr)
-	o.OnProgress = progress.show
-	result, err := transfer.Check(c.Context, o)
-	progress.end()
+	shown := newDisplay(e.stderr)
+	o.OnProgress = shown.show
+	result, err := check.Run(c.Context, o)
+	shown.end()
 	if result == nil {
 		return &outcome{err: err, consequence: "nothing was changed"}
 	}

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"flujo-port/internal/transfer"
+	"flujo-port/internal/initialize"
 
 	"github.com/urfave/cli/v2"
 )
@@ -34,7 +34,7 @@ func (e *env) init(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	result, err := transfer.Init(c.Context, transfer.InitOptions{
+	result, err := initialize.Run(c.Context, initialize.Options{
 		Postgres:        target.url,
 		Schema:          target.schema,
 		WithoutPGVector: c.Bool(withoutPGVectorFlag.Name),

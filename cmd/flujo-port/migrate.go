@@ -14,10 +14,10 @@ import (
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/migrate"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
 	"flujo-port/internal/stateuri"
-	"flujo-port/internal/transfer"
 
 	"github.com/urfave/cli/v2"
 )
@@ -45,7 +45,7 @@ func (e *env) migrateCommand() *cli.Command {
 			quarantineFlag, naiveTimezoneFlag, exactFloatsFlag, withoutPGVectorFlag,
 			&cli.StringFlag{
 				Name:  "verify",
-				Value: transfer.VerifyContent,
+				Value: report.VerifyContent,
 				Usage: "verify before the commit by `MODE`: content compares every cell with the " +
 					"state file, counts compares only row counts",
 			},
@@ -87,7 +87,7 @@ func (e *env) migrate(c *cli.Context) error {
 		return err
 	}
 	verify := c.String("verify")
-	if verify != transfer.VerifyContent && verify != transfer.VerifyCounts {
+	if verify != report.VerifyContent && verify != report.VerifyCounts {
 		return usagef("--verify must be content or counts, not %q", verify)
 	}
 	findings, err := newSpool[report.Finding](c.Bool(jsonFlag.Name))
@@ -100,8 +100,8 @@ func (e *env) migrate(c *cli.Context) error {
 		return err
 	}
 	defer differences.close()
-	progress := newProgress(e.stderr)
-	result, err := transfer.Migrate(c.Context, transfer.MigrateOptions{
+	shown := newDisplay(e.stderr)
+	result, err := migrate.Run(c.Context, migrate.Options{
 		SQLite:          path,
 		Postgres:        target.url,
 		Schema:          target.schema,
@@ -119,9 +119,9 @@ func (e *env) migrate(c *cli.Context) error {
 		Merge:           c.Bool("merge"),
 		OnFinding:       func(f mapping.Finding) { findings.add(finding(f)) },
 		OnDifference:    differences.add,
-		OnProgress:      progress.show,
+		OnProgress:      shown.show,
 	})
-	progress.end()
+	shown.end()
 	if result == nil {
 		return &outcome{err: err, consequence: migrateConsequence(err)}
 	}

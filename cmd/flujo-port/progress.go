@@ -1,27 +1,26 @@
 package main
 
 import (
+	"flujo-port/internal/progress"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 	"time"
 
-	"flujo-port/internal/transfer"
-
 	"github.com/dustin/go-humanize"
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 )
 
-// progress shows the progress of an operation: bars on a terminal, plain lines
+// display shows the progress of an operation: bars on a terminal, plain lines
 // otherwise.
-type progress interface {
-	show(transfer.Progress)
+type display interface {
+	show(progress.Event)
 	end()
 }
 
-func newProgress(w io.Writer) progress {
+func newDisplay(w io.Writer) display {
 	f, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return &lines{w: w, started: time.Now()}
@@ -36,23 +35,23 @@ func newProgress(w io.Writer) progress {
 }
 
 // phases describes the phases that report no rows.
-var phases = map[string]string{
-	transfer.PhaseIntegrity: "checking the integrity of the state file",
-	transfer.PhaseConnect:   "connecting",
-	transfer.PhaseSchema:    "creating tables",
-	transfer.PhaseReplace:   "archiving",
-	transfer.PhaseOriginals: "storing original values",
-	transfer.PhaseMerge:     "merging",
-	transfer.PhaseIndexes:   "creating indexes and foreign keys",
-	transfer.PhaseVerify:    "verifying",
-	transfer.PhaseCommit:    "committing; this cannot be interrupted",
-	transfer.PhaseName:      "renaming the new file",
+var phases = map[progress.Phase]string{
+	progress.Integrity: "checking the integrity of the state file",
+	progress.Connect:   "connecting",
+	progress.Schema:    "creating tables",
+	progress.Replace:   "archiving",
+	progress.Originals: "storing original values",
+	progress.Merge:     "merging",
+	progress.Indexes:   "creating indexes and foreign keys",
+	progress.Verify:    "verifying",
+	progress.Commit:    "committing; this cannot be interrupted",
+	progress.Rename:    "renaming the new file",
 }
 
 // rowByRow contains the phases that report their rows.
-var rowByRow = map[string]bool{transfer.PhaseCopy: true, transfer.PhaseRead: true}
+var rowByRow = map[progress.Phase]bool{progress.Copy: true, progress.Read: true}
 
-func phase(p transfer.Progress) string {
+func phase(p progress.Event) string {
 	if p.Table != "" {
 		return phases[p.Phase] + " " + p.Table
 	}
@@ -72,7 +71,7 @@ type lines struct {
 // lineEvery is the interval between two lines of a long table.
 const lineEvery = 5 * time.Second
 
-func (l *lines) show(p transfer.Progress) {
+func (l *lines) show(p progress.Event) {
 	if !rowByRow[p.Phase] {
 		fmt.Fprintln(l.w, phase(p))
 		return
@@ -91,7 +90,7 @@ func (l *lines) show(p transfer.Progress) {
 		return
 	}
 	l.last = now
-	done := map[string]string{transfer.PhaseCopy: "copied", transfer.PhaseRead: "read"}[p.Phase]
+	done := map[progress.Phase]string{progress.Copy: "copied", progress.Read: "read"}[p.Phase]
 	line := fmt.Sprintf("%s %s: %s of %s rows", done, p.Table, humanize.Comma(p.Rows), humanize.Comma(p.Of))
 	if rate := float64(p.Bytes) / now.Sub(l.begun).Seconds(); !p.Done && rate > 0 && p.OfBytes > 0 {
 		line += fmt.Sprintf(
@@ -130,7 +129,7 @@ type bars struct {
 // drawEvery limits the bars to ten updates per second.
 const drawEvery = 100 * time.Millisecond
 
-func (b *bars) show(p transfer.Progress) {
+func (b *bars) show(p progress.Event) {
 	if !rowByRow[p.Phase] {
 		b.clear()
 		fmt.Fprintln(b.w, phase(p))

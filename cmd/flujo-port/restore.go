@@ -6,8 +6,8 @@ import (
 	"os"
 
 	"flujo-port/internal/report"
+	"flujo-port/internal/restore"
 	"flujo-port/internal/stateuri"
-	"flujo-port/internal/transfer"
 
 	"github.com/urfave/cli/v2"
 )
@@ -77,8 +77,8 @@ func (e *env) restore(c *cli.Context) error {
 		return err
 	}
 	defer differences.close()
-	progress := newProgress(e.stderr)
-	result, err := transfer.Restore(c.Context, transfer.RestoreOptions{
+	shown := newDisplay(e.stderr)
+	result, err := restore.Run(c.Context, restore.Options{
 		SQLite:       path,
 		Base:         base,
 		Postgres:     target.url,
@@ -87,9 +87,9 @@ func (e *env) restore(c *cli.Context) error {
 		NaiveZone:    zone,
 		Merge:        c.Bool("merge"),
 		OnDifference: differences.add,
-		OnProgress:   progress.show,
+		OnProgress:   shown.show,
 	})
-	progress.end()
+	shown.end()
 	if result == nil {
 		return &outcome{err: err, consequence: "no file was created, and the database is unchanged"}
 	}

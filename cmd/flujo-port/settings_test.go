@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"flujo-port/internal/pgtest"
-	"flujo-port/internal/transfer"
+	"flujo-port/internal/progress"
 )
 
 // changedFixture returns a copy of the fixture after running statements on it.
@@ -276,14 +276,14 @@ func TestProgress(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	b := &bars{w: &out, width: func() int { return 60 }}
-	for _, p := range []transfer.Progress{
-		{Phase: transfer.PhaseSchema},
-		{Phase: transfer.PhaseCopy, Table: "runs", Of: 10, Rest: 30, OfBytes: 900},
-		{Phase: transfer.PhaseCopy, Table: "runs", Rows: 10, Of: 10, All: 10, Rest: 20, Bytes: 200, OfBytes: 800,
+	for _, p := range []progress.Event{
+		{Phase: progress.Schema},
+		{Phase: progress.Copy, Table: "runs", Of: 10, Rest: 30, OfBytes: 900},
+		{Phase: progress.Copy, Table: "runs", Rows: 10, Of: 10, All: 10, Rest: 20, Bytes: 200, OfBytes: 800,
 			Done: true},
-		{Phase: transfer.PhaseCopy, Table: "steps", Rows: 5, Of: 20, All: 15, Rest: 15, Bytes: 300, OfBytes: 800},
-		{Phase: transfer.PhaseCopy, Table: "steps", Rows: 20, Of: 20, All: 30, Bytes: 801, OfBytes: 801, Done: true},
-		{Phase: transfer.PhaseCommit},
+		{Phase: progress.Copy, Table: "steps", Rows: 5, Of: 20, All: 15, Rest: 15, Bytes: 300, OfBytes: 800},
+		{Phase: progress.Copy, Table: "steps", Rows: 20, Of: 20, All: 30, Bytes: 801, OfBytes: 801, Done: true},
+		{Phase: progress.Commit},
 	} {
 		b.drawn = time.Time{} // as if it were long ago
 		b.show(p)
@@ -299,7 +299,7 @@ func TestProgress(t *testing.T) {
 	// If the bytes are unknown, as in restore, rows are counted.
 	out.Reset()
 	b = &bars{w: &out, width: func() int { return 60 }}
-	b.show(transfer.Progress{Phase: transfer.PhaseRead, Table: "runs", Rows: 5, Of: 10, All: 5, Rest: 15})
+	b.show(progress.Event{Phase: progress.Read, Table: "runs", Rows: 5, Of: 10, All: 5, Rest: 15})
 	if got := out.String(); !strings.Contains(got, "all tables") || !strings.Contains(got, "25% ") ||
 		!strings.Contains(got, "(5/20)") && !strings.Contains(got, "(5/20,") ||
 		strings.Contains(got, " B)") {

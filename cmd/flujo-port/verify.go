@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"flujo-port/internal/report"
-	"flujo-port/internal/transfer"
+	"flujo-port/internal/verify"
 
 	"github.com/urfave/cli/v2"
 )
@@ -48,17 +48,17 @@ func (e *env) verify(c *cli.Context) error {
 		return err
 	}
 	defer differences.close()
-	progress := newProgress(e.stderr)
-	result, err := transfer.Verify(c.Context, transfer.VerifyOptions{
+	shown := newDisplay(e.stderr)
+	result, err := verify.Run(c.Context, verify.Options{
 		SQLite:        path,
 		Postgres:      target.url,
 		Schema:        target.schema,
 		SkipIntegrity: c.Bool(skipIntegrityFlag.Name),
 		NaiveZone:     zone,
 		OnDifference:  differences.add,
-		OnProgress:    progress.show,
+		OnProgress:    shown.show,
 	})
-	progress.end()
+	shown.end()
 	if result == nil {
 		return &outcome{err: err, consequence: "nothing was changed"}
 	}

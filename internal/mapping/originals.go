@@ -22,6 +22,10 @@ var Originals = Table{
 	},
 }
 
+// Receipts is the name of flujo-port's own table of receipts, with a row for each
+// migration into the schema. Flujo does not use it.
+const Receipts = "flujo_port_receipts"
+
 // AppendOriginal appends the original value of a change to dst, as a tuple of
 // Originals. Text and blobs are stored byte for byte, an integer as decimal digits,
 // a real as the shortest digits that represent the same float, and NULL as NULL.

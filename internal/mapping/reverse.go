@@ -33,22 +33,23 @@ func (e *UnrepresentableError) Error() string {
 	return fmt.Sprintf("%s %q, column %s: %s", e.Table, e.Key, e.Column, e.Message)
 }
 
-// Row converts a row, given its encoding, and returns its values in the order of
-// Table.FileColumns. Columns that PostgreSQL does not have are NULL. The values are
-// valid until the next call, and may refer to bytes of encoding. The error is an
+// Row converts a row and returns its values in the order of Table.FileColumns. cells
+// are its cells in the binary form of a row encoding, nil for NULL; key is for the
+// error. Columns that PostgreSQL does not have are NULL. The values are valid until
+// the next call, and may refer to bytes of cells. The error is an
 // *UnrepresentableError.
-func (b *ReverseConverter) Row(encoding []byte) ([]sqlite.Value, error) {
+func (b *ReverseConverter) Row(key string, cells [][]byte) ([]sqlite.Value, error) {
 	if cap(b.buf) > maxBufferBytes {
 		b.buf = nil
 	}
 	b.values, b.buf = b.values[:0], b.buf[:0]
-	for i, cell := range Cells(encoding) {
+	for i, cell := range cells {
 		c := &b.Table.Columns[i]
 		v, problem := b.value(c, cell)
 		if problem != "" {
 			return nil, &UnrepresentableError{
 				Table:   b.Table.Name,
-				Key:     EncodingKey(b.Table, encoding),
+				Key:     key,
 				Column:  c.Name,
 				Message: problem,
 			}

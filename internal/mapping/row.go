@@ -17,6 +17,14 @@ type Options struct {
 	JSONDepth int
 }
 
+// ZoneName returns the name of the time zone of timestamps without one.
+func (o *Options) ZoneName() string {
+	if o.NaiveZone == nil {
+		return "UTC"
+	}
+	return o.NaiveZone.String()
+}
+
 // InferTimeFunc infers the timestamp of a column of a row, and returns where it was
 // found. row is that of Converter.Append, and must not be retained.
 type InferTimeFunc func(table, column string, row []sqlite.Value) (at Time, from string, err error)
@@ -61,6 +69,14 @@ type WidenError struct{ Table, Column string }
 
 func (e *WidenError) Error() string {
 	return "column " + e.Table + "." + e.Column + " must be bigint"
+}
+
+// Tuples is a sequence of tuples of one table.
+type Tuples interface {
+	// Append appends the next tuple, in the binary COPY format and with all columns
+	// of the table, to dst and returns the extended slice. After the last tuple it
+	// returns io.EOF.
+	Append(dst []byte) ([]byte, error)
 }
 
 // Append converts a row and appends it to dst as one tuple of PostgreSQL's binary COPY

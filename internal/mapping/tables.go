@@ -257,3 +257,13 @@ var SchemaVersions = []int{1, 2, 3, 4, 5}
 // MigrationLock is the key of the advisory lock (0xF1F0C0DE) that Flujo holds while
 // it runs its migrations.
 const MigrationLock int64 = 4059087070
+
+// TableOf returns Flujo's table of that name, or nil.
+func TableOf(name string) *Table {
+	for i := range Tables {
+		if Tables[i].Name == name {
+			return &Tables[i]
+		}
+	}
+	return nil
+}

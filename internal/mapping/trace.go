@@ -103,8 +103,8 @@ func (t *Trace) CreatedAt() sqlite.Value {
 	return sqlite.TextValue(t.created.String())
 }
 
-// IsStored reports whether PostgreSQL holds exactly this trace. cells is the result
-// of Cells for the encoding of a row of traces.
+// IsStored reports whether PostgreSQL holds exactly this trace. cells are those of
+// the row of traces, as for ReverseConverter.Row.
 func (t *Trace) IsStored(cells [][]byte) bool {
 	tree, ok := t.JSON()
 	if !ok {

@@ -3,6 +3,7 @@ package mapping
 import (
 	"cmp"
 	"fmt"
+	"maps"
 )
 
 // Types are the PostgreSQL types of the columns whose type depends on the state file
@@ -45,4 +46,9 @@ func (t *Types) Of(table string, c Column) string {
 		return fmt.Sprintf("vector(%d)", cmp.Or(t.VectorSize, VectorSize))
 	}
 	return c.Kind.Type()
+}
+
+// Clone returns a copy that does not share maps with t.
+func (t *Types) Clone() *Types {
+	return &Types{Wide: maps.Clone(t.Wide), Double: maps.Clone(t.Double), VectorSize: t.VectorSize}
 }

@@ -94,7 +94,7 @@ func (c *Conn) MissingPrivileges(ctx context.Context) (all []string, err error) 
 				OR c.relname = $3 AND p IN ('SELECT', 'INSERT')
 				OR c.relname = $4 AND p = 'SELECT')
 			AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT has_table_privilege(c.oid, p) ORDER BY c.relname, p`,
-		[]any{sqltext.Ident(c.Schema), tableNames(), Receipts, mapping.Originals.Name},
+		[]any{sqltext.Ident(c.Schema), tableNames(), mapping.Receipts, mapping.Originals.Name},
 		[]any{&privilege},
 		add,
 	)

@@ -3,6 +3,7 @@
 package report
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -10,6 +11,12 @@ import (
 // Format is the version of the JSON reports. It increases when a field is removed
 // or changes its meaning, but not when a field is added.
 const Format = 1
+
+// The modes of verification before the commit.
+const (
+	VerifyContent = "content" // every cell is compared
+	VerifyCounts  = "counts"  // rows are counted
+)
 
 // Migration is the report of the command migrate.
 type Migration struct {
@@ -40,6 +47,11 @@ type Migration struct {
 	// except with --reveal.
 	Cutover  string `json:"cutover"`
 	Rollback string `json:"rollback"`
+}
+
+// Warn adds a warning.
+func (m *Migration) Warn(format string, args ...any) {
+	m.Warnings = append(m.Warnings, fmt.Sprintf(format, args...))
 }
 
 // Findings are the findings of an extraction.
@@ -77,6 +89,19 @@ func (f *Findings) Count() (rows, cells int64) {
 func (f *Findings) NaiveCount() (n int64) {
 	for _, naive := range f.NaiveTimestamps {
 		n += naive.Count
+	}
+	return n
+}
+
+// AddWidened adds columns that were changed to bigint.
+func (f *Findings) AddWidened(columns []string) { f.Widened = append(f.Widened, columns...) }
+
+// StubRuns returns the number of stub runs.
+func (f *Findings) StubRuns() (n int64) {
+	for _, d := range f.Derived {
+		if d.Table == "runs" {
+			n += d.Rows
+		}
 	}
 	return n
 }

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -62,6 +63,18 @@ type RestoredTable struct {
 	// flujo_port_originals.
 	Rejected int64 `json:"rejected"`
 	Match    bool  `json:"match"` // every cell was read back and compared
+}
+
+// Warn adds a warning.
+func (r *Restoration) Warn(format string, args ...any) {
+	r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...))
+}
+
+// Note adds a note, once.
+func (r *Restoration) Note(format string, args ...any) {
+	if note := fmt.Sprintf(format, args...); !slices.Contains(r.Notes, note) {
+		r.Notes = append(r.Notes, note)
+	}
 }
 
 // Text writes the report as text.

@@ -22,11 +22,20 @@ const binaryHeader = "PGCOPY\n\xff\r\n\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00
 // binaryTrailer ends the stream: a tuple with -1 fields.
 const binaryTrailer = "\xff\xff"
 
-// Tuples are the tuples of a table. Append appends the next tuple, in the
-// binary COPY format, to dst and returns the extended slice. After the last
-// tuple it returns io.EOF.
-type Tuples interface {
-	Append(dst []byte) ([]byte, error)
+// Loader copies tuples into the tables of a schema.
+type Loader struct {
+	Tx     *Tx
+	Schema *Schema
+}
+
+// Copy copies tuples into a table, as Tx.Copy does.
+func (l Loader) Copy(ctx context.Context, table *mapping.Table, tuples mapping.Tuples) (int64, error) {
+	return l.Tx.Copy(ctx, table, tuples)
+}
+
+// Widen makes an integer column bigint, as Tx.Widen does.
+func (l Loader) Widen(ctx context.Context, table *mapping.Table, column string) error {
+	return l.Tx.Widen(ctx, l.Schema, table, column)
 }
 
 // Copy copies tuples into a table and returns the number of bytes that were
@@ -34,7 +43,7 @@ type Tuples interface {
 // tuples is returned unchanged. If the error is a *mapping.WidenError, the
 // table is as it was before the call; after any other error the transaction has
 // failed.
-func (t *Tx) Copy(ctx context.Context, table *mapping.Table, tuples Tuples) (int64, error) {
+func (t *Tx) Copy(ctx context.Context, table *mapping.Table, tuples mapping.Tuples) (int64, error) {
 	begin, options := "SAVEPOINT flujo_port", ""
 	if t.fresh[table.Name] {
 		// COPY may freeze rows only if the table was created or truncated since the
@@ -64,7 +73,12 @@ func (t *Tx) Copy(ctx context.Context, table *mapping.Table, tuples Tuples) (int
 	return sent, nil
 }
 
-func (t *Tx) copyTuples(ctx context.Context, table *mapping.Table, tuples Tuples, options string) (int64, error) {
+func (t *Tx) copyTuples(
+	ctx context.Context,
+	table *mapping.Table,
+	tuples mapping.Tuples,
+	options string,
+) (int64, error) {
 	names := make([]string, len(table.Columns))
 	for i, c := range table.Columns {
 		names[i] = sqltext.Ident(c.Name)
@@ -107,7 +121,7 @@ const (
 // goroutine fills frames. A goroutine of pgx reads them, which may outlive
 // CopyFrom when a connection is lost; stop ends both.
 type stream struct {
-	tuples Tuples
+	tuples mapping.Tuples
 	frames chan []byte         // filled frames that were not read yet; closed after the last
 	used   chan []byte         // frames to fill again
 	ahead  *semaphore.Weighted // bytes of filled frames that were not read completely
@@ -125,7 +139,7 @@ type stream struct {
 	halted   bool
 }
 
-func newStream(tuples Tuples) *stream {
+func newStream(tuples mapping.Tuples) *stream {
 	s := &stream{
 		tuples: tuples,
 		frames: make(chan []byte, framesAhead),

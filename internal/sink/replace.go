@@ -88,7 +88,7 @@ func (t *Tx) tableList(s *Schema) string {
 // replacement fail later or leave rows out of the archive: missing privileges,
 // row-level security, and foreign keys from other tables.
 func (t *Tx) checkReplace(ctx context.Context, s *Schema) error {
-	names := []string{mapping.Originals.Name, postgres.Receipts}
+	names := []string{mapping.Originals.Name, mapping.Receipts}
 	for i := range s.tables {
 		names = append(names, s.tables[i].Name)
 	}
@@ -126,7 +126,7 @@ func (t *Tx) checkPrivileges(ctx context.Context, names []string) error {
 			WHERE CASE WHEN s.relkind = 'S' THEN NOT has_sequence_privilege(s.oid, 'SELECT') END
 		UNION ALL SELECT format('ALTER TABLE %s OWNER TO %I', oid::regclass, current_user) FROM t
 			WHERE relname = $3 AND NOT pg_has_role(relowner, 'USAGE')`,
-		[]any{sqltext.Ident(t.Schema), names, mapping.Originals.Name, postgres.Receipts},
+		[]any{sqltext.Ident(t.Schema), names, mapping.Originals.Name, mapping.Receipts},
 		[]any{&grant},
 		func() { all = append(all, grant) },
 	)
@@ -247,26 +247,26 @@ func (t *Tx) archiveTable(ctx context.Context, archive *Archive, name, columns s
 // archiveOwnTables archives the program's own tables. The table of originals is
 // moved, since a migration creates it again; receipts are copied and stay.
 func (t *Tx) archiveOwnTables(ctx context.Context, archive *Archive, undo *undoScript) error {
-	err := t.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", t.Name(mapping.Originals.Name)).Scan(&undo.originals)
-	if err != nil {
-		return t.WrapError("look up the table of originals", err)
+	var err error
+	if undo.originals, err = t.HasTable(ctx, mapping.Originals.Name); err != nil {
+		return err
 	}
 	if undo.originals {
 		if err := t.moveOriginals(ctx, archive); err != nil {
 			return err
 		}
 	}
-	if undo.receipts, err = t.HasReceipts(ctx); err != nil || !undo.receipts {
+	if undo.receipts, err = t.HasTable(ctx, mapping.Receipts); err != nil || !undo.receipts {
 		return err
 	}
 	tag, err := t.Exec(
 		ctx,
-		fmt.Sprintf("CREATE TABLE %s AS TABLE %s", archive.name(postgres.Receipts), t.Name(postgres.Receipts)),
+		fmt.Sprintf("CREATE TABLE %s AS TABLE %s", archive.name(mapping.Receipts), t.Name(mapping.Receipts)),
 	)
 	if err != nil {
 		return t.WrapError("archive the receipts", err)
 	}
-	archive.Tables = append(archive.Tables, ArchivedTable{Name: postgres.Receipts, Rows: tag.RowsAffected()})
+	archive.Tables = append(archive.Tables, ArchivedTable{Name: mapping.Receipts, Rows: tag.RowsAffected()})
 	return nil
 }
 
@@ -328,10 +328,10 @@ func (b *undoScript) write(ctx context.Context) error {
 			b.archive.name(mapping.Originals.Name), sqltext.Ident(b.tx.Schema)))
 	}
 	// verify uses the last receipt, which has to belong to the restored rows.
-	lines = append(lines, fmt.Sprintf("DELETE FROM %s;", b.tx.Name(postgres.Receipts)))
+	lines = append(lines, fmt.Sprintf("DELETE FROM %s;", b.tx.Name(mapping.Receipts)))
 	if b.receipts {
 		lines = append(lines, fmt.Sprintf("INSERT INTO %s SELECT * FROM %s;",
-			b.tx.Name(postgres.Receipts), b.archive.name(postgres.Receipts)))
+			b.tx.Name(mapping.Receipts), b.archive.name(mapping.Receipts)))
 	}
 	positions, err := b.positions(ctx)
 	b.archive.Undo = append(append(lines, positions...), "COMMIT;")

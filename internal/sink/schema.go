@@ -289,10 +289,10 @@ func (t *Tx) Grant(ctx context.Context, s *Schema, role string) error {
 			)
 		}
 	}
-	for _, own := range []string{postgres.Receipts, mapping.Originals.Name} {
-		var exists bool
-		if err := t.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", t.Name(own)).Scan(&exists); err != nil {
-			return t.WrapError("look up flujo-port's own tables", err)
+	for _, own := range []string{mapping.Receipts, mapping.Originals.Name} {
+		exists, err := t.HasTable(ctx, own)
+		if err != nil {
+			return err
 		}
 		if exists { // for verify and another migrate
 			grants = append(grants, fmt.Sprintf("GRANT SELECT, INSERT ON %s TO %s", t.Name(own), sqltext.Ident(role)))

@@ -93,16 +93,12 @@ func (t *Tx) setForeignSequence(
 
 // sequence returns the quoted name of the sequence of a table's serial column.
 // If there is none, the error is a clierr.Refused.
-func (t *Tx) sequence(ctx context.Context, table *mapping.Table) (name string, err error) {
-	err = t.QueryRow(ctx, "SELECT coalesce(pg_get_serial_sequence($1, $2), '')", t.Name(table.Name), table.Serial()).
-		Scan(&name)
-	if err != nil {
-		return "", t.WrapError(fmt.Sprintf("find the sequence of table %q", table.Name), err)
-	}
-	if name == "" {
+func (t *Tx) sequence(ctx context.Context, table *mapping.Table) (string, error) {
+	name, err := t.Sequence(ctx, table)
+	if err == nil && name == "" {
 		return "", t.noSequence(table)
 	}
-	return name, nil
+	return name, err
 }
 
 func (t *Tx) noSequence(table *mapping.Table) error {

@@ -9,6 +9,7 @@ import (
 
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
+	"flujo-port/internal/sqltext"
 )
 
 // BeginStaging begins a transaction with empty tables of Flujo in a schema with
@@ -75,6 +76,62 @@ func (t *Tx) useTemporarySchema(ctx context.Context) error {
 	}
 	if err != nil {
 		return t.WrapError("create a temporary table", err)
+	}
+	return nil
+}
+
+// CreateStaging creates empty staging tables for the tables of s in the current
+// transaction, in a schema with a random name, or as temporary tables if the role may
+// not create schemas. If row-level security may hide rows of the tables of s, the
+// error is a clierr.Refused.
+func (t *Tx) CreateStaging(ctx context.Context, s *Schema) (Loader, error) {
+	names := []string{mapping.Originals.Name}
+	for _, table := range s.tables {
+		names = append(names, table.Name)
+	}
+	if err := t.checkRowSecurity(ctx, names); err != nil {
+		return Loader{}, err
+	}
+	conn := *t.Conn
+	conn.Schema = "flujo_port_staging_" + strings.ToLower(rand.Text())
+	staging := Loader{
+		Tx: &Tx{Conn: &conn},
+		Schema: &Schema{
+			Existing:    map[string]bool{},
+			PGVector:    s.PGVector,
+			Types:       s.Types,
+			typesSchema: s.typesSchema,
+			tables:      s.tables,
+		},
+	}
+	if err := staging.Tx.chooseStagingSchema(ctx, staging.Schema); err != nil {
+		return Loader{}, err
+	}
+	for i := range s.tables {
+		table := &s.tables[i]
+		if err := t.Run(ctx, staging.Tx.createTable(table, staging.Schema)); err != nil {
+			return Loader{}, t.WrapError(fmt.Sprintf("create staging table %q", table.Name), err)
+		}
+	}
+	return staging, nil
+}
+
+// DropStaging drops the tables that CreateStaging created, and others with the given
+// names in their schema, if they exist.
+func (l Loader) DropStaging(ctx context.Context, others []string) error {
+	sql := "DROP SCHEMA " + sqltext.Ident(l.Tx.Schema) + " CASCADE"
+	if !l.Schema.Created { // the temporary schema stays
+		names := append([]string{mapping.Originals.Name}, others...)
+		for _, table := range l.Schema.tables {
+			names = append(names, table.Name)
+		}
+		for i, name := range names {
+			names[i] = l.Tx.Name(name)
+		}
+		sql = "DROP TABLE IF EXISTS " + strings.Join(names, ", ")
+	}
+	if err := l.Tx.Run(ctx, sql); err != nil {
+		return l.Tx.WrapError("drop the staging tables", err)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package source
 
 import (
 	"errors"
+	"flujo-port/internal/clierr"
 	"fmt"
 	"io"
 	"io/fs"
@@ -139,4 +140,17 @@ func isAt(path string, file *os.File) (bool, error) {
 		return false, nil
 	}
 	return err == nil && os.SameFile(opened, there), err
+}
+
+// CheckUnchanged returns a clierr.Refused if the file was written to since it was
+// opened, since the rows read may then belong to different states of it.
+func (s *Snapshot) CheckUnchanged() error {
+	if changed, err := s.Changed(); err != nil || !changed {
+		return err
+	}
+	return &clierr.Error{
+		Kind:    clierr.Refused,
+		Message: fmt.Sprintf("%q changed while it was read", s.path),
+		Hint:    "stop Flujo and run again",
+	}
 }

@@ -56,3 +56,35 @@ func hash(ctx context.Context, file *os.File, size int64) (string, error) {
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
+
+// Hash is the computation of a snapshot's SHA-256 in the background.
+type Hash struct {
+	done      chan struct{}
+	cancel    context.CancelFunc
+	main, wal string
+	err       error
+}
+
+// StartHash starts to compute SHA256. The caller must call Stop before it closes the
+// snapshot.
+func (s *Snapshot) StartHash(ctx context.Context) *Hash {
+	h := &Hash{done: make(chan struct{})}
+	ctx, h.cancel = context.WithCancel(ctx)
+	go func() {
+		defer close(h.done)
+		h.main, h.wal, h.err = s.SHA256(ctx)
+	}()
+	return h
+}
+
+// Stop cancels the computation and waits until it has ended.
+func (h *Hash) Stop() {
+	h.cancel()
+	<-h.done
+}
+
+// Wait returns the hashes when they are computed, as SHA256 does.
+func (h *Hash) Wait() (main, wal string, err error) {
+	<-h.done
+	return h.main, h.wal, h.err
+}

@@ -8,10 +8,12 @@ import (
 	"testing"
 	"time"
 
+	"flujo-port/internal/check"
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
+	"flujo-port/internal/progress"
 	"flujo-port/internal/report"
-	"flujo-port/internal/transfer"
+	"flujo-port/internal/verify"
 )
 
 // createGranted creates Flujo's tables as a superuser and executes statements. It returns the addresses of a role
@@ -21,7 +23,7 @@ func createGranted(t testing.TB, statements ...string) (role, super string) {
 	super = pgtest.Database(t)
 	role = pgtest.Role(t, super, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	initialize(t, super, name)
+	mustInitialize(t, super, name)
 	run(t, connect(t, super), statements...)
 	return role, super
 }
@@ -55,7 +57,7 @@ func TestCheckDryRun(t *testing.T) {
 	t.Run("receipts of an earlier migration", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		migrate(t, options(t, fixture, url))
+		mustMigrate(t, options(t, fixture, url))
 		conn := connect(t, url)
 		run(t, conn, "TRUNCATE flujo.runs, flujo.workflow_state, flujo.system_state, flujo.evaluations CASCADE")
 		const state = "SELECT string_agg(r::text, ',') FROM flujo.flujo_port_receipts r"
@@ -126,7 +128,7 @@ func TestCheckDryRun(t *testing.T) {
 	t.Run("address of another database", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		initialize(t, url, "")
+		mustInitialize(t, url, "")
 		o := checkOptions(t, fixture, url)
 		wantLine(t, o, "cutover address", report.OK)
 		o.Cutover = cutover(t, pgtest.Database(t))
@@ -147,7 +149,7 @@ func TestCheckTarget(t *testing.T) {
 			"UPDATE steps SET output = '"+strings.Repeat("[", 3000)+strings.Repeat("]", 3000)+"' WHERE id = 7")
 		wantLine(t, checkOptions(t, file, ""), "findings", report.OK)
 		result := wantLine(t, checkOptions(t, file, url), "findings", report.Warning, "1 cell")
-		migrated := migrate(t, options(t, file, url))
+		migrated := mustMigrate(t, options(t, file, url))
 		if len(result.Changes) != 1 || len(migrated.Changes) != 1 ||
 			result.Changes[0].Reason != migrated.Changes[0].Reason {
 			t.Errorf("got changes %+v, want %+v as migrate", result.Changes, migrated.Changes)
@@ -156,7 +158,7 @@ func TestCheckTarget(t *testing.T) {
 	t.Run("types", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		initialize(t, url, "")
+		mustInitialize(t, url, "")
 		file := changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3")
 		wantLine(t, checkOptions(t, file, url), "findings", report.Warning, "1 column that would be widened to bigint")
 		run(t, connect(t, url), "ALTER TABLE flujo.steps ALTER COLUMN token_counts TYPE bigint")
@@ -211,7 +213,7 @@ func TestCheckConnectionLost(t *testing.T) {
 	for _, statement := range []string{"has_database_privilege", "SET CONSTRAINTS"} { // in a line, in the dry run
 		proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
 		proxy.OnClientMessage(func(_ byte, payload []byte) bool { return strings.Contains(string(payload), statement) })
-		result, err := transfer.Check(context.Background(), checkOptions(t, fixture, proxy.Rewrite(url)))
+		result, err := check.Run(context.Background(), checkOptions(t, fixture, proxy.Rewrite(url)))
 		if result != nil || clierr.KindOf(err) != clierr.Failed {
 			t.Errorf("%s: got error %v and result %+v, want a failure without a result", statement, err, result)
 		}
@@ -235,7 +237,7 @@ func TestCheckLockTimeout(t *testing.T) {
 		t.Run(tc.lock, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			initialize(t, url, "")
+			mustInitialize(t, url, "")
 			run(t, connect(t, url), "SET application_name = 'the-holder'", "BEGIN", tc.lock)
 			o := checkOptions(t, fixture, url)
 			started := time.Now()
@@ -257,13 +259,13 @@ func TestCheckLockTimeout(t *testing.T) {
 func TestVerifyLockTimeout(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	migrate(t, options(t, fixture, url))
+	mustMigrate(t, options(t, fixture, url))
 	run(t, connect(t, url),
 		"SET application_name = 'the-holder'",
 		"BEGIN",
 		"LOCK TABLE flujo.steps IN ACCESS EXCLUSIVE MODE")
-	_, err := transfer.Verify(context.Background(),
-		transfer.VerifyOptions{SQLite: fixture, Postgres: url, Schema: schema, LockWait: 100 * time.Millisecond})
+	_, err := verify.Run(context.Background(),
+		verify.Options{SQLite: fixture, Postgres: url, Schema: schema, LockWait: 100 * time.Millisecond})
 	if clierr.KindOf(err) != clierr.Failed {
 		t.Fatal(err)
 	}
@@ -304,8 +306,8 @@ func TestCheckTimeUnknown(t *testing.T) {
 func TestCheckFileWritten(t *testing.T) {
 	t.Parallel()
 	o := checkOptions(t, copyOf(t, fixture), "")
-	o.OnProgress = func(p transfer.Progress) {
-		if p.Phase == transfer.PhaseRead && p.Table == "steps" {
+	o.OnProgress = func(p progress.Event) {
+		if p.Phase == progress.Read && p.Table == "steps" {
 			// Every commit in WAL mode writes to the -wal.
 			if err := os.WriteFile(o.SQLite+"-wal", []byte("a frame"), 0o600); err != nil {
 				t.Error(err)
@@ -353,7 +355,7 @@ func TestCheckPGVector(t *testing.T) {
 				NULL::name[] AS requires, ''::text AS comment`)
 		return url
 	}
-	pgvectorOptions := func(t *testing.T, url string) transfer.CheckOptions {
+	pgvectorOptions := func(t *testing.T, url string) check.Options {
 		o := checkOptions(t, fixture, url)
 		o.WithoutPGVector = false
 		return o

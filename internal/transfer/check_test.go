@@ -11,15 +11,16 @@ import (
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
-	"flujo-port/internal/transfer"
+
+	"flujo-port/internal/check"
 
 	"github.com/jackc/pgx/v5"
 )
 
 // checkOptions returns the options that check file, and also url unless it is empty.
-func checkOptions(t testing.TB, file, url string) transfer.CheckOptions {
+func checkOptions(t testing.TB, file, url string) check.Options {
 	t.Helper()
-	o := transfer.CheckOptions{SQLite: file, Schema: schema, WithoutPGVector: true}
+	o := check.Options{SQLite: file, Schema: schema, WithoutPGVector: true}
 	if url != "" {
 		o.HasTarget, o.Postgres, o.Cutover = true, url, cutover(t, url)
 	}
@@ -27,7 +28,7 @@ func checkOptions(t testing.TB, file, url string) transfer.CheckOptions {
 }
 
 // wantLine runs a check and tests one of its lines.
-func wantLine(t testing.TB, o transfer.CheckOptions, name string, state report.Status, words ...string) *report.Check {
+func wantLine(t testing.TB, o check.Options, name string, state report.Status, words ...string) *report.Check {
 	t.Helper()
 	result := checked(t, o)
 	wantChecked(t, result, name, state, words...)
@@ -35,9 +36,9 @@ func wantLine(t testing.TB, o transfer.CheckOptions, name string, state report.S
 }
 
 // checked runs a check, and tests that its error and Ready agree with the lines.
-func checked(t testing.TB, o transfer.CheckOptions) *report.Check {
+func checked(t testing.TB, o check.Options) *report.Check {
 	t.Helper()
-	result, err := transfer.Check(context.Background(), o)
+	result, err := check.Run(context.Background(), o)
 	if result == nil {
 		t.Fatalf("no report: %v", err)
 	}
@@ -223,7 +224,7 @@ func TestCheckServer(t *testing.T) {
 	t.Run("no rights in the schema", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		initialize(t, url, "")
+		mustInitialize(t, url, "")
 		role := pgtest.Role(t, url, "")
 		conn := connect(t, url)
 		wantLine(t, checkOptions(t, fixture, role), "privileges", report.Error, "USAGE on schema flujo",
@@ -262,13 +263,13 @@ func TestCheckServer(t *testing.T) {
 	t.Run("rows in the target", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		migrate(t, options(t, fixture, url))
+		mustMigrate(t, options(t, fixture, url))
 		wantLine(t, checkOptions(t, fixture, url), "schema", report.Error, "already holds rows", "steps has 213")
 	})
 	t.Run("empty tables", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		initialize(t, url, "")
+		mustInitialize(t, url, "")
 		wantLine(t, checkOptions(t, fixture, url), "schema", report.OK, "which are empty")
 	})
 	t.Run("another shape", func(t *testing.T) {
@@ -306,7 +307,7 @@ func TestCheckServer(t *testing.T) {
 				array_remove(enumvals, 'lz4') AS enumvals, boot_val, reset_val, sourcefile, sourceline, pending_restart
 					FROM pg_show_all_settings()`)
 		wantLine(t, checkOptions(t, fixture, url), "lz4", report.Warning, "pglz")
-		migrate(t, options(t, fixture, url)) // succeeds without lz4
+		mustMigrate(t, options(t, fixture, url)) // succeeds without lz4
 	})
 	t.Run("the search_path's tables", func(t *testing.T) {
 		t.Parallel()

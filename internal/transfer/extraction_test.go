@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"flujo-port/internal/pgtest"
-	"flujo-port/internal/transfer"
+	"flujo-port/internal/progress"
 )
 
 // TestProgressByBytes tests that the bytes read, from which the remaining time is estimated, only grow and end at the
@@ -12,9 +12,9 @@ import (
 func TestProgressByBytes(t *testing.T) {
 	t.Parallel()
 	o := options(t, fixture, pgtest.Database(t))
-	var last transfer.Progress
-	o.OnProgress = func(p transfer.Progress) {
-		if p.Phase != transfer.PhaseCopy {
+	var last progress.Event
+	o.OnProgress = func(p progress.Event) {
+		if p.Phase != progress.Copy {
 			return
 		}
 		if p.Bytes < last.Bytes || p.Bytes > p.OfBytes || p.OfBytes < 200_000 {
@@ -22,7 +22,7 @@ func TestProgressByBytes(t *testing.T) {
 		}
 		last = p
 	}
-	migrate(t, o)
+	mustMigrate(t, o)
 	if last.Bytes != last.OfBytes {
 		t.Errorf("got %d of %d bytes at the end, want all", last.Bytes, last.OfBytes)
 	}

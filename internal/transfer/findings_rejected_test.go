@@ -6,7 +6,8 @@ import (
 	"testing"
 
 	"flujo-port/internal/pgtest"
-	"flujo-port/internal/transfer"
+
+	"flujo-port/internal/migrate"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -309,9 +310,9 @@ func TestRejectedRows(t *testing.T) {
 	for _, n := range rejected {
 		all += n
 	}
-	for name, set := range map[string]func(o *transfer.MigrateOptions){
-		"plain": func(*transfer.MigrateOptions) {}, "strict": func(o *transfer.MigrateOptions) { o.Strict = true },
-		"dry run": func(o *transfer.MigrateOptions) { o.DryRun = true },
+	for name, set := range map[string]func(o *migrate.Options){
+		"plain": func(*migrate.Options) {}, "strict": func(o *migrate.Options) { o.Strict = true },
+		"dry run": func(o *migrate.Options) { o.DryRun = true },
 	} {
 		o := options(t, path, url)
 		set(&o)
@@ -326,13 +327,13 @@ func TestRejectedRows(t *testing.T) {
 	o.Quarantine, o.Strict = true, true
 	wantStrict(t, o, plural(all, "row"))
 	o.Strict, o.DryRun = false, true
-	migrate(t, o)
+	mustMigrate(t, o)
 	if got := leftovers(t, conn); got != "" {
 		t.Errorf("the dry run with --quarantine left %s", got)
 	}
 	o.DryRun = false
 	found := collectFindings(&o)
-	result := migrate(t, o)
+	result := mustMigrate(t, o)
 	wantReport(t, result, *found, wantFound)
 	wantOriginalRows(t, conn, originals)
 	for _, row := range result.Tables {

@@ -18,15 +18,16 @@ import (
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
-	"flujo-port/internal/transfer"
+
+	"flujo-port/internal/migrate"
 
 	"github.com/jackc/pgx/v5"
 )
 
 // wantRefused runs a migration that must be refused because of the data in the file, and returns its report.
-func wantRefused(t testing.TB, o transfer.MigrateOptions, words ...string) *report.Migration {
+func wantRefused(t testing.TB, o migrate.Options, words ...string) *report.Migration {
 	t.Helper()
-	result, err := transfer.Migrate(context.Background(), o)
+	result, err := migrate.Run(context.Background(), o)
 	if clierr.KindOf(err) != clierr.Refused || err == nil {
 		t.Fatalf("error %v, want a refusal", err)
 	}
@@ -46,7 +47,7 @@ func wantRefused(t testing.TB, o transfer.MigrateOptions, words ...string) *repo
 }
 
 // wantStrict runs a migration that --strict must refuse, and returns its report.
-func wantStrict(t testing.TB, o transfer.MigrateOptions, words ...string) *report.Migration {
+func wantStrict(t testing.TB, o migrate.Options, words ...string) *report.Migration {
 	t.Helper()
 	return wantRefused(t, o, append(words, "--strict")...)
 }
@@ -65,7 +66,7 @@ func TestStrict(t *testing.T) {
 	url := pgtest.Database(t)
 	o := options(t, fixture, url)
 	o.Strict = true
-	result := migrate(t, o)
+	result := mustMigrate(t, o)
 	if !result.Committed || len(result.Changes) != 0 || result.Originals != 0 {
 		t.Errorf("got committed %v and changes %v, want committed without changes", result.Committed, result.Changes)
 	}
@@ -130,12 +131,12 @@ func TestExactFloats(t *testing.T) {
 			exact, rounded := pgtest.Database(t), pgtest.Database(t)
 			o := options(t, path, exact)
 			o.ExactFloats, o.Strict = true, true
-			if result := migrate(t, o); len(result.Rounded) != 0 {
+			if result := mustMigrate(t, o); len(result.Rounded) != 0 {
 				t.Errorf("got rounded %+v, want none", result.Rounded)
 			}
 			o = options(t, path, rounded)
 			o.Strict = true // rounding to real is not a change, since Flujo does the same
-			result := migrate(t, o)
+			result := mustMigrate(t, o)
 			conn, other := connect(t, exact), connect(t, rounded)
 			wantTypes(t, conn, map[string]string{
 				"runs.memory_usage_mb":           "double precision",
@@ -231,7 +232,7 @@ func TestManyFindings(t *testing.T) {
 	url := pgtest.Database(t)
 	o := options(t, path, url)
 	found := collectFindings(&o)
-	result := migrate(t, o)
+	result := mustMigrate(t, o)
 	if len(*found) != n || result.Originals != n {
 		t.Fatalf("got %d findings and %d originals, want %d of each", len(*found), result.Originals, n)
 	}
@@ -310,12 +311,12 @@ func TestExistingOriginals(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	path := changed(t, "UPDATE steps SET output = '{' WHERE id = 7")
-	migrate(t, options(t, path, url))
+	mustMigrate(t, options(t, path, url))
 	conn := connect(t, url)
 	run(t, conn, "TRUNCATE flujo.runs, flujo.workflow_state, flujo.system_state CASCADE")
 	wantError(t, options(t, path, url), clierr.Refused, "flujo_port_originals has 1")
 	run(t, conn, "TRUNCATE flujo.flujo_port_originals")
-	migrate(t, options(t, path, url))
+	mustMigrate(t, options(t, path, url))
 	if got := originals(t, conn); len(got) != 1 || got[0].key != "7" {
 		t.Errorf("got originals %+v, want one of the key 7", got)
 	}
@@ -334,7 +335,7 @@ func TestInterruptWhileOriginalsAreWritten(t *testing.T) {
 			cancel()
 		}
 	}
-	if result, err := transfer.Migrate(ctx, o); result != nil || clierr.KindOf(err) != clierr.Interrupted {
+	if result, err := migrate.Run(ctx, o); result != nil || clierr.KindOf(err) != clierr.Interrupted {
 		t.Errorf("got result %v and error %v, want an interruption without a result", result, err)
 	}
 	if reported != 100 {

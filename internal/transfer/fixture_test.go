@@ -63,7 +63,7 @@ var wantTables = map[string]map[string]string{
 func TestMigrateFixture(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	result := migrate(t, options(t, fixture, url))
+	result := mustMigrate(t, options(t, fixture, url))
 	if !result.Committed {
 		t.Error("the report says that the migration was not committed")
 	}
@@ -240,7 +240,7 @@ func postgresTime(s string) time.Time {
 func TestDeriveTracesOfFixture(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	result := migrate(t, options(t, fixture, url))
+	result := mustMigrate(t, options(t, fixture, url))
 	if len(result.Derived) != 1 || result.Derived[0].Rows != 60 || result.Derived[0].Count != 261 {
 		t.Errorf("got derived rows %+v, want 60 from 261", result.Derived)
 	}

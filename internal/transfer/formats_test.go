@@ -11,7 +11,8 @@ import (
 
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
-	"flujo-port/internal/transfer"
+
+	"flujo-port/internal/migrate"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -304,7 +305,7 @@ func TestMigrateFormats(t *testing.T) {
 func wantEveryCell(t *testing.T, path, formatName string, ignored []string) {
 	t.Helper()
 	url := pgtest.Database(t)
-	result := migrate(t, options(t, path, url))
+	result := mustMigrate(t, options(t, path, url))
 	if result.Source.FileFormat != formatName {
 		t.Errorf("got file format %q, want %q", result.Source.FileFormat, formatName)
 	}
@@ -517,7 +518,7 @@ func TestIDsOfFormat04(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			result := migrate(t, options(t, c.path, url))
+			result := mustMigrate(t, options(t, c.path, url))
 			conn := connect(t, url)
 			for _, c := range [][2]string{
 				{"SELECT string_agg(id || ':' || step_index, ' ' ORDER BY id) FROM flujo.steps",
@@ -568,7 +569,7 @@ func TestUnknownFormatIsRefused(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			o := options(t, newFile(t, c.format).close(), url)
-			_, err := transfer.Migrate(context.Background(), o)
+			_, err := migrate.Run(context.Background(), o)
 			if err == nil || !strings.Contains(err.Error(), c.words) {
 				t.Errorf("got error %v, want %q", err, c.words)
 			}

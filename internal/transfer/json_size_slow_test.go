@@ -22,7 +22,7 @@ func TestJSONTooLargeIsRejected(t *testing.T) {
 	o := options(t, path, url)
 	o.Quarantine = true
 	found := collectFindings(&o)
-	result := migrate(t, o)
+	result := mustMigrate(t, o)
 	wantReport(t, result, *found,
 		[]finding{{table: "steps", key: "1", rowid: 1, reason: "json-too-large", rejected: true}})
 	conn := connect(t, url)

@@ -69,7 +69,7 @@ func TestUndeclaredKeys(t *testing.T) {
 	wantRefused(t, o, "8 rows")
 	o.Quarantine = true
 	all := collectFindings(&o)
-	result := migrate(t, o)
+	result := mustMigrate(t, o)
 	conn := connect(t, url)
 	wantOriginalRows(t, conn, originals)
 	wantReport(t, result, *all, found)

@@ -110,14 +110,14 @@ func TestWidenIntegers(t *testing.T) {
 			url := pgtest.Database(t)
 			conn := connect(t, url)
 			if exist {
-				initialize(t, url, "")
+				mustInitialize(t, url, "")
 			}
 			before := leftovers(t, conn)
 			o := options(t, path, url)
 			o.Strict = true
 			wantStrict(t, o, "4 columns would be widened to bigint", "5 cells")
 			o.Strict, o.DryRun = false, true
-			migrate(t, o)
+			mustMigrate(t, o)
 			if got := leftovers(t, conn); got != before {
 				t.Errorf("the dry run left %s, want %s as before", got, before)
 			}
@@ -126,7 +126,7 @@ func TestWidenIntegers(t *testing.T) {
 			}
 			o.DryRun = false
 			all := collectFindings(&o)
-			result := migrate(t, o)
+			result := mustMigrate(t, o)
 			wantTypes(t, conn, widened)
 			wantReport(t, result, *all, found)
 			names := slices.Sorted(slices.Values(result.Widened))
@@ -191,7 +191,7 @@ func TestWidenForNextID(t *testing.T) {
 	f.insert("spans", cells{"id": int64(1)})
 	f.exec("UPDATE sqlite_sequence SET seq = 4000000000 WHERE name = 'spans'") // as if rows were deleted
 	url := pgtest.Database(t)
-	result := migrate(t, options(t, f.close(), url))
+	result := mustMigrate(t, options(t, f.close(), url))
 	conn := connect(t, url)
 	wantTypes(t, conn, map[string]string{
 		"steps.id":     "bigint",
@@ -216,7 +216,7 @@ func TestHighestID(t *testing.T) {
 	f.insert("steps", cells{"id": int64(-9223372036854775808)})
 	path := f.close()
 	url := pgtest.Database(t)
-	result := migrate(t, options(t, path, url))
+	result := mustMigrate(t, options(t, path, url))
 	if notes := strings.Join(result.Notes, " "); !strings.Contains(notes, "steps has the highest possible id") {
 		t.Errorf("got notes %q, want one on the highest id of steps", result.Notes)
 	}
@@ -250,13 +250,13 @@ func TestExistingWiderTypes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			initialize(t, url, "")
+			mustInitialize(t, url, "")
 			conn := connect(t, url)
 			for name, kind := range wider {
 				table, column, _ := strings.Cut(name, ".")
 				run(t, conn, fmt.Sprintf("ALTER TABLE flujo.%s ALTER %s TYPE %s", table, column, kind))
 			}
-			result := migrate(t, options(t, c.path, url))
+			result := mustMigrate(t, options(t, c.path, url))
 			want := maps.Clone(wider)
 			maps.Copy(want, c.other)
 			wantTypes(t, conn, want)
@@ -311,7 +311,7 @@ func TestWidenWithoutOwnership(t *testing.T) {
 			url := pgtest.Database(t)
 			role := pgtest.Role(t, url, "")
 			name := one(t, connect(t, role), "SELECT current_user")
-			initialize(t, url, name)
+			mustInitialize(t, url, name)
 			conn := connect(t, url)
 			o := options(t, c.path, role)
 			o.ExactFloats = c.exact
@@ -332,7 +332,7 @@ func TestWidenWithoutOwnership(t *testing.T) {
 				run(t, conn,
 					`ALTER TABLE "flujo"."steps" ALTER COLUMN "id" TYPE bigint`,
 					`ALTER SEQUENCE "flujo"."steps_id_seq" AS bigint`)
-				migrate(t, o)
+				mustMigrate(t, o)
 				if got := one(t, conn, "SELECT nextval('flujo.steps_id_seq')"); got != "3000000001" {
 					t.Errorf("got next id %s, want 3000000001", got)
 				}
@@ -340,7 +340,7 @@ func TestWidenWithoutOwnership(t *testing.T) {
 			}
 			o.ExactFloats = false
 			o.SQLite = clean // needs no wider types
-			migrate(t, o)
+			mustMigrate(t, o)
 			wantTypes(t, conn, nil)
 		})
 	}

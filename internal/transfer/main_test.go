@@ -13,7 +13,8 @@ import (
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
 	"flujo-port/internal/stateuri"
-	"flujo-port/internal/transfer"
+
+	"flujo-port/internal/migrate"
 
 	"github.com/jackc/pgx/v5"
 	_ "modernc.org/sqlite"
@@ -28,9 +29,9 @@ const (
 
 // options returns the options that migrate file to url, without pgvector, since the server of these tests may not
 // have it.
-func options(t testing.TB, file, url string) transfer.MigrateOptions {
+func options(t testing.TB, file, url string) migrate.Options {
 	t.Helper()
-	return transfer.MigrateOptions{
+	return migrate.Options{
 		SQLite: file, Postgres: url, Schema: schema, Cutover: cutover(t, url), WithoutPGVector: true,
 	}
 }
@@ -56,9 +57,9 @@ func cutoverFor(t testing.TB, url, schema string) stateuri.Address {
 }
 
 // migrate runs a migration that must succeed.
-func migrate(t testing.TB, o transfer.MigrateOptions) *report.Migration {
+func mustMigrate(t testing.TB, o migrate.Options) *report.Migration {
 	t.Helper()
-	result, err := transfer.Migrate(context.Background(), o)
+	result, err := migrate.Run(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 func TestPGVectorMerge(t *testing.T) {
 	url := pgtest.PGVector(t)
 	file, memories := memoriesFile(t)
-	migrate(t, withPGVector(t, file, url))
+	mustMigrate(t, withPGVector(t, file, url))
 
 	const later, latest = "2026-12-01T00:00:00.000000+00:00", "2026-12-02T00:00:00.000000+00:00"
 	other := memories[20]
@@ -34,7 +34,7 @@ func TestPGVectorMerge(t *testing.T) {
 	o.Merge = true
 	var result *report.Migration
 	for _, o.DryRun = range []bool{true, false} {
-		result = migrate(t, o)
+		result = mustMigrate(t, o)
 		u := result.Merge.Units[len(result.Merge.Units)-1]
 		if u.Kind != "memories" || u.Equal != 25 || u.TakenOver != 1 || u.Added != 1 || u.Kept != 3 || u.Alone != 1 ||
 			u.Tied != 1 {
@@ -43,7 +43,7 @@ func TestPGVectorMerge(t *testing.T) {
 	}
 	wantMemories(t, url, memories)
 	wantMemoriesTable(t, url, "public")
-	again := migrate(t, o)
+	again := mustMigrate(t, o)
 	if u := again.Merge.Units[len(again.Merge.Units)-1]; u.Equal != 27 || u.TakenOver+u.Added != 0 || u.Kept != 3 {
 		t.Errorf("got %+v from the second merge, want 27 equal and 3 kept", u)
 	}

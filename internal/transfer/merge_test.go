@@ -12,7 +12,8 @@ import (
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
-	"flujo-port/internal/transfer"
+
+	"flujo-port/internal/migrate"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -78,7 +79,7 @@ func recordJSON(t testing.TB, table string, row cells) string {
 func (s side) database(t testing.TB, allocated map[string]int64) string {
 	t.Helper()
 	url := pgtest.Database(t)
-	initialize(t, url, "")
+	mustInitialize(t, url, "")
 	conn := connect(t, url)
 	s.fill(t, conn, "flujo")
 	for _, table := range []string{"steps", "spans", "evaluations"} {
@@ -303,7 +304,7 @@ func stateOf(t testing.TB, conn *pgx.Conn) string {
 }
 
 // mergeOptions returns the options that merge file into url.
-func mergeOptions(t testing.TB, file, url string) transfer.MigrateOptions {
+func mergeOptions(t testing.TB, file, url string) migrate.Options {
 	t.Helper()
 	o := options(t, file, url)
 	o.Merge = true
@@ -320,19 +321,19 @@ func testMerge(t *testing.T, target, file side, allocated map[string]int64) {
 	before, schemas := stateOf(t, conn), leftovers(t, conn)
 	o := mergeOptions(t, path, url)
 	o.DryRun = true
-	dryRun := migrate(t, o)
+	dryRun := mustMigrate(t, o)
 	want.checkReport(t, dryRun)
 	if after := stateOf(t, conn); after != before || leftovers(t, conn) != schemas {
 		t.Errorf("got after the dry run\n%s\n%s\nwant\n%s\n%s", after, leftovers(t, conn), before, schemas)
 	}
 	o.DryRun = false
-	result := migrate(t, o)
+	result := mustMigrate(t, o)
 	want.check(t, conn, result)
 	if got := leftovers(t, conn); got != withReceipts(schemas) {
 		t.Errorf("the merge left in the database: %s", got)
 	}
 	once := stateOf(t, conn)
-	again := migrate(t, o)
+	again := mustMigrate(t, o)
 	if twice := stateOf(t, conn); twice != once {
 		t.Errorf("got after the second merge\n%s\nwant\n%s", twice, once)
 	}
@@ -341,7 +342,7 @@ func testMerge(t *testing.T, target, file side, allocated map[string]int64) {
 			t.Errorf("got %+v and renumbered %v from the second merge, want none", u, again.Merge.Renumbered)
 		}
 	}
-	verified, differences, err := verify(t, path, url)
+	verified, differences, err := runVerify(t, path, url)
 	if err != nil || verified.Verdict != report.Merged && verified.Verdict != report.Equal || len(differences) > 0 {
 		t.Errorf("got %+v, differences %v and error %v from verify, want merged or equal", verified, differences, err)
 	}
@@ -462,7 +463,7 @@ func TestMergeEqual(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	o := mergeOptions(t, fixture, url)
-	if first := migrate(t, o); first.Merge != nil || !first.Committed ||
+	if first := mustMigrate(t, o); first.Merge != nil || !first.Committed ||
 		!slices.ContainsFunc(first.Notes, func(n string) bool { return strings.Contains(n, "--merge had no effect") }) {
 		t.Errorf("got merge %+v and notes %q for an empty target, want a migration and a note", first.Merge,
 			first.Notes)
@@ -470,7 +471,7 @@ func TestMergeEqual(t *testing.T) {
 	conn := connect(t, url)
 	before := stateOf(t, conn)
 	writers := one(t, conn, "SELECT string_agg(xmin::text, ',' ORDER BY run_id) FROM flujo.runs")
-	result := migrate(t, o)
+	result := mustMigrate(t, o)
 	if u := result.Merge.Units[0]; u.Equal != 60 || u.Kept+u.Added+u.TakenOver != 0 {
 		t.Errorf("got %+v, want 60 equal", u)
 	}
@@ -496,7 +497,7 @@ func TestMergeEqual(t *testing.T) {
 func TestMergeAfterRollback(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	migrate(t, options(t, fixture, url))
+	mustMigrate(t, options(t, fixture, url))
 	conn := connect(t, url)
 	run0, run1, run2 := one(t, conn, "SELECT min(run_id) FROM flujo.runs"),
 		one(t, conn, "SELECT max(run_id) FROM flujo.runs"),
@@ -511,7 +512,7 @@ func TestMergeAfterRollback(t *testing.T) {
 		fmt.Sprintf(step, "", run0, "file", "2026-12-31T00:00:00+00:00"),
 		"INSERT INTO spans (run_id, span_id, name, start_time, status, created_at) VALUES ('"+run1+
 			"', 'new', 'late', 1.5e9, 'ok', '2027-01-02T00:00:00+00:00')")
-	result := migrate(t, mergeOptions(t, file, url))
+	result := mustMigrate(t, mergeOptions(t, file, url))
 	u := result.Merge.Units[0]
 	if u.Equal != 57 || u.Kept != 1 || u.Added != 1 || u.TakenOver != 1 ||
 		!slices.Equal(u.FirstTakenOver, []string{run1}) ||
@@ -534,7 +535,7 @@ func TestMergeAfterRollback(t *testing.T) {
 	wantVerdict(t, file, url, report.Merged, 0)
 	run(t, conn, fmt.Sprintf("UPDATE flujo.runs SET status = 'other' WHERE run_id = '%s'", run0))
 	wantVerdict(t, file, url, report.Drift, 0)
-	_, _, err := verify(t, fixture, url) // not the file that was merged
+	_, _, err := runVerify(t, fixture, url) // not the file that was merged
 	if clierr.KindOf(err) != clierr.Refused {
 		t.Errorf("got error %v, want a refusal", err)
 	}
@@ -553,7 +554,7 @@ func TestMergeOriginals(t *testing.T) {
 	first.insert("steps", cells{"run_id": "equal", "step_name": nil, "created_at": at(1)}) // 4, rejected
 	o := options(t, first.close(), url)
 	o.Quarantine = true
-	migrate(t, o)
+	mustMigrate(t, o)
 	conn := connect(t, url)
 	run(t, conn,
 		"UPDATE flujo.runs SET updated_at = '"+at(12)+"', error_message = 'new' WHERE run_id = 'newer'",
@@ -572,7 +573,7 @@ func TestMergeOriginals(t *testing.T) {
 	second.insert("steps", cells{"id": int64(5), "run_id": "added", "output": "more", "created_at": at(1)})
 	second.insert("steps", cells{"id": int64(6), "run_id": "older", "status": nil, "created_at": at(1)})
 	o.SQLite, o.Merge = second.close(), true
-	result := migrate(t, o)
+	result := mustMigrate(t, o)
 	var rejected []originalRow
 	for id, null := range map[int64]string{4: "step_name", 6: "status"} {
 		run := map[int64]string{4: "equal", 6: "older"}[id]
@@ -607,11 +608,11 @@ func TestMergeOriginals(t *testing.T) {
 		t.Errorf("got %d originals, want %d", result.Originals, want)
 	}
 	once := stateOf(t, conn)
-	if again := migrate(t, o); again.Originals != 0 || stateOf(t, conn) != once {
+	if again := mustMigrate(t, o); again.Originals != 0 || stateOf(t, conn) != once {
 		t.Errorf("got %d originals and other rows from the second merge, want no change", again.Originals)
 	}
 	o.Quarantine = false
-	if _, err := transfer.Migrate(context.Background(), o); clierr.KindOf(err) != clierr.Refused {
+	if _, err := migrate.Run(context.Background(), o); clierr.KindOf(err) != clierr.Refused {
 		t.Errorf("got error %v, want a refusal", err)
 	}
 	if stateOf(t, conn) != once {
@@ -627,14 +628,14 @@ func TestMergeAfterRestore(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			migrate(t, options(t, fixture, url))
+			mustMigrate(t, options(t, fixture, url))
 			conn := connect(t, url)
 			run1 := one(t, conn, "SELECT min(run_id) FROM flujo.runs")
 			run2 := one(t, conn, "SELECT max(run_id) FROM flujo.runs")
 			run(t, conn, flujoWrites(run1, run2)...)
 			before := stateOf(t, conn)
-			path, _ := restore(t, url, base)
-			result := migrate(t, mergeOptions(t, path, url))
+			path, _ := mustRestore(t, url, base)
+			result := mustMigrate(t, mergeOptions(t, path, url))
 			if u := result.Merge.Units; u[0].Equal != 60 ||
 				u[0].Kept+u[0].Added+u[0].TakenOver+u[1].Kept+u[1].Added+u[1].TakenOver != 0 {
 				t.Errorf("got %+v, want all equal", u)
@@ -646,7 +647,7 @@ func TestMergeAfterRestore(t *testing.T) {
 				"UPDATE runs SET status = 'file', updated_at = '2099-01-01T00:00:00+00:00' WHERE run_id = 'new'")
 			change(t, path,
 				"INSERT INTO evaluations (run_id, score, created_at) VALUES ('new', 1, '2099-01-01T00:00:00+00:00')")
-			result = migrate(t, mergeOptions(t, path, url))
+			result = mustMigrate(t, mergeOptions(t, path, url))
 			if u := result.Merge.Units[0]; u.Equal != 59 || u.TakenOver != 1 || len(result.Merge.Renumbered) != 0 {
 				t.Errorf("got %+v, want 59 equal and 1 taken over", result.Merge)
 			}
@@ -668,12 +669,12 @@ func TestMergeCreatesOriginals(t *testing.T) {
 	file["runs"][0]["error_message"] = "x\x00"
 	url := target.database(t, nil)
 	conn := connect(t, url)
-	if result := migrate(t, mergeOptions(t, file.file(t), url)); result.Originals != 0 {
+	if result := mustMigrate(t, mergeOptions(t, file.file(t), url)); result.Originals != 0 {
 		t.Errorf("got %d originals of rows that were not taken over, want 0", result.Originals)
 	}
 	wantOriginalRows(t, conn, nil)
 	file["runs"][0]["updated_at"] = at(6)
-	if result := migrate(t, mergeOptions(t, file.file(t), url)); result.Originals != 1 {
+	if result := mustMigrate(t, mergeOptions(t, file.file(t), url)); result.Originals != 1 {
 		t.Errorf("got %d originals, want 1", result.Originals)
 	}
 	wantOriginalRows(t, conn, []originalRow{originalCell("runs", "r", 1, "error_message", "nul-removed", "x\x00")})
@@ -692,7 +693,7 @@ func TestMergeWidens(t *testing.T) {
 	url := target.database(t, nil)
 	conn := connect(t, url)
 	o := mergeOptions(t, file.file(t), url)
-	result := migrate(t, o)
+	result := mustMigrate(t, o)
 	mergeModel(t, target, file, nil).check(t, conn, result)
 	wantTypes(t, conn, map[string]string{
 		"steps.id":           "bigint",
@@ -708,7 +709,7 @@ func TestMergeWidens(t *testing.T) {
 	widened := slices.Sorted(slices.Values(result.Widened))
 	wantSame(t, "widened", widened, []string{"evaluations.id", "steps.id", "steps.token_counts"})
 	once := stateOf(t, conn)
-	migrate(t, o)
+	mustMigrate(t, o)
 	if stateOf(t, conn) != once {
 		t.Error("the second merge changed the database")
 	}
@@ -763,7 +764,7 @@ func TestMergeTampered(t *testing.T) {
 			tamperer(t, url)(tc.damage)
 			before := stateOf(t, conn)
 			o := mergeOptions(t, path, url)
-			o.Verify = transfer.VerifyCounts // a merge verifies content even so
+			o.Verify = report.VerifyCounts // a merge verifies content even so
 			wantError(t, o, clierr.Mismatch, tc.unit)
 			if stateOf(t, conn) != before {
 				t.Error("the merge was committed")
@@ -788,7 +789,7 @@ func TestMergeTamperedStaging(t *testing.T) {
 		END $$`,
 		"CREATE EVENT TRIGGER staged ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.staged()")
 	before := stateOf(t, conn)
-	result, err := transfer.Migrate(context.Background(), mergeOptions(t, file.file(t), url))
+	result, err := migrate.Run(context.Background(), mergeOptions(t, file.file(t), url))
 	if clierr.KindOf(err) != clierr.Mismatch || result == nil || result.Differing != 1 ||
 		result.Differences[0].Column != "step_name" {
 		t.Errorf("got %+v and error %v, want a mismatch of step_name", result, err)
@@ -812,16 +813,16 @@ func TestMergeWithoutOwnership(t *testing.T) {
 	conn := connect(t, url)
 	role := pgtest.Role(t, url, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	initialize(t, url, name)
+	mustInitialize(t, url, name)
 	o := mergeOptions(t, file.file(t), role)
 	o.DryRun = true
 	before := stateOf(t, conn)
-	migrate(t, o)
+	mustMigrate(t, o)
 	if stateOf(t, conn) != before {
 		t.Error("the dry run changed the database")
 	}
 	o.DryRun = false
-	result := migrate(t, o)
+	result := mustMigrate(t, o)
 	file["runs"][0]["error_message"] = "x"
 	mergeModel(t, target, file, nil).check(t, conn, result)
 	if got := one(t, conn, "SELECT count(*) FROM pg_class WHERE relname ~ '^flujo_port' "+
@@ -844,7 +845,7 @@ func TestMergeKeepsReferringRows(t *testing.T) {
 		"INSERT INTO public.notes VALUES ('r')",
 		"CREATE TABLE public.bills (run_id text REFERENCES flujo.runs)",
 		"INSERT INTO public.bills VALUES ('r')")
-	mergeModel(t, target, file, nil).check(t, conn, migrate(t, mergeOptions(t, file.file(t), url)))
+	mergeModel(t, target, file, nil).check(t, conn, mustMigrate(t, mergeOptions(t, file.file(t), url)))
 	got := one(t, conn, "SELECT (SELECT count(*) FROM public.notes) + (SELECT count(*) FROM public.bills)")
 	if got != "2" {
 		t.Errorf("got %s referring rows, want 2", got)
@@ -860,7 +861,7 @@ func TestMergeHiddenRows(t *testing.T) {
 	conn := connect(t, url)
 	role := pgtest.Role(t, url, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	initialize(t, url, name)
+	mustInitialize(t, url, name)
 	run(t, conn,
 		"ALTER TABLE flujo.steps ENABLE ROW LEVEL SECURITY",
 		"CREATE POLICY visible ON flujo.steps USING (id > 1)")
@@ -879,7 +880,7 @@ func TestVerifyAfterMerge(t *testing.T) {
 	file.addRun("taken", "f", 3, 3)
 	url, path := target.database(t, nil), file.file(t)
 	conn := connect(t, url)
-	migrate(t, mergeOptions(t, path, url))
+	mustMigrate(t, mergeOptions(t, path, url))
 	result, _ := wantVerdict(t, path, url, report.Merged, 0)
 	if !result.Receipt.Merged || !comparison(t, result, "steps").AsMerged ||
 		comparison(t, result, "steps").Mismatched != 0 {
@@ -912,7 +913,7 @@ func TestMergeNulls(t *testing.T) {
 	url := target.database(t, nil)
 	conn := connect(t, url)
 	before := stateOf(t, conn)
-	if u := migrate(t, mergeOptions(t, file.file(t), url)).Merge.Units[0]; u.Equal != 1 {
+	if u := mustMigrate(t, mergeOptions(t, file.file(t), url)).Merge.Units[0]; u.Equal != 1 {
 		t.Errorf("got %+v, want 1 equal", u)
 	}
 	if stateOf(t, conn) != before {
@@ -930,7 +931,7 @@ func TestMergeInferredTimes(t *testing.T) {
 	file.add("system_state", cells{"key": "l", "value": "3", "updated_at": "?"})
 	url := target.database(t, nil)
 	conn := connect(t, url)
-	result := migrate(t, mergeOptions(t, file.file(t), url))
+	result := mustMigrate(t, mergeOptions(t, file.file(t), url))
 	if u := result.Merge.Units[1]; u.Kept != 1 || u.Added != 1 {
 		t.Errorf("got %+v, want 1 kept and 1 added", u)
 	}
@@ -956,7 +957,7 @@ func TestMergeExactFloats(t *testing.T) {
 	conn := connect(t, url)
 	o := mergeOptions(t, path, url)
 	o.ExactFloats = true
-	mergeModel(t, target, file, nil).check(t, conn, migrate(t, o))
+	mergeModel(t, target, file, nil).check(t, conn, mustMigrate(t, o))
 	run(t, conn, "UPDATE flujo.steps SET status = 'other' WHERE id = 1")
 	result, differences := wantVerdict(t, path, url, report.Drift, 0)
 	// The updated row, and the two of the kept run.

@@ -16,15 +16,18 @@ import (
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/sink"
 	"flujo-port/internal/sqlite"
-	"flujo-port/internal/transfer"
+
+	"flujo-port/internal/initialize"
+	"flujo-port/internal/migrate"
+	"flujo-port/internal/progress"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // wantError runs a migration that must fail, and tests the kind and the words of its error.
-func wantError(t testing.TB, o transfer.MigrateOptions, kind clierr.Kind, words ...string) {
+func wantError(t testing.TB, o migrate.Options, kind clierr.Kind, words ...string) {
 	t.Helper()
-	_, err := transfer.Migrate(context.Background(), o)
+	_, err := migrate.Run(context.Background(), o)
 	if err == nil {
 		t.Fatal("got no error")
 	}
@@ -43,7 +46,7 @@ func TestDryRunLeavesNothing(t *testing.T) {
 	url := pgtest.Database(t)
 	o := options(t, fixture, url)
 	o.DryRun = true
-	result := migrate(t, o)
+	result := mustMigrate(t, o)
 	if result.Committed || !result.DryRun {
 		t.Errorf("got committed %v and dry run %v, want false and true", result.Committed, result.DryRun)
 	}
@@ -61,7 +64,7 @@ func TestDryRunLeavesNothing(t *testing.T) {
 func TestDryRunLeavesSequences(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	initialize(t, url, "")
+	mustInitialize(t, url, "")
 	conn := connect(t, url)
 	state := func() string {
 		return one(t, conn,
@@ -72,17 +75,17 @@ func TestDryRunLeavesSequences(t *testing.T) {
 	before := state()
 	o := options(t, fixture, url)
 	o.DryRun = true
-	migrate(t, o)
+	mustMigrate(t, o)
 	if after := state(); after != before {
 		t.Errorf("got sequences %s, want %s as before", after, before)
 	}
 }
 
 // initialize creates Flujo's empty tables. It grants their use to the role grantTo, unless that is empty.
-func initialize(t testing.TB, url, grantTo string) {
+func mustInitialize(t testing.TB, url, grantTo string) {
 	t.Helper()
-	o := transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: grantTo}
-	if _, err := transfer.Init(context.Background(), o); err != nil {
+	o := initialize.Options{Postgres: url, Schema: schema, WithoutPGVector: true, GrantTo: grantTo}
+	if _, err := initialize.Run(context.Background(), o); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -95,7 +98,7 @@ func TestNextIDs(t *testing.T) {
 		"DELETE FROM steps WHERE id > 200",
 		"DELETE FROM evaluations",
 		"DELETE FROM sqlite_sequence WHERE name = 'evaluations'")
-	migrate(t, options(t, file, url))
+	mustMigrate(t, options(t, file, url))
 	conn := connect(t, url)
 	for table, want := range map[string]string{"steps": "214", "spans": "262", "evaluations": "1"} {
 		if got := one(t, conn, fmt.Sprintf("SELECT nextval('flujo.%s_id_seq')", table)); got != want {
@@ -107,7 +110,7 @@ func TestNextIDs(t *testing.T) {
 func TestTargetWithRowsIsRefused(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	migrate(t, options(t, fixture, url))
+	mustMigrate(t, options(t, fixture, url))
 	conn := connect(t, url)
 	const files = "SELECT string_agg(format('%s %s', relname, relfilenode), ',' ORDER BY relname) FROM pg_class " +
 		"WHERE relnamespace = 'flujo'::regnamespace"
@@ -125,7 +128,7 @@ func TestMigrateIntoGrantedTables(t *testing.T) {
 	role := pgtest.Role(t, url, "")
 	conn := connect(t, url)
 	name := one(t, connect(t, role), "SELECT current_user")
-	initialize(t, url, name)
+	mustInitialize(t, url, name)
 	const grants = "SELECT string_agg(format('%s %s %s', oid, relowner, relacl), E'\n' ORDER BY oid) FROM pg_class " +
 		"WHERE relnamespace = 'flujo'::regnamespace AND relname NOT LIKE '%flujo_port%' " +
 		"AND relname NOT LIKE 'pg_toast%'"
@@ -133,12 +136,12 @@ func TestMigrateIntoGrantedTables(t *testing.T) {
 	// The application's role owns no table.
 	o := options(t, fixture, role)
 	o.DryRun = true
-	migrate(t, o)
+	mustMigrate(t, o)
 	if got := one(t, conn, "SELECT last_value FROM flujo.steps_id_seq"); got != "1" {
 		t.Errorf("the dry run set another owner's sequence to %s", got)
 	}
 	o.DryRun = false
-	migrate(t, o)
+	mustMigrate(t, o)
 	if after := one(t, conn, grants); after != before {
 		t.Errorf("got owners and grants\n%s\nwant as before\n%s", after, before)
 	}
@@ -151,13 +154,13 @@ func TestMigrateIntoGrantedTables(t *testing.T) {
 func TestIncompleteSchemaIsCompleted(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	initialize(t, url, "")
+	mustInitialize(t, url, "")
 	conn := connect(t, url)
 	run(t, conn,
 		"DROP TABLE flujo.evaluations",
 		"DELETE FROM flujo.flujo_schema_versions WHERE version > 2",
 		"DROP INDEX flujo.idx_spans_run_id")
-	migrate(t, options(t, fixture, url))
+	mustMigrate(t, options(t, fixture, url))
 	versions := one(t, conn, "SELECT string_agg(version::text, ',' ORDER BY version) FROM flujo.flujo_schema_versions")
 	if versions != "1,2,3,4,5" {
 		t.Errorf("got versions %s, want 1,2,3,4,5", versions)
@@ -223,7 +226,7 @@ func TestSchemaDifferencesAreRefused(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			initialize(t, url, "")
+			mustInitialize(t, url, "")
 			run(t, connect(t, url), strings.Split(c.change, "; ")...)
 			wantError(t, options(t, fixture, url), clierr.Refused, c.words...)
 		})
@@ -235,7 +238,7 @@ func TestFlujoStatementsAfterCutover(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	o := options(t, fixture, url)
-	migrate(t, o)
+	mustMigrate(t, o)
 	conn := connect(t, o.Cutover.Reveal())
 	run(t, conn,
 		`INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at)
@@ -354,7 +357,7 @@ func TestConnectionLostInCommit(t *testing.T) {
 	url := pgtest.Database(t)
 	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
 	proxy.CutAfterClientMessage(isCommit)
-	result := migrate(t, options(t, fixture, proxy.Rewrite(url)))
+	result := mustMigrate(t, options(t, fixture, proxy.Rewrite(url)))
 	if !result.Committed {
 		t.Error("the report says that the migration was not committed")
 	}
@@ -377,22 +380,22 @@ func TestConnectionLostBeforeCommit(t *testing.T) {
 
 func TestInterruptRollsBack(t *testing.T) {
 	t.Parallel()
-	for _, phase := range []string{transfer.PhaseConnect, transfer.PhaseSchema, transfer.PhaseCopy,
-		transfer.PhaseIndexes, transfer.PhaseVerify, transfer.PhaseCommit} {
-		t.Run(phase, func(t *testing.T) {
+	for _, phase := range []progress.Phase{progress.Connect, progress.Schema, progress.Copy,
+		progress.Indexes, progress.Verify, progress.Commit} {
+		t.Run(string(phase), func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			o := options(t, fixture, url)
-			o.OnProgress = func(p transfer.Progress) {
-				if p.Phase == phase && (phase != transfer.PhaseCopy || p.Table == "spans" && p.Rows == 100) {
+			o.OnProgress = func(p progress.Event) {
+				if p.Phase == phase && (phase != progress.Copy || p.Table == "spans" && p.Rows == 100) {
 					cancel()
 				}
 			}
-			_, err := transfer.Migrate(ctx, o)
+			_, err := migrate.Run(ctx, o)
 			conn := connect(t, url)
-			if phase == transfer.PhaseCommit {
+			if phase == progress.Commit {
 				// An interrupt does not stop a COMMIT that has begun.
 				if got := one(t, conn, "SELECT count(*) FROM flujo.runs"); got != "60" {
 					t.Errorf("got %s runs, want 60", got)
@@ -416,8 +419,8 @@ func TestMigrationLockIsHeld(t *testing.T) {
 	conn := connect(t, url)
 	o := options(t, fixture, url)
 	asked := 0
-	o.OnProgress = func(p transfer.Progress) {
-		if p.Phase == transfer.PhaseCopy || p.Phase == transfer.PhaseVerify || p.Phase == transfer.PhaseCommit {
+	o.OnProgress = func(p progress.Event) {
+		if p.Phase == progress.Copy || p.Phase == progress.Verify || p.Phase == progress.Commit {
 			if p.Table == "" || p.Done {
 				asked++
 				if got := one(t, conn, "SELECT pg_try_advisory_xact_lock(x'F1F0C0DE'::bigint)"); got != "false" {
@@ -426,7 +429,7 @@ func TestMigrationLockIsHeld(t *testing.T) {
 			}
 		}
 	}
-	migrate(t, o)
+	mustMigrate(t, o)
 	if asked < 8 {
 		t.Errorf("tested the lock %d times, want at least 8", asked)
 	}
@@ -439,14 +442,14 @@ func TestMigrationLockIsHeld(t *testing.T) {
 // warns. A process that has the file open without writing to it is accepted.
 func TestChangedFileIsRefused(t *testing.T) {
 	t.Parallel()
-	for _, phase := range []string{transfer.PhaseConnect, transfer.PhaseSchema, transfer.PhaseCopy,
-		transfer.PhaseIndexes, transfer.PhaseVerify, transfer.PhaseCommit} {
-		t.Run(phase, func(t *testing.T) {
+	for _, phase := range []progress.Phase{progress.Connect, progress.Schema, progress.Copy,
+		progress.Indexes, progress.Verify, progress.Commit} {
+		t.Run(string(phase), func(t *testing.T) {
 			t.Parallel()
 			url, file := pgtest.Database(t), copyOf(t, fixture)
 			o := options(t, file, url)
 			written := false
-			o.OnProgress = func(p transfer.Progress) {
+			o.OnProgress = func(p progress.Event) {
 				if p.Phase == phase && !written {
 					written = true
 					commitTo(t, file,
@@ -457,11 +460,11 @@ func TestChangedFileIsRefused(t *testing.T) {
 			if got := leftovers(t, connect(t, url)); got != "" {
 				t.Errorf("got leftovers %s, want none", got)
 			}
-			if phase == transfer.PhaseCommit {
+			if phase == progress.Commit {
 				return // a dry run does not commit
 			}
 			written, o.DryRun = false, true
-			result := migrate(t, o)
+			result := mustMigrate(t, o)
 			warnings := strings.Join(result.Warnings, "\n")
 			if !strings.Contains(warnings, "changed while it was read") {
 				t.Errorf("the dry run does not warn that the file changed: %s", warnings)
@@ -472,7 +475,7 @@ func TestChangedFileIsRefused(t *testing.T) {
 		t.Parallel()
 		url, file := pgtest.Database(t), copyOf(t, fixture)
 		keepOpen(t, file, "SELECT count(*) FROM runs", func() {
-			if result := migrate(t, options(t, file, url)); !result.Committed {
+			if result := mustMigrate(t, options(t, file, url)); !result.Committed {
 				t.Error("the migration was not committed")
 			}
 		})
@@ -488,7 +491,7 @@ func TestFileIsNotChanged(t *testing.T) {
 		t.Fatalf("got files %v, want a file and its -wal", before)
 	}
 	url := pgtest.Database(t)
-	migrate(t, options(t, file, url))
+	mustMigrate(t, options(t, file, url))
 	if got := one(t, connect(t, url), "SELECT status FROM flujo.runs WHERE run_id = 'in the wal'"); got != "running" {
 		t.Errorf("got status %s of the run in the -wal, want running", got)
 	}
@@ -574,7 +577,7 @@ func TestConvertedCells(t *testing.T) {
 				t.Errorf("got leftovers %s, want none", got)
 			}
 			o.Strict = false
-			migrate(t, o)
+			mustMigrate(t, o)
 			if got := one(t, conn, c.query); got != c.want {
 				t.Errorf("%s: got %s, want %s", c.query, got, c.want)
 			}
@@ -587,7 +590,7 @@ func TestMemoriesNeedPGVector(t *testing.T) {
 	url := pgtest.Database(t)
 	table := "CREATE TABLE memories (id TEXT PRIMARY KEY, vector BLOB NOT NULL, payload TEXT, metadata TEXT, " +
 		"created_at TEXT)"
-	migrate(t, options(t, changed(t, table), url)) // an empty table needs no pgvector
+	mustMigrate(t, options(t, changed(t, table), url)) // an empty table needs no pgvector
 	wantError(t, options(t, changed(t, table, "INSERT INTO memories (id, vector) VALUES ('a', zeroblob(6144))"),
 		pgtest.Database(t)), clierr.Refused, "1 memories", "without --without-pgvector")
 }
@@ -661,7 +664,7 @@ func TestRefusedTargets(t *testing.T) {
 		url := pgtest.Database(t)
 		role := pgtest.Role(t, url, "")
 		name := one(t, connect(t, role), "SELECT current_user")
-		initialize(t, url, name)
+		mustInitialize(t, url, name)
 		run(t, connect(t, url), "ALTER TABLE flujo.runs ENABLE ROW LEVEL SECURITY")
 		wantError(t, options(t, fixture, role), clierr.Refused, "row-level security", "owner")
 	})
@@ -689,7 +692,7 @@ func TestRoleTimeoutsAreIgnored(t *testing.T) {
 		"ALTER DATABASE "+name+" SET datestyle = 'German'")
 	// The program's first statement, which resets the timeouts, is itself subject to them.
 	url = pgtest.WithParameter(t, url, "statement_timeout", "0")
-	migrate(t, options(t, fixture, url))
+	mustMigrate(t, options(t, fixture, url))
 	if got := one(t, connect(t, url), "SELECT count(*) FROM flujo.runs"); got != "60" {
 		t.Errorf("got %s runs, want 60", got)
 	}
@@ -703,7 +706,7 @@ func TestQuotedSchemaNames(t *testing.T) {
 			url := pgtest.Database(t)
 			o := options(t, fixture, url)
 			o.Schema, o.Cutover = name, cutoverFor(t, url, name)
-			migrate(t, o)
+			mustMigrate(t, o)
 			conn := connect(t, o.Cutover.Reveal())
 			if got := one(t, conn, "SELECT count(*) FROM runs"); got != "60" {
 				t.Errorf("got %s runs, want 60", got)
@@ -721,7 +724,7 @@ func TestRunsWithSevenColumns(t *testing.T) {
 		"total_cost", "final_context_blob"} {
 		drops = append(drops, "ALTER TABLE runs DROP COLUMN "+c)
 	}
-	migrate(t, options(t, changed(t, append(drops, "DROP TABLE evaluations", "CREATE TABLE notes (x)")...), url))
+	mustMigrate(t, options(t, changed(t, append(drops, "DROP TABLE evaluations", "CREATE TABLE notes (x)")...), url))
 	conn := connect(t, url)
 	const defaults = "SELECT count(*) FROM flujo.runs WHERE total_steps = 0 AND error_message IS NULL"
 	if got := one(t, conn, defaults); got != "60" {
@@ -729,7 +732,7 @@ func TestRunsWithSevenColumns(t *testing.T) {
 	}
 }
 
-var _ sink.Tuples = failingTuples{}
+var _ mapping.Tuples = failingTuples{}
 
 // failingTuples returns three tuples and then an error.
 type failingTuples struct {

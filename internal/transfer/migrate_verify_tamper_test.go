@@ -8,9 +8,9 @@ import (
 	"testing"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/migrate"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
-	"flujo-port/internal/transfer"
 )
 
 // tamperer creates an event trigger that executes the statements passed to do inside the transaction of a migration,
@@ -192,7 +192,7 @@ func migrateTampered(t testing.TB, file, url string) (*report.Migration, []repor
 	o := options(t, file, url)
 	var differences []report.Difference
 	o.OnDifference = func(d report.Difference) { differences = append(differences, d) }
-	result, err := transfer.Migrate(context.Background(), o)
+	result, err := migrate.Run(context.Background(), o)
 	if err != nil && clierr.KindOf(err) != clierr.Mismatch {
 		t.Fatalf("got kind %d, want a mismatch: %v", clierr.KindOf(err), err)
 	}
@@ -272,11 +272,11 @@ func TestTamperedVerifyCounts(t *testing.T) {
 	url := pgtest.Database(t)
 	tamper := tamperer(t, url)
 	o := options(t, tamperFile(t), url)
-	o.Verify = transfer.VerifyCounts
+	o.Verify = report.VerifyCounts
 	tamper("DELETE FROM steps WHERE id = 1")
 	wantError(t, o, clierr.Mismatch, "steps has 1 instead of 2")
 	tamper("UPDATE steps SET status = 'other'")
-	if result := migrate(t, o); !result.Committed || result.Verify != "counts" {
+	if result := mustMigrate(t, o); !result.Committed || result.Verify != "counts" {
 		t.Errorf("got committed %v and verified by %s, want true and counts", result.Committed, result.Verify)
 	}
 }
@@ -316,11 +316,11 @@ func TestTamperedDerived(t *testing.T) {
 // TestTamperedOriginals tests that flujo_port_originals is verified, by content and by counts.
 func TestTamperedOriginals(t *testing.T) {
 	t.Parallel()
-	for _, verify := range []string{transfer.VerifyContent, transfer.VerifyCounts} {
+	for _, verify := range []string{report.VerifyContent, report.VerifyCounts} {
 		url := pgtest.Database(t)
 		damage := map[string]string{
-			transfer.VerifyContent: "UPDATE flujo_port_originals SET original = 'x' WHERE column_name = 'output'",
-			transfer.VerifyCounts:  "DELETE FROM flujo_port_originals WHERE column_name = 'output'",
+			report.VerifyContent: "UPDATE flujo_port_originals SET original = 'x' WHERE column_name = 'output'",
+			report.VerifyCounts:  "DELETE FROM flujo_port_originals WHERE column_name = 'output'",
 		}[verify]
 		tamperer(t, url)(damage)
 		o := options(t, repairedFile(t), url)

@@ -12,7 +12,8 @@ import (
 
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
-	"flujo-port/internal/transfer"
+
+	"flujo-port/internal/migrate"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -130,7 +131,7 @@ type finding struct {
 }
 
 // collectFindings returns a list to which OnFinding adds the findings.
-func collectFindings(o *transfer.MigrateOptions) *[]mapping.Finding {
+func collectFindings(o *migrate.Options) *[]mapping.Finding {
 	var all []mapping.Finding
 	o.OnFinding = func(f mapping.Finding) { all = append(all, f) }
 	return &all

@@ -18,7 +18,9 @@ import (
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
-	"flujo-port/internal/transfer"
+
+	"flujo-port/internal/initialize"
+	"flujo-port/internal/migrate"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -27,7 +29,7 @@ import (
 // connection at a time, and none while the program runs, since the server may allow no more.
 
 // withPGVector returns the options that migrate file to url with pgvector.
-func withPGVector(t testing.TB, file, url string) transfer.MigrateOptions {
+func withPGVector(t testing.TB, file, url string) migrate.Options {
 	t.Helper()
 	o := options(t, file, url)
 	o.WithoutPGVector = false
@@ -123,7 +125,7 @@ const versions = "SELECT string_agg(version::text, ' ' ORDER BY version) FROM fl
 func TestPGVectorIsCreated(t *testing.T) {
 	url := pgtest.PGVector(t)
 	version := ask(t, url, available)
-	result := migrate(t, withPGVector(t, fixture, url))
+	result := mustMigrate(t, withPGVector(t, fixture, url))
 	if !result.Committed || result.Target.PGVector != version || !result.Target.CreatedPGVector ||
 		!result.Target.CreatedSchema {
 		t.Errorf("got committed %v and target %+v, want pgvector %s created", result.Committed, result.Target, version)
@@ -153,7 +155,7 @@ func TestPGVectorDryRunLeavesNothing(t *testing.T) {
 	file, _ := memoriesFile(t)
 	o := withPGVector(t, file, url)
 	o.DryRun = true
-	result := migrate(t, o)
+	result := mustMigrate(t, o)
 	if result.Committed || result.Target.PGVector == "" || !result.Target.CreatedPGVector {
 		t.Errorf("got committed %v and target %+v, want pgvector created and nothing committed", result.Committed,
 			result.Target)
@@ -162,7 +164,7 @@ func TestPGVectorDryRunLeavesNothing(t *testing.T) {
 		t.Errorf("got %+v, want 30 memories and a match", row)
 	}
 	wantUnchanged(t, url, before)
-	if result := migrate(t, withPGVector(t, file, url)); !result.Target.CreatedPGVector {
+	if result := mustMigrate(t, withPGVector(t, file, url)); !result.Target.CreatedPGVector {
 		t.Errorf("got target %+v, want pgvector created", result.Target)
 	}
 }
@@ -368,7 +370,7 @@ func TestPGVectorMigrateMemories(t *testing.T) {
 	url := pgtest.PGVector(t)
 	file, memories := memoriesFile(t)
 	o := withPGVector(t, file, url)
-	result := migrate(t, o)
+	result := mustMigrate(t, o)
 	row := result.Tables[len(result.Tables)-1]
 	if row.Name != mapping.Memories || row.RowsRead != 30 || row.InPostgres != 30 || !row.Match {
 		t.Errorf("got %+v, want 30 memories and a match", row)
@@ -401,7 +403,7 @@ func TestPGVectorExists(t *testing.T) {
 			had := ask(t, url, extension)
 			file, memories := memoriesFile(t)
 			o := withPGVector(t, file, url)
-			result := migrate(t, o)
+			result := mustMigrate(t, o)
 			if result.Target.CreatedPGVector || result.Target.PGVector != ask(t, url, available) ||
 				result.Target.CreatedSchema != (c.types != "flujo") {
 				t.Errorf("got target %+v, want pgvector found, not created", result.Target)
@@ -438,7 +440,7 @@ func TestPGVectorWithoutSchemaPublic(t *testing.T) {
 	prepare(t, url, "DROP SCHEMA public")
 	file, memories := memoriesFile(t)
 	o := withPGVector(t, file, url)
-	migrate(t, o)
+	mustMigrate(t, o)
 	wantMemoriesTable(t, url, "flujo")
 	wantMemories(t, url, memories)
 	wantNearest(t, o.Cutover.Reveal(), memories)
@@ -446,8 +448,8 @@ func TestPGVectorWithoutSchemaPublic(t *testing.T) {
 
 func TestPGVectorAfterInit(t *testing.T) {
 	url := pgtest.PGVector(t)
-	o := transfer.InitOptions{Postgres: url, Schema: schema}
-	made, err := transfer.Init(context.Background(), o)
+	o := initialize.Options{Postgres: url, Schema: schema}
+	made, err := initialize.Run(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -458,7 +460,7 @@ func TestPGVectorAfterInit(t *testing.T) {
 	}
 	wantMemoriesTable(t, url, "public")
 	before := catalog(t, url)
-	again, err := transfer.Init(context.Background(), o)
+	again, err := initialize.Run(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -467,7 +469,7 @@ func TestPGVectorAfterInit(t *testing.T) {
 	}
 
 	file, memories := memoriesFile(t)
-	result := migrate(t, withPGVector(t, file, url))
+	result := mustMigrate(t, withPGVector(t, file, url))
 	if result.Target.CreatedPGVector || result.Target.CreatedSchema {
 		t.Errorf("got target %+v, want pgvector and the schema found", result.Target)
 	}
@@ -493,14 +495,14 @@ func TestPGVectorOtherDimension(t *testing.T) {
 		initializePGVector(t, url, "")
 		prepare(t, url, "ALTER TABLE flujo.memories ALTER COLUMN vector TYPE vector(768)")
 		if file != "" {
-			migrate(t, withPGVector(t, file, url))
+			mustMigrate(t, withPGVector(t, file, url))
 			if got := ask(t, url, size); got != "vector(768)" {
 				t.Errorf("got memories.vector %s, want vector(768)", got)
 			}
 			continue
 		}
 		file, memories := memoriesFile(t)
-		migrate(t, withPGVector(t, file, url))
+		mustMigrate(t, withPGVector(t, file, url))
 		wantMemoriesTable(t, url, "public")
 		wantMemories(t, url, memories)
 	}
@@ -521,7 +523,7 @@ func TestPGVectorTooOldIsRefused(t *testing.T) {
 				"--without-pgvector")
 		} else {
 			o.DryRun = true
-			if result := migrate(t, o); result.Target.PGVector != version {
+			if result := mustMigrate(t, o); result.Target.PGVector != version {
 				t.Errorf("got pgvector %s, want %s", result.Target.PGVector, version)
 			}
 		}
@@ -543,7 +545,7 @@ func TestPGVectorWithoutPrivilege(t *testing.T) {
 
 	prepare(t, url, "CREATE EXTENSION vector SCHEMA public") // as the hint says
 	o := withPGVector(t, file, asRole)
-	migrate(t, o)
+	mustMigrate(t, o)
 	wantMemories(t, asRole, memories)
 	wantNearest(t, o.Cutover.Reveal(), memories)
 	wantMemoryUpsert(t, o.Cutover.Reveal(), memories[ordinary])
@@ -557,7 +559,7 @@ func TestPGVectorAfterInitGrantTo(t *testing.T) {
 	initializePGVector(t, url, role)
 	file, memories := memoriesFile(t)
 	o := withPGVector(t, file, asRole)
-	migrate(t, o)
+	mustMigrate(t, o)
 	wantMemories(t, asRole, memories)
 	wantNearest(t, o.Cutover.Reveal(), memories)
 	wantMemoryUpsert(t, o.Cutover.Reveal(), memories[ordinary])
@@ -594,7 +596,7 @@ func TestPGVectorInvalidVectors(t *testing.T) {
 	o := withPGVector(t, file, url)
 	var found []mapping.Finding
 	o.OnFinding = func(f mapping.Finding) { found = append(found, f) }
-	result, err := transfer.Migrate(context.Background(), o)
+	result, err := migrate.Run(context.Background(), o)
 	if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "9 rows") || result == nil {
 		t.Fatalf("got error %v, want a refusal of 9 rows", err)
 	}
@@ -613,7 +615,7 @@ func TestPGVectorInvalidVectors(t *testing.T) {
 	wantUnchanged(t, url, before)
 
 	o.Quarantine = true
-	migrate(t, o)
+	mustMigrate(t, o)
 	wantMemories(t, url, memories)
 	for _, c := range bad {
 		want, class := c.vector, "blob"
@@ -635,7 +637,7 @@ func TestPGVectorOptionOff(t *testing.T) {
 	wantError(t, options(t, file, url), clierr.Refused, "30 memories", "without --without-pgvector")
 	wantUnchanged(t, url, before)
 
-	result := migrate(t, options(t, fixture, url))
+	result := mustMigrate(t, options(t, fixture, url))
 	if result.Target.PGVector != "" || result.Target.CreatedPGVector {
 		t.Errorf("got target %+v, want it without pgvector", result.Target)
 	}
@@ -654,7 +656,7 @@ func TestPGVectorOptionOffWithTable(t *testing.T) {
 	file, memories := memoriesFile(t)
 	initializePGVector(t, url, "")
 	prepare(t, url, "DROP INDEX flujo.idx_memories_embedding")
-	migrate(t, options(t, file, url))
+	mustMigrate(t, options(t, file, url))
 	wantMemories(t, url, memories)
 	wantMemoriesTable(t, url, "public")
 }
@@ -663,8 +665,8 @@ func TestPGVectorOptionOffWithTable(t *testing.T) {
 // that is empty.
 func initializePGVector(t testing.TB, url, grantTo string) {
 	t.Helper()
-	o := transfer.InitOptions{Postgres: url, Schema: schema, GrantTo: grantTo}
-	if _, err := transfer.Init(context.Background(), o); err != nil {
+	o := initialize.Options{Postgres: url, Schema: schema, GrantTo: grantTo}
+	if _, err := initialize.Run(context.Background(), o); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -706,7 +708,7 @@ func TestPGVectorMigrateFixture(t *testing.T) {
 	url := pgtest.PGVector(t)
 	o := withPGVector(t, copyOf(t, path), url)
 	o.Strict = true // no value of a file that Flujo 0.6 wrote is converted
-	migrate(t, o)
+	mustMigrate(t, o)
 	wantMemories(t, url, memories)
 	wantMemoriesTable(t, url, "public")
 	conn := connect(t, url)
@@ -739,7 +741,7 @@ func TestPGVectorDimensions(t *testing.T) {
 			f.insert("memories", cells{"id": fmt.Sprint(i), "vector": vector})
 		}
 		o := withPGVector(t, f.close(), url)
-		result := migrate(t, o)
+		result := mustMigrate(t, o)
 		got := ask(t, url,
 			`SELECT format('%s of %s', count(*), string_agg(DISTINCT replace(vector::text, ',1', ''), ' ')) ||
 			(SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'flujo.memories'::regclass

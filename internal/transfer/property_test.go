@@ -15,9 +15,9 @@ import (
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/migrate"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
-	"flujo-port/internal/transfer"
 )
 
 // The number of files that TestProperty generates, and the minimum number of rows in them.
@@ -130,13 +130,13 @@ var errPropertyRefused = errors.New("refused")
 // propertyMigrate runs a migration and returns its report and findings.
 func propertyMigrate(
 	t testing.TB,
-	o transfer.MigrateOptions,
+	o migrate.Options,
 ) (result *report.Migration, found []mapping.Finding, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	o.OnFinding = func(f mapping.Finding) { found = append(found, f) }
-	result, err = transfer.Migrate(ctx, o)
+	result, err = migrate.Run(ctx, o)
 	if f, ok := errors.AsType[*clierr.Error](err); ok && f.Kind == clierr.Refused && result != nil && result.Refused {
 		err = errPropertyRefused
 	}
@@ -203,7 +203,7 @@ func propertyDigest(t testing.TB, path string) (digest string) {
 
 // roundTrip restores a migrated file. With the file as base, every cell is the file's. Without a base, migrating and
 // restoring the restored file yields the same file; this does not hold with rejected rows.
-func roundTrip(t *testing.T, path string, o transfer.MigrateOptions, rejected bool) {
+func roundTrip(t *testing.T, path string, o migrate.Options, rejected bool) {
 	t.Helper()
 	based, _ := restoreIn(t, o.Postgres, path, o.NaiveZone)
 	wantSameDump(t, dump(t, based), dump(t, path))
@@ -213,7 +213,7 @@ func roundTrip(t *testing.T, path string, o transfer.MigrateOptions, rejected bo
 	first, _ := restoreIn(t, o.Postgres, "", o.NaiveZone)
 	o.SQLite, o.Postgres, o.Quarantine, o.DryRun = first, pgtest.Database(t), true, false
 	o.Cutover = cutover(t, o.Postgres)
-	migrate(t, o)
+	mustMigrate(t, o)
 	second, _ := restoreIn(t, o.Postgres, "", o.NaiveZone)
 	wantSameDump(t, dump(t, second), dump(t, first))
 }

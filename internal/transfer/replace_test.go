@@ -18,7 +18,10 @@ import (
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sqltext"
-	"flujo-port/internal/transfer"
+
+	"flujo-port/internal/migrate"
+	"flujo-port/internal/progress"
+	"flujo-port/internal/verify"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -60,14 +63,14 @@ var writesToFile = []string{
 func migrateAndDiverge(t testing.TB, url string) (conn *pgx.Conn, file string) {
 	t.Helper()
 	o := options(t, fixture, url)
-	migrate(t, o)
+	mustMigrate(t, o)
 	conn = connect(t, o.Cutover.Reveal())
 	run(t, conn, writesToPostgres...)
 	return conn, changed(t, writesToFile...)
 }
 
 // replaceOptions returns the options of migrate --replace.
-func replaceOptions(t testing.TB, file, url string) transfer.MigrateOptions {
+func replaceOptions(t testing.TB, file, url string) migrate.Options {
 	t.Helper()
 	o := options(t, file, url)
 	o.Replace = true
@@ -75,10 +78,10 @@ func replaceOptions(t testing.TB, file, url string) transfer.MigrateOptions {
 }
 
 // replaceNow runs a migration with --replace. It repeats it if the archive schema of this second exists.
-func replaceNow(t testing.TB, o transfer.MigrateOptions) *report.Migration {
+func replaceNow(t testing.TB, o migrate.Options) *report.Migration {
 	t.Helper()
 	for {
-		result, err := transfer.Migrate(context.Background(), o)
+		result, err := migrate.Run(context.Background(), o)
 		if err == nil {
 			return result
 		}
@@ -182,7 +185,7 @@ func TestReplace(t *testing.T) {
 		counts[table] = one(t, conn, "SELECT count(*) FROM "+table)
 	}
 
-	result := migrate(t, replaceOptions(t, file, url))
+	result := mustMigrate(t, replaceOptions(t, file, url))
 	if !result.Committed || result.Replaced == nil {
 		t.Fatalf("got committed %v and replaced %v, want both", result.Committed, result.Replaced)
 	}
@@ -283,7 +286,7 @@ func TestReplaceUndo(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			first := options(t, changed(t, tc.first...), url)
-			migrate(t, first)
+			mustMigrate(t, first)
 			conn := connect(t, first.Cutover.Reveal())
 			run(t, conn, writesToPostgres...)
 			run(t, conn, tc.then...)
@@ -298,7 +301,7 @@ func TestReplaceUndo(t *testing.T) {
 					false, false, '')::text) q(last)`
 			positions := one(t, conn, next)
 
-			result := migrate(t, replaceOptions(t, changed(t, tc.next...), url))
+			result := mustMigrate(t, replaceOptions(t, changed(t, tc.next...), url))
 			psql(t, url, result.Replaced.UndoSQL, false)
 			wantSameRows(t, conn, "mine", "flujo", own...)
 			if got := one(t, conn, next); got != positions {
@@ -313,7 +316,7 @@ func TestReplaceUndo(t *testing.T) {
 			// A second execution fails without a change, or has the same result.
 			psql(t, url, result.Replaced.UndoSQL, tc.originals)
 			wantSameRows(t, conn, "mine", "flujo", own...)
-			if _, _, err := verify(t, first.SQLite, url); err != nil {
+			if _, _, err := runVerify(t, first.SQLite, url); err != nil {
 				t.Errorf("verify with the first file: %v", err)
 			}
 			psql(t, url, []string{result.Replaced.DropSQL}, false)
@@ -372,7 +375,7 @@ func TestReplaceDryRunLeavesNothing(t *testing.T) {
 	before := databaseState(t, conn)
 	o := replaceOptions(t, file, url)
 	o.DryRun = true
-	result := migrate(t, o)
+	result := mustMigrate(t, o)
 	if result.Committed || result.Replaced == nil || len(result.Replaced.Tables) != 8 {
 		t.Errorf("got committed %v and replaced %+v, want 8 tables and no commit", result.Committed, result.Replaced)
 	}
@@ -399,7 +402,7 @@ func TestReplaceFailures(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		prepare []string
-		change  func(t testing.TB, o *transfer.MigrateOptions)
+		change  func(t testing.TB, o *migrate.Options)
 		kind    clierr.Kind
 		words   []string
 	}{
@@ -408,15 +411,15 @@ func TestReplaceFailures(t *testing.T) {
 			"INSERT INTO public.notes VALUES ('of postgres')"},
 			kind:  clierr.Refused,
 			words: []string{"public.notes refers to runs", "ALTER TABLE public.notes DROP CONSTRAINT noted"}},
-		{name: "a rejected row", change: func(t testing.TB, o *transfer.MigrateOptions) {
+		{name: "a rejected row", change: func(t testing.TB, o *migrate.Options) {
 			o.SQLite = changed(t, "UPDATE system_state SET key = 'a' || char(0) WHERE rowid = 1")
 		}, kind: clierr.Refused, words: []string{"rejected"}},
-		{name: "--strict", change: func(t testing.TB, o *transfer.MigrateOptions) {
+		{name: "--strict", change: func(t testing.TB, o *migrate.Options) {
 			o.SQLite, o.Strict = changed(t, "UPDATE steps SET output = '{' WHERE id = 7"), true
 		}, kind: clierr.Refused, words: []string{"--strict"}},
 		{name: "a column that a view uses",
 			prepare: []string{"CREATE VIEW public.costs AS SELECT cost_usd FROM flujo.steps"},
-			change:  func(_ testing.TB, o *transfer.MigrateOptions) { o.ExactFloats = true }, kind: clierr.Refused,
+			change:  func(_ testing.TB, o *migrate.Options) { o.ExactFloats = true }, kind: clierr.Refused,
 			words: []string{"steps.cost_usd", "view", "create them again"}},
 		{name: "the archive schema exists", prepare: []string{`DO $$ BEGIN FOR i IN 0..300 LOOP
 			EXECUTE format('CREATE SCHEMA %I', to_char((now() + i * interval '1 second') AT TIME ZONE 'UTC',
@@ -433,7 +436,7 @@ func TestReplaceFailures(t *testing.T) {
 			"CREATE EVENT TRIGGER spoil ON ddl_command_end WHEN TAG IN ('CREATE TABLE') " +
 				"EXECUTE FUNCTION public.spoil()"},
 			kind: clierr.Mismatch, words: []string{`the copy of table "steps"`, "differs from the table"}},
-		{name: "the connection is lost", change: func(t testing.TB, o *transfer.MigrateOptions) {
+		{name: "the connection is lost", change: func(t testing.TB, o *migrate.Options) {
 			proxy := pgtest.NewProxy(t, pgtest.Upstream(t, o.Postgres))
 			proxy.OnClientMessage(isCommit)
 			o.Postgres = proxy.Rewrite(o.Postgres)
@@ -469,7 +472,7 @@ func TestReplaceTampered(t *testing.T) {
 	tamperer(t, url)("UPDATE steps SET step_name = 'other' WHERE id = 7")
 	before := databaseState(t, conn)
 	o := replaceOptions(t, file, url)
-	result, err := transfer.Migrate(context.Background(), o)
+	result, err := migrate.Run(context.Background(), o)
 	if clierr.KindOf(err) != clierr.Mismatch || result == nil || result.Differing != 1 || result.Replaced != nil {
 		t.Fatalf("got %+v and error %v, want a mismatch of one row", result, err)
 	}
@@ -485,8 +488,8 @@ func TestReplaceTampered(t *testing.T) {
 // TestReplaceInterrupted tests that an interrupt in any phase changes nothing.
 func TestReplaceInterrupted(t *testing.T) {
 	t.Parallel()
-	for _, phase := range []string{transfer.PhaseReplace, transfer.PhaseCopy, transfer.PhaseVerify} {
-		t.Run(phase, func(t *testing.T) {
+	for _, phase := range []progress.Phase{progress.Replace, progress.Copy, progress.Verify} {
+		t.Run(string(phase), func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			conn, file := migrateAndDiverge(t, url)
@@ -494,12 +497,12 @@ func TestReplaceInterrupted(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			o := replaceOptions(t, file, url)
-			o.OnProgress = func(p transfer.Progress) {
-				if p.Phase == phase && (phase == transfer.PhaseVerify || p.Table == "steps") {
+			o.OnProgress = func(p progress.Event) {
+				if p.Phase == phase && (phase == progress.Verify || p.Table == "steps") {
 					cancel()
 				}
 			}
-			if _, err := transfer.Migrate(ctx, o); !errors.Is(err, context.Canceled) {
+			if _, err := migrate.Run(ctx, o); !errors.Is(err, context.Canceled) {
 				t.Errorf("got error %v, want an interruption", err)
 			}
 			if after := databaseState(t, conn); after != before {
@@ -517,15 +520,15 @@ func TestReplaceWithoutRights(t *testing.T) {
 	conn := connect(t, url)
 	role := pgtest.Role(t, url, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	initialize(t, url, name)
+	mustInitialize(t, url, name)
 	broken := changed(t, "UPDATE steps SET output = '{' WHERE id = 7")
-	migrate(t, options(t, broken, role))
+	mustMigrate(t, options(t, broken, role))
 	run(t, conn,
 		"ALTER TABLE flujo.flujo_port_originals OWNER TO CURRENT_USER",
 		"GRANT SELECT ON flujo.flujo_port_originals TO "+name,
 		"REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name)
 	before := databaseState(t, conn)
-	_, err := transfer.Migrate(context.Background(), replaceOptions(t, fixture, role))
+	_, err := migrate.Run(context.Background(), replaceOptions(t, fixture, role))
 	var f *clierr.Error
 	if !errors.As(err, &f) || f.Kind != clierr.Refused || !strings.Contains(f.Message, name) {
 		t.Fatalf("got error %v, want a refusal that names %s", err, name)
@@ -538,7 +541,7 @@ func TestReplaceWithoutRights(t *testing.T) {
 	// The sequences belong to another role. A dry run does not change them.
 	o := replaceOptions(t, fixture, role)
 	o.DryRun = true
-	migrate(t, o)
+	mustMigrate(t, o)
 	run(t, conn,
 		"REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name,
 		"ALTER TABLE flujo.flujo_port_originals OWNER TO CURRENT_USER",
@@ -548,7 +551,7 @@ func TestReplaceWithoutRights(t *testing.T) {
 	}
 	run(t, conn, strings.Split(statements, "; ")...)
 	copySchema(t, connect(t, cutover(t, url).Reveal()), "mine", "flujo_port_originals")
-	result := migrate(t, replaceOptions(t, fixture, role))
+	result := mustMigrate(t, replaceOptions(t, fixture, role))
 	wantSameRows(t, conn, "mine", result.Replaced.ArchiveSchema, "flujo_port_originals")
 	wantVerdict(t, fixture, url, report.Equal, 0)
 	psql(t, role, result.Replaced.UndoSQL, false)
@@ -579,7 +582,7 @@ func TestReplaceHiddenRows(t *testing.T) {
 	if after := databaseState(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
-	result := migrate(t, replaceOptions(t, file, url)) // a superuser sees all rows
+	result := mustMigrate(t, replaceOptions(t, file, url)) // a superuser sees all rows
 	if got := one(t, conn, "SELECT count(*) FROM "+sqltext.Ident(result.Replaced.ArchiveSchema)+
 		".system_state WHERE key = 'of postgres'"); got != "1" {
 		t.Error("the hidden row is not in the archive")
@@ -601,7 +604,7 @@ func TestReplaceLockTimeout(t *testing.T) {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 	run(t, reader, "COMMIT")
-	migrate(t, o)
+	mustMigrate(t, o)
 }
 
 // TestReplaceDuringVerify tests that a verify that starts during --replace sees the old or the new rows. It must not
@@ -616,20 +619,20 @@ func TestReplaceDuringVerify(t *testing.T) {
 	}
 	done := make(chan verified, 1)
 	o := replaceOptions(t, file, url)
-	o.OnProgress = func(p transfer.Progress) {
-		if p.Phase != transfer.PhaseIndexes {
+	o.OnProgress = func(p progress.Event) {
+		if p.Phase != progress.Indexes {
 			return
 		}
 		go func() {
-			result, err := transfer.Verify(context.Background(),
-				transfer.VerifyOptions{SQLite: file, Postgres: url, Schema: schema})
+			result, err := verify.Run(context.Background(),
+				verify.Options{SQLite: file, Postgres: url, Schema: schema})
 			done <- verified{result, err}
 		}()
 		for one(t, conn, `SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`) == "0" {
 		}
 	}
-	migrate(t, o)
+	mustMigrate(t, o)
 	v := <-done
 	if v.err != nil || v.result.Verdict != report.Equal {
 		t.Fatalf("got %+v and error %v, want equal", v.result, v.err)
@@ -642,9 +645,9 @@ func TestReplaceNothing(t *testing.T) {
 	for _, made := range []bool{false, true} {
 		url := pgtest.Database(t)
 		if made {
-			initialize(t, url, "")
+			mustInitialize(t, url, "")
 		}
-		result := migrate(t, replaceOptions(t, fixture, url))
+		result := mustMigrate(t, replaceOptions(t, fixture, url))
 		if result.Replaced != nil || !strings.Contains(strings.Join(result.Notes, "\n"), "--replace had no effect") {
 			t.Errorf("got replaced %+v and notes %q, want only a note", result.Replaced, result.Notes)
 		}
@@ -670,12 +673,12 @@ func TestReplaceQuotedSchemaNames(t *testing.T) {
 			url := pgtest.Database(t)
 			o := options(t, changed(t, "UPDATE steps SET output = '{' WHERE id = 7"), url)
 			o.Schema, o.Cutover = name, cutoverFor(t, url, name)
-			migrate(t, o)
+			mustMigrate(t, o)
 			conn := connect(t, o.Cutover.Reveal())
 			run(t, conn, writesToPostgres...)
 			copySchema(t, conn, "mine", "flujo_port_originals")
 			o.SQLite, o.Replace = changed(t, writesToFile...), true
-			result := migrate(t, o)
+			result := mustMigrate(t, o)
 			archived := result.Replaced.ArchiveSchema
 			if !strings.HasPrefix(archived, prefix+"_archive_") || len(archived) > 63 {
 				t.Errorf("got archive schema %q, want %q and at most 63 bytes", archived, prefix+"_archive_…")
@@ -703,7 +706,7 @@ func TestReplaceWidens(t *testing.T) {
 	o := replaceOptions(t, changed(t, "UPDATE steps SET id = 5000000000 WHERE id = 213",
 		"UPDATE spans SET id = 6000000000 WHERE id = 1"), url)
 	o.ExactFloats = true
-	result := migrate(t, o)
+	result := mustMigrate(t, o)
 	wantSameRows(t, conn, "mine", result.Replaced.ArchiveSchema)
 	wantVerdict(t, o.SQLite, url, report.Equal, 0)
 	psql(t, url, result.Replaced.UndoSQL, false)
@@ -724,13 +727,13 @@ func TestReplaceWidens(t *testing.T) {
 func TestPGVectorReplace(t *testing.T) {
 	url := pgtest.PGVector(t)
 	first, memories := memoriesFile(t)
-	migrate(t, withPGVector(t, first, url))
+	mustMigrate(t, withPGVector(t, first, url))
 	f := newFile(t,
 		map[string]string{"runs": format06["runs"], "memories": "id K, vector T, payload T, metadata T, created_at T"})
 	f.insert("memories", cells{"id": "short", "vector": []byte{0, 0, 0x80, 0x3f, 0, 0, 0x80, 0x3f}, "payload": `"x"`})
 	o := withPGVector(t, f.close(), url)
 	o.Replace = true
-	result := migrate(t, o)
+	result := mustMigrate(t, o)
 	if got := ask(t, url, "SELECT string_agg(id || vector::text, ',') FROM flujo.memories"); got != "short[1,1]" {
 		t.Errorf("got memories %s, want short[1,1]", got)
 	}

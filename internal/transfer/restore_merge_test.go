@@ -11,15 +11,15 @@ import (
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
-	"flujo-port/internal/transfer"
+	"flujo-port/internal/restore"
 )
 
 // restoreMerged merges a file and a database into a new file, and returns its path.
 func restoreMerged(t testing.TB, url, base string, dryRun bool) (string, *report.Restoration) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "merged.db")
-	result, err := transfer.Restore(context.Background(),
-		transfer.RestoreOptions{SQLite: path, Base: base, Postgres: url, Schema: schema, Merge: true, DryRun: dryRun})
+	result, err := restore.Run(context.Background(),
+		restore.Options{SQLite: path, Base: base, Postgres: url, Schema: schema, Merge: true, DryRun: dryRun})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func divergedPair(t testing.TB) (file, url string) {
 	}
 	before := f.close()
 	url = pgtest.Database(t)
-	migrate(t, options(t, before, url))
+	mustMigrate(t, options(t, before, url))
 	file = copyOf(t, before)
 	const late, later = "'2027-01-01T00:00:00+00:00'", "'2027-01-02T00:00:00+00:00'"
 	for _, statement := range []string{
@@ -141,11 +141,11 @@ func TestRestoreMerge(t *testing.T) {
 	}
 	o := options(t, file, url)
 	o.Merge = true
-	migrate(t, o)
-	mergedByMigrate, _ := restore(t, url, "")
+	mustMigrate(t, o)
+	mergedByMigrate, _ := mustRestore(t, url, "")
 	other := pgtest.Database(t)
-	migrate(t, options(t, path, other))
-	mergedByRestore, _ := restore(t, other, "")
+	mustMigrate(t, options(t, path, other))
+	mergedByRestore, _ := mustRestore(t, other, "")
 	wantSameDump(t, dump(t, mergedByRestore), dump(t, mergedByMigrate)) // both merges have the same result
 }
 
@@ -161,7 +161,7 @@ func TestRestoreMergeRefuses(t *testing.T) {
 	t.Parallel()
 	file, url := divergedPair(t)
 	role := pgtest.Role(t, url, "")
-	_, err := transfer.Restore(context.Background(), transfer.RestoreOptions{
+	_, err := restore.Run(context.Background(), restore.Options{
 		SQLite:   filepath.Join(t.TempDir(), "new.db"),
 		Base:     file,
 		Postgres: role,

@@ -16,10 +16,10 @@ const memoriesFixture = "../../testdata/flujo_state_memories.db"
 func TestPGVectorRestore(t *testing.T) {
 	t.Parallel()
 	url := pgtest.PGVector(t)
-	migrate(t, withPGVector(t, memoriesFixture, url))
-	based, _ := restore(t, url, memoriesFixture)
+	mustMigrate(t, withPGVector(t, memoriesFixture, url))
+	based, _ := mustRestore(t, url, memoriesFixture)
 	wantSameDump(t, dump(t, based), dump(t, memoriesFixture))
-	restored, _ := restore(t, url, "")
+	restored, _ := mustRestore(t, url, "")
 	vectors := func(path string) []string {
 		t.Helper()
 		db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&immutable=1")
@@ -41,7 +41,7 @@ func TestPGVectorRestore(t *testing.T) {
 		run(t, conn, "UPDATE flujo.memories SET payload = '\"later\"' WHERE id = (SELECT min(id) FROM flujo.memories)",
 			"DELETE FROM flujo.memories WHERE id = (SELECT max(id) FROM flujo.memories)")
 	}()
-	based, result := restore(t, url, memoriesFixture)
+	based, result := mustRestore(t, url, memoriesFixture)
 	got := vectors(based)
 	if len(got) != 29 || got[0] == want[0] || !slices.Equal(got[1:], want[1:29]) {
 		t.Errorf("got %d memories with a base, want 29, of which the first has changed", len(got))

@@ -27,7 +27,7 @@ func TestRestoreRandom(t *testing.T) {
 			url := pgtest.Database(t)
 			o := options(t, file, url)
 			o.Quarantine = true
-			migrate(t, o)
+			mustMigrate(t, o)
 			statements := randomWrites(random)
 			run(t, connect(t, url), append([]string{"SET search_path = flujo"}, statements...)...)
 			t.Cleanup(func() {
@@ -36,7 +36,7 @@ func TestRestoreRandom(t *testing.T) {
 				}
 			})
 			for _, base := range []string{"", file} {
-				path, result := restore(t, url, base)
+				path, result := mustRestore(t, url, base)
 				wantSameState(t, path, url, base != "")
 				for _, row := range result.Tables {
 					if !row.Match || row.FromBase < 0 || row.Derived < 0 {
@@ -74,7 +74,7 @@ func wantSameState(t testing.TB, file, url string, withBase bool) {
 	other := pgtest.Database(t)
 	o := options(t, file, other)
 	o.Quarantine = true
-	migrate(t, o)
+	mustMigrate(t, o)
 	theirs, ours := connect(t, url), connect(t, other)
 	for _, conn := range []string{url, other} {
 		run(t, connect(t, conn),

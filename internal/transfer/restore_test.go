@@ -16,12 +16,13 @@ import (
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
+	"flujo-port/internal/progress"
 	"flujo-port/internal/report"
-	"flujo-port/internal/transfer"
+	"flujo-port/internal/restore"
 )
 
 // restore restores a database to a new file and returns its path.
-func restore(t testing.TB, url, base string) (string, *report.Restoration) {
+func mustRestore(t testing.TB, url, base string) (string, *report.Restoration) {
 	t.Helper()
 	return restoreIn(t, url, base, nil)
 }
@@ -30,8 +31,8 @@ func restore(t testing.TB, url, base string) (string, *report.Restoration) {
 func restoreIn(t testing.TB, url, base string, zone *time.Location) (string, *report.Restoration) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "restored.db")
-	result, err := transfer.Restore(context.Background(),
-		transfer.RestoreOptions{SQLite: path, Base: base, Postgres: url, Schema: schema, NaiveZone: zone})
+	result, err := restore.Run(context.Background(),
+		restore.Options{SQLite: path, Base: base, Postgres: url, Schema: schema, NaiveZone: zone})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,8 +165,8 @@ func TestRestoreWithBase(t *testing.T) {
 			url := pgtest.Database(t)
 			o := options(t, file, url)
 			o.Quarantine = true
-			migrate(t, o)
-			path, result := restore(t, url, file)
+			mustMigrate(t, o)
+			path, result := mustRestore(t, url, file)
 			wantSameDump(t, dump(t, path), dump(t, file))
 			if !result.Receipt.SameBytes {
 				t.Errorf("got receipt %+v, want the same bytes", result.Receipt)
@@ -189,12 +190,12 @@ func TestRestoreFixedPoint(t *testing.T) {
 			first, second := pgtest.Database(t), pgtest.Database(t)
 			o := options(t, file, first)
 			o.Quarantine = true
-			migrate(t, o)
-			path, _ := restore(t, first, "")
+			mustMigrate(t, o)
+			path, _ := mustRestore(t, first, "")
 			o = options(t, path, second)
 			o.Quarantine = true
-			migrate(t, o)
-			again, _ := restore(t, second, "")
+			mustMigrate(t, o)
+			again, _ := mustRestore(t, second, "")
 			wantSameDump(t, dump(t, again), dump(t, path))
 			for _, table := range slices.Sorted(maps.Keys(flujoTables)) {
 				if table == "flujo_schema_versions" {
@@ -215,8 +216,8 @@ func TestRestoreFixedPoint(t *testing.T) {
 func TestRestoreFormat(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	migrate(t, options(t, fixture, url))
-	path, result := restore(t, url, "")
+	mustMigrate(t, options(t, fixture, url))
+	path, result := mustRestore(t, url, "")
 	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&immutable=1")
 	if err != nil {
 		t.Fatal(err)
@@ -322,18 +323,18 @@ func TestRestoreAfterWrites(t *testing.T) {
 	defer db.Close()
 	runs := queryColumn(t, db, "SELECT run_id FROM runs ORDER BY run_id")
 	url := pgtest.Database(t)
-	migrate(t, options(t, fixture, url))
+	mustMigrate(t, options(t, fixture, url))
 	conn := connect(t, url)
 	run(t, conn, flujoWrites(runs[0], runs[1])...)
 	before := dump(t, fixture)
 	for name, base := range map[string]string{"without base": "", "with base": fixture} {
 		t.Run(name, func(t *testing.T) {
-			path, result := restore(t, url, base)
+			path, result := mustRestore(t, url, base)
 			got := dump(t, path)
 			// Migrating the file again yields the same rows, except for JSON null and NULL, which Flujo does not
 			// distinguish.
 			second := pgtest.Database(t)
-			migrate(t, options(t, path, second))
+			mustMigrate(t, options(t, path, second))
 			run(t, connect(t, second), "UPDATE flujo.workflow_state SET last_step_output = 'null' WHERE run_id = 'new'")
 			run(t, connect(t, second),
 				"UPDATE flujo.steps SET output = 'null' WHERE id = (SELECT min(id) FROM flujo.steps WHERE run_id = '"+
@@ -377,58 +378,58 @@ func TestRestoreAfterWrites(t *testing.T) {
 func TestRestoreRefuses(t *testing.T) {
 	t.Parallel()
 	filled := pgtest.Database(t)
-	migrate(t, options(t, fixture, filled))
+	mustMigrate(t, options(t, fixture, filled))
 	for _, tc := range []struct {
 		name  string
-		o     func(t *testing.T, o *transfer.RestoreOptions)
+		o     func(t *testing.T, o *restore.Options)
 		kind  clierr.Kind
 		words []string
 	}{
-		{"a target that exists", func(t *testing.T, o *transfer.RestoreOptions) { touch(t, o.SQLite) }, clierr.Refused,
+		{"a target that exists", func(t *testing.T, o *restore.Options) { touch(t, o.SQLite) }, clierr.Refused,
 			[]string{"already exists", "restore does not overwrite files"}},
-		{"a -wal of the target", func(t *testing.T, o *transfer.RestoreOptions) { touch(t, o.SQLite+"-wal") },
+		{"a -wal of the target", func(t *testing.T, o *restore.Options) { touch(t, o.SQLite+"-wal") },
 			clierr.Refused, []string{"-wal\" already exists"}},
-		{"a dangling link", func(t *testing.T, o *transfer.RestoreOptions) {
+		{"a dangling link", func(t *testing.T, o *restore.Options) {
 			if err := os.Symlink("nowhere", o.SQLite); err != nil {
 				t.Fatal(err)
 			}
 		}, clierr.Refused, []string{"already exists"}},
-		{"a missing folder", func(t *testing.T, o *transfer.RestoreOptions) { o.SQLite += "/nowhere/new.db" },
+		{"a missing folder", func(t *testing.T, o *restore.Options) { o.SQLite += "/nowhere/new.db" },
 			clierr.Usage, []string{"folder"}},
-		{"no schema", func(t *testing.T, o *transfer.RestoreOptions) { o.Schema = "elsewhere" }, clierr.Refused,
+		{"no schema", func(t *testing.T, o *restore.Options) { o.Schema = "elsewhere" }, clierr.Refused,
 			[]string{"none of Flujo's tables"}},
-		{"another schema", func(t *testing.T, o *transfer.RestoreOptions) {
+		{"another schema", func(t *testing.T, o *restore.Options) {
 			o.Postgres = pgtest.Database(t)
 			run(t, connect(t, o.Postgres), "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
 		}, clierr.Refused, []string{"differ from Flujo"}},
-		{"an unknown column", func(t *testing.T, o *transfer.RestoreOptions) {
+		{"an unknown column", func(t *testing.T, o *restore.Options) {
 			o.Postgres = pgtest.Database(t)
-			initialize(t, o.Postgres, "")
+			mustInitialize(t, o.Postgres, "")
 			run(t, connect(t, o.Postgres), "ALTER TABLE flujo.steps ADD COLUMN later text")
 		}, clierr.Refused, []string{"steps.later", "would be lost"}},
-		{"NaN in a column that is NOT NULL", func(t *testing.T, o *transfer.RestoreOptions) {
+		{"NaN in a column that is NOT NULL", func(t *testing.T, o *restore.Options) {
 			o.Postgres = pgtest.Database(t)
-			migrate(t, options(t, fixture, o.Postgres))
+			mustMigrate(t, options(t, fixture, o.Postgres))
 			run(t, connect(t, o.Postgres), "UPDATE flujo.evaluations SET score = 'NaN' WHERE id = 3")
 		}, clierr.Refused, []string{`evaluations "3", column score: NaN`}},
-		{"a timestamp that Python cannot parse", func(t *testing.T, o *transfer.RestoreOptions) {
+		{"a timestamp that Python cannot parse", func(t *testing.T, o *restore.Options) {
 			o.Postgres = pgtest.Database(t)
-			migrate(t, options(t, fixture, o.Postgres))
+			mustMigrate(t, options(t, fixture, o.Postgres))
 			run(t, connect(t, o.Postgres), "UPDATE flujo.steps SET created_at = 'infinity' WHERE id = 3")
 		}, clierr.Refused, []string{`steps "3", column created_at`, "years 1 to 9999"}},
-		{"a base that is another file", func(t *testing.T, o *transfer.RestoreOptions) {
+		{"a base that is another file", func(t *testing.T, o *restore.Options) {
 			o.Base = changed(t, "DELETE FROM evaluations WHERE id = 3")
 		}, clierr.Refused, []string{"not the file that was migrated", "evaluations", "--merge"}},
-		{"a base without a receipt", func(t *testing.T, o *transfer.RestoreOptions) {
+		{"a base without a receipt", func(t *testing.T, o *restore.Options) {
 			o.Postgres, o.Base = pgtest.Database(t), fixture
-			initialize(t, o.Postgres, "")
+			mustInitialize(t, o.Postgres, "")
 		}, clierr.Refused, []string{"no receipt", "without --base"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			o := transfer.RestoreOptions{SQLite: filepath.Join(t.TempDir(), "new.db"), Postgres: filled, Schema: schema}
+			o := restore.Options{SQLite: filepath.Join(t.TempDir(), "new.db"), Postgres: filled, Schema: schema}
 			tc.o(t, &o)
-			_, err := transfer.Restore(context.Background(), o)
+			_, err := restore.Run(context.Background(), o)
 			if clierr.KindOf(err) != tc.kind || err == nil {
 				t.Fatalf("got error %v, want kind %d", err, tc.kind)
 			}
@@ -463,10 +464,10 @@ func wantNoTemporaryFile(t testing.TB, folder string) {
 func TestRestoreDryRun(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	migrate(t, options(t, fixture, url))
+	mustMigrate(t, options(t, fixture, url))
 	path := filepath.Join(t.TempDir(), "new.db")
-	result, err := transfer.Restore(context.Background(),
-		transfer.RestoreOptions{SQLite: path, Postgres: url, Schema: schema, DryRun: true})
+	result, err := restore.Run(context.Background(),
+		restore.Options{SQLite: path, Postgres: url, Schema: schema, DryRun: true})
 	if err != nil || result.Done || !result.DryRun || result.File.SHA256 == "" {
 		t.Fatalf("got %+v and error %v, want a dry run with a SHA-256", result, err)
 	}
@@ -481,23 +482,23 @@ func TestRestoreDryRun(t *testing.T) {
 func TestRestoreTemporaryFile(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	migrate(t, options(t, fixture, url))
+	mustMigrate(t, options(t, fixture, url))
 	path := filepath.Join(t.TempDir(), "restored.db")
 	for _, end := range []string{"", "-wal", "-journal"} {
 		touch(t, filepath.Join(filepath.Dir(path), ".restored.db.flujo-port-restore"+end))
 	}
-	o := transfer.RestoreOptions{SQLite: path, Postgres: url, Schema: schema}
-	o.OnProgress = func(p transfer.Progress) {
-		if p.Phase == transfer.PhaseVerify {
+	o := restore.Options{SQLite: path, Postgres: url, Schema: schema}
+	o.OnProgress = func(p progress.Event) {
+		if p.Phase == progress.Verify {
 			other := o
 			other.OnProgress = nil
-			if _, err := transfer.Restore(context.Background(), other); clierr.KindOf(err) != clierr.Failed ||
+			if _, err := restore.Run(context.Background(), other); clierr.KindOf(err) != clierr.Failed ||
 				!strings.Contains(err.Error(), "being restored by another run") {
 				t.Errorf("got error %v from a second run, want a failure", err)
 			}
 		}
 	}
-	if _, err := transfer.Restore(context.Background(), o); err != nil {
+	if _, err := restore.Run(context.Background(), o); err != nil {
 		t.Fatal(err)
 	}
 	wantAloneInFolder(t, path)
@@ -507,19 +508,19 @@ func TestRestoreTemporaryFile(t *testing.T) {
 func TestRestoreInterrupted(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	migrate(t, options(t, fixture, url))
-	for _, phase := range []string{transfer.PhaseConnect, transfer.PhaseRead, transfer.PhaseIndexes,
-		transfer.PhaseVerify} {
-		t.Run(phase, func(t *testing.T) {
+	mustMigrate(t, options(t, fixture, url))
+	for _, phase := range []progress.Phase{progress.Connect, progress.Read, progress.Indexes,
+		progress.Verify} {
+		t.Run(string(phase), func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			path := filepath.Join(t.TempDir(), "new.db")
-			_, err := transfer.Restore(ctx, transfer.RestoreOptions{
+			_, err := restore.Run(ctx, restore.Options{
 				SQLite:   path,
 				Postgres: url,
 				Schema:   schema,
-				OnProgress: func(p transfer.Progress) {
+				OnProgress: func(p progress.Event) {
 					if p.Phase == phase {
 						cancel()
 					}
@@ -547,10 +548,10 @@ func TestRestoreDiskFull(t *testing.T) {
 	}
 	t.Cleanup(func() { unmount(folder) })
 	url := pgtest.Database(t)
-	migrate(t, options(t, fixture, url))
+	mustMigrate(t, options(t, fixture, url))
 	for _, base := range []string{"", fixture} {
-		_, err := transfer.Restore(context.Background(),
-			transfer.RestoreOptions{SQLite: filepath.Join(folder, "new.db"), Base: base, Postgres: url, Schema: schema})
+		_, err := restore.Run(context.Background(),
+			restore.Options{SQLite: filepath.Join(folder, "new.db"), Base: base, Postgres: url, Schema: schema})
 		if clierr.KindOf(err) != clierr.Failed ||
 			!strings.Contains(err.Error(), "full") && !strings.Contains(err.Error(), "no space left") {
 			t.Errorf("got error %v, want a full disk", err)
@@ -569,9 +570,9 @@ func TestRestoreOtherTables(t *testing.T) {
 		"INSERT INTO other VALUES (1, x'00ff')",
 		"UPDATE runs SET final_context_blob = '{}'")
 	url := pgtest.Database(t)
-	migrate(t, options(t, file, url))
+	mustMigrate(t, options(t, file, url))
 	run(t, connect(t, url), "UPDATE flujo.steps SET status = 'later' WHERE id = 3")
-	path, _ := restore(t, url, file)
+	path, _ := mustRestore(t, url, file)
 	want := dump(t, file)
 	for i, row := range want["steps"] {
 		if strings.Contains(row, "id=integer 3 ") {
@@ -598,9 +599,9 @@ func TestRestoreOriginals(t *testing.T) {
 	url := pgtest.Database(t)
 	o := options(t, file, url)
 	o.Quarantine = true
-	migrate(t, o)
+	mustMigrate(t, o)
 	run(t, connect(t, url), "UPDATE flujo.steps SET status = 'later' WHERE id = 2")
-	path, result := restore(t, url, "")
+	path, result := mustRestore(t, url, "")
 	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&immutable=1")
 	if err != nil {
 		t.Fatal(err)
@@ -633,8 +634,8 @@ func TestRestoreOriginals(t *testing.T) {
 func TestRestoreWarnings(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	migrate(t, options(t, fixture, url))
-	_, result := restore(t, url, changed(t, "UPDATE sqlite_sequence SET seq = seq", "VACUUM"))
+	mustMigrate(t, options(t, fixture, url))
+	_, result := mustRestore(t, url, changed(t, "UPDATE sqlite_sequence SET seq = seq", "VACUUM"))
 	if notes := strings.Join(result.Notes, "; "); !strings.Contains(notes, "the base's checksum differs") ||
 		len(result.Warnings) != 0 {
 		t.Errorf("got notes %s and warnings %q, want a note on the base", notes, result.Warnings)
@@ -644,7 +645,7 @@ func TestRestoreWarnings(t *testing.T) {
 		"":      "the new file has none",
 		fixture: "the new file contains the rows of the base",
 	} {
-		_, result := restore(t, url, base)
+		_, result := mustRestore(t, url, base)
 		if warnings := strings.Join(result.Warnings, "; "); !strings.Contains(warnings, "no table evaluations") ||
 			!strings.Contains(warnings, words) {
 			t.Errorf("got warnings %s, want %q", warnings, words)

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/initialize"
 	"flujo-port/internal/pgtest"
-	"flujo-port/internal/transfer"
 )
 
 // flujoTables holds the columns of the tables that Flujo itself creates in PostgreSQL. The letters are types: T is
@@ -110,7 +110,7 @@ func wantStatements() []string {
 func TestSchemaIsFlujos(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	migrate(t, options(t, fixture, url))
+	mustMigrate(t, options(t, fixture, url))
 	dump, err := exec.Command(pgtest.Client(t, url, "pg_dump"), "--schema-only", "--no-owner", "--no-privileges",
 		"--exclude-table", "flujo.flujo_port_receipts", "--dbname", url).Output()
 	if err != nil {
@@ -143,7 +143,7 @@ func TestSchemaIsFlujos(t *testing.T) {
 func TestSchemaExists(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	initialize(t, url, "")
+	mustInitialize(t, url, "")
 	conn := connect(t, url)
 	if got := one(t, conn, "SELECT count(*) FROM information_schema.schemata WHERE schema_name = 'flujo'"); got != "1" {
 		t.Error("the schema flujo does not exist")
@@ -159,16 +159,16 @@ func TestInitIsSafeToRepeat(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	ctx := context.Background()
-	o := transfer.InitOptions{Postgres: url, Schema: schema, WithoutPGVector: true}
-	first, err := transfer.Init(ctx, o)
+	o := initialize.Options{Postgres: url, Schema: schema, WithoutPGVector: true}
+	first, err := initialize.Run(ctx, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(first.Created) != 9 || len(first.Existing) != 0 { // the schema, seven tables of state, flujo_schema_versions
 		t.Errorf("got made %v and found %v, want 9 made", first.Created, first.Existing)
 	}
-	migrate(t, options(t, fixture, url))
-	again, err := transfer.Init(ctx, o)
+	mustMigrate(t, options(t, fixture, url))
+	again, err := initialize.Run(ctx, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +179,7 @@ func TestInitIsSafeToRepeat(t *testing.T) {
 		t.Errorf("got %s steps after the second init, want 213", got)
 	}
 	o.GrantTo = "nobody of that name"
-	if _, err := transfer.Init(ctx, o); clierr.KindOf(err) != clierr.Usage ||
+	if _, err := initialize.Run(ctx, o); clierr.KindOf(err) != clierr.Usage ||
 		!strings.Contains(err.Error(), "does not exist") {
 		t.Errorf("got error %v for an unknown role, want a usage error", err)
 	}
@@ -191,7 +191,7 @@ func TestInitGrants(t *testing.T) {
 	url := pgtest.Database(t)
 	role := pgtest.Role(t, url, "")
 	name := one(t, connect(t, role), "SELECT current_user")
-	initialize(t, url, name)
+	mustInitialize(t, url, name)
 	conn := connect(t, cutover(t, role).Reveal())
 	run(t, conn,
 		"CREATE TABLE IF NOT EXISTS flujo_schema_versions (version integer PRIMARY KEY)",
@@ -216,7 +216,7 @@ func TestLockTimeoutNamesTheHolder(t *testing.T) {
 func TestLockTimeoutOnTableInUse(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	initialize(t, url, "")
+	mustInitialize(t, url, "")
 	run(t, connect(t, url),
 		"SET application_name = 'flujo-pod-3'",
 		"BEGIN",

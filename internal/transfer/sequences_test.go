@@ -41,7 +41,7 @@ func TestNextInsertIsTried(t *testing.T) {
 		})
 	}
 	url := pgtest.Database(t)
-	migrate(t, options(t, fixture, url))
+	mustMigrate(t, options(t, fixture, url))
 	if got := one(t, connect(t, url), "SELECT count(*) FROM flujo.runs WHERE run_id LIKE '%probe%'"); got != "0" {
 		t.Errorf("got %s rows of the trial, want 0", got)
 	}
@@ -52,7 +52,7 @@ func TestNextInsertIsTried(t *testing.T) {
 func TestCutoverAddressOfOtherTables(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	initialize(t, url, "")
+	mustInitialize(t, url, "")
 	run(t, connect(t, url), "SET allow_system_table_mods = on", "CREATE TABLE pg_catalog.runs (run_id text)")
 	wantError(t, options(t, fixture, url), clierr.Refused, `finds table "runs" in schema "pg_catalog", not in "flujo"`)
 }

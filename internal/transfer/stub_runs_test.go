@@ -69,7 +69,7 @@ func TestStubRuns(t *testing.T) {
 	o.Strict = true
 	wantStrict(t, o, plural(len(want), "stub run"))
 	o.Strict = false
-	result := migrate(t, o)
+	result := mustMigrate(t, o)
 	conn := connect(t, url)
 	run(t, conn, "SET TimeZone = 'UTC'")
 	for id, row := range want {
@@ -182,7 +182,7 @@ func TestDerivedTraces(t *testing.T) {
 
 	url := pgtest.Database(t)
 	o := options(t, path, url)
-	result := migrate(t, o)
+	result := mustMigrate(t, o)
 	conn := connect(t, url)
 	for run, tree := range want {
 		got := decode(one(t, conn, "SELECT (SELECT trace_data FROM flujo.traces WHERE run_id = $1)", run))

@@ -60,7 +60,7 @@ func TestNaiveTimestamps(t *testing.T) {
 			o := options(t, path, url)
 			o.NaiveZone, o.Strict = c.zone, c.zone != nil // with a zone, --strict accepts naive timestamps
 			found := collectFindings(&o)
-			result := migrate(t, o)
+			result := mustMigrate(t, o)
 			wantReport(t, result, *found, nil)
 			conn := connect(t, url)
 			wantOriginalRows(t, conn, nil)
@@ -335,7 +335,7 @@ func TestInferredTimes(t *testing.T) {
 	url := pgtest.Database(t)
 	o := options(t, path, url)
 	found := collectFindings(&o)
-	migrate(t, o)
+	mustMigrate(t, o)
 	conn := connect(t, url)
 	run(t, conn, "SET TimeZone = 'UTC'")
 	for i, w := range fallbacks {

@@ -289,7 +289,7 @@ func TestValuesContract(t *testing.T) {
 			url := pgtest.Database(t)
 			o := options(t, path, url)
 			found := collectFindings(&o)
-			result := migrate(t, o)
+			result := mustMigrate(t, o)
 			conn := connect(t, url)
 			run(t, conn, "SET TimeZone = 'UTC'")
 			var wantOriginals []originalRow
@@ -356,7 +356,7 @@ func wantDryRunAndStrict(t *testing.T, path string, changedCells int) {
 	o := options(t, path, url)
 	o.DryRun = true
 	found := collectFindings(&o)
-	if result := migrate(t, o); len(*found) != changedCells || result.Originals != int64(changedCells) ||
+	if result := mustMigrate(t, o); len(*found) != changedCells || result.Originals != int64(changedCells) ||
 		result.Committed {
 		t.Errorf("got %d findings, %d originals and committed %v from the dry run, want %d changed cells", len(*found),
 			result.Originals, result.Committed, changedCells)

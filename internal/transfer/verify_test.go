@@ -14,13 +14,15 @@ import (
 	"time"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/initialize"
 	"flujo-port/internal/pgtest"
+	"flujo-port/internal/progress"
 	"flujo-port/internal/report"
-	"flujo-port/internal/transfer"
+	"flujo-port/internal/verify"
 )
 
 // verify compares a file with a database and returns the report and the differences.
-func verify(t testing.TB, file, url string) (*report.Verification, []report.Difference, error) {
+func runVerify(t testing.TB, file, url string) (*report.Verification, []report.Difference, error) {
 	t.Helper()
 	return verifyIn(t, file, url, nil)
 }
@@ -29,7 +31,7 @@ func verify(t testing.TB, file, url string) (*report.Verification, []report.Diff
 func verifyIn(t testing.TB, file, url string, zone *time.Location) (*report.Verification, []report.Difference, error) {
 	t.Helper()
 	var differences []report.Difference
-	result, err := transfer.Verify(context.Background(), transfer.VerifyOptions{
+	result, err := verify.Run(context.Background(), verify.Options{
 		SQLite: file, Postgres: url, Schema: schema, NaiveZone: zone,
 		OnDifference: func(d report.Difference) { differences = append(differences, d) },
 	})
@@ -43,7 +45,7 @@ func wantVerdict(
 	kind clierr.Kind,
 ) (*report.Verification, []report.Difference) {
 	t.Helper()
-	result, differences, err := verify(t, file, url)
+	result, differences, err := runVerify(t, file, url)
 	if kind == 0 && err != nil || kind != 0 && clierr.KindOf(err) != kind || result == nil {
 		t.Fatalf("got error %v, want kind %d", err, kind)
 	}
@@ -73,7 +75,7 @@ func TestVerifyEqual(t *testing.T) {
 			url := pgtest.Database(t)
 			o := options(t, file, url)
 			o.Quarantine = true
-			migrate(t, o)
+			mustMigrate(t, o)
 			result, differences := wantVerdict(t, file, url, report.Equal, 0)
 			if len(differences) != 0 || !result.Receipt.SameBytes || result.Receipt.Verify != "content" {
 				t.Errorf("got %d differences and receipt %+v, want none and the same bytes", len(differences),
@@ -159,7 +161,7 @@ func TestVerifyDrift(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			migrate(t, options(t, fixture, url))
+			mustMigrate(t, options(t, fixture, url))
 			run(t, connect(t, url), tc.statements...)
 			result, differences := wantVerdict(t, fixture, url, report.Drift, 0)
 			c := comparison(t, result, tc.table)
@@ -185,7 +187,7 @@ func TestVerifyDrift(t *testing.T) {
 func TestVerifyUpdatedToTheSame(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	migrate(t, options(t, fixture, url))
+	mustMigrate(t, options(t, fixture, url))
 	run(t, connect(t, url), "UPDATE flujo.steps SET output = output::text::jsonb", "VACUUM (FULL, FREEZE) flujo.runs")
 	wantVerdict(t, fixture, url, report.Equal, 0)
 }
@@ -211,8 +213,8 @@ func TestVerifyCopyMismatch(t *testing.T) {
 			url := pgtest.Database(t)
 			tamperer(t, url)(tc.damage)
 			o := options(t, fixture, url)
-			o.Verify = transfer.VerifyCounts
-			migrate(t, o)
+			o.Verify = report.VerifyCounts
+			mustMigrate(t, o)
 			run(t, connect(t, url), tc.since)
 			result, _ := wantVerdict(t, fixture, url, report.CopyMismatch, clierr.Mismatch)
 			if c := comparison(t, result, tc.table); c.Mismatched != tc.bad {
@@ -227,21 +229,21 @@ func TestVerifyAfterCounts(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	o := options(t, fixture, url)
-	o.Verify = transfer.VerifyCounts
-	migrate(t, o)
+	o.Verify = report.VerifyCounts
+	mustMigrate(t, o)
 	wantVerdict(t, fixture, url, report.Equal, 0)
 	run(t, connect(t, url), "DELETE FROM flujo.evaluations WHERE id = 3")
 	result, _ := wantVerdict(t, fixture, url, report.Drift, 0)
 	if c := comparison(t, result, "evaluations"); c.Deleted != 1 {
 		t.Errorf("got %+v, want 1 deleted", c)
 	}
-	_, _, err := verify(t, changed(t, "VACUUM"), url) // the same rows in other bytes; the receipt has no digests
+	_, _, err := runVerify(t, changed(t, "VACUUM"), url) // the same rows in other bytes; the receipt has no digests
 	if clierr.KindOf(err) != clierr.Refused {
 		t.Errorf("got error %v, want a refusal", err)
 	}
 	url = pgtest.Database(t)
 	o.Postgres, o.Cutover = url, cutover(t, url)
-	migrate(t, o)
+	mustMigrate(t, o)
 	wantVerdict(t, changed(t, "VACUUM"), url, report.Equal, 0) // without drift, equal rows are enough
 }
 
@@ -250,14 +252,14 @@ func TestVerifyAfterCounts(t *testing.T) {
 func TestVerifySourceMismatch(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	migrate(t, options(t, fixture, url))
+	mustMigrate(t, options(t, fixture, url))
 	for name, statement := range map[string]string{
 		"an extra row":  "INSERT INTO system_state VALUES ('new', '1', '2026-01-05T09:00:00+00:00')",
 		"a missing row": "DELETE FROM evaluations WHERE id = 3",
 		"another cell":  "UPDATE steps SET step_name = step_name || '!' WHERE id = 7",
 	} {
 		t.Run(name, func(t *testing.T) {
-			result, differences, err := verify(t, changed(t, statement), url)
+			result, differences, err := runVerify(t, changed(t, statement), url)
 			if clierr.KindOf(err) != clierr.Refused || result == nil || result.Verdict != report.SourceMismatch ||
 				len(differences) != 0 {
 				t.Fatalf("got %d differences, %+v and error %v, want a source mismatch", len(differences), result, err)
@@ -278,7 +280,7 @@ func TestVerifySourceMismatch(t *testing.T) {
 func TestVerifyWithoutReceipt(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	migrate(t, options(t, fixture, url))
+	mustMigrate(t, options(t, fixture, url))
 	conn := connect(t, url)
 	run(t, conn, "DROP TABLE flujo.flujo_port_receipts")
 	wantVerdict(t, fixture, url, report.Equal, 0)
@@ -294,7 +296,7 @@ func TestVerifyWithoutReceipt(t *testing.T) {
 func TestVerifyAsReader(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	migrate(t, options(t, fixture, url))
+	mustMigrate(t, options(t, fixture, url))
 	reader := pgtest.Role(t, url, "")
 	conn := connect(t, url)
 	name := one(t, connect(t, reader), "SELECT current_user")
@@ -306,7 +308,7 @@ func TestVerifyAsReader(t *testing.T) {
 	run(t, conn,
 		"ALTER TABLE flujo.steps ENABLE ROW LEVEL SECURITY",
 		"CREATE POLICY few ON flujo.steps USING (id < 10)")
-	if _, _, err := verify(t, fixture, reader); err == nil || !strings.Contains(err.Error(), "row-level security") {
+	if _, _, err := runVerify(t, fixture, reader); err == nil || !strings.Contains(err.Error(), "row-level security") {
 		t.Errorf("got error %v, want one on row-level security", err)
 	}
 }
@@ -315,10 +317,10 @@ func TestVerifyAsReader(t *testing.T) {
 func TestVerifyOnStandby(t *testing.T) {
 	t.Parallel()
 	primary, standby := pgtest.PrimaryAndStandby(t)
-	migrate(t, options(t, fixture, primary))
+	mustMigrate(t, options(t, fixture, primary))
 	deadline := time.Now().Add(time.Minute)
 	for {
-		result, _, err := verify(t, fixture, standby)
+		result, _, err := runVerify(t, fixture, standby)
 		if err == nil && result.Verdict == report.Equal {
 			return
 		}
@@ -332,9 +334,9 @@ func TestVerifyOnStandby(t *testing.T) {
 func TestVerifyAsGrantedRole(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	migrate(t, options(t, fixture, url))
+	mustMigrate(t, options(t, fixture, url))
 	app := pgtest.Role(t, url, "")
-	_, err := transfer.Init(context.Background(), transfer.InitOptions{
+	_, err := initialize.Run(context.Background(), initialize.Options{
 		Postgres:        url,
 		Schema:          schema,
 		WithoutPGVector: true,
@@ -352,7 +354,7 @@ func TestVerifyOriginals(t *testing.T) {
 	url, file := pgtest.Database(t), repairedFile(t)
 	o := options(t, file, url)
 	o.Quarantine = true
-	migrate(t, o)
+	mustMigrate(t, o)
 	conn := connect(t, url)
 	result, _ := wantVerdict(t, file, url, report.Equal, 0)
 	if c := comparison(t, result, "flujo_port_originals"); !c.Match || c.InFile == 0 || c.InFile != c.InPostgres {
@@ -369,9 +371,9 @@ func TestVerifyOriginals(t *testing.T) {
 func TestVerifyDroppedTable(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	migrate(t, options(t, fixture, url))
+	mustMigrate(t, options(t, fixture, url))
 	run(t, connect(t, url), "DROP TABLE flujo.spans")
-	_, _, err := verify(t, fixture, url)
+	_, _, err := runVerify(t, fixture, url)
 	if clierr.KindOf(err) != clierr.Mismatch || !strings.Contains(err.Error(), "no longer has these tables: spans") {
 		t.Errorf("got error %v, want a mismatch of spans", err)
 	}
@@ -388,7 +390,7 @@ func TestVerifyOtherTimezone(t *testing.T) {
 	}
 	o := options(t, file, url)
 	o.NaiveZone = berlin
-	migrate(t, o)
+	mustMigrate(t, o)
 	wantVerdict(t, file, url, report.Equal, 0)
 	result, differences, err := verifyIn(t, file, url, time.UTC)
 	if err != nil || result.Verdict != report.Equal || len(differences) != 0 ||
@@ -401,14 +403,14 @@ func TestVerifyOtherTimezone(t *testing.T) {
 func TestVerifyDamagedIndex(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	migrate(t, options(t, fixture, url))
+	mustMigrate(t, options(t, fixture, url))
 	conn := connect(t, url)
 	run(t, conn,
 		"UPDATE pg_index SET indisready = false WHERE indexrelid = 'flujo.steps_pkey'::regclass",
 		"UPDATE flujo.steps SET run_id = run_id, step_index = 99 WHERE id = 7",
 		"UPDATE pg_index SET indisready = true WHERE indexrelid = 'flujo.steps_pkey'::regclass",
 		"ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET enable_seqscan = off")
-	result, differences, err := verify(t, fixture, url)
+	result, differences, err := runVerify(t, fixture, url)
 	if clierr.KindOf(err) != clierr.Mismatch || len(differences) != 1 ||
 		!strings.Contains(differences[0].String(), "an index is damaged") {
 		t.Errorf("got differences %v, %+v and error %v, want one on a damaged index", differences, result, err)
@@ -419,11 +421,11 @@ func TestVerifyDamagedIndex(t *testing.T) {
 func TestVerifyFileWrittenMeanwhile(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.Database(t), copyOf(t, fixture)
-	migrate(t, options(t, file, url))
-	for _, phase := range []string{transfer.PhaseConnect, transfer.PhaseRead} {
+	mustMigrate(t, options(t, file, url))
+	for _, phase := range []progress.Phase{progress.Connect, progress.Read} {
 		written := false
-		_, err := transfer.Verify(context.Background(),
-			transfer.VerifyOptions{SQLite: file, Postgres: url, Schema: schema, OnProgress: func(p transfer.Progress) {
+		_, err := verify.Run(context.Background(),
+			verify.Options{SQLite: file, Postgres: url, Schema: schema, OnProgress: func(p progress.Event) {
 				if p.Phase == phase && !written {
 					written = true
 					commitTo(t, file, "UPDATE evaluations SET score = score + 1")
@@ -452,12 +454,12 @@ func commitTo(t testing.TB, file, statement string) {
 func TestReceiptsAreInOrder(t *testing.T) {
 	t.Parallel()
 	url, second := pgtest.Database(t), changed(t, "DELETE FROM evaluations WHERE id = 3")
-	migrate(t, options(t, fixture, url))
+	mustMigrate(t, options(t, fixture, url))
 	run(t, connect(t, url),
 		"UPDATE flujo.flujo_port_receipts SET migrated_at = migrated_at + interval '1 hour'",
 		"TRUNCATE flujo.runs, flujo.workflow_state, flujo.steps, flujo.spans, flujo.traces, flujo.evaluations, "+
 			"flujo.system_state")
-	migrate(t, options(t, second, url))
+	mustMigrate(t, options(t, second, url))
 	wantVerdict(t, second, url, report.Equal, 0)
 }
 
@@ -473,7 +475,7 @@ func TestPathWithInvalidUTF8(t *testing.T) {
 		t.Fatal(err)
 	}
 	url := pgtest.Database(t)
-	migrate(t, options(t, file, url))
+	mustMigrate(t, options(t, file, url))
 	wantVerdict(t, file, url, report.Equal, 0)
 }
 
@@ -481,12 +483,12 @@ func TestPathWithInvalidUTF8(t *testing.T) {
 func TestVerifyWithoutTables(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	_, _, err := verify(t, fixture, url)
+	_, _, err := runVerify(t, fixture, url)
 	if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "none of Flujo's tables") {
 		t.Errorf("got error %v, want a refusal", err)
 	}
 	run(t, connect(t, url), "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
-	_, _, err = verify(t, fixture, url)
+	_, _, err = runVerify(t, fixture, url)
 	if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "runs.run_id is integer, not text") {
 		t.Errorf("got error %v, want a refusal", err)
 	}
@@ -498,7 +500,7 @@ func TestReceipt(t *testing.T) {
 	url := pgtest.Database(t)
 	o := options(t, fixture, url)
 	o.Version = "v1.2.3"
-	result := migrate(t, o)
+	result := mustMigrate(t, o)
 	conn := connect(t, url)
 	for _, row := range result.Tables {
 		digest := one(t, conn, digestSQL(t, row.Name))
@@ -557,9 +559,9 @@ func TestReceiptWriters(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			if tc.exist {
-				initialize(t, url, "")
+				mustInitialize(t, url, "")
 			}
-			result := migrate(t, options(t, tc.file, url))
+			result := mustMigrate(t, options(t, tc.file, url))
 			conn := connect(t, url)
 			var many []string
 			for _, row := range result.Tables {

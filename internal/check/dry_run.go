@@ -1,0 +1,120 @@
+package check
+
+import (
+	"context"
+	"io"
+	"math"
+	"slices"
+	"strings"
+
+	"flujo-port/internal/clierr"
+	"flujo-port/internal/extract"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/receipt"
+	"flujo-port/internal/sink"
+)
+
+// tryMigration runs a migration without rows in the schema and rolls it back. It
+// finds problems that the catalog does not show, such as those of privileges,
+// row-level security or triggers. The tables are empty, so it holds its locks
+// only briefly.
+func (c *checker) tryMigration(ctx context.Context) error {
+	next := map[string]int64{} // read from the file before any lock is taken
+	for i := range c.format.Mappings {
+		tm := &c.format.Mappings[i]
+		if tm.Table.Serial() == "" {
+			continue
+		}
+		last, err := extract.LastID(ctx, c.snapshot, tm)
+		if err != nil {
+			return c.addError(ctx, "dry run", notRun, err)
+		}
+		next[tm.Table.Name] = min(max(last, 0), math.MaxInt64-1) + 1
+	}
+	tx, err := sink.Begin(ctx, c.options.Postgres, c.options.Schema, checkLockWait)
+	if err != nil {
+		return c.addError(ctx, "dry run", notRun, err)
+	}
+	defer tx.Rollback()
+	if err := c.dryRun(ctx, tx, next); err != nil {
+		if tx.IsClosed() {
+			return err
+		}
+		return c.addError(ctx, "dry run", notRun, err)
+	}
+	c.ok("dry run", "a migration without rows was run in the schema and rolled back")
+	return nil
+}
+
+// notRun is the text of a dry run that could not run.
+const notRun = "could not be run"
+
+// dryRun runs the steps of migrate.Run without rows. next has the next id of
+// each table with a serial column.
+func (c *checker) dryRun(ctx context.Context, tx *sink.Tx, next map[string]int64) error {
+	types := mapping.NewTypes(c.options.ExactFloats)
+	types.VectorSize = c.facts.vectorSize
+	schema, err := tx.Prepare(ctx, c.options.WithoutPGVector, types)
+	if err != nil {
+		return err
+	}
+	full, err := tx.TablesWithRows(ctx)
+	if err != nil {
+		return err
+	}
+	if len(full) > 0 {
+		return &clierr.Error{
+			Kind:    clierr.Refused,
+			Message: "another session wrote to the schema during the check: " + strings.Join(full, ", "),
+			Hint:    "stop the writer, and run check again",
+		}
+	}
+	if err := tx.Adapt(ctx, schema); err != nil {
+		return err
+	}
+	into := sink.Loader{Tx: tx, Schema: schema}
+	for _, table := range schema.Tables() {
+		for _, column := range table.Columns {
+			if !c.widened(table.Name, column, next) || types.Wide[table.Name+"."+column.Name] {
+				continue
+			}
+			if err := into.Widen(ctx, &table, column.Name); err != nil {
+				return err
+			}
+		}
+		if _, err := into.Copy(ctx, &table, noTuples{}); err != nil {
+			return err
+		}
+	}
+	if rows, cells := c.found.Findings.Count(); rows+cells > 0 {
+		if err := tx.EnsureOriginals(ctx, schema); err != nil {
+			return err
+		}
+	}
+	if err := tx.Finish(ctx, schema); err != nil {
+		return err
+	}
+	for _, table := range schema.Tables() {
+		if id := next[table.Name]; id > 0 {
+			if _, err := tx.SetSequence(ctx, &table, id, true); err != nil {
+				return err
+			}
+		}
+	}
+	if err := tx.CheckConstraints(ctx); err != nil {
+		return err
+	}
+	return receipt.Write(ctx, tx.Conn, &receipt.Receipt{})
+}
+
+// widened reports whether the file needs an integer column to be bigint.
+func (c *checker) widened(table string, column mapping.Column, next map[string]int64) bool {
+	return column.Serial && next[table] > math.MaxInt32 ||
+		slices.Contains(c.found.Findings.Widened, table+"."+column.Name)
+}
+
+// noTuples implements mapping.Tuples for a table without rows.
+type noTuples struct{}
+
+// Append implements mapping.Tuples.
+func (noTuples) Append(dst []byte) ([]byte, error) { return dst, io.EOF }

@@ -1,0 +1,464 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"flujo-port/internal/load"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/postgres"
+	"flujo-port/internal/report"
+
+	"github.com/dustin/go-humanize"
+)
+
+// checkLockWait is the lock timeout of check. Sessions that queue behind its
+// lock request wait no longer than this.
+const checkLockWait = time.Second
+
+// targetFacts are the facts that survey finds and other checks need.
+type targetFacts struct {
+	have        map[string]*postgres.TableShape // existing tables
+	differences []string                        // between the existing tables and Flujo's
+	empty       bool                            // the tables match Flujo's and have no rows, or do not exist
+	extension   *postgres.Extension             // nil if unknown or not needed
+	reached     bool                            // the cutover address leads to the schema
+	vectorSize  int                             // of the file's vectors
+}
+
+// survey checks the server and the schema. It closes its connection, since an
+// idle connection may be closed while the file is read.
+func (c *checker) survey(ctx context.Context) error {
+	c.group = report.GroupServer
+	conn, err := postgres.Open(ctx, c.options.Postgres, c.options.Schema)
+	if err != nil {
+		return c.addError(ctx, "reachable", notChecked, err)
+	}
+	conn.LockWait = checkLockWait
+	c.conn = conn
+	defer func() {
+		grace, cancel := postgres.CleanupContext()
+		defer cancel()
+		conn.End(grace)
+	}()
+	s := conn.Server
+	c.report.Target = &report.Target{Server: s.Name, Database: s.Database, Role: s.Role, Schema: c.options.Schema}
+	c.ok("reachable", "database %q as role %q", s.Database, s.Role)
+	if err := s.CheckVersion(); err != nil {
+		c.failure("version", "use PostgreSQL 13 or later", "PostgreSQL %s is older than 13", s.Name)
+		return nil
+	}
+	c.ok("version", "PostgreSQL %s", s.Name)
+	if err := c.server(ctx); err != nil {
+		return err
+	}
+	c.group = report.GroupTarget
+	if err := c.query(ctx, "schema", c.tables); err != nil {
+		return err
+	}
+	if c.options.WithoutPGVector {
+		return nil
+	}
+	return c.query(ctx, "pgvector", c.findExtension)
+}
+
+// hasServer reports whether survey could connect to a supported server.
+func (c *checker) hasServer() bool { return c.conn != nil && c.conn.Server.CheckVersion() == nil }
+
+// query runs part in a read-only transaction. An error of part becomes the
+// result with the given name. query returns an error only if the check must end:
+// the error of ctx, or a lost connection.
+func (c *checker) query(ctx context.Context, name string, part func(context.Context) error) error {
+	err := c.conn.Run(ctx, "ROLLBACK; BEGIN READ ONLY;"+c.conn.Settings())
+	if err != nil {
+		err = c.conn.WrapError("begin a snapshot", err)
+	} else {
+		err = part(ctx)
+	}
+	return c.queryResult(ctx, name, err)
+}
+
+func (c *checker) queryResult(ctx context.Context, name string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case c.conn.IsClosed():
+		return err
+	}
+	return c.addError(ctx, name, notChecked, err)
+}
+
+// server checks the server itself.
+func (c *checker) server(ctx context.Context) error {
+	s := c.conn.Server
+	if s.Encoding == "UTF8" {
+		c.ok("encoding", "UTF8")
+	} else {
+		c.failure("encoding", "use a database with ENCODING 'UTF8'",
+			"database %q has the encoding %s, which cannot store all of Flujo's text", s.Database, s.Encoding)
+	}
+	switch {
+	case s.Standby:
+		c.failure("primary", "connect to the primary", "the server is a standby, which is read-only")
+	case s.ReadOnly:
+		c.warning(
+			"primary",
+			"Flujo could not write: change default_transaction_read_only of the role or database",
+			"transactions are read-only by default",
+		)
+	default:
+		c.ok("primary", "the server accepts writes")
+	}
+	if s.Replica {
+		c.failure(
+			"foreign keys",
+			"reset it for this role and database",
+			"session_replication_role is not origin, so foreign keys would not be checked",
+		)
+	} else {
+		c.ok("foreign keys", "foreign keys are checked (session_replication_role is origin)")
+	}
+	c.tls(c.conn.TLS())
+	timeouts, err := c.conn.Timeouts(ctx) // before Settings switches them off
+	if err := c.queryResult(ctx, "timeouts", err); err != nil {
+		return err
+	}
+	if err == nil {
+		c.timeouts(timeouts)
+	}
+	if err := c.query(ctx, "privileges", c.privileges); err != nil {
+		return err
+	}
+	if err := c.query(ctx, "disk", c.space); err != nil {
+		return err
+	}
+	return c.query(ctx, "lz4", c.lz4)
+}
+
+func (c *checker) lz4(ctx context.Context) error {
+	lz4, err := c.conn.LZ4(ctx)
+	switch {
+	case err != nil:
+		return err
+	case lz4:
+		c.ok("lz4", "large values are compressed with lz4")
+	default:
+		c.warning(
+			"lz4",
+			"no action is required; the load takes longer (lz4 needs PostgreSQL 14 or later, built with lz4)",
+			"not available: large values are compressed with pglz",
+		)
+	}
+	return nil
+}
+
+func (c *checker) tls(t postgres.TLS) {
+	const verify = "use sslmode=verify-full, and sslrootcert if a private authority issued the certificate"
+	switch {
+	case t.Used && t.Checked:
+		c.ok("TLS", "%s, and the server's certificate is verified", t.Version)
+	case t.Used:
+		c.warning("TLS", verify, "%s, but the server's certificate is not verified", t.Version)
+	case t.Local:
+		c.ok("TLS", "not used: the connection does not leave this machine; a tunnel or proxy is not checked")
+	default:
+		c.warning("TLS", verify, "not used: the password and the rows cross the network unencrypted")
+	}
+}
+
+func (c *checker) privileges(ctx context.Context) error {
+	lacking, err := c.conn.MissingPrivileges(ctx)
+	if err != nil {
+		return err
+	}
+	if len(lacking) == 0 {
+		c.ok("privileges", "role %q has the privileges that a migration needs", c.conn.Server.Role)
+		return nil
+	}
+	c.failure(
+		"privileges",
+		fmt.Sprintf("grant them, or have an owner run \"flujo-port init --grant-to %s\" first", c.conn.Server.Role),
+		"role %q lacks %s",
+		c.conn.Server.Role,
+		strings.Join(lacking, ", "),
+	)
+	return nil
+}
+
+func (c *checker) timeouts(all []string) {
+	if len(all) == 0 {
+		c.ok("timeouts", "none that would end a long transaction")
+		return
+	}
+	c.warning(
+		"timeouts",
+		"no action is required for the migration, which disables them; they apply to Flujo's statements",
+		"set by the role, database or server: %s",
+		strings.Join(all, ", "),
+	)
+}
+
+// spaceFactor is the disk space that a migration may need on the server,
+// including indexes and write-ahead log, as a multiple of the file's size.
+const spaceFactor = 3
+
+// space compares the free disk space with what a migration may need. Both are
+// estimates, so the result is never an error.
+func (c *checker) space(ctx context.Context) error {
+	if c.report.Source == nil {
+		return nil
+	}
+	need := uint64(c.report.Source.Bytes) * spaceFactor
+	free, known := c.conn.FreeBytes(ctx)
+	switch {
+	case !known:
+		c.warning(
+			"disk",
+			"make sure that the server has that much free space",
+			"the free space on the server cannot be determined; up to %s may be needed",
+			humanize.IBytes(need),
+		)
+	case uint64(free) < need:
+		c.warning(
+			"disk",
+			"free disk space on the server; a migration that runs out of it is rolled back",
+			"%s free, up to %s may be needed",
+			humanize.IBytes(uint64(free)),
+			humanize.IBytes(need),
+		)
+	default:
+		c.ok("disk", "%s free, up to %s may be needed", humanize.IBytes(uint64(free)), humanize.IBytes(need))
+	}
+	return nil
+}
+
+// target checks, after the file was read, what a migration would do in the
+// schema.
+func (c *checker) target(ctx context.Context) error {
+	vector := c.pgvector()
+	writes := !c.conn.Server.Standby && c.conn.Server.Encoding == "UTF8"
+	if c.found != nil && c.facts.empty && vector && writes && !c.conn.Server.Replica && !c.lacksPrivileges() {
+		if err := c.tryMigration(ctx); err != nil {
+			return err
+		}
+	}
+	c.start(vector)
+	if c.found == nil || !c.facts.empty || !writes {
+		return nil
+	}
+	return c.estimate(ctx)
+}
+
+// tables checks the tables in the schema.
+func (c *checker) tables(ctx context.Context) error {
+	there, err := c.conn.HasSchema(ctx)
+	if err != nil {
+		return err
+	}
+	if !there {
+		c.facts.empty = true
+		c.ok("schema", "%q does not exist and will be created", c.options.Schema)
+		return nil
+	}
+	if c.lacksPrivileges() {
+		c.warning(
+			"schema",
+			"see the line on privileges",
+			"%q exists, but its tables cannot be inspected",
+			c.options.Schema,
+		)
+		return nil
+	}
+	if c.facts.have, err = c.conn.Inspect(ctx); err != nil {
+		return err
+	}
+	if c.facts.differences, err = c.conn.Differences(ctx, mapping.Tables, c.facts.have); err != nil {
+		return err
+	}
+	if len(c.facts.differences) > 0 {
+		c.failure(
+			"schema",
+			"name another schema with --schema, or move these tables to another schema",
+			"%q has tables that differ from Flujo's: %s",
+			c.options.Schema,
+			strings.Join(c.facts.differences, "; "),
+		)
+		return nil
+	}
+	full, err := c.conn.TablesWithRows(ctx)
+	switch {
+	case err != nil:
+		return err
+	case len(full) > 0:
+		c.failure(
+			"schema",
+			load.HoldsRowsHint,
+			"%q already holds rows (%s)",
+			c.options.Schema,
+			strings.Join(full, ", "),
+		)
+		return nil
+	case len(c.facts.have) == 0:
+		c.ok("schema", "%q exists without Flujo's tables, which will be created", c.options.Schema)
+	default:
+		c.ok("schema", "%q exists with %d of Flujo's tables, which are empty", c.options.Schema, len(c.facts.have))
+	}
+	c.facts.empty = true
+	return nil
+}
+
+func (c *checker) findExtension(ctx context.Context) error {
+	e, err := c.conn.Extension(ctx)
+	if err == nil {
+		c.facts.extension = &e
+	}
+	return err
+}
+
+// pgvector adds the result for the extension, and reports whether a migration
+// can use it or does not need it.
+func (c *checker) pgvector() (fit bool) {
+	var e postgres.Extension
+	switch {
+	case c.facts.extension != nil:
+		e = *c.facts.extension
+	case !c.options.WithoutPGVector:
+		return false // survey has added the error
+	}
+	memories := int64(0)
+	if c.found != nil {
+		for _, t := range c.found.Findings.Tables {
+			if t.Name == mapping.Memories {
+				memories = t.RowsRead
+			}
+		}
+	}
+	const without = "or migrate with --without-pgvector: Flujo then works without memory indexing"
+	switch {
+	case c.options.WithoutPGVector && memories > 0 && c.facts.have[mapping.Memories] == nil:
+		c.failure(
+			"pgvector",
+			load.MemoriesHint,
+			load.MemoriesMessage,
+			memories,
+		)
+		return false
+	case c.options.WithoutPGVector:
+		c.warning(
+			"pgvector",
+			"no action is required if Flujo's memory indexing is not used",
+			"not used (--without-pgvector)",
+		)
+	case e.Version != "" && !postgres.SupportsHNSW(e.Version):
+		c.failure(
+			"pgvector",
+			"install a newer version and run ALTER EXTENSION vector UPDATE, "+without,
+			"%s is installed, but Flujo's index requires 0.5 or later",
+			e.Version,
+		)
+		return false
+	case e.Version != "":
+		c.ok("pgvector", "%s is installed in schema %q", e.Version, e.Schema)
+	case e.Available == "":
+		c.failure("pgvector", "install it on the server, "+without, "not available on the server")
+		return false
+	case !e.Creatable:
+		c.failure(
+			"pgvector",
+			fmt.Sprintf(
+				"have a superuser run CREATE EXTENSION vector in database %q, %s",
+				c.conn.Server.Database,
+				without,
+			),
+			"%s is available, but role %q may not create it",
+			e.Available,
+			c.conn.Server.Role,
+		)
+		return false
+	case !postgres.SupportsHNSW(e.Available):
+		c.failure(
+			"pgvector",
+			"install a newer version, "+without,
+			"%s is available, but Flujo's index requires 0.5 or later",
+			e.Available,
+		)
+		return false
+	default:
+		c.ok("pgvector", "%s will be created", e.Available)
+	}
+	return true
+}
+
+// address connects by the cutover address and checks the session.
+func (c *checker) address(ctx context.Context) error {
+	trial, err := postgres.TryAddress(ctx, c.options.Cutover.Reveal())
+	if err != nil {
+		return c.addError(ctx, "cutover address", notChecked, err)
+	}
+	if trial.Pooled {
+		c.warning(
+			"pooler",
+			"connect to the server directly, or use session pooling that forwards the options parameter",
+			"the address leads to a pooler: the server's process id differs from the one announced at connect",
+		)
+	} else {
+		c.ok("pooler", "none")
+	}
+	err = trial.CheckSession(c.conn.Server, c.options.Schema)
+	if err == nil && c.facts.have[mapping.Runs] != nil {
+		err = trial.CheckSchema(c.options.Schema)
+	}
+	if err != nil {
+		return c.addError(ctx, "cutover address", notChecked, err)
+	}
+	c.facts.reached = true
+	c.ok("cutover address", "its search_path is %s", trial.SearchPath)
+	return nil
+}
+
+// start adds whether Flujo will start on the schema.
+func (c *checker) start(vector bool) {
+	var against []string
+	add := func(is bool, what string) {
+		if is {
+			against = append(against, what)
+		}
+	}
+	add(c.conn.Server.Standby, "the server accepts no writes")
+	add(c.conn.Server.Encoding != "UTF8", "the database's encoding cannot store all of its text")
+	add(len(c.facts.differences) > 0, "existing tables differ from Flujo's")
+	add(c.facts.extension != nil && !vector, "its migration 3 needs pgvector")
+	add(!c.facts.reached, "the cutover address does not lead to the schema")
+	add(c.lacksPrivileges(), "its role lacks privileges")
+	unknown := slices.DeleteFunc(slices.Clone(c.unknown), func(name string) bool {
+		return !slices.Contains([]string{"privileges", "schema", "pgvector", "dry run"}, name)
+	})
+	switch {
+	case len(against) > 0:
+		c.failure("Flujo startup", "see the lines above", "Flujo will not start: %s", strings.Join(against, ", "))
+	case len(unknown) > 0:
+		c.warning(
+			"Flujo startup",
+			"see the lines above",
+			"cannot be determined, because of %s",
+			strings.Join(unknown, ", "),
+		)
+	default:
+		c.ok(
+			"Flujo startup",
+			"Flujo will start: its %d migrations will be recorded, and its role has the required privileges",
+			len(mapping.SchemaVersions),
+		)
+	}
+}
+
+// lacksPrivileges reports whether the line on privileges is an error.
+func (c *checker) lacksPrivileges() bool {
+	return slices.ContainsFunc(
+		c.report.Results,
+		func(l report.CheckResult) bool { return l.Name == "privileges" && l.Status == report.Error },
+	)
+}

@@ -1,0 +1,145 @@
+package extract
+
+import (
+	"context"
+	"io"
+	"slices"
+
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/report"
+	"flujo-port/internal/rowdigest"
+	"flujo-port/internal/sqlite"
+)
+
+// EachFinding reads the tables with changes again and calls found once for each
+// rejected row, and once for each changed cell of other rows.
+func (r *Result) EachFinding(ctx context.Context, found func(mapping.Finding)) error {
+	o := r.Originals(ctx, found)
+	defer o.Close()
+	_, err := Discard{}.Copy(ctx, &mapping.Originals, o)
+	return err
+}
+
+// Originals returns the original values of all changed cells and rejected rows. It
+// reads the tables with changes again, and calls found, which may be nil, as
+// EachFinding does. The caller closes the result.
+func (r *Result) Originals(ctx context.Context, found func(mapping.Finding)) *Originals {
+	o := &Originals{ctx: ctx, result: r, onFinding: found}
+	if r.extraction.config.WithDigests {
+		o.hasher = rowdigest.NewHasher(&mapping.Originals)
+	}
+	for i := range r.extraction.config.Format.Mappings {
+		tm := &r.extraction.config.Format.Mappings[i]
+		changed := func(c report.Change) bool { return c.Table == tm.Table.Name }
+		if slices.ContainsFunc(r.Findings.Changes, changed) {
+			o.mappings = append(o.mappings, tm)
+		}
+	}
+	return o
+}
+
+// Originals yields a tuple of mapping.Originals for each cell that was changed or
+// belongs to a rejected row, table by table. It implements mapping.Tuples.
+type Originals struct {
+	ctx       context.Context
+	result    *Result
+	onFinding func(mapping.Finding)   // may be nil
+	mappings  []*mapping.TableMapping // tables that were not read yet
+	tuples    *tuples                 // of the current table; nil between tables
+	row       []sqlite.Value          // the current row
+	changes   []mapping.Change        // its remaining changes
+	scratch   []byte
+	count     int64
+	hasher    *rowdigest.Hasher // may be nil
+}
+
+// Count returns the number of tuples so far.
+func (o *Originals) Count() int64 { return o.count }
+
+// Digest returns the digest of the tuples so far. It is computed only if
+// Config.WithDigests is set; otherwise ok is false.
+func (o *Originals) Digest() (d rowdigest.Digest, ok bool) {
+	if o.hasher == nil {
+		return d, false
+	}
+	return o.hasher.Digest(), true
+}
+
+// Append implements mapping.Tuples.
+func (o *Originals) Append(dst []byte) ([]byte, error) {
+	for len(o.changes) == 0 {
+		if err := o.read(); err != nil {
+			return dst, err
+		}
+	}
+	c := o.changes[0]
+	o.changes = o.changes[1:]
+	o.count++
+	converter := o.tuples.converter
+	out := mapping.AppendOriginal(dst, converter.Mapping.Table.Name, converter.Key(o.row), o.row[0].Int, c)
+	if o.hasher != nil {
+		o.hasher.Add(out[len(dst):])
+	}
+	return out, nil
+}
+
+// read converts the next row again and sets its changes.
+func (o *Originals) read() error {
+	if o.tuples == nil {
+		if len(o.mappings) == 0 {
+			return io.EOF
+		}
+		if err := o.open(); err != nil {
+			return err
+		}
+	}
+	row, err := o.tuples.rows.Next()
+	if err == io.EOF {
+		o.Close()
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	converter := o.tuples.converter
+	if o.scratch, _, err = converter.Append(o.scratch[:0], row); err != nil {
+		return err
+	}
+	o.row, o.changes = row, converter.Changes()
+	o.report()
+	return nil
+}
+
+// Close closes the current table.
+func (o *Originals) Close() {
+	if o.tuples != nil {
+		o.tuples.Close()
+		o.tuples = nil
+	}
+}
+
+func (o *Originals) open() (err error) {
+	e := o.result.extraction
+	s := e.stages(o.mappings[0], &o.result.known)[0]
+	o.mappings = o.mappings[1:]
+	o.tuples, err = e.tuplesOf(o.ctx, s, o.result.Types)
+	return err
+}
+
+// report calls onFinding once for a rejected row, otherwise for each changed cell.
+func (o *Originals) report() {
+	if o.onFinding == nil || len(o.changes) == 0 {
+		return
+	}
+	converter := o.tuples.converter
+	f := mapping.Finding{Table: converter.Mapping.Table.Name, Key: converter.Key(o.row), RowID: o.row[0].Int}
+	if why := converter.Rejection(); why != 0 {
+		f.Reason, f.Rejected = why, true
+		o.onFinding(f)
+		return
+	}
+	for _, c := range o.changes {
+		f.Column, f.Reason, f.Note = c.Column, c.Reason, c.Note
+		o.onFinding(f)
+	}
+}

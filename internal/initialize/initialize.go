@@ -1,0 +1,80 @@
+// Package initialize creates the schema and Flujo's tables without rows.
+package initialize
+
+import (
+	"cmp"
+	"context"
+
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/postgres"
+	"flujo-port/internal/report"
+	"flujo-port/internal/sink"
+)
+
+// Options are the options of Run.
+type Options struct {
+	Postgres        string // connection string; "" to use only the PG* variables
+	Schema          string
+	WithoutPGVector bool
+	GrantTo         string // role that is granted privileges; may be empty
+}
+
+// Run creates the schema and Flujo's tables if they do not exist, in one
+// transaction, and records Flujo's migrations. It does not change existing rows.
+func Run(ctx context.Context, o Options) (*report.Init, error) {
+	tx, err := sink.Begin(ctx, o.Postgres, o.Schema, postgres.LockWait)
+	if err != nil {
+		return nil, cmp.Or(ctx.Err(), err)
+	}
+	defer tx.Rollback()
+	schema, err := initialize(ctx, tx, o)
+	if err != nil {
+		return nil, cmp.Or(ctx.Err(), err)
+	}
+	if err := tx.Commit(func() error { return nil }); err != nil {
+		return nil, err
+	}
+	return describe(tx, schema, o), nil
+}
+
+func initialize(ctx context.Context, tx *sink.Tx, o Options) (*sink.Schema, error) {
+	schema, err := tx.Prepare(ctx, o.WithoutPGVector, mapping.NewTypes(false))
+	if err != nil {
+		return nil, err
+	}
+	if err := tx.Finish(ctx, schema); err != nil {
+		return nil, err
+	}
+	if o.GrantTo != "" {
+		if err := tx.Grant(ctx, schema, o.GrantTo); err != nil {
+			return nil, err
+		}
+	}
+	return schema, ctx.Err()
+}
+
+func describe(tx *sink.Tx, schema *sink.Schema, o Options) *report.Init {
+	server := tx.Server
+	result := &report.Init{
+		Format: report.Format, Command: "init", Database: server.Database, Schema: o.Schema,
+		PGVector: schema.PGVector, GrantedTo: o.GrantTo,
+		Created: []string{}, Existing: []string{}, Notes: append([]string{}, schema.Notes...),
+	}
+	if schema.CreatedPGVector {
+		result.Created = append(result.Created, "extension pgvector "+schema.PGVector)
+	}
+	if schema.Created {
+		result.Created = append(result.Created, "schema "+o.Schema)
+	}
+	for _, table := range append(schema.Tables()[:len(schema.Tables()):len(schema.Tables())], mapping.VersionsTable) {
+		if schema.Existing[table.Name] {
+			result.Existing = append(result.Existing, table.Name)
+		} else {
+			result.Created = append(result.Created, table.Name)
+		}
+	}
+	for _, index := range schema.Indexes {
+		result.Created = append(result.Created, "index "+index)
+	}
+	return result
+}

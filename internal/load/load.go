@@ -1,0 +1,139 @@
+// Package load loads a state file into empty tables of PostgreSQL and verifies what
+// they stored. migrate loads into Flujo's tables, and merge into staging tables.
+package load
+
+import (
+	"context"
+	"time"
+
+	"flujo-port/internal/extract"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/postgres"
+	"flujo-port/internal/progress"
+	"flujo-port/internal/report"
+	"flujo-port/internal/rowdigest"
+	"flujo-port/internal/sink"
+	"flujo-port/internal/source"
+)
+
+// Options say which findings are permitted and how rows are verified.
+type Options struct {
+	Strict       bool                    // refuse a file of which any value would be converted
+	Quarantine   bool                    // store rejected rows with the original values
+	Verify       string                  // report.VerifyContent or report.VerifyCounts
+	OnFinding    func(mapping.Finding)   // called for each finding when all are known; may be nil
+	OnDifference func(report.Difference) // called for each difference; may be nil
+	OnProgress   progress.Func
+}
+
+// Loaded is what was loaded.
+type Loaded struct {
+	File      *extract.Result
+	Refused   bool  // the options do not permit what was found
+	Originals int64 // number of original values that were stored
+	// OriginalsDigest is the digest of the original values; its Sum is empty if it
+	// was not computed.
+	OriginalsDigest rowdigest.Digest
+}
+
+// Rows extracts a state file into empty tables and stores the original values. If the
+// options do not permit what was found, Rows stores no original values, and returns
+// both the Loaded and a clierr.Refused.
+func Rows(ctx context.Context, file *extract.Extraction, into sink.Loader, o Options) (*Loaded, error) {
+	result, err := file.Run(ctx, into)
+	if err != nil {
+		return nil, err
+	}
+	l := &Loaded{File: result}
+	rows, cells := result.Findings.Count()
+	refusal := judge(result, into.Tx.Schema, o)
+	if rows+cells > 0 {
+		o.OnProgress.Start(progress.Originals)
+		if refusal == nil {
+			err = l.storeOriginals(ctx, into, o.OnFinding)
+		} else if o.OnFinding != nil {
+			err = result.EachFinding(ctx, o.OnFinding)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	l.Refused = refusal != nil
+	return l, refusal
+}
+
+// storeOriginals stores the original values of changed cells and rejected rows.
+func (l *Loaded) storeOriginals(ctx context.Context, into sink.Loader, found func(mapping.Finding)) error {
+	if err := into.Tx.EnsureOriginals(ctx, into.Schema); err != nil {
+		return err
+	}
+	originals := l.File.Originals(ctx, found)
+	defer originals.Close()
+	if _, err := into.Copy(ctx, &mapping.Originals, originals); err != nil {
+		return err
+	}
+	l.Originals = originals.Count()
+	l.OriginalsDigest, _ = originals.Digest()
+	return nil
+}
+
+// Snapshot returns what the transaction has written into a schema's tables.
+func Snapshot(ctx context.Context, into sink.Loader) (*postgres.Snapshot, error) {
+	return postgres.InTransaction(
+		ctx,
+		into.Tx.Conn,
+		into.Schema.Tables(),
+		into.Schema.Types,
+		into.Schema.VectorSchema(),
+	)
+}
+
+// TargetOptions say which tables a target has and how values are converted.
+type TargetOptions struct {
+	WithoutPGVector bool           // do not create the extension and the memories table
+	ExactFloats     bool           // use double precision for columns that are real in Flujo
+	NaiveZone       *time.Location // zone of timestamps without one; nil means UTC
+}
+
+// Prepare creates or locks the tables for a state file. It returns them with the
+// configuration with which the file is extracted into them, and notes for the report.
+func Prepare(
+	ctx context.Context,
+	tx *sink.Tx,
+	snapshot *source.Snapshot,
+	format *mapping.Format,
+	o TargetOptions,
+) (into sink.Loader, config extract.Config, notes []string, err error) {
+	config = extract.Config{
+		Format:    format,
+		Options:   mapping.Options{NaiveZone: o.NaiveZone, JSONDepth: tx.Server.JSONDepth()},
+		Types:     mapping.NewTypes(o.ExactFloats),
+		WrittenAt: extract.WrittenAt(snapshot),
+		Phase:     progress.Copy,
+	}
+	var note string
+	if config.Types.VectorSize, note, err = extract.VectorSize(ctx, snapshot, format); err != nil {
+		return into, config, nil, err
+	}
+	if note != "" {
+		notes = append(notes, note)
+	}
+	schema, err := tx.Prepare(ctx, o.WithoutPGVector, config.Types)
+	if err != nil {
+		return into, config, nil, err
+	}
+	if !schema.Has(mapping.Memories) {
+		config.Exclude = mapping.Memories
+	}
+	return sink.Loader{Tx: tx, Schema: schema}, config, notes, nil
+}
+
+// HoldsRowsHint is the hint if the schema already holds rows.
+const HoldsRowsHint = "if it was migrated already, run verify; otherwise see --replace and --merge, " +
+	"or use another schema (--schema)"
+
+// A state file with memories needs pgvector; the message has their number.
+const (
+	MemoriesMessage = "the state file has %d memories, and Flujo's memories table requires pgvector"
+	MemoriesHint    = "install pgvector on the server and run without --without-pgvector"
+)

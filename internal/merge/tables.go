@@ -1,0 +1,141 @@
+package merge
+
+import (
+	"context"
+	"fmt"
+
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/postgres"
+	"flujo-port/internal/sink"
+	"flujo-port/internal/sqltext"
+)
+
+// tables are the tables of both sides: Flujo's in the target, and staging tables with
+// the rows of the state file. Its methods are called in this order: decide, renumber
+// for each table with a serial column, apply, check, drop.
+type tables struct {
+	target   sink.Loader
+	staging  sink.Loader // shares the target's transaction
+	inferred string      // SQL of the inferred time that decide was passed
+	final    string      // the table with the digests of the staged rows as apply inserts them
+}
+
+// The helper tables of a merge, in the staging schema.
+const (
+	unitsTarget     = "flujo_port_target"     // digests of the target's rows, by unit
+	unitsFile       = "flujo_port_file"       // digests of the staged rows, by unit
+	unitsRenumbered = "flujo_port_renumbered" // digests of the staged rows with their new ids, by unit
+	unitsAfter      = "flujo_port_after"      // digests of the target's rows after apply, by unit
+	unitsWon        = "flujo_port_won"        // units that are taken from staging
+	unitsDecided    = "flujo_port_units"      // all units with their decision
+	newIDs          = "flujo_port_ids"        // old and new ids
+	addedOriginals  = "flujo_port_added"      // originals that apply adds
+)
+
+// helpers are all helper tables.
+var helpers = []string{
+	unitsTarget, unitsFile, unitsRenumbered, unitsAfter, unitsWon, unitsDecided, newIDs, addedOriginals,
+}
+
+// The decisions about a unit.
+const (
+	unitAlone = "alone" // only the target has it
+	unitAdded = "added" // only the state file has it
+	unitEqual = "equal" // both sides are equal
+	unitTaken = "taken" // the state file's was written later
+	unitTied  = "tied"  // both were written at the same time and differ; the target's stays
+	unitNewer = "newer" // the target's was written later and stays
+)
+
+// unitOf returns the kind of the units that a table's rows belong to, and the column
+// with the unit's key.
+func unitOf(table *mapping.Table) (kind, key string) {
+	for _, c := range table.Columns {
+		if c.Name == "run_id" {
+			return mapping.Runs, c.Name
+		}
+	}
+	return table.Name, table.PrimaryKey
+}
+
+// newTables creates empty staging tables. If row-level security may hide rows of the
+// target, the error is a clierr.Refused.
+func newTables(ctx context.Context, target sink.Loader) (*tables, error) {
+	staging, err := target.Tx.CreateStaging(ctx, target.Schema)
+	if err != nil {
+		return nil, err
+	}
+	t := &tables{target: target, staging: staging, final: unitsFile}
+	for _, table := range target.Schema.Tables() {
+		_, key := unitOf(&table)
+		if key == table.PrimaryKey {
+			continue
+		}
+		err := t.run(ctx, fmt.Sprintf("create an index on staging table %q", table.Name),
+			fmt.Sprintf("CREATE INDEX ON %s (%s)", staging.Tx.Name(table.Name), sqltext.Ident(key)))
+		if err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// drop drops the staging tables.
+func (t *tables) drop(ctx context.Context) error { return t.staging.DropStaging(ctx, helpers) }
+
+// name returns the qualified and quoted name of a staging or helper table.
+func (t *tables) name(table string) string { return t.staging.Tx.Name(table) }
+
+// parts returns the named parts of a statement about a table: its names on both sides,
+// its columns, and the helper tables.
+func (t *tables) parts(table *mapping.Table) sqltext.Parts {
+	kind, key := unitOf(table)
+	p := t.helperParts()
+	p["table"] = table.Name
+	p["target"] = t.target.Tx.Name(table.Name)
+	p["staged"] = t.name(table.Name)
+	p["kind"] = kind
+	p["unitKey"] = key
+	p["primaryKey"] = table.PrimaryKey
+	if table.Serial() != "" {
+		p["id"] = table.Serial()
+	}
+	return p
+}
+
+// helperParts returns the names of the helper tables, and the decisions.
+func (t *tables) helperParts() sqltext.Parts {
+	return sqltext.Parts{
+		"unitsTarget":  t.name(unitsTarget),
+		"unitsFile":    t.name(unitsFile),
+		"unitsAfter":   t.name(unitsAfter),
+		"unitsFinal":   t.name(t.final),
+		"unitsWon":     t.name(unitsWon),
+		"unitsDecided": t.name(unitsDecided),
+		"newIDs":       t.name(newIDs),
+		"added":        t.name(addedOriginals),
+		"alone":        sqltext.Literal(unitAlone),
+		"new":          sqltext.Literal(unitAdded),
+		"equal":        sqltext.Literal(unitEqual),
+		"taken":        sqltext.Literal(unitTaken),
+		"tied":         sqltext.Literal(unitTied),
+		"newer":        sqltext.Literal(unitNewer),
+	}
+}
+
+// run executes statements in the transaction.
+func (t *tables) run(ctx context.Context, step, sql string) error {
+	if err := t.target.Tx.Run(ctx, sql); err != nil {
+		return t.target.Tx.WrapError(step, err)
+	}
+	return nil
+}
+
+// exec executes a statement with arguments and returns the number of rows.
+func (t *tables) exec(ctx context.Context, sql string, args ...any) (rows int64, err error) {
+	tag, err := t.target.Tx.Exec(ctx, sql, args...)
+	return tag.RowsAffected(), err
+}
+
+// conn is the connection of the transaction.
+func (t *tables) conn() *postgres.Conn { return t.target.Tx.Conn }

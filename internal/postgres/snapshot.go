@@ -1,0 +1,299 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"flujo-port/internal/clierr"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/rowdigest"
+	"flujo-port/internal/sqltext"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Snapshot is Flujo's state in a PostgreSQL schema, as one transaction
+// sees it. The server computes digests and encodings from what it stored. A
+// Snapshot is not safe for concurrent use.
+type Snapshot struct {
+	conn         *Conn
+	types        *mapping.Types
+	tables       []mapping.Table
+	vectors      string   // the schema of pgvector's type
+	extraColumns []string // columns that Flujo's tables do not have, as table.column
+}
+
+// InTransaction returns a Snapshot that reads within the current
+// transaction of conn. The caller began the transaction, ends it, and names the
+// tables that exist. vectors is the schema of pgvector's types.
+func InTransaction(
+	ctx context.Context,
+	conn *Conn,
+	tables []mapping.Table,
+	types *mapping.Types,
+	vectors string,
+) (*Snapshot, error) {
+	s := &Snapshot{conn: conn, tables: tables, types: types, vectors: vectors}
+	return s, s.allowParallel(ctx)
+}
+
+// allowParallel lets the server use several processes for a digest. The planner
+// counts only a table's own pages, but most of the data is in its TOAST table.
+func (s *Snapshot) allowParallel(ctx context.Context) error {
+	err := s.conn.Run(ctx, `SET LOCAL min_parallel_table_scan_size = '256kB';
+		SET LOCAL parallel_setup_cost = 0;
+		SET LOCAL parallel_tuple_cost = 0`)
+	if err != nil {
+		return s.conn.WrapError("configure the session for reading", err)
+	}
+	return nil
+}
+
+// OpenSnapshot connects to a server and begins a snapshot of a schema
+// in a read-only transaction, which does not block writers. lockWait limits the
+// wait for another session's lock on a table. If the schema has none of Flujo's
+// tables, the error is a clierr.Refused. The caller closes the snapshot.
+func OpenSnapshot(ctx context.Context, url, schema string, lockWait time.Duration) (*Snapshot, error) {
+	conn, err := Open(ctx, url, schema)
+	if err != nil {
+		return nil, err
+	}
+	conn.LockWait = lockWait
+	s := &Snapshot{conn: conn, types: mapping.NewTypes(false)}
+	if err := s.begin(ctx); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Snapshot) begin(ctx context.Context) error {
+	if err := s.conn.Server.CheckVersion(); err != nil {
+		return err
+	}
+	lock, err := s.lockStatement(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.conn.Run(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY;"+s.conn.Settings()+lock); err != nil {
+		return s.conn.WrapError("begin a snapshot", err)
+	}
+	have, err := s.conn.Inspect(ctx)
+	if err != nil {
+		return err
+	}
+	var missing []string // columns
+	for _, table := range mapping.Tables {
+		if have[table.Name] == nil {
+			continue
+		}
+		s.tables = append(s.tables, table)
+		missing = append(missing, MissingColumns(&table, have[table.Name])...)
+		s.extraColumns = append(s.extraColumns, ExtraColumns(&table, have[table.Name])...)
+	}
+	switch {
+	case len(s.tables) == 0:
+		return &clierr.Error{
+			Kind: clierr.Refused,
+			Message: fmt.Sprintf("schema %q of database %q has none of Flujo's tables",
+				s.conn.Schema, s.conn.Server.Database),
+			Hint: "name the schema that was migrated to with --schema, and the database with --postgres",
+		}
+	case len(missing) > 0:
+		return &clierr.Error{
+			Kind: clierr.Refused,
+			Message: fmt.Sprintf("schema %q has tables that differ from Flujo's: %s",
+				s.conn.Schema, strings.Join(missing, "; ")),
+			Hint: "name the schema that was migrated to with --schema",
+		}
+	}
+	if _, err := AdoptTypes(s.types, s.tables, have); err != nil {
+		return err
+	}
+	if _, s.vectors, err = s.conn.PGVector(ctx); err != nil {
+		return err
+	}
+	return s.allowParallel(ctx)
+}
+
+// lockStatement returns the statement that locks the tables for reading, or ""
+// if there are none. It has to run before the snapshot is taken: migrate
+// --replace empties the tables with TRUNCATE, which older snapshots see too.
+func (s *Snapshot) lockStatement(ctx context.Context) (sql string, err error) {
+	var names []string // in the order in which migrate locks them, so that the two cannot deadlock
+	for _, table := range mapping.Tables {
+		names = append(names, table.Name)
+	}
+	names = append(names, mapping.Originals.Name, mapping.Receipts)
+	var name string
+	var there []string
+	err = s.conn.Each(
+		ctx,
+		`SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = $1 AND c.relname = ANY ($2) AND c.relkind = 'r'
+			AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
+		ORDER BY pg_catalog.array_position($2::text[], c.relname::text)`,
+		[]any{s.conn.Schema, names},
+		[]any{&name},
+		func() { there = append(there, s.conn.Name(name)) },
+	)
+	if err != nil || len(there) == 0 {
+		return "", err
+	}
+	return "LOCK TABLE " + strings.Join(there, ", ") + " IN ACCESS SHARE MODE", nil
+}
+
+// Close ends the snapshot and the connection.
+func (s *Snapshot) Close() {
+	ctx, cancel := CleanupContext()
+	defer cancel()
+	s.conn.End(ctx)
+}
+
+// CheckNoExtraColumns returns a clierr.Refused if a table has a column that
+// Flujo's table does not have. Its values would be missing in a copy.
+func (s *Snapshot) CheckNoExtraColumns() error {
+	if len(s.extraColumns) == 0 {
+		return nil
+	}
+	return &clierr.Error{
+		Kind: clierr.Refused,
+		Message: fmt.Sprintf("schema %q has columns that flujo-port does not know: %s",
+			s.conn.Schema, strings.Join(s.extraColumns, ", ")),
+		Hint: "their values would be lost: use a newer flujo-port, or drop the columns if they are not needed",
+	}
+}
+
+// Server returns what is known of the server.
+func (s *Snapshot) Server() Server { return s.conn.Server }
+
+// Types returns the types of the columns.
+func (s *Snapshot) Types() *mapping.Types { return s.types }
+
+// Conn returns the connection, on which the snapshot's transaction is open.
+func (s *Snapshot) Conn() *Conn { return s.conn }
+
+// Tables returns Flujo's tables that exist in the schema, parents first.
+func (s *Snapshot) Tables() []mapping.Table { return s.tables }
+
+// Count returns the number of rows in a table.
+func (s *Snapshot) Count(ctx context.Context, table *mapping.Table) (rows int64, err error) {
+	if err := s.conn.QueryRow(ctx, "SELECT count(*) FROM "+s.conn.Name(table.Name)).Scan(&rows); err != nil {
+		return 0, s.wrapError(table, err)
+	}
+	return rows, nil
+}
+
+// Digest returns the digest of a table's rows.
+func (s *Snapshot) Digest(ctx context.Context, table *mapping.Table) (d rowdigest.Digest, err error) {
+	query := rowdigest.Query(table, s.conn.Name(table.Name), s.vectors)
+	if err := s.conn.QueryRow(ctx, query).Scan(&d.Rows, &d.Sum); err != nil {
+		return rowdigest.Digest{}, s.wrapError(table, err)
+	}
+	return d, nil
+}
+
+// Writers returns the ids of the transactions that wrote the rows of a table
+// (their xmin), in ascending order.
+func (s *Snapshot) Writers(ctx context.Context, table *mapping.Table) (writers []int64, err error) {
+	query := fmt.Sprintf("SELECT xmin::text::bigint FROM %s GROUP BY 1 ORDER BY 1", s.conn.Name(table.Name))
+	rows, err := s.conn.Query(ctx, query)
+	if err == nil {
+		writers, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+	}
+	if err != nil {
+		return nil, s.wrapError(table, err)
+	}
+	return writers, nil
+}
+
+// Buckets calls f with the number and digest of every bucket of a table that has
+// rows (see rowdigest.BucketOf).
+func (s *Snapshot) Buckets(ctx context.Context, table *mapping.Table, f func(at int, d rowdigest.Digest)) error {
+	var at int
+	var d rowdigest.Digest
+	rows, err := s.conn.Query(ctx, rowdigest.BucketsQuery(table, s.conn.Name(table.Name), s.vectors))
+	if err == nil {
+		_, err = pgx.ForEachRow(rows, []any{&at, &d.Rows, &d.Sum}, func() error { f(at, d); return nil })
+	}
+	if err != nil {
+		return s.wrapError(table, err)
+	}
+	return nil
+}
+
+// StoredRow identifies a row and the hash of its content.
+type StoredRow struct {
+	Key    string
+	Writer int64    // the transaction that wrote it
+	Hash   [2]int64 // rowdigest.Hash of its encoding
+}
+
+// Rows calls f with every row in the given buckets of a table.
+func (s *Snapshot) Rows(ctx context.Context, table *mapping.Table, buckets []int32, f func(StoredRow)) error {
+	var r StoredRow
+	rows, err := s.conn.Query(ctx, rowdigest.HashesQuery(table, s.conn.Name(table.Name), s.vectors), buckets)
+	if err == nil {
+		_, err = pgx.ForEachRow(
+			rows,
+			[]any{&r.Key, &r.Writer, &r.Hash[0], &r.Hash[1]},
+			func() error { f(r); return nil },
+		)
+	}
+	if err != nil {
+		return s.wrapError(table, err)
+	}
+	return nil
+}
+
+// Encodings returns the encodings of the rows that have the given keys, by key.
+// A key has more than one encoding only if the table's primary key was dropped.
+func (s *Snapshot) Encodings(
+	ctx context.Context,
+	table *mapping.Table,
+	keys []string,
+) (map[string][][]byte, error) {
+	kind := "text"
+	if table.Serial() != "" {
+		kind = "bigint"
+	}
+	query := fmt.Sprintf(
+		"SELECT %s, %s FROM %s WHERE %s = ANY ($1::text[]::%s[])",
+		rowdigest.KeySQL(table),
+		rowdigest.EncodingSQL(table, s.vectors),
+		s.conn.Name(table.Name),
+		sqltext.Ident(table.PrimaryKey),
+		kind,
+	)
+	encodings := map[string][][]byte{}
+	var k string
+	var encoding []byte
+	rows, err := s.conn.Query(ctx, query, keys)
+	if err == nil {
+		_, err = pgx.ForEachRow(
+			rows,
+			[]any{&k, &encoding},
+			func() error { encodings[k] = append(encodings[k], slices.Clone(encoding)); return nil },
+		)
+	}
+	if err != nil {
+		return nil, s.wrapError(table, err)
+	}
+	return encodings, nil
+}
+
+// JSONB returns the binary form of jsonb that the server makes from a JSON
+// text.
+func (s *Snapshot) JSONB(ctx context.Context, text []byte) (form []byte, err error) {
+	if err := s.conn.QueryRow(ctx, "SELECT jsonb_send($1::text::jsonb)", string(text)).Scan(&form); err != nil {
+		return nil, s.conn.WrapError("convert a JSON text to jsonb", err)
+	}
+	return form, nil
+}
+
+func (s *Snapshot) wrapError(table *mapping.Table, err error) error {
+	return s.conn.WrapError(fmt.Sprintf("read back table %q", table.Name), err)
+}

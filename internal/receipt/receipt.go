@@ -1,0 +1,141 @@
+// Package receipt holds the receipt of a migration: the record of what was migrated,
+// which the migration writes to the database in its own transaction, and which
+// verify and restore read.
+package receipt
+
+import (
+	"flujo-port/internal/report"
+	"flujo-port/internal/rowdigest"
+	"strconv"
+	"time"
+)
+
+// Receipt is the record of a migration.
+type Receipt struct {
+	MigratedAt time.Time // when the transaction began
+	Version    string    // of flujo-port
+	File       File
+	FileFormat string
+	Verify     string // "content" or "counts"
+	Options    Options
+	Tables     []Table
+	// Findings are those of the report, without the keys of rows.
+	Findings report.Findings
+}
+
+// File is the state file that was migrated.
+type File struct {
+	Path      string
+	Bytes     int64
+	SHA256    string // hex
+	WALBytes  int64  // 0 without a -wal
+	WALSHA256 string
+	Modified  time.Time
+}
+
+// Options are the settings that determine how the state file is converted. A later
+// comparison must use the same settings.
+type Options struct {
+	NaiveTimezone string `json:"naive_timezone"` // the name of a time zone
+	JSONDepth     int    `json:"json_depth"`
+	Quarantine    bool   `json:"quarantine"`
+	// WrittenAt is the time at which the state file was written, in microseconds
+	// since 2000-01-01 UTC. It is the last timestamp fallback.
+	WrittenAt int64 `json:"written_at"`
+	// ArchiveSchema is the schema that --replace moved the previous rows to;
+	// empty if there were none.
+	ArchiveSchema string `json:"archive_schema,omitempty"`
+	// Merged reports whether the state file was merged into existing rows.
+	Merged bool `json:"merged,omitempty"`
+}
+
+// Table describes one table at the time of the commit.
+type Table struct {
+	Name     string `json:"name"`
+	RowsRead int64  `json:"rows_read"`
+	Rejected int64  `json:"rejected"`
+	Derived  int64  `json:"derived"`
+	Rows     int64  `json:"rows"`
+	Digest   string `json:"digest"` // of the rows in PostgreSQL; empty if only counts were compared
+	// Writers are the xmin of the rows; after a merge only of those rows that came
+	// from a state file.
+	Writers []int64 `json:"writers"`
+	// Merged is nil, except in the receipt of a merge.
+	Merged *Merged `json:"merged,omitempty"`
+}
+
+// Merged describes a table that a state file was merged into.
+type Merged struct {
+	FileRows   int64   `json:"file_rows"`   // rows of the state file, derived ones included
+	FileDigest string  `json:"file_digest"` // of FileRows; empty if only counts were compared
+	Writers    []int64 `json:"writers"`     // the xmin of the rows that the merge wrote
+	// FirstNew is the first id that was assigned to a renumbered row; 0 if no row
+	// was renumbered.
+	FirstNew int64 `json:"first_new"`
+}
+
+// CopyWriters returns the transactions whose rows must equal the file's. It is nil
+// without a receipt, when t is nil.
+func (t *Table) CopyWriters() map[int64]bool {
+	if t == nil {
+		return nil
+	}
+	all := t.Writers
+	if t.Merged != nil {
+		all = t.Merged.Writers
+	}
+	return set(all)
+}
+
+// AllWriters returns the transactions of this migration and of earlier ones whose rows
+// were not changed. It is empty without a receipt, when t is nil.
+func (t *Table) AllWriters() map[int64]bool {
+	if t == nil {
+		return map[int64]bool{}
+	}
+	return set(t.Writers)
+}
+
+func set(all []int64) map[int64]bool {
+	s := map[int64]bool{}
+	for _, one := range all {
+		s[one] = true
+	}
+	return s
+}
+
+// IsRenumbered reports whether a difference is a row that a merge gave a new id: it is
+// in PostgreSQL but, under that id, not in the state file. t may be nil.
+func (t *Table) IsRenumbered(d report.Difference) bool {
+	if t == nil || t.Merged == nil || d.Kind != report.RowExtra || t.Merged.FirstNew == 0 {
+		return false
+	}
+	id, err := strconv.ParseInt(d.Key, 10, 64)
+	return err == nil && id >= t.Merged.FirstNew
+}
+
+// OfFile returns the digest of the rows that the state file has for the table,
+// derived rows included. Its Sum is empty if only counts were compared.
+func (t *Table) OfFile() rowdigest.Digest {
+	if t.Merged != nil {
+		return rowdigest.Digest{Rows: t.Merged.FileRows, Sum: t.Merged.FileDigest}
+	}
+	return t.Stored()
+}
+
+// Stored returns the digest of the rows that PostgreSQL had at the commit.
+func (t *Table) Stored() rowdigest.Digest { return rowdigest.Digest{Rows: t.Rows, Sum: t.Digest} }
+
+// Table returns the named table. A table that the receipt does not have did not
+// exist, so it has no rows. Without a receipt Table returns nil.
+func (r *Receipt) Table(name string) *Table {
+	if r == nil {
+		return nil
+	}
+	for i := range r.Tables {
+		if r.Tables[i].Name == name {
+			return &r.Tables[i]
+		}
+	}
+	return &Table{Name: name, Digest: rowdigest.Empty.Sum}
+}

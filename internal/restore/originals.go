@@ -1,0 +1,175 @@
+package restore
+
+import (
+	"context"
+	"hash/fnv"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"flujo-port/internal/clierr"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/postgres"
+	"flujo-port/internal/report"
+	"flujo-port/internal/sqlite"
+)
+
+// originals describe the original values in the database.
+type originals struct {
+	tables map[string]bool // tables that have original values
+	left   int64           // original values that were not restored yet
+}
+
+// loadOriginals copies the original values from PostgreSQL to a temporary table of the
+// new file.
+func (r *restoration) loadOriginals(ctx context.Context) (*originals, error) {
+	if err := r.file.CreateOriginals(ctx); err != nil {
+		return nil, err
+	}
+	all := &originals{tables: map[string]bool{}}
+	err := r.stored.Originals(ctx, func(o postgres.Original) error {
+		all.tables[o.Table] = true
+		all.left++
+		r.expectInferred(o)
+		return r.file.AddOriginal(ctx, o.Table, o.Key, o.RowID, o.Column, o.Reason, o.Value)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, r.file.IndexOriginals(ctx)
+}
+
+// restoreOriginals sets cells of row, which has not changed since the migration, to
+// their original values, and returns the number of these cells.
+func (r *restoration) restoreOriginals(
+	ctx context.Context,
+	table *mapping.Table,
+	key string,
+	row []sqlite.Value,
+) (n int64, err error) {
+	err = r.file.OriginalsOf(ctx, table.Name, key, func(originals OriginalCells) error {
+		if isRejectedRow(table, originals) {
+			return nil // they belong to a rejected row with the same key
+		}
+		for i, c := range table.FileColumns() {
+			original, ok := originals.Values[c.Name]
+			switch {
+			case !ok:
+			case c.Preserves(original):
+				row[i] = original
+				n++
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
+// isRejectedRow reports whether the original values are those of a rejected row.
+func isRejectedRow(table *mapping.Table, originals OriginalCells) bool {
+	return table.IsRejectedRow(slices.Collect(maps.Keys(originals.Values)), originals.Common)
+}
+
+// restoreRejected writes the rows that PostgreSQL rejected, unchanged. Rows that
+// Flujo's SQLite tables reject too remain in the table of originals.
+func (r *restoration) restoreRejected(ctx context.Context, row *report.RestoredTable, all *originals) error {
+	if !all.tables[row.Name] {
+		return nil
+	}
+	table := mapping.TableOf(row.Name)
+	columns := table.FileColumns()
+	values := make([]sqlite.Value, len(columns))
+	return r.file.Originals(ctx, row.Name, func(originals OriginalCells) error {
+		if !isRejectedRow(table, originals) {
+			return nil
+		}
+		fits := true
+		for i, c := range columns {
+			values[i] = originals.Values[c.Name]
+			fits = fits && c.Preserves(values[i])
+		}
+		for name, v := range originals.Values {
+			if v.Class != sqlite.Null &&
+				!slices.ContainsFunc(columns, func(c mapping.FileColumn) bool { return c.Name == name }) {
+				r.result.Note(
+					"%s.%s has no column in Flujo's SQLite file; its values remain in %s",
+					row.Name,
+					name,
+					mapping.Originals.Name,
+				)
+			}
+		}
+		var err error
+		if fits {
+			err = r.file.Insert(ctx, table, values)
+		}
+		if !fits || clierr.KindOf(err) == clierr.Refused {
+			r.result.Warn("a row of %s that PostgreSQL rejected cannot be stored in Flujo's SQLite file either; "+
+				"it remains in %s (source_rowid %d)", row.Name, mapping.Originals.Name, originals.RowID)
+			return nil
+		}
+		row.Rejected++
+		all.left -= int64(len(originals.Values))
+		// It may be accepted now, if the row with the same key was deleted.
+		r.expected.rejectedRow(row.Name, originals.Key)
+		return err
+	})
+}
+
+// noteLeft adds the number of original values that were not restored.
+func (r *restoration) noteLeft(all *originals) {
+	left := all.left
+	for _, row := range r.result.Tables {
+		left -= row.Originals
+	}
+	if left > 0 {
+		r.result.Note(
+			"%d original values remain in %s: their rows were rejected or may have been written after the migration, "+
+				"or Flujo's SQLite file would not store them unchanged",
+			left, mapping.Originals.Name)
+	}
+}
+
+// isDerived reports whether a trace equals the one that Flujo's SQLite backend
+// derives from the run's spans, which are in the file already. Such a trace is not
+// written.
+// cells are those of the trace's encoding.
+func (r *restoration) isDerived(ctx context.Context, cells [][]byte, all *originals) (bool, error) {
+	trace := &mapping.Trace{Options: r.conversion}
+	add := func(row []sqlite.Value) error { trace.Add(row); return nil }
+	err := r.file.Spans(ctx, sqlite.Value{Class: sqlite.Text, Bytes: cells[0]}, add)
+	if err == nil && trace.Len() == 0 && all.tables[mapping.Runs] { // the original run_id may differ
+		err = r.file.OriginalsOf(ctx, mapping.Runs, string(cells[0]), func(originals OriginalCells) error {
+			if run, ok := originals.Values["run_id"]; ok {
+				return r.file.Spans(ctx, run, add)
+			}
+			return nil
+		})
+	}
+	if err != nil || !trace.IsStored(cells) {
+		return false, err
+	}
+	if trace.CreatedAt().Class == sqlite.Null { // no span has a created_at
+		r.expected.inferredTime(mapping.Traces, string(cells[0]), "created_at")
+	}
+	return true, nil
+}
+
+// expectInferred expects a difference in the cell of an original value, if its
+// timestamp was inferred.
+func (r *restoration) expectInferred(o postgres.Original) {
+	if strings.Contains(o.Reason, mapping.TimeInferred.String()) {
+		r.expected.inferredTime(o.Table, o.Key, o.Column)
+	}
+}
+
+// cellHash returns a hash that identifies a cell, or a row if column is "".
+func cellHash(table, key, column string) uint64 {
+	h := fnv.New64a()
+	for _, part := range []string{table, key, column} {
+		io.WriteString(h, part)
+		h.Write([]byte{0})
+	}
+	return h.Sum64()
+}

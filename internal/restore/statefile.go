@@ -1,0 +1,389 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"flujo-port/internal/clierr"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqlite"
+	"flujo-port/internal/sqltext"
+
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// stateFile is a SQLite file that is written under a temporary name next to its
+// final path. Commit renames it, so the final path holds the complete file or
+// nothing. A stateFile is not safe for concurrent use. The caller ends it with
+// Commit, then Discard, or with Discard alone.
+type stateFile struct {
+	path       string   // the final path
+	partial    string   // the path while it is written
+	lock       *os.File // the open file at partial, locked so that other runs do not take it for a leftover
+	conn       *sqlite.Conn
+	statements map[string]*sqlite.Stmt
+	inserts    map[string]string // INSERT statements, by table
+	done       bool              // it was renamed to path
+	syncErr    error             // of the folder, after the rename
+}
+
+// partialPath returns the path at which the file for path is written. It is
+// always the same, so that a run finds what a killed one left.
+func partialPath(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".flujo-port-restore")
+}
+
+// sidecarSuffixes are the suffixes of the files that SQLite may leave next to a
+// database.
+var sidecarSuffixes = []string{"-wal", "-shm", "-journal"}
+
+// newStateFile creates the file that Commit will rename to path. If something
+// exists at path, the error is a clierr.Refused. newStateFile removes what a
+// killed run left.
+func newStateFile(path string) (*stateFile, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf("resolve the path %q", path), Err: err}
+	}
+	f := &stateFile{
+		path:       abs,
+		partial:    partialPath(abs),
+		statements: map[string]*sqlite.Stmt{},
+		inserts:    map[string]string{},
+	}
+	if err := f.requireAbsent(); err != nil {
+		return nil, err
+	}
+	// With SQLite's own mode, since the user that runs Flujo need not be the one
+	// that restores. A symbolic link is not followed.
+	if f.lock, err = os.OpenFile(f.partial, os.O_RDWR|os.O_CREATE|noFollow, 0o644); err != nil {
+		return nil, &clierr.Error{
+			Kind:    clierr.Usage,
+			Message: "create the file",
+			Err:     err,
+			Hint:    "name a file in a folder that you can write to",
+		}
+	}
+	if err := tryLock(f.lock); err != nil || !f.isLocked() {
+		f.lock.Close()
+		return nil, &clierr.Error{
+			Kind:    clierr.Failed,
+			Message: fmt.Sprintf("%q is being restored by another run", abs),
+			Hint:    "wait until that run ends",
+		}
+	}
+	if err := f.requireAbsent(); err != nil { // another run may have ended since the first check
+		f.Discard()
+		return nil, err
+	}
+	// Its content is what a killed run left.
+	if err := errors.Join(f.lock.Truncate(0), f.removeSidecars()); err != nil {
+		f.Discard()
+		return nil, f.wrapError("create", err)
+	}
+	return f, nil
+}
+
+// requireAbsent returns a clierr.Refused if something exists at the final path.
+func (f *stateFile) requireAbsent() error {
+	for _, end := range append([]string{""}, sidecarSuffixes...) {
+		if _, err := os.Lstat(f.path + end); err == nil {
+			return &clierr.Error{
+				Kind:    clierr.Refused,
+				Message: fmt.Sprintf("%q already exists", f.path+end),
+				Hint:    neverOverwritten,
+			}
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return &clierr.Error{
+				Kind:    clierr.Usage,
+				Message: fmt.Sprintf("check whether %q exists", f.path+end),
+				Err:     err,
+			}
+		}
+	}
+	return nil
+}
+
+// isLocked reports whether the locked file is still the one at the temporary
+// path. Another run may have renamed or removed it before this run took the
+// lock.
+func (f *stateFile) isLocked() bool {
+	locked, err := f.lock.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Lstat(f.partial)
+	return err == nil && os.SameFile(locked, named)
+}
+
+func (f *stateFile) removeSidecars() (err error) {
+	for _, end := range sidecarSuffixes {
+		if e := os.Remove(f.partial + end); e != nil && !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// CopyFrom writes the content of main to the file, and that of wal to its -wal.
+// wal may be nil.
+func (f *stateFile) CopyFrom(main, wal io.Reader) error {
+	if _, err := io.Copy(f.lock, main); err != nil {
+		return f.wrapError("copy to", err)
+	}
+	if wal == nil {
+		return nil
+	}
+	w, err := os.OpenFile(f.partial+"-wal", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return f.wrapError("copy to", err)
+	}
+	_, err = io.Copy(w, wal)
+	if err := errors.Join(err, w.Close()); err != nil {
+		return f.wrapError("copy to", err)
+	}
+	return nil
+}
+
+// Open opens the file for statements and begins a transaction. SQLite's cache
+// is small, and a crash may damage the file, which has only its temporary name
+// until Commit.
+func (f *stateFile) Open(ctx context.Context) error {
+	u := url.URL{Scheme: "file", Path: filepath.ToSlash(f.partial)}
+	var err error
+	if f.conn, err = sqlite.Open(u.String()); err != nil {
+		return f.wrapError("open", err)
+	}
+	// A -wal that was copied is moved into the file first. After that no journal
+	// is needed.
+	return f.run(
+		ctx,
+		`PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF; PRAGMA cache_size = -4000;
+		PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = OFF; PRAGMA locking_mode = EXCLUSIVE; BEGIN`,
+	)
+}
+
+// CreateTables creates tables as Flujo 0.6 does, without indexes.
+func (f *stateFile) CreateTables(ctx context.Context, tables []mapping.Table) error {
+	for _, t := range tables {
+		if err := f.run(ctx, t.FileTable()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CreateIndexes creates Flujo's indexes on the tables.
+func (f *stateFile) CreateIndexes(ctx context.Context, tables []mapping.Table) error {
+	for _, t := range tables {
+		for _, statement := range t.FileIndexes() {
+			if err := f.run(ctx, statement); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Insert adds a row. row has a value for each of the table's FileColumns.
+func (f *stateFile) Insert(ctx context.Context, table *mapping.Table, row []sqlite.Value) error {
+	statement := f.inserts[table.Name]
+	if statement == "" {
+		var names []string
+		for _, c := range table.FileColumns() {
+			names = append(names, sqltext.Ident(c.Name))
+		}
+		statement = fmt.Sprintf(
+			"INSERT INTO %s (%s) VALUES (?%s)",
+			sqltext.Ident(table.Name),
+			strings.Join(names, ", "),
+			strings.Repeat(", ?", len(names)-1),
+		)
+		f.inserts[table.Name] = statement
+	}
+	_, err := f.exec(ctx, statement, row)
+	return err
+}
+
+// exec runs a statement, which it prepares once, and returns the number of rows
+// that it changed.
+func (f *stateFile) exec(ctx context.Context, statement string, values []sqlite.Value) (changed int64, err error) {
+	s := f.statements[statement]
+	if s == nil {
+		if s, err = f.conn.Prepare(statement); err != nil {
+			return 0, f.wrapError("write", err)
+		}
+		f.statements[statement] = s
+	}
+	if changed, err = s.Run(ctx, values); err != nil {
+		return 0, f.wrapError("write", err)
+	}
+	return changed, nil
+}
+
+// each runs a query and calls fn with each row. A row is valid until fn
+// returns.
+func (f *stateFile) each(
+	ctx context.Context,
+	query string,
+	fn func(row []sqlite.Value) error,
+	values ...sqlite.Value,
+) error {
+	rows, err := f.conn.Query(ctx, query, values...)
+	if err != nil {
+		return f.wrapError("read", err)
+	}
+	defer rows.Close()
+	for {
+		switch row, err := rows.Next(); err {
+		case nil:
+			if err := fn(row); err != nil {
+				return err
+			}
+		case io.EOF:
+			return nil
+		default:
+			return f.wrapError("read", err)
+		}
+	}
+}
+
+// Finish ends the transaction, closes and syncs the file, and leaves it as
+// Flujo does: in WAL mode, with the given user_version, and without files next
+// to it.
+func (f *stateFile) Finish(ctx context.Context, version int) error {
+	f.closeStatements()
+	err := f.run(
+		ctx,
+		fmt.Sprintf(
+			"PRAGMA user_version = %d; COMMIT; PRAGMA locking_mode = NORMAL; PRAGMA journal_mode = WAL",
+			version,
+		),
+	)
+	if err != nil {
+		return err
+	}
+	err = f.conn.Close()
+	f.conn = nil
+	if err == nil {
+		err = f.lock.Sync()
+	}
+	if err != nil {
+		return f.wrapError("close", err)
+	}
+	return nil
+}
+
+func (f *stateFile) closeStatements() {
+	for _, s := range f.statements {
+		s.Close()
+	}
+	clear(f.statements)
+}
+
+// Path returns the path of the file before Commit.
+func (f *stateFile) Path() string { return f.partial }
+
+// Commit renames the file to its final path. If something exists there, the
+// error is a clierr.Refused.
+func (f *stateFile) Commit() error {
+	if err := renameNew(f.partial, f.path); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return &clierr.Error{
+				Kind:    clierr.Refused,
+				Message: fmt.Sprintf("another process created %q meanwhile", f.path),
+				Hint:    neverOverwritten,
+			}
+		}
+		return f.wrapError("rename", err)
+	}
+	f.done = true
+	f.syncErr = syncFolder(filepath.Dir(f.path))
+	return nil
+}
+
+// SyncError returns, after Commit, why a crash of the machine may still undo
+// the rename. It returns nil if it cannot.
+func (f *stateFile) SyncError() error { return f.syncErr }
+
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	return folder.Sync()
+}
+
+// SetMode sets the permissions of the file.
+func (f *stateFile) SetMode(mode fs.FileMode) error {
+	if err := f.lock.Chmod(mode.Perm()); err != nil {
+		return f.wrapError("set the mode of", err)
+	}
+	return nil
+}
+
+// Discard closes and removes the file. After Commit it only releases the lock.
+func (f *stateFile) Discard() {
+	if f.conn != nil {
+		f.closeStatements()
+		_ = f.conn.Close()
+		f.conn = nil
+	}
+	if !f.done && f.isLocked() {
+		f.remove()
+	}
+	_ = f.lock.Close()
+}
+
+func (f *stateFile) remove() {
+	_ = os.Remove(f.partial)
+	_ = f.removeSidecars()
+}
+
+func (f *stateFile) run(ctx context.Context, statements string) error {
+	if err := f.conn.Exec(ctx, statements); err != nil {
+		return f.wrapError("write", err)
+	}
+	return nil
+}
+
+// Phrases that several errors share.
+const (
+	neverOverwritten = "restore does not overwrite files: name another file, or move that one away"
+	nothingWritten   = "no file was written"
+)
+
+func (f *stateFile) wrapError(verb string, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return context.Canceled
+	}
+	e := &clierr.Error{
+		Kind:    clierr.Failed,
+		Message: fmt.Sprintf("%s %q", verb, f.path),
+		Err:     err,
+		Hint:    nothingWritten + "; run again",
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		e.Hint = "the disk is full; " + nothingWritten +
+			": free some space, or name a file on another disk, then run again"
+	}
+	if serr, ok := errors.AsType[*sqlite.Error](err); ok {
+		switch serr.Primary() {
+		case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
+			e.Hint = "the disk, or the one for temporary files (TMPDIR), may be full; " + nothingWritten +
+				": free some space, then run again"
+		case sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_CONSTRAINT:
+			e.Kind, e.Hint = clierr.Refused, "Flujo's SQLite tables cannot hold that row; "+nothingWritten
+		}
+	}
+	return e
+}
