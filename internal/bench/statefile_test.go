@@ -13,7 +13,7 @@ import (
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/source"
-	"flujo-port/internal/transfer"
+	"flujo-port/internal/check"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
@@ -114,9 +114,9 @@ func TestGenerateAsFlujoWrites(t *testing.T) {
 	if format.Name != fixture.Name {
 		t.Errorf("format Flujo %s, want %s", format.Name, fixture.Name)
 	}
-	result, err := transfer.Check(
+	result, err := check.Run(
 		context.Background(),
-		transfer.CheckOptions{SQLite: path, OnFinding: func(f mapping.Finding) {
+		check.Options{SQLite: path, OnFinding: func(f mapping.Finding) {
 			t.Errorf("found in %s: %+v", f.Table, f)
 		}},
 	)
