@@ -194,14 +194,15 @@ func (e *env) databaseTarget(c *cli.Context) (*databaseTarget, error) {
 		return nil, &clierr.Error{
 			Kind:    clierr.Usage,
 			Message: fmt.Sprintf("%s: %v", name, err),
-			Hint:    "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+			Hint: "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, " +
+				"with @ : / % & in the password percent-encoded",
 		}
 	}
 	if p.known, err = known(p.url); err != nil {
 		return nil, err
 	}
 	p.known.SSLMode = e.getenv("PGSSLMODE")
-	if p.address, p.notes, err = stateuri.Cutover(p.url, p.known, schema); err != nil {
+	if p.address, p.notes, err = stateuri.Cutover(given, p.known, schema); err != nil {
 		return nil, usagef("%s: %v", name, err)
 	}
 	return p, nil

@@ -99,6 +99,21 @@ func TestSecretsAreNotEchoed(t *testing.T) {
 	}
 }
 
+// TestSeveralHosts checks that a list of hosts in PGHOST is refused, and that a host in
+// the address overrides it.
+func TestSeveralHosts(t *testing.T) {
+	t.Parallel()
+	p := newProgram(t, "PGHOST=primary.example,standby.example", "PGUSER=u", "PGDATABASE=db")
+	_, stderr, code := p.run(t, "uri", "cutover")
+	if code != 2 || !strings.Contains(stderr, "PGHOST") || !strings.Contains(stderr, "name only the primary server") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	stdout, stderr, code := p.run(t, "uri", "cutover", "--postgres", "postgresql://localhost")
+	if code != 0 || !strings.HasPrefix(stdout, "postgresql://u@localhost/db?") {
+		t.Errorf("one host in the address: exit %d: %s%s", code, stdout, stderr)
+	}
+}
+
 // TestDefaultFileIsNotFlujos checks that a default file is refused if FLUJO_STATE_URI names
 // another one.
 func TestDefaultFileIsNotFlujos(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"flujo-port/internal/clierr"
@@ -21,11 +22,19 @@ import (
 // applicationName is the name of the connections in pg_stat_activity.
 const applicationName = "flujo-port"
 
-// Config parses a connection string: a URL, keywords and values, or "" if the
-// PG* variables hold all settings. The error is a clierr.Usage and never
-// contains any part of the string, which may hold a password.
+// Config parses a connection string: a URL, or "" if the PG* variables hold all
+// settings. Several hosts are refused: a migration goes to one primary. The
+// error is a clierr.Usage and never contains any part of the string, which may
+// hold a password.
 func Config(conn string) (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(conn)
+	if err == nil && hasSeveralHosts(config) {
+		return nil, &clierr.Error{
+			Kind:    clierr.Usage,
+			Message: "the PostgreSQL address, PGHOST or the service file lists several hosts",
+			Hint:    "name only the primary server",
+		}
+	}
 	if err == nil {
 		return config, nil
 	}
@@ -50,6 +59,15 @@ func Config(conn string) (*pgx.ConnConfig, error) {
 		Hint: "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, " +
 			"with @ : / % # in the password percent-encoded",
 	}
+}
+
+// hasSeveralHosts reports whether config would try another server if the first
+// one does not answer. With sslmode=prefer, the same host without TLS is among
+// the fallbacks.
+func hasSeveralHosts(config *pgx.ConnConfig) bool {
+	return slices.ContainsFunc(config.Fallbacks, func(f *pgconn.FallbackConfig) bool {
+		return f.Host != config.Host || f.Port != config.Port
+	})
 }
 
 // Dial opens a connection. When the ctx of a statement ends, the server is

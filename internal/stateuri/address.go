@@ -7,14 +7,33 @@
 package stateuri
 
 import (
+	"errors"
 	"fmt"
-	"log/slog"
+	"net/url"
+	"regexp"
+	"strings"
 	"unique"
 )
 
-// Address is a FLUJO_STATE_URI. When it is printed, logged or encoded, its password is
-// masked as ***. Only Reveal returns the password. Two addresses are == if their
-// unmasked texts are equal. The zero Address is no address.
+// The errors of this package. Neither they nor the errors that wrap them contain any
+// part of the address, because a malformed address may have a password anywhere.
+var (
+	ErrNotSet      = errors.New("no address is set: specify a PostgreSQL URL or a SQLite file")
+	ErrMalformed   = errors.New("malformed PostgreSQL address")
+	ErrUnsupported = errors.New("unsupported PostgreSQL address")
+	ErrNotPostgres = errors.New("not a PostgreSQL address: its scheme must be postgresql or postgres")
+	ErrNotSQLite   = errors.New("not a SQLite file: specify a path or sqlite:///path")
+	ErrSchema      = errors.New("unusable schema name")
+	ErrPath        = errors.New("unusable SQLite path")
+)
+
+// masked replaces a secret.
+const masked = "***"
+
+// Address is a FLUJO_STATE_URI. When it is printed, its password is masked as ***, and
+// encoders such as encoding/json find no exported field. Only Reveal returns the
+// password. Two addresses are == if their unmasked texts are equal. The zero Address
+// is no address.
 type Address struct {
 	// A handle, because fmt would print a string in an unexported field: it cannot
 	// call the methods of one.
@@ -42,28 +61,78 @@ func (a Address) IsZero() bool { return a == Address{} }
 // IsPostgres reports whether a is a postgresql:// or postgres:// URL, with or
 // without a driver suffix.
 func (a Address) IsPostgres() bool {
-	scheme, _, ok := cutScheme(a.Reveal())
-	base, _ := cutDriver(scheme)
-	return ok && isPostgresScheme(base)
+	scheme, _, _ := cutScheme(a.Reveal())
+	return isPostgresScheme(scheme)
 }
 
 // IsSQLite reports whether a is a sqlite:// URL, with or without a driver suffix.
 func (a Address) IsSQLite() bool {
-	scheme, _, ok := cutScheme(a.Reveal())
-	base, _ := cutDriver(scheme)
-	return ok && base == "sqlite"
+	scheme, _, _ := cutScheme(a.Reveal())
+	return scheme == "sqlite"
 }
-
-// String returns the address with its password masked, as Mask does.
-func (a Address) String() string { return Mask(a.Reveal()) }
 
 // Format prints the masked address for every verb.
 func (a Address) Format(state fmt.State, verb rune) {
 	fmt.Fprintf(state, fmt.FormatString(state, verb), a.String())
 }
 
-// MarshalText returns the masked address. encoding/json calls it.
-func (a Address) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+// String returns the address with *** for the password, and for the value of a
+// parameter such as sslpassword and everything after it, because a password that was
+// not percent-encoded may continue there. Of an address that Cutover would refuse it
+// returns the scheme, and of an address of another kind nothing but ***.
+func (a Address) String() string {
+	text := a.Reveal()
+	scheme, _, rest := cutScheme(text)
+	switch {
+	case a.IsZero():
+		return ""
+	case scheme == "sqlite" && strings.HasPrefix(rest, "/"):
+		path, _, hasQuery := strings.Cut(text, "?")
+		if hasQuery {
+			path += "?" + masked
+		}
+		return path
+	case isPostgresScheme(scheme):
+		return maskPostgres(text, scheme)
+	}
+	return masked
+}
 
-// LogValue returns the masked address.
-func (a Address) LogValue() slog.Value { return slog.StringValue(a.String()) }
+func maskPostgres(text, scheme string) string {
+	s, err := parse(text)
+	at := postgresURL.FindStringSubmatchIndex(text)
+	// Some programs percent-encode user:password as a whole.
+	if err != nil || at == nil || strings.Contains(s.values.Get("user"), ":") {
+		return scheme + "://" + masked
+	}
+	if query := 2 * postgresURL.SubexpIndex("query"); at[query] >= 0 {
+		text = text[:at[query]] + maskQuery(text[at[query]:])
+	}
+	if password := 2 * postgresURL.SubexpIndex("password"); at[password] >= 0 {
+		text = text[:at[password]] + masked + text[at[password+1]:]
+	}
+	return text
+}
+
+// maskQuery masks the first secret parameter and removes everything after it.
+func maskQuery(query string) string {
+	pieces := strings.Split(query, "&")
+	for i, piece := range pieces {
+		decoded, err := url.PathUnescape(piece)
+		if err != nil || isSecret(decoded) {
+			name, _, _ := strings.Cut(piece, "=")
+			return strings.Join(append(pieces[:i:i], name+"="+masked), "&")
+		}
+	}
+	return query
+}
+
+// secret matches a parameter with a secret, also within options.
+var secret = regexp.MustCompile(`(?i)(pass|pwd|secret|token|key)[\w.$-]*\s*=`)
+
+// isSecret reports whether a parameter, as name=value, contains a secret. The values
+// of passfile and sslkey are file names.
+func isSecret(parameter string) bool {
+	parameter = strings.TrimPrefix(strings.TrimPrefix(parameter, "passfile="), "sslkey=")
+	return secret.MatchString(parameter)
+}

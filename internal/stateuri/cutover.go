@@ -2,8 +2,13 @@ package stateuri
 
 import (
 	"fmt"
+	"maps"
+	"net/url"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Known holds connection settings that do not come from the URL, but from PG*
@@ -18,157 +23,208 @@ type Known struct {
 	SSLMode  string // PGSSLMODE
 }
 
-// Cutover returns the address that Flujo needs, given a PostgreSQL URL or a
-// keyword/value string, or known alone if databaseURL is "".
+// Cutover returns the address that Flujo needs, given a PostgreSQL URL, or known alone
+// if databaseURL is "".
 //
 // The scheme becomes postgresql://, without a driver suffix. User, password, database
-// and TCP hosts are moved before the '?' and percent-encoded. Unix sockets are moved
-// to host=. Other parameters are kept in their order. options ends with
-// -c search_path=SCHEMA,public. A parameter search_path is removed, because it would
-// override options. sslmode=require is added if a host is not local and there is no
-// sslmode; with sslrootcert=system it is verify-full, the only mode that libpq then
-// accepts. Parameters are read as libpq reads them: outside of options, a '+' is a
-// plus sign and is written as %2B. Cutover never adds a password.
+// and a TCP host are moved before the '?' and percent-encoded; a Unix socket is moved
+// after it. Parameters that asyncpg does not know or reads in another way are removed
+// or replaced. options ends with -c search_path=SCHEMA,public, and a parameter
+// search_path, which would override it, is removed. sslmode=require is added if the
+// host is not local and there is no sslmode. A '+' that does not separate words of
+// options is a plus sign, as in libpq, and is written as %2B. Cutover never adds a
+// password.
 //
 // Cutover of its own result, with the same known and schema, returns the same address.
 //
 // notes say what was added, changed or needs attention. They contain no password. The
-// errors are ErrNotSet, ErrMalformed, ErrNotPostgres and ErrSchema; they contain no
-// part of databaseURL.
+// errors are ErrNotSet, ErrMalformed, ErrUnsupported, ErrNotPostgres and ErrSchema;
+// they contain no part of databaseURL.
 func Cutover(databaseURL string, known Known, schema string) (a Address, notes []string, err error) {
 	setting, err := searchPath(schema)
 	if err != nil {
 		return Address{}, nil, err
 	}
-	if strings.TrimSpace(databaseURL) == "" && known == (Known{}) {
-		return Address{}, nil, ErrNotSet
+	s := &settings{values: url.Values{}}
+	if strings.TrimSpace(databaseURL) != "" {
+		s, err = parse(databaseURL)
+	} else if known == (Known{}) {
+		err = ErrNotSet
 	}
-	s, driver, err := parseSettings(databaseURL)
 	if err != nil {
 		return Address{}, nil, err
 	}
-	e := edit{settings: s}
-	if driver != "" {
-		e.notef("driver suffix +%s removed from the scheme: asyncpg only accepts postgresql://", driver)
+	s.fill(known)
+	if s.values.Has("port") && !s.values.Has("host") {
+		return Address{}, nil, fmt.Errorf("%w: a port is set without a host", ErrMalformed)
 	}
-	if err := e.fill(known); err != nil {
-		return Address{}, nil, err
-	}
-	e.addSearchPath(setting)
-	if err := e.addTLS(known.SSLMode); err != nil {
-		return Address{}, nil, err
-	}
-	e.warn()
-	text, err := e.render()
-	if err != nil {
-		return Address{}, nil, err
-	}
-	return newAddress(text), e.notes, nil
+	s.addSearchPath(setting)
+	s.addTLS(known.SSLMode)
+	s.removeClientOnly()
+	s.noteRequirements()
+	return newAddress(s.render()), s.notes, nil
 }
 
-// edit is an address that is being changed, and the notes about the changes.
-type edit struct {
-	settings
-	notes []string
-}
-
-func (e *edit) notef(format string, args ...any) {
-	e.notes = append(e.notes, fmt.Sprintf(format, args...))
-}
-
-// fill adds the settings of known that the address lacks. The port of known belongs
-// to one host, so it is not added to a list of hosts.
-func (e *edit) fill(known Known) error {
-	if strings.ContainsRune(known.Host+known.User+known.Database, 0) {
-		return fmt.Errorf("%w: a connection setting contains a NUL character: remove it", ErrMalformed)
+// fill adds the settings of known that the address lacks.
+func (s *settings) fill(known Known) {
+	port := ""
+	if known.Port != 0 && known.Port != 5432 {
+		port = strconv.Itoa(int(known.Port))
 	}
 	var filled []string
-	take := func(key, value string) {
-		if e.get(key) == "" && value != "" {
-			e.set(key, value)
-			filled = append(filled, fmt.Sprintf("%s %s", key, value))
+	for _, p := range []struct{ name, value string }{
+		{"user", known.User}, {"host", known.Host}, {"port", port}, {"database", known.Database},
+	} {
+		if p.value != "" && !s.values.Has(p.name) {
+			s.values.Set(p.name, p.value)
+			filled = append(filled, p.name+" "+p.value)
 		}
 	}
-	take("user", known.User)
-	take("host", known.Host)
-	if known.Port != defaultPort && known.Port != 0 && !strings.Contains(e.get("host"), ",") {
-		take("port", fmt.Sprint(known.Port))
-	}
-	take("database", known.Database)
 	if len(filled) > 0 {
-		e.notef("%s added from the connection settings (PG* variables, service file or defaults)",
+		s.notef("%s added from the connection settings (PG* variables, service file or defaults)",
 			strings.Join(filled, ", "))
 	}
-	if e.get("host") == "" && e.get("port") != "" {
-		return fmt.Errorf("%w: a port is set without a host: set the host too", ErrMalformed)
-	}
-	return nil
 }
 
-// addSearchPath appends setting to options, and removes what would override it.
-func (e *edit) addSearchPath(setting string) {
-	for _, p := range slices.Clone(e.settings) {
-		if strings.EqualFold(p.key, "search_path") {
-			e.remove(p.key)
-			e.notef("parameter search_path removed: it would override options")
+// plainName matches an SQL identifier that need not be quoted.
+var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_$]*$`)
+
+// searchPath returns the setting that makes schema the first one that is searched,
+// such as search_path=flujo,public.
+func searchPath(schema string) (string, error) {
+	switch {
+	case schema == "" || len(schema) > 63 || schema == "$user" || // the name of the user in search_path
+		!utf8.ValidString(schema) || strings.ContainsRune(schema, 0):
+		return "", fmt.Errorf("%w: choose one of 1 to 63 bytes of UTF-8, without NUL, and not $user", ErrSchema)
+	case schema == "public":
+		return "search_path=public", nil
+	case plainName.MatchString(schema):
+		return "search_path=" + schema + ",public", nil
+	}
+	return `search_path="` + strings.ReplaceAll(schema, `"`, `""`) + `",public`, nil
+}
+
+// setsSearchPath matches options that set search_path. needsEscape matches what a
+// backslash escapes in them: the characters that would end a word, and the backslash.
+var (
+	setsSearchPath = regexp.MustCompile(`(?i)(^|\s)(-c\s*|--)search[-_]path\s*=`)
+	needsEscape    = regexp.MustCompile(`[\s\v\\]`)
+)
+
+// addSearchPath appends setting to options, where the last value takes effect.
+func (s *settings) addSearchPath(setting string) {
+	options := s.values.Get("options")
+	if n := len(options) - len(strings.TrimRight(options, `\`)); n%2 == 1 {
+		options = options[:len(options)-1] // it would escape the space that follows
+	}
+	addition := "-c " + needsEscape.ReplaceAllString(setting, `\$0`)
+	before, found := strings.CutSuffix(options, addition)
+	switch {
+	case found && (before == "" || strings.HasSuffix(before, " ") && !strings.HasSuffix(before, `\ `)):
+		// It is the last word already.
+	case strings.TrimSpace(options) == "":
+		options = addition
+	default:
+		if setsSearchPath.MatchString(options) {
+			s.notef("options already set search_path: %s was added after it and overrides it", setting)
 		}
+		options += " " + addition
 	}
-	before := e.get("options")
-	after := withSetting(before, setting)
-	if before != after && setsSearchPath(before) {
-		e.notef("options already set search_path: %s was added after it and overrides it", setting)
-	}
-	e.set("options", after)
+	s.values.Set("options", options)
 }
 
-// addTLS adds sslmode if a host is not local and the address has none. known is the
+// addTLS adds sslmode if the host is not local and the address has none. known is the
 // sslmode of the connection settings; "" if they have none.
-func (e *edit) addTLS(known string) error {
-	e.renameSSL()
-	hosts, err := e.hosts()
-	if err != nil {
-		return err
+func (s *settings) addTLS(known string) {
+	if s.values.Get("sslrootcert") == "system" {
+		s.values.Del("sslrootcert")
+		s.values.Set("sslmode", "verify-full") // the only mode that libpq accepts with it
+		s.notef("sslrootcert=system replaced with sslmode=verify-full: asyncpg reads system as a file name, and " +
+			"needs CA certificates in the file PGSSLROOTCERT or ~/.postgresql/root.crt")
 	}
-	remote := slices.IndexFunc(hosts, func(h hostPort) bool { return !isLocal(h.host) })
-	if remote < 0 {
-		return nil
+	if isLocal(s.values.Get("host")) {
+		return
 	}
-	host := hosts[remote].host
-	if e.get("sslmode") == "" && known != "" {
-		e.remove("sslmode")
-		e.set("sslmode", known)
-		e.notef("sslmode=%s added from the connection settings (PGSSLMODE)", known)
+	if !s.values.Has("sslmode") && known != "" {
+		s.values.Set("sslmode", known)
+		s.notef("sslmode=%s added from the connection settings (PGSSLMODE)", known)
 	}
-	switch mode := e.get("sslmode"); mode {
+	switch mode := s.values.Get("sslmode"); mode {
 	case "":
-		mode = "require"
-		if e.get("sslrootcert") == "system" {
-			mode = "verify-full" // the only mode that libpq accepts with it
-		}
-		e.remove("sslmode")
-		e.set("sslmode", mode)
-		e.notef("sslmode=%s added: host %s is not local", mode, host)
+		s.values.Set("sslmode", "require")
+		s.notef("sslmode=require added: host %s is not local", s.values.Get("host"))
 	case "disable", "allow", "prefer":
-		e.notef("sslmode=%s not changed: the connection to host %s may be unencrypted", mode, host)
+		s.notef("sslmode=%s not changed: the connection to host %s may be unencrypted", mode, s.values.Get("host"))
 	}
-	return nil
 }
 
-// renameSSL replaces the parameter ssl of other drivers with sslmode.
-func (e *edit) renameSSL() {
-	mode := e.get("ssl")
-	if mode == "true" {
-		mode = "require"
+// clientOnly are parameters that other clients handle themselves.
+var clientOnly = strings.Fields(`
+	async_fallback channel_binding command_timeout connect_timeout connection_limit currentschema
+	default_query_exec_mode description_cache_capacity fallback_application_name gssdelegation gssencmode
+	hostaddr keepalives keepalives_count keepalives_idle keepalives_interval krbspn load_balance_hosts
+	max_protocol_version min_protocol_version pgbouncer pool_health_check_period pool_max_conn_idle_time
+	pool_max_conn_lifetime pool_max_conn_lifetime_jitter pool_max_conns pool_min_conns pool_min_idle_conns
+	pool_pre_ping pool_recycle pool_size pool_timeout prepared_statement_cache_size
+	prepared_statement_name_func require_auth requirepeer requiressl schema ssl sslcertmode sslcompression
+	sslcrldir sslsni statement_cache_capacity statement_cache_size tcp_user_timeout`)
+
+// removeClientOnly removes parameters that asyncpg does not know: it would send them
+// to the server, which rejects the connection. It also removes search_path.
+func (s *settings) removeClientOnly() {
+	var removed []string
+	for _, name := range slices.Sorted(maps.Keys(s.values)) {
+		switch lower := strings.ToLower(name); {
+		case lower == "search_path":
+			s.values.Del(name)
+			s.notef("parameter search_path removed: it would override options")
+		case slices.Contains(clientOnly, lower):
+			s.values.Del(name)
+			removed = append(removed, name)
+		}
 	}
-	if !slices.Contains(sslModes, mode) {
-		return
+	if len(removed) > 0 {
+		s.notef("%s removed: asyncpg would send it to the server, which rejects it", strings.Join(removed, ", "))
 	}
-	if e.get("sslmode") == "" {
-		e.remove("sslmode")
-		e.settings[e.index("ssl")] = param{"sslmode", mode}
-		e.notef("parameter ssl replaced with sslmode=%s", mode)
-		return
+}
+
+// fileParameters are parameters whose values are files on the machine that connects.
+var fileParameters = strings.Fields("passfile service servicefile sslcert sslcrl sslkey sslrootcert")
+
+// noteRequirements adds notes about what every machine needs to use the address.
+func (s *settings) noteRequirements() {
+	files := slices.DeleteFunc(slices.Clone(fileParameters), func(name string) bool { return !s.values.Has(name) })
+	if len(files) > 0 {
+		s.notef("%s: every machine that uses the address needs the same file at the same path",
+			strings.Join(files, ", "))
 	}
-	e.remove("ssl")
-	e.notef("parameter ssl removed: sslmode is set too")
+	if !s.values.Has("password") {
+		s.notef("no password in the address: if the server requires one, " +
+			"every machine that uses the address needs PGPASSWORD or a .pgpass file")
+	}
+}
+
+// Resolve returns the address that results from Flujo's configuration. An explicit
+// FLUJO_STATE_URI takes precedence and is returned unchanged. Otherwise the result
+// depends on databaseURL. For a sqlite URL it is the address of sqlitePath, which must
+// be absolute; the file that the URL names is ignored. For a PostgreSQL URL it is the
+// result of Cutover, with its notes.
+//
+// Resolve returns ErrNotSet if neither is set, ErrPath if Flujo cannot read sqlitePath
+// from an address, and the errors of Cutover.
+func Resolve(explicit, databaseURL string, known Known, schema, sqlitePath string) (Address, []string, error) {
+	if explicit != "" {
+		return newAddress(explicit), nil, nil
+	}
+	if strings.TrimSpace(databaseURL) == "" {
+		return Address{}, nil, ErrNotSet
+	}
+	if !newAddress(databaseURL).IsSQLite() {
+		return Cutover(databaseURL, known, schema)
+	}
+	a := Rollback(sqlitePath)
+	if a.IsZero() {
+		return Address{}, nil, ErrPath
+	}
+	return a, nil, nil
 }

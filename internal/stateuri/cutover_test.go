@@ -39,10 +39,10 @@ func TestCutover(t *testing.T) {
 			url: "postgres://u:p@localhost/db", want: "postgresql://u:p@localhost/db?" + opt},
 		{name: "scheme in capitals, line end after it",
 			url: "POSTGRESQL://u:p@localhost/db\n", want: "postgresql://u:p@localhost/db?" + opt},
-		{name: "after existing options, in their place",
+		{name: "after existing options",
 			url: "postgresql://u:p@localhost/db?options=-c%20statement_timeout%3D5s&application_name=x",
-			want: "postgresql://u:p@localhost/db?options=-c%20statement_timeout%3D5s%20" +
-				"-c%20search_path%3Dflujo%2Cpublic&application_name=x"},
+			want: "postgresql://u:p@localhost/db?application_name=x&options=-c%20statement_timeout%3D5s%20" +
+				"-c%20search_path%3Dflujo%2Cpublic"},
 		{name: "after an existing search_path",
 			url:  "postgresql://u:p@localhost/db?options=-csearch_path=med13",
 			want: "postgresql://u:p@localhost/db?options=-csearch_path%3Dmed13%20-c%20search_path%3Dflujo%2Cpublic"},
@@ -61,10 +61,10 @@ func TestCutover(t *testing.T) {
 		{name: "options that end in a backslash",
 			url:  "postgresql://u:p@localhost/db?options=-c%20a.b%3Dc%5C",
 			want: "postgresql://u:p@localhost/db?options=-c%20a.b%3Dc%20-c%20search_path%3Dflujo%2Cpublic"},
-		{name: "other parameters kept in order",
+		{name: "other parameters",
 			url: "postgresql://u:p@localhost/db?target_session_attrs=primary&application_name=a+b&sslmode=disable",
-			want: "postgresql://u:p@localhost/db?target_session_attrs=primary&application_name=a%2Bb" +
-				"&sslmode=disable&" + opt},
+			want: "postgresql://u:p@localhost/db?application_name=a%2Bb&" + opt + "&sslmode=disable" +
+				"&target_session_attrs=primary"},
 		{name: "last of doubled parameters counts",
 			url:  "postgresql://u:p@localhost/db?application_name=a&application_name=b",
 			want: "postgresql://u:p@localhost/db?application_name=b&" + opt},
@@ -74,40 +74,39 @@ func TestCutover(t *testing.T) {
 			url: "postgresql://u:p@db.example/db", want: "postgresql://u:p@db.example/db?" + opt + tls},
 		{name: "remote host keeps its sslmode",
 			url:  "postgresql://u:p@db.example/db?sslmode=verify-full",
-			want: "postgresql://u:p@db.example/db?sslmode=verify-full&" + opt},
+			want: "postgresql://u:p@db.example/db?" + opt + "&sslmode=verify-full"},
 		{name: "empty sslmode is none",
 			url: "postgresql://u:p@db.example/db?sslmode=", want: "postgresql://u:p@db.example/db?" + opt + tls},
-		{name: "system certificates want verify-full",
-			url:  "postgresql://u:p@db.example/db?sslrootcert=system",
-			want: "postgresql://u:p@db.example/db?sslrootcert=system&" + opt + "&sslmode=verify-full"},
+		{name: "system certificates require verify-full, and asyncpg reads them as a file",
+			url:  "postgresql://u:p@db.example/db?sslrootcert=system&sslmode=require",
+			want: "postgresql://u:p@db.example/db?" + opt + "&sslmode=verify-full"},
+		{name: "what asyncpg does not know",
+			url:  "postgresql://u:p@localhost/db?connect_timeout=5&channel_binding=require&Keepalives=1&ssl=no",
+			want: "postgresql://u:p@localhost/db?" + opt},
 		{name: "ssl=require of asyncpg users",
 			url:  "postgresql+asyncpg://u:p@db.example/db?ssl=require",
-			want: "postgresql://u:p@db.example/db?sslmode=require&" + opt},
+			want: "postgresql://u:p@db.example/db?" + opt + tls},
 		{name: "IPv4 loopback is local",
 			url: "postgresql://u:p@127.9.9.9/db", want: "postgresql://u:p@127.9.9.9/db?" + opt},
 		{name: "IPv6 loopback is local",
 			url: "postgresql://u:p@[::1]:5433/db", want: "postgresql://u:p@[::1]:5433/db?" + opt},
 		{name: "IPv6 with a zone",
 			url: "postgresql://u:p@[fe80::1%25eth0]/db", want: "postgresql://u:p@[fe80::1%25eth0]/db?" + opt + tls},
-		{name: "several hosts, one remote",
-			url: "postgresql://u:p@localhost:1,h2:2/db", want: "postgresql://u:p@localhost:1,h2:2/db?" + opt + tls},
-		{name: "several hosts, one port for all",
-			url: "postgresql://u:p@/db?host=h1,h2&port=7", want: "postgresql://u:p@h1:7,h2:7/db?" + opt + tls},
 		{name: "Cloud SQL socket",
 			url:  "postgresql://u:p%2Fw@/db?host=/cloudsql/proj:region:inst&port=5432",
-			want: "postgresql://u:p%2Fw@/db?host=/cloudsql/proj:region:inst&port=5432&" + opt},
+			want: "postgresql://u:p%2Fw@/db?host=/cloudsql/proj:region:inst&" + opt + "&port=5432"},
 		{name: "Cloud SQL socket as the product requirements write it",
 			url: "postgresql://u:p@/db?host=/cloudsql/proj:region:inst" +
 				"&options=-c%20search_path=flujo,public&sslmode=require",
 			want: "postgresql://u:p@/db?host=/cloudsql/proj:region:inst&" + opt + tls},
-		{name: "socket in the authority",
-			url: "postgresql://u:p@%2Fvar%2Frun:5433/db", want: "postgresql://u:p@/db?host=/var/run&port=5433&" + opt},
+		{
+			name: "socket in the authority",
+			url:  "postgresql://u:p@%2Fvar%2Frun:5433/db",
+			want: "postgresql://u:p@/db?host=/var/run&" + opt + "&port=5433",
+		},
 		{name: "host parameter wins over the authority",
 			url:  "postgresql://u:p@other:5433/db?host=/var/run",
-			want: "postgresql://u:p@/db?host=/var/run&port=5433&" + opt},
-		{name: "two sockets get two ports",
-			url:  "postgresql://u@/db?host=/a,/b&port=6000",
-			want: "postgresql://u@/db?host=/a%2C/b&port=6000%2C6000&" + opt},
+			want: "postgresql://u:p@/db?host=/var/run&" + opt + "&port=5433"},
 		{name: "no port, no database",
 			url: "postgresql://u:p@localhost", want: "postgresql://u:p@localhost?" + opt},
 		{name: "credentials and database in parameters",
@@ -115,12 +114,6 @@ func TestCutover(t *testing.T) {
 			want: "postgresql://u:p%26w@localhost/my%2Fdb?" + opt},
 		{name: "encoded names",
 			url: "postgresql://us%40er:p@localhost/my%20db", want: "postgresql://us%40er:p@localhost/my%20db?" + opt},
-		{name: "keyword/value",
-			url:  `host=localhost port=5433 user=u password='it\'s a \\ b' dbname = 'my db'`,
-			want: "postgresql://u:it%27s%20a%20%5C%20b@localhost:5433/my%20db?" + opt},
-		{name: "keyword/value with a socket",
-			url:  "host=/var/run user=u application_name=x",
-			want: "postgresql://u@?host=/var/run&application_name=x&" + opt},
 		{name: "all from the settings",
 			known: Known{
 				Host:     "db.example",
@@ -144,21 +137,13 @@ func TestCutover(t *testing.T) {
 				User:     "u",
 				Database: "db",
 			}, want: "postgresql://u:p@localhost/db?" + opt},
-		{name: "a port from the settings is not given to several hosts",
-			url: "postgresql://u:p@h1,h2/db",
-			known: Known{
-				Host:     "h1",
-				Port:     6000,
-				User:     "u",
-				Database: "db",
-			}, want: "postgresql://u:p@h1,h2/db?" + opt + tls},
 		{name: "a socket from the settings",
 			url: "postgresql:///db",
 			known: Known{
 				Host: "/var/run",
 				Port: 5433,
 				User: "u",
-			}, want: "postgresql://u@/db?host=/var/run&port=5433&" + opt},
+			}, want: "postgresql://u@/db?host=/var/run&" + opt + "&port=5433"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -205,11 +190,9 @@ func TestCutoverPasswordRoundTrip(t *testing.T) {
 		"@:/%#?&+ =", "påss☃", "***", "a,b;c", `"quoted"`, "tab\tline\n", " around ",
 	} {
 		t.Run(password, func(t *testing.T) {
-			quoted := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(password)
 			for _, given := range []string{
-				"postgresql://u:" + encode(password, "") + "@h/db",
-				"postgresql://u@h/db?password=" + encode(password, ""),
-				"host=h user=u dbname=db password='" + quoted + "'",
+				"postgresql://u:" + encode(password) + "@h/db",
+				"postgresql://u@h/db?password=" + encode(password),
 			} {
 				a, _, err := Cutover(given, Known{}, "flujo")
 				if err != nil {
@@ -275,13 +258,19 @@ func TestCutoverNotes(t *testing.T) {
 			"what asyncpg passes on",
 			"postgresql://u:hunter2@localhost/db?connect_timeout=5&keepalives=1",
 			Known{},
-			"asyncpg sends connect_timeout, keepalives to the server",
+			"connect_timeout, keepalives removed: asyncpg would send it to the server",
 		},
 		{
 			"files",
 			"postgresql://u:hunter2@localhost/db?sslrootcert=/ca.pem&sslcert=/c.pem",
 			Known{},
-			"sslrootcert, sslcert: every machine",
+			"sslcert, sslrootcert: every machine",
+		},
+		{
+			"system certificates",
+			"postgresql://u:hunter2@h/db?sslrootcert=system",
+			Known{},
+			"sslrootcert=system replaced with sslmode=verify-full",
 		},
 		{"service", "postgresql://u:hunter2@localhost/db?service=prod", Known{}, "service: every machine"},
 		{
@@ -328,7 +317,6 @@ func TestCutoverErrors(t *testing.T) {
 	ok := "postgresql://u:p@localhost/db"
 	tests := []struct {
 		name, url, schema string
-		known             Known
 		want              error
 	}{
 		{name: "nothing", url: " ", schema: "flujo", want: ErrNotSet},
@@ -337,39 +325,11 @@ func TestCutoverErrors(t *testing.T) {
 		{name: "$user", url: ok, schema: "$user", want: ErrSchema},
 		{name: "NUL in the schema", url: ok, schema: "a\x00b", want: ErrSchema},
 		{name: "schema not UTF-8", url: ok, schema: "a\xff", want: ErrSchema},
-		{name: "NUL in the settings", url: "", known: Known{User: "a\x00"}, schema: "flujo", want: ErrMalformed},
-		{name: "other database", url: "mysql://u:hunter2@h/db", schema: "flujo", want: ErrNotPostgres},
-		{name: "SQLite", url: "sqlite:///hunter2.db", schema: "flujo", want: ErrNotPostgres},
-		{name: "JDBC", url: "jdbc:postgresql://h/db?password=hunter2", schema: "flujo", want: ErrNotPostgres},
-		{name: "raw @ and /", url: "postgresql://u:1/hunter2@h/db", schema: "flujo", want: ErrMalformed},
-		{name: "raw @ twice", url: "postgresql://u:p@hunter2@h/db", schema: "flujo", want: ErrMalformed},
-		{name: "raw /", url: "postgresql://u:hunter2/x:1", schema: "flujo", want: ErrMalformed},
-		{name: "bad escape", url: "postgresql://u:hunter2%zz@h/db", schema: "flujo", want: ErrMalformed},
-		{name: "encoded NUL", url: "postgresql://u:hunter2%00@h/db", schema: "flujo", want: ErrMalformed},
-		{name: "NUL", url: "postgresql://u:hunter2\x00@h/db", schema: "flujo", want: ErrMalformed},
-		{name: "NUL in keyword/value", url: "password=hunter2\x00", schema: "flujo", want: ErrMalformed},
-		{name: "parameter without =", url: "postgresql://u:p@h/db?hunter2", schema: "flujo", want: ErrMalformed},
-		{name: "bad port", url: "postgresql://u:p@h:hunter2/db", schema: "flujo", want: ErrMalformed},
-		{name: "port 0", url: "postgresql://u:p@h:0/db", schema: "flujo", want: ErrMalformed},
-		{
-			name:   "ports do not match",
-			url:    "postgresql://u:p@/db?host=a,b,c&port=1,2",
-			schema: "flujo",
-			want:   ErrMalformed,
-		},
-		{name: "port without host", url: "postgresql://u:p@:1/db", schema: "flujo", want: ErrMalformed},
-		{name: "empty host in a list", url: "postgresql://u:p@a,/db", schema: "flujo", want: ErrMalformed},
-		{name: "open bracket", url: "postgresql://u:p@[::1/db", schema: "flujo", want: ErrMalformed},
-		{name: "not an IPv6 address", url: "postgresql://u:p@[hunter2:x]/db", schema: "flujo", want: ErrMalformed},
-		{name: "open quote", url: "password='hunter2", schema: "flujo", want: ErrMalformed},
-		{name: "unquoted space", url: "password=a hunter2 host=h", schema: "flujo", want: ErrMalformed},
-		{name: "scheme forgotten", url: "u:hunter2@h/db?sslmode=require", schema: "flujo", want: ErrMalformed},
-		{name: "raw & in a value", url: "postgresql://h/db?password=a&:hunter2=b", schema: "flujo", want: ErrMalformed},
-		{name: "neither", url: "hunter2", schema: "flujo", want: ErrMalformed},
+		{name: "port without a host", url: "postgresql://u:hunter2@:1/db", schema: "flujo", want: ErrMalformed},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			a, _, err := Cutover(test.url, test.known, test.schema)
+			a, _, err := Cutover(test.url, Known{}, test.schema)
 			if !errors.Is(err, test.want) || !a.IsZero() {
 				t.Fatalf("got %v, %v; want %v", a, err, test.want)
 			}
@@ -392,6 +352,14 @@ func ExampleCutover() {
 	// sslmode=require added: host db.example is not local
 }
 
+func ExampleResolve() {
+	// DATABASE_URL names SQLite, so Flujo continues to use its state file.
+	a, _, _ := Resolve("", "sqlite+aiosqlite:///app.db", Known{}, "flujo", "/data/flujo_state.db")
+	fmt.Println(a)
+	// Output:
+	// sqlite:////data/flujo_state.db
+}
+
 // TestCutoverTakesPGSSLMODE checks that the address has the sslmode of the environment,
 // and not a weaker one.
 func TestCutoverTakesPGSSLMODE(t *testing.T) {
@@ -409,5 +377,53 @@ func TestCutoverTakesPGSSLMODE(t *testing.T) {
 	if a, _, err := Cutover("postgresql://u@localhost/d", Known{SSLMode: "verify-full"}, "flujo"); err != nil ||
 		strings.Contains(a.Reveal(), "sslmode") {
 		t.Errorf("local: %q, %v", a.Reveal(), err)
+	}
+}
+
+func TestResolve(t *testing.T) {
+	const file = "/srv/flujo_state.db"
+	tests := []struct {
+		name, explicit, databaseURL, path string
+		want                              string
+		err                               error
+	}{
+		{
+			name:        "explicit wins",
+			explicit:    "postgresql://custom",
+			databaseURL: "sqlite:///test.db",
+			path:        file,
+			want:        "postgresql://custom",
+		},
+		{
+			name:     "explicit is kept byte for byte",
+			explicit: " postgresql+x://u:p@ss@h?a+b ",
+			path:     file,
+			want:     " postgresql+x://u:p@ss@h?a+b ",
+		},
+		{
+			name:        "sqlite DATABASE_URL",
+			databaseURL: "sqlite:///test.db",
+			path:        file,
+			want:        "sqlite:////srv/flujo_state.db",
+		},
+		{
+			name:        "sqlite DATABASE_URL with a driver",
+			databaseURL: "sqlite+aiosqlite:///test.db",
+			path:        file,
+			want:        "sqlite:////srv/flujo_state.db",
+		},
+		{name: "Postgres DATABASE_URL", databaseURL: "postgresql+psycopg2://user:pass@localhost:5432/db", path: file,
+			want: "postgresql://user:pass@localhost:5432/db?" + opt},
+		{name: "neither", path: file, err: ErrNotSet},
+		{name: "file without an address", databaseURL: "sqlite:///test.db", path: "relative.db", err: ErrPath},
+		{name: "another database", databaseURL: "mysql://h/db", path: file, err: ErrNotPostgres},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			a, _, err := Resolve(test.explicit, test.databaseURL, Known{}, "flujo", test.path)
+			if !errors.Is(err, test.err) || a.Reveal() != test.want {
+				t.Errorf("got %s, %v; want %s, %v", a.Reveal(), err, test.want, test.err)
+			}
+		})
 	}
 }

@@ -14,7 +14,7 @@ import (
 // surrounding white space.
 func Rollback(path string) Address {
 	if !filepath.IsAbs(path) || strings.ContainsAny(path, "?#") ||
-		strings.TrimSpace(path) != path || checkText(path) != nil {
+		strings.TrimSpace(path) != path || hasControl(path) {
 		return Address{}
 	}
 	return newAddress("sqlite:///" + path)
@@ -30,9 +30,8 @@ func Rollback(path string) Address {
 // kind, for an in-memory database and for file: URLs. The errors contain no part of s.
 func SQLitePath(s, base string) (string, error) {
 	path := s
-	scheme, rest, isURL := cutScheme(strings.TrimSpace(s))
-	if isURL {
-		if kind, _ := cutDriver(scheme); kind != "sqlite" {
+	if scheme, _, rest := cutScheme(strings.TrimSpace(s)); scheme != "" {
+		if scheme != "sqlite" {
 			return "", ErrNotSQLite
 		}
 		rest, _, _ = strings.Cut(rest, "?")
@@ -43,14 +42,10 @@ func SQLitePath(s, base string) (string, error) {
 	switch {
 	case s == "":
 		return "", ErrNotSet
-	case strings.ContainsRune(s, 0):
-		return "", fmt.Errorf("%w (the path contains a NUL character)", ErrNotSQLite)
-	case strings.TrimSpace(path) == "":
-		return "", fmt.Errorf("%w (the path is empty)", ErrNotSQLite)
 	case path == ":memory:":
 		return "", fmt.Errorf("%w (an in-memory database has no file)", ErrNotSQLite)
-	case strings.HasPrefix(path, "file:"):
-		return "", fmt.Errorf("%w (file: URLs are not supported)", ErrNotSQLite)
+	case strings.HasPrefix(path, "file:"), strings.TrimSpace(path) == "", strings.ContainsRune(path, 0):
+		return "", ErrNotSQLite
 	case filepath.IsAbs(path):
 		return path, nil
 	}

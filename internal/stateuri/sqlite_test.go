@@ -2,6 +2,7 @@ package stateuri
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 )
 
@@ -57,4 +58,12 @@ func TestRollback(t *testing.T) {
 			t.Errorf("%q has the address %s, which Flujo reads otherwise", path, a)
 		}
 	}
+}
+
+func ExampleRollback() {
+	fmt.Println(Rollback("/data/flujo_state.db"))
+	fmt.Printf("%q\n", Rollback("/data/state?.db")) // Flujo would read /data/state
+	// Output:
+	// sqlite:////data/flujo_state.db
+	// ""
 }

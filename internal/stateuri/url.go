@@ -1,0 +1,200 @@
+package stateuri
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// schemePattern matches a scheme with SQLAlchemy's driver suffix.
+var schemePattern = regexp.MustCompile(`^([A-Za-z][\w:.-]*)(?:\+(\w+))?://`)
+
+// cutScheme splits "scheme+driver://rest" and converts the scheme to lower case. All
+// results are "" if text has no scheme.
+func cutScheme(text string) (scheme, driver, rest string) {
+	m := schemePattern.FindStringSubmatch(text)
+	if m == nil {
+		return "", "", ""
+	}
+	return strings.ToLower(m[1]), m[2], text[len(m[0]):]
+}
+
+func isPostgresScheme(scheme string) bool { return scheme == "postgresql" || scheme == "postgres" }
+
+// postgresURL splits a URL as libpq and SQLAlchemy do, so that a password may contain
+// '?' and '#'. An '@' after the credentials does not match: it is most likely part of
+// a password that was not percent-encoded, as is a parameter without a plain name.
+var postgresURL = regexp.MustCompile(`^[^/]+://(?:(?<user>[^:@/]*)(?::(?<password>[^@/]*))?@)?` +
+	`(?<host>\[[^\]@/?]*\]|[^@/?:]*)(?::(?<port>[^@/?]*))?` +
+	`(?:/(?<database>[^@?]*))?(?:\?(?<query>(?:&|[A-Za-z_][\w.$-]*=[^@&]*(?:&|$))*))?$`)
+
+// queryEscaper encodes what url.ParseQuery reads in another way than libpq: '+', unless
+// it stands for a space between the words of options, and ';'.
+var queryEscaper = strings.NewReplacer("+-c+", "%20-c%20", "-c+", "-c%20", "+-", "%20-", "+", "%2B", ";", "%3B")
+
+// settings are what a URL says.
+type settings struct {
+	// The decoded parts of the URL and its parameters. The parts before the '?' are under
+	// the names user, password, host, port and database. No value is empty.
+	values url.Values
+	notes  []string // what was changed
+}
+
+func (s *settings) notef(format string, args ...any) {
+	s.notes = append(s.notes, fmt.Sprintf(format, args...))
+}
+
+// PostgresURL converts a URL in one of the forms that SQLAlchemy, libpq and asyncpg
+// share to one that pgx accepts. It removes a driver suffix such as +psycopg2, and
+// replaces ssl=MODE with sslmode=MODE. "" is returned unchanged.
+//
+// The errors are ErrMalformed, ErrUnsupported and ErrNotPostgres; they contain no part
+// of text.
+func PostgresURL(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	s, err := parse(text)
+	if err != nil {
+		return "", err
+	}
+	return s.render(), nil
+}
+
+// parse parses a PostgreSQL URL. As in libpq and pgx, a parameter overrides what is
+// before the '?', and of several parameters with the same name the last takes effect.
+// As in asyncpg, a parameter without a value is ignored.
+func parse(text string) (*settings, error) {
+	text = strings.TrimSpace(text)
+	scheme, driver, _ := cutScheme(text)
+	switch {
+	case scheme == "":
+		return nil, fmt.Errorf("%w: it is not a URL (key=value settings are not accepted)", ErrUnsupported)
+	case !isPostgresScheme(scheme):
+		return nil, ErrNotPostgres
+	}
+	m := postgresURL.FindStringSubmatch(text)
+	if m == nil || hasControl(text) || strings.Contains(text, "%00") {
+		return nil, fmt.Errorf("%w: it is not a valid URL, or its password is not percent-encoded", ErrMalformed)
+	}
+	query, err := url.ParseQuery(queryEscaper.Replace(m[postgresURL.SubexpIndex("query")]))
+	s := &settings{values: url.Values{}}
+	for _, name := range []string{"user", "password", "host", "port", "database"} {
+		value, decodeErr := url.PathUnescape(m[postgresURL.SubexpIndex(name)])
+		if decodeErr != nil {
+			err = decodeErr
+		}
+		if name == "host" && strings.HasPrefix(value, "[") && strings.HasSuffix(value, "]") {
+			value = value[1 : len(value)-1]
+		}
+		if value != "" {
+			s.values.Set(name, value)
+		}
+	}
+	if err != nil { // not wrapped: it quotes its input, which may be a password
+		return nil, fmt.Errorf("%w: a %% is not followed by two hexadecimal digits", ErrMalformed)
+	}
+	for name, list := range query {
+		if value := list[len(list)-1]; value != "" {
+			s.values.Set(name, value)
+		}
+	}
+	if name := s.values.Get("dbname"); name != "" {
+		s.values.Set("database", name)
+		s.values.Del("dbname")
+	}
+	if driver != "" {
+		s.notef("driver suffix +%s removed from the scheme: asyncpg only accepts postgresql://", driver)
+	}
+	s.replaceSSL()
+	return s, checkHost(s.values.Get("host"), s.values.Get("port"))
+}
+
+// replaceSSL replaces the parameter ssl, with which SQLAlchemy configures asyncpg.
+func (s *settings) replaceSSL() {
+	mode := s.values.Get("ssl")
+	switch mode {
+	case "true":
+		mode = "require"
+	case "disable", "allow", "prefer", "require", "verify-ca", "verify-full":
+	default:
+		return
+	}
+	s.values.Del("ssl")
+	if s.values.Has("sslmode") {
+		s.notef("parameter ssl removed: sslmode is set too")
+		return
+	}
+	s.values.Set("sslmode", mode)
+	s.notef("parameter ssl replaced with sslmode=%s", mode)
+}
+
+// hostName matches the name or IPv4 address of a host.
+var hostName = regexp.MustCompile(`^[\pL\pN._-]*$`)
+
+// checkHost returns an error for several hosts, and for a host or port that asyncpg,
+// libpq or pgx does not accept.
+func checkHost(host, port string) error {
+	if strings.Contains(host+port, ",") {
+		return fmt.Errorf("%w: it lists several hosts; name only the primary server", ErrUnsupported)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); port != "" && (err != nil || n == 0) {
+		return fmt.Errorf("%w: the port is not a number from 1 to 65535", ErrMalformed)
+	}
+	if _, err := netip.ParseAddr(host); err != nil && !isSocket(host) && !hostName.MatchString(host) {
+		return fmt.Errorf("%w: the host is neither a name nor an address (write IPv6 as [address]:port)", ErrMalformed)
+	}
+	return nil
+}
+
+// render returns the URL that asyncpg, libpq and pgx read in the same way, with its
+// parameters in alphabetical order. A TCP host is before the '?' and a Unix socket
+// after it, because asyncpg prefers the former and libpq the latter.
+func (s *settings) render() string {
+	query := maps.Clone(s.values)
+	take := func(name, before string) string {
+		value := query.Get(name)
+		if query.Del(name); value == "" {
+			return ""
+		}
+		return before + encode(value)
+	}
+	text := "postgresql://"
+	if credentials := take("user", "") + take("password", ":"); credentials != "" {
+		text += credentials + "@"
+	}
+	if host := s.values.Get("host"); strings.Contains(host, ":") && !isSocket(host) {
+		query.Del("host")
+		text += "[" + strings.ReplaceAll(encode(host), "%3A", ":") + "]" + take("port", ":")
+	} else if !isSocket(host) {
+		text += take("host", "") + take("port", ":")
+	}
+	text += take("database", "/")
+	if len(query) > 0 {
+		text += "?" + strings.NewReplacer("+", "%20", "%2F", "/", "%3A", ":").Replace(query.Encode())
+	}
+	return text
+}
+
+// encode percent-encodes s, except for letters, digits and "-._~". A space becomes
+// %20 and not '+', which libpq and pgx read as a plus sign.
+func encode(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
+
+// hasControl reports whether s contains a control character.
+func hasControl(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
+
+// isSocket reports whether host is the directory of a Unix socket.
+func isSocket(host string) bool { return strings.HasPrefix(host, "/") }
+
+// isLocal reports whether host is this machine.
+func isLocal(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "" || isSocket(host) || strings.EqualFold(host, "localhost") ||
+		err == nil && addr.Unmap().IsLoopback()
+}
