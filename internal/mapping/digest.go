@@ -58,6 +58,9 @@ func (d *Digest) Join(other *Digest) {
 	}
 }
 
+// maxBufferBytes is the maximum size of a buffer that is reused for the next row.
+const maxBufferBytes = 4 << 20
+
 // HashEncoding returns the first 16 bytes of an encoding's SHA-256 as two signed
 // big-endian numbers.
 func HashEncoding(encoding []byte) [2]int64 {

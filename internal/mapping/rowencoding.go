@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"unicode/utf8"
 
+	"flujo-port/internal/jsonb"
 	"flujo-port/internal/sqlite"
 )
 
@@ -34,7 +35,7 @@ const (
 
 // RowEncoder encodes tuples. The zero value is ready to use. It is not safe for
 // concurrent use.
-type RowEncoder struct{ json Canonicalizer }
+type RowEncoder struct{ json jsonb.Canonicalizer }
 
 // Append appends the encoding of a row to dst. tuple is the row in the binary COPY
 // format, with all columns of the table in their order, as Converter.Append returns

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"flujo-port/internal/jsonb"
 	"flujo-port/internal/sqlite"
 )
 
@@ -458,7 +459,7 @@ func TestTraceInOrder(t *testing.T) {
 	trace.Add(aSpan("root", sqlite.Value{}, 1))
 	trace.Add(aSpan("child", text("root"), 2))
 	got, _ := trace.JSON()
-	var canonical Canonicalizer
+	var canonical jsonb.Canonicalizer
 	if want := appendCompact(nil, canonical.Append(nil, got)); !bytes.Equal(got, want) {
 		t.Errorf("%s, and jsonb prints %s", got, want)
 	}

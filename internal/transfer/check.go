@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/jsonb"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
@@ -259,7 +260,7 @@ func (c *checker) integrity(ctx context.Context, snapshot *source.Snapshot) (sou
 // finds.
 func (c *checker) scan(ctx context.Context) (err error) {
 	r := c.extraction
-	r.options = mapping.Options{NaiveZone: c.NaiveZone, JSONDepth: mapping.DefaultJSONDepth}
+	r.options = mapping.Options{NaiveZone: c.NaiveZone, JSONDepth: jsonb.DefaultDepth}
 	if c.hasServer() {
 		r.options.JSONDepth = c.conn.Server.JSONDepth()
 	}

@@ -1,9 +1,8 @@
-package mapping
+package jsonb
 
 import (
 	"bytes"
 	"slices"
-	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -136,7 +135,7 @@ func (m *jsonbMeter) value() (part jsonbPart, opened bool) {
 		m.i += 5
 		return part, false
 	}
-	n, end := parseJSONNumber(m.s, m.i)
+	n, end := parseNumber(m.s, m.i)
 	m.i = end
 	return jsonbPart{size: n.numericSize(), aligned: true}, false
 }
@@ -147,7 +146,7 @@ func (m *jsonbMeter) skipTo() { m.i = skipSpace(m.s, m.i) }
 // bytes without escapes.
 func (m *jsonbMeter) text() (from, to, size int) {
 	from = m.i + 1
-	z := jsonScanner{s: m.s}
+	z := scanner{s: m.s}
 	m.i = z.text(from)
 	to = m.i - 1
 	size = to - from
@@ -164,30 +163,6 @@ func (m *jsonbMeter) text() (from, to, size int) {
 		m.tooLarge = true
 	}
 	return from, to, size
-}
-
-// unescape returns the character of the escape or surrogate pair at the start of s,
-// and the length of the escape in bytes.
-func unescape(s []byte) (r rune, length int) {
-	switch s[1] {
-	case 'u':
-		r = hex4(s, 2)
-		if utf16.IsSurrogate(r) {
-			return utf16.DecodeRune(r, hex4(s, 8)), 12
-		}
-		return r, 6
-	case 'b':
-		return '\b', 2
-	case 'f':
-		return '\f', 2
-	case 'n':
-		return '\n', 2
-	case 'r':
-		return '\r', 2
-	case 't':
-		return '\t', 2
-	}
-	return rune(s[1]), 2
 }
 
 // keyIfObject reads a key and its colon if the innermost open container is an
