@@ -93,7 +93,7 @@ func (n *number) isNumeric() bool {
 	if len(n.whole)-1+n.exponent <= highestDigit {
 		return true
 	}
-	first, _, ok := n.span()
+	first, ok := n.firstDigit()
 	return !ok || first <= highestDigit
 }
 
@@ -102,37 +102,17 @@ func (n *number) scale() int {
 	return max(0, len(n.decimals)-n.exponent)
 }
 
-// span returns the powers of ten of the first and last digits that are not 0;
-// ok is false if n is zero.
-func (n *number) span() (first, last int, ok bool) {
-	power := len(n.whole) - 1 + n.exponent
+// firstDigit returns the power of ten of the first digit that is not 0; ok is false if
+// n is zero.
+func (n *number) firstDigit() (power int, ok bool) {
+	power = len(n.whole) - 1 + n.exponent
 	for _, digits := range [2][]byte{n.whole, n.decimals} {
 		for _, d := range digits {
 			if d != '0' {
-				if !ok {
-					first, ok = power, true
-				}
-				last = power
+				return power, true
 			}
 			power--
 		}
 	}
-	return first, last, ok
-}
-
-// numericSize returns the number of bytes that n takes in a jsonb: a varlena header
-// of 4, a header of 2 or 4, and 2 for each digit to base 10,000 from the first to
-// the last that is not 0 (make_result and the macro NUMERIC_CAN_BE_SHORT).
-func (n *number) numericSize() int {
-	first, last, ok := n.span()
-	weight, digits := 0, 0
-	if ok {
-		weight = first >> 2
-		digits = weight - last>>2 + 1
-	}
-	header := 4 + 2
-	if n.scale() > 63 || weight > 63 { // a weight below -64 implies such a scale
-		header += 2
-	}
-	return header + 2*digits
+	return 0, false
 }

@@ -28,7 +28,7 @@ const (
 	Invalid                            // not JSON: the text becomes a JSON string
 	NumberOutOfRange                   // a number that numeric cannot hold: the text becomes a JSON string
 	TooDeep                            // nested too deeply: the text becomes a JSON string
-	TooLarge                           // exceeds jsonb's size limits (see jsonbFits): cannot be stored
+	TooLarge                           // may exceed jsonb's size limits (see fits): cannot be stored
 )
 
 // flawsOfAll are the flaws for which the whole text becomes one JSON string.
@@ -40,8 +40,8 @@ const replacement = string(utf8.RuneError)
 // AppendRepaired appends s to dst, repaired so that jsonb accepts it, and returns the
 // flaws that were repaired. Without flaws s is appended unchanged. With TooLarge
 // nothing is appended. Arrays and objects may be nested maxDepth levels deep. It does
-// not allocate for a text of up to 32 MB without flaws, if dst has the capacity. s and
-// the spare capacity of dst must not overlap.
+// not allocate for a text without flaws, if dst has the capacity. s and the spare
+// capacity of dst must not overlap.
 //
 // Two keys may become equal when a NUL is removed from one; jsonb stores the last.
 func AppendRepaired(dst, s []byte, maxDepth int) ([]byte, Flaws) {
@@ -56,7 +56,7 @@ func AppendRepaired(dst, s []byte, maxDepth int) ([]byte, Flaws) {
 	default:
 		out = append(z.dst, s[z.copied:]...)
 	}
-	if size := len(out) - len(dst); size > alwaysFits && !jsonbFits(out[len(dst):]) {
+	if !fits(out[len(dst):]) {
 		return dst, flaws | TooLarge
 	}
 	return out, flaws

@@ -1,6 +1,6 @@
 //go:build slow
 
-// jsonb's sizes at their edges, against a real server. This takes minutes and
+// Texts at the size limits of jsonb and of this package, against a real server. This takes minutes and
 // some GB of memory:
 //
 //	go test -tags slow -run Size -timeout 30m ./internal/jsonb
@@ -18,11 +18,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// sizeCase is a text near a size limit; fits says whether it is within the limit.
+// sizeCase is a text near a size limit.
 type sizeCase struct {
-	name string
-	text func() []byte
-	fits bool
+	name     string
+	text     func() []byte
+	fits     bool // the text is not TooLarge
+	accepted bool // by the server
 }
 
 // wide returns head, then each repeated n times, then tail.
@@ -37,43 +38,41 @@ func wide(head, each string, n int, tail string) func() []byte {
 
 var sizeCases = []sizeCase{
 	// A scalar is stored as an array with one element: 4 and 4 bytes in addition to
-	// its own.
-	{"longest scalar string", wide(`"`, "x", jsonbLimit-8, `"`), true},
-	{"scalar string, a byte more", wide(`"`, "x", jsonbLimit-7, `"`), false},
-	{"longest string counts unescaped", wide(`"`, `\n`, jsonbLimit-8, `"`), true},
-	{"string that cannot be at all", wide(`["`, "x", jsonbLimit+1, `"]`), false},
-	{"long string that a later pair replaces", wide(`{"a":"`, "x", jsonbLimit, `","a":0}`), true},
-	{"string that cannot be, replaced", wide(`{"a":"`, "x", jsonbLimit+1, `","a":0}`), false},
-	{"longest key", wide(`{"`, "k", jsonbLimit-12, `":""}`), true},
-	{"key, a byte more", wide(`{"`, "k", jsonbLimit-11, `":""}`), false},
-	{"string with an escape before", wide(`["\u00e9`, "x", jsonbLimit-10, `"]`), true},
+	// its own. A bound is a multiple of 4, so it is 3 bytes below the limit at most.
+	{"longest scalar string", wide(`"`, "x", maxSize-11, `"`), true, true},
+	{"scalar string, a byte more", wide(`"`, "x", maxSize-10, `"`), false, true},
+	{"longest scalar string of the server", wide(`"`, "x", maxSize-8, `"`), false, true},
+	{"and a byte more", wide(`"`, "x", maxSize-7, `"`), false, false},
+	{"escapes count as they are written", wide(`"`, `\n`, maxSize/2, `"`), false, true},
+	{"longest key", wide(`{"`, "k", maxSize-23, `":""}`), true, true},
+	{"key that cannot be at all", wide(`{"`, "k", maxSize+1, `":""}`), false, false},
+	{"long string that a later pair replaces", wide(`{"a":"`, "x", maxSize, `","a":0}`), false, true},
 
-	// A number begins at a multiple of 4. The value of the shorter key comes first,
-	// regardless of the order in the text, so here padding depends on the keys.
-	{"number after a string, at the edge", wide(`["`, "x", jsonbLimit-4-8-8-3, `",1]`), true},
-	{"number after a string, padded beyond", wide(`["`, "x", jsonbLimit-4-8-8-2, `",1]`), false},
-	{"the shorter key's value is first", wide(`{"bbbbb":"`, "x", jsonbLimit-4-16-6-8-1, `","a":1}`), false},
-	{"and so takes less padding", wide(`{"bbbbb":"`, "x", jsonbLimit-4-16-6-8-2, `","a":1}`), true},
+	// Each string of 14 bytes has an entry of 4. The server does not round it up to 16.
+	{"array of strings", wide(`["`, `xxxxxxxxxxxxxx","`, (maxSize-16)/20, `x"]`), true, true},
+	{
+		"array of strings too long for the server",
+		wide(`["`, `xxxxxxxxxxxxxx","`, (maxSize-8)/18, `xxxxxxxx"]`),
+		false,
+		false,
+	},
+	{"nested array", wide(`[["`, "x", maxSize-27, `"]]`), true, true},
 
-	// 14,913,080 strings of 14 bytes, each with an entry of 4, leave 7.
-	{"array of parts", wide(`["`, `xxxxxxxxxxxxxx","`, (jsonbLimit-8)/18, `xxxxxxx"]`), true},
-	{"array of parts, a byte more", wide(`["`, `xxxxxxxxxxxxxx","`, (jsonbLimit-8)/18, `xxxxxxxx"]`), false},
-	{"nested array counts for the one around", wide(`[["`, "x", jsonbLimit-16, `"]]`), true},
-	{"nested array, a byte more", wide(`[["`, "x", jsonbLimit-15, `"]]`), false},
+	// The arrays and objects themselves are parts, too.
+	{"most elements", wide(`[`, `0,`, maxParts-2, `0]`), true, true},
+	{"an element more", wide(`[`, `0,`, maxParts-1, `0]`), false, true},
+	{"two elements more", wide(`[`, `0,`, maxParts, `0]`), false, false},
+	{"most pairs, all alike", wide(`{`, `"":1,`, maxParts/2-2, `"":1}`), true, true},
+	{"a pair more, all alike", wide(`{`, `"":1,`, maxParts/2-1, `"":1}`), false, true},
+	{"two pairs more, all alike", wide(`{`, `"":1,`, maxParts/2, `"":1}`), false, false},
 
-	{"most elements", wide(`[`, `0,`, mostElements-1, `0]`), true},
-	{"an element too many", wide(`[`, `0,`, mostElements, `0]`), false},
-	{"most pairs, all alike", wide(`{`, `"":1,`, mostPairs-1, `"":1}`), true},
-	{"a pair too many, all alike", wide(`{`, `"":1,`, mostPairs, `"":1}`), false},
+	{"longest text that is not JSON", wide(`x`, " ", maxSize-12, ""), true, true},
 
-	{"longest text that is not JSON", wide(`x`, " ", jsonbLimit-9, ""), true},
-	{"text that is not JSON, a byte more", wide(`x`, " ", jsonbLimit-8, ""), false},
-
-	{"longest text", wide(`1`, " ", longestText-1, ""), true},
-	{"text a byte longer", wide(`1`, " ", longestText, ""), false},
+	{"longest text", wide(`1`, " ", maxText-1, ""), true, true},
+	{"text a byte longer", wide(`1`, " ", maxText, ""), false, false},
 	// Each byte becomes six when it is escaped.
-	{"text that is not JSON and grows", wide("", "\x01", (longestText-2)/6, ""), true},
-	{"and grows beyond what can be sent", wide("", "\x01", (longestText-2)/6+1, ""), false},
+	{"text that is not JSON and grows", wide("", "\x01", (maxSize-11)/6, ""), true, true},
+	{"and grows beyond the limit", wide("", "\x01", (maxSize-11)/6+1, ""), false, true},
 }
 
 func TestSizeOnServer(t *testing.T) {
@@ -87,26 +86,44 @@ func TestSizeOnServer(t *testing.T) {
 			dst := []byte("before")
 			out, flaws := AppendRepaired(dst, text, DefaultDepth)
 			fits := flaws&TooLarge == 0
-			if !fits && string(out) != "before" {
-				t.Errorf("TooLarge, and %d bytes more in dst", len(out)-len(dst))
-			}
 			if fits != c.fits {
 				t.Errorf("flaws %v", flawNames(flaws))
 			}
-			if flaws == 0 || flaws == TooLarge {
-				out = text
-			} else {
-				out = out[len(dst):]
+			switch {
+			case !fits && string(out) != "before":
+				t.Errorf("TooLarge, and %d bytes more in dst", len(out)-len(dst))
+			case fits:
+				text = out[len(dst):]
+			case flaws&flawsOfAll != 0:
+				text = appendString(nil, text)
 			}
-			if len(out) == 0 {
-				return // there is nothing to send
-			}
-			if err := s.copyIn(out); (err == nil) != c.fits {
+			if err := s.copyIn(text); (err == nil) != c.accepted {
 				t.Errorf("the server says: %v", err)
 			} else {
 				t.Log(err)
 			}
 		})
+	}
+}
+
+// The number of parts is that of the whole text.
+func TestSizeOfParts(t *testing.T) {
+	for name, tc := range map[string]struct {
+		text  string
+		flaws Flaws
+	}{
+		"many elements":           {`[` + strings.Repeat("1,", maxParts-2) + "1  ]", 0},
+		"too many elements":       {`[` + strings.Repeat("1,", maxParts) + "1]", TooLarge},
+		"as many, in many arrays": {`[` + strings.Repeat("[1,1],", maxParts/3) + "[NaN]]", NonFiniteNumber | TooLarge},
+		"too many pairs":          {`{` + strings.Repeat(`"":1,`, maxParts/2) + `"":1}`, TooLarge},
+	} {
+		out, flaws := AppendRepaired([]byte("before"), []byte(tc.text), DefaultDepth)
+		if flaws != tc.flaws {
+			t.Errorf("%s: flaws %v, want %v", name, flawNames(flaws), flawNames(tc.flaws))
+		}
+		if (len(out) == len("before")) != (tc.flaws&TooLarge != 0) {
+			t.Errorf("%s: %d bytes, flaws %v", name, len(out)-len("before"), flawNames(flaws))
+		}
 	}
 }
 
