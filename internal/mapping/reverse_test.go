@@ -2,11 +2,18 @@ package mapping
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/binary"
 	stdjson "encoding/json"
+	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
+
+	"flujo-port/internal/sqlite"
 )
 
 // TestAppendCompact checks with encoding/json that only white space is removed from
@@ -102,4 +109,81 @@ func encodingOf(table *Table, size int) (encoding []byte, compact string) {
 		encoding = append(encoding, cell...)
 	}
 	return encoding, `{"a":1,"b":"` + long + `"}`
+}
+
+// TestReverseConverterKinds converts rows to their encodings and back.
+func TestReverseConverterKinds(t *testing.T) {
+	t.Parallel()
+	_, encodings := encodedCells(t)
+	reverse := &ReverseConverter{Table: cellsTable, Types: NewTypes(false)}
+	reverse.Types.Double["cells.exact"] = true
+	for n, want := range [][]sqlite.Value{
+		{integer(1), text("é"), integer(-7), integer(math.MaxInt64), real(0.1), real(0.1), real(-1.5),
+			text(`{"a":null,"bb":[100,"é"]}`), text("2026-01-05T09:00:01.669094+00:00"), integer(1)},
+		{integer(2), text(""), integer(0), integer(-1), real(math.Inf(1)), real(math.SmallestNonzeroFloat64), real(0),
+			text(`[]`), text("0001-01-01T00:00:00+00:00"), integer(0)},
+		{integer(3), {}, {}, {}, {}, {}, {}, {}, {}, {}},
+	} {
+		got, err := reverse.Row(encodings[n])
+		if err != nil || !slices.EqualFunc(got, want, sameValue) {
+			t.Errorf("%v (%v), not %v", got, err, want)
+		}
+	}
+}
+
+// encodeCell returns the encoding of a row with one column.
+func encodeCell(cell []byte) []byte {
+	encoding := []byte{0, 0, 0, 1, 0, 0, 0, 0}
+	if cell == nil {
+		return append(encoding, 255, 255, 255, 255)
+	}
+	return append(append(encoding, 0, 0, 0, byte(len(cell))), cell...)
+}
+
+func TestReverseConverterCells(t *testing.T) {
+	t.Parallel()
+	nan := binary.BigEndian.AppendUint64(nil, math.Float64bits(math.NaN()))
+	for name, tc := range map[string]struct {
+		table   string
+		column  Column
+		cell    []byte
+		want    sqlite.Value
+		problem string
+	}{
+		"vector": {
+			column: Column{Kind: KindVector}, cell: []byte{0, 1, 0, 0, 1, 2, 3, 4}, want: blob([]byte{4, 3, 2, 1}),
+		},
+		"no vector": {column: Column{Kind: KindVector}, problem: "NULL, and the column in the file is NOT NULL"},
+		"no output": {table: "steps", column: jsonColumn("output"), want: text("null")},
+		"NaN":       {column: real8Column("x"), cell: nan},
+		"NaN where required": {
+			column: notNull(real8Column("x")), cell: nan,
+			problem: "NaN, which SQLite cannot store, and the column in the file is NOT NULL",
+		},
+		"infinite time": {
+			column: timestampColumn("x"), cell: binary.BigEndian.AppendUint64(nil, math.MaxInt64),
+			problem: "a timestamp outside of the years 1 to 9999, which Python cannot read",
+		},
+	} {
+		tc.column.Name = cmp.Or(tc.column.Name, "x")
+		table := &Table{Name: cmp.Or(tc.table, "t"), PrimaryKey: tc.column.Name, Columns: []Column{tc.column}}
+		reverse := &ReverseConverter{Table: table, Types: NewTypes(false)}
+		row, err := reverse.Row(encodeCell(tc.cell))
+		if tc.problem != "" {
+			want := fmt.Sprintf("t %q, column x: %s", tc.cell, tc.problem)
+			if unrepresentable, ok := errors.AsType[*UnrepresentableError](
+				err,
+			); !ok ||
+				unrepresentable.Error() != want {
+				t.Errorf("%s: error %v, not %s", name, err, want)
+			}
+			continue
+		}
+		if err != nil || !sameValue(row[0], tc.want) {
+			t.Errorf("%s: %v (%v), not %s", name, row, err, tc.want)
+		}
+		if nulls := reverse.Nulls["x"]; (nulls == 1) != (name == "NaN") {
+			t.Errorf("%s: %d NaN became NULL", name, nulls)
+		}
+	}
 }

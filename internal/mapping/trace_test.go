@@ -510,6 +510,35 @@ func TestTraceReset(t *testing.T) {
 	}
 }
 
+// TestTraceIsStored compares a trace with rows of traces.
+func TestTraceIsStored(t *testing.T) {
+	t.Parallel()
+	trace := newTrace()
+	trace.Add(aSpan("root", sqlite.Value{}, 1))
+	tree, _ := trace.JSON()
+	stored := func(tree, created string) [][]byte {
+		c := newConverter(t, mappingOfAllColumns(t, Traces))
+		tuple, _, err := c.Append(nil, []sqlite.Value{integer(1), text("run-1"), text(tree), text(created)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Cells(new(RowEncoder).Append(nil, c.Mapping.Table, tuple))
+	}
+	created := string(trace.CreatedAt().Bytes)
+	if !trace.IsStored(stored(" "+string(tree), created)) {
+		t.Errorf("%s of %s is not recognized", tree, created)
+	}
+	if trace.IsStored(stored(`{"name": "n"}`, created)) {
+		t.Error("another tree is taken for the trace")
+	}
+	if trace.IsStored(stored(string(tree), "2020-01-01T00:00:00Z")) {
+		t.Error("a trace of another time is taken for it")
+	}
+	if empty := newTrace(); empty.IsStored(stored(string(tree), created)) {
+		t.Error("a trace without spans is stored")
+	}
+}
+
 func BenchmarkTrace(b *testing.B) {
 	rows := [][]sqlite.Value{aSpan("root", sqlite.Value{}, 1767603600.25)}
 	for i := range 9 {
