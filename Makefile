@@ -68,7 +68,7 @@ ensure-test-tools:
 # This selects packages, not names of tests, so that renamed tests still run.
 test-slow: ensure-postgres ## run longer tests: more random cases and kills, size limits of jsonb (some GB of memory)
 	CGO_ENABLED=0 $(GO) test -tags slow -vet=off -count=1 -parallel $(PARALLEL) -timeout 30m \
-		./internal/transfer ./internal/mapping ./cmd/flujo-port
+		./internal/transfer ./internal/mapping ./internal/jsonb ./cmd/flujo-port
 
 # The address has no password, no query and no database of its own.
 test-server: ensure-postgres ## run the tests of the program on a server that FLUJO_PORT_TEST_POSTGRES names
@@ -88,7 +88,7 @@ fuzz: ensure-postgres ## run every fuzz target for FUZZTIME (30s)
 	done
 
 bench-go: ## run the Go benchmarks of scanner, reader and converter
-	$(GO) test -run '^$$' -bench . -benchmem ./internal/mapping ./internal/source
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/jsonb ./internal/mapping ./internal/source
 
 # SIZES="200 730" writes a section for each size; GROWTH=1 adds the growth series.
 SIZE   ?= 730

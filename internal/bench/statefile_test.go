@@ -10,10 +10,10 @@ import (
 	"testing"
 
 	"flujo-port/internal/bench"
+	"flujo-port/internal/check"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/source"
-	"flujo-port/internal/check"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }

@@ -13,6 +13,7 @@ import (
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/extract"
+	"flujo-port/internal/jsonb"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/progress"
@@ -264,7 +265,7 @@ func (c *checker) integrity(ctx context.Context, snapshot *source.Snapshot) (sou
 func (c *checker) scan(ctx context.Context) error {
 	config := extract.Config{
 		Format:     c.format,
-		Options:    mapping.Options{NaiveZone: c.options.NaiveZone, JSONDepth: mapping.DefaultJSONDepth},
+		Options:    mapping.Options{NaiveZone: c.options.NaiveZone, JSONDepth: jsonb.DefaultDepth},
 		Types:      mapping.NewTypes(c.options.ExactFloats),
 		WrittenAt:  extract.WrittenAt(c.snapshot),
 		Phase:      progress.Read,

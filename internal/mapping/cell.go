@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"flujo-port/internal/jsonb"
 	"flujo-port/internal/sqlite"
 )
 
@@ -190,27 +191,27 @@ func (c *Converter) appendJSON(dst []byte, f *Field, v sqlite.Value) (field []by
 	if !f.NotNull && string(bytes.Trim(s, " \t\r\n")) == "null" {
 		return dst, true, reason
 	}
-	field, flaws := AppendJSON(append(dst, 1), s, c.Options.JSONDepth) // 1: version of jsonb's binary format
+	field, flaws := jsonb.AppendRepaired(append(dst, 1), s, c.Options.JSONDepth) // 1: version of jsonb's binary format
 	return field, false, reason | jsonReasons(flaws)
 }
 
 // jsonReasons returns the reasons that correspond to flaws.
-func jsonReasons(flaws JSONFlaw) (reason Reason) {
+func jsonReasons(flaws jsonb.Flaws) (reason Reason) {
 	if flaws == 0 {
 		return 0
 	}
 	for _, pair := range []struct {
-		flaw   JSONFlaw
+		flaw   jsonb.Flaws
 		reason Reason
 	}{
-		{FlawNUL, NULRemoved},
-		{FlawSurrogate, LoneSurrogate},
-		{FlawUTF8, InvalidUTF8},
-		{FlawNaN, NonFiniteNumber},
-		{FlawSyntax, InvalidJSON},
-		{FlawNumber, JSONNumberOutOfRange},
-		{FlawDepth, JSONTooDeep},
-		{FlawSize, JSONTooLarge},
+		{jsonb.NUL, NULRemoved},
+		{jsonb.LoneSurrogate, LoneSurrogate},
+		{jsonb.InvalidUTF8, InvalidUTF8},
+		{jsonb.NonFiniteNumber, NonFiniteNumber},
+		{jsonb.Invalid, InvalidJSON},
+		{jsonb.NumberOutOfRange, JSONNumberOutOfRange},
+		{jsonb.TooDeep, JSONTooDeep},
+		{jsonb.TooLarge, JSONTooLarge},
 	} {
 		if flaws&pair.flaw != 0 {
 			reason |= pair.reason

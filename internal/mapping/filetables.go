@@ -77,14 +77,25 @@ func (c FileColumn) Preserves(v sqlite.Value) bool {
 	}
 	switch {
 	case v.Class == sqlite.Text:
-		_, err := strconv.ParseFloat(strings.TrimSpace(string(v.Bytes)), 64)
-		return err != nil && !errors.Is(err, strconv.ErrRange) // 9e999 is a number to SQLite
+		return !isNumericText(string(v.Bytes))
 	case kind == "REAL":
 		return v.Class == sqlite.Real
 	case v.Class == sqlite.Integer:
 		return true
 	}
 	return float64(int64(v.Real)) != v.Real // SQLite stores a whole number as an integer
+}
+
+// isNumericText reports whether SQLite converts a text to a number if the column's type
+// is numeric.
+func isNumericText(s string) bool {
+	s, _, _ = strings.Cut(s, "\x00")
+	s = strings.Trim(s, " \t\n\v\f\r")
+	if strings.Trim(s, "0123456789.eE+-") != "" {
+		return false // excludes the words, hexadecimals and underscores that ParseFloat accepts
+	}
+	_, err := strconv.ParseFloat(s, 64)
+	return err == nil || errors.Is(err, strconv.ErrRange) // 9e999 is a number to SQLite
 }
 
 // FileTable returns the statement that creates the table in a SQLite file.

@@ -1,6 +1,14 @@
 package mapping
 
-import "flujo-port/internal/sqlite"
+import (
+	"os"
+	"testing"
+
+	"flujo-port/internal/pgtest"
+	"flujo-port/internal/sqlite"
+)
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
 // Short names for the cells of the tests' rows.
 

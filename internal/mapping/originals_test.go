@@ -178,11 +178,63 @@ func TestTypes(t *testing.T) {
 	}
 }
 
-func TestJSONDepth(t *testing.T) {
+// TestParseOriginal reads what AppendOriginal stored.
+func TestParseOriginal(t *testing.T) {
 	t.Parallel()
-	for stack, most := range map[int]int{100: 596, 512: 3233, 1024: 6509, 2048: 13063, 4096: 26170, 7168: 45831} {
-		if got := JSONDepth(stack); got < most/2 || got > most {
-			t.Errorf("%d kB: %d levels, the server takes %d", stack, got, most)
+	for _, want := range []sqlite.Value{
+		{}, integer(math.MinInt64), real(0.1), real(minusZero), real(math.Inf(-1)), text("a\x00\xff"),
+		blob([]byte{0, 255}),
+	} {
+		fields := splitTuple(t, AppendOriginal(nil, "steps", "1", 1, Change{Original: want}))
+		if got, err := ParseOriginal(string(fields[5]), fields[6]); err != nil || !sameValue(got, want) {
+			t.Errorf("%s: %s (%v)", want, got, err)
 		}
+	}
+	for class, original := range map[string]string{"integer": "x", "real": "", "INTEGER": "1"} {
+		if v, err := ParseOriginal(class, []byte(original)); err == nil {
+			t.Errorf("%q of class %s is %s", original, class, v)
+		}
+	}
+}
+
+func TestParseReasons(t *testing.T) {
+	t.Parallel()
+	for _, want := range []Reason{0, NULRemoved, NULRemoved | InvalidUTF8, JSONTooLarge | DuplicateKey} {
+		if got := ParseReasons(want.String()); got != want {
+			t.Errorf("%s: %s", want, got)
+		}
+	}
+	if got := ParseReasons("rounded+unknown-to-this-version"); got != Rounded {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestIsRejectedRow(t *testing.T) {
+	t.Parallel()
+	table := &Table{Columns: []Column{textColumn("t"), integerColumn("i"), real4Column("r")}}
+	for name, tc := range map[string]struct {
+		columns []string
+		common  Reason
+		want    bool
+	}{
+		"a reason of rows":               {[]string{"t"}, DuplicateKey, true},
+		"a changed text":                 {[]string{"t"}, NULRemoved, false},
+		"a changed number":               {[]string{"i", "r"}, NotANumber, false},
+		"a text with a number's reason":  {[]string{"i", "t"}, OutOfRange, true},
+		"an unmapped column of that row": {[]string{"i", "extra"}, OutOfRange, true},
+		"nothing in common":              {[]string{"i", "t"}, 0, false},
+	} {
+		if got := table.IsRejectedRow(tc.columns, tc.common); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func TestRejectionReasons(t *testing.T) {
+	t.Parallel()
+	want := "null-key nul-in-key duplicate-key missing-value json-too-large invalid-vector vector-dimension-mismatch " +
+		"text-too-long"
+	if got := strings.Join(RejectionReasons(), " "); got != want {
+		t.Errorf("%s, not %s", got, want)
 	}
 }

@@ -36,7 +36,7 @@ const (
 	NULInKey                                          // a key contains a NUL character
 	DuplicateKey                                      // another row has the same key in PostgreSQL
 	MissingValue                                      // a required column is NULL
-	JSONTooLarge                                      // JSON exceeds jsonb's size limits
+	JSONTooLarge                                      // JSON may exceed jsonb's size limits
 	InvalidVector                                     // pgvector does not accept the vector
 	VectorDimensionMismatch                           // the vector does not have the column's dimension
 	TextTooLong                                       // text is too long for Flujo's index on the column
@@ -71,7 +71,7 @@ var reasonNames = map[Reason][2]string{
 	NULInKey:                {"nul-in-key", "the key contains a NUL character"},
 	DuplicateKey:            {"duplicate-key", "another row has the same key in PostgreSQL"},
 	MissingValue:            {"missing-value", "a required column is NULL"},
-	JSONTooLarge:            {"json-too-large", "the JSON exceeds jsonb's size limits"},
+	JSONTooLarge:            {"json-too-large", "the JSON may exceed jsonb's size limits"},
 	InvalidVector:           {"invalid-vector", "pgvector does not accept the vector"},
 	VectorDimensionMismatch: {"vector-dimension-mismatch", "the vector does not have the column's dimension"},
 	TextTooLong:             {"text-too-long", "the text is too long for Flujo's index on the column"},

@@ -25,6 +25,9 @@ type ReverseConverter struct {
 	buf    []byte // the cells of the row that are not parts of the encoding
 }
 
+// maxBufferBytes is the maximum size of a buffer that is reused for the next row.
+const maxBufferBytes = 4 << 20
+
 // UnrepresentableError is returned by ReverseConverter.Row for a cell that Flujo's
 // SQLite file cannot hold.
 type UnrepresentableError struct{ Table, Key, Column, Message string }

@@ -769,3 +769,28 @@ func TestAppendTouchesNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestKeyFlaw(t *testing.T) {
+	t.Parallel()
+	steps, runs := mappingOfAllColumns(t, "steps"), mappingOfAllColumns(t, Runs)
+	long := text(strings.Repeat("x", longestIndexed+1))
+	for _, tc := range []struct {
+		key         sqlite.Value
+		whole, text Reason // as the key of steps and of runs
+	}{
+		{sqlite.Value{}, NullKey, NullKey},
+		{integer(1), 0, 0},
+		{real(1.5), 0, 0},
+		{real(1e300), OutOfRange, 0},
+		{text("12"), 0, 0},
+		{text("a\x00"), NotANumber, NULInKey},
+		{long, NotANumber, TextTooLong},
+	} {
+		if got := steps.KeyFlaw(tc.key); got != tc.whole {
+			t.Errorf("%s as a whole number: %s, not %s", tc.key, got, tc.whole)
+		}
+		if got := runs.KeyFlaw(tc.key); got != tc.text {
+			t.Errorf("%s as a text: %s, not %s", tc.key, got, tc.text)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 
+	"flujo-port/internal/jsonb"
 	"flujo-port/internal/sqlite"
 )
 
@@ -80,7 +81,7 @@ func (t *Trace) Add(row []sqlite.Value) {
 		ends[i] = len(buf)
 	}
 	if len(row[8].Bytes) > 0 {
-		buf, _ = AppendJSON(buf, row[8].Bytes, t.Options.JSONDepth)
+		buf, _ = jsonb.AppendRepaired(buf, row[8].Bytes, t.Options.JSONDepth)
 	} else {
 		buf = append(buf, "{}"...)
 	}
@@ -110,7 +111,7 @@ func (t *Trace) IsStored(cells [][]byte) bool {
 	if !ok {
 		return false
 	}
-	var canonical Canonicalizer
+	var canonical jsonb.Canonicalizer
 	if !bytes.Equal(canonical.Append(nil, tree), cells[1][1:]) { // after the version of jsonb's binary format
 		return false
 	}

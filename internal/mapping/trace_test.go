@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"flujo-port/internal/jsonb"
 	"flujo-port/internal/sqlite"
 )
 
@@ -458,7 +459,7 @@ func TestTraceInOrder(t *testing.T) {
 	trace.Add(aSpan("root", sqlite.Value{}, 1))
 	trace.Add(aSpan("child", text("root"), 2))
 	got, _ := trace.JSON()
-	var canonical Canonicalizer
+	var canonical jsonb.Canonicalizer
 	if want := appendCompact(nil, canonical.Append(nil, got)); !bytes.Equal(got, want) {
 		t.Errorf("%s, and jsonb prints %s", got, want)
 	}
@@ -506,6 +507,38 @@ func TestTraceReset(t *testing.T) {
 	if got, ok := trace.JSON(); !ok || string(got) != spanJSON("a", "root", "1.0", "") ||
 		trace.CreatedAt().Class != sqlite.Null {
 		t.Errorf("got %s", got)
+	}
+}
+
+// TestTraceIsStored compares a trace with rows of traces.
+func TestTraceIsStored(t *testing.T) {
+	t.Parallel()
+	trace := newTrace()
+	trace.Add(aSpan("root", sqlite.Value{}, 1))
+	tree, _ := trace.JSON()
+	stored := func(tree, created string) [][]byte {
+		c := newConverter(t, mappingOfAllColumns(t, Traces))
+		tuple, _, err := c.Append(nil, []sqlite.Value{integer(1), text("run-1"), text(tree), text(created)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cells := splitTuple(t, tuple)
+		var canonical jsonb.Canonicalizer // a row encoding has JSON as the server prints it
+		cells[1] = canonical.Append([]byte{1}, cells[1][1:])
+		return cells
+	}
+	created := string(trace.CreatedAt().Bytes)
+	if !trace.IsStored(stored(" "+string(tree), created)) {
+		t.Errorf("%s of %s is not recognized", tree, created)
+	}
+	if trace.IsStored(stored(`{"name": "n"}`, created)) {
+		t.Error("another tree is taken for the trace")
+	}
+	if trace.IsStored(stored(string(tree), "2020-01-01T00:00:00Z")) {
+		t.Error("a trace of another time is taken for it")
+	}
+	if empty := newTrace(); empty.IsStored(stored(string(tree), created)) {
+		t.Error("a trace without spans is stored")
 	}
 }
 

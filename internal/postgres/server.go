@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"flujo-port/internal/clierr"
-	"flujo-port/internal/mapping"
+	"flujo-port/internal/jsonb"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -27,7 +27,7 @@ type Server struct {
 }
 
 // JSONDepth returns how deeply JSON may be nested on the server.
-func (s Server) JSONDepth() int { return mapping.JSONDepth(s.StackKB) }
+func (s Server) JSONDepth() int { return jsonb.Depth(s.StackKB) }
 
 // ReadServer reads the version and settings of a server. If the server is older
 // than version 13, it reads only the version.

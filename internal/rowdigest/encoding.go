@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"flujo-port/internal/jsonb"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/sqltext"
 )
@@ -39,7 +40,7 @@ const (
 
 // Encoder encodes tuples. The zero value is ready to use. It is not safe for
 // concurrent use.
-type Encoder struct{ json mapping.Canonicalizer }
+type Encoder struct{ json jsonb.Canonicalizer }
 
 // Append appends the encoding of a row to dst. tuple is the row in the binary COPY
 // format, with all columns of the table in their order, as mapping.Converter.Append

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"flujo-port/internal/jsonb"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/source"
@@ -263,7 +264,7 @@ func readMutantTable(
 	}
 	defer rows.Close()
 	converter := &mapping.Converter{
-		Mapping: tm, Options: mapping.Options{JSONDepth: mapping.DefaultJSONDepth}, Types: mapping.NewTypes(false),
+		Mapping: tm, Options: mapping.Options{JSONDepth: jsonb.DefaultDepth}, Types: mapping.NewTypes(false),
 		InferTime: func(string, string, []sqlite.Value) (mapping.Time, string, error) {
 			return mapping.Time{}, "the test", nil
 		},

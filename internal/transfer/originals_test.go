@@ -180,7 +180,7 @@ var explanations = map[string]string{
 	"unmapped-column":          "Flujo's PostgreSQL table has no such column",
 	"null-key":                 "the key is NULL", "nul-in-key": "the key contains a NUL character",
 	"duplicate-key": "another row has the same key in PostgreSQL",
-	"missing-value": "a required column is NULL", "json-too-large": "the JSON exceeds jsonb's size limits",
+	"missing-value": "a required column is NULL", "json-too-large": "the JSON may exceed jsonb's size limits",
 	"text-too-long": "the text is too long for Flujo's index on the column",
 }
 

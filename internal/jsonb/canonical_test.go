@@ -1,4 +1,4 @@
-package mapping_test
+package jsonb
 
 import (
 	"bytes"
@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"flujo-port/internal/mapping"
 	"flujo-port/internal/pgtest"
 )
 
@@ -70,9 +69,9 @@ var canonicalCases = map[string][2]string{
 	"replaced while open":  {`{"a":{"c":1,"b":2},"a":{"c":3,"b":4}}`, `{"a": {"b": 4, "c": 3}}`},
 }
 
-func TestCanonicalJSON(t *testing.T) {
+func TestCanonical(t *testing.T) {
 	t.Parallel()
-	var c mapping.Canonicalizer
+	var c Canonicalizer
 	for name, tc := range canonicalCases {
 		if got := c.Append([]byte("before"), []byte(tc[0])); string(got) != "before"+tc[1] {
 			t.Errorf("%s: %s, want %s", name, got[len("before"):], tc[1])
@@ -89,7 +88,7 @@ func TestCanonicalJSON(t *testing.T) {
 func TestCanonicalLongString(t *testing.T) {
 	t.Parallel()
 	const n = 1 << 20
-	var c mapping.Canonicalizer
+	var c Canonicalizer
 	for text, want := range map[string]string{`\u8acb`: "請", `xxxxxxxxx\n`: `xxxxxxxxx\n`, `\"`: `\"`} {
 		got := c.Append(nil, []byte(`{"a":"`+strings.Repeat(text, n)+`"}`))
 		if string(got) != `{"a": "`+strings.Repeat(want, n)+`"}` {
@@ -99,10 +98,10 @@ func TestCanonicalLongString(t *testing.T) {
 }
 
 func TestCanonicalAllocatesNothing(t *testing.T) {
-	var c mapping.Canonicalizer
+	var c Canonicalizer
 	dst := make([]byte, 0, 1<<20)
 	texts := map[string][]byte{"moved": []byte(`[1.` + nines(500) + `e50,` + nines(500) + `e-50]`)}
-	for _, shape := range jsonShapes() {
+	for _, shape := range shapes() {
 		texts[shape.name] = shape.texts[0]
 	}
 	for name, tc := range canonicalCases {
@@ -116,7 +115,7 @@ func TestCanonicalAllocatesNothing(t *testing.T) {
 }
 
 // prints returns the server's output for each text.
-func (s jsonServer) prints(t testing.TB, texts [][]byte) (printed []string) {
+func (s server) prints(t testing.TB, texts [][]byte) (printed []string) {
 	t.Helper()
 	const query = "SELECT array_agg(convert_from(text, 'UTF8')::jsonb::text ORDER BY n) FROM unnest($1::bytea[]) " +
 		"WITH ORDINALITY AS u (text, n)"
@@ -126,14 +125,14 @@ func (s jsonServer) prints(t testing.TB, texts [][]byte) (printed []string) {
 	return printed
 }
 
-// sameAsPrinted compares the canonicalizer with the server, for texts that AppendJSON
+// sameAsPrinted compares the canonicalizer with the server, for texts that AppendRepaired
 // returns, and checks that the canonical form of a canonical form is the same.
-func (s jsonServer) sameAsPrinted(t *testing.T, texts [][]byte) {
+func (s server) sameAsPrinted(t *testing.T, texts [][]byte) {
 	t.Helper()
-	var c mapping.Canonicalizer
+	var c Canonicalizer
 	var repaired [][]byte
 	for _, text := range texts {
-		if out, flaws := mapping.AppendJSON(nil, text, mapping.DefaultJSONDepth); flaws&mapping.FlawSize == 0 {
+		if out, flaws := AppendRepaired(nil, text, DefaultDepth); flaws&TooLarge == 0 {
 			repaired = append(repaired, out)
 		}
 	}
@@ -150,23 +149,23 @@ func (s jsonServer) sameAsPrinted(t *testing.T, texts [][]byte) {
 
 func TestCanonicalOnServer(t *testing.T) {
 	t.Parallel()
-	s := connectJSON(t)
+	s := connect(t)
 	var texts [][]byte
 	for _, tc := range canonicalCases {
 		texts = append(texts, []byte(tc[0]))
 	}
-	for _, cases := range [][]jsonCase{cleanCases, repairedCases, syntaxCases, numberCases} {
+	for _, cases := range [][]repairCase{cleanCases, repairedCases, syntaxCases, numberCases} {
 		for _, tc := range cases {
 			texts = append(texts, []byte(tc.text))
 		}
 	}
-	for _, shape := range jsonShapes() {
+	for _, shape := range shapes() {
 		texts = append(texts, shape.texts...)
 	}
-	for _, text := range nested(mapping.DefaultJSONDepth) {
+	for _, text := range nested(DefaultDepth) {
 		texts = append(texts, []byte(text))
 	}
-	const levels = mapping.DefaultJSONDepth
+	const levels = DefaultDepth
 	texts = append(texts, []byte(strings.Repeat(`{"b":`, levels)+"0"+strings.Repeat(`,"a":1,"b":2}`, levels)),
 		[]byte(strings.Repeat(`{"b":`, levels)+"0"+strings.Repeat(`,"a":1}`, levels)))
 	s.sameAsPrinted(t, texts)
@@ -177,10 +176,10 @@ func TestCanonicalDifferential(t *testing.T) {
 	t.Parallel()
 	const batch = 2000
 	batches := pgtest.Count(5, 25)
-	s := connectJSON(t)
+	s := connect(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	maker := jsonMaker{rand.New(rand.NewPCG(seed, 1))}
+	maker := generator{rand.New(rand.NewPCG(seed, 1))}
 	for range batches {
 		texts := make([][]byte, batch)
 		for i := range texts {
@@ -194,29 +193,29 @@ func FuzzCanonicalDifferential(f *testing.F) {
 	for _, tc := range canonicalCases {
 		f.Add([]byte(tc[0]))
 	}
-	for _, cases := range [][]jsonCase{cleanCases, repairedCases, syntaxCases} {
+	for _, cases := range [][]repairCase{cleanCases, repairedCases, syntaxCases} {
 		for _, tc := range cases {
 			f.Add([]byte(tc.text))
 		}
 	}
-	s := connectJSON(f)
+	s := connect(f)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		s.sameAsPrinted(t, [][]byte{text})
 	})
 }
 
-func BenchmarkCanonicalJSON(b *testing.B) {
-	var c mapping.Canonicalizer
+func BenchmarkCanonical(b *testing.B) {
+	var c Canonicalizer
 	var dst []byte
-	benchmarkJSON(b, func(text []byte) mapping.JSONFlaw {
+	benchmark(b, func(text []byte) Flaws {
 		dst = c.Append(dst[:0], text)
 		return 0
 	})
 }
 
 // Strings as long as the longest outputs, as json.dumps writes them.
-func BenchmarkCanonicalJSONLong(b *testing.B) {
-	var c mapping.Canonicalizer
+func BenchmarkCanonicalLong(b *testing.B) {
+	var c Canonicalizer
 	var dst []byte
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, language := range []string{"en", "ja"} {

@@ -1,4 +1,4 @@
-package mapping_test
+package jsonb
 
 import (
 	"fmt"
@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// jsonMaker returns random texts: JSON, and JSON that is damaged in a few places.
-type jsonMaker struct{ *rand.Rand }
+// generator returns random texts: JSON, and JSON that is damaged in a few places.
+type generator struct{ *rand.Rand }
 
-func pick[T any](m jsonMaker, from []T) T { return from[m.IntN(len(from))] }
+func pick[T any](m generator, from []T) T { return from[m.IntN(len(from))] }
 
 // text returns a text, which rarely exceeds a few hundred bytes.
-func (m jsonMaker) text() []byte {
+func (m generator) text() []byte {
 	text := m.space(nil)
 	text = m.value(text, 1+m.IntN(5))
 	text = m.space(text)
@@ -39,7 +39,7 @@ var accidents = []string{
 }
 
 // harm damages a text in one place.
-func (m jsonMaker) harm(text []byte) []byte {
+func (m generator) harm(text []byte) []byte {
 	from := m.IntN(len(text) + 1)
 	to := min(len(text), from+m.IntN(4))
 	put := func(middle string) []byte {
@@ -63,7 +63,7 @@ func (m jsonMaker) harm(text []byte) []byte {
 	return put(pick(m, accidents))
 }
 
-func (m jsonMaker) space(dst []byte) []byte {
+func (m generator) space(dst []byte) []byte {
 	if m.IntN(8) == 0 {
 		dst = append(dst, pick(m, []string{" ", "\n", "\t", "\r\n", "    "})...)
 	}
@@ -71,7 +71,7 @@ func (m jsonMaker) space(dst []byte) []byte {
 }
 
 // value returns a value with at most the given number of levels, rarely with a NaN.
-func (m jsonMaker) value(dst []byte, levels int) []byte {
+func (m generator) value(dst []byte, levels int) []byte {
 	if levels > 0 && m.IntN(2) == 0 {
 		return m.container(dst, levels-1)
 	}
@@ -88,7 +88,7 @@ func (m jsonMaker) value(dst []byte, levels int) []byte {
 	return append(dst, pick(m, []string{"null", "true", "false"})...)
 }
 
-func (m jsonMaker) container(dst []byte, levels int) []byte {
+func (m generator) container(dst []byte, levels int) []byte {
 	brackets := pick(m, []string{"{}", "[]"})
 	dst = append(dst, brackets[0])
 	for i := range m.IntN(6) {
@@ -109,7 +109,7 @@ func (m jsonMaker) container(dst []byte, levels int) []byte {
 }
 
 // str returns a string with the given number of characters.
-func (m jsonMaker) str(dst []byte, length int) []byte {
+func (m generator) str(dst []byte, length int) []byte {
 	dst = append(dst, '"')
 	for range length {
 		switch m.IntN(16) {
@@ -135,7 +135,7 @@ func (m jsonMaker) str(dst []byte, length int) []byte {
 }
 
 // number returns a number, rarely one near numeric's limits.
-func (m jsonMaker) number(dst []byte) []byte {
+func (m generator) number(dst []byte) []byte {
 	digits := func(n int) string {
 		var b strings.Builder
 		for range n {

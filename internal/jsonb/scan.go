@@ -1,4 +1,4 @@
-package mapping
+package jsonb
 
 import (
 	"encoding/binary"
@@ -6,15 +6,15 @@ import (
 	"unicode/utf8"
 )
 
-// jsonScanner scans a text in one pass, by the grammar of json_lex and
-// pg_parse_json in PostgreSQL's jsonapi.c, which is RFC 8259's. Its methods take the
-// index at which a token or value begins, and return the index after it, or -1 if
-// the text is not JSON.
-type jsonScanner struct {
+// scanner scans a text in one pass, by the grammar of json_lex and pg_parse_json in
+// PostgreSQL's jsonapi.c, which is RFC 8259's. Its methods take the index at which a
+// token or value begins, and return the index after it, or -1 if the text is not
+// JSON.
+type scanner struct {
 	s     []byte
 	max   int // the maximum depth
 	depth int // the number of open arrays and objects
-	flaws JSONFlaw
+	flaws Flaws
 
 	// One bit for each open array (0) or object (1): kinds for the outermost
 	// 1,024, below for the others.
@@ -27,8 +27,8 @@ type jsonScanner struct {
 }
 
 // verdict scans the text and returns its flaws.
-func (z *jsonScanner) verdict() JSONFlaw {
-	all := FlawSyntax
+func (z *scanner) verdict() Flaws {
+	all := Invalid
 	if z.document() {
 		all = z.flaws & flawsOfAll
 	}
@@ -40,7 +40,7 @@ func (z *jsonScanner) verdict() JSONFlaw {
 
 // document reports whether the text is one JSON value, apart from flaws that can be
 // repaired.
-func (z *jsonScanner) document() bool {
+func (z *scanner) document() bool {
 	s := z.s
 	for i := 0; ; {
 		i = skipSpace(s, i)
@@ -82,7 +82,7 @@ func (z *jsonScanner) document() bool {
 // next returns the index at which the next value begins, or len(s) at the end of
 // the document. i is the index after a value, or that of the closing bracket of an
 // empty array or object.
-func (z *jsonScanner) next(i int) int {
+func (z *scanner) next(i int) int {
 	s := z.s
 	for {
 		i = skipSpace(s, i)
@@ -120,7 +120,7 @@ func (z *jsonScanner) next(i int) int {
 }
 
 // open opens an object (kind 1) or an array (kind 0).
-func (z *jsonScanner) open(kind uint64) {
+func (z *scanner) open(kind uint64) {
 	level := uint(z.depth)
 	if level>>6 == uint(len(z.kinds)+len(z.below)) {
 		z.below = append(z.below, 0)
@@ -129,13 +129,13 @@ func (z *jsonScanner) open(kind uint64) {
 	*kinds = *kinds&^(1<<(level&63)) | kind<<(level&63)
 	z.depth++
 	if z.depth > z.max {
-		z.flaws |= FlawDepth
+		z.flaws |= TooDeep
 		z.repairing = false
 	}
 }
 
 // kindsAt returns the word that holds the bit of a level, which is bit level&63.
-func (z *jsonScanner) kindsAt(level uint) *uint64 {
+func (z *scanner) kindsAt(level uint) *uint64 {
 	if at := level >> 6; at < uint(len(z.kinds)) {
 		return &z.kinds[at]
 	}
@@ -144,7 +144,7 @@ func (z *jsonScanner) kindsAt(level uint) *uint64 {
 
 // key reads a key and its colon. Its result is less than len(s), since a text that
 // ends after the colon is not JSON.
-func (z *jsonScanner) key(i int) int {
+func (z *scanner) key(i int) int {
 	s := z.s
 	if i == len(s) || s[i] != '"' {
 		return -1
@@ -163,7 +163,7 @@ func (z *jsonScanner) key(i int) int {
 
 // word reads true, false or null, or NaN or Infinity, which Python writes and JSON
 // does not have.
-func (z *jsonScanner) word(i int) int {
+func (z *scanner) word(i int) int {
 	rest := z.s[i:]
 	switch {
 	case startsWith(rest, "null"), startsWith(rest, "true"):
@@ -171,10 +171,10 @@ func (z *jsonScanner) word(i int) int {
 	case startsWith(rest, "false"):
 		return i + 5
 	case startsWith(rest, "NaN"):
-		z.repair(i, i+3, `"NaN"`, FlawNaN)
+		z.repair(i, i+3, `"NaN"`, NonFiniteNumber)
 		return i + 3
 	case startsWith(rest, "Infinity"):
-		z.repair(i, i+8, `"Infinity"`, FlawNaN)
+		z.repair(i, i+8, `"Infinity"`, NonFiniteNumber)
 		return i + 8
 	}
 	return -1
@@ -193,7 +193,7 @@ func skipSpace(s []byte, i int) int {
 
 // text reads a string, eight bytes at a time. s[i] is the byte after its opening
 // quote.
-func (z *jsonScanner) text(i int) int {
+func (z *scanner) text(i int) int {
 	s := z.s
 	for {
 		for ; i+8 <= len(s); i += 8 {
@@ -220,7 +220,7 @@ func (z *jsonScanner) text(i int) int {
 		case c >= utf8.RuneSelf:
 			i = z.wide(i)
 		case c == 0:
-			z.repair(i, i+1, "", FlawNUL)
+			z.repair(i, i+1, "", NUL)
 			i++
 		default:
 			return -1
@@ -248,7 +248,7 @@ func isPlain(c byte) bool {
 }
 
 // escape reads one escape, or the two escapes of a surrogate pair.
-func (z *jsonScanner) escape(i int) int {
+func (z *scanner) escape(i int) int {
 	s := z.s
 	if i+1 >= len(s) {
 		return -1
@@ -265,14 +265,14 @@ func (z *jsonScanner) escape(i int) int {
 	case code < 0:
 		return -1
 	case code == 0:
-		z.repair(i, i+6, "", FlawNUL)
+		z.repair(i, i+6, "", NUL)
 	case code>>10 == 0xd800>>10:
 		if i+8 <= len(s) && s[i+6] == '\\' && s[i+7] == 'u' && hex4(s, i+8)>>10 == 0xdc00>>10 {
 			return i + 12
 		}
-		z.repair(i, i+6, replacement, FlawSurrogate)
+		z.repair(i, i+6, replacement, LoneSurrogate)
 	case code>>10 == 0xdc00>>10:
-		z.repair(i, i+6, replacement, FlawSurrogate)
+		z.repair(i, i+6, replacement, LoneSurrogate)
 	}
 	return i + 6
 }
@@ -301,7 +301,7 @@ var hexDigit = func() (digits [256]int8) {
 // wide reads characters outside of ASCII. Go and PostgreSQL (pg_utf8_islegal in
 // wchar.c) accept the same UTF-8: no surrogates, no overlong forms, and no code
 // points above U+10FFFF.
-func (z *jsonScanner) wide(i int) int {
+func (z *scanner) wide(i int) int {
 	s := z.s
 	for i < len(s) && s[i] >= utf8.RuneSelf {
 		if i+4 <= len(s) {
@@ -318,7 +318,7 @@ func (z *jsonScanner) wide(i int) int {
 		}
 		r, size := utf8.DecodeRune(s[i:])
 		if r == utf8.RuneError && size == 1 {
-			z.repair(i, i+1, replacement, FlawUTF8)
+			z.repair(i, i+1, replacement, InvalidUTF8)
 		}
 		i += size
 	}
@@ -326,7 +326,7 @@ func (z *jsonScanner) wide(i int) int {
 }
 
 // repair records a flaw at s[from:to], and appends its replacement to dst.
-func (z *jsonScanner) repair(from, to int, by string, flaw JSONFlaw) {
+func (z *scanner) repair(from, to int, by string, flaw Flaws) {
 	z.flaws |= flaw
 	if z.repairing {
 		z.dst = append(z.dst, z.s[z.copied:from]...)

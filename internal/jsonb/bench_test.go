@@ -1,4 +1,4 @@
-package mapping_test
+package jsonb
 
 import (
 	"encoding/json"
@@ -7,13 +7,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-
-	"flujo-port/internal/mapping"
 )
 
-// jsonShapes are the texts of the benchmarks: for each shape a few hundred kB, in texts
+// shapes are the texts of the benchmarks: for each shape a few hundred kB, in texts
 // of typical size.
-func jsonShapes() []struct {
+func shapes() []struct {
 	name  string
 	texts [][]byte
 } {
@@ -37,7 +35,7 @@ func jsonShapes() []struct {
 	}
 }
 
-var jsonWords = map[string][]string{
+var words = map[string][]string{
 	"en": strings.Fields(
 		"the model answered that every invoice of March was paid, \"with interest\", and the refund\nis due by " +
 			"Friday; see the table below for totals and the notes of the reviewer on tax",
@@ -52,7 +50,7 @@ var jsonWords = map[string][]string{
 
 func prose(r *rand.Rand, language string, size int) string {
 	var b strings.Builder
-	for words := jsonWords[language]; b.Len() < size; {
+	for words := words[language]; b.Len() < size; {
 		b.WriteString(words[r.IntN(len(words))])
 		switch {
 		case language == "ja":
@@ -162,23 +160,24 @@ func longText(r *rand.Rand, size int, language string) []byte {
 	return b
 }
 
-func BenchmarkCheckJSON(b *testing.B) {
-	benchmarkJSON(b, func(text []byte) mapping.JSONFlaw {
-		return mapping.CheckJSON(text, mapping.DefaultJSONDepth)
+func BenchmarkScan(b *testing.B) {
+	benchmark(b, func(text []byte) Flaws {
+		z := scanner{s: text, max: DefaultDepth}
+		return z.verdict()
 	})
 }
 
-func BenchmarkAppendJSON(b *testing.B) {
+func BenchmarkAppendRepaired(b *testing.B) {
 	buffer := make([]byte, 0, 1<<20)
-	benchmarkJSON(b, func(text []byte) mapping.JSONFlaw {
-		_, flaws := mapping.AppendJSON(buffer, text, mapping.DefaultJSONDepth)
+	benchmark(b, func(text []byte) Flaws {
+		_, flaws := AppendRepaired(buffer, text, DefaultDepth)
 		return flaws
 	})
 }
 
-// benchmarkJSON measures check on all texts of each shape.
-func benchmarkJSON(b *testing.B, check func(text []byte) mapping.JSONFlaw) {
-	for _, shape := range jsonShapes() {
+// benchmark measures check on all texts of each shape.
+func benchmark(b *testing.B, check func(text []byte) Flaws) {
+	for _, shape := range shapes() {
 		b.Run(shape.name, func(b *testing.B) {
 			size := 0
 			for _, text := range shape.texts {

@@ -1,8 +1,9 @@
-package mapping
+package jsonb
 
 import (
 	"bytes"
 	"slices"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -12,19 +13,19 @@ import (
 // them. The zero value is ready to use. A Canonicalizer reuses its buffers, and is
 // not safe for concurrent use.
 type Canonicalizer struct {
-	pairs []jsonPair // of the open objects, inner ones last
-	keys  []byte     // the unescaped keys of pairs
-	spare []byte     // an object's text while its pairs are sorted
+	pairs []pair // of the open objects, inner ones last
+	keys  []byte // the unescaped keys of pairs
+	spare []byte // an object's text while its pairs are sorted
 }
 
-// jsonPair is a key and its value.
-type jsonPair struct {
+// pair is a key and its value.
+type pair struct {
 	key, keyEnd int // the key's range in keys
 	from, to    int // the pair's range in dst, without a separator
 }
 
 // Append appends s to dst as jsonb prints it. s must be a text that jsonb accepts,
-// such as AppendJSON returns. s and the spare capacity of dst must not overlap.
+// such as AppendRepaired returns. s and the spare capacity of dst must not overlap.
 func (c *Canonicalizer) Append(dst, s []byte) []byte {
 	c.pairs, c.keys = c.pairs[:0], c.keys[:0]
 	if cap(c.spare) > maxBufferBytes {
@@ -82,7 +83,7 @@ func (c *Canonicalizer) object(dst, s []byte, i int) ([]byte, int) {
 	inOrder := true
 	for {
 		i = skipSpace(s, i)
-		p := jsonPair{key: len(c.keys), from: len(dst)}
+		p := pair{key: len(c.keys), from: len(dst)}
 		dst, i = c.key(dst, s, i)
 		p.keyEnd = len(c.keys)
 		if n := len(c.pairs); n > first {
@@ -109,7 +110,7 @@ func (c *Canonicalizer) object(dst, s []byte, i int) ([]byte, int) {
 
 // compare orders keys as jsonb does (lengthCompareJsonbStringValue in
 // jsonb_util.c): shorter keys first, then by bytes.
-func (c *Canonicalizer) compare(a, b jsonPair) int {
+func (c *Canonicalizer) compare(a, b pair) int {
 	if d := (a.keyEnd - a.key) - (b.keyEnd - b.key); d != 0 {
 		return d
 	}
@@ -118,8 +119,8 @@ func (c *Canonicalizer) compare(a, b jsonPair) int {
 
 // sort puts the pairs of an object, whose text begins at start, into jsonb's order.
 // Of pairs with the same key, only the last remains.
-func (c *Canonicalizer) sort(dst []byte, start int, pairs []jsonPair) []byte {
-	slices.SortStableFunc(pairs, func(a, b jsonPair) int { return c.compare(a, b) })
+func (c *Canonicalizer) sort(dst []byte, start int, pairs []pair) []byte {
+	slices.SortStableFunc(pairs, func(a, b pair) int { return c.compare(a, b) })
 	c.spare = append(c.spare[:0], dst[start:]...)
 	dst = dst[:start]
 	for n, p := range pairs {
@@ -179,6 +180,30 @@ func (c *Canonicalizer) key(dst, s []byte, i int) (_ []byte, end int) {
 	return dst, end
 }
 
+// unescape returns the character of the escape or surrogate pair at the start of s,
+// and the length of the escape in bytes.
+func unescape(s []byte) (r rune, length int) {
+	switch s[1] {
+	case 'u':
+		r = hex4(s, 2)
+		if utf16.IsSurrogate(r) {
+			return utf16.DecodeRune(r, hex4(s, 8)), 12
+		}
+		return r, 6
+	case 'b':
+		return '\b', 2
+	case 'f':
+		return '\f', 2
+	case 'n':
+		return '\n', 2
+	case 'r':
+		return '\r', 2
+	case 't':
+		return '\t', 2
+	}
+	return rune(s[1]), 2
+}
+
 // appendEscape appends a character as escape_json prints it.
 func appendEscape(dst []byte, r rune) []byte {
 	const hex = "0123456789abcdef"
@@ -207,7 +232,7 @@ func appendEscape(dst []byte, r rune) []byte {
 // exponent, as many digits after the point as were written less the exponent, and
 // zero has no sign.
 func appendNumeric(dst, s []byte, i int) (_ []byte, end int) {
-	n, end := parseJSONNumber(s, i)
+	n, end := parseNumber(s, i)
 	if s[i] == '-' && (hasValue(n.whole) || hasValue(n.decimals)) {
 		dst = append(dst, '-')
 	}

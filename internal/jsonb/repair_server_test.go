@@ -1,104 +1,35 @@
-package mapping_test
+package jsonb
 
 import (
 	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
-	"flujo-port/internal/mapping"
 	"flujo-port/internal/pgtest"
 )
-
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
-
-// jsonServer tests on a server which texts jsonb accepts.
-type jsonServer struct {
-	conn    *pgx.Conn
-	version int // server_version_num
-}
-
-// connectJSON returns a database with functions that test a text. The text is sent as
-// bytea, since bytes that are not UTF-8 cannot be sent as text. convert_from rejects
-// them as COPY does (pg_verifymbstr).
-func connectJSON(t testing.TB) jsonServer {
-	t.Helper()
-	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, pgtest.Database(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close(ctx) })
-	_, err = conn.Exec(ctx, `
-		CREATE FUNCTION jsonb_bytes(bytea) RETURNS int LANGUAGE plpgsql AS $$
-		BEGIN
-			RETURN pg_column_size(convert_from($1, 'UTF8')::jsonb);
-		EXCEPTION WHEN OTHERS THEN
-			RETURN NULL;
-		END $$;
-		CREATE FUNCTION jsonb_state(bytea) RETURNS text LANGUAGE plpgsql AS $$
-		BEGIN
-			PERFORM convert_from($1, 'UTF8')::jsonb;
-			RETURN '';
-		EXCEPTION WHEN OTHERS THEN
-			RETURN SQLSTATE;
-		END $$`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := jsonServer{conn: conn}
-	if err := conn.QueryRow(ctx, "SELECT current_setting('server_version_num')::int").Scan(&s.version); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// sizes returns the size in bytes of each text's jsonb, nil if the server rejects the
-// text.
-func (s jsonServer) sizes(t testing.TB, texts [][]byte) (sizes []*int) {
-	t.Helper()
-	const query = "SELECT array_agg(jsonb_bytes(text) ORDER BY n) FROM unnest($1::bytea[]) WITH ORDINALITY AS u " +
-		"(text, n)"
-	if err := s.conn.QueryRow(context.Background(), query, texts).Scan(&sizes); err != nil {
-		t.Fatal(err)
-	}
-	return sizes
-}
-
-// state returns the SQLSTATE with which the server rejects the text, or "" if it
-// accepts it.
-func (s jsonServer) state(t testing.TB, text []byte) (state string) {
-	t.Helper()
-	if err := s.conn.QueryRow(context.Background(), "SELECT jsonb_state($1)", text).Scan(&state); err != nil {
-		t.Fatal(err)
-	}
-	return state
-}
 
 // varlenaHeader is the part of pg_column_size that does not belong to the jsonb's root.
 const varlenaHeader = 4
 
-// compare fails the test unless the server accepts exactly the texts that CheckJSON
-// finds without flaws, accepts every text that AppendJSON returns, and stores it in
-// jsonbSize bytes.
-func (s jsonServer) compare(t *testing.T, texts [][]byte) {
+// compare fails the test unless the server accepts exactly the texts without flaws,
+// accepts every text that AppendRepaired returns, and stores it in no more bytes than
+// bound returns.
+func (s server) compare(t *testing.T, texts [][]byte) {
 	t.Helper()
 	asked := texts
 	for _, text := range texts {
-		out, _ := mapping.AppendJSON(nil, text, mapping.DefaultJSONDepth)
+		out, _ := AppendRepaired(nil, text, DefaultDepth)
 		asked = append(asked, out)
 	}
 	sizes := s.sizes(t, asked)
 	for i, text := range texts {
-		flaws := mapping.CheckJSON(text, mapping.DefaultJSONDepth)
+		flaws := flawsOf(text, DefaultDepth)
 		taken := sizes[i] != nil
-		if taken != (flaws == 0) && flaws != flawDepth && !s.takesMore(text) {
+		if taken != (flaws == 0) && flaws != TooDeep && !s.takesMore(text) {
 			t.Errorf("%q: flaws %v, and PostgreSQL takes it: %v", text, flawNames(flaws), taken)
 		}
 		out, size := asked[len(texts)+i], sizes[len(texts)+i]
@@ -106,24 +37,23 @@ func (s jsonServer) compare(t *testing.T, texts [][]byte) {
 			t.Errorf("%q: becomes %q, which PostgreSQL refuses", text, out)
 			continue
 		}
-		root, ok := mapping.JSONBSize(out)
-		if !ok || root+varlenaHeader != *size {
-			t.Errorf("%q: jsonb of %d bytes, computed %d", out, *size, root+varlenaHeader)
+		if _, most := bound(out); *size > most+varlenaHeader {
+			t.Errorf("%q: jsonb of %d bytes, at most %d expected", out, *size, most+varlenaHeader)
 		}
 	}
 }
 
 // takesMore reports whether the text may contain the one number that only PostgreSQL 16
 // and later accept.
-func (s jsonServer) takesMore(text []byte) bool {
+func (s server) takesMore(text []byte) bool {
 	return s.version >= 16_00_00 && bytes.Contains(text, []byte("1073741823"))
 }
 
 // The cases written by hand, with the SQLSTATE of each flaw.
-func TestJSONOnServer(t *testing.T) {
-	s := connectJSON(t)
+func TestRepairOnServer(t *testing.T) {
+	s := connect(t)
 	for kind, group := range map[string]struct {
-		cases  []jsonCase
+		cases  []repairCase
 		states string
 	}{
 		"clean":    {cleanCases, ""},
@@ -134,7 +64,7 @@ func TestJSONOnServer(t *testing.T) {
 		for _, c := range group.cases {
 			state := s.state(t, []byte(c.text))
 			if (state == "") != (c.flaws == 0) || !strings.Contains(group.states, state) ||
-				c.flaws == flawNumber && state != "22003" && !strings.Contains(c.text, `\u0000`) {
+				c.flaws == NumberOutOfRange && state != "22003" && !strings.Contains(c.text, `\u0000`) {
 				t.Errorf("%s, %s: flaws %v, the server says %q", kind, c.name, flawNames(c.flaws), state)
 			}
 			if state := s.state(t, []byte(c.want)); state != "" {
@@ -144,11 +74,11 @@ func TestJSONOnServer(t *testing.T) {
 	}
 }
 
-func TestJSONExponentOfZeroOnServer(t *testing.T) {
-	s := connectJSON(t)
+func TestExponentOfZeroOnServer(t *testing.T) {
+	s := connect(t)
 	for _, sign := range []string{"", "+", "-"} {
 		text := []byte("0e" + sign + "1073741823")
-		if flaws := mapping.CheckJSON(text, 0); flaws != flawNumber {
+		if flaws := flawsOf(text, 0); flaws != NumberOutOfRange {
 			t.Errorf("%s: flaws %v", text, flawNames(flaws))
 		}
 		want := "22003"
@@ -162,22 +92,22 @@ func TestJSONExponentOfZeroOnServer(t *testing.T) {
 }
 
 // Random texts, different in every run.
-func TestJSONDifferential(t *testing.T) {
+func TestRepairDifferential(t *testing.T) {
 	const batch = 2000
 	batches := pgtest.Count(5, 25)
-	s := connectJSON(t)
+	s := connect(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	maker := jsonMaker{rand.New(rand.NewPCG(seed, 0))}
+	maker := generator{rand.New(rand.NewPCG(seed, 0))}
 	clean := 0
 	for range batches {
 		texts := make([][]byte, batch, 2*batch)
 		for i := range texts {
 			texts[i] = maker.text()
-			if mapping.CheckJSON(texts[i], mapping.DefaultJSONDepth) == 0 {
+			if flawsOf(texts[i], DefaultDepth) == 0 {
 				clean++
 			}
-			checkJSONInvariants(t, texts[i], testMaxDepth)
+			checkInvariants(t, texts[i], testMaxDepth)
 		}
 		if s.compare(t, texts); t.Failed() {
 			return
@@ -191,8 +121,8 @@ func TestJSONDifferential(t *testing.T) {
 
 // A server with the default stack accepts the default depth, even in a function called
 // by a function called by a trigger.
-func TestJSONDefaultDepthOnServer(t *testing.T) {
-	s := connectJSON(t)
+func TestDefaultDepthOnServer(t *testing.T) {
+	s := connect(t)
 	ctx := context.Background()
 	_, err := s.conn.Exec(ctx, `
 		SET max_stack_depth = '2MB';
@@ -209,8 +139,8 @@ func TestJSONDefaultDepthOnServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range nested(mapping.DefaultJSONDepth) {
-		if flaws := mapping.CheckJSON([]byte(text), mapping.DefaultJSONDepth); flaws != 0 {
+	for name, text := range nested(DefaultDepth) {
+		if flaws := flawsOf([]byte(text), DefaultDepth); flaws != 0 {
 			t.Errorf("%s: flaws %v", name, flawNames(flaws))
 		}
 		if _, err := s.conn.Exec(ctx, "INSERT INTO texts VALUES ($1)", text); err != nil {
@@ -220,9 +150,9 @@ func TestJSONDefaultDepthOnServer(t *testing.T) {
 			t.Errorf("%s: read: %v", name, err)
 		}
 	}
-	for name, text := range nested(mapping.DefaultJSONDepth + 1) {
-		out, flaws := mapping.AppendJSON(nil, []byte(text), mapping.DefaultJSONDepth)
-		if state := s.state(t, out); flaws != flawDepth || state != "" {
+	for name, text := range nested(DefaultDepth + 1) {
+		out, flaws := AppendRepaired(nil, []byte(text), DefaultDepth)
+		if state := s.state(t, out); flaws != TooDeep || state != "" {
 			t.Errorf("%s, a level more: flaws %v, the server says %q", name, flawNames(flaws), state)
 		}
 	}
@@ -230,8 +160,8 @@ func TestJSONDefaultDepthOnServer(t *testing.T) {
 
 // Keys that are equal after a NUL is removed, keys that differ only in their escapes,
 // and keys that are not sorted.
-func TestJSONKeysOnServer(t *testing.T) {
-	s := connectJSON(t)
+func TestKeysOnServer(t *testing.T) {
+	s := connect(t)
 	var pairs []string
 	for i := range 300 {
 		pairs = append(
@@ -253,15 +183,15 @@ func TestJSONKeysOnServer(t *testing.T) {
 	})
 }
 
-func FuzzJSONDifferential(f *testing.F) {
-	for _, cases := range [][]jsonCase{cleanCases, repairedCases, syntaxCases} {
+func FuzzRepairDifferential(f *testing.F) {
+	for _, cases := range [][]repairCase{cleanCases, repairedCases, syntaxCases} {
 		for _, c := range cases {
 			f.Add([]byte(c.text))
 		}
 	}
-	s := connectJSON(f)
+	s := connect(f)
 	f.Fuzz(func(t *testing.T, text []byte) {
-		checkJSONInvariants(t, text, mapping.DefaultJSONDepth)
+		checkInvariants(t, text, DefaultDepth)
 		s.compare(t, [][]byte{text})
 	})
 }

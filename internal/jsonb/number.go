@@ -1,4 +1,4 @@
-package mapping
+package jsonb
 
 // The limits of PostgreSQL's numeric (numeric.c). make_result stores the weight,
 // which is the power of 10,000 of the first digit, in 16 bits, and the display scale
@@ -10,31 +10,31 @@ const (
 )
 
 // number reads a number or -Infinity.
-func (z *jsonScanner) number(i int) int {
-	n, end := parseJSONNumber(z.s, i)
+func (z *scanner) number(i int) int {
+	n, end := parseNumber(z.s, i)
 	if end < 0 {
 		if startsWith(z.s[i:], "-Infinity") {
-			z.repair(i, i+9, `"-Infinity"`, FlawNaN)
+			z.repair(i, i+9, `"-Infinity"`, NonFiniteNumber)
 			return i + 9
 		}
 		return -1
 	}
 	if (end-i > mostDecimals || n.exponent != 0) && !n.isNumeric() {
-		z.flaws |= FlawNumber
+		z.flaws |= NumberOutOfRange
 		z.repairing = false
 	}
 	return end
 }
 
-// jsonNumber is a number in a JSON text.
-type jsonNumber struct {
+// number is a number in a JSON text.
+type number struct {
 	whole, decimals []byte // digits before and after the point
 	exponent        int    // limited to ±exponentBound
 }
 
-// parseJSONNumber reads the number at s[i] and returns the index after it, or -1 if
+// parseNumber reads the number at s[i] and returns the index after it, or -1 if
 // there is none. JSON does not allow leading zeros.
-func parseJSONNumber(s []byte, i int) (n jsonNumber, end int) {
+func parseNumber(s []byte, i int) (n number, end int) {
 	if s[i] == '-' {
 		i++
 	}
@@ -86,53 +86,33 @@ func skipDigits(s []byte, i int) int {
 
 // isNumeric reports whether numeric can hold n. PostgreSQL 16 and later also accept
 // a zero with the exponent 1073741823, for which it reports false.
-func (n *jsonNumber) isNumeric() bool {
+func (n *number) isNumeric() bool {
 	if n.exponent >= exponentBound || n.exponent <= -exponentBound || n.scale() > mostDecimals {
 		return false
 	}
 	if len(n.whole)-1+n.exponent <= highestDigit {
 		return true
 	}
-	first, _, ok := n.span()
+	first, ok := n.firstDigit()
 	return !ok || first <= highestDigit
 }
 
 // scale returns the number of decimals that numeric stores, including zeros.
-func (n *jsonNumber) scale() int {
+func (n *number) scale() int {
 	return max(0, len(n.decimals)-n.exponent)
 }
 
-// span returns the powers of ten of the first and last digits that are not 0;
-// ok is false if n is zero.
-func (n *jsonNumber) span() (first, last int, ok bool) {
-	power := len(n.whole) - 1 + n.exponent
+// firstDigit returns the power of ten of the first digit that is not 0; ok is false if
+// n is zero.
+func (n *number) firstDigit() (power int, ok bool) {
+	power = len(n.whole) - 1 + n.exponent
 	for _, digits := range [2][]byte{n.whole, n.decimals} {
 		for _, d := range digits {
 			if d != '0' {
-				if !ok {
-					first, ok = power, true
-				}
-				last = power
+				return power, true
 			}
 			power--
 		}
 	}
-	return first, last, ok
-}
-
-// numericSize returns the number of bytes that n takes in a jsonb: a varlena header
-// of 4, a header of 2 or 4, and 2 for each digit to base 10,000 from the first to
-// the last that is not 0 (make_result and the macro NUMERIC_CAN_BE_SHORT).
-func (n *jsonNumber) numericSize() int {
-	first, last, ok := n.span()
-	weight, digits := 0, 0
-	if ok {
-		weight = first >> 2
-		digits = weight - last>>2 + 1
-	}
-	header := 4 + 2
-	if n.scale() > 63 || weight > 63 { // a weight below -64 implies such a scale
-		header += 2
-	}
-	return header + 2*digits
+	return 0, false
 }
