@@ -7,7 +7,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"syscall"
 )
 
 // account is the user that a server runs as. PostgreSQL refuses to run as root.
@@ -40,13 +39,6 @@ func serverAccount() (*account, error) {
 		"PostgreSQL does not run as root, and no other account was found: %w",
 		errors.Join(failures...),
 	)
-}
-
-func (a *account) credential() *syscall.Credential {
-	if a == nil {
-		return nil
-	}
-	return &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
 }
 
 // own changes the owner of a file or folder to the account.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -113,4 +114,10 @@ func await(t *testing.T, what string, is func() bool) {
 		case <-tick.C:
 		}
 	}
+}
+
+// hasEnded reports whether no process has this id.
+func hasEnded(pid int) bool {
+	process, err := os.FindProcess(pid)
+	return err != nil || errors.Is(process.Signal(syscall.Signal(0)), os.ErrProcessDone)
 }

@@ -98,7 +98,7 @@ func TestEndedEarlyLeavesNothing(t *testing.T) {
 			}
 			_ = cmd.Wait() // how it ended is not the question
 
-			await(t, "the process ends", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
+			await(t, "the process ends", func() bool { return hasEnded(pid) })
 			await(t, "its temporary folder goes", func() bool {
 				_, err := os.Stat(dir)
 				return errors.Is(err, fs.ErrNotExist)

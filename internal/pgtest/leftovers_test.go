@@ -5,7 +5,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -106,7 +105,7 @@ func TestCheckLeftoversIsPatient(t *testing.T) {
 // An interrupt at the terminal reaches the command and the script alike.
 func TestCheckLeftoversOfInterrupted(t *testing.T) {
 	cmd := checkLeftovers(t, repository(t), "trap 'exit 130' INT; echo x >$TMPDIR/x; kill -INT 0; sleep 30", "0")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	newGroup(cmd)
 	out, _ := cmd.CombinedOutput() // the exit code says it
 	if code := cmd.ProcessState.ExitCode(); code != 130 || !strings.Contains(string(out), "/x\n") {
 		t.Errorf("exit code %d, want 130\n%s", code, out)

@@ -67,7 +67,7 @@ type pglite struct {
 func startPGlite(dir string) (*pglite, error) {
 	cmd := exec.Command("node", "server.mjs")
 	cmd.Dir = dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // apart from the terminal's signals
+	newGroup(cmd)
 	if _, err := cmd.StdinPipe(); err != nil {
 		return nil, err
 	}

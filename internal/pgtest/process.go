@@ -77,7 +77,7 @@ rm -rf "$dir"
 func startGuard(script, dir string) (*guard, error) {
 	cmd := exec.Command("/bin/sh", "-c", script, "sh", dir)
 	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	newSession(cmd)
 	pipe, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start guard: %w", err)

@@ -17,7 +17,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
-	"golang.org/x/sys/unix"
 )
 
 // document holds the data of docs/benchmarks.md.
@@ -73,14 +72,7 @@ func (d *document) describe(ctx context.Context, b *rig) error {
 	}
 	d.Cores = runtime.NumCPU()
 	d.Go = strings.TrimPrefix(runtime.Version(), "go")
-	d.Kernel = runtime.GOOS
-	var name unix.Utsname
-	if err := unix.Uname(&name); err == nil {
-		d.Kernel = unix.ByteSliceToString(
-			name.Sysname[:],
-		) + " " + regexp.MustCompile(`^[0-9.]+`).
-			FindString(unix.ByteSliceToString(name.Release[:]))
-	}
+	d.Kernel = kernel()
 	server, err := query[string](ctx, b, "SHOW server_version")
 	if err != nil {
 		return err

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
-	"syscall"
 	"time"
 )
 
@@ -60,7 +58,7 @@ func measure(cmds ...*exec.Cmd) (m measurement, err error) {
 			err = errors.Join(err, fmt.Errorf("%w: %s", waitErr, tail(output[i].Bytes())))
 		}
 		m.CPU += (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
-		m.Peak = max(m.Peak, maxRSS(cmd.ProcessState.SysUsage().(*syscall.Rusage)))
+		m.Peak = max(m.Peak, peakMemory(cmd.ProcessState))
 	}
 	m.Seconds = time.Since(began).Seconds()
 	return m, err
@@ -70,24 +68,6 @@ func measure(cmds ...*exec.Cmd) (m measurement, err error) {
 func tail(said []byte) []byte {
 	said = bytes.TrimSpace(said)
 	return said[max(0, len(said)-2000):]
-}
-
-// maxRSS returns the peak memory in bytes. Linux counts in KiB, macOS in bytes.
-func maxRSS(usage *syscall.Rusage) int64 {
-	if runtime.GOOS == "darwin" {
-		return int64(usage.Maxrss)
-	}
-	return int64(usage.Maxrss) * 1024
-}
-
-// ownPeak returns this process's peak memory. It is the least that a measured
-// peak can be, since a child process starts with that of its parent.
-func ownPeak() int64 {
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		return 0
-	}
-	return maxRSS(&usage)
 }
 
 func median(of []float64) float64 {

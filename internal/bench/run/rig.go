@@ -13,7 +13,6 @@ import (
 	"flujo-port/internal/pgtest"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sys/unix"
 )
 
 // rig is what all contestants share: the server, and Flujo's empty tables in
@@ -60,7 +59,7 @@ func (b *rig) compete(ctx context.Context, c contestant, f file) ([]measurement,
 			return nil, err
 		}
 	}
-	unix.Sync()
+	syncDisks()
 	taken, err := c.run(ctx)
 	if err != nil {
 		return nil, err
