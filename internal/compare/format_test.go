@@ -46,7 +46,10 @@ func TestFormatCellsFromDifference(t *testing.T) {
 		{mapping.KindText, same + "xx", same + "é", `… from byte 80: "ééééééééééxx"`, `… from byte 80: "ééééééééééé"`},
 		{mapping.KindText, same, "x", `"` + strings.Repeat("é", 30) + `"… (100 bytes)`, `"x"`},
 		{mapping.KindText, same, same[:60], `… from byte 40: "` + same[:60] + `"`, `… from byte 40: "éééééééééé"`},
-		{mapping.KindJSON, "\x01\"" + same + "x", "\x01\"" + same + "y", "… from byte 81: ééééééééééx", "… from byte 81: ééééééééééy"},
+		{
+			mapping.KindJSON, "\x01\"" + same + "x", "\x01\"" + same + "y",
+			"… from byte 81: ééééééééééx", "… from byte 81: ééééééééééy",
+		},
 		{mapping.KindJSON, "\x01\"" + same, "\x01{}", `"` + strings.Repeat("é", 29) + "… (101 bytes)", "{}"},
 	} {
 		if a, b := formatCells(tc.kind, []byte(tc.a), []byte(tc.b)); a != tc.wantA || b != tc.wantB {
