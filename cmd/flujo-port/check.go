@@ -1,11 +1,8 @@
 package main
 
 import (
-	"errors"
-
 	"flujo-port/internal/check"
 	"flujo-port/internal/clierr"
-	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
 
 	"github.com/urfave/cli/v2"
@@ -55,27 +52,28 @@ func (e *env) check(c *cli.Context) error {
 		}
 		o.HasTarget, o.Postgres, o.Schema, o.Cutover = true, target.url, target.schema, target.address
 	}
-	findings, err := newSpool[report.Finding](c.Bool(jsonFlag.Name))
+	s, err := e.begin(c)
 	if err != nil {
 		return err
 	}
-	defer findings.close()
-	if c.Bool(jsonFlag.Name) {
-		o.OnFinding = func(f mapping.Finding) { findings.add(finding(f)) }
+	defer s.close()
+	if s.json {
+		o.OnFinding = s.addFinding
 	}
-	shown := newDisplay(e.stderr)
-	o.OnProgress = shown.show
+	o.OnProgress = s.display.show
 	result, err := check.Run(c.Context, o)
-	shown.end()
 	if result == nil {
-		return &outcome{err: err, consequence: "nothing was changed"}
+		return s.fail(err, "nothing was changed")
 	}
 	result.Version = version()
-	if printErr := e.print(c, result, result.Text, report.ListOf("findings", findings.each)); printErr != nil {
-		err = errors.Join(err, printErr)
+	result.Next = "Do a dry run with \"flujo-port migrate --dry-run\"."
+	for i, r := range result.Results {
+		result.Results[i].Hint = withAdvice(r.Hint, r.Advice)
 	}
-	if err != nil && clierr.KindOf(err) != clierr.Refused {
-		return &outcome{err: err, consequence: "nothing was changed"}
+	consequence := "nothing was changed"
+	if clierr.KindOf(err) == clierr.Refused {
+		consequence = "" // the report says so
 	}
-	return err
+	p := printed{report: result, text: result.Text, lists: []report.List{s.findingList()}}
+	return s.end(p, err, consequence)
 }

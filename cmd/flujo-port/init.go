@@ -34,6 +34,11 @@ func (e *env) init(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	s, err := e.begin(c)
+	if err != nil {
+		return err
+	}
+	defer s.close()
 	result, err := initialize.Run(c.Context, initialize.Options{
 		Postgres:        target.url,
 		Schema:          target.schema,
@@ -41,9 +46,10 @@ func (e *env) init(c *cli.Context) error {
 		GrantTo:         c.String("grant-to"),
 	})
 	if err != nil {
-		return &outcome{err: err, consequence: "nothing was created"}
+		return s.fail(err, "nothing was created")
 	}
 	result.Cutover = show(target.address, c.Bool(revealFlag.Name))
 	result.Notes = append(result.Notes, target.notes...)
-	return e.print(c, result, result.Text)
+	var warnings []string
+	return s.end(printed{report: result, text: result.Text, warnings: &warnings, done: "the tables exist"}, nil, "")
 }

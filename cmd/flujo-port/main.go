@@ -117,23 +117,15 @@ func mayContainPassword(s string) bool {
 	return strings.Contains(lower, "password") || strings.Contains(s, "://") && strings.Contains(s, "@")
 }
 
-// outcome is an error together with its consequence for the data.
-type outcome struct {
-	err         error
-	consequence string
-}
-
-func (o *outcome) Error() string { return o.err.Error() }
-
-// Unwrap returns the error without its consequence.
-func (o *outcome) Unwrap() error { return o.err }
-
 // message formats an error as one line: what happened, what it means for the
 // data, and what to do.
 func message(err error) string {
 	consequence := ""
 	if o, ok := errors.AsType[*outcome](err); ok {
-		consequence, err = "; "+o.consequence, o.err
+		err = o.err
+		if o.consequence != "" {
+			consequence = "; " + o.consequence
+		}
 	}
 	if errors.Is(err, context.Canceled) {
 		return "interrupted" + consequence
@@ -145,8 +137,8 @@ func message(err error) string {
 	plain := *f
 	plain.Hint = ""
 	line := plain.Error() + consequence
-	if f.Hint != "" {
-		line += "; " + f.Hint
+	if hint := withAdvice(f.Hint, f.Advice); hint != "" {
+		line += "; " + hint
 	}
 	return line
 }

@@ -20,7 +20,7 @@ func TestMerge(t *testing.T) {
 	}
 	stdout, stderr, code := p.run(t, "migrate", "--sqlite", file, "--without-pgvector", "--merge")
 	if code != 0 || !strings.HasPrefix(stdout, "Done in ") || strings.Contains(stdout, "taken over") ||
-		!strings.Contains(stdout, "--merge had no effect") {
+		!strings.Contains(stdout, "there were no rows to merge with") {
 		t.Errorf("into an empty schema: exit %d\n%s%s", code, stdout, stderr)
 	}
 	execute(

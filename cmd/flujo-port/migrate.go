@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,7 +11,6 @@ import (
 	_ "time/tzdata" // for --naive-timezone where the system has no zones
 
 	"flujo-port/internal/clierr"
-	"flujo-port/internal/mapping"
 	"flujo-port/internal/migrate"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
@@ -90,17 +87,11 @@ func (e *env) migrate(c *cli.Context) error {
 	if verify != report.VerifyContent && verify != report.VerifyCounts {
 		return usagef("--verify must be content or counts, not %q", verify)
 	}
-	findings, err := newSpool[report.Finding](c.Bool(jsonFlag.Name))
+	s, err := e.begin(c)
 	if err != nil {
 		return err
 	}
-	defer findings.close()
-	differences, err := newSpool[report.Difference](c.Bool(jsonFlag.Name))
-	if err != nil {
-		return err
-	}
-	defer differences.close()
-	shown := newDisplay(e.stderr)
+	defer s.close()
 	result, err := migrate.Run(c.Context, migrate.Options{
 		SQLite:          path,
 		Postgres:        target.url,
@@ -117,36 +108,29 @@ func (e *env) migrate(c *cli.Context) error {
 		Version:         version(),
 		Replace:         c.Bool("replace"),
 		Merge:           c.Bool("merge"),
-		OnFinding:       func(f mapping.Finding) { findings.add(finding(f)) },
-		OnDifference:    differences.add,
-		OnProgress:      shown.show,
+		OnFinding:       s.addFinding,
+		OnDifference:    s.differences.add,
+		OnProgress:      s.display.show,
 	})
-	shown.end()
 	if result == nil {
-		return &outcome{err: err, consequence: migrateConsequence(err)}
+		return s.fail(err, migrateConsequence(err))
 	}
 	reveal := c.Bool(revealFlag.Name)
 	result.Version = version()
 	result.Cutover = show(target.address, reveal)
 	result.Rollback = show(rollback, reveal)
+	result.Next = "To cut over, stop Flujo, then run the same command without --dry-run."
 	result.Notes = append(result.Notes, target.notes...)
+	if len(result.Rounded) > 0 {
+		result.Notes = append(result.Notes, "--exact-floats prevents the rounding to real")
+	}
 	saveEnvFile(result, envFile, target.address)
-	printErr := e.print(c, result, result.Text,
-		report.ListOf("findings", findings.each), report.ListOf("differences", differences.each))
-	if printErr != nil {
-		result.Warnings = append(result.Warnings, fmt.Sprintf("the report cannot be printed: %v", printErr))
-		if !result.Committed {
-			err = errors.Join(err, printErr)
-		}
+	p := printed{report: result, text: result.Text, warnings: &result.Warnings,
+		lists: []report.List{s.findingList(), s.differenceList()}}
+	if result.Committed {
+		p.done = "the migration is committed"
 	}
-	// After the commit every failure is a warning, and the exit code is 0.
-	for _, warning := range result.Warnings {
-		fmt.Fprintf(e.stderr, "flujo-port: warning: %s\n", warning)
-	}
-	if err != nil {
-		return &outcome{err: err, consequence: migrateConsequence(err)}
-	}
-	return nil
+	return s.end(p, err, migrateConsequence(err))
 }
 
 // saveEnvFile writes the cutover address to the path of --env-file if the
@@ -206,14 +190,6 @@ func localZone() (*time.Location, error) {
 	}
 	return nil, usagef("--naive-timezone local: cannot determine the name of this machine's time zone; " +
 		"use a name such as Europe/Berlin")
-}
-
-// print prints a report as text, or as one JSON object with --json.
-func (e *env) print(c *cli.Context, result any, text func(io.Writer) error, lists ...report.List) error {
-	if c.Bool(jsonFlag.Name) {
-		return report.JSON(e.stdout, result, lists...)
-	}
-	return text(e.stdout)
 }
 
 // migrateConsequence returns what a failed migration means for the data.

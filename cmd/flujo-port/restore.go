@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"os"
 
 	"flujo-port/internal/report"
@@ -72,12 +70,11 @@ func (e *env) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	differences, err := newSpool[report.Difference](c.Bool(jsonFlag.Name))
+	s, err := e.begin(c)
 	if err != nil {
 		return err
 	}
-	defer differences.close()
-	shown := newDisplay(e.stderr)
+	defer s.close()
 	result, err := restore.Run(c.Context, restore.Options{
 		SQLite:       path,
 		Base:         base,
@@ -86,29 +83,20 @@ func (e *env) restore(c *cli.Context) error {
 		DryRun:       c.Bool("dry-run"),
 		NaiveZone:    zone,
 		Merge:        c.Bool("merge"),
-		OnDifference: differences.add,
-		OnProgress:   shown.show,
+		OnDifference: s.differences.add,
+		OnProgress:   s.display.show,
 	})
-	shown.end()
+	const consequence = "no file was created, and the database is unchanged"
 	if result == nil {
-		return &outcome{err: err, consequence: "no file was created, and the database is unchanged"}
+		return s.fail(err, consequence)
 	}
 	result.Version, result.Rollback = version(), rollback.String()
-	if printErr := e.print(c, result, result.Text, report.ListOf("differences", differences.each)); printErr != nil {
-		if !result.Done {
-			err = errors.Join(err, printErr)
-		} else {
-			result.Warnings = append(result.Warnings,
-				fmt.Sprintf("the file was restored, but the report cannot be printed: %v", printErr))
-		}
+	p := printed{report: result, text: result.Text, warnings: &result.Warnings,
+		lists: []report.List{s.differenceList()}}
+	if result.Done {
+		p.done = "the file was restored"
 	}
-	for _, warning := range result.Warnings {
-		fmt.Fprintf(e.stderr, "flujo-port: warning: %s\n", warning)
-	}
-	if err != nil {
-		return &outcome{err: err, consequence: "no file was created, and the database is unchanged"}
-	}
-	return nil
+	return s.end(p, err, consequence)
 }
 
 // namedFile returns the path in the value of a flag, or "" if it is not set.

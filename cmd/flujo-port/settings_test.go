@@ -145,7 +145,7 @@ func TestCommittedIsDone(t *testing.T) {
 	c := newProgram(t).command("migrate", "--postgres", url, "--sqlite", absolute(t, fixture), "--without-pgvector")
 	var stderr bytes.Buffer
 	c.Stdout, c.Stderr = full, &stderr
-	if err := c.Run(); err != nil || !strings.Contains(stderr.String(), "warning: the report cannot be printed") {
+	if err := c.Run(); err != nil || !strings.Contains(stderr.String(), "the report cannot be printed") {
 		t.Errorf("%v: %s", err, stderr.String())
 	}
 	if got := ask(t, url, "SELECT count(*) FROM flujo.runs"); got != "60" {

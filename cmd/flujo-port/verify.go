@@ -1,9 +1,6 @@
 package main
 
 import (
-	"errors"
-	"fmt"
-
 	"flujo-port/internal/report"
 	"flujo-port/internal/verify"
 
@@ -43,34 +40,26 @@ func (e *env) verify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	differences, err := newSpool[report.Difference](c.Bool(jsonFlag.Name))
+	s, err := e.begin(c)
 	if err != nil {
 		return err
 	}
-	defer differences.close()
-	shown := newDisplay(e.stderr)
+	defer s.close()
 	result, err := verify.Run(c.Context, verify.Options{
 		SQLite:        path,
 		Postgres:      target.url,
 		Schema:        target.schema,
 		SkipIntegrity: c.Bool(skipIntegrityFlag.Name),
 		NaiveZone:     zone,
-		OnDifference:  differences.add,
-		OnProgress:    shown.show,
+		OnDifference:  s.differences.add,
+		OnProgress:    s.display.show,
 	})
-	shown.end()
+	const consequence = "nothing was changed"
 	if result == nil {
-		return &outcome{err: err, consequence: "nothing was changed"}
+		return s.fail(err, consequence)
 	}
 	result.Version = version()
-	if printErr := e.print(c, result, result.Text, report.ListOf("differences", differences.each)); printErr != nil {
-		err = errors.Join(err, printErr)
-	}
-	for _, warning := range result.Warnings {
-		fmt.Fprintf(e.stderr, "flujo-port: warning: %s\n", warning)
-	}
-	if err != nil {
-		return &outcome{err: err, consequence: "nothing was changed"}
-	}
-	return nil
+	p := printed{report: result, text: result.Text, warnings: &result.Warnings,
+		lists: []report.List{s.differenceList()}}
+	return s.end(p, err, consequence)
 }

@@ -3,7 +3,6 @@
 package check
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -137,6 +136,11 @@ func (c *checker) addResult(status report.Status, name, hint, format string, arg
 	})
 }
 
+// advise adds an advice to the last result.
+func (c *checker) advise(topic clierr.Topic, arg string) {
+	c.report.Results[len(c.report.Results)-1].Advice = clierr.Advice{Topic: topic, Arg: arg}
+}
+
 func (c *checker) ok(name, format string, args ...any) {
 	c.addResult(report.OK, name, "", format, args...)
 }
@@ -156,11 +160,12 @@ func (c *checker) addError(ctx context.Context, name, failed string, err error) 
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	message, hint := postgres.ServerError(err).Error(), ""
+	err = postgres.FindBlocker(ctx, c.options.Postgres, err)
+	message, hint, advice := postgres.ServerError(err).Error(), "", clierr.Advice{}
 	if f, ok := errors.AsType[*clierr.Error](err); ok {
 		plain := *f
 		plain.Hint = ""
-		message, hint = plain.Error(), f.Hint
+		message, hint, advice = plain.Error(), f.Hint, f.Advice
 	}
 	c.unknown = append(c.unknown, name)
 	if _, held := errors.AsType[*postgres.LockTimeoutError](err); held {
@@ -173,7 +178,11 @@ func (c *checker) addError(ctx context.Context, name, failed string, err error) 
 		)
 		return nil
 	}
-	c.failure(name, cmp.Or(hint, "fix the cause, and run check again"), "%s", message)
+	if hint == "" && advice.Topic == clierr.NoAdvice {
+		hint = "fix the cause, and run check again"
+	}
+	c.failure(name, hint, "%s", message)
+	c.advise(advice.Topic, advice.Arg)
 	return nil
 }
 
@@ -247,7 +256,8 @@ func (c *checker) wal(snapshot *source.Snapshot) {
 
 func (c *checker) integrity(ctx context.Context, snapshot *source.Snapshot) (sound bool, err error) {
 	if c.options.SkipIntegrity {
-		c.warning("integrity", "run without --skip-integrity", "skipped")
+		c.warning("integrity", "", "skipped")
+		c.advise(clierr.CheckIntegrity, "")
 		return true, nil
 	}
 	started := time.Now()
@@ -357,7 +367,7 @@ func (c *checker) findings(ctx context.Context) error {
 	add(c.found.Findings.StubRuns(), "stub run", "%s that would be created for rows without a run")
 	if c.options.NaiveZone == nil {
 		naive := c.found.Findings.NaiveCount()
-		add(naive, "timestamp", "%s without a time zone, read as UTC (see --naive-timezone)")
+		add(naive, "timestamp", "%s without a time zone, read as UTC")
 	}
 	switch {
 	case len(parts) == 0:
@@ -365,10 +375,11 @@ func (c *checker) findings(ctx context.Context) error {
 	case rows > 0 && !c.options.Quarantine:
 		c.failure(
 			"findings",
-			"fix the rows in a copy of the file, or use --quarantine, which stores them in flujo_port_originals",
+			"fix the rows in a copy of the file",
 			"%s",
 			strings.Join(parts, ", "),
 		)
+		c.advise(clierr.Quarantine, "")
 	case rows+cells > 0:
 		c.warning(
 			"findings",
@@ -383,6 +394,9 @@ func (c *checker) findings(ctx context.Context) error {
 			"%s",
 			strings.Join(parts, ", "),
 		)
+		if c.options.NaiveZone == nil && c.found.Findings.NaiveCount() > 0 {
+			c.advise(clierr.NameZone, "")
+		}
 	}
 	if c.options.OnFinding == nil {
 		return nil

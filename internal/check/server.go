@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/load"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
@@ -180,11 +181,12 @@ func (c *checker) privileges(ctx context.Context) error {
 	}
 	c.failure(
 		"privileges",
-		fmt.Sprintf("grant them, or have an owner run \"flujo-port init --grant-to %s\" first", c.conn.Server.Role),
+		"grant them",
 		"role %q lacks %s",
 		c.conn.Server.Role,
 		strings.Join(lacking, ", "),
 	)
+	c.advise(clierr.GrantByInit, c.conn.Server.Role)
 	return nil
 }
 
@@ -281,11 +283,12 @@ func (c *checker) tables(ctx context.Context) error {
 	if len(c.facts.differences) > 0 {
 		c.failure(
 			"schema",
-			"name another schema with --schema, or move these tables to another schema",
+			"move these tables to another schema",
 			"%q has tables that differ from Flujo's: %s",
 			c.options.Schema,
 			strings.Join(c.facts.differences, "; "),
 		)
+		c.advise(clierr.OtherSchema, "")
 		return nil
 	}
 	full, err := c.conn.TablesWithRows(ctx)
@@ -295,11 +298,12 @@ func (c *checker) tables(ctx context.Context) error {
 	case len(full) > 0:
 		c.failure(
 			"schema",
-			load.HoldsRowsHint,
+			"",
 			"%q already holds rows (%s)",
 			c.options.Schema,
 			strings.Join(full, ", "),
 		)
+		c.advise(clierr.SchemaHoldsRows, "")
 		return nil
 	case len(c.facts.have) == 0:
 		c.ok("schema", "%q exists without Flujo's tables, which will be created", c.options.Schema)
@@ -336,60 +340,36 @@ func (c *checker) pgvector() (fit bool) {
 			}
 		}
 	}
-	const without = "or migrate with --without-pgvector: Flujo then works without memory indexing"
 	switch {
 	case c.options.WithoutPGVector && memories > 0 && c.facts.have[mapping.Memories] == nil:
-		c.failure(
-			"pgvector",
-			load.MemoriesHint,
-			load.MemoriesMessage,
-			memories,
-		)
+		err := load.NeedsMemories(memories)
+		c.failure("pgvector", err.Hint, "%s", err.Message)
+		c.advise(err.Advice.Topic, err.Advice.Arg)
 		return false
 	case c.options.WithoutPGVector:
-		c.warning(
-			"pgvector",
-			"no action is required if Flujo's memory indexing is not used",
-			"not used (--without-pgvector)",
-		)
-	case e.Version != "" && !postgres.SupportsHNSW(e.Version):
-		c.failure(
-			"pgvector",
-			"install a newer version and run ALTER EXTENSION vector UPDATE, "+without,
-			"%s is installed, but Flujo's index requires 0.5 or later",
-			e.Version,
-		)
-		return false
-	case e.Version != "":
+		c.warning("pgvector", "no action is required if Flujo's memory indexing is not used", "not used")
+		return true
+	case e.Version != "" && postgres.SupportsHNSW(e.Version):
 		c.ok("pgvector", "%s is installed in schema %q", e.Version, e.Schema)
-	case e.Available == "":
-		c.failure("pgvector", "install it on the server, "+without, "not available on the server")
-		return false
-	case !e.Creatable:
-		c.failure(
-			"pgvector",
-			fmt.Sprintf(
-				"have a superuser run CREATE EXTENSION vector in database %q, %s",
-				c.conn.Server.Database,
-				without,
-			),
-			"%s is available, but role %q may not create it",
-			e.Available,
-			c.conn.Server.Role,
-		)
-		return false
-	case !postgres.SupportsHNSW(e.Available):
-		c.failure(
-			"pgvector",
-			"install a newer version, "+without,
-			"%s is available, but Flujo's index requires 0.5 or later",
-			e.Available,
-		)
-		return false
-	default:
+		return true
+	case e.Version == "" && e.Creatable && postgres.SupportsHNSW(e.Available):
 		c.ok("pgvector", "%s will be created", e.Available)
+		return true
+	case e.Version != "":
+		c.failure("pgvector", "install a newer version and run ALTER EXTENSION vector UPDATE",
+			"%s is installed, but Flujo's index requires 0.5 or later", e.Version)
+	case e.Available == "":
+		c.failure("pgvector", "install it on the server", "not available on the server")
+	case !e.Creatable:
+		c.failure("pgvector",
+			fmt.Sprintf("have a superuser run CREATE EXTENSION vector in database %q", c.conn.Server.Database),
+			"%s is available, but role %q may not create it", e.Available, c.conn.Server.Role)
+	default:
+		c.failure("pgvector", "install a newer version",
+			"%s is available, but Flujo's index requires 0.5 or later", e.Available)
 	}
-	return true
+	c.advise(clierr.WithoutPGVector, "")
+	return false
 }
 
 // address connects by the cutover address and checks the session.

@@ -32,7 +32,38 @@ type Error struct {
 	Message string // what happened; lower case, without a full stop
 	Hint    string // what to do about it; may be empty
 	Err     error  // the cause; may be nil
+	// Advice is what else to do. It is not part of the error's text.
+	Advice Advice
 }
+
+// Advice is advice that names a flag or a command, which only the command line knows.
+// The command line words it, and appends it to the hint.
+type Advice struct {
+	Topic Topic
+	Arg   string // a name that the advice contains; most need none
+}
+
+// Topic identifies an advice.
+type Topic int
+
+// The topics.
+const (
+	NoAdvice        Topic = iota
+	NameStateFile         // pass another file
+	MigratedSchema        // name the schema and the database that were migrated to
+	OtherSchema           // migrate into another schema
+	SchemaHoldsRows       // verify, replace, merge, or migrate into another schema
+	GrantByInit           // have an owner grant privileges to the role Arg
+	WithoutPGVector       // work without pgvector
+	UsePGVector           // work with pgvector
+	Quarantine            // quarantine rejected rows
+	NotStrict             // permit conversions
+	NotStrictZone         // permit conversions, or name the zone of timestamps without one
+	NameZone              // name the zone of timestamps without one
+	NotMigratedBase       // merge the base, or restore without it
+	NoBase                // restore without the base
+	CheckIntegrity        // do not skip the check of the file's integrity
+)
 
 // Error returns the message, the cause and the hint on one line.
 func (e *Error) Error() string {

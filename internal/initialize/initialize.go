@@ -2,7 +2,6 @@
 package initialize
 
 import (
-	"cmp"
 	"context"
 
 	"flujo-port/internal/mapping"
@@ -19,22 +18,31 @@ type Options struct {
 	GrantTo         string // role that is granted privileges; may be empty
 }
 
-// Run creates the schema and Flujo's tables if they do not exist, in one
-// transaction, and records Flujo's migrations. It does not change existing rows.
+// Run creates the schema and Flujo's tables if they do not exist, in one transaction,
+// and records Flujo's migrations. It does not change existing rows.
 func Run(ctx context.Context, o Options) (*report.Init, error) {
 	tx, err := sink.Begin(ctx, o.Postgres, o.Schema, postgres.LockWait)
 	if err != nil {
-		return nil, cmp.Or(ctx.Err(), err)
+		return nil, explain(ctx, o, err)
 	}
 	defer tx.Rollback()
 	schema, err := initialize(ctx, tx, o)
 	if err != nil {
-		return nil, cmp.Or(ctx.Err(), err)
+		return nil, explain(ctx, o, err)
 	}
 	if err := tx.Commit(func() error { return nil }); err != nil {
 		return nil, err
 	}
 	return describe(tx, schema, o), nil
+}
+
+// explain returns the error of ctx if it has ended, since that is the cause of err.
+// After a lock timeout it looks for the session that holds the lock.
+func explain(ctx context.Context, o Options, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return postgres.FindBlocker(ctx, o.Postgres, err)
 }
 
 func initialize(ctx context.Context, tx *sink.Tx, o Options) (*sink.Schema, error) {

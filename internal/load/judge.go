@@ -6,13 +6,12 @@ import (
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/extract"
-	"flujo-port/internal/mapping"
 
 	"github.com/dustin/go-humanize/english"
 )
 
 // judge returns a clierr.Refused if the options do not permit what was found.
-func judge(file *extract.Result, schema string, o Options) error {
+func judge(file *extract.Result, o Options) error {
 	f := file.Findings
 	rows, cells := f.Count()
 	if rows > 0 && !o.Quarantine {
@@ -20,8 +19,8 @@ func judge(file *extract.Result, schema string, o Options) error {
 			Kind: clierr.Refused,
 			Message: fmt.Sprintf("%s rejected by Flujo's PostgreSQL tables",
 				english.Plural(int(rows), "row of the state file is", "rows of the state file are")),
-			Hint: fmt.Sprintf("fix the rows in a copy of the file, or use --quarantine, which stores them in %s.%s",
-				schema, mapping.Originals.Name),
+			Hint:   "fix the rows in a copy of the file",
+			Advice: clierr.Advice{Topic: clierr.Quarantine},
 		}
 	}
 	if !o.Strict {
@@ -37,15 +36,17 @@ func judge(file *extract.Result, schema string, o Options) error {
 	add(rows, "row", "%s would be quarantined")
 	add(int64(len(f.Widened)), "column", "%s would be widened to bigint")
 	add(f.StubRuns(), "stub run", "%s would be created for rows without a run")
-	if file.Options.NaiveZone == nil {
-		add(f.NaiveCount(), "timestamp", "%s without a time zone (see --naive-timezone)")
+	topic := clierr.NotStrict
+	if file.Options.NaiveZone == nil && f.NaiveCount() > 0 {
+		add(f.NaiveCount(), "timestamp", "%s without a time zone would be read as UTC")
+		topic = clierr.NotStrictZone
 	}
 	if len(what) == 0 {
 		return nil
 	}
 	return &clierr.Error{
 		Kind:    clierr.Refused,
-		Message: "--strict: " + strings.Join(what, ", "),
-		Hint:    "run without --strict to convert them and store the original values",
+		Message: "the state file cannot be stored unchanged: " + strings.Join(what, ", "),
+		Advice:  clierr.Advice{Topic: topic},
 	}
 }

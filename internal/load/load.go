@@ -4,8 +4,11 @@ package load
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"time"
 
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/extract"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
@@ -46,7 +49,7 @@ func Rows(ctx context.Context, file *extract.Extraction, into sink.Loader, o Opt
 	}
 	l := &Loaded{File: result}
 	rows, cells := result.Findings.Count()
-	refusal := judge(result, into.Tx.Schema, o)
+	refusal := judge(result, o)
 	if rows+cells > 0 {
 		o.OnProgress.Start(progress.Originals)
 		if refusal == nil {
@@ -128,12 +131,23 @@ func Prepare(
 	return sink.Loader{Tx: tx, Schema: schema}, config, notes, nil
 }
 
-// HoldsRowsHint is the hint if the schema already holds rows.
-const HoldsRowsHint = "if it was migrated already, run verify; otherwise see --replace and --merge, " +
-	"or use another schema (--schema)"
+// NeedsMemories returns the error for a file with n memories if the target has no
+// table for them.
+func NeedsMemories(n int64) *clierr.Error {
+	return &clierr.Error{
+		Kind:    clierr.Refused,
+		Message: fmt.Sprintf("the state file has %d memories, and Flujo's memories table requires pgvector", n),
+		Hint:    "install pgvector on the server",
+		Advice:  clierr.Advice{Topic: clierr.UsePGVector},
+	}
+}
 
-// A state file with memories needs pgvector; the message has their number.
-const (
-	MemoriesMessage = "the state file has %d memories, and Flujo's memories table requires pgvector"
-	MemoriesHint    = "install pgvector on the server and run without --without-pgvector"
-)
+// HoldsRows returns the error for a schema whose tables hold rows. full names the
+// tables, with their numbers of rows.
+func HoldsRows(schema string, full []string) *clierr.Error {
+	return &clierr.Error{
+		Kind:    clierr.Refused,
+		Message: fmt.Sprintf("schema %q already holds rows (%s)", schema, strings.Join(full, ", ")),
+		Advice:  clierr.Advice{Topic: clierr.SchemaHoldsRows},
+	}
+}

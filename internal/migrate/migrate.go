@@ -4,8 +4,6 @@ package migrate
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"strings"
 	"time"
 
 	"flujo-port/internal/clierr"
@@ -76,7 +74,7 @@ func Run(ctx context.Context, o Options) (*report.Migration, error) {
 		return nil, ctx.Err()
 	}
 	if result == nil {
-		return nil, err
+		return nil, postgres.FindBlocker(ctx, o.Postgres, err)
 	}
 	result.Started, result.Seconds = started.UTC().Truncate(time.Millisecond), time.Since(started).Seconds()
 	if result.Committed {
@@ -203,9 +201,9 @@ func prepare(
 	}
 	switch {
 	case len(full) == 0 && o.Replace:
-		to.notes = append(to.notes, "--replace had no effect, because Flujo's tables were empty")
+		to.notes = append(to.notes, "there were no rows to replace, because Flujo's tables were empty")
 	case len(full) == 0 && o.Merge:
-		to.notes = append(to.notes, "--merge had no effect, because Flujo's tables were empty")
+		to.notes = append(to.notes, "there were no rows to merge with, because Flujo's tables were empty")
 	case len(full) == 0:
 	case o.Merge:
 		to.merging = true
@@ -214,11 +212,7 @@ func prepare(
 			return to, err
 		}
 	default:
-		return to, &clierr.Error{
-			Kind:    clierr.Refused,
-			Message: fmt.Sprintf("schema %q already holds rows (%s)", o.Schema, strings.Join(full, ", ")),
-			Hint:    load.HoldsRowsHint,
-		}
+		return to, load.HoldsRows(o.Schema, full)
 	}
 	if to.into.Schema.Existing[mapping.Runs] && !o.Cutover.IsZero() {
 		if err := trial.CheckSchema(o.Schema); err != nil {
@@ -237,11 +231,7 @@ func needMemoriesTable(ctx context.Context, snapshot *source.Snapshot, config ex
 	if err != nil || n == 0 {
 		return err
 	}
-	return &clierr.Error{
-		Kind:    clierr.Refused,
-		Message: fmt.Sprintf(load.MemoriesMessage, n),
-		Hint:    load.MemoriesHint,
-	}
+	return load.NeedsMemories(n)
 }
 
 // copied is what was copied to the target.
@@ -392,8 +382,8 @@ func checkAddress(ctx context.Context, o Options, result *report.Migration) {
 	}
 }
 
-// addressError wraps err to say that it is about the cutover address and not about
-// --postgres.
+// addressError wraps err to say that it is about the cutover address and not about the
+// connection that writes.
 func addressError(err error) error {
 	return &clierr.Error{Kind: clierr.KindOf(err), Message: "cannot use the cutover address", Err: err}
 }

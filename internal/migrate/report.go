@@ -16,7 +16,7 @@ func describe(result *report.Migration, to target, rows copied, o Options) {
 	result.Findings = rows.loaded.File.Findings
 	result.Notes = append(to.notes, result.Notes...)
 	if o.WithoutPGVector {
-		result.Notes = append(result.Notes, "--without-pgvector: Flujo works without memory indexing")
+		result.Notes = append(result.Notes, "without pgvector, Flujo works without memory indexing")
 	}
 	result.Originals = rows.originals
 	if rows.merged != nil {

@@ -81,7 +81,7 @@ func (t AddressTrial) CheckSession(server Server, schema string) error {
 		)
 	case t.Role != server.Role:
 		return refuse(
-			"unset PGOPTIONS, or name the role in --postgres",
+			"unset PGOPTIONS, or name the role in the address",
 			"has role %q, but %q would own the tables",
 			t.Role,
 			server.Role,

@@ -120,9 +120,9 @@ func connectError(config *pgx.ConnConfig, err error) error {
 		switch pgErr.Code {
 		case "28P01", "28000":
 			e.Kind = clierr.Usage
-			e.Hint = "check user and password in --postgres, PGPASSWORD or .pgpass, and the server's pg_hba.conf"
+			e.Hint = "check the user, the password in the address, PGPASSWORD or .pgpass, and the server's pg_hba.conf"
 		case "3D000":
-			e.Kind, e.Hint = clierr.Usage, "name an existing database in --postgres, or create it"
+			e.Kind, e.Hint = clierr.Usage, "name an existing database in the address, or create it"
 		default:
 			e.Hint = "run again when the server accepts connections"
 		}

@@ -50,8 +50,8 @@ func Code(err error) string {
 
 // WrapError converts an error of a step, which is a verb phrase, to a
 // clierr.Error. Its hint says which privilege is missing, that the server
-// rejected a row, which session holds a lock, or that the connection was lost.
-// After a lock timeout WrapError rolls back the transaction.
+// rejected a row, that a lock was held (a *LockTimeoutError), or that the connection
+// was lost. WrapError sends nothing.
 func (c *Conn) WrapError(step string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return context.Canceled
@@ -81,12 +81,8 @@ func (c *Conn) WrapError(step string, err error) error {
 		e.Hint = "disable row-level security on that table for the load, or connect as its owner"
 	case pgErr.Code == InsufficientPrivilege:
 		e.Kind = clierr.Refused
-		e.Hint = fmt.Sprintf(
-			"role %q lacks that privilege: have it granted, "+
-				"or have an owner run \"flujo-port init --grant-to %s\" first",
-			c.Server.Role,
-			c.Server.Role,
-		)
+		e.Hint = fmt.Sprintf("role %q lacks that privilege: have it granted", c.Server.Role)
+		e.Advice = clierr.Advice{Topic: clierr.GrantByInit, Arg: c.Server.Role}
 	case pgErr.Code == ReadOnlyTransaction:
 		e.Kind, e.Hint = clierr.Refused, "the server is read-only: connect to the primary"
 	case class == "22" || class == "23" || class == "54":

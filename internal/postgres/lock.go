@@ -2,15 +2,84 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqltext"
 )
 
-// LockTable locks a table against writes by other sessions until the
-// transaction ends. If the lock is not available within LockWait, the error
-// wraps a *LockTimeoutError.
+// LockTimeoutError is the cause of an error if another session held a lock for longer
+// than LockWait.
+type LockTimeoutError struct {
+	Lock string        // what was waited for
+	Wait time.Duration // for how long
+	// BlockedBy describes the session that holds the lock; FindBlocker sets it. It is
+	// empty if it is unknown.
+	BlockedBy string
+
+	waiter uint32 // process id of the session that waited
+	where  string // SQL condition that selects the lock in pg_locks, l
+	arg    any    // its parameter
+}
+
+func (e *LockTimeoutError) Error() string {
+	if e.BlockedBy == "" {
+		return "held by another session"
+	}
+	return "held by " + e.BlockedBy
+}
+
+// lockTimeout returns the clierr.Failed of a lock that was not available within
+// LockWait. where is an SQL condition with the parameter arg: of the granted locks in
+// pg_locks, l, for which it is true, the strongest and oldest is the one that was waited
+// for.
+func (c *Conn) lockTimeout(lock, hint, where string, arg any) error {
+	return &clierr.Error{
+		Kind:    clierr.Failed,
+		Message: fmt.Sprintf("timed out after %s waiting for %s", c.LockWait, lock),
+		Err:     &LockTimeoutError{Lock: lock, Wait: c.LockWait, waiter: c.PgConn().PID(), where: where, arg: arg},
+		Hint:    hint,
+	}
+}
+
+// blocker selects the session that holds a lock.
+var blocker = sqltext.New(`SELECT concat_ws(', ',
+	format('process %s (%s', a.pid, coalesce(nullif(a.application_name, ''), 'no application name')),
+	l.mode || ' on ' || l.relation::regclass, 'role ' || a.usename, 'from ' || host(a.client_addr),
+	'since ' || to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC')) || ')'
+FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+WHERE l.granted AND a.pid <> $2 AND {{.where}}
+ORDER BY l.mode = 'AccessExclusiveLock' DESC, l.mode = 'AccessShareLock', a.xact_start LIMIT 1`)
+
+// blockerWait limits FindBlocker.
+const blockerWait = 10 * time.Second
+
+// FindBlocker looks for the session that holds the lock of a *LockTimeoutError in err's
+// chain, on a new connection, and sets BlockedBy. It returns err. For any other error it
+// does nothing. url is as for Open.
+func FindBlocker(ctx context.Context, url string, err error) error {
+	timeout, ok := errors.AsType[*LockTimeoutError](err)
+	if !ok || timeout.BlockedBy != "" {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, blockerWait)
+	defer cancel()
+	// An error is ignored: the message then does not name the session.
+	conn, dialErr := Dial(ctx, url)
+	if dialErr != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	_ = conn.QueryRow(ctx, blocker.Fill(sqltext.Parts{"where": timeout.where}), timeout.arg, int64(timeout.waiter)).
+		Scan(&timeout.BlockedBy)
+	return err
+}
+
+// LockTable locks a table against writes by other sessions until the transaction ends.
+// If the lock is not available within LockWait, the error wraps a *LockTimeoutError.
 func (c *Conn) LockTable(ctx context.Context, table string) error {
 	return c.lockTableMode(
 		ctx,
@@ -21,9 +90,9 @@ func (c *Conn) LockTable(ctx context.Context, table string) error {
 	)
 }
 
-// LockTableExclusively locks a table against reads and writes by other sessions
-// until the transaction ends. If the lock is not available within LockWait, the
-// error wraps a *LockTimeoutError.
+// LockTableExclusively locks a table against reads and writes by other sessions until
+// the transaction ends. If the lock is not available within LockWait, the error wraps a
+// *LockTimeoutError.
 func (c *Conn) LockTableExclusively(ctx context.Context, table string) error {
 	return c.lockTableMode(
 		ctx,
@@ -34,8 +103,8 @@ func (c *Conn) LockTableExclusively(ctx context.Context, table string) error {
 	)
 }
 
-// lockTableMode takes a lock. conflicting is the SQL condition on pg_locks, l,
-// that selects the modes of other sessions that conflict with it.
+// lockTableMode takes a lock. conflicting is the SQL condition on pg_locks, l, that
+// selects the modes of other sessions that conflict with it.
 func (c *Conn) lockTableMode(ctx context.Context, table, mode, hint, conflicting string) error {
 	err := c.Run(ctx, fmt.Sprintf("LOCK TABLE %s IN %s MODE", c.Name(table), mode))
 	switch {
@@ -52,8 +121,8 @@ func (c *Conn) lockTableMode(ctx context.Context, table, mode, hint, conflicting
 	)
 }
 
-// LockMigrations takes the advisory lock under which Flujo runs its migrations.
-// The transaction holds it until it ends.
+// LockMigrations takes the advisory lock under which Flujo runs its migrations. The
+// transaction holds it until it ends.
 func (c *Conn) LockMigrations(ctx context.Context) error {
 	_, err := c.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", mapping.MigrationLock)
 	switch {
@@ -69,37 +138,4 @@ func (c *Conn) LockMigrations(ctx context.Context) error {
 		AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
 		mapping.MigrationLock,
 	)
-}
-
-// LockTimeoutError is the cause of an error if another session held a lock for
-// longer than LockWait. BlockedBy describes that session.
-type LockTimeoutError struct{ BlockedBy string }
-
-func (e *LockTimeoutError) Error() string { return "held by " + e.BlockedBy }
-
-// lockTimeout returns the error of a lock that was not available within
-// LockWait. It names the session that holds the lock: of the granted locks for
-// which where is true, the strongest and oldest. lockTimeout rolls back the
-// transaction, which has already failed.
-func (c *Conn) lockTimeout(lock, hint, where string, arg any) error {
-	ctx, cancel := CleanupContext()
-	defer cancel()
-	timeout := &LockTimeoutError{BlockedBy: "another session"}
-	if c.Run(ctx, "ROLLBACK") == nil {
-		// An error is ignored: the message then does not name the session.
-		_ = c.QueryRow(ctx, `SELECT concat_ws(', ',
-				format('process %s (%s', a.pid, coalesce(nullif(a.application_name, ''), 'no application name')),
-				l.mode || ' on ' || l.relation::regclass, 'role ' || a.usename, 'from ' || host(a.client_addr),
-				'since ' || to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC')) || ')'
-			FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-			WHERE l.granted AND a.pid <> pg_backend_pid() AND `+where+`
-			ORDER BY l.mode = 'AccessExclusiveLock' DESC, l.mode = 'AccessShareLock', a.xact_start LIMIT 1`, arg).
-			Scan(&timeout.BlockedBy)
-	}
-	return &clierr.Error{
-		Kind:    clierr.Failed,
-		Message: fmt.Sprintf("timed out after %s waiting for %s", c.LockWait, lock),
-		Err:     timeout,
-		Hint:    hint,
-	}
 }

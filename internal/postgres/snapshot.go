@@ -100,14 +100,14 @@ func (s *Snapshot) begin(ctx context.Context) error {
 			Kind: clierr.Refused,
 			Message: fmt.Sprintf("schema %q of database %q has none of Flujo's tables",
 				s.conn.Schema, s.conn.Server.Database),
-			Hint: "name the schema that was migrated to with --schema, and the database with --postgres",
+			Advice: clierr.Advice{Topic: clierr.MigratedSchema},
 		}
 	case len(missing) > 0:
 		return &clierr.Error{
 			Kind: clierr.Refused,
 			Message: fmt.Sprintf("schema %q has tables that differ from Flujo's: %s",
 				s.conn.Schema, strings.Join(missing, "; ")),
-			Hint: "name the schema that was migrated to with --schema",
+			Advice: clierr.Advice{Topic: clierr.MigratedSchema},
 		}
 	}
 	if _, err := AdoptTypes(s.types, s.tables, have); err != nil {

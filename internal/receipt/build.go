@@ -98,7 +98,7 @@ func (r *Receipt) MappingOptions(server postgres.Server, zone *time.Location) (o
 			Kind:    clierr.Usage,
 			Message: "the receipt's time zone is unknown on this machine",
 			Err:     err,
-			Hint:    "name it with --naive-timezone",
+			Advice:  clierr.Advice{Topic: clierr.NameZone},
 		}
 	}
 	return o, nil

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"flujo-port/internal/clierr"
 	"fmt"
 	"io"
 	"strings"
@@ -33,6 +34,8 @@ type CheckResult struct {
 	Status  Status `json:"status"`
 	Message string `json:"message"` // what was found
 	Hint    string `json:"hint"`    // what to do about it; may be empty
+	// Advice is what else to do. The command line appends it to Hint.
+	Advice clierr.Advice `json:"-"`
 }
 
 // Check is the report of the command check.
@@ -49,6 +52,8 @@ type Check struct {
 	// Expected is the estimated duration of a migration in seconds; 0 if it
 	// could not be measured.
 	Expected float64 `json:"expected_seconds"`
+	// Next is what to do if there are no errors; only the text report has it.
+	Next string `json:"-"`
 	*Findings
 }
 
@@ -97,7 +102,7 @@ func (c *Check) Text(w io.Writer) error {
 
 // conclusion returns the last line of the checklist.
 func (c *Check) conclusion() string {
-	const next = "Do a dry run with \"flujo-port migrate --dry-run\". Nothing was changed."
+	next := strings.TrimPrefix(c.Next+" Nothing was changed.", " ")
 	errors, warnings := c.countStatus(Error), c.countStatus(Warning)
 	switch {
 	case errors > 0:

@@ -47,7 +47,7 @@ type Renumbered struct {
 func (m *Merge) verified(how string) string {
 	read := "every cell was read back and compared with the state file"
 	if how == "counts" {
-		read = "the rows of every table were counted (--verify counts: cells were not compared)"
+		read = "the rows of every table were counted (cells were not compared)"
 	}
 	return read + ", and after the merge every run was read back and compared with the version written last"
 }

@@ -47,6 +47,8 @@ type Migration struct {
 	// except with --reveal.
 	Cutover  string `json:"cutover"`
 	Rollback string `json:"rollback"`
+	// Next is what to do after a dry run; only the text report has it.
+	Next string `json:"-"`
 }
 
 // Warn adds a warning.

@@ -93,7 +93,7 @@ func (r *Restoration) Text(w io.Writer) error {
 	r.table(&b)
 	if r.Differing > 0 {
 		fmt.Fprintf(&b, "differences between PostgreSQL and the state file: %s. "+
-			"The first of each table (--json lists all):\n", rows(r.Differing))
+			"The first of each table (the JSON report lists all):\n", rows(r.Differing))
 		for _, d := range r.Differences {
 			fmt.Fprintf(&b, "  %s\n", d)
 		}

@@ -24,7 +24,7 @@ func (m *Migration) Text(w io.Writer) error {
 	}
 	if m.Differing > 0 {
 		fmt.Fprintf(&b, "differences between PostgreSQL and the state file: %s. "+
-			"The first of each table (--json lists all):\n", rows(m.Differing))
+			"The first of each table (the JSON report lists all):\n", rows(m.Differing))
 		for _, d := range m.Differences {
 			fmt.Fprintf(&b, "  %s\n", d)
 		}
@@ -63,7 +63,7 @@ func (m *Migration) writeConversions(w io.Writer) {
 	}
 	for _, r := range m.Rounded {
 		fmt.Fprintf(w, "rounded to real, the column's type in Flujo: %s values in %s, "+
-			"by at most %.1g of the value (--exact-floats prevents this)\n",
+			"by at most %.1g of the value\n",
 			humanize.Comma(r.Count), r.Column, r.Largest)
 	}
 	if len(m.Ignored) > 0 {
@@ -105,7 +105,7 @@ func (m *Migration) verified() string {
 		return m.Merge.verified(m.Verify)
 	}
 	if m.Verify == "counts" {
-		return "the rows of every table were counted (--verify counts: cells were not compared)"
+		return "the rows of every table were counted (cells were not compared)"
 	}
 	return "every cell was read back and compared with the state file"
 }
@@ -119,7 +119,7 @@ func (s *Source) String() string {
 	}
 	integrity := "quick_check ok"
 	if s.Integrity == "" {
-		integrity = "quick_check skipped (--skip-integrity)"
+		integrity = "quick_check skipped"
 	}
 	size := humanize.IBytes(uint64(s.Bytes))
 	return fmt.Sprintf("%s (%s, %s, format %s, %s)", s.Path, size, wal, s.FileFormat, integrity)
@@ -210,7 +210,7 @@ const unmappedColumn = "unmapped-column"
 // addresses writes FLUJO_STATE_URI for the cutover and for a rollback.
 func (m *Migration) addresses(w io.Writer) {
 	fmt.Fprintf(w, "\ncutover   FLUJO_STATE_URI=%s\nrollback  FLUJO_STATE_URI=%s\n", m.Cutover, m.Rollback)
-	if !m.Committed {
-		fmt.Fprintf(w, "\nTo cut over, stop Flujo, then run the same command without --dry-run.\n")
+	if !m.Committed && m.Next != "" {
+		fmt.Fprintf(w, "\n%s\n", m.Next)
 	}
 }

@@ -61,7 +61,7 @@ func (v *Verification) headline() string {
 	case Drift:
 		if v.Receipt != nil && v.Receipt.Verify == "counts" {
 			return "Drift: every row of the migration that was not changed since equals the state file. " +
-				"Rows changed or deleted since cannot be checked (--verify counts)."
+				"Rows changed or deleted since cannot be checked (rows were counted at the migration)."
 		}
 		return "Drift: the copy was correct; rows were added, changed or deleted after the migration."
 	case CopyMismatch:
@@ -106,7 +106,7 @@ func (v *Verification) differences(w io.Writer) {
 		if len(c.First) == 0 {
 			continue
 		}
-		fmt.Fprintf(w, "\nThe first differences in %s (--json lists all):\n", c.Name)
+		fmt.Fprintf(w, "\nThe first differences in %s (the JSON report lists all):\n", c.Name)
 		for _, d := range c.First {
 			when := ""
 			if d.Since {

@@ -208,7 +208,7 @@ func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, f
 		return &clierr.Error{
 			Kind:    clierr.Refused,
 			Message: "the schema has no receipt, so the rows that changed since the migration are unknown",
-			Hint:    "restore without --base",
+			Advice:  clierr.Advice{Topic: clierr.NoBase},
 		}
 	}
 	main, wal, err := base.SHA256(ctx)
@@ -236,9 +236,9 @@ func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, f
 		return &clierr.Error{
 			Kind: clierr.Refused,
 			Message: fmt.Sprintf("the checksum of %q differs from the receipt's, "+
-				"and --verify counts stored no digests of its rows", base.Path()),
-			Hint: fmt.Sprintf("use the file with SHA-256 %s, add --merge, or restore without --base",
-				r.migrated.File.SHA256),
+				"and that migration, verified by counts, stored no digests of its rows", base.Path()),
+			Hint:   fmt.Sprintf("use the file with SHA-256 %s", r.migrated.File.SHA256),
+			Advice: clierr.Advice{Topic: clierr.NotMigratedBase},
 		}
 	}
 	return &clierr.Error{
@@ -249,10 +249,11 @@ func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, f
 			strings.Join(others, ", "),
 		),
 		Hint: fmt.Sprintf(
-			"use the file that was migrated, %q with SHA-256 %s; to keep the changes of both sides, add --merge",
+			"use the file that was migrated, %q with SHA-256 %s",
 			r.migrated.File.Path,
 			r.migrated.File.SHA256,
 		),
+		Advice: clierr.Advice{Topic: clierr.NotMigratedBase},
 	}
 }
 

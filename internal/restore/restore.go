@@ -54,7 +54,7 @@ func Run(ctx context.Context, o Options) (*report.Restoration, error) {
 	case ctx.Err() != nil && !result.Done:
 		return nil, ctx.Err()
 	case err != nil && result.Differing == 0:
-		return nil, err
+		return nil, postgres.FindBlocker(ctx, o.Postgres, err)
 	}
 	return result, err
 }
@@ -143,7 +143,7 @@ func (r *restoration) warnOfAbsent() {
 				r.options.Schema, table.Name)
 		default:
 			r.result.Warn("schema %q has no table %s, so the new file has none; "+
-				"for its rows, use the file that was migrated as --base", r.options.Schema, table.Name)
+				"for its rows, use the file that was migrated as the base", r.options.Schema, table.Name)
 		}
 	}
 }

@@ -60,7 +60,7 @@ func (r *restoration) verify(ctx context.Context) error {
 		Message: fmt.Sprintf("%s from PostgreSQL; first: %s",
 			english.Plural(int(r.result.Differing), "row in the new file differs", "rows in the new file differ"),
 			r.result.Differences[0]),
-		Hint: "this is a bug in flujo-port: keep the database, and report the bug with the output of --json",
+		Hint: "this is a bug in flujo-port: keep the database, and report the bug with the JSON report",
 	}
 }
 

@@ -9,9 +9,8 @@ import (
 	"flujo-port/internal/sqltext"
 )
 
-// withoutPGVector is the last part of the hints for a server without a usable
-// pgvector.
-const withoutPGVector = `or run with --without-pgvector: Flujo then starts and works, without memory indexing`
+// orWithoutPGVector is the advice for a server without a usable pgvector.
+var orWithoutPGVector = clierr.Advice{Topic: clierr.WithoutPGVector}
 
 // ensurePGVector finds pgvector or creates it. If it cannot, the error is a
 // clierr.Refused, since Flujo does not start without it.
@@ -33,7 +32,8 @@ func (t *Tx) ensurePGVector(ctx context.Context, s *Schema) error {
 			Kind: clierr.Refused,
 			Message: fmt.Sprintf("pgvector %s is older than %s, the first with the HNSW index that Flujo creates",
 				s.PGVector, postgres.OldestPGVector),
-			Hint: "install a newer version and run ALTER EXTENSION vector UPDATE, " + withoutPGVector,
+			Hint:   "install a newer version and run ALTER EXTENSION vector UPDATE",
+			Advice: orWithoutPGVector,
 		}
 	}
 	if s.typesSchema != t.Schema && s.typesSchema != "public" {
@@ -62,7 +62,8 @@ func (t *Tx) createPGVector(ctx context.Context) error {
 		return &clierr.Error{
 			Kind:    clierr.Refused,
 			Message: "the server does not have the pgvector extension, and Flujo does not start without it",
-			Hint:    "install it on the server, or use an image that has it (pgvector/pgvector), " + withoutPGVector,
+			Hint:    "install it on the server, or use an image that has it (pgvector/pgvector)",
+			Advice:  orWithoutPGVector,
 		}
 	}
 	// In schema public, so that Flujo's schema can be moved or dropped.
@@ -79,11 +80,8 @@ func (t *Tx) createPGVector(ctx context.Context) error {
 				"role %q may not create the pgvector extension, and Flujo does not start without it",
 				t.Server.Role,
 			),
-			Hint: fmt.Sprintf(
-				"have a superuser run CREATE EXTENSION vector in database %q, %s",
-				t.Server.Database,
-				withoutPGVector,
-			),
+			Hint:   fmt.Sprintf("have a superuser run CREATE EXTENSION vector in database %q", t.Server.Database),
+			Advice: orWithoutPGVector,
 		}
 	case postgres.DuplicateObject, postgres.DuplicateFunction:
 		return &clierr.Error{
@@ -92,7 +90,8 @@ func (t *Tx) createPGVector(ctx context.Context) error {
 				"the pgvector extension cannot be created in schema %q, which has objects with the same names",
 				schema,
 			),
-			Hint: "have it created in another schema, " + withoutPGVector,
+			Hint:   "have it created in another schema",
+			Advice: orWithoutPGVector,
 		}
 	}
 	if err != nil {

@@ -135,7 +135,7 @@ func (t *Tx) checkPrivileges(ctx context.Context, names []string) error {
 	}
 	return &clierr.Error{
 		Kind: clierr.Refused,
-		Message: fmt.Sprintf("role %q lacks privileges that --replace needs in addition to those of a migration "+
+		Message: fmt.Sprintf("role %q lacks privileges that replacing rows needs in addition to those of a migration "+
 			"into empty tables", t.Server.Role),
 		Hint: "have the owner or a superuser run: " + strings.Join(all, "; "),
 	}

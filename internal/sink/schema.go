@@ -107,7 +107,8 @@ func (t *Tx) checkDifferences(ctx context.Context, tables []mapping.Table, have 
 		Kind: clierr.Refused,
 		Message: fmt.Sprintf("schema %q has tables that differ from Flujo's: %s",
 			t.Schema, strings.Join(all, "; ")),
-		Hint: "name another schema with --schema, or move these tables to another schema",
+		Hint:   "move these tables to another schema",
+		Advice: clierr.Advice{Topic: clierr.OtherSchema},
 	}
 }
 
@@ -303,7 +304,7 @@ func (t *Tx) Grant(ctx context.Context, s *Schema, role string) error {
 			return &clierr.Error{
 				Kind:    clierr.Usage,
 				Message: fmt.Sprintf("role %q does not exist", role),
-				Hint:    "create it first, or name another role with --grant-to",
+				Hint:    "create it first, or name another role",
 			}
 		}
 		return t.WrapError(fmt.Sprintf("grant privileges to role %q", role), err)

@@ -40,11 +40,11 @@ func openFiles(ctx context.Context, path string) (*files, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, usage(path, "the file does not exist", "pass Flujo's state file with --sqlite")
+		return nil, notFile(path, "the file does not exist")
 	case err != nil:
 		return nil, usage(path, err.Error(), "")
 	case info.IsDir():
-		return nil, usage(path, "it is a directory", "pass a file, such as flujo_state.db in it, with --sqlite")
+		return nil, notFile(path, "it is a directory, not a file such as flujo_state.db in it")
 	case !info.Mode().IsRegular():
 		return nil, usage(path, "it is not a regular file", "")
 	}
@@ -58,6 +58,15 @@ func openFiles(ctx context.Context, path string) (*files, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// notFile returns the error for a path at which there is no file.
+func notFile(path, message string) error {
+	return &clierr.Error{
+		Kind:    clierr.Usage,
+		Message: fmt.Sprintf("open %q: %s", path, message),
+		Advice:  clierr.Advice{Topic: clierr.NameStateFile},
+	}
 }
 
 func usage(path, message, hint string) error {

@@ -43,7 +43,7 @@ func Run(ctx context.Context, o Options) (*report.Verification, error) {
 		return nil, ctx.Err()
 	}
 	if err != nil {
-		return nil, err
+		return nil, postgres.FindBlocker(ctx, o.Postgres, err)
 	}
 	result.Started, result.Seconds = started.UTC().Truncate(time.Millisecond), time.Since(started).Seconds()
 	result.Verdict, err = verdict(result, migrated)
@@ -195,7 +195,8 @@ func compareDigests(result *report.Verification, both *both, migrated *receipt.R
 				c.Match = true
 				result.Notes = append(result.Notes,
 					fmt.Sprintf("%s and the state file are unchanged since the migration, but this flujo-port "+
-						"converts the file differently (another version, or another --naive-timezone)", row.Name))
+						"converts the file differently (another version, or another zone for "+
+						"timestamps without one)", row.Name))
 			}
 			c.Match = c.Match || c.AsMerged
 		}

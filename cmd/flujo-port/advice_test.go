@@ -1,0 +1,66 @@
+package main
+
+import (
+	"io"
+	"regexp"
+	"slices"
+	"testing"
+
+	"flujo-port/internal/clierr"
+
+	"github.com/urfave/cli/v2"
+)
+
+// TestAdvices tests that every topic has a text, and that every flag and command that an advice names exists.
+func TestAdvices(t *testing.T) {
+	t.Parallel()
+	e := &env{getenv: func(string) string { return "" }, stdout: io.Discard, stderr: io.Discard}
+	var commands, flags []string
+	for _, command := range []*cli.Command{
+		e.checkCommand(), e.migrateCommand(), e.verifyCommand(), e.restoreCommand(), e.initCommand(), e.uriCommand(),
+	} {
+		commands = append(commands, command.Name)
+		for _, flag := range command.Flags {
+			flags = append(flags, "--"+flag.Names()[0])
+		}
+	}
+	for topic := clierr.NoAdvice + 1; topic <= clierr.CheckIntegrity; topic++ {
+		if advices[topic] == "" {
+			t.Errorf("topic %d has no advice", topic)
+		}
+	}
+	for topic, text := range advices {
+		for _, name := range regexp.MustCompile(`--[a-z-]+`).FindAllString(text, -1) {
+			if !slices.Contains(flags, name) {
+				t.Errorf("topic %d: no command has the flag %s", topic, name)
+			}
+		}
+		for _, match := range regexp.MustCompile(`flujo-port ([a-z]+)|run ([a-z]+);`).FindAllStringSubmatch(text, -1) {
+			if name := match[1] + match[2]; !slices.Contains(commands, name) {
+				t.Errorf("topic %d: there is no command %q", topic, name)
+			}
+		}
+	}
+}
+
+func TestWithAdvice(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		hint   string
+		advice clierr.Advice
+		want   string
+	}{
+		{"", clierr.Advice{}, ""},
+		{"stop Flujo", clierr.Advice{}, "stop Flujo"},
+		{"grant them", clierr.Advice{Topic: clierr.GrantByInit, Arg: "app"},
+			`grant them, or have an owner run "flujo-port init --grant-to app" first`},
+		{"", clierr.Advice{Topic: clierr.OtherSchema}, "name another schema with --schema"},
+		{"install pgvector on the server", clierr.Advice{Topic: clierr.UsePGVector},
+			"install pgvector on the server and run without --without-pgvector"},
+		{"a", clierr.Advice{Topic: clierr.NoBase}, "a; restore without --base"},
+	} {
+		if got := withAdvice(tc.hint, tc.advice); got != tc.want {
+			t.Errorf("got %q, want %q", got, tc.want)
+		}
+	}
+}

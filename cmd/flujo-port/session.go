@@ -1,0 +1,116 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/report"
+
+	"github.com/urfave/cli/v2"
+)
+
+// session is what every command that runs an operation does: it shows the progress,
+// stores what is listed only in the JSON report, prints the report and the warnings,
+// and returns the error with its consequence.
+type session struct {
+	env         *env
+	json        bool
+	display     display
+	findings    *spool[report.Finding]
+	differences *spool[report.Difference]
+}
+
+// begin starts a session. The caller closes it.
+func (e *env) begin(c *cli.Context) (*session, error) {
+	s := &session{env: e, json: c.Bool(jsonFlag.Name)}
+	var err error
+	if s.findings, err = newSpool[report.Finding](s.json); err != nil {
+		return nil, err
+	}
+	if s.differences, err = newSpool[report.Difference](s.json); err != nil {
+		s.findings.close()
+		return nil, err
+	}
+	s.display = newDisplay(e.stderr)
+	return s, nil
+}
+
+// close removes the temporary files.
+func (s *session) close() {
+	s.findings.close()
+	s.differences.close()
+}
+
+// addFinding stores a finding for the JSON report.
+func (s *session) addFinding(f mapping.Finding) { s.findings.add(finding(f)) }
+
+// fail returns the error of an operation that returned no report.
+func (s *session) fail(err error, consequence string) error {
+	s.display.end()
+	return withConsequence(err, consequence)
+}
+
+// printed is a report to be printed.
+type printed struct {
+	report   any
+	text     func(io.Writer) error
+	lists    []report.List // of the JSON report
+	warnings *[]string     // may be nil
+	// done describes the change that the operation has made; it is empty if it made
+	// none. Then every failure is a warning, and the exit code is 0.
+	done string
+}
+
+// end prints a report and its warnings. It returns err, or an error of printing, with
+// its consequence.
+func (s *session) end(p printed, err error, consequence string) error {
+	s.display.end()
+	printErr := s.print(p)
+	switch {
+	case printErr != nil && p.done != "":
+		*p.warnings = append(*p.warnings, fmt.Sprintf("%s, but the report cannot be printed: %v", p.done, printErr))
+	case printErr != nil:
+		err = errors.Join(err, printErr)
+	}
+	if p.warnings != nil {
+		for _, warning := range *p.warnings {
+			fmt.Fprintf(s.env.stderr, "flujo-port: warning: %s\n", warning)
+		}
+	}
+	return withConsequence(err, consequence)
+}
+
+// print prints a report as text, or as one JSON object with --json.
+func (s *session) print(p printed) error {
+	if !s.json {
+		return p.text(s.env.stdout)
+	}
+	return report.JSON(s.env.stdout, p.report, p.lists...)
+}
+
+func (s *session) findingList() report.List { return report.ListOf("findings", s.findings.each) }
+
+func (s *session) differenceList() report.List {
+	return report.ListOf("differences", s.differences.each)
+}
+
+// outcome is an error together with its consequence for the data.
+type outcome struct {
+	err         error
+	consequence string
+}
+
+func (o *outcome) Error() string { return o.err.Error() }
+
+// Unwrap returns the error without its consequence.
+func (o *outcome) Unwrap() error { return o.err }
+
+// withConsequence returns err with its consequence, or nil if err is nil.
+func withConsequence(err error, consequence string) error {
+	if err == nil {
+		return nil
+	}
+	return &outcome{err: err, consequence: consequence}
+}
