@@ -23,22 +23,20 @@ func (f *StateFile) Update(
 	for i, at := range columns {
 		sets[i], values[i] = quote(table.Columns[at].Name)+" = ?", row[at]
 	}
-	_, err := f.exec(
+	return f.exec(
 		ctx,
 		fmt.Sprintf("UPDATE %s SET %s WHERE rowid = ?", quote(table.Name), strings.Join(sets, ", ")),
 		append(values, mapping.IntegerValue(rowid)),
 	)
-	return err
 }
 
 // Delete deletes the row with the given rowid.
 func (f *StateFile) Delete(ctx context.Context, table *mapping.Table, rowid int64) error {
-	_, err := f.exec(
+	return f.exec(
 		ctx,
 		fmt.Sprintf("DELETE FROM %s WHERE rowid = ?", quote(table.Name)),
 		[]mapping.Value{mapping.IntegerValue(rowid)},
 	)
-	return err
 }
 
 // AddColumns adds to a table the columns of Flujo 0.6 that are not in have.
@@ -87,16 +85,15 @@ func (f *StateFile) Sequences(ctx context.Context) (last map[string]int64, err e
 // table.
 func (f *StateFile) SetSequence(ctx context.Context, table string, id int64) error {
 	name := mapping.TextValue(table)
-	_, err := f.exec(ctx, "DELETE FROM sqlite_sequence WHERE name = ?", []mapping.Value{name})
+	err := f.exec(ctx, "DELETE FROM sqlite_sequence WHERE name = ?", []mapping.Value{name})
 	if err != nil || id == 0 {
 		return err
 	}
-	_, err = f.exec(
+	return f.exec(
 		ctx,
 		"INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)",
 		[]mapping.Value{name, mapping.IntegerValue(id)},
 	)
-	return err
 }
 
 // Spans calls each with the spans of a run, in the form that mapping.Trace.Add
@@ -128,7 +125,7 @@ func (f *StateFile) AddOriginal(
 	column, reason string,
 	original mapping.Value,
 ) error {
-	_, err := f.exec(
+	return f.exec(
 		ctx,
 		"INSERT INTO temp.originals VALUES (?, ?, ?, ?, ?, ?)",
 		[]mapping.Value{
@@ -140,7 +137,6 @@ func (f *StateFile) AddOriginal(
 			original,
 		},
 	)
-	return err
 }
 
 // IndexOriginals creates the index that OriginalsOf uses. The caller calls it
