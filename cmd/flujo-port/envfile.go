@@ -34,8 +34,7 @@ func checkEnvFile(path string) error {
 	if err != nil {
 		return usagef("--env-file: %v", err)
 	}
-	f.Close()
-	return os.Remove(f.Name())
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // isEnvFile reports whether content is empty or was written by writeEnvFile.
@@ -63,11 +62,11 @@ func writeEnvFile(path string, address stateuri.Address) (err error) {
 		return err
 	}
 	defer os.Remove(f.Name())
-	defer f.Close()
-	if _, err := fmt.Fprintf(f, "FLUJO_STATE_URI=%s\n", address.Reveal()); err != nil {
-		return err
+	_, err = fmt.Fprintf(f, "FLUJO_STATE_URI=%s\n", address.Reveal())
+	if err == nil {
+		err = f.Sync()
 	}
-	if err := f.Sync(); err != nil {
+	if err := errors.Join(err, f.Close()); err != nil { // Windows does not rename an open file
 		return err
 	}
 	return os.Rename(f.Name(), path)

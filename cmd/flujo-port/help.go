@@ -23,7 +23,7 @@ func flagHelp(text string) string {
 	var b strings.Builder
 	b.WriteString(name + "\t")
 	column := 0
-	for _, word := range strings.Fields(description) {
+	for word := range strings.FieldsSeq(description) {
 		switch {
 		case column == 0:
 		case column+1+len(word) > helpWidth:

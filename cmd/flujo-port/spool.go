@@ -71,7 +71,7 @@ func (s *spool[T]) each(yield func(T) error) error {
 // close removes the temporary file.
 func (s *spool[T]) close() {
 	if s.file != nil {
-		s.file.Close()
+		_ = s.file.Close()
 		os.Remove(s.file.Name())
 	}
 }

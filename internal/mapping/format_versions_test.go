@@ -310,7 +310,7 @@ func TestTimestampFallbacks(t *testing.T) {
 		}
 	}
 	for table, columns := range map[string]string{Runs: runs0433, "steps": steps0433, Spans: spans0433} {
-		for _, c := range strings.Fields(columns) {
+		for c := range strings.FieldsSeq(columns) {
 			known[table+"."+c] = true
 		}
 	}

@@ -2,6 +2,7 @@ package pgtest
 
 import (
 	"context"
+	"maps"
 	"net"
 	"strings"
 	"sync"
@@ -166,11 +167,9 @@ func (p *Proxy) accept() {
 		if err != nil {
 			return // closed
 		}
-		p.open.Add(1)
-		go func() {
-			defer p.open.Done()
+		p.open.Go(func() {
 			p.serve(client)
-		}()
+		})
 	}
 }
 
@@ -202,9 +201,7 @@ func (p *Proxy) enter(c *proxyConn) bool {
 	if p.closed {
 		return false
 	}
-	for name, value := range p.rewrites {
-		c.rewrites[name] = value
-	}
+	maps.Copy(c.rewrites, p.rewrites)
 	c.pooler = p.pooler
 	p.conns[c] = true
 	p.newest = c

@@ -270,7 +270,7 @@ func (s *Server) launchOnPort() error {
 	if err != nil {
 		return fmt.Errorf("create server log: %w", err)
 	}
-	defer log.Close() // the server has its own handle
+	defer func() { _ = log.Close() }() // the server has its own handle
 	cmd := s.command("postgres", "-D", s.dataDir(), "-p", s.Port())
 	cmd.Stdout, cmd.Stderr = log, log
 	if s.process, err = startProcess(cmd); err != nil {

@@ -146,7 +146,7 @@ func (c *Conn) inspectConstraints(ctx context.Context, shapes map[string]*TableS
 // ones, or nothing if every existing table is exactly Flujo's.
 func (c *Conn) Differences(ctx context.Context, tables []mapping.Table, have map[string]*TableShape) ([]string, error) {
 	var all []string
-	for _, table := range append(tables[:len(tables):len(tables)], mapping.VersionsTable) {
+	for _, table := range append(slices.Clip(tables), mapping.VersionsTable) {
 		if s := have[table.Name]; s != nil {
 			all = append(all, tableDifferences(&table, s, c.Schema)...)
 		}

@@ -191,7 +191,7 @@ func (c *Conn) TablesWithRows(ctx context.Context) (counts []string, err error) 
 	if err != nil {
 		return nil, err
 	}
-	for _, table := range append(mapping.Tables[:len(mapping.Tables):len(mapping.Tables)], mapping.Originals) {
+	for _, table := range append(slices.Clip(mapping.Tables), mapping.Originals) {
 		if !slices.Contains(existing, table.Name) {
 			continue
 		}

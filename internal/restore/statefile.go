@@ -73,7 +73,7 @@ func newStateFile(path string) (*stateFile, error) {
 		}
 	}
 	if err := tryLock(f.lock); err != nil || !f.isLocked() {
-		f.lock.Close()
+		_ = f.lock.Close()
 		return nil, &clierr.Error{
 			Kind:    clierr.Failed,
 			Message: fmt.Sprintf("%q is being restored by another run", abs),
@@ -209,24 +209,23 @@ func (f *stateFile) Insert(ctx context.Context, table *mapping.Table, row []sqli
 		)
 		f.inserts[table.Name] = statement
 	}
-	_, err := f.exec(ctx, statement, row)
-	return err
+	return f.exec(ctx, statement, row)
 }
 
-// exec runs a statement, which it prepares once, and returns the number of rows
-// that it changed.
-func (f *stateFile) exec(ctx context.Context, statement string, values []sqlite.Value) (changed int64, err error) {
+// exec runs a statement, which it prepares once.
+func (f *stateFile) exec(ctx context.Context, statement string, values []sqlite.Value) error {
 	s := f.statements[statement]
 	if s == nil {
+		var err error
 		if s, err = f.conn.Prepare(statement); err != nil {
-			return 0, f.wrapError("write", err)
+			return f.wrapError("write", err)
 		}
 		f.statements[statement] = s
 	}
-	if changed, err = s.Run(ctx, values); err != nil {
-		return 0, f.wrapError("write", err)
+	if _, err := s.Run(ctx, values); err != nil {
+		return f.wrapError("write", err)
 	}
-	return changed, nil
+	return nil
 }
 
 // each runs a query and calls fn with each row. A row is valid until fn

@@ -25,22 +25,20 @@ func (f *stateFile) Update(
 	for i, at := range columns {
 		sets[i], values[i] = sqltext.Ident(table.Columns[at].Name)+" = ?", row[at]
 	}
-	_, err := f.exec(
+	return f.exec(
 		ctx,
 		fmt.Sprintf("UPDATE %s SET %s WHERE rowid = ?", sqltext.Ident(table.Name), strings.Join(sets, ", ")),
 		append(values, sqlite.IntegerValue(rowid)),
 	)
-	return err
 }
 
 // Delete deletes the row with the given rowid.
 func (f *stateFile) Delete(ctx context.Context, table *mapping.Table, rowid int64) error {
-	_, err := f.exec(
+	return f.exec(
 		ctx,
 		fmt.Sprintf("DELETE FROM %s WHERE rowid = ?", sqltext.Ident(table.Name)),
 		[]sqlite.Value{sqlite.IntegerValue(rowid)},
 	)
-	return err
 }
 
 // AddColumns adds to a table the columns of Flujo 0.6 that are not in have.
@@ -94,16 +92,15 @@ func (f *stateFile) Sequences(ctx context.Context) (last map[string]int64, err e
 // table.
 func (f *stateFile) SetSequence(ctx context.Context, table string, id int64) error {
 	name := sqlite.TextValue(table)
-	_, err := f.exec(ctx, "DELETE FROM sqlite_sequence WHERE name = ?", []sqlite.Value{name})
+	err := f.exec(ctx, "DELETE FROM sqlite_sequence WHERE name = ?", []sqlite.Value{name})
 	if err != nil || id == 0 {
 		return err
 	}
-	_, err = f.exec(
+	return f.exec(
 		ctx,
 		"INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)",
 		[]sqlite.Value{name, sqlite.IntegerValue(id)},
 	)
-	return err
 }
 
 // Spans calls each with the spans of a run, in the form that mapping.Trace.Add
@@ -135,7 +132,7 @@ func (f *stateFile) AddOriginal(
 	column, reason string,
 	original sqlite.Value,
 ) error {
-	_, err := f.exec(
+	return f.exec(
 		ctx,
 		"INSERT INTO temp.originals VALUES (?, ?, ?, ?, ?, ?)",
 		[]sqlite.Value{
@@ -147,7 +144,6 @@ func (f *stateFile) AddOriginal(
 			original,
 		},
 	)
-	return err
 }
 
 // IndexOriginals creates the index that OriginalsOf uses. The caller calls it

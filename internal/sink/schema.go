@@ -3,6 +3,7 @@ package sink
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"flujo-port/internal/clierr"
@@ -80,7 +81,7 @@ func (t *Tx) Prepare(ctx context.Context, withoutPGVector bool, types *mapping.T
 	if s.narrow, err = postgres.AdoptTypes(s.Types, s.tables, have); err != nil {
 		return nil, err
 	}
-	for _, table := range append(s.tables[:len(s.tables):len(s.tables)], mapping.VersionsTable) {
+	for _, table := range append(slices.Clip(s.tables), mapping.VersionsTable) {
 		if have[table.Name] != nil {
 			s.Existing[table.Name] = true
 			if err := t.LockTable(ctx, table.Name); err != nil {
@@ -274,7 +275,7 @@ func (t *Tx) Grant(ctx context.Context, s *Schema, role string) error {
 	grants := []string{
 		fmt.Sprintf("GRANT USAGE, CREATE ON SCHEMA %s TO %s", sqltext.Ident(t.Schema), sqltext.Ident(role)),
 	}
-	for _, table := range append(s.tables[:len(s.tables):len(s.tables)], mapping.VersionsTable) {
+	for _, table := range append(slices.Clip(s.tables), mapping.VersionsTable) {
 		grants = append(
 			grants,
 			fmt.Sprintf("GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %s", t.Name(table.Name), sqltext.Ident(role)),

@@ -162,8 +162,12 @@ func hotJournal(path string) (bool, error) {
 	}
 	defer j.Close()
 	header := make([]byte, 8)
-	if _, err := io.ReadFull(j, header); err != nil {
-		return false, nil // shorter than a header
+	switch _, err := io.ReadFull(j, header); err {
+	case nil:
+	case io.EOF, io.ErrUnexpectedEOF: // shorter than a header
+		return false, nil
+	default:
+		return false, err
 	}
 	return !bytes.Equal(header, make([]byte, 8)), nil
 }

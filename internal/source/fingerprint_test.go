@@ -229,3 +229,15 @@ func TestHotJournalNextToWAL(t *testing.T) {
 	_, err := Open(t.Context(), path)
 	isError(t, err, clierr.Refused, "its -journal has not been rolled back")
 }
+
+// TestUnreadableJournal checks that a -journal that cannot be read does not count
+// as empty.
+func TestUnreadableJournal(t *testing.T) {
+	t.Parallel()
+	path := build(t, walMode, rowsTable, addRows(10))
+	if err := os.Mkdir(path+"-journal", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(t.Context(), path)
+	isError(t, err, clierr.Usage, "-journal", "is a directory")
+}

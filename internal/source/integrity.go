@@ -109,7 +109,7 @@ func (s *Snapshot) blameWAL(ctx context.Context, err error) error {
 		return err
 	}
 	alone := s.withoutWAL()
-	defer alone.end()
+	defer func() { _ = alone.end() }() // it was only read
 	sound := alone.begin(ctx)
 	if sound == nil {
 		sound = alone.runQuickCheck(ctx)

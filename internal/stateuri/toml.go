@@ -14,8 +14,7 @@ func StateURIFromTOML(text []byte) (string, error) {
 	var file map[string]any
 	if err := toml.Unmarshal(text, &file); err != nil {
 		// Not wrapped: err may quote the line, which may contain a password.
-		var syntax *toml.DecodeError
-		if errors.As(err, &syntax) {
+		if syntax, ok := errors.AsType[*toml.DecodeError](err); ok {
 			line, column := syntax.Position()
 			return "", fmt.Errorf("flujo.toml is not valid TOML at line %d, column %d: fix it", line, column)
 		}

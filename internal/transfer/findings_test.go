@@ -207,6 +207,9 @@ func fileFloats(t *testing.T, path, table, column string) map[string]float64 {
 		}
 		all[key] = x
 	}
+	if rows.Err() != nil {
+		t.Fatal(rows.Err())
+	}
 	return all
 }
 

@@ -143,6 +143,9 @@ func compareTable(t *testing.T, db *sql.DB, conn *pgx.Conn, table string, column
 			}
 		}
 	}
+	if file.Err() != nil {
+		t.Fatal(file.Err())
+	}
 	if n != len(have) {
 		t.Errorf("%s: got %d rows in PostgreSQL, want %d as in the file", table, len(have), n)
 	}
@@ -263,6 +266,9 @@ func TestDeriveTracesOfFixture(t *testing.T) {
 		}
 		ids = append(ids, id)
 	}
+	if runs.Err() != nil {
+		t.Fatal(runs.Err())
+	}
 	if len(ids) != 60 {
 		t.Fatalf("got %d runs with spans, want 60", len(ids))
 	}
@@ -308,6 +314,9 @@ func treeOf(t *testing.T, db *sql.DB, run string) any {
 		}
 		byID[id] = node
 		order = append(order, id)
+	}
+	if rows.Err() != nil {
+		t.Fatal(rows.Err())
 	}
 	var root any
 	for i := len(order) - 1; i >= 0; i-- {

@@ -695,6 +695,9 @@ func memoriesOf(t testing.TB, path string) (all []memory) {
 		}
 		all = append(all, m)
 	}
+	if rows.Err() != nil {
+		t.Fatal(rows.Err())
+	}
 	return all
 }
 

@@ -44,7 +44,7 @@ func measure(cmds ...*exec.Cmd) (m measurement, err error) {
 		// ends when its neighbour does.
 		for _, end := range []any{cmd.Stdin, cmd.Stdout} {
 			if f, ok := end.(*os.File); ok && f != nil {
-				f.Close()
+				_ = f.Close()
 			}
 		}
 		defer func() {

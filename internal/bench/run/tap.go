@@ -71,7 +71,7 @@ func (t *tap) serve(client net.Conn) error {
 		return err
 	}
 	defer server.Close()
-	t.wait.Go(func() { io.Copy(client, server) }) // ends with the session
+	t.wait.Go(func() { _, _ = io.Copy(client, server) }) // ends with the session
 	in := bufio.NewReaderSize(io.TeeReader(client, server), 1<<16)
 	// The first packets have no type byte: requests for encryption, which the
 	// server does not support, and the startup packet.
