@@ -319,8 +319,8 @@ func (b *undoScript) write(ctx context.Context) error {
 	lines = append(lines, resized...)
 	for i := range b.schema.tables {
 		table, columns := b.schema.tables[i].Name, columnNames(&b.schema.tables[i])
-		lines = append(lines, fmt.Sprintf("INSERT INTO %s (%s) SELECT %[2]s FROM %[3]s;",
-			b.tx.Name(table), columns, b.archive.name(table)))
+		lines = append(lines, fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s;",
+			b.tx.Name(table), columns, columns, b.archive.name(table)))
 	}
 	lines = append(lines, fmt.Sprintf("DROP TABLE IF EXISTS %s;", b.tx.Name(mapping.Originals.Name)))
 	if b.originals {

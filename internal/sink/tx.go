@@ -8,11 +8,15 @@ import (
 	"time"
 
 	"flujo-port/internal/postgres"
+	"flujo-port/internal/sqltext"
 )
 
 // indexMemory is the least maintenance_work_mem, in kB, with which the server
 // builds indexes.
 const indexMemory = 256 << 10
+
+var raiseIndexMemory = sqltext.New(`SELECT set_config('maintenance_work_mem', '{{.kB}}kB', true)
+FROM pg_settings WHERE name = 'maintenance_work_mem' AND setting::bigint < {{.kB}}`)
 
 // Tx is the transaction in which a command writes everything. It is not safe
 // for concurrent use. The caller ends it with Commit or Rollback.
@@ -63,8 +67,7 @@ func (t *Tx) start(ctx context.Context) error {
 		err = t.Run(ctx, "SET LOCAL default_toast_compression = lz4")
 	}
 	if err == nil { // indexes are built over all rows at once
-		err = t.Run(ctx, fmt.Sprintf(`SELECT set_config('maintenance_work_mem', '%[1]dkB', true)
-			FROM pg_settings WHERE name = 'maintenance_work_mem' AND setting::bigint < %[1]d`, indexMemory))
+		err = t.Run(ctx, raiseIndexMemory.Fill(sqltext.Parts{"kB": indexMemory}))
 	}
 	if err != nil {
 		return t.WrapError("configure the session for the load", err)

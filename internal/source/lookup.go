@@ -17,7 +17,8 @@ import (
 // storage class included. Otherwise SQLite would convert by the column's
 // declared type, and '5' would equal 5.
 func sameAs(column string) string {
-	return fmt.Sprintf("%[1]s = ?1 AND typeof(%[1]s) = typeof(?1)", sqltext.Ident(column))
+	name := sqltext.Ident(column)
+	return name + " = ?1 AND typeof(" + name + ") = typeof(?1)"
 }
 
 // Values returns the values of a column in the rows whose key column holds key,
@@ -196,6 +197,22 @@ func (s *Snapshot) missingRunsPart(children []string, condition string) string {
 // a table.
 const sampled = 64
 
+var (
+	cellBytes = sqltext.New(`iif(typeof({{ident .cell}}) IN ('text', 'blob'), octet_length({{ident .cell}}), 0)`)
+
+	// averageOfRows averages the rows at even distances from the lowest rowid to the
+	// highest.
+	averageOfRows = sqltext.New(`WITH RECURSIVE sampled_at(n, low, high) AS (
+	SELECT 0, (SELECT min({{.rowID}}) FROM {{ident .table}}), (SELECT max({{.rowID}}) FROM {{ident .table}})
+	UNION ALL SELECT n + 1, low, high FROM sampled_at WHERE n < {{.last}})
+SELECT avg({{.bytes}}) FROM {{ident .table}} WHERE {{.rowID}} IN (SELECT (SELECT {{.rowID}} FROM {{ident .table}}
+	WHERE {{.rowID}} >= CAST(a.low + (1.0 * a.high - a.low) * a.n / {{.last}} AS INTEGER)
+	ORDER BY {{.rowID}} LIMIT 1) FROM sampled_at a)`)
+
+	// averageOfFirst averages the first rows of a table without rowids.
+	averageOfFirst = sqltext.New(`SELECT avg({{.bytes}}) FROM (SELECT * FROM {{ident .table}} LIMIT {{.last}} + 1)`)
+)
+
 // EstimateBytes returns the approximate number of bytes in the text and blob
 // cells of a table with the given number of rows, or 0 if it cannot tell. It
 // averages rows at even distances from the lowest rowid to the highest, since
@@ -207,29 +224,15 @@ func (s *Snapshot) EstimateBytes(ctx context.Context, table string, rows int64) 
 	}
 	cells := make([]string, len(s.tables[table]))
 	for i, c := range s.tables[table] {
-		cells[i] = fmt.Sprintf("iif(typeof(%[1]s) IN ('text', 'blob'), octet_length(%[1]s), 0)", sqltext.Ident(c))
+		cells[i] = cellBytes.Fill(sqltext.Parts{"cell": c})
 	}
-	size := fmt.Sprintf("SELECT avg(%s) FROM %s", strings.Join(append(cells, "0"), " + "), sqltext.Ident(table))
-	query := fmt.Sprintf(
-		`WITH RECURSIVE sampled_at(n, low, high) AS (
-			SELECT 0, (SELECT min(%[3]s) FROM %[4]s), (SELECT max(%[3]s) FROM %[4]s)
-			UNION ALL SELECT n + 1, low, high FROM sampled_at WHERE n < %[1]d)
-		%[2]s WHERE %[3]s IN (SELECT (SELECT %[3]s FROM %[4]s
-			WHERE %[3]s >= CAST(a.low + (1.0 * a.high - a.low) * a.n / %[1]d AS INTEGER)
-			ORDER BY %[3]s LIMIT 1) FROM sampled_at a)`,
-		sampled-1,
-		size,
-		rowID,
-		sqltext.Ident(table),
-	)
+	average := averageOfRows
 	if strings.HasPrefix(rowID, "row_number") { // a row number, which cannot be searched for
-		query = strings.Replace(
-			size,
-			"FROM "+sqltext.Ident(table),
-			fmt.Sprintf("FROM (SELECT * FROM %s LIMIT %d)", sqltext.Ident(table), sampled),
-			1,
-		)
+		average = averageOfFirst
 	}
+	query := average.Fill(sqltext.Parts{
+		"rowID": rowID, "table": table, "last": sampled - 1, "bytes": strings.Join(append(cells, "0"), " + "),
+	})
 	err = s.each(ctx, query, func(row []sqlite.Value) { bytes = int64(row[0].Real * float64(rows)) })
 	if isOf(err, sqlite3.SQLITE_ERROR) { // more columns than SQLite allows in one expression
 		return 0, nil

@@ -225,10 +225,10 @@ func TestOpenRefusesWhatIsNotThere(t *testing.T) {
 	}
 	watch(t, filepath.Join(dir, "x"))
 	for name, tc := range map[string]struct{ path, says string }{
-		"missing":             {"flujo_state.db", "the file does not exist; pass Flujo's state file with --sqlite"},
+		"missing":             {"flujo_state.db", "the file does not exist"},
 		"missing folder":      {"no/flujo_state.db", "the file does not exist"},
 		"a file for a folder": {"a-file/flujo_state.db", "not a directory"},
-		"a folder":            {".", "it is a directory; pass a file, such as flujo_state.db in it, with --sqlite"},
+		"a folder":            {".", "it is a directory, not a file such as flujo_state.db in it"},
 		"dangling link":       {"dangling", "the file does not exist"},
 		"circular link":       {"circle", "too many"},
 	} {
