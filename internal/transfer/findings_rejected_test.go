@@ -190,23 +190,12 @@ var rejectedRows = []testRow{
 	{table: "system_state", rowid: 75, given: cells{"key": []byte("k3")}},
 }
 
-// keyColumn holds the primary key of each table.
-var keyColumn = map[string]string{
-	"runs":           "run_id",
-	"workflow_state": "run_id",
-	"traces":         "run_id",
-	"system_state":   "key",
-	"steps":          "id",
-	"spans":          "id",
-	"evaluations":    "id",
-}
-
 // key returns the key of the row in PostgreSQL, or the key that a rejected row would have.
 func (r testRow) key() string {
-	if keyColumn[r.table] == "id" {
+	if flujoKeys[r.table] == "id" {
 		return fmt.Sprint(r.rowid)
 	}
-	key := strings.ReplaceAll(string(bytesOf(r.given[keyColumn[r.table]])), "\x00", "")
+	key := strings.ReplaceAll(string(bytesOf(r.given[flujoKeys[r.table]])), "\x00", "")
 	return strings.ReplaceAll(strings.ReplaceAll(key, "\xff", "\uFFFD"), "\xfe", "\uFFFD")
 }
 
@@ -220,7 +209,7 @@ func (r testRow) cells() cells {
 			all[name] = v
 		}
 	}
-	if keyColumn[r.table] == "id" {
+	if flujoKeys[r.table] == "id" {
 		all["id"] = r.rowid
 	}
 	return all

@@ -192,7 +192,7 @@ func fileFloats(t *testing.T, path, table, column string) map[string]float64 {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	rows, err := db.Query(fmt.Sprintf("SELECT %s, +%s FROM %s WHERE %[2]s IS NOT NULL", keyColumn[table],
+	rows, err := db.Query(fmt.Sprintf("SELECT %s, +%s FROM %s WHERE %[2]s IS NOT NULL", flujoKeys[table],
 		column, table))
 	if err != nil {
 		t.Fatal(err)
@@ -214,7 +214,7 @@ func fileFloats(t *testing.T, path, table, column string) map[string]float64 {
 func serverFloat(t *testing.T, conn *pgx.Conn, table, column, key string) (x float64) {
 	t.Helper()
 	query := fmt.Sprintf("SELECT %s::double precision FROM flujo.%s WHERE %s::text = $1", column, table,
-		keyColumn[table])
+		flujoKeys[table])
 	if err := conn.QueryRow(context.Background(), query, key).Scan(&x); err != nil {
 		t.Fatalf("%s: %v", query, err)
 	}

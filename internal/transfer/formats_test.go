@@ -238,7 +238,7 @@ func write06(t testing.TB, format map[string]string) string {
 				name := column[:strings.LastIndex(column, " ")]
 				switch kind := wantTables[table][strings.Trim(name, `"`)]; {
 				case name == "id":
-				case keyColumn[table] == name, name == "run_id":
+				case flujoKeys[table] == name, name == "run_id":
 					row[name] = fmt.Sprintf("r%d", i)
 				case kind == "json":
 					row[name] = fmt.Sprintf(`{"%s": [%d, 1.50, null]}`, name, i)
@@ -390,8 +390,8 @@ func (f *finder) find(t *testing.T, db *sql.DB, table string) (cells int) {
 		}
 		rowid := row[0].(int64)
 		key := fmt.Sprint(rowid)
-		if keyColumn[table] != "id" {
-			key = string(bytesOf(row[1+slices.Index(names, keyColumn[table])]))
+		if flujoKeys[table] != "id" {
+			key = string(bytesOf(row[1+slices.Index(names, flujoKeys[table])]))
 		}
 		got, ok := have[key]
 		if !ok {
@@ -468,7 +468,7 @@ func (f *finder) rows(t *testing.T, table string) map[string]map[string]*string 
 				row[rows.FieldDescriptions()[i].Name] = nil
 			}
 		}
-		if key := keyColumn[table]; key != "" {
+		if key := flujoKeys[table]; key != "" {
 			all[*row[key]] = row
 		}
 	}

@@ -452,7 +452,7 @@ func TestChangedFileIsRefused(t *testing.T) {
 			o.OnProgress = func(p progress.Event) {
 				if p.Phase == phase && !written {
 					written = true
-					commitTo(t, file,
+					change(t, file,
 						"INSERT INTO system_state VALUES (hex(randomblob(9)), '1', '2026-01-05T09:00:00+00:00')")
 				}
 			}

@@ -59,7 +59,7 @@ func divergedPair(t testing.TB) (file, url string) {
 		`INSERT INTO steps (run_id, step_name, step_index, status, output, created_at) ` +
 			`VALUES ('new in file', 's', 0, 'completed', '{"z":  1}', ` + late + ")",
 	} {
-		commitTo(t, file, statement)
+		change(t, file, statement)
 	}
 	run(t, connect(t, url),
 		"SET search_path = flujo",

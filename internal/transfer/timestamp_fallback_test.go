@@ -294,7 +294,7 @@ func TestInferredTimes(t *testing.T) {
 				for k, v := range r.given { // invalid timestamps in these rows are inferred too
 					if v == "" || v == "never" {
 						key := id
-						if keyColumn[r.table] == "id" {
+						if flujoKeys[r.table] == "id" {
 							key = fmt.Sprint(next)
 						}
 						originals = append(originals, originalCell(r.table, key, next, k, "time-inferred", v))
@@ -312,7 +312,7 @@ func TestInferredTimes(t *testing.T) {
 		row["rowid"], row[column] = int64(1000*(i+1)), w.cell
 		f.insert(table, row)
 		key := id
-		if keyColumn[table] == "id" {
+		if flujoKeys[table] == "id" {
 			key = fmt.Sprint(1000 * (i + 1))
 		}
 		originals = append(originals, originalCell(table, key, int64(1000*(i+1)), column, "time-inferred", w.cell))
@@ -325,7 +325,7 @@ func TestInferredTimes(t *testing.T) {
 			note:   w.note,
 		})
 		queries = append(queries,
-			fmt.Sprintf("SELECT %s FROM flujo.%s WHERE %s::text = '%s'", column, table, keyColumn[table], key))
+			fmt.Sprintf("SELECT %s FROM flujo.%s WHERE %s::text = '%s'", column, table, flujoKeys[table], key))
 	}
 	path := f.close()
 	written := time.Date(2026, 2, 3, 4, 5, 6, 789_000_000, time.UTC)

@@ -428,25 +428,12 @@ func TestVerifyFileWrittenMeanwhile(t *testing.T) {
 			verify.Options{SQLite: file, Postgres: url, Schema: schema, OnProgress: func(p progress.Event) {
 				if p.Phase == phase && !written {
 					written = true
-					commitTo(t, file, "UPDATE evaluations SET score = score + 1")
+					change(t, file, "UPDATE evaluations SET score = score + 1")
 				}
 			}})
 		if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "changed while it was read") {
 			t.Errorf("written in phase %s: got error %v, want a refusal", phase, err)
 		}
-	}
-}
-
-// commitTo executes and commits a statement on a file, as another program may.
-func commitTo(t testing.TB, file, statement string) {
-	t.Helper()
-	db, err := sql.Open("sqlite", file+unsynced)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	if _, err := db.Exec(statement); err != nil {
-		t.Fatal(err)
 	}
 }
 
