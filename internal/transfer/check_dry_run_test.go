@@ -10,10 +10,10 @@ import (
 
 	"flujo-port/internal/check"
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/flujotest"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/progress"
 	"flujo-port/internal/report"
-	"flujo-port/internal/verify"
 )
 
 // createGranted creates Flujo's tables as a superuser and executes statements. It returns the addresses of a role
@@ -22,77 +22,85 @@ func createGranted(t testing.TB, statements ...string) (role, super string) {
 	t.Helper()
 	super = pgtest.Database(t)
 	role = pgtest.Role(t, super, "")
-	name := one(t, connect(t, role), "SELECT current_user")
-	mustInitialize(t, super, name)
-	run(t, connect(t, super), statements...)
+	name := flujotest.One(t, flujotest.Connect(t, role), "SELECT current_user")
+	flujotest.Initialize(t, super, name)
+	flujotest.Exec(t, flujotest.Connect(t, super), statements...)
 	return role, super
 }
 
 // wantCheckRefuses tests that a dry run of migrate is refused, and that check reports an error on a line.
 func wantCheckRefuses(t testing.TB, file, url, line string, words ...string) {
 	t.Helper()
-	o := options(t, file, url)
+	o := flujotest.Options(t, file, url)
 	o.DryRun = true
-	wantError(t, o, clierr.Refused)
+	flujotest.WantError(t, o, clierr.Refused)
 	wantLine(t, checkOptions(t, file, url), line, report.Error, words...)
 }
 
 // TestCheckDryRun tests that check tries, in the schema itself, what only the server knows, and leaves nothing behind.
 func TestCheckDryRun(t *testing.T) {
 	t.Parallel()
-	wide := changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3")
+	wide := flujotest.Changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3")
 	t.Run("granted", func(t *testing.T) {
 		t.Parallel()
 		role, super := createGranted(t)
-		before := leftovers(t, connect(t, super))
-		wantLine(t, checkOptions(t, fixture, role), "dry run", report.OK, "rolled back")
-		wantLine(t, checkOptions(t, fixture, super), "dry run", report.OK, "rolled back")
-		if after := leftovers(t, connect(t, super)); after != before {
+		before := flujotest.Leftovers(t, flujotest.Connect(t, super))
+		wantLine(t, checkOptions(t, flujotest.Fixture, role), "dry run", report.OK, "rolled back")
+		wantLine(t, checkOptions(t, flujotest.Fixture, super), "dry run", report.OK, "rolled back")
+		if after := flujotest.Leftovers(t, flujotest.Connect(t, super)); after != before {
 			t.Errorf("the database has %s, want %s as before", after, before)
 		}
-		if got := one(t, connect(t, super), "SELECT (last_value, is_called) FROM flujo.steps_id_seq"); got != "(1,f)" {
+		if got := flujotest.One(
+			t,
+			flujotest.Connect(t, super),
+			"SELECT (last_value, is_called) FROM flujo.steps_id_seq",
+		); got != "(1,f)" {
 			t.Errorf("got the sequence at %s, want (1,f) as before", got)
 		}
 	})
 	t.Run("receipts of an earlier migration", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		mustMigrate(t, options(t, fixture, url))
-		conn := connect(t, url)
-		run(t, conn, "TRUNCATE flujo.runs, flujo.workflow_state, flujo.system_state, flujo.evaluations CASCADE")
+		flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, url))
+		conn := flujotest.Connect(t, url)
+		flujotest.Exec(
+			t,
+			conn,
+			"TRUNCATE flujo.runs, flujo.workflow_state, flujo.system_state, flujo.evaluations CASCADE",
+		)
 		const state = "SELECT string_agg(r::text, ',') FROM flujo.flujo_port_receipts r"
-		before := one(t, conn, state)
-		wantLine(t, checkOptions(t, fixture, url), "dry run", report.OK)
-		if after := one(t, conn, state); after != before {
+		before := flujotest.One(t, conn, state)
+		wantLine(t, checkOptions(t, flujotest.Fixture, url), "dry run", report.OK)
+		if after := flujotest.One(t, conn, state); after != before {
 			t.Errorf("got receipts %s, want %s as before", after, before)
 		}
 	})
 	t.Run("empty database", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		file := changed(t,
+		file := flujotest.Changed(t,
 			"UPDATE steps SET token_counts = 5000000000, output = 'x' WHERE id < 3",
 			"UPDATE spans SET id = 2147483647 WHERE id = (SELECT max(id) FROM spans)")
 		wantLine(t, checkOptions(t, file, url), "dry run", report.OK)
-		if got := leftovers(t, connect(t, url)); got != "" {
+		if got := flujotest.Leftovers(t, flujotest.Connect(t, url)); got != "" {
 			t.Errorf("got leftovers %s, want none", got)
 		}
 	})
 	t.Run("session_replication_role", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		wantLine(t, checkOptions(t, fixture, url), "foreign keys", report.OK)
-		conn := connect(t, url)
-		run(t, conn, "ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+
+		wantLine(t, checkOptions(t, flujotest.Fixture, url), "foreign keys", report.OK)
+		conn := flujotest.Connect(t, url)
+		flujotest.Exec(t, conn, "ALTER DATABASE "+flujotest.One(t, conn, "SELECT quote_ident(current_database())")+
 			" SET session_replication_role = replica")
-		wantCheckRefuses(t, fixture, url, "foreign keys", "session_replication_role", "reset it")
+		wantCheckRefuses(t, flujotest.Fixture, url, "foreign keys", "session_replication_role", "reset it")
 	})
 	t.Run("row-level security", func(t *testing.T) {
 		t.Parallel()
 		role, super := createGranted(t, "ALTER TABLE flujo.steps ENABLE ROW LEVEL SECURITY")
-		wantCheckRefuses(t, fixture, role, "schema", "row-level security", "connect as its owner")
-		wantLine(t, checkOptions(t, fixture, role), "Flujo startup", report.Warning, "schema")
-		wantLine(t, checkOptions(t, fixture, super), "dry run", report.OK)
+		wantCheckRefuses(t, flujotest.Fixture, role, "schema", "row-level security", "connect as its owner")
+		wantLine(t, checkOptions(t, flujotest.Fixture, role), "Flujo startup", report.Warning, "schema")
+		wantLine(t, checkOptions(t, flujotest.Fixture, super), "dry run", report.OK)
 	})
 	t.Run("column owned by another role", func(t *testing.T) {
 		t.Parallel()
@@ -104,34 +112,34 @@ func TestCheckDryRun(t *testing.T) {
 	t.Run("foreign keys without REFERENCES", func(t *testing.T) {
 		t.Parallel()
 		role, super := createGranted(t, "DROP TABLE flujo.spans")
-		wantCheckRefuses(t, fixture, role, "dry run", "foreign key", "permission denied for table runs")
-		run(t, connect(t, super), "GRANT REFERENCES ON flujo.runs TO PUBLIC")
-		wantLine(t, checkOptions(t, fixture, role), "dry run", report.OK)
+		wantCheckRefuses(t, flujotest.Fixture, role, "dry run", "foreign key", "permission denied for table runs")
+		flujotest.Exec(t, flujotest.Connect(t, super), "GRANT REFERENCES ON flujo.runs TO PUBLIC")
+		wantLine(t, checkOptions(t, flujotest.Fixture, role), "dry run", report.OK)
 	})
 	t.Run("missing index on a table of another role", func(t *testing.T) {
 		t.Parallel()
 		role, super := createGranted(t)
-		index := one(t, connect(t, super),
+		index := flujotest.One(t, flujotest.Connect(t, super),
 			"SELECT min(indexrelid::regclass::text) FROM pg_index WHERE indrelid = 'flujo.steps'::regclass "+
 				"AND NOT indisprimary")
-		run(t, connect(t, super), "DROP INDEX "+index)
-		wantCheckRefuses(t, fixture, role, "dry run", "create index", "must be owner of table steps")
+		flujotest.Exec(t, flujotest.Connect(t, super), "DROP INDEX "+index)
+		wantCheckRefuses(t, flujotest.Fixture, role, "dry run", "create index", "must be owner of table steps")
 	})
 	t.Run("originals owned by another role", func(t *testing.T) {
 		t.Parallel()
 		role, _ := createGranted(t, "CREATE TABLE flujo.flujo_port_originals (a int)",
 			"GRANT SELECT ON flujo.flujo_port_originals TO PUBLIC")
-		wantLine(t, checkOptions(t, fixture, role), "dry run", report.OK)
-		wantCheckRefuses(t, changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), role, "dry run",
+		wantLine(t, checkOptions(t, flujotest.Fixture, role), "dry run", report.OK)
+		wantCheckRefuses(t, flujotest.Changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), role, "dry run",
 			"must be owner of table flujo_port_originals")
 	})
 	t.Run("address of another database", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		mustInitialize(t, url, "")
-		o := checkOptions(t, fixture, url)
+		flujotest.Initialize(t, url, "")
+		o := checkOptions(t, flujotest.Fixture, url)
 		wantLine(t, o, "cutover address", report.OK)
-		o.Cutover = cutover(t, pgtest.Database(t))
+		o.Cutover = flujotest.Cutover(t, pgtest.Database(t))
 		wantLine(t, o, "cutover address", report.Error, `does not find table "runs"`)
 	})
 }
@@ -142,14 +150,21 @@ func TestCheckTarget(t *testing.T) {
 	t.Run("max_stack_depth", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		conn := connect(t, url)
-		run(t, conn,
-			"ALTER DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" SET max_stack_depth = '100kB'")
-		file := changed(t,
+		conn := flujotest.Connect(t, url)
+		flujotest.Exec(
+			t,
+			conn,
+			"ALTER DATABASE "+flujotest.One(
+				t,
+				conn,
+				"SELECT quote_ident(current_database())",
+			)+" SET max_stack_depth = '100kB'",
+		)
+		file := flujotest.Changed(t,
 			"UPDATE steps SET output = '"+strings.Repeat("[", 3000)+strings.Repeat("]", 3000)+"' WHERE id = 7")
 		wantLine(t, checkOptions(t, file, ""), "findings", report.OK)
 		result := wantLine(t, checkOptions(t, file, url), "findings", report.Warning, "1 cell")
-		migrated := mustMigrate(t, options(t, file, url))
+		migrated := flujotest.Migrate(t, flujotest.Options(t, file, url))
 		if len(result.Changes) != 1 || len(migrated.Changes) != 1 ||
 			result.Changes[0].Reason != migrated.Changes[0].Reason {
 			t.Errorf("got changes %+v, want %+v as migrate", result.Changes, migrated.Changes)
@@ -158,15 +173,15 @@ func TestCheckTarget(t *testing.T) {
 	t.Run("types", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		mustInitialize(t, url, "")
-		file := changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3")
+		flujotest.Initialize(t, url, "")
+		file := flujotest.Changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3")
 		wantLine(t, checkOptions(t, file, url), "findings", report.Warning, "1 column that would be widened to bigint")
-		run(t, connect(t, url), "ALTER TABLE flujo.steps ALTER COLUMN token_counts TYPE bigint")
+		flujotest.Exec(t, flujotest.Connect(t, url), "ALTER TABLE flujo.steps ALTER COLUMN token_counts TYPE bigint")
 		wantLine(t, checkOptions(t, file, url), "findings", report.OK)
 	})
 	t.Run("order", func(t *testing.T) {
 		t.Parallel()
-		result := wantLine(t, checkOptions(t, fixture, pgtest.Database(t)), "findings", report.OK)
+		result := wantLine(t, checkOptions(t, flujotest.Fixture, pgtest.Database(t)), "findings", report.OK)
 		order := []string{report.GroupFile, report.GroupServer, report.GroupTarget}
 		if !slices.IsSortedFunc(result.Results,
 			func(a, b report.CheckResult) int { return slices.Index(order, a.Group) - slices.Index(order, b.Group) }) {
@@ -179,27 +194,38 @@ func TestCheckTarget(t *testing.T) {
 func TestCheckFlujoStart(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	run(t, connect(t, url), "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
-	wantLine(t, checkOptions(t, fixture, url), "Flujo startup", report.Error, "differ from Flujo's")
-	wantLine(t, checkOptions(t, fixture, pgtest.EncodedDatabase(t, "SQL_ASCII")), "Flujo startup", report.Error,
-		"encoding")
-	wantLine(t, checkOptions(t, fixture, pgtest.Standby(t)), "Flujo startup", report.Error, "accepts no writes")
+	flujotest.Exec(t, flujotest.Connect(t, url), "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
+	wantLine(t, checkOptions(t, flujotest.Fixture, url), "Flujo startup", report.Error, "differ from Flujo's")
+	wantLine(
+		t,
+		checkOptions(t, flujotest.Fixture, pgtest.EncodedDatabase(t, "SQL_ASCII")),
+		"Flujo startup",
+		report.Error,
+		"encoding",
+	)
+	wantLine(
+		t,
+		checkOptions(t, flujotest.Fixture, pgtest.Standby(t)),
+		"Flujo startup",
+		report.Error,
+		"accepts no writes",
+	)
 }
 
 // TestCheckContinuesAfterErrors tests that a failed query is reported on its line and the other lines follow.
 func TestCheckContinuesAfterErrors(t *testing.T) {
 	t.Parallel()
 	role, super := createGranted(t, "CREATE TABLE flujo.flujo_port_originals (a int)")
-	result := wantLine(t, checkOptions(t, fixture, role), "privileges", report.Error,
+	result := wantLine(t, checkOptions(t, flujotest.Fixture, role), "privileges", report.Error,
 		"SELECT on table flujo_port_originals")
 	if last := result.Results[len(result.Results)-1].Name; last != "Flujo startup" {
 		t.Errorf("got the last line %q, want Flujo's start", last)
 	}
-	run(t, connect(t, super),
+	flujotest.Exec(t, flujotest.Connect(t, super),
 		"GRANT SELECT ON flujo.flujo_port_originals TO PUBLIC",
 		"REVOKE SELECT ON pg_available_extensions FROM PUBLIC")
-	wantLine(t, checkOptions(t, fixture, role), "pgvector", report.Warning, "not used")
-	o := checkOptions(t, fixture, role)
+	wantLine(t, checkOptions(t, flujotest.Fixture, role), "pgvector", report.Warning, "not used")
+	o := checkOptions(t, flujotest.Fixture, role)
 	o.WithoutPGVector = false
 	wantLine(t, o, "pgvector", report.Error, "permission denied for view pg_available_extensions")
 	wantLine(t, o, "Flujo startup", report.Warning, "pgvector")
@@ -213,7 +239,7 @@ func TestCheckConnectionLost(t *testing.T) {
 	for _, statement := range []string{"has_database_privilege", "SET CONSTRAINTS"} { // in a line, in the dry run
 		proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
 		proxy.OnClientMessage(func(_ byte, payload []byte) bool { return strings.Contains(string(payload), statement) })
-		result, err := check.Run(context.Background(), checkOptions(t, fixture, proxy.Rewrite(url)))
+		result, err := check.Run(context.Background(), checkOptions(t, flujotest.Fixture, proxy.Rewrite(url)))
 		if result != nil || clierr.KindOf(err) != clierr.Failed {
 			t.Errorf("%s: got error %v and result %+v, want a failure without a result", statement, err, result)
 		}
@@ -237,9 +263,9 @@ func TestCheckLockTimeout(t *testing.T) {
 		t.Run(tc.lock, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			mustInitialize(t, url, "")
-			run(t, connect(t, url), "SET application_name = 'the-holder'", "BEGIN", tc.lock)
-			o := checkOptions(t, fixture, url)
+			flujotest.Initialize(t, url, "")
+			flujotest.Exec(t, flujotest.Connect(t, url), "SET application_name = 'the-holder'", "BEGIN", tc.lock)
+			o := checkOptions(t, flujotest.Fixture, url)
 			started := time.Now()
 			words := append(tc.words, "the-holder", "held by", "check again")
 			result := wantLine(t, o, tc.line, report.Warning, words...)
@@ -255,35 +281,11 @@ func TestCheckLockTimeout(t *testing.T) {
 	}
 }
 
-// TestVerifyLockTimeout tests that verify times out waiting for a lock and names its holder.
-func TestVerifyLockTimeout(t *testing.T) {
-	t.Parallel()
-	url := pgtest.Database(t)
-	mustMigrate(t, options(t, fixture, url))
-	run(t, connect(t, url),
-		"SET application_name = 'the-holder'",
-		"BEGIN",
-		"LOCK TABLE flujo.steps IN ACCESS EXCLUSIVE MODE")
-	_, err := verify.Run(context.Background(),
-		verify.Options{SQLite: fixture, Postgres: url, Schema: schema, LockWait: 100 * time.Millisecond})
-	if clierr.KindOf(err) != clierr.Failed {
-		t.Fatal(err)
-	}
-	for _, want := range []string{"AccessExclusiveLock on flujo.steps", "100ms", "the-holder", "run again"} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is not in: %v", want, err)
-		}
-	}
-	if strings.Contains(err.Error(), "stop Flujo") {
-		t.Errorf("the error advises to stop Flujo: %v", err)
-	}
-}
-
 // TestCheckDisk tests that too little free space is a warning.
 func TestCheckDisk(t *testing.T) {
 	t.Parallel()
 	pgtest.Shared(t)
-	file := copyOf(t, fixture)
+	file := flujotest.Copy(t, flujotest.Fixture)
 	if err := os.Truncate(file, 4<<40); err != nil { // a sparse file
 		t.Fatal(err)
 	}
@@ -297,15 +299,26 @@ func TestCheckTimeUnknown(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	role := pgtest.Role(t, url, "")
-	conn := connect(t, url)
-	run(t, conn, "REVOKE TEMPORARY ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" FROM PUBLIC")
-	wantLine(t, checkOptions(t, fixture, role), "time", report.Warning, "could not be measured", "permission denied")
+	conn := flujotest.Connect(t, url)
+	flujotest.Exec(
+		t,
+		conn,
+		"REVOKE TEMPORARY ON DATABASE "+flujotest.One(t, conn, "SELECT quote_ident(current_database())")+" FROM PUBLIC",
+	)
+	wantLine(
+		t,
+		checkOptions(t, flujotest.Fixture, role),
+		"time",
+		report.Warning,
+		"could not be measured",
+		"permission denied",
+	)
 }
 
 // TestCheckFileWritten tests that a write to the file during the check is reported.
 func TestCheckFileWritten(t *testing.T) {
 	t.Parallel()
-	o := checkOptions(t, copyOf(t, fixture), "")
+	o := checkOptions(t, flujotest.Copy(t, flujotest.Fixture), "")
 	o.OnProgress = func(p progress.Event) {
 		if p.Phase == progress.Read && p.Table == "steps" {
 			// Every commit in WAL mode writes to the -wal.
@@ -322,14 +335,20 @@ func TestCheckFileWritten(t *testing.T) {
 func TestCheckFindings(t *testing.T) {
 	t.Parallel()
 	const originals = "flujo_port_originals"
-	wantLine(t, checkOptions(t, changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), ""), "findings",
+	wantLine(t, checkOptions(t, flujotest.Changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"), ""), "findings",
 		report.Warning, originals)
 	for _, change := range []string{
 		"UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3",
 		"UPDATE steps SET token_counts = 5000000000 WHERE id < 3",
 		"DELETE FROM runs WHERE run_id = (SELECT min(run_id) FROM steps)",
 	} {
-		result := wantLine(t, checkOptions(t, changed(t, change), ""), "findings", report.Warning, "docs/values.md")
+		result := wantLine(
+			t,
+			checkOptions(t, flujotest.Changed(t, change), ""),
+			"findings",
+			report.Warning,
+			"docs/values.md",
+		)
 		for _, l := range result.Results {
 			if strings.Contains(l.Hint, originals) || strings.Contains(l.Hint, "list below") {
 				t.Errorf("%s: the hint names originals or a list: %s; %s", change, l.Message, l.Hint)
@@ -344,7 +363,7 @@ func TestCheckPGVector(t *testing.T) {
 	// offered creates a database whose catalog lists pgvector as available.
 	offered := func(t *testing.T, version string) (url string) {
 		url = pgtest.Database(t)
-		run(t, connect(t, url),
+		flujotest.Exec(t, flujotest.Connect(t, url),
 			"SET allow_system_table_mods = on",
 			"CREATE OR REPLACE VIEW pg_catalog.pg_available_extensions AS SELECT 'vector'::name AS name, '"+version+
 				`'::text AS default_version,
@@ -356,7 +375,7 @@ func TestCheckPGVector(t *testing.T) {
 		return url
 	}
 	pgvectorOptions := func(t *testing.T, url string) check.Options {
-		o := checkOptions(t, fixture, url)
+		o := checkOptions(t, flujotest.Fixture, url)
 		o.WithoutPGVector = false
 		return o
 	}
@@ -374,7 +393,7 @@ func TestCheckPGVector(t *testing.T) {
 	t.Run("too old", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		run(t, connect(t, url),
+		flujotest.Exec(t, flujotest.Connect(t, url),
 			"SET allow_system_table_mods = on",
 			`INSERT INTO pg_extension SELECT 4242424, 'vector', extowner, 'public'::regnamespace, true, '0.4.4'
 			FROM pg_extension WHERE extname = 'plpgsql'`)
@@ -385,7 +404,11 @@ func TestCheckPGVector(t *testing.T) {
 	t.Run("available but cannot be created", func(t *testing.T) {
 		t.Parallel()
 		url := offered(t, "0.8.0")
-		if one(t, connect(t, url), "SELECT count(*) FROM pg_available_extensions() WHERE name = 'vector'") != "0" {
+		if flujotest.One(
+			t,
+			flujotest.Connect(t, url),
+			"SELECT count(*) FROM pg_available_extensions() WHERE name = 'vector'",
+		) != "0" {
 			t.Skip("the server has pgvector")
 		}
 		wantLine(t, pgvectorOptions(t, url), "pgvector", report.OK, "0.8.0 will be created")

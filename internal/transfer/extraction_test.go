@@ -3,6 +3,7 @@ package transfer_test
 import (
 	"testing"
 
+	"flujo-port/internal/flujotest"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/progress"
 )
@@ -11,7 +12,7 @@ import (
 // total.
 func TestProgressByBytes(t *testing.T) {
 	t.Parallel()
-	o := options(t, fixture, pgtest.Database(t))
+	o := flujotest.Options(t, flujotest.Fixture, pgtest.Database(t))
 	var last progress.Event
 	o.OnProgress = func(p progress.Event) {
 		if p.Phase != progress.Copy {
@@ -22,7 +23,7 @@ func TestProgressByBytes(t *testing.T) {
 		}
 		last = p
 	}
-	mustMigrate(t, o)
+	flujotest.Migrate(t, o)
 	if last.Bytes != last.OfBytes {
 		t.Errorf("got %d of %d bytes at the end, want all", last.Bytes, last.OfBytes)
 	}

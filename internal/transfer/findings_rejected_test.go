@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"flujo-port/internal/pgtest"
-
+	"flujo-port/internal/flujotest"
 	"flujo-port/internal/migrate"
+	"flujo-port/internal/pgtest"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -16,7 +16,7 @@ import (
 type testRow struct {
 	table      string
 	rowid      int64
-	given      cells
+	given      flujotest.Cells
 	reason     string            // why the row is rejected; "" if it is accepted
 	ownReasons map[string]string // reasons of changed cells, by column
 }
@@ -35,71 +35,81 @@ func incompressible(n int) string {
 // rejectedRows holds rows of every table that are rejected for different reasons, and accepted rows that refer to
 // them.
 var rejectedRows = []testRow{
-	{table: "runs", rowid: 1, given: cells{"run_id": "good", "end_time": "soon", "error_message": "a\x00"},
+	{table: "runs", rowid: 1, given: flujotest.Cells{"run_id": "good", "end_time": "soon", "error_message": "a\x00"},
 		ownReasons: map[string]string{"end_time": "unmapped-column", "error_message": "nul-removed"}},
-	{table: "runs", rowid: 2, given: cells{"run_id": nil}, reason: "null-key"},
-	{table: "runs", rowid: 3, given: cells{"run_id": nil, "status": nil}, reason: "null-key+missing-value"},
+	{table: "runs", rowid: 2, given: flujotest.Cells{"run_id": nil}, reason: "null-key"},
+	{table: "runs", rowid: 3, given: flujotest.Cells{"run_id": nil, "status": nil}, reason: "null-key+missing-value"},
 	{
 		table:      "runs",
 		rowid:      4,
-		given:      cells{"run_id": "good\x00"},
+		given:      flujotest.Cells{"run_id": "good\x00"},
 		reason:     "nul-in-key",
 		ownReasons: map[string]string{"run_id": "nul-removed+nul-in-key"},
 	},
 	{
 		table:      "runs",
 		rowid:      5,
-		given:      cells{"run_id": "nul\x00"},
+		given:      flujotest.Cells{"run_id": "nul\x00"},
 		reason:     "nul-in-key",
 		ownReasons: map[string]string{"run_id": "nul-removed+nul-in-key"},
 	},
 	{
 		table:      "runs",
 		rowid:      6,
-		given:      cells{"run_id": []byte("good"), "total_cost": 2.5},
+		given:      flujotest.Cells{"run_id": []byte("good"), "total_cost": 2.5},
 		reason:     "duplicate-key",
 		ownReasons: map[string]string{"total_cost": "unmapped-column"},
 	},
 	{
 		table:      "runs",
 		rowid:      7,
-		given:      cells{"run_id": "bad \xff"},
+		given:      flujotest.Cells{"run_id": "bad \xff"},
 		ownReasons: map[string]string{"run_id": "invalid-utf8"},
 	},
 	{
 		table:      "runs",
 		rowid:      8,
-		given:      cells{"run_id": "bad \xfe"},
+		given:      flujotest.Cells{"run_id": "bad \xfe"},
 		reason:     "duplicate-key",
 		ownReasons: map[string]string{"run_id": "invalid-utf8"},
 	},
 	{
 		table:      "runs",
 		rowid:      9,
-		given:      cells{"run_id": []byte("bad \xff")},
+		given:      flujotest.Cells{"run_id": []byte("bad \xff")},
 		reason:     "duplicate-key",
 		ownReasons: map[string]string{"run_id": "invalid-utf8"},
 	},
 	{
 		table:      "runs",
 		rowid:      10,
-		given:      cells{"run_id": "lost", "pipeline_name": nil, "created_at": "", "total_steps": 1.5},
+		given:      flujotest.Cells{"run_id": "lost", "pipeline_name": nil, "created_at": "", "total_steps": 1.5},
 		reason:     "missing-value",
 		ownReasons: map[string]string{"created_at": "time-inferred", "total_steps": "rounded"},
 	},
-	{table: "runs", rowid: 11, given: cells{"run_id": "lost with state", "status": nil}, reason: "missing-value"},
-	{table: "runs", rowid: 12, given: cells{"run_id": "lost and childless", "status": nil}, reason: "missing-value"},
+	{
+		table:  "runs",
+		rowid:  11,
+		given:  flujotest.Cells{"run_id": "lost with state", "status": nil},
+		reason: "missing-value",
+	},
+	{
+		table:  "runs",
+		rowid:  12,
+		given:  flujotest.Cells{"run_id": "lost and childless", "status": nil},
+		reason: "missing-value",
+	},
 	{
 		table:  "runs",
 		rowid:  13,
-		given:  cells{"run_id": "long", "pipeline_name": incompressible(3000)},
+		given:  flujotest.Cells{"run_id": "long", "pipeline_name": incompressible(3000)},
 		reason: "text-too-long",
 	},
-	{table: "runs", rowid: 14, given: cells{"run_id": incompressible(9000)}, reason: "text-too-long"},
+	{table: "runs", rowid: 14, given: flujotest.Cells{"run_id": incompressible(9000)}, reason: "text-too-long"},
 	{
 		table: "runs",
 		rowid: 15,
-		given: cells{
+		given: flujotest.Cells{
 			"run_id":        "almost long",
 			"pipeline_name": incompressible(2690),
 			"error_message": incompressible(100_000),
@@ -108,108 +118,138 @@ var rejectedRows = []testRow{
 	{
 		table: "workflow_state",
 		rowid: 21,
-		given: cells{"run_id": "lost with state", "pipeline_id": "stated", "status": "paused", "total_steps": int64(4)},
+		given: flujotest.Cells{
+			"run_id":      "lost with state",
+			"pipeline_id": "stated",
+			"status":      "paused",
+			"total_steps": int64(4),
+		},
 	},
 	{
 		table:  "workflow_state",
 		rowid:  22,
-		given:  cells{"run_id": "w1", "current_step_index": "many"},
+		given:  flujotest.Cells{"run_id": "w1", "current_step_index": "many"},
 		reason: "not-a-number",
 	},
 	{
 		table:  "workflow_state",
 		rowid:  23,
-		given:  cells{"run_id": "w2", "current_step_index": 1e300},
+		given:  flujotest.Cells{"run_id": "w2", "current_step_index": 1e300},
 		reason: "out-of-range",
 	},
 	{
-		table:      "workflow_state",
-		rowid:      24,
-		given:      cells{"run_id": "w3", "pipeline_id": nil, "metadata": "{", "background_error": []byte{0xff}},
+		table: "workflow_state",
+		rowid: 24,
+		given: flujotest.Cells{
+			"run_id":           "w3",
+			"pipeline_id":      nil,
+			"metadata":         "{",
+			"background_error": []byte{0xff},
+		},
 		reason:     "missing-value",
 		ownReasons: map[string]string{"metadata": "invalid-json", "background_error": "invalid-utf8"},
 	},
-	{table: "workflow_state", rowid: 25, given: cells{"run_id": nil}, reason: "null-key"},
+	{table: "workflow_state", rowid: 25, given: flujotest.Cells{"run_id": nil}, reason: "null-key"},
 	{
 		table:  "workflow_state",
 		rowid:  26,
-		given:  cells{"run_id": "w4", "parent_run_id": incompressible(2691)},
+		given:  flujotest.Cells{"run_id": "w4", "parent_run_id": incompressible(2691)},
 		reason: "text-too-long",
 	},
 	{
 		table:      "steps",
 		rowid:      31,
-		given:      cells{"run_id": "lost", "output": `"\u0000"`},
+		given:      flujotest.Cells{"run_id": "lost", "output": `"\u0000"`},
 		ownReasons: map[string]string{"output": "nul-removed"},
 	},
-	{table: "steps", rowid: 32, given: cells{"run_id": "good", "step_index": nil}, reason: "missing-value"},
-	{table: "steps", rowid: 33, given: cells{"run_id": nil}, reason: "missing-value"},
+	{table: "steps", rowid: 32, given: flujotest.Cells{"run_id": "good", "step_index": nil}, reason: "missing-value"},
+	{table: "steps", rowid: 33, given: flujotest.Cells{"run_id": nil}, reason: "missing-value"},
 	{
 		table:      "steps",
 		rowid:      34,
-		given:      cells{"run_id": "nul\x00"},
+		given:      flujotest.Cells{"run_id": "nul\x00"},
 		reason:     "nul-in-key",
 		ownReasons: map[string]string{"run_id": "nul-removed+nul-in-key"},
 	},
 	{
 		table:      "steps",
 		rowid:      35,
-		given:      cells{"run_id": "bad \xff"},
+		given:      flujotest.Cells{"run_id": "bad \xff"},
 		ownReasons: map[string]string{"run_id": "invalid-utf8"},
 	},
-	{table: "steps", rowid: 36, given: cells{"run_id": []byte("good")}},
-	{table: "steps", rowid: 37, given: cells{"run_id": "long"}},
-	{table: "steps", rowid: 38, given: cells{"run_id": incompressible(9000)}, reason: "text-too-long"},
-	{table: "steps", rowid: 39, given: cells{"run_id": []byte{}}}, // "" is a key; NULL is not
-	{table: "spans", rowid: 41, given: cells{"run_id": "good", "start_time": "early"}, reason: "not-a-number"},
+	{table: "steps", rowid: 36, given: flujotest.Cells{"run_id": []byte("good")}},
+	{table: "steps", rowid: 37, given: flujotest.Cells{"run_id": "long"}},
+	{table: "steps", rowid: 38, given: flujotest.Cells{"run_id": incompressible(9000)}, reason: "text-too-long"},
+	{table: "steps", rowid: 39, given: flujotest.Cells{"run_id": []byte{}}}, // "" is a key; NULL is not
+	{
+		table:  "spans",
+		rowid:  41,
+		given:  flujotest.Cells{"run_id": "good", "start_time": "early"},
+		reason: "not-a-number",
+	},
 	{
 		table:  "spans",
 		rowid:  42,
-		given:  cells{"run_id": "good", "start_time": nil, "name": nil},
+		given:  flujotest.Cells{"run_id": "good", "start_time": nil, "name": nil},
 		reason: "missing-value",
 	},
-	{table: "spans", rowid: 43, given: cells{"run_id": "good"}},
-	{table: "spans", rowid: 44, given: cells{"run_id": nil}, reason: "missing-value"},
-	{table: "spans", rowid: 45, given: cells{"run_id": []byte{}}},
-	{table: "traces", rowid: 51, given: cells{"run_id": "good"}},
+	{table: "spans", rowid: 43, given: flujotest.Cells{"run_id": "good"}},
+	{table: "spans", rowid: 44, given: flujotest.Cells{"run_id": nil}, reason: "missing-value"},
+	{table: "spans", rowid: 45, given: flujotest.Cells{"run_id": []byte{}}},
+	{table: "traces", rowid: 51, given: flujotest.Cells{"run_id": "good"}},
 	{
 		table:      "traces",
 		rowid:      52,
-		given:      cells{"run_id": []byte("good"), "trace_data": "{"},
+		given:      flujotest.Cells{"run_id": []byte("good"), "trace_data": "{"},
 		reason:     "duplicate-key",
 		ownReasons: map[string]string{"trace_data": "invalid-json"},
 	},
-	{table: "traces", rowid: 53, given: cells{"run_id": "lost with state", "trace_data": nil}, reason: "missing-value"},
-	{table: "evaluations", rowid: 61, given: cells{"run_id": "good", "score": nil}, reason: "missing-value"},
-	{table: "evaluations", rowid: 62, given: cells{"run_id": "good", "score": []byte{1}}, reason: "not-a-number"},
-	{table: "evaluations", rowid: 63, given: cells{"run_id": "lost with state"}},
-	{table: "system_state", rowid: 71, given: cells{"key": "k", "value": nil}, reason: "missing-value"},
-	{table: "system_state", rowid: 72, given: cells{"key": nil, "value": nil}, reason: "null-key+missing-value"},
-	{table: "system_state", rowid: 73, given: cells{"key": "k2"}},
-	{table: "system_state", rowid: 74, given: cells{"key": []byte("k2")}, reason: "duplicate-key"},
-	{table: "system_state", rowid: 75, given: cells{"key": []byte("k3")}},
+	{
+		table:  "traces",
+		rowid:  53,
+		given:  flujotest.Cells{"run_id": "lost with state", "trace_data": nil},
+		reason: "missing-value",
+	},
+	{table: "evaluations", rowid: 61, given: flujotest.Cells{"run_id": "good", "score": nil}, reason: "missing-value"},
+	{
+		table:  "evaluations",
+		rowid:  62,
+		given:  flujotest.Cells{"run_id": "good", "score": []byte{1}},
+		reason: "not-a-number",
+	},
+	{table: "evaluations", rowid: 63, given: flujotest.Cells{"run_id": "lost with state"}},
+	{table: "system_state", rowid: 71, given: flujotest.Cells{"key": "k", "value": nil}, reason: "missing-value"},
+	{
+		table:  "system_state",
+		rowid:  72,
+		given:  flujotest.Cells{"key": nil, "value": nil},
+		reason: "null-key+missing-value",
+	},
+	{table: "system_state", rowid: 73, given: flujotest.Cells{"key": "k2"}},
+	{table: "system_state", rowid: 74, given: flujotest.Cells{"key": []byte("k2")}, reason: "duplicate-key"},
+	{table: "system_state", rowid: 75, given: flujotest.Cells{"key": []byte("k3")}},
 }
 
 // key returns the key of the row in PostgreSQL, or the key that a rejected row would have.
 func (r testRow) key() string {
-	if flujoKeys[r.table] == "id" {
+	if flujotest.Keys[r.table] == "id" {
 		return fmt.Sprint(r.rowid)
 	}
-	key := strings.ReplaceAll(string(bytesOf(r.given[flujoKeys[r.table]])), "\x00", "")
+	key := strings.ReplaceAll(string(flujotest.OriginalBytes(r.given[flujotest.Keys[r.table]])), "\x00", "")
 	return strings.ReplaceAll(strings.ReplaceAll(key, "\xff", "\uFFFD"), "\xfe", "\uFFFD")
 }
 
 // cells returns all cells of the row as they are in the file.
-func (r testRow) cells() cells {
-	all := cells{}
-	for column := range strings.SplitSeq(format06[r.table], ", ") {
+func (r testRow) cells() flujotest.Cells {
+	all := flujotest.Cells{}
+	for column := range strings.SplitSeq(flujotest.Format06[r.table], ", ") {
 		name, _, _ := strings.Cut(column, " ")
-		all[name] = defaults[r.table][name]
+		all[name] = flujotest.Defaults[r.table][name]
 		if v, ok := r.given[name]; ok {
 			all[name] = v
 		}
 	}
-	if flujoKeys[r.table] == "id" {
+	if flujotest.Keys[r.table] == "id" {
 		all["id"] = r.rowid
 	}
 	return all
@@ -217,12 +257,15 @@ func (r testRow) cells() cells {
 
 // wantFindings returns the original values, the findings and the numbers of rejected rows by table that a migration
 // of rows must yield.
-func wantFindings(rows []testRow) (originals []originalRow, found []finding, rejected map[string]int64) {
+func wantFindings(rows []testRow) (originals []flujotest.Original, found []finding, rejected map[string]int64) {
 	rejected = map[string]int64{}
 	for _, r := range rows {
 		if r.reason == "" {
 			for column, kind := range r.ownReasons {
-				originals = append(originals, originalCell(r.table, r.key(), r.rowid, column, kind, r.given[column]))
+				originals = append(
+					originals,
+					flujotest.OriginalCell(r.table, r.key(), r.rowid, column, kind, r.given[column]),
+				)
 				found = append(found,
 					finding{table: r.table, key: r.key(), rowid: r.rowid, column: column, reason: kind})
 			}
@@ -231,8 +274,17 @@ func wantFindings(rows []testRow) (originals []originalRow, found []finding, rej
 		rejected[r.table]++
 		found = append(found, finding{table: r.table, key: r.key(), rowid: r.rowid, reason: r.reason, rejected: true})
 		for column, cell := range r.cells() {
-			originals = append(originals,
-				originalCell(r.table, r.key(), r.rowid, column, joinReasons(r.ownReasons[column], r.reason), cell))
+			originals = append(
+				originals,
+				flujotest.OriginalCell(
+					r.table,
+					r.key(),
+					r.rowid,
+					column,
+					joinReasons(r.ownReasons[column], r.reason),
+					cell,
+				),
+			)
 		}
 	}
 	return originals, found, rejected
@@ -273,13 +325,13 @@ func joinReasons(kinds ...string) string {
 // writeRows writes a file with the rows and returns its path.
 func writeRows(t testing.TB, rows []testRow) string {
 	t.Helper()
-	f := newFile(t, format06)
+	f := flujotest.NewFile(t, flujotest.Format06)
 	for _, r := range rows {
 		given := r.cells()
 		given["rowid"] = r.rowid
-		f.insert(r.table, given)
+		f.Insert(r.table, given)
 	}
-	return f.close()
+	return f.Close()
 }
 
 // TestRejectedRows tests that rejected rows refuse a migration, with all of them listed, and that with --quarantine
@@ -288,7 +340,7 @@ func TestRejectedRows(t *testing.T) {
 	t.Parallel()
 	path := writeRows(t, rejectedRows)
 	url := pgtest.Database(t)
-	conn := connect(t, url)
+	conn := flujotest.Connect(t, url)
 	originals, wantFound, rejected := wantFindings(rejectedRows)
 	for i, f := range wantFound {
 		if f.column == "created_at" {
@@ -303,28 +355,28 @@ func TestRejectedRows(t *testing.T) {
 		"plain": func(*migrate.Options) {}, "strict": func(o *migrate.Options) { o.Strict = true },
 		"dry run": func(o *migrate.Options) { o.DryRun = true },
 	} {
-		o := options(t, path, url)
+		o := flujotest.Options(t, path, url)
 		set(&o)
 		found := collectFindings(&o)
 		result := wantRefused(t, o, plural(all, "row"), "rejected", "--quarantine", "flujo.flujo_port_originals")
 		wantReport(t, result, *found, wantFound)
-		if got := leftovers(t, conn); got != "" {
+		if got := flujotest.Leftovers(t, conn); got != "" {
 			t.Errorf("%s: the migration left %s", name, got)
 		}
 	}
-	o := options(t, path, url)
+	o := flujotest.Options(t, path, url)
 	o.Quarantine, o.Strict = true, true
 	wantStrict(t, o, plural(all, "row"))
 	o.Strict, o.DryRun = false, true
-	mustMigrate(t, o)
-	if got := leftovers(t, conn); got != "" {
+	flujotest.Migrate(t, o)
+	if got := flujotest.Leftovers(t, conn); got != "" {
 		t.Errorf("the dry run with --quarantine left %s", got)
 	}
 	o.DryRun = false
 	found := collectFindings(&o)
-	result := mustMigrate(t, o)
+	result := flujotest.Migrate(t, o)
 	wantReport(t, result, *found, wantFound)
-	wantOriginalRows(t, conn, originals)
+	flujotest.WantOriginals(t, conn, originals)
 	for _, row := range result.Tables {
 		rows := int64(0)
 		for _, r := range rejectedRows {
@@ -336,7 +388,7 @@ func TestRejectedRows(t *testing.T) {
 			t.Errorf("%+v; want %d rows read, %d rejected", row, rows, rejected[row.Name])
 		}
 		want := fmt.Sprint(rows - rejected[row.Name] + row.Derived)
-		if got := one(t, conn, "SELECT count(*) FROM flujo."+row.Name); got != want {
+		if got := flujotest.One(t, conn, "SELECT count(*) FROM flujo."+row.Name); got != want {
 			t.Errorf("%s: got %s rows, want %s", row.Name, got, want)
 		}
 	}
@@ -366,7 +418,7 @@ func wantAcceptedRows(t *testing.T, conn *pgx.Conn) {
 		{"SELECT count(*) FROM flujo.flujo_port_originals WHERE table_name = 'runs' AND row_key = '' " +
 			"AND column_name = 'run_id'", "2"},
 	} {
-		if got := one(t, conn, c.query); got != c.want {
+		if got := flujotest.One(t, conn, c.query); got != c.want {
 			t.Errorf("%s: got %q, want %q", c.query, got, c.want)
 		}
 	}

@@ -15,11 +15,11 @@ import (
 	"testing"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/flujotest"
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/migrate"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
-
-	"flujo-port/internal/migrate"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -64,25 +64,25 @@ func plural[N int | int64](n N, noun string) string {
 func TestStrict(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	o := options(t, fixture, url)
+	o := flujotest.Options(t, flujotest.Fixture, url)
 	o.Strict = true
-	result := mustMigrate(t, o)
+	result := flujotest.Migrate(t, o)
 	if !result.Committed || len(result.Changes) != 0 || result.Originals != 0 {
 		t.Errorf("got committed %v and changes %v, want committed without changes", result.Committed, result.Changes)
 	}
-	wantOriginalRows(t, connect(t, url), nil)
+	flujotest.WantOriginals(t, flujotest.Connect(t, url), nil)
 
 	// One variant of every reason, each alone in its file. The database stays empty.
 	empty := pgtest.Database(t)
 	seen := map[string]bool{}
 	for _, l := range contract {
 		for _, v := range l.variants {
-			if v.reason == "" || seen[v.reason] || len(bytesOf(v.cell)) > 1000 {
+			if v.reason == "" || seen[v.reason] || len(flujotest.OriginalBytes(v.cell)) > 1000 {
 				continue
 			}
 			seen[v.reason] = true
 			path, _ := writeLine(t, contractLine{variants: []variant{v}})
-			o := options(t, path, empty)
+			o := flujotest.Options(t, path, empty)
 			o.Strict = true
 			result := wantStrict(t, o, "1 cell ")
 			if len(result.Changes) != 1 || result.Changes[0].Reason != v.reason {
@@ -93,7 +93,7 @@ func TestStrict(t *testing.T) {
 	if len(seen) < 14 {
 		t.Errorf("got only the reasons %v, want at least 14", seen)
 	}
-	if got := leftovers(t, connect(t, empty)); got != "" {
+	if got := flujotest.Leftovers(t, flujotest.Connect(t, empty)); got != "" {
 		t.Errorf("--strict left %s", got)
 	}
 }
@@ -108,42 +108,42 @@ var float4Columns = map[string][]string{
 // writeFloats writes a file whose float4 columns hold floats that a real rounds, and limits. It returns its path.
 func writeFloats(t testing.TB) string {
 	t.Helper()
-	f := newFile(t, format06)
-	f.insert("runs", cells{"run_id": "r", "memory_usage_mb": 0.1})
+	f := flujotest.NewFile(t, flujotest.Format06)
+	f.Insert("runs", flujotest.Cells{"run_id": "r", "memory_usage_mb": 0.1})
 	random := rand.New(rand.NewPCG(3, 4))
 	limits := []float64{0, math.Copysign(0, -1), 1, -1.5, 0.000808865499794749, 1e-60, 5e-324, 1.1754943508222875e-38,
 		3.4028234e38, 16777217, 0.1, -0.1}
 	for i, x := range limits {
-		f.insert("steps", cells{"id": int64(i + 1), "cost_usd": x})
+		f.Insert("steps", flujotest.Cells{"id": int64(i + 1), "cost_usd": x})
 	}
 	for i := range 300 {
-		f.insert("steps",
-			cells{"id": int64(100 + i), "cost_usd": math.Ldexp(random.Float64()-0.5, random.IntN(200)-100)})
+		f.Insert("steps",
+			flujotest.Cells{"id": int64(100 + i), "cost_usd": math.Ldexp(random.Float64()-0.5, random.IntN(200)-100)})
 	}
-	return f.close()
+	return f.Close()
 }
 
 func TestExactFloats(t *testing.T) {
 	t.Parallel()
-	for name, path := range map[string]string{"real file": fixture, "hard floats": writeFloats(t)} {
+	for name, path := range map[string]string{"real file": flujotest.Fixture, "hard floats": writeFloats(t)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			exact, rounded := pgtest.Database(t), pgtest.Database(t)
-			o := options(t, path, exact)
+			o := flujotest.Options(t, path, exact)
 			o.ExactFloats, o.Strict = true, true
-			if result := mustMigrate(t, o); len(result.Rounded) != 0 {
+			if result := flujotest.Migrate(t, o); len(result.Rounded) != 0 {
 				t.Errorf("got rounded %+v, want none", result.Rounded)
 			}
-			o = options(t, path, rounded)
+			o = flujotest.Options(t, path, rounded)
 			o.Strict = true // rounding to real is not a change, since Flujo does the same
-			result := mustMigrate(t, o)
-			conn, other := connect(t, exact), connect(t, rounded)
-			wantTypes(t, conn, map[string]string{
+			result := flujotest.Migrate(t, o)
+			conn, other := flujotest.Connect(t, exact), flujotest.Connect(t, rounded)
+			flujotest.WantTypes(t, conn, map[string]string{
 				"runs.memory_usage_mb":           "double precision",
 				"workflow_state.memory_usage_mb": "double precision",
 				"steps.cost_usd":                 "double precision",
 			})
-			wantTypes(t, other, nil)
+			flujotest.WantTypes(t, other, nil)
 			var want []report.Rounded
 			for _, table := range []string{"runs", "workflow_state", "steps"} {
 				for _, column := range float4Columns[table] {
@@ -168,7 +168,7 @@ func TestExactFloats(t *testing.T) {
 			if len(want) == 0 {
 				t.Error("the file has no value that is rounded")
 			}
-			wantSame(t, "rounded", result.Rounded, want)
+			flujotest.WantSame(t, "rounded", result.Rounded, want)
 			var text bytes.Buffer
 			if err := result.Text(&text); err != nil {
 				t.Fatal(err)
@@ -192,7 +192,7 @@ func fileFloats(t *testing.T, path, table, column string) map[string]float64 {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	rows, err := db.Query(fmt.Sprintf("SELECT %s, +%s FROM %s WHERE %[2]s IS NOT NULL", flujoKeys[table],
+	rows, err := db.Query(fmt.Sprintf("SELECT %s, +%s FROM %s WHERE %[2]s IS NOT NULL", flujotest.Keys[table],
 		column, table))
 	if err != nil {
 		t.Fatal(err)
@@ -214,7 +214,7 @@ func fileFloats(t *testing.T, path, table, column string) map[string]float64 {
 func serverFloat(t *testing.T, conn *pgx.Conn, table, column, key string) (x float64) {
 	t.Helper()
 	query := fmt.Sprintf("SELECT %s::double precision FROM flujo.%s WHERE %s::text = $1", column, table,
-		flujoKeys[table])
+		flujotest.Keys[table])
 	if err := conn.QueryRow(context.Background(), query, key).Scan(&x); err != nil {
 		t.Fatalf("%s: %v", query, err)
 	}
@@ -225,14 +225,17 @@ func serverFloat(t *testing.T, conn *pgx.Conn, table, column, key string) (x flo
 func TestManyFindings(t *testing.T) {
 	t.Parallel()
 	const n = 20_000
-	path := changed(t, fmt.Sprintf(`INSERT INTO steps (id, run_id, step_name, step_index, status, output, created_at)
+	path := flujotest.Changed(
+		t,
+		fmt.Sprintf(`INSERT INTO steps (id, run_id, step_name, step_index, status, output, created_at)
 		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
 		SELECT 1000 + i, (SELECT run_id FROM runs LIMIT 1), 's', i, 'completed', '{', '2026-01-05T09:00:01+00:00'
-			FROM n`, n))
+			FROM n`, n),
+	)
 	url := pgtest.Database(t)
-	o := options(t, path, url)
+	o := flujotest.Options(t, path, url)
 	found := collectFindings(&o)
-	result := mustMigrate(t, o)
+	result := flujotest.Migrate(t, o)
 	if len(*found) != n || result.Originals != n {
 		t.Fatalf("got %d findings and %d originals, want %d of each", len(*found), result.Originals, n)
 	}
@@ -241,7 +244,7 @@ func TestManyFindings(t *testing.T) {
 			[]string{"1001", "1002", "1003", "1004", "1005", "1006", "1007", "1008", "1009", "1010"}) {
 		t.Errorf("got changes %+v, want one with the first ten keys", c)
 	}
-	if got := one(t, connect(t, url), "SELECT count(*) || ' ' || count(DISTINCT source_rowid) "+
+	if got := flujotest.One(t, flujotest.Connect(t, url), "SELECT count(*) || ' ' || count(DISTINCT source_rowid) "+
 		"FROM flujo.flujo_port_originals WHERE original = '{'"); got != "20000 20000" {
 		t.Errorf("got originals %s, want 20000 20000", got)
 	}
@@ -310,14 +313,14 @@ func reportFinding(f mapping.Finding) report.Finding {
 func TestExistingOriginals(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	path := changed(t, "UPDATE steps SET output = '{' WHERE id = 7")
-	mustMigrate(t, options(t, path, url))
-	conn := connect(t, url)
-	run(t, conn, "TRUNCATE flujo.runs, flujo.workflow_state, flujo.system_state CASCADE")
-	wantError(t, options(t, path, url), clierr.Refused, "flujo_port_originals has 1")
-	run(t, conn, "TRUNCATE flujo.flujo_port_originals")
-	mustMigrate(t, options(t, path, url))
-	if got := originals(t, conn); len(got) != 1 || got[0].key != "7" {
+	path := flujotest.Changed(t, "UPDATE steps SET output = '{' WHERE id = 7")
+	flujotest.Migrate(t, flujotest.Options(t, path, url))
+	conn := flujotest.Connect(t, url)
+	flujotest.Exec(t, conn, "TRUNCATE flujo.runs, flujo.workflow_state, flujo.system_state CASCADE")
+	flujotest.WantError(t, flujotest.Options(t, path, url), clierr.Refused, "flujo_port_originals has 1")
+	flujotest.Exec(t, conn, "TRUNCATE flujo.flujo_port_originals")
+	flujotest.Migrate(t, flujotest.Options(t, path, url))
+	if got := flujotest.Originals(t, conn); len(got) != 1 || got[0].Key != "7" {
 		t.Errorf("got originals %+v, want one of the key 7", got)
 	}
 }
@@ -328,7 +331,7 @@ func TestInterruptWhileOriginalsAreWritten(t *testing.T) {
 	url := pgtest.Database(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	o := options(t, changed(t, "UPDATE steps SET output = '{'"), url)
+	o := flujotest.Options(t, flujotest.Changed(t, "UPDATE steps SET output = '{'"), url)
 	reported := 0
 	o.OnFinding = func(mapping.Finding) {
 		if reported++; reported == 100 {
@@ -341,7 +344,10 @@ func TestInterruptWhileOriginalsAreWritten(t *testing.T) {
 	if reported != 100 {
 		t.Errorf("got %d findings reported, want 100", reported)
 	}
-	if got := leftovers(t, connect(t, url)); got != "" {
+	if got := flujotest.Leftovers(t, flujotest.Connect(t, url)); got != "" {
 		t.Errorf("the migration left %s", got)
 	}
 }
+
+// sameFloat reports whether two floats have the same bits.
+func sameFloat(a, b float64) bool { return math.Float64bits(a) == math.Float64bits(b) }

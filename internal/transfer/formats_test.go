@@ -9,13 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"flujo-port/internal/flujotest"
+	"flujo-port/internal/migrate"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
-
-	"flujo-port/internal/migrate"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // The file formats before 0.6, with the types of format06.
@@ -38,25 +35,20 @@ var (
 			", metadata T, is_background_task I, parent_run_id T, task_id T, background_error T",
 		"runs": format33["runs"] + ", pipeline_id T, created_at T, updated_at T, execution_time_ms I, " +
 			"memory_usage_mb R, total_steps I, error_message T",
-		"steps": format33["steps"] + ", raw_response T", "spans": format33["spans"],
-		"system_state": format06["system_state"], "traces": format06["traces"], "evaluations": format06["evaluations"],
+		"steps":        format33["steps"] + ", raw_response T",
+		"spans":        format33["spans"],
+		"system_state": flujotest.Format06["system_state"],
+		"traces":       flujotest.Format06["traces"],
+		"evaluations":  flujotest.Format06["evaluations"],
 	}
 )
 
-// renamedColumns holds, by table.column of an older file format, the column in PostgreSQL with the same meaning.
-var renamedColumns = map[string]string{
-	"runs.start_time": "created_at", "runs.end_time": "updated_at",
-	"steps.start_time": "created_at", "steps.duration_ms": "execution_time_ms", "steps.cost": "cost_usd",
-	"steps.tokens":      "token_counts",
-	"steps.output_blob": "output",
-}
-
 // row04 returns row i of a table of 0.4, with a value in every column.
-func row04(table string, i int) cells {
+func row04(table string, i int) flujotest.Cells {
 	run, at := fmt.Sprintf("run-%02d", i%7), fmt.Sprintf("2025-09-01T08:%02d:00.%06d", i, i*7919)
 	switch table {
 	case "workflow_state":
-		return cells{
+		return flujotest.Cells{
 			"run_id":             run,
 			"current_step_index": int64(i),
 			"pipeline_context":   fmt.Sprintf(`{"i": %d}`, i),
@@ -70,7 +62,7 @@ func row04(table string, i int) cells {
 			"memory_usage_mb":    0.25,
 		}
 	case "runs":
-		return cells{
+		return flujotest.Cells{
 			"run_id":             run,
 			"start_time":         at,
 			"end_time":           at + "+00:00",
@@ -78,7 +70,7 @@ func row04(table string, i int) cells {
 			"final_context_blob": "{\x00",
 		}
 	case "steps":
-		return cells{
+		return flujotest.Cells{
 			"step_run_id": fmt.Sprintf("%s:step:%d", run, 99-i),
 			"run_id":      run,
 			"step_index":  int64(i),
@@ -92,7 +84,7 @@ func row04(table string, i int) cells {
 			"error_blob":  "boom",
 		}
 	}
-	return cells{
+	return flujotest.Cells{
 		"span_id":        fmt.Sprintf("span-%02d", 99-i),
 		"run_id":         run,
 		"parent_span_id": "p",
@@ -107,7 +99,7 @@ func row04(table string, i int) cells {
 // write04 writes a file of 0.4 whose rowids have gaps and are not in the order of the text keys. It returns its path.
 func write04(t testing.TB, format map[string]string, version int) string {
 	t.Helper()
-	f := newFile(t, format)
+	f := flujotest.NewFile(t, format)
 	for i := range 7 {
 		for _, table := range []string{"workflow_state", "runs"} {
 			if format[table] == "" {
@@ -115,18 +107,18 @@ func write04(t testing.TB, format map[string]string, version int) string {
 			}
 			row := row04(table, i)
 			for name := range row {
-				if !hasColumn(format[table], name) {
+				if !flujotest.HasColumn(format[table], name) {
 					delete(row, name)
 				}
 			}
-			if table == "runs" && hasColumn(format[table], "created_at") { // the values that 0.6 adds
+			if table == "runs" && flujotest.HasColumn(format[table], "created_at") { // the values that 0.6 adds
 				row["pipeline_id"], row["created_at"], row["updated_at"], row["total_steps"] = "unknown", "",
 					"", int64(0)
 				if i == 3 {
 					row["end_time"] = nil
 				}
 			}
-			f.insert(table, row)
+			f.Insert(table, row)
 		}
 	}
 	for i := range 12 {
@@ -136,17 +128,17 @@ func write04(t testing.TB, format map[string]string, version int) string {
 			}
 			row := row04(table, i)
 			row["rowid"] = int64(10*i + 3)
-			if hasColumn(format[table], "raw_response") {
+			if flujotest.HasColumn(format[table], "raw_response") {
 				row["raw_response"] = `"raw"`
 			}
-			f.insert(table, row)
+			f.Insert(table, row)
 		}
 	}
 	if format["steps"] != "" {
-		f.exec("DELETE FROM steps WHERE rowid IN (13, 113)")
+		f.Exec("DELETE FROM steps WHERE rowid IN (13, 113)")
 	}
-	f.exec(fmt.Sprintf("PRAGMA user_version = %d", version))
-	return f.close()
+	f.Exec(fmt.Sprintf("PRAGMA user_version = %d", version))
+	return f.Close()
 }
 
 // formatCases are the file formats that the tests write themselves.
@@ -175,7 +167,7 @@ var formatCases = []struct {
 		func(t testing.TB) string { return write04(t, formatOpened, 0) },
 		nil,
 	},
-	{"0.6", "Flujo 0.6", func(t testing.TB) string { return write06(t, format06) }, nil},
+	{"0.6", "Flujo 0.6", func(t testing.TB) string { return write06(t, flujotest.Format06) }, nil},
 	{"0.6 without three columns of runs", "Flujo 0.6", func(t testing.TB) string {
 		format := withoutColumns("runs", "end_time", "total_cost", "final_context_blob")
 		return write06(t, format)
@@ -216,7 +208,7 @@ var formatCases = []struct {
 // withoutColumns returns a copy of format06 without the given columns of a table.
 func withoutColumns(table string, columns ...string) map[string]string {
 	all := map[string]string{}
-	for name, have := range format06 {
+	for name, have := range flujotest.Format06 {
 		if name == table {
 			have = strings.Join(slices.DeleteFunc(strings.Split(have, ", "), func(c string) bool {
 				return slices.Contains(columns, strings.Fields(c)[0])
@@ -230,15 +222,15 @@ func withoutColumns(table string, columns ...string) map[string]string {
 // write06 writes a file with a value in every column of its format, and returns its path.
 func write06(t testing.TB, format map[string]string) string {
 	t.Helper()
-	f := newFile(t, format)
+	f := flujotest.NewFile(t, format)
 	for i := range 5 {
 		for table, columns := range format {
-			row := cells{}
+			row := flujotest.Cells{}
 			for column := range strings.SplitSeq(columns, ", ") {
 				name := column[:strings.LastIndex(column, " ")]
-				switch kind := wantTables[table][strings.Trim(name, `"`)]; {
+				switch kind := flujotest.CellKinds[table][strings.Trim(name, `"`)]; {
 				case name == "id":
-				case flujoKeys[table] == name, name == "run_id":
+				case flujotest.Keys[table] == name, name == "run_id":
 					row[name] = fmt.Sprintf("r%d", i)
 				case kind == "json":
 					row[name] = fmt.Sprintf(`{"%s": [%d, 1.50, null]}`, name, i)
@@ -263,10 +255,10 @@ func write06(t testing.TB, format map[string]string) string {
 					row[name] = fmt.Sprintf("%s é %d", strings.ReplaceAll(name, `"`, ""), i)
 				}
 			}
-			f.insert(table, row)
+			f.Insert(table, row)
 		}
 	}
-	return f.close()
+	return f.Close()
 }
 
 // TestMigrateFormats tests that every cell of every file format is in PostgreSQL after a migration.
@@ -279,15 +271,15 @@ func TestMigrateFormats(t *testing.T) {
 		})
 	}
 	for name, formatName := range map[string]string{
-		fixture: "Flujo 0.6", "../../testdata/flujo_0.4.35.db": "Flujo 0.4.33 to 0.4.35",
+		flujotest.Fixture: "Flujo 0.6", "../../testdata/flujo_0.4.35.db": "Flujo 0.4.33 to 0.4.35",
 		"../../testdata/flujo_0.4.35_opened_by_0.6.11.db": "Flujo 0.4, opened by 0.6",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			wantEveryCell(t, copyOf(t, name), formatName, nil)
+			wantEveryCell(t, flujotest.Copy(t, name), formatName, nil)
 		})
 	}
-	for _, table := range slices.Sorted(keysOf(format06)) {
+	for _, table := range slices.Sorted(keysOf(flujotest.Format06)) {
 		t.Run("without "+table, func(t *testing.T) {
 			t.Parallel()
 			format := withoutColumns("", "")
@@ -296,7 +288,7 @@ func TestMigrateFormats(t *testing.T) {
 		})
 		t.Run("only "+table, func(t *testing.T) {
 			t.Parallel()
-			wantEveryCell(t, write06(t, map[string]string{table: format06[table]}), "Flujo 0.6", nil)
+			wantEveryCell(t, write06(t, map[string]string{table: flujotest.Format06[table]}), "Flujo 0.6", nil)
 		})
 	}
 }
@@ -305,11 +297,11 @@ func TestMigrateFormats(t *testing.T) {
 func wantEveryCell(t *testing.T, path, formatName string, ignored []string) {
 	t.Helper()
 	url := pgtest.Database(t)
-	result := mustMigrate(t, options(t, path, url))
+	result := flujotest.Migrate(t, flujotest.Options(t, path, url))
 	if result.Source.FileFormat != formatName {
 		t.Errorf("got file format %q, want %q", result.Source.FileFormat, formatName)
 	}
-	wantSame(t, "ignored", result.Ignored, ignored)
+	flujotest.WantSame(t, "ignored", result.Ignored, ignored)
 	var text bytes.Buffer
 	if err := result.Text(&text); err != nil {
 		t.Fatal(err)
@@ -323,177 +315,24 @@ func wantEveryCell(t *testing.T, path, formatName string, ignored []string) {
 			t.Errorf("got %+v, want a match without rejected rows", row)
 		}
 	}
-	conn := connect(t, url)
-	wantTypes(t, conn, nil)
+	conn := flujotest.Connect(t, url)
+	flujotest.WantTypes(t, conn, nil)
 	db, err := sql.Open("sqlite", "file:"+path+"?immutable=1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	files := newFinder(t, conn)
+	files := flujotest.NewFinder(t, conn)
 	cells := 0
-	for table := range flujoTables {
-		cells += files.find(t, db, table)
+	for table := range flujotest.Tables {
+		cells += files.Find(t, db, table)
 	}
 	if cells == 0 {
 		t.Error("compared no cell")
 	}
-	if files.unused() > 0 {
-		t.Errorf("got %d originals of no cell in the file: %v", files.unused(), files.originals)
+	if files.Unused() > 0 {
+		t.Errorf("got %d originals of no cell in the file: %v", files.Unused(), files.Originals)
 	}
-}
-
-// finder finds the cells of a file in PostgreSQL.
-type finder struct {
-	conn      *pgx.Conn
-	originals map[string]originalRow // by table, rowid and column
-	used      map[string]bool        // the originals that were found
-}
-
-func newFinder(t testing.TB, conn *pgx.Conn) *finder {
-	f := &finder{conn: conn, originals: map[string]originalRow{}, used: map[string]bool{}}
-	for _, k := range originals(t, conn) {
-		f.originals[fmt.Sprintf("%s %d %s", k.table, k.rowid, k.column)] = k
-	}
-	return f
-}
-
-// unused returns the number of originals that belong to no cell.
-func (f *finder) unused() int { return len(f.originals) - len(f.used) }
-
-// find tests that every cell of a table is in the column with the same meaning, or unchanged in the originals. It
-// returns the number of cells.
-func (f *finder) find(t *testing.T, db *sql.DB, table string) (cells int) {
-	t.Helper()
-	names := columnsOf(t, db, table)
-	if names == nil {
-		return 0
-	}
-	have := f.rows(t, table)
-	list := make([]string, len(names))
-	for i, name := range names {
-		list[i] = "+" + `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
-	}
-	rows, err := db.Query(fmt.Sprintf("SELECT rowid, %s FROM %s ORDER BY rowid", strings.Join(list, ", "), table))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rows.Close()
-	n := 0
-	for ; rows.Next(); n++ {
-		row, into := make([]any, len(names)+1), make([]any, len(names)+1)
-		for i := range row {
-			into[i] = &row[i]
-		}
-		if err := rows.Scan(into...); err != nil {
-			t.Fatal(err)
-		}
-		rowid := row[0].(int64)
-		key := fmt.Sprint(rowid)
-		if flujoKeys[table] != "id" {
-			key = string(bytesOf(row[1+slices.Index(names, flujoKeys[table])]))
-		}
-		got, ok := have[key]
-		if !ok {
-			t.Errorf("%s: the row %q is not in PostgreSQL", table, key)
-			continue
-		}
-		for i, name := range names {
-			cells++
-			f.findCell(t, table, key, rowid, name, row[i+1], got)
-		}
-	}
-	if n != len(have) && table != "traces" && table != "runs" { // traces and runs also have derived rows
-		t.Errorf("%s: got %d rows in PostgreSQL, want %d as in the file", table, len(have), n)
-	}
-	return cells
-}
-
-// findCell tests that one cell is in the row got, or in the originals.
-func (f *finder) findCell(t *testing.T, table, key string, rowid int64, name string, cell any, got map[string]*string) {
-	t.Helper()
-	column, isOld := renamedColumns[table+"."+name]
-	if _, both := got[name]; both {
-		column, isOld = name, true
-	}
-	position := fmt.Sprintf("%s %d %s", table, rowid, name)
-	if isOld && column != name { // the originals of changed cells have the column's name in PostgreSQL
-		if _, there := f.originals[position]; !there {
-			position = fmt.Sprintf("%s %d %s", table, rowid, column)
-		}
-	}
-	original, isOriginal := f.originals[position]
-	if isOriginal {
-		if original.class == classOf(cell) && original.original == originalCell("", "", 0, "", "", cell).original &&
-			original.key == key {
-			f.used[position] = true
-			return
-		}
-	}
-	if cell == nil && (!isOld || got[column] == nil || wantTables[table][column] == "time") {
-		return
-	}
-	if !isOld {
-		t.Errorf("%s %q: %s %.60q is neither in a column nor in the originals: %+v", table, key, name, cell, original)
-		return
-	}
-	kind := wantTables[table][column]
-	if table == "traces" {
-		kind = map[string]string{"run_id": "text", "trace_data": "json", "created_at": "time"}[column]
-	}
-	if problem := differs(kind, cell, got[column]); problem != "" {
-		t.Errorf("%s %q %s: %s, original %+v", table, key, name, problem, original)
-	}
-}
-
-// rows returns the rows of a table in PostgreSQL as text, by key.
-func (f *finder) rows(t *testing.T, table string) map[string]map[string]*string {
-	t.Helper()
-	rows, err := f.conn.Query(context.Background(), "SELECT * FROM flujo."+table,
-		pgx.QueryResultFormats{pgx.TextFormatCode})
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := map[string]map[string]*string{}
-	for rows.Next() {
-		row := map[string]*string{}
-		for i, value := range rows.RawValues() {
-			if value != nil {
-				s := string(value)
-				if rows.FieldDescriptions()[i].DataTypeOID == pgtype.BoolOID {
-					s = map[string]string{"t": "true", "f": "false"}[s]
-				}
-				row[rows.FieldDescriptions()[i].Name] = &s
-			} else {
-				row[rows.FieldDescriptions()[i].Name] = nil
-			}
-		}
-		if key := flujoKeys[table]; key != "" {
-			all[*row[key]] = row
-		}
-	}
-	if rows.Err() != nil {
-		t.Fatal(rows.Err())
-	}
-	return all
-}
-
-// columnsOf returns the columns of a table of a file; nil if the table does not exist.
-func columnsOf(t testing.TB, db *sql.DB, table string) (names []string) {
-	t.Helper()
-	rows, err := db.Query("SELECT name FROM pragma_table_info(?) ORDER BY cid", table)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			t.Fatal(err)
-		}
-		names = append(names, name)
-	}
-	return names
 }
 
 // keysOf returns an iterator over the keys of m.
@@ -518,8 +357,8 @@ func TestIDsOfFormat04(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			result := mustMigrate(t, options(t, c.path, url))
-			conn := connect(t, url)
+			result := flujotest.Migrate(t, flujotest.Options(t, c.path, url))
+			conn := flujotest.Connect(t, url)
 			for _, c := range [][2]string{
 				{"SELECT string_agg(id || ':' || step_index, ' ' ORDER BY id) FROM flujo.steps",
 					"3:0 23:2 33:3 43:4 53:5 63:6 73:7 83:8 93:9 103:10"},
@@ -538,7 +377,7 @@ func TestIDsOfFormat04(t *testing.T) {
 				{"SELECT count(*) FROM flujo.flujo_port_originals WHERE table_name = 'runs' " +
 					"AND column_name = 'end_time' AND reason = 'unmapped-column'", c.endTimes},
 			} {
-				if got := one(t, conn, c[0]); got != c[1] {
+				if got := flujotest.One(t, conn, c[0]); got != c[1] {
 					t.Errorf("%s: got %s, want %s", c[0], got, c[1])
 				}
 			}
@@ -568,12 +407,12 @@ func TestUnknownFormatIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			o := options(t, newFile(t, c.format).close(), url)
+			o := flujotest.Options(t, flujotest.NewFile(t, c.format).Close(), url)
 			_, err := migrate.Run(context.Background(), o)
 			if err == nil || !strings.Contains(err.Error(), c.words) {
 				t.Errorf("got error %v, want %q", err, c.words)
 			}
-			if got := leftovers(t, connect(t, url)); got != "" {
+			if got := flujotest.Leftovers(t, flujotest.Connect(t, url)); got != "" {
 				t.Errorf("the migration left %s", got)
 			}
 		})

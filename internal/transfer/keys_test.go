@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"flujo-port/internal/flujotest"
 	"flujo-port/internal/pgtest"
 )
 
@@ -14,18 +15,21 @@ func TestUndeclaredKeys(t *testing.T) {
 	format := withoutColumns("", "")
 	format["steps"] = "id I, run_id T, step_name T, step_index I, status T, created_at T"
 	format["system_state"] = "key T, value T, updated_at T"
-	f := newFile(t, format)
-	f.insert("runs", nil)
-	var originals []originalRow
+	f := flujotest.NewFile(t, format)
+	f.Insert("runs", nil)
+	var originals []flujotest.Original
 	var found []finding
-	rejected := func(table, key string, rowid int64, kind string, own map[string]string, row cells) {
+	rejected := func(table, key string, rowid int64, kind string, own map[string]string, row flujotest.Cells) {
 		found = append(found, finding{table: table, key: key, rowid: rowid, reason: kind, rejected: true})
 		for column, cell := range row {
-			originals = append(originals, originalCell(table, key, rowid, column, joinReasons(own[column], kind), cell))
+			originals = append(
+				originals,
+				flujotest.OriginalCell(table, key, rowid, column, joinReasons(own[column], kind), cell),
+			)
 		}
 	}
-	step := func(rowid int64, id any) cells {
-		row := cells{
+	step := func(rowid int64, id any) flujotest.Cells {
+		row := flujotest.Cells{
 			"id":         id,
 			"run_id":     "r",
 			"step_name":  "s",
@@ -33,12 +37,12 @@ func TestUndeclaredKeys(t *testing.T) {
 			"status":     "completed",
 			"created_at": day(1),
 		}
-		f.insert("steps", cells{"rowid": rowid, "id": id, "step_index": rowid, "created_at": day(1)})
+		f.Insert("steps", flujotest.Cells{"rowid": rowid, "id": id, "step_index": rowid, "created_at": day(1)})
 		return row
 	}
 	changed := func(table, key string, rowid int64, column, kind string, cell any) {
 		found = append(found, finding{table: table, key: key, rowid: rowid, column: column, reason: kind})
-		originals = append(originals, originalCell(table, key, rowid, column, kind, cell))
+		originals = append(originals, flujotest.OriginalCell(table, key, rowid, column, kind, cell))
 	}
 	step(1, int64(7))
 	// Of two rows with one key, the row whose key is unchanged gets it, even if it comes later.
@@ -50,9 +54,9 @@ func TestUndeclaredKeys(t *testing.T) {
 	rejected("steps", "x", 6, "not-a-number", nil, step(6, "x"))
 	rejected("steps", "", 7, "null-key", nil, step(7, nil))
 	step(8, int64(5_000_000_000))
-	setting := func(rowid int64, key any) cells {
-		row := cells{"key": key, "value": "1", "updated_at": day(1)}
-		f.insert("system_state", cells{"rowid": rowid, "key": key, "updated_at": day(1)})
+	setting := func(rowid int64, key any) flujotest.Cells {
+		row := flujotest.Cells{"key": key, "value": "1", "updated_at": day(1)}
+		f.Insert("system_state", flujotest.Cells{"rowid": rowid, "key": key, "updated_at": day(1)})
 		return row
 	}
 	setting(1, "a")
@@ -62,23 +66,23 @@ func TestUndeclaredKeys(t *testing.T) {
 	setting(5, "5")
 	setting(6, "")
 	rejected("system_state", "", 7, "null-key", nil, setting(7, nil))
-	path := f.closeUntyped()
+	path := f.CloseUntyped()
 
 	url := pgtest.Database(t)
-	o := options(t, path, url)
+	o := flujotest.Options(t, path, url)
 	wantRefused(t, o, "8 rows")
 	o.Quarantine = true
 	all := collectFindings(&o)
-	result := mustMigrate(t, o)
-	conn := connect(t, url)
-	wantOriginalRows(t, conn, originals)
+	result := flujotest.Migrate(t, o)
+	conn := flujotest.Connect(t, url)
+	flujotest.WantOriginals(t, conn, originals)
 	wantReport(t, result, *all, found)
 	for _, c := range [][2]string{
 		{"SELECT string_agg(id || ':' || step_index, ' ' ORDER BY id) FROM flujo.steps", "7:1 8:3 10:4 5000000000:8"},
 		{"SELECT string_agg(key, ' ' ORDER BY key) FROM flujo.system_state", " 5 a"},
 		{"SELECT nextval('flujo.steps_id_seq')", fmt.Sprint(5_000_000_001)},
 	} {
-		if got := one(t, conn, c[0]); got != c[1] {
+		if got := flujotest.One(t, conn, c[0]); got != c[1] {
 			t.Errorf("%s: %q, want %q", c[0], got, c[1])
 		}
 	}

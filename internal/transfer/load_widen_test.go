@@ -9,81 +9,40 @@ import (
 	"testing"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/flujotest"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/pgtest"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// columnTypes returns "table.column type" for each column of Flujo's tables, and "name type" for each sequence.
-func columnTypes(t testing.TB, conn *pgx.Conn) []string {
-	t.Helper()
-	return strings.Split(one(t, conn, `SELECT string_agg(what, E'\n' ORDER BY what) FROM (
-		SELECT format('%s.%s %s', relname, attname, format_type(atttypid, atttypmod)) FROM pg_attribute a
-			JOIN pg_class c ON c.oid = attrelid
-			WHERE relnamespace = 'flujo'::regnamespace AND relkind = 'r' AND attnum > 0
-				AND relname NOT LIKE 'flujo\_port%'
-		UNION ALL SELECT format('%s %s', sequencename, data_type) FROM pg_sequences
-			WHERE schemaname = 'flujo') x(what)`), "\n")
-}
-
-// wantTypes tests that all columns and sequences have Flujo's types, except for the given ones.
-func wantTypes(t testing.TB, conn *pgx.Conn, other map[string]string) {
-	t.Helper()
-	kinds := map[string]string{
-		"T": "text",
-		"I": "integer",
-		"R": "real",
-		"D": "double precision",
-		"J": "jsonb",
-		"Z": "timestamp with time zone",
-		"B": "boolean",
-	}
-	all := map[string]string{}
-	for table, columns := range flujoTables {
-		for column := range strings.SplitSeq(columns, ", ") {
-			words := strings.Fields(column)
-			all[table+"."+words[0]] = kinds[strings.TrimSuffix(words[1], "!")]
-		}
-		if flujoKeys[table] == "id" {
-			all[table+"_id_seq"] = "integer"
-		}
-	}
-	maps.Copy(all, other)
-	var want []string
-	for name, kind := range all {
-		want = append(want, name+" "+kind)
-	}
-	slices.Sort(want)
-	got := columnTypes(t, conn)
-	slices.Sort(got)
-	wantSame(t, "types", got, want)
-}
-
 // writeWideIntegers writes a file with integers beyond int4 in ids and other columns. A row with a finding precedes
 // each of them, to test that a finding is reported once although the table is read again. It returns the file's path.
 func writeWideIntegers(t testing.TB) string {
 	t.Helper()
-	f := newFile(t, format06)
-	f.insert("runs", cells{
+	f := flujotest.NewFile(t, flujotest.Format06)
+	f.Insert("runs", flujotest.Cells{
 		"error_message":     "a\x00",
 		"execution_time_ms": int64(1),
 		"created_at":        "2026-01-05T09:00:00",
 		"memory_usage_mb":   0.1,
 	})
-	f.insert("runs", cells{"run_id": "r2", "execution_time_ms": int64(-2147483649)})
-	f.insert("steps", cells{
+	f.Insert("runs", flujotest.Cells{"run_id": "r2", "execution_time_ms": int64(-2147483649)})
+	f.Insert("steps", flujotest.Cells{
 		"id":                int64(1),
 		"output":            "{",
 		"token_counts":      int64(2147483647),
 		"execution_time_ms": int64(-2147483648),
 	})
-	f.insert("steps", cells{"id": int64(2), "output": "{", "token_counts": int64(2147483648), "cost_usd": 0.1})
-	f.insert("steps",
-		cells{"id": int64(3), "output": "{", "token_counts": int64(9223372036854775807), "step_index": 3e9})
-	f.insert("spans", cells{"id": int64(5_000_000_000), "span_id": "x\x00"})
-	f.insert("evaluations", cells{"id": int64(2147483646)})
-	return f.close()
+	f.Insert(
+		"steps",
+		flujotest.Cells{"id": int64(2), "output": "{", "token_counts": int64(2147483648), "cost_usd": 0.1},
+	)
+	f.Insert("steps",
+		flujotest.Cells{"id": int64(3), "output": "{", "token_counts": int64(9223372036854775807), "step_index": 3e9})
+	f.Insert("spans", flujotest.Cells{"id": int64(5_000_000_000), "span_id": "x\x00"})
+	f.Insert("evaluations", flujotest.Cells{"id": int64(2147483646)})
+	return f.Close()
 }
 
 // TestWidenIntegers tests that exactly the columns and sequences that need it become bigint.
@@ -108,29 +67,29 @@ func TestWidenIntegers(t *testing.T) {
 		t.Run(fmt.Sprintf("tables exist %v", exist), func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			conn := connect(t, url)
+			conn := flujotest.Connect(t, url)
 			if exist {
-				mustInitialize(t, url, "")
+				flujotest.Initialize(t, url, "")
 			}
-			before := leftovers(t, conn)
-			o := options(t, path, url)
+			before := flujotest.Leftovers(t, conn)
+			o := flujotest.Options(t, path, url)
 			o.Strict = true
 			wantStrict(t, o, "4 columns would be widened to bigint", "5 cells")
 			o.Strict, o.DryRun = false, true
-			mustMigrate(t, o)
-			if got := leftovers(t, conn); got != before {
+			flujotest.Migrate(t, o)
+			if got := flujotest.Leftovers(t, conn); got != before {
 				t.Errorf("the dry run left %s, want %s as before", got, before)
 			}
 			if exist {
-				wantTypes(t, conn, nil)
+				flujotest.WantTypes(t, conn, nil)
 			}
 			o.DryRun = false
 			all := collectFindings(&o)
-			result := mustMigrate(t, o)
-			wantTypes(t, conn, widened)
+			result := flujotest.Migrate(t, o)
+			flujotest.WantTypes(t, conn, widened)
 			wantReport(t, result, *all, found)
 			names := slices.Sorted(slices.Values(result.Widened))
-			wantSame(t, "widened", names,
+			flujotest.WantSame(t, "widened", names,
 				[]string{"runs.execution_time_ms", "spans.id", "steps.step_index", "steps.token_counts"})
 			if len(result.NaiveTimestamps) != 1 || result.NaiveTimestamps[0].Count != 1 {
 				t.Errorf("got naive timestamps %+v, want one", result.NaiveTimestamps)
@@ -164,7 +123,7 @@ func wantWideIntegers(t *testing.T, conn *pgx.Conn) {
 		{"SELECT execution_time_ms FROM flujo.steps WHERE id = 1", "-2147483648"},
 		{"SELECT string_agg(id::text, ' ') FROM flujo.spans", "5000000000"},
 	} {
-		if got := one(t, conn, c[0]); got != c[1] {
+		if got := flujotest.One(t, conn, c[0]); got != c[1] {
 			t.Errorf("%s: got %s, want %s", c[0], got, c[1])
 		}
 	}
@@ -185,44 +144,44 @@ func wantWideIntegers(t *testing.T, conn *pgx.Conn) {
 // TestWidenForNextID tests ids that fit an integer where the next id does not.
 func TestWidenForNextID(t *testing.T) {
 	t.Parallel()
-	f := newFile(t, format06)
-	f.insert("runs", nil)
-	f.insert("steps", cells{"id": int64(2147483647)})
-	f.insert("spans", cells{"id": int64(1)})
-	f.exec("UPDATE sqlite_sequence SET seq = 4000000000 WHERE name = 'spans'") // as if rows were deleted
+	f := flujotest.NewFile(t, flujotest.Format06)
+	f.Insert("runs", nil)
+	f.Insert("steps", flujotest.Cells{"id": int64(2147483647)})
+	f.Insert("spans", flujotest.Cells{"id": int64(1)})
+	f.Exec("UPDATE sqlite_sequence SET seq = 4000000000 WHERE name = 'spans'") // as if rows were deleted
 	url := pgtest.Database(t)
-	result := mustMigrate(t, options(t, f.close(), url))
-	conn := connect(t, url)
-	wantTypes(t, conn, map[string]string{
+	result := flujotest.Migrate(t, flujotest.Options(t, f.Close(), url))
+	conn := flujotest.Connect(t, url)
+	flujotest.WantTypes(t, conn, map[string]string{
 		"steps.id":     "bigint",
 		"steps_id_seq": "bigint",
 		"spans.id":     "bigint",
 		"spans_id_seq": "bigint",
 	})
 	for table, want := range map[string]string{"steps": "2147483648", "spans": "4000000001", "evaluations": "1"} {
-		if got := one(t, conn, fmt.Sprintf("SELECT nextval('flujo.%s_id_seq')", table)); got != want {
+		if got := flujotest.One(t, conn, fmt.Sprintf("SELECT nextval('flujo.%s_id_seq')", table)); got != want {
 			t.Errorf("%s: got next id %s, want %s", table, got, want)
 		}
 	}
-	wantSame(t, "widened", result.Widened, []string{"steps.id", "spans.id"})
+	flujotest.WantSame(t, "widened", result.Widened, []string{"steps.id", "spans.id"})
 }
 
 // TestHighestID tests the highest id of SQLite, after which the sequence has no value.
 func TestHighestID(t *testing.T) {
 	t.Parallel()
-	f := newFile(t, format06)
-	f.insert("runs", nil)
-	f.insert("steps", cells{"id": int64(9223372036854775807)})
-	f.insert("steps", cells{"id": int64(-9223372036854775808)})
-	path := f.close()
+	f := flujotest.NewFile(t, flujotest.Format06)
+	f.Insert("runs", nil)
+	f.Insert("steps", flujotest.Cells{"id": int64(9223372036854775807)})
+	f.Insert("steps", flujotest.Cells{"id": int64(-9223372036854775808)})
+	path := f.Close()
 	url := pgtest.Database(t)
-	result := mustMigrate(t, options(t, path, url))
+	result := flujotest.Migrate(t, flujotest.Options(t, path, url))
 	if notes := strings.Join(result.Notes, " "); !strings.Contains(notes, "steps has the highest possible id") {
 		t.Errorf("got notes %q, want one on the highest id of steps", result.Notes)
 	}
-	conn := connect(t, url)
+	conn := flujotest.Connect(t, url)
 	const want = "-9223372036854775808 9223372036854775807"
-	if got := one(t, conn, "SELECT string_agg(id::text, ' ' ORDER BY id) FROM flujo.steps"); got != want {
+	if got := flujotest.One(t, conn, "SELECT string_agg(id::text, ' ' ORDER BY id) FROM flujo.steps"); got != want {
 		t.Errorf("got ids %s, want %s", got, want)
 	}
 	_, err := conn.Exec(context.Background(),
@@ -242,7 +201,7 @@ func TestExistingWiderTypes(t *testing.T) {
 		path  string
 		other map[string]string
 	}{
-		{"file without wide integers", fixture, nil},
+		{"file without wide integers", flujotest.Fixture, nil},
 		{"file with wide integers", writeWideIntegers(t), map[string]string{"runs.execution_time_ms": "bigint",
 			"steps.step_index": "bigint", "spans.id": "bigint", "spans_id_seq": "bigint"}},
 		{"ids beyond their sequence", writeWideID(t), map[string]string{"steps_id_seq": "bigint"}},
@@ -250,16 +209,16 @@ func TestExistingWiderTypes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			mustInitialize(t, url, "")
-			conn := connect(t, url)
+			flujotest.Initialize(t, url, "")
+			conn := flujotest.Connect(t, url)
 			for name, kind := range wider {
 				table, column, _ := strings.Cut(name, ".")
-				run(t, conn, fmt.Sprintf("ALTER TABLE flujo.%s ALTER %s TYPE %s", table, column, kind))
+				flujotest.Exec(t, conn, fmt.Sprintf("ALTER TABLE flujo.%s ALTER %s TYPE %s", table, column, kind))
 			}
-			result := mustMigrate(t, options(t, c.path, url))
+			result := flujotest.Migrate(t, flujotest.Options(t, c.path, url))
 			want := maps.Clone(wider)
 			maps.Copy(want, c.other)
-			wantTypes(t, conn, want)
+			flujotest.WantTypes(t, conn, want)
 			for _, r := range result.Rounded {
 				if _, double := wider[r.Column]; double {
 					t.Errorf("%s is double precision, but %d values were rounded", r.Column, r.Count)
@@ -270,8 +229,8 @@ func TestExistingWiderTypes(t *testing.T) {
 					t.Errorf("%s was already bigint, but the report says that it was changed to bigint", name)
 				}
 			}
-			next := one(t, conn, "SELECT max(id) + 1 FROM flujo.steps")
-			if got := one(t, conn, "SELECT nextval('flujo.steps_id_seq')"); got != next {
+			next := flujotest.One(t, conn, "SELECT max(id) + 1 FROM flujo.steps")
+			if got := flujotest.One(t, conn, "SELECT nextval('flujo.steps_id_seq')"); got != next {
 				t.Errorf("got next id %s, want %s", got, next)
 			}
 		})
@@ -281,17 +240,17 @@ func TestExistingWiderTypes(t *testing.T) {
 // writeWideID writes a file with an id beyond int4 and returns its path.
 func writeWideID(t testing.TB) string {
 	t.Helper()
-	f := newFile(t, format06)
-	f.insert("runs", nil)
-	f.insert("steps", cells{"id": int64(3_000_000_000)})
-	return f.close()
+	f := flujotest.NewFile(t, flujotest.Format06)
+	f.Insert("runs", nil)
+	f.Insert("steps", flujotest.Cells{"id": int64(3_000_000_000)})
+	return f.Close()
 }
 
 // TestWidenWithoutOwnership tests that a role that may not alter the tables is refused, with the statements that the
 // owner must execute, and that nothing changes.
 func TestWidenWithoutOwnership(t *testing.T) {
 	t.Parallel()
-	clean := copyOf(t, fixture)
+	clean := flujotest.Copy(t, flujotest.Fixture)
 	for _, c := range []struct {
 		name  string
 		path  string
@@ -310,38 +269,38 @@ func TestWidenWithoutOwnership(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			role := pgtest.Role(t, url, "")
-			name := one(t, connect(t, role), "SELECT current_user")
-			mustInitialize(t, url, name)
-			conn := connect(t, url)
-			o := options(t, c.path, role)
+			name := flujotest.One(t, flujotest.Connect(t, role), "SELECT current_user")
+			flujotest.Initialize(t, url, name)
+			conn := flujotest.Connect(t, url)
+			o := flujotest.Options(t, c.path, role)
 			o.ExactFloats = c.exact
-			wantError(t, o, clierr.Refused, c.words...)
-			wantTypes(t, conn, nil)
-			for table := range flujoTables {
+			flujotest.WantError(t, o, clierr.Refused, c.words...)
+			flujotest.WantTypes(t, conn, nil)
+			for table := range flujotest.Tables {
 				if table == mapping.Versions {
 					continue
 				}
-				if got := one(t, conn, "SELECT count(*) FROM flujo."+table); got != "0" {
+				if got := flujotest.One(t, conn, "SELECT count(*) FROM flujo."+table); got != "0" {
 					t.Errorf("%s: got %s rows, want 0", table, got)
 				}
 			}
-			if got := originals(t, conn); got != nil {
+			if got := flujotest.Originals(t, conn); got != nil {
 				t.Errorf("got originals %v, want none", got)
 			}
 			if c.name == "id" { // execute the statements of the hint
-				run(t, conn,
+				flujotest.Exec(t, conn,
 					`ALTER TABLE "flujo"."steps" ALTER COLUMN "id" TYPE bigint`,
 					`ALTER SEQUENCE "flujo"."steps_id_seq" AS bigint`)
-				mustMigrate(t, o)
-				if got := one(t, conn, "SELECT nextval('flujo.steps_id_seq')"); got != "3000000001" {
+				flujotest.Migrate(t, o)
+				if got := flujotest.One(t, conn, "SELECT nextval('flujo.steps_id_seq')"); got != "3000000001" {
 					t.Errorf("got next id %s, want 3000000001", got)
 				}
 				return
 			}
 			o.ExactFloats = false
 			o.SQLite = clean // needs no wider types
-			mustMigrate(t, o)
-			wantTypes(t, conn, nil)
+			flujotest.Migrate(t, o)
+			flujotest.WantTypes(t, conn, nil)
 		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"flujo-port/internal/flujotest"
 	"flujo-port/internal/pgtest"
 )
 
@@ -18,11 +19,11 @@ var mergeCases = pgtest.Count(10, 25)
 // FLUJO_PORT_TEST_SEED sets the seed.
 func TestMergeProperty(t *testing.T) {
 	t.Parallel()
-	seed := propertySeed(t)
+	seed := flujotest.Seed(t)
 	for n := range mergeCases {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
-			random := propertyRandom(seed, n)
+			random := flujotest.Random(seed, n)
 			target, file := randomMerge(random)
 			allocated := map[string]int64{}
 			for _, table := range []string{"steps", "spans", "evaluations"} {
@@ -68,7 +69,7 @@ func randomMerge(random *rand.Rand) (target, file side) {
 			unit = func() side {
 				return side{
 					"system_state": {
-						cells{
+						flujotest.Cells{
 							"key":        fmt.Sprintf("key %d", i),
 							"value":      fmt.Sprint(random.IntN(2)),
 							"updated_at": at(random.IntN(3)),
@@ -99,7 +100,7 @@ func randomRun(random *rand.Rand, run string) side {
 	word := func() string { return []string{"a", "b", "ä\n\"'\\"}[random.IntN(3)] }
 	when := func() string { return at(random.IntN(4)) }
 	if random.IntN(2) == 0 {
-		s.add("workflow_state", cells{
+		s.add("workflow_state", flujotest.Cells{
 			"run_id":     run,
 			"status":     word(),
 			"created_at": when(),
@@ -110,7 +111,7 @@ func randomRun(random *rand.Rand, run string) side {
 			return s
 		}
 	}
-	s.add("runs", cells{
+	s.add("runs", flujotest.Cells{
 		"run_id":      run,
 		"status":      word(),
 		"created_at":  when(),
@@ -118,7 +119,7 @@ func randomRun(random *rand.Rand, run string) side {
 		"total_steps": random.Int64N(2),
 	})
 	for range random.IntN(4) {
-		s.add("steps", cells{
+		s.add("steps", flujotest.Cells{
 			"id":         int64(0),
 			"run_id":     run,
 			"step_name":  word(),
@@ -129,7 +130,7 @@ func randomRun(random *rand.Rand, run string) side {
 	}
 	spans := random.IntN(3)
 	for range spans {
-		s.add("spans", cells{
+		s.add("spans", flujotest.Cells{
 			"id":         int64(0),
 			"run_id":     run,
 			"span_id":    word(),
@@ -138,12 +139,18 @@ func randomRun(random *rand.Rand, run string) side {
 		})
 	}
 	if spans > 0 || random.IntN(3) == 0 { // the program derives a trace from spans, the model does not
-		s.add("traces",
-			cells{"run_id": run, "trace_data": fmt.Sprintf(`{"n": %d}`, random.IntN(2)), "created_at": when()})
+		s.add(
+			"traces",
+			flujotest.Cells{
+				"run_id":     run,
+				"trace_data": fmt.Sprintf(`{"n": %d}`, random.IntN(2)),
+				"created_at": when(),
+			},
+		)
 	}
 	for range random.IntN(3) {
 		s.add("evaluations",
-			cells{"id": int64(0), "run_id": run, "score": float64(random.IntN(2)), "created_at": when()})
+			flujotest.Cells{"id": int64(0), "run_id": run, "score": float64(random.IntN(2)), "created_at": when()})
 	}
 	return s
 }

@@ -8,111 +8,39 @@ import (
 	"testing"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/flujotest"
 	"flujo-port/internal/migrate"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
 )
-
-// tamperer creates an event trigger that executes the statements passed to do inside the transaction of a migration,
-// after the rows are copied and before they are verified: when the last sequence is set.
-func tamperer(t testing.TB, url string) (do func(damage string)) {
-	t.Helper()
-	conn := connect(t, url)
-	set := func(damage string) {
-		run(t, conn, fmt.Sprintf(
-			`CREATE OR REPLACE FUNCTION public.tamper() RETURNS event_trigger LANGUAGE plpgsql AS $tamper$ BEGIN
-			IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE object_identity = 'flujo.evaluations_id_seq')
-				AND NOT EXISTS (SELECT FROM pg_settings WHERE name = 'tamper.done' AND setting = 'yes')
-					AND current_setting('tamper.done', true) IS DISTINCT FROM 'yes' THEN
-				PERFORM set_config('tamper.done', 'yes', true);
-				SET LOCAL search_path = flujo, public;
-				%s;
-				SET LOCAL search_path = pg_catalog, pg_temp;
-			END IF;
-		END $tamper$`, damage))
-	}
-	set("NULL")
-	run(t, conn, "CREATE EVENT TRIGGER tamper ON ddl_command_end WHEN TAG IN ('ALTER SEQUENCE') "+
-		"EXECUTE FUNCTION public.tamper()")
-	return set
-}
-
-// tamperFile writes a file with two rows in every table and returns its path.
-func tamperFile(t testing.TB) string {
-	t.Helper()
-	f := newFile(t, format06)
-	for i, key := range []string{"r", "q"} {
-		f.insert("runs", cells{
-			"run_id":            key,
-			"execution_time_ms": int64(10 + i),
-			"memory_usage_mb":   1.5,
-			"total_steps":       int64(2),
-			"error_message":     "none" + key,
-		})
-		f.insert("workflow_state", cells{
-			"run_id":             key,
-			"pipeline_context":   `{"a": {"b": [1.10, 2]}, "c": null}`,
-			"last_step_output":   `"x"`,
-			"step_history":       "[1]",
-			"total_steps":        int64(2),
-			"error_message":      "e",
-			"execution_time_ms":  int64(3),
-			"memory_usage_mb":    2.5,
-			"metadata":           `{"m": true}`,
-			"is_background_task": int64(i),
-			"parent_run_id":      "p",
-			"task_id":            "t",
-			"background_error":   "b",
-		})
-		f.insert("steps", cells{
-			"run_id":            key,
-			"output":            `{"n": 123456789012345678901234567890.12345678901234567890}`,
-			"raw_response":      `{"z": 1}`,
-			"cost_usd":          0.25,
-			"token_counts":      int64(7),
-			"execution_time_ms": int64(8),
-		})
-		f.insert("spans", cells{
-			"run_id":         key,
-			"span_id":        "s" + key,
-			"parent_span_id": "top",
-			"end_time":       1767603601.25,
-			"attributes":     `{"k": "v"}`,
-		})
-		f.insert("traces", cells{"run_id": key, "trace_data": `{"span_id": "a"}`})
-		f.insert("evaluations", cells{"run_id": key, "step_name": "s", "feedback": "fine", "metadata": `{"judge": 1}`})
-		f.insert("system_state", cells{"key": "k" + key, "value": `{"v": 1}`})
-	}
-	return f.close()
-}
 
 // TestTamperedColumns tests that a cell that differs from the file, in any column of any table, is reported and nothing
 // is committed. The first migration has such a cell in the first column of every table, the second in the second, and
 // so on.
 func TestTamperedColumns(t *testing.T) {
 	t.Parallel()
-	file := tamperFile(t)
+	file := flujotest.FullFile(t)
 	url := pgtest.Database(t)
-	tamper := tamperer(t, url)
-	conn := connect(t, url)
+	tamper := flujotest.Tamperer(t, url)
+	conn := flujotest.Connect(t, url)
 	changes := map[string]string{
 		"T": "%s || 'x'", "I": "%s + 1", "R": "%s * 1.5", "D": "%s + 0.0000002384185791015625", "B": "NOT %s",
 		"J": `jsonb_build_object('other', %s)`, "Z": "%s + interval '1 microsecond'",
 	}
 	columns := map[string][]string{} // by table, without the key
 	rounds, tried := 0, 0
-	for table, list := range flujoTables {
+	for table, list := range flujotest.Tables {
 		if table == "flujo_schema_versions" {
 			continue // holds no state
 		}
 		for column := range strings.SplitSeq(list, ", ") {
-			if name, _, _ := strings.Cut(column, " "); name != flujoKeys[table] {
+			if name, _, _ := strings.Cut(column, " "); name != flujotest.Keys[table] {
 				columns[table] = append(columns[table], column)
 			}
 		}
 		rounds = max(rounds, len(columns[table]))
-		t.Run(table+"."+flujoKeys[table],
-			func(t *testing.T) { testTamperedKey(t, file, url, tamper, table, flujoKeys[table]) })
+		t.Run(table+"."+flujotest.Keys[table],
+			func(t *testing.T) { testTamperedKey(t, file, url, tamper, table, flujotest.Keys[table]) })
 	}
 	for round := range rounds {
 		t.Run(fmt.Sprint("column ", round), func(t *testing.T) {
@@ -124,13 +52,22 @@ func TestTamperedColumns(t *testing.T) {
 				}
 				tried++
 				name, kind, _ := strings.Cut(list[round], " ")
-				rowKey := map[string]string{"id": "2", "run_id": "'q'", "key": "'kq'"}[flujoKeys[table]]
+				rowKey := map[string]string{"id": "2", "run_id": "'q'", "key": "'kq'"}[flujotest.Keys[table]]
 				change := fmt.Sprintf(changes[kind[:1]], name)
 				if name == "run_id" {
 					change = "'r'" // the id of another run, so that the foreign key holds
 				}
-				damage = append(damage,
-					fmt.Sprintf("UPDATE %s SET %s = %s WHERE %s = %s", table, name, change, flujoKeys[table], rowKey))
+				damage = append(
+					damage,
+					fmt.Sprintf(
+						"UPDATE %s SET %s = %s WHERE %s = %s",
+						table,
+						name,
+						change,
+						flujotest.Keys[table],
+						rowKey,
+					),
+				)
 				want[table] = report.Difference{
 					Table:  table,
 					Key:    strings.Trim(rowKey, "'"),
@@ -158,7 +95,7 @@ func TestTamperedColumns(t *testing.T) {
 					t.Errorf("the error does not say %q: %v", word, err)
 				}
 			}
-			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'flujo'"); got != "0" {
+			if got := flujotest.One(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'flujo'"); got != "0" {
 				t.Error("the schema was committed")
 			}
 		})
@@ -189,7 +126,7 @@ func testTamperedKey(t *testing.T, file, url string, tamper func(string), table,
 // migrateTampered runs a migration that succeeds or finds a mismatch, and returns its report and the differences.
 func migrateTampered(t testing.TB, file, url string) (*report.Migration, []report.Difference, error) {
 	t.Helper()
-	o := options(t, file, url)
+	o := flujotest.Options(t, file, url)
 	var differences []report.Difference
 	o.OnDifference = func(d report.Difference) { differences = append(differences, d) }
 	result, err := migrate.Run(context.Background(), o)
@@ -203,7 +140,7 @@ func migrateTampered(t testing.TB, file, url string) (*report.Migration, []repor
 // changes that are not differences.
 func TestTamperedRows(t *testing.T) {
 	t.Parallel()
-	file := tamperFile(t)
+	file := flujotest.FullFile(t)
 	for _, tc := range []struct {
 		name, damage string
 		want         []string // "table key column kind"
@@ -249,7 +186,7 @@ func TestTamperedRows(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			tamperer(t, url)(tc.damage)
+			flujotest.Tamperer(t, url)(tc.damage)
 			result, differences, err := migrateTampered(t, file, url)
 			var got []string
 			for _, d := range differences {
@@ -270,13 +207,13 @@ func TestTamperedRows(t *testing.T) {
 func TestTamperedVerifyCounts(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	tamper := tamperer(t, url)
-	o := options(t, tamperFile(t), url)
+	tamper := flujotest.Tamperer(t, url)
+	o := flujotest.Options(t, flujotest.FullFile(t), url)
 	o.Verify = report.VerifyCounts
 	tamper("DELETE FROM steps WHERE id = 1")
-	wantError(t, o, clierr.Mismatch, "steps has 1 instead of 2")
+	flujotest.WantError(t, o, clierr.Mismatch, "steps has 1 instead of 2")
 	tamper("UPDATE steps SET status = 'other'")
-	if result := mustMigrate(t, o); !result.Committed || result.Verify != "counts" {
+	if result := flujotest.Migrate(t, o); !result.Committed || result.Verify != "counts" {
 		t.Errorf("got committed %v and verified by %s, want true and counts", result.Committed, result.Verify)
 	}
 }
@@ -285,11 +222,11 @@ func TestTamperedVerifyCounts(t *testing.T) {
 // OnDifference.
 func TestManyDifferences(t *testing.T) {
 	t.Parallel()
-	file := changed(t, `INSERT INTO steps (run_id, step_name, step_index, status, output, created_at)
+	file := flujotest.Changed(t, `INSERT INTO steps (run_id, step_name, step_index, status, output, created_at)
 		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
 		SELECT (SELECT run_id FROM runs LIMIT 1), 's', i, 'completed', '{}', '2026-01-05T09:00:01+00:00' FROM n`)
 	url := pgtest.Database(t)
-	tamperer(t, url)("UPDATE steps SET step_index = step_index + 1; DELETE FROM spans")
+	flujotest.Tamperer(t, url)("UPDATE steps SET step_index = step_index + 1; DELETE FROM spans")
 	result, differences, err := migrateTampered(t, file, url)
 	if len(differences) != 3213+261 || result.Differing != 3213+261 || err == nil {
 		t.Errorf("got %d differences, %d differing rows and error %v, want %d of each", len(differences),
@@ -304,9 +241,9 @@ func TestManyDifferences(t *testing.T) {
 func TestTamperedDerived(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	tamperer(t, url)("UPDATE traces SET created_at = created_at + interval '1 microsecond' " +
+	flujotest.Tamperer(t, url)("UPDATE traces SET created_at = created_at + interval '1 microsecond' " +
 		"WHERE run_id = (SELECT min(run_id) FROM traces)")
-	_, differences, err := migrateTampered(t, fixture, url)
+	_, differences, err := migrateTampered(t, flujotest.Fixture, url)
 	if err == nil || len(differences) != 1 || differences[0].Table != "traces" ||
 		differences[0].Column != "created_at" {
 		t.Errorf("got differences %+v and error %v, want one of traces.created_at", differences, err)
@@ -322,9 +259,9 @@ func TestTamperedOriginals(t *testing.T) {
 			report.VerifyContent: "UPDATE flujo_port_originals SET original = 'x' WHERE column_name = 'output'",
 			report.VerifyCounts:  "DELETE FROM flujo_port_originals WHERE column_name = 'output'",
 		}[verify]
-		tamperer(t, url)(damage)
-		o := options(t, repairedFile(t), url)
+		flujotest.Tamperer(t, url)(damage)
+		o := flujotest.Options(t, flujotest.RepairedFile(t), url)
 		o.Quarantine, o.Verify = true, verify
-		wantError(t, o, clierr.Mismatch, "flujo_port_originals")
+		flujotest.WantError(t, o, clierr.Mismatch, "flujo_port_originals")
 	}
 }

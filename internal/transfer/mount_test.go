@@ -1,6 +1,8 @@
 package transfer_test
 
-import "os/exec"
+import (
+	"os/exec"
+)
 
 func mount(args ...string) ([]byte, error) { return exec.Command("mount", args...).CombinedOutput() }
 

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"flujo-port/internal/flujotest"
 	"flujo-port/internal/jsonb"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/pgtest"
@@ -30,7 +31,7 @@ type mutant struct{ main, wal []byte }
 // and a small file without a -wal.
 func mutantBases(t testing.TB) []mutant {
 	t.Helper()
-	real, err := os.ReadFile(fixture)
+	real, err := os.ReadFile(flujotest.Fixture)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +66,7 @@ func smallFiles(t testing.TB) (pair mutant, alone []byte) {
 		}
 		return content
 	}
-	m := &propertyGenerator{Rand: propertyRandom(7, 7), pools: map[byte][]propertyCell{}, runs: 30, arbitrary: 0.01,
+	m := &propertyGenerator{Rand: flujotest.Random(7, 7), pools: map[byte][]propertyCell{}, runs: 30, arbitrary: 0.01,
 		rowid: true}
 	m.fillPools()
 	shapes := propertyShapes(propertyFormats[0].tables)
@@ -453,7 +454,7 @@ func TestMutants(t *testing.T) {
 	t.Parallel()
 	const workers = 4
 	mutants := int64(pgtest.Count(60, 160))
-	seed := propertySeed(t)
+	seed := flujotest.Seed(t)
 	bases := mutantBases(t)
 	var next, migrated, failed atomic.Int64
 	var wait sync.WaitGroup
@@ -461,7 +462,7 @@ func TestMutants(t *testing.T) {
 		url := pgtest.Database(t)
 		wait.Go(func() {
 			for n := next.Add(1); n <= mutants && !t.Failed(); n = next.Add(1) {
-				changes := randomChanges(propertyRandom(seed, int(n)))
+				changes := randomChanges(flujotest.Random(seed, int(n)))
 				if migrateMutant(t, mutate(bases, changes), url, n%3 != 0) {
 					migrated.Add(1)
 				} else {
@@ -485,9 +486,9 @@ func TestMutants(t *testing.T) {
 func migrateMutant(t *testing.T, m mutant, url string, quarantine bool) bool {
 	path := m.write(t)
 	before := propertyDigest(t, path)
-	conn := connect(t, url)
+	conn := flujotest.Connect(t, url)
 	defer conn.Close(context.Background())
-	o := options(t, path, url)
+	o := flujotest.Options(t, path, url)
 	o.Quarantine = quarantine
 	result, found, err := propertyMigrate(t, o)
 	if after := propertyDigest(t, path); after != before {
@@ -497,7 +498,7 @@ func migrateMutant(t *testing.T, m mutant, url string, quarantine bool) bool {
 		t.Error(err)
 	}
 	if err != nil {
-		if left := leftovers(t, conn); left != "" {
+		if left := flujotest.Leftovers(t, conn); left != "" {
 			t.Errorf("the failed migration left %s", left)
 		}
 		return false
@@ -505,7 +506,7 @@ func migrateMutant(t *testing.T, m mutant, url string, quarantine bool) bool {
 	if !result.Committed {
 		t.Error("the report says that the migration was not committed")
 	}
-	defer run(t, conn, "DROP SCHEMA flujo CASCADE")
+	defer flujotest.Exec(t, conn, "DROP SCHEMA flujo CASCADE")
 	tables, others, err := m.readCopy(t)
 	if err != nil {
 		return true // database/sql cannot read it

@@ -2,7 +2,6 @@ package transfer_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -10,115 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"flujo-port/internal/flujotest"
 	"flujo-port/internal/mapping"
-	"flujo-port/internal/report"
-
 	"flujo-port/internal/migrate"
-
-	"github.com/jackc/pgx/v5"
+	"flujo-port/internal/report"
 )
-
-// originalRow is a row of flujo_port_originals.
-type originalRow struct {
-	table, key string
-	rowid      int64
-	column     string
-	reason     string
-	class      string
-	original   string // hexadecimal; "NULL" for NULL
-}
-
-// originalCell returns the row of flujo_port_originals for a cell.
-func originalCell(table, key string, rowid int64, column, kind string, cell any) originalRow {
-	k := originalRow{
-		table:    table,
-		key:      key,
-		rowid:    rowid,
-		column:   column,
-		reason:   kind,
-		class:    classOf(cell),
-		original: "NULL",
-	}
-	if cell != nil {
-		k.original = fmt.Sprintf("%x", bytesOf(cell))
-	}
-	return k
-}
-
-// originals returns the rows of flujo_port_originals; nil if the table does not exist.
-func originals(t testing.TB, conn *pgx.Conn) (all []originalRow) {
-	t.Helper()
-	if one(t, conn, "SELECT to_regclass('flujo.flujo_port_originals')") == "NULL" {
-		return nil
-	}
-	rows, err := conn.Query(context.Background(),
-		`SELECT table_name, row_key, source_rowid, column_name, reason, storage_class,
-		coalesce(encode(original, 'hex'), 'NULL') FROM flujo.flujo_port_originals`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var k originalRow
-	_, err = pgx.ForEachRow(rows,
-		[]any{&k.table, &k.key, &k.rowid, &k.column, &k.reason, &k.class, &k.original},
-		func() error {
-			all = append(all, k)
-			return nil
-		})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(all) == 0 {
-		t.Error("flujo_port_originals exists and is empty")
-	}
-	return all
-}
-
-// compareOriginals orders originals by table, rowid and column.
-func compareOriginals(a, b originalRow) int {
-	if c := strings.Compare(a.table, b.table); c != 0 {
-		return c
-	}
-	if a.rowid != b.rowid {
-		return int(a.rowid - b.rowid)
-	}
-	return strings.Compare(a.column, b.column)
-}
-
-// wantOriginalRows tests that flujo_port_originals has exactly the given rows, in any order. Without rows, the table
-// must not exist.
-func wantOriginalRows(t testing.TB, conn *pgx.Conn, want []originalRow) {
-	t.Helper()
-	got := originals(t, conn)
-	if got != nil && len(want) == 0 {
-		t.Errorf("got originals %.300v, want none", got)
-		return
-	}
-	slices.SortFunc(got, compareOriginals)
-	want = slices.Clone(want)
-	slices.SortFunc(want, compareOriginals)
-	wantSame(t, "originals", got, want)
-}
-
-// wantSame tests that two lists are equal, and reports the missing and the unexpected elements.
-func wantSame[T comparable](t testing.TB, what string, got, want []T) {
-	t.Helper()
-	if slices.Equal(got, want) {
-		return
-	}
-	for _, w := range want {
-		if !slices.Contains(got, w) {
-			t.Errorf("%s: missing %.400v", what, fmt.Sprintf("%+v", w))
-		}
-	}
-	for _, g := range got {
-		if !slices.Contains(want, g) {
-			t.Errorf("%s: unexpected %.400v", what, fmt.Sprintf("%+v", g))
-		}
-	}
-	if !t.Failed() {
-		t.Errorf("%s: got %d elements, want %d, or the order differs", what, len(got), len(want))
-	}
-}
 
 // finding is a finding as OnFinding reports it, without the cell's content.
 type finding struct {
@@ -156,8 +51,8 @@ func asFindings(found []mapping.Finding) []finding {
 
 // compareFindings orders findings by table, rowid and column.
 func compareFindings(a, b finding) int {
-	return compareOriginals(originalRow{table: a.table, rowid: a.rowid, column: a.column},
-		originalRow{table: b.table, rowid: b.rowid, column: b.column})
+	return flujotest.CompareOriginals(flujotest.Original{Table: a.table, RowID: a.rowid, Column: a.column},
+		flujotest.Original{Table: b.table, RowID: b.rowid, Column: b.column})
 }
 
 // explanations holds the report's text for each reason.
@@ -239,7 +134,7 @@ func wantReport(t testing.TB, result *report.Migration, found []mapping.Finding,
 	slices.SortStableFunc(got, compareFindings)
 	want = slices.Clone(want)
 	slices.SortStableFunc(want, compareFindings)
-	wantSame(t, "findings", got, want)
+	flujotest.WantSame(t, "findings", got, want)
 
 	var changes []changeLine
 	for _, c := range result.Changes {
@@ -256,7 +151,7 @@ func wantReport(t testing.TB, result *report.Migration, found []mapping.Finding,
 	slices.SortFunc(changes, compare)
 	lines := countFindings(want)
 	slices.SortFunc(lines, compare)
-	wantSame(t, "changes", changes, lines)
+	flujotest.WantSame(t, "changes", changes, lines)
 	wantText(t, result, lines)
 	wantJSON(t, result, found, lines)
 }

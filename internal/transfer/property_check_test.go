@@ -2,9 +2,7 @@ package transfer_test
 
 import (
 	"context"
-	"database/sql"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"math"
 	"os"
@@ -14,37 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"flujo-port/internal/flujotest"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
 
 	"github.com/jackc/pgx/v5"
 )
-
-// propertyRow is a row of a file. Its cells are in the order of the columns.
-type propertyRow struct {
-	rowid   int64
-	cells   []propertyCell
-	outcome propertyOutcome
-}
-
-// propertyOutcome is the expected result of migrating a row.
-type propertyOutcome struct {
-	wants    []propertyWant // for each of Flujo's columns
-	key      string         // in PostgreSQL
-	hasKey   bool
-	invalid  bool // rejected because of its own cells
-	rejected bool // invalid, or another row has the key
-}
-
-// propertyRows holds the rows of one table of a file.
-type propertyRows struct {
-	spec            *propertyTable
-	columns         []string
-	rows            []propertyRow
-	from            []int // the file's column for each of Flujo's columns; -1: the rowid, -2: none
-	unmapped        []int // the unmapped columns of the file
-	duplicateRowIDs bool  // two rows have the same rowid
-}
 
 // propertyCheck compares a file with the result of its migration.
 type propertyCheck struct {
@@ -76,141 +49,6 @@ func (k *propertyCheck) problem(format string, args ...any) {
 		s := fmt.Sprintf(format, args...)
 		k.Errorf("%s", s[:min(len(s), 600)])
 	}
-}
-
-// readPropertyFile reads all of Flujo's tables of a file with database/sql, and the names of other tables.
-func readPropertyFile(ctx context.Context, path string) (tables []*propertyRows, others []string, err error) {
-	db, err := sql.Open("sqlite", fileURI(path))
-	if err != nil {
-		return nil, nil, err
-	}
-	defer db.Close()
-	db.SetMaxOpenConns(1)
-	names, err := queryStrings(ctx, db,
-		`SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\'`)
-	if err != nil {
-		return nil, nil, err
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		at := slices.IndexFunc(propertyTables, func(s propertyTable) bool { return s.name == name })
-		if at < 0 {
-			others = append(others, name)
-			continue
-		}
-		table := &propertyRows{spec: &propertyTables[at]}
-		if table.columns, err = queryStrings(ctx, db, "SELECT name FROM pragma_table_info(?)", name); err != nil {
-			return nil, nil, err
-		}
-		if err := table.read(ctx, db); err != nil {
-			return nil, nil, err
-		}
-		table.mapColumns()
-		tables = append(tables, table)
-	}
-	return tables, others, nil
-}
-
-// queryStrings returns the rows of a query with one column.
-func queryStrings(ctx context.Context, db *sql.DB, query string, args ...any) (all []string, err error) {
-	rows, err := db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var s string
-		if err := rows.Scan(&s); err != nil {
-			return nil, err
-		}
-		all = append(all, s)
-	}
-	return all, rows.Err()
-}
-
-// read reads the rows of the table.
-func (r *propertyRows) read(ctx context.Context, db *sql.DB) error {
-	rowid := "rowid"
-	for _, other := range []string{"_rowid_", "oid"} {
-		if slices.Contains(r.columns, rowid) {
-			rowid = other
-		}
-	}
-	query := "SELECT " + rowid
-	for _, c := range r.columns {
-		query += ", +" + propertyQuote(c)
-	}
-	rows, err := db.QueryContext(ctx, query+" FROM "+r.spec.name+" NOT INDEXED")
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	seen := map[int64]bool{}
-	for rows.Next() {
-		row := propertyRow{cells: make([]propertyCell, len(r.columns))}
-		into := []any{&row.rowid}
-		for i := range row.cells {
-			into = append(into, (*any)(&row.cells[i]))
-		}
-		if err := rows.Scan(into...); err != nil {
-			return err
-		}
-		r.duplicateRowIDs = r.duplicateRowIDs || seen[row.rowid]
-		seen[row.rowid] = true
-		r.rows = append(r.rows, row)
-	}
-	return rows.Err()
-}
-
-// mapColumns finds the file's column for each of Flujo's columns.
-func (r *propertyRows) mapColumns() {
-	used := make([]bool, len(r.columns))
-	for _, c := range r.spec.columns {
-		at := slices.Index(r.columns, c.name)
-		if old := slices.Index(r.columns, propertyOlder[r.spec.name+"."+c.name]); at < 0 && old >= 0 {
-			at = old
-			used[at] = r.columns[old] != "end_time" // end_time is also stored as an unmapped column
-		} else if at >= 0 {
-			used[at] = true
-		} else {
-			at = -2
-			if c.key && c.kind == 'I' {
-				at = -1
-			}
-		}
-		r.from = append(r.from, at)
-	}
-	for i := range used {
-		if !used[i] {
-			r.unmapped = append(r.unmapped, i)
-		}
-	}
-}
-
-// cell returns the file's cell for a column of Flujo.
-func (r *propertyRows) cell(row *propertyRow, column int) propertyCell {
-	switch at := r.from[column]; {
-	case at >= 0:
-		return row.cells[at]
-	case at == -1:
-		return row.rowid
-	case r.spec.columns[column].name == "pipeline_id":
-		return "unknown"
-	}
-	return nil
-}
-
-// absent reports whether the column gets PostgreSQL's default.
-func (r *propertyRows) absent(column int) bool {
-	return r.from[column] == -2 && r.spec.columns[column].name != "pipeline_id"
-}
-
-// reference returns the run to which a row belongs.
-func (r *propertyRows) reference(row *propertyRow) (cell propertyCell, ok bool) {
-	if at := slices.Index(r.columns, "run_id"); at >= 0 {
-		return row.cells[at], true
-	}
-	return nil, false
 }
 
 // newPropertyCheck reads a file and computes the expected result of its migration. It uses conn to find out what jsonb
@@ -275,7 +113,7 @@ func propertyModified(t testing.TB, path string) (last int64) {
 // expected as a JSON string.
 func (k *propertyCheck) askJSON(conn *pgx.Conn) {
 	k.Helper()
-	run(k, conn,
+	flujotest.Exec(k, conn,
 		`CREATE OR REPLACE FUNCTION pg_temp.as_jsonb(repaired text, whole text) RETURNS text LANGUAGE plpgsql AS $$
 		BEGIN RETURN repaired::jsonb::text; EXCEPTION WHEN OTHERS THEN RETURN '!' || to_jsonb(whole)::text; END $$`)
 	var sources, repaired, whole []string
@@ -443,24 +281,18 @@ func (k *propertyCheck) rejectedRows() (n int64) {
 	return n
 }
 
-// rejectedRows returns the number of rejected rows of the table.
-func (r *propertyRows) rejectedRows() (n int64) {
-	for i := range r.rows {
-		if r.rows[i].outcome.rejected {
-			n++
-		}
-	}
-	return n
-}
-
 // propertyStored is a row in PostgreSQL: the binary form of each column; nil for NULL.
 type propertyStored map[string]*[]byte
 
 // propertyStoredRows returns the rows of a table in PostgreSQL, by key.
 func propertyStoredRows(t testing.TB, conn *pgx.Conn, table *propertyTable) map[string]propertyStored {
 	t.Helper()
-	rows, err := conn.Query(context.Background(), fmt.Sprintf("SELECT %s::text, * FROM %s.%s", table.key().name, schema,
-		table.name), pgx.QueryResultFormats{pgx.BinaryFormatCode})
+	rows, err := conn.Query(
+		context.Background(),
+		fmt.Sprintf("SELECT %s::text, * FROM %s.%s", table.key().name, flujotest.Schema,
+			table.name),
+		pgx.QueryResultFormats{pgx.BinaryFormatCode},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -558,7 +390,7 @@ type propertyOriginal struct {
 func (k *propertyCheck) originals(conn *pgx.Conn) map[propertyCellRef][]propertyOriginal {
 	k.Helper()
 	all := map[propertyCellRef][]propertyOriginal{}
-	if one(k, conn, "SELECT to_regclass('flujo.flujo_port_originals')") == "NULL" {
+	if flujotest.One(k, conn, "SELECT to_regclass('flujo.flujo_port_originals')") == "NULL" {
 		return all
 	}
 	rows, err := conn.Query(context.Background(),
@@ -670,23 +502,6 @@ func (k *propertyCheck) checkDatabase(conn *pgx.Conn, result *report.Migration, 
 	if got := fmt.Sprint(result.Ignored); got != fmt.Sprint(k.others) {
 		k.problem("got ignored tables %s, want %s", got, k.others)
 	}
-}
-
-// derivedRows returns the stored rows that are not in the file.
-func (k *propertyCheck) derivedRows(table *propertyRows, stored map[string]propertyStored) map[string]propertyStored {
-	rest := map[string]propertyStored{}
-	inFile := map[string]bool{}
-	for i := range table.rows {
-		if f := &table.rows[i].outcome; !f.rejected {
-			inFile[f.key] = true
-		}
-	}
-	for key, row := range stored {
-		if !inFile[key] {
-			rest[key] = row
-		}
-	}
-	return rest
 }
 
 // checkTable compares every cell of a table with its column and with the originals. It deletes from originals and
@@ -827,160 +642,16 @@ func (k *propertyCheck) checkCounts(result *report.Migration, table *propertyRow
 	k.problem("the report has no table %s", table.spec.name)
 }
 
-// owners returns the keys of runs to which children refer; true if one of the children is accepted.
-func (k *propertyCheck) owners() map[string]bool {
-	owners := map[string]bool{}
-	for _, table := range k.tables {
-		reference := slices.ContainsFunc(table.spec.columns, func(c propertyColumn) bool { return c.reference })
-		for i := range table.rows {
-			run, ok := table.reference(&table.rows[i])
-			if key, isKey := propertyKeyText(run); ok && isKey && reference {
-				owners[key] = owners[key] || !table.rows[i].outcome.rejected
-			}
-		}
-	}
-	return owners
-}
-
-// checkDerivedRuns tests that each stub run has children, and that its columns are those of workflow_state or Flujo's
-// defaults.
-func (k *propertyCheck) checkDerivedRuns(derived map[string]propertyStored) {
-	k.Helper()
-	owners := k.owners()
-	states := map[string][]*propertyRow{}
-	var state *propertyRows
-	for _, table := range k.tables {
-		if table.spec.name == "workflow_state" {
-			state = table
-			for i := range table.rows {
-				if run, ok := table.reference(&table.rows[i]); ok && run != nil {
-					key, _ := propertyText(run)
-					states[key] = append(states[key], &table.rows[i])
-				}
-			}
-		}
-	}
-	for key, row := range derived {
-		if _, owned := owners[key]; !owned {
-			k.problem("got a stub run %q without children", key)
-		}
-		for _, column := range []string{"pipeline_id", "pipeline_name", "pipeline_version", "status"} {
-			var may []string
-			plain := false
-			for _, s := range states[key] {
-				if at := slices.Index(state.columns, column); at >= 0 && s.cells[at] != nil {
-					text, _ := propertyText(s.cells[at])
-					may = append(may, text)
-					plain = state.cell(s, 0) == propertyCell(key)
-				}
-			}
-			if len(states[key]) != 1 || len(may) != 1 || len(may[0]) > propertyIndexed || !plain {
-				may = append(may, map[string]string{"pipeline_id": "unknown", "pipeline_name": "unknown",
-					"pipeline_version": "latest", "status": "running"}[column])
-			}
-			if got := string(*row[column]); !slices.Contains(may, got) {
-				k.problem("stub run %q: got %s %q, want one of %q", key, column, got, may)
-			}
-		}
-	}
-}
-
-// checkDerivedTraces tests that each run with spans and without a trace has a derived trace if Flujo would return one.
-func (k *propertyCheck) checkDerivedTraces(derived map[string]propertyStored) {
-	k.Helper()
-	traced := map[string]bool{}
-	spans := map[string]map[string]string{} // span_id → parent, by run
-	rejected := map[string]bool{}           // runs with a rejected span or a changed key
-	for _, table := range k.tables {
-		for i := range table.rows {
-			row := &table.rows[i]
-			run, ok := table.reference(row)
-			key, isKey := propertyKeyText(run)
-			if !ok || !isKey {
-				continue
-			}
-			switch table.spec.name {
-			case "traces":
-				traced[key] = true
-			case "spans":
-				if spans[key] == nil {
-					spans[key] = map[string]string{}
-				}
-				id, _ := propertyText(row.cells[slices.Index(table.columns, "span_id")])
-				parent := ""
-				if at := slices.Index(table.columns, "parent_span_id"); at >= 0 {
-					parent, _ = propertyText(row.cells[at])
-				}
-				_, twice := spans[key][id]
-				spans[key][id] = parent
-				rejected[key] = rejected[key] || row.outcome.rejected || twice || run != propertyCell(key)
-			}
-		}
-	}
-	for key, ids := range spans {
-		rooted := false
-		for _, parent := range ids {
-			_, known := ids[parent]
-			rooted = rooted || parent == "" || !known
-		}
-		row, made := derived[key]
-		if !made {
-			if rooted && !traced[key] && !rejected[key] {
-				k.problem("run %q: got no derived trace, want one of %d spans", key, len(ids))
-			}
-			continue
-		}
-		if traced[key] && !rejected[key] {
-			k.problem("run %q: got a derived trace, want the trace of the file", key)
-		}
-		var tree propertySpan
-		if err := json.Unmarshal((*row["trace_data"])[1:], &tree); err != nil {
-			k.problem("trace of run %q: %v", key, err)
-		}
-		k.checkTree(key, &tree, ids, map[string]bool{})
-	}
-	for key := range derived {
-		if spans[key] == nil {
-			k.problem("run %q: got a derived trace, want none since it has no spans", key)
-		}
-	}
-}
-
-// propertySpan is a span of a derived trace.
-type propertySpan struct {
-	ID       string         `json:"span_id"`
-	Parent   *string        `json:"parent_span_id"`
-	Children []propertySpan `json:"children"`
-}
-
-// checkTree tests that the spans of a derived trace belong to the run, occur once, and are under their parents.
-func (k *propertyCheck) checkTree(run string, span *propertySpan, ids map[string]string, seen map[string]bool) {
-	k.Helper()
-	if _, known := ids[span.ID]; !known || seen[span.ID] {
-		k.problem("trace of run %q: got span %q, which is known %v and a repetition %v", run, span.ID, known,
-			seen[span.ID])
-		return
-	}
-	seen[span.ID] = true
-	for i := range span.Children {
-		child := &span.Children[i]
-		if child.Parent == nil || *child.Parent != span.ID {
-			k.problem("trace of run %q: got span %q under %q", run, child.ID, span.ID)
-		}
-		k.checkTree(run, child, ids, seen)
-	}
-}
-
 // checkSequences tests that the next id of each sequence is free.
 func (k *propertyCheck) checkSequences(conn *pgx.Conn) {
 	k.Helper()
 	for _, table := range []string{"steps", "spans", "evaluations"} {
 		query := fmt.Sprintf(`SELECT s.last_value > coalesce(m.id, 0) OR m.id = 9223372036854775807
 			FROM flujo.%[1]s_id_seq s, (SELECT max(id)::bigint AS id FROM flujo.%[1]s) m WHERE NOT s.is_called`, table)
-		if got := one(k, conn, query); got != "true" {
-			next := one(k, conn, fmt.Sprintf("SELECT last_value FROM flujo.%s_id_seq", table))
+		if got := flujotest.One(k, conn, query); got != "true" {
+			next := flujotest.One(k, conn, fmt.Sprintf("SELECT last_value FROM flujo.%s_id_seq", table))
 			k.problem("%s: got next id %s, want more than %s", table, next,
-				one(k, conn, "SELECT max(id) FROM flujo."+table))
+				flujotest.One(k, conn, "SELECT max(id) FROM flujo."+table))
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/flujotest"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/migrate"
 	"flujo-port/internal/pgtest"
@@ -33,13 +34,13 @@ var (
 // FLUJO_PORT_TEST_SEED sets the seed.
 func TestProperty(t *testing.T) {
 	t.Parallel()
-	seed := propertySeed(t)
+	seed := flujotest.Seed(t)
 	var rows, refused atomic.Int64
 	t.Run("files", func(t *testing.T) {
 		for n := range propertyFiles {
 			t.Run(fmt.Sprint(n), func(t *testing.T) {
 				t.Parallel()
-				random := propertyRandom(seed, n)
+				random := flujotest.Random(seed, n)
 				path, description := writePropertyFile(t, random, n)
 				t.Cleanup(func() {
 					if t.Failed() {
@@ -68,8 +69,8 @@ func checkProperty(t *testing.T, path string, zone int, dryRun, exact bool) (row
 	t.Helper()
 	before := propertyDigest(t, path)
 	url := pgtest.Database(t)
-	conn := connect(t, url)
-	o := options(t, path, url)
+	conn := flujotest.Connect(t, url)
+	o := flujotest.Options(t, path, url)
 	o.NaiveZone = []*time.Location{nil, time.UTC, time.FixedZone("test", 5*3600+1800)}[zone]
 	o.ExactFloats = exact
 	in := o.NaiveZone
@@ -95,7 +96,7 @@ func checkProperty(t *testing.T, path string, zone int, dryRun, exact bool) (row
 		k.checkRefusal(result, found)
 	}
 	if refused || dryRun {
-		if left := leftovers(t, conn); left != "" {
+		if left := flujotest.Leftovers(t, conn); left != "" {
 			t.Errorf("the migration left %s", left)
 		}
 		o.DryRun, o.Quarantine = false, refused
@@ -110,7 +111,7 @@ func checkProperty(t *testing.T, path string, zone int, dryRun, exact bool) (row
 	if notes := strings.Join(result.Notes, "; "); strings.Contains(notes, "row by row") {
 		t.Errorf("the digests differ although the rows are equal: %s", notes)
 	}
-	later, differences, err := verifyIn(t, path, o.Postgres, o.NaiveZone)
+	later, differences, err := flujotest.VerifyIn(t, path, o.Postgres, o.NaiveZone)
 	if err != nil || later.Verdict != report.Equal || len(differences) > 0 ||
 		strings.Contains(strings.Join(later.Notes, "; "), "row by row") {
 		t.Errorf("got %d differences and error %v from verify, want equal", len(differences), err)
@@ -205,15 +206,15 @@ func propertyDigest(t testing.TB, path string) (digest string) {
 // restoring the restored file yields the same file; this does not hold with rejected rows.
 func roundTrip(t *testing.T, path string, o migrate.Options, rejected bool) {
 	t.Helper()
-	based, _ := restoreIn(t, o.Postgres, path, o.NaiveZone)
-	wantSameDump(t, dump(t, based), dump(t, path))
+	based, _ := flujotest.RestoreIn(t, o.Postgres, path, o.NaiveZone)
+	flujotest.WantSameDump(t, flujotest.Dump(t, based), flujotest.Dump(t, path))
 	if rejected {
 		return
 	}
-	first, _ := restoreIn(t, o.Postgres, "", o.NaiveZone)
+	first, _ := flujotest.RestoreIn(t, o.Postgres, "", o.NaiveZone)
 	o.SQLite, o.Postgres, o.Quarantine, o.DryRun = first, pgtest.Database(t), true, false
-	o.Cutover = cutover(t, o.Postgres)
-	mustMigrate(t, o)
-	second, _ := restoreIn(t, o.Postgres, "", o.NaiveZone)
-	wantSameDump(t, dump(t, second), dump(t, first))
+	o.Cutover = flujotest.Cutover(t, o.Postgres)
+	flujotest.Migrate(t, o)
+	second, _ := flujotest.RestoreIn(t, o.Postgres, "", o.NaiveZone)
+	flujotest.WantSameDump(t, flujotest.Dump(t, second), flujotest.Dump(t, first))
 }

@@ -15,12 +15,12 @@ import (
 	"time"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/flujotest"
+	"flujo-port/internal/migrate"
 	"flujo-port/internal/pgtest"
+	"flujo-port/internal/progress"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sqltext"
-
-	"flujo-port/internal/migrate"
-	"flujo-port/internal/progress"
 	"flujo-port/internal/verify"
 
 	"github.com/jackc/pgx/v5"
@@ -62,17 +62,17 @@ var writesToFile = []string{
 // connection with the schema on its search_path, and the path of the copy.
 func migrateAndDiverge(t testing.TB, url string) (conn *pgx.Conn, file string) {
 	t.Helper()
-	o := options(t, fixture, url)
-	mustMigrate(t, o)
-	conn = connect(t, o.Cutover.Reveal())
-	run(t, conn, writesToPostgres...)
-	return conn, changed(t, writesToFile...)
+	o := flujotest.Options(t, flujotest.Fixture, url)
+	flujotest.Migrate(t, o)
+	conn = flujotest.Connect(t, o.Cutover.Reveal())
+	flujotest.Exec(t, conn, writesToPostgres...)
+	return conn, flujotest.Changed(t, writesToFile...)
 }
 
 // replaceOptions returns the options of migrate --replace.
 func replaceOptions(t testing.TB, file, url string) migrate.Options {
 	t.Helper()
-	o := options(t, file, url)
+	o := flujotest.Options(t, file, url)
 	o.Replace = true
 	return o
 }
@@ -93,16 +93,16 @@ func replaceNow(t testing.TB, o migrate.Options) *report.Migration {
 
 // stateTables returns the tables that hold state, without memories.
 func stateTables() []string {
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(flujoTables)),
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(flujotest.Tables)),
 		func(name string) bool { return name == "flujo_schema_versions" })
 }
 
 // copySchema copies the tables of state, and the given ones, to a new schema.
 func copySchema(t testing.TB, conn *pgx.Conn, to string, tables ...string) {
 	t.Helper()
-	run(t, conn, "CREATE SCHEMA "+sqltext.Ident(to))
+	flujotest.Exec(t, conn, "CREATE SCHEMA "+sqltext.Ident(to))
 	for _, table := range slices.Concat(stateTables(), tables) {
-		run(t, conn, fmt.Sprintf("CREATE TABLE %s.%s AS TABLE %s", sqltext.Ident(to), table, table))
+		flujotest.Exec(t, conn, fmt.Sprintf("CREATE TABLE %s.%s AS TABLE %s", sqltext.Ident(to), table, table))
 	}
 }
 
@@ -111,7 +111,7 @@ func wantSameRows(t testing.TB, conn *pgx.Conn, a, b string, tables ...string) {
 	t.Helper()
 	for _, table := range slices.Concat(stateTables(), tables) {
 		a, b := sqltext.Ident(a)+"."+table, sqltext.Ident(b)+"."+table
-		got := one(t, conn, fmt.Sprintf(`SELECT count(*) FROM (
+		got := flujotest.One(t, conn, fmt.Sprintf(`SELECT count(*) FROM (
 			(SELECT x::text FROM %[1]s x EXCEPT ALL SELECT x::text FROM %[2]s x)
 			UNION ALL (SELECT x::text FROM %[2]s x EXCEPT ALL SELECT x::text FROM %[1]s x)) y`, a, b))
 		if got != "0" {
@@ -124,7 +124,7 @@ func wantSameRows(t testing.TB, conn *pgx.Conn, a, b string, tables ...string) {
 func addObjects(t testing.TB, conn *pgx.Conn, auditor string) {
 	t.Helper()
 	auditor = sqltext.Ident(auditor)
-	run(t, conn,
+	flujotest.Exec(t, conn,
 		"GRANT USAGE ON SCHEMA flujo TO "+auditor,
 		"GRANT SELECT ON flujo.runs, flujo.spans TO "+auditor,
 		"GRANT SELECT (id, run_id, status) ON flujo.steps TO "+auditor,
@@ -146,7 +146,7 @@ func addObjects(t testing.TB, conn *pgx.Conn, auditor string) {
 // describeObjects lists the objects of addObjects and of Flujo, with their oids.
 func describeObjects(t testing.TB, conn *pgx.Conn) string {
 	t.Helper()
-	return one(t, conn, `SELECT string_agg(line, E'\n' ORDER BY line) FROM (
+	return flujotest.One(t, conn, `SELECT string_agg(line, E'\n' ORDER BY line) FROM (
 		SELECT format('relation %s %s %s %s %s %s %s %s', oid, relname, relkind, relowner::regrole, relacl,
 			relrowsecurity, reloptions, relpersistence)
 			FROM pg_class WHERE relnamespace IN ('flujo'::regnamespace, 'audit'::regnamespace)
@@ -177,15 +177,15 @@ func TestReplace(t *testing.T) {
 	url := pgtest.Database(t)
 	auditor := pgtest.Role(t, url, "")
 	conn, file := migrateAndDiverge(t, url)
-	addObjects(t, conn, one(t, connect(t, auditor), "SELECT current_user"))
+	addObjects(t, conn, flujotest.One(t, flujotest.Connect(t, auditor), "SELECT current_user"))
 	before := describeObjects(t, conn)
 	copySchema(t, conn, "mine", "flujo_port_receipts")
 	counts := map[string]string{}
 	for _, table := range append(stateTables(), "flujo_port_receipts") {
-		counts[table] = one(t, conn, "SELECT count(*) FROM "+table)
+		counts[table] = flujotest.One(t, conn, "SELECT count(*) FROM "+table)
 	}
 
-	result := mustMigrate(t, replaceOptions(t, file, url))
+	result := flujotest.Migrate(t, replaceOptions(t, file, url))
 	if !result.Committed || result.Replaced == nil {
 		t.Fatalf("got committed %v and replaced %v, want both", result.Committed, result.Replaced)
 	}
@@ -206,7 +206,7 @@ func TestReplace(t *testing.T) {
 	if after := describeObjects(t, conn); after != before {
 		t.Errorf("got objects\n%s\nwant as before\n%s", after, before)
 	}
-	wantVerdict(t, file, url, report.Equal, 0)
+	flujotest.WantVerdict(t, file, url, report.Equal, 0)
 	for query, want := range map[string]string{
 		"SELECT count(*) FROM runs WHERE run_id = 'of postgres'":                        "0",
 		"SELECT n FROM audit.failures WHERE run_id = 'of the file'":                     "1",
@@ -214,7 +214,7 @@ func TestReplace(t *testing.T) {
 		"SELECT options->>'archive_schema' FROM flujo_port_receipts ORDER BY 1 LIMIT 1": archived,
 		"SELECT string_agg(version::text, ',' ORDER BY 1) FROM flujo_schema_versions":   "1,2,3,4,5",
 	} {
-		if got := one(t, conn, query); got != want {
+		if got := flujotest.One(t, conn, query); got != want {
 			t.Errorf("%s: got %s, want %s", query, got, want)
 		}
 	}
@@ -223,7 +223,7 @@ func TestReplace(t *testing.T) {
 		t.Errorf("got next id of steps %s, want 215", got)
 	}
 	// The archive does not depend on Flujo's schema.
-	run(t, conn, "DROP SCHEMA flujo CASCADE")
+	flujotest.Exec(t, conn, "DROP SCHEMA flujo CASCADE")
 	wantSameRows(t, conn, "mine", archived)
 }
 
@@ -285,11 +285,11 @@ func TestReplaceUndo(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			first := options(t, changed(t, tc.first...), url)
-			mustMigrate(t, first)
-			conn := connect(t, first.Cutover.Reveal())
-			run(t, conn, writesToPostgres...)
-			run(t, conn, tc.then...)
+			first := flujotest.Options(t, flujotest.Changed(t, tc.first...), url)
+			flujotest.Migrate(t, first)
+			conn := flujotest.Connect(t, first.Cutover.Reveal())
+			flujotest.Exec(t, conn, writesToPostgres...)
+			flujotest.Exec(t, conn, tc.then...)
 			own := []string{"flujo_port_receipts"}
 			if tc.originals {
 				own = append(own, "flujo_port_originals")
@@ -299,15 +299,15 @@ func TestReplaceUndo(t *testing.T) {
 				FROM (VALUES ('steps'), ('spans'), ('evaluations')) v(s),
 				LATERAL (SELECT query_to_xml('SELECT last_value, is_called FROM ' || s || '_id_seq',
 					false, false, '')::text) q(last)`
-			positions := one(t, conn, next)
+			positions := flujotest.One(t, conn, next)
 
-			result := mustMigrate(t, replaceOptions(t, changed(t, tc.next...), url))
+			result := flujotest.Migrate(t, replaceOptions(t, flujotest.Changed(t, tc.next...), url))
 			psql(t, url, result.Replaced.UndoSQL, false)
 			wantSameRows(t, conn, "mine", "flujo", own...)
-			if got := one(t, conn, next); got != positions {
+			if got := flujotest.One(t, conn, next); got != positions {
 				t.Errorf("got sequences %s, want %s as before", got, positions)
 			}
-			exists := one(t, conn, "SELECT to_regclass('flujo.flujo_port_originals') IS NOT NULL")
+			exists := flujotest.One(t, conn, "SELECT to_regclass('flujo.flujo_port_originals') IS NOT NULL")
 			if exists != fmt.Sprint(tc.originals) {
 				t.Errorf("got flujo_port_originals exists: %s, want %v", exists, tc.originals)
 			}
@@ -316,11 +316,15 @@ func TestReplaceUndo(t *testing.T) {
 			// A second execution fails without a change, or has the same result.
 			psql(t, url, result.Replaced.UndoSQL, tc.originals)
 			wantSameRows(t, conn, "mine", "flujo", own...)
-			if _, _, err := runVerify(t, first.SQLite, url); err != nil {
+			if _, _, err := flujotest.Verify(t, first.SQLite, url); err != nil {
 				t.Errorf("verify with the first file: %v", err)
 			}
 			psql(t, url, []string{result.Replaced.DropSQL}, false)
-			archives := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'flujo\\_archive%'")
+			archives := flujotest.One(
+				t,
+				conn,
+				"SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'flujo\\_archive%'",
+			)
 			if archives != "0" {
 				t.Errorf("got %s archive schemas after the drop, want 0", archives)
 			}
@@ -338,31 +342,35 @@ func TestReplaceTwice(t *testing.T) {
 	copySchema(t, conn, "first")
 	one := replaceNow(t, replaceOptions(t, file, url))
 	copySchema(t, conn, "second")
-	two := replaceNow(t, replaceOptions(t, fixture, url))
+	two := replaceNow(t, replaceOptions(t, flujotest.Fixture, url))
 	if one.Replaced.ArchiveSchema == two.Replaced.ArchiveSchema {
 		t.Fatalf("both migrations have the archive schema %s", one.Replaced.ArchiveSchema)
 	}
 	wantSameRows(t, conn, "first", one.Replaced.ArchiveSchema)
 	wantSameRows(t, conn, "second", two.Replaced.ArchiveSchema)
-	wantVerdict(t, fixture, url, report.Equal, 0)
+	flujotest.WantVerdict(t, flujotest.Fixture, url, report.Equal, 0)
 	psql(t, url, two.Replaced.UndoSQL, false)
 	wantSameRows(t, conn, "second", "flujo")
 	psql(t, url, one.Replaced.UndoSQL, false)
 	wantSameRows(t, conn, "first", "flujo")
 	psql(t, url, two.Replaced.UndoSQL, false)
-	wantVerdict(t, file, url, report.Equal, 0)
+	flujotest.WantVerdict(t, file, url, report.Equal, 0)
 }
 
 // databaseState returns the objects, rows and sequences of the database as text.
 func databaseState(t testing.TB, conn *pgx.Conn) string {
 	t.Helper()
-	s := leftovers(t, conn) + one(t, conn,
+	s := flujotest.Leftovers(t, conn) + flujotest.One(t, conn,
 		"SELECT string_agg(format('%s %s %s', oid, relname, relfilenode), ',' ORDER BY oid) FROM pg_class "+
 			"WHERE relnamespace = 'flujo'::regnamespace")
 	for _, table := range stateTables() {
-		s += one(t, conn, fmt.Sprintf("SELECT md5(string_agg(x::text, '|' ORDER BY x::text)) FROM flujo.%s x", table))
-		if flujoKeys[table] == "id" {
-			s += one(t, conn, fmt.Sprintf("SELECT (last_value, is_called) FROM flujo.%s_id_seq", table))
+		s += flujotest.One(
+			t,
+			conn,
+			fmt.Sprintf("SELECT md5(string_agg(x::text, '|' ORDER BY x::text)) FROM flujo.%s x", table),
+		)
+		if flujotest.Keys[table] == "id" {
+			s += flujotest.One(t, conn, fmt.Sprintf("SELECT (last_value, is_called) FROM flujo.%s_id_seq", table))
 		}
 	}
 	return s
@@ -375,7 +383,7 @@ func TestReplaceDryRunLeavesNothing(t *testing.T) {
 	before := databaseState(t, conn)
 	o := replaceOptions(t, file, url)
 	o.DryRun = true
-	result := mustMigrate(t, o)
+	result := flujotest.Migrate(t, o)
 	if result.Committed || result.Replaced == nil || len(result.Replaced.Tables) != 8 {
 		t.Errorf("got committed %v and replaced %+v, want 8 tables and no commit", result.Committed, result.Replaced)
 	}
@@ -412,10 +420,10 @@ func TestReplaceFailures(t *testing.T) {
 			kind:  clierr.Refused,
 			words: []string{"public.notes refers to runs", "ALTER TABLE public.notes DROP CONSTRAINT noted"}},
 		{name: "a rejected row", change: func(t testing.TB, o *migrate.Options) {
-			o.SQLite = changed(t, "UPDATE system_state SET key = 'a' || char(0) WHERE rowid = 1")
+			o.SQLite = flujotest.Changed(t, "UPDATE system_state SET key = 'a' || char(0) WHERE rowid = 1")
 		}, kind: clierr.Refused, words: []string{"rejected"}},
 		{name: "--strict", change: func(t testing.TB, o *migrate.Options) {
-			o.SQLite, o.Strict = changed(t, "UPDATE steps SET output = '{' WHERE id = 7"), true
+			o.SQLite, o.Strict = flujotest.Changed(t, "UPDATE steps SET output = '{' WHERE id = 7"), true
 		}, kind: clierr.Refused, words: []string{"--strict"}},
 		{name: "a column that a view uses",
 			prepare: []string{"CREATE VIEW public.costs AS SELECT cost_usd FROM flujo.steps"},
@@ -446,14 +454,14 @@ func TestReplaceFailures(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
 			conn, file := migrateAndDiverge(t, url)
-			run(t, conn, tc.prepare...)
+			flujotest.Exec(t, conn, tc.prepare...)
 			before := databaseState(t, conn)
 			o := replaceOptions(t, file, url)
 			if tc.change != nil {
 				tc.change(t, &o)
 			}
-			wantError(t, o, tc.kind, tc.words...)
-			run(t, conn,
+			flujotest.WantError(t, o, tc.kind, tc.words...)
+			flujotest.Exec(t, conn,
 				"BEGIN",
 				"SELECT pg_advisory_xact_lock(4059087070)",
 				"COMMIT") // waits until the server has ended the transaction
@@ -469,7 +477,7 @@ func TestReplaceTampered(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	conn, file := migrateAndDiverge(t, url)
-	tamperer(t, url)("UPDATE steps SET step_name = 'other' WHERE id = 7")
+	flujotest.Tamperer(t, url)("UPDATE steps SET step_name = 'other' WHERE id = 7")
 	before := databaseState(t, conn)
 	o := replaceOptions(t, file, url)
 	result, err := migrate.Run(context.Background(), o)
@@ -517,18 +525,18 @@ func TestReplaceInterrupted(t *testing.T) {
 func TestReplaceWithoutRights(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	conn := connect(t, url)
+	conn := flujotest.Connect(t, url)
 	role := pgtest.Role(t, url, "")
-	name := one(t, connect(t, role), "SELECT current_user")
-	mustInitialize(t, url, name)
-	broken := changed(t, "UPDATE steps SET output = '{' WHERE id = 7")
-	mustMigrate(t, options(t, broken, role))
-	run(t, conn,
+	name := flujotest.One(t, flujotest.Connect(t, role), "SELECT current_user")
+	flujotest.Initialize(t, url, name)
+	broken := flujotest.Changed(t, "UPDATE steps SET output = '{' WHERE id = 7")
+	flujotest.Migrate(t, flujotest.Options(t, broken, role))
+	flujotest.Exec(t, conn,
 		"ALTER TABLE flujo.flujo_port_originals OWNER TO CURRENT_USER",
 		"GRANT SELECT ON flujo.flujo_port_originals TO "+name,
 		"REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name)
 	before := databaseState(t, conn)
-	_, err := migrate.Run(context.Background(), replaceOptions(t, fixture, role))
+	_, err := migrate.Run(context.Background(), replaceOptions(t, flujotest.Fixture, role))
 	var f *clierr.Error
 	if !errors.As(err, &f) || f.Kind != clierr.Refused || !strings.Contains(f.Message, name) {
 		t.Fatalf("got error %v, want a refusal that names %s", err, name)
@@ -537,26 +545,26 @@ func TestReplaceWithoutRights(t *testing.T) {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 	_, statements, _ := strings.Cut(f.Hint, "run: ")
-	run(t, conn, strings.Split(statements, "; ")...)
+	flujotest.Exec(t, conn, strings.Split(statements, "; ")...)
 	// The sequences belong to another role. A dry run does not change them.
-	o := replaceOptions(t, fixture, role)
+	o := replaceOptions(t, flujotest.Fixture, role)
 	o.DryRun = true
-	mustMigrate(t, o)
-	run(t, conn,
+	flujotest.Migrate(t, o)
+	flujotest.Exec(t, conn,
 		"REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name,
 		"ALTER TABLE flujo.flujo_port_originals OWNER TO CURRENT_USER",
-		"REVOKE CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" FROM "+name)
+		"REVOKE CREATE ON DATABASE "+flujotest.One(t, conn, "SELECT quote_ident(current_database())")+" FROM "+name)
 	if after := databaseState(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
-	run(t, conn, strings.Split(statements, "; ")...)
-	copySchema(t, connect(t, cutover(t, url).Reveal()), "mine", "flujo_port_originals")
-	result := mustMigrate(t, replaceOptions(t, fixture, role))
+	flujotest.Exec(t, conn, strings.Split(statements, "; ")...)
+	copySchema(t, flujotest.Connect(t, flujotest.Cutover(t, url).Reveal()), "mine", "flujo_port_originals")
+	result := flujotest.Migrate(t, replaceOptions(t, flujotest.Fixture, role))
 	wantSameRows(t, conn, "mine", result.Replaced.ArchiveSchema, "flujo_port_originals")
-	wantVerdict(t, fixture, url, report.Equal, 0)
+	flujotest.WantVerdict(t, flujotest.Fixture, url, report.Equal, 0)
 	psql(t, role, result.Replaced.UndoSQL, false)
 	wantSameRows(t, conn, "mine", "flujo", "flujo_port_originals")
-	wantVerdict(t, broken, url, report.Equal, 0)
+	flujotest.WantVerdict(t, broken, url, report.Equal, 0)
 }
 
 // TestReplaceHiddenRows tests that --replace is refused if row-level security hides rows from the role, since they
@@ -566,24 +574,30 @@ func TestReplaceHiddenRows(t *testing.T) {
 	url := pgtest.Database(t)
 	conn, file := migrateAndDiverge(t, url)
 	role := pgtest.Role(t, url, "")
-	name := one(t, connect(t, role), "SELECT current_user")
-	run(t, conn,
-		"GRANT CREATE ON DATABASE "+one(t, conn, "SELECT quote_ident(current_database())")+" TO "+name,
+	name := flujotest.One(t, flujotest.Connect(t, role), "SELECT current_user")
+	flujotest.Exec(t, conn,
+		"GRANT CREATE ON DATABASE "+flujotest.One(t, conn, "SELECT quote_ident(current_database())")+" TO "+name,
 		"GRANT ALL ON SCHEMA flujo TO "+name,
 		"GRANT ALL ON ALL TABLES IN SCHEMA flujo TO "+name,
 		"GRANT ALL ON ALL SEQUENCES IN SCHEMA flujo TO "+name,
 		"ALTER TABLE flujo.system_state ENABLE ROW LEVEL SECURITY",
 		"CREATE POLICY theirs ON flujo.system_state USING (key <> 'of postgres')")
 	before := databaseState(t, conn)
-	wantError(t, replaceOptions(t, file, role), clierr.Refused, "row-level security", "system_state", "owner")
+	flujotest.WantError(t, replaceOptions(t, file, role), clierr.Refused, "row-level security", "system_state", "owner")
 	// With no table to copy, COPY does not detect it.
-	wantError(t, replaceOptions(t, changed(t, "DROP TABLE system_state"), role), clierr.Refused, "row-level security",
-		"system_state", "owner")
+	flujotest.WantError(
+		t,
+		replaceOptions(t, flujotest.Changed(t, "DROP TABLE system_state"), role),
+		clierr.Refused,
+		"row-level security",
+		"system_state",
+		"owner",
+	)
 	if after := databaseState(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
-	result := mustMigrate(t, replaceOptions(t, file, url)) // a superuser sees all rows
-	if got := one(t, conn, "SELECT count(*) FROM "+sqltext.Ident(result.Replaced.ArchiveSchema)+
+	result := flujotest.Migrate(t, replaceOptions(t, file, url)) // a superuser sees all rows
+	if got := flujotest.One(t, conn, "SELECT count(*) FROM "+sqltext.Ident(result.Replaced.ArchiveSchema)+
 		".system_state WHERE key = 'of postgres'"); got != "1" {
 		t.Error("the hidden row is not in the archive")
 	}
@@ -595,16 +609,16 @@ func TestReplaceLockTimeout(t *testing.T) {
 	url := pgtest.Database(t)
 	conn, file := migrateAndDiverge(t, url)
 	before := databaseState(t, conn)
-	reader := connect(t, pgtest.WithParameter(t, url, "application_name", "dashboard-2"))
-	run(t, reader, "BEGIN", "SELECT count(*) FROM flujo.spans")
+	reader := flujotest.Connect(t, pgtest.WithParameter(t, url, "application_name", "dashboard-2"))
+	flujotest.Exec(t, reader, "BEGIN", "SELECT count(*) FROM flujo.spans")
 	o := replaceOptions(t, file, url)
 	o.LockWait = 100 * time.Millisecond
-	wantError(t, o, clierr.Failed, `a lock on table "spans"`, "dashboard-2", "100ms", "reads it")
+	flujotest.WantError(t, o, clierr.Failed, `a lock on table "spans"`, "dashboard-2", "100ms", "reads it")
 	if after := databaseState(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
-	run(t, reader, "COMMIT")
-	mustMigrate(t, o)
+	flujotest.Exec(t, reader, "COMMIT")
+	flujotest.Migrate(t, o)
 }
 
 // TestReplaceDuringVerify tests that a verify that starts during --replace sees the old or the new rows. It must not
@@ -625,14 +639,14 @@ func TestReplaceDuringVerify(t *testing.T) {
 		}
 		go func() {
 			result, err := verify.Run(context.Background(),
-				verify.Options{SQLite: file, Postgres: url, Schema: schema})
+				verify.Options{SQLite: file, Postgres: url, Schema: flujotest.Schema})
 			done <- verified{result, err}
 		}()
-		for one(t, conn, `SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'
+		for flujotest.One(t, conn, `SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`) == "0" {
 		}
 	}
-	mustMigrate(t, o)
+	flujotest.Migrate(t, o)
 	v := <-done
 	if v.err != nil || v.result.Verdict != report.Equal {
 		t.Fatalf("got %+v and error %v, want equal", v.result, v.err)
@@ -645,13 +659,17 @@ func TestReplaceNothing(t *testing.T) {
 	for _, made := range []bool{false, true} {
 		url := pgtest.Database(t)
 		if made {
-			mustInitialize(t, url, "")
+			flujotest.Initialize(t, url, "")
 		}
-		result := mustMigrate(t, replaceOptions(t, fixture, url))
+		result := flujotest.Migrate(t, replaceOptions(t, flujotest.Fixture, url))
 		if result.Replaced != nil || !strings.Contains(strings.Join(result.Notes, "\n"), "--replace had no effect") {
 			t.Errorf("got replaced %+v and notes %q, want only a note", result.Replaced, result.Notes)
 		}
-		archives := one(t, connect(t, url), "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%archive%'")
+		archives := flujotest.One(
+			t,
+			flujotest.Connect(t, url),
+			"SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%archive%'",
+		)
 		if archives != "0" {
 			t.Errorf("got %s archive schemas, want 0", archives)
 		}
@@ -671,26 +689,30 @@ func TestReplaceQuotedSchemaNames(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			o := options(t, changed(t, "UPDATE steps SET output = '{' WHERE id = 7"), url)
-			o.Schema, o.Cutover = name, cutoverFor(t, url, name)
-			mustMigrate(t, o)
-			conn := connect(t, o.Cutover.Reveal())
-			run(t, conn, writesToPostgres...)
+			o := flujotest.Options(t, flujotest.Changed(t, "UPDATE steps SET output = '{' WHERE id = 7"), url)
+			o.Schema, o.Cutover = name, flujotest.CutoverFor(t, url, name)
+			flujotest.Migrate(t, o)
+			conn := flujotest.Connect(t, o.Cutover.Reveal())
+			flujotest.Exec(t, conn, writesToPostgres...)
 			copySchema(t, conn, "mine", "flujo_port_originals")
-			o.SQLite, o.Replace = changed(t, writesToFile...), true
-			result := mustMigrate(t, o)
+			o.SQLite, o.Replace = flujotest.Changed(t, writesToFile...), true
+			result := flujotest.Migrate(t, o)
 			archived := result.Replaced.ArchiveSchema
 			if !strings.HasPrefix(archived, prefix+"_archive_") || len(archived) > 63 {
 				t.Errorf("got archive schema %q, want %q and at most 63 bytes", archived, prefix+"_archive_…")
 			}
 			wantSameRows(t, conn, "mine", archived, "flujo_port_originals")
-			if got := one(t, conn, "SELECT count(*) FROM runs WHERE run_id = 'of the file'"); got != "1" {
+			if got := flujotest.One(t, conn, "SELECT count(*) FROM runs WHERE run_id = 'of the file'"); got != "1" {
 				t.Errorf("got %s new runs, want 1", got)
 			}
 			psql(t, url, result.Replaced.UndoSQL, false)
 			wantSameRows(t, conn, "mine", name, "flujo_port_originals")
 			psql(t, url, []string{result.Replaced.DropSQL}, false)
-			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%archive%'"); got != "0" {
+			if got := flujotest.One(
+				t,
+				conn,
+				"SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%archive%'",
+			); got != "0" {
 				t.Error("the archive schema was not dropped")
 			}
 		})
@@ -703,16 +725,20 @@ func TestReplaceWidens(t *testing.T) {
 	url := pgtest.Database(t)
 	conn, _ := migrateAndDiverge(t, url)
 	copySchema(t, conn, "mine")
-	o := replaceOptions(t, changed(t, "UPDATE steps SET id = 5000000000 WHERE id = 213",
+	o := replaceOptions(t, flujotest.Changed(t, "UPDATE steps SET id = 5000000000 WHERE id = 213",
 		"UPDATE spans SET id = 6000000000 WHERE id = 1"), url)
 	o.ExactFloats = true
-	result := mustMigrate(t, o)
+	result := flujotest.Migrate(t, o)
 	wantSameRows(t, conn, "mine", result.Replaced.ArchiveSchema)
-	wantVerdict(t, o.SQLite, url, report.Equal, 0)
+	flujotest.WantVerdict(t, o.SQLite, url, report.Equal, 0)
 	psql(t, url, result.Replaced.UndoSQL, false)
 	for _, table := range stateTables() { // compared as values, since a double precision has another text than a real
-		if got := one(t, conn, fmt.Sprintf("SELECT count(*) FROM ((TABLE flujo.%[1]s EXCEPT ALL TABLE mine.%[1]s) "+
-			"UNION ALL (TABLE mine.%[1]s EXCEPT ALL TABLE flujo.%[1]s)) x", table)); got != "0" {
+		if got := flujotest.One(
+			t,
+			conn,
+			fmt.Sprintf("SELECT count(*) FROM ((TABLE flujo.%[1]s EXCEPT ALL TABLE mine.%[1]s) "+
+				"UNION ALL (TABLE mine.%[1]s EXCEPT ALL TABLE flujo.%[1]s)) x", table),
+		); got != "0" {
 			t.Errorf("%s: got %s rows that differ, want 0", table, got)
 		}
 	}
@@ -726,22 +752,38 @@ func TestReplaceWidens(t *testing.T) {
 // archive restores the dimension of the column.
 func TestPGVectorReplace(t *testing.T) {
 	url := pgtest.PGVector(t)
-	first, memories := memoriesFile(t)
-	mustMigrate(t, withPGVector(t, first, url))
-	f := newFile(t,
-		map[string]string{"runs": format06["runs"], "memories": "id K, vector T, payload T, metadata T, created_at T"})
-	f.insert("memories", cells{"id": "short", "vector": []byte{0, 0, 0x80, 0x3f, 0, 0, 0x80, 0x3f}, "payload": `"x"`})
-	o := withPGVector(t, f.close(), url)
+	first, memories := flujotest.MemoriesFile(t)
+	flujotest.Migrate(t, flujotest.PGVectorOptions(t, first, url))
+	f := flujotest.NewFile(
+		t,
+		map[string]string{
+			"runs":     flujotest.Format06["runs"],
+			"memories": "id K, vector T, payload T, metadata T, created_at T",
+		},
+	)
+	f.Insert(
+		"memories",
+		flujotest.Cells{"id": "short", "vector": []byte{0, 0, 0x80, 0x3f, 0, 0, 0x80, 0x3f}, "payload": `"x"`},
+	)
+	o := flujotest.PGVectorOptions(t, f.Close(), url)
 	o.Replace = true
-	result := mustMigrate(t, o)
-	if got := ask(t, url, "SELECT string_agg(id || vector::text, ',') FROM flujo.memories"); got != "short[1,1]" {
+	result := flujotest.Migrate(t, o)
+	if got := flujotest.OneAt(
+		t,
+		url,
+		"SELECT string_agg(id || vector::text, ',') FROM flujo.memories",
+	); got != "short[1,1]" {
 		t.Errorf("got memories %s, want short[1,1]", got)
 	}
-	archived := ask(t, url, "SELECT count(*) FROM "+sqltext.Ident(result.Replaced.ArchiveSchema)+".memories")
+	archived := flujotest.OneAt(
+		t,
+		url,
+		"SELECT count(*) FROM "+sqltext.Ident(result.Replaced.ArchiveSchema)+".memories",
+	)
 	if archived != "30" {
 		t.Errorf("got %s archived memories, want 30", archived)
 	}
-	prepare(t, url, strings.Join(result.Replaced.UndoSQL, "\n"))
-	wantMemories(t, url, memories)
-	wantMemoriesTable(t, url, "public")
+	flujotest.ExecAt(t, url, strings.Join(result.Replaced.UndoSQL, "\n"))
+	flujotest.WantMemories(t, url, memories)
+	flujotest.WantMemoriesTable(t, url, "public")
 }

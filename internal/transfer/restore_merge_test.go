@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/flujotest"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
 	"flujo-port/internal/restore"
@@ -19,7 +20,7 @@ func restoreMerged(t testing.TB, url, base string, dryRun bool) (string, *report
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "merged.db")
 	result, err := restore.Run(context.Background(),
-		restore.Options{SQLite: path, Base: base, Postgres: url, Schema: schema, Merge: true, DryRun: dryRun})
+		restore.Options{SQLite: path, Base: base, Postgres: url, Schema: flujotest.Schema, Merge: true, DryRun: dryRun})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,20 +31,20 @@ func restoreMerged(t testing.TB, url, base string, dryRun bool) (string, *report
 // every way (absent, older, newer, equal), and both have allocated the same ids.
 func divergedPair(t testing.TB) (file, url string) {
 	t.Helper()
-	f := newFile(t, format06)
+	f := flujotest.NewFile(t, flujotest.Format06)
 	for _, key := range []string{"equal", "newer in file", "newer in postgres", "gone from file",
 		"gone from postgres"} {
-		f.insert("runs", cells{"run_id": key})
-		f.insert("steps", cells{"run_id": key, "output": `{"b": 1.50, "a": [1,  2]}`})
-		f.insert("spans", cells{"run_id": key, "span_id": key})
-		f.insert("evaluations", cells{"run_id": key})
-		f.insert("workflow_state", cells{"run_id": key})
-		f.insert("system_state", cells{"key": key, "value": `{"x":  1}`})
+		f.Insert("runs", flujotest.Cells{"run_id": key})
+		f.Insert("steps", flujotest.Cells{"run_id": key, "output": `{"b": 1.50, "a": [1,  2]}`})
+		f.Insert("spans", flujotest.Cells{"run_id": key, "span_id": key})
+		f.Insert("evaluations", flujotest.Cells{"run_id": key})
+		f.Insert("workflow_state", flujotest.Cells{"run_id": key})
+		f.Insert("system_state", flujotest.Cells{"key": key, "value": `{"x":  1}`})
 	}
-	before := f.close()
+	before := f.Close()
 	url = pgtest.Database(t)
-	mustMigrate(t, options(t, before, url))
-	file = copyOf(t, before)
+	flujotest.Migrate(t, flujotest.Options(t, before, url))
+	file = flujotest.Copy(t, before)
 	const late, later = "'2027-01-01T00:00:00+00:00'", "'2027-01-02T00:00:00+00:00'"
 	for _, statement := range []string{
 		"UPDATE runs SET status = 'by file', updated_at = " + later + " WHERE run_id = 'newer in file'",
@@ -59,9 +60,9 @@ func divergedPair(t testing.TB) (file, url string) {
 		`INSERT INTO steps (run_id, step_name, step_index, status, output, created_at) ` +
 			`VALUES ('new in file', 's', 0, 'completed', '{"z":  1}', ` + late + ")",
 	} {
-		change(t, file, statement)
+		flujotest.Change(t, file, statement)
 	}
-	run(t, connect(t, url),
+	flujotest.Exec(t, flujotest.Connect(t, url),
 		"SET search_path = flujo",
 		"SET timezone = 'UTC'",
 		"UPDATE runs SET status = 'by postgres', updated_at = "+late+" WHERE run_id = 'newer in file'",
@@ -82,13 +83,17 @@ func divergedPair(t testing.TB) (file, url string) {
 func TestRestoreMerge(t *testing.T) {
 	t.Parallel()
 	file, url := divergedPair(t)
-	before := one(t, connect(t, url), "SELECT string_agg(r::text, E'\\n' ORDER BY r::text) FROM flujo.runs r")
+	before := flujotest.One(
+		t,
+		flujotest.Connect(t, url),
+		"SELECT string_agg(r::text, E'\\n' ORDER BY r::text) FROM flujo.runs r",
+	)
 	_, dryRun := restoreMerged(t, url, file, true)
 	path, result := restoreMerged(t, url, file, false)
 	if fmt.Sprintf("%+v", dryRun.Merge) != fmt.Sprintf("%+v", result.Merge) {
 		t.Errorf("got merge %+v from the dry run, want %+v", dryRun.Merge, result.Merge)
 	}
-	got, want := dump(t, path), dump(t, file)
+	got, want := flujotest.Dump(t, path), flujotest.Dump(t, file)
 	status := map[string]string{}
 	for _, row := range got["runs"] {
 		status[textBetween(row, "run_id=text '", "'")] = textBetween(row, "status=text '", "'")
@@ -127,26 +132,34 @@ func TestRestoreMerge(t *testing.T) {
 			t.Errorf("got system_state %s, want %s among it", values, value)
 		}
 	}
-	after := one(t, connect(t, url), "SELECT string_agg(r::text, E'\\n' ORDER BY r::text) FROM flujo.runs r")
+	after := flujotest.One(
+		t,
+		flujotest.Connect(t, url),
+		"SELECT string_agg(r::text, E'\\n' ORDER BY r::text) FROM flujo.runs r",
+	)
 	if after != before {
 		t.Error("restore changed PostgreSQL")
 	}
 	// A second merge changes nothing.
 	again, second := restoreMerged(t, url, path, false)
-	wantSameDump(t, dump(t, again), got)
+	flujotest.WantSameDump(t, flujotest.Dump(t, again), got)
 	for _, row := range second.Tables {
 		if row.Written+row.Removed != 0 {
 			t.Errorf("got %+v from the second merge, want no change", row)
 		}
 	}
-	o := options(t, file, url)
+	o := flujotest.Options(t, file, url)
 	o.Merge = true
-	mustMigrate(t, o)
-	mergedByMigrate, _ := mustRestore(t, url, "")
+	flujotest.Migrate(t, o)
+	mergedByMigrate, _ := flujotest.Restore(t, url, "")
 	other := pgtest.Database(t)
-	mustMigrate(t, options(t, path, other))
-	mergedByRestore, _ := mustRestore(t, other, "")
-	wantSameDump(t, dump(t, mergedByRestore), dump(t, mergedByMigrate)) // both merges have the same result
+	flujotest.Migrate(t, flujotest.Options(t, path, other))
+	mergedByRestore, _ := flujotest.Restore(t, other, "")
+	flujotest.WantSameDump(
+		t,
+		flujotest.Dump(t, mergedByRestore),
+		flujotest.Dump(t, mergedByMigrate),
+	) // both merges have the same result
 }
 
 // textBetween returns the part of s between two texts.
@@ -165,7 +178,7 @@ func TestRestoreMergeRefuses(t *testing.T) {
 		SQLite:   filepath.Join(t.TempDir(), "new.db"),
 		Base:     file,
 		Postgres: role,
-		Schema:   schema,
+		Schema:   flujotest.Schema,
 		Merge:    true,
 	})
 	if clierr.KindOf(err) != clierr.Refused {

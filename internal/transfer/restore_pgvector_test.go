@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"flujo-port/internal/flujotest"
 	"flujo-port/internal/pgtest"
 )
 
@@ -16,10 +17,10 @@ const memoriesFixture = "../../testdata/flujo_state_memories.db"
 func TestPGVectorRestore(t *testing.T) {
 	t.Parallel()
 	url := pgtest.PGVector(t)
-	mustMigrate(t, withPGVector(t, memoriesFixture, url))
-	based, _ := mustRestore(t, url, memoriesFixture)
-	wantSameDump(t, dump(t, based), dump(t, memoriesFixture))
-	restored, _ := mustRestore(t, url, "")
+	flujotest.Migrate(t, flujotest.PGVectorOptions(t, memoriesFixture, url))
+	based, _ := flujotest.Restore(t, url, memoriesFixture)
+	flujotest.WantSameDump(t, flujotest.Dump(t, based), flujotest.Dump(t, memoriesFixture))
+	restored, _ := flujotest.Restore(t, url, "")
 	vectors := func(path string) []string {
 		t.Helper()
 		db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&immutable=1")
@@ -27,7 +28,7 @@ func TestPGVectorRestore(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer db.Close()
-		return queryColumn(t, db,
+		return flujotest.QueryColumn(t, db,
 			"SELECT id || hex(vector) || created_at || iif(json_type(payload) = 'object', '', payload) FROM memories "+
 				"ORDER BY id")
 	}
@@ -36,12 +37,16 @@ func TestPGVectorRestore(t *testing.T) {
 		t.Errorf("got %d memories that differ from the %d of the file", len(got), len(want))
 	}
 	func() { // one connection at a time
-		conn := connect(t, url)
+		conn := flujotest.Connect(t, url)
 		defer conn.Close(t.Context())
-		run(t, conn, "UPDATE flujo.memories SET payload = '\"later\"' WHERE id = (SELECT min(id) FROM flujo.memories)",
-			"DELETE FROM flujo.memories WHERE id = (SELECT max(id) FROM flujo.memories)")
+		flujotest.Exec(
+			t,
+			conn,
+			"UPDATE flujo.memories SET payload = '\"later\"' WHERE id = (SELECT min(id) FROM flujo.memories)",
+			"DELETE FROM flujo.memories WHERE id = (SELECT max(id) FROM flujo.memories)",
+		)
 	}()
-	based, result := mustRestore(t, url, memoriesFixture)
+	based, result := flujotest.Restore(t, url, memoriesFixture)
 	got := vectors(based)
 	if len(got) != 29 || got[0] == want[0] || !slices.Equal(got[1:], want[1:29]) {
 		t.Errorf("got %d memories with a base, want 29, of which the first has changed", len(got))

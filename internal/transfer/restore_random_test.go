@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"flujo-port/internal/flujotest"
 	"flujo-port/internal/pgtest"
 )
 
@@ -18,25 +19,25 @@ var restoreCases = pgtest.Count(6, 16)
 // derived.
 func TestRestoreRandom(t *testing.T) {
 	t.Parallel()
-	seed := propertySeed(t)
+	seed := flujotest.Seed(t)
 	for n := range restoreCases {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewPCG(seed, uint64(n)))
 			file := randomFile(t, random)
 			url := pgtest.Database(t)
-			o := options(t, file, url)
+			o := flujotest.Options(t, file, url)
 			o.Quarantine = true
-			mustMigrate(t, o)
+			flujotest.Migrate(t, o)
 			statements := randomWrites(random)
-			run(t, connect(t, url), append([]string{"SET search_path = flujo"}, statements...)...)
+			flujotest.Exec(t, flujotest.Connect(t, url), append([]string{"SET search_path = flujo"}, statements...)...)
 			t.Cleanup(func() {
 				if t.Failed() {
 					t.Logf("FLUJO_PORT_TEST_SEED=%d, case %d:\n%s", seed, n, strings.Join(statements, "\n"))
 				}
 			})
 			for _, base := range []string{"", file} {
-				path, result := mustRestore(t, url, base)
+				path, result := flujotest.Restore(t, url, base)
 				wantSameState(t, path, url, base != "")
 				for _, row := range result.Tables {
 					if !row.Match || row.FromBase < 0 || row.Derived < 0 {
@@ -47,8 +48,8 @@ func TestRestoreRandom(t *testing.T) {
 					continue
 				}
 				// Rows of steps that were not written in PostgreSQL have the bytes of the base.
-				old, now := dump(t, file)["steps"], dump(t, path)["steps"]
-				untouched := one(t, connect(t, url),
+				old, now := flujotest.Dump(t, file)["steps"], flujotest.Dump(t, path)["steps"]
+				untouched := flujotest.One(t, flujotest.Connect(t, url),
 					"SELECT coalesce(string_agg(id::text, ',' ORDER BY id), '') FROM flujo.steps "+
 						"WHERE xmin::text::bigint IN "+
 						"(SELECT jsonb_array_elements_text(t->'writers')::bigint FROM flujo.flujo_port_receipts, "+
@@ -72,17 +73,20 @@ func TestRestoreRandom(t *testing.T) {
 func wantSameState(t testing.TB, file, url string, withBase bool) {
 	t.Helper()
 	other := pgtest.Database(t)
-	o := options(t, file, other)
+	o := flujotest.Options(t, file, other)
 	o.Quarantine = true
-	mustMigrate(t, o)
-	theirs, ours := connect(t, url), connect(t, other)
+	flujotest.Migrate(t, o)
+	theirs, ours := flujotest.Connect(t, url), flujotest.Connect(t, other)
 	for _, conn := range []string{url, other} {
-		run(t, connect(t, conn),
+		flujotest.Exec(t, flujotest.Connect(t, conn),
 			"UPDATE flujo.steps SET output = NULL WHERE output = 'null'",
 			"UPDATE flujo.workflow_state SET last_step_output = NULL WHERE last_step_output = 'null'")
 	}
-	runs := strings.Split(one(t, theirs, "SELECT coalesce(string_agg(run_id, E'\\x01'), '') FROM flujo.traces"), "\x01")
-	for table := range flujoTables {
+	runs := strings.Split(
+		flujotest.One(t, theirs, "SELECT coalesce(string_agg(run_id, E'\\x01'), '') FROM flujo.traces"),
+		"\x01",
+	)
+	for table := range flujotest.Tables {
 		if table == "flujo_schema_versions" {
 			continue
 		}
@@ -90,7 +94,7 @@ func wantSameState(t testing.TB, file, url string, withBase bool) {
 		if table == "traces" {
 			query += fmt.Sprintf(" WHERE run_id = ANY ('{%s}')", strings.Join(arrayElements(runs), ","))
 		}
-		if a, b := one(t, theirs, query), one(t, ours, query); a != b {
+		if a, b := flujotest.One(t, theirs, query), flujotest.One(t, ours, query); a != b {
 			t.Errorf("%s differs from PostgreSQL (with base: %v): %s", table, withBase, firstDifference(a, b))
 		}
 	}
@@ -125,7 +129,7 @@ func firstDifference(a, b string) string {
 // converted with loss. It has no timestamps that must be inferred. It returns the file's path.
 func randomFile(t testing.TB, random *rand.Rand) string {
 	t.Helper()
-	f := newFile(t, format06)
+	f := flujotest.NewFile(t, flujotest.Format06)
 	maybe := func(percent int) bool { return random.IntN(100) < percent }
 	for n := range 20 {
 		run := fmt.Sprintf("r%d", n)
@@ -134,25 +138,37 @@ func randomFile(t testing.TB, random *rand.Rand) string {
 			key = []byte(run)
 		}
 		if maybe(90) { // otherwise the children have no run
-			f.insert("runs", cells{"run_id": key, "memory_usage_mb": random.Float64()})
+			f.Insert("runs", flujotest.Cells{"run_id": key, "memory_usage_mb": random.Float64()})
 		}
 		if maybe(70) {
-			f.insert("workflow_state",
-				cells{"run_id": run, "pipeline_context": `{"b":  [1.50], "a": null}`, "last_step_output": "null"})
+			f.Insert(
+				"workflow_state",
+				flujotest.Cells{
+					"run_id":           run,
+					"pipeline_context": `{"b":  [1.50], "a": null}`,
+					"last_step_output": "null",
+				},
+			)
 		}
 		for i := range random.IntN(4) {
 			output := []any{`{"z": 1,  "y": [2]}`, "null", "no JSON", nil, `{"n": NaN}`}[random.IntN(5)]
-			f.insert("steps",
-				cells{"run_id": run, "step_index": int64(i), "output": output, "cost_usd": random.Float64()})
+			f.Insert("steps",
+				flujotest.Cells{"run_id": run, "step_index": int64(i), "output": output, "cost_usd": random.Float64()})
 		}
 		for i := range random.IntN(4) {
-			f.insert("spans",
-				cells{"run_id": run, "span_id": fmt.Sprintf("s%d", i), "start_time": 1767603600 + random.Float64(),
+			f.Insert(
+				"spans",
+				flujotest.Cells{
+					"run_id":         run,
+					"span_id":        fmt.Sprintf("s%d", i),
+					"start_time":     1767603600 + random.Float64(),
 					"parent_span_id": []any{nil, "s0"}[min(i, 1)],
-					"created_at":     fmt.Sprintf("2026-01-05T09:00:%02d+00:00", random.IntN(60))})
+					"created_at":     fmt.Sprintf("2026-01-05T09:00:%02d+00:00", random.IntN(60)),
+				},
+			)
 		}
 		if maybe(40) {
-			f.insert("evaluations", cells{"run_id": run, "score": random.Float64()})
+			f.Insert("evaluations", flujotest.Cells{"run_id": run, "score": random.Float64()})
 		}
 	}
 	for n := range 4 {
@@ -160,11 +176,11 @@ func randomFile(t testing.TB, random *rand.Rand) string {
 		if n == 3 {
 			key = []byte("k3")
 		}
-		f.insert("system_state", cells{"key": key, "value": `{"v":  1}`})
+		f.Insert("system_state", flujotest.Cells{"key": key, "value": `{"v":  1}`})
 	}
-	f.insert("system_state", cells{"key": "twin", "value": "1"})
-	f.insert("system_state", cells{"key": []byte("twin"), "value": "2"}) // rejected
-	return f.close()
+	f.Insert("system_state", flujotest.Cells{"key": "twin", "value": "1"})
+	f.Insert("system_state", flujotest.Cells{"key": []byte("twin"), "value": "2"}) // rejected
+	return f.Close()
 }
 
 // randomWrites returns random statements that write a few rows.

@@ -12,147 +12,39 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/flujotest"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/progress"
-	"flujo-port/internal/report"
 	"flujo-port/internal/restore"
 )
-
-// restore restores a database to a new file and returns its path.
-func mustRestore(t testing.TB, url, base string) (string, *report.Restoration) {
-	t.Helper()
-	return restoreIn(t, url, base, nil)
-}
-
-// restoreIn is restore with a zone for naive timestamps.
-func restoreIn(t testing.TB, url, base string, zone *time.Location) (string, *report.Restoration) {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "restored.db")
-	result, err := restore.Run(context.Background(),
-		restore.Options{SQLite: path, Base: base, Postgres: url, Schema: schema, NaiveZone: zone})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !result.Done || result.File.Path != path {
-		t.Errorf("got done %v and path %s, want %s", result.Done, result.File.Path, path)
-	}
-	wantAloneInFolder(t, path)
-	return path, result
-}
-
-// wantAloneInFolder tests that a file is the only one in its folder.
-func wantAloneInFolder(t testing.TB, path string) {
-	t.Helper()
-	entries, err := os.ReadDir(filepath.Dir(path))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		if e.Name() != filepath.Base(path) {
-			t.Errorf("the restore left %s next to the file", e.Name())
-		}
-	}
-}
-
-// dump returns, by table, the rows of Flujo's tables and of sqlite_sequence in a file as text: every cell with its
-// storage class.
-func dump(t testing.TB, path string) map[string][]string {
-	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&immutable=1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	all := map[string][]string{}
-	for _, table := range append(slices.Collect(maps.Keys(flujoTables)), "memories", "sqlite_sequence") {
-		columns := queryColumn(t, db, "SELECT name FROM pragma_table_info(?) ORDER BY name", table)
-		if len(columns) == 0 {
-			continue
-		}
-		var parts []string
-		for _, c := range columns {
-			parts = append(parts, fmt.Sprintf("'%s=' || typeof(+%s) || ' ' || quote(+%[2]s)",
-				strings.ReplaceAll(c, "'", "''"), quoted(strings.ReplaceAll(c, `"`, `""`))))
-		}
-		all[table] = queryColumn(t, db,
-			fmt.Sprintf("SELECT %s FROM %s ORDER BY 1", strings.Join(parts, " || ' ' || "), table))
-	}
-	return all
-}
-
-// queryColumn returns the rows of a query with one column.
-func queryColumn(t testing.TB, db *sql.DB, query string, args ...any) (all []string) {
-	t.Helper()
-	rows, err := db.Query(query, args...)
-	if err != nil {
-		t.Fatalf("%.200s: %v", query, err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var s string
-		if err := rows.Scan(&s); err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, s)
-	}
-	if err := rows.Err(); err != nil {
-		t.Fatal(err)
-	}
-	return all
-}
-
-// wantSameDump tests that two results of dump are equal.
-func wantSameDump(t testing.TB, got, want map[string][]string) {
-	t.Helper()
-	for table := range want {
-		if len(want[table]) == 0 && len(got[table]) == 0 {
-			continue
-		}
-		if slices.Equal(got[table], want[table]) {
-			continue
-		}
-		t.Errorf("%s differs: got %d rows, want %d", table, len(got[table]), len(want[table]))
-		for i, row := range want[table] {
-			if i >= len(got[table]) || got[table][i] != row {
-				other := "nothing"
-				if i < len(got[table]) {
-					other = got[table][i]
-				}
-				t.Errorf("first difference: got\n%.1500s\nwant\n%.1500s", other, row)
-				break
-			}
-		}
-	}
-	for table := range got {
-		if len(got[table]) > 0 && len(want[table]) == 0 {
-			t.Errorf("%s: got %d rows, want 0", table, len(got[table]))
-		}
-	}
-}
 
 // roundTripFiles returns the paths of files that Flujo wrote, except for the one with memories, which needs pgvector,
 // and of files that the tests write.
 func roundTripFiles(t testing.TB) map[string]string {
 	t.Helper()
 	return map[string]string{
-		"0.6.11": fixture, "0.4.35": "../../testdata/flujo_0.4.35.db",
+		"0.6.11":        flujotest.Fixture,
+		"0.4.35":        "../../testdata/flujo_0.4.35.db",
 		"0.4.35 opened": "../../testdata/flujo_0.4.35_opened_by_0.6.11.db",
-		"repaired":      repairedFile(t), "every column": tamperFile(t), "seven columns": sevenColumns(t),
+		"repaired": flujotest.RepairedFile(
+			t,
+		),
+		"every column":  flujotest.FullFile(t),
+		"seven columns": sevenColumns(t),
 	}
 }
 
 // sevenColumns writes a file whose runs have only their first seven columns, and returns its path.
 func sevenColumns(t testing.TB) string {
 	t.Helper()
-	f := newFile(t, map[string]string{
+	f := flujotest.NewFile(t, map[string]string{
 		"runs": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, status T, created_at T, " +
 			"updated_at T",
 	})
-	f.insert("runs", cells{"run_id": "r"})
-	return f.close()
+	f.Insert("runs", flujotest.Cells{"run_id": "r"})
+	return f.Close()
 }
 
 // TestRestoreWithBase tests that migrating a file and restoring it with the file as base yields the same cells, in
@@ -163,11 +55,11 @@ func TestRestoreWithBase(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			o := options(t, file, url)
+			o := flujotest.Options(t, file, url)
 			o.Quarantine = true
-			mustMigrate(t, o)
-			path, result := mustRestore(t, url, file)
-			wantSameDump(t, dump(t, path), dump(t, file))
+			flujotest.Migrate(t, o)
+			path, result := flujotest.Restore(t, url, file)
+			flujotest.WantSameDump(t, flujotest.Dump(t, path), flujotest.Dump(t, file))
 			if !result.Receipt.SameBytes {
 				t.Errorf("got receipt %+v, want the same bytes", result.Receipt)
 			}
@@ -188,22 +80,30 @@ func TestRestoreFixedPoint(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			first, second := pgtest.Database(t), pgtest.Database(t)
-			o := options(t, file, first)
+			o := flujotest.Options(t, file, first)
 			o.Quarantine = true
-			mustMigrate(t, o)
-			path, _ := mustRestore(t, first, "")
-			o = options(t, path, second)
+			flujotest.Migrate(t, o)
+			path, _ := flujotest.Restore(t, first, "")
+			o = flujotest.Options(t, path, second)
 			o.Quarantine = true
-			mustMigrate(t, o)
-			again, _ := mustRestore(t, second, "")
-			wantSameDump(t, dump(t, again), dump(t, path))
-			for _, table := range slices.Sorted(maps.Keys(flujoTables)) {
+			flujotest.Migrate(t, o)
+			again, _ := flujotest.Restore(t, second, "")
+			flujotest.WantSameDump(t, flujotest.Dump(t, again), flujotest.Dump(t, path))
+			for _, table := range slices.Sorted(maps.Keys(flujotest.Tables)) {
 				if table == "flujo_schema_versions" {
 					continue
 				}
 				query := fmt.Sprintf("SELECT coalesce(string_agg(r::text, E'\\n' ORDER BY r::text), '') "+
 					"FROM flujo.%s r", table)
-				if a, b := one(t, connect(t, first), query), one(t, connect(t, second), query); a != b {
+				if a, b := flujotest.One(
+					t,
+					flujotest.Connect(t, first),
+					query,
+				), flujotest.One(
+					t,
+					flujotest.Connect(t, second),
+					query,
+				); a != b {
 					t.Errorf("%s differs in PostgreSQL after the second migration", table)
 				}
 			}
@@ -216,8 +116,8 @@ func TestRestoreFixedPoint(t *testing.T) {
 func TestRestoreFormat(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	mustMigrate(t, options(t, fixture, url))
-	path, result := mustRestore(t, url, "")
+	flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, url))
+	path, result := flujotest.Restore(t, url, "")
 	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&immutable=1")
 	if err != nil {
 		t.Fatal(err)
@@ -251,7 +151,7 @@ func TestRestoreFormat(t *testing.T) {
 			t.Errorf("%s: got %s (%v), want %s", c.query, got, err, c.want)
 		}
 	}
-	theirs, err := sql.Open("sqlite", "file:"+fixture+"?mode=ro&immutable=1")
+	theirs, err := sql.Open("sqlite", "file:"+flujotest.Fixture+"?mode=ro&immutable=1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +166,18 @@ func TestRestoreFormat(t *testing.T) {
 		`SELECT m.name || ' ' || f."from" || ' ' || f."table" || ' ' || f."to" || ' ' || f.on_delete ` +
 			`FROM sqlite_master m, pragma_foreign_key_list(m.name) f ORDER BY 1`,
 	} {
-		if got, want := queryColumn(t, db, query), queryColumn(t, theirs, query); !slices.Equal(got, want) {
+		if got, want := flujotest.QueryColumn(
+			t,
+			db,
+			query,
+		), flujotest.QueryColumn(
+			t,
+			theirs,
+			query,
+		); !slices.Equal(
+			got,
+			want,
+		) {
 			t.Errorf("got format\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	}
@@ -274,41 +185,8 @@ func TestRestoreFormat(t *testing.T) {
 	if err != nil || header[18] != 2 || header[19] != 2 {
 		t.Errorf("got header bytes %v (%v), want WAL mode", header[18:20], err)
 	}
-	if sum := strings.Fields(command(t, "sha256sum", path))[0]; sum != result.File.SHA256 {
+	if sum := strings.Fields(flujotest.Command(t, "sha256sum", path))[0]; sum != result.File.SHA256 {
 		t.Errorf("got SHA-256 %s, want %s", result.File.SHA256, sum)
-	}
-}
-
-// flujoWrites returns statements that Flujo executes in PostgreSQL: they add the run "new", update run1, delete run2
-// and store state.
-func flujoWrites(run1, run2 string) []string {
-	return []string{
-		"SET search_path = flujo, public",
-		"INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) " +
-			"VALUES ('new', 'p', 'n', '1', 'running', now(), now())",
-		`INSERT INTO workflow_state (run_id, pipeline_id, pipeline_name, pipeline_version, current_step_index,
-			pipeline_context, last_step_output, status, created_at, updated_at, is_background_task)
-			VALUES ('new', 'p', 'n', '1', 1, '{"z": 1.50, "a": [1e2, "x\u00e9"]}', 'null', 'running', now(),
-				now(), true)`,
-		`INSERT INTO steps (run_id, step_name, step_index, status, output, cost_usd, created_at)
-			VALUES ('new', 's', 0, 'completed', NULL, 0.1, now()),
-				('new', 't', 1, 'completed', '"text"', 2.5e-7, now())`,
-		`INSERT INTO spans (run_id, span_id, name, start_time, status, attributes, created_at) ` +
-			`VALUES ('new', 'r', 'root', 1767603600.123456789, 'ok', '{}', now())`,
-		`INSERT INTO traces (run_id, trace_data, created_at) VALUES ('new', '{"span_id": "r", "own": true}', now())`,
-		"INSERT INTO evaluations (run_id, score, feedback) VALUES ('new', 0.3, 'good')",
-		fmt.Sprintf("UPDATE runs SET status = 'completed', updated_at = now(), memory_usage_mb = 1.1 "+
-			"WHERE run_id = '%s'", run1),
-		fmt.Sprintf(`UPDATE workflow_state SET pipeline_context = '{"now": true}', updated_at = now() `+
-			`WHERE run_id = '%s'`, run1),
-		fmt.Sprintf("UPDATE steps SET output = 'null' WHERE id = (SELECT min(id) FROM steps "+
-			"WHERE run_id = '%s')", run1),
-		fmt.Sprintf("DELETE FROM runs WHERE run_id = '%s'", run2),
-		fmt.Sprintf("DELETE FROM workflow_state WHERE run_id = '%s'", run2),
-		"INSERT INTO system_state (key, value, updated_at) VALUES ('tracker:3', '{\"k\": 4}', now()) " +
-			"ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value, updated_at = EXCLUDED.updated_at",
-		"INSERT INTO evaluations (run_id, score) VALUES ('new', 0.1)",
-		"DELETE FROM evaluations WHERE id = 17", // the row just inserted, so that 17 is the last allocated id
 	}
 }
 
@@ -316,33 +194,37 @@ func flujoWrites(run1, run2 string) []string {
 // that unchanged rows have the cells of the base.
 func TestRestoreAfterWrites(t *testing.T) {
 	t.Parallel()
-	db, err := sql.Open("sqlite", "file:"+fixture+"?mode=ro&immutable=1")
+	db, err := sql.Open("sqlite", "file:"+flujotest.Fixture+"?mode=ro&immutable=1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	runs := queryColumn(t, db, "SELECT run_id FROM runs ORDER BY run_id")
+	runs := flujotest.QueryColumn(t, db, "SELECT run_id FROM runs ORDER BY run_id")
 	url := pgtest.Database(t)
-	mustMigrate(t, options(t, fixture, url))
-	conn := connect(t, url)
-	run(t, conn, flujoWrites(runs[0], runs[1])...)
-	before := dump(t, fixture)
-	for name, base := range map[string]string{"without base": "", "with base": fixture} {
+	flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, url))
+	conn := flujotest.Connect(t, url)
+	flujotest.Exec(t, conn, flujotest.Writes(runs[0], runs[1])...)
+	before := flujotest.Dump(t, flujotest.Fixture)
+	for name, base := range map[string]string{"without base": "", "with base": flujotest.Fixture} {
 		t.Run(name, func(t *testing.T) {
-			path, result := mustRestore(t, url, base)
-			got := dump(t, path)
+			path, result := flujotest.Restore(t, url, base)
+			got := flujotest.Dump(t, path)
 			// Migrating the file again yields the same rows, except for JSON null and NULL, which Flujo does not
 			// distinguish.
 			second := pgtest.Database(t)
-			mustMigrate(t, options(t, path, second))
-			run(t, connect(t, second), "UPDATE flujo.workflow_state SET last_step_output = 'null' WHERE run_id = 'new'")
-			run(t, connect(t, second),
+			flujotest.Migrate(t, flujotest.Options(t, path, second))
+			flujotest.Exec(
+				t,
+				flujotest.Connect(t, second),
+				"UPDATE flujo.workflow_state SET last_step_output = 'null' WHERE run_id = 'new'",
+			)
+			flujotest.Exec(t, flujotest.Connect(t, second),
 				"UPDATE flujo.steps SET output = 'null' WHERE id = (SELECT min(id) FROM flujo.steps WHERE run_id = '"+
 					runs[0]+"')")
-			for _, table := range slices.Sorted(maps.Keys(flujoTables)) {
+			for _, table := range slices.Sorted(maps.Keys(flujotest.Tables)) {
 				query := fmt.Sprintf("SELECT coalesce(string_agg(r::text, E'\\n' ORDER BY r::text), '') "+
 					"FROM flujo.%s r", table)
-				a, b := one(t, conn, query), one(t, connect(t, second), query)
+				a, b := flujotest.One(t, conn, query), flujotest.One(t, flujotest.Connect(t, second), query)
 				if table != "flujo_schema_versions" && a != b {
 					t.Errorf("%s: got\n%.2000s\nwant\n%.2000s", table, b, a)
 				}
@@ -378,7 +260,7 @@ func TestRestoreAfterWrites(t *testing.T) {
 func TestRestoreRefuses(t *testing.T) {
 	t.Parallel()
 	filled := pgtest.Database(t)
-	mustMigrate(t, options(t, fixture, filled))
+	flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, filled))
 	for _, tc := range []struct {
 		name  string
 		o     func(t *testing.T, o *restore.Options)
@@ -400,34 +282,38 @@ func TestRestoreRefuses(t *testing.T) {
 			[]string{"none of Flujo's tables"}},
 		{"another schema", func(t *testing.T, o *restore.Options) {
 			o.Postgres = pgtest.Database(t)
-			run(t, connect(t, o.Postgres), "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
+			flujotest.ExecAt(t, o.Postgres, "CREATE SCHEMA flujo", "CREATE TABLE flujo.runs (run_id int)")
 		}, clierr.Refused, []string{"differ from Flujo"}},
 		{"an unknown column", func(t *testing.T, o *restore.Options) {
 			o.Postgres = pgtest.Database(t)
-			mustInitialize(t, o.Postgres, "")
-			run(t, connect(t, o.Postgres), "ALTER TABLE flujo.steps ADD COLUMN later text")
+			flujotest.Initialize(t, o.Postgres, "")
+			flujotest.ExecAt(t, o.Postgres, "ALTER TABLE flujo.steps ADD COLUMN later text")
 		}, clierr.Refused, []string{"steps.later", "would be lost"}},
 		{"NaN in a column that is NOT NULL", func(t *testing.T, o *restore.Options) {
 			o.Postgres = pgtest.Database(t)
-			mustMigrate(t, options(t, fixture, o.Postgres))
-			run(t, connect(t, o.Postgres), "UPDATE flujo.evaluations SET score = 'NaN' WHERE id = 3")
+			flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, o.Postgres))
+			flujotest.ExecAt(t, o.Postgres, "UPDATE flujo.evaluations SET score = 'NaN' WHERE id = 3")
 		}, clierr.Refused, []string{`evaluations "3", column score: NaN`}},
 		{"a timestamp that Python cannot parse", func(t *testing.T, o *restore.Options) {
 			o.Postgres = pgtest.Database(t)
-			mustMigrate(t, options(t, fixture, o.Postgres))
-			run(t, connect(t, o.Postgres), "UPDATE flujo.steps SET created_at = 'infinity' WHERE id = 3")
+			flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, o.Postgres))
+			flujotest.ExecAt(t, o.Postgres, "UPDATE flujo.steps SET created_at = 'infinity' WHERE id = 3")
 		}, clierr.Refused, []string{`steps "3", column created_at`, "years 1 to 9999"}},
 		{"a base that is another file", func(t *testing.T, o *restore.Options) {
-			o.Base = changed(t, "DELETE FROM evaluations WHERE id = 3")
+			o.Base = flujotest.Changed(t, "DELETE FROM evaluations WHERE id = 3")
 		}, clierr.Refused, []string{"not the file that was migrated", "evaluations", "--merge"}},
 		{"a base without a receipt", func(t *testing.T, o *restore.Options) {
-			o.Postgres, o.Base = pgtest.Database(t), fixture
-			mustInitialize(t, o.Postgres, "")
+			o.Postgres, o.Base = pgtest.Database(t), flujotest.Fixture
+			flujotest.Initialize(t, o.Postgres, "")
 		}, clierr.Refused, []string{"no receipt", "without --base"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			o := restore.Options{SQLite: filepath.Join(t.TempDir(), "new.db"), Postgres: filled, Schema: schema}
+			o := restore.Options{
+				SQLite:   filepath.Join(t.TempDir(), "new.db"),
+				Postgres: filled,
+				Schema:   flujotest.Schema,
+			}
 			tc.o(t, &o)
 			_, err := restore.Run(context.Background(), o)
 			if clierr.KindOf(err) != tc.kind || err == nil {
@@ -464,10 +350,10 @@ func wantNoTemporaryFile(t testing.TB, folder string) {
 func TestRestoreDryRun(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	mustMigrate(t, options(t, fixture, url))
+	flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, url))
 	path := filepath.Join(t.TempDir(), "new.db")
 	result, err := restore.Run(context.Background(),
-		restore.Options{SQLite: path, Postgres: url, Schema: schema, DryRun: true})
+		restore.Options{SQLite: path, Postgres: url, Schema: flujotest.Schema, DryRun: true})
 	if err != nil || result.Done || !result.DryRun || result.File.SHA256 == "" {
 		t.Fatalf("got %+v and error %v, want a dry run with a SHA-256", result, err)
 	}
@@ -482,12 +368,12 @@ func TestRestoreDryRun(t *testing.T) {
 func TestRestoreTemporaryFile(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	mustMigrate(t, options(t, fixture, url))
+	flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, url))
 	path := filepath.Join(t.TempDir(), "restored.db")
 	for _, end := range []string{"", "-wal", "-journal"} {
 		touch(t, filepath.Join(filepath.Dir(path), ".restored.db.flujo-port-restore"+end))
 	}
-	o := restore.Options{SQLite: path, Postgres: url, Schema: schema}
+	o := restore.Options{SQLite: path, Postgres: url, Schema: flujotest.Schema}
 	o.OnProgress = func(p progress.Event) {
 		if p.Phase == progress.Verify {
 			other := o
@@ -501,14 +387,14 @@ func TestRestoreTemporaryFile(t *testing.T) {
 	if _, err := restore.Run(context.Background(), o); err != nil {
 		t.Fatal(err)
 	}
-	wantAloneInFolder(t, path)
+	flujotest.WantAloneInFolder(t, path)
 }
 
 // TestRestoreInterrupted tests that an interrupt in any phase leaves nothing behind.
 func TestRestoreInterrupted(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	mustMigrate(t, options(t, fixture, url))
+	flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, url))
 	for _, phase := range []progress.Phase{progress.Connect, progress.Read, progress.Indexes,
 		progress.Verify} {
 		t.Run(string(phase), func(t *testing.T) {
@@ -519,7 +405,7 @@ func TestRestoreInterrupted(t *testing.T) {
 			_, err := restore.Run(ctx, restore.Options{
 				SQLite:   path,
 				Postgres: url,
-				Schema:   schema,
+				Schema:   flujotest.Schema,
 				OnProgress: func(p progress.Event) {
 					if p.Phase == phase {
 						cancel()
@@ -548,10 +434,17 @@ func TestRestoreDiskFull(t *testing.T) {
 	}
 	t.Cleanup(func() { unmount(folder) })
 	url := pgtest.Database(t)
-	mustMigrate(t, options(t, fixture, url))
-	for _, base := range []string{"", fixture} {
-		_, err := restore.Run(context.Background(),
-			restore.Options{SQLite: filepath.Join(folder, "new.db"), Base: base, Postgres: url, Schema: schema})
+	flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, url))
+	for _, base := range []string{"", flujotest.Fixture} {
+		_, err := restore.Run(
+			context.Background(),
+			restore.Options{
+				SQLite:   filepath.Join(folder, "new.db"),
+				Base:     base,
+				Postgres: url,
+				Schema:   flujotest.Schema,
+			},
+		)
 		if clierr.KindOf(err) != clierr.Failed ||
 			!strings.Contains(err.Error(), "full") && !strings.Contains(err.Error(), "no space left") {
 			t.Errorf("got error %v, want a full disk", err)
@@ -565,28 +458,35 @@ func TestRestoreDiskFull(t *testing.T) {
 // TestRestoreOtherTables tests that restore with a base keeps its other tables and columns.
 func TestRestoreOtherTables(t *testing.T) {
 	t.Parallel()
-	file := changed(t,
+	file := flujotest.Changed(t,
 		"CREATE TABLE other (a, b)",
 		"INSERT INTO other VALUES (1, x'00ff')",
 		"UPDATE runs SET final_context_blob = '{}'")
 	url := pgtest.Database(t)
-	mustMigrate(t, options(t, file, url))
-	run(t, connect(t, url), "UPDATE flujo.steps SET status = 'later' WHERE id = 3")
-	path, _ := mustRestore(t, url, file)
-	want := dump(t, file)
+	flujotest.Migrate(t, flujotest.Options(t, file, url))
+	flujotest.Exec(t, flujotest.Connect(t, url), "UPDATE flujo.steps SET status = 'later' WHERE id = 3")
+	path, _ := flujotest.Restore(t, url, file)
+	want := flujotest.Dump(t, file)
 	for i, row := range want["steps"] {
 		if strings.Contains(row, "id=integer 3 ") {
 			want["steps"][i] = strings.Replace(row, "status=text 'completed'", "status=text 'later'", 1)
 		}
 	}
 	slices.Sort(want["steps"])
-	wantSameDump(t, dump(t, path), want)
+	flujotest.WantSameDump(t, flujotest.Dump(t, path), want)
 	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&immutable=1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	if got := queryColumn(t, db, "SELECT a || quote(b) FROM other"); !slices.Equal(got, []string{"1X'00FF'"}) {
+	if got := flujotest.QueryColumn(
+		t,
+		db,
+		"SELECT a || quote(b) FROM other",
+	); !slices.Equal(
+		got,
+		[]string{"1X'00FF'"},
+	) {
 		t.Errorf("got other %q, want 1X'00FF'", got)
 	}
 }
@@ -595,13 +495,13 @@ func TestRestoreOtherTables(t *testing.T) {
 // PostgreSQL, and that rejected rows are restored.
 func TestRestoreOriginals(t *testing.T) {
 	t.Parallel()
-	file := repairedFile(t)
+	file := flujotest.RepairedFile(t)
 	url := pgtest.Database(t)
-	o := options(t, file, url)
+	o := flujotest.Options(t, file, url)
 	o.Quarantine = true
-	mustMigrate(t, o)
-	run(t, connect(t, url), "UPDATE flujo.steps SET status = 'later' WHERE id = 2")
-	path, result := mustRestore(t, url, "")
+	flujotest.Migrate(t, o)
+	flujotest.Exec(t, flujotest.Connect(t, url), "UPDATE flujo.steps SET status = 'later' WHERE id = 2")
+	path, result := flujotest.Restore(t, url, "")
 	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&immutable=1")
 	if err != nil {
 		t.Fatal(err)
@@ -634,18 +534,18 @@ func TestRestoreOriginals(t *testing.T) {
 func TestRestoreWarnings(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	mustMigrate(t, options(t, fixture, url))
-	_, result := mustRestore(t, url, changed(t, "UPDATE sqlite_sequence SET seq = seq", "VACUUM"))
+	flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, url))
+	_, result := flujotest.Restore(t, url, flujotest.Changed(t, "UPDATE sqlite_sequence SET seq = seq", "VACUUM"))
 	if notes := strings.Join(result.Notes, "; "); !strings.Contains(notes, "the base's checksum differs") ||
 		len(result.Warnings) != 0 {
 		t.Errorf("got notes %s and warnings %q, want a note on the base", notes, result.Warnings)
 	}
-	run(t, connect(t, url), "DROP TABLE flujo.evaluations")
+	flujotest.Exec(t, flujotest.Connect(t, url), "DROP TABLE flujo.evaluations")
 	for base, words := range map[string]string{
-		"":      "the new file has none",
-		fixture: "the new file contains the rows of the base",
+		"":                "the new file has none",
+		flujotest.Fixture: "the new file contains the rows of the base",
 	} {
-		_, result := mustRestore(t, url, base)
+		_, result := flujotest.Restore(t, url, base)
 		if warnings := strings.Join(result.Warnings, "; "); !strings.Contains(warnings, "no table evaluations") ||
 			!strings.Contains(warnings, words) {
 			t.Errorf("got warnings %s, want %q", warnings, words)

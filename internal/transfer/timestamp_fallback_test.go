@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"flujo-port/internal/flujotest"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
 )
@@ -33,16 +34,19 @@ func TestNaiveTimestamps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := newFile(t, driverTypesFormat())
+	f := flujotest.NewFile(t, driverTypesFormat())
 	naive := int64(0)
 	for i, n := range naiveTimes {
-		f.insert("runs", cells{"run_id": fmt.Sprintf("run-%d", i), "created_at": n.text})
-		f.insert("steps", cells{"id": int64(i + 1), "run_id": fmt.Sprintf("run-%d", i), "created_at": []byte(n.text)})
+		f.Insert("runs", flujotest.Cells{"run_id": fmt.Sprintf("run-%d", i), "created_at": n.text})
+		f.Insert(
+			"steps",
+			flujotest.Cells{"id": int64(i + 1), "run_id": fmt.Sprintf("run-%d", i), "created_at": []byte(n.text)},
+		)
 		if n.naive {
 			naive++
 		}
 	}
-	path := f.close()
+	path := f.Close()
 	for _, c := range []struct {
 		name string
 		zone *time.Location
@@ -57,14 +61,14 @@ func TestNaiveTimestamps(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			o := options(t, path, url)
+			o := flujotest.Options(t, path, url)
 			o.NaiveZone, o.Strict = c.zone, c.zone != nil // with a zone, --strict accepts naive timestamps
 			found := collectFindings(&o)
-			result := mustMigrate(t, o)
+			result := flujotest.Migrate(t, o)
 			wantReport(t, result, *found, nil)
-			conn := connect(t, url)
-			wantOriginalRows(t, conn, nil)
-			run(t, conn, "SET TimeZone = 'UTC'")
+			conn := flujotest.Connect(t, url)
+			flujotest.WantOriginals(t, conn, nil)
+			flujotest.Exec(t, conn, "SET TimeZone = 'UTC'")
 			for i, n := range naiveTimes {
 				want := n.berlin
 				if c.zone != berlin && n.naive {
@@ -72,12 +76,12 @@ func TestNaiveTimestamps(t *testing.T) {
 				}
 				for _, query := range []string{"SELECT created_at FROM flujo.runs WHERE run_id = $1",
 					"SELECT created_at FROM flujo.steps WHERE run_id = $1"} {
-					if got := one(t, conn, query, fmt.Sprintf("run-%d", i)); got != want {
+					if got := flujotest.One(t, conn, query, fmt.Sprintf("run-%d", i)); got != want {
 						t.Errorf("%s: got %s, want %s", n.text, got, want)
 					}
 				}
 			}
-			wantSame(t, "naive timestamps", result.NaiveTimestamps, []report.NaiveColumn{
+			flujotest.WantSame(t, "naive timestamps", result.NaiveTimestamps, []report.NaiveColumn{
 				{Column: "runs.created_at", Count: naive, Zone: c.want},
 				{Column: "steps.created_at", Count: naive, Zone: c.want},
 			})
@@ -92,7 +96,7 @@ func TestNaiveTimestamps(t *testing.T) {
 			}
 		})
 	}
-	o := options(t, path, pgtest.Database(t))
+	o := flujotest.Options(t, path, pgtest.Database(t))
 	o.Strict = true
 	wantStrict(t, o, plural(2*naive, "time"), "--naive-timezone")
 }
@@ -115,7 +119,7 @@ func clockIn(t *testing.T, text string, zone *time.Location) string {
 // fallbackRow is a row that has the fallback for a timestamp of another row.
 type fallbackRow struct {
 	table string
-	given cells
+	given flujotest.Cells
 }
 
 // fallbacks holds cells without a valid timestamp, the rows with fallbacks, and the wanted timestamp and its source.
@@ -129,7 +133,10 @@ var fallbacks = []struct {
 	{
 		"runs.created_at",
 		"",
-		[]fallbackRow{{"workflow_state", cells{"created_at": day(3)}}, {"steps", cells{"created_at": day(1)}}},
+		[]fallbackRow{
+			{"workflow_state", flujotest.Cells{"created_at": day(3)}},
+			{"steps", flujotest.Cells{"created_at": day(1)}},
+		},
 		"03",
 		"workflow_state.created_at",
 	},
@@ -137,9 +144,9 @@ var fallbacks = []struct {
 		"runs.created_at",
 		"soon",
 		[]fallbackRow{
-			{"steps", cells{"created_at": day(5)}},
-			{"steps", cells{"created_at": day(4)}},
-			{"steps", cells{"created_at": day(6)}},
+			{"steps", flujotest.Cells{"created_at": day(5)}},
+			{"steps", flujotest.Cells{"created_at": day(4)}},
+			{"steps", flujotest.Cells{"created_at": day(6)}},
 		},
 		"04",
 		"steps.created_at",
@@ -147,72 +154,99 @@ var fallbacks = []struct {
 	{
 		"runs.created_at",
 		nil,
-		[]fallbackRow{{"spans", cells{"start_time": 1768003200.0}}, {"spans", cells{"start_time": 1767916800.0}}},
+		[]fallbackRow{
+			{"spans", flujotest.Cells{"start_time": 1768003200.0}},
+			{"spans", flujotest.Cells{"start_time": 1767916800.0}},
+		},
 		"09",
 		"spans.start_time",
 	},
 	{
 		"runs.created_at",
 		"infinity",
-		[]fallbackRow{{"evaluations", cells{"created_at": day(11)}}, {"evaluations", cells{"created_at": day(10)}}},
+		[]fallbackRow{
+			{"evaluations", flujotest.Cells{"created_at": day(11)}},
+			{"evaluations", flujotest.Cells{"created_at": day(10)}},
+		},
 		"10",
 		"evaluations.created_at",
 	},
-	{"runs.created_at", "-infinity", []fallbackRow{{"traces", cells{"created_at": day(12)}}}, "12",
+	{"runs.created_at", "-infinity", []fallbackRow{{"traces", flujotest.Cells{"created_at": day(12)}}}, "12",
 		"traces.created_at"},
 	{
 		"runs.created_at",
 		"2026-02-30T00:00:00",
-		[]fallbackRow{{"runs", cells{"updated_at": day(13)}}},
+		[]fallbackRow{{"runs", flujotest.Cells{"updated_at": day(13)}}},
 		"13",
 		"runs.updated_at",
 	},
 	{
 		"runs.created_at",
 		[]byte{0xff},
-		[]fallbackRow{{"workflow_state", cells{"created_at": "never"}}, {"steps", cells{"created_at": day(14)}}},
+		[]fallbackRow{
+			{"workflow_state", flujotest.Cells{"created_at": "never"}},
+			{"steps", flujotest.Cells{"created_at": day(14)}},
+		},
 		"14",
 		"steps.created_at",
 	},
-	{"runs.created_at", "now", []fallbackRow{{"runs", cells{"updated_at": ""}}}, "",
+	{"runs.created_at", "now", []fallbackRow{{"runs", flujotest.Cells{"updated_at": ""}}}, "",
 		"the modification time of the state file"},
 	{
 		"runs.updated_at",
 		"",
-		[]fallbackRow{{"workflow_state", cells{"updated_at": day(15)}}, {"steps", cells{"created_at": day(16)}}},
+		[]fallbackRow{
+			{"workflow_state", flujotest.Cells{"updated_at": day(15)}},
+			{"steps", flujotest.Cells{"created_at": day(16)}},
+		},
 		"15",
 		"workflow_state.updated_at",
 	},
 	{
 		"runs.updated_at",
 		"today",
-		[]fallbackRow{{"steps", cells{"created_at": day(16)}}, {"steps", cells{"created_at": day(17)}}},
+		[]fallbackRow{
+			{"steps", flujotest.Cells{"created_at": day(16)}},
+			{"steps", flujotest.Cells{"created_at": day(17)}},
+		},
 		"17",
 		"steps.created_at",
 	},
 	{
 		"runs.updated_at",
 		"2026-01-05T24:00:00+00:00",
-		[]fallbackRow{{"spans", cells{"end_time": 1768780800.0}}, {"spans", cells{"end_time": 1768694400.0}}},
+		[]fallbackRow{
+			{"spans", flujotest.Cells{"end_time": 1768780800.0}},
+			{"spans", flujotest.Cells{"end_time": 1768694400.0}},
+		},
 		"19",
 		"spans.end_time",
 	},
 	{
 		"runs.updated_at",
 		nil,
-		[]fallbackRow{{"evaluations", cells{"created_at": day(20)}}, {"evaluations", cells{"created_at": day(21)}}},
+		[]fallbackRow{
+			{"evaluations", flujotest.Cells{"created_at": day(20)}},
+			{"evaluations", flujotest.Cells{"created_at": day(21)}},
+		},
 		"21",
 		"evaluations.created_at",
 	},
-	{"runs.updated_at", "", []fallbackRow{{"runs", cells{"created_at": day(2)}}}, "02", "runs.created_at"},
-	{"workflow_state.created_at", "", []fallbackRow{{"runs", cells{"created_at": day(3)}}}, "03", "runs.created_at"},
+	{"runs.updated_at", "", []fallbackRow{{"runs", flujotest.Cells{"created_at": day(2)}}}, "02", "runs.created_at"},
+	{
+		"workflow_state.created_at",
+		"",
+		[]fallbackRow{{"runs", flujotest.Cells{"created_at": day(3)}}},
+		"03",
+		"runs.created_at",
+	},
 	{
 		"workflow_state.created_at",
 		"",
 		[]fallbackRow{
-			{"steps", cells{"created_at": day(8)}},
-			{"steps", cells{"created_at": day(7)}},
-			{"runs", cells{"created_at": ""}},
+			{"steps", flujotest.Cells{"created_at": day(8)}},
+			{"steps", flujotest.Cells{"created_at": day(7)}},
+			{"runs", flujotest.Cells{"created_at": ""}},
 		},
 		"07",
 		"steps.created_at",
@@ -220,44 +254,74 @@ var fallbacks = []struct {
 	{
 		"workflow_state.created_at",
 		nil,
-		[]fallbackRow{{"workflow_state", cells{"updated_at": day(6)}}},
+		[]fallbackRow{{"workflow_state", flujotest.Cells{"updated_at": day(6)}}},
 		"06",
 		"workflow_state.updated_at",
 	},
-	{"workflow_state.updated_at", "", []fallbackRow{{"runs", cells{"updated_at": day(5)}}}, "05", "runs.updated_at"},
+	{
+		"workflow_state.updated_at",
+		"",
+		[]fallbackRow{{"runs", flujotest.Cells{"updated_at": day(5)}}},
+		"05",
+		"runs.updated_at",
+	},
 	{
 		"workflow_state.updated_at",
 		"later",
-		[]fallbackRow{{"workflow_state", cells{"created_at": day(4)}}},
+		[]fallbackRow{{"workflow_state", flujotest.Cells{"created_at": day(4)}}},
 		"04",
 		"workflow_state.created_at",
 	},
 	{
 		"steps.created_at",
 		"",
-		[]fallbackRow{{"workflow_state", cells{"updated_at": day(3)}}, {"runs", cells{"updated_at": day(2)}}},
+		[]fallbackRow{
+			{"workflow_state", flujotest.Cells{"updated_at": day(3)}},
+			{"runs", flujotest.Cells{"updated_at": day(2)}},
+		},
 		"03",
 		"workflow_state.updated_at",
 	},
-	{"steps.created_at", nil, []fallbackRow{{"runs", cells{"updated_at": day(2)}}}, "02", "runs.updated_at"},
+	{"steps.created_at", nil, []fallbackRow{{"runs", flujotest.Cells{"updated_at": day(2)}}}, "02", "runs.updated_at"},
 	{
 		"steps.created_at",
 		"",
-		[]fallbackRow{{"runs", cells{"updated_at": "", "created_at": day(22)}}},
+		[]fallbackRow{{"runs", flujotest.Cells{"updated_at": "", "created_at": day(22)}}},
 		"22",
 		"runs.created_at",
 	},
-	{"spans.created_at", "", []fallbackRow{{"spans", cells{"end_time": 1767312000.0}}}, "02", "spans.end_time"},
-	{"spans.created_at", "", []fallbackRow{{"spans", cells{"start_time": 1767398400.0}}}, "03", "spans.start_time"},
-	{"evaluations.created_at", "", []fallbackRow{{"runs", cells{"updated_at": day(23)}}}, "23", "runs.updated_at"},
+	{
+		"spans.created_at",
+		"",
+		[]fallbackRow{{"spans", flujotest.Cells{"end_time": 1767312000.0}}},
+		"02",
+		"spans.end_time",
+	},
+	{
+		"spans.created_at",
+		"",
+		[]fallbackRow{{"spans", flujotest.Cells{"start_time": 1767398400.0}}},
+		"03",
+		"spans.start_time",
+	},
+	{
+		"evaluations.created_at",
+		"",
+		[]fallbackRow{{"runs", flujotest.Cells{"updated_at": day(23)}}},
+		"23",
+		"runs.updated_at",
+	},
 	{
 		"traces.created_at",
 		"",
-		[]fallbackRow{{"spans", cells{"created_at": day(24)}}, {"spans", cells{"created_at": day(25)}}},
+		[]fallbackRow{
+			{"spans", flujotest.Cells{"created_at": day(24)}},
+			{"spans", flujotest.Cells{"created_at": day(25)}},
+		},
 		"25",
 		"spans.created_at",
 	},
-	{"traces.created_at", "", []fallbackRow{{"runs", cells{"updated_at": day(26)}}}, "26", "runs.updated_at"},
+	{"traces.created_at", "", []fallbackRow{{"runs", flujotest.Cells{"updated_at": day(26)}}}, "26", "runs.updated_at"},
 	{"system_state.updated_at", "", nil, "", "the modification time of the state file"},
 	{"system_state.updated_at", nil, nil, "", "the modification time of the state file"},
 	// Before the year 1 in UTC.
@@ -272,32 +336,32 @@ func day(n int) string { return fmt.Sprintf("2026-01-%02dT00:00:00+00:00", n) }
 // TestInferredTimes tests each timestamp fallback.
 func TestInferredTimes(t *testing.T) {
 	t.Parallel()
-	f := newFile(t, driverTypesFormat())
-	var originals []originalRow
+	f := flujotest.NewFile(t, driverTypesFormat())
+	var originals []flujotest.Original
 	var wantFound []finding
 	var queries []string
 	for i, w := range fallbacks {
 		table, column, _ := strings.Cut(w.in, ".")
 		id, next := fmt.Sprintf("case-%02d", i), int64(1000*(i+1))
-		row := cells{"run_id": id}
+		row := flujotest.Cells{"run_id": id}
 		if table == "system_state" {
-			row = cells{"key": id}
+			row = flujotest.Cells{"key": id}
 		}
 		for _, r := range w.rows {
 			if r.table != table {
 				next++
-				given := cells{"run_id": id, "rowid": next}
+				given := flujotest.Cells{"run_id": id, "rowid": next}
 				for k, v := range r.given {
 					given[k] = v
 				}
-				f.insert(r.table, given)
+				f.Insert(r.table, given)
 				for k, v := range r.given { // invalid timestamps in these rows are inferred too
 					if v == "" || v == "never" {
 						key := id
-						if flujoKeys[r.table] == "id" {
+						if flujotest.Keys[r.table] == "id" {
 							key = fmt.Sprint(next)
 						}
-						originals = append(originals, originalCell(r.table, key, next, k, "time-inferred", v))
+						originals = append(originals, flujotest.OriginalCell(r.table, key, next, k, "time-inferred", v))
 					}
 				}
 				continue
@@ -305,17 +369,23 @@ func TestInferredTimes(t *testing.T) {
 			for k, v := range r.given {
 				row[k] = v
 				if v == "" {
-					originals = append(originals, originalCell(table, id, int64(1000*(i+1)), k, "time-inferred", v))
+					originals = append(
+						originals,
+						flujotest.OriginalCell(table, id, int64(1000*(i+1)), k, "time-inferred", v),
+					)
 				}
 			}
 		}
 		row["rowid"], row[column] = int64(1000*(i+1)), w.cell
-		f.insert(table, row)
+		f.Insert(table, row)
 		key := id
-		if flujoKeys[table] == "id" {
+		if flujotest.Keys[table] == "id" {
 			key = fmt.Sprint(1000 * (i + 1))
 		}
-		originals = append(originals, originalCell(table, key, int64(1000*(i+1)), column, "time-inferred", w.cell))
+		originals = append(
+			originals,
+			flujotest.OriginalCell(table, key, int64(1000*(i+1)), column, "time-inferred", w.cell),
+		)
 		wantFound = append(wantFound, finding{
 			table:  table,
 			key:    key,
@@ -325,29 +395,29 @@ func TestInferredTimes(t *testing.T) {
 			note:   w.note,
 		})
 		queries = append(queries,
-			fmt.Sprintf("SELECT %s FROM flujo.%s WHERE %s::text = '%s'", column, table, flujoKeys[table], key))
+			fmt.Sprintf("SELECT %s FROM flujo.%s WHERE %s::text = '%s'", column, table, flujotest.Keys[table], key))
 	}
-	path := f.close()
+	path := f.Close()
 	written := time.Date(2026, 2, 3, 4, 5, 6, 789_000_000, time.UTC)
 	if err := os.Chtimes(path, written, written); err != nil {
 		t.Fatal(err)
 	}
 	url := pgtest.Database(t)
-	o := options(t, path, url)
+	o := flujotest.Options(t, path, url)
 	found := collectFindings(&o)
-	mustMigrate(t, o)
-	conn := connect(t, url)
-	run(t, conn, "SET TimeZone = 'UTC'")
+	flujotest.Migrate(t, o)
+	conn := flujotest.Connect(t, url)
+	flujotest.Exec(t, conn, "SET TimeZone = 'UTC'")
 	for i, w := range fallbacks {
 		want := "2026-01-" + w.want + " 00:00:00+00"
 		if w.want == "" {
 			want = "2026-02-03 04:05:06.789+00"
 		}
-		if got := one(t, conn, queries[i]); got != want {
+		if got := flujotest.One(t, conn, queries[i]); got != want {
 			t.Errorf("case %d, %s %q: got %s, want %s", i, w.in, w.cell, got, want)
 		}
 	}
-	wantOriginalRows(t, conn, originals)
+	flujotest.WantOriginals(t, conn, originals)
 	got := asFindings(*found)
 	for _, want := range wantFound {
 		if !slices.Contains(got, want) {
@@ -357,7 +427,7 @@ func TestInferredTimes(t *testing.T) {
 	if len(got) != len(originals) {
 		t.Errorf("got %d findings, want %d", len(got), len(originals))
 	}
-	o = options(t, path, pgtest.Database(t))
+	o = flujotest.Options(t, path, pgtest.Database(t))
 	o.Strict = true
 	wantStrict(t, o, plural(len(originals), "cell"))
 }

@@ -7,8 +7,31 @@ import (
 	"strings"
 	"testing"
 
+	"flujo-port/internal/flujotest"
 	"flujo-port/internal/pgtest"
 )
+
+// stored returns a cell of a file as it is stored, and its storage class.
+func stored(t testing.TB, db *sql.DB, table, column string, rowid int64) (class string, content []byte) {
+	t.Helper()
+	var integer sql.NullInt64
+	var real sql.NullFloat64
+	query := fmt.Sprintf(`SELECT typeof(+%s), CAST(iif(typeof(+%[1]s) IN ('text', 'blob'), +%[1]s, NULL) AS BLOB),
+		iif(typeof(+%[1]s) = 'integer', +%[1]s, NULL), iif(typeof(+%[1]s) = 'real', +%[1]s, NULL) FROM %s
+			WHERE rowid = ?`, flujotest.Quoted(column), flujotest.Quoted(table))
+	if err := db.QueryRow(query, rowid).Scan(&class, &content, &integer, &real); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	switch {
+	case integer.Valid:
+		content = flujotest.OriginalBytes(integer.Int64)
+	case real.Valid:
+		content = flujotest.OriginalBytes(real.Float64)
+	case class != "null" && content == nil:
+		content = []byte{}
+	}
+	return class, content
+}
 
 // variant is a cell in its own row.
 type variant struct {
@@ -237,7 +260,7 @@ func nested(open, inside, end string, levels int) string {
 // booleans, and with an unmapped column.
 func driverTypesFormat() map[string]string {
 	all := map[string]string{}
-	for table, columns := range format06 {
+	for table, columns := range flujotest.Format06 {
 		columns = strings.ReplaceAll(columns, "created_at T", "created_at DATETIME")
 		columns = strings.ReplaceAll(columns, "updated_at T", "updated_at TIMESTAMP")
 		columns = strings.ReplaceAll(columns, "end_time T", "end_time DATE")
@@ -251,12 +274,12 @@ func driverTypesFormat() map[string]string {
 // in PostgreSQL.
 func writeLine(t *testing.T, l contractLine) (path string, keys []string) {
 	t.Helper()
-	f := newFile(t, driverTypesFormat())
+	f := flujotest.NewFile(t, driverTypesFormat())
 	keys = make([]string, len(l.variants))
 	for i, v := range l.variants {
 		table, column, _ := strings.Cut(v.in, ".")
 		run := fmt.Sprintf("run-%03d", i)
-		row := cells{}
+		row := flujotest.Cells{}
 		switch table {
 		case "steps", "spans", "evaluations":
 			row["id"], row["run_id"], keys[i] = int64(100+i), run, fmt.Sprint(100+i)
@@ -266,15 +289,15 @@ func writeLine(t *testing.T, l contractLine) (path string, keys []string) {
 			row["run_id"], row["rowid"], keys[i] = run, int64(100+i), run
 		}
 		if table != "runs" && table != "system_state" {
-			f.insert("runs", cells{"run_id": run})
+			f.Insert("runs", flujotest.Cells{"run_id": run})
 		}
 		if column == "run_id" || column == "key" {
 			keys[i] = v.want
 		}
 		row[column] = v.cell
-		f.insert(table, row)
+		f.Insert(table, row)
 	}
-	return f.close(), keys
+	return f.Close(), keys
 }
 
 // TestValuesContract tests, for each variant of each line of docs/values.md, the value in PostgreSQL, the original, the
@@ -287,18 +310,18 @@ func TestValuesContract(t *testing.T) {
 			path, keys := writeLine(t, l)
 			wantStored(t, path, l)
 			url := pgtest.Database(t)
-			o := options(t, path, url)
+			o := flujotest.Options(t, path, url)
 			found := collectFindings(&o)
-			result := mustMigrate(t, o)
-			conn := connect(t, url)
-			run(t, conn, "SET TimeZone = 'UTC'")
-			var wantOriginals []originalRow
+			result := flujotest.Migrate(t, o)
+			conn := flujotest.Connect(t, url)
+			flujotest.Exec(t, conn, "SET TimeZone = 'UTC'")
+			var wantOriginals []flujotest.Original
 			var wantFound []finding
 			for i, v := range l.variants {
 				table, column, _ := strings.Cut(v.in, ".")
 				if v.reason != "" {
 					wantOriginals = append(wantOriginals,
-						originalCell(table, keys[i], int64(100+i), column, v.reason, v.cell))
+						flujotest.OriginalCell(table, keys[i], int64(100+i), column, v.reason, v.cell))
 					wantFound = append(wantFound,
 						finding{table: table, key: keys[i], rowid: int64(100 + i), column: column, reason: v.reason})
 				}
@@ -311,11 +334,11 @@ func TestValuesContract(t *testing.T) {
 					key = "run_id"
 				}
 				query := fmt.Sprintf("SELECT %s FROM flujo.%s WHERE %s::text = $1", column, table, key)
-				if got := one(t, conn, query, keys[i]); got != v.want {
+				if got := flujotest.One(t, conn, query, keys[i]); got != v.want {
 					t.Errorf("%s %.60q: got %.200q, want %.200q", v.in, v.cell, got, v.want)
 				}
 			}
-			wantOriginalRows(t, conn, wantOriginals)
+			flujotest.WantOriginals(t, conn, wantOriginals)
 			wantReport(t, result, *found, wantFound)
 			if result.Originals != int64(len(wantOriginals)) || result.Refused {
 				t.Errorf("got %d originals and refused %v in the report, want %d and false", result.Originals,
@@ -342,7 +365,7 @@ func wantStored(t *testing.T, path string, l contractLine) {
 	for i, v := range l.variants {
 		table, column, _ := strings.Cut(v.in, ".")
 		class, content := stored(t, db, table, column, int64(100+i))
-		if class != classOf(v.cell) || string(content) != string(bytesOf(v.cell)) {
+		if class != flujotest.StorageClass(v.cell) || string(content) != string(flujotest.OriginalBytes(v.cell)) {
 			t.Fatalf("%s: got a %s %.60q in the file, want %.60q", v.in, class, content, v.cell)
 		}
 	}
@@ -353,16 +376,16 @@ func wantStored(t *testing.T, path string, l contractLine) {
 func wantDryRunAndStrict(t *testing.T, path string, changedCells int) {
 	t.Helper()
 	url := pgtest.Database(t)
-	o := options(t, path, url)
+	o := flujotest.Options(t, path, url)
 	o.DryRun = true
 	found := collectFindings(&o)
-	if result := mustMigrate(t, o); len(*found) != changedCells || result.Originals != int64(changedCells) ||
+	if result := flujotest.Migrate(t, o); len(*found) != changedCells || result.Originals != int64(changedCells) ||
 		result.Committed {
 		t.Errorf("got %d findings, %d originals and committed %v from the dry run, want %d changed cells", len(*found),
 			result.Originals, result.Committed, changedCells)
 	}
-	conn := connect(t, url)
-	if got := leftovers(t, conn); got != "" {
+	conn := flujotest.Connect(t, url)
+	if got := flujotest.Leftovers(t, conn); got != "" {
 		t.Errorf("the dry run left %s", got)
 	}
 	if changedCells == 0 {
@@ -374,7 +397,7 @@ func wantDryRunAndStrict(t *testing.T, path string, changedCells int) {
 	if len(*found) != changedCells {
 		t.Errorf("got %d findings with --strict, want %d", len(*found), changedCells)
 	}
-	if got := leftovers(t, conn); got != "" {
+	if got := flujotest.Leftovers(t, conn); got != "" {
 		t.Errorf("--strict left %s", got)
 	}
 }

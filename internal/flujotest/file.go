@@ -1,24 +1,22 @@
-package transfer_test
+package flujotest
 
 import (
 	"database/sql"
 	"fmt"
 	"maps"
-	"math"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
 
-// cells holds a row by column name. The type of a value (nil, int64, float64, string or []byte) determines its
+// Cells holds a row by column name. The type of a value (nil, int64, float64, string or []byte) determines its
 // storage class.
-type cells map[string]any
+type Cells map[string]any
 
-// format06 is the file format of Flujo 0.6. The letters are types: T is text, I integer, R real, K a text that is the
+// Format06 is the file format of Flujo 0.6. The letters are types: T is text, I integer, R real, K a text that is the
 // primary key, S an AUTOINCREMENT primary key.
-var format06 = map[string]string{
+var Format06 = map[string]string{
 	"runs": "run_id K, pipeline_id T, pipeline_name T, pipeline_version T, status T, created_at T, updated_at T, " +
 		"execution_time_ms I, memory_usage_mb R, total_steps I, error_message T, end_time T, total_cost R, " +
 		"final_context_blob T",
@@ -35,8 +33,8 @@ var format06 = map[string]string{
 	"system_state": "key K, value T, updated_at T",
 }
 
-// defaults holds, by table, the cells that every row of Flujo has.
-var defaults = map[string]cells{
+// Defaults holds, by table, the cells that every row of Flujo has.
+var Defaults = map[string]Cells{
 	"runs": {"run_id": "r", "pipeline_id": "p", "pipeline_name": "n", "pipeline_version": "1", "status": "completed",
 		"created_at": "2026-01-05T09:00:00+00:00", "updated_at": "2026-01-05T09:00:09+00:00"},
 	"workflow_state": {
@@ -63,17 +61,17 @@ var defaults = map[string]cells{
 	"system_state": {"key": "k", "value": "1", "updated_at": "2026-01-05T09:00:00+00:00"},
 }
 
-// testFile writes a SQLite file. Its columns have no declared types while rows are inserted, so that every value
-// keeps its storage class; close declares the types.
-type testFile struct {
+// File writes a SQLite file. Its columns have no declared types while rows are inserted, so that every value
+// keeps its storage class; Close declares the types.
+type File struct {
 	t      testing.TB
 	db     *sql.DB
 	path   string
 	format map[string]string
 }
 
-// newFile creates a file with the tables of a format.
-func newFile(t testing.TB, format map[string]string) *testFile {
+// NewFile creates a file with the tables of a format.
+func NewFile(t testing.TB, format map[string]string) *File {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "flujo_state.db")
 	db, err := sql.Open("sqlite", path+unsynced+"&_pragma=journal_mode(memory)")
@@ -82,9 +80,9 @@ func newFile(t testing.TB, format map[string]string) *testFile {
 	}
 	db.SetMaxOpenConns(1)
 	t.Cleanup(func() { db.Close() })
-	f := &testFile{t: t, db: db, path: path, format: format}
+	f := &File{t: t, db: db, path: path, format: format}
 	for _, table := range slices.Sorted(maps.Keys(format)) {
-		f.exec(declaration(table, format[table],
+		f.Exec(declaration(table, format[table],
 			map[string]string{"K": "PRIMARY KEY", "S": "INTEGER PRIMARY KEY AUTOINCREMENT"}))
 	}
 	return f
@@ -106,19 +104,20 @@ func declaration(table, columns string, types map[string]string) string {
 	return fmt.Sprintf("CREATE TABLE %s (%s)", table, strings.Join(parts, ", "))
 }
 
-func (f *testFile) exec(statement string, args ...any) {
+// Exec executes a statement.
+func (f *File) Exec(statement string, args ...any) {
 	f.t.Helper()
 	if _, err := f.db.Exec(statement, args...); err != nil {
 		f.t.Fatalf("%.200s: %v", statement, err)
 	}
 }
 
-// insert adds a row: the given cells, and the table's defaults for the other columns that the format has.
-func (f *testFile) insert(table string, given cells) {
+// Insert adds a row: the given cells, and the table's defaults for the other columns that the format has.
+func (f *File) Insert(table string, given Cells) {
 	f.t.Helper()
-	row := cells{}
-	for name, value := range defaults[table] {
-		if hasColumn(f.format[table], name) {
+	row := Cells{}
+	for name, value := range Defaults[table] {
+		if HasColumn(f.format[table], name) {
 			row[name] = value
 		}
 	}
@@ -128,23 +127,23 @@ func (f *testFile) insert(table string, given cells) {
 	for i, name := range names {
 		args[i] = row[name]
 	}
-	f.exec(
+	f.Exec(
 		fmt.Sprintf("INSERT INTO %s (%s) VALUES (?%s)", table, strings.Join(names, ", "),
 			strings.Repeat(", ?", len(names)-1)),
 		args...)
 }
 
-// hasColumn reports whether a list of columns has one of that name.
-func hasColumn(columns, name string) bool {
+// HasColumn reports whether a list of columns has one of that name.
+func HasColumn(columns, name string) bool {
 	return strings.HasPrefix(columns, name+" ") || strings.Contains(columns, ", "+name+" ")
 }
 
-// close declares the types of the columns without changing rows, closes the file and returns its path.
-func (f *testFile) close() string {
+// Close declares the types of the columns without changing rows, closes the file and returns its path.
+func (f *File) Close() string {
 	f.t.Helper()
-	f.exec("PRAGMA writable_schema = ON")
+	f.Exec("PRAGMA writable_schema = ON")
 	for table, columns := range f.format {
-		f.exec(
+		f.Exec(
 			"UPDATE sqlite_master SET sql = ? WHERE type = 'table' AND name = ?",
 			declaration(table, columns, map[string]string{
 				"T": "TEXT", "I": "INTEGER", "R": "REAL", "K": "TEXT PRIMARY KEY",
@@ -152,15 +151,15 @@ func (f *testFile) close() string {
 			table,
 		)
 	}
-	f.exec("PRAGMA writable_schema = RESET")
+	f.Exec("PRAGMA writable_schema = RESET")
 	if err := f.db.Close(); err != nil {
 		f.t.Fatal(err)
 	}
 	return f.path
 }
 
-// closeUntyped closes the file, leaves its columns without types and returns its path.
-func (f *testFile) closeUntyped() string {
+// CloseUntyped closes the file, leaves its columns without types and returns its path.
+func (f *File) CloseUntyped() string {
 	f.t.Helper()
 	if err := f.db.Close(); err != nil {
 		f.t.Fatal(err)
@@ -168,62 +167,54 @@ func (f *testFile) closeUntyped() string {
 	return f.path
 }
 
-// classOf returns the storage class of a value.
-func classOf(cell any) string {
-	switch cell.(type) {
-	case nil:
-		return "null"
-	case int64:
-		return "integer"
-	case float64:
-		return "real"
-	case string:
-		return "text"
-	case []byte:
-		return "blob"
-	}
-	panic(fmt.Sprintf("%T has no storage class in SQLite", cell))
-}
+// Quoted returns a name as a quoted SQL identifier.
+func Quoted(name string) string { return `"` + name + `"` }
 
-// bytesOf returns the bytes that flujo_port_originals stores for a cell; nil for NULL.
-func bytesOf(cell any) []byte {
-	switch v := cell.(type) {
-	case int64:
-		return []byte(strconv.FormatInt(v, 10))
-	case float64:
-		return strconv.AppendFloat(nil, v, 'g', -1, 64)
-	case string:
-		return []byte(v)
-	case []byte:
-		return v
-	}
-	return nil
-}
-
-// stored returns a cell of a file as it is stored, and its storage class.
-func stored(t testing.TB, db *sql.DB, table, column string, rowid int64) (class string, content []byte) {
+// FullFile writes a file with two rows in every table and returns its path.
+func FullFile(t testing.TB) string {
 	t.Helper()
-	var integer sql.NullInt64
-	var real sql.NullFloat64
-	query := fmt.Sprintf(`SELECT typeof(+%s), CAST(iif(typeof(+%[1]s) IN ('text', 'blob'), +%[1]s, NULL) AS BLOB),
-		iif(typeof(+%[1]s) = 'integer', +%[1]s, NULL), iif(typeof(+%[1]s) = 'real', +%[1]s, NULL) FROM %s
-			WHERE rowid = ?`, quoted(column), quoted(table))
-	if err := db.QueryRow(query, rowid).Scan(&class, &content, &integer, &real); err != nil {
-		t.Fatalf("%s: %v", query, err)
+	f := NewFile(t, Format06)
+	for i, key := range []string{"r", "q"} {
+		f.Insert("runs", Cells{
+			"run_id":            key,
+			"execution_time_ms": int64(10 + i),
+			"memory_usage_mb":   1.5,
+			"total_steps":       int64(2),
+			"error_message":     "none" + key,
+		})
+		f.Insert("workflow_state", Cells{
+			"run_id":             key,
+			"pipeline_context":   `{"a": {"b": [1.10, 2]}, "c": null}`,
+			"last_step_output":   `"x"`,
+			"step_history":       "[1]",
+			"total_steps":        int64(2),
+			"error_message":      "e",
+			"execution_time_ms":  int64(3),
+			"memory_usage_mb":    2.5,
+			"metadata":           `{"m": true}`,
+			"is_background_task": int64(i),
+			"parent_run_id":      "p",
+			"task_id":            "t",
+			"background_error":   "b",
+		})
+		f.Insert("steps", Cells{
+			"run_id":            key,
+			"output":            `{"n": 123456789012345678901234567890.12345678901234567890}`,
+			"raw_response":      `{"z": 1}`,
+			"cost_usd":          0.25,
+			"token_counts":      int64(7),
+			"execution_time_ms": int64(8),
+		})
+		f.Insert("spans", Cells{
+			"run_id":         key,
+			"span_id":        "s" + key,
+			"parent_span_id": "top",
+			"end_time":       1767603601.25,
+			"attributes":     `{"k": "v"}`,
+		})
+		f.Insert("traces", Cells{"run_id": key, "trace_data": `{"span_id": "a"}`})
+		f.Insert("evaluations", Cells{"run_id": key, "step_name": "s", "feedback": "fine", "metadata": `{"judge": 1}`})
+		f.Insert("system_state", Cells{"key": "k" + key, "value": `{"v": 1}`})
 	}
-	switch {
-	case integer.Valid:
-		content = bytesOf(integer.Int64)
-	case real.Valid:
-		content = bytesOf(real.Float64)
-	case class != "null" && content == nil:
-		content = []byte{}
-	}
-	return class, content
+	return f.Close()
 }
-
-// quoted returns a name as a quoted SQL identifier.
-func quoted(name string) string { return `"` + name + `"` }
-
-// sameFloat reports whether two floats have the same bits.
-func sameFloat(a, b float64) bool { return math.Float64bits(a) == math.Float64bits(b) }

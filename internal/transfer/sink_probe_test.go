@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/flujotest"
 	"flujo-port/internal/pgtest"
 )
 
@@ -25,8 +26,8 @@ func TestNextInsertIsTried(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			conn := connect(t, url)
-			run(t, conn, `CREATE FUNCTION public.damage() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+			conn := flujotest.Connect(t, url)
+			flujotest.Exec(t, conn, `CREATE FUNCTION public.damage() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
 				IF current_setting('damage.done', true) IS DISTINCT FROM 'yes' THEN
 					PERFORM set_config('damage.done', 'yes', true);
 					`+tc.damage+`;
@@ -34,25 +35,19 @@ func TestNextInsertIsTried(t *testing.T) {
 			END $$`,
 				"CREATE EVENT TRIGGER damage ON ddl_command_end WHEN TAG IN ('ALTER SEQUENCE') "+
 					"EXECUTE FUNCTION public.damage()")
-			wantError(t, options(t, fixture, url), clierr.Mismatch, tc.words...)
-			if got := one(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'flujo'"); got != "0" {
+			flujotest.WantError(t, flujotest.Options(t, flujotest.Fixture, url), clierr.Mismatch, tc.words...)
+			if got := flujotest.One(t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'flujo'"); got != "0" {
 				t.Error("the migration was committed")
 			}
 		})
 	}
 	url := pgtest.Database(t)
-	mustMigrate(t, options(t, fixture, url))
-	if got := one(t, connect(t, url), "SELECT count(*) FROM flujo.runs WHERE run_id LIKE '%probe%'"); got != "0" {
+	flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, url))
+	if got := flujotest.One(
+		t,
+		flujotest.Connect(t, url),
+		"SELECT count(*) FROM flujo.runs WHERE run_id LIKE '%probe%'",
+	); got != "0" {
 		t.Errorf("got %s rows of the trial, want 0", got)
 	}
-}
-
-// TestCutoverAddressOfOtherTables tests that the migration refuses a cutover address whose names resolve to tables in
-// another schema.
-func TestCutoverAddressOfOtherTables(t *testing.T) {
-	t.Parallel()
-	url := pgtest.Database(t)
-	mustInitialize(t, url, "")
-	run(t, connect(t, url), "SET allow_system_table_mods = on", "CREATE TABLE pg_catalog.runs (run_id text)")
-	wantError(t, options(t, fixture, url), clierr.Refused, `finds table "runs" in schema "pg_catalog", not in "flujo"`)
 }

@@ -1,0 +1,9 @@
+package transfer_test
+
+import (
+	"net/url"
+)
+
+// fileURI returns the path as a URI for SQLite. The folder of a fuzz target's
+// seed has a "#" in its name, where the path would end.
+func fileURI(path string) string { return "file:" + (&url.URL{Path: path}).EscapedPath() }
