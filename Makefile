@@ -70,11 +70,14 @@ test-slow: ensure-postgres ## run longer tests: more random cases and kills, siz
 	CGO_ENABLED=0 $(GO) test -tags slow -vet=off -count=1 -parallel $(PARALLEL) -timeout 30m \
 		./internal/transfer ./internal/mapping ./internal/jsonb ./cmd/flujo-port
 
+# The packages whose tests run the program's operations on a server.
+OPERATIONS = $(addprefix ./internal/,transfer load check)
+
 # The address has no password, no query and no database of its own.
 test-server: ensure-postgres ## run the tests of the program on a server that FLUJO_PORT_TEST_POSTGRES names
 	CGO_ENABLED=0 $(GO) run ./internal/pgtest/throwaway -- sh -c '\
 		FLUJO_PORT_TEST_POSTGRES="postgresql://$$PGUSER@$$PGHOST:$$PGPORT/postgres" \
-		CGO_ENABLED=0 $(GO) test -vet=off -count=1 -parallel $(PARALLEL) ./internal/transfer ./cmd/flujo-port'
+		CGO_ENABLED=0 $(GO) test -vet=off -count=1 -parallel $(PARALLEL) $(OPERATIONS) ./cmd/flujo-port'
 
 FUZZTIME ?= 30s
 

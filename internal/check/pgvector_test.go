@@ -1,4 +1,4 @@
-package transfer_test
+package check_test
 
 import (
 	"strings"
