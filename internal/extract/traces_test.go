@@ -1,4 +1,4 @@
-package transfer_test
+package extract_test
 
 import (
 	"database/sql"

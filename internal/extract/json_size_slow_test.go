@@ -1,6 +1,6 @@
 //go:build slow
 
-package transfer_test
+package extract_test
 
 import (
 	"strings"
