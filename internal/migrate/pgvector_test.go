@@ -1,4 +1,4 @@
-package transfer_test
+package migrate_test
 
 import (
 	"bytes"
