@@ -1,4 +1,4 @@
-package transfer_test
+package initialize_test
 
 import (
 	"context"
