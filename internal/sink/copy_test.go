@@ -1,4 +1,4 @@
-package transfer_test
+package sink_test
 
 import (
 	"context"
