@@ -1,4 +1,4 @@
-package transfer_test
+package postgres_test
 
 import (
 	"testing"
