@@ -1,4 +1,4 @@
-package transfer_test
+package merge_test
 
 import (
 	"context"
