@@ -71,7 +71,7 @@ test-slow: ensure-postgres ## run longer tests: more random cases and kills, siz
 		./internal/transfer ./internal/extract ./internal/migrate ./internal/merge ./internal/mapping ./internal/jsonb ./cmd/flujo-port
 
 # The packages whose tests run the program's operations on a server.
-OPERATIONS = $(addprefix ./internal/,transfer load check extract migrate initialize sink postgres receipt merge)
+OPERATIONS = $(addprefix ./internal/,transfer load check extract migrate initialize sink postgres receipt merge verify)
 
 # The address has no password, no query and no database of its own.
 test-server: ensure-postgres ## run the tests of the program on a server that FLUJO_PORT_TEST_POSTGRES names
