@@ -68,10 +68,10 @@ ensure-test-tools:
 # This selects packages, not names of tests, so that renamed tests still run.
 test-slow: ensure-postgres ## run longer tests: more random cases and kills, size limits of jsonb (some GB of memory)
 	CGO_ENABLED=0 $(GO) test -tags slow -vet=off -count=1 -parallel $(PARALLEL) -timeout 30m \
-		./internal/transfer ./internal/extract ./internal/migrate ./internal/merge ./internal/mapping ./internal/jsonb ./cmd/flujo-port
+		./internal/extract ./internal/migrate ./internal/merge ./internal/restore ./internal/mapping ./internal/jsonb ./cmd/flujo-port
 
 # The packages whose tests run the program's operations on a server.
-OPERATIONS = $(addprefix ./internal/,transfer load check extract migrate initialize sink postgres receipt merge verify)
+OPERATIONS = $(addprefix ./internal/,check extract initialize load merge migrate postgres receipt restore sink verify)
 
 # The address has no password, no query and no database of its own.
 test-server: ensure-postgres ## run the tests of the program on a server that FLUJO_PORT_TEST_POSTGRES names

@@ -1,4 +1,4 @@
-package transfer_test
+package restore_test
 
 import (
 	"context"
