@@ -68,7 +68,8 @@ ensure-test-tools:
 # This selects packages, not names of tests, so that renamed tests still run.
 test-slow: ensure-postgres ## run longer tests: more random cases and kills, size limits of jsonb (some GB of memory)
 	CGO_ENABLED=0 $(GO) test -tags slow -vet=off -count=1 -parallel $(PARALLEL) -timeout 30m \
-		./internal/extract ./internal/migrate ./internal/merge ./internal/restore ./internal/mapping ./internal/jsonb ./cmd/flujo-port
+		./internal/extract ./internal/jsonb ./internal/mapping ./internal/merge ./internal/migrate ./internal/restore \
+		./cmd/flujo-port
 
 # The packages whose tests run the program's operations on a server.
 OPERATIONS = $(addprefix ./internal/,check extract initialize load merge migrate postgres receipt restore sink verify)
