@@ -68,13 +68,17 @@ ensure-test-tools:
 # This selects packages, not names of tests, so that renamed tests still run.
 test-slow: ensure-postgres ## run longer tests: more random cases and kills, size limits of jsonb (some GB of memory)
 	CGO_ENABLED=0 $(GO) test -tags slow -vet=off -count=1 -parallel $(PARALLEL) -timeout 30m \
-		./internal/transfer ./internal/mapping ./internal/jsonb ./cmd/flujo-port
+		./internal/extract ./internal/jsonb ./internal/mapping ./internal/merge ./internal/migrate ./internal/restore \
+		./cmd/flujo-port
+
+# The packages whose tests run the program's operations on a server.
+OPERATIONS = $(addprefix ./internal/,check extract initialize load merge migrate postgres receipt restore sink verify)
 
 # The address has no password, no query and no database of its own.
 test-server: ensure-postgres ## run the tests of the program on a server that FLUJO_PORT_TEST_POSTGRES names
 	CGO_ENABLED=0 $(GO) run ./internal/pgtest/throwaway -- sh -c '\
 		FLUJO_PORT_TEST_POSTGRES="postgresql://$$PGUSER@$$PGHOST:$$PGPORT/postgres" \
-		CGO_ENABLED=0 $(GO) test -vet=off -count=1 -parallel $(PARALLEL) ./internal/transfer ./cmd/flujo-port'
+		CGO_ENABLED=0 $(GO) test -vet=off -count=1 -parallel $(PARALLEL) $(OPERATIONS) ./cmd/flujo-port'
 
 FUZZTIME ?= 30s
 

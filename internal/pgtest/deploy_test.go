@@ -77,13 +77,15 @@ func TestInitSQLGrantsTheOwner(t *testing.T) {
 	}
 }
 
-// The program carries no test server.
+// The program carries no test server and no helpers of tests.
 func TestProgramDoesNotImportPgtest(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "flujo-port/cmd/flujo-port/...").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
-	if slices.Contains(strings.Fields(string(out)), "flujo-port/internal/pgtest") {
-		t.Error("cmd/flujo-port imports internal/pgtest")
+	for _, name := range []string{"pgtest", "flujotest"} {
+		if slices.Contains(strings.Fields(string(out)), "flujo-port/internal/"+name) {
+			t.Errorf("cmd/flujo-port imports internal/%s", name)
+		}
 	}
 }

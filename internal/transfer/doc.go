@@ -1,3 +1,0 @@
-// Package transfer holds the tests of the operations until they are moved to their
-// packages.
-package transfer
