@@ -5,7 +5,7 @@ COMPOSE  = docker compose -f deploy/docker-compose.postgres.yml
 POSTGRES_PORT ?= 5432
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test format ensure-postgres ensure-test-tools init-flujo-schema setup-postgres clean
+.PHONY: help build demo test lint lint-systems format ensure-postgres ensure-test-tools init-flujo-schema setup-postgres clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-20s %s\n", $$1, $$2 }' Makefile
@@ -25,14 +25,26 @@ RACE = -race -gcflags='modernc.org/...=-race=false' -gcflags='crypto/...=-race=f
 # Tests spend half of their time waiting for a server.
 PARALLEL = $$(( $$(getconf _NPROCESSORS_ONLN) * 2 ))
 
-test: ensure-test-tools ## check formatting, run vet and staticcheck, and run the tests on a real server
+test: ensure-test-tools lint ## run lint, and the tests on a real server
+	CGO_ENABLED=1 $(GO) test $(RACE) -vet=off -count=1 -parallel $(PARALLEL) ./...
+
+lint: ## check formatting and go.mod, and run the checks of internal/lint and staticcheck
 	@unformatted=$$($(GO) tool golines $(FORMAT) -l .) || exit 1; \
 	if [ -n "$$unformatted" ]; then \
 		echo "these files are not formatted; run make format:" >&2; echo "$$unformatted" >&2; exit 1; \
 	fi
-	CGO_ENABLED=0 $(GO) vet -tags slow ./...
+	$(GO) mod verify
+	$(GO) mod tidy -diff
+	$(VET)
 	CGO_ENABLED=0 $(GO) tool staticcheck -tags slow ./...
-	CGO_ENABLED=1 $(GO) test $(RACE) -vet=off -count=1 -parallel $(PARALLEL) ./...
+
+# The tool itself is built for this system, whatever GOOS is.
+VET = vettool=$$(GOOS= CGO_ENABLED=0 $(GO) tool -n lint) && CGO_ENABLED=0 $(GO) vet -vettool="$$vettool" -tags slow ./...
+
+lint-systems: ## run the checks of internal/lint for Linux, macOS and Windows (minutes in the first run, then seconds)
+	@for system in linux darwin windows; do \
+		echo "vet for $$system"; (export GOOS=$$system; $(VET)) || exit 1; \
+	done
 
 FORMAT = -m 120 --base-formatter=gofmt
 
