@@ -72,8 +72,12 @@ func (m *Merge) text(w io.Writer) {
 		u.list(w, u.Tied, "kept in PostgreSQL; the state file's version differs but has the same time", u.FirstTied)
 	}
 	for _, r := range m.Renumbered {
-		fmt.Fprintf(w, "renumbered: %s of the state file in %s, whose ids belong to other rows in PostgreSQL; "+
-			"the first new id is %d\n", rows(r.Rows), r.Table, r.First)
+		belong := "ids belong to other rows"
+		if r.Rows == 1 {
+			belong = "id belongs to another row"
+		}
+		fmt.Fprintf(w, "renumbered: %s of the state file in %s, whose %s in PostgreSQL; the first new id is %d\n",
+			rows(r.Rows), r.Table, belong, r.First)
 	}
 	fmt.Fprintln(w)
 }

@@ -62,9 +62,9 @@ func (m *Migration) writeConversions(w io.Writer) {
 			n.Zone, humanize.Comma(n.Count), n.Column)
 	}
 	for _, r := range m.Rounded {
-		fmt.Fprintf(w, "rounded to real, the column's type in Flujo: %s values in %s, "+
+		fmt.Fprintf(w, "rounded to real, the column's type in Flujo: %s in %s, "+
 			"by at most %.1g of the value\n",
-			humanize.Comma(r.Count), r.Column, r.Largest)
+			plural(r.Count, "value"), r.Column, r.Largest)
 	}
 	if len(m.Ignored) > 0 {
 		fmt.Fprintf(w, "ignored tables, which are not Flujo's: %s\n", strings.Join(m.Ignored, ", "))
@@ -82,8 +82,11 @@ func writeMessages(w io.Writer, warnings, notes []string) {
 }
 
 // rows returns n as a number of rows: "1 row", "2,000 rows".
-func rows(n int64) string {
-	return humanize.Comma(n) + " " + english.PluralWord(int(n), "row", "")
+func rows(n int64) string { return plural(n, "row") }
+
+// plural returns n and a noun in its singular or plural.
+func plural(n int64, noun string) string {
+	return humanize.Comma(n) + " " + english.PluralWord(int(n), noun, "")
 }
 
 func (m *Migration) headline() string {
@@ -114,8 +117,7 @@ func (m *Migration) verified() string {
 func (s *Source) String() string {
 	wal := "no -wal"
 	if s.WAL {
-		frames := english.PluralWord(s.Frames, "frame", "")
-		wal = fmt.Sprintf("with a -wal of %s %s", humanize.Comma(int64(s.Frames)), frames)
+		wal = "with a -wal of " + plural(int64(s.Frames), "frame")
 	}
 	integrity := "quick_check ok"
 	if s.Integrity == "" {
@@ -200,8 +202,8 @@ func (m *Migration) writeOriginals(w io.Writer) {
 	if m.Merge != nil {
 		what = "new original values, of rows taken from the state file"
 	}
-	fmt.Fprintf(w, "%s: %s cells, byte for byte, in %s.flujo_port_originals\n",
-		what, humanize.Comma(m.Originals), m.Target.Schema)
+	fmt.Fprintf(w, "%s: %s, byte for byte, in %s.flujo_port_originals\n",
+		what, plural(m.Originals, "cell"), m.Target.Schema)
 }
 
 // unmappedColumn is the name of mapping.UnmappedColumn.

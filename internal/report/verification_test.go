@@ -1,0 +1,137 @@
+package report
+
+import (
+	"testing"
+	"time"
+)
+
+// comparisons returns the tables of a verification in which nothing differs.
+func comparisons() []Comparison {
+	return []Comparison{
+		{Name: "runs", InFile: 60, AtReceipt: 60, InPostgres: 60, Match: true, Digest: "1,2"},
+		{Name: "steps", InFile: 1213, AtReceipt: 1213, InPostgres: 1213, Match: true, Digest: "-3,4"},
+	}
+}
+
+func verification(verdict string) *Verification {
+	return &Verification{
+		Format: Format, Command: "verify", Version: "1.0.0", Started: started, Seconds: 0.312, Verdict: verdict,
+		Source: stateFile(), Target: target(),
+		Receipt: &ReceiptNote{
+			MigratedAt: time.Date(2026, 1, 4, 22, 15, 0, 0, time.UTC), Version: "0.9.0", Path: "/data/flujo_state.db",
+			SHA256: stateFile().SHA256, Verify: VerifyContent, SameBytes: true,
+		},
+		Tables: comparisons(), Warnings: []string{}, Notes: []string{},
+	}
+}
+
+func verifications() []golden {
+	checkpointed := verification(Equal)
+	checkpointed.Receipt.SameBytes = false
+
+	merge := verification(Merged)
+	merge.Receipt.Merged = true
+	merge.Tables[0].AtReceipt, merge.Tables[0].InPostgres, merge.Tables[0].AsMerged = 75, 75, true
+
+	drift := verification(Drift)
+	drift.Tables[1] = Comparison{
+		Name: "steps", InFile: 1213, AtReceipt: 1213, InPostgres: 2300, Added: 1088, Changed: 1, Deleted: 1,
+		Digest: "7,8",
+		First: []Difference{
+			{Table: "steps", Key: "7", Column: "status", Kind: CellDiffer, InFile: `"running"`,
+				InPostgres: `"completed"`, Since: true},
+			{Table: "steps", Key: "8", Kind: RowMissing, Since: true},
+			{Table: "steps", Key: "1214", Kind: RowExtra, Since: true},
+		},
+	}
+	counted := verification(Drift)
+	counted.Receipt.Verify = VerifyCounts
+	counted.Tables[0] = Comparison{Name: "runs", InFile: 60, AtReceipt: 60, InPostgres: 61, Added: 1, Digest: "7,8"}
+
+	copyMismatch := verification(CopyMismatch)
+	copyMismatch.Tables[0] = Comparison{
+		Name: "runs", InFile: 60, AtReceipt: 60, InPostgres: 60, Mismatched: 1, Digest: "7,8",
+		First: []Difference{
+			{Table: "runs", Key: "r1", Column: "status", Kind: CellDiffer, InFile: `"failed"`, InPostgres: `"done"`},
+		},
+	}
+	copyMismatch.Warnings = []string{"another process has the state file open"}
+	copyMismatch.Notes = []string{"traces was compared row by row, because its digests differ; all rows are equal"}
+
+	noReceipt := verification(Mismatch)
+	noReceipt.Receipt = nil
+	noReceipt.Tables = []Comparison{
+		{
+			Name: "runs", InFile: 60, InPostgres: 59, Mismatched: 1, Digest: "7,8",
+			First: []Difference{{Table: "runs", Key: "r1", Kind: RowMissing}},
+		},
+		{Name: "steps", InFile: 1213, TableMissing: true, Mismatched: 1213},
+	}
+
+	source := verification(SourceMismatch)
+	source.Receipt.SameBytes = false
+	source.Tables[0] = Comparison{Name: "runs", InFile: 61, AtReceipt: 60, InPostgres: 60, SourceMismatch: true}
+
+	list := ListOf("differences", func(yield func(Difference) error) error {
+		for _, d := range drift.Tables[1].First {
+			if err := yield(d); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return []golden{
+		{name: "verification-equal", report: verification(Equal)},
+		{name: "verification-equal-after-checkpoint", report: checkpointed},
+		{name: "verification-merged", report: merge},
+		{name: "verification-drift", report: drift, lists: []List{list}},
+		{name: "verification-drift-counts", report: counted},
+		{name: "verification-copy-mismatch", report: copyMismatch},
+		{name: "verification-mismatch", report: noReceipt},
+		{name: "verification-source-mismatch", report: source},
+	}
+}
+
+func TestComparisonCount(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name       string
+		difference Difference
+		want       Comparison
+	}{
+		{"missing", Difference{Kind: RowMissing}, Comparison{Mismatched: 1}},
+		{"extra", Difference{Kind: RowExtra}, Comparison{Mismatched: 1}},
+		{"differs", Difference{Kind: CellDiffer}, Comparison{Mismatched: 1}},
+		{"missing since", Difference{Kind: RowMissing, Since: true}, Comparison{Deleted: 1}},
+		{"extra since", Difference{Kind: RowExtra, Since: true}, Comparison{Added: 1}},
+		{"differs since", Difference{Kind: CellDiffer, Since: true}, Comparison{Changed: 1}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			var got Comparison
+			got.Count(tc.difference)
+			if got.Mismatched != tc.want.Mismatched || got.Deleted != tc.want.Deleted ||
+				got.Added != tc.want.Added || got.Changed != tc.want.Changed {
+				t.Errorf("got %+v, want %+v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestDifferenceString(t *testing.T) {
+	t.Parallel()
+	for want, d := range map[string]Difference{
+		`runs "r\n1" is not in PostgreSQL`:                   {Table: "runs", Key: "r\n1", Kind: RowMissing},
+		`runs "" is in PostgreSQL but not in the state file`: {Table: "runs", Kind: RowExtra},
+		`steps "7", column output: the state file has 1, PostgreSQL has NULL`: {
+			Table: "steps", Key: "7", Column: "output", Kind: CellDiffer, InFile: "1", InPostgres: "NULL",
+		},
+		`steps "7": the state file has the row, PostgreSQL has another`: {
+			Table: "steps", Key: "7", Kind: CellDiffer, InFile: "the row", InPostgres: "another",
+		},
+	} {
+		if got := d.String(); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+}
