@@ -30,7 +30,7 @@ var layers = [][]string{
 }
 
 // development lists the folders with packages that the program never imports.
-var development = []string{"internal/bench", "internal/pgtest", "internal/flujotest"}
+var development = []string{"internal/bench", "internal/flujotest", "internal/lint", "internal/pgtest"}
 
 // withoutDrivers lists packages that import no package of other modules, except for those named.
 var withoutDrivers = map[string][]string{

@@ -40,6 +40,9 @@ func TestDeriveTracesOfFixture(t *testing.T) {
 		}
 		ids = append(ids, id)
 	}
+	if runs.Err() != nil {
+		t.Fatal(runs.Err())
+	}
 	if len(ids) != 60 {
 		t.Fatalf("got %d runs with spans, want 60", len(ids))
 	}
@@ -95,6 +98,9 @@ func treeOf(t *testing.T, db *sql.DB, run string) any {
 		}
 		byID[id] = node
 		order = append(order, id)
+	}
+	if rows.Err() != nil {
+		t.Fatal(rows.Err())
 	}
 	var root any
 	for i := len(order) - 1; i >= 0; i-- {

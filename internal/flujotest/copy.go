@@ -22,8 +22,8 @@ func Copy(t testing.TB, path string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer to.Close()
-	if _, err := io.Copy(to, from); err != nil {
+	_, err = io.Copy(to, from)
+	if err := errors.Join(err, to.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return name

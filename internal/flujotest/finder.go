@@ -81,6 +81,9 @@ func (f *Finder) Find(t *testing.T, db *sql.DB, table string) (cells int) {
 			f.findCell(t, table, key, rowid, name, row[i+1], got)
 		}
 	}
+	if rows.Err() != nil {
+		t.Fatal(rows.Err())
+	}
 	if n != len(have) && table != "traces" && table != "runs" { // traces and runs also have derived rows
 		t.Errorf("%s: got %d rows in PostgreSQL, want %d as in the file", table, len(have), n)
 	}
@@ -170,6 +173,9 @@ func columnsOf(t testing.TB, db *sql.DB, table string) (names []string) {
 			t.Fatal(err)
 		}
 		names = append(names, name)
+	}
+	if rows.Err() != nil {
+		t.Fatal(rows.Err())
 	}
 	return names
 }

@@ -98,6 +98,9 @@ func compareTable(t *testing.T, db *sql.DB, conn *pgx.Conn, table string, column
 			}
 		}
 	}
+	if file.Err() != nil {
+		t.Fatal(file.Err())
+	}
 	if n != len(have) {
 		t.Errorf("%s: got %d rows in PostgreSQL, want %d as in the file", table, len(have), n)
 	}

@@ -467,6 +467,9 @@ func memoriesOf(t testing.TB, path string) (all []flujotest.Memory) {
 		}
 		all = append(all, m)
 	}
+	if rows.Err() != nil {
+		t.Fatal(rows.Err())
+	}
 	return all
 }
 

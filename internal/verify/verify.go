@@ -125,7 +125,7 @@ func readBoth(
 	defer hash.Stop()
 	readCtx, cancel := context.WithCancel(ctx)
 	digests := startDigester(readCtx, stored, cancel)
-	defer func() { cancel(); digests.wait() }()
+	defer func() { cancel(); <-digests.done }()
 	result, err := file.Run(readCtx, extract.Discard{})
 	if err != nil && readCtx.Err() == nil {
 		return nil, err
