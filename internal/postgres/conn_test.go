@@ -23,6 +23,7 @@ func TestSettings(t *testing.T) {
 		{"row_security", "on", "off"},
 		{"client_min_messages", "log", "warning"},
 		{"datestyle", "German, DMY", "ISO, DMY"},
+		{"quote_all_identifiers", "on", "off"},
 	}
 	if one(t, owner, "current_setting('server_version_num')::int >= 170000") == "true" {
 		settings = append(settings, struct{ name, database, transaction string }{"transaction_timeout", "14s", "0"})
