@@ -37,7 +37,7 @@ var (
 	jsonFlag          = &cli.BoolFlag{Name: "json", Usage: "print the report as one JSON object"}
 	skipIntegrityFlag = &cli.BoolFlag{
 		Name:  "skip-integrity",
-		Usage: "skip PRAGMA quick_check",
+		Usage: "skip PRAGMA integrity_check",
 	}
 	quarantineFlag = &cli.BoolFlag{
 		Name:  "quarantine",

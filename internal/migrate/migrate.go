@@ -37,7 +37,7 @@ type Options struct {
 	ExactFloats     bool           // use double precision for columns that are real in Flujo
 	NaiveZone       *time.Location // zone of timestamps without one; nil means UTC, and the report counts them
 	Verify          string         // report.VerifyContent or VerifyCounts; "" means VerifyContent
-	SkipIntegrity   bool           // skip quick_check
+	SkipIntegrity   bool           // skip integrity_check
 
 	Replace bool // archive the rows in the schema, then replace them
 	Merge   bool // take each run, key and memory from the side that wrote it last; excludes Replace
@@ -95,9 +95,6 @@ func run(ctx context.Context, o Options) (*report.Migration, error) {
 		Format: report.Format, Command: "migrate", DryRun: o.DryRun, Verify: o.Verify,
 		Source: extract.Describe(snapshot, format), Warnings: []string{},
 	}
-	if result.Source.Integrity, err = extract.CheckIntegrity(ctx, snapshot, o.SkipIntegrity, o.OnProgress); err != nil {
-		return nil, err
-	}
 	tx, trial, err := connect(ctx, o)
 	if err != nil {
 		return nil, err
@@ -114,11 +111,16 @@ func run(ctx context.Context, o Options) (*report.Migration, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, err := copyRows(ctx, to, snapshot, o)
+	reading, integrity := startIntegrityCheck(ctx, snapshot, result, o)
+	defer integrity.Stop()
+	rows, err := copyRows(reading, to, snapshot, o)
 	if rows.loaded != nil {
 		describe(result, to, rows, o)
 	}
 	if err != nil {
+		if damage := integrity.Wait(); damage != nil {
+			return nil, damage
+		}
 		return refused(result, rows, err)
 	}
 	sequences, err := finishTables(ctx, to, snapshot, rows, o)
@@ -137,11 +139,30 @@ func run(ctx context.Context, o Options) (*report.Migration, error) {
 	if err != nil {
 		return refused(result, rows, err)
 	}
+	o.OnProgress.Start(progress.Integrity)
+	if err := integrity.Wait(); err != nil {
+		return nil, err
+	}
 	result.Replaced = describeArchive(to.archive)
 	if result.Source.SHA256, err = writeReceipt(ctx, to, snapshot, hash, rows, o); err != nil {
 		return nil, err
 	}
 	return finish(ctx, tx, snapshot, result, o)
+}
+
+// startIntegrityCheck starts the check of the file's integrity beside the load, unless it
+// is skipped. Its verdict comes before the commit.
+func startIntegrityCheck(
+	ctx context.Context,
+	snapshot *source.Snapshot,
+	result *report.Migration,
+	o Options,
+) (context.Context, *source.Integrity) {
+	if o.SkipIntegrity {
+		return ctx, nil
+	}
+	result.Source.Integrity = source.IntegrityCheck
+	return snapshot.StartIntegrityCheck(ctx)
 }
 
 // connect tries the cutover address and begins the transaction.

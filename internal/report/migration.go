@@ -124,7 +124,7 @@ type Source struct {
 	FileFormat string `json:"file_format"` // the versions of Flujo that write this file format
 	WAL        bool   `json:"wal"`         // the file has a -wal that is not empty
 	Frames     int    `json:"wal_frames"`  // frames of committed transactions in the -wal
-	// Integrity is the check that the file passed, "quick_check"; empty if it was
+	// Integrity is the check that the file passed, "integrity_check"; empty if it was
 	// skipped.
 	Integrity string `json:"integrity"`
 	SHA256    string `json:"sha256"` // of the file, in hex; empty if it was not computed
