@@ -106,6 +106,9 @@ func run(ctx context.Context, o Options) (*report.Migration, error) {
 		result.Warn("another process has the state file open, and what it writes from now on is not migrated: " +
 			"stop Flujo before the cutover")
 	}
+	if n := snapshot.Links(); n > 1 {
+		result.Warn("the state file has %d names (hard links); a -wal next to another name was not read", n)
+	}
 	o.OnProgress.Start(progress.Schema)
 	to, err := prepare(ctx, tx, trial, snapshot, format, o)
 	if err != nil {

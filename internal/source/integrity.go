@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
-	"math"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -102,15 +103,20 @@ func (s *Snapshot) CheckIntegrity(ctx context.Context) error {
 // fewFindings is the number of findings that an error names.
 const fewFindings = 3
 
-// damageQuery checks the table that the parameter names, or the whole file if it is a
-// number: the maximum number of findings. The first row holds all structural findings,
-// one in each line. The check ends there, since continuing may raise an error and lose
-// them.
-const damageQuery = `SELECT integrity_check FROM pragma_integrity_check(?)
-	WHERE integrity_check <> 'ok'
-	AND integrity_check NOT GLOB 'NULL value in *' AND integrity_check NOT GLOB 'non-[A-Z]* value in *'
-	AND integrity_check NOT GLOB 'NUMERIC value in *' AND integrity_check NOT GLOB 'TEXT value in *'
-	AND integrity_check NOT GLOB '* inverted index for FTS*' LIMIT 1`
+// maxFindings is the number of findings after which SQLite ends the check of the whole
+// file, by default 100. It counts what it says of values too.
+const maxFindings = 100_000_000
+
+// checkFile and checkTable are the checks of the whole file, and of the table that the parameter
+// names. The first row holds all structural findings, one in each line.
+var (
+	checkFile  = fmt.Sprintf("PRAGMA integrity_check(%d)", maxFindings)
+	checkTable = "SELECT integrity_check FROM pragma_integrity_check(?)"
+)
+
+// aboutValues matches what SQLite says of values that their column's declaration does
+// not allow, and of the index of a full-text search.
+var aboutValues = regexp.MustCompile(`^(NULL|NUMERIC|TEXT|non-[A-Z]+) value in | inverted index for FTS`)
 
 func (s *Snapshot) checkIntegrity(ctx context.Context) error {
 	findings, err := s.findings(ctx)
@@ -129,24 +135,47 @@ func (s *Snapshot) checkIntegrity(ctx context.Context) error {
 
 // findings returns what integrity_check says of the file, one finding in each line,
 // or "" if the file is intact.
-func (s *Snapshot) findings(ctx context.Context) (findings string, err error) {
-	add := func(row []sqlite.Value) { findings += string(row[0].Bytes) + "\n" }
-	// SQLite counts what it says of values too, and ends the check at the maximum, by
-	// default 100.
-	err = s.each(ctx, damageQuery, add, sqlite.IntegerValue(math.MaxInt32))
+func (s *Snapshot) findings(ctx context.Context) (string, error) {
+	findings, err := s.firstDamage(ctx, checkFile)
 	if !isOf(err, sqlite3.SQLITE_ERROR) {
-		return strings.TrimSpace(findings), err
+		return findings, err
 	}
 	// A table that is not Flujo's may need a function or a collation that only
 	// its own program registers. Then each table is checked separately, and such
 	// a table is skipped.
+	var all []string
 	for _, table := range slices.Sorted(maps.Keys(s.tables)) {
-		err := s.each(ctx, damageQuery, add, sqlite.TextValue(table))
+		findings, err := s.firstDamage(ctx, checkTable, sqlite.TextValue(table))
 		if err != nil && !isOf(err, sqlite3.SQLITE_ERROR) {
 			return "", err
 		}
+		if findings != "" {
+			all = append(all, findings)
+		}
 	}
-	return strings.TrimSpace(findings), nil
+	return strings.Join(all, "\n"), nil
+}
+
+// firstDamage returns the first row of a check that is about damage, or "". The check
+// ends there, since continuing may raise an error and lose the row.
+func (s *Snapshot) firstDamage(ctx context.Context, query string, args ...sqlite.Value) (string, error) {
+	rows, err := s.query(ctx, query, args...)
+	if err != nil {
+		return "", err
+	}
+	defer rows.Close()
+	for {
+		row, err := rows.Next()
+		if err == io.EOF {
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+		if line := strings.TrimSpace(string(row[0].Bytes)); line != "ok" && !aboutValues.MatchString(line) {
+			return line, nil
+		}
+	}
 }
 
 // isOf reports whether err is an error of SQLite with the given primary code.
