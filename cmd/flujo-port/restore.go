@@ -105,7 +105,7 @@ func namedFile(c *cli.Context, flag string) (string, error) {
 	if value == "" {
 		return "", nil
 	}
-	if mayContainPassword(value) {
+	if isConnectionString(value) {
 		return "", usagef("--%s must be a file, but looks like a connection string", flag)
 	}
 	here, err := os.Getwd()

@@ -81,7 +81,7 @@ func (e *env) sqlitePath(c *cli.Context) (string, error) {
 		if given.value == "" {
 			continue
 		}
-		if mayContainPassword(given.value) {
+		if isConnectionString(given.value) {
 			return "", usagef("%s must be a file, but looks like a connection string", given.name)
 		}
 		path, err := stateuri.SQLitePath(given.value, here)
@@ -224,12 +224,12 @@ func schemaName(c *cli.Context) (string, error) {
 	switch {
 	case name == "":
 		return "", usagef("--schema is empty")
-	case mayContainPassword(name):
+	case stateuri.MayContainPassword(name):
 		return "", usagef("--schema must be a name, but looks like a connection string")
 	case len(name) > 63:
-		return "", usagef("--schema %q is longer than 63 bytes, PostgreSQL's limit for names", name)
+		return "", usagef("--schema is longer than 63 bytes, PostgreSQL's limit for names")
 	case strings.HasPrefix(name, "pg_") || name == "information_schema":
-		return "", usagef("--schema %q is reserved by PostgreSQL", name)
+		return "", usagef("--schema is reserved by PostgreSQL: pg_… and information_schema")
 	}
 	return name, nil
 }
