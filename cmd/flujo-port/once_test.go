@@ -31,7 +31,10 @@ func TestRepeatedFlags(t *testing.T) {
 	} {
 		stdout, stderr, code := p.run(t, strings.Fields(c.args)...)
 		if want := "flujo-port: " + c.flag + " may be given only once"; code != 2 || stdout != "" ||
-			strings.Contains(stderr, want) == (c.flag == "") || strings.Contains(stderr, "only once") == (c.flag == "") {
+			strings.Contains(
+				stderr,
+				want,
+			) == (c.flag == "") || strings.Contains(stderr, "only once") == (c.flag == "") {
 			t.Errorf("%s: exit %d: %s%s", c.args, code, stdout, stderr)
 		}
 	}

@@ -70,6 +70,7 @@ func (e *env) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	e.noteAside(target)
 	s, err := e.begin(c)
 	if err != nil {
 		return err

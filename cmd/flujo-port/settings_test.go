@@ -400,3 +400,42 @@ func TestProgress(t *testing.T) {
 		}
 	}
 }
+
+// TestParametersOfTheAddress runs commands with addresses that have parameters for
+// other clients, and misspelt ones.
+func TestParametersOfTheAddress(t *testing.T) {
+	t.Parallel()
+	url, file := pgtest.Database(t), absolute(t, fixture)
+	p := newProgram(t)
+	with := func(parameters string) string {
+		for pair := range strings.SplitSeq(parameters, "&") {
+			name, value, _ := strings.Cut(pair, "=")
+			url = pgtest.WithParameter(t, url, name, value)
+		}
+		return url
+	}
+	prisma := with("schema=public&pgbouncer=true&connection_limit=1&keepalives=1")
+	stdout, stderr, code := p.run(t, "migrate", "--postgres", prisma, "--sqlite", file, "--without-pgvector")
+	if code != 0 || !strings.Contains(stdout, "connection_limit, keepalives, pgbouncer, schema removed") ||
+		!strings.Contains(stdout, "--schema decides (flujo)") {
+		t.Errorf("migrate: exit %d: %s%s", code, stdout, stderr)
+	}
+	for _, args := range [][]string{{"verify", "--sqlite", file}, {"check", "--sqlite", file, "--without-pgvector"},
+		{"restore", "--sqlite", "new.db"}} {
+		_, stderr, _ := p.run(t, append(args, "--postgres", prisma)...)
+		if !strings.Contains(stderr, "no effect: connection_limit, keepalives, pgbouncer, schema; --schema") {
+			t.Errorf("%v: %s", args, stderr)
+		}
+	}
+	for _, args := range [][]string{{"verify", "--sqlite", file}, {"check", "--sqlite", file}, {"init"},
+		{"migrate", "--sqlite", file}, {"restore", "--sqlite", "other.db"}, {"uri", "cutover"}} {
+		stdout, stderr, code := p.run(t, append(args, "--postgres", "postgresql://u:hunter2@h/db?sslmod=require")...)
+		if code != 2 || stdout != "" || strings.Contains(stderr, "run again") || strings.Contains(stderr, "hunter2") ||
+			!strings.Contains(
+				stderr,
+				"--postgres: the address has an unknown parameter sslmod: did you mean sslmode?",
+			) {
+			t.Errorf("%v: exit %d: %s%s", args, code, stdout, stderr)
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -25,7 +26,7 @@ import (
 const applicationName = "flujo-port"
 
 // Config parses a connection string: a URL, or "" if the PG* variables hold all
-// settings. Several hosts are refused: a migration goes to one primary. The
+// settings. Parameters for other clients are dropped, also those of a service. Several hosts are refused: a migration goes to one primary. The
 // error is a clierr.Usage and never contains any part of the string, which may
 // hold a password.
 func Config(conn string) (*pgx.ConnConfig, error) {
@@ -41,6 +42,7 @@ func Config(conn string) (*pgx.ConnConfig, error) {
 		if err := checkNames(config); err != nil {
 			return nil, err
 		}
+		maps.DeleteFunc(config.RuntimeParams, func(name, _ string) bool { return stateuri.IsClientParameter(name) })
 		return config, nil
 	}
 	if path, ok := errors.AsType[*fs.PathError](err); ok {
