@@ -20,7 +20,7 @@ func checkEnvFile(path string) error {
 	if path == "" {
 		return nil
 	}
-	if mayContainPassword(path) {
+	if isConnectionString(path) {
 		return usagef("--env-file must be a path, but looks like a connection string")
 	}
 	content, err := os.ReadFile(path)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"flujo-port/internal/initialize"
+	"flujo-port/internal/stateuri"
 
 	"github.com/urfave/cli/v2"
 )
@@ -27,7 +28,7 @@ func (e *env) init(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	if mayContainPassword(c.String("grant-to")) {
+	if stateuri.MayContainPassword(c.String("grant-to")) {
 		return usagef("--grant-to must be a role, but looks like a connection string")
 	}
 	target, err := e.databaseTarget(c)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"flujo-port/internal/clierr"
@@ -81,7 +82,7 @@ func (e *env) sqlitePath(c *cli.Context) (string, error) {
 		if given.value == "" {
 			continue
 		}
-		if mayContainPassword(given.value) {
+		if isConnectionString(given.value) {
 			return "", usagef("%s must be a file, but looks like a connection string", given.name)
 		}
 		path, err := stateuri.SQLitePath(given.value, here)
@@ -168,7 +169,8 @@ func (e *env) namesDatabase(c *cli.Context) bool {
 
 // databaseTarget is the database to connect to.
 type databaseTarget struct {
-	url     string // to connect to; "" if only PG* variables name the database
+	url     string   // to connect to; "" if only PG* variables name the database
+	aside   []string // parameters of url that have no effect on the connection
 	known   stateuri.Known
 	schema  string
 	address stateuri.Address // for Flujo
@@ -190,22 +192,54 @@ func (e *env) databaseTarget(c *cli.Context) (*databaseTarget, error) {
 		return nil, err
 	}
 	p := &databaseTarget{schema: schema}
-	if p.url, err = stateuri.PostgresURL(given); err != nil {
-		return nil, &clierr.Error{
-			Kind:    clierr.Usage,
-			Message: fmt.Sprintf("%s: %v", name, err),
-			Hint: "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, " +
-				"with @ : / % & in the password percent-encoded",
-		}
+	if p.url, p.aside, err = stateuri.PostgresURL(given); err != nil {
+		return nil, addressError(name, err)
 	}
 	if p.known, err = known(p.url); err != nil {
 		return nil, err
 	}
 	p.known.SSLMode = e.getenv("PGSSLMODE")
 	if p.address, p.notes, err = stateuri.Cutover(given, p.known, schema); err != nil {
-		return nil, usagef("%s: %v", name, err)
+		return nil, addressError(name, err)
+	}
+	if slices.ContainsFunc(p.aside, namesSchema) {
+		p.notes = append(p.notes, fmt.Sprintf("the address names a schema, as Prisma and JDBC do; "+
+			"it is not used: --schema decides (%s)", schema))
 	}
 	return p, nil
+}
+
+// namesSchema reports whether a parameter of other clients names a schema.
+func namesSchema(parameter string) bool {
+	return parameter == "schema" || strings.EqualFold(parameter, "currentSchema")
+}
+
+// noteAside prints a note on the parameters of the address that have no effect.
+func (e *env) noteAside(p *databaseTarget) {
+	if len(p.aside) == 0 {
+		return
+	}
+	suffix := ""
+	if slices.ContainsFunc(p.aside, namesSchema) {
+		suffix = "; --schema names the schema (" + p.schema + ")"
+	}
+	fmt.Fprintf(
+		e.stderr,
+		"flujo-port: note: parameters of the address that are for other clients have no effect: %s%s\n",
+		strings.Join(p.aside, ", "),
+		suffix,
+	)
+}
+
+// addressError returns a usage error for the value of the variable or flag called name.
+func addressError(name string, err error) error {
+	e := &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf("%s: %v", name, err)}
+	if errors.Is(err, stateuri.ErrMalformed) || errors.Is(err, stateuri.ErrNotPostgres) ||
+		errors.Is(err, stateuri.ErrUnsupported) {
+		e.Hint = "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, " +
+			"with @ : / % & in the password percent-encoded"
+	}
+	return e
 }
 
 // known returns the connection settings of url, completed from the environment.
@@ -224,12 +258,12 @@ func schemaName(c *cli.Context) (string, error) {
 	switch {
 	case name == "":
 		return "", usagef("--schema is empty")
-	case mayContainPassword(name):
+	case stateuri.MayContainPassword(name):
 		return "", usagef("--schema must be a name, but looks like a connection string")
 	case len(name) > 63:
-		return "", usagef("--schema %q is longer than 63 bytes, PostgreSQL's limit for names", name)
+		return "", usagef("--schema is longer than 63 bytes, PostgreSQL's limit for names")
 	case strings.HasPrefix(name, "pg_") || name == "information_schema":
-		return "", usagef("--schema %q is reserved by PostgreSQL", name)
+		return "", usagef("--schema is reserved by PostgreSQL: pg_… and information_schema")
 	}
 	return name, nil
 }

@@ -20,7 +20,7 @@ func (e *env) uriCommand() *cli.Command {
 			if !c.Args().Present() {
 				return usagef("uri requires a subcommand: cutover or rollback")
 			}
-			return usagef("unknown subcommand %q of uri; use cutover or rollback", c.Args().First())
+			return unknownCommand("subcommand of uri", c.Args().First(), c.Command.Subcommands)
 		},
 		Subcommands: []*cli.Command{
 			{
@@ -30,14 +30,14 @@ func (e *env) uriCommand() *cli.Command {
 					"--postgres is set. If DATABASE_URL names SQLite, the address of the state\n" +
 					"file is printed.",
 				Flags:        []cli.Flag{postgresFlag, sqliteFlag, schemaFlag, revealFlag},
-				OnUsageError: usageError,
+				OnUsageError: e.usageError,
 				Action:       e.uriCutover,
 			},
 			{
 				Name:         "rollback",
 				Usage:        "print the address of the state file",
 				Flags:        []cli.Flag{sqliteFlag, revealFlag},
-				OnUsageError: usageError,
+				OnUsageError: e.usageError,
 				Action:       e.uriRollback,
 			},
 		},

@@ -9,10 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/stateuri"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -23,7 +26,7 @@ import (
 const applicationName = "flujo-port"
 
 // Config parses a connection string: a URL, or "" if the PG* variables hold all
-// settings. Several hosts are refused: a migration goes to one primary. The
+// settings. Parameters for other clients are dropped, also those of a service. Several hosts are refused: a migration goes to one primary. The
 // error is a clierr.Usage and never contains any part of the string, which may
 // hold a password.
 func Config(conn string) (*pgx.ConnConfig, error) {
@@ -36,6 +39,10 @@ func Config(conn string) (*pgx.ConnConfig, error) {
 		}
 	}
 	if err == nil {
+		if err := checkNames(config); err != nil {
+			return nil, err
+		}
+		maps.DeleteFunc(config.RuntimeParams, func(name, _ string) bool { return stateuri.IsClientParameter(name) })
 		return config, nil
 	}
 	if path, ok := errors.AsType[*fs.PathError](err); ok {
@@ -60,6 +67,31 @@ func Config(conn string) (*pgx.ConnConfig, error) {
 		Hint: "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, " +
 			"with @ : / % # in the password percent-encoded",
 	}
+}
+
+// checkNames returns a clierr.Usage if a whole address, or credentials, are in the place
+// of a name, as in PGHOST=postgresql://… The names are printed, so a password must not
+// be in them.
+func checkNames(config *pgx.ConnConfig) error {
+	for _, p := range []struct{ name, value, variable string }{
+		{"host", config.Host, "PGHOST"}, {"user", config.User, "PGUSER"}, {"database", config.Database, "PGDATABASE"},
+	} {
+		if stateuri.MayContainPassword(p.value) {
+			return &clierr.Error{
+				Kind:    clierr.Usage,
+				Message: fmt.Sprintf("the name of the %s is an address (hidden, may contain a password)", p.name),
+				Hint:    fmt.Sprintf("check %s, the service file and the address", p.variable),
+			}
+		}
+	}
+	if strings.Contains(config.User, ":") && config.Password == "" {
+		return &clierr.Error{
+			Kind:    clierr.Usage,
+			Message: "the name of the user contains a colon (hidden, may contain a password)",
+			Hint:    "percent-encode user and password each on its own, and not the colon between them",
+		}
+	}
+	return nil
 }
 
 // hasSeveralHosts reports whether config would try another server if the first

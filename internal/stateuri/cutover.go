@@ -38,8 +38,8 @@ type Known struct {
 // Cutover of its own result, with the same known and schema, returns the same address.
 //
 // notes say what was added, changed or needs attention. They contain no password. The
-// errors are ErrNotSet, ErrMalformed, ErrUnsupported, ErrNotPostgres and ErrSchema;
-// they contain no part of databaseURL.
+// errors are ErrNotSet, ErrMalformed, ErrUnsupported, ErrParameter, ErrNotPostgres
+// and ErrSchema; of databaseURL they contain at most the name of an unknown parameter.
 func Cutover(databaseURL string, known Known, schema string) (a Address, notes []string, err error) {
 	setting, err := searchPath(schema)
 	if err != nil {
@@ -50,6 +50,9 @@ func Cutover(databaseURL string, known Known, schema string) (a Address, notes [
 		s, err = parse(databaseURL)
 	} else if known == (Known{}) {
 		err = ErrNotSet
+	}
+	if err == nil {
+		err = s.checkParameters()
 	}
 	if err != nil {
 		return Address{}, nil, err
@@ -158,17 +161,6 @@ func (s *settings) addTLS(known string) {
 	}
 }
 
-// clientOnly are parameters that other clients handle themselves.
-var clientOnly = strings.Fields(`
-	async_fallback channel_binding command_timeout connect_timeout connection_limit currentschema
-	default_query_exec_mode description_cache_capacity fallback_application_name gssdelegation gssencmode
-	hostaddr keepalives keepalives_count keepalives_idle keepalives_interval krbspn load_balance_hosts
-	max_protocol_version min_protocol_version pgbouncer pool_health_check_period pool_max_conn_idle_time
-	pool_max_conn_lifetime pool_max_conn_lifetime_jitter pool_max_conns pool_min_conns pool_min_idle_conns
-	pool_pre_ping pool_recycle pool_size pool_timeout prepared_statement_cache_size
-	prepared_statement_name_func require_auth requirepeer requiressl schema ssl sslcertmode sslcompression
-	sslcrldir sslsni statement_cache_capacity statement_cache_size tcp_user_timeout`)
-
 // removeClientOnly removes parameters that asyncpg does not know: it would send them
 // to the server, which rejects the connection. It also removes search_path.
 func (s *settings) removeClientOnly() {
@@ -184,12 +176,12 @@ func (s *settings) removeClientOnly() {
 		}
 	}
 	if len(removed) > 0 {
-		s.notef("%s removed: asyncpg would send it to the server, which rejects it", strings.Join(removed, ", "))
+		s.notef("%s removed: asyncpg does not know it and would send it to the server", strings.Join(removed, ", "))
 	}
 }
 
 // fileParameters are parameters whose values are files on the machine that connects.
-var fileParameters = strings.Fields("passfile service servicefile sslcert sslcrl sslkey sslrootcert")
+var fileParameters = strings.Fields("passfile sslcert sslcrl sslkey sslrootcert")
 
 // noteRequirements adds notes about what every machine needs to use the address.
 func (s *settings) noteRequirements() {
