@@ -89,6 +89,7 @@ func TestSecretsAreNotEchoed(t *testing.T) {
 		{url}, {"migrate", url}, {"uri", url}, {"uri", "cutover", url}, {"init", url},
 		{"migrate", "--schema", url}, {"migrate", "--dry-run=" + url}, {"migrate", "--sqlite", url},
 		{"migrate", "--sqlite", "host=h password=hunter2secret"}, {"init", "--grant-to", url},
+		{"init", "--owner", url}, {"init", "--grant-read", url},
 		{"migrate", "--env-file", url, "--sqlite", absolute(t, fixture)}, {"migrate", "--naive-timezone", url},
 		{"migrate", "--" + url},
 	} {

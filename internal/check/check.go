@@ -34,6 +34,7 @@ type Options struct {
 	Schema          string
 	Cutover         stateuri.Address
 	WithoutPGVector bool
+	NoMigrations    bool
 	Quarantine      bool
 	ExactFloats     bool
 	NaiveZone       *time.Location

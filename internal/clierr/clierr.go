@@ -53,7 +53,9 @@ const (
 	MigratedSchema        // name the schema and the database that were migrated to
 	OtherSchema           // migrate into another schema
 	SchemaHoldsRows       // verify, replace, merge, or migrate into another schema
-	GrantByInit           // have an owner grant privileges to the role Arg
+	OwnByInit             // have an administrator make the role Arg the owner of the tables
+	StartAsOwner          // the same, or start Flujo without its migrations
+	GrantReadByInit       // have an owner let the role Arg read the tables
 	WithoutPGVector       // work without pgvector
 	UsePGVector           // work with pgvector
 	Quarantine            // quarantine rejected rows
