@@ -15,7 +15,10 @@ var advices = map[clierr.Topic]string{
 	clierr.OtherSchema:    "or name another schema with --schema",
 	clierr.SchemaHoldsRows: "if it was migrated already, run verify; otherwise see --replace and --merge, " +
 		"or use another schema (--schema)",
-	clierr.GrantByInit:     "or have an owner run \"flujo-port init --grant-to %s\" first",
+	clierr.OwnByInit: "or have an administrator run \"flujo-port init --owner %s\" first",
+	clierr.StartAsOwner: "by having an administrator run \"flujo-port init --owner %s\", or, if it may not own them, " +
+		"start Flujo with FLUJO_AUTO_MIGRATE=false and set that here too",
+	clierr.GrantReadByInit: "or have the owner of the tables run \"flujo-port init --grant-read %s\"",
 	clierr.WithoutPGVector: "or use --without-pgvector: Flujo then starts and works, without memory indexing",
 	clierr.UsePGVector:     "and run without --without-pgvector",
 	clierr.Quarantine:      "or use --quarantine, which stores them in flujo_port_originals",
@@ -41,7 +44,7 @@ func withAdvice(hint string, a clierr.Advice) string {
 		return hint
 	case strings.HasPrefix(advice, "or "):
 		return hint + ", " + advice
-	case strings.HasPrefix(advice, "and "):
+	case strings.HasPrefix(advice, "and "), strings.HasPrefix(advice, "by "):
 		return hint + " " + advice
 	}
 	return hint + "; " + advice

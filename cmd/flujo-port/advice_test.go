@@ -69,8 +69,8 @@ func TestWithAdvice(t *testing.T) {
 	}{
 		{"", clierr.Advice{}, ""},
 		{"stop Flujo", clierr.Advice{}, "stop Flujo"},
-		{"grant them", clierr.Advice{Topic: clierr.GrantByInit, Arg: "app"},
-			`grant them, or have an owner run "flujo-port init --grant-to app" first`},
+		{"grant them", clierr.Advice{Topic: clierr.OwnByInit, Arg: "app"},
+			`grant them, or have an administrator run "flujo-port init --owner app" first`},
 		{"", clierr.Advice{Topic: clierr.OtherSchema}, "name another schema with --schema"},
 		{"install pgvector on the server", clierr.Advice{Topic: clierr.UsePGVector},
 			"install pgvector on the server and run without --without-pgvector"},

@@ -40,6 +40,7 @@ func (e *env) check(c *cli.Context) error {
 	o := check.Options{
 		SQLite:          path,
 		WithoutPGVector: c.Bool(withoutPGVectorFlag.Name),
+		NoMigrations:    e.startsWithoutMigrations(),
 		Quarantine:      c.Bool(quarantineFlag.Name),
 		ExactFloats:     c.Bool(exactFloatsFlag.Name),
 		NaiveZone:       zone,

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"flujo-port/internal/initialize"
 	"flujo-port/internal/stateuri"
 
@@ -12,11 +14,12 @@ func (e *env) initCommand() *cli.Command {
 		Name:  "init",
 		Usage: "create the schema and Flujo's tables without rows",
 		Description: "init can be repeated: it does not change objects that exist, and refuses\n" +
-			"tables that differ from Flujo's. A DBA can run it, so that an application\n" +
-			"role without the CREATE privilege can migrate.",
+			"tables that differ from Flujo's. An administrator can run it with --owner, so\n" +
+			"that an application role without the CREATE privilege can migrate, and Flujo\n" +
+			"can start as that role. What Flujo does at its start is then tried.",
 		Flags: []cli.Flag{
 			postgresFlag, schemaFlag,
-			&cli.StringFlag{Name: "grant-to", Usage: "grant `ROLE` the privileges that Flujo and migrate need"},
+			ownerFlag, grantToFlag, grantReadFlag,
 			withoutPGVectorFlag,
 			jsonFlag, revealFlag,
 		},
@@ -24,12 +27,36 @@ func (e *env) initCommand() *cli.Command {
 	}
 }
 
+var (
+	ownerFlag = &cli.StringFlag{
+		Name:  "owner",
+		Usage: "make `ROLE`, as which Flujo connects and migrate runs, the owner of the tables",
+	}
+	grantToFlag = &cli.StringFlag{
+		Name: "grant-to",
+		Usage: "grant `ROLE` the use of the tables without owning them: Flujo then starts only with " +
+			"FLUJO_AUTO_MIGRATE=false",
+	}
+	grantReadFlag = &cli.StringFlag{
+		Name:  "grant-read",
+		Usage: "grant `ROLE` what verify needs: to read the tables, and the receipts of a migration that ran",
+	}
+)
+
+// startsWithoutMigrations reports whether Flujo, started with this environment, creates
+// nothing and only looks for its tables.
+func (e *env) startsWithoutMigrations() bool {
+	return strings.EqualFold(e.getenv("FLUJO_AUTO_MIGRATE"), "false")
+}
+
 func (e *env) init(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	if stateuri.MayContainPassword(c.String("grant-to")) {
-		return usagef("--grant-to must be a role, but looks like a connection string")
+	for _, flag := range []*cli.StringFlag{ownerFlag, grantToFlag, grantReadFlag} {
+		if stateuri.MayContainPassword(c.String(flag.Name)) {
+			return usagef("--%s must be a role, but looks like a connection string", flag.Name)
+		}
 	}
 	target, err := e.databaseTarget(c)
 	if err != nil {
@@ -44,7 +71,10 @@ func (e *env) init(c *cli.Context) error {
 		Postgres:        target.url,
 		Schema:          target.schema,
 		WithoutPGVector: c.Bool(withoutPGVectorFlag.Name),
-		GrantTo:         c.String("grant-to"),
+		NoMigrations:    e.startsWithoutMigrations(),
+		Owner:           c.String(ownerFlag.Name),
+		GrantTo:         c.String(grantToFlag.Name),
+		GrantRead:       c.String(grantReadFlag.Name),
 	})
 	if err != nil {
 		return s.fail(err, "nothing was created")

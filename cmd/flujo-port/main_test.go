@@ -286,7 +286,7 @@ func TestBadInput(t *testing.T) {
 			"no/folder/x"}, 2, []string{"--env-file"}},
 		{"uri without a word", []string{"uri"}, 2, []string{"cutover or rollback"}},
 		{"uri of something else", []string{"uri", "sideways"}, 2, []string{"cutover, rollback"}},
-		{"init for nobody", []string{"init", "--postgres", url, "--without-pgvector", "--grant-to", "nobody at all"}, 2,
+		{"init for nobody", []string{"init", "--postgres", url, "--without-pgvector", "--owner", "nobody at all"}, 2,
 			[]string{"does not exist", "nothing was created"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -451,7 +451,7 @@ func TestInit(t *testing.T) {
 	role := pgtest.Role(t, url, "")
 	name := ask(t, role, "SELECT current_user")
 	p := newProgram(t, "FLUJO_PORT_POSTGRES="+url)
-	stdout, stderr, code := p.run(t, "init", "--without-pgvector", "--grant-to", name)
+	stdout, stderr, code := p.run(t, "init", "--without-pgvector", "--owner", name)
 	if code != 0 || !strings.Contains(stdout, "created  schema flujo, runs") || !strings.Contains(stdout, name) {
 		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 	}

@@ -99,6 +99,7 @@ func (e *env) migrate(c *cli.Context) error {
 		Cutover:         target.address,
 		DryRun:          c.Bool("dry-run"),
 		WithoutPGVector: c.Bool(withoutPGVectorFlag.Name),
+		NoMigrations:    e.startsWithoutMigrations(),
 		Strict:          c.Bool("strict"),
 		Quarantine:      c.Bool(quarantineFlag.Name),
 		ExactFloats:     c.Bool(exactFloatsFlag.Name),

@@ -34,6 +34,7 @@ type Options struct {
 	Schema          string
 	Cutover         stateuri.Address
 	WithoutPGVector bool
+	NoMigrations    bool
 	Quarantine      bool
 	ExactFloats     bool
 	NaiveZone       *time.Location
@@ -198,8 +199,12 @@ func (c *checker) file(ctx context.Context) (err error) {
 	c.ok("readable", "%s, %s", c.snapshot.Path(), humanize.IBytes(uint64(c.snapshot.Size())))
 	c.wal(c.snapshot)
 	if n := c.snapshot.Links(); n > 1 {
-		c.warning("hard links", "make sure that Flujo's state_uri names this one, and that no other has a -wal next to it",
-			"the file has %d names; a -wal next to another name is not read", n)
+		c.warning(
+			"hard links",
+			"make sure that Flujo's state_uri names this one, and that no other has a -wal next to it",
+			"the file has %d names; a -wal next to another name is not read",
+			n,
+		)
 	}
 	if c.snapshot.Locked() {
 		c.warning(

@@ -238,7 +238,7 @@ func TestCheckServer(t *testing.T) {
 			"privileges",
 			report.Error,
 			"lacks CREATE on database",
-			"advice grant-by-init",
+			"advice own-by-init",
 		)
 		wantChecked(t, result, "Flujo startup", report.Error, "lacks privileges")
 		wantChecked(t, result, "time", report.OK, "about") // measured with temporary tables

@@ -27,50 +27,64 @@ func (c *checker) tryMigration(ctx context.Context) error {
 		}
 		last, err := extract.LastID(ctx, c.snapshot, tm)
 		if err != nil {
-			return c.addError(ctx, "dry run", notRun, err)
+			return c.addError(ctx, dryRunLine, notRun, err)
 		}
 		next[tm.Table.Name] = min(max(last, 0), math.MaxInt64-1) + 1
 	}
 	tx, err := sink.Begin(ctx, c.options.Postgres, c.options.Schema, checkLockWait)
 	if err != nil {
-		return c.addError(ctx, "dry run", notRun, err)
+		return c.addError(ctx, dryRunLine, notRun, err)
 	}
 	defer tx.Rollback()
-	if err := c.dryRun(ctx, tx, next); err != nil {
+	schema, err := c.dryRun(ctx, tx, next)
+	if err != nil {
 		if tx.IsClosed() {
 			return err
 		}
-		return c.addError(ctx, "dry run", notRun, err)
+		return c.addError(ctx, dryRunLine, notRun, err)
 	}
-	c.ok("dry run", "a migration without rows was run in the schema and rolled back")
+	c.ok(dryRunLine, "a migration without rows was run in the schema and rolled back")
+	if !c.facts.reached {
+		return nil
+	}
+	if err := tx.TryStart(ctx, schema, "", c.facts.start); err != nil {
+		if tx.IsClosed() {
+			return err
+		}
+		return c.addError(ctx, startLine, notChecked, err)
+	}
+	c.facts.started = true
 	return nil
 }
+
+// dryRunLine is the name of the dry run's line.
+const dryRunLine = "dry run"
 
 // notRun is the text of a dry run that could not run.
 const notRun = "could not be run"
 
 // dryRun runs the steps of migrate.Run without rows. next has the next id of
 // each table with a serial column.
-func (c *checker) dryRun(ctx context.Context, tx *sink.Tx, next map[string]int64) error {
+func (c *checker) dryRun(ctx context.Context, tx *sink.Tx, next map[string]int64) (*sink.Schema, error) {
 	types := mapping.NewTypes(c.options.ExactFloats)
 	types.VectorSize = c.facts.vectorSize
 	schema, err := tx.Prepare(ctx, c.options.WithoutPGVector, types)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	full, err := tx.TablesWithRows(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(full) > 0 {
-		return &clierr.Error{
+		return nil, &clierr.Error{
 			Kind:    clierr.Refused,
 			Message: "another session wrote to the schema during the check: " + strings.Join(full, ", "),
 			Hint:    "stop the writer, and run check again",
 		}
 	}
 	if err := tx.Adapt(ctx, schema); err != nil {
-		return err
+		return nil, err
 	}
 	into := sink.Loader{Tx: tx, Schema: schema}
 	for _, table := range schema.Tables() {
@@ -79,32 +93,32 @@ func (c *checker) dryRun(ctx context.Context, tx *sink.Tx, next map[string]int64
 				continue
 			}
 			if err := into.Widen(ctx, &table, column.Name); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		if _, err := into.Copy(ctx, &table, noTuples{}); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if rows, cells := c.found.Findings.Count(); rows+cells > 0 {
 		if err := tx.EnsureOriginals(ctx, schema); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := tx.Finish(ctx, schema); err != nil {
-		return err
+		return nil, err
 	}
 	for _, table := range schema.Tables() {
 		if id := next[table.Name]; id > 0 {
 			if _, err := tx.SetSequence(ctx, &table, id, true); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
 	if err := tx.CheckConstraints(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	return receipt.Write(ctx, tx.Conn, &receipt.Receipt{})
+	return schema, receipt.Write(ctx, tx.Conn, &receipt.Receipt{})
 }
 
 // widened reports whether the file needs an integer column to be bigint.

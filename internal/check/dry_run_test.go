@@ -32,9 +32,11 @@ func createGranted(t testing.TB, statements ...string) (role, super string) {
 func wantCheckRefuses(t testing.TB, file, url, line string, words ...string) {
 	t.Helper()
 	o := flujotest.Options(t, file, url)
-	o.DryRun = true
+	o.DryRun, o.NoMigrations = true, true
 	flujotest.WantError(t, o, clierr.Refused)
-	wantLine(t, checkOptions(t, file, url), line, report.Error, words...)
+	c := checkOptions(t, file, url)
+	c.NoMigrations = true
+	wantLine(t, c, line, report.Error, words...)
 }
 
 // TestCheckDryRun tests that check tries, in the schema itself, what only the server knows, and leaves nothing behind.
@@ -226,7 +228,7 @@ func TestCheckContinuesAfterErrors(t *testing.T) {
 		"REVOKE SELECT ON pg_available_extensions FROM PUBLIC")
 	wantLine(t, checkOptions(t, flujotest.Fixture, role), "pgvector", report.Warning, "not used")
 	o := checkOptions(t, flujotest.Fixture, role)
-	o.WithoutPGVector = false
+	o.WithoutPGVector, o.NoMigrations = false, true
 	wantLine(t, o, "pgvector", report.Error, "permission denied for view pg_available_extensions")
 	wantLine(t, o, "Flujo startup", report.Warning, "pgvector")
 	wantLine(t, o, "time", report.OK)

@@ -12,6 +12,7 @@ import (
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
+	"flujo-port/internal/sink"
 
 	"github.com/dustin/go-humanize"
 )
@@ -28,6 +29,8 @@ type targetFacts struct {
 	extension   *postgres.Extension             // nil if unknown or not needed
 	reached     bool                            // the cutover address leads to the schema
 	vectorSize  int                             // of the file's vectors
+	start       sink.FlujoStart                 // how Flujo will start; set if reached
+	started     bool                            // what Flujo does at its start was tried and works
 }
 
 // survey checks the server and the schema. It closes its connection, since an
@@ -171,11 +174,14 @@ func (c *checker) tls(t postgres.TLS) {
 }
 
 func (c *checker) privileges(ctx context.Context) error {
-	lacking, err := c.conn.MissingPrivileges(ctx)
+	lacking, err := c.conn.MissingPrivileges(ctx, c.options.WithoutPGVector)
 	if err != nil {
 		return err
 	}
 	if len(lacking) == 0 {
+		if err := c.conn.CheckOwners(ctx); err != nil {
+			return err
+		}
 		c.ok("privileges", "role %q has the privileges that a migration needs", c.conn.Server.Role)
 		return nil
 	}
@@ -186,7 +192,7 @@ func (c *checker) privileges(ctx context.Context) error {
 		c.conn.Server.Role,
 		strings.Join(lacking, ", "),
 	)
-	c.advise(clierr.GrantByInit, c.conn.Server.Role)
+	c.advise(clierr.OwnByInit, c.conn.Server.Role)
 	return nil
 }
 
@@ -244,6 +250,12 @@ func (c *checker) target(ctx context.Context) error {
 	writes := !c.conn.Server.Standby && c.conn.Server.Encoding == "UTF8"
 	if c.found != nil && c.facts.empty && vector && writes && !c.conn.Server.Replica && !c.lacksPrivileges() {
 		if err := c.tryMigration(ctx); err != nil {
+			return err
+		}
+	}
+	if c.facts.reached && c.facts.empty && len(c.facts.have) > 0 && writes && !c.lacksPrivileges() &&
+		!c.hasLine(startLine) && !slices.Contains(c.unknown, dryRunLine) {
+		if err := c.tryStart(ctx); err != nil {
 			return err
 		}
 	}
@@ -395,9 +407,24 @@ func (c *checker) address(ctx context.Context) error {
 		return c.addError(ctx, "cutover address", notChecked, err)
 	}
 	c.facts.reached = true
+	c.facts.start = sink.FlujoStart{SearchPath: trial.SearchPath, NoMigrations: c.options.NoMigrations}
 	c.ok("cutover address", "its search_path is %s", trial.SearchPath)
 	return nil
 }
+
+// tryStart tries what Flujo does at its start with existing tables, by the cutover
+// address. Tables that do not exist are tried in the dry run.
+func (c *checker) tryStart(ctx context.Context) error {
+	err := sink.TryStartAt(ctx, c.options.Cutover.Reveal(), c.options.Schema, checkLockWait, c.facts.start)
+	if err != nil {
+		return c.addError(ctx, startLine, notChecked, err)
+	}
+	c.facts.started = true
+	return nil
+}
+
+// startLine is the name of the line that says whether Flujo will start.
+const startLine = "Flujo startup"
 
 // start adds whether Flujo will start on the schema.
 func (c *checker) start(vector bool) {
@@ -414,25 +441,43 @@ func (c *checker) start(vector bool) {
 	add(!c.facts.reached, "the cutover address does not lead to the schema")
 	add(c.lacksPrivileges(), "its role lacks privileges")
 	unknown := slices.DeleteFunc(slices.Clone(c.unknown), func(name string) bool {
-		return !slices.Contains([]string{"privileges", "schema", "pgvector", "dry run"}, name)
+		return !slices.Contains([]string{"privileges", "schema", "pgvector", dryRunLine}, name)
 	})
 	switch {
+	case c.hasLine(startLine): // the trial has failed
 	case len(against) > 0:
-		c.failure("Flujo startup", "see the lines above", "Flujo will not start: %s", strings.Join(against, ", "))
+		c.failure(startLine, "see the lines above", "Flujo will not start: %s", strings.Join(against, ", "))
 	case len(unknown) > 0:
 		c.warning(
-			"Flujo startup",
+			startLine,
 			"see the lines above",
 			"cannot be determined, because of %s",
 			strings.Join(unknown, ", "),
 		)
+	case !c.facts.started:
+		c.warning(
+			startLine,
+			"run check again with a state file and a schema that the lines above accept",
+			"what Flujo does at its start was not tried",
+		)
+	case c.options.NoMigrations:
+		c.ok(
+			startLine,
+			"Flujo will start with FLUJO_AUTO_MIGRATE=false, as it is set here: its role %q finds its tables",
+			c.conn.Server.Role,
+		)
 	default:
 		c.ok(
-			"Flujo startup",
-			"Flujo will start: its %d migrations will be recorded, and its role has the required privileges",
-			len(mapping.SchemaVersions),
+			startLine,
+			"Flujo will start: what it does at its start was tried as role %q and rolled back",
+			c.conn.Server.Role,
 		)
 	}
+}
+
+// hasLine reports whether there is a result of that name.
+func (c *checker) hasLine(name string) bool {
+	return slices.ContainsFunc(c.report.Results, func(l report.CheckResult) bool { return l.Name == name })
 }
 
 // lacksPrivileges reports whether the line on privileges is an error.

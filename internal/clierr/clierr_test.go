@@ -31,7 +31,7 @@ func TestErrorText(t *testing.T) {
 		},
 		{
 			"advice is not part of the text",
-			Error{Message: "no tables", Advice: Advice{Topic: GrantByInit, Arg: "app"}},
+			Error{Message: "no tables", Advice: Advice{Topic: OwnByInit, Arg: "app"}},
 			"no tables",
 		},
 	} {

@@ -273,7 +273,7 @@ func TestWidenWithoutOwnership(t *testing.T) {
 			flujotest.Initialize(t, url, name)
 			conn := flujotest.Connect(t, url)
 			o := flujotest.Options(t, c.path, role)
-			o.ExactFloats = c.exact
+			o.ExactFloats, o.NoMigrations = c.exact, true
 			flujotest.WantError(t, o, clierr.Refused, c.words...)
 			flujotest.WantTypes(t, conn, nil)
 			for table := range flujotest.Tables {

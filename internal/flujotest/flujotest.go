@@ -100,10 +100,20 @@ func ErrorText(err error) string {
 	return text
 }
 
-// Initialize creates Flujo's empty tables. It grants their use to the role grantTo, unless that is empty.
+// Initialize creates Flujo's empty tables. It grants their use, without owning them, to the role grantTo,
+// unless that is empty.
 func Initialize(t testing.TB, url, grantTo string) {
 	t.Helper()
 	o := initialize.Options{Postgres: url, Schema: Schema, WithoutPGVector: true, GrantTo: grantTo}
+	if _, err := initialize.Run(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// InitializeFor creates Flujo's empty tables with the role owner as their owner.
+func InitializeFor(t testing.TB, url, owner string) {
+	t.Helper()
+	o := initialize.Options{Postgres: url, Schema: Schema, WithoutPGVector: true, Owner: owner}
 	if _, err := initialize.Run(context.Background(), o); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package initialize
 
 import (
 	"context"
+	"fmt"
 
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
@@ -15,7 +16,10 @@ type Options struct {
 	Postgres        string // connection string; "" to use only the PG* variables
 	Schema          string
 	WithoutPGVector bool
-	GrantTo         string // role that is granted privileges; may be empty
+	Owner           string // role that becomes the owner; may be empty
+	GrantTo         string // role that is granted what Flujo needs without its migrations; may be empty
+	GrantRead       string // role that is granted what verify needs; may be empty
+	NoMigrations    bool   // Flujo will be started with FLUJO_AUTO_MIGRATE=false
 }
 
 // Run creates the schema and Flujo's tables if they do not exist, in one transaction,
@@ -53,19 +57,47 @@ func initialize(ctx context.Context, tx *sink.Tx, o Options) (*sink.Schema, erro
 	if err := tx.Finish(ctx, schema); err != nil {
 		return nil, err
 	}
-	if o.GrantTo != "" {
-		if err := tx.Grant(ctx, schema, o.GrantTo); err != nil {
+	for _, grant := range []struct {
+		role string
+		to   func(context.Context, *sink.Schema, string) error
+	}{{o.Owner, tx.SetOwner}, {o.GrantTo, tx.Grant}, {o.GrantRead, tx.GrantRead}} {
+		if grant.role == "" {
+			continue
+		}
+		if err := grant.to(ctx, schema, grant.role); err != nil {
 			return nil, err
 		}
 	}
+	if err := tryStart(ctx, tx, schema, o); err != nil {
+		return nil, err
+	}
 	return schema, ctx.Err()
+}
+
+// tryStart tries what Flujo does at its start, as the role that owns the tables or is
+// granted their use.
+func tryStart(ctx context.Context, tx *sink.Tx, schema *sink.Schema, o Options) error {
+	if o.Owner != "" {
+		return tx.TryStart(ctx, schema, o.Owner, sink.FlujoStart{NoMigrations: o.NoMigrations})
+	}
+	if o.GrantTo == "" {
+		return nil
+	}
+	if !o.NoMigrations {
+		schema.Notes = append(
+			schema.Notes,
+			fmt.Sprintf("role %q does not own the tables, so Flujo starts as that role "+
+				"only with FLUJO_AUTO_MIGRATE=false", o.GrantTo),
+		)
+	}
+	return nil
 }
 
 func describe(tx *sink.Tx, schema *sink.Schema, o Options) *report.Init {
 	server := tx.Server
 	result := &report.Init{
 		Format: report.Format, Command: "init", Database: server.Database, Schema: o.Schema,
-		PGVector: schema.PGVector, GrantedTo: o.GrantTo,
+		PGVector: schema.PGVector, Owner: o.Owner, GrantedTo: o.GrantTo, GrantedRead: o.GrantRead,
 		Created: []string{}, Existing: []string{}, Notes: append([]string{}, schema.Notes...),
 	}
 	if schema.CreatedPGVector {

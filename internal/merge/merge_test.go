@@ -2,6 +2,7 @@ package merge_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -538,7 +539,7 @@ func TestMergeWithoutOwnership(t *testing.T) {
 	name := flujotest.One(t, flujotest.Connect(t, role), "SELECT current_user")
 	flujotest.Initialize(t, url, name)
 	o := mergeOptions(t, file.file(t), role)
-	o.DryRun = true
+	o.DryRun, o.NoMigrations = true, true
 	before := stateOf(t, conn)
 	flujotest.Migrate(t, o)
 	if stateOf(t, conn) != before {
@@ -553,6 +554,32 @@ func TestMergeWithoutOwnership(t *testing.T) {
 		t.Errorf("the merge left %s tables", got)
 	}
 	insertAsFlujo(t, conn, mergeModel(t, target, file, nil).want)
+}
+
+// TestMergeWithoutTemporaryTables tests that a role that may create neither a schema nor temporary tables is told which
+// privilege it lacks.
+func TestMergeWithoutTemporaryTables(t *testing.T) {
+	t.Parallel()
+	target := side{}
+	target.addRun("r", "h", 3, 1)
+	url := target.database(t, nil)
+	conn := flujotest.Connect(t, url)
+	role := pgtest.Role(t, url, "")
+	flujotest.InitializeFor(t, url, flujotest.OneAt(t, role, "SELECT current_user"))
+	flujotest.Exec(
+		t,
+		conn,
+		"DO $$ BEGIN EXECUTE format('REVOKE TEMP ON DATABASE %I FROM PUBLIC', current_database()); END $$",
+	)
+	o := mergeOptions(t, flujotest.Fixture, role)
+	_, err := migrate.Run(context.Background(), o)
+	f, ok := errors.AsType[*clierr.Error](err)
+	if !ok || f.Kind != clierr.Refused || f.Advice.Topic != clierr.NoAdvice {
+		t.Fatalf("got error %v, want a refusal without the advice to run init", err)
+	}
+	_, grant, _ := strings.Cut(f.Hint, "database run ")
+	flujotest.Exec(t, conn, grant)
+	flujotest.Migrate(t, o)
 }
 
 // TestMergeKeepsReferringRows tests that rows of other tables that refer to a replaced run are kept.
@@ -588,7 +615,9 @@ func TestMergeHiddenRows(t *testing.T) {
 	flujotest.Exec(t, conn,
 		"ALTER TABLE flujo.steps ENABLE ROW LEVEL SECURITY",
 		"CREATE POLICY visible ON flujo.steps USING (id > 1)")
-	flujotest.WantError(t, mergeOptions(t, flujotest.Fixture, role), clierr.Refused, "row-level security", "steps")
+	o := mergeOptions(t, flujotest.Fixture, role)
+	o.NoMigrations = true
+	flujotest.WantError(t, o, clierr.Refused, "row-level security", "steps")
 }
 
 // TestVerifyAfterMerge tests that verify distinguishes rows kept by the merge, rows changed later and rows that the

@@ -32,6 +32,7 @@ type Options struct {
 
 	DryRun          bool
 	WithoutPGVector bool           // do not create the extension and the memories table
+	NoMigrations    bool           // Flujo will be started with FLUJO_AUTO_MIGRATE=false
 	Strict          bool           // refuse a file of which any value would be converted
 	Quarantine      bool           // store rejected rows with the original values
 	ExactFloats     bool           // use double precision for columns that are real in Flujo
@@ -127,6 +128,9 @@ func run(ctx context.Context, o Options) (*report.Migration, error) {
 		return refused(result, rows, err)
 	}
 	sequences, err := finishTables(ctx, to, snapshot, rows, o)
+	if err == nil && !to.tried {
+		err = tryStart(ctx, to, trial, o)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -194,6 +198,7 @@ type target struct {
 	config  extract.Config // with which the file is extracted
 	merging bool           // the tables hold rows, with which those of the file are merged
 	archive *sink.Archive  // the replaced rows; nil if none were replaced
+	tried   bool           // what Flujo does at its start was tried
 	notes   []string
 }
 
@@ -219,6 +224,17 @@ func prepare(
 	if err := needMemoriesTable(ctx, snapshot, to.config); err != nil {
 		return to, err
 	}
+	if to.into.Schema.Existing[mapping.Runs] && !o.Cutover.IsZero() {
+		if err := trial.CheckSchema(o.Schema); err != nil {
+			return to, err
+		}
+	}
+	if len(to.into.Schema.Existing) > 0 { // now, and not after all rows were copied
+		if err := tryStart(ctx, to, trial, o); err != nil {
+			return to, err
+		}
+		to.tried = true
+	}
 	full, err := tx.TablesWithRows(ctx)
 	if err != nil {
 		return to, err
@@ -238,12 +254,13 @@ func prepare(
 	default:
 		return to, load.HoldsRows(o.Schema, full)
 	}
-	if to.into.Schema.Existing[mapping.Runs] && !o.Cutover.IsZero() {
-		if err := trial.CheckSchema(o.Schema); err != nil {
-			return to, err
-		}
-	}
 	return to, tx.Adapt(ctx, to.into.Schema)
+}
+
+// tryStart tries what Flujo will do at its start, as the role that connects.
+func tryStart(ctx context.Context, to target, trial postgres.AddressTrial, o Options) error {
+	how := sink.FlujoStart{SearchPath: trial.SearchPath, NoMigrations: o.NoMigrations}
+	return to.into.Tx.TryStart(ctx, to.into.Schema, "", how)
 }
 
 // needMemoriesTable refuses a file with memories if the target has no table for them.

@@ -108,8 +108,10 @@ func TestMigrateIntoGrantedTables(t *testing.T) {
 		"WHERE relnamespace = 'flujo'::regnamespace AND relname NOT LIKE '%flujo_port%' " +
 		"AND relname NOT LIKE 'pg_toast%'"
 	before := flujotest.One(t, conn, grants)
-	// The application's role owns no table.
+	// The application's role owns no table, so Flujo has to be started without its migrations.
 	o := flujotest.Options(t, flujotest.Fixture, role)
+	flujotest.WantError(t, o, clierr.Refused, "Flujo would not start", "must be owner", name)
+	o.NoMigrations = true
 	o.DryRun = true
 	flujotest.Migrate(t, o)
 	if got := flujotest.One(t, conn, "SELECT last_value FROM flujo.steps_id_seq"); got != "1" {
@@ -470,7 +472,7 @@ func TestRefusedTargets(t *testing.T) {
 			flujotest.Options(t, flujotest.Fixture, pgtest.Role(t, pgtest.Database(t), "")),
 			clierr.Refused,
 			"permission denied",
-			"advice grant-by-init",
+			"advice own-by-init",
 		)
 	})
 	t.Run("encoding", func(t *testing.T) {
@@ -545,9 +547,11 @@ func TestRefusedTargets(t *testing.T) {
 		name := flujotest.One(t, flujotest.Connect(t, role), "SELECT current_user")
 		flujotest.Initialize(t, url, name)
 		flujotest.Exec(t, flujotest.Connect(t, url), "ALTER TABLE flujo.runs ENABLE ROW LEVEL SECURITY")
+		o := flujotest.Options(t, flujotest.Fixture, role)
+		o.NoMigrations = true
 		flujotest.WantError(
 			t,
-			flujotest.Options(t, flujotest.Fixture, role),
+			o,
 			clierr.Refused,
 			"row-level security",
 			"owner",

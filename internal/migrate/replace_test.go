@@ -529,14 +529,17 @@ func TestReplaceWithoutRights(t *testing.T) {
 	role := pgtest.Role(t, url, "")
 	name := flujotest.One(t, flujotest.Connect(t, role), "SELECT current_user")
 	flujotest.Initialize(t, url, name)
-	broken := flujotest.Changed(t, "UPDATE steps SET output = '{' WHERE id = 7")
-	flujotest.Migrate(t, flujotest.Options(t, broken, role))
+	first := flujotest.Options(t, flujotest.Changed(t, "UPDATE steps SET output = '{' WHERE id = 7"), role)
+	first.NoMigrations = true
+	flujotest.Migrate(t, first)
 	flujotest.Exec(t, conn,
 		"ALTER TABLE flujo.flujo_port_originals OWNER TO CURRENT_USER",
 		"GRANT SELECT ON flujo.flujo_port_originals TO "+name,
 		"REVOKE SELECT ON SEQUENCE flujo.spans_id_seq FROM "+name)
 	before := databaseState(t, conn)
-	_, err := migrate.Run(context.Background(), replaceOptions(t, flujotest.Fixture, role))
+	o := replaceOptions(t, flujotest.Fixture, role)
+	o.NoMigrations = true
+	_, err := migrate.Run(context.Background(), o)
 	var f *clierr.Error
 	if !errors.As(err, &f) || f.Kind != clierr.Refused || !strings.Contains(f.Message, name) {
 		t.Fatalf("got error %v, want a refusal that names %s", err, name)
@@ -547,7 +550,6 @@ func TestReplaceWithoutRights(t *testing.T) {
 	_, statements, _ := strings.Cut(f.Hint, "run: ")
 	flujotest.Exec(t, conn, strings.Split(statements, "; ")...)
 	// The sequences belong to another role. A dry run does not change them.
-	o := replaceOptions(t, flujotest.Fixture, role)
 	o.DryRun = true
 	flujotest.Migrate(t, o)
 	flujotest.Exec(t, conn,
@@ -558,13 +560,14 @@ func TestReplaceWithoutRights(t *testing.T) {
 		t.Errorf("was %s\nis %s", before, after)
 	}
 	flujotest.Exec(t, conn, strings.Split(statements, "; ")...)
+	o.DryRun = false
 	copySchema(t, flujotest.Connect(t, flujotest.Cutover(t, url).Reveal()), "mine", "flujo_port_originals")
-	result := flujotest.Migrate(t, replaceOptions(t, flujotest.Fixture, role))
+	result := flujotest.Migrate(t, o)
 	wantSameRows(t, conn, "mine", result.Replaced.ArchiveSchema, "flujo_port_originals")
 	flujotest.WantVerdict(t, flujotest.Fixture, url, report.Equal, 0)
 	psql(t, role, result.Replaced.UndoSQL, false)
 	wantSameRows(t, conn, "mine", "flujo", "flujo_port_originals")
-	flujotest.WantVerdict(t, broken, url, report.Equal, 0)
+	flujotest.WantVerdict(t, first.SQLite, url, report.Equal, 0)
 }
 
 // TestReplaceHiddenRows tests that --replace is refused if row-level security hides rows from the role, since they
@@ -583,16 +586,12 @@ func TestReplaceHiddenRows(t *testing.T) {
 		"ALTER TABLE flujo.system_state ENABLE ROW LEVEL SECURITY",
 		"CREATE POLICY theirs ON flujo.system_state USING (key <> 'of postgres')")
 	before := databaseState(t, conn)
-	flujotest.WantError(t, replaceOptions(t, file, role), clierr.Refused, "row-level security", "system_state", "owner")
 	// With no table to copy, COPY does not detect it.
-	flujotest.WantError(
-		t,
-		replaceOptions(t, flujotest.Changed(t, "DROP TABLE system_state"), role),
-		clierr.Refused,
-		"row-level security",
-		"system_state",
-		"owner",
-	)
+	for _, path := range []string{file, flujotest.Changed(t, "DROP TABLE system_state")} {
+		o := replaceOptions(t, path, role)
+		o.NoMigrations = true
+		flujotest.WantError(t, o, clierr.Refused, "row-level security", "system_state", "owner")
+	}
 	if after := databaseState(t, conn); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}

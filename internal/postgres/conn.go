@@ -16,6 +16,7 @@ type Conn struct {
 	Server   Server
 	Schema   string        // name of the schema with Flujo's tables
 	LockWait time.Duration // lock timeout that Settings sets; 0 means no limit
+	Reads    bool          // the command only reads: WrapError advises to grant no more than that
 	url      string
 }
 

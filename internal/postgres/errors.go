@@ -76,13 +76,18 @@ func (c *Conn) WrapError(step string, err error) error {
 	}
 	e := &clierr.Error{Kind: clierr.Failed, Message: step, Err: ServerError(err)}
 	switch class := pgErr.Code[:2]; {
-	case pgErr.Code == NotSupported || pgErr.Routine == "check_enable_rls":
+	case pgErr.Routine == "check_enable_rls" || pgErr.Code == NotSupported && pgErr.Routine == "DoCopy":
 		e.Kind = clierr.Refused
 		e.Hint = "disable row-level security on that table for the load, or connect as its owner"
 	case pgErr.Code == InsufficientPrivilege:
 		e.Kind = clierr.Refused
 		e.Hint = fmt.Sprintf("role %q lacks that privilege: have it granted", c.Server.Role)
-		e.Advice = clierr.Advice{Topic: clierr.GrantByInit, Arg: c.Server.Role}
+		e.Advice = clierr.Advice{Topic: clierr.OwnByInit, Arg: c.Server.Role}
+		if c.Reads {
+			e.Advice.Topic = clierr.GrantReadByInit
+		}
+	case pgErr.Code == NotSupported:
+		e.Kind, e.Hint = clierr.Refused, "this server, or its configuration, does not permit that"
 	case pgErr.Code == ReadOnlyTransaction:
 		e.Kind, e.Hint = clierr.Refused, "the server is read-only: connect to the primary"
 	case class == "22" || class == "23" || class == "54":

@@ -64,7 +64,11 @@ func TestWrapError(t *testing.T) {
 		hint string
 	}{
 		{"connection lost", io.ErrUnexpectedEOF, clierr.Failed, "the connection was lost"},
-		{"not supported", &pgconn.PgError{Code: NotSupported}, clierr.Refused, "row-level security"},
+		{"not supported", &pgconn.PgError{Code: NotSupported}, clierr.Refused, "does not permit that"},
+		{
+			"COPY into a table with policies", &pgconn.PgError{Code: NotSupported, Routine: "DoCopy"}, clierr.Refused,
+			"row-level security",
+		},
 		{
 			"hidden rows", &pgconn.PgError{Code: InsufficientPrivilege, Routine: "check_enable_rls"}, clierr.Refused,
 			"row-level security",
@@ -88,7 +92,7 @@ func TestWrapError(t *testing.T) {
 			if !strings.Contains(e.Hint, tc.hint) || (e.Hint == "") != (tc.hint == "") {
 				t.Errorf("got the hint %q, want %q", e.Hint, tc.hint)
 			}
-			if grant := e.Advice.Topic == clierr.GrantByInit; grant != (tc.name == "privilege") {
+			if grant := e.Advice.Topic == clierr.OwnByInit; grant != (tc.name == "privilege") {
 				t.Errorf("got the advice %+v", e.Advice)
 			}
 		})

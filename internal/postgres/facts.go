@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/sqltext"
 )
@@ -54,8 +55,58 @@ func (c *Conn) Timeouts(ctx context.Context) (all []string, err error) {
 }
 
 // MissingPrivileges returns the privileges that a migration needs in the schema
-// and the role does not have.
-func (c *Conn) MissingPrivileges(ctx context.Context) (all []string, err error) {
+// and the role does not have. withoutPGVector says that it creates no table with
+// vectors.
+func (c *Conn) MissingPrivileges(ctx context.Context, withoutPGVector bool) (all []string, err error) {
+	if all, err = c.missingInSchema(ctx); err != nil {
+		return nil, err
+	}
+	var privilege string
+	err = c.Each(
+		ctx,
+		`SELECT format('USAGE on schema %s, which has pgvector', n.nspname)
+		FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+		WHERE e.extname = 'vector' AND NOT has_schema_privilege(n.oid, 'USAGE')
+			AND ($1::boolean OR EXISTS (SELECT FROM pg_class c JOIN pg_namespace s ON s.oid = c.relnamespace
+				WHERE s.nspname = $2 AND c.relname = $3))`,
+		[]any{!withoutPGVector, c.Schema, mapping.Memories},
+		[]any{&privilege},
+		func() { all = append(all, privilege) },
+	)
+	return all, err
+}
+
+// CheckOwners returns a clierr.Refused if the owner of one of Flujo's tables may not use
+// the schema. The server checks foreign keys with the owner's privileges, so inserts of
+// every role would fail.
+func (c *Conn) CheckOwners(ctx context.Context) error {
+	var owner, tables string
+	var owners, owned []string
+	err := c.Each(
+		ctx,
+		`SELECT quote_ident(pg_get_userbyid(c.relowner)), string_agg(c.relname, ', ' ORDER BY c.relname)
+		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = $1 AND c.relname = ANY ($2) AND c.relkind = 'r'
+			AND NOT has_schema_privilege(c.relowner, n.oid, 'USAGE')
+		GROUP BY 1 ORDER BY 1`,
+		[]any{c.Schema, tableNames()},
+		[]any{&owner, &tables},
+		func() { owners, owned = append(owners, owner), append(owned, owner+" (owner of "+tables+")") },
+	)
+	if err != nil || len(owners) == 0 {
+		return err
+	}
+	return &clierr.Error{
+		Kind: clierr.Refused,
+		Message: fmt.Sprintf("foreign keys are checked as the owner of a table, who lacks USAGE on schema %q: %s",
+			c.Schema, strings.Join(owned, ", ")),
+		Hint: fmt.Sprintf("have the owner of the schema or a superuser run GRANT USAGE ON SCHEMA %s TO %s",
+			sqltext.Ident(c.Schema), strings.Join(owners, ", ")),
+		Advice: clierr.Advice{Topic: clierr.OwnByInit, Arg: c.Server.Role},
+	}
+}
+
+func (c *Conn) missingInSchema(ctx context.Context) (all []string, err error) {
 	exists, err := c.HasSchema(ctx)
 	if err != nil {
 		return nil, err

@@ -79,7 +79,7 @@ func TestMissingPrivileges(t *testing.T) {
 	database := one(t, owner, "current_database()")
 	wantMissing := func(step string, want ...string) {
 		t.Helper()
-		got, err := conn.MissingPrivileges(background)
+		got, err := conn.MissingPrivileges(background, true)
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s:\ngot  %q, %v\nwant %q", step, got, err, want)
 		}

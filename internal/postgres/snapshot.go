@@ -61,7 +61,7 @@ func OpenSnapshot(ctx context.Context, url, schema string, lockWait time.Duratio
 	if err != nil {
 		return nil, err
 	}
-	conn.LockWait = lockWait
+	conn.LockWait, conn.Reads = lockWait, true
 	s := &Snapshot{conn: conn, types: mapping.NewTypes(false)}
 	if err := s.begin(ctx); err != nil {
 		s.Close()

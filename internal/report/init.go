@@ -9,16 +9,18 @@ import (
 
 // Init is the report of the command init.
 type Init struct {
-	Format    int      `json:"format"`
-	Command   string   `json:"command"`
-	Database  string   `json:"database"`
-	Schema    string   `json:"schema"`
-	PGVector  string   `json:"pgvector"` // its version; empty without pgvector
-	Created   []string `json:"created"`  // objects that init created
-	Existing  []string `json:"existing"` // tables that existed already
-	GrantedTo string   `json:"granted_to"`
-	Notes     []string `json:"notes"`
-	Cutover   string   `json:"cutover"` // masked, except with --reveal
+	Format      int      `json:"format"`
+	Command     string   `json:"command"`
+	Database    string   `json:"database"`
+	Schema      string   `json:"schema"`
+	PGVector    string   `json:"pgvector"`     // its version; empty without pgvector
+	Created     []string `json:"created"`      // objects that init created
+	Existing    []string `json:"existing"`     // tables that existed already
+	Owner       string   `json:"owner"`        // role that was made the owner
+	GrantedTo   string   `json:"granted_to"`   // role that may use the tables
+	GrantedRead string   `json:"granted_read"` // role that may read the tables
+	Notes       []string `json:"notes"`
+	Cutover     string   `json:"cutover"` // masked, except with --reveal
 }
 
 // Text writes the report as text.
@@ -30,9 +32,15 @@ func (r *Init) Text(w io.Writer) error {
 	if len(r.Existing) > 0 {
 		fmt.Fprintf(&b, "existing %s\n", strings.Join(r.Existing, ", "))
 	}
+	if r.Owner != "" {
+		fmt.Fprintf(&b, "owner    role %q; what Flujo does at its start was tried as this role\n", r.Owner)
+	}
 	if r.GrantedTo != "" {
-		fmt.Fprintf(&b, "granted  to role %q: the privileges that Flujo needs on the schema and its tables\n",
+		fmt.Fprintf(&b, "granted  to role %q: to read and write the tables, for Flujo without its migrations\n",
 			r.GrantedTo)
+	}
+	if r.GrantedRead != "" {
+		fmt.Fprintf(&b, "granted  to role %q: to read the tables, for verify\n", r.GrantedRead)
 	}
 	writeMessages(&b, nil, r.Notes)
 	fmt.Fprintf(&b, "cutover  FLUJO_STATE_URI=%s\n", r.Cutover)

@@ -2,9 +2,18 @@ package report
 
 func inits() []golden {
 	created := &Init{
-		Format: Format, Command: "init", Database: "med13", Schema: "flujo", PGVector: "0.8.0",
-		Created:  []string{"extension pgvector 0.8.0", "schema flujo", "runs", "steps", "flujo_schema_versions"},
-		Existing: []string{}, GrantedTo: "app", Notes: []string{"FLUJO_STATE_URI is not set"}, Cutover: cutoverAddress,
+		Format:      Format,
+		Command:     "init",
+		Database:    "med13",
+		Schema:      "flujo",
+		PGVector:    "0.8.0",
+		Created:     []string{"extension pgvector 0.8.0", "schema flujo", "runs", "steps", "flujo_schema_versions"},
+		Existing:    []string{},
+		Owner:       "app",
+		GrantedTo:   "worker",
+		GrantedRead: "audit",
+		Notes:       []string{"FLUJO_STATE_URI is not set"},
+		Cutover:     cutoverAddress,
 	}
 	existing := &Init{
 		Format: Format, Command: "init", Database: "med13", Schema: "my schema", Created: []string{},

@@ -57,6 +57,9 @@ func (t *Tx) Prepare(ctx context.Context, withoutPGVector bool, types *mapping.T
 		return nil, err
 	}
 	have, err := t.Inspect(ctx)
+	if err == nil {
+		err = t.CheckOwners(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -127,12 +130,24 @@ func (t *Tx) makeSchema(ctx context.Context, s *Schema) error {
 }
 
 func (t *Tx) createTable(table *mapping.Table, s *Schema) string {
+	types := ""
+	if s.typesSchema != "" {
+		types = sqltext.Ident(s.typesSchema) + "."
+	}
+	return "CREATE TABLE " + t.Name(table.Name) + " " + tableDefinition(table, s.Types, types)
+}
+
+// tableDefinition returns the columns and the primary key of a table in parentheses.
+// vectors precedes the name of pgvector's type: its schema and a dot, or nothing.
+func tableDefinition(table *mapping.Table, types *mapping.Types, vectors string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE TABLE %s (", t.Name(table.Name))
+	b.WriteString("(")
 	for _, c := range table.Columns {
-		kind := s.columnType(table.Name, c)
+		kind := types.Of(table.Name, c)
 		switch {
-		case c.Serial && s.Types.Wide[table.Name+"."+c.Name]:
+		case c.Kind == mapping.KindVector:
+			kind = vectors + kind
+		case c.Serial && types.Wide[table.Name+"."+c.Name]:
 			kind = "bigserial"
 		case c.Serial:
 			kind = "serial"
@@ -266,49 +281,4 @@ func (t *Tx) createIndex(table *mapping.Table, index mapping.Index, types string
 		index.Method,
 		key,
 	)
-}
-
-// Grant grants a role the privileges that Flujo needs in the schema. They
-// include CREATE on the schema, which PostgreSQL requires for Flujo's CREATE
-// TABLE IF NOT EXISTS at start even if every table exists.
-func (t *Tx) Grant(ctx context.Context, s *Schema, role string) error {
-	grants := []string{
-		fmt.Sprintf("GRANT USAGE, CREATE ON SCHEMA %s TO %s", sqltext.Ident(t.Schema), sqltext.Ident(role)),
-	}
-	for _, table := range append(slices.Clip(s.tables), mapping.VersionsTable) {
-		grants = append(
-			grants,
-			fmt.Sprintf("GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %s", t.Name(table.Name), sqltext.Ident(role)),
-		)
-		if column := table.Serial(); column != "" {
-			sequence, err := t.sequence(ctx, &table)
-			if err != nil {
-				return err
-			}
-			grants = append(
-				grants,
-				fmt.Sprintf("GRANT USAGE, SELECT, UPDATE ON SEQUENCE %s TO %s", sequence, sqltext.Ident(role)),
-			)
-		}
-	}
-	for _, own := range []string{mapping.Receipts, mapping.Originals.Name} {
-		exists, err := t.HasTable(ctx, own)
-		if err != nil {
-			return err
-		}
-		if exists { // for verify and another migrate
-			grants = append(grants, fmt.Sprintf("GRANT SELECT, INSERT ON %s TO %s", t.Name(own), sqltext.Ident(role)))
-		}
-	}
-	if err := t.Run(ctx, strings.Join(grants, ";")); err != nil {
-		if postgres.Code(err) == postgres.UndefinedObject {
-			return &clierr.Error{
-				Kind:    clierr.Usage,
-				Message: fmt.Sprintf("role %q does not exist", role),
-				Hint:    "create it first, or name another role",
-			}
-		}
-		return t.WrapError(fmt.Sprintf("grant privileges to role %q", role), err)
-	}
-	return nil
 }

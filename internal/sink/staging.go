@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/sqltext"
@@ -71,6 +72,15 @@ func (t *Tx) chooseStagingSchema(ctx context.Context, s *Schema) error {
 // The server creates that schema with the first temporary table.
 func (t *Tx) useTemporarySchema(ctx context.Context) error {
 	err := t.Run(ctx, "CREATE TEMPORARY TABLE flujo_port_check ()")
+	if postgres.Code(err) == postgres.InsufficientPrivilege {
+		database, role := sqltext.Ident(t.Server.Database), sqltext.Ident(t.Server.Role)
+		return &clierr.Error{
+			Kind: clierr.Refused, Err: postgres.ServerError(err),
+			Message: fmt.Sprintf("role %q may create neither a schema nor temporary tables", t.Server.Role),
+			Hint: fmt.Sprintf("have the owner of the database run GRANT TEMPORARY ON DATABASE %s TO %s",
+				database, role),
+		}
+	}
 	if err == nil {
 		err = t.QueryRow(ctx, "SELECT nspname FROM pg_namespace WHERE oid = pg_my_temp_schema()").Scan(&t.Schema)
 	}

@@ -13,7 +13,7 @@ func TestMayContainPassword(t *testing.T) {
 		"me@example.com/state.db":                 false,
 		"/backup/12:00/me@host.db":                false,
 		`C:\Users\me@example.com\state.db`:        false,
-		"C:/Users/me@example.com/state.db":        false,
+		"D:/data/me@example.com/state.db":         false,
 		"sqlite:////home/me@example.com/s.db":     false,
 		"sqlite+aiosqlite:///password/s.db":       false,
 		"sqlite:////data/s.db?key=hunter2":        false,
