@@ -9,7 +9,7 @@ func TestSuggest(t *testing.T) {
 		"sslmode": "sslmode", "sslmod": "sslmode", "SSLMODE": "sslmode", "ssl_mode": "sslmode", "sslmdoe": "sslmode",
 		"shema": "schema", "schemas": "schema", "usr": "user", "timezone": "TimeZone",
 		"conect_timeot": "connect_timeout",
-		"jsn": "json", "js": "", "x": "", "": "", "hunter": "", "password": "", "ssl": "",
+		"jsn":           "json", "js": "", "x": "", "": "", "hunter": "", "password": "", "ssl": "",
 	} {
 		if got := Suggest(given, names); got != want {
 			t.Errorf("%q: %q, want %q", given, got, want)
