@@ -198,6 +198,13 @@ func (e *env) databaseTarget(c *cli.Context) (*databaseTarget, error) {
 	if p.known, err = known(p.url); err != nil {
 		return nil, err
 	}
+	if p.known.Database == "" {
+		return nil, &clierr.Error{
+			Kind:    clierr.Usage,
+			Message: cmp.Or(name, "the connection settings") + ": no database is named",
+			Hint:    "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or set PGDATABASE",
+		}
+	}
 	p.known.SSLMode = e.getenv("PGSSLMODE")
 	if p.address, p.notes, err = stateuri.Cutover(given, p.known, schema); err != nil {
 		return nil, addressError(name, err)
