@@ -27,7 +27,7 @@ func (e *env) uriCommand() *cli.Command {
 				Name:  "cutover",
 				Usage: "print the address of the schema in PostgreSQL",
 				Description: "A FLUJO_STATE_URI that names PostgreSQL is printed unchanged, unless\n" +
-					"--postgres is set. If DATABASE_URL names SQLite, the address of the state\n" +
+					"--postgres is set; it must not name another database than DATABASE_URL. If DATABASE_URL names SQLite, the address of the state\n" +
 					"file is printed.",
 				Flags:        []cli.Flag{postgresFlag, sqliteFlag, schemaFlag, revealFlag},
 				OnUsageError: e.usageError,
@@ -79,8 +79,11 @@ func (e *env) uriCutover(c *cli.Context) error {
 // notes for the user, with one exception: before the cutover FLUJO_STATE_URI
 // names the state file; it is ignored if a database is named too.
 func (e *env) cutoverAddress(c *cli.Context) (stateuri.Address, []string, error) {
+	if err := e.checkSameDatabase(c); err != nil {
+		return stateuri.Address{}, nil, err
+	}
 	name, database := e.databaseURL(c)
-	explicit := e.getenv("FLUJO_STATE_URI")
+	explicit := e.getenv(stateURI)
 	var notes []string
 	switch {
 	case name == "--postgres":
