@@ -204,7 +204,7 @@ func TestMigrateJSONRevealAndEnvFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(content) != "FLUJO_STATE_URI="+report.Cutover+"\n" {
+	if !strings.HasPrefix(string(content), "FLUJO_STATE_URI="+report.Cutover+"\n# ") {
 		t.Errorf("the env file holds %q", content)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
@@ -417,15 +417,16 @@ func TestURI(t *testing.T) {
 		{name: "TLS", env: []string{"DATABASE_URL=postgresql://app:p@db.example/med13"}, args: []string{"cutover"},
 			stdout: "postgresql://app:***@db.example/med13?options=-c%20search_path%3Dflujo%2Cpublic&sslmode=require",
 			stderr: "sslmode=require"},
-		{name: "rollback", args: []string{"rollback", "--sqlite", "/data/flujo_state.db"},
+		{name: "rollback", args: []string{"rollback", "--allow-missing", "--sqlite", "/data/flujo_state.db"},
 			stdout: "sqlite:////data/flujo_state.db"},
-		{name: "rollback by flujo.toml", toml: "state_uri = \"sqlite:///state/f.db\"\n", args: []string{"rollback"},
+		{name: "rollback by flujo.toml", toml: "state_uri = \"sqlite:///state/f.db\"\n",
+			args:   []string{"rollback", "--allow-missing"},
 			stdout: "sqlite:///$DIR/state/f.db"},
-		{name: "rollback by default", args: []string{"rollback"}, stdout: "sqlite:///$DIR/flujo_state.db"},
+		{name: "rollback by default", args: []string{"rollback", "--allow-missing"}, stdout: "sqlite:///$DIR/flujo_state.db"},
 		{name: "rollback by the environment", env: []string{"FLUJO_PORT_SQLITE=sub/f.db"},
-			toml: "state_uri = \"sqlite:////x.db\"\n", args: []string{"rollback"}, stdout: "sqlite:///$DIR/sub/f.db"},
+			toml: "state_uri = \"sqlite:////x.db\"\n", args: []string{"rollback", "--allow-missing"}, stdout: "sqlite:///$DIR/sub/f.db"},
 		{name: "flujo.toml that is on Postgres already", toml: "state_uri = \"postgresql://h/d\"\n",
-			args: []string{"rollback"}, stdout: "sqlite:///$DIR/flujo_state.db"},
+			args: []string{"rollback", "--allow-missing"}, stdout: "sqlite:///$DIR/flujo_state.db"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
