@@ -7,11 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"flujo-port/internal/clierr"
-	"flujo-port/internal/postgres"
 	"flujo-port/internal/stateuri"
 
 	"github.com/urfave/cli/v2"
@@ -27,7 +25,8 @@ var (
 	}
 	postgresFlag = &cli.StringFlag{
 		Name: "postgres",
-		Usage: "`URL` of the database (default: $FLUJO_PORT_POSTGRES or $DATABASE_URL); " +
+		Usage: "`URL` of the database; overrides the variables (default: $FLUJO_PORT_POSTGRES, $DATABASE_URL, " +
+			"or a $FLUJO_STATE_URI that names PostgreSQL; an error if they name different databases); " +
 			"PG* variables, .pgpass and services supply missing parts",
 	}
 	schemaFlag = &cli.StringFlag{
@@ -145,110 +144,6 @@ func pathFromTOML(path string) (string, error) {
 		return "", usagef("state_uri in %s: %v", flujoTOML, err)
 	}
 	return file, nil
-}
-
-// databaseURL returns the value of --postgres, FLUJO_PORT_POSTGRES or
-// DATABASE_URL, and its name. Both are "" if none is set.
-func (e *env) databaseURL(c *cli.Context) (name, value string) {
-	if v := c.String(postgresFlag.Name); v != "" {
-		return "--postgres", v
-	}
-	for _, name := range []string{"FLUJO_PORT_POSTGRES", "DATABASE_URL"} {
-		if v := e.getenv(name); v != "" {
-			return name, v
-		}
-	}
-	return "", ""
-}
-
-// namesDatabase reports whether a flag or a variable names a database.
-func (e *env) namesDatabase(c *cli.Context) bool {
-	_, given := e.databaseURL(c)
-	return given != "" || e.getenv("PGHOST") != "" || e.getenv("PGSERVICE") != "" || e.getenv("PGDATABASE") != ""
-}
-
-// databaseTarget is the database to connect to.
-type databaseTarget struct {
-	url     string   // to connect to; "" if only PG* variables name the database
-	aside   []string // parameters of url that have no effect on the connection
-	known   stateuri.Known
-	schema  string
-	address stateuri.Address // for Flujo
-	notes   []string
-}
-
-// databaseTarget returns the database and the address that Flujo will use.
-func (e *env) databaseTarget(c *cli.Context) (*databaseTarget, error) {
-	name, given := e.databaseURL(c)
-	if !e.namesDatabase(c) {
-		return nil, &clierr.Error{
-			Kind:    clierr.Usage,
-			Message: "no PostgreSQL database is named",
-			Hint:    "use --postgres URL, or set FLUJO_PORT_POSTGRES or DATABASE_URL",
-		}
-	}
-	schema, err := schemaName(c)
-	if err != nil {
-		return nil, err
-	}
-	p := &databaseTarget{schema: schema}
-	if p.url, p.aside, err = stateuri.PostgresURL(given); err != nil {
-		return nil, addressError(name, err)
-	}
-	if p.known, err = known(p.url); err != nil {
-		return nil, err
-	}
-	p.known.SSLMode = e.getenv("PGSSLMODE")
-	if p.address, p.notes, err = stateuri.Cutover(given, p.known, schema); err != nil {
-		return nil, addressError(name, err)
-	}
-	if slices.ContainsFunc(p.aside, namesSchema) {
-		p.notes = append(p.notes, fmt.Sprintf("the address names a schema, as Prisma and JDBC do; "+
-			"it is not used: --schema decides (%s)", schema))
-	}
-	return p, nil
-}
-
-// namesSchema reports whether a parameter of other clients names a schema.
-func namesSchema(parameter string) bool {
-	return parameter == "schema" || strings.EqualFold(parameter, "currentSchema")
-}
-
-// noteAside prints a note on the parameters of the address that have no effect.
-func (e *env) noteAside(p *databaseTarget) {
-	if len(p.aside) == 0 {
-		return
-	}
-	suffix := ""
-	if slices.ContainsFunc(p.aside, namesSchema) {
-		suffix = "; --schema names the schema (" + p.schema + ")"
-	}
-	fmt.Fprintf(
-		e.stderr,
-		"flujo-port: note: parameters of the address that are for other clients have no effect: %s%s\n",
-		strings.Join(p.aside, ", "),
-		suffix,
-	)
-}
-
-// addressError returns a usage error for the value of the variable or flag called name.
-func addressError(name string, err error) error {
-	e := &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf("%s: %v", name, err)}
-	if errors.Is(err, stateuri.ErrMalformed) || errors.Is(err, stateuri.ErrNotPostgres) ||
-		errors.Is(err, stateuri.ErrUnsupported) {
-		e.Hint = "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, " +
-			"with @ : / % & in the password percent-encoded"
-	}
-	return e
-}
-
-// known returns the connection settings of url, completed from the environment.
-func known(url string) (stateuri.Known, error) {
-	config, err := postgres.Config(url)
-	if err != nil {
-		return stateuri.Known{}, err
-	}
-	return stateuri.Known{Host: config.Host, Port: config.Port, User: config.User, Database: config.Database}, nil
 }
 
 // schemaName returns --schema, or a usage error if PostgreSQL would truncate or

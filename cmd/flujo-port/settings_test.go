@@ -28,7 +28,7 @@ func changedFixture(t testing.TB, statements ...string) string {
 	return path
 }
 
-// TestNothingIsOverwritten checks that --env-file refuses a file that is not one line with
+// TestNothingIsOverwritten checks that --env-file refuses a file that has more than one line with
 // FLUJO_STATE_URI.
 func TestNothingIsOverwritten(t *testing.T) {
 	t.Parallel()
@@ -52,7 +52,7 @@ func TestNothingIsOverwritten(t *testing.T) {
 			path,
 		)
 		after, err := os.ReadFile(path)
-		if code != 2 || !strings.Contains(stderr, "is not one line with FLUJO_STATE_URI") || err != nil ||
+		if code != 2 || !strings.Contains(stderr, "has more than a line with FLUJO_STATE_URI") || err != nil ||
 			!bytes.Equal(before, after) {
 			t.Errorf("%s: exit %d: %s", path, code, stderr)
 		}

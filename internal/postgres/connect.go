@@ -6,9 +6,7 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -45,28 +43,7 @@ func Config(conn string) (*pgx.ConnConfig, error) {
 		maps.DeleteFunc(config.RuntimeParams, func(name, _ string) bool { return stateuri.IsClientParameter(name) })
 		return config, nil
 	}
-	if path, ok := errors.AsType[*fs.PathError](err); ok {
-		return nil, &clierr.Error{
-			Kind:    clierr.Usage,
-			Message: "cannot read a file that the connection settings name",
-			Err:     path,
-			Hint:    "check sslrootcert, sslcert, sslkey and the PGSSL* variables",
-		}
-	}
-	// With this host pgx reads PGSSLMODE, which it does not for a Unix socket.
-	if _, err := pgx.ParseConfig("host=localhost"); err != nil {
-		return nil, &clierr.Error{
-			Kind:    clierr.Usage,
-			Message: "the PG* variables or the service file are invalid (hidden, may contain a password)",
-			Hint:    "check PGSERVICE, PGSSLMODE, PGPORT and PGCONNECT_TIMEOUT",
-		}
-	}
-	return nil, &clierr.Error{
-		Kind:    clierr.Usage,
-		Message: "the PostgreSQL address is malformed (hidden, may contain a password)",
-		Hint: "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, " +
-			"with @ : / % # in the password percent-encoded",
-	}
+	return nil, configError(err)
 }
 
 // checkNames returns a clierr.Usage if a whole address, or credentials, are in the place
@@ -128,51 +105,4 @@ func Dial(ctx context.Context, conn string) (*pgx.Conn, error) {
 		return nil, connectError(config, err)
 	}
 	return c, nil
-}
-
-// connectError converts the error of a failed connection to a clierr.Error. The
-// causes come from the server or the network, and pgx puts no password into
-// them.
-func connectError(config *pgx.ConnConfig, err error) error {
-	if errors.Is(err, context.Canceled) {
-		return context.Canceled
-	}
-	e := &clierr.Error{
-		Kind: clierr.Failed,
-		Message: fmt.Sprintf(
-			"connect to PostgreSQL at %s:%d, database %q, as %q",
-			config.Host,
-			config.Port,
-			config.Database,
-			config.User,
-		),
-		Err: cause(err), Hint: "check that the server is running and can be reached from here, then run again",
-	}
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		e.Err = ServerError(err)
-		switch pgErr.Code {
-		case "28P01", "28000":
-			e.Kind = clierr.Usage
-			e.Hint = "check the user, the password in the address, PGPASSWORD or .pgpass, and the server's pg_hba.conf"
-		case "3D000":
-			e.Kind, e.Hint = clierr.Usage, "name an existing database in the address, or create it"
-		default:
-			e.Hint = "run again when the server accepts connections"
-		}
-	}
-	return e
-}
-
-// cause returns the innermost error. pgx wraps the errors of all addresses that
-// it tried; cause returns that of the last one.
-func cause(err error) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		if all := joined.Unwrap(); len(all) > 0 {
-			return cause(all[len(all)-1])
-		}
-	}
-	if inner := errors.Unwrap(err); inner != nil {
-		return cause(inner)
-	}
-	return err
 }

@@ -47,12 +47,9 @@ func Cutover(databaseURL string, known Known, schema string) (a Address, notes [
 	}
 	s := &settings{values: url.Values{}}
 	if strings.TrimSpace(databaseURL) != "" {
-		s, err = parse(databaseURL)
+		s, err = parseGiven(databaseURL)
 	} else if known == (Known{}) {
 		err = ErrNotSet
-	}
-	if err == nil {
-		err = s.checkParameters()
 	}
 	if err != nil {
 		return Address{}, nil, err

@@ -62,14 +62,30 @@ func PostgresURL(text string) (url string, aside []string, err error) {
 	if text == "" {
 		return "", nil, nil
 	}
-	s, err := parse(text)
-	if err == nil {
-		err = s.checkParameters()
-	}
+	s, err := parseGiven(text)
 	if err != nil {
 		return "", nil, err
 	}
 	return s.render(), s.setAside(), nil
+}
+
+// placeholder matches a variable that was not expanded, as a shell, Kubernetes, a template
+// or a page of documentation writes it.
+var placeholder = regexp.MustCompile(`\$\{|\$\(|\{\{|\[YOUR[-_ ]|<[A-Za-z][\w -]*>|` +
+	`[:/@=]\$[A-Z_][A-Z0-9_]*(?:[:/@?&]|$)`)
+
+// parseGiven parses a URL that the user gave, which must have known parameters and no
+// placeholders.
+func parseGiven(text string) (*settings, error) {
+	if scheme, _, _ := cutScheme(strings.TrimSpace(text)); isPostgresScheme(scheme) && placeholder.MatchString(text) {
+		return nil, fmt.Errorf("%w: it contains a variable that was not expanded, such as ${NAME} "+
+			"(percent-encode a literal $ as %%24)", ErrMalformed)
+	}
+	s, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.checkParameters()
 }
 
 // parse parses a PostgreSQL URL. As in libpq and pgx, a parameter overrides what is

@@ -152,3 +152,32 @@ func TestRefusalSaysWhatToDo(t *testing.T) {
 		}
 	}
 }
+
+// TestPlaceholders checks that variables that were not expanded are refused, and that a
+// password may contain their characters.
+func TestPlaceholders(t *testing.T) {
+	for _, text := range []string{
+		"postgresql://u:${DB_PASSWORD}@h/db", "postgresql://${USER}:p@h/db", "postgresql://u:p@h:${PORT}/db",
+		"postgresql://u:p@$DB_HOST/db", "postgresql://u:$DB_PASSWORD@h/db", "postgresql://u:p@h/$DB_NAME",
+		"postgresql://u:p@h/db?application_name=${APP}", "postgresql://u:$(DB_PASSWORD)@h/db",
+		"postgresql+asyncpg://u:{{ password }}@h/db", "postgresql://postgres:[YOUR-PASSWORD]@db.example/postgres",
+		"postgresql://u:<password>@h/db",
+	} {
+		_, _, err := PostgresURL(text)
+		if !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), "was not expanded") ||
+			strings.Contains(err.Error(), "DB_") {
+			t.Errorf("%s: %v", text, err)
+		}
+		if a, _, err := Cutover(text, Known{}, "flujo"); !errors.Is(err, ErrMalformed) || !a.IsZero() {
+			t.Errorf("%s: Cutover returns %v, %v", text, a, err)
+		}
+	}
+	for _, text := range []string{
+		"postgresql://u:pa$word@h/db", "postgresql://u:$9@h/db", "postgresql://u:%24%7BDB_PASSWORD%7D@h/db",
+		"postgresql://u:{x}@h/db", "postgresql://u:a<b@h/db", "postgresql://u:US$@h/db", "postgresql://u:[x]@h/db",
+	} {
+		if _, _, err := PostgresURL(text); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
