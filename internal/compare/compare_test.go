@@ -33,8 +33,10 @@ func TestRowsEqual(t *testing.T) {
 	}
 }
 
+// TestRowsDiffer changes the rows in transactions, which are rolled back.
 func TestRowsDiffer(t *testing.T) {
 	t.Parallel()
+	m := migrate(t)
 	for _, tc := range []struct {
 		name, table, sql string
 		differing        int64
@@ -96,10 +98,9 @@ func TestRowsDiffer(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			t.Parallel()
-			m := migrate(t)
-			m.run(t, tc.sql)
-			f := m.rows(t, tc.table, Options{Writers: m.writers})
+			stored, rollback := m.changed(t, tc.sql)
+			defer rollback()
+			f := m.compare(t, stored, tc.table, Options{Writers: m.writers})
 			if f.differing != tc.differing || !slices.Equal(f.text(), tc.want) {
 				t.Errorf("got %d rows: %q\nwant %d: %q", f.differing, f.text(), tc.differing, tc.want)
 			}
@@ -108,7 +109,7 @@ func TestRowsDiffer(t *testing.T) {
 			for _, line := range tc.want {
 				want = append(want, strings.Replace(line, " (since)", "", 1))
 			}
-			if f = m.rows(t, tc.table, Options{}); !slices.Equal(f.text(), want) {
+			if f = m.compare(t, stored, tc.table, Options{}); !slices.Equal(f.text(), want) {
 				t.Errorf("without a receipt: got %q", f.text())
 			}
 		})
@@ -216,17 +217,16 @@ func TestRowsManyDiffer(t *testing.T) {
 // TestRowsOnRowError tests that an error of OnRow ends the comparison.
 func TestRowsOnRowError(t *testing.T) {
 	t.Parallel()
-	stop := errors.New("the disk is full")
+	m, stop := migrate(t), errors.New("the disk is full")
 	for kind, sql := range map[string]string{
 		report.RowMissing: "DELETE FROM flujo.steps",
 		report.CellDiffer: "UPDATE flujo.steps SET status = 'x'",
 		report.RowExtra: "INSERT INTO flujo.steps SELECT n, 'a', '', 0, '', NULL, NULL, NULL, NULL, NULL, now() " +
 			"FROM generate_series(20, 22) n",
 	} {
-		m := migrate(t)
-		m.run(t, sql)
+		stored, rollback := m.changed(t, sql)
 		calls := 0
-		_, err := Rows(background, m.file, m.open(t), mapping.TableOf("steps"), Options{
+		_, err := Rows(background, m.file, stored, mapping.TableOf("steps"), Options{
 			OnDifference: func(report.Difference) {},
 			OnRow: func(r Row) error {
 				if calls++; r.Kind != kind {
@@ -235,6 +235,7 @@ func TestRowsOnRowError(t *testing.T) {
 				return stop
 			},
 		})
+		rollback()
 		if err != stop || calls != 1 {
 			t.Errorf("%s: got error %v after %d calls", kind, err, calls)
 		}

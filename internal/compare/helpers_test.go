@@ -133,13 +133,32 @@ type found struct {
 	rows        []Row
 }
 
-// rows compares a table, and collects what is reported.
-func (m *migrated) rows(t *testing.T, table string, o Options) (f found) {
+// changed returns what a transaction sees after some statements. The test calls rollback.
+func (m *migrated) changed(t *testing.T, statements ...string) (stored *postgres.Snapshot, rollback func()) {
+	t.Helper()
+	conn, err := postgres.Open(background, m.url, "flujo")
+	check(t, err)
+	for _, statement := range append([]string{"BEGIN; " + conn.Settings()}, statements...) {
+		check(t, conn.Run(background, statement))
+	}
+	stored, err = postgres.InTransaction(background, conn, mapping.Tables, mapping.NewTypes(false), "")
+	check(t, err)
+	return stored, func() { conn.End(background) }
+}
+
+// rows compares a table as it is stored, and collects what is reported.
+func (m *migrated) rows(t *testing.T, table string, o Options) found {
+	t.Helper()
+	stored := m.open(t)
+	defer stored.Close()
+	return m.compare(t, stored, table, o)
+}
+
+// compare compares a table, and collects what is reported.
+func (m *migrated) compare(t *testing.T, stored *postgres.Snapshot, table string, o Options) (f found) {
 	t.Helper()
 	o.OnDifference = func(d report.Difference) { f.differences = append(f.differences, d) }
 	o.OnRow = func(r Row) error { f.rows = append(f.rows, r); return nil }
-	stored := m.open(t)
-	defer stored.Close()
 	var err error
 	f.differing, err = Rows(background, m.file, stored, mapping.TableOf(table), o)
 	check(t, err)
