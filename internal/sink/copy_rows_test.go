@@ -80,8 +80,8 @@ func TestCopyLong(t *testing.T) {
 // TestCopyErrorOfTuples tests that an error of the tuples is returned unchanged, and that the transaction has failed.
 func TestCopyErrorOfTuples(t *testing.T) {
 	t.Parallel()
+	url := pgtest.Database(t)
 	for _, n := range []int{0, 1, 5000} {
-		url := pgtest.Database(t)
 		tx, _ := prepare(t, url)
 		broken := errors.New("the disk is broken")
 		var all [][]byte

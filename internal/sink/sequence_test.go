@@ -75,8 +75,11 @@ func TestSetSequenceLarge(t *testing.T) {
 	wantOne(t, tx.Conn.Conn, "SELECT nextval('flujo.steps_id_seq')", fmt.Sprint(math.MaxInt32+1))
 }
 
+// TestSetSequenceErrors changes the tables in transactions, which are rolled back.
 func TestSetSequenceErrors(t *testing.T) {
 	t.Parallel()
+	url, conn := initialized(t)
+	run(t, conn, rowsSQL)
 	for _, tc := range []struct {
 		name, sql string
 		kind      clierr.Kind
@@ -105,10 +108,9 @@ func TestSetSequenceErrors(t *testing.T) {
 		{"another error", "ALTER TABLE flujo.steps RENAME step_name TO s", clierr.Failed, []string{"42703"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			t.Parallel()
-			url, conn := initialized(t)
-			run(t, conn, rowsSQL, tc.sql)
 			tx := begin(t, url)
+			defer tx.Rollback()
+			run(t, tx.Conn.Conn, tc.sql)
 			_, err := tx.SetSequence(background, steps, 42, true)
 			wantError(t, err, tc.kind, tc.parts...)
 		})

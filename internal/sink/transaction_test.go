@@ -3,6 +3,7 @@ package sink
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -147,10 +148,11 @@ func TestCommitNotReceived(t *testing.T) {
 // TestCommitUnknown tests a server that can no longer be asked.
 func TestCommitUnknown(t *testing.T) {
 	t.Parallel()
-	for _, what := range []string{"the new connection", "the question"} {
-		url := pgtest.Database(t)
+	url := pgtest.Database(t)
+	for i, what := range []string{"the new connection", "the question"} {
 		proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
-		tx, _ := prepare(t, proxy.Rewrite(url))
+		tx := begin(t, proxy.Rewrite(url))
+		check(t, tx.Run(background, fmt.Sprintf("CREATE SCHEMA s%d", i)))
 		var committed atomic.Bool
 		proxy.CutAfterClientMessage(func(typ byte, payload []byte) bool {
 			if isCommit(typ, payload) {
