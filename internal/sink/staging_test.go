@@ -88,7 +88,7 @@ func TestCreateStagingErrors(t *testing.T) {
 	run(t, conn, "REVOKE TEMPORARY ON DATABASE "+databaseName(t, conn)+" FROM PUBLIC")
 	tx, s = prepare(t, role)
 	_, err = tx.CreateStaging(background, s)
-	wantError(t, err, clierr.Refused, "create a temporary table", "42501")
+	wantError(t, err, clierr.Refused, "may create neither a schema nor temporary tables", "42501")
 
 	tx.Rollback()
 	tx, s = prepare(t, url)
@@ -123,7 +123,7 @@ func TestBeginStaging(t *testing.T) {
 
 	run(t, conn, "REVOKE TEMPORARY ON DATABASE "+databaseName(t, conn)+" FROM PUBLIC")
 	_, _, err := BeginStaging(background, pgtest.Role(t, url, ""), mapping.NewTypes(false), lockWait)
-	wantError(t, err, clierr.Refused, "create a temporary table", "42501")
+	wantError(t, err, clierr.Refused, "may create neither a schema nor temporary tables", "42501")
 	_, _, err = BeginStaging(background, pgtest.WithDatabase(t, url, "flujo_port_test_none"), nil, 0)
 	wantError(t, err, clierr.Usage, "3D000")
 }
