@@ -54,7 +54,9 @@ func TestConfigErrors(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	t.Parallel()
-	for _, url := range []string{"postgresql://u:pw@a:5433/d?sslmode=prefer", "host=a port=5433 user=u dbname=d password=pw"} {
+	for _, url := range []string{
+		"postgresql://u:pw@a:5433/d?sslmode=prefer", "host=a port=5433 user=u dbname=d password=pw",
+	} {
 		config, err := Config(url)
 		if err != nil {
 			t.Fatal(err)

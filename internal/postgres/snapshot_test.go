@@ -474,7 +474,8 @@ func TestOriginals(t *testing.T) {
 		t.Errorf("got error %v without the table", err)
 	}
 	run(t, owner, originalsSQL, `INSERT INTO flujo.flujo_port_originals VALUES
-		('runs', 'a', 1, 'status', 'nul-removed', 'text', '\x610062'), ('runs', '', -2, 'run_id', 'null-key', 'null', NULL),
+		('runs', 'a', 1, 'status', 'nul-removed', 'text', '\x610062'),
+		('runs', '', -2, 'run_id', 'null-key', 'null', NULL),
 		('steps', '7', 9223372036854775807, 'output', 'rounded+nul-removed', 'integer', '-5'),
 		('steps', '8', 3, 'cost_usd', 'x', 'real', '0.1'), ('steps', '9', 4, 'output', 'x', 'blob', '\xff')`)
 	s := openSnapshot(t, url)

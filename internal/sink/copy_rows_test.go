@@ -39,7 +39,8 @@ func TestCopy(t *testing.T) {
 		conn,
 		`SELECT string_agg(key || ' ' || value || ' ' || to_char(updated_at AT TIME ZONE 'UTC',
 		'YYYY-MM-DD HH24:MI:SS.US'), '; ' ORDER BY key COLLATE "C") FROM flujo.system_state`,
-		`a {"b": [1.50]} 2026-01-05 09:00:01.669094; c [] 2026-01-05 09:00:01.669094; é null 2026-01-05 09:00:01.669094`,
+		`a {"b": [1.50]} 2026-01-05 09:00:01.669094; c [] 2026-01-05 09:00:01.669094; `+
+			`é null 2026-01-05 09:00:01.669094`,
 	)
 	if one(t, conn, "SELECT count(*) FROM pg_available_extensions WHERE name = 'pageinspect'") == "0" {
 		return // the server's contrib modules are not installed

@@ -175,7 +175,8 @@ func TestShorten(t *testing.T) {
 		n    int
 		want string
 	}{
-		{"flujo", 5, "flujo"}, {"flujo", 9, "flujo"}, {"flujo", 3, "flu"}, {"éé", 3, "é"}, {"éé", 4, "éé"}, {"é", 1, ""},
+		{"flujo", 5, "flujo"}, {"flujo", 9, "flujo"}, {"flujo", 3, "flu"},
+		{"éé", 3, "é"}, {"éé", 4, "éé"}, {"é", 1, ""},
 		{"日本", 5, "日"}, {"x", 0, ""},
 	} {
 		if got := shorten(tc.name, tc.n); got != tc.want {
