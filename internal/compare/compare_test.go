@@ -61,10 +61,12 @@ func TestRowsDiffer(t *testing.T) {
 			},
 		},
 		{
-			"cells", "steps", "UPDATE flujo.steps SET status = 'x', output = '{\"b\": 2}', cost_usd = NULL WHERE id = 1", 1,
+			"cells", "steps",
+			`UPDATE flujo.steps SET status = 'x', output = '{"b": 2}', cost_usd = NULL WHERE id = 1`, 1,
 			[]string{
 				`steps "1", column status: the state file has "completed", PostgreSQL has "x" (since)`,
-				`steps "1", column output: the state file has {"a": [1.50, null], "b": 1}, PostgreSQL has {"b": 2} (since)`,
+				`steps "1", column output: the state file has {"a": [1.50, null], "b": 1}, ` +
+					`PostgreSQL has {"b": 2} (since)`,
 				`steps "1", column cost_usd: the state file has 0.25, PostgreSQL has NULL (since)`,
 			},
 		},
@@ -76,12 +78,14 @@ func TestRowsDiffer(t *testing.T) {
 			},
 		},
 		{
-			"number of the same value", "steps", "UPDATE flujo.steps SET output = '{\"b\": 1.0, \"a\": [1.5, null]}' WHERE id = 1", 1,
+			"number of the same value", "steps",
+			`UPDATE flujo.steps SET output = '{"b": 1.0, "a": [1.5, null]}' WHERE id = 1`, 1,
 			[]string{`steps "1", column output: the state file has {"a": [1.50, null], "b": 1}, ` +
 				`PostgreSQL has {"a": [1.5, null], "b": 1.0} (since)`},
 		},
 		{
-			"time", "runs", "UPDATE flujo.runs SET updated_at = updated_at + interval '1 microsecond' WHERE run_id = 'é'", 1,
+			"time", "runs",
+			"UPDATE flujo.runs SET updated_at = updated_at + interval '1 microsecond' WHERE run_id = 'é'", 1,
 			[]string{`runs "é", column updated_at: the state file has 2026-01-05T00:00:00+00:00, ` +
 				`PostgreSQL has 2026-01-05T00:00:00.000001+00:00 (since)`},
 		},
@@ -207,7 +211,8 @@ func TestRowsManyDiffer(t *testing.T) {
 			len(kinds[report.RowExtra]),
 		)
 	}
-	changed := f.differences[slices.IndexFunc(f.differences, func(d report.Difference) bool { return d.Key == "key 3" })]
+	at := slices.IndexFunc(f.differences, func(d report.Difference) bool { return d.Key == "key 3" })
+	changed := f.differences[at]
 	// The time of a row does not differ, since its column was not changed.
 	if changed.Column != "value" || changed.InFile != `"3"` || len(changed.InPostgres) > 200 {
 		t.Errorf("got %+v", changed)
@@ -274,8 +279,8 @@ func TestRowsDuplicates(t *testing.T) {
 		t,
 		"ALTER TABLE flujo.steps DROP CONSTRAINT steps_pkey",
 		"INSERT INTO flujo.steps SELECT * FROM flujo.steps WHERE id = 1", // the same row twice
-		"INSERT INTO flujo.steps SELECT 2, run_id, step_name, step_index, 'x', NULL, NULL, NULL, NULL, NULL, created_at "+
-			"FROM flujo.steps WHERE id = 2", // the row, and another
+		"INSERT INTO flujo.steps SELECT 2, run_id, step_name, step_index, 'x', NULL, NULL, NULL, NULL, NULL, "+
+			"created_at FROM flujo.steps WHERE id = 2", // the row, and another
 		"UPDATE flujo.steps SET status = 'y' WHERE id = 7", // two rows that differ
 		"INSERT INTO flujo.steps SELECT * FROM flujo.steps WHERE id = 7",
 	)
@@ -305,7 +310,10 @@ func TestSameCell(t *testing.T) {
 		mine, stored []byte
 		want         bool
 	}{
-		{"printed differently", mapping.KindJSON, []byte("\x01" + `{"b":1,"a":2}`), []byte("\x01" + `{"a": 2, "b": 1}`), true},
+		{
+			"printed differently", mapping.KindJSON, []byte("\x01" + `{"b":1,"a":2}`),
+			[]byte("\x01" + `{"a": 2, "b": 1}`), true,
+		},
 		{"other JSON", mapping.KindJSON, []byte("\x01" + `{"b":1}`), []byte("\x01" + `{"b": 2}`), false},
 		{"NULL in the file", mapping.KindJSON, nil, []byte("\x01null"), false},
 		{"NULL in PostgreSQL", mapping.KindJSON, []byte("\x01null"), nil, false},

@@ -25,7 +25,9 @@ var printSettings = []string{
 	"DateStyle = 'SQL, DMY'", "DateStyle = 'German'", "bytea_output = 'escape'", "quote_all_identifiers = on",
 	"IntervalStyle = 'sql_standard'", "extra_float_digits = -15", "standard_conforming_strings = off",
 	"search_path = 'nowhere'", "TimeZone = 'Pacific/Chatham'", "array_nulls = off", "transform_null_equals = on",
-	"xmloption = 'document'", "lc_numeric = 'C'", "row_security = off", "default_transaction_isolation = 'serializable'",
+	"xmloption = 'document'", "lc_numeric = 'C'", "row_security = off",
+	"default_transaction_isolation = " +
+		"'serializable'",
 	"default_transaction_read_only = off", "statement_timeout = '20s'", "client_min_messages = 'debug1'",
 	"backslash_quote = off", "default_transaction_deferrable = on",
 }
@@ -51,13 +53,14 @@ func TestRandomSettings(t *testing.T) {
 	for seed := range uint64(pgtest.Count(1, 12)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			everyCommand(t, randomSettings(t, flujotest.Connect(t, pgtest.Database(t)), rand.New(rand.NewPCG(seed, 1))))
+			conn := flujotest.Connect(t, pgtest.Database(t))
+			everyCommand(t, randomSettings(t, conn, rand.New(rand.NewPCG(seed, 1))))
 		})
 	}
 }
 
-// notForMigrations are settings that mean to end or forbid statements, that only a developer of the server sets, or that
-// would have the server write gigabytes of log.
+// notForMigrations are settings that mean to end or forbid statements, that only a developer of the server
+// sets, or that would have the server write gigabytes of log.
 var notForMigrations = []string{
 	"default_transaction_read_only", "transaction_read_only", "transaction_isolation", "transaction_deferrable",
 	"transaction_timeout", "statement_timeout", "idle_session_timeout", "session_authorization", "role", "seed",

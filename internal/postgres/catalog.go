@@ -109,7 +109,8 @@ func (c *Conn) inspectColumns(ctx context.Context, shapes map[string]*TableShape
 			CASE WHEN a.attidentity <> '' THEN 'identity' WHEN a.attgenerated <> '' THEN 'generated'
 				ELSE coalesce(pg_get_expr(d.adbin, d.adrelid), '') END,
 			EXISTS (SELECT FROM pg_depend u
-				JOIN pg_depend o ON o.classid = 'pg_class'::regclass AND o.objid = u.refobjid AND o.deptype IN ('a', 'i')
+				JOIN pg_depend o ON o.classid = 'pg_class'::regclass AND o.objid = u.refobjid
+					AND o.deptype IN ('a', 'i')
 					AND o.refclassid = 'pg_class'::regclass AND o.refobjid = c.oid AND o.refobjsubid = a.attnum
 				WHERE u.classid = 'pg_attrdef'::regclass AND u.objid = d.oid AND u.refclassid = 'pg_class'::regclass)
 		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped

@@ -226,5 +226,4 @@ func bytesOf(all ...[]byte) (n int64) {
 var (
 	systemState = mapping.TableOf("system_state")
 	steps       = mapping.TableOf("steps")
-	runs        = mapping.TableOf("runs")
 )

@@ -217,8 +217,8 @@ func TestGrant(t *testing.T) {
 		"INSERT INTO flujo.flujo_schema_versions VALUES (6)",
 		"INSERT INTO flujo.flujo_port_receipts VALUES (1); SELECT FROM flujo.flujo_port_originals")
 	for _, sql := range []string{
-		"TRUNCATE flujo.runs", "DELETE FROM flujo.flujo_port_receipts", "UPDATE flujo.flujo_port_originals SET " +
-			"reason = ''",
+		"TRUNCATE flujo.runs", "DELETE FROM flujo.flujo_port_receipts",
+		"UPDATE flujo.flujo_port_originals SET reason = ''",
 		"ALTER TABLE flujo.runs ADD x int",
 	} {
 		if _, err := user.Exec(background, sql); postgres.Code(err) != postgres.InsufficientPrivilege {

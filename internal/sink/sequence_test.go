@@ -23,8 +23,8 @@ func TestLastID(t *testing.T) {
 		{"", 0},
 		{rowsSQL, 3},
 		{"UPDATE flujo.steps SET id = -id", 0},
-		{"ALTER TABLE flujo.steps ALTER id TYPE bigint; UPDATE flujo.steps SET id = 5000000000 WHERE id = " +
-			"-1", 5000000000},
+		{"ALTER TABLE flujo.steps ALTER id TYPE bigint", 0},
+		{"UPDATE flujo.steps SET id = 5000000000 WHERE id = -1", 5000000000},
 	} {
 		run(t, tx.Conn.Conn, tc.sql)
 		if got, err := tx.LastID(background, steps); got != tc.want || err != nil {
@@ -86,8 +86,8 @@ func TestSetSequenceErrors(t *testing.T) {
 		parts     []string
 	}{
 		{
-			"no sequence", "ALTER TABLE flujo.steps ALTER id DROP DEFAULT; DROP SEQUENCE " +
-				"flujo.steps_id_seq", clierr.Refused,
+			"no sequence",
+			"ALTER TABLE flujo.steps ALTER id DROP DEFAULT; DROP SEQUENCE flujo.steps_id_seq", clierr.Refused,
 			[]string{`column steps.id of schema "flujo" has no sequence`},
 		},
 		{
