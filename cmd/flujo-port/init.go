@@ -45,12 +45,19 @@ func (e *env) init(c *cli.Context) error {
 		Schema:          target.schema,
 		WithoutPGVector: c.Bool(withoutPGVectorFlag.Name),
 		GrantTo:         c.String("grant-to"),
+		Cutover:         target.address,
 	})
 	if err != nil {
 		return s.fail(err, "nothing was created")
 	}
+	if !result.Address.IsZero() {
+		target.address = result.Address
+	}
 	result.Cutover = show(target.address, c.Bool(revealFlag.Name))
 	result.Notes = append(result.Notes, target.notes...)
-	var warnings []string
-	return s.end(printed{report: result, text: result.Text, warnings: &warnings, done: "the tables exist"}, nil, "")
+	return s.end(
+		printed{report: result, text: result.Text, warnings: &result.Warnings, done: "the tables exist"},
+		nil,
+		"",
+	)
 }

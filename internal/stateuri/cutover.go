@@ -89,19 +89,28 @@ func (s *settings) fill(known Known) {
 // plainName matches an SQL identifier that need not be quoted.
 var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_$]*$`)
 
-// searchPath returns the setting that makes schema the first one that is searched,
-// such as search_path=flujo,public.
-func searchPath(schema string) (string, error) {
-	switch {
-	case schema == "" || len(schema) > 63 || schema == "$user" || // the name of the user in search_path
-		!utf8.ValidString(schema) || strings.ContainsRune(schema, 0):
+// searchPath returns the setting that makes schema the first one that is searched, then
+// more, then public, such as search_path=flujo,public.
+func searchPath(schema string, more ...string) (string, error) {
+	if schema == "" || len(schema) > 63 || schema == "$user" || // the name of the user in search_path
+		!utf8.ValidString(schema) || strings.ContainsRune(schema, 0) {
 		return "", fmt.Errorf("%w: choose one of 1 to 63 bytes of UTF-8, without NUL, and not $user", ErrSchema)
-	case schema == "public":
-		return "search_path=public", nil
-	case plainName.MatchString(schema):
-		return "search_path=" + schema + ",public", nil
 	}
-	return `search_path="` + strings.ReplaceAll(schema, `"`, `""`) + `",public`, nil
+	return "search_path=" + SearchPath(schema, more...), nil
+}
+
+// SearchPath returns a value of search_path: schema, then more, then public, each once.
+func SearchPath(schema string, more ...string) string {
+	var quoted []string
+	for _, name := range append(append([]string{schema}, more...), "public") {
+		if !plainName.MatchString(name) {
+			name = `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+		}
+		if !slices.Contains(quoted, name) {
+			quoted = append(quoted, name)
+		}
+	}
+	return strings.Join(quoted, ",")
 }
 
 // setsSearchPath matches options that set search_path. needsEscape matches what a
