@@ -16,7 +16,8 @@ func TestVariablesThatDisagree(t *testing.T) {
 		variables [2]string
 		differ    string // "" if they agree
 	}{
-		{"host", [2]string{"DATABASE_URL=postgresql://u:hunter2@a.invalid/d", "FLUJO_STATE_URI=postgresql://u@b.invalid/d"},
+		{"host", [2]string{"DATABASE_URL=postgresql://u:hunter2@a.invalid/d",
+			"FLUJO_STATE_URI=postgresql://u@b.invalid/d"},
 			"host"},
 		{"database", [2]string{"FLUJO_PORT_POSTGRES=postgresql://u:hunter2@127.0.0.1:1/d",
 			"DATABASE_URL=postgresql://u@localhost:1/e"}, "database"},

@@ -33,8 +33,8 @@ func (e *env) uriCommand() *cli.Command {
 				Name:  "cutover",
 				Usage: "print the address of the schema in PostgreSQL",
 				Description: "A FLUJO_STATE_URI that names PostgreSQL is printed unchanged, unless\n" +
-					"--postgres is set; it must not name another database than DATABASE_URL. If DATABASE_URL names SQLite, the address of the state\n" +
-					"file is printed.",
+					"--postgres is set; it must not name another database than DATABASE_URL.\n" +
+					"If DATABASE_URL names SQLite, the address of the state file is printed.",
 				Flags: []cli.Flag{
 					postgresFlag,
 					sqliteFlag,

@@ -97,7 +97,8 @@ func withoutOptions(
 			Kind: clierr.Refused,
 			Message: fmt.Sprintf("a pooler refuses the parameter options of the cutover address, "+
 				"and without it the search_path of role %q is %s", t.Role, t.SearchPath),
-			Hint: t.pathStatement(schema, more...) + ", or connect to the server directly",
+			Hint: t.pathStatement(schema, more...) + ", then have the pooler open new connections " +
+				"(PgBouncer: RECONNECT), or connect to the server directly",
 		}
 	}
 	notes := []string{fmt.Sprintf("parameter options removed from the address, because a pooler refuses it: "+

@@ -24,7 +24,8 @@ import (
 const applicationName = "flujo-port"
 
 // Config parses a connection string: a URL, or "" if the PG* variables hold all
-// settings. Parameters for other clients are dropped, also those of a service. Several hosts are refused: a migration goes to one primary. The
+// settings. Parameters for other clients are dropped, also those of a service. Several
+// hosts are refused: a migration goes to one primary. The
 // error is a clierr.Usage and never contains any part of the string, which may
 // hold a password.
 func Config(conn string) (*pgx.ConnConfig, error) {

@@ -211,7 +211,8 @@ func networkFailure(config *pgx.ConnConfig, err error) (clierr.Kind, string) {
 	case errors.Is(err, fs.ErrPermission):
 		return clierr.Usage, "this user may not open the socket: check its permissions"
 	case errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(config.Host, "/"):
-		return clierr.Failed, "no server has a socket in that folder: name its host or folder, or start it, then run again"
+		return clierr.Failed, "no server has a socket in that folder: name its host or folder, " +
+			"or start it, then run again"
 	}
 	return clierr.Failed, "check that the server is running and can be reached from here, then run again"
 }

@@ -57,14 +57,18 @@ func TestConnectErrors(t *testing.T) {
 		words []string
 	}{
 		{"no CONNECT", role, clierr.Refused, []string{"42501", "GRANT CONNECT ON DATABASE", config.User}},
-		{"unknown parameter", pgtest.WithParameter(t, url, "frobnicate", "1"), clierr.Usage, []string{"42704", "PGOPTIONS"}},
+		{"unknown parameter", pgtest.WithParameter(t, url, "frobnicate", "1"), clierr.Usage,
+			[]string{"42704", "PGOPTIONS"}},
 		{"value of a parameter", pgtest.WithParameter(t, url, "work_mem", "much"), clierr.Usage, []string{"22023"}},
-		{"parameter of the server", pgtest.WithParameter(t, url, "shared_buffers", "1GB"), clierr.Usage, []string{"55P02"}},
+		{"parameter of the server", pgtest.WithParameter(t, url, "shared_buffers", "1GB"), clierr.Usage,
+			[]string{"55P02"}},
 		{"options", pgtest.WithParameter(t, url, "options", "-c frobnicate=1"), clierr.Usage, []string{"42704"}},
 		{"options that are none", pgtest.WithParameter(t, url, "options", "-Z"), clierr.Usage, []string{"42601"}},
-		{"no such database", pgtest.WithDatabase(t, url, "no_such_db"), clierr.Usage, []string{"3D000", "existing database"}},
+		{"no such database", pgtest.WithDatabase(t, url, "no_such_db"), clierr.Usage,
+			[]string{"3D000", "existing database"}},
 		{"connection limit", limited, clierr.Failed, []string{"53300", "connection limit"}},
-		{"wrong password", pgtest.WithUser(t, url, config.User, "wrong"), clierr.Usage, []string{"28P01", "PGPASSWORD"}},
+		{"wrong password", pgtest.WithUser(t, url, config.User, "wrong"), clierr.Usage,
+			[]string{"28P01", "PGPASSWORD"}},
 		{"no password", strings.Replace(url, userInfo(t, url), config.User+"@", 1), clierr.Usage,
 			[]string{"no password was given"}},
 	} {

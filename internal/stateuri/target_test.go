@@ -43,7 +43,9 @@ func TestSearchPathSchema(t *testing.T) {
 }
 
 func TestWithSearchPath(t *testing.T) {
-	for _, options := range []string{"", "-c statement_timeout=5s", "-c search_path=x", `-c a.b=c\ d`, "-c search_path=flujo,public"} {
+	for _, options := range []string{
+		"", "-c statement_timeout=5s", "-c search_path=x", `-c a.b=c\ d`, "-c search_path=flujo,public",
+	} {
 		for _, schema := range []string{"flujo", "public", `my "state"`} {
 			text := "postgresql://u:p@h/d"
 			if options != "" {
