@@ -53,8 +53,7 @@ func isEnvFile(content []byte) bool {
 
 // envFileComment follows the line with the address, so that programs that read only the
 // first line work too.
-const envFileComment = `# Read by docker and podman --env-file, compose env_file, kubectl --from-env-file,
-# and systemd EnvironmentFile.
+const envFileComment = `# Read by --env-file of docker and podman, env_file of compose, EnvironmentFile of systemd.
 # Do not source it: a shell ends the value at "&" and sets nothing. In a shell:
 #   export FLUJO_STATE_URI="$(sed -n 's/^FLUJO_STATE_URI=//p' FILE)"
 `

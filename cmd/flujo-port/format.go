@@ -18,6 +18,12 @@ var formatFlag = &cli.StringFlag{
 		"a line for docker --env-file and systemd EnvironmentFile, which a shell cannot read; json",
 }
 
+var connectFlag = &cli.BoolFlag{
+	Name: "connect",
+	Usage: "connect by the address, and print the one that works: with the schema of pgvector on its search_path, " +
+		"and without options if a pooler refuses it",
+}
+
 // addressFormats are the values of --format. A text has a placeholder for the address.
 var addressFormats = map[string]func(address string) string{
 	"raw":   func(address string) string { return address },

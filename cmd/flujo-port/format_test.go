@@ -14,8 +14,8 @@ import (
 // TestFormats prints addresses in each format, and has a shell evaluate them.
 func TestFormats(t *testing.T) {
 	t.Parallel()
-	const address = "postgresql://app:p%27%26%24x@db.example/med13?" +
-		"options=-c%20search_path%3Dflujo%2Cpublic&sslmode=require"
+	const address = "postgresql://app:p%27%26%24x@db.example/med13" +
+		"?options=-c%20search_path%3Dflujo%2Cpublic&sslmode=require"
 	p := newProgram(t, "DATABASE_URL=postgresql://app:p%27%26%24x@db.example/med13")
 	quote := write(t, filepath.Join(p.dir, "it's $HOME & more.db"), "")
 	for _, c := range []struct {

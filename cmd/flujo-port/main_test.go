@@ -285,9 +285,8 @@ func TestBadInput(t *testing.T) {
 			[]string{"does not offer TLS"}},
 		{"unexpanded variable", []string{"migrate", "--sqlite", good, "--postgres",
 			"postgresql://u:${DB_PASSWORD}@h/db"}, 2, []string{"--postgres", "not expanded"}},
-		{"no database in the " +
-			"address", []string{"migrate", "--sqlite", good, "--postgres", "postgresql://u:" + secret + "@h/"},
-			2, []string{"--postgres", "no database is named"}},
+		{"no database in the address", []string{"migrate", "--sqlite", good, "--postgres",
+			"postgresql://u:" + secret + "@h/"}, 2, []string{"--postgres", "no database is named"}},
 		{"sslmode of other drivers", []string{"migrate", "--sqlite", good, "--postgres",
 			"postgresql://u:" + secret + "@h/db?sslmode=no-verify"}, 2, []string{"sslmode must be one of"}},
 		{"unknown service", []string{"migrate", "--sqlite", good, "--postgres",
@@ -423,11 +422,10 @@ func TestURI(t *testing.T) {
 		{name: "rollback by flujo.toml", toml: "state_uri = \"sqlite:///state/f.db\"\n",
 			args:   []string{"rollback", "--allow-missing"},
 			stdout: "sqlite:///$DIR/state/f.db"},
-		{name: "rollback by " +
-			"default", args: []string{"rollback", "--allow-missing"}, stdout: "sqlite:///$DIR/flujo_state.db"},
+		{name: "rollback by default", args: []string{"rollback", "--allow-missing"},
+			stdout: "sqlite:///$DIR/flujo_state.db"},
 		{name: "rollback by the environment", env: []string{"FLUJO_PORT_SQLITE=sub/f.db"},
-			toml: "state_uri = " +
-				"\"sqlite:////x.db\"\n", args: []string{"rollback", "--allow-missing"},
+			toml: "state_uri = \"sqlite:////x.db\"\n", args: []string{"rollback", "--allow-missing"},
 			stdout: "sqlite:///$DIR/sub/f.db"},
 		{name: "flujo.toml that is on Postgres already", toml: "state_uri = \"postgresql://h/d\"\n",
 			args: []string{"rollback", "--allow-missing"}, stdout: "sqlite:///$DIR/flujo_state.db"},

@@ -118,6 +118,9 @@ func (e *env) migrate(c *cli.Context) error {
 	}
 	reveal := c.Bool(revealFlag.Name)
 	result.Version = version()
+	if !result.Address.IsZero() {
+		target.address = result.Address
+	}
 	result.Cutover = show(target.address, reveal)
 	result.Rollback = show(rollback, reveal)
 	result.Next = "To cut over, stop Flujo, then run the same command without --dry-run."

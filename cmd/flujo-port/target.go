@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -182,7 +183,7 @@ func (e *env) databaseTarget(c *cli.Context) (*databaseTarget, error) {
 			Hint:    "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or set PGDATABASE",
 		}
 	}
-	p.known.SSLMode = e.getenv("PGSSLMODE")
+	e.addTLSSettings(&p.known)
 	if p.address, p.notes, err = stateuri.Cutover(given, p.known, schema); err != nil {
 		return nil, addressError(name, err)
 	}
@@ -191,6 +192,28 @@ func (e *env) databaseTarget(c *cli.Context) (*databaseTarget, error) {
 			"it is not used: --schema decides (%s)", schema))
 	}
 	return p, nil
+}
+
+// addTLSSettings adds what the environment says about TLS.
+func (e *env) addTLSSettings(k *stateuri.Known) {
+	k.SSLMode, k.SSLRootCert = e.getenv("PGSSLMODE"), e.getenv("PGSSLROOTCERT")
+	if home, err := os.UserHomeDir(); err == nil {
+		k.HasRootCert = exists(filepath.Join(home, ".postgresql", "root.crt"))
+	}
+	// The files that crypto/x509 reads, in this order.
+	for _, file := range []string{
+		e.getenv("SSL_CERT_FILE"),
+		"/etc/ssl/certs/ca-certificates.crt",                // Debian, Alpine, Arch
+		"/etc/pki/tls/certs/ca-bundle.crt",                  // Fedora, RHEL
+		"/etc/ssl/ca-bundle.pem",                            // SUSE
+		"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // RHEL
+		"/etc/ssl/cert.pem",                                 // macOS, FreeBSD
+	} {
+		if file != "" && exists(file) {
+			k.SystemRoots = file
+			return
+		}
+	}
 }
 
 // namesSchema reports whether a parameter of other clients names a schema.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/postgres"
 	"flujo-port/internal/stateuri"
 
 	"github.com/urfave/cli/v2"
@@ -19,7 +20,8 @@ func (e *env) uriCommand() *cli.Command {
 		HideHelpCommand: true,
 		Usage:           "print the FLUJO_STATE_URI for the cutover or the rollback",
 		Description: "Example: eval \"$(flujo-port uri cutover --format shell --reveal)\"\n" +
-			"uri does not connect to the database; migrate tests the address.",
+			"uri does not connect to the database, unless --connect is set; migrate tests the\n" +
+			"address.",
 		Action: func(c *cli.Context) error {
 			if !c.Args().Present() {
 				return usagef("uri requires a subcommand: cutover or rollback")
@@ -31,10 +33,17 @@ func (e *env) uriCommand() *cli.Command {
 				Name:  "cutover",
 				Usage: "print the address of the schema in PostgreSQL",
 				Description: "A FLUJO_STATE_URI that names PostgreSQL is printed unchanged, unless\n" +
-					"--postgres is set; it must not name another database than DATABASE_URL. If DATABASE_URL " +
-					"names SQLite, the address of the state\n" +
-					"file is printed.",
-				Flags:        []cli.Flag{postgresFlag, sqliteFlag, schemaFlag, formatFlag, revealFlag},
+					"--postgres is set; it must not name another database than DATABASE_URL.\n" +
+					"If DATABASE_URL names SQLite, the address of the state file is printed.",
+				Flags: []cli.Flag{
+					postgresFlag,
+					sqliteFlag,
+					schemaFlag,
+					connectFlag,
+					withoutPGVectorFlag,
+					formatFlag,
+					revealFlag,
+				},
 				OnUsageError: e.usageError,
 				Action:       e.uriCutover,
 			},
@@ -108,7 +117,31 @@ func (e *env) uriCutover(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.Bool("connect") {
+		var more []string
+		if address, more, err = tryCutover(c, address); err != nil {
+			return err
+		}
+		notes = append(notes, more...)
+	}
 	return printAddress(address, notes)
+}
+
+// tryCutover connects by the address and returns the one by which Flujo works, with notes.
+func tryCutover(c *cli.Context, address stateuri.Address) (stateuri.Address, []string, error) {
+	if !address.IsPostgres() {
+		return address, nil, usagef("--connect needs an address in PostgreSQL, but DATABASE_URL names SQLite")
+	}
+	schema, err := schemaName(c)
+	if err != nil {
+		return address, nil, err
+	}
+	withPGVector := !c.Bool(withoutPGVectorFlag.Name)
+	resolved, trial, notes, err := postgres.ResolveAddress(c.Context, address, schema, withPGVector)
+	if err != nil {
+		return address, nil, err
+	}
+	return resolved, notes, trial.CheckSession(postgres.Server{Role: trial.Role}, schema)
 }
 
 // cutoverAddress returns the address that Flujo's configuration resolves to, and

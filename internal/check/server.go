@@ -386,7 +386,8 @@ func (c *checker) pgvector() (fit bool) {
 
 // address connects by the cutover address and checks the session.
 func (c *checker) address(ctx context.Context) error {
-	trial, err := postgres.TryAddress(ctx, c.options.Cutover.Reveal())
+	_, trial, notes, err := postgres.ResolveAddress(
+		ctx, c.options.Cutover, c.options.Schema, !c.options.WithoutPGVector)
 	if err != nil {
 		return c.addError(ctx, "cutover address", notChecked, err)
 	}
@@ -408,7 +409,11 @@ func (c *checker) address(ctx context.Context) error {
 	}
 	c.facts.reached = true
 	c.facts.start = sink.FlujoStart{SearchPath: trial.SearchPath, NoMigrations: c.options.NoMigrations}
-	c.ok("cutover address", "its search_path is %s", trial.SearchPath)
+	c.ok(
+		"cutover address",
+		"%s",
+		strings.Join(append([]string{"its search_path is " + trial.SearchPath}, notes...), "; "),
+	)
 	return nil
 }
 

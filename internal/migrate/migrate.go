@@ -96,11 +96,13 @@ func run(ctx context.Context, o Options) (*report.Migration, error) {
 		Format: report.Format, Command: "migrate", DryRun: o.DryRun, Verify: o.Verify,
 		Source: extract.Describe(snapshot, format), Warnings: []string{},
 	}
-	tx, trial, err := connect(ctx, o)
+	session, err := connect(ctx, o)
 	if err != nil {
 		return nil, err
 	}
+	tx := session.tx
 	defer tx.Rollback()
+	result.Address = session.address
 	hash := snapshot.StartHash(ctx)
 	defer hash.Stop()
 	if snapshot.Locked() {
@@ -111,10 +113,11 @@ func run(ctx context.Context, o Options) (*report.Migration, error) {
 		result.Warn("the state file has %d names (hard links); a -wal next to another name was not read", n)
 	}
 	o.OnProgress.Start(progress.Schema)
-	to, err := prepare(ctx, tx, trial, snapshot, format, o)
+	to, err := prepare(ctx, tx, session.trial, snapshot, format, o)
 	if err != nil {
 		return nil, err
 	}
+	to.notes = append(session.notes, to.notes...)
 	reading, integrity := startIntegrityCheck(ctx, snapshot, result, o)
 	defer integrity.Stop()
 	rows, err := copyRows(reading, to, snapshot, o)
@@ -129,7 +132,7 @@ func run(ctx context.Context, o Options) (*report.Migration, error) {
 	}
 	sequences, err := finishTables(ctx, to, snapshot, rows, o)
 	if err == nil && !to.tried {
-		err = tryStart(ctx, to, trial, o)
+		err = tryStart(ctx, to, session.trial, o)
 	}
 	if err != nil {
 		return nil, err
@@ -172,24 +175,33 @@ func startIntegrityCheck(
 	return snapshot.StartIntegrityCheck(ctx)
 }
 
-// connect tries the cutover address and begins the transaction.
-func connect(ctx context.Context, o Options) (tx *sink.Tx, trial postgres.AddressTrial, err error) {
+// session is a transaction, and what is known of the address that Flujo will use.
+type session struct {
+	tx      *sink.Tx
+	address stateuri.Address // that was tried; zero if there is none
+	trial   postgres.AddressTrial
+	notes   []string
+}
+
+// connect begins the transaction and tries the cutover address.
+func connect(ctx context.Context, o Options) (s session, err error) {
 	o.OnProgress.Start(progress.Connect)
-	if !o.Cutover.IsZero() {
-		if trial, err = postgres.TryAddress(ctx, o.Cutover.Reveal()); err != nil {
-			return nil, trial, addressError(err)
-		}
+	if s.tx, err = sink.Begin(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, postgres.LockWait)); err != nil {
+		return s, err
 	}
-	if tx, err = sink.Begin(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, postgres.LockWait)); err != nil {
-		return nil, trial, err
+	if o.Cutover.IsZero() {
+		return s, nil
 	}
-	if !o.Cutover.IsZero() {
-		if err := trial.CheckSession(tx.Server, o.Schema); err != nil {
-			tx.Rollback()
-			return nil, trial, err
-		}
+	s.address, s.trial, s.notes, err = postgres.ResolveAddress(ctx, o.Cutover, o.Schema, !o.WithoutPGVector)
+	if err != nil {
+		err = addressError(err)
+	} else {
+		err = s.trial.CheckSession(s.tx.Server, o.Schema)
 	}
-	return tx, trial, nil
+	if err != nil {
+		s.tx.Rollback()
+	}
+	return s, err
 }
 
 // target is a schema whose tables are ready for the rows of the file.
@@ -417,7 +429,7 @@ func checkAddress(ctx context.Context, o Options, result *report.Migration) {
 		if row.Name != mapping.Runs {
 			continue
 		}
-		if err := postgres.CheckAddress(ctx, o.Cutover.Reveal(), o.Schema, row.InPostgres); err != nil {
+		if err := postgres.CheckAddress(ctx, result.Address.Reveal(), o.Schema, row.InPostgres); err != nil {
 			result.Warn("the migration is committed, but the cutover address does not work yet: %v", err)
 		}
 	}

@@ -88,6 +88,9 @@ func connectError(config *pgx.ConnConfig, err error) error {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		e.Err = ServerError(err)
 		e.Kind, e.Hint = refusal(config, pgErr)
+		if strings.Contains(pgErr.Message, optionsRefused) && strings.Contains(pgErr.Message, "options") {
+			e.Err = &optionsRefusedError{e.Err}
+		}
 		return e
 	}
 	e.Kind, e.Hint = networkFailure(config, err)
@@ -142,6 +145,9 @@ func authenticationHint(config *pgx.ConnConfig) string {
 // optionsRefused is what PgBouncer says about the startup parameter options, or a
 // setting in it that it does not pass on.
 const optionsRefused = "unsupported startup parameter"
+
+// optionsRefusedError is the error of a pooler that refuses the startup parameter options.
+type optionsRefusedError struct{ error }
 
 // poolerRefusal returns the kind and the hint of an error with a SQLSTATE that poolers
 // use for everything, and servers for the protocol.
@@ -205,8 +211,8 @@ func networkFailure(config *pgx.ConnConfig, err error) (clierr.Kind, string) {
 	case errors.Is(err, fs.ErrPermission):
 		return clierr.Usage, "this user may not open the socket: check its permissions"
 	case errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(config.Host, "/"):
-		return clierr.Failed, "no server has a socket in that folder: " +
-			"name its host or folder, or start it, then run again"
+		return clierr.Failed, "no server has a socket in that folder: name its host or folder, " +
+			"or start it, then run again"
 	}
 	return clierr.Failed, "check that the server is running and can be reached from here, then run again"
 }

@@ -60,8 +60,8 @@ func TestConnectErrors(t *testing.T) {
 		{"unknown parameter", pgtest.WithParameter(t, url, "frobnicate", "1"), clierr.Usage,
 			[]string{"42704", "PGOPTIONS"}},
 		{"value of a parameter", pgtest.WithParameter(t, url, "work_mem", "much"), clierr.Usage, []string{"22023"}},
-		{"parameter of the " +
-			"server", pgtest.WithParameter(t, url, "shared_buffers", "1GB"), clierr.Usage, []string{"55P02"}},
+		{"parameter of the server", pgtest.WithParameter(t, url, "shared_buffers", "1GB"), clierr.Usage,
+			[]string{"55P02"}},
 		{"options", pgtest.WithParameter(t, url, "options", "-c frobnicate=1"), clierr.Usage, []string{"42704"}},
 		{"options that are none", pgtest.WithParameter(t, url, "options", "-Z"), clierr.Usage, []string{"42601"}},
 		{"no such database", pgtest.WithDatabase(t, url, "no_such_db"), clierr.Usage,

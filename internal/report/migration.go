@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"flujo-port/internal/stateuri"
 )
 
 // Format is the version of the JSON reports. It increases when a field is removed
@@ -43,6 +45,8 @@ type Migration struct {
 	Replaced *Replaced `json:"replaced"`
 	// Warnings need the user's attention.
 	Warnings []string `json:"warnings"`
+	// Address is the cutover address that was tried; zero if none was.
+	Address stateuri.Address `json:"-"`
 	// FLUJO_STATE_URI for the cutover and for a rollback; passwords are masked,
 	// except with --reveal.
 	Cutover  string `json:"cutover"`

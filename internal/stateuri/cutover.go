@@ -21,6 +21,10 @@ type Known struct {
 	User     string
 	Database string
 	SSLMode  string // PGSSLMODE
+
+	SSLRootCert string // PGSSLROOTCERT
+	HasRootCert bool   // ~/.postgresql/root.crt exists
+	SystemRoots string // file with the system's CA certificates; "" if unknown
 }
 
 // Cutover returns the address that Flujo needs, given a PostgreSQL URL, or known alone
@@ -60,6 +64,7 @@ func Cutover(databaseURL string, known Known, schema string) (a Address, notes [
 	}
 	s.addSearchPath(setting)
 	s.addTLS(known.SSLMode)
+	s.addRootCert(known)
 	s.removeClientOnly()
 	s.noteRequirements()
 	return newAddress(s.render()), s.notes, nil
@@ -89,19 +94,28 @@ func (s *settings) fill(known Known) {
 // plainName matches an SQL identifier that need not be quoted.
 var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_$]*$`)
 
-// searchPath returns the setting that makes schema the first one that is searched,
-// such as search_path=flujo,public.
-func searchPath(schema string) (string, error) {
-	switch {
-	case schema == "" || len(schema) > 63 || schema == "$user" || // the name of the user in search_path
-		!utf8.ValidString(schema) || strings.ContainsRune(schema, 0):
+// searchPath returns the setting that makes schema the first one that is searched, then
+// more, then public, such as search_path=flujo,public.
+func searchPath(schema string, more ...string) (string, error) {
+	if schema == "" || len(schema) > 63 || schema == "$user" || // the name of the user in search_path
+		!utf8.ValidString(schema) || strings.ContainsRune(schema, 0) {
 		return "", fmt.Errorf("%w: choose one of 1 to 63 bytes of UTF-8, without NUL, and not $user", ErrSchema)
-	case schema == "public":
-		return "search_path=public", nil
-	case plainName.MatchString(schema):
-		return "search_path=" + schema + ",public", nil
 	}
-	return `search_path="` + strings.ReplaceAll(schema, `"`, `""`) + `",public`, nil
+	return "search_path=" + SearchPath(schema, more...), nil
+}
+
+// SearchPath returns a value of search_path: schema, then more, then public, each once.
+func SearchPath(schema string, more ...string) string {
+	var quoted []string
+	for _, name := range append(append([]string{schema}, more...), "public") {
+		if !plainName.MatchString(name) {
+			name = `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+		}
+		if !slices.Contains(quoted, name) {
+			quoted = append(quoted, name)
+		}
+	}
+	return strings.Join(quoted, ",")
 }
 
 // setsSearchPath matches options that set search_path. needsEscape matches what a
@@ -139,8 +153,8 @@ func (s *settings) addTLS(known string) {
 	if s.values.Get("sslrootcert") == "system" {
 		s.values.Del("sslrootcert")
 		s.values.Set("sslmode", "verify-full") // the only mode that libpq accepts with it
-		s.notef("sslrootcert=system replaced with sslmode=verify-full: asyncpg reads system as a file name, and " +
-			"needs CA certificates in the file PGSSLROOTCERT or ~/.postgresql/root.crt")
+		s.system = true
+		s.notef("sslrootcert=system replaced with sslmode=verify-full: asyncpg reads system as a file name")
 	}
 	if isLocal(s.values.Get("host")) {
 		return
@@ -156,6 +170,27 @@ func (s *settings) addTLS(known string) {
 	case "disable", "allow", "prefer":
 		s.notef("sslmode=%s not changed: the connection to host %s may be unencrypted", mode, s.values.Get("host"))
 	}
+}
+
+// addRootCert adds sslrootcert if the server's certificate is verified and the address
+// does not name the CA certificates: pgx then uses those of the system, and asyncpg does
+// not connect without a file.
+func (s *settings) addRootCert(known Known) {
+	mode := s.values.Get("sslmode")
+	if mode != "verify-ca" && mode != "verify-full" || s.values.Has("sslrootcert") || isSocket(s.values.Get("host")) {
+		return
+	}
+	file, from := known.SSLRootCert, "PGSSLROOTCERT"
+	if s.system || file == "system" || file == "" && !known.HasRootCert {
+		file, from = known.SystemRoots, "the system's CA certificates"
+	}
+	if file == "" {
+		s.notef("sslmode=%s: every machine that uses the address needs CA certificates "+
+			"in the file PGSSLROOTCERT or ~/.postgresql/root.crt", mode)
+		return
+	}
+	s.values.Set("sslrootcert", file)
+	s.notef("sslrootcert=%s added (%s): asyncpg does not use the system's CA certificates by itself", file, from)
 }
 
 // removeClientOnly removes parameters that asyncpg does not know: it would send them

@@ -309,6 +309,45 @@ func TestCutoverNotes(t *testing.T) {
 	}
 }
 
+// TestCutoverRootCert checks which CA certificates the address names.
+func TestCutoverRootCert(t *testing.T) {
+	t.Parallel()
+	const file = "/etc/ssl/roots.pem"
+	system := Known{SystemRoots: file}
+	for _, c := range []struct {
+		name, query string
+		known       Known
+		want        string // sslrootcert of the address
+		note        string
+	}{
+		{"verify-full", "sslmode=verify-full", system, file, "sslrootcert=" + file + " added"},
+		{"verify-ca", "sslmode=verify-ca", system, file, "every machine that uses the address needs the same file"},
+		{"system", "sslrootcert=system", system, file, "sslmode=verify-full"},
+		{"system beside root.crt", "sslrootcert=system", Known{SystemRoots: file, HasRootCert: true}, file, "added"},
+		{"root.crt", "sslmode=verify-full", Known{SystemRoots: file, HasRootCert: true}, "", "~/.postgresql/root.crt"},
+		{"PGSSLROOTCERT", "sslmode=verify-full", Known{SystemRoots: file, SSLRootCert: "/ca.pem"}, "/ca.pem",
+			"PGSSLROOTCERT"},
+		{"PGSSLROOTCERT=system", "sslmode=verify-full", Known{SystemRoots: file, SSLRootCert: "system"}, file, "added"},
+		{"PGSSLMODE", "", Known{SystemRoots: file, SSLMode: "verify-full"}, file, "added"},
+		{"unknown", "sslmode=verify-full", Known{}, "", "needs CA certificates"},
+		{"named", "sslmode=verify-full&sslrootcert=/own.pem", system, "/own.pem", "sslrootcert: every machine"},
+		{"not verified", "sslmode=require", system, "", ""},
+		{"socket", "sslmode=verify-full&host=/run", system, "", ""},
+	} {
+		a, notes, err := Cutover("postgresql://u:p@h/d?"+c.query, c.known, "flujo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		given, err := parse(a.Reveal())
+		if err != nil || given.values.Get("sslrootcert") != c.want || !hasNote(notes, c.note) {
+			t.Errorf("%s: %s, %q, %v", c.name, a.Reveal(), notes, err)
+		}
+		if again, _, err := Cutover(a.Reveal(), c.known, "flujo"); err != nil || again != a {
+			t.Errorf("%s: again %s, %v", c.name, again.Reveal(), err)
+		}
+	}
+}
+
 func hasNote(notes []string, part string) bool {
 	return strings.Contains(strings.Join(notes, "\n"), part)
 }

@@ -35,5 +35,41 @@ func SearchPathSchema(text string) string {
 	return strings.ReplaceAll(escaped.ReplaceAllString(last[1], "$1"), `""`, `"`) + strings.ToLower(last[2])
 }
 
+// WithSearchPath returns an address that Cutover made with another search_path: schema,
+// then more, then public.
+func (a Address) WithSearchPath(schema string, more ...string) (Address, error) {
+	setting, err := searchPath(schema, more...)
+	if err != nil {
+		return Address{}, err
+	}
+	s, err := parse(a.Reveal())
+	if err != nil {
+		return Address{}, err
+	}
+	s.values.Set("options", s.otherOptions())
+	s.addSearchPath(setting)
+	return newAddress(s.render()), nil
+}
+
+// WithoutOptions returns an address that Cutover made without the parameter options.
+// others reports whether options set anything besides search_path.
+func (a Address) WithoutOptions() (bare Address, others bool, err error) {
+	s, err := parse(a.Reveal())
+	if err != nil {
+		return Address{}, false, err
+	}
+	others = s.otherOptions() != ""
+	s.values.Del("options")
+	return newAddress(s.render()), others, nil
+}
+
+// lastSearchPath matches what addSearchPath appends to options.
+var lastSearchPath = regexp.MustCompile(`(?s)(?:^| )-c search_path=(?:\\.|[^\s\\])*$`)
+
+// otherOptions returns options without the search_path at its end.
+func (s *settings) otherOptions() string {
+	return lastSearchPath.ReplaceAllString(s.values.Get("options"), "")
+}
+
 // escaped matches a character of options after a backslash.
 var escaped = regexp.MustCompile(`(?s)\\(.)`)

@@ -43,6 +43,7 @@ type settings struct {
 	values url.Values
 	names  []string // of the parameters, as they follow each other
 	notes  []string // what was changed
+	system bool     // sslrootcert was system
 }
 
 func (s *settings) notef(format string, args ...any) {
