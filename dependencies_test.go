@@ -55,8 +55,8 @@ func TestDependenciesAreJustified(t *testing.T) {
 	}
 	section, _, _ = strings.Cut(section, "\n## ")
 	var listed, wanted []string
-	row := regexp.MustCompile("(?m)^\\| `([^`]+)` \\| [^|]{10,} \\|$")
-	for _, line := range row.FindAllStringSubmatch(section, -1) {
+	lines := regexp.MustCompile("(?m)^\\| `([^`]+)` \\| [^|]{10,} \\|$")
+	for _, line := range lines.FindAllStringSubmatch(section, -1) {
 		listed = append(listed, line[1])
 	}
 	m := readGoMod(t, "go.mod")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"os"
 	"regexp"
 	"slices"
 	"testing"
@@ -24,23 +25,39 @@ func TestAdvices(t *testing.T) {
 			flags = append(flags, "--"+flag.Names()[0])
 		}
 	}
-	for topic := clierr.NoAdvice + 1; topic <= clierr.CheckIntegrity; topic++ {
-		if advices[topic] == "" {
-			t.Errorf("topic %d has no advice", topic)
+	for _, topic := range topics(t) {
+		if _, ok := advices[topic]; !ok && topic != clierr.NoAdvice {
+			t.Errorf("topic %s has no advice", topic)
 		}
 	}
 	for topic, text := range advices {
 		for _, name := range regexp.MustCompile(`--[a-z-]+`).FindAllString(text, -1) {
 			if !slices.Contains(flags, name) {
-				t.Errorf("topic %d: no command has the flag %s", topic, name)
+				t.Errorf("topic %s: no command has the flag %s", topic, name)
 			}
 		}
 		for _, match := range regexp.MustCompile(`flujo-port ([a-z]+)|run ([a-z]+);`).FindAllStringSubmatch(text, -1) {
 			if name := match[1] + match[2]; !slices.Contains(commands, name) {
-				t.Errorf("topic %d: there is no command %q", topic, name)
+				t.Errorf("topic %s: there is no command %q", topic, name)
 			}
 		}
 	}
+}
+
+// topics returns the topics that the source of clierr declares.
+func topics(t *testing.T) (all []clierr.Topic) {
+	t.Helper()
+	source, err := os.ReadFile("../../internal/clierr/clierr.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, match := range regexp.MustCompile(`Topic = "([a-z-]*)"`).FindAllStringSubmatch(string(source), -1) {
+		all = append(all, clierr.Topic(match[1]))
+	}
+	if len(all) < 10 {
+		t.Fatalf("found only the topics %q", all)
+	}
+	return all
 }
 
 func TestWithAdvice(t *testing.T) {

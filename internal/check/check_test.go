@@ -60,9 +60,10 @@ func wantChecked(t testing.TB, result *report.Check, name string, state report.S
 	if l.Status != state {
 		t.Errorf("line %q: got status %q, want %q: %s; %s", name, l.Status, state, l.Message, l.Hint)
 	}
+	said := fmt.Sprintf("%s; %s; advice %s", l.Message, l.Hint, l.Advice.Topic)
 	for _, w := range words {
-		if !strings.Contains(l.Message+"; "+l.Hint, w) {
-			t.Errorf("line %q does not say %q: %s; %s", name, w, l.Message, l.Hint)
+		if !strings.Contains(said, w) {
+			t.Errorf("line %q does not say %q: %s", name, w, said)
 		}
 	}
 	if l.Status != report.OK && l.Hint == "" && l.Advice.Topic == clierr.NoAdvice {
@@ -100,7 +101,7 @@ func TestCheckFile(t *testing.T) {
 	}{
 		{"a good file", flujotest.Fixture, "readable", report.OK, []string{"flujo_state.db", "424 KiB"}},
 		{"no file", "/nowhere/flujo_state.db", "readable", report.Error,
-			[]string{"the file does not exist"}},
+			[]string{"the file does not exist", "advice name-state-file"}},
 		{"a good file is sound", flujotest.Fixture, "integrity", report.OK, []string{"quick_check"}},
 		{"a broken file", broken, "integrity", report.Error, []string{"damaged"}},
 		{"a good file's format", flujotest.Fixture, "file format", report.OK, []string{"Flujo 0.6"}},
@@ -121,9 +122,9 @@ func TestCheckFile(t *testing.T) {
 		{"changed cells", flujotest.Changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"),
 			"findings", report.Warning, []string{"3 cells"}},
 		{"rejected rows", flujotest.Changed(t, "INSERT INTO system_state VALUES (NULL, '1', '')"),
-			"findings", report.Error, []string{"1 row rejected by Flujo's PostgreSQL tables"}},
+			"findings", report.Error, []string{"1 row rejected by Flujo's PostgreSQL tables", "advice quarantine"}},
 		{"naive timestamps", flujotest.Changed(t, "UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3"),
-			"findings", report.Warning, []string{"2 timestamps without a time zone"}},
+			"findings", report.Warning, []string{"2 timestamps without a time zone", "advice name-zone"}},
 		{"a wide column", flujotest.Changed(t, "UPDATE steps SET token_counts = 5000000000 WHERE id < 3"),
 			"findings", report.Warning, []string{"1 column that would be widened to bigint"}},
 		{"stub runs", flujotest.Changed(t, "DELETE FROM runs WHERE run_id = (SELECT min(run_id) FROM steps)"),
@@ -145,7 +146,7 @@ func TestCheckSkipsIntegrity(t *testing.T) {
 	t.Parallel()
 	o := checkOptions(t, flujotest.Fixture, "")
 	o.SkipIntegrity = true
-	wantLine(t, o, "integrity", report.Warning, "skipped")
+	wantLine(t, o, "integrity", report.Warning, "advice check-integrity")
 }
 
 func TestCheckQuarantine(t *testing.T) {
@@ -237,7 +238,7 @@ func TestCheckServer(t *testing.T) {
 			"privileges",
 			report.Error,
 			"lacks CREATE on database",
-			"grant them",
+			"advice own-by-init",
 		)
 		wantChecked(t, result, "Flujo startup", report.Error, "lacks privileges")
 		wantChecked(t, result, "time", report.OK, "about") // measured with temporary tables
@@ -316,14 +317,14 @@ func TestCheckServer(t *testing.T) {
 	t.Run("pgvector", func(t *testing.T) {
 		t.Parallel()
 		o := checkOptions(t, flujotest.Fixture, good)
-		wantLine(t, o, "pgvector", report.Warning, "not used")
+		wantLine(t, o, "pgvector", report.Warning, "memory indexing")
 		if flujotest.One(
 			t,
 			flujotest.Connect(t, good),
 			"SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'",
 		) == "0" {
 			o.WithoutPGVector = false
-			wantLine(t, o, "pgvector", report.Error, "not available on the server")
+			wantLine(t, o, "pgvector", report.Error, "does not have the pgvector extension", "advice without-pgvector")
 			wantLine(t, o, "Flujo startup", report.Error, "migration 3")
 			o.SQLite, o.WithoutPGVector = "../../testdata/flujo_state_memories.db", true
 			wantLine(t, o, "pgvector", report.Error, "30 memories")

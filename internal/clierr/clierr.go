@@ -44,27 +44,27 @@ type Advice struct {
 }
 
 // Topic identifies an advice.
-type Topic int
+type Topic string
 
 // The topics.
 const (
-	NoAdvice        Topic = iota
-	NameStateFile         // pass another file
-	MigratedSchema        // name the schema and the database that were migrated to
-	OtherSchema           // migrate into another schema
-	SchemaHoldsRows       // verify, replace, merge, or migrate into another schema
-	OwnByInit             // have an administrator make the role Arg the owner of the tables
-	StartAsOwner          // the same, or start Flujo without its migrations
-	GrantReadByInit       // have an owner let the role Arg read the tables
-	WithoutPGVector       // work without pgvector
-	UsePGVector           // work with pgvector
-	Quarantine            // quarantine rejected rows
-	NotStrict             // permit conversions
-	NotStrictZone         // permit conversions, or name the zone of timestamps without one
-	NameZone              // name the zone of timestamps without one
-	NotMigratedBase       // merge the base, or restore without it
-	NoBase                // restore without the base
-	CheckIntegrity        // do not skip the check of the file's integrity
+	NoAdvice        Topic = ""
+	NameStateFile   Topic = "name-state-file"    // pass another file
+	MigratedSchema  Topic = "migrated-schema"    // name the schema and the database that were migrated to
+	OtherSchema     Topic = "other-schema"       // migrate into another schema
+	SchemaHoldsRows Topic = "schema-holds-rows"  // verify, replace, merge, or migrate into another schema
+	OwnByInit       Topic = "own-by-init"        // have an administrator make the role Arg the owner of the tables
+	StartAsOwner    Topic = "start-as-owner"     // the same, or start Flujo without its migrations
+	GrantReadByInit Topic = "grant-read-by-init" // have an owner let the role Arg read the tables
+	WithoutPGVector Topic = "without-pgvector"   // work without pgvector
+	UsePGVector     Topic = "use-pgvector"       // work with pgvector
+	Quarantine      Topic = "quarantine"         // quarantine rejected rows
+	NotStrict       Topic = "not-strict"         // permit conversions
+	NotStrictZone   Topic = "not-strict-zone"    // permit conversions, or name the zone of timestamps without one
+	NameZone        Topic = "name-zone"          // name the zone of timestamps without one
+	NotMigratedBase Topic = "not-migrated-base"  // merge the base, or restore without it
+	NoBase          Topic = "no-base"            // restore without the base
+	CheckIntegrity  Topic = "check-integrity"    // do not skip the check of the file's integrity
 )
 
 // Error returns the message, the cause and the hint on one line.

@@ -358,7 +358,7 @@ func TestRejectedRows(t *testing.T) {
 		o := flujotest.Options(t, path, url)
 		set(&o)
 		found := collectFindings(&o)
-		result := wantRefused(t, o, plural(all, "row"), "rejected", "--quarantine", "flujo.flujo_port_originals")
+		result := wantRefused(t, o, plural(all, "row"), "rejected", "advice quarantine")
 		wantReport(t, result, *found, wantFound)
 		if got := flujotest.Leftovers(t, conn); got != "" {
 			t.Errorf("%s: the migration left %s", name, got)

@@ -191,8 +191,13 @@ func wantText(t testing.TB, result *report.Migration, lines []changeLine) {
 	if n := strings.Count(b.String(), " × "); n != len(lines) {
 		t.Errorf("got %d lines of changes, want %d:\n%s", n, len(lines), &b)
 	}
-	saysOriginals := strings.Contains(b.String(),
-		fmt.Sprintf("original values: %d cells, byte for byte, in flujo.flujo_port_originals", result.Originals))
+	saysOriginals := strings.Contains(
+		b.String(),
+		fmt.Sprintf(
+			"original values: %s, byte for byte, in flujo.flujo_port_originals",
+			plural(result.Originals, "cell"),
+		),
+	)
 	if want := len(lines) > 0 && !result.Refused; saysOriginals != want {
 		t.Errorf("got a line on original values: %v, want %v:\n%s", saysOriginals, want, &b)
 	}

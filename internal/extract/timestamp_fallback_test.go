@@ -98,7 +98,7 @@ func TestNaiveTimestamps(t *testing.T) {
 	}
 	o := flujotest.Options(t, path, pgtest.Database(t))
 	o.Strict = true
-	wantStrict(t, o, plural(2*naive, "time"), "--naive-timezone")
+	wantStrict(t, o, plural(2*naive, "time"), "advice not-strict-zone")
 }
 
 // clockIn returns the UTC of a local time in a zone, as PostgreSQL prints it.

@@ -5,6 +5,7 @@ package flujotest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -84,10 +85,19 @@ func WantError(t testing.TB, o migrate.Options, kind clierr.Kind, words ...strin
 		t.Errorf("got kind %d, want %d: %v", got, kind, err)
 	}
 	for _, w := range words {
-		if !strings.Contains(err.Error(), w) {
-			t.Errorf("the error does not say %q: %v", w, err)
+		if !strings.Contains(ErrorText(err), w) {
+			t.Errorf("the error does not say %q: %s", w, ErrorText(err))
 		}
 	}
+}
+
+// ErrorText returns the text of an error, followed by the topic of its advice.
+func ErrorText(err error) string {
+	text := err.Error()
+	if e, ok := errors.AsType[*clierr.Error](err); ok && e.Advice.Topic != clierr.NoAdvice {
+		text += strings.TrimSuffix(fmt.Sprintf("; advice %s %s", e.Advice.Topic, e.Advice.Arg), " ")
+	}
+	return text
 }
 
 // Initialize creates Flujo's empty tables. It grants their use, without owning them, to the role grantTo,

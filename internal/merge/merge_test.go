@@ -173,7 +173,7 @@ func TestMergeEqual(t *testing.T) {
 	url := pgtest.Database(t)
 	o := mergeOptions(t, flujotest.Fixture, url)
 	if first := flujotest.Migrate(t, o); first.Merge != nil || !first.Committed ||
-		!slices.ContainsFunc(first.Notes, func(n string) bool { return strings.Contains(n, "--merge had no effect") }) {
+		!slices.ContainsFunc(first.Notes, func(n string) bool { return strings.Contains(n, "no rows to merge with") }) {
 		t.Errorf("got merge %+v and notes %q for an empty target, want a migration and a note", first.Merge,
 			first.Notes)
 	}

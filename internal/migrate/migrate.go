@@ -200,6 +200,11 @@ func prepare(
 	if err := needMemoriesTable(ctx, snapshot, to.config); err != nil {
 		return to, err
 	}
+	if to.into.Schema.Existing[mapping.Runs] && !o.Cutover.IsZero() {
+		if err := trial.CheckSchema(o.Schema); err != nil {
+			return to, err
+		}
+	}
 	if len(to.into.Schema.Existing) > 0 { // now, and not after all rows were copied
 		if err := tryStart(ctx, to, trial, o); err != nil {
 			return to, err
@@ -224,11 +229,6 @@ func prepare(
 		}
 	default:
 		return to, load.HoldsRows(o.Schema, full)
-	}
-	if to.into.Schema.Existing[mapping.Runs] && !o.Cutover.IsZero() {
-		if err := trial.CheckSchema(o.Schema); err != nil {
-			return to, err
-		}
 	}
 	return to, tx.Adapt(ctx, to.into.Schema)
 }

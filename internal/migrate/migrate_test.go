@@ -90,8 +90,7 @@ func TestTargetWithRowsIsRefused(t *testing.T) {
 		"traces has 60",
 		"evaluations has 15",
 		"system_state has 5",
-		"--replace",
-		"--merge",
+		"advice schema-holds-rows",
 	)
 	if after := flujotest.One(t, conn, files); after != before {
 		t.Errorf("the refused migration changed relations from %s to %s", before, after)
@@ -407,7 +406,7 @@ func TestConvertedCells(t *testing.T) {
 			url := pgtest.Database(t)
 			o := flujotest.Options(t, flujotest.Changed(t, strings.Split(c.change, "; ")...), url)
 			o.Strict = true
-			flujotest.WantError(t, o, clierr.Refused, "--strict", c.words)
+			flujotest.WantError(t, o, clierr.Refused, "advice not-strict", c.words)
 			conn := flujotest.Connect(t, url)
 			if got := flujotest.Leftovers(t, conn); got != "" {
 				t.Errorf("got leftovers %s, want none", got)
@@ -436,7 +435,7 @@ func TestMemoriesNeedPGVector(t *testing.T) {
 		),
 		clierr.Refused,
 		"1 memories",
-		"without --without-pgvector",
+		"advice use-pgvector",
 	)
 }
 
@@ -450,7 +449,15 @@ func TestServerWithoutPGVectorIsRefused(t *testing.T) {
 	}
 	o := flujotest.Options(t, flujotest.Fixture, url)
 	o.WithoutPGVector = false
-	flujotest.WantError(t, o, clierr.Refused, "pgvector", "install it", "an image that has it", "--without-pgvector")
+	flujotest.WantError(
+		t,
+		o,
+		clierr.Refused,
+		"pgvector",
+		"install it",
+		"an image that has it",
+		"advice without-pgvector",
+	)
 	if got := flujotest.Leftovers(t, conn); got != "" {
 		t.Errorf("got leftovers %s, want none", got)
 	}
@@ -465,7 +472,7 @@ func TestRefusedTargets(t *testing.T) {
 			flujotest.Options(t, flujotest.Fixture, pgtest.Role(t, pgtest.Database(t), "")),
 			clierr.Refused,
 			"permission denied",
-			"have it granted",
+			"advice own-by-init",
 		)
 	})
 	t.Run("encoding", func(t *testing.T) {

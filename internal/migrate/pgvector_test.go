@@ -294,7 +294,7 @@ func TestPGVectorTooOldIsRefused(t *testing.T) {
 				clierr.Refused,
 				"pgvector 0.4.4 is older than 0.5",
 				"ALTER EXTENSION vector UPDATE",
-				"--without-pgvector",
+				"advice without-pgvector",
 			)
 		} else {
 			o.DryRun = true
@@ -321,7 +321,7 @@ func TestPGVectorWithoutPrivilege(t *testing.T) {
 		role,
 		"may not create",
 		"CREATE EXTENSION vector",
-		"--without-pgvector",
+		"advice without-pgvector",
 	)
 	flujotest.WantCatalog(t, url, before)
 
@@ -417,7 +417,7 @@ func TestPGVectorOptionOff(t *testing.T) {
 	url := pgtest.PGVector(t)
 	before := flujotest.Catalog(t, url)
 	file, _ := flujotest.MemoriesFile(t)
-	flujotest.WantError(t, flujotest.Options(t, file, url), clierr.Refused, "30 memories", "without --without-pgvector")
+	flujotest.WantError(t, flujotest.Options(t, file, url), clierr.Refused, "30 memories", "advice use-pgvector")
 	flujotest.WantCatalog(t, url, before)
 
 	result := flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, url))

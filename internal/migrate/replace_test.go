@@ -424,7 +424,7 @@ func TestReplaceFailures(t *testing.T) {
 		}, kind: clierr.Refused, words: []string{"rejected"}},
 		{name: "--strict", change: func(t testing.TB, o *migrate.Options) {
 			o.SQLite, o.Strict = flujotest.Changed(t, "UPDATE steps SET output = '{' WHERE id = 7"), true
-		}, kind: clierr.Refused, words: []string{"--strict"}},
+		}, kind: clierr.Refused, words: []string{"advice not-strict"}},
 		{name: "a column that a view uses",
 			prepare: []string{"CREATE VIEW public.costs AS SELECT cost_usd FROM flujo.steps"},
 			change:  func(_ testing.TB, o *migrate.Options) { o.ExactFloats = true }, kind: clierr.Refused,
@@ -661,7 +661,7 @@ func TestReplaceNothing(t *testing.T) {
 			flujotest.Initialize(t, url, "")
 		}
 		result := flujotest.Migrate(t, replaceOptions(t, flujotest.Fixture, url))
-		if result.Replaced != nil || !strings.Contains(strings.Join(result.Notes, "\n"), "--replace had no effect") {
+		if result.Replaced != nil || !strings.Contains(strings.Join(result.Notes, "\n"), "no rows to replace") {
 			t.Errorf("got replaced %+v and notes %q, want only a note", result.Replaced, result.Notes)
 		}
 		archives := flujotest.One(

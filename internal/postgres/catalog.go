@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"flujo-port/internal/mapping"
@@ -26,7 +27,7 @@ type ColumnShape struct {
 	Kind    string // its type as format_type() prints it
 	notNull bool
 	def     string
-	serial  string // the default that uses the column's own sequence
+	serial  string // the default that uses the column's own sequence; "" if it has none
 }
 
 // PlainKind returns the type without its schema.
@@ -105,8 +106,8 @@ func (c *Conn) inspectColumns(ctx context.Context, shapes map[string]*TableShape
 		`SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
 			CASE WHEN a.attidentity <> '' THEN 'identity' WHEN a.attgenerated <> '' THEN 'generated'
 				ELSE coalesce(pg_get_expr(d.adbin, d.adrelid), '') END,
-			coalesce(format('nextval(%L::regclass)',
-				pg_get_serial_sequence(format('%s.%I', $1::text, c.relname), a.attname)), '')
+			coalesce('nextval(' || quote_literal(
+				pg_get_serial_sequence(format('%s.%I', $1::text, c.relname), a.attname)) || '::regclass)', '')
 		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 			LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)`,
@@ -206,7 +207,10 @@ func tableDifferences(table *mapping.Table, have *TableShape, schema string) []s
 			add(".%s %s", want.Name, map[bool]string{true: "is NOT NULL", false: "is nullable"}[got.notNull])
 		}
 		if def, same := wantDefault(&want, got); !same {
-			add(".%s has the default %q, not %q", want.Name, got.def, def)
+			if def = strconv.Quote(def); want.Serial && got.serial == "" {
+				def = "one from a sequence of its own"
+			}
+			add(".%s has the default %q, not %s", want.Name, got.def, def)
 		}
 	}
 	for _, name := range ExtraColumns(table, have) {

@@ -44,13 +44,16 @@ const LockWait = 30 * time.Second
 
 // Settings returns the statements that make a transaction independent of the
 // settings of role and database: names are qualified, no timeout ends the
-// transaction, waiting for a lock is limited to LockWait, and a row-level
-// security policy raises an error instead of hiding rows.
+// transaction, waiting for a lock is limited to LockWait, a row-level security
+// policy raises an error instead of hiding rows, and times and definitions have
+// the form that the program expects.
 func (c *Conn) Settings() string {
 	s := fmt.Sprintf(
-		`SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = 0;
+		`SET LOCAL quote_all_identifiers = off;
+		SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = 0;
 		SET LOCAL row_security = off; SET LOCAL lock_timeout = %d;
-		SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL client_min_messages = warning;`,
+		SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL client_min_messages = warning;
+		SET LOCAL datestyle = 'ISO';`,
 		c.LockWait.Milliseconds(),
 	)
 	if c.Server.Version >= 170000 {

@@ -46,7 +46,8 @@ func Config(conn string) (*pgx.ConnConfig, error) {
 			Hint:    "check sslrootcert, sslcert, sslkey and the PGSSL* variables",
 		}
 	}
-	if _, err := pgx.ParseConfig(""); err != nil {
+	// With this host pgx reads PGSSLMODE, which it does not for a Unix socket.
+	if _, err := pgx.ParseConfig("host=localhost"); err != nil {
 		return nil, &clierr.Error{
 			Kind:    clierr.Usage,
 			Message: "the PG* variables or the service file are invalid (hidden, may contain a password)",

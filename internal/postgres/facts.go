@@ -173,33 +173,6 @@ func tableNames() (names []string) {
 	return append(names, mapping.Versions)
 }
 
-// Extension describes pgvector on a server.
-type Extension struct {
-	Version   string // installed version; "" if it is not installed
-	Schema    string // schema of its types
-	Available string // version that could be installed; "" if there is none
-	Creatable bool   // the role may install it
-}
-
-// Extension returns what the server says of pgvector.
-func (c *Conn) Extension(ctx context.Context) (e Extension, err error) {
-	if e.Version, e.Schema, err = c.PGVector(ctx); err != nil {
-		return e, err
-	}
-	// A trusted extension needs only CREATE on the database.
-	err = c.Each(
-		ctx,
-		`SELECT a.default_version, r.rolsuper OR v.trusted AND has_database_privilege(current_database(), 'CREATE')
-		FROM pg_available_extensions a
-			JOIN pg_available_extension_versions v ON v.name = a.name AND v.version = a.default_version, pg_roles r
-		WHERE a.name = 'vector' AND r.rolname = current_user`,
-		nil,
-		[]any{&e.Available, &e.Creatable},
-		func() {},
-	)
-	return e, err
-}
-
 // FreeBytes returns the number of bytes that are free in the file system of the
 // server's data directory. known is false if the server runs on another machine
 // or in a container, or if the role may not read data_directory.

@@ -1,121 +1,101 @@
-package receipt_test
+package receipt
 
 import (
-	"fmt"
-	"os"
-	"regexp"
-	"strings"
+	"maps"
 	"testing"
 
-	"flujo-port/internal/flujotest"
-	"flujo-port/internal/pgtest"
+	"flujo-port/internal/report"
+	"flujo-port/internal/rowdigest"
 )
 
-// TestReceipt compares the receipt with values that the test computes, digests with the SQL in ARCHITECTURE.md.
-func TestReceipt(t *testing.T) {
+func TestTable(t *testing.T) {
 	t.Parallel()
-	url := pgtest.Database(t)
-	o := flujotest.Options(t, flujotest.Fixture, url)
-	o.Version = "v1.2.3"
-	result := flujotest.Migrate(t, o)
-	conn := flujotest.Connect(t, url)
-	for _, row := range result.Tables {
-		digest := flujotest.One(t, conn, digestSQL(t, row.Name))
-		const field = "SELECT t->>$1 FROM flujo.flujo_port_receipts, jsonb_array_elements(tables) t " +
-			"WHERE t->>'name' = $2"
-		if got := flujotest.One(t, conn, field, "digest", row.Name); got != digest || row.Digest != digest {
-			t.Errorf("%s: got digest %s in the receipt and %s in the report, want %s", row.Name, got,
-				row.Digest, digest)
-		}
-		if got := flujotest.One(t, conn, field, "rows", row.Name); got != fmt.Sprint(row.InPostgres) {
-			t.Errorf("%s: got %s rows in the receipt, want %d", row.Name, got, row.InPostgres)
-		}
+	r := full()
+	if got := r.Table("steps"); got != &r.Tables[1] {
+		t.Errorf("got %+v, want the receipt's own table", got)
 	}
-	text, err := os.ReadFile("../../ARCHITECTURE.md")
-	if err != nil {
-		t.Fatal(err)
+	if got := r.Table("memories"); got == nil || got.Name != "memories" || got.Rows != 0 ||
+		got.Stored() != rowdigest.Empty || got.OfFile() != rowdigest.Empty {
+		t.Errorf("got %+v, want a table without rows", got)
 	}
-	blocks := regexp.MustCompile("(?s)```sql\n(SELECT .*?record_send.*?);\n```").FindSubmatch(text)
-	if len(blocks) != 2 {
-		t.Fatal("ARCHITECTURE.md has no SQL of a digest")
-	}
-	want := flujotest.One(t, conn, digestSQL(t, "steps"))
-	if got := flujotest.One(t, conn, "SELECT digest FROM ("+string(blocks[1])+") documented"); got != want {
-		t.Errorf("got digest %s of steps with the SQL in ARCHITECTURE.md, want %s", got, want)
-	}
-	sum := strings.Fields(flujotest.Command(t, "sha256sum", flujotest.Fixture))[0]
-	for column, want := range map[string]string{"version": "v1.2.3", "file_sha256": sum, "file_bytes": "434176",
-		"wal_bytes": "0", "wal_sha256": "", "file_format": "Flujo 0.6", "verify": "content",
-		"options->>'naive_timezone'": "UTC", "file_path": result.Source.Path} {
-		if got := flujotest.One(t, conn, "SELECT "+column+" FROM flujo.flujo_port_receipts"); got != want {
-			t.Errorf("%s: got %q, want %q", column, got, want)
-		}
+	if got := (*Receipt)(nil).Table("runs"); got != nil {
+		t.Errorf("got %+v without a receipt", got)
 	}
 }
 
-// TestReceiptWriters tests that the writers in the receipt are the xmin of the rows, for tables with one or several
-// COPYs, created by the migration or before it.
-func TestReceiptWriters(t *testing.T) {
+func TestWriters(t *testing.T) {
 	t.Parallel()
-	two := flujotest.Changed(t,
-		"INSERT INTO traces SELECT run_id, '{}', '2026-01-05T09:00:00' FROM runs LIMIT 1", // the others are derived
-		"INSERT INTO steps (run_id, step_name, step_index, status, created_at) "+
-			"VALUES ('of no run', 's', 0, 'completed', '2026-01-05T09:00:00')")
-	wide := flujotest.Changed(t, "UPDATE steps SET token_counts = 3000000000 WHERE id = 213") // copied again as bigint
-	for name, tc := range map[string]struct {
-		file  string
-		exist bool   // whether the tables exist before the migration
-		many  string // tables with two writers
+	set := func(all ...int64) map[int64]bool {
+		s := map[int64]bool{}
+		for _, one := range all {
+			s[one] = true
+		}
+		return s
+	}
+	for _, tc := range []struct {
+		name      string
+		table     *Table
+		copy, all map[int64]bool
 	}{
-		"one COPY for each table":  {flujotest.Fixture, false, ""},
-		"two COPYs for two tables": {two, false, "runs, traces"},
-		"a table copied again":     {wide, false, ""},
-		"existing tables":          {two, true, "runs, traces"},
+		{"no receipt", nil, nil, set()},
+		{"no rows", &Table{}, set(), set()},
+		{"migrated", &Table{Writers: []int64{7, 8}}, set(7, 8), set(7, 8)},
+		{"merged", &Table{Writers: []int64{7, 8}, Merged: &Merged{Writers: []int64{8}}}, set(8), set(7, 8)},
+		{"merged, nothing written", &Table{Writers: []int64{7}, Merged: &Merged{}}, set(), set(7)},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			url := pgtest.Database(t)
-			if tc.exist {
-				flujotest.Initialize(t, url, "")
+			// A nil map says that the writers are unknown, so it is not the same as an empty one.
+			if got := tc.table.CopyWriters(); !maps.Equal(got, tc.copy) || (got == nil) != (tc.copy == nil) {
+				t.Errorf("CopyWriters is %v, want %v", got, tc.copy)
 			}
-			result := flujotest.Migrate(t, flujotest.Options(t, tc.file, url))
-			conn := flujotest.Connect(t, url)
-			var many []string
-			for _, row := range result.Tables {
-				xmins := flujotest.One(t, conn,
-					"SELECT coalesce(jsonb_agg(DISTINCT xmin::text::bigint), 'null') FROM flujo."+row.Name)
-				got := flujotest.One(t, conn, "SELECT t->'writers' FROM flujo.flujo_port_receipts, "+
-					"jsonb_array_elements(tables) t WHERE t->>'name' = $1", row.Name)
-				if got != xmins && !(got == "[]" && xmins == "null") {
-					t.Errorf("%s: got writers %s in the receipt, want %s", row.Name, got, xmins)
-				}
-				if strings.Contains(xmins, ",") {
-					many = append(many, row.Name)
-				}
-			}
-			if got := strings.Join(many, ", "); got != tc.many {
-				t.Errorf("got tables with two writers %q, want %q", got, tc.many)
+			if got := tc.table.AllWriters(); !maps.Equal(got, tc.all) || got == nil {
+				t.Errorf("AllWriters is %v, want %v", got, tc.all)
 			}
 		})
 	}
 }
 
-// digestSQL returns the SQL of a table's digest as in ARCHITECTURE.md.
-func digestSQL(t testing.TB, table string) string {
-	t.Helper()
-	var columns []string
-	for column := range strings.SplitSeq(flujotest.Tables[table], ", ") {
-		name, kind, _ := strings.Cut(column, " ")
-		switch kind[0] {
-		case 'I':
-			name += "::bigint"
-		case 'R':
-			name += "::double precision"
-		}
-		columns = append(columns, name)
+func TestIsRenumbered(t *testing.T) {
+	t.Parallel()
+	merged := &Table{Name: "steps", Merged: &Merged{FirstNew: 10}}
+	for _, tc := range []struct {
+		name       string
+		table      *Table
+		difference report.Difference
+		want       bool
+	}{
+		{"first new id", merged, report.Difference{Kind: report.RowExtra, Key: "10"}, true},
+		{"later id", merged, report.Difference{Kind: report.RowExtra, Key: "11"}, true},
+		{"compared as numbers", merged, report.Difference{Kind: report.RowExtra, Key: "9"}, false},
+		{"missing row", merged, report.Difference{Kind: report.RowMissing, Key: "10"}, false},
+		{"changed row", merged, report.Difference{Kind: report.CellDiffer, Key: "10"}, false},
+		{"key is no number", merged, report.Difference{Kind: report.RowExtra, Key: "r10"}, false},
+		{"nothing renumbered", &Table{Merged: &Merged{}}, report.Difference{Kind: report.RowExtra, Key: "10"}, false},
+		{"no merge", &Table{}, report.Difference{Kind: report.RowExtra, Key: "10"}, false},
+		{"no receipt", nil, report.Difference{Kind: report.RowExtra, Key: "10"}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			if got := tc.table.IsRenumbered(tc.difference); got != tc.want {
+				t.Errorf("got %t", got)
+			}
+		})
 	}
-	return fmt.Sprintf(`SELECT coalesce(sum(('x' || substr(h, 1, 16))::bit(64)::bigint), 0) || ',' ||
-			coalesce(sum(('x' || substr(h, 17, 16))::bit(64)::bigint), 0)
-		FROM (SELECT encode(sha256(record_send(ROW(%s))), 'hex') AS h FROM flujo.%s) rows`,
-		strings.Join(columns, ", "), table)
+}
+
+func TestOfFile(t *testing.T) {
+	t.Parallel()
+	table := Table{Rows: 4, Digest: "1,2"}
+	stored := rowdigest.Digest{Rows: 4, Sum: "1,2"}
+	if got := table.OfFile(); got != stored {
+		t.Errorf("got %+v, want that of the stored rows", got)
+	}
+	table.Merged = &Merged{FileRows: 3, FileDigest: "5,6"}
+	if got, want := table.OfFile(), (rowdigest.Digest{Rows: 3, Sum: "5,6"}); got != want {
+		t.Errorf("after a merge: got %+v, want %+v", got, want)
+	}
+	if got := table.Stored(); got != stored {
+		t.Errorf("Stored is %+v", got)
+	}
 }

@@ -301,11 +301,11 @@ func TestRestoreRefuses(t *testing.T) {
 		}, clierr.Refused, []string{`steps "3", column created_at`, "years 1 to 9999"}},
 		{"a base that is another file", func(t *testing.T, o *restore.Options) {
 			o.Base = flujotest.Changed(t, "DELETE FROM evaluations WHERE id = 3")
-		}, clierr.Refused, []string{"not the file that was migrated", "evaluations", "--merge"}},
+		}, clierr.Refused, []string{"not the file that was migrated", "evaluations", "advice not-migrated-base"}},
 		{"a base without a receipt", func(t *testing.T, o *restore.Options) {
 			o.Postgres, o.Base = pgtest.Database(t), flujotest.Fixture
 			flujotest.Initialize(t, o.Postgres, "")
-		}, clierr.Refused, []string{"no receipt", "without --base"}},
+		}, clierr.Refused, []string{"no receipt", "advice no-base"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -320,8 +320,8 @@ func TestRestoreRefuses(t *testing.T) {
 				t.Fatalf("got error %v, want kind %d", err, tc.kind)
 			}
 			for _, w := range tc.words {
-				if !strings.Contains(err.Error(), w) {
-					t.Errorf("the error does not say %q: %v", w, err)
+				if !strings.Contains(flujotest.ErrorText(err), w) {
+					t.Errorf("the error does not say %q: %s", w, flujotest.ErrorText(err))
 				}
 			}
 			wantNoTemporaryFile(t, filepath.Dir(o.SQLite))

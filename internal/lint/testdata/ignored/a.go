@@ -1,5 +1,5 @@
-// Package a holds calls whose error is ignored.
-package a
+// Package ignored holds calls whose error is ignored.
+package ignored
 
 import (
 	"fmt"
