@@ -140,7 +140,43 @@ func (c *checker) server(ctx context.Context) error {
 	if err := c.query(ctx, "disk", c.space); err != nil {
 		return err
 	}
+	if err := c.query(ctx, "replication", c.replication); err != nil {
+		return err
+	}
 	return c.query(ctx, "lz4", c.lz4)
+}
+
+// replication names who else receives or writes the rows of Flujo's tables.
+func (c *checker) replication(ctx context.Context) error {
+	r, err := c.conn.Replication(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(r.Subscriptions) > 0:
+		c.warning(
+			"replication",
+			"disable them before the migration: ALTER SUBSCRIPTION … DISABLE",
+			"subscriptions write to Flujo's tables: %s",
+			strings.Join(r.Subscriptions, ", "),
+		)
+	case len(r.Publications) > 0:
+		slots := "no subscriber has a replication slot in this database"
+		if len(r.Slots) > 0 {
+			slots = "logical replication slots: " + strings.Join(r.Slots, ", ")
+		}
+		c.warning(
+			"replication",
+			"create the schema's tables at the subscribers too, flujo_port_* included, or leave them out of the "+
+				"publication: a subscriber stops at rows of a table that it does not have",
+			"the migration's rows will be published by %s; %s",
+			strings.Join(r.Publications, ", "),
+			slots,
+		)
+	default:
+		c.ok("replication", "no publication or subscription contains Flujo's tables")
+	}
+	return nil
 }
 
 func (c *checker) lz4(ctx context.Context) error {

@@ -41,7 +41,8 @@ func TestCheckTriesTheStart(t *testing.T) {
 			flujotest.InitializeFor(t, url, role)
 			flujotest.ExecAt(t, url, `CREATE FUNCTION public.forbid() RETURNS event_trigger LANGUAGE plpgsql AS
 				$$ BEGIN RAISE EXCEPTION 'no tables at this hour'; END $$`,
-				"CREATE EVENT TRIGGER forbid ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION forbid()")
+				"CREATE EVENT TRIGGER forbid ON ddl_command_start WHEN TAG IN ('CREATE INDEX') "+
+					"EXECUTE FUNCTION forbid()")
 		}, false, report.Error, []string{"no tables at this hour"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

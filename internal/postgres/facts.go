@@ -43,6 +43,32 @@ func (c *Conn) TLS() (t TLS) {
 	return t
 }
 
+// Origin identifies a database. Transaction ids mean nothing in another one.
+type Origin struct {
+	Cluster  string `json:"cluster,omitempty"`  // its system identifier; empty if the role may not read it
+	Database uint32 `json:"database,omitempty"` // the oid; 0 if unknown
+}
+
+// Equal reports whether o and other are the same database, as far as both know.
+func (o Origin) Equal(other Origin) bool {
+	return (o.Cluster == "" || other.Cluster == "" || o.Cluster == other.Cluster) &&
+		(o.Database == 0 || other.Database == 0 || o.Database == other.Database)
+}
+
+// Origin returns the identity of the connection's database.
+func (c *Conn) Origin(ctx context.Context) (o Origin, err error) {
+	var readable bool
+	err = c.QueryRow(ctx, `SELECT oid, has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
+		FROM pg_database WHERE datname = current_database()`).Scan(&o.Database, &readable)
+	if err == nil && readable {
+		err = c.QueryRow(ctx, "SELECT system_identifier::text FROM pg_control_system()").Scan(&o.Cluster)
+	}
+	if err != nil {
+		return o, c.WrapError("read the identity of the database", err)
+	}
+	return o, nil
+}
+
 // Timeouts returns the settings of role, database and server that would end a
 // long transaction, as name=value. Settings of 0 are omitted.
 func (c *Conn) Timeouts(ctx context.Context) (all []string, err error) {
