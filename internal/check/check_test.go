@@ -284,7 +284,7 @@ func TestCheckServer(t *testing.T) {
 	t.Run("disk", func(t *testing.T) {
 		t.Parallel()
 		pgtest.Shared(t) // the server runs on this machine
-		wantLine(t, checkOptions(t, flujotest.Fixture, good), "disk", report.OK, "free, up to")
+		wantLine(t, checkOptions(t, flujotest.Fixture, good), "disk", report.OK, "free in tablespace pg_default, up to")
 		role := pgtest.Role(t, pgtest.Database(t), "") // may not read data_directory
 		wantLine(t, checkOptions(t, flujotest.Fixture, role), "disk", report.Warning, "cannot be determined")
 	})

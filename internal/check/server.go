@@ -257,7 +257,7 @@ func (c *checker) space(ctx context.Context) error {
 		return nil
 	}
 	need := uint64(c.report.Source.Bytes) * spaceFactor
-	free, known := c.conn.FreeBytes(ctx)
+	free, known := c.conn.FreeSpace(ctx)
 	switch {
 	case !known:
 		c.warning(
@@ -266,16 +266,18 @@ func (c *checker) space(ctx context.Context) error {
 			"the free space on the server cannot be determined; up to %s may be needed",
 			humanize.IBytes(need),
 		)
-	case uint64(free) < need:
+	case uint64(free.Bytes) < need:
 		c.warning(
 			"disk",
 			"free disk space on the server; a migration that runs out of it is rolled back",
-			"%s free, up to %s may be needed",
-			humanize.IBytes(uint64(free)),
+			"%s free in tablespace %s, up to %s may be needed",
+			humanize.IBytes(uint64(free.Bytes)),
+			free.Tablespace,
 			humanize.IBytes(need),
 		)
 	default:
-		c.ok("disk", "%s free, up to %s may be needed", humanize.IBytes(uint64(free)), humanize.IBytes(need))
+		c.ok("disk", "%s free in tablespace %s, up to %s may be needed", humanize.IBytes(uint64(free.Bytes)),
+			free.Tablespace, humanize.IBytes(need))
 	}
 	return nil
 }

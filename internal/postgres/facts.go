@@ -199,21 +199,6 @@ func tableNames() (names []string) {
 	return append(names, mapping.Versions)
 }
 
-// FreeBytes returns the number of bytes that are free in the file system of the
-// server's data directory. known is false if the server runs on another machine
-// or in a container, or if the role may not read data_directory.
-func (c *Conn) FreeBytes(ctx context.Context) (bytes int64, known bool) {
-	var folder string
-	if !c.TLS().Local || !c.isLocalServer(ctx) {
-		return 0, false
-	}
-	// A role without pg_read_all_settings does not see this row.
-	if c.QueryRow(ctx, "SELECT setting FROM pg_settings WHERE name = 'data_directory'").Scan(&folder) != nil {
-		return 0, false
-	}
-	return availableBytes(folder)
-}
-
 // isLocalServer reports whether the server process of the connection runs on
 // this machine, and not in a container behind a local port.
 func (c *Conn) isLocalServer(ctx context.Context) bool {
