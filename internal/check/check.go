@@ -105,6 +105,11 @@ func (c *checker) run(ctx context.Context) error {
 			if err := c.address(ctx); err != nil {
 				return err
 			}
+			if !c.options.WithoutPGVector && !c.conn.Server.Standby {
+				if err := c.tryExtension(ctx); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	if c.format != nil {

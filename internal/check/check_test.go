@@ -284,7 +284,7 @@ func TestCheckServer(t *testing.T) {
 	t.Run("disk", func(t *testing.T) {
 		t.Parallel()
 		pgtest.Shared(t) // the server runs on this machine
-		wantLine(t, checkOptions(t, flujotest.Fixture, good), "disk", report.OK, "free, up to")
+		wantLine(t, checkOptions(t, flujotest.Fixture, good), "disk", report.OK, "free in tablespace pg_default, up to")
 		role := pgtest.Role(t, pgtest.Database(t), "") // may not read data_directory
 		wantLine(t, checkOptions(t, flujotest.Fixture, role), "disk", report.Warning, "cannot be determined")
 	})
@@ -324,7 +324,7 @@ func TestCheckServer(t *testing.T) {
 			"SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'",
 		) == "0" {
 			o.WithoutPGVector = false
-			wantLine(t, o, "pgvector", report.Error, "not available on the server", "advice without-pgvector")
+			wantLine(t, o, "pgvector", report.Error, "does not have the pgvector extension", "advice without-pgvector")
 			wantLine(t, o, "Flujo startup", report.Error, "migration 3")
 			o.SQLite, o.WithoutPGVector = "../../testdata/flujo_state_memories.db", true
 			wantLine(t, o, "pgvector", report.Error, "30 memories")

@@ -2,7 +2,7 @@ package check
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +13,7 @@ import (
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
+	"flujo-port/internal/stateuri"
 
 	"github.com/dustin/go-humanize"
 )
@@ -26,8 +27,10 @@ type targetFacts struct {
 	have        map[string]*postgres.TableShape // existing tables
 	differences []string                        // between the existing tables and Flujo's
 	empty       bool                            // the tables match Flujo's and have no rows, or do not exist
-	extension   *postgres.Extension             // nil if unknown or not needed
+	extension   *sink.Schema                    // pgvector, found or created in a trial; nil if unknown or not needed
+	noExtension *clierr.Error                   // why pgvector can be neither found nor created; nil otherwise
 	reached     bool                            // the cutover address leads to the schema
+	address     stateuri.Address                // the cutover address by which it was reached
 	vectorSize  int                             // of the file's vectors
 	start       sink.FlujoStart                 // how Flujo will start; set if reached
 	started     bool                            // what Flujo does at its start was tried and works
@@ -63,10 +66,10 @@ func (c *checker) survey(ctx context.Context) error {
 	if err := c.query(ctx, "schema", c.tables); err != nil {
 		return err
 	}
-	if c.options.WithoutPGVector {
+	if c.options.WithoutPGVector || !s.Standby {
 		return nil
 	}
-	return c.query(ctx, "pgvector", c.findExtension)
+	return c.query(ctx, vectorLine, c.findExtension)
 }
 
 // hasServer reports whether survey could connect to a supported server.
@@ -139,7 +142,43 @@ func (c *checker) server(ctx context.Context) error {
 	if err := c.query(ctx, "disk", c.space); err != nil {
 		return err
 	}
+	if err := c.query(ctx, "replication", c.replication); err != nil {
+		return err
+	}
 	return c.query(ctx, "lz4", c.lz4)
+}
+
+// replication names who else receives or writes the rows of Flujo's tables.
+func (c *checker) replication(ctx context.Context) error {
+	r, err := c.conn.Replication(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(r.Subscriptions) > 0:
+		c.warning(
+			"replication",
+			"disable them before the migration: ALTER SUBSCRIPTION … DISABLE",
+			"subscriptions write to Flujo's tables: %s",
+			strings.Join(r.Subscriptions, ", "),
+		)
+	case len(r.Publications) > 0:
+		slots := "no subscriber has a replication slot in this database"
+		if len(r.Slots) > 0 {
+			slots = "logical replication slots: " + strings.Join(r.Slots, ", ")
+		}
+		c.warning(
+			"replication",
+			"create the schema's tables at the subscribers too, flujo_port_* included, or leave them out of the "+
+				"publication: a subscriber stops at rows of a table that it does not have",
+			"the migration's rows will be published by %s; %s",
+			strings.Join(r.Publications, ", "),
+			slots,
+		)
+	default:
+		c.ok("replication", "no publication or subscription contains Flujo's tables")
+	}
+	return nil
 }
 
 func (c *checker) lz4(ctx context.Context) error {
@@ -220,7 +259,7 @@ func (c *checker) space(ctx context.Context) error {
 		return nil
 	}
 	need := uint64(c.report.Source.Bytes) * spaceFactor
-	free, known := c.conn.FreeBytes(ctx)
+	free, known := c.conn.FreeSpace(ctx)
 	switch {
 	case !known:
 		c.warning(
@@ -229,16 +268,18 @@ func (c *checker) space(ctx context.Context) error {
 			"the free space on the server cannot be determined; up to %s may be needed",
 			humanize.IBytes(need),
 		)
-	case uint64(free) < need:
+	case uint64(free.Bytes) < need:
 		c.warning(
 			"disk",
 			"free disk space on the server; a migration that runs out of it is rolled back",
-			"%s free, up to %s may be needed",
-			humanize.IBytes(uint64(free)),
+			"%s free in tablespace %s, up to %s may be needed",
+			humanize.IBytes(uint64(free.Bytes)),
+			free.Tablespace,
 			humanize.IBytes(need),
 		)
 	default:
-		c.ok("disk", "%s free, up to %s may be needed", humanize.IBytes(uint64(free)), humanize.IBytes(need))
+		c.ok("disk", "%s free in tablespace %s, up to %s may be needed", humanize.IBytes(uint64(free.Bytes)),
+			free.Tablespace, humanize.IBytes(need))
 	}
 	return nil
 }
@@ -326,22 +367,42 @@ func (c *checker) tables(ctx context.Context) error {
 	return nil
 }
 
+// findExtension finds pgvector on a standby, which creates nothing.
 func (c *checker) findExtension(ctx context.Context) error {
-	e, err := c.conn.Extension(ctx)
-	if err == nil {
-		c.facts.extension = &e
+	version, _, err := c.conn.PGVector(ctx)
+	switch {
+	case err != nil:
+		return err
+	case version == "":
+		c.facts.noExtension = &clierr.Error{Message: "not installed", Hint: "connect to the primary"}
+	default:
+		c.facts.extension = &sink.Schema{PGVector: version}
 	}
-	return err
+	return nil
 }
+
+// tryExtension finds pgvector, or tries to create it, and rolls that back.
+func (c *checker) tryExtension(ctx context.Context) error {
+	c.group = report.GroupTarget
+	found, err := sink.TryPGVector(ctx, c.options.Postgres, c.options.Schema, checkLockWait)
+	if err == nil {
+		c.facts.extension = found
+		return nil
+	}
+	if refused, ok := errors.AsType[*clierr.Error](err); ok && refused.Advice.Topic == clierr.WithoutPGVector {
+		c.facts.noExtension = refused
+		return nil
+	}
+	return c.addError(ctx, vectorLine, notChecked, err)
+}
+
+// vectorLine is the name of the line on pgvector.
+const vectorLine = "pgvector"
 
 // pgvector adds the result for the extension, and reports whether a migration
 // can use it or does not need it.
 func (c *checker) pgvector() (fit bool) {
-	var e postgres.Extension
-	switch {
-	case c.facts.extension != nil:
-		e = *c.facts.extension
-	case !c.options.WithoutPGVector:
+	if c.facts.extension == nil && c.facts.noExtension == nil && !c.options.WithoutPGVector {
 		return false // survey has added the error
 	}
 	memories := int64(0)
@@ -355,38 +416,30 @@ func (c *checker) pgvector() (fit bool) {
 	switch {
 	case c.options.WithoutPGVector && memories > 0 && c.facts.have[mapping.Memories] == nil:
 		err := load.NeedsMemories(memories)
-		c.failure("pgvector", err.Hint, "%s", err.Message)
+		c.failure(vectorLine, err.Hint, "%s", err.Message)
 		c.advise(err.Advice.Topic, err.Advice.Arg)
 		return false
 	case c.options.WithoutPGVector:
-		c.warning("pgvector", "no action is required if Flujo's memory indexing is not used", "not used")
+		c.warning(vectorLine, "no action is required if Flujo's memory indexing is not used", "not used")
 		return true
-	case e.Version != "" && postgres.SupportsHNSW(e.Version):
-		c.ok("pgvector", "%s is installed in schema %q", e.Version, e.Schema)
-		return true
-	case e.Version == "" && e.Creatable && postgres.SupportsHNSW(e.Available):
-		c.ok("pgvector", "%s will be created", e.Available)
-		return true
-	case e.Version != "":
-		c.failure("pgvector", "install a newer version and run ALTER EXTENSION vector UPDATE",
-			"%s is installed, but Flujo's index requires 0.5 or later", e.Version)
-	case e.Available == "":
-		c.failure("pgvector", "install it on the server", "not available on the server")
-	case !e.Creatable:
-		c.failure("pgvector",
-			fmt.Sprintf("have a superuser run CREATE EXTENSION vector in database %q", c.conn.Server.Database),
-			"%s is available, but role %q may not create it", e.Available, c.conn.Server.Role)
+	case c.facts.noExtension != nil:
+		e := *c.facts.noExtension
+		hint := e.Hint
+		e.Hint = ""
+		c.failure(vectorLine, hint, "%s", e.Error())
+		c.advise(e.Advice.Topic, e.Advice.Arg)
+		return false
+	case c.facts.extension.CreatedPGVector:
+		c.ok(vectorLine, "%s will be created; this was tried and rolled back", c.facts.extension.PGVector)
 	default:
-		c.failure("pgvector", "install a newer version",
-			"%s is available, but Flujo's index requires 0.5 or later", e.Available)
+		c.ok(vectorLine, "%s is installed in schema %q", c.facts.extension.PGVector, c.facts.extension.VectorSchema())
 	}
-	c.advise(clierr.WithoutPGVector, "")
-	return false
+	return true
 }
 
 // address connects by the cutover address and checks the session.
 func (c *checker) address(ctx context.Context) error {
-	_, trial, notes, err := postgres.ResolveAddress(
+	address, trial, notes, err := postgres.ResolveAddress(
 		ctx, c.options.Cutover, c.options.Schema, !c.options.WithoutPGVector)
 	if err != nil {
 		return c.addError(ctx, "cutover address", notChecked, err)
@@ -407,7 +460,7 @@ func (c *checker) address(ctx context.Context) error {
 	if err != nil {
 		return c.addError(ctx, "cutover address", notChecked, err)
 	}
-	c.facts.reached = true
+	c.facts.reached, c.facts.address = true, address
 	c.facts.start = sink.FlujoStart{SearchPath: trial.SearchPath, NoMigrations: c.options.NoMigrations}
 	c.ok(
 		"cutover address",
@@ -420,7 +473,7 @@ func (c *checker) address(ctx context.Context) error {
 // tryStart tries what Flujo does at its start with existing tables, by the cutover
 // address. Tables that do not exist are tried in the dry run.
 func (c *checker) tryStart(ctx context.Context) error {
-	err := sink.TryStartAt(ctx, c.options.Cutover.Reveal(), c.options.Schema, checkLockWait, c.facts.start)
+	err := sink.TryStartAt(ctx, c.facts.address.Reveal(), c.options.Schema, checkLockWait, c.facts.start)
 	if err != nil {
 		return c.addError(ctx, startLine, notChecked, err)
 	}
@@ -442,11 +495,11 @@ func (c *checker) start(vector bool) {
 	add(c.conn.Server.Standby, "the server accepts no writes")
 	add(c.conn.Server.Encoding != "UTF8", "the database's encoding cannot store all of its text")
 	add(len(c.facts.differences) > 0, "existing tables differ from Flujo's")
-	add(c.facts.extension != nil && !vector, "its migration 3 needs pgvector")
+	add((c.facts.extension != nil || c.facts.noExtension != nil) && !vector, "its migration 3 needs pgvector")
 	add(!c.facts.reached, "the cutover address does not lead to the schema")
 	add(c.lacksPrivileges(), "its role lacks privileges")
 	unknown := slices.DeleteFunc(slices.Clone(c.unknown), func(name string) bool {
-		return !slices.Contains([]string{"privileges", "schema", "pgvector", dryRunLine}, name)
+		return !slices.Contains([]string{"privileges", "schema", vectorLine, dryRunLine}, name)
 	})
 	switch {
 	case c.hasLine(startLine): // the trial has failed

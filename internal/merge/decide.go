@@ -15,15 +15,15 @@ import (
 // decideUnits decides about each unit, and creates the table of the units that are
 // taken from the file and that of new ids.
 var decideUnits = sqltext.New(`
-CREATE TABLE {{.unitsDecided}} AS SELECT kind, key,
+CREATE {{.persistence}}TABLE {{.unitsDecided}} AS SELECT kind, key,
 	CASE WHEN f.n IS NULL THEN {{.alone}} WHEN h.n IS NULL THEN {{.new}}
 		WHEN (h.n, h.a, h.b) = (f.n, f.a, f.b) THEN {{.equal}}
 		WHEN f.last > h.last THEN {{.taken}} WHEN f.last = h.last THEN {{.tied}} ELSE {{.newer}} END AS choice
 	FROM {{.unitsTarget}} h FULL JOIN {{.unitsFile}} f USING (kind, key);
-CREATE TABLE {{.unitsWon}} AS SELECT * FROM {{.unitsDecided}} WHERE choice IN ({{.new}}, {{.taken}});
+CREATE {{.persistence}}TABLE {{.unitsWon}} AS SELECT * FROM {{.unitsDecided}} WHERE choice IN ({{.new}}, {{.taken}});
 ALTER TABLE {{.unitsWon}} ADD PRIMARY KEY (kind, key);
 ANALYZE {{.unitsWon}};
-CREATE TABLE {{.newIDs}} (table_name text, old bigint, new bigint, PRIMARY KEY (table_name, old))`)
+CREATE {{.persistence}}TABLE {{.newIDs}} (table_name text, old bigint, new bigint, PRIMARY KEY (table_name, old))`)
 
 // decide decides from which side each unit is taken, and returns the counts. The side
 // that wrote the unit last wins, judged by the latest time in any of its rows; on a
@@ -55,7 +55,7 @@ func (t *tables) decide(ctx context.Context, inferred mapping.Time) ([]report.Me
 // (n), the sums of the hashes of their content as Flujo sees it (a, b) and of all of
 // their cells (c, d), and the latest time in its rows (last).
 var sumUnits = sqltext.New(`
-CREATE TABLE {{.name}} AS SELECT kind, key,
+CREATE {{.persistence}}TABLE {{.name}} AS SELECT kind, key,
 	sum(n) AS n, sum(a) AS a, sum(b) AS b, sum(c) AS c, sum(d) AS d, max(last) AS last
 	FROM ({{.tables}}) t GROUP BY kind, key;
 ANALYZE {{.name}}`)
@@ -75,7 +75,9 @@ func (t *tables) sum(ctx context.Context, name string, side sink.Loader) error {
 	for _, table := range t.target.Schema.Tables() {
 		parts = append(parts, t.sumOf(&table, side))
 	}
-	sql := sumUnits.Fill(sqltext.Parts{"name": t.name(name), "tables": strings.Join(parts, " UNION ALL ")})
+	sql := sumUnits.Fill(sqltext.Parts{
+		"name": t.name(name), "persistence": t.staging.Tx.Persistence(), "tables": strings.Join(parts, " UNION ALL "),
+	})
 	return t.run(ctx, "compute the digests of each unit", sql)
 }
 

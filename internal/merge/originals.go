@@ -51,7 +51,7 @@ WHERE o.table_name = {{literal .table}} AND o.row_key = t.{{ident .primaryKey}}:
 	LEFT JOIN {{.unitsWon}} w ON w.kind = {{literal .kind}} AND w.key = s.{{ident .unitKey}}
 WHERE s.{{ident .primaryKey}} IS NULL OR w.key IS NOT NULL`)
 
-	createAdded = sqltext.New(`CREATE TABLE {{.added}} AS SELECT * FROM ({{.selected}}) added`)
+	createAdded = sqltext.New(`CREATE {{.persistence}}TABLE {{.added}} AS SELECT * FROM ({{.selected}}) added`)
 
 	exceptExisting = sqltext.New(` EXCEPT SELECT {{.columns}} FROM {{.targetOriginals}} o`)
 

@@ -111,6 +111,7 @@ func (t *tables) helperParts() sqltext.Parts {
 		"unitsAfter":   t.name(unitsAfter),
 		"unitsFinal":   t.name(t.final),
 		"unitsWon":     t.name(unitsWon),
+		"persistence":  t.staging.Tx.Persistence(),
 		"unitsDecided": t.name(unitsDecided),
 		"newIDs":       t.name(newIDs),
 		"added":        t.name(addedOriginals),

@@ -20,7 +20,7 @@ func TestTryAddress(t *testing.T) {
 	role := pgtest.Role(t, url, "")
 	run(t, owner, "GRANT USAGE ON SCHEMA flujo TO PUBLIC", "CREATE SCHEMA other; CREATE TABLE other.runs ()",
 		fmt.Sprintf("ALTER ROLE %s SET default_transaction_read_only = on", roleOf(t, role)))
-	superuser := roleOf(t, url)
+	superuser, database := roleOf(t, url), one(t, owner, "current_database()")
 	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
 	proxy.ActAsPooler()
 	for _, tc := range []struct {
@@ -46,6 +46,7 @@ func TestTryAddress(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			tc.want.Database = database
 			got, err := TryAddress(background, tc.address)
 			if err != nil || got != tc.want {
 				t.Errorf("got  %+v, %v\nwant %+v", got, err, tc.want)

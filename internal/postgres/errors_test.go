@@ -64,9 +64,9 @@ func TestWrapError(t *testing.T) {
 		hint string
 	}{
 		{"connection lost", io.ErrUnexpectedEOF, clierr.Failed, "the connection was lost"},
-		{"not supported", &pgconn.PgError{Code: NotSupported}, clierr.Refused, "does not permit that"},
+		{"not supported", &pgconn.PgError{Code: NotSupported}, clierr.Refused, "does not permit"},
 		{
-			"COPY into a table with policies", &pgconn.PgError{Code: NotSupported, Routine: "DoCopy"}, clierr.Refused,
+			"copy into hidden rows", &pgconn.PgError{Code: NotSupported, Routine: "DoCopy"}, clierr.Refused,
 			"row-level security",
 		},
 		{
@@ -92,7 +92,7 @@ func TestWrapError(t *testing.T) {
 			if !strings.Contains(e.Hint, tc.hint) || (e.Hint == "") != (tc.hint == "") {
 				t.Errorf("got the hint %q, want %q", e.Hint, tc.hint)
 			}
-			if grant := e.Advice.Topic == clierr.OwnByInit; grant != (tc.name == "privilege") {
+			if own := e.Advice.Topic == clierr.OwnByInit; own != (tc.name == "privilege") {
 				t.Errorf("got the advice %+v", e.Advice)
 			}
 		})

@@ -43,6 +43,32 @@ func (c *Conn) TLS() (t TLS) {
 	return t
 }
 
+// Origin identifies a database. Transaction ids mean nothing in another one.
+type Origin struct {
+	Cluster  string `json:"cluster,omitempty"`  // its system identifier; empty if the role may not read it
+	Database uint32 `json:"database,omitempty"` // the oid; 0 if unknown
+}
+
+// Equal reports whether o and other are the same database, as far as both know.
+func (o Origin) Equal(other Origin) bool {
+	return (o.Cluster == "" || other.Cluster == "" || o.Cluster == other.Cluster) &&
+		(o.Database == 0 || other.Database == 0 || o.Database == other.Database)
+}
+
+// Origin returns the identity of the connection's database.
+func (c *Conn) Origin(ctx context.Context) (o Origin, err error) {
+	var readable bool
+	err = c.QueryRow(ctx, `SELECT oid, has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
+		FROM pg_database WHERE datname = current_database()`).Scan(&o.Database, &readable)
+	if err == nil && readable {
+		err = c.QueryRow(ctx, "SELECT system_identifier::text FROM pg_control_system()").Scan(&o.Cluster)
+	}
+	if err != nil {
+		return o, c.WrapError("read the identity of the database", err)
+	}
+	return o, nil
+}
+
 // Timeouts returns the settings of role, database and server that would end a
 // long transaction, as name=value. Settings of 0 are omitted.
 func (c *Conn) Timeouts(ctx context.Context) (all []string, err error) {
@@ -171,48 +197,6 @@ func tableNames() (names []string) {
 		names = append(names, t.Name)
 	}
 	return append(names, mapping.Versions)
-}
-
-// Extension describes pgvector on a server.
-type Extension struct {
-	Version   string // installed version; "" if it is not installed
-	Schema    string // schema of its types
-	Available string // version that could be installed; "" if there is none
-	Creatable bool   // the role may install it
-}
-
-// Extension returns what the server says of pgvector.
-func (c *Conn) Extension(ctx context.Context) (e Extension, err error) {
-	if e.Version, e.Schema, err = c.PGVector(ctx); err != nil {
-		return e, err
-	}
-	// A trusted extension needs only CREATE on the database.
-	err = c.Each(
-		ctx,
-		`SELECT a.default_version, r.rolsuper OR v.trusted AND has_database_privilege(current_database(), 'CREATE')
-		FROM pg_available_extensions a
-			JOIN pg_available_extension_versions v ON v.name = a.name AND v.version = a.default_version, pg_roles r
-		WHERE a.name = 'vector' AND r.rolname = current_user`,
-		nil,
-		[]any{&e.Available, &e.Creatable},
-		func() {},
-	)
-	return e, err
-}
-
-// FreeBytes returns the number of bytes that are free in the file system of the
-// server's data directory. known is false if the server runs on another machine
-// or in a container, or if the role may not read data_directory.
-func (c *Conn) FreeBytes(ctx context.Context) (bytes int64, known bool) {
-	var folder string
-	if !c.TLS().Local || !c.isLocalServer(ctx) {
-		return 0, false
-	}
-	// A role without pg_read_all_settings does not see this row.
-	if c.QueryRow(ctx, "SELECT setting FROM pg_settings WHERE name = 'data_directory'").Scan(&folder) != nil {
-		return 0, false
-	}
-	return availableBytes(folder)
 }
 
 // isLocalServer reports whether the server process of the connection runs on

@@ -152,32 +152,3 @@ func TestTablesWithRows(t *testing.T) {
 	_, err := open(t, pgtest.Role(t, url, "")).TablesWithRows(background)
 	wantError(t, err, clierr.Refused, `count the rows of table "runs"`)
 }
-
-func TestExtension(t *testing.T) {
-	t.Parallel()
-	url := pgtest.Database(t)
-	conn := open(t, url)
-	e, err := conn.Extension(background)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const available = "SELECT coalesce(max(default_version), '') FROM pg_available_extensions WHERE name = 'vector'"
-	if want := one(t, conn.Conn, available); e.Available != want || e.Version != "" || e.Schema != "" ||
-		e.Creatable != (want != "") {
-		t.Errorf("got %+v, want version %q", e, want)
-	}
-}
-
-// TestFreeBytes tests that only a role that may read the server's settings learns how much space is left.
-func TestFreeBytes(t *testing.T) {
-	t.Parallel()
-	pgtest.Shared(t) // it runs on this machine
-	url := pgtest.Database(t)
-	bytes, known := open(t, url).FreeBytes(background)
-	if known != (bytes > 0) {
-		t.Errorf("got %d, %t", bytes, known)
-	}
-	if bytes, known := open(t, pgtest.Role(t, url, "")).FreeBytes(background); known || bytes != 0 {
-		t.Errorf("another role: got %d, %t", bytes, known)
-	}
-}

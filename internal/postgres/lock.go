@@ -45,14 +45,22 @@ func (c *Conn) lockTimeout(lock, hint, where string, arg any) error {
 	}
 }
 
-// blocker selects the session that holds a lock.
-var blocker = sqltext.New(`SELECT concat_ws(', ',
+// blocker selects the session or the prepared transaction that holds a lock. A prepared
+// transaction has no process: it stays until somebody ends it.
+var blocker = sqltext.New(`SELECT CASE WHEN a.pid IS NULL THEN concat_ws(', ',
+	format('the prepared transaction %L (%s', p.gid, l.mode || coalesce(' on ' || l.relation::regclass, '')),
+	'role ' || p.owner, 'since ' || to_char(p.prepared AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC')) ||
+	format('), which COMMIT PREPARED %L or ROLLBACK PREPARED %L in database %s ends', p.gid, p.gid, p.database)
+ELSE concat_ws(', ',
 	format('process %s (%s', a.pid, coalesce(nullif(a.application_name, ''), 'no application name')),
 	l.mode || ' on ' || l.relation::regclass, 'role ' || a.usename, 'from ' || host(a.client_addr),
-	'since ' || to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC')) || ')'
-FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-WHERE l.granted AND a.pid <> $2 AND {{.where}}
-ORDER BY l.mode = 'AccessExclusiveLock' DESC, l.mode = 'AccessShareLock', a.xact_start LIMIT 1`)
+	'since ' || to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC')) || ')' END
+FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+	LEFT JOIN pg_locks x ON l.pid IS NULL AND x.pid IS NULL AND x.locktype = 'transactionid'
+		AND x.virtualtransaction = l.virtualtransaction
+	LEFT JOIN pg_prepared_xacts p ON p.transaction = x.transactionid
+WHERE l.granted AND (a.pid <> $2 OR p.gid IS NOT NULL) AND {{.where}}
+ORDER BY l.mode = 'AccessExclusiveLock' DESC, l.mode = 'AccessShareLock', coalesce(a.xact_start, p.prepared) LIMIT 1`)
 
 // blockerWait limits FindBlocker.
 const blockerWait = 10 * time.Second

@@ -46,6 +46,7 @@ func (r *Receipt) Note(main, wal string) *report.ReceiptNote {
 		Verify:     r.Verify,
 		SameBytes:  r.SameFile(main, wal),
 		Merged:     r.Options.Merged,
+		Elsewhere:  r.Elsewhere,
 	}
 }
 

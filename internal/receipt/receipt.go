@@ -4,10 +4,12 @@
 package receipt
 
 import (
-	"flujo-port/internal/report"
-	"flujo-port/internal/rowdigest"
 	"strconv"
 	"time"
+
+	"flujo-port/internal/postgres"
+	"flujo-port/internal/report"
+	"flujo-port/internal/rowdigest"
 )
 
 // Receipt is the record of a migration.
@@ -21,6 +23,10 @@ type Receipt struct {
 	Tables     []Table
 	// Findings are those of the report, without the keys of rows.
 	Findings report.Findings
+	// Elsewhere is set by Last if the receipt was written in another database, as after
+	// a dump and a restore. Then its writers are cleared, since equal transaction ids mean
+	// nothing, so that every row that differs counts as written since.
+	Elsewhere bool
 }
 
 // File is the state file that was migrated.
@@ -47,6 +53,8 @@ type Options struct {
 	ArchiveSchema string `json:"archive_schema,omitempty"`
 	// Merged reports whether the state file was merged into existing rows.
 	Merged bool `json:"merged,omitempty"`
+	// Origin is the database in which the receipt was written. Write determines it.
+	Origin postgres.Origin `json:"origin"`
 }
 
 // Table describes one table at the time of the commit.
@@ -72,6 +80,17 @@ type Merged struct {
 	// FirstNew is the first id that was assigned to a renumbered row; 0 if no row
 	// was renumbered.
 	FirstNew int64 `json:"first_new"`
+}
+
+// forgetWriters clears the writers of all tables.
+func (r *Receipt) forgetWriters() {
+	r.Elsewhere = true
+	for i := range r.Tables {
+		r.Tables[i].Writers = []int64{}
+		if r.Tables[i].Merged != nil {
+			r.Tables[i].Merged.Writers = []int64{}
+		}
+	}
 }
 
 // CopyWriters returns the transactions whose rows must equal the file's. It is nil

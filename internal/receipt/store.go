@@ -46,8 +46,12 @@ func Write(ctx context.Context, conn *postgres.Conn, r *Receipt) error {
 			return conn.WrapError(fmt.Sprintf("create table %q", mapping.Receipts), err)
 		}
 	}
+	options := r.Options
+	if options.Origin, err = conn.Origin(ctx); err != nil {
+		return err
+	}
 	var parts [3]string
-	for i, v := range []any{r.Options, r.Tables, r.Findings} {
+	for i, v := range []any{options, r.Tables, r.Findings} {
 		text, err := json.Marshal(v)
 		if err != nil {
 			return fmt.Errorf("write the receipt: %w", err)
@@ -92,5 +96,12 @@ func Last(ctx context.Context, conn *postgres.Conn) (*Receipt, error) {
 		return nil, fmt.Errorf("read the receipt of %s in %s: %w", r.MigratedAt, conn.Name(mapping.Receipts), err)
 	}
 	r.MigratedAt, r.File.Modified = r.MigratedAt.UTC(), r.File.Modified.UTC()
+	origin, err := conn.Origin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !r.Options.Origin.Equal(origin) {
+		r.forgetWriters()
+	}
 	return &r, nil
 }

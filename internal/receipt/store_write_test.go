@@ -92,6 +92,9 @@ func TestWriteLast(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := full()
+	if want.Options.Origin, err = conn.Origin(context.Background()); err != nil || want.Options.Origin.Database == 0 {
+		t.Fatalf("got origin %+v, %v", want.Options.Origin, err)
+	}
 	if want.MigratedAt = got.MigratedAt; !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}

@@ -29,6 +29,9 @@ func verifications() []golden {
 	checkpointed := verification(Equal)
 	checkpointed.Receipt.SameBytes = false
 
+	restored := verification(Equal)
+	restored.Receipt.Elsewhere = true
+
 	merge := verification(Merged)
 	merge.Receipt.Merged = true
 	merge.Tables[0].AtReceipt, merge.Tables[0].InPostgres, merge.Tables[0].AsMerged = 75, 75, true
@@ -83,6 +86,7 @@ func verifications() []golden {
 	return []golden{
 		{name: "verification-equal", report: verification(Equal)},
 		{name: "verification-equal-after-checkpoint", report: checkpointed},
+		{name: "verification-equal-restored", report: restored},
 		{name: "verification-merged", report: merge},
 		{name: "verification-drift", report: drift, lists: []List{list}},
 		{name: "verification-drift-counts", report: counted},

@@ -44,6 +44,10 @@ func (v *Verification) writeReceipt(w io.Writer) {
 	at := r.MigratedAt.Format(time.DateTime)
 	fmt.Fprintf(w, "receipt   %s UTC, of %s, by flujo-port %s, verified by %s; %s\n",
 		at, r.Path, r.Version, r.Verify, checksum)
+	if r.Elsewhere {
+		fmt.Fprintf(w, "          written in another database, before a dump and a restore: "+
+			"every row that differs counts as changed since\n")
+	}
 	if r.Merged {
 		fmt.Fprintf(w, "          of a merge: "+
 			"\"changed since\" includes rows that PostgreSQL kept and renumbered rows\n")

@@ -31,8 +31,7 @@ func (t *Tx) SetOwner(ctx context.Context, s *Schema, role string) error {
 	for _, table := range append(t.flujoTables(s), own...) {
 		var owner string
 		const query = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = to_regclass($1)"
-		err := t.QueryRow(ctx, query, t.Name(table)).Scan(&owner)
-		if err != nil {
+		if err := t.QueryRow(ctx, query, t.Name(table)).Scan(&owner); err != nil {
 			return t.WrapError(fmt.Sprintf("read the owner of table %q", table), err)
 		}
 		if owner != role {

@@ -63,6 +63,11 @@ func (t *Tx) ArchiveRows(ctx context.Context, s *Schema, each func(table string)
 	if err := t.archiveOwnTables(ctx, archive, &undo); err != nil {
 		return nil, err
 	}
+	// The table of originals was moved, and the undo moves it back with its grants, of which
+	// nobody can make use in this schema.
+	if err := t.makePrivate(ctx, archive.Schema, mapping.Originals.Name); err != nil {
+		return nil, err
+	}
 	return archive, undo.write(ctx)
 }
 

@@ -134,7 +134,7 @@ func (t *Tx) createTable(table *mapping.Table, s *Schema) string {
 	if s.typesSchema != "" {
 		types = sqltext.Ident(s.typesSchema) + "."
 	}
-	return "CREATE TABLE " + t.Name(table.Name) + " " + tableDefinition(table, s.Types, types)
+	return "CREATE " + t.persistence + "TABLE " + t.Name(table.Name) + " " + tableDefinition(table, s.Types, types)
 }
 
 // tableDefinition returns the columns and the primary key of a table in parentheses.
@@ -168,11 +168,19 @@ func tableDefinition(table *mapping.Table, types *mapping.Types, vectors string)
 	return b.String()
 }
 
+// Persistence returns what precedes TABLE in the statement that creates a table for
+// intermediate results next to staging tables: these are not part of a publication for
+// all tables, so that no subscriber receives rows of tables that it does not have.
+func (t *Tx) Persistence() string { return t.persistence }
+
 // EnsureOriginals creates the table of originals. It first drops the table of an
-// earlier run, which the caller knows to be empty.
+// earlier run, which the caller knows to be empty. The table has a primary key, which
+// no statement of the program uses: without one, a publication for all tables would
+// forbid to update and delete rows.
 func (t *Tx) EnsureOriginals(ctx context.Context, s *Schema) error {
 	sql := fmt.Sprintf(
-		"DROP TABLE IF EXISTS %s; %s",
+		`DROP TABLE IF EXISTS %[1]s; %[2]s;
+		ALTER TABLE %[1]s ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY`,
 		t.Name(mapping.Originals.Name),
 		t.createTable(&mapping.Originals, s),
 	)

@@ -63,7 +63,10 @@ func (t *Tx) chooseStagingSchema(ctx context.Context, s *Schema) error {
 		return t.WrapError("read the role's privileges", err)
 	}
 	if canCreate {
-		return t.makeSchema(ctx, s)
+		if err := t.makeSchema(ctx, s); err != nil {
+			return err
+		}
+		return t.makePrivate(ctx, t.Schema, "")
 	}
 	return t.useTemporarySchema(ctx)
 }
@@ -116,6 +119,9 @@ func (t *Tx) CreateStaging(ctx context.Context, s *Schema) (Loader, error) {
 	}
 	if err := staging.Tx.chooseStagingSchema(ctx, staging.Schema); err != nil {
 		return Loader{}, err
+	}
+	if staging.Schema.Created {
+		staging.Tx.persistence = "UNLOGGED "
 	}
 	for i := range s.tables {
 		table := &s.tables[i]

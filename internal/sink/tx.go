@@ -25,6 +25,10 @@ type Tx struct {
 	xid   string                        // the transaction id; set by Commit
 	fresh map[string]bool               // tables that this transaction created and that are still empty
 	last  []func(context.Context) error // steps that a rollback cannot undo, run right before COMMIT
+
+	// persistence precedes TABLE in CREATE TABLE: "", or "UNLOGGED " for staging tables, so
+	// that no publication contains them.
+	persistence string
 }
 
 // Begin connects, checks the server, begins the transaction, and takes the lock

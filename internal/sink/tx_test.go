@@ -1,12 +1,15 @@
 package sink_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/flujotest"
+	"flujo-port/internal/mapping"
 	"flujo-port/internal/pgtest"
+	"flujo-port/internal/sink"
 )
 
 func TestLockTimeoutNamesTheHolder(t *testing.T) {
@@ -39,4 +42,22 @@ func TestLockTimeoutOnTableInUse(t *testing.T) {
 		"stop Flujo",
 		"run again",
 	)
+}
+
+// TestStagingIsPrivate tests that default privileges let nobody use the schema of staging tables.
+func TestStagingIsPrivate(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	flujotest.ExecAt(t, url, "ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO PUBLIC")
+	tx, _, err := sink.BeginStaging(context.Background(), url, mapping.NewTypes(false), time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	var public bool
+	err = tx.QueryRow(context.Background(), "SELECT has_schema_privilege('public', $1::text, 'USAGE')", tx.Schema).
+		Scan(&public)
+	if err != nil || public {
+		t.Errorf("got %v and error %v, want no privilege of PUBLIC", public, err)
+	}
 }

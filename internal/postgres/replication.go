@@ -1,0 +1,40 @@
+package postgres
+
+import "context"
+
+// Replication is the logical replication of Flujo's tables.
+type Replication struct {
+	Publications  []string // publications that contain the tables, or will once they exist
+	Slots         []string // logical replication slots of the database; a subscriber reads from each
+	Subscriptions []string // subscriptions that write to the tables
+}
+
+// Replication returns what is known of the logical replication of the schema's tables.
+func (c *Conn) Replication(ctx context.Context) (r Replication, err error) {
+	publications := `SELECT pubname::text FROM pg_publication WHERE puballtables
+		UNION SELECT pubname::text FROM pg_publication_tables WHERE schemaname = $1 AND tablename = ANY ($2)`
+	if c.Server.Version >= 150000 {
+		publications += ` UNION SELECT p.pubname::text FROM pg_publication p
+			JOIN pg_publication_namespace m ON m.pnpubid = p.oid
+			JOIN pg_namespace n ON n.oid = m.pnnspid WHERE n.nspname = $1`
+	}
+	for _, part := range []struct {
+		sql string
+		all *[]string
+	}{
+		{publications + " ORDER BY 1", &r.Publications},
+		{`SELECT slot_name || CASE WHEN active THEN ' (active)' ELSE ' (not active)' END FROM pg_replication_slots
+			WHERE slot_type = 'logical' AND database = current_database() AND $1::text IS NOT NULL
+				AND $2::text[] IS NOT NULL ORDER BY 1`, &r.Slots},
+		{`SELECT DISTINCT s.subname::text FROM pg_subscription_rel r JOIN pg_subscription s ON s.oid = r.srsubid
+			JOIN pg_class c ON c.oid = r.srrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+			WHERE n.nspname = $1 AND c.relname = ANY ($2) ORDER BY 1`, &r.Subscriptions},
+	} {
+		var name string
+		add := func() { *part.all = append(*part.all, name) }
+		if err := c.Each(ctx, part.sql, []any{c.Schema, tableNames()}, []any{&name}, add); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
