@@ -242,7 +242,7 @@ func (e *env) noteAside(p *databaseTarget) {
 func addressError(name string, err error) error {
 	e := &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf("%s: %v", name, err)}
 	if errors.Is(err, stateuri.ErrMalformed) || errors.Is(err, stateuri.ErrNotPostgres) ||
-		errors.Is(err, stateuri.ErrUnsupported) {
+		errors.Is(err, stateuri.ErrNotURL) {
 		e.Hint = "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, " +
 			"with @ : / % & in the password percent-encoded"
 	}

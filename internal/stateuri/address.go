@@ -29,6 +29,9 @@ var (
 	ErrPath        = errors.New("unusable SQLite path")
 )
 
+// ErrNotURL is an ErrUnsupported: the address has no scheme.
+var ErrNotURL = fmt.Errorf("%w: it is not a URL (key=value settings are not accepted)", ErrUnsupported)
+
 // masked replaces a secret.
 const masked = "***"
 

@@ -97,7 +97,7 @@ func parse(text string) (*settings, error) {
 	scheme, driver, _ := cutScheme(text)
 	switch {
 	case scheme == "":
-		return nil, fmt.Errorf("%w: it is not a URL (key=value settings are not accepted)", ErrUnsupported)
+		return nil, ErrNotURL
 	case !isPostgresScheme(scheme):
 		return nil, ErrNotPostgres
 	}
