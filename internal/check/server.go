@@ -29,6 +29,7 @@ type targetFacts struct {
 	extension   *sink.Schema                    // pgvector, found or created in a trial; nil if unknown or not needed
 	noExtension *clierr.Error                   // why pgvector can be neither found nor created; nil otherwise
 	reached     bool                            // the cutover address leads to the schema
+	unprepared  bool                            // prepared statements are lost at the cutover address
 	vectorSize  int                             // of the file's vectors
 	start       sink.FlujoStart                 // how Flujo will start; set if reached
 	started     bool                            // what Flujo does at its start was tried and works
@@ -57,6 +58,13 @@ func (c *checker) survey(ctx context.Context) error {
 		return nil
 	}
 	c.ok("version", "PostgreSQL %s", s.Name)
+	if err := conn.Run(ctx, "BEGIN"); err != nil {
+		c.conn = nil // a pooler in statement mode has closed it
+		return c.addError(ctx, "transactions", notChecked, conn.WrapError("begin a transaction", err))
+	}
+	if err := conn.Run(ctx, "ROLLBACK"); err != nil {
+		return conn.WrapError("roll back a transaction", err)
+	}
 	if err := c.server(ctx); err != nil {
 		return err
 	}
@@ -441,7 +449,12 @@ func (c *checker) address(ctx context.Context) error {
 	if err != nil {
 		return c.addError(ctx, "cutover address", notChecked, err)
 	}
-	if trial.Pooled {
+	if err := trial.CheckPrepared(); err != nil {
+		if err := c.addError(ctx, "pooler", notChecked, err); err != nil {
+			return err
+		}
+		c.facts.unprepared = true
+	} else if trial.Pooled {
 		c.warning(
 			"pooler",
 			"connect to the server directly, or use session pooling that forwards the options parameter",
@@ -490,6 +503,7 @@ func (c *checker) start(vector bool) {
 	add(len(c.facts.differences) > 0, "existing tables differ from Flujo's")
 	add((c.facts.extension != nil || c.facts.noExtension != nil) && !vector, "its migration 3 needs pgvector")
 	add(!c.facts.reached, "the cutover address does not lead to the schema")
+	add(c.facts.unprepared, "its prepared statements are lost")
 	add(c.lacksPrivileges(), "its role lacks privileges")
 	unknown := slices.DeleteFunc(slices.Clone(c.unknown), func(name string) bool {
 		return !slices.Contains([]string{"privileges", "schema", vectorLine, dryRunLine}, name)

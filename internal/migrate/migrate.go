@@ -104,6 +104,9 @@ func run(ctx context.Context, o Options) (*report.Migration, error) {
 		return nil, err
 	}
 	defer tx.Rollback()
+	if err := trial.CheckPrepared(); err != nil {
+		result.Warn("%v", err)
+	}
 	hash := snapshot.StartHash(ctx)
 	defer hash.Stop()
 	if snapshot.Locked() {

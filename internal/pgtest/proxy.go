@@ -42,6 +42,7 @@ type Proxy struct {
 	cutAfter  Match
 	rewrites  map[string]string
 	pooler    bool
+	forgetful bool
 }
 
 // NewProxy starts a proxy to a server's address: host:port, or the path of a
@@ -128,6 +129,15 @@ func (p *Proxy) ActAsPooler() {
 	p.pooler = true
 }
 
+// ForgetStatements makes the proxy behave on new connections like a pooler that changes
+// the server's process after each transaction: a statement that was prepared by name in
+// an earlier transaction does not exist.
+func (p *Proxy) ForgetStatements() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forgetful = true
+}
+
 // Cut breaks every open connection.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
@@ -202,7 +212,7 @@ func (p *Proxy) enter(c *proxyConn) bool {
 		return false
 	}
 	maps.Copy(c.rewrites, p.rewrites)
-	c.pooler = p.pooler
+	c.pooler, c.forgetful = p.pooler, p.forgetful
 	p.conns[c] = true
 	p.newest = c
 	return true

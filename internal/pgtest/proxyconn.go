@@ -2,10 +2,12 @@ package pgtest
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -33,6 +35,9 @@ type proxyConn struct {
 	clientBytes int64 // guarded by proxy.mu
 	rewrites    map[string]string
 	pooler      bool
+
+	forgetful    bool
+	transactions atomic.Uint32 // that have ended
 }
 
 func newProxyConn(p *Proxy, client, server net.Conn) *proxyConn {
@@ -88,6 +93,9 @@ func (c *proxyConn) clientToServer() error {
 		}
 		if after {
 			_ = c.client.Close() // first, so that no answer passes
+		}
+		if c.forgetful {
+			renameStatement(message, byte('a'+c.transactions.Load()%26))
 		}
 		if err := c.forward(message); err != nil {
 			return err
@@ -153,6 +161,27 @@ func cancelBackend(packet []byte) []byte {
 	return packet
 }
 
+// renameStatement replaces the first character of the name of a prepared statement in a
+// message of a client with one that depends on the transaction.
+func renameStatement(message []byte, first byte) {
+	payload := message[headerBytes:]
+	switch message[0] {
+	case 'P': // Parse: the name comes first
+	case 'B': // Bind: after the name of the portal
+		payload = payload[bytes.IndexByte(payload, 0)+1:]
+	case 'D', 'C': // Describe and Close: after the kind
+		if payload[0] != 'S' {
+			return
+		}
+		payload = payload[1:]
+	default:
+		return
+	}
+	if payload[0] != 0 { // not the unnamed statement
+		payload[0] = first
+	}
+}
+
 // announceAnother returns the BackendKeyData message with a process id that is
 // not the backend's.
 func announceAnother(message []byte) []byte {
@@ -180,7 +209,7 @@ func (c *proxyConn) forward(data []byte) error {
 
 // serverToClient returns when either end is closed.
 func (c *proxyConn) serverToClient() error {
-	if len(c.rewrites) == 0 && !c.pooler {
+	if len(c.rewrites) == 0 && !c.pooler && !c.forgetful {
 		_, err := io.Copy(c.client, c.server)
 		return err
 	}
@@ -198,6 +227,8 @@ func (c *proxyConn) serverToClient() error {
 			}
 		case message[0] == 'K' && c.pooler:
 			message = announceAnother(message)
+		case message[0] == 'Z' && message[headerBytes] == 'I':
+			c.transactions.Add(1)
 		}
 		if _, err := c.client.Write(message); err != nil {
 			return err
