@@ -54,8 +54,7 @@ func (c *checker) survey(ctx context.Context) error {
 	c.report.Target = &report.Target{Server: s.Name, Database: s.Database, Role: s.Role, Schema: c.options.Schema}
 	c.ok("reachable", "database %q as role %q", s.Database, s.Role)
 	if err := s.CheckVersion(); err != nil {
-		c.failure("version", "use PostgreSQL 13 or later", "PostgreSQL %s is older than 13", s.Name)
-		return nil
+		return c.addError(ctx, "version", notChecked, err)
 	}
 	c.ok("version", "PostgreSQL %s", s.Name)
 	if err := conn.Run(ctx, "BEGIN"); err != nil {

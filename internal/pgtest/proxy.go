@@ -43,6 +43,7 @@ type Proxy struct {
 	rewrites  map[string]string
 	pooler    bool
 	forgetful bool
+	version   string // what version() returns; "" to leave it
 }
 
 // NewProxy starts a proxy to a server's address: host:port, or the path of a
@@ -129,6 +130,13 @@ func (p *Proxy) ActAsPooler() {
 	p.pooler = true
 }
 
+// RewriteVersion changes what the function version() returns on new connections.
+func (p *Proxy) RewriteVersion(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.version = text
+}
+
 // ForgetStatements makes the proxy behave on new connections like a pooler that changes
 // the server's process after each transaction: a statement that was prepared by name in
 // an earlier transaction does not exist.
@@ -212,7 +220,7 @@ func (p *Proxy) enter(c *proxyConn) bool {
 		return false
 	}
 	maps.Copy(c.rewrites, p.rewrites)
-	c.pooler, c.forgetful = p.pooler, p.forgetful
+	c.pooler, c.forgetful, c.version = p.pooler, p.forgetful, p.version
 	p.conns[c] = true
 	p.newest = c
 	return true

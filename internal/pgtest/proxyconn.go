@@ -36,6 +36,7 @@ type proxyConn struct {
 	rewrites    map[string]string
 	pooler      bool
 
+	version      string // what version() returns; "" to leave it
 	forgetful    bool
 	transactions atomic.Uint32 // that have ended
 }
@@ -209,7 +210,7 @@ func (c *proxyConn) forward(data []byte) error {
 
 // serverToClient returns when either end is closed.
 func (c *proxyConn) serverToClient() error {
-	if len(c.rewrites) == 0 && !c.pooler && !c.forgetful {
+	if len(c.rewrites) == 0 && !c.pooler && !c.forgetful && c.version == "" {
 		_, err := io.Copy(c.client, c.server)
 		return err
 	}
@@ -223,6 +224,10 @@ func (c *proxyConn) serverToClient() error {
 		switch {
 		case message[0] == 'S':
 			if message, err = c.rewrite(message); err != nil {
+				return err
+			}
+		case message[0] == 'D' && c.version != "":
+			if message, err = c.rewriteVersion(message); err != nil {
 				return err
 			}
 		case message[0] == 'K' && c.pooler:
@@ -248,6 +253,20 @@ func (c *proxyConn) rewrite(message []byte) ([]byte, error) {
 	}
 	status.Value = value
 	return status.Encode(message[:0])
+}
+
+// rewriteVersion returns the DataRow message with the text of version() that the test set,
+// if that is what the row has.
+func (c *proxyConn) rewriteVersion(message []byte) ([]byte, error) {
+	var row pgproto3.DataRow
+	if err := row.Decode(message[headerBytes:]); err != nil {
+		return nil, err
+	}
+	if len(row.Values) != 1 || !bytes.HasPrefix(row.Values[0], []byte("PostgreSQL ")) {
+		return message, nil
+	}
+	row.Values[0] = []byte(c.version)
+	return row.Encode(nil)
 }
 
 // readMessage reads one complete message, with its type byte, into buf or a

@@ -35,6 +35,13 @@ func TryAddress(ctx context.Context, address string) (t AddressTrial, err error)
 		return t, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	// A server that is not PostgreSQL is named as such, and not by the first statement that
+	// it does not know.
+	if server, err := ReadServer(ctx, conn); err == nil {
+		if err := server.CheckVersion(); err != nil {
+			return t, err
+		}
+	}
 	var process uint32
 	err = conn.QueryRow(ctx, `SELECT current_user, current_setting('search_path'),
 		current_setting('default_transaction_read_only')::boolean,
