@@ -31,6 +31,7 @@ type targetFacts struct {
 	noExtension *clierr.Error                   // why pgvector can be neither found nor created; nil otherwise
 	reached     bool                            // the cutover address leads to the schema
 	address     stateuri.Address                // the cutover address by which it was reached
+	unprepared  bool                            // prepared statements are lost at the cutover address
 	vectorSize  int                             // of the file's vectors
 	start       sink.FlujoStart                 // how Flujo will start; set if reached
 	started     bool                            // what Flujo does at its start was tried and works
@@ -55,10 +56,16 @@ func (c *checker) survey(ctx context.Context) error {
 	c.report.Target = &report.Target{Server: s.Name, Database: s.Database, Role: s.Role, Schema: c.options.Schema}
 	c.ok("reachable", "database %q as role %q", s.Database, s.Role)
 	if err := s.CheckVersion(); err != nil {
-		c.failure("version", "use PostgreSQL 13 or later", "PostgreSQL %s is older than 13", s.Name)
-		return nil
+		return c.addError(ctx, "version", notChecked, err)
 	}
 	c.ok("version", "PostgreSQL %s", s.Name)
+	if err := conn.Run(ctx, "BEGIN"); err != nil {
+		c.conn = nil // a pooler in statement mode has closed it
+		return c.addError(ctx, "transactions", notChecked, conn.WrapError("begin a transaction", err))
+	}
+	if err := conn.Run(ctx, "ROLLBACK"); err != nil {
+		return conn.WrapError("roll back a transaction", err)
+	}
 	if err := c.server(ctx); err != nil {
 		return err
 	}
@@ -444,7 +451,12 @@ func (c *checker) address(ctx context.Context) error {
 	if err != nil {
 		return c.addError(ctx, "cutover address", notChecked, err)
 	}
-	if trial.Pooled {
+	if err := trial.CheckPrepared(); err != nil {
+		if err := c.addError(ctx, "pooler", notChecked, err); err != nil {
+			return err
+		}
+		c.facts.unprepared = true
+	} else if trial.Pooled {
 		c.warning(
 			"pooler",
 			"connect to the server directly, or use session pooling that forwards the options parameter",
@@ -497,6 +509,7 @@ func (c *checker) start(vector bool) {
 	add(len(c.facts.differences) > 0, "existing tables differ from Flujo's")
 	add((c.facts.extension != nil || c.facts.noExtension != nil) && !vector, "its migration 3 needs pgvector")
 	add(!c.facts.reached, "the cutover address does not lead to the schema")
+	add(c.facts.unprepared, "its prepared statements are lost")
 	add(c.lacksPrivileges(), "its role lacks privileges")
 	unknown := slices.DeleteFunc(slices.Clone(c.unknown), func(name string) bool {
 		return !slices.Contains([]string{"privileges", "schema", vectorLine, dryRunLine}, name)

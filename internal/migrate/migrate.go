@@ -103,6 +103,9 @@ func run(ctx context.Context, o Options) (*report.Migration, error) {
 	tx := session.tx
 	defer tx.Rollback()
 	result.Address = session.address
+	if err := session.trial.CheckPrepared(); err != nil {
+		result.Warn("%v", err)
+	}
 	hash := snapshot.StartHash(ctx)
 	defer hash.Stop()
 	if snapshot.Locked() {

@@ -44,6 +44,8 @@ type Proxy struct {
 	rewrites  map[string]string
 	pooler    bool
 	refuse    Refusal
+	forgetful bool
+	version   string // what version() returns; "" to leave it
 }
 
 // Refusal returns the SQLSTATE and the message with which a session with these startup
@@ -167,6 +169,22 @@ func (p *Proxy) refusal(parameters map[string]string) *pgproto3.ErrorResponse {
 	return &pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: code, Message: message}
 }
 
+// RewriteVersion changes what the function version() returns on new connections.
+func (p *Proxy) RewriteVersion(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.version = text
+}
+
+// ForgetStatements makes the proxy behave on new connections like a pooler that changes
+// the server's process after each transaction: a statement that was prepared by name in
+// an earlier transaction does not exist.
+func (p *Proxy) ForgetStatements() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forgetful = true
+}
+
 // Cut breaks every open connection.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
@@ -241,7 +259,7 @@ func (p *Proxy) enter(c *proxyConn) bool {
 		return false
 	}
 	maps.Copy(c.rewrites, p.rewrites)
-	c.pooler = p.pooler
+	c.pooler, c.forgetful, c.version = p.pooler, p.forgetful, p.version
 	p.conns[c] = true
 	p.newest = c
 	return true

@@ -2,11 +2,13 @@ package pgtest
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -34,6 +36,10 @@ type proxyConn struct {
 	clientBytes int64 // guarded by proxy.mu
 	rewrites    map[string]string
 	pooler      bool
+
+	version      string // what version() returns; "" to leave it
+	forgetful    bool
+	transactions atomic.Uint32 // that have ended
 }
 
 func newProxyConn(p *Proxy, client, server net.Conn) *proxyConn {
@@ -89,6 +95,9 @@ func (c *proxyConn) clientToServer() error {
 		}
 		if after {
 			_ = c.client.Close() // first, so that no answer passes
+		}
+		if c.forgetful {
+			renameStatement(message, byte('a'+c.transactions.Load()%26))
 		}
 		if err := c.forward(message); err != nil {
 			return err
@@ -175,6 +184,27 @@ func cancelBackend(packet []byte) []byte {
 	return packet
 }
 
+// renameStatement replaces the first character of the name of a prepared statement in a
+// message of a client with one that depends on the transaction.
+func renameStatement(message []byte, first byte) {
+	payload := message[headerBytes:]
+	switch message[0] {
+	case 'P': // Parse: the name comes first
+	case 'B': // Bind: after the name of the portal
+		payload = payload[bytes.IndexByte(payload, 0)+1:]
+	case 'D', 'C': // Describe and Close: after the kind
+		if payload[0] != 'S' {
+			return
+		}
+		payload = payload[1:]
+	default:
+		return
+	}
+	if payload[0] != 0 { // not the unnamed statement
+		payload[0] = first
+	}
+}
+
 // announceAnother returns the BackendKeyData message with a process id that is
 // not the backend's.
 func announceAnother(message []byte) []byte {
@@ -202,7 +232,7 @@ func (c *proxyConn) forward(data []byte) error {
 
 // serverToClient returns when either end is closed.
 func (c *proxyConn) serverToClient() error {
-	if len(c.rewrites) == 0 && !c.pooler {
+	if len(c.rewrites) == 0 && !c.pooler && !c.forgetful && c.version == "" {
 		_, err := io.Copy(c.client, c.server)
 		return err
 	}
@@ -218,8 +248,14 @@ func (c *proxyConn) serverToClient() error {
 			if message, err = c.rewrite(message); err != nil {
 				return err
 			}
+		case message[0] == 'D' && c.version != "":
+			if message, err = c.rewriteVersion(message); err != nil {
+				return err
+			}
 		case message[0] == 'K' && c.pooler:
 			message = announceAnother(message)
+		case message[0] == 'Z' && message[headerBytes] == 'I':
+			c.transactions.Add(1)
 		}
 		if _, err := c.client.Write(message); err != nil {
 			return err
@@ -239,6 +275,20 @@ func (c *proxyConn) rewrite(message []byte) ([]byte, error) {
 	}
 	status.Value = value
 	return status.Encode(message[:0])
+}
+
+// rewriteVersion returns the DataRow message with the text of version() that the test set,
+// if that is what the row has.
+func (c *proxyConn) rewriteVersion(message []byte) ([]byte, error) {
+	var row pgproto3.DataRow
+	if err := row.Decode(message[headerBytes:]); err != nil {
+		return nil, err
+	}
+	if len(row.Values) != 1 || !bytes.HasPrefix(row.Values[0], []byte("PostgreSQL ")) {
+		return message, nil
+	}
+	row.Values[0] = []byte(c.version)
+	return row.Encode(nil)
 }
 
 // readMessage reads one complete message, with its type byte, into buf or a

@@ -2,14 +2,18 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/sqltext"
 	"flujo-port/internal/stateuri"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // AddressTrial describes a session that was opened by the cutover address.
@@ -22,6 +26,10 @@ type AddressTrial struct {
 	Pooled     bool   // the session goes through a pooler: the process id is not the announced one
 	// VectorSchema is the schema of pgvector if it is not on the search_path, or "".
 	VectorSchema string
+	// Unprepared is the error of a statement that was prepared by name in an earlier
+	// transaction, as by a pooler that changes the server's process after each; "" if it
+	// works. Flujo's driver uses such statements.
+	Unprepared string
 }
 
 // TryAddress opens a session by a cutover address, reads its settings and
@@ -32,6 +40,13 @@ func TryAddress(ctx context.Context, address string) (t AddressTrial, err error)
 		return t, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	// A server that is not PostgreSQL is named as such, and not by the first statement that
+	// it does not know.
+	if server, err := ReadServer(ctx, conn); err == nil {
+		if err := server.CheckVersion(); err != nil {
+			return t, err
+		}
+	}
 	var process uint32
 	err = conn.QueryRow(ctx, `SELECT current_user, current_database(), current_setting('search_path'),
 		current_setting('default_transaction_read_only')::boolean,
@@ -45,6 +60,9 @@ func TryAddress(ctx context.Context, address string) (t AddressTrial, err error)
 		return t, (&Conn{Conn: conn}).WrapError("query the server by the cutover address", err)
 	}
 	t.Pooled = process != conn.PgConn().PID()
+	if t.Unprepared, err = tryPrepared(ctx, conn, address, t.Pooled); err != nil {
+		return t, (&Conn{Conn: conn}).WrapError("try prepared statements by the cutover address", err)
+	}
 	return t, nil
 }
 
@@ -125,6 +143,56 @@ func (t AddressTrial) pathStatement(schema string, more ...string) string {
 	path := strings.ReplaceAll(stateuri.SearchPath(schema, more...), ",", ", ")
 	return fmt.Sprintf("run ALTER ROLE %s IN DATABASE %s SET search_path = %s",
 		sqltext.Ident(t.Role), sqltext.Ident(t.Database), path)
+}
+
+// preparedWait limits the part of tryPrepared that waits for a pooler.
+const preparedWait = 2 * time.Second
+
+// tryPrepared prepares a statement by name and executes it in the next transaction. Behind
+// a pooler, another session occupies the server's process that prepared it meanwhile.
+func tryPrepared(ctx context.Context, conn *pgx.Conn, address string, pooled bool) (failure string, err error) {
+	name := "flujo_port_" + strings.ToLower(rand.Text())
+	if _, err := conn.Prepare(ctx, name, "SELECT pg_backend_pid()"); err != nil {
+		return lost(err)
+	}
+	wait, cancel := context.WithTimeout(ctx, preparedWait)
+	defer cancel()
+	if pooled {
+		// Without another session, for example because the pool has only one process, the
+		// statement is merely tried.
+		if other, err := Dial(wait, address); err == nil {
+			defer other.Close(context.WithoutCancel(ctx))
+			_, _ = other.Exec(wait, "BEGIN")
+		}
+	}
+	_, err = conn.PgConn().ExecPrepared(wait, name, nil, nil, nil).Close()
+	if ctx.Err() == nil && wait.Err() != nil {
+		return "", nil // the pool has no other process
+	}
+	return lost(err)
+}
+
+// lost returns the text of an error that the server sent about a prepared statement.
+func lost(err error) (failure string, other error) {
+	if code := Code(err); code == "" || code[:2] == "57" {
+		return "", err
+	}
+	return ServerError(err).Error(), nil
+}
+
+// CheckPrepared returns a clierr.Refused if Flujo's statements would fail in sessions
+// like this one.
+func (t AddressTrial) CheckPrepared() error {
+	if t.Unprepared == "" {
+		return nil
+	}
+	return &clierr.Error{
+		Kind: clierr.Refused,
+		Message: "Flujo's driver prepares statements by name, and the pooler of the cutover address loses them " +
+			"between transactions, so most of Flujo's calls would fail: " + t.Unprepared,
+		Hint: "use session pooling, or PgBouncer 1.21 or later with max_prepared_statements, or connect to the " +
+			"server directly",
+	}
 }
 
 // CheckSchema returns a clierr.Refused if the name runs resolves to no table,

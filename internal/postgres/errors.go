@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"flujo-port/internal/clierr"
 
@@ -38,6 +39,8 @@ const (
 	ReadOnlyTransaction   = "25006"
 	NotSupported          = "0A000"
 	NumericOutOfRange     = "22003"
+
+	protocolViolation = "08P01" // of PgBouncer
 )
 
 // Code returns the SQLSTATE of an error that the server sent, or "".
@@ -86,6 +89,10 @@ func (c *Conn) WrapError(step string, err error) error {
 		if c.Reads {
 			e.Advice.Topic = clierr.GrantReadByInit
 		}
+	case pgErr.Code == protocolViolation && strings.Contains(pgErr.Message, "statement pooling"):
+		e.Kind = clierr.Refused
+		e.Hint = "the address leads to a pooler in statement mode, which permits no transactions: connect to the " +
+			"server directly, or use session pooling"
 	case pgErr.Code == NotSupported:
 		e.Kind, e.Hint = clierr.Refused, "this server, or its configuration, does not permit that"
 	case pgErr.Code == ReadOnlyTransaction:

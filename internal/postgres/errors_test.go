@@ -74,6 +74,13 @@ func TestWrapError(t *testing.T) {
 			"row-level security",
 		},
 		{"privilege", &pgconn.PgError{Code: InsufficientPrivilege}, clierr.Refused, `role "app" lacks`},
+		{
+			"statement pooling", &pgconn.PgError{
+				Code: protocolViolation, Message: "transaction blocks not allowed in statement pooling mode",
+			},
+			clierr.Refused, "pooler in statement mode",
+		},
+		{"protocol violation", &pgconn.PgError{Code: protocolViolation}, clierr.Failed, ""},
 		{"read-only", &pgconn.PgError{Code: ReadOnlyTransaction}, clierr.Refused, "connect to the primary"},
 		{"data", &pgconn.PgError{Code: NumericOutOfRange}, clierr.Refused, "rejected that row"},
 		{"constraint", &pgconn.PgError{Code: "23505"}, clierr.Refused, "rejected that row"},

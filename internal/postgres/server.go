@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/jsonb"
@@ -24,6 +25,9 @@ type Server struct {
 	ReadOnly bool // default_transaction_read_only
 	StackKB  int  // max_stack_depth
 	Replica  bool // session_replication_role is not origin, so foreign keys are not checked
+
+	Product string // name of a server that only speaks PostgreSQL's protocol; "" for PostgreSQL
+	Lacks   string // functions of PostgreSQL that the program needs and the server does not have
 }
 
 // JSONDepth returns how deeply JSON may be nested on the server.
@@ -33,6 +37,13 @@ func (s Server) JSONDepth() int { return jsonb.Depth(s.StackKB) }
 // than version 13, it reads only the version.
 func ReadServer(ctx context.Context, c *pgx.Conn) (s Server, err error) {
 	s.Name = c.PgConn().ParameterStatus("server_version")
+	var text string
+	if err := c.QueryRow(ctx, "SELECT version()").Scan(&text); err != nil {
+		return s, err
+	}
+	if s.Product = product(text); s.Product != "" {
+		return s, nil // it may not answer the rest
+	}
 	if s.Version, err = versionNumber(s.Name); err != nil {
 		return s, err
 	}
@@ -44,7 +55,44 @@ func ReadServer(ctx context.Context, c *pgx.Conn) (s Server, err error) {
 		(SELECT setting::int FROM pg_settings WHERE name = 'max_stack_depth'),
 		current_setting('session_replication_role') <> 'origin'`).
 		Scan(&s.Encoding, &s.Database, &s.Role, &s.Standby, &s.ReadOnly, &s.StackKB, &s.Replica)
+	if err != nil {
+		return s, err
+	}
+	err = c.QueryRow(ctx, `SELECT coalesce(string_agg(name, ', ' ORDER BY name), '') FROM unnest($1::text[]) name
+		WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE proname::text = name
+			AND pronamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'pg_catalog'))`,
+		neededFunctions).Scan(&s.Lacks)
 	return s, err
+}
+
+// neededFunctions are functions of PostgreSQL that servers which only speak its protocol
+// may not have: with them the program learns how a transaction ended, verifies rows, and
+// excludes Flujo's migrations.
+var neededFunctions = []string{
+	"pg_advisory_xact_lock", "pg_backend_pid", "pg_current_xact_id", "pg_xact_status", "record_send", "sha256",
+}
+
+// products are servers that speak PostgreSQL's protocol and are not PostgreSQL, by what
+// their version() contains.
+var products = []struct{ text, name string }{
+	{"CockroachDB", "CockroachDB"}, {"-YB-", "YugabyteDB"}, {"Yugabyte", "YugabyteDB"}, {"Redshift", "Amazon Redshift"},
+	{"Aurora DSQL", "Amazon Aurora DSQL"}, {"Greenplum", "Greenplum"}, {"Materialize", "Materialize"},
+	{"RisingWave", "RisingWave"}, {"CrateDB", "CrateDB"}, {"QuestDB", "QuestDB"}, {"Spanner", "Spanner"},
+	{"DuckDB", "DuckDB"},
+}
+
+// product returns the name of the server whose version() is text, or "" for PostgreSQL.
+func product(text string) string {
+	for _, p := range products {
+		if strings.Contains(text, p.text) {
+			return p.name
+		}
+	}
+	if strings.HasPrefix(text, "PostgreSQL ") || strings.HasPrefix(text, "EnterpriseDB ") {
+		return ""
+	}
+	name, _, _ := strings.Cut(text, " ")
+	return name
 }
 
 // versionNumber returns 150018 for "15.18 (Debian 15.18-0)".
@@ -81,9 +129,25 @@ func (s Server) CheckSupported() error {
 	return nil
 }
 
-// CheckVersion returns a clierr.Refused if the server is older than version 13.
+// CheckVersion returns a clierr.Refused if the server is not PostgreSQL, or older than
+// version 13.
 func (s Server) CheckVersion() error {
-	if s.Version >= oldestServer*10000 {
+	const hint = "Flujo and flujo-port need PostgreSQL itself: use a PostgreSQL server"
+	switch {
+	case s.Product != "":
+		return &clierr.Error{
+			Kind:    clierr.Refused,
+			Message: fmt.Sprintf("the server is %s, which only speaks the protocol of PostgreSQL", s.Product),
+			Hint:    hint,
+		}
+	case s.Version >= oldestServer*10000 && s.Lacks != "":
+		return &clierr.Error{
+			Kind: clierr.Refused,
+			Message: fmt.Sprintf("the server calls itself PostgreSQL %s, but lacks functions of PostgreSQL: %s", s.Name,
+				s.Lacks),
+			Hint: hint,
+		}
+	case s.Version >= oldestServer*10000:
 		return nil
 	}
 	return &clierr.Error{
