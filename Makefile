@@ -92,6 +92,12 @@ test-server: ensure-postgres ## run the tests of the program on a server that FL
 		FLUJO_PORT_TEST_POSTGRES="postgresql://$$PGUSER@$$PGHOST:$$PGPORT/postgres" \
 		CGO_ENABLED=0 $(GO) test -vet=off -count=1 -parallel $(PARALLEL) $(OPERATIONS) ./cmd/flujo-port'
 
+MATRIX ?= 13 14 16 17 18
+
+.PHONY: matrix
+matrix: ensure-node ## run the tests of the program on servers of the versions MATRIX (13 14 16 17 18), from npm
+	PACKAGES="$(OPERATIONS) ./cmd/flujo-port" PARALLEL=$(PARALLEL) GO="$(GO)" scripts/matrix.sh $(MATRIX)
+
 FUZZTIME ?= 30s
 
 fuzz: ensure-postgres ## run every fuzz target for FUZZTIME (30s)

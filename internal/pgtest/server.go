@@ -182,7 +182,11 @@ func (s *Server) logFile() string { return filepath.Join(s.dir, "log") }
 // create runs initdb and writes the settings.
 func (s *Server) create() error {
 	passwordFile := filepath.Join(s.dir, "password")
-	if err := os.WriteFile(passwordFile, []byte(verifier(s.password)+"\n"), 0o600); err != nil {
+	secret := verifier(s.password)
+	if s.version < 14 { // initdb reads only the first 99 bytes
+		secret = s.password
+	}
+	if err := os.WriteFile(passwordFile, []byte(secret+"\n"), 0o600); err != nil {
 		return fmt.Errorf("write password file: %w", err)
 	}
 	if err := s.account.own(passwordFile); err != nil {
