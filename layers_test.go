@@ -24,8 +24,9 @@ var layers = [][]string{
 	{"internal/sink", "internal/source"},
 	{"internal/postgres"},
 	{"internal/rowdigest"},
-	{"internal/mapping", "internal/stateuri"},
+	{"internal/mapping"},
 	{"internal/report", "internal/jsonb", "internal/sqlite"},
+	{"internal/stateuri"},
 	{"internal/clierr", "internal/progress", "internal/sqltext"},
 }
 

@@ -51,6 +51,7 @@ func (e *env) check(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
+		e.noteAside(target)
 		o.HasTarget, o.Postgres, o.Schema, o.Cutover = true, target.url, target.schema, target.address
 	}
 	s, err := e.begin(c)

@@ -70,6 +70,7 @@ func TestRunbook(t *testing.T) {
 		!strings.HasPrefix(string(env), "FLUJO_STATE_URI=postgresql://") {
 		t.Errorf("cutover.env: %s (%v)", env, err)
 	}
+	run("load", "FLUJO_STATE_URI=postgresql://", "search_path%3Dflujo")
 	run("at-once", "FLUJO_STATE_URI=sqlite:///"+file)
 	execute(
 		t,

@@ -20,13 +20,13 @@ func checkEnvFile(path string) error {
 	if path == "" {
 		return nil
 	}
-	if mayContainPassword(path) {
+	if isConnectionString(path) {
 		return usagef("--env-file must be a path, but looks like a connection string")
 	}
 	content, err := os.ReadFile(path)
 	switch {
 	case err == nil && !isEnvFile(content):
-		return usagef("--env-file %q exists and is not one line with FLUJO_STATE_URI; name another file", path)
+		return usagef("--env-file %q exists and has more than a line with FLUJO_STATE_URI; name another file", path)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return usagef("--env-file: %v", err)
 	}
@@ -40,11 +40,26 @@ func checkEnvFile(path string) error {
 // isEnvFile reports whether content is empty or was written by writeEnvFile.
 func isEnvFile(content []byte) bool {
 	line, rest, _ := bytes.Cut(content, []byte("\n"))
-	return len(content) == 0 || bytes.HasPrefix(line, []byte("FLUJO_STATE_URI=")) && len(rest) == 0
+	if len(content) > 0 && !bytes.HasPrefix(line, []byte(stateURI+"=")) {
+		return false
+	}
+	for comment := range bytes.Lines(rest) {
+		if !bytes.HasPrefix(comment, []byte("#")) {
+			return false
+		}
+	}
+	return true
 }
 
+// envFileComment follows the line with the address, so that programs that read only the
+// first line work too.
+const envFileComment = `# Read by --env-file of docker and podman, env_file of compose, EnvironmentFile of systemd.
+# Do not source it: a shell ends the value at "&" and sets nothing. In a shell:
+#   export FLUJO_STATE_URI="$(sed -n 's/^FLUJO_STATE_URI=//p' FILE)"
+`
+
 // writeEnvFile writes the address with its password as one line that docker's
-// and kubectl's --env-file and systemd's EnvironmentFile read. The file is
+// and kubectl's --env-file and systemd's EnvironmentFile read, and a comment. The file is
 // created next to path with mode 0600, synced and renamed.
 func writeEnvFile(path string, address stateuri.Address) (err error) {
 	defer func() {
@@ -62,7 +77,7 @@ func writeEnvFile(path string, address stateuri.Address) (err error) {
 		return err
 	}
 	defer os.Remove(f.Name())
-	_, err = fmt.Fprintf(f, "FLUJO_STATE_URI=%s\n", address.Reveal())
+	_, err = fmt.Fprintf(f, "%s\n%s", envLine(address.Reveal()), envFileComment)
 	if err == nil {
 		err = f.Sync()
 	}

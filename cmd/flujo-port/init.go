@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"flujo-port/internal/initialize"
+	"flujo-port/internal/stateuri"
 
 	"github.com/urfave/cli/v2"
 )
@@ -53,7 +54,7 @@ func (e *env) init(c *cli.Context) error {
 		return err
 	}
 	for _, flag := range []*cli.StringFlag{ownerFlag, grantToFlag, grantReadFlag} {
-		if mayContainPassword(c.String(flag.Name)) {
+		if stateuri.MayContainPassword(c.String(flag.Name)) {
 			return usagef("--%s must be a role, but looks like a connection string", flag.Name)
 		}
 	}
@@ -74,12 +75,19 @@ func (e *env) init(c *cli.Context) error {
 		Owner:           c.String(ownerFlag.Name),
 		GrantTo:         c.String(grantToFlag.Name),
 		GrantRead:       c.String(grantReadFlag.Name),
+		Cutover:         target.address,
 	})
 	if err != nil {
 		return s.fail(err, "nothing was created")
 	}
+	if !result.Address.IsZero() {
+		target.address = result.Address
+	}
 	result.Cutover = show(target.address, c.Bool(revealFlag.Name))
 	result.Notes = append(result.Notes, target.notes...)
-	var warnings []string
-	return s.end(printed{report: result, text: result.Text, warnings: &warnings, done: "the tables exist"}, nil, "")
+	return s.end(
+		printed{report: result, text: result.Text, warnings: &result.Warnings, done: "the tables exist"},
+		nil,
+		"",
+	)
 }

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 	"syscall"
 
 	"flujo-port/internal/clierr"
@@ -36,13 +35,14 @@ func main() {
 
 // env is the environment of a command: variables and output streams.
 type env struct {
+	args           []string // the command line
 	getenv         func(string) string
 	stdout, stderr io.Writer
 }
 
 // run executes the program with args and returns its exit code.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
-	e := &env{getenv: getenv, stdout: stdout, stderr: stderr}
+	e := &env{args: args, getenv: getenv, stdout: stdout, stderr: stderr}
 	app := &cli.App{
 		Name:  "flujo-port",
 		Usage: "migrate Flujo's state from SQLite to PostgreSQL",
@@ -60,19 +60,20 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		},
 		Writer:         stdout,
 		ErrWriter:      stderr,
-		OnUsageError:   usageError,
+		OnUsageError:   e.usageError,
 		ExitErrHandler: func(*cli.Context, error) {},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
-				return usagef("unknown command %q", c.Args().First())
+				return unknownCommand("command", c.Args().First(), c.App.Commands)
 			}
 			return cli.ShowAppHelp(c)
 		},
 		CustomAppHelpTemplate: cli.AppHelpTemplate + exitCodes,
 	}
 	for _, command := range app.Commands {
-		command.OnUsageError = usageError
+		command.OnUsageError = e.usageError
 	}
+	refuseRepeatedFlags(app.Commands)
 	err := app.RunContext(ctx, args)
 	if err == nil {
 		return 0
@@ -91,31 +92,6 @@ EXIT CODES:
    4    verification found a mismatch; nothing was committed
    130  interrupted; nothing was committed
 `
-
-func usageError(_ *cli.Context, err error, _ bool) error { return usagef("%v", err) }
-
-// usagef returns a clierr.Usage error. Arguments that may contain a password
-// are not echoed.
-func usagef(format string, args ...any) error {
-	for i, a := range args {
-		args[i] = redact(fmt.Sprint(a))
-	}
-	return &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf(format, args...), Hint: "see flujo-port --help"}
-}
-
-// redact returns s, or a substitute if s may contain a password.
-func redact(s string) string {
-	if mayContainPassword(s) {
-		return "(hidden, may contain a password)"
-	}
-	return s
-}
-
-// mayContainPassword reports whether s looks like a connection string.
-func mayContainPassword(s string) bool {
-	lower := strings.ToLower(s)
-	return strings.Contains(lower, "password") || strings.Contains(s, "://") && strings.Contains(s, "@")
-}
 
 // message formats an error as one line: what happened, what it means for the
 // data, and what to do.
@@ -141,14 +117,6 @@ func message(err error) string {
 		line += "; " + hint
 	}
 	return line
-}
-
-// noArguments returns a usage error if there are arguments after the flags.
-func noArguments(c *cli.Context) error {
-	if c.Args().Present() {
-		return usagef("%s takes no arguments, but got %q", c.Command.Name, c.Args().First())
-	}
-	return nil
 }
 
 // version returns the module's version from the build information.

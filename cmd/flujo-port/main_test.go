@@ -204,7 +204,7 @@ func TestMigrateJSONRevealAndEnvFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(content) != "FLUJO_STATE_URI="+report.Cutover+"\n" {
+	if !strings.HasPrefix(string(content), "FLUJO_STATE_URI="+report.Cutover+"\n# ") {
 		t.Errorf("the env file holds %q", content)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
@@ -255,8 +255,8 @@ func TestBadInput(t *testing.T) {
 			"--postgres", url}, 3, []string{"truncated while"}},
 		{"no Flujo tables", []string{"migrate", "--sqlite", noFlujo, "--postgres", url}, 3,
 			[]string{"none of Flujo's tables"}},
-		{"unknown flag", []string{"migrate", "--sqlit", good}, 2, []string{"sqlit", "--help"}},
-		{"unknown command", []string{"migrat"}, 2, []string{"migrat", "--help"}},
+		{"unknown flag", []string{"migrate", "--sqlit", good}, 2, []string{"did you mean --sqlite?", "--help"}},
+		{"unknown command", []string{"migrat"}, 2, []string{"did you mean migrate?", "--help"}},
 		{"argument", []string{"migrate", good}, 2, []string{"takes no argument"}},
 		{"no database named", []string{"migrate", "--sqlite", good}, 2, []string{"--postgres", "DATABASE_URL"}},
 		{"SQLite as target", []string{"migrate", "--sqlite", good, "--postgres", "sqlite:///x.db"}, 2,
@@ -281,11 +281,20 @@ func TestBadInput(t *testing.T) {
 			[]string{"password authentication failed", "PGPASSWORD"}},
 		{"no such database", []string{"migrate", "--sqlite", good, "--postgres",
 			pgtest.WithDatabase(t, url, "no_such_db")}, 2, []string{"no_such_db", "does not exist"}},
-		{"TLS that is not there", []string{"migrate", "--sqlite", good, "--postgres", withTLS}, 1, []string{"TLS"}},
+		{"TLS that is not there", []string{"migrate", "--sqlite", good, "--postgres", withTLS}, 2,
+			[]string{"does not offer TLS"}},
+		{"unexpanded variable", []string{"migrate", "--sqlite", good, "--postgres",
+			"postgresql://u:${DB_PASSWORD}@h/db"}, 2, []string{"--postgres", "not expanded"}},
+		{"no database in the address", []string{"migrate", "--sqlite", good, "--postgres",
+			"postgresql://u:" + secret + "@h/"}, 2, []string{"--postgres", "no database is named"}},
+		{"sslmode of other drivers", []string{"migrate", "--sqlite", good, "--postgres",
+			"postgresql://u:" + secret + "@h/db?sslmode=no-verify"}, 2, []string{"sslmode must be one of"}},
+		{"unknown service", []string{"migrate", "--sqlite", good, "--postgres",
+			"postgresql://u:" + secret + "@h/db?service=staging"}, 2, []string{"service file", "PGSERVICEFILE"}},
 		{"env file that can't be", []string{"migrate", "--sqlite", good, "--postgres", url, "--env-file",
 			"no/folder/x"}, 2, []string{"--env-file"}},
 		{"uri without a word", []string{"uri"}, 2, []string{"cutover or rollback"}},
-		{"uri of something else", []string{"uri", "sideways"}, 2, []string{"sideways"}},
+		{"uri of something else", []string{"uri", "sideways"}, 2, []string{"cutover, rollback"}},
 		{"init for nobody", []string{"init", "--postgres", url, "--without-pgvector", "--owner", "nobody at all"}, 2,
 			[]string{"does not exist", "nothing was created"}},
 	} {
@@ -389,8 +398,8 @@ func TestURI(t *testing.T) {
 		{name: "cutover", env: []string{database}, args: []string{"cutover"}, stdout: address},
 		{name: "revealed", env: []string{database}, args: []string{"cutover", "--reveal"},
 			stdout: strings.Replace(address, "***", "p%40ss", 1)},
-		{name: "explicit wins", env: []string{database, "FLUJO_STATE_URI=postgresql://x:y@z/w"},
-			args: []string{"cutover", "--reveal"}, stdout: "postgresql://x:y@z/w"},
+		{name: "explicit wins", env: []string{database, "FLUJO_STATE_URI=postgresql://app:x@127.0.0.1/med13"},
+			args: []string{"cutover", "--reveal"}, stdout: "postgresql://app:x@127.0.0.1/med13"},
 		{name: "the flag wins over explicit", env: []string{"FLUJO_STATE_URI=postgresql://x:y@z/w"},
 			args: []string{"cutover", "--postgres", "postgres://app:p%40ss@localhost/med13"}, stdout: address},
 		{name: "before the cutover", env: []string{database, "FLUJO_STATE_URI=sqlite:////data/flujo_state.db"},
@@ -399,7 +408,7 @@ func TestURI(t *testing.T) {
 			args:   []string{"cutover", "--sqlite", "/data/flujo_state.db"},
 			stdout: "sqlite:////data/flujo_state.db", stderr: "Flujo continues to use the state file"},
 		{name: "FLUJO_PORT_POSTGRES before DATABASE_URL",
-			env: []string{"DATABASE_URL=postgresql://a@b/c",
+			env: []string{"DATABASE_URL=postgresql://app@localhost:5432/med13",
 				"FLUJO_PORT_POSTGRES=postgresql://app:p%40ss@localhost/med13"},
 			args: []string{"cutover"}, stdout: address},
 		{name: "PG variables", env: []string{"PGHOST=localhost", "PGUSER=app", "PGDATABASE=med13",
@@ -408,15 +417,18 @@ func TestURI(t *testing.T) {
 		{name: "TLS", env: []string{"DATABASE_URL=postgresql://app:p@db.example/med13"}, args: []string{"cutover"},
 			stdout: "postgresql://app:***@db.example/med13?options=-c%20search_path%3Dflujo%2Cpublic&sslmode=require",
 			stderr: "sslmode=require"},
-		{name: "rollback", args: []string{"rollback", "--sqlite", "/data/flujo_state.db"},
+		{name: "rollback", args: []string{"rollback", "--allow-missing", "--sqlite", "/data/flujo_state.db"},
 			stdout: "sqlite:////data/flujo_state.db"},
-		{name: "rollback by flujo.toml", toml: "state_uri = \"sqlite:///state/f.db\"\n", args: []string{"rollback"},
+		{name: "rollback by flujo.toml", toml: "state_uri = \"sqlite:///state/f.db\"\n",
+			args:   []string{"rollback", "--allow-missing"},
 			stdout: "sqlite:///$DIR/state/f.db"},
-		{name: "rollback by default", args: []string{"rollback"}, stdout: "sqlite:///$DIR/flujo_state.db"},
+		{name: "rollback by default", args: []string{"rollback", "--allow-missing"},
+			stdout: "sqlite:///$DIR/flujo_state.db"},
 		{name: "rollback by the environment", env: []string{"FLUJO_PORT_SQLITE=sub/f.db"},
-			toml: "state_uri = \"sqlite:////x.db\"\n", args: []string{"rollback"}, stdout: "sqlite:///$DIR/sub/f.db"},
+			toml: "state_uri = \"sqlite:////x.db\"\n", args: []string{"rollback", "--allow-missing"},
+			stdout: "sqlite:///$DIR/sub/f.db"},
 		{name: "flujo.toml that is on Postgres already", toml: "state_uri = \"postgresql://h/d\"\n",
-			args: []string{"rollback"}, stdout: "sqlite:///$DIR/flujo_state.db"},
+			args: []string{"rollback", "--allow-missing"}, stdout: "sqlite:///$DIR/flujo_state.db"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

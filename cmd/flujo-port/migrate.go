@@ -85,7 +85,7 @@ func (e *env) migrate(c *cli.Context) error {
 	}
 	verify := c.String("verify")
 	if verify != report.VerifyContent && verify != report.VerifyCounts {
-		return usagef("--verify must be content or counts, not %q", verify)
+		return usagef("--verify must be content or counts")
 	}
 	s, err := e.begin(c)
 	if err != nil {
@@ -118,6 +118,9 @@ func (e *env) migrate(c *cli.Context) error {
 	}
 	reveal := c.Bool(revealFlag.Name)
 	result.Version = version()
+	if !result.Address.IsZero() {
+		target.address = result.Address
+	}
 	result.Cutover = show(target.address, reveal)
 	result.Rollback = show(rollback, reveal)
 	result.Next = "To cut over, stop Flujo, then run the same command without --dry-run."
@@ -163,7 +166,7 @@ func naiveZone(name string) (*time.Location, error) {
 	}
 	zone, err := time.LoadLocation(name)
 	if err != nil {
-		return nil, usagef("--naive-timezone %q is not utc, local, or a time zone such as Europe/Berlin", name)
+		return nil, usagef("--naive-timezone is not utc, local, or a time zone such as Europe/Berlin")
 	}
 	return zone, nil
 }

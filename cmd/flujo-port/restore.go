@@ -70,6 +70,7 @@ func (e *env) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	e.noteAside(target)
 	s, err := e.begin(c)
 	if err != nil {
 		return err
@@ -105,7 +106,7 @@ func namedFile(c *cli.Context, flag string) (string, error) {
 	if value == "" {
 		return "", nil
 	}
-	if mayContainPassword(value) {
+	if isConnectionString(value) {
 		return "", usagef("--%s must be a file, but looks like a connection string", flag)
 	}
 	here, err := os.Getwd()

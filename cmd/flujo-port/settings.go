@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"flujo-port/internal/clierr"
-	"flujo-port/internal/postgres"
 	"flujo-port/internal/stateuri"
 
 	"github.com/urfave/cli/v2"
@@ -26,7 +25,8 @@ var (
 	}
 	postgresFlag = &cli.StringFlag{
 		Name: "postgres",
-		Usage: "`URL` of the database (default: $FLUJO_PORT_POSTGRES or $DATABASE_URL); " +
+		Usage: "`URL` of the database; overrides the variables (default: $FLUJO_PORT_POSTGRES, $DATABASE_URL, " +
+			"or a $FLUJO_STATE_URI that names PostgreSQL; an error if they name different databases); " +
 			"PG* variables, .pgpass and services supply missing parts",
 	}
 	schemaFlag = &cli.StringFlag{
@@ -37,7 +37,7 @@ var (
 	jsonFlag          = &cli.BoolFlag{Name: "json", Usage: "print the report as one JSON object"}
 	skipIntegrityFlag = &cli.BoolFlag{
 		Name:  "skip-integrity",
-		Usage: "skip PRAGMA quick_check",
+		Usage: "skip PRAGMA integrity_check",
 	}
 	quarantineFlag = &cli.BoolFlag{
 		Name:  "quarantine",
@@ -81,7 +81,7 @@ func (e *env) sqlitePath(c *cli.Context) (string, error) {
 		if given.value == "" {
 			continue
 		}
-		if mayContainPassword(given.value) {
+		if isConnectionString(given.value) {
 			return "", usagef("%s must be a file, but looks like a connection string", given.name)
 		}
 		path, err := stateuri.SQLitePath(given.value, here)
@@ -146,77 +146,6 @@ func pathFromTOML(path string) (string, error) {
 	return file, nil
 }
 
-// databaseURL returns the value of --postgres, FLUJO_PORT_POSTGRES or
-// DATABASE_URL, and its name. Both are "" if none is set.
-func (e *env) databaseURL(c *cli.Context) (name, value string) {
-	if v := c.String(postgresFlag.Name); v != "" {
-		return "--postgres", v
-	}
-	for _, name := range []string{"FLUJO_PORT_POSTGRES", "DATABASE_URL"} {
-		if v := e.getenv(name); v != "" {
-			return name, v
-		}
-	}
-	return "", ""
-}
-
-// namesDatabase reports whether a flag or a variable names a database.
-func (e *env) namesDatabase(c *cli.Context) bool {
-	_, given := e.databaseURL(c)
-	return given != "" || e.getenv("PGHOST") != "" || e.getenv("PGSERVICE") != "" || e.getenv("PGDATABASE") != ""
-}
-
-// databaseTarget is the database to connect to.
-type databaseTarget struct {
-	url     string // to connect to; "" if only PG* variables name the database
-	known   stateuri.Known
-	schema  string
-	address stateuri.Address // for Flujo
-	notes   []string
-}
-
-// databaseTarget returns the database and the address that Flujo will use.
-func (e *env) databaseTarget(c *cli.Context) (*databaseTarget, error) {
-	name, given := e.databaseURL(c)
-	if !e.namesDatabase(c) {
-		return nil, &clierr.Error{
-			Kind:    clierr.Usage,
-			Message: "no PostgreSQL database is named",
-			Hint:    "use --postgres URL, or set FLUJO_PORT_POSTGRES or DATABASE_URL",
-		}
-	}
-	schema, err := schemaName(c)
-	if err != nil {
-		return nil, err
-	}
-	p := &databaseTarget{schema: schema}
-	if p.url, err = stateuri.PostgresURL(given); err != nil {
-		return nil, &clierr.Error{
-			Kind:    clierr.Usage,
-			Message: fmt.Sprintf("%s: %v", name, err),
-			Hint: "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, " +
-				"with @ : / % & in the password percent-encoded",
-		}
-	}
-	if p.known, err = known(p.url); err != nil {
-		return nil, err
-	}
-	p.known.SSLMode = e.getenv("PGSSLMODE")
-	if p.address, p.notes, err = stateuri.Cutover(given, p.known, schema); err != nil {
-		return nil, usagef("%s: %v", name, err)
-	}
-	return p, nil
-}
-
-// known returns the connection settings of url, completed from the environment.
-func known(url string) (stateuri.Known, error) {
-	config, err := postgres.Config(url)
-	if err != nil {
-		return stateuri.Known{}, err
-	}
-	return stateuri.Known{Host: config.Host, Port: config.Port, User: config.User, Database: config.Database}, nil
-}
-
 // schemaName returns --schema, or a usage error if PostgreSQL would truncate or
 // refuse the name.
 func schemaName(c *cli.Context) (string, error) {
@@ -224,12 +153,12 @@ func schemaName(c *cli.Context) (string, error) {
 	switch {
 	case name == "":
 		return "", usagef("--schema is empty")
-	case mayContainPassword(name):
+	case stateuri.MayContainPassword(name):
 		return "", usagef("--schema must be a name, but looks like a connection string")
 	case len(name) > 63:
-		return "", usagef("--schema %q is longer than 63 bytes, PostgreSQL's limit for names", name)
+		return "", usagef("--schema is longer than 63 bytes, PostgreSQL's limit for names")
 	case strings.HasPrefix(name, "pg_") || name == "information_schema":
-		return "", usagef("--schema %q is reserved by PostgreSQL", name)
+		return "", usagef("--schema is reserved by PostgreSQL: pg_… and information_schema")
 	}
 	return name, nil
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +28,7 @@ func changedFixture(t testing.TB, statements ...string) string {
 	return path
 }
 
-// TestNothingIsOverwritten checks that --env-file refuses a file that is not one line with
+// TestNothingIsOverwritten checks that --env-file refuses a file that has more than one line with
 // FLUJO_STATE_URI.
 func TestNothingIsOverwritten(t *testing.T) {
 	t.Parallel()
@@ -51,7 +52,7 @@ func TestNothingIsOverwritten(t *testing.T) {
 			path,
 		)
 		after, err := os.ReadFile(path)
-		if code != 2 || !strings.Contains(stderr, "is not one line with FLUJO_STATE_URI") || err != nil ||
+		if code != 2 || !strings.Contains(stderr, "has more than a line with FLUJO_STATE_URI") || err != nil ||
 			!bytes.Equal(before, after) {
 			t.Errorf("%s: exit %d: %s", path, code, stderr)
 		}
@@ -80,22 +81,93 @@ func TestNothingIsOverwritten(t *testing.T) {
 	}
 }
 
-// TestSecretsAreNotEchoed passes a URL with a password in place of other values.
+// TestSecretsAreNotEchoed passes values with a password in place of other values.
 func TestSecretsAreNotEchoed(t *testing.T) {
 	t.Parallel()
-	const url = "postgresql://u:hunter2secret@h/db"
-	p := newProgram(t, "PGHOST=localhost")
+	const secret = "hunter2secret"
+	p := newProgram(t, "PGHOST=localhost", "PGDATABASE=db")
+	file := absolute(t, fixture)
+	for _, value := range []string{
+		"postgresql://u:" + secret + "@h/db", "DATABASE_URL=postgresql://u:" + secret + "@h/db",
+		"u:" + secret + "@h", "u:" + secret + "@h:5432/db", "host=h password=" + secret, "PGPASSWORD='" + secret + "'",
+		"mysql://" + secret, "sqlite://u:" + secret + "@h",
+	} {
+		for _, args := range [][]string{
+			{value}, {"migrate", value}, {"uri", value}, {"uri", "cutover", value}, {"init", value},
+			{"migrate", "--schema", value}, {"migrate", "--dry-run=" + value}, {"migrate", "--sqlite", value},
+			{"check", "--sqlite", value}, {"verify", "--sqlite=" + value}, {"uri", "rollback", "--sqlite", value},
+			{"restore", "--sqlite", value}, {"restore", "--sqlite", "new.db", "--base", value},
+			{"init", "--grant-to", value}, {"init", "--owner", value}, {"init", "--grant-read", value},
+			{"migrate", "--env-file", value, "--sqlite", file},
+			{"migrate", "--naive-timezone", value, "--sqlite", file}, {"migrate", "--verify", value, "--sqlite", file},
+			{"migrate", "--" + value}, {"migrate", "-" + value}, {"migrate", "--postgres", value},
+			{"uri", "cutover", "--postgres", "x" + value},
+		} {
+			stdout, stderr, code := p.run(t, args...)
+			if strings.HasPrefix(value, "postgresql://") && slices.Contains(args, "--postgres") &&
+				slices.Contains(args, value) {
+				continue // it is in the right place
+			}
+			if code != 2 || strings.Contains(stdout+stderr, secret) {
+				t.Errorf("%v: exit %d: %s%s", args, code, stdout, stderr)
+			}
+		}
+	}
 	for _, args := range [][]string{
-		{url}, {"migrate", url}, {"uri", url}, {"uri", "cutover", url}, {"init", url},
-		{"migrate", "--schema", url}, {"migrate", "--dry-run=" + url}, {"migrate", "--sqlite", url},
-		{"migrate", "--sqlite", "host=h password=hunter2secret"}, {"init", "--grant-to", url},
-		{"init", "--owner", url}, {"init", "--grant-read", url},
-		{"migrate", "--env-file", url, "--sqlite", absolute(t, fixture)}, {"migrate", "--naive-timezone", url},
-		{"migrate", "--" + url},
+		{"hunter"}, {"migrate", "hunter"}, {"uri", "hunter"}, {"migrate", "-phunter"}, {"migrate", "-p", "hunter"},
+		{"migrate", "--password=hunter"}, {"migrate", "--password", "hunter"}, {"verify", "--json=hunter"},
+		{"migrate", "--verify", "hunter", "--sqlite", file}, {"migrate", "--schema", strings.Repeat("hunter", 20)},
 	} {
 		stdout, stderr, code := p.run(t, args...)
-		if code != 2 || strings.Contains(stdout+stderr, "hunter2secret") {
+		if code != 2 || strings.Contains(stdout+stderr, "hunter") {
 			t.Errorf("%v: exit %d: %s%s", args, code, stdout, stderr)
+		}
+	}
+}
+
+// TestSecretsInVariablesAreNotEchoed sets variables to values that are not understood.
+func TestSecretsInVariablesAreNotEchoed(t *testing.T) {
+	t.Parallel()
+	const secret = "hunter2secret"
+	file := absolute(t, fixture)
+	for _, variable := range []string{
+		"DATABASE_URL", "FLUJO_PORT_POSTGRES", "FLUJO_STATE_URI", "PGHOST", "PGUSER", "PGDATABASE",
+	} {
+		for _, value := range []string{
+			"DATABASE_URL=postgresql://app:" + secret + "@h/db", "url=postgresql://app:" + secret + "@h/db",
+			"dsn=postgresql+asyncpg://app:" + secret + "@h/db", "host=h url=postgresql://app:" + secret + "@h/db",
+			"jdbc:postgresql://h/db?password=" + secret, "app:" + secret + "@h/db",
+		} {
+			p := newProgram(t, "PGHOST=h", "PGDATABASE=db", variable+"="+value)
+			for _, args := range [][]string{{"uri", "cutover"}, {"migrate", "--sqlite", file}, {"init"},
+				{"verify", "--sqlite", file}, {"restore", "--sqlite", "new.db"}} {
+				if variable == "FLUJO_STATE_URI" && args[0] != "uri" {
+					continue
+				}
+				stdout, stderr, code := p.run(t, args...)
+				if code != 2 || strings.Contains(stdout+stderr, secret) {
+					t.Errorf("%s=%s %v: exit %d: %s%s", variable, value, args, code, stdout, stderr)
+				}
+			}
+		}
+	}
+}
+
+// TestPathsAreNotSecrets checks that a path may contain the word password, an @ and a colon.
+func TestPathsAreNotSecrets(t *testing.T) {
+	t.Parallel()
+	p := newProgram(t)
+	for _, name := range []string{"password.db", "reset-password/me@example.com.db", "a:b@c.db"} {
+		path := filepath.Join(p.dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, path, "")
+		for _, form := range []string{name, path, "sqlite:///" + name, "sqlite:///" + path} {
+			stdout, stderr, code := p.run(t, "uri", "rollback", "--sqlite", form)
+			if code != 0 || !strings.HasSuffix(stdout, "/"+name+"\n") {
+				t.Errorf("%s: exit %d: %s%s", form, code, stdout, stderr)
+			}
 		}
 	}
 }
@@ -326,6 +398,45 @@ func TestProgress(t *testing.T) {
 		line = strings.TrimSuffix(strings.TrimPrefix(line, "[2K"), "\x1b[1A\r")
 		if n := len([]rune(line)); n >= 60 {
 			t.Errorf("a line of %d columns: %q", n, line)
+		}
+	}
+}
+
+// TestParametersOfTheAddress runs commands with addresses that have parameters for
+// other clients, and misspelt ones.
+func TestParametersOfTheAddress(t *testing.T) {
+	t.Parallel()
+	url, file := pgtest.Database(t), absolute(t, fixture)
+	p := newProgram(t)
+	with := func(parameters string) string {
+		for pair := range strings.SplitSeq(parameters, "&") {
+			name, value, _ := strings.Cut(pair, "=")
+			url = pgtest.WithParameter(t, url, name, value)
+		}
+		return url
+	}
+	prisma := with("schema=public&pgbouncer=true&connection_limit=1&keepalives=1")
+	stdout, stderr, code := p.run(t, "migrate", "--postgres", prisma, "--sqlite", file, "--without-pgvector")
+	if code != 0 || !strings.Contains(stdout, "connection_limit, keepalives, pgbouncer, schema removed") ||
+		!strings.Contains(stdout, "--schema decides (flujo)") {
+		t.Errorf("migrate: exit %d: %s%s", code, stdout, stderr)
+	}
+	for _, args := range [][]string{{"verify", "--sqlite", file}, {"check", "--sqlite", file, "--without-pgvector"},
+		{"restore", "--sqlite", "new.db"}} {
+		_, stderr, _ := p.run(t, append(args, "--postgres", prisma)...)
+		if !strings.Contains(stderr, "no effect: connection_limit, keepalives, pgbouncer, schema; --schema") {
+			t.Errorf("%v: %s", args, stderr)
+		}
+	}
+	for _, args := range [][]string{{"verify", "--sqlite", file}, {"check", "--sqlite", file}, {"init"},
+		{"migrate", "--sqlite", file}, {"restore", "--sqlite", "other.db"}, {"uri", "cutover"}} {
+		stdout, stderr, code := p.run(t, append(args, "--postgres", "postgresql://u:hunter2@h/db?sslmod=require")...)
+		if code != 2 || stdout != "" || strings.Contains(stderr, "run again") || strings.Contains(stderr, "hunter2") ||
+			!strings.Contains(
+				stderr,
+				"--postgres: the address has an unknown parameter sslmod: did you mean sslmode?",
+			) {
+			t.Errorf("%v: exit %d: %s%s", args, code, stdout, stderr)
 		}
 	}
 }

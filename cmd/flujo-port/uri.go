@@ -1,9 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 
+	"flujo-port/internal/clierr"
+	"flujo-port/internal/postgres"
 	"flujo-port/internal/stateuri"
 
 	"github.com/urfave/cli/v2"
@@ -14,30 +19,44 @@ func (e *env) uriCommand() *cli.Command {
 		Name:            "uri",
 		HideHelpCommand: true,
 		Usage:           "print the FLUJO_STATE_URI for the cutover or the rollback",
-		Description: "Example: export FLUJO_STATE_URI=\"$(flujo-port uri cutover --reveal)\"\n" +
-			"uri does not connect to the database; migrate tests the address.",
+		Description: "Example: eval \"$(flujo-port uri cutover --format shell --reveal)\"\n" +
+			"uri does not connect to the database, unless --connect is set; migrate tests the\n" +
+			"address.",
 		Action: func(c *cli.Context) error {
 			if !c.Args().Present() {
 				return usagef("uri requires a subcommand: cutover or rollback")
 			}
-			return usagef("unknown subcommand %q of uri; use cutover or rollback", c.Args().First())
+			return unknownCommand("subcommand of uri", c.Args().First(), c.Command.Subcommands)
 		},
 		Subcommands: []*cli.Command{
 			{
 				Name:  "cutover",
 				Usage: "print the address of the schema in PostgreSQL",
 				Description: "A FLUJO_STATE_URI that names PostgreSQL is printed unchanged, unless\n" +
-					"--postgres is set. If DATABASE_URL names SQLite, the address of the state\n" +
-					"file is printed.",
-				Flags:        []cli.Flag{postgresFlag, sqliteFlag, schemaFlag, revealFlag},
-				OnUsageError: usageError,
+					"--postgres is set; it must not name another database than DATABASE_URL.\n" +
+					"If DATABASE_URL names SQLite, the address of the state file is printed.",
+				Flags: []cli.Flag{
+					postgresFlag,
+					sqliteFlag,
+					schemaFlag,
+					connectFlag,
+					withoutPGVectorFlag,
+					formatFlag,
+					revealFlag,
+				},
+				OnUsageError: e.usageError,
 				Action:       e.uriCutover,
 			},
 			{
-				Name:         "rollback",
-				Usage:        "print the address of the state file",
-				Flags:        []cli.Flag{sqliteFlag, revealFlag},
-				OnUsageError: usageError,
+				Name:        "rollback",
+				Usage:       "print the address of the state file",
+				Description: "The file must exist, because Flujo creates a missing one without an error.",
+				Flags: []cli.Flag{
+					sqliteFlag,
+					&cli.BoolFlag{Name: "allow-missing", Usage: "print the address of a file that does not exist"},
+					formatFlag, revealFlag,
+				},
+				OnUsageError: e.usageError,
 				Action:       e.uriRollback,
 			},
 		},
@@ -48,6 +67,10 @@ func (e *env) uriRollback(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
+	printAddress, err := e.addressPrinter(c)
+	if err != nil {
+		return err
+	}
 	path, err := e.sqlitePath(c)
 	if err != nil {
 		return err
@@ -56,31 +79,80 @@ func (e *env) uriRollback(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(e.stdout, show(address, c.Bool(revealFlag.Name)))
-	return err
+	if !c.Bool("allow-missing") {
+		if err := checkStateFile(path); err != nil {
+			return err
+		}
+	}
+	return printAddress(address, nil)
+}
+
+// checkStateFile returns a usage error if path is not a file.
+func checkStateFile(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &clierr.Error{
+			Kind:    clierr.Usage,
+			Message: fmt.Sprintf("the state file %q does not exist, and Flujo would create an empty one", path),
+			Hint:    "name the state file with --sqlite, or use --allow-missing",
+		}
+	case err != nil:
+		return &clierr.Error{Kind: clierr.Usage, Message: "cannot read the state file", Err: err}
+	case info.IsDir():
+		return usagef("the state file %q is a directory; name the file with --sqlite", path)
+	}
+	return nil
 }
 
 func (e *env) uriCutover(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
+	printAddress, err := e.addressPrinter(c)
+	if err != nil {
+		return err
+	}
 	address, notes, err := e.cutoverAddress(c)
 	if err != nil {
 		return err
 	}
-	for _, note := range notes {
-		fmt.Fprintf(e.stderr, "flujo-port: note: %s\n", note)
+	if c.Bool("connect") {
+		var more []string
+		if address, more, err = tryCutover(c, address); err != nil {
+			return err
+		}
+		notes = append(notes, more...)
 	}
-	_, err = fmt.Fprintln(e.stdout, show(address, c.Bool(revealFlag.Name)))
-	return err
+	return printAddress(address, notes)
+}
+
+// tryCutover connects by the address and returns the one by which Flujo works, with notes.
+func tryCutover(c *cli.Context, address stateuri.Address) (stateuri.Address, []string, error) {
+	if !address.IsPostgres() {
+		return address, nil, usagef("--connect needs an address in PostgreSQL, but DATABASE_URL names SQLite")
+	}
+	schema, err := schemaName(c)
+	if err != nil {
+		return address, nil, err
+	}
+	withPGVector := !c.Bool(withoutPGVectorFlag.Name)
+	resolved, trial, notes, err := postgres.ResolveAddress(c.Context, address, schema, withPGVector)
+	if err != nil {
+		return address, nil, err
+	}
+	return resolved, notes, trial.CheckSession(postgres.Server{Role: trial.Role}, schema)
 }
 
 // cutoverAddress returns the address that Flujo's configuration resolves to, and
 // notes for the user, with one exception: before the cutover FLUJO_STATE_URI
 // names the state file; it is ignored if a database is named too.
 func (e *env) cutoverAddress(c *cli.Context) (stateuri.Address, []string, error) {
+	if err := e.checkSameDatabase(c); err != nil {
+		return stateuri.Address{}, nil, err
+	}
 	name, database := e.databaseURL(c)
-	explicit := e.getenv("FLUJO_STATE_URI")
+	explicit := e.getenv(stateURI)
 	var notes []string
 	switch {
 	case name == "--postgres":

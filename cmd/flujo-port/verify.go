@@ -40,6 +40,7 @@ func (e *env) verify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	e.noteAside(target)
 	s, err := e.begin(c)
 	if err != nil {
 		return err

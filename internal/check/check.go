@@ -74,16 +74,15 @@ func Run(ctx context.Context, o Options) (*report.Check, error) {
 
 // checker is one run of Run.
 type checker struct {
-	options       Options
-	report        *report.Check
-	group         string           // of the results that are being added
-	unknown       []string         // names of checks that could not run
-	snapshot      *source.Snapshot // of the state file; nil if it cannot be read
-	format        *mapping.Format  // nil if the file's rows cannot be read
-	found         *extract.Result  // what is in the file; nil if its rows cannot be read
-	integrityTime time.Duration    // duration of quick_check
-	conn          *postgres.Conn   // nil if the connection failed; closed after survey
-	facts         targetFacts
+	options  Options
+	report   *report.Check
+	group    string           // of the results that are being added
+	unknown  []string         // names of checks that could not run
+	snapshot *source.Snapshot // of the state file; nil if it cannot be read
+	format   *mapping.Format  // nil if the file's rows cannot be read
+	found    *extract.Result  // what is in the file; nil if its rows cannot be read
+	conn     *postgres.Conn   // nil if the connection failed; closed after survey
+	facts    targetFacts
 }
 
 // run checks the server before it reads the file's rows, because the findings
@@ -204,6 +203,14 @@ func (c *checker) file(ctx context.Context) (err error) {
 	}
 	c.ok("readable", "%s, %s", c.snapshot.Path(), humanize.IBytes(uint64(c.snapshot.Size())))
 	c.wal(c.snapshot)
+	if n := c.snapshot.Links(); n > 1 {
+		c.warning(
+			"hard links",
+			"make sure that Flujo's state_uri names this one, and that no other has a -wal next to it",
+			"the file has %d names; a -wal next to another name is not read",
+			n,
+		)
+	}
 	if c.snapshot.Locked() {
 		c.warning(
 			"other processes",
@@ -212,10 +219,6 @@ func (c *checker) file(ctx context.Context) (err error) {
 		)
 	} else {
 		c.ok("other processes", "no other process on this machine has the file open")
-	}
-	sound, err := c.integrity(ctx, c.snapshot)
-	if err != nil || !sound {
-		return err
 	}
 	format, err := mapping.DetectFormat(c.snapshot.Tables())
 	if err != nil {
@@ -226,17 +229,37 @@ func (c *checker) file(ctx context.Context) (err error) {
 	c.ok("file format", "%s", format.Name)
 	s := extract.Describe(c.snapshot, format)
 	if !c.options.SkipIntegrity {
-		s.Integrity = "quick_check"
+		s.Integrity = source.IntegrityCheck
 	}
 	c.report.Source = &s
 	return nil
 }
 
-// contents reads the file's rows and adds the results for them.
+// contents reads the file's rows and checks its integrity at the same time, and adds the
+// results. A damaged file has no other results, since what is read of it means nothing.
 func (c *checker) contents(ctx context.Context) error {
-	if err := c.scan(ctx); err != nil {
+	if c.options.SkipIntegrity {
+		c.warning("integrity", "", "skipped")
+		c.advise(clierr.CheckIntegrity, "")
+	}
+	reading, integrity := ctx, (*source.Integrity)(nil)
+	if !c.options.SkipIntegrity {
+		reading, integrity = c.snapshot.StartIntegrityCheck(ctx)
+		defer integrity.Stop()
+	}
+	results := len(c.report.Results)
+	scanErr := c.scan(reading)
+	c.options.OnProgress.Start(progress.Integrity)
+	if err := integrity.Wait(); err != nil {
+		c.found, c.report.Findings, c.report.Results = nil, nil, c.report.Results[:results]
+		return c.addError(ctx, "integrity", notChecked, err)
+	}
+	if !c.options.SkipIntegrity {
+		c.ok("integrity", "PRAGMA integrity_check found no damage")
+	}
+	if scanErr != nil {
 		c.found = nil
-		return c.addError(ctx, "findings", notChecked, err)
+		return c.addError(ctx, "findings", notChecked, scanErr)
 	}
 	changed, err := c.snapshot.Changed()
 	switch {
@@ -258,22 +281,6 @@ func (c *checker) wal(snapshot *source.Snapshot) {
 		return
 	}
 	c.ok("-wal", "none; if this file is a copy, make sure that the original has none either")
-}
-
-func (c *checker) integrity(ctx context.Context, snapshot *source.Snapshot) (sound bool, err error) {
-	if c.options.SkipIntegrity {
-		c.warning("integrity", "", "skipped")
-		c.advise(clierr.CheckIntegrity, "")
-		return true, nil
-	}
-	started := time.Now()
-	_, err = extract.CheckIntegrity(ctx, snapshot, false, c.options.OnProgress)
-	if err != nil {
-		return false, c.addError(ctx, "integrity", notChecked, err)
-	}
-	c.integrityTime = time.Since(started)
-	c.ok("integrity", "PRAGMA quick_check found no damage, in %.1f s", c.integrityTime.Seconds())
-	return true, nil
 }
 
 // scan reads all rows as a migration into the target would, and adds what it

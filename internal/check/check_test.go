@@ -102,7 +102,7 @@ func TestCheckFile(t *testing.T) {
 		{"a good file", flujotest.Fixture, "readable", report.OK, []string{"flujo_state.db", "424 KiB"}},
 		{"no file", "/nowhere/flujo_state.db", "readable", report.Error,
 			[]string{"the file does not exist", "advice name-state-file"}},
-		{"a good file is sound", flujotest.Fixture, "integrity", report.OK, []string{"quick_check"}},
+		{"a good file is sound", flujotest.Fixture, "integrity", report.OK, []string{"integrity_check"}},
 		{"a broken file", broken, "integrity", report.Error, []string{"damaged"}},
 		{"a good file's format", flujotest.Fixture, "file format", report.OK, []string{"Flujo 0.6"}},
 		{"an older format", "../../testdata/flujo_0.4.35.db", "file format", report.OK, []string{"0.4.33"}},

@@ -8,15 +8,14 @@ import (
 	"flujo-port/internal/report"
 )
 
-// TestCheckOtherProducts tests that servers which only speak PostgreSQL's protocol are refused by name by every command,
-// whatever version they announce.
+// TestCheckOtherProducts tests that servers which only speak PostgreSQL's protocol are refused by name by every
+// command, whatever version they announce.
 func TestCheckOtherProducts(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ name, version, announced string }{
 		{"CockroachDB", "CockroachDB CCL v24.1.3 (x86_64-pc-linux-gnu, built 2024/07/29)", "13.0.0"},
 		{"YugabyteDB", "PostgreSQL 15.2-YB-2025.1.0.1-b0 on x86_64-pc-linux-gnu, 64-bit", "15.2-YB-2025.1.0.1-b0"},
-		{"Amazon Redshift", "PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC gcc (GCC) 3.4.2, Redshift 1.0.77467",
-			"8.0.2"},
+		{"Amazon Redshift", "PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC, Redshift 1.0.77467", "8.0.2"},
 		{"Materialize", "PostgreSQL 9.5.0 on x86_64-unknown-linux-gnu (Materialize v0.130.1)", "9.5.0"},
 		{"NewSQL", "NewSQL 1.0", "16.0"},
 	} {

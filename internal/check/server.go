@@ -13,6 +13,7 @@ import (
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
+	"flujo-port/internal/stateuri"
 
 	"github.com/dustin/go-humanize"
 )
@@ -31,6 +32,7 @@ type targetFacts struct {
 	reached     bool                            // the cutover address leads to the schema
 	unprepared  bool                            // prepared statements are lost at the cutover address
 	vectorSize  int                             // of the file's vectors
+	address     stateuri.Address                // the cutover address as Flujo can use it; set if reached
 	start       sink.FlujoStart                 // how Flujo will start; set if reached
 	started     bool                            // what Flujo does at its start was tried and works
 }
@@ -444,7 +446,8 @@ func (c *checker) pgvector() (fit bool) {
 
 // address connects by the cutover address and checks the session.
 func (c *checker) address(ctx context.Context) error {
-	trial, err := postgres.TryAddress(ctx, c.options.Cutover.Reveal())
+	resolved, trial, notes, err := postgres.ResolveAddress(
+		ctx, c.options.Cutover, c.options.Schema, !c.options.WithoutPGVector)
 	if err != nil {
 		return c.addError(ctx, "cutover address", notChecked, err)
 	}
@@ -469,16 +472,20 @@ func (c *checker) address(ctx context.Context) error {
 	if err != nil {
 		return c.addError(ctx, "cutover address", notChecked, err)
 	}
-	c.facts.reached = true
+	c.facts.reached, c.facts.address = true, resolved
 	c.facts.start = sink.FlujoStart{SearchPath: trial.SearchPath, NoMigrations: c.options.NoMigrations}
-	c.ok("cutover address", "its search_path is %s", trial.SearchPath)
+	c.ok(
+		"cutover address",
+		"%s",
+		strings.Join(append([]string{"its search_path is " + trial.SearchPath}, notes...), "; "),
+	)
 	return nil
 }
 
 // tryStart tries what Flujo does at its start with existing tables, by the cutover
 // address. Tables that do not exist are tried in the dry run.
 func (c *checker) tryStart(ctx context.Context) error {
-	err := sink.TryStartAt(ctx, c.options.Cutover.Reveal(), c.options.Schema, checkLockWait, c.facts.start)
+	err := sink.TryStartAt(ctx, c.facts.address.Reveal(), c.options.Schema, checkLockWait, c.facts.start)
 	if err != nil {
 		return c.addError(ctx, startLine, notChecked, err)
 	}

@@ -27,7 +27,7 @@ func (c *checker) estimate(ctx context.Context) error {
 	if err != nil {
 		return c.unmeasured(ctx, err)
 	}
-	expected, sampled := c.integrityTime.Seconds(), int64(0)
+	expected, sampled := 0.0, int64(0)
 	for i := range c.found.Findings.Tables {
 		row := &c.found.Findings.Tables[i]
 		if row.RowsRead == 0 || !schema.Has(row.Name) {

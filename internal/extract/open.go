@@ -10,7 +10,6 @@ import (
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
-	"flujo-port/internal/progress"
 	"flujo-port/internal/report"
 	"flujo-port/internal/source"
 )
@@ -40,21 +39,6 @@ func Describe(snapshot *source.Snapshot, format *mapping.Format) report.Source {
 	s := report.Source{Path: snapshot.Path(), Bytes: snapshot.Size(), FileFormat: format.Name}
 	s.WAL, s.Frames = snapshot.WAL()
 	return s
-}
-
-// CheckIntegrity runs quick_check unless skip is set, and returns the name of the
-// check that was run.
-func CheckIntegrity(
-	ctx context.Context,
-	snapshot *source.Snapshot,
-	skip bool,
-	onProgress progress.Func,
-) (how string, err error) {
-	if skip {
-		return "", nil
-	}
-	onProgress.Start(progress.Integrity)
-	return "quick_check", snapshot.QuickCheck(ctx)
 }
 
 // LastID returns the last allocated id of a table in the file, or 0 if there is

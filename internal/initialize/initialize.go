@@ -4,11 +4,13 @@ package initialize
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
+	"flujo-port/internal/stateuri"
 )
 
 // Options are the options of Run.
@@ -20,6 +22,10 @@ type Options struct {
 	GrantTo         string // role that is granted what Flujo needs without its migrations; may be empty
 	GrantRead       string // role that is granted what verify needs; may be empty
 	NoMigrations    bool   // Flujo will be started with FLUJO_AUTO_MIGRATE=false
+
+	// Cutover is the address by which Flujo will connect. It is tried after the commit,
+	// unless it is zero.
+	Cutover stateuri.Address
 }
 
 // Run creates the schema and Flujo's tables if they do not exist, in one transaction,
@@ -37,7 +43,31 @@ func Run(ctx context.Context, o Options) (*report.Init, error) {
 	if err := tx.Commit(func() error { return nil }); err != nil {
 		return nil, err
 	}
-	return describe(tx, schema, o), nil
+	result := describe(tx, schema, o)
+	if !o.Cutover.IsZero() {
+		tryAddress(ctx, tx, result, o)
+	}
+	return result, nil
+}
+
+// tryAddress checks that a session by the cutover address finds the tables. The tables
+// exist, so a failure is a warning.
+func tryAddress(ctx context.Context, tx *sink.Tx, result *report.Init, o Options) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	address, trial, notes, err := postgres.ResolveAddress(ctx, o.Cutover, o.Schema, !o.WithoutPGVector)
+	if err == nil {
+		err = trial.CheckSession(tx.Server, o.Schema)
+	}
+	if err == nil {
+		err = trial.CheckSchema(o.Schema)
+	}
+	if err != nil {
+		result.Warnings = append(result.Warnings, "the cutover address does not work yet: "+err.Error())
+		return
+	}
+	result.Address, result.CutoverTried = address, true
+	result.Notes = append(result.Notes, notes...)
 }
 
 // explain returns the error of ctx if it has ended, since that is the cause of err.
@@ -98,7 +128,7 @@ func describe(tx *sink.Tx, schema *sink.Schema, o Options) *report.Init {
 	result := &report.Init{
 		Format: report.Format, Command: "init", Database: server.Database, Schema: o.Schema,
 		PGVector: schema.PGVector, Owner: o.Owner, GrantedTo: o.GrantTo, GrantedRead: o.GrantRead,
-		Created: []string{}, Existing: []string{}, Notes: append([]string{}, schema.Notes...),
+		Created: []string{}, Existing: []string{}, Notes: append([]string{}, schema.Notes...), Warnings: []string{},
 	}
 	if schema.CreatedPGVector {
 		result.Created = append(result.Created, "extension pgvector "+schema.PGVector)

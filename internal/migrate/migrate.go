@@ -38,7 +38,7 @@ type Options struct {
 	ExactFloats     bool           // use double precision for columns that are real in Flujo
 	NaiveZone       *time.Location // zone of timestamps without one; nil means UTC, and the report counts them
 	Verify          string         // report.VerifyContent or VerifyCounts; "" means VerifyContent
-	SkipIntegrity   bool           // skip quick_check
+	SkipIntegrity   bool           // skip integrity_check
 
 	Replace bool // archive the rows in the schema, then replace them
 	Merge   bool // take each run, key and memory from the side that wrote it last; excludes Replace
@@ -96,38 +96,46 @@ func run(ctx context.Context, o Options) (*report.Migration, error) {
 		Format: report.Format, Command: "migrate", DryRun: o.DryRun, Verify: o.Verify,
 		Source: extract.Describe(snapshot, format), Warnings: []string{},
 	}
-	if result.Source.Integrity, err = extract.CheckIntegrity(ctx, snapshot, o.SkipIntegrity, o.OnProgress); err != nil {
-		return nil, err
-	}
-	tx, trial, err := connect(ctx, o)
+	session, err := connect(ctx, o)
 	if err != nil {
 		return nil, err
 	}
+	tx := session.tx
 	defer tx.Rollback()
-	if err := trial.CheckPrepared(); err != nil {
+	if err := session.trial.CheckPrepared(); err != nil {
 		result.Warn("%v", err)
 	}
+	result.Address = session.address
 	hash := snapshot.StartHash(ctx)
 	defer hash.Stop()
 	if snapshot.Locked() {
 		result.Warn("another process has the state file open, and what it writes from now on is not migrated: " +
 			"stop Flujo before the cutover")
 	}
+	if n := snapshot.Links(); n > 1 {
+		result.Warn("the state file has %d names (hard links); a -wal next to another name was not read", n)
+	}
 	o.OnProgress.Start(progress.Schema)
-	to, err := prepare(ctx, tx, trial, snapshot, format, o)
+	to, err := prepare(ctx, tx, session.trial, snapshot, format, o)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := copyRows(ctx, to, snapshot, o)
+	to.notes = append(session.notes, to.notes...)
+	reading, integrity := startIntegrityCheck(ctx, snapshot, result, o)
+	defer integrity.Stop()
+	rows, err := copyRows(reading, to, snapshot, o)
 	if rows.loaded != nil {
 		describe(result, to, rows, o)
 	}
 	if err != nil {
+		if damage := integrity.Wait(); damage != nil {
+			return nil, damage
+		}
 		return refused(result, rows, err)
 	}
 	sequences, err := finishTables(ctx, to, snapshot, rows, o)
 	if err == nil && !to.tried {
-		err = tryStart(ctx, to, trial, o)
+		err = tryStart(ctx, to, session.trial, o)
 	}
 	if err != nil {
 		return nil, err
@@ -144,6 +152,10 @@ func run(ctx context.Context, o Options) (*report.Migration, error) {
 	if err != nil {
 		return refused(result, rows, err)
 	}
+	o.OnProgress.Start(progress.Integrity)
+	if err := integrity.Wait(); err != nil {
+		return nil, err
+	}
 	result.Replaced = describeArchive(to.archive)
 	if result.Source.SHA256, err = writeReceipt(ctx, to, snapshot, hash, rows, o); err != nil {
 		return nil, err
@@ -151,24 +163,48 @@ func run(ctx context.Context, o Options) (*report.Migration, error) {
 	return finish(ctx, tx, snapshot, result, o)
 }
 
-// connect tries the cutover address and begins the transaction.
-func connect(ctx context.Context, o Options) (tx *sink.Tx, trial postgres.AddressTrial, err error) {
+// startIntegrityCheck starts the check of the file's integrity beside the load, unless it
+// is skipped. Its verdict comes before the commit.
+func startIntegrityCheck(
+	ctx context.Context,
+	snapshot *source.Snapshot,
+	result *report.Migration,
+	o Options,
+) (context.Context, *source.Integrity) {
+	if o.SkipIntegrity {
+		return ctx, nil
+	}
+	result.Source.Integrity = source.IntegrityCheck
+	return snapshot.StartIntegrityCheck(ctx)
+}
+
+// session is a transaction, and what is known of the address that Flujo will use.
+type session struct {
+	tx      *sink.Tx
+	address stateuri.Address // that was tried; zero if there is none
+	trial   postgres.AddressTrial
+	notes   []string
+}
+
+// connect begins the transaction and tries the cutover address.
+func connect(ctx context.Context, o Options) (s session, err error) {
 	o.OnProgress.Start(progress.Connect)
-	if !o.Cutover.IsZero() {
-		if trial, err = postgres.TryAddress(ctx, o.Cutover.Reveal()); err != nil {
-			return nil, trial, addressError(err)
-		}
+	if s.tx, err = sink.Begin(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, postgres.LockWait)); err != nil {
+		return s, err
 	}
-	if tx, err = sink.Begin(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, postgres.LockWait)); err != nil {
-		return nil, trial, err
+	if o.Cutover.IsZero() {
+		return s, nil
 	}
-	if !o.Cutover.IsZero() {
-		if err := trial.CheckSession(tx.Server, o.Schema); err != nil {
-			tx.Rollback()
-			return nil, trial, err
-		}
+	s.address, s.trial, s.notes, err = postgres.ResolveAddress(ctx, o.Cutover, o.Schema, !o.WithoutPGVector)
+	if err != nil {
+		err = addressError(err)
+	} else {
+		err = s.trial.CheckSession(s.tx.Server, o.Schema)
 	}
-	return tx, trial, nil
+	if err != nil {
+		s.tx.Rollback()
+	}
+	return s, err
 }
 
 // target is a schema whose tables are ready for the rows of the file.
@@ -396,7 +432,7 @@ func checkAddress(ctx context.Context, o Options, result *report.Migration) {
 		if row.Name != mapping.Runs {
 			continue
 		}
-		if err := postgres.CheckAddress(ctx, o.Cutover.Reveal(), o.Schema, row.InPostgres); err != nil {
+		if err := postgres.CheckAddress(ctx, result.Address.Reveal(), o.Schema, row.InPostgres); err != nil {
 			result.Warn("the migration is committed, but the cutover address does not work yet: %v", err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // Match selects messages that a client sends. typ is the type byte ('Q' Query,
@@ -44,7 +45,12 @@ type Proxy struct {
 	pooler    bool
 	forgetful bool
 	version   string // what version() returns; "" to leave it
+	refuse    Refusal
 }
+
+// Refusal returns the SQLSTATE and the message with which a session with these startup
+// parameters is refused, or "" to accept it. It is called for one session at a time.
+type Refusal func(parameters map[string]string) (code, message string)
 
 // NewProxy starts a proxy to a server's address: host:port, or the path of a
 // Unix socket (see [Upstream]). The proxy ends with the test.
@@ -144,6 +150,39 @@ func (p *Proxy) ForgetStatements() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.forgetful = true
+}
+
+// RefuseSessions makes the proxy answer new sessions that refuse selects with a FATAL
+// error, as a server or a pooler does. Nil cancels it.
+func (p *Proxy) RefuseSessions(refuse Refusal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refuse = refuse
+}
+
+// RefuseOptions refuses sessions as PgBouncer does with its default settings: those with
+// the startup parameter "options".
+func (p *Proxy) RefuseOptions() {
+	p.RefuseSessions(func(parameters map[string]string) (code, message string) {
+		if _, has := parameters["options"]; has {
+			return "08P01", "unsupported startup parameter: options"
+		}
+		return "", ""
+	})
+}
+
+// refusal returns the answer to a session with these startup parameters, or nil.
+func (p *Proxy) refusal(parameters map[string]string) *pgproto3.ErrorResponse {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.refuse == nil {
+		return nil
+	}
+	code, message := p.refuse(parameters)
+	if code == "" {
+		return nil
+	}
+	return &pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: code, Message: message}
 }
 
 // Cut breaks every open connection.

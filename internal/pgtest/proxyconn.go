@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -134,6 +135,9 @@ func (c *proxyConn) startup(in *bufio.Reader) (session bool, err error) {
 		if code == codeCancel {
 			return false, c.forward(cancelBackend(packet))
 		}
+		if refused, err := c.answerRefusal(packet); refused || err != nil {
+			return false, err
+		}
 		if c.pooler {
 			if packet, err = dropOptions(packet); err != nil {
 				return false, err
@@ -141,6 +145,24 @@ func (c *proxyConn) startup(in *bufio.Reader) (session bool, err error) {
 		}
 		return true, c.forward(packet)
 	}
+}
+
+// answerRefusal answers the startup packet if the proxy refuses the session.
+func (c *proxyConn) answerRefusal(packet []byte) (refused bool, err error) {
+	var startup pgproto3.StartupMessage
+	if err := startup.Decode(packet[4:]); err != nil {
+		return false, err
+	}
+	answer := c.proxy.refusal(startup.Parameters)
+	if answer == nil {
+		return false, nil
+	}
+	message, err := answer.Encode(nil)
+	if err != nil {
+		return false, err
+	}
+	_, err = c.client.Write(message)
+	return true, errors.Join(err, c.client.Close())
 }
 
 // dropOptions returns the startup packet without the parameter "options".

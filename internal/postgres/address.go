@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/sqltext"
+	"flujo-port/internal/stateuri"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -17,6 +19,7 @@ import (
 // AddressTrial describes a session that was opened by the cutover address.
 type AddressTrial struct {
 	Role       string
+	Database   string
 	SearchPath string
 	ReadOnly   bool   // its transactions are read-only by default
 	Runs       string // schema of the table that the name runs resolves to; "" if there is none
@@ -25,6 +28,8 @@ type AddressTrial struct {
 	// transaction, as by a pooler that changes the server's process after each; "" if it
 	// works. Flujo's driver uses such statements.
 	Unprepared string
+	// VectorSchema is the schema of pgvector if it is not on the search_path, or "".
+	VectorSchema string
 }
 
 // TryAddress opens a session by a cutover address, reads its settings and
@@ -43,12 +48,14 @@ func TryAddress(ctx context.Context, address string) (t AddressTrial, err error)
 		}
 	}
 	var process uint32
-	err = conn.QueryRow(ctx, `SELECT current_user, current_setting('search_path'),
+	err = conn.QueryRow(ctx, `SELECT current_user, current_database(), current_setting('search_path'),
 		current_setting('default_transaction_read_only')::boolean,
 		coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 			WHERE c.oid = to_regclass($1)), ''),
-		pg_backend_pid()`, mapping.Runs).
-		Scan(&t.Role, &t.SearchPath, &t.ReadOnly, &t.Runs, &process)
+		pg_backend_pid(),
+		coalesce((SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+			WHERE e.extname = 'vector' AND n.nspname <> ALL (current_schemas(true))), '')`, mapping.Runs).
+		Scan(&t.Role, &t.Database, &t.SearchPath, &t.ReadOnly, &t.Runs, &process, &t.VectorSchema)
 	if err != nil {
 		return t, (&Conn{Conn: conn}).WrapError("query the server by the cutover address", err)
 	}
@@ -109,6 +116,85 @@ func (t AddressTrial) CheckPrepared() error {
 	}
 }
 
+// ResolveAddress opens a session by a cutover address that stateuri.Cutover made, and
+// returns the address by which Flujo finds its tables in schema, and what to say about it.
+//
+// If withPGVector is set and pgvector lies in a schema that is not on the address's
+// search_path, the schema is added to it. If a pooler refuses the parameter options, the
+// result is the address without it, provided that the role's own search_path leads to
+// schema; if not, the error is a clierr.Refused with the statement that makes it so.
+func ResolveAddress(
+	ctx context.Context, address stateuri.Address, schema string, withPGVector bool,
+) (resolved stateuri.Address, t AddressTrial, notes []string, err error) {
+	t, err = TryAddress(ctx, address.Reveal())
+	if _, refused := errors.AsType[*optionsRefusedError](err); refused {
+		return withoutOptions(ctx, address, schema, withPGVector)
+	}
+	if err != nil {
+		return address, t, nil, err
+	}
+	if !withPGVector || t.VectorSchema == "" || !t.beginsWith(schema) {
+		return address, t, nil, nil
+	}
+	if resolved, err = address.WithSearchPath(schema, t.VectorSchema); err != nil {
+		return address, t, nil, err
+	}
+	note := fmt.Sprintf("pgvector is in schema %q, which was added to search_path", t.VectorSchema)
+	t, err = TryAddress(ctx, resolved.Reveal())
+	return resolved, t, []string{note}, err
+}
+
+// withoutOptions tries the address without the parameter options.
+func withoutOptions(
+	ctx context.Context, address stateuri.Address, schema string, withPGVector bool,
+) (stateuri.Address, AddressTrial, []string, error) {
+	bare, others, err := address.WithoutOptions()
+	if err != nil {
+		return address, AddressTrial{}, nil, err
+	}
+	t, err := TryAddress(ctx, bare.Reveal())
+	if err != nil {
+		return bare, t, nil, err
+	}
+	var more []string
+	if withPGVector && t.VectorSchema != "" {
+		more = []string{t.VectorSchema}
+	}
+	if !t.beginsWith(schema) || more != nil {
+		return bare, t, nil, &clierr.Error{
+			Kind: clierr.Refused,
+			Message: fmt.Sprintf("a pooler refuses the parameter options of the cutover address, "+
+				"and without it the search_path of role %q is %s", t.Role, t.SearchPath),
+			Hint: t.pathStatement(schema, more...) + ", then have the pooler open new connections " +
+				"(PgBouncer: RECONNECT), or connect to the server directly",
+		}
+	}
+	notes := []string{fmt.Sprintf("parameter options removed from the address, because a pooler refuses it: "+
+		"search_path of role %q leads to schema %q", t.Role, schema)}
+	if others {
+		notes = append(notes, "options also had other settings, which the address no longer has: "+
+			"set them on the role, by ALTER ROLE")
+	}
+	return bare, t, notes, nil
+}
+
+// beginsWith reports whether schema is the first one on the search_path.
+func (t AddressTrial) beginsWith(schema string) bool {
+	for _, name := range []string{schema, sqltext.Ident(schema)} {
+		if t.SearchPath == name || strings.HasPrefix(t.SearchPath, name+",") {
+			return true
+		}
+	}
+	return false
+}
+
+// pathStatement returns the advice to set search_path on the role.
+func (t AddressTrial) pathStatement(schema string, more ...string) string {
+	path := strings.ReplaceAll(stateuri.SearchPath(schema, more...), ",", ", ")
+	return fmt.Sprintf("run ALTER ROLE %s IN DATABASE %s SET search_path = %s",
+		sqltext.Ident(t.Role), sqltext.Ident(t.Database), path)
+}
+
 // CheckSchema returns a clierr.Refused if the name runs resolves to no table,
 // or to one outside of schema. Before the commit it is meaningful only if the
 // tables existed before the transaction.
@@ -138,11 +224,10 @@ func (t AddressTrial) CheckSession(server Server, schema string) error {
 			Hint:    hint,
 		}
 	}
-	first := func(name string) bool { return t.SearchPath == name || strings.HasPrefix(t.SearchPath, name+",") }
 	switch {
-	case !first(schema) && !first(sqltext.Ident(schema)):
+	case !t.beginsWith(schema):
 		return refuse(
-			"a pooler may drop the options parameter: connect directly to the server, or set search_path on the role",
+			"a pooler may drop the options parameter: "+t.pathStatement(schema)+", or connect to the server directly",
 			"has search_path %q, which does not begin with schema %q",
 			t.SearchPath,
 			schema,

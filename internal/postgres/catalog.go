@@ -27,7 +27,9 @@ type ColumnShape struct {
 	Kind    string // its type as format_type() prints it
 	notNull bool
 	def     string
-	serial  string // the default that uses the column's own sequence; "" if it has none
+	// ownSequence reports whether the default uses a sequence that belongs to the
+	// column.
+	ownSequence bool
 }
 
 // PlainKind returns the type without its schema.
@@ -106,13 +108,16 @@ func (c *Conn) inspectColumns(ctx context.Context, shapes map[string]*TableShape
 		`SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
 			CASE WHEN a.attidentity <> '' THEN 'identity' WHEN a.attgenerated <> '' THEN 'generated'
 				ELSE coalesce(pg_get_expr(d.adbin, d.adrelid), '') END,
-			coalesce('nextval(' || quote_literal(
-				pg_get_serial_sequence(format('%s.%I', $1::text, c.relname), a.attname)) || '::regclass)', '')
+			EXISTS (SELECT FROM pg_depend u
+				JOIN pg_depend o ON o.classid = 'pg_class'::regclass AND o.objid = u.refobjid
+					AND o.deptype IN ('a', 'i')
+					AND o.refclassid = 'pg_class'::regclass AND o.refobjid = c.oid AND o.refobjsubid = a.attnum
+				WHERE u.classid = 'pg_attrdef'::regclass AND u.objid = d.oid AND u.refclassid = 'pg_class'::regclass)
 		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 			LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)`,
 		[]any{sqltext.Ident(c.Schema), slices.Collect(maps.Keys(shapes))},
-		[]any{&relation, &column, &got.Kind, &got.notNull, &got.def, &got.serial},
+		[]any{&relation, &column, &got.Kind, &got.notNull, &got.def, &got.ownSequence},
 		func() { shapes[relation].Columns[column] = got },
 	)
 }
@@ -207,9 +212,6 @@ func tableDifferences(table *mapping.Table, have *TableShape, schema string) []s
 			add(".%s %s", want.Name, map[bool]string{true: "is NOT NULL", false: "is nullable"}[got.notNull])
 		}
 		if def, same := wantDefault(&want, got); !same {
-			if def = strconv.Quote(def); want.Serial && got.serial == "" {
-				def = "one from a sequence of its own"
-			}
 			add(".%s has the default %q, not %s", want.Name, got.def, def)
 		}
 	}
@@ -242,16 +244,17 @@ func tableDifferences(table *mapping.Table, have *TableShape, schema string) []s
 	return all
 }
 
-// wantDefault returns the default that a column must have, and reports whether
-// the catalog shows that default.
+// wantDefault describes the default that a column must have, and reports whether it has
+// that default.
 func wantDefault(want *mapping.Column, got ColumnShape) (def string, same bool) {
 	switch {
 	case want.Serial:
-		return got.serial, got.serial != "" && got.def == got.serial
+		next := strings.HasPrefix(got.def, "nextval(") && strings.HasSuffix(got.def, "::regclass)")
+		return "one from a sequence of its own", next && got.ownSequence
 	case want.Default == "now()":
-		return want.Default, got.def == "now()" || got.def == "CURRENT_TIMESTAMP"
+		return strconv.Quote(want.Default), got.def == "now()" || got.def == "CURRENT_TIMESTAMP"
 	}
-	return want.Default, got.def == want.Default
+	return strconv.Quote(want.Default), got.def == want.Default
 }
 
 // unknownVersions returns a description of each recorded migration that this

@@ -9,8 +9,8 @@ import (
 	"flujo-port/internal/sqltext"
 )
 
-// TestDifferences tests each way in which a table can differ. Every case changes Flujo's tables in a transaction that is
-// rolled back.
+// TestDifferences tests each way in which a table can differ. Every case changes Flujo's tables in a transaction that
+// is rolled back.
 func TestDifferences(t *testing.T) {
 	t.Parallel()
 	url, _ := flujo(t)
@@ -50,11 +50,11 @@ func TestDifferences(t *testing.T) {
 			[]string{`runs.error_message has the default "'x'::text", not ""`}},
 		{"another sequence", "CREATE SEQUENCE flujo.s; ALTER TABLE flujo.steps ALTER id SET DEFAULT nextval('flujo.s')",
 			[]string{`steps.id has the default "nextval('flujo.s'::regclass)", ` +
-				`not "nextval('flujo.steps_id_seq'::regclass)"`}},
+				`not one from a sequence of its own`}},
 		{"no sequence", "ALTER TABLE flujo.steps ALTER id DROP DEFAULT; DROP SEQUENCE flujo.steps_id_seq",
 			[]string{`steps.id has the default "", not one from a sequence of its own`}},
 		{"identity", "ALTER TABLE flujo.steps ALTER id DROP DEFAULT, ALTER id ADD GENERATED ALWAYS AS IDENTITY",
-			[]string{`steps.id has the default "identity", not "nextval('flujo.steps_id_seq'::regclass)"`}},
+			[]string{`steps.id has the default "identity", not one from a sequence of its own`}},
 		{"generated", `ALTER TABLE flujo.runs DROP total_steps,
 				ADD total_steps int GENERATED ALWAYS AS (length(status)) STORED`,
 			[]string{`runs.total_steps has the default "generated", not "0"`}},
@@ -80,7 +80,8 @@ func TestDifferences(t *testing.T) {
 				"steps has no foreign key run_id → flujo.runs with ON DELETE CASCADE",
 				"steps has the extra foreign key run_id → public.runs",
 			}},
-		{"extra foreign key", "ALTER TABLE flujo.system_state ADD FOREIGN KEY (key) REFERENCES flujo.runs ON DELETE CASCADE",
+		{"extra foreign key",
+			"ALTER TABLE flujo.system_state ADD FOREIGN KEY (key) REFERENCES flujo.runs ON DELETE CASCADE",
 			[]string{"system_state has the extra foreign key key → flujo.runs"}},
 		{"unlogged", "ALTER TABLE flujo.system_state SET UNLOGGED", []string{"system_state is unlogged"}},
 		{"trigger", `CREATE TRIGGER t BEFORE UPDATE ON flujo.runs
@@ -103,7 +104,8 @@ func TestDifferences(t *testing.T) {
 			[]string{"steps has the extra constraint k: EXCLUDE USING btree (id WITH =)"}},
 		{"view", "ALTER TABLE flujo.traces RENAME TO t; CREATE VIEW flujo.traces AS TABLE flujo.t",
 			[]string{"traces is a view"}},
-		{"materialized view", "ALTER TABLE flujo.traces RENAME TO t; CREATE MATERIALIZED VIEW flujo.traces AS TABLE flujo.t",
+		{"materialized view",
+			"ALTER TABLE flujo.traces RENAME TO t; CREATE MATERIALIZED VIEW flujo.traces AS TABLE flujo.t",
 			[]string{"traces is a materialized view"}},
 		{"partitioned", "DROP TABLE flujo.traces; CREATE TABLE flujo.traces (run_id text) PARTITION BY LIST (run_id)",
 			[]string{"traces is a partitioned table"}},
@@ -116,9 +118,11 @@ func TestDifferences(t *testing.T) {
 		{"versions of another type", `ALTER TABLE flujo.flujo_schema_versions ALTER version TYPE text;
 				INSERT INTO flujo.flujo_schema_versions VALUES ('x')`,
 			[]string{"flujo_schema_versions.version is text, not integer"}},
-		{"index on another column", "DROP INDEX flujo.idx_runs_status; CREATE INDEX idx_runs_status ON flujo.runs (run_id)",
+		{"index on another column",
+			"DROP INDEX flujo.idx_runs_status; CREATE INDEX idx_runs_status ON flujo.runs (run_id)",
 			[]string{"idx_runs_status is runs.run_id by btree, not runs.status by btree"}},
-		{"index on another table", "DROP INDEX flujo.idx_runs_status; CREATE INDEX idx_runs_status ON flujo.steps (status)",
+		{"index on another table",
+			"DROP INDEX flujo.idx_runs_status; CREATE INDEX idx_runs_status ON flujo.steps (status)",
 			[]string{"idx_runs_status is steps.status by btree, not runs.status by btree"}},
 		{"index by another method",
 			"DROP INDEX flujo.idx_runs_status; CREATE INDEX idx_runs_status ON flujo.runs USING hash (status)",

@@ -45,15 +45,17 @@ const LockWait = 30 * time.Second
 // Settings returns the statements that make a transaction independent of the
 // settings of role and database: names are qualified, no timeout ends the
 // transaction, waiting for a lock is limited to LockWait, a row-level security
-// policy raises an error instead of hiding rows, and times and definitions have
-// the form that the program expects.
+// policy raises an error instead of hiding rows, and what the server reads and prints
+// does not depend on the settings for it.
 func (c *Conn) Settings() string {
 	s := fmt.Sprintf(
-		`SET LOCAL quote_all_identifiers = off;
-		SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = 0;
-		SET LOCAL row_security = off; SET LOCAL lock_timeout = %d;
+		`SET LOCAL quote_all_identifiers = off; SET LOCAL standard_conforming_strings = on;
+		SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = %d;
 		SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL client_min_messages = warning;
-		SET LOCAL datestyle = 'ISO';`,
+		SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL row_security = off;
+		SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; SET LOCAL timezone = 'UTC';
+		SET LOCAL bytea_output = 'hex'; SET LOCAL extra_float_digits = 1; SET LOCAL array_nulls = on;
+		SET LOCAL transform_null_equals = off; SET LOCAL xmloption = 'content';`,
 		c.LockWait.Milliseconds(),
 	)
 	if c.Server.Version >= 170000 {

@@ -22,7 +22,7 @@ func TestSettings(t *testing.T) {
 		{"idle_in_transaction_session_timeout", "13s", "0"},
 		{"row_security", "on", "off"},
 		{"client_min_messages", "log", "warning"},
-		{"datestyle", "German, DMY", "ISO, DMY"},
+		{"datestyle", "German, DMY", "ISO, YMD"},
 		{"quote_all_identifiers", "on", "off"},
 	}
 	if one(t, owner, "current_setting('server_version_num')::int >= 170000") == "true" {

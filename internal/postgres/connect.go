@@ -6,13 +6,14 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/stateuri"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -23,9 +24,9 @@ import (
 const applicationName = "flujo-port"
 
 // Config parses a connection string: a URL, or "" if the PG* variables hold all
-// settings. Several hosts are refused: a migration goes to one primary. The
-// error is a clierr.Usage and never contains any part of the string, which may
-// hold a password.
+// settings. Parameters for other clients are dropped, also those of a service. Several
+// hosts are refused, since a migration goes to one primary. The error is a clierr.Usage
+// and never contains any part of the string, which may hold a password.
 func Config(conn string) (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(conn)
 	if err == nil && hasSeveralHosts(config) {
@@ -36,30 +37,38 @@ func Config(conn string) (*pgx.ConnConfig, error) {
 		}
 	}
 	if err == nil {
+		if err := checkNames(config); err != nil {
+			return nil, err
+		}
+		maps.DeleteFunc(config.RuntimeParams, func(name, _ string) bool { return stateuri.IsClientParameter(name) })
 		return config, nil
 	}
-	if path, ok := errors.AsType[*fs.PathError](err); ok {
-		return nil, &clierr.Error{
-			Kind:    clierr.Usage,
-			Message: "cannot read a file that the connection settings name",
-			Err:     path,
-			Hint:    "check sslrootcert, sslcert, sslkey and the PGSSL* variables",
+	return nil, configError(err)
+}
+
+// checkNames returns a clierr.Usage if a whole address, or credentials, are in the place
+// of a name, as in PGHOST=postgresql://… The names are printed, so a password must not
+// be in them.
+func checkNames(config *pgx.ConnConfig) error {
+	for _, p := range []struct{ name, value, variable string }{
+		{"host", config.Host, "PGHOST"}, {"user", config.User, "PGUSER"}, {"database", config.Database, "PGDATABASE"},
+	} {
+		if stateuri.MayContainPassword(p.value) {
+			return &clierr.Error{
+				Kind:    clierr.Usage,
+				Message: fmt.Sprintf("the name of the %s is an address (hidden, may contain a password)", p.name),
+				Hint:    fmt.Sprintf("check %s, the service file and the address", p.variable),
+			}
 		}
 	}
-	// With this host pgx reads PGSSLMODE, which it does not for a Unix socket.
-	if _, err := pgx.ParseConfig("host=localhost"); err != nil {
-		return nil, &clierr.Error{
+	if strings.Contains(config.User, ":") && config.Password == "" {
+		return &clierr.Error{
 			Kind:    clierr.Usage,
-			Message: "the PG* variables or the service file are invalid (hidden, may contain a password)",
-			Hint:    "check PGSERVICE, PGSSLMODE, PGPORT and PGCONNECT_TIMEOUT",
+			Message: "the name of the user contains a colon (hidden, may contain a password)",
+			Hint:    "percent-encode user and password each on its own, and not the colon between them",
 		}
 	}
-	return nil, &clierr.Error{
-		Kind:    clierr.Usage,
-		Message: "the PostgreSQL address is malformed (hidden, may contain a password)",
-		Hint: "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, " +
-			"with @ : / % # in the password percent-encoded",
-	}
+	return nil
 }
 
 // hasSeveralHosts reports whether config would try another server if the first
@@ -96,51 +105,4 @@ func Dial(ctx context.Context, conn string) (*pgx.Conn, error) {
 		return nil, connectError(config, err)
 	}
 	return c, nil
-}
-
-// connectError converts the error of a failed connection to a clierr.Error. The
-// causes come from the server or the network, and pgx puts no password into
-// them.
-func connectError(config *pgx.ConnConfig, err error) error {
-	if errors.Is(err, context.Canceled) {
-		return context.Canceled
-	}
-	e := &clierr.Error{
-		Kind: clierr.Failed,
-		Message: fmt.Sprintf(
-			"connect to PostgreSQL at %s:%d, database %q, as %q",
-			config.Host,
-			config.Port,
-			config.Database,
-			config.User,
-		),
-		Err: cause(err), Hint: "check that the server is running and can be reached from here, then run again",
-	}
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		e.Err = ServerError(err)
-		switch pgErr.Code {
-		case "28P01", "28000":
-			e.Kind = clierr.Usage
-			e.Hint = "check the user, the password in the address, PGPASSWORD or .pgpass, and the server's pg_hba.conf"
-		case "3D000":
-			e.Kind, e.Hint = clierr.Usage, "name an existing database in the address, or create it"
-		default:
-			e.Hint = "run again when the server accepts connections"
-		}
-	}
-	return e
-}
-
-// cause returns the innermost error. pgx wraps the errors of all addresses that
-// it tried; cause returns that of the last one.
-func cause(err error) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		if all := joined.Unwrap(); len(all) > 0 {
-			return cause(all[len(all)-1])
-		}
-	}
-	if inner := errors.Unwrap(err); inner != nil {
-		return cause(inner)
-	}
-	return err
 }

@@ -64,9 +64,9 @@ func TestWrapError(t *testing.T) {
 		hint string
 	}{
 		{"connection lost", io.ErrUnexpectedEOF, clierr.Failed, "the connection was lost"},
-		{"not supported", &pgconn.PgError{Code: NotSupported}, clierr.Refused, "does not permit"},
+		{"not supported", &pgconn.PgError{Code: NotSupported}, clierr.Refused, "does not permit that"},
 		{
-			"copy into hidden rows", &pgconn.PgError{Code: NotSupported, Routine: "DoCopy"}, clierr.Refused,
+			"COPY into a table with policies", &pgconn.PgError{Code: NotSupported, Routine: "DoCopy"}, clierr.Refused,
 			"row-level security",
 		},
 		{

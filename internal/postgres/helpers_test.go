@@ -69,13 +69,15 @@ INSERT INTO flujo.steps (run_id, step_name, step_index, status, output, cost_usd
 	('é', 's', 0, 'completed', NULL, NULL, '2026-01-05');
 INSERT INTO flujo.traces VALUES ('b', '{}', '2026-01-05');`
 
-// connect returns a connection without any of the program's settings.
+// connect returns a connection without any of the program's settings. A statement that waits for a lock of the test
+// fails.
 func connect(t testing.TB, url string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(background, url)
 	if err != nil {
 		t.Fatal(err)
 	}
+	run(t, conn, "SET lock_timeout = '30s'")
 	t.Cleanup(func() { conn.Close(background) })
 	return conn
 }

@@ -7,8 +7,8 @@ import (
 	"flujo-port/internal/pgtest"
 )
 
-// TestPreparedTransactionHoldsALock tests that a prepared transaction, which has no session, is named with the statement
-// that ends it.
+// TestPreparedTransactionHoldsALock tests that a prepared transaction, which has no session, is named with the
+// statement that ends it.
 func TestPreparedTransactionHoldsALock(t *testing.T) {
 	t.Parallel()
 	server, err := pgtest.Start(pgtest.WithSettings("max_prepared_transactions=2"))
@@ -32,7 +32,8 @@ func TestPreparedTransactionHoldsALock(t *testing.T) {
 	run(t, waiter.Conn, "ROLLBACK")
 	const statement = "ROLLBACK PREPARED 'billing''s 7'"
 	for _, part := range []string{
-		"held by the prepared transaction 'billing''s 7'", "RowExclusiveLock on flujo.runs", "role postgres", "since 2", statement,
+		"held by the prepared transaction 'billing''s 7'", "RowExclusiveLock on flujo.runs", "role postgres", "since 2",
+		statement,
 		"in database prepared",
 	} {
 		if err == nil || !strings.Contains(err.Error(), part) {

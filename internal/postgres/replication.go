@@ -14,7 +14,8 @@ func (c *Conn) Replication(ctx context.Context) (r Replication, err error) {
 	publications := `SELECT pubname::text FROM pg_publication WHERE puballtables
 		UNION SELECT pubname::text FROM pg_publication_tables WHERE schemaname = $1 AND tablename = ANY ($2)`
 	if c.Server.Version >= 150000 {
-		publications += ` UNION SELECT p.pubname::text FROM pg_publication p JOIN pg_publication_namespace m ON m.pnpubid = p.oid
+		publications += ` UNION SELECT p.pubname::text FROM pg_publication p
+			JOIN pg_publication_namespace m ON m.pnpubid = p.oid
 			JOIN pg_namespace n ON n.oid = m.pnnspid WHERE n.nspname = $1`
 	}
 	for _, part := range []struct {

@@ -77,7 +77,10 @@ func TestLastAllocated(t *testing.T) {
 		{"restarted", "ALTER SEQUENCE flujo.spans_id_seq RESTART WITH 42", spans, 41, true},
 		{"called", "SELECT nextval('flujo.spans_id_seq')", spans, 42, true},
 		{"odd name", `ALTER SEQUENCE flujo.spans_id_seq RENAME TO "odd ""name"`, spans, 42, true},
-		{"no sequence", "ALTER TABLE flujo.spans ALTER id DROP DEFAULT; DROP SEQUENCE flujo.\"odd \"\"name\"", spans, 0, false},
+		{
+			"no sequence", `ALTER TABLE flujo.spans ALTER id DROP DEFAULT; DROP SEQUENCE flujo."odd ""name"`,
+			spans, 0, false,
+		},
 	} {
 		run(t, conn.Conn, tc.sql)
 		if id, known, err := conn.LastAllocated(

@@ -11,7 +11,7 @@ func checklist(statuses ...Status) *Check {
 		Results: []CheckResult{
 			{
 				Group: GroupFile, Name: "integrity", Status: OK,
-				Message: "PRAGMA quick_check found no damage, in 0.0 s",
+				Message: "PRAGMA integrity_check found no damage",
 			},
 			{Group: GroupFile, Name: "rows", Status: OK, Message: "runs 60, steps 1,213"},
 		},

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"flujo-port/internal/stateuri"
 )
 
 // Init is the report of the command init.
@@ -21,12 +23,23 @@ type Init struct {
 	GrantedRead string   `json:"granted_read"` // role that may read the tables
 	Notes       []string `json:"notes"`
 	Cutover     string   `json:"cutover"` // masked, except with --reveal
+	// CutoverTried reports whether a session by the cutover address finds the tables.
+	CutoverTried bool `json:"cutover_tried"`
+	// Address is the cutover address that was tried; zero if none works.
+	Address stateuri.Address `json:"-"`
+	// Warnings need the user's attention.
+	Warnings []string `json:"warnings"`
 }
 
 // Text writes the report as text.
 func (r *Init) Text(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Schema %q of database %q is ready for Flujo.\n", r.Schema, r.Database)
+	if r.CutoverTried {
+		fmt.Fprintf(&b, "Schema %q of database %q is ready for Flujo.\n", r.Schema, r.Database)
+	} else {
+		fmt.Fprintf(&b, "Schema %q of database %q has Flujo's tables, but the cutover address does not lead to them.\n",
+			r.Schema, r.Database)
+	}
 	created := cmp.Or(strings.Join(r.Created, ", "), "nothing; everything existed already")
 	fmt.Fprintf(&b, "created  %s\n", created)
 	if len(r.Existing) > 0 {
@@ -42,7 +55,7 @@ func (r *Init) Text(w io.Writer) error {
 	if r.GrantedRead != "" {
 		fmt.Fprintf(&b, "granted  to role %q: to read the tables, for verify\n", r.GrantedRead)
 	}
-	writeMessages(&b, nil, r.Notes)
+	writeMessages(&b, r.Warnings, r.Notes)
 	fmt.Fprintf(&b, "cutover  FLUJO_STATE_URI=%s\n", r.Cutover)
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"flujo-port/internal/stateuri"
 )
 
 // Format is the version of the JSON reports. It increases when a field is removed
@@ -43,6 +45,8 @@ type Migration struct {
 	Replaced *Replaced `json:"replaced"`
 	// Warnings need the user's attention.
 	Warnings []string `json:"warnings"`
+	// Address is the cutover address that was tried; zero if none was.
+	Address stateuri.Address `json:"-"`
 	// FLUJO_STATE_URI for the cutover and for a rollback; passwords are masked,
 	// except with --reveal.
 	Cutover  string `json:"cutover"`
@@ -124,7 +128,7 @@ type Source struct {
 	FileFormat string `json:"file_format"` // the versions of Flujo that write this file format
 	WAL        bool   `json:"wal"`         // the file has a -wal that is not empty
 	Frames     int    `json:"wal_frames"`  // frames of committed transactions in the -wal
-	// Integrity is the check that the file passed, "quick_check"; empty if it was
+	// Integrity is the check that the file passed, "integrity_check"; empty if it was
 	// skipped.
 	Integrity string `json:"integrity"`
 	SHA256    string `json:"sha256"` // of the file, in hex; empty if it was not computed

@@ -15,7 +15,7 @@ const (
 
 func stateFile() Source {
 	return Source{
-		Path: "/data/flujo_state.db", Bytes: 434176, FileFormat: "Flujo 0.6", Integrity: "quick_check",
+		Path: "/data/flujo_state.db", Bytes: 434176, FileFormat: "Flujo 0.6", Integrity: "integrity_check",
 		SHA256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 	}
 }

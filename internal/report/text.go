@@ -119,9 +119,9 @@ func (s *Source) String() string {
 	if s.WAL {
 		wal = "with a -wal of " + plural(int64(s.Frames), "frame")
 	}
-	integrity := "quick_check ok"
+	integrity := "integrity_check ok"
 	if s.Integrity == "" {
-		integrity = "quick_check skipped"
+		integrity = "integrity_check skipped"
 	}
 	size := humanize.IBytes(uint64(s.Bytes))
 	return fmt.Sprintf("%s (%s, %s, format %s, %s)", s.Path, size, wal, s.FileFormat, integrity)

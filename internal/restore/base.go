@@ -10,6 +10,7 @@ import (
 	"flujo-port/internal/extract"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
+	"flujo-port/internal/progress"
 	"flujo-port/internal/report"
 	"flujo-port/internal/rowdigest"
 	"flujo-port/internal/source"
@@ -31,15 +32,19 @@ func (r *restoration) fromBase(ctx context.Context) error {
 	defer base.Close()
 	s := extract.Describe(base, format)
 	r.result.Base = &s
-	if r.result.Base.Integrity, err = extract.CheckIntegrity(ctx, base, false, r.options.OnProgress); err != nil {
-		return err
-	}
 	if base.Locked() && !r.options.Merge {
 		r.result.Warn("another process has the base open; what it writes from now on is not in the new file. " +
 			"Stop Flujo before the restore.")
 	}
-	file, err := r.extract(ctx, base, format, r.options.OnProgress)
+	r.result.Base.Integrity = source.IntegrityCheck
+	reading, integrity := base.StartIntegrityCheck(ctx)
+	defer integrity.Stop()
+	file, err := r.extract(reading, base, format, r.options.OnProgress)
 	if err != nil {
+		return integrity.Explain(err)
+	}
+	r.options.OnProgress.Start(progress.Integrity)
+	if err := integrity.Wait(); err != nil {
 		return err
 	}
 	if err := r.needMigrated(ctx, base, file); err != nil {

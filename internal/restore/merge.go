@@ -26,9 +26,6 @@ func restoreMerged(ctx context.Context, file *stateFile, result *report.Restorat
 		return err
 	}
 	defer snapshot.Close()
-	if _, err := extract.CheckIntegrity(ctx, snapshot, false, o.OnProgress); err != nil {
-		return err
-	}
 	if snapshot.Locked() {
 		result.Warn("another process has the base open; what it writes from now on is not in the new file. " +
 			"Stop Flujo before the restore.")
@@ -60,10 +57,15 @@ func restoreMerged(ctx context.Context, file *stateFile, result *report.Restorat
 	if err := tx.Adapt(ctx, into.Schema); err != nil {
 		return err
 	}
-	merged, err := merge.Run(ctx, into, snapshot, config, load.Options{
+	reading, integrity := snapshot.StartIntegrityCheck(ctx)
+	defer integrity.Stop()
+	merged, err := merge.Run(reading, into, snapshot, config, load.Options{
 		Quarantine: true, Verify: report.VerifyContent, OnProgress: o.OnProgress,
 	})
 	if err != nil {
+		return integrity.Explain(err)
+	}
+	if err := integrity.Wait(); err != nil {
 		return err
 	}
 	if rows, _ := merged.Loaded.File.Findings.Count(); rows > 0 {

@@ -41,13 +41,6 @@ func (t *Tx) ensurePGVector(ctx context.Context, s *Schema) error {
 			Advice: orWithoutPGVector,
 		}
 	}
-	if s.typesSchema != t.Schema && s.typesSchema != "public" {
-		s.Notes = append(s.Notes, fmt.Sprintf(
-			"pgvector is in schema %q, which is not on Flujo's search_path: "+
-				"Flujo's memory search will not find its operators",
-			s.typesSchema,
-		))
-	}
 	return nil
 }
 

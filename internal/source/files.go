@@ -29,9 +29,10 @@ type files struct {
 	main, wal *os.File // wal is nil if there is none
 	opened    fingerprint
 	log       walLog
-	walMode   bool // the file's header says WAL
-	locked    bool // another process has the file open
-	cutOff    bool // SQLite asked for a page beyond the end of the file
+	walMode   bool   // the file's header says WAL
+	links     uint64 // number of names that the file has
+	locked    bool   // another process has the file open
+	cutOff    bool   // SQLite asked for a page beyond the end of the file
 }
 
 // openFiles opens the file and checks it before SQLite reads it, so that an
@@ -52,7 +53,7 @@ func openFiles(ctx context.Context, path string) (*files, error) {
 	if err != nil {
 		return nil, usage(path, err.Error(), "")
 	}
-	f := &files{real: real, mode: info.Mode()}
+	f := &files{real: real, mode: info.Mode(), links: linkCount(info)}
 	if err := f.openBoth(ctx, path); err != nil {
 		f.Close()
 		return nil, err
@@ -67,6 +68,14 @@ func notFile(path, message string) error {
 		Message: fmt.Sprintf("open %q: %s", path, message),
 		Advice:  clierr.Advice{Topic: clierr.NameStateFile},
 	}
+}
+
+// names says how many names the file has, if there are several.
+func (f *files) names() string {
+	if f.links <= 1 {
+		return ""
+	}
+	return fmt.Sprintf(" (it has %d hard links)", f.links)
 }
 
 func usage(path, message, hint string) error {
@@ -106,6 +115,16 @@ func (f *files) openBoth(ctx context.Context, path string) (err error) {
 		return refused(path, notDatabase, passStateFile)
 	}
 	f.walMode = header[18] == 2 || header[19] == 2 // write version and read version; SQLite uses the latter
+	if f.walMode && f.locked {
+		elsewhere, err := openElsewhere(f.real)
+		if err != nil {
+			return usage(path, err.Error(), "")
+		}
+		if elsewhere {
+			return refused(path, "another process has it open by another name"+f.names()+
+				", so its newest rows are in the -wal next to that name", passOtherName)
+		}
+	}
 	hot, err := hotJournal(f.real + "-journal")
 	if err != nil {
 		return usage(path, err.Error(), "")
@@ -131,6 +150,7 @@ const (
 	recopy           = "copy it again with its -wal, or recover it with sqlite3's .recover"
 	notDatabase      = "it is not a SQLite database, or it is encrypted"
 	passStateFile    = "pass the file that Flujo's state_uri names"
+	passOtherName    = "pass the name that the process uses (a mounted folder, not a mounted file), or stop the process"
 	interrupted      = "it holds an interrupted transaction, and its -journal has not been rolled back"
 	rollBack         = "open it once with Flujo or sqlite3, which roll the transaction back, then run again"
 	writtenWhileRead = "the file was written while it was read: stop Flujo and run again"

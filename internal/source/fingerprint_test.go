@@ -189,7 +189,7 @@ func TestLocksOutlast(t *testing.T) {
 	if _, _, err := s.SHA256(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if err := s.QuickCheck(t.Context()); err != nil {
+	if err := s.CheckIntegrity(t.Context()); err != nil {
 		t.Error(err)
 	}
 	w.refused("UPDATE runs SET status = 'new'", "database is locked")
@@ -211,7 +211,7 @@ func TestJournalOfALiveWriter(t *testing.T) {
 	watch(t, path)
 	s := openSnapshot(t, path)
 	rows := firstRow(t, s)
-	if err := s.QuickCheck(t.Context()); err != nil || !s.Locked() {
+	if err := s.CheckIntegrity(t.Context()); err != nil || !s.Locked() {
 		t.Errorf("%v, Locked says %v", err, s.Locked())
 	}
 	w.refused("COMMIT", "database is locked")

@@ -75,7 +75,7 @@ func TestSHA256NextToWAL(t *testing.T) {
 	for range 20 {
 		holds(t, s, 110)
 		changed(t, s, false)
-		if err := s.QuickCheck(t.Context()); err != nil {
+		if err := s.CheckIntegrity(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}

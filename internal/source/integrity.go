@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -14,37 +16,109 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// QuickCheck runs SQLite's PRAGMA quick_check over everything that the snapshot
-// reads, rows in the -wal included. It reads every page of every table and
-// index and checks their structure, but not whether indexes agree with their
-// tables. It returns nil if the file is intact.
+// IntegrityCheck is the name of the check in reports.
+const IntegrityCheck = "integrity_check"
+
+// Integrity is a check of a snapshot's integrity in the background.
+type Integrity struct {
+	done   chan struct{}
+	cancel context.CancelFunc
+	err    error // valid after done is closed
+}
+
+// StartIntegrityCheck starts CheckIntegrity on a connection of its own, while the
+// snapshot is read. The returned context ends when damage is found, since reading a
+// damaged file may not end. The caller must call Stop before it closes the snapshot.
+func (s *Snapshot) StartIntegrityCheck(ctx context.Context) (context.Context, *Integrity) {
+	reading, stopReading := context.WithCancel(ctx)
+	checking, stopChecking := context.WithCancel(ctx)
+	i := &Integrity{done: make(chan struct{}), cancel: func() { stopChecking(); stopReading() }}
+	again := s.again()
+	go func() {
+		defer close(i.done)
+		defer func() { _ = again.end() }() // it was only read
+		if i.err = again.begin(checking); i.err == nil {
+			i.err = again.CheckIntegrity(checking)
+		}
+		if i.err != nil {
+			stopReading()
+		}
+	}()
+	return reading, i
+}
+
+// Stop cancels the check and waits until it has ended. It does nothing if i is nil.
+func (i *Integrity) Stop() {
+	if i != nil {
+		i.cancel()
+		<-i.done
+	}
+}
+
+// Wait returns the result of CheckIntegrity when it is known; nil if i is nil.
+func (i *Integrity) Wait() error {
+	if i == nil {
+		return nil
+	}
+	<-i.done
+	return i.err
+}
+
+// Explain returns the error that the check found, since damage is the cause of every
+// other error in reading the file. If it found none, Explain returns err. If i is nil,
+// no check was started.
+func (i *Integrity) Explain(err error) error {
+	if found := i.Wait(); found != nil {
+		return found
+	}
+	return err
+}
+
+// again returns a snapshot of the same files for another goroutine. The caller calls
+// begin and end and not Close, since the files belong to s.
+func (s *Snapshot) again() *Snapshot {
+	f := *s.files
+	f.cutOff = false
+	return &Snapshot{path: s.path, files: &f}
+}
+
+// CheckIntegrity runs SQLite's PRAGMA integrity_check over everything that the snapshot
+// reads, rows in the -wal included. It reads every page of every table and index,
+// checks their structure, and compares each index with its table. So it finds a file
+// that was copied while it was written, and a -wal of another state of the file. It
+// returns nil if the file is intact.
 //
 // If the file is damaged, the error is a clierr.Refused that names the first
 // findings. If the file is intact without its -wal, the error says that the
 // -wal does not belong to it. If the file was written meanwhile, the error is a
 // clierr.Failed. If ctx is cancelled, the error is ctx's.
 //
-// What quick_check says of values is not counted as damage: a NULL or a type
+// What the check says of values is not counted as damage: a NULL or a type
 // that the column's declaration does not allow is read as it is stored, and
-// mapping converts or rejects it. SQLite ends the check after a hundred such
-// values, but it checks the structure of all tables and indexes first.
-func (s *Snapshot) QuickCheck(ctx context.Context) error {
-	return s.blameWAL(ctx, s.runQuickCheck(ctx))
+// mapping converts or rejects it.
+func (s *Snapshot) CheckIntegrity(ctx context.Context) error {
+	return s.blameWAL(ctx, s.checkIntegrity(ctx))
 }
 
 // fewFindings is the number of findings that an error names.
 const fewFindings = 3
 
-// quickCheck checks the table that the parameter names, or the whole file if it
-// is NULL. The first row holds all structural findings, one in each line. The
-// check ends there, since continuing would raise an error and lose them.
-const quickCheck = `SELECT quick_check FROM pragma_quick_check(?)
-	WHERE quick_check <> 'ok'
-	AND quick_check NOT GLOB 'NULL value in *' AND quick_check NOT GLOB 'non-[A-Z]* value in *'
-	AND quick_check NOT GLOB 'NUMERIC value in *' AND quick_check NOT GLOB 'TEXT value in *'
-	AND quick_check NOT GLOB '* inverted index for FTS*' LIMIT 1`
+// maxFindings is the number of findings after which SQLite ends the check of the whole
+// file, by default 100. It counts what it says of values too.
+const maxFindings = 100_000_000
 
-func (s *Snapshot) runQuickCheck(ctx context.Context) error {
+// checkFile and checkTable are the checks of the whole file, and of the table that the parameter
+// names. The first row holds all structural findings, one in each line.
+var (
+	checkFile  = fmt.Sprintf("PRAGMA integrity_check(%d)", maxFindings)
+	checkTable = "SELECT integrity_check FROM pragma_integrity_check(?)"
+)
+
+// aboutValues matches what SQLite says of values that their column's declaration does
+// not allow, and of the index of a full-text search.
+var aboutValues = regexp.MustCompile(`^(NULL|NUMERIC|TEXT|non-[A-Z]+) value in | inverted index for FTS`)
+
+func (s *Snapshot) checkIntegrity(ctx context.Context) error {
 	findings, err := s.findings(ctx)
 	if err != nil || findings == "" {
 		return err
@@ -59,24 +133,49 @@ func (s *Snapshot) runQuickCheck(ctx context.Context) error {
 	return e
 }
 
-// findings returns what quick_check says of the file, one finding in each line,
+// findings returns what integrity_check says of the file, one finding in each line,
 // or "" if the file is intact.
-func (s *Snapshot) findings(ctx context.Context) (findings string, err error) {
-	add := func(row []sqlite.Value) { findings += string(row[0].Bytes) + "\n" }
-	err = s.each(ctx, quickCheck, add, sqlite.Value{})
+func (s *Snapshot) findings(ctx context.Context) (string, error) {
+	findings, err := s.firstDamage(ctx, checkFile)
 	if !isOf(err, sqlite3.SQLITE_ERROR) {
-		return strings.TrimSpace(findings), err
+		return findings, err
 	}
 	// A table that is not Flujo's may need a function or a collation that only
 	// its own program registers. Then each table is checked separately, and such
 	// a table is skipped.
+	var all []string
 	for _, table := range slices.Sorted(maps.Keys(s.tables)) {
-		err := s.each(ctx, quickCheck, add, sqlite.TextValue(table))
+		findings, err := s.firstDamage(ctx, checkTable, sqlite.TextValue(table))
 		if err != nil && !isOf(err, sqlite3.SQLITE_ERROR) {
 			return "", err
 		}
+		if findings != "" {
+			all = append(all, findings)
+		}
 	}
-	return strings.TrimSpace(findings), nil
+	return strings.Join(all, "\n"), nil
+}
+
+// firstDamage returns the first row of a check that is about damage, or "". The check
+// ends there, since continuing may raise an error and lose the row.
+func (s *Snapshot) firstDamage(ctx context.Context, query string, args ...sqlite.Value) (string, error) {
+	rows, err := s.query(ctx, query, args...)
+	if err != nil {
+		return "", err
+	}
+	defer rows.Close()
+	for {
+		row, err := rows.Next()
+		if err == io.EOF {
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+		if line := strings.TrimSpace(string(row[0].Bytes)); line != "ok" && !aboutValues.MatchString(line) {
+			return line, nil
+		}
+	}
 }
 
 // isOf reports whether err is an error of SQLite with the given primary code.
@@ -112,7 +211,7 @@ func (s *Snapshot) blameWAL(ctx context.Context, err error) error {
 	defer func() { _ = alone.end() }() // it was only read
 	sound := alone.begin(ctx)
 	if sound == nil {
-		sound = alone.runQuickCheck(ctx)
+		sound = alone.checkIntegrity(ctx)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()

@@ -23,12 +23,19 @@ import (
 // up to the error with which it ends.
 func quickChecked(t *testing.T, path string) (lines []string, err error) {
 	t.Helper()
+	return checked(t, path, "quick_check")
+}
+
+// checked returns what SQLite's own check, a pragma, says of a copy of the file, up to
+// the error with which it ends.
+func checked(t *testing.T, path, pragma string) (lines []string, err error) {
+	t.Helper()
 	db, err := sql.Open("sqlite", fileURI(copyBoth(t, path), ""))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	rows, err := db.Query("PRAGMA quick_check")
+	rows, err := db.Query("PRAGMA " + pragma)
 	if err != nil {
 		return nil, err
 	}
@@ -43,9 +50,9 @@ func quickChecked(t *testing.T, path string) (lines []string, err error) {
 	return lines, rows.Err()
 }
 
-// TestQuickCheckSound checks that quick_check accepts intact files and leaves
+// TestCheckIntegritySound checks that quick_check accepts intact files and leaves
 // file and snapshot usable.
-func TestQuickCheckSound(t *testing.T) {
+func TestCheckIntegritySound(t *testing.T) {
 	t.Parallel()
 	for name, make := range map[string]func(t *testing.T) string{
 		"WAL mode":              func(t *testing.T) string { return build(t, walMode, rowsTable, addRows(110)) },
@@ -80,7 +87,7 @@ func TestQuickCheckSound(t *testing.T) {
 			s := openSnapshot(t, path)
 			rows := firstRow(t, s)
 			for range 2 {
-				if err := s.QuickCheck(t.Context()); err != nil {
+				if err := s.CheckIntegrity(t.Context()); err != nil {
 					t.Error(err)
 				}
 			}
@@ -93,9 +100,9 @@ func TestQuickCheckSound(t *testing.T) {
 	}
 }
 
-// TestQuickCheckOddTables: what only another program could check stands in
+// TestCheckIntegrityOddTables: what only another program could check stands in
 // nobody's way, and hides no damage.
-func TestQuickCheckOddTables(t *testing.T) {
+func TestCheckIntegrityOddTables(t *testing.T) {
 	t.Parallel()
 	path := build(
 		t,
@@ -123,19 +130,19 @@ func TestQuickCheckOddTables(t *testing.T) {
 	if lines, err := quickChecked(t, path); err == nil || lines != nil {
 		t.Errorf("SQLite checks it: %q, %v", lines, err)
 	}
-	if err := openSnapshot(t, path).QuickCheck(t.Context()); err != nil {
+	if err := openSnapshot(t, path).CheckIntegrity(t.Context()); err != nil {
 		t.Error(err)
 	}
 	damaged := copyBoth(t, path)
 	contents := read(t, damaged)
 	clear(leafAt(contents, len(contents)/4096/2, 0x0d))
 	write(t, damaged, contents)
-	isError(t, openSnapshot(t, damaged).QuickCheck(t.Context()), clierr.Refused, copyAgain)
+	isError(t, openSnapshot(t, damaged).CheckIntegrity(t.Context()), clierr.Refused, copyAgain)
 }
 
-// TestQuickCheckOfValues: a value that its declaration does not allow is no
+// TestCheckIntegrityOfValues: a value that its declaration does not allow is no
 // damage.
-func TestQuickCheckOfValues(t *testing.T) {
+func TestCheckIntegrityOfValues(t *testing.T) {
 	t.Parallel()
 	path := build(
 		t,
@@ -156,13 +163,13 @@ func TestQuickCheckOfValues(t *testing.T) {
 		}
 	}
 	watch(t, path)
-	if err := openSnapshot(t, path).QuickCheck(t.Context()); err != nil {
+	if err := openSnapshot(t, path).CheckIntegrity(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestQuickCheckDamage names what SQLite finds first, on one line.
-func TestQuickCheckDamage(t *testing.T) {
+// TestCheckIntegrityDamage names what SQLite finds first, on one line.
+func TestCheckIntegrityDamage(t *testing.T) {
 	t.Parallel()
 	const leaf, indexLeaf, page = 0x0d, 0x0a, 4096
 	for name, damage := range map[string]func(b []byte) []byte{
@@ -189,7 +196,7 @@ func TestQuickCheckDamage(t *testing.T) {
 				s, err := Open(t.Context(), path)
 				if err == nil {
 					defer s.Close()
-					err = s.QuickCheck(t.Context())
+					err = s.CheckIntegrity(t.Context())
 				}
 				isError(t, err, clierr.Refused, path, "the file is damaged or was truncated while it was copied")
 				if strings.Contains(err.Error(), "\n") || len(err.Error()) > 700 {
@@ -216,9 +223,9 @@ func swap(a, b []byte) {
 	}
 }
 
-// TestQuickCheckDamageInWAL: the file is sound, its -wal is not, and the sums
+// TestCheckIntegrityDamageInWAL: the file is sound, its -wal is not, and the sums
 // are right.
-func TestQuickCheckDamageInWAL(t *testing.T) {
+func TestCheckIntegrityDamageInWAL(t *testing.T) {
 	t.Parallel()
 	const blame = "without its -wal the file is intact, so the -wal does not belong to it or is damaged: copy the " +
 		"file and its -wal together again while Flujo is stopped"
@@ -250,15 +257,15 @@ func TestQuickCheckDamageInWAL(t *testing.T) {
 			s, err := Open(t.Context(), path)
 			if err == nil {
 				defer s.Close()
-				err = s.QuickCheck(t.Context())
+				err = s.CheckIntegrity(t.Context())
 			}
 			isError(t, err, clierr.Refused, path, blame)
 		})
 	}
 }
 
-// TestQuickCheckBothDamaged: the -wal is not blamed for what the file has.
-func TestQuickCheckBothDamaged(t *testing.T) {
+// TestCheckIntegrityBothDamaged: the -wal is not blamed for what the file has.
+func TestCheckIntegrityBothDamaged(t *testing.T) {
 	t.Parallel()
 	path := build(t, walMode, rowsTable, addRows(1000))
 	leftByKilled(t, path, addRows(1))
@@ -267,11 +274,11 @@ func TestQuickCheckBothDamaged(t *testing.T) {
 	write(t, path, contents)
 	watch(t, path)
 	s := openSnapshot(t, path)
-	isError(t, s.QuickCheck(t.Context()), clierr.Refused, "SQLite found Tree 2 page ", copyAgain)
+	isError(t, s.CheckIntegrity(t.Context()), clierr.Refused, "SQLite found Tree 2 page ", copyAgain)
 }
 
-// TestQuickCheckLiveWriter: damage next to a writer, who holds SQLite's locks.
-func TestQuickCheckLiveWriter(t *testing.T) {
+// TestCheckIntegrityLiveWriter: damage next to a writer, who holds SQLite's locks.
+func TestCheckIntegrityLiveWriter(t *testing.T) {
 	t.Parallel()
 	path := build(t, walMode, rowsTable, addRows(1000))
 	contents := read(t, path)
@@ -280,11 +287,11 @@ func TestQuickCheckLiveWriter(t *testing.T) {
 	startWriter(t, path, "UPDATE runs SET status = 'new' WHERE run_id = '000001'")
 	watch(t, path)
 	s := openSnapshot(t, path)
-	isError(t, s.QuickCheck(t.Context()), clierr.Refused, "SQLite found ", copyAgain)
+	isError(t, s.CheckIntegrity(t.Context()), clierr.Refused, "SQLite found ", copyAgain)
 }
 
-// TestQuickCheckWhileWritten: pages that changed under the check are no damage.
-func TestQuickCheckWhileWritten(t *testing.T) {
+// TestCheckIntegrityWhileWritten: pages that changed under the check are no damage.
+func TestCheckIntegrityWhileWritten(t *testing.T) {
 	t.Parallel()
 	path := build(t, walMode, rowsTable, addRows(4000))
 	s := openSnapshot(t, path)
@@ -293,14 +300,14 @@ func TestQuickCheckWhileWritten(t *testing.T) {
 	write(t, path, contents)
 	isError(
 		t,
-		s.QuickCheck(t.Context()),
+		s.CheckIntegrity(t.Context()),
 		clierr.Failed,
 		"SQLite found ",
 		"the file was written while it was read: stop Flujo and run again",
 	)
 }
 
-func TestQuickCheckCancelled(t *testing.T) {
+func TestCheckIntegrityCancelled(t *testing.T) {
 	t.Parallel()
 	for name, path := range map[string]string{"file": build(t, rowsTable, addRows(1000)), "-wal": withWAL(t)} {
 		t.Run(name, func(t *testing.T) {
@@ -309,10 +316,10 @@ func TestQuickCheckCancelled(t *testing.T) {
 			s := openSnapshot(t, path)
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			if err := s.QuickCheck(ctx); !errors.Is(err, context.Canceled) {
+			if err := s.CheckIntegrity(ctx); !errors.Is(err, context.Canceled) {
 				t.Errorf("the error is %v", err)
 			}
-			if err := s.QuickCheck(t.Context()); err != nil {
+			if err := s.CheckIntegrity(t.Context()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -376,15 +383,15 @@ func openCounting(t *testing.T, path string) (s *Snapshot, c *cancelling, pages 
 	return s, c, int(f.opened.main.size / 4096)
 }
 
-// TestQuickCheckCancelledInTheMiddle: a single step of SQLite's takes most of a
+// TestCheckIntegrityCancelledInTheMiddle: a single step of SQLite's takes most of a
 // check's time.
-func TestQuickCheckCancelledInTheMiddle(t *testing.T) {
+func TestCheckIntegrityCancelledInTheMiddle(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	s, c, pages := openCounting(t, build(t, walMode, rowsTable, addRows(20_000)))
 	c.n, c.cancel = c.reads+20, cancel
-	if err := s.QuickCheck(ctx); !errors.Is(err, context.Canceled) || c.reads < c.n || c.reads > pages {
+	if err := s.CheckIntegrity(ctx); !errors.Is(err, context.Canceled) || c.reads < c.n || c.reads > pages {
 		t.Errorf("after %d reads, of %d pages, the error is %v", c.reads, pages, err)
 	}
 }
@@ -412,7 +419,7 @@ func TestCheckOfFlujoFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "flujo_state.db")
 	write(t, path, contents)
 	watch(t, path)
-	if err := openSnapshot(t, path).QuickCheck(t.Context()); err != nil {
+	if err := openSnapshot(t, path).CheckIntegrity(t.Context()); err != nil {
 		t.Error(err)
 	}
 }

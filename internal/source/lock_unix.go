@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+	"time"
 )
 
 // The bytes that every connection of SQLite's unix VFS locks
@@ -30,6 +31,37 @@ func lockedByAnother(path string) (bool, error) {
 	return lockedShm(path + "-shm")
 }
 
+// elsewhereWait is how long a process may take from its lock on the database to that on
+// the -shm.
+const elsewhereWait = time.Second
+
+// openElsewhere reports whether another process uses the database at path, which is in
+// WAL mode, by another name: it holds SQLite's shared lock on the file, and none on the
+// -shm next to path. Its -wal then lies next to the other name.
+func openElsewhere(path string) (bool, error) {
+	for begun := time.Now(); ; time.Sleep(elsewhereWait / 100) {
+		kind, err := lockOf(path, sharedFirst, sharedSize)
+		if err != nil || kind != syscall.F_RDLCK {
+			return false, err
+		}
+		held, err := lockedShm(path + "-shm")
+		if err != nil || held {
+			return false, err
+		}
+		if time.Since(begun) > elsewhereWait {
+			return true, nil
+		}
+	}
+}
+
+// linkCount returns the number of names that a file has.
+func linkCount(info fs.FileInfo) uint64 {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return uint64(stat.Nlink)
+	}
+	return 1
+}
+
 func lockedShm(path string) (bool, error) {
 	held, err := locked(path, shmDMS, 1)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -39,14 +71,21 @@ func lockedShm(path string) (bool, error) {
 }
 
 func locked(path string, start, length int64) (bool, error) {
+	kind, err := lockOf(path, start, length)
+	return kind != syscall.F_UNLCK, err
+}
+
+// lockOf returns the type of a lock that another process holds on a part of a file, or
+// F_UNLCK.
+func lockOf(path string, start, length int64) (int16, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return false, err
+		return syscall.F_UNLCK, err
 	}
 	defer f.Close()
 	lock := syscall.Flock_t{Type: syscall.F_WRLCK, Whence: io.SeekStart, Start: start, Len: length}
 	if err := syscall.FcntlFlock(f.Fd(), syscall.F_GETLK, &lock); err != nil {
-		return false, err
+		return syscall.F_UNLCK, err
 	}
-	return lock.Type != syscall.F_UNLCK, nil
+	return lock.Type, nil
 }

@@ -11,7 +11,7 @@ import (
 
 // readAhead is the largest number of bytes that are read at once while reads
 // continue in one direction. SQLite asks for one page at a time, mostly in
-// order. quick_check reads the pages of a table from last to first, where the
+// order. integrity_check reads the pages of a table from last to first, where the
 // operating system does not read ahead, so each page would be a disk access of
 // its own.
 //

@@ -100,7 +100,7 @@ func guarded(t *testing.T, path string) (rows int, err error) {
 	}
 	defer s.Close()
 	changed(t, s, false)
-	if err := s.QuickCheck(t.Context()); err != nil {
+	if err := s.CheckIntegrity(t.Context()); err != nil {
 		return 0, err
 	}
 	if _, _, err := s.SHA256(t.Context()); err != nil {

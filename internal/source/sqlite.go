@@ -151,6 +151,10 @@ func (s *Snapshot) Content() (main, wal io.Reader) {
 // called.
 func (s *Snapshot) Locked() bool { return s.files.locked }
 
+// Links returns the number of names (hard links) that the file has. A process that
+// uses another name keeps its -wal next to that name.
+func (s *Snapshot) Links() uint64 { return s.files.links }
+
 // Modified returns the time at which the file or its -wal was last written.
 func (s *Snapshot) Modified() time.Time {
 	main, wal := s.files.opened.main.modified, s.files.opened.wal.modified

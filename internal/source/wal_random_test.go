@@ -151,7 +151,7 @@ func sameAsSQLite(t *testing.T, path string) {
 	}
 	defer s.Close()
 	rows, err := s.Count(t.Context(), "runs")
-	if err := errors.Join(err, s.QuickCheck(context.Background())); err != nil {
+	if err := errors.Join(err, s.CheckIntegrity(context.Background())); err != nil {
 		t.Fatal(err)
 	}
 	_, frames := s.WAL()

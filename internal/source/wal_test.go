@@ -342,7 +342,7 @@ func TestForeignWAL(t *testing.T) {
 		main func(t *testing.T) string
 		wal  func(t *testing.T, main string) string // returns the file whose -wal is put next to main's copy
 		says string
-		open bool // Open sees it; else QuickCheck
+		open bool // Open sees it; else CheckIntegrity
 	}{
 		"other page size": {open: true, says: "its -wal has pages of 1024 bytes, but the file has pages of 4096 " +
 			"bytes: it belongs to another file", wal: func(t *testing.T, _ string) string {
@@ -430,7 +430,7 @@ func TestForeignWAL(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer s.Close()
-				err = s.QuickCheck(t.Context())
+				err = s.CheckIntegrity(t.Context())
 			}
 			isError(t, err, clierr.Refused, fmt.Sprintf("%q", path), tc.says)
 		})

@@ -16,11 +16,13 @@ import (
 )
 
 // The errors of this package. Neither they nor the errors that wrap them contain any
-// part of the address, because a malformed address may have a password anywhere.
+// part of the address, because a malformed address may have a password anywhere. Errors
+// that wrap ErrParameter contain the name of the parameter, if it is a plain identifier.
 var (
 	ErrNotSet      = errors.New("no address is set: specify a PostgreSQL URL or a SQLite file")
 	ErrMalformed   = errors.New("malformed PostgreSQL address")
 	ErrUnsupported = errors.New("unsupported PostgreSQL address")
+	ErrParameter   = errors.New("the address has an unknown parameter")
 	ErrNotPostgres = errors.New("not a PostgreSQL address: its scheme must be postgresql or postgres")
 	ErrNotSQLite   = errors.New("not a SQLite file: specify a path or sqlite:///path")
 	ErrSchema      = errors.New("unusable schema name")

@@ -21,6 +21,10 @@ type Known struct {
 	User     string
 	Database string
 	SSLMode  string // PGSSLMODE
+
+	SSLRootCert string // PGSSLROOTCERT
+	HasRootCert bool   // ~/.postgresql/root.crt exists
+	SystemRoots string // file with the system's CA certificates; "" if unknown
 }
 
 // Cutover returns the address that Flujo needs, given a PostgreSQL URL, or known alone
@@ -38,8 +42,8 @@ type Known struct {
 // Cutover of its own result, with the same known and schema, returns the same address.
 //
 // notes say what was added, changed or needs attention. They contain no password. The
-// errors are ErrNotSet, ErrMalformed, ErrUnsupported, ErrNotPostgres and ErrSchema;
-// they contain no part of databaseURL.
+// errors are ErrNotSet, ErrMalformed, ErrUnsupported, ErrParameter, ErrNotPostgres
+// and ErrSchema; of databaseURL they contain at most the name of an unknown parameter.
 func Cutover(databaseURL string, known Known, schema string) (a Address, notes []string, err error) {
 	setting, err := searchPath(schema)
 	if err != nil {
@@ -47,7 +51,7 @@ func Cutover(databaseURL string, known Known, schema string) (a Address, notes [
 	}
 	s := &settings{values: url.Values{}}
 	if strings.TrimSpace(databaseURL) != "" {
-		s, err = parse(databaseURL)
+		s, err = parseGiven(databaseURL)
 	} else if known == (Known{}) {
 		err = ErrNotSet
 	}
@@ -60,6 +64,7 @@ func Cutover(databaseURL string, known Known, schema string) (a Address, notes [
 	}
 	s.addSearchPath(setting)
 	s.addTLS(known.SSLMode)
+	s.addRootCert(known)
 	s.removeClientOnly()
 	s.noteRequirements()
 	return newAddress(s.render()), s.notes, nil
@@ -89,19 +94,28 @@ func (s *settings) fill(known Known) {
 // plainName matches an SQL identifier that need not be quoted.
 var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_$]*$`)
 
-// searchPath returns the setting that makes schema the first one that is searched,
-// such as search_path=flujo,public.
-func searchPath(schema string) (string, error) {
-	switch {
-	case schema == "" || len(schema) > 63 || schema == "$user" || // the name of the user in search_path
-		!utf8.ValidString(schema) || strings.ContainsRune(schema, 0):
+// searchPath returns the setting that makes schema the first one that is searched, then
+// more, then public, such as search_path=flujo,public.
+func searchPath(schema string, more ...string) (string, error) {
+	if schema == "" || len(schema) > 63 || schema == "$user" || // the name of the user in search_path
+		!utf8.ValidString(schema) || strings.ContainsRune(schema, 0) {
 		return "", fmt.Errorf("%w: choose one of 1 to 63 bytes of UTF-8, without NUL, and not $user", ErrSchema)
-	case schema == "public":
-		return "search_path=public", nil
-	case plainName.MatchString(schema):
-		return "search_path=" + schema + ",public", nil
 	}
-	return `search_path="` + strings.ReplaceAll(schema, `"`, `""`) + `",public`, nil
+	return "search_path=" + SearchPath(schema, more...), nil
+}
+
+// SearchPath returns a value of search_path: schema, then more, then public, each once.
+func SearchPath(schema string, more ...string) string {
+	var quoted []string
+	for _, name := range append(append([]string{schema}, more...), "public") {
+		if !plainName.MatchString(name) {
+			name = `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+		}
+		if !slices.Contains(quoted, name) {
+			quoted = append(quoted, name)
+		}
+	}
+	return strings.Join(quoted, ",")
 }
 
 // setsSearchPath matches options that set search_path. needsEscape matches what a
@@ -139,8 +153,8 @@ func (s *settings) addTLS(known string) {
 	if s.values.Get("sslrootcert") == "system" {
 		s.values.Del("sslrootcert")
 		s.values.Set("sslmode", "verify-full") // the only mode that libpq accepts with it
-		s.notef("sslrootcert=system replaced with sslmode=verify-full: asyncpg reads system as a file name, and " +
-			"needs CA certificates in the file PGSSLROOTCERT or ~/.postgresql/root.crt")
+		s.system = true
+		s.notef("sslrootcert=system replaced with sslmode=verify-full: asyncpg reads system as a file name")
 	}
 	if isLocal(s.values.Get("host")) {
 		return
@@ -158,16 +172,26 @@ func (s *settings) addTLS(known string) {
 	}
 }
 
-// clientOnly are parameters that other clients handle themselves.
-var clientOnly = strings.Fields(`
-	async_fallback channel_binding command_timeout connect_timeout connection_limit currentschema
-	default_query_exec_mode description_cache_capacity fallback_application_name gssdelegation gssencmode
-	hostaddr keepalives keepalives_count keepalives_idle keepalives_interval krbspn load_balance_hosts
-	max_protocol_version min_protocol_version pgbouncer pool_health_check_period pool_max_conn_idle_time
-	pool_max_conn_lifetime pool_max_conn_lifetime_jitter pool_max_conns pool_min_conns pool_min_idle_conns
-	pool_pre_ping pool_recycle pool_size pool_timeout prepared_statement_cache_size
-	prepared_statement_name_func require_auth requirepeer requiressl schema ssl sslcertmode sslcompression
-	sslcrldir sslsni statement_cache_capacity statement_cache_size tcp_user_timeout`)
+// addRootCert adds sslrootcert if the server's certificate is verified and the address
+// does not name the CA certificates: pgx then uses those of the system, and asyncpg does
+// not connect without a file.
+func (s *settings) addRootCert(known Known) {
+	mode := s.values.Get("sslmode")
+	if mode != "verify-ca" && mode != "verify-full" || s.values.Has("sslrootcert") || isSocket(s.values.Get("host")) {
+		return
+	}
+	file, from := known.SSLRootCert, "PGSSLROOTCERT"
+	if s.system || file == "system" || file == "" && !known.HasRootCert {
+		file, from = known.SystemRoots, "the system's CA certificates"
+	}
+	if file == "" {
+		s.notef("sslmode=%s: every machine that uses the address needs CA certificates "+
+			"in the file PGSSLROOTCERT or ~/.postgresql/root.crt", mode)
+		return
+	}
+	s.values.Set("sslrootcert", file)
+	s.notef("sslrootcert=%s added (%s): asyncpg does not use the system's CA certificates by itself", file, from)
+}
 
 // removeClientOnly removes parameters that asyncpg does not know: it would send them
 // to the server, which rejects the connection. It also removes search_path.
@@ -184,12 +208,12 @@ func (s *settings) removeClientOnly() {
 		}
 	}
 	if len(removed) > 0 {
-		s.notef("%s removed: asyncpg would send it to the server, which rejects it", strings.Join(removed, ", "))
+		s.notef("%s removed: asyncpg does not know it and would send it to the server", strings.Join(removed, ", "))
 	}
 }
 
 // fileParameters are parameters whose values are files on the machine that connects.
-var fileParameters = strings.Fields("passfile service servicefile sslcert sslcrl sslkey sslrootcert")
+var fileParameters = strings.Fields("passfile sslcert sslcrl sslkey sslrootcert")
 
 // noteRequirements adds notes about what every machine needs to use the address.
 func (s *settings) noteRequirements() {

@@ -62,9 +62,9 @@ func TestCutover(t *testing.T) {
 			url:  "postgresql://u:p@localhost/db?options=-c%20a.b%3Dc%5C",
 			want: "postgresql://u:p@localhost/db?options=-c%20a.b%3Dc%20-c%20search_path%3Dflujo%2Cpublic"},
 		{name: "other parameters",
-			url: "postgresql://u:p@localhost/db?target_session_attrs=primary&application_name=a+b&sslmode=disable",
+			url: "postgresql://u:p@localhost/db?statement_timeout=5s&application_name=a+b&sslmode=disable&x.y=z",
 			want: "postgresql://u:p@localhost/db?application_name=a%2Bb&" + opt + "&sslmode=disable" +
-				"&target_session_attrs=primary"},
+				"&statement_timeout=5s&x.y=z"},
 		{name: "last of doubled parameters counts",
 			url:  "postgresql://u:p@localhost/db?application_name=a&application_name=b",
 			want: "postgresql://u:p@localhost/db?application_name=b&" + opt},
@@ -258,7 +258,7 @@ func TestCutoverNotes(t *testing.T) {
 			"what asyncpg passes on",
 			"postgresql://u:hunter2@localhost/db?connect_timeout=5&keepalives=1",
 			Known{},
-			"connect_timeout, keepalives removed: asyncpg would send it to the server",
+			"connect_timeout, keepalives removed: asyncpg does not know it",
 		},
 		{
 			"files",
@@ -272,7 +272,7 @@ func TestCutoverNotes(t *testing.T) {
 			Known{},
 			"sslrootcert=system replaced with sslmode=verify-full",
 		},
-		{"service", "postgresql://u:hunter2@localhost/db?service=prod", Known{}, "service: every machine"},
+		{"service", "postgresql://u:hunter2@localhost/db?service=prod", Known{}, "service removed"},
 		{
 			"search_path before",
 			"postgresql://u:hunter2@localhost/db?options=--search-path%3Dx",
@@ -306,6 +306,45 @@ func TestCutoverNotes(t *testing.T) {
 	}
 	if _, notes, _ := Cutover("postgresql://u:p@localhost/db?sslcrl=", Known{}, "flujo"); len(notes) != 0 {
 		t.Errorf("notes of an address without surprises: %q", notes)
+	}
+}
+
+// TestCutoverRootCert checks which CA certificates the address names.
+func TestCutoverRootCert(t *testing.T) {
+	t.Parallel()
+	const file = "/etc/ssl/roots.pem"
+	system := Known{SystemRoots: file}
+	for _, c := range []struct {
+		name, query string
+		known       Known
+		want        string // sslrootcert of the address
+		note        string
+	}{
+		{"verify-full", "sslmode=verify-full", system, file, "sslrootcert=" + file + " added"},
+		{"verify-ca", "sslmode=verify-ca", system, file, "every machine that uses the address needs the same file"},
+		{"system", "sslrootcert=system", system, file, "sslmode=verify-full"},
+		{"system beside root.crt", "sslrootcert=system", Known{SystemRoots: file, HasRootCert: true}, file, "added"},
+		{"root.crt", "sslmode=verify-full", Known{SystemRoots: file, HasRootCert: true}, "", "~/.postgresql/root.crt"},
+		{"PGSSLROOTCERT", "sslmode=verify-full", Known{SystemRoots: file, SSLRootCert: "/ca.pem"}, "/ca.pem",
+			"PGSSLROOTCERT"},
+		{"PGSSLROOTCERT=system", "sslmode=verify-full", Known{SystemRoots: file, SSLRootCert: "system"}, file, "added"},
+		{"PGSSLMODE", "", Known{SystemRoots: file, SSLMode: "verify-full"}, file, "added"},
+		{"unknown", "sslmode=verify-full", Known{}, "", "needs CA certificates"},
+		{"named", "sslmode=verify-full&sslrootcert=/own.pem", system, "/own.pem", "sslrootcert: every machine"},
+		{"not verified", "sslmode=require", system, "", ""},
+		{"socket", "sslmode=verify-full&host=/run", system, "", ""},
+	} {
+		a, notes, err := Cutover("postgresql://u:p@h/d?"+c.query, c.known, "flujo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		given, err := parse(a.Reveal())
+		if err != nil || given.values.Get("sslrootcert") != c.want || !hasNote(notes, c.note) {
+			t.Errorf("%s: %s, %q, %v", c.name, a.Reveal(), notes, err)
+		}
+		if again, _, err := Cutover(a.Reveal(), c.known, "flujo"); err != nil || again != a {
+			t.Errorf("%s: again %s, %v", c.name, again.Reveal(), err)
+		}
 	}
 }
 

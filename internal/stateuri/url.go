@@ -41,7 +41,9 @@ type settings struct {
 	// The decoded parts of the URL and its parameters. The parts before the '?' are under
 	// the names user, password, host, port and database. No value is empty.
 	values url.Values
+	names  []string // of the parameters, as they follow each other
 	notes  []string // what was changed
+	system bool     // sslrootcert was system
 }
 
 func (s *settings) notef(format string, args ...any) {
@@ -52,17 +54,39 @@ func (s *settings) notef(format string, args ...any) {
 // share to one that pgx accepts. It removes a driver suffix such as +psycopg2, and
 // replaces ssl=MODE with sslmode=MODE. "" is returned unchanged.
 //
-// The errors are ErrMalformed, ErrUnsupported and ErrNotPostgres; they contain no part
-// of text.
-func PostgresURL(text string) (string, error) {
+// aside are the names of parameters that have no effect on the connection, because they
+// are for other clients (see IsClientParameter).
+//
+// The errors are ErrMalformed, ErrUnsupported, ErrParameter and ErrNotPostgres; of text
+// they contain at most the name of an unknown parameter.
+func PostgresURL(text string) (url string, aside []string, err error) {
 	if text == "" {
-		return "", nil
+		return "", nil, nil
+	}
+	s, err := parseGiven(text)
+	if err != nil {
+		return "", nil, err
+	}
+	return s.render(), s.setAside(), nil
+}
+
+// placeholder matches a variable that was not expanded, as a shell, Kubernetes, a template
+// or a page of documentation writes it.
+var placeholder = regexp.MustCompile(`\$\{|\$\(|\{\{|\[YOUR[-_ ]|<[A-Za-z][\w -]*>|` +
+	`[:/@=]\$[A-Z_][A-Z0-9_]*(?:[:/@?&]|$)`)
+
+// parseGiven parses a URL that the user gave, which must have known parameters and no
+// placeholders.
+func parseGiven(text string) (*settings, error) {
+	if scheme, _, _ := cutScheme(strings.TrimSpace(text)); isPostgresScheme(scheme) && placeholder.MatchString(text) {
+		return nil, fmt.Errorf("%w: it contains a variable that was not expanded, such as ${NAME} "+
+			"(percent-encode a literal $ as %%24)", ErrMalformed)
 	}
 	s, err := parse(text)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	return s.render(), nil
+	return s, s.checkParameters()
 }
 
 // parse parses a PostgreSQL URL. As in libpq and pgx, a parameter overrides what is
@@ -81,8 +105,14 @@ func parse(text string) (*settings, error) {
 	if m == nil || hasControl(text) || strings.Contains(text, "%00") {
 		return nil, fmt.Errorf("%w: it is not a valid URL, or its password is not percent-encoded", ErrMalformed)
 	}
-	query, err := url.ParseQuery(queryEscaper.Replace(m[postgresURL.SubexpIndex("query")]))
+	rawQuery := m[postgresURL.SubexpIndex("query")]
+	query, err := url.ParseQuery(queryEscaper.Replace(rawQuery))
 	s := &settings{values: url.Values{}}
+	for piece := range strings.SplitSeq(rawQuery, "&") {
+		if name, _, ok := strings.Cut(piece, "="); ok {
+			s.names = append(s.names, name)
+		}
+	}
 	for _, name := range []string{"user", "password", "host", "port", "database"} {
 		value, decodeErr := url.PathUnescape(m[postgresURL.SubexpIndex(name)])
 		if decodeErr != nil {
@@ -111,26 +141,50 @@ func parse(text string) (*settings, error) {
 		s.notef("driver suffix +%s removed from the scheme: asyncpg only accepts postgresql://", driver)
 	}
 	s.replaceSSL()
+	if err := s.replaceHostAddress(); err != nil {
+		return nil, err
+	}
 	return s, checkHost(s.values.Get("host"), s.values.Get("port"))
 }
 
 // replaceSSL replaces the parameter ssl, with which SQLAlchemy configures asyncpg.
 func (s *settings) replaceSSL() {
 	mode := s.values.Get("ssl")
+	if s.values.Get("requiressl") == "1" && mode == "" {
+		mode = "true"
+	}
 	switch mode {
-	case "true":
+	case "true", "on", "yes", "1":
 		mode = "require"
 	case "disable", "allow", "prefer", "require", "verify-ca", "verify-full":
 	default:
 		return
 	}
 	s.values.Del("ssl")
+	s.values.Del("requiressl")
 	if s.values.Has("sslmode") {
 		s.notef("parameter ssl removed: sslmode is set too")
 		return
 	}
 	s.values.Set("sslmode", mode)
 	s.notef("parameter ssl replaced with sslmode=%s", mode)
+}
+
+// replaceHostAddress replaces hostaddr, the address that libpq connects to instead of
+// the host's, since neither pgx nor asyncpg know it.
+func (s *settings) replaceHostAddress() error {
+	addr := s.values.Get("hostaddr")
+	if addr == "" {
+		return nil
+	}
+	if s.values.Has("host") && s.values.Get("sslmode") == "verify-full" {
+		return fmt.Errorf("%w: hostaddr cannot be combined with a host and sslmode=verify-full; remove hostaddr",
+			ErrUnsupported)
+	}
+	s.values.Set("host", addr)
+	s.values.Del("hostaddr")
+	s.notef("parameter hostaddr replaced the host: asyncpg does not know it")
+	return nil
 }
 
 // hostName matches the name or IPv4 address of a host.

@@ -12,8 +12,8 @@ func TestPostgresURL(t *testing.T) {
 	cleanEnv(t)
 	tests := []struct{ name, text, want string }{
 		{name: "empty", text: "", want: ""},
-		{name: "as it is", text: "postgresql://u:p%40@h:1/db?a=b%20c&x=1",
-			want: "postgresql://u:p%40@h:1/db?a=b%20c&x=1"},
+		{name: "as it is", text: "postgresql://u:p%40@h:1/db?a.a=b%20c&x.x=1",
+			want: "postgresql://u:p%40@h:1/db?a.a=b%20c&x.x=1"},
 		{name: "short scheme", text: "postgres://u@h/db", want: "postgresql://u@h/db"},
 		{name: "psycopg2", text: "postgresql+psycopg2://u:p@h/db", want: "postgresql://u:p@h/db"},
 		{name: "asyncpg", text: "postgres+asyncpg://u:p@h/db?", want: "postgresql://u:p@h/db"},
@@ -32,7 +32,8 @@ func TestPostgresURL(t *testing.T) {
 			want: "postgresql://h/db?application_name=a%3Bb"},
 		{name: "raw spaces", text: " postgresql://u:a b@h/db?options=-c x.y=1\n",
 			want: "postgresql://u:a%20b@h/db?options=-c%20x.y%3D1"},
-		{name: "empty parameters", text: "postgresql://u@h/db?&a=1&user=&&b=&", want: "postgresql://u@h/db?a=1"},
+		{name: "empty parameters", text: "postgresql://u@h/db?&work_mem=1&user=&&jit=&",
+			want: "postgresql://u@h/db?work_mem=1"},
 		{name: "database and dbname", text: "postgresql://h/x?database=y&dbname=z", want: "postgresql://h/z"},
 		{name: "ssl=require", text: "postgresql+asyncpg://h/db?ssl=require", want: "postgresql://h/db?sslmode=require"},
 		{name: "ssl=true", text: "postgresql://h/db?ssl=true", want: "postgresql://h/db?sslmode=require"},
@@ -43,14 +44,14 @@ func TestPostgresURL(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := PostgresURL(test.text)
+			got, _, err := PostgresURL(test.text)
 			if err != nil || got != test.want {
 				t.Fatalf("got %q, %v; want %q", got, err, test.want)
 			}
 			if _, err := pgconn.ParseConfig(got); err != nil {
 				t.Errorf("pgx refuses %q: %v", got, err)
 			}
-			if again, err := PostgresURL(got); err != nil || again != got {
+			if again, _, err := PostgresURL(got); err != nil || again != got {
 				t.Errorf("not idempotent: %q, %v", again, err)
 			}
 		})
@@ -127,7 +128,7 @@ func TestRefusedValuesAreNotEchoed(t *testing.T) {
 			if a := newAddress(text); strings.Contains(a.String(), secret) && !a.IsSQLite() {
 				t.Errorf("masked: %s", a)
 			}
-			url, err := PostgresURL(text)
+			url, _, err := PostgresURL(text)
 			if url != "" || !errors.Is(err, test.want) || strings.Contains(err.Error(), secret) {
 				t.Errorf("PostgresURL: %q, %v", url, err)
 			}
@@ -146,8 +147,37 @@ func TestRefusalSaysWhatToDo(t *testing.T) {
 		"postgresql://h:port/db":          "the port is not a number from 1 to 65535",
 		"postgresql://h/db?host=[::1]:54": "write IPv6 as [address]:port",
 	} {
-		if _, err := PostgresURL(text); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := PostgresURL(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v lacks %q", text, err, want)
+		}
+	}
+}
+
+// TestPlaceholders checks that variables that were not expanded are refused, and that a
+// password may contain their characters.
+func TestPlaceholders(t *testing.T) {
+	for _, text := range []string{
+		"postgresql://u:${DB_PASSWORD}@h/db", "postgresql://${USER}:p@h/db", "postgresql://u:p@h:${PORT}/db",
+		"postgresql://u:p@$DB_HOST/db", "postgresql://u:$DB_PASSWORD@h/db", "postgresql://u:p@h/$DB_NAME",
+		"postgresql://u:p@h/db?application_name=${APP}", "postgresql://u:$(DB_PASSWORD)@h/db",
+		"postgresql+asyncpg://u:{{ password }}@h/db", "postgresql://postgres:[YOUR-PASSWORD]@db.example/postgres",
+		"postgresql://u:<password>@h/db",
+	} {
+		_, _, err := PostgresURL(text)
+		if !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), "was not expanded") ||
+			strings.Contains(err.Error(), "DB_") {
+			t.Errorf("%s: %v", text, err)
+		}
+		if a, _, err := Cutover(text, Known{}, "flujo"); !errors.Is(err, ErrMalformed) || !a.IsZero() {
+			t.Errorf("%s: Cutover returns %v, %v", text, a, err)
+		}
+	}
+	for _, text := range []string{
+		"postgresql://u:pa$word@h/db", "postgresql://u:$9@h/db", "postgresql://u:%24%7BDB_PASSWORD%7D@h/db",
+		"postgresql://u:{x}@h/db", "postgresql://u:a<b@h/db", "postgresql://u:US$@h/db", "postgresql://u:[x]@h/db",
+	} {
+		if _, _, err := PostgresURL(text); err != nil {
+			t.Errorf("%s: %v", text, err)
 		}
 	}
 }

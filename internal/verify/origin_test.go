@@ -18,8 +18,8 @@ func TestVerifyInAnotherDatabase(t *testing.T) {
 	conn := flujotest.Connect(t, url)
 	const origin = "SELECT (options->'origin'->>'cluster') || ' ' || (options->'origin'->>'database') " +
 		"FROM flujo.flujo_port_receipts"
-	const current = "SELECT system_identifier || ' ' || (SELECT oid FROM pg_database WHERE datname = current_database()) " +
-		"FROM pg_control_system()"
+	const current = "SELECT system_identifier || ' ' || " +
+		"(SELECT oid FROM pg_database WHERE datname = current_database()) FROM pg_control_system()"
 	if got, want := flujotest.One(t, conn, origin), flujotest.One(t, conn, current); got != want {
 		t.Errorf("got origin %s, want %s", got, want)
 	}

@@ -25,7 +25,7 @@ type Options struct {
 	SQLite        string                  // path of the state file
 	Postgres      string                  // connection string; "" to use only the PG* variables
 	Schema        string                  // must not be empty
-	SkipIntegrity bool                    // skip quick_check
+	SkipIntegrity bool                    // skip integrity_check
 	NaiveZone     *time.Location          // zone of timestamps without one; nil means the receipt's, or UTC
 	OnDifference  func(report.Difference) // called for each difference; may be nil
 	LockWait      time.Duration           // timeout for the lock on each table; 0 means postgres.LockWait
@@ -70,10 +70,6 @@ func run(ctx context.Context, o Options) (*report.Verification, *receipt.Receipt
 		Source: extract.Describe(snapshot, format),
 		Target: report.Target{Server: server.Name, Database: server.Database, Role: server.Role, Schema: o.Schema},
 	}
-	result.Source.Integrity, err = extract.CheckIntegrity(ctx, snapshot, o.SkipIntegrity, o.OnProgress)
-	if err != nil {
-		return nil, nil, err
-	}
 	migrated, err := receipt.Last(ctx, stored.Conn())
 	if err != nil {
 		return nil, nil, err
@@ -84,9 +80,15 @@ func run(ctx context.Context, o Options) (*report.Verification, *receipt.Receipt
 	}
 	config := migrated.Config(snapshot, format, stored.Types(), options)
 	config.OnProgress = o.OnProgress
-	both, err := readBoth(ctx, extract.New(snapshot, config), snapshot, stored)
+	reading, integrity := ctx, (*source.Integrity)(nil)
+	if !o.SkipIntegrity {
+		result.Source.Integrity = source.IntegrityCheck
+		reading, integrity = snapshot.StartIntegrityCheck(ctx)
+		defer integrity.Stop()
+	}
+	both, err := readBoth(reading, extract.New(snapshot, config), snapshot, stored)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, integrity.Explain(err)
 	}
 	result.Source.SHA256 = both.sha256
 	result.Notes = append(result.Notes, both.file.Findings.Notes...)
@@ -102,6 +104,10 @@ func run(ctx context.Context, o Options) (*report.Verification, *receipt.Receipt
 		if err := compareOriginals(ctx, result, both.file, stored, migrated); err != nil {
 			return nil, nil, err
 		}
+	}
+	o.OnProgress.Start(progress.Integrity)
+	if err := integrity.Wait(); err != nil {
+		return nil, nil, err
 	}
 	return result, migrated, snapshot.CheckUnchanged()
 }

@@ -46,6 +46,7 @@ func TestTryAddress(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			tc.want.Database = one(t, owner, "current_database()")
 			got, err := TryAddress(background, tc.address)
 			if err != nil || got != tc.want {
 				t.Errorf("got  %+v, %v\nwant %+v", got, err, tc.want)

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"flag"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// refuseRepeatedFlags makes the commands and their subcommands return a usage error
+// if a flag with one value occurs twice, because the flag package uses the last value
+// without a word.
+func refuseRepeatedFlags(commands []*cli.Command) {
+	for _, command := range commands {
+		var flags []*onceFlag
+		for i, f := range command.Flags {
+			if _, list := f.(*cli.StringSliceFlag); list {
+				continue
+			}
+			once := &onceFlag{DocGenerationFlag: f.(cli.DocGenerationFlag)}
+			command.Flags[i] = once
+			flags = append(flags, once)
+		}
+		command.Before = func(*cli.Context) error {
+			var repeated []string
+			for _, f := range flags {
+				if f.repeated {
+					repeated = append(repeated, "--"+f.Names()[0])
+				}
+			}
+			if len(repeated) > 0 {
+				return usagef("%s may be given only once", strings.Join(repeated, ", "))
+			}
+			return nil
+		}
+		refuseRepeatedFlags(command.Subcommands)
+	}
+}
+
+// onceFlag is a flag that records whether it is given more than once.
+type onceFlag struct {
+	cli.DocGenerationFlag
+	repeated bool
+}
+
+// Apply adds the flag to set.
+func (f *onceFlag) Apply(set *flag.FlagSet) error {
+	if err := f.DocGenerationFlag.Apply(set); err != nil {
+		return err
+	}
+	for _, name := range f.Names() {
+		added := set.Lookup(name)
+		added.Value = &onceValue{Value: added.Value, flag: f}
+	}
+	return nil
+}
+
+// IsVisible returns true, so that the help lists the flag.
+func (f *onceFlag) IsVisible() bool { return true }
+
+// onceValue is the value of a onceFlag.
+type onceValue struct {
+	flag.Value
+	flag  *onceFlag
+	given bool
+}
+
+// Set sets the value. A second value is a repetition, unless it is that of a flag
+// without an argument and changes nothing, as in --json --json.
+func (v *onceValue) Set(text string) error {
+	before := v.String()
+	err := v.Value.Set(text)
+	if v.given && (!v.IsBoolFlag() || v.String() != before) {
+		v.flag.repeated = true
+	}
+	v.given = true
+	return err
+}
+
+// IsBoolFlag reports whether the flag has no argument. The flag package calls it.
+func (v *onceValue) IsBoolFlag() bool {
+	b, ok := v.Value.(interface{ IsBoolFlag() bool })
+	return ok && b.IsBoolFlag()
+}

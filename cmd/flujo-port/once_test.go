@@ -1,0 +1,45 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestRepeatedFlags checks that no flag is overridden by a second one.
+func TestRepeatedFlags(t *testing.T) {
+	t.Parallel()
+	p := newProgram(t)
+	for _, c := range []struct {
+		args string
+		flag string // that the error names; "" if it is another error
+	}{
+		{"migrate --sqlite a.db --sqlite b.db", "--sqlite"},
+		{"migrate --sqlite=a.db -sqlite b.db", "--sqlite"},
+		{"migrate --sqlite a.db --sqlite a.db", "--sqlite"},
+		{"migrate --schema flujo --schema flujo", "--schema"},
+		{"migrate --env-file a --env-file b --verify counts --verify content", "--verify, --env-file"},
+		{"migrate --dry-run --dry-run=false", "--dry-run"},
+		{"migrate --dry-run=false --dry-run", "--dry-run"},
+		{"check --naive-timezone utc --naive-timezone local", "--naive-timezone"},
+		{"verify --postgres a --postgres b", "--postgres"},
+		{"restore --sqlite a --base b --base c", "--base"},
+		{"init --grant-to a --grant-to b", "--grant-to"},
+		{"uri cutover --schema a --schema b", "--schema"},
+		{"uri rollback --sqlite a --sqlite b", "--sqlite"},
+		{"migrate --json --json --dry-run --dry-run --sqlite a.db", ""},
+		{"migrate --sqlite a.db --schema b", ""},
+	} {
+		stdout, stderr, code := p.run(t, strings.Fields(c.args)...)
+		if want := "flujo-port: " + c.flag + " may be given only once"; code != 2 || stdout != "" ||
+			strings.Contains(
+				stderr,
+				want,
+			) == (c.flag == "") || strings.Contains(stderr, "only once") == (c.flag == "") {
+			t.Errorf("%s: exit %d: %s%s", c.args, code, stdout, stderr)
+		}
+	}
+	if stdout, _, code := p.run(t, "migrate", "--sqlite", "a", "--sqlite", "b", "--help"); code != 0 ||
+		!strings.Contains(stdout, "--sqlite PATH|URI") {
+		t.Errorf("help: exit %d: %s", code, stdout)
+	}
+}

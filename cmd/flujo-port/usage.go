@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"flujo-port/internal/clierr"
+	"flujo-port/internal/stateuri"
+
+	"github.com/urfave/cli/v2"
+)
+
+// usagef returns a clierr.Usage error. Strings that may contain a password are not
+// echoed.
+func usagef(format string, args ...any) *clierr.Error {
+	for i, a := range args {
+		if s, ok := a.(string); ok && stateuri.MayContainPassword(s) {
+			args[i] = "(hidden, may contain a password)"
+		}
+	}
+	return &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf(format, args...), Hint: "see flujo-port --help"}
+}
+
+// The errors of the flag package, which quote what they do not understand.
+var (
+	unknownFlag  = regexp.MustCompile(`^flag provided but not defined: -(.*)$`)
+	invalidValue = regexp.MustCompile(`(?s)^invalid (boolean )?value ".*" for (?:flag )?-([a-z-]+): `)
+	missingValue = regexp.MustCompile(`^flag needs an argument: -([a-z-]+)$`)
+	plainFlag    = regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`)
+)
+
+// usageError words an error of the flag package. It quotes no value, since a password
+// may be in the wrong place: of an unknown flag only a name of letters.
+func (e *env) usageError(c *cli.Context, err error, _ bool) error {
+	text := err.Error()
+	if m := unknownFlag.FindStringSubmatch(text); m != nil {
+		return e.unknownFlag(c, m[1])
+	}
+	if m := invalidValue.FindStringSubmatch(text); m != nil {
+		if m[1] != "" {
+			return usagef("--%s takes no value", m[2])
+		}
+		return usagef("the value of --%s is invalid", m[2])
+	}
+	if m := missingValue.FindStringSubmatch(text); m != nil {
+		return usagef("--%s requires a value", m[1])
+	}
+	return usagef("the command line has a malformed flag")
+}
+
+// unknownFlag returns the error for a flag that the command does not have. A short flag
+// is not named, because a password may be part of it, as in -psecret.
+func (e *env) unknownFlag(c *cli.Context, name string) error {
+	var names []string
+	for _, f := range c.Command.Flags {
+		names = append(names, f.Names()...)
+	}
+	message := "unknown flag"
+	isLong := func(arg string) bool { return arg == "--"+name || strings.HasPrefix(arg, "--"+name+"=") }
+	if plainFlag.MatchString(name) && slices.ContainsFunc(e.args, isLong) {
+		message += " --" + name
+	}
+	return withSuggestion(usagef("%s", message), clierr.Suggest(name, names), "--")
+}
+
+// unknownCommand returns the error for a word that is not the name of a command.
+func unknownCommand(what, word string, commands []*cli.Command) error {
+	var names []string
+	for _, command := range commands {
+		names = append(names, command.Name)
+	}
+	err := usagef("unknown %s; use %s", what, strings.Join(names, ", "))
+	return withSuggestion(err, clierr.Suggest(word, names), "")
+}
+
+// withSuggestion adds a similar name to the hint of a usage error, if there is one.
+func withSuggestion(err *clierr.Error, similar, prefix string) error {
+	if similar != "" {
+		err.Hint = fmt.Sprintf("did you mean %s%s? See flujo-port --help", prefix, similar)
+	}
+	return err
+}
+
+// noArguments returns a usage error if there are arguments after the flags. It names
+// only an argument that is a file.
+func noArguments(c *cli.Context) error {
+	if !c.Args().Present() {
+		return nil
+	}
+	first := c.Args().First()
+	if exists(first) {
+		return usagef("%s takes no arguments, but got %s; use --sqlite for the state file", c.Command.Name, first)
+	}
+	return usagef("%s takes no arguments, but got one (hidden, may contain a password)", c.Command.Name)
+}
+
+// isConnectionString reports whether value, which is meant to be a path, looks like an
+// address or credentials. The path of a file that exists does not.
+func isConnectionString(value string) bool {
+	if !stateuri.MayContainPassword(value) {
+		return false
+	}
+	path, err := stateuri.SQLitePath(value, "")
+	return err != nil || !exists(path)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
