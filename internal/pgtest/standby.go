@@ -1,7 +1,11 @@
 package pgtest
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"testing"
 )
 
@@ -25,6 +29,9 @@ func PrimaryAndStandby(t testing.TB, statements ...string) (primary, standby str
 		t.Fatalf("start PostgreSQL: %v", err)
 	}
 	stopAfter(t, from)
+	if _, err := os.Stat(filepath.Join(from.bin, "pg_basebackup")); errors.Is(err, fs.ErrNotExist) {
+		t.Skip("this installation of PostgreSQL has no pg_basebackup")
+	}
 	if err := from.CreateDatabase(database); err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}

@@ -1,6 +1,9 @@
 package postgres
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // Replication is the logical replication of Flujo's tables.
 type Replication struct {
@@ -18,6 +21,10 @@ func (c *Conn) Replication(ctx context.Context) (r Replication, err error) {
 			JOIN pg_publication_namespace m ON m.pnpubid = p.oid
 			JOIN pg_namespace n ON n.oid = m.pnnspid WHERE n.nspname = $1`
 	}
+	subscriptions, err := c.subscriptionsQuery(ctx)
+	if err != nil {
+		return r, err
+	}
 	for _, part := range []struct {
 		sql string
 		all *[]string
@@ -26,9 +33,7 @@ func (c *Conn) Replication(ctx context.Context) (r Replication, err error) {
 		{`SELECT slot_name || CASE WHEN active THEN ' (active)' ELSE ' (not active)' END FROM pg_replication_slots
 			WHERE slot_type = 'logical' AND database = current_database() AND $1::text IS NOT NULL
 				AND $2::text[] IS NOT NULL ORDER BY 1`, &r.Slots},
-		{`SELECT DISTINCT s.subname::text FROM pg_subscription_rel r JOIN pg_subscription s ON s.oid = r.srsubid
-			JOIN pg_class c ON c.oid = r.srrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-			WHERE n.nspname = $1 AND c.relname = ANY ($2) ORDER BY 1`, &r.Subscriptions},
+		{subscriptions, &r.Subscriptions},
 	} {
 		var name string
 		add := func() { *part.all = append(*part.all, name) }
@@ -37,4 +42,21 @@ func (c *Conn) Replication(ctx context.Context) (r Replication, err error) {
 		}
 	}
 	return r, nil
+}
+
+// subscriptionsQuery returns the query for the subscriptions that write to the tables.
+// Until PostgreSQL 13 a plain role may not read their names; it gets their ids.
+func (c *Conn) subscriptionsQuery(ctx context.Context) (string, error) {
+	name, from := "r.srsubid::text", "pg_subscription_rel r"
+	var named bool
+	const mayRead = "SELECT has_column_privilege('pg_subscription', 'subname', 'SELECT')"
+	if err := c.QueryRow(ctx, mayRead).Scan(&named); err != nil {
+		return "", c.WrapError("read the role's privileges", err)
+	}
+	if named {
+		name, from = "s.subname::text", from+" JOIN pg_subscription s ON s.oid = r.srsubid"
+	}
+	return fmt.Sprintf(`SELECT DISTINCT %s FROM %s
+		JOIN pg_class c ON c.oid = r.srrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = $1 AND c.relname = ANY ($2) ORDER BY 1`, name, from), nil
 }
