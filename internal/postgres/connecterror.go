@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"strings"
+	"syscall"
 
 	"flujo-port/internal/clierr"
 
@@ -210,6 +211,8 @@ func networkFailure(config *pgx.ConnConfig, err error) (clierr.Kind, string) {
 		return clierr.Usage, "the host does not exist: check its name in the address or PGHOST"
 	case errors.Is(err, fs.ErrPermission):
 		return clierr.Usage, "this user may not open the socket: check its permissions"
+	case errors.Is(err, syscall.EINVAL) && strings.HasPrefix(config.Host, "/"):
+		return clierr.Usage, "the path of a Unix socket may have about 100 bytes: use a shorter folder"
 	case errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(config.Host, "/"):
 		return clierr.Failed, "no server has a socket in that folder: name its host or folder, " +
 			"or start it, then run again"

@@ -191,7 +191,14 @@ func TestConnectErrorsOfTheNetwork(t *testing.T) {
 	wantConnectError(t, listen(""), clierr.Failed, "can be reached")
 	wantConnectError(t, pgtest.WithServer(t, url, "127.0.0.1:1"), clierr.Failed, "refused")
 	wantConnectError(t, pgtest.WithServer(t, url, "no-such-host.invalid:5432"), clierr.Usage, "host does not exist")
-	wantConnectError(t, "postgresql://u@/d?host="+t.TempDir(), clierr.Failed, "socket")
+	folder, err := os.MkdirTemp("", "s") // t.TempDir may be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(folder) })
+	wantConnectError(t, "postgresql://u@/d?host="+folder, clierr.Failed, "socket in that folder")
+	long := "/" + strings.Repeat("x", 120)
+	wantConnectError(t, "postgresql://u@/d?host="+long, clierr.Usage, "a shorter folder")
 }
 
 // TestConfigErrors checks what is said about settings that pgx refuses.
