@@ -24,9 +24,11 @@ demo: ensure-postgres ## run a dry run, a migration and some queries on a tempor
 RACE = -race -gcflags='modernc.org/...=-race=false' -gcflags='crypto/...=-race=false'
 # Tests spend half of their time waiting for a server.
 PARALLEL = $$(( $$(getconf _NPROCESSORS_ONLN) * 2 ))
+# Packages at a time, for the same reason.
+PACKAGES = $$(( $$(getconf _NPROCESSORS_ONLN) + 1 ))
 
 test: ensure-test-tools lint ## run lint, and the tests on a real server
-	CGO_ENABLED=1 $(GO) test $(RACE) -vet=off -count=1 -parallel $(PARALLEL) ./...
+	CGO_ENABLED=1 $(GO) test $(RACE) -vet=off -count=1 -p $(PACKAGES) -parallel $(PARALLEL) ./...
 
 lint: ## check formatting and go.mod, and run the checks of internal/lint and staticcheck
 	@unformatted=$$($(GO) tool golines $(FORMAT) -l .) || exit 1; \

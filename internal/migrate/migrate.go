@@ -186,25 +186,26 @@ type session struct {
 	notes   []string
 }
 
-// connect begins the transaction and tries the cutover address.
+// connect tries the cutover address and begins the transaction. It does one after the
+// other, since a server or a role may have a single session.
 func connect(ctx context.Context, o Options) (s session, err error) {
 	o.OnProgress.Start(progress.Connect)
+	if !o.Cutover.IsZero() {
+		s.address, s.trial, s.notes, err = postgres.ResolveAddress(ctx, o.Cutover, o.Schema, !o.WithoutPGVector)
+		if err != nil {
+			return s, addressError(err)
+		}
+	}
 	if s.tx, err = sink.Begin(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, postgres.LockWait)); err != nil {
 		return s, err
 	}
-	if o.Cutover.IsZero() {
-		return s, nil
+	if !o.Cutover.IsZero() {
+		if err := s.trial.CheckSession(s.tx.Server, o.Schema); err != nil {
+			s.tx.Rollback()
+			return s, err
+		}
 	}
-	s.address, s.trial, s.notes, err = postgres.ResolveAddress(ctx, o.Cutover, o.Schema, !o.WithoutPGVector)
-	if err != nil {
-		err = addressError(err)
-	} else {
-		err = s.trial.CheckSession(s.tx.Server, o.Schema)
-	}
-	if err != nil {
-		s.tx.Rollback()
-	}
-	return s, err
+	return s, nil
 }
 
 // target is a schema whose tables are ready for the rows of the file.

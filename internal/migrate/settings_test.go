@@ -50,7 +50,7 @@ func TestPrintSettings(t *testing.T) {
 // TestRandomSettings runs every command in databases with random values of the settings that a plain role may set.
 func TestRandomSettings(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(pgtest.Count(1, 12)) {
+	for seed := range uint64(pgtest.Count(0, 6)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			conn := flujotest.Connect(t, pgtest.Database(t))
