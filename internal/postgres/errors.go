@@ -20,7 +20,7 @@ func ServerError(err error) error {
 	}
 	s := fmt.Sprintf("%s (SQLSTATE %s)", e.Message, e.Code)
 	if e.Detail != "" {
-		s += ": " + e.Detail
+		s += ": " + strings.TrimSuffix(e.Detail, ".") // the caller's sentence goes on
 	}
 	if e.Where != "" {
 		s += " [" + e.Where + "]"

@@ -26,7 +26,7 @@ func TestServerError(t *testing.T) {
 			"all", fmt.Errorf("copy: %w", &pgconn.PgError{
 				Message: "duplicate key", Code: "23505", Detail: "Key (id)=(7) exists.", Where: "COPY steps, line 3",
 			}),
-			"duplicate key (SQLSTATE 23505): Key (id)=(7) exists. [COPY steps, line 3]",
+			"duplicate key (SQLSTATE 23505): Key (id)=(7) exists [COPY steps, line 3]",
 		},
 		{"another error", io.EOF, "EOF"},
 	} {
