@@ -320,6 +320,9 @@ func TestBadInput(t *testing.T) {
 					t.Errorf("the error does not say %q: %s", w, last)
 				}
 			}
+			if strings.Contains(last, "cutover address") { // every one of them concerns the given one
+				t.Errorf("the error is about another address: %s", last)
+			}
 			if stdout != "" {
 				t.Errorf("stdout: %s", stdout)
 			}

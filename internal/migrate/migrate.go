@@ -187,25 +187,27 @@ type session struct {
 }
 
 // connect tries the cutover address and begins the transaction. It does one after the
-// other, since a server or a role may have a single session.
+// other, since a server or a role may have a single session. If both fail, it returns the
+// error of the transaction: the cutover address is derived from that address.
 func connect(ctx context.Context, o Options) (s session, err error) {
 	o.OnProgress.Start(progress.Connect)
+	var addressErr error
 	if !o.Cutover.IsZero() {
-		s.address, s.trial, s.notes, err = postgres.ResolveAddress(ctx, o.Cutover, o.Schema, !o.WithoutPGVector)
-		if err != nil {
-			return s, addressError(err)
-		}
+		s.address, s.trial, s.notes, addressErr = postgres.ResolveAddress(ctx, o.Cutover, o.Schema, !o.WithoutPGVector)
 	}
 	if s.tx, err = sink.Begin(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, postgres.LockWait)); err != nil {
 		return s, err
 	}
-	if !o.Cutover.IsZero() {
-		if err := s.trial.CheckSession(s.tx.Server, o.Schema); err != nil {
-			s.tx.Rollback()
-			return s, err
-		}
+	switch {
+	case addressErr != nil:
+		err = addressError(addressErr)
+	case !o.Cutover.IsZero():
+		err = s.trial.CheckSession(s.tx.Server, o.Schema)
 	}
-	return s, nil
+	if err != nil {
+		s.tx.Rollback()
+	}
+	return s, err
 }
 
 // target is a schema whose tables are ready for the rows of the file.
