@@ -155,34 +155,45 @@ func (c *checker) server(ctx context.Context) error {
 	return c.query(ctx, "lz4", c.lz4)
 }
 
-// replication names who else receives or writes the rows of Flujo's tables.
+// replication names who else receives or writes the rows of Flujo's tables. A role that may not read that is told so.
 func (c *checker) replication(ctx context.Context) error {
 	r, err := c.conn.Replication(ctx)
+	if postgres.Code(err) == postgres.InsufficientPrivilege {
+		c.warning(
+			"replication",
+			"ask the database's administrator whether a publication or a subscription contains Flujo's tables",
+			"not known: the role may not read the catalog: %v",
+			postgres.ServerError(err),
+		)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	switch {
-	case len(r.Subscriptions) > 0:
+	if len(r.Subscriptions) > 0 {
 		c.warning(
 			"replication",
 			"disable them before the migration: ALTER SUBSCRIPTION … DISABLE",
 			"subscriptions write to Flujo's tables: %s",
 			strings.Join(r.Subscriptions, ", "),
 		)
-	case len(r.Publications) > 0:
+	}
+	if len(r.Publications) > 0 {
 		slots := "no subscriber has a replication slot in this database"
 		if len(r.Slots) > 0 {
 			slots = "logical replication slots: " + strings.Join(r.Slots, ", ")
 		}
 		c.warning(
 			"replication",
-			"create the schema's tables at the subscribers too, flujo_port_* included, or leave them out of the "+
-				"publication: a subscriber stops at rows of a table that it does not have",
+			"a subscriber stops at rows of a table that it does not have: create Flujo's tables there with "+
+				"\"flujo-port init\", and after the migration flujo_port_* with the output of pg_dump --schema-only, "+
+				"then run ALTER SUBSCRIPTION … REFRESH PUBLICATION",
 			"the migration's rows will be published by %s; %s",
 			strings.Join(r.Publications, ", "),
 			slots,
 		)
-	default:
+	}
+	if len(r.Subscriptions)+len(r.Publications) == 0 {
 		c.ok("replication", "no publication or subscription contains Flujo's tables")
 	}
 	return nil

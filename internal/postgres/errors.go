@@ -11,11 +11,20 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// ServerError converts an error that the server sent to an error of one line.
-// It returns any other error unchanged.
+// serverError is an error that the server sent, in one line.
+type serverError struct {
+	text  string
+	cause *pgconn.PgError
+}
+
+func (e *serverError) Error() string { return e.text }
+func (e *serverError) Unwrap() error { return e.cause }
+
+// ServerError converts an error that the server sent to an error of one line, which has the same [Code].
+// It returns any other error, and a converted one, unchanged.
 func ServerError(err error) error {
 	e, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok {
+	if _, converted := errors.AsType[*serverError](err); converted || !ok {
 		return err
 	}
 	s := fmt.Sprintf("%s (SQLSTATE %s)", e.Message, e.Code)
@@ -25,7 +34,7 @@ func ServerError(err error) error {
 	if e.Where != "" {
 		s += " [" + e.Where + "]"
 	}
-	return errors.New(s)
+	return &serverError{s, e}
 }
 
 // SQLSTATEs that the program handles.

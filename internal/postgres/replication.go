@@ -1,15 +1,12 @@
 package postgres
 
-import (
-	"context"
-	"fmt"
-)
+import "context"
 
 // Replication is the logical replication of Flujo's tables.
 type Replication struct {
 	Publications  []string // publications that contain the tables, or will once they exist
 	Slots         []string // logical replication slots of the database; a subscriber reads from each
-	Subscriptions []string // subscriptions that write to the tables
+	Subscriptions []string // enabled subscriptions that write to the tables
 }
 
 // Replication returns what is known of the logical replication of the schema's tables.
@@ -44,19 +41,20 @@ func (c *Conn) Replication(ctx context.Context) (r Replication, err error) {
 	return r, nil
 }
 
-// subscriptionsQuery returns the query for the subscriptions that write to the tables.
-// Until PostgreSQL 13 a plain role may not read their names; it gets their ids.
+// subscriptionsQuery returns the query for the subscriptions that write to the tables. A role that may not read
+// pg_subscription, as a plain role until PostgreSQL 13, gets the ids of all, disabled ones included.
 func (c *Conn) subscriptionsQuery(ctx context.Context) (string, error) {
-	name, from := "r.srsubid::text", "pg_subscription_rel r"
-	var named bool
-	const mayRead = "SELECT has_column_privilege('pg_subscription', 'subname', 'SELECT')"
-	if err := c.QueryRow(ctx, mayRead).Scan(&named); err != nil {
+	query := "SELECT DISTINCT r.srsubid::text FROM pg_subscription_rel r"
+	var readable bool
+	const mayRead = `SELECT bool_and(has_column_privilege('pg_subscription', name, 'SELECT'))
+		FROM unnest(ARRAY['oid', 'subname', 'subenabled']) name`
+	if err := c.QueryRow(ctx, mayRead).Scan(&readable); err != nil {
 		return "", c.WrapError("read the role's privileges", err)
 	}
-	if named {
-		name, from = "s.subname::text", from+" JOIN pg_subscription s ON s.oid = r.srsubid"
+	if readable {
+		query = `SELECT DISTINCT s.subname::text FROM pg_subscription_rel r
+			JOIN pg_subscription s ON s.oid = r.srsubid AND s.subenabled`
 	}
-	return fmt.Sprintf(`SELECT DISTINCT %s FROM %s
-		JOIN pg_class c ON c.oid = r.srrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname = $1 AND c.relname = ANY ($2) ORDER BY 1`, name, from), nil
+	return query + ` JOIN pg_class c ON c.oid = r.srrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = $1 AND c.relname = ANY ($2) ORDER BY 1`, nil
 }
