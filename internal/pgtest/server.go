@@ -59,6 +59,18 @@ func WithSettings(settings ...string) Option {
 // The caller must call Stop. If this process ends without that, even by
 // SIGKILL, the server is stopped and its folder removed.
 func Start(opts ...Option) (*Server, error) {
+	s, err := newServer(opts...)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.begin(s.create); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// newServer returns a server that has no folder yet.
+func newServer(opts ...Option) (*Server, error) {
 	bin, version, err := searchBin(filepath.SplitList(os.Getenv("PATH")), binGlobs)
 	if err != nil {
 		return nil, err
@@ -68,9 +80,6 @@ func Start(opts ...Option) (*Server, error) {
 		opt(s)
 	}
 	if s.account, err = serverAccount(); err != nil {
-		return nil, err
-	}
-	if err := s.begin(s.create); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -238,10 +247,14 @@ func (s *Server) configure(settings ...string) error {
 	return nil
 }
 
-// command returns a command that runs one of the server's programs in the
-// server's folder, as the server's account, and without the terminal's signals.
+// command returns a command that runs one of the server's programs, or the program of a
+// path, in the server's folder, as the server's account, and without the terminal's
+// signals.
 func (s *Server) command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(s.bin, name), args...)
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(s.bin, name)
+	}
+	cmd := exec.Command(name, args...)
 	cmd.Dir = s.dir
 	cmd.Env = []string{"PATH=" + s.bin + ":" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC"}
 	newGroup(cmd)
