@@ -94,11 +94,17 @@ test-server: ensure-postgres ## run the tests of the program on a server that FL
 		FLUJO_PORT_TEST_POSTGRES="postgresql://$$PGUSER@$$PGHOST:$$PGPORT/postgres" \
 		CGO_ENABLED=0 $(GO) test -vet=off -count=1 -parallel $(PARALLEL) $(OPERATIONS) ./cmd/flujo-port'
 
+.PHONY: test-clients matrix
+
+test-clients: ensure-postgres ## run the tests that need PgBouncer, or asyncpg, Flujo's driver
+	CGO_ENABLED=0 scripts/with-clients.sh $(GO) test -vet=off -count=1 -parallel $(PARALLEL) \
+		-run 'PgBouncer|Asyncpg' ./internal/pgtest ./cmd/flujo-port
+
 MATRIX ?= 13 14 16 17 18
 
-.PHONY: matrix
 matrix: ensure-node ## run the tests of the program on servers of the versions MATRIX (13 14 16 17 18), from npm
-	PACKAGES="$(OPERATIONS) ./cmd/flujo-port" PARALLEL=$(PARALLEL) GO="$(GO)" scripts/matrix.sh $(MATRIX)
+	PACKAGES="$(OPERATIONS) ./cmd/flujo-port" PARALLEL=$(PARALLEL) GO="$(GO)" \
+		scripts/with-clients.sh scripts/matrix.sh $(MATRIX)
 
 FUZZTIME ?= 30s
 

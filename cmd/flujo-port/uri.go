@@ -141,7 +141,10 @@ func tryCutover(c *cli.Context, address stateuri.Address) (stateuri.Address, []s
 	if err != nil {
 		return address, nil, err
 	}
-	return resolved, notes, trial.CheckSession(postgres.Server{Role: trial.Role}, schema)
+	if err := trial.CheckSession(postgres.Server{Role: trial.Role}, schema); err != nil {
+		return resolved, notes, err
+	}
+	return resolved, notes, trial.CheckPrepared()
 }
 
 // cutoverAddress returns the address that Flujo's configuration resolves to, and

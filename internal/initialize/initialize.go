@@ -62,6 +62,9 @@ func tryAddress(ctx context.Context, tx *sink.Tx, result *report.Init, o Options
 	if err == nil {
 		err = trial.CheckSchema(o.Schema)
 	}
+	if err == nil {
+		err = trial.CheckPrepared()
+	}
 	if err != nil {
 		result.Warnings = append(result.Warnings, "the cutover address does not work yet: "+err.Error())
 		return

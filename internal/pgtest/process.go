@@ -52,9 +52,9 @@ func (p *process) end(signal syscall.Signal) error {
 // guard is a process that cleans up after this one. It is a shell that reads a
 // pipe whose other end only this process holds. A line ends the guard; the end
 // of the pipe means that this process has ended, and then the guard runs the
-// rest of its script, with the folder that it guards as $1. Unlike a
+// rest of its script, with what it guards, a folder or a process, as $1. Unlike a
 // parent-death signal, it works on every Unix and after a change of user, and
-// it removes the folder.
+// it can remove a folder.
 type guard struct {
 	cmd  *exec.Cmd
 	pipe io.WriteCloser
@@ -74,8 +74,8 @@ done
 rm -rf "$dir"
 `
 
-func startGuard(script, dir string) (*guard, error) {
-	cmd := exec.Command("/bin/sh", "-c", script, "sh", dir)
+func startGuard(script, guarded string) (*guard, error) {
+	cmd := exec.Command("/bin/sh", "-c", script, "sh", guarded)
 	cmd.Dir = "/"
 	newSession(cmd)
 	pipe, err := cmd.StdinPipe()
