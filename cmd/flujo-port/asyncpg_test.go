@@ -135,15 +135,7 @@ func TestAsyncpgConnects(t *testing.T) {
 // is to be verified, by the system's certificates or by a file.
 func TestAsyncpgVerifiesTheServer(t *testing.T) {
 	t.Parallel()
-	server, err := pgtest.Start(pgtest.WithTLS())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	server := pgtest.StartFor(t, pgtest.WithTLS())
 	url := server.URL("postgres")
 	p := newProgram(t, "SSL_CERT_FILE="+server.RootCert())
 	if _, stderr, code := p.run(

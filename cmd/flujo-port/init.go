@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"strings"
 
 	"flujo-port/internal/initialize"
+	"flujo-port/internal/sink"
 	"flujo-port/internal/stateuri"
 
 	"github.com/urfave/cli/v2"
@@ -78,7 +80,7 @@ func (e *env) init(c *cli.Context) error {
 		Cutover:         target.address,
 	})
 	if err != nil {
-		return s.fail(err, "nothing was created")
+		return s.fail(err, initConsequence(err))
 	}
 	if !result.Address.IsZero() {
 		target.address = result.Address
@@ -90,4 +92,13 @@ func (e *env) init(c *cli.Context) error {
 		nil,
 		"",
 	)
+}
+
+// initConsequence returns what a failed init means for the database.
+func initConsequence(err error) string {
+	if _, unknown := errors.AsType[*sink.CommitUnknownError](err); unknown {
+		return "it is not known whether the tables were created: once the server answers, run init again, which " +
+			"leaves what exists unchanged"
+	}
+	return "nothing was created"
 }

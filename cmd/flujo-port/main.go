@@ -86,7 +86,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 const exitCodes = `
 EXIT CODES:
    0    done
-   1    failed; a retry may succeed: connection lost, lock timeout, disk full
+   1    failed; a retry may succeed: connection lost, lock timeout, disk full; or it is
+        not known whether the server committed, which the error says
    2    usage or configuration error
    3    refused: preflight or data validation failed; nothing was written
    4    verification found a mismatch; nothing was committed

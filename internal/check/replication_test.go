@@ -70,15 +70,7 @@ func TestCheckReplicationNotReadable(t *testing.T) {
 // migration arrives at the subscriber.
 func TestReplicationWithSubscriber(t *testing.T) {
 	t.Parallel()
-	server, err := pgtest.Start(pgtest.WithSettings("wal_level=logical"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	server := pgtest.StartFor(t, pgtest.WithSettings("wal_level=logical"))
 	urls := map[string]string{}
 	for _, name := range []string{"publisher", "subscriber"} {
 		if err := server.CreateDatabase(name); err != nil {

@@ -84,7 +84,8 @@ func migrate(t *testing.T) *migrated {
 	}).Run(background, sink.Loader{Tx: tx, Schema: schema})
 	check(t, err)
 	check(t, tx.Finish(background, schema))
-	check(t, tx.Commit(func() error { return nil }))
+	_, err = tx.Commit(func() error { return nil })
+	check(t, err)
 
 	m.conn, err = pgx.Connect(background, m.url)
 	check(t, err)

@@ -29,7 +29,8 @@ type Options struct {
 }
 
 // Run creates the schema and Flujo's tables if they do not exist, in one transaction,
-// and records Flujo's migrations. It does not change existing rows.
+// and records Flujo's migrations. It does not change existing rows. After an error nothing
+// was created, except that a *sink.CommitUnknownError means that the outcome is unknown.
 func Run(ctx context.Context, o Options) (*report.Init, error) {
 	tx, err := sink.Begin(ctx, o.Postgres, o.Schema, postgres.LockWait)
 	if err != nil {
@@ -40,10 +41,12 @@ func Run(ctx context.Context, o Options) (*report.Init, error) {
 	if err != nil {
 		return nil, explain(ctx, o, err)
 	}
-	if err := tx.Commit(func() error { return nil }); err != nil {
+	warnings, err := tx.Commit(func() error { return nil })
+	if err != nil {
 		return nil, err
 	}
 	result := describe(tx, schema, o)
+	result.Warnings = append(result.Warnings, warnings...)
 	if !o.Cutover.IsZero() {
 		tryAddress(ctx, tx, result, o)
 	}

@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/flujotest"
 	"flujo-port/internal/migrate"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/progress"
+	"flujo-port/internal/report"
+	"flujo-port/internal/sink"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -68,6 +72,51 @@ func TestConnectionLostBeforeCommit(t *testing.T) {
 	flujotest.WantError(t, flujotest.Options(t, flujotest.Fixture, proxy.Rewrite(url)), clierr.Failed, "commit")
 	if got := flujotest.Leftovers(t, flujotest.Connect(t, url)); got != "" {
 		t.Errorf("got leftovers %s, want none", got)
+	}
+}
+
+// TestInterruptDuringLostCommit tests that an interrupt does not hide what is known of a COMMIT, or that it is not known.
+func TestInterruptDuringLostCommit(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		lose func(*pgtest.Proxy)
+		want func(*report.Migration, error) bool
+	}{
+		"committed": {
+			func(p *pgtest.Proxy) { p.CutAfterClientMessage(isCommit) },
+			func(r *report.Migration, err error) bool { return err == nil && r.Committed },
+		},
+		"not known": {
+			func(p *pgtest.Proxy) {
+				var sent atomic.Bool
+				p.CutAfterClientMessage(func(typ byte, payload []byte) bool {
+					if isCommit(typ, payload) {
+						sent.Store(true)
+					}
+					return sent.Load()
+				})
+			},
+			func(_ *report.Migration, err error) bool {
+				_, unknown := errors.AsType[*sink.CommitUnknownError](err)
+				return unknown && !errors.Is(err, context.Canceled) && clierr.KindOf(err) == clierr.Failed
+			},
+		},
+	} {
+		url := pgtest.Database(t)
+		proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
+		tc.lose(proxy)
+		ctx, cancel := context.WithCancel(context.Background())
+		o := flujotest.Options(t, flujotest.Fixture, proxy.Rewrite(url))
+		o.OutcomeWait = time.Second
+		o.OnProgress = func(p progress.Event) {
+			if p.Phase == progress.Commit {
+				cancel()
+			}
+		}
+		if result, err := migrate.Run(ctx, o); !tc.want(result, err) {
+			t.Errorf("%s: got %+v and error %v", name, result, err)
+		}
+		cancel()
 	}
 }
 

@@ -4,6 +4,7 @@ package migrate
 import (
 	"cmp"
 	"context"
+	"errors"
 	"time"
 
 	"flujo-port/internal/clierr"
@@ -45,6 +46,9 @@ type Options struct {
 
 	Version  string        // version of the program, for the receipt
 	LockWait time.Duration // timeout for each lock; 0 means postgres.LockWait
+	// OutcomeWait is how long the server is asked for the outcome after the connection was
+	// lost during COMMIT; 0 means a minute.
+	OutcomeWait time.Duration
 
 	OnFinding    func(mapping.Finding)   // called for each finding when all are known; may be nil
 	OnDifference func(report.Difference) // called for each difference found before the commit; may be nil
@@ -71,6 +75,9 @@ func Run(ctx context.Context, o Options) (*report.Migration, error) {
 	started := time.Now()
 	o.Verify = cmp.Or(o.Verify, report.VerifyContent)
 	result, err := run(ctx, o)
+	if _, unknown := errors.AsType[*sink.CommitUnknownError](err); unknown {
+		return nil, err
+	}
 	if ctx.Err() != nil && (result == nil || !result.Committed) {
 		return nil, ctx.Err()
 	}
@@ -198,6 +205,7 @@ func connect(ctx context.Context, o Options) (s session, err error) {
 	if s.tx, err = sink.Begin(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, postgres.LockWait)); err != nil {
 		return s, err
 	}
+	s.tx.OutcomeWait = cmp.Or(o.OutcomeWait, s.tx.OutcomeWait)
 	switch {
 	case addressErr != nil:
 		err = addressError(addressErr)
@@ -420,10 +428,12 @@ func finish(
 	}
 	o.OnProgress.Start(progress.Commit)
 	// The file is checked last, since a write after this check is not migrated.
-	if err := tx.Commit(snapshot.CheckUnchanged); err != nil {
+	warnings, err := tx.Commit(snapshot.CheckUnchanged)
+	if err != nil {
 		return nil, err
 	}
 	result.Committed = true
+	result.Warnings = append(result.Warnings, warnings...)
 	return result, nil
 }
 

@@ -10,8 +10,8 @@
 //	url := pgtest.Database(t)                   // an empty database of its own
 //	reader := pgtest.Role(t, url, "")           // the same database, as a new role
 //	standby := pgtest.Standby(t)                // a read-only database
-//	server, err := pgtest.Start()               // a server of its own, which it may stop
-//	server, err := pgtest.Start(pgtest.WithTLS()) // a server that accepts TLS connections
+//	server := pgtest.StartFor(t)                // a server of its own, which it may stop
+//	server := pgtest.StartFor(t, pgtest.WithTLS()) // a server that accepts TLS connections
 //	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url)) // a proxy that breaks connections
 //
 // The first test that needs the shared server starts it. It ends with the

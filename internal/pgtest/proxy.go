@@ -45,6 +45,7 @@ type Proxy struct {
 	pooler    bool
 	refuse    Refusal
 	forgetful bool
+	deaf      bool   // cancel requests are dropped
 	version   string // what version() returns; "" to leave it
 }
 
@@ -183,6 +184,20 @@ func (p *Proxy) ForgetStatements() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.forgetful = true
+}
+
+// DropCancels makes the proxy drop cancel requests, which pgx also sends when it loses a
+// connection. A broken network does not forward them either.
+func (p *Proxy) DropCancels() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deaf = true
+}
+
+func (p *Proxy) dropsCancels() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.deaf
 }
 
 // Cut breaks every open connection.

@@ -206,3 +206,18 @@ func wantCancel(t *testing.T, conn *pgx.Conn) {
 	<-cancelled
 	wantCode(t, err, "57014")
 }
+
+func TestProxyDropsCancels(t *testing.T) {
+	db, p := proxied(t)
+	p.DropCancels()
+	conn := connect(t, p.Rewrite(db))
+	if err := conn.PgConn().CancelRequest(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// A server that had received the request would have canceled one of these by now.
+	for range 20 {
+		if _, err := conn.Exec(t.Context(), "SELECT pg_sleep(0.005)"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

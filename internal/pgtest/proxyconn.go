@@ -132,6 +132,9 @@ func (c *proxyConn) startup(in *bufio.Reader) (session bool, err error) {
 		if _, err := io.ReadFull(in, packet[8:]); err != nil {
 			return false, err
 		}
+		if code == codeCancel && c.proxy.dropsCancels() {
+			return false, nil
+		}
 		if code == codeCancel {
 			return false, c.forward(cancelBackend(packet))
 		}

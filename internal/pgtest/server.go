@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -67,6 +68,18 @@ func Start(opts ...Option) (*Server, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// StartFor is like Start, for a test: an error fails it, and the server stops when it
+// ends.
+func StartFor(t testing.TB, opts ...Option) *Server {
+	t.Helper()
+	s, err := Start(opts...)
+	if err != nil {
+		t.Fatalf("start PostgreSQL: %v", err)
+	}
+	stopAfter(t, s)
+	return s
 }
 
 // newServer returns a server that has no folder yet.

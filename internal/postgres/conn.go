@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Conn is a connection to the database of Flujo's schema. Like a pgx.Conn it is
@@ -17,23 +18,35 @@ type Conn struct {
 	Schema   string        // name of the schema with Flujo's tables
 	LockWait time.Duration // lock timeout that Settings sets; 0 means no limit
 	Reads    bool          // the command only reads: WrapError advises to grant no more than that
-	url      string
+	// OnWarning, unless nil, is called for each warning that the server sends, in one line.
+	OnWarning func(text string)
+
+	url string
 }
 
 // Open connects to a server and reads its version and settings. url is what
 // Config parses.
 func Open(ctx context.Context, url, schema string) (*Conn, error) {
-	inner, err := Dial(ctx, url)
+	c := &Conn{Schema: schema, url: url}
+	inner, err := dial(ctx, url, c.notice)
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{Conn: inner, Schema: schema, url: url}
+	c.Conn = inner
 	if c.Server, err = ReadServer(ctx, inner); err != nil {
 		err = c.WrapError("read the server's version and settings", err)
 		c.End(context.WithoutCancel(ctx))
 		return nil, err
 	}
 	return c, nil
+}
+
+// notice passes the server's warnings on.
+func (c *Conn) notice(_ *pgconn.PgConn, n *pgconn.Notice) {
+	if c.OnWarning == nil || n.Severity != "WARNING" && n.SeverityUnlocalized != "WARNING" {
+		return
+	}
+	c.OnWarning(ServerError((*pgconn.PgError)(n)).Error())
 }
 
 // Reconnect opens another connection with the same address.

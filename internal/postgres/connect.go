@@ -83,11 +83,15 @@ func hasSeveralHosts(config *pgx.ConnConfig) bool {
 // Dial opens a connection. When the ctx of a statement ends, the server is
 // asked to cancel the statement, and the connection stays open for the
 // rollback.
-func Dial(ctx context.Context, conn string) (*pgx.Conn, error) {
+func Dial(ctx context.Context, conn string) (*pgx.Conn, error) { return dial(ctx, conn, nil) }
+
+// dial is Dial, with a function that is called for each notice; it may be nil.
+func dial(ctx context.Context, conn string, notice pgconn.NoticeHandler) (*pgx.Conn, error) {
 	config, err := Config(conn)
 	if err != nil {
 		return nil, err
 	}
+	config.OnNotice = notice
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = applicationName
 	}

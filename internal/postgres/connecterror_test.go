@@ -99,15 +99,7 @@ func TestConnectErrors(t *testing.T) {
 // TestConnectErrorsOfTLS connects to servers with and without TLS.
 func TestConnectErrorsOfTLS(t *testing.T) {
 	t.Parallel()
-	server, err := pgtest.Start(pgtest.WithTLS())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	server := pgtest.StartFor(t, pgtest.WithTLS())
 	url := server.URL("postgres")
 	verified := pgtest.WithParameter(t, url, "sslmode", "verify-full")
 	wantConnectError(t, verified, clierr.Usage, "certificate", "sslrootcert")

@@ -48,6 +48,7 @@ const (
 	ReadOnlyTransaction   = "25006"
 	NotSupported          = "0A000"
 	NumericOutOfRange     = "22003"
+	InvalidParameterValue = "22023"
 
 	protocolViolation = "08P01" // of PgBouncer
 )

@@ -11,15 +11,7 @@ import (
 
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	server, err := pgtest.Start(pgtest.WithTLS())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	server := pgtest.StartFor(t, pgtest.WithTLS())
 	url := server.URL("postgres")
 	mode := func(name string) string {
 		return pgtest.WithParameter(t, pgtest.WithParameter(t, url, "sslmode", name), "sslrootcert", server.RootCert())

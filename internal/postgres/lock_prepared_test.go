@@ -11,15 +11,7 @@ import (
 // statement that ends it.
 func TestPreparedTransactionHoldsALock(t *testing.T) {
 	t.Parallel()
-	server, err := pgtest.Start(pgtest.WithSettings("max_prepared_transactions=2"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	server := pgtest.StartFor(t, pgtest.WithSettings("max_prepared_transactions=2"))
 	if err := server.CreateDatabase("prepared"); err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +20,7 @@ func TestPreparedTransactionHoldsALock(t *testing.T) {
 	run(t, conn, "CREATE SCHEMA flujo; CREATE TABLE flujo.runs (status text)")
 	run(t, conn, "BEGIN; UPDATE flujo.runs SET status = ''; PREPARE TRANSACTION 'billing''s 7'")
 	waiter := waiting(t, url)
-	err = FindBlocker(background, url, waiter.LockTable(background, "runs"))
+	err := FindBlocker(background, url, waiter.LockTable(background, "runs"))
 	run(t, waiter.Conn, "ROLLBACK")
 	const statement = "ROLLBACK PREPARED 'billing''s 7'"
 	for _, part := range []string{

@@ -37,7 +37,7 @@ func (r *Init) Text(w io.Writer) error {
 	if r.CutoverTried {
 		fmt.Fprintf(&b, "Schema %q of database %q is ready for Flujo.\n", r.Schema, r.Database)
 	} else {
-		fmt.Fprintf(&b, "Schema %q of database %q has Flujo's tables, but the cutover address does not lead to them.\n",
+		fmt.Fprintf(&b, "Schema %q of database %q has Flujo's tables, but the cutover address does not work for Flujo yet.\n",
 			r.Schema, r.Database)
 	}
 	created := cmp.Or(strings.Join(r.Created, ", "), "nothing; everything existed already")

@@ -78,7 +78,8 @@ func check(t testing.TB, err error) {
 
 func commit(t testing.TB, tx *Tx) {
 	t.Helper()
-	check(t, tx.Commit(func() error { return nil }))
+	_, err := tx.Commit(func() error { return nil })
+	check(t, err)
 }
 
 // connect returns a connection of its own. A statement that waits for a lock of the test fails.

@@ -163,7 +163,7 @@ func TestSetSequenceOfAnotherOwnerFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, tx.Conn.Conn, "DELETE FROM flujo.runs WHERE run_id = 'a'")
-	err := tx.Commit(func() error { t.Error("last was called"); return nil })
+	_, err := tx.Commit(func() error { t.Error("last was called"); return nil })
 	wantError(t, err, clierr.Mismatch, `insert a test row into table "steps"`, "23505")
 	want("SELECT count(*) FROM flujo.runs", "2")
 }

@@ -4,7 +4,6 @@ package sink
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"flujo-port/internal/postgres"
@@ -22,7 +21,10 @@ FROM pg_settings WHERE name = 'maintenance_work_mem' AND setting::bigint < {{.kB
 // for concurrent use. The caller ends it with Commit or Rollback.
 type Tx struct {
 	*postgres.Conn
-	xid   string                        // the transaction id; set by Commit
+	// OutcomeWait is how long Commit asks for the outcome after the connection was lost
+	// during COMMIT; a restart of the server takes seconds.
+	OutcomeWait time.Duration
+
 	fresh map[string]bool               // tables that this transaction created and that are still empty
 	last  []func(context.Context) error // steps that a rollback cannot undo, run right before COMMIT
 
@@ -42,7 +44,7 @@ func Begin(ctx context.Context, url, schema string, lockWait time.Duration) (*Tx
 		return nil, err
 	}
 	conn.LockWait = lockWait
-	t := &Tx{Conn: conn, fresh: map[string]bool{}}
+	t := &Tx{Conn: conn, fresh: map[string]bool{}, OutcomeWait: time.Minute}
 	if err := t.begin(ctx); err != nil {
 		t.Rollback()
 		return nil, err
@@ -85,91 +87,6 @@ func (t *Tx) CheckConstraints(ctx context.Context) error {
 		return t.WrapError("check deferred constraints", err)
 	}
 	return nil
-}
-
-// CommitUnknownError is returned by Commit if the connection was lost during
-// COMMIT and the server could not be asked whether it committed.
-type CommitUnknownError struct{ Err error }
-
-func (e *CommitUnknownError) Error() string {
-	return fmt.Sprintf(
-		"the connection was lost during COMMIT (%v), and the server cannot be asked whether it committed",
-		e.Err,
-	)
-}
-
-// Unwrap returns the error that ended the connection.
-func (e *CommitUnknownError) Unwrap() error { return e.Err }
-
-// Commit calls last and then commits. If last returns an error, Commit rolls
-// back and returns that error. Commit takes no context, so a signal does not
-// interrupt it. If the connection is lost during COMMIT, Commit asks the server
-// on a new connection whether it committed; if that fails too, it returns a
-// *CommitUnknownError.
-func (t *Tx) Commit(last func() error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-	defer cancel()
-	defer t.End(ctx)
-	for _, do := range t.last {
-		if err := do(ctx); err != nil {
-			return err
-		}
-	}
-	if err := t.QueryRow(ctx, "SELECT pg_current_xact_id()::text").Scan(&t.xid); err != nil {
-		return t.WrapError("read the transaction id", err)
-	}
-	if err := last(); err != nil {
-		t.Rollback()
-		return err
-	}
-	err := t.Run(ctx, "COMMIT")
-	if err == nil {
-		return nil
-	}
-	if postgres.Code(err) != "" && !t.IsClosed() {
-		return t.WrapError("commit", err)
-	}
-	committed, askErr := t.committed(ctx)
-	switch {
-	case askErr != nil:
-		return &CommitUnknownError{Err: err}
-	case committed:
-		return nil
-	}
-	return t.WrapError("commit", err)
-}
-
-// committed reports, on a new connection, whether the transaction committed.
-func (t *Tx) committed(ctx context.Context) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	conn, err := t.Reconnect(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer conn.Close(ctx)
-	for {
-		var status string
-		if err := conn.QueryRow(ctx, "SELECT pg_xact_status($1::text::xid8)", t.xid).Scan(&status); err != nil {
-			return false, err
-		}
-		if status != "in progress" {
-			return status == "committed", nil
-		}
-		// The server has not noticed yet that the other connection was lost.
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
-			return false, err
-		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
 }
 
 // Rollback rolls back the transaction and closes the connection. If the

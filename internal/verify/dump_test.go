@@ -23,15 +23,7 @@ func TestVerifyAfterDumpAndRestore(t *testing.T) {
 	dump := flujotest.Command(t, pgtest.Client(t, from, "pg_dump"), "--no-owner", from)
 	cell := flujotest.OneAt(t, from, "SELECT key FROM flujo.system_state ORDER BY 1 LIMIT 1")
 
-	server, err := pgtest.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	server := pgtest.StartFor(t)
 	load := func(url, text string) {
 		file := filepath.Join(t.TempDir(), "dump.sql")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -1,0 +1,129 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"flujo-port/internal/clierr"
+	"flujo-port/internal/postgres"
+)
+
+// commitWait limits the wait for the server's answer to COMMIT, which may wait for a
+// synchronous standby.
+const commitWait = 10 * time.Minute
+
+// Commit calls last and then commits. It returns nil if the transaction is committed, a
+// *CommitUnknownError if that is not known, and another error if it is not committed: that
+// of last, or one of the server's. warnings are what the server said about the commit, for
+// example that a synchronous standby may lack it.
+//
+// Commit takes no context, so a signal does not interrupt it. If the connection is lost
+// during COMMIT, Commit asks the server on new connections, until OutcomeWait is over.
+func (t *Tx) Commit(last func() error) (warnings []string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), commitWait)
+	defer cancel()
+	defer func() {
+		ctx, cancel := postgres.CleanupContext()
+		defer cancel()
+		t.End(ctx)
+	}()
+	for _, do := range t.last {
+		if err := do(ctx); err != nil {
+			return nil, err
+		}
+	}
+	var xid string
+	if err := t.QueryRow(ctx, "SELECT pg_current_xact_id()::text").Scan(&xid); err != nil {
+		return nil, t.WrapError("read the transaction id", err)
+	}
+	if err := last(); err != nil {
+		t.Rollback()
+		return nil, err
+	}
+	t.OnWarning = func(text string) { warnings = append(warnings, text) }
+	results, err := t.PgConn().Exec(ctx, "COMMIT").ReadAll()
+	switch {
+	case err == nil && results[0].CommandTag.String() == "ROLLBACK":
+		return nil, &clierr.Error{Kind: clierr.Failed, Message: "commit: the transaction had failed before"}
+	case err == nil:
+		return warnings, nil
+	case postgres.Code(err) != "" && !t.IsClosed():
+		return nil, t.WrapError("commit", err)
+	}
+	if err := t.outcome(xid, err); err != nil {
+		return nil, err
+	}
+	return append(warnings, fmt.Sprintf("the connection was lost during COMMIT (%v); "+
+		"the server was asked on a new one, and the transaction is committed", postgres.ServerError(err))), nil
+}
+
+// outcome asks the server what became of the transaction whose COMMIT ended with lost. It
+// returns nil if the transaction is committed.
+func (t *Tx) outcome(xid string, lost error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), t.OutcomeWait)
+	defer cancel()
+	unknown := &CommitUnknownError{Lost: postgres.ServerError(lost)}
+	for {
+		status, err := t.status(ctx, xid)
+		switch {
+		case err != nil && (ctx.Err() == nil || unknown.Asked == nil):
+			unknown.Asked = err
+		case status == "committed":
+			return nil
+		case status == "aborted":
+			return t.WrapError("commit", lost)
+		case status != "":
+			unknown.Asked = fmt.Errorf("the transaction is %s in process %d of the server, as if COMMIT waited for "+
+				"a synchronous standby: wait until that process has ended", status, t.PgConn().PID())
+		}
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return unknown
+		}
+	}
+}
+
+// status returns the server's state of a transaction: committed, aborted or in progress.
+func (t *Tx) status(ctx context.Context, xid string) (string, error) {
+	conn, err := t.Reconnect(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(ctx)
+	var status *string
+	err = conn.QueryRow(ctx, "SELECT pg_xact_status($1::text::xid8)", xid).Scan(&status)
+	switch {
+	case postgres.Code(err) == postgres.InvalidParameterValue:
+		return "aborted", nil // in the future: the server restarted, and has no trace of the transaction
+	case err != nil:
+		return "", postgres.ServerError(err)
+	case status == nil:
+		return "", errors.New("the server no longer knows the transaction")
+	}
+	return *status, nil
+}
+
+// CommitUnknownError is returned by Commit if the connection was lost during COMMIT and
+// the server did not say whether it committed.
+type CommitUnknownError struct {
+	Lost  error // what ended the connection
+	Asked error // why the server did not say
+}
+
+func (e *CommitUnknownError) Error() string {
+	return fmt.Sprintf(
+		"the connection was lost during COMMIT (%v), and the server did not say whether it committed: %v",
+		e.Lost,
+		e.Asked,
+	)
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}

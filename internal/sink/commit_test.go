@@ -1,0 +1,199 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"flujo-port/internal/clierr"
+	"flujo-port/internal/pgtest"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// TestCommitAnswerLost tests that the server is asked whether it committed.
+func TestCommitAnswerLost(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
+	tx, _ := prepare(t, proxy.Rewrite(url))
+	proxy.CutAfterClientMessage(isCommit)
+	warnings, err := tx.Commit(func() error { return nil })
+	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "the transaction is committed") {
+		t.Errorf("got warnings %q and error %v, but the transaction is committed", warnings, err)
+	}
+	wantOne(t, connect(t, url), "SELECT count(*) FROM pg_namespace WHERE nspname = 'flujo'", "1")
+}
+
+// TestCommitNotReceived tests a server that was never told to commit.
+func TestCommitNotReceived(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
+	tx, _ := prepare(t, proxy.Rewrite(url))
+	proxy.OnClientMessage(isCommit)
+	_, err := tx.Commit(func() error { return nil })
+	wantError(t, err, clierr.Failed, "commit: ", "the connection was lost")
+	if _, unknown := errors.AsType[*CommitUnknownError](err); unknown {
+		t.Errorf("got error %v, but the server knows", err)
+	}
+	wantOne(t, connect(t, url), "SELECT count(*) FROM pg_namespace WHERE nspname = 'flujo'", "0")
+}
+
+// TestCommitUnknown tests a server that can no longer be asked.
+func TestCommitUnknown(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	for i, what := range []string{"the new connection", "the question"} {
+		proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
+		tx := begin(t, proxy.Rewrite(url))
+		tx.OutcomeWait = time.Second
+		check(t, tx.Run(background, fmt.Sprintf("CREATE SCHEMA s%d", i)))
+		var committed atomic.Bool
+		proxy.CutAfterClientMessage(func(typ byte, payload []byte) bool {
+			if isCommit(typ, payload) {
+				committed.Store(true)
+			}
+			return committed.Load() && (what == "the new connection" || typ != 'p') // 'p' is a password
+		})
+		_, err := tx.Commit(func() error { return nil })
+		unknown, ok := errors.AsType[*CommitUnknownError](err)
+		if !ok || unknown.Lost == nil || unknown.Asked == nil ||
+			!strings.Contains(err.Error(), "the server did not say whether it committed") {
+			t.Errorf("%s: got error %v", what, err)
+		}
+	}
+}
+
+// TestCommitWaitsForStandby tests a COMMIT that waits for a synchronous standby. The rows are on the primary's disk from
+// then on, however the wait ends.
+func TestCommitWaitsForStandby(t *testing.T) {
+	t.Parallel()
+	const (
+		cancel    = "SELECT pg_cancel_backend(%d)"
+		terminate = "SELECT pg_terminate_backend(%d)"
+	)
+	for _, tc := range []struct {
+		name string
+		end  func(t *testing.T, other *pgx.Conn, pid uint32)
+		says []string
+	}{
+		{"canceled", func(t *testing.T, other *pgx.Conn, pid uint32) {
+			run(t, other, fmt.Sprintf(cancel, pid))
+		}, []string{"might not have been replicated"}},
+		{"terminated", func(t *testing.T, other *pgx.Conn, pid uint32) {
+			run(t, other, fmt.Sprintf(terminate, pid))
+		}, []string{"might not have been replicated", "the transaction is committed"}},
+		{"crashed", func(t *testing.T, _ *pgx.Conn, pid uint32) {
+			kill(t, pid)
+		}, []string{"the transaction is committed"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			url := waitingServer(t)
+			tx, _ := prepare(t, url)
+			pid := tx.PgConn().PID()
+			other := connect(t, url)
+			go func() {
+				awaitOne(t, url, fmt.Sprintf(
+					"SELECT coalesce(wait_event, '') FROM pg_stat_activity WHERE pid = %d", pid), "SyncRep")
+				tc.end(t, other, pid)
+			}()
+			warnings, err := tx.Commit(func() error { return nil })
+			if err != nil {
+				t.Fatalf("got error %v, but the transaction is committed", err)
+			}
+			all := strings.Join(warnings, "\n")
+			for _, word := range tc.says {
+				if !strings.Contains(all, word) {
+					t.Errorf("the warnings do not say %q: %q", word, warnings)
+				}
+			}
+			wantOne(t, connect(t, url), "SELECT count(*) FROM pg_namespace WHERE nspname = 'flujo'", "1")
+		})
+	}
+}
+
+// TestCommitStillWaits tests a connection that is lost while the server's process goes on waiting: the outcome is not
+// known, and the error names the process.
+func TestCommitStillWaits(t *testing.T) {
+	t.Parallel()
+	url := waitingServer(t)
+	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
+	proxy.DropCancels()
+	tx, _ := prepare(t, proxy.Rewrite(url))
+	tx.OutcomeWait = 2 * time.Second
+	pid := tx.PgConn().PID()
+	proxy.CutAfterClientMessage(isCommit)
+	_, err := tx.Commit(func() error { return nil })
+	if _, ok := errors.AsType[*CommitUnknownError](err); !ok || !strings.Contains(err.Error(), fmt.Sprint(pid)) ||
+		!strings.Contains(err.Error(), "in progress") {
+		t.Errorf("got error %v, want one that names process %d", err, pid)
+	}
+	run(t, connect(t, url), fmt.Sprintf("SELECT pg_cancel_backend(%d)", pid))
+	awaitOne(t, url, "SELECT count(*)::text FROM pg_namespace WHERE nspname = 'flujo'", "1")
+}
+
+// TestCommitLostInCrash tests a server that crashes after it answered nothing, and has no trace of the transaction
+// afterwards.
+func TestCommitLostInCrash(t *testing.T) {
+	t.Parallel()
+	url := pgtest.StartFor(t).URL("postgres")
+	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
+	tx, _ := prepare(t, proxy.Rewrite(url))
+	pid := tx.PgConn().PID()
+	proxy.OnClientMessage(func(typ byte, payload []byte) bool {
+		if isCommit(typ, payload) {
+			kill(t, pid)
+			return true
+		}
+		return false
+	})
+	_, err := tx.Commit(func() error { return nil })
+	wantError(t, err, clierr.Failed, "commit: ")
+	if _, unknown := errors.AsType[*CommitUnknownError](err); unknown {
+		t.Errorf("got error %v, but the server knows", err)
+	}
+	awaitOne(t, url, "SELECT count(*)::text FROM pg_namespace WHERE nspname = 'flujo'", "0")
+}
+
+// waitingServer starts a server on which each COMMIT of a change waits for a standby that does not exist.
+func waitingServer(t *testing.T) (url string) {
+	t.Helper()
+	return pgtest.StartFor(t, pgtest.WithSettings("synchronous_standby_names=nobody", "synchronous_commit=on")).
+		URL("postgres")
+}
+
+// kill ends a process of a server as a crash does: the server then ends all of them, recovers, and accepts connections
+// again.
+func kill(t testing.TB, pid uint32) {
+	t.Helper()
+	process, err := os.FindProcess(int(pid))
+	check(t, err)
+	check(t, process.Kill())
+}
+
+// awaitOne returns when the query, asked on connections of its own, returns want, which the server brings about by
+// itself.
+func awaitOne(t testing.TB, url, query, want string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(background, time.Minute)
+	defer cancel()
+	got := ""
+	for tick := time.Tick(20 * time.Millisecond); got != want; <-tick {
+		conn, err := pgx.Connect(ctx, url)
+		if err == nil {
+			err = conn.QueryRow(ctx, query).Scan(&got)
+			_ = conn.Close(ctx)
+		}
+		if ctx.Err() != nil {
+			t.Errorf("%s: got %s and error %v, want %s", query, got, err, want)
+			return
+		}
+	}
+}
