@@ -93,11 +93,13 @@ func TestAsyncpgConnects(t *testing.T) {
 	}
 	var given, printed []string
 	for _, parameters := range []string{
-		"", "connect_timeout=10", "channel_binding=prefer", "tcp_user_timeout=1000", "application_name=a b&work_mem=5MB",
+		"", "connect_timeout=10", "channel_binding=prefer", "tcp_user_timeout=1000",
+		"application_name=a b&work_mem=5MB",
 		"options=-c work_mem=5MB", "options=-c search_path=other -cwork_mem=5MB", "WORK_MEM=5MB",
 		"sslmode=prefer", "sslmode=allow", "ssl=prefer", "ssl=disable", "gssencmode=disable", "target_session_attrs=any",
 		"keepalives=1&keepalives_idle=30&keepalives_interval=10&keepalives_count=3", "fallback_application_name=x",
-		"load_balance_hosts=disable", "sslsni=1", "sslcompression=0", "sslnegotiation=postgres", "krbsrvname=postgres",
+		"load_balance_hosts=disable", "sslsni=1", "sslcompression=0", "sslnegotiation=postgres",
+		"krbsrvname=postgres",
 		"schema=public&pgbouncer=true&connection_limit=1&pool_timeout=10&socket_timeout=3", "sslaccept=strict",
 		"pool_size=5&max_overflow=10&pool_recycle=300&pool_pre_ping=true", "prepared_statement_cache_size=0",
 		"statement_cache_size=0&min_size=1&max_size=4&command_timeout=60", "default_query_exec_mode=exec",

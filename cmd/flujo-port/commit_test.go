@@ -20,9 +20,13 @@ func TestSignalDuringCommit(t *testing.T) {
 	t.Parallel()
 	for _, command := range []string{"migrate", "init"} {
 		for name, end := range map[string]func(t *testing.T, url, pid string){
-			"canceled":   func(t *testing.T, url, pid string) { ask(t, url, "SELECT pg_cancel_backend("+pid+")::text") },
-			"terminated": func(t *testing.T, url, pid string) { ask(t, url, "SELECT pg_terminate_backend("+pid+")::text") },
-			"crashed":    func(t *testing.T, _, pid string) { killProcess(t, pid) },
+			"canceled": func(t *testing.T, url, pid string) {
+				ask(t, url, "SELECT pg_cancel_backend("+pid+")::text")
+			},
+			"terminated": func(t *testing.T, url, pid string) {
+				ask(t, url, "SELECT pg_terminate_backend("+pid+")::text")
+			},
+			"crashed": func(t *testing.T, _, pid string) { killProcess(t, pid) },
 		} {
 			t.Run(command+" "+name, func(t *testing.T) {
 				t.Parallel()
@@ -55,8 +59,8 @@ func TestOutcomeNotKnown(t *testing.T) {
 		t.Skip("the server is asked for a minute: run `make test-slow`")
 	}
 	for command, advice := range map[string]string{
-		"migrate": "it is not known whether the rows were committed: once the server answers, run \"flujo-port verify\"",
-		"init":    "it is not known whether the tables were created: once the server answers, run init again",
+		"migrate": "not known whether the rows were committed: once the server answers, run \"flujo-port verify\"",
+		"init":    "not known whether the tables were created: once the server answers, run init again",
 	} {
 		t.Run(command, func(t *testing.T) {
 			t.Parallel()

@@ -40,8 +40,8 @@ func TestCheckReplication(t *testing.T) {
 	}
 }
 
-// TestCheckReplicationNotReadable tests that a role that may not read the catalog is told that the line is not known, and
-// that the check is not an error for that.
+// TestCheckReplicationNotReadable tests that a role that may not read the catalog is told that this is not
+// known, and that this is no error.
 func TestCheckReplicationNotReadable(t *testing.T) {
 	t.Parallel()
 	for _, revoke := range []string{

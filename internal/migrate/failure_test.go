@@ -75,7 +75,8 @@ func TestConnectionLostBeforeCommit(t *testing.T) {
 	}
 }
 
-// TestInterruptDuringLostCommit tests that an interrupt does not hide what is known of a COMMIT, or that it is not known.
+// TestInterruptDuringLostCommit tests that an interrupt hides neither what is known of a COMMIT nor that it is not
+// known.
 func TestInterruptDuringLostCommit(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -37,8 +37,12 @@ func (r *Init) Text(w io.Writer) error {
 	if r.CutoverTried {
 		fmt.Fprintf(&b, "Schema %q of database %q is ready for Flujo.\n", r.Schema, r.Database)
 	} else {
-		fmt.Fprintf(&b, "Schema %q of database %q has Flujo's tables, but the cutover address does not work for Flujo yet.\n",
-			r.Schema, r.Database)
+		fmt.Fprintf(
+			&b,
+			"Schema %q of database %q has Flujo's tables, but the cutover address does not work for Flujo yet.\n",
+			r.Schema,
+			r.Database,
+		)
 	}
 	created := cmp.Or(strings.Join(r.Created, ", "), "nothing; everything existed already")
 	fmt.Fprintf(&b, "created  %s\n", created)

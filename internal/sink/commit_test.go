@@ -70,8 +70,8 @@ func TestCommitUnknown(t *testing.T) {
 	}
 }
 
-// TestCommitWaitsForStandby tests a COMMIT that waits for a synchronous standby. The rows are on the primary's disk from
-// then on, however the wait ends.
+// TestCommitWaitsForStandby tests a COMMIT that waits for a synchronous standby. However the wait ends, the rows are on
+// the primary's disk.
 func TestCommitWaitsForStandby(t *testing.T) {
 	t.Parallel()
 	const (
