@@ -552,3 +552,28 @@ func TestRestoreWarnings(t *testing.T) {
 		}
 	}
 }
+
+// TestInterruptWhileFileIsNamed tests that an interrupt at the moment in which the file gets its name does not hide
+// that it is there.
+func TestInterruptWhileFileIsNamed(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, url))
+	for _, o := range []restore.Options{{}, {Base: flujotest.Fixture}, {Base: flujotest.Fixture, Merge: true}} {
+		ctx, cancel := context.WithCancel(context.Background())
+		o.SQLite, o.Postgres, o.Schema = filepath.Join(t.TempDir(), "new.db"), url, flujotest.Schema
+		o.OnProgress = func(e progress.Event) {
+			if e.Phase == progress.Rename {
+				cancel()
+			}
+		}
+		result, err := restore.Run(ctx, o)
+		if err != nil || !result.Done || ctx.Err() == nil {
+			t.Errorf("%+v: got error %v, and the interrupt %v", o, err, ctx.Err())
+		}
+		if _, err := os.Stat(o.SQLite); err != nil {
+			t.Error(err)
+		}
+		cancel()
+	}
+}
