@@ -14,7 +14,7 @@ func (e *env) restoreCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "restore",
 		Usage: "copy PostgreSQL's rows to a new state file",
-		Description: "restore creates the file under a temporary name next to its final path,\n" +
+		Description: "restore creates the file in a folder of its own next to its final path,\n" +
 			"compares it with the database cell by cell, and renames it. It overwrites\n" +
 			"nothing and only reads the database. With --base, it takes rows that\n" +
 			"PostgreSQL has not changed since the migration from the old state file, byte\n" +

@@ -86,6 +86,8 @@ func notRegular(path string, info fs.FileInfo) error {
 // kind names what has a mode.
 func kind(mode fs.FileMode) string {
 	switch mode.Type() {
+	case 0:
+		return "a file"
 	case fs.ModeDir:
 		return "a directory"
 	case fs.ModeSymlink:
@@ -107,4 +109,20 @@ func CheckOwn(path string, info fs.FileInfo) error {
 		return fmt.Errorf("%q belongs to another user (uid %d)", path, owner)
 	}
 	return nil
+}
+
+// CheckOwnFolder returns an error if what is at the path is not a folder of the user that runs the program, or other
+// users may write to it. It does not follow a symbolic link.
+func CheckOwnFolder(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%q is %s, not a folder", path, kind(info.Mode()))
+	}
+	if _, known := owner(info); known && info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("other users may write to %q", path)
+	}
+	return CheckOwn(path, info)
 }

@@ -58,3 +58,45 @@ func TestReadFile(t *testing.T) {
 		t.Errorf("got error %v for no file, want fs.ErrNotExist", err)
 	}
 }
+
+// TestCheckOwnFolder tests that only a folder to which no other user may write is accepted.
+func TestCheckOwnFolder(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	for kind, path := range irregular(t, folder) {
+		if err := fileio.CheckOwnFolder(path); kind == "a directory" && err != nil ||
+			kind != "a directory" && (err == nil || !strings.Contains(err.Error(), kind)) {
+			t.Errorf("%s: got error %v", path, err)
+		}
+	}
+	own := filepath.Join(folder, "directory")
+	for mode, accepted := range map[fs.FileMode]bool{
+		0o700: true, 0o755: true, 0o720: false, 0o702: false, 0o777 | fs.ModeSticky: false,
+	} {
+		if err := os.Chmod(own, mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := fileio.CheckOwnFolder(own); (err == nil) != accepted {
+			t.Errorf("mode %v: got error %v", mode, err)
+		}
+	}
+	link := filepath.Join(folder, "link")
+	if err := os.Symlink(own, link); err != nil {
+		t.Fatal(err)
+	}
+	for path, words := range map[string]string{
+		link: "a symbolic link", write(t, folder+"/file", ""): "a file", folder + "/none": "no such file",
+	} {
+		if err := fileio.CheckOwnFolder(path); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%s: got error %v, want %q", path, err, words)
+		}
+	}
+	if os.Geteuid() != 0 { // this one is root's
+		own = "/etc"
+	} else if err := errors.Join(os.Chmod(own, 0o700), os.Chown(own, 12345, -1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := fileio.CheckOwnFolder(own); err == nil || !strings.Contains(err.Error(), "another user") {
+		t.Errorf("another user's folder: got error %v", err)
+	}
+}
