@@ -1,10 +1,10 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
 
@@ -63,21 +63,27 @@ type printed struct {
 	done string
 }
 
-// end prints a report and its warnings. It returns err, or an error of printing, with
-// its consequence.
+// end prints a report and its warnings. It returns err, or an error of printing if err
+// is nil, with its consequence.
 func (s *session) end(p printed, err error, consequence string) error {
 	s.display.end()
+	var warnings []string
 	printErr := s.print(p)
-	switch {
-	case printErr != nil && p.done != "":
-		*p.warnings = append(*p.warnings, fmt.Sprintf("%s, but the report cannot be printed: %v", p.done, printErr))
-	case printErr != nil:
-		err = errors.Join(err, printErr)
-	}
 	if p.warnings != nil {
-		for _, warning := range *p.warnings {
-			fmt.Fprintf(s.env.stderr, "flujo-port: warning: %s\n", warning)
-		}
+		warnings = *p.warnings
+	}
+	const notPrinted = "the report cannot be printed, or only in part"
+	switch {
+	case printErr == nil:
+	case p.done != "":
+		warnings = append(warnings, fmt.Sprintf("%s, but %s: %v", p.done, notPrinted, printErr))
+	case err != nil: // it says what the report is about
+		warnings = append(warnings, fmt.Sprintf("%s: %v", notPrinted, printErr))
+	default:
+		err = &clierr.Error{Kind: clierr.Failed, Message: notPrinted, Err: printErr, Hint: "run again"}
+	}
+	for _, warning := range warnings {
+		fmt.Fprintf(s.env.stderr, "flujo-port: warning: %s\n", warning)
 	}
 	return withConsequence(err, consequence)
 }
