@@ -107,7 +107,7 @@ func (e *env) migrate(c *cli.Context) error {
 		Replace:         c.Bool("replace"),
 		Merge:           c.Bool("merge"),
 		OnFinding:       s.addFinding,
-		OnDifference:    s.differences.add,
+		OnDifference:    s.addDifference,
 		OnProgress:      s.display.show,
 	})
 	if result == nil {

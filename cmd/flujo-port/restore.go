@@ -84,7 +84,7 @@ func (e *env) restore(c *cli.Context) error {
 		DryRun:       c.Bool("dry-run"),
 		NaiveZone:    zone,
 		Merge:        c.Bool("merge"),
-		OnDifference: s.differences.add,
+		OnDifference: s.addDifference,
 		OnProgress:   s.display.show,
 	})
 	const consequence = "no file was created, and the database is unchanged"

@@ -46,7 +46,9 @@ type Options struct {
 	Version  string        // version of the program, for the receipt
 	LockWait time.Duration // timeout for each lock; 0 means postgres.LockWait
 
-	OnFinding    func(mapping.Finding)   // called for each finding when all are known; may be nil
+	// OnFinding is called for each finding when all are known, before the commit. Its error
+	// ends the migration. It may be nil.
+	OnFinding    func(mapping.Finding) error
 	OnDifference func(report.Difference) // called for each difference found before the commit; may be nil
 	OnProgress   progress.Func
 }

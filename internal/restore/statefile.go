@@ -435,8 +435,8 @@ func (f *stateFile) wrapError(verb string, err error) error {
 	if serr, ok := errors.AsType[*sqlite.Error](err); ok {
 		switch serr.Primary() {
 		case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
-			e.Hint = "the disk, or the one for temporary files (TMPDIR), may be full; " + nothingWritten +
-				": free some space, then run again"
+			e.Hint = "the disk, or the one for temporary files (TMPDIR, or else /var/tmp), may be full; " +
+				nothingWritten + ": free some space, then run again"
 		case sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_CONSTRAINT:
 			e.Kind, e.Hint = clierr.Refused, "Flujo's SQLite tables cannot hold that row; "+nothingWritten
 		}
