@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"internal/mapping"},
 	{"internal/report", "internal/jsonb", "internal/sqlite"},
 	{"internal/stateuri"},
-	{"internal/clierr", "internal/progress", "internal/sqltext"},
+	{"internal/clierr", "internal/fileio", "internal/progress", "internal/sqltext"},
 }
 
 // development lists the folders with packages that the program never imports.

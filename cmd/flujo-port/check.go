@@ -3,6 +3,7 @@ package main
 import (
 	"flujo-port/internal/check"
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
 
 	"github.com/urfave/cli/v2"
@@ -60,7 +61,7 @@ func (e *env) check(c *cli.Context) error {
 	}
 	defer s.close()
 	if s.json {
-		o.OnFinding = s.addFinding
+		o.OnFinding = func(f mapping.Finding) { _ = s.addFinding(f) } // print returns the error
 	}
 	o.OnProgress = s.display.show
 	result, err := check.Run(c.Context, o)

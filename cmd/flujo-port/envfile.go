@@ -4,37 +4,89 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/fileio"
 	"flujo-port/internal/stateuri"
+
+	"github.com/urfave/cli/v2"
 )
 
-// checkEnvFile returns a usage error if writeEnvFile could not create path, or
-// would overwrite a file other than one that it wrote. It is called before the
-// migration, so that a committed migration does not fail here. An empty path is
-// valid.
-func checkEnvFile(path string) error {
+var envFileFlag = &cli.StringFlag{
+	Name: "env-file",
+	Usage: "after the commit, write FLUJO_STATE_URI with the password to `PATH` (mode 0600): a new file, " +
+		"or one that this flag wrote",
+}
+
+// envFile returns the file of --env-file, or nil if the flag is not set. state is the path of the state file.
+func (e *env) envFile(c *cli.Context, state string) *fileio.Output {
+	path := c.String(envFileFlag.Name)
 	if path == "" {
 		return nil
 	}
-	if isConnectionString(path) {
-		return usagef("--env-file must be a path, but looks like a connection string")
+	return &fileio.Output{Path: path, InUse: []string{state, flujoTOML}}
+}
+
+// checkEnvFile returns a usage error if writeEnvFile could not create the file, or
+// would overwrite one other than it wrote. It is called before the migration, so
+// that a committed migration does not fail here. file may be nil.
+func (e *env) checkEnvFile(file *fileio.Output) error {
+	if file == nil {
+		return nil
 	}
-	content, err := os.ReadFile(path)
-	switch {
-	case err == nil && !isEnvFile(content):
-		return usagef("--env-file %q exists and has more than a line with FLUJO_STATE_URI; name another file", path)
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return usagef("--env-file: %v", err)
+	if isConnectionString(file.Path) {
+		return usagef("--%s must be a path, but looks like a connection string", envFileFlag.Name)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".flujo-port-*")
+	err := file.Check()
+	if err == nil {
+		err = checkReplaceable(file.Path)
+	}
+	if err == nil && e.isOpenAt(file.Path) {
+		err = fmt.Errorf("%q is the file to which the report or the progress is redirected", file.Path)
+	}
 	if err != nil {
-		return usagef("--env-file: %v", err)
+		return &clierr.Error{
+			Kind: clierr.Usage, Message: "--" + envFileFlag.Name, Err: err, Hint: "name another file",
+		}
 	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
+	return nil
+}
+
+// isOpenAt reports whether stdout or stderr is the file at the path.
+func (e *env) isOpenAt(path string) bool {
+	there, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	for _, w := range []io.Writer{e.stdout, e.stderr} {
+		if f, ok := w.(*os.File); ok {
+			if info, err := f.Stat(); err == nil && os.SameFile(info, there) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// maxEnvFile is the largest file that may have been written by writeEnvFile.
+const maxEnvFile = 1 << 20
+
+// checkReplaceable returns an error if a file exists that is not empty and was not
+// written by writeEnvFile.
+func checkReplaceable(path string) error {
+	content, err := fileio.ReadFile(path, maxEnvFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !isEnvFile(content):
+		return fmt.Errorf("%q has more than a line with %s", path, stateURI)
+	}
+	return nil
 }
 
 // isEnvFile reports whether content is empty or was written by writeEnvFile.
@@ -60,29 +112,28 @@ const envFileComment = `# Read by --env-file of docker and podman, env_file of c
 
 // writeEnvFile writes the address with its password as one line that docker's
 // and kubectl's --env-file and systemd's EnvironmentFile read, and a comment. The file is
-// created next to path with mode 0600, synced and renamed.
-func writeEnvFile(path string, address stateuri.Address) (err error) {
+// created next to its path with mode 0600, synced and renamed.
+func writeEnvFile(output *fileio.Output, address stateuri.Address) (err error) {
 	defer func() {
 		if err != nil {
 			err = &clierr.Error{
 				Kind:    clierr.Failed,
-				Message: fmt.Sprintf("cannot write %q", path),
+				Message: fmt.Sprintf("cannot write %q", output.Path),
 				Err:     err,
 				Hint:    "print the address with \"flujo-port uri cutover --reveal\"",
 			}
 		}
 	}()
-	f, err := os.CreateTemp(filepath.Dir(path), ".flujo-port-*") // has mode 0600
+	f, err := output.Create()
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
-	_, err = fmt.Fprintf(f, "%s\n%s", envLine(address.Reveal()), envFileComment)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil { // Windows does not rename an open file
+	defer f.Discard()
+	if _, err := fmt.Fprintf(f, "%s\n%s", envLine(address.Reveal()), envFileComment); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	if err := checkReplaceable(output.Path); err != nil { // it may have been written during the migration
+		return err
+	}
+	return f.Commit()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/report"
 	"flujo-port/internal/stateuri"
 
@@ -55,7 +56,7 @@ func (e *env) addressPrinter(c *cli.Context) (func(stateuri.Address, []string) e
 	if !known {
 		return nil, usagef("--format must be raw, shell, env or json")
 	}
-	return func(address stateuri.Address, notes []string) error {
+	return func(address stateuri.Address, notes []string) (err error) {
 		text := show(address, c.Bool(revealFlag.Name))
 		if strings.ContainsAny(text, "\r\n\x00") {
 			return usagef("the address contains a line break")
@@ -71,9 +72,13 @@ func (e *env) addressPrinter(c *cli.Context) (func(stateuri.Address, []string) e
 			r := addressReport{report.Format, "uri " + c.Command.Name, text, masked, append([]string{}, notes...)}
 			encoder := json.NewEncoder(e.stdout)
 			encoder.SetEscapeHTML(false)
-			return encoder.Encode(r)
+			err = encoder.Encode(r)
+		} else {
+			_, err = fmt.Fprintln(e.stdout, format(text))
 		}
-		_, err := fmt.Fprintln(e.stdout, format(text))
-		return err
+		if err != nil {
+			return &clierr.Error{Kind: clierr.Failed, Message: "cannot print the address", Err: err}
+		}
+		return nil
 	}, nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"flujo-port/internal/fileio"
 	"flujo-port/internal/stateuri"
 )
 
@@ -90,15 +91,16 @@ func TestRollbackNeedsTheFile(t *testing.T) {
 func TestEnvFileIsReadByItsReaders(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "cutover.env")
+	file := &fileio.Output{Path: path}
 	address, _, err := stateuri.Cutover("postgresql://app:p@db.example/med13", stateuri.Known{}, "flujo")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // the second time it overwrites its own file
-		if err := checkEnvFile(path); err != nil {
+		if err := new(env).checkEnvFile(file); err != nil {
 			t.Fatal(err)
 		}
-		if err := writeEnvFile(path, address); err != nil {
+		if err := writeEnvFile(file, address); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -122,7 +124,7 @@ func TestEnvFileIsReadByItsReaders(t *testing.T) {
 		t.Errorf("%q, %v", out, err)
 	}
 	write(t, path, string(content)+"OTHER=1\n")
-	if checkEnvFile(path) == nil {
+	if new(env).checkEnvFile(file) == nil {
 		t.Error("a file with another variable would be overwritten")
 	}
 }

@@ -22,6 +22,8 @@ func main() {
 		// The live heap is small, so frequent collections are cheap and free long cells early.
 		debug.SetGCPercent(50)
 	}
+	// A write that fails is an error of that write. These signals would end the program after a commit too.
+	signal.Ignore(writeSignals...)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, func() {
 		stop() // the next signal kills the process
@@ -43,6 +45,7 @@ type env struct {
 // run executes the program with args and returns its exit code.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	e := &env{args: args, getenv: getenv, stdout: stdout, stderr: stderr}
+	help := &checkedWriter{w: stdout}
 	app := &cli.App{
 		Name:  "flujo-port",
 		Usage: "migrate Flujo's state from SQLite to PostgreSQL",
@@ -58,7 +61,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 			e.initCommand(),
 			e.uriCommand(),
 		},
-		Writer:         stdout,
+		Writer:         help,
 		ErrWriter:      stderr,
 		OnUsageError:   e.usageError,
 		ExitErrHandler: func(*cli.Context, error) {},
@@ -75,12 +78,30 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	refuseRepeatedFlags(app.Commands)
 	err := app.RunContext(ctx, args)
+	if err == nil && help.err != nil {
+		err = &clierr.Error{Kind: clierr.Failed, Message: "cannot print the help", Err: help.err}
+	}
 	if err == nil {
 		return 0
 	}
 	kind := clierr.KindOf(err)
 	fmt.Fprintf(stderr, "flujo-port: %s\n", message(err))
 	return int(kind)
+}
+
+// checkedWriter writes to w and stores the first error, since the command line
+// library ignores it.
+type checkedWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (c *checkedWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	if c.err == nil {
+		c.err = err
+	}
+	return n, err
 }
 
 const exitCodes = `

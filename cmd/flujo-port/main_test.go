@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"flujo-port/internal/pgtest"
 
@@ -61,12 +62,20 @@ func (p *program) command(args ...string) *exec.Cmd {
 	return c
 }
 
+// longestRun is how long the program may run: one that waits for what never happens is killed.
+const longestRun = 2 * time.Minute
+
 func (p *program) run(t testing.TB, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errs bytes.Buffer
 	c := p.command(args...)
 	c.Stdout, c.Stderr = &out, &errs
-	err := c.Run()
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(longestRun, func() { _ = c.Process.Kill() })
+	defer timer.Stop()
+	err := c.Wait()
 	if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || exit.ExitCode() < 0) {
 		t.Fatalf("%v: %v", args, err)
 	}

@@ -11,6 +11,7 @@ import (
 	_ "time/tzdata" // for --naive-timezone where the system has no zones
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/fileio"
 	"flujo-port/internal/migrate"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
@@ -46,11 +47,7 @@ func (e *env) migrateCommand() *cli.Command {
 				Usage: "verify before the commit by `MODE`: content compares every cell with the " +
 					"state file, counts compares only row counts",
 			},
-			skipIntegrityFlag, jsonFlag, revealFlag,
-			&cli.StringFlag{
-				Name:  "env-file",
-				Usage: "after the commit, write FLUJO_STATE_URI with the password to `PATH` (mode 0600)",
-			},
+			skipIntegrityFlag, jsonFlag, revealFlag, envFileFlag,
 		},
 		Action: e.migrate,
 	}
@@ -75,8 +72,8 @@ func (e *env) migrate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	envFile := c.String("env-file")
-	if err := checkEnvFile(envFile); err != nil {
+	envFile := e.envFile(c, path)
+	if err := e.checkEnvFile(envFile); err != nil {
 		return err
 	}
 	zone, err := naiveZone(c.String(naiveTimezoneFlag.Name))
@@ -110,7 +107,7 @@ func (e *env) migrate(c *cli.Context) error {
 		Replace:         c.Bool("replace"),
 		Merge:           c.Bool("merge"),
 		OnFinding:       s.addFinding,
-		OnDifference:    s.differences.add,
+		OnDifference:    s.addDifference,
 		OnProgress:      s.display.show,
 	})
 	if result == nil {
@@ -137,21 +134,21 @@ func (e *env) migrate(c *cli.Context) error {
 	return s.end(p, err, migrateConsequence(err))
 }
 
-// saveEnvFile writes the cutover address to the path of --env-file if the
-// migration was committed, and adds a note or a warning to the report.
-func saveEnvFile(result *report.Migration, path string, address stateuri.Address) {
+// saveEnvFile writes the cutover address to the file of --env-file, which may be nil,
+// if the migration was committed, and adds a note or a warning to the report.
+func saveEnvFile(result *report.Migration, file *fileio.Output, address stateuri.Address) {
 	switch {
-	case path == "":
+	case file == nil:
 		return
 	case !result.Committed:
 		result.Notes = append(result.Notes, "--env-file was not written, because nothing was committed")
 		return
 	}
-	if err := writeEnvFile(path, address); err != nil {
+	if err := writeEnvFile(file, address); err != nil {
 		result.Warnings = append(result.Warnings, err.Error())
 		return
 	}
-	result.Notes = append(result.Notes, "the cutover address was written to "+path)
+	result.Notes = append(result.Notes, "the cutover address was written to "+file.Path)
 }
 
 // naiveZone returns the time zone of --naive-timezone, or nil if name is empty.

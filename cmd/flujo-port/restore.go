@@ -14,7 +14,7 @@ func (e *env) restoreCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "restore",
 		Usage: "copy PostgreSQL's rows to a new state file",
-		Description: "restore creates the file under a temporary name next to its final path,\n" +
+		Description: "restore creates the file in a folder of its own next to its final path,\n" +
 			"compares it with the database cell by cell, and renames it. It overwrites\n" +
 			"nothing and only reads the database. With --base, it takes rows that\n" +
 			"PostgreSQL has not changed since the migration from the old state file, byte\n" +
@@ -84,7 +84,7 @@ func (e *env) restore(c *cli.Context) error {
 		DryRun:       c.Bool("dry-run"),
 		NaiveZone:    zone,
 		Merge:        c.Bool("merge"),
-		OnDifference: s.differences.add,
+		OnDifference: s.addDifference,
 		OnProgress:   s.display.show,
 	})
 	const consequence = "no file was created, and the database is unchanged"

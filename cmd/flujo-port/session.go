@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
 
@@ -27,11 +29,11 @@ func (e *env) begin(c *cli.Context) (*session, error) {
 	s := &session{env: e, json: c.Bool(jsonFlag.Name)}
 	var err error
 	if s.findings, err = newSpool[report.Finding](s.json); err != nil {
-		return nil, err
+		return nil, withConsequence(err, "nothing was changed")
 	}
 	if s.differences, err = newSpool[report.Difference](s.json); err != nil {
 		s.findings.close()
-		return nil, err
+		return nil, withConsequence(err, "nothing was changed")
 	}
 	s.display = newDisplay(e.stderr)
 	return s, nil
@@ -44,7 +46,12 @@ func (s *session) close() {
 }
 
 // addFinding stores a finding for the JSON report.
-func (s *session) addFinding(f mapping.Finding) { s.findings.add(finding(f)) }
+func (s *session) addFinding(f mapping.Finding) error { return s.findings.add(finding(f)) }
+
+// addDifference stores a difference for the JSON report. If that fails, print returns the
+// error. The operation does not end: after a difference nothing is committed, and the
+// verdict does not need the report.
+func (s *session) addDifference(d report.Difference) { _ = s.differences.add(d) }
 
 // fail returns the error of an operation that returned no report.
 func (s *session) fail(err error, consequence string) error {
@@ -63,29 +70,45 @@ type printed struct {
 	done string
 }
 
-// end prints a report and its warnings. It returns err, or an error of printing, with
-// its consequence.
+// end prints a report and its warnings. It returns err, or an error of printing if err
+// is nil, with its consequence.
 func (s *session) end(p printed, err error, consequence string) error {
 	s.display.end()
+	var warnings []string
 	printErr := s.print(p)
-	switch {
-	case printErr != nil && p.done != "":
-		*p.warnings = append(*p.warnings, fmt.Sprintf("%s, but the report cannot be printed: %v", p.done, printErr))
-	case printErr != nil:
-		err = errors.Join(err, printErr)
-	}
 	if p.warnings != nil {
-		for _, warning := range *p.warnings {
-			fmt.Fprintf(s.env.stderr, "flujo-port: warning: %s\n", warning)
+		warnings = *p.warnings
+	}
+	const notPrinted = "the report cannot be printed, or only in part"
+	switch {
+	case printErr == nil:
+	case p.done != "":
+		warnings = append(warnings, fmt.Sprintf("%s, but %s: %v", p.done, notPrinted, printErr))
+	case err != nil: // it says what the report is about
+		warnings = append(warnings, fmt.Sprintf("%s: %v", notPrinted, printErr))
+	default:
+		failed := &clierr.Error{Kind: clierr.Failed, Message: notPrinted, Err: printErr, Hint: "run again"}
+		if cause, ok := errors.AsType[*clierr.Error](printErr); ok {
+			plain := *cause
+			plain.Hint = ""
+			failed.Err, failed.Hint = &plain, cause.Hint
 		}
+		err = failed
+	}
+	for _, warning := range warnings {
+		fmt.Fprintf(s.env.stderr, "flujo-port: warning: %s\n", warning)
 	}
 	return withConsequence(err, consequence)
 }
 
-// print prints a report as text, or as one JSON object with --json.
+// print prints a report as text, or as one JSON object with --json. It prints nothing if
+// a list of the object is incomplete.
 func (s *session) print(p printed) error {
 	if !s.json {
 		return p.text(s.env.stdout)
+	}
+	if err := cmp.Or(s.findings.check(), s.differences.check()); err != nil {
+		return err
 	}
 	return report.JSON(s.env.stdout, p.report, p.lists...)
 }

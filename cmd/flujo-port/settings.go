@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/fileio"
 	"flujo-port/internal/stateuri"
 
 	"github.com/urfave/cli/v2"
@@ -66,7 +67,10 @@ var (
 	}
 )
 
-const flujoTOML = "flujo.toml"
+const (
+	flujoTOML    = "flujo.toml"
+	maxFlujoTOML = 16 << 20 // bytes
+)
 
 // sqlitePath returns the path of the state file, from --sqlite,
 // FLUJO_PORT_SQLITE, flujo.toml, or the default name.
@@ -125,7 +129,7 @@ func (e *env) checkStateURI(path, here string) (string, error) {
 // pathFromTOML returns the state file that flujo.toml names, or "" if
 // flujo.toml does not exist or names a database.
 func pathFromTOML(path string) (string, error) {
-	text, err := os.ReadFile(path)
+	text, err := fileio.ReadFile(path, maxFlujoTOML)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}

@@ -28,14 +28,16 @@ func changedFixture(t testing.TB, statements ...string) string {
 	return path
 }
 
-// TestNothingIsOverwritten checks that --env-file refuses a file that has more than one line with
+// TestNothingIsOverwritten checks that --env-file refuses the state file, and a file that has more than one line with
 // FLUJO_STATE_URI.
 func TestNothingIsOverwritten(t *testing.T) {
 	t.Parallel()
 	url, file := pgtest.Database(t), changedFixture(t)
 	p := newProgram(t)
 	other := write(t, filepath.Join(p.dir, ".env"), "OTHER=1\nFLUJO_STATE_URI=x\n")
-	for _, path := range []string{file, other} {
+	for path, words := range map[string]string{
+		file: "a file that this command uses", other: "has more than a line with FLUJO_STATE_URI",
+	} {
 		before, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -52,7 +54,7 @@ func TestNothingIsOverwritten(t *testing.T) {
 			path,
 		)
 		after, err := os.ReadFile(path)
-		if code != 2 || !strings.Contains(stderr, "has more than a line with FLUJO_STATE_URI") || err != nil ||
+		if code != 2 || !strings.Contains(stderr, words) || err != nil ||
 			!bytes.Equal(before, after) {
 			t.Errorf("%s: exit %d: %s", path, code, stderr)
 		}

@@ -101,6 +101,8 @@ func checkStateFile(path string) error {
 		return &clierr.Error{Kind: clierr.Usage, Message: "cannot read the state file", Err: err}
 	case info.IsDir():
 		return usagef("the state file %q is a directory; name the file with --sqlite", path)
+	case !info.Mode().IsRegular():
+		return usagef("the state file %q is not a regular file", path)
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ func (e *env) verify(c *cli.Context) error {
 		Schema:        target.schema,
 		SkipIntegrity: c.Bool(skipIntegrityFlag.Name),
 		NaiveZone:     zone,
-		OnDifference:  s.differences.add,
+		OnDifference:  s.addDifference,
 		OnProgress:    s.display.show,
 	})
 	const consequence = "nothing was changed"

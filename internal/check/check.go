@@ -414,5 +414,8 @@ func (c *checker) findings(ctx context.Context) error {
 	if c.options.OnFinding == nil {
 		return nil
 	}
-	return c.found.EachFinding(ctx, c.options.OnFinding)
+	return c.found.EachFinding(ctx, func(f mapping.Finding) error {
+		c.options.OnFinding(f)
+		return nil
+	})
 }

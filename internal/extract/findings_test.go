@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -340,10 +341,11 @@ func TestInterruptWhileOriginalsAreWritten(t *testing.T) {
 	defer cancel()
 	o := flujotest.Options(t, flujotest.Changed(t, "UPDATE steps SET output = '{'"), url)
 	reported := 0
-	o.OnFinding = func(mapping.Finding) {
+	o.OnFinding = func(mapping.Finding) error {
 		if reported++; reported == 100 {
 			cancel()
 		}
+		return nil
 	}
 	if result, err := migrate.Run(ctx, o); result != nil || clierr.KindOf(err) != clierr.Interrupted {
 		t.Errorf("got result %v and error %v, want an interruption without a result", result, err)
@@ -353,6 +355,38 @@ func TestInterruptWhileOriginalsAreWritten(t *testing.T) {
 	}
 	if got := flujotest.Leftovers(t, flujotest.Connect(t, url)); got != "" {
 		t.Errorf("the migration left %s", got)
+	}
+}
+
+// TestFindingThatIsNotAccepted tests that an error of OnFinding ends a migration before its commit, whether the
+// findings are stored or refused.
+func TestFindingThatIsNotAccepted(t *testing.T) {
+	t.Parallel()
+	full := errors.New("the disk is full")
+	for name, change := range map[string]string{
+		"converted": "UPDATE steps SET output = '{'", "rejected": "UPDATE steps SET step_index = 'x'",
+	} {
+		for _, last := range []int{1, 100} {
+			url := pgtest.Database(t)
+			file := flujotest.Changed(t, change)
+			o := flujotest.Options(t, file, url)
+			reported := 0
+			o.OnFinding = func(mapping.Finding) error {
+				if reported++; reported == last {
+					return full
+				}
+				return nil
+			}
+			if result, err := migrate.Run(context.Background(), o); result != nil || !errors.Is(err, full) {
+				t.Errorf("%s: got result %v and error %v, want OnFinding's", name, result, err)
+			}
+			if reported != last {
+				t.Errorf("%s: got %d findings reported, want %d", name, reported, last)
+			}
+			if got := flujotest.Leftovers(t, flujotest.Connect(t, url)); got != "" {
+				t.Errorf("%s: the migration left %s", name, got)
+			}
+		}
 	}
 }
 

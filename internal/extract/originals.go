@@ -12,8 +12,9 @@ import (
 )
 
 // EachFinding reads the tables with changes again and calls found once for each
-// rejected row, and once for each changed cell of other rows.
-func (r *Result) EachFinding(ctx context.Context, found func(mapping.Finding)) error {
+// rejected row, and once for each changed cell of other rows. If found returns an
+// error, EachFinding returns it.
+func (r *Result) EachFinding(ctx context.Context, found func(mapping.Finding) error) error {
 	o := r.Originals(ctx, found)
 	defer o.Close()
 	_, err := Discard{}.Copy(ctx, &mapping.Originals, o)
@@ -23,7 +24,7 @@ func (r *Result) EachFinding(ctx context.Context, found func(mapping.Finding)) e
 // Originals returns the original values of all changed cells and rejected rows. It
 // reads the tables with changes again, and calls found, which may be nil, as
 // EachFinding does. The caller closes the result.
-func (r *Result) Originals(ctx context.Context, found func(mapping.Finding)) *Originals {
+func (r *Result) Originals(ctx context.Context, found func(mapping.Finding) error) *Originals {
 	o := &Originals{ctx: ctx, result: r, onFinding: found}
 	if r.extraction.config.WithDigests {
 		o.hasher = rowdigest.NewHasher(&mapping.Originals)
@@ -43,11 +44,11 @@ func (r *Result) Originals(ctx context.Context, found func(mapping.Finding)) *Or
 type Originals struct {
 	ctx       context.Context
 	result    *Result
-	onFinding func(mapping.Finding)   // may be nil
-	mappings  []*mapping.TableMapping // tables that were not read yet
-	tuples    *tuples                 // of the current table; nil between tables
-	row       []sqlite.Value          // the current row
-	changes   []mapping.Change        // its remaining changes
+	onFinding func(mapping.Finding) error // may be nil
+	mappings  []*mapping.TableMapping     // tables that were not read yet
+	tuples    *tuples                     // of the current table; nil between tables
+	row       []sqlite.Value              // the current row
+	changes   []mapping.Change            // its remaining changes
 	scratch   []byte
 	count     int64
 	hasher    *rowdigest.Hasher // may be nil
@@ -106,8 +107,7 @@ func (o *Originals) read() error {
 		return err
 	}
 	o.row, o.changes = row, converter.Changes()
-	o.report()
-	return nil
+	return o.report()
 }
 
 // Close closes the current table.
@@ -127,19 +127,21 @@ func (o *Originals) open() (err error) {
 }
 
 // report calls onFinding once for a rejected row, otherwise for each changed cell.
-func (o *Originals) report() {
+func (o *Originals) report() error {
 	if o.onFinding == nil || len(o.changes) == 0 {
-		return
+		return nil
 	}
 	converter := o.tuples.converter
 	f := mapping.Finding{Table: converter.Mapping.Table.Name, Key: converter.Key(o.row), RowID: o.row[0].Int}
 	if why := converter.Rejection(); why != 0 {
 		f.Reason, f.Rejected = why, true
-		o.onFinding(f)
-		return
+		return o.onFinding(f)
 	}
 	for _, c := range o.changes {
 		f.Column, f.Reason, f.Note = c.Column, c.Reason, c.Note
-		o.onFinding(f)
+		if err := o.onFinding(f); err != nil {
+			return err
+		}
 	}
+	return nil
 }

@@ -28,7 +28,7 @@ type finding struct {
 // collectFindings returns a list to which OnFinding adds the findings.
 func collectFindings(o *migrate.Options) *[]mapping.Finding {
 	var all []mapping.Finding
-	o.OnFinding = func(f mapping.Finding) { all = append(all, f) }
+	o.OnFinding = func(f mapping.Finding) error { all = append(all, f); return nil }
 	return &all
 }
 

@@ -61,7 +61,7 @@ var ignoredErrors = &analysis.Analyzer{
 func init() { errcheck.DefaultExcludedSymbols = append(errcheck.DefaultExcludedSymbols, harmless...) }
 
 // closesUnwritten reports whether a diagnostic is about x.Close(), where x is not
-// an *os.File or is a variable that only os.Open was assigned to.
+// an *os.File or is a variable that only functions of unwritten were assigned to.
 func closesUnwritten(pass *analysis.Pass, d analysis.Diagnostic) bool {
 	call := callAt(pass, d)
 	if call == nil {
@@ -79,7 +79,7 @@ func closesUnwritten(pass *analysis.Pass, d analysis.Diagnostic) bool {
 }
 
 // unwritten are functions that open what is not a file that was written.
-var unwritten = []string{"os.Open", "os.Pipe"}
+var unwritten = []string{"os.Open", "os.Pipe", "fileio.Open"}
 
 // callAt returns the call that a diagnostic of errcheck is about. Its position is
 // that of the parenthesis.

@@ -21,10 +21,11 @@ import (
 
 // Options say which findings are permitted and how rows are verified.
 type Options struct {
-	Strict       bool                    // refuse a file of which any value would be converted
-	Quarantine   bool                    // store rejected rows with the original values
-	Verify       string                  // report.VerifyContent or report.VerifyCounts
-	OnFinding    func(mapping.Finding)   // called for each finding when all are known; may be nil
+	Strict     bool   // refuse a file of which any value would be converted
+	Quarantine bool   // store rejected rows with the original values
+	Verify     string // report.VerifyContent or report.VerifyCounts
+	// OnFinding is called for each finding when all are known. Its error ends Rows. It may be nil.
+	OnFinding    func(mapping.Finding) error
 	OnDifference func(report.Difference) // called for each difference; may be nil
 	OnProgress   progress.Func
 }
@@ -66,7 +67,7 @@ func Rows(ctx context.Context, file *extract.Extraction, into sink.Loader, o Opt
 }
 
 // storeOriginals stores the original values of changed cells and rejected rows.
-func (l *Loaded) storeOriginals(ctx context.Context, into sink.Loader, found func(mapping.Finding)) error {
+func (l *Loaded) storeOriginals(ctx context.Context, into sink.Loader, found func(mapping.Finding) error) error {
 	if err := into.Tx.EnsureOriginals(ctx, into.Schema); err != nil {
 		return err
 	}

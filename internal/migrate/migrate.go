@@ -50,7 +50,9 @@ type Options struct {
 	// lost during COMMIT; 0 means a minute.
 	OutcomeWait time.Duration
 
-	OnFinding    func(mapping.Finding)   // called for each finding when all are known; may be nil
+	// OnFinding is called for each finding when all are known, before the commit. Its error
+	// ends the migration. It may be nil.
+	OnFinding    func(mapping.Finding) error
 	OnDifference func(report.Difference) // called for each difference found before the commit; may be nil
 	OnProgress   progress.Func
 }

@@ -378,7 +378,7 @@ func TestPGVectorInvalidVectors(t *testing.T) {
 	}
 	o := flujotest.PGVectorOptions(t, file, url)
 	var found []mapping.Finding
-	o.OnFinding = func(f mapping.Finding) { found = append(found, f) }
+	o.OnFinding = func(f mapping.Finding) error { found = append(found, f); return nil }
 	result, err := migrate.Run(context.Background(), o)
 	if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), "9 rows") || result == nil {
 		t.Fatalf("got error %v, want a refusal of 9 rows", err)

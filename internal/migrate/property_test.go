@@ -136,7 +136,7 @@ func propertyMigrate(
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	o.OnFinding = func(f mapping.Finding) { found = append(found, f) }
+	o.OnFinding = func(f mapping.Finding) error { found = append(found, f); return nil }
 	result, err = migrate.Run(ctx, o)
 	if f, ok := errors.AsType[*clierr.Error](err); ok && f.Kind == clierr.Refused && result != nil && result.Refused {
 		err = errPropertyRefused

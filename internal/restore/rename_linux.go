@@ -6,13 +6,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noFollow makes opening a symbolic link an error.
-const noFollow = unix.O_NOFOLLOW
-
-// tryLock takes a lock that ends with the process. It returns an error if
-// another process holds the lock.
-func tryLock(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) }
-
 // renameNew renames a file. It returns an error that wraps fs.ErrExist if the
 // new name exists.
 func renameNew(from, to string) error {

@@ -370,8 +370,12 @@ func TestRestoreTemporaryFile(t *testing.T) {
 	url := pgtest.Database(t)
 	flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, url))
 	path := filepath.Join(t.TempDir(), "restored.db")
+	folder := filepath.Join(filepath.Dir(path), ".restored.db.flujo-port-restore")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for _, end := range []string{"", "-wal", "-journal"} {
-		touch(t, filepath.Join(filepath.Dir(path), ".restored.db.flujo-port-restore"+end))
+		touch(t, filepath.Join(folder, "state.db"+end))
 	}
 	o := restore.Options{SQLite: path, Postgres: url, Schema: flujotest.Schema}
 	o.OnProgress = func(p progress.Event) {

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/fileio"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/sqlite"
 	"flujo-port/internal/sqltext"
@@ -20,12 +21,13 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// stateFile is a SQLite file that is written under a temporary name next to its
-// final path. Commit renames it, so the final path holds the complete file or
-// nothing. A stateFile is not safe for concurrent use. The caller ends it with
-// Commit, then Discard, or with Discard alone.
+// stateFile is a SQLite file that is written in a folder of its own next to its
+// final path, to which no other user may write. Commit renames it, so the final
+// path holds the complete file or nothing. A stateFile is not safe for concurrent
+// use. The caller ends it with Commit, then Discard, or with Discard alone.
 type stateFile struct {
 	path       string   // the final path
+	folder     string   // the folder in which it is written
 	partial    string   // the path while it is written
 	lock       *os.File // the open file at partial, locked so that other runs do not take it for a leftover
 	conn       *sqlite.Conn
@@ -35,15 +37,11 @@ type stateFile struct {
 	syncErr    error             // of the folder, after the rename
 }
 
-// partialPath returns the path at which the file for path is written. It is
+// partialFolder returns the folder in which the file for path is written. It is
 // always the same, so that a run finds what a killed one left.
-func partialPath(path string) string {
+func partialFolder(path string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".flujo-port-restore")
 }
-
-// sidecarSuffixes are the suffixes of the files that SQLite may leave next to a
-// database.
-var sidecarSuffixes = []string{"-wal", "-shm", "-journal"}
 
 // newStateFile creates the file that Commit will rename to path. If something
 // exists at path, the error is a clierr.Refused. newStateFile removes what a
@@ -53,32 +51,26 @@ func newStateFile(path string) (*stateFile, error) {
 	if err != nil {
 		return nil, &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf("resolve the path %q", path), Err: err}
 	}
+	if err := fileio.CheckNotBesideDatabase(abs); err != nil {
+		return nil, &clierr.Error{Kind: clierr.Usage, Message: "create the file", Err: err, Hint: "name another file"}
+	}
+	folder := partialFolder(abs)
 	f := &stateFile{
 		path:       abs,
-		partial:    partialPath(abs),
+		folder:     folder,
+		partial:    filepath.Join(folder, "state.db"),
 		statements: map[string]*sqlite.Stmt{},
 		inserts:    map[string]string{},
 	}
 	if err := f.requireAbsent(); err != nil {
 		return nil, err
 	}
-	// With SQLite's own mode, since the user that runs Flujo need not be the one
-	// that restores. A symbolic link is not followed.
-	if f.lock, err = os.OpenFile(f.partial, os.O_RDWR|os.O_CREATE|noFollow, 0o644); err != nil {
-		return nil, &clierr.Error{
-			Kind:    clierr.Usage,
-			Message: "create the file",
-			Err:     err,
-			Hint:    "name a file in a folder that you can write to",
-		}
+	if err := f.makeFolder(); err != nil {
+		return nil, err
 	}
-	if err := tryLock(f.lock); err != nil || !f.isLocked() {
-		_ = f.lock.Close()
-		return nil, &clierr.Error{
-			Kind:    clierr.Failed,
-			Message: fmt.Sprintf("%q is being restored by another run", abs),
-			Hint:    "wait until that run ends",
-		}
+	if err := f.openLocked(); err != nil {
+		os.Remove(f.folder) // unless another run has a file in it
+		return nil, err
 	}
 	if err := f.requireAbsent(); err != nil { // another run may have ended since the first check
 		f.Discard()
@@ -92,9 +84,70 @@ func newStateFile(path string) (*stateFile, error) {
 	return f, nil
 }
 
+// makeFolder creates the folder in which the file is written, or accepts one that
+// a killed run of this user left. Nobody else can have put something into it.
+func (f *stateFile) makeFolder() error {
+	err := os.Mkdir(f.folder, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		if err := fileio.CheckOwnFolder(f.folder); errors.Is(err, fs.ErrNotExist) {
+			return f.otherRun() // which has ended since
+		} else if err != nil {
+			return &clierr.Error{
+				Kind:    clierr.Refused,
+				Message: "the name of the folder in which the new file is written is in use",
+				Err:     err,
+				Hint:    "remove it if no restore is running, or name another file",
+			}
+		}
+		return nil
+	}
+	if err != nil {
+		return f.createError(err)
+	}
+	return nil
+}
+
+// openLocked opens the file in the folder and locks it.
+func (f *stateFile) openLocked() (err error) {
+	// With SQLite's own mode, since the user that runs Flujo need not be the one
+	// that restores.
+	f.lock, err = os.OpenFile(f.partial, os.O_RDWR|os.O_CREATE|fileio.NoFollow, 0o644)
+	if err == nil {
+		if tryLock(f.lock) == nil && f.isLocked() {
+			return nil
+		}
+		_ = f.lock.Close()
+	} else if !errors.Is(err, fs.ErrNotExist) { // a run that ended has removed the folder
+		return f.createError(err)
+	}
+	return f.otherRun()
+}
+
+// otherRun returns the error for a file that another run writes.
+func (f *stateFile) otherRun() error {
+	return &clierr.Error{
+		Kind:    clierr.Failed,
+		Message: fmt.Sprintf("%q is being restored by another run", f.path),
+		Hint:    "wait until that run ends",
+	}
+}
+
+// createError returns the error for a file that cannot be created.
+func (f *stateFile) createError(err error) error {
+	if errors.Is(err, syscall.ENOSPC) {
+		return f.wrapError("create", err)
+	}
+	return &clierr.Error{
+		Kind:    clierr.Usage,
+		Message: "create the file",
+		Err:     err,
+		Hint:    "name a file in a folder that you can write to",
+	}
+}
+
 // requireAbsent returns a clierr.Refused if something exists at the final path.
 func (f *stateFile) requireAbsent() error {
-	for _, end := range append([]string{""}, sidecarSuffixes...) {
+	for _, end := range append([]string{""}, fileio.SQLiteSuffixes...) {
 		if _, err := os.Lstat(f.path + end); err == nil {
 			return &clierr.Error{
 				Kind:    clierr.Refused,
@@ -125,7 +178,7 @@ func (f *stateFile) isLocked() bool {
 }
 
 func (f *stateFile) removeSidecars() (err error) {
-	for _, end := range sidecarSuffixes {
+	for _, end := range fileio.SQLiteSuffixes {
 		if e := os.Remove(f.partial + end); e != nil && !errors.Is(e, fs.ErrNotExist) {
 			err = errors.Join(err, e)
 		}
@@ -142,7 +195,7 @@ func (f *stateFile) CopyFrom(main, wal io.Reader) error {
 	if wal == nil {
 		return nil
 	}
-	w, err := os.OpenFile(f.partial+"-wal", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	w, err := os.OpenFile(f.partial+"-wal", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return f.wrapError("copy to", err)
 	}
@@ -294,6 +347,9 @@ func (f *stateFile) Path() string { return f.partial }
 // Commit renames the file to its final path. If something exists there, the
 // error is a clierr.Refused.
 func (f *stateFile) Commit() error {
+	if err := f.requireAbsent(); err != nil { // of SQLite's files next to it too
+		return err
+	}
 	if err := renameNew(f.partial, f.path); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			return &clierr.Error{
@@ -305,6 +361,7 @@ func (f *stateFile) Commit() error {
 		return f.wrapError("rename", err)
 	}
 	f.done = true
+	os.Remove(f.folder)
 	f.syncErr = syncFolder(filepath.Dir(f.path))
 	return nil
 }
@@ -330,7 +387,8 @@ func (f *stateFile) SetMode(mode fs.FileMode) error {
 	return nil
 }
 
-// Discard closes and removes the file. After Commit it only releases the lock.
+// Discard closes and removes the file and its folder. After Commit it only releases
+// the lock.
 func (f *stateFile) Discard() {
 	if f.conn != nil {
 		f.closeStatements()
@@ -338,14 +396,13 @@ func (f *stateFile) Discard() {
 		f.conn = nil
 	}
 	if !f.done && f.isLocked() {
-		f.remove()
+		os.Remove(f.partial)
+		_ = f.removeSidecars()
 	}
 	_ = f.lock.Close()
-}
-
-func (f *stateFile) remove() {
-	_ = os.Remove(f.partial)
-	_ = f.removeSidecars()
+	if !f.done {
+		os.Remove(f.folder) // unless another run has a file in it
+	}
 }
 
 func (f *stateFile) run(ctx context.Context, statements string) error {
@@ -378,8 +435,8 @@ func (f *stateFile) wrapError(verb string, err error) error {
 	if serr, ok := errors.AsType[*sqlite.Error](err); ok {
 		switch serr.Primary() {
 		case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
-			e.Hint = "the disk, or the one for temporary files (TMPDIR), may be full; " + nothingWritten +
-				": free some space, then run again"
+			e.Hint = "the disk, or the one for temporary files (TMPDIR, or else /var/tmp), may be full; " +
+				nothingWritten + ": free some space, then run again"
 		case sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_CONSTRAINT:
 			e.Kind, e.Hint = clierr.Refused, "Flujo's SQLite tables cannot hold that row; "+nothingWritten
 		}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/fileio"
 )
 
 // Names of the two files in the file system that SQLite is given.
@@ -53,12 +54,31 @@ func openFiles(ctx context.Context, path string) (*files, error) {
 	if err != nil {
 		return nil, usage(path, err.Error(), "")
 	}
-	f := &files{real: real, mode: info.Mode(), links: linkCount(info)}
+	if err := checkCompanions(path, real); err != nil {
+		return nil, err
+	}
+	f := &files{real: real, mode: info.Mode(), links: fileio.Links(info)}
 	if err := f.openBoth(ctx, path); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
+}
+
+// checkCompanions returns an error if something else than a regular file has the name of one of the files that SQLite
+// keeps next to the file at real. SQLite would wait for a named pipe. Errors call the file path.
+func checkCompanions(path, real string) error {
+	for _, suffix := range fileio.SQLiteSuffixes {
+		err := fileio.CheckRegular(real + suffix)
+		if irregular, ok := errors.AsType[*fileio.NotRegularError](err); ok {
+			return usage(path, fmt.Sprintf("its %s is %s, not a regular file", suffix, irregular.Kind),
+				"SQLite did not create it: remove it, then run again")
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return usage(path, err.Error(), "")
+		}
+	}
+	return nil
 }
 
 // notFile returns the error for a path at which there is no file.
@@ -96,11 +116,11 @@ func (f *files) openBoth(ctx context.Context, path string) (err error) {
 	if f.opened, err = statBoth(f.real); err != nil {
 		return usage(path, err.Error(), "")
 	}
-	if f.main, err = os.Open(f.real); err != nil {
+	if f.main, err = fileio.Open(f.real); err != nil {
 		return usage(path, err.Error(), "run as a user that can read it")
 	}
 	if f.opened.wal.exists {
-		if f.wal, err = os.Open(f.real + "-wal"); err != nil {
+		if f.wal, err = fileio.Open(f.real + "-wal"); err != nil {
 			return usage(path, err.Error(), "the newest rows are in its -wal: run as a user that can read it")
 		}
 	}
@@ -173,7 +193,7 @@ func pageSize(header []byte) int64 {
 // its header is neither absent nor zeroed
 // (https://www.sqlite.org/fileformat.html).
 func hotJournal(path string) (bool, error) {
-	j, err := os.Open(path)
+	j, err := fileio.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

@@ -6,9 +6,10 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"syscall"
 	"time"
+
+	"flujo-port/internal/fileio"
 )
 
 // The bytes that every connection of SQLite's unix VFS locks
@@ -54,14 +55,6 @@ func openElsewhere(path string) (bool, error) {
 	}
 }
 
-// linkCount returns the number of names that a file has.
-func linkCount(info fs.FileInfo) uint64 {
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		return uint64(stat.Nlink)
-	}
-	return 1
-}
-
 func lockedShm(path string) (bool, error) {
 	held, err := locked(path, shmDMS, 1)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -78,7 +71,7 @@ func locked(path string, start, length int64) (bool, error) {
 // lockOf returns the type of a lock that another process holds on a part of a file, or
 // F_UNLCK.
 func lockOf(path string, start, length int64) (int16, error) {
-	f, err := os.Open(path)
+	f, err := fileio.Open(path)
 	if err != nil {
 		return syscall.F_UNLCK, err
 	}

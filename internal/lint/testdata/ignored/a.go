@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"text/tabwriter"
+
+	"flujo-port/internal/fileio"
 )
 
 type stream struct{}
@@ -35,6 +37,8 @@ func read(path string) {
 	r, w, _ := os.Pipe()
 	r.Close()
 	w.Close()
+	regular, _ := fileio.Open(path)
+	regular.Close()
 	stream{}.Close()
 	stream{}.Sync() // want "unchecked error"
 }

@@ -1,0 +1,11 @@
+//go:build !unix
+
+package main
+
+import (
+	"os"
+	"syscall"
+)
+
+// writeSignals are the signals that a write causes.
+var writeSignals = []os.Signal{syscall.SIGPIPE}

@@ -1,0 +1,147 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"flujo-port/internal/pgtest"
+)
+
+// limited runs the program with a limit on the size of the files that it writes, in blocks of 512 or 1024 bytes: a disk
+// that is full.
+func (p *program) limited(t *testing.T, blocks string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	c := exec.Command("sh", append([]string{"-c", "ulimit -f " + blocks + `; exec "$@"`, "sh", binary}, args...)...)
+	var out, errs bytes.Buffer
+	c.Dir, c.Env, c.Stdout, c.Stderr = p.dir, p.env, &out, &errs
+	_ = c.Run() // the exit code says more
+	return out.String(), errs.String(), c.ProcessState.ExitCode()
+}
+
+// TestTemporaryFilesFull checks that a folder for temporary files that is full ends a command with --json before its
+// commit, at the first finding that cannot be stored, and that the error names TMPDIR. Without findings, and without
+// --json, the command is done.
+func TestTemporaryFilesFull(t *testing.T) {
+	t.Parallel()
+	url, other := pgtest.Database(t), pgtest.Database(t)
+	many := changedFixture(t, "UPDATE steps SET output = '{\"x\": NaN}', raw_response = '{\"x\": NaN}'")
+	one := changedFixture(t, "UPDATE steps SET output = '{\"x\": NaN}' WHERE id = (SELECT min(id) FROM steps)")
+	p := newProgram(t, "DATABASE_URL="+url)
+	folder := p.env[2][len("TMPDIR="):]
+	const (
+		hint      = "free disk space there, or set TMPDIR to another folder, then run again"
+		committed = "file too large; nothing was committed; " + hint
+		checked   = "file too large; nothing was changed; " + hint
+	)
+	for _, c := range []struct{ command, blocks, file, words string }{
+		{"migrate", "16", many, committed}, {"migrate", "0", one, committed}, {"migrate --strict", "0", one, committed},
+		{"migrate --dry-run", "0", one, committed}, {"check", "16", many, checked}, {"check", "0", one, checked},
+	} {
+		args := append(strings.Fields(c.command), "--json", "--without-pgvector", "--sqlite", c.file)
+		stdout, stderr, code := p.limited(t, c.blocks, args...)
+		if code != 1 || stdout != "" || !strings.Contains(stderr, "\""+folder+"\" (TMPDIR)") ||
+			!strings.Contains(stderr, c.words) {
+			t.Errorf("%s with %s blocks: exit %d: %.200q %s", c.command, c.blocks, code, stdout, stderr)
+		}
+		if got := ask(t, url, "SELECT count(*) FROM pg_namespace WHERE nspname = 'flujo'"); got != "0" {
+			t.Errorf("%s: something was migrated", c.command)
+		}
+	}
+	stdout, stderr, code := p.limited(t, "0", "migrate", "--without-pgvector", "--sqlite", many)
+	if code != 0 || !strings.HasPrefix(stdout, "Done in ") {
+		t.Errorf("without --json: exit %d: %s%s", code, stdout, stderr)
+	}
+	stdout, stderr, code = p.limited(
+		t,
+		"0",
+		"migrate",
+		"--without-pgvector",
+		"--json",
+		"--sqlite",
+		absolute(t, fixture),
+		"--postgres",
+		other,
+	)
+	if code != 0 || !json.Valid([]byte(stdout)) {
+		t.Errorf("without findings: exit %d: %s%s", code, stdout, stderr)
+	}
+}
+
+// TestTemporaryFilesFullAtVerify checks that verify prints no part of a JSON object if the differences cannot be
+// stored, and that its exit code is still that of the verdict, unless that is 0.
+func TestTemporaryFilesFullAtVerify(t *testing.T) {
+	t.Parallel()
+	url, file := pgtest.Database(t), absolute(t, fixture)
+	p := newProgram(t, "DATABASE_URL="+url)
+	if _, stderr, code := p.run(t, "migrate", "--without-pgvector", "--sqlite", file); code != 0 {
+		t.Fatal(stderr)
+	}
+	execute(t, url, "UPDATE flujo.steps SET step_name = 'other'")
+	for _, c := range []struct {
+		code  int
+		words []string
+	}{
+		{1, []string{"flujo-port: the report cannot be printed", "(TMPDIR)", "nothing was changed"}},
+		{4, []string{"warning: the report cannot be printed", "(TMPDIR)", "flujo-port: 213 rows"}},
+	} {
+		stdout, stderr, code := p.limited(t, "1", "verify", "--json", "--sqlite", file)
+		if code != c.code || stdout != "" {
+			t.Errorf("exit %d, want %d: %.200q %s", code, c.code, stdout, stderr)
+		}
+		for _, words := range c.words {
+			if !strings.Contains(stderr, words) {
+				t.Errorf("stderr lacks %q: %s", words, stderr)
+			}
+		}
+		execute(t, url, "DELETE FROM flujo.flujo_port_receipts") // from now on a difference is a mismatch
+	}
+}
+
+// TestTemporaryFilesFolder checks that --json names TMPDIR if no temporary file can be created there, before anything
+// is done, and that nothing else needs TMPDIR.
+func TestTemporaryFilesFolder(t *testing.T) {
+	t.Parallel()
+	url, file := pgtest.Database(t), absolute(t, fixture)
+	folder := t.TempDir()
+	for _, path := range []string{filepath.Join(folder, "none"), write(t, filepath.Join(folder, "file"), "")} {
+		p := newProgram(t, "DATABASE_URL="+url, "FLUJO_PORT_SQLITE="+file)
+		p.env[2] = "TMPDIR=" + path
+		for _, command := range []string{
+			"check", "migrate", "migrate --dry-run", "verify", "init", "restore --sqlite new.db",
+		} {
+			args := append(strings.Fields(command), "--json")
+			stdout, stderr, code := p.run(t, args...)
+			if code != 2 || stdout != "" || !strings.Contains(stderr, "\""+path+"\" (TMPDIR)") ||
+				!strings.Contains(stderr, "; nothing was changed; set TMPDIR to a folder") {
+				t.Errorf("%s: exit %d: %s%s", command, code, stdout, stderr)
+			}
+		}
+		for _, command := range []string{"migrate --without-pgvector --replace", "verify", "restore --sqlite new.db"} {
+			if stdout, stderr, code := p.run(t, strings.Fields(command)...); code != 0 {
+				t.Errorf("%s: exit %d: %s%s", command, code, stdout, stderr)
+			}
+		}
+	}
+}
+
+// TestTemporaryFilesHaveNoName checks that a temporary file has no name while the program runs, so that no kill leaves
+// one.
+func TestTemporaryFilesHaveNoName(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	holdSteps(t, url)
+	p := newProgram(t)
+	c := p.command("migrate", "--json", "--postgres", url, "--sqlite", absolute(t, fixture), "--without-pgvector")
+	stderr := start(t, c)
+	untilLine(t, stderr, "creating tables")
+	if names, err := os.ReadDir(p.env[2][len("TMPDIR="):]); err != nil || len(names) > 0 {
+		t.Errorf("TMPDIR has %v (%v)", names, err)
+	}
+}
