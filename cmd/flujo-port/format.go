@@ -66,7 +66,7 @@ func (e *env) addressPrinter(c *cli.Context) (func(stateuri.Address, []string) e
 			notes = append(notes, "the password is printed as ***; --reveal prints it")
 		}
 		for _, note := range notes {
-			fmt.Fprintf(e.stderr, "flujo-port: note: %s\n", note)
+			e.say("note: %s", note)
 		}
 		if format == nil {
 			r := addressReport{report.Format, "uri " + c.Command.Name, text, masked, append([]string{}, notes...)}

@@ -42,6 +42,11 @@ type env struct {
 	stdout, stderr io.Writer
 }
 
+// say writes a line about the run to stderr. What comes from elsewhere cannot add a line.
+func (e *env) say(format string, args ...any) {
+	fmt.Fprintf(e.stderr, "flujo-port: %s\n", clierr.Printable(fmt.Sprintf(format, args...)))
+}
+
 // run executes the program with args and returns its exit code.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	e := &env{args: args, getenv: getenv, stdout: stdout, stderr: stderr}
@@ -85,7 +90,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return 0
 	}
 	kind := clierr.KindOf(err)
-	fmt.Fprintf(stderr, "flujo-port: %s\n", message(err))
+	e.say("%s", message(err))
 	return int(kind)
 }
 

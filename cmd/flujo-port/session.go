@@ -96,7 +96,7 @@ func (s *session) end(p printed, err error, consequence string) error {
 		err = failed
 	}
 	for _, warning := range warnings {
-		fmt.Fprintf(s.env.stderr, "flujo-port: warning: %s\n", warning)
+		s.env.say("warning: %s", warning)
 	}
 	return withConsequence(err, consequence)
 }

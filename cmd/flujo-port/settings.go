@@ -159,6 +159,8 @@ func schemaName(c *cli.Context) (string, error) {
 		return "", usagef("--schema is empty")
 	case stateuri.MayContainPassword(name):
 		return "", usagef("--schema must be a name, but looks like a connection string")
+	case clierr.Printable(name) != name:
+		return "", usagef("--schema contains control characters or others that are not printed: %q", name)
 	case len(name) > 63:
 		return "", usagef("--schema is longer than 63 bytes, PostgreSQL's limit for names")
 	case strings.HasPrefix(name, "pg_") || name == "information_schema":

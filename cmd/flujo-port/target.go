@@ -230,9 +230,8 @@ func (e *env) noteAside(p *databaseTarget) {
 	if slices.ContainsFunc(p.aside, namesSchema) {
 		suffix = "; --schema names the schema (" + p.schema + ")"
 	}
-	fmt.Fprintf(
-		e.stderr,
-		"flujo-port: note: parameters of the address that are for other clients have no effect: %s%s\n",
+	e.say(
+		"note: parameters of the address that are for other clients have no effect: %s%s",
 		strings.Join(p.aside, ", "),
 		suffix,
 	)

@@ -67,7 +67,8 @@ const (
 	CheckIntegrity  Topic = "check-integrity"    // do not skip the check of the file's integrity
 )
 
-// Error returns the message, the cause and the hint on one line.
+// Error returns the message, the cause and the hint on one line, as [Printable] writes
+// them.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Message)
@@ -79,7 +80,7 @@ func (e *Error) Error() string {
 		b.WriteString("; ")
 		b.WriteString(e.Hint)
 	}
-	return b.String()
+	return Printable(b.String())
 }
 
 // Unwrap returns the cause.

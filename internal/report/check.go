@@ -83,19 +83,19 @@ func (c *Check) Text(w io.Writer) error {
 				fmt.Fprintln(&b)
 			}
 			group = l.Group
-			fmt.Fprintf(&b, "%s\n", group)
+			printf(&b, "%s\n", group)
 		}
 		mark := map[Status]string{OK: "✓", Warning: "!", Error: "✗"}[l.Status]
-		fmt.Fprintf(&b, "  %s %-*s  %s\n", mark, width, l.Name, l.Message)
+		printf(&b, "  %s %-*s  %s\n", mark, width, l.Name, l.Message)
 		if l.Hint != "" {
-			fmt.Fprintf(&b, "    %-*s  → %s\n", width, "", l.Hint)
+			printf(&b, "    %-*s  → %s\n", width, "", l.Hint)
 		}
 	}
 	if c.Findings != nil && len(c.Changes) > 0 {
 		fmt.Fprintln(&b)
 		c.writeChanges(&b, true)
 	}
-	fmt.Fprintf(&b, "\n%s\n", c.conclusion())
+	printf(&b, "\n%s\n", c.conclusion())
 	_, err := io.WriteString(w, b.String())
 	return err
 }

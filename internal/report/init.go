@@ -2,7 +2,6 @@ package report
 
 import (
 	"cmp"
-	"fmt"
 	"io"
 	"strings"
 
@@ -35,9 +34,9 @@ type Init struct {
 func (r *Init) Text(w io.Writer) error {
 	var b strings.Builder
 	if r.CutoverTried {
-		fmt.Fprintf(&b, "Schema %q of database %q is ready for Flujo.\n", r.Schema, r.Database)
+		printf(&b, "Schema %q of database %q is ready for Flujo.\n", r.Schema, r.Database)
 	} else {
-		fmt.Fprintf(
+		printf(
 			&b,
 			"Schema %q of database %q has Flujo's tables, but the cutover address does not work for Flujo yet.\n",
 			r.Schema,
@@ -45,22 +44,22 @@ func (r *Init) Text(w io.Writer) error {
 		)
 	}
 	created := cmp.Or(strings.Join(r.Created, ", "), "nothing; everything existed already")
-	fmt.Fprintf(&b, "created  %s\n", created)
+	printf(&b, "created  %s\n", created)
 	if len(r.Existing) > 0 {
-		fmt.Fprintf(&b, "existing %s\n", strings.Join(r.Existing, ", "))
+		printf(&b, "existing %s\n", strings.Join(r.Existing, ", "))
 	}
 	if r.Owner != "" {
-		fmt.Fprintf(&b, "owner    role %q; what Flujo does at its start was tried as this role\n", r.Owner)
+		printf(&b, "owner    role %q; what Flujo does at its start was tried as this role\n", r.Owner)
 	}
 	if r.GrantedTo != "" {
-		fmt.Fprintf(&b, "granted  to role %q: to read and write the tables, for Flujo without its migrations\n",
+		printf(&b, "granted  to role %q: to read and write the tables, for Flujo without its migrations\n",
 			r.GrantedTo)
 	}
 	if r.GrantedRead != "" {
-		fmt.Fprintf(&b, "granted  to role %q: to read the tables, for verify\n", r.GrantedRead)
+		printf(&b, "granted  to role %q: to read the tables, for verify\n", r.GrantedRead)
 	}
 	writeMessages(&b, r.Warnings, r.Notes)
-	fmt.Fprintf(&b, "cutover  FLUJO_STATE_URI=%s\n", r.Cutover)
+	printf(&b, "cutover  FLUJO_STATE_URI=%s\n", r.Cutover)
 	_, err := io.WriteString(w, b.String())
 	return err
 }

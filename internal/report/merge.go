@@ -54,11 +54,11 @@ func (m *Merge) verified(how string) string {
 
 // text writes the merge's part of a report as text.
 func (m *Merge) text(w io.Writer) {
-	fmt.Fprintf(w, "merged: each run, key and memory is taken as a whole from the side that wrote it last:\n")
+	printf(w, "merged: each run, key and memory is taken as a whole from the side that wrote it last:\n")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "\tequal\tkept\tkept: only in PostgreSQL\tkept: tied\tadded\ttaken over\t\n")
 	for _, u := range m.Units {
-		fmt.Fprintf(t, "%s", u.Kind)
+		printf(t, "%s", u.Kind)
 		for _, n := range []int64{u.Equal, u.Kept, u.Alone, u.Tied, u.Added, u.TakenOver} {
 			fmt.Fprintf(t, "\t%s", humanize.Comma(n))
 		}
@@ -76,7 +76,7 @@ func (m *Merge) text(w io.Writer) {
 		if r.Rows == 1 {
 			belong = "id belongs to another row"
 		}
-		fmt.Fprintf(w, "renumbered: %s of the state file in %s, whose %s in PostgreSQL; the first new id is %d\n",
+		printf(w, "renumbered: %s of the state file in %s, whose %s in PostgreSQL; the first new id is %d\n",
 			rows(r.Rows), r.Table, belong, r.First)
 	}
 	fmt.Fprintln(w)
@@ -87,5 +87,5 @@ func (u *MergedUnits) list(w io.Writer, n int64, what string, first []string) {
 	if n == 0 {
 		return
 	}
-	fmt.Fprintf(w, "%s: %s × %s (%s)\n", u.Kind, humanize.Comma(n), what, firstOf(first, n))
+	printf(w, "%s: %s × %s (%s)\n", u.Kind, humanize.Comma(n), what, firstOf(first, n))
 }

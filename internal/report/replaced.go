@@ -39,11 +39,11 @@ func (m *Migration) writeReplaced(w io.Writer) {
 	}
 	counts := strings.Join(tables, ", ")
 	if m.Committed {
-		fmt.Fprintf(w, "replaced: the previous rows are archived in schema %q until you drop it: %s\n",
+		printf(w, "replaced: the previous rows are archived in schema %q until you drop it: %s\n",
 			r.ArchiveSchema, counts)
 		return
 	}
-	fmt.Fprintf(w, "replaced, then rolled back: the real run archives the existing rows in a schema such as %q, "+
+	printf(w, "replaced, then rolled back: the real run archives the existing rows in a schema such as %q, "+
 		"and prints the SQL that restores them: %s\n", r.ArchiveSchema, counts)
 }
 

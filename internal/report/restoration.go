@@ -80,30 +80,30 @@ func (r *Restoration) Note(format string, args ...any) {
 // Text writes the report as text.
 func (r *Restoration) Text(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n", r.headline())
-	fmt.Fprintf(&b, "from  schema %q of database %q, as role %q, PostgreSQL %s\n",
+	printf(&b, "%s\n\n", r.headline())
+	printf(&b, "from  schema %q of database %q, as role %q, PostgreSQL %s\n",
 		r.Source.Schema, r.Source.Database, r.Source.Role, r.Source.Server)
 	if r.Base != nil {
-		fmt.Fprintf(&b, "base  %s\n", r.Base)
+		printf(&b, "base  %s\n", r.Base)
 	}
-	fmt.Fprintf(&b, "to    %s (%s, SHA-256 %s)\n\n", r.File.Path, humanize.IBytes(uint64(r.File.Bytes)), r.File.SHA256)
+	printf(&b, "to    %s (%s, SHA-256 %s)\n\n", r.File.Path, humanize.IBytes(uint64(r.File.Bytes)), r.File.SHA256)
 	if r.Merge != nil && r.Differing == 0 {
 		r.Merge.text(&b)
 	}
 	r.table(&b)
 	if r.Differing > 0 {
-		fmt.Fprintf(&b, "differences between PostgreSQL and the state file: %s. "+
+		printf(&b, "differences between PostgreSQL and the state file: %s. "+
 			"The first of each table (the JSON report lists all):\n", rows(r.Differing))
 		for _, d := range r.Differences {
-			fmt.Fprintf(&b, "  %s\n", d)
+			printf(&b, "  %s\n", d)
 		}
 	}
 	for _, c := range r.Lost {
-		fmt.Fprintf(&b, "%s.%s: %s × %s\n", c.Table, c.Column, humanize.Comma(c.Count), c.Explanation)
+		printf(&b, "%s.%s: %s × %s\n", c.Table, c.Column, humanize.Comma(c.Count), c.Explanation)
 	}
 	writeMessages(&b, r.Warnings, r.Notes)
 	if r.Done {
-		fmt.Fprintf(&b, "\nrollback  FLUJO_STATE_URI=%s\n", r.Rollback)
+		printf(&b, "\nrollback  FLUJO_STATE_URI=%s\n", r.Rollback)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -137,7 +137,7 @@ func (r *Restoration) table(w io.Writer) {
 		if r.Base != nil {
 			numbers = append(numbers, row.FromBase, row.Removed)
 		}
-		fmt.Fprint(t, row.Name)
+		printf(t, "%s", row.Name)
 		for _, n := range append(numbers, row.Derived, row.Originals, row.Rejected) {
 			fmt.Fprintf(t, "\t%s", humanize.Comma(n))
 		}

@@ -14,19 +14,19 @@ import (
 // Text writes the report as text.
 func (m *Migration) Text(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n", m.headline())
-	fmt.Fprintf(&b, "from  %s\n", &m.Source)
-	fmt.Fprintf(&b, "to    schema %q of database %q, as role %q, PostgreSQL %s, %s\n\n",
+	printf(&b, "%s\n\n", m.headline())
+	printf(&b, "from  %s\n", &m.Source)
+	printf(&b, "to    schema %q of database %q, as role %q, PostgreSQL %s, %s\n\n",
 		m.Target.Schema, m.Target.Database, m.Target.Role, m.Target.Server, m.pgvector())
 	m.table(&b)
 	if m.Merge != nil && !m.Refused && m.Differing == 0 {
 		m.Merge.text(&b)
 	}
 	if m.Differing > 0 {
-		fmt.Fprintf(&b, "differences between PostgreSQL and the state file: %s. "+
+		printf(&b, "differences between PostgreSQL and the state file: %s. "+
 			"The first of each table (the JSON report lists all):\n", rows(m.Differing))
 		for _, d := range m.Differences {
-			fmt.Fprintf(&b, "  %s\n", d)
+			printf(&b, "  %s\n", d)
 		}
 		fmt.Fprintln(&b)
 	}
@@ -51,33 +51,33 @@ func (m *Migration) Text(w io.Writer) error {
 // writeConversions lists what was derived, widened, interpreted, rounded or ignored.
 func (m *Migration) writeConversions(w io.Writer) {
 	for _, d := range m.Derived {
-		fmt.Fprintf(w, "derived: %s in %s from %s of %s: %s\n", rows(d.Rows), d.Table, rows(d.Count), d.From, d.Why)
+		printf(w, "derived: %s in %s from %s of %s: %s\n", rows(d.Rows), d.Table, rows(d.Count), d.From, d.Why)
 	}
 	if len(m.Widened) > 0 {
-		fmt.Fprintf(w, "widened to bigint, for values out of the range of PostgreSQL's integer: %s\n",
+		printf(w, "widened to bigint, for values out of the range of PostgreSQL's integer: %s\n",
 			strings.Join(m.Widened, ", "))
 	}
 	for _, n := range m.NaiveTimestamps {
-		fmt.Fprintf(w, "timestamps without a time zone, interpreted as %s: %s in %s\n",
+		printf(w, "timestamps without a time zone, interpreted as %s: %s in %s\n",
 			n.Zone, humanize.Comma(n.Count), n.Column)
 	}
 	for _, r := range m.Rounded {
-		fmt.Fprintf(w, "rounded to real, the column's type in Flujo: %s in %s, "+
+		printf(w, "rounded to real, the column's type in Flujo: %s in %s, "+
 			"by at most %.1g of the value\n",
 			plural(r.Count, "value"), r.Column, r.Largest)
 	}
 	if len(m.Ignored) > 0 {
-		fmt.Fprintf(w, "ignored tables, which are not Flujo's: %s\n", strings.Join(m.Ignored, ", "))
+		printf(w, "ignored tables, which are not Flujo's: %s\n", strings.Join(m.Ignored, ", "))
 	}
 }
 
 // writeMessages writes the warnings and the notes, one a line.
 func writeMessages(w io.Writer, warnings, notes []string) {
 	for _, warning := range warnings {
-		fmt.Fprintf(w, "WARNING: %s\n", warning)
+		printf(w, "WARNING: %s\n", warning)
 	}
 	for _, note := range notes {
-		fmt.Fprintf(w, "note: %s\n", note)
+		printf(w, "note: %s\n", note)
 	}
 }
 
@@ -158,7 +158,8 @@ func (m *Migration) table(w io.Writer) {
 		case row.Match:
 			mark = "✓"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s", row.Name, humanize.Comma(row.RowsRead), column(humanize.Comma(row.Rejected)))
+		printf(t, "%s", row.Name)
+		fmt.Fprintf(t, "\t%s\t%s", humanize.Comma(row.RowsRead), column(humanize.Comma(row.Rejected)))
 		fmt.Fprintf(t, "%s\t%s\t", humanize.Comma(row.Derived), humanize.Comma(row.InPostgres))
 		fmt.Fprintf(t, "%s\t%.2f\t%s\t\n", humanize.IBytes(uint64(row.Bytes)), row.Seconds, mark)
 	}
@@ -179,7 +180,7 @@ func (f *Findings) writeChanges(w io.Writer, refused bool) {
 		case c.Reason == unmappedColumn:
 			what = c.Table + "." + c.Column + ": original value stored"
 		}
-		fmt.Fprintf(w, "%s: %s × %s (%s)\n", what, humanize.Comma(c.Count), c.Explanation, firstOf(c.Keys, c.Count))
+		printf(w, "%s: %s × %s (%s)\n", what, humanize.Comma(c.Count), c.Explanation, firstOf(c.Keys, c.Count))
 	}
 }
 
@@ -202,7 +203,7 @@ func (m *Migration) writeOriginals(w io.Writer) {
 	if m.Merge != nil {
 		what = "new original values, of rows taken from the state file"
 	}
-	fmt.Fprintf(w, "%s: %s, byte for byte, in %s.flujo_port_originals\n",
+	printf(w, "%s: %s, byte for byte, in %s.flujo_port_originals\n",
 		what, plural(m.Originals, "cell"), m.Target.Schema)
 }
 
@@ -211,8 +212,8 @@ const unmappedColumn = "unmapped-column"
 
 // addresses writes FLUJO_STATE_URI for the cutover and for a rollback.
 func (m *Migration) addresses(w io.Writer) {
-	fmt.Fprintf(w, "\ncutover   FLUJO_STATE_URI=%s\nrollback  FLUJO_STATE_URI=%s\n", m.Cutover, m.Rollback)
+	printf(w, "\ncutover   FLUJO_STATE_URI=%s\nrollback  FLUJO_STATE_URI=%s\n", m.Cutover, m.Rollback)
 	if !m.Committed && m.Next != "" {
-		fmt.Fprintf(w, "\n%s\n", m.Next)
+		printf(w, "\n%s\n", m.Next)
 	}
 }

@@ -13,9 +13,9 @@ import (
 // Text writes the report as text.
 func (v *Verification) Text(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s (%.1f s)\n\n", v.headline(), v.Seconds)
-	fmt.Fprintf(&b, "file      %s\n", &v.Source)
-	fmt.Fprintf(&b, "database  schema %q of database %q, PostgreSQL %s\n",
+	printf(&b, "%s (%.1f s)\n\n", v.headline(), v.Seconds)
+	printf(&b, "file      %s\n", &v.Source)
+	printf(&b, "database  schema %q of database %q, PostgreSQL %s\n",
 		v.Target.Schema, v.Target.Database, v.Target.Server)
 	v.writeReceipt(&b)
 	fmt.Fprintln(&b)
@@ -42,14 +42,14 @@ func (v *Verification) writeReceipt(w io.Writer) {
 		}
 	}
 	at := r.MigratedAt.Format(time.DateTime)
-	fmt.Fprintf(w, "receipt   %s UTC, of %s, by flujo-port %s, verified by %s; %s\n",
+	printf(w, "receipt   %s UTC, of %s, by flujo-port %s, verified by %s; %s\n",
 		at, r.Path, r.Version, r.Verify, checksum)
 	if r.Elsewhere {
-		fmt.Fprintf(w, "          written in another database, before a dump and a restore: "+
+		printf(w, "          written in another database, before a dump and a restore: "+
 			"every row that differs counts as changed since\n")
 	}
 	if r.Merged {
-		fmt.Fprintf(w, "          of a merge: "+
+		printf(w, "          of a merge: "+
 			"\"changed since\" includes rows that PostgreSQL kept and renumbered rows\n")
 	}
 }
@@ -96,7 +96,7 @@ func (v *Verification) table(w io.Writer) {
 		if v.Receipt == nil {
 			atMigration = "?"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s", c.Name, humanize.Comma(c.InFile), atMigration)
+		printf(t, "%s\t%s\t%s", c.Name, humanize.Comma(c.InFile), atMigration)
 		for _, n := range []int64{c.InPostgres, c.Added, c.Changed, c.Deleted, c.Mismatched} {
 			fmt.Fprintf(t, "\t%s", humanize.Comma(n))
 		}
@@ -110,13 +110,13 @@ func (v *Verification) differences(w io.Writer) {
 		if len(c.First) == 0 {
 			continue
 		}
-		fmt.Fprintf(w, "\nThe first differences in %s (the JSON report lists all):\n", c.Name)
+		printf(w, "\nThe first differences in %s (the JSON report lists all):\n", c.Name)
 		for _, d := range c.First {
 			when := ""
 			if d.Since {
 				when = " (since the migration)"
 			}
-			fmt.Fprintf(w, "  %s%s\n", d, when)
+			printf(w, "  %s%s\n", d, when)
 		}
 	}
 }
