@@ -15,7 +15,7 @@ import (
 const indexMemory = 256 << 10
 
 var raiseIndexMemory = sqltext.New(`SELECT set_config('maintenance_work_mem', '{{.kB}}kB', true)
-FROM pg_settings WHERE name = 'maintenance_work_mem' AND setting::bigint < {{.kB}}`)
+WHERE pg_size_bytes(current_setting('maintenance_work_mem')) < {{.kB}} * 1024::bigint`)
 
 // Tx is the transaction in which a command writes everything. It is not safe
 // for concurrent use. The caller ends it with Commit or Rollback.
@@ -65,7 +65,8 @@ func (t *Tx) begin(ctx context.Context) (err error) {
 // start begins the transaction. Large values are compressed with lz4 if the
 // server has it; the columns' declarations stay as Flujo makes them.
 func (t *Tx) start(ctx context.Context) error {
-	if err := t.Run(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE; "+t.Settings()); err != nil {
+	const begin = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE; SET LOCAL vacuum_cost_delay = 0;" // of ANALYZE
+	if err := t.Run(ctx, begin+t.Settings()); err != nil {
 		return t.WrapError("begin the transaction", err)
 	}
 	lz4, err := t.LZ4(ctx)
