@@ -91,6 +91,8 @@ var distrust = []int32{
 	sqlite3.SQLITE_DBCONFIG_TRUSTED_SCHEMA,
 	sqlite3.SQLITE_DBCONFIG_ENABLE_TRIGGER,
 	sqlite3.SQLITE_DBCONFIG_ENABLE_VIEW,
+	sqlite3.SQLITE_DBCONFIG_DQS_DDL, // a quoted name that is no column is an error, not a string
+	sqlite3.SQLITE_DBCONFIG_DQS_DML,
 }
 
 // Defend forbids statements that can damage the file by SQL alone, such as PRAGMA

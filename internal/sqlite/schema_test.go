@@ -106,6 +106,7 @@ func TestDistrust(t *testing.T) {
 	}
 	for statement, says := range map[string]string{
 		"SELECT a FROM v": "access to view \"v\" prohibited",
+		`SELECT "gone"`:   "no such column",
 		"PRAGMA writable_schema = 1; DELETE FROM sqlite_master": "may not be modified",
 	} {
 		err := c.Exec(t.Context(), statement)
