@@ -321,6 +321,9 @@ func (c *checker) scan(ctx context.Context) error {
 		}
 	}
 	c.ok("rows", "%s", strings.Join(rows, ", "))
+	for _, note := range c.found.Findings.Notes {
+		c.ok("note", "%s", note)
+	}
 	if err := c.inProgress(ctx); err != nil {
 		return err
 	}

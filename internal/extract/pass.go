@@ -51,6 +51,12 @@ func (e *Extraction) newPass(ctx context.Context, dst Destination) (*pass, error
 		sums:  map[string]*rowdigest.Sum{},
 		known: known{keys: map[string]*keyIndex{}, rejected: rejectedRuns{missing: map[string]bool{}}},
 	}
+	for _, column := range e.snapshot.Computed() {
+		p.result.Findings.Notes = append(p.result.Findings.Notes, fmt.Sprintf(
+			"%s is a generated column that the state file does not store (VIRTUAL): it is not computed or migrated",
+			column,
+		))
+	}
 	for i := range e.config.Format.Mappings {
 		tm := &e.config.Format.Mappings[i]
 		if tm.Table.Name == e.config.Exclude {

@@ -3,6 +3,7 @@ package mapping
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,6 +22,10 @@ var legacyColumns = map[string][]FileColumn{
 	Runs: {{"end_time", "TEXT"}, {"total_cost", "REAL"}, {"final_context_blob", "TEXT"}},
 }
 
+// unmapped04 are the columns of files of Flujo 0.4 that correspond to no column of
+// Flujo 0.6.
+var unmapped04 = map[string][]string{"steps": {"step_run_id", "input_blob", "error_blob"}}
+
 // FileColumns returns the columns of the table in a SQLite file that Flujo 0.6
 // creates: first those that the table has in PostgreSQL, in their order, then the
 // legacy columns.
@@ -30,6 +35,23 @@ func (t *Table) FileColumns() []FileColumn {
 		columns = append(columns, FileColumn{Name: c.Name, Declaration: t.declaration(c)})
 	}
 	return append(columns, legacyColumns[t.Name]...)
+}
+
+// HasFileColumn reports whether a file format has the column in the table, whether or
+// not PostgreSQL has it.
+func (t *Table) HasFileColumn(name string) bool {
+	is := func(c FileColumn) bool { return c.Name == name }
+	if slices.ContainsFunc(t.FileColumns(), is) {
+		return true
+	}
+	for _, c := range t.Columns {
+		key := t.Name + "." + c.Name
+		older, ok := columns04[key]
+		if ok && older.column == name || slices.Contains(columnFallbacks[key], name) {
+			return true
+		}
+	}
+	return slices.Contains(unmapped04[t.Name], name)
 }
 
 // declaration returns the type and constraints of a column in a SQLite file.

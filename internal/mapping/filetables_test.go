@@ -100,3 +100,27 @@ func TestPreserves(t *testing.T) {
 		}
 	}
 }
+
+// TestHasFileColumn tests that the columns of every file format are known, also those that PostgreSQL does not have.
+func TestHasFileColumn(t *testing.T) {
+	t.Parallel()
+	for table, names := range map[string][]string{
+		"runs": {"run_id", "total_steps", "end_time", "total_cost", "final_context_blob", "start_time"},
+		"steps": {"id", "step_run_id", "input_blob", "error_blob", "output_blob", "start_time", "end_time", "cost",
+			"tokens", "duration_ms"},
+		"spans":    {"id", "start_time", "end_time", "created_at"},
+		"memories": {"vector"},
+	} {
+		for _, name := range names {
+			if !TableOf(table).HasFileColumn(name) {
+				t.Errorf("%s.%s is not known", table, name)
+			}
+		}
+	}
+	unknown := map[string]string{"runs": "RUN_ID", "steps": "extra", "memories": "start_time", "spans": ""}
+	for table, name := range unknown {
+		if TableOf(table).HasFileColumn(name) {
+			t.Errorf("%s.%s is known", table, name)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package restore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"flujo-port/internal/clierr"
@@ -322,12 +323,15 @@ func (p *patcher) change(c compare.Row) error {
 }
 
 // ensureColumns adds the columns of Flujo 0.6 to the table, or creates the table,
-// before the first row is changed.
+// before the first row is changed. It adds a warning if the table has triggers.
 func (p *patcher) ensureColumns() error {
 	if p.changed {
 		return nil
 	}
 	p.changed = true
+	if err := p.warnOfTriggers(); err != nil {
+		return err
+	}
 	if !p.mapping.InFile {
 		if err := p.restoration.file.CreateTables(p.ctx, []mapping.Table{*p.mapping.Table}); err != nil {
 			return err
@@ -335,6 +339,21 @@ func (p *patcher) ensureColumns() error {
 		return p.restoration.file.CreateIndexes(p.ctx, []mapping.Table{*p.mapping.Table})
 	}
 	return p.restoration.file.AddColumns(p.ctx, p.mapping.Table, p.mapping.Columns)
+}
+
+// warnOfTriggers adds a warning, once, if the table has triggers.
+func (p *patcher) warnOfTriggers() error {
+	table, result := p.mapping.Table.Name, p.restoration.result
+	triggers, err := p.restoration.file.Triggers(p.ctx, table)
+	if err != nil || len(triggers) == 0 {
+		return err
+	}
+	warning := fmt.Sprintf("the base has triggers on %s, which did not run for the rows that were restored: %s",
+		table, strings.Join(triggers, ", "))
+	if !slices.Contains(result.Warnings, warning) { // a table may be patched in several rounds
+		result.Warn("%s", warning)
+	}
+	return nil
 }
 
 // lastID returns the last allocated id of a table. If the role may not read the

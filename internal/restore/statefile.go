@@ -33,6 +33,8 @@ type stateFile struct {
 	conn       *sqlite.Conn
 	statements map[string]*sqlite.Stmt
 	inserts    map[string]string // INSERT statements, by table
+	rowIDs     map[string]string // names of rowids, by table
+	copied     bool              // its tables are those of a base, not Flujo's own
 	done       bool              // it was renamed to path
 	syncErr    error             // of the folder, after the rename
 }
@@ -61,6 +63,7 @@ func newStateFile(path string) (*stateFile, error) {
 		partial:    filepath.Join(folder, "state.db"),
 		statements: map[string]*sqlite.Stmt{},
 		inserts:    map[string]string{},
+		rowIDs:     map[string]string{},
 	}
 	if err := f.requireAbsent(); err != nil {
 		return nil, err
@@ -189,6 +192,7 @@ func (f *stateFile) removeSidecars() (err error) {
 // CopyFrom writes the content of main to the file, and that of wal to its -wal.
 // wal may be nil.
 func (f *stateFile) CopyFrom(main, wal io.Reader) error {
+	f.copied = true
 	if _, err := io.Copy(f.lock, main); err != nil {
 		return f.wrapError("copy to", err)
 	}
@@ -217,11 +221,18 @@ func (f *stateFile) Open(ctx context.Context) error {
 	}
 	// A -wal that was copied is moved into the file first. After that no journal
 	// is needed.
-	return f.run(
+	err = f.run(
 		ctx,
 		`PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF; PRAGMA cache_size = -4000;
 		PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = OFF; PRAGMA locking_mode = EXCLUSIVE; BEGIN`,
 	)
+	if err != nil {
+		return err
+	}
+	if err := f.conn.Defend(); err != nil {
+		return f.wrapError("open", err)
+	}
+	return nil
 }
 
 // CreateTables creates tables as Flujo 0.6 does, without indexes.
@@ -255,7 +266,7 @@ func (f *stateFile) Insert(ctx context.Context, table *mapping.Table, row []sqli
 			names = append(names, sqltext.Ident(c.Name))
 		}
 		statement = fmt.Sprintf(
-			"INSERT INTO %s (%s) VALUES (?%s)",
+			"INSERT OR ABORT INTO %s (%s) VALUES (?%s)", // whatever ON CONFLICT the table declares
 			sqltext.Ident(table.Name),
 			strings.Join(names, ", "),
 			strings.Repeat(", ?", len(names)-1),
@@ -265,11 +276,25 @@ func (f *stateFile) Insert(ctx context.Context, table *mapping.Table, row []sqli
 	return f.exec(ctx, statement, row)
 }
 
-// exec runs a statement, which it prepares once.
+// exec runs a statement, which it prepares once. If the statement would call functions
+// that the file names, the error is a clierr.Refused.
 func (f *stateFile) exec(ctx context.Context, statement string, values []sqlite.Value) error {
 	s := f.statements[statement]
 	if s == nil {
-		var err error
+		calls, err := f.conn.Calls(ctx, statement)
+		if err != nil {
+			return f.wrapError("write", err)
+		}
+		if len(calls) > 0 {
+			return &clierr.Error{
+				Kind: clierr.Refused,
+				Message: fmt.Sprintf("write %q: the base's table calls %s for each row that is written",
+					f.path, strings.Join(calls, ", ")),
+				Hint: "a function that the base names may take any time, so it is not called; " + nothingWritten +
+					": drop the generated column, index, default or CHECK constraint in a copy of the base",
+				Advice: clierr.Advice{Topic: clierr.NoBase},
+			}
+		}
 		if s, err = f.conn.Prepare(statement); err != nil {
 			return f.wrapError("write", err)
 		}
@@ -439,6 +464,11 @@ func (f *stateFile) wrapError(verb string, err error) error {
 				nothingWritten + ": free some space, then run again"
 		case sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_CONSTRAINT:
 			e.Kind, e.Hint = clierr.Refused, "Flujo's SQLite tables cannot hold that row; "+nothingWritten
+		case sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+			if f.copied { // every statement is correct SQL for Flujo's tables
+				e.Kind, e.Hint = clierr.Refused, "the base's tables differ from Flujo's; "+nothingWritten
+				e.Advice.Topic = clierr.NoBase
+			}
 		}
 	}
 	return e

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/sqlite"
 	"flujo-port/internal/sqltext"
@@ -20,6 +21,10 @@ func (f *stateFile) Update(
 	columns []int,
 	row []sqlite.Value,
 ) error {
+	rowID, err := f.rowID(ctx, table)
+	if err != nil {
+		return err
+	}
 	sets := make([]string, len(columns))
 	values := make([]sqlite.Value, len(columns), len(columns)+1)
 	for i, at := range columns {
@@ -27,18 +32,57 @@ func (f *stateFile) Update(
 	}
 	return f.exec(
 		ctx,
-		fmt.Sprintf("UPDATE %s SET %s WHERE rowid = ?", sqltext.Ident(table.Name), strings.Join(sets, ", ")),
+		fmt.Sprintf("UPDATE OR ABORT %s SET %s WHERE %s = ?",
+			sqltext.Ident(table.Name), strings.Join(sets, ", "), rowID),
 		append(values, sqlite.IntegerValue(rowid)),
 	)
 }
 
 // Delete deletes the row with the given rowid.
 func (f *stateFile) Delete(ctx context.Context, table *mapping.Table, rowid int64) error {
+	rowID, err := f.rowID(ctx, table)
+	if err != nil {
+		return err
+	}
 	return f.exec(
 		ctx,
-		fmt.Sprintf("DELETE FROM %s WHERE rowid = ?", sqltext.Ident(table.Name)),
+		fmt.Sprintf("DELETE FROM %s WHERE %s = ?", sqltext.Ident(table.Name), rowID),
 		[]sqlite.Value{sqlite.IntegerValue(rowid)},
 	)
+}
+
+// rowID returns a name of the table's rowid that no column has.
+func (f *stateFile) rowID(ctx context.Context, table *mapping.Table) (string, error) {
+	if name := f.rowIDs[table.Name]; name != "" {
+		return name, nil
+	}
+	names := []string{"rowid", "_rowid_", "oid"}
+	err := f.each(ctx, "SELECT lower(name) FROM pragma_table_xinfo(?)", func(row []sqlite.Value) error {
+		names = slices.DeleteFunc(names, func(name string) bool { return name == string(row[0].Bytes) })
+		return nil
+	}, sqlite.TextValue(table.Name))
+	if err != nil {
+		return "", err
+	}
+	if len(names) == 0 {
+		return "", &clierr.Error{
+			Kind: clierr.Refused,
+			Message: fmt.Sprintf("write %q: columns of the base's table %s have every name of its rowid",
+				f.path, table.Name),
+			Hint:   nothingWritten,
+			Advice: clierr.Advice{Topic: clierr.NoBase},
+		}
+	}
+	f.rowIDs[table.Name] = names[0]
+	return names[0], nil
+}
+
+// Triggers returns the names of the table's triggers.
+func (f *stateFile) Triggers(ctx context.Context, table string) (names []string, err error) {
+	err = f.each(ctx, "SELECT name FROM sqlite_master WHERE lower(type) = 'trigger' AND lower(tbl_name) = ? ORDER BY 1",
+		func(row []sqlite.Value) error { names = append(names, string(row[0].Bytes)); return nil },
+		sqlite.TextValue(table))
+	return names, err
 }
 
 // AddColumns adds to a table the columns of Flujo 0.6 that are not in have.
@@ -47,8 +91,9 @@ func (f *stateFile) AddColumns(ctx context.Context, table *mapping.Table, have [
 		if slices.Contains(have, c.Name) {
 			continue
 		}
+		// SQLite would evaluate the CHECK constraints of a STRICT table.
 		add := fmt.Sprintf(
-			"ALTER TABLE %s ADD COLUMN %s %s",
+			"PRAGMA ignore_check_constraints = 1; ALTER TABLE %s ADD COLUMN %s %s; PRAGMA ignore_check_constraints = 0",
 			sqltext.Ident(table.Name),
 			sqltext.Ident(c.Name),
 			c.Declaration,
@@ -66,13 +111,13 @@ func (f *stateFile) Version(ctx context.Context) (version int, err error) {
 	return version, err
 }
 
-// Sequences returns the last allocated id of each table with AUTOINCREMENT; 0
-// if it never allocated one.
+// Sequences returns the last allocated id of each table with AUTOINCREMENT, by its
+// name in lower case; 0 if it never allocated one.
 func (f *stateFile) Sequences(ctx context.Context) (last map[string]int64, err error) {
 	last = map[string]int64{}
 	err = f.each(
 		ctx,
-		"SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'",
+		"SELECT lower(name) FROM sqlite_master WHERE lower(type) = 'table' AND sql LIKE '%AUTOINCREMENT%'",
 		func(row []sqlite.Value) error {
 			last[string(row[0].Bytes)] = 0
 			return nil
@@ -81,10 +126,15 @@ func (f *stateFile) Sequences(ctx context.Context) (last map[string]int64, err e
 	if err != nil || len(last) == 0 {
 		return last, err
 	}
-	err = f.each(ctx, "SELECT name, seq FROM sqlite_sequence", func(row []sqlite.Value) error {
-		last[string(row[0].Bytes)] = row[1].Int
-		return nil
-	})
+	// SQLite finds its row by the name that the table was created with.
+	err = f.each(
+		ctx,
+		"SELECT lower(name), seq FROM sqlite_sequence WHERE name IN (SELECT name FROM sqlite_master)",
+		func(row []sqlite.Value) error {
+			last[string(row[0].Bytes)] = row[1].Int
+			return nil
+		},
+	)
 	return last, err
 }
 
@@ -92,13 +142,14 @@ func (f *stateFile) Sequences(ctx context.Context) (last map[string]int64, err e
 // table.
 func (f *stateFile) SetSequence(ctx context.Context, table string, id int64) error {
 	name := sqlite.TextValue(table)
-	err := f.exec(ctx, "DELETE FROM sqlite_sequence WHERE name = ?", []sqlite.Value{name})
+	err := f.exec(ctx, "DELETE FROM sqlite_sequence WHERE name = ? COLLATE NOCASE", []sqlite.Value{name})
 	if err != nil || id == 0 {
 		return err
 	}
 	return f.exec(
 		ctx,
-		"INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)",
+		"INSERT INTO sqlite_sequence (name, seq) SELECT name, ?2 FROM sqlite_master "+
+			"WHERE lower(type) = 'table' AND name = ?1 COLLATE NOCASE",
 		[]sqlite.Value{name, sqlite.IntegerValue(id)},
 	)
 }

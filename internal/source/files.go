@@ -13,6 +13,7 @@ import (
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/fileio"
+	"flujo-port/internal/sqlite"
 )
 
 // Names of the two files in the file system that SQLite is given.
@@ -168,6 +169,7 @@ func (f *files) openBoth(ctx context.Context, path string) (err error) {
 const (
 	damaged          = "the file is damaged or was truncated while it was copied"
 	recopy           = "copy it again with its -wal, or recover it with sqlite3's .recover"
+	unreadable       = "the file is damaged, or needs an extension or a newer version of SQLite than " + sqlite.Version
 	notDatabase      = "it is not a SQLite database, or it is encrypted"
 	passStateFile    = "pass the file that Flujo's state_uri names"
 	passOtherName    = "pass the name that the process uses (a mounted folder, not a mounted file), or stop the process"

@@ -11,7 +11,9 @@ import (
 	"strings"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/mapping"
 	"flujo-port/internal/sqlite"
+	"flujo-port/internal/sqltext"
 
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -95,7 +97,10 @@ func (s *Snapshot) again() *Snapshot {
 //
 // What the check says of values is not counted as damage: a NULL or a type
 // that the column's declaration does not allow is read as it is stored, and
-// mapping converts or rejects it.
+// mapping converts or rejects it. CHECK constraints are not evaluated. If an index or
+// a generated column of one of Flujo's tables calls a function that may take any time,
+// the check cannot be interrupted, so it is not run, and the error is a clierr.Refused.
+// Other tables of that kind, and virtual tables, are skipped.
 func (s *Snapshot) CheckIntegrity(ctx context.Context) error {
 	return s.blameWAL(ctx, s.checkIntegrity(ctx))
 }
@@ -107,16 +112,21 @@ const fewFindings = 3
 // file, by default 100. It counts what it says of values too.
 const maxFindings = 100_000_000
 
-// checkFile and checkTable are the checks of the whole file, and of the table that the parameter
-// names. The first row holds all structural findings, one in each line.
-var (
-	checkFile  = fmt.Sprintf("PRAGMA integrity_check(%d)", maxFindings)
-	checkTable = "SELECT integrity_check FROM pragma_integrity_check(?)"
-)
+// checkFile is the check of the whole file. The first row holds all structural findings,
+// one in each line.
+var checkFile = fmt.Sprintf("PRAGMA integrity_check(%d)", maxFindings)
 
 // aboutValues matches what SQLite says of values that their column's declaration does
-// not allow, and of the index of a full-text search.
-var aboutValues = regexp.MustCompile(`^(NULL|NUMERIC|TEXT|non-[A-Z]+) value in | inverted index for FTS`)
+// not allow.
+var aboutValues = regexp.MustCompile(`^(NULL|NUMERIC|TEXT|non-[A-Z]+) value in `)
+
+// uncheckedError is the error for a check that was not run, because it would call
+// functions that the file's schema names.
+type uncheckedError struct{ calls []string }
+
+func (e *uncheckedError) Error() string {
+	return "the check would call functions that the file names: " + strings.Join(e.calls, ", ")
+}
 
 func (s *Snapshot) checkIntegrity(ctx context.Context) error {
 	findings, err := s.findings(ctx)
@@ -136,18 +146,26 @@ func (s *Snapshot) checkIntegrity(ctx context.Context) error {
 // findings returns what integrity_check says of the file, one finding in each line,
 // or "" if the file is intact.
 func (s *Snapshot) findings(ctx context.Context) (string, error) {
-	findings, err := s.firstDamage(ctx, checkFile)
-	if !isOf(err, sqlite3.SQLITE_ERROR) {
-		return findings, err
+	if whole := !s.schema.hasVirtual(); whole {
+		findings, err := s.firstDamage(ctx, checkFile)
+		if !isUnchecked(err) {
+			return findings, err
+		}
 	}
-	// A table that is not Flujo's may need a function or a collation that only
-	// its own program registers. Then each table is checked separately, and such
-	// a table is skipped.
+	// A table that is not Flujo's may need a module, a function or a collation that
+	// only its own program has. Then each table is checked separately, and such a
+	// table is skipped.
 	var all []string
-	for _, table := range slices.Sorted(maps.Keys(s.tables)) {
-		findings, err := s.firstDamage(ctx, checkTable, sqlite.TextValue(table))
-		if err != nil && !isOf(err, sqlite3.SQLITE_ERROR) {
-			return "", err
+	for _, table := range slices.Sorted(maps.Keys(s.schema.tables)) {
+		if s.schema.tables[table] == nil { // a virtual table
+			continue
+		}
+		findings, err := s.firstDamage(ctx, fmt.Sprintf("PRAGMA integrity_check(%s)", sqltext.Ident(table)))
+		switch flujos := mapping.TableOf(table) != nil; {
+		case isUnchecked(err) && !flujos:
+			continue
+		case err != nil:
+			return "", s.explainUnchecked(table, err)
 		}
 		if findings != "" {
 			all = append(all, findings)
@@ -156,10 +174,41 @@ func (s *Snapshot) findings(ctx context.Context) (string, error) {
 	return strings.Join(all, "\n"), nil
 }
 
+// isUnchecked reports whether err says that SQLite cannot check a table, or must not.
+func isUnchecked(err error) bool {
+	_, calls := errors.AsType[*uncheckedError](err)
+	return calls || isOf(err, sqlite3.SQLITE_ERROR)
+}
+
+// explainUnchecked returns a clierr.Refused if err is an *uncheckedError, else err.
+func (s *Snapshot) explainUnchecked(table string, err error) error {
+	e, ok := errors.AsType[*uncheckedError](err)
+	if !ok {
+		return err
+	}
+	return &clierr.Error{
+		Kind: clierr.Refused,
+		Message: fmt.Sprintf("check %q: an index or generated column of table %s calls %s",
+			s.path, table, strings.Join(e.calls, ", ")),
+		Hint: "a function that the file names may take any time, so it is not called: " +
+			"drop the index or the column in a copy of the file",
+	}
+}
+
 // firstDamage returns the first row of a check that is about damage, or "". The check
 // ends there, since continuing may raise an error and lose the row.
-func (s *Snapshot) firstDamage(ctx context.Context, query string, args ...sqlite.Value) (string, error) {
-	rows, err := s.query(ctx, query, args...)
+//
+// If the check would call functions that the file names, it is not run, and the error
+// is an *uncheckedError.
+func (s *Snapshot) firstDamage(ctx context.Context, check string) (string, error) {
+	calls, err := s.conn.Calls(ctx, check)
+	if err != nil {
+		return "", s.wrapError("check", err)
+	}
+	if len(calls) > 0 {
+		return "", &uncheckedError{calls: calls}
+	}
+	rows, err := s.query(ctx, check)
 	if err != nil {
 		return "", err
 	}

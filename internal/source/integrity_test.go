@@ -377,7 +377,7 @@ func openCounting(t *testing.T, path string) (s *Snapshot, c *cancelling, pages 
 	if err := s.conn.Exec(t.Context(), "PRAGMA locking_mode = EXCLUSIVE"); err != nil {
 		t.Fatal(err)
 	}
-	if s.tables, err = s.readTables(t.Context()); err != nil {
+	if s.schema, err = s.readSchema(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return s, c, int(f.opened.main.size / 4096)

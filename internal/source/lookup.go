@@ -15,10 +15,10 @@ import (
 
 // sameAs returns the SQL that compares a column with the first parameter,
 // storage class included. Otherwise SQLite would convert by the column's
-// declared type, and '5' would equal 5.
+// declared type, and '5' would equal 5, or compare by the column's collation.
 func sameAs(column string) string {
 	name := sqltext.Ident(column)
-	return name + " = ?1 AND typeof(" + name + ") = typeof(?1)"
+	return name + " = ?1 COLLATE BINARY AND typeof(" + name + ") = typeof(?1)"
 }
 
 // Values returns the values of a column in the rows whose key column holds key,
@@ -29,7 +29,7 @@ func (s *Snapshot) Values(
 	table, column, keyColumn string,
 	key sqlite.Value,
 ) (values []sqlite.Value, err error) {
-	if !slices.Contains(s.tables[table], column) || !slices.Contains(s.tables[table], keyColumn) {
+	if !s.has(table, column) || !s.has(table, keyColumn) {
 		return nil, nil
 	}
 	query := fmt.Sprintf(
@@ -49,7 +49,7 @@ func (s *Snapshot) Values(
 // Holds reports whether a column holds the value, of the same storage class, in
 // any row. It reports false if the file does not have the column.
 func (s *Snapshot) Holds(ctx context.Context, table, column string, value sqlite.Value) (found bool, err error) {
-	if !slices.Contains(s.tables[table], column) {
+	if !s.has(table, column) {
 		return false, nil
 	}
 	query := fmt.Sprintf("SELECT 1 FROM %s WHERE %s LIMIT 1", sqltext.Ident(table), sameAs(column))
@@ -61,7 +61,7 @@ func (s *Snapshot) Holds(ctx context.Context, table, column string, value sqlite
 // the same storage class. It returns 0 if the file does not have the table or
 // the column.
 func (s *Snapshot) CountWhere(ctx context.Context, table, column string, value sqlite.Value) (n int64, err error) {
-	if !slices.Contains(s.tables[table], column) {
+	if !s.has(table, column) {
 		return 0, nil
 	}
 	query := fmt.Sprintf("SELECT count(*) FROM %s WHERE %s", sqltext.Ident(table), sameAs(column))
@@ -78,7 +78,7 @@ func (s *Snapshot) Row(
 	key sqlite.Value,
 	columns []string,
 ) (found []sqlite.Value, err error) {
-	if !slices.Contains(s.tables[table], keyColumn) {
+	if !s.has(table, keyColumn) {
 		return nil, nil
 	}
 	return s.firstRow(ctx, table, columns, sameAs(keyColumn), key)
@@ -150,7 +150,7 @@ func (s *Snapshot) KeyKind(ctx context.Context, table, column string) (kind KeyK
 		`SELECT name, (SELECT count(*) FROM pragma_index_list(?1) WHERE origin = 'pk')
 		FROM pragma_table_info(?1) WHERE pk > 0`,
 		func(row []sqlite.Value) {
-			if keys++; string(row[0].Bytes) != column {
+			if keys++; sqlite.FoldName(string(row[0].Bytes)) != sqlite.FoldName(column) {
 				return
 			}
 			if kind = UniqueKey; row[1].Int == 0 {
@@ -183,12 +183,16 @@ func (s *Snapshot) missingRunsSQL(children []string) string {
 func (s *Snapshot) missingRunsPart(children []string, condition string) string {
 	parts := make([]string, len(children))
 	for i, table := range children { // DISTINCT, since there is no UNION for a single table
-		parts[i] = fmt.Sprintf("SELECT DISTINCT run_id FROM %s WHERE %s", sqltext.Ident(table), condition)
+		parts[i] = fmt.Sprintf(
+			"SELECT DISTINCT run_id COLLATE BINARY AS run_id FROM %s WHERE %s",
+			sqltext.Ident(table),
+			condition,
+		)
 	}
 	query := fmt.Sprintf("SELECT +run_id FROM (%s ORDER BY 1) c", strings.Join(parts, " UNION "))
-	if _, ok := s.tables[mapping.Runs]; ok {
+	if _, ok := s.schema.tables[mapping.Runs]; ok {
 		query += fmt.Sprintf(` WHERE NOT EXISTS (SELECT 1 FROM %s r
-			WHERE r.run_id = c.run_id AND typeof(r.run_id) = typeof(c.run_id))`, mapping.Runs)
+			WHERE r.run_id = c.run_id COLLATE BINARY AND typeof(r.run_id) = typeof(c.run_id))`, mapping.Runs)
 	}
 	return query
 }
@@ -210,7 +214,8 @@ SELECT avg({{.bytes}}) FROM {{ident .table}} WHERE {{.rowID}} IN (SELECT (SELECT
 	ORDER BY {{.rowID}} LIMIT 1) FROM sampled_at a)`)
 
 	// averageOfFirst averages the first rows of a table without rowids.
-	averageOfFirst = sqltext.New(`SELECT avg({{.bytes}}) FROM (SELECT * FROM {{ident .table}} LIMIT {{.last}} + 1)`)
+	averageOfFirst = sqltext.New(
+		`SELECT avg(bytes) FROM (SELECT {{.bytes}} AS bytes FROM {{ident .table}} LIMIT {{.last}} + 1)`)
 )
 
 // EstimateBytes returns the approximate number of bytes in the text and blob
@@ -222,8 +227,8 @@ func (s *Snapshot) EstimateBytes(ctx context.Context, table string, rows int64) 
 	if err != nil {
 		return 0, err
 	}
-	cells := make([]string, len(s.tables[table]))
-	for i, c := range s.tables[table] {
+	cells := make([]string, len(s.schema.tables[table]))
+	for i, c := range s.schema.tables[table] {
 		cells[i] = cellBytes.Fill(sqltext.Parts{"cell": c})
 	}
 	average := averageOfRows

@@ -50,9 +50,10 @@ func (s *Snapshot) rowID(ctx context.Context, table string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	columns := slices.Concat(s.schema.tables[table], s.schema.computed[table])
 	for _, name := range []string{"rowid", "_rowid_", "oid"} {
-		taken := func(column string) bool { return strings.EqualFold(column, name) }
-		if key == nil && !slices.ContainsFunc(s.tables[table], taken) {
+		taken := func(column string) bool { return sqlite.FoldName(column) == name }
+		if key == nil && !slices.ContainsFunc(columns, taken) {
 			return name, nil
 		}
 	}
@@ -79,11 +80,11 @@ func (s *Snapshot) spansWithoutTraceSQL(ctx context.Context, columns []string) (
 		return "", err
 	}
 	query := fmt.Sprintf("SELECT %s, %s FROM %s s", rowID, s.storedOrNull(mapping.Spans, columns), mapping.Spans)
-	if _, ok := s.tables[mapping.Traces]; ok {
+	if _, ok := s.schema.tables[mapping.Traces]; ok {
 		query += fmt.Sprintf(` WHERE NOT EXISTS (SELECT 1 FROM %s t
-			WHERE t.run_id = s.run_id AND typeof(t.run_id) = typeof(s.run_id))`, mapping.Traces)
+			WHERE t.run_id = s.run_id COLLATE BINARY AND typeof(t.run_id) = typeof(s.run_id))`, mapping.Traces)
 	}
-	return query + " ORDER BY s.run_id, 1", nil
+	return query + " ORDER BY s.run_id COLLATE BINARY, 1", nil
 }
 
 // stored returns the list of the columns for a SELECT.
@@ -96,13 +97,12 @@ func stored(columns []string) string {
 }
 
 // storedOrNull returns the list of the columns as stored does, with NULL for
-// those that the table does not have. SQLite would read their quoted names as
-// strings.
+// those that the table does not have.
 func (s *Snapshot) storedOrNull(table string, columns []string) string {
 	parts := make([]string, len(columns))
 	for i, c := range columns {
 		parts[i] = "NULL"
-		if slices.Contains(s.tables[table], c) {
+		if s.has(table, c) {
 			parts[i] = stored([]string{c})
 		}
 	}

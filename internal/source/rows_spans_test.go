@@ -104,6 +104,19 @@ func TestSpansWithoutTrace(t *testing.T) {
 	}
 }
 
+// TestSpansWithoutTraceByBytes: runs are told apart whatever collation is declared.
+func TestSpansWithoutTraceByBytes(t *testing.T) {
+	t.Parallel()
+	s := openSnapshot(t, build(t, "CREATE TABLE spans (run_id TEXT COLLATE NOCASE, span_id TEXT)",
+		"CREATE TABLE traces (run_id TEXT COLLATE NOCASE PRIMARY KEY)", "INSERT INTO traces VALUES ('c')",
+		"INSERT INTO spans VALUES ('a', 's1'), ('A', 's2'), ('a', 's3'), ('C', 's4'), ('c', 's5'), ('A', 's6')"))
+	got, err := collect(s.SpansWithoutTrace(t.Context(), []string{"run_id", "span_id"}))
+	want := []string{`2, "A", "s2"`, `6, "A", "s6"`, `4, "C", "s4"`, `1, "a", "s1"`, `3, "a", "s3"`}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v; not %q", got, err, want)
+	}
+}
+
 // queryPlan says how SQLite means to run a query.
 func queryPlan(t *testing.T, s *Snapshot, query string) string {
 	t.Helper()

@@ -11,7 +11,7 @@ import (
 	"io/fs"
 	"net/url"
 	"path/filepath"
-	"slices"
+	"strings"
 	"time"
 
 	"flujo-port/internal/clierr"
@@ -30,13 +30,14 @@ type Snapshot struct {
 	files  *files
 	conn   *sqlite.Conn // nil if it could not be opened
 	vfs    *vfs.FS      // nil when the file is read with SQLite's own locks
-	tables map[string][]string
+	schema schema
 }
 
 // Open opens the file at path for reading. If the file does not exist or cannot
 // be read, the error is a clierr.Usage. If it is not an intact SQLite database,
-// or its -wal does not belong to it, the error is a clierr.Refused. If ctx is
-// cancelled, the error is ctx's.
+// its -wal does not belong to it, or something other than a table has the name of
+// one of Flujo's tables, the error is a clierr.Refused. If ctx is cancelled, the
+// error is ctx's.
 //
 // SQLite's own modes either write next to the file or miss the rows in the
 // -wal. So how the file is read depends on whether another process has it open:
@@ -64,6 +65,10 @@ func Open(ctx context.Context, path string) (*Snapshot, error) {
 		s.Close()
 		return nil, err
 	}
+	if err := s.schema.check(abs); err != nil {
+		s.Close()
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -75,9 +80,13 @@ func (s *Snapshot) begin(ctx context.Context) error {
 	if s.conn, err = sqlite.Open(uri); err != nil {
 		return s.wrapError("open", err)
 	}
+	if err := s.conn.Defend(); err != nil {
+		return s.wrapError("open", err)
+	}
 	// The file system of two files cannot hold a -shm or temporary files, so
 	// SQLite keeps both in memory.
-	pragmas := "PRAGMA query_only = 1; PRAGMA cell_size_check = 1; PRAGMA temp_store = MEMORY;"
+	pragmas := "PRAGMA query_only = 1; PRAGMA cell_size_check = 1; PRAGMA temp_store = MEMORY; " +
+		"PRAGMA ignore_check_constraints = 1;"
 	if s.vfs != nil {
 		pragmas += "PRAGMA locking_mode = EXCLUSIVE;"
 	}
@@ -89,7 +98,7 @@ func (s *Snapshot) begin(ctx context.Context) error {
 		if err := s.conn.Exec(ctx, "BEGIN"); err != nil {
 			return s.wrapError("open", err)
 		}
-		if s.tables, err = s.readTables(ctx); !isOf(err, sqlite3.SQLITE_BUSY) || time.Since(begun) > lockWait {
+		if s.schema, err = s.readSchema(ctx); !isOf(err, sqlite3.SQLITE_BUSY) || time.Since(begun) > lockWait {
 			return err
 		}
 		if err := s.conn.Exec(ctx, "ROLLBACK"); err != nil {
@@ -164,28 +173,6 @@ func (s *Snapshot) Modified() time.Time {
 	return main
 }
 
-// Tables returns the columns of every table in the file, in their order.
-// SQLite's own tables are not included. A virtual table has no columns here,
-// since only a program with its module can list them. The caller must not
-// change the map.
-func (s *Snapshot) Tables() map[string][]string { return s.tables }
-
-func (s *Snapshot) readTables(ctx context.Context) (map[string][]string, error) {
-	tables := map[string][]string{}
-	err := s.each(ctx, `SELECT m.name, c.name FROM sqlite_master m
-		LEFT JOIN pragma_table_info(iif(m.sql LIKE 'CREATE VIRTUAL %', NULL, m.name)) c
-		WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite\_%' ESCAPE '\' ORDER BY m.name, c.cid`,
-		func(row []sqlite.Value) {
-			table := string(row[0].Bytes)
-			if row[1].Class == sqlite.Null {
-				tables[table] = nil
-				return
-			}
-			tables[table] = append(tables[table], string(row[1].Bytes))
-		})
-	return tables, err
-}
-
 // Count returns the number of rows in a table of the file.
 func (s *Snapshot) Count(ctx context.Context, table string) (n int64, err error) {
 	err = s.each(ctx, "SELECT count(*) FROM "+sqltext.Ident(table), func(row []sqlite.Value) { n = row[0].Int })
@@ -199,7 +186,7 @@ func (s *Snapshot) Count(ctx context.Context, table string) (n int64, err error)
 func (s *Snapshot) LastID(ctx context.Context, table, column string) (id int64, err error) {
 	takeMax := func(row []sqlite.Value) { id = max(id, row[0].Int) }
 	from := sqltext.Ident(column)
-	if !slices.Contains(s.tables[table], column) {
+	if !s.has(table, column) {
 		if from, err = s.rowID(ctx, table); err != nil {
 			return 0, err
 		}
@@ -214,7 +201,9 @@ func (s *Snapshot) LastID(ctx context.Context, table, column string) (id int64, 
 	if err != nil || !hasSequences {
 		return id, err
 	}
-	err = s.each(ctx, "SELECT seq FROM sqlite_sequence WHERE name = ?", takeMax, sqlite.TextValue(table))
+	// SQLite finds its row by the name that the table was created with.
+	err = s.each(ctx, `SELECT seq FROM sqlite_sequence WHERE name IN
+		(SELECT name FROM sqlite_master WHERE name = ?1 COLLATE NOCASE)`, takeMax, sqlite.TextValue(table))
 	return id, err
 }
 
@@ -267,15 +256,17 @@ func (s *Snapshot) wrapError(verb string, err error) error {
 	if s.files.cutOff {
 		code = sqlite3.SQLITE_CORRUPT
 	}
-	if changed, _ := s.Changed(); changed && (code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB) {
-		e.Hint = writtenWhileRead
-		return e
-	}
 	switch code {
 	case sqlite3.SQLITE_NOTADB:
 		e.Kind, e.Hint = clierr.Refused, notDatabase+": "+passStateFile
 	case sqlite3.SQLITE_CORRUPT:
 		e.Kind, e.Hint = clierr.Refused, damaged+": "+recopy
+		if strings.Contains(serr.Message, "malformed database schema") {
+			e.Hint = unreadable + ": " + recopy
+		}
+	case sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_TOOBIG:
+		// Every query is correct SQL, so what SQLite cannot run is the file's schema.
+		e.Kind, e.Hint = clierr.Refused, unreadable+": "+recopy
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		e.Hint = "another process has locked the file: stop Flujo and run again"
 	case sqlite3.SQLITE_CANTOPEN:
@@ -283,6 +274,12 @@ func (s *Snapshot) wrapError(verb string, err error) error {
 		e.Hint = "run as a user that can read the file, its -wal and, while Flujo runs, its -shm"
 	case sqlite3.SQLITE_READONLY:
 		e.Kind, e.Hint = clierr.Refused, interrupted+": "+rollBack
+		return e
+	}
+	if e.Kind == clierr.Refused {
+		if changed, _ := s.Changed(); changed { // SQLite may have read two states of the file
+			e.Kind, e.Hint = clierr.Failed, writtenWhileRead
+		}
 	}
 	return e
 }

@@ -272,6 +272,6 @@ func TestExclusiveWriter(t *testing.T) {
 	if s.conn, err = sqlite.Open(uri); err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.readTables(t.Context())
+	_, err = s.readSchema(t.Context())
 	isError(t, err, clierr.Failed, "another process has locked the file: stop Flujo and run again")
 }

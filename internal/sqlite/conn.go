@@ -15,6 +15,9 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
+// Version is the version of SQLite.
+const Version = sqlite3.SQLITE_VERSION
+
 // Conn is a connection to one database. A connection, its statements and its rows
 // must not be used by more than one goroutine at a time.
 type Conn struct {
@@ -47,6 +50,10 @@ var patch = sync.OnceFunc(sqlite3.PatchIssue199)
 // Open opens the database that a URI names (sqlite.org/uri.html). It is opened for
 // reading and writing, and created if it does not exist, unless the URI's mode says
 // otherwise. The caller must close the connection. Errors of SQLite are *Error.
+//
+// The database may come from anybody: its triggers do not fire, its views cannot be
+// read, and its schema can call only functions without side effects. See Calls for
+// what its schema can still compute.
 func Open(uri string) (*Conn, error) {
 	patch()
 	name, err := libc.CString(uri)
@@ -66,12 +73,44 @@ func Open(uri string) (*Conn, error) {
 	if rc == sqlite3.SQLITE_OK {
 		rc = sqlite3.Xsqlite3_extended_result_codes(c.tls, c.db, 1)
 	}
+	for _, option := range distrust {
+		if rc == sqlite3.SQLITE_OK {
+			rc = c.configure(option, 0)
+		}
+	}
 	if rc != sqlite3.SQLITE_OK {
 		err := c.error(rc)
 		c.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+// distrust are the options that Open turns off.
+var distrust = []int32{
+	sqlite3.SQLITE_DBCONFIG_TRUSTED_SCHEMA,
+	sqlite3.SQLITE_DBCONFIG_ENABLE_TRIGGER,
+	sqlite3.SQLITE_DBCONFIG_ENABLE_VIEW,
+	sqlite3.SQLITE_DBCONFIG_DQS_DDL, // a quoted name that is no column is an error, not a string
+	sqlite3.SQLITE_DBCONFIG_DQS_DML,
+}
+
+// Defend forbids statements that can damage the file by SQL alone, such as PRAGMA
+// writable_schema and PRAGMA journal_mode = OFF
+// (sqlite.org/c3ref/c_dbconfig_defensive.html).
+func (c *Conn) Defend() error {
+	if rc := c.configure(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, 1); rc != sqlite3.SQLITE_OK {
+		return c.error(rc)
+	}
+	return nil
+}
+
+// configure sets an option of sqlite3_db_config.
+func (c *Conn) configure(option, value int32) int32 {
+	const size = 2 * 8 // the arguments after the option: value, and a null pointer
+	arguments := c.tls.Alloc(size)
+	defer c.tls.Free(size)
+	return sqlite3.Xsqlite3_db_config(c.tls, c.db, option, libc.VaList(arguments, value, uintptr(0)))
 }
 
 // Close closes the connection and rolls back an open transaction. Statements and rows
