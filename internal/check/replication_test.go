@@ -66,8 +66,8 @@ func TestCheckReplicationNotReadable(t *testing.T) {
 	wantLine(t, checkOptions(t, flujotest.Fixture, role), "replication", report.OK)
 }
 
-// TestReplicationWithSubscriber tests the lines of check on both sides of a subscription that is at work, and that a
-// migration arrives at the subscriber.
+// TestReplicationWithSubscriber tests the lines of check on both sides of a subscription that is at work, and that
+// migrations arrive at the subscriber by the steps of docs/cutover.md.
 func TestReplicationWithSubscriber(t *testing.T) {
 	t.Parallel()
 	server := pgtest.StartFor(t, pgtest.WithSettings("wal_level=logical"))
@@ -97,22 +97,25 @@ func TestReplicationWithSubscriber(t *testing.T) {
 		"subscriptions write to Flujo's tables: flujo_copy", "DISABLE")
 
 	flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, urls["publisher"]))
+	replace := flujotest.Options(t, flujotest.Fixture, urls["publisher"])
+	replace.Replace = true
+	archive := flujotest.Migrate(t, replace).Replaced.ArchiveSchema
 	definitions := filepath.Join(t.TempDir(), "definitions.sql")
-	flujotest.Command(t, pgtest.Client(t, urls["publisher"], "pg_dump"), "--schema-only", "--file="+definitions,
-		"--table=flujo.flujo_port_*", urls["publisher"])
-	flujotest.Command(
-		t,
-		pgtest.Client(t, urls["publisher"], "psql"),
-		"--quiet",
-		"--file="+definitions,
-		urls["subscriber"],
-	)
+	for _, option := range []string{"--table=flujo.flujo_port_*", "--schema=flujo_archive_*"} {
+		flujotest.Command(t, pgtest.Client(t, urls["publisher"], "pg_dump"), "--schema-only", "--file="+definitions,
+			option, urls["publisher"])
+		flujotest.Command(t, pgtest.Client(t, urls["publisher"], "psql"), "--quiet", "--file="+definitions,
+			urls["subscriber"])
+	}
 	flujotest.Exec(t, subscriber, "ALTER SUBSCRIPTION flujo_copy REFRESH PUBLICATION")
 	const rows = "SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM %s t"
 	for _, table := range []string{"runs", "steps", "spans", "traces", "flujo_port_receipts"} {
 		query := fmt.Sprintf(rows, "flujo."+table)
 		await(t, subscriber, "SELECT coalesce(("+query+") = $1, false)", flujotest.One(t, publisher, query))
 	}
+
+	query := fmt.Sprintf(rows, fmt.Sprintf("%q.runs", archive))
+	await(t, subscriber, "SELECT coalesce(("+query+") = $1, false)", flujotest.One(t, publisher, query))
 
 	flujotest.Exec(
 		t,

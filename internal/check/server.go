@@ -185,9 +185,9 @@ func (c *checker) replication(ctx context.Context) error {
 		}
 		c.warning(
 			"replication",
-			"a subscriber stops at rows of a table that it does not have: create Flujo's tables there with "+
-				"\"flujo-port init\", and after the migration the definitions of flujo_port_* with pg_dump, "+
-				"then run ALTER SUBSCRIPTION … REFRESH PUBLICATION",
+			"a subscriber stops at rows of a table that it does not have: before the subscription, run "+
+				"\"flujo-port init\" on both sides; after the migration, copy the definitions of the tables that it "+
+				"created with pg_dump, then run ALTER SUBSCRIPTION … REFRESH PUBLICATION",
 			"the migration's rows will be published by %s; %s",
 			strings.Join(r.Publications, ", "),
 			slots,
