@@ -1,12 +1,15 @@
 package main
 
 import (
-	"flujo-port/internal/progress"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
+
+	"flujo-port/internal/clierr"
+	"flujo-port/internal/progress"
 
 	"github.com/dustin/go-humanize"
 	"github.com/schollz/progressbar/v3"
@@ -17,7 +20,36 @@ import (
 // otherwise.
 type display interface {
 	show(progress.Event)
+	wait(text string) // shows what the server is waited for
 	end()
+}
+
+// sharedDisplay is a display that several goroutines use. After end it shows nothing.
+type sharedDisplay struct {
+	mu      sync.Mutex
+	display display
+	ended   bool
+}
+
+func (d *sharedDisplay) show(p progress.Event) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.display.show(p)
+}
+
+func (d *sharedDisplay) wait(text string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.ended {
+		d.display.wait(clierr.Printable(text))
+	}
+}
+
+func (d *sharedDisplay) end() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.display.end()
+	d.ended = true
 }
 
 func newDisplay(w io.Writer) display {
@@ -103,6 +135,8 @@ func (l *lines) show(p progress.Event) {
 	}
 	fmt.Fprintln(l.w, line)
 }
+
+func (l *lines) wait(text string) { fmt.Fprintln(l.w, text) }
 
 func (l *lines) end() {}
 
@@ -202,6 +236,11 @@ func (b *bars) clear() {
 		fmt.Fprint(b.w, "\n\x1b[2K\x1b[1A\r\x1b[2K")
 		b.below = false
 	}
+}
+
+func (b *bars) wait(text string) {
+	b.clear()
+	fmt.Fprintln(b.w, text)
 }
 
 func (b *bars) end() { b.clear() }

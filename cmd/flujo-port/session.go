@@ -8,6 +8,7 @@ import (
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
 
 	"github.com/urfave/cli/v2"
@@ -24,7 +25,8 @@ type session struct {
 	differences *spool[report.Difference]
 }
 
-// begin starts a session. The caller closes it.
+// begin starts a session, and has the context of c report waits to its display. The
+// caller closes it.
 func (e *env) begin(c *cli.Context) (*session, error) {
 	s := &session{env: e, json: c.Bool(jsonFlag.Name)}
 	var err error
@@ -35,7 +37,8 @@ func (e *env) begin(c *cli.Context) (*session, error) {
 		s.findings.close()
 		return nil, withConsequence(err, "nothing was changed")
 	}
-	s.display = newDisplay(e.stderr)
+	s.display = &sharedDisplay{display: newDisplay(e.stderr)}
+	c.Context = postgres.ReportWaits(c.Context, s.display.wait)
 	return s, nil
 }
 

@@ -8,8 +8,10 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"flujo-port/internal/clierr"
@@ -80,7 +82,8 @@ func hasSeveralHosts(config *pgx.ConnConfig) bool {
 	})
 }
 
-// Dial opens a connection. When the ctx of a statement ends, the server is
+// Dial opens a connection. A watch ends it if the server no longer answers, and says what
+// it waits for (see [ReportWaits]). When the ctx of a statement ends, the server is
 // asked to cancel the statement, and the connection stays open for the
 // rollback.
 func Dial(ctx context.Context, conn string) (*pgx.Conn, error) { return dial(ctx, conn, nil) }
@@ -104,9 +107,31 @@ func dial(ctx context.Context, conn string, notice pgconn.NoticeHandler) (*pgx.C
 	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: 10 * time.Second}
 	}
+	asking := config.Copy()
+	var metered *meter
+	var connected atomic.Bool
+	dial := config.DialFunc
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		inner, err := dial(ctx, network, address)
+		if err != nil || connected.Load() { // later calls are for cancel requests
+			return inner, err
+		}
+		if metered != nil { // the connection without TLS, after that with TLS failed
+			metered.stop()
+		}
+		metered = newMeter(inner)
+		return metered, nil
+	}
 	c, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, connectError(config, err)
 	}
+	connected.Store(true)
+	report, _ := ctx.Value(waitsKey{}).(func(string))
+	w := &watch{watchLimits: limits, conn: metered, report: report}
+	process := c.PgConn().PID()
+	asking.OnNotice = nil
+	w.ask = func(ctx context.Context) (activity, bool) { return askActivity(ctx, asking, process) }
+	go w.run()
 	return c, nil
 }
