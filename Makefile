@@ -100,6 +100,15 @@ test-clients: ensure-postgres ## run the tests that need PgBouncer, or asyncpg, 
 	CGO_ENABLED=0 scripts/with-clients.sh $(GO) test -vet=off -count=1 -parallel $(PARALLEL) \
 		-run 'PgBouncer|Asyncpg' ./internal/pgtest ./cmd/flujo-port
 
+DURATION ?= 20m
+SEED     ?= 0
+
+.PHONY: torture
+
+torture: ensure-postgres ## disturb every command for DURATION (20m), and write docs/reliability.md
+	CGO_ENABLED=0 $(GO) test -tags slow -vet=off -count=1 -v -timeout 60m ./internal/torture -args \
+		-duration $(DURATION) -seed $(SEED) -document $(or $(DOCUMENT),$(CURDIR)/docs/reliability.md)
+
 MATRIX ?= 13 14 16 17 18
 
 matrix: ensure-node ## run the tests of the program on servers of the versions MATRIX (13 14 16 17 18), from npm

@@ -31,7 +31,13 @@ var layers = [][]string{
 }
 
 // development lists the folders with packages that the program never imports.
-var development = []string{"internal/bench", "internal/flujotest", "internal/lint", "internal/pgtest"}
+var development = []string{
+	"internal/bench",
+	"internal/flujotest",
+	"internal/lint",
+	"internal/pgtest",
+	"internal/torture",
+}
 
 // withoutDrivers lists packages that import no package of other modules, except for those named.
 var withoutDrivers = map[string][]string{

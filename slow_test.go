@@ -26,8 +26,9 @@ func TestSlowPackages(t *testing.T) {
 	var found []string
 	for _, name := range trackedFiles(t) {
 		folder := "./" + path.Dir(name)
-		// internal/bench has make test-memory, and pgtest defines Count.
-		if !strings.HasSuffix(name, "_test.go") || strings.HasPrefix(folder, "./internal/bench") || folder == "./." {
+		// internal/bench has make test-memory, internal/torture make torture, and pgtest defines Count.
+		if !strings.HasSuffix(name, "_test.go") || strings.HasPrefix(folder, "./internal/bench") ||
+			folder == "./internal/torture" || folder == "./." {
 			continue
 		}
 		content, err := os.ReadFile(name)

@@ -52,6 +52,9 @@ func (a *account) own(path string) error {
 	return nil
 }
 
+// Own gives a file or folder to the account that the server runs as.
+func (s *Server) Own(path string) error { return s.account.own(path) }
+
 // maxSocketDir is the maximum length of the folder of a Unix socket. It leaves
 // space for "/.s.PGSQL.65535.lock" within 103 bytes, the shortest limit of any
 // system.

@@ -1,0 +1,12 @@
+//go:build slow && !linux
+
+package torture
+
+import (
+	"errors"
+)
+
+// mountSmall mounts nothing.
+func mountSmall(string, int) (unmount func(), err error) {
+	return nil, errors.ErrUnsupported
+}
