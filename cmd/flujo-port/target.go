@@ -187,10 +187,6 @@ func (e *env) databaseTarget(c *cli.Context) (*databaseTarget, error) {
 	if p.address, p.notes, err = stateuri.Cutover(given, p.known, schema); err != nil {
 		return nil, addressError(name, err)
 	}
-	if slices.ContainsFunc(p.aside, namesSchema) {
-		p.notes = append(p.notes, fmt.Sprintf("the address names a schema, as Prisma and JDBC do; "+
-			"it is not used: --schema decides (%s)", schema))
-	}
 	return p, nil
 }
 

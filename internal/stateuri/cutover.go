@@ -65,7 +65,7 @@ func Cutover(databaseURL string, known Known, schema string) (a Address, notes [
 	s.addSearchPath(setting)
 	s.addTLS(known.SSLMode)
 	s.addRootCert(known)
-	s.removeClientOnly()
+	s.removeClientOnly(schema)
 	s.noteRequirements()
 	return newAddress(s.render()), s.notes, nil
 }
@@ -195,21 +195,44 @@ func (s *settings) addRootCert(known Known) {
 
 // removeClientOnly removes parameters that asyncpg does not know: it would send them
 // to the server, which rejects the connection. It also removes search_path.
-func (s *settings) removeClientOnly() {
-	var removed []string
+func (s *settings) removeClientOnly(schema string) {
+	var removed, required []string
 	for _, name := range slices.Sorted(maps.Keys(s.values)) {
 		switch lower := strings.ToLower(name); {
 		case lower == "search_path":
-			s.values.Del(name)
 			s.notef("parameter search_path removed: it would override options")
-		case slices.Contains(clientOnly, lower):
-			s.values.Del(name)
+		case !slices.Contains(clientOnly, lower):
+			continue
+		case isRequirement(lower, s.values.Get(name)):
+			required = append(required, name)
+		case lower == "schema" || lower == "currentschema":
+			s.notef("parameter %s removed: without effect for Flujo's driver; Flujo's schema is %s", name, schema)
+		default:
 			removed = append(removed, name)
 		}
+		s.values.Del(name)
 	}
 	if len(removed) > 0 {
-		s.notef("%s removed: asyncpg does not know it and would send it to the server", strings.Join(removed, ", "))
+		s.notef("%s removed: without effect for Flujo's driver", strings.Join(removed, ", "))
 	}
+	if len(required) > 0 {
+		s.notef("%s removed: Flujo's driver cannot meet such a requirement, and connects without it; "+
+			"use sslmode=verify-full, with which it verifies the server", strings.Join(required, ", "))
+	}
+}
+
+// isRequirement reports whether a parameter for other clients, in lower case, has them
+// refuse a connection that is not secure enough.
+func isRequirement(name, value string) bool {
+	switch name {
+	case "channel_binding", "sslcertmode":
+		return value == "require"
+	case "sslaccept": // Prisma's
+		return value == "strict"
+	case "require_auth", "sslcrldir":
+		return true
+	}
+	return false
 }
 
 // fileParameters are parameters whose values are files on the machine that connects.

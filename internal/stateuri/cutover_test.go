@@ -65,9 +65,6 @@ func TestCutover(t *testing.T) {
 			url: "postgresql://u:p@localhost/db?statement_timeout=5s&application_name=a+b&sslmode=disable&x.y=z",
 			want: "postgresql://u:p@localhost/db?application_name=a%2Bb&" + opt + "&sslmode=disable" +
 				"&statement_timeout=5s&x.y=z"},
-		{name: "last of doubled parameters counts",
-			url:  "postgresql://u:p@localhost/db?application_name=a&application_name=b",
-			want: "postgresql://u:p@localhost/db?application_name=b&" + opt},
 		{name: "a parameter search_path would win",
 			url: "postgresql://u:p@localhost/db?Search_Path=med13", want: "postgresql://u:p@localhost/db?" + opt},
 		{name: "remote host gets TLS",
@@ -258,7 +255,7 @@ func TestCutoverNotes(t *testing.T) {
 			"what asyncpg passes on",
 			"postgresql://u:hunter2@localhost/db?connect_timeout=5&keepalives=1",
 			Known{},
-			"connect_timeout, keepalives removed: asyncpg does not know it",
+			"connect_timeout, keepalives removed: without effect for Flujo's driver",
 		},
 		{
 			"files",
