@@ -22,6 +22,7 @@ type AddressTrial struct {
 	Database   string
 	SearchPath string
 	ReadOnly   bool   // its transactions are read-only by default
+	Replica    bool   // session_replication_role is not origin, so foreign keys are not checked
 	Runs       string // schema of the table that the name runs resolves to; "" if there is none
 	Pooled     bool   // the session goes through a pooler: the process id is not the announced one
 	// VectorSchema is the schema of pgvector if it is not on the search_path, or "".
@@ -50,12 +51,13 @@ func TryAddress(ctx context.Context, address string) (t AddressTrial, err error)
 	var process uint32
 	err = conn.QueryRow(ctx, `SELECT current_user, current_database(), current_setting('search_path'),
 		current_setting('default_transaction_read_only')::boolean,
+		current_setting('session_replication_role') <> 'origin',
 		coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 			WHERE c.oid = to_regclass($1)), ''),
 		pg_backend_pid(),
 		coalesce((SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
 			WHERE e.extname = 'vector' AND n.nspname <> ALL (current_schemas(true))), '')`, mapping.Runs).
-		Scan(&t.Role, &t.Database, &t.SearchPath, &t.ReadOnly, &t.Runs, &process, &t.VectorSchema)
+		Scan(&t.Role, &t.Database, &t.SearchPath, &t.ReadOnly, &t.Replica, &t.Runs, &process, &t.VectorSchema)
 	if err != nil {
 		return t, (&Conn{Conn: conn}).WrapError("query the server by the cutover address", err)
 	}
@@ -241,8 +243,13 @@ func (t AddressTrial) CheckSession(server Server, schema string) error {
 		)
 	case t.ReadOnly:
 		return refuse(
-			"Flujo could not write: check default_transaction_read_only of the role and the database",
+			"Flujo could not write: check default_transaction_read_only of the address, role and database",
 			"has read-only transactions",
+		)
+	case t.Replica:
+		return refuse(
+			"reset it in the address, and for the role and the database",
+			"has another session_replication_role than origin, so foreign keys would not be checked",
 		)
 	}
 	return nil

@@ -41,6 +41,11 @@ func TestTryAddress(t *testing.T) {
 			AddressTrial{Role: roleOf(t, role), SearchPath: "flujo", ReadOnly: true, Runs: "flujo"},
 		},
 		{
+			"without foreign keys",
+			pgtest.WithParameter(t, withSearchPath(t, url, "flujo"), "session_replication_role", "replica"),
+			AddressTrial{Role: superuser, SearchPath: "flujo", Replica: true, Runs: "flujo"},
+		},
+		{
 			"pooler", withSearchPath(t, proxy.Rewrite(url), "flujo"),
 			AddressTrial{Role: superuser, SearchPath: `"$user", public`, Pooled: true},
 		},
@@ -91,6 +96,7 @@ func TestCheckSession(t *testing.T) {
 		{AddressTrial{Role: "app"}, `has search_path ""`},
 		{AddressTrial{Role: "web", SearchPath: "flujo"}, `has role "web", but "app" would own the tables`},
 		{AddressTrial{Role: "app", SearchPath: "flujo", ReadOnly: true}, "has read-only transactions"},
+		{AddressTrial{Role: "app", SearchPath: "flujo", Replica: true}, "foreign keys would not be checked"},
 	} {
 		wantError(t, tc.trial.CheckSession(server, "flujo"), clierr.Refused, tc.want)
 	}

@@ -33,7 +33,8 @@ type Known struct {
 // The scheme becomes postgresql://, without a driver suffix. User, password, database
 // and a TCP host are moved before the '?' and percent-encoded; a Unix socket is moved
 // after it. Parameters that asyncpg does not know or reads in another way are removed
-// or replaced. options ends with -c search_path=SCHEMA,public, and a parameter
+// or replaced, and settings with which Flujo would not work, such as client_encoding, are
+// removed. options ends with -c search_path=SCHEMA,public, and a parameter
 // search_path, which would override it, is removed. sslmode=require is added if the
 // host is not local and there is no sslmode. A '+' that does not separate words of
 // options is a plus sign, as in libpq, and is written as %2B. Cutover never adds a
@@ -61,6 +62,13 @@ func Cutover(databaseURL string, known Known, schema string) (a Address, notes [
 	s.fill(known)
 	if s.values.Has("port") && !s.values.Has("host") {
 		return Address{}, nil, fmt.Errorf("%w: a port is set without a host", ErrMalformed)
+	}
+	for _, name := range s.removeUnusable() {
+		if name == "client_encoding" {
+			s.notef("%s removed: Flujo's driver needs UTF8, which it sets by itself", name)
+		} else {
+			s.notef("%s removed: Flujo needs its default", name)
+		}
 	}
 	s.addSearchPath(setting)
 	s.addTLS(known.SSLMode)

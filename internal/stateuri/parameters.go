@@ -103,6 +103,29 @@ var (
 		xmlbinary xmloption zero_damaged_pages`)
 )
 
+// unusableSettings are serverSettings that would break Flujo: its driver reads and sends
+// UTF-8, its statements are written with standard strings, an error must not end its
+// session, and no session can begin with a setting of one transaction.
+var unusableSettings = strings.Fields(`
+	client_encoding exit_on_error standard_conforming_strings transaction_deferrable transaction_isolation
+	transaction_read_only`)
+
+// removeUnusable removes unusableSettings, from options as well, and returns their names.
+func (s *settings) removeUnusable() []string {
+	rest, removed := withoutSettings(s.values.Get("options"), unusableSettings...)
+	if s.values.Set("options", rest); rest == "" {
+		s.values.Del("options")
+	}
+	for name := range s.values {
+		if lower := strings.ToLower(name); slices.Contains(unusableSettings, lower) {
+			s.values.Del(name)
+			removed = append(removed, lower)
+		}
+	}
+	slices.Sort(removed)
+	return slices.Compact(removed)
+}
+
 // sslModes are the values of sslmode that libpq, pgx and asyncpg share.
 var sslModes = strings.Fields("disable allow prefer require verify-ca verify-full")
 

@@ -195,3 +195,55 @@ func TestRequirements(t *testing.T) {
 		}
 	}
 }
+
+// TestUnusableSettings checks that settings with which Flujo would not work are in neither address, with a note, and
+// that other settings stay.
+func TestUnusableSettings(t *testing.T) {
+	for query, names := range map[string]string{
+		"client_encoding=latin1":                                      "client_encoding",
+		"CLIENT_ENCODING=sql_ascii":                                   "client_encoding",
+		"client_encoding=auto":                                        "client_encoding",
+		"options=-c client_encoding=win1252":                          "client_encoding",
+		"options=-cClient_Encoding=latin1 -c work_mem=5MB":            "client_encoding",
+		"options=--client-encoding=latin1&work_mem=5MB":               "client_encoding",
+		"options=-c standard_conforming_strings=off -c work_mem=5MB":  "standard_conforming_strings",
+		"exit_on_error=on&options=-c exit_on_error=on":                "exit_on_error",
+		"transaction_isolation=serializable&transaction_read_only=on": "transaction_isolation, transaction_read_only",
+		"options=-c work_mem=5MB -ctransaction_deferrable=on":         "transaction_deferrable",
+		"work_mem=5MB": "",
+		"options=-c work_mem=5MB -c application_name=x\\ -c\\ client_encoding=latin1": "",
+		"default_transaction_isolation=serializable&DateStyle=German":                 "",
+	} {
+		text := "postgresql://u:p@localhost/db?" + query
+		url, _, err := PostgresURL(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, notes, err := Cutover(text, Known{}, "flujo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var removed []string
+		for _, note := range notes {
+			if name, _, found := strings.Cut(note, " removed: Flujo"); found {
+				removed = append(removed, name)
+			}
+		}
+		if got := strings.Join(removed, ", "); got != names {
+			t.Errorf("%s: notes %q", query, notes)
+		}
+		for _, address := range []string{url, a.Reveal()} {
+			for name := range strings.SplitSeq(names, ", ") {
+				loose := strings.ReplaceAll(strings.ToLower(address), "-", "_")
+				if name != "" && strings.Contains(loose, name) {
+					t.Errorf("%s: %s", query, address)
+				}
+			}
+			for _, kept := range []string{"work_mem", "application_name", "DateStyle", "default_transaction"} {
+				if strings.Contains(query, kept) != strings.Contains(address, kept) {
+					t.Errorf("%s: %s", query, address)
+				}
+			}
+		}
+	}
+}

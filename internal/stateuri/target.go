@@ -70,6 +70,3 @@ var lastSearchPath = regexp.MustCompile(`(?s)(?:^| )-c search_path=(?:\\.|[^\s\\
 func (s *settings) otherOptions() string {
 	return lastSearchPath.ReplaceAllString(s.values.Get("options"), "")
 }
-
-// escaped matches a character of options after a backslash.
-var escaped = regexp.MustCompile(`(?s)\\(.)`)

@@ -55,8 +55,9 @@ func (s *settings) notef(format string, args ...any) {
 }
 
 // PostgresURL converts a URL in one of the forms that SQLAlchemy, libpq and asyncpg
-// share to one that pgx accepts. It removes a driver suffix such as +psycopg2, and
-// replaces ssl=MODE with sslmode=MODE. "" is returned unchanged.
+// share to one that pgx accepts. It removes a driver suffix such as +psycopg2 and
+// settings that Cutover removes as unusable, and replaces ssl=MODE with sslmode=MODE.
+// "" is returned unchanged.
 //
 // aside are the names of parameters that have no effect on the connection, because they
 // are for other clients (see IsClientParameter).
@@ -71,6 +72,7 @@ func PostgresURL(text string) (url string, aside []string, err error) {
 	if err != nil {
 		return "", nil, err
 	}
+	s.removeUnusable()
 	return s.render(), s.setAside(), nil
 }
 
