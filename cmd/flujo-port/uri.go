@@ -146,6 +146,9 @@ func tryCutover(c *cli.Context, address stateuri.Address) (stateuri.Address, []s
 	if err := trial.CheckSession(postgres.Server{Role: trial.Role}, schema); err != nil {
 		return resolved, notes, err
 	}
+	if message, hint := trial.PreparedUnknown(); message != "" {
+		notes = append(notes, message+"; "+hint)
+	}
 	return resolved, notes, trial.CheckPrepared()
 }
 

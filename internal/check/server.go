@@ -467,11 +467,12 @@ func (c *checker) address(ctx context.Context) error {
 			return err
 		}
 		c.facts.unprepared = true
+	} else if message, hint := trial.PreparedUnknown(); message != "" {
+		c.warning("pooler", hint, "%s", message)
 	} else if trial.Pooled {
-		c.warning(
+		c.ok(
 			"pooler",
-			"connect to the server directly, or use session pooling that forwards the options parameter",
-			"the address leads to a pooler: the server's process id differs from the one announced at connect",
+			"the address leads to a pooler; prepared statements, which Flujo's driver uses, work through it",
 		)
 	} else {
 		c.ok("pooler", "none")

@@ -105,25 +105,34 @@ var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_$]*$`)
 // searchPath returns the setting that makes schema the first one that is searched, then
 // more, then public, such as search_path=flujo,public.
 func searchPath(schema string, more ...string) (string, error) {
-	if schema == "" || len(schema) > 63 || schema == "$user" || // the name of the user in search_path
+	if schema == "" || len(schema) > 63 || schema == currentUser ||
 		!utf8.ValidString(schema) || strings.ContainsRune(schema, 0) {
 		return "", fmt.Errorf("%w: choose one of 1 to 63 bytes of UTF-8, without NUL, and not $user", ErrSchema)
 	}
-	return "search_path=" + SearchPath(schema, more...), nil
+	return "search_path=" + searchPathValue(schema, more...), nil
 }
 
-// SearchPath returns a value of search_path: schema, then more, then public, each once.
-func SearchPath(schema string, more ...string) string {
+// searchPathValue returns a value of search_path: schema, then more, then public, each once.
+func searchPathValue(schema string, more ...string) string {
 	var quoted []string
-	for _, name := range append(append([]string{schema}, more...), "public") {
+	for _, name := range SearchPath(schema, more...) {
 		if !plainName.MatchString(name) {
 			name = `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 		}
-		if !slices.Contains(quoted, name) {
-			quoted = append(quoted, name)
-		}
+		quoted = append(quoted, name)
 	}
 	return strings.Join(quoted, ",")
+}
+
+// SearchPath returns the schemas of a search_path for Flujo: schema, then more, then
+// public, each once.
+func SearchPath(schema string, more ...string) (schemas []string) {
+	for _, name := range append(append([]string{schema}, more...), "public") {
+		if !slices.Contains(schemas, name) {
+			schemas = append(schemas, name)
+		}
+	}
+	return schemas
 }
 
 // setsSearchPath matches options that set search_path. needsEscape matches what a

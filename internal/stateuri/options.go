@@ -58,3 +58,13 @@ func withoutSettings(options string, names ...string) (rest string, removed []st
 	}
 	return strings.Join(kept, " "), removed
 }
+
+// optionsSearchPath returns the search_path that options set, or "".
+func optionsSearchPath(options string) (path string) {
+	for _, part := range splitOptions(options) {
+		if part.name == "search_path" {
+			path = part.value
+		}
+	}
+	return path
+}
