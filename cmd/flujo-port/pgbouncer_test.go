@@ -224,6 +224,12 @@ func TestPgBouncerDefaultPath(t *testing.T) {
 		t.Errorf("%s runs by the address of uri", got)
 	}
 	p.want(t, 3, []string{p.statement("flujo")}, "check", "--sqlite", p.file)
+	p.program = newProgram(t, "FLUJO_STATE_URI="+strings.TrimSpace(printed))
+	again := p.want(t, 0, nil, "uri", "cutover", "--connect", "--reveal", "--schema", schema)
+	out, _, _ := p.run(t, "check", "--sqlite", p.file, "--schema", schema, "--without-pgvector")
+	if again != printed || !strings.Contains(out, "✓ cutover address") || strings.Contains(out, "! FLUJO_STATE_URI") {
+		t.Errorf("by FLUJO_STATE_URI: %s%s", again, out)
+	}
 }
 
 // TestPgBouncerAdvice tests that the advised statement leads to the schema, whatever its name.

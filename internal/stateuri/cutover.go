@@ -34,11 +34,11 @@ type Known struct {
 // and a TCP host are moved before the '?' and percent-encoded; a Unix socket is moved
 // after it. Parameters that asyncpg does not know or reads in another way are removed
 // or replaced, and settings with which Flujo would not work, such as client_encoding, are
-// removed. options ends with -c search_path=SCHEMA,public, and a parameter
-// search_path, which would override it, is removed. sslmode=require is added if the
-// host is not local and there is no sslmode. A '+' that does not separate words of
-// options is a plus sign, as in libpq, and is written as %2B. Cutover never adds a
-// password.
+// removed. options ends with -c search_path=SCHEMA,public, unless it sets a search_path
+// that begins with the schema and contains public already. A parameter search_path, which
+// would override it, is removed. sslmode=require is added if the host is not local and
+// there is no sslmode. A '+' that does not separate words of options is a plus sign, as
+// in libpq, and is written as %2B. Cutover never adds a password.
 //
 // Cutover of its own result, with the same known and schema, returns the same address.
 //
@@ -70,7 +70,7 @@ func Cutover(databaseURL string, known Known, schema string) (a Address, notes [
 			s.notef("%s removed: Flujo needs its default", name)
 		}
 	}
-	s.addSearchPath(setting)
+	s.addSearchPath(schema, setting)
 	s.addTLS(known.SSLMode)
 	s.addRootCert(known)
 	s.removeClientOnly(schema)
@@ -135,28 +135,26 @@ func SearchPath(schema string, more ...string) (schemas []string) {
 	return schemas
 }
 
-// setsSearchPath matches options that set search_path. needsEscape matches what a
-// backslash escapes in them: the characters that would end a word, and the backslash.
-var (
-	setsSearchPath = regexp.MustCompile(`(?i)(^|\s)(-c\s*|--)search[-_]path\s*=`)
-	needsEscape    = regexp.MustCompile(`[\s\v\\]`)
-)
+// needsEscape matches what a backslash escapes in options: the characters that would end a
+// word, and the backslash.
+var needsEscape = regexp.MustCompile(`[\s\v\\]`)
 
-// addSearchPath appends setting to options, where the last value takes effect.
-func (s *settings) addSearchPath(setting string) {
+// addSearchPath appends setting to options, where the last value takes effect, unless
+// their search_path leads to schema, and to public, already.
+func (s *settings) addSearchPath(schema, setting string) {
 	options := s.values.Get("options")
 	if n := len(options) - len(strings.TrimRight(options, `\`)); n%2 == 1 {
 		options = options[:len(options)-1] // it would escape the space that follows
 	}
 	addition := "-c " + needsEscape.ReplaceAllString(setting, `\$0`)
-	before, found := strings.CutSuffix(options, addition)
+	path, set := optionsSearchPath(options)
+	there := PathSchemas(path, s.values.Get("user"))
 	switch {
-	case found && (before == "" || strings.HasSuffix(before, " ") && !strings.HasSuffix(before, `\ `)):
-		// It is the last word already.
+	case slices.Contains(there, "public") && there[0] == schema:
 	case strings.TrimSpace(options) == "":
 		options = addition
 	default:
-		if setsSearchPath.MatchString(options) {
+		if set {
 			s.notef("options already set search_path: %s was added after it and overrides it", setting)
 		}
 		options += " " + addition

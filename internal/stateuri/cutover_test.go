@@ -3,6 +3,7 @@ package stateuri
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -235,6 +236,43 @@ func TestCutoverSchemas(t *testing.T) {
 				t.Errorf("not idempotent: %s, %v", again, err)
 			}
 		})
+	}
+}
+
+// TestCutoverKeepsSearchPath checks that a search_path that leads to the schema stays as it is, and that any other one
+// is overridden.
+func TestCutoverKeepsSearchPath(t *testing.T) {
+	for options, kept := range map[string]bool{
+		"-c search_path=flujo,public":                           true,
+		"-csearch_path=Flujo,extensions,PUBLIC -c work_mem=5MB": true,
+		`--search-path="flujo",public`:                          true,
+		`-c search_path=flujo,\ public`:                         true,
+		"-c search_path=$user,public":                           true,
+		"-c search_path=x -c search_path=flujo,public":          true,
+		"-c search_path=flujo":                                  false,
+		"-c search_path=public,flujo":                           false,
+		"-c search_path=flujo,public -c search_path=x":          false,
+		`-c search_path="Flujo",public`:                         false,
+		"-c search_path=flujo_old,public":                       false,
+		`-c application_name=x\ -c\ search_path=flujo,public`:   false,
+		"-c search_path=flujo,,public":                          false,
+		`-c search_path="flujo,public"`:                         false,
+	} {
+		a, notes, err := Cutover("postgresql://flujo:p@localhost/db?options="+encode(options), Known{}, "flujo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := options
+		if !kept {
+			want += " -c search_path=flujo,public"
+		}
+		if got := readAsAsyncpg(t, a.Reveal()).settings["options"]; got != want {
+			t.Errorf("%s: got %s", options, got)
+		}
+		noted := slices.ContainsFunc(notes, func(n string) bool { return strings.Contains(n, "overrides it") })
+		if noted == (kept || strings.Contains(options, "application_name")) {
+			t.Errorf("%s: %q", options, notes)
+		}
 	}
 }
 

@@ -115,7 +115,11 @@ func compareConfigs(t *testing.T, before, after *pgconn.Config, schema string) {
 		t.Fatal(err)
 	}
 	words := optionWords(before.RuntimeParams["options"])
-	if n := len(words); n < 2 || words[n-2] != "-c" || words[n-1] != setting {
+	path, _ := optionsSearchPath(before.RuntimeParams["options"])
+	leads := PathSchemas(path, after.User)
+	if n := len(words); slices.Contains(leads, "public") && leads[0] == schema {
+		// It stays.
+	} else if n < 2 || words[n-2] != "-c" || words[n-1] != setting {
 		words = append(words, "-c", setting)
 	}
 	got := optionWords(after.RuntimeParams["options"])

@@ -59,12 +59,12 @@ func withoutSettings(options string, names ...string) (rest string, removed []st
 	return strings.Join(kept, " "), removed
 }
 
-// optionsSearchPath returns the search_path that options set, or "".
-func optionsSearchPath(options string) (path string) {
+// optionsSearchPath returns the search_path that options set, if they do.
+func optionsSearchPath(options string) (path string, set bool) {
 	for _, part := range splitOptions(options) {
 		if part.name == "search_path" {
-			path = part.value
+			path, set = part.value, true
 		}
 	}
-	return path
+	return path, set
 }

@@ -20,7 +20,7 @@ func SearchPathSchema(text string) string {
 	if err != nil {
 		return ""
 	}
-	path := optionsSearchPath(s.values.Get("options"))
+	path, _ := optionsSearchPath(s.values.Get("options"))
 	for name, values := range s.values {
 		if strings.EqualFold(name, "search_path") { // it overrides options
 			path = values[0]
@@ -45,7 +45,7 @@ func (a Address) WithSearchPath(schema string, more ...string) (Address, error) 
 	}
 	others, _ := withoutSettings(s.values.Get("options"), "search_path")
 	s.values.Set("options", others)
-	s.addSearchPath(setting)
+	s.addSearchPath(schema, setting)
 	return newAddress(s.render()), nil
 }
 
