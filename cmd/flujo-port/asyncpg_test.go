@@ -30,6 +30,7 @@ async def look(address):
             "path": await connection.fetchval("SHOW search_path"),
             "runs": await connection.fetchval("SELECT count(*) FROM runs"),
             "tls": await connection.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"),
+            "text": await connection.fetchval("SELECT $1 || 'a\\b'", "ä€😀"),
             "memory": await connection.fetchval("SHOW work_mem"),
         }
     except Exception as e:
@@ -45,9 +46,9 @@ asyncio.run(main())
 
 // asyncpgSession is what asyncpg finds in a session.
 type asyncpgSession struct {
-	Error, Path, Memory string
-	Runs                int
-	TLS                 bool
+	Error, Path, Text, Memory string
+	Runs                      int
+	TLS                       bool
 }
 
 // lookByAsyncpg opens each address with asyncpg, with the environment of the program.
@@ -105,7 +106,12 @@ func TestAsyncpgConnects(t *testing.T) {
 		"pool_size=5&max_overflow=10&pool_recycle=300&pool_pre_ping=true", "prepared_statement_cache_size=0",
 		"statement_cache_size=0&min_size=1&max_size=4&command_timeout=60", "default_query_exec_mode=exec",
 		"pool_max_conns=4", "currentSchema=public&ApplicationName=j&tcpKeepAlive=true&prepareThreshold=0",
-		"client_encoding=UTF8", "timezone=Europe/Berlin&DateStyle=German", "statement_timeout=30000&lock_timeout=5000",
+		"client_encoding=UTF8", "client_encoding=latin1", "CLIENT_ENCODING=sql_ascii", "client_encoding=auto",
+		"options=-c client_encoding=latin1", "options=--client-encoding=win1252 -c work_mem=5MB",
+		"standard_conforming_strings=off", "options=-c standard_conforming_strings=off", "exit_on_error=on",
+		"transaction_isolation=serializable", "options=-c transaction_deferrable=on&transaction_read_only=on",
+		"bytea_output=escape&IntervalStyle=iso_8601&quote_all_identifiers=on&array_nulls=off&row_security=off",
+		"timezone=Europe/Berlin&DateStyle=German", "statement_timeout=30000&lock_timeout=5000",
 		"default_transaction_isolation=repeatable read", "supa=base-pooler.x", "hostaddr=127.0.0.1",
 	} {
 		address := url
@@ -125,7 +131,8 @@ func TestAsyncpgConnects(t *testing.T) {
 		}
 	}
 	for i, got := range lookByAsyncpg(t, p, printed) {
-		if got.Error != "" || got.Path != "flujo,public" && got.Path != "flujo, public" || got.Runs != 60 {
+		if got.Error != "" || got.Path != "flujo,public" && got.Path != "flujo, public" || got.Runs != 60 ||
+			got.Text != `ä€😀a\b` {
 			t.Errorf("%s: %+v by %s", given[i], got, printed[i])
 		}
 		if strings.Contains(strings.ToLower(given[i]), "work_mem") && got.Memory != "5MB" {

@@ -54,6 +54,7 @@ func (e *env) check(c *cli.Context) error {
 		}
 		e.noteAside(target)
 		o.HasTarget, o.Postgres, o.Schema, o.Cutover = true, target.url, target.schema, target.address
+		o.StateURI = target.stateURI
 	}
 	s, err := e.begin(c)
 	if err != nil {

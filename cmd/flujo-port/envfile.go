@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/fileio"
@@ -103,12 +104,17 @@ func isEnvFile(content []byte) bool {
 	return true
 }
 
-// envFileComment follows the line with the address, so that programs that read only the
-// first line work too.
-const envFileComment = `# Read by --env-file of docker and podman, env_file of compose, EnvironmentFile of systemd.
-# Do not source it: a shell ends the value at "&" and sets nothing. In a shell:
-#   export FLUJO_STATE_URI="$(sed -n 's/^FLUJO_STATE_URI=//p' FILE)"
-`
+// envFileComment returns the comment that follows the line with the address, so that
+// programs that read only the first line work too.
+func envFileComment(address string) string {
+	shell := "a shell sets the variable, but does not export it to Flujo"
+	if strings.Contains(address, "&") {
+		shell = `a shell ends the value at "&" and sets nothing`
+	}
+	return "# Read by --env-file of docker and podman, env_file of compose, EnvironmentFile of systemd.\n" +
+		"# Do not source it: " + shell + ". In a shell:\n" +
+		"#   export FLUJO_STATE_URI=\"$(sed -n 's/^FLUJO_STATE_URI=//p' FILE)\"\n"
+}
 
 // writeEnvFile writes the address with its password as one line that docker's
 // and kubectl's --env-file and systemd's EnvironmentFile read, and a comment. The file is
@@ -129,7 +135,8 @@ func writeEnvFile(output *fileio.Output, address stateuri.Address) (err error) {
 		return err
 	}
 	defer f.Discard()
-	if _, err := fmt.Fprintf(f, "%s\n%s", envLine(address.Reveal()), envFileComment); err != nil {
+	text := address.Reveal()
+	if _, err := fmt.Fprintf(f, "%s\n%s", envLine(text), envFileComment(text)); err != nil {
 		return err
 	}
 	if err := checkReplaceable(output.Path); err != nil { // it may have been written during the migration

@@ -128,3 +128,49 @@ func TestEnvFileIsReadByItsReaders(t *testing.T) {
 		t.Error("a file with another variable would be overwritten")
 	}
 }
+
+// TestEnvFileSaysWhatAShellDoes sources the file, and compares what a shell and its children then have with the file's
+// comment.
+func TestEnvFileSaysWhatAShellDoes(t *testing.T) {
+	t.Parallel()
+	for url, want := range map[string]struct {
+		words string
+		set   bool
+	}{
+		"postgresql://app:p@db.example/med13":                   {`ends the value at "&" and sets nothing`, false},
+		"postgresql://app@/med13?host=/run/pg":                  {`ends the value at "&" and sets nothing`, false},
+		"postgresql://app:p@localhost/med13":                    {"does not export it", true},
+		"postgresql://app:a%26b%3B%24%28c%29@localhost:1/med13": {"does not export it", true},
+	} {
+		address, _, err := stateuri.Cutover(url, stateuri.Known{}, "flujo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := &fileio.Output{Path: filepath.Join(t.TempDir(), "cutover.env")}
+		if err := writeEnvFile(file, address); err != nil {
+			t.Fatal(err)
+		}
+		content, err := os.ReadFile(file.Path)
+		if err != nil || !strings.Contains(string(content), want.words) {
+			t.Errorf("%s: %q lacks %q (%v)", url, content, want.words, err)
+		}
+		c := exec.Command(
+			"sh",
+			"-c",
+			`. "$0"; printf '%s\n' "$FLUJO_STATE_URI"; sh -c 'echo "$FLUJO_STATE_URI"'`,
+			file.Path,
+		)
+		c.Env = []string{"PATH=" + os.Getenv("PATH")}
+		out, err := c.Output()
+		shell := "\n\n"
+		if want.set {
+			shell = address.Reveal() + "\n\n"
+		}
+		if err != nil || string(out) != shell {
+			t.Errorf("%s: a shell has %q, want %q (%v)", url, out, shell, err)
+		}
+		if err := new(env).checkEnvFile(file); err != nil {
+			t.Errorf("%s: a second time: %v", url, err)
+		}
+	}
+}

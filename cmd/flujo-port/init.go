@@ -82,10 +82,7 @@ func (e *env) init(c *cli.Context) error {
 	if err != nil {
 		return s.fail(err, initConsequence(err))
 	}
-	if !result.Address.IsZero() {
-		target.address = result.Address
-	}
-	result.Cutover = show(target.address, c.Bool(revealFlag.Name))
+	result.Cutover = show(result.Address, c.Bool(revealFlag.Name))
 	result.Notes = append(result.Notes, target.notes...)
 	return s.end(
 		printed{report: result, text: result.Text, warnings: &result.Warnings, done: "the tables exist"},

@@ -44,7 +44,12 @@ func newPooled(t *testing.T, mode string, settings ...string) *pooled {
 // setPath sets the role's search_path, as the program advises.
 func (p *pooled) setPath(t *testing.T) {
 	t.Helper()
-	execute(t, p.direct, fmt.Sprintf("ALTER ROLE %s IN DATABASE %s SET search_path = flujo, public", p.role, p.db))
+	execute(t, p.direct, p.statement("flujo"))
+}
+
+// statement returns what the program advises to set the role's search_path.
+func (p *pooled) statement(schema string) string {
+	return fmt.Sprintf(`ALTER ROLE %s IN DATABASE %s SET search_path = "%s", "public"`, p.role, p.db, schema)
 }
 
 // want runs the program and tests its exit code and what it prints.
@@ -103,7 +108,8 @@ func (p *pooled) commands(t *testing.T) {
 // works runs the commands that promise Flujo a place, and checks the address that uri prints.
 func (p *pooled) works(t *testing.T) {
 	t.Helper()
-	p.want(t, 0, []string{"✓ cutover address"}, "check", "--sqlite", p.file)
+	p.want(t, 0, []string{"✓ cutover address", "✓ pooler the address leads to a pooler; prepared statements"},
+		"check", "--sqlite", p.file)
 	p.want(t, 0, []string{"is ready for Flujo"}, "init")
 	printed := p.want(t, 0, nil, "uri", "cutover", "--connect", "--reveal")
 	if got := ask(t, strings.TrimSpace(printed), "SELECT count(*) FROM runs"); got != "0" {
@@ -116,7 +122,7 @@ func (p *pooled) works(t *testing.T) {
 func TestPgBouncerSession(t *testing.T) {
 	t.Parallel()
 	p := newPooled(t, "session")
-	statement := fmt.Sprintf("ALTER ROLE %s IN DATABASE %s SET search_path = flujo, public", p.role, p.db)
+	statement := p.statement("flujo")
 	for _, command := range []string{"check", "migrate"} {
 		p.want(t, 3, []string{statement}, command, "--sqlite", p.file)
 	}
@@ -170,7 +176,10 @@ func TestPgBouncerTransaction(t *testing.T) {
 	p.warnings = []string{"prepares statements by name", "use session pooling"}
 	p.want(t, 3, append(p.warnings, "✗ pooler", "✗ Flujo startup"), "check", "--sqlite", p.file)
 	p.want(t, 3, p.warnings, "uri", "cutover", "--connect")
-	if out := p.want(t, 0, p.warnings, "init"); strings.Contains(out, "ready for Flujo") {
+	out := p.want(t, 0, p.warnings, "init", "--reveal")
+	_, address, _ := strings.Cut(strings.TrimSpace(out), "FLUJO_STATE_URI=")
+	if strings.Contains(out, "ready for Flujo") || strings.Contains(address, "options") ||
+		ask(t, address, "SELECT count(*) FROM runs") != "0" {
 		t.Errorf("init: %s", out)
 	}
 	p.commands(t)
@@ -187,4 +196,70 @@ func TestPgBouncerStatement(t *testing.T) {
 	p.want(t, 3, []string{"statement mode"}, "init")
 	p.want(t, 3, []string{"statement mode"}, "restore", "--sqlite", filepath.Join(p.dir, "new.db"))
 	p.want(t, 3, []string{"✓ integrity", "NOT READY"}, "check", "--sqlite", p.file)
+	p.want(t, 3, []string{"statement mode", "use session pooling"}, "uri", "cutover", "--connect")
+	p.setPath(t)
+	p = p.reconnected(t, "statement")
+	p.want(t, 3, []string{"statement mode", "use session pooling"}, "uri", "cutover", "--connect")
+	for _, settings := range [][]string{nil, {"ignore_startup_parameters=options"}} {
+		p = p.reconnected(t, "statement", settings...)
+		_, stderr, _ := p.run(t, "uri", "cutover", "--connect")
+		if strings.Contains(stderr, "ALTER ROLE") || strings.Contains(stderr, "max_prepared_statements") {
+			t.Errorf("uri --connect: %s", stderr)
+		}
+	}
+}
+
+// TestPgBouncerDefaultPath tests that the default search_path "$user", public is enough for a role with the name of the
+// schema, before and after the schema exists.
+func TestPgBouncerDefaultPath(t *testing.T) {
+	t.Parallel()
+	p := newPooled(t, "session")
+	schema := strings.Trim(p.role, `"`)
+	p.want(t, 0, []string{"✓ cutover address", "Ready"}, "check", "--sqlite", p.file, "--schema", schema)
+	p.want(t, 0, []string{"is ready for Flujo"}, "init", "--schema", schema)
+	p.want(t, 0, []string{"✓ Flujo startup"}, "check", "--sqlite", p.file, "--schema", schema)
+	p.want(t, 0, nil, "migrate", "--sqlite", p.file, "--schema", schema)
+	printed := p.want(t, 0, nil, "uri", "cutover", "--connect", "--reveal", "--schema", schema)
+	if got := ask(t, strings.TrimSpace(printed), "SELECT count(*) FROM runs"); got != "60" {
+		t.Errorf("%s runs by the address of uri", got)
+	}
+	p.want(t, 3, []string{p.statement("flujo")}, "check", "--sqlite", p.file)
+	p.program = newProgram(t, "FLUJO_STATE_URI="+strings.TrimSpace(printed))
+	again := p.want(t, 0, nil, "uri", "cutover", "--connect", "--reveal", "--schema", schema)
+	out, _, _ := p.run(t, "check", "--sqlite", p.file, "--schema", schema, "--without-pgvector")
+	if again != printed || !strings.Contains(out, "✓ cutover address") || strings.Contains(out, "! FLUJO_STATE_URI") {
+		t.Errorf("by FLUJO_STATE_URI: %s%s", again, out)
+	}
+}
+
+// TestPgBouncerAdvice tests that the advised statement leads to the schema, whatever its name.
+func TestPgBouncerAdvice(t *testing.T) {
+	t.Parallel()
+	for _, schema := range []string{"a,b", "user", "My State", "2nd"} {
+		p := newPooled(t, "session")
+		p.want(t, 3, []string{p.statement(schema)}, "check", "--sqlite", p.file, "--schema", schema)
+		execute(t, p.direct, p.statement(schema))
+		p = p.reconnected(t, "session")
+		p.want(t, 0, []string{"✓ cutover address"}, "check", "--sqlite", p.file, "--schema", schema)
+	}
+}
+
+// TestPgBouncerOneProcess tests pools of one process of the server: in transaction mode the prepared statements are
+// lost, and in session mode that is not known.
+func TestPgBouncerOneProcess(t *testing.T) {
+	t.Parallel()
+	p := newPooled(t, "session")
+	p.setPath(t)
+	p = p.reconnected(t, "transaction", "default_pool_size=1")
+	lost := []string{"prepares statements by name", "does not exist"}
+	p.want(t, 3, append(lost, "✗ pooler"), "check", "--sqlite", p.file)
+	p.want(t, 0, lost, "migrate", "--sqlite", p.file, "--dry-run")
+	p.want(t, 3, lost, "uri", "cutover", "--connect")
+	p.want(t, 0, lost, "init")
+	p = p.reconnected(t, "session", "default_pool_size=1")
+	unknown := []string{"not known whether the pooler", "at least two"}
+	p.want(t, 0, append(unknown, "! pooler"), "check", "--sqlite", p.file)
+	p.want(t, 0, unknown, "migrate", "--sqlite", p.file, "--dry-run")
+	p.want(t, 0, unknown, "uri", "cutover", "--connect")
+	p.want(t, 0, append(unknown, "is ready for Flujo"), "init")
 }

@@ -28,7 +28,7 @@ func TestPoolerThatRefusesOptions(t *testing.T) {
 	proxy.RefuseOptions()
 	p := newProgram(t, "DATABASE_URL="+proxy.Rewrite(role))
 	statement := "ALTER ROLE " + pgx.Identifier{user}.Sanitize() + " IN DATABASE " +
-		pgx.Identifier{config.Database}.Sanitize() + " SET search_path = flujo, public"
+		pgx.Identifier{config.Database}.Sanitize() + ` SET search_path = "flujo", "public"`
 
 	stdout, stderr, code := p.run(t, "migrate", "--sqlite", file, "--without-pgvector")
 	if code != 3 || !strings.Contains(stderr, statement) || strings.Contains(stderr, "run again") {
@@ -40,7 +40,8 @@ func TestPoolerThatRefusesOptions(t *testing.T) {
 		t.Errorf("check: exit %d: %s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code = p.run(t, "init", "--without-pgvector")
-	if code != 0 || strings.Contains(stdout, "is ready for Flujo") || !strings.Contains(stderr, statement) {
+	if code != 0 || strings.Contains(stdout, "is ready for Flujo") || !strings.Contains(stderr, statement) ||
+		strings.Contains(stdout, "FLUJO_STATE_URI") {
 		t.Errorf("init: exit %d: %s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code = p.run(t, "uri", "cutover", "--connect", "--without-pgvector")

@@ -119,6 +119,21 @@ func (i identity) differences(other identity) []string {
 	return names
 }
 
+// flujoSetting returns what the address for Flujo is derived from: a FLUJO_STATE_URI that
+// names PostgreSQL, which Flujo prefers, or what names the database.
+func (e *env) flujoSetting(c *cli.Context) setting {
+	settings := e.databaseSettings(c)
+	for _, s := range settings {
+		if s.name == stateURI {
+			return s
+		}
+	}
+	if len(settings) > 0 {
+		return settings[0]
+	}
+	return setting{}
+}
+
 // checkSearchPath returns a usage error if the address is a FLUJO_STATE_URI that leads
 // Flujo to another schema than the default of --schema.
 func checkSearchPath(c *cli.Context, s setting, schema string) error {
@@ -131,6 +146,24 @@ func checkSearchPath(c *cli.Context, s setting, schema string) error {
 		Message: fmt.Sprintf("search_path of FLUJO_STATE_URI leads to another schema than %q", schema),
 		Hint:    "name the schema with --schema",
 	}
+}
+
+// searchPathNote returns a note if the address is a FLUJO_STATE_URI that does not lead to
+// the schema by itself, or "".
+func searchPathNote(s setting, schema string) string {
+	found := stateuri.SearchPathSchema(s.value)
+	const advice = "set it to the address that \"flujo-port uri cutover --connect --reveal\" prints"
+	switch {
+	case s.name != stateURI || found == schema:
+		return ""
+	case found == "":
+		return fmt.Sprintf(
+			"FLUJO_STATE_URI itself sets no search_path: if that of its role does not lead to schema %q, "+
+				"Flujo does not find its tables by it; then "+advice,
+			schema,
+		)
+	}
+	return fmt.Sprintf("FLUJO_STATE_URI itself leads to another schema than %q: "+advice, schema)
 }
 
 // namesDatabase reports whether a flag or a variable names a database.
@@ -147,6 +180,8 @@ type databaseTarget struct {
 	schema  string
 	address stateuri.Address // for Flujo
 	notes   []string
+
+	stateURI string // the FLUJO_STATE_URI that address is derived from, to connect to; "" if there is none
 }
 
 // databaseTarget returns the database and the address that Flujo will use.
@@ -166,7 +201,8 @@ func (e *env) databaseTarget(c *cli.Context) (*databaseTarget, error) {
 	if err := e.checkSameDatabase(c); err != nil {
 		return nil, err
 	}
-	if err := checkSearchPath(c, setting{name, given}, schema); err != nil {
+	flujo := e.flujoSetting(c)
+	if err := checkSearchPath(c, flujo, schema); err != nil {
 		return nil, err
 	}
 	p := &databaseTarget{schema: schema}
@@ -184,12 +220,16 @@ func (e *env) databaseTarget(c *cli.Context) (*databaseTarget, error) {
 		}
 	}
 	e.addTLSSettings(&p.known)
-	if p.address, p.notes, err = stateuri.Cutover(given, p.known, schema); err != nil {
-		return nil, addressError(name, err)
+	if p.address, p.notes, err = stateuri.Cutover(flujo.value, p.known, schema); err != nil {
+		return nil, addressError(flujo.name, err)
 	}
-	if slices.ContainsFunc(p.aside, namesSchema) {
-		p.notes = append(p.notes, fmt.Sprintf("the address names a schema, as Prisma and JDBC do; "+
-			"it is not used: --schema decides (%s)", schema))
+	if note := searchPathNote(flujo, schema); note != "" {
+		p.notes = append(p.notes, note)
+	}
+	if flujo.name == stateURI {
+		if p.stateURI, _, err = stateuri.PostgresURL(flujo.value); err != nil {
+			return nil, addressError(flujo.name, err)
+		}
 	}
 	return p, nil
 }

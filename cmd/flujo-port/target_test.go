@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -76,5 +77,81 @@ func TestStateURIAsTarget(t *testing.T) {
 	stdout, _, code = p.run(t, "check", "--sqlite", file, "--schema", "state_of_flujo", "--without-pgvector")
 	if code != 3 || !strings.Contains(stdout, "already holds rows") {
 		t.Errorf("check: exit %d: %s", code, stdout)
+	}
+}
+
+// TestStateURIWithoutSearchPath checks that every command uses and prints one address, derived from FLUJO_STATE_URI,
+// and says of FLUJO_STATE_URI itself what is true.
+func TestStateURIWithoutSearchPath(t *testing.T) {
+	t.Parallel()
+	file := absolute(t, fixture)
+	for _, c := range []struct {
+		name, parameter, value string
+		databaseURL            bool   // is set too
+		rolePath               string // of the role
+		note                   string // of uri, init and migrate
+		warned                 bool   // by check
+	}{
+		{name: "none", note: "itself sets no search_path", warned: true},
+		{name: "next to DATABASE_URL", databaseURL: true, note: "itself sets no search_path", warned: true},
+		{name: "of the role", rolePath: "nowhere, Flujo", note: "itself sets no search_path"},
+		{name: "of the role, elsewhere", rolePath: "public", note: "itself sets no search_path", warned: true},
+		{name: "as a parameter", parameter: "search_path", value: "flujo"},
+		{name: "in options", parameter: "options", value: "-csearch_path=flujo,extensions,public"},
+		{name: "other options", parameter: "options", value: "-c work_mem=5MB", note: "itself sets no search_path",
+			warned: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			url := pgtest.Database(t)
+			given := pgtest.Role(t, url, "")
+			user := ask(t, given, "SELECT quote_ident(current_user)")
+			execute(
+				t,
+				url,
+				"GRANT CREATE ON DATABASE "+ask(t, url, "SELECT quote_ident(current_database())")+" TO "+user,
+			)
+			if c.rolePath != "" {
+				execute(t, url, "ALTER ROLE "+user+" SET search_path = "+c.rolePath)
+			}
+			if c.parameter != "" {
+				given = pgtest.WithParameter(t, given, c.parameter, c.value)
+			}
+			variables := []string{"FLUJO_STATE_URI=" + given}
+			if c.databaseURL {
+				variables = append(variables, "DATABASE_URL="+pgtest.WithParameter(t, given, "work_mem", "5MB"))
+			}
+			p := newProgram(t, variables...)
+			stdout, stderr, code := p.run(t, "check", "--sqlite", file, "--without-pgvector")
+			if code != 0 || strings.Contains(stdout, "! FLUJO_STATE_URI") != c.warned {
+				t.Errorf("check: exit %d: %s%s", code, stdout, stderr)
+			}
+			printed, stderr, code := p.run(t, "uri", "cutover", "--reveal")
+			if code != 0 || strings.Contains(stderr, "FLUJO_STATE_URI itself") != (c.note != "") ||
+				!strings.Contains(stderr, c.note) {
+				t.Errorf("uri: exit %d: %s%s", code, printed, stderr)
+			}
+			for _, args := range [][]string{
+				{"uri", "cutover", "--reveal", "--connect"}, {"init", "--reveal"},
+				{"migrate", "--reveal", "--sqlite", file},
+			} {
+				stdout, stderr, code := p.run(t, append(args, "--without-pgvector")...)
+				if code != 0 || !strings.Contains("\n"+stdout, strings.TrimSpace(printed)+"\n") ||
+					!strings.Contains(stdout+stderr, c.note) || strings.Contains(stdout+stderr, "pooler") {
+					t.Errorf("%v: exit %d: %s%s, want %s", args, code, stdout, stderr, printed)
+				}
+			}
+			if got := ask(t, strings.TrimSpace(printed), "SELECT count(*) FROM runs"); got != "60" {
+				t.Errorf("%s runs by the printed address", got)
+			}
+			if got := ask(t, given, "SELECT to_regclass('runs') IS NULL"); got != fmt.Sprint(c.warned) {
+				t.Errorf("by the given address, no runs: %s", got)
+			}
+			p = newProgram(t, "FLUJO_STATE_URI="+strings.TrimSpace(printed))
+			stdout, stderr, code = p.run(t, "uri", "cutover", "--reveal")
+			if code != 0 || stdout != printed || !strings.Contains(stderr, "printed unchanged") {
+				t.Errorf("again: exit %d: %s%s", code, stdout, stderr)
+			}
+		})
 	}
 }

@@ -32,8 +32,9 @@ func (e *env) uriCommand() *cli.Command {
 			{
 				Name:  "cutover",
 				Usage: "print the address of the schema in PostgreSQL",
-				Description: "A FLUJO_STATE_URI that names PostgreSQL is printed unchanged, unless\n" +
-					"--postgres is set; it must not name another database than DATABASE_URL.\n" +
+				Description: "The address is derived from a FLUJO_STATE_URI that names PostgreSQL, which\n" +
+					"must not name another database than DATABASE_URL, or else from DATABASE_URL;\n" +
+					"--postgres overrides both. It is the one that check and migrate try.\n" +
 					"If DATABASE_URL names SQLite, the address of the state file is printed.",
 				Flags: []cli.Flag{
 					postgresFlag,
@@ -146,12 +147,16 @@ func tryCutover(c *cli.Context, address stateuri.Address) (stateuri.Address, []s
 	if err := trial.CheckSession(postgres.Server{Role: trial.Role}, schema); err != nil {
 		return resolved, notes, err
 	}
+	if message, hint := trial.PreparedUnknown(); message != "" {
+		notes = append(notes, message+"; "+hint)
+	}
 	return resolved, notes, trial.CheckPrepared()
 }
 
-// cutoverAddress returns the address that Flujo's configuration resolves to, and
-// notes for the user, with one exception: before the cutover FLUJO_STATE_URI
-// names the state file; it is ignored if a database is named too.
+// cutoverAddress returns the address that check and migrate try, and notes for the user.
+// If only a state file is named, by FLUJO_STATE_URI or DATABASE_URL, it returns the address
+// of that. Before the cutover FLUJO_STATE_URI names the state file; it is ignored if a
+// database is named too.
 func (e *env) cutoverAddress(c *cli.Context) (stateuri.Address, []string, error) {
 	if err := e.checkSameDatabase(c); err != nil {
 		return stateuri.Address{}, nil, err
@@ -160,7 +165,7 @@ func (e *env) cutoverAddress(c *cli.Context) (stateuri.Address, []string, error)
 	explicit := e.getenv(stateURI)
 	var notes []string
 	switch {
-	case name == "--postgres":
+	case name == "--postgres" || stateuri.NamesPostgres(explicit):
 		explicit = ""
 	case strings.HasPrefix(explicit, "sqlite") && database != "" && !strings.HasPrefix(database, "sqlite"):
 		notes = append(notes, "FLUJO_STATE_URI still names a state file; this address is derived from "+name)
@@ -171,7 +176,7 @@ func (e *env) cutoverAddress(c *cli.Context) (stateuri.Address, []string, error)
 		if err != nil {
 			return stateuri.Address{}, nil, err
 		}
-		return target.address, append(notes, target.notes...), nil
+		return target.address, append(append(notes, e.originNotes(c, target)...), target.notes...), nil
 	}
 	path := ""
 	if explicit == "" { // DATABASE_URL names SQLite
@@ -189,17 +194,24 @@ func (e *env) cutoverAddress(c *cli.Context) (stateuri.Address, []string, error)
 		return stateuri.Address{}, nil, usagef("%v", err)
 	}
 	switch {
-	case explicit != "" && !address.IsSQLite() && !address.IsPostgres():
+	case explicit != "" && !address.IsSQLite():
 		return stateuri.Address{}, nil, usagef("FLUJO_STATE_URI names neither PostgreSQL nor SQLite")
 	case explicit != "":
 		notes = append(notes,
 			"FLUJO_STATE_URI is set and printed unchanged; unset it, or use --postgres, for a derived address")
-		if address.IsPostgres() && !strings.Contains(address.Reveal(), "search_path") {
-			notes = append(notes,
-				"the address sets no search_path: Flujo uses the role's search_path to find its tables")
-		}
 	case address.IsSQLite():
 		notes = append(notes, name+" names SQLite: Flujo continues to use the state file")
 	}
 	return address, append(notes, more...), nil
+}
+
+// originNotes says whether the address is FLUJO_STATE_URI, or is derived from it.
+func (e *env) originNotes(c *cli.Context, target *databaseTarget) []string {
+	switch given := e.flujoSetting(c); {
+	case given.name != stateURI:
+		return nil
+	case given.value == target.address.Reveal():
+		return []string{"FLUJO_STATE_URI is set and printed unchanged"}
+	}
+	return []string{"this address is derived from FLUJO_STATE_URI; unset it, or use --postgres, for another one"}
 }

@@ -400,7 +400,7 @@ func TestCheckPooler(t *testing.T) {
 	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
 	proxy.ActAsPooler()
 	o := checkOptions(t, flujotest.Fixture, proxy.Rewrite(url))
-	wantLine(t, o, "pooler", report.Warning, "leads to a pooler")
+	wantLine(t, o, "pooler", report.OK, "leads to a pooler", "prepared statements", "work through it")
 	wantLine(t, o, "cutover address", report.Error, "search_path", "pooler")
 	wantLine(t, o, "Flujo startup", report.Error, "does not lead to the schema")
 }

@@ -467,11 +467,12 @@ func (c *checker) address(ctx context.Context) error {
 			return err
 		}
 		c.facts.unprepared = true
+	} else if message, hint := trial.PreparedUnknown(); message != "" {
+		c.warning("pooler", hint, "%s", message)
 	} else if trial.Pooled {
-		c.warning(
+		c.ok(
 			"pooler",
-			"connect to the server directly, or use session pooling that forwards the options parameter",
-			"the address leads to a pooler: the server's process id differs from the one announced at connect",
+			"the address leads to a pooler; prepared statements, which Flujo's driver uses, work through it",
 		)
 	} else {
 		c.ok("pooler", "none")
@@ -490,6 +491,31 @@ func (c *checker) address(ctx context.Context) error {
 		"%s",
 		strings.Join(append([]string{"its search_path is " + trial.SearchPath}, notes...), "; "),
 	)
+	return c.stateURI(ctx)
+}
+
+// stateURI warns if the FLUJO_STATE_URI that is set does not lead to the schema: the cutover
+// address, which is derived from it, does.
+func (c *checker) stateURI(ctx context.Context) error {
+	if c.options.StateURI == "" {
+		return nil
+	}
+	const line, hint = "FLUJO_STATE_URI", `set it to the cutover address, which "flujo-port uri cutover" prints`
+	trial, err := postgres.TryAddress(ctx, c.options.StateURI, c.options.Schema)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		c.warning(line, hint, "no session can be opened by the one that is set: %v", err)
+	case trial.First != c.options.Schema:
+		c.warning(
+			line,
+			hint,
+			"the one that is set does not lead to schema %q: its search_path is %s",
+			c.options.Schema,
+			trial.SearchPath,
+		)
+	}
 	return nil
 }
 

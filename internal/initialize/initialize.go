@@ -54,12 +54,15 @@ func Run(ctx context.Context, o Options) (*report.Init, error) {
 }
 
 // tryAddress checks that a session by the cutover address finds the tables. The tables
-// exist, so a failure is a warning.
+// exist, so a failure is a warning. The report has the address that Flujo will need, even
+// if it does not work yet.
 func tryAddress(ctx context.Context, tx *sink.Tx, result *report.Init, o Options) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	address, trial, notes, err := postgres.ResolveAddress(ctx, o.Cutover, o.Schema, !o.WithoutPGVector)
 	if err == nil {
+		result.Address = address
+		result.Notes = append(result.Notes, notes...)
 		err = trial.CheckSession(tx.Server, o.Schema)
 	}
 	if err == nil {
@@ -72,8 +75,10 @@ func tryAddress(ctx context.Context, tx *sink.Tx, result *report.Init, o Options
 		result.Warnings = append(result.Warnings, "the cutover address does not work yet: "+err.Error())
 		return
 	}
-	result.Address, result.CutoverTried = address, true
-	result.Notes = append(result.Notes, notes...)
+	if message, hint := trial.PreparedUnknown(); message != "" {
+		result.Warnings = append(result.Warnings, message+"; "+hint)
+	}
+	result.CutoverTried = true
 }
 
 // explain returns the error of ctx if it has ended, since that is the cause of err.

@@ -115,6 +115,9 @@ func run(ctx context.Context, o Options) (*report.Migration, error) {
 	if err := session.trial.CheckPrepared(); err != nil {
 		result.Warn("%v", err)
 	}
+	if message, hint := session.trial.PreparedUnknown(); message != "" {
+		result.Warn("%s; %s", message, hint)
+	}
 	hash := snapshot.StartHash(ctx)
 	defer hash.Stop()
 	if snapshot.Locked() {

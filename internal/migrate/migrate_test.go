@@ -560,9 +560,13 @@ func TestRefusedTargets(t *testing.T) {
 	t.Run("pooler that drops options", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		o := flujotest.Options(t, flujotest.Fixture, url)
-		o.Schema = "elsewhere" // the search_path of the address is flujo
+		proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
+		proxy.ActAsPooler()
+		o := flujotest.Options(t, flujotest.Fixture, proxy.Rewrite(url))
 		flujotest.WantError(t, o, clierr.Refused, "search_path", "pooler")
+		o = flujotest.Options(t, flujotest.Fixture, url)
+		o.Schema = "elsewhere" // the search_path of the address is flujo
+		flujotest.WantError(t, o, clierr.Refused, "does not lead to schema \"elsewhere\"", "ALTER ROLE")
 		if got := flujotest.Leftovers(t, flujotest.Connect(t, url)); got != "" {
 			t.Errorf("got leftovers %s, want none", got)
 		}

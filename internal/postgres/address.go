@@ -2,11 +2,8 @@ package postgres
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"strings"
-	"time"
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
@@ -21,20 +18,27 @@ type AddressTrial struct {
 	Role       string
 	Database   string
 	SearchPath string
-	ReadOnly   bool   // its transactions are read-only by default
-	Runs       string // schema of the table that the name runs resolves to; "" if there is none
-	Pooled     bool   // the session goes through a pooler: the process id is not the announced one
+	// First is the schema of search_path in which unqualified names are looked up first: the
+	// first one that the role may use, or that Flujo's tables are in or will be in.
+	First    string
+	ReadOnly bool   // its transactions are read-only by default
+	Replica  bool   // session_replication_role is not origin, so foreign keys are not checked
+	Runs     string // schema of the table that the name runs resolves to; "" if there is none
+	Pooled   bool   // the session goes through a pooler: the process id is not the announced one
 	// VectorSchema is the schema of pgvector if it is not on the search_path, or "".
 	VectorSchema string
 	// Unprepared is the error of a statement that was prepared by name in an earlier
 	// transaction, as by a pooler that changes the server's process after each; "" if it
 	// works. Flujo's driver uses such statements.
 	Unprepared string
+	// Untried reports whether it is not known if such statements work, because the pooler
+	// had no other process for the trial.
+	Untried bool
 }
 
-// TryAddress opens a session by a cutover address, reads its settings and
-// closes it. It writes nothing.
-func TryAddress(ctx context.Context, address string) (t AddressTrial, err error) {
+// TryAddress opens a session by a cutover address for the schema of Flujo's tables, which
+// need not exist. It reads the session's settings and closes it. It writes nothing.
+func TryAddress(ctx context.Context, address, schema string) (t AddressTrial, err error) {
 	conn, err := Dial(ctx, address)
 	if err != nil {
 		return t, err
@@ -47,23 +51,54 @@ func TryAddress(ctx context.Context, address string) (t AddressTrial, err error)
 			return t, err
 		}
 	}
+	if err := t.read(ctx, conn, schema); err != nil {
+		return t, (&Conn{Conn: conn}).WrapError("query the server by the cutover address", err)
+	}
+	if t.Unprepared, t.Untried, err = tryPrepared(ctx, conn, address, t.Pooled); err != nil {
+		return t, (&Conn{Conn: conn}).WrapError("try prepared statements by the cutover address", err)
+	}
+	return t, nil
+}
+
+// read reads the settings of a session in a transaction, which a pooler in statement mode
+// does not permit.
+func (t *AddressTrial) read(ctx context.Context, conn *pgx.Conn, schema string) error {
+	if _, err := conn.Exec(ctx, beginTrial(conn)); err != nil {
+		return err
+	}
 	var process uint32
-	err = conn.QueryRow(ctx, `SELECT current_user, current_database(), current_setting('search_path'),
+	err := conn.QueryRow(ctx, `SELECT current_user, current_database(), current_setting('search_path'),
 		current_setting('default_transaction_read_only')::boolean,
+		current_setting('session_replication_role') <> 'origin',
 		coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 			WHERE c.oid = to_regclass($1)), ''),
 		pg_backend_pid(),
 		coalesce((SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
 			WHERE e.extname = 'vector' AND n.nspname <> ALL (current_schemas(true))), '')`, mapping.Runs).
-		Scan(&t.Role, &t.Database, &t.SearchPath, &t.ReadOnly, &t.Runs, &process, &t.VectorSchema)
+		Scan(&t.Role, &t.Database, &t.SearchPath, &t.ReadOnly, &t.Replica, &t.Runs, &process, &t.VectorSchema)
 	if err != nil {
-		return t, (&Conn{Conn: conn}).WrapError("query the server by the cutover address", err)
+		return err
 	}
 	t.Pooled = process != conn.PgConn().PID()
-	if t.Unprepared, err = tryPrepared(ctx, conn, address, t.Pooled); err != nil {
-		return t, (&Conn{Conn: conn}).WrapError("try prepared statements by the cutover address", err)
+	err = conn.QueryRow(ctx, `SELECT coalesce((SELECT name FROM unnest($1::text[]) WITH ORDINALITY AS path (name, place)
+		WHERE name IN ($2, 'pg_temp') OR EXISTS (SELECT FROM pg_catalog.pg_namespace
+			WHERE nspname = name AND has_schema_privilege(oid, 'USAGE'))
+		ORDER BY place LIMIT 1), '')`, stateuri.PathSchemas(t.SearchPath, t.Role), schema).Scan(&t.First)
+	if err != nil {
+		return err
 	}
-	return t, nil
+	_, err = conn.Exec(ctx, "ROLLBACK")
+	return err
+}
+
+// beginTrial returns the statements that begin a transaction which no timeout of the role
+// or database ends between two statements.
+func beginTrial(conn *pgx.Conn) string {
+	begin := "BEGIN READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0"
+	if version, err := versionNumber(conn.PgConn().ParameterStatus("server_version")); err == nil && version >= 170000 {
+		begin += "; SET LOCAL transaction_timeout = 0"
+	}
+	return begin
 }
 
 // ResolveAddress opens a session by a cutover address that stateuri.Cutover made, and
@@ -76,21 +111,21 @@ func TryAddress(ctx context.Context, address string) (t AddressTrial, err error)
 func ResolveAddress(
 	ctx context.Context, address stateuri.Address, schema string, withPGVector bool,
 ) (resolved stateuri.Address, t AddressTrial, notes []string, err error) {
-	t, err = TryAddress(ctx, address.Reveal())
+	t, err = TryAddress(ctx, address.Reveal(), schema)
 	if _, refused := errors.AsType[*optionsRefusedError](err); refused {
 		return withoutOptions(ctx, address, schema, withPGVector)
 	}
 	if err != nil {
 		return address, t, nil, err
 	}
-	if !withPGVector || t.VectorSchema == "" || !t.beginsWith(schema) {
+	if !withPGVector || t.VectorSchema == "" || t.First != schema {
 		return address, t, nil, nil
 	}
 	if resolved, err = address.WithSearchPath(schema, t.VectorSchema); err != nil {
 		return address, t, nil, err
 	}
 	note := fmt.Sprintf("pgvector is in schema %q, which was added to search_path", t.VectorSchema)
-	t, err = TryAddress(ctx, resolved.Reveal())
+	t, err = TryAddress(ctx, resolved.Reveal(), schema)
 	return resolved, t, []string{note}, err
 }
 
@@ -102,7 +137,7 @@ func withoutOptions(
 	if err != nil {
 		return address, AddressTrial{}, nil, err
 	}
-	t, err := TryAddress(ctx, bare.Reveal())
+	t, err := TryAddress(ctx, bare.Reveal(), schema)
 	if err != nil {
 		return bare, t, nil, err
 	}
@@ -110,7 +145,7 @@ func withoutOptions(
 	if withPGVector && t.VectorSchema != "" {
 		more = []string{t.VectorSchema}
 	}
-	if !t.beginsWith(schema) || more != nil {
+	if t.First != schema || more != nil {
 		return bare, t, nil, &clierr.Error{
 			Kind: clierr.Refused,
 			Message: fmt.Sprintf("a pooler refuses the parameter options of the cutover address, "+
@@ -128,71 +163,10 @@ func withoutOptions(
 	return bare, t, notes, nil
 }
 
-// beginsWith reports whether schema is the first one on the search_path.
-func (t AddressTrial) beginsWith(schema string) bool {
-	for _, name := range []string{schema, sqltext.Ident(schema)} {
-		if t.SearchPath == name || strings.HasPrefix(t.SearchPath, name+",") {
-			return true
-		}
-	}
-	return false
-}
-
 // pathStatement returns the advice to set search_path on the role.
 func (t AddressTrial) pathStatement(schema string, more ...string) string {
-	path := strings.ReplaceAll(stateuri.SearchPath(schema, more...), ",", ", ")
 	return fmt.Sprintf("run ALTER ROLE %s IN DATABASE %s SET search_path = %s",
-		sqltext.Ident(t.Role), sqltext.Ident(t.Database), path)
-}
-
-// preparedWait limits the part of tryPrepared that waits for a pooler.
-const preparedWait = 2 * time.Second
-
-// tryPrepared prepares a statement by name and executes it in the next transaction. Behind
-// a pooler, another session occupies the server's process that prepared it meanwhile.
-func tryPrepared(ctx context.Context, conn *pgx.Conn, address string, pooled bool) (failure string, err error) {
-	name := "flujo_port_" + strings.ToLower(rand.Text())
-	if _, err := conn.Prepare(ctx, name, "SELECT pg_backend_pid()"); err != nil {
-		return lost(err)
-	}
-	wait, cancel := context.WithTimeout(ctx, preparedWait)
-	defer cancel()
-	if pooled {
-		// Without another session, for example because the pool has only one process, the
-		// statement is merely tried.
-		if other, err := Dial(wait, address); err == nil {
-			defer other.Close(context.WithoutCancel(ctx))
-			_, _ = other.Exec(wait, "BEGIN")
-		}
-	}
-	_, err = conn.PgConn().ExecPrepared(wait, name, nil, nil, nil).Close()
-	if ctx.Err() == nil && wait.Err() != nil {
-		return "", nil // the pool has no other process
-	}
-	return lost(err)
-}
-
-// lost returns the text of an error that the server sent about a prepared statement.
-func lost(err error) (failure string, other error) {
-	if code := Code(err); code == "" || code[:2] == "57" {
-		return "", err
-	}
-	return ServerError(err).Error(), nil
-}
-
-// CheckPrepared returns a clierr.Refused if Flujo's statements would fail in sessions
-// like this one.
-func (t AddressTrial) CheckPrepared() error {
-	if t.Unprepared == "" {
-		return nil
-	}
-	return &clierr.Error{
-		Kind: clierr.Refused,
-		Message: "Flujo's driver prepares statements by name, and the pooler of the cutover address loses them " +
-			"between transactions, so most of Flujo's calls would fail: " + t.Unprepared,
-		Hint: "use session pooling, or PgBouncer 1.21 or later with max_prepared_statements, or connect to the " +
-			"server directly",
-	}
+		sqltext.Ident(t.Role), sqltext.Ident(t.Database), sqltext.Idents(stateuri.SearchPath(schema, more...)))
 }
 
 // CheckSchema returns a clierr.Refused if the name runs resolves to no table,
@@ -225,10 +199,17 @@ func (t AddressTrial) CheckSession(server Server, schema string) error {
 		}
 	}
 	switch {
-	case !t.beginsWith(schema):
+	case t.First != schema && t.Pooled:
 		return refuse(
 			"a pooler may drop the options parameter: "+t.pathStatement(schema)+", or connect to the server directly",
-			"has search_path %q, which does not begin with schema %q",
+			"has search_path %q, which does not lead to schema %q",
+			t.SearchPath,
+			schema,
+		)
+	case t.First != schema:
+		return refuse(
+			t.pathStatement(schema),
+			"has search_path %q, which does not lead to schema %q",
 			t.SearchPath,
 			schema,
 		)
@@ -241,8 +222,13 @@ func (t AddressTrial) CheckSession(server Server, schema string) error {
 		)
 	case t.ReadOnly:
 		return refuse(
-			"Flujo could not write: check default_transaction_read_only of the role and the database",
+			"Flujo could not write: check default_transaction_read_only of the address, role and database",
 			"has read-only transactions",
+		)
+	case t.Replica:
+		return refuse(
+			"reset it in the address, and for the role and the database",
+			"has another session_replication_role than origin, so foreign keys would not be checked",
 		)
 	}
 	return nil

@@ -2,10 +2,13 @@ package postgres
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // withSearchPath returns a cutover address of a database.
@@ -29,34 +32,42 @@ func TestTryAddress(t *testing.T) {
 	}{
 		{
 			"flujo", withSearchPath(t, url, "flujo,public"),
-			AddressTrial{Role: superuser, SearchPath: "flujo,public", Runs: "flujo"},
+			AddressTrial{Role: superuser, SearchPath: "flujo,public", First: "flujo", Runs: "flujo"},
 		},
 		{
 			"another schema", withSearchPath(t, url, "other,flujo"),
-			AddressTrial{Role: superuser, SearchPath: "other,flujo", Runs: "other"},
+			AddressTrial{Role: superuser, SearchPath: "other,flujo", First: "other", Runs: "other"},
 		},
-		{"no table", withSearchPath(t, url, "public"), AddressTrial{Role: superuser, SearchPath: "public"}},
+		{
+			"no table", withSearchPath(t, url, "public"),
+			AddressTrial{Role: superuser, SearchPath: "public", First: "public"},
+		},
 		{
 			"another role", withSearchPath(t, role, "flujo"),
-			AddressTrial{Role: roleOf(t, role), SearchPath: "flujo", ReadOnly: true, Runs: "flujo"},
+			AddressTrial{Role: roleOf(t, role), SearchPath: "flujo", First: "flujo", ReadOnly: true, Runs: "flujo"},
+		},
+		{
+			"without foreign keys",
+			pgtest.WithParameter(t, withSearchPath(t, url, "flujo"), "session_replication_role", "replica"),
+			AddressTrial{Role: superuser, SearchPath: "flujo", First: "flujo", Replica: true, Runs: "flujo"},
 		},
 		{
 			"pooler", withSearchPath(t, proxy.Rewrite(url), "flujo"),
-			AddressTrial{Role: superuser, SearchPath: `"$user", public`, Pooled: true},
+			AddressTrial{Role: superuser, SearchPath: `"$user", public`, First: "public", Pooled: true},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tc.want.Database = database
-			got, err := TryAddress(background, tc.address)
+			got, err := TryAddress(background, tc.address, schema)
 			if err != nil || got != tc.want {
 				t.Errorf("got  %+v, %v\nwant %+v", got, err, tc.want)
 			}
 		})
 	}
-	_, err := TryAddress(background, pgtest.WithDatabase(t, url, "flujo_port_test_none"))
+	_, err := TryAddress(background, pgtest.WithDatabase(t, url, "flujo_port_test_none"), schema)
 	wantError(t, err, clierr.Usage, "3D000")
 	proxy.OnClientMessage(func(typ byte, _ []byte) bool { return typ == 'P' })
-	_, err = TryAddress(background, proxy.Rewrite(url))
+	_, err = TryAddress(background, proxy.Rewrite(url), schema)
 	wantError(t, err, clierr.Failed, "query the server by the cutover address")
 }
 
@@ -70,30 +81,82 @@ func TestCheckSchema(t *testing.T) {
 		`finds table "runs" in schema "other", not in "flujo"`)
 }
 
+// TestFirstSchema compares what a search_path leads to with where the server creates a table, before and after Flujo's
+// schema exists.
+func TestFirstSchema(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	admin := connect(t, url)
+	role := pgtest.Role(t, url, "")
+	user := roleOf(t, role)
+	run(
+		t,
+		admin,
+		"CREATE SCHEMA hidden",
+		"CREATE SCHEMA other",
+		"GRANT USAGE, CREATE ON SCHEMA other, public TO PUBLIC",
+		fmt.Sprintf("GRANT CREATE ON DATABASE %s TO %s", one(t, admin, "current_database()"), user),
+	)
+	for _, name := range []string{"flujo", user, "My Flujo", "a,b"} {
+		for _, path := range []string{
+			"flujo", "Flujo,public", `FLUJO , "public"`, `"Flujo",public`, "nowhere,flujo", "hidden, flujo",
+			"other,flujo", `"$user", public`, "$user,flujo", `nowhere, "My Flujo"`, `"a,b", public`, "a,b",
+			"pg_temp,flujo", "", "public", `hidden,"$user",other`,
+		} {
+			address := withSearchPath(t, role, strings.ReplaceAll(path, " ", `\ `))
+			got, err := TryAddress(background, address, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The server says it once the schema exists.
+			conn := connect(t, address)
+			run(t, conn, "BEGIN", "CREATE SCHEMA "+pgx.Identifier{name}.Sanitize())
+			want := one(t, conn, "coalesce((current_schemas(false))[1], '')")
+			if strings.HasPrefix(path, "pg_temp") {
+				want = "pg_temp" // where the server would create a table, but current_schemas does not say so
+			}
+			if got.First != want {
+				t.Errorf("schema %q, search_path %q: got %q, want %q", name, path, got.First, want)
+			}
+			run(t, conn, "ROLLBACK")
+		}
+	}
+}
+
 func TestCheckSession(t *testing.T) {
 	t.Parallel()
 	server := Server{Role: "app"}
-	for _, path := range []string{"flujo", "flujo, public", "flujo,public", `"flujo", public`} {
-		if err := (AddressTrial{Role: "app", SearchPath: path}).CheckSession(server, "flujo"); err != nil {
-			t.Errorf("%s: got error %v", path, err)
+	for _, schema := range []string{"flujo", `My "schema"`, "app"} {
+		if err := (AddressTrial{Role: "app", First: schema}).CheckSession(server, schema); err != nil {
+			t.Errorf("%s: got error %v", schema, err)
 		}
-	}
-	odd := AddressTrial{Role: "app", SearchPath: `"My ""schema""", public`}
-	if err := odd.CheckSession(server, `My "schema"`); err != nil {
-		t.Error(err)
 	}
 	for _, tc := range []struct {
 		trial AddressTrial
 		want  string
 	}{
-		{AddressTrial{Role: "app", SearchPath: "public, flujo"}, `has search_path "public, flujo"`},
-		{AddressTrial{Role: "app", SearchPath: "flujo_old"}, `has search_path "flujo_old"`},
+		{AddressTrial{Role: "app", SearchPath: "public, flujo", First: "public"}, `has search_path "public, flujo"`},
+		{AddressTrial{Role: "app", SearchPath: "flujo_old", First: "flujo_old"}, `has search_path "flujo_old"`},
 		{AddressTrial{Role: "app"}, `has search_path ""`},
-		{AddressTrial{Role: "web", SearchPath: "flujo"}, `has role "web", but "app" would own the tables`},
-		{AddressTrial{Role: "app", SearchPath: "flujo", ReadOnly: true}, "has read-only transactions"},
+		{AddressTrial{Role: "web", First: "flujo"}, `has role "web", but "app" would own the tables`},
+		{AddressTrial{Role: "app", First: "flujo", ReadOnly: true}, "has read-only transactions"},
+		{AddressTrial{Role: "app", First: "flujo", Replica: true}, "foreign keys would not be checked"},
 	} {
 		wantError(t, tc.trial.CheckSession(server, "flujo"), clierr.Refused, tc.want)
 	}
+	direct := AddressTrial{Role: "app", Database: "med13", SearchPath: "public"}
+	err := direct.CheckSession(server, "a,b")
+	wantError(t, err, clierr.Refused, `ALTER ROLE "app" IN DATABASE "med13" SET search_path = "a,b", "public"`)
+	if strings.Contains(err.Error(), "pooler") {
+		t.Errorf("without a pooler: %v", err)
+	}
+	direct.Pooled = true
+	wantError(
+		t,
+		direct.CheckSession(server, "user"),
+		clierr.Refused,
+		`"user", "public", or connect to the server directly`,
+	)
 }
 
 func TestCheckAddress(t *testing.T) {

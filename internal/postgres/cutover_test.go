@@ -50,7 +50,7 @@ func TestPoolerThatRefusesOptions(t *testing.T) {
 		return resolved, notes, err
 	}
 	statement := "ALTER ROLE " + sqltext.Ident(config.User) + " IN DATABASE " + sqltext.Ident(config.Database) +
-		" SET search_path = flujo, public"
+		` SET search_path = "flujo", "public"`
 	_, _, err := resolve()
 	if clierr.KindOf(err) != clierr.Refused || !strings.Contains(err.Error(), statement) {
 		t.Fatalf("without the role's search_path: %v lacks %q", err, statement)
@@ -80,7 +80,7 @@ func TestPoolerThatRefusesOptions(t *testing.T) {
 	}
 	fakePGVector(t, admin, "extensions")
 	if _, _, err := resolve(); err == nil ||
-		!strings.Contains(err.Error(), "SET search_path = flujo, extensions, public") {
+		!strings.Contains(err.Error(), `SET search_path = "flujo", "extensions", "public"`) {
 		t.Errorf("pgvector elsewhere: %v", err)
 	}
 }
@@ -97,7 +97,7 @@ func TestPoolerThatDropsOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = trial.CheckSession(postgres.Server{Role: trial.Role}, "My State")
-	if want := `SET search_path = "My State", public`; clierr.KindOf(err) != clierr.Refused ||
+	if want := `SET search_path = "My State", "public"`; clierr.KindOf(err) != clierr.Refused ||
 		!strings.Contains(err.Error(), want) {
 		t.Errorf("%v lacks %q", err, want)
 	}

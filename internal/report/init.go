@@ -21,10 +21,11 @@ type Init struct {
 	GrantedTo   string   `json:"granted_to"`   // role that may use the tables
 	GrantedRead string   `json:"granted_read"` // role that may read the tables
 	Notes       []string `json:"notes"`
-	Cutover     string   `json:"cutover"` // masked, except with --reveal
+	// Cutover is masked, except with --reveal; empty if no session could be opened.
+	Cutover string `json:"cutover"`
 	// CutoverTried reports whether a session by the cutover address finds the tables.
 	CutoverTried bool `json:"cutover_tried"`
-	// Address is the cutover address that was tried; zero if none works.
+	// Address is the cutover address by which a session was opened; zero if there is none.
 	Address stateuri.Address `json:"-"`
 	// Warnings need the user's attention.
 	Warnings []string `json:"warnings"`
@@ -59,7 +60,9 @@ func (r *Init) Text(w io.Writer) error {
 		printf(&b, "granted  to role %q: to read the tables, for verify\n", r.GrantedRead)
 	}
 	writeMessages(&b, r.Warnings, r.Notes)
-	printf(&b, "cutover  FLUJO_STATE_URI=%s\n", r.Cutover)
+	if r.Cutover != "" {
+		printf(&b, "cutover  FLUJO_STATE_URI=%s\n", r.Cutover)
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }

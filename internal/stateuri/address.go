@@ -141,3 +141,6 @@ func isSecret(parameter string) bool {
 	parameter = strings.TrimPrefix(strings.TrimPrefix(parameter, "passfile="), "sslkey=")
 	return secret.MatchString(parameter)
 }
+
+// isSecretName reports whether a parameter of that name contains a secret.
+func isSecretName(name string) bool { return isSecret(name + "=") }

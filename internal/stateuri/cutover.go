@@ -33,11 +33,12 @@ type Known struct {
 // The scheme becomes postgresql://, without a driver suffix. User, password, database
 // and a TCP host are moved before the '?' and percent-encoded; a Unix socket is moved
 // after it. Parameters that asyncpg does not know or reads in another way are removed
-// or replaced. options ends with -c search_path=SCHEMA,public, and a parameter
-// search_path, which would override it, is removed. sslmode=require is added if the
-// host is not local and there is no sslmode. A '+' that does not separate words of
-// options is a plus sign, as in libpq, and is written as %2B. Cutover never adds a
-// password.
+// or replaced, and settings with which Flujo would not work, such as client_encoding, are
+// removed. options ends with -c search_path=SCHEMA,public, unless it sets a search_path
+// that begins with the schema and contains public already. A parameter search_path, which
+// would override it, is removed. sslmode=require is added if the host is not local and
+// there is no sslmode. A '+' that does not separate words of options is a plus sign, as
+// in libpq, and is written as %2B. Cutover never adds a password.
 //
 // Cutover of its own result, with the same known and schema, returns the same address.
 //
@@ -62,10 +63,17 @@ func Cutover(databaseURL string, known Known, schema string) (a Address, notes [
 	if s.values.Has("port") && !s.values.Has("host") {
 		return Address{}, nil, fmt.Errorf("%w: a port is set without a host", ErrMalformed)
 	}
-	s.addSearchPath(setting)
+	for _, name := range s.removeUnusable() {
+		if name == "client_encoding" {
+			s.notef("%s removed: Flujo's driver needs UTF8, which it sets by itself", name)
+		} else {
+			s.notef("%s removed: Flujo needs its default", name)
+		}
+	}
+	s.addSearchPath(schema, setting)
 	s.addTLS(known.SSLMode)
 	s.addRootCert(known)
-	s.removeClientOnly()
+	s.removeClientOnly(schema)
 	s.noteRequirements()
 	return newAddress(s.render()), s.notes, nil
 }
@@ -97,49 +105,56 @@ var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_$]*$`)
 // searchPath returns the setting that makes schema the first one that is searched, then
 // more, then public, such as search_path=flujo,public.
 func searchPath(schema string, more ...string) (string, error) {
-	if schema == "" || len(schema) > 63 || schema == "$user" || // the name of the user in search_path
+	if schema == "" || len(schema) > 63 || schema == currentUser ||
 		!utf8.ValidString(schema) || strings.ContainsRune(schema, 0) {
 		return "", fmt.Errorf("%w: choose one of 1 to 63 bytes of UTF-8, without NUL, and not $user", ErrSchema)
 	}
-	return "search_path=" + SearchPath(schema, more...), nil
+	return "search_path=" + searchPathValue(schema, more...), nil
 }
 
-// SearchPath returns a value of search_path: schema, then more, then public, each once.
-func SearchPath(schema string, more ...string) string {
+// searchPathValue returns a value of search_path: schema, then more, then public, each once.
+func searchPathValue(schema string, more ...string) string {
 	var quoted []string
-	for _, name := range append(append([]string{schema}, more...), "public") {
+	for _, name := range SearchPath(schema, more...) {
 		if !plainName.MatchString(name) {
 			name = `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 		}
-		if !slices.Contains(quoted, name) {
-			quoted = append(quoted, name)
-		}
+		quoted = append(quoted, name)
 	}
 	return strings.Join(quoted, ",")
 }
 
-// setsSearchPath matches options that set search_path. needsEscape matches what a
-// backslash escapes in them: the characters that would end a word, and the backslash.
-var (
-	setsSearchPath = regexp.MustCompile(`(?i)(^|\s)(-c\s*|--)search[-_]path\s*=`)
-	needsEscape    = regexp.MustCompile(`[\s\v\\]`)
-)
+// SearchPath returns the schemas of a search_path for Flujo: schema, then more, then
+// public, each once.
+func SearchPath(schema string, more ...string) (schemas []string) {
+	for _, name := range append(append([]string{schema}, more...), "public") {
+		if !slices.Contains(schemas, name) {
+			schemas = append(schemas, name)
+		}
+	}
+	return schemas
+}
 
-// addSearchPath appends setting to options, where the last value takes effect.
-func (s *settings) addSearchPath(setting string) {
+// needsEscape matches what a backslash escapes in options: the characters that would end a
+// word, and the backslash.
+var needsEscape = regexp.MustCompile(`[\s\v\\]`)
+
+// addSearchPath appends setting to options, where the last value takes effect, unless
+// their search_path leads to schema, and to public, already.
+func (s *settings) addSearchPath(schema, setting string) {
 	options := s.values.Get("options")
 	if n := len(options) - len(strings.TrimRight(options, `\`)); n%2 == 1 {
 		options = options[:len(options)-1] // it would escape the space that follows
 	}
 	addition := "-c " + needsEscape.ReplaceAllString(setting, `\$0`)
-	before, found := strings.CutSuffix(options, addition)
+	path, set := optionsSearchPath(options)
+	there := PathSchemas(path, s.values.Get("user"))
 	switch {
-	case found && (before == "" || strings.HasSuffix(before, " ") && !strings.HasSuffix(before, `\ `)):
-		// It is the last word already.
+	case slices.Contains(there, "public") && there[0] == schema:
 	case strings.TrimSpace(options) == "":
 		options = addition
 	default:
-		if setsSearchPath.MatchString(options) {
+		if set {
 			s.notef("options already set search_path: %s was added after it and overrides it", setting)
 		}
 		options += " " + addition
@@ -195,21 +210,44 @@ func (s *settings) addRootCert(known Known) {
 
 // removeClientOnly removes parameters that asyncpg does not know: it would send them
 // to the server, which rejects the connection. It also removes search_path.
-func (s *settings) removeClientOnly() {
-	var removed []string
+func (s *settings) removeClientOnly(schema string) {
+	var removed, required []string
 	for _, name := range slices.Sorted(maps.Keys(s.values)) {
 		switch lower := strings.ToLower(name); {
 		case lower == "search_path":
-			s.values.Del(name)
 			s.notef("parameter search_path removed: it would override options")
-		case slices.Contains(clientOnly, lower):
-			s.values.Del(name)
+		case !slices.Contains(clientOnly, lower):
+			continue
+		case isRequirement(lower, s.values.Get(name)):
+			required = append(required, name)
+		case lower == "schema" || lower == "currentschema":
+			s.notef("parameter %s removed: without effect for Flujo's driver; Flujo's schema is %s", name, schema)
+		default:
 			removed = append(removed, name)
 		}
+		s.values.Del(name)
 	}
 	if len(removed) > 0 {
-		s.notef("%s removed: asyncpg does not know it and would send it to the server", strings.Join(removed, ", "))
+		s.notef("%s removed: without effect for Flujo's driver", strings.Join(removed, ", "))
 	}
+	if len(required) > 0 {
+		s.notef("%s removed: Flujo's driver cannot meet such a requirement, and connects without it; "+
+			"use sslmode=verify-full, with which it verifies the server", strings.Join(required, ", "))
+	}
+}
+
+// isRequirement reports whether a parameter for other clients, in lower case, has them
+// refuse a connection that is not secure enough.
+func isRequirement(name, value string) bool {
+	switch name {
+	case "channel_binding", "sslcertmode":
+		return value == "require"
+	case "sslaccept": // Prisma's
+		return value == "strict"
+	case "require_auth", "sslcrldir":
+		return true
+	}
+	return false
 }
 
 // fileParameters are parameters whose values are files on the machine that connects.

@@ -3,6 +3,7 @@ package stateuri
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -65,9 +66,6 @@ func TestCutover(t *testing.T) {
 			url: "postgresql://u:p@localhost/db?statement_timeout=5s&application_name=a+b&sslmode=disable&x.y=z",
 			want: "postgresql://u:p@localhost/db?application_name=a%2Bb&" + opt + "&sslmode=disable" +
 				"&statement_timeout=5s&x.y=z"},
-		{name: "last of doubled parameters counts",
-			url:  "postgresql://u:p@localhost/db?application_name=a&application_name=b",
-			want: "postgresql://u:p@localhost/db?application_name=b&" + opt},
 		{name: "a parameter search_path would win",
 			url: "postgresql://u:p@localhost/db?Search_Path=med13", want: "postgresql://u:p@localhost/db?" + opt},
 		{name: "remote host gets TLS",
@@ -241,6 +239,43 @@ func TestCutoverSchemas(t *testing.T) {
 	}
 }
 
+// TestCutoverKeepsSearchPath checks that a search_path that leads to the schema stays as it is, and that any other one
+// is overridden.
+func TestCutoverKeepsSearchPath(t *testing.T) {
+	for options, kept := range map[string]bool{
+		"-c search_path=flujo,public":                           true,
+		"-csearch_path=Flujo,extensions,PUBLIC -c work_mem=5MB": true,
+		`--search-path="flujo",public`:                          true,
+		`-c search_path=flujo,\ public`:                         true,
+		"-c search_path=$user,public":                           true,
+		"-c search_path=x -c search_path=flujo,public":          true,
+		"-c search_path=flujo":                                  false,
+		"-c search_path=public,flujo":                           false,
+		"-c search_path=flujo,public -c search_path=x":          false,
+		`-c search_path="Flujo",public`:                         false,
+		"-c search_path=flujo_old,public":                       false,
+		`-c application_name=x\ -c\ search_path=flujo,public`:   false,
+		"-c search_path=flujo,,public":                          false,
+		`-c search_path="flujo,public"`:                         false,
+	} {
+		a, notes, err := Cutover("postgresql://flujo:p@localhost/db?options="+encode(options), Known{}, "flujo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := options
+		if !kept {
+			want += " -c search_path=flujo,public"
+		}
+		if got := readAsAsyncpg(t, a.Reveal()).settings["options"]; got != want {
+			t.Errorf("%s: got %s", options, got)
+		}
+		noted := slices.ContainsFunc(notes, func(n string) bool { return strings.Contains(n, "overrides it") })
+		if noted == (kept || strings.Contains(options, "application_name")) {
+			t.Errorf("%s: %q", options, notes)
+		}
+	}
+}
+
 func TestCutoverNotes(t *testing.T) {
 	tests := []struct {
 		name, url string
@@ -258,7 +293,7 @@ func TestCutoverNotes(t *testing.T) {
 			"what asyncpg passes on",
 			"postgresql://u:hunter2@localhost/db?connect_timeout=5&keepalives=1",
 			Known{},
-			"connect_timeout, keepalives removed: asyncpg does not know it",
+			"connect_timeout, keepalives removed: without effect for Flujo's driver",
 		},
 		{
 			"files",

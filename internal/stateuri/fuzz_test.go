@@ -63,10 +63,10 @@ func FuzzCutover(f *testing.F) {
 var driverSuffix = regexp.MustCompile(`(?i)^postgres(ql)?(\+\w+)?://`)
 
 // hasOwnReading matches a URL that Cutover intentionally reads in another way than pgx:
-// pluses between the words of options, empty parameters, database twice, and
-// parameters that asyncpg does not know.
+// pluses between the words of options, empty parameters, database twice, parameters that
+// asyncpg does not know, and settings with which Flujo does not work.
 var hasOwnReading = regexp.MustCompile(`(?i)-c\+|\+-|=(&|$)|=\s+$|dbname.*database|database.*dbname|sslrootcert|ssl=|` +
-	strings.Join(clientOnly, "|"))
+	strings.Join(clientOnly, "|") + "|" + strings.ReplaceAll(strings.Join(unusableSettings, "|"), "_", "[-_]"))
 
 func compareAsyncpg(t *testing.T, a Address, given *settings, config *pgconn.Config) {
 	t.Helper()
@@ -115,7 +115,11 @@ func compareConfigs(t *testing.T, before, after *pgconn.Config, schema string) {
 		t.Fatal(err)
 	}
 	words := optionWords(before.RuntimeParams["options"])
-	if n := len(words); n < 2 || words[n-2] != "-c" || words[n-1] != setting {
+	path, _ := optionsSearchPath(before.RuntimeParams["options"])
+	leads := PathSchemas(path, after.User)
+	if n := len(words); slices.Contains(leads, "public") && leads[0] == schema {
+		// It stays.
+	} else if n < 2 || words[n-2] != "-c" || words[n-1] != setting {
 		words = append(words, "-c", setting)
 	}
 	got := optionWords(after.RuntimeParams["options"])

@@ -103,6 +103,29 @@ var (
 		xmlbinary xmloption zero_damaged_pages`)
 )
 
+// unusableSettings are serverSettings that would break Flujo: its driver reads and sends
+// UTF-8, its statements are written with standard strings, an error must not end its
+// session, and no session can begin with a setting of one transaction.
+var unusableSettings = strings.Fields(`
+	client_encoding exit_on_error standard_conforming_strings transaction_deferrable transaction_isolation
+	transaction_read_only`)
+
+// removeUnusable removes unusableSettings, from options as well, and returns their names.
+func (s *settings) removeUnusable() []string {
+	rest, removed := withoutSettings(s.values.Get("options"), unusableSettings...)
+	if s.values.Set("options", rest); rest == "" {
+		s.values.Del("options")
+	}
+	for name := range s.values {
+		if lower := strings.ToLower(name); slices.Contains(unusableSettings, lower) {
+			s.values.Del(name)
+			removed = append(removed, lower)
+		}
+	}
+	slices.Sort(removed)
+	return slices.Compact(removed)
+}
+
 // sslModes are the values of sslmode that libpq, pgx and asyncpg share.
 var sslModes = strings.Fields("disable allow prefer require verify-ca verify-full")
 
@@ -112,31 +135,44 @@ func IsClientParameter(name string) bool {
 	return slices.Contains(clientOnly, strings.ToLower(name)) || slices.Contains(asyncpgOnly, name)
 }
 
-// plainParameter matches a name that is printed.
-var plainParameter = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,62}$`)
+// printableName matches an unknown name that is printed.
+var printableName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_% -]{0,62}$`)
 
-// checkParameters returns an error for a parameter that is unknown, or whose value
-// neither pgx nor asyncpg can act upon.
+// checkParameters returns an error for a parameter that is unknown or repeated, or whose
+// value neither pgx nor asyncpg can act upon.
 func (s *settings) checkParameters() error {
-	hidden := false // after a password that was not percent-encoded
-	for _, name := range s.names {
-		hidden = hidden || isSecret(name+"=")
+	seen := map[string]bool{}
+	for i, name := range s.names {
 		lower := strings.ToLower(name)
-		switch {
-		case slices.Contains(sharedParameters, name), slices.Contains(asyncpgOnly, name),
-			slices.Contains(clientOnly, lower), slices.Contains(serverSettings, lower), strings.Contains(name, "."):
-			continue
-		case hidden || !plainParameter.MatchString(name):
-			return fmt.Errorf("%w (its name is hidden, may be part of a password)", ErrParameter)
+		if !slices.Contains(sharedParameters, name) && !slices.Contains(asyncpgOnly, name) &&
+			!slices.Contains(clientOnly, lower) && !slices.Contains(serverSettings, lower) &&
+			!strings.Contains(name, ".") {
+			return unknownParameter(name, slices.ContainsFunc(s.names[:i+1], isSecretName))
 		}
-		known := slices.Concat(sharedParameters, asyncpgOnly, clientOnly, serverSettings)
-		if similar := clierr.Suggest(name, known); similar != "" {
-			return fmt.Errorf("%w %s: did you mean %s?", ErrParameter, name, similar)
+		key := lower
+		if key == "dbname" {
+			key = "database"
 		}
-		return fmt.Errorf("%w %s: remove it, or write a setting of the server as options=-c%%20NAME%%3DVALUE",
-			ErrParameter, name)
+		if seen[key] {
+			return fmt.Errorf("%w: parameter %s is set more than once; remove all but one", ErrUnsupported, name)
+		}
+		seen[key] = true
 	}
 	return s.checkValues()
+}
+
+// unknownParameter returns the error for a parameter that is in no list. No session of
+// PostgreSQL 13 to 18 can set it either, so no other place for it is advised. hidden
+// reports whether the name may be the end of a password that was not percent-encoded.
+func unknownParameter(name string, hidden bool) error {
+	if hidden || !printableName.MatchString(name) {
+		return fmt.Errorf("%w (its name is hidden, may be part of a password)", ErrParameter)
+	}
+	known := slices.Concat(sharedParameters, asyncpgOnly, clientOnly, serverSettings)
+	if similar := clierr.Suggest(name, known); similar != "" {
+		return fmt.Errorf("%w %s: did you mean %s?", ErrParameter, name, similar)
+	}
+	return fmt.Errorf("%w %s: remove it", ErrParameter, name)
 }
 
 // checkValues returns an error for a value that neither pgx nor asyncpg can act upon.

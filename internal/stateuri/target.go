@@ -1,9 +1,6 @@
 package stateuri
 
-import (
-	"regexp"
-	"strings"
-)
+import "strings"
 
 // NamesPostgres reports whether text is a postgresql:// or postgres:// URL, with or
 // without a driver suffix.
@@ -16,23 +13,23 @@ func NamesOther(text string) bool {
 	return scheme != "" && !strings.Contains(scheme, "postgres")
 }
 
-// searchPathValue matches a setting of search_path in options, and its first schema.
-var searchPathValue = regexp.MustCompile(`(?i)(?:^|\s)(?:-c\s*|--)search[-_]path\s*=\s*` +
-	`(?:"((?:[^"]|"")*)"|([^,\s"]*))`)
-
-// SearchPathSchema returns the schema that search_path in the options of a PostgreSQL URL
-// begins with, or "" if there is none.
+// SearchPathSchema returns the schema that the search_path of a PostgreSQL URL begins
+// with, as a parameter or in options, or "" if it sets none.
 func SearchPathSchema(text string) string {
 	s, err := parse(text)
 	if err != nil {
 		return ""
 	}
-	all := searchPathValue.FindAllStringSubmatch(s.values.Get("options"), -1)
-	if len(all) == 0 {
-		return ""
+	path, _ := optionsSearchPath(s.values.Get("options"))
+	for name, values := range s.values {
+		if strings.EqualFold(name, "search_path") { // it overrides options
+			path = values[0]
+		}
 	}
-	last := all[len(all)-1]
-	return strings.ReplaceAll(escaped.ReplaceAllString(last[1], "$1"), `""`, `"`) + strings.ToLower(last[2])
+	if schemas := PathSchemas(path, s.values.Get("user")); schemas != nil {
+		return schemas[0]
+	}
+	return ""
 }
 
 // WithSearchPath returns an address that Cutover made with another search_path: schema,
@@ -46,8 +43,9 @@ func (a Address) WithSearchPath(schema string, more ...string) (Address, error) 
 	if err != nil {
 		return Address{}, err
 	}
-	s.values.Set("options", s.otherOptions())
-	s.addSearchPath(setting)
+	others, _ := withoutSettings(s.values.Get("options"), "search_path")
+	s.values.Set("options", others)
+	s.addSearchPath(schema, setting)
 	return newAddress(s.render()), nil
 }
 
@@ -58,18 +56,7 @@ func (a Address) WithoutOptions() (bare Address, others bool, err error) {
 	if err != nil {
 		return Address{}, false, err
 	}
-	others = s.otherOptions() != ""
+	rest, _ := withoutSettings(s.values.Get("options"), "search_path")
 	s.values.Del("options")
-	return newAddress(s.render()), others, nil
+	return newAddress(s.render()), rest != "", nil
 }
-
-// lastSearchPath matches what addSearchPath appends to options.
-var lastSearchPath = regexp.MustCompile(`(?s)(?:^| )-c search_path=(?:\\.|[^\s\\])*$`)
-
-// otherOptions returns options without the search_path at its end.
-func (s *settings) otherOptions() string {
-	return lastSearchPath.ReplaceAllString(s.values.Get("options"), "")
-}
-
-// escaped matches a character of options after a backslash.
-var escaped = regexp.MustCompile(`(?s)\\(.)`)

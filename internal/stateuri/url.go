@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -27,10 +28,13 @@ func isPostgresScheme(scheme string) bool { return scheme == "postgresql" || sch
 
 // postgresURL splits a URL as libpq and SQLAlchemy do, so that a password may contain
 // '?' and '#'. An '@' after the credentials does not match: it is most likely part of
-// a password that was not percent-encoded, as is a parameter without a plain name.
+// a password that was not percent-encoded, as is a parameter whose name no program has.
 var postgresURL = regexp.MustCompile(`^[^/]+://(?:(?<user>[^:@/]*)(?::(?<password>[^@/]*))?@)?` +
 	`(?<host>\[[^\]@/?]*\]|[^@/?:]*)(?::(?<port>[^@/?]*))?` +
-	`(?:/(?<database>[^@?]*))?(?:\?(?<query>(?:&|[A-Za-z_][\w.$-]*=[^@&]*(?:&|$))*))?$`)
+	`(?:/(?<database>[^@?]*))?(?:\?(?<query>(?:&|\w[\w.$% -]*=[^@&]*(?:&|$))*))?$`)
+
+// anyName matches what may be the name of a parameter.
+var anyName = regexp.MustCompile(`^[A-Za-z_][\w.$-]*$`)
 
 // queryEscaper encodes what url.ParseQuery reads in another way than libpq: '+', unless
 // it stands for a space between the words of options, and ';'.
@@ -51,8 +55,9 @@ func (s *settings) notef(format string, args ...any) {
 }
 
 // PostgresURL converts a URL in one of the forms that SQLAlchemy, libpq and asyncpg
-// share to one that pgx accepts. It removes a driver suffix such as +psycopg2, and
-// replaces ssl=MODE with sslmode=MODE. "" is returned unchanged.
+// share to one that pgx accepts. It removes a driver suffix such as +psycopg2 and
+// settings that Cutover removes as unusable, and replaces ssl=MODE with sslmode=MODE.
+// "" is returned unchanged.
 //
 // aside are the names of parameters that have no effect on the connection, because they
 // are for other clients (see IsClientParameter).
@@ -67,6 +72,7 @@ func PostgresURL(text string) (url string, aside []string, err error) {
 	if err != nil {
 		return "", nil, err
 	}
+	s.removeUnusable()
 	return s.render(), s.setAside(), nil
 }
 
@@ -75,8 +81,8 @@ func PostgresURL(text string) (url string, aside []string, err error) {
 var placeholder = regexp.MustCompile(`\$\{|\$\(|\{\{|\[YOUR[-_ ]|<[A-Za-z][\w -]*>|` +
 	`[:/@=]\$[A-Z_][A-Z0-9_]*(?:[:/@?&]|$)`)
 
-// parseGiven parses a URL that the user gave, which must have known parameters and no
-// placeholders.
+// parseGiven parses a URL that the user gave, which must have known parameters, each
+// once, and no placeholders.
 func parseGiven(text string) (*settings, error) {
 	if scheme, _, _ := cutScheme(strings.TrimSpace(text)); isPostgresScheme(scheme) && placeholder.MatchString(text) {
 		return nil, fmt.Errorf("%w: it contains a variable that was not expanded, such as ${NAME} "+
@@ -90,8 +96,7 @@ func parseGiven(text string) (*settings, error) {
 }
 
 // parse parses a PostgreSQL URL. As in libpq and pgx, a parameter overrides what is
-// before the '?', and of several parameters with the same name the last takes effect.
-// As in asyncpg, a parameter without a value is ignored.
+// before the '?'. As in asyncpg, a parameter without a value is ignored.
 func parse(text string) (*settings, error) {
 	text = strings.TrimSpace(text)
 	scheme, driver, _ := cutScheme(text)
@@ -107,10 +112,10 @@ func parse(text string) (*settings, error) {
 	}
 	rawQuery := m[postgresURL.SubexpIndex("query")]
 	query, err := url.ParseQuery(queryEscaper.Replace(rawQuery))
-	s := &settings{values: url.Values{}}
-	for piece := range strings.SplitSeq(rawQuery, "&") {
-		if name, _, ok := strings.Cut(piece, "="); ok {
-			s.names = append(s.names, name)
+	s := &settings{values: url.Values{}, names: parameterNames(rawQuery)}
+	for i, name := range s.names {
+		if !anyName.MatchString(name) {
+			return nil, unknownParameter(name, slices.ContainsFunc(s.names[:i+1], isSecretName))
 		}
 	}
 	for _, name := range []string{"user", "password", "host", "port", "database"} {
@@ -145,6 +150,16 @@ func parse(text string) (*settings, error) {
 		return nil, err
 	}
 	return s, checkHost(s.values.Get("host"), s.values.Get("port"))
+}
+
+// parameterNames returns the names of the parameters of a query, as they follow each other.
+func parameterNames(query string) (names []string) {
+	for piece := range strings.SplitSeq(query, "&") {
+		if name, _, ok := strings.Cut(piece, "="); ok {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // replaceSSL replaces the parameter ssl, with which SQLAlchemy configures asyncpg.
