@@ -103,11 +103,11 @@ compares what it finds afterwards with what the program said.
 
 ## How it is tried
 
-Each trial takes a command at random: migrate, migrate --replace, migrate --merge, init, restore, restore --base. One thing
-breaks at a random moment, or at the one that its row names. Then the trial waits until the server has ended the command's
-session, and reads the database with SQL of its own, and the file with SQLite's library. If nothing had changed, it
-runs the command once more. A trial is wrong if the state is neither that before nor that after the command, if the
-exit code does not agree with it, if the second run fails, or if a promise above is broken.
+Each trial takes a command at random: migrate, migrate --replace, migrate --merge, init, restore, restore --base. One
+thing breaks at a random moment, or at the one that its row names. Then the trial waits until the server has ended the
+command's session, and reads the database with SQL of its own, and the file with SQLite's library. If nothing had
+changed, it runs the command once more. A trial is wrong if the state is neither that before nor that after the command,
+if the exit code does not agree with it, if the second run fails, or if a promise above is broken.
 
 `)
 	for _, kind := range kinds {
