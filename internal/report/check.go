@@ -96,8 +96,7 @@ func (c *Check) Text(w io.Writer) error {
 		c.writeChanges(&b, true)
 	}
 	printf(&b, "\n%s\n", c.conclusion())
-	_, err := io.WriteString(w, b.String())
-	return err
+	return writeText(w, b.String())
 }
 
 // conclusion returns the last line of the checklist.

@@ -63,6 +63,5 @@ func (r *Init) Text(w io.Writer) error {
 	if r.Cutover != "" {
 		printf(&b, "cutover  FLUJO_STATE_URI=%s\n", r.Cutover)
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return writeText(w, b.String())
 }

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"regexp"
 
 	"flujo-port/internal/clierr"
 )
@@ -22,6 +23,16 @@ func printf(w io.Writer, format string, args ...any) {
 		}
 	}
 	_, _ = fmt.Fprintf(w, format, args...) // w is a strings.Builder, which has no errors
+}
+
+// emptyLines matches several empty lines in a row.
+var emptyLines = regexp.MustCompile(`\n{3,}`)
+
+// writeText writes a text report. Parts of it may begin or end with an empty line, of which
+// only one remains.
+func writeText(w io.Writer, text string) error {
+	_, err := io.WriteString(w, emptyLines.ReplaceAllLiteralString(text, "\n\n"))
+	return err
 }
 
 // printable is a string that is printed as clierr.Printable writes it, except by %q.

@@ -105,8 +105,7 @@ func (r *Restoration) Text(w io.Writer) error {
 	if r.Done {
 		printf(&b, "\nrollback  FLUJO_STATE_URI=%s\n", r.Rollback)
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return writeText(w, b.String())
 }
 
 func (r *Restoration) headline() string {

@@ -44,8 +44,7 @@ func (m *Migration) Text(w io.Writer) error {
 		m.addresses(&b)
 	}
 	m.writeUndo(&b)
-	_, err := io.WriteString(w, b.String())
-	return err
+	return writeText(w, b.String())
 }
 
 // writeConversions lists what was derived, widened, interpreted, rounded or ignored.

@@ -22,8 +22,7 @@ func (v *Verification) Text(w io.Writer) error {
 	v.table(&b)
 	v.differences(&b)
 	writeMessages(&b, v.Warnings, v.Notes)
-	_, err := io.WriteString(w, b.String())
-	return err
+	return writeText(w, b.String())
 }
 
 // writeReceipt writes what the receipt says.
