@@ -63,7 +63,7 @@ func (e *env) addressPrinter(c *cli.Context) (func(stateuri.Address, []string) e
 		}
 		masked := text != address.Reveal()
 		if masked {
-			notes = append(notes, "the password is printed as ***; --reveal prints it")
+			notes = append(notes, "what may be a password is printed as ***; --reveal prints it")
 		}
 		for _, note := range notes {
 			e.say("note: %s", note)

@@ -56,8 +56,10 @@ func (e *env) init(c *cli.Context) error {
 		return err
 	}
 	for _, flag := range []*cli.StringFlag{ownerFlag, grantToFlag, grantReadFlag} {
-		if stateuri.MayContainPassword(c.String(flag.Name)) {
-			return usagef("--%s must be a role, but looks like a connection string", flag.Name)
+		// A role of a cloud provider may be called user@domain.
+		if role := c.String(flag.Name); strings.ContainsAny(role, ":=") || stateuri.MayContainPassword(role) {
+			return usagef("--%s must be a role, but looks like a connection string or credentials "+
+				"(hidden, may contain a password)", flag.Name)
 		}
 	}
 	target, err := e.databaseTarget(c)

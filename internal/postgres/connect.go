@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -53,7 +54,7 @@ func checkNames(config *pgx.ConnConfig) error {
 	for _, p := range []struct{ name, value, variable string }{
 		{"host", config.Host, "PGHOST"}, {"user", config.User, "PGUSER"}, {"database", config.Database, "PGDATABASE"},
 	} {
-		if stateuri.MayContainPassword(p.value) {
+		if stateuri.MayContainPassword(p.value) || p.name == "host" && isCredentials(p.value) {
 			return &clierr.Error{
 				Kind:    clierr.Usage,
 				Message: fmt.Sprintf("the name of the %s is an address (hidden, may contain a password)", p.name),
@@ -69,6 +70,13 @@ func checkNames(config *pgx.ConnConfig) error {
 		}
 	}
 	return nil
+}
+
+// isCredentials reports whether the name of a host is neither an address nor a folder, and
+// has a colon or an @, as user:password and password@host have.
+func isCredentials(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err != nil && !strings.HasPrefix(host, "/") && strings.ContainsAny(host, ":@")
 }
 
 // hasSeveralHosts reports whether config would try another server if the first

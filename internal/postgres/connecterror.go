@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"regexp"
 	"strings"
 	"syscall"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/stateuri"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -87,7 +89,7 @@ func connectError(config *pgx.ConnConfig, err error) error {
 		Err: cause(err),
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		e.Err = ServerError(err)
+		e.Err = ServerError(withoutValues(config.RuntimeParams, pgErr))
 		e.Kind, e.Hint = refusal(config, pgErr)
 		if strings.Contains(pgErr.Message, optionsRefused) && strings.Contains(pgErr.Message, "options") {
 			e.Err = &optionsRefusedError{e.Err}
@@ -129,6 +131,48 @@ func refusal(config *pgx.ConnConfig, e *pgconn.PgError) (clierr.Kind, string) {
 		return clierr.Failed, "the server is starting up, shutting down or recovering: wait, then run again"
 	}
 	return clierr.Failed, "run again when the server accepts connections"
+}
+
+// withoutValues returns the refusal of a setting with *** for what it quotes of the
+// settings, since whatever stands in the place of a setting may be a password. The names
+// of settings remain.
+func withoutValues(settings map[string]string, e *pgconn.PgError) *pgconn.PgError {
+	switch class := e.Code[:min(2, len(e.Code))]; {
+	case class == "22", class == "42", class == "08", e.Code == "55P02", e.Code == "58P01":
+	default:
+		return e
+	}
+	hidden := *e
+	for name, value := range settings {
+		texts := []string{value}
+		if name == "options" {
+			texts = optionValues(value)
+		}
+		for _, text := range texts {
+			quoted := regexp.MustCompile(`(^|\W)` + regexp.QuoteMeta(text) + `(\W|$)`)
+			for _, part := range []*string{&hidden.Message, &hidden.Detail, &hidden.Where} {
+				*part = quoted.ReplaceAllString(*part, "${1}***${2}")
+			}
+		}
+	}
+	return &hidden
+}
+
+// optionSetting matches the name of a setting in a word of options.
+var optionSetting = regexp.MustCompile(`^(?:-c|--)?[A-Za-z_][\w.$-]*=`)
+
+// optionValues returns the texts in options that are not the names of settings.
+func optionValues(options string) (values []string) {
+	for _, word := range stateuri.SplitOptions(options) {
+		value := word[len(optionSetting.FindString(word)):]
+		if value == word {
+			value = strings.TrimPrefix(strings.TrimPrefix(word, "-c"), "--")
+		}
+		if value != "" {
+			values = append(values, value)
+		}
+	}
+	return values
 }
 
 func authenticationHint(config *pgx.ConnConfig) string {

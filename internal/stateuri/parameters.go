@@ -112,6 +112,9 @@ func IsClientParameter(name string) bool {
 	return slices.Contains(clientOnly, strings.ToLower(name)) || slices.Contains(asyncpgOnly, name)
 }
 
+// isServerSetting reports whether a setting is PostgreSQL's own.
+func isServerSetting(name string) bool { return slices.Contains(serverSettings, strings.ToLower(name)) }
+
 // plainParameter matches a name that is printed.
 var plainParameter = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,62}$`)
 
@@ -120,11 +123,11 @@ var plainParameter = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,62}$`)
 func (s *settings) checkParameters() error {
 	hidden := false // after a password that was not percent-encoded
 	for _, name := range s.names {
-		hidden = hidden || isSecret(name+"=")
+		hidden = hidden || secret.MatchString(name+"=")
 		lower := strings.ToLower(name)
 		switch {
 		case slices.Contains(sharedParameters, name), slices.Contains(asyncpgOnly, name),
-			slices.Contains(clientOnly, lower), slices.Contains(serverSettings, lower), strings.Contains(name, "."):
+			slices.Contains(clientOnly, lower), isServerSetting(name), strings.Contains(name, "."):
 			continue
 		case hidden || !plainParameter.MatchString(name):
 			return fmt.Errorf("%w (its name is hidden, may be part of a password)", ErrParameter)
