@@ -55,6 +55,7 @@ const (
 	SchemaHoldsRows Topic = "schema-holds-rows"  // verify, replace, merge, or migrate into another schema
 	OwnByInit       Topic = "own-by-init"        // have an administrator make the role Arg the owner of the tables
 	StartAsOwner    Topic = "start-as-owner"     // the same, or start Flujo without its migrations
+	GrantToByInit   Topic = "grant-to-by-init"   // have an owner let the role Arg use the tables
 	GrantReadByInit Topic = "grant-read-by-init" // have an owner let the role Arg read the tables
 	WithoutPGVector Topic = "without-pgvector"   // work without pgvector
 	UsePGVector     Topic = "use-pgvector"       // work with pgvector

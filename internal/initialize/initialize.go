@@ -3,9 +3,12 @@ package initialize
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
@@ -46,7 +49,7 @@ func Run(ctx context.Context, o Options) (*report.Init, error) {
 		return nil, err
 	}
 	result := describe(tx, schema, o)
-	result.Warnings = append(result.Warnings, warnings...)
+	result.Warnings = append(append(result.Warnings, schema.Warnings...), warnings...)
 	if !o.Cutover.IsZero() {
 		tryAddress(ctx, tx, result, o)
 	}
@@ -88,10 +91,10 @@ func explain(ctx context.Context, o Options, err error) error {
 func initialize(ctx context.Context, tx *sink.Tx, o Options) (*sink.Schema, error) {
 	schema, err := tx.Prepare(ctx, o.WithoutPGVector, mapping.NewTypes(false))
 	if err != nil {
-		return nil, err
+		return nil, adviseAdministrator(err)
 	}
 	if err := tx.Finish(ctx, schema); err != nil {
-		return nil, err
+		return nil, adviseAdministrator(err)
 	}
 	for _, grant := range []struct {
 		role string
@@ -108,6 +111,20 @@ func initialize(ctx context.Context, tx *sink.Tx, o Options) (*sink.Schema, erro
 		return nil, err
 	}
 	return schema, ctx.Err()
+}
+
+// adviseAdministrator replaces the hint of a missing privilege, since it is an administrator who runs init for
+// another role: the advice to run init would lead nowhere.
+func adviseAdministrator(err error) error {
+	e, ok := errors.AsType[*clierr.Error](err)
+	if !ok || postgres.Code(err) != postgres.InsufficientPrivilege || e.Advice.Topic == clierr.WithoutPGVector {
+		return err
+	}
+	e.Advice = clierr.Advice{}
+	if !strings.Contains(e.Hint, "GRANT ") {
+		e.Hint = "connect as a superuser, or as the owner of the schema and the tables"
+	}
+	return err
 }
 
 // tryStart tries what Flujo does at its start, as the role that owns the tables or is

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/sqltext"
 	"flujo-port/internal/stateuri"
 
 	"github.com/jackc/pgx/v5"
@@ -115,9 +116,9 @@ func refusal(config *pgx.ConnConfig, e *pgconn.PgError) (clierr.Kind, string) {
 		return clierr.Usage, "the role may not set that parameter: remove it from the address, options and PGOPTIONS"
 	case e.Code == InsufficientPrivilege:
 		return clierr.Refused, fmt.Sprintf(
-			`have an owner of the database grant it: GRANT CONNECT ON DATABASE "%s" TO "%s"`,
-			config.Database,
-			config.User,
+			"have an owner of the database grant it: GRANT CONNECT ON DATABASE %s TO %s",
+			sqltext.Ident(config.Database),
+			sqltext.Ident(config.User),
 		)
 	case e.Code == "55000":
 		return clierr.Usage, "the database permits no connections: name another one, or have ALLOW_CONNECTIONS set"

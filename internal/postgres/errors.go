@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/sqltext"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -93,11 +95,12 @@ func (c *Conn) WrapError(step string, err error) error {
 		e.Kind = clierr.Refused
 		e.Hint = "disable row-level security on that table for the load, or connect as its owner"
 	case pgErr.Code == InsufficientPrivilege:
-		e.Kind = clierr.Refused
-		e.Hint = fmt.Sprintf("role %q lacks that privilege: have it granted", c.Server.Role)
-		e.Advice = clierr.Advice{Topic: clierr.OwnByInit, Arg: c.Server.Role}
-		if c.Reads {
-			e.Advice.Topic = clierr.GrantReadByInit
+		e.Kind, e.Hint = clierr.Refused, PrivilegeHint(c.Server.Role, err)
+		switch {
+		case c.Reads:
+			e.Advice = clierr.Advice{Topic: clierr.GrantReadByInit, Arg: c.Server.Role}
+		case lackedOwner.MatchString(pgErr.Message):
+			e.Advice = clierr.Advice{Topic: clierr.OwnByInit, Arg: c.Server.Role}
 		}
 	case pgErr.Code == protocolViolation && strings.Contains(pgErr.Message, "statement pooling"):
 		e.Kind = clierr.Refused
@@ -113,4 +116,29 @@ func (c *Conn) WrapError(step string, err error) error {
 		e.Hint = "the server ran out of resources: check its disk space, memory and connections, then run again"
 	}
 	return e
+}
+
+// What the server says in English about an InsufficientPrivilege. In another language the hint is a general one.
+var (
+	lackedTablespace = regexp.MustCompile(`^permission denied for tablespace (.+)$`)
+	lackedOwner      = regexp.MustCompile(`^must be owner of (?:table|relation|sequence|index) `)
+)
+
+// PrivilegeHint returns what to do about an InsufficientPrivilege of a role.
+func PrivilegeHint(role string, err error) string {
+	pgErr, _ := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case pgErr == nil:
+		return ""
+	case lackedTablespace.MatchString(pgErr.Message):
+		return "have an administrator run " +
+			grantTablespace(lackedTablespace.FindStringSubmatch(pgErr.Message)[1], role)
+	case lackedOwner.MatchString(pgErr.Message):
+		return fmt.Sprintf("only its owner may do that: connect as a role that owns it, not %q", role)
+	}
+	return fmt.Sprintf("role %q lacks that privilege: have it granted", role)
+}
+
+func grantTablespace(tablespace, role string) string {
+	return fmt.Sprintf("GRANT CREATE ON TABLESPACE %s TO %s", sqltext.Ident(tablespace), sqltext.Ident(role))
 }
