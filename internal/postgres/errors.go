@@ -51,6 +51,7 @@ const (
 	NotSupported          = "0A000"
 	NumericOutOfRange     = "22003"
 	InvalidParameterValue = "22023"
+	DiskFull              = "53100"
 
 	protocolViolation = "08P01" // of PgBouncer
 )
