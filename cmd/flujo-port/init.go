@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"flujo-port/internal/initialize"
@@ -87,8 +88,14 @@ func (e *env) init(c *cli.Context) error {
 	if !result.Address.IsZero() {
 		target.address = result.Address
 	}
-	result.Cutover = show(target.address, c.Bool(revealFlag.Name))
-	result.Notes = append(result.Notes, target.notes...)
+	if result.FlujoRole == result.Role {
+		result.Cutover = show(target.address, c.Bool(revealFlag.Name))
+		result.Notes = append(result.Notes, target.notes...)
+	} else {
+		result.Notes = append(result.Notes, fmt.Sprintf("Flujo connects as role %q, and init ran as role %q, so no "+
+			"cutover address was tried or is printed: run \"flujo-port uri cutover --connect\" with the address of "+
+			"role %q", result.FlujoRole, result.Role, result.FlujoRole))
+	}
 	return s.end(
 		printed{report: result, text: result.Text, warnings: &result.Warnings, done: "the tables exist"},
 		nil,

@@ -2,6 +2,7 @@
 package initialize
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ type Options struct {
 	NoMigrations    bool   // Flujo will be started with FLUJO_AUTO_MIGRATE=false
 
 	// Cutover is the address by which Flujo will connect. It is tried after the commit,
-	// unless it is zero.
+	// unless it is zero or Flujo connects as another role.
 	Cutover stateuri.Address
 }
 
@@ -44,16 +45,37 @@ func Run(ctx context.Context, o Options) (*report.Init, error) {
 	if err != nil {
 		return nil, explain(ctx, o, err)
 	}
+	role, err := flujoRole(ctx, tx, o)
+	if err != nil {
+		return nil, explain(ctx, o, err)
+	}
 	warnings, err := tx.Commit(func() error { return nil })
 	if err != nil {
 		return nil, err
 	}
 	result := describe(tx, schema, o)
+	result.Role, result.FlujoRole = tx.Server.Role, role
 	result.Warnings = append(append(result.Warnings, schema.Warnings...), warnings...)
-	if !o.Cutover.IsZero() {
+	if role == tx.Server.Role && !o.Cutover.IsZero() {
 		tryAddress(ctx, tx, result, o)
 	}
 	return result, nil
+}
+
+// flujoRole returns the role that Flujo connects as: the one that was named, or else that of the session if it has the
+// privileges of the owner of the tables and is not an administrator, or else that owner.
+func flujoRole(ctx context.Context, tx *sink.Tx, o Options) (role string, err error) {
+	if role = cmp.Or(o.Owner, o.GrantTo); role != "" {
+		return role, nil
+	}
+	err = tx.QueryRow(ctx, `SELECT CASE WHEN r.rolsuper OR NOT pg_has_role(c.relowner, 'USAGE')
+			THEN pg_get_userbyid(c.relowner) ELSE r.rolname END
+		FROM pg_class c, pg_roles r WHERE c.oid = to_regclass($1) AND r.rolname = current_user`, tx.Name(mapping.Runs)).
+		Scan(&role)
+	if err != nil {
+		return "", tx.WrapError("look up the owner of the tables", err)
+	}
+	return role, nil
 }
 
 // tryAddress checks that a session by the cutover address finds the tables. The tables

@@ -20,8 +20,10 @@ type Init struct {
 	Owner       string   `json:"owner"`        // role that was made the owner
 	GrantedTo   string   `json:"granted_to"`   // role that may use the tables
 	GrantedRead string   `json:"granted_read"` // role that may read the tables
+	Role        string   `json:"role"`         // role that init ran as
+	FlujoRole   string   `json:"flujo_role"`   // role that Flujo connects as
 	Notes       []string `json:"notes"`
-	Cutover     string   `json:"cutover"` // masked, except with --reveal
+	Cutover     string   `json:"cutover"` // masked, except with --reveal; empty if it would name another role
 	// CutoverTried reports whether a session by the cutover address finds the tables.
 	CutoverTried bool `json:"cutover_tried"`
 	// Address is the cutover address that was tried; zero if none works.
@@ -33,7 +35,10 @@ type Init struct {
 // Text writes the report as text.
 func (r *Init) Text(w io.Writer) error {
 	var b strings.Builder
-	if r.CutoverTried {
+	if r.Cutover == "" {
+		printf(&b, "Schema %q of database %q is ready for Flujo, which connects as role %q.\n", r.Schema, r.Database,
+			r.FlujoRole)
+	} else if r.CutoverTried {
 		printf(&b, "Schema %q of database %q is ready for Flujo.\n", r.Schema, r.Database)
 	} else {
 		printf(
@@ -59,7 +64,9 @@ func (r *Init) Text(w io.Writer) error {
 		printf(&b, "granted  to role %q: to read the tables, for verify\n", r.GrantedRead)
 	}
 	writeMessages(&b, r.Warnings, r.Notes)
-	printf(&b, "cutover  FLUJO_STATE_URI=%s\n", r.Cutover)
+	if r.Cutover != "" {
+		printf(&b, "cutover  FLUJO_STATE_URI=%s\n", r.Cutover)
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
