@@ -28,6 +28,8 @@ var advices = map[clierr.Topic]string{
 		"--naive-timezone names the zone of timestamps without one",
 	clierr.NameZone:        "name the time zone with --naive-timezone",
 	clierr.NotMigratedBase: "or use --merge to keep the changes of both sides, or restore without --base",
+	clierr.NameBase:        "pass the state file that was migrated with --base",
+	clierr.RevealPassword:  "copy an address that was printed with --reveal, or the file of --env-file",
 	clierr.NoBase:          "restore without --base",
 	clierr.CheckIntegrity:  "run without --skip-integrity",
 }

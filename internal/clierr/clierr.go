@@ -65,6 +65,8 @@ const (
 	NameZone        Topic = "name-zone"          // name the zone of timestamps without one
 	NotMigratedBase Topic = "not-migrated-base"  // merge the base, or restore without it
 	NoBase          Topic = "no-base"            // restore without the base
+	NameBase        Topic = "name-base"          // pass another base
+	RevealPassword  Topic = "reveal-password"    // print the address with its password
 	CheckIntegrity  Topic = "check-integrity"    // do not skip the check of the file's integrity
 )
 

@@ -47,24 +47,26 @@ func TryAddress(ctx context.Context, address string) (t AddressTrial, err error)
 			return t, err
 		}
 	}
-	var process uint32
-	err = conn.QueryRow(ctx, `SELECT current_user, current_database(), current_setting('search_path'),
-		current_setting('default_transaction_read_only')::boolean,
-		coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-			WHERE c.oid = to_regclass($1)), ''),
-		pg_backend_pid(),
-		coalesce((SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
-			WHERE e.extname = 'vector' AND n.nspname <> ALL (current_schemas(true))), '')`, mapping.Runs).
-		Scan(&t.Role, &t.Database, &t.SearchPath, &t.ReadOnly, &t.Runs, &process, &t.VectorSchema)
+	values, err := rowWithoutTimeout(ctx, conn, addressSettings.Fill(sqltext.Parts{"runs": mapping.Runs}))
 	if err != nil {
 		return t, (&Conn{Conn: conn}).WrapError("query the server by the cutover address", err)
 	}
-	t.Pooled = process != conn.PgConn().PID()
+	t.Role, t.Database, t.SearchPath, t.ReadOnly = values[0], values[1], values[2], values[3] == "t"
+	t.Runs, t.VectorSchema = values[4], values[6]
+	t.Pooled = values[5] != fmt.Sprint(conn.PgConn().PID())
 	if t.Unprepared, err = tryPrepared(ctx, conn, address, t.Pooled); err != nil {
 		return t, (&Conn{Conn: conn}).WrapError("try prepared statements by the cutover address", err)
 	}
 	return t, nil
 }
+
+var addressSettings = sqltext.New(`SELECT current_user, current_database(), current_setting('search_path'),
+	current_setting('default_transaction_read_only')::boolean,
+	coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.oid = to_regclass({{literal .runs}})), ''),
+	pg_backend_pid(),
+	coalesce((SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+		WHERE e.extname = 'vector' AND n.nspname <> ALL (current_schemas(true))), '')`)
 
 // ResolveAddress opens a session by a cutover address that stateuri.Cutover made, and
 // returns the address by which Flujo finds its tables in schema, and what to say about it.

@@ -49,7 +49,7 @@ func Config(conn string) (*pgx.ConnConfig, error) {
 
 // checkNames returns a clierr.Usage if a whole address, or credentials, are in the place
 // of a name, as in PGHOST=postgresql://… The names are printed, so a password must not
-// be in them.
+// be in them. The same is true of a value that is a variable that was not expanded, or ***.
 func checkNames(config *pgx.ConnConfig) error {
 	for _, p := range []struct{ name, value, variable string }{
 		{"host", config.Host, "PGHOST"}, {"user", config.User, "PGUSER"}, {"database", config.Database, "PGDATABASE"},
@@ -59,6 +59,26 @@ func checkNames(config *pgx.ConnConfig) error {
 				Kind:    clierr.Usage,
 				Message: fmt.Sprintf("the name of the %s is an address (hidden, may contain a password)", p.name),
 				Hint:    fmt.Sprintf("check %s, the service file and the address", p.variable),
+			}
+		}
+	}
+	for _, p := range []struct{ name, value, variable string }{
+		{"host", config.Host, "PGHOST"}, {"user", config.User, "PGUSER"}, {"database", config.Database, "PGDATABASE"},
+		{"password", config.Password, "PGPASSWORD, .pgpass"},
+	} {
+		switch {
+		case stateuri.IsPlaceholder(p.value):
+			return &clierr.Error{
+				Kind:    clierr.Usage,
+				Message: fmt.Sprintf("the %s is a variable that was not expanded, such as ${NAME}", p.name),
+				Hint:    fmt.Sprintf("check %s, the service file and the address", p.variable),
+			}
+		case stateuri.IsMasked(p.value):
+			return &clierr.Error{
+				Kind:    clierr.Usage,
+				Message: fmt.Sprintf("the %s is ***, which is what addresses are printed with", p.name),
+				Hint:    fmt.Sprintf("check %s, the service file and the address", p.variable),
+				Advice:  clierr.Advice{Topic: clierr.RevealPassword},
 			}
 		}
 	}

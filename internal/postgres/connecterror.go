@@ -105,8 +105,13 @@ func connectError(config *pgx.ConnConfig, err error) error {
 // instead of a session.
 func refusal(config *pgx.ConnConfig, e *pgconn.PgError) (clierr.Kind, string) {
 	switch class := e.Code[:min(2, len(e.Code))]; {
-	case e.Code == "28P01" || e.Code == "28000":
+	case e.Code == "28P01":
 		return clierr.Usage, authenticationHint(config)
+	case e.Code == "28000":
+		return clierr.Usage, authorizationHint(config, e)
+	case class == "F0":
+		return clierr.Usage, "the server's own configuration is not complete: have its administrator correct it, " +
+			"such as ssl_ca_file, which pg_hba.conf needs to check the certificates of clients"
 	case e.Code == "3D000":
 		return clierr.Usage, "name an existing database in the address, or create it"
 	case e.Code == "08P01", e.Code == "XX000", e.Code == NotSupported:
@@ -188,6 +193,25 @@ func authenticationHint(config *pgx.ConnConfig) string {
 	return hint
 }
 
+// authorizationHint returns the hint of an invalid authorization, which a server sends before it asks for a password,
+// or for another method than a password. Poolers send it for everything.
+func authorizationHint(config *pgx.ConnConfig, e *pgconn.PgError) string {
+	switch e.Routine {
+	case "InitializeSessionUserId":
+		return "name a role that exists and may log in, or have it created: CREATE ROLE … LOGIN, or ALTER ROLE … LOGIN"
+	case "auth_failed":
+		return "the server's pg_hba.conf demands another proof of the user than a password: name the role that it " +
+			"accepts for this user of the system or this certificate, or have pg_hba.conf changed"
+	case "ClientAuthentication":
+		hint := "have an entry for this role, database and machine added to the server's pg_hba.conf"
+		if config.TLSConfig == nil && !strings.HasPrefix(config.Host, "/") {
+			hint += "; if the server requires TLS, use sslmode=require"
+		}
+		return hint
+	}
+	return authenticationHint(config)
+}
+
 // optionsRefused is what PgBouncer says about the startup parameter options, or a
 // setting in it that it does not pass on.
 const optionsRefused = "unsupported startup parameter"
@@ -240,6 +264,9 @@ func networkFailure(config *pgx.ConnConfig, err error) (clierr.Kind, string) {
 	case certificate:
 		return clierr.Usage, "the server's certificate is not accepted: sslrootcert must name the certificate of its " +
 			"authority, and with sslmode=verify-full the host must be a name in the certificate"
+	case has("server refused TLS connection") && config.ChannelBinding == "require":
+		return clierr.Usage, "channel_binding=require needs TLS, which the server does not offer: enable it there, " +
+			"or remove channel_binding (PGCHANNELBINDING) and use sslmode=disable if the network is trusted"
 	case has("server refused TLS connection"):
 		return clierr.Usage, "the server does not offer TLS: enable it there, or use sslmode=disable " +
 			"if the network is trusted"

@@ -52,6 +52,7 @@ const (
 	NumericOutOfRange     = "22003"
 	InvalidParameterValue = "22023"
 	DiskFull              = "53100"
+	QueryCanceled         = "57014"
 
 	protocolViolation = "08P01" // of PgBouncer
 )
@@ -113,6 +114,12 @@ func (c *Conn) WrapError(step string, err error) error {
 		e.Kind, e.Hint = clierr.Refused, "the server is read-only: connect to the primary"
 	case class == "22" || class == "23" || class == "54":
 		e.Kind, e.Hint = clierr.Refused, "the server rejected that row; nothing was committed"
+	case pgErr.Code == QueryCanceled && strings.Contains(pgErr.Message, "statement timeout"):
+		e.Kind = clierr.Usage
+		e.Hint = "statement_timeout of the role, the database, the address or the server is too short: raise it, " +
+			"such as by ALTER ROLE … SET statement_timeout"
+	case pgErr.Code == QueryCanceled:
+		e.Hint = "somebody cancelled the statement on the server: run again"
 	case class == "53":
 		e.Hint = "the server ran out of resources: check its disk space, memory and connections, then run again"
 	}

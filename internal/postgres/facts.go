@@ -72,10 +72,11 @@ func (c *Conn) Origin(ctx context.Context) (o Origin, err error) {
 // Timeouts returns the settings of role, database and server that would end a
 // long transaction, as name=value. Settings of 0 are omitted.
 func (c *Conn) Timeouts(ctx context.Context) (all []string, err error) {
+	// The view pg_settings would take longer, and one of them may end this statement.
 	var name, value string
-	err = c.Each(ctx, `SELECT name, current_setting(name) FROM pg_settings WHERE setting <> '0' AND name IN
-			('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')
-		ORDER BY name`,
+	err = c.Each(ctx, `SELECT name, current_setting(name, true) FROM unnest(ARRAY
+			['idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout', 'transaction_timeout']) name
+		WHERE current_setting(name, true) <> '0'`,
 		nil, []any{&name, &value}, func() { all = append(all, name+"="+value) })
 	return all, err
 }

@@ -15,7 +15,7 @@ import (
 	"unique"
 )
 
-// The errors of this package. Neither they nor the errors that wrap them contain any
+// The errors of this package, besides ErrNotURL and ErrMasked. Neither they nor the errors that wrap them contain any
 // part of the address, because a malformed address may have a password anywhere. Errors
 // that wrap ErrParameter contain the name of the parameter, if it is a plain identifier.
 var (
@@ -31,6 +31,13 @@ var (
 
 // ErrNotURL is an ErrUnsupported: the address has no scheme.
 var ErrNotURL = fmt.Errorf("%w: it is not a URL (key=value settings are not accepted)", ErrUnsupported)
+
+// ErrMasked is the error of an address that was printed without its password: the
+// password, or the value of a parameter, is ***.
+var ErrMasked = errors.New("the address was printed without its password, which is *** in it")
+
+// errPlaceholder is an ErrMalformed.
+var errPlaceholder = fmt.Errorf("%w: it contains a variable that was not expanded, such as ${NAME}", ErrMalformed)
 
 // masked replaces a secret.
 const masked = "***"
