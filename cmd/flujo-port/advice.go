@@ -16,8 +16,9 @@ var advices = map[clierr.Topic]string{
 	clierr.SchemaHoldsRows: "if it was migrated already, run verify; otherwise see --replace and --merge, " +
 		"or use another schema (--schema)",
 	clierr.OwnByInit: "or have an administrator run \"flujo-port init --owner %s\" first",
-	clierr.StartAsOwner: "by having an administrator run \"flujo-port init --owner %s\", or, if it may not own them, " +
-		"start Flujo with FLUJO_AUTO_MIGRATE=false and set that here too",
+	clierr.StartAsOwner: "by having an administrator run \"flujo-port init --owner %s\", or, if another role needs " +
+		"to own them, start Flujo with FLUJO_AUTO_MIGRATE=false and set that here too",
+	clierr.GrantToByInit:   "or have the owner of the tables or a superuser run \"flujo-port init --grant-to %s\"",
 	clierr.GrantReadByInit: "or have the owner of the tables run \"flujo-port init --grant-read %s\"",
 	clierr.WithoutPGVector: "or use --without-pgvector: Flujo then starts and works, without memory indexing",
 	clierr.UsePGVector:     "and run without --without-pgvector",
@@ -27,6 +28,8 @@ var advices = map[clierr.Topic]string{
 		"--naive-timezone names the zone of timestamps without one",
 	clierr.NameZone:        "name the time zone with --naive-timezone",
 	clierr.NotMigratedBase: "or use --merge to keep the changes of both sides, or restore without --base",
+	clierr.NameBase:        "pass the state file that was migrated with --base",
+	clierr.RevealPassword:  "copy an address that was printed with --reveal, or the file of --env-file",
 	clierr.NoBase:          "restore without --base",
 	clierr.CheckIntegrity:  "run without --skip-integrity",
 }
@@ -35,7 +38,7 @@ var advices = map[clierr.Topic]string{
 func withAdvice(hint string, a clierr.Advice) string {
 	advice := advices[a.Topic]
 	if strings.Contains(advice, "%s") {
-		advice = fmt.Sprintf(advice, a.Arg)
+		advice = fmt.Sprintf(advice, shellWord(a.Arg))
 	}
 	switch {
 	case hint == "":

@@ -38,8 +38,8 @@ func (e *env) checkEnvFile(file *fileio.Output) error {
 	if file == nil {
 		return nil
 	}
-	if isConnectionString(file.Path) {
-		return usagef("--%s must be a path, but looks like a connection string", envFileFlag.Name)
+	if err := checkPath("--"+envFileFlag.Name, file.Path); err != nil {
+		return err
 	}
 	err := file.Check()
 	if err == nil {

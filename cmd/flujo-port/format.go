@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"flujo-port/internal/clierr"
@@ -40,6 +41,17 @@ func envLine(address string) string { return stateURI + "=" + address }
 // shellQuote quotes text for a POSIX shell.
 func shellQuote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
+// plainWord matches a word that a shell reads as it is.
+var plainWord = regexp.MustCompile(`^[\w@%+.,][\w@%+.,-]*$`)
+
+// shellWord returns text as one word for a POSIX shell, quoted only if it must be.
+func shellWord(text string) string {
+	if plainWord.MatchString(text) {
+		return text
+	}
+	return shellQuote(text)
+}
+
 // addressReport is the output of uri with --format json.
 type addressReport struct {
 	Format  int      `json:"format"`
@@ -63,7 +75,7 @@ func (e *env) addressPrinter(c *cli.Context) (func(stateuri.Address, []string) e
 		}
 		masked := text != address.Reveal()
 		if masked {
-			notes = append(notes, "the password is printed as ***; --reveal prints it")
+			notes = append(notes, "what may be a password is printed as ***; --reveal prints it")
 		}
 		for _, note := range notes {
 			e.say("note: %s", note)

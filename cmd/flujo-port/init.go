@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"flujo-port/internal/initialize"
@@ -56,8 +57,10 @@ func (e *env) init(c *cli.Context) error {
 		return err
 	}
 	for _, flag := range []*cli.StringFlag{ownerFlag, grantToFlag, grantReadFlag} {
-		if stateuri.MayContainPassword(c.String(flag.Name)) {
-			return usagef("--%s must be a role, but looks like a connection string", flag.Name)
+		// A role of a cloud provider may be called user@domain.
+		if role := c.String(flag.Name); strings.ContainsAny(role, ":=") || stateuri.MayContainPassword(role) {
+			return usagef("--%s must be a role, but looks like a connection string or credentials "+
+				"(hidden, may contain a password)", flag.Name)
 		}
 	}
 	target, err := e.databaseTarget(c)
@@ -82,8 +85,14 @@ func (e *env) init(c *cli.Context) error {
 	if err != nil {
 		return s.fail(err, initConsequence(err))
 	}
-	result.Cutover = show(result.Address, c.Bool(revealFlag.Name))
-	result.Notes = append(result.Notes, target.notes...)
+	if result.FlujoRole == result.Role {
+		result.Cutover = show(result.Address, c.Bool(revealFlag.Name))
+		result.Notes = append(result.Notes, target.notes...)
+	} else {
+		result.Notes = append(result.Notes, fmt.Sprintf("Flujo connects as role %q, and init ran as role %q, so no "+
+			"cutover address was tried or is printed: run \"flujo-port uri cutover --connect\" with the address of "+
+			"role %q", result.FlujoRole, result.Role, result.FlujoRole))
+	}
 	return s.end(
 		printed{report: result, text: result.Text, warnings: &result.Warnings, done: "the tables exist"},
 		nil,

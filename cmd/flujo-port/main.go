@@ -81,7 +81,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	for _, command := range app.Commands {
 		command.OnUsageError = e.usageError
 	}
-	refuseRepeatedFlags(app.Commands)
+	refuseUnclearFlags(app.Commands)
 	err := app.RunContext(ctx, args)
 	if err == nil && help.err != nil {
 		err = &clierr.Error{Kind: clierr.Failed, Message: "cannot print the help", Err: help.err}

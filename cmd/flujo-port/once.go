@@ -7,10 +7,10 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// refuseRepeatedFlags makes the commands and their subcommands return a usage error
+// refuseUnclearFlags makes the commands and their subcommands return a usage error
 // if a flag with one value occurs twice, because the flag package uses the last value
-// without a word.
-func refuseRepeatedFlags(commands []*cli.Command) {
+// without a word, or if a value is empty, as that of a variable that is not set.
+func refuseUnclearFlags(commands []*cli.Command) {
 	for _, command := range commands {
 		var flags []*onceFlag
 		for i, f := range command.Flags {
@@ -22,25 +22,31 @@ func refuseRepeatedFlags(commands []*cli.Command) {
 			flags = append(flags, once)
 		}
 		command.Before = func(*cli.Context) error {
-			var repeated []string
+			var repeated, empty []string
 			for _, f := range flags {
 				if f.repeated {
 					repeated = append(repeated, "--"+f.Names()[0])
+				}
+				if f.empty {
+					empty = append(empty, "--"+f.Names()[0])
 				}
 			}
 			if len(repeated) > 0 {
 				return usagef("%s may be given only once", strings.Join(repeated, ", "))
 			}
+			if len(empty) > 0 {
+				return usagef("the value of %s is empty", strings.Join(empty, ", "))
+			}
 			return nil
 		}
-		refuseRepeatedFlags(command.Subcommands)
+		refuseUnclearFlags(command.Subcommands)
 	}
 }
 
-// onceFlag is a flag that records whether it is given more than once.
+// onceFlag is a flag that records whether it is given more than once, or with an empty value.
 type onceFlag struct {
 	cli.DocGenerationFlag
-	repeated bool
+	repeated, empty bool
 }
 
 // Apply adds the flag to set.
@@ -74,6 +80,9 @@ func (v *onceValue) Set(text string) error {
 		v.flag.repeated = true
 	}
 	v.given = true
+	if text == "" {
+		v.flag.empty = true
+	}
 	return err
 }
 

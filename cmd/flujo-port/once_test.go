@@ -1,8 +1,11 @@
 package main
 
 import (
+	"io"
 	"strings"
 	"testing"
+
+	"github.com/urfave/cli/v2"
 )
 
 // TestRepeatedFlags checks that no flag is overridden by a second one.
@@ -41,5 +44,42 @@ func TestRepeatedFlags(t *testing.T) {
 	if stdout, _, code := p.run(t, "migrate", "--sqlite", "a", "--sqlite", "b", "--help"); code != 0 ||
 		!strings.Contains(stdout, "--sqlite PATH|URI") {
 		t.Errorf("help: exit %d: %s", code, stdout)
+	}
+}
+
+// TestEmptyValues tests that an empty value, as that of a variable that is not set, is refused for every flag that has
+// a value.
+func TestEmptyValues(t *testing.T) {
+	t.Parallel()
+	p := newProgram(t, "PGHOST=localhost", "PGDATABASE=db")
+	e := &env{getenv: func(string) string { return "" }, stdout: io.Discard, stderr: io.Discard}
+	commands := []*cli.Command{
+		e.checkCommand(), e.migrateCommand(), e.verifyCommand(), e.restoreCommand(), e.initCommand(),
+	}
+	tried := 0
+	try := func(flags []cli.Flag, command ...string) {
+		t.Helper()
+		for _, f := range flags {
+			if v, ok := f.(cli.DocGenerationFlag); !ok || !v.TakesValue() {
+				continue
+			}
+			name := f.Names()[0]
+			for _, args := range [][]string{{"--" + name + "="}, {"--" + name, ""}, {"-" + name + "="}} {
+				tried++
+				_, stderr, code := p.run(t, append(command, args...)...)
+				if code != 2 || !strings.Contains(stderr, "the value of --"+name+" is empty") {
+					t.Errorf("%v %q: exit %d: %s", command, args, code, stderr)
+				}
+			}
+		}
+	}
+	for _, command := range commands {
+		try(command.Flags, command.Name)
+	}
+	for _, command := range e.uriCommand().Subcommands {
+		try(command.Flags, "uri", command.Name)
+	}
+	if tried < 60 {
+		t.Errorf("tried only %d", tried)
 	}
 }

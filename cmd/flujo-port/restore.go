@@ -106,8 +106,8 @@ func namedFile(c *cli.Context, flag string) (string, error) {
 	if value == "" {
 		return "", nil
 	}
-	if isConnectionString(value) {
-		return "", usagef("--%s must be a file, but looks like a connection string", flag)
+	if err := checkPath("--"+flag, value); err != nil {
+		return "", err
 	}
 	here, err := os.Getwd()
 	if err != nil {

@@ -85,8 +85,8 @@ func (e *env) sqlitePath(c *cli.Context) (string, error) {
 		if given.value == "" {
 			continue
 		}
-		if isConnectionString(given.value) {
-			return "", usagef("%s must be a file, but looks like a connection string", given.name)
+		if err := checkPath(given.name, given.value); err != nil {
+			return "", err
 		}
 		path, err := stateuri.SQLitePath(given.value, here)
 		if err != nil {
@@ -143,6 +143,9 @@ func pathFromTOML(path string) (string, error) {
 	if uri == "" || !strings.HasPrefix(uri, "sqlite") {
 		return "", nil
 	}
+	if err := checkPath("state_uri in "+flujoTOML, uri); err != nil {
+		return "", err
+	}
 	file, err := stateuri.SQLitePath(uri, filepath.Dir(path))
 	if err != nil {
 		return "", usagef("state_uri in %s: %v", flujoTOML, err)
@@ -157,8 +160,9 @@ func schemaName(c *cli.Context) (string, error) {
 	switch {
 	case name == "":
 		return "", usagef("--schema is empty")
-	case stateuri.MayContainPassword(name):
-		return "", usagef("--schema must be a name, but looks like a connection string")
+	case stateuri.MayBeCredentials(name):
+		return "", usagef("--schema must be a name, but looks like a connection string or credentials " +
+			"(hidden, may contain a password)")
 	case clierr.Printable(name) != name:
 		return "", usagef("--schema contains control characters or others that are not printed: %q", name)
 	case len(name) > 63:

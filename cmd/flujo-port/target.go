@@ -280,10 +280,17 @@ func (e *env) noteAside(p *databaseTarget) {
 // addressError returns a usage error for the value of the variable or flag called name.
 func addressError(name string, err error) error {
 	e := &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf("%s: %v", name, err)}
+	if errors.Is(err, stateuri.ErrMasked) {
+		e.Advice = clierr.Advice{Topic: clierr.RevealPassword}
+		return e
+	}
 	if errors.Is(err, stateuri.ErrMalformed) || errors.Is(err, stateuri.ErrNotPostgres) ||
 		errors.Is(err, stateuri.ErrNotURL) {
 		e.Hint = "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, " +
 			"with @ : / % & in the password percent-encoded"
+	}
+	if errors.Is(err, stateuri.ErrNotURL) {
+		e.Hint += "; a service is named by PGSERVICE, or as postgresql:///?service=NAME"
 	}
 	return e
 }

@@ -197,6 +197,9 @@ func (e *env) cutoverAddress(c *cli.Context) (stateuri.Address, []string, error)
 	case explicit != "" && !address.IsSQLite():
 		return stateuri.Address{}, nil, usagef("FLUJO_STATE_URI names neither PostgreSQL nor SQLite")
 	case explicit != "":
+		if _, _, err := stateuri.PostgresURL(explicit); address.IsPostgres() && errors.Is(err, stateuri.ErrMasked) {
+			return stateuri.Address{}, nil, addressError(stateURI, err)
+		}
 		notes = append(notes,
 			"FLUJO_STATE_URI is set and printed unchanged; unset it, or use --postgres, for a derived address")
 	case address.IsSQLite():

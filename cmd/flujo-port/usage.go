@@ -97,14 +97,20 @@ func noArguments(c *cli.Context) error {
 	return usagef("%s takes no arguments, but got one (hidden, may contain a password)", c.Command.Name)
 }
 
-// isConnectionString reports whether value, which is meant to be a path, looks like an
-// address or credentials. The path of a file that exists does not.
-func isConnectionString(value string) bool {
-	if !stateuri.MayContainPassword(value) {
-		return false
+// checkPath returns a usage error that does not quote value, which is meant to be the path
+// of a file, if it looks like an address or credentials. The path of a file that exists
+// does not. name is the flag or the variable of the value.
+func checkPath(name, value string) error {
+	if !stateuri.MayBeCredentials(value) {
+		return nil
 	}
-	path, err := stateuri.SQLitePath(value, "")
-	return err != nil || !exists(path)
+	if path, err := stateuri.SQLitePath(value, ""); err == nil && exists(path) {
+		return nil
+	}
+	err := usagef("%s must be a file, but looks like a connection string or credentials "+
+		"(hidden, may contain a password)", name)
+	err.Hint = "write a file of such a name as ./NAME"
+	return err
 }
 
 func exists(path string) bool {

@@ -174,10 +174,17 @@ func (c *checker) addError(ctx context.Context, name, failed string, err error) 
 		message, hint, advice = plain.Error(), f.Hint, f.Advice
 	}
 	c.unknown = append(c.unknown, name)
-	if _, held := errors.AsType[*postgres.LockTimeoutError](err); held {
+	if lock, held := errors.AsType[*postgres.LockTimeoutError](err); held {
+		hint := fmt.Sprintf(
+			"run check again when the lock is free; a migration waits up to %s for it",
+			postgres.LockWait,
+		)
+		if lock.EndPrepared != "" {
+			hint = lock.EndPrepared + ", then run check again"
+		}
 		c.warning(
 			name,
-			fmt.Sprintf("run check again when the lock is free; a migration waits up to %s for it", postgres.LockWait),
+			hint,
 			"%s: %s",
 			failed,
 			message,

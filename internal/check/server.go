@@ -242,14 +242,29 @@ func (c *checker) privileges(ctx context.Context) error {
 		c.ok("privileges", "role %q has the privileges that a migration needs", c.conn.Server.Role)
 		return nil
 	}
-	c.failure(
-		"privileges",
-		"grant them",
-		"role %q lacks %s",
-		c.conn.Server.Role,
-		strings.Join(lacking, ", "),
-	)
-	c.advise(clierr.OwnByInit, c.conn.Server.Role)
+	var names, grants []string
+	inSchema := false
+	for _, p := range lacking {
+		names = append(names, p.Name)
+		if p.Grant != "" {
+			grants = append(grants, p.Grant)
+		}
+		inSchema = inSchema || p.Grant == ""
+	}
+	hint := "grant them"
+	if len(grants) > 0 && !inSchema {
+		hint = "have an administrator run " + strings.Join(grants, "; ")
+	}
+	role := c.conn.Server.Role
+	c.failure("privileges", hint, "role %q lacks %s", role, strings.Join(names, ", "))
+	switch exists, err := c.conn.HasSchema(ctx); {
+	case err != nil:
+		return err
+	case inSchema:
+		c.advise(clierr.GrantToByInit, role)
+	case !exists && len(lacking) == 1: // what init creates belongs to no other role yet
+		c.advise(clierr.OwnByInit, role)
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/flujotest"
 	"flujo-port/internal/pgtest"
 	"flujo-port/internal/report"
@@ -25,7 +26,7 @@ func TestCheckTriesTheStart(t *testing.T) {
 				"', current_database()); END $$")
 		}, false, report.OK, []string{"tried as role"}},
 		{"owner", flujotestInitializeFor, false, report.OK, []string{"tried as role"}},
-		{"granted", flujotestInitialize, false, report.Error, []string{"must be owner of", "make role", "their owner"}},
+		{"granted", flujotestInitialize, false, report.Error, []string{"must be owner of", "the owner of the tables"}},
 		{"granted, without migrations", flujotestInitialize, true, report.OK, []string{"FLUJO_AUTO_MIGRATE=false"}},
 		{"one table of another owner", func(t *testing.T, url, role string) {
 			flujotest.InitializeFor(t, url, role)
@@ -87,6 +88,9 @@ func TestCheckOwnerWithoutUsage(t *testing.T) {
 	result := wantLine(t, o, "privileges", report.Error, "foreign keys", "lacks USAGE on schema", owner, "evaluations")
 	flujotest.WantError(t, flujotest.Options(t, flujotest.Fixture, app), 3, "lacks USAGE on schema", owner)
 	for _, l := range result.Results {
+		if l.Name == "privileges" && l.Advice.Topic != clierr.NoAdvice {
+			t.Errorf("got the advice %+v", l.Advice)
+		}
 		if _, statement, ok := strings.Cut(l.Hint, "superuser run "); l.Name == "privileges" && ok {
 			flujotest.ExecAt(t, url, statement)
 		}

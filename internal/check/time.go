@@ -2,8 +2,10 @@ package check
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
@@ -64,10 +66,23 @@ func (c *checker) estimate(ctx context.Context) error {
 }
 
 // unmeasured adds the warning that no sample could be loaded. Other results
-// explain why.
+// explain why. If not even the sample fits on the server's disk, a migration does not either,
+// which is an error.
 func (c *checker) unmeasured(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if e, ok := errors.AsType[*clierr.Error](err); ok && postgres.Code(err) == postgres.DiskFull {
+		plain := *e
+		plain.Hint = ""
+		c.failure(
+			"time",
+			"free disk space on the server, or have default_tablespace name a tablespace that has more, "+
+				"then run check again",
+			"a sample could not be loaded, because the server ran out of disk space: %v",
+			&plain,
+		)
+		return nil
 	}
 	c.addResult(report.Warning, "time", "see the lines above", "could not be measured: %v", err)
 	return nil

@@ -55,6 +55,7 @@ const (
 	SchemaHoldsRows Topic = "schema-holds-rows"  // verify, replace, merge, or migrate into another schema
 	OwnByInit       Topic = "own-by-init"        // have an administrator make the role Arg the owner of the tables
 	StartAsOwner    Topic = "start-as-owner"     // the same, or start Flujo without its migrations
+	GrantToByInit   Topic = "grant-to-by-init"   // have an owner let the role Arg use the tables
 	GrantReadByInit Topic = "grant-read-by-init" // have an owner let the role Arg read the tables
 	WithoutPGVector Topic = "without-pgvector"   // work without pgvector
 	UsePGVector     Topic = "use-pgvector"       // work with pgvector
@@ -64,6 +65,8 @@ const (
 	NameZone        Topic = "name-zone"          // name the zone of timestamps without one
 	NotMigratedBase Topic = "not-migrated-base"  // merge the base, or restore without it
 	NoBase          Topic = "no-base"            // restore without the base
+	NameBase        Topic = "name-base"          // pass another base
+	RevealPassword  Topic = "reveal-password"    // print the address with its password
 	CheckIntegrity  Topic = "check-integrity"    // do not skip the check of the file's integrity
 )
 

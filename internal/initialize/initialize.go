@@ -2,10 +2,14 @@
 package initialize
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
@@ -24,7 +28,7 @@ type Options struct {
 	NoMigrations    bool   // Flujo will be started with FLUJO_AUTO_MIGRATE=false
 
 	// Cutover is the address by which Flujo will connect. It is tried after the commit,
-	// unless it is zero.
+	// unless it is zero or Flujo connects as another role.
 	Cutover stateuri.Address
 }
 
@@ -41,16 +45,37 @@ func Run(ctx context.Context, o Options) (*report.Init, error) {
 	if err != nil {
 		return nil, explain(ctx, o, err)
 	}
+	role, err := flujoRole(ctx, tx, o)
+	if err != nil {
+		return nil, explain(ctx, o, err)
+	}
 	warnings, err := tx.Commit(func() error { return nil })
 	if err != nil {
 		return nil, err
 	}
 	result := describe(tx, schema, o)
-	result.Warnings = append(result.Warnings, warnings...)
-	if !o.Cutover.IsZero() {
+	result.Role, result.FlujoRole = tx.Server.Role, role
+	result.Warnings = append(append(result.Warnings, schema.Warnings...), warnings...)
+	if role == tx.Server.Role && !o.Cutover.IsZero() {
 		tryAddress(ctx, tx, result, o)
 	}
 	return result, nil
+}
+
+// flujoRole returns the role that Flujo connects as: the one that was named, or else that of the session if it has the
+// privileges of the owner of the tables and is not an administrator, or else that owner.
+func flujoRole(ctx context.Context, tx *sink.Tx, o Options) (role string, err error) {
+	if role = cmp.Or(o.Owner, o.GrantTo); role != "" {
+		return role, nil
+	}
+	err = tx.QueryRow(ctx, `SELECT CASE WHEN r.rolsuper OR NOT pg_has_role(c.relowner, 'USAGE')
+			THEN pg_get_userbyid(c.relowner) ELSE r.rolname END
+		FROM pg_class c, pg_roles r WHERE c.oid = to_regclass($1) AND r.rolname = current_user`, tx.Name(mapping.Runs)).
+		Scan(&role)
+	if err != nil {
+		return "", tx.WrapError("look up the owner of the tables", err)
+	}
+	return role, nil
 }
 
 // tryAddress checks that a session by the cutover address finds the tables. The tables
@@ -93,10 +118,10 @@ func explain(ctx context.Context, o Options, err error) error {
 func initialize(ctx context.Context, tx *sink.Tx, o Options) (*sink.Schema, error) {
 	schema, err := tx.Prepare(ctx, o.WithoutPGVector, mapping.NewTypes(false))
 	if err != nil {
-		return nil, err
+		return nil, adviseAdministrator(err)
 	}
 	if err := tx.Finish(ctx, schema); err != nil {
-		return nil, err
+		return nil, adviseAdministrator(err)
 	}
 	for _, grant := range []struct {
 		role string
@@ -113,6 +138,20 @@ func initialize(ctx context.Context, tx *sink.Tx, o Options) (*sink.Schema, erro
 		return nil, err
 	}
 	return schema, ctx.Err()
+}
+
+// adviseAdministrator replaces the hint of a missing privilege, since it is an administrator who runs init for
+// another role: the advice to run init would lead nowhere.
+func adviseAdministrator(err error) error {
+	e, ok := errors.AsType[*clierr.Error](err)
+	if !ok || postgres.Code(err) != postgres.InsufficientPrivilege || e.Advice.Topic == clierr.WithoutPGVector {
+		return err
+	}
+	e.Advice = clierr.Advice{}
+	if !strings.Contains(e.Hint, "GRANT ") {
+		e.Hint = "connect as a superuser, or as the owner of the schema and the tables"
+	}
+	return err
 }
 
 // tryStart tries what Flujo does at its start, as the role that owns the tables or is

@@ -94,7 +94,7 @@ func (t *AddressTrial) read(ctx context.Context, conn *pgx.Conn, schema string) 
 // beginTrial returns the statements that begin a transaction which no timeout of the role
 // or database ends between two statements.
 func beginTrial(conn *pgx.Conn) string {
-	begin := "BEGIN READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0"
+	begin := "BEGIN READ ONLY; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
 	if version, err := versionNumber(conn.PgConn().ParameterStatus("server_version")); err == nil && version >= 170000 {
 		begin += "; SET LOCAL transaction_timeout = 0"
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -50,16 +51,36 @@ func Config(conn string) (*pgx.ConnConfig, error) {
 
 // checkNames returns a clierr.Usage if a whole address, or credentials, are in the place
 // of a name, as in PGHOST=postgresql://… The names are printed, so a password must not
-// be in them.
+// be in them. The same is true of a value that is a variable that was not expanded, or ***.
 func checkNames(config *pgx.ConnConfig) error {
 	for _, p := range []struct{ name, value, variable string }{
 		{"host", config.Host, "PGHOST"}, {"user", config.User, "PGUSER"}, {"database", config.Database, "PGDATABASE"},
 	} {
-		if stateuri.MayContainPassword(p.value) {
+		if stateuri.MayContainPassword(p.value) || p.name == "host" && isCredentials(p.value) {
 			return &clierr.Error{
 				Kind:    clierr.Usage,
 				Message: fmt.Sprintf("the name of the %s is an address (hidden, may contain a password)", p.name),
 				Hint:    fmt.Sprintf("check %s, the service file and the address", p.variable),
+			}
+		}
+	}
+	for _, p := range []struct{ name, value, variable string }{
+		{"host", config.Host, "PGHOST"}, {"user", config.User, "PGUSER"}, {"database", config.Database, "PGDATABASE"},
+		{"password", config.Password, "PGPASSWORD, .pgpass"},
+	} {
+		switch {
+		case stateuri.IsPlaceholder(p.value):
+			return &clierr.Error{
+				Kind:    clierr.Usage,
+				Message: fmt.Sprintf("the %s is a variable that was not expanded, such as ${NAME}", p.name),
+				Hint:    fmt.Sprintf("check %s, the service file and the address", p.variable),
+			}
+		case stateuri.IsMasked(p.value):
+			return &clierr.Error{
+				Kind:    clierr.Usage,
+				Message: fmt.Sprintf("the %s is ***, which is what addresses are printed with", p.name),
+				Hint:    fmt.Sprintf("check %s, the service file and the address", p.variable),
+				Advice:  clierr.Advice{Topic: clierr.RevealPassword},
 			}
 		}
 	}
@@ -71,6 +92,13 @@ func checkNames(config *pgx.ConnConfig) error {
 		}
 	}
 	return nil
+}
+
+// isCredentials reports whether the name of a host is neither an address nor a folder, and
+// has a colon or an @, as user:password and password@host have.
+func isCredentials(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err != nil && !strings.HasPrefix(host, "/") && strings.ContainsAny(host, ":@")
 }
 
 // hasSeveralHosts reports whether config would try another server if the first

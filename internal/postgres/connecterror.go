@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"regexp"
 	"strings"
 	"syscall"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/sqltext"
+	"flujo-port/internal/stateuri"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -87,7 +90,7 @@ func connectError(config *pgx.ConnConfig, err error) error {
 		Err: cause(err),
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		e.Err = ServerError(err)
+		e.Err = ServerError(withoutValues(config.RuntimeParams, pgErr))
 		e.Kind, e.Hint = refusal(config, pgErr)
 		if strings.Contains(pgErr.Message, optionsRefused) && strings.Contains(pgErr.Message, "options") {
 			e.Err = &optionsRefusedError{e.Err}
@@ -102,8 +105,13 @@ func connectError(config *pgx.ConnConfig, err error) error {
 // instead of a session.
 func refusal(config *pgx.ConnConfig, e *pgconn.PgError) (clierr.Kind, string) {
 	switch class := e.Code[:min(2, len(e.Code))]; {
-	case e.Code == "28P01" || e.Code == "28000":
+	case e.Code == "28P01":
 		return clierr.Usage, authenticationHint(config)
+	case e.Code == "28000":
+		return clierr.Usage, authorizationHint(config, e)
+	case class == "F0":
+		return clierr.Usage, "the server's own configuration is not complete: have its administrator correct it, " +
+			"such as ssl_ca_file, which pg_hba.conf needs to check the certificates of clients"
 	case e.Code == "3D000":
 		return clierr.Usage, "name an existing database in the address, or create it"
 	case e.Code == "08P01", e.Code == "XX000", e.Code == NotSupported:
@@ -113,9 +121,9 @@ func refusal(config *pgx.ConnConfig, e *pgconn.PgError) (clierr.Kind, string) {
 		return clierr.Usage, "the role may not set that parameter: remove it from the address, options and PGOPTIONS"
 	case e.Code == InsufficientPrivilege:
 		return clierr.Refused, fmt.Sprintf(
-			`have an owner of the database grant it: GRANT CONNECT ON DATABASE "%s" TO "%s"`,
-			config.Database,
-			config.User,
+			"have an owner of the database grant it: GRANT CONNECT ON DATABASE %s TO %s",
+			sqltext.Ident(config.Database),
+			sqltext.Ident(config.User),
 		)
 	case e.Code == "55000":
 		return clierr.Usage, "the database permits no connections: name another one, or have ALLOW_CONNECTIONS set"
@@ -131,6 +139,48 @@ func refusal(config *pgx.ConnConfig, e *pgconn.PgError) (clierr.Kind, string) {
 	return clierr.Failed, "run again when the server accepts connections"
 }
 
+// withoutValues returns the refusal of a setting with *** for what it quotes of the
+// settings, since whatever stands in the place of a setting may be a password. The names
+// of settings remain.
+func withoutValues(settings map[string]string, e *pgconn.PgError) *pgconn.PgError {
+	switch class := e.Code[:min(2, len(e.Code))]; {
+	case class == "22", class == "42", class == "08", e.Code == "55P02", e.Code == "58P01":
+	default:
+		return e
+	}
+	hidden := *e
+	for name, value := range settings {
+		texts := []string{value}
+		if name == "options" {
+			texts = optionValues(value)
+		}
+		for _, text := range texts {
+			quoted := regexp.MustCompile(`(^|\W)` + regexp.QuoteMeta(text) + `(\W|$)`)
+			for _, part := range []*string{&hidden.Message, &hidden.Detail, &hidden.Where} {
+				*part = quoted.ReplaceAllString(*part, "${1}***${2}")
+			}
+		}
+	}
+	return &hidden
+}
+
+// optionSetting matches the name of a setting in a word of options.
+var optionSetting = regexp.MustCompile(`^(?:-c|--)?[A-Za-z_][\w.$-]*=`)
+
+// optionValues returns the texts in options that are not the names of settings.
+func optionValues(options string) (values []string) {
+	for _, word := range stateuri.SplitOptions(options) {
+		value := word[len(optionSetting.FindString(word)):]
+		if value == word {
+			value = strings.TrimPrefix(strings.TrimPrefix(word, "-c"), "--")
+		}
+		if value != "" {
+			values = append(values, value)
+		}
+	}
+	return values
+}
+
 func authenticationHint(config *pgx.ConnConfig) string {
 	hint := "check the user, the password in the address, PGPASSWORD or .pgpass, and the server's pg_hba.conf"
 	if config.Password == "" {
@@ -141,6 +191,25 @@ func authenticationHint(config *pgx.ConnConfig) string {
 		hint += "; if the server requires TLS, use sslmode=require"
 	}
 	return hint
+}
+
+// authorizationHint returns the hint of an invalid authorization, which a server sends before it asks for a password,
+// or for another method than a password. Poolers send it for everything.
+func authorizationHint(config *pgx.ConnConfig, e *pgconn.PgError) string {
+	switch e.Routine {
+	case "InitializeSessionUserId":
+		return "name a role that exists and may log in, or have it created: CREATE ROLE … LOGIN, or ALTER ROLE … LOGIN"
+	case "auth_failed":
+		return "the server's pg_hba.conf demands another proof of the user than a password: name the role that it " +
+			"accepts for this user of the system or this certificate, or have pg_hba.conf changed"
+	case "ClientAuthentication":
+		hint := "have an entry for this role, database and machine added to the server's pg_hba.conf"
+		if config.TLSConfig == nil && !strings.HasPrefix(config.Host, "/") {
+			hint += "; if the server requires TLS, use sslmode=require"
+		}
+		return hint
+	}
+	return authenticationHint(config)
 }
 
 // optionsRefused is what PgBouncer says about the startup parameter options, or a
@@ -195,6 +264,9 @@ func networkFailure(config *pgx.ConnConfig, err error) (clierr.Kind, string) {
 	case certificate:
 		return clierr.Usage, "the server's certificate is not accepted: sslrootcert must name the certificate of its " +
 			"authority, and with sslmode=verify-full the host must be a name in the certificate"
+	case has("server refused TLS connection") && config.ChannelBinding == "require":
+		return clierr.Usage, "channel_binding=require needs TLS, which the server does not offer: enable it there, " +
+			"or remove channel_binding (PGCHANNELBINDING) and use sslmode=disable if the network is trusted"
 	case has("server refused TLS connection"):
 		return clierr.Usage, "the server does not offer TLS: enable it there, or use sslmode=disable " +
 			"if the network is trusted"

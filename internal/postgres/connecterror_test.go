@@ -228,6 +228,11 @@ func TestConfigErrors(t *testing.T) {
 		{"PGHOST", "postgresql://u:hunter2@h/db", "check PGHOST"},
 		{"PGDATABASE", "postgresql://u:hunter2@h/db", "check PGDATABASE"},
 		{"PGUSER", "u:hunter2", "colon"},
+		{"PGHOST", "u:hunter2", "check PGHOST"}, {"PGHOST", "hunter2@db.example", "check PGHOST"},
+		{"PGPASSWORD", "${hunter2}", "the password is a variable that was not expanded"},
+		{"PGPASSWORD", "$(hunter2)", "PGPASSWORD"}, {"PGPASSWORD", "{{ hunter2 }}", "not expanded"},
+		{"PGUSER", "${hunter2}", "check PGUSER"}, {"PGDATABASE", "${hunter2}", "check PGDATABASE"},
+		{"PGHOST", "${hunter2}", "check PGHOST"}, {"PGPASSWORD", "***", "the password is ***"},
 	} {
 		t.Run(c.variable, func(t *testing.T) {
 			t.Setenv("PGSERVICEFILE", services)

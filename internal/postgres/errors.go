@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/sqltext"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -49,6 +51,8 @@ const (
 	NotSupported          = "0A000"
 	NumericOutOfRange     = "22003"
 	InvalidParameterValue = "22023"
+	DiskFull              = "53100"
+	QueryCanceled         = "57014"
 
 	protocolViolation = "08P01" // of PgBouncer
 )
@@ -93,11 +97,12 @@ func (c *Conn) WrapError(step string, err error) error {
 		e.Kind = clierr.Refused
 		e.Hint = "disable row-level security on that table for the load, or connect as its owner"
 	case pgErr.Code == InsufficientPrivilege:
-		e.Kind = clierr.Refused
-		e.Hint = fmt.Sprintf("role %q lacks that privilege: have it granted", c.Server.Role)
-		e.Advice = clierr.Advice{Topic: clierr.OwnByInit, Arg: c.Server.Role}
-		if c.Reads {
-			e.Advice.Topic = clierr.GrantReadByInit
+		e.Kind, e.Hint = clierr.Refused, PrivilegeHint(c.Server.Role, err)
+		switch {
+		case c.Reads:
+			e.Advice = clierr.Advice{Topic: clierr.GrantReadByInit, Arg: c.Server.Role}
+		case lackedOwner.MatchString(pgErr.Message):
+			e.Advice = clierr.Advice{Topic: clierr.OwnByInit, Arg: c.Server.Role}
 		}
 	case pgErr.Code == protocolViolation && strings.Contains(pgErr.Message, "statement pooling"):
 		e.Kind = clierr.Refused
@@ -109,8 +114,39 @@ func (c *Conn) WrapError(step string, err error) error {
 		e.Kind, e.Hint = clierr.Refused, "the server is read-only: connect to the primary"
 	case class == "22" || class == "23" || class == "54":
 		e.Kind, e.Hint = clierr.Refused, "the server rejected that row; nothing was committed"
+	case pgErr.Code == QueryCanceled && strings.Contains(pgErr.Message, "statement timeout"):
+		e.Kind = clierr.Usage
+		e.Hint = "statement_timeout of the role, the database, the address or the server is too short: raise it, " +
+			"such as by ALTER ROLE … SET statement_timeout"
+	case pgErr.Code == QueryCanceled:
+		e.Hint = "somebody cancelled the statement on the server: run again"
 	case class == "53":
 		e.Hint = "the server ran out of resources: check its disk space, memory and connections, then run again"
 	}
 	return e
+}
+
+// What the server says in English about an InsufficientPrivilege. In another language the hint is a general one.
+var (
+	lackedTablespace = regexp.MustCompile(`^permission denied for tablespace (.+)$`)
+	lackedOwner      = regexp.MustCompile(`^must be owner of (?:table|relation|sequence|index) `)
+)
+
+// PrivilegeHint returns what to do about an InsufficientPrivilege of a role.
+func PrivilegeHint(role string, err error) string {
+	pgErr, _ := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case pgErr == nil:
+		return ""
+	case lackedTablespace.MatchString(pgErr.Message):
+		return "have an administrator run " +
+			grantTablespace(lackedTablespace.FindStringSubmatch(pgErr.Message)[1], role)
+	case lackedOwner.MatchString(pgErr.Message):
+		return fmt.Sprintf("only its owner may do that: connect as a role that owns it, not %q", role)
+	}
+	return fmt.Sprintf("role %q lacks that privilege: have it granted", role)
+}
+
+func grantTablespace(tablespace, role string) string {
+	return fmt.Sprintf("GRANT CREATE ON TABLESPACE %s TO %s", sqltext.Ident(tablespace), sqltext.Ident(role))
 }

@@ -75,6 +75,22 @@ func TestWrapError(t *testing.T) {
 		},
 		{"privilege", &pgconn.PgError{Code: InsufficientPrivilege}, clierr.Refused, `role "app" lacks`},
 		{
+			"privilege on a schema", &pgconn.PgError{
+				Code: InsufficientPrivilege, Message: "permission denied for schema must be owner of",
+			},
+			clierr.Refused, `role "app" lacks`,
+		},
+		{
+			"ownership", &pgconn.PgError{Code: InsufficientPrivilege, Message: "must be owner of table runs"},
+			clierr.Refused, "only its owner",
+		},
+		{
+			"tablespace", &pgconn.PgError{
+				Code: InsufficientPrivilege, Message: `permission denied for tablespace a"b`,
+			},
+			clierr.Refused, `run GRANT CREATE ON TABLESPACE "a""b" TO "app"`,
+		},
+		{
 			"statement pooling", &pgconn.PgError{
 				Code: protocolViolation, Message: "transaction blocks not allowed in statement pooling mode",
 			},
@@ -99,7 +115,7 @@ func TestWrapError(t *testing.T) {
 			if !strings.Contains(e.Hint, tc.hint) || (e.Hint == "") != (tc.hint == "") {
 				t.Errorf("got the hint %q, want %q", e.Hint, tc.hint)
 			}
-			if own := e.Advice.Topic == clierr.OwnByInit; own != (tc.name == "privilege") {
+			if own := e.Advice.Topic == clierr.OwnByInit; own != (tc.name == "ownership") {
 				t.Errorf("got the advice %+v", e.Advice)
 			}
 		})

@@ -72,33 +72,58 @@ func (c *Conn) Origin(ctx context.Context) (o Origin, err error) {
 // Timeouts returns the settings of role, database and server that would end a
 // long transaction, as name=value. Settings of 0 are omitted.
 func (c *Conn) Timeouts(ctx context.Context) (all []string, err error) {
+	// The view pg_settings would take longer, and one of them may end this statement.
 	var name, value string
-	err = c.Each(ctx, `SELECT name, current_setting(name) FROM pg_settings WHERE setting <> '0' AND name IN
-			('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')
-		ORDER BY name`,
+	err = c.Each(ctx, `SELECT name, current_setting(name, true) FROM unnest(ARRAY
+			['idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout', 'transaction_timeout']) name
+		WHERE current_setting(name, true) <> '0'`,
 		nil, []any{&name, &value}, func() { all = append(all, name+"="+value) })
 	return all, err
+}
+
+// Privilege is a privilege that a role does not have.
+type Privilege struct {
+	Name  string // such as CREATE on schema flujo
+	Grant string // the statement that grants it; "" for those on tables and sequences
 }
 
 // MissingPrivileges returns the privileges that a migration needs in the schema
 // and the role does not have. withoutPGVector says that it creates no table with
 // vectors.
-func (c *Conn) MissingPrivileges(ctx context.Context, withoutPGVector bool) (all []string, err error) {
+func (c *Conn) MissingPrivileges(ctx context.Context, withoutPGVector bool) (all []Privilege, err error) {
 	if all, err = c.missingInSchema(ctx); err != nil {
 		return nil, err
 	}
-	var privilege string
-	err = c.Each(
+	vector, err := c.missing(
 		ctx,
-		`SELECT format('USAGE on schema %s, which has pgvector', n.nspname)
+		`SELECT format('USAGE on schema %s, which has pgvector', n.nspname),
+			format('GRANT USAGE ON SCHEMA %I TO %I', n.nspname, current_user)
 		FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
 		WHERE e.extname = 'vector' AND NOT has_schema_privilege(n.oid, 'USAGE')
 			AND ($1::boolean OR EXISTS (SELECT FROM pg_class c JOIN pg_namespace s ON s.oid = c.relnamespace
 				WHERE s.nspname = $2 AND c.relname = $3))`,
-		[]any{!withoutPGVector, c.Schema, mapping.Memories},
-		[]any{&privilege},
-		func() { all = append(all, privilege) },
+		!withoutPGVector, c.Schema, mapping.Memories,
 	)
+	if err != nil {
+		return nil, err
+	}
+	tablespace, err := c.missing(
+		ctx,
+		`SELECT format('CREATE on tablespace %s, its default_tablespace', s.spcname),
+			format('GRANT CREATE ON TABLESPACE %I TO %I', s.spcname, current_user)
+		FROM pg_tablespace s JOIN pg_database d ON d.datname = current_database() AND d.dattablespace <> s.oid
+		WHERE s.spcname = current_setting('default_tablespace') AND NOT has_tablespace_privilege(s.oid, 'CREATE')
+			AND (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+				WHERE n.nspname = $1 AND c.relname = ANY ($2)) < cardinality($2::text[])`,
+		c.Schema, append(tableNames(), mapping.Receipts, mapping.Originals.Name),
+	)
+	return append(append(all, vector...), tablespace...), err
+}
+
+// missing returns the privileges that a query selects, each with its Grant.
+func (c *Conn) missing(ctx context.Context, query string, args ...any) (all []Privilege, err error) {
+	var p Privilege
+	err = c.Each(ctx, query, args, []any{&p.Name, &p.Grant}, func() { all = append(all, p) })
 	return all, err
 }
 
@@ -128,68 +153,56 @@ func (c *Conn) CheckOwners(ctx context.Context) error {
 			c.Schema, strings.Join(owned, ", ")),
 		Hint: fmt.Sprintf("have the owner of the schema or a superuser run GRANT USAGE ON SCHEMA %s TO %s",
 			sqltext.Ident(c.Schema), strings.Join(owners, ", ")),
-		Advice: clierr.Advice{Topic: clierr.OwnByInit, Arg: c.Server.Role},
 	}
 }
 
-func (c *Conn) missingInSchema(ctx context.Context) (all []string, err error) {
+func (c *Conn) missingInSchema(ctx context.Context) (all []Privilege, err error) {
 	exists, err := c.HasSchema(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var privilege string
-	add := func() { all = append(all, privilege) }
 	if !exists {
-		err := c.Each(
+		return c.missing(
 			ctx,
-			`SELECT format('CREATE on database %s', current_database())
+			`SELECT format('CREATE on database %s', current_database()),
+				format('GRANT CREATE ON DATABASE %I TO %I', current_database(), current_user)
 			WHERE NOT has_database_privilege(current_database(), 'CREATE')`,
-			nil,
-			[]any{&privilege},
-			add,
 		)
-		return all, err
 	}
-	err = c.Each(
+	all, err = c.missing(
 		ctx,
-		`SELECT format('%s on schema %s', p, $1::text) FROM unnest(ARRAY['USAGE', 'CREATE']) p
-		WHERE NOT has_schema_privilege($1::text, p)`,
-		[]any{c.Schema},
-		[]any{&privilege},
-		add,
+		`SELECT format('%s on schema %s', p, $1::text), format('GRANT %s ON SCHEMA %I TO %I', p, $1::text, current_user)
+		FROM unnest(ARRAY['USAGE', 'CREATE']) p WHERE NOT has_schema_privilege($1::text, p)`,
+		c.Schema,
 	)
 	if err != nil || len(all) > 0 {
 		return all, err
 	}
 	// The program's own tables need less than Flujo's.
-	err = c.Each(
+	tables, err := c.missing(
 		ctx,
-		`SELECT format('%s on table %s', p, c.relname)
+		`SELECT format('%s on table %s', p, c.relname), ''
 		FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p
 		WHERE c.relnamespace = $1::text::regnamespace
 			AND (c.relname = ANY ($2)
 				OR c.relname = $3 AND p IN ('SELECT', 'INSERT')
 				OR c.relname = $4 AND p = 'SELECT')
 			AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT has_table_privilege(c.oid, p) ORDER BY c.relname, p`,
-		[]any{sqltext.Ident(c.Schema), tableNames(), mapping.Receipts, mapping.Originals.Name},
-		[]any{&privilege},
-		add,
+		sqltext.Ident(c.Schema), tableNames(), mapping.Receipts, mapping.Originals.Name,
 	)
 	if err != nil {
 		return nil, err
 	}
-	err = c.Each(
+	sequences, err := c.missing(
 		ctx,
-		`SELECT format('UPDATE on sequence %s', s.relname)
+		`SELECT format('UPDATE on sequence %s', s.relname), ''
 		FROM pg_class s JOIN pg_depend d ON d.objid = s.oid AND d.deptype IN ('a', 'i')
 			JOIN pg_class c ON c.oid = d.refobjid
 		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)
 			AND CASE WHEN s.relkind = 'S' THEN NOT has_sequence_privilege(s.oid, 'UPDATE') END ORDER BY 1`,
-		[]any{sqltext.Ident(c.Schema), tableNames()},
-		[]any{&privilege},
-		add,
+		sqltext.Ident(c.Schema), tableNames(),
 	)
-	return all, err
+	return append(tables, sequences...), err
 }
 
 func tableNames() (names []string) {

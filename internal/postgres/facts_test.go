@@ -3,6 +3,7 @@ package postgres
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"flujo-port/internal/clierr"
@@ -71,7 +72,19 @@ func TestMissingPrivileges(t *testing.T) {
 	database := one(t, owner, "current_database()")
 	wantMissing := func(step string, want ...string) {
 		t.Helper()
-		got, err := conn.MissingPrivileges(background, true)
+		missing, err := conn.MissingPrivileges(background, true)
+		var got []string
+		for _, p := range missing {
+			got = append(got, p.Name)
+			if onTable := strings.Contains(p.Name, " on table ") ||
+				strings.Contains(p.Name, " on sequence "); onTable ==
+				strings.HasPrefix(
+					p.Grant,
+					"GRANT ",
+				) {
+				t.Errorf("%s: %s is granted by %q", step, p.Name, p.Grant)
+			}
+		}
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s:\ngot  %q, %v\nwant %q", step, got, err, want)
 		}

@@ -16,9 +16,11 @@ import (
 type LockTimeoutError struct {
 	Lock string        // what was waited for
 	Wait time.Duration // for how long
-	// BlockedBy describes the session that holds the lock; FindBlocker sets it. It is
-	// empty if it is unknown.
+	// BlockedBy describes the session or the prepared transaction that holds the lock;
+	// FindBlocker sets it. It is empty if it is unknown.
 	BlockedBy string
+	// EndPrepared says how to end the prepared transaction; it is empty for a session.
+	EndPrepared string
 
 	waiter uint32 // process id of the session that waited
 	where  string // SQL condition that selects the lock in pg_locks, l
@@ -49,12 +51,13 @@ func (c *Conn) lockTimeout(lock, hint, where string, arg any) error {
 // transaction has no process: it stays until somebody ends it.
 var blocker = sqltext.New(`SELECT CASE WHEN a.pid IS NULL THEN concat_ws(', ',
 	format('the prepared transaction %L (%s', p.gid, l.mode || coalesce(' on ' || l.relation::regclass, '')),
-	'role ' || p.owner, 'since ' || to_char(p.prepared AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC')) ||
-	format('), which COMMIT PREPARED %L or ROLLBACK PREPARED %L in database %s ends', p.gid, p.gid, p.database)
+	'role ' || p.owner, 'since ' || to_char(p.prepared AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC')) || ')'
 ELSE concat_ws(', ',
 	format('process %s (%s', a.pid, coalesce(nullif(a.application_name, ''), 'no application name')),
 	l.mode || ' on ' || l.relation::regclass, 'role ' || a.usename, 'from ' || host(a.client_addr),
-	'since ' || to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC')) || ')' END
+	'since ' || to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC')) || ')' END,
+CASE WHEN a.pid IS NULL THEN format('end it with COMMIT PREPARED %L or ROLLBACK PREPARED %L in database %s',
+	p.gid, p.gid, p.database) ELSE '' END
 FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
 	LEFT JOIN pg_locks x ON l.pid IS NULL AND x.pid IS NULL AND x.locktype = 'transactionid'
 		AND x.virtualtransaction = l.virtualtransaction
@@ -66,7 +69,8 @@ ORDER BY l.mode = 'AccessExclusiveLock' DESC, l.mode = 'AccessShareLock', coales
 const blockerWait = 10 * time.Second
 
 // FindBlocker looks for the session that holds the lock of a *LockTimeoutError in err's
-// chain, on a new connection, and sets BlockedBy. It returns err. For any other error it
+// chain, on a new connection, and sets BlockedBy. If it is a prepared transaction, it sets
+// EndPrepared, and the hint of err, a clierr.Error. It returns err. For any other error it
 // does nothing. url is as for Open.
 func FindBlocker(ctx context.Context, url string, err error) error {
 	timeout, ok := errors.AsType[*LockTimeoutError](err)
@@ -82,7 +86,11 @@ func FindBlocker(ctx context.Context, url string, err error) error {
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	_ = conn.QueryRow(ctx, blocker.Fill(sqltext.Parts{"where": timeout.where}), timeout.arg, int64(timeout.waiter)).
-		Scan(&timeout.BlockedBy)
+		Scan(&timeout.BlockedBy, &timeout.EndPrepared)
+	// Nothing that stops ends a prepared transaction.
+	if e, ok := errors.AsType[*clierr.Error](err); ok && timeout.EndPrepared != "" {
+		e.Hint = timeout.EndPrepared + ", then run again"
+	}
 	return err
 }
 

@@ -3,10 +3,12 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/jsonb"
+	"flujo-port/internal/sqltext"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -50,19 +52,46 @@ func ReadServer(ctx context.Context, c *pgx.Conn) (s Server, err error) {
 	if s.Version < oldestServer*10000 {
 		return s, nil // older servers may not answer the rest
 	}
-	err = c.QueryRow(ctx, `SELECT current_setting('server_encoding'), current_database(), current_user,
-		pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean,
-		(SELECT setting::int FROM pg_settings WHERE name = 'max_stack_depth'),
-		current_setting('session_replication_role') <> 'origin'`).
-		Scan(&s.Encoding, &s.Database, &s.Role, &s.Standby, &s.ReadOnly, &s.StackKB, &s.Replica)
+	values, err := rowWithoutTimeout(ctx, c, serverSettings.Fill(sqltext.Parts{
+		"functions": sqltext.Literal("{" + strings.Join(neededFunctions, ",") + "}"),
+	}))
 	if err != nil {
 		return s, err
 	}
-	err = c.QueryRow(ctx, `SELECT coalesce(string_agg(name, ', ' ORDER BY name), '') FROM unnest($1::text[]) name
+	s.Encoding, s.Database, s.Role = values[0], values[1], values[2]
+	s.Standby, s.ReadOnly, s.Replica = values[3] == "t", values[4] == "t", values[5] == "t"
+	if s.StackKB, err = strconv.Atoi(values[6]); err != nil {
+		return s, fmt.Errorf("cannot parse max_stack_depth: %w", err)
+	}
+	s.Lacks = values[7]
+	return s, nil
+}
+
+var serverSettings = sqltext.New(`SELECT current_setting('server_encoding'), current_database(), current_user,
+	pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean,
+	current_setting('session_replication_role') <> 'origin',
+	(SELECT setting::int FROM pg_settings WHERE name = 'max_stack_depth'),
+	(SELECT coalesce(string_agg(name, ', ' ORDER BY name), '') FROM unnest({{.functions}}::text[]) name
 		WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE proname::text = name
-			AND pronamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'pg_catalog'))`,
-		neededFunctions).Scan(&s.Lacks)
-	return s, err
+			AND pronamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'pg_catalog')))`)
+
+// rowWithoutTimeout executes a query that returns one row, and returns its values as text; "" for NULL. The
+// statement_timeout of the role does not end it. Both statements are one message, so that no setting is left behind in
+// a process of a pooler.
+func rowWithoutTimeout(ctx context.Context, c *pgx.Conn, query string) ([]string, error) {
+	results, err := c.PgConn().Exec(ctx, "SET LOCAL statement_timeout = 0;"+query).ReadAll()
+	if err != nil {
+		return nil, err
+	}
+	last := results[len(results)-1]
+	if len(last.Rows) != 1 {
+		return nil, fmt.Errorf("the server returned %d rows instead of one", len(last.Rows))
+	}
+	values := make([]string, len(last.Rows[0]))
+	for i, value := range last.Rows[0] {
+		values[i] = string(value)
+	}
+	return values, nil
 }
 
 // neededFunctions are functions of PostgreSQL that servers which only speak its protocol

@@ -24,8 +24,9 @@ type Receipt struct {
 	// Findings are those of the report, without the keys of rows.
 	Findings report.Findings
 	// Elsewhere is set by Last if the receipt was written in another database, as after
-	// a dump and a restore. Then its writers are cleared, since equal transaction ids mean
-	// nothing, so that every row that differs counts as written since.
+	// a dump and a restore, or a copy of the database. Then its writers are cleared, since
+	// equal transaction ids mean nothing, so that every row that differs counts as written
+	// since.
 	Elsewhere bool
 }
 

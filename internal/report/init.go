@@ -20,8 +20,11 @@ type Init struct {
 	Owner       string   `json:"owner"`        // role that was made the owner
 	GrantedTo   string   `json:"granted_to"`   // role that may use the tables
 	GrantedRead string   `json:"granted_read"` // role that may read the tables
+	Role        string   `json:"role"`         // role that init ran as
+	FlujoRole   string   `json:"flujo_role"`   // role that Flujo connects as
 	Notes       []string `json:"notes"`
-	// Cutover is masked, except with --reveal; empty if no session could be opened.
+	// Cutover is masked, except with --reveal; empty if no session could be opened, or it
+	// would name another role than Flujo's.
 	Cutover string `json:"cutover"`
 	// CutoverTried reports whether a session by the cutover address finds the tables.
 	CutoverTried bool `json:"cutover_tried"`
@@ -34,7 +37,10 @@ type Init struct {
 // Text writes the report as text.
 func (r *Init) Text(w io.Writer) error {
 	var b strings.Builder
-	if r.CutoverTried {
+	if r.FlujoRole != r.Role {
+		printf(&b, "Schema %q of database %q is ready for Flujo, which connects as role %q.\n", r.Schema, r.Database,
+			r.FlujoRole)
+	} else if r.CutoverTried {
 		printf(&b, "Schema %q of database %q is ready for Flujo.\n", r.Schema, r.Database)
 	} else {
 		printf(

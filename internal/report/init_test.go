@@ -12,14 +12,33 @@ func inits() []golden {
 		Owner:        "app",
 		GrantedTo:    "worker",
 		GrantedRead:  "audit",
+		Role:         "postgres",
+		FlujoRole:    "app",
+		Notes:        []string{"no cutover address is printed"},
+		CutoverTried: false, Warnings: []string{},
+	}
+	own := &Init{
+		Format:       Format,
+		Command:      "init",
+		Database:     "med13",
+		Schema:       "flujo",
+		Created:      []string{"schema flujo", "runs"},
+		Existing:     []string{},
+		Role:         "app",
+		FlujoRole:    "app",
 		Notes:        []string{"FLUJO_STATE_URI is not set"},
 		Cutover:      cutoverAddress,
-		CutoverTried: true, Warnings: []string{},
+		CutoverTried: true,
+		Warnings:     []string{},
 	}
 	existing := &Init{
 		Format: Format, Command: "init", Database: "med13", Schema: "my schema", Created: []string{},
 		Existing: []string{"runs", "steps", "flujo_schema_versions"}, Notes: []string{},
-		Warnings: []string{"the cutover address does not work yet: connection refused"},
+		Warnings: []string{"the cutover address does not work yet: connection refused"}, Role: "app", FlujoRole: "app",
 	}
-	return []golden{{name: "init-created", report: created}, {name: "init-existing", report: existing}}
+	return []golden{
+		{name: "init-created", report: created},
+		{name: "init-own", report: own},
+		{name: "init-existing", report: existing},
+	}
 }

@@ -48,7 +48,7 @@ type ReceiptNote struct {
 	Verify     string    `json:"verify"`
 	SameBytes  bool      `json:"same_bytes"` // the state file's checksum equals the receipt's
 	Merged     bool      `json:"merged"`     // the state file was merged into existing rows
-	Elsewhere  bool      `json:"elsewhere"`  // it was written in another database, before a dump and a restore
+	Elsewhere  bool      `json:"elsewhere"`  // it was written in another database, of which this is a copy
 }
 
 // Comparison compares one table of the state file with PostgreSQL. The counts of

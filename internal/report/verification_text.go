@@ -44,7 +44,7 @@ func (v *Verification) writeReceipt(w io.Writer) {
 	printf(w, "receipt   %s UTC, of %s, by flujo-port %s, verified by %s; %s\n",
 		at, r.Path, r.Version, r.Verify, checksum)
 	if r.Elsewhere {
-		printf(w, "          written in another database, before a dump and a restore: "+
+		printf(w, "          written in another database, before a dump and a restore, or a copy of the database: "+
 			"every row that differs counts as changed since\n")
 	}
 	if r.Merged {

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,10 +24,19 @@ import (
 // one round may not suffice.
 const maxRounds = 4
 
+// openBase is extract.Open for the base.
+func openBase(ctx context.Context, path string) (*source.Snapshot, *mapping.Format, error) {
+	base, format, err := extract.Open(ctx, path)
+	if e, ok := errors.AsType[*clierr.Error](err); ok && e.Advice.Topic == clierr.NameStateFile {
+		e.Advice.Topic = clierr.NameBase
+	}
+	return base, format, err
+}
+
 // fromBase copies the base and changes the rows that PostgreSQL has changed since the
 // migration. Everything else remains byte for byte.
 func (r *restoration) fromBase(ctx context.Context) error {
-	base, format, err := extract.Open(ctx, r.options.Base)
+	base, format, err := openBase(ctx, r.options.Base)
 	if err != nil {
 		return err
 	}

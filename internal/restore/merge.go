@@ -21,7 +21,7 @@ func restoreMerged(ctx context.Context, file *stateFile, result *report.Restorat
 	if err := requireTables(ctx, o); err != nil {
 		return err
 	}
-	snapshot, format, err := extract.Open(ctx, o.Base)
+	snapshot, format, err := openBase(ctx, o.Base)
 	if err != nil {
 		return err
 	}

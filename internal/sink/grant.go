@@ -3,6 +3,7 @@ package sink
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -28,15 +29,28 @@ func (t *Tx) SetOwner(ctx context.Context, s *Schema, role string) error {
 	if err != nil {
 		return err
 	}
+	taken := map[string][]string{}
 	for _, table := range append(t.flujoTables(s), own...) {
 		var owner string
-		const query = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = to_regclass($1)"
-		if err := t.QueryRow(ctx, query, t.Name(table)).Scan(&owner); err != nil {
+		var keeps bool // its privileges, as a superuser or a member of role
+		const query = "SELECT pg_get_userbyid(relowner), pg_has_role(relowner, $2::name, 'USAGE') FROM pg_class " +
+			"WHERE oid = to_regclass($1)"
+		if err := t.QueryRow(ctx, query, t.Name(table), role).Scan(&owner, &keeps); err != nil {
 			return t.WrapError(fmt.Sprintf("read the owner of table %q", table), err)
 		}
 		if owner != role {
 			statements = append(statements, fmt.Sprintf("ALTER TABLE %s OWNER TO %s", t.Name(table), name))
 		}
+		if !keeps && !t.fresh[table] {
+			taken[owner] = append(taken[owner], table)
+		}
+	}
+	for _, owner := range slices.Sorted(maps.Keys(taken)) {
+		s.Warnings = append(
+			s.Warnings,
+			fmt.Sprintf("role %q was the owner of %s, and has no privileges on them any more: "+
+				"a Flujo that connects as %q fails", owner, strings.Join(taken[owner], ", "), owner),
+		)
 	}
 	usage, err := t.grantVectors(ctx, s, role)
 	if err != nil {

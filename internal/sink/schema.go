@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ type Schema struct {
 	PGVector        string                  // version of pgvector; "" without it
 	CreatedPGVector bool                    // Prepare created pgvector
 	Notes           []string                // notes for the report
+	Warnings        []string                // warnings for the report
 	Indexes         []string                // indexes that Finish added to existing tables
 	Types           *mapping.Types          // current types of the columns
 	typesSchema     string                  // schema of pgvector's types
@@ -123,10 +125,18 @@ func (t *Tx) makeSchema(ctx context.Context, s *Schema) error {
 	s.Created = true
 	// CREATE SCHEMA IF NOT EXISTS would need the privilege to create a schema
 	// even if the schema exists.
-	if err := t.Run(ctx, "CREATE SCHEMA "+sqltext.Ident(t.Schema)); err != nil {
-		return t.WrapError(fmt.Sprintf("create schema %q in database %q", t.Schema, t.Server.Database), err)
+	err := t.Run(ctx, "CREATE SCHEMA "+sqltext.Ident(t.Schema))
+	if err == nil {
+		return nil
 	}
-	return nil
+	lacks := postgres.Code(err) == postgres.InsufficientPrivilege
+	err = t.WrapError(fmt.Sprintf("create schema %q in database %q", t.Schema, t.Server.Database), err)
+	if e, ok := errors.AsType[*clierr.Error](err); ok && lacks {
+		e.Hint = fmt.Sprintf("have an administrator run GRANT CREATE ON DATABASE %s TO %s",
+			sqltext.Ident(t.Server.Database), sqltext.Ident(t.Server.Role))
+		e.Advice = clierr.Advice{Topic: clierr.OwnByInit, Arg: t.Server.Role}
+	}
+	return err
 }
 
 func (t *Tx) createTable(table *mapping.Table, s *Schema) string {

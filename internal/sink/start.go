@@ -22,7 +22,7 @@ type FlujoStart struct {
 	SearchPath string
 	// NoMigrations says that Flujo is started with FLUJO_AUTO_MIGRATE=false. Then it only
 	// looks its tables up. Otherwise it creates tables and indexes that do not exist, for
-	// which PostgreSQL wants the owner of the tables even if all of them exist.
+	// which it must own the tables even if all of them exist.
 	NoMigrations bool
 }
 
@@ -32,7 +32,15 @@ type FlujoStart struct {
 func (t *Tx) TryStart(ctx context.Context, s *Schema, role string, how FlujoStart) error {
 	sql := "SAVEPOINT flujo_port_start;"
 	if role != "" {
-		sql += "SET LOCAL ROLE " + sqltext.Ident(role)
+		tablespace, err := t.defaultTablespace(ctx, role)
+		if err != nil {
+			return err
+		}
+		sql += "SET LOCAL default_tablespace = " + sqltext.Literal(
+			tablespace,
+		) + ";SET LOCAL ROLE " + sqltext.Ident(
+			role,
+		)
 	}
 	if err := t.Run(ctx, sql); err != nil {
 		return t.WrapError(fmt.Sprintf("become role %q to try what Flujo does at its start", role), err)
@@ -47,6 +55,21 @@ func (t *Tx) TryStart(ctx context.Context, s *Schema, role string, how FlujoStar
 		return t.WrapError("undo what Flujo does at its start", err)
 	}
 	return nil
+}
+
+// defaultTablespace returns the default_tablespace of the sessions of a role, which SET ROLE does not change.
+func (t *Tx) defaultTablespace(ctx context.Context, role string) (name string, err error) {
+	err = t.QueryRow(ctx, `SELECT coalesce(
+		(SELECT substr(setting, length('default_tablespace=') + 1) FROM pg_db_role_setting s, unnest(setconfig) setting
+			WHERE setting LIKE 'default\_tablespace=%' AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = $1))
+				AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+			ORDER BY setrole <> 0 DESC, setdatabase <> 0 DESC LIMIT 1),
+		(SELECT CASE WHEN source = 'configuration file' THEN setting END FROM pg_settings
+			WHERE name = 'default_tablespace'), '')`, role).Scan(&name)
+	if err != nil {
+		return "", t.WrapError(fmt.Sprintf("read the settings of role %q", role), err)
+	}
+	return name, nil
 }
 
 // TryStartAt is Tx.TryStart in a session of its own, opened by the cutover address. The
@@ -78,9 +101,10 @@ func (t *Tx) startAsFlujo(ctx context.Context, types *mapping.Types, role string
 		return t.findFlujoTables(ctx, role)
 	}
 	// The memory store runs such statements too, if memory indexing is used.
-	var memories bool
-	err := t.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL AND to_regtype('vector') IS NOT NULL", mapping.Memories).
-		Scan(&memories)
+	var memories, owns bool
+	err := t.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL AND to_regtype('vector') IS NOT NULL,
+		NOT EXISTS (SELECT FROM unnest($2::text[]) name JOIN pg_class c ON c.oid = to_regclass(name)
+			WHERE NOT pg_has_role(c.relowner, 'USAGE'))`, mapping.Memories, flujoTableNames()).Scan(&memories, &owns)
 	if err == nil {
 		err = t.Run(ctx, startStatements(types, memories))
 	}
@@ -93,10 +117,12 @@ func (t *Tx) startAsFlujo(ctx context.Context, types *mapping.Types, role string
 		return refusal
 	}
 	switch code := postgres.Code(err); {
-	case code == postgres.InsufficientPrivilege:
-		e.Hint = fmt.Sprintf("Flujo creates the indexes that do not exist, for which PostgreSQL wants the owner of "+
-			"the tables: make role %q their owner", role)
+	case code == postgres.InsufficientPrivilege && !owns:
+		e.Hint = fmt.Sprintf("Flujo runs CREATE INDEX IF NOT EXISTS, which only the owner of the table may run: "+
+			"make role %q the owner of the tables", role)
 		e.Advice = clierr.Advice{Topic: clierr.StartAsOwner, Arg: role}
+	case code == postgres.InsufficientPrivilege:
+		e.Hint, e.Advice = postgres.PrivilegeHint(role, err), clierr.Advice{}
 	case code != "" && e.Hint == "": // such as an event trigger's
 		e.Kind, e.Hint = clierr.Refused, "Flujo's own start would fail with the same error: remove its cause"
 	}
@@ -129,6 +155,14 @@ func startStatements(types *mapping.Types, memories bool) string {
 	return strings.Join(append(all,
 		fmt.Sprintf("INSERT INTO %s (version) VALUES (1) ON CONFLICT (version) DO NOTHING", mapping.Versions),
 		fmt.Sprintf("SELECT version FROM %s ORDER BY version", mapping.Versions)), ";")
+}
+
+// flujoTableNames returns the quoted names of Flujo's tables.
+func flujoTableNames() (names []string) {
+	for _, table := range append(slices.Clip(mapping.Tables), mapping.VersionsTable) {
+		names = append(names, sqltext.Ident(table.Name))
+	}
+	return names
 }
 
 // findFlujoTables looks up what Flujo looks up if it is started with

@@ -15,7 +15,7 @@ import (
 	"unique"
 )
 
-// The errors of this package. Neither they nor the errors that wrap them contain any
+// The errors of this package, besides ErrNotURL and ErrMasked. Neither they nor the errors that wrap them contain any
 // part of the address, because a malformed address may have a password anywhere. Errors
 // that wrap ErrParameter contain the name of the parameter, if it is a plain identifier.
 var (
@@ -31,6 +31,13 @@ var (
 
 // ErrNotURL is an ErrUnsupported: the address has no scheme.
 var ErrNotURL = fmt.Errorf("%w: it is not a URL (key=value settings are not accepted)", ErrUnsupported)
+
+// ErrMasked is the error of an address that was printed without its password: the
+// password, or the value of a parameter, is ***.
+var ErrMasked = errors.New("the address was printed without its password, which is *** in it")
+
+// errPlaceholder is an ErrMalformed.
+var errPlaceholder = fmt.Errorf("%w: it contains a variable that was not expanded, such as ${NAME}", ErrMalformed)
 
 // masked replaces a secret.
 const masked = "***"
@@ -82,9 +89,11 @@ func (a Address) Format(state fmt.State, verb rune) {
 }
 
 // String returns the address with *** for the password, and for the value of a
-// parameter such as sslpassword and everything after it, because a password that was
-// not percent-encoded may continue there. Of an address that Cutover would refuse it
-// returns the scheme, and of an address of another kind nothing but ***.
+// parameter that may be secret and everything after it, because a password that was not
+// percent-encoded may continue there. Such parameters are sslpassword, those that are not
+// PostgreSQL's own, such as app.jwt, and options that are not understood. Of an address
+// that Cutover would refuse it returns the scheme, and of an address of another kind
+// nothing but ***.
 func (a Address) String() string {
 	text := a.Reveal()
 	scheme, _, rest := cutScheme(text)
@@ -123,7 +132,7 @@ func maskPostgres(text, scheme string) string {
 func maskQuery(query string) string {
 	pieces := strings.Split(query, "&")
 	for i, piece := range pieces {
-		decoded, err := url.PathUnescape(piece)
+		decoded, err := url.PathUnescape(queryEscaper.Replace(piece))
 		if err != nil || isSecret(decoded) {
 			name, _, _ := strings.Cut(piece, "=")
 			return strings.Join(append(pieces[:i:i], name+"="+masked), "&")
@@ -135,11 +144,33 @@ func maskQuery(query string) string {
 // secret matches a parameter with a secret, also within options.
 var secret = regexp.MustCompile(`(?i)(pass|pwd|secret|token|key)[\w.$-]*\s*=`)
 
-// isSecret reports whether a parameter, as name=value, contains a secret. The values
-// of passfile and sslkey are file names.
+// isSecret reports whether a parameter, as name=value, may contain a secret. The values
+// of passfile and sslkey are file names. A setting with a dot in its name is not
+// PostgreSQL's, and its value is whatever an application wants it to be.
 func isSecret(parameter string) bool {
 	parameter = strings.TrimPrefix(strings.TrimPrefix(parameter, "passfile="), "sslkey=")
-	return secret.MatchString(parameter)
+	name, value, _ := strings.Cut(parameter, "=")
+	return secret.MatchString(parameter) || strings.Contains(name, ".") ||
+		name == "options" && hasUnknownWord(value)
+}
+
+// settingOption matches a word of options that sets a setting, such as -csearch_path=flujo,
+// or --search-path=flujo.
+var settingOption = regexp.MustCompile(`^(?:-c|--)?([A-Za-z_-]+)=`)
+
+// hasUnknownWord reports whether a word of options is anything but -c, or a setting of
+// PostgreSQL.
+func hasUnknownWord(options string) bool {
+	for _, word := range SplitOptions(options) {
+		if word == "-c" {
+			continue
+		}
+		m := settingOption.FindStringSubmatch(word)
+		if m == nil || !isServerSetting(strings.ReplaceAll(m[1], "-", "_")) {
+			return true
+		}
+	}
+	return false
 }
 
 // isSecretName reports whether a parameter of that name contains a secret.

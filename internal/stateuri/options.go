@@ -68,3 +68,12 @@ func optionsSearchPath(options string) (path string, set bool) {
 	}
 	return path, set
 }
+
+// SplitOptions returns the words of the parameter options, as the server reads them.
+func SplitOptions(options string) []string {
+	words := optionWord.FindAllString(options, -1)
+	for i, word := range words {
+		words[i] = escaped.ReplaceAllString(word, "$1")
+	}
+	return words
+}

@@ -138,6 +138,9 @@ func IsClientParameter(name string) bool {
 // printableName matches an unknown name that is printed.
 var printableName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_% -]{0,62}$`)
 
+// isServerSetting reports whether a setting is PostgreSQL's own.
+func isServerSetting(name string) bool { return slices.Contains(serverSettings, strings.ToLower(name)) }
+
 // checkParameters returns an error for a parameter that is unknown or repeated, or whose
 // value neither pgx nor asyncpg can act upon.
 func (s *settings) checkParameters() error {

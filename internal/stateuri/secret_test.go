@@ -40,3 +40,41 @@ func TestMayContainPassword(t *testing.T) {
 		}
 	}
 }
+
+// TestMayBeCredentials checks values without a folder, and that the others are judged by
+// MayContainPassword.
+func TestMayBeCredentials(t *testing.T) {
+	for text, want := range map[string]bool{
+		"":                                false,
+		"flujo_state.db":                  false,
+		"flujo":                           false,
+		"./admin:hunter2":                 false,
+		"/data/a:b":                       false,
+		"a:b/c.db":                        false,
+		"data/me@example.com.db":          false,
+		`data\me@example.com.db`:          false,
+		`C:\data\me@example.com\state.db`: false,
+		"C:/data/a=b.db":                  false,
+		"sqlite:////data/a:b":             false,
+		"sqlite:///data/a@b":              false,
+		"sqlite:///state.db?key=hunter2":  false,
+		"password-reset.db":               false,
+		"admin:hunter2":                   true,
+		"u:hunter2":                       true,
+		"admin:hunter2:x":                 true,
+		`admin:hunt\er2`:                  true,
+		":hunter2":                        true,
+		"hunter2@db.example":              true,
+		"pw=hunter2":                      true,
+		"key = hunter2":                   true,
+		" admin:hunter2\n":                true,
+		"sqlite:///admin:hunter2":         true,
+		"sqlite://hunter2@db.example":     true,
+		"postgresql://h/db":               true,
+		"user:hunter2@host/db":            true,
+	} {
+		if got := MayBeCredentials(text); got != want {
+			t.Errorf("%q: %t", text, got)
+		}
+	}
+}

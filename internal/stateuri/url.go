@@ -62,7 +62,7 @@ func (s *settings) notef(format string, args ...any) {
 // aside are the names of parameters that have no effect on the connection, because they
 // are for other clients (see IsClientParameter).
 //
-// The errors are ErrMalformed, ErrUnsupported, ErrParameter and ErrNotPostgres; of text
+// The errors are ErrMalformed, ErrUnsupported, ErrParameter, ErrMasked and ErrNotPostgres; of text
 // they contain at most the name of an unknown parameter.
 func PostgresURL(text string) (url string, aside []string, err error) {
 	if text == "" {
@@ -81,16 +81,40 @@ func PostgresURL(text string) (url string, aside []string, err error) {
 var placeholder = regexp.MustCompile(`\$\{|\$\(|\{\{|\[YOUR[-_ ]|<[A-Za-z][\w -]*>|` +
 	`[:/@=]\$[A-Z_][A-Z0-9_]*(?:[:/@?&]|$)`)
 
+// wholePlaceholder matches a value that is nothing but a variable.
+var wholePlaceholder = regexp.MustCompile(`^\s*(?:\$\{[^{}]*\}|\$\([^()]*\)|\{\{.*\}\})\s*$`)
+
+// IsPlaceholder reports whether a value is nothing but a variable that was not expanded,
+// such as ${NAME}.
+func IsPlaceholder(value string) bool { return wholePlaceholder.MatchString(value) }
+
+// IsMasked reports whether a value is what an Address prints instead of a secret.
+func IsMasked(value string) bool { return value == masked }
+
 // parseGiven parses a URL that the user gave, which must have known parameters, each
-// once, and no placeholders.
+// once, no placeholders and no masked values.
 func parseGiven(text string) (*settings, error) {
-	if scheme, _, _ := cutScheme(strings.TrimSpace(text)); isPostgresScheme(scheme) && placeholder.MatchString(text) {
-		return nil, fmt.Errorf("%w: it contains a variable that was not expanded, such as ${NAME} "+
-			"(percent-encode a literal $ as %%24)", ErrMalformed)
+	scheme, _, rest := cutScheme(strings.TrimSpace(text))
+	if IsMasked(rest) || IsMasked(strings.TrimSpace(text)) {
+		return nil, ErrMasked
+	}
+	if isPostgresScheme(scheme) && placeholder.MatchString(text) {
+		return nil, fmt.Errorf("%w (percent-encode a literal $ as %%24)", errPlaceholder)
+	}
+	if IsPlaceholder(text) {
+		return nil, errPlaceholder
 	}
 	s, err := parse(text)
 	if err != nil {
 		return nil, err
+	}
+	for _, list := range s.values {
+		switch value := list[0]; {
+		case IsMasked(value):
+			return nil, ErrMasked
+		case IsPlaceholder(value):
+			return nil, errPlaceholder
+		}
 	}
 	return s, s.checkParameters()
 }

@@ -161,7 +161,9 @@ func TestPlaceholders(t *testing.T) {
 		"postgresql://u:p@$DB_HOST/db", "postgresql://u:$DB_PASSWORD@h/db", "postgresql://u:p@h/$DB_NAME",
 		"postgresql://u:p@h/db?application_name=${APP}", "postgresql://u:$(DB_PASSWORD)@h/db",
 		"postgresql+asyncpg://u:{{ password }}@h/db", "postgresql://postgres:[YOUR-PASSWORD]@db.example/postgres",
-		"postgresql://u:<password>@h/db",
+		"postgresql://u:<password>@h/db", "postgresql://u:%24%7BDB_PASSWORD%7D@h/db",
+		"postgresql://u:%24(DB_PASSWORD)@h/db", "postgresql://u:p@h/%24%7bDB_NAME%7d", "${DB_URL}", " $(DB_URL) ",
+		"postgresql://u@h/db?password=%24%7BDB_PASSWORD%7D", "postgresql://u:%7B%7B%20DB_PASSWORD%20%7D%7D@h/db",
 	} {
 		_, _, err := PostgresURL(text)
 		if !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), "was not expanded") ||
@@ -173,9 +175,38 @@ func TestPlaceholders(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"postgresql://u:pa$word@h/db", "postgresql://u:$9@h/db", "postgresql://u:%24%7BDB_PASSWORD%7D@h/db",
-		"postgresql://u:{x}@h/db", "postgresql://u:a<b@h/db", "postgresql://u:US$@h/db", "postgresql://u:[x]@h/db",
+		"postgresql://u:pa$word@h/db", "postgresql://u:$9@h/db",
+		"postgresql://u:{x}@h/db", "postgresql://u:a%24%7BDB%7D@h/db",
+		"postgresql://u:a<b@h/db", "postgresql://u:US$@h/db", "postgresql://u:[x]@h/db",
 	} {
+		if _, _, err := PostgresURL(text); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// TestMaskedAddresses checks that an address that was printed without its password is refused as such.
+func TestMaskedAddresses(t *testing.T) {
+	for _, text := range []string{
+		"postgresql://app:hunter2@h/x", "postgresql://app@h/x?password=hunter2",
+		"postgresql://app@h/x?sslpassword=hunter2",
+		"postgresql://app@h/x?app.jwt=hunter2", "postgresql://app@h/x?options=-c%20app.jwt%3Dhunter2",
+		"postgresql+asyncpg://app:hunter2@h/x", "postgresql://u:p@hunter2@h/db",
+	} {
+		printed := newAddress(text).String()
+		if _, _, err := PostgresURL(printed); !errors.Is(err, ErrMasked) {
+			t.Errorf("%s: %v", printed, err)
+		}
+		if a, _, err := Cutover(printed, Known{}, "flujo"); !errors.Is(err, ErrMasked) || !a.IsZero() {
+			t.Errorf("%s: Cutover returns %v, %v", printed, a, err)
+		}
+	}
+	for _, text := range []string{"postgresql://app:%2A%2A%2A@h/x", " *** "} {
+		if _, _, err := PostgresURL(text); !errors.Is(err, ErrMasked) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	for _, text := range []string{"postgresql://app:****@h/x", "postgresql://app:a***@h/x"} {
 		if _, _, err := PostgresURL(text); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}

@@ -62,6 +62,36 @@ func TestVerifyAfterDumpAndRestore(t *testing.T) {
 	flujotest.WantVerdict(t, flujotest.Fixture, equal, report.Equal, 0)
 }
 
+// TestVerifyAfterCopy tests a receipt that CREATE DATABASE … TEMPLATE took to another database: a row that differs is
+// drift, and the report does not claim that there was a dump.
+func TestVerifyAfterCopy(t *testing.T) {
+	t.Parallel()
+	server := pgtest.StartFor(t)
+	if err := server.CreateDatabase("original"); err != nil {
+		t.Fatal(err)
+	}
+	flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, server.URL("original")))
+	flujotest.ExecAt(t, server.URL("postgres"), "CREATE DATABASE copy TEMPLATE original")
+	copied := server.URL("copy")
+	text := func(verdict string) string {
+		t.Helper()
+		result, _ := flujotest.WantVerdict(t, flujotest.Fixture, copied, verdict, 0)
+		var b strings.Builder
+		if err := result.Text(&b); err != nil || !result.Receipt.Elsewhere {
+			t.Errorf("got elsewhere %v, %v", result.Receipt.Elsewhere, err)
+		}
+		return strings.Join(strings.Fields(b.String()), " ")
+	}
+	const words = "written in another database, before a dump and a restore, or a copy of the database"
+	if got := text(report.Equal); !strings.Contains(got, words) {
+		t.Errorf("got the report %s", got)
+	}
+	flujotest.ExecAt(t, copied, "DELETE FROM flujo.system_state")
+	if got := text(report.Drift); !strings.Contains(got, words) {
+		t.Errorf("got the report %s", got)
+	}
+}
+
 func number(t *testing.T, url, query string) int {
 	t.Helper()
 	n, err := strconv.Atoi(flujotest.OneAt(t, url, query))
