@@ -102,12 +102,13 @@ test-clients: ensure-postgres ## run the tests that need PgBouncer, or asyncpg, 
 
 DURATION ?= 20m
 SEED     ?= 0
+WORKERS  ?= 2
 
 .PHONY: torture
 
 torture: ensure-postgres ## disturb every command for DURATION (20m), and write docs/reliability.md
 	CGO_ENABLED=0 $(GO) test -tags slow -vet=off -count=1 -v -timeout 60m ./internal/torture -args \
-		-duration $(DURATION) -seed $(SEED) -document $(or $(DOCUMENT),$(CURDIR)/docs/reliability.md)
+		-duration $(DURATION) -seed $(SEED) -workers $(WORKERS) -document $(or $(DOCUMENT),$(CURDIR)/docs/reliability.md)
 
 MATRIX ?= 13 14 16 17 18
 

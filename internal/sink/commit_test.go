@@ -99,12 +99,15 @@ func TestCommitWaitsForStandby(t *testing.T) {
 			tx, _ := prepare(t, url)
 			pid := tx.PgConn().PID()
 			other := connect(t, url)
+			ended := make(chan struct{})
 			go func() {
+				defer close(ended)
 				awaitOne(t, url, fmt.Sprintf(
 					"SELECT coalesce(wait_event, '') FROM pg_stat_activity WHERE pid = %d", pid), "SyncRep")
 				tc.end(t, other, pid)
 			}()
 			warnings, err := tx.Commit(func() error { return nil })
+			<-ended
 			if err != nil {
 				t.Fatalf("got error %v, but the transaction is committed", err)
 			}
@@ -127,7 +130,7 @@ func TestCommitStillWaits(t *testing.T) {
 	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
 	proxy.DropCancels()
 	tx, _ := prepare(t, proxy.Rewrite(url))
-	tx.OutcomeWait = 2 * time.Second
+	tx.OutcomeWait = 10 * time.Second
 	pid := tx.PgConn().PID()
 	proxy.CutAfterClientMessage(isCommit)
 	_, err := tx.Commit(func() error { return nil })
