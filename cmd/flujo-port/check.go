@@ -52,9 +52,8 @@ func (e *env) check(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		e.noteAside(target)
 		o.HasTarget, o.Postgres, o.Schema, o.Cutover = true, target.url, target.schema, target.address
-		o.StateURI = target.stateURI
+		o.CutoverNotes, o.StateURI = target.notes, target.stateURI
 	}
 	s, err := e.begin(c)
 	if err != nil {

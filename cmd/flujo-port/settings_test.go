@@ -423,8 +423,12 @@ func TestParametersOfTheAddress(t *testing.T) {
 		strings.Count(stdout, "parameter schema removed") != 1 || strings.Count(stdout, "schema is flujo") != 1 {
 		t.Errorf("migrate: exit %d: %s%s", code, stdout, stderr)
 	}
-	for _, args := range [][]string{{"verify", "--sqlite", file}, {"check", "--sqlite", file, "--without-pgvector"},
-		{"restore", "--sqlite", "new.db"}} {
+	stdout, _, _ = p.run(t, "check", "--sqlite", file, "--without-pgvector", "--postgres", prisma)
+	if !strings.Contains(strings.Join(strings.Fields(stdout), " "),
+		"connection_limit, keepalives, pgbouncer removed: without effect for Flujo's driver") {
+		t.Errorf("check: %s", stdout)
+	}
+	for _, args := range [][]string{{"verify", "--sqlite", file}, {"restore", "--sqlite", "new.db"}} {
 		_, stderr, _ := p.run(t, append(args, "--postgres", prisma)...)
 		if !strings.Contains(stderr, "no effect: connection_limit, keepalives, pgbouncer, schema; --schema") {
 			t.Errorf("%v: %s", args, stderr)

@@ -33,7 +33,8 @@ type Options struct {
 	Postgres        string
 	Schema          string
 	Cutover         stateuri.Address
-	StateURI        string // the FLUJO_STATE_URI that is set, if it names PostgreSQL; may be empty
+	CutoverNotes    []string // how Cutover differs from the address that was given
+	StateURI        string   // the FLUJO_STATE_URI that is set, if it names PostgreSQL; may be empty
 	WithoutPGVector bool
 	NoMigrations    bool
 	Quarantine      bool

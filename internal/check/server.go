@@ -504,7 +504,10 @@ func (c *checker) address(ctx context.Context) error {
 	c.ok(
 		"cutover address",
 		"%s",
-		strings.Join(append([]string{"its search_path is " + trial.SearchPath}, notes...), "; "),
+		strings.Join(
+			slices.Concat([]string{"its search_path is " + trial.SearchPath}, notes, c.options.CutoverNotes),
+			"; ",
+		),
 	)
 	return c.stateURI(ctx)
 }
