@@ -52,10 +52,10 @@ func TryAddress(ctx context.Context, address, schema string) (t AddressTrial, er
 		}
 	}
 	if err := t.read(ctx, conn, schema); err != nil {
-		return t, (&Conn{Conn: conn}).WrapError("query the server by the cutover address", err)
+		return t, (&Conn{Conn: conn, Reads: true}).WrapError("query the server by the cutover address", err)
 	}
 	if t.Unprepared, t.Untried, err = tryPrepared(ctx, conn, address, t.Pooled); err != nil {
-		return t, (&Conn{Conn: conn}).WrapError("try prepared statements by the cutover address", err)
+		return t, (&Conn{Conn: conn, Reads: true}).WrapError("try prepared statements by the cutover address", err)
 	}
 	return t, nil
 }

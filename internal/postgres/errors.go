@@ -75,12 +75,11 @@ func (c *Conn) WrapError(step string, err error) error {
 	}
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
-		return &clierr.Error{
-			Kind:    clierr.Failed,
-			Message: step,
-			Err:     err,
-			Hint:    "the connection was lost and the server rolls the transaction back: run again",
+		hint := "the connection was lost and the server rolls the transaction back: run again"
+		if c.Reads {
+			hint = "the connection was lost: run again"
 		}
+		return &clierr.Error{Kind: clierr.Failed, Message: step, Err: err, Hint: hint}
 	}
 	if pgErr.Code == LockNotAvailable {
 		return c.lockTimeout(

@@ -165,6 +165,32 @@ func TestCommitLostInCrash(t *testing.T) {
 	awaitOne(t, url, "SELECT count(*)::text FROM pg_namespace WHERE nspname = 'flujo'", "0")
 }
 
+// TestCommitIsDurable tests that a transaction is still there if the server crashes right after it answered COMMIT,
+// although the server has synchronous_commit = off, as those of the tests do. A stronger setting is not changed.
+func TestCommitIsDurable(t *testing.T) {
+	t.Parallel()
+	url := pgtest.StartFor(t).URL("postgres")
+	victim := connect(t, url).PgConn().PID()
+	for n := range 3 {
+		tx := begin(t, url)
+		if got := one(t, tx.Conn.Conn, "SELECT current_setting('synchronous_commit')"); got != "local" {
+			t.Errorf("synchronous_commit is %s", got)
+		}
+		check(t, tx.Run(background, fmt.Sprintf("CREATE SCHEMA s%d", n)))
+		if _, err := tx.Commit(func() error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		kill(t, victim)
+		awaitOne(t, url, fmt.Sprintf("SELECT count(*)::text FROM pg_namespace WHERE nspname = 's%d'", n), "1")
+		victim = connect(t, url).PgConn().PID()
+	}
+	tx := begin(t, pgtest.WithParameter(t, url, "synchronous_commit", "remote_apply"))
+	defer tx.Rollback()
+	if got := one(t, tx.Conn.Conn, "SELECT current_setting('synchronous_commit')"); got != "remote_apply" {
+		t.Errorf("synchronous_commit is %s", got)
+	}
+}
+
 // waitingServer starts a server on which each COMMIT of a change waits for a standby that does not exist.
 func waitingServer(t *testing.T) (url string) {
 	t.Helper()

@@ -62,12 +62,20 @@ func (t *Tx) begin(ctx context.Context) (err error) {
 	return t.LockMigrations(ctx)
 }
 
+// durable makes the COMMIT wait for the server's own disk if the role or the server has
+// synchronous_commit = off, with which a crash may lose a transaction after its COMMIT.
+const durable = `SELECT set_config('synchronous_commit', 'local', true)
+WHERE current_setting('synchronous_commit') = 'off'`
+
 // start begins the transaction. Large values are compressed with lz4 if the
 // server has it; the columns' declarations stay as Flujo makes them.
 func (t *Tx) start(ctx context.Context) error {
 	const begin = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE; SET LOCAL vacuum_cost_delay = 0;" // of ANALYZE
 	if err := t.Run(ctx, begin+t.Settings()); err != nil {
 		return t.WrapError("begin the transaction", err)
+	}
+	if err := t.Run(ctx, durable); err != nil {
+		return t.WrapError("configure the session for the commit", err)
 	}
 	lz4, err := t.LZ4(ctx)
 	if err == nil && lz4 {
