@@ -186,6 +186,14 @@ func (p *Proxy) ForgetStatements() {
 	p.forgetful = true
 }
 
+// Redirect makes the proxy connect new clients to another server, by an address as for
+// [NewProxy].
+func (p *Proxy) Redirect(upstream string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.upstream = upstream
+}
+
 // DropCancels makes the proxy drop cancel requests, which pgx also sends when it loses a
 // connection. A broken network does not forward them either.
 func (p *Proxy) DropCancels() {
@@ -247,13 +255,15 @@ func (p *Proxy) accept() {
 
 func (p *Proxy) serve(client net.Conn) {
 	defer client.Close()
-	network := "tcp"
-	if strings.HasPrefix(p.upstream, "/") {
+	p.mu.Lock()
+	network, upstream := "tcp", p.upstream
+	p.mu.Unlock()
+	if strings.HasPrefix(upstream, "/") {
 		network = "unix"
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
 	defer cancel()
-	server, err := new(net.Dialer).DialContext(ctx, network, p.upstream)
+	server, err := new(net.Dialer).DialContext(ctx, network, upstream)
 	if err != nil {
 		return // the client sees its connection closed, as with a server that is down
 	}

@@ -8,6 +8,8 @@ import (
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/postgres"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // commitWait limits the wait for the server's answer to COMMIT, which may wait for a
@@ -65,32 +67,57 @@ func (t *Tx) outcome(xid string, lost error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), t.OutcomeWait)
 	defer cancel()
 	unknown := &CommitUnknownError{Lost: postgres.ServerError(lost)}
+	inProgress := false
 	for {
 		status, err := t.status(ctx, xid)
 		switch {
-		case err != nil && (ctx.Err() == nil || unknown.Asked == nil):
-			unknown.Asked = err
+		case err != nil && !inProgress && (ctx.Err() == nil || unknown.Asked == nil):
+			unknown.Asked = withoutHint(err)
 		case status == "committed":
 			return nil
 		case status == "aborted":
 			return t.WrapError("commit", lost)
 		case status != "":
+			inProgress = true
 			unknown.Asked = fmt.Errorf("the transaction is %s in process %d of the server, as if COMMIT waited for "+
 				"a synchronous standby: wait until that process has ended", status, t.PgConn().PID())
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
+		if err := pause(ctx, 250*time.Millisecond); err != nil {
 			return unknown
 		}
 	}
 }
 
-// status returns the server's state of a transaction: committed, aborted or in progress.
+// withoutHint returns an error without its hint: to run again is no advice if the
+// transaction may be committed.
+func withoutHint(err error) error {
+	e, ok := errors.AsType[*clierr.Error](err)
+	if !ok {
+		return err
+	}
+	plain := *e
+	plain.Hint, plain.Advice = "", clierr.Advice{}
+	return &plain
+}
+
+// status returns the state of a transaction: committed, aborted or in progress. It asks
+// only the server of the transaction: a standby that is asked in its place, or that has
+// become the primary, may not have received what was committed.
 func (t *Tx) status(ctx context.Context, xid string) (string, error) {
 	conn, err := t.Reconnect(ctx)
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close(ctx)
+	here, err := readPlace(ctx, conn)
+	switch {
+	case err != nil:
+		return "", postgres.ServerError(err)
+	case here.standby:
+		return "", errors.New("a standby answers at the address")
+	case !here.same(t.place):
+		return "", errors.New("another server answers at the address")
+	}
 	var status *string
 	err = conn.QueryRow(ctx, "SELECT pg_xact_status($1::text::xid8)", xid).Scan(&status)
 	switch {
@@ -102,6 +129,32 @@ func (t *Tx) status(ctx context.Context, xid string) (string, error) {
 		return "", errors.New("the server no longer knows the transaction")
 	}
 	return *status, nil
+}
+
+// place is the server and the database in which transaction ids have a meaning.
+type place struct {
+	postgres.Origin
+	timeline string // changes when a standby becomes the primary; "" if unknown
+	standby  bool
+}
+
+func (p place) same(other place) bool {
+	return p.Equal(other.Origin) && (p.timeline == "" || other.timeline == "" || p.timeline == other.timeline)
+}
+
+// readPlace reads the place of a connection that is not in a transaction.
+func readPlace(ctx context.Context, conn *pgx.Conn) (p place, err error) {
+	if err := conn.QueryRow(ctx, "SELECT pg_is_in_recovery()").Scan(&p.standby); err != nil || p.standby {
+		return p, err
+	}
+	if p.Origin, err = (&postgres.Conn{Conn: conn}).Origin(ctx); err != nil {
+		return p, err
+	}
+	const timeline = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+	if conn.QueryRow(ctx, timeline).Scan(&p.timeline) != nil {
+		p.timeline = "" // some managed servers have no such function
+	}
+	return p, ctx.Err()
 }
 
 // CommitUnknownError is returned by Commit if the connection was lost during COMMIT and

@@ -142,6 +142,50 @@ func TestCommitStillWaits(t *testing.T) {
 	awaitOne(t, url, "SELECT count(*)::text FROM pg_namespace WHERE nspname = 'flujo'", "1")
 }
 
+// TestCommitFailover tests that only the server of the transaction is believed: its standby does not know yet that the
+// transaction is committed, and to another server the transaction id means another transaction.
+func TestCommitFailover(t *testing.T) {
+	t.Parallel()
+	primary, standby := pgtest.PrimaryAndStandby(t)
+	run(t, connect(t, standby), "SELECT pg_wal_replay_pause()")
+	other := pgtest.StartFor(t)
+	run(
+		t,
+		connect(t, other.URL("postgres")),
+		"ALTER ROLE postgres PASSWORD '"+password(t, primary)+"'",
+		"CREATE DATABASE standby",
+		"DO $$ BEGIN FOR i IN 1..2000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$",
+	)
+	for n, tc := range []struct{ upstream, says string }{
+		{pgtest.Upstream(t, standby), "a standby answers at the address"},
+		{other.Addr(), "another server answers at the address"},
+	} {
+		proxy := pgtest.NewProxy(t, pgtest.Upstream(t, primary))
+		tx := begin(t, proxy.Rewrite(primary))
+		tx.OutcomeWait = 5 * time.Second
+		check(t, tx.Run(background, fmt.Sprintf("CREATE SCHEMA s%d", n)))
+		proxy.CutAfterClientMessage(func(typ byte, payload []byte) bool {
+			if isCommit(typ, payload) {
+				proxy.Redirect(tc.upstream)
+				return true
+			}
+			return false
+		})
+		_, err := tx.Commit(func() error { return nil })
+		if _, ok := errors.AsType[*CommitUnknownError](err); !ok || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("got error %v, want %q", err, tc.says)
+		}
+		awaitOne(t, primary, fmt.Sprintf("SELECT count(*)::text FROM pg_namespace WHERE nspname = 's%d'", n), "1")
+	}
+}
+
+func password(t testing.TB, url string) string {
+	t.Helper()
+	config, err := pgx.ParseConfig(url)
+	check(t, err)
+	return config.Password
+}
+
 // TestCommitLostInCrash tests a server that crashes after it answered nothing, and has no trace of the transaction
 // afterwards.
 func TestCommitLostInCrash(t *testing.T) {

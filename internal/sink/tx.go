@@ -24,6 +24,7 @@ type Tx struct {
 	// OutcomeWait is how long Commit asks for the outcome after the connection was lost
 	// during COMMIT; a restart of the server takes seconds.
 	OutcomeWait time.Duration
+	place       place // where COMMIT is sent
 
 	fresh map[string]bool               // tables that this transaction created and that are still empty
 	last  []func(context.Context) error // steps that a rollback cannot undo, run right before COMMIT
@@ -55,6 +56,9 @@ func Begin(ctx context.Context, url, schema string, lockWait time.Duration) (*Tx
 func (t *Tx) begin(ctx context.Context) (err error) {
 	if err := t.Server.CheckSupported(); err != nil {
 		return err
+	}
+	if t.place, err = readPlace(ctx, t.Conn.Conn); err != nil {
+		return t.WrapError("read the identity of the server", err)
 	}
 	if err := t.start(ctx); err != nil {
 		return err
