@@ -42,3 +42,45 @@ func TestNamedPipesAreNotWaitedFor(t *testing.T) {
 		}
 	}
 }
+
+// TestNamedPipesOfLibpq puts a named pipe in place of each file that libpq's variables and parameters name, or that lies
+// in the home folder.
+func TestNamedPipesOfLibpq(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"PGPASSFILE", "PGSERVICEFILE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "passfile", "sslrootcert", "sslcert",
+		"sslkey", ".pgpass", ".pg_service.conf", ".postgresql/root.crt",
+	} {
+		p := newProgram(t, "PGSERVICE=")
+		pipe := filepath.Join(p.dir, "pipe")
+		address := "postgresql://u:p@localhost:1/d?sslmode=verify-ca"
+		switch {
+		case strings.HasPrefix(name, "PG"):
+			p.env = append(p.env, name+"="+pipe)
+		case strings.HasPrefix(name, "."):
+			p.env = append(p.env, "HOME="+p.dir)
+			pipe = filepath.Join(p.dir, name)
+			if err := os.MkdirAll(filepath.Dir(pipe), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		default:
+			address += "&" + name + "=" + pipe
+		}
+		if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range [][]string{{"uri", "cutover", "--connect"}, {"verify", "--sqlite", absolute(t, fixture)}} {
+			stdout, stderr, code := p.run(t, append(args, "--postgres", address)...)
+			if code != 2 || !strings.Contains(stderr, "is a named pipe, not a regular file") {
+				t.Errorf("%s: %v: exit %d: %s%s", name, args, code, stdout, stderr)
+			}
+		}
+		// The null device stands for no file.
+		if strings.HasPrefix(name, "PG") {
+			p.env = append(p.env, name+"="+os.DevNull)
+			if _, stderr, _ := p.run(t, "uri", "cutover", "--postgres", address); strings.Contains(stderr, "a device") {
+				t.Errorf("%s=%s: %s", name, os.DevNull, stderr)
+			}
+		}
+	}
+}

@@ -6,16 +6,21 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/fileio"
 	"flujo-port/internal/stateuri"
 
 	"github.com/jackc/pgx/v5"
@@ -31,6 +36,9 @@ const applicationName = "flujo-port"
 // hosts are refused, since a migration goes to one primary. The error is a clierr.Usage
 // and never contains any part of the string, which may hold a password.
 func Config(conn string) (*pgx.ConnConfig, error) {
+	if err := checkFiles(conn); err != nil {
+		return nil, err
+	}
 	config, err := pgx.ParseConfig(conn)
 	if err == nil && hasSeveralHosts(config) {
 		return nil, &clierr.Error{
@@ -47,6 +55,42 @@ func Config(conn string) (*pgx.ConnConfig, error) {
 		return config, nil
 	}
 	return nil, configError(err)
+}
+
+// checkFiles returns a clierr.Usage if a file that pgx reads, such as that of PGPASSFILE, is
+// something else, such as a named pipe, for which it would wait without end. The null
+// device is empty, and stands for no file.
+func checkFiles(conn string) error {
+	files := map[string]string{}
+	for _, name := range []string{"PGPASSFILE", "PGSERVICEFILE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"} {
+		files[name] = os.Getenv(name)
+	}
+	if u, err := url.Parse(conn); err == nil {
+		for _, name := range []string{"passfile", "servicefile", "sslrootcert", "sslcert", "sslkey"} {
+			files[name] = u.Query().Get(name)
+		}
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		for _, name := range []string{".pgpass", ".pg_service.conf", ".postgresql/root.crt", ".postgresql/postgresql.crt",
+			".postgresql/postgresql.key"} {
+			files["~/"+name] = filepath.Join(home, name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		path := files[name]
+		if path == "" || path == os.DevNull {
+			continue
+		}
+		if irregular, ok := errors.AsType[*fileio.NotRegularError](fileio.CheckRegular(path)); ok {
+			return &clierr.Error{
+				Kind:    clierr.Usage,
+				Message: name,
+				Err:     irregular,
+				Hint:    "name a regular file, or " + os.DevNull + " for none",
+			}
+		}
+	}
+	return nil
 }
 
 // checkNames returns a clierr.Usage if a whole address, or credentials, are in the place
