@@ -43,7 +43,7 @@ func TestNamedPipesAreNotWaitedFor(t *testing.T) {
 	}
 }
 
-// TestNamedPipesOfLibpq puts a named pipe in place of each file that libpq's variables and parameters name, or that lies
+// TestNamedPipesOfLibpq puts a named pipe in place of each file that libpq's variables and parameters name, or that is
 // in the home folder.
 func TestNamedPipesOfLibpq(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // Finding is one cell that was converted with loss, or one rejected row.
@@ -73,5 +76,26 @@ func encode(v any, indent string) ([]byte, error) {
 	e.SetEscapeHTML(false)
 	e.SetIndent("", indent)
 	err := e.Encode(v)
-	return bytes.TrimSpace(b.Bytes()), err
+	return escapeUnprinted(bytes.TrimSpace(b.Bytes())), err
+}
+
+// escapeUnprinted returns JSON in which characters that a terminal would act upon, or not
+// show, are escape sequences. They occur only in strings; the encoder escapes those of
+// ASCII.
+func escapeUnprinted(text []byte) []byte {
+	unprinted := func(r rune) bool { return r > unicode.MaxASCII && r != utf8.RuneError && !unicode.IsPrint(r) }
+	if bytes.IndexFunc(text, unprinted) < 0 {
+		return text
+	}
+	var b []byte
+	for _, r := range string(text) {
+		if !unprinted(r) {
+			b = utf8.AppendRune(b, r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			b = fmt.Appendf(b, `\u%04x`, unit)
+		}
+	}
+	return b
 }

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strings"
 	"testing"
+	"unicode"
 )
 
 // TestJSONLists tests that lists are the last members of the object, in their order, each member on a line.
@@ -79,4 +81,37 @@ func (w *limitedWriter) Write(p []byte) (int, error) {
 	}
 	w.left--
 	return len(p), nil
+}
+
+// TestJSONIsPrintable tests that JSON holds no character that a terminal acts upon, and decodes to the same strings.
+func TestJSONIsPrintable(t *testing.T) {
+	t.Parallel()
+	type named struct{ Name string }
+	for _, name := range []string{"a\u202eb\u009b31m", "\u2028\u200b\ufeff\U000e0041", "é 日本 🎉\n\x1b<>&", "\ufffd"} {
+		var b bytes.Buffer
+		if err := JSON(
+			&b,
+			named{name},
+			ListOf("all", func(yield func(named) error) error { return yield(named{name}) }),
+		); err != nil {
+			t.Fatal(err)
+		}
+		if strings.ContainsFunc(
+			b.String(),
+			func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) && r != '\ufffd' },
+		) {
+			t.Errorf("got %q", b.String())
+		}
+		var got struct {
+			Name string
+			All  []named
+		}
+		if err := json.Unmarshal(
+			b.Bytes(),
+			&got,
+		); err != nil || got.Name != name || len(got.All) != 1 ||
+			got.All[0].Name != name {
+			t.Errorf("%q: got %+v and error %v", name, got, err)
+		}
+	}
 }
