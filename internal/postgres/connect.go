@@ -72,7 +72,8 @@ func checkFiles(conn string) error {
 	}
 	if home, err := os.UserHomeDir(); err == nil {
 		for _, name := range []string{
-			".pgpass", ".pg_service.conf", ".postgresql/root.crt", ".postgresql/postgresql.crt", ".postgresql/postgresql.key",
+			".pgpass", ".pg_service.conf",
+			".postgresql/root.crt", ".postgresql/postgresql.crt", ".postgresql/postgresql.key",
 		} {
 			files["~/"+name] = filepath.Join(home, name)
 		}
