@@ -21,7 +21,7 @@ func TestNames(t *testing.T) {
 		maps.Copy(schemas, map[string]string{
 			"quotes": `it's "here"`, "spaces": " a  b ", "capitals": "FlujoState", "backslash": `a\b\\c\n`,
 			"digits": "1st", "dollar": "$x", "percent": "100%s%d", "comma": "a,b", "dot": "a.b", "braces": "{a}",
-			"equals": "a=b&c", "at": "@:/?#",
+			"ampersand": "a&b", "at": "@:/?#",
 		})
 	}
 	for name, schema := range schemas {
