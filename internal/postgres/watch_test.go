@@ -199,8 +199,11 @@ func TestAskActivity(t *testing.T) {
 	if _, answered := askActivity(background, refused, 1); !answered {
 		t.Error("an error of the server is an answer")
 	}
-	refused.Host, refused.Port = "127.0.0.1", 1
-	if _, answered := askActivity(background, refused, 1); answered {
+	closed, err := Config("postgresql://u@127.0.0.1:1/d?sslmode=disable")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, answered := askActivity(background, closed, 1); answered {
 		t.Error("a refused connection is no answer")
 	}
 }

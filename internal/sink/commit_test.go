@@ -214,8 +214,8 @@ func TestCommitLostInCrash(t *testing.T) {
 func TestCommitIsDurable(t *testing.T) {
 	t.Parallel()
 	url := pgtest.StartFor(t).URL("postgres")
-	victim := connect(t, url).PgConn().PID()
 	for n := range 3 {
+		victim := connect(t, url)
 		tx := begin(t, url)
 		if got := one(t, tx.Conn.Conn, "SELECT current_setting('synchronous_commit')"); got != "local" {
 			t.Errorf("synchronous_commit is %s", got)
@@ -224,9 +224,12 @@ func TestCommitIsDurable(t *testing.T) {
 		if _, err := tx.Commit(func() error { return nil }); err != nil {
 			t.Fatal(err)
 		}
-		kill(t, victim)
+		witness := connect(t, url)
+		kill(t, victim.PgConn().PID())
+		for !witness.IsClosed() { // until the server ends all its processes
+			_, _ = witness.Exec(background, "SELECT 1")
+		}
 		awaitOne(t, url, fmt.Sprintf("SELECT count(*)::text FROM pg_namespace WHERE nspname = 's%d'", n), "1")
-		victim = connect(t, url).PgConn().PID()
 	}
 	tx := begin(t, pgtest.WithParameter(t, url, "synchronous_commit", "remote_apply"))
 	defer tx.Rollback()
