@@ -224,10 +224,10 @@ func TestCommitIsDurable(t *testing.T) {
 		if _, err := tx.Commit(func() error { return nil }); err != nil {
 			t.Fatal(err)
 		}
-		witness := connect(t, url)
+		observer := connect(t, url)
 		kill(t, victim.PgConn().PID())
-		for !witness.IsClosed() { // until the server ends all its processes
-			_, _ = witness.Exec(background, "SELECT 1")
+		for !observer.IsClosed() { // until the server ends all its processes
+			_, _ = observer.Exec(background, "SELECT 1")
 		}
 		awaitOne(t, url, fmt.Sprintf("SELECT count(*)::text FROM pg_namespace WHERE nspname = 's%d'", n), "1")
 	}
