@@ -80,7 +80,7 @@ func checkFiles(conn string) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		path := files[name]
-		if path == "" || path == os.DevNull {
+		if path == "" || path == os.DevNull || path == "system" { // the system's certificates
 			continue
 		}
 		if irregular, ok := errors.AsType[*fileio.NotRegularError](fileio.CheckRegular(path)); ok {

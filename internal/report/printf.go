@@ -22,7 +22,7 @@ func printf(w io.Writer, format string, args ...any) {
 			args[i] = printable(arg.String())
 		}
 	}
-	_, _ = fmt.Fprintf(w, format, args...) // w is a strings.Builder, which has no errors
+	_, _ = fmt.Fprintf(w, format, args...) // w is in memory and has no errors
 }
 
 // emptyLines matches several empty lines in a row.

@@ -150,11 +150,18 @@ func readPlace(ctx context.Context, conn *pgx.Conn) (p place, err error) {
 	if p.Origin, err = (&postgres.Conn{Conn: conn}).Origin(ctx); err != nil {
 		return p, err
 	}
-	const timeline = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
-	if conn.QueryRow(ctx, timeline).Scan(&p.timeline) != nil {
-		p.timeline = "" // some managed servers have no such function
-	}
+	p.timeline = readTimeline(ctx, conn)
 	return p, ctx.Err()
+}
+
+// readTimeline returns the timeline of a primary, or "" if it cannot be read, as on some
+// managed servers. The connection must not be in a transaction, which an error would end.
+func readTimeline(ctx context.Context, conn *pgx.Conn) (timeline string) {
+	const query = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+	if conn.QueryRow(ctx, query).Scan(&timeline) != nil {
+		return ""
+	}
+	return timeline
 }
 
 // CommitUnknownError is returned by Commit if the connection was lost during COMMIT and

@@ -57,10 +57,11 @@ func (t *Tx) begin(ctx context.Context) (err error) {
 	if err := t.Server.CheckSupported(); err != nil {
 		return err
 	}
-	if t.place, err = readPlace(ctx, t.Conn.Conn); err != nil {
-		return t.WrapError("read the identity of the server", err)
+	t.place.timeline = readTimeline(ctx, t.Conn.Conn)
+	if err := t.start(ctx); err != nil { // from here on no timeout of the role ends a statement
+		return err
 	}
-	if err := t.start(ctx); err != nil {
+	if t.place.Origin, err = t.Origin(ctx); err != nil {
 		return err
 	}
 	return t.LockMigrations(ctx)
