@@ -75,23 +75,22 @@ func lookByAsyncpg(t *testing.T, p *program, addresses []string) []asyncpgSessio
 	return sessions
 }
 
+// migrateTo migrates the fixture to a database.
+func migrateTo(t *testing.T, p *program, url string) {
+	t.Helper()
+	file := absolute(t, fixture)
+	if _, stderr, code := p.run(t, "migrate", "--postgres", url, "--sqlite", file, "--without-pgvector"); code != 0 {
+		t.Fatalf("migrate: exit %d: %s", code, stderr)
+	}
+}
+
 // TestAsyncpgConnects tests that Flujo's driver connects by the address that the program makes of addresses for other
 // clients, and finds Flujo's tables.
 func TestAsyncpgConnects(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	p := newProgram(t)
-	if _, stderr, code := p.run(
-		t,
-		"migrate",
-		"--postgres",
-		url,
-		"--sqlite",
-		absolute(t, fixture),
-		"--without-pgvector",
-	); code != 0 {
-		t.Fatalf("migrate: exit %d: %s", code, stderr)
-	}
+	migrateTo(t, p, url)
 	var given, printed []string
 	for _, parameters := range []string{
 		"", "connect_timeout=10", "channel_binding=prefer", "tcp_user_timeout=1000",
@@ -148,17 +147,7 @@ func TestAsyncpgVerifiesTheServer(t *testing.T) {
 	server := pgtest.StartFor(t, pgtest.WithTLS())
 	url := server.URL("postgres")
 	p := newProgram(t, "SSL_CERT_FILE="+server.RootCert())
-	if _, stderr, code := p.run(
-		t,
-		"migrate",
-		"--postgres",
-		url,
-		"--sqlite",
-		absolute(t, fixture),
-		"--without-pgvector",
-	); code != 0 {
-		t.Fatalf("migrate: exit %d: %s", code, stderr)
-	}
+	migrateTo(t, p, url)
 	var given, printed []string
 	for _, parameters := range [][2]string{
 		{"require", ""}, {"verify-ca", ""}, {"verify-full", ""}, {"verify-full", "system"},
