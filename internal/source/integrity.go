@@ -251,9 +251,11 @@ func first(findings string) string {
 
 // blameWAL returns err. But if err says that the file is damaged, and the file
 // without its -wal is intact, it returns an error that names the -wal as the
-// cause.
+// cause. An error of SQLite's that is not about damage, such as an unknown collation,
+// may well come from a schema in a -wal that belongs to the file.
 func (s *Snapshot) blameWAL(ctx context.Context, err error) error {
-	if s.files.wal == nil || clierr.KindOf(err) != clierr.Refused || isOf(err, sqlite3.SQLITE_READONLY) {
+	if s.files.wal == nil || clierr.KindOf(err) != clierr.Refused ||
+		isOf(err, sqlite3.SQLITE_READONLY) || isOf(err, sqlite3.SQLITE_ERROR) {
 		return err
 	}
 	alone := s.withoutWAL()

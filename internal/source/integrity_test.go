@@ -264,6 +264,16 @@ func TestCheckIntegrityDamageInWAL(t *testing.T) {
 	}
 }
 
+// TestCheckIntegrityUnknownCollationInWAL: the -wal is not blamed for a schema that only another program can read.
+func TestCheckIntegrityUnknownCollationInWAL(t *testing.T) {
+	t.Parallel()
+	path := build(t, walMode, rowsTable, "CREATE INDEX by_status ON runs (status)", addRows(10))
+	leftByKilled(t, path, "PRAGMA writable_schema = ON", "UPDATE sqlite_master SET sql = "+
+		"'CREATE INDEX by_status ON runs (status COLLATE theirs)' WHERE name = 'by_status'")
+	watch(t, path)
+	isError(t, readEverything(t, path), clierr.Refused, "no such collation sequence: theirs", needsOther)
+}
+
 // TestCheckIntegrityBothDamaged: the -wal is not blamed for what the file has.
 func TestCheckIntegrityBothDamaged(t *testing.T) {
 	t.Parallel()

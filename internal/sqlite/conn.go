@@ -38,7 +38,7 @@ type Error struct {
 }
 
 // Error returns SQLite's message and the code.
-func (e *Error) Error() string { return fmt.Sprintf("%s (%d)", e.Message, e.Code) }
+func (e *Error) Error() string { return fmt.Sprintf("%s (SQLite error %d)", e.Message, e.Code) }
 
 // Primary returns the primary result code of the extended one.
 func (e *Error) Primary() int { return e.Code & 0xff }
@@ -212,7 +212,11 @@ func (c *Conn) error(rc int32) error {
 	if c.db == 0 {
 		return e
 	}
-	if more := libc.GoString(sqlite3.Xsqlite3_errmsg(c.tls, c.db)); more != e.Message {
+	switch more := libc.GoString(sqlite3.Xsqlite3_errmsg(c.tls, c.db)); {
+	case more == e.Message:
+	case e.Primary() == sqlite3.SQLITE_ERROR: // whose text is only "SQL logic error"
+		e.Message = more
+	default:
 		e.Message += ": " + more
 	}
 	return e

@@ -137,7 +137,7 @@ func TestExec(t *testing.T) {
 		t.Errorf("%d rows", n)
 	}
 	err := c.Exec(t.Context(), "INSERT INTO t VALUES (2); INSERT INTO nowhere VALUES (3); INSERT INTO t VALUES (4)")
-	if err == nil || err.Error() != "SQL logic error: no such table: nowhere (1)" {
+	if err == nil || err.Error() != "no such table: nowhere (SQLite error 1)" {
 		t.Error(err)
 	}
 	if n := all(t, c, "SELECT count(*) FROM t")[0][0].Int; n != 2 {
