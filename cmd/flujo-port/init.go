@@ -81,6 +81,7 @@ func (e *env) init(c *cli.Context) error {
 		GrantTo:         c.String(grantToFlag.Name),
 		GrantRead:       c.String(grantReadFlag.Name),
 		Cutover:         target.address,
+		OnProgress:      s.display.show,
 	})
 	if err != nil {
 		return s.fail(err, initConsequence(err))
@@ -103,8 +104,7 @@ func (e *env) init(c *cli.Context) error {
 // initConsequence returns what a failed init means for the database.
 func initConsequence(err error) string {
 	if _, unknown := errors.AsType[*sink.CommitUnknownError](err); unknown {
-		return "it is not known whether the tables were created: once the server answers, run init again, which " +
-			"leaves what exists unchanged"
+		return "once the server answers, run init again, which leaves what exists unchanged"
 	}
 	return "nothing was created"
 }

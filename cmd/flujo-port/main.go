@@ -29,7 +29,7 @@ func main() {
 		stop() // the next signal kills the process
 		fmt.Fprintln(
 			os.Stderr,
-			"interrupted: rolling back, unless the commit has already begun; a second signal kills the process",
+			"interrupted: stopping; a commit that has begun is completed; a second signal kills the process",
 		)
 	})
 	os.Exit(run(ctx, os.Args, os.Getenv, os.Stdout, os.Stderr))

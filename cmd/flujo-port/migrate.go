@@ -196,8 +196,8 @@ func localZone() (*time.Location, error) {
 // migrateConsequence returns what a failed migration means for the data.
 func migrateConsequence(err error) string {
 	if _, unknown := errors.AsType[*sink.CommitUnknownError](err); unknown {
-		return "it is not known whether the rows were committed: once the server answers, run " +
-			"\"flujo-port verify\"; its verdict is equal, or merged after --merge, if they were"
+		return "once the server answers, run \"flujo-port verify\": its verdict is equal, or merged after " +
+			"--merge, if the rows are there"
 	}
 	if clierr.KindOf(err) == clierr.Usage {
 		return "nothing was written"

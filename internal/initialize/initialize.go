@@ -12,6 +12,7 @@ import (
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
+	"flujo-port/internal/progress"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
 	"flujo-port/internal/stateuri"
@@ -30,17 +31,21 @@ type Options struct {
 	// Cutover is the address by which Flujo will connect. It is tried after the commit,
 	// unless it is zero or Flujo connects as another role.
 	Cutover stateuri.Address
+
+	OnProgress progress.Func
 }
 
 // Run creates the schema and Flujo's tables if they do not exist, in one transaction,
 // and records Flujo's migrations. It does not change existing rows. After an error nothing
 // was created, except that a *sink.CommitUnknownError means that the outcome is unknown.
 func Run(ctx context.Context, o Options) (*report.Init, error) {
+	o.OnProgress.Start(progress.Connect)
 	tx, err := sink.Begin(ctx, o.Postgres, o.Schema, postgres.LockWait)
 	if err != nil {
 		return nil, explain(ctx, o, err)
 	}
 	defer tx.Rollback()
+	o.OnProgress.Start(progress.Schema)
 	schema, err := initialize(ctx, tx, o)
 	if err != nil {
 		return nil, explain(ctx, o, err)
@@ -49,6 +54,7 @@ func Run(ctx context.Context, o Options) (*report.Init, error) {
 	if err != nil {
 		return nil, explain(ctx, o, err)
 	}
+	o.OnProgress.Start(progress.Commit)
 	warnings, err := tx.Commit(func() error { return nil })
 	if err != nil {
 		return nil, err

@@ -54,36 +54,43 @@ func (t *Tx) Commit(last func() error) (warnings []string, err error) {
 	case postgres.Code(err) != "" && !t.IsClosed():
 		return nil, t.WrapError("commit", err)
 	}
-	if err := t.outcome(xid, err); err != nil {
-		return nil, err
+	standby, unknown := t.outcome(xid, err)
+	if unknown != nil {
+		return nil, unknown
 	}
-	return append(warnings, fmt.Sprintf("the connection was lost during COMMIT (%v); "+
-		"the server was asked on a new one, and the transaction is committed", postgres.ServerError(err))), nil
+	warnings = append(warnings, fmt.Sprintf("the connection was lost during COMMIT (%v); "+
+		"the server was asked on a new one, and the transaction is committed", postgres.ServerError(err)))
+	if standby {
+		warnings = append(warnings, "the transaction might not have been replicated to the synchronous standby, "+
+			"for which COMMIT waits on this server")
+	}
+	return warnings, nil
 }
 
-// outcome asks the server what became of the transaction whose COMMIT ended with lost. It
-// returns nil if the transaction is committed.
-func (t *Tx) outcome(xid string, lost error) error {
+// outcome asks the server what became of the transaction whose COMMIT ended with lost. The
+// error is nil if the transaction is committed; then standby reports whether COMMIT waits
+// for a standby.
+func (t *Tx) outcome(xid string, lost error) (standby bool, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), t.OutcomeWait)
 	defer cancel()
 	unknown := &CommitUnknownError{Lost: postgres.ServerError(lost)}
 	inProgress := false
 	for {
-		status, err := t.status(ctx, xid)
+		status, standby, err := t.status(ctx, xid)
 		switch {
 		case err != nil && !inProgress && (ctx.Err() == nil || unknown.Asked == nil):
 			unknown.Asked = withoutHint(err)
 		case status == "committed":
-			return nil
+			return standby, nil
 		case status == "aborted":
-			return t.WrapError("commit", lost)
+			return false, t.WrapError("commit", lost)
 		case status != "":
 			inProgress = true
 			unknown.Asked = fmt.Errorf("the transaction is %s in process %d of the server, as if COMMIT waited for "+
 				"a synchronous standby: wait until that process has ended", status, t.PgConn().PID())
 		}
 		if err := pause(ctx, 250*time.Millisecond); err != nil {
-			return unknown
+			return false, unknown
 		}
 	}
 }
@@ -100,35 +107,37 @@ func withoutHint(err error) error {
 	return &plain
 }
 
-// status returns the state of a transaction: committed, aborted or in progress. It asks
-// only the server of the transaction: a standby that is asked in its place, or that has
-// become the primary, may not have received what was committed.
-func (t *Tx) status(ctx context.Context, xid string) (string, error) {
+// status returns the state of a transaction: committed, aborted or in progress, and whether
+// COMMIT waits for a standby. It asks only the server of the transaction: a standby that is
+// asked in its place, or that has become the primary, may not have received what was
+// committed.
+func (t *Tx) status(ctx context.Context, xid string) (status string, standby bool, err error) {
 	conn, err := t.Reconnect(ctx)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	defer conn.Close(ctx)
 	here, err := readPlace(ctx, conn)
 	switch {
 	case err != nil:
-		return "", postgres.ServerError(err)
+		return "", false, postgres.ServerError(err)
 	case here.standby:
-		return "", errors.New("a standby answers at the address")
+		return "", false, errors.New("a standby answers at the address")
 	case !here.same(t.place):
-		return "", errors.New("another server answers at the address")
+		return "", false, errors.New("another server answers at the address")
 	}
-	var status *string
-	err = conn.QueryRow(ctx, "SELECT pg_xact_status($1::text::xid8)", xid).Scan(&status)
+	const query = `SELECT coalesce(pg_xact_status($1::text::xid8), ''),
+		current_setting('synchronous_standby_names') <> '' AND current_setting('synchronous_commit') <> 'local'`
+	err = conn.QueryRow(ctx, query, xid).Scan(&status, &standby)
 	switch {
 	case postgres.Code(err) == postgres.InvalidParameterValue:
-		return "aborted", nil // in the future: the server restarted, and has no trace of the transaction
+		return "aborted", false, nil // in the future: the server restarted, and has no trace of the transaction
 	case err != nil:
-		return "", postgres.ServerError(err)
-	case status == nil:
-		return "", errors.New("the server no longer knows the transaction")
+		return "", false, postgres.ServerError(err)
+	case status == "":
+		return "", false, errors.New("the server no longer knows the transaction")
 	}
-	return *status, nil
+	return status, standby, nil
 }
 
 // place is the server and the database in which transaction ids have a meaning.
@@ -173,7 +182,8 @@ type CommitUnknownError struct {
 
 func (e *CommitUnknownError) Error() string {
 	return fmt.Sprintf(
-		"the connection was lost during COMMIT (%v), and the server did not say whether it committed: %v",
+		"it is not known whether the server committed: the connection was lost during COMMIT (%v), "+
+			"and the server did not say: %v",
 		e.Lost,
 		e.Asked,
 	)
