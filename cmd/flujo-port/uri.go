@@ -121,6 +121,7 @@ func (e *env) uriCutover(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("connect") {
+		c.Context = postgres.ReportWaits(c.Context, func(text string) { e.say("%s", text) })
 		var more []string
 		if address, more, err = tryCutover(c, address); err != nil {
 			return err

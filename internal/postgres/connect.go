@@ -196,16 +196,31 @@ func dial(ctx context.Context, conn string, notice pgconn.NoticeHandler) (*pgx.C
 		metered = newMeter(inner)
 		return metered, nil
 	}
-	c, err := pgx.ConnectConfig(ctx, config)
+	report, _ := ctx.Value(waitsKey{}).(func(string))
+	begun := time.Now()
+	c, err := establish(ctx, config, limits.silence, report)
 	if err != nil {
+		if pgconn.Timeout(err) && errors.Is(cause(err), context.DeadlineExceeded) {
+			err = timeoutError{accepted: metered != nil, after: time.Since(begun)}
+		}
 		return nil, connectError(config, err)
 	}
 	connected.Store(true)
-	report, _ := ctx.Value(waitsKey{}).(func(string))
 	w := &watch{watchLimits: limits, conn: metered, report: report}
 	process := c.PgConn().PID()
 	asking.OnNotice = nil
 	w.ask = func(ctx context.Context) (activity, bool) { return askActivity(ctx, asking, process) }
 	go w.run()
 	return c, nil
+}
+
+// establish opens a connection. If that takes longer than silence, it calls report, unless that is nil.
+func establish(
+	ctx context.Context, config *pgx.ConnConfig, silence time.Duration, report func(text string),
+) (*pgx.Conn, error) {
+	if report != nil {
+		timer := time.AfterFunc(silence, func() { report(fmt.Sprintf("the server has not answered (%s)", silence)) })
+		defer timer.Stop()
+	}
+	return pgx.ConnectConfig(ctx, config)
 }

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
+	"time"
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/sqltext"
@@ -99,6 +100,20 @@ func connectError(config *pgx.ConnConfig, err error) error {
 	}
 	e.Kind, e.Hint = networkFailure(config, err)
 	return e
+}
+
+// timeoutError is the error of a connection that was not established in time.
+type timeoutError struct {
+	accepted bool // by the server, or by what is in front of it
+	after    time.Duration
+}
+
+func (e timeoutError) Error() string {
+	if e.accepted {
+		return fmt.Sprintf("the connection was accepted, but the server has not answered within %s",
+			e.after.Round(time.Second))
+	}
+	return fmt.Sprintf("no answer within %s", e.after.Round(time.Second))
 }
 
 // refusal returns the kind and the hint of an error that a server or a pooler sent

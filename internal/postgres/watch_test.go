@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-
 	"fmt"
 	"net"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
 )
 
@@ -224,4 +224,30 @@ func TestReportWaits(t *testing.T) {
 	}()
 	got.await(t, "waiting for the server, which is working")
 	cancel()
+}
+
+// TestConnectIsSaid tests that a server that accepts a connection and does not answer is reported, and named as the
+// cause when the time is over.
+func TestConnectIsSaid(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	url := "postgresql://app@" + listener.Addr().String() + "/db?sslmode=disable&connect_timeout=1"
+	config, err := Config(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := &reports{new: make(chan struct{}, 1)}
+	if _, err := establish(t.Context(), config, 10*time.Millisecond, got.add); err == nil {
+		t.Error("connected")
+	}
+	got.await(t, "the server has not answered (10ms)")
+	_, err = Dial(t.Context(), url)
+	const want = "the connection was accepted, but the server has not answered within 1s"
+	if err == nil || !strings.Contains(err.Error(), want) || clierr.KindOf(err) != clierr.Failed {
+		t.Errorf("got error %v, want %q", err, want)
+	}
 }
