@@ -34,6 +34,9 @@ func (e *env) check(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if _, err := rollbackAddress(path); err != nil {
+		return err
+	}
 	zone, err := naiveZone(c.String(naiveTimezoneFlag.Name))
 	if err != nil {
 		return err

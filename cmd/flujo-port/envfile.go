@@ -85,7 +85,7 @@ func checkReplaceable(path string) error {
 	case err != nil:
 		return err
 	case !isEnvFile(content):
-		return fmt.Errorf("%q has more than a line with %s", path, stateURI)
+		return fmt.Errorf("%q exists, and this flag did not write it", path)
 	}
 	return nil
 }

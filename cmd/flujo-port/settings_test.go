@@ -36,7 +36,7 @@ func TestNothingIsOverwritten(t *testing.T) {
 	p := newProgram(t)
 	other := write(t, filepath.Join(p.dir, ".env"), "OTHER=1\nFLUJO_STATE_URI=x\n")
 	for path, words := range map[string]string{
-		file: "a file that this command uses", other: "has more than a line with FLUJO_STATE_URI",
+		file: "a file that this command uses", other: "exists, and this flag did not write it",
 	} {
 		before, err := os.ReadFile(path)
 		if err != nil {

@@ -126,6 +126,26 @@ func TestFilesThatAreRefused(t *testing.T) {
 	}
 }
 
+// TestNamesThatNoAddressHas tests that every command refuses, before anything else, a state file whose path
+// FLUJO_STATE_URI cannot name.
+func TestNamesThatNoAddressHas(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	for _, name := range []string{"a?b.db", "a#b.db", "a\nb.db", "a\tb.db", "c\x7fd.db"} {
+		path := filepath.Join(folder, name)
+		for _, args := range [][]string{
+			{"check"}, {"migrate", "--without-pgvector"}, {"migrate", "--dry-run"}, {"restore"}, {"uri", "rollback"},
+		} {
+			stdout, stderr, code := newProgram(t, "DATABASE_URL=postgresql://127.0.0.1:1/none").
+				run(t, append(args, "--sqlite", path)...)
+			if code != 2 || stdout != "" || strings.Count(stderr, "\n") != 1 ||
+				!strings.Contains(stderr, "FLUJO_STATE_URI cannot name") {
+				t.Errorf("%s of %q: exit %d\n%s%s", args[0], name, code, stdout, stderr)
+			}
+		}
+	}
+}
+
 // withByte sets a byte of a file.
 func withByte(t testing.TB, path string, at int, b byte) string {
 	t.Helper()

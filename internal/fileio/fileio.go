@@ -80,11 +80,11 @@ func notRegular(path string, info fs.FileInfo) error {
 	if info.Mode().IsRegular() {
 		return nil
 	}
-	return &NotRegularError{Path: path, Kind: kind(info.Mode())}
+	return &NotRegularError{Path: path, Kind: Kind(info.Mode())}
 }
 
-// kind names what has a mode.
-func kind(mode fs.FileMode) string {
+// Kind names what has a mode, such as "a named pipe".
+func Kind(mode fs.FileMode) string {
 	switch mode.Type() {
 	case 0:
 		return "a file"
@@ -119,7 +119,7 @@ func CheckOwnFolder(path string) error {
 		return err
 	}
 	if !info.IsDir() {
-		return fmt.Errorf("%q is %s, not a folder", path, kind(info.Mode()))
+		return fmt.Errorf("%q is %s, not a folder", path, Kind(info.Mode()))
 	}
 	if _, known := owner(info); known && info.Mode().Perm()&0o022 != 0 {
 		return fmt.Errorf("other users may write to %q", path)

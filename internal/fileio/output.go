@@ -60,7 +60,7 @@ func (o Output) look() error {
 		}
 	}
 	if n := Links(info); n > 1 {
-		return fmt.Errorf("%q has %d hard links, of which only one would be replaced", o.Path, n)
+		return fmt.Errorf("%q has %d hard links, and only this one would be replaced", o.Path, n)
 	}
 	return CheckOwn(o.Path, info)
 }
@@ -105,7 +105,11 @@ type OutputFile struct {
 
 // Create creates an empty file with an unpredictable name, in the folder of the output.
 func (o Output) Create() (*OutputFile, error) {
-	f, err := os.CreateTemp(filepath.Dir(o.Path), ".flujo-port-*") // O_EXCL, mode 0600
+	folder := filepath.Dir(o.Path)
+	f, err := os.CreateTemp(folder, ".flujo-port-*")        // O_EXCL, mode 0600
+	if cause, ok := errors.AsType[*fs.PathError](err); ok { // whose path is the unpredictable name
+		return nil, fmt.Errorf("create a file in %q: %w", folder, cause.Err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -163,13 +163,13 @@ func (r *restoration) finish(ctx context.Context) error {
 		return nil
 	}
 	r.options.OnProgress.Start(progress.Rename)
-	if err := r.file.Commit(); err != nil {
+	warnings, err := r.file.Commit()
+	if err != nil {
 		return err
 	}
 	r.result.Done = true
-	if err := r.file.SyncError(); err != nil {
-		r.result.Warn("the file was restored, but its folder cannot be synced (%v); "+
-			"after a crash, check that the file exists", err)
+	for _, warning := range warnings {
+		r.result.Warn("the file was restored, but %s", warning)
 	}
 	return nil
 }

@@ -394,6 +394,30 @@ func TestRestoreTemporaryFile(t *testing.T) {
 	flujotest.WantAloneInFolder(t, path)
 }
 
+// TestRestoreLeavesOtherFiles tests that the folder in which the file is written is not removed if it holds something
+// else, and that a warning says so.
+func TestRestoreLeavesOtherFiles(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, url))
+	path := filepath.Join(t.TempDir(), "restored.db")
+	folder := filepath.Join(filepath.Dir(path), ".restored.db.flujo-port-restore")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	touch(t, filepath.Join(folder, "notes"))
+	result, err := restore.Run(t.Context(), restore.Options{SQLite: path, Postgres: url, Schema: flujotest.Schema})
+	if err != nil || !result.Done {
+		t.Fatalf("got %+v and error %v", result, err)
+	}
+	if all := strings.Join(result.Warnings, "\n"); !strings.Contains(all, folder) {
+		t.Errorf("no warning names the folder: %q", all)
+	}
+	if _, err := os.Stat(filepath.Join(folder, "notes")); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestRestoreInterrupted tests that an interrupt in any phase leaves nothing behind.
 func TestRestoreInterrupted(t *testing.T) {
 	t.Parallel()

@@ -36,7 +36,6 @@ type stateFile struct {
 	rowIDs     map[string]string // names of rowids, by table
 	copied     bool              // its tables are those of a base, not Flujo's own
 	done       bool              // it was renamed to path
-	syncErr    error             // of the folder, after the rename
 }
 
 // partialFolder returns the folder in which the file for path is written. It is
@@ -151,10 +150,10 @@ func (f *stateFile) createError(err error) error {
 // requireAbsent returns a clierr.Refused if something exists at the final path.
 func (f *stateFile) requireAbsent() error {
 	for _, end := range append([]string{""}, fileio.SQLiteSuffixes...) {
-		if _, err := os.Lstat(f.path + end); err == nil {
+		if info, err := os.Lstat(f.path + end); err == nil {
 			return &clierr.Error{
 				Kind:    clierr.Refused,
-				Message: fmt.Sprintf("%q already exists", f.path+end),
+				Message: fmt.Sprintf("%q already exists (%s)", f.path+end, fileio.Kind(info.Mode())),
 				Hint:    neverOverwritten,
 			}
 		} else if !errors.Is(err, fs.ErrNotExist) {
@@ -370,30 +369,35 @@ func (f *stateFile) closeStatements() {
 func (f *stateFile) Path() string { return f.partial }
 
 // Commit renames the file to its final path. If something exists there, the
-// error is a clierr.Refused.
-func (f *stateFile) Commit() error {
+// error is a clierr.Refused. warnings say what went wrong after the rename.
+func (f *stateFile) Commit() (warnings []string, err error) {
 	if err := f.requireAbsent(); err != nil { // of SQLite's files next to it too
-		return err
+		return nil, err
 	}
 	if err := renameNew(f.partial, f.path); err != nil {
 		if errors.Is(err, fs.ErrExist) {
-			return &clierr.Error{
+			return nil, &clierr.Error{
 				Kind:    clierr.Refused,
 				Message: fmt.Sprintf("another process created %q meanwhile", f.path),
 				Hint:    neverOverwritten,
 			}
 		}
-		return f.wrapError("rename", err)
+		return nil, f.wrapError("rename", err)
 	}
 	f.done = true
-	os.Remove(f.folder)
-	f.syncErr = syncFolder(filepath.Dir(f.path))
-	return nil
+	if err := os.Remove(f.folder); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		warnings = append(
+			warnings,
+			fmt.Sprintf("the folder in which it was written is left (%v): if nobody needs what "+
+				"else is in it, remove it", err),
+		)
+	}
+	if err := syncFolder(filepath.Dir(f.path)); err != nil {
+		warnings = append(warnings, fmt.Sprintf("its folder cannot be synced (%v); after a crash, check that the "+
+			"file exists", err))
+	}
+	return warnings, nil
 }
-
-// SyncError returns, after Commit, why a crash of the machine may still undo
-// the rename. It returns nil if it cannot.
-func (f *stateFile) SyncError() error { return f.syncErr }
 
 func syncFolder(path string) error {
 	folder, err := os.Open(path)
@@ -439,7 +443,7 @@ func (f *stateFile) run(ctx context.Context, statements string) error {
 
 // Phrases that several errors share.
 const (
-	neverOverwritten = "restore does not overwrite files: name another file, or move that one away"
+	neverOverwritten = "restore does not overwrite files: name another file, or move this one away"
 	nothingWritten   = "no file was written"
 )
 
