@@ -2,11 +2,25 @@ package clierr
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
+
+// plainName matches names that need no quotes.
+var plainName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_$]*$`)
+
+// Name returns the name of something that others have named, such as a table, so that in
+// a list it cannot be taken for something else: in quotes and with escapes as in Go, unless
+// it has only letters, digits, _ and $.
+func Name(name string) string {
+	if plainName.MatchString(name) {
+		return name
+	}
+	return strconv.Quote(name)
+}
 
 // Printable returns s with every character that a terminal would act upon, or not show,
 // written as a Go escape sequence such as \n, \x1b or \u202e, and every byte that is not

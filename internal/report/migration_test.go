@@ -87,7 +87,7 @@ func someFindings() *Findings {
 		{Column: "steps.cost_usd", Count: 121, Largest: 5.96e-08},
 		{Column: "runs.memory_usage_mb", Count: 1, Largest: 1e-9},
 	}
-	f.Ignored = []string{"alembic_version", "notes"}
+	f.Ignored = []string{"alembic_version", "notes", "notes, old", "x\nDone in 0.1 s"}
 	f.Notes = []string{"without pgvector, Flujo works without memory indexing"}
 	return f
 }

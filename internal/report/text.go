@@ -7,6 +7,8 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"flujo-port/internal/clierr"
+
 	"github.com/dustin/go-humanize"
 	"github.com/dustin/go-humanize/english"
 )
@@ -66,8 +68,17 @@ func (m *Migration) writeConversions(w io.Writer) {
 			plural(r.Count, "value"), r.Column, r.Largest)
 	}
 	if len(m.Ignored) > 0 {
-		printf(w, "ignored tables, which are not Flujo's: %s\n", strings.Join(m.Ignored, ", "))
+		printf(w, "ignored tables, which are not Flujo's: %s\n", names(m.Ignored))
 	}
+}
+
+// names returns a list of names.
+func names(all []string) string {
+	quoted := make([]string, len(all))
+	for i, name := range all {
+		quoted[i] = clierr.Name(name)
+	}
+	return strings.Join(quoted, ", ")
 }
 
 // writeMessages writes the warnings and the notes, one a line.
@@ -177,7 +188,7 @@ func (f *Findings) writeChanges(w io.Writer, refused bool) {
 		case c.Rejected:
 			what = c.Table + ": rows quarantined"
 		case c.Reason == unmappedColumn:
-			what = c.Table + "." + c.Column + ": original value stored"
+			what = c.Table + "." + clierr.Name(c.Column) + ": original value stored"
 		}
 		printf(w, "%s: %s × %s (%s)\n", what, humanize.Comma(c.Count), c.Explanation, firstOf(c.Keys, c.Count))
 	}

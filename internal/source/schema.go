@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/sqlite"
 )
@@ -109,7 +110,7 @@ func (s *Snapshot) Tables() map[string][]string { return s.schema.tables }
 func (s *Snapshot) Computed() (columns []string) {
 	for _, table := range mapping.Tables {
 		for _, column := range s.schema.computed[table.Name] {
-			columns = append(columns, table.Name+"."+column)
+			columns = append(columns, table.Name+"."+clierr.Name(column))
 		}
 	}
 	return columns
