@@ -13,52 +13,57 @@ import (
 
 // The names of the measurements.
 const (
-	loadCounts   = "flujo-port migrate --verify counts"
-	loadContent  = "flujo-port migrate --verify content"
-	verifyAlone  = "flujo-port verify"
-	restore      = "flujo-port restore"
-	baselineLZ4  = "baseline: the server alone, lz4"
-	baselinePGLZ = "baseline: the server alone, default (pglz)"
-	baselineSent = "baseline: JSON as in the state file, lz4"
-	baselineWire = "psql \\copy of the bytes that flujo-port sends"
-	pipe         = "sqlite3 -csv to psql \\copy, Flujo's tables"
-	pgloader     = "pgloader, its own tables, 8 GB heap"
-	pgloaderFew  = "pgloader, its own tables, prefetch rows = 1000"
-	ogr2ogr      = "ogr2ogr, its own tables"
+	migrate       = "flujo-port migrate"
+	migrateCounts = "flujo-port migrate --verify counts"
+	migrateSkip   = "flujo-port migrate --skip-integrity"
+	verify        = "flujo-port verify"
+	restore       = "flujo-port restore"
+	baselineLZ4   = "baseline: the server alone, lz4"
+	baselinePGLZ  = "baseline: the server alone, default (pglz)"
+	baselineSent  = "baseline: JSON as in the state file, lz4"
+	baselineWire  = "psql \\copy of the bytes that flujo-port sends"
+	pipe          = "sqlite3 -csv to psql \\copy, bare tables"
+	pgloader      = "pgloader, its own tables, 8 GB heap"
+	pgloaderFew   = "pgloader, its own tables, prefetch rows = 1000"
+	ogr2ogr       = "ogr2ogr, its own tables"
 )
 
 const notInstalled = "not installed"
 
+// smallFile is the size in bytes below which a file is small: then only flujo-port and the
+// server are measured.
+const smallFile = 10_000_000
+
 func (b *rig) contestants(f file) []contestant {
 	all := []contestant{
-		{names: []string{loadCounts}, run: b.load(f, "counts")},
-		{names: []string{loadContent, verifyAlone, restore}, run: b.thereAndBack(f)},
+		{names: []string{migrate, verify, restore}, run: b.thereAndBack(f)},
+		{names: []string{migrateCounts}, run: b.migrate(f, "--verify", "counts")},
+		{names: []string{migrateSkip}, run: b.migrate(f, "--skip-integrity")},
 		{names: []string{baselineLZ4}, run: b.baseline("lz4", &b.printed)},
-		{names: []string{baselinePGLZ}, run: b.baseline("", &b.printed)},
+		{names: []string{baselinePGLZ}, run: b.baseline("pglz", &b.printed)},
 		{names: []string{baselineSent}, run: b.baseline("lz4", &b.sent)},
 		{names: []string{baselineWire}, run: b.wire("lz4")},
-		{names: []string{pipe}, run: b.pipe(f), before: b.init, foreign: true, missing: absent("sqlite3")},
-		// With its default heap pgloader fails with "heap exhausted".
-		{
-			names:   []string{pgloader},
-			run:     b.pgloader(f, "--dynamic-space-size", "8192"),
-			foreign: true,
-			missing: absent("pgloader"),
-		},
-		{
-			names:   []string{pgloaderFew},
-			run:     b.pgloader(f, "--with", "prefetch rows = 1000"),
-			foreign: true,
-			missing: absent("pgloader"),
-		},
-		{names: []string{ogr2ogr}, run: b.ogr2ogr(f), foreign: true, missing: absent("ogr2ogr")},
 	}
 	for i := range all {
 		if name := all[i].names[0]; !b.lz4 && (name == baselineLZ4 || name == baselineSent || name == baselineWire) {
 			all[i].missing = "the server does not support lz4"
 		}
 	}
-	return all
+	if f.bytes < smallFile {
+		return all
+	}
+	// With its default heap pgloader fails with "heap exhausted".
+	return append(all,
+		contestant{
+			names: []string{pipe}, run: b.pipe(f), before: b.bareTables, foreign: true, missing: absent("sqlite3")},
+		contestant{
+			names: []string{pgloader}, run: b.pgloader(f, "--dynamic-space-size", "8192"), foreign: true,
+			missing: absent("pgloader")},
+		contestant{
+			names: []string{pgloaderFew}, run: b.pgloader(f, "--with", "prefetch rows = 1000"), foreign: true,
+			missing: absent("pgloader")},
+		contestant{names: []string{ogr2ogr}, run: b.ogr2ogr(f), foreign: true, missing: absent("ogr2ogr")},
+	)
 }
 
 func absent(program string) string {
@@ -68,48 +73,46 @@ func absent(program string) string {
 	return ""
 }
 
-func (b *rig) load(f file, verify string) func(context.Context) ([]measurement, error) {
+// migrate measures a migration with additional flags.
+func (b *rig) migrate(f file, flags ...string) func(context.Context) ([]measurement, error) {
 	return func(ctx context.Context) ([]measurement, error) {
-		m, err := measure(
-			b.flujoPort(
-				ctx,
-				"migrate",
-				"--without-pgvector",
-				"--skip-integrity",
-				"--verify",
-				verify,
-				"--sqlite",
-				f.path,
-			),
-		)
+		args := append([]string{"migrate", "--without-pgvector", "--sqlite", f.path}, flags...)
+		m, err := measure(b.flujoPort(ctx, args...))
 		return []measurement{m}, err
 	}
 }
 
-// thereAndBack measures a load with content verification, verify, and restore
-// into a new file.
+// thereAndBack measures a migration, verify, and restore into a new file.
 func (b *rig) thereAndBack(f file) func(context.Context) ([]measurement, error) {
 	return func(ctx context.Context) ([]measurement, error) {
-		taken, err := b.load(f, "content")(ctx)
-		if err != nil {
-			return nil, err
-		}
-		m, err := measure(b.flujoPort(ctx, "verify", "--skip-integrity", "--sqlite", f.path))
-		if err != nil {
-			return nil, fmt.Errorf("verify: %w", err)
-		}
-		taken = append(taken, m)
 		restored := filepath.Join(b.dir, "restored.db")
 		defer os.Remove(restored)
-		if m, err = measure(b.flujoPort(ctx, "restore", "--sqlite", restored)); err != nil {
-			return nil, fmt.Errorf("restore: %w", err)
+		var taken []measurement
+		for _, args := range [][]string{
+			{"migrate", "--without-pgvector", "--sqlite", f.path}, {"verify", "--sqlite", f.path},
+			{"restore", "--sqlite", restored},
+		} {
+			m, err := measure(b.flujoPort(ctx, args...))
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", args[0], err)
+			}
+			taken = append(taken, m)
 		}
-		return append(taken, m), nil
+		return taken, nil
 	}
 }
 
-// pipe copies one table after the other as CSV into Flujo's tables with their
-// indexes.
+// bareTables creates Flujo's tables without keys, indexes and constraints.
+func (b *rig) bareTables(ctx context.Context) error {
+	statements := []string{"CREATE SCHEMA flujo"}
+	for _, t := range b.tables {
+		statements = append(statements,
+			fmt.Sprintf("CREATE TABLE flujo.%s (LIKE model.%[1]s INCLUDING DEFAULTS)", t.name))
+	}
+	return b.exec(ctx, statements...)
+}
+
+// pipe copies one table after the other as CSV into bare tables.
 func (b *rig) pipe(f file) func(context.Context) ([]measurement, error) {
 	return func(ctx context.Context) (_ []measurement, err error) {
 		var sum measurement

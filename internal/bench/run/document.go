@@ -28,7 +28,6 @@ type document struct {
 	Go            string
 	Server        string
 	Settings      []string
-	Runs          int
 	LeastPeak     string
 	Sections      []*section
 	OtherPrograms []string
@@ -37,9 +36,11 @@ type document struct {
 // section holds the measurements with a file of one size.
 type section struct {
 	Bytes, Rows int64
+	Rounds      int
 	LZ4         bool
 	Results     []*result
 	Growth      []step
+	Processes   []processes
 }
 
 // result holds the measurements of a contestant, one for each round. If the
@@ -50,8 +51,7 @@ type result struct {
 	Runs    []measurement
 }
 
-// step is a load with content verification of one of the files of the growth
-// table.
+// step is a migration of one of the files of the growth table.
 type step struct {
 	Bytes, Rows int64
 	measurement
@@ -129,18 +129,27 @@ func (d *document) write(folder string) error {
 }
 
 // Title returns the size of the file.
-func (s *section) Title() string { return fmt.Sprintf("%d MB", (s.Bytes+500_000)/1_000_000) }
+func (s *section) Title() string {
+	if s.Bytes < smallFile {
+		return fmt.Sprintf("%d KB", (s.Bytes+500)/1000)
+	}
+	return fmt.Sprintf("%d MB", (s.Bytes+500_000)/1_000_000)
+}
 
 // Text returns the section in Markdown.
 func (s *section) Text() string {
 	text := fmt.Sprintf(
-		"## %s\n\n%s rows in %s bytes.\n\n",
+		"## %s\n\n%s rows in %s bytes, %d rounds.\n\n",
 		s.Title(),
 		humanize.Comma(s.Rows),
 		humanize.Comma(s.Bytes),
-	) + s.table() + "\n" + s.targets()
+		s.Rounds,
+	) + s.table() + "\n" + s.targetsText()
 	if len(s.Growth) > 0 {
-		text += "\n### Growth\n\n`" + loadContent + "`, once each:\n\n" + s.growthText()
+		text += "\n### Growth\n\n`" + migrate + "`, once each:\n\n" + s.growthText()
+	}
+	if len(s.Processes) > 0 {
+		text += "\n### Processes of the server\n\n" + processesText(s.Processes)
 	}
 	return text
 }
@@ -172,54 +181,6 @@ func (s *section) table() string {
 			},
 		)
 	}
-	return markdown(rows)
-}
-
-// targets returns the table of the project's performance targets.
-func (s *section) targets() string {
-	rows := [][]string{{"ratio", "target", "measured", ""}}
-	add := func(what, target, measured string, met bool) {
-		verdict := "met"
-		if !met {
-			verdict = "**not met**"
-		}
-		rows = append(rows, []string{what, target, measured, verdict})
-	}
-	for _, target := range []struct {
-		what, of, to string
-		most         float64
-	}{
-		{"migrate --verify counts / baseline", loadCounts, s.baseline(), 1.10},
-		{"migrate --verify content / baseline", loadContent, s.baseline(), 1.5},
-		{"restore / migrate --verify content", restore, loadContent, 1.5},
-		{"verify / migrate --verify content", verifyAlone, loadContent, 0.8},
-	} {
-		ratio := s.ratio(target.of, target.to)
-		add(target.what, fmt.Sprintf("≤ %.2f", target.most), fmt.Sprintf("%.2f", ratio), ratio <= target.most)
-	}
-	if s.result(baselineSent).Missing == "" {
-		ratio := s.ratio(loadCounts, baselineSent)
-		add(
-			"migrate --verify counts / baseline with the state file's JSON",
-			"≤ 1.10",
-			fmt.Sprintf("%.2f", ratio),
-			ratio <= 1.10,
-		)
-	}
-	for _, name := range []string{pgloader, pgloaderFew} {
-		if s.result(name).Missing == "" {
-			ratio := s.ratio(name, loadCounts)
-			add(name+" / migrate --verify counts", "≥ 4.00", fmt.Sprintf("%.2f", ratio), ratio >= 4)
-		}
-	}
-	var peak int64
-	for _, name := range []string{loadCounts, loadContent, verifyAlone, restore} {
-		peak = max(peak, s.result(name).Peak())
-	}
-	for _, g := range s.Growth {
-		peak = max(peak, g.Peak)
-	}
-	add("peak memory of flujo-port", "≤ 64 MiB", mib(peak)+" MiB", peak <= 64<<20)
 	return markdown(rows)
 }
 

@@ -38,23 +38,25 @@ func main() {
 	}
 	program := flag.String("program", "bin/flujo-port", "`path` of the program to measure")
 	runs := flag.Int("runs", 3, "number of rounds")
-	growth := flag.Bool("growth", false, "also load 1/8, 1/4, 1/2 and all of the last size")
+	growth := flag.Bool("growth", false, "also migrate 1/8, 1/4, 1/2 and all of the last size")
+	workers := flag.Bool("workers", false, "also measure the last size with several processes of the server")
 	out := flag.String("out", "docs", "`folder` of benchmarks.md and benchmarks.svg")
 	flag.Parse()
 	var sizes []int64
 	for _, arg := range flag.Args() {
-		mb, err := strconv.ParseInt(arg, 10, 32)
-		if err != nil || mb < 1 {
+		mb, err := strconv.ParseFloat(arg, 64)
+		if err != nil || !(mb >= 0.1 && mb < 1e6) {
 			exit(fmt.Errorf("%q is not a size in MB", arg))
 		}
-		sizes = append(sizes, mb*1_000_000)
+		sizes = append(sizes, int64(mb*1e6))
 	}
 	if len(sizes) == 0 || *runs < 1 {
-		exit(errors.New("usage: run [-program PATH] [-runs N] [-growth] [-out FOLDER] MB…"))
+		exit(errors.New("usage: run [-program PATH] [-runs N] [-growth] [-workers] [-out FOLDER] MB…"))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	exit(run(ctx, *program, *out, sizes, *runs, *growth))
+	exit(run(ctx, options{
+		program: *program, out: *out, sizes: sizes, rounds: *runs, growth: *growth, workers: *workers}))
 }
 
 func exit(err error) {
@@ -65,8 +67,17 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-func run(ctx context.Context, program, out string, sizes []int64, runs int, growth bool) (err error) {
-	if program, err = filepath.Abs(program); err != nil {
+// options are the flags.
+type options struct {
+	program, out    string
+	sizes           []int64 // in bytes
+	rounds          int
+	growth, workers bool // for the last size
+}
+
+func run(ctx context.Context, o options) (err error) {
+	program, err := filepath.Abs(o.program)
+	if err != nil {
 		return err
 	}
 	pgtest.ForgetEnvironment()
@@ -85,24 +96,27 @@ func run(ctx context.Context, program, out string, sizes []int64, runs int, grow
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
-	doc := &document{Runs: runs}
+	doc := &document{}
 	if err := doc.describe(ctx, b); err != nil {
 		return err
 	}
-	for i, size := range sizes {
-		s, err := b.section(ctx, size, runs, growth && i == len(sizes)-1)
+	for i, size := range o.sizes {
+		s, err := b.measureSize(ctx, size, o, i == len(o.sizes)-1)
 		if err != nil {
 			return err
 		}
 		doc.Sections = append(doc.Sections, s)
 		fmt.Print(s.Text(), "\n")
 	}
-	return doc.write(out)
+	return doc.write(o.out)
 }
 
-// section measures all contestants with a file of one size. Each round begins
-// with another contestant.
-func (b *rig) section(ctx context.Context, size int64, runs int, growth bool) (*section, error) {
+// smallRounds is how many times more often a small file is measured.
+const smallRounds = 5
+
+// measureSize measures all contestants with a file of one size, and for the last size what
+// else the options ask for.
+func (b *rig) measureSize(ctx context.Context, size int64, o options, last bool) (*section, error) {
 	f, err := b.generate(ctx, size)
 	if err != nil {
 		return nil, err
@@ -111,53 +125,61 @@ func (b *rig) section(ctx context.Context, size int64, runs int, growth bool) (*
 	if err := b.copyOut(ctx, f); err != nil {
 		return nil, err
 	}
-	s := &section{Bytes: f.bytes, Rows: f.rows, LZ4: b.lz4}
+	s := &section{Bytes: f.bytes, Rows: f.rows, Rounds: o.rounds, LZ4: b.lz4}
+	if f.bytes < smallFile {
+		s.Rounds *= smallRounds
+	}
 	contestants := b.contestants(f)
-	results := map[string]*result{}
 	for _, c := range contestants {
 		for _, name := range c.names {
-			results[name] = &result{Name: name, Missing: c.missing}
-			s.Results = append(s.Results, results[name])
+			s.Results = append(s.Results, &result{Name: name, Missing: c.missing})
 		}
 	}
-	for round := range runs {
+	for round := range s.Rounds { // each begins with another contestant
 		for i := range contestants {
-			c := contestants[(i+round*max(len(contestants)/runs, 1))%len(contestants)]
-			if results[c.names[0]].Missing != "" {
-				continue
-			}
-			taken, err := b.compete(ctx, c, f)
-			switch {
-			case ctx.Err() != nil:
-				return nil, ctx.Err()
-			case err != nil && c.foreign:
-				fmt.Fprintf(os.Stderr, "%s failed: %v\n", c.names[0], err)
-				results[c.names[0]].Missing, results[c.names[0]].Runs = "failed", nil
-				continue
-			case err != nil:
-				return nil, fmt.Errorf("%s: %w", c.names[0], err)
-			}
-			for j, m := range taken {
-				results[c.names[j]].Runs = append(results[c.names[j]].Runs, m)
-				fmt.Fprintf(
-					os.Stderr,
-					"%d MB, round %d of %d: %s %.2f s\n",
-					f.bytes/1_000_000,
-					round+1,
-					runs,
-					c.names[j],
-					m.Seconds,
-				)
+			c := contestants[(i+round*max(len(contestants)/s.Rounds, 1))%len(contestants)]
+			if err := b.measureOne(ctx, c, f, s, round); err != nil {
+				return nil, err
 			}
 		}
 	}
-	if growth {
-		s.Growth, err = b.growth(ctx, size, f)
+	if last && o.growth {
+		if s.Growth, err = b.growth(ctx, size, f); err != nil {
+			return nil, err
+		}
+	}
+	if last && o.workers {
+		s.Processes, err = b.processes(ctx, f, o.rounds)
 	}
 	return s, err
 }
 
-// growth measures loads of files of 1/8, 1/4 and 1/2 of the size, and of f,
+// measureOne measures a contestant and adds the results to the section.
+func (b *rig) measureOne(ctx context.Context, c contestant, f file, s *section, round int) error {
+	first := s.result(c.names[0])
+	if first.Missing != "" {
+		return nil
+	}
+	taken, err := b.compete(ctx, c, f)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil && c.foreign:
+		fmt.Fprintf(os.Stderr, "%s failed: %v\n", c.names[0], err)
+		first.Missing, first.Runs = "failed", nil
+		return nil
+	case err != nil:
+		return fmt.Errorf("%s: %w", c.names[0], err)
+	}
+	for i, m := range taken {
+		r := s.result(c.names[i])
+		r.Runs = append(r.Runs, m)
+		fmt.Fprintf(os.Stderr, "%s, round %d of %d: %s %.2f s\n", s.Title(), round+1, s.Rounds, r.Name, m.Seconds)
+	}
+	return nil
+}
+
+// growth measures migrations of files of 1/8, 1/4 and 1/2 of the size, and of f,
 // which has the full size.
 func (b *rig) growth(ctx context.Context, size int64, f file) (steps []step, err error) {
 	b.loaded = 0 // it was set for another file
@@ -168,7 +190,7 @@ func (b *rig) growth(ctx context.Context, size int64, f file) (steps []step, err
 				return nil, err
 			}
 		}
-		taken, err := b.compete(ctx, contestant{run: b.load(smaller, "content")}, smaller)
+		taken, err := b.compete(ctx, contestant{run: b.migrate(smaller)}, smaller)
 		if part > 1 {
 			os.Remove(smaller.path)
 		}

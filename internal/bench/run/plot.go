@@ -76,7 +76,7 @@ func (d *document) plot() ([]byte, error) {
 
 func color(name string) string {
 	switch name {
-	case loadCounts, loadContent, verifyAlone, restore:
+	case migrate, migrateCounts, migrateSkip, verify, restore:
 		return "#2b6cb0"
 	case baselineLZ4, baselinePGLZ, baselineSent, baselineWire:
 		return "#4a5568"

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 // schema "model".
 type rig struct {
 	program string
+	prefix  []string // a command that starts the program, such as taskset; may be empty
 	server  *pgtest.Server
 	url     string
 	dir     string // for the benchmark's files
@@ -148,7 +150,11 @@ func (b *rig) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.lz4 = len(lz4) == 1 && lz4[0]
+	if b.lz4 = len(lz4) == 1 && lz4[0]; b.lz4 { // for the other programs too
+		if err := b.exec(ctx, "ALTER DATABASE "+database+" SET default_toast_compression = lz4"); err != nil {
+			return err
+		}
+	}
 	if err := b.init(ctx); err != nil {
 		return err
 	}
@@ -194,7 +200,8 @@ func (b *rig) init(ctx context.Context) error {
 }
 
 func (b *rig) flujoPort(ctx context.Context, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, b.program, append(args, "--postgres", b.url)...)
+	command := append(append(slices.Clone(b.prefix), b.program), append(args, "--postgres", b.url)...)
+	return exec.CommandContext(ctx, command[0], command[1:]...)
 }
 
 // copyOut migrates the file and stores what flujo-port sends, derived rows
@@ -207,7 +214,7 @@ func (b *rig) copyOut(ctx context.Context, f file) error {
 	load := func(ctx context.Context) ([]measurement, error) {
 		through := *b
 		through.url = strings.Replace(b.url, b.server.Addr(), t.Addr(), 1)
-		return through.load(f, "counts")(ctx)
+		return through.migrate(f, "--verify", "counts")(ctx)
 	}
 	b.loaded = 0
 	_, err := b.compete(ctx, contestant{run: load}, f)
@@ -259,7 +266,7 @@ func (b *rig) wire(compression string) func(context.Context) ([]measurement, err
 // is the format of the statement that copies a table from a file.
 func (b *rig) statements(compression string, files []copyFile, copied string) []string {
 	statements := []string{"BEGIN"}
-	if compression != "" {
+	if b.lz4 {
 		statements = append(statements, "SET LOCAL default_toast_compression = "+compression)
 	}
 	statements = append(statements, "CREATE SCHEMA flujo")
