@@ -196,6 +196,19 @@ func (s *Snapshot) Digest(ctx context.Context, table *mapping.Table) (d rowdiges
 	return d, nil
 }
 
+// Digests returns the digests of all tables, by name.
+func (s *Snapshot) Digests(ctx context.Context) (map[string]rowdigest.Digest, error) {
+	all := map[string]rowdigest.Digest{}
+	for _, table := range s.tables {
+		digest, err := s.Digest(ctx, &table)
+		if err != nil {
+			return nil, err
+		}
+		all[table.Name] = digest
+	}
+	return all, nil
+}
+
 // Writers returns the ids of the transactions that wrote the rows of a table
 // (their xmin), in ascending order.
 func (s *Snapshot) Writers(ctx context.Context, table *mapping.Table) (writers []int64, err error) {

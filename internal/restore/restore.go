@@ -14,6 +14,7 @@ import (
 	"flujo-port/internal/progress"
 	"flujo-port/internal/receipt"
 	"flujo-port/internal/report"
+	"flujo-port/internal/rowdigest"
 )
 
 // Options are the options of Run.
@@ -83,7 +84,8 @@ type restoration struct {
 	migrated *receipt.Receipt // of the migration; nil without one
 	result   *report.Restoration
 
-	conversion mapping.Options // of the migration
+	conversion mapping.Options             // of the migration
+	digests    map[string]rowdigest.Digest // of the stored rows, by table; nil until extract has run
 	expected   expectations
 }
 

@@ -74,11 +74,10 @@ func (r *restoration) compare(
 	found func(report.Difference),
 	changed func(compare.Row) error,
 ) error {
-	table := mapping.TableOf(name)
-	digest, err := r.stored.Digest(ctx, table)
-	if err != nil || digest == file.Digest(name) {
-		return err
+	if r.digests[name] == file.Digest(name) {
+		return nil
 	}
+	table := mapping.TableOf(name)
 	o := compare.Options{Same: sameToFlujo}
 	reported := map[string]bool{} // key of the row of the last reported difference
 	o.OnDifference = func(d report.Difference) {
@@ -100,11 +99,12 @@ func (r *restoration) compare(
 			return changed(row)
 		}
 	}
-	_, err = compare.Rows(ctx, file, r.stored, table, o)
+	_, err := compare.Rows(ctx, file, r.stored, table, o)
 	return err
 }
 
-// extract extracts a state file with the settings of the migration.
+// extract extracts a state file with the settings of the migration. With the first file
+// the server computes r.digests at the same time.
 func (r *restoration) extract(
 	ctx context.Context,
 	snapshot *source.Snapshot,
@@ -113,7 +113,13 @@ func (r *restoration) extract(
 ) (*extract.Result, error) {
 	config := r.migrated.Config(snapshot, format, r.stored.Types(), r.conversion)
 	config.OnProgress = onProgress
-	return extract.New(snapshot, config).Run(ctx, extract.Discard{})
+	extraction := extract.New(snapshot, config)
+	if r.digests != nil {
+		return extraction.Run(ctx, extract.Discard{})
+	}
+	result, digests, err := compare.ReadBoth(ctx, extraction, r.stored)
+	r.digests = digests
+	return result, err
 }
 
 // expectations are the differences between the new file and PostgreSQL that are

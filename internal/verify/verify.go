@@ -129,17 +129,7 @@ func readBoth(
 ) (*both, error) {
 	hash := snapshot.StartHash(ctx)
 	defer hash.Stop()
-	readCtx, cancel := context.WithCancel(ctx)
-	digests := startDigester(readCtx, stored, cancel)
-	defer func() { cancel(); <-digests.done }()
-	result, err := file.Run(readCtx, extract.Discard{})
-	if err != nil && readCtx.Err() == nil {
-		return nil, err
-	}
-	all, digestErr := digests.wait()
-	if digestErr != nil {
-		return nil, digestErr
-	}
+	result, digests, err := compare.ReadBoth(ctx, file, stored)
 	if err != nil {
 		return nil, err
 	}
@@ -147,35 +137,7 @@ func readBoth(
 	if err != nil {
 		return nil, err
 	}
-	return &both{file: result, sha256: main, walSHA256: wal, stored: all}, nil
-}
-
-// digester has the server compute the digest of each table in the background.
-type digester struct {
-	done    chan struct{}
-	digests map[string]rowdigest.Digest
-	err     error
-}
-
-// startDigester starts a digester. It calls failed if an error occurs.
-func startDigester(ctx context.Context, stored *postgres.Snapshot, failed func()) *digester {
-	d := &digester{done: make(chan struct{}), digests: map[string]rowdigest.Digest{}}
-	go func() {
-		defer close(d.done)
-		for _, table := range stored.Tables() {
-			if d.digests[table.Name], d.err = stored.Digest(ctx, &table); d.err != nil {
-				failed()
-				return
-			}
-		}
-	}()
-	return d
-}
-
-// wait returns the digests by table when all are computed.
-func (d *digester) wait() (map[string]rowdigest.Digest, error) {
-	<-d.done
-	return d.digests, d.err
+	return &both{file: result, sha256: main, walSHA256: wal, stored: digests}, nil
 }
 
 // compareDigests compares the digests of the file, of the receipt and of PostgreSQL for

@@ -1,0 +1,31 @@
+package compare
+
+import (
+	"context"
+
+	"flujo-port/internal/extract"
+	"flujo-port/internal/postgres"
+	"flujo-port/internal/rowdigest"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// ReadBoth extracts a state file while the server computes the digests of what it stored,
+// by table. The first error ends both.
+func ReadBoth(
+	ctx context.Context, file *extract.Extraction, stored *postgres.Snapshot,
+) (result *extract.Result, digests map[string]rowdigest.Digest, err error) {
+	group, reading := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		result, err = file.Run(reading, extract.Discard{})
+		return err
+	})
+	group.Go(func() (err error) {
+		digests, err = stored.Digests(reading)
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return nil, nil, err
+	}
+	return result, digests, nil
+}
