@@ -11,12 +11,13 @@ import (
 	"syscall"
 	"testing"
 
+	"flujo-port/internal/flujotest"
 	"flujo-port/internal/pgtest"
 )
 
 // TestMemory migrates, verifies and restores a large file, its size in MB in the
-// environment, one with cells of 1 MB, and one with a cell of 200 MB. Files are
-// made by a process of its own: a process that was large when it starts another
+// environment, one with cells of 1 MB, and one with a cell of 200 MB, also with a base
+// in which that cell differs. Files are made by a process of its own: a process that was large when it starts another
 // counts as that one's peak.
 func TestMemory(t *testing.T) {
 	mb := os.Getenv("FLUJO_PORT_TEST_MEMORY_MB")
@@ -37,16 +38,17 @@ func TestMemory(t *testing.T) {
 	}
 	generate, flujoPort := program("flujo-port/internal/bench/generate"), program("flujo-port/cmd/flujo-port")
 	for _, tc := range []struct {
-		name    string
-		mb      int
-		cell    int   // bytes
-		long    int   // cells of that length in each run
-		most    int64 // that migrate and verify may take
-		restore int64
+		name   string
+		mb     int
+		cell   int    // bytes
+		long   int    // cells of that length in each run
+		most   int64  // bytes of memory that a command may take
+		change string // a statement before restore --base; "" for no such restore
 	}{
-		{"many rows", size, 0, 0, 64 << 20, 64 << 20},
-		{"cells of 1 MB", (size + 2) / 3, 1_000_000, 10, 64 << 20, 64 << 20},
-		{"a cell of 200 MB", 1, 200_000_000, 1, 4 * 200_000_000, 5 * 200_000_000},
+		{"many rows", size, 0, 0, 64 << 20, ""},
+		{"cells of 1 MB", (size + 2) / 3, 1_000_000, 10, 64 << 20, ""},
+		{"a cell of 200 MB", 1, 200_000_000, 1, 4 * 200_000_000,
+			"UPDATE flujo.workflow_state SET last_step_output = jsonb_set(last_step_output, '{changed}', '1')"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -56,14 +58,17 @@ func TestMemory(t *testing.T) {
 				t.Fatalf("generate: %v\n%s", err, out)
 			}
 			url := pgtest.Database(t)
-			for _, args := range [][]string{
+			commands := [][]string{
 				{"migrate", "--without-pgvector", "--sqlite", file},
 				{"verify", "--sqlite", file},
 				{"restore", "--sqlite", restored},
-			} {
-				most := tc.most
-				if args[0] == "restore" {
-					most = tc.restore
+			}
+			if tc.change != "" {
+				commands = append(commands, []string{"restore", "--sqlite", restored + "2", "--base", file})
+			}
+			for _, args := range commands {
+				if len(args) > 4 && args[3] == "--base" {
+					flujotest.ExecAt(t, url, tc.change)
 				}
 				cmd := exec.Command(flujoPort, append(args, "--postgres", url)...)
 				out, err := cmd.CombinedOutput()
@@ -74,9 +79,9 @@ func TestMemory(t *testing.T) {
 				if runtime.GOOS != "darwin" {
 					peak *= 1024
 				}
-				t.Logf("%s: %d MiB at its peak", args[0], peak>>20)
-				if peak > most {
-					t.Errorf("%s took %d MiB, more than %d", args[0], peak>>20, most>>20)
+				t.Logf("%s: %d MiB at its peak", args, peak>>20)
+				if peak > tc.most {
+					t.Errorf("%s took %d MiB, more than %d", args, peak>>20, tc.most>>20)
 				}
 			}
 		})

@@ -5,10 +5,13 @@ package compare
 import (
 	"bytes"
 	"context"
+	"errors"
 	"maps"
+	"runtime/debug"
 	"slices"
 
 	"flujo-port/internal/extract"
+	"flujo-port/internal/jsonb"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
@@ -22,7 +25,6 @@ const maxRowsInMemory = 300_000
 // Limits of the rows that are fetched from PostgreSQL with one query.
 const (
 	maxPending      = 200
-	maxExtra        = 32 // rows that only PostgreSQL has, whose size is unknown
 	maxPendingBytes = 4 << 20
 )
 
@@ -37,7 +39,8 @@ type Options struct {
 	// OnDifference is called for each row that only one side has, and for each cell
 	// that differs.
 	OnDifference func(report.Difference)
-	// OnRow is called for each row that differs, after OnDifference; it may be nil.
+	// OnRow is called for each row that differs, after OnDifference; it may be nil. It must
+	// not use the connection, nor keep the row's encoding.
 	OnRow func(Row) error
 }
 
@@ -65,6 +68,7 @@ func Rows(
 	table *mapping.Table,
 	o Options,
 ) (differing int64, err error) {
+	debug.FreeOSMemory() // what was read before may have been long
 	c := comparer{ctx: ctx, file: file, stored: stored, table: table, options: o}
 	wrong, err := c.buckets()
 	if err != nil {
@@ -96,6 +100,7 @@ type comparer struct {
 	differing int64
 
 	encoder rowdigest.Encoder
+	json    jsonb.Canonicalizer
 	buf     []byte
 	pending []pendingRow // rows to be compared cell by cell
 	bytes   int          // of their encodings
@@ -111,7 +116,7 @@ type bucket struct {
 func (c *comparer) buckets() ([]bucket, error) {
 	sums := make([]rowdigest.Sum, rowdigest.Buckets)
 	err := c.file.Replay(c.ctx, c.table.Name, func(tuple []byte, _ int64) error {
-		c.buf = c.encoder.Append(c.buf[:0], c.table, tuple)
+		c.encode(tuple)
 		sums[rowdigest.BucketOf(rowdigest.Key(c.table, c.buf))].Add(rowdigest.Hash(c.buf))
 		return nil
 	})
@@ -138,13 +143,23 @@ func (c *comparer) buckets() ([]bucket, error) {
 
 // chunk compares the rows of some buckets.
 func (c *comparer) chunk(buckets []int32) error {
+	if size := cap(c.buf); size > longCell {
+		c.buf = nil
+		freeAfter(size)
+	}
 	rows := map[string][]postgres.StoredRow{}
 	err := c.stored.Rows(c.ctx, c.table, buckets, func(r postgres.StoredRow) { rows[r.Key] = append(rows[r.Key], r) })
 	if err != nil {
 		return err
 	}
 	err = c.file.Replay(c.ctx, c.table.Name, func(tuple []byte, rowid int64) error {
-		c.buf = c.encoder.Append(c.buf[:0], c.table, tuple)
+		// Not before the next row, since the file's row is in memory until then.
+		if len(c.pending) >= maxPending || c.bytes >= maxPendingBytes {
+			if err := c.comparePending(); err != nil {
+				return err
+			}
+		}
+		c.encode(tuple)
 		key := rowdigest.Key(c.table, c.buf)
 		if _, ok := slices.BinarySearch(buckets, int32(rowdigest.BucketOf(key))); !ok {
 			return nil
@@ -157,9 +172,7 @@ func (c *comparer) chunk(buckets []int32) error {
 			return c.missing(key, rowid)
 		case at < 0:
 			at = 0
-			if err := c.enqueue(key, rowid, have[0].Writer); err != nil {
-				return err
-			}
+			c.enqueue(key, rowid, have[0].Writer)
 		}
 		if rows[key] = slices.Delete(have, at, at+1); len(rows[key]) == 0 {
 			delete(rows, key)
@@ -172,6 +185,11 @@ func (c *comparer) chunk(buckets []int32) error {
 	if err != nil {
 		return err
 	}
+	return c.extra(rows)
+}
+
+// extra reports the rows that only PostgreSQL has.
+func (c *comparer) extra(rows map[string][]postgres.StoredRow) error {
 	var extra []string
 	for _, key := range slices.Sorted(maps.Keys(rows)) {
 		for _, r := range rows[key] {
@@ -185,19 +203,17 @@ func (c *comparer) chunk(buckets []int32) error {
 	if c.options.OnRow == nil {
 		return nil
 	}
-	for keys := range slices.Chunk(extra, maxExtra) {
-		encodings, err := c.stored.Encodings(c.ctx, c.table, keys)
+	for keys := range slices.Chunk(extra, maxPending) {
+		last := "" // a key that is not found is reported by the verification
+		err := c.stored.Encodings(c.ctx, c.table, keys, func(key string, encoding []byte) error {
+			if key == last {
+				return nil
+			}
+			last = key
+			return c.options.OnRow(Row{Kind: report.RowExtra, Key: key, RowID: extract.NoRow, Stored: encoding})
+		})
 		if err != nil {
 			return err
-		}
-		for _, key := range keys {
-			if len(encodings[key]) == 0 {
-				continue // the verification reports this
-			}
-			change := Row{Kind: report.RowExtra, Key: key, RowID: extract.NoRow, Stored: encodings[key][0]}
-			if err := c.options.OnRow(change); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
@@ -209,38 +225,75 @@ type pendingRow struct {
 	rowid    int64
 	writer   int64
 	encoding []byte // of the file's row
+	compared bool
+}
+
+// encode sets buf to the encoding of a row of the file.
+func (c *comparer) encode(tuple []byte) {
+	if cap(c.buf) > maxPendingBytes {
+		c.buf = nil // a long row's buffer is not used again
+	}
+	c.buf = c.encoder.Append(c.buf[:0], c.table, tuple)
 }
 
 // enqueue adds the row whose encoding is in buf to the rows to compare cell by
 // cell.
-func (c *comparer) enqueue(key string, rowid, writer int64) error {
-	c.pending = append(c.pending, pendingRow{key: key, rowid: rowid, writer: writer, encoding: slices.Clone(c.buf)})
-	c.bytes += len(c.buf)
-	if len(c.pending) < maxPending && c.bytes < maxPendingBytes {
-		return nil
+func (c *comparer) enqueue(key string, rowid, writer int64) {
+	row := pendingRow{key: key, rowid: rowid, writer: writer, encoding: c.buf}
+	if len(c.buf) > maxPendingBytes {
+		c.buf = nil // too long for a copy
+	} else {
+		row.encoding = slices.Clone(c.buf)
 	}
-	return c.comparePending()
+	c.pending = append(c.pending, row)
+	c.bytes += len(row.encoding)
 }
 
-// comparePending compares the pending rows cell by cell.
+// comparePending compares the pending rows cell by cell. A long row of PostgreSQL is
+// compared while it is in the connection's buffer, so that there is no copy of it.
 func (c *comparer) comparePending() error {
 	list := c.pending
-	c.pending, c.bytes = nil, 0
 	if len(list) == 0 {
 		return nil
 	}
-	keys := make([]string, len(list))
-	for i, a := range list {
-		keys[i] = a.key
+	freeAfter(c.bytes)
+	c.pending, c.bytes = nil, 0
+	var keys []string
+	waiting := map[string]*pendingRow{}
+	for i := range list {
+		keys = append(keys, list[i].key)
+		waiting[list[i].key] = &list[i]
 	}
-	encodings, err := c.stored.Encodings(c.ctx, c.table, keys)
+	theirs := map[string][]byte{}
+	err := c.stored.Encodings(c.ctx, c.table, keys, func(key string, encoding []byte) error {
+		a := waiting[key]
+		if len(encoding) > longCell && !a.compared {
+			err := c.cells(a, encoding, false)
+			if !errors.Is(err, errUndecided) {
+				a.compared = true
+				return err
+			}
+		}
+		if theirs[key] == nil {
+			theirs[key] = bytes.Clone(encoding)
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	for _, a := range list {
-		if err := c.cells(a, encodings[a.key]); err != nil {
-			return err
+	for i := range list {
+		a := &list[i]
+		switch encoding := theirs[a.key]; {
+		case a.compared:
+		case encoding == nil:
+			c.inconsistent(a, "exists but is not found by its key: an index is damaged")
+		default:
+			if err := c.cells(a, encoding, true); err != nil {
+				return err
+			}
 		}
+		a.encoding = nil
 	}
 	return nil
 }
@@ -269,30 +322,38 @@ func (c *comparer) missing(key string, rowid int64) error {
 	return c.options.OnRow(Row{Kind: report.RowMissing, Key: key, RowID: rowid})
 }
 
-// cells reports the columns in which a row differs. The server decides whether
-// JSON cells that are printed differently are equal. If no cell differs although
-// the hashes do, or if the row is not found by its key, the database is damaged,
-// which is a difference too.
-func (c *comparer) cells(a pendingRow, theirs [][]byte) error {
-	if len(theirs) == 0 {
-		c.inconsistent(a, "exists but is not found by its key: an index is damaged")
-		return nil
-	}
-	mine, other := rowdigest.Cells(a.encoding), rowdigest.Cells(theirs[0])
+// errUndecided is returned by cells if only the server can tell whether two cells are equal.
+var errUndecided = errors.New("only the server can tell whether two cells are equal")
+
+// cells reports the columns in which a row differs from PostgreSQL's, whose encoding is
+// theirs. If ask is set, the server decides whether JSON cells that are printed differently
+// are equal. If no cell differs although the hashes do, the database is damaged, which is a
+// difference too.
+func (c *comparer) cells(a *pendingRow, theirs []byte, ask bool) error {
+	mine, other := rowdigest.Cells(a.encoding), rowdigest.Cells(theirs)
 	var differs []int
 	explained := false // a cell explains why the hashes differ
 	for i, column := range c.table.Columns {
 		if bytes.Equal(mine[i], other[i]) && (mine[i] == nil) == (other[i] == nil) {
 			continue
 		}
-		same, err := c.sameCell(column.Kind, mine[i], other[i])
+		same, err := c.sameCell(column.Kind, mine[i], other[i], ask)
 		if err != nil {
 			return err
 		}
-		if explained = true; same {
-			continue
+		if explained = true; !same {
+			differs = append(differs, i)
 		}
-		differs = append(differs, i)
+	}
+	if !explained {
+		c.inconsistent(a, "differs between two reads")
+	}
+	if len(differs) == 0 {
+		return nil
+	}
+	c.differing++
+	for _, i := range differs {
+		column := &c.table.Columns[i]
 		d := report.Difference{
 			Table:  c.table.Name,
 			Key:    a.key,
@@ -303,35 +364,51 @@ func (c *comparer) cells(a pendingRow, theirs [][]byte) error {
 		d.InFile, d.InPostgres = formatCells(column.Kind, mine[i], other[i])
 		c.options.OnDifference(d)
 	}
-	if !explained {
-		c.inconsistent(a, "differs between two reads")
-	}
-	if len(differs) == 0 {
-		return nil
-	}
-	c.differing++
 	if c.options.OnRow == nil {
 		return nil
 	}
+	a.encoding = nil
+	freeAfter(len(theirs))
 	return c.options.OnRow(
-		Row{Kind: report.CellDiffer, Key: a.key, RowID: a.rowid, Columns: differs, Stored: theirs[0]},
+		Row{Kind: report.CellDiffer, Key: a.key, RowID: a.rowid, Columns: differs, Stored: theirs},
 	)
 }
 
-// sameCell reports whether unequal cells have the same meaning.
-func (c *comparer) sameCell(kind mapping.Kind, mine, other []byte) (bool, error) {
+// sameCell reports whether unequal cells have the same meaning. If only the server can
+// tell, and ask is not set, the error is errUndecided.
+func (c *comparer) sameCell(kind mapping.Kind, mine, other []byte, ask bool) (bool, error) {
 	if c.options.Same != nil && c.options.Same(kind, mine, other) {
 		return true, nil
 	}
 	if kind != mapping.KindJSON || mine == nil || other == nil {
 		return false, nil
 	}
-	form, err := c.stored.JSONB(c.ctx, mine[1:])
-	return bytes.Equal(form, other), err
+	if len(mine) > longCell {
+		// A message to the server needs more than twice the memory. And if the program prints
+		// both as they are printed here, and differently, they are different.
+		if c.json.IsCanonical(mine[1:]) && c.json.IsCanonical(other[1:]) {
+			return false, nil
+		}
+	}
+	if !ask {
+		return false, errUndecided
+	}
+	return c.stored.SameJSON(c.ctx, mine[1:], other)
+}
+
+// longCell is the size in bytes from which on the memory for a cell counts.
+const longCell = 16 << 20
+
+// freeAfter frees memory that is no longer used, if size bytes are much of it: otherwise
+// the garbage of one step lasts while the next one allocates.
+func freeAfter(size int) {
+	if size > longCell {
+		debug.FreeOSMemory()
+	}
 }
 
 // inconsistent reports a row that PostgreSQL returns inconsistently.
-func (c *comparer) inconsistent(a pendingRow, what string) {
+func (c *comparer) inconsistent(a *pendingRow, what string) {
 	c.differing++
 	c.options.OnDifference(
 		report.Difference{

@@ -12,6 +12,7 @@ import (
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/extract"
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/postgres"
 	"flujo-port/internal/report"
 	"flujo-port/internal/rowdigest"
 )
@@ -319,11 +320,11 @@ func TestSameCell(t *testing.T) {
 		{"NULL in PostgreSQL", mapping.KindJSON, []byte("\x01null"), nil, false},
 		{"text", mapping.KindText, []byte(`{"b":1}`), []byte(`{"b": 1}`), false},
 	} {
-		if got, err := c.sameCell(tc.kind, tc.mine, tc.stored); got != tc.want || err != nil {
+		if got, err := c.sameCell(tc.kind, tc.mine, tc.stored, true); got != tc.want || err != nil {
 			t.Errorf("%s: got %t, %v", tc.name, got, err)
 		}
 	}
-	if _, err := c.sameCell(mapping.KindJSON, []byte("\x01{"), []byte("\x01{}")); err == nil {
+	if _, err := c.sameCell(mapping.KindJSON, []byte("\x01{"), []byte("\x01{}"), true); err == nil {
 		t.Error("a text that is not JSON is not an error")
 	}
 }
@@ -334,21 +335,67 @@ func TestInconsistent(t *testing.T) {
 	m := migrate(t)
 	stored := m.open(t)
 	table := mapping.TableOf("steps")
-	encodings, err := stored.Encodings(background, table, []string{"1"})
-	check(t, err)
-	for want, theirs := range map[string][][]byte{
-		"is not found by its key": nil,
-		"differs between two":     encodings["1"],
-	} {
+	encoding := encodingOf(t, stored, table, "1")
+	for key, want := range map[string]string{"1": "differs between two", "777": "is not found by its key"} {
 		var got []report.Difference
 		c := comparer{ctx: background, stored: stored, table: table, options: Options{
 			OnDifference: func(d report.Difference) { got = append(got, d) },
 			OnRow:        func(Row) error { t.Error("OnRow was called"); return nil },
 		}}
-		check(t, c.cells(pendingRow{key: "1", encoding: encodings["1"][0]}, theirs))
+		c.pending = []pendingRow{{key: key, encoding: encoding}}
+		check(t, c.comparePending())
 		if len(got) != 1 || got[0].Kind != report.CellDiffer || !strings.Contains(fmt.Sprint(got[0]), want) ||
 			c.differing != 1 {
 			t.Errorf("got %v, %d rows", got, c.differing)
+		}
+	}
+}
+
+// encodingOf returns the encoding of a stored row.
+func encodingOf(t *testing.T, stored *postgres.Snapshot, table *mapping.Table, key string) (encoding []byte) {
+	t.Helper()
+	check(t, stored.Encodings(background, table, []string{key}, func(_ string, e []byte) error {
+		encoding = bytes.Clone(e)
+		return nil
+	}))
+	return encoding
+}
+
+// TestLongCells tests cells that are compared without a copy, and those that only the server can compare.
+func TestLongCells(t *testing.T) {
+	t.Parallel()
+	m := migrate(t)
+	m.run(t, fmt.Sprintf("UPDATE flujo.steps SET output = (SELECT jsonb_agg(1) FROM generate_series(1, %d)) "+
+		"WHERE id = 2", longCell/3+10))
+	stored := m.open(t)
+	table := mapping.TableOf("steps")
+	encoding := encodingOf(t, stored, table, "2")
+	for name, tc := range map[string]struct {
+		old, new string
+		differ   bool
+	}{
+		"another number":      {"[1, 1, 1", "[1, 2, 1", true},
+		"printed differently": {"[1, 1, 1", "[1 ,1, 1", false},
+	} {
+		mine := bytes.Replace(encoding, []byte(tc.old), []byte(tc.new), 1)
+		if bytes.Equal(mine, encoding) {
+			t.Fatalf("%s: no %q in the encoding", name, tc.old)
+		}
+		var columns []string
+		rows := 0
+		c := comparer{ctx: background, stored: stored, table: table, options: Options{
+			OnDifference: func(d report.Difference) { columns = append(columns, d.Column) },
+			OnRow: func(r Row) error {
+				if rows++; r.Key != "2" || !bytes.Equal(r.Stored, encoding) {
+					t.Errorf("%s: OnRow got row %q with %d bytes", name, r.Key, len(r.Stored))
+				}
+				return nil
+			},
+		}}
+		c.pending = []pendingRow{{key: "2", encoding: mine}}
+		check(t, c.comparePending())
+		if want := map[bool]string{true: "[output] 1", false: "[] 0"}[tc.differ]; fmt.Sprint(columns, rows) != want {
+			t.Errorf("%s: got differences in %v and %d rows, want %s", name, columns, rows, want)
 		}
 	}
 }

@@ -184,6 +184,9 @@ func (r *Result) replayStage(ctx context.Context, s stage, visit func(tuple []by
 	defer t.Close()
 	var buf []byte
 	for {
+		if cap(buf) > maxBufferBytes {
+			buf = nil
+		}
 		if buf, err = t.Append(buf[:0]); err == io.EOF {
 			return nil
 		} else if err != nil {
@@ -194,6 +197,9 @@ func (r *Result) replayStage(ctx context.Context, s stage, visit func(tuple []by
 		}
 	}
 }
+
+// maxBufferBytes is the maximum size of a buffer that is used again for the next row.
+const maxBufferBytes = 4 << 20
 
 // Sample is the first tuples of a table. It implements mapping.Tuples.
 type Sample struct {

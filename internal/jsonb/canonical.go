@@ -28,10 +28,10 @@ type pair struct {
 // such as AppendRepaired returns. s and the spare capacity of dst must not overlap.
 func (c *Canonicalizer) Append(dst, s []byte) []byte {
 	c.pairs, c.keys = c.pairs[:0], c.keys[:0]
+	dst, _ = c.value(dst, s, 0)
 	if cap(c.spare) > maxBufferBytes {
 		c.spare = nil
 	}
-	dst, _ = c.value(dst, s, 0)
 	return dst
 }
 
@@ -106,6 +106,81 @@ func (c *Canonicalizer) object(dst, s []byte, i int) ([]byte, int) {
 	}
 	c.pairs, c.keys = c.pairs[:first], c.keys[:firstKey]
 	return append(dst, '}'), i + 1
+}
+
+// IsCanonical reports whether Append would append s as it is. s must be as Append requires
+// it. It needs no memory for s, except for its longest string.
+func (c *Canonicalizer) IsCanonical(s []byte) bool {
+	c.pairs, c.keys = c.pairs[:0], c.keys[:0]
+	end := c.canonicalValue(s, 0)
+	if cap(c.spare) > maxBufferBytes {
+		c.spare = nil
+	}
+	return end == len(s)
+}
+
+// canonicalValue returns the index after the value at s[i], or -1 if it is not printed as
+// jsonb prints it.
+func (c *Canonicalizer) canonicalValue(s []byte, i int) int {
+	if i >= len(s) {
+		return -1
+	}
+	switch s[i] {
+	case '{':
+		return c.canonicalObject(s, i)
+	case '[':
+		return c.canonicalList(s, i, ']', c.canonicalValue)
+	case '"', 't', 'n', 'f', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
+		end := i
+		c.spare, end = c.value(c.spare[:0], s, i)
+		if !bytes.Equal(c.spare, s[i:end]) {
+			return -1
+		}
+		return end
+	}
+	return -1 // white space
+}
+
+// canonicalList is canonicalValue for what is between s[i] and last, separated by commas.
+func (c *Canonicalizer) canonicalList(s []byte, i int, last byte, part func([]byte, int) int) int {
+	if i++; s[i] == last {
+		return i + 1
+	}
+	for {
+		if i = part(s, i); i < 0 {
+			return -1
+		}
+		if s[i] == last {
+			return i + 1
+		}
+		if !bytes.HasPrefix(s[i:], []byte(", ")) {
+			return -1
+		}
+		i += len(", ")
+	}
+}
+
+// canonicalObject is canonicalValue for an object.
+func (c *Canonicalizer) canonicalObject(s []byte, i int) int {
+	firstKey := len(c.keys)
+	defer func() { c.keys = c.keys[:firstKey] }()
+	var last pair
+	first := true
+	return c.canonicalList(s, i, '}', func(s []byte, i int) int {
+		if s[i] != '"' {
+			return -1
+		}
+		p := pair{key: len(c.keys)}
+		end := i
+		c.spare, end = c.key(c.spare[:0], s, i)
+		p.keyEnd = len(c.keys)
+		if !bytes.Equal(c.spare, s[i:end]) || !first && c.compare(last, p) >= 0 ||
+			!bytes.HasPrefix(s[end:], []byte(": ")) {
+			return -1
+		}
+		last, first = p, false
+		return c.canonicalValue(s, end+len(": "))
+	})
 }
 
 // compare orders keys as jsonb does (lengthCompareJsonbStringValue in

@@ -79,6 +79,9 @@ func TestCanonical(t *testing.T) {
 		if got := c.Append(nil, []byte(tc[1])); string(got) != tc[1] {
 			t.Errorf("%s: once more %s", name, got)
 		}
+		if is := c.IsCanonical([]byte(tc[0])); is != (tc[0] == tc[1]) || !c.IsCanonical([]byte(tc[1])) {
+			t.Errorf("%s: IsCanonical is %t", name, is)
+		}
 	}
 }
 
@@ -143,6 +146,11 @@ func (s server) sameAsPrinted(t *testing.T, texts [][]byte) {
 		}
 		if again := c.Append(nil, got); !bytes.Equal(again, got) {
 			t.Fatalf("%.300q is %.300q once more", got, again)
+		}
+		for _, text := range [][]byte{repaired[i], got} {
+			if is := c.IsCanonical(text); is != bytes.Equal(text, got) {
+				t.Fatalf("%.300q: IsCanonical is %t, and the canonical form is %.300q", text, is, got)
+			}
 		}
 	}
 }

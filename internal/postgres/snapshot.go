@@ -1,9 +1,10 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"flujo-port/internal/sqltext"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // Snapshot is Flujo's state in a PostgreSQL schema, as one transaction
@@ -262,49 +264,47 @@ func (s *Snapshot) Rows(ctx context.Context, table *mapping.Table, buckets []int
 	return nil
 }
 
-// Encodings returns the encodings of the rows that have the given keys, by key.
-// A key has more than one encoding only if the table's primary key was dropped.
+// Encodings calls f with the key and the encoding of each row that has one of the given
+// keys, in the order of their keys. There is more than one with a key only if the table's primary key was dropped. The
+// encoding is valid until f returns. f must not use the connection.
 func (s *Snapshot) Encodings(
 	ctx context.Context,
 	table *mapping.Table,
 	keys []string,
-) (map[string][][]byte, error) {
+	f func(key string, encoding []byte) error,
+) error {
 	kind := "text"
 	if table.Serial() != "" {
 		kind = "bigint"
 	}
 	query := fmt.Sprintf(
-		"SELECT %s, %s FROM %s WHERE %s = ANY ($1::text[]::%s[])",
+		"SELECT %s, %s FROM (SELECT * FROM %s WHERE %s = ANY ($1::text[]::%s[]) %s) t",
 		rowdigest.KeySQL(table),
 		rowdigest.EncodingSQL(table, s.vectors),
 		s.conn.Name(table.Name),
 		sqltext.Ident(table.PrimaryKey),
 		kind,
+		orderSQL(table),
 	)
-	encodings := map[string][][]byte{}
-	var k string
-	var encoding []byte
-	rows, err := s.conn.Query(ctx, query, keys)
-	if err == nil {
-		_, err = pgx.ForEachRow(
-			rows,
-			[]any{&k, &encoding},
-			func() error { encodings[k] = append(encodings[k], slices.Clone(encoding)); return nil },
-		)
-	}
+	array, err := s.conn.TypeMap().Encode(pgtype.TextArrayOID, pgx.TextFormatCode, keys, nil)
 	if err != nil {
-		return nil, s.wrapError(table, err)
+		return s.wrapError(table, err)
 	}
-	return encodings, nil
+	return s.eachBinary(ctx, fmt.Sprintf("table %q", table.Name), query, func(fields [][]byte) error {
+		return f(string(fields[0]), fields[1])
+	}, array)
 }
 
-// JSONB returns the binary form of jsonb that the server makes from a JSON
-// text.
-func (s *Snapshot) JSONB(ctx context.Context, text []byte) (form []byte, err error) {
-	if err := s.conn.QueryRow(ctx, "SELECT jsonb_send($1::text::jsonb)", string(text)).Scan(&form); err != nil {
-		return nil, s.conn.WrapError("convert a JSON text to jsonb", err)
-	}
-	return form, nil
+// SameJSON reports whether the server makes a stored value of jsonb from a JSON text. form
+// is the binary form of the stored value.
+func (s *Snapshot) SameJSON(ctx context.Context, text, form []byte) (same bool, err error) {
+	const query = "SELECT sha256(jsonb_send($1::text::jsonb))" // not the form itself, which may be long
+	hash := sha256.Sum256(form)
+	err = s.eachBinary(ctx, "a JSON text as jsonb", query, func(fields [][]byte) error {
+		same = bytes.Equal(fields[0], hash[:])
+		return nil
+	}, text)
+	return same, err
 }
 
 func (s *Snapshot) wrapError(table *mapping.Table, err error) error {

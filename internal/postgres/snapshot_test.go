@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math/big"
 	"slices"
+	"strings"
 	"testing"
 
 	"flujo-port/internal/clierr"
@@ -174,15 +175,26 @@ func wantBuckets(t *testing.T, s *Snapshot, table *mapping.Table, rows []encoded
 
 func wantEncodings(t *testing.T, s *Snapshot, table *mapping.Table, rows []encodedRow) {
 	t.Helper()
-	got, err := s.Encodings(background, table, []string{rows[0].key, rows[2].key, "777"})
-	if err != nil || len(got) != 2 {
-		t.Fatalf("%s: Encodings returned %v, %v", table.Name, got, err)
+	want := []encodedRow{rows[0], rows[2]}
+	slices.SortFunc(want, func(a, b encodedRow) int { return strings.Compare(a.key, b.key) })
+	got := encodingsOf(t, s, table, want[1].key, want[0].key, "777")
+	if len(got) != 2 || got[0].key != want[0].key || got[1].key != want[1].key ||
+		!bytes.Equal(got[0].encoding, want[0].encoding) || !bytes.Equal(got[1].encoding, want[1].encoding) {
+		t.Errorf("%s: got %+v, want %+v", table.Name, got, want)
 	}
-	for _, r := range []encodedRow{rows[0], rows[2]} {
-		if len(got[r.key]) != 1 || !bytes.Equal(got[r.key][0], r.encoding) {
-			t.Errorf("%s: the encoding of %q is %x, want %x", table.Name, r.key, got[r.key], r.encoding)
-		}
+}
+
+// encodingsOf returns what Encodings passes to its function.
+func encodingsOf(t *testing.T, s *Snapshot, table *mapping.Table, keys ...string) (all []encodedRow) {
+	t.Helper()
+	err := s.Encodings(background, table, keys, func(key string, encoding []byte) error {
+		all = append(all, encodedRow{key: key, encoding: bytes.Clone(encoding)})
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", table.Name, err)
 	}
+	return all
 }
 
 // TestSnapshotWithoutPrimaryKey tests rows that have the same key.
@@ -191,9 +203,9 @@ func TestSnapshotWithoutPrimaryKey(t *testing.T) {
 	url, owner := flujo(t)
 	run(t, owner, "ALTER TABLE flujo.steps DROP CONSTRAINT steps_pkey", "UPDATE flujo.steps SET id = 1 WHERE id = 2")
 	s := openSnapshot(t, url)
-	got, err := s.Encodings(background, mapping.TableOf("steps"), []string{"1"})
-	if err != nil || len(got["1"]) != 2 || bytes.Equal(got["1"][0], got["1"][1]) {
-		t.Errorf("got %x, %v, want two rows", got, err)
+	got := encodingsOf(t, s, mapping.TableOf("steps"), "1")
+	if len(got) != 2 || bytes.Equal(got[0].encoding, got[1].encoding) {
+		t.Errorf("got %+v, want two rows", got)
 	}
 }
 
@@ -334,16 +346,24 @@ func TestInTransaction(t *testing.T) {
 	wantError(t, err, clierr.Failed, "configure the session for reading")
 }
 
-func TestJSONB(t *testing.T) {
+func TestSameJSON(t *testing.T) {
 	t.Parallel()
 	url, _ := flujo(t)
 	s := openSnapshot(t, url)
-	form, err := s.JSONB(background, []byte(`{"b":1.50,"a":"\u00e9"}`))
-	if want := "\x01" + `{"a": "é", "b": 1.50}`; string(form) != want || err != nil {
-		t.Errorf("got %q, %v, want %q", form, err, want)
+	for form, want := range map[string]bool{
+		"\x01" + `{"a": "é", "b": 1.50}`: true, "\x01" + `{"a": "é", "b": 1.5}`: false, "": false,
+	} {
+		if same, err := s.SameJSON(
+			background,
+			[]byte(`{"b":1.50,"a":"\u00e9"}`),
+			[]byte(form),
+		); same != want ||
+			err != nil {
+			t.Errorf("%q: got %t, %v, want %t", form, same, err, want)
+		}
 	}
-	_, err = s.JSONB(background, []byte(`{`))
-	wantError(t, err, clierr.Refused, "convert a JSON text to jsonb", "22P02")
+	_, err := s.SameJSON(background, []byte(`{`), nil)
+	wantError(t, err, clierr.Refused, "read a JSON text as jsonb", "22P02")
 }
 
 // TestSnapshotErrors tests that every method reports a table that cannot be read.
@@ -365,7 +385,7 @@ func TestSnapshotErrors(t *testing.T) {
 			return s.Buckets(ctx, steps, func(int, rowdigest.Digest) {})
 		},
 		"Rows":      func(ctx context.Context) error { return s.Rows(ctx, steps, nil, func(StoredRow) {}) },
-		"Encodings": func(ctx context.Context) error { _, err := s.Encodings(ctx, steps, nil); return err },
+		"Encodings": func(ctx context.Context) error { return s.Encodings(ctx, steps, nil, nil) },
 		"Each": func(ctx context.Context) error {
 			return s.Each(ctx, steps, func(StoredEncoding) error { return nil })
 		},

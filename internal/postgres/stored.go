@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/rowdigest"
@@ -13,25 +14,42 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// eachBinary runs a query and calls f with the fields of each row in their binary form,
-// nil for NULL. The fields are valid until f returns. An error of f ends the query and is
+// eachBinary runs a query with parameters in text form, and calls f with the fields of each
+// row in their binary form, nil for NULL. The fields are valid until f returns. An error of f ends the query and is
 // returned unchanged. f must not use the connection.
-func (s *Snapshot) eachBinary(ctx context.Context, what, query string, f func(fields [][]byte) error) error {
+func (s *Snapshot) eachBinary(
+	ctx context.Context, what, query string, f func(fields [][]byte) error, parameters ...[]byte,
+) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	rows := s.conn.PgConn().ExecParams(ctx, query, nil, nil, nil, []int16{pgx.BinaryFormatCode})
+	rows := s.conn.PgConn().ExecParams(ctx, query, parameters, nil, nil, []int16{pgx.BinaryFormatCode})
+	fields, size := 0, 0 // of the last row
 	for rows.NextRow() {
 		if err := f(rows.Values()); err != nil {
 			cancel() // so that the server sends no more rows
 			_, _ = rows.Close()
 			return err
 		}
+		fields, size = len(rows.Values()), 0
+		for _, field := range rows.Values() {
+			size += len(field)
+		}
 	}
 	if _, err := rows.Close(); err != nil {
 		return s.conn.WrapError("read "+what, err)
 	}
+	if size > longRow {
+		short := "SELECT 0" + strings.Repeat(", 0", fields-1)
+		if err := s.conn.PgConn().ExecParams(ctx, short, nil, nil, nil, nil).Read().Err; err != nil {
+			return s.conn.WrapError("read "+what, err)
+		}
+	}
 	return nil
 }
+
+// longRow is the size in bytes of a row whose memory counts. The connection refers to the
+// fields of the last row until it has read another one with as many.
+const longRow = 16 << 20
 
 // StoredEncoding is the encoding of a stored row.
 type StoredEncoding struct {
@@ -42,21 +60,26 @@ type StoredEncoding struct {
 // Each calls f with every row of a table in the order of its keys. The encoding
 // is valid until f returns. f must not use the connection.
 func (s *Snapshot) Each(ctx context.Context, table *mapping.Table, f func(StoredEncoding) error) error {
-	order := sqltext.Ident(table.PrimaryKey)
-	if table.Serial() == "" {
-		order += ` COLLATE "C"`
-	}
-	// OFFSET 0 makes the server sort the rows before it encodes them: encodings
-	// are long.
 	query := fmt.Sprintf(
-		"SELECT w::text::bigint, %s FROM (SELECT *, xmin AS w FROM %s ORDER BY %s OFFSET 0) t",
+		"SELECT w::text::bigint, %s FROM (SELECT *, xmin AS w FROM %s %s) t",
 		rowdigest.EncodingSQL(table, s.vectors),
 		s.conn.Name(table.Name),
-		order,
+		orderSQL(table),
 	)
 	return s.eachBinary(ctx, fmt.Sprintf("table %q", table.Name), query, func(fields [][]byte) error {
 		return f(StoredEncoding{Writer: int64(binary.BigEndian.Uint64(fields[0])), Encoding: fields[1]})
 	})
+}
+
+// orderSQL returns the clauses that order the rows of a table by their keys, at the end of
+// a subquery. OFFSET 0 makes the server sort the rows before it encodes them: encodings are
+// long.
+func orderSQL(table *mapping.Table) string {
+	order := "ORDER BY " + sqltext.Ident(table.PrimaryKey)
+	if table.Serial() == "" {
+		order += ` COLLATE "C"`
+	}
+	return order + " OFFSET 0"
 }
 
 // Original is the original value of a changed cell. Its bytes are valid until

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -118,6 +119,7 @@ func (r *restoration) patchAll(ctx context.Context, format *mapping.Format, file
 		if !patched {
 			break
 		}
+		debug.FreeOSMemory() // as in verify
 		var patchedFile *source.Snapshot
 		if patchedFile, format, err = extract.Open(ctx, r.file.Path()); err != nil {
 			return err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/big"
 	"math/bits"
-	"slices"
 
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/sqltext"
@@ -105,9 +104,7 @@ func (h *Hasher) Add(tuple []byte) {
 	if cap(h.buf) > maxBufferBytes {
 		h.buf = nil
 	}
-	// An encoding has a longer header for each field than a tuple, and spaces in JSON.
-	h.buf = slices.Grow(h.buf[:0], len(tuple)+len(tuple)/16+16*len(h.table.Columns))
-	h.buf = h.encoder.Append(h.buf, h.table, tuple)
+	h.buf = h.encoder.Append(h.buf[:0], h.table, tuple)
 	h.Sum.Add(Hash(h.buf))
 }
 

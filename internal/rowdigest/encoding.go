@@ -46,6 +46,8 @@ type Encoder struct{ json jsonb.Canonicalizer }
 // format, with all columns of the table in their order, as mapping.Converter.Append
 // returns it.
 func (m *Encoder) Append(dst []byte, table *mapping.Table, tuple []byte) []byte {
+	// An encoding has a longer header for each field than a tuple, and spaces in JSON.
+	dst = slices.Grow(dst, len(tuple)+len(tuple)/16+16*len(table.Columns))
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(table.Columns)))
 	tuple = tuple[2:]
 	for i := range table.Columns {

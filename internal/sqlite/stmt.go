@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime"
+	"slices"
 	"unsafe"
 
 	"modernc.org/libc"
@@ -83,7 +85,9 @@ func (s *Stmt) Run(ctx context.Context, parameters []Value) (changed int64, err 
 		return 0, err
 	}
 	s.conn.uses++
-	if err := s.bind(parameters); err != nil {
+	var long runtime.Pinner
+	defer long.Unpin()
+	if err := s.bind(parameters, &long); err != nil {
 		return 0, err
 	}
 	rc := int32(sqlite3.SQLITE_ROW)
@@ -96,18 +100,26 @@ func (s *Stmt) Run(ctx context.Context, parameters []Value) (changed int64, err 
 		changed = sqlite3.Xsqlite3_changes64(s.conn.tls, s.conn.db)
 	}
 	sqlite3.Xsqlite3_reset(s.conn.tls, s.stmt)
-	if s.size > maxTextBuffer {
+	if s.size > maxTextBuffer || slices.ContainsFunc(parameters, isLong) {
 		sqlite3.Xsqlite3_clear_bindings(s.conn.tls, s.stmt)
 		s.forget()
 	}
 	return changed, err
 }
 
-// bind sets the parameters of the statement.
-func (s *Stmt) bind(parameters []Value) error {
+// isLong reports whether SQLite reads the bytes of a parameter where they are, if the
+// caller does not change them while the statement runs.
+func isLong(v Value) bool { return len(v.Bytes) > maxTextBuffer }
+
+// bind sets the parameters of the statement. It copies their bytes. But if long is not
+// nil, it pins long values instead, and SQLite reads them until the caller unpins them.
+func (s *Stmt) bind(parameters []Value, long *runtime.Pinner) error {
+	inPlace := func(v *Value) bool { return long != nil && isLong(*v) }
 	total := 1 // at least one byte: a null pointer would bind NULL
 	for i := range parameters {
-		total += len(parameters[i].Bytes)
+		if !inPlace(&parameters[i]) {
+			total += len(parameters[i].Bytes)
+		}
 	}
 	if total > s.size {
 		s.forget()
@@ -121,7 +133,13 @@ func (s *Stmt) bind(parameters []Value) error {
 	for i := range parameters {
 		v, n := &parameters[i], int32(i+1)
 		where, size := s.texts+uintptr(at), uint64(len(v.Bytes))
-		at += copy(texts[at:], v.Bytes)
+		if inPlace(v) {
+			first := unsafe.SliceData(v.Bytes)
+			long.Pin(first)
+			where = uintptr(unsafe.Pointer(first))
+		} else {
+			at += copy(texts[at:], v.Bytes)
+		}
 		var rc int32
 		switch v.Class {
 		case Integer:
@@ -159,7 +177,7 @@ func (c *Conn) Query(ctx context.Context, sql string, parameters ...Value) (*Row
 	if err != nil {
 		return nil, err
 	}
-	if err := s.bind(parameters); err != nil {
+	if err := s.bind(parameters, nil); err != nil {
 		s.Close()
 		return nil, err
 	}
