@@ -34,7 +34,6 @@ func (b *rig) processes(ctx context.Context, f file, rounds int) (all []processe
 			all = append(all, processes{Cores: layout.name, Workers: workers})
 		}
 	}
-	defer os.Unsetenv("PGOPTIONS")
 	for range rounds {
 		for i := range all {
 			p := &all[i]
@@ -46,13 +45,8 @@ func (b *rig) processes(ctx context.Context, f file, rounds int) (all []processe
 			if layout.program != "" {
 				on.prefix = []string{"taskset", "--cpu-list", layout.program}
 			}
-			if err := os.Setenv("PGOPTIONS", ""); err != nil {
-				return nil, err
-			}
 			if p.Workers != "" {
-				if err := os.Setenv("PGOPTIONS", "-c max_parallel_workers_per_gather="+p.Workers); err != nil {
-					return nil, err
-				}
+				on.options = "-c max_parallel_workers_per_gather=" + p.Workers
 			}
 			taken, err := on.compete(ctx, contestant{run: on.thereAndBack(f)}, f)
 			if err != nil {

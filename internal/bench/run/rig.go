@@ -21,6 +21,7 @@ import (
 type rig struct {
 	program string
 	prefix  []string // a command that starts the program, such as taskset; may be empty
+	options string   // PGOPTIONS of the program
 	server  *pgtest.Server
 	url     string
 	dir     string // for the benchmark's files
@@ -201,7 +202,9 @@ func (b *rig) init(ctx context.Context) error {
 
 func (b *rig) flujoPort(ctx context.Context, args ...string) *exec.Cmd {
 	command := append(append(slices.Clone(b.prefix), b.program), append(args, "--postgres", b.url)...)
-	return exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Env = append(os.Environ(), "PGOPTIONS="+b.options)
+	return cmd
 }
 
 // copyOut migrates the file and stores what flujo-port sends, derived rows
