@@ -70,10 +70,10 @@ func ReadServer(ctx context.Context, c *pgx.Conn) (s Server, err error) {
 var serverSettings = sqltext.New(`SELECT current_setting('server_encoding'), current_database(), current_user,
 	pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean,
 	current_setting('session_replication_role') <> 'origin',
-	(SELECT setting::int FROM pg_settings WHERE name = 'max_stack_depth'),
-	(SELECT coalesce(string_agg(name, ', ' ORDER BY name), '') FROM unnest({{.functions}}::text[]) name
-		WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE proname::text = name
-			AND pronamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'pg_catalog')))`)
+	pg_size_bytes(current_setting('max_stack_depth')) / 1024,
+	(SELECT coalesce(string_agg(name, ', ' ORDER BY name), '') FROM unnest({{.functions}}::name[]) name
+		WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE proname = name
+			AND pronamespace = 'pg_catalog'::regnamespace))`)
 
 // rowWithoutTimeout executes a query that returns one row, and returns its values as text; "" for NULL. The
 // statement_timeout of the role does not end it. Both statements are one message, so that no setting is left behind in
