@@ -10,8 +10,11 @@ POSTGRES_PORT ?= 5432
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-20s %s\n", $$1, $$2 }' Makefile
 
+# The program records its commit, which receipts contain, unless git refuses to
+# read the clone, as one of another user.
 build: ## build bin/flujo-port, one file without dependencies
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/flujo-port ./cmd/flujo-port
+	vcs=$$(git status >/dev/null 2>&1 && echo true || echo false); \
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$$vcs -o bin/flujo-port ./cmd/flujo-port
 
 demo: ensure-postgres ## run a dry run, a migration and some queries on a temporary server
 	CGO_ENABLED=0 $(GO) run ./internal/pgtest/throwaway -- scripts/demo.sh
