@@ -3,9 +3,10 @@
 GO      ?= go
 COMPOSE  = docker compose -f deploy/docker-compose.postgres.yml
 POSTGRES_PORT ?= 5432
+POSTGRES_DB   ?= med13_dev
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint lint-systems format ensure-postgres ensure-test-tools init-flujo-schema setup-postgres clean
+.PHONY: help build demo test test-deploy lint lint-systems format ensure-postgres ensure-test-tools init-flujo-schema setup-postgres clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-20s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +33,10 @@ PACKAGES = $$(( $$(getconf _NPROCESSORS_ONLN) + 1 ))
 
 test: ensure-test-tools lint ## run lint, and the tests on a real server
 	CGO_ENABLED=1 $(GO) test $(RACE) -vet=off -count=1 -p $(PACKAGES) -parallel $(PARALLEL) ./...
+	@$(MAKE) test-deploy
+
+test-deploy: ensure-postgres ## test the files for Docker and Kubernetes, which are a module of their own
+	cd deploy && CGO_ENABLED=0 $(GO) test -vet=off -count=1 ./...
 
 lint: ## check formatting and go.mod, and run the checks of internal/lint and staticcheck
 	@unformatted=$$($(GO) tool golines $(FORMAT) -l .) || exit 1; \
@@ -41,10 +46,14 @@ lint: ## check formatting and go.mod, and run the checks of internal/lint and st
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 	$(VET)
-	CGO_ENABLED=0 $(GO) tool staticcheck -tags slow ./...
+	$(STATICCHECK)
+	cd deploy && $(GO) mod tidy -diff
 
-# The tool itself is built for this system, whatever GOOS is.
-VET = vettool=$$(GOOS= CGO_ENABLED=0 $(GO) tool -n lint) && CGO_ENABLED=0 $(GO) vet -vettool="$$vettool" -tags slow ./...
+# The tools themselves are built for this system, whatever GOOS is.
+VET = vettool=$$(GOOS= CGO_ENABLED=0 $(GO) tool -n lint) && export CGO_ENABLED=0 && \
+	$(GO) vet -vettool="$$vettool" -tags slow ./... && cd deploy && $(GO) vet -vettool="$$vettool" ./...
+STATICCHECK = program=$$(CGO_ENABLED=0 $(GO) tool -n staticcheck) && export CGO_ENABLED=0 && \
+	"$$program" -tags slow ./... && cd deploy && "$$program" ./...
 
 lint-systems: ## run the checks of internal/lint for Linux, macOS and Windows (minutes in the first run, then seconds)
 	@for system in linux darwin windows; do \
@@ -66,9 +75,9 @@ setup-postgres: ## start PostgreSQL with pgvector in Docker and create the table
 	@if [ -z "$$POSTGRES_PASSWORD" ]; then \
 		echo "set POSTGRES_PASSWORD to the password of the role \"flujo\"" >&2; exit 2; \
 	fi
-	POSTGRES_PORT=$(POSTGRES_PORT) $(COMPOSE) up -d --wait
+	POSTGRES_PORT=$(POSTGRES_PORT) POSTGRES_DB=$(POSTGRES_DB) $(COMPOSE) up -d --wait
 	@PGPASSWORD="$$POSTGRES_PASSWORD" $(MAKE) init-flujo-schema \
-		'FLUJO_PORT_POSTGRES=postgresql://flujo@127.0.0.1:$(POSTGRES_PORT)/flujo?sslmode=disable'
+		'FLUJO_PORT_POSTGRES=postgresql://flujo@127.0.0.1:$(POSTGRES_PORT)/$(POSTGRES_DB)?sslmode=disable'
 
 clean: ## remove build output and caches
 	rm -rf bin .cache
