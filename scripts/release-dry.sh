@@ -18,7 +18,6 @@ for folder in first the-second; do
 	git clone --quiet --no-local . "$work/$folder"
 	(
 		cd "$work/$folder"
-		unset GOFLAGS
 		"$@" check
 		"$@" release --snapshot --clean
 	)
