@@ -80,7 +80,7 @@ setup-postgres: ## start PostgreSQL with pgvector in Docker and create the table
 		'FLUJO_PORT_POSTGRES=postgresql://flujo@127.0.0.1:$(POSTGRES_PORT)/$(POSTGRES_DB)?sslmode=disable'
 
 clean: ## remove build output and caches
-	rm -rf bin .cache
+	rm -rf bin dist .cache
 
 # Some tests start a server even if FLUJO_PORT_TEST_POSTGRES names one.
 ensure-postgres:
@@ -179,3 +179,15 @@ $(PGLITE)/installed: $(addprefix internal/pgtest/pglite/,package.json package-lo
 
 ensure-node:
 	@scripts/ensure-node.sh
+
+# Tools with hundreds of dependencies, which are therefore in no go.mod.
+GORELEASER = env CGO_ENABLED=0 $(GO) run github.com/goreleaser/goreleaser/v2@v2.16.0
+export CYCLONEDX = github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+
+.PHONY: release-dry release
+
+release-dry: ## build dist, what a release of this commit consists of, twice, and compare (10 minutes in the first run)
+	scripts/release-dry.sh $(GORELEASER)
+
+release: ## build and publish the release of the tag of this commit; needs GITHUB_TOKEN
+	$(GORELEASER) release --clean

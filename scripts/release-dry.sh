@@ -49,4 +49,4 @@ want 2 '*.deb'
 want 2 '*.rpm'
 want 6 '*.cdx.json'
 echo "two builds of $(git rev-parse --short HEAD) are equal; dist has:"
-(cd dist && ls -1 -- *.*)
+(cd dist && find . -maxdepth 1 -type f | sort)
