@@ -14,10 +14,12 @@ trap 'exit 143' TERM
 if [ -n "$(git status --porcelain)" ]; then
 	echo "release-dry: there are changes that are not committed; the commit is built without them" >&2
 fi
+commit=$(git rev-parse HEAD)
 for folder in first the-second; do
 	git clone --quiet --no-local . "$work/$folder"
 	(
 		cd "$work/$folder"
+		git checkout --quiet --detach "$commit"
 		"$@" check
 		"$@" release --snapshot --clean
 	)
@@ -48,5 +50,5 @@ want 2 '*.zip'
 want 2 '*.deb'
 want 2 '*.rpm'
 want 6 '*.cdx.json'
-echo "two builds of $(git rev-parse --short HEAD) are equal; dist has:"
+echo "two builds of $commit are equal; dist has:"
 (cd dist && find . -maxdepth 1 -type f | sort)
