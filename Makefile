@@ -3,15 +3,19 @@
 GO      ?= go
 COMPOSE  = docker compose -f deploy/docker-compose.postgres.yml
 POSTGRES_PORT ?= 5432
+POSTGRES_DB   ?= med13_dev
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint lint-systems format ensure-postgres ensure-test-tools init-flujo-schema setup-postgres clean
+.PHONY: help build demo test test-deploy lint lint-systems format ensure-postgres ensure-test-tools init-flujo-schema setup-postgres clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-20s %s\n", $$1, $$2 }' Makefile
 
+# The program records its commit, which receipts contain, unless git refuses to
+# read the clone, as one of another user.
 build: ## build bin/flujo-port, one file without dependencies
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/flujo-port ./cmd/flujo-port
+	vcs=$$(git status >/dev/null 2>&1 && echo true || echo false); \
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$$vcs -o bin/flujo-port ./cmd/flujo-port
 
 demo: ensure-postgres ## run a dry run, a migration and some queries on a temporary server
 	CGO_ENABLED=0 $(GO) run ./internal/pgtest/throwaway -- scripts/demo.sh
@@ -29,6 +33,10 @@ PACKAGES = $$(( $$(getconf _NPROCESSORS_ONLN) + 1 ))
 
 test: ensure-test-tools lint ## run lint, and the tests on a real server
 	CGO_ENABLED=1 $(GO) test $(RACE) -vet=off -count=1 -p $(PACKAGES) -parallel $(PARALLEL) ./...
+	@$(MAKE) test-deploy
+
+test-deploy: ensure-postgres ## test the files for Docker and Kubernetes, which are a module of their own
+	cd deploy && CGO_ENABLED=0 $(GO) test -vet=off -count=1 ./...
 
 lint: ## check formatting and go.mod, and run the checks of internal/lint and staticcheck
 	@unformatted=$$($(GO) tool golines $(FORMAT) -l .) || exit 1; \
@@ -38,10 +46,14 @@ lint: ## check formatting and go.mod, and run the checks of internal/lint and st
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 	$(VET)
-	CGO_ENABLED=0 $(GO) tool staticcheck -tags slow ./...
+	$(STATICCHECK)
+	cd deploy && $(GO) mod tidy -diff
 
-# The tool itself is built for this system, whatever GOOS is.
-VET = vettool=$$(GOOS= CGO_ENABLED=0 $(GO) tool -n lint) && CGO_ENABLED=0 $(GO) vet -vettool="$$vettool" -tags slow ./...
+# The tools themselves are built for this system, whatever GOOS is.
+VET = vettool=$$(GOOS= CGO_ENABLED=0 $(GO) tool -n lint) && export CGO_ENABLED=0 && \
+	$(GO) vet -vettool="$$vettool" -tags slow ./... && cd deploy && $(GO) vet -vettool="$$vettool" ./...
+STATICCHECK = program=$$(CGO_ENABLED=0 $(GO) tool -n staticcheck) && export CGO_ENABLED=0 && \
+	"$$program" -tags slow ./... && cd deploy && "$$program" ./...
 
 lint-systems: ## run the checks of internal/lint for Linux, macOS and Windows (minutes in the first run, then seconds)
 	@for system in linux darwin windows; do \
@@ -63,12 +75,12 @@ setup-postgres: ## start PostgreSQL with pgvector in Docker and create the table
 	@if [ -z "$$POSTGRES_PASSWORD" ]; then \
 		echo "set POSTGRES_PASSWORD to the password of the role \"flujo\"" >&2; exit 2; \
 	fi
-	POSTGRES_PORT=$(POSTGRES_PORT) $(COMPOSE) up -d --wait
+	POSTGRES_PORT=$(POSTGRES_PORT) POSTGRES_DB=$(POSTGRES_DB) $(COMPOSE) up -d --wait
 	@PGPASSWORD="$$POSTGRES_PASSWORD" $(MAKE) init-flujo-schema \
-		'FLUJO_PORT_POSTGRES=postgresql://flujo@127.0.0.1:$(POSTGRES_PORT)/flujo?sslmode=disable'
+		'FLUJO_PORT_POSTGRES=postgresql://flujo@127.0.0.1:$(POSTGRES_PORT)/$(POSTGRES_DB)?sslmode=disable'
 
 clean: ## remove build output and caches
-	rm -rf bin .cache
+	rm -rf bin dist .cache
 
 # Some tests start a server even if FLUJO_PORT_TEST_POSTGRES names one.
 ensure-postgres:
@@ -170,3 +182,15 @@ $(PGLITE)/installed: $(addprefix internal/pgtest/pglite/,package.json package-lo
 
 ensure-node:
 	@scripts/ensure-node.sh
+
+# Tools with hundreds of dependencies, which are therefore in no go.mod.
+GORELEASER = env CGO_ENABLED=0 $(GO) run github.com/goreleaser/goreleaser/v2@v2.16.0
+export CYCLONEDX = github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+
+.PHONY: release-dry release
+
+release-dry: ## build dist, what a release of this commit consists of, twice, and compare (10 minutes in the first run)
+	scripts/release-dry.sh $(GORELEASER)
+
+release: ## build and publish the release of the tag of this commit; needs GITHUB_TOKEN
+	$(GORELEASER) release --clean

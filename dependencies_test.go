@@ -41,8 +41,8 @@ func (m goMod) version(path string) string {
 	return ""
 }
 
-// TestDependenciesAreJustified compares the table in CONTRIBUTING.md with go.mod:
-// one line for each direct requirement and each tool.
+// TestDependenciesAreJustified compares the table in CONTRIBUTING.md with go.mod and
+// deploy/go.mod: one line for each direct requirement and each tool.
 func TestDependenciesAreJustified(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("CONTRIBUTING.md")
@@ -59,19 +59,25 @@ func TestDependenciesAreJustified(t *testing.T) {
 	for _, line := range lines.FindAllStringSubmatch(section, -1) {
 		listed = append(listed, line[1])
 	}
-	m := readGoMod(t, "go.mod")
-	for _, r := range m.Require {
-		if !r.Indirect {
+	program, tests := readGoMod(t, "go.mod"), readGoMod(t, "deploy/go.mod")
+	for _, r := range slices.Concat(program.Require, tests.Require) {
+		if !r.Indirect && r.Path != "flujo-port" && !slices.Contains(wanted, r.Path) {
 			wanted = append(wanted, r.Path)
 		}
 	}
-	for _, tool := range m.Tool {
+	for _, tool := range program.Tool {
 		wanted = append(wanted, tool.Path)
 	}
 	slices.Sort(listed)
 	slices.Sort(wanted)
 	if !slices.Equal(listed, wanted) {
-		t.Errorf("CONTRIBUTING.md justifies %q, but go.mod requires %q", listed, wanted)
+		t.Errorf("CONTRIBUTING.md justifies %q, but go.mod and deploy/go.mod require %q", listed, wanted)
+	}
+	// The tests run the program with the versions that it has.
+	for _, r := range tests.Require {
+		if v := program.version(r.Path); v != "" && v != r.Version {
+			t.Errorf("deploy/go.mod requires %s %s, but go.mod requires %s", r.Path, r.Version, v)
+		}
 	}
 }
 

@@ -65,6 +65,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 			e.restoreCommand(),
 			e.initCommand(),
 			e.uriCommand(),
+			e.versionCommand(),
 		},
 		Writer:         help,
 		ErrWriter:      stderr,
@@ -144,13 +145,4 @@ func message(err error) string {
 		line += "; " + hint
 	}
 	return line
-}
-
-// version returns the module's version from the build information.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "(devel)"
-	}
-	return info.Main.Version
 }

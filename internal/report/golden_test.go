@@ -24,7 +24,7 @@ func TestGolden(t *testing.T) {
 	t.Parallel()
 	var all []golden
 	for _, some := range [][]golden{
-		migrations(), merges(), verifications(), checks(), restorations(), inits(),
+		migrations(), merges(), verifications(), checks(), restorations(), inits(), versions(),
 	} {
 		all = append(all, some...)
 	}
@@ -100,7 +100,7 @@ func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
 
 func TestTextReturnsWriteError(t *testing.T) {
 	t.Parallel()
-	for _, some := range [][]golden{migrations(), verifications(), checks(), restorations(), inits()} {
+	for _, some := range [][]golden{migrations(), verifications(), checks(), restorations(), inits(), versions()} {
 		if err := some[0].report.Text(failingWriter{io.ErrShortWrite}); err != io.ErrShortWrite {
 			t.Errorf("%s: got error %v", some[0].name, err)
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -171,12 +170,23 @@ func (f *stateFile) requireAbsent() error {
 // path. Another run may have renamed or removed it before this run took the
 // lock.
 func (f *stateFile) isLocked() bool {
+	if !locks {
+		return true
+	}
 	locked, err := f.lock.Stat()
 	if err != nil {
 		return false
 	}
 	named, err := os.Lstat(f.partial)
 	return err == nil && os.SameFile(locked, named)
+}
+
+// closeUnlocked closes the file if the system has no locks that would end with it.
+// Windows neither renames nor removes an open file.
+func (f *stateFile) closeUnlocked() {
+	if !locks {
+		_ = f.lock.Close() // it is synced
+	}
 }
 
 func (f *stateFile) removeSidecars() (err error) {
@@ -213,9 +223,8 @@ func (f *stateFile) CopyFrom(main, wal io.Reader) error {
 // is small, and a crash may damage the file, which has only its temporary name
 // until Commit.
 func (f *stateFile) Open(ctx context.Context) error {
-	u := url.URL{Scheme: "file", Path: filepath.ToSlash(f.partial)}
 	var err error
-	if f.conn, err = sqlite.Open(u.String()); err != nil {
+	if f.conn, err = sqlite.Open(sqlite.FileURI(f.partial, "")); err != nil {
 		return f.wrapError("open", err)
 	}
 	// A -wal that was copied is moved into the file first. After that no journal
@@ -374,6 +383,7 @@ func (f *stateFile) Commit() (warnings []string, err error) {
 	if err := f.requireAbsent(); err != nil { // of SQLite's files next to it too
 		return nil, err
 	}
+	f.closeUnlocked()
 	if err := renameNew(f.partial, f.path); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			return nil, &clierr.Error{
@@ -424,6 +434,7 @@ func (f *stateFile) Discard() {
 		_ = f.conn.Close()
 		f.conn = nil
 	}
+	f.closeUnlocked()
 	if !f.done && f.isLocked() {
 		os.Remove(f.partial)
 		_ = f.removeSidecars()

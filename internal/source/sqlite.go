@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
@@ -119,8 +118,7 @@ const lockWait = 5 * time.Second
 // of two files if that is used.
 func (s *Snapshot) uri() (string, error) {
 	if s.files.locked || s.files.walSize() == 0 && !s.files.walMode {
-		u := url.URL{Scheme: "file", Path: filepath.ToSlash(s.files.real), RawQuery: "mode=ro"}
-		return u.String(), nil
+		return sqlite.FileURI(s.files.real, "mode=ro"), nil
 	}
 	name, fsys, err := vfs.New(s.files)
 	if err != nil {

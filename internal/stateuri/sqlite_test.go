@@ -3,6 +3,7 @@ package stateuri
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -56,6 +57,51 @@ func TestRollback(t *testing.T) {
 	for _, path := range []string{"relative.db", "", "/a?b.db", "/a#b.db", "/a\nb.db", "/a\x00.db", "/a.db "} {
 		if a := Rollback(path); !a.IsZero() {
 			t.Errorf("%q has the address %s, which Flujo reads otherwise", path, a)
+		}
+	}
+}
+
+// TestWindows tests the paths of Windows, on any system.
+func TestWindows(t *testing.T) {
+	for _, c := range []struct{ s, want string }{
+		{`C:\data\b.db`, `C:\data\b.db`},
+		{"d:/data/b.db", "d:/data/b.db"},
+		{"sqlite:///C:/data/b.db", "C:/data/b.db"},
+		{`sqlite:///C:\data\b.db`, `C:\data\b.db`},
+		{"sqlite+aiosqlite:///C:/my data/b.db?timeout=5", "C:/my data/b.db"},
+		{"sqlite://///server/share/b.db", "//server/share/b.db"},
+		{`\\server\share\b.db`, `\\server\share\b.db`},
+		{"sqlite:////data/b.db", "E:/data/b.db"},
+		{`\data\b.db`, `E:\data\b.db`},
+		{"sqlite:///b.db", "E:/base/b.db"},
+		{"b.db", "E:/base/b.db"},
+	} {
+		if got, err := sqlitePath(c.s, "E:/base", true); err != nil || got != c.want {
+			t.Errorf("%s: got %q, %v; want %q", c.s, got, err, c.want)
+		}
+		if MayBeCredentials(c.s) {
+			t.Errorf("%s is taken for credentials", c.s)
+		}
+	}
+	for _, c := range []struct{ path, want string }{
+		{`C:\data\b.db`, "sqlite:///C:/data/b.db"},
+		{"C:/my data/100%.db", "sqlite:///C:/my data/100%.db"},
+		{`\\server\share\b.db`, "sqlite://///server/share/b.db"},
+		{`\data\b.db`, ""},
+		{"b.db", ""},
+		{"C:b.db", ""},
+		{`\\?\C:\b.db`, ""},
+	} {
+		a := rollback(c.path, true)
+		if a.Reveal() != c.want {
+			t.Errorf("%s: got %q, want %q", c.path, a.Reveal(), c.want)
+		}
+		if a.IsZero() {
+			continue
+		}
+		back, err := sqlitePath(a.Reveal(), "E:/base", true)
+		if err != nil || back != strings.ReplaceAll(c.path, `\`, "/") {
+			t.Errorf("%s comes back as %s, %v", c.path, back, err)
 		}
 	}
 }
