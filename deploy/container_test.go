@@ -32,7 +32,8 @@ func (c *container) run(t *testing.T) (output string, code int) {
 	for _, err := range []error{
 		os.Mkdir(filepath.Join(root, "data"), 0o755), os.Mkdir(filepath.Join(root, "tmp"), 0o755),
 		os.Chmod(filepath.Join(root, "tmp"), 0o777), // whatever the umask is
-		copyFile(program, filepath.Join(root, "flujo-port"), 0o755),
+		// A copy might be open for writing in a process that another test starts, and could not be run then.
+		os.Link(program, filepath.Join(root, "flujo-port")),
 		copyFile("../testdata/flujo_state.db", filepath.Join(root, "data", "flujo_state.db"), 0o444),
 		os.Chmod(filepath.Join(root, "data"), 0o555), os.Chmod(root, 0o555),
 	} {
