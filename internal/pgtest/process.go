@@ -31,6 +31,16 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 	return p, nil
 }
 
+// ended reports whether the process has ended.
+func (p *process) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // end sends the process a signal and waits until it has ended. If it does not
 // end within stopTimeout, end kills it and returns an error.
 func (p *process) end(signal syscall.Signal) error {

@@ -20,6 +20,21 @@ import (
 // Match may call the proxy's methods except Wait.
 type Match func(typ byte, payload []byte) bool
 
+// Decide decides what happens to a message of a session, of the server or of the client
+// (see [Match]). While it runs, no other message passes, of any connection.
+type Decide func(fromServer bool, typ byte, payload []byte) Fate
+
+// Fate is what happens to a message.
+type Fate int
+
+// The fates of a message. A connection that is cut ends for both sides.
+const (
+	Forward   Fate = iota
+	CutBefore      // the message does not arrive, and the connection is cut
+	CutWithin      // half of its bytes arrive
+	CutAfter       // it arrives, but not the answer
+)
+
 // Proxy is a TCP proxy between clients and a server that breaks connections
 // when a test asks for it. It refuses requests for encryption.
 //
@@ -41,6 +56,7 @@ type Proxy struct {
 	cutBytes  int64 // 0: never
 	cutBefore Match
 	cutAfter  Match
+	decide    Decide
 	rewrites  map[string]string
 	pooler    bool
 	refuse    Refusal
@@ -116,6 +132,14 @@ func (p *Proxy) CutAfterClientMessage(cut Match) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cutAfter = cut
+}
+
+// OnMessage decides about each message in both directions, on connections that are opened
+// from now on. Nil cancels it.
+func (p *Proxy) OnMessage(decide Decide) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.decide = decide
 }
 
 // RewriteServerParameter changes the value of a parameter, such as
@@ -285,6 +309,7 @@ func (p *Proxy) enter(c *proxyConn) bool {
 	}
 	maps.Copy(c.rewrites, p.rewrites)
 	c.pooler, c.forgetful, c.version = p.pooler, p.forgetful, p.version
+	c.decide = p.decide
 	p.conns[c] = true
 	p.newest = c
 	return true
@@ -333,4 +358,11 @@ func (p *Proxy) judge(typ byte, payload []byte) (before, after bool) {
 	before = cutBefore != nil && cutBefore(typ, payload)
 	after = !before && cutAfter != nil && cutAfter(typ, payload)
 	return before, after
+}
+
+// fate calls the function of OnMessage with a message.
+func (p *Proxy) fate(decide Decide, fromServer bool, typ byte, payload []byte) Fate {
+	p.judging.Lock()
+	defer p.judging.Unlock()
+	return decide(fromServer, typ, payload)
 }

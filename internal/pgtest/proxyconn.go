@@ -36,6 +36,7 @@ type proxyConn struct {
 	clientBytes int64 // guarded by proxy.mu
 	rewrites    map[string]string
 	pooler      bool
+	decide      Decide // nil to forward every message
 
 	version      string // what version() returns; "" to leave it
 	forgetful    bool
@@ -99,7 +100,7 @@ func (c *proxyConn) clientToServer() error {
 		if c.forgetful {
 			renameStatement(message, byte('a'+c.transactions.Load()%26))
 		}
-		if err := c.forward(message); err != nil {
+		if passed, err := c.pass(false, message, c.forward); !passed {
 			return err
 		}
 		if after {
@@ -107,6 +108,31 @@ func (c *proxyConn) clientToServer() error {
 			return nil
 		}
 	}
+}
+
+// pass sends a message with send, unless the proxy's function decides otherwise. It
+// returns false if the connection has ended.
+func (c *proxyConn) pass(fromServer bool, message []byte, send func([]byte) error) (passed bool, err error) {
+	fate := Forward
+	if c.decide != nil {
+		fate = c.proxy.fate(c.decide, fromServer, message[0], message[headerBytes:])
+	}
+	switch fate {
+	case CutBefore:
+		message = nil
+	case CutWithin:
+		message = message[:len(message)/2]
+	}
+	if fate != Forward && !fromServer {
+		_ = c.client.Close() // first, so that no answer passes
+	}
+	if err := send(message); err != nil {
+		return false, err
+	}
+	if fate != Forward {
+		c.cut()
+	}
+	return fate == Forward, nil
 }
 
 // startup forwards what a client sends before its first message, and answers
@@ -235,7 +261,7 @@ func (c *proxyConn) forward(data []byte) error {
 
 // serverToClient returns when either end is closed.
 func (c *proxyConn) serverToClient() error {
-	if len(c.rewrites) == 0 && !c.pooler && !c.forgetful && c.version == "" {
+	if len(c.rewrites) == 0 && !c.pooler && !c.forgetful && c.version == "" && c.decide == nil {
 		_, err := io.Copy(c.client, c.server)
 		return err
 	}
@@ -260,10 +286,16 @@ func (c *proxyConn) serverToClient() error {
 		case message[0] == 'Z' && message[headerBytes] == 'I':
 			c.transactions.Add(1)
 		}
-		if _, err := c.client.Write(message); err != nil {
+		if passed, err := c.pass(true, message, c.answer); !passed {
 			return err
 		}
 	}
+}
+
+// answer sends bytes of the server to the client.
+func (c *proxyConn) answer(data []byte) error {
+	_, err := c.client.Write(data)
+	return err
 }
 
 // rewrite returns the ParameterStatus message with the value that the test set.

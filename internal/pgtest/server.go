@@ -136,6 +136,31 @@ func (s *Server) Stop() error {
 	return err
 }
 
+// Halt stops the server by a signal (SIGINT for a fast shutdown, SIGQUIT for an immediate
+// one), until Resume starts it again with the same data on the same port.
+func (s *Server) Halt(signal syscall.Signal) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process == nil {
+		return nil
+	}
+	err := s.process.end(signal)
+	s.process = nil
+	return err
+}
+
+// Resume starts a server that Halt stopped, or that ended by itself. If it runs, Resume
+// does nothing.
+func (s *Server) Resume() error {
+	s.mu.Lock()
+	running := s.process != nil && !s.process.ended()
+	s.mu.Unlock()
+	if running {
+		return nil
+	}
+	return s.launchOnPort()
+}
+
 // Version returns the major version of the server, such as 15.
 func (s *Server) Version() int { return s.version }
 
@@ -283,6 +308,9 @@ func (s *Server) launch() error {
 		if s.port, err = freePort(); err != nil {
 			return err
 		}
+		if err := os.RemoveAll(s.logFile()); err != nil {
+			return fmt.Errorf("remove server log: %w", err)
+		}
 		if err = s.launchOnPort(); err == nil || !errors.Is(err, errExited) ||
 			!strings.Contains(s.Log(), "could not bind") {
 			return err
@@ -296,7 +324,7 @@ var errExited = errors.New("the server ended during startup")
 func (s *Server) launchOnPort() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	log, err := os.Create(s.logFile())
+	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return fmt.Errorf("create server log: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -122,5 +123,33 @@ func TestKilledParentLeavesNothing(t *testing.T) {
 			t.Fatalf("still there: folder %v, server %v", statErr == nil, dialErr == nil)
 		case <-tick.C:
 		}
+	}
+}
+
+// TestHaltAndResume stops a server in both ways and starts it again.
+func TestHaltAndResume(t *testing.T) {
+	s := StartFor(t)
+	if err := execAll(s.URL("postgres"), "CREATE TABLE t (n int)", "SET synchronous_commit = local",
+		"INSERT INTO t VALUES (1)"); err != nil {
+		t.Fatal(err)
+	}
+	url := s.URL("postgres")
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT} {
+		if err := s.Halt(signal); err != nil {
+			t.Fatal(err)
+		}
+		if err := execAll(url, "SELECT"); err == nil {
+			t.Errorf("%v: the server still answers", signal)
+		}
+		if err := errors.Join(s.Halt(signal), s.Resume(), s.Resume()); err != nil {
+			t.Fatal(err)
+		}
+		var n int
+		if err := queryRow(url, "SELECT n FROM t", &n); err != nil || n != 1 {
+			t.Errorf("%v: %d, %v", signal, n, err)
+		}
+	}
+	if got := strings.Count(s.Log(), "database system is ready"); got != 3 {
+		t.Errorf("the log has %d starts", got)
 	}
 }

@@ -25,20 +25,33 @@ func Standby(t testing.TB, statements ...string) string {
 func PrimaryAndStandby(t testing.TB, statements ...string) (primary, standby string) {
 	t.Helper()
 	const database = "standby"
-	from, to, err := startBoth()
-	if err != nil {
-		t.Fatalf("start a primary and a standby: %v", err)
-	}
-	stopAfter(t, from)
-	stopAfter(t, to)
+	from, to := StartPair(t)
 	if err := from.CreateDatabase(database); err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}
 	mustExec(t, from.URL(database), statements...)
-	if err := awaitReplay(from, to); err != nil {
+	AwaitReplay(t, from, to)
+	return from.URL(database), to.URL(database)
+}
+
+// StartPair starts a server and its standby, which stop when the test ends.
+func StartPair(t testing.TB) (primary, standby *Server) {
+	t.Helper()
+	primary, standby, err := startBoth()
+	if err != nil {
+		t.Fatalf("start a primary and a standby: %v", err)
+	}
+	stopAfter(t, primary)
+	stopAfter(t, standby)
+	return primary, standby
+}
+
+// AwaitReplay returns when the standby has everything that was committed on the primary.
+func AwaitReplay(t testing.TB, primary, standby *Server) {
+	t.Helper()
+	if err := awaitReplay(primary, standby); err != nil {
 		t.Fatalf("pgtest: wait for the standby: %v", err)
 	}
-	return from.URL(database), to.URL(database)
 }
 
 // stopAfter stops the server when the test ends.

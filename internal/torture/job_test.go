@@ -3,23 +3,90 @@
 package torture
 
 import (
-	"crypto/rand"
-	"crypto/sha256"
 	"fmt"
-	"io/fs"
 	mathrand "math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"flujo-port/internal/flujotest"
 	"flujo-port/internal/pgtest"
-
-	"github.com/jackc/pgx/v5"
 )
+
+// job is a command that is disturbed.
+type job struct {
+	name     string
+	args     []string // {file}, {other} and {new} are replaced
+	asJSON   []string // what asks for a JSON report
+	template string   // the database in which it starts
+	writes   writes
+
+	// measured in a run that nothing disturbs
+	before, after string // what look returns
+	takes         time.Duration
+	lines         int            // of progress
+	messages      map[bool]int   // by whether the server sends them
+	calls         map[bool][]int // system calls that concern files, by whether there is an env file
+	envText       string         // its content, with {address} for the role, the password, the server and the database
+}
+
+// writes is what a command changes.
+type writes int
+
+const (
+	writesNothing writes = iota
+	writesDatabase
+	writesFile
+)
+
+// takesEnvFile reports whether the command may write an env file.
+func (j *job) takesEnvFile() bool { return j.args[0] == "migrate" }
+
+// connects reports whether the command talks to the server.
+func (j *job) connects() bool { return j.template != "" }
+
+func (j *job) commits() bool { return j.writes == writesDatabase }
+
+// makesFiles reports whether the command writes a file, at least if it is asked for an env file.
+func (j *job) makesFiles() bool {
+	return j.writes == writesFile || j.writes == writesDatabase && j.takesEnvFile()
+}
+
+// stores reports whether the command stores findings until it prints them.
+func (j *job) stores() bool { return slices.Contains(j.args, "--quarantine") }
+
+func newJobs() []*job {
+	migrate := func(file string, more ...string) []string {
+		return append([]string{"migrate", "--sqlite", file, "--quarantine", "--without-pgvector"}, more...)
+	}
+	restore := func(more ...string) []string { return append([]string{"restore", "--sqlite", "{new}"}, more...) }
+	report, address := []string{"--json"}, []string{"--format", "json"}
+	return []*job{
+		{name: "migrate", args: migrate("{file}"), asJSON: report, template: "bare", writes: writesDatabase},
+		{name: "migrate --replace", args: migrate("{other}", "--replace"), asJSON: report, template: "filled",
+			writes: writesDatabase},
+		{name: "migrate --merge", args: migrate("{other}", "--merge"), asJSON: report, template: "filled",
+			writes: writesDatabase},
+		{name: "migrate --dry-run", args: migrate("{file}", "--dry-run"), asJSON: report, template: "bare"},
+		{name: "init", args: []string{"init", "--without-pgvector"}, asJSON: report, template: "bare",
+			writes: writesDatabase},
+		{name: "restore", args: restore(), asJSON: report, template: "filled", writes: writesFile},
+		{name: "restore --base", args: restore("--base", "{file}"), asJSON: report, template: "filled",
+			writes: writesFile},
+		{name: "restore --merge", args: restore("--base", "{other}", "--merge"), asJSON: report, template: "filled",
+			writes: writesFile},
+		{name: "restore --dry-run", args: restore("--dry-run"), asJSON: report, template: "filled"},
+		{name: "check", args: []string{"check", "--sqlite", "{file}", "--quarantine", "--without-pgvector"},
+			asJSON: report, template: "bare"},
+		{name: "verify", args: []string{"verify", "--sqlite", "{file}"}, asJSON: report, template: "filled"},
+		{name: "uri cutover", args: []string{"uri", "cutover", "--connect", "--without-pgvector"}, asJSON: address,
+			template: "filled"},
+		{name: "uri rollback", args: []string{"uri", "rollback", "--sqlite", "{file}"}, asJSON: address},
+	}
+}
 
 // worker runs trials one after the other.
 type worker struct {
@@ -29,270 +96,162 @@ type worker struct {
 	jobs    []*job
 	file    string // a state file
 	other   string // the same with other rows
-	n       int    // databases that were created
+	places  int    // that were made
 }
 
-// job is a command that is disturbed.
-type job struct {
-	name     string
-	args     []string // {file}, {other} and {new} are replaced
-	template string   // the database in which it starts
-	before   string   // what look returns before and after the command
-	after    string
-	messages int // that the client sends
-	bytes    int64
-	takes    time.Duration
-}
-
-func (j *job) makesFile() bool { return strings.HasPrefix(j.name, "restore") }
-
-// newWorker starts servers, and runs each job without a disturbance to know its states.
+// newWorker starts servers, and runs each job without a disturbance to know what it does.
 func newWorker(t *testing.T, random *mathrand.Rand) *worker {
 	t.Helper()
-	w := &worker{random: random, server: pgtest.StartFor(t), file: flujotest.FullFile(t)}
-	w.waiting = pgtest.StartFor(t, pgtest.WithSettings("synchronous_standby_names=nobody", "synchronous_commit=local"))
+	w := &worker{file: flujotest.RepairedFile(t), jobs: newJobs()}
 	w.other = flujotest.Copy(t, w.file)
 	flujotest.Change(t, w.other, "UPDATE runs SET updated_at = '2031-01-01T00:00:00+00:00', status = 'failed' "+
 		"WHERE rowid % 2 = 0")
-	for _, server := range []*pgtest.Server{w.server, w.waiting} {
-		flujotest.ExecAt(t, server.URL("postgres"), "CREATE DATABASE bare", "CREATE DATABASE filled")
-		if out, code := w.run(t, server.URL("filled"), "", "migrate", "--sqlite", w.file, "--quarantine",
-			"--without-pgvector"); code != 0 {
-			t.Fatal(out)
-		}
-		if server == w.waiting {
-			flujotest.ExecAt(t, server.URL("postgres"), "ALTER SYSTEM SET synchronous_commit = on",
-				"SELECT pg_reload_conf()")
-		}
-	}
-	migrate := []string{"migrate", "--sqlite", "{file}", "--quarantine", "--without-pgvector"}
-	w.jobs = []*job{
-		{name: "migrate", args: migrate, template: "bare"},
-		{name: "replace", template: "filled",
-			args: []string{"migrate", "--sqlite", "{other}", "--quarantine", "--without-pgvector", "--replace"}},
-		{name: "merge", template: "filled",
-			args: []string{"migrate", "--sqlite", "{other}", "--quarantine", "--without-pgvector", "--merge"}},
-		{name: "init", args: []string{"init", "--without-pgvector"}, template: "bare"},
-		{name: "restore", args: []string{"restore", "--sqlite", "{new}"}, template: "filled"},
-		{
-			name:     "restore --base",
-			args:     []string{"restore", "--sqlite", "{new}", "--base", "{file}"},
-			template: "filled",
-		},
-	}
+	w = w.another(t, random)
 	for _, j := range w.jobs {
-		place := w.place(t, w.server, j)
-		j.before = place.look(t)
-		proxy := pgtest.NewProxy(t, pgtest.Upstream(t, place.url))
-		proxy.OnClientMessage(func(_ byte, payload []byte) bool {
-			j.messages++
-			j.bytes += int64(len(payload)) + 5
-			return false
-		})
-		begun := time.Now()
-		if out, code := w.run(t, proxy.Rewrite(place.url), "", place.args()...); code != 0 {
-			t.Fatalf("%s: %s", j.name, out)
-		}
-		j.takes = time.Since(begun)
-		if j.after = place.look(t); j.after == j.before {
-			t.Fatalf("%s changed nothing", j.name)
-		}
+		w.measure(t, j)
 	}
 	return w
 }
 
-// place is where a job runs: a database and a folder.
-type place struct {
-	*job
-	w      *worker
-	server *pgtest.Server
-	url    string // as a role with a password of its own
-	admin  string // as the superuser
-	dir    string
-	secret string
-	files  map[string][sha256.Size]byte // the state files before
+// another returns a worker with servers of its own, and the same jobs.
+func (w *worker) another(t *testing.T, random *mathrand.Rand) *worker {
+	t.Helper()
+	logged := pgtest.WithSettings("log_statement=all", "log_connections=on", "log_lock_waits=on")
+	a := &worker{random: random, file: w.file, other: w.other, jobs: w.jobs}
+	a.server = pgtest.StartFor(t, logged)
+	a.waiting = pgtest.StartFor(t, logged,
+		pgtest.WithSettings("synchronous_standby_names=nobody", "synchronous_commit=local"))
+	a.fill(t, a.server)
+	a.fill(t, a.waiting)
+	flujotest.ExecAt(t, a.waiting.URL("postgres"), "ALTER SYSTEM SET synchronous_commit = on",
+		"SELECT pg_reload_conf()")
+	return a
 }
 
-func (w *worker) place(t *testing.T, server *pgtest.Server, j *job) *place {
+// fill creates the databases in which jobs begin.
+func (w *worker) fill(t *testing.T, server *pgtest.Server) {
 	t.Helper()
-	w.n++
-	p := &place{job: j, w: w, server: server, dir: t.TempDir(), secret: "secret" + rand.Text()}
-	name := fmt.Sprintf("d%d", w.n)
-	admin := flujotest.Connect(t, server.URL("postgres"))
-	flujotest.Exec(
-		t,
-		admin,
-		"SET synchronous_commit = local",
-		"CREATE ROLE "+name+" SUPERUSER LOGIN PASSWORD '"+p.secret+"'",
-		"CREATE DATABASE "+name+" TEMPLATE "+j.template,
-	)
-	p.admin = server.URL(name)
-	p.url = pgtest.WithUser(t, p.admin, name, p.secret)
-	p.files = map[string][sha256.Size]byte{}
-	for _, path := range []string{w.file, w.other} {
-		p.files[path] = sum(t, path)
+	flujotest.ExecAt(t, server.URL("postgres"), "CREATE DATABASE bare", "CREATE DATABASE filled")
+	r := prepare(t, server.URL("filled"), "migrate", "--sqlite", w.file, "--quarantine", "--without-pgvector")
+	r.start(t)
+	if r.wait(t); r.code != 0 {
+		t.Fatal(r)
 	}
-	return p
 }
 
-func sum(t *testing.T, path string) [sha256.Size]byte {
+// measure runs a job several times: through a proxy, with an env file, and traced.
+func (w *worker) measure(t *testing.T, j *job) {
 	t.Helper()
-	content, err := os.ReadFile(path)
+	p := w.placeWith(t, w.server, j, options{})
+	j.before = p.look(t)
+	j.messages = map[bool]int{}
+	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, p.url))
+	proxy.OnMessage(func(fromServer bool, _ byte, _ []byte) pgtest.Fate {
+		j.messages[fromServer]++
+		return pgtest.Forward
+	})
+	begun := time.Now()
+	r := prepare(t, proxy.Rewrite(p.url), p.args()...)
+	r.start(t)
+	if r.wait(t); r.code != 0 {
+		t.Fatalf("%s: %s", j.name, r)
+	}
+	j.takes, j.lines = time.Since(begun), strings.Count(r.stderr, "\n")
+	j.after = p.look(t)
+	if (j.after == j.before) != (j.writes == writesNothing) {
+		t.Fatalf("%s: before %s\nafter %s\n%s", j.name, j.before, j.after, r)
+	}
+	j.calls = map[bool][]int{}
+	for _, envFile := range []bool{false, true} {
+		if j.makesFiles() && (!envFile || j.takesEnvFile()) {
+			w.measureFiles(t, j, envFile)
+		}
+	}
+}
+
+// measureFiles runs a job and stores its system calls, and the env file.
+func (w *worker) measureFiles(t *testing.T, j *job, envFile bool) {
+	t.Helper()
+	p := w.placeWith(t, w.server, j, options{envFile: envFile})
+	r := prepare(t, p.url, p.args()...)
+	var calls []int
+	err := r.trace(t, func(call int, after bool) syscall.Signal {
+		if !after && fileCalls[call] != "" {
+			calls = append(calls, call)
+		}
+		return 0
+	})
+	if err != nil {
+		t.Logf("system calls cannot be traced: %v", err)
+		r = prepare(t, p.url, p.args()...)
+		r.start(t)
+	}
+	if r.wait(t); r.code != 0 {
+		t.Fatalf("%s, traced: %s", j.name, r)
+	}
+	j.calls[envFile] = calls
+	if !envFile {
+		return
+	}
+	content, err := os.ReadFile(p.envPath())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return sha256.Sum256(content)
-}
-
-// args returns the arguments of the job in this place.
-func (p *place) args() []string {
-	replace := strings.NewReplacer("{file}", p.w.file, "{other}", p.w.other, "{new}", filepath.Join(p.dir, "new.db"))
-	args := slices.Clone(p.job.args)
-	for i := range args {
-		args[i] = replace.Replace(args[i])
+	if j.envText = strings.ReplaceAll(string(content), addressText(p.url), "{address}"); !strings.Contains(
+		j.envText, "{address}") {
+		t.Fatalf("the env file of %s is\n%s", p.url, content)
 	}
-	return args
 }
 
-// tables are Flujo's tables with an order of their rows, as the trials read them.
-const fingerprint = `SELECT coalesce(string_agg(part, ' ' ORDER BY part), 'nothing') FROM (
-	SELECT c.relname || ':' || (xpath('/row/d/text()', query_to_xml(format(
-		'SELECT md5(coalesce(string_agg(r::text, chr(10) ORDER BY r::text), '''')) || count(*) AS d FROM %s r',
-		c.oid::regclass), false, true, '')))[1]::text AS part
-	FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-	WHERE n.nspname = 'flujo' AND c.relkind = 'r' AND c.relname NOT IN ('flujo_port_receipts', 'flujo_schema_versions')
-	UNION ALL SELECT 'archives:' || count(*)::text FROM pg_namespace WHERE nspname LIKE 'flujo\_%'
-	UNION ALL SELECT 'staging:' || count(*)::text FROM pg_namespace WHERE nspname LIKE '%staging%') parts`
+// pick returns one of the jobs that are suitable.
+func (w *worker) pick(suitable func(*job) bool) *job {
+	for {
+		if j := w.jobs[w.random.IntN(len(w.jobs))]; suitable == nil || suitable(j) {
+			return j
+		}
+	}
+}
 
-// secretsStored counts the tables that hold $1.
-const secretsStored = `SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-	WHERE n.nspname LIKE 'flujo%' AND c.relkind = 'r' AND strpos(table_to_xml(c.oid, true, true, '')::text, $1) > 0`
+// named returns the job of a name.
+func (w *worker) named(name string) *job {
+	return w.pick(func(j *job) bool { return j.name == name })
+}
 
-// look returns the state of the database and of the new file, by SQL and SQLite alone.
-func (p *place) look(t *testing.T) string {
+// disturb starts the run and calls do at a random moment: at a random line of progress, and some time later. It
+// returns when the run has ended.
+func (w *worker) disturb(t *testing.T, j *job, r *run, do func()) {
 	t.Helper()
-	state := flujotest.OneAt(t, p.admin, fingerprint)
-	if p.makesFile() {
-		state += " " + p.lookAtFile(t)
+	line := w.random.IntN(max(j.lines, 1))
+	d := time.Duration(w.random.Int64N(2*int64(j.takes)/int64(j.lines+1) + 1))
+	r.start(t)
+	if r.hasReached(line, d) {
+		r.mark()
+		do()
+	} else {
+		r.phase = tooLate
 	}
-	return state
+	r.wait(t)
 }
 
-func (p *place) lookAtFile(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(p.dir, "new.db")
-	if _, err := os.Stat(path); os.IsNotExist(err) {
-		return "no file"
+// jobNames returns the names in the order of newJobs.
+func jobNames() (names []string) {
+	for _, j := range newJobs() {
+		names = append(names, j.name)
 	}
-	h := sha256.New()
-	dump := flujotest.Dump(t, path)
-	names := make([]string, 0, len(dump))
-	for name := range dump {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		fmt.Fprintf(h, "%s %q\n", name, dump[name])
-	}
-	return fmt.Sprintf("file %x", h.Sum(nil))
+	return names
 }
 
-// settle returns when the server has ended the job's sessions.
-func (p *place) settle(t *testing.T) {
-	t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for tick := time.Tick(20 * time.Millisecond); ; <-tick {
-		var sessions int
-		conn, err := pgx.Connect(t.Context(), p.server.URL("postgres"))
-		if err == nil {
-			err = conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", p.user()).
-				Scan(&sessions)
-			_ = conn.Close(t.Context())
-			if err == nil && sessions == 0 {
-				return
-			}
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the sessions do not end: %v", err)
-		}
-	}
-}
-
-func (p *place) user() string {
-	config, err := pgx.ParseConfig(p.url)
-	if err != nil {
-		panic(err) // the trials made it
-	}
-	return config.User
-}
-
-// judge compares the state with what the program said, and runs the command once more if nothing has changed.
-func (p *place) judge(t *testing.T, r *run) outcome {
-	t.Helper()
-	p.settle(t)
-	state := p.look(t)
-	o := outcome{phase: r.phase(), result: unchanged}
-	if state == p.after {
-		o.result = done
-	}
-	notKnown := r.code == 1 && strings.Contains(r.stderr, "not known")
-	switch {
-	case state != p.before && state != p.after:
-		t.Errorf("%s: the state is neither that before nor that after:\n%s\nbefore %s\nafter  %s\n%s", p.name, state,
-			p.before, p.after, r)
-	case r.code == 0 && o.result != done, r.code > 0 && !notKnown && o.result == done:
-		t.Errorf("%s: %s, but %s", p.name, o.result, r)
-	}
-	if notKnown {
-		o.result = unknown
-	}
-	p.check(t, r)
-	if state == p.before {
-		again := p.w.start(t, p.url, p.args()...)
-		again.wait(t)
-		if got := p.look(t); again.code != 0 || got != p.after {
-			t.Errorf("%s: the second run: %s\n%s", p.name, again, got)
-		}
-		p.check(t, again)
-	}
-	return o
-}
-
-// check tests what holds for every run.
-func (p *place) check(t *testing.T, r *run) {
-	t.Helper()
-	for path, before := range p.files {
-		if sum(t, path) != before {
-			t.Errorf("%s changed %s", p.name, path)
-		}
-	}
-	all := r.stdout + r.stderr
-	if strings.Contains(all, p.secret) {
-		t.Errorf("%s printed the password: %s", p.name, r)
-	}
-	if strings.Contains(all, "panic:") || strings.Contains(all, "goroutine ") || r.code > 4 && r.code != 130 {
-		t.Errorf("%s: %s", p.name, r)
-	}
-	if strings.Contains(p.server.Log(), p.secret) {
-		t.Errorf("%s: the password is in the server's log", p.name)
-	}
-	if n := flujotest.OneAt(t, p.admin, secretsStored, p.secret); n != "0" {
-		t.Errorf("%s: the password is in %s tables of the database", p.name, n)
-	}
-	if strings.ContainsFunc(all, notPrinted) {
-		t.Errorf("%s printed control characters: %q", p.name, all)
-	}
-	err := filepath.WalkDir(p.dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || !entry.Type().IsRegular() {
-			return err
-		}
-		content, err := os.ReadFile(path)
-		if strings.Contains(string(content), p.secret) {
-			t.Errorf("%s wrote the password to %s", p.name, path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Error(err)
-	}
+// String returns what was measured.
+func (j *job) String() string {
+	return fmt.Sprintf(
+		"%s: %s, %d lines of progress, %d messages of the client, %d of the server, %d file calls",
+		j.name,
+		j.takes.Round(
+			time.Millisecond,
+		),
+		j.lines,
+		j.messages[false],
+		j.messages[true],
+		len(slices.Concat(j.calls[false], j.calls[true])),
+	)
 }

@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,7 +25,7 @@ var (
 	document = flag.String("document", "", "file to which the results are written")
 	seed     = flag.Uint64("seed", 0, "of the first worker; 0 for a random one")
 	workers  = flag.Int("workers", 2, "trials at a time")
-	only     = flag.String("only", "", "name of the only kind of trial")
+	only     = flag.String("only", "", "names of the only kinds of trials, separated by commas")
 )
 
 // binary is the program.
@@ -41,6 +43,13 @@ func build(dir string) error {
 	return nil
 }
 
+// patientWorkers is the number of workers of the patient kinds, and patientTime how long most of their trials take at
+// most: so long before the end they begin no other.
+const (
+	patientWorkers = 4
+	patientTime    = 100 * time.Second
+)
+
 // TestTorture runs trials of every kind in turn until the time is over. Each worker has servers of its own.
 func TestTorture(t *testing.T) {
 	first := *seed
@@ -48,40 +57,62 @@ func TestTorture(t *testing.T) {
 		first = rand.Uint64N(1 << 32)
 	}
 	t.Logf("seed %d", first)
+	random := func(i int) *rand.Rand { return rand.New(rand.NewPCG(first, uint64(i))) }
+	all := []*worker{newWorker(t, random(0))}
+	t.Log(all[0].jobs)
+	for i := 1; i < *workers+patientWorkers; i++ {
+		all = append(all, all[0].another(t, random(i)))
+	}
+	server := flujotest.OneAt(t, all[0].server.URL("postgres"), "SELECT current_setting('server_version')")
 	begun := time.Now()
-	deadline := begun.Add(*duration)
-	results := &results{counts: map[string]map[string]int{}, phases: map[string]map[string]int{}}
+	results := newResults()
 	var running sync.WaitGroup
-	var server string
-	for i := range *workers {
-		w := newWorker(t, rand.New(rand.NewPCG(first, uint64(i))))
-		server = flujotest.OneAt(t, w.server.URL("postgres"), "SELECT current_setting('server_version')")
-		running.Go(func() {
-			for n := i; time.Now().Before(deadline) || n < len(kinds)+i; n++ { // each kind at least once
-				kind := kinds[n%len(kinds)]
-				if *only != "" && kind.name != *only {
-					if time.Now().After(deadline) {
-						break
-					}
-					continue
-				}
-				t.Run(fmt.Sprintf("%s %d.%d", kind.name, i, n), func(t *testing.T) {
-					defer func() {
-						if cause := recover(); cause != nil {
-							t.Errorf("the trial: %v\n%s", cause, debug.Stack())
-						}
-					}()
-					outcome := kind.run(t, w)
-					results.add(kind.name, outcome, t.Failed())
-				})
-			}
-		})
+	for i, w := range all {
+		kinds, n := rotated(kinds, i, *workers)
+		deadline := begun.Add(*duration)
+		if i >= *workers {
+			kinds, n = rotated(patient, i-*workers, patientWorkers)
+			deadline = deadline.Add(-patientTime)
+		}
+		running.Go(func() { w.work(t, i, kinds, n, deadline, results) })
 	}
 	running.Wait()
-	t.Log("\n" + results.table())
+	t.Log("\n" + results.tables())
 	if *document != "" && *only == "" {
-		if err := os.WriteFile(*document, []byte(results.document(begun, server)), 0o644); err != nil {
+		if err := os.WriteFile(*document, []byte(results.document(begun, server, first)), 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// rotated returns the kinds in the order of worker i of n, and how many of them it runs at least, so that all workers
+// together run each kind.
+func rotated(kinds []kind, i, n int) ([]kind, int) {
+	var chosen []kind
+	for k := range kinds {
+		kind := kinds[(k+i*len(kinds)/n)%len(kinds)]
+		if *only == "" || slices.Contains(strings.Split(*only, ","), kind.name) {
+			chosen = append(chosen, kind)
+		}
+	}
+	return chosen, (len(chosen) + n - 1) / n
+}
+
+// work runs trials until the deadline, and at least so many.
+func (w *worker) work(
+	t *testing.T, i int, kinds []kind, least int, deadline time.Time, results *results,
+) {
+	for n := 0; len(kinds) > 0 && (time.Now().Before(deadline) || n < least); n++ {
+		kind := kinds[n%len(kinds)]
+		t.Run(fmt.Sprintf("%s %d.%d", kind.name, i, n), func(t *testing.T) {
+			var o outcome
+			defer func() { // also after t.Fatal
+				if cause := recover(); cause != nil {
+					t.Errorf("the trial: %v\n%s", cause, debug.Stack())
+				}
+				results.add(kind.name, o, t.Failed())
+			}()
+			o = kind.run(t, w)
+		})
 	}
 }
