@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/postgres"
 )
 
@@ -27,7 +28,7 @@ func (c *checker) replication(ctx context.Context) error {
 			"replication",
 			"disable them before the migration: ALTER SUBSCRIPTION … DISABLE",
 			"subscriptions write to Flujo's tables: %s",
-			strings.Join(r.Subscriptions, ", "),
+			clierr.Names(r.Subscriptions),
 		)
 	}
 	if len(r.Publications) > 0 {
@@ -41,7 +42,7 @@ func (c *checker) replication(ctx context.Context) error {
 				"\"flujo-port init\" on both sides; after the migration, copy the definitions of the tables that it "+
 				"created with pg_dump, then run ALTER SUBSCRIPTION … REFRESH PUBLICATION",
 			"the migration's rows will be published by %s; %s",
-			strings.Join(r.Publications, ", "),
+			clierr.Names(r.Publications),
 			slots,
 		)
 	}

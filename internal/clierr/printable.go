@@ -10,7 +10,7 @@ import (
 )
 
 // plainName matches names that need no quotes.
-var plainName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_$]*$`)
+var plainName = regexp.MustCompile(`^[A-Za-z0-9_$]+$`)
 
 // Name returns the name of something that others have named, such as a table, so that in
 // a list it cannot be taken for something else: in quotes and with escapes as in Go, unless
@@ -20,6 +20,15 @@ func Name(name string) string {
 		return name
 	}
 	return strconv.Quote(name)
+}
+
+// Names returns a list of names, as Name returns each.
+func Names(names []string) string {
+	all := make([]string, len(names))
+	for i, name := range names {
+		all[i] = Name(name)
+	}
+	return strings.Join(all, ", ")
 }
 
 // Printable returns s with every character that a terminal would act upon, or not show,

@@ -9,11 +9,18 @@ func TestName(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{
 		"alembic_version": "alembic_version", "Año": `"Año"`, "": `""`, "a, b": `"a, b"`, "x\nDone": `"x\nDone"`,
-		"1st": `"1st"`, `a"b`: `"a\"b"`, "\u202ex": `"\u202ex"`, "sqlite$1": "sqlite$1",
+		"1st": "1st", `a"b`: `"a\"b"`, "\u202ex": `"\u202ex"`, "sqlite$1": "sqlite$1",
 	} {
 		if got := Name(name); got != want {
 			t.Errorf("Name(%q) = %s, want %s", name, got, want)
 		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	t.Parallel()
+	if got, want := Names([]string{"a", "b, c"}), `a, "b, c"`; got != want || Names(nil) != "" {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 

@@ -54,7 +54,7 @@ type Row struct {
 	Key     string
 	RowID   int64  // in the file; extract.NoRow if the file has no such row
 	Columns []int  // columns that differ, if both sides have the row
-	Stored  []byte // the encoding in PostgreSQL; nil if it does not have the row
+	Stored  []byte // the encoding in PostgreSQL, valid until OnRow returns; nil if it does not have the row
 }
 
 // Rows compares the rows of a table one by one and returns the number of rows that
@@ -204,12 +204,12 @@ func (c *comparer) extra(rows map[string][]postgres.StoredRow) error {
 		return nil
 	}
 	for keys := range slices.Chunk(extra, maxPending) {
-		last := "" // a key that is not found is reported by the verification
+		done := map[string]bool{} // a key that is not found is reported by the verification
 		err := c.stored.Encodings(c.ctx, c.table, keys, func(key string, encoding []byte) error {
-			if key == last {
+			if done[key] {
 				return nil
 			}
-			last = key
+			done[key] = true
 			return c.options.OnRow(Row{Kind: report.RowExtra, Key: key, RowID: extract.NoRow, Stored: encoding})
 		})
 		if err != nil {
@@ -249,8 +249,9 @@ func (c *comparer) enqueue(key string, rowid, writer int64) {
 	c.bytes += len(row.encoding)
 }
 
-// comparePending compares the pending rows cell by cell. A long row of PostgreSQL is
-// compared while it is in the connection's buffer, so that there is no copy of it.
+// comparePending compares the pending rows cell by cell. If the server need not be asked,
+// PostgreSQL's row is compared while it is in the connection's buffer, so that there is no
+// copy of it.
 func (c *comparer) comparePending() error {
 	list := c.pending
 	if len(list) == 0 {
@@ -267,17 +268,16 @@ func (c *comparer) comparePending() error {
 	theirs := map[string][]byte{}
 	err := c.stored.Encodings(c.ctx, c.table, keys, func(key string, encoding []byte) error {
 		a := waiting[key]
-		if len(encoding) > longCell && !a.compared {
-			err := c.cells(a, encoding, false)
-			if !errors.Is(err, errUndecided) {
-				a.compared = true
-				return err
-			}
+		if a == nil || a.compared || theirs[key] != nil {
+			return nil // a row with the same key, without the primary key
 		}
-		if theirs[key] == nil {
+		err := c.cells(a, encoding, false)
+		if errors.Is(err, errUndecided) {
 			theirs[key] = bytes.Clone(encoding)
+			return nil
 		}
-		return nil
+		a.compared = true
+		return err
 	})
 	if err != nil {
 		return err
@@ -326,8 +326,8 @@ func (c *comparer) missing(key string, rowid int64) error {
 var errUndecided = errors.New("only the server can tell whether two cells are equal")
 
 // cells reports the columns in which a row differs from PostgreSQL's, whose encoding is
-// theirs. If ask is set, the server decides whether JSON cells that are printed differently
-// are equal. If no cell differs although the hashes do, the database is damaged, which is a
+// theirs. If ask is not set and a question to the server is needed, it reports nothing and
+// returns errUndecided. If no cell differs although the hashes do, the database is damaged, which is a
 // difference too.
 func (c *comparer) cells(a *pendingRow, theirs []byte, ask bool) error {
 	mine, other := rowdigest.Cells(a.encoding), rowdigest.Cells(theirs)
@@ -383,12 +383,11 @@ func (c *comparer) sameCell(kind mapping.Kind, mine, other []byte, ask bool) (bo
 	if kind != mapping.KindJSON || mine == nil || other == nil {
 		return false, nil
 	}
-	if len(mine) > longCell {
-		// A message to the server needs more than twice the memory. And if the program prints
-		// both as they are printed here, and differently, they are different.
-		if c.json.IsCanonical(mine[1:]) && c.json.IsCanonical(other[1:]) {
-			return false, nil
-		}
+	// For the caller that takes PostgreSQL's value of a row that differs, it is enough that
+	// the program prints both as they are printed here. If that is an error, the caller takes
+	// an equal value. To ask the server about a long cell needs more than twice its memory.
+	if c.options.OnRow != nil && c.json.IsCanonical(mine[1:]) && c.json.IsCanonical(other[1:]) {
+		return false, nil
 	}
 	if !ask {
 		return false, errUndecided

@@ -361,7 +361,8 @@ func encodingOf(t *testing.T, stored *postgres.Snapshot, table *mapping.Table, k
 	return encoding
 }
 
-// TestLongCells tests cells that are compared without a copy, and those that only the server can compare.
+// TestLongCells tests cells that are compared without a copy, and those that only the server can compare. Without OnRow
+// the server is always asked.
 func TestLongCells(t *testing.T) {
 	t.Parallel()
 	m := migrate(t)
@@ -373,9 +374,11 @@ func TestLongCells(t *testing.T) {
 	for name, tc := range map[string]struct {
 		old, new string
 		differ   bool
+		decided  bool // without the server
 	}{
-		"another number":      {"[1, 1, 1", "[1, 2, 1", true},
-		"printed differently": {"[1, 1, 1", "[1 ,1, 1", false},
+		"another number":      {"[1, 1, 1", "[1, 2, 1", true, true},
+		"printed differently": {"[1, 1, 1", "[1 ,1, 1", false, false},
+		"both":                {"[1, 1, 1", "[1 ,2, 1", true, false},
 	} {
 		mine := bytes.Replace(encoding, []byte(tc.old), []byte(tc.new), 1)
 		if bytes.Equal(mine, encoding) {
@@ -392,11 +395,47 @@ func TestLongCells(t *testing.T) {
 				return nil
 			},
 		}}
+		if err := c.cells(
+			&pendingRow{key: "2", encoding: mine},
+			encoding,
+			false,
+		); errors.Is(
+			err,
+			errUndecided,
+		) == tc.decided {
+			t.Errorf("%s: without the server: %v", name, err)
+		}
+		columns, rows = nil, 0
 		c.pending = []pendingRow{{key: "2", encoding: mine}}
 		check(t, c.comparePending())
 		if want := map[bool]string{true: "[output] 1", false: "[] 0"}[tc.differ]; fmt.Sprint(columns, rows) != want {
 			t.Errorf("%s: got differences in %v and %d rows, want %s", name, columns, rows, want)
 		}
+		c.options.OnRow = nil
+		if err := c.cells(&pendingRow{key: "2", encoding: mine}, encoding, false); !errors.Is(err, errUndecided) {
+			t.Errorf("%s: without OnRow: %v", name, err)
+		}
+	}
+}
+
+// TestExtraRows tests rows that only PostgreSQL has, an empty key among them.
+func TestExtraRows(t *testing.T) {
+	t.Parallel()
+	m := migrate(t)
+	m.run(t, "INSERT INTO flujo.system_state (key, value) SELECT key, '1' FROM unnest(ARRAY['', 'a', 'Z']) key")
+	var keys []string
+	differing, err := Rows(background, m.file, m.open(t), mapping.TableOf("system_state"), Options{
+		OnDifference: func(report.Difference) {},
+		OnRow: func(r Row) error {
+			if r.Kind != report.RowExtra || r.Stored == nil {
+				t.Errorf("got %+v", r)
+			}
+			keys = append(keys, r.Key)
+			return nil
+		},
+	})
+	if want := []string{"", "Z", "a"}; err != nil || differing != 3 || !slices.Equal(keys, want) {
+		t.Errorf("got %q, %d, %v, want %q", keys, differing, err, want)
 	}
 }
 

@@ -1,6 +1,7 @@
 package compare
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"os"
@@ -159,7 +160,11 @@ func (m *migrated) rows(t *testing.T, table string, o Options) found {
 func (m *migrated) compare(t *testing.T, stored *postgres.Snapshot, table string, o Options) (f found) {
 	t.Helper()
 	o.OnDifference = func(d report.Difference) { f.differences = append(f.differences, d) }
-	o.OnRow = func(r Row) error { f.rows = append(f.rows, r); return nil }
+	o.OnRow = func(r Row) error {
+		r.Stored = bytes.Clone(r.Stored)
+		f.rows = append(f.rows, r)
+		return nil
+	}
 	var err error
 	f.differing, err = Rows(background, m.file, stored, mapping.TableOf(table), o)
 	check(t, err)

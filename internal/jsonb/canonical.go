@@ -113,8 +113,8 @@ func (c *Canonicalizer) object(dst, s []byte, i int) ([]byte, int) {
 func (c *Canonicalizer) IsCanonical(s []byte) bool {
 	c.pairs, c.keys = c.pairs[:0], c.keys[:0]
 	end := c.canonicalValue(s, 0)
-	if cap(c.spare) > maxBufferBytes {
-		c.spare = nil
+	if cap(c.spare)+cap(c.keys) > maxBufferBytes {
+		c.spare, c.keys = nil, nil
 	}
 	return end == len(s)
 }
@@ -178,7 +178,10 @@ func (c *Canonicalizer) canonicalObject(s []byte, i int) int {
 			!bytes.HasPrefix(s[end:], []byte(": ")) {
 			return -1
 		}
-		last, first = p, false
+		// Only the last key is needed.
+		n := copy(c.keys[firstKey:], c.keys[p.key:p.keyEnd])
+		c.keys = c.keys[:firstKey+n]
+		last, first = pair{key: firstKey, keyEnd: firstKey + n}, false
 		return c.canonicalValue(s, end+len(": "))
 	})
 }

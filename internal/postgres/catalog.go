@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/sqltext"
 )
@@ -188,7 +189,7 @@ func MissingColumns(table *mapping.Table, have *TableShape) (all []string) {
 func ExtraColumns(table *mapping.Table, have *TableShape) (all []string) {
 	for _, name := range slices.Sorted(maps.Keys(have.Columns)) {
 		if !slices.ContainsFunc(table.Columns, func(c mapping.Column) bool { return c.Name == name }) {
-			all = append(all, table.Name+"."+name)
+			all = append(all, table.Name+"."+clierr.Name(name))
 		}
 	}
 	return all

@@ -186,12 +186,16 @@ func dial(ctx context.Context, conn string, notice pgconn.NoticeHandler) (*pgx.C
 	var connected atomic.Bool
 	dial := config.DialFunc
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		inner, err := dial(ctx, network, address)
-		if err != nil || connected.Load() { // later calls are for cancel requests
-			return inner, err
+		if connected.Load() { // a cancel request
+			return dial(ctx, network, address)
 		}
 		if metered != nil { // the connection without TLS, after that with TLS failed
 			metered.stop()
+			metered = nil
+		}
+		inner, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
 		}
 		metered = newMeter(inner)
 		return metered, nil

@@ -176,7 +176,12 @@ func wantBuckets(t *testing.T, s *Snapshot, table *mapping.Table, rows []encoded
 func wantEncodings(t *testing.T, s *Snapshot, table *mapping.Table, rows []encodedRow) {
 	t.Helper()
 	want := []encodedRow{rows[0], rows[2]}
-	slices.SortFunc(want, func(a, b encodedRow) int { return strings.Compare(a.key, b.key) })
+	slices.SortFunc(want, func(a, b encodedRow) int { // the keys of bigint columns are numbers
+		if x, y := len(a.key), len(b.key); table.Serial() != "" && x != y {
+			return x - y
+		}
+		return strings.Compare(a.key, b.key)
+	})
 	got := encodingsOf(t, s, table, want[1].key, want[0].key, "777")
 	if len(got) != 2 || got[0].key != want[0].key || got[1].key != want[1].key ||
 		!bytes.Equal(got[0].encoding, want[0].encoding) || !bytes.Equal(got[1].encoding, want[1].encoding) {

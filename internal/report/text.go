@@ -68,17 +68,8 @@ func (m *Migration) writeConversions(w io.Writer) {
 			plural(r.Count, "value"), r.Column, r.Largest)
 	}
 	if len(m.Ignored) > 0 {
-		printf(w, "ignored tables, which are not Flujo's: %s\n", names(m.Ignored))
+		printf(w, "ignored tables, which are not Flujo's: %s\n", clierr.Names(m.Ignored))
 	}
-}
-
-// names returns a list of names.
-func names(all []string) string {
-	quoted := make([]string, len(all))
-	for i, name := range all {
-		quoted[i] = clierr.Name(name)
-	}
-	return strings.Join(quoted, ", ")
 }
 
 // writeMessages writes the warnings and the notes, one a line.

@@ -51,9 +51,9 @@ func (r *restoration) fromBase(ctx context.Context) error {
 	r.result.Base.Integrity = source.IntegrityCheck
 	reading, integrity := base.StartIntegrityCheck(ctx)
 	defer integrity.Stop()
-	file, err := r.extract(reading, base, format, r.options.OnProgress)
+	file, err := r.extract(reading, base, format, r.options.OnProgress, integrity)
 	if err != nil {
-		return integrity.Explain(err)
+		return err
 	}
 	r.options.OnProgress.Start(progress.Integrity)
 	if err := integrity.Wait(); err != nil {
@@ -125,7 +125,7 @@ func (r *restoration) patchAll(ctx context.Context, format *mapping.Format, file
 			return err
 		}
 		defer patchedFile.Close()
-		if file, err = r.extract(ctx, patchedFile, format, nil); err != nil {
+		if file, err = r.extract(ctx, patchedFile, format, nil, nil); err != nil {
 			return err
 		}
 	}
@@ -361,7 +361,7 @@ func (p *patcher) warnOfTriggers() error {
 		return err
 	}
 	warning := fmt.Sprintf("the base has triggers on %s, which did not run for the rows that were restored: %s",
-		table, strings.Join(triggers, ", "))
+		table, clierr.Names(triggers))
 	if !slices.Contains(result.Warnings, warning) { // a table may be patched in several rounds
 		result.Warn("%s", warning)
 	}

@@ -119,6 +119,26 @@ func TestRestoreOddBase(t *testing.T) {
 	}
 }
 
+// TestRestoreBaseAndNewRows tests that rows of which the base has none are added, an empty key among them.
+func TestRestoreBaseAndNewRows(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	file := flujotest.Changed(t)
+	flujotest.Migrate(t, flujotest.Options(t, file, url))
+	flujotest.ExecAt(t, url,
+		"INSERT INTO flujo.system_state (key, value) SELECT key, '7' FROM unnest(ARRAY['', 'a', 'Z']) key")
+	path := filepath.Join(t.TempDir(), "restored.db")
+	_, err := restore.Run(t.Context(), restore.Options{
+		SQLite: path, Base: file, Postgres: url, Schema: flujotest.Schema})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := queryFile(t, path, "SELECT quote(key) FROM system_state WHERE value = '7' ORDER BY key")
+	if want := []string{"''", "'Z'", "'a'"}; !slices.Equal(got, want) {
+		t.Errorf("got keys %s, want %s", got, want)
+	}
+}
+
 // TestRestoreRefusesBase tests that a base to which the rows cannot be written is refused, and that nothing that it
 // names is called.
 func TestRestoreRefusesBase(t *testing.T) {

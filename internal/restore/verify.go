@@ -27,7 +27,7 @@ func (r *restoration) verify(ctx context.Context) error {
 		return err
 	}
 	defer snapshot.Close()
-	file, err := r.extract(ctx, snapshot, format, nil)
+	file, err := r.extract(ctx, snapshot, format, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -104,20 +104,26 @@ func (r *restoration) compare(
 }
 
 // extract extracts a state file with the settings of the migration. With the first file
-// the server computes r.digests at the same time.
+// the server computes r.digests at the same time. integrity is the check of the file that
+// runs beside it, or nil.
 func (r *restoration) extract(
 	ctx context.Context,
 	snapshot *source.Snapshot,
 	format *mapping.Format,
 	onProgress progress.Func,
+	integrity *source.Integrity,
 ) (*extract.Result, error) {
 	config := r.migrated.Config(snapshot, format, r.stored.Types(), r.conversion)
 	config.OnProgress = onProgress
 	extraction := extract.New(snapshot, config)
 	if r.digests != nil {
-		return extraction.Run(ctx, extract.Discard{})
+		result, err := extraction.Run(ctx, extract.Discard{})
+		if err != nil {
+			return nil, integrity.Explain(err)
+		}
+		return result, nil
 	}
-	result, digests, err := compare.ReadBoth(ctx, extraction, r.stored)
+	result, digests, err := compare.ReadBoth(ctx, extraction, r.stored, integrity.Explain)
 	r.digests = digests
 	return result, err
 }

@@ -37,7 +37,10 @@ func (t *Tx) Commit(last func() error) (warnings []string, err error) {
 		}
 	}
 	var xid string
-	if err := t.QueryRow(ctx, "SELECT pg_current_xact_id()::text").Scan(&xid); err != nil {
+	var standby bool // COMMIT waits for one
+	const query = `SELECT pg_current_xact_id()::text, current_setting('synchronous_standby_names') <> ''
+		AND current_setting('synchronous_commit') NOT IN ('off', 'local')`
+	if err := t.QueryRow(ctx, query).Scan(&xid, &standby); err != nil {
 		return nil, t.WrapError("read the transaction id", err)
 	}
 	if err := last(); err != nil {
@@ -54,9 +57,8 @@ func (t *Tx) Commit(last func() error) (warnings []string, err error) {
 	case postgres.Code(err) != "" && !t.IsClosed():
 		return nil, t.WrapError("commit", err)
 	}
-	standby, unknown := t.outcome(xid, err)
-	if unknown != nil {
-		return nil, unknown
+	if err := t.outcome(xid, err); err != nil {
+		return nil, err
 	}
 	warnings = append(warnings, fmt.Sprintf("the connection was lost during COMMIT (%v); "+
 		"the server was asked on a new one, and the transaction is committed", postgres.ServerError(err)))
@@ -67,30 +69,29 @@ func (t *Tx) Commit(last func() error) (warnings []string, err error) {
 	return warnings, nil
 }
 
-// outcome asks the server what became of the transaction whose COMMIT ended with lost. The
-// error is nil if the transaction is committed; then standby reports whether COMMIT waits
-// for a standby.
-func (t *Tx) outcome(xid string, lost error) (standby bool, err error) {
+// outcome asks the server what became of the transaction whose COMMIT ended with lost. It
+// returns nil if the transaction is committed.
+func (t *Tx) outcome(xid string, lost error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), t.OutcomeWait)
 	defer cancel()
 	unknown := &CommitUnknownError{Lost: postgres.ServerError(lost)}
 	inProgress := false
 	for {
-		status, standby, err := t.status(ctx, xid)
+		status, err := t.status(ctx, xid)
 		switch {
 		case err != nil && !inProgress && (ctx.Err() == nil || unknown.Asked == nil):
 			unknown.Asked = withoutHint(err)
 		case status == "committed":
-			return standby, nil
+			return nil
 		case status == "aborted":
-			return false, t.WrapError("commit", lost)
+			return t.WrapError("commit", lost)
 		case status != "":
 			inProgress = true
 			unknown.Asked = fmt.Errorf("the transaction is %s in process %d of the server, as if COMMIT waited for "+
 				"a synchronous standby: wait until that process has ended", status, t.PgConn().PID())
 		}
 		if err := pause(ctx, 250*time.Millisecond); err != nil {
-			return false, unknown
+			return unknown
 		}
 	}
 }
@@ -107,37 +108,34 @@ func withoutHint(err error) error {
 	return &plain
 }
 
-// status returns the state of a transaction: committed, aborted or in progress, and whether
-// COMMIT waits for a standby. It asks only the server of the transaction: a standby that is
-// asked in its place, or that has become the primary, may not have received what was
-// committed.
-func (t *Tx) status(ctx context.Context, xid string) (status string, standby bool, err error) {
+// status returns the state of a transaction: committed, aborted or in progress. It asks
+// only the server of the transaction: a standby that is asked in its place, or that has
+// become the primary, may not have received what was committed.
+func (t *Tx) status(ctx context.Context, xid string) (status string, err error) {
 	conn, err := t.Reconnect(ctx)
 	if err != nil {
-		return "", false, err
+		return "", err
 	}
 	defer conn.Close(ctx)
 	here, err := readPlace(ctx, conn)
 	switch {
 	case err != nil:
-		return "", false, postgres.ServerError(err)
+		return "", postgres.ServerError(err)
 	case here.standby:
-		return "", false, errors.New("a standby answers at the address")
+		return "", errors.New("a standby answers at the address")
 	case !here.same(t.place):
-		return "", false, errors.New("another server answers at the address")
+		return "", errors.New("another server answers at the address")
 	}
-	const query = `SELECT coalesce(pg_xact_status($1::text::xid8), ''),
-		current_setting('synchronous_standby_names') <> '' AND current_setting('synchronous_commit') <> 'local'`
-	err = conn.QueryRow(ctx, query, xid).Scan(&status, &standby)
+	err = conn.QueryRow(ctx, "SELECT coalesce(pg_xact_status($1::text::xid8), '')", xid).Scan(&status)
 	switch {
 	case postgres.Code(err) == postgres.InvalidParameterValue:
-		return "aborted", false, nil // in the future: the server restarted, and has no trace of the transaction
+		return "aborted", nil // in the future: the server restarted, and has no trace of the transaction
 	case err != nil:
-		return "", false, postgres.ServerError(err)
+		return "", postgres.ServerError(err)
 	case status == "":
-		return "", false, errors.New("the server no longer knows the transaction")
+		return "", errors.New("the server no longer knows the transaction")
 	}
-	return status, standby, nil
+	return status, nil
 }
 
 // place is the server and the database in which transaction ids have a meaning.

@@ -122,6 +122,25 @@ func TestCommitWaitsForStandby(t *testing.T) {
 	}
 }
 
+// TestCommitWithoutStandby tests that nothing is said of a standby if the role's COMMIT waits for none.
+func TestCommitWithoutStandby(t *testing.T) {
+	t.Parallel()
+	for _, setting := range []string{"off", "local"} {
+		url := waitingServer(t)
+		run(t, connect(t, url), "SET synchronous_commit = local", "ALTER SYSTEM SET synchronous_commit = "+setting,
+			"SELECT pg_reload_conf()")
+		awaitOne(t, url, "SELECT current_setting('synchronous_commit')", setting)
+		proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
+		tx, _ := prepare(t, proxy.Rewrite(url))
+		proxy.CutAfterClientMessage(isCommit)
+		warnings, err := tx.Commit(func() error { return nil })
+		if all := strings.Join(warnings, "\n"); err != nil || !strings.Contains(all, "the transaction is committed") ||
+			strings.Contains(all, "replicated") {
+			t.Errorf("%s: got warnings %q and error %v", setting, warnings, err)
+		}
+	}
+}
+
 // TestCommitStillWaits tests a connection that is lost while the server's process goes on waiting: the outcome is not
 // known, and the error names the process.
 func TestCommitStillWaits(t *testing.T) {

@@ -120,6 +120,36 @@ func TestValues(t *testing.T) {
 	}
 }
 
+// TestLongAmongShort tests that parameters that are copied and those that are not do not mix.
+func TestLongAmongShort(t *testing.T) {
+	t.Parallel()
+	c := openConn(t, "CREATE TABLE t (a, b, c, d)")
+	insert, err := c.Prepare("INSERT INTO t VALUES (?, ?, ?, ?)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer insert.Close()
+	rows := [][]Value{
+		{
+			TextValue("short"), TextValue(strings.Repeat("t", maxTextBuffer+1)),
+			BlobValue(bytes.Repeat([]byte{0, 1}, maxTextBuffer)), TextValue("last"),
+		},
+		{TextValue("a"), TextValue(""), IntegerValue(1), BlobValue([]byte{2})},
+	}
+	for _, row := range rows {
+		if _, err := insert.Run(t.Context(), row); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, row := range all(t, c, "SELECT * FROM t ORDER BY rowid") {
+		for j, v := range row {
+			if want := rows[i][j]; v.Class != want.Class || v.Int != want.Int || !bytes.Equal(v.Bytes, want.Bytes) {
+				t.Errorf("row %d, column %d: got %s, want %s", i, j, v, want)
+			}
+		}
+	}
+}
+
 func TestText16(t *testing.T) {
 	t.Parallel()
 	c := openConn(t, "PRAGMA encoding = 'UTF-16le'", "CREATE TABLE t (a)", "INSERT INTO t VALUES ('für'), ('')")

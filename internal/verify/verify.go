@@ -86,9 +86,9 @@ func run(ctx context.Context, o Options) (*report.Verification, *receipt.Receipt
 		reading, integrity = snapshot.StartIntegrityCheck(ctx)
 		defer integrity.Stop()
 	}
-	both, err := readBoth(reading, extract.New(snapshot, config), snapshot, stored)
+	both, err := readBoth(reading, extract.New(snapshot, config), snapshot, stored, integrity)
 	if err != nil {
-		return nil, nil, integrity.Explain(err)
+		return nil, nil, err
 	}
 	result.Source.SHA256 = both.sha256
 	result.Notes = append(result.Notes, both.file.Findings.Notes...)
@@ -126,16 +126,17 @@ func readBoth(
 	file *extract.Extraction,
 	snapshot *source.Snapshot,
 	stored *postgres.Snapshot,
+	integrity *source.Integrity,
 ) (*both, error) {
 	hash := snapshot.StartHash(ctx)
 	defer hash.Stop()
-	result, digests, err := compare.ReadBoth(ctx, file, stored)
+	result, digests, err := compare.ReadBoth(ctx, file, stored, integrity.Explain)
 	if err != nil {
 		return nil, err
 	}
 	main, wal, err := hash.Wait()
 	if err != nil {
-		return nil, err
+		return nil, integrity.Explain(err)
 	}
 	return &both{file: result, sha256: main, walSHA256: wal, stored: digests}, nil
 }

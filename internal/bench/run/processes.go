@@ -14,7 +14,7 @@ import (
 // server may use, and with the program and the server on certain cores.
 type processes struct {
 	Cores                    string
-	Workers                  string // max_parallel_workers_per_gather, or "" for what flujo-port chooses
+	Workers                  string // max_parallel_workers_per_gather, or "" for the server's own
 	Migrate, Verify, Restore result
 }
 
@@ -86,7 +86,7 @@ func processesText(all []processes) string {
 	for _, p := range all {
 		workers := p.Workers
 		if workers == "" {
-			workers = "as flujo-port sets it"
+			workers = "the server's own setting, 2"
 		}
 		rows = append(rows, []string{
 			p.Cores, workers, seconds(p.Migrate.Seconds()), seconds(p.Verify.Seconds()), seconds(p.Restore.Seconds())})
