@@ -249,9 +249,9 @@ func (c *comparer) enqueue(key string, rowid, writer int64) {
 	c.bytes += len(row.encoding)
 }
 
-// comparePending compares the pending rows cell by cell. If the server need not be asked,
-// PostgreSQL's row is compared while it is in the connection's buffer, so that there is no
-// copy of it.
+// comparePending compares the pending rows cell by cell, and reports them in their order.
+// But for OnRow a row of PostgreSQL is compared while it is in the connection's buffer, if
+// the server need not be asked, so that there is no copy of it.
 func (c *comparer) comparePending() error {
 	list := c.pending
 	if len(list) == 0 {
@@ -271,13 +271,15 @@ func (c *comparer) comparePending() error {
 		if a == nil || a.compared || theirs[key] != nil {
 			return nil // a row with the same key, without the primary key
 		}
-		err := c.cells(a, encoding, false)
-		if errors.Is(err, errUndecided) {
-			theirs[key] = bytes.Clone(encoding)
-			return nil
+		if c.options.OnRow != nil {
+			err := c.cells(a, encoding, false)
+			if !errors.Is(err, errUndecided) {
+				a.compared = true
+				return err
+			}
 		}
-		a.compared = true
-		return err
+		theirs[key] = bytes.Clone(encoding)
+		return nil
 	})
 	if err != nil {
 		return err
