@@ -329,8 +329,8 @@ var errUndecided = errors.New("only the server can tell whether two cells are eq
 
 // cells reports the columns in which a row differs from PostgreSQL's, whose encoding is
 // theirs. If ask is not set and a question to the server is needed, it reports nothing and
-// returns errUndecided. If no cell differs although the hashes do, the database is damaged, which is a
-// difference too.
+// returns errUndecided. If no cell differs although the hashes do, the database is damaged,
+// which is a difference too.
 func (c *comparer) cells(a *pendingRow, theirs []byte, ask bool) error {
 	mine, other := rowdigest.Cells(a.encoding), rowdigest.Cells(theirs)
 	var differs []int

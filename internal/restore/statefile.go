@@ -398,7 +398,7 @@ func (f *stateFile) Commit() (warnings []string, err error) {
 	if err := os.Remove(f.folder); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		warnings = append(
 			warnings,
-			fmt.Sprintf("the folder in which it was written is left (%v): if nobody needs what "+
+			fmt.Sprintf("the folder in which it was written remains (%v): if nobody needs what "+
 				"else is in it, remove it", err),
 		)
 	}

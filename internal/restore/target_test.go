@@ -173,3 +173,60 @@ func TestRestoreTargetAppears(t *testing.T) {
 		flujotest.WantAloneInFolder(t, path+suffix)
 	}
 }
+
+// TestRestoreTemporaryFile tests that restore removes the temporary file of a killed run, and is refused while another
+// run uses it.
+func TestRestoreTemporaryFile(t *testing.T) {
+	t.Parallel()
+	url, path, folder := existingFolder(t)
+	for _, end := range []string{"", "-wal", "-journal"} {
+		touch(t, filepath.Join(folder, "state.db"+end))
+	}
+	o := restore.Options{SQLite: path, Postgres: url, Schema: flujotest.Schema}
+	o.OnProgress = func(p progress.Event) {
+		if p.Phase == progress.Verify {
+			other := o
+			other.OnProgress = nil
+			if _, err := restore.Run(context.Background(), other); clierr.KindOf(err) != clierr.Failed ||
+				!strings.Contains(err.Error(), "being restored by another run") {
+				t.Errorf("got error %v from a second run, want a failure", err)
+			}
+		}
+	}
+	if _, err := restore.Run(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	flujotest.WantAloneInFolder(t, path)
+}
+
+// TestRestoreLeavesOtherFiles tests that the folder in which the file is written is not removed if it holds something
+// else, and that a warning says so.
+func TestRestoreLeavesOtherFiles(t *testing.T) {
+	t.Parallel()
+	url, path, folder := existingFolder(t)
+	touch(t, filepath.Join(folder, "notes"))
+	result, err := restore.Run(t.Context(), restore.Options{SQLite: path, Postgres: url, Schema: flujotest.Schema})
+	if err != nil || !result.Done {
+		t.Fatalf("got %+v and error %v", result, err)
+	}
+	if all := strings.Join(result.Warnings, "\n"); !strings.Contains(all, folder) {
+		t.Errorf("no warning names the folder: %q", all)
+	}
+	if _, err := os.Stat(filepath.Join(folder, "notes")); err != nil {
+		t.Error(err)
+	}
+}
+
+// existingFolder migrates to a database, and returns its address, a path for restore, and the folder in which restore
+// writes the file for that path, which exists already.
+func existingFolder(t *testing.T) (url, path, folder string) {
+	t.Helper()
+	url = pgtest.Database(t)
+	flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, url))
+	path = filepath.Join(t.TempDir(), "restored.db")
+	folder = filepath.Join(filepath.Dir(path), ".restored.db.flujo-port-restore")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return url, path, folder
+}

@@ -80,6 +80,27 @@ func TestTargets(t *testing.T) {
 	}
 }
 
+func TestProcessesText(t *testing.T) {
+	took := func(seconds ...float64) (r result) {
+		for _, s := range seconds {
+			r.Runs = append(r.Runs, measurement{Seconds: s})
+		}
+		return r
+	}
+	got := processesText([]processes{
+		{Cores: "all", Migrate: took(3, 1, 2), Verify: took(1), Restore: took(9, 12, 10)},
+		{Cores: "one", Workers: "0", Migrate: took(4), Verify: took(5), Restore: took(6)},
+	})
+	for _, want := range []string{
+		"| all   |        the server's own setting |      2.00 |     1.00 |      10.0 |",
+		"| one   |                               0 |      4.00 |     5.00 |      6.00 |",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+}
+
 func TestWrite(t *testing.T) {
 	folder := t.TempDir()
 	if err := (&document{Sections: []*section{newSection(), newSection()}}).write(folder); err != nil {

@@ -86,7 +86,7 @@ func processesText(all []processes) string {
 	for _, p := range all {
 		workers := p.Workers
 		if workers == "" {
-			workers = "the server's own setting, 2"
+			workers = "the server's own setting"
 		}
 		rows = append(rows, []string{
 			p.Cores, workers, seconds(p.Migrate.Seconds()), seconds(p.Verify.Seconds()), seconds(p.Restore.Seconds())})
