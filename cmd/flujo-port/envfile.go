@@ -22,13 +22,13 @@ var envFileFlag = &cli.StringFlag{
 		"or one that this flag wrote",
 }
 
-// envFile returns the file of --env-file, or nil if the flag is not set. state is the path of the state file.
-func (e *env) envFile(c *cli.Context, state string) *fileio.Output {
+// envFile returns the file of --env-file, or nil if the flag is not set. states are the paths of the state files.
+func (e *env) envFile(c *cli.Context, states ...string) *fileio.Output {
 	path := c.String(envFileFlag.Name)
 	if path == "" {
 		return nil
 	}
-	return &fileio.Output{Path: path, InUse: []string{state, flujoTOML}}
+	return &fileio.Output{Path: path, InUse: append(states, flujoTOML)}
 }
 
 // checkEnvFile returns a usage error if writeEnvFile could not create the file, or

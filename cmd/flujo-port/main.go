@@ -58,6 +58,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 			"For the cutover, stop Flujo and run \"flujo-port migrate\".",
 		Version:         version(),
 		HideHelpCommand: true,
+		// A path may contain a comma.
+		DisableSliceFlagSeparator: true,
 		Commands: []*cli.Command{
 			e.checkCommand(),
 			e.migrateCommand(),

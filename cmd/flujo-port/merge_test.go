@@ -76,7 +76,7 @@ func TestMerge(t *testing.T) {
 		t.Errorf("exit %d, %v: %.2000s%s", code, err, stdout, stderr)
 	}
 	stdout, stderr, code = p.run(t, "verify", "--sqlite", file)
-	if code != 0 || !strings.HasPrefix(stdout, "Merged: ") || !strings.Contains(stdout, "of a merge: ") {
+	if code != 0 || !strings.HasPrefix(stdout, "Merged: ") || !strings.Contains(stdout, "without a receipt") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	if strings.Contains(stdout+stderr, password(t, url)) {

@@ -25,9 +25,13 @@ func (e *env) migrateCommand() *cli.Command {
 		Name:  "migrate",
 		Usage: "copy the state file to PostgreSQL, in one transaction",
 		Description: "After an error or an interrupt the database is unchanged. The state file is\n" +
-			"only read. Stop Flujo before the migration; Flujo may run during a dry run.",
+			"only read. Stop Flujo before the migration; Flujo may run during a dry run.\n" +
+			"\n" +
+			"Several files, each in a --sqlite of its own, are migrated together, all of them\n" +
+			"or none: each file after the first is merged, as with --merge. On a tie the file\n" +
+			"that is named first wins.",
 		Flags: []cli.Flag{
-			sqliteFlag, postgresFlag, schemaFlag,
+			sqliteFilesFlag, postgresFlag, schemaFlag,
 			&cli.BoolFlag{Name: "dry-run", Usage: "run the migration, print the report, then roll back"},
 			&cli.BoolFlag{
 				Name: "replace",
@@ -60,7 +64,7 @@ func (e *env) migrate(c *cli.Context) error {
 	if c.Bool("replace") && c.Bool("merge") {
 		return usagef("--replace and --merge cannot be combined")
 	}
-	path, err := e.sqlitePath(c)
+	path, more, err := e.sqlitePaths(c)
 	if err != nil {
 		return err
 	}
@@ -72,7 +76,13 @@ func (e *env) migrate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	envFile := e.envFile(c, path)
+	furtherRollbacks := make([]stateuri.Address, len(more))
+	for i, path := range more {
+		if furtherRollbacks[i], err = rollbackAddress(path); err != nil {
+			return err
+		}
+	}
+	envFile := e.envFile(c, append([]string{path}, more...)...)
 	if err := e.checkEnvFile(envFile); err != nil {
 		return err
 	}
@@ -91,6 +101,7 @@ func (e *env) migrate(c *cli.Context) error {
 	defer s.close()
 	result, err := migrate.Run(c.Context, migrate.Options{
 		SQLite:          path,
+		More:            more,
 		Postgres:        target.url,
 		Schema:          target.schema,
 		Cutover:         target.address,
@@ -120,6 +131,9 @@ func (e *env) migrate(c *cli.Context) error {
 	}
 	result.Cutover = show(target.address, reveal)
 	result.Rollback = show(rollback, reveal)
+	for i, further := range result.Further {
+		further.Rollback = show(furtherRollbacks[i], reveal)
+	}
 	result.Next = "To cut over, stop Flujo, then run the same command without --dry-run."
 	result.Notes = append(result.Notes, target.notes...)
 	if len(result.Rounded) > 0 {

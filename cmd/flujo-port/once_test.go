@@ -16,9 +16,10 @@ func TestRepeatedFlags(t *testing.T) {
 		args string
 		flag string // that the error names; "" if it is another error
 	}{
-		{"migrate --sqlite a.db --sqlite b.db", "--sqlite"},
-		{"migrate --sqlite=a.db -sqlite b.db", "--sqlite"},
-		{"migrate --sqlite a.db --sqlite a.db", "--sqlite"},
+		{"restore --sqlite a.db --sqlite b.db", "--sqlite"},
+		{"restore --sqlite=a.db -sqlite b.db", "--sqlite"},
+		{"restore --sqlite a.db --sqlite a.db", "--sqlite"},
+		{"migrate --sqlite a.db --sqlite b.db", ""},
 		{"migrate --schema flujo --schema flujo", "--schema"},
 		{"migrate --env-file a --env-file b --verify counts --verify content", "--verify, --env-file"},
 		{"migrate --dry-run --dry-run=false", "--dry-run"},

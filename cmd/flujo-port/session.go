@@ -23,6 +23,7 @@ type session struct {
 	display     display
 	findings    *spool[report.Finding]
 	differences *spool[report.Difference]
+	units       *spool[report.Unit]
 }
 
 // begin starts a session, and has the context of c report waits to its display. The
@@ -37,6 +38,11 @@ func (e *env) begin(c *cli.Context) (*session, error) {
 		s.findings.close()
 		return nil, withConsequence(err, "nothing was changed")
 	}
+	if s.units, err = newSpool[report.Unit](s.json); err != nil {
+		s.findings.close()
+		s.differences.close()
+		return nil, withConsequence(err, "nothing was changed")
+	}
 	s.display = &sharedDisplay{display: newDisplay(e.stderr)}
 	c.Context = postgres.ReportWaits(c.Context, s.display.wait)
 	return s, nil
@@ -46,6 +52,7 @@ func (e *env) begin(c *cli.Context) (*session, error) {
 func (s *session) close() {
 	s.findings.close()
 	s.differences.close()
+	s.units.close()
 }
 
 // addFinding stores a finding for the JSON report.
@@ -55,6 +62,9 @@ func (s *session) addFinding(f mapping.Finding) error { return s.findings.add(fi
 // error. The operation does not end: after a difference nothing is committed, and the
 // verdict does not need the report.
 func (s *session) addDifference(d report.Difference) { _ = s.differences.add(d) }
+
+// addUnit stores a unit for the JSON report, as addDifference does.
+func (s *session) addUnit(u report.Unit) { _ = s.units.add(u) }
 
 // fail returns the error of an operation that returned no report.
 func (s *session) fail(err error, consequence string) error {
@@ -110,7 +120,7 @@ func (s *session) print(p printed) error {
 	if !s.json {
 		return p.text(s.env.stdout)
 	}
-	if err := cmp.Or(s.findings.check(), s.differences.check()); err != nil {
+	if err := cmp.Or(s.findings.check(), s.differences.check(), s.units.check()); err != nil {
 		return err
 	}
 	return report.JSON(s.env.stdout, p.report, p.lists...)
@@ -121,6 +131,8 @@ func (s *session) findingList() report.List { return report.ListOf("findings", s
 func (s *session) differenceList() report.List {
 	return report.ListOf("differences", s.differences.each)
 }
+
+func (s *session) unitList() report.List { return report.ListOf("units", s.units.each) }
 
 // outcome is an error together with its consequence for the data.
 type outcome struct {

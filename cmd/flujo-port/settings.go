@@ -24,6 +24,12 @@ var (
 		Usage: "`PATH|URI` of the state file, such as sqlite:////data/flujo_state.db " +
 			"(default: $FLUJO_PORT_SQLITE, state_uri of ./flujo.toml, or ./flujo_state.db)",
 	}
+	// sqliteFilesFlag is sqliteFlag of commands that take several files.
+	sqliteFilesFlag = &cli.StringSliceFlag{
+		Name: sqliteFlag.Name,
+		Usage: "`PATH|URI` of the state file, such as sqlite:////data/flujo_state.db; repeat the flag for " +
+			"several files (default: $FLUJO_PORT_SQLITE, state_uri of ./flujo.toml, or ./flujo_state.db)",
+	}
 	postgresFlag = &cli.StringFlag{
 		Name: "postgres",
 		Usage: "`URL` of the database; overrides the variables (default: $FLUJO_PORT_POSTGRES, $DATABASE_URL, " +
@@ -72,15 +78,42 @@ const (
 	maxFlujoTOML = 16 << 20 // bytes
 )
 
+// sqlitePaths returns the paths of the state files, from --sqlite, which may be repeated,
+// or that of sqlitePath.
+func (e *env) sqlitePaths(c *cli.Context) (first string, more []string, err error) {
+	var paths []string
+	for _, given := range c.StringSlice(sqliteFilesFlag.Name) {
+		if given == "" {
+			return "", nil, usagef("the value of --%s is empty", sqliteFilesFlag.Name)
+		}
+		path, err := e.stateFile(given)
+		if err != nil {
+			return "", nil, err
+		}
+		paths = append(paths, path)
+	}
+	if len(paths) == 0 {
+		first, err = e.stateFile("")
+		return first, nil, err
+	}
+	return paths[0], paths[1:], nil
+}
+
 // sqlitePath returns the path of the state file, from --sqlite,
 // FLUJO_PORT_SQLITE, flujo.toml, or the default name.
 func (e *env) sqlitePath(c *cli.Context) (string, error) {
+	return e.stateFile(c.String(sqliteFlag.Name))
+}
+
+// stateFile returns the path of the state file, given the value of --sqlite, which may be
+// empty.
+func (e *env) stateFile(flag string) (string, error) {
 	here, err := os.Getwd()
 	if err != nil {
 		return "", usagef("cannot determine the working directory: %v", err)
 	}
 	for _, given := range []struct{ name, value string }{
-		{"--sqlite", c.String(sqliteFlag.Name)}, {"FLUJO_PORT_SQLITE", e.getenv("FLUJO_PORT_SQLITE")},
+		{"--sqlite", flag}, {"FLUJO_PORT_SQLITE", e.getenv("FLUJO_PORT_SQLITE")},
 	} {
 		if given.value == "" {
 			continue

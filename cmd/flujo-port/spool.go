@@ -125,6 +125,7 @@ func finding(f mapping.Finding) report.Finding {
 		explanation += ": " + f.Note
 	}
 	return report.Finding{
+		File:        f.File,
 		Table:       f.Table,
 		Key:         f.Key,
 		RowID:       f.RowID,

@@ -17,7 +17,7 @@ func (e *env) verifyCommand() *cli.Command {
 			"other than the one that was migrated (exit code 3). Without a receipt, any\n" +
 			"difference is exit code 4.",
 		Flags: []cli.Flag{
-			sqliteFlag, postgresFlag, schemaFlag,
+			sqliteFilesFlag, postgresFlag, schemaFlag,
 			receiptTimezoneFlag, skipIntegrityFlag, jsonFlag,
 		},
 		Action: e.verify,
@@ -28,7 +28,7 @@ func (e *env) verify(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	path, err := e.sqlitePath(c)
+	path, more, err := e.sqlitePaths(c)
 	if err != nil {
 		return err
 	}
@@ -48,11 +48,13 @@ func (e *env) verify(c *cli.Context) error {
 	defer s.close()
 	result, err := verify.Run(c.Context, verify.Options{
 		SQLite:        path,
+		More:          more,
 		Postgres:      target.url,
 		Schema:        target.schema,
 		SkipIntegrity: c.Bool(skipIntegrityFlag.Name),
 		NaiveZone:     zone,
 		OnDifference:  s.addDifference,
+		OnUnit:        s.addUnit,
 		OnProgress:    s.display.show,
 	})
 	const consequence = "nothing was changed"
@@ -61,6 +63,6 @@ func (e *env) verify(c *cli.Context) error {
 	}
 	result.Version = version()
 	p := printed{report: result, text: result.Text, warnings: &result.Warnings,
-		lists: []report.List{s.differenceList()}}
+		lists: []report.List{s.differenceList(), s.unitList()}}
 	return s.end(p, err, consequence)
 }

@@ -26,6 +26,8 @@ type Config struct {
 	// WrittenAt is the time at which the file was written: the last timestamp
 	// fallback. See WrittenAt.
 	WrittenAt mapping.Time
+	// Receipt is the id of the migration's receipt, to which the original values belong.
+	Receipt int64
 	// Exclude is the name of a table that is not extracted; "" for none.
 	Exclude string
 	// WithDigests is set if the digests of the tuples are needed.

@@ -52,7 +52,11 @@ type Originals struct {
 	scratch   []byte
 	count     int64
 	hasher    *rowdigest.Hasher // may be nil
+	omitKeys  bool
 }
+
+// OmitKeys leaves the keys of rows empty in the tuples, since a merge may change them.
+func (o *Originals) OmitKeys() { o.omitKeys = true }
 
 // Count returns the number of tuples so far.
 func (o *Originals) Count() int64 { return o.count }
@@ -77,7 +81,12 @@ func (o *Originals) Append(dst []byte) ([]byte, error) {
 	o.changes = o.changes[1:]
 	o.count++
 	converter := o.tuples.converter
-	out := mapping.AppendOriginal(dst, converter.Mapping.Table.Name, converter.Key(o.row), o.row[0].Int, c)
+	receipt, table := o.result.extraction.config.Receipt, converter.Mapping.Table.Name
+	key := ""
+	if !o.omitKeys {
+		key = converter.Key(o.row)
+	}
+	out := mapping.AppendOriginal(dst, receipt, table, key, o.row[0].Int, c)
 	if o.hasher != nil {
 		o.hasher.Add(out[len(dst):])
 	}

@@ -3,6 +3,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -99,37 +100,49 @@ type TargetOptions struct {
 	NaiveZone       *time.Location // zone of timestamps without one; nil means UTC
 }
 
-// Prepare creates or locks the tables for a state file. It returns them with the
-// configuration with which the file is extracted into them, and notes for the report.
+// File is an open state file.
+type File struct {
+	*source.Snapshot
+	Format *mapping.Format
+}
+
+// Prepare creates or locks the tables for state files. It returns them with notes for
+// the report.
 func Prepare(
-	ctx context.Context,
-	tx *sink.Tx,
-	snapshot *source.Snapshot,
-	format *mapping.Format,
-	o TargetOptions,
-) (into sink.Loader, config extract.Config, notes []string, err error) {
-	config = extract.Config{
-		Format:    format,
-		Options:   mapping.Options{NaiveZone: o.NaiveZone, JSONDepth: tx.Server.JSONDepth()},
-		Types:     mapping.NewTypes(o.ExactFloats),
-		WrittenAt: extract.WrittenAt(snapshot),
+	ctx context.Context, tx *sink.Tx, o TargetOptions, files ...File,
+) (into sink.Loader, notes []string, err error) {
+	types := mapping.NewTypes(o.ExactFloats)
+	for _, file := range files {
+		size, note, err := extract.VectorSize(ctx, file.Snapshot, file.Format)
+		if err != nil {
+			return into, nil, err
+		}
+		types.VectorSize = cmp.Or(types.VectorSize, size)
+		if note != "" {
+			notes = append(notes, note)
+		}
+	}
+	schema, err := tx.Prepare(ctx, o.WithoutPGVector, types)
+	if err != nil {
+		return into, nil, err
+	}
+	return sink.Loader{Tx: tx, Schema: schema}, notes, nil
+}
+
+// Config returns the configuration with which a file is extracted into prepared tables.
+// The caller sets the rest of it: Receipt, WithDigests, AllowWrites and OnProgress.
+func Config(into sink.Loader, file File, o TargetOptions) extract.Config {
+	config := extract.Config{
+		Format:    file.Format,
+		Options:   mapping.Options{NaiveZone: o.NaiveZone, JSONDepth: into.Tx.Server.JSONDepth()},
+		Types:     into.Schema.Types,
+		WrittenAt: extract.WrittenAt(file.Snapshot),
 		Phase:     progress.Copy,
 	}
-	var note string
-	if config.Types.VectorSize, note, err = extract.VectorSize(ctx, snapshot, format); err != nil {
-		return into, config, nil, err
-	}
-	if note != "" {
-		notes = append(notes, note)
-	}
-	schema, err := tx.Prepare(ctx, o.WithoutPGVector, config.Types)
-	if err != nil {
-		return into, config, nil, err
-	}
-	if !schema.Has(mapping.Memories) {
+	if !into.Schema.Has(mapping.Memories) {
 		config.Exclude = mapping.Memories
 	}
-	return sink.Loader{Tx: tx, Schema: schema}, config, notes, nil
+	return config
 }
 
 // NeedsMemories returns the error for a file with n memories if the target has no

@@ -12,29 +12,45 @@ import (
 var Originals = Table{
 	Name: "flujo_port_originals",
 	Columns: []Column{
+		notNull(Column{Name: "receipt", Kind: KindInt8}), // the id of the migration's receipt
 		notNull(textColumn("table_name")),
 		notNull(textColumn("row_key")), // the primary key in PostgreSQL as text; empty for NULL
 		notNull(Column{Name: "source_rowid", Kind: KindInt8}),
-		notNull(textColumn("column_name")),
-		notNull(textColumn("reason")),        // Reason.String
-		notNull(textColumn("storage_class")), // as SQLite's typeof() returns it
+		notNull(textColumn("column_name")),   // empty for Superseded and Equal
+		notNull(textColumn("reason")),        // Reason.String, Superseded or Equal
+		notNull(textColumn("storage_class")), // as SQLite's typeof() returns it, or StoredRow
 		{Name: "original", Kind: KindBytes},
 	},
 }
+
+// What a merge stores in Originals besides original values.
+const (
+	// Superseded is the reason of a row that another version of its run, key or memory
+	// replaced, or that was not taken because another version is newer. The original is
+	// the row as JSON (row_to_json), its storage class is StoredRow.
+	Superseded = "superseded"
+	// Equal is the reason of a run, key or memory of the file that was there already.
+	// The row key is its key, and the original is the id of the receipt of its rows, 0 if
+	// Flujo wrote one of them.
+	Equal = "equal"
+	// StoredRow is the storage class of a whole row.
+	StoredRow = "row"
+)
 
 // Receipts is the name of flujo-port's own table of receipts, with a row for each
 // migration into the schema. Flujo does not use it.
 const Receipts = "flujo_port_receipts"
 
 // AppendOriginal appends the original value of a change to dst, as a tuple of
-// Originals. Text and blobs are stored byte for byte, an integer as decimal digits,
-// a real as the shortest digits that represent the same float, and NULL as NULL.
-func AppendOriginal(dst []byte, table, key string, rowid int64, c Change) []byte {
+// Originals. receipt is the id of the migration's receipt. Text and blobs are stored byte
+// for byte, an integer as decimal digits, a real as the shortest digits that represent the
+// same float, and NULL as NULL.
+func AppendOriginal(dst []byte, receipt int64, table, key string, rowid int64, c Change) []byte {
 	dst = binary.BigEndian.AppendUint16(dst, uint16(len(Originals.Columns)))
+	dst = appendInt8(dst, receipt)
 	dst = appendBytes(dst, []byte(table))
 	dst = appendBytes(dst, []byte(key))
-	dst = binary.BigEndian.AppendUint32(dst, 8)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(rowid))
+	dst = appendInt8(dst, rowid)
 	dst = appendBytes(dst, []byte(c.Column))
 	dst = appendBytes(dst, []byte(c.Reason.String()))
 	dst = appendBytes(dst, []byte(c.Original.Class.String()))
@@ -47,6 +63,11 @@ func AppendOriginal(dst []byte, table, key string, rowid int64, c Change) []byte
 		return appendBytes(dst, strconv.AppendFloat(nil, c.Original.Real, 'g', -1, 64))
 	}
 	return appendBytes(dst, c.Original.Bytes)
+}
+
+// appendInt8 appends a field of type bigint.
+func appendInt8(dst []byte, value int64) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(dst, 8), uint64(value))
 }
 
 // appendBytes appends the length and the bytes of a field.

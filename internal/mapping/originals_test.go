@@ -45,7 +45,7 @@ func TestAppendOriginal(t *testing.T) {
 				Note:     "not kept",
 				Original: tc.original,
 			}
-			got := AppendOriginal([]byte("before"), "steps", "clé", -2, change)
+			got := AppendOriginal([]byte("before"), 7, "steps", "clé", -2, change)
 			tuple, ok := strings.CutPrefix(string(got), "before")
 			if !ok {
 				t.Fatalf("what was there before is gone: %.100q", got)
@@ -59,12 +59,13 @@ func TestAppendOriginal(t *testing.T) {
 				tuple = tuple[n:]
 				return piece
 			}
-			if n := next(2); n != "\x00\x07" {
+			if n := next(2); n != "\x00\x08" {
 				t.Fatalf("%x fields", n)
 			}
 			field := func() string { return next(int(binary.BigEndian.Uint32([]byte(next(4))))) }
 			for _, want := range []string{
-				"steps", "clé", "\xff\xff\xff\xff\xff\xff\xff\xfe", "the column", "nul-removed+invalid-utf8", tc.class,
+				"\x00\x00\x00\x00\x00\x00\x00\x07", "steps", "clé", "\xff\xff\xff\xff\xff\xff\xff\xfe",
+				"the column", "nul-removed+invalid-utf8", tc.class,
 			} {
 				if got := field(); got != want {
 					t.Errorf("%q, not %q", got, want)
@@ -94,8 +95,8 @@ func TestOriginalsTable(t *testing.T) {
 		}
 		got = append(got, c.Name+" "+c.Kind.Type())
 	}
-	want := "table_name text, row_key text, source_rowid bigint, column_name text, reason text, storage_class text, " +
-		"original bytea"
+	want := "receipt bigint, table_name text, row_key text, source_rowid bigint, column_name text, reason text, " +
+		"storage_class text, original bytea"
 	if strings.Join(got, ", ") != want {
 		t.Errorf("%s", got)
 	}
@@ -185,8 +186,8 @@ func TestParseOriginal(t *testing.T) {
 		{}, integer(math.MinInt64), real(0.1), real(minusZero), real(math.Inf(-1)), text("a\x00\xff"),
 		blob([]byte{0, 255}),
 	} {
-		fields := splitTuple(t, AppendOriginal(nil, "steps", "1", 1, Change{Original: want}))
-		if got, err := ParseOriginal(string(fields[5]), fields[6]); err != nil || !sameValue(got, want) {
+		fields := splitTuple(t, AppendOriginal(nil, 7, "steps", "1", 1, Change{Original: want}))
+		if got, err := ParseOriginal(string(fields[6]), fields[7]); err != nil || !sameValue(got, want) {
 			t.Errorf("%s: %s (%v)", want, got, err)
 		}
 	}

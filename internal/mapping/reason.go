@@ -104,6 +104,7 @@ type Change struct {
 
 // Finding is a changed cell or a rejected row, without its content.
 type Finding struct {
+	File     string // path of the state file, if there are several; otherwise empty
 	Table    string
 	Key      string // the primary key as PostgreSQL has it, or would have it
 	RowID    int64  // of the row in the state file

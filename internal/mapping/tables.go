@@ -74,6 +74,18 @@ func (t *Table) Serial() string {
 	return ""
 }
 
+// Unit returns the kind of the units that the table's rows belong to, and the column with
+// the unit's key. A unit is what a merge takes as a whole from one side: a run with its
+// rows in all tables, or a row of a table that does not belong to runs.
+func (t *Table) Unit() (kind, column string) {
+	for _, c := range t.Columns {
+		if c.Name == "run_id" {
+			return Runs, c.Name
+		}
+	}
+	return t.Name, t.PrimaryKey
+}
+
 // ForeignKeyName returns the name of the foreign key of a table with a parent, which
 // is the name that PostgreSQL assigns.
 func (t *Table) ForeignKeyName() string { return t.Name + "_run_id_fkey" }

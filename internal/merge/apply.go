@@ -9,6 +9,8 @@ import (
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
+	"flujo-port/internal/receipt"
+	"flujo-port/internal/rowdigest"
 	"flujo-port/internal/sqltext"
 )
 
@@ -38,34 +40,125 @@ func (t *tables) renumber(ctx context.Context, table *mapping.Table, last int64)
 	return rows, nil
 }
 
+// applied is what apply did.
+type applied struct {
+	originals int64                      // number of original values that were added
+	removed   map[string]map[int64]int64 // number of rows that were removed, by table and writer
+	writer    int64                      // the transaction that wrote the added rows; 0 if there are none
+}
+
 // apply changes the target: it replaces the units that are taken over and adds those
-// that the target does not have, each with the original values of their rows. It
-// returns the number of original values that were added. It writes in a savepoint, so
-// that its rows have an xmin that no other rows have.
-func (t *tables) apply(ctx context.Context) (originals int64, err error) {
+// that the target does not have. It keeps what would be lost otherwise, and adds the
+// original values of the file. It writes in a savepoint, so that its rows have an xmin
+// that no other rows have.
+func (t *tables) apply(ctx context.Context) (done applied, err error) {
 	if err := t.changeIDs(ctx); err != nil {
-		return 0, err
+		return done, err
+	}
+	if done.removed, err = t.countRemoved(ctx); err != nil {
+		return done, err
+	}
+	verifyKept, err := t.keep(ctx)
+	if err != nil {
+		return done, err
 	}
 	if err := t.run(ctx, "set a savepoint", "SAVEPOINT flujo_port_merge"); err != nil {
-		return 0, err
-	}
-	if err := t.selectOriginals(ctx); err != nil {
-		return 0, err
+		return done, err
 	}
 	for _, table := range slices.Backward(t.target.Schema.Tables()) {
 		if err := t.remove(ctx, &table); err != nil {
-			return 0, err
+			return done, err
 		}
 	}
 	for _, table := range t.target.Schema.Tables() {
 		if err := t.insert(ctx, &table); err != nil {
-			return 0, err
+			return done, err
 		}
 	}
-	if originals, err = t.addOriginals(ctx); err != nil {
-		return 0, err
+	if err := t.run(ctx, "release the savepoint", "RELEASE flujo_port_merge"); err != nil {
+		return done, err
 	}
-	return originals, t.run(ctx, "release the savepoint", "RELEASE flujo_port_merge")
+	if done.originals, err = t.addOriginals(ctx); err != nil {
+		return done, err
+	}
+	if done.writer, err = t.writer(ctx); err != nil {
+		return done, err
+	}
+	return done, verifyKept(ctx)
+}
+
+// removedRows counts the rows of units that are taken over, by writer.
+var removedRows = sqltext.New(`SELECT t.xmin::text::bigint, count(*) FROM {{.target}} t JOIN {{.unitsWon}} w
+	ON w.kind = {{literal .kind}} AND w.key = t.{{ident .unitKey}} AND w.choice = {{.taken}} GROUP BY 1`)
+
+// countRemoved returns the number of rows that apply will remove or replace, by table and
+// writer.
+func (t *tables) countRemoved(ctx context.Context) (map[string]map[int64]int64, error) {
+	all := map[string]map[int64]int64{}
+	for _, table := range t.target.Schema.Tables() {
+		rows := map[int64]int64{}
+		var writer, n int64
+		err := t.conn().Each(ctx, removedRows.Fill(t.parts(&table)), nil, []any{&writer, &n},
+			func() { rows[writer] = n })
+		if err != nil {
+			return nil, err
+		}
+		all[table.Name] = rows
+	}
+	return all, nil
+}
+
+// addedRow selects the transaction that wrote a row of a unit that was taken.
+var addedRow = sqltext.New(`SELECT t.xmin::text::bigint FROM {{.target}} t JOIN {{.unitsWon}} w
+	ON w.kind = {{literal .kind}} AND w.key = t.{{ident .unitKey}} LIMIT 1`)
+
+// writer returns the transaction that wrote the rows that were added, 0 if there are none.
+func (t *tables) writer(ctx context.Context) (writer int64, err error) {
+	for _, table := range t.target.Schema.Tables() {
+		err = t.conn().Each(ctx, addedRow.Fill(t.parts(&table)), nil, []any{&writer}, func() {})
+		if err != nil || writer != 0 {
+			return writer, err
+		}
+	}
+	return 0, nil
+}
+
+// pairIDs stores the ids of equal rows of equal units, if they differ.
+var pairIDs = sqltext.New(`INSERT INTO {{.equalIDs}} SELECT {{literal .table}}, s.id, t.id FROM
+	({{.stagedRows}}) s JOIN ({{.targetRows}}) t USING (key, h, place) WHERE s.id <> t.id`)
+
+// rowsOfEqualUnits selects the rows of equal units with the hash of their content, and the
+// place of each among equal rows.
+var rowsOfEqualUnits = sqltext.New(`SELECT key, h, id, row_number() OVER (PARTITION BY key, h ORDER BY id) AS place
+FROM (SELECT {{ident .unitKey}} AS key, {{ident .id}} AS id, sha256({{.content}}) AS h FROM {{.from}}
+	WHERE {{ident .unitKey}} IN (SELECT key FROM {{.unitsDecided}}
+		WHERE kind = {{literal .kind}} AND choice = {{.equal}})) x`)
+
+// idRanges selects the ids of the file's rows that have others in the target, in ranges of
+// consecutive ids.
+var idRanges = sqltext.New(`SELECT min(old), min(new), count(*) FROM (
+	SELECT old, new, old - row_number() OVER (ORDER BY old) AS a, new - row_number() OVER (ORDER BY old) AS b FROM (
+		SELECT old, new FROM {{.newIDs}} WHERE table_name = {{literal .table}}
+		UNION ALL SELECT old, new FROM {{.equalIDs}} WHERE table_name = {{literal .table}}) x) y
+GROUP BY a, b ORDER BY 1`)
+
+// ids returns which ids the file's rows of a table with a serial column have in the
+// target, where they differ. decide and renumber have been called.
+func (t *tables) ids(ctx context.Context, table *mapping.Table) (all []receipt.IDRange, err error) {
+	all = []receipt.IDRange{}
+	parts := t.parts(table)
+	parts["content"] = rowdigest.ContentSQL(table, t.target.Schema.VectorSchema())
+	parts["from"] = parts["staged"]
+	stagedRows := rowsOfEqualUnits.Fill(parts)
+	parts["from"] = parts["target"]
+	parts["stagedRows"], parts["targetRows"] = stagedRows, rowsOfEqualUnits.Fill(parts)
+	if err := t.run(ctx, "compare ids of equal rows", pairIDs.Fill(parts)); err != nil {
+		return nil, err
+	}
+	var one receipt.IDRange
+	err = t.conn().Each(ctx, idRanges.Fill(parts), nil, []any{&one.InFile, &one.Stored, &one.Rows},
+		func() { all = append(all, one) })
+	return all, err
 }
 
 var updateIDs = sqltext.New(`UPDATE {{.staged}} s SET {{ident .id}} = i.new FROM {{.newIDs}} i
@@ -88,7 +181,7 @@ func (t *tables) changeIDs(ctx context.Context) error {
 		return nil
 	}
 	t.final = unitsRenumbered
-	return t.sum(ctx, t.final, t.staging)
+	return t.sum(ctx, t.final, t.staged)
 }
 
 var (

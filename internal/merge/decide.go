@@ -6,42 +6,49 @@ import (
 	"strings"
 
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/receipt"
 	"flujo-port/internal/report"
 	"flujo-port/internal/rowdigest"
 	"flujo-port/internal/sink"
 	"flujo-port/internal/sqltext"
 )
 
-// decideUnits decides about each unit, and creates the table of the units that are
-// taken from the file and that of new ids.
+// decideUnits decides about each unit of the file, and creates the table of the units
+// that are taken from it and that of new ids.
 var decideUnits = sqltext.New(`
-CREATE {{.persistence}}TABLE {{.unitsDecided}} AS SELECT kind, key,
-	CASE WHEN f.n IS NULL THEN {{.alone}} WHEN h.n IS NULL THEN {{.new}}
+CREATE {{.persistence}}TABLE {{.unitsDecided}} AS SELECT kind, key, receipt,
+	CASE WHEN h.n IS NULL THEN {{.new}}
 		WHEN (h.n, h.a, h.b) = (f.n, f.a, f.b) THEN {{.equal}}
 		WHEN f.last > h.last THEN {{.taken}} WHEN f.last = h.last THEN {{.tied}} ELSE {{.newer}} END AS choice
-	FROM {{.unitsTarget}} h FULL JOIN {{.unitsFile}} f USING (kind, key);
+	FROM (SELECT kind, key, sum(n) AS n, sum(a) AS a, sum(b) AS b, max(last) AS last
+		FROM {{.unitsFile}} GROUP BY kind, key) f
+	LEFT JOIN (SELECT kind, key, sum(n) AS n, sum(a) AS a, sum(b) AS b, max(last) AS last,
+			CASE WHEN min(earliest) = max(latest) THEN min(earliest) ELSE 0 END AS receipt
+		FROM {{.unitsTarget}} GROUP BY kind, key) h USING (kind, key);
+ALTER TABLE {{.unitsDecided}} ADD PRIMARY KEY (kind, key);
 CREATE {{.persistence}}TABLE {{.unitsWon}} AS SELECT * FROM {{.unitsDecided}} WHERE choice IN ({{.new}}, {{.taken}});
 ALTER TABLE {{.unitsWon}} ADD PRIMARY KEY (kind, key);
-ANALYZE {{.unitsWon}};
-CREATE {{.persistence}}TABLE {{.newIDs}} (table_name text, old bigint, new bigint, PRIMARY KEY (table_name, old))`)
+ANALYZE {{.unitsDecided}}, {{.unitsWon}};
+CREATE {{.persistence}}TABLE {{.newIDs}} (table_name text, old bigint, new bigint, PRIMARY KEY (table_name, old));
+CREATE {{.persistence}}TABLE {{.equalIDs}} (table_name text, old bigint, new bigint)`)
 
-// decide decides from which side each unit is taken, and returns the counts. The side
-// that wrote the unit last wins, judged by the latest time in any of its rows; on a
-// tie the target's unit stays. Times equal to inferred, the time that staged rows have
-// if nothing else determines it, are ignored.
+// decide decides from which side each unit of the file is taken, and returns the counts.
+// The side that wrote the unit last wins, judged by the latest time in any of its rows;
+// on a tie the target's unit stays. Times that were inferred from the time at which a
+// file was written are ignored on both sides.
 func (t *tables) decide(ctx context.Context, inferred mapping.Time) ([]report.MergedUnits, error) {
-	t.inferred = fmt.Sprintf("'2000-01-01 00:00:00+00'::timestamptz + %d * '1 microsecond'::interval", inferred.Micros)
 	var analyze []string
 	for _, table := range t.target.Schema.Tables() {
-		analyze = append(analyze, "ANALYZE "+t.name(table.Name))
+		analyze = append(analyze, t.name(table.Name))
 	}
-	if err := t.run(ctx, "analyze the staging tables", strings.Join(analyze, ";")); err != nil {
+	if err := t.run(ctx, "analyze the staging tables", "ANALYZE "+strings.Join(analyze, ", ")); err != nil {
 		return nil, err
 	}
-	if err := t.sum(ctx, unitsTarget, t.target); err != nil {
+	t.staged = side{loader: t.staging, receipt: fmt.Sprint(t.receipt), inferred: timeSQL(inferred)}
+	if err := t.sum(ctx, unitsFile, t.staged); err != nil {
 		return nil, err
 	}
-	if err := t.sum(ctx, unitsFile, t.staging); err != nil {
+	if err := t.sum(ctx, unitsTarget, t.stored()); err != nil {
 		return nil, err
 	}
 	err := t.run(ctx, "decide which units to take from the state file", decideUnits.Fill(t.helperParts()))
@@ -51,29 +58,75 @@ func (t *tables) decide(ctx context.Context, inferred mapping.Time) ([]report.Me
 	return t.count(ctx)
 }
 
-// sumUnits creates a table with what a side has of each unit: the number of its rows
-// (n), the sums of the hashes of their content as Flujo sees it (a, b) and of all of
-// their cells (c, d), and the latest time in its rows (last).
+// side says how the rows of one side are read. receipt and inferred are SQL, for a row:
+// the id of its receipt, 0 if Flujo wrote it, and the time that was inferred for
+// timestamps that are missing in its file, which may be NULL.
+type side struct {
+	loader            sink.Loader
+	receipt, inferred string
+	ofFile            bool                              // only rows of units that the file has
+	from              func(table *mapping.Table) string // nil for the loader's tables
+}
+
+// stored returns how the target's rows of the file's units are read.
+func (t *tables) stored() side {
+	return side{loader: t.target, ofFile: true}
+}
+
+// timeSQL returns a time as SQL.
+func timeSQL(at mapping.Time) string {
+	return fmt.Sprintf("'2000-01-01 00:00:00+00'::timestamptz + %d * '1 microsecond'::interval", at.Micros)
+}
+
+// ofReceipt returns the SQL of what belongs to the receipt of a row in the target, by the
+// transaction that wrote the row; otherwise if it has no receipt. row qualifies the row's
+// columns: "" or a name with a point.
+func (t *tables) ofReceipt(table, row string, value func(*receipt.Receipt) string, otherwise string) string {
+	var writers, values []string
+	for w, r := range t.receipts.Writers(table) {
+		writers, values = append(writers, fmt.Sprint(w)), append(values, value(r))
+	}
+	if len(writers) == 0 {
+		return otherwise
+	}
+	return fmt.Sprintf("coalesce((ARRAY[%s])[array_position(ARRAY[%s]::bigint[], %sxmin::text::bigint)], %s)",
+		strings.Join(values, ", "), strings.Join(writers, ", "), row, otherwise)
+}
+
+// receiptOf returns the SQL of the id of a row's receipt, 0 if it has none.
+func (t *tables) receiptOf(table, row string) string {
+	return t.ofReceipt(
+		table,
+		row,
+		func(r *receipt.Receipt) string { return fmt.Sprint(r.ID) + "::bigint" },
+		"0::bigint",
+	)
+}
+
+// sumUnits creates a table with what a side has of each unit in each table: the number
+// of its rows (n), the sums of the hashes of their content as Flujo sees it (a, b) and of
+// all of their cells (c, d), the latest time in its rows (last), and the lowest and the
+// highest id of their receipts.
 var sumUnits = sqltext.New(`
-CREATE {{.persistence}}TABLE {{.name}} AS SELECT kind, key,
-	sum(n) AS n, sum(a) AS a, sum(b) AS b, sum(c) AS c, sum(d) AS d, max(last) AS last
-	FROM ({{.tables}}) t GROUP BY kind, key;
+CREATE {{.persistence}}TABLE {{.name}} AS {{.tables}};
 ANALYZE {{.name}}`)
 
 // sumTable is the part of sumUnits for one table. OFFSET 0 keeps the planner from
 // computing the hashes twice.
-var sumTable = sqltext.New(`SELECT {{literal .kind}}::text AS kind, key, count(*) AS n,
-	sum(a) AS a, sum(b) AS b, sum(c) AS c, sum(d) AS d, coalesce(max(last), '-infinity') AS last
-FROM (SELECT key, last, {{.contentHash}}, {{.cellHash}} FROM (
-	SELECT {{ident .key}} AS key, greatest({{.times}}) AS last, sha256({{.content}}) AS h, {{.cells}} AS g
-	FROM {{.from}} OFFSET 0) x) y
+var sumTable = sqltext.New(`SELECT {{literal .table}}::text AS table_name, {{literal .kind}}::text AS kind, key,
+	count(*) AS n, sum(a) AS a, sum(b) AS b, sum(c) AS c, sum(d) AS d, coalesce(max(last), '-infinity') AS last,
+	min(receipt) AS earliest, max(receipt) AS latest
+FROM (SELECT key, last, receipt, {{.contentHash}}, {{.cellHash}} FROM (
+	SELECT {{ident .key}} AS key, greatest({{.times}}) AS last, {{.receipt}} AS receipt,
+		sha256({{.content}}) AS h, sha256({{.cells}}) AS g
+	FROM {{.from}} {{.where}} OFFSET 0) x) y
 GROUP BY key`)
 
 // sum fills the named helper table with what a side has of each unit.
-func (t *tables) sum(ctx context.Context, name string, side sink.Loader) error {
+func (t *tables) sum(ctx context.Context, name string, from side) error {
 	var parts []string
 	for _, table := range t.target.Schema.Tables() {
-		parts = append(parts, t.sumOf(&table, side))
+		parts = append(parts, t.sumOf(&table, from))
 	}
 	sql := sumUnits.Fill(sqltext.Parts{
 		"name": t.name(name), "persistence": t.staging.Tx.Persistence(), "tables": strings.Join(parts, " UNION ALL "),
@@ -81,30 +134,39 @@ func (t *tables) sum(ctx context.Context, name string, side sink.Loader) error {
 	return t.run(ctx, "compute the digests of each unit", sql)
 }
 
-func (t *tables) sumOf(table *mapping.Table, side sink.Loader) string {
-	kind, key := unitOf(table)
+func (t *tables) sumOf(table *mapping.Table, from side) string {
+	kind, key := table.Unit()
+	if from.receipt == "" {
+		from.receipt = t.receiptOf(table.Name, "")
+		from.inferred = t.ofReceipt(table.Name, "", func(r *receipt.Receipt) string {
+			return timeSQL(mapping.Time{Micros: r.Options.WrittenAt})
+		}, "NULL::timestamptz")
+	}
 	var times []string
 	for _, c := range table.Columns {
-		if c.Kind != mapping.KindTime {
-			continue
+		if c.Kind == mapping.KindTime {
+			times = append(times, fmt.Sprintf("nullif(%s, %s)", sqltext.Ident(c.Name), from.inferred))
 		}
-		at := sqltext.Ident(c.Name)
-		if side == t.staging {
-			at = fmt.Sprintf("nullif(%s, %s)", at, t.inferred)
-		}
-		times = append(times, at)
+	}
+	name, where := from.loader.Tx.Name(table.Name), ""
+	if from.from != nil {
+		name = from.from(table)
+	}
+	if from.ofFile {
+		where = fmt.Sprintf("WHERE %s IN (SELECT key FROM %s WHERE kind = %s)",
+			sqltext.Ident(key), t.name(unitsFile), sqltext.Literal(kind))
 	}
 	vectors := t.target.Schema.VectorSchema()
 	cells, content := rowdigest.EncodingSQL(table, vectors), rowdigest.ContentSQL(table, vectors)
-	cellHash, hashed := rowdigest.HashSQL("h", "c", "d"), "'-'::bytea"
-	if cells != content {
-		cellHash, hashed = rowdigest.HashSQL("g", "c", "d"), "sha256("+cells+")"
+	cellHash := rowdigest.HashSQL("g", "c", "d")
+	if cells == content {
+		cells, cellHash = "''", rowdigest.HashSQL("h", "c", "d")
 	}
 	return sumTable.Fill(sqltext.Parts{
-		"kind": kind, "key": key, "times": strings.Join(times, ", "),
+		"table": table.Name, "kind": kind, "key": key, "times": strings.Join(times, ", "), "receipt": from.receipt,
 		"content": content, "contentHash": rowdigest.HashSQL("h", "a", "b"),
-		"cells": hashed, "cellHash": cellHash,
-		"from": side.Tx.Name(table.Name),
+		"cells": cells, "cellHash": cellHash,
+		"from": name, "where": where,
 	})
 }
 
@@ -119,7 +181,7 @@ GROUP BY kind, choice`)
 func (t *tables) count(ctx context.Context) (all []report.MergedUnits, err error) {
 	at := map[string]int{}
 	for _, table := range t.target.Schema.Tables() {
-		kind, _ := unitOf(&table)
+		kind, _ := table.Unit()
 		if _, ok := at[kind]; ok {
 			continue
 		}
@@ -140,8 +202,6 @@ func (t *tables) count(ctx context.Context) (all []report.MergedUnits, err error
 			u.Added = n
 		case unitTaken:
 			u.TakenOver, u.FirstTakenOver = n, first
-		case unitAlone:
-			u.Kept, u.Alone = u.Kept+n, n
 		case unitTied:
 			u.Kept, u.Tied, u.FirstTied = u.Kept+n, n, first
 		case unitNewer:
@@ -154,23 +214,49 @@ func (t *tables) count(ctx context.Context) (all []report.MergedUnits, err error
 
 // unitsThatDiffer compares what the target has of each unit with what was decided.
 var unitsThatDiffer = sqltext.New(`SELECT format('%s %s', kind, to_json(key)), count(*) OVER () FROM (
-	SELECT kind, key, n, a, b, c, d FROM {{.unitsTarget}} h
-		WHERE NOT EXISTS (SELECT FROM {{.unitsWon}} w WHERE w.kind = h.kind AND w.key = h.key)
-	UNION ALL SELECT kind, key, f.n, f.a, f.b, r.c, r.d
-		FROM {{.unitsWon}} JOIN {{.unitsFile}} f USING (kind, key) LEFT JOIN {{.unitsFinal}} r USING (kind, key)
-	) e FULL JOIN {{.unitsAfter}} o USING (kind, key)
-WHERE (e.n, e.a, e.b, e.c, e.d) IS DISTINCT FROM (o.n, o.a, o.b, o.c, o.d)
+	SELECT kind, key FROM (
+		SELECT table_name, kind, key, n, a, b, c, d FROM {{.unitsTarget}} h
+			WHERE NOT EXISTS (SELECT FROM {{.unitsWon}} w WHERE w.kind = h.kind AND w.key = h.key)
+		UNION ALL SELECT table_name, kind, key, f.n, f.a, f.b, r.c, r.d
+			FROM {{.unitsWon}} JOIN {{.unitsFile}} f USING (kind, key)
+				LEFT JOIN {{.unitsFinal}} r USING (table_name, kind, key)
+		) e FULL JOIN {{.unitsAfter}} o USING (table_name, kind, key)
+	WHERE (e.n, e.a, e.b, e.c, e.d) IS DISTINCT FROM (o.n, o.a, o.b, o.c, o.d)
+	GROUP BY kind, key) x
 ORDER BY kind, key COLLATE "C" LIMIT 10`)
 
-// check checks that the target now has exactly what was decided of every unit: its own
-// rows or the staged ones, ids included, and no other units. It returns the number of
-// units that differ, and the first of them.
+// check checks that the target now has exactly what was decided of every unit of the
+// file: its own rows or the staged ones, ids included. It returns the number of units
+// that differ, and the first of them.
 func (t *tables) check(ctx context.Context) (wrong int64, first []string, err error) {
-	if err := t.sum(ctx, unitsAfter, t.target); err != nil {
+	if err := t.sum(ctx, unitsAfter, side{loader: t.target, receipt: "0", inferred: "NULL", ofFile: true}); err != nil {
 		return 0, nil, err
 	}
 	var unit string
 	err = t.conn().Each(ctx, unitsThatDiffer.Fill(t.helperParts()), nil, []any{&unit, &wrong},
 		func() { first = append(first, unit) })
 	return wrong, first, err
+}
+
+// digestOf returns the digest of the rows of a table in a helper table that belong to the
+// units of a condition on unitsWon, w.
+var digestOf = sqltext.New(`SELECT coalesce(sum(n), 0)::bigint, coalesce(sum(c), 0) || ',' || coalesce(sum(d), 0)
+FROM {{.sums}} u JOIN {{.unitsWon}} w USING (kind, key) WHERE u.table_name = {{literal .table}} AND {{.condition}}`)
+
+// changed returns the digests of the rows that apply removed from a table of the target,
+// and of those that it added.
+func (t *tables) changed(ctx context.Context, table string) (removed, added rowdigest.Digest, err error) {
+	read := func(d *rowdigest.Digest, sums, condition string) {
+		parts := t.helperParts()
+		parts["sums"], parts["table"], parts["condition"] = t.name(sums), table, condition
+		if err == nil {
+			err = t.conn().QueryRow(ctx, digestOf.Fill(parts)).Scan(&d.Rows, &d.Sum)
+		}
+	}
+	read(&removed, unitsTarget, "w.choice = "+sqltext.Literal(unitTaken))
+	read(&added, unitsAfter, "true")
+	if err != nil {
+		return removed, added, t.conn().WrapError(fmt.Sprintf("read the digests of table %q", table), err)
+	}
+	return removed, added, nil
 }

@@ -7,6 +7,7 @@ package merge
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -37,13 +38,15 @@ type Merged struct {
 	// Allocated holds the last allocated id of each sequence of the target, by table.
 	Allocated map[string]int64
 
-	tables         *tables
-	earlierWriters map[string]map[int64]bool // the transactions that wrote rows before the merge, by table
-	marks          map[string]receipt.Merged // the merge's part of the receipt, by table
+	tables  *tables
+	state   *State
+	applied applied
+	marks   map[string]receipt.Merged // the merge's part of the receipt, by table
 }
 
 // Run loads the file into staging tables, verifies them, and then takes each unit from
-// the side that wrote it last. into must be adapted to the types that the file needs.
+// the side that wrote it last. into must be adapted to the types that the file needs, and
+// state is that of its tables. The cost depends on the file, and not on the other rows.
 //
 // If the options do not permit what was found in the file, or the staging tables
 // differ from it, Run returns what was found and the error of load.Rows or
@@ -53,20 +56,26 @@ func Run(
 	into sink.Loader,
 	snapshot *source.Snapshot,
 	config extract.Config,
+	state *State,
 	o load.Options,
 ) (*Merged, error) {
-	t, err := newTables(ctx, into)
+	t, err := newTables(ctx, into, state.Receipts, config.Receipt)
 	if err != nil {
 		return nil, err
 	}
-	m := &Merged{tables: t, Report: &report.Merge{Renumbered: []report.Renumbered{}}, Allocated: map[string]int64{}}
+	m := &Merged{
+		tables:    t,
+		state:     state,
+		Report:    &report.Merge{Renumbered: []report.Renumbered{}},
+		Allocated: map[string]int64{},
+	}
 	if err := m.loadStaging(ctx, extract.New(snapshot, config), o); err != nil {
 		return m, err
 	}
 	o.OnProgress.Start(progress.Merge)
 	for _, name := range m.Loaded.File.Findings.Widened {
 		table, column, _ := strings.Cut(name, ".")
-		if err := into.Widen(ctx, mapping.TableOf(table), column); err != nil {
+		if err := m.widen(ctx, mapping.TableOf(table), column); err != nil {
 			return nil, err
 		}
 	}
@@ -81,11 +90,20 @@ func Run(
 			return nil, err
 		}
 	}
-	if m.earlierWriters, err = writersOf(ctx, into); err != nil {
-		return nil, err
-	}
-	m.Originals, err = t.apply(ctx)
+	m.addAlone()
+	m.applied, err = t.apply(ctx)
+	m.Originals = m.applied.originals
 	return m, err
+}
+
+// addAlone adds the units that only the target has to the report.
+func (m *Merged) addAlone() {
+	for i := range m.Report.Units {
+		u := &m.Report.Units[i]
+		u.Alone = m.state.units[u.Kind] - u.Equal - u.Kept - u.TakenOver
+		u.Kept += u.Alone
+		m.state.units[u.Kind] += u.Added
+	}
 }
 
 // loadStaging loads the file into the staging tables and verifies them.
@@ -103,7 +121,13 @@ func (m *Merged) loadStaging(ctx context.Context, file *extract.Extraction, o lo
 	}
 	m.marks = map[string]receipt.Merged{}
 	for _, v := range m.Staged.Tables {
-		m.marks[v.Name] = receipt.Merged{FileRows: v.Stored.Rows, FileDigest: v.Stored.Sum}
+		m.marks[v.Name] = receipt.Merged{
+			FileRows:   v.Stored.Rows,
+			FileDigest: v.Stored.Sum,
+			Writers:    []int64{},
+			Rewritten:  []int64{},
+			IDs:        []receipt.IDRange{},
+		}
 	}
 	return nil
 }
@@ -118,22 +142,54 @@ func (m *Merged) renumber(ctx context.Context, snapshot *source.Snapshot, tm *ma
 		return err
 	}
 	n, err := m.tables.renumber(ctx, table, last)
-	if err != nil || n == 0 {
+	if err != nil {
 		return err
+	}
+	mark := m.marks[table.Name]
+	if mark.IDs, err = m.tables.ids(ctx, table); err != nil {
+		return err
+	}
+	m.marks[table.Name] = mark
+	if n == 0 {
+		return nil
 	}
 	into, staging := m.tables.target, m.tables.staging
 	if name := table.Name + "." + table.Serial(); last+n > math.MaxInt32 && !into.Schema.Types.Wide[name] {
 		m.Loaded.File.Findings.Widened = append(m.Loaded.File.Findings.Widened, name)
-		for _, side := range []sink.Loader{staging, into} {
-			if err := side.Widen(ctx, table, table.Serial()); err != nil {
-				return err
-			}
+		if err := staging.Widen(ctx, table, table.Serial()); err != nil {
+			return err
+		}
+		if err := m.widen(ctx, table, table.Serial()); err != nil {
+			return err
 		}
 	}
-	mark := m.marks[table.Name]
-	mark.FirstNew = last + 1
-	m.marks[table.Name] = mark
 	m.Report.Renumbered = append(m.Report.Renumbered, report.Renumbered{Table: table.Name, Rows: n, First: last + 1})
+	return nil
+}
+
+// widen makes an integer column of the target bigint. Since the server writes all rows of
+// the table again, their writer is another one then, which no other rows have.
+func (m *Merged) widen(ctx context.Context, table *mapping.Table, column string) error {
+	into := m.tables.target
+	if err := m.tables.run(ctx, "set a savepoint", "SAVEPOINT flujo_port_widen"); err != nil {
+		return err
+	}
+	if err := into.Widen(ctx, table, column); err != nil {
+		return err
+	}
+	if err := m.tables.run(ctx, "release the savepoint", "RELEASE flujo_port_widen"); err != nil {
+		return err
+	}
+	rows, err := writersOf(ctx, into, table)
+	if err != nil {
+		return err
+	}
+	t := m.state.tables[table.Name]
+	if (&tableState{rows: rows}).count() != t.count() {
+		return nil // State.Check will say so
+	}
+	t.rows = rows
+	t.rewritten = append(t.rewritten, slices.Sorted(maps.Keys(rows))...)
 	return nil
 }
 
@@ -170,29 +226,9 @@ func (m *Merged) lastAllocatedID(
 	return last, nil
 }
 
-// writersOf returns, by table, which transactions wrote the rows of a schema.
-func writersOf(ctx context.Context, into sink.Loader) (map[string]map[int64]bool, error) {
-	stored, err := load.Snapshot(ctx, into)
-	if err != nil {
-		return nil, err
-	}
-	all := map[string]map[int64]bool{}
-	for _, table := range into.Schema.Tables() {
-		writers, err := stored.Writers(ctx, &table)
-		if err != nil {
-			return nil, err
-		}
-		all[table.Name] = map[int64]bool{}
-		for _, w := range writers {
-			all[table.Name][w] = true
-		}
-	}
-	return all, nil
-}
-
-// Verify verifies that the target has the decided version of every unit, returns the
-// digests of its tables, and drops the staging tables. If a unit differs, the error is
-// a clierr.Mismatch.
+// Verify verifies that the target has the decided version of every unit of the file,
+// returns the digests of its tables, as far as they are known, and drops the staging
+// tables. If a unit differs, the error is a clierr.Mismatch.
 func (m *Merged) Verify(ctx context.Context) (*load.Verified, error) {
 	wrong, first, err := m.tables.check(ctx)
 	if err != nil {
@@ -208,52 +244,43 @@ func (m *Merged) Verify(ctx context.Context) (*load.Verified, error) {
 			Hint: load.ChangedRowsHint,
 		}
 	}
-	stored, err := load.Snapshot(ctx, m.tables.target)
-	if err != nil {
-		return nil, err
-	}
 	v := &load.Verified{Notes: m.Staged.Notes}
 	for _, staged := range m.Staged.Tables {
-		digest, err := stored.Digest(ctx, mapping.TableOf(staged.Name))
+		removed, added, err := m.tables.changed(ctx, staged.Name)
 		if err != nil {
 			return nil, err
 		}
-		v.Tables = append(v.Tables, load.VerifiedTable{Name: staged.Name, Stored: digest, Match: true})
+		m.state.tables[staged.Name].change(m.applied.removed[staged.Name], removed, added, m.applied.writer)
+		if mark := m.marks[staged.Name]; added.Rows > 0 {
+			mark.Writers = append(mark.Writers, m.applied.writer)
+			m.marks[staged.Name] = mark
+		}
+		v.Tables = append(v.Tables, load.VerifiedTable{
+			Name: staged.Name, Stored: m.state.digest(staged.Name), Match: true})
 	}
 	return v, m.tables.drop(ctx)
 }
 
-// Complete returns the receipt of a merge, given that of a migration. A table's
-// writers are the transactions of this merge and those of earlier migrations whose
-// rows were not changed. last is the previous receipt, or nil.
-func (m *Merged) Complete(r receipt.Receipt, last *receipt.Receipt) *receipt.Receipt {
+// Complete returns the receipt of the merge, given that of a migration without its
+// tables, and adds it to the state. A table's writers are the transactions of this merge
+// and those of earlier migrations whose rows were not changed.
+func (m *Merged) Complete(r receipt.Receipt) *receipt.Receipt {
 	r.Options.Merged = true
-	r.Tables = slices.Clone(r.Tables)
-	for i, t := range r.Tables {
-		r.Tables[i] = m.completeTable(t, last)
+	for _, found := range m.Loaded.File.Findings.Tables {
+		mark, stored := m.marks[found.Name], m.state.digest(found.Name)
+		mark.Rewritten = append([]int64{}, m.state.tables[found.Name].rewritten...)
+		t := receipt.Table{
+			Name: found.Name, RowsRead: found.RowsRead, Rejected: found.Rejected, Derived: found.Derived,
+			Rows: stored.Rows, Digest: stored.Sum, Writers: []int64{}, Merged: &mark,
+		}
+		earlier := m.state.Receipts.Last().Table(found.Name).AllWriters()
+		for _, w := range slices.Sorted(maps.Keys(m.state.tables[found.Name].rows)) {
+			if earlier[w] || slices.Contains(mark.Writers, w) {
+				t.Writers = append(t.Writers, w)
+			}
+		}
+		r.Tables = append(r.Tables, t)
 	}
+	m.state.Receipts = append(m.state.Receipts, &r)
 	return &r
-}
-
-func (m *Merged) completeTable(t receipt.Table, last *receipt.Receipt) receipt.Table {
-	earlier := map[int64]bool{}
-	if last != nil {
-		for _, w := range last.Table(t.Name).Writers {
-			earlier[w] = true
-		}
-	}
-	mark := m.marks[t.Name]
-	mark.Writers = []int64{}
-	all := t.Writers
-	t.Writers = []int64{}
-	for _, w := range all {
-		if !m.earlierWriters[t.Name][w] {
-			mark.Writers = append(mark.Writers, w)
-		} else if !earlier[w] {
-			continue
-		}
-		t.Writers = append(t.Writers, w)
-	}
-	t.Merged = &mark
-	return t
 }

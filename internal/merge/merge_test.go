@@ -17,15 +17,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// stateOf returns the content of Flujo's tables and sequences and of the originals as text.
+// stateOf returns the content of Flujo's tables and sequences as text.
 func stateOf(t testing.TB, conn *pgx.Conn) string {
 	t.Helper()
 	var all []string
-	tables := mergeTables
-	if flujotest.One(t, conn, "SELECT to_regclass('flujo.flujo_port_originals')") != "NULL" {
-		tables = append(slices.Clone(tables), "flujo_port_originals")
-	}
-	for _, table := range tables {
+	for _, table := range mergeTables {
 		all = append(all, flujotest.One(t, conn, fmt.Sprintf("SELECT string_agg('%s ' || to_jsonb(t)::text, E'\n' "+
 			"ORDER BY to_jsonb(t)::text) FROM flujo.%[1]s t", table)))
 	}
@@ -63,7 +59,7 @@ func testMerge(t *testing.T, target, file side, allocated map[string]int64) {
 	o.DryRun = false
 	result := flujotest.Migrate(t, o)
 	want.check(t, conn, result)
-	if got := flujotest.Leftovers(t, conn); got != withReceipts(schemas) {
+	if got := flujotest.Leftovers(t, conn); got != want.withOwnTables(schemas) {
 		t.Errorf("the merge left in the database: %s", got)
 	}
 	once := stateOf(t, conn)
@@ -83,10 +79,20 @@ func testMerge(t *testing.T, target, file side, allocated map[string]int64) {
 	insertAsFlujo(t, conn, want.want)
 }
 
-// withReceipts adds the receipts to a list of leftovers.
-func withReceipts(leftovers string) string {
+// withOwnTables adds the program's own tables to a list of leftovers: the receipts, and the originals if both sides
+// have a unit.
+func (m *model) withOwnTables(leftovers string) string {
 	all := strings.Split(leftovers, ", ")
 	all = append(all, "relation flujo.flujo_port_receipts", "relation flujo.flujo_port_receipts_pkey")
+	both := int64(0)
+	for _, u := range m.units {
+		both += u.Equal + u.TakenOver + u.Kept - u.Alone
+	}
+	if both > 0 {
+		for _, suffix := range []string{"", "_id_seq", "_pkey"} {
+			all = append(all, "relation flujo.flujo_port_originals"+suffix)
+		}
+	}
 	slices.Sort(all)
 	return strings.Join(all, ", ")
 }
@@ -180,6 +186,8 @@ func TestMergeEqual(t *testing.T) {
 	conn := flujotest.Connect(t, url)
 	before := stateOf(t, conn)
 	writers := flujotest.One(t, conn, "SELECT string_agg(xmin::text, ',' ORDER BY run_id) FROM flujo.runs")
+	copied := flujotest.Changed(t, "CREATE TABLE notes (a)") // equal rows, other bytes
+	o.SQLite = copied
 	result := flujotest.Migrate(t, o)
 	if u := result.Merge.Units[0]; u.Equal != 60 || u.Kept+u.Added+u.TakenOver != 0 {
 		t.Errorf("got %+v, want 60 equal", u)
@@ -188,11 +196,14 @@ func TestMergeEqual(t *testing.T) {
 		flujotest.One(t, conn, "SELECT string_agg(xmin::text, ',' ORDER BY run_id) FROM flujo.runs") != writers {
 		t.Error("the merge wrote rows that are equal")
 	}
-	flujotest.WantVerdict(t, flujotest.Fixture, url, report.Equal, 0)
-	// The receipt still has the writers of the migration.
+	for _, file := range []string{flujotest.Fixture, copied} {
+		flujotest.WantVerdict(t, file, url, report.Equal, 0)
+	}
+	// The receipts still have the writers of the migration.
 	flujotest.Exec(t, conn, "UPDATE flujo.steps SET status = 'other' WHERE id = 4")
+	flujotest.WantVerdict(t, copied, url, report.Drift, 0)
 	result2, _ := flujotest.WantVerdict(t, flujotest.Fixture, url, report.Drift, 0)
-	if c := flujotest.Comparison(t, result2, "steps"); c.Changed != 1 || c.Mismatched != 0 {
+	if c := result2.Files[0].Units[0]; c.Changed != 1 || c.Equal != 59 || c.Mismatched != 0 {
 		t.Errorf("got %+v, want 1 changed and 0 mismatched", c)
 	}
 	if got := flujotest.One(
@@ -246,16 +257,21 @@ func TestMergeAfterRollback(t *testing.T) {
 		t.Errorf("got %s traces of the run that was deleted in PostgreSQL, want 1", got)
 	}
 	flujotest.WantVerdict(t, file, url, report.Merged, 0)
-	flujotest.Exec(t, conn, fmt.Sprintf("UPDATE flujo.runs SET status = 'other' WHERE run_id = '%s'", run0))
+	first, _ := flujotest.WantVerdict(t, flujotest.Fixture, url, report.Drift, 0) // the file before
+	if u := first.Files[0].Units[0]; u.Equal != 58 || u.Superseded != 1 || u.Changed != 1 ||
+		!slices.Equal(u.FirstSuperseded, []string{run1}) || !slices.Equal(u.FirstChanged, []string{run0}) {
+		t.Errorf("got %+v, want 58 equal, 1 superseded by the second file and 1 changed by Flujo", u)
+	}
+	flujotest.Exec(t, conn, fmt.Sprintf("UPDATE flujo.runs SET status = 'other' WHERE run_id = '%s'", run1))
 	flujotest.WantVerdict(t, file, url, report.Drift, 0)
-	_, _, err := flujotest.Verify(t, flujotest.Fixture, url) // not the file that was merged
+	_, _, err := flujotest.Verify(t, flujotest.Changed(t, "DELETE FROM system_state"), url)
 	if clierr.KindOf(err) != clierr.Refused {
 		t.Errorf("got error %v, want a refusal", err)
 	}
 }
 
 // TestMergeOriginals tests that the originals of the rows that are taken from the file are stored under their new ids,
-// that those of replaced rows are deleted, and that rejected rows are stored once.
+// and that those of all other rows are stored too, with the receipt of their file.
 func TestMergeOriginals(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
@@ -288,7 +304,11 @@ func TestMergeOriginals(t *testing.T) {
 	o.SQLite, o.Merge = second.Close(), true
 	result := flujotest.Migrate(t, o)
 	var rejected []flujotest.Original
-	for id, null := range map[int64]string{4: "step_name", 6: "status"} {
+	for _, one := range []struct {
+		id   int64
+		null string
+	}{{4, "step_name"}, {4, "step_name"}, {6, "status"}} { // the first row is in both files
+		id, null := one.id, one.null
 		run := map[int64]string{4: "equal", 6: "older"}[id]
 		row := flujotest.Cells{
 			"id":                id,
@@ -318,16 +338,31 @@ func TestMergeOriginals(t *testing.T) {
 		flujotest.OriginalCell("steps", "2", 2, "output", "invalid-json", "other"),
 		flujotest.OriginalCell("runs", "newer", 3, "error_message", "nul-removed", "x\x00"),
 		flujotest.OriginalCell("steps", "3", 3, "output", "invalid-json", "no JSON"),
+		flujotest.OriginalCell("runs", "equal", 1, "error_message", "nul-removed", "x\x00"),
+		flujotest.OriginalCell("steps", "1", 1, "output", "invalid-json", "no JSON"),
+		flujotest.OriginalCell("runs", "older", 2, "error_message", "nul-removed", "x\x00"),
+		flujotest.OriginalCell("steps", "2", 2, "output", "invalid-json", "no JSON"),
+		flujotest.OriginalCell("runs", "newer", 3, "error_message", "nul-removed", "z\x00"),
+		flujotest.OriginalCell("steps", "3", 3, "output", "invalid-json", "other"),
 		flujotest.OriginalCell("runs", "added", 4, "error_message", "nul-removed", "w\x00"),
 		flujotest.OriginalCell("steps", "7", 5, "output", "invalid-json", "more")))
-	if want := int64(4 + 11); result.Originals != want { // two each of older and added, and the rejected row
+	if got := flujotest.One(
+		t,
+		conn,
+		"SELECT string_agg(n, ' ' ORDER BY n) FROM (SELECT receipt || ':' || count(*) AS n "+
+			"FROM flujo.flujo_port_originals WHERE column_name <> '' GROUP BY receipt) x",
+	); got != "1:17 2:30" {
+		t.Errorf("got the numbers of originals by receipt %s", got)
+	}
+	if want := int64(4*2 + 2*11); result.Originals != want { // two of each run, and the rejected rows
 		t.Errorf("got %d originals, want %d", result.Originals, want)
 	}
 	once := stateOf(t, conn)
-	if again := flujotest.Migrate(t, o); again.Originals != 0 || stateOf(t, conn) != once {
+	if again := flujotest.Migrate(t, o); again.Originals != result.Originals || stateOf(t, conn) != once {
 		t.Errorf("got %d originals and other rows from the second merge, want no change", again.Originals)
 	}
 	o.Quarantine = false
+	flujotest.Change(t, o.SQLite, "UPDATE runs SET pipeline_id = 'other'")
 	if _, err := migrate.Run(context.Background(), o); clierr.KindOf(err) != clierr.Refused {
 		t.Errorf("got error %v, want a refusal", err)
 	}
@@ -376,7 +411,8 @@ func TestMergeAfterRestore(t *testing.T) {
 	}
 }
 
-// TestMergeCreatesOriginals tests that a merge creates flujo_port_originals if it takes a changed row, and only then.
+// TestMergeCreatesOriginals tests that a merge creates flujo_port_originals and stores the original values of every
+// row, also of those that it does not take.
 func TestMergeCreatesOriginals(t *testing.T) {
 	t.Parallel()
 	target, file := side{}, side{}
@@ -385,19 +421,16 @@ func TestMergeCreatesOriginals(t *testing.T) {
 	file["runs"][0]["error_message"] = "x\x00"
 	url := target.database(t, nil)
 	conn := flujotest.Connect(t, url)
-	if result := flujotest.Migrate(t, mergeOptions(t, file.file(t), url)); result.Originals != 0 {
-		t.Errorf("got %d originals of rows that were not taken over, want 0", result.Originals)
+	if result := flujotest.Migrate(t, mergeOptions(t, file.file(t), url)); result.Originals != 1 {
+		t.Errorf("got %d originals of rows that were not taken over, want 1", result.Originals)
 	}
-	flujotest.WantOriginals(t, conn, nil)
+	original := flujotest.OriginalCell("runs", "r", 1, "error_message", "nul-removed", "x\x00")
+	flujotest.WantOriginals(t, conn, []flujotest.Original{original})
 	file["runs"][0]["updated_at"] = at(6)
 	if result := flujotest.Migrate(t, mergeOptions(t, file.file(t), url)); result.Originals != 1 {
 		t.Errorf("got %d originals, want 1", result.Originals)
 	}
-	flujotest.WantOriginals(
-		t,
-		conn,
-		[]flujotest.Original{flujotest.OriginalCell("runs", "r", 1, "error_message", "nul-removed", "x\x00")},
-	)
+	flujotest.WantOriginals(t, conn, []flujotest.Original{original, original})
 }
 
 // TestMergeWidens tests that columns of the target become bigint where the file or new ids need it.
@@ -462,20 +495,25 @@ func TestMergeTampered(t *testing.T) {
 	file.addRun("taken", "f", 5, 3)
 	file.addRun("added", "f", 5, 5)
 	target.add("system_state", flujotest.Cells{"key": "k"})
+	target.addRun("other", "h", 3, 50)
 	path := file.file(t)
 	for name, tc := range map[string]struct{ damage, unit string }{
 		"a cell of a kept run":  {"UPDATE steps SET status = 'other' WHERE id = 1", `runs "kept"`},
 		"a cell of a taken run": {"UPDATE spans SET name = 'other' WHERE id = 3", `runs "taken"`},
 		"a row of an added run": {"DELETE FROM evaluations WHERE run_id = 'added'", `runs "added"`},
-		"an extra row":          {"INSERT INTO system_state (key, value) VALUES ('more', '1')", `system_state "more"`},
-		"a missing unit":        {"DELETE FROM system_state", `system_state "k"`},
+		"an extra row": {"INSERT INTO system_state (key, value) VALUES ('more', '1')",
+			"system_state (2 rows instead of 1, or others)"},
+		"a missing unit":        {"DELETE FROM system_state", "system_state (0 rows instead of 1"},
+		"another run's cell":    {"UPDATE steps SET status = 'other' WHERE run_id = 'other'", "steps ("},
+		"another key's value":   {"UPDATE system_state SET value = '7'", "system_state (1 rows instead of 1"},
 		"an id of a kept run":   {"UPDATE steps SET id = 99 WHERE id = 1", `runs "kept"`},
 		"an id of an added run": {"UPDATE steps SET id = 99 WHERE id = 5", `runs "added"`},
 		"ids of two rows changed": {"UPDATE steps SET id = 99 WHERE id = 1; UPDATE steps SET id = 1 " +
 			"WHERE id = 2; UPDATE steps SET id = 2 WHERE id = 99", `runs "kept"`},
 		"a row moved to another run": {
 			"UPDATE steps SET run_id = 'taken' WHERE id = 5", `runs "added", runs "taken"`},
-		"a trace of an added run": {`UPDATE traces SET trace_data = '{}' WHERE run_id = 'added'`, `runs "added"`},
+		"a trace of an added run": {
+			`UPDATE traces SET trace_data = '{}' WHERE run_id = 'added'`, `runs "added"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -634,22 +672,22 @@ func TestVerifyAfterMerge(t *testing.T) {
 	conn := flujotest.Connect(t, url)
 	flujotest.Migrate(t, mergeOptions(t, path, url))
 	result, _ := flujotest.WantVerdict(t, path, url, report.Merged, 0)
-	if !result.Receipt.Merged || !flujotest.Comparison(t, result, "steps").AsMerged ||
-		flujotest.Comparison(t, result, "steps").Mismatched != 0 {
-		t.Errorf("got %+v, want a merged receipt and no mismatched steps", result)
+	if runs := result.Files[0].Units[0]; !result.Receipt.Merged || runs.InFile != 3 || runs.Equal != 1 ||
+		runs.Renumbered != 1 || runs.Superseded+runs.Changed != 1 {
+		t.Errorf("got %+v, want a merged receipt, and one run each equal, renumbered and not taken", result.Files[0])
 	}
 	flujotest.Exec(t, conn, "UPDATE flujo.steps SET status = 'other' WHERE run_id = 'taken' AND id = 3")
 	result, differences := flujotest.WantVerdict(t, path, url, report.Drift, 0)
-	// The updated row, and the rows whose ids are on both sides.
-	if c := flujotest.Comparison(t, result, "steps"); c.Mismatched != 0 || c.Changed != 5 {
-		t.Errorf("got %+v and differences %v, want 5 changed and 0 mismatched", c, differences)
+	if c := result.Files[0].Units[0]; c.Mismatched != 0 || c.Changed != 1 || c.Equal != 0 {
+		t.Errorf("got %+v and differences %v, want 1 changed and 0 mismatched", c, differences)
 	}
 	// If the merge were the writer of the row, it would be a copy mismatch.
 	flujotest.Exec(t, conn, `UPDATE flujo.flujo_port_receipts SET tables = jsonb_set(tables, '{2,merged,writers}',
 		(SELECT jsonb_agg(DISTINCT xmin::text::bigint) FROM flujo.steps WHERE run_id IN ('taken', 'renumbered')))`)
-	result, _ = flujotest.WantVerdict(t, path, url, report.CopyMismatch, clierr.Mismatch)
-	if c := flujotest.Comparison(t, result, "steps"); c.Mismatched != 1 {
-		t.Errorf("got %+v, want 1 mismatched", c)
+	result, differences = flujotest.WantVerdict(t, path, url, report.CopyMismatch, clierr.Mismatch)
+	if c := result.Files[0].Units[0]; c.Mismatched != 1 || c.Changed != 0 || len(differences) != 1 ||
+		differences[0].Table != "steps" || differences[0].Key != "3" {
+		t.Errorf("got %+v and differences %v, want 1 mismatched", c, differences)
 	}
 }
 
@@ -712,8 +750,7 @@ func TestMergeExactFloats(t *testing.T) {
 	mergeModel(t, target, file, nil).check(t, conn, flujotest.Migrate(t, o))
 	flujotest.Exec(t, conn, "UPDATE flujo.steps SET status = 'other' WHERE id = 1")
 	result, differences := flujotest.WantVerdict(t, path, url, report.Drift, 0)
-	// The updated row, and the two of the kept run.
-	if c := flujotest.Comparison(t, result, "steps"); c.Mismatched != 0 || c.Changed != 3 {
-		t.Errorf("got %+v and differences %v, want 3 changed and 0 mismatched", c, differences)
+	if c := result.Files[0].Units[0]; c.Mismatched != 0 || c.Changed != 1 || c.Superseded != 1 || c.Equal != 1 {
+		t.Errorf("got %+v and differences %v, want 1 changed, superseded and equal", c, differences)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/postgres"
 	"flujo-port/internal/sqltext"
 )
 
@@ -15,125 +16,179 @@ import (
 var isRejected = "string_to_array(o.reason, '+') && " +
 	sqltext.Literal("{"+strings.Join(mapping.RejectionReasons(), ",")+"}") + "::text[]"
 
-// originalColumns are the columns of an original, o.
-var originalColumns = func() string {
-	var names []string
-	for _, c := range mapping.Originals.Columns {
-		names = append(names, "o."+sqltext.Ident(c.Name))
-	}
-	return strings.Join(names, ", ")
-}()
+var (
+	// keepRows stores whole rows, r, that are not in the target after the merge.
+	keepRows = sqltext.New(`INSERT INTO {{.originals}} ({{.columns}})
+SELECT {{.receipt}}, {{literal .table}}, r.{{ident .primaryKey}}::text, 0, '', {{literal .superseded}},
+	{{literal .row}}, {{.kept}}
+FROM {{.rows}} r JOIN {{.unitsDecided}} w ON w.kind = {{literal .kind}} AND w.key = r.{{ident .unitKey}}
+WHERE w.choice IN ({{.choices}})`)
+
+	// keepEqual stores which units of the file are equal to the target's.
+	keepEqual = sqltext.New(`INSERT INTO {{.originals}} ({{.columns}})
+SELECT {{.receipt}}, kind, key, 0, '', {{literal .equalReason}}, 'integer', convert_to(receipt::text, 'UTF8')
+FROM {{.unitsDecided}} WHERE choice = {{.equal}}`)
+
+	// addOriginals adds the file's original values. Those of rows that are taken get the
+	// new keys of the rows.
+	addOriginals = sqltext.New(`INSERT INTO {{.originals}} ({{.columns}})
+SELECT o.receipt, o.table_name, coalesce(i.new::text, o.row_key), o.source_rowid, o.column_name, o.reason,
+	o.storage_class, o.original
+FROM {{.stagedOriginals}} o LEFT JOIN {{.newIDs}} i
+	ON i.table_name = o.table_name AND i.old::text = o.row_key AND NOT {{.isRejected}}`)
+
+	// missingOriginals counts the file's original values that are not stored.
+	missingOriginals = sqltext.New(`SELECT count(*) FROM (
+	SELECT table_name, source_rowid, column_name, reason, storage_class, original FROM {{.stagedOriginals}}
+	EXCEPT SELECT table_name, source_rowid, column_name, reason, storage_class, original
+		FROM {{.originals}} WHERE receipt = {{.receipt}}) x`)
+
+	// keptThatDiffer counts the units whose stored rows differ from what was there.
+	keptThatDiffer = sqltext.New(`SELECT count(*) FROM (
+	SELECT u.* FROM {{.unitsTarget}} u JOIN {{.unitsDecided}} w USING (kind, key) WHERE w.choice = {{.taken}}
+	UNION ALL SELECT u.* FROM {{.unitsFile}} u JOIN {{.unitsDecided}} w USING (kind, key)
+		WHERE w.choice IN ({{.tied}}, {{.newer}})) e
+	FULL JOIN {{.unitsKept}} o USING (table_name, kind, key)
+WHERE (e.n, e.a, e.b, e.c, e.d) IS DISTINCT FROM (o.n, o.a, o.b, o.c, o.d)`)
+)
 
 // originalParts returns the named parts of a statement about originals.
 func (t *tables) originalParts(p sqltext.Parts) sqltext.Parts {
-	p["isRejected"], p["columns"] = isRejected, originalColumns
-	p["names"] = strings.ReplaceAll(originalColumns, "o.", "")
-	p["renumbered"] = strings.Replace(originalColumns, `o."row_key"`, `o.new_key AS row_key`, 1)
-	p["targetOriginals"] = t.target.Tx.Name(mapping.Originals.Name)
+	var names []string
+	for _, c := range mapping.Originals.Columns {
+		names = append(names, sqltext.Ident(c.Name))
+	}
+	p["columns"] = strings.Join(names, ", ")
+	p["isRejected"] = isRejected
+	p["originals"] = t.target.Tx.Name(mapping.Originals.Name)
 	p["stagedOriginals"] = t.name(mapping.Originals.Name)
+	p["superseded"], p["equalReason"], p["row"] = mapping.Superseded, mapping.Equal, mapping.StoredRow
+	p["receipt"] = fmt.Sprint(t.receipt)
 	return p
 }
 
-var (
-	// deleteOriginals deletes the target's originals of rows that are taken over.
-	deleteOriginals = sqltext.New(`DELETE FROM {{.targetOriginals}} o
-USING {{.target}} t JOIN {{.unitsWon}} w
-	ON w.kind = {{literal .kind}} AND w.key = t.{{ident .unitKey}} AND w.choice = {{.taken}}
-WHERE o.table_name = {{literal .table}} AND o.row_key = t.{{ident .primaryKey}}::text AND NOT {{.isRejected}}`)
-
-	// originalsOfTable selects the originals that are added with the rows of a table.
-	originalsOfTable = sqltext.New(`SELECT {{.renumbered}} FROM (
-	SELECT o.*, coalesce(i.new::text, o.row_key) AS new_key FROM {{.stagedOriginals}} o
-		LEFT JOIN {{.newIDs}} i
-			ON i.table_name = {{literal .table}} AND i.old::text = o.row_key AND NOT {{.isRejected}}
-		WHERE o.table_name = {{literal .table}}) o
-	LEFT JOIN {{.staged}} s ON s.{{ident .primaryKey}}::text = o.new_key AND NOT {{.isRejected}}
-	LEFT JOIN {{.unitsWon}} w ON w.kind = {{literal .kind}} AND w.key = s.{{ident .unitKey}}
-WHERE s.{{ident .primaryKey}} IS NULL OR w.key IS NOT NULL`)
-
-	createAdded = sqltext.New(`CREATE {{.persistence}}TABLE {{.added}} AS SELECT * FROM ({{.selected}}) added`)
-
-	exceptExisting = sqltext.New(` EXCEPT SELECT {{.columns}} FROM {{.targetOriginals}} o`)
-
-	insertOriginals = sqltext.New(`INSERT INTO {{.targetOriginals}} ({{.names}}) SELECT {{.columns}} FROM {{.added}} o`)
-
-	countMissing = sqltext.New(`SELECT count(*) FROM (
-	SELECT {{.columns}} FROM {{.added}} o EXCEPT SELECT {{.columns}} FROM {{.targetOriginals}} o) x`)
-)
-
-// selectOriginals stores which originals are added: those of rows that are taken from
-// staging, and those of rejected rows, which belong to no unit. It deletes the target's
-// originals of rows that are taken over.
-func (t *tables) selectOriginals(ctx context.Context) error {
-	inTarget, err := t.target.Tx.HasTable(ctx, mapping.Originals.Name)
-	if err != nil {
-		return err
+// keep stores, before the target is changed, what would be lost otherwise: the target's
+// rows of units that are taken over, the file's rows of units that are not taken, and
+// which units are equal. It returns a function that verifies, after the change, that the
+// rows can be read back.
+func (t *tables) keep(ctx context.Context) (verify func(context.Context) error, err error) {
+	verify = func(context.Context) error { return nil }
+	var kept, equal int64
+	count := fmt.Sprintf("SELECT count(*) FILTER (WHERE choice IN (%[2]s, %[3]s, %[4]s)), "+
+		"count(*) FILTER (WHERE choice = %[5]s) FROM %[1]s", t.name(unitsDecided),
+		sqltext.Literal(unitTaken), sqltext.Literal(unitTied), sqltext.Literal(unitNewer), sqltext.Literal(unitEqual))
+	if err := t.conn().QueryRow(ctx, count).Scan(&kept, &equal); err != nil {
+		return nil, t.conn().WrapError("count the rows to keep", err)
 	}
-	inStaging, err := t.staging.Tx.HasTable(ctx, mapping.Originals.Name)
-	if err != nil {
-		return err
+	if kept+equal == 0 {
+		return verify, nil
 	}
-	const step = "select the originals to add"
-	var selected []string
+	if err := t.needOriginals(ctx); err != nil {
+		return nil, err
+	}
+	const step = "keep rows that the merge replaces or does not take"
+	if equal > 0 {
+		n, err := t.exec(ctx, keepEqual.Fill(t.originalParts(t.helperParts())))
+		if err != nil {
+			return nil, t.conn().WrapError(step, err)
+		}
+		if n != equal {
+			return nil, notStored(equal - n)
+		}
+	}
+	if kept == 0 {
+		return verify, nil
+	}
+	var after int64
+	last := "SELECT coalesce(max(id), 0) FROM " + t.target.Tx.Name(mapping.Originals.Name)
+	if err := t.conn().QueryRow(ctx, last).Scan(&after); err != nil {
+		return nil, t.conn().WrapError(step, err)
+	}
 	for _, table := range t.target.Schema.Tables() {
-		parts := t.originalParts(t.parts(&table))
-		if inTarget {
-			if err := t.run(ctx, step, deleteOriginals.Fill(parts)); err != nil {
-				return err
+		for _, from := range []struct{ rows, receipt, choices string }{
+			{t.target.Tx.Name(table.Name), t.receiptOf(table.Name, "r."),
+				sqltext.Literal(unitTaken)},
+			{t.name(table.Name), fmt.Sprint(t.receipt), sqltext.Literal(unitTied) + ", " + sqltext.Literal(unitNewer)},
+		} {
+			parts := t.originalParts(t.parts(&table))
+			parts["rows"], parts["receipt"], parts["choices"] = from.rows, from.receipt, from.choices
+			parts["kept"] = postgres.KeptRow(&table, "r")
+			if err := t.run(ctx, step, keepRows.Fill(parts)); err != nil {
+				return nil, err
 			}
 		}
-		selected = append(selected, originalsOfTable.Fill(parts))
 	}
-	if !inStaging {
-		return nil
-	}
-	parts := t.originalParts(t.helperParts())
-	parts["selected"] = strings.Join(selected, " UNION ALL ")
-	sql := createAdded.Fill(parts)
-	if inTarget {
-		sql += exceptExisting.Fill(parts)
-	}
-	return t.run(ctx, step, sql)
+	return func(ctx context.Context) error { return t.verifyKept(ctx, after) }, nil
 }
 
-// addOriginals adds the originals that selectOriginals stored to the target's table of
-// originals, which it creates if necessary, and checks that they were stored. It
-// returns their number.
+// verifyKept reads back the rows that keep stored after a row of the originals, and
+// compares them with what was there.
+func (t *tables) verifyKept(ctx context.Context, after int64) error {
+	schema := t.target.Schema
+	kept := side{
+		loader:   t.target,
+		receipt:  "0",
+		inferred: "NULL::timestamptz",
+		from: func(table *mapping.Table) string {
+			return "(" + postgres.KeptRows(table, schema.Types, schema.VectorSchema(),
+				t.target.Tx.Name(mapping.Originals.Name), fmt.Sprintf("o.id > %d", after)) + ") kept"
+		},
+	}
+	if err := t.sum(ctx, unitsKept, kept); err != nil {
+		return err
+	}
+	var wrong int64
+	if err := t.conn().QueryRow(ctx, keptThatDiffer.Fill(t.originalParts(t.helperParts()))).Scan(&wrong); err != nil {
+		return t.conn().WrapError("verify the rows that were kept", err)
+	}
+	if wrong > 0 {
+		return notStored(wrong)
+	}
+	return nil
+}
+
+// notStored is the error if n original values or rows are not stored as they were sent.
+func notStored(n int64) error {
+	return &clierr.Error{
+		Kind: clierr.Mismatch,
+		Message: fmt.Sprintf(
+			"table %q does not hold what was inserted: %d original values or rows are missing or differ",
+			mapping.Originals.Name,
+			n,
+		),
+		Hint: "check the table for triggers and rules",
+	}
+}
+
+// needOriginals creates the target's table of originals if it does not exist.
+func (t *tables) needOriginals(ctx context.Context) error {
+	exists, err := t.target.Tx.HasTable(ctx, mapping.Originals.Name)
+	if err != nil || exists {
+		return err
+	}
+	return t.target.Tx.EnsureOriginals(ctx, t.target.Schema)
+}
+
+// addOriginals adds the file's original values to the target's, and checks that they were
+// stored. It returns their number.
 func (t *tables) addOriginals(ctx context.Context) (n int64, err error) {
 	if exists, err := t.staging.Tx.HasTable(ctx, mapping.Originals.Name); err != nil || !exists {
 		return 0, err
 	}
+	if err := t.needOriginals(ctx); err != nil {
+		return 0, err
+	}
 	const step = "add originals"
 	parts := t.originalParts(t.helperParts())
-	if err := t.conn().QueryRow(ctx, "SELECT count(*) FROM "+t.name(addedOriginals)).Scan(&n); err != nil {
+	if n, err = t.exec(ctx, addOriginals.Fill(parts)); err != nil {
 		return 0, t.conn().WrapError(step, err)
 	}
-	if n == 0 {
-		return 0, nil
-	}
-	exists, err := t.target.Tx.HasTable(ctx, mapping.Originals.Name)
-	if err != nil {
-		return 0, err
-	}
-	if !exists {
-		if err := t.target.Tx.EnsureOriginals(ctx, t.target.Schema); err != nil {
-			return 0, err
-		}
-	}
-	if err := t.run(ctx, step, insertOriginals.Fill(parts)); err != nil {
-		return 0, err
-	}
 	var missing int64
-	if err := t.conn().QueryRow(ctx, countMissing.Fill(parts)).Scan(&missing); err != nil {
+	if err := t.conn().QueryRow(ctx, missingOriginals.Fill(parts)).Scan(&missing); err != nil {
 		return 0, t.conn().WrapError(step, err)
 	}
 	if missing > 0 {
-		return 0, &clierr.Error{
-			Kind: clierr.Mismatch,
-			Message: fmt.Sprintf("table %q does not hold what was inserted: %d original values are missing",
-				mapping.Originals.Name, missing),
-			Hint: "check the table for triggers and rules",
-		}
+		return 0, notStored(missing)
 	}
 	return n, nil
 }

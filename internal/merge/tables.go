@@ -6,6 +6,7 @@ import (
 
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
+	"flujo-port/internal/receipt"
 	"flujo-port/internal/sink"
 	"flujo-port/internal/sqltext"
 )
@@ -15,9 +16,11 @@ import (
 // for each table with a serial column, apply, check, drop.
 type tables struct {
 	target   sink.Loader
-	staging  sink.Loader // shares the target's transaction
-	inferred string      // SQL of the inferred time that decide was passed
-	final    string      // the table with the digests of the staged rows as apply inserts them
+	staging  sink.Loader      // shares the target's transaction
+	receipts receipt.Receipts // of the files whose rows the target has
+	receipt  int64            // the id of the receipt of the merge
+	staged   side             // how decide read the staging tables
+	final    string           // the table with the digests of the staged rows as apply inserts them
 }
 
 // The helper tables of a merge, in the staging schema.
@@ -27,19 +30,19 @@ const (
 	unitsRenumbered = "flujo_port_renumbered" // digests of the staged rows with their new ids, by unit
 	unitsAfter      = "flujo_port_after"      // digests of the target's rows after apply, by unit
 	unitsWon        = "flujo_port_won"        // units that are taken from staging
-	unitsDecided    = "flujo_port_units"      // all units with their decision
-	newIDs          = "flujo_port_ids"        // old and new ids
-	addedOriginals  = "flujo_port_added"      // originals that apply adds
+	unitsDecided    = "flujo_port_units"      // the file's units with their decisions
+	unitsKept       = "flujo_port_kept"       // digests of the rows that are kept in the originals, by unit
+	newIDs          = "flujo_port_ids"        // old and new ids of rows of units that are taken
+	equalIDs        = "flujo_port_equal_ids"  // ids in the file and in the target of rows of equal units
 )
 
 // helpers are all helper tables.
 var helpers = []string{
-	unitsTarget, unitsFile, unitsRenumbered, unitsAfter, unitsWon, unitsDecided, newIDs, addedOriginals,
+	unitsTarget, unitsFile, unitsRenumbered, unitsAfter, unitsWon, unitsDecided, unitsKept, newIDs, equalIDs,
 }
 
 // The decisions about a unit.
 const (
-	unitAlone = "alone" // only the target has it
 	unitAdded = "added" // only the state file has it
 	unitEqual = "equal" // both sides are equal
 	unitTaken = "taken" // the state file's was written later
@@ -47,27 +50,18 @@ const (
 	unitNewer = "newer" // the target's was written later and stays
 )
 
-// unitOf returns the kind of the units that a table's rows belong to, and the column
-// with the unit's key.
-func unitOf(table *mapping.Table) (kind, key string) {
-	for _, c := range table.Columns {
-		if c.Name == "run_id" {
-			return mapping.Runs, c.Name
-		}
-	}
-	return table.Name, table.PrimaryKey
-}
-
 // newTables creates empty staging tables. If row-level security may hide rows of the
 // target, the error is a clierr.Refused.
-func newTables(ctx context.Context, target sink.Loader) (*tables, error) {
+func newTables(
+	ctx context.Context, target sink.Loader, receipts receipt.Receipts, id int64,
+) (*tables, error) {
 	staging, err := target.Tx.CreateStaging(ctx, target.Schema)
 	if err != nil {
 		return nil, err
 	}
-	t := &tables{target: target, staging: staging, final: unitsFile}
+	t := &tables{target: target, staging: staging, receipts: receipts, receipt: id, final: unitsFile}
 	for _, table := range target.Schema.Tables() {
-		_, key := unitOf(&table)
+		_, key := table.Unit()
 		if key == table.PrimaryKey {
 			continue
 		}
@@ -89,7 +83,7 @@ func (t *tables) name(table string) string { return t.staging.Tx.Name(table) }
 // parts returns the named parts of a statement about a table: its names on both sides,
 // its columns, and the helper tables.
 func (t *tables) parts(table *mapping.Table) sqltext.Parts {
-	kind, key := unitOf(table)
+	kind, key := table.Unit()
 	p := t.helperParts()
 	p["table"] = table.Name
 	p["target"] = t.target.Tx.Name(table.Name)
@@ -111,11 +105,11 @@ func (t *tables) helperParts() sqltext.Parts {
 		"unitsAfter":   t.name(unitsAfter),
 		"unitsFinal":   t.name(t.final),
 		"unitsWon":     t.name(unitsWon),
+		"unitsKept":    t.name(unitsKept),
 		"persistence":  t.staging.Tx.Persistence(),
 		"unitsDecided": t.name(unitsDecided),
 		"newIDs":       t.name(newIDs),
-		"added":        t.name(addedOriginals),
-		"alone":        sqltext.Literal(unitAlone),
+		"equalIDs":     t.name(equalIDs),
 		"new":          sqltext.Literal(unitAdded),
 		"equal":        sqltext.Literal(unitEqual),
 		"taken":        sqltext.Literal(unitTaken),

@@ -6,46 +6,55 @@ import (
 	"flujo-port/internal/sink"
 )
 
-// describe adds the target and what was copied to the report.
-func describe(result *report.Migration, to target, rows copied, o Options) {
-	server, schema := to.into.Tx.Server, to.into.Schema
-	result.Target = report.Target{
-		Server: server.Name, Database: server.Database, Role: server.Role, Schema: o.Schema,
+// describeTarget adds the target to the report.
+func (m *migration) describeTarget() {
+	server, schema := m.to.into.Tx.Server, m.to.into.Schema
+	m.result.Target = report.Target{
+		Server: server.Name, Database: server.Database, Role: server.Role, Schema: m.options.Schema,
 		PGVector: schema.PGVector, CreatedSchema: schema.Created, CreatedPGVector: schema.CreatedPGVector,
 	}
-	result.Findings = rows.loaded.File.Findings
-	result.Notes = append(to.notes, result.Notes...)
-	if o.WithoutPGVector {
-		result.Notes = append(result.Notes, "without pgvector, Flujo works without memory indexing")
+	m.result.Findings = &report.Findings{Notes: m.to.notes}
+}
+
+// describe adds what was copied of a file to its part of the report.
+func (m *migration) describe(part *report.FileResult, rows copied) {
+	notes := []string{}
+	if part.Findings != nil {
+		notes = part.Notes
 	}
-	result.Originals = rows.originals
+	part.Findings = rows.loaded.File.Findings
+	part.Notes = append(notes, part.Notes...)
+	if m.options.WithoutPGVector && part == &m.result.FileResult {
+		part.Notes = append(part.Notes, "without pgvector, Flujo works without memory indexing")
+	}
+	part.Originals = rows.loaded.Originals
 	if rows.merged != nil {
-		result.Merge = rows.merged.Report
+		part.Originals, part.Merge = rows.merged.Originals, rows.merged.Report
 	}
 }
 
 // addVerified adds the result of a verification to the report.
-func addVerified(result *report.Migration, v *load.Verified) {
+func (m *migration) addVerified(part *report.FileResult, v *load.Verified) {
 	for i, verified := range v.Tables {
-		row := &result.Tables[i]
+		row := &part.Tables[i]
 		row.InPostgres, row.Digest, row.Match = verified.Stored.Rows, verified.Stored.Sum, verified.Match
 	}
-	result.Differing, result.Differences = v.Differing, v.Differences
-	result.Notes = append(result.Notes, v.Notes...)
+	m.result.Differing, m.result.Differences = v.Differing, v.Differences
+	part.Notes = append(part.Notes, v.Notes...)
 }
 
-// refused returns the report with an error that is about the file's rows, and otherwise
-// only the error.
-func refused(result *report.Migration, rows copied, err error) (*report.Migration, error) {
+// refused adds an error that is about a file's rows to the report, and returns whether it
+// is one.
+func (m *migration) refused(part *report.FileResult, rows copied) bool {
 	switch {
 	case rows.loaded != nil && rows.loaded.Refused:
-		result.Refused = true
-		return result, err
+		m.result.Refused = true
+		return true
 	case rows.verified != nil && rows.verified.Differing > 0:
-		addVerified(result, rows.verified)
-		return result, err
+		m.addVerified(part, rows.verified)
+		return true
 	}
-	return nil, err
+	return false
 }
 
 // describeArchive returns what the report says of the replaced rows, or nil if none

@@ -225,6 +225,21 @@ func (s *Snapshot) Writers(ctx context.Context, table *mapping.Table) (writers [
 	return writers, nil
 }
 
+// CountByWriter returns the number of rows of a table by the transaction that wrote them
+// (their xmin).
+func (s *Snapshot) CountByWriter(ctx context.Context, table *mapping.Table) (map[int64]int64, error) {
+	all := map[int64]int64{}
+	var writer, n int64
+	rows, err := s.conn.Query(ctx, "SELECT xmin::text::bigint, count(*) FROM "+s.conn.Name(table.Name)+" GROUP BY 1")
+	if err == nil {
+		_, err = pgx.ForEachRow(rows, []any{&writer, &n}, func() error { all[writer] = n; return nil })
+	}
+	if err != nil {
+		return nil, s.wrapError(table, err)
+	}
+	return all, nil
+}
+
 // Buckets calls f with the number and digest of every bucket of a table that has
 // rows (see rowdigest.BucketOf).
 func (s *Snapshot) Buckets(ctx context.Context, table *mapping.Table, f func(at int, d rowdigest.Digest)) error {
@@ -245,6 +260,46 @@ type StoredRow struct {
 	Key    string
 	Writer int64    // the transaction that wrote it
 	Hash   [2]int64 // rowdigest.Hash of its encoding
+}
+
+// UnitRow is a row of a unit (see mapping.Table.Unit).
+type UnitRow struct {
+	Unit    string
+	Key     string   // of the row
+	Writer  int64    // the transaction that wrote it
+	Content [2]int64 // rowdigest.Hash of its content (see rowdigest.ContentSQL)
+	Cells   [2]int64 // rowdigest.Hash of its encoding
+}
+
+// UnitRows calls f with every row of a table in units with the given keys.
+func (s *Snapshot) UnitRows(ctx context.Context, table *mapping.Table, keys []string, f func(UnitRow)) error {
+	return s.unitRows(ctx, table, rowdigest.UnitsQuery(table, s.conn.Name(table.Name), s.vectors, ""), keys, f)
+}
+
+// KeptRows calls f with every row of a table, in units with the given keys, that a merge
+// kept in the originals for a receipt. Their Writer is 0. The table of originals exists.
+func (s *Snapshot) KeptRows(
+	ctx context.Context, table *mapping.Table, receipt int64, keys []string, f func(UnitRow),
+) error {
+	kept := KeptRows(table, s.types, s.vectors, s.conn.Name(mapping.Originals.Name),
+		fmt.Sprintf("o.receipt = %d", receipt))
+	query := rowdigest.UnitsQuery(table, "("+kept+") kept", s.vectors, "0::bigint")
+	return s.unitRows(ctx, table, query, keys, f)
+}
+
+func (s *Snapshot) unitRows(
+	ctx context.Context, table *mapping.Table, query string, keys []string, f func(UnitRow),
+) error {
+	var r UnitRow
+	rows, err := s.conn.Query(ctx, query, keys)
+	if err == nil {
+		_, err = pgx.ForEachRow(rows, []any{&r.Unit, &r.Key, &r.Writer,
+			&r.Content[0], &r.Content[1], &r.Cells[0], &r.Cells[1]}, func() error { f(r); return nil })
+	}
+	if err != nil {
+		return s.wrapError(table, err)
+	}
+	return nil
 }
 
 // Rows calls f with every row in the given buckets of a table.

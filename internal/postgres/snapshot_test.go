@@ -484,7 +484,8 @@ func TestEachStops(t *testing.T) {
 	wantUsable(t, s.Conn())
 }
 
-const originalsSQL = `CREATE TABLE flujo.flujo_port_originals (table_name text NOT NULL, row_key text NOT NULL,
+const originalsSQL = `CREATE TABLE flujo.flujo_port_originals (receipt bigint NOT NULL, table_name text NOT NULL,
+	row_key text NOT NULL,
 	source_rowid bigint NOT NULL, column_name text NOT NULL, reason text NOT NULL, storage_class text NOT NULL,
 	original bytea)`
 
@@ -499,26 +500,27 @@ func TestOriginals(t *testing.T) {
 		t.Errorf("got error %v without the table", err)
 	}
 	run(t, owner, originalsSQL, `INSERT INTO flujo.flujo_port_originals VALUES
-		('runs', 'a', 1, 'status', 'nul-removed', 'text', '\x610062'),
-		('runs', '', -2, 'run_id', 'null-key', 'null', NULL),
-		('steps', '7', 9223372036854775807, 'output', 'rounded+nul-removed', 'integer', '-5'),
-		('steps', '8', 3, 'cost_usd', 'x', 'real', '0.1'), ('steps', '9', 4, 'output', 'x', 'blob', '\xff')`)
+		(1, 'runs', 'a', 1, 'status', 'nul-removed', 'text', '\x610062'),
+		(1, 'runs', '', -2, 'run_id', 'null-key', 'null', NULL),
+		(2, 'steps', '7', 9223372036854775807, 'output', 'rounded+nul-removed', 'integer', '-5'),
+		(3, 'runs', 'a', 0, '', 'superseded', 'row', '{}'), (3, 'runs', 'b', 0, '', 'equal', 'integer', '1'),
+		(2, 'steps', '8', 3, 'cost_usd', 'x', 'real', '0.1'), (2, 'steps', '9', 4, 'output', 'x', 'blob', '\xff')`)
 	s := openSnapshot(t, url)
 	if has, err := s.HasOriginals(background); !has || err != nil {
 		t.Errorf("HasOriginals returned %t, %v", has, err)
 	}
 	var got []string
 	err := s.Originals(background, func(o Original) error {
-		got = append(got, fmt.Sprintf("%s %q %d %s %s %s %s",
-			o.Table, o.Key, o.RowID, o.Column, o.Reason, o.Value.Class, o.Value))
+		got = append(got, fmt.Sprintf("%d %s %q %d %s %s %s %s",
+			o.Receipt, o.Table, o.Key, o.RowID, o.Column, o.Reason, o.Value.Class, o.Value))
 		return nil
 	})
 	want := []string{
-		`runs "a" 1 status nul-removed text "a\x00b"`,
-		`runs "" -2 run_id null-key null NULL`,
-		`steps "7" 9223372036854775807 output rounded+nul-removed integer -5`,
-		`steps "8" 3 cost_usd x real 0.1`,
-		`steps "9" 4 output x blob x'ff'`,
+		`1 runs "a" 1 status nul-removed text "a\x00b"`,
+		`1 runs "" -2 run_id null-key null NULL`,
+		`2 steps "7" 9223372036854775807 output rounded+nul-removed integer -5`,
+		`2 steps "8" 3 cost_usd x real 0.1`,
+		`2 steps "9" 4 output x blob x'ff'`,
 	}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got  %q, %v\nwant %q", got, err, want)
@@ -541,7 +543,7 @@ func TestOriginalsUnreadable(t *testing.T) {
 	t.Parallel()
 	url, owner := flujo(t)
 	run(t, owner, originalsSQL,
-		"INSERT INTO flujo.flujo_port_originals VALUES ('runs', 'a', 1, 'status', 'x', 'integer', 'seven')")
+		"INSERT INTO flujo.flujo_port_originals VALUES (1, 'runs', 'a', 1, 'status', 'x', 'integer', 'seven')")
 	s := openSnapshot(t, url)
 	err := s.Originals(background, func(Original) error { return nil })
 	wantError(t, err, clierr.Failed, `read the originals of runs "a"`)

@@ -85,6 +85,7 @@ func orderSQL(table *mapping.Table) string {
 // Original is the original value of a changed cell. Its bytes are valid until
 // the function that receives it returns.
 type Original struct {
+	Receipt    int64 // the id of the receipt of the file that had the value
 	Table, Key string
 	RowID      int64
 	Column     string
@@ -98,27 +99,48 @@ func (s *Snapshot) HasOriginals(ctx context.Context) (bool, error) {
 }
 
 // Originals calls f with every cell of the table of originals, if that table
-// exists.
+// exists. It leaves out the rows that a merge stored as a whole.
 func (s *Snapshot) Originals(ctx context.Context, f func(Original) error) error {
 	if exists, err := s.HasOriginals(ctx); err != nil || !exists {
 		return err
 	}
-	query := "SELECT table_name, row_key, source_rowid, column_name, reason, storage_class, original FROM " +
-		s.conn.Name(mapping.Originals.Name)
+	query := "SELECT table_name, row_key, source_rowid, column_name, reason, storage_class, original, receipt FROM " +
+		s.conn.Name(mapping.Originals.Name) + " WHERE column_name <> ''"
 	return s.eachBinary(ctx, "the originals", query, func(fields [][]byte) error {
 		value, err := mapping.ParseOriginal(string(fields[5]), fields[6])
 		if err != nil {
 			return fmt.Errorf("read the originals of %s %q: %w", fields[0], fields[1], err)
 		}
 		return f(Original{
-			Table:  string(fields[0]),
-			Key:    string(fields[1]),
-			RowID:  int64(binary.BigEndian.Uint64(fields[2])),
-			Column: string(fields[3]),
-			Reason: string(fields[4]),
-			Value:  value,
+			Receipt: int64(binary.BigEndian.Uint64(fields[7])),
+			Table:   string(fields[0]),
+			Key:     string(fields[1]),
+			RowID:   int64(binary.BigEndian.Uint64(fields[2])),
+			Column:  string(fields[3]),
+			Reason:  string(fields[4]),
+			Value:   value,
 		})
 	})
+}
+
+// FileOriginals returns the digest of the original values of a receipt's file, as
+// extract.Originals computes it without keys. The table of originals exists.
+func (s *Snapshot) FileOriginals(ctx context.Context, receipt int64) (d rowdigest.Digest, err error) {
+	var columns []string
+	for _, c := range mapping.Originals.Columns {
+		name := sqltext.Ident(c.Name)
+		if c.Name == "row_key" {
+			name = "''::text AS " + name
+		}
+		columns = append(columns, name)
+	}
+	from := fmt.Sprintf("(SELECT %s FROM %s WHERE receipt = %d AND column_name <> '') o",
+		strings.Join(columns, ", "), s.conn.Name(mapping.Originals.Name), receipt)
+	query := rowdigest.Query(&mapping.Originals, from, s.vectors)
+	if err := s.conn.QueryRow(ctx, query).Scan(&d.Rows, &d.Sum); err != nil {
+		return rowdigest.Digest{}, s.wrapError(&mapping.Originals, err)
+	}
+	return d, nil
 }
 
 // LastID returns the last allocated id of a table with a serial column, or the

@@ -39,6 +39,7 @@ func (r *Receipt) Note(main, wal string) *report.ReceiptNote {
 		return nil
 	}
 	return &report.ReceiptNote{
+		ID:         r.ID,
 		MigratedAt: r.MigratedAt,
 		Version:    r.Version,
 		Path:       r.File.Path,
@@ -119,6 +120,7 @@ func (r *Receipt) Config(
 		Phase: progress.Read,
 	}
 	if r != nil {
+		c.Receipt = r.ID
 		c.WrittenAt = mapping.Time{Micros: r.Options.WrittenAt}
 	}
 	return c

@@ -75,7 +75,7 @@ func TestNote(t *testing.T) {
 	r.MigratedAt = modified
 	want := report.ReceiptNote{
 		MigratedAt: modified, Version: "1.0.0", Path: r.File.Path, SHA256: "aa", Verify: "content", SameBytes: true,
-		Merged: true,
+		ID: 1, Merged: true,
 	}
 	if got := r.Note("aa", "bb"); *got != want {
 		t.Errorf("got  %+v\nwant %+v", *got, want)

@@ -4,7 +4,7 @@
 package receipt
 
 import (
-	"strconv"
+	"slices"
 	"time"
 
 	"flujo-port/internal/postgres"
@@ -14,6 +14,7 @@ import (
 
 // Receipt is the record of a migration.
 type Receipt struct {
+	ID         int64     // greater than those of earlier receipts in the schema
 	MigratedAt time.Time // when the transaction began
 	Version    string    // of flujo-port
 	File       File
@@ -23,7 +24,7 @@ type Receipt struct {
 	Tables     []Table
 	// Findings are those of the report, without the keys of rows.
 	Findings report.Findings
-	// Elsewhere is set by Last if the receipt was written in another database, as after
+	// Elsewhere is set by All if the receipt was written in another database, as after
 	// a dump and a restore, or a copy of the database. Then its writers are cleared, since
 	// equal transaction ids mean nothing, so that every row that differs counts as written
 	// since.
@@ -78,9 +79,75 @@ type Merged struct {
 	FileRows   int64   `json:"file_rows"`   // rows of the state file, derived ones included
 	FileDigest string  `json:"file_digest"` // of FileRows; empty if only counts were compared
 	Writers    []int64 `json:"writers"`     // the xmin of the rows that the merge wrote
-	// FirstNew is the first id that was assigned to a renumbered row; 0 if no row
-	// was renumbered.
-	FirstNew int64 `json:"first_new"`
+	// Rewritten are the xmin of rows of earlier files, and of Flujo, that the server wrote
+	// again when the merge changed the type of a column. It is unknown who wrote them.
+	Rewritten []int64 `json:"rewritten"`
+	// IDs are the ids of rows of the file that have others in PostgreSQL, in ascending order.
+	IDs []IDRange `json:"ids"`
+}
+
+// IDRange are rows of a file with consecutive ids that have other consecutive ids in
+// PostgreSQL.
+type IDRange struct {
+	InFile int64 `json:"in_file"` // the first id in the file
+	Stored int64 `json:"stored"`  // the first id in PostgreSQL
+	Rows   int64 `json:"rows"`
+}
+
+// Receipts are receipts in the order of their migrations.
+type Receipts []*Receipt
+
+// Last returns the receipt of the last migration, or nil if there is none.
+func (all Receipts) Last() *Receipt {
+	if len(all) == 0 {
+		return nil
+	}
+	return all[len(all)-1]
+}
+
+// OfFile returns the last receipt of the file with the given SHA-256, or nil.
+func (all Receipts) OfFile(main, wal string) *Receipt {
+	for _, r := range slices.Backward(all) {
+		if r.SameFile(main, wal) {
+			return r
+		}
+	}
+	return nil
+}
+
+// ByID returns the receipt with an id, or nil.
+func (all Receipts) ByID(id int64) *Receipt {
+	for _, r := range all {
+		if r.ID == id {
+			return r
+		}
+	}
+	return nil
+}
+
+// Writers returns the receipt of each transaction that wrote rows of a table, by its id.
+func (all Receipts) Writers(table string) map[int64]*Receipt {
+	writers := map[int64]*Receipt{}
+	for _, r := range all {
+		for w := range r.Table(table).CopyWriters() {
+			writers[w] = r
+		}
+	}
+	return writers
+}
+
+// Rewritten returns the transactions as which rows of a table are stored whose writers are
+// unknown, since a merge changed the type of a column.
+func (all Receipts) Rewritten(table string) map[int64]bool {
+	writers := map[int64]bool{}
+	for _, r := range all {
+		if merged := r.Table(table).Merged; merged != nil {
+			for _, w := range merged.Rewritten {
+				writers[w] = true
+			}
+		}
+	}
+	return writers
 }
 
 // forgetWriters clears the writers of all tables.
@@ -89,7 +156,7 @@ func (r *Receipt) forgetWriters() {
 	for i := range r.Tables {
 		r.Tables[i].Writers = []int64{}
 		if r.Tables[i].Merged != nil {
-			r.Tables[i].Merged.Writers = []int64{}
+			r.Tables[i].Merged.Writers, r.Tables[i].Merged.Rewritten = []int64{}, []int64{}
 		}
 	}
 }
@@ -122,16 +189,6 @@ func set(all []int64) map[int64]bool {
 		s[one] = true
 	}
 	return s
-}
-
-// IsRenumbered reports whether a difference is a row that a merge gave a new id: it is
-// in PostgreSQL but, under that id, not in the state file. t may be nil.
-func (t *Table) IsRenumbered(d report.Difference) bool {
-	if t == nil || t.Merged == nil || d.Kind != report.RowExtra || t.Merged.FirstNew == 0 {
-		return false
-	}
-	id, err := strconv.ParseInt(d.Key, 10, 64)
-	return err == nil && id >= t.Merged.FirstNew
 }
 
 // OfFile returns the digest of the rows that the state file has for the table,

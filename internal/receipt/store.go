@@ -10,8 +10,6 @@ import (
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/sqltext"
-
-	"github.com/jackc/pgx/v5"
 )
 
 var createTable = sqltext.New(`CREATE TABLE {{.table}} (id bigint PRIMARY KEY,
@@ -24,14 +22,26 @@ var createTable = sqltext.New(`CREATE TABLE {{.table}} (id bigint PRIMARY KEY,
 var insertRow = sqltext.New(
 	`INSERT INTO {{.table}} (id, version, file_path, file_bytes, file_sha256, wal_bytes, wal_sha256,
 	file_modified, file_format, verify, options, tables, findings)
-SELECT coalesce(max(id), 0) + 1, $1, $2, $3::bigint, $4, $5::bigint, $6,
-	$7::timestamptz, $8, $9, $10::text::jsonb, $11::text::jsonb, $12::text::jsonb FROM {{.table}}`,
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::jsonb, $12::text::jsonb, $13::text::jsonb)`,
 )
 
-var selectLast = sqltext.New(`SELECT migrated_at, version,
+var selectAll = sqltext.New(`SELECT id, migrated_at, version,
 	file_path, file_bytes, file_sha256, wal_bytes, wal_sha256, file_modified,
 	file_format, verify, options::text, tables::text, findings::text
-FROM {{.table}} ORDER BY id DESC LIMIT 1`)
+FROM {{.table}} ORDER BY id`)
+
+// NextID returns the id of the next receipt in the schema of conn. The caller holds the
+// locks of Flujo's tables, so that no other migration takes the id.
+func NextID(ctx context.Context, conn *postgres.Conn) (id int64, err error) {
+	if exists, err := conn.HasTable(ctx, mapping.Receipts); err != nil || !exists {
+		return 1, err
+	}
+	query := "SELECT coalesce(max(id), 0) + 1 FROM " + conn.Name(mapping.Receipts)
+	if err := conn.QueryRow(ctx, query).Scan(&id); err != nil {
+		return 0, conn.WrapError("read the receipts", err)
+	}
+	return id, nil
+}
 
 // Write adds a receipt to the table of receipts, which it creates if it does not
 // exist, in the current transaction of conn.
@@ -59,7 +69,7 @@ func Write(ctx context.Context, conn *postgres.Conn, r *Receipt) error {
 		parts[i] = string(text)
 	}
 	_, err = conn.Exec(ctx, insertRow.Fill(table),
-		r.Version,
+		r.ID, r.Version,
 		strings.ToValidUTF8(r.File.Path, "\uFFFD"), r.File.Bytes, r.File.SHA256, r.File.WALBytes, r.File.WALSHA256,
 		r.File.Modified,
 		r.FileFormat, r.Verify, parts[0], parts[1], parts[2])
@@ -69,39 +79,58 @@ func Write(ctx context.Context, conn *postgres.Conn, r *Receipt) error {
 	return nil
 }
 
-// Last returns the receipt of the last migration into the schema of conn, or nil if
-// there is none.
-func Last(ctx context.Context, conn *postgres.Conn) (*Receipt, error) {
+// Current returns the receipts of the files whose rows the schema of conn holds, in the
+// order of the migrations: those since the last migration into empty tables, which
+// --replace emptied if they were not. It returns none without the table of receipts.
+func Current(ctx context.Context, conn *postgres.Conn) (Receipts, error) {
+	all, err := All(ctx, conn)
+	for i := len(all) - 1; i > 0; i-- {
+		if !all[i].Options.Merged {
+			return all[i:], err
+		}
+	}
+	return all, err
+}
+
+// All returns the receipts in the schema of conn, in the order of the migrations.
+func All(ctx context.Context, conn *postgres.Conn) (Receipts, error) {
 	if exists, err := conn.HasTable(ctx, mapping.Receipts); err != nil || !exists {
 		return nil, err
 	}
+	var all Receipts
 	var r Receipt
 	var options, tables, findings []byte
-	query := selectLast.Fill(sqltext.Parts{"table": conn.Name(mapping.Receipts)})
-	err := conn.QueryRow(ctx, query).Scan(&r.MigratedAt, &r.Version,
+	var broken error
+	query := selectAll.Fill(sqltext.Parts{"table": conn.Name(mapping.Receipts)})
+	err := conn.Each(ctx, query, nil, []any{&r.ID, &r.MigratedAt, &r.Version,
 		&r.File.Path, &r.File.Bytes, &r.File.SHA256, &r.File.WALBytes, &r.File.WALSHA256, &r.File.Modified,
-		&r.FileFormat, &r.Verify, &options, &tables, &findings)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, nil
-	}
+		&r.FileFormat, &r.Verify, &options, &tables, &findings}, func() {
+		one := r
+		err := errors.Join(
+			json.Unmarshal(options, &one.Options),
+			json.Unmarshal(tables, &one.Tables),
+			json.Unmarshal(findings, &one.Findings),
+		)
+		if err != nil && broken == nil {
+			broken = fmt.Errorf("read the receipt of %s in %s: %w", r.MigratedAt, conn.Name(mapping.Receipts), err)
+		}
+		one.MigratedAt, one.File.Modified = r.MigratedAt.UTC(), r.File.Modified.UTC()
+		all = append(all, &one)
+	})
 	if err != nil {
-		return nil, conn.WrapError("read the receipt", err)
+		return nil, conn.WrapError("read the receipts", err)
 	}
-	err = errors.Join(
-		json.Unmarshal(options, &r.Options),
-		json.Unmarshal(tables, &r.Tables),
-		json.Unmarshal(findings, &r.Findings),
-	)
-	if err != nil {
-		return nil, fmt.Errorf("read the receipt of %s in %s: %w", r.MigratedAt, conn.Name(mapping.Receipts), err)
+	if broken != nil || len(all) == 0 {
+		return nil, broken
 	}
-	r.MigratedAt, r.File.Modified = r.MigratedAt.UTC(), r.File.Modified.UTC()
 	origin, err := conn.Origin(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if !r.Options.Origin.Equal(origin) {
-		r.forgetWriters()
+	for _, r := range all {
+		if !r.Options.Origin.Equal(origin) {
+			r.forgetWriters()
+		}
 	}
-	return &r, nil
+	return all, nil
 }

@@ -18,7 +18,7 @@ import (
 // full returns a receipt in which every field has a value.
 func full() *Receipt {
 	return &Receipt{
-		Version: "1.0.0",
+		ID: 1, Version: "1.0.0",
 		File: File{
 			Path: "/data/fluj\u00f6 'state'.db", Bytes: 1 << 40, SHA256: "aa", WALBytes: 4152, WALSHA256: "bb",
 			Modified: time.Date(2026, 1, 5, 9, 0, 1, 669094000, time.UTC),
@@ -33,7 +33,8 @@ func full() *Receipt {
 			{
 				Name: "runs", RowsRead: 3, Rejected: 1, Derived: 2, Rows: 4, Digest: "-12,34",
 				Writers: []int64{731, 4294967295},
-				Merged:  &Merged{FileRows: 2, FileDigest: "5,6", Writers: []int64{732}, FirstNew: 17},
+				Merged: &Merged{FileRows: 2, FileDigest: "5,6", Writers: []int64{732},
+					Rewritten: []int64{733}, IDs: []IDRange{{InFile: 1, Stored: 17, Rows: 3}}},
 			},
 			{Name: "steps", Writers: []int64{}},
 		},
@@ -67,10 +68,16 @@ func TestDateStyle(t *testing.T) {
 	}
 	run(t, conn, "BEGIN; "+conn.Settings())
 	mustWrite(t, conn, full())
-	got, err := Last(context.Background(), conn)
+	got, err := last(context.Background(), conn)
 	if err != nil || !got.File.Modified.Equal(full().File.Modified) {
 		t.Errorf("got %+v, %v", got, err)
 	}
+}
+
+// last returns the last of the current receipts.
+func last(ctx context.Context, conn *postgres.Conn) (*Receipt, error) {
+	receipts, err := Current(ctx, conn)
+	return receipts.Last(), err
 }
 
 func mustWrite(t *testing.T, conn *postgres.Conn, r *Receipt) {
@@ -87,7 +94,7 @@ func TestWriteLast(t *testing.T) {
 	mustWrite(t, conn, full())
 	began := one(t, conn, "SELECT (extract(epoch FROM now()) * 1000000)::bigint")
 	run(t, conn, "COMMIT")
-	got, err := Last(context.Background(), conn)
+	got, err := last(context.Background(), conn)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,13 +122,16 @@ func TestWriteLast(t *testing.T) {
 func TestLastOfTwo(t *testing.T) {
 	t.Parallel()
 	conn, _ := database(t)
-	for _, version := range []string{"first", "second"} {
+	for i, version := range []string{"first", "second"} {
 		r := full()
-		r.Version = version
+		r.ID, r.Version = int64(i+1), version
+		if next, err := NextID(context.Background(), conn); err != nil || next != r.ID {
+			t.Errorf("the next id is %d (%v), want %d", next, err, r.ID)
+		}
 		mustWrite(t, conn, r)
 	}
 	run(t, conn, "UPDATE flujo.flujo_port_receipts SET migrated_at = '2001-01-01' WHERE id = 2")
-	got, err := Last(context.Background(), conn)
+	got, err := last(context.Background(), conn)
 	if err != nil || got.Version != "second" {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -135,7 +145,7 @@ func TestLastWithoutReceipt(t *testing.T) {
 	conn, url := database(t)
 	wantNone := func(what string, conn *postgres.Conn) {
 		t.Helper()
-		if r, err := Last(context.Background(), conn); r != nil || err != nil {
+		if r, err := last(context.Background(), conn); r != nil || err != nil {
 			t.Errorf("%s: got %+v, %v", what, r, err)
 		}
 	}
@@ -171,7 +181,7 @@ func TestWriteInvalidPath(t *testing.T) {
 	r := full()
 	r.File.Path = "/data/\xff.db"
 	mustWrite(t, conn, r)
-	got, err := Last(context.Background(), conn)
+	got, err := last(context.Background(), conn)
 	if err != nil || got.File.Path != "/data/\uFFFD.db" {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -184,7 +194,7 @@ func TestLastUnreadable(t *testing.T) {
 	for _, column := range []string{"options", "tables", "findings"} {
 		mustWrite(t, conn, full())
 		run(t, conn, "UPDATE flujo.flujo_port_receipts SET "+column+" = '7'")
-		if _, err := Last(context.Background(), conn); err == nil ||
+		if _, err := last(context.Background(), conn); err == nil ||
 			!strings.Contains(err.Error(), `"flujo"."flujo_port_receipts"`) {
 			t.Errorf("%s: got error %v", column, err)
 		}
@@ -207,11 +217,13 @@ func TestWithoutPrivileges(t *testing.T) {
 	wantRefused(`create table "flujo_port_receipts"`, Write(context.Background(), conn, full()))
 	mustWrite(t, owner, full())
 	wantRefused("write the receipt", Write(context.Background(), conn, full()))
-	_, err := Last(context.Background(), conn)
-	wantRefused("read the receipt", err)
+	_, err := last(context.Background(), conn)
+	wantRefused("read the receipts", err)
 
 	run(t, owner, "GRANT SELECT, INSERT ON flujo.flujo_port_receipts TO PUBLIC")
-	mustWrite(t, conn, full())
+	second := full()
+	second.ID = 2
+	mustWrite(t, conn, second)
 	if n := one(t, owner, "SELECT count(*) FROM flujo.flujo_port_receipts"); n != "2" {
 		t.Errorf("%s receipts, want 2", n)
 	}
@@ -226,7 +238,7 @@ func TestCancelled(t *testing.T) {
 	if err := Write(ctx, conn, full()); clierr.KindOf(err) != clierr.Interrupted {
 		t.Errorf("Write: got error %v", err)
 	}
-	if _, err := Last(ctx, conn); clierr.KindOf(err) != clierr.Interrupted {
-		t.Errorf("Last: got error %v", err)
+	if _, err := last(ctx, conn); clierr.KindOf(err) != clierr.Interrupted {
+		t.Errorf("Current: got error %v", err)
 	}
 }

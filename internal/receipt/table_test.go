@@ -4,7 +4,6 @@ import (
 	"maps"
 	"testing"
 
-	"flujo-port/internal/report"
 	"flujo-port/internal/rowdigest"
 )
 
@@ -51,34 +50,6 @@ func TestWriters(t *testing.T) {
 			}
 			if got := tc.table.AllWriters(); !maps.Equal(got, tc.all) || got == nil {
 				t.Errorf("AllWriters is %v, want %v", got, tc.all)
-			}
-		})
-	}
-}
-
-func TestIsRenumbered(t *testing.T) {
-	t.Parallel()
-	merged := &Table{Name: "steps", Merged: &Merged{FirstNew: 10}}
-	for _, tc := range []struct {
-		name       string
-		table      *Table
-		difference report.Difference
-		want       bool
-	}{
-		{"first new id", merged, report.Difference{Kind: report.RowExtra, Key: "10"}, true},
-		{"later id", merged, report.Difference{Kind: report.RowExtra, Key: "11"}, true},
-		{"compared as numbers", merged, report.Difference{Kind: report.RowExtra, Key: "9"}, false},
-		{"missing row", merged, report.Difference{Kind: report.RowMissing, Key: "10"}, false},
-		{"changed row", merged, report.Difference{Kind: report.CellDiffer, Key: "10"}, false},
-		{"key is no number", merged, report.Difference{Kind: report.RowExtra, Key: "r10"}, false},
-		{"nothing renumbered", &Table{Merged: &Merged{}}, report.Difference{Kind: report.RowExtra, Key: "10"}, false},
-		{"no merge", &Table{}, report.Difference{Kind: report.RowExtra, Key: "10"}, false},
-		{"no receipt", nil, report.Difference{Kind: report.RowExtra, Key: "10"}, false},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			t.Parallel()
-			if got := tc.table.IsRenumbered(tc.difference); got != tc.want {
-				t.Errorf("got %t", got)
 			}
 		})
 	}

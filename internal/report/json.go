@@ -12,6 +12,7 @@ import (
 
 // Finding is one cell that was converted with loss, or one rejected row.
 type Finding struct {
+	File        string `json:"file,omitempty"` // path of the state file, if there are several
 	Table       string `json:"table"`
 	Key         string `json:"key"`
 	RowID       int64  `json:"source_rowid"`

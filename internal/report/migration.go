@@ -36,11 +36,9 @@ type Migration struct {
 	Differing int64     `json:"differing_rows"`
 	// Differences are the first of each table; only the text report has them.
 	Differences []Difference `json:"-"`
-	*Findings
-	// Originals is the number of cells stored in flujo_port_originals.
-	Originals int64 `json:"originals"`
-	// Merge is the result of the merge; nil without --merge.
-	Merge *Merge `json:"merge"`
+	FileResult
+	// Further are the results of the state files after the first, which were merged.
+	Further []*FurtherFile `json:"further_files"`
 	// Replaced describes the rows that were archived; nil if there were none.
 	Replaced *Replaced `json:"replaced"`
 	// Warnings need the user's attention.
@@ -53,6 +51,27 @@ type Migration struct {
 	Rollback string `json:"rollback"`
 	// Next is what to do after a dry run; only the text report has it.
 	Next string `json:"-"`
+}
+
+// FileResult is the result of one state file.
+type FileResult struct {
+	*Findings
+	// Originals is the number of cells stored in flujo_port_originals.
+	Originals int64 `json:"originals"`
+	// Merge is the result of the merge; nil if the tables were empty.
+	Merge *Merge `json:"merge"`
+	// Receipt is the id of the file's receipt.
+	Receipt int64 `json:"receipt"`
+	// SameAs is the path of an earlier file with the same content, whose receipt that is;
+	// empty if there is none. Then nothing of this file was migrated.
+	SameAs string `json:"same_as"`
+}
+
+// FurtherFile is a state file after the first.
+type FurtherFile struct {
+	Source   Source `json:"source"`
+	Rollback string `json:"rollback"` // FLUJO_STATE_URI for a rollback to this file
+	FileResult
 }
 
 // Warn adds a warning.

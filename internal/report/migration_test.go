@@ -95,15 +95,26 @@ func someFindings() *Findings {
 // committed returns the report of a migration with nothing to say.
 func committed() *Migration {
 	return &Migration{
-		Format: Format, Command: "migrate", Version: "1.0.0", Committed: true, Started: started, Seconds: 0.234,
-		Source: stateFile(), Target: target(), Verify: VerifyContent, Findings: noFindings(),
-		Warnings: []string{}, Cutover: cutoverAddress, Rollback: rollbackAddress,
+		Format:     Format,
+		Command:    "migrate",
+		Version:    "1.0.0",
+		Committed:  true,
+		Started:    started,
+		Seconds:    0.234,
+		Source:     stateFile(),
+		Target:     target(),
+		Verify:     VerifyContent,
+		FileResult: FileResult{Findings: noFindings(), Receipt: 1},
+		Further:    []*FurtherFile{},
+		Warnings:   []string{},
+		Cutover:    cutoverAddress,
+		Rollback:   rollbackAddress,
 	}
 }
 
 func refused() *Migration {
 	m := committed()
-	m.Committed, m.Refused, m.Findings = false, true, someFindings()
+	m.Committed, m.Refused, m.Findings, m.Receipt = false, true, someFindings(), 0
 	for i := range m.Tables {
 		m.Tables[i].InPostgres, m.Tables[i].Match, m.Tables[i].Digest = 0, false, ""
 	}

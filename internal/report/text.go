@@ -1,8 +1,10 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -20,9 +22,10 @@ func (m *Migration) Text(w io.Writer) error {
 	printf(&b, "from  %s\n", &m.Source)
 	printf(&b, "to    schema %q of database %q, as role %q, PostgreSQL %s, %s\n\n",
 		m.Target.Schema, m.Target.Database, m.Target.Role, m.Target.Server, m.pgvector())
-	m.table(&b)
-	if m.Merge != nil && !m.Refused && m.Differing == 0 {
-		m.Merge.text(&b)
+	m.writeFile(&b, &m.FileResult)
+	for _, further := range m.Further {
+		printf(&b, "\nthen  %s\n\n", &further.Source)
+		m.writeFile(&b, &further.FileResult)
 	}
 	if m.Differing > 0 {
 		printf(&b, "differences between PostgreSQL and the state file: %s. "+
@@ -32,16 +35,11 @@ func (m *Migration) Text(w io.Writer) error {
 		}
 		fmt.Fprintln(&b)
 	}
-	if len(m.Changes) > 0 {
-		m.writeChanges(&b, m.Refused)
-		if !m.Refused {
-			m.writeOriginals(&b)
-		}
-		fmt.Fprintln(&b)
-	}
-	m.writeConversions(&b)
 	m.writeReplaced(&b)
 	writeMessages(&b, m.Warnings, m.Notes)
+	for _, further := range m.Further {
+		writeMessages(&b, nil, further.Notes)
+	}
 	if !m.Refused && m.Differing == 0 {
 		m.addresses(&b)
 	}
@@ -49,26 +47,56 @@ func (m *Migration) Text(w io.Writer) error {
 	return writeText(w, b.String())
 }
 
+// writeFile writes the result of one state file.
+func (m *Migration) writeFile(w io.Writer, f *FileResult) {
+	if f.SameAs != "" {
+		printf(w, "the content is that of %s: it was not migrated again\n", f.SameAs)
+		return
+	}
+	if len(f.Tables) == 0 {
+		fmt.Fprintln(w, "this file was not read, because of the error")
+		return
+	}
+	writeTables(w, f.Tables, m.Refused && !f.stored())
+	if f.Merge != nil && f.stored() && m.Differing == 0 {
+		f.Merge.text(w)
+	}
+	if len(f.Changes) > 0 {
+		refused := m.Refused && !f.stored()
+		f.writeChanges(w, refused)
+		if !refused {
+			f.writeOriginals(w, m.Target.Schema)
+		}
+		fmt.Fprintln(w)
+	}
+	f.writeConversions(w)
+}
+
+// stored reports whether the rows of the file were stored and counted.
+func (f *FileResult) stored() bool {
+	return slices.ContainsFunc(f.Tables, func(t Table) bool { return t.Match })
+}
+
 // writeConversions lists what was derived, widened, interpreted, rounded or ignored.
-func (m *Migration) writeConversions(w io.Writer) {
-	for _, d := range m.Derived {
+func (f *Findings) writeConversions(w io.Writer) {
+	for _, d := range f.Derived {
 		printf(w, "derived: %s in %s from %s of %s: %s\n", rows(d.Rows), d.Table, rows(d.Count), d.From, d.Why)
 	}
-	if len(m.Widened) > 0 {
+	if len(f.Widened) > 0 {
 		printf(w, "widened to bigint, for values out of the range of PostgreSQL's integer: %s\n",
-			strings.Join(m.Widened, ", "))
+			strings.Join(f.Widened, ", "))
 	}
-	for _, n := range m.NaiveTimestamps {
+	for _, n := range f.NaiveTimestamps {
 		printf(w, "timestamps without a time zone, interpreted as %s: %s in %s\n",
 			n.Zone, humanize.Comma(n.Count), n.Column)
 	}
-	for _, r := range m.Rounded {
+	for _, r := range f.Rounded {
 		printf(w, "rounded to real, the column's type in Flujo: %s in %s, "+
 			"by at most %.1g of the value\n",
 			plural(r.Count, "value"), r.Column, r.Largest)
 	}
-	if len(m.Ignored) > 0 {
-		printf(w, "ignored tables, which are not Flujo's: %s\n", clierr.Names(m.Ignored))
+	if len(f.Ignored) > 0 {
+		printf(w, "ignored tables, which are not Flujo's: %s\n", clierr.Names(f.Ignored))
 	}
 }
 
@@ -105,8 +133,12 @@ func (m *Migration) headline() string {
 
 // verified says how the rows were verified.
 func (m *Migration) verified() string {
-	if m.Merge != nil {
-		return m.Merge.verified(m.Verify)
+	merge := m.Merge
+	for _, further := range m.Further {
+		merge = cmp.Or(merge, further.Merge)
+	}
+	if merge != nil {
+		return merge.verified(m.Verify)
 	}
 	if m.Verify == "counts" {
 		return "the rows of every table were counted (cells were not compared)"
@@ -138,9 +170,11 @@ func (m *Migration) pgvector() string {
 	return "pgvector " + m.Target.PGVector
 }
 
-func (m *Migration) table(w io.Writer) {
+// writeTables writes the table of the rows. uncounted reports whether the rows in
+// PostgreSQL were not counted.
+func writeTables(w io.Writer, tables []Table, uncounted bool) {
 	rejected := false
-	for _, row := range m.Tables {
+	for _, row := range tables {
 		rejected = rejected || row.Rejected > 0
 	}
 	column := func(title string) string {
@@ -151,11 +185,11 @@ func (m *Migration) table(w io.Writer) {
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "table\trows read\t%sderived\trows in PostgreSQL\tbytes\tseconds\t\t\n", column("rejected"))
-	for _, row := range m.Tables {
+	for _, row := range tables {
 		mark := "✗"
 		switch {
-		case m.Refused:
-			mark = "" // the rows were not counted
+		case uncounted:
+			mark = ""
 		case row.Match:
 			mark = "✓"
 		}
@@ -199,13 +233,8 @@ func firstOf(first []string, n int64) string {
 }
 
 // writeOriginals says where the original values are stored.
-func (m *Migration) writeOriginals(w io.Writer) {
-	what := "original values"
-	if m.Merge != nil {
-		what = "new original values, of rows taken from the state file"
-	}
-	printf(w, "%s: %s, byte for byte, in %s.flujo_port_originals\n",
-		what, plural(m.Originals, "cell"), m.Target.Schema)
+func (f *FileResult) writeOriginals(w io.Writer, schema string) {
+	printf(w, "original values: %s, byte for byte, in %s.flujo_port_originals\n", plural(f.Originals, "cell"), schema)
 }
 
 // unmappedColumn is the name of mapping.UnmappedColumn.
@@ -214,6 +243,9 @@ const unmappedColumn = "unmapped-column"
 // addresses writes FLUJO_STATE_URI for the cutover and for a rollback.
 func (m *Migration) addresses(w io.Writer) {
 	printf(w, "\ncutover   FLUJO_STATE_URI=%s\nrollback  FLUJO_STATE_URI=%s\n", m.Cutover, m.Rollback)
+	for _, further := range m.Further {
+		printf(w, "          FLUJO_STATE_URI=%s\n", further.Rollback)
+	}
 	if !m.Committed && m.Next != "" {
 		printf(w, "\n%s\n", m.Next)
 	}

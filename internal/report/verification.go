@@ -9,7 +9,8 @@ import (
 const (
 	// Equal: PostgreSQL and the state file hold the same rows.
 	Equal = "equal"
-	// Merged: PostgreSQL holds what the merge of the state file stored.
+	// Merged: PostgreSQL holds every run, key and memory of the state file, as of the merge:
+	// some have other ids, or were superseded by another file's version, which is newer.
 	Merged = "merged"
 	// Drift: the copy was correct, and rows were added, changed or deleted after it.
 	Drift = "drift"
@@ -25,18 +26,23 @@ const (
 
 // Verification is the report of the command verify.
 type Verification struct {
-	Format   int          `json:"format"`
-	Command  string       `json:"command"`
-	Version  string       `json:"version"`
-	Started  time.Time    `json:"started"`
-	Seconds  float64      `json:"seconds"`
-	Verdict  string       `json:"verdict"`
-	Source   Source       `json:"source"`
-	Target   Target       `json:"target"`
-	Receipt  *ReceiptNote `json:"receipt"` // nil without a receipt
-	Tables   []Comparison `json:"tables"`
-	Warnings []string     `json:"warnings"`
-	Notes    []string     `json:"notes"`
+	Format  int          `json:"format"`
+	Command string       `json:"command"`
+	Version string       `json:"version"`
+	Started time.Time    `json:"started"`
+	Seconds float64      `json:"seconds"`
+	Verdict string       `json:"verdict"`
+	Source  Source       `json:"source"`
+	Target  Target       `json:"target"`
+	Receipt *ReceiptNote `json:"receipt"` // nil without a receipt
+	Tables  []Comparison `json:"tables"`
+	// Files are the results by unit, if the schema holds the rows of several files or of a
+	// merge. Then there are no Tables.
+	Files []*VerifiedFile `json:"files"`
+	// Written says who wrote the rows in PostgreSQL; nil without Files.
+	Written  *Written `json:"written"`
+	Warnings []string `json:"warnings"`
+	Notes    []string `json:"notes"`
 }
 
 // ReceiptNote is the part of a receipt that a report shows.
@@ -47,8 +53,9 @@ type ReceiptNote struct {
 	SHA256     string    `json:"sha256"`
 	Verify     string    `json:"verify"`
 	SameBytes  bool      `json:"same_bytes"` // the state file's checksum equals the receipt's
-	Merged     bool      `json:"merged"`     // the state file was merged into existing rows
-	Elsewhere  bool      `json:"elsewhere"`  // it was written in another database, of which this is a copy
+	ID         int64     `json:"id"`
+	Merged     bool      `json:"merged"`    // the state file was merged into existing rows
+	Elsewhere  bool      `json:"elsewhere"` // it was written in another database, of which this is a copy
 }
 
 // Comparison compares one table of the state file with PostgreSQL. The counts of
@@ -59,9 +66,6 @@ type Comparison struct {
 	AtReceipt  int64  `json:"at_receipt"`  // rows at the migration; 0 without a receipt
 	InPostgres int64  `json:"in_postgres"` // rows now
 	Match      bool   `json:"match"`
-	// AsMerged reports whether PostgreSQL holds what the merge stored, although
-	// that differs from the state file.
-	AsMerged bool `json:"as_merged"`
 	// SourceMismatch reports whether the state file's rows differ from those that
 	// were migrated.
 	SourceMismatch bool `json:"source_mismatch"`

@@ -21,8 +21,40 @@ func verification(verdict string) *Verification {
 			MigratedAt: time.Date(2026, 1, 4, 22, 15, 0, 0, time.UTC), Version: "0.9.0", Path: "/data/flujo_state.db",
 			SHA256: stateFile().SHA256, Verify: VerifyContent, SameBytes: true,
 		},
-		Tables: comparisons(), Warnings: []string{}, Notes: []string{},
+		Tables: comparisons(), Files: []*VerifiedFile{}, Warnings: []string{}, Notes: []string{},
 	}
+}
+
+// verifiedFiles returns the results of two files: one that was merged, and one with a mismatch.
+func verifiedFiles() []*VerifiedFile {
+	at := time.Date(2026, 1, 4, 22, 15, 0, 0, time.UTC)
+	units := func(kind string) ComparedUnits {
+		return ComparedUnits{
+			Kind:            kind,
+			FirstSuperseded: []string{},
+			FirstChanged:    []string{},
+			FirstMissing:    []string{},
+			FirstMismatched: []string{},
+		}
+	}
+	merged, wrong := &VerifiedFile{Source: stateFile(), Receipt: verification(Merged).Receipt, Verdict: Merged},
+		&VerifiedFile{Source: stateFile(), Receipt: verification(Merged).Receipt, Verdict: CopyMismatch}
+	merged.Receipt.ID, merged.Receipt.Merged = 2, true
+	runs, keys := units("runs"), units("system_state")
+	for i, status := range []string{UnitEqual, UnitEqual, UnitRenumbered, UnitSuperseded, UnitSuperseded} {
+		runs.Count(status, string(rune('a'+i)))
+	}
+	keys.Count(UnitEqual, "key")
+	merged.Units = []ComparedUnits{runs, keys}
+	merged.Superseded = []SupersededBy{{Receipt: 3, Path: "/data/pod-2.db", MigratedAt: &at, Units: 1}, {Units: 1}}
+	changed := units("runs")
+	for i, status := range []string{UnitChanged, UnitMissing, UnitMismatched} {
+		changed.Count(status, string(rune('a'+i)))
+	}
+	wrong.Receipt.ID, wrong.Receipt.SameBytes = 1, false
+	wrong.Units, wrong.Superseded = []ComparedUnits{changed}, []SupersededBy{}
+	wrong.Originals = &Comparison{Name: "flujo_port_originals", InFile: 3, AtReceipt: 3, InPostgres: 2}
+	return []*VerifiedFile{merged, wrong}
 }
 
 func verifications() []golden {
@@ -32,9 +64,10 @@ func verifications() []golden {
 	restored := verification(Equal)
 	restored.Receipt.Elsewhere = true
 
-	merge := verification(Merged)
-	merge.Receipt.Merged = true
-	merge.Tables[0].AtReceipt, merge.Tables[0].InPostgres, merge.Tables[0].AsMerged = 75, 75, true
+	merge := verification(CopyMismatch)
+	merge.Tables, merge.Files = []Comparison{}, verifiedFiles()
+	merge.Written = &Written{Files: 1500, Since: 12, Others: []WrittenBy{
+		{Receipt: 3, Path: "/data/pod-2.db", SHA256: "cc", Rows: 7}}}
 
 	drift := verification(Drift)
 	drift.Tables[1] = Comparison{

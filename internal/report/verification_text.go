@@ -14,10 +14,20 @@ import (
 func (v *Verification) Text(w io.Writer) error {
 	var b strings.Builder
 	printf(&b, "%s (%.1f s)\n\n", v.headline(), v.Seconds)
+	database := func() {
+		printf(&b, "database  schema %q of database %q, PostgreSQL %s\n",
+			v.Target.Schema, v.Target.Database, v.Target.Server)
+	}
+	if len(v.Files) > 0 {
+		database()
+		fmt.Fprintln(&b)
+		v.filesText(&b)
+		writeMessages(&b, v.Warnings, v.Notes)
+		return writeText(w, b.String())
+	}
 	printf(&b, "file      %s\n", &v.Source)
-	printf(&b, "database  schema %q of database %q, PostgreSQL %s\n",
-		v.Target.Schema, v.Target.Database, v.Target.Server)
-	v.writeReceipt(&b)
+	database()
+	writeReceipt(&b, v.Receipt, v.Verdict)
 	fmt.Fprintln(&b)
 	v.table(&b)
 	v.differences(&b)
@@ -25,9 +35,8 @@ func (v *Verification) Text(w io.Writer) error {
 	return writeText(w, b.String())
 }
 
-// writeReceipt writes what the receipt says.
-func (v *Verification) writeReceipt(w io.Writer) {
-	r := v.Receipt
+// writeReceipt writes what a receipt says, which may be nil.
+func writeReceipt(w io.Writer, r *ReceiptNote, verdict string) {
 	if r == nil {
 		fmt.Fprintln(w, "receipt   none in this schema: "+
 			"changes after the migration cannot be distinguished from a copy mismatch")
@@ -36,20 +45,16 @@ func (v *Verification) writeReceipt(w io.Writer) {
 	checksum := "the state file's checksum equals the receipt's"
 	if !r.SameBytes {
 		checksum = "the state file's checksum differs from the receipt's"
-		if v.Verdict != SourceMismatch {
+		if verdict != SourceMismatch {
 			checksum += ", but its rows are the same, as after a checkpoint"
 		}
 	}
 	at := r.MigratedAt.Format(time.DateTime)
-	printf(w, "receipt   %s UTC, of %s, by flujo-port %s, verified by %s; %s\n",
-		at, r.Path, r.Version, r.Verify, checksum)
+	printf(w, "receipt   %d, %s UTC, of %s, by flujo-port %s, verified by %s; %s\n",
+		r.ID, at, r.Path, r.Version, r.Verify, checksum)
 	if r.Elsewhere {
 		printf(w, "          written in another database, before a dump and a restore, or a copy of the database: "+
 			"every row that differs counts as changed since\n")
-	}
-	if r.Merged {
-		printf(w, "          of a merge: "+
-			"\"changed since\" includes rows that PostgreSQL kept and renumbered rows\n")
 	}
 }
 
@@ -59,8 +64,8 @@ func (v *Verification) headline() string {
 	case Equal:
 		return "Equal: every cell in PostgreSQL equals the state file."
 	case Merged:
-		return "Merged: PostgreSQL holds what the merge of this state file stored and read back: " +
-			"each run, key and memory in the version written last."
+		return "Merged: every run, key and memory of the state file is in PostgreSQL, with other ids or in another " +
+			"file's newer version, and what was superseded is kept."
 	case Drift:
 		if v.Receipt != nil && v.Receipt.Verify == "counts" {
 			return "Drift: every row of the migration that was not changed since equals the state file. " +

@@ -39,11 +39,17 @@ func restoreMerged(ctx context.Context, file *stateFile, result *report.Restorat
 	hash := snapshot.StartHash(ctx)
 	defer hash.Stop()
 	o.OnProgress.Start(progress.Schema)
-	into, config, _, err := load.Prepare(ctx, tx, snapshot, format, load.TargetOptions{
+	base := load.File{Snapshot: snapshot, Format: format}
+	how := load.TargetOptions{
 		WithoutPGVector: true, // an existing memories table is used anyway
 		NaiveZone:       o.NaiveZone,
-	})
+	}
+	into, _, err := load.Prepare(ctx, tx, how, base)
 	if err != nil {
+		return err
+	}
+	config := load.Config(into, base, how)
+	if config.Receipt, err = receipt.NextID(ctx, tx.Conn); err != nil {
 		return err
 	}
 	config.WithDigests, config.AllowWrites, config.OnProgress = true, true, o.OnProgress
@@ -57,9 +63,17 @@ func restoreMerged(ctx context.Context, file *stateFile, result *report.Restorat
 	if err := tx.Adapt(ctx, into.Schema); err != nil {
 		return err
 	}
+	receipts, err := receipt.Current(ctx, tx.Conn)
+	if err != nil {
+		return err
+	}
+	state, err := merge.ReadState(ctx, into, receipts)
+	if err != nil {
+		return err
+	}
 	reading, integrity := snapshot.StartIntegrityCheck(ctx)
 	defer integrity.Stop()
-	merged, err := merge.Run(reading, into, snapshot, config, load.Options{
+	merged, err := merge.Run(reading, into, snapshot, config, state, load.Options{
 		Quarantine: true, Verify: report.VerifyContent, OnProgress: o.OnProgress,
 	})
 	if err != nil {
@@ -77,8 +91,11 @@ func restoreMerged(ctx context.Context, file *stateFile, result *report.Restorat
 	if _, err := load.SetSequences(ctx, into, snapshot, format, merged.Allocated, true); err != nil {
 		return err
 	}
-	migrated, err := mergeReceipt(ctx, into, hash, merged, config, receipt.FileOf(snapshot, "", ""))
+	migrated, err := mergeReceipt(ctx, hash, merged, config, receipt.FileOf(snapshot, "", ""))
 	if err != nil {
+		return err
+	}
+	if err := state.Check(ctx, into); err != nil {
 		return err
 	}
 	stored, err := load.Snapshot(ctx, into)
@@ -86,7 +103,8 @@ func restoreMerged(ctx context.Context, file *stateFile, result *report.Restorat
 		return err
 	}
 	result.Merge = merged.Report
-	r := &restoration{options: o, file: file, stored: stored, migrated: migrated, result: result}
+	r := &restoration{options: o, file: file, stored: stored,
+		receipts: state.Receipts, migrated: migrated, result: result}
 	return r.run(ctx)
 }
 
@@ -104,34 +122,21 @@ func requireTables(ctx context.Context, o Options) error {
 // mergeReceipt verifies the merge and returns its receipt, which is not stored.
 func mergeReceipt(
 	ctx context.Context,
-	into sink.Loader,
 	hash *source.Hash,
 	merged *merge.Merged,
 	config extract.Config,
 	file receipt.File,
 ) (*receipt.Receipt, error) {
-	verified, err := merged.Verify(ctx)
-	if err != nil {
+	if _, err := merged.Verify(ctx); err != nil {
 		return nil, err
 	}
+	var err error
 	if file.SHA256, file.WALSHA256, err = hash.Wait(); err != nil {
 		return nil, err
 	}
-	stored, err := load.Snapshot(ctx, into)
-	if err != nil {
-		return nil, err
-	}
-	findings := merged.Loaded.File.Findings
-	tables, err := receipt.TablesOf(ctx, stored, findings.Tables, verified.Digests())
-	if err != nil {
-		return nil, err
-	}
-	last, err := receipt.Last(ctx, into.Tx.Conn)
-	if err != nil {
-		return nil, err
-	}
 	return merged.Complete(receipt.Receipt{
+		ID:         config.Receipt,
 		FileFormat: config.Format.Name, Verify: report.VerifyContent,
-		File: file, Options: receipt.OptionsOf(config), Tables: tables, Findings: findings.WithoutKeys(),
-	}, last), nil
+		File: file, Options: receipt.OptionsOf(config), Findings: merged.Loaded.File.Findings.WithoutKeys(),
+	}), nil
 }

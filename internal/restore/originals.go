@@ -32,7 +32,7 @@ func (r *restoration) loadOriginals(ctx context.Context) (*originals, error) {
 		all.tables[o.Table] = true
 		all.left++
 		r.expectInferred(o)
-		return r.file.AddOriginal(ctx, o.Table, o.Key, o.RowID, o.Column, o.Reason, o.Value)
+		return r.file.AddOriginal(ctx, o.Receipt, o.Table, o.Key, o.RowID, o.Column, o.Reason, o.Value)
 	})
 	if err != nil {
 		return nil, err
@@ -40,17 +40,18 @@ func (r *restoration) loadOriginals(ctx context.Context) (*originals, error) {
 	return all, r.file.IndexOriginals(ctx)
 }
 
-// restoreOriginals sets cells of row, which has not changed since the migration, to
-// their original values, and returns the number of these cells.
+// restoreOriginals sets cells of row, which has not changed since the migration with the
+// given receipt, to their original values, and returns the number of these cells.
 func (r *restoration) restoreOriginals(
 	ctx context.Context,
+	receipt int64,
 	table *mapping.Table,
 	key string,
 	row []sqlite.Value,
 ) (n int64, err error) {
 	err = r.file.OriginalsOf(ctx, table.Name, key, func(originals OriginalCells) error {
-		if isRejectedRow(table, originals) {
-			return nil // they belong to a rejected row with the same key
+		if originals.Receipt != receipt || isRejectedRow(table, originals) {
+			return nil // they belong to a rejected row, or another file's, with the same key
 		}
 		for i, c := range table.FileColumns() {
 			original, ok := originals.Values[c.Name]

@@ -68,11 +68,12 @@ func restoreSchema(ctx context.Context, file *stateFile, result *report.Restorat
 		return err
 	}
 	defer stored.Close()
-	migrated, err := receipt.Last(ctx, stored.Conn())
+	receipts, err := receipt.Current(ctx, stored.Conn())
 	if err != nil {
 		return err
 	}
-	r := &restoration{options: o, file: file, stored: stored, migrated: migrated, result: result}
+	r := &restoration{
+		options: o, file: file, stored: stored, receipts: receipts, migrated: receipts.Last(), result: result}
 	return r.run(ctx)
 }
 
@@ -81,7 +82,8 @@ type restoration struct {
 	options  Options
 	file     *stateFile
 	stored   *postgres.Snapshot
-	migrated *receipt.Receipt // of the migration; nil without one
+	receipts receipt.Receipts // of the files whose rows are stored
+	migrated *receipt.Receipt // by whose settings the new file is read; nil without one
 	result   *report.Restoration
 
 	conversion mapping.Options             // of the migration

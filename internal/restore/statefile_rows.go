@@ -170,7 +170,7 @@ func (f *stateFile) Spans(ctx context.Context, run sqlite.Value, each func(row [
 func (f *stateFile) CreateOriginals(ctx context.Context) error {
 	return f.run(
 		ctx,
-		`CREATE TEMP TABLE originals (table_name TEXT, row_key TEXT, source_rowid INTEGER,
+		`CREATE TEMP TABLE originals (receipt INTEGER, table_name TEXT, row_key TEXT, source_rowid INTEGER,
 			column_name TEXT, reason TEXT, original)`,
 	)
 }
@@ -178,6 +178,7 @@ func (f *stateFile) CreateOriginals(ctx context.Context) error {
 // AddOriginal adds a cell to the temporary table of originals.
 func (f *stateFile) AddOriginal(
 	ctx context.Context,
+	receipt int64,
 	table, key string,
 	rowid int64,
 	column, reason string,
@@ -185,8 +186,9 @@ func (f *stateFile) AddOriginal(
 ) error {
 	return f.exec(
 		ctx,
-		"INSERT INTO temp.originals VALUES (?, ?, ?, ?, ?, ?)",
+		"INSERT INTO temp.originals VALUES (?, ?, ?, ?, ?, ?, ?)",
 		[]sqlite.Value{
+			sqlite.IntegerValue(receipt),
 			sqlite.TextValue(table),
 			sqlite.TextValue(key),
 			sqlite.IntegerValue(rowid),
@@ -206,14 +208,16 @@ func (f *stateFile) IndexOriginals(ctx context.Context) error {
 // OriginalCells are the original values of one row of a state file. The values
 // own their bytes.
 type OriginalCells struct {
-	RowID  int64
-	Key    string                  // the row's key in PostgreSQL; of a rejected row, the key that it would have had
-	Values map[string]sqlite.Value // by column
-	Common mapping.Reason          // the reasons that all cells share
+	Receipt int64 // the id of the receipt of the file
+	RowID   int64
+	Key     string                  // the row's key in PostgreSQL; of a rejected row, the key that it would have had
+	Values  map[string]sqlite.Value // by column
+	Common  mapping.Reason          // the reasons that all cells share
 }
 
-// OriginalsOf calls each with the originals of every row that has the given
-// key. There is more than one such row if rejected rows share the key.
+// OriginalsOf calls each with the originals of every row that has the given key, in any
+// receipt. There is more than one such row if rejected rows share the key, or several
+// files have it.
 func (f *stateFile) OriginalsOf(ctx context.Context, table, key string, each func(OriginalCells) error) error {
 	return f.eachOriginals(
 		ctx,
@@ -249,15 +253,15 @@ func (f *stateFile) eachOriginals(
 	}
 	err := f.each(
 		ctx,
-		"SELECT source_rowid, row_key, column_name, reason, original FROM temp.originals WHERE "+where+
-			" ORDER BY source_rowid, row_key",
+		"SELECT source_rowid, row_key, column_name, reason, original, receipt FROM temp.originals WHERE "+where+
+			" ORDER BY receipt, source_rowid, row_key",
 		func(cell []sqlite.Value) error {
-			if cell[0].Int != row.RowID || string(cell[1].Bytes) != row.Key {
+			if cell[5].Int != row.Receipt || cell[0].Int != row.RowID || string(cell[1].Bytes) != row.Key {
 				if err := flush(); err != nil {
 					return err
 				}
 			}
-			row.RowID, row.Key = cell[0].Int, string(cell[1].Bytes)
+			row.Receipt, row.RowID, row.Key = cell[5].Int, cell[0].Int, string(cell[1].Bytes)
 			row.Values[string(cell[2].Bytes)] = cell[4].Clone()
 			row.Common &= mapping.ParseReasons(string(cell[3].Bytes))
 			return nil

@@ -68,7 +68,7 @@ func (r *restoration) table(
 ) error {
 	table := mapping.TableOf(row.Name)
 	reverse := &mapping.ReverseConverter{Table: table, Types: r.stored.Types()}
-	writers := r.migrated.Table(row.Name).AllWriters()
+	writers := r.receipts.Writers(row.Name)
 	n := int64(0)
 	show := func(done bool) {
 		r.options.OnProgress.Report(
@@ -109,8 +109,8 @@ func (r *restoration) table(
 			row.FromBase++
 			return r.file.Insert(ctx, table, values)
 		}
-		if originals.tables[row.Name] && writers[stored.Writer] {
-			restored, err := r.restoreOriginals(ctx, table, key, values)
+		if written := writers[stored.Writer]; written != nil && originals.tables[row.Name] {
+			restored, err := r.restoreOriginals(ctx, written.ID, table, key, values)
 			if err != nil {
 				return err
 			}

@@ -1,11 +1,13 @@
 package rowdigest
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"math/big"
 	"math/bits"
+	"strings"
 
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/sqltext"
@@ -153,6 +155,27 @@ func HashesQuery(table *mapping.Table, from, vectors string) string {
 	})
 }
 
+var unitsQuery = sqltext.New(`SELECT u, k, w, a, b, c, d FROM (
+	SELECT u, k, w, {{.content}}, {{.cells}} FROM (
+		SELECT {{ident .unit}} AS u, {{.key}} AS k, {{.writer}} AS w,
+			sha256({{.contentEncoding}}) AS h, sha256({{.encoding}}) AS g
+		FROM {{.from}} WHERE {{ident .unit}} = ANY ($1) OFFSET 0) x) y`)
+
+// UnitsQuery returns the query for the rows of units (see mapping.Table.Unit) with the
+// keys that its parameter, an array of text, holds: the unit's key, the row's key, its
+// xmin, and the two numbers of Hash for its content and for its encoding. from and
+// vectors are as for Query; from may also be a subquery with an alias. writer is "" or
+// what is selected instead of the xmin, which a subquery does not have.
+func UnitsQuery(table *mapping.Table, from, vectors, writer string) string {
+	_, unit := table.Unit()
+	return unitsQuery.Fill(sqltext.Parts{
+		"unit": unit, "key": KeySQL(table), "writer": cmp.Or(writer, "xmin::text::bigint"),
+		"content": HashSQL("h", "a", "b"), "contentEncoding": ContentSQL(table, vectors),
+		"cells": HashSQL("g", "c", "d"), "encoding": EncodingSQL(table, vectors),
+		"from": from,
+	})
+}
+
 // int128 is a signed integer of 128 bits.
 type int128 struct {
 	high int64
@@ -171,4 +194,33 @@ func (s *int128) String() string {
 	n := big.NewInt(s.high)
 	n.Lsh(n, 64)
 	return n.Add(n, new(big.Int).SetUint64(s.low)).String()
+}
+
+// Plus returns the digest of the rows of d and of other, which have digests.
+func (d Digest) Plus(other Digest) Digest {
+	return Digest{Rows: d.Rows + other.Rows, Sum: combine(d.Sum, other.Sum, (*big.Int).Add)}
+}
+
+// Minus returns the digest of the rows of d without those of other. Both have digests,
+// and d has the rows of other.
+func (d Digest) Minus(other Digest) Digest {
+	return Digest{Rows: d.Rows - other.Rows, Sum: combine(d.Sum, other.Sum, (*big.Int).Sub)}
+}
+
+// combine applies an operation to both totals of two sums.
+func combine(x, y string, operation func(z, a, b *big.Int) *big.Int) string {
+	xa, xb := totalsOf(x)
+	ya, yb := totalsOf(y)
+	return operation(xa, xa, ya).String() + "," + operation(xb, xb, yb).String()
+}
+
+// totalsOf returns the totals of a Digest.Sum. It panics if it is not one.
+func totalsOf(sum string) (a, b *big.Int) {
+	first, second, ok := strings.Cut(sum, ",")
+	a, okA := new(big.Int).SetString(first, 10)
+	b, okB := new(big.Int).SetString(second, 10)
+	if !ok || !okA || !okB {
+		panic(fmt.Sprintf("rowdigest: %q is not the sum of a digest", sum))
+	}
+	return a, b
 }

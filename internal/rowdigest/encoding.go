@@ -138,6 +138,52 @@ func ContentSQL(table *mapping.Table, vectors string) string {
 	return "record_send(ROW(" + strings.Join(columns, ", ") + "))"
 }
 
+// AppendContent appends what ContentSQL computes of a row to dst, given its encoding.
+func AppendContent(dst []byte, table *mapping.Table, encoding []byte) []byte {
+	at := len(dst)
+	dst = append(dst, 0, 0, 0, 0)
+	columns := uint32(0)
+	rest := encoding[4:]
+	for i := range table.Columns {
+		c := &table.Columns[i]
+		field, null, after := nextField(rest[4:])
+		header := rest[:4]
+		rest = after
+		if c.Serial {
+			continue
+		}
+		columns++
+		dst = append(dst, header...)
+		if null || c.Kind == mapping.KindJSON && !c.NotNull && string(field) == "\x01null" {
+			dst = binary.BigEndian.AppendUint32(dst, 1<<32-1)
+			continue
+		}
+		dst = binary.BigEndian.AppendUint32(dst, uint32(len(field)))
+		dst = append(dst, field...)
+	}
+	binary.BigEndian.PutUint32(dst[at:], columns)
+	return dst
+}
+
+// ID returns the id from a sequence in a row's encoding. The table has such a column.
+func ID(table *mapping.Table, encoding []byte) (id int64) {
+	for i, cell := range Cells(encoding) {
+		if table.Columns[i].Serial {
+			id = int64(binary.BigEndian.Uint64(cell))
+		}
+	}
+	return id
+}
+
+// SetID sets the id from a sequence in a row's encoding. The table has such a column.
+func SetID(table *mapping.Table, encoding []byte, id int64) {
+	for i, cell := range Cells(encoding) {
+		if table.Columns[i].Serial {
+			binary.BigEndian.PutUint64(cell, uint64(id))
+		}
+	}
+}
+
 // cellSQL returns the SQL of a cell in an encoding.
 func cellSQL(c mapping.Column, cell, vectors string) string {
 	switch c.Kind {

@@ -164,7 +164,7 @@ func TestEnsureOriginals(t *testing.T) {
 	wantOne(t, tx.Conn.Conn, `SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod) ||
 		CASE WHEN attnotnull THEN '!' ELSE '' END, ', ' ORDER BY attnum) FROM pg_attribute
 		WHERE attrelid = 'flujo.flujo_port_originals'::regclass AND attnum > 0`,
-		"table_name text!, row_key text!, source_rowid bigint!, column_name text!, reason text!, "+
+		"receipt bigint!, table_name text!, row_key text!, source_rowid bigint!, column_name text!, reason text!, "+
 			"storage_class text!, original bytea, id bigint!")
 	run(t, tx.Conn.Conn, "CREATE VIEW flujo.seen AS TABLE flujo.flujo_port_originals")
 	wantError(t, tx.EnsureOriginals(background, s), clierr.Failed, `create table "flujo_port_originals"`, "2BP01")

@@ -56,7 +56,7 @@ func replaced(t *testing.T, url string) *Archive {
 	run(
 		t,
 		tx.Conn.Conn,
-		"INSERT INTO flujo.flujo_port_originals VALUES ('new', '', 0, '', '', '')",
+		"INSERT INTO flujo.flujo_port_originals VALUES (1, 'new', '', 0, '', '', '')",
 		"CREATE TABLE IF NOT EXISTS flujo.flujo_port_receipts (id bigint)",
 		"INSERT INTO flujo.flujo_port_receipts VALUES (2)",
 	)

@@ -14,7 +14,7 @@ import (
 // verdict returns the verdict of a comparison, and the error that it implies. migrated
 // is the receipt, or nil.
 func verdict(r *report.Verification, migrated *receipt.Receipt) (string, error) {
-	mismatched, drift, merged := int64(0), int64(0), false
+	mismatched, drift := int64(0), int64(0)
 	var changed, dropped []string
 	for _, c := range r.Tables {
 		if c.TableMissing {
@@ -22,7 +22,6 @@ func verdict(r *report.Verification, migrated *receipt.Receipt) (string, error) 
 		}
 		mismatched += c.Mismatched
 		drift += c.Added + c.Changed + c.Deleted
-		merged = merged || c.AsMerged
 		if !c.SourceMismatch {
 			continue
 		}
@@ -60,8 +59,6 @@ func verdict(r *report.Verification, migrated *receipt.Receipt) (string, error) 
 		}
 	case drift > 0:
 		return report.Drift, nil
-	case merged:
-		return report.Merged, nil
 	}
 	return report.Equal, nil
 }

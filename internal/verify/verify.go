@@ -9,8 +9,10 @@ import (
 	"slices"
 	"time"
 
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/compare"
 	"flujo-port/internal/extract"
+	"flujo-port/internal/load"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/progress"
@@ -23,93 +25,144 @@ import (
 // Options are the options of Run.
 type Options struct {
 	SQLite        string                  // path of the state file
+	More          []string                // paths of further state files
 	Postgres      string                  // connection string; "" to use only the PG* variables
 	Schema        string                  // must not be empty
 	SkipIntegrity bool                    // skip integrity_check
 	NaiveZone     *time.Location          // zone of timestamps without one; nil means the receipt's, or UTC
 	OnDifference  func(report.Difference) // called for each difference; may be nil
+	OnUnit        func(report.Unit)       // called for each unit, if files are compared by unit; may be nil
 	LockWait      time.Duration           // timeout for the lock on each table; 0 means postgres.LockWait
 	OnProgress    progress.Func
 }
 
-// Run compares a state file with the rows of a schema, in one read-only snapshot. It
-// uses the migration's receipt to classify differences. It returns a clierr.Mismatch
-// for a copy mismatch or, without a receipt, any difference, and a clierr.Refused if
-// the file is not the one that was migrated. With both it also returns the report.
+// Run compares state files with the rows of a schema, in one read-only snapshot. It
+// uses the migrations' receipts to classify differences. If the schema holds the rows of
+// one file that was loaded into empty tables, it compares row by row; otherwise unit by
+// unit. It returns a clierr.Mismatch for a copy mismatch or, without a receipt, any
+// difference, and a clierr.Refused if a file is not one that was migrated. With both it
+// also returns the report.
 func Run(ctx context.Context, o Options) (*report.Verification, error) {
 	started := time.Now()
-	result, migrated, err := run(ctx, o)
+	result, err := run(ctx, o)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	if err != nil {
+	if result == nil {
 		return nil, postgres.FindBlocker(ctx, o.Postgres, err)
 	}
 	result.Started, result.Seconds = started.UTC().Truncate(time.Millisecond), time.Since(started).Seconds()
-	result.Verdict, err = verdict(result, migrated)
 	return result, err
 }
 
-// run compares the two sides and returns the report without its verdict, and the
-// receipt, nil if there is none.
-func run(ctx context.Context, o Options) (*report.Verification, *receipt.Receipt, error) {
-	snapshot, format, err := extract.Open(ctx, o.SQLite)
-	if err != nil {
-		return nil, nil, err
+// verification is what the steps of one run share.
+type verification struct {
+	options  Options
+	stored   *postgres.Snapshot
+	receipts receipt.Receipts // of the files whose rows the schema holds
+	result   *report.Verification
+
+	found     map[unitKey]bool // units with rewritten rows that a file has
+	rewritten int64            // rewritten rows of these units
+}
+
+// run compares the files and returns the report, with an error that its verdict implies.
+// With any other error it returns no report.
+func run(ctx context.Context, o Options) (*report.Verification, error) {
+	var files []load.File
+	for _, path := range append([]string{o.SQLite}, o.More...) {
+		snapshot, format, err := extract.Open(ctx, path)
+		if err != nil {
+			return nil, err
+		}
+		defer snapshot.Close()
+		files = append(files, load.File{Snapshot: snapshot, Format: format})
 	}
-	defer snapshot.Close()
 	o.OnProgress.Start(progress.Connect)
 	stored, err := postgres.OpenSnapshot(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, postgres.LockWait))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer stored.Close()
 	server := stored.Server()
-	result := &report.Verification{
+	v := &verification{options: o, stored: stored, result: &report.Verification{
 		Format: report.Format, Command: "verify", Warnings: []string{}, Notes: []string{},
-		Source: extract.Describe(snapshot, format),
+		Source: extract.Describe(files[0].Snapshot, files[0].Format),
 		Target: report.Target{Server: server.Name, Database: server.Database, Role: server.Role, Schema: o.Schema},
+		Tables: []report.Comparison{}, Files: []*report.VerifiedFile{},
+	}}
+	if v.receipts, err = receipt.Current(ctx, stored.Conn()); err != nil {
+		return nil, err
 	}
-	migrated, err := receipt.Last(ctx, stored.Conn())
+	last := v.receipts.Last()
+	if len(files) == 1 && len(v.receipts) <= 1 && (last == nil || !last.Options.Merged) {
+		if err := v.compareRows(ctx, files[0], last); err != nil {
+			return nil, err
+		}
+		v.result.Verdict, err = verdict(v.result, last)
+		return v.result, err
+	}
+	if last == nil {
+		return nil, &clierr.Error{
+			Kind:    clierr.Refused,
+			Message: "the schema has no receipt, so it is unknown which rows are of which file",
+			Hint:    "verify one file",
+		}
+	}
+	err = v.compareUnits(ctx, files)
+	if v.result.Verdict == "" {
+		return nil, err
+	}
+	return v.result, err
+}
+
+// compareRows compares a file with the whole schema, row by row. migrated is its receipt,
+// or nil.
+func (v *verification) compareRows(ctx context.Context, file load.File, migrated *receipt.Receipt) error {
+	o, stored, result := v.options, v.stored, v.result
+	options, err := migrated.MappingOptions(stored.Server(), o.NaiveZone)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	options, err := migrated.MappingOptions(server, o.NaiveZone)
-	if err != nil {
-		return nil, nil, err
-	}
-	config := migrated.Config(snapshot, format, stored.Types(), options)
+	config := migrated.Config(file.Snapshot, file.Format, stored.Types(), options)
 	config.OnProgress = o.OnProgress
-	reading, integrity := ctx, (*source.Integrity)(nil)
-	if !o.SkipIntegrity {
-		result.Source.Integrity = source.IntegrityCheck
-		reading, integrity = snapshot.StartIntegrityCheck(ctx)
-		defer integrity.Stop()
-	}
-	both, err := readBoth(reading, extract.New(snapshot, config), snapshot, stored, integrity)
+	reading, integrity := v.startIntegrityCheck(ctx, file, &result.Source)
+	defer integrity.Stop()
+	both, err := readBoth(reading, extract.New(file.Snapshot, config), file.Snapshot, stored, integrity)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	result.Source.SHA256 = both.sha256
 	result.Notes = append(result.Notes, both.file.Findings.Notes...)
 	result.Receipt = migrated.Note(both.sha256, both.walSHA256)
-	if err := snapshot.CheckUnchanged(); err != nil {
-		return nil, nil, err
+	if err := file.CheckUnchanged(); err != nil {
+		return err
 	}
 	compareDigests(result, both, migrated)
 	if !sourceMismatch(result) { // differences from another file have no meaning
 		if err := locateAll(ctx, result, both.file, stored, migrated, o.OnDifference); err != nil {
-			return nil, nil, err
+			return err
 		}
 		if err := compareOriginals(ctx, result, both.file, stored, migrated); err != nil {
-			return nil, nil, err
+			return err
 		}
 	}
 	o.OnProgress.Start(progress.Integrity)
 	if err := integrity.Wait(); err != nil {
-		return nil, nil, err
+		return err
 	}
-	return result, migrated, snapshot.CheckUnchanged()
+	return file.CheckUnchanged()
+}
+
+// startIntegrityCheck starts the check of a file's integrity, unless it is skipped.
+func (v *verification) startIntegrityCheck(
+	ctx context.Context, file load.File, described *report.Source,
+) (context.Context, *source.Integrity) {
+	if v.options.SkipIntegrity {
+		return ctx, nil
+	}
+	described.Integrity = source.IntegrityCheck
+	return file.StartIntegrityCheck(ctx)
 }
 
 // both is what was read of both sides.
@@ -156,9 +209,7 @@ func compareDigests(result *report.Verification, both *both, migrated *receipt.R
 			same := result.Receipt.SameBytes
 			c.AtReceipt = t.Rows
 			c.SourceMismatch = !same && !c.Match && t.OfFile() != mine
-			unchanged := exists && theirs == t.Stored()
-			c.AsMerged = !c.Match && unchanged && t.Merged != nil
-			if same && unchanged && !c.Match && !c.AsMerged {
+			if unchanged := exists && theirs == t.Stored(); same && unchanged && !c.Match {
 				// The file and PostgreSQL's rows are unchanged since the migration, so
 				// only this extraction differs.
 				c.Match = true
@@ -167,7 +218,6 @@ func compareDigests(result *report.Verification, both *both, migrated *receipt.R
 						"converts the file differently (another version, or another zone for "+
 						"timestamps without one)", row.Name))
 			}
-			c.Match = c.Match || c.AsMerged
 		}
 		result.Tables = append(result.Tables, c)
 	}
@@ -218,7 +268,6 @@ func locate(
 	return compare.Rows(ctx, file, stored, mapping.TableOf(c.Name), compare.Options{
 		Writers: t.CopyWriters(),
 		OnDifference: func(d report.Difference) {
-			d.Since = d.Since || t.IsRenumbered(d)
 			if onDifference != nil {
 				onDifference(d)
 			}
@@ -237,7 +286,7 @@ func locate(
 }
 
 // compareOriginals compares the stored original values, which only a migration writes,
-// with those of the file. Those of a merge come from several files.
+// with those of the file.
 func compareOriginals(
 	ctx context.Context,
 	result *report.Verification,
@@ -245,7 +294,7 @@ func compareOriginals(
 	stored *postgres.Snapshot,
 	migrated *receipt.Receipt,
 ) error {
-	if migrated == nil || migrated.Options.Merged {
+	if migrated == nil {
 		return nil
 	}
 	originals := file.Originals(ctx, nil)

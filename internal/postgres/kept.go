@@ -1,0 +1,42 @@
+package postgres
+
+import (
+	"fmt"
+	"strings"
+
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/sqltext"
+)
+
+// KeptRow returns the SQL of the original of a mapping.Superseded row: a JSON object with
+// the text of each cell by column, so that a JSON null differs from NULL. row is the
+// name of the row in the query.
+func KeptRow(table *mapping.Table, row string) string {
+	var cells []string
+	for _, c := range table.Columns {
+		cells = append(cells, fmt.Sprintf("%s, %s.%s::text", sqltext.Literal(c.Name), row, sqltext.Ident(c.Name)))
+	}
+	return "convert_to(json_build_object(" + strings.Join(cells, ", ") + ")::text, 'UTF8')"
+}
+
+// keptRows selects rows that KeptRow stored, with the columns of their table.
+var keptRows = sqltext.New(`SELECT {{.cells}} FROM (
+	SELECT convert_from(o.original, 'UTF8')::json AS kept FROM {{.originals}} o
+	WHERE o.table_name = {{literal .table}} AND o.reason = {{literal .superseded}} AND {{.condition}}) k`)
+
+// KeptRows returns the query for rows that KeptRow stored in originals, the quoted name of
+// that table. condition is one on its rows, o. vectors is the schema of pgvector's types.
+func KeptRows(table *mapping.Table, types *mapping.Types, vectors, originals, condition string) string {
+	var cells []string
+	for _, c := range table.Columns {
+		of := types.Of(table.Name, c)
+		if c.Kind == mapping.KindVector {
+			of = sqltext.Ident(vectors) + ".vector"
+		}
+		cells = append(cells, fmt.Sprintf("(kept->>%s)::%s AS %s", sqltext.Literal(c.Name), of, sqltext.Ident(c.Name)))
+	}
+	return keptRows.Fill(sqltext.Parts{
+		"cells": strings.Join(cells, ", "), "originals": originals, "table": table.Name,
+		"superseded": mapping.Superseded, "condition": condition,
+	})
+}

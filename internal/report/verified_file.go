@@ -1,0 +1,194 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+)
+
+// VerifiedFile is the result of verify for one state file, by unit. A unit is a run with
+// all of its rows, a key of system_state, or a memory.
+type VerifiedFile struct {
+	Source  Source          `json:"source"`
+	Receipt *ReceiptNote    `json:"receipt"`
+	Verdict string          `json:"verdict"`
+	Units   []ComparedUnits `json:"units"` // by kind
+	// Superseded are the superseded units, by who wrote the version in PostgreSQL.
+	Superseded []SupersededBy `json:"superseded_by"`
+	// Originals compares the original values; nil if there are none on both sides.
+	Originals *Comparison `json:"originals"`
+}
+
+// ComparedUnits counts the units of one kind in a state file. Each is counted once.
+type ComparedUnits struct {
+	Kind       string `json:"kind"` // runs, system_state or memories
+	InFile     int64  `json:"in_file"`
+	Equal      int64  `json:"equal"`
+	Renumbered int64  `json:"renumbered"` // equal but for ids
+	// Superseded are those that were replaced by another version, of another file or of
+	// Flujo, or not taken because that is newer. Their rows are kept in flujo_port_originals.
+	Superseded int64 `json:"superseded"`
+	Changed    int64 `json:"changed"` // Flujo wrote or deleted some of their rows
+	Missing    int64 `json:"missing"` // none of their rows is left
+	// Mismatched are those of which a row differs although it was not written since, or
+	// whose superseded rows are not kept.
+	Mismatched int64 `json:"mismatched"`
+	// The keys of up to ten units.
+	FirstSuperseded []string `json:"first_superseded"`
+	FirstChanged    []string `json:"first_changed"`
+	FirstMissing    []string `json:"first_missing"`
+	FirstMismatched []string `json:"first_mismatched"`
+}
+
+// SupersededBy counts the units of which another file's version, or Flujo's, is in
+// PostgreSQL.
+type SupersededBy struct {
+	Receipt    int64      `json:"receipt"`     // of the other file; 0 for Flujo
+	Path       string     `json:"path"`        // of the other file; empty for Flujo
+	MigratedAt *time.Time `json:"migrated_at"` // nil for Flujo
+	Units      int64      `json:"units"`
+}
+
+// Unit is a unit of a state file and what became of it.
+type Unit struct {
+	Path   string `json:"file"`
+	Kind   string `json:"kind"`
+	Key    string `json:"key"`
+	Status string `json:"status"`
+	By     int64  `json:"by_receipt"` // of the file that superseded it; 0 if Flujo or nobody did
+}
+
+// The statuses of a unit.
+const (
+	UnitEqual      = "equal"
+	UnitRenumbered = "renumbered"
+	UnitSuperseded = "superseded"
+	UnitChanged    = "changed"
+	UnitMissing    = "missing"
+	UnitMismatched = "mismatched"
+)
+
+// Count counts a unit.
+func (u *ComparedUnits) Count(status, key string) {
+	first := func(keys *[]string) {
+		if len(*keys) < 10 {
+			*keys = append(*keys, key)
+		}
+	}
+	u.InFile++
+	switch status {
+	case UnitEqual:
+		u.Equal++
+	case UnitRenumbered:
+		u.Renumbered++
+	case UnitSuperseded:
+		u.Superseded++
+		first(&u.FirstSuperseded)
+	case UnitChanged:
+		u.Changed++
+		first(&u.FirstChanged)
+	case UnitMissing:
+		u.Missing++
+		first(&u.FirstMissing)
+	case UnitMismatched:
+		u.Mismatched++
+		first(&u.FirstMismatched)
+	}
+}
+
+// Written says who wrote the rows of a schema.
+type Written struct {
+	Files int64 `json:"by_files"` // rows of the state files that were verified
+	Since int64 `json:"by_flujo"` // rows that Flujo wrote
+	// Others are the rows of other files.
+	Others []WrittenBy `json:"by_other_files"`
+}
+
+// WrittenBy counts the rows of a file that was not verified.
+type WrittenBy struct {
+	Receipt int64  `json:"receipt"`
+	Path    string `json:"path"`
+	SHA256  string `json:"sha256"`
+	Rows    int64  `json:"rows"`
+}
+
+// filesText writes the results by unit as text.
+func (v *Verification) filesText(w io.Writer) {
+	for _, f := range v.Files {
+		printf(w, "file      %s\n", &f.Source)
+		writeReceipt(w, f.Receipt, f.Verdict)
+		fmt.Fprintln(w)
+		f.table(w)
+		f.lists(w)
+		fmt.Fprintln(w)
+	}
+	if v.Written == nil {
+		return
+	}
+	printf(w, "rows in the schema: %s of the state files above, %s written by Flujo since\n",
+		humanize.Comma(v.Written.Files), humanize.Comma(v.Written.Since))
+	for _, other := range v.Written.Others {
+		printf(w, "%s of %s, which was not verified (receipt %d, SHA-256 %s)\n",
+			rows(other.Rows), other.Path, other.Receipt, other.SHA256)
+	}
+	if len(v.Written.Others) == 0 {
+		fmt.Fprintln(w, "every row is of one of these files, or was written by Flujo since")
+	}
+}
+
+func (f *VerifiedFile) table(w io.Writer) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(t, "\tin file\tequal\tother ids\tsuperseded\tchanged\tmissing\tmismatched\t\n")
+	for _, u := range f.Units {
+		printf(t, "%s", u.Kind)
+		for _, n := range []int64{u.InFile, u.Equal, u.Renumbered, u.Superseded, u.Changed, u.Missing, u.Mismatched} {
+			fmt.Fprintf(t, "\t%s", humanize.Comma(n))
+		}
+		fmt.Fprintf(t, "\t\n")
+	}
+	t.Flush()
+}
+
+func (f *VerifiedFile) lists(w io.Writer) {
+	for _, by := range f.Superseded {
+		if by.Receipt == 0 {
+			printf(w, "superseded by a version without a receipt, as Flujo writes: %s\n", humanize.Comma(by.Units))
+			continue
+		}
+		printf(w, "superseded by %s, migrated at %s UTC (receipt %d): %s\n",
+			by.Path, by.MigratedAt.Format(time.DateTime), by.Receipt, humanize.Comma(by.Units))
+	}
+	for _, u := range f.Units {
+		for _, list := range []struct {
+			n     int64
+			what  string
+			first []string
+		}{
+			{u.Changed, "changed by Flujo since", u.FirstChanged},
+			{u.Missing, "no longer in PostgreSQL", u.FirstMissing},
+			{u.Mismatched, "differ although Flujo did not write them", u.FirstMismatched},
+		} {
+			if list.n > 0 {
+				printf(w, "%s: %s × %s (%s)\n", u.Kind, humanize.Comma(list.n), list.what, firstOf(list.first, list.n))
+			}
+		}
+	}
+	if o := f.Originals; o != nil && !o.Match {
+		printf(w, "original values: %s in the state file, %s in flujo_port_originals, not all equal\n",
+			humanize.Comma(o.InFile), humanize.Comma(o.InPostgres))
+	}
+}
+
+// Worst returns the verdict of several files.
+func Worst(verdicts ...string) string {
+	order := []string{Equal, Merged, Drift, SourceMismatch, Mismatch, CopyMismatch}
+	worst := 0
+	for _, verdict := range verdicts {
+		worst = max(worst, slices.Index(order, verdict))
+	}
+	return order[worst]
+}

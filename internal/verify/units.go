@@ -1,0 +1,660 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"strings"
+	"time"
+
+	"flujo-port/internal/clierr"
+	"flujo-port/internal/extract"
+	"flujo-port/internal/load"
+	"flujo-port/internal/mapping"
+	"flujo-port/internal/postgres"
+	"flujo-port/internal/progress"
+	"flujo-port/internal/receipt"
+	"flujo-port/internal/report"
+	"flujo-port/internal/rowdigest"
+
+	"github.com/dustin/go-humanize/english"
+)
+
+// maxUnits is about how many units are compared at a time, so that memory is bounded.
+const maxUnits = 100_000
+
+// compareUnits compares each file with the units of the schema: each run, key and memory
+// by itself. It sets the verdict, unless an error prevents one.
+func (v *verification) compareUnits(ctx context.Context, files []load.File) error {
+	var verdicts []string
+	var wrong []string // files with a copy mismatch
+	verified := receipt.Receipts{}
+	v.found = map[unitKey]bool{}
+	for _, file := range files {
+		f, err := v.identify(ctx, file)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(verified, f.migrated) {
+			f.close()
+			v.result.Notes = append(
+				v.result.Notes,
+				fmt.Sprintf("%s has the content of a file before it and was not compared again",
+					clierr.Name(file.Path())),
+			)
+			continue
+		}
+		verified = append(verified, f.migrated)
+		err = f.compare(ctx)
+		f.close()
+		if err != nil {
+			return err
+		}
+		verdicts = append(verdicts, f.report.Verdict)
+		if f.report.Verdict == report.CopyMismatch {
+			wrong = append(wrong, clierr.Name(file.Path()))
+		}
+		v.result.Files = append(v.result.Files, f.report)
+	}
+	if err := v.countWriters(ctx, verified); err != nil {
+		return err
+	}
+	first := v.result.Files[0]
+	v.result.Source, v.result.Receipt = first.Source, first.Receipt
+	v.result.Verdict = report.Worst(verdicts...)
+	if len(wrong) == 0 {
+		return nil
+	}
+	return &clierr.Error{
+		Kind: clierr.Mismatch,
+		Message: fmt.Sprintf("rows in PostgreSQL differ from %s, although they were not written since the migration",
+			strings.Join(wrong, ", ")),
+		Hint: "Flujo did not change them: keep both, and migrate the state files into another schema",
+	}
+}
+
+// countWriters adds who wrote the rows of the schema.
+func (v *verification) countWriters(ctx context.Context, verified receipt.Receipts) error {
+	written := &report.Written{Others: []report.WrittenBy{}}
+	others := map[*receipt.Receipt]int64{}
+	for _, table := range v.stored.Tables() {
+		rows, err := v.stored.CountByWriter(ctx, &table)
+		if err != nil {
+			return err
+		}
+		writers := v.receipts.Writers(table.Name)
+		for w, n := range rows {
+			switch r := writers[w]; {
+			case r == nil:
+				written.Since += n
+			case slices.Contains(verified, r):
+				written.Files += n
+			default:
+				others[r] += n
+			}
+		}
+	}
+	for _, r := range v.receipts {
+		if n := others[r]; n > 0 {
+			written.Others = append(written.Others, report.WrittenBy{
+				Receipt: r.ID, Path: r.File.Path, SHA256: r.File.SHA256, Rows: n})
+		}
+	}
+	// Of rows that were rewritten, those of equal units are the files'.
+	written.Files, written.Since = written.Files+v.rewritten, written.Since-v.rewritten
+	v.result.Written = written
+	return nil
+}
+
+// fileCheck is the comparison of one file.
+type fileCheck struct {
+	*verification
+	file     load.File
+	migrated *receipt.Receipt
+	content  *extract.Result
+	report   *report.VerifiedFile
+	stop     func()                    // ends the check of the file's integrity
+	wait     func() error              // returns its verdict
+	explain  func(error) error         // returns the cause of an error in reading the file
+	reading  context.Context           // ends if damage is found in the file
+	own      map[string]map[int64]bool // transactions that wrote rows of the file, by table
+	seen     map[string]int64          // rows of those transactions in the file's units, by table
+	kinds    []string                  // of units
+	units    map[string]*report.ComparedUnits
+	by       map[*receipt.Receipt]int64 // number of units that other files superseded; nil for Flujo
+}
+
+func (f *fileCheck) close() { f.stop() }
+
+// identify reads a file and finds its receipt: by the checksum, or by the content.
+func (v *verification) identify(ctx context.Context, file load.File) (*fileCheck, error) {
+	f := &fileCheck{verification: v, file: file, report: &report.VerifiedFile{
+		Source: extract.Describe(file.Snapshot, file.Format), Superseded: []report.SupersededBy{},
+	}}
+	reading, integrity := v.startIntegrityCheck(ctx, file, &f.report.Source)
+	f.reading, f.stop, f.wait, f.explain = reading, integrity.Stop, integrity.Wait, integrity.Explain
+	if err := f.read(reading); err != nil {
+		f.stop()
+		return nil, f.explain(err)
+	}
+	if err := file.CheckUnchanged(); err != nil {
+		f.stop()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *fileCheck) read(ctx context.Context) error {
+	main, wal, err := f.file.SHA256(ctx)
+	if err != nil {
+		return err
+	}
+	f.report.Source.SHA256 = main
+	f.migrated = f.receipts.OfFile(main, wal)
+	like := f.migrated
+	if like == nil {
+		like = f.receipts.Last()
+	}
+	options, err := like.MappingOptions(f.stored.Server(), f.options.NaiveZone)
+	if err != nil {
+		return err
+	}
+	config := like.Config(f.file.Snapshot, f.file.Format, f.stored.Types(), options)
+	config.OnProgress = f.options.OnProgress
+	if f.content, err = extract.New(f.file.Snapshot, config).Run(ctx, extract.Discard{}); err != nil {
+		return err
+	}
+	f.result.Notes = append(f.result.Notes, f.content.Findings.Notes...)
+	switch {
+	case f.migrated == nil:
+		if f.migrated = f.ofContent(); f.migrated == nil {
+			return f.notMigrated(ctx, main, wal)
+		}
+	case !f.isContent(f.migrated):
+		f.result.Notes = append(f.result.Notes, fmt.Sprintf("%s is unchanged since the migration, but this "+
+			"flujo-port converts it differently (another version, or another zone for timestamps without one)",
+			clierr.Name(f.file.Path())))
+	}
+	f.report.Receipt = f.migrated.Note(main, wal)
+	return nil
+}
+
+// ofContent returns the last receipt of a file with the same content, or nil.
+func (f *fileCheck) ofContent() *receipt.Receipt {
+	for _, r := range slices.Backward(f.receipts) {
+		if r.Verify == report.VerifyContent && f.isContent(r) {
+			return r
+		}
+	}
+	return nil
+}
+
+// isContent reports whether the file has the content of a receipt's file.
+func (f *fileCheck) isContent(r *receipt.Receipt) bool {
+	for _, table := range f.content.Findings.Tables {
+		mine, was := f.content.Digest(table.Name), r.Table(table.Name).OfFile()
+		if mine.Rows != was.Rows || was.Sum != "" && mine.Sum != was.Sum {
+			return false
+		}
+	}
+	return true
+}
+
+// notMigrated returns the error for a file without a current receipt.
+func (f *fileCheck) notMigrated(ctx context.Context, main, wal string) error {
+	f.result.Verdict = report.SourceMismatch
+	path := clierr.Name(f.file.Path())
+	all, err := receipt.All(ctx, f.stored.Conn())
+	if err != nil {
+		return err
+	}
+	if old := all.OfFile(main, wal); old != nil {
+		now := f.receipts[0]
+		where := ""
+		if now.Options.ArchiveSchema != "" {
+			where = fmt.Sprintf("; they are in schema %q", now.Options.ArchiveSchema)
+		}
+		return &clierr.Error{
+			Kind: clierr.Refused,
+			Message: fmt.Sprintf("the rows of %s, migrated at %s UTC, were replaced at %s UTC%s", path,
+				old.MigratedAt.Format(time.DateTime), now.MigratedAt.Format(time.DateTime), where),
+			Hint: "verify a file that was migrated since",
+		}
+	}
+	var files []string
+	for _, r := range f.receipts {
+		files = append(files, fmt.Sprintf("%s (receipt %d, SHA-256 %s)", clierr.Name(r.File.Path), r.ID, r.File.SHA256))
+	}
+	return &clierr.Error{
+		Kind:    clierr.Refused,
+		Message: path + " is none of the files that were migrated, or was written to since",
+		Hint:    "use one of " + strings.Join(files, ", "),
+	}
+}
+
+// unitKey identifies a unit.
+type unitKey struct{ kind, key string }
+
+// unit is what both sides have of a unit.
+type unit struct {
+	content, cells             rowdigest.Sum // of the file's rows, with the ids that the merge gave them
+	storedContent, storedCells rowdigest.Sum
+	own                        int64            // stored rows that the file's migration wrote
+	by                         *receipt.Receipt // of another file whose migration wrote a stored row; the last one
+	since                      bool             // Flujo wrote a stored row, or it is unknown who did
+	rewritten                  int64            // stored rows of which it is unknown who wrote them
+	renumbered                 bool
+}
+
+// compare compares the file's units.
+func (f *fileCheck) compare(ctx context.Context) error {
+	f.options.OnProgress.Start(progress.Verify)
+	f.units, f.by = map[string]*report.ComparedUnits{}, map[*receipt.Receipt]int64{}
+	f.own, f.seen = map[string]map[int64]bool{}, map[string]int64{}
+	count := int64(0)
+	for _, table := range f.stored.Tables() {
+		f.own[table.Name] = f.migrated.Table(table.Name).CopyWriters()
+		kind, column := table.Unit()
+		if f.units[kind] == nil {
+			f.units[kind] = &report.ComparedUnits{Kind: kind, FirstSuperseded: []string{}, FirstChanged: []string{},
+				FirstMissing: []string{}, FirstMismatched: []string{}}
+			f.kinds = append(f.kinds, kind)
+		}
+		if column == table.PrimaryKey {
+			count += f.content.Digest(table.Name).Rows
+		}
+	}
+	parts := count/maxUnits + 1
+	for part := range parts {
+		if err := f.comparePart(ctx, func(key unitKey) bool {
+			return maphash.Comparable(seed, key)%uint64(parts) == uint64(part)
+		}); err != nil {
+			return f.explain(err)
+		}
+	}
+	if err := f.checkSeen(ctx); err != nil {
+		return err
+	}
+	for _, kind := range f.kinds {
+		f.report.Units = append(f.report.Units, *f.units[kind])
+	}
+	for _, r := range f.receipts {
+		if n := f.by[r]; n > 0 {
+			f.report.Superseded = append(f.report.Superseded, report.SupersededBy{
+				Receipt: r.ID, Path: r.File.Path, MigratedAt: &r.MigratedAt, Units: n})
+		}
+	}
+	if n := f.by[nil]; n > 0 {
+		f.report.Superseded = append(f.report.Superseded, report.SupersededBy{Units: n})
+	}
+	if err := f.compareOriginals(ctx); err != nil {
+		return f.explain(err)
+	}
+	f.options.OnProgress.Start(progress.Integrity)
+	if err := f.wait(); err != nil {
+		return err
+	}
+	f.report.Verdict = f.verdict()
+	return f.file.CheckUnchanged()
+}
+
+var seed = maphash.MakeSeed()
+
+// verdict returns the verdict of the file.
+func (f *fileCheck) verdict() string {
+	var mismatched, drift, merged int64
+	for _, u := range f.report.Units {
+		mismatched += u.Mismatched
+		drift += u.Changed + u.Missing
+		merged += u.Renumbered + u.Superseded
+	}
+	switch {
+	case mismatched > 0, f.report.Originals != nil && !f.report.Originals.Match:
+		return report.CopyMismatch
+	case drift > 0:
+		return report.Drift
+	case merged > 0:
+		return report.Merged
+	}
+	return report.Equal
+}
+
+// comparePart compares the units that a function selects.
+func (f *fileCheck) comparePart(ctx context.Context, selected func(unitKey) bool) error {
+	units := map[unitKey]*unit{}
+	err := f.eachRow(ctx, selected, func(row fileRow) {
+		u := units[row.unit]
+		if u == nil {
+			u = &unit{}
+			units[row.unit] = u
+		}
+		u.content.Add(row.content)
+		u.cells.Add(row.cells)
+		u.renumbered = u.renumbered || row.renumbered
+	})
+	if err != nil {
+		return err
+	}
+	keys := keysOf(units)
+	for _, table := range f.stored.Tables() {
+		kind, _ := table.Unit()
+		writers, rewritten := f.receipts.Writers(table.Name), f.receipts.Rewritten(table.Name)
+		err := f.stored.UnitRows(ctx, &table, keys[kind], func(r postgres.UnitRow) {
+			u := units[unitKey{kind, r.Unit}]
+			if u == nil {
+				return
+			}
+			u.storedContent.Add(r.Content)
+			u.storedCells.Add(r.Cells)
+			switch by := writers[r.Writer]; {
+			case f.own[table.Name][r.Writer]:
+				u.own++
+				f.seen[table.Name]++
+			case by == nil:
+				u.since = true
+				if rewritten[r.Writer] {
+					u.rewritten++
+				}
+			case u.by == nil || by.ID > u.by.ID:
+				u.by = by
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return f.classify(ctx, units)
+}
+
+// keysOf returns the keys of units, by kind.
+func keysOf(units map[unitKey]*unit) map[string][]string {
+	keys := map[string][]string{}
+	for key := range units {
+		keys[key.kind] = append(keys[key.kind], key.key)
+	}
+	return keys
+}
+
+// classify determines what became of each unit.
+func (f *fileCheck) classify(ctx context.Context, units map[unitKey]*unit) error {
+	different := map[unitKey]*unit{}
+	statuses := make(map[unitKey]string, len(units))
+	for key, u := range units {
+		rows := u.storedContent.Digest().Rows
+		if u.content == u.storedContent && u.rewritten > 0 && !f.found[key] {
+			f.found[key] = true
+			f.rewritten += u.rewritten
+		}
+		switch {
+		case rows == 0:
+			statuses[key] = report.UnitMissing
+		case u.content != u.storedContent:
+			different[key] = u
+		case u.own == rows && u.cells != u.storedCells:
+			statuses[key] = report.UnitMismatched
+		case u.renumbered:
+			statuses[key] = report.UnitRenumbered
+		default:
+			statuses[key] = report.UnitEqual
+		}
+	}
+	if len(different) > 0 {
+		if err := f.classifyDifferent(ctx, different, statuses); err != nil {
+			return err
+		}
+	}
+	ordered := make([]unitKey, 0, len(units))
+	for key := range units {
+		ordered = append(ordered, key)
+	}
+	slices.SortFunc(ordered, func(a, b unitKey) int {
+		if a.kind != b.kind {
+			return slices.Index(f.kinds, a.kind) - slices.Index(f.kinds, b.kind)
+		}
+		return strings.Compare(a.key, b.key)
+	})
+	for _, key := range ordered {
+		by := units[key].by
+		if units[key].since {
+			by = nil
+		}
+		f.count(key, statuses[key], by)
+	}
+	return nil
+}
+
+// count adds a unit to the report.
+func (f *fileCheck) count(key unitKey, status string, by *receipt.Receipt) {
+	f.units[key.kind].Count(status, key.key)
+	one := report.Unit{Path: f.report.Source.Path, Kind: key.kind, Key: key.key, Status: status}
+	if status == report.UnitSuperseded {
+		f.by[by]++
+		if by != nil {
+			one.By = by.ID
+		}
+	}
+	if f.options.OnUnit != nil {
+		f.options.OnUnit(one)
+	}
+}
+
+// classifyDifferent determines what became of units whose content differs. A row that the
+// file's migration wrote must be one of the file's; a unit of another file's version must
+// be kept in the originals.
+func (f *fileCheck) classifyDifferent(
+	ctx context.Context, units map[unitKey]*unit, statuses map[unitKey]string,
+) error {
+	wrong, err := f.wrongRows(ctx, units)
+	if err != nil {
+		return err
+	}
+	kept, keptOfFlujo, err := f.kept(ctx, units)
+	if err != nil {
+		return err
+	}
+	for key, u := range units {
+		switch {
+		case wrong[key]:
+			statuses[key] = report.UnitMismatched
+		case kept[key] == u.content:
+			statuses[key] = report.UnitSuperseded
+		case u.by != nil && !u.since && keptOfFlujo[key] == (rowdigest.Sum{}):
+			statuses[key] = report.UnitMismatched // it was superseded, and is not kept
+		default:
+			statuses[key] = report.UnitChanged
+		}
+	}
+	return nil
+}
+
+// wrongRows returns the units with a stored row that the file's migration wrote and that
+// the file does not have.
+func (f *fileCheck) wrongRows(ctx context.Context, units map[unitKey]*unit) (map[unitKey]bool, error) {
+	suspect := map[unitKey]*unit{}
+	for key, u := range units {
+		if u.own > 0 {
+			suspect[key] = u
+		}
+	}
+	wrong := map[unitKey]bool{}
+	if len(suspect) == 0 {
+		return wrong, nil
+	}
+	type row struct {
+		table string
+		cells [2]int64
+	}
+	rows := map[row]int{}
+	err := f.eachRow(ctx, func(key unitKey) bool { return suspect[key] != nil }, func(r fileRow) {
+		rows[row{r.table, r.cells}]++
+	})
+	if err != nil {
+		return nil, err
+	}
+	keys := keysOf(suspect)
+	for _, table := range f.stored.Tables() {
+		kind, _ := table.Unit()
+		err := f.stored.UnitRows(ctx, &table, keys[kind], func(r postgres.UnitRow) {
+			one := row{table.Name, r.Cells}
+			if !f.own[table.Name][r.Writer] {
+				return
+			}
+			if rows[one]--; rows[one] >= 0 {
+				return
+			}
+			wrong[unitKey{kind, r.Unit}] = true
+			if f.options.OnDifference != nil {
+				f.options.OnDifference(report.Difference{Table: table.Name, Key: r.Key, Kind: report.CellDiffer,
+					InFile: "another row or none", InPostgres: "a row that was not written since the migration"})
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return wrong, nil
+}
+
+// kept returns the content of the rows of units that a merge kept of the file, and of
+// what Flujo had written.
+func (f *fileCheck) kept(
+	ctx context.Context, units map[unitKey]*unit,
+) (ofFile, ofFlujo map[unitKey]rowdigest.Sum, err error) {
+	ofFile, ofFlujo = map[unitKey]rowdigest.Sum{}, map[unitKey]rowdigest.Sum{}
+	if exists, err := f.stored.HasOriginals(ctx); err != nil || !exists {
+		return ofFile, ofFlujo, err
+	}
+	keys := keysOf(units)
+	for _, table := range f.stored.Tables() {
+		kind, _ := table.Unit()
+		for id, sums := range map[int64]map[unitKey]rowdigest.Sum{f.migrated.ID: ofFile, 0: ofFlujo} {
+			err := f.stored.KeptRows(ctx, &table, id, keys[kind], func(r postgres.UnitRow) {
+				sum := sums[unitKey{kind, r.Unit}]
+				sum.Add(r.Content)
+				sums[unitKey{kind, r.Unit}] = sum
+			})
+			if err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	return ofFile, ofFlujo, nil
+}
+
+// checkSeen counts the rows that the file's migration wrote and that are in none of the
+// file's units as a mismatch.
+func (f *fileCheck) checkSeen(ctx context.Context) error {
+	for _, table := range f.stored.Tables() {
+		rows, err := f.stored.CountByWriter(ctx, &table)
+		if err != nil {
+			return err
+		}
+		n := -f.seen[table.Name]
+		for w := range f.own[table.Name] {
+			n += rows[w]
+		}
+		if n == 0 {
+			continue
+		}
+		kind, _ := table.Unit()
+		f.units[kind].Mismatched += n
+		f.result.Warnings = append(f.result.Warnings, fmt.Sprintf(
+			"%s of %s that the migration wrote %s of no run, key or memory of %s",
+			english.Plural(int(n), "row", ""), table.Name, english.PluralWord(int(n), "is", "are"),
+			clierr.Name(f.file.Path())))
+	}
+	return nil
+}
+
+// fileRow is a row of the file.
+type fileRow struct {
+	table          string
+	unit           unitKey
+	content, cells [2]int64 // rowdigest.Hash of the content, and of the encoding with the id in PostgreSQL
+	renumbered     bool
+}
+
+// eachRow calls visit with each row of the file's units that a function selects.
+func (f *fileCheck) eachRow(ctx context.Context, selected func(unitKey) bool, visit func(fileRow)) error {
+	for _, table := range f.stored.Tables() {
+		if f.file.Format.Mapping(table.Name) == nil {
+			continue
+		}
+		kind, column := table.Unit()
+		at := slices.IndexFunc(table.Columns, func(c mapping.Column) bool { return c.Name == column })
+		var ids []receipt.IDRange
+		if merged := f.migrated.Table(table.Name).Merged; merged != nil {
+			ids = merged.IDs
+		}
+		var encoder rowdigest.Encoder
+		var encoding, content []byte
+		err := f.content.Replay(ctx, table.Name, func(tuple []byte, _ int64) error {
+			encoding = encoder.Append(encoding[:0], &table, tuple)
+			row := fileRow{table: table.Name, unit: unitKey{kind, string(rowdigest.Cells(encoding)[at])}}
+			if !selected(row.unit) {
+				return nil
+			}
+			content = rowdigest.AppendContent(content[:0], &table, encoding)
+			row.content = rowdigest.Hash(content)
+			if id, changed := storedID(ids, &table, encoding); changed {
+				rowdigest.SetID(&table, encoding, id)
+				row.renumbered = true
+			}
+			row.cells = rowdigest.Hash(encoding)
+			visit(row)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// storedID returns the id that a row has in PostgreSQL, if it is not that of the file.
+func storedID(ids []receipt.IDRange, table *mapping.Table, encoding []byte) (id int64, changed bool) {
+	if len(ids) == 0 {
+		return 0, false
+	}
+	id = rowdigest.ID(table, encoding)
+	at, found := slices.BinarySearchFunc(ids, id, func(r receipt.IDRange, id int64) int {
+		switch {
+		case id < r.InFile:
+			return 1
+		case id >= r.InFile+r.Rows:
+			return -1
+		}
+		return 0
+	})
+	if !found {
+		return id, false
+	}
+	return ids[at].Stored + id - ids[at].InFile, true
+}
+
+// compareOriginals compares the file's original values with those of its receipt.
+func (f *fileCheck) compareOriginals(ctx context.Context) error {
+	originals := f.content.Originals(ctx, nil)
+	defer originals.Close()
+	originals.OmitKeys()
+	if _, err := (extract.Discard{}).Copy(ctx, &mapping.Originals, originals); err != nil {
+		return err
+	}
+	mine, _ := originals.Digest()
+	exists, err := f.stored.HasOriginals(ctx)
+	if err != nil || !exists && mine.Rows == 0 {
+		return err
+	}
+	theirs := rowdigest.Empty
+	if exists {
+		if theirs, err = f.stored.FileOriginals(ctx, f.migrated.ID); err != nil {
+			return err
+		}
+	}
+	if mine.Rows+theirs.Rows > 0 {
+		f.report.Originals = &report.Comparison{Name: mapping.Originals.Name, InFile: mine.Rows, AtReceipt: mine.Rows,
+			InPostgres: theirs.Rows, TableMissing: !exists, Digest: theirs.Sum, Match: mine == theirs}
+	}
+	return nil
+}
