@@ -29,6 +29,9 @@ type Options struct {
 	OnFinding    func(mapping.Finding) error
 	OnDifference func(report.Difference) // called for each difference; may be nil
 	OnProgress   progress.Func
+	// Elsewhere are tables whose rows went to another destination, so that Loaded.Verify does
+	// not compare them. It may be nil.
+	Elsewhere map[string]bool
 }
 
 // Loaded is what was loaded.
@@ -45,7 +48,14 @@ type Loaded struct {
 // options do not permit what was found, Rows stores no original values, and returns
 // both the Loaded and a clierr.Refused.
 func Rows(ctx context.Context, file *extract.Extraction, into sink.Loader, o Options) (*Loaded, error) {
-	result, err := file.Run(ctx, into)
+	return RowsTo(ctx, file, into, into, o)
+}
+
+// RowsTo is Rows with another destination of the rows, to. The original values go to into.
+func RowsTo(
+	ctx context.Context, file *extract.Extraction, to extract.Destination, into sink.Loader, o Options,
+) (*Loaded, error) {
+	result, err := file.Run(ctx, to)
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/receipt"
@@ -27,12 +26,7 @@ WHERE EXISTS (SELECT FROM {{.target}} t WHERE t.{{ident .id}} = s.{{ident .id}}
 func (t *tables) renumber(ctx context.Context, table *mapping.Table, last int64) (rows int64, err error) {
 	rows, err = t.exec(ctx, assignIDs.Fill(t.parts(table)), last)
 	if postgres.Code(err) == postgres.NumericOutOfRange {
-		return 0, &clierr.Error{
-			Kind: clierr.Refused,
-			Message: fmt.Sprintf("rows of table %q need new ids, but too few ids are left above the highest, %d",
-				table.Name, last),
-			Hint: "change the row with that id, which no sequence allocated, in the state file or in the database",
-		}
+		return 0, tooFewIDs(table.Name, last)
 	}
 	if err != nil {
 		return 0, t.conn().WrapError(fmt.Sprintf("assign new ids to rows of table %q", table.Name), err)
@@ -51,7 +45,9 @@ type applied struct {
 // that the target does not have. It keeps what would be lost otherwise, and adds the
 // original values of the file. It writes in a savepoint, so that its rows have an xmin
 // that no other rows have.
-func (t *tables) apply(ctx context.Context) (done applied, err error) {
+//
+// ids are those of the file's rows that have others in the target, by table.
+func (t *tables) apply(ctx context.Context, ids map[string][]receipt.IDRange) (done applied, err error) {
 	if err := t.changeIDs(ctx); err != nil {
 		return done, err
 	}
@@ -78,7 +74,7 @@ func (t *tables) apply(ctx context.Context) (done applied, err error) {
 	if err := t.run(ctx, "release the savepoint", "RELEASE flujo_port_merge"); err != nil {
 		return done, err
 	}
-	if done.originals, err = t.addOriginals(ctx); err != nil {
+	if done.originals, err = t.addOriginals(ctx, ids); err != nil {
 		return done, err
 	}
 	if done.writer, err = t.writer(ctx); err != nil {

@@ -16,6 +16,7 @@ import (
 	"flujo-port/internal/extract"
 	"flujo-port/internal/load"
 	"flujo-port/internal/mapping"
+	"flujo-port/internal/postgres"
 	"flujo-port/internal/progress"
 	"flujo-port/internal/receipt"
 	"flujo-port/internal/report"
@@ -42,6 +43,18 @@ type Merged struct {
 	state   *State
 	applied applied
 	marks   map[string]receipt.Merged // the merge's part of the receipt, by table
+
+	direct  map[string]bool // tables of which all rows went directly to the target; nil if there are none
+	widened map[string]bool // columns of the target that were made bigint for these rows
+	runs    int64           // runs that went directly to the target
+}
+
+// Options are the options of Run.
+type Options struct {
+	load.Options
+	// NeedIndexes creates the indexes and foreign keys of the target's tables. It is called
+	// before the first query that needs them. It may be nil if they exist.
+	NeedIndexes func(context.Context) error
 }
 
 // Run loads the file into staging tables, verifies them, and then takes each unit from
@@ -57,7 +70,7 @@ func Run(
 	snapshot *source.Snapshot,
 	config extract.Config,
 	state *State,
-	o load.Options,
+	o Options,
 ) (*Merged, error) {
 	t, err := newTables(ctx, into, state.Receipts, config.Receipt)
 	if err != nil {
@@ -69,11 +82,19 @@ func Run(
 		Report:    &report.Merge{Renumbered: []report.Renumbered{}},
 		Allocated: map[string]int64{},
 	}
-	if err := m.loadStaging(ctx, extract.New(snapshot, config), o); err != nil {
+	if err := m.load(ctx, snapshot, config, o.Options); err != nil {
 		return m, err
+	}
+	if m.direct == nil && o.NeedIndexes != nil {
+		if err := o.NeedIndexes(ctx); err != nil {
+			return nil, err
+		}
 	}
 	o.OnProgress.Start(progress.Merge)
 	for _, name := range m.Loaded.File.Findings.Widened {
+		if m.widened[name] {
+			continue
+		}
 		table, column, _ := strings.Cut(name, ".")
 		if err := m.widen(ctx, mapping.TableOf(table), column); err != nil {
 			return nil, err
@@ -83,7 +104,7 @@ func Run(
 		return nil, err
 	}
 	for _, table := range into.Schema.Tables() {
-		if table.Serial() == "" {
+		if table.Serial() == "" || m.direct[table.Name] {
 			continue
 		}
 		if err := m.renumber(ctx, snapshot, config.Format.Mapping(table.Name)); err != nil {
@@ -91,7 +112,11 @@ func Run(
 		}
 	}
 	m.addAlone()
-	m.applied, err = t.apply(ctx)
+	ids := map[string][]receipt.IDRange{}
+	for table, mark := range m.marks {
+		ids[table] = mark.IDs
+	}
+	m.applied, err = t.apply(ctx, ids)
 	m.Originals = m.applied.originals
 	return m, err
 }
@@ -100,36 +125,98 @@ func Run(
 func (m *Merged) addAlone() {
 	for i := range m.Report.Units {
 		u := &m.Report.Units[i]
+		if u.Kind == mapping.Runs {
+			u.Added += m.runs
+		}
 		u.Alone = m.state.units[u.Kind] - u.Equal - u.Kept - u.TakenOver
 		u.Kept += u.Alone
 		m.state.units[u.Kind] += u.Added
 	}
 }
 
-// loadStaging loads the file into the staging tables and verifies them.
-func (m *Merged) loadStaging(ctx context.Context, file *extract.Extraction, o load.Options) (err error) {
-	if m.Loaded, err = load.Rows(ctx, file, m.tables.staging, o); err != nil {
+// load loads the file and verifies what was stored. If rows that went directly to the
+// target differ from the file, or are of a run that the target has, it loads the file
+// again, all of it into the staging tables, which are compared row by row.
+func (m *Merged) load(ctx context.Context, snapshot *source.Snapshot, config extract.Config, o load.Options) error {
+	const savepoint = "SAVEPOINT flujo_port_direct"
+	before, types := m.state.clone(), m.tables.target.Schema.Types.Clone()
+	if err := m.tables.run(ctx, "set a savepoint", savepoint); err != nil {
 		return err
 	}
-	o.OnProgress.Start(progress.Verify)
-	stored, err := load.Snapshot(ctx, m.tables.staging)
+	equal, err := m.loadInto(ctx, snapshot, config, o, true)
+	if err != nil || equal {
+		return err
+	}
+	err = m.tables.run(ctx, "roll back to the savepoint", "ROLLBACK TO flujo_port_direct; RELEASE flujo_port_direct")
 	if err != nil {
 		return err
 	}
-	if m.Staged, err = m.Loaded.Verify(ctx, stored, o); err != nil {
-		return err
+	m.state.restore(before)
+	*m.tables.target.Schema.Types = *types
+	m.Report.Renumbered, m.direct, m.widened, m.runs = []report.Renumbered{}, nil, nil, 0
+	if m.Loaded != nil {
+		o.OnFinding = nil // it was called for all
 	}
+	_, err = m.loadInto(ctx, snapshot, config, o, false)
+	return err
+}
+
+// loadInto loads the file, into the staging tables only unless direct is set. It returns
+// false if rows that went to the target differ from the file, or had to be merged.
+func (m *Merged) loadInto(
+	ctx context.Context, snapshot *source.Snapshot, config extract.Config, o load.Options, direct bool,
+) (equal bool, err error) {
 	m.marks = map[string]receipt.Merged{}
-	for _, v := range m.Staged.Tables {
-		m.marks[v.Name] = receipt.Merged{
-			FileRows:   v.Stored.Rows,
-			FileDigest: v.Stored.Sum,
-			Writers:    []int64{},
-			Rewritten:  []int64{},
-			IDs:        []receipt.IDRange{},
+	for _, table := range m.tables.target.Schema.Tables() {
+		m.marks[table.Name] = receipt.Merged{Writers: []int64{}, Rewritten: []int64{}, IDs: []receipt.IDRange{}}
+	}
+	l := &loader{
+		Merged: m, snapshot: snapshot, format: config.Format, withDigests: config.WithDigests, direct: direct,
+		rows: map[string]*directRows{}, widened: map[string]bool{},
+	}
+	if m.Loaded, err = load.RowsTo(ctx, extract.New(snapshot, config), l, m.tables.staging, o); err != nil {
+		if l.direct && postgres.Code(err) == postgres.UniqueViolation {
+			return false, nil // the target has a row of a run without a row in runs
+		}
+		return false, err
+	}
+	if l.direct {
+		if err := l.decide(ctx); err != nil { // the file may have no table but runs
+			return false, err
 		}
 	}
-	return nil
+	o.OnProgress.Start(progress.Verify)
+	if l.direct {
+		o.Elsewhere = map[string]bool{}
+		for _, table := range m.tables.target.Schema.Tables() {
+			if kind, _ := table.Unit(); kind == mapping.Runs {
+				o.Elsewhere[table.Name] = true
+			}
+		}
+		if l.rows[mapping.Runs] != nil && l.withDigests {
+			l.addSum(mapping.Runs, m.Loaded.File.Digest(mapping.Runs).Sum)
+		}
+		if shares, err := l.countRuns(ctx); err != nil || shares {
+			return false, err
+		}
+		m.direct, m.widened = o.Elsewhere, l.widened
+		if equal, err := l.verify(ctx); err != nil || !equal {
+			return equal, err
+		}
+	}
+	stored, err := load.Snapshot(ctx, m.tables.staging)
+	if err != nil {
+		return false, err
+	}
+	if m.Staged, err = m.Loaded.Verify(ctx, stored, o); err != nil {
+		return false, err
+	}
+	for _, v := range m.Staged.Tables {
+		mark := m.marks[v.Name]
+		mark.FileRows, mark.FileDigest = v.Stored.Rows, v.Stored.Sum
+		m.marks[v.Name] = mark
+	}
+	return true, nil
 }
 
 // renumber assigns new ids to rows of the file whose id is used by a row that remains

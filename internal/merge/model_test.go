@@ -145,7 +145,8 @@ func (s side) content(t testing.TB) (content, last string) {
 	return strings.Join(lines, "\n"), last
 }
 
-// mergeModel computes the result of merging file into target.
+// mergeModel computes the result of merging file into target. If no run is on both sides, all rows of a table get new
+// ids, unless the target's is empty; otherwise those whose id is used.
 func mergeModel(t testing.TB, target, file side, allocated map[string]int64) *model {
 	m := &model{
 		want:       side{},
@@ -189,6 +190,10 @@ func mergeModel(t testing.TB, target, file side, allocated map[string]int64) *mo
 			to[table] = append(to[table], rows...)
 		}
 	}
+	shared := false // a run is on both sides
+	for key := range theirs {
+		shared = shared || strings.HasPrefix(key, "runs ") && ours[key] != nil
+	}
 	for table, rows := range taken {
 		used := map[int64]bool{}
 		for _, row := range m.want[table] {
@@ -201,7 +206,7 @@ func mergeModel(t testing.TB, target, file side, allocated map[string]int64) *mo
 			slices.SortFunc(rows, func(a, b flujotest.Cells) int { return int(a["id"].(int64) - b["id"].(int64)) })
 		}
 		for _, row := range rows {
-			if serial && used[row["id"].(int64)] {
+			if serial && (used[row["id"].(int64)] || !shared && len(target[table]) > 0) {
 				m.renumbered[table]++
 				row = maps.Clone(row)
 				row["id"] = max(highestID(target[table]), highestID(file[table]), allocated[table]) +

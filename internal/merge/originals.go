@@ -2,12 +2,14 @@ package merge
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
+	"flujo-port/internal/receipt"
 	"flujo-port/internal/sqltext"
 )
 
@@ -32,10 +34,18 @@ FROM {{.unitsDecided}} WHERE choice = {{.equal}}`)
 	// addOriginals adds the file's original values. Those of rows that are taken get the
 	// new keys of the rows.
 	addOriginals = sqltext.New(`INSERT INTO {{.originals}} ({{.columns}})
-SELECT o.receipt, o.table_name, coalesce(i.new::text, o.row_key), o.source_rowid, o.column_name, o.reason,
-	o.storage_class, o.original
-FROM {{.stagedOriginals}} o LEFT JOIN {{.newIDs}} i
-	ON i.table_name = o.table_name AND i.old::text = o.row_key AND NOT {{.isRejected}}`)
+SELECT o.receipt, o.table_name, coalesce((i.stored + o.file_id - i.in_file)::text, o.row_key), o.source_rowid,
+	o.column_name, o.reason, o.storage_class, o.original
+FROM (SELECT o.*, CASE WHEN o.table_name = ANY ({{.serial}}::text[]) AND NOT {{.isRejected}}
+		THEN o.row_key::bigint END AS file_id FROM {{.stagedOriginals}} o) o
+	LEFT JOIN {{.ranges}} i
+		ON i.table_name = o.table_name AND o.file_id >= i.in_file AND o.file_id < i.in_file + i.rows`)
+
+	// createRanges creates the table of the file's ids that have others in the target.
+	createRanges = sqltext.New(`CREATE {{.persistence}}TABLE {{.ranges}} AS
+SELECT * FROM jsonb_to_recordset({{literal .ids}}::jsonb)
+	AS i (table_name text, in_file bigint, stored bigint, rows bigint);
+ANALYZE {{.ranges}}`)
 
 	// missingOriginals counts the file's original values that are not stored.
 	missingOriginals = sqltext.New(`SELECT count(*) FROM (
@@ -60,6 +70,13 @@ func (t *tables) originalParts(p sqltext.Parts) sqltext.Parts {
 	}
 	p["columns"] = strings.Join(names, ", ")
 	p["isRejected"] = isRejected
+	var serial []string
+	for _, table := range t.target.Schema.Tables() {
+		if table.Serial() != "" {
+			serial = append(serial, table.Name)
+		}
+	}
+	p["serial"] = sqltext.Literal("{" + strings.Join(serial, ",") + "}")
 	p["originals"] = t.target.Tx.Name(mapping.Originals.Name)
 	p["stagedOriginals"] = t.name(mapping.Originals.Name)
 	p["superseded"], p["equalReason"], p["row"] = mapping.Superseded, mapping.Equal, mapping.StoredRow
@@ -170,8 +187,8 @@ func (t *tables) needOriginals(ctx context.Context) error {
 }
 
 // addOriginals adds the file's original values to the target's, and checks that they were
-// stored. It returns their number.
-func (t *tables) addOriginals(ctx context.Context) (n int64, err error) {
+// stored. It returns their number. ids are as for apply.
+func (t *tables) addOriginals(ctx context.Context, ids map[string][]receipt.IDRange) (n int64, err error) {
 	if exists, err := t.staging.Tx.HasTable(ctx, mapping.Originals.Name); err != nil || !exists {
 		return 0, err
 	}
@@ -180,6 +197,24 @@ func (t *tables) addOriginals(ctx context.Context) (n int64, err error) {
 	}
 	const step = "add originals"
 	parts := t.originalParts(t.helperParts())
+	type tableRange struct {
+		Table string `json:"table_name"`
+		receipt.IDRange
+	}
+	ranges := []tableRange{}
+	for table, all := range ids {
+		for _, one := range all {
+			ranges = append(ranges, tableRange{table, one})
+		}
+	}
+	text, err := json.Marshal(ranges)
+	if err != nil {
+		return 0, err
+	}
+	parts["ids"] = string(text)
+	if err := t.run(ctx, step, createRanges.Fill(parts)); err != nil {
+		return 0, err
+	}
 	if n, err = t.exec(ctx, addOriginals.Fill(parts)); err != nil {
 		return 0, t.conn().WrapError(step, err)
 	}

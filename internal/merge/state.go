@@ -109,6 +109,22 @@ func (t *tableState) change(removed map[int64]int64, without, with rowdigest.Dig
 	}
 }
 
+// clone returns a copy of what restore restores.
+func (s *State) clone() map[string]tableState {
+	all := map[string]tableState{}
+	for name, t := range s.tables {
+		all[name] = tableState{rows: maps.Clone(t.rows), digest: t.digest, rewritten: slices.Clone(t.rewritten)}
+	}
+	return all
+}
+
+// restore makes the tables' state that of the copy.
+func (s *State) restore(copied map[string]tableState) {
+	for name, t := range copied {
+		*s.tables[name] = t
+	}
+}
+
 // Check compares the numbers of rows and their writers with the tables. If they differ,
 // something else than the merges changed rows, and the error is a clierr.Mismatch.
 func (s *State) Check(ctx context.Context, target sink.Loader) error {

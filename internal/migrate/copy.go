@@ -24,6 +24,7 @@ type migration struct {
 
 	written  receipt.Receipts // of the files so far
 	finished bool             // indexes, foreign keys and statistics exist
+	stale    bool             // rows may have been added since the statistics were gathered
 }
 
 // copied is what was copied of a file.
@@ -55,6 +56,7 @@ func (m *migration) migrateAll(ctx context.Context) (described bool, err error) 
 		if described, err := m.migrate(ctx, f, source, part); err != nil {
 			return described, m.files.name(f, err)
 		}
+		f.ReleaseMemory()
 	}
 	return false, nil
 }
@@ -146,7 +148,9 @@ func (m *migration) copyRows(ctx context.Context, f *file) (rows copied, err err
 	if err := m.readState(ctx); err != nil {
 		return rows, err
 	}
-	merged, err := merge.Run(ctx, into, f.Snapshot, rows.config, m.state, m.options.load(rows.file.Path()))
+	merged, err := merge.Run(ctx, into, f.Snapshot, rows.config, m.state, merge.Options{
+		Options: m.options.load(rows.file.Path()), NeedIndexes: m.needIndexesNow,
+	})
 	if merged != nil {
 		rows.loaded, rows.verified = merged.Loaded, merged.Staged
 	}
@@ -167,23 +171,37 @@ func (m *migration) readState(ctx context.Context) error {
 	return err
 }
 
-// finishTables creates indexes and foreign keys, gathers statistics, unless that was done
-// for another file, and sets the sequences.
+// needIndexes creates indexes and foreign keys and gathers statistics, unless it has done
+// so.
+func (m *migration) needIndexes(ctx context.Context) error {
+	if m.finished {
+		return nil
+	}
+	m.options.OnProgress.Start(progress.Indexes)
+	if err := m.to.into.Tx.Finish(ctx, m.to.into.Schema); err != nil {
+		return err
+	}
+	m.finished = true
+	return m.to.into.Tx.Analyze(ctx, m.to.into.Schema)
+}
+
+// needIndexesNow is needIndexes before all rows are in the tables.
+func (m *migration) needIndexesNow(ctx context.Context) error {
+	m.stale = true
+	return m.needIndexes(ctx)
+}
+
+// finishTables creates the indexes, if no file follows, and sets the sequences.
 func (m *migration) finishTables(ctx context.Context, rows copied, part *report.FileResult) error {
 	into := m.to.into
 	var allocated map[string]int64
 	if rows.merged != nil {
 		allocated = rows.merged.Allocated
 	}
-	if !m.finished {
-		m.options.OnProgress.Start(progress.Indexes)
-		if err := into.Tx.Finish(ctx, into.Schema); err != nil {
+	if rows.file == m.files[len(m.files)-1] {
+		if err := m.needIndexes(ctx); err != nil {
 			return err
 		}
-		if err := into.Tx.Analyze(ctx, into.Schema); err != nil {
-			return err
-		}
-		m.finished = true
 	}
 	sequences, err := load.SetSequences(
 		ctx, into, rows.file.Snapshot, rows.config.Format, allocated, m.options.DryRun)
@@ -213,17 +231,17 @@ func (m *migration) verify(ctx context.Context, rows copied) (*load.Verified, er
 }
 
 // checkAll verifies, after all files, that nothing else changed than what was verified of
-// each. After several it gathers statistics again.
+// each.
 func (m *migration) checkAll(ctx context.Context) error {
+	if err := m.needIndexes(ctx); err != nil { // the last file may have the content of another one
+		return err
+	}
 	if m.state == nil {
 		return nil
 	}
 	m.options.OnProgress.Start(progress.Verify)
-	if err := m.state.Check(ctx, m.to.into); err != nil {
+	if err := m.state.Check(ctx, m.to.into); err != nil || !m.stale {
 		return err
-	}
-	if len(m.files) == 1 {
-		return nil
 	}
 	return m.to.into.Tx.Analyze(ctx, m.to.into.Schema)
 }

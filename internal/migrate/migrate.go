@@ -138,13 +138,13 @@ func run(ctx context.Context, o Options) (*report.Migration, error) {
 		}
 		return nil, err
 	}
+	if err := m.checkAll(ctx); err != nil {
+		return nil, err
+	}
 	if !to.tried {
 		if err := tryStart(ctx, to, session.trial, o); err != nil {
 			return nil, err
 		}
-	}
-	if err := m.checkAll(ctx); err != nil {
-		return nil, err
 	}
 	result.Notes = append(result.Notes, to.into.Schema.Notes...)
 	result.Replaced = describeArchive(to.archive)

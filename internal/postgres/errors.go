@@ -49,6 +49,7 @@ const (
 	UndefinedObject       = "42704"
 	ReadOnlyTransaction   = "25006"
 	NotSupported          = "0A000"
+	UniqueViolation       = "23505"
 	NumericOutOfRange     = "22003"
 	InvalidParameterValue = "22023"
 	DiskFull              = "53100"

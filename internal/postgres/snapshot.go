@@ -198,6 +198,18 @@ func (s *Snapshot) Digest(ctx context.Context, table *mapping.Table) (d rowdiges
 	return d, nil
 }
 
+// DigestOf returns the digest of the rows of a table that some transactions wrote.
+func (s *Snapshot) DigestOf(
+	ctx context.Context, table *mapping.Table, writers []int64,
+) (d rowdigest.Digest, err error) {
+	from := fmt.Sprintf("(SELECT * FROM %s WHERE xmin::text::bigint = ANY ($1)) t", s.conn.Name(table.Name))
+	query := rowdigest.Query(table, from, s.vectors)
+	if err := s.conn.QueryRow(ctx, query, writers).Scan(&d.Rows, &d.Sum); err != nil {
+		return rowdigest.Digest{}, s.wrapError(table, err)
+	}
+	return d, nil
+}
+
 // Digests returns the digests of all tables, by name.
 func (s *Snapshot) Digests(ctx context.Context) (map[string]rowdigest.Digest, error) {
 	all := map[string]rowdigest.Digest{}

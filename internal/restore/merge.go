@@ -73,9 +73,9 @@ func restoreMerged(ctx context.Context, file *stateFile, result *report.Restorat
 	}
 	reading, integrity := snapshot.StartIntegrityCheck(ctx)
 	defer integrity.Stop()
-	merged, err := merge.Run(reading, into, snapshot, config, state, load.Options{
+	merged, err := merge.Run(reading, into, snapshot, config, state, merge.Options{Options: load.Options{
 		Quarantine: true, Verify: report.VerifyContent, OnProgress: o.OnProgress,
-	})
+	}})
 	if err != nil {
 		return integrity.Explain(err)
 	}

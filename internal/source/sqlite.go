@@ -205,6 +205,9 @@ func (s *Snapshot) LastID(ctx context.Context, table, column string) (id int64, 
 	return id, err
 }
 
+// ReleaseMemory frees memory that the snapshot can do without until it is read again.
+func (s *Snapshot) ReleaseMemory() { s.conn.ReleaseMemory() }
+
 // Close ends the read transaction and closes the file.
 func (s *Snapshot) Close() error { return errors.Join(s.end(), s.files.Close()) }
 

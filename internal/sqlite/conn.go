@@ -130,6 +130,10 @@ func (c *Conn) Close() error {
 	return nil
 }
 
+// ReleaseMemory frees memory that the connection can do without, such as cached pages. No
+// statement may be open.
+func (c *Conn) ReleaseMemory() { sqlite3.Xsqlite3_db_release_memory(c.tls, c.db) }
+
 // Exec runs one or more statements, and discards the rows that they return. If ctx is
 // cancelled, Exec returns ctx.Err.
 func (c *Conn) Exec(ctx context.Context, statements string) error {
