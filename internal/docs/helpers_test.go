@@ -17,6 +17,8 @@ import (
 
 	"flujo-port/internal/flujotest"
 	"flujo-port/internal/pgtest"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // binary is flujo-port, built once for all tests.
@@ -128,10 +130,15 @@ func run(t testing.TB, c *exec.Cmd) (stdout, stderr string, code int) {
 	return out.String(), errs.String(), c.ProcessState.ExitCode()
 }
 
-// query returns the rows of a query as the server prints them.
+// query returns the rows of a query as the server prints them, cells separated by "|".
 func query(t testing.TB, url, text string) (rows []string) {
 	t.Helper()
-	results, err := flujotest.Connect(t, url).PgConn().Exec(context.Background(), text).ReadAll()
+	conn, err := pgconn.Connect(context.Background(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	results, err := conn.Exec(context.Background(), text).ReadAll()
 	if err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}
