@@ -225,6 +225,9 @@ func TestDigests(t *testing.T) {
 	})
 }
 
+// negativeZero is a float that a literal cannot state.
+var negativeZero = math.Copysign(0, -1)
+
 // The cells that digests.py converts, by the letter of their column.
 var oddCells = map[byte][]any{
 	'T': {"", "a\x00b", "é心😀\u2028\x7f", "a\xffb\xe2\x82c", []byte("bytes\xfe\x00"), int64(-7), "\\\"\t", nil},
@@ -284,7 +287,7 @@ var oddCells = map[byte][]any{
 		int64(-1 << 62),
 		12.5,
 		5.0,
-		-0.0,
+		negativeZero,
 		1e22,
 		1e-7,
 		math.Inf(1),
@@ -308,12 +311,12 @@ var oddCells = map[byte][]any{
 		"[\"\u2029\"]",
 	},
 	'I': {int64(0), int64(-1), int64(1 << 40), int64(math.MinInt64), 2.5, 3.5, -0.5, 12.0, 1e15, nil},
-	'R': {0.1, 1e-50, -0.0, int64(3), int64(1<<62 + 1), 3.4e38, math.Inf(1), math.Inf(-1), 1e-40, nil},
+	'R': {0.1, 1e-50, negativeZero, int64(3), int64(1<<62 + 1), 3.4e38, math.Inf(1), math.Inf(-1), 1e-40, nil},
 	'D': {
 		0.1,
 		1767603600.123456,
 		5e-324,
-		-0.0,
+		negativeZero,
 		int64(1<<53 + 1),
 		1e22,
 		1e-7,
