@@ -111,9 +111,9 @@ test-server: ensure-postgres ## run the tests of the program on a server that FL
 
 .PHONY: test-clients matrix
 
-test-clients: ensure-postgres ## run the tests that need PgBouncer, or asyncpg, Flujo's driver
+test-clients: ensure-postgres ## run the tests that need PgBouncer, Alembic, or asyncpg, Flujo's driver
 	CGO_ENABLED=0 scripts/with-clients.sh $(GO) test -vet=off -count=1 -parallel $(PARALLEL) \
-		-run 'PgBouncer|Asyncpg' ./internal/pgtest ./cmd/flujo-port
+		-run 'PgBouncer|Asyncpg|Alembic' ./internal/pgtest ./internal/docs ./cmd/flujo-port
 
 DURATION ?= 20m
 SEED     ?= 0
@@ -128,7 +128,7 @@ torture: ensure-postgres ## disturb every command for DURATION (20m), and write 
 MATRIX ?= 13 14 16 17 18
 
 matrix: ensure-node ## run the tests of the program on servers of the versions MATRIX (13 14 16 17 18), from npm
-	PACKAGES="$(OPERATIONS) ./cmd/flujo-port" PARALLEL=$(PARALLEL) GO="$(GO)" \
+	PACKAGES="$(OPERATIONS) ./internal/docs ./cmd/flujo-port" PARALLEL=$(PARALLEL) GO="$(GO)" \
 		scripts/with-clients.sh scripts/matrix.sh $(MATRIX)
 
 FUZZTIME ?= 30s

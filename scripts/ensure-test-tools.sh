@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks what `make test` needs: the Go version of go.mod, gofmt, a C compiler
-# that builds programs (for the race detector), disk space, and PostgreSQL, which
-# scripts/ensure-postgres.sh installs if it can. Prints nothing and exits with 0
+# that builds programs (for the race detector), Python (for the programs in docs),
+# disk space, and PostgreSQL, which scripts/ensure-postgres.sh installs if it can. Prints nothing and exits with 0
 # if nothing is missing. Otherwise lists on stderr what is missing and how to get
 # it, and exits with 1 before anything is installed or built.
 #
@@ -102,6 +102,15 @@ check_cc() {
 	fi
 }
 
+check_python() {
+	get=$(install "python3" "python3" "python3 tzdata" "brew install python")
+	if ! have python3; then
+		lack "Python, which runs the programs in docs, is missing: no \"python3\" on PATH" "$get"
+	elif ! python3 -c 'import sqlite3, zoneinfo; zoneinfo.ZoneInfo("Europe/Berlin")' 2>/dev/null; then
+		lack "python3 is older than 3.9, or lacks sqlite3 or the time zones" "$get"
+	fi
+}
+
 # existing PATH: prints PATH, or its nearest parent folder that exists.
 existing() {
 	path=$1
@@ -142,6 +151,7 @@ check_space() {
 check_go
 check_tmp
 check_cc
+check_python
 check_space
 scripts/ensure-postgres.sh --check || missing=$((missing + 1))
 [ "$missing" -eq 0 ] || exit 1

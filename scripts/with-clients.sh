@@ -1,8 +1,9 @@
 #!/bin/sh
-# Runs a command with FLUJO_PORT_TEST_PGBOUNCER and FLUJO_PORT_TEST_ASYNCPG set: the
-# program pgbouncer, and a Python that has asyncpg, Flujo's driver. Usage:
-# scripts/with-clients.sh COMMAND… Installs what is missing with apt-get; Debian's package
-# of PgBouncer may start it as a service.
+# Runs a command with FLUJO_PORT_TEST_PGBOUNCER, FLUJO_PORT_TEST_ASYNCPG and
+# FLUJO_PORT_TEST_ALEMBIC set: the program pgbouncer, a Python that has asyncpg, Flujo's
+# driver, and one that has Alembic and psycopg2. Usage: scripts/with-clients.sh COMMAND…
+# Installs what is missing with apt-get; Debian's package of PgBouncer may start it as a
+# service.
 set -u
 
 say() { echo "with-clients: $*" >&2; }
@@ -11,9 +12,10 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 pgbouncer() { PATH=$PATH:/usr/sbin command -v pgbouncer; }
 
+# python MODULES: prints a Python that has the modules.
 python() {
 	for program in python3 /usr/bin/python3; do
-		"$program" -c 'import asyncpg' 2>/dev/null && command -v "$program" && return
+		"$program" -c "import $1" 2>/dev/null && command -v "$program" && return
 	done
 	return 1
 }
@@ -28,14 +30,17 @@ as_root() {
 	fi
 }
 
-if ! pgbouncer >/dev/null || ! python >/dev/null; then
-	have apt-get || fail "PgBouncer and asyncpg are needed: install the packages pgbouncer and python3-asyncpg of your system"
-	say "installing pgbouncer and python3-asyncpg with apt-get"
+packages="pgbouncer python3-asyncpg python3-alembic python3-psycopg2"
+if ! pgbouncer >/dev/null || ! python asyncpg >/dev/null || ! python alembic,psycopg2 >/dev/null; then
+	have apt-get || fail "PgBouncer, asyncpg, Alembic and psycopg2 are needed: install the packages of your system (Debian: $packages)"
+	say "installing $packages with apt-get"
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get update >&2 || fail "apt-get update failed"
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends pgbouncer python3-asyncpg >&2 ||
-		fail "apt-get could not install pgbouncer and python3-asyncpg"
+	# shellcheck disable=SC2086 # a list
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages >&2 ||
+		fail "apt-get could not install $packages"
 fi
 FLUJO_PORT_TEST_PGBOUNCER=$(pgbouncer) || fail "the installed package has no program pgbouncer"
-FLUJO_PORT_TEST_ASYNCPG=$(python) || fail "no Python has the installed package asyncpg"
-export FLUJO_PORT_TEST_PGBOUNCER FLUJO_PORT_TEST_ASYNCPG
+FLUJO_PORT_TEST_ASYNCPG=$(python asyncpg) || fail "no Python has the installed package asyncpg"
+FLUJO_PORT_TEST_ALEMBIC=$(python alembic,psycopg2) || fail "no Python has the installed packages Alembic and psycopg2"
+export FLUJO_PORT_TEST_PGBOUNCER FLUJO_PORT_TEST_ASYNCPG FLUJO_PORT_TEST_ALEMBIC
 exec "$@"

@@ -20,6 +20,7 @@ func toolsMachine(t *testing.T) machine {
 	m.installGo("go1.999.1")
 	writeScript(t, m.path("bin", "gofmt"), "")
 	m.installCC(`chmod +x "$program"`)
+	writeScript(t, m.path("bin", "python3"), "")
 	m.installDF("/dev/a", 100_000, "/dev/b", 100_000)
 	fakeServer(t, m.path("pg/16/bin"), "16.2")
 	for _, client := range []string{"psql", "pg_dump"} {
@@ -155,6 +156,9 @@ func TestEnsureTestToolsSaysWhatIsMissing(t *testing.T) {
 		"no C headers": {func(m machine) {
 			m.installCC(`echo "<stdin>:1:10: fatal error: stdlib.h: No such file or directory" >&2; exit 1`)
 		}, []string{"stdlib.h: No such file"}, "gcc libc6-dev"},
+		"no Python": {func(m machine) { m.remove("bin", "python3") }, []string{`no "python3" on PATH`}, "python3"},
+		"an old Python": {func(m machine) { writeScript(m.t, m.path("bin", "python3"), "exit 1") },
+			[]string{"python3 is older than 3.9"}, "python3"},
 		"noexec":    {func(m machine) { m.installCC("") }, []string{"cannot run programs in"}, "set TMPDIR"},
 		"no TMPDIR": {func(m machine) { m.remove("tmp") }, []string{"cannot create files in"}, "set TMPDIR"},
 		"a full disk": {func(m machine) { m.installDF("/dev/a", 2400, "/dev/a", 2400) },
