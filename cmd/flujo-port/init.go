@@ -32,17 +32,20 @@ func (e *env) initCommand() *cli.Command {
 
 var (
 	ownerFlag = &cli.StringFlag{
-		Name:  "owner",
-		Usage: "make `ROLE`, as which Flujo connects and migrate runs, the owner of the tables",
+		Name:     "owner",
+		Category: groupPrivileges,
+		Usage:    "make `ROLE`, as which Flujo connects and migrate runs, the owner of the tables",
 	}
 	grantToFlag = &cli.StringFlag{
-		Name: "grant-to",
+		Name:     "grant-to",
+		Category: groupPrivileges,
 		Usage: "grant `ROLE` the use of the tables without owning them: Flujo then starts only with " +
 			"FLUJO_AUTO_MIGRATE=false",
 	}
 	grantReadFlag = &cli.StringFlag{
-		Name:  "grant-read",
-		Usage: "grant `ROLE` what verify needs: to read the tables, and the receipts of a migration that ran",
+		Name:     "grant-read",
+		Category: groupPrivileges,
+		Usage:    "grant `ROLE` what verify needs: to read the tables, and the receipts of a migration that ran",
 	}
 )
 

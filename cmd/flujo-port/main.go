@@ -51,37 +51,7 @@ func (e *env) say(format string, args ...any) {
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	e := &env{args: args, getenv: getenv, stdout: stdout, stderr: stderr}
 	help := &checkedWriter{w: stdout}
-	app := &cli.App{
-		Name:  "flujo-port",
-		Usage: "migrate Flujo's state from SQLite to PostgreSQL",
-		Description: "Run \"flujo-port check\", then \"flujo-port migrate --dry-run\".\n" +
-			"For the cutover, stop Flujo and run \"flujo-port migrate\".",
-		Version:         version(),
-		HideHelpCommand: true,
-		Commands: []*cli.Command{
-			e.checkCommand(),
-			e.migrateCommand(),
-			e.verifyCommand(),
-			e.restoreCommand(),
-			e.initCommand(),
-			e.uriCommand(),
-			e.versionCommand(),
-		},
-		Writer:         help,
-		ErrWriter:      stderr,
-		OnUsageError:   e.usageError,
-		ExitErrHandler: func(*cli.Context, error) {},
-		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
-				return unknownCommand("command", c.Args().First(), c.App.Commands)
-			}
-			return cli.ShowAppHelp(c)
-		},
-		CustomAppHelpTemplate: cli.AppHelpTemplate + exitCodes,
-	}
-	for _, command := range app.Commands {
-		command.OnUsageError = e.usageError
-	}
+	app := e.app(help)
 	refuseUnclearFlags(app.Commands)
 	err := app.RunContext(ctx, args)
 	if err == nil && help.err != nil {
@@ -93,6 +63,51 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	kind := clierr.KindOf(err)
 	e.say("%s", message(err))
 	return int(kind)
+}
+
+// app returns the commands of the program. They print help to w.
+func (e *env) app(w io.Writer) *cli.App {
+	app := &cli.App{
+		Name:  "flujo-port",
+		Usage: "migrate Flujo's state from SQLite to PostgreSQL",
+		Description: "Run \"flujo-port check\", then \"flujo-port migrate --dry-run\".\n" +
+			"For the cutover, stop Flujo and run \"flujo-port migrate\".\n" +
+			"\"flujo-port COMMAND --help\" describes a command.",
+		Version:         version(),
+		HideHelpCommand: true,
+		Commands: []*cli.Command{
+			e.checkCommand(),
+			e.migrateCommand(),
+			e.verifyCommand(),
+			e.restoreCommand(),
+			e.initCommand(),
+			e.uriCommand(),
+			e.versionCommand(),
+		},
+		Writer:         w,
+		ErrWriter:      e.stderr,
+		OnUsageError:   e.usageError,
+		ExitErrHandler: func(*cli.Context, error) {},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return unknownCommand("command", c.Args().First(), c.App.Commands)
+			}
+			return cli.ShowAppHelp(c)
+		},
+		CustomAppHelpTemplate: commandHelp,
+	}
+	e.setUpCommands(app.Commands)
+	return app
+}
+
+// setUpCommands sets what all commands and their subcommands have in common.
+func (e *env) setUpCommands(commands []*cli.Command) {
+	for _, command := range commands {
+		command.OnUsageError = e.usageError
+		command.CustomHelpTemplate = commandHelp
+		command.HideHelpCommand = true
+		e.setUpCommands(command.Subcommands)
+	}
 }
 
 // checkedWriter writes to w and stores the first error, since the command line
@@ -109,17 +124,6 @@ func (c *checkedWriter) Write(p []byte) (int, error) {
 	}
 	return n, err
 }
-
-const exitCodes = `
-EXIT CODES:
-   0    done
-   1    failed; a retry may succeed: connection lost, lock timeout, disk full; or it is
-        not known whether the server committed, which the error says
-   2    usage or configuration error
-   3    refused: preflight or data validation failed; nothing was written
-   4    verification found a mismatch; nothing was committed
-   130  interrupted; nothing was committed
-`
 
 // message formats an error as one line: what happened, what it means for the
 // data, and what to do.

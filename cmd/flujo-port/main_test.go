@@ -266,7 +266,7 @@ func TestBadInput(t *testing.T) {
 			[]string{"none of Flujo's tables"}},
 		{"unknown flag", []string{"migrate", "--sqlit", good}, 2, []string{"did you mean --sqlite?", "--help"}},
 		{"unknown command", []string{"migrat"}, 2, []string{"did you mean migrate?", "--help"}},
-		{"argument", []string{"migrate", good}, 2, []string{"takes no argument"}},
+		{"argument", []string{"migrate", good}, 2, []string{"takes no argument", "--sqlite " + good}},
 		{"no database named", []string{"migrate", "--sqlite", good}, 2, []string{"--postgres", "DATABASE_URL"}},
 		{"SQLite as target", []string{"migrate", "--sqlite", good, "--postgres", "sqlite:///x.db"}, 2,
 			[]string{"--postgres"}},

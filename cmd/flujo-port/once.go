@@ -64,6 +64,11 @@ func (f *onceFlag) Apply(set *flag.FlagSet) error {
 // IsVisible returns true, so that the help lists the flag.
 func (f *onceFlag) IsVisible() bool { return true }
 
+// GetCategory returns the category under which the help lists the flag.
+func (f *onceFlag) GetCategory() string {
+	return f.DocGenerationFlag.(cli.CategorizableFlag).GetCategory()
+}
+
 // onceValue is the value of a onceFlag.
 type onceValue struct {
 	flag.Value

@@ -16,12 +16,10 @@ import (
 
 func (e *env) uriCommand() *cli.Command {
 	return &cli.Command{
-		Name:            "uri",
-		HideHelpCommand: true,
-		Usage:           "print the FLUJO_STATE_URI for the cutover or the rollback",
-		Description: "Example: eval \"$(flujo-port uri cutover --format shell --reveal)\"\n" +
-			"uri does not connect to the database, unless --connect is set; migrate tests the\n" +
-			"address.",
+		Name:  "uri",
+		Usage: "print the FLUJO_STATE_URI for the cutover or the rollback",
+		Description: "uri does not connect to the database, unless --connect is set; migrate tests\n" +
+			"the address.",
 		Action: func(c *cli.Context) error {
 			if !c.Args().Present() {
 				return usagef("uri requires a subcommand: cutover or rollback")
@@ -45,8 +43,7 @@ func (e *env) uriCommand() *cli.Command {
 					formatFlag,
 					revealFlag,
 				},
-				OnUsageError: e.usageError,
-				Action:       e.uriCutover,
+				Action: e.uriCutover,
 			},
 			{
 				Name:        "rollback",
@@ -54,11 +51,15 @@ func (e *env) uriCommand() *cli.Command {
 				Description: "The file must exist, because Flujo creates a missing one without an error.",
 				Flags: []cli.Flag{
 					sqliteFlag,
-					&cli.BoolFlag{Name: "allow-missing", Usage: "print the address of a file that does not exist"},
-					formatFlag, revealFlag,
+					&cli.BoolFlag{
+						Name:     "allow-missing",
+						Category: groupOperation,
+						Usage:    "print the address of a file that does not exist",
+					},
+					formatFlag,
+					revealFlag,
 				},
-				OnUsageError: e.usageError,
-				Action:       e.uriRollback,
+				Action: e.uriRollback,
 			},
 		},
 	}
