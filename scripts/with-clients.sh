@@ -1,6 +1,7 @@
 #!/bin/sh
-# Runs a command with FLUJO_PORT_TEST_PGBOUNCER and FLUJO_PORT_TEST_ASYNCPG set: the
-# program pgbouncer, and a Python that has asyncpg, Flujo's driver. Usage:
+# Runs a command with FLUJO_PORT_TEST_PGBOUNCER, FLUJO_PORT_TEST_ASYNCPG,
+# FLUJO_PORT_TEST_ZSH and FLUJO_PORT_TEST_FISH set: the programs pgbouncer, zsh and
+# fish, and a Python that has asyncpg, Flujo's driver. Usage:
 # scripts/with-clients.sh COMMAND… Installs what is missing with apt-get; Debian's package
 # of PgBouncer may start it as a service.
 set -u
@@ -28,14 +29,18 @@ as_root() {
 	fi
 }
 
-if ! pgbouncer >/dev/null || ! python >/dev/null; then
-	have apt-get || fail "PgBouncer and asyncpg are needed: install the packages pgbouncer and python3-asyncpg of your system"
-	say "installing pgbouncer and python3-asyncpg with apt-get"
+packages="pgbouncer python3-asyncpg zsh fish"
+if ! pgbouncer >/dev/null || ! python >/dev/null || ! have zsh || ! have fish; then
+	have apt-get || fail "PgBouncer, asyncpg, zsh and fish are needed: install the packages $packages of your system"
+	say "installing $packages with apt-get"
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get update >&2 || fail "apt-get update failed"
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends pgbouncer python3-asyncpg >&2 ||
-		fail "apt-get could not install pgbouncer and python3-asyncpg"
+	# shellcheck disable=SC2086
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages >&2 ||
+		fail "apt-get could not install $packages"
 fi
 FLUJO_PORT_TEST_PGBOUNCER=$(pgbouncer) || fail "the installed package has no program pgbouncer"
 FLUJO_PORT_TEST_ASYNCPG=$(python) || fail "no Python has the installed package asyncpg"
-export FLUJO_PORT_TEST_PGBOUNCER FLUJO_PORT_TEST_ASYNCPG
+FLUJO_PORT_TEST_ZSH=$(command -v zsh) || fail "the installed package has no program zsh"
+FLUJO_PORT_TEST_FISH=$(command -v fish) || fail "the installed package has no program fish"
+export FLUJO_PORT_TEST_PGBOUNCER FLUJO_PORT_TEST_ASYNCPG FLUJO_PORT_TEST_ZSH FLUJO_PORT_TEST_FISH
 exec "$@"

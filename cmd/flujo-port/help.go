@@ -157,7 +157,23 @@ var examples = map[string][]string{
 		`eval "$(flujo-port uri cutover --format shell --reveal)"`,
 	},
 	"flujo-port uri rollback": {"flujo-port uri rollback --sqlite flujo_state.db"},
-	"flujo-port version":      {"flujo-port version --json"},
+	"flujo-port completion": {
+		"source <(flujo-port completion bash)",
+		"flujo-port completion fish > ~/.config/fish/completions/flujo-port.fish",
+	},
+	"flujo-port completion bash": {
+		"source <(flujo-port completion bash)",
+		"flujo-port completion bash > /etc/bash_completion.d/flujo-port",
+	},
+	"flujo-port completion zsh": {
+		"source <(flujo-port completion zsh)    # after compinit",
+		`flujo-port completion zsh > "${fpath[1]}/_flujo-port"`,
+	},
+	"flujo-port completion fish": {
+		"flujo-port completion fish | source",
+		"flujo-port completion fish > ~/.config/fish/completions/flujo-port.fish",
+	},
+	"flujo-port version": {"flujo-port version --json"},
 }
 
 // exitCode is the meaning of an exit code.
@@ -170,6 +186,7 @@ var (
 		"or it is not known whether the server committed, which the error says"}
 	exitNotPrinted  = exitCode{"1", "failed: the output cannot be written"}
 	exitUsage       = exitCode{"2", "usage or configuration error; nothing was written"}
+	printsOnly      = []exitCode{{"0", "printed"}, exitNotPrinted, exitUsage}
 	exitInterrupted = exitCode{"130", "interrupted; nothing was committed"}
 )
 
@@ -214,8 +231,10 @@ var exitCodes = map[string][]exitCode{
 	"flujo-port uri cutover": {
 		{"0", "printed"}, exitRetry, exitUsage, {"3", "refused: Flujo would not work by the address (--connect)"},
 	},
-	"flujo-port uri rollback": {{"0", "printed"}, exitNotPrinted, exitUsage},
-	"flujo-port version":      {{"0", "printed"}, exitNotPrinted, exitUsage},
+	"flujo-port uri rollback": printsOnly,
+	"flujo-port completion":   printsOnly, "flujo-port completion bash": printsOnly,
+	"flujo-port completion zsh": printsOnly, "flujo-port completion fish": printsOnly,
+	"flujo-port version": printsOnly,
 }
 
 func exitCodesOf(name string) []exitCode { return exitCodes[name] }

@@ -82,6 +82,7 @@ func (e *env) app(w io.Writer) *cli.App {
 			e.restoreCommand(),
 			e.initCommand(),
 			e.uriCommand(),
+			e.completionCommand(),
 			e.versionCommand(),
 		},
 		Writer:         w,
@@ -95,7 +96,9 @@ func (e *env) app(w io.Writer) *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 		CustomAppHelpTemplate: commandHelp,
+		EnableBashCompletion:  true,
 	}
+	app.BashComplete = func(c *cli.Context) { e.completeBy(c.Command)(c) }
 	e.setUpCommands(app.Commands)
 	return app
 }
@@ -106,6 +109,7 @@ func (e *env) setUpCommands(commands []*cli.Command) {
 		command.OnUsageError = e.usageError
 		command.CustomHelpTemplate = commandHelp
 		command.HideHelpCommand = true
+		command.BashComplete = e.completeBy(command)
 		e.setUpCommands(command.Subcommands)
 	}
 }

@@ -22,16 +22,18 @@ func (e *env) restoreCommand() *cli.Command {
 			"Stop Flujo first: what it writes during a restore is not in the new file.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{
-				Name:     sqliteFlag.Name,
-				Category: groupSource,
-				Usage:    "`PATH|URI` of the new file, which must not exist",
+				Name:      sqliteFlag.Name,
+				Category:  groupSource,
+				TakesFile: true,
+				Usage:     "`PATH|URI` of the new file, which must not exist",
 			},
 			postgresFlag,
 			schemaFlag,
 			&cli.StringFlag{
-				Name:     "base",
-				Category: groupOperation,
-				Usage:    "`PATH|URI` of the state file that was migrated: take unchanged rows from it",
+				Name:      "base",
+				TakesFile: true,
+				Category:  groupOperation,
+				Usage:     "`PATH|URI` of the state file that was migrated: take unchanged rows from it",
 			},
 			&cli.BoolFlag{
 				Name:     "merge",

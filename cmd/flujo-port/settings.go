@@ -20,8 +20,9 @@ import (
 // no help text shows a password from the environment.
 var (
 	sqliteFlag = &cli.StringFlag{
-		Name:     "sqlite",
-		Category: groupSource,
+		Name:      "sqlite",
+		TakesFile: true,
+		Category:  groupSource,
 		Usage: "`PATH|URI` of the state file, such as sqlite:////data/flujo_state.db " +
 			"(default: $FLUJO_PORT_SQLITE, state_uri of ./flujo.toml, or ./flujo_state.db)",
 	}
