@@ -58,6 +58,7 @@ func (e *env) completionCommand() *cli.Command {
 var flagValues = map[string][]string{
 	"--verify":         {"content", "counts"},
 	"--format":         {"raw", "shell", "env", "json"},
+	"--log-format":     {"text", "json"},
 	"--naive-timezone": {"utc", "local"},
 }
 

@@ -80,7 +80,7 @@ func (e *env) addressPrinter(c *cli.Context) (func(stateuri.Address, []string) e
 			notes = append(notes, "what may be a password is printed as ***; --reveal prints it")
 		}
 		for _, note := range notes {
-			e.say("note: %s", note)
+			e.note(note)
 		}
 		if format == nil {
 			r := addressReport{report.Format, "uri " + c.Command.Name, text, masked, append([]string{}, notes...)}

@@ -24,7 +24,7 @@ func (e *env) initCommand() *cli.Command {
 			postgresFlag, schemaFlag,
 			ownerFlag, grantToFlag, grantReadFlag,
 			withoutPGVectorFlag,
-			jsonFlag, revealFlag,
+			jsonFlag, quietFlag, logFormatFlag, revealFlag,
 		},
 		Action: e.init,
 	}
@@ -84,7 +84,7 @@ func (e *env) init(c *cli.Context) error {
 		GrantTo:         c.String(grantToFlag.Name),
 		GrantRead:       c.String(grantReadFlag.Name),
 		Cutover:         target.address,
-		OnProgress:      s.display.show,
+		OnProgress:      s.show,
 	})
 	if err != nil {
 		return s.fail(err, initConsequence(err))

@@ -5,8 +5,8 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -25,13 +25,7 @@ func main() {
 	// A write that fails is an error of that write. These signals would end the program after a commit too.
 	signal.Ignore(writeSignals...)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, func() {
-		stop() // the next signal kills the process
-		fmt.Fprintln(
-			os.Stderr,
-			"interrupted: stopping; a commit that has begun is completed; a second signal kills the process",
-		)
-	})
+	context.AfterFunc(ctx, stop) // the next signal kills the process
 	os.Exit(run(ctx, os.Args, os.Getenv, os.Stdout, os.Stderr))
 }
 
@@ -40,20 +34,29 @@ type env struct {
 	args           []string // the command line
 	getenv         func(string) string
 	stdout, stderr io.Writer
+	console        *console // writes to stderr
 }
 
-// say writes a line about the run to stderr. What comes from elsewhere cannot add a line.
-func (e *env) say(format string, args ...any) {
-	fmt.Fprintf(e.stderr, "flujo-port: %s\n", clierr.Printable(fmt.Sprintf(format, args...)))
-}
+// note and warn write a message about the run to stderr.
+func (e *env) note(text string) { e.console.say(slog.LevelInfo, "note: ", text) }
+func (e *env) warn(text string) { e.console.say(slog.LevelWarn, "warning: ", text) }
 
 // run executes the program with args and returns its exit code.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	e := &env{args: args, getenv: getenv, stdout: stdout, stderr: stderr}
+	e.console = newConsole(stderr, getenv, asksForJSONLog(args))
+	said := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		e.console.interrupt()
+		close(said)
+	})
 	help := &checkedWriter{w: stdout}
 	app := e.app(help)
-	refuseUnclearFlags(app.Commands)
+	refuseUnclearFlags(app.Commands, e.console.configure)
 	err := app.RunContext(ctx, args)
+	if !stop() {
+		<-said
+	}
 	if err == nil && help.err != nil {
 		err = &clierr.Error{Kind: clierr.Failed, Message: "cannot print the help", Err: help.err}
 	}
@@ -61,7 +64,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return 0
 	}
 	kind := clierr.KindOf(err)
-	e.say("%s", message(err))
+	e.console.say(slog.LevelError, "", message(err), slog.Int("exit_code", int(kind)))
 	return int(kind)
 }
 

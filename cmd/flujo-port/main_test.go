@@ -143,7 +143,7 @@ func TestMigrateDryRunThenMigrate(t *testing.T) {
 			t.Errorf("stdout lacks %q:\n%s", want, stdout)
 		}
 	}
-	for _, want := range []string{"copied steps: 213 of 213 rows", "committing; this cannot be interrupted"} {
+	for _, want := range []string{"Z copying runs: 0 B of about ", "Z committing; this cannot be interrupted"} {
 		if !strings.Contains(stderr, want) {
 			t.Errorf("stderr lacks %q:\n%s", want, stderr)
 		}

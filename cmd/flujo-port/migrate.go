@@ -64,7 +64,7 @@ func (e *env) migrateCommand() *cli.Command {
 					"state file, counts compares only row counts",
 			},
 			skipIntegrityFlag,
-			jsonFlag,
+			jsonFlag, quietFlag, logFormatFlag,
 			revealFlag,
 			envFileFlag,
 		},
@@ -127,7 +127,7 @@ func (e *env) migrate(c *cli.Context) error {
 		Merge:           c.Bool("merge"),
 		OnFinding:       s.addFinding,
 		OnDifference:    s.addDifference,
-		OnProgress:      s.display.show,
+		OnProgress:      s.show,
 	})
 	if result == nil {
 		return s.fail(err, migrateConsequence(err))

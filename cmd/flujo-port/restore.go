@@ -47,7 +47,7 @@ func (e *env) restoreCommand() *cli.Command {
 				Usage:    "create and verify the file, print the report, then remove it",
 			},
 			receiptTimezoneFlag,
-			jsonFlag,
+			jsonFlag, quietFlag, logFormatFlag,
 		},
 		Action: e.restore,
 	}
@@ -98,7 +98,7 @@ func (e *env) restore(c *cli.Context) error {
 		NaiveZone:    zone,
 		Merge:        c.Bool("merge"),
 		OnDifference: s.addDifference,
-		OnProgress:   s.display.show,
+		OnProgress:   s.show,
 	})
 	const consequence = "no file was created, and the database is unchanged"
 	if result == nil {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/postgres"
@@ -122,7 +123,9 @@ func (e *env) uriCutover(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("connect") {
-		c.Context = postgres.ReportWaits(c.Context, func(text string) { e.say("%s", text) })
+		c.Context = postgres.ReportWaits(c.Context, func(what string, silence time.Duration) {
+			e.note(fmt.Sprintf("%s (%s)", what, silence))
+		})
 		var more []string
 		if address, more, err = tryCutover(c, address); err != nil {
 			return err

@@ -18,7 +18,7 @@ func (e *env) verifyCommand() *cli.Command {
 			"difference is exit code 4.",
 		Flags: []cli.Flag{
 			sqliteFlag, postgresFlag, schemaFlag,
-			receiptTimezoneFlag, skipIntegrityFlag, jsonFlag,
+			receiptTimezoneFlag, skipIntegrityFlag, jsonFlag, quietFlag, logFormatFlag,
 		},
 		Action: e.verify,
 	}
@@ -53,7 +53,7 @@ func (e *env) verify(c *cli.Context) error {
 		SkipIntegrity: c.Bool(skipIntegrityFlag.Name),
 		NaiveZone:     zone,
 		OnDifference:  s.addDifference,
-		OnProgress:    s.display.show,
+		OnProgress:    s.show,
 	})
 	const consequence = "nothing was changed"
 	if result == nil {
