@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"flujo-port/internal/progress"
 
@@ -66,13 +67,15 @@ type measure struct {
 
 // update adds an event of a measured phase. It reports whether that is the first one of a pass.
 func (m *measure) update(e progress.Event, now func() time.Time) (begins bool) {
-	rest, total := e.OfBytes-e.Bytes, e.OfBytes
-	rows := e.OfBytes == 0
-	if rows {
-		rest, total = e.Rest, e.All+e.Rest
-	}
 	if begins = e.All == 0 && e.Rows == 0; begins {
-		*m = measure{begun: now(), total: total, rows: rows}
+		*m = measure{begun: now(), total: e.OfBytes}
+		if m.rows = e.OfBytes == 0; m.rows {
+			m.total = e.Rest
+		}
+	}
+	rest := e.OfBytes - e.Bytes
+	if m.rows {
+		rest = e.Rest
 	}
 	m.done = max(m.done, min(m.total-rest, m.total))
 	return begins
@@ -101,16 +104,10 @@ func (m *measure) perSecond(rate float64) string {
 }
 
 func (m *measure) String() string {
-	percent := 100 * m.done / m.total
 	if m.rows {
-		return fmt.Sprintf("%s of %s rows (%d%%)", humanize.Comma(m.done), humanize.Comma(m.total), percent)
+		return fmt.Sprintf("%s of %s rows", humanize.Comma(m.done), humanize.Comma(m.total))
 	}
-	return fmt.Sprintf(
-		"%s of about %s (%d%%)",
-		humanize.IBytes(uint64(m.done)),
-		humanize.IBytes(uint64(m.total)),
-		percent,
-	)
+	return fmt.Sprintf("%s of about %s", humanize.IBytes(uint64(m.done)), humanize.IBytes(uint64(m.total)))
 }
 
 // lines reports progress in lines: one when a phase begins, and within a phase at most one in lineEvery.
@@ -154,7 +151,7 @@ func (l *lines) line() {
 		if m.rows {
 			unit = "rows"
 		}
-		details = ": " + m.String()
+		details = fmt.Sprintf(": %s (%d%%)", m, 100*m.done/m.total)
 		fields = append(fields, slog.String("unit", unit), slog.Int64("done", m.done), slog.Int64("total", m.total))
 		if rate := m.rate(l.last); rate > 0 {
 			details += fmt.Sprintf(", %s, %s left", m.perSecond(rate), m.left(rate))
@@ -259,7 +256,7 @@ func (b *bar) drawSpinner(text string, elapsed time.Duration) {
 	if elapsed >= time.Second {
 		suffix = "  " + elapsed.Truncate(time.Second).String()
 	}
-	b.draw(truncate(text, b.columns-len("| ")-len(suffix)-1) + suffix)
+	b.draw(truncate(text, b.columns-len("| ")-len(suffix)-1)+suffix, "")
 }
 
 // The columns of the bar's line: the phase and the table, the rate, the time left and the percentage.
@@ -267,7 +264,7 @@ const (
 	phaseColumns = len("copying workflow_state")
 	rateColumns  = len("1023 KiB/s")
 	leftColumns  = len("59m59s left")
-	barColumns   = 40 // at most
+	barColumns   = 24 // at most
 )
 
 // drawBar draws the phase, the table, the rate and the time left before the bar, so that a narrow terminal has them.
@@ -286,7 +283,8 @@ func (b *bar) drawBar(now time.Time) {
 		rate, left = m.perSecond(r), m.left(r).String()+" left"
 	}
 	_ = b.drawn.Set64(m.done) // fails only if the writer does, and io.Discard does not
-	b.draw(fmt.Sprintf("%-*s  %*s  %*s", phaseColumns, describe(b.event), rateColumns, rate, leftColumns, left))
+	b.draw(fmt.Sprintf("%-*s  %*s  %*s", phaseColumns, describe(b.event), rateColumns, rate, leftColumns, left),
+		" "+m.String())
 }
 
 // prepare makes the library's bar or spinner, if that is not the one that is drawn, or the terminal has another width.
@@ -303,10 +301,13 @@ func (b *bar) prepare(spinner bool, options func() []progressbar.Option) {
 	b.drawn = progressbar.NewOptions64(total, append(options(), progressbar.OptionSetWriter(io.Discard))...)
 }
 
-// draw has the library draw its line after a text, and writes it over the line of the cursor.
-func (b *bar) draw(text string) {
+// draw has the library draw its line after a text, and writes it over the line of the cursor, with more if that fits.
+func (b *bar) draw(text, more string) {
 	b.drawn.Describe(text)
 	line := strings.Trim(b.drawn.String(), "\r\n ")
+	if utf8.RuneCountInString(line+more) < b.columns {
+		line += more
+	}
 	fmt.Fprint(b.w, eraseLine+truncate(line, b.columns-1))
 }
 

@@ -55,6 +55,8 @@ func TestMeasure(t *testing.T) {
 			{Rest: 4, OfBytes: 100}, {Rows: 4, All: 4, Bytes: 100, OfBytes: 100, Done: true},
 			{Rest: 8}, {Rows: 2, All: 2, Rest: 6},
 		}, []int64{0, 100, 0, 2}, 8},
+		{"rows of unknown size", []event{{Rest: 4}, {Rows: 1, All: 1, Rest: 3, Bytes: 500, OfBytes: 500},
+			{Rows: 4, All: 4, Bytes: 900, OfBytes: 900, Done: true}}, []int64{0, 1, 4}, 4},
 		{"no rows", []event{{Done: true}}, []int64{0}, 0},
 	} {
 		var m measure
@@ -245,6 +247,9 @@ func TestBar(t *testing.T) {
 			want = append(want, "copying steps 10 MiB/s 25s left 58% |", "copying steps 10 MiB/s 0s left 100% |",
 				"copying workflow_state 10 MiB/s 30s left 50% |", // an empty table is no bar at 0 %
 				"creating indexes and foreign keys 6s", "waiting for a lock that is held by process 47")
+		}
+		if columns >= 120 {
+			want = append(want, "| 350 MiB of about 600 MiB")
 		}
 		screen := strings.Join(strings.Fields(out.String()), " ")
 		for _, w := range want {
