@@ -69,12 +69,12 @@ type console struct {
 // newConsole returns a console that draws a bar only on a terminal that can, and unless NO_COLOR is set.
 func newConsole(w io.Writer, getenv func(string) string, asJSON bool) *console {
 	c := &console{w: w, now: time.Now}
+	f, ok := w.(*os.File)
+	c.terminal = ok && term.IsTerminal(int(f.Fd()))
 	if asJSON {
 		c.log = newJSONLog(w)
 		return c
 	}
-	f, ok := w.(*os.File)
-	c.terminal = ok && term.IsTerminal(int(f.Fd()))
 	if !c.terminal || getenv("TERM") == "dumb" || getenv("NO_COLOR") != "" {
 		return c
 	}

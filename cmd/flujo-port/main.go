@@ -24,8 +24,12 @@ func main() {
 	}
 	// A write that fails is an error of that write. These signals would end the program after a commit too.
 	signal.Ignore(writeSignals...)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // the next signal kills the process
+	signals, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithCancel(context.Background())
+	context.AfterFunc(signals, func() {
+		stop() // the next signal kills the process, which run says when ctx ends
+		cancel()
+	})
 	os.Exit(run(ctx, os.Args, os.Getenv, os.Stdout, os.Stderr))
 }
 

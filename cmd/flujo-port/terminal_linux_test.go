@@ -116,7 +116,7 @@ func (s *terminal) lines() []string {
 func TestTerminal(t *testing.T) {
 	t.Parallel()
 	for name, variables := range map[string][]string{
-		"bar": {"TERM=xterm"}, "dumb": {"TERM=dumb"}, "no color": {"TERM=xterm", "NO_COLOR=1"},
+		"bar": {"TERM=xterm"}, "dumb": {"TERM=dumb"}, "no color": {"TERM=xterm", "NO_COLOR=1"}, "json": {"TERM=xterm"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -125,6 +125,9 @@ func TestTerminal(t *testing.T) {
 			s := newTerminal(t, 60)
 			c := newProgram(t, variables...).command("migrate", "--postgres", url, "--sqlite", absolute(t, fixture),
 				"--without-pgvector")
+			if name == "json" {
+				c.Args = append(c.Args, "--log-format", "json")
+			}
 			c.Stdin, c.Stdout, c.Stderr = s.program, s.program, s.program
 			c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 			if err := c.Start(); err != nil {
@@ -147,6 +150,11 @@ func TestTerminal(t *testing.T) {
 				t.Fatalf("the last line is not complete: %q", shown)
 			}
 			messages := shown[len(shown)-3 : len(shown)-1]
+			if name == "json" {
+				for i, l := range readLog(t, strings.Join(messages, "\n")) {
+					messages[i] = "flujo-port: " + l.Msg
+				}
+			}
 			if !strings.HasPrefix(messages[0], "flujo-port: interrupted: stopping; ") ||
 				!strings.HasPrefix(messages[1], "flujo-port: interrupted; the transaction was rolled back") {
 				t.Errorf("got lines %q", shown)
