@@ -6,7 +6,7 @@ POSTGRES_PORT ?= 5432
 POSTGRES_DB   ?= med13_dev
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-deploy lint lint-systems format ensure-postgres ensure-test-tools init-flujo-schema setup-postgres clean
+.PHONY: help build demo test test-deploy lint lint-systems format ensure-postgres ensure-test-tools man init-flujo-schema setup-postgres clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-20s %s\n", $$1, $$2 }' Makefile
@@ -68,6 +68,9 @@ FORMAT = -m 120 --base-formatter=gofmt
 format: ## format all Go code, with lines of at most 120 columns
 	$(GO) tool golines $(FORMAT) -w .
 
+man: ## write the man page and the completions for fish from the commands and flags
+	CGO_ENABLED=0 $(GO) test -vet=off -count=1 -run 'TestManPage|TestFishCompletion' ./cmd/flujo-port -update
+
 init-flujo-schema: ## create the schema and tables in the database of FLUJO_PORT_POSTGRES or DATABASE_URL
 	@if [ -z "$$FLUJO_PORT_POSTGRES$$DATABASE_URL" ]; then \
 		echo "set FLUJO_PORT_POSTGRES or DATABASE_URL to the address of the database" >&2; exit 2; \
@@ -111,9 +114,9 @@ test-server: ensure-postgres ## run the tests of the program on a server that FL
 
 .PHONY: test-clients matrix
 
-test-clients: ensure-postgres ## run the tests that need PgBouncer, Alembic, or asyncpg, Flujo's driver
+test-clients: ensure-postgres ## run the tests that need PgBouncer, Alembic, asyncpg (Flujo's driver), zsh or fish
 	CGO_ENABLED=0 scripts/with-clients.sh $(GO) test -vet=off -count=1 -parallel $(PARALLEL) \
-		-run 'PgBouncer|Asyncpg|Alembic' ./internal/pgtest ./internal/docs ./cmd/flujo-port
+		-run 'PgBouncer|Asyncpg|Alembic|Zsh|Fish' ./internal/pgtest ./internal/docs ./cmd/flujo-port
 
 DURATION ?= 20m
 SEED     ?= 0

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Runs a command with FLUJO_PORT_TEST_PGBOUNCER, FLUJO_PORT_TEST_ASYNCPG and
-# FLUJO_PORT_TEST_ALEMBIC set: the program pgbouncer, a Python that has asyncpg, Flujo's
-# driver, and one that has Alembic and psycopg2. Usage: scripts/with-clients.sh COMMAND…
-# Installs what is missing with apt-get; Debian's package of PgBouncer may start it as a
-# service.
+# Runs a command with FLUJO_PORT_TEST_PGBOUNCER, FLUJO_PORT_TEST_ASYNCPG,
+# FLUJO_PORT_TEST_ALEMBIC, FLUJO_PORT_TEST_ZSH and FLUJO_PORT_TEST_FISH set: the programs
+# pgbouncer, zsh and fish, a Python that has asyncpg, Flujo's driver, and one that has
+# Alembic and psycopg2. Usage: scripts/with-clients.sh COMMAND… Installs what is missing
+# with apt-get; Debian's package of PgBouncer may start it as a service.
 set -u
 
 say() { echo "with-clients: $*" >&2; }
@@ -30,9 +30,10 @@ as_root() {
 	fi
 }
 
-packages="pgbouncer python3-asyncpg python3-alembic python3-psycopg2"
-if ! pgbouncer >/dev/null || ! python asyncpg >/dev/null || ! python alembic,psycopg2 >/dev/null; then
-	have apt-get || fail "PgBouncer, asyncpg, Alembic and psycopg2 are needed: install the packages of your system (Debian: $packages)"
+packages="pgbouncer python3-asyncpg python3-alembic python3-psycopg2 zsh fish"
+if ! pgbouncer >/dev/null || ! python asyncpg >/dev/null || ! python alembic,psycopg2 >/dev/null ||
+	! have zsh || ! have fish; then
+	have apt-get || fail "PgBouncer, asyncpg, Alembic, psycopg2, zsh and fish are needed: install the packages of your system (Debian: $packages)"
 	say "installing $packages with apt-get"
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get update >&2 || fail "apt-get update failed"
 	# shellcheck disable=SC2086 # a list
@@ -42,5 +43,8 @@ fi
 FLUJO_PORT_TEST_PGBOUNCER=$(pgbouncer) || fail "the installed package has no program pgbouncer"
 FLUJO_PORT_TEST_ASYNCPG=$(python asyncpg) || fail "no Python has the installed package asyncpg"
 FLUJO_PORT_TEST_ALEMBIC=$(python alembic,psycopg2) || fail "no Python has the installed packages Alembic and psycopg2"
-export FLUJO_PORT_TEST_PGBOUNCER FLUJO_PORT_TEST_ASYNCPG FLUJO_PORT_TEST_ALEMBIC
+FLUJO_PORT_TEST_ZSH=$(command -v zsh) || fail "the installed package has no program zsh"
+FLUJO_PORT_TEST_FISH=$(command -v fish) || fail "the installed package has no program fish"
+export FLUJO_PORT_TEST_PGBOUNCER FLUJO_PORT_TEST_ASYNCPG FLUJO_PORT_TEST_ALEMBIC FLUJO_PORT_TEST_ZSH \
+	FLUJO_PORT_TEST_FISH
 exec "$@"

@@ -20,7 +20,7 @@ func (e *env) checkCommand() *cli.Command {
 			"The exit code is 0, or 3 if there is an error.",
 		Flags: []cli.Flag{
 			sqliteFlag, postgresFlag, schemaFlag, quarantineFlag, naiveTimezoneFlag,
-			exactFloatsFlag, withoutPGVectorFlag, skipIntegrityFlag, jsonFlag,
+			exactFloatsFlag, withoutPGVectorFlag, skipIntegrityFlag, jsonFlag, quietFlag, logFormatFlag,
 		},
 		Action: e.check,
 	}
@@ -66,7 +66,7 @@ func (e *env) check(c *cli.Context) error {
 	if s.json {
 		o.OnFinding = func(f mapping.Finding) { _ = s.addFinding(f) } // print returns the error
 	}
-	o.OnProgress = s.display.show
+	o.OnProgress = s.show
 	result, err := check.Run(c.Context, o)
 	if result == nil {
 		return s.fail(err, "nothing was changed")

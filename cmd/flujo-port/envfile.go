@@ -17,7 +17,9 @@ import (
 )
 
 var envFileFlag = &cli.StringFlag{
-	Name: "env-file",
+	Name:      "env-file",
+	Category:  groupOutput,
+	TakesFile: true,
 	Usage: "after the commit, write FLUJO_STATE_URI with the password to `PATH` (mode 0600): a new file, " +
 		"or one that this flag wrote",
 }

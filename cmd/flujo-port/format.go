@@ -14,14 +14,16 @@ import (
 )
 
 var formatFlag = &cli.StringFlag{
-	Name:  "format",
-	Value: "raw",
+	Name:     "format",
+	Category: groupOutput,
+	Value:    "raw",
 	Usage: "print the address as `FORMAT`: raw, the address alone; shell, an export command for sh; env, " +
 		"a line for docker --env-file and systemd EnvironmentFile, which a shell cannot read; json",
 }
 
 var connectFlag = &cli.BoolFlag{
-	Name: "connect",
+	Name:     "connect",
+	Category: groupOperation,
 	Usage: "connect by the address, and print the one that works: with the schema of pgvector on its search_path, " +
 		"and without options if a pooler refuses it",
 }
@@ -42,7 +44,7 @@ func envLine(address string) string { return stateURI + "=" + address }
 func shellQuote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
 // plainWord matches a word that a shell reads as it is.
-var plainWord = regexp.MustCompile(`^[\w@%+.,][\w@%+.,-]*$`)
+var plainWord = regexp.MustCompile(`^[\w@%+.,/][\w@%+.,/-]*$`)
 
 // shellWord returns text as one word for a POSIX shell, quoted only if it must be.
 func shellWord(text string) string {
@@ -78,7 +80,7 @@ func (e *env) addressPrinter(c *cli.Context) (func(stateuri.Address, []string) e
 			notes = append(notes, "what may be a password is printed as ***; --reveal prints it")
 		}
 		for _, note := range notes {
-			e.say("note: %s", note)
+			e.note(note)
 		}
 		if format == nil {
 			r := addressReport{report.Format, "uri " + c.Command.Name, text, masked, append([]string{}, notes...)}

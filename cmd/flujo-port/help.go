@@ -1,33 +1,115 @@
 package main
 
 import (
+	"io"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 )
 
-// helpWidth is the width of a flag's description. With the longest flag before
-// it, a line fits 80 columns.
-const helpWidth = 54
+// The categories of flags. A command's help lists them in the order of their first flags.
+const (
+	groupSource     = "STATE FILE AND DATABASE"
+	groupOperation  = "OPERATION"
+	groupValues     = "VALUES"
+	groupPrivileges = "PRIVILEGES"
+	groupOutput     = "OUTPUT"
+)
+
+const (
+	helpWidth     = 80
+	helpIndent    = 3
+	nameWidth     = 23 // of a flag, with the space that follows
+	flagHelpWidth = helpWidth - helpIndent - nameWidth
+)
 
 func init() {
+	cli.HelpFlag = &cli.BoolFlag{
+		Name: "help", Aliases: []string{"h"}, Usage: "show help", DisableDefaultText: true, Category: groupOutput,
+	}
+	cli.VersionFlag = &cli.BoolFlag{
+		Name: "version", Aliases: []string{"v"}, Usage: "print the version", DisableDefaultText: true,
+		Category: groupOutput,
+	}
 	stringer := cli.FlagStringer
 	cli.FlagStringer = func(f cli.Flag) string { return flagHelp(stringer(f)) }
+	cli.HelpPrinter = func(w io.Writer, template string, data any) {
+		cli.HelpPrinterCustom(w, template, data, map[string]any{
+			"wrapAt":    func() int { return helpWidth },
+			"groups":    groupFlags,
+			"examples":  func(name string) string { return strings.Join(examples[name], "\n") },
+			"exitCodes": exitCodesOf,
+		})
+	}
 }
 
-// flagHelp formats the help of a flag, "name\tdescription", for a tabwriter. It
-// wraps the description and removes a default that says nothing.
+// commandHelp is the template of the help of the program and of every command. It has the library's parts, the flags by
+// category, examples and exit codes.
+const commandHelp = `NAME:
+   {{template "helpNameTemplate" .}}
+
+USAGE:
+   {{.HelpName}}{{if .VisibleCommands}} command{{end}} [options]{{with .ArgsUsage}} {{.}}{{end}}
+{{- with .Description}}
+
+DESCRIPTION:
+   {{wrap . 3}}{{end}}
+{{- if .VisibleCommands}}
+
+COMMANDS:{{template "visibleCommandTemplate" .}}{{end}}
+{{- range groups .VisibleFlags}}
+
+{{.Name}}:{{range .Flags}}
+   {{indent 3 .String | trim}}{{end}}{{end}}
+{{- with examples .HelpName}}
+
+EXAMPLES:
+   {{indent 3 . | trim}}{{end}}
+
+EXIT CODES:{{range exitCodes .HelpName}}
+   {{printf "%-5s" .Code}}{{wrap .Meaning 8}}{{end}}
+`
+
+// flagGroup is the flags of a category.
+type flagGroup struct {
+	Name  string
+	Flags []cli.Flag
+}
+
+// groupFlags returns flags by category. The library would sort the categories by name.
+func groupFlags(flags []cli.Flag) (groups []*flagGroup) {
+	byName := map[string]*flagGroup{}
+	for _, f := range flags {
+		name := f.(cli.CategorizableFlag).GetCategory()
+		if byName[name] == nil {
+			byName[name] = &flagGroup{Name: name}
+			groups = append(groups, byName[name])
+		}
+		byName[name].Flags = append(byName[name].Flags, f)
+	}
+	return groups
+}
+
+// flagHelp formats the library's help of a flag, "name\tdescription". It wraps the description and removes a default
+// that says nothing.
 func flagHelp(text string) string {
 	name, description, _ := strings.Cut(text, "\t")
 	description = strings.TrimSuffix(description, " (default: false)")
+	if first, _, list := strings.Cut(name, " [ "); list {
+		name = first + "..."
+	}
 	var b strings.Builder
-	b.WriteString(name + "\t")
-	column := 0
+	b.WriteString(name)
+	column := flagHelpWidth // no word fits after a name that is too long
+	if len(name)+2 <= nameWidth {
+		b.WriteString(strings.Repeat(" ", nameWidth-len(name)))
+		column = 0
+	}
 	for word := range strings.FieldsSeq(description) {
 		switch {
 		case column == 0:
-		case column+1+len(word) > helpWidth:
-			b.WriteString("\n\t")
+		case column+1+len(word) > flagHelpWidth:
+			b.WriteString("\n" + strings.Repeat(" ", nameWidth))
 			column = 0
 		default:
 			b.WriteString(" ")
@@ -38,3 +120,121 @@ func flagHelp(text string) string {
 	}
 	return b.String()
 }
+
+// examples are command lines for each command, by its full name.
+var examples = map[string][]string{
+	"flujo-port": {
+		"flujo-port check --sqlite flujo_state.db --postgres URL",
+		"flujo-port migrate --sqlite flujo_state.db --postgres URL --dry-run",
+	},
+	"flujo-port check": {
+		"flujo-port check --sqlite flujo_state.db",
+		"flujo-port check --sqlite flujo_state.db --postgres URL",
+	},
+	"flujo-port migrate": {
+		"flujo-port migrate --sqlite flujo_state.db --postgres URL --dry-run",
+		"flujo-port migrate --sqlite flujo_state.db --env-file cutover.env",
+		"flujo-port migrate --sqlite flujo_state.db --merge --json > report.json",
+	},
+	"flujo-port verify": {
+		"flujo-port verify --sqlite flujo_state.db --postgres URL",
+		"flujo-port verify --sqlite flujo_state.db --json > verified.json",
+	},
+	"flujo-port restore": {
+		"flujo-port restore --sqlite new.db --postgres URL",
+		"flujo-port restore --sqlite new.db --base flujo_state.db",
+	},
+	"flujo-port init": {
+		"flujo-port init --postgres URL --owner flujo_app",
+		"flujo-port init --postgres URL --grant-read auditor",
+	},
+	"flujo-port uri": {
+		"flujo-port uri cutover --connect",
+		"flujo-port uri rollback --sqlite flujo_state.db",
+	},
+	"flujo-port uri cutover": {
+		"flujo-port uri cutover --connect",
+		`eval "$(flujo-port uri cutover --format shell --reveal)"`,
+	},
+	"flujo-port uri rollback": {"flujo-port uri rollback --sqlite flujo_state.db"},
+	"flujo-port completion": {
+		"source <(flujo-port completion bash)",
+		"flujo-port completion fish > ~/.config/fish/completions/flujo-port.fish",
+	},
+	"flujo-port completion bash": {
+		"source <(flujo-port completion bash)",
+		"flujo-port completion bash > /etc/bash_completion.d/flujo-port",
+	},
+	"flujo-port completion zsh": {
+		"source <(flujo-port completion zsh)    # after compinit",
+		`flujo-port completion zsh > "${fpath[1]}/_flujo-port"`,
+	},
+	"flujo-port completion fish": {
+		"flujo-port completion fish | source",
+		"flujo-port completion fish > ~/.config/fish/completions/flujo-port.fish",
+	},
+	"flujo-port version": {"flujo-port version --json"},
+}
+
+// exitCode is the meaning of an exit code.
+type exitCode struct{ Code, Meaning string }
+
+var (
+	exitRetry = exitCode{"1", "failed; a retry may succeed: connection lost, lock timeout, disk full"}
+	// A lost connection during COMMIT.
+	exitUnknown = exitCode{"1", "failed; a retry may succeed: connection lost, lock timeout, disk full; " +
+		"or it is not known whether the server committed, which the error says"}
+	exitNotPrinted  = exitCode{"1", "failed: the output cannot be written"}
+	exitUsage       = exitCode{"2", "usage or configuration error; nothing was written"}
+	printsOnly      = []exitCode{{"0", "printed"}, exitNotPrinted, exitUsage}
+	exitInterrupted = exitCode{"130", "interrupted; nothing was committed"}
+)
+
+// exitCodes are the exit codes of each command, by its full name.
+var exitCodes = map[string][]exitCode{
+	"flujo-port": {
+		{"0", "done"}, exitUnknown, exitUsage,
+		{"3", "refused: preflight or data validation failed; nothing was written"},
+		{"4", "verification found a mismatch; nothing was committed"},
+		exitInterrupted,
+	},
+	"flujo-port check": {
+		{"0", "no check found an error"}, exitRetry, exitUsage,
+		{"3", "a check found an error: a migration would fail or be refused"},
+		{"130", "interrupted; nothing was changed"},
+	},
+	"flujo-port migrate": {
+		{"0", "committed, or rolled back by --dry-run; a warning says what failed after the commit"},
+		exitUnknown, exitUsage,
+		{"3", "refused: the state file or the schema cannot be migrated as it is; nothing was written"},
+		{"4", "what PostgreSQL stored differs from the state file; nothing was committed"},
+		exitInterrupted,
+	},
+	"flujo-port verify": {
+		{"0", "equal, merged or drift: the migration was correct"}, exitRetry, exitUsage,
+		{"3", "refused: another state file than the migrated one, or no tables to compare"},
+		{"4", "copy-mismatch, or mismatch if there is no receipt"},
+		{"130", "interrupted; nothing was changed"},
+	},
+	"flujo-port restore": {
+		{"0", "the file was created, or removed by --dry-run; a warning says what failed later"}, exitRetry, exitUsage,
+		{"3", "refused: the database or the base cannot be restored as it is; no file was created"},
+		{"4", "the new file differs from the database; no file was created"},
+		{"130", "interrupted; no file was created"},
+	},
+	"flujo-port init": {
+		{"0", "the tables exist"}, exitUnknown, exitUsage,
+		{"3", "refused: the tables differ from Flujo's, or a privilege is missing"},
+		exitInterrupted,
+	},
+	"flujo-port uri": {{"0", "printed"}, exitRetry, exitUsage, {"3", "refused: Flujo would not work by the address"}},
+	"flujo-port uri cutover": {
+		{"0", "printed"}, exitRetry, exitUsage, {"3", "refused: Flujo would not work by the address (--connect)"},
+	},
+	"flujo-port uri rollback": printsOnly,
+	"flujo-port completion":   printsOnly, "flujo-port completion bash": printsOnly,
+	"flujo-port completion zsh": printsOnly, "flujo-port completion fish": printsOnly,
+	"flujo-port version": printsOnly,
+}
+
+func exitCodesOf(name string) []exitCode { return exitCodes[name] }

@@ -24,7 +24,7 @@ func (e *env) initCommand() *cli.Command {
 			postgresFlag, schemaFlag,
 			ownerFlag, grantToFlag, grantReadFlag,
 			withoutPGVectorFlag,
-			jsonFlag, revealFlag,
+			jsonFlag, quietFlag, logFormatFlag, revealFlag,
 		},
 		Action: e.init,
 	}
@@ -32,17 +32,20 @@ func (e *env) initCommand() *cli.Command {
 
 var (
 	ownerFlag = &cli.StringFlag{
-		Name:  "owner",
-		Usage: "make `ROLE`, as which Flujo connects and migrate runs, the owner of the tables",
+		Name:     "owner",
+		Category: groupPrivileges,
+		Usage:    "make `ROLE`, as which Flujo connects and migrate runs, the owner of the tables",
 	}
 	grantToFlag = &cli.StringFlag{
-		Name: "grant-to",
+		Name:     "grant-to",
+		Category: groupPrivileges,
 		Usage: "grant `ROLE` the use of the tables without owning them: Flujo then starts only with " +
 			"FLUJO_AUTO_MIGRATE=false",
 	}
 	grantReadFlag = &cli.StringFlag{
-		Name:  "grant-read",
-		Usage: "grant `ROLE` what verify needs: to read the tables, and the receipts of a migration that ran",
+		Name:     "grant-read",
+		Category: groupPrivileges,
+		Usage:    "grant `ROLE` what verify needs: to read the tables, and the receipts of a migration that ran",
 	}
 )
 
@@ -81,7 +84,7 @@ func (e *env) init(c *cli.Context) error {
 		GrantTo:         c.String(grantToFlag.Name),
 		GrantRead:       c.String(grantReadFlag.Name),
 		Cutover:         target.address,
-		OnProgress:      s.display.show,
+		OnProgress:      s.show,
 	})
 	if err != nil {
 		return s.fail(err, initConsequence(err))

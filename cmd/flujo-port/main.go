@@ -5,8 +5,8 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -24,13 +24,11 @@ func main() {
 	}
 	// A write that fails is an error of that write. These signals would end the program after a commit too.
 	signal.Ignore(writeSignals...)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, func() {
-		stop() // the next signal kills the process
-		fmt.Fprintln(
-			os.Stderr,
-			"interrupted: stopping; a commit that has begun is completed; a second signal kills the process",
-		)
+	signals, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithCancel(context.Background())
+	context.AfterFunc(signals, func() {
+		stop() // the next signal kills the process, which run says when ctx ends
+		cancel()
 	})
 	os.Exit(run(ctx, os.Args, os.Getenv, os.Stdout, os.Stderr))
 }
@@ -40,22 +38,48 @@ type env struct {
 	args           []string // the command line
 	getenv         func(string) string
 	stdout, stderr io.Writer
+	console        *console // writes to stderr
 }
 
-// say writes a line about the run to stderr. What comes from elsewhere cannot add a line.
-func (e *env) say(format string, args ...any) {
-	fmt.Fprintf(e.stderr, "flujo-port: %s\n", clierr.Printable(fmt.Sprintf(format, args...)))
-}
+// note and warn write a message about the run to stderr.
+func (e *env) note(text string) { e.console.say(slog.LevelInfo, "note: ", text) }
+func (e *env) warn(text string) { e.console.say(slog.LevelWarn, "warning: ", text) }
 
 // run executes the program with args and returns its exit code.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	e := &env{args: args, getenv: getenv, stdout: stdout, stderr: stderr}
+	e.console = newConsole(stderr, getenv, asksForJSONLog(args))
+	said := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		e.console.interrupt()
+		close(said)
+	})
 	help := &checkedWriter{w: stdout}
+	app := e.app(help)
+	refuseUnclearFlags(app.Commands, e.console.configure)
+	err := app.RunContext(ctx, args)
+	if !stop() {
+		<-said
+	}
+	if err == nil && help.err != nil {
+		err = &clierr.Error{Kind: clierr.Failed, Message: "cannot print the help", Err: help.err}
+	}
+	if err == nil {
+		return 0
+	}
+	kind := clierr.KindOf(err)
+	e.console.say(slog.LevelError, "", message(err), slog.Int("exit_code", int(kind)))
+	return int(kind)
+}
+
+// app returns the commands of the program. They print help to w.
+func (e *env) app(w io.Writer) *cli.App {
 	app := &cli.App{
 		Name:  "flujo-port",
 		Usage: "migrate Flujo's state from SQLite to PostgreSQL",
 		Description: "Run \"flujo-port check\", then \"flujo-port migrate --dry-run\".\n" +
-			"For the cutover, stop Flujo and run \"flujo-port migrate\".",
+			"For the cutover, stop Flujo and run \"flujo-port migrate\".\n" +
+			"\"flujo-port COMMAND --help\" describes a command.",
 		Version:         version(),
 		HideHelpCommand: true,
 		// A path may contain a comma.
@@ -67,10 +91,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 			e.restoreCommand(),
 			e.initCommand(),
 			e.uriCommand(),
+			e.completionCommand(),
 			e.versionCommand(),
 		},
-		Writer:         help,
-		ErrWriter:      stderr,
+		Writer:         w,
+		ErrWriter:      e.stderr,
 		OnUsageError:   e.usageError,
 		ExitErrHandler: func(*cli.Context, error) {},
 		Action: func(c *cli.Context) error {
@@ -79,22 +104,23 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 			}
 			return cli.ShowAppHelp(c)
 		},
-		CustomAppHelpTemplate: cli.AppHelpTemplate + exitCodes,
+		CustomAppHelpTemplate: commandHelp,
+		EnableBashCompletion:  true,
 	}
-	for _, command := range app.Commands {
+	app.BashComplete = func(c *cli.Context) { e.completeBy(c.Command)(c) }
+	e.setUpCommands(app.Commands)
+	return app
+}
+
+// setUpCommands sets what all commands and their subcommands have in common.
+func (e *env) setUpCommands(commands []*cli.Command) {
+	for _, command := range commands {
 		command.OnUsageError = e.usageError
+		command.CustomHelpTemplate = commandHelp
+		command.HideHelpCommand = true
+		command.BashComplete = e.completeBy(command)
+		e.setUpCommands(command.Subcommands)
 	}
-	refuseUnclearFlags(app.Commands)
-	err := app.RunContext(ctx, args)
-	if err == nil && help.err != nil {
-		err = &clierr.Error{Kind: clierr.Failed, Message: "cannot print the help", Err: help.err}
-	}
-	if err == nil {
-		return 0
-	}
-	kind := clierr.KindOf(err)
-	e.say("%s", message(err))
-	return int(kind)
 }
 
 // checkedWriter writes to w and stores the first error, since the command line
@@ -111,17 +137,6 @@ func (c *checkedWriter) Write(p []byte) (int, error) {
 	}
 	return n, err
 }
-
-const exitCodes = `
-EXIT CODES:
-   0    done
-   1    failed; a retry may succeed: connection lost, lock timeout, disk full; or it is
-        not known whether the server committed, which the error says
-   2    usage or configuration error
-   3    refused: preflight or data validation failed; nothing was written
-   4    verification found a mismatch; nothing was committed
-   130  interrupted; nothing was committed
-`
 
 // message formats an error as one line: what happened, what it means for the
 // data, and what to do.

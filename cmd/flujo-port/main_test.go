@@ -143,7 +143,7 @@ func TestMigrateDryRunThenMigrate(t *testing.T) {
 			t.Errorf("stdout lacks %q:\n%s", want, stdout)
 		}
 	}
-	for _, want := range []string{"copied steps: 213 of 213 rows", "committing; this cannot be interrupted"} {
+	for _, want := range []string{"Z copying runs: 0 B of about ", "Z committing; this cannot be interrupted"} {
 		if !strings.Contains(stderr, want) {
 			t.Errorf("stderr lacks %q:\n%s", want, stderr)
 		}
@@ -266,7 +266,7 @@ func TestBadInput(t *testing.T) {
 			[]string{"none of Flujo's tables"}},
 		{"unknown flag", []string{"migrate", "--sqlit", good}, 2, []string{"did you mean --sqlite?", "--help"}},
 		{"unknown command", []string{"migrat"}, 2, []string{"did you mean migrate?", "--help"}},
-		{"argument", []string{"migrate", good}, 2, []string{"takes no argument"}},
+		{"argument", []string{"migrate", good}, 2, []string{"takes no argument", "--sqlite " + good}},
 		{"no database named", []string{"migrate", "--sqlite", good}, 2, []string{"--postgres", "DATABASE_URL"}},
 		{"SQLite as target", []string{"migrate", "--sqlite", good, "--postgres", "sqlite:///x.db"}, 2,
 			[]string{"--postgres"}},

@@ -31,27 +31,46 @@ func (e *env) migrateCommand() *cli.Command {
 			"or none: each file after the first is merged, as with --merge. On a tie the file\n" +
 			"that is named first wins.",
 		Flags: []cli.Flag{
-			sqliteFilesFlag, postgresFlag, schemaFlag,
-			&cli.BoolFlag{Name: "dry-run", Usage: "run the migration, print the report, then roll back"},
+			sqliteFilesFlag,
+			postgresFlag,
+			schemaFlag,
 			&cli.BoolFlag{
-				Name: "replace",
+				Name:     "dry-run",
+				Category: groupOperation,
+				Usage:    "run the migration, print the report, then roll back",
+			},
+			&cli.BoolFlag{
+				Name:     "replace",
+				Category: groupOperation,
 				Usage: "replace the rows of a schema that already holds rows, after archiving them " +
 					"in schema SCHEMA_archive_TIME; the report contains the SQL to undo this",
 			},
 			&cli.BoolFlag{
-				Name: "merge",
+				Name:     "merge",
+				Category: groupOperation,
 				Usage: "merge into a schema that already holds rows: each run, key of system_state " +
 					"and memory is taken from the side that wrote it last, or from PostgreSQL on a tie",
 			},
-			&cli.BoolFlag{Name: "strict", Usage: "fail on any converted value, rejected row or stub run"},
-			quarantineFlag, naiveTimezoneFlag, exactFloatsFlag, withoutPGVectorFlag,
+			&cli.BoolFlag{
+				Name:     "strict",
+				Category: groupValues,
+				Usage:    "fail on any converted value, rejected row or stub run",
+			},
+			quarantineFlag,
+			naiveTimezoneFlag,
+			exactFloatsFlag,
+			withoutPGVectorFlag,
 			&cli.StringFlag{
-				Name:  "verify",
-				Value: report.VerifyContent,
+				Name:     "verify",
+				Category: groupOperation,
+				Value:    report.VerifyContent,
 				Usage: "verify before the commit by `MODE`: content compares every cell with the " +
 					"state file, counts compares only row counts",
 			},
-			skipIntegrityFlag, jsonFlag, revealFlag, envFileFlag,
+			skipIntegrityFlag,
+			jsonFlag, quietFlag, logFormatFlag,
+			revealFlag,
+			envFileFlag,
 		},
 		Action: e.migrate,
 	}
@@ -119,7 +138,7 @@ func (e *env) migrate(c *cli.Context) error {
 		Merge:           c.Bool("merge"),
 		OnFinding:       s.addFinding,
 		OnDifference:    s.addDifference,
-		OnProgress:      s.display.show,
+		OnProgress:      s.show,
 	})
 	if result == nil {
 		return s.fail(err, migrateConsequence(err))

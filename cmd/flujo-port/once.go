@@ -10,7 +10,8 @@ import (
 // refuseUnclearFlags makes the commands and their subcommands return a usage error
 // if a flag with one value occurs twice, because the flag package uses the last value
 // without a word, or if a value is empty, as that of a variable that is not set.
-func refuseUnclearFlags(commands []*cli.Command) {
+// Otherwise they call then.
+func refuseUnclearFlags(commands []*cli.Command, then cli.BeforeFunc) {
 	for _, command := range commands {
 		var flags []*onceFlag
 		for i, f := range command.Flags {
@@ -21,7 +22,7 @@ func refuseUnclearFlags(commands []*cli.Command) {
 			command.Flags[i] = once
 			flags = append(flags, once)
 		}
-		command.Before = func(*cli.Context) error {
+		command.Before = func(c *cli.Context) error {
 			var repeated, empty []string
 			for _, f := range flags {
 				if f.repeated {
@@ -37,9 +38,9 @@ func refuseUnclearFlags(commands []*cli.Command) {
 			if len(empty) > 0 {
 				return usagef("the value of %s is empty", strings.Join(empty, ", "))
 			}
-			return nil
+			return then(c)
 		}
-		refuseUnclearFlags(command.Subcommands)
+		refuseUnclearFlags(command.Subcommands, then)
 	}
 }
 
@@ -63,6 +64,11 @@ func (f *onceFlag) Apply(set *flag.FlagSet) error {
 
 // IsVisible returns true, so that the help lists the flag.
 func (f *onceFlag) IsVisible() bool { return true }
+
+// GetCategory returns the category under which the help lists the flag.
+func (f *onceFlag) GetCategory() string {
+	return f.DocGenerationFlag.(cli.CategorizableFlag).GetCategory()
+}
 
 // onceValue is the value of a onceFlag.
 type onceValue struct {

@@ -3,75 +3,39 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
+	"log/slog"
 	"strings"
-	"sync"
 	"time"
+	"unicode/utf8"
 
-	"flujo-port/internal/clierr"
 	"flujo-port/internal/progress"
 
 	"github.com/dustin/go-humanize"
 	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
 )
 
-// display shows the progress of an operation: bars on a terminal, plain lines
-// otherwise.
+// display shows the progress of an operation. It is used by one goroutine at a time.
 type display interface {
 	show(progress.Event)
-	wait(text string) // shows what the server is waited for
+	wait(what string, silence time.Duration) // what the server is waited for
+	tick()                                   // called every drawEvery
+	stop()                                   // the run was interrupted
 	end()
 }
 
-// sharedDisplay is a display that several goroutines use. After end it shows nothing.
-type sharedDisplay struct {
-	mu      sync.Mutex
-	display display
-	ended   bool
-}
+const (
+	drawEvery = 100 * time.Millisecond
+	lineEvery = 5 * time.Second // between two lines of progress in a phase
+)
 
-func (d *sharedDisplay) show(p progress.Event) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.display.show(p)
-}
-
-func (d *sharedDisplay) wait(text string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.ended {
-		d.display.wait(clierr.Printable(text))
-	}
-}
-
-func (d *sharedDisplay) end() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.display.end()
-	d.ended = true
-}
-
-func newDisplay(w io.Writer) display {
-	f, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return &lines{w: w, started: time.Now()}
-	}
-	return &bars{w: w, width: func() int {
-		width, _, err := term.GetSize(int(f.Fd()))
-		if err != nil {
-			return 80
-		}
-		return width
-	}}
-}
-
-// phases describes the phases that report no rows.
+// phases describes the phases.
 var phases = map[progress.Phase]string{
 	progress.Integrity: "checking the integrity of the state file",
 	progress.Connect:   "connecting",
 	progress.Schema:    "creating tables",
 	progress.Replace:   "archiving",
+	progress.Copy:      "copying",
+	progress.Read:      "reading",
 	progress.Originals: "storing original values",
 	progress.Merge:     "merging",
 	progress.Indexes:   "creating indexes and foreign keys",
@@ -80,167 +44,277 @@ var phases = map[progress.Phase]string{
 	progress.Rename:    "renaming the new file",
 }
 
-// rowByRow contains the phases that report their rows.
-var rowByRow = map[progress.Phase]bool{progress.Copy: true, progress.Read: true}
-
-func phase(p progress.Event) string {
-	if p.Table != "" {
-		return phases[p.Phase] + " " + p.Table
+func describe(e progress.Event) string {
+	if e.Table != "" {
+		return phases[e.Phase] + " " + e.Table
 	}
-	return phases[p.Phase]
+	return phases[e.Phase]
 }
 
-// lines writes a line for each phase and table, and one every lineEvery
-// within a long table.
+// measured reports whether a phase reports each of its rows.
+func measured(p progress.Phase) bool { return p == progress.Copy || p == progress.Read }
+
+// measure is how far a pass over the rows of all tables is: in bytes, or in rows if the number of bytes is unknown, as
+// in restore. The number of bytes of a table is an estimate until the table was read. So that a bar neither changes its
+// length nor goes backwards, total stays the first estimate, and done is total without what is estimated to remain. A
+// table that is shorter than its estimate lets done jump; one that is longer lets it stand still until the table ends.
+// At the end of the pass nothing remains, and done is total.
+type measure struct {
+	begun       time.Time
+	done, total int64
+	rows        bool // the unit
+}
+
+// update adds an event of a measured phase. It reports whether that is the first one of a pass.
+func (m *measure) update(e progress.Event, now func() time.Time) (begins bool) {
+	if begins = e.All == 0 && e.Rows == 0; begins {
+		*m = measure{begun: now(), total: e.OfBytes}
+		if m.rows = e.OfBytes == 0; m.rows {
+			m.total = e.Rest
+		}
+	}
+	rest := e.OfBytes - e.Bytes
+	if m.rows {
+		rest = e.Rest
+	}
+	m.done = max(m.done, min(m.total-rest, m.total))
+	return begins
+}
+
+// rate returns the units per second since the beginning of the pass, or 0 if it is not known yet.
+func (m *measure) rate(now time.Time) float64 {
+	elapsed := now.Sub(m.begun)
+	if elapsed < time.Second {
+		return 0
+	}
+	return float64(m.done) / elapsed.Seconds()
+}
+
+// left returns the time until the end of the pass at a rate.
+func (m *measure) left(rate float64) time.Duration {
+	return time.Duration(float64(m.total-m.done) / rate * float64(time.Second)).Round(time.Second)
+}
+
+// perSecond formats a rate.
+func (m *measure) perSecond(rate float64) string {
+	if m.rows {
+		return humanize.Comma(int64(rate)) + " rows/s"
+	}
+	return humanize.IBytes(uint64(rate)) + "/s"
+}
+
+func (m *measure) String() string {
+	if m.rows {
+		return fmt.Sprintf("%s of %s rows", humanize.Comma(m.done), humanize.Comma(m.total))
+	}
+	return fmt.Sprintf("%s of about %s", humanize.IBytes(uint64(m.done)), humanize.IBytes(uint64(m.total)))
+}
+
+// lines reports progress in lines: one when a phase begins, and within a phase at most one in lineEvery.
 type lines struct {
-	w       io.Writer
-	table   string
-	begun   time.Time // when the first row was read
-	started time.Time // when the first row of the table was read
-	last    time.Time // when the last line was written
+	now func() time.Time
+	// print writes a line. details are for a text, which does not have the fields.
+	print func(message, details string, fields ...slog.Attr)
+
+	event   progress.Event
+	measure measure
+	last    time.Time // of the last line
+	said    progress.Event
 }
 
-// lineEvery is the interval between two lines of a long table.
-const lineEvery = 5 * time.Second
-
-func (l *lines) show(p progress.Event) {
-	if !rowByRow[p.Phase] {
-		fmt.Fprintln(l.w, phase(p))
-		return
+func (l *lines) show(e progress.Event) {
+	begins := e.Phase != l.event.Phase
+	l.event = e
+	if measured(e.Phase) {
+		_ = l.measure.update(e, l.now)
 	}
-	if p.Table == l.table && !p.Done && p.Rows%rowsBetween != 0 {
-		return // reading the clock for every row is slow
+	if begins {
+		l.line()
 	}
-	now := time.Now()
-	if l.begun.IsZero() {
-		l.begun = now
-	}
-	if p.Table != l.table {
-		l.table, l.started, l.last = p.Table, now, now
-	}
-	if !p.Done && now.Sub(l.last) < lineEvery {
-		return
-	}
-	l.last = now
-	done := map[progress.Phase]string{progress.Copy: "copied", progress.Read: "read"}[p.Phase]
-	line := fmt.Sprintf("%s %s: %s of %s rows", done, p.Table, humanize.Comma(p.Rows), humanize.Comma(p.Of))
-	if rate := float64(p.Bytes) / now.Sub(l.begun).Seconds(); !p.Done && rate > 0 && p.OfBytes > 0 {
-		line += fmt.Sprintf(
-			"; %s of about %s in total, %s/s, %s left",
-			humanize.IBytes(uint64(p.Bytes)),
-			humanize.IBytes(uint64(p.OfBytes)),
-			humanize.IBytes(uint64(rate)),
-			time.Duration(float64(p.OfBytes-p.Bytes)/rate*float64(time.Second)).Round(time.Second),
-		)
-	}
-	fmt.Fprintln(l.w, line)
 }
 
-func (l *lines) wait(text string) { fmt.Fprintln(l.w, text) }
+func (l *lines) tick() {
+	if l.event != l.said && l.now().Sub(l.last) >= lineEvery {
+		l.line()
+	}
+}
+
+func (l *lines) line() {
+	l.last, l.said = l.now(), l.event
+	details := ""
+	fields := []slog.Attr{slog.String("phase", string(l.event.Phase))}
+	if l.event.Table != "" {
+		fields = append(fields, slog.String("table", l.event.Table))
+	}
+	if m := &l.measure; measured(l.event.Phase) && m.total > 0 {
+		unit := "bytes"
+		if m.rows {
+			unit = "rows"
+		}
+		details = fmt.Sprintf(": %s (%d%%)", m, 100*m.done/m.total)
+		fields = append(fields, slog.String("unit", unit), slog.Int64("done", m.done), slog.Int64("total", m.total))
+		if rate := m.rate(l.last); rate > 0 {
+			details += fmt.Sprintf(", %s, %s left", m.perSecond(rate), m.left(rate))
+			fields = append(fields, slog.Int64("per_second", int64(rate)),
+				slog.Int64("seconds_left", int64(m.left(rate).Seconds())))
+		}
+	}
+	l.print(describe(l.event), details, fields...)
+}
+
+func (l *lines) wait(what string, silence time.Duration) {
+	l.last = l.now()
+	l.print(what, fmt.Sprintf(" (%s)", silence), slog.Float64("seconds", silence.Seconds()))
+}
+
+func (l *lines) stop() { l.event, l.said = progress.Event{}, progress.Event{} }
 
 func (l *lines) end() {}
 
-// rowsBetween is the number of rows between two reads of the clock.
-const rowsBetween = 64
-
-// bars draws two bars, one below the other: the rows of the current table, and
-// the bytes of all tables (their rows if the number of bytes is unknown) with
-// the time left. The bar of a finished table stays on the screen.
-type bars struct {
+// bar draws one line on a terminal: a bar in a phase that reports its rows, otherwise a spinner.
+type bar struct {
 	w     io.Writer
 	width func() int
-	table *progressbar.ProgressBar
-	all   *progressbar.ProgressBar
-	name  string    // of the table
-	begun time.Time // when its first row was read
-	drawn time.Time
-	// byBytes reports whether the bar of all tables counts bytes instead of rows.
-	// restore does not know the number of bytes.
-	byBytes bool
-	below   bool // the bar of all tables is drawn in the line below the cursor
+	now   func() time.Time
+	print func(text string) // a line that stays
+
+	event   progress.Event
+	begun   time.Time // when the phase began
+	measure measure
+	waited  string    // what the server is waited for, if it is
+	since   time.Time // the beginning of the wait
+	said    string    // the last wait that was printed
+	stopped bool
+	drawn   *progressbar.ProgressBar
+	spinner bool // drawn is a spinner
+	columns int  // of the terminal when drawn was made
 }
 
-// drawEvery limits the bars to ten updates per second.
-const drawEvery = 100 * time.Millisecond
+// eraseLine erases the line of the cursor, with what the terminal echoed there.
+const eraseLine = "\r\x1b[2K"
 
-func (b *bars) show(p progress.Event) {
-	if !rowByRow[p.Phase] {
-		b.clear()
-		fmt.Fprintln(b.w, phase(p))
+func (b *bar) show(e progress.Event) {
+	b.waited = ""
+	before := b.event
+	b.event = e
+	if measured(e.Phase) {
+		if b.measure.update(e, b.now) {
+			b.drawn = nil
+		}
+	}
+	switch {
+	case e.Phase != before.Phase || !measured(e.Phase) && e.Table != before.Table:
+		b.begun = b.now()
+		b.tick()
+	case e.Done: // a short table, or the end of the pass, would not be seen otherwise
+		b.tick()
+	}
+}
+
+// wait prints a new wait as a line of its own, since it may be longer than the line of the spinner.
+func (b *bar) wait(what string, silence time.Duration) {
+	b.waited, b.since = what, b.now().Add(-silence)
+	if what != b.said {
+		b.said = what
+		b.print(what)
+	}
+	b.tick()
+}
+
+func (b *bar) stop() {
+	b.stopped, b.waited, b.begun = true, "", b.now()
+	b.tick()
+}
+
+func (b *bar) end() { fmt.Fprint(b.w, eraseLine) }
+
+// tick draws the line.
+func (b *bar) tick() {
+	now := b.now()
+	switch {
+	case b.waited != "":
+		b.drawSpinner(b.waited, now.Sub(b.since))
+	case b.stopped && b.event.Phase != progress.Commit:
+		b.drawSpinner("stopping", now.Sub(b.begun))
+	case b.event.Phase == "":
+	case measured(b.event.Phase) && b.measure.total > 0:
+		b.drawBar(now)
+	default:
+		b.drawSpinner(describe(b.event), now.Sub(b.begun))
+	}
+}
+
+// drawSpinner draws a spinner with what is done or waited for, and for how long.
+func (b *bar) drawSpinner(text string, elapsed time.Duration) {
+	b.prepare(true, func() []progressbar.Option {
+		return []progressbar.Option{
+			progressbar.OptionSetSpinnerChangeInterval(0), // the library would draw in a goroutine of its own
+			progressbar.OptionSetElapsedTime(false),
+		}
+	})
+	suffix := ""
+	if elapsed >= time.Second {
+		suffix = "  " + elapsed.Truncate(time.Second).String()
+	}
+	b.draw(truncate(text, b.columns-len("| ")-len(suffix)-1)+suffix, "")
+}
+
+// The columns of the bar's line: the phase and the table, the rate, the time left and the percentage.
+const (
+	phaseColumns = len("copying workflow_state")
+	rateColumns  = len("1023 KiB/s")
+	leftColumns  = len("59m59s left")
+	barColumns   = 24 // at most
+)
+
+// drawBar draws the phase, the table, the rate and the time left before the bar, so that a narrow terminal has them.
+func (b *bar) drawBar(now time.Time) {
+	m := &b.measure
+	b.prepare(false, func() []progressbar.Option {
+		rest := b.columns - 1 - phaseColumns - 2 - rateColumns - 2 - leftColumns - len(" 100% || ")
+		return []progressbar.Option{
+			progressbar.OptionSetWidth(min(max(rest, 0), barColumns)),
+			progressbar.OptionSetPredictTime(false),
+			progressbar.OptionSetElapsedTime(false),
+		}
+	})
+	rate, left := "", ""
+	if r := m.rate(now); r > 0 {
+		rate, left = m.perSecond(r), m.left(r).String()+" left"
+	}
+	_ = b.drawn.Set64(m.done) // fails only if the writer does, and io.Discard does not
+	b.draw(fmt.Sprintf("%-*s  %*s  %*s", phaseColumns, describe(b.event), rateColumns, rate, leftColumns, left),
+		" "+m.String())
+}
+
+// prepare makes the library's bar or spinner, if that is not the one that is drawn, or the terminal has another width.
+func (b *bar) prepare(spinner bool, options func() []progressbar.Option) {
+	total := b.measure.total
+	if spinner {
+		total = -1
+	}
+	columns := b.width()
+	if b.drawn != nil && b.spinner == spinner && b.columns == columns && (spinner || b.drawn.GetMax64() == total) {
 		return
 	}
-	if p.Table == b.name && !p.Done && p.Rows%rowsBetween != 0 {
-		return // reading the clock for every row is slow
-	}
-	if b.all == nil {
-		b.byBytes = p.OfBytes > 0
-		b.all = b.bar("all tables", p.OfBytes, progressbar.OptionShowBytes(b.byBytes))
-	}
-	if p.Table != b.name {
-		b.name, b.begun = p.Table, time.Now()
-		b.table = b.bar(p.Table, p.Of, progressbar.OptionShowIts(), progressbar.OptionSetItsString("rows"))
-	}
-	if p.Done && time.Since(b.begun) < drawEvery { // too short to compute a rate
-		b.table = b.bar(p.Table, p.Of)
-	}
-	if !p.Done && time.Since(b.drawn) < drawEvery {
-		return
-	}
-	b.drawn = time.Now()
-	_ = b.table.Set64(p.Rows) // fails only if the writer does, and io.Discard does not
-	done, of := p.Bytes, p.OfBytes
-	if !b.byBytes {
-		done, of = p.All, p.All+p.Rest
-	}
-	if !p.Done { // of may be an estimate, and a bar that was full once stays full
-		of = max(of, done+1)
-	}
-	b.all.ChangeMax64(max(of, 1))
-	_ = b.all.Set64(done)
-	b.clear()
-	b.line(b.table)
-	if p.Done {
-		fmt.Fprintln(b.w)
-	} else {
-		fmt.Fprint(b.w, "\n")
-		b.line(b.all)
-		fmt.Fprint(b.w, "\x1b[1A\r")
-		b.below = true
-	}
+	b.spinner, b.columns = spinner, columns
+	b.drawn = progressbar.NewOptions64(total, append(options(), progressbar.OptionSetWriter(io.Discard))...)
 }
 
-// bar returns a bar that writes nothing; line draws its String.
-func (b *bars) bar(name string, of int64, more ...progressbar.Option) *progressbar.ProgressBar {
-	return progressbar.NewOptions64(max(of, 1), append(more,
-		progressbar.OptionSetWriter(io.Discard),
-		progressbar.OptionSetDescription(fmt.Sprintf("%-14s", name)),
-		progressbar.OptionSetWidth(20),
-		progressbar.OptionShowCount(),
-		progressbar.OptionSetPredictTime(true),
-		progressbar.OptionSetElapsedTime(false),
-	)...)
-}
-
-// line writes a bar into the cursor's line, truncated to the terminal's width.
-func (b *bars) line(bar *progressbar.ProgressBar) {
-	text := []rune(strings.Trim(bar.String(), "\r\n "))
-	if limit := b.width() - 1; len(text) > limit {
-		text = text[:max(limit, 0)]
+// draw has the library draw its line after a text, and writes it over the line of the cursor, with more if that fits.
+func (b *bar) draw(text, more string) {
+	b.drawn.Describe(text)
+	line := strings.Trim(b.drawn.String(), "\r\n ")
+	if utf8.RuneCountInString(line+more) < b.columns {
+		line += more
 	}
-	fmt.Fprintf(b.w, "\r\x1b[2K%s", string(text))
+	fmt.Fprint(b.w, eraseLine+truncate(line, b.columns-1))
 }
 
-// clear erases the cursor's line and the line below it.
-func (b *bars) clear() {
-	if b.below {
-		fmt.Fprint(b.w, "\n\x1b[2K\x1b[1A\r\x1b[2K")
-		b.below = false
+// truncate returns the beginning of a text that fits the columns.
+func truncate(text string, columns int) string {
+	if runes := []rune(text); len(runes) > columns {
+		return string(runes[:max(columns, 0)])
 	}
+	return text
 }
-
-func (b *bars) wait(text string) {
-	b.clear()
-	fmt.Fprintln(b.w, text)
-}
-
-func (b *bars) end() { b.clear() }

@@ -42,7 +42,7 @@ func TestReplaceAsItIsPrinted(t *testing.T) {
 		t.Errorf("without --replace: exit %d\n%s", code, stderr)
 	}
 	stdout, stderr, code := p.run(t, "migrate", "--sqlite", file, "--without-pgvector", "--replace")
-	if code != 0 || !strings.Contains(stderr, "archiving steps") {
+	if code != 0 || !strings.Contains(stderr, "archiving runs") {
 		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	if strings.Contains(stdout+stderr, password(t, url)) {

@@ -21,20 +21,33 @@ func (e *env) restoreCommand() *cli.Command {
 			"for byte.\n" +
 			"Stop Flujo first: what it writes during a restore is not in the new file.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: sqliteFlag.Name, Usage: "`PATH|URI` of the new file, which must not exist"},
-			postgresFlag, schemaFlag,
 			&cli.StringFlag{
-				Name:  "base",
-				Usage: "`PATH|URI` of the state file that was migrated: take unchanged rows from it",
+				Name:      sqliteFlag.Name,
+				Category:  groupSource,
+				TakesFile: true,
+				Usage:     "`PATH|URI` of the new file, which must not exist",
+			},
+			postgresFlag,
+			schemaFlag,
+			&cli.StringFlag{
+				Name:      "base",
+				TakesFile: true,
+				Category:  groupOperation,
+				Usage:     "`PATH|URI` of the state file that was migrated: take unchanged rows from it",
 			},
 			&cli.BoolFlag{
-				Name: "merge",
+				Name:     "merge",
+				Category: groupOperation,
 				Usage: "with --base: Flujo may have written to the base since; each run, key of " +
 					"system_state and memory is taken from the side that wrote it last",
 			},
-			&cli.BoolFlag{Name: "dry-run", Usage: "create and verify the file, print the report, then remove it"},
+			&cli.BoolFlag{
+				Name:     "dry-run",
+				Category: groupOperation,
+				Usage:    "create and verify the file, print the report, then remove it",
+			},
 			receiptTimezoneFlag,
-			jsonFlag,
+			jsonFlag, quietFlag, logFormatFlag,
 		},
 		Action: e.restore,
 	}
@@ -85,7 +98,7 @@ func (e *env) restore(c *cli.Context) error {
 		NaiveZone:    zone,
 		Merge:        c.Bool("merge"),
 		OnDifference: s.addDifference,
-		OnProgress:   s.display.show,
+		OnProgress:   s.show,
 	})
 	const consequence = "no file was created, and the database is unchanged"
 	if result == nil {

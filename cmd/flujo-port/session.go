@@ -9,6 +9,7 @@ import (
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
+	"flujo-port/internal/progress"
 	"flujo-port/internal/report"
 
 	"github.com/urfave/cli/v2"
@@ -20,14 +21,14 @@ import (
 type session struct {
 	env         *env
 	json        bool
-	display     display
+	endProgress func()
 	findings    *spool[report.Finding]
 	differences *spool[report.Difference]
 	units       *spool[report.Unit]
 }
 
-// begin starts a session, and has the context of c report waits to its display. The
-// caller closes it.
+// begin starts a session, and has the context of c report waits to the console. The
+// caller closes it, and has the operation report its progress to show.
 func (e *env) begin(c *cli.Context) (*session, error) {
 	s := &session{env: e, json: c.Bool(jsonFlag.Name)}
 	var err error
@@ -43,13 +44,17 @@ func (e *env) begin(c *cli.Context) (*session, error) {
 		s.differences.close()
 		return nil, withConsequence(err, "nothing was changed")
 	}
-	s.display = &sharedDisplay{display: newDisplay(e.stderr)}
-	c.Context = postgres.ReportWaits(c.Context, s.display.wait)
+	s.endProgress = e.console.begin()
+	c.Context = postgres.ReportWaits(c.Context, e.console.wait)
 	return s, nil
 }
 
-// close removes the temporary files.
+// show shows the progress of the operation.
+func (s *session) show(e progress.Event) { s.env.console.show(e) }
+
+// close ends the progress and removes the temporary files.
 func (s *session) close() {
+	s.endProgress()
 	s.findings.close()
 	s.differences.close()
 	s.units.close()
@@ -68,7 +73,7 @@ func (s *session) addUnit(u report.Unit) { _ = s.units.add(u) }
 
 // fail returns the error of an operation that returned no report.
 func (s *session) fail(err error, consequence string) error {
-	s.display.end()
+	s.endProgress()
 	return withConsequence(err, consequence)
 }
 
@@ -86,7 +91,7 @@ type printed struct {
 // end prints a report and its warnings. It returns err, or an error of printing if err
 // is nil, with its consequence.
 func (s *session) end(p printed, err error, consequence string) error {
-	s.display.end()
+	s.endProgress()
 	var warnings []string
 	printErr := s.print(p)
 	if p.warnings != nil {
@@ -109,7 +114,7 @@ func (s *session) end(p printed, err error, consequence string) error {
 		err = failed
 	}
 	for _, warning := range warnings {
-		s.env.say("warning: %s", warning)
+		s.env.warn(warning)
 	}
 	return withConsequence(err, consequence)
 }

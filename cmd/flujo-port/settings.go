@@ -20,56 +20,69 @@ import (
 // no help text shows a password from the environment.
 var (
 	sqliteFlag = &cli.StringFlag{
-		Name: "sqlite",
+		Name:      "sqlite",
+		TakesFile: true,
+		Category:  groupSource,
 		Usage: "`PATH|URI` of the state file, such as sqlite:////data/flujo_state.db " +
 			"(default: $FLUJO_PORT_SQLITE, state_uri of ./flujo.toml, or ./flujo_state.db)",
 	}
 	// sqliteFilesFlag is sqliteFlag of commands that take several files.
 	sqliteFilesFlag = &cli.StringSliceFlag{
-		Name: sqliteFlag.Name,
+		Name:      sqliteFlag.Name,
+		TakesFile: true,
+		Category:  groupSource,
 		Usage: "`PATH|URI` of the state file, such as sqlite:////data/flujo_state.db; repeat the flag for " +
 			"several files (default: $FLUJO_PORT_SQLITE, state_uri of ./flujo.toml, or ./flujo_state.db)",
 	}
 	postgresFlag = &cli.StringFlag{
-		Name: "postgres",
+		Name:     "postgres",
+		Category: groupSource,
 		Usage: "`URL` of the database; overrides the variables (default: $FLUJO_PORT_POSTGRES, $DATABASE_URL, " +
 			"or a $FLUJO_STATE_URI that names PostgreSQL; an error if they name different databases); " +
 			"PG* variables, .pgpass and services supply missing parts",
 	}
 	schemaFlag = &cli.StringFlag{
-		Name:  "schema",
-		Value: "flujo",
-		Usage: "`NAME` of the schema of Flujo's tables",
+		Name:     "schema",
+		Category: groupSource,
+		Value:    "flujo",
+		Usage:    "`NAME` of the schema of Flujo's tables",
 	}
-	jsonFlag          = &cli.BoolFlag{Name: "json", Usage: "print the report as one JSON object"}
+	jsonFlag          = &cli.BoolFlag{Name: "json", Category: groupOutput, Usage: "print the report as one JSON object"}
 	skipIntegrityFlag = &cli.BoolFlag{
-		Name:  "skip-integrity",
-		Usage: "skip PRAGMA integrity_check",
+		Name:     "skip-integrity",
+		Category: groupOperation,
+		Usage:    "skip PRAGMA integrity_check",
 	}
 	quarantineFlag = &cli.BoolFlag{
-		Name:  "quarantine",
-		Usage: "store rejected rows in SCHEMA.flujo_port_originals instead of refusing the state file",
+		Name:     "quarantine",
+		Category: groupValues,
+		Usage:    "store rejected rows in SCHEMA.flujo_port_originals instead of refusing the state file",
 	}
 	naiveTimezoneFlag = &cli.StringFlag{
-		Name: "naive-timezone",
+		Name:     "naive-timezone",
+		Category: groupValues,
 		Usage: "`ZONE` of timestamps without a time zone: utc, local, or a name such as " +
 			"Europe/Berlin (default: utc, and the report counts these timestamps)",
 	}
 	receiptTimezoneFlag = &cli.StringFlag{
-		Name:  "naive-timezone",
-		Usage: "`ZONE` of timestamps without a time zone (default: the one in the receipt)",
+		Name:     "naive-timezone",
+		Category: groupValues,
+		Usage:    "`ZONE` of timestamps without a time zone (default: the one in the receipt)",
 	}
 	exactFloatsFlag = &cli.BoolFlag{
-		Name:  "exact-floats",
-		Usage: "store cost_usd and memory_usage_mb as double precision instead of Flujo's real",
+		Name:     "exact-floats",
+		Category: groupValues,
+		Usage:    "store cost_usd and memory_usage_mb as double precision instead of Flujo's real",
 	}
 	withoutPGVectorFlag = &cli.BoolFlag{
-		Name:  "without-pgvector",
-		Usage: "do not create the pgvector extension and the memories table; Flujo starts without them",
+		Name:     "without-pgvector",
+		Category: groupOperation,
+		Usage:    "do not create the pgvector extension and the memories table; Flujo starts without them",
 	}
 	revealFlag = &cli.BoolFlag{
-		Name:  "reveal",
-		Usage: "print the passwords in addresses instead of ***",
+		Name:     "reveal",
+		Category: groupOutput,
+		Usage:    "print the passwords in addresses instead of ***",
 	}
 )
 

@@ -10,10 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"flujo-port/internal/pgtest"
-	"flujo-port/internal/progress"
 )
 
 // changedFixture returns a copy of the fixture after running statements on it.
@@ -358,49 +356,6 @@ func TestChangesAreReported(t *testing.T) {
 	).run(t, "migrate", "--postgres", url, "--sqlite", file, "--naive-timezone", "Nowhere/Land")
 	if code != 2 || !strings.Contains(stderr, "--naive-timezone") {
 		t.Errorf("zone: exit %d: %s", code, stderr)
-	}
-}
-
-// TestProgress draws bars into a buffer, as on a terminal of 60 columns.
-func TestProgress(t *testing.T) {
-	t.Parallel()
-	var out bytes.Buffer
-	b := &bars{w: &out, width: func() int { return 60 }}
-	for _, p := range []progress.Event{
-		{Phase: progress.Schema},
-		{Phase: progress.Copy, Table: "runs", Of: 10, Rest: 30, OfBytes: 900},
-		{Phase: progress.Copy, Table: "runs", Rows: 10, Of: 10, All: 10, Rest: 20, Bytes: 200, OfBytes: 800,
-			Done: true},
-		{Phase: progress.Copy, Table: "steps", Rows: 5, Of: 20, All: 15, Rest: 15, Bytes: 300, OfBytes: 800},
-		{Phase: progress.Copy, Table: "steps", Rows: 20, Of: 20, All: 30, Bytes: 801, OfBytes: 801, Done: true},
-		{Phase: progress.Commit},
-	} {
-		b.drawn = time.Time{} // as if it were long ago
-		b.show(p)
-	}
-	b.end()
-	screen := out.String()
-	for _, want := range []string{"creating tables", "runs", "(10/10)", "steps", "(20/20)", "all tables", "/800 B",
-		"committing"} {
-		if !strings.Contains(screen, want) {
-			t.Errorf("the screen lacks %q: %q", want, screen)
-		}
-	}
-	// If the bytes are unknown, as in restore, rows are counted.
-	out.Reset()
-	b = &bars{w: &out, width: func() int { return 60 }}
-	b.show(progress.Event{Phase: progress.Read, Table: "runs", Rows: 5, Of: 10, All: 5, Rest: 15})
-	if got := out.String(); !strings.Contains(got, "all tables") || !strings.Contains(got, "25% ") ||
-		!strings.Contains(got, "(5/20)") && !strings.Contains(got, "(5/20,") ||
-		strings.Contains(got, " B)") {
-		t.Errorf("the screen is %q", got)
-	}
-	for line := range strings.SplitSeq(screen, "\n") {
-		line = line[strings.LastIndex(line, "\x1b[2K")+1:]
-		line = strings.TrimSuffix(strings.TrimPrefix(line, "[2K"), "\x1b[1A\r")
-		if n := len([]rune(line)); n >= 60 {
-			t.Errorf("a line of %d columns: %q", n, line)
-		}
 	}
 }
 

@@ -270,11 +270,11 @@ func (e *env) noteAside(p *databaseTarget) {
 	if slices.ContainsFunc(p.aside, namesSchema) {
 		suffix = "; --schema names the schema (" + p.schema + ")"
 	}
-	e.say(
-		"note: parameters of the address that are for other clients have no effect: %s%s",
+	e.note(fmt.Sprintf(
+		"parameters of the address that are for other clients have no effect: %s%s",
 		strings.Join(p.aside, ", "),
 		suffix,
-	)
+	))
 }
 
 // addressError returns a usage error for the value of the variable or flag called name.

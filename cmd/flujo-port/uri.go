@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/postgres"
@@ -16,12 +17,10 @@ import (
 
 func (e *env) uriCommand() *cli.Command {
 	return &cli.Command{
-		Name:            "uri",
-		HideHelpCommand: true,
-		Usage:           "print the FLUJO_STATE_URI for the cutover or the rollback",
-		Description: "Example: eval \"$(flujo-port uri cutover --format shell --reveal)\"\n" +
-			"uri does not connect to the database, unless --connect is set; migrate tests the\n" +
-			"address.",
+		Name:  "uri",
+		Usage: "print the FLUJO_STATE_URI for the cutover or the rollback",
+		Description: "uri does not connect to the database, unless --connect is set; migrate tests\n" +
+			"the address.",
 		Action: func(c *cli.Context) error {
 			if !c.Args().Present() {
 				return usagef("uri requires a subcommand: cutover or rollback")
@@ -45,8 +44,7 @@ func (e *env) uriCommand() *cli.Command {
 					formatFlag,
 					revealFlag,
 				},
-				OnUsageError: e.usageError,
-				Action:       e.uriCutover,
+				Action: e.uriCutover,
 			},
 			{
 				Name:        "rollback",
@@ -54,11 +52,15 @@ func (e *env) uriCommand() *cli.Command {
 				Description: "The file must exist, because Flujo creates a missing one without an error.",
 				Flags: []cli.Flag{
 					sqliteFlag,
-					&cli.BoolFlag{Name: "allow-missing", Usage: "print the address of a file that does not exist"},
-					formatFlag, revealFlag,
+					&cli.BoolFlag{
+						Name:     "allow-missing",
+						Category: groupOperation,
+						Usage:    "print the address of a file that does not exist",
+					},
+					formatFlag,
+					revealFlag,
 				},
-				OnUsageError: e.usageError,
-				Action:       e.uriRollback,
+				Action: e.uriRollback,
 			},
 		},
 	}
@@ -121,7 +123,9 @@ func (e *env) uriCutover(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("connect") {
-		c.Context = postgres.ReportWaits(c.Context, func(text string) { e.say("%s", text) })
+		c.Context = postgres.ReportWaits(c.Context, func(what string, silence time.Duration) {
+			e.note(fmt.Sprintf("%s (%s)", what, silence))
+		})
 		var more []string
 		if address, more, err = tryCutover(c, address); err != nil {
 			return err

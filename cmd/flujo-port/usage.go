@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -84,17 +85,35 @@ func withSuggestion(err *clierr.Error, similar, prefix string) error {
 	return err
 }
 
-// noArguments returns a usage error if there are arguments after the flags. It names
-// only an argument that is a file.
+// noArguments returns a usage error if there are arguments after the flags, which names the flag that the first of them
+// is probably the value of. It quotes only what is the name of a file, since a password may be in the wrong place.
 func noArguments(c *cli.Context) error {
 	if !c.Args().Present() {
 		return nil
 	}
 	first := c.Args().First()
-	if exists(first) {
-		return usagef("%s takes no arguments, but got %s; use --sqlite for the state file", c.Command.Name, first)
+	has := func(name string) bool {
+		return slices.ContainsFunc(c.Command.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) })
 	}
-	return usagef("%s takes no arguments, but got one (hidden, may contain a password)", c.Command.Name)
+	isFile := !stateuri.MayContainPassword(first) && exists(first) || looksLikeStateFile(first)
+	what := "one (hidden, may contain a password)"
+	if isFile {
+		what = first
+	}
+	err := usagef("%s takes no arguments, but got %s", c.Command.Name, what)
+	switch {
+	case isFile && has(sqliteFlag.Name):
+		err.Hint = fmt.Sprintf("name the state file with --%s %s", sqliteFlag.Name, shellWord(first))
+	case stateuri.NamesPostgres(first) && has(postgresFlag.Name):
+		err.Hint = fmt.Sprintf("name the database with --%s URL", postgresFlag.Name)
+	}
+	return err
+}
+
+// looksLikeStateFile reports whether a word is the name that a state file may have, and no address or credentials.
+func looksLikeStateFile(word string) bool {
+	return slices.Contains([]string{".db", ".sqlite", ".sqlite3"}, filepath.Ext(word)) &&
+		!stateuri.MayBeCredentials(word)
 }
 
 // checkPath returns a usage error that does not quote value, which is meant to be the path

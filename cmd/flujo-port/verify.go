@@ -18,7 +18,7 @@ func (e *env) verifyCommand() *cli.Command {
 			"difference is exit code 4.",
 		Flags: []cli.Flag{
 			sqliteFilesFlag, postgresFlag, schemaFlag,
-			receiptTimezoneFlag, skipIntegrityFlag, jsonFlag,
+			receiptTimezoneFlag, skipIntegrityFlag, jsonFlag, quietFlag, logFormatFlag,
 		},
 		Action: e.verify,
 	}
@@ -55,7 +55,7 @@ func (e *env) verify(c *cli.Context) error {
 		NaiveZone:     zone,
 		OnDifference:  s.addDifference,
 		OnUnit:        s.addUnit,
-		OnProgress:    s.display.show,
+		OnProgress:    s.show,
 	})
 	const consequence = "nothing was changed"
 	if result == nil {

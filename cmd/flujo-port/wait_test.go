@@ -69,7 +69,7 @@ func TestMutePeer(t *testing.T) {
 				if _, stderr, code := p.run(t, args...); code != 0 {
 					t.Fatal(stderr)
 				}
-				args, after = []string{"restore", "--sqlite", filepath.Join(p.dir, "new.db")}, "read runs"
+				args, after = []string{"restore", "--sqlite", filepath.Join(p.dir, "new.db")}, "reading runs"
 			}
 			c := p.command(args...)
 			stderr := start(t, c)

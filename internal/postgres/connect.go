@@ -200,7 +200,7 @@ func dial(ctx context.Context, conn string, notice pgconn.NoticeHandler) (*pgx.C
 		metered = newMeter(inner)
 		return metered, nil
 	}
-	report, _ := ctx.Value(waitsKey{}).(func(string))
+	report, _ := ctx.Value(waitsKey{}).(waitFunc)
 	begun := time.Now()
 	c, err := establish(ctx, config, limits.silence, report)
 	if err != nil {
@@ -220,10 +220,10 @@ func dial(ctx context.Context, conn string, notice pgconn.NoticeHandler) (*pgx.C
 
 // establish opens a connection. If that takes longer than silence, it calls report, unless that is nil.
 func establish(
-	ctx context.Context, config *pgx.ConnConfig, silence time.Duration, report func(text string),
+	ctx context.Context, config *pgx.ConnConfig, silence time.Duration, report waitFunc,
 ) (*pgx.Conn, error) {
 	if report != nil {
-		timer := time.AfterFunc(silence, func() { report(fmt.Sprintf("the server has not answered (%s)", silence)) })
+		timer := time.AfterFunc(silence, func() { report("the server has not answered", silence) })
 		defer timer.Stop()
 	}
 	return pgx.ConnectConfig(ctx, config)

@@ -16,10 +16,13 @@ import (
 // waitsKey is the key of the function of ReportWaits in a context.
 type waitsKey struct{}
 
+// waitFunc is called with what a connection waits for, in one line, and for how long.
+type waitFunc = func(what string, silence time.Duration)
+
 // ReportWaits returns a context with which the connections that are opened call report
-// with what they wait for, in one line, when the server has been silent for some seconds,
-// and again while that lasts. report is called from other goroutines.
-func ReportWaits(ctx context.Context, report func(text string)) context.Context {
+// with what they wait for, in one line, and for how long, when the server has been silent
+// for some seconds, and again while that lasts. report is called from other goroutines.
+func ReportWaits(ctx context.Context, report waitFunc) context.Context {
 	return context.WithValue(ctx, waitsKey{}, report)
 }
 
@@ -44,7 +47,7 @@ var limits = watchLimits{
 type watch struct {
 	watchLimits
 	conn   *meter
-	report func(text string)
+	report waitFunc
 	// ask asks the server what its process does. answered reports whether the server
 	// accepted the question.
 	ask func(ctx context.Context) (state activity, answered bool)
@@ -132,7 +135,7 @@ func (w *watch) say(state activity, answered bool, silence time.Duration) {
 	}
 	w.said, w.saidAt = what, silence
 	if w.report != nil {
-		w.report(fmt.Sprintf("%s (%s)", what, silence.Round(time.Second)))
+		w.report(what, silence.Round(time.Second))
 	}
 }
 

@@ -20,10 +20,10 @@ type reports struct {
 	new chan struct{}
 }
 
-func (r *reports) add(text string) {
+func (r *reports) add(what string, silence time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.all = append(r.all, text)
+	r.all = append(r.all, fmt.Sprintf("%s (%s)", what, silence))
 	select {
 	case r.new <- struct{}{}:
 	default:

@@ -236,6 +236,7 @@ func (b *buffer) hasLines(n int) <-chan struct{} {
 func phaseOf(stderr string) string {
 	phase := atStart
 	for line := range strings.Lines(stderr) {
+		_, line, _ = strings.Cut(line, " ") // the time
 		for _, p := range phases {
 			if strings.HasPrefix(line, p) {
 				phase = p
@@ -252,10 +253,10 @@ const (
 	allAlong      = "(all the time)"
 )
 
-// phases are the beginnings of the lines of progress.
+// phases are the beginnings of the lines of progress, after the time.
 var phases = []string{
-	"checking the integrity", "connecting", "creating tables", "archiving", "copied", "read", "storing original values",
-	"merging", "creating indexes", "verifying", "committing", "renaming",
+	"checking the integrity", "connecting", "creating tables", "archiving", "copying", "reading",
+	"storing original values", "merging", "creating indexes", "verifying", "committing", "renaming",
 }
 
 // notPrinted reports whether a terminal acts upon a character, or does not show it.

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"maps"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/urfave/cli/v2"
+)
+
+// allCommands returns every command and subcommand by its full name without the program.
+func allCommands() map[string]*cli.Command {
+	e := &env{getenv: func(string) string { return "" }, stdout: io.Discard, stderr: io.Discard}
+	all := map[string]*cli.Command{}
+	var add func(prefix string, commands []*cli.Command)
+	add = func(prefix string, commands []*cli.Command) {
+		for _, command := range commands {
+			all[prefix+command.Name] = command
+			add(prefix+command.Name+" ", command.Subcommands)
+		}
+	}
+	add("", e.app(io.Discard).Commands)
+	return all
+}
+
+// helpOf returns what the command prints with --help.
+func helpOf(t *testing.T, name string) string {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	args := append(append([]string{"flujo-port"}, strings.Fields(name)...), "--help")
+	code := run(context.Background(), args, func(string) string { return "" }, &stdout, &stderr)
+	if code != 0 || stderr.Len() > 0 {
+		t.Fatalf("%q: exit %d: %s", args, code, &stderr)
+	}
+	return stdout.String()
+}
+
+// TestHelp tests the form of every help text: its width, each flag once and in a group, examples and exit codes.
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	commands := allCommands()
+	if len(commands) < 9 {
+		t.Fatalf("only %d commands", len(commands))
+	}
+	for _, name := range append(slices.Sorted(maps.Keys(commands)), "") {
+		help := helpOf(t, name)
+		for line := range strings.SplitSeq(help, "\n") {
+			if utf8.RuneCountInString(line) > 80 || strings.TrimRight(line, " ") != line {
+				t.Errorf("%q: %d columns, or a space at the end: %q", name, utf8.RuneCountInString(line), line)
+			}
+		}
+		if strings.Contains(help, "(default: false)") {
+			t.Errorf("%q states a default of false", name)
+		}
+		sections := sectionsOf(help)
+		for _, section := range []string{"NAME", "USAGE", "EXAMPLES", "EXIT CODES", groupOutput} {
+			if sections[section] == "" {
+				t.Errorf("%q has no section %s:\n%s", name, section, help)
+			}
+		}
+		for _, code := range []string{"0", "2"} {
+			if !regexp.MustCompile(`(?m)^   ` + code + ` +\w`).MatchString(sections["EXIT CODES"]) {
+				t.Errorf("%q: no exit code %s: %s", name, code, sections["EXIT CODES"])
+			}
+		}
+		if name == "" {
+			continue
+		}
+		options := strings.ReplaceAll(help, sections["DESCRIPTION"], "")
+		for _, f := range commands[name].Flags {
+			flag, group := "--"+f.Names()[0], f.(cli.CategorizableFlag).GetCategory()
+			pattern := regexp.MustCompile(`(?m)^   ` + flag + `\b`)
+			if group == "" || !pattern.MatchString(sections[group]) || len(pattern.FindAllString(options, -1)) != 1 {
+				t.Errorf("%q: %s is not once in group %q:\n%s", name, flag, group, help)
+			}
+		}
+	}
+}
+
+// sectionsOf returns the sections of a help text by their headings.
+func sectionsOf(help string) map[string]string {
+	sections, name := map[string]string{}, ""
+	for line := range strings.Lines(help) {
+		if heading, found := strings.CutSuffix(strings.TrimSpace(line), ":"); found && !strings.HasPrefix(line, " ") {
+			name = heading
+			continue
+		}
+		sections[name] += line
+	}
+	return sections
+}
+
+// TestExamplesAreValid tests that the commands and flags of the examples exist.
+func TestExamplesAreValid(t *testing.T) {
+	t.Parallel()
+	commands := allCommands()
+	line := regexp.MustCompile(`flujo-port ([a-z ]+[a-z])((?: --[^")]*)?)`)
+	for of, texts := range examples {
+		for _, text := range texts {
+			m := line.FindStringSubmatch(text)
+			if m == nil || commands[m[1]] == nil {
+				t.Errorf("%s: %q names no command", of, text)
+				continue
+			}
+			for word := range strings.FieldsSeq(m[2]) {
+				name, isFlag := strings.CutPrefix(word, "--")
+				if isFlag && !slices.ContainsFunc(commands[m[1]].Flags, func(f cli.Flag) bool {
+					return slices.Contains(f.Names(), name)
+				}) {
+					t.Errorf("%s: %q: %s has no flag %s", of, text, m[1], word)
+				}
+			}
+		}
+	}
+}
+
+// TestFlagHelp tests the column of descriptions.
+func TestFlagHelp(t *testing.T) {
+	t.Parallel()
+	const indent = "                       "
+	for _, c := range []struct{ text, want string }{
+		{"--json\tprint JSON (default: false)", "--json                 print JSON"},
+		{"--schema NAME\tNAME (default: \"flujo\")", "--schema NAME          NAME (default: \"flujo\")"},
+		{"--sqlite PATH [ --sqlite PATH ]\tfiles", "--sqlite PATH...       files"},
+		{"--a-name-that-is-too-long VALUE\ta text", "--a-name-that-is-too-long VALUE\n" + indent + "a text"},
+		{"--x\t" + strings.Repeat("word ", 12), "--x                    " +
+			strings.TrimSpace(strings.Repeat("word ", 11)) + "\n" + indent + "word"},
+	} {
+		if got := flagHelp(c.text); got != c.want {
+			t.Errorf("%q: got\n%s\nwant\n%s", c.text, got, c.want)
+		}
+	}
+}
+
+// TestMisspelt tests what is advised for a command, a flag or an argument in the wrong place.
+func TestMisspelt(t *testing.T) {
+	t.Parallel()
+	p := newProgram(t)
+	existing := write(t, filepath.Join(p.dir, "it's here"), "")
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"migrte"}, "did you mean migrate?"},
+		{[]string{"migrate", "--sqlte", "x"}, "unknown flag --sqlte; did you mean --sqlite?"},
+		{[]string{"uri", "cutovr"}, "did you mean cutover?"},
+		{[]string{"migrate", "flujo_state.db"}, "got flujo_state.db; name the state file with --sqlite flujo_state.db"},
+		{[]string{"verify", "/data/old.sqlite3", "--json"}, "name the state file with --sqlite /data/old.sqlite3"},
+		{[]string{"check", existing}, `--sqlite '` + strings.ReplaceAll(existing, "'", `'\''`) + "'"},
+		{[]string{"restore", "new.db"}, "--sqlite new.db"},
+		{[]string{"init", "flujo_state.db"}, "got flujo_state.db; see flujo-port --help"},
+		{[]string{"init", "postgresql://u:hunter2@h/db"}, "name the database with --postgres URL"},
+		{[]string{"migrate", "u:hunter2.db"}, "(hidden, may contain a password); see"},
+		{[]string{"migrate", "hunter2"}, "(hidden, may contain a password); see"},
+	} {
+		stdout, stderr, code := p.run(t, c.args...)
+		if code != 2 || stdout != "" || !strings.Contains(stderr, c.want) || strings.Contains(stderr, "hunter2") {
+			t.Errorf("%q: exit %d: %s%s", c.args, code, stdout, stderr)
+		}
+	}
+}
