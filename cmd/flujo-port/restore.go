@@ -41,6 +41,12 @@ func (e *env) restoreCommand() *cli.Command {
 				Usage: "with --base: Flujo may have written to the base since; each run, key of " +
 					"system_state and memory is taken from the side that wrote it last",
 			},
+			&cli.Int64Flag{
+				Name:     "from-receipt",
+				Category: groupOperation,
+				Usage: "restore the state file of the receipt with this `ID` as it was migrated: from PostgreSQL's " +
+					"rows, if Flujo changed none of them, or byte for byte with that file as the base",
+			},
 			&cli.BoolFlag{
 				Name:     "dry-run",
 				Category: groupOperation,
@@ -71,6 +77,9 @@ func (e *env) restore(c *cli.Context) error {
 	if c.Bool("merge") && base == "" {
 		return usagef("--merge requires --base PATH")
 	}
+	if c.IsSet("from-receipt") && (c.Int64("from-receipt") < 1 || c.Bool("merge")) {
+		return usagef("--from-receipt requires the id of a receipt, and cannot be combined with --merge")
+	}
 	zone, err := naiveZone(c.String(receiptTimezoneFlag.Name))
 	if err != nil {
 		return err
@@ -97,6 +106,7 @@ func (e *env) restore(c *cli.Context) error {
 		DryRun:       c.Bool("dry-run"),
 		NaiveZone:    zone,
 		Merge:        c.Bool("merge"),
+		FromReceipt:  c.Int64("from-receipt"),
 		OnDifference: s.addDifference,
 		OnProgress:   s.show,
 	})

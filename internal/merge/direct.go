@@ -31,6 +31,7 @@ type loader struct {
 	decided     bool
 	rows        map[string]*directRows // that went to the target, by table
 	widened     map[string]bool        // columns of the target, as table.column
+	wideRuns    []string               // columns of the staging table of runs that were made bigint
 }
 
 // directRows are rows that went directly to a table of the target.
@@ -59,6 +60,9 @@ func (l *loader) Widen(ctx context.Context, table *mapping.Table, column string)
 	if kind, _ := table.Unit(); table.Name != mapping.Runs && kind == mapping.Runs && l.direct {
 		l.widened[table.Name+"."+column] = true
 		return l.widen(ctx, table, column)
+	}
+	if table.Name == mapping.Runs {
+		l.wideRuns = append(l.wideRuns, column)
 	}
 	return l.tables.staging.Widen(ctx, table, column)
 }
@@ -106,6 +110,12 @@ func (l *loader) copyRuns(ctx context.Context) error {
 	const step = "copy the runs"
 	table := mapping.TableOf(mapping.Runs)
 	parts := l.tables.parts(table)
+	for _, column := range l.wideRuns {
+		l.widened[table.Name+"."+column] = true
+		if err := l.widen(ctx, table, column); err != nil {
+			return err
+		}
+	}
 	var columns []string
 	for _, c := range table.Columns {
 		columns = append(columns, sqltext.Ident(c.Name))

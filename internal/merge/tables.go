@@ -33,6 +33,7 @@ const (
 	unitsDecided    = "flujo_port_units"      // the file's units with their decisions
 	unitsKept       = "flujo_port_kept"       // digests of the rows that are kept in the originals, by unit
 	newIDs          = "flujo_port_ids"        // old and new ids of rows of units that are taken
+	rewrittenRows   = "flujo_port_rewritten"  // receipts of rows that the server writes again
 	idRangesTable   = "flujo_port_id_ranges"  // all ids of the file's rows that have others in the target
 	equalIDs        = "flujo_port_equal_ids"  // ids in the file and in the target of rows of equal units
 )
@@ -48,7 +49,7 @@ var helpers = []string{
 	unitsKept,
 	newIDs,
 	equalIDs,
-	idRangesTable,
+	idRangesTable, rewrittenRows,
 }
 
 // The decisions about a unit.

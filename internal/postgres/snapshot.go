@@ -24,8 +24,9 @@ type Snapshot struct {
 	conn         *Conn
 	types        *mapping.Types
 	tables       []mapping.Table
-	vectors      string   // the schema of pgvector's type
-	extraColumns []string // columns that Flujo's tables do not have, as table.column
+	vectors      string            // the schema of pgvector's type
+	views        map[string]string // SQL of what is read instead of a table, by name; may be nil
+	extraColumns []string          // columns that Flujo's tables do not have, as table.column
 }
 
 // InTransaction returns a Snapshot that reads within the current
@@ -169,6 +170,26 @@ func (s *Snapshot) CheckNoExtraColumns() error {
 	}
 }
 
+// WithViews returns a snapshot of the same transaction that reads other rows than those of
+// the tables: views holds, by the name of a table, a subquery with its columns and xmin, in
+// parentheses and with an alias.
+func (s *Snapshot) WithViews(views map[string]string) *Snapshot {
+	other := *s
+	other.views = views
+	return &other
+}
+
+// from returns the SQL of what is read for a table.
+func (s *Snapshot) from(table *mapping.Table) string {
+	if view, ok := s.views[table.Name]; ok {
+		return view
+	}
+	return s.conn.Name(table.Name)
+}
+
+// Vectors returns the schema of pgvector's types.
+func (s *Snapshot) Vectors() string { return s.vectors }
+
 // Server returns what is known of the server.
 func (s *Snapshot) Server() Server { return s.conn.Server }
 
@@ -183,7 +204,7 @@ func (s *Snapshot) Tables() []mapping.Table { return s.tables }
 
 // Count returns the number of rows in a table.
 func (s *Snapshot) Count(ctx context.Context, table *mapping.Table) (rows int64, err error) {
-	if err := s.conn.QueryRow(ctx, "SELECT count(*) FROM "+s.conn.Name(table.Name)).Scan(&rows); err != nil {
+	if err := s.conn.QueryRow(ctx, "SELECT count(*) FROM "+s.from(table)).Scan(&rows); err != nil {
 		return 0, s.wrapError(table, err)
 	}
 	return rows, nil
@@ -191,7 +212,7 @@ func (s *Snapshot) Count(ctx context.Context, table *mapping.Table) (rows int64,
 
 // Digest returns the digest of a table's rows.
 func (s *Snapshot) Digest(ctx context.Context, table *mapping.Table) (d rowdigest.Digest, err error) {
-	query := rowdigest.Query(table, s.conn.Name(table.Name), s.vectors)
+	query := rowdigest.Query(table, s.from(table), s.vectors)
 	if err := s.conn.QueryRow(ctx, query).Scan(&d.Rows, &d.Sum); err != nil {
 		return rowdigest.Digest{}, s.wrapError(table, err)
 	}
@@ -202,7 +223,7 @@ func (s *Snapshot) Digest(ctx context.Context, table *mapping.Table) (d rowdiges
 func (s *Snapshot) DigestOf(
 	ctx context.Context, table *mapping.Table, writers []int64,
 ) (d rowdigest.Digest, err error) {
-	from := fmt.Sprintf("(SELECT * FROM %s WHERE xmin::text::bigint = ANY ($1)) t", s.conn.Name(table.Name))
+	from := fmt.Sprintf("(SELECT * FROM %s WHERE xmin::text::bigint = ANY ($1)) t", s.from(table))
 	query := rowdigest.Query(table, from, s.vectors)
 	if err := s.conn.QueryRow(ctx, query, writers).Scan(&d.Rows, &d.Sum); err != nil {
 		return rowdigest.Digest{}, s.wrapError(table, err)
@@ -226,7 +247,7 @@ func (s *Snapshot) Digests(ctx context.Context) (map[string]rowdigest.Digest, er
 // Writers returns the ids of the transactions that wrote the rows of a table
 // (their xmin), in ascending order.
 func (s *Snapshot) Writers(ctx context.Context, table *mapping.Table) (writers []int64, err error) {
-	query := fmt.Sprintf("SELECT xmin::text::bigint FROM %s GROUP BY 1 ORDER BY 1", s.conn.Name(table.Name))
+	query := fmt.Sprintf("SELECT xmin::text::bigint FROM %s GROUP BY 1 ORDER BY 1", s.from(table))
 	rows, err := s.conn.Query(ctx, query)
 	if err == nil {
 		writers, err = pgx.CollectRows(rows, pgx.RowTo[int64])
@@ -242,7 +263,7 @@ func (s *Snapshot) Writers(ctx context.Context, table *mapping.Table) (writers [
 func (s *Snapshot) CountByWriter(ctx context.Context, table *mapping.Table) (map[int64]int64, error) {
 	all := map[int64]int64{}
 	var writer, n int64
-	rows, err := s.conn.Query(ctx, "SELECT xmin::text::bigint, count(*) FROM "+s.conn.Name(table.Name)+" GROUP BY 1")
+	rows, err := s.conn.Query(ctx, "SELECT xmin::text::bigint, count(*) FROM "+s.from(table)+" GROUP BY 1")
 	if err == nil {
 		_, err = pgx.ForEachRow(rows, []any{&writer, &n}, func() error { all[writer] = n; return nil })
 	}
@@ -257,7 +278,7 @@ func (s *Snapshot) CountByWriter(ctx context.Context, table *mapping.Table) (map
 func (s *Snapshot) Buckets(ctx context.Context, table *mapping.Table, f func(at int, d rowdigest.Digest)) error {
 	var at int
 	var d rowdigest.Digest
-	rows, err := s.conn.Query(ctx, rowdigest.BucketsQuery(table, s.conn.Name(table.Name), s.vectors))
+	rows, err := s.conn.Query(ctx, rowdigest.BucketsQuery(table, s.from(table), s.vectors))
 	if err == nil {
 		_, err = pgx.ForEachRow(rows, []any{&at, &d.Rows, &d.Sum}, func() error { f(at, d); return nil })
 	}
@@ -285,7 +306,7 @@ type UnitRow struct {
 
 // UnitRows calls f with every row of a table in units with the given keys.
 func (s *Snapshot) UnitRows(ctx context.Context, table *mapping.Table, keys []string, f func(UnitRow)) error {
-	return s.unitRows(ctx, table, rowdigest.UnitsQuery(table, s.conn.Name(table.Name), s.vectors, ""), keys, f)
+	return s.unitRows(ctx, table, rowdigest.UnitsQuery(table, s.from(table), s.vectors, ""), keys, f)
 }
 
 // KeptRows calls f with every row of a table, in units with the given keys, that a merge
@@ -317,7 +338,7 @@ func (s *Snapshot) unitRows(
 // Rows calls f with every row in the given buckets of a table.
 func (s *Snapshot) Rows(ctx context.Context, table *mapping.Table, buckets []int32, f func(StoredRow)) error {
 	var r StoredRow
-	rows, err := s.conn.Query(ctx, rowdigest.HashesQuery(table, s.conn.Name(table.Name), s.vectors), buckets)
+	rows, err := s.conn.Query(ctx, rowdigest.HashesQuery(table, s.from(table), s.vectors), buckets)
 	if err == nil {
 		_, err = pgx.ForEachRow(
 			rows,
@@ -348,7 +369,7 @@ func (s *Snapshot) Encodings(
 		"SELECT %s, %s FROM (SELECT * FROM %s WHERE %s = ANY ($1::text[]::%s[]) %s) t",
 		rowdigest.KeySQL(table),
 		rowdigest.EncodingSQL(table, s.vectors),
-		s.conn.Name(table.Name),
+		s.from(table),
 		sqltext.Ident(table.PrimaryKey),
 		kind,
 		orderSQL(table),

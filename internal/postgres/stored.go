@@ -63,7 +63,7 @@ func (s *Snapshot) Each(ctx context.Context, table *mapping.Table, f func(Stored
 	query := fmt.Sprintf(
 		"SELECT w::text::bigint, %s FROM (SELECT *, xmin AS w FROM %s %s) t",
 		rowdigest.EncodingSQL(table, s.vectors),
-		s.conn.Name(table.Name),
+		s.from(table),
 		orderSQL(table),
 	)
 	return s.eachBinary(ctx, fmt.Sprintf("table %q", table.Name), query, func(fields [][]byte) error {
@@ -145,12 +145,15 @@ func (s *Snapshot) FileOriginals(ctx context.Context, receipt int64) (d rowdiges
 
 // LastID returns the last allocated id of a table with a serial column, or the
 // highest id in the table if that is larger. known is false if the sequence
-// cannot be read.
+// cannot be read. In a view it is the highest id.
 func (s *Snapshot) LastID(ctx context.Context, table *mapping.Table) (id int64, known bool, err error) {
-	name := s.conn.Name(table.Name)
+	name := s.from(table)
 	highest := fmt.Sprintf("SELECT coalesce(max(%s), 0)::bigint FROM %s", sqltext.Ident(table.Serial()), name)
 	if err := s.conn.QueryRow(ctx, highest).Scan(&id); err != nil {
 		return 0, false, s.wrapError(table, err)
+	}
+	if s.views != nil {
+		return id, true, nil
 	}
 	allocated, known, err := s.conn.LastAllocated(ctx, table)
 	return max(id, allocated), known, err

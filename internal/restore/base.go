@@ -48,6 +48,9 @@ func (r *restoration) fromBase(ctx context.Context) error {
 		r.result.Warn("another process has the base open; what it writes from now on is not in the new file. " +
 			"Stop Flujo before the restore.")
 	}
+	if err := r.chooseReceipt(ctx, base); err != nil {
+		return err
+	}
 	r.result.Base.Integrity = source.IntegrityCheck
 	reading, integrity := base.StartIntegrityCheck(ctx)
 	defer integrity.Stop()
@@ -79,6 +82,22 @@ func (r *restoration) fromBase(ctx context.Context) error {
 		return err
 	}
 	return r.patchAll(ctx, format, file)
+}
+
+// chooseReceipt makes the receipt of the base that of the restoration, if there are several.
+func (r *restoration) chooseReceipt(ctx context.Context, base *source.Snapshot) error {
+	if len(r.receipts) < 2 {
+		return nil
+	}
+	main, wal, err := base.SHA256(ctx)
+	if err != nil {
+		return err
+	}
+	if own := r.receipts.OfFile(main, wal); own != nil {
+		r.migrated = own
+		r.conversion, err = own.MappingOptions(r.stored.Server(), r.options.NaiveZone)
+	}
+	return err
 }
 
 // copyBase copies the base to the new file.

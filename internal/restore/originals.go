@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"flujo-port/internal/clierr"
@@ -29,6 +30,12 @@ func (r *restoration) loadOriginals(ctx context.Context) (*originals, error) {
 	}
 	all := &originals{tables: map[string]bool{}}
 	err := r.stored.Originals(ctx, func(o postgres.Original) error {
+		if r.options.FromReceipt != 0 {
+			if o.Receipt != r.migrated.ID {
+				return nil
+			}
+			o.Key = r.keyInFile(o)
+		}
 		all.tables[o.Table] = true
 		all.left++
 		r.expectInferred(o)
@@ -38,6 +45,17 @@ func (r *restoration) loadOriginals(ctx context.Context) (*originals, error) {
 		return nil, err
 	}
 	return all, r.file.IndexOriginals(ctx)
+}
+
+// keyInFile returns the key of an original value's row in the file of the receipt that is
+// restored.
+func (r *restoration) keyInFile(o postgres.Original) string {
+	table := mapping.TableOf(o.Table)
+	id, err := strconv.ParseInt(o.Key, 10, 64)
+	if table.Serial() == "" || err != nil {
+		return o.Key
+	}
+	return strconv.FormatInt(r.migrated.Table(o.Table).InFileID(id), 10)
 }
 
 // restoreOriginals sets cells of row, which has not changed since the migration with the

@@ -24,6 +24,7 @@ type Options struct {
 	Postgres     string // connection string; "" to use only the PG* variables
 	Schema       string // must not be empty
 	Merge        bool   // Flujo may have written to Base since: merge it with PostgreSQL's rows
+	FromReceipt  int64  // id of the receipt of the file that is restored as it was; 0 for the rows as they are
 	DryRun       bool
 	NaiveZone    *time.Location          // zone of timestamps without one; nil means the receipt's
 	OnDifference func(report.Difference) // called for each difference that the verification finds; may be nil
@@ -74,6 +75,9 @@ func restoreSchema(ctx context.Context, file *stateFile, result *report.Restorat
 	}
 	r := &restoration{
 		options: o, file: file, stored: stored, receipts: receipts, migrated: receipts.Last(), result: result}
+	if o.FromReceipt != 0 {
+		return r.runFromReceipt(ctx)
+	}
 	return r.run(ctx)
 }
 
@@ -91,15 +95,20 @@ type restoration struct {
 	expected   expectations
 }
 
-// run writes the file, verifies it and renames it.
-func (r *restoration) run(ctx context.Context) (err error) {
+// describeSource adds the schema to the report.
+func (r *restoration) describeSource() {
 	server := r.stored.Server()
 	r.result.Source = report.Target{
 		Server: server.Name, Database: server.Database, Role: server.Role, Schema: r.options.Schema}
+}
+
+// run writes the file, verifies it and renames it.
+func (r *restoration) run(ctx context.Context) (err error) {
+	r.describeSource()
 	if err := r.stored.CheckNoExtraColumns(); err != nil {
 		return err
 	}
-	if r.conversion, err = r.migrated.MappingOptions(server, r.options.NaiveZone); err != nil {
+	if r.conversion, err = r.migrated.MappingOptions(r.stored.Server(), r.options.NaiveZone); err != nil {
 		return err
 	}
 	r.warnOfAbsent()

@@ -109,7 +109,11 @@ func (r *restoration) table(
 			row.FromBase++
 			return r.file.Insert(ctx, table, values)
 		}
-		if written := writers[stored.Writer]; written != nil && originals.tables[row.Name] {
+		written := writers[stored.Writer]
+		if r.options.FromReceipt != 0 {
+			written = r.migrated // all rows are of its file
+		}
+		if written != nil && originals.tables[row.Name] {
 			restored, err := r.restoreOriginals(ctx, written.ID, table, key, values)
 			if err != nil {
 				return err

@@ -314,6 +314,53 @@ func TestContentSQL(t *testing.T) {
 	}
 }
 
+// TestAppendContent compares the content of rows with the server's, for rows with and without JSON null, and for ids
+// that SetID sets.
+func TestAppendContent(t *testing.T) {
+	t.Parallel()
+	table := *cellsTable
+	table.Columns = append([]mapping.Column{}, cellsTable.Columns...)
+	table.Columns[0].Serial = true
+	conn := store(t, sampleTuples(0))
+	for i, tuple := range sampleTuples(0) {
+		encoding := new(Encoder).Append(nil, &table, tuple)
+		if got := ID(&table, encoding); got != int64(i+1) {
+			t.Errorf("got id %d, want %d", got, i+1)
+		}
+		content := AppendContent([]byte("before"), &table, encoding)
+		var want, renumbered []byte
+		query := fmt.Sprintf("SELECT %s, (SELECT %s FROM (SELECT 77 AS id, t, i, wide, r, exact, d, j, z, b, o, k) r) "+
+			"FROM cells WHERE id = %d", ContentSQL(&table, ""), EncodingSQL(&table, ""), i+1)
+		err := conn.QueryRow(t.Context(), query).Scan(&want, &renumbered)
+		if err != nil || string(content) != "before"+string(want) {
+			t.Errorf("row %d: got content %q (%v), want %q", i+1, content, err, want)
+		}
+		if SetID(&table, encoding, 77); string(encoding) != string(renumbered) {
+			t.Errorf("row %d: got encoding %q with another id, want %q", i+1, encoding, renumbered)
+		}
+	}
+}
+
+// TestPlusMinus checks that digests can be added and subtracted, past 64 bits and below zero.
+func TestPlusMinus(t *testing.T) {
+	t.Parallel()
+	var a, b, both Sum
+	for i := range 100 {
+		hash := [2]int64{math.MaxInt64 - int64(i), math.MinInt64 + int64(i)}
+		[]*Sum{&a, &b}[i%2].Add(hash)
+		both.Add(hash)
+	}
+	if got := a.Digest().Plus(b.Digest()); got != both.Digest() {
+		t.Errorf("got %+v, want %+v", got, both.Digest())
+	}
+	if got := both.Digest().Minus(b.Digest()); got != a.Digest() {
+		t.Errorf("got %+v, want %+v", got, a.Digest())
+	}
+	if got := a.Digest().Minus(a.Digest()); got != Empty {
+		t.Errorf("got %+v, want that of no rows", got)
+	}
+}
+
 // ExampleHasher computes the digest that the server computes for the same row, by Query.
 func ExampleHasher() {
 	table := &mapping.Table{Name: "notes", PrimaryKey: "key", Columns: []mapping.Column{

@@ -63,6 +63,7 @@ complete -c flujo-port -n '__fish_seen_subcommand_from restore' -f -l postgres -
 complete -c flujo-port -n '__fish_seen_subcommand_from restore' -f -l schema -r -d 'NAME of the schema of Flujo\'s tables'
 complete -c flujo-port -n '__fish_seen_subcommand_from restore' -l base -r -d 'PATH|URI of the state file that was migrated: take unchanged rows from it'
 complete -c flujo-port -n '__fish_seen_subcommand_from restore' -f -l merge -d 'with --base: Flujo may have written to the base since; each run, key of system_state and memory is taken from the side that wrote it last'
+complete -c flujo-port -n '__fish_seen_subcommand_from restore' -f -l from-receipt -r -d 'restore the state file of the receipt with this ID as it was migrated: from PostgreSQL\'s rows, if Flujo changed none of them, or byte for byte with that file as the base'
 complete -c flujo-port -n '__fish_seen_subcommand_from restore' -f -l dry-run -d 'create and verify the file, print the report, then remove it'
 complete -c flujo-port -n '__fish_seen_subcommand_from restore' -f -l naive-timezone -r -d 'ZONE of timestamps without a time zone (default: the one in the receipt)'
 complete -c flujo-port -n '__fish_seen_subcommand_from restore' -f -l json -d 'print the report as one JSON object'
