@@ -152,6 +152,7 @@ func (m *Merged) load(ctx context.Context, snapshot *source.Snapshot, config ext
 		return err
 	}
 	m.state.restore(before)
+	m.tables.receipts = before.Receipts
 	*m.tables.target.Schema.Types = *types
 	m.Report.Renumbered, m.direct, m.widened, m.runs = []report.Renumbered{}, nil, nil, 0
 	if m.Loaded != nil {
@@ -251,32 +252,6 @@ func (m *Merged) renumber(ctx context.Context, snapshot *source.Snapshot, tm *ma
 		}
 	}
 	m.Report.Renumbered = append(m.Report.Renumbered, report.Renumbered{Table: table.Name, Rows: n, First: last + 1})
-	return nil
-}
-
-// widen makes an integer column of the target bigint. Since the server writes all rows of
-// the table again, their writer is another one then, which no other rows have.
-func (m *Merged) widen(ctx context.Context, table *mapping.Table, column string) error {
-	into := m.tables.target
-	if err := m.tables.run(ctx, "set a savepoint", "SAVEPOINT flujo_port_widen"); err != nil {
-		return err
-	}
-	if err := into.Widen(ctx, table, column); err != nil {
-		return err
-	}
-	if err := m.tables.run(ctx, "release the savepoint", "RELEASE flujo_port_widen"); err != nil {
-		return err
-	}
-	rows, err := writersOf(ctx, into, table)
-	if err != nil {
-		return err
-	}
-	t := m.state.tables[table.Name]
-	if (&tableState{rows: rows}).count() != t.count() {
-		return nil // State.Check will say so
-	}
-	t.rows = rows
-	t.rewritten = append(t.rewritten, slices.Sorted(maps.Keys(rows))...)
 	return nil
 }
 

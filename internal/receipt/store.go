@@ -79,6 +79,20 @@ func Write(ctx context.Context, conn *postgres.Conn, r *Receipt) error {
 	return nil
 }
 
+// UpdateTables stores the tables of a receipt again, after its rows were written again.
+func UpdateTables(ctx context.Context, conn *postgres.Conn, r *Receipt) error {
+	text, err := json.Marshal(r.Tables)
+	if err != nil {
+		return fmt.Errorf("write the receipt: %w", err)
+	}
+	_, err = conn.Exec(ctx, "UPDATE "+conn.Name(mapping.Receipts)+" SET tables = $1::text::jsonb WHERE id = $2",
+		string(text), r.ID)
+	if err != nil {
+		return conn.WrapError("write the receipt", err)
+	}
+	return nil
+}
+
 // Current returns the receipts of the files whose rows the schema of conn holds, in the
 // order of the migrations: those since the last migration into empty tables, which
 // --replace emptied if they were not. It returns none without the table of receipts.
