@@ -50,6 +50,7 @@ func TestSeveralProperty(t *testing.T) {
 			other := newSeveral(t, target, files)
 			other.migrate(t)
 			s.wantSameBut(t, other)
+			s.loseKept(t)
 			s.writeAsFlujo(t, random)
 			s.tamper(t, random)
 			if t.Failed() {
@@ -419,7 +420,40 @@ func (s *several) writeAsFlujo(t *testing.T, random *rand.Rand) {
 	s.wantVerified(t, written)
 }
 
-// tamper changes a row of each file in a way that Flujo does not: as if the file's migration had written it. verify
+// loseKept deletes what a merge kept of a unit, and puts it back. In between, verify must call that a copy mismatch:
+// the unit was superseded, and its rows are nowhere.
+func (s *several) loseKept(t *testing.T) {
+	t.Helper()
+	for i, kept := range s.model.kept {
+		for _, key := range slices.Sorted(maps.Keys(kept)) {
+			if i < s.flujo || s.model.owner[key] < s.flujo || s.flujo > 0 && s.model.kept[0][key] {
+				continue // a version that Flujo wrote may have replaced it
+			}
+			kind, name, _ := strings.Cut(key, " ")
+			column := map[string]string{"runs": "run_id", "system_state": "key"}[kind]
+			flujotest.Exec(t, s.conn, "CREATE TABLE printed.saved AS SELECT * FROM flujo.flujo_port_originals",
+				fmt.Sprintf("DELETE FROM flujo.flujo_port_originals WHERE receipt = %d AND reason = 'superseded' "+
+					"AND convert_from(original, 'UTF8')::json->>'%s' = '%s'", s.receipts[i], column, name))
+			f := s.files[i-s.flujo]
+			result, units, err := s.verify(t, f)
+			if clierr.KindOf(err) != clierr.Mismatch || result == nil || result.Verdict != report.CopyMismatch ||
+				units[f.path+" "+key].Status != report.UnitMismatched {
+				t.Errorf("%s of %s is not kept: got %q and error %v, want a mismatch", key, f.name,
+					units[f.path+" "+key].Status, err)
+			}
+			flujotest.Exec(
+				t,
+				s.conn,
+				"TRUNCATE flujo.flujo_port_originals",
+				"INSERT INTO flujo.flujo_port_originals OVERRIDING SYSTEM VALUE SELECT * FROM printed.saved",
+				"DROP TABLE printed.saved",
+			)
+			return
+		}
+	}
+}
+
+// tamper changes a row of a file in a way that Flujo does not: as if the file's migration had written it. verify
 // must call that a copy mismatch.
 func (s *several) tamper(t *testing.T, random *rand.Rand) {
 	t.Helper()
