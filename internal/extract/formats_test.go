@@ -141,12 +141,14 @@ func write04(t testing.TB, format map[string]string, version int) string {
 	return f.Close()
 }
 
-// formatCases are the file formats that the tests write themselves.
-var formatCases = []struct {
+// formatCase is a file format that the tests write themselves.
+type formatCase struct {
 	name, formatName string
 	path             func(t testing.TB) string
 	ignored          []string
-}{
+}
+
+var formatCases = []formatCase{
 	{"0.4.29 to 0.4.32", "Flujo 0.4.29 to 0.4.32", func(t testing.TB) string { return write04(t, format29, 0) }, nil},
 	{"0.4.33 to 0.4.35", "Flujo 0.4.33 to 0.4.35", func(t testing.TB) string { return write04(t, format33, 0) }, nil},
 	{

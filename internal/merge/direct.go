@@ -31,7 +31,7 @@ type loader struct {
 	decided     bool
 	rows        map[string]*directRows // that went to the target, by table
 	widened     map[string]bool        // columns of the target, as table.column
-	wideRuns    []string               // columns of the staging table of runs that were made bigint
+	runsWidened []string               // columns of the staging table of runs
 }
 
 // directRows are rows that went directly to a table of the target.
@@ -62,7 +62,7 @@ func (l *loader) Widen(ctx context.Context, table *mapping.Table, column string)
 		return l.widen(ctx, table, column)
 	}
 	if table.Name == mapping.Runs {
-		l.wideRuns = append(l.wideRuns, column)
+		l.runsWidened = append(l.runsWidened, column)
 	}
 	return l.tables.staging.Widen(ctx, table, column)
 }
@@ -110,20 +110,21 @@ func (l *loader) copyRuns(ctx context.Context) error {
 	const step = "copy the runs"
 	table := mapping.TableOf(mapping.Runs)
 	parts := l.tables.parts(table)
-	for _, column := range l.wideRuns {
-		l.widened[table.Name+"."+column] = true
-		if err := l.widen(ctx, table, column); err != nil {
-			return err
-		}
-	}
 	var columns []string
 	for _, c := range table.Columns {
 		columns = append(columns, sqltext.Ident(c.Name))
 	}
 	parts["columns"] = strings.Join(columns, ", ")
+	for _, column := range l.runsWidened {
+		l.widened[table.Name+"."+column] = true
+		if err := l.widen(ctx, table, column); err != nil {
+			return err
+		}
+	}
 	if err := l.tables.run(ctx, step, "SAVEPOINT flujo_port_runs"); err != nil {
 		return err
 	}
+	l.tables.target.Tx.Wrote(table.Name)
 	n, err := l.tables.exec(ctx, copyRuns.Fill(parts))
 	if err != nil {
 		return l.tables.conn().WrapError(step, err)
@@ -220,13 +221,10 @@ var runsAlone = sqltext.New(`SELECT t.run_id FROM {{.target}} t WHERE t.xmin::te
 // one without a row in runs shares its id with a run that the target had.
 func (l *loader) countRuns(ctx context.Context) (shares bool, err error) {
 	writersOf := func(table string) string {
-		var all []string
 		if rows := l.rows[table]; rows != nil {
-			for _, w := range rows.writers {
-				all = append(all, fmt.Sprint(w))
-			}
+			return bigints(rows.writers)
 		}
-		return "'{" + strings.Join(all, ",") + "}'::bigint[]"
+		return bigints(nil)
 	}
 	var alone, others []string
 	for _, table := range l.tables.target.Schema.Tables() {

@@ -152,10 +152,7 @@ func (m *Merged) load(ctx context.Context, snapshot *source.Snapshot, config ext
 		return err
 	}
 	m.state.restore(before)
-	if m.state.Receipts, err = receipt.Current(ctx, m.tables.conn()); err != nil {
-		return err
-	}
-	m.tables.receipts = m.state.Receipts
+	m.tables.receipts = before.Receipts
 	*m.tables.target.Schema.Types = *types
 	m.Report.Renumbered, m.direct, m.widened, m.runs = []report.Renumbered{}, nil, nil, 0
 	if m.Loaded != nil {

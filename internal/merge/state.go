@@ -109,19 +109,21 @@ func (t *tableState) change(removed map[int64]int64, without, with rowdigest.Dig
 	}
 }
 
-// clone returns a copy of what restore restores.
-func (s *State) clone() map[string]tableState {
-	all := map[string]tableState{}
+// clone returns a copy of what restore restores. Receipts are not changed, but replaced.
+func (s *State) clone() *State {
+	copied := &State{Receipts: s.Receipts, tables: map[string]*tableState{}}
 	for name, t := range s.tables {
-		all[name] = tableState{rows: maps.Clone(t.rows), digest: t.digest, rewritten: slices.Clone(t.rewritten)}
+		copied.tables[name] = &tableState{
+			rows: maps.Clone(t.rows), digest: t.digest, rewritten: slices.Clone(t.rewritten)}
 	}
-	return all
+	return copied
 }
 
-// restore makes the tables' state that of the copy.
-func (s *State) restore(copied map[string]tableState) {
-	for name, t := range copied {
-		*s.tables[name] = t
+// restore makes the state that of the copy.
+func (s *State) restore(copied *State) {
+	s.Receipts = copied.Receipts
+	for name, t := range copied.tables {
+		*s.tables[name] = *t
 	}
 }
 

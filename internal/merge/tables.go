@@ -3,6 +3,7 @@ package merge
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
@@ -33,9 +34,9 @@ const (
 	unitsDecided    = "flujo_port_units"      // the file's units with their decisions
 	unitsKept       = "flujo_port_kept"       // digests of the rows that are kept in the originals, by unit
 	newIDs          = "flujo_port_ids"        // old and new ids of rows of units that are taken
-	rewrittenRows   = "flujo_port_rewritten"  // receipts of rows that the server writes again
 	idRangesTable   = "flujo_port_id_ranges"  // all ids of the file's rows that have others in the target
 	equalIDs        = "flujo_port_equal_ids"  // ids in the file and in the target of rows of equal units
+	writersBefore   = "flujo_port_writers"    // keys and writers of rows of files, only while a column is widened
 )
 
 // helpers are all helper tables.
@@ -49,7 +50,7 @@ var helpers = []string{
 	unitsKept,
 	newIDs,
 	equalIDs,
-	idRangesTable, rewrittenRows,
+	idRangesTable,
 }
 
 // The decisions about a unit.
@@ -146,3 +147,12 @@ func (t *tables) exec(ctx context.Context, sql string, args ...any) (rows int64,
 
 // conn is the connection of the transaction.
 func (t *tables) conn() *postgres.Conn { return t.target.Tx.Conn }
+
+// bigints returns the SQL of an array.
+func bigints(all []int64) string {
+	var list []string
+	for _, one := range all {
+		list = append(list, fmt.Sprint(one))
+	}
+	return "'{" + strings.Join(list, ",") + "}'::bigint[]"
+}

@@ -320,6 +320,24 @@ func (s *Snapshot) KeptRows(
 	return s.unitRows(ctx, table, query, keys, f)
 }
 
+// EqualUnits calls f with the kind and the key of every unit of a receipt's file that was
+// there already when the file was merged, and the receipt of its rows. The table of
+// originals exists.
+func (s *Snapshot) EqualUnits(ctx context.Context, receipt int64, f func(kind, key string, of int64)) error {
+	var kind, key string
+	var of int64
+	query := fmt.Sprintf("SELECT table_name, row_key, convert_from(original, 'UTF8')::bigint FROM %s "+
+		"WHERE receipt = %d AND reason = '%s'", s.conn.Name(mapping.Originals.Name), receipt, mapping.Equal)
+	rows, err := s.conn.Query(ctx, query)
+	if err == nil {
+		_, err = pgx.ForEachRow(rows, []any{&kind, &key, &of}, func() error { f(kind, key, of); return nil })
+	}
+	if err != nil {
+		return s.wrapError(&mapping.Originals, err)
+	}
+	return nil
+}
+
 func (s *Snapshot) unitRows(
 	ctx context.Context, table *mapping.Table, query string, keys []string, f func(UnitRow),
 ) error {

@@ -80,7 +80,7 @@ type Merged struct {
 	FileDigest string  `json:"file_digest"` // of FileRows; empty if only counts were compared
 	Writers    []int64 `json:"writers"`     // the xmin of the rows that the merge wrote
 	// Rewritten are the xmin of rows of earlier files, and of Flujo, that the server wrote
-	// again when the merge changed the type of a column. It is unknown who wrote them.
+	// again before the merge, as columns got their types. It is unknown who wrote them.
 	Rewritten []int64 `json:"rewritten"`
 	// IDs are the ids of rows of the file that have others in PostgreSQL, in ascending order.
 	IDs []IDRange `json:"ids"`

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"flujo-port/internal/mapping"
@@ -80,34 +79,16 @@ func Write(ctx context.Context, conn *postgres.Conn, r *Receipt) error {
 	return nil
 }
 
-// SetWriters changes the receipts, here and in the table of receipts, after rows of a table
-// were written again: writers are those of the rows of each receipt now, and the other
-// receipts have no rows in it.
-func (all Receipts) SetWriters(
-	ctx context.Context, conn *postgres.Conn, table string, writers map[*Receipt]int64,
-) error {
-	known := []int64{} // of this receipt and of earlier ones
-	for _, r := range all {
-		own := []int64{}
-		if w, ok := writers[r]; ok {
-			own, known = append(own, w), append(known, w)
-		}
-		at := slices.IndexFunc(r.Tables, func(t Table) bool { return t.Name == table })
-		if at < 0 {
-			continue
-		}
-		t := &r.Tables[at]
-		if t.Writers = own; t.Merged != nil {
-			t.Merged.Writers, t.Writers = own, slices.Clone(known)
-		}
-		text, err := json.Marshal(r.Tables)
-		if err != nil {
-			return fmt.Errorf("write the receipt: %w", err)
-		}
-		query := fmt.Sprintf("UPDATE %s SET tables = $1::text::jsonb WHERE id = $2", conn.Name(mapping.Receipts))
-		if _, err := conn.Exec(ctx, query, string(text), r.ID); err != nil {
-			return conn.WrapError("write the receipt", err)
-		}
+// UpdateTables stores the tables of a receipt again, after its rows were written again.
+func UpdateTables(ctx context.Context, conn *postgres.Conn, r *Receipt) error {
+	text, err := json.Marshal(r.Tables)
+	if err != nil {
+		return fmt.Errorf("write the receipt: %w", err)
+	}
+	_, err = conn.Exec(ctx, "UPDATE "+conn.Name(mapping.Receipts)+" SET tables = $1::text::jsonb WHERE id = $2",
+		string(text), r.ID)
+	if err != nil {
+		return conn.WrapError("write the receipt", err)
 	}
 	return nil
 }

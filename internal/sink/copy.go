@@ -38,6 +38,10 @@ func (l Loader) Widen(ctx context.Context, table *mapping.Table, column string) 
 	return l.Tx.Widen(ctx, l.Schema, table, column)
 }
 
+// Wrote notes that rows were written into a table otherwise than with Copy, which would
+// remove them if it took the table for empty.
+func (t *Tx) Wrote(table string) { delete(t.fresh, table) }
+
 // Copy copies tuples into a table and returns the number of bytes that were
 // sent. A tuple has all columns of the table in their order. An error of the
 // tuples is returned unchanged. If the error is a *mapping.WidenError, the

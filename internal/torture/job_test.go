@@ -19,7 +19,7 @@ import (
 // job is a command that is disturbed.
 type job struct {
 	name     string
-	args     []string // {file}, {other} and {new} are replaced
+	args     []string // {file}, {other}, {third} and {new} are replaced
 	asJSON   []string // what asks for a JSON report
 	template string   // the database in which it starts
 	writes   writes
@@ -70,6 +70,8 @@ func newJobs() []*job {
 			writes: writesDatabase},
 		{name: "migrate --merge", args: migrate("{other}", "--merge"), asJSON: report, template: "filled",
 			writes: writesDatabase},
+		{name: "migrate of three files", args: migrate("{file}", "--sqlite", "{other}", "--sqlite", "{third}"),
+			asJSON: report, template: "bare", writes: writesDatabase},
 		{name: "migrate --dry-run", args: migrate("{file}", "--dry-run"), asJSON: report, template: "bare"},
 		{name: "init", args: []string{"init", "--without-pgvector"}, asJSON: report, template: "bare",
 			writes: writesDatabase},
@@ -96,6 +98,7 @@ type worker struct {
 	jobs    []*job
 	file    string // a state file
 	other   string // the same with other rows
+	third   string // the same with other rows, some of them in no other file
 	places  int    // that were made
 }
 
@@ -106,6 +109,8 @@ func newWorker(t *testing.T, random *mathrand.Rand) *worker {
 	w.other = flujotest.Copy(t, w.file)
 	flujotest.Change(t, w.other, "UPDATE runs SET updated_at = '2031-01-01T00:00:00+00:00', status = 'failed' "+
 		"WHERE rowid % 2 = 0")
+	w.third = flujotest.Copy(t, w.file)
+	flujotest.Change(t, w.third, "UPDATE runs SET run_id = 'third ' || run_id WHERE rowid % 3 = 0")
 	w = w.another(t, random)
 	for _, j := range w.jobs {
 		w.measure(t, j)
@@ -117,7 +122,7 @@ func newWorker(t *testing.T, random *mathrand.Rand) *worker {
 func (w *worker) another(t *testing.T, random *mathrand.Rand) *worker {
 	t.Helper()
 	logged := pgtest.WithSettings("log_statement=all", "log_connections=on", "log_lock_waits=on")
-	a := &worker{random: random, file: w.file, other: w.other, jobs: w.jobs}
+	a := &worker{random: random, file: w.file, other: w.other, third: w.third, jobs: w.jobs}
 	a.server = pgtest.StartFor(t, logged)
 	a.waiting = pgtest.StartFor(t, logged,
 		pgtest.WithSettings("synchronous_standby_names=nobody", "synchronous_commit=local"))

@@ -68,7 +68,7 @@ func (w *worker) placeWith(t *testing.T, server *pgtest.Server, j *job, o option
 	p.admin = server.URL(p.name)
 	p.url = pgtest.WithUser(t, p.admin, p.name, password)
 	p.files = map[string][sha256.Size]byte{}
-	for _, path := range []string{w.file, w.other} {
+	for _, path := range []string{w.file, w.other, w.third} {
 		p.files[path] = sum(t, path)
 	}
 	if o.envFile && o.oldFile {
@@ -97,7 +97,8 @@ func sum(t *testing.T, path string) [sha256.Size]byte {
 
 // args returns the arguments of the job in this place.
 func (p *place) args() []string {
-	replace := strings.NewReplacer("{file}", p.w.file, "{other}", p.w.other, "{new}", p.newPath())
+	replace := strings.NewReplacer("{file}", p.w.file, "{other}", p.w.other, "{third}", p.w.third,
+		"{new}", p.newPath())
 	args := slices.Clone(p.job.args)
 	for i := range args {
 		args[i] = replace.Replace(args[i])

@@ -453,11 +453,15 @@ func (f *fileCheck) classifyDifferent(
 	if err != nil {
 		return err
 	}
+	keptOfEqual, err := f.keptOfEqual(ctx, units)
+	if err != nil {
+		return err
+	}
 	for key, u := range units {
 		switch {
 		case wrong[key]:
 			statuses[key] = report.UnitMismatched
-		case kept[key] == u.content:
+		case kept[key] == u.content, keptOfEqual[key] == u.content:
 			statuses[key] = report.UnitSuperseded
 		case u.by != nil && !u.since && keptOfFlujo[key] == (rowdigest.Sum{}):
 			statuses[key] = report.UnitMismatched // it was superseded, and is not kept
@@ -540,6 +544,44 @@ func (f *fileCheck) kept(
 		}
 	}
 	return ofFile, ofFlujo, nil
+}
+
+// keptOfEqual returns the content of the rows of units that a later merge kept of another
+// file, or of Flujo, to which the file's version was equal.
+func (f *fileCheck) keptOfEqual(
+	ctx context.Context, units map[unitKey]*unit,
+) (map[unitKey]rowdigest.Sum, error) {
+	sums := map[unitKey]rowdigest.Sum{}
+	if exists, err := f.stored.HasOriginals(ctx); err != nil || !exists {
+		return sums, err
+	}
+	keys := map[int64]map[string][]string{} // by receipt and kind
+	err := f.stored.EqualUnits(ctx, f.migrated.ID, func(kind, key string, of int64) {
+		if units[unitKey{kind, key}] == nil {
+			return
+		}
+		if keys[of] == nil {
+			keys[of] = map[string][]string{}
+		}
+		keys[of][kind] = append(keys[of][kind], key)
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, table := range f.stored.Tables() {
+		kind, _ := table.Unit()
+		for of := range keys {
+			err := f.stored.KeptRows(ctx, &table, of, keys[of][kind], func(r postgres.UnitRow) {
+				sum := sums[unitKey{kind, r.Unit}]
+				sum.Add(r.Content)
+				sums[unitKey{kind, r.Unit}] = sum
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	return sums, nil
 }
 
 // checkSeen counts the rows that the file's migration wrote and that are in none of the
