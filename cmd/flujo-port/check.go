@@ -17,9 +17,11 @@ func (e *env) checkCommand() *cli.Command {
 			"would fail or be refused), with a hint. check reads the whole state file, and\n" +
 			"rolls back a migration without rows and the load of a sample.\n" +
 			"If no database is named, it checks only the state file.\n" +
+			"--sqlite may be repeated: then check also looks for conflicts, which are runs, keys\n" +
+			"and memories that differ between the files, and says whose version would win.\n" +
 			"The exit code is 0, or 3 if there is an error.",
 		Flags: []cli.Flag{
-			sqliteFlag, postgresFlag, schemaFlag, quarantineFlag, naiveTimezoneFlag,
+			sqliteFilesFlag, postgresFlag, schemaFlag, quarantineFlag, naiveTimezoneFlag,
 			exactFloatsFlag, withoutPGVectorFlag, skipIntegrityFlag, jsonFlag, quietFlag, logFormatFlag,
 		},
 		Action: e.check,
@@ -30,12 +32,14 @@ func (e *env) check(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	path, err := e.sqlitePath(c)
+	path, more, err := e.sqlitePaths(c)
 	if err != nil {
 		return err
 	}
-	if _, err := rollbackAddress(path); err != nil {
-		return err
+	for _, path := range append([]string{path}, more...) {
+		if _, err := rollbackAddress(path); err != nil {
+			return err
+		}
 	}
 	zone, err := naiveZone(c.String(naiveTimezoneFlag.Name))
 	if err != nil {
@@ -43,6 +47,7 @@ func (e *env) check(c *cli.Context) error {
 	}
 	o := check.Options{
 		SQLite:          path,
+		More:            more,
 		WithoutPGVector: c.Bool(withoutPGVectorFlag.Name),
 		NoMigrations:    e.startsWithoutMigrations(),
 		Quarantine:      c.Bool(quarantineFlag.Name),
@@ -73,9 +78,7 @@ func (e *env) check(c *cli.Context) error {
 	}
 	result.Version = version()
 	result.Next = "Do a dry run with \"flujo-port migrate --dry-run\"."
-	for i, r := range result.Results {
-		result.Results[i].Hint = withAdvice(r.Hint, r.Advice)
-	}
+	result.EachResult(func(r *report.CheckResult) { r.Hint = withAdvice(r.Hint, r.Advice) })
 	consequence := "nothing was changed"
 	if clierr.KindOf(err) == clierr.Refused {
 		consequence = "" // the report says so

@@ -36,6 +36,7 @@ var phases = map[progress.Phase]string{
 	progress.Replace:   "archiving",
 	progress.Copy:      "copying",
 	progress.Read:      "reading",
+	progress.Compare:   "comparing the files",
 	progress.Originals: "storing original values",
 	progress.Merge:     "merging",
 	progress.Indexes:   "creating indexes and foreign keys",

@@ -42,7 +42,8 @@ func checked(t testing.TB, o check.Options) *report.Check {
 	if result == nil {
 		t.Fatalf("no report: %v", err)
 	}
-	failed := slices.ContainsFunc(result.Results, func(l report.CheckResult) bool { return l.Status == report.Error })
+	failed := false
+	result.EachResult(func(l *report.CheckResult) { failed = failed || l.Status == report.Error })
 	if result.Ready == failed || (err == nil) == failed || failed && clierr.KindOf(err) != clierr.Refused {
 		t.Errorf("got ready %v and error %v, with errors on lines %v", result.Ready, err, failed)
 	}

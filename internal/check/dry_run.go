@@ -19,17 +19,19 @@ import (
 // row-level security or triggers. The tables are empty, so it holds its locks
 // only briefly.
 func (c *checker) tryMigration(ctx context.Context) error {
-	next := map[string]int64{} // read from the file before any lock is taken
-	for i := range c.format.Mappings {
-		tm := &c.format.Mappings[i]
-		if tm.Table.Serial() == "" {
-			continue
+	next := map[string]int64{} // read from the files before any lock is taken
+	for _, f := range c.distinct() {
+		for i := range f.format.Mappings {
+			tm := &f.format.Mappings[i]
+			if tm.Table.Serial() == "" {
+				continue
+			}
+			last, err := extract.LastID(ctx, f.snapshot, tm)
+			if err != nil {
+				return c.addError(ctx, dryRunLine, notRun, err)
+			}
+			next[tm.Table.Name] = max(next[tm.Table.Name], min(max(last, 0), math.MaxInt64-1)+1)
 		}
-		last, err := extract.LastID(ctx, c.snapshot, tm)
-		if err != nil {
-			return c.addError(ctx, dryRunLine, notRun, err)
-		}
-		next[tm.Table.Name] = min(max(last, 0), math.MaxInt64-1) + 1
 	}
 	tx, err := sink.Begin(ctx, c.options.Postgres, c.options.Schema, checkLockWait)
 	if err != nil {
@@ -100,7 +102,7 @@ func (c *checker) dryRun(ctx context.Context, tx *sink.Tx, next map[string]int64
 			return nil, err
 		}
 	}
-	if rows, cells := c.found.Findings.Count(); rows+cells > 0 {
+	if c.storesOriginals() {
 		if err := tx.EnsureOriginals(ctx, schema); err != nil {
 			return nil, err
 		}
@@ -121,10 +123,22 @@ func (c *checker) dryRun(ctx context.Context, tx *sink.Tx, next map[string]int64
 	return schema, receipt.Write(ctx, tx.Conn, &receipt.Receipt{})
 }
 
-// widened reports whether the file needs an integer column to be bigint.
+// storesOriginals reports whether a migration stores original values or superseded rows.
+func (c *checker) storesOriginals() bool {
+	for _, f := range c.distinct() {
+		if rows, cells := f.found.Findings.Count(); rows+cells > 0 {
+			return true
+		}
+	}
+	return c.report.Different() > 0
+}
+
+// widened reports whether a file needs an integer column to be bigint.
 func (c *checker) widened(table string, column mapping.Column, next map[string]int64) bool {
 	return column.Serial && next[table] > math.MaxInt32 ||
-		slices.Contains(c.found.Findings.Widened, table+"."+column.Name)
+		slices.ContainsFunc(c.distinct(), func(f *stateFile) bool {
+			return slices.Contains(f.found.Findings.Widened, table+"."+column.Name)
+		})
 }
 
 // noTuples implements mapping.Tuples for a table without rows.

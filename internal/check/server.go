@@ -32,7 +32,7 @@ type targetFacts struct {
 	reached     bool                            // the cutover address leads to the schema
 	address     stateuri.Address                // the cutover address by which it was reached
 	unprepared  bool                            // prepared statements are lost at the cutover address
-	vectorSize  int                             // of the file's vectors
+	vectorSize  int                             // of the vectors of the first file that has some
 	start       sink.FlujoStart                 // how Flujo will start; set if reached
 	started     bool                            // what Flujo does at its start was tried and works
 }
@@ -238,16 +238,19 @@ func (c *checker) timeouts(all []string) {
 }
 
 // spaceFactor is the disk space that a migration may need on the server,
-// including indexes and write-ahead log, as a multiple of the file's size.
+// including indexes and write-ahead log, as a multiple of the files' size.
 const spaceFactor = 3
 
 // space compares the free disk space with what a migration may need. Both are
 // estimates, so the result is never an error.
 func (c *checker) space(ctx context.Context) error {
-	if c.report.Source == nil {
-		return nil
+	need := uint64(0)
+	for _, f := range c.distinct() {
+		if f.report.Source == nil {
+			return nil
+		}
+		need += uint64(f.report.Source.Bytes) * spaceFactor
 	}
-	need := uint64(c.report.Source.Bytes) * spaceFactor
 	free, known := c.conn.FreeSpace(ctx)
 	switch {
 	case !known:
@@ -273,12 +276,12 @@ func (c *checker) space(ctx context.Context) error {
 	return nil
 }
 
-// target checks, after the file was read, what a migration would do in the
+// target checks, after the files were read, what a migration would do in the
 // schema.
 func (c *checker) target(ctx context.Context) error {
 	vector := c.pgvector()
 	writes := !c.conn.Server.Standby && c.conn.Server.Encoding == "UTF8"
-	if c.found != nil && c.facts.empty && vector && writes && !c.conn.Server.Replica && !c.lacksPrivileges() {
+	if c.wereRead() && c.facts.empty && vector && writes && !c.conn.Server.Replica && !c.lacksPrivileges() {
 		if err := c.tryMigration(ctx); err != nil {
 			return err
 		}
@@ -290,7 +293,7 @@ func (c *checker) target(ctx context.Context) error {
 		}
 	}
 	c.start(vector)
-	if c.found == nil || !c.facts.empty || !writes {
+	if !c.wereRead() || !c.facts.empty || !writes {
 		return nil
 	}
 	return c.estimate(ctx)
@@ -395,10 +398,13 @@ func (c *checker) pgvector() (fit bool) {
 		return false // survey has added the error
 	}
 	memories := int64(0)
-	if c.found != nil {
-		for _, t := range c.found.Findings.Tables {
+	for _, f := range c.distinct() {
+		if f.found == nil {
+			continue
+		}
+		for _, t := range f.found.Findings.Tables {
 			if t.Name == mapping.Memories {
-				memories = t.RowsRead
+				memories += t.RowsRead
 			}
 		}
 	}

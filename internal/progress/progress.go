@@ -11,7 +11,8 @@ const (
 	Schema    Phase = "schema"
 	Replace   Phase = "replace" // reported for each table
 	Copy      Phase = "copy"
-	Read      Phase = "read" // instead of Copy, if nothing is written to PostgreSQL
+	Read      Phase = "read"    // instead of Copy, if nothing is written to PostgreSQL
+	Compare   Phase = "compare" // only of check: what several files have is compared
 	Originals Phase = "originals"
 	Merge     Phase = "merge"
 	Indexes   Phase = "indexes"

@@ -1,12 +1,15 @@
 package report
 
 import (
-	"flujo-port/internal/clierr"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
+	"flujo-port/internal/clierr"
+
+	"github.com/dustin/go-humanize"
 	"github.com/dustin/go-humanize/english"
 )
 
@@ -22,9 +25,10 @@ const (
 
 // The groups of the checklist, in the order in which they are printed.
 const (
-	GroupFile   = "file"
-	GroupServer = "server"
-	GroupTarget = "target"
+	GroupFile      = "file"
+	GroupConflicts = "conflicts" // between several files
+	GroupServer    = "server"
+	GroupTarget    = "target"
 )
 
 // CheckResult is one line of the checklist.
@@ -45,10 +49,16 @@ type Check struct {
 	Version string        `json:"version"`
 	Started time.Time     `json:"started"`
 	Seconds float64       `json:"seconds"`
-	Ready   bool          `json:"ready"` // no result is an Error
-	Source  *Source       `json:"source"`
+	Ready   bool          `json:"ready"`  // no result is an Error
+	Source  *Source       `json:"source"` // nil if it cannot be read, or if there are several files
 	Target  *Target       `json:"target"` // nil if no server was named
 	Results []CheckResult `json:"results"`
+	// Files are the files if there are several. Then Results are those of no single file,
+	// and Findings is nil.
+	Files []*CheckedFile `json:"files,omitzero"`
+	// Conflicts are the units that several files have, by kind; nil if there is one file, or
+	// if not all files can be read.
+	Conflicts []Conflicts `json:"conflicts,omitzero"`
 	// Expected is the estimated duration of a migration in seconds; 0 if it
 	// could not be measured.
 	Expected float64 `json:"expected_seconds"`
@@ -57,27 +67,99 @@ type Check struct {
 	*Findings
 }
 
+// CheckedFile is one of several state files.
+type CheckedFile struct {
+	Path string `json:"path"`
+	// SameAs is the path of an earlier file with the same content; empty if there is none.
+	// Then the rows of this file were not read.
+	SameAs    string        `json:"same_as"`
+	Source    *Source       `json:"source"` // nil if it cannot be read
+	Results   []CheckResult `json:"results"`
+	*Findings               // nil if the rows were not read
+}
+
+// Conflicts counts the units of one kind that several files have. A unit is a run with all
+// of its rows, a key of system_state, or a memory.
+type Conflicts struct {
+	Kind      string `json:"kind"`  // runs, system_state or memories
+	Units     int64  `json:"units"` // in several files
+	Equal     int64  `json:"equal"` // of these, those with the same content in all
+	Different int64  `json:"different"`
+	// First are up to ten of those that are different, by their keys.
+	First []Conflict `json:"first_different"`
+}
+
+// Conflict is a unit whose content differs between files. A migration takes it as a whole
+// from the file that wrote it last.
+type Conflict struct {
+	Key        string   `json:"key"`
+	From       string   `json:"from"`       // path of the file whose version is migrated
+	Superseded []string `json:"superseded"` // paths of the files with other versions
+	// Tied is set if another version has the same time. Then that of the file that is named
+	// first is migrated.
+	Tied bool `json:"tied"`
+}
+
+// Different returns the number of units whose content differs between files.
+func (c *Check) Different() (n int64) {
+	for _, u := range c.Conflicts {
+		n += u.Different
+	}
+	return n
+}
+
+// EachResult calls f with each result, those of the files first.
+func (c *Check) EachResult(f func(*CheckResult)) {
+	for _, file := range c.Files {
+		for i := range file.Results {
+			f(&file.Results[i])
+		}
+	}
+	for i := range c.Results {
+		f(&c.Results[i])
+	}
+}
+
 // Errors returns the number of results that would stop a migration.
 func (c *Check) Errors() int { return c.countStatus(Error) }
 
 func (c *Check) countStatus(status Status) (n int) {
-	for _, l := range c.Results {
+	c.EachResult(func(l *CheckResult) {
 		if l.Status == status {
 			n++
 		}
-	}
+	})
 	return n
+}
+
+// WhereErrors returns which of several files have errors, for a message: ", in …"; or "".
+func (c *Check) WhereErrors() string {
+	var names []string
+	for _, f := range c.Files {
+		if slices.ContainsFunc(f.Results, func(l CheckResult) bool { return l.Status == Error }) {
+			names = append(names, f.Path)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return ", in " + clierr.Names(names)
 }
 
 // Text writes the checklist as text.
 func (c *Check) Text(w io.Writer) error {
 	var b strings.Builder
-	group := ""
 	width := 0
-	for _, l := range c.Results {
-		width = max(width, len(l.Name))
+	c.EachResult(func(l *CheckResult) { width = max(width, len(l.Name)) })
+	for _, f := range c.Files {
+		printf(&b, "file %s\n", f.Path)
+		for i := range f.Results {
+			f.Results[i].write(&b, width)
+		}
+		fmt.Fprintln(&b)
 	}
-	for _, l := range c.Results {
+	group := ""
+	for i, l := range c.Results {
 		if l.Group != group {
 			if group != "" {
 				fmt.Fprintln(&b)
@@ -85,18 +167,54 @@ func (c *Check) Text(w io.Writer) error {
 			group = l.Group
 			printf(&b, "%s\n", group)
 		}
-		mark := map[Status]string{OK: "✓", Warning: "!", Error: "✗"}[l.Status]
-		printf(&b, "  %s %-*s  %s\n", mark, width, l.Name, l.Message)
-		if l.Hint != "" {
-			printf(&b, "    %-*s  → %s\n", width, "", l.Hint)
+		c.Results[i].write(&b, width)
+	}
+	fmt.Fprintln(&b)
+	if c.Findings != nil {
+		c.writeChanges(&b, true)
+	}
+	for _, f := range c.Files {
+		if f.Findings != nil && len(f.Changes) > 0 {
+			printf(&b, "in %s\n", f.Path)
+			f.writeChanges(&b, true)
+			fmt.Fprintln(&b)
 		}
 	}
-	if c.Findings != nil && len(c.Changes) > 0 {
-		fmt.Fprintln(&b)
-		c.writeChanges(&b, true)
+	for i := range c.Conflicts {
+		c.Conflicts[i].write(&b)
 	}
 	printf(&b, "\n%s\n", c.conclusion())
 	return writeText(w, b.String())
+}
+
+// write writes the line of a result, with names of a given width.
+func (l *CheckResult) write(w io.Writer, width int) {
+	mark := map[Status]string{OK: "✓", Warning: "!", Error: "✗"}[l.Status]
+	printf(w, "  %s %-*s  %s\n", mark, width, l.Name, l.Message)
+	if l.Hint != "" {
+		printf(w, "    %-*s  → %s\n", width, "", l.Hint)
+	}
+}
+
+// write lists the first units that are different, if there are any.
+func (u *Conflicts) write(w io.Writer) {
+	if u.Different == 0 {
+		return
+	}
+	printf(w, "%s: %s different; of each, the version that was written last wins\n",
+		u.Kind, humanize.Comma(u.Different))
+	for _, one := range u.First {
+		tied := ""
+		if one.Tied {
+			tied = " (the times are equal, and it is named first)"
+		}
+		printf(w, "  %q: %s wins%s; superseded: %s\n",
+			one.Key, one.From, tied, strings.Join(one.Superseded, ", "))
+	}
+	if rest := u.Different - int64(len(u.First)); rest > 0 {
+		printf(w, "  … and %s more\n", humanize.Comma(rest))
+	}
+	fmt.Fprintln(w)
 }
 
 // conclusion returns the last line of the checklist.
@@ -107,6 +225,8 @@ func (c *Check) conclusion() string {
 	case errors > 0:
 		return fmt.Sprintf("NOT READY: %s (✗) would stop a migration. Nothing was changed.",
 			english.Plural(errors, "error", ""))
+	case c.Target == nil && len(c.Files) > 0:
+		return "The state files can be migrated; no server was named, so none was checked. Nothing was changed."
 	case c.Target == nil:
 		return "The state file can be migrated; no server was named, so none was checked. Nothing was changed."
 	case warnings > 0:

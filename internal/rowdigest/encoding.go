@@ -78,6 +78,19 @@ func nextField(s []byte) (field []byte, null bool, rest []byte) {
 	return s[4 : 4+size], false, s[4+size:]
 }
 
+// Field returns the binary form of the column at a position in a tuple, nil for NULL. It
+// refers to bytes of tuple.
+func Field(tuple []byte, at int) []byte {
+	field, null, rest := nextField(tuple[2:])
+	for range at {
+		field, null, rest = nextField(rest)
+	}
+	if null {
+		return nil
+	}
+	return field
+}
+
 // appendField appends the encoding of a field and returns the OID of its type.
 func (m *Encoder) appendField(dst []byte, kind mapping.Kind, field []byte, null bool) ([]byte, uint32) {
 	switch kind {

@@ -389,3 +389,16 @@ func BenchmarkHasher(b *testing.B) {
 		h.Add(tuple)
 	}
 }
+
+func TestField(t *testing.T) {
+	t.Parallel()
+	tuple := tupleOf([]byte("a"), nil, []byte{}, []byte("last"))
+	for at, want := range [][]byte{[]byte("a"), nil, {}, []byte("last")} {
+		if got := Field(tuple, at); string(got) != string(want) || (got == nil) != (want == nil) {
+			t.Errorf("column %d: got %q, want %q", at, got, want)
+		}
+	}
+	if got := Field(tupleOf(nil), 0); got != nil {
+		t.Errorf("NULL: got %q", got)
+	}
+}
