@@ -32,8 +32,10 @@ func TestCheckSeveralFiles(t *testing.T) {
 		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	for _, want := range []string{
-		"file " + paths[0] + "\n", "file " + paths[1] + "\n", "file " + paths[2] + "\n", "\nconflicts\n", "comparing the files",
-		"5 in several files: 4 equal, 1 different", `"tracker:3": ` + paths[1] + " wins; superseded: " + paths[0] + "\n",
+		"file " + paths[0] + "\n", "file " + paths[1] + "\n", "file " + paths[2] + "\n",
+		"\nconflicts\n", "comparing the files",
+		"5 in several files: 4 equal, 1 different",
+		`"tracker:3": ` + paths[1] + " wins; superseded: " + paths[0] + "\n",
 	} {
 		if !strings.Contains(stdout+stderr, want) {
 			t.Errorf("nothing says %q:\n%s%s", want, stdout, stderr)
@@ -73,7 +75,8 @@ func TestCheckSeveralFiles(t *testing.T) {
 	}
 	u := r.Conflicts[1]
 	if u.Kind != "system_state" || u.Units != 5 || u.Equal != 4 || u.Different != 1 || len(u.First) != 1 ||
-		u.First[0].Key != "tracker:3" || u.First[0].From != paths[1] || !slices.Equal(u.First[0].Superseded, paths[:1]) {
+		u.First[0].Key != "tracker:3" || u.First[0].From != paths[1] ||
+		!slices.Equal(u.First[0].Superseded, paths[:1]) {
 		t.Errorf("got %+v", u)
 	}
 	if len(r.Findings) == 0 || slices.ContainsFunc(r.Findings, func(f struct{ File, Table, Key string }) bool {
