@@ -45,6 +45,7 @@ func TestSeveralProperty(t *testing.T) {
 				target, files = files[0].rows, files[1:]
 			}
 			s := newSeveral(t, target, files)
+			s.apart = random.IntN(3) == 0
 			s.migrate(t)
 			random.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
 			other := newSeveral(t, target, files)
@@ -178,6 +179,7 @@ type several struct {
 	url      string
 	conn     *pgx.Conn
 	model    *severalModel
+	apart    bool    // whether each file is migrated by a command of its own, with --merge
 	flujo    int     // 1 if the model's first file is no file, but rows of Flujo's; 0 otherwise
 	receipts []int64 // of the model's files; 0 for Flujo
 	stored   map[string]unitRows
@@ -213,16 +215,25 @@ func (s *several) options(t *testing.T) migrate.Options {
 	return o
 }
 
-// migrate migrates the files and tests the result.
+// migrate migrates the files and tests the result, which is the same whether they are migrated together or apart.
 func (s *several) migrate(t *testing.T) {
 	t.Helper()
-	o := s.options(t)
-	result := flujotest.Migrate(t, o)
-	merges := []*report.Merge{result.Merge}
-	for i, further := range result.Further {
-		merges = append(merges, further.Merge)
-		if further.Receipt != int64(i+2) || further.Source.Path != o.More[i] {
-			t.Errorf("got %s and receipt %d, want %s and %d", further.Source.Path, further.Receipt, o.More[i], i+2)
+	var merges []*report.Merge
+	if s.apart {
+		for i, f := range s.files {
+			o := s.options(t)
+			o.SQLite, o.More, o.Merge = f.path, nil, i > 0 || s.flujo > 0
+			merges = append(merges, flujotest.Migrate(t, o).Merge)
+		}
+	} else {
+		o := s.options(t)
+		result := flujotest.Migrate(t, o)
+		merges = append(merges, result.Merge)
+		for i, further := range result.Further {
+			merges = append(merges, further.Merge)
+			if further.Receipt != int64(i+2) || further.Source.Path != o.More[i] {
+				t.Errorf("got %s and receipt %d, want %s and %d", further.Source.Path, further.Receipt, o.More[i], i+2)
+			}
 		}
 	}
 	s.checkMerges(t, merges)
@@ -487,8 +498,9 @@ func (s *several) tamper(t *testing.T, random *rand.Rand) {
 // if the files have no run in common, so that rows are not merged, but copied.
 func TestSeveralWiden(t *testing.T) {
 	t.Parallel()
-	for name, shared := range map[string]bool{"with a run in common": true, "without": false} {
-		t.Run(name, func(t *testing.T) {
+	for n := range 4 {
+		shared, apart := n%2 == 0, n/2 == 0
+		t.Run(fmt.Sprintf("runs in common %v, apart %v", shared, apart), func(t *testing.T) {
 			t.Parallel()
 			var files []*stateFile
 			for i, run := range []string{"a", "b", "c"} {
@@ -510,6 +522,7 @@ func TestSeveralWiden(t *testing.T) {
 			target := side{}
 			target.addRun("of Flujo", "h", 3, 1)
 			s := newSeveral(t, target, files)
+			s.apart = apart
 			s.migrate(t)
 			s.writeAsFlujo(t, flujotest.Random(1, 0))
 		})
