@@ -27,13 +27,13 @@ var times = []string{
 	"2026-02-01T10:00:00+00:00", "2026-02-01T11:00:00+00:00", "2026-02-01T12:00:00+00:00", "2026-02-01T13:00:00+00:00",
 }
 
-// fileOf writes a state file with the rows that fill inserts. Its modification time is one of times.
-func fileOf(t testing.TB, written int, fill func(f *flujotest.File)) string {
+// fileOf writes a state file with the rows that fill inserts. It was last written at the given time.
+func fileOf(t testing.TB, written string, fill func(f *flujotest.File)) string {
 	t.Helper()
 	f := flujotest.NewFile(t, flujotest.Format06)
 	fill(f)
 	path := f.Close()
-	at, err := time.Parse(time.RFC3339, times[written])
+	at, err := time.Parse(time.RFC3339, written)
 	if err == nil {
 		err = os.Chtimes(path, at, at)
 	}
@@ -151,6 +151,8 @@ func TestConflict(t *testing.T) {
 		{"a newer key", "system_state", []func(*flujotest.File){state("1", times[0]), state("2", times[1])}, "b a"},
 		// A time that is missing is inferred from the modification time, the last time, and does not count.
 		{"an inferred time", "system_state", []func(*flujotest.File){state("1", times[0]), state("2", nil)}, "a b"},
+		{"the modification time", "system_state", []func(*flujotest.File){
+			state("1", times[0]), state("2", times[3])}, "a b"},
 		{"two inferred times", "system_state", []func(*flujotest.File){state("1", nil), state("2", nil)}, "a b tied"},
 		{"the key of a run", "system_state", []func(*flujotest.File){
 			run("k", "paused", times[0]), state("1", times[0])}, "none"},
@@ -161,7 +163,7 @@ func TestConflict(t *testing.T) {
 			names := map[string]string{}
 			for i, fill := range tc.files {
 				// Another table, so that files with the same rows do not have the same content.
-				files = append(files, fileOf(t, len(times)-1, all(fill, func(f *flujotest.File) {
+				files = append(files, fileOf(t, times[3], all(fill, func(f *flujotest.File) {
 					f.Exec(fmt.Sprintf("CREATE TABLE of_file_%d (a)", i))
 				})))
 				names[files[i]] = string(rune('a' + i))
@@ -206,10 +208,9 @@ func TestConflictsAsMigrated(t *testing.T) {
 			random := flujotest.Random(flujotest.Seed(t), n)
 			var files []string
 			for i := range 3 {
-				files = append(
-					files,
-					fileOf(t, random.IntN(len(times)), func(f *flujotest.File) { fillRandom(f, random, i) }),
-				)
+				// Half past, so that a time that is inferred for one file is none that another has.
+				written := strings.Replace(times[random.IntN(len(times))], ":00:", ":30:", 1)
+				files = append(files, fileOf(t, written, func(f *flujotest.File) { fillRandom(f, random, i) }))
 			}
 			url := pgtest.Database(t)
 			result := checked(t, severalOptions(t, url, files...))
@@ -372,11 +373,11 @@ func TestManyConflicts(t *testing.T) {
 	}
 	a, b := fileOf(
 		t,
-		0,
+		times[0],
 		fill("1", 1, shared+10),
 	), fileOf(
 		t,
-		0,
+		times[0],
 		all(fill("2", 1, shared), fill("2", shared+11, shared+20)),
 	)
 	o := severalOptions(t, "", a, b)

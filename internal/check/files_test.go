@@ -138,16 +138,24 @@ func TestCheckSeveralWithTarget(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	// The samples of steps and spans are of different files, which need other types.
-	first := fileOf(t, 0, insert("runs", flujotest.Cells{"execution_time_ms": int64(5_000_000_000)}))
-	second := fileOf(t, 0, all(insert("runs", flujotest.Cells{"run_id": "q"}),
+	first := fileOf(t, times[0], insert("runs", flujotest.Cells{"execution_time_ms": int64(5_000_000_000)}))
+	second := fileOf(t, times[0], all(insert("runs", flujotest.Cells{"run_id": "q"}),
 		insert("steps", flujotest.Cells{"run_id": "q", "token_counts": int64(6_000_000_000)})))
 	for _, files := range [][]string{{first, second}, {second, first}} {
 		result := checked(t, severalOptions(t, url, files...))
 		wantChecked(t, result, "dry run", report.OK)
 		wantChecked(t, result, "time", report.OK, "about")
 	}
-	large := fileOf(t, 0, insert("system_state", flujotest.Cells{"value": `"` + strings.Repeat("x", 1<<20) + `"`}))
-	larger := fileOf(t, 0, insert("system_state", flujotest.Cells{"value": `"` + strings.Repeat("y", 2<<20) + `"`}))
+	large := fileOf(
+		t,
+		times[0],
+		insert("system_state", flujotest.Cells{"value": `"` + strings.Repeat("x", 1<<20) + `"`}),
+	)
+	larger := fileOf(
+		t,
+		times[0],
+		insert("system_state", flujotest.Cells{"value": `"` + strings.Repeat("y", 2<<20) + `"`}),
+	)
 	one, both := checkedSpace(t, checkOptions(t, large, url)), checkedSpace(t, severalOptions(t, url, large, larger))
 	if !strings.Contains(one, "3.2 MiB may be needed") || !strings.Contains(both, "9.3 MiB may be needed") {
 		t.Errorf("one file: %s; both: %s", one, both)
