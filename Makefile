@@ -149,21 +149,25 @@ bench-go: ## run the Go benchmarks of scanner, reader and converter
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/jsonb ./internal/mapping ./internal/source
 
 # SIZES="200 730" writes a section for each size, in MB, and one for 0.5 MB. GROWTH=1 adds the growth series for the
-# last size, and WORKERS_OF_SERVER=1 the numbers of processes that the server may use.
+# last size, WORKERS_OF_SERVER=1 the numbers of processes that the server may use, and FILES=1 several state files.
 SIZE   ?= 730
 SIZES  ?= $(SIZE)
 RUNS   ?= 3
 GROWTH ?=
 WORKERS_OF_SERVER ?=
+FILES  ?=
 
-.PHONY: bench bench-all test-memory
+.PHONY: bench bench-all bench-files test-memory
 
-bench: ensure-postgres build ## write docs/benchmarks.md: SIZE (730 MB) or SIZES, RUNS (3), GROWTH=1, WORKERS_OF_SERVER=1
+bench: ensure-postgres build ## write docs/benchmarks.md: SIZE (730 MB) or SIZES, RUNS (3), GROWTH=1, WORKERS_OF_SERVER=1, FILES=1
 	$(GO) run ./internal/bench/run -program bin/flujo-port -runs $(RUNS) $(if $(GROWTH),-growth) \
-		$(if $(WORKERS_OF_SERVER),-workers) 0.5 $(SIZES)
+		$(if $(WORKERS_OF_SERVER),-workers) $(if $(FILES),-files) 0.5 $(SIZES)
 
-bench-all: ## run bench for files of 200 and 730 MB, with the growth series and the numbers of processes
-	$(MAKE) bench SIZES="200 730" GROWTH=1 WORKERS_OF_SERVER=1
+bench-all: ## run bench for files of 200 and 730 MB, with all series
+	$(MAKE) bench SIZES="200 730" GROWTH=1 WORKERS_OF_SERVER=1 FILES=1
+
+bench-files: ensure-postgres build ## print the table of bench FILES=1 alone, with RUNS (3)
+	$(GO) run ./internal/bench/run -program bin/flujo-port -runs $(RUNS) -files
 
 SIZE_MB ?= 3000
 

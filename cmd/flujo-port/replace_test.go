@@ -120,7 +120,7 @@ func TestReplaceKilled(t *testing.T) {
 	dir := t.TempDir()
 	files := []string{filepath.Join(dir, "a.db"), filepath.Join(dir, "b.db")}
 	for i, file := range files {
-		if err := bench.Generate(file, 10_000_000-int64(i)*1_000_000, 0, 0); err != nil {
+		if err := bench.Generate(file, 10_000_000-int64(i)*1_000_000, 0, 0, 1); err != nil {
 			t.Fatal(err)
 		}
 	}

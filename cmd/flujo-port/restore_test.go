@@ -89,7 +89,7 @@ func TestRestoreKilled(t *testing.T) {
 	t.Parallel()
 	moments := pgtest.Count(10, 50)
 	big := filepath.Join(t.TempDir(), "flujo_state.db")
-	if err := bench.Generate(big, 8_000_000, 0, 0); err != nil {
+	if err := bench.Generate(big, 8_000_000, 0, 0, 1); err != nil {
 		t.Fatal(err)
 	}
 	url := pgtest.Database(t)

@@ -64,8 +64,9 @@ PRAGMA user_version = 1;
 // Generate creates a state file of about the given number of bytes at path,
 // which must not exist. It has the runs that Flujo 0.6 would write, mostly
 // JSON. In each run, long cells have at least cell bytes, beginning with those
-// that have no GIN index. The same arguments generate the same rows.
-func Generate(path string, bytes, cell int64, long int) error {
+// that have no GIN index. The same arguments generate the same rows. Another
+// seed generates other runs, and the same keys of system_state.
+func Generate(path string, bytes, cell int64, long int, seed uint64) error {
 	db, err := sql.Open(
 		"sqlite",
 		"file:"+path+"?_pragma=journal_mode(wal)&_pragma=synchronous(off)&_pragma=cache_size(-65536)",
@@ -87,7 +88,7 @@ func Generate(path string, bytes, cell int64, long int) error {
 		tx:         tx,
 		cell:       int(cell),
 		perRun:     long,
-		rand:       rand.New(rand.NewPCG(1, 2)),
+		rand:       rand.New(rand.NewPCG(seed, 2)),
 		statements: map[string]*sql.Stmt{},
 	}
 	for n := range max(bytes/(runBytes+cell*int64(long)), 1) {

@@ -21,10 +21,10 @@ func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 const size = 2_000_000
 
 // generate makes a small file.
-func generate(t *testing.T) string {
+func generate(t *testing.T, seed uint64) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "flujo_state.db")
-	if err := bench.Generate(path, size, 0, 0); err != nil {
+	if err := bench.Generate(path, size, 0, 0, seed); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -42,7 +42,7 @@ func tables(t *testing.T, path string) map[string][]string {
 }
 
 func TestGenerateTheSameRows(t *testing.T) {
-	first, second := generate(t), generate(t)
+	first, second := generate(t, 1), generate(t, 1)
 	var all int64
 	for table := range tables(t, first) {
 		sum, rows := digest(t, first, table)
@@ -63,6 +63,33 @@ func TestGenerateTheSameRows(t *testing.T) {
 	}
 	if n := info.Size(); n < size*9/10 || n > size*11/10 {
 		t.Errorf("%d bytes, where %d were wanted", n, size)
+	}
+}
+
+// TestGenerateOtherRuns checks that files of different seeds have no run in common, and the
+// same keys of system_state with different values.
+func TestGenerateOtherRuns(t *testing.T) {
+	db, err := sql.Open("sqlite", "file:"+generate(t, 1)+"?mode=ro")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(1) // the other file is attached to one connection
+	if _, err := db.Exec("ATTACH ? AS other", generate(t, 2)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		query string
+		want  int
+	}{
+		{"SELECT count(*) FROM runs JOIN other.runs USING (run_id)", 0},
+		{"SELECT count(*) FROM (SELECT key FROM system_state EXCEPT SELECT key FROM other.system_state)", 0},
+		{"SELECT count(*) FROM system_state JOIN other.system_state USING (key, value)", 0},
+	} {
+		var got int
+		if err := db.QueryRow(tc.query).Scan(&got); err != nil || got != tc.want {
+			t.Errorf("%s: %d, %v; want %d", tc.query, got, err, tc.want)
+		}
 	}
 }
 
@@ -102,7 +129,7 @@ func digest(t *testing.T, path, table string) (sum string, rows int64) {
 }
 
 func TestGenerateAsFlujoWrites(t *testing.T) {
-	path := generate(t)
+	path := generate(t, 1)
 	format, err := mapping.DetectFormat(tables(t, path))
 	if err != nil {
 		t.Fatal(err)

@@ -20,7 +20,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: generate [-mb SIZE] [-cell BYTES -long NUMBER] PATH")
 		os.Exit(2)
 	}
-	if err := bench.Generate(flag.Arg(0), *megabytes*1_000_000, *cell, *long); err != nil {
+	if err := bench.Generate(flag.Arg(0), *megabytes*1_000_000, *cell, *long, 1); err != nil {
 		fmt.Fprintf(os.Stderr, "generate %s: %v\n", flag.Arg(0), err)
 		os.Exit(1)
 	}

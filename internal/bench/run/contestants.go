@@ -87,19 +87,22 @@ func (b *rig) thereAndBack(f file) func(context.Context) ([]measurement, error) 
 	return func(ctx context.Context) ([]measurement, error) {
 		restored := filepath.Join(b.dir, "restored.db")
 		defer os.Remove(restored)
-		var taken []measurement
-		for _, args := range [][]string{
-			{"migrate", "--without-pgvector", "--sqlite", f.path}, {"verify", "--sqlite", f.path},
-			{"restore", "--sqlite", restored},
-		} {
-			m, err := measure(b.flujoPort(ctx, args...))
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", args[0], err)
-			}
-			taken = append(taken, m)
-		}
-		return taken, nil
+		return b.inTurn(ctx,
+			[]string{"migrate", "--without-pgvector", "--sqlite", f.path}, []string{"verify", "--sqlite", f.path},
+			[]string{"restore", "--sqlite", restored})
 	}
+}
+
+// inTurn measures commands of flujo-port, one after the other.
+func (b *rig) inTurn(ctx context.Context, commands ...[]string) (taken []measurement, err error) {
+	for _, args := range commands {
+		m, err := measure(b.flujoPort(ctx, args...))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", args[0], err)
+		}
+		taken = append(taken, m)
+	}
+	return taken, nil
 }
 
 // bareTables creates Flujo's tables without keys, indexes and constraints.

@@ -30,6 +30,7 @@ type document struct {
 	Settings      []string
 	LeastPeak     string
 	Sections      []*section
+	Files         []several
 	OtherPrograms []string
 }
 
@@ -222,7 +223,12 @@ func (s *section) baseline() string {
 
 // ratio returns the median of the ratios within each round.
 func (s *section) ratio(of, to string) float64 {
-	a, b := s.result(of).Runs, s.result(to).Runs
+	return s.result(of).ratio(s.result(to))
+}
+
+// ratio returns the median of the ratios within each round.
+func (r *result) ratio(to *result) float64 {
+	a, b := r.Runs, to.Runs
 	ratios := make([]float64, len(a))
 	for i := range a {
 		ratios[i] = a[i].Seconds / b[i].Seconds

@@ -80,13 +80,15 @@ func TestTargets(t *testing.T) {
 	}
 }
 
-func TestProcessesText(t *testing.T) {
-	took := func(seconds ...float64) (r result) {
-		for _, s := range seconds {
-			r.Runs = append(r.Runs, measurement{Seconds: s})
-		}
-		return r
+// took returns a result of one measurement for each duration.
+func took(seconds ...float64) (r result) {
+	for _, s := range seconds {
+		r.Runs = append(r.Runs, measurement{Seconds: s, Peak: int64(s) << 20})
 	}
+	return r
+}
+
+func TestProcessesText(t *testing.T) {
 	got := processesText([]processes{
 		{Cores: "all", Migrate: took(3, 1, 2), Verify: took(1), Restore: took(9, 12, 10)},
 		{Cores: "one", Workers: "0", Migrate: took(4), Verify: took(5), Restore: took(6)},
@@ -101,9 +103,28 @@ func TestProcessesText(t *testing.T) {
 	}
 }
 
+func TestFilesText(t *testing.T) {
+	got := (&document{Date: "2026-01-05", Commit: "abc", Files: []several{
+		{Files: 1, Migrate: took(4, 2, 8), Verify: took(1, 1, 1)},
+		{Files: 2, Migrate: took(4, 12, 16), Verify: took(3, 5, 4)}, // 0.5, 3 and 1 times the seconds per file
+	}}).FilesText()
+	for _, want := range []string{
+		"Measured on 2026-01-05 at abc.", "Up to 2 state files of 100 MB", "medians of 3 rounds",
+		"| 1     |      4.00 |   4.00 |     1.00 |        8 |     1.00 |   1.00 |     1.00 |        1 |",
+		"| 2     |      12.0 |   6.00 |     1.00 |       16 |     4.00 |   2.00 |     2.00 |        5 |",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+}
+
 func TestWrite(t *testing.T) {
 	folder := t.TempDir()
-	if err := (&document{Sections: []*section{newSection(), newSection()}}).write(folder); err != nil {
+	if err := (&document{
+		Sections: []*section{newSection(), newSection()},
+		Files:    []several{{Files: 1, Migrate: took(1), Verify: took(1)}},
+	}).write(folder); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join(folder, "benchmarks.md"))
@@ -112,6 +133,9 @@ func TestWrite(t *testing.T) {
 	}
 	if n := bytes.Count(text, []byte("| not installed |")); n != 2 {
 		t.Errorf("%d lines say not installed, want 2:\n%s", n, text)
+	}
+	if n := bytes.Count(text, []byte("\n\n## Several state files\n\n")); n != 1 {
+		t.Errorf("%d headings of several state files, want 1:\n%s", n, text)
 	}
 	plot, err := os.Open(filepath.Join(folder, "benchmarks.svg"))
 	if err != nil {

@@ -3,8 +3,9 @@
 //
 //	go run ./internal/bench/run -program bin/flujo-port -runs 3 -growth 730
 //
-// Each argument is the size of a state file in MB. All files are in the
-// server's folder, which is removed with the server however this process ends.
+// Each argument is the size of a state file in MB. Without a size, -files prints its
+// table and nothing is written. All files are in the server's folder, which is removed
+// with the server however this process ends.
 package main
 
 import (
@@ -33,13 +34,14 @@ const database = "bench"
 var settings = []string{"shared_buffers=256MB", "max_wal_size=4GB", "maintenance_work_mem=256MB", "autovacuum=off"}
 
 func main() {
-	if len(os.Args) == 4 && os.Args[1] == "generate" {
-		exit(generate(os.Args[2], os.Args[3]))
+	if len(os.Args) == 5 && os.Args[1] == "generate" {
+		exit(generate(os.Args[2], os.Args[3], os.Args[4]))
 	}
 	program := flag.String("program", "bin/flujo-port", "`path` of the program to measure")
 	runs := flag.Int("runs", 3, "number of rounds")
 	growth := flag.Bool("growth", false, "also migrate 1/8, 1/4, 1/2 and all of the last size")
 	workers := flag.Bool("workers", false, "also measure the last size with several processes of the server")
+	files := flag.Bool("files", false, "also migrate several state files in one command")
 	out := flag.String("out", "docs", "`folder` of benchmarks.md and benchmarks.svg")
 	flag.Parse()
 	var sizes []int64
@@ -50,13 +52,13 @@ func main() {
 		}
 		sizes = append(sizes, int64(mb*1e6))
 	}
-	if len(sizes) == 0 || *runs < 1 {
-		exit(errors.New("usage: run [-program PATH] [-runs N] [-growth] [-workers] [-out FOLDER] MB…"))
+	if len(sizes) == 0 && (!*files || *growth || *workers) || *runs < 1 {
+		exit(errors.New("usage: run [-program PATH] [-runs N] [-growth] [-workers] [-files] [-out FOLDER] MB…"))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	exit(run(ctx, options{
-		program: *program, out: *out, sizes: sizes, rounds: *runs, growth: *growth, workers: *workers}))
+		program: *program, out: *out, sizes: sizes, rounds: *runs, growth: *growth, workers: *workers, files: *files}))
 }
 
 func exit(err error) {
@@ -73,6 +75,7 @@ type options struct {
 	sizes           []int64 // in bytes
 	rounds          int
 	growth, workers bool // for the last size
+	files           bool // a series of its own
 }
 
 func run(ctx context.Context, o options) (err error) {
@@ -108,6 +111,15 @@ func run(ctx context.Context, o options) (err error) {
 		doc.Sections = append(doc.Sections, s)
 		fmt.Print(s.Text(), "\n")
 	}
+	if o.files {
+		if doc.Files, err = b.severalFiles(ctx, o.rounds); err != nil {
+			return err
+		}
+		fmt.Print(doc.FilesText())
+	}
+	if len(o.sizes) == 0 {
+		return nil
+	}
 	return doc.write(o.out)
 }
 
@@ -117,7 +129,7 @@ const smallRounds = 5
 // measureSize measures all contestants with a file of one size, and for the last size what
 // else the options ask for.
 func (b *rig) measureSize(ctx context.Context, size int64, o options, last bool) (*section, error) {
-	f, err := b.generate(ctx, size)
+	f, err := b.generate(ctx, size, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +198,7 @@ func (b *rig) growth(ctx context.Context, size int64, f file) (steps []step, err
 	for _, part := range []int64{8, 4, 2, 1} {
 		smaller := f
 		if part > 1 {
-			if smaller, err = b.generate(ctx, size/part); err != nil {
+			if smaller, err = b.generate(ctx, size/part, 1); err != nil {
 				return nil, err
 			}
 		}
@@ -211,13 +223,13 @@ type file struct {
 
 // generate creates a state file in a child process, so that its memory does not
 // count as the peak of the programs that are measured.
-func (b *rig) generate(ctx context.Context, size int64) (f file, err error) {
-	f.path = filepath.Join(b.dir, fmt.Sprintf("flujo_state_%d.db", size))
+func (b *rig) generate(ctx context.Context, size int64, seed int) (f file, err error) {
+	f.path = filepath.Join(b.dir, fmt.Sprintf("flujo_state_%d_%d.db", size, seed))
 	self, err := os.Executable()
 	if err != nil {
 		return f, err
 	}
-	cmd := exec.CommandContext(ctx, self, "generate", f.path, strconv.FormatInt(size, 10))
+	cmd := exec.CommandContext(ctx, self, "generate", f.path, strconv.FormatInt(size, 10), strconv.Itoa(seed))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -235,12 +247,16 @@ func (b *rig) generate(ctx context.Context, size int64) (f file, err error) {
 }
 
 // generate creates a state file and prints the number of its rows.
-func generate(path, size string) error {
+func generate(path, size, seed string) error {
 	bytes, err := strconv.ParseInt(size, 10, 64)
 	if err != nil {
 		return err
 	}
-	if err := bench.Generate(path, bytes, 0, 0); err != nil {
+	number, err := strconv.ParseUint(seed, 10, 64)
+	if err != nil {
+		return err
+	}
+	if err := bench.Generate(path, bytes, 0, 0, number); err != nil {
 		return err
 	}
 	rows, err := bench.Rows(path)
