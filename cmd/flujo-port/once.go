@@ -80,15 +80,16 @@ type onceValue struct {
 // Set sets the value. A second value is a repetition, unless it is that of a flag
 // without an argument and changes nothing, as in --json --json.
 func (v *onceValue) Set(text string) error {
+	if text == "" && !v.IsBoolFlag() { // an error of the command, and not of a number's format
+		v.flag.empty = true
+		return nil
+	}
 	before := v.String()
 	err := v.Value.Set(text)
 	if v.given && (!v.IsBoolFlag() || v.String() != before) {
 		v.flag.repeated = true
 	}
 	v.given = true
-	if text == "" {
-		v.flag.empty = true
-	}
 	return err
 }
 
