@@ -69,6 +69,12 @@ func verifications() []golden {
 	merge.Written = &Written{Files: 1500, Since: 12, Others: []WrittenBy{
 		{Receipt: 3, Path: "/data/pod-2.db", SHA256: "cc", Rows: 7}}}
 
+	stranger := verification(SourceMismatch)
+	stranger.Tables, stranger.Files = []Comparison{}, verifiedFiles()
+	stranger.Files[1] = &VerifiedFile{Source: stateFile(), Verdict: SourceMismatch, Units: []ComparedUnits{},
+		Superseded: []SupersededBy{}}
+	stranger.Files[1].Source.Integrity = ""
+
 	drift := verification(Drift)
 	drift.Tables[1] = Comparison{
 		Name: "steps", InFile: 1213, AtReceipt: 1213, InPostgres: 2300, Added: 1088, Changed: 1, Deleted: 1,
@@ -121,6 +127,7 @@ func verifications() []golden {
 		{name: "verification-equal-after-checkpoint", report: checkpointed},
 		{name: "verification-equal-restored", report: restored},
 		{name: "verification-merged", report: merge},
+		{name: "verification-files-source-mismatch", report: stranger},
 		{name: "verification-drift", report: drift, lists: []List{list}},
 		{name: "verification-drift-counts", report: counted},
 		{name: "verification-copy-mismatch", report: copyMismatch},

@@ -75,6 +75,10 @@ func (v *Verification) headline() string {
 	case CopyMismatch:
 		return "Copy mismatch: rows that the migration wrote differ from the state file."
 	case SourceMismatch:
+		if len(v.Files) > 0 {
+			return "Source mismatch: a state file is none of those that were migrated, " +
+				"or it was written to after the migration. The files from it on were not compared."
+		}
 		return "Source mismatch: the state file is not the one that was migrated, " +
 			"or it was written to after the migration. Rows were not compared."
 	}

@@ -120,6 +120,10 @@ type WrittenBy struct {
 func (v *Verification) filesText(w io.Writer) {
 	for _, f := range v.Files {
 		printf(w, "file      %s\n", &f.Source)
+		if f.Verdict == SourceMismatch {
+			fmt.Fprintln(w, "receipt   none of this file, as it is now, among those of the rows in the schema")
+			continue
+		}
 		writeReceipt(w, f.Receipt, f.Verdict)
 		fmt.Fprintln(w)
 		f.table(w)
@@ -170,7 +174,8 @@ func (f *VerifiedFile) lists(w io.Writer) {
 		}{
 			{u.Changed, "changed by Flujo since", u.FirstChanged},
 			{u.Missing, "no longer in PostgreSQL", u.FirstMissing},
-			{u.Mismatched, "differ although Flujo did not write them", u.FirstMismatched},
+			{u.Mismatched, "differ although Flujo did not write them, or the superseded version is not kept",
+				u.FirstMismatched},
 		} {
 			if list.n > 0 {
 				printf(w, "%s: %s × %s (%s)\n", u.Kind, humanize.Comma(list.n), list.what, firstOf(list.first, list.n))

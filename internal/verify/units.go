@@ -6,7 +6,6 @@ import (
 	"hash/maphash"
 	"slices"
 	"strings"
-	"time"
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/extract"
@@ -68,8 +67,8 @@ func (v *verification) compareUnits(ctx context.Context, files []load.File) erro
 	}
 	return &clierr.Error{
 		Kind: clierr.Mismatch,
-		Message: fmt.Sprintf("rows in PostgreSQL differ from %s, although they were not written since the migration",
-			strings.Join(wrong, ", ")),
+		Message: fmt.Sprintf("rows in PostgreSQL that were not written since the migration, or versions that were "+
+			"kept in %s, differ from %s", mapping.Originals.Name, strings.Join(wrong, ", ")),
 		Hint: "Flujo did not change them: keep both, and migrate the state files into another schema",
 	}
 }
@@ -126,112 +125,6 @@ type fileCheck struct {
 }
 
 func (f *fileCheck) close() { f.stop() }
-
-// identify reads a file and finds its receipt: by the checksum, or by the content.
-func (v *verification) identify(ctx context.Context, file load.File) (*fileCheck, error) {
-	f := &fileCheck{verification: v, file: file, report: &report.VerifiedFile{
-		Source: extract.Describe(file.Snapshot, file.Format), Superseded: []report.SupersededBy{},
-	}}
-	reading, integrity := v.startIntegrityCheck(ctx, file, &f.report.Source)
-	f.reading, f.stop, f.wait, f.explain = reading, integrity.Stop, integrity.Wait, integrity.Explain
-	if err := f.read(reading); err != nil {
-		f.stop()
-		return nil, f.explain(err)
-	}
-	if err := file.CheckUnchanged(); err != nil {
-		f.stop()
-		return nil, err
-	}
-	return f, nil
-}
-
-func (f *fileCheck) read(ctx context.Context) error {
-	main, wal, err := f.file.SHA256(ctx)
-	if err != nil {
-		return err
-	}
-	f.report.Source.SHA256 = main
-	f.migrated = f.receipts.OfFile(main, wal)
-	like := f.migrated
-	if like == nil {
-		like = f.receipts.Last()
-	}
-	options, err := like.MappingOptions(f.stored.Server(), f.options.NaiveZone)
-	if err != nil {
-		return err
-	}
-	config := like.Config(f.file.Snapshot, f.file.Format, f.stored.Types(), options)
-	config.OnProgress = f.options.OnProgress
-	if f.content, err = extract.New(f.file.Snapshot, config).Run(ctx, extract.Discard{}); err != nil {
-		return err
-	}
-	f.result.Notes = append(f.result.Notes, f.content.Findings.Notes...)
-	switch {
-	case f.migrated == nil:
-		if f.migrated = f.ofContent(); f.migrated == nil {
-			return f.notMigrated(ctx, main, wal)
-		}
-	case !f.isContent(f.migrated):
-		f.result.Notes = append(f.result.Notes, fmt.Sprintf("%s is unchanged since the migration, but this "+
-			"flujo-port converts it differently (another version, or another zone for timestamps without one)",
-			clierr.Name(f.file.Path())))
-	}
-	f.report.Receipt = f.migrated.Note(main, wal)
-	return nil
-}
-
-// ofContent returns the last receipt of a file with the same content, or nil.
-func (f *fileCheck) ofContent() *receipt.Receipt {
-	for _, r := range slices.Backward(f.receipts) {
-		if r.Verify == report.VerifyContent && f.isContent(r) {
-			return r
-		}
-	}
-	return nil
-}
-
-// isContent reports whether the file has the content of a receipt's file.
-func (f *fileCheck) isContent(r *receipt.Receipt) bool {
-	for _, table := range f.content.Findings.Tables {
-		mine, was := f.content.Digest(table.Name), r.Table(table.Name).OfFile()
-		if mine.Rows != was.Rows || was.Sum != "" && mine.Sum != was.Sum {
-			return false
-		}
-	}
-	return true
-}
-
-// notMigrated returns the error for a file without a current receipt.
-func (f *fileCheck) notMigrated(ctx context.Context, main, wal string) error {
-	f.result.Verdict = report.SourceMismatch
-	path := clierr.Name(f.file.Path())
-	all, err := receipt.All(ctx, f.stored.Conn())
-	if err != nil {
-		return err
-	}
-	if old := all.OfFile(main, wal); old != nil {
-		now := f.receipts[0]
-		where := ""
-		if now.Options.ArchiveSchema != "" {
-			where = fmt.Sprintf("; they are in schema %q", now.Options.ArchiveSchema)
-		}
-		return &clierr.Error{
-			Kind: clierr.Refused,
-			Message: fmt.Sprintf("the rows of %s, migrated at %s UTC, were replaced at %s UTC%s", path,
-				old.MigratedAt.Format(time.DateTime), now.MigratedAt.Format(time.DateTime), where),
-			Hint: "verify a file that was migrated since",
-		}
-	}
-	var files []string
-	for _, r := range f.receipts {
-		files = append(files, fmt.Sprintf("%s (receipt %d, SHA-256 %s)", clierr.Name(r.File.Path), r.ID, r.File.SHA256))
-	}
-	return &clierr.Error{
-		Kind:    clierr.Refused,
-		Message: path + " is none of the files that were migrated, or was written to since",
-		Hint:    "use one of " + strings.Join(files, ", "),
-	}
-}
 
 // unitKey identifies a unit.
 type unitKey struct{ kind, key string }
