@@ -26,7 +26,7 @@ var layers = [][]string{
 	{"internal/rowdigest"},
 	{"internal/mapping"},
 	{"internal/report", "internal/jsonb", "internal/sqlite"},
-	{"internal/stateuri"},
+	{"internal/document", "internal/stateuri"},
 	{"internal/clierr", "internal/fileio", "internal/progress", "internal/sqltext"},
 }
 
@@ -45,6 +45,7 @@ var withoutDrivers = map[string][]string{
 	"internal/jsonb":     nil,
 	"internal/rowdigest": nil,
 	"internal/stateuri":  {"github.com/pelletier/go-toml/v2"},
+	"internal/document":  {"github.com/jedib0t/go-pretty/v6/table", "github.com/jedib0t/go-pretty/v6/text"},
 	"internal/report":    {"github.com/dustin/go-humanize", "github.com/dustin/go-humanize/english"},
 	"internal/clierr":    nil,
 	"internal/progress":  nil,

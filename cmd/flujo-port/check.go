@@ -19,7 +19,7 @@ func (e *env) checkCommand() *cli.Command {
 			"If no database is named, it checks only the state file.\n" +
 			"--sqlite may be repeated: then check also looks for conflicts, which are runs, keys\n" +
 			"and memories that differ between the files, and says whose version would win.\n" +
-			"The exit code is 0, or 3 if there is an error.",
+			"The exit code is 0, 3 if there is an error, or 5 if no database was named.",
 		Flags: []cli.Flag{
 			sqliteFilesFlag, postgresFlag, schemaFlag, quarantineFlag, naiveTimezoneFlag,
 			exactFloatsFlag, withoutPGVectorFlag, skipIntegrityFlag, jsonFlag, quietFlag, logFormatFlag,
@@ -76,13 +76,18 @@ func (e *env) check(c *cli.Context) error {
 	if result == nil {
 		return s.fail(err, "nothing was changed")
 	}
-	result.Version = version()
 	result.Next = "Do a dry run with \"flujo-port migrate --dry-run\"."
 	result.EachResult(func(r *report.CheckResult) { r.Hint = withAdvice(r.Hint, r.Advice) })
+	if err == nil && !o.HasTarget {
+		err = &clierr.Error{
+			Kind: clierr.Partial, Message: "the server was not checked, because none was named",
+			Hint: "name it by --postgres to have it checked too",
+		}
+	}
 	consequence := "nothing was changed"
 	if clierr.KindOf(err) == clierr.Refused {
 		consequence = "" // the report says so
 	}
-	p := printed{report: result, text: result.Text, lists: []report.List{s.findingList()}}
+	p := printed{report: result, lists: []report.List{s.findingList()}}
 	return s.end(p, err, consequence)
 }

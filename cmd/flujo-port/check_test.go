@@ -32,12 +32,12 @@ func TestCheckSeveralFiles(t *testing.T) {
 		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	for _, want := range []string{
-		"file " + paths[0] + "\n", "file " + paths[1] + "\n", "file " + paths[2] + "\n",
-		"\nconflicts\n", "comparing the files",
+		"File " + paths[0] + " ✓", "File " + paths[1] + " ✓", "File " + paths[2] + " ✓",
+		" Conflicts ", "comparing the files",
 		"5 in several files: 4 equal, 1 different",
-		`"tracker:3": ` + paths[1] + " wins; superseded: " + paths[0] + "\n",
+		`"tracker:3": ` + paths[1] + " wins; superseded: " + paths[0],
 	} {
-		if !strings.Contains(stdout+stderr, want) {
+		if !strings.Contains(unwrapped(stdout+stderr), want) {
 			t.Errorf("nothing says %q:\n%s%s", want, stdout, stderr)
 		}
 	}

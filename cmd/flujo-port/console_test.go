@@ -41,7 +41,7 @@ func TestQuiet(t *testing.T) {
 	}{
 		{"check --without-pgvector --quiet", "Ready", 0, ""},
 		{"migrate --without-pgvector --quiet --dry-run", "Dry run", 0, ""},
-		{"migrate --without-pgvector --quiet", "Done in ", 0, ""},
+		{"migrate --without-pgvector --quiet", "Migrated and verified", 0, ""},
 		{"migrate --without-pgvector --quiet", "", 3, "flujo-port: "},
 		{"verify --quiet --json", `"verdict"`, 0, ""},
 		{"restore --quiet --sqlite new.db", "new.db", 0, ""},

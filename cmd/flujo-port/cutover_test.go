@@ -59,7 +59,7 @@ func (r *runbook) run(name string, words ...string) {
 		r.t.Fatalf("%s: %v\n%s", name, err, &out)
 	}
 	for _, w := range words {
-		if !strings.Contains(out.String(), w) {
+		if !strings.Contains(unwrapped(out.String()), w) {
 			r.t.Errorf("%s does not say %q:\n%s", name, w, &out)
 		}
 	}
@@ -106,7 +106,7 @@ func TestRunbook(t *testing.T) {
 		"INSERT INTO flujo.steps (run_id, step_name, step_index, status, created_at) "+
 			"VALUES ('day', 's', 0, 'completed', now())",
 	)
-	run("later", "Done", "restored.db")
+	run("later", "Restored and verified", "restored.db")
 	restored := filepath.Join(dir, "restored.db")
 	if got := sqlite(t, restored, "SELECT count(*) FROM steps WHERE run_id = 'day'"); got != "1" {
 		t.Errorf("%s steps of the day are in the file", got)
@@ -117,7 +117,7 @@ func TestRunbook(t *testing.T) {
 		"INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) "+
 			"VALUES ('file', 'p', 'n', '1', 'completed', '2030-01-05T09:00:00+00:00', '2030-01-05T09:00:00+00:00')",
 	)
-	run("replace", "Done", "flujo_archive_")
+	run("replace", "Migrated and verified", "flujo_archive_")
 	if got := ask(t, url, "SELECT count(*) FROM flujo.runs WHERE run_id IN ('day', 'file')"); got != "2" {
 		t.Errorf("%s of the two runs are in PostgreSQL", got)
 	}
@@ -133,12 +133,12 @@ func TestRunbook(t *testing.T) {
 		"INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) "+
 			"VALUES ('again', 'p', 'n', '1', 'completed', '2030-01-05T09:00:00+00:00', '2030-01-05T09:00:00+00:00')",
 	)
-	run("merge", "Done")
+	run("merge", "Merged and verified")
 	if got := ask(t, url, "SELECT count(*) FROM flujo.runs "+
 		"WHERE run_id IN ('day', 'file', 'other', 'again')"); got != "4" {
 		t.Errorf("%s of the four runs are in PostgreSQL", got)
 	}
-	run("merge-back", "Done")
+	run("merge-back", "Restored and verified")
 	if got := sqlite(t, filepath.Join(dir, "merged.db"),
 		"SELECT count(*) FROM runs WHERE run_id IN ('day', 'file', 'other', 'again')"); got != "4" {
 		t.Errorf("%s of the four runs are in the merged file", got)
@@ -168,14 +168,14 @@ func TestSeveralFiles(t *testing.T) {
 				"WHERE key = 'tracker:1'", i),
 		)
 	}
-	r.run("several-check", "Ready", "Dry run", "Done", "pod-2.db", "taken over from the state file")
+	r.run("several-check", "Ready", "Dry run", "Merged and verified", "pod-2.db", "taken over from the state file")
 	if got := ask(t, url, "SELECT count(*) || ' ' || (SELECT value FROM flujo.system_state WHERE key = 'tracker:1') "+
 		"FROM flujo.runs"); got != "180 2" {
 		t.Errorf("got the number of runs and the value of the key %s, want 180 2", got)
 	}
 	r.run("several-verify", "superseded by "+filepath.Join(r.dir, "pod-2.db"),
-		"every row is of one of these files, or was written by Flujo since")
-	r.run("several-back", "Done", "receipt 2")
+		"Every row is of one of these files, or was written by Flujo since")
+	r.run("several-back", "Restored and verified", "receipt 2")
 	want, err := os.ReadFile(filepath.Join(r.dir, "pod-1.db"))
 	if err != nil {
 		t.Fatal(err)

@@ -48,9 +48,11 @@ func follow(t *testing.T, admin, hint string) string {
 }
 
 // followed runs check as a role until it is ready, and does what each ✗ line advises. It returns what it did.
+var endOfHint = regexp.MustCompile(`\n(\n|  [✓!✗] )`)
+
 func followed(t *testing.T, admin, role string, env ...string) (done []string) {
 	t.Helper()
-	p := newProgram(t, append(env, "FLUJO_PORT_POSTGRES="+role, "COLUMNS=10000")...)
+	p := newProgram(t, append(env, "FLUJO_PORT_POSTGRES="+role)...)
 	for range 5 {
 		stdout, stderr, code := p.run(t, "check", "--sqlite", absolute(t, fixture), "--without-pgvector")
 		if code == 0 {
@@ -62,7 +64,7 @@ func followed(t *testing.T, admin, role string, env ...string) (done []string) {
 		}
 		_, hint, _ := strings.Cut(stdout, "  ✗ ")
 		_, hint, _ = strings.Cut(hint, "→ ")
-		hint, _, _ = strings.Cut(hint, "\n")
+		hint = unwrapped(endOfHint.Split(hint, 2)[0])
 		did := follow(t, admin, hint)
 		if did == "" && strings.HasPrefix(hint, "grant them, or ") {
 			did = follow(t, admin, strings.TrimPrefix(hint, "grant them, or "))
@@ -259,7 +261,7 @@ func TestInitOwnerNamesTheFormerOwner(t *testing.T) {
 		t.Errorf("warned of new tables: %s", report)
 	}
 	report := give(name)
-	if !strings.Contains(report, "WARNING: role \""+formerName+"\" was the owner of runs, ") ||
+	if !strings.Contains(unwrapped(report), "Warnings - role \""+formerName+"\" was the owner of runs, ") ||
 		!strings.Contains(report, "flujo_schema_versions") {
 		t.Errorf("did not warn: %s", report)
 	}

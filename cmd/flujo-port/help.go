@@ -196,11 +196,13 @@ var exitCodes = map[string][]exitCode{
 		{"0", "done"}, exitUnknown, exitUsage,
 		{"3", "refused: preflight or data validation failed; nothing was written"},
 		{"4", "verification found a mismatch; nothing was committed"},
+		{"5", "check: no error found, but the server was not looked at"},
 		exitInterrupted,
 	},
 	"flujo-port check": {
 		{"0", "no check found an error"}, exitRetry, exitUsage,
 		{"3", "a check found an error: a migration would fail or be refused"},
+		{"5", "no check found an error, but the server was not looked at, because none was named"},
 		{"130", "interrupted; nothing was changed"},
 	},
 	"flujo-port migrate": {

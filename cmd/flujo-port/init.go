@@ -98,7 +98,7 @@ func (e *env) init(c *cli.Context) error {
 			"role %q", result.FlujoRole, result.Role, result.FlujoRole))
 	}
 	return s.end(
-		printed{report: result, text: result.Text, warnings: &result.Warnings, done: "the tables exist"},
+		printed{report: result, warnings: &result.Warnings, done: "the tables exist"},
 		nil,
 		"",
 	)

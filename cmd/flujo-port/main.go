@@ -4,17 +4,19 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/document"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 )
 
 func main() {
@@ -39,6 +41,22 @@ type env struct {
 	getenv         func(string) string
 	stdout, stderr io.Writer
 	console        *console // writes to stderr
+	started        time.Time
+	commands       []*cli.Command
+	reported       bool // a report was printed, or could not be
+}
+
+// width returns the number of columns of a report.
+func (e *env) width() int {
+	f, ok := e.stdout.(*os.File)
+	if !ok {
+		return document.Width
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || width <= 0 {
+		return document.Width
+	}
+	return min(width, document.MaxWidth)
 }
 
 // note and warn write a message about the run to stderr.
@@ -47,7 +65,7 @@ func (e *env) warn(text string) { e.console.say(slog.LevelWarn, "warning: ", tex
 
 // run executes the program with args and returns its exit code.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
-	e := &env{args: args, getenv: getenv, stdout: stdout, stderr: stderr}
+	e := &env{args: args, getenv: getenv, stdout: stdout, stderr: stderr, started: time.Now()}
 	e.console = newConsole(stderr, getenv, asksForJSONLog(args))
 	said := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -66,6 +84,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	if err == nil {
 		return 0
+	}
+	if !e.reported && asksForJSON(args) {
+		e.reportFailure(err)
 	}
 	kind := clierr.KindOf(err)
 	e.console.say(slog.LevelError, "", message(err), slog.Int("exit_code", int(kind)))
@@ -109,6 +130,7 @@ func (e *env) app(w io.Writer) *cli.App {
 	}
 	app.BashComplete = func(c *cli.Context) { e.completeBy(c.Command)(c) }
 	e.setUpCommands(app.Commands)
+	e.commands = app.Commands
 	return app
 }
 
@@ -141,25 +163,12 @@ func (c *checkedWriter) Write(p []byte) (int, error) {
 // message formats an error as one line: what happened, what it means for the
 // data, and what to do.
 func message(err error) string {
-	consequence := ""
-	if o, ok := errors.AsType[*outcome](err); ok {
-		err = o.err
-		if o.consequence != "" {
-			consequence = "; " + o.consequence
+	f := failure(err)
+	line := f.Message
+	for _, more := range []string{f.Consequence, f.Hint} {
+		if more != "" {
+			line += "; " + more
 		}
-	}
-	if errors.Is(err, context.Canceled) {
-		return "interrupted" + consequence
-	}
-	f, ok := err.(*clierr.Error)
-	if !ok {
-		return err.Error() + consequence
-	}
-	plain := *f
-	plain.Hint = ""
-	line := plain.Error() + consequence
-	if hint := withAdvice(f.Hint, f.Advice); hint != "" {
-		line += "; " + hint
 	}
 	return line
 }

@@ -136,10 +136,11 @@ func TestMigrateDryRunThenMigrate(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 	}
-	for _, want := range []string{"Done in ", "steps", "213", "✓", "derived: 60 rows in traces from 261 rows of spans",
-		"cutover   FLUJO_STATE_URI=postgresql://", ":***@", "options=-c%20search_path%3Dflujo%2Cpublic",
-		"rollback  FLUJO_STATE_URI=sqlite:///" + file} {
-		if !strings.Contains(stdout, want) {
+	for _, want := range []string{"Migrated and verified: 674 rows in ", "steps 213 0 0 213 ok",
+		"traces: 60 rows derived from 261 rows of spans", "Proof receipt 1 of ",
+		"Cut over FLUJO_STATE_URI=postgresql://", ":***@", "options=-c%20search_path%3Dflujo%2Cpublic",
+		"Undo FLUJO_STATE_URI=sqlite:///" + file} {
+		if !strings.Contains(unwrapped(stdout), want) {
 			t.Errorf("stdout lacks %q:\n%s", want, stdout)
 		}
 	}
@@ -481,7 +482,7 @@ func TestInit(t *testing.T) {
 	name := ask(t, role, "SELECT current_user")
 	p := newProgram(t, "FLUJO_PORT_POSTGRES="+url)
 	stdout, stderr, code := p.run(t, "init", "--without-pgvector", "--owner", name)
-	if code != 0 || !strings.Contains(stdout, "created  schema flujo, runs") || !strings.Contains(stdout, name) {
+	if code != 0 || !strings.Contains(stdout, "Created  schema flujo, runs") || !strings.Contains(stdout, name) {
 		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, _, code = p.run(t, "init", "--without-pgvector")
@@ -662,3 +663,6 @@ func (p *muteProxy) pass(to io.Writer, from io.Reader) {
 		}
 	}
 }
+
+// unwrapped returns a report as one line.
+func unwrapped(report string) string { return strings.Join(strings.Fields(report), " ") }

@@ -19,7 +19,7 @@ func TestMerge(t *testing.T) {
 		t.Errorf("with --replace: exit %d\n%s", code, stderr)
 	}
 	stdout, stderr, code := p.run(t, "migrate", "--sqlite", file, "--without-pgvector", "--merge")
-	if code != 0 || !strings.HasPrefix(stdout, "Done in ") || strings.Contains(stdout, "taken over") ||
+	if code != 0 || !strings.HasPrefix(stdout, "Migrated and verified: ") || strings.Contains(stdout, "taken over") ||
 		!strings.Contains(stdout, "there were no rows to merge with") {
 		t.Errorf("into an empty schema: exit %d\n%s%s", code, stdout, stderr)
 	}
@@ -43,14 +43,16 @@ func TestMerge(t *testing.T) {
 		}
 		for _, want := range []string{
 			"after the merge every run was read back and compared with the version written last", "merging",
-			"kept in PostgreSQL; the state file's version differs but has the same time (\"tracker:3\")"} {
-			if !strings.Contains(stdout+stderr, want) {
+			"kept in PostgreSQL; the state file's version differs but has the same time: \"tracker:3\""} {
+			if !strings.Contains(unwrapped(stdout+stderr), want) {
 				t.Errorf("%v: nothing says %q:\n%s%s", args, want, stdout, stderr)
 			}
 		}
-		if lines := strings.Fields(stdout[strings.Index(stdout, "taken over"):]); len(args) > 0 &&
-			!strings.HasPrefix(stdout, "Dry run") ||
-			len(lines) < 16 {
+		want := "Merged and verified: 674 rows"
+		if len(args) > 0 {
+			want = "Dry run, rolled back: merged and verified 674 rows"
+		}
+		if !strings.HasPrefix(stdout, want) || !strings.Contains(stdout, "\n  Units  ") {
 			t.Errorf("%s", stdout)
 		}
 	}

@@ -144,7 +144,6 @@ func (e *env) migrate(c *cli.Context) error {
 		return s.fail(err, migrateConsequence(err))
 	}
 	reveal := c.Bool(revealFlag.Name)
-	result.Version = version()
 	if !result.Address.IsZero() {
 		target.address = result.Address
 	}
@@ -153,18 +152,29 @@ func (e *env) migrate(c *cli.Context) error {
 	for i, further := range result.Further {
 		further.Rollback = show(furtherRollbacks[i], reveal)
 	}
-	result.Next = "To cut over, stop Flujo, then run the same command without --dry-run."
+	result.Next = []string{"Stop Flujo, then run the same command without --dry-run."}
+	if result.Committed {
+		result.Next = []string{startWith(envFile), "Run \"flujo-port verify\" with the same state file."}
+	}
 	result.Notes = append(result.Notes, target.notes...)
 	if len(result.Rounded) > 0 {
 		result.Notes = append(result.Notes, "--exact-floats prevents the rounding to real")
 	}
 	saveEnvFile(result, envFile, target.address)
-	p := printed{report: result, text: result.Text, warnings: &result.Warnings,
+	p := printed{report: result, warnings: &result.Warnings,
 		lists: []report.List{s.findingList(), s.differenceList()}}
 	if result.Committed {
 		p.done = "the migration is committed"
 	}
 	return s.end(p, err, migrateConsequence(err))
+}
+
+// startWith says how Flujo gets the cutover address.
+func startWith(envFile *fileio.Output) string {
+	if envFile == nil {
+		return "Start Flujo with the address below (--reveal prints its password)."
+	}
+	return "Start Flujo with the address in " + envFile.Path + "."
 }
 
 // saveEnvFile writes the cutover address to the file of --env-file, which may be nil,

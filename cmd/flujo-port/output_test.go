@@ -114,7 +114,8 @@ func TestStderrCannotBeWritten(t *testing.T) {
 				if cmd.Stdout, cmd.Stderr = &stdout, open(t); both {
 					cmd.Stdout = open(t)
 				}
-				if err := cmd.Run(); err != nil || !both && !strings.HasPrefix(stdout.String(), "Done in ") {
+				if err := cmd.Run(); err != nil ||
+					!both && !strings.HasPrefix(stdout.String(), "Migrated and verified") {
 					t.Errorf("%v: %s", err, stdout.String())
 				}
 				if got := ask(t, url, "SELECT count(*) FROM flujo.runs"); got != "60" {

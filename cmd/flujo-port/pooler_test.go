@@ -40,7 +40,7 @@ func TestPoolerThatRefusesOptions(t *testing.T) {
 		t.Errorf("check: exit %d: %s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code = p.run(t, "init", "--without-pgvector")
-	if code != 0 || strings.Contains(stdout, "is ready for Flujo") || !strings.Contains(stderr, statement) ||
+	if code != 0 || strings.Contains(unwrapped(stdout), "is ready for Flujo") || !strings.Contains(stderr, statement) ||
 		strings.Contains(stdout, "FLUJO_STATE_URI") {
 		t.Errorf("init: exit %d: %s%s", code, stdout, stderr)
 	}
@@ -51,7 +51,7 @@ func TestPoolerThatRefusesOptions(t *testing.T) {
 
 	execute(t, url, statement)
 	stdout, stderr, code = p.run(t, "init", "--without-pgvector", "--reveal")
-	if code != 0 || !strings.Contains(stdout, "is ready for Flujo") || strings.Contains(stdout, "options=") {
+	if code != 0 || !strings.Contains(unwrapped(stdout), "is ready for Flujo") || strings.Contains(stdout, "options=") {
 		t.Errorf("init: exit %d: %s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code = p.run(t, "check", "--sqlite", file, "--without-pgvector")

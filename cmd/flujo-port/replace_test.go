@@ -51,12 +51,12 @@ func TestReplaceAsItIsPrinted(t *testing.T) {
 	if got := ask(t, url, "SELECT count(*) FROM flujo.steps"); got != "213" {
 		t.Errorf("%s steps", got)
 	}
-	lines := regexp.MustCompile(`(?s)\n    BEGIN;\n.*?\n    COMMIT;\n`).FindString(stdout)
+	lines := regexp.MustCompile(`(?s)\n  BEGIN;\n.*?\n  COMMIT;\n`).FindString(stdout)
 	psql(t, url, lines)
 	if got := ask(t, url, "SELECT count(*) FROM flujo.steps"); got != "200" {
 		t.Errorf("%s steps after going back", got)
 	}
-	drop := regexp.MustCompile(`\n    DROP SCHEMA .*\n`).FindString(stdout)
+	drop := regexp.MustCompile(`\n  DROP SCHEMA .*\n`).FindString(stdout)
 	psql(t, url, drop)
 	if got := ask(t, url, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%archive%'"); got != "0" {
 		t.Error("the schema was not dropped")

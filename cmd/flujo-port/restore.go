@@ -114,8 +114,8 @@ func (e *env) restore(c *cli.Context) error {
 	if result == nil {
 		return s.fail(err, consequence)
 	}
-	result.Version, result.Rollback = version(), rollback.String()
-	p := printed{report: result, text: result.Text, warnings: &result.Warnings,
+	result.Rollback = rollback.String()
+	p := printed{report: result, warnings: &result.Warnings,
 		lists: []report.List{s.differenceList()}}
 	if result.Done {
 		p.done = "the file was restored"

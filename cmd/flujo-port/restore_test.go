@@ -41,12 +41,12 @@ func TestRestore(t *testing.T) {
 		t.Fatal(stderr)
 	}
 	stdout, stderr, code := p.run(t, "restore", "--sqlite", "new.db", "--dry-run")
-	if code != 0 || !strings.HasPrefix(stdout, "Dry run") || strings.Contains(stdout, "rollback ") {
+	if code != 0 || !strings.HasPrefix(stdout, "Dry run") || strings.Contains(stdout, "Roll back") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code = p.run(t, "restore", "--sqlite", "new.db")
-	if code != 0 || !strings.HasPrefix(stdout, "Done") ||
-		!strings.Contains(stdout, "rollback  FLUJO_STATE_URI=sqlite:///"+p.dir+"/new.db") {
+	if code != 0 || !strings.HasPrefix(stdout, "Restored and verified: 674 rows of PostgreSQL") ||
+		!strings.Contains(stdout, "Roll back\n  FLUJO_STATE_URI=sqlite:///"+p.dir+"/new.db") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	if got := sqlite(t, filepath.Join(p.dir, "new.db"), "SELECT count(*) FROM steps"); got != "213" {

@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/document"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/progress"
@@ -77,10 +77,15 @@ func (s *session) fail(err error, consequence string) error {
 	return withConsequence(err, consequence)
 }
 
+// result is the report of a command.
+type result interface {
+	Head() *report.Run
+	Document() *document.Document
+}
+
 // printed is a report to be printed.
 type printed struct {
-	report   any
-	text     func(io.Writer) error
+	report   result
 	lists    []report.List // of the JSON report
 	warnings *[]string     // may be nil
 	// done describes the change that the operation has made; it is empty if it made
@@ -93,6 +98,8 @@ type printed struct {
 func (s *session) end(p printed, err error, consequence string) error {
 	s.endProgress()
 	var warnings []string
+	err = withConsequence(err, consequence)
+	s.env.describe(p.report.Head(), err)
 	printErr := s.print(p)
 	if p.warnings != nil {
 		warnings = *p.warnings
@@ -111,23 +118,25 @@ func (s *session) end(p printed, err error, consequence string) error {
 			plain.Hint = ""
 			failed.Err, failed.Hint = &plain, cause.Hint
 		}
-		err = failed
+		err = withConsequence(failed, consequence)
 	}
 	for _, warning := range warnings {
 		s.env.warn(warning)
 	}
-	return withConsequence(err, consequence)
+	return err
 }
 
 // print prints a report as text, or as one JSON object with --json. It prints nothing if
 // a list of the object is incomplete.
 func (s *session) print(p printed) error {
 	if !s.json {
-		return p.text(s.env.stdout)
+		s.env.reported = true
+		return p.report.Document().Text(s.env.stdout, s.env.width())
 	}
 	if err := cmp.Or(s.findings.check(), s.differences.check(), s.units.check()); err != nil {
 		return err
 	}
+	s.env.reported = true
 	return report.JSON(s.env.stdout, p.report, p.lists...)
 }
 

@@ -255,14 +255,14 @@ func TestFileThatIsOpenElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	report, stderr, code := newProgram(t).run(t, "check", "--sqlite", file)
-	if code != 0 || !strings.Contains(report, "! other processes") ||
-		!strings.Contains(report, "stop Flujo before the cutover") {
+	if code != 5 || !strings.Contains(report, "! other processes") ||
+		!strings.Contains(unwrapped(report), "stop Flujo before the cutover") {
 		t.Errorf("check: exit %d\n%s%s", code, report, stderr)
 	}
 	report, stderr, code = newProgram(
 		t,
 	).run(t, "migrate", "--postgres", pgtest.Database(t), "--sqlite", file, "--without-pgvector")
-	if code != 0 || !strings.Contains(report, "WARNING: another process has the state file open") ||
+	if code != 0 || !strings.Contains(unwrapped(report), "Warnings - another process has the state file open") ||
 		!strings.Contains(stderr, "warning: another process has the state file open") {
 		t.Errorf("exit %d\n%s%s", code, report, stderr)
 	}
@@ -298,8 +298,8 @@ func TestChangesAreReported(t *testing.T) {
 		).run(t, append([]string{"migrate", "--postgres", url, "--sqlite", file, "--without-pgvector"}, args...)...)
 	}
 	stdout, stderr, code := migrate()
-	if code != 3 || !strings.Contains(stdout, "Refused after") ||
-		!strings.Contains(stdout, "system_state: rows rejected: 1 × the key is NULL") ||
+	if code != 3 || !strings.HasPrefix(stdout, "Refused: 1 row of the state file is rejected") ||
+		!strings.Contains(unwrapped(stdout), "null-key: the key is NULL") ||
 		!strings.Contains(stderr, "--quarantine") ||
 		!strings.Contains(stderr, "nothing was committed") ||
 		strings.Contains(stdout, "FLUJO_STATE_URI") {
@@ -374,8 +374,9 @@ func TestParametersOfTheAddress(t *testing.T) {
 	}
 	prisma := with("schema=public&pgbouncer=true&connection_limit=1&keepalives=1")
 	stdout, stderr, code := p.run(t, "migrate", "--postgres", prisma, "--sqlite", file, "--without-pgvector")
-	if code != 0 || !strings.Contains(stdout, "connection_limit, keepalives, pgbouncer removed") ||
-		strings.Count(stdout, "parameter schema removed") != 1 || strings.Count(stdout, "schema is flujo") != 1 {
+	if code != 0 || !strings.Contains(unwrapped(stdout), "connection_limit, keepalives, pgbouncer removed") ||
+		strings.Count(unwrapped(stdout), "parameter schema removed") != 1 ||
+		strings.Count(unwrapped(stdout), "schema is flujo") != 1 {
 		t.Errorf("migrate: exit %d: %s%s", code, stdout, stderr)
 	}
 	stdout, _, _ = p.run(t, "check", "--sqlite", file, "--without-pgvector", "--postgres", prisma)

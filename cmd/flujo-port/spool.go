@@ -124,7 +124,12 @@ func finding(f mapping.Finding) report.Finding {
 	if f.Note != "" {
 		explanation += ": " + f.Note
 	}
+	var cells []report.Cell
+	for _, c := range f.Cells {
+		cells = append(cells, report.Cell{Column: c.Column, Value: c.Original.String()})
+	}
 	return report.Finding{
+		Cells:       cells,
 		File:        f.File,
 		Table:       f.Table,
 		Key:         f.Key,

@@ -67,7 +67,7 @@ func TestGeneratedColumns(t *testing.T) {
 		{"check", "--without-pgvector"}, {"migrate", "--without-pgvector", "--strict"}, {"verify"},
 	} {
 		stdout, stderr, code := p.run(t, append(args, "--sqlite", file)...)
-		if code != 0 || !strings.Contains(stdout, note) {
+		if code != 0 || !strings.Contains(unwrapped(stdout), note) {
 			t.Errorf("%s: exit %d\n%s%s", args[0], code, stdout, stderr)
 		}
 	}
@@ -116,7 +116,7 @@ func TestFilesThatAreRefused(t *testing.T) {
 				stdout, stderr, code := p.run(t, args...)
 				said := stderr
 				if args[0] == "check" {
-					said = stdout
+					said = unwrapped(stdout)
 				}
 				if code != 3 || !strings.Contains(said, tc.says) {
 					t.Errorf("%s: exit %d, want 3 and %q\n%s%s", args[0], code, tc.says, stdout, stderr)

@@ -61,8 +61,7 @@ func (e *env) verify(c *cli.Context) error {
 	if result == nil {
 		return s.fail(err, consequence)
 	}
-	result.Version = version()
-	p := printed{report: result, text: result.Text, warnings: &result.Warnings,
+	p := printed{report: result, warnings: &result.Warnings,
 		lists: []report.List{s.differenceList(), s.unitList()}}
 	return s.end(p, err, consequence)
 }

@@ -32,17 +32,13 @@ func (e *env) version(c *cli.Context) error {
 	defer s.close()
 	b := builtFrom(debug.ReadBuildInfo())
 	result := &report.Version{
-		Format:   report.Format,
-		Command:  "version",
-		Version:  b.version,
-		Commit:   b.commit,
 		Time:     b.time,
 		Modified: b.modified,
 		Go:       runtime.Version(),
 		SQLite:   sqlite3.Version,
 		Platform: runtime.GOOS + "/" + runtime.GOARCH,
 	}
-	return s.end(printed{report: result, text: result.Text}, nil, "")
+	return s.end(printed{report: result}, nil, "")
 }
 
 // unknownBuild is the version of a program that does not record what it was built from: by go test and go run, with

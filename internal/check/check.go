@@ -47,9 +47,7 @@ func Run(ctx context.Context, o Options) (*report.Check, error) {
 	c := &checker{
 		options: o,
 		report: &report.Check{
-			Format:  report.Format,
-			Command: "check",
-			Started: started.UTC().Truncate(time.Millisecond),
+			Run: report.Run{Started: started.UTC().Truncate(time.Millisecond)},
 		},
 	}
 	if err := c.run(ctx); err != nil {

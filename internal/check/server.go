@@ -53,7 +53,8 @@ func (c *checker) survey(ctx context.Context) error {
 		conn.End(grace)
 	}()
 	s := conn.Server
-	c.report.Target = &report.Target{Server: s.Name, Database: s.Database, Role: s.Role, Schema: c.options.Schema}
+	c.report.Target = &report.Target{Host: s.Host, Server: s.Name, Database: s.Database, Role: s.Role,
+		Schema: c.options.Schema}
 	c.ok("reachable", "database %q as role %q", s.Database, s.Role)
 	if err := s.CheckVersion(); err != nil {
 		return c.addError(ctx, "version", notChecked, err)

@@ -21,6 +21,8 @@ const (
 	Refused Kind = 3
 	// Mismatch: verification found a difference. Nothing was committed.
 	Mismatch Kind = 4
+	// Partial: the command did a part of its work, since it was not told more.
+	Partial Kind = 5
 	// Interrupted: a signal stopped the command. Nothing was committed.
 	Interrupted Kind = 130
 )

@@ -1,7 +1,6 @@
 package extract_test
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
@@ -304,13 +303,10 @@ func wantEveryCell(t *testing.T, path, formatName string, ignored []string) {
 		t.Errorf("got file format %q, want %q", result.Source.FileFormat, formatName)
 	}
 	flujotest.WantSame(t, "ignored", result.Ignored, ignored)
-	var text bytes.Buffer
-	if err := result.Text(&text); err != nil {
-		t.Fatal(err)
-	}
-	if line := "ignored tables, which are not Flujo's: " + strings.Join(ignored, ", ") + "\n"; len(ignored) > 0 &&
-		!strings.Contains(text.String(), line) {
-		t.Errorf("the report does not say %q:\n%s", line, &text)
+	text := strings.Join(flujotest.ReportLines(t, result.Document()), "\n") + "\n"
+	if line := "ignored, since these tables are not Flujo's: " + strings.Join(ignored, ", ") + "\n"; len(ignored) > 0 &&
+		!strings.Contains(text, line) {
+		t.Errorf("the report does not say %q:\n%s", line, text)
 	}
 	for _, row := range result.Tables {
 		if !row.Match || row.Rejected != 0 {

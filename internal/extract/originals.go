@@ -143,7 +143,7 @@ func (o *Originals) report() error {
 	converter := o.tuples.converter
 	f := mapping.Finding{Table: converter.Mapping.Table.Name, Key: converter.Key(o.row), RowID: o.row[0].Int}
 	if why := converter.Rejection(); why != 0 {
-		f.Reason, f.Rejected = why, true
+		f.Reason, f.Rejected, f.Cells = why, true, o.changes
 		return o.onFinding(f)
 	}
 	for _, c := range o.changes {

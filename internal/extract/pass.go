@@ -44,6 +44,7 @@ func (e *Extraction) newPass(ctx context.Context, dst Destination) (*pass, error
 			Notes:           []string{},
 			Derived:         []report.Derived{},
 			Changes:         []report.Change{},
+			FirstRejected:   []report.RejectedRow{},
 			Widened:         []string{},
 			NaiveTimestamps: []report.NaiveColumn{},
 			Rounded:         []report.Rounded{},
@@ -231,6 +232,7 @@ func (p *pass) add(s stage, l *loaded, row *report.Table) {
 	}
 	row.RowsRead, row.Rejected = l.read, l.rejected
 	f.Changes = append(f.Changes, l.changes...)
+	f.FirstRejected = append(f.FirstRejected, l.firstRejected...)
 	if table == mapping.Runs {
 		p.result.known.rejected = l.rejectedRuns
 	}

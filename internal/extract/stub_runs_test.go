@@ -106,13 +106,10 @@ func TestStubRuns(t *testing.T) {
 		!row.Match {
 		t.Errorf("got %+v, want 1 row read, %d derived and a match", row, len(want))
 	}
-	var text strings.Builder
-	if err := result.Text(&text); err != nil {
-		t.Fatal(err)
-	}
-	line := fmt.Sprintf("derived: %d rows in runs from %d rows of workflow_state", len(want), stated)
-	if !strings.Contains(text.String(), line) {
-		t.Errorf("the report does not say %q:\n%s", line, &text)
+	text := strings.Join(flujotest.ReportLines(t, result.Document()), "\n") + "\n"
+	line := fmt.Sprintf("runs: %d rows derived from %d rows of workflow_state", len(want), stated)
+	if !strings.Contains(text, line) {
+		t.Errorf("the report does not say %q:\n%s", line, text)
 	}
 	flujotest.WantSame(t, "widened", result.Widened, []string{"runs.total_steps", "workflow_state.total_steps"})
 }

@@ -85,14 +85,11 @@ func TestNaiveTimestamps(t *testing.T) {
 				{Column: "runs.created_at", Count: naive, Zone: c.want},
 				{Column: "steps.created_at", Count: naive, Zone: c.want},
 			})
-			var text strings.Builder
-			if err := result.Text(&text); err != nil {
-				t.Fatal(err)
-			}
-			line := fmt.Sprintf("timestamps without a time zone, interpreted as %s: %d in steps.created_at\n",
-				c.want, naive)
-			if !strings.Contains(text.String(), line) {
-				t.Errorf("the report does not say %q:\n%s", line, &text)
+			text := strings.Join(flujotest.ReportLines(t, result.Document()), "\n") + "\n"
+			line := fmt.Sprintf("steps.created_at: %s without a time zone, read as %s\n",
+				plural(naive, "timestamp"), c.want)
+			if !strings.Contains(text, line) {
+				t.Errorf("the report does not say %q:\n%s", line, text)
 			}
 		})
 	}

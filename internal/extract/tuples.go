@@ -30,14 +30,15 @@ type tuples struct {
 
 // loaded is what was found in a stage.
 type loaded struct {
-	read         int64          // rows
-	rejected     int64          // those of them that were rejected
-	sent         int64          // bytes
-	sum          *rowdigest.Sum // of the tuples; nil if it was not computed
-	changes      []report.Change
-	rejectedRuns rejectedRuns // only of the stage of runs
-	naive        map[string]int64
-	rounded      map[string]*mapping.Loss
+	read          int64          // rows
+	rejected      int64          // those of them that were rejected
+	sent          int64          // bytes
+	sum           *rowdigest.Sum // of the tuples; nil if it was not computed
+	changes       []report.Change
+	firstRejected []report.RejectedRow
+	rejectedRuns  rejectedRuns // only of the stage of runs
+	naive         map[string]int64
+	rounded       map[string]*mapping.Loss
 }
 
 // tuplesOf returns the tuples of a stage. The caller closes them.
@@ -120,7 +121,13 @@ const firstKeys = 10
 func (l *loaded) addChanges(c *mapping.Converter, row []sqlite.Value) {
 	table, key := c.Mapping.Table.Name, c.Key(row)
 	if why := c.Rejection(); why != 0 {
-		l.countChange(table, "", why, key, true)
+		if l.countChange(table, "", why, key, true) <= firstKeys {
+			column, value := c.RejectedBy(row)
+			l.firstRejected = append(l.firstRejected, report.RejectedRow{
+				Table: table, RowID: row[0].Int, Key: key, Column: column, Value: value.String(),
+				Reason: why.String(), Explanation: why.Explain(),
+			})
+		}
 		if table == mapping.Runs {
 			l.rejectedRuns.add(row[c.Mapping.Position("run_id")], why)
 		}
@@ -142,7 +149,8 @@ func (r *rejectedRuns) add(run sqlite.Value, why mapping.Reason) {
 	}
 }
 
-func (l *loaded) countChange(table, column string, reason mapping.Reason, key string, rejected bool) {
+// countChange counts a change, and returns how many of its kind there are so far.
+func (l *loaded) countChange(table, column string, reason mapping.Reason, key string, rejected bool) int64 {
 	kind := reason.String()
 	at := slices.IndexFunc(l.changes, func(c report.Change) bool {
 		return c.Column == column && c.Reason == kind && c.Rejected == rejected
@@ -163,6 +171,7 @@ func (l *loaded) countChange(table, column string, reason mapping.Reason, key st
 	if len(c.Keys) < firstKeys && !slices.Contains(c.Keys, key) {
 		c.Keys = append(c.Keys, key)
 	}
+	return c.Count
 }
 
 // Replay converts the rows of a table again and calls visit with each tuple, which

@@ -182,7 +182,7 @@ func tryStart(ctx context.Context, tx *sink.Tx, schema *sink.Schema, o Options) 
 func describe(tx *sink.Tx, schema *sink.Schema, o Options) *report.Init {
 	server := tx.Server
 	result := &report.Init{
-		Format: report.Format, Command: "init", Database: server.Database, Schema: o.Schema,
+		Database: server.Database, Schema: o.Schema,
 		PGVector: schema.PGVector, Owner: o.Owner, GrantedTo: o.GrantTo, GrantedRead: o.GrantRead,
 		Created: []string{}, Existing: []string{}, Notes: append([]string{}, schema.Notes...), Warnings: []string{},
 	}

@@ -102,7 +102,7 @@ type Change struct {
 	Original sqlite.Value // valid as long as the row that it came in
 }
 
-// Finding is a changed cell or a rejected row, without its content.
+// Finding is a changed cell, without its content, or a rejected row.
 type Finding struct {
 	File     string // path of the state file, if there are several; otherwise empty
 	Table    string
@@ -112,4 +112,7 @@ type Finding struct {
 	Reason   Reason
 	Note     string
 	Rejected bool // the row is rejected
+	// Cells are all cells of a rejected row, which are valid during the call that gets the
+	// finding; nil otherwise.
+	Cells []Change
 }

@@ -47,6 +47,7 @@ type Converter struct {
 
 	changes      []Change
 	rejectReason Reason
+	rejectColumn string         // the first because of which the row is rejected
 	naiveColumns []string       // the row's columns that have a timestamp without a time zone
 	losses       []roundingLoss // of the row
 }
@@ -87,7 +88,10 @@ type Tuples interface {
 func (c *Converter) Append(dst []byte, row []sqlite.Value) (out []byte, accepted bool, err error) {
 	start := len(dst)
 	c.changes, c.naiveColumns, c.losses = c.changes[:0], c.naiveColumns[:0], c.losses[:0]
-	c.rejectReason = c.Rejected[row[rowID].Int]
+	c.rejectReason, c.rejectColumn = c.Rejected[row[rowID].Int], ""
+	if c.rejectReason != 0 {
+		c.rejectColumn = c.Mapping.Table.PrimaryKey
+	}
 	// Growing dst in small steps would allocate several times its size.
 	size := 16 * len(row)
 	for i := range row {
@@ -143,6 +147,15 @@ func (c *Converter) Changes() []Change { return c.changes }
 // rejected; 0 if it is accepted.
 func (c *Converter) Rejection() Reason { return c.rejectReason }
 
+// RejectedBy returns the first column because of which the last row is rejected, and its
+// value in the state file; Null if the state file has no such column.
+func (c *Converter) RejectedBy(row []sqlite.Value) (column string, value sqlite.Value) {
+	if at := slices.Index(c.Mapping.Columns, c.rejectColumn); at >= 0 {
+		value = row[at+1]
+	}
+	return c.rejectColumn, value
+}
+
 // Key returns the primary key of a row as PostgreSQL has it, as text.
 func (c *Converter) Key(row []sqlite.Value) string { return c.Mapping.KeyOf(c.keyValue(row)) }
 
@@ -178,9 +191,9 @@ func (c *Converter) appendField(dst []byte, f *Field, row []sqlite.Value) ([]byt
 		if v.Class == sqlite.Null {
 			reason |= MissingValue
 		}
-		c.rejectReason |= reason
+		c.reject(f, reason)
 	}
-	c.rejectReason |= reason & rejections
+	c.reject(f, reason&rejections)
 	size := uint32(math.MaxUint32) // -1: NULL
 	if null {
 		field = dst
@@ -192,6 +205,14 @@ func (c *Converter) appendField(dst []byte, f *Field, row []sqlite.Value) ([]byt
 	}
 	binary.BigEndian.PutUint32(field[length:], size)
 	return field, nil
+}
+
+// reject adds reasons to reject the row, which may be none.
+func (c *Converter) reject(f *Field, reason Reason) {
+	if reason != 0 && c.rejectReason == 0 {
+		c.rejectColumn = f.Name
+	}
+	c.rejectReason |= reason
 }
 
 func (c *Converter) change(column string, reason Reason, original sqlite.Value) {

@@ -107,7 +107,7 @@ func run(ctx context.Context, o Options) (*report.Migration, error) {
 	}
 	defer files.close()
 	result := &report.Migration{
-		Format: report.Format, Command: "migrate", DryRun: o.DryRun, Verify: o.Verify,
+		DryRun: o.DryRun, Verify: o.Verify,
 		Source: extract.Describe(files[0].Snapshot, files[0].Format), Warnings: []string{},
 		Further: []*report.FurtherFile{},
 	}

@@ -41,12 +41,9 @@ func TestPGVectorIsCreated(t *testing.T) {
 	if len(result.Notes) != 0 {
 		t.Errorf("got notes %q, want none", result.Notes)
 	}
-	var text bytes.Buffer
-	if err := result.Text(&text); err != nil {
-		t.Fatal(err)
-	}
-	if want := "pgvector " + version + " (created)"; !strings.Contains(text.String(), want) {
-		t.Errorf("the report does not say %q:\n%s", want, &text)
+	text := strings.Join(flujotest.ReportLines(t, result.Document()), "\n")
+	if want := "pgvector " + version + " (created)"; !strings.Contains(text, want) {
+		t.Errorf("the report does not say %q:\n%s", want, text)
 	}
 	if got, want := flujotest.OneAt(t, url, extension), version+" in public"; got != want {
 		t.Errorf("got extension %s, want %s", got, want)

@@ -10,7 +10,7 @@ import (
 func (m *migration) describeTarget() {
 	server, schema := m.to.into.Tx.Server, m.to.into.Schema
 	m.result.Target = report.Target{
-		Server: server.Name, Database: server.Database, Role: server.Role, Schema: m.options.Schema,
+		Host: server.Host, Server: server.Name, Database: server.Database, Role: server.Role, Schema: m.options.Schema,
 		PGVector: schema.PGVector, CreatedSchema: schema.Created, CreatedPGVector: schema.CreatedPGVector,
 	}
 	m.result.Findings = &report.Findings{Notes: m.to.notes}

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 
@@ -18,6 +19,7 @@ const oldestServer = 13
 
 // Server is a server's version and settings.
 type Server struct {
+	Host     string // and port, or the folder of the socket
 	Version  int    // server_version_num, such as 150018
 	Name     string // server_version, such as 15.18 (Debian …)
 	Encoding string // server_encoding of the database
@@ -39,6 +41,10 @@ func (s Server) JSONDepth() int { return jsonb.Depth(s.StackKB) }
 // than version 13, it reads only the version.
 func ReadServer(ctx context.Context, c *pgx.Conn) (s Server, err error) {
 	s.Name = c.PgConn().ParameterStatus("server_version")
+	s.Host = c.Config().Host
+	if !strings.HasPrefix(s.Host, "/") {
+		s.Host = net.JoinHostPort(s.Host, strconv.Itoa(int(c.Config().Port)))
+	}
 	var text string
 	if err := c.QueryRow(ctx, "SELECT version()").Scan(&text); err != nil {
 		return s, err

@@ -1,16 +1,9 @@
 package report
 
 import (
-	"fmt"
-	"io"
 	"slices"
-	"strings"
-	"time"
 
 	"flujo-port/internal/clierr"
-
-	"github.com/dustin/go-humanize"
-	"github.com/dustin/go-humanize/english"
 )
 
 // Status is the result of one check.
@@ -44,11 +37,7 @@ type CheckResult struct {
 
 // Check is the report of the command check.
 type Check struct {
-	Format  int           `json:"format"`
-	Command string        `json:"command"`
-	Version string        `json:"version"`
-	Started time.Time     `json:"started"`
-	Seconds float64       `json:"seconds"`
+	Run
 	Ready   bool          `json:"ready"`  // no result is an Error
 	Source  *Source       `json:"source"` // nil if it cannot be read, or if there are several files
 	Target  *Target       `json:"target"` // nil if no server was named
@@ -144,93 +133,4 @@ func (c *Check) WhereErrors() string {
 		return ""
 	}
 	return ", in " + clierr.Names(names)
-}
-
-// Text writes the checklist as text.
-func (c *Check) Text(w io.Writer) error {
-	var b strings.Builder
-	width := 0
-	c.EachResult(func(l *CheckResult) { width = max(width, len(l.Name)) })
-	for _, f := range c.Files {
-		printf(&b, "file %s\n", f.Path)
-		for i := range f.Results {
-			f.Results[i].write(&b, width)
-		}
-		fmt.Fprintln(&b)
-	}
-	group := ""
-	for i, l := range c.Results {
-		if l.Group != group {
-			if group != "" {
-				fmt.Fprintln(&b)
-			}
-			group = l.Group
-			printf(&b, "%s\n", group)
-		}
-		c.Results[i].write(&b, width)
-	}
-	fmt.Fprintln(&b)
-	if c.Findings != nil {
-		c.writeChanges(&b, true)
-	}
-	for _, f := range c.Files {
-		if f.Findings != nil && len(f.Changes) > 0 {
-			printf(&b, "in %s\n", f.Path)
-			f.writeChanges(&b, true)
-			fmt.Fprintln(&b)
-		}
-	}
-	for i := range c.Conflicts {
-		c.Conflicts[i].write(&b)
-	}
-	printf(&b, "\n%s\n", c.conclusion())
-	return writeText(w, b.String())
-}
-
-// write writes the line of a result, with names of a given width.
-func (l *CheckResult) write(w io.Writer, width int) {
-	mark := map[Status]string{OK: "✓", Warning: "!", Error: "✗"}[l.Status]
-	printf(w, "  %s %-*s  %s\n", mark, width, l.Name, l.Message)
-	if l.Hint != "" {
-		printf(w, "    %-*s  → %s\n", width, "", l.Hint)
-	}
-}
-
-// write lists the first units that are different, if there are any.
-func (u *Conflicts) write(w io.Writer) {
-	if u.Different == 0 {
-		return
-	}
-	printf(w, "%s: %s different; of each, the version that was written last wins\n",
-		u.Kind, humanize.Comma(u.Different))
-	for _, one := range u.First {
-		tied := ""
-		if one.Tied {
-			tied = " (the times are equal, and it is named first)"
-		}
-		printf(w, "  %q: %s wins%s; superseded: %s\n",
-			one.Key, one.From, tied, strings.Join(one.Superseded, ", "))
-	}
-	if rest := u.Different - int64(len(u.First)); rest > 0 {
-		printf(w, "  … and %s more\n", humanize.Comma(rest))
-	}
-	fmt.Fprintln(w)
-}
-
-// conclusion returns the last line of the checklist.
-func (c *Check) conclusion() string {
-	next := strings.TrimPrefix(c.Next+" Nothing was changed.", " ")
-	errors, warnings := c.countStatus(Error), c.countStatus(Warning)
-	switch {
-	case errors > 0:
-		return fmt.Sprintf("NOT READY: %s (✗) would stop a migration. Nothing was changed.",
-			english.Plural(errors, "error", ""))
-	case c.Target == nil && len(c.Files) > 0:
-		return "The state files can be migrated; no server was named, so none was checked. Nothing was changed."
-	case c.Target == nil:
-		return "The state file can be migrated; no server was named, so none was checked. Nothing was changed."
-	case warnings > 0:
-		return fmt.Sprintf("Ready, with %s (!). %s", english.Plural(warnings, "warning", ""), next)
-	}
-	return "Ready. " + next
 }

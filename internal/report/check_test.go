@@ -6,7 +6,7 @@ import "testing"
 func checklist(statuses ...Status) *Check {
 	source, to := stateFile(), target()
 	c := &Check{
-		Format: Format, Command: "check", Version: "1.0.0", Started: started, Seconds: 0.512, Ready: true,
+		Run: run("check", 0.512), Ready: true,
 		Source: &source, Target: &to, Expected: 12.5, Findings: noFindings(),
 		Results: []CheckResult{
 			{

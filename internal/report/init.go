@@ -2,16 +2,16 @@ package report
 
 import (
 	"cmp"
-	"io"
+	"fmt"
 	"strings"
 
+	"flujo-port/internal/document"
 	"flujo-port/internal/stateuri"
 )
 
 // Init is the report of the command init.
 type Init struct {
-	Format      int      `json:"format"`
-	Command     string   `json:"command"`
+	Run
 	Database    string   `json:"database"`
 	Schema      string   `json:"schema"`
 	PGVector    string   `json:"pgvector"`     // its version; empty without pgvector
@@ -34,40 +34,41 @@ type Init struct {
 	Warnings []string `json:"warnings"`
 }
 
-// Text writes the report as text.
-func (r *Init) Text(w io.Writer) error {
-	var b strings.Builder
-	if r.FlujoRole != r.Role {
-		printf(&b, "Schema %q of database %q is ready for Flujo, which connects as role %q.\n", r.Schema, r.Database,
-			r.FlujoRole)
-	} else if r.CutoverTried {
-		printf(&b, "Schema %q of database %q is ready for Flujo.\n", r.Schema, r.Database)
-	} else {
-		printf(
-			&b,
-			"Schema %q of database %q has Flujo's tables, but the cutover address does not work for Flujo yet.\n",
-			r.Schema,
-			r.Database,
-		)
+// Document returns the report as a document for a terminal.
+func (r *Init) Document() *document.Document {
+	d := &document.Document{Title: "flujo-port init", Outcome: document.Good, Headline: r.headline()}
+	facts := document.Facts{
+		fact("Created", cmp.Or(strings.Join(r.Created, ", "), "nothing; everything existed already")),
 	}
-	created := cmp.Or(strings.Join(r.Created, ", "), "nothing; everything existed already")
-	printf(&b, "created  %s\n", created)
 	if len(r.Existing) > 0 {
-		printf(&b, "existing %s\n", strings.Join(r.Existing, ", "))
+		facts = append(facts, fact("Existing", strings.Join(r.Existing, ", ")))
 	}
 	if r.Owner != "" {
-		printf(&b, "owner    role %q; what Flujo does at its start was tried as this role\n", r.Owner)
+		facts = append(facts, fact("Owner",
+			fmt.Sprintf("role %q; what Flujo does at its start was tried as this role", r.Owner)))
 	}
 	if r.GrantedTo != "" {
-		printf(&b, "granted  to role %q: to read and write the tables, for Flujo without its migrations\n",
-			r.GrantedTo)
+		facts = append(facts, fact("Granted", fmt.Sprintf(
+			"to role %q: to read and write the tables, for Flujo without its migrations", r.GrantedTo)))
 	}
 	if r.GrantedRead != "" {
-		printf(&b, "granted  to role %q: to read the tables, for verify\n", r.GrantedRead)
+		facts = append(facts, fact("Granted", fmt.Sprintf("to role %q: to read the tables, for verify", r.GrantedRead)))
 	}
-	writeMessages(&b, r.Warnings, r.Notes)
+	d.Add("", facts)
+	addMessages(d, r.Warnings, r.Notes)
 	if r.Cutover != "" {
-		printf(&b, "cutover  FLUJO_STATE_URI=%s\n", r.Cutover)
+		d.Add("Cut over", document.Code{"FLUJO_STATE_URI=" + r.Cutover})
 	}
-	return writeText(w, b.String())
+	return d
+}
+
+func (r *Init) headline() string {
+	schema := fmt.Sprintf("Schema %q of database %q ", r.Schema, r.Database)
+	switch {
+	case r.FlujoRole != r.Role:
+		return fmt.Sprintf("%sis ready for Flujo, which connects as role %q.", schema, r.FlujoRole)
+	case r.CutoverTried:
+		return schema + "is ready for Flujo."
+	}
+	return schema + "has Flujo's tables, but the cutover address does not work for Flujo yet."
 }

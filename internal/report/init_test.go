@@ -2,9 +2,7 @@ package report
 
 func inits() []golden {
 	created := &Init{
-		Format:       Format,
-		Command:      "init",
-		Database:     "med13",
+		Run: run("init", 0.1), Database: "med13",
 		Schema:       "flujo",
 		PGVector:     "0.8.0",
 		Created:      []string{"extension pgvector 0.8.0", "schema flujo", "runs", "steps", "flujo_schema_versions"},
@@ -18,9 +16,7 @@ func inits() []golden {
 		CutoverTried: false, Warnings: []string{},
 	}
 	own := &Init{
-		Format:       Format,
-		Command:      "init",
-		Database:     "med13",
+		Run: run("init", 0.1), Database: "med13",
 		Schema:       "flujo",
 		Created:      []string{"schema flujo", "runs"},
 		Existing:     []string{},
@@ -32,7 +28,7 @@ func inits() []golden {
 		Warnings:     []string{},
 	}
 	existing := &Init{
-		Format: Format, Command: "init", Database: "med13", Schema: "my schema", Created: []string{},
+		Run: run("init", 0.1), Database: "med13", Schema: "my schema", Created: []string{},
 		Existing: []string{"runs", "steps", "flujo_schema_versions"}, Notes: []string{},
 		Warnings: []string{"the cutover address does not work yet: connection refused"}, Role: "app", FlujoRole: "app",
 	}

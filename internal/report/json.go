@@ -20,6 +20,13 @@ type Finding struct {
 	Reason      string `json:"reason"`
 	Explanation string `json:"explanation"`
 	Rejected    bool   `json:"rejected"`
+	Cells       []Cell `json:"cells,omitzero"` // all of a rejected row; omitted for others
+}
+
+// Cell is a value of the state file.
+type Cell struct {
+	Column string `json:"column"`
+	Value  string `json:"value"` // shortened to one line
 }
 
 // List is a list of a report that is not held in memory: Each calls yield with

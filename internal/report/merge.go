@@ -2,8 +2,8 @@ package report
 
 import (
 	"fmt"
-	"io"
-	"text/tabwriter"
+
+	"flujo-port/internal/document"
 
 	"github.com/dustin/go-humanize"
 )
@@ -43,49 +43,29 @@ type Renumbered struct {
 	First int64  `json:"first_new_id"`
 }
 
-// verified says how a merge was verified.
-func (m *Merge) verified(how string) string {
-	read := "every cell was read back and compared with the state file"
-	if how == "counts" {
-		read = "the rows of every table were counted (cells were not compared)"
-	}
-	return read + ", and after the merge every run was read back and compared with the version written last"
-}
-
-// text writes the merge's part of a report as text.
-func (m *Merge) text(w io.Writer) {
-	printf(w, "merged: each run, key and memory is taken as a whole from the side that wrote it last:\n")
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "\tequal\tkept\tkept: only in PostgreSQL\tkept: tied\tadded\ttaken over\t\n")
-	for _, u := range m.Units {
-		printf(t, "%s", u.Kind)
-		for _, n := range []int64{u.Equal, u.Kept, u.Alone, u.Tied, u.Added, u.TakenOver} {
-			fmt.Fprintf(t, "\t%s", humanize.Comma(n))
+// add adds what the merge did.
+func (m *Merge) add(d *document.Document) {
+	columns := document.Columns("Units", "#File", "#Equal", "#Added", "#Taken over", "#Newer", "#Tied", "#Not in file")
+	var all [][]string
+	var list document.List
+	say := func(u MergedUnits, n int64, what string, first []string) {
+		if n > 0 {
+			list = append(list, fmt.Sprintf("%s: %s %s: %s", u.Kind, humanize.Comma(n), what, firstOf(first, n)))
 		}
-		fmt.Fprintf(t, "\t\n")
 	}
-	t.Flush()
-	fmt.Fprintln(w)
 	for _, u := range m.Units {
-		u.list(w, u.TakenOver, "taken over from the state file; PostgreSQL's version is older", u.FirstTakenOver)
-		u.list(w, u.Kept-u.Alone-u.Tied, "kept in PostgreSQL; the state file's version is older", u.FirstNewer)
-		u.list(w, u.Tied, "kept in PostgreSQL; the state file's version differs but has the same time", u.FirstTied)
+		newer := u.Kept - u.Alone - u.Tied
+		all = append(all, numbers(u.Kind, u.Equal+u.Added+u.TakenOver+newer+u.Tied,
+			u.Equal, u.Added, u.TakenOver, newer, u.Tied, u.Alone))
+		say(u, u.TakenOver, "taken over from the state file; PostgreSQL's version is older", u.FirstTakenOver)
+		say(u, newer, "kept in PostgreSQL; the state file's version is older", u.FirstNewer)
+		say(u, u.Tied, "kept in PostgreSQL; the state file's version differs but has the same time", u.FirstTied)
 	}
 	for _, r := range m.Renumbered {
-		belong := "ids belong to other rows"
-		if r.Rows == 1 {
-			belong = "id belongs to another row"
-		}
-		printf(w, "renumbered: %s of the state file in %s, whose %s in PostgreSQL; the first new id is %d\n",
-			rows(r.Rows), r.Table, belong, r.First)
+		list = append(list, fmt.Sprintf("%s: %s got new ids, from %d on, since rows in PostgreSQL have theirs",
+			r.Table, rows(r.Rows), r.First))
 	}
-	fmt.Fprintln(w)
-}
-
-// list writes n and the first keys of units of which one version was discarded.
-func (u *MergedUnits) list(w io.Writer, n int64, what string, first []string) {
-	if n == 0 {
-		return
-	}
-	printf(w, "%s: %s × %s (%s)\n", u.Kind, humanize.Comma(n), what, firstOf(first, n))
+	list = append(list, "after the merge every run was read back and compared with the version written last")
+	d.Add("Merged: each run, key and memory is taken as a whole from the side that wrote it last",
+		numberTable(columns, 4, false, all), list)
 }

@@ -5,7 +5,6 @@ package report
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"flujo-port/internal/stateuri"
 )
@@ -22,18 +21,14 @@ const (
 
 // Migration is the report of the command migrate.
 type Migration struct {
-	Format    int       `json:"format"`
-	Command   string    `json:"command"`
-	Version   string    `json:"version"`
-	DryRun    bool      `json:"dry_run"`
-	Committed bool      `json:"committed"`
-	Started   time.Time `json:"started"`
-	Seconds   float64   `json:"seconds"`
-	Source    Source    `json:"source"`
-	Target    Target    `json:"target"`
-	Refused   bool      `json:"refused"` // the findings do not allow a migration
-	Verify    string    `json:"verify"`  // how the rows were verified: content or counts
-	Differing int64     `json:"differing_rows"`
+	Run
+	DryRun    bool   `json:"dry_run"`
+	Committed bool   `json:"committed"`
+	Source    Source `json:"source"`
+	Target    Target `json:"target"`
+	Refused   bool   `json:"refused"` // the findings do not allow a migration
+	Verify    string `json:"verify"`  // how the rows were verified: content or counts
+	Differing int64  `json:"differing_rows"`
 	// Differences are the first of each table; only the text report has them.
 	Differences []Difference `json:"-"`
 	FileResult
@@ -49,8 +44,8 @@ type Migration struct {
 	// except with --reveal.
 	Cutover  string `json:"cutover"`
 	Rollback string `json:"rollback"`
-	// Next is what to do after a dry run; only the text report has it.
-	Next string `json:"-"`
+	// Next are the steps that follow, in order; only the reports for readers have them.
+	Next []string `json:"-"`
 }
 
 // FileResult is the result of one state file.
@@ -85,6 +80,8 @@ type Findings struct {
 	Derived []Derived `json:"derived"`
 	// Changes count the converted cells and the rejected rows.
 	Changes []Change `json:"changes"`
+	// FirstRejected are up to ten rejected rows for each reason.
+	FirstRejected []RejectedRow `json:"first_rejected"`
 	// Widened are the integer columns that were changed to bigint, as table.column.
 	Widened []string `json:"widened"`
 	// NaiveTimestamps count the timestamps without a time zone.
@@ -155,6 +152,7 @@ type Source struct {
 
 // Target is the schema that the rows were written to.
 type Target struct {
+	Host     string `json:"host"`   // and port, or the folder of the socket
 	Server   string `json:"server"` // the server's version
 	Database string `json:"database"`
 	Role     string `json:"role"`
@@ -188,6 +186,17 @@ type Change struct {
 	Count       int64    `json:"count"`
 	Keys        []string `json:"first_keys"` // the keys of up to ten rows
 	Rejected    bool     `json:"rejected"`
+}
+
+// RejectedRow is a row that was rejected, and the cell because of which it was.
+type RejectedRow struct {
+	Table       string `json:"table"`
+	RowID       int64  `json:"source_rowid"`
+	Key         string `json:"key"`
+	Column      string `json:"column"` // the first that Flujo's table cannot hold
+	Value       string `json:"value"`  // in that column, shortened to one line
+	Reason      string `json:"reason"`
+	Explanation string `json:"explanation"`
 }
 
 // NaiveColumn counts the timestamps of a column that have no time zone.

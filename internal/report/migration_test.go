@@ -13,6 +13,20 @@ const (
 	rollbackAddress = "sqlite:////data/flujo_state.db"
 )
 
+// run returns the run of a command that ended with 0.
+func run(command string, seconds float64) Run {
+	return Run{
+		Format: Format, Command: command, Version: "1.0.0", Commit: "0123456789abcdef0123456789abcdef01234567",
+		Host: "pod-1", Arguments: []string{command, "--postgres", "postgresql://app:***@db.example/med13"},
+		Started: started, Seconds: seconds,
+	}
+}
+
+// fail sets the error that a command ended with.
+func (r *Run) fail(code int, message, hint string) {
+	r.ExitCode, r.Error = code, &Failure{Message: message, Consequence: "nothing was committed", Hint: hint}
+}
+
 func stateFile() Source {
 	return Source{
 		Path: "/data/flujo_state.db", Bytes: 434176, FileFormat: "Flujo 0.6", Integrity: "integrity_check",
@@ -21,7 +35,14 @@ func stateFile() Source {
 }
 
 func target() Target {
-	return Target{Server: "16.4", Database: "med13", Role: "app", Schema: "flujo", PGVector: "0.8.0"}
+	return Target{
+		Host:     "db.example:5432",
+		Server:   "16.4",
+		Database: "med13",
+		Role:     "app",
+		Schema:   "flujo",
+		PGVector: "0.8.0",
+	}
 }
 
 // noFindings returns the findings of a file in which nothing was found.
@@ -41,8 +62,14 @@ func noFindings() *Findings {
 				Digest: "5,-6",
 			},
 		},
-		Derived: []Derived{}, Changes: []Change{}, Widened: []string{}, NaiveTimestamps: []NaiveColumn{},
-		Rounded: []Rounded{}, Ignored: []string{}, Notes: []string{},
+		Derived:         []Derived{},
+		Changes:         []Change{},
+		FirstRejected:   []RejectedRow{},
+		Widened:         []string{},
+		NaiveTimestamps: []NaiveColumn{},
+		Rounded:         []Rounded{},
+		Ignored:         []string{},
+		Notes:           []string{},
 	}
 }
 
@@ -69,6 +96,9 @@ func someFindings() *Findings {
 	f := noFindings()
 	f.Tables[1].Rejected, f.Tables[1].InPostgres = 1, 1212
 	f.Changes = changes()
+	f.FirstRejected = []RejectedRow{{
+		Table: "steps", RowID: 14, Column: "id", Value: "NULL", Reason: "null-key", Explanation: "the key is NULL",
+	}}
 	f.Derived = []Derived{
 		{
 			Table: "runs", Rows: 1, From: "workflow_state", Count: 1,
@@ -95,12 +125,8 @@ func someFindings() *Findings {
 // committed returns the report of a migration with nothing to say.
 func committed() *Migration {
 	return &Migration{
-		Format:     Format,
-		Command:    "migrate",
-		Version:    "1.0.0",
+		Run:        run("migrate", 0.234),
 		Committed:  true,
-		Started:    started,
-		Seconds:    0.234,
 		Source:     stateFile(),
 		Target:     target(),
 		Verify:     VerifyContent,
@@ -115,6 +141,7 @@ func committed() *Migration {
 func refused() *Migration {
 	m := committed()
 	m.Committed, m.Refused, m.Findings, m.Receipt = false, true, someFindings(), 0
+	m.fail(3, "1 row of the state file is rejected by Flujo's PostgreSQL tables", "fix the row in a copy of the file")
 	for i := range m.Tables {
 		m.Tables[i].InPostgres, m.Tables[i].Match, m.Tables[i].Digest = 0, false, ""
 	}
@@ -135,7 +162,7 @@ func migrations() []golden {
 	dryRun := committed()
 	dryRun.DryRun, dryRun.Committed = true, false
 	dryRun.Source.WAL, dryRun.Source.Frames = true, 1204
-	dryRun.Next = "To cut over, stop Flujo, then run the same command without --dry-run."
+	dryRun.Next = []string{"Stop Flujo, then run the same command without --dry-run."}
 
 	counts := committed()
 	counts.Verify, counts.Target.PGVector = VerifyCounts, ""
@@ -145,6 +172,7 @@ func migrations() []golden {
 
 	mismatch := committed()
 	mismatch.Committed, mismatch.Differing = false, 2
+	mismatch.fail(4, "verification failed: 2 rows differ", "run again with a copy of the file")
 	mismatch.Tables[1].Match = false
 	mismatch.Differences = []Difference{
 		{Table: "steps", Key: "7", Column: "output", Kind: CellDiffer, InFile: `{"a": 1}`, InPostgres: "NULL"},

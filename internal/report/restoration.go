@@ -2,24 +2,18 @@ package report
 
 import (
 	"fmt"
-	"io"
 	"slices"
-	"strings"
-	"text/tabwriter"
-	"time"
+
+	"flujo-port/internal/document"
 
 	"github.com/dustin/go-humanize"
 )
 
 // Restoration is the report of the command restore.
 type Restoration struct {
-	Format  int             `json:"format"`
-	Command string          `json:"command"`
-	Version string          `json:"version"`
+	Run
 	DryRun  bool            `json:"dry_run"`
-	Done    bool            `json:"done"` // the new file has been created at File.Path
-	Started time.Time       `json:"started"`
-	Seconds float64         `json:"seconds"`
+	Done    bool            `json:"done"`   // the new file has been created at File.Path
 	Source  Target          `json:"source"` // the schema that was read
 	File    RestoredFile    `json:"file"`
 	Base    *Source         `json:"base"` // the file that unchanged rows were copied from; nil without one
@@ -77,71 +71,111 @@ func (r *Restoration) Note(format string, args ...any) {
 	}
 }
 
-// Text writes the report as text.
-func (r *Restoration) Text(w io.Writer) error {
-	var b strings.Builder
-	printf(&b, "%s\n\n", r.headline())
-	printf(&b, "from  schema %q of database %q, as role %q, PostgreSQL %s\n",
-		r.Source.Schema, r.Source.Database, r.Source.Role, r.Source.Server)
+// Document returns the report as a document for a terminal.
+func (r *Restoration) Document() *document.Document {
+	d := &document.Document{Title: "flujo-port restore", Outcome: r.outcome(), Headline: r.headline()}
+	facts := document.Facts{fact("From", r.Source.lines()...)}
 	if r.Base != nil {
-		printf(&b, "base  %s\n", r.Base)
+		facts = append(facts, fact("Base", r.Base.lines()...))
 	}
-	printf(&b, "to    %s (%s, SHA-256 %s)\n\n", r.File.Path, humanize.IBytes(uint64(r.File.Bytes)), r.File.SHA256)
+	facts = append(facts, fact("To", r.File.Path, humanize.IBytes(uint64(r.File.Bytes))))
+	if r.File.SHA256 != "" {
+		facts[len(facts)-1].Lines = append(facts[len(facts)-1].Lines, "SHA-256 "+r.File.SHA256)
+	}
+	d.Add("", facts)
 	if r.Merge != nil && r.Differing == 0 {
-		r.Merge.text(&b)
+		r.Merge.add(d)
 	}
-	r.table(&b)
+	d.Add("", r.table(), r.details())
 	if r.Differing > 0 {
-		printf(&b, "differences between PostgreSQL and the state file: %s. "+
-			"The first of each table (the JSON report lists all):\n", rows(r.Differing))
-		for _, d := range r.Differences {
-			printf(&b, "  %s\n", d)
-		}
+		d.Add("Differences", document.Paragraph("The first of each table. The JSON report lists all "+
+			humanize.Comma(r.Differing)+"."), differenceList(r.Differences))
 	}
-	for _, c := range r.Lost {
-		printf(&b, "%s.%s: %s × %s\n", c.Table, c.Column, humanize.Comma(c.Count), c.Explanation)
-	}
-	writeMessages(&b, r.Warnings, r.Notes)
+	r.addLost(d)
+	addMessages(d, r.Warnings, r.Notes)
+	addHint(d, r.Error)
 	if r.Done {
-		printf(&b, "\nrollback  FLUJO_STATE_URI=%s\n", r.Rollback)
+		d.Add("Roll back", document.Code{"FLUJO_STATE_URI=" + r.Rollback})
 	}
-	return writeText(w, b.String())
+	return d
+}
+
+func (r *Restoration) outcome() document.Outcome {
+	switch {
+	case r.Differing > 0 || r.Error != nil:
+		return document.Bad
+	case len(r.Lost) > 0 || len(r.Warnings) > 0:
+		return document.Attention
+	}
+	return document.Good
 }
 
 func (r *Restoration) headline() string {
-	const verified = "every cell of the new state file was read back and compared with PostgreSQL"
-	switch {
-	case r.Done:
-		return fmt.Sprintf("Done in %.1f s: %s.", r.Seconds, verified)
-	case r.Differing > 0:
-		return fmt.Sprintf("Verification failed after %.1f s: the new state file was removed.", r.Seconds)
+	if r.Differing > 0 {
+		return fmt.Sprintf("Verification failed: %s of the new state file differ from PostgreSQL. "+
+			"The file was removed.", rows(r.Differing))
 	}
-	return fmt.Sprintf("Dry run finished in %.1f s: %s, then the new state file was removed.", r.Seconds, verified)
+	var n int64
+	for _, t := range r.Tables {
+		n += t.InPostgres
+	}
+	what := fmt.Sprintf("%s of PostgreSQL in %s", rows(n), seconds(r.Seconds))
+	lost := ""
+	if len(r.Lost) > 0 {
+		var n int64
+		for _, c := range r.Lost {
+			n += c.Count
+		}
+		lost = "; " + plural(n, "value") + " lost"
+	}
+	if !r.Done {
+		return "Dry run: restored and verified " + what + lost + ", then the new state file was removed."
+	}
+	return "Restored and verified: " + what + lost
 }
 
-func (r *Restoration) table(w io.Writer) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	head := []string{"table", "rows in PostgreSQL", "written"}
-	if r.Base != nil {
-		head = append(head, "copied from base", "removed from base")
+// table returns the table of the rows. Converted, from the base and derived add up to PostgreSQL.
+func (r *Restoration) table() *document.Table {
+	columns := document.Columns("Table", "#PostgreSQL", "#Converted", "#From base", "#Derived", "#Rejected", "")
+	var all [][]string
+	for _, t := range r.Tables {
+		all = append(all, append(numbers(t.Name, t.InPostgres, t.Written, t.FromBase, t.Derived, t.Rejected),
+			mark(t.Match)))
 	}
-	head = append(head, "derived rows omitted", "original values restored", "rejected rows restored")
-	fmt.Fprintf(t, "%s\t\t\n", strings.Join(head, "\t"))
-	for _, row := range r.Tables {
-		mark := "✗"
-		if row.Match {
-			mark = "✓"
-		}
-		numbers := []int64{row.InPostgres, row.Written}
-		if r.Base != nil {
-			numbers = append(numbers, row.FromBase, row.Removed)
-		}
-		printf(t, "%s", row.Name)
-		for _, n := range append(numbers, row.Derived, row.Originals, row.Rejected) {
-			fmt.Fprintf(t, "\t%s", humanize.Comma(n))
-		}
-		fmt.Fprintf(t, "\t%s\t\n", mark)
+	return numberTable(columns, 3, true, all)
+}
+
+// details explains the columns of the table.
+func (r *Restoration) details() document.Block {
+	var derived, rejected, originals, removed int64
+	for _, t := range r.Tables {
+		derived, rejected = derived+t.Derived, rejected+t.Rejected
+		originals, removed = originals+t.Originals, removed+t.Removed
 	}
-	t.Flush()
-	fmt.Fprintln(w)
+	var list document.List
+	add := func(n int64, format string) {
+		if n > 0 {
+			list = append(list, fmt.Sprintf(format, humanize.Comma(n)))
+		}
+	}
+	add(derived, "%s derived: omitted, because Flujo's SQLite backend derives these rows from others")
+	add(rejected, "%s rejected: rows restored from flujo_port_originals, where the migration stored them")
+	add(originals, "%s original values restored, byte for byte")
+	add(removed, "%s rows of the base removed, because PostgreSQL no longer has them")
+	if list == nil {
+		return nil
+	}
+	return list
+}
+
+// addLost adds the values that SQLite cannot store.
+func (r *Restoration) addLost(d *document.Document) {
+	var all [][]string
+	for _, c := range r.Lost {
+		all = append(all, []string{c.Table + "." + c.Column, humanize.Comma(c.Count), c.Explanation})
+	}
+	if len(all) > 0 {
+		d.Add("Lost values", &document.Table{Columns: document.Columns("Column", "#Values", "~Reason"),
+			Rows: slices.Values(all)})
+	}
 }

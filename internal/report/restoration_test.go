@@ -8,14 +8,10 @@ import (
 func restoration() *Restoration {
 	from := target()
 	return &Restoration{
-		Format:  Format,
-		Command: "restore",
-		Version: "1.0.0",
-		Done:    true,
-		Started: started,
-		Seconds: 0.412,
-		Source:  from,
-		File:    RestoredFile{Path: "/data/restored.db", Bytes: 1434176, SHA256: stateFile().SHA256},
+		Run:    run("restore", 0.412),
+		Done:   true,
+		Source: from,
+		File:   RestoredFile{Path: "/data/restored.db", Bytes: 1434176, SHA256: stateFile().SHA256},
 		Tables: []RestoredTable{
 			{Name: "runs", InPostgres: 61, Written: 61, Originals: 3, Match: true},
 			{Name: "steps", InPostgres: 1300, Written: 1300, Rejected: 1, Match: true},

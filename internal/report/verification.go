@@ -26,11 +26,7 @@ const (
 
 // Verification is the report of the command verify.
 type Verification struct {
-	Format  int          `json:"format"`
-	Command string       `json:"command"`
-	Version string       `json:"version"`
-	Started time.Time    `json:"started"`
-	Seconds float64      `json:"seconds"`
+	Run
 	Verdict string       `json:"verdict"`
 	Source  Source       `json:"source"`
 	Target  Target       `json:"target"`
@@ -62,7 +58,10 @@ type ReceiptNote struct {
 // rows that differ are 0 if rows were not compared one by one.
 type Comparison struct {
 	Name       string `json:"name"`
-	InFile     int64  `json:"in_file"`     // rows of the state file, derived ones included
+	RowsRead   int64  `json:"rows_read"`   // from the state file
+	Rejected   int64  `json:"rejected"`    // those of RowsRead that Flujo's tables cannot hold
+	Derived    int64  `json:"derived"`     // computed from rows of other tables
+	InFile     int64  `json:"in_file"`     // RowsRead less Rejected, and Derived
 	AtReceipt  int64  `json:"at_receipt"`  // rows at the migration; 0 without a receipt
 	InPostgres int64  `json:"in_postgres"` // rows now
 	Match      bool   `json:"match"`

@@ -8,14 +8,17 @@ import (
 // comparisons returns the tables of a verification in which nothing differs.
 func comparisons() []Comparison {
 	return []Comparison{
-		{Name: "runs", InFile: 60, AtReceipt: 60, InPostgres: 60, Match: true, Digest: "1,2"},
-		{Name: "steps", InFile: 1213, AtReceipt: 1213, InPostgres: 1213, Match: true, Digest: "-3,4"},
+		{Name: "runs", RowsRead: 60, InFile: 60, AtReceipt: 60, InPostgres: 60, Match: true, Digest: "1,2"},
+		{
+			Name: "steps", RowsRead: 1214, Rejected: 1, InFile: 1213, AtReceipt: 1213, InPostgres: 1213, Match: true,
+			Digest: "-3,4",
+		},
 	}
 }
 
 func verification(verdict string) *Verification {
 	return &Verification{
-		Format: Format, Command: "verify", Version: "1.0.0", Started: started, Seconds: 0.312, Verdict: verdict,
+		Run: run("verify", 0.312), Verdict: verdict,
 		Source: stateFile(), Target: target(),
 		Receipt: &ReceiptNote{
 			MigratedAt: time.Date(2026, 1, 4, 22, 15, 0, 0, time.UTC), Version: "0.9.0", Path: "/data/flujo_state.db",
@@ -53,7 +56,7 @@ func verifiedFiles() []*VerifiedFile {
 	}
 	wrong.Receipt.ID, wrong.Receipt.SameBytes = 1, false
 	wrong.Units, wrong.Superseded = []ComparedUnits{changed}, []SupersededBy{}
-	wrong.Originals = &Comparison{Name: "flujo_port_originals", InFile: 3, AtReceipt: 3, InPostgres: 2}
+	wrong.Originals = &Comparison{Name: "flujo_port_originals", Derived: 3, InFile: 3, AtReceipt: 3, InPostgres: 2}
 	return []*VerifiedFile{merged, wrong}
 }
 
@@ -77,8 +80,15 @@ func verifications() []golden {
 
 	drift := verification(Drift)
 	drift.Tables[1] = Comparison{
-		Name: "steps", InFile: 1213, AtReceipt: 1213, InPostgres: 2300, Added: 1088, Changed: 1, Deleted: 1,
-		Digest: "7,8",
+		Name:       "steps",
+		RowsRead:   1213,
+		InFile:     1213,
+		AtReceipt:  1213,
+		InPostgres: 2300,
+		Added:      1088,
+		Changed:    1,
+		Deleted:    1,
+		Digest:     "7,8",
 		First: []Difference{
 			{Table: "steps", Key: "7", Column: "status", Kind: CellDiffer, InFile: `"running"`,
 				InPostgres: `"completed"`, Since: true},
@@ -88,11 +98,19 @@ func verifications() []golden {
 	}
 	counted := verification(Drift)
 	counted.Receipt.Verify = VerifyCounts
-	counted.Tables[0] = Comparison{Name: "runs", InFile: 60, AtReceipt: 60, InPostgres: 61, Added: 1, Digest: "7,8"}
+	counted.Tables[0] = Comparison{
+		Name:       "runs",
+		RowsRead:   60,
+		InFile:     60,
+		AtReceipt:  60,
+		InPostgres: 61,
+		Added:      1,
+		Digest:     "7,8",
+	}
 
 	copyMismatch := verification(CopyMismatch)
 	copyMismatch.Tables[0] = Comparison{
-		Name: "runs", InFile: 60, AtReceipt: 60, InPostgres: 60, Mismatched: 1, Digest: "7,8",
+		Name: "runs", RowsRead: 60, InFile: 60, AtReceipt: 60, InPostgres: 60, Mismatched: 1, Digest: "7,8",
 		First: []Difference{
 			{Table: "runs", Key: "r1", Column: "status", Kind: CellDiffer, InFile: `"failed"`, InPostgres: `"done"`},
 		},
@@ -104,15 +122,22 @@ func verifications() []golden {
 	noReceipt.Receipt = nil
 	noReceipt.Tables = []Comparison{
 		{
-			Name: "runs", InFile: 60, InPostgres: 59, Mismatched: 1, Digest: "7,8",
+			Name: "runs", RowsRead: 60, InFile: 60, InPostgres: 59, Mismatched: 1, Digest: "7,8",
 			First: []Difference{{Table: "runs", Key: "r1", Kind: RowMissing}},
 		},
-		{Name: "steps", InFile: 1213, TableMissing: true, Mismatched: 1213},
+		{Name: "steps", RowsRead: 1213, InFile: 1213, TableMissing: true, Mismatched: 1213},
 	}
 
 	source := verification(SourceMismatch)
 	source.Receipt.SameBytes = false
-	source.Tables[0] = Comparison{Name: "runs", InFile: 61, AtReceipt: 60, InPostgres: 60, SourceMismatch: true}
+	source.Tables[0] = Comparison{
+		Name:           "runs",
+		RowsRead:       61,
+		InFile:         61,
+		AtReceipt:      60,
+		InPostgres:     60,
+		SourceMismatch: true,
+	}
 
 	list := ListOf("differences", func(yield func(Difference) error) error {
 		for _, d := range drift.Tables[1].First {

@@ -1,13 +1,8 @@
 package report
 
 import (
-	"fmt"
-	"io"
 	"slices"
-	"text/tabwriter"
 	"time"
-
-	"github.com/dustin/go-humanize"
 )
 
 // VerifiedFile is the result of verify for one state file, by unit. A unit is a run with
@@ -114,78 +109,6 @@ type WrittenBy struct {
 	Path    string `json:"path"`
 	SHA256  string `json:"sha256"`
 	Rows    int64  `json:"rows"`
-}
-
-// filesText writes the results by unit as text.
-func (v *Verification) filesText(w io.Writer) {
-	for _, f := range v.Files {
-		printf(w, "file      %s\n", &f.Source)
-		if f.Verdict == SourceMismatch {
-			fmt.Fprintln(w, "receipt   none of this file, as it is now, among those of the rows in the schema")
-			continue
-		}
-		writeReceipt(w, f.Receipt, f.Verdict)
-		fmt.Fprintln(w)
-		f.table(w)
-		f.lists(w)
-		fmt.Fprintln(w)
-	}
-	if v.Written == nil {
-		return
-	}
-	printf(w, "rows in the schema: %s of the state files above, %s written by Flujo since\n",
-		humanize.Comma(v.Written.Files), humanize.Comma(v.Written.Since))
-	for _, other := range v.Written.Others {
-		printf(w, "%s of %s, which was not verified (receipt %d, SHA-256 %s)\n",
-			rows(other.Rows), other.Path, other.Receipt, other.SHA256)
-	}
-	if len(v.Written.Others) == 0 {
-		fmt.Fprintln(w, "every row is of one of these files, or was written by Flujo since")
-	}
-}
-
-func (f *VerifiedFile) table(w io.Writer) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "\tin file\tequal\tother ids\tsuperseded\tchanged\tmissing\tmismatched\t\n")
-	for _, u := range f.Units {
-		printf(t, "%s", u.Kind)
-		for _, n := range []int64{u.InFile, u.Equal, u.Renumbered, u.Superseded, u.Changed, u.Missing, u.Mismatched} {
-			fmt.Fprintf(t, "\t%s", humanize.Comma(n))
-		}
-		fmt.Fprintf(t, "\t\n")
-	}
-	t.Flush()
-}
-
-func (f *VerifiedFile) lists(w io.Writer) {
-	for _, by := range f.Superseded {
-		if by.Receipt == 0 {
-			printf(w, "superseded by a version without a receipt, as Flujo writes: %s\n", humanize.Comma(by.Units))
-			continue
-		}
-		printf(w, "superseded by %s, migrated at %s UTC (receipt %d): %s\n",
-			by.Path, by.MigratedAt.Format(time.DateTime), by.Receipt, humanize.Comma(by.Units))
-	}
-	for _, u := range f.Units {
-		for _, list := range []struct {
-			n     int64
-			what  string
-			first []string
-		}{
-			{u.Changed, "changed by Flujo since", u.FirstChanged},
-			{u.Missing, "no longer in PostgreSQL", u.FirstMissing},
-			{u.Mismatched, "differ although Flujo did not write them, or the superseded version is not kept",
-				u.FirstMismatched},
-		} {
-			if list.n > 0 {
-				printf(w, "%s: %s × %s (%s)\n", u.Kind, humanize.Comma(list.n), list.what, firstOf(list.first, list.n))
-			}
-		}
-	}
-	if o := f.Originals; o != nil && !o.Match {
-		printf(w, "original values: %s in the state file, %s in flujo_port_originals, not all equal\n",
-			humanize.Comma(o.InFile), humanize.Comma(o.InPostgres))
-	}
 }
 
 // Worst returns the verdict of several files.

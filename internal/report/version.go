@@ -2,16 +2,13 @@ package report
 
 import (
 	"cmp"
-	"io"
-	"strings"
+
+	"flujo-port/internal/document"
 )
 
 // Version is the report of the command version.
 type Version struct {
-	Format   int    `json:"format"`
-	Command  string `json:"command"`
-	Version  string `json:"version"`
-	Commit   string `json:"commit"`      // empty if the build does not record it
+	Run
 	Time     string `json:"commit_time"` // in UTC; empty if the build does not record it
 	Modified bool   `json:"modified"`    // the build has changes that were not committed
 	Go       string `json:"go"`
@@ -19,10 +16,9 @@ type Version struct {
 	Platform string `json:"platform"` // operating system and architecture
 }
 
-// Text writes the report as text.
-func (v *Version) Text(w io.Writer) error {
-	var b strings.Builder
-	printf(&b, "flujo-port %s\n", v.Version)
+// Document returns the report as a document for a terminal.
+func (v *Version) Document() *document.Document {
+	d := &document.Document{Title: "flujo-port version", Outcome: document.Good, Headline: "flujo-port " + v.Version}
 	commit := cmp.Or(v.Commit, "not recorded")
 	if v.Time != "" {
 		commit += " of " + v.Time
@@ -30,9 +26,8 @@ func (v *Version) Text(w io.Writer) error {
 	if v.Modified {
 		commit += ", with changes that were not committed"
 	}
-	printf(&b, "commit    %s\n", commit)
-	printf(&b, "Go        %s\n", v.Go)
-	printf(&b, "SQLite    %s\n", v.SQLite)
-	printf(&b, "platform  %s\n", v.Platform)
-	return writeText(w, b.String())
+	d.Add("", document.Facts{
+		fact("Commit", commit), fact("Go", v.Go), fact("SQLite", v.SQLite), fact("Platform", v.Platform),
+	})
+	return d
 }

@@ -43,8 +43,8 @@ func Run(ctx context.Context, o Options) (*report.Restoration, error) {
 	}
 	defer file.Discard()
 	result := &report.Restoration{
-		Format: report.Format, Command: "restore", DryRun: o.DryRun,
-		Lost: []report.Change{}, Warnings: []string{}, Notes: []string{},
+		DryRun: o.DryRun,
+		Lost:   []report.Change{}, Warnings: []string{}, Notes: []string{},
 	}
 	if o.Merge {
 		err = restoreMerged(ctx, file, result, o)
@@ -99,7 +99,7 @@ type restoration struct {
 func (r *restoration) describeSource() {
 	server := r.stored.Server()
 	r.result.Source = report.Target{
-		Server: server.Name, Database: server.Database, Role: server.Role, Schema: r.options.Schema}
+		Host: server.Host, Server: server.Name, Database: server.Database, Role: server.Role, Schema: r.options.Schema}
 }
 
 // run writes the file, verifies it and renames it.

@@ -112,6 +112,9 @@ func (a Address) String() string {
 	return masked
 }
 
+// Masked returns an address as [Address.String] does.
+func Masked(text string) string { return newAddress(strings.TrimSpace(text)).String() }
+
 func maskPostgres(text, scheme string) string {
 	s, err := parse(text)
 	at := postgresURL.FindStringSubmatchIndex(text)

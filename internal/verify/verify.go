@@ -86,9 +86,10 @@ func run(ctx context.Context, o Options) (*report.Verification, error) {
 	defer stored.Close()
 	server := stored.Server()
 	v := &verification{options: o, stored: stored, result: &report.Verification{
-		Format: report.Format, Command: "verify", Warnings: []string{}, Notes: []string{},
+		Warnings: []string{}, Notes: []string{},
 		Source: extract.Describe(files[0].Snapshot, files[0].Format),
-		Target: report.Target{Server: server.Name, Database: server.Database, Role: server.Role, Schema: o.Schema},
+		Target: report.Target{Host: server.Host, Server: server.Name, Database: server.Database,
+			Role: server.Role, Schema: o.Schema},
 		Tables: []report.Comparison{}, Files: []*report.VerifiedFile{},
 	}}
 	if v.receipts, err = receipt.Current(ctx, stored.Conn()); err != nil {
@@ -203,7 +204,8 @@ func compareDigests(result *report.Verification, both *both, migrated *receipt.R
 		if !exists && mine.Rows == 0 {
 			continue // memories, without pgvector
 		}
-		c := report.Comparison{Name: row.Name, InFile: mine.Rows, InPostgres: theirs.Rows, Digest: theirs.Sum,
+		c := report.Comparison{Name: row.Name, RowsRead: row.RowsRead, Rejected: row.Rejected, Derived: row.Derived,
+			InFile: mine.Rows, InPostgres: theirs.Rows, Digest: theirs.Sum,
 			TableMissing: !exists, Match: exists && mine == theirs}
 		if t := migrated.Table(row.Name); t != nil {
 			same := result.Receipt.SameBytes
@@ -314,7 +316,7 @@ func compareOriginals(
 		}
 	}
 	c := report.Comparison{Name: mapping.Originals.Name, InFile: mine.Rows, AtReceipt: mine.Rows,
-		InPostgres: theirs.Rows, TableMissing: !exists}
+		Derived: mine.Rows, InPostgres: theirs.Rows, TableMissing: !exists}
 	if exists {
 		c.Digest = theirs.Sum
 	}

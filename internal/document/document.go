@@ -1,0 +1,133 @@
+// Package document holds a report as headings, facts, tables and lists, and writes it as text for a terminal, as
+// Markdown and as an HTML page.
+//
+// Strings may come from a state file or a server: every form writes them as [clierr.Printable] does, and escapes what
+// has a meaning in the form.
+package document
+
+import (
+	"iter"
+	"strings"
+)
+
+// Outcome is what a document reports. The page shows it in its colour.
+type Outcome string
+
+// The outcomes.
+const (
+	Good      Outcome = "good"
+	Attention Outcome = "attention" // it worked, and there is something to read
+	Bad       Outcome = "bad"
+)
+
+// Document is a report: one sentence that says what came of it, and sections. Sections without blocks are omitted.
+type Document struct {
+	Title    string // of the page; text for a terminal has none
+	Outcome  Outcome
+	Headline string
+	Sections []Section
+}
+
+// Add adds a section, unless it has no blocks. Blocks that are nil are omitted.
+func (d *Document) Add(title string, blocks ...Block) {
+	s := Section{Title: title}
+	for _, b := range blocks {
+		if b != nil {
+			s.Blocks = append(s.Blocks, b)
+		}
+	}
+	if len(s.Blocks) > 0 {
+		d.Sections = append(d.Sections, s)
+	}
+}
+
+// Section is a part of a document.
+type Section struct {
+	Title  string // may be empty
+	Blocks []Block
+}
+
+// Block is a part of a section: Paragraph, Facts, *Table, List, Steps, Code, Form or Data.
+type Block interface{ block() }
+
+// Paragraph is a sentence or several.
+type Paragraph string
+
+// Facts are labels and their values.
+type Facts []Fact
+
+// Fact is one label and its value, of which each line is a string.
+type Fact struct {
+	Label string
+	Lines []string
+}
+
+// List is a list of sentences.
+type List []string
+
+// Steps is a numbered list of sentences.
+type Steps []string
+
+// Code is lines that the reader copies. They are never wrapped.
+type Code []string
+
+// Form is what the reader of a printed page fills in. Text for a terminal omits it.
+type Form []string
+
+// Data is a text that programs read, such as JSON. Only the page has it, closed. Text writes it to w.
+type Data struct {
+	Name  string // identifies the element of the page
+	Title string
+	Write func(w writer) error
+}
+
+// Table is rows of cells.
+type Table struct {
+	Columns []Column
+	Rows    iter.Seq[[]string]
+	Total   []string // the last row; nil if there is none
+	// Note is the sentence under which a page hides a long table; empty if it is always shown.
+	Note string
+	Open bool // a table with a Note is shown at first
+}
+
+// Column is a column of a table.
+type Column struct {
+	Title string
+	Kind  Kind
+}
+
+// Kind is what the cells of a column hold.
+type Kind int
+
+// The kinds of columns.
+const (
+	Word   Kind = iota // is never wrapped
+	Number             // is aligned at the right
+	Prose              // is wrapped if the table is too wide
+	Reason             // names of reasons joined by "+"; the page links each to the term of this name
+	Term               // a name that reasons link to
+)
+
+func (Paragraph) block() {}
+func (Facts) block()     {}
+func (List) block()      {}
+func (Steps) block()     {}
+func (Code) block()      {}
+func (Form) block()      {}
+func (Data) block()      {}
+func (*Table) block()    {}
+
+// Columns returns columns from their titles. The first character of each tells its kind: "#" Number, "~" Prose, "+"
+// Reason, "=" Term, and anything else Word.
+func Columns(titles ...string) []Column {
+	columns := make([]Column, len(titles))
+	for i, title := range titles {
+		kind := Kind(strings.IndexByte("#~+=", append([]byte(title), ' ')[0]) + 1)
+		if kind != Word {
+			title = title[1:]
+		}
+		columns[i] = Column{Title: title, Kind: kind}
+	}
+	return columns
+}

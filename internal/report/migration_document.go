@@ -1,0 +1,435 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"flujo-port/internal/clierr"
+	"flujo-port/internal/document"
+
+	"github.com/dustin/go-humanize"
+)
+
+// Document returns the report as a document for a terminal.
+func (m *Migration) Document() *document.Document {
+	d := &document.Document{Title: "flujo-port migrate", Outcome: m.outcome(), Headline: m.headline()}
+	d.Add("", append(m.from(), append(document.Facts{fact("To", m.Target.lines()...)}, m.proof()...)...))
+	m.addFile(d, &m.FileResult, 1, m.Source.Path)
+	for i, further := range m.Further {
+		m.addFile(d, &further.FileResult, i+2, further.Source.Path)
+	}
+	m.addDifferences(d)
+	m.addReplaced(d)
+	addMessages(d, m.Warnings, m.Notes)
+	for _, further := range m.Further {
+		addMessages(d, nil, further.Notes)
+	}
+	m.addWaysOn(d)
+	return d
+}
+
+// from describes the state files.
+func (m *Migration) from() document.Facts {
+	facts := document.Facts{fact("From", m.Source.lines()...)}
+	for _, further := range m.Further {
+		facts = append(facts, fact("and", further.Source.lines()...))
+	}
+	return facts
+}
+
+func (m *Migration) outcome() document.Outcome {
+	rejected, changed := m.count()
+	switch {
+	case m.Refused || m.Differing > 0 || m.Error != nil:
+		return document.Bad
+	case rejected > 0 || changed > 0 || len(m.Warnings) > 0:
+		return document.Attention
+	}
+	return document.Good
+}
+
+// files returns the results of all files.
+func (m *Migration) files() []*FileResult {
+	files := []*FileResult{&m.FileResult}
+	for _, further := range m.Further {
+		files = append(files, &further.FileResult)
+	}
+	return files
+}
+
+// count returns the numbers of rejected rows and of changed values of all files.
+func (m *Migration) count() (rejected, changed int64) {
+	for _, f := range m.files() {
+		if f.Findings != nil {
+			r, c := f.Count()
+			rejected, changed = rejected+r, changed+c
+		}
+	}
+	return rejected, changed
+}
+
+// migrated returns the number of rows that the files have in PostgreSQL.
+func (m *Migration) migrated() (n int64) {
+	for _, f := range m.files() {
+		if f.Findings == nil || f.SameAs != "" {
+			continue
+		}
+		for _, t := range f.Tables {
+			n += t.RowsRead - t.Rejected + t.Derived
+		}
+	}
+	return n
+}
+
+// headline says in one sentence what came of the migration.
+func (m *Migration) headline() string {
+	const unchanged = " Nothing was changed."
+	switch {
+	case m.Differing > 0:
+		return fmt.Sprintf("Verification failed: %s in PostgreSQL differ from the state file. Rolled back.%s",
+			rows(m.Differing), unchanged)
+	case m.Refused && m.Error != nil:
+		return "Refused: " + sentence(m.Error.Message)[:1] + m.Error.Message[1:] + "." + unchanged
+	case m.Refused:
+		return "Refused." + unchanged
+	}
+	what := rows(m.migrated())
+	if len(m.Further) > 0 {
+		what += fmt.Sprintf(" of %d files", 1+len(m.Further))
+	}
+	what += " in " + seconds(m.Seconds)
+	verb := "Migrated"
+	if m.merged() {
+		verb = "Merged"
+	}
+	if m.Verify == VerifyCounts {
+		verb += ", counted but not compared"
+	} else {
+		verb += " and verified"
+	}
+	if !m.Committed {
+		verb = "Dry run, rolled back: " + strings.ToLower(verb[:1]) + verb[1:]
+		return verb + " " + what + m.found() + "." + unchanged
+	}
+	return verb + ": " + what + m.found()
+}
+
+func (m *Migration) merged() bool {
+	return slices.ContainsFunc(m.files(), func(f *FileResult) bool { return f.Merge != nil })
+}
+
+// found says how many rows were rejected and values changed.
+func (m *Migration) found() string {
+	rejected, changed := m.count()
+	var parts []string
+	if rejected > 0 {
+		parts = append(parts, rows(rejected)+" rejected")
+	}
+	if changed > 0 {
+		parts = append(parts, plural(changed, "value")+" changed")
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "; " + strings.Join(parts, ", ")
+}
+
+// proof returns what an auditor needs to find the migration again.
+func (m *Migration) proof() document.Facts {
+	if !m.Committed {
+		return nil
+	}
+	var receipts []string
+	var originals int64
+	for _, f := range m.files() {
+		originals += f.Originals
+		if f.SameAs == "" {
+			receipts = append(receipts, fmt.Sprint(f.Receipt))
+		}
+	}
+	noun := "receipt "
+	if len(receipts) > 1 {
+		noun = "receipts "
+	}
+	facts := document.Facts{fact("Proof", fmt.Sprintf("%s%s of %s, flujo-port %s",
+		noun, strings.Join(receipts, ", "), moment(m.Started), m.Version))}
+	if originals > 0 {
+		facts = append(facts, fact("Originals",
+			fmt.Sprintf("%s, byte for byte, in %s", plural(originals, "value"), m.originals())))
+	}
+	return facts
+}
+
+// lines describes the state file.
+func (s *Source) lines() []string {
+	parts := []string{humanize.IBytes(uint64(s.Bytes)), s.FileFormat}
+	if s.WAL {
+		parts = append(parts, "with a -wal of "+plural(int64(s.Frames), "frame"))
+	} else {
+		parts = append(parts, "no -wal")
+	}
+	if s.Integrity == "" {
+		parts = append(parts, "integrity not checked")
+	} else {
+		parts = append(parts, s.Integrity+" ok")
+	}
+	lines := []string{s.Path, strings.Join(parts, ", ")}
+	if s.SHA256 != "" {
+		lines = append(lines, "SHA-256 "+s.SHA256)
+	}
+	return lines
+}
+
+// lines describes the schema.
+func (t *Target) lines() []string {
+	where := fmt.Sprintf("schema %q of database %q", t.Schema, t.Database)
+	if t.Host != "" {
+		where += " at " + t.Host
+	}
+	server := []string{"PostgreSQL " + t.Server}
+	if t.Role != "" {
+		server = append(server, fmt.Sprintf("role %q", t.Role))
+	}
+	switch {
+	case t.CreatedPGVector:
+		server = append(server, "pgvector "+t.PGVector+" (created)")
+	case t.PGVector != "":
+		server = append(server, "pgvector "+t.PGVector)
+	}
+	return []string{where, strings.Join(server, ", ")}
+}
+
+// addFile adds the result of one state file, which is the nth.
+func (m *Migration) addFile(d *document.Document, f *FileResult, n int, path string) {
+	title := ""
+	if len(m.Further) > 0 {
+		title = fmt.Sprintf("File %d: %s", n, path)
+	}
+	if f.SameAs != "" {
+		d.Add(title, document.Paragraph("The content is that of "+f.SameAs+": it was not migrated again."))
+		return
+	}
+	if len(f.Tables) == 0 {
+		d.Add(title, document.Paragraph("This file was not read, because of the error."))
+		return
+	}
+	refused := m.Refused && !f.stored()
+	if refused {
+		if title != "" {
+			d.Add(title, document.Paragraph("This file cannot be stored as it is."))
+		}
+		f.addRejected(d, "Rejected rows: "+rowsOf(f.Findings))
+		f.addChanges(d, m.wouldChange(f))
+		f.addConversions(d, "Would also be so by design")
+		d.Add("Rows of the state file", f.table(true))
+		return
+	}
+	var held document.Block
+	if f.Merge != nil {
+		held = document.Paragraph("PostgreSQL counts the rows that the tables held before, too.")
+	}
+	d.Add(title, f.table(false), held)
+	if f.Merge != nil && m.Differing == 0 {
+		f.Merge.add(d)
+	}
+	f.addRejected(d, "Rejected rows: "+rowsOf(f.Findings)+", kept in "+m.originals())
+	_, changed := f.Count()
+	f.addChanges(d, fmt.Sprintf("Changed values: %s, originals in %s", humanize.Comma(changed), m.originals()))
+	f.addConversions(d, "By design")
+}
+
+// originals returns the table of the original values.
+func (m *Migration) originals() string { return m.Target.Schema + ".flujo_port_originals" }
+
+func rowsOf(f *Findings) string {
+	rejected, _ := f.Count()
+	return humanize.Comma(rejected)
+}
+
+// wouldChange is the title of the changes of a file that is refused.
+func (m *Migration) wouldChange(f *FileResult) string {
+	rejected, changed := f.Count()
+	if rejected > 0 {
+		return "Would also be changed: " + plural(changed, "value")
+	}
+	return "Would be changed: " + plural(changed, "value")
+}
+
+// stored reports whether the rows of the file were stored and counted.
+func (f *FileResult) stored() bool {
+	return slices.ContainsFunc(f.Tables, func(t Table) bool { return t.Match })
+}
+
+// table returns the table of the rows. The numbers of a row add up, unless the tables held rows before.
+func (f *FileResult) table(refused bool) *document.Table {
+	var all [][]string
+	for _, t := range f.Tables {
+		row := numbers(t.Name, t.RowsRead, t.Rejected, t.Derived, t.InPostgres)
+		if refused {
+			all = append(all, row[:4])
+			continue
+		}
+		all = append(all, append(row, mark(t.Match)))
+	}
+	columns := document.Columns("Table", "#File", "#Rejected", "#Derived", "#PostgreSQL", "")
+	if refused {
+		return numberTable(columns[:4], 2, true, all)
+	}
+	return numberTable(columns, 5, true, all)
+}
+
+// mark returns the last cell of the row of a table.
+func mark(match bool) string {
+	if match {
+		return "ok"
+	}
+	return "DIFFERS"
+}
+
+// addRejected adds the first rejected rows.
+func (f *Findings) addRejected(d *document.Document, title string) {
+	rejected, _ := f.Count()
+	if rejected == 0 {
+		return
+	}
+	var all [][]string
+	for _, r := range f.FirstRejected {
+		all = append(all, []string{r.Table, fmt.Sprintf("rowid %d", r.RowID), r.Column, r.Value, r.reason()})
+	}
+	var more document.Block
+	if rest := rejected - int64(len(f.FirstRejected)); rest > 0 && len(all) > 0 {
+		more = document.Paragraph("… and " + humanize.Comma(rest) + " more, which the JSON report lists.")
+	}
+	d.Add(title, &document.Table{
+		Columns: document.Columns("Table", "Row", "Column", "~Value", "~Reason"), Rows: slices.Values(all)}, more)
+}
+
+func (r *RejectedRow) reason() string { return r.Reason + ": " + r.Explanation }
+
+// addChanges adds the changed values by column and reason.
+func (f *Findings) addChanges(d *document.Document, title string) {
+	var all [][]string
+	for _, c := range f.Changes {
+		if !c.Rejected {
+			all = append(all, []string{c.Table + "." + clierr.Name(c.Column), humanize.Comma(c.Count),
+				c.Reason + ": " + c.Explanation, firstOf(c.Keys, c.Count)})
+		}
+	}
+	if len(all) > 0 {
+		d.Add(title, &document.Table{
+			Columns: document.Columns("Column", "#Values", "~Reason, and what was done", "~First keys"),
+			Rows:    slices.Values(all)})
+	}
+}
+
+// addConversions adds what was derived, widened, interpreted, rounded or ignored.
+func (f *Findings) addConversions(d *document.Document, title string) {
+	if list := f.conversions(); len(list) > 0 {
+		d.Add(title, list)
+	}
+}
+
+func (f *Findings) conversions() (list document.List) {
+	add := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
+	for _, one := range f.Derived {
+		add("%s: %s derived from %s of %s: %s", one.Table, rows(one.Rows), rows(one.Count), one.From, one.Why)
+	}
+	for _, n := range f.NaiveTimestamps {
+		add("%s: %s without a time zone, read as %s", n.Column, plural(n.Count, "timestamp"), n.Zone)
+	}
+	for _, r := range f.Rounded {
+		add("%s: %s rounded to real, the column's type in Flujo, by at most %.1g of the value",
+			r.Column, plural(r.Count, "value"), r.Largest)
+	}
+	if len(f.Widened) > 0 {
+		add("widened to bigint, for values out of the range of integer: %s", strings.Join(f.Widened, ", "))
+	}
+	if len(f.Ignored) > 0 {
+		add("ignored, since these tables are not Flujo's: %s", clierr.Names(f.Ignored))
+	}
+	return list
+}
+
+// addDifferences adds the first rows that differ.
+func (m *Migration) addDifferences(d *document.Document) {
+	if m.Differing > 0 {
+		d.Add("Differences", document.Paragraph("The first of each table. The JSON report lists all "+
+			humanize.Comma(m.Differing)+"."), differenceList(m.Differences))
+	}
+}
+
+func differenceList(differences []Difference) document.List {
+	list := make(document.List, len(differences))
+	for i, one := range differences {
+		list[i] = one.String()
+		if one.Since {
+			list[i] += " (since the migration)"
+		}
+	}
+	return list
+}
+
+// addMessages adds the warnings and the notes.
+func addMessages(d *document.Document, warnings, notes []string) {
+	for _, group := range []struct {
+		title string
+		texts []string
+	}{{"Warnings", warnings}, {"Notes", notes}} {
+		if len(group.texts) > 0 {
+			d.Add(group.title, document.List(group.texts))
+		}
+	}
+}
+
+// addWaysOn adds what to do next, and how to go back.
+func (m *Migration) addWaysOn(d *document.Document) {
+	if m.Refused || m.Differing > 0 || m.Error != nil {
+		if m.Error != nil && m.Error.Hint != "" {
+			d.Add("To go on", document.Paragraph(sentence(m.Error.Hint)))
+		}
+		return
+	}
+	if len(m.Next) > 0 {
+		d.Add("Next", document.Steps(m.Next))
+	}
+	d.Add("Cut over", document.Code{"FLUJO_STATE_URI=" + m.Cutover})
+	back := document.Code{"FLUJO_STATE_URI=" + m.Rollback}
+	for _, further := range m.Further {
+		back = append(back, "FLUJO_STATE_URI="+further.Rollback)
+	}
+	d.Add("Undo", back)
+	m.addUndo(d)
+}
+
+// addReplaced adds which rows were archived, and where.
+func (m *Migration) addReplaced(d *document.Document) {
+	r := m.Replaced
+	if r == nil {
+		return
+	}
+	var all [][]string
+	for _, t := range r.Tables {
+		all = append(all, numbers(t.Name, t.Rows))
+	}
+	text := fmt.Sprintf("The previous rows are archived in schema %q until you drop it.", r.ArchiveSchema)
+	if !m.Committed {
+		text = fmt.Sprintf("The real run archives the existing rows in a schema such as %q, and prints the SQL that "+
+			"restores them.", r.ArchiveSchema)
+	}
+	d.Add(cmp.Or(map[bool]string{true: "Replaced"}[m.Committed], "Replaced, then rolled back"),
+		document.Paragraph(text), numberTable(document.Columns("Table", "#Archived rows"), 2, false, all))
+}
+
+// addUndo adds the SQL that restores the archived rows, and the SQL that deletes them.
+func (m *Migration) addUndo(d *document.Document) {
+	if m.Replaced == nil || !m.Committed {
+		return
+	}
+	d.Add("To restore the archived rows", document.Paragraph("Stop Flujo and paste these lines into psql. They delete "+
+		"the rows that the tables hold by then. If you need those, save them first with \"flujo-port restore\"."),
+		document.Code(m.Replaced.UndoSQL))
+	d.Add("To delete the archived rows for good, when they are no longer needed",
+		document.Code{m.Replaced.DropSQL})
+}

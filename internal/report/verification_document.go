@@ -1,0 +1,216 @@
+package report
+
+import (
+	"fmt"
+
+	"flujo-port/internal/document"
+
+	"github.com/dustin/go-humanize"
+)
+
+// Document returns the report as a document for a terminal.
+func (v *Verification) Document() *document.Document {
+	d := &document.Document{Title: "flujo-port verify", Outcome: outcomeOf(v.Verdict),
+		Headline: v.headline() + " (" + seconds(v.Seconds) + ")"}
+	if len(v.Files) > 0 {
+		d.Add("", document.Facts{fact("Database", v.Target.lines()...)})
+		v.addFiles(d)
+	} else {
+		d.Add("", document.Facts{fact("File", v.Source.lines()...), fact("Database", v.Target.lines()...),
+			v.Receipt.fact(v.Verdict)})
+		d.Add("", v.table(), v.legend())
+	}
+	v.addDifferences(d)
+	addMessages(d, v.Warnings, v.Notes)
+	addHint(d, v.Error)
+	return d
+}
+
+// addHint adds what to do about an error, which may be nil.
+func addHint(d *document.Document, err *Failure) {
+	if err != nil && err.Hint != "" {
+		d.Add("To go on", document.Paragraph(sentence(err.Hint)))
+	}
+}
+
+func outcomeOf(verdict string) document.Outcome {
+	switch verdict {
+	case Equal, Merged:
+		return document.Good
+	case Drift:
+		return document.Attention
+	}
+	return document.Bad
+}
+
+// fact says what a receipt says. r may be nil.
+func (r *ReceiptNote) fact(verdict string) document.Fact {
+	if r == nil {
+		return fact("Receipt", "none in this schema: changes after the migration cannot be told from a copy mismatch")
+	}
+	checksum := "the file's checksum equals the receipt's"
+	if !r.SameBytes {
+		checksum = "the file's checksum differs from the receipt's"
+		if verdict != SourceMismatch {
+			checksum += ", but its rows are the same, as after a checkpoint"
+		}
+	}
+	elsewhere := ""
+	if r.Elsewhere {
+		elsewhere = "written in another database, before a dump and a restore, or a copy of the database: " +
+			"every row that differs counts as changed since"
+	}
+	return fact("Receipt",
+		fmt.Sprintf("%d of %s, flujo-port %s, verified by %s", r.ID, moment(r.MigratedAt), r.Version, r.Verify),
+		"of "+r.Path, checksum, elsewhere)
+}
+
+// headline returns one sentence that begins with the verdict.
+func (v *Verification) headline() string {
+	switch v.Verdict {
+	case Equal:
+		return "Equal: every cell in PostgreSQL equals the state file."
+	case Merged:
+		return "Merged: every run, key and memory of the state file is in PostgreSQL, with other ids or in another " +
+			"file's newer version, and what was superseded is kept."
+	case Drift:
+		if v.Receipt != nil && v.Receipt.Verify == VerifyCounts {
+			return "Drift: every row of the migration that was not changed since equals the state file. " +
+				"Rows changed or deleted since cannot be checked (rows were counted at the migration)."
+		}
+		return "Drift: the copy was correct; rows were added, changed or deleted after the migration."
+	case CopyMismatch:
+		return "Copy mismatch: rows that the migration wrote differ from the state file."
+	case SourceMismatch:
+		if len(v.Files) > 0 {
+			return "Source mismatch: a state file is none of those that were migrated, " +
+				"or it was written to after the migration. The files from it on were not compared."
+		}
+		return "Source mismatch: the state file is not the one that was migrated, " +
+			"or it was written to after the migration. Rows were not compared."
+	}
+	return "Mismatch: rows in PostgreSQL differ from the state file."
+}
+
+// table returns the table of the rows. File, rejected, derived, added and deleted add up to PostgreSQL, unless rows are
+// missing for another reason.
+func (v *Verification) table() *document.Table {
+	columns := document.Columns("Table", "#File", "#Rejected", "#Derived", "#Migrated", "#Added", "#Deleted",
+		"#PostgreSQL", "#Changed", "#Mismatched", "")
+	var all [][]string
+	for _, c := range v.Tables {
+		result := mark(c.Match)
+		if !c.Match && c.Mismatched == 0 && v.Verdict == Drift {
+			result = "drift"
+		}
+		migrated := c.AtReceipt
+		if v.Verdict != SourceMismatch {
+			migrated = 0 // equals what the file has
+		}
+		all = append(all, append(numbers(c.Name, c.RowsRead, c.Rejected, c.Derived, migrated, c.Added, -c.Deleted,
+			c.InPostgres, c.Changed, c.Mismatched), result))
+	}
+	return numberTable(columns, 2, true, all)
+}
+
+// legend explains the columns of rows that were written since.
+func (v *Verification) legend() document.Block {
+	if v.Verdict != Drift {
+		return nil
+	}
+	return document.Paragraph("Added, deleted and changed: since the migration, as Flujo does.")
+}
+
+// addDifferences adds the first differences of each table.
+func (v *Verification) addDifferences(d *document.Document) {
+	var all []Difference
+	for _, c := range v.Tables {
+		all = append(all, c.First...)
+	}
+	if len(all) > 0 {
+		d.Add(
+			"Differences",
+			document.Paragraph("The first of each table. The JSON report lists all."),
+			differenceList(all),
+		)
+	}
+}
+
+// addFiles adds the results by unit.
+func (v *Verification) addFiles(d *document.Document) {
+	for _, f := range v.Files {
+		receipt := f.Receipt.fact(f.Verdict)
+		if f.Verdict == SourceMismatch {
+			receipt = fact("Receipt", "none of this file, as it is now, among those of the rows in the schema")
+		}
+		d.Add("", document.Facts{fact("File", f.Source.lines()...), receipt})
+		d.Add("", f.table(), f.list())
+	}
+	if v.Written == nil {
+		return
+	}
+	facts := document.Facts{
+		fact("Of these files", rows(v.Written.Files)),
+		fact("Written by Flujo since", rows(v.Written.Since)),
+	}
+	for _, other := range v.Written.Others {
+		facts = append(facts, fact("Of a file not verified", rows(other.Rows)+" of "+other.Path,
+			fmt.Sprintf("receipt %d, SHA-256 %s", other.Receipt, other.SHA256)))
+	}
+	var whole document.Block
+	if len(v.Written.Others) == 0 {
+		whole = document.Paragraph("Every row is of one of these files, or was written by Flujo since.")
+	}
+	d.Add("Rows in the schema", facts, whole)
+}
+
+// table returns the table of the units. The numbers after the first add up to it.
+func (f *VerifiedFile) table() *document.Table {
+	var all [][]string
+	for _, u := range f.Units {
+		all = append(all,
+			numbers(u.Kind, u.InFile, u.Equal, u.Renumbered, u.Superseded, u.Changed, u.Missing, u.Mismatched))
+	}
+	return numberTable(document.Columns("Units", "#In file", "#Equal", "#Other ids", "#Superseded", "#Changed",
+		"#Missing", "#Mismatched"), 3, false, all)
+}
+
+func (f *VerifiedFile) list() document.Block {
+	var list document.List
+	for _, by := range f.Superseded {
+		if by.Receipt == 0 {
+			list = append(list, "superseded by a version without a receipt, as Flujo writes: "+humanize.Comma(by.Units))
+			continue
+		}
+		list = append(list, fmt.Sprintf("superseded by %s of %s (receipt %d): %s",
+			by.Path, moment(*by.MigratedAt), by.Receipt, humanize.Comma(by.Units)))
+	}
+	for _, u := range f.Units {
+		for _, one := range []struct {
+			n     int64
+			what  string
+			first []string
+		}{
+			{u.Changed, "changed by Flujo since", u.FirstChanged},
+			{u.Missing, "no longer in PostgreSQL", u.FirstMissing},
+			{u.Mismatched, "differ although Flujo did not write them, or the superseded version is not kept",
+				u.FirstMismatched},
+		} {
+			if one.n > 0 {
+				list = append(list, fmt.Sprintf("%s: %s %s: %s",
+					u.Kind, humanize.Comma(one.n), one.what, firstOf(one.first, one.n)))
+			}
+		}
+	}
+	if o := f.Originals; o != nil && !o.Match {
+		list = append(
+			list,
+			fmt.Sprintf("original values: %s in the state file, %s in flujo_port_originals, not all equal",
+				humanize.Comma(o.InFile), humanize.Comma(o.InPostgres)),
+		)
+	}
+	if list == nil {
+		return nil
+	}
+	return list
+}

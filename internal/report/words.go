@@ -1,0 +1,114 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"flujo-port/internal/document"
+
+	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
+)
+
+// rows returns n as a number of rows: "1 row", "2,000 rows".
+func rows(n int64) string { return plural(n, "row") }
+
+// plural returns n and a noun in its singular or plural.
+func plural(n int64, noun string) string {
+	return humanize.Comma(n) + " " + english.PluralWord(int(n), noun, "")
+}
+
+// firstOf returns the first keys of n, quoted, with an ellipsis if there are more.
+func firstOf(first []string, n int64) string {
+	keys := make([]string, len(first))
+	for i, k := range first {
+		keys[i] = strconv.Quote(k)
+	}
+	list := strings.Join(keys, ", ")
+	if n > int64(len(first)) {
+		list += ", …"
+	}
+	return list
+}
+
+// seconds returns a duration: "11.2 s".
+func seconds(s float64) string { return fmt.Sprintf("%.1f s", s) }
+
+// moment returns a time in UTC to the second: "2026-01-05 09:00:01 UTC".
+func moment(t time.Time) string { return t.UTC().Format(time.DateTime) + " UTC" }
+
+// sentence returns text with a capital first letter and a full stop.
+func sentence(text string) string {
+	if text == "" {
+		return ""
+	}
+	return strings.TrimSuffix(strings.ToUpper(text[:1])+text[1:], ".") + "."
+}
+
+// facts returns a fact of one line or several. Lines that are empty are omitted.
+func fact(label string, lines ...string) document.Fact {
+	return document.Fact{Label: label, Lines: slices.DeleteFunc(lines, func(s string) bool { return s == "" })}
+}
+
+// numbers returns the cells of a row of numbers.
+func numbers(first string, n ...int64) []string {
+	cells := []string{first}
+	for _, one := range n {
+		cells = append(cells, humanize.Comma(one))
+	}
+	return cells
+}
+
+// numberTable returns a table of names and numbers. A column that holds 0 in every row is omitted, unless it is one of
+// the first keep columns. The last cell of a row is a mark.
+func numberTable(columns []document.Column, keep int, total bool, rows [][]string) *document.Table {
+	if len(rows) == 0 {
+		return &document.Table{Columns: columns, Rows: document.Cells()}
+	}
+	var used []int
+	for i, c := range columns {
+		nonzero := func(row []string) bool { return row[i] != "0" }
+		if i < keep || c.Kind != document.Number || slices.ContainsFunc(rows, nonzero) {
+			used = append(used, i)
+		}
+	}
+	pick := func(row []string) (cells []string) {
+		for _, i := range used {
+			cells = append(cells, row[i])
+		}
+		return cells
+	}
+	t := &document.Table{}
+	for _, i := range used {
+		t.Columns = append(t.Columns, columns[i])
+	}
+	var shown [][]string
+	for _, row := range rows {
+		shown = append(shown, pick(row))
+	}
+	t.Rows = slices.Values(shown)
+	if total && len(rows) > 1 {
+		t.Total = pick(totalOf(columns, rows))
+	}
+	return t
+}
+
+func totalOf(columns []document.Column, rows [][]string) []string {
+	total := make([]string, len(columns))
+	total[0] = "total"
+	for i, c := range columns {
+		if c.Kind != document.Number {
+			continue
+		}
+		var sum int64
+		for _, row := range rows {
+			n, _ := strconv.ParseInt(strings.ReplaceAll(row[i], ",", ""), 10, 64)
+			sum += n
+		}
+		total[i] = humanize.Comma(sum)
+	}
+	return total
+}
