@@ -22,7 +22,7 @@ func (e *env) checkCommand() *cli.Command {
 			"The exit code is 0, 3 if there is an error, or 5 if no database was named.",
 		Flags: []cli.Flag{
 			sqliteFilesFlag, postgresFlag, schemaFlag, quarantineFlag, naiveTimezoneFlag,
-			exactFloatsFlag, withoutPGVectorFlag, skipIntegrityFlag, jsonFlag, quietFlag, logFormatFlag,
+			exactFloatsFlag, withoutPGVectorFlag, skipIntegrityFlag, jsonFlag, reportFlag, quietFlag, logFormatFlag,
 		},
 		Action: e.check,
 	}
@@ -63,12 +63,12 @@ func (e *env) check(c *cli.Context) error {
 		o.HasTarget, o.Postgres, o.Schema, o.Cutover = true, target.url, target.schema, target.address
 		o.CutoverNotes, o.StateURI = target.notes, target.stateURI
 	}
-	s, err := e.begin(c)
+	s, err := e.begin(c, append([]string{path}, more...)...)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	if s.json {
+	if s.stores() {
 		o.OnFinding = func(f mapping.Finding) { _ = s.addFinding(f) } // print returns the error
 	}
 	o.OnProgress = s.show

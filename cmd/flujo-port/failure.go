@@ -60,13 +60,20 @@ func (e *env) reportFailure(err error) {
 	}
 }
 
-// asksForJSON reports whether the arguments contain --json. It is needed if they cannot be
-// parsed.
+// asksForJSON reports whether the arguments contain --json or --format json. It is needed
+// if they cannot be parsed.
 func asksForJSON(args []string) bool {
-	return slices.ContainsFunc(args, func(arg string) bool {
-		name, value, hasValue := strings.Cut(strings.TrimPrefix(arg, "-"), "=")
-		return (name == "-"+jsonFlag.Name || name == jsonFlag.Name && name != arg) && (!hasValue || value == "true")
-	})
+	for i, arg := range args {
+		name, value, hasValue := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
+		switch {
+		case name == arg:
+		case name == jsonFlag.Name && (!hasValue || value == "true"):
+			return true
+		case name == formatFlag.Name && (value == "json" || !hasValue && i+1 < len(args) && args[i+1] == "json"):
+			return true
+		}
+	}
+	return false
 }
 
 // commandLine returns the name of the command, and the arguments after the program's name. What may contain a password
@@ -94,12 +101,11 @@ func (e *env) commandLine() (command string, args []string) {
 			continue
 		}
 		isAddress = name == postgresFlag.Name
-		switch _, isBool := flags[at].(*cli.BoolFlag); {
-		case hasValue:
+		if hasValue {
 			args = append(args, "--"+name+"="+maskValue(value, isAddress))
-		default:
-			args, isValue = append(args, "--"+name), !isBool
+			continue
 		}
+		args, isValue = append(args, "--"+name), flags[at].(cli.DocGenerationFlag).TakesValue()
 	}
 	return command, args
 }

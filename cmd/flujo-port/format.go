@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"regexp"
 	"strings"
@@ -54,15 +53,6 @@ func shellWord(text string) string {
 	return shellQuote(text)
 }
 
-// addressReport is the output of uri with --format json.
-type addressReport struct {
-	Format  int      `json:"format"`
-	Command string   `json:"command"`
-	Address string   `json:"flujo_state_uri"`
-	Masked  bool     `json:"masked"` // the password is ***
-	Notes   []string `json:"notes"`
-}
-
 // addressPrinter returns the function that prints an address to stdout in the format of
 // --format, and its notes to stderr.
 func (e *env) addressPrinter(c *cli.Context) (func(stateuri.Address, []string) error, error) {
@@ -83,10 +73,10 @@ func (e *env) addressPrinter(c *cli.Context) (func(stateuri.Address, []string) e
 			e.note(note)
 		}
 		if format == nil {
-			r := addressReport{report.Format, "uri " + c.Command.Name, text, masked, append([]string{}, notes...)}
-			encoder := json.NewEncoder(e.stdout)
-			encoder.SetEscapeHTML(false)
-			err = encoder.Encode(r)
+			r := &report.Address{Address: text, Masked: masked, Notes: append([]string{}, notes...)}
+			e.describe(&r.Run, nil)
+			e.reported = true
+			err = report.JSON(e.stdout, r)
 		} else {
 			_, err = fmt.Fprintln(e.stdout, format(text))
 		}

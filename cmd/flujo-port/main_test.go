@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -22,6 +23,7 @@ import (
 	"flujo-port/internal/pgtest"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
 // binary is the program, built once for all tests.
@@ -79,7 +81,37 @@ func (p *program) run(t testing.TB, args ...string) (stdout, stderr string, code
 	if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || exit.ExitCode() < 0) {
 		t.Fatalf("%v: %v", args, err)
 	}
-	return out.String(), errs.String(), c.ProcessState.ExitCode()
+	code = c.ProcessState.ExitCode()
+	if asksForJSON(c.Args) && !slices.Contains(args, "--help") {
+		validReport(t, out.Bytes(), code)
+	}
+	return out.String(), errs.String(), code
+}
+
+// schema is docs/report.schema.json.
+var schema = sync.OnceValues(func() (*jsonschema.Schema, error) {
+	return jsonschema.NewCompiler().Compile(filepath.Join("..", "..", "docs", "report.schema.json"))
+})
+
+// validReport tests that a JSON report is one object that is valid by the schema, and has the exit code.
+func validReport(t testing.TB, report []byte, code int) {
+	t.Helper()
+	schema, err := schema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(report))
+	if err == nil {
+		err = schema.Validate(value)
+	}
+	if err != nil {
+		t.Errorf("the report is not valid by docs/report.schema.json: %v\n%.3000s", err, report)
+		return
+	}
+	r := value.(map[string]any)
+	if fmt.Sprint(r["exit_code"]) != fmt.Sprint(code) || (r["error"] == nil) != (code == 0) {
+		t.Errorf("exit %d, but the report has exit_code %v and error %v", code, r["exit_code"], r["error"])
+	}
 }
 
 func absolute(t testing.TB, path string) string {

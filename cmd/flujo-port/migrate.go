@@ -68,7 +68,7 @@ func (e *env) migrateCommand() *cli.Command {
 					"state file, counts compares only row counts",
 			},
 			skipIntegrityFlag,
-			jsonFlag, quietFlag, logFormatFlag,
+			jsonFlag, reportFlag, quietFlag, logFormatFlag,
 			revealFlag,
 			envFileFlag,
 		},
@@ -101,7 +101,8 @@ func (e *env) migrate(c *cli.Context) error {
 			return err
 		}
 	}
-	envFile := e.envFile(c, append([]string{path}, more...)...)
+	used := append([]string{path}, more...)
+	envFile := e.envFile(c, used...)
 	if err := e.checkEnvFile(envFile); err != nil {
 		return err
 	}
@@ -113,7 +114,10 @@ func (e *env) migrate(c *cli.Context) error {
 	if verify != report.VerifyContent && verify != report.VerifyCounts {
 		return usagef("--verify must be content or counts")
 	}
-	s, err := e.begin(c)
+	if envFile != nil {
+		used = append(used, envFile.Path)
+	}
+	s, err := e.begin(c, used...)
 	if err != nil {
 		return err
 	}

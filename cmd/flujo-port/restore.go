@@ -53,7 +53,7 @@ func (e *env) restoreCommand() *cli.Command {
 				Usage:    "create and verify the file, print the report, then remove it",
 			},
 			receiptTimezoneFlag,
-			jsonFlag, quietFlag, logFormatFlag,
+			jsonFlag, reportFlag, quietFlag, logFormatFlag,
 		},
 		Action: e.restore,
 	}
@@ -93,7 +93,7 @@ func (e *env) restore(c *cli.Context) error {
 		return err
 	}
 	e.noteAside(target)
-	s, err := e.begin(c)
+	s, err := e.begin(c, path, base)
 	if err != nil {
 		return err
 	}

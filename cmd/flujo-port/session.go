@@ -7,6 +7,7 @@ import (
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/document"
+	"flujo-port/internal/fileio"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/progress"
@@ -21,25 +22,31 @@ import (
 type session struct {
 	env         *env
 	json        bool
+	file        *fileio.Output // of --report, or nil
 	endProgress func()
 	findings    *spool[report.Finding]
 	differences *spool[report.Difference]
 	units       *spool[report.Unit]
 }
 
-// begin starts a session, and has the context of c report waits to the console. The
-// caller closes it, and has the operation report its progress to show.
-func (e *env) begin(c *cli.Context) (*session, error) {
+// begin starts a session, and has the context of c report waits to the console. files are
+// those that the operation uses. The caller closes the session, and has the operation
+// report its progress to show.
+func (e *env) begin(c *cli.Context, files ...string) (*session, error) {
 	s := &session{env: e, json: c.Bool(jsonFlag.Name)}
 	var err error
-	if s.findings, err = newSpool[report.Finding](s.json); err != nil {
+	if s.file, err = e.reportFile(c, files...); err != nil {
+		return nil, err
+	}
+	store := s.stores()
+	if s.findings, err = newSpool[report.Finding](store); err != nil {
 		return nil, withConsequence(err, "nothing was changed")
 	}
-	if s.differences, err = newSpool[report.Difference](s.json); err != nil {
+	if s.differences, err = newSpool[report.Difference](store); err != nil {
 		s.findings.close()
 		return nil, withConsequence(err, "nothing was changed")
 	}
-	if s.units, err = newSpool[report.Unit](s.json); err != nil {
+	if s.units, err = newSpool[report.Unit](store); err != nil {
 		s.findings.close()
 		s.differences.close()
 		return nil, withConsequence(err, "nothing was changed")
@@ -48,6 +55,9 @@ func (e *env) begin(c *cli.Context) (*session, error) {
 	c.Context = postgres.ReportWaits(c.Context, e.console.wait)
 	return s, nil
 }
+
+// stores reports whether the findings, differences and units are stored.
+func (s *session) stores() bool { return s.json || s.file != nil }
 
 // show shows the progress of the operation.
 func (s *session) show(e progress.Event) { s.env.console.show(e) }
@@ -71,10 +81,17 @@ func (s *session) addDifference(d report.Difference) { _ = s.differences.add(d) 
 // addUnit stores a unit for the JSON report, as addDifference does.
 func (s *session) addUnit(u report.Unit) { _ = s.units.add(u) }
 
-// fail returns the error of an operation that returned no report.
+// fail returns the error of an operation that returned no report, and writes the file of
+// --report.
 func (s *session) fail(err error, consequence string) error {
 	s.endProgress()
-	return withConsequence(err, consequence)
+	err = withConsequence(err, consequence)
+	failed := &report.Failed{}
+	s.env.describe(&failed.Run, err)
+	if notWritten := s.writeReportFile(printed{report: failed}); notWritten != nil {
+		s.env.warn("the report: " + notWritten.Error())
+	}
+	return err
 }
 
 // result is the report of a command.
@@ -101,6 +118,9 @@ func (s *session) end(p printed, err error, consequence string) error {
 	err = withConsequence(err, consequence)
 	s.env.describe(p.report.Head(), err)
 	printErr := s.print(p)
+	if err := s.writeReportFile(p); printErr == nil {
+		printErr = err
+	}
 	if p.warnings != nil {
 		warnings = *p.warnings
 	}
@@ -133,11 +153,16 @@ func (s *session) print(p printed) error {
 		s.env.reported = true
 		return p.report.Document().Text(s.env.stdout, s.env.width())
 	}
-	if err := cmp.Or(s.findings.check(), s.differences.check(), s.units.check()); err != nil {
+	if err := s.checkLists(); err != nil {
 		return err
 	}
 	s.env.reported = true
 	return report.JSON(s.env.stdout, p.report, p.lists...)
+}
+
+// checkLists returns an error if a list is incomplete.
+func (s *session) checkLists() error {
+	return cmp.Or(s.findings.check(), s.differences.check(), s.units.check())
 }
 
 func (s *session) findingList() report.List { return report.ListOf("findings", s.findings.each) }

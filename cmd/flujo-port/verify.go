@@ -18,7 +18,7 @@ func (e *env) verifyCommand() *cli.Command {
 			"difference is exit code 4.",
 		Flags: []cli.Flag{
 			sqliteFilesFlag, postgresFlag, schemaFlag,
-			receiptTimezoneFlag, skipIntegrityFlag, jsonFlag, quietFlag, logFormatFlag,
+			receiptTimezoneFlag, skipIntegrityFlag, jsonFlag, reportFlag, quietFlag, logFormatFlag,
 		},
 		Action: e.verify,
 	}
@@ -41,7 +41,7 @@ func (e *env) verify(c *cli.Context) error {
 		return err
 	}
 	e.noteAside(target)
-	s, err := e.begin(c)
+	s, err := e.begin(c, append([]string{path}, more...)...)
 	if err != nil {
 		return err
 	}

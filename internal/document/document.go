@@ -7,6 +7,7 @@ package document
 
 import (
 	"iter"
+	"slices"
 	"strings"
 )
 
@@ -28,10 +29,16 @@ type Document struct {
 	Sections []Section
 }
 
-// Add adds a section, unless it has no blocks. Blocks that are nil are omitted.
+// Add adds a section, unless it has no blocks. Blocks that are nil, and facts without lines, are omitted.
 func (d *Document) Add(title string, blocks ...Block) {
 	s := Section{Title: title}
 	for _, b := range blocks {
+		if facts, ok := b.(Facts); ok {
+			facts = slices.DeleteFunc(facts, func(f Fact) bool { return len(f.Lines) == 0 })
+			if b = facts; len(facts) == 0 {
+				continue
+			}
+		}
 		if b != nil {
 			s.Blocks = append(s.Blocks, b)
 		}
@@ -107,6 +114,7 @@ const (
 	Prose              // is wrapped if the table is too wide
 	Reason             // names of reasons joined by "+"; the page links each to the term of this name
 	Term               // a name that reasons link to
+	Digest             // two numbers with a comma
 )
 
 func (Paragraph) block() {}
@@ -119,11 +127,12 @@ func (Data) block()      {}
 func (*Table) block()    {}
 
 // Columns returns columns from their titles. The first character of each tells its kind: "#" Number, "~" Prose, "+"
-// Reason, "=" Term, and anything else Word.
+// Reason, "=" Term, "@"
+// Digest, and anything else Word.
 func Columns(titles ...string) []Column {
 	columns := make([]Column, len(titles))
 	for i, title := range titles {
-		kind := Kind(strings.IndexByte("#~+=", append([]byte(title), ' ')[0]) + 1)
+		kind := Kind(strings.IndexByte("#~+=@", append([]byte(title), ' ')[0]) + 1)
 		if kind != Word {
 			title = title[1:]
 		}

@@ -205,7 +205,7 @@ func TestHTML(t *testing.T) {
 		`<td class="term" id="reason-nul-removed">nul-removed</td>`, "<li>first</li>",
 		"<pre>SQL  &#39;with spaces&#39;;\n&lt;next&gt;</pre>", "<details open><summary>rules</summary>",
 		`<details class="closed" data-note="one row">`, `<div><span>Name</span><span></span></div>`,
-		`<pre id="json">{&#34;a&#34;: &#34;&lt;/pre&gt;&lt;script&gt;&amp;&#34;}</pre>`,
+		`<pre id="json">{"a": "&lt;/pre&gt;&lt;script&gt;&amp;"}</pre>`,
 		`<tfoot><tr><td class="word">total</td>`,
 	} {
 		if !strings.Contains(got, want) {

@@ -3,6 +3,7 @@ package document
 import (
 	"bufio"
 	_ "embed"
+	"html"
 	"html/template"
 	"io"
 	"strings"
@@ -10,35 +11,44 @@ import (
 	"flujo-port/internal/clierr"
 )
 
+// PageBegins is how each page begins.
+const PageBegins = "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta name=\"generator\" content=\"flujo-port\">\n"
+
 //go:embed page.html.tmpl
 var pageText string
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"show":   clierr.Printable,
-	"kind":   kindOf,
-	"class":  func(k Kind) string { return [...]string{"word", "number", "prose", "reason", "term"}[k] },
-	"names":  func(cell string) []string { return strings.Split(cell, "+") },
-	"anchor": func(name string) string { return "reason-" + name },
-	"last":   func(i, n int) bool { return i == n-1 },
+	"show":  clierr.Printable,
+	"kind":  kindOf,
+	"class": func(k Kind) string { return classes[k] },
+	"rows":  func(*Table) template.HTML { panic("set by HTML") },
+	"data":  func(Data) template.HTML { panic("set by HTML") },
 }).Parse(pageText))
 
 // HTML writes the document as one HTML page, which has no script and needs nothing else.
 func (d *Document) HTML(w io.Writer) error {
 	b := bufio.NewWriter(w)
-	var failed error
-	data := struct {
-		*Document
-		Write func(Data) template.HTML
-	}{d, nil}
-	// The template cannot write to w itself, so that a page of any size needs no memory: what comes before the data is
-	// written when it is reached.
-	data.Write = func(one Data) template.HTML {
-		if failed == nil {
-			failed = one.Write(escaper{b})
-		}
-		return ""
+	if _, err := b.WriteString(PageBegins); err != nil {
+		return err
 	}
-	if err := page.Execute(b, data); err != nil {
+	var failed error
+	// These write to the page where the template has come to, so that long tables and data need no memory, and little
+	// time: a template takes ten times as long for a row.
+	p := template.Must(page.Clone()).Funcs(template.FuncMap{
+		"rows": func(t *Table) template.HTML {
+			for row := range t.Rows {
+				t.writeRow(b, row)
+			}
+			return ""
+		},
+		"data": func(one Data) template.HTML {
+			if failed == nil {
+				failed = one.Write(escaper{b})
+			}
+			return ""
+		},
+	})
+	if err := p.Execute(b, d); err != nil {
 		return err
 	}
 	if failed != nil {
@@ -50,30 +60,46 @@ func (d *Document) HTML(w io.Writer) error {
 // writer is io.Writer.
 type writer = io.Writer
 
-// escaper writes text as HTML that is shown as it is.
+// writeRow writes the row of a table.
+func (t *Table) writeRow(b *bufio.Writer, row []string) {
+	write(b, "\n<tr>")
+	for i, cell := range row {
+		cell = html.EscapeString(clierr.Printable(cell))
+		switch kind := t.Columns[i].Kind; kind {
+		case Term:
+			write(b, `<td class="term" id="reason-%s">%[1]s</td>`, cell)
+		case Reason:
+			write(b, `<td class="reason">`)
+			for i, name := range strings.Split(cell, "+") {
+				if i > 0 {
+					write(b, " + ")
+				}
+				write(b, `<a href="#reason-%s">%[1]s</a>`, name)
+			}
+			write(b, "</td>")
+		case Digest:
+			write(b, `<td class="digest">%s</td>`, strings.ReplaceAll(cell, ",", ",<wbr>"))
+		default:
+			write(b, `<td class="%s">%s</td>`, classes[kind], cell)
+		}
+	}
+	write(b, "</tr>")
+}
+
+// classes are the classes of cells, by the kind of the column.
+var classes = [...]string{"word", "number", "prose", "reason", "term", "digest"}
+
+// escaper writes text as the content of an element that is shown as it is. Nothing in it is part of an attribute.
 type escaper struct{ w io.Writer }
+
+var content = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 
 // Write implements io.Writer.
 func (e escaper) Write(p []byte) (int, error) {
-	counted := &countedWriter{w: e.w}
-	template.HTMLEscape(counted, p)
-	if counted.err != nil {
-		return 0, counted.err
+	if _, err := content.WriteString(e.w, string(p)); err != nil {
+		return 0, err
 	}
 	return len(p), nil
-}
-
-// countedWriter stores the first error, which template.HTMLEscape ignores.
-type countedWriter struct {
-	w   io.Writer
-	err error
-}
-
-func (c *countedWriter) Write(p []byte) (n int, err error) {
-	if c.err == nil {
-		n, c.err = c.w.Write(p)
-	}
-	return n, c.err
 }
 
 // kindOf names the kind of a block for the page.

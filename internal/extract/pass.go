@@ -40,7 +40,7 @@ func (e *Extraction) newPass(ctx context.Context, dst Destination) (*pass, error
 		Types:      e.config.Types.Clone(),
 		Options:    e.config.Options,
 		Findings: &report.Findings{
-			Ignored:         e.config.Format.OtherTables,
+			Ignored:         append([]string{}, e.config.Format.OtherTables...),
 			Notes:           []string{},
 			Derived:         []report.Derived{},
 			Changes:         []report.Change{},
@@ -224,6 +224,7 @@ func (p *pass) add(s stage, l *loaded, row *report.Table) {
 			p.result.sums[table] = new(rowdigest.Sum)
 		}
 		p.result.sums[table].Join(l.sum)
+		row.FileDigest = p.result.Digest(table).Sum
 	}
 	if s.describe != nil {
 		row.Derived += l.read - l.rejected

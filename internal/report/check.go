@@ -38,9 +38,9 @@ type CheckResult struct {
 // Check is the report of the command check.
 type Check struct {
 	Run
-	Ready   bool          `json:"ready"`  // no result is an Error
-	Source  *Source       `json:"source"` // nil if it cannot be read, or if there are several files
-	Target  *Target       `json:"target"` // nil if no server was named
+	Ready   bool          `json:"ready"`                         // no result is an Error
+	Source  *Source       `json:"source"  jsonschema:"nullable"` // nil if it cannot be read, or for several files
+	Target  *Target       `json:"target"  jsonschema:"nullable"` // nil if no server was named
 	Results []CheckResult `json:"results"`
 	// Files are the files if there are several. Then Results are those of no single file,
 	// and Findings is nil.
@@ -62,7 +62,7 @@ type CheckedFile struct {
 	// SameAs is the path of an earlier file with the same content; empty if there is none.
 	// Then the rows of this file were not read.
 	SameAs    string        `json:"same_as"`
-	Source    *Source       `json:"source"` // nil if it cannot be read
+	Source    *Source       `json:"source"  jsonschema:"nullable"` // nil if it cannot be read
 	Results   []CheckResult `json:"results"`
 	*Findings               // nil if the rows were not read
 }

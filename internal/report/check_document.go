@@ -13,6 +13,17 @@ import (
 // Document returns the checklist as a document for a terminal.
 func (c *Check) Document() *document.Document {
 	d := &document.Document{Title: "flujo-port check", Outcome: c.outcome(), Headline: c.headline()}
+	c.addResults(d)
+	c.addFindings(d)
+	for i := range c.Conflicts {
+		c.Conflicts[i].add(d)
+	}
+	d.Add("", document.Paragraph(c.conclusion()))
+	return d
+}
+
+// addResults adds the checklist.
+func (c *Check) addResults(d *document.Document) {
 	for _, f := range c.Files {
 		d.Add("File "+f.Path, resultFacts(f.Results))
 	}
@@ -30,12 +41,6 @@ func (c *Check) Document() *document.Document {
 			d.Add(titles[group], resultFacts(results))
 		}
 	}
-	c.addFindings(d)
-	for i := range c.Conflicts {
-		c.Conflicts[i].add(d)
-	}
-	d.Add("", document.Paragraph(c.conclusion()))
-	return d
 }
 
 // addFindings adds what a migration would reject and change.

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"flag"
 	"flujo-port/internal/document"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -59,7 +61,7 @@ func (g *golden) write(t *testing.T, form string) []byte {
 	var b bytes.Buffer
 	var err error
 	if form == "json" {
-		err = JSON(&b, g.report, g.lists...)
+		err = JSON(&b, g.report, g.allLists()...)
 	} else {
 		err = g.report.Document().Text(&b, document.Width)
 	}
@@ -67,6 +69,17 @@ func (g *golden) write(t *testing.T, form string) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// allLists returns the lists of the command's JSON; those that the report does not have are empty.
+func (g *golden) allLists() []List {
+	lists := slices.Clone(g.lists)
+	for _, name := range slices.Sorted(maps.Keys(commands[g.report.(interface{ Head() *Run }).Head().Command].lists)) {
+		if !slices.ContainsFunc(lists, func(l List) bool { return l.Name == name }) {
+			lists = append(lists, List{Name: name, Each: func(func(any) error) error { return nil }})
+		}
+	}
+	return lists
 }
 
 func compareGolden(t *testing.T, path string, got []byte) {

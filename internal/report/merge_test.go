@@ -27,7 +27,9 @@ func merges() []golden {
 
 	dryRun := committed()
 	dryRun.Committed, dryRun.DryRun, dryRun.Verify = false, true, VerifyCounts
-	dryRun.Merge = &Merge{Units: []MergedUnits{{Kind: "runs", Equal: 60}}, Renumbered: []Renumbered{}}
+	dryRun.Merge = &Merge{Units: []MergedUnits{{
+		Kind: "runs", Equal: 60, FirstNewer: []string{}, FirstTied: []string{}, FirstTakenOver: []string{},
+	}}, Renumbered: []Renumbered{}}
 
 	stopped := refused()
 	stopped.Merge = merged()

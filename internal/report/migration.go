@@ -35,7 +35,7 @@ type Migration struct {
 	// Further are the results of the state files after the first, which were merged.
 	Further []*FurtherFile `json:"further_files"`
 	// Replaced describes the rows that were archived; nil if there were none.
-	Replaced *Replaced `json:"replaced"`
+	Replaced *Replaced `json:"replaced" jsonschema:"nullable"`
 	// Warnings need the user's attention.
 	Warnings []string `json:"warnings"`
 	// Address is the cutover address that was tried; zero if none was.
@@ -54,7 +54,7 @@ type FileResult struct {
 	// Originals is the number of cells stored in flujo_port_originals.
 	Originals int64 `json:"originals"`
 	// Merge is the result of the merge; nil if the tables were empty.
-	Merge *Merge `json:"merge"`
+	Merge *Merge `json:"merge" jsonschema:"nullable"`
 	// Receipt is the id of the file's receipt.
 	Receipt int64 `json:"receipt"`
 	// SameAs is the path of an earlier file with the same content, whose receipt that is;
@@ -173,7 +173,10 @@ type Table struct {
 	Bytes      int64   `json:"bytes"`       // sent to the server
 	Seconds    float64 `json:"seconds"`     // from reading the first row to storing the last
 	Match      bool    `json:"match"`       // the counts are equal and, if Verify is content, every cell
-	Digest     string  `json:"digest"`      // of the rows in PostgreSQL; empty if only counts were compared
+	// The digests of the file's rows, as they are converted, and of the rows in PostgreSQL. They are
+	// equal, unless the tables held rows before. A digest is empty if it was not computed.
+	FileDigest string `json:"file_digest"`
+	Digest     string `json:"digest"`
 }
 
 // Change counts the cells of one column that were changed for the same reasons,

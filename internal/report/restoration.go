@@ -12,13 +12,14 @@ import (
 // Restoration is the report of the command restore.
 type Restoration struct {
 	Run
-	DryRun  bool            `json:"dry_run"`
-	Done    bool            `json:"done"`   // the new file has been created at File.Path
-	Source  Target          `json:"source"` // the schema that was read
-	File    RestoredFile    `json:"file"`
-	Base    *Source         `json:"base"` // the file that unchanged rows were copied from; nil without one
-	Receipt *ReceiptNote    `json:"receipt"`
-	Merge   *Merge          `json:"merge"` // nil without --merge
+	DryRun bool         `json:"dry_run"`
+	Done   bool         `json:"done"`   // the new file has been created at File.Path
+	Source Target       `json:"source"` // the schema that was read
+	File   RestoredFile `json:"file"`
+	// Base is the file that unchanged rows were copied from; nil without one.
+	Base    *Source         `json:"base"    jsonschema:"nullable"`
+	Receipt *ReceiptNote    `json:"receipt" jsonschema:"nullable"`
+	Merge   *Merge          `json:"merge"   jsonschema:"nullable"` // nil without --merge
 	Tables  []RestoredTable `json:"tables"`
 	// Lost counts the cells that SQLite cannot store and that became NULL.
 	Lost []Change `json:"lost"`
@@ -74,15 +75,7 @@ func (r *Restoration) Note(format string, args ...any) {
 // Document returns the report as a document for a terminal.
 func (r *Restoration) Document() *document.Document {
 	d := &document.Document{Title: "flujo-port restore", Outcome: r.outcome(), Headline: r.headline()}
-	facts := document.Facts{fact("From", r.Source.lines()...)}
-	if r.Base != nil {
-		facts = append(facts, fact("Base", r.Base.lines()...))
-	}
-	facts = append(facts, fact("To", r.File.Path, humanize.IBytes(uint64(r.File.Bytes))))
-	if r.File.SHA256 != "" {
-		facts[len(facts)-1].Lines = append(facts[len(facts)-1].Lines, "SHA-256 "+r.File.SHA256)
-	}
-	d.Add("", facts)
+	d.Add("", r.facts())
 	if r.Merge != nil && r.Differing == 0 {
 		r.Merge.add(d)
 	}
@@ -98,6 +91,19 @@ func (r *Restoration) Document() *document.Document {
 		d.Add("Roll back", document.Code{"FLUJO_STATE_URI=" + r.Rollback})
 	}
 	return d
+}
+
+// facts describes the schema, the base and the new file.
+func (r *Restoration) facts() document.Facts {
+	facts := document.Facts{fact("From", r.Source.lines()...)}
+	if r.Base != nil {
+		facts = append(facts, fact("Base", r.Base.lines()...))
+	}
+	facts = append(facts, fact("To", r.File.Path, humanize.IBytes(uint64(r.File.Bytes))))
+	if r.File.SHA256 != "" {
+		facts[len(facts)-1].Lines = append(facts[len(facts)-1].Lines, "SHA-256 "+r.File.SHA256)
+	}
+	return facts
 }
 
 func (r *Restoration) outcome() document.Outcome {

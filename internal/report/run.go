@@ -4,7 +4,7 @@ import "time"
 
 // Run describes the run of a command. It is a part of every report.
 type Run struct {
-	Format  int    `json:"format"` // Format
+	Format  int    `json:"format"` // the version of this format
 	Command string `json:"command"`
 	Version string `json:"version"`
 	Commit  string `json:"commit"` // of the build; empty if the build does not record it
@@ -15,7 +15,7 @@ type Run struct {
 	Started   time.Time `json:"started"`
 	Seconds   float64   `json:"seconds"`
 	ExitCode  int       `json:"exit_code"`
-	Error     *Failure  `json:"error"` // nil if the exit code is 0
+	Error     *Failure  `json:"error"     jsonschema:"nullable"` // nil if the exit code is 0
 }
 
 // Head returns the part of a report that all have.

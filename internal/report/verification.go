@@ -30,13 +30,13 @@ type Verification struct {
 	Verdict string       `json:"verdict"`
 	Source  Source       `json:"source"`
 	Target  Target       `json:"target"`
-	Receipt *ReceiptNote `json:"receipt"` // nil without a receipt
+	Receipt *ReceiptNote `json:"receipt" jsonschema:"nullable"` // nil without a receipt
 	Tables  []Comparison `json:"tables"`
 	// Files are the results by unit, if the schema holds the rows of several files or of a
 	// merge. Then there are no Tables.
 	Files []*VerifiedFile `json:"files"`
 	// Written says who wrote the rows in PostgreSQL; nil without Files.
-	Written  *Written `json:"written"`
+	Written  *Written `json:"written"  jsonschema:"nullable"`
 	Warnings []string `json:"warnings"`
 	Notes    []string `json:"notes"`
 }
@@ -70,6 +70,7 @@ type Comparison struct {
 	SourceMismatch bool `json:"source_mismatch"`
 	// TableMissing reports whether PostgreSQL no longer has the table.
 	TableMissing bool   `json:"table_missing"`
+	FileDigest   string `json:"file_digest"`
 	Digest       string `json:"digest"` // of the rows in PostgreSQL
 	// Rows that were added, changed or deleted after the migration.
 	Added   int64 `json:"added_since"`

@@ -99,18 +99,22 @@ func (v *Verification) table() *document.Table {
 		"#PostgreSQL", "#Changed", "#Mismatched", "")
 	var all [][]string
 	for _, c := range v.Tables {
-		result := mark(c.Match)
-		if !c.Match && c.Mismatched == 0 && v.Verdict == Drift {
-			result = "drift"
-		}
 		migrated := c.AtReceipt
 		if v.Verdict != SourceMismatch {
 			migrated = 0 // equals what the file has
 		}
 		all = append(all, append(numbers(c.Name, c.RowsRead, c.Rejected, c.Derived, migrated, c.Added, -c.Deleted,
-			c.InPostgres, c.Changed, c.Mismatched), result))
+			c.InPostgres, c.Changed, c.Mismatched), v.result(&c)))
 	}
 	return numberTable(columns, 2, true, all)
+}
+
+// result returns the last cell of the row of a table.
+func (v *Verification) result(c *Comparison) string {
+	if !c.Match && c.Mismatched == 0 && v.Verdict == Drift {
+		return "drift"
+	}
+	return mark(c.Match)
 }
 
 // legend explains the columns of rows that were written since.

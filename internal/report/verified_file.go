@@ -9,13 +9,13 @@ import (
 // all of its rows, a key of system_state, or a memory.
 type VerifiedFile struct {
 	Source  Source          `json:"source"`
-	Receipt *ReceiptNote    `json:"receipt"`
+	Receipt *ReceiptNote    `json:"receipt" jsonschema:"nullable"`
 	Verdict string          `json:"verdict"`
 	Units   []ComparedUnits `json:"units"` // by kind
 	// Superseded are the superseded units, by who wrote the version in PostgreSQL.
 	Superseded []SupersededBy `json:"superseded_by"`
 	// Originals compares the original values; nil if there are none on both sides.
-	Originals *Comparison `json:"originals"`
+	Originals *Comparison `json:"originals" jsonschema:"nullable"`
 }
 
 // ComparedUnits counts the units of one kind in a state file. Each is counted once.
@@ -42,9 +42,9 @@ type ComparedUnits struct {
 // SupersededBy counts the units of which another file's version, or Flujo's, is in
 // PostgreSQL.
 type SupersededBy struct {
-	Receipt    int64      `json:"receipt"`     // of the other file; 0 for Flujo
-	Path       string     `json:"path"`        // of the other file; empty for Flujo
-	MigratedAt *time.Time `json:"migrated_at"` // nil for Flujo
+	Receipt    int64      `json:"receipt"`                           // of the other file; 0 for Flujo
+	Path       string     `json:"path"`                              // of the other file; empty for Flujo
+	MigratedAt *time.Time `json:"migrated_at" jsonschema:"nullable"` // nil for Flujo
 	Units      int64      `json:"units"`
 }
 

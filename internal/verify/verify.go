@@ -205,7 +205,7 @@ func compareDigests(result *report.Verification, both *both, migrated *receipt.R
 			continue // memories, without pgvector
 		}
 		c := report.Comparison{Name: row.Name, RowsRead: row.RowsRead, Rejected: row.Rejected, Derived: row.Derived,
-			InFile: mine.Rows, InPostgres: theirs.Rows, Digest: theirs.Sum,
+			InFile: mine.Rows, FileDigest: mine.Sum, InPostgres: theirs.Rows, Digest: theirs.Sum,
 			TableMissing: !exists, Match: exists && mine == theirs}
 		if t := migrated.Table(row.Name); t != nil {
 			same := result.Receipt.SameBytes
@@ -316,7 +316,7 @@ func compareOriginals(
 		}
 	}
 	c := report.Comparison{Name: mapping.Originals.Name, InFile: mine.Rows, AtReceipt: mine.Rows,
-		Derived: mine.Rows, InPostgres: theirs.Rows, TableMissing: !exists}
+		Derived: mine.Rows, FileDigest: mine.Sum, InPostgres: theirs.Rows, TableMissing: !exists}
 	if exists {
 		c.Digest = theirs.Sum
 	}

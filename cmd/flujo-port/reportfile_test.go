@@ -1,0 +1,180 @@
+package main
+
+import (
+	"encoding/json"
+	"html"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"flujo-port/internal/pgtest"
+)
+
+// reportOf returns the content of a file that --report wrote, and tests its mode.
+func reportOf(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%s: mode %v (%v)", path, info.Mode(), err)
+	}
+	return string(content)
+}
+
+// embedded is the JSON within a page.
+var embedded = regexp.MustCompile(`(?s)<pre id="json">(.*)</pre></details>`)
+
+// TestReportFile tests the files of --report of each command: a page, Markdown and JSON.
+func TestReportFile(t *testing.T) {
+	t.Parallel()
+	url := pgtest.WithPassword(t, pgtest.Database(t))
+	file := changedFixture(t,
+		"UPDATE steps SET output = 'no <json>' || id WHERE id <= 300",
+		"UPDATE steps SET output = '{\"x\": NaN}', raw_response = 'a' || char(0) WHERE id = 8",
+		"INSERT INTO system_state (key, value, updated_at) VALUES (NULL, '\"<b>\"', '2026-01-01')")
+	p := newProgram(t, "DATABASE_URL="+url)
+	for _, c := range []struct {
+		args   string
+		code   int
+		report string
+		words  []string
+	}{
+		{"check --sqlite FILE --postgres URL", 3, "check.html", []string{
+			"NOT READY", "✗ findings", "Rejected rows: 1",
+		}},
+		{"migrate --sqlite FILE", 3, "refused.html", []string{
+			"Refused: 1 row", "not stored", "The primary key is NULL.",
+		}},
+		{"migrate --sqlite FILE --quarantine --env-file c.env", 0, "done.html", []string{
+			"Migrated and verified: 674 rows", "; 1 row rejected, 214 values changed", "SHA-256 ", "receipt 1 of ",
+			"value = &#34;\\&#34;&lt;b&gt;\\&#34;&#34;", `<a href="#reason-nul-removed">nul-removed</a>`,
+			`id="reason-nul-removed"`, "Every changed value: 214", "record_send",
+			"SELECT * FROM flujo.flujo_port_receipts", "Signature", "sqlite:///" + file, "--env-file c.env",
+		}},
+		{"migrate --sqlite FILE --quarantine", 3, "again.md", []string{
+			"# flujo-port migrate", "**Failed: schema \"flujo\" already holds rows", "Nothing was committed.",
+		}},
+		{"verify --sqlite FILE", 0, "verify.md", []string{
+			"**Equal:", "| steps | 213 | 0 | 0 | 213 | 213 | ", "## Digests",
+		}},
+		{"restore --sqlite new.db", 0, "restore.html", []string{"Restored and verified: 674 rows", "/new.db"}},
+		{"verify --sqlite FILE", 0, "verify.json", []string{`"verdict": "equal"`}},
+	} {
+		args := strings.Fields(c.args)
+		for i := range args {
+			args[i] = strings.NewReplacer("FILE", file, "URL", url).Replace(args[i])
+		}
+		args = append(args, "--report", c.report)
+		if args[0] == "check" || args[0] == "migrate" {
+			args = append(args, "--without-pgvector")
+		}
+		_, stderr, code := p.run(t, args...)
+		if code != c.code {
+			t.Fatalf("%v: exit %d: %s", args, code, stderr)
+		}
+		content := reportOf(t, filepath.Join(p.dir, c.report))
+		for _, want := range c.words {
+			if !strings.Contains(content, want) {
+				t.Errorf("%s does not say %q", c.report, want)
+			}
+		}
+		if strings.Contains(content, password(t, url)) {
+			t.Errorf("%s has the password", c.report)
+		}
+		switch filepath.Ext(c.report) {
+		case ".json":
+			validReport(t, []byte(content), c.code)
+		case ".html":
+			m := embedded.FindStringSubmatch(content)
+			if m == nil {
+				t.Fatalf("%s has no JSON", c.report)
+			}
+			validReport(t, []byte(html.UnescapeString(m[1])), c.code)
+			if strings.Contains(content, "<script") || strings.Contains(content, "<b>") {
+				t.Errorf("%s has an element of the state file", c.report)
+			}
+		}
+	}
+	// Each changed value is in a row of its own, and in the JSON.
+	page := reportOf(t, filepath.Join(p.dir, "done.html"))
+	if n := strings.Count(page, `<td class="word">steps.output</td><td class="number">`); n != 213 {
+		t.Errorf("the page lists %d outputs, want 213", n)
+	}
+	var r struct {
+		Arguments []string
+		Findings  []struct {
+			Cells []struct{ Column, Value string }
+		}
+	}
+	if err := json.Unmarshal([]byte(html.UnescapeString(embedded.FindStringSubmatch(page)[1])), &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Findings) != 215 || len(r.Findings[214].Cells) != 3 || len(r.Arguments) != 9 {
+		t.Errorf("the JSON has %d findings, the last with the cells %v, and the arguments %q",
+			len(r.Findings), r.Findings[len(r.Findings)-1].Cells, r.Arguments)
+	}
+}
+
+// TestReportFileIsReplaced tests that a report replaces a report of its form, and no other file.
+func TestReportFileIsReplaced(t *testing.T) {
+	t.Parallel()
+	p := newProgram(t, "DATABASE_URL="+pgtest.Database(t), "FLUJO_PORT_SQLITE="+absolute(t, fixture))
+	other := write(t, filepath.Join(p.dir, "README.md"), "# README\n")
+	write(t, filepath.Join(p.dir, "empty.html"), "")
+	write(t, filepath.Join(p.dir, "state.db"), "x")
+	if err := os.Symlink(other, filepath.Join(p.dir, "link.md")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		path string
+		want string // in the error; "" if the file is written
+	}{
+		{"a.html", ""}, {"a.html", ""}, {"a.json", ""}, {"a.json", ""}, {"a.md", ""}, {"a.md", ""}, {"empty.html", ""},
+		{"README.md", "this flag did not write it"}, {"a.txt", "ends in .html, .md or .json"},
+		{"a", "ends in .html, .md or .json"}, {"none/a.html", "create a file in"}, {"link.md", "link"},
+		{"u:hunter2@h.html", "(hidden, may contain a password)"},
+	} {
+		_, stderr, code := p.run(t, "check", "--without-pgvector", "--report", c.path)
+		if c.want == "" && code != 0 || c.want != "" && (code != 2 || !strings.Contains(stderr, c.want)) {
+			t.Errorf("%s: exit %d: %s", c.path, code, stderr)
+		}
+		if strings.Contains(stderr, "hunter2") {
+			t.Errorf("a password was printed: %s", stderr)
+		}
+	}
+	if content, err := os.ReadFile(other); err != nil || string(content) != "# README\n" {
+		t.Errorf("README.md is %q (%v)", content, err)
+	}
+	html, copied := filepath.Join(p.dir, "a.html"), filepath.Join(p.dir, "b.md")
+	content := reportOf(t, html)
+	write(t, copied, content)
+	if _, stderr, code := p.run(t, "check", "--without-pgvector", "--report", copied); code != 2 {
+		t.Errorf("a page replaced by Markdown: exit %d: %s", code, stderr)
+	}
+}
+
+// TestReportFileFull tests that a report that cannot be written after the commit is a warning, and otherwise an error.
+func TestReportFileFull(t *testing.T) {
+	t.Parallel()
+	url, file := pgtest.Database(t), absolute(t, fixture)
+	p := newProgram(t, "DATABASE_URL="+url)
+	_, stderr, code := p.limited(t, "4", "migrate", "--without-pgvector", "--sqlite", file, "--report", "a.html")
+	if code != 0 || !strings.Contains(stderr, "warning: the migration is committed, but ") ||
+		!strings.Contains(stderr, `cannot write "a.html"`) {
+		t.Errorf("migrate: exit %d: %s", code, stderr)
+	}
+	_, stderr, code = p.limited(t, "4", "verify", "--sqlite", file, "--report", "a.html")
+	if code != 1 || !strings.Contains(stderr, `cannot write "a.html"`) {
+		t.Errorf("verify: exit %d: %s", code, stderr)
+	}
+	if names, err := filepath.Glob(filepath.Join(p.dir, "*.html")); err != nil || len(names) > 0 {
+		t.Errorf("left %v (%v)", names, err)
+	}
+	if names, err := filepath.Glob(filepath.Join(p.dir, ".flujo-port-*")); err != nil || len(names) > 0 {
+		t.Errorf("left %v (%v)", names, err)
+	}
+}

@@ -1,0 +1,442 @@
+package report
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+
+	"flujo-port/internal/document"
+
+	"github.com/dustin/go-humanize"
+)
+
+// Details are what a record lists besides its report. A list that a command does not have is nil.
+type Details struct {
+	Findings    iter.Seq[Finding]
+	Differences iter.Seq[Difference]
+	Units       iter.Seq[Unit]
+	Meanings    []Meaning // of all reasons
+	JSON        document.Data
+}
+
+// Meaning explains a reason: what was found in the state file, and what became of it.
+type Meaning struct{ Name, Found, Outcome string }
+
+// longTable is the number of rows from which on the page shows a table only if the reader opens it, and maxListed that
+// of the rows that it shows at all.
+const (
+	longTable = 200
+	maxListed = 100_000
+)
+
+// addRun adds who ran what, when and where.
+func (r *Run) addRun(d *document.Document) {
+	build := "flujo-port " + r.Version
+	if r.Commit != "" {
+		build += ", commit " + r.Commit
+	}
+	facts := document.Facts{
+		fact("Command", "flujo-port "+strings.Join(r.Arguments, " ")),
+		fact("Started", moment(r.Started)+", for "+seconds(r.Seconds)),
+		fact("Program", build),
+		fact("Machine", r.Host),
+		fact("Exit code", fmt.Sprint(r.ExitCode)),
+	}
+	if e := r.Error; e != nil {
+		facts = append(facts, fact("Error", sentence(e.Message), sentence(e.Consequence), sentence(e.Hint)))
+	}
+	d.Add("Run", facts)
+}
+
+// addEnd adds the receipt's explanation, a place to sign and the JSON.
+func addEnd(d *document.Document, x *Details) {
+	d.Add("Read and approved", document.Form{"Name", "Date", "Signature"})
+	d.Add("For programs", x.JSON)
+}
+
+// Record returns the report of a command without results.
+func (f *Failed) Record(x *Details) *document.Document {
+	d := f.Document()
+	f.addRun(d)
+	addEnd(d, x)
+	return d
+}
+
+// Document returns the report as a document for a terminal.
+func (f *Failed) Document() *document.Document {
+	headline := "Failed"
+	if f.Error != nil {
+		headline += ": " + f.Error.Message
+	}
+	d := &document.Document{Title: "flujo-port " + f.Command, Outcome: document.Bad, Headline: headline}
+	return d
+}
+
+// Record returns the report with everything that an auditor needs.
+func (m *Migration) Record(x *Details) *document.Document {
+	d := &document.Document{Title: "flujo-port migrate", Outcome: m.outcome(), Headline: m.headline()}
+	m.addRun(d)
+	d.Add("State file", m.from())
+	d.Add("Database", document.Facts{fact("To", m.Target.lines()...)}, m.proof())
+	for i, f := range m.files() {
+		title := "Reconciliation"
+		if len(m.Further) > 0 {
+			title += fmt.Sprintf(" of file %d: %s", i+1, m.path(i))
+		}
+		m.reconcile(d, title, f)
+		if f.Merge != nil && m.Differing == 0 && f.Findings != nil {
+			f.Merge.add(d)
+		}
+	}
+	m.addFound(d, x)
+	m.addDifferenceRows(d, x, m.Differing)
+	m.addReplaced(d)
+	var notes []string
+	for _, f := range m.files() {
+		if f.Findings != nil {
+			notes = append(notes, f.Notes...)
+		}
+	}
+	addMessages(d, m.Warnings, notes)
+	m.addReceipt(d)
+	m.addWaysOn(d)
+	addEnd(d, x)
+	return d
+}
+
+func (m *Migration) path(i int) string {
+	if i == 0 {
+		return m.Source.Path
+	}
+	return m.Further[i-1].Source.Path
+}
+
+// reconcile adds the table of the rows of a file, with digests.
+func (m *Migration) reconcile(d *document.Document, title string, f *FileResult) {
+	if f.SameAs != "" {
+		d.Add(title, document.Paragraph("The content is that of "+f.SameAs+": it was not migrated again."))
+		return
+	}
+	if f.Findings == nil || len(f.Tables) == 0 {
+		d.Add(title, document.Paragraph("This file was not read, because of the error."))
+		return
+	}
+	var all [][]string
+	for _, t := range f.Tables {
+		result := mark(t.Match)
+		if m.Refused && !f.stored() {
+			result = "not stored"
+		}
+		all = append(all, append(numbers(t.Name, t.RowsRead, t.Rejected, t.Derived, t.InPostgres),
+			t.FileDigest, t.Digest, result))
+	}
+	d.Add(title, &document.Table{
+		Columns: document.Columns("Table", "#State file", "#Rejected", "#Derived", "#PostgreSQL",
+			"@Digest of the file's rows", "@Digest in PostgreSQL", "Result"),
+		Rows: slices.Values(all),
+		Total: append(totalOf(document.Columns("Table", "#File", "#Rejected", "#Derived", "#PostgreSQL"), all),
+			"", "", ""),
+	}, document.Paragraph(reconciled(f.Merge != nil, m.Verify)))
+}
+
+// reconciled explains the table of the rows.
+func reconciled(merged bool, verify string) string {
+	text := "The rows of the state file, less those that are rejected, and those that are derived add up to the rows " +
+		"in PostgreSQL."
+	if merged {
+		text = "PostgreSQL counts the rows that the tables held before, too, so its digest is that of other rows."
+	}
+	if verify == VerifyCounts {
+		return text + " Rows were counted and cells not compared, so PostgreSQL's digests were not computed."
+	}
+	return text
+}
+
+// addFound adds what was rejected, changed and converted, of all files.
+func (m *Migration) addFound(d *document.Document, x *Details) {
+	var findings []*Findings
+	for _, f := range m.files() {
+		if f.Findings != nil {
+			findings = append(findings, f.Findings)
+		}
+	}
+	addFound(d, x, findings)
+}
+
+func addFound(d *document.Document, x *Details, all []*Findings) {
+	var rejected, changed int64
+	var changes []Change
+	var conversions document.List
+	for _, f := range all {
+		r, c := f.Count()
+		rejected, changed = rejected+r, changed+c
+		changes = append(changes, f.Changes...)
+		conversions = append(conversions, f.conversions()...)
+	}
+	if rejected > 0 {
+		d.Add("Rejected rows: "+humanize.Comma(rejected), changeTable(changes, true), rejectedRows(x, rejected))
+	}
+	if changed > 0 {
+		d.Add("Changed values: "+humanize.Comma(changed), changeTable(changes, false), changedCells(x, changed))
+	}
+	if used := meaningsOf(changes, x.Meanings); len(used) > 0 {
+		d.Add("Reasons", &document.Table{
+			Columns: document.Columns("=Reason", "~In the state file", "~In PostgreSQL"), Rows: slices.Values(used),
+		}, document.Paragraph("The bytes of a changed value, and every cell of a rejected row that was quarantined, "+
+			"are in flujo_port_originals."))
+	}
+	if len(conversions) > 0 {
+		d.Add("By design: derived, rounded, and read in a time zone", conversions)
+	}
+}
+
+// changeTable counts the rejected rows, or the changed values, by reason.
+func changeTable(changes []Change, rejected bool) document.Block {
+	var all [][]string
+	for _, c := range changes {
+		if c.Rejected != rejected {
+			continue
+		}
+		where := c.Table
+		if !rejected {
+			where += "." + c.Column
+		}
+		all = append(all, []string{where, c.Reason, humanize.Comma(c.Count), firstOf(c.Keys, c.Count)})
+	}
+	columns := document.Columns("Column", "+Reason", "#Values", "~First keys")
+	if rejected {
+		columns = document.Columns("Table", "+Reason", "#Rows", "~First keys")
+	}
+	return &document.Table{Columns: columns, Rows: slices.Values(all)}
+}
+
+// meaningsOf returns the meanings of the reasons that occur.
+func meaningsOf(changes []Change, meanings []Meaning) (used [][]string) {
+	for _, m := range meanings {
+		if slices.ContainsFunc(
+			changes,
+			func(c Change) bool { return slices.Contains(strings.Split(c.Reason, "+"), m.Name) },
+		) {
+			used = append(used, []string{m.Name, m.Found, m.Outcome})
+		}
+	}
+	return used
+}
+
+// rejectedRows lists each rejected row with its cells.
+func rejectedRows(x *Details, n int64) document.Block {
+	return listed(
+		x.Findings,
+		n,
+		"Every rejected row, with its cells",
+		document.Columns("Table", "#rowid", "Key", "+Reason",
+			"~Cells"),
+		func(f Finding) []string {
+			if !f.Rejected {
+				return nil
+			}
+			cells := make([]string, len(f.Cells))
+			for i, c := range f.Cells {
+				cells[i] = c.Column + " = " + c.Value
+			}
+			return []string{f.where(), fmt.Sprint(f.RowID), f.Key, f.Reason, strings.Join(cells, "; ")}
+		},
+	)
+}
+
+// changedCells lists each changed value.
+func changedCells(x *Details, n int64) document.Block {
+	return listed(x.Findings, n, "Every changed value", document.Columns("Column", "#rowid", "Key", "+Reason",
+		"~What was done"), func(f Finding) []string {
+		if f.Rejected {
+			return nil
+		}
+		return []string{f.where() + "." + f.Column, fmt.Sprint(f.RowID), f.Key, f.Reason, f.Explanation}
+	})
+}
+
+func (f *Finding) where() string {
+	if f.File != "" {
+		return f.File + ": " + f.Table
+	}
+	return f.Table
+}
+
+// listed returns a table of the members of a list of which row makes a row and not nil. n is their number.
+func listed[T any](
+	list iter.Seq[T], n int64, title string, columns []document.Column, row func(T) []string,
+) document.Block {
+	if list == nil || n == 0 {
+		return nil
+	}
+	note := fmt.Sprintf("%s: %s", title, humanize.Comma(n))
+	if n > maxListed {
+		note += fmt.Sprintf(" (the first %s are shown, the JSON report has all)", humanize.Comma(maxListed))
+	}
+	return &document.Table{Columns: columns, Note: note, Open: n <= longTable, Rows: func(yield func([]string) bool) {
+		shown := 0
+		for one := range list {
+			cells := row(one)
+			if cells == nil {
+				continue
+			}
+			if shown++; shown > maxListed || !yield(cells) {
+				return
+			}
+		}
+	}}
+}
+
+// addDifferenceRows lists the rows that differ.
+func (r *Run) addDifferenceRows(d *document.Document, x *Details, n int64) {
+	block := listed(x.Differences, n, "Every difference", document.Columns("Table", "Key", "Column", "Kind",
+		"~State file", "~PostgreSQL", "Written"), func(one Difference) []string {
+		written := ""
+		if one.Since {
+			written = "since"
+		}
+		return []string{one.Table, one.Key, one.Column, one.Kind, one.InFile, one.InPostgres, written}
+	})
+	d.Add("Differences: "+humanize.Comma(n), block)
+}
+
+// addReceipt explains the receipt, and how to compute its digests without this program.
+func (m *Migration) addReceipt(d *document.Document) {
+	if !m.Committed {
+		return
+	}
+	table := m.Target.Schema + ".flujo_port_receipts"
+	d.Add(
+		"Receipt",
+		document.Paragraph("The transaction that wrote the rows wrote its receipt, too, with the SHA-256 of "+
+			"the state file and a digest for each table:"),
+		document.Code{fmt.Sprintf("SELECT * FROM %s WHERE id = %d;", table, m.Receipt)},
+		digestText(),
+	)
+}
+
+// digestText defines the digests.
+func digestText() document.Block {
+	return document.List{
+		"sha256sum prints the SHA-256 of the state file.",
+		"A digest can be computed without this program. Take the row encoding of each row: what " +
+			"PostgreSQL's record_send " +
+			"returns for it, with integers as bigint, real as double precision and vectors as bytea. " +
+			"Take the first 16 " +
+			"bytes of the SHA-256 of each encoding as two signed 64-bit numbers, and sum them over " +
+			"all rows of the table. " +
+			"The digest is the two sums, separated by a comma.",
+		"docs/audit.md of flujo-port has the statement that computes it in PostgreSQL, and " +
+			"docs/digests.py is a program in " +
+			"Python that computes it from the state file alone.",
+	}
+}
+
+// Record returns the report with everything that an auditor needs.
+func (v *Verification) Record(x *Details) *document.Document {
+	d := &document.Document{Title: "flujo-port verify", Outcome: outcomeOf(v.Verdict), Headline: v.headline()}
+	v.addRun(d)
+	d.Add("Compared", document.Facts{fact("State file", v.Source.lines()...), fact("Database", v.Target.lines()...)})
+	if len(v.Files) > 0 {
+		v.addFiles(d)
+	} else {
+		d.Add("Receipt", document.Facts{v.Receipt.fact(v.Verdict)})
+		var all [][]string
+		var differing int64
+		for _, c := range v.Tables {
+			differing += c.Added + c.Changed + c.Deleted + c.Mismatched
+			all = append(
+				all,
+				append(numbers(c.Name, c.RowsRead, c.Rejected, c.Derived, c.AtReceipt, c.Added, -c.Deleted,
+					c.InPostgres, c.Changed, c.Mismatched), c.FileDigest, c.Digest, v.result(&c)),
+			)
+		}
+		d.Add("Reconciliation", numberTable(document.Columns("Table", "#State file", "#Rejected", "#Derived",
+			"#At the migration", "#Added", "#Deleted", "#PostgreSQL", "#Changed", "#Mismatched",
+			"@Digest of the file's rows", "@Digest in PostgreSQL", "Result"), 5, true, all), v.legend())
+		v.addDifferenceRows(d, x, differing)
+	}
+	v.addUnits(d, x)
+	addMessages(d, v.Warnings, v.Notes)
+	d.Add("Digests", digestText())
+	addEnd(d, x)
+	return d
+}
+
+// addUnits lists the units that are not equal.
+func (v *Verification) addUnits(d *document.Document, x *Details) {
+	var n int64
+	for _, f := range v.Files {
+		for _, u := range f.Units {
+			n += u.InFile - u.Equal
+		}
+	}
+	d.Add(
+		"Runs, keys and memories",
+		listed(x.Units, n, "Those that are not equal", document.Columns("File", "Kind", "Key",
+			"Status", "By receipt"), func(u Unit) []string {
+			if u.Status == UnitEqual {
+				return nil
+			}
+			by := ""
+			if u.By > 0 {
+				by = fmt.Sprint(u.By)
+			}
+			return []string{u.Path, u.Kind, u.Key, u.Status, by}
+		}),
+	)
+}
+
+// Record returns the report with everything that an auditor needs.
+func (r *Restoration) Record(x *Details) *document.Document {
+	d := &document.Document{Title: "flujo-port restore", Outcome: r.outcome(), Headline: r.headline()}
+	r.addRun(d)
+	d.Add("Files and schema", r.facts())
+	if r.Receipt != nil {
+		d.Add("Receipt", document.Facts{r.Receipt.fact("")})
+	}
+	if r.Merge != nil && r.Differing == 0 {
+		r.Merge.add(d)
+	}
+	d.Add("Reconciliation", r.table(), r.details())
+	r.addLost(d)
+	r.addDifferenceRows(d, x, r.Differing)
+	addMessages(d, r.Warnings, r.Notes)
+	if r.Done {
+		d.Add("Roll back", document.Code{"FLUJO_STATE_URI=" + r.Rollback})
+	}
+	addEnd(d, x)
+	return d
+}
+
+// Record returns the report with everything that an auditor needs.
+func (c *Check) Record(x *Details) *document.Document {
+	d := &document.Document{Title: "flujo-port check", Outcome: c.outcome(), Headline: c.headline()}
+	c.addRun(d)
+	var checked document.Facts
+	if c.Source != nil {
+		checked = append(checked, fact("State file", c.Source.lines()...))
+	}
+	if c.Target != nil {
+		checked = append(checked, fact("Database", c.Target.lines()...))
+	}
+	d.Add("Checked", checked)
+	c.addResults(d)
+	var findings []*Findings
+	if c.Findings != nil {
+		findings = append(findings, c.Findings)
+	}
+	for _, f := range c.Files {
+		if f.Findings != nil {
+			findings = append(findings, f.Findings)
+		}
+	}
+	addFound(d, x, findings)
+	for i := range c.Conflicts {
+		c.Conflicts[i].add(d)
+	}
+	d.Add("", document.Paragraph(c.conclusion()))
+	addEnd(d, x)
+	return d
+}
