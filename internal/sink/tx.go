@@ -45,6 +45,11 @@ func Begin(ctx context.Context, url, schema string, lockWait time.Duration) (*Tx
 	if err != nil {
 		return nil, err
 	}
+	return BeginOn(ctx, conn, lockWait)
+}
+
+// BeginOn is Begin on a connection, which it closes after an error.
+func BeginOn(ctx context.Context, conn *postgres.Conn, lockWait time.Duration) (*Tx, error) {
 	conn.LockWait = lockWait
 	t := &Tx{Conn: conn, fresh: map[string]bool{}, OutcomeWait: time.Minute}
 	if err := t.begin(ctx); err != nil {
