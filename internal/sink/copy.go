@@ -116,10 +116,13 @@ func (t *Tx) copyTuples(ctx context.Context, table *mapping.Table, stream *strea
 	return sent, nil
 }
 
-// frameSize is the number of bytes of tuples in a frame. Up to framesAhead frames
+// frameSize is the number of bytes of tuples in a frame. The first frame has firstFrame
+// bytes, and each further one twice as many as the one before, so that the server begins
+// to store the rows of a small table before all are read. Up to framesAhead frames
 // wait to be sent while the next one is filled. Together they hold at most
 // aheadSize bytes, or a single frame with a longer tuple.
 const (
+	firstFrame  = 16 << 10
 	frameSize   = 256 << 10
 	framesAhead = 4
 	aheadSize   = (framesAhead + 1) * frameSize
@@ -178,7 +181,8 @@ func weight(frame []byte) int64 { return int64(min(len(frame), aheadSize)) }
 func (s *stream) fill() {
 	defer close(s.frames)
 	defer close(s.filled)
-	frame := append(make([]byte, 0, frameSize), binaryHeader...)
+	size := firstFrame
+	frame := append(make([]byte, 0, size), binaryHeader...)
 	for {
 		out, err := s.tuples.Append(frame)
 		if err != nil && s.endsWith(err) {
@@ -187,7 +191,7 @@ func (s *stream) fill() {
 		switch err {
 		case nil:
 			s.rows++
-			if frame = out; len(frame) < frameSize {
+			if frame = out; len(frame) < size {
 				continue
 			}
 		case io.EOF:
@@ -207,11 +211,12 @@ func (s *stream) fill() {
 		if err == io.EOF {
 			return
 		}
+		size = min(2*size, frameSize)
 		select {
 		case frame = <-s.used:
 			frame = frame[:0]
 		default:
-			frame = make([]byte, 0, frameSize)
+			frame = make([]byte, 0, size)
 		}
 	}
 }
