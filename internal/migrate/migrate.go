@@ -106,6 +106,8 @@ func run(ctx context.Context, o Options) (*report.Migration, error) {
 		return nil, err
 	}
 	defer files.close()
+	files[0].startHash(ctx) // while the server is slow to answer
+	files[0].startCheck(ctx, o)
 	result := &report.Migration{
 		Format: report.Format, Command: "migrate", DryRun: o.DryRun, Verify: o.Verify,
 		Source: extract.Describe(files[0].Snapshot, files[0].Format), Warnings: []string{},
