@@ -6,8 +6,10 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -20,9 +22,8 @@ import (
 )
 
 func main() {
-	if os.Getenv("GOGC") == "" {
-		// The live heap is small, so frequent collections are cheap and free long cells early.
-		debug.SetGCPercent(50)
+	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
+		collectGarbage()
 	}
 	// A write that fails is an error of that write. These signals would end the program after a commit too.
 	signal.Ignore(writeSignals...)
@@ -33,6 +34,21 @@ func main() {
 		cancel()
 	})
 	os.Exit(run(ctx, os.Args, os.Getenv, os.Stdout, os.Stderr))
+}
+
+// firstCollection is the memory of Go, in bytes, at which garbage is collected for the first time. A run with a small
+// state file ends before.
+const firstCollection = 16 << 20
+
+// collectGarbage has garbage collected late for the first time, and often afterwards: the live heap is small, so
+// collections are cheap, and they free long cells early.
+func collectGarbage() {
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(firstCollection)
+	runtime.AddCleanup(new([64]byte), func(struct{}) { // which nothing refers to
+		debug.SetGCPercent(50)
+		debug.SetMemoryLimit(math.MaxInt64)
+	}, struct{}{})
 }
 
 // env is the environment of a command: variables and output streams.

@@ -63,32 +63,44 @@ func (e *Extraction) newPass(ctx context.Context, dst Destination) (*pass, error
 		if tm.Table.Name == e.config.Exclude {
 			continue
 		}
-		rows, bytes, err := e.count(ctx, tm)
-		if err != nil {
-			return nil, err
+		rows := int64(0)
+		if tm.InFile {
+			var err error
+			if rows, err = e.snapshot.Count(ctx, tm.Table.Name); err != nil {
+				return nil, err
+			}
 		}
 		p.size.totalRows += rows
-		if tm.Table.Name == mapping.Traces { // most are derived, and about as long as their spans
-			bytes += p.size.tableBytes[mapping.Spans]
-		}
-		p.size.tableBytes[tm.Table.Name] = bytes
-		p.size.totalBytes += bytes
 		p.result.Findings.Tables = append(p.result.Findings.Tables, report.Table{Name: tm.Table.Name, RowsRead: rows})
 	}
-	return p, nil
+	return p, p.estimateSizes(ctx)
 }
 
-// count returns the number of rows of a table in the file and an estimate of their
-// size.
-func (e *Extraction) count(ctx context.Context, tm *mapping.TableMapping) (rows, bytes int64, err error) {
-	if !tm.InFile {
-		return 0, 0, nil
+// smallFile is the size of a file for whose progress every row counts as equally long.
+const smallFile = 4 << 20
+
+// estimateSizes estimates the size of each table. To look at rows of a small file would
+// take a good part of the time in which all of it is read.
+func (p *pass) estimateSizes(ctx context.Context) error {
+	for _, row := range p.result.Findings.Tables {
+		bytes := int64(0)
+		switch {
+		case row.RowsRead == 0:
+		case p.snapshot.Size() < smallFile:
+			bytes = p.snapshot.Size() * row.RowsRead / p.size.totalRows
+		default:
+			var err error
+			if bytes, err = p.snapshot.EstimateBytes(ctx, row.Name, row.RowsRead); err != nil {
+				return err
+			}
+		}
+		if row.Name == mapping.Traces { // most are derived, and about as long as their spans
+			bytes += p.size.tableBytes[mapping.Spans]
+		}
+		p.size.tableBytes[row.Name] = bytes
+		p.size.totalBytes += bytes
 	}
-	if rows, err = e.snapshot.Count(ctx, tm.Table.Name); err != nil {
-		return 0, 0, err
-	}
-	bytes, err = e.snapshot.EstimateBytes(ctx, tm.Table.Name, rows)
-	return rows, bytes, err
+	return nil
 }
 
 // table extracts one table: it looks for duplicate keys, and then sends the table's

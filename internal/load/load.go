@@ -77,6 +77,17 @@ func RowsTo(
 	return l, refusal
 }
 
+// Explain returns the cause of an error in reading a file and writing its rows to the server:
+// damage of the file, or err. It waits for the check of the file, which may take much
+// longer, only if damage may be the cause. integrity may be nil.
+func Explain(integrity *source.Integrity, conn *postgres.Conn, err error) error {
+	rejected := clierr.KindOf(err) == clierr.Refused // also by the server, such as two rows with a key
+	if !rejected && (postgres.Code(err) != "" || conn.IsClosed()) {
+		return integrity.End(err)
+	}
+	return integrity.Explain(err)
+}
+
 // storeOriginals stores the original values of changed cells and rejected rows.
 func (l *Loaded) storeOriginals(ctx context.Context, into sink.Loader, found func(mapping.Finding) error) error {
 	if err := into.Tx.EnsureOriginals(ctx, into.Schema); err != nil {

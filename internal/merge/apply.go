@@ -225,6 +225,5 @@ func (t *tables) insert(ctx context.Context, table *mapping.Table) error {
 	if parts["unitKey"] == table.PrimaryKey {
 		sql += orUpdate.Fill(parts)
 	}
-	t.target.Tx.Wrote(table.Name)
 	return t.run(ctx, fmt.Sprintf("insert rows into table %q", table.Name), sql)
 }

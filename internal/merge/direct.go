@@ -124,7 +124,6 @@ func (l *loader) copyRuns(ctx context.Context) error {
 	if err := l.tables.run(ctx, step, "SAVEPOINT flujo_port_runs"); err != nil {
 		return err
 	}
-	l.tables.target.Tx.Wrote(table.Name)
 	n, err := l.tables.exec(ctx, copyRuns.Fill(parts))
 	if err != nil {
 		return l.tables.conn().WrapError(step, err)

@@ -72,6 +72,7 @@ func Run(
 	state *State,
 	o Options,
 ) (*Merged, error) {
+	into.Tx.WritesInSavepoints()
 	t, err := newTables(ctx, into, state.Receipts, config.Receipt)
 	if err != nil {
 		return nil, err

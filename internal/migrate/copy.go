@@ -41,7 +41,7 @@ type copied struct {
 func (m *migration) migrateAll(ctx context.Context) (described bool, err error) {
 	for i, f := range m.files {
 		m.files.warn(f, m.result)
-		f.hash = f.StartHash(ctx)
+		f.startHash(ctx)
 		source, part := &m.result.Source, &m.result.FileResult
 		if i > 0 {
 			further := &report.FurtherFile{Source: extract.Describe(f.Snapshot, f.Format)}
@@ -87,17 +87,20 @@ func (m *migration) findSame(f *file, source *report.Source, part *report.FileRe
 // migrate migrates one file: it loads the file into empty tables, or merges it with their
 // rows, verifies what was stored, and writes the receipt. described is as in migrateAll.
 func (m *migration) migrate(
-	ctx context.Context, f *file, source *report.Source, part *report.FileResult,
+	ctx context.Context, f *file, src *report.Source, part *report.FileResult,
 ) (described bool, err error) {
-	reading, integrity := m.startIntegrityCheck(ctx, f, source)
-	defer integrity.Stop()
-	rows, err := m.copyRows(reading, f)
+	f.startCheck(ctx, m.options)
+	defer f.integrity.Stop()
+	if f.integrity != nil {
+		src.Integrity = source.IntegrityCheck
+	}
+	rows, err := m.copyRows(f.reading, f)
 	if rows.loaded != nil {
 		m.describe(part, rows)
 	}
 	if err != nil {
-		if damage := integrity.Wait(); damage != nil {
-			return false, damage
+		if explained := load.Explain(f.integrity, m.to.into.Tx.Conn, err); explained != err {
+			return false, explained
 		}
 		return m.refused(part, rows), err
 	}
@@ -111,24 +114,12 @@ func (m *migration) migrate(
 		return m.refused(part, rows), err
 	}
 	m.options.OnProgress.Start(progress.Integrity)
-	if err := integrity.Wait(); err != nil {
+	if err := f.integrity.Wait(); err != nil {
 		return false, err
 	}
 	part.Receipt = rows.config.Receipt
-	source.SHA256, err = m.writeReceipt(ctx, rows)
+	src.SHA256, err = m.writeReceipt(ctx, rows)
 	return false, err
-}
-
-// startIntegrityCheck starts the check of the file's integrity beside the load, unless it
-// is skipped. Its verdict comes before the commit.
-func (m *migration) startIntegrityCheck(
-	ctx context.Context, f *file, described *report.Source,
-) (context.Context, *source.Integrity) {
-	if m.options.SkipIntegrity {
-		return ctx, nil
-	}
-	described.Integrity = source.IntegrityCheck
-	return f.StartIntegrityCheck(ctx)
 }
 
 // copyRows loads a file into the target's tables, or merges it with their rows.

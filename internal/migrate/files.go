@@ -19,7 +19,13 @@ type files []*file
 type file struct {
 	load.File
 	hash *source.Hash // nil until it was started
-	main string       // the file's SHA-256 in hex; "" until the hash is complete
+
+	// integrity is the check of the file's integrity; nil until it was started, or if it is
+	// skipped. Its verdict comes before the commit.
+	integrity *source.Integrity
+	reading   context.Context // ends when the check finds damage; nil until startCheck
+
+	main string // the file's SHA-256 in hex; "" until the hash is complete
 	wal  string
 }
 
@@ -44,7 +50,26 @@ func (all files) close() {
 		if f.hash != nil {
 			f.hash.Stop()
 		}
+		f.integrity.Stop()
 		f.Close()
+	}
+}
+
+// startHash starts to hash the file, unless it has started.
+func (f *file) startHash(ctx context.Context) {
+	if f.hash == nil {
+		f.hash = f.StartHash(ctx)
+	}
+}
+
+// startCheck starts the check of the file's integrity, unless it has started or is skipped.
+func (f *file) startCheck(ctx context.Context, o Options) {
+	switch {
+	case f.reading != nil:
+	case o.SkipIntegrity:
+		f.reading = ctx
+	default:
+		f.reading, f.integrity = f.StartIntegrityCheck(ctx)
 	}
 }
 

@@ -106,6 +106,8 @@ func run(ctx context.Context, o Options) (*report.Migration, error) {
 		return nil, err
 	}
 	defer files.close()
+	files[0].startHash(ctx) // while the server is slow to answer
+	files[0].startCheck(ctx, o)
 	result := &report.Migration{
 		DryRun: o.DryRun, Verify: o.Verify,
 		Source: extract.Describe(files[0].Snapshot, files[0].Format), Warnings: []string{},
@@ -159,16 +161,30 @@ type session struct {
 	notes   []string
 }
 
-// connect tries the cutover address and begins the transaction. It does one after the
-// other, since a server or a role may have a single session. If both fail, it returns the
-// error of the transaction: the cutover address is derived from that address.
+// connect tries the cutover address and begins the transaction: in the same session, if
+// one by the other address would differ from it only in its search_path, which the
+// transaction sets. Otherwise it does one after the other, since a server or a role may
+// have a single session. If both fail, it returns the error of the transaction: the cutover
+// address is derived from that address.
 func connect(ctx context.Context, o Options) (s session, err error) {
 	o.OnProgress.Start(progress.Connect)
+	var conn *postgres.Conn // of the trial
 	var addressErr error
-	if !o.Cutover.IsZero() {
+	switch {
+	case o.Cutover.IsZero():
+	case postgres.OnlyAddsSearchPath(o.Cutover, o.Postgres):
+		conn, s.address, s.trial, s.notes, addressErr = postgres.ResolveAddressOpen(
+			ctx, o.Cutover, o.Schema, !o.WithoutPGVector)
+	default:
 		s.address, s.trial, s.notes, addressErr = postgres.ResolveAddress(ctx, o.Cutover, o.Schema, !o.WithoutPGVector)
 	}
-	if s.tx, err = sink.Begin(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, postgres.LockWait)); err != nil {
+	lockWait := cmp.Or(o.LockWait, postgres.LockWait)
+	if conn != nil {
+		s.tx, err = sink.BeginOn(ctx, conn, lockWait)
+	} else {
+		s.tx, err = sink.Begin(ctx, o.Postgres, o.Schema, lockWait)
+	}
+	if err != nil {
 		return s, err
 	}
 	s.tx.OutcomeWait = cmp.Or(o.OutcomeWait, s.tx.OutcomeWait)

@@ -317,3 +317,38 @@ func TestSeveralQuarantine(t *testing.T) {
 		}
 	}
 }
+
+// TestSeveralLaterTables tests files of which only a later one has rows of some tables, or has allocated ids beyond
+// int4: what each migrated is known afterwards.
+func TestSeveralLaterTables(t *testing.T) {
+	t.Parallel()
+	for name, statement := range map[string]string{
+		"later tables":  "DELETE FROM sqlite_sequence WHERE name = 'none'",
+		"allocated ids": "UPDATE sqlite_sequence SET seq = 3000000000 WHERE name = 'steps'",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			first := flujotest.NewFile(t, flujotest.Format06)
+			first.Exec("DROP TABLE spans")
+			first.Exec("DROP TABLE evaluations")
+			first.Exec("DROP TABLE system_state")
+			first.Insert("runs", flujotest.Cells{"run_id": "first"})
+			first.Insert("steps", flujotest.Cells{"run_id": "first"})
+			second := flujotest.Copy(t, flujotest.Fixture)
+			flujotest.Change(t, second, statement)
+			url := pgtest.Database(t)
+			o := severalOptions(t, url, first.Close(), second, oneRun(t, "third"))
+			flujotest.Migrate(t, o)
+			verified, err := verify.Run(context.Background(), verify.Options{SQLite: o.SQLite, More: o.More,
+				Postgres: url, Schema: flujotest.Schema})
+			if err != nil || verified.Written.Since != 0 || len(verified.Written.Others) > 0 {
+				t.Fatalf("got %+v and error %v, want only rows of the files", verified, err)
+			}
+			for _, f := range verified.Files {
+				if f.Verdict != report.Equal && f.Verdict != report.Merged {
+					t.Errorf("%s: got verdict %s", f.Source.Path, f.Verdict)
+				}
+			}
+		})
+	}
+}

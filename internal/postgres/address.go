@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	neturl "net/url"
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
@@ -38,26 +39,47 @@ type AddressTrial struct {
 
 // TryAddress opens a session by a cutover address for the schema of Flujo's tables, which
 // need not exist. It reads the session's settings and closes it. It writes nothing.
-func TryAddress(ctx context.Context, address, schema string) (t AddressTrial, err error) {
-	conn, err := Dial(ctx, address)
-	if err != nil {
-		return t, err
+func TryAddress(ctx context.Context, address, schema string) (AddressTrial, error) {
+	conn, t, err := tryAddress(ctx, address, schema)
+	closeTried(ctx, conn)
+	return t, err
+}
+
+// tryAddress is TryAddress, and returns the connection of the session unless there is an
+// error. Its Server is zero if the server did not answer what it consists of.
+func tryAddress(ctx context.Context, address, schema string) (c *Conn, t AddressTrial, err error) {
+	c = &Conn{Schema: schema, url: address}
+	if c.Conn, err = dial(ctx, address, c.notice); err != nil {
+		return nil, t, err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			closeTried(ctx, c)
+			c = nil
+		}
+	}()
 	// A server that is not PostgreSQL is named as such, and not by the first statement that
 	// it does not know.
-	if server, err := ReadServer(ctx, conn); err == nil {
+	if server, err := ReadServer(ctx, c.Conn); err == nil {
 		if err := server.CheckVersion(); err != nil {
-			return t, err
+			return c, t, err
 		}
+		c.Server = server
 	}
-	if err := t.read(ctx, conn, schema); err != nil {
-		return t, (&Conn{Conn: conn, Reads: true}).WrapError("query the server by the cutover address", err)
+	if err := t.read(ctx, c.Conn, schema); err != nil {
+		return c, t, (&Conn{Conn: c.Conn, Reads: true}).WrapError("query the server by the cutover address", err)
 	}
-	if t.Unprepared, t.Untried, err = tryPrepared(ctx, conn, address, t.Pooled); err != nil {
-		return t, (&Conn{Conn: conn, Reads: true}).WrapError("try prepared statements by the cutover address", err)
+	if t.Unprepared, t.Untried, err = tryPrepared(ctx, c.Conn, address, t.Pooled); err != nil {
+		return c, t, (&Conn{Conn: c.Conn, Reads: true}).WrapError("try prepared statements by the cutover address", err)
 	}
-	return t, nil
+	return c, t, nil
+}
+
+// closeTried closes the connection of tryAddress, which may be nil.
+func closeTried(ctx context.Context, c *Conn) {
+	if c != nil {
+		_ = c.Close(context.WithoutCancel(ctx))
+	}
 }
 
 // read reads the settings of a session in a transaction, which a pooler in statement mode
@@ -111,22 +133,57 @@ func beginTrial(conn *pgx.Conn) string {
 func ResolveAddress(
 	ctx context.Context, address stateuri.Address, schema string, withPGVector bool,
 ) (resolved stateuri.Address, t AddressTrial, notes []string, err error) {
-	t, err = TryAddress(ctx, address.Reveal(), schema)
+	conn, resolved, t, notes, err := ResolveAddressOpen(ctx, address, schema, withPGVector)
+	closeTried(ctx, conn)
+	return resolved, t, notes, err
+}
+
+// ResolveAddressOpen is ResolveAddress, and returns the connection of the trial if the
+// address is returned unchanged and leads to the server itself. The caller closes it. Else
+// it is nil.
+func ResolveAddressOpen(
+	ctx context.Context, address stateuri.Address, schema string, withPGVector bool,
+) (conn *Conn, resolved stateuri.Address, t AddressTrial, notes []string, err error) {
+	conn, t, err = tryAddress(ctx, address.Reveal(), schema)
 	if _, refused := errors.AsType[*optionsRefusedError](err); refused {
-		return withoutOptions(ctx, address, schema, withPGVector)
+		resolved, t, notes, err = withoutOptions(ctx, address, schema, withPGVector)
+		return nil, resolved, t, notes, err
 	}
 	if err != nil {
-		return address, t, nil, err
+		return nil, address, t, nil, err
 	}
-	if !withPGVector || t.VectorSchema == "" || t.First != schema {
-		return address, t, nil, nil
+	change := withPGVector && t.VectorSchema != "" && t.First == schema
+	if !change && !t.Pooled && t.Unprepared == "" && conn.Server != (Server{}) {
+		return conn, address, t, nil, nil
+	}
+	closeTried(ctx, conn)
+	if !change {
+		return nil, address, t, nil, nil
 	}
 	if resolved, err = address.WithSearchPath(schema, t.VectorSchema); err != nil {
-		return address, t, nil, err
+		return nil, address, t, nil, err
 	}
 	note := fmt.Sprintf("pgvector is in schema %q, which was added to search_path", t.VectorSchema)
 	t, err = TryAddress(ctx, resolved.Reveal(), schema)
-	return resolved, t, []string{note}, err
+	return nil, resolved, t, []string{note}, err
+}
+
+// OnlyAddsSearchPath reports whether sessions that are opened by a cutover address differ
+// from those by url, as Config parses it, in nothing but their search_path.
+func OnlyAddsSearchPath(address stateuri.Address, url string) bool {
+	config, err := Config(url)
+	if err != nil || config.RuntimeParams["options"] != "" || config.RuntimeParams["search_path"] != "" {
+		return false
+	}
+	a, errA := neturl.Parse(address.Reveal())
+	b, errB := neturl.Parse(url)
+	if errA != nil || errB != nil {
+		return false
+	}
+	query := a.Query()
+	query.Del("options")
+	return a.User.String() == b.User.String() && a.Host == b.Host && a.Path == b.Path &&
+		query.Encode() == b.Query().Encode()
 }
 
 // withoutOptions tries the address without the parameter options.

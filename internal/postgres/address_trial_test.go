@@ -7,6 +7,7 @@ import (
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
+	"flujo-port/internal/stateuri"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -178,5 +179,40 @@ func TestCheckAddress(t *testing.T) {
 	} {
 		err := CheckAddress(background, tc.address, schema, 4)
 		wantError(t, err, clierr.KindOf(err), tc.want)
+	}
+}
+
+func TestOnlyAddsSearchPath(t *testing.T) {
+	t.Parallel()
+	const url = "postgresql://app:secret@db:5433/med13?sslmode=verify-full&application_name=a"
+	known := stateuri.Known{Host: "other", User: "app"}
+	for _, tc := range []struct {
+		of, url string
+		want    bool
+	}{
+		{url, url, true},
+		{url, strings.Replace(url, "secret", "other", 1), false},
+		{url, strings.Replace(url, "app:", "web:", 1), false},
+		{url, strings.Replace(url, "db:", "db2:", 1), false},
+		{url, strings.Replace(url, "5433", "5434", 1), false},
+		{url, strings.Replace(url, "med13", "med14", 1), false},
+		{url, strings.Replace(url, "verify-full", "require", 1), false},
+		{url, strings.Replace(url, "=a", "=b", 1), false},
+		{url, url + "&options=-c%20role%3Dweb", false},
+		{url + "&options=-c%20role%3Dweb", url + "&options=-c%20role%3Dweb", false},
+		{url, url + "&search_path=other", false},
+		{url, url + "&statement_timeout=5", false},
+		{"postgresql:///med13", "postgresql:///med13", false}, // the host is added
+		{"postgresql://db/med13", "postgresql://db/med13", false},
+		{url, "postgresql://a,b/d", false},
+		{url, "host=db", false},
+	} {
+		address, _, err := stateuri.Cutover(tc.of, known, schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := OnlyAddsSearchPath(address, tc.url); got != tc.want {
+			t.Errorf("cutover address of %s and %s: got %t", tc.of, tc.url, got)
+		}
 	}
 }

@@ -70,9 +70,6 @@ func (c *Conn) Inspect(ctx context.Context) (map[string]*TableShape, error) {
 		names = append(names, table.Name)
 	}
 	shapes := map[string]*TableShape{}
-	if exists, err := c.HasSchema(ctx); err != nil || !exists {
-		return shapes, err
-	}
 	var relation, kind, extras string
 	err := c.Each(ctx, `SELECT c.relname, CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table'
 			WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table' ELSE 'relation' END,
@@ -83,8 +80,8 @@ func (c *Conn) Inspect(ctx context.Context) (map[string]*TableShape, error) {
 					WHERE tgrelid = c.oid AND tgisinternal AND tgenabled <> 'O' LIMIT 1),
 				(SELECT 'has the rule ' || string_agg(rulename, ', ') FROM pg_rewrite WHERE ev_class = c.oid),
 				(SELECT 'takes part in inheritance' FROM pg_inherits WHERE c.oid IN (inhparent, inhrelid) LIMIT 1))
-		FROM pg_class c WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2)`,
-		[]any{sqltext.Ident(c.Schema), names}, []any{&relation, &kind, &extras}, func() {
+		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = ANY ($2)`,
+		[]any{c.Schema, names}, []any{&relation, &kind, &extras}, func() {
 			shapes[relation] = &TableShape{
 				kind:        kind,
 				extras:      extras,
@@ -92,8 +89,8 @@ func (c *Conn) Inspect(ctx context.Context) (map[string]*TableShape, error) {
 				constraints: map[string]string{},
 			}
 		})
-	if err != nil {
-		return nil, err
+	if err != nil || len(shapes) == 0 {
+		return shapes, err
 	}
 	if err := c.inspectColumns(ctx, shapes); err != nil {
 		return nil, err
@@ -293,6 +290,10 @@ func (c *Conn) foreignIndexes(ctx context.Context) (all []string, err error) {
 			)
 		}
 	}
+	have, err := c.relations(ctx, slices.Collect(maps.Keys(want)))
+	if err != nil || len(have) == 0 {
+		return nil, err
+	}
 	var name, got string
 	err = c.Each(ctx, `SELECT c.relname, coalesce(format('%s.%s by %s', o.relname, a.attname, m.amname)
 				|| CASE WHEN p.opcdefault THEN '' ELSE ' ' || p.opcname END
@@ -304,12 +305,26 @@ func (c *Conn) foreignIndexes(ctx context.Context) (all []string, err error) {
 			LEFT JOIN pg_am m ON m.oid = c.relam
 			LEFT JOIN pg_opclass p ON p.oid = i.indclass[0]
 		WHERE c.relnamespace = $1::text::regnamespace AND c.relname = ANY ($2) ORDER BY 1`,
-		[]any{sqltext.Ident(c.Schema), slices.Collect(maps.Keys(want))}, []any{&name, &got}, func() {
+		[]any{sqltext.Ident(c.Schema), have}, []any{&name, &got}, func() {
 			if got != want[name] {
 				all = append(all, fmt.Sprintf("%s is %s, not %s", name, got, want[name]))
 			}
 		})
 	return all, err
+}
+
+// relations returns those of the names that relations of the schema have.
+func (c *Conn) relations(ctx context.Context, names []string) (have []string, err error) {
+	var name string
+	err = c.Each(
+		ctx,
+		`SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = $1 AND c.relname = ANY ($2)`,
+		[]any{c.Schema, names},
+		[]any{&name},
+		func() { have = append(have, name) },
+	)
+	return have, err
 }
 
 // IndexNames returns the names of the indexes in the schema. Differences checks

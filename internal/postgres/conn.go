@@ -4,6 +4,7 @@ import (
 	"context"
 	"flujo-port/internal/sqltext"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,7 +22,8 @@ type Conn struct {
 	// OnWarning, unless nil, is called for each warning that the server sends, in one line.
 	OnWarning func(text string)
 
-	url string
+	url    string
+	origin Origin // zero until Origin was called
 }
 
 // Open connects to a server and reads its version and settings. url is what
@@ -87,6 +89,29 @@ func CleanupContext() (context.Context, context.CancelFunc) {
 // wrapped.
 func (c *Conn) Run(ctx context.Context, sql string) error {
 	return c.PgConn().Exec(ctx, sql).Close()
+}
+
+// Statement is a statement that returns no rows.
+type Statement struct {
+	Step string // what it does, as for WrapError
+	SQL  string
+}
+
+// RunAll runs statements, one after the other, in one message to the server. Its error is
+// that of the first statement that fails, after which none is run.
+func (c *Conn) RunAll(ctx context.Context, statements []Statement) error {
+	if len(statements) == 0 {
+		return nil
+	}
+	all := make([]string, len(statements))
+	for i, s := range statements {
+		all[i] = s.SQL
+	}
+	results, err := c.PgConn().Exec(ctx, strings.Join(all, ";\n")).ReadAll()
+	if err != nil { // without a result of the statement that failed
+		return c.WrapError(statements[min(len(results), len(statements)-1)].Step, err)
+	}
+	return nil
 }
 
 // Each runs a query of the catalog, scans every row into dest and calls f.

@@ -129,3 +129,33 @@ func TestCleanupContext(t *testing.T) {
 		t.Errorf("the deadline is %s", deadline)
 	}
 }
+
+// TestRunAll tests that the error names the statement that failed, and that none is run after it.
+func TestRunAll(t *testing.T) {
+	t.Parallel()
+	conn := open(t, pgtest.Database(t))
+	run(t, conn.Conn, "BEGIN")
+	table := func(name string) Statement {
+		return Statement{Step: "create table " + name, SQL: "CREATE TABLE public." + name + " ()"}
+	}
+	if err := conn.RunAll(background, nil); err != nil {
+		t.Errorf("no statements: %v", err)
+	}
+	if err := conn.RunAll(background, []Statement{table("a"), table("b")}); err != nil {
+		t.Fatal(err)
+	}
+	for i, all := range [][]Statement{
+		{table("a"), table("c")}, {table("c"), table("a"), table("d")}, {table("d"), table("e"), table("a")},
+	} {
+		run(t, conn.Conn, "SAVEPOINT s")
+		err := conn.RunAll(background, all)
+		wantError(t, err, clierr.Failed, "create table a", "42P07")
+		run(t, conn.Conn, "ROLLBACK TO s")
+		if got := one(t, conn.Conn, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"); got != "2" {
+			t.Errorf("%d: there are %s tables", i, got)
+		}
+	}
+	run(t, conn.Conn, "ROLLBACK")
+	err := conn.RunAll(background, []Statement{table("a"), {Step: "write nonsense", SQL: "CREATE NONSENSE"}})
+	wantError(t, err, clierr.Failed, "create table a", "42601") // a message is parsed as a whole
+}

@@ -55,8 +55,11 @@ func (o Origin) Equal(other Origin) bool {
 		(o.Database == 0 || other.Database == 0 || o.Database == other.Database)
 }
 
-// Origin returns the identity of the connection's database.
+// Origin returns the identity of the connection's database. It reads it once.
 func (c *Conn) Origin(ctx context.Context) (o Origin, err error) {
+	if c.origin != (Origin{}) {
+		return c.origin, nil
+	}
 	var readable bool
 	err = c.QueryRow(ctx, `SELECT oid, has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
 		FROM pg_database WHERE datname = current_database()`).Scan(&o.Database, &readable)
@@ -66,6 +69,7 @@ func (c *Conn) Origin(ctx context.Context) (o Origin, err error) {
 	if err != nil {
 		return o, c.WrapError("read the identity of the database", err)
 	}
+	c.origin = o
 	return o, nil
 }
 
@@ -226,29 +230,25 @@ func (c *Conn) isLocalServer(ctx context.Context) bool {
 // TablesWithRows returns the tables of the schema that hold rows, Flujo's
 // tables and the table of originals, each with the number of its rows.
 func (c *Conn) TablesWithRows(ctx context.Context) (counts []string, err error) {
-	var name string
-	var existing []string
-	err = c.Each(
-		ctx,
-		`SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname = $1 AND c.relname = ANY ($2)`,
-		[]any{c.Schema, append(tableNames(), mapping.Originals.Name)},
-		[]any{&name},
-		func() { existing = append(existing, name) },
-	)
+	existing, err := c.relations(ctx, append(tableNames(), mapping.Originals.Name))
 	if err != nil {
 		return nil, err
 	}
+	var names, queries []string
 	for _, table := range append(slices.Clip(mapping.Tables), mapping.Originals) {
-		if !slices.Contains(existing, table.Name) {
-			continue
+		if slices.Contains(existing, table.Name) {
+			names = append(names, table.Name)
+			queries = append(queries, "(SELECT count(*) FROM "+c.Name(table.Name)+")")
 		}
-		var rows int64
-		if err := c.QueryRow(ctx, "SELECT count(*) FROM "+c.Name(table.Name)).Scan(&rows); err != nil {
-			return nil, c.WrapError(fmt.Sprintf("count the rows of table %q", table.Name), err)
-		}
-		if rows > 0 {
-			counts = append(counts, fmt.Sprintf("%s has %d", table.Name, rows))
+	}
+	var rows []int64
+	query := "SELECT ARRAY[" + strings.Join(queries, ", ") + "]::bigint[]"
+	if err := c.QueryRow(ctx, query).Scan(&rows); err != nil {
+		return nil, c.WrapError("count the rows of Flujo's tables", err)
+	}
+	for i, n := range rows {
+		if n > 0 {
+			counts = append(counts, fmt.Sprintf("%s has %d", names[i], n))
 		}
 	}
 	return counts, nil

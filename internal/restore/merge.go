@@ -77,7 +77,7 @@ func restoreMerged(ctx context.Context, file *stateFile, result *report.Restorat
 		Quarantine: true, Verify: report.VerifyContent, OnProgress: o.OnProgress,
 	}})
 	if err != nil {
-		return integrity.Explain(err)
+		return load.Explain(integrity, tx.Conn, err)
 	}
 	if err := integrity.Wait(); err != nil {
 		return err

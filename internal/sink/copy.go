@@ -38,9 +38,9 @@ func (l Loader) Widen(ctx context.Context, table *mapping.Table, column string) 
 	return l.Tx.Widen(ctx, l.Schema, table, column)
 }
 
-// Wrote notes that rows were written into a table otherwise than with Copy, which would
-// remove them if it took the table for empty.
-func (t *Tx) Wrote(table string) { delete(t.fresh, table) }
+// WritesInSavepoints notes that all rows are written in savepoints from now on. Then COPY
+// freezes no rows, since that requires a table that its own savepoint created.
+func (t *Tx) WritesInSavepoints() { clear(t.fresh) }
 
 // Copy copies tuples into a table and returns the number of bytes that were
 // sent. A tuple has all columns of the table in their order. An error of the
@@ -48,23 +48,16 @@ func (t *Tx) Wrote(table string) { delete(t.fresh, table) }
 // table is as it was before the call; after any other error the transaction has
 // failed.
 func (t *Tx) Copy(ctx context.Context, table *mapping.Table, tuples mapping.Tuples) (int64, error) {
-	begin, options := "SAVEPOINT flujo_port", ""
 	if t.fresh[table.Name] {
-		// COPY may freeze rows only if the table was created or truncated since the
-		// savepoint. VACUUM then need not write them again.
-		begin, options = begin+"; TRUNCATE "+t.Name(table.Name), ", FREEZE"
-		delete(t.fresh, table.Name)
+		return t.copyFresh(ctx, table, tuples)
 	}
-	if err := t.Run(ctx, begin); err != nil {
+	if err := t.Run(ctx, "SAVEPOINT flujo_port"); err != nil {
 		return 0, t.WrapError("set a savepoint", err)
 	}
-	sent, err := t.copyTuples(ctx, table, tuples, options)
+	sent, err := t.copyTuples(ctx, table, newStream(tuples, false), "")
 	if wide, ok := errors.AsType[*mapping.WidenError](err); ok {
 		if err := t.Run(ctx, "ROLLBACK TO flujo_port; RELEASE flujo_port"); err != nil {
 			return 0, t.WrapError("roll back to the savepoint", err)
-		}
-		if options != "" {
-			t.fresh[table.Name] = true
 		}
 		return 0, wide
 	}
@@ -77,12 +70,24 @@ func (t *Tx) Copy(ctx context.Context, table *mapping.Table, tuples mapping.Tupl
 	return sent, nil
 }
 
-func (t *Tx) copyTuples(
-	ctx context.Context,
-	table *mapping.Table,
-	tuples mapping.Tuples,
-	options string,
-) (int64, error) {
+// copyFresh is Copy into a table that this transaction created and that is still empty. It
+// freezes the rows, so that VACUUM need not write them again. That is not possible in a
+// savepoint. So a *mapping.WidenError ends COPY without an error, and the table is emptied.
+func (t *Tx) copyFresh(ctx context.Context, table *mapping.Table, tuples mapping.Tuples) (int64, error) {
+	delete(t.fresh, table.Name)
+	sent, err := t.copyTuples(ctx, table, newStream(tuples, true), ", FREEZE")
+	wide, ok := errors.AsType[*mapping.WidenError](err)
+	if !ok {
+		return sent, err
+	}
+	if err := t.Run(ctx, "TRUNCATE "+t.Name(table.Name)); err != nil {
+		return 0, t.WrapError(fmt.Sprintf("empty table %q", table.Name), err)
+	}
+	t.fresh[table.Name] = true
+	return 0, wide
+}
+
+func (t *Tx) copyTuples(ctx context.Context, table *mapping.Table, stream *stream, options string) (int64, error) {
 	names := make([]string, len(table.Columns))
 	for i, c := range table.Columns {
 		names[i] = sqltext.Ident(c.Name)
@@ -93,11 +98,10 @@ func (t *Tx) copyTuples(
 		strings.Join(names, ", "),
 		options,
 	)
-	stream := newStream(tuples)
 	tag, err := t.PgConn().CopyFrom(ctx, stream, sql)
 	sent, rows, sourceErr := stream.stop()
 	switch {
-	case sourceErr != nil:
+	case sourceErr != nil && (err == nil || !stream.endsWith(sourceErr)):
 		return sent, sourceErr
 	case err != nil:
 		return sent, t.WrapError(fmt.Sprintf("copy table %q", table.Name), err)
@@ -112,10 +116,13 @@ func (t *Tx) copyTuples(
 	return sent, nil
 }
 
-// frameSize is the number of bytes of tuples in a frame. Up to framesAhead frames
+// frameSize is the number of bytes of tuples in a frame. The first frame has firstFrame
+// bytes, and each further one twice as many as the one before, so that the server begins
+// to store the rows of a small table before all are read. Up to framesAhead frames
 // wait to be sent while the next one is filled. Together they hold at most
 // aheadSize bytes, or a single frame with a longer tuple.
 const (
+	firstFrame  = 16 << 10
 	frameSize   = 256 << 10
 	framesAhead = 4
 	aheadSize   = (framesAhead + 1) * frameSize
@@ -126,6 +133,9 @@ const (
 // CopyFrom when a connection is lost; stop ends both.
 type stream struct {
 	tuples mapping.Tuples
+	// endsToWiden says that the stream ends with the tuples before a *mapping.WidenError.
+	endsToWiden bool
+
 	frames chan []byte         // filled frames that were not read yet; closed after the last
 	used   chan []byte         // frames to fill again
 	ahead  *semaphore.Weighted // bytes of filled frames that were not read completely
@@ -143,17 +153,24 @@ type stream struct {
 	halted   bool
 }
 
-func newStream(tuples mapping.Tuples) *stream {
+func newStream(tuples mapping.Tuples, endsToWiden bool) *stream {
 	s := &stream{
-		tuples: tuples,
-		frames: make(chan []byte, framesAhead),
-		used:   make(chan []byte, framesAhead+1),
-		ahead:  semaphore.NewWeighted(aheadSize),
-		filled: make(chan struct{}),
+		tuples:      tuples,
+		endsToWiden: endsToWiden,
+		frames:      make(chan []byte, framesAhead),
+		used:        make(chan []byte, framesAhead+1),
+		ahead:       semaphore.NewWeighted(aheadSize),
+		filled:      make(chan struct{}),
 	}
 	s.halt, s.cancel = context.WithCancel(context.Background())
 	go s.fill()
 	return s
+}
+
+// endsWith reports whether the stream ends as if err, of the tuples, were its end.
+func (s *stream) endsWith(err error) bool {
+	_, wide := errors.AsType[*mapping.WidenError](err)
+	return wide && s.endsToWiden
 }
 
 // weight returns the weight of a frame in ahead. A frame with a long tuple takes
@@ -164,13 +181,17 @@ func weight(frame []byte) int64 { return int64(min(len(frame), aheadSize)) }
 func (s *stream) fill() {
 	defer close(s.frames)
 	defer close(s.filled)
-	frame := append(make([]byte, 0, frameSize), binaryHeader...)
+	size := firstFrame
+	frame := append(make([]byte, 0, size), binaryHeader...)
 	for {
 		out, err := s.tuples.Append(frame)
+		if err != nil && s.endsWith(err) {
+			s.err, err = err, io.EOF
+		}
 		switch err {
 		case nil:
 			s.rows++
-			if frame = out; len(frame) < frameSize {
+			if frame = out; len(frame) < size {
 				continue
 			}
 		case io.EOF:
@@ -190,11 +211,12 @@ func (s *stream) fill() {
 		if err == io.EOF {
 			return
 		}
+		size = min(2*size, frameSize)
 		select {
 		case frame = <-s.used:
 			frame = frame[:0]
 		default:
-			frame = make([]byte, 0, frameSize)
+			frame = make([]byte, 0, size)
 		}
 	}
 }
@@ -220,7 +242,7 @@ func (s *stream) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	<-s.filled
-	if s.err != nil {
+	if s.err != nil && !s.endsWith(s.err) {
 		return 0, s.err
 	}
 	return 0, io.EOF

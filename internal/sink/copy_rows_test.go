@@ -126,23 +126,54 @@ func TestCopyWidens(t *testing.T) {
 	}
 }
 
-// TestCopyWidensFresh tests that a new table that was rolled back is frozen when it is copied again.
+// TestCopyWidensFresh tests that a new table is empty after a *WidenError, however many rows were stored before it,
+// and that its rows are frozen when it is copied again.
 func TestCopyWidensFresh(t *testing.T) {
 	t.Parallel()
 	tx, _ := prepare(t, pgtest.Database(t))
-	_, err := tx.Copy(background, systemState, newTuples(&mapping.WidenError{}, state("a", "1")))
-	if _, ok := errors.AsType[*mapping.WidenError](err); !ok {
-		t.Fatalf("got error %v", err)
+	all := make([][]byte, 3000)
+	for i := range all {
+		all[i] = state(fmt.Sprint(i), `"`+strings.Repeat("x", 500)+`"`)
 	}
-	if !tx.fresh["system_state"] {
-		t.Error("the table is no longer fresh")
+	for _, n := range []int{0, 1, 3000} {
+		wide := &mapping.WidenError{}
+		sent, err := tx.Copy(background, systemState, newTuples(wide, all[:n]...))
+		if got, ok := errors.AsType[*mapping.WidenError](err); !ok || got != wide || sent != 0 {
+			t.Fatalf("%d rows: got %d bytes, error %v", n, sent, err)
+		}
+		wantOne(t, tx.Conn.Conn, "SELECT count(*) FROM flujo.system_state", "0")
+		if !tx.fresh["system_state"] {
+			t.Errorf("%d rows: the table is no longer fresh", n)
+		}
 	}
-	if _, err := tx.Copy(background, systemState, newTuples(nil, state("a", "1"))); err != nil {
+	if _, err := tx.Copy(background, systemState, newTuples(nil, all...)); err != nil {
 		t.Fatal(err)
 	}
 	if tx.fresh["system_state"] {
 		t.Error("the table is still fresh")
 	}
+	wantOne(t, tx.Conn.Conn, "SELECT count(*) FROM flujo.system_state", "3000")
+}
+
+// TestCopyWidensRefused tests that an error of the server, for rows before a *WidenError, is the one that is returned.
+func TestCopyWidensRefused(t *testing.T) {
+	t.Parallel()
+	tx, _ := prepare(t, pgtest.Database(t))
+	_, err := tx.Copy(background, systemState, newTuples(&mapping.WidenError{}, state("a", "1"), state("a", "2")))
+	wantError(t, err, clierr.Refused, `copy table "system_state"`, "23505", "Key (key)=(a)")
+}
+
+// TestCopyInSavepoint copies into a new table in a savepoint, in which rows cannot be frozen.
+func TestCopyInSavepoint(t *testing.T) {
+	t.Parallel()
+	tx, _ := prepare(t, pgtest.Database(t))
+	tx.WritesInSavepoints()
+	run(t, tx.Conn.Conn, "SAVEPOINT outer_one")
+	if _, err := tx.Copy(background, systemState, newTuples(nil, state("a", "1"))); err != nil {
+		t.Fatal(err)
+	}
+	run(t, tx.Conn.Conn, "ROLLBACK TO outer_one")
+	wantOne(t, tx.Conn.Conn, "SELECT count(*) FROM flujo.system_state", "0")
 }
 
 // TestCopyCounts tests a trigger that drops rows.
@@ -207,7 +238,7 @@ func TestStream(t *testing.T) {
 		"one byte": iotest.OneByteReader,
 		"half":     iotest.HalfReader,
 	} {
-		s := newStream(newTuples(nil, all...))
+		s := newStream(newTuples(nil, all...), false)
 		got, err := io.ReadAll(reader(s))
 		sent, rows, sourceErr := s.stop()
 		if err != nil || sourceErr != nil || string(got) != want || sent != int64(len(want)) || rows != 3 {
@@ -223,7 +254,7 @@ func TestStreamStops(t *testing.T) {
 	for i := range all {
 		all[i] = state("a", `"`+strings.Repeat("x", frameSize)+`"`)
 	}
-	s := newStream(newTuples(nil, all...))
+	s := newStream(newTuples(nil, all...), false)
 	if _, err := s.Read(make([]byte, 10)); err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +270,7 @@ func TestStreamStops(t *testing.T) {
 func TestStreamError(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
-	s := newStream(newTuples(broken, state("a", `"`+strings.Repeat("x", frameSize)+`"`), state("b", "1")))
+	s := newStream(newTuples(broken, state("a", `"`+strings.Repeat("x", frameSize)+`"`), state("b", "1")), false)
 	got, err := io.ReadAll(s)
 	if err != broken || len(got) < frameSize {
 		t.Errorf("got %d bytes, %v", len(got), err)

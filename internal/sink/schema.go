@@ -59,7 +59,7 @@ func (t *Tx) Prepare(ctx context.Context, withoutPGVector bool, types *mapping.T
 		return nil, err
 	}
 	have, err := t.Inspect(ctx)
-	if err == nil {
+	if err == nil && len(have) > 0 {
 		err = t.CheckOwners(ctx)
 	}
 	if err != nil {
@@ -86,6 +86,7 @@ func (t *Tx) Prepare(ctx context.Context, withoutPGVector bool, types *mapping.T
 	if s.narrow, err = postgres.AdoptTypes(s.Types, s.tables, have); err != nil {
 		return nil, err
 	}
+	var create []postgres.Statement
 	for _, table := range append(slices.Clip(s.tables), mapping.VersionsTable) {
 		if have[table.Name] != nil {
 			s.Existing[table.Name] = true
@@ -94,12 +95,11 @@ func (t *Tx) Prepare(ctx context.Context, withoutPGVector bool, types *mapping.T
 			}
 			continue
 		}
-		if err := t.Run(ctx, t.createTable(&table, s)); err != nil {
-			return nil, t.WrapError(fmt.Sprintf("create table %q in schema %q", table.Name, t.Schema), err)
-		}
+		create = append(create, postgres.Statement{
+			Step: fmt.Sprintf("create table %q in schema %q", table.Name, t.Schema), SQL: t.createTable(&table, s)})
 		t.fresh[table.Name] = true
 	}
-	return s, t.recordVersions(ctx)
+	return s, t.RunAll(ctx, append(create, t.recordVersions()))
 }
 
 // checkDifferences returns a clierr.Refused if an existing table differs from
@@ -208,14 +208,15 @@ func (s *Schema) columnType(table string, c mapping.Column) string {
 	return s.Types.Of(table, c)
 }
 
-func (t *Tx) recordVersions(ctx context.Context) error {
-	_, err := t.Exec(ctx, fmt.Sprintf(
-		"INSERT INTO %s (version) SELECT unnest($1::int4[]) ON CONFLICT DO NOTHING", t.Name(mapping.Versions)),
-		mapping.SchemaVersions)
-	if err != nil {
-		return t.WrapError("record Flujo's migrations", err)
+// recordVersions returns the statement that records Flujo's migrations as done.
+func (t *Tx) recordVersions() postgres.Statement {
+	var rows []string
+	for _, version := range mapping.SchemaVersions {
+		rows = append(rows, fmt.Sprintf("(%d)", version))
 	}
-	return nil
+	sql := fmt.Sprintf("INSERT INTO %s (version) VALUES %s ON CONFLICT DO NOTHING",
+		t.Name(mapping.Versions), strings.Join(rows, ", "))
+	return postgres.Statement{Step: "record Flujo's migrations", SQL: sql}
 }
 
 // longestHNSW is the largest number of dimensions that pgvector's HNSW index
@@ -224,22 +225,27 @@ const longestHNSW = 2000
 
 // Finish creates the foreign keys and secondary indexes that do not exist.
 func (t *Tx) Finish(ctx context.Context, s *Schema) error {
+	var foreignKeys []postgres.Statement
 	for i := range s.tables {
 		table := &s.tables[i]
 		if table.ChildOf == "" || s.Existing[table.Name] {
 			continue
 		}
-		sql := fmt.Sprintf(
-			"ALTER TABLE %s ADD CONSTRAINT %s FOREIGN KEY (run_id) REFERENCES %s (run_id) ON DELETE CASCADE",
-			t.Name(table.Name),
-			sqltext.Ident(table.ForeignKeyName()),
-			t.Name(table.ChildOf),
-		)
-		if err := t.Run(ctx, sql); err != nil {
-			return t.WrapError(fmt.Sprintf("add the foreign key of table %q", table.Name), err)
-		}
+		foreignKeys = append(foreignKeys, postgres.Statement{
+			Step: fmt.Sprintf("add the foreign key of table %q", table.Name),
+			SQL: fmt.Sprintf(
+				"ALTER TABLE %s ADD CONSTRAINT %s FOREIGN KEY (run_id) REFERENCES %s (run_id) ON DELETE CASCADE",
+				t.Name(table.Name),
+				sqltext.Ident(table.ForeignKeyName()),
+				t.Name(table.ChildOf),
+			),
+		})
 	}
-	return t.CreateIndexes(ctx, s)
+	indexes, err := t.missingIndexes(ctx, s)
+	if err != nil {
+		return err
+	}
+	return t.RunAll(ctx, append(foreignKeys, indexes...))
 }
 
 // Analyze runs ANALYZE on the tables, so that the first queries are planned
@@ -258,9 +264,19 @@ func (t *Tx) Analyze(ctx context.Context, s *Schema) error {
 
 // CreateIndexes creates the secondary indexes that do not exist.
 func (t *Tx) CreateIndexes(ctx context.Context, s *Schema) error {
-	have, err := t.IndexNames(ctx)
+	indexes, err := t.missingIndexes(ctx, s)
 	if err != nil {
 		return err
+	}
+	return t.RunAll(ctx, indexes)
+}
+
+// missingIndexes returns the statements that create the secondary indexes that do not
+// exist, and adds to s what the report says of them.
+func (t *Tx) missingIndexes(ctx context.Context, s *Schema) (create []postgres.Statement, err error) {
+	have, err := t.IndexNames(ctx)
+	if err != nil {
+		return nil, err
 	}
 	for i := range s.tables {
 		table := &s.tables[i]
@@ -276,15 +292,14 @@ func (t *Tx) CreateIndexes(ctx context.Context, s *Schema) error {
 				)
 				continue
 			}
-			if err := t.Run(ctx, t.createIndex(table, index, s.typesSchema)); err != nil {
-				return t.WrapError(fmt.Sprintf("create index %q", index.Name), err)
-			}
+			create = append(create, postgres.Statement{
+				Step: fmt.Sprintf("create index %q", index.Name), SQL: t.createIndex(table, index, s.typesSchema)})
 			if s.Existing[table.Name] {
 				s.Indexes = append(s.Indexes, index.Name)
 			}
 		}
 	}
-	return nil
+	return create, nil
 }
 
 func (t *Tx) createIndex(table *mapping.Table, index mapping.Index, types string) string {

@@ -35,15 +35,17 @@ func (t *Tx) LastID(ctx context.Context, table *mapping.Table) (id int64, err er
 // change the sequence.
 func (t *Tx) SetSequence(ctx context.Context, table *mapping.Table, next int64, probe bool) (tried bool, err error) {
 	step := fmt.Sprintf("set the sequence of table %q", table.Name)
-	sequence, err := t.sequence(ctx, table)
-	if err != nil {
-		return false, err
-	}
+	var sequence string
 	var isOwner, canUpdate bool
-	err = t.QueryRow(ctx, `SELECT pg_has_role(relowner, 'USAGE'), has_sequence_privilege(oid, 'UPDATE')
-		FROM pg_class WHERE oid = $1::text::regclass`, sequence).Scan(&isOwner, &canUpdate)
+	err = t.QueryRow(ctx, `SELECT coalesce(name, ''), coalesce(pg_has_role(relowner, 'USAGE'), false),
+			coalesce(has_sequence_privilege(oid, 'UPDATE'), false)
+		FROM pg_get_serial_sequence($1, $2) name LEFT JOIN pg_class ON oid = name::regclass`,
+		t.Name(table.Name), table.Serial()).Scan(&sequence, &isOwner, &canUpdate)
 	if err != nil {
 		return false, t.WrapError(step, err)
+	}
+	if sequence == "" {
+		return false, t.noSequence(table)
 	}
 	as := ""
 	if next > math.MaxInt32 { // the column is bigint, but its sequence may not be yet

@@ -105,6 +105,12 @@ func TestSetSequenceErrors(t *testing.T) {
 		},
 		{"a taken id", "INSERT INTO flujo.steps VALUES (42, 'a', 's', 0, '', NULL, NULL, NULL, NULL, NULL, now())",
 			clierr.Mismatch, []string{"23505"}},
+		{
+			"a trigger that skips rows", `CREATE FUNCTION flujo.skip() RETURNS trigger LANGUAGE plpgsql AS
+				'BEGIN RETURN NULL; END'; CREATE TRIGGER skip BEFORE INSERT ON flujo.steps
+				FOR EACH ROW EXECUTE FUNCTION flujo.skip()`, clierr.Mismatch,
+			[]string{"it got no id, but the next id is 42", "triggers on the table"},
+		},
 		{"another error", "ALTER TABLE flujo.steps RENAME step_name TO s", clierr.Failed, []string{"42703"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

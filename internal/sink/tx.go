@@ -4,6 +4,7 @@ package sink
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"flujo-port/internal/postgres"
@@ -44,6 +45,11 @@ func Begin(ctx context.Context, url, schema string, lockWait time.Duration) (*Tx
 	if err != nil {
 		return nil, err
 	}
+	return BeginOn(ctx, conn, lockWait)
+}
+
+// BeginOn is Begin on a connection, which it closes after an error.
+func BeginOn(ctx context.Context, conn *postgres.Conn, lockWait time.Duration) (*Tx, error) {
 	conn.LockWait = lockWait
 	t := &Tx{Conn: conn, fresh: map[string]bool{}, OutcomeWait: time.Minute}
 	if err := t.begin(ctx); err != nil {
@@ -72,25 +78,17 @@ func (t *Tx) begin(ctx context.Context) (err error) {
 const durable = `SELECT set_config('synchronous_commit', 'local', true)
 WHERE current_setting('synchronous_commit') = 'off'`
 
-// start begins the transaction. Large values are compressed with lz4 if the
-// server has it; the columns' declarations stay as Flujo makes them.
+// compress has large values compressed with lz4 if the server has it. The columns'
+// declarations stay as Flujo makes them.
+const compress = `SELECT set_config(name, 'lz4', true) FROM pg_settings
+WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)`
+
+// start begins the transaction, in one message.
 func (t *Tx) start(ctx context.Context) error {
 	const begin = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE; SET LOCAL vacuum_cost_delay = 0;" // of ANALYZE
-	if err := t.Run(ctx, begin+t.Settings()); err != nil {
+	settings := []string{durable, compress, raiseIndexMemory.Fill(sqltext.Parts{"kB": indexMemory})}
+	if err := t.Run(ctx, begin+t.Settings()+strings.Join(settings, ";")); err != nil {
 		return t.WrapError("begin the transaction", err)
-	}
-	if err := t.Run(ctx, durable); err != nil {
-		return t.WrapError("configure the session for the commit", err)
-	}
-	lz4, err := t.LZ4(ctx)
-	if err == nil && lz4 {
-		err = t.Run(ctx, "SET LOCAL default_toast_compression = lz4")
-	}
-	if err == nil { // indexes are built over all rows at once
-		err = t.Run(ctx, raiseIndexMemory.Fill(sqltext.Parts{"kB": indexMemory}))
-	}
-	if err != nil {
-		return t.WrapError("configure the session for the load", err)
 	}
 	return nil
 }

@@ -76,6 +76,16 @@ func (i *Integrity) Explain(err error) error {
 	return err
 }
 
+// End ends the check and returns the error that it had found by then. If it had found none,
+// End returns err.
+func (i *Integrity) End(err error) error {
+	i.Stop()
+	if i == nil || i.err == nil || errors.Is(i.err, context.Canceled) {
+		return err
+	}
+	return i.err
+}
+
 // again returns a snapshot of the same files for another goroutine. The caller calls
 // begin and end and not Close, since the files belong to s.
 func (s *Snapshot) again() *Snapshot {

@@ -35,12 +35,23 @@ func (s *Snapshot) Rows(ctx context.Context, table string, columns []string) (*R
 const inScanOrder = "row_number() OVER ()"
 
 // rowID returns the SQL expression of a table's rowid. SQLite has three names
-// for it, each of which a column may have taken.
-func (s *Snapshot) rowID(ctx context.Context, table string) (string, error) {
+// for it, each of which a column may have taken. It is looked up once.
+func (s *Snapshot) rowID(ctx context.Context, table string) (expression string, err error) {
+	if known, ok := s.rowIDs[table]; ok {
+		return known, nil
+	}
+	defer func() {
+		if s.rowIDs == nil {
+			s.rowIDs = map[string]string{}
+		}
+		if err == nil {
+			s.rowIDs[table] = expression
+		}
+	}()
 	// The primary key of a table without rowids is an index that sqlite_master
 	// does not list.
 	var key []string
-	err := s.each(
+	err = s.each(
 		ctx,
 		`SELECT name FROM pragma_table_info(?1) WHERE pk > 0 AND EXISTS (SELECT 1 FROM pragma_index_list(?1)
 		WHERE origin = 'pk' AND name NOT IN (SELECT name FROM sqlite_master)) ORDER BY pk`,

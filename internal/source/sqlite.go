@@ -30,6 +30,7 @@ type Snapshot struct {
 	conn   *sqlite.Conn // nil if it could not be opened
 	vfs    *vfs.FS      // nil when the file is read with SQLite's own locks
 	schema schema
+	rowIDs map[string]string // what rowID returned, by table
 }
 
 // Open opens the file at path for reading. If the file does not exist or cannot
