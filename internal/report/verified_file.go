@@ -33,6 +33,8 @@ type ComparedUnits struct {
 	// Flujo, or not taken because that is newer. Their rows are kept in flujo_port_originals.
 	Superseded int64 `json:"superseded"`
 	Changed    int64 `json:"changed"` // Flujo wrote or deleted some of their rows
+	// Incomplete are those of Changed whose rows were only deleted.
+	Incomplete int64 `json:"incomplete"`
 	Missing    int64 `json:"missing"` // none of their rows is left
 	// Mismatched are those of which a row differs although it was not written since, or
 	// whose superseded rows are not kept.
@@ -40,6 +42,7 @@ type ComparedUnits struct {
 	// The keys of up to ten units.
 	FirstSuperseded []string `json:"first_superseded"`
 	FirstChanged    []string `json:"first_changed"`
+	FirstIncomplete []string `json:"first_incomplete"`
 	FirstMissing    []string `json:"first_missing"`
 	FirstMismatched []string `json:"first_mismatched"`
 }
@@ -59,7 +62,9 @@ type Unit struct {
 	Kind   string `json:"kind"`
 	Key    string `json:"key"`
 	Status string `json:"status"`
-	By     int64  `json:"by_receipt"` // of the file that superseded it; 0 if Flujo or nobody did
+	// Incomplete says of a changed unit that rows of it were deleted, and none was written since.
+	Incomplete bool  `json:"incomplete"`
+	By         int64 `json:"by_receipt"` // of the file that superseded it; 0 if Flujo or nobody did
 }
 
 // The statuses of a unit.
@@ -173,6 +178,7 @@ func (f *VerifiedFile) lists(w io.Writer) {
 			first []string
 		}{
 			{u.Changed, "changed by Flujo since", u.FirstChanged},
+			{u.Incomplete, "of these changed only by deleting rows", u.FirstIncomplete},
 			{u.Missing, "no longer in PostgreSQL", u.FirstMissing},
 			{u.Mismatched, "differ although Flujo did not write them, or the superseded version is not kept",
 				u.FirstMismatched},
