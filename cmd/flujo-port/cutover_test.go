@@ -94,6 +94,7 @@ func TestRunbook(t *testing.T) {
 		!strings.HasPrefix(string(env), "FLUJO_STATE_URI=postgresql://") {
 		t.Errorf("cutover.env: %s (%v)", env, err)
 	}
+	run("again", "Already migrated: "+file, "the cutover address was written to cutover.env")
 	run("load", "FLUJO_STATE_URI=postgresql://", "search_path%3Dflujo")
 	run("at-once", "FLUJO_STATE_URI=sqlite:///"+file)
 	execute(

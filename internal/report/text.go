@@ -17,6 +17,9 @@ import (
 
 // Text writes the report as text.
 func (m *Migration) Text(w io.Writer) error {
+	if m.AlreadyMigrated != nil {
+		return m.alreadyMigratedText(w)
+	}
 	var b strings.Builder
 	printf(&b, "%s\n\n", m.headline())
 	printf(&b, "from  %s\n", &m.Source)
