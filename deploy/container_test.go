@@ -134,7 +134,7 @@ func TestStaticBinary(t *testing.T) {
 func TestReadOnlyRoot(t *testing.T) {
 	t.Parallel()
 	c := &container{args: []string{"check", "--json"}, env: map[string]string{"TMPDIR": "/tmp"}}
-	if out, code := c.run(t); code != 0 || !strings.Contains(out, `"ready": true`) {
+	if out, code := c.run(t); code != 5 || !strings.Contains(out, `"ready": true`) {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 	c.env["TMPDIR"] = "/data"

@@ -77,10 +77,12 @@ func TestJobs(t *testing.T) {
 			c := only(t, "containers", pod.Containers)
 			names[job.Name] = true
 
-			// Nothing runs again by itself, and the reason of a failure tells whether a repetition can help.
+			// Only what finds out that it has run runs again by itself, and the reason of a failure tells whether a
+			// repetition can help.
 			rule := only(t, "rules", job.Spec.PodFailurePolicy.Rules)
 			codes := rule.OnExitCodes
-			if *job.Spec.BackoffLimit != 0 || pod.RestartPolicy != corev1.RestartPolicyNever ||
+			if (*job.Spec.BackoffLimit > 0) != slices.Contains(c.Args, "--if-needed") ||
+				pod.RestartPolicy != corev1.RestartPolicyNever ||
 				rule.Action != batchv1.PodFailurePolicyActionFailJob || *codes.ContainerName != c.Name ||
 				codes.Operator != batchv1.PodFailurePolicyOnExitCodesOpIn {
 				t.Errorf(
@@ -162,6 +164,9 @@ func TestJobsOnServer(t *testing.T) {
 		want := "0"
 		if file == "cutover.yaml" {
 			want = "60"
+			if out, code := run.run(t); code != 0 || !strings.Contains(out, "Already migrated: ") {
+				t.Errorf("%s again: exit %d\n%s", file, code, out)
+			}
 		}
 		if got := server.count(t, "med13_dev"); got != want {
 			t.Errorf("%s: %s runs were migrated, want %s", file, got, want)

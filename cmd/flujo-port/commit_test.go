@@ -59,15 +59,17 @@ func TestOutcomeNotKnown(t *testing.T) {
 		t.Skip("the server is asked for a minute: run `make test-slow`")
 	}
 	for command, advice := range map[string]string{
-		"migrate": "once the server answers, run \"flujo-port verify\"",
-		"init":    "once the server answers, run init again",
+		"migrate":             "once the server answers, run \"flujo-port verify\"",
+		"migrate --if-needed": "once the server answers, run again",
+		"init":                "once the server answers, run init again",
 	} {
 		t.Run(command, func(t *testing.T) {
 			t.Parallel()
 			url := waitingServer(t)
 			proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
 			proxy.DropCancels()
-			commit := startCommit(t, url, command, "--postgres", proxy.Rewrite(url))
+			name, flags, _ := strings.Cut(command, " ")
+			commit := startCommit(t, url, name, append(strings.Fields(flags), "--postgres", proxy.Rewrite(url))...)
 			if err := commit.Process.Signal(syscall.SIGINT); err != nil {
 				t.Fatal(err)
 			}
@@ -84,6 +86,15 @@ func TestOutcomeNotKnown(t *testing.T) {
 			}
 			ask(t, url, "SELECT pg_cancel_backend("+commit.server+")::text")
 			awaitAnswer(t, url, "SELECT count(*)::text FROM pg_namespace WHERE nspname = 'flujo'", "1")
+			if flags == "" {
+				return
+			}
+			// What the message advises.
+			stdout, stderr, code := newProgram(t, "DATABASE_URL="+url).run(
+				t, name, flags, "--without-pgvector", "--sqlite", absolute(t, fixture))
+			if code != 0 || !strings.HasPrefix(stdout, "Already migrated: ") {
+				t.Errorf("run again: exit %d: %s%s", code, stdout, stderr)
+			}
 		})
 	}
 }

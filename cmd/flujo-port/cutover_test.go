@@ -94,6 +94,7 @@ func TestRunbook(t *testing.T) {
 		!strings.HasPrefix(string(env), "FLUJO_STATE_URI=postgresql://") {
 		t.Errorf("cutover.env: %s (%v)", env, err)
 	}
+	run("again", "Already migrated: "+file, "the cutover address was written to cutover.env")
 	run("load", "FLUJO_STATE_URI=postgresql://", "search_path%3Dflujo")
 	run("at-once", "FLUJO_STATE_URI=sqlite:///"+file)
 	execute(
@@ -168,7 +169,7 @@ func TestSeveralFiles(t *testing.T) {
 				"WHERE key = 'tracker:1'", i),
 		)
 	}
-	r.run("several-check", "Ready", "Dry run", "Merged and verified", "pod-2.db", "taken over from the state file")
+	r.run("several-check", "Ready", "Dry run", "Migrated and verified", "pod-2.db", "taken over from the state file")
 	if got := ask(t, url, "SELECT count(*) || ' ' || (SELECT value FROM flujo.system_state WHERE key = 'tracker:1') "+
 		"FROM flujo.runs"); got != "180 2" {
 		t.Errorf("got the number of runs and the value of the key %s, want 180 2", got)

@@ -134,6 +134,7 @@ var examples = map[string][]string{
 	"flujo-port migrate": {
 		"flujo-port migrate --sqlite flujo_state.db --postgres URL --dry-run",
 		"flujo-port migrate --sqlite flujo_state.db --env-file cutover.env",
+		"flujo-port migrate --sqlite flujo_state.db --if-needed",
 		"flujo-port migrate --sqlite flujo_state.db --merge --json > report.json",
 	},
 	"flujo-port verify": {
@@ -206,7 +207,8 @@ var exitCodes = map[string][]exitCode{
 		{"130", "interrupted; nothing was changed"},
 	},
 	"flujo-port migrate": {
-		{"0", "committed, or rolled back by --dry-run; a warning says what failed after the commit"},
+		{"0", "committed, rolled back by --dry-run, or found to be migrated by --if-needed; a warning says what " +
+			"failed after the commit"},
 		exitUnknown, exitUsage,
 		{"3", "refused: the state file or the schema cannot be migrated as it is; nothing was written"},
 		{"4", "what PostgreSQL stored differs from the state file; nothing was committed"},

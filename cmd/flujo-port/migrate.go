@@ -27,9 +27,14 @@ func (e *env) migrateCommand() *cli.Command {
 		Description: "After an error or an interrupt the database is unchanged. The state file is\n" +
 			"only read. Stop Flujo before the migration; Flujo may run during a dry run.\n" +
 			"\n" +
-			"Several files, each in a --sqlite of its own, are migrated together, all of them\n" +
-			"or none: each file after the first is merged, as with --merge. On a tie the file\n" +
-			"that is named first wins.",
+			"Several files, each in a --sqlite of its own, are migrated together, all of\n" +
+			"them or none: each file after the first is merged, as with --merge. On a tie\n" +
+			"the file that is named first wins.\n" +
+			"\n" +
+			"With --if-needed the same command can be run again, as by a Kubernetes Job.\n" +
+			"If all of the files were migrated, as they are now, nothing is written: they\n" +
+			"are verified, and the exit code is 0, or 3 if runs, keys or memories lack\n" +
+			"rows that were deleted since, or 4 if rows differ that nobody wrote since.",
 		Flags: []cli.Flag{
 			sqliteFilesFlag,
 			postgresFlag,
@@ -51,6 +56,7 @@ func (e *env) migrateCommand() *cli.Command {
 				Usage: "merge into a schema that already holds rows: each run, key of system_state " +
 					"and memory is taken from the side that wrote it last, or from PostgreSQL on a tie",
 			},
+			ifNeededFlag,
 			&cli.BoolFlag{
 				Name:     "strict",
 				Category: groupValues,
@@ -122,7 +128,11 @@ func (e *env) migrate(c *cli.Context) error {
 		return err
 	}
 	defer s.close()
-	result, err := migrate.Run(c.Context, migrate.Options{
+	run := migrate.Run
+	if c.Bool(ifNeededFlag.Name) {
+		run = s.migrateIfNeeded
+	}
+	result, err := run(c.Context, migrate.Options{
 		SQLite:          path,
 		More:            more,
 		Postgres:        target.url,
@@ -144,8 +154,9 @@ func (e *env) migrate(c *cli.Context) error {
 		OnDifference:    s.addDifference,
 		OnProgress:      s.show,
 	})
+	consequence := migrateConsequence(err, c.Bool(ifNeededFlag.Name))
 	if result == nil {
-		return s.fail(err, migrateConsequence(err))
+		return s.fail(err, consequence)
 	}
 	reveal := c.Bool(revealFlag.Name)
 	if !result.Address.IsZero() {
@@ -156,21 +167,26 @@ func (e *env) migrate(c *cli.Context) error {
 	for i, further := range result.Further {
 		further.Rollback = show(furtherRollbacks[i], reveal)
 	}
-	result.Next = []string{"Stop Flujo, then run the same command without --dry-run."}
-	if result.Committed {
-		result.Next = []string{startWith(envFile), "Run \"flujo-port verify\" with the same state file."}
-	}
 	result.Notes = append(result.Notes, target.notes...)
 	if len(result.Rounded) > 0 {
 		result.Notes = append(result.Notes, "--exact-floats prevents the rounding to real")
 	}
-	saveEnvFile(result, envFile, target.address)
 	p := printed{report: result, warnings: &result.Warnings,
-		lists: []report.List{s.findingList(), s.differenceList()}}
+		lists: []report.List{s.findingList(), s.differenceList(), s.unitList()}}
+	switch {
+	case result.AlreadyMigrated != nil:
+		e.describe(&result.AlreadyMigrated.Run, err)
+		result.Notes = append(result.Notes, unusedFlags(c)...)
+	case result.Committed:
+		result.Next = []string{startWith(envFile), "Run \"flujo-port verify\" with the same state file."}
+	default:
+		result.Next = []string{"Stop Flujo, then run the same command without --dry-run."}
+	}
+	saveEnvFile(result, envFile, target.address)
 	if result.Committed {
 		p.done = "the migration is committed"
 	}
-	return s.end(p, err, migrateConsequence(err))
+	return s.end(p, err, consequence)
 }
 
 // startWith says how Flujo gets the cutover address.
@@ -181,13 +197,13 @@ func startWith(envFile *fileio.Output) string {
 	return "Start Flujo with the address in " + envFile.Path + "."
 }
 
-// saveEnvFile writes the cutover address to the file of --env-file, which may be nil,
-// if the migration was committed, and adds a note or a warning to the report.
+// saveEnvFile writes the cutover address to the file of --env-file, which may be nil, if
+// PostgreSQL holds the rows, and adds a note or a warning to the report.
 func saveEnvFile(result *report.Migration, file *fileio.Output, address stateuri.Address) {
 	switch {
 	case file == nil:
 		return
-	case !result.Committed:
+	case !result.HasRows() || result.DryRun:
 		result.Notes = append(result.Notes, "--env-file was not written, because nothing was committed")
 		return
 	}
@@ -240,16 +256,18 @@ func localZone() (*time.Location, error) {
 		"use a name such as Europe/Berlin")
 }
 
-// migrateConsequence returns what a failed migration means for the data.
-func migrateConsequence(err error) string {
-	if _, unknown := errors.AsType[*sink.CommitUnknownError](err); unknown {
+// migrateConsequence returns what a failed migration means for the data. ifNeeded says that --if-needed is set.
+func migrateConsequence(err error, ifNeeded bool) string {
+	_, unknown := errors.AsType[*sink.CommitUnknownError](err)
+	switch {
+	case unknown && ifNeeded:
+		return "once the server answers, run again: --if-needed then finds out if the rows are there"
+	case unknown:
 		return "once the server answers, run \"flujo-port verify\": its verdict is equal, or merged after " +
 			"--merge, if the rows are there"
-	}
-	if clierr.KindOf(err) == clierr.Usage {
+	case clierr.KindOf(err) == clierr.Usage:
 		return "nothing was written"
-	}
-	if errors.Is(err, context.Canceled) {
+	case errors.Is(err, context.Canceled):
 		return "the transaction was rolled back; nothing was committed"
 	}
 	return "nothing was committed"

@@ -71,6 +71,13 @@ func TestPoolerThatRefusesOptions(t *testing.T) {
 	if got := ask(t, line, "SELECT count(*) FROM runs"); got != "60" {
 		t.Errorf("%s runs by the address of the env file", got)
 	}
+	stdout, stderr, code = p.run(
+		t, "migrate", "--sqlite", file, "--without-pgvector", "--if-needed", "--env-file", "again.env")
+	again, err := os.ReadFile(filepath.Join(p.dir, "again.env"))
+	if code != 0 || err != nil || string(again) != string(content) ||
+		!strings.Contains(stdout, "because a pooler refuses it") {
+		t.Errorf("migrate --if-needed: exit %d: %s%s (%v)", code, stdout, stderr, err)
+	}
 	stdout, stderr, code = p.run(t, "uri", "cutover", "--connect", "--without-pgvector", "--reveal")
 	if code != 0 || stdout != line+"\n" || !strings.Contains(stderr, "pooler") {
 		t.Errorf("uri: exit %d: %s%s, want %s", code, stdout, stderr, line)

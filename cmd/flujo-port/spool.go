@@ -74,6 +74,17 @@ func (s *spool[T]) add(one T) error {
 	return s.err
 }
 
+// clear removes the values.
+func (s *spool[T]) clear() {
+	if s.file == nil || s.err != nil {
+		return
+	}
+	s.size = 0
+	if _, err := s.file.Seek(0, io.SeekStart); err != nil {
+		s.err = temporaryFileError(err)
+	}
+}
+
 // check returns an error if not every value was stored and can be read.
 func (s *spool[T]) check() error {
 	if s.file == nil || s.err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -155,4 +156,40 @@ func TestTemporaryFilesHaveNoName(t *testing.T) {
 	if names, err := os.ReadDir(p.env[2][len("TMPDIR="):]); err != nil || len(names) > 0 {
 		t.Errorf("TMPDIR has %v (%v)", names, err)
 	}
+}
+
+// TestSpoolClear tests that values that were removed are not read again, whether or not others followed.
+func TestSpoolClear(t *testing.T) {
+	t.Parallel()
+	s, err := newSpool[string](true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	want := func(want ...string) {
+		t.Helper()
+		var got []string
+		err := s.each(func(one string) error {
+			got = append(got, one)
+			return nil
+		})
+		if err != nil || s.check() != nil || !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q (%v, %v)", got, want, err, s.check())
+		}
+	}
+	add := func(all ...string) {
+		for _, one := range all {
+			if err := s.add(one); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s.clear()
+	want()
+	add("a", "long value", "b")
+	want("a", "long value", "b")
+	s.clear()
+	want()
+	add("c")
+	want("c")
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -145,17 +146,26 @@ func tryCutover(c *cli.Context, address stateuri.Address) (stateuri.Address, []s
 		return address, nil, err
 	}
 	withPGVector := !c.Bool(withoutPGVectorFlag.Name)
-	resolved, trial, notes, err := postgres.ResolveAddress(c.Context, address, schema, withPGVector)
+	resolved, trial, notes, err := tryAddress(c.Context, address, schema, withPGVector)
 	if err != nil {
-		return address, nil, err
-	}
-	if err := trial.CheckSession(postgres.Server{Role: trial.Role}, schema); err != nil {
 		return resolved, notes, err
 	}
 	if message, hint := trial.PreparedUnknown(); message != "" {
 		notes = append(notes, message+"; "+hint)
 	}
 	return resolved, notes, trial.CheckPrepared()
+}
+
+// tryAddress opens a session by the address, in which Flujo must be able to work, and returns the address by which
+// Flujo finds its tables in schema, with notes.
+func tryAddress(
+	ctx context.Context, address stateuri.Address, schema string, withPGVector bool,
+) (stateuri.Address, postgres.AddressTrial, []string, error) {
+	resolved, trial, notes, err := postgres.ResolveAddress(ctx, address, schema, withPGVector)
+	if err == nil {
+		err = trial.CheckSession(postgres.Server{Role: trial.Role}, schema)
+	}
+	return resolved, trial, notes, err
 }
 
 // cutoverAddress returns the address that check and migrate try, and notes for the user.

@@ -13,6 +13,7 @@ import (
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/progress"
+	"flujo-port/internal/receipt"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sink"
 	"flujo-port/internal/stateuri"
@@ -41,6 +42,11 @@ type Options struct {
 
 	Replace bool // archive the rows in the schema, then replace them
 	Merge   bool // take each run, key and memory from the side that wrote it last; excludes Replace
+
+	// After is the id of the last receipt that the caller has seen in the schema, or 0 if there was none. If the
+	// last one is another when no other migration can run any more, Run returns ErrMigratedSince and writes nothing.
+	// nil accepts any.
+	After *int64
 
 	Version  string        // version of the program, for the receipt
 	LockWait time.Duration // timeout for each lock; 0 means postgres.LockWait
@@ -98,6 +104,9 @@ func Run(ctx context.Context, o Options) (*report.Migration, error) {
 	return result, err
 }
 
+// ErrMigratedSince is the error for a schema whose last receipt is not Options.After.
+var ErrMigratedSince = errors.New("another migration was committed since the receipts were read")
+
 // run executes all steps to the commit. With an error it returns a report only if the
 // rows of a file are refused or differ.
 func run(ctx context.Context, o Options) (*report.Migration, error) {
@@ -119,6 +128,9 @@ func run(ctx context.Context, o Options) (*report.Migration, error) {
 	}
 	tx := session.tx
 	defer tx.Rollback()
+	if err := checkLastReceipt(ctx, tx, o.After); err != nil {
+		return nil, err
+	}
 	result.Address = session.address
 	if err := session.trial.CheckPrepared(); err != nil {
 		result.Warn("%v", err)
@@ -151,6 +163,19 @@ func run(ctx context.Context, o Options) (*report.Migration, error) {
 	result.Notes = append(result.Notes, to.into.Schema.Notes...)
 	result.Replaced = describeArchive(to.archive)
 	return finish(ctx, tx, files, result, o)
+}
+
+// checkLastReceipt returns ErrMigratedSince if the last receipt is not after, unless that is nil. tx holds Flujo's
+// migration lock, so that no other migration runs.
+func checkLastReceipt(ctx context.Context, tx *sink.Tx, after *int64) error {
+	if after == nil {
+		return nil
+	}
+	next, err := receipt.NextID(ctx, tx.Conn)
+	if err == nil && next-1 != *after {
+		err = ErrMigratedSince
+	}
+	return err
 }
 
 // session is a transaction, and what is known of the address that Flujo will use.

@@ -40,7 +40,7 @@ func prepare(
 		return to, err
 	}
 	if to.into.Schema.Existing[mapping.Runs] && !o.Cutover.IsZero() {
-		if err := trial.CheckSchema(o.Schema); err != nil {
+		if trial, err = findSchema(ctx, trial, o); err != nil {
 			return to, err
 		}
 	}
@@ -70,6 +70,20 @@ func prepare(
 		return to, load.HoldsRows(o.Schema, full)
 	}
 	return to, tx.Adapt(ctx, to.into.Schema)
+}
+
+// findSchema returns a trial of the cutover address that finds the tables. If trial does not, another migration may
+// have created them while this one waited for the lock, so it tries the address again.
+func findSchema(ctx context.Context, trial postgres.AddressTrial, o Options) (postgres.AddressTrial, error) {
+	err := trial.CheckSchema(o.Schema)
+	if err == nil || trial.Runs != "" {
+		return trial, err
+	}
+	_, again, _, tryErr := postgres.ResolveAddress(ctx, o.Cutover, o.Schema, !o.WithoutPGVector)
+	if tryErr != nil {
+		return trial, addressError(tryErr)
+	}
+	return again, again.CheckSchema(o.Schema)
 }
 
 // tryStart tries what Flujo will do at its start, as the role that connects.

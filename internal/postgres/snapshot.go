@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -55,10 +56,13 @@ func (s *Snapshot) allowParallel(ctx context.Context) error {
 	return nil
 }
 
+// ErrNoTables is the cause of OpenSnapshot's error for a schema that does not exist, or has none of Flujo's tables.
+var ErrNoTables = errors.New("it has none of Flujo's tables")
+
 // OpenSnapshot connects to a server and begins a snapshot of a schema
 // in a read-only transaction, which does not block writers. lockWait limits the
 // wait for another session's lock on a table. If the schema has none of Flujo's
-// tables, the error is a clierr.Refused. The caller closes the snapshot.
+// tables, the error is a clierr.Refused with ErrNoTables. The caller closes the snapshot.
 func OpenSnapshot(ctx context.Context, url, schema string, lockWait time.Duration) (*Snapshot, error) {
 	conn, err := Open(ctx, url, schema)
 	if err != nil {
@@ -100,10 +104,10 @@ func (s *Snapshot) begin(ctx context.Context) error {
 	switch {
 	case len(s.tables) == 0:
 		return &clierr.Error{
-			Kind: clierr.Refused,
-			Message: fmt.Sprintf("schema %q of database %q has none of Flujo's tables",
-				s.conn.Schema, s.conn.Server.Database),
-			Advice: clierr.Advice{Topic: clierr.MigratedSchema},
+			Kind:    clierr.Refused,
+			Message: fmt.Sprintf("cannot read schema %q of database %q", s.conn.Schema, s.conn.Server.Database),
+			Err:     ErrNoTables,
+			Advice:  clierr.Advice{Topic: clierr.MigratedSchema},
 		}
 	case len(missing) > 0:
 		return &clierr.Error{

@@ -30,8 +30,8 @@ var selectAll = sqltext.New(`SELECT id, migrated_at, version,
 	file_format, verify, options::text, tables::text, findings::text
 FROM {{.table}} ORDER BY id`)
 
-// NextID returns the id of the next receipt in the schema of conn. The caller holds the
-// locks of Flujo's tables, so that no other migration takes the id.
+// NextID returns the id of the next receipt in the schema of conn, which is 1 if there is
+// none. The caller holds Flujo's migration lock, so that no other migration takes the id.
 func NextID(ctx context.Context, conn *postgres.Conn) (id int64, err error) {
 	if exists, err := conn.HasTable(ctx, mapping.Receipts); err != nil || !exists {
 		return 1, err

@@ -26,7 +26,7 @@ func TestGolden(t *testing.T) {
 	t.Parallel()
 	var all []golden
 	for _, some := range [][]golden{
-		migrations(), merges(), verifications(), checks(), restorations(), inits(), versions(),
+		migrations(), merges(), alreadyMigrated(), verifications(), checks(), restorations(), inits(), versions(),
 	} {
 		all = append(all, some...)
 	}

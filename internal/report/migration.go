@@ -36,6 +36,9 @@ type Migration struct {
 	Further []*FurtherFile `json:"further_files"`
 	// Replaced describes the rows that were archived; nil if there were none.
 	Replaced *Replaced `json:"replaced" jsonschema:"nullable"`
+	// AlreadyMigrated is the verification of files that were migrated before, so that nothing was written; nil if
+	// they were migrated now.
+	AlreadyMigrated *Verification `json:"already_migrated" jsonschema:"nullable"`
 	// Warnings need the user's attention.
 	Warnings []string `json:"warnings"`
 	// Address is the cutover address that was tried; zero if none was.

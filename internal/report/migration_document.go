@@ -14,6 +14,9 @@ import (
 
 // Document returns the report as a document for a terminal.
 func (m *Migration) Document() *document.Document {
+	if m.AlreadyMigrated != nil {
+		return m.alreadyMigrated()
+	}
 	d := &document.Document{Title: "flujo-port migrate", Outcome: m.outcome(), Headline: m.headline()}
 	d.Add("", append(m.from(), append(document.Facts{fact("To", m.Target.lines()...)}, m.proof()...)...))
 	m.addFile(d, &m.FileResult, 1, m.Source.Path)
@@ -116,9 +119,8 @@ func (m *Migration) headline() string {
 	return verb + ": " + what + m.found()
 }
 
-func (m *Migration) merged() bool {
-	return slices.ContainsFunc(m.files(), func(f *FileResult) bool { return f.Merge != nil })
-}
+// merged reports whether the tables held rows before.
+func (m *Migration) merged() bool { return m.Merge != nil }
 
 // found says how many rows were rejected and values changed.
 func (m *Migration) found() string {

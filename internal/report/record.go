@@ -75,6 +75,11 @@ func (f *Failed) Document() *document.Document {
 
 // Record returns the report with everything that an auditor needs.
 func (m *Migration) Record(x *Details) *document.Document {
+	if m.AlreadyMigrated != nil {
+		d := m.AlreadyMigrated.Record(x)
+		d.Title, d.Headline, d.Outcome = "flujo-port migrate", m.alreadyMigratedHeadline(), m.alreadyMigrated().Outcome
+		return d
+	}
 	d := &document.Document{Title: "flujo-port migrate", Outcome: m.outcome(), Headline: m.headline()}
 	m.addRun(d)
 	d.Add("State file", m.from())

@@ -23,8 +23,10 @@ var commands = map[string]struct {
 	report any
 	lists  map[string]any
 }{
-	"check":        {Check{}, map[string]any{"findings": Finding{}}},
-	"migrate":      {Migration{}, map[string]any{"findings": Finding{}, "differences": Difference{}}},
+	"check": {Check{}, map[string]any{"findings": Finding{}}},
+	"migrate": {Migration{}, map[string]any{
+		"findings": Finding{}, "differences": Difference{}, "units": Unit{},
+	}},
 	"verify":       {Verification{}, map[string]any{"differences": Difference{}, "units": Unit{}}},
 	"restore":      {Restoration{}, map[string]any{"differences": Difference{}}},
 	"init":         {Init{}, nil},
@@ -52,19 +54,20 @@ func makeSchema(t *testing.T) []byte {
 		}
 		return all.Definitions[reflect.TypeOf(v).Name()]
 	}
-	failed := reflected(Failed{})
+	failed := withLists(reflected(Failed{}))
+	all.Definitions["failed"] = failed
+	delete(all.Definitions, "Failed")
 	failed.Description = "A command that ended with an error before it had results."
 	failed.Properties.Set("error", &jsonschema.Schema{Ref: "#/$defs/Failure"})
-	all.OneOf = append(all.OneOf, &jsonschema.Schema{Ref: "#/$defs/Failed"})
+	all.OneOf = append(all.OneOf, &jsonschema.Schema{Ref: "#/$defs/failed"})
 	var names []string
 	for name := range commands {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	seen := map[string]bool{}
 	for _, name := range names {
 		c := commands[name]
-		definition := reflected(c.report)
+		definition := withLists(reflected(c.report))
 		for list, member := range c.lists {
 			reflected(member)
 			items := &jsonschema.Schema{Ref: "#/$defs/" + reflect.TypeOf(member).Name()}
@@ -74,24 +77,27 @@ func makeSchema(t *testing.T) []byte {
 		slices.Sort(definition.Required)
 		command := &jsonschema.Schema{Const: name}
 		if strings.HasPrefix(name, "uri ") {
+			name = "uri"
 			command = &jsonschema.Schema{Enum: []any{"uri cutover", "uri rollback"}}
 		}
 		definition.Properties.Set("command", command)
-		if ref := "#/$defs/" + reflect.TypeOf(c.report).Name(); !seen[ref] {
-			seen[ref] = true
-			all.OneOf = append(all.OneOf, &jsonschema.Schema{Ref: ref})
+		if all.Definitions[name] == nil {
+			all.OneOf = append(all.OneOf, &jsonschema.Schema{Ref: "#/$defs/" + name})
 		}
+		all.Definitions[name] = definition
 	}
 	// These have the findings only if the rows were read.
 	findings := reflected(Findings{}).Required
-	for _, name := range []string{"Check", "CheckedFile", "Migration", "FurtherFile"} {
+	for _, name := range []string{"check", "CheckedFile", "migrate", "FurtherFile"} {
 		definition := all.Definitions[name]
 		definition.Required = slices.DeleteFunc(definition.Required, func(field string) bool {
 			return slices.Contains(findings, field)
 		})
 		definition.DependentRequired = map[string][]string{"tables": findings, "notes": {"tables"}} // all or none
 	}
-	delete(all.Definitions, "Findings")
+	for _, name := range []string{"Findings", "Check", "Migration", "Restoration", "Init", "Version", "Address"} {
+		delete(all.Definitions, name)
+	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
@@ -100,6 +106,17 @@ func makeSchema(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// withLists returns a copy of the schema of a report, to which a command's lists are added. The report may be a part of
+// another one, which then has the lists.
+func withLists(s *jsonschema.Schema) *jsonschema.Schema {
+	copied := *s
+	copied.Properties, copied.Required = jsonschema.NewProperties(), slices.Clone(s.Required)
+	for pair := s.Properties.Oldest(); pair != nil; pair = pair.Next() {
+		copied.Properties.Set(pair.Key, pair.Value)
+	}
+	return &copied
 }
 
 // ofJSON returns comments without line breaks, and with JSON's word for nil.

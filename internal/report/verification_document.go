@@ -196,6 +196,7 @@ func (f *VerifiedFile) list() document.Block {
 			first []string
 		}{
 			{u.Changed, "changed by Flujo since", u.FirstChanged},
+			{u.Incomplete, "of these changed only by deleting rows", u.FirstIncomplete},
 			{u.Missing, "no longer in PostgreSQL", u.FirstMissing},
 			{u.Mismatched, "differ although Flujo did not write them, or the superseded version is not kept",
 				u.FirstMismatched},

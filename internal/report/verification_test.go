@@ -36,6 +36,7 @@ func verifiedFiles() []*VerifiedFile {
 			Kind:            kind,
 			FirstSuperseded: []string{},
 			FirstChanged:    []string{},
+			FirstIncomplete: []string{},
 			FirstMissing:    []string{},
 			FirstMismatched: []string{},
 		}
@@ -54,6 +55,7 @@ func verifiedFiles() []*VerifiedFile {
 	for i, status := range []string{UnitChanged, UnitMissing, UnitMismatched} {
 		changed.Count(status, string(rune('a'+i)))
 	}
+	changed.CountIncomplete("a")
 	wrong.Receipt.ID, wrong.Receipt.SameBytes = 1, false
 	wrong.Units, wrong.Superseded = []ComparedUnits{changed}, []SupersededBy{}
 	wrong.Originals = &Comparison{Name: "flujo_port_originals", Derived: 3, InFile: 3, AtReceipt: 3, InPostgres: 2}

@@ -28,6 +28,8 @@ type ComparedUnits struct {
 	// Flujo, or not taken because that is newer. Their rows are kept in flujo_port_originals.
 	Superseded int64 `json:"superseded"`
 	Changed    int64 `json:"changed"` // Flujo wrote or deleted some of their rows
+	// Incomplete are those of Changed whose rows were only deleted.
+	Incomplete int64 `json:"incomplete"`
 	Missing    int64 `json:"missing"` // none of their rows is left
 	// Mismatched are those of which a row differs although it was not written since, or
 	// whose superseded rows are not kept.
@@ -35,6 +37,7 @@ type ComparedUnits struct {
 	// The keys of up to ten units.
 	FirstSuperseded []string `json:"first_superseded"`
 	FirstChanged    []string `json:"first_changed"`
+	FirstIncomplete []string `json:"first_incomplete"`
 	FirstMissing    []string `json:"first_missing"`
 	FirstMismatched []string `json:"first_mismatched"`
 }
@@ -54,7 +57,9 @@ type Unit struct {
 	Kind   string `json:"kind"`
 	Key    string `json:"key"`
 	Status string `json:"status"`
-	By     int64  `json:"by_receipt"` // of the file that superseded it; 0 if Flujo or nobody did
+	// Incomplete says of a changed unit that rows of it were deleted, and none was written since.
+	Incomplete bool  `json:"incomplete"`
+	By         int64 `json:"by_receipt"` // of the file that superseded it; 0 if Flujo or nobody did
 }
 
 // The statuses of a unit.

@@ -55,10 +55,12 @@ func (f *fileCheck) read(ctx context.Context) error {
 	f.result.Notes = append(f.result.Notes, f.content.Findings.Notes...)
 	switch {
 	case f.migrated == nil:
-		if f.migrated = f.ofContent(); f.migrated == nil {
+		if f.migrated = f.ofContent(); f.migrated == nil && f.ifMigrated {
+			return errNotMigrated
+		} else if f.migrated == nil {
 			return f.notMigrated(ctx, main, wal)
 		}
-	case !f.isContent(f.migrated):
+	case !isContent(f.content, f.migrated):
 		f.result.Notes = append(f.result.Notes, fmt.Sprintf("%s is unchanged since the migration, but this "+
 			"flujo-port converts it differently (another version, or another zone for timestamps without one)",
 			clierr.Name(f.file.Path())))
@@ -70,17 +72,22 @@ func (f *fileCheck) read(ctx context.Context) error {
 // ofContent returns the last receipt of a file with the same content, or nil.
 func (f *fileCheck) ofContent() *receipt.Receipt {
 	for _, r := range slices.Backward(f.receipts) {
-		if r.Verify == report.VerifyContent && f.isContent(r) {
+		if hasContentOf(f.content, r) {
 			return r
 		}
 	}
 	return nil
 }
 
-// isContent reports whether the file has the content of a receipt's file.
-func (f *fileCheck) isContent(r *receipt.Receipt) bool {
-	for _, table := range f.content.Findings.Tables {
-		mine, was := f.content.Digest(table.Name), r.Table(table.Name).OfFile()
+// hasContentOf reports whether a file, whatever its bytes are, is known to have the content of a receipt's file.
+func hasContentOf(file *extract.Result, r *receipt.Receipt) bool {
+	return r.Verify == report.VerifyContent && isContent(file, r)
+}
+
+// isContent reports whether a file has the content of a receipt's file, or as many rows if only these were counted.
+func isContent(file *extract.Result, r *receipt.Receipt) bool {
+	for _, table := range file.Findings.Tables {
+		mine, was := file.Digest(table.Name), r.Table(table.Name).OfFile()
 		if mine.Rows != was.Rows || was.Sum != "" && mine.Sum != was.Sum {
 			return false
 		}

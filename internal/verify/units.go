@@ -136,6 +136,7 @@ type unit struct {
 	own                        int64            // stored rows that the file's migration wrote
 	by                         *receipt.Receipt // of another file whose migration wrote a stored row; the last one
 	since                      bool             // Flujo wrote a stored row, or it is unknown who did
+	incomplete                 bool             // it was changed only by deleting rows
 	rewritten                  int64            // stored rows of which it is unknown who wrote them
 	renumbered                 bool
 }
@@ -151,7 +152,7 @@ func (f *fileCheck) compare(ctx context.Context) error {
 		kind, column := table.Unit()
 		if f.units[kind] == nil {
 			f.units[kind] = &report.ComparedUnits{Kind: kind, FirstSuperseded: []string{}, FirstChanged: []string{},
-				FirstMissing: []string{}, FirstMismatched: []string{}}
+				FirstIncomplete: []string{}, FirstMissing: []string{}, FirstMismatched: []string{}}
 			f.kinds = append(f.kinds, kind)
 		}
 		if column == table.PrimaryKey {
@@ -312,15 +313,20 @@ func (f *fileCheck) classify(ctx context.Context, units map[unitKey]*unit) error
 		if units[key].since {
 			by = nil
 		}
-		f.count(key, statuses[key], by)
+		f.count(key, statuses[key], by, units[key].incomplete)
 	}
 	return nil
 }
 
 // count adds a unit to the report.
-func (f *fileCheck) count(key unitKey, status string, by *receipt.Receipt) {
+func (f *fileCheck) count(key unitKey, status string, by *receipt.Receipt, incomplete bool) {
+	one := report.Unit{
+		Path: f.report.Source.Path, Kind: key.kind, Key: key.key, Status: status, Incomplete: incomplete,
+	}
 	f.units[key.kind].Count(status, key.key)
-	one := report.Unit{Path: f.report.Source.Path, Kind: key.kind, Key: key.key, Status: status}
+	if incomplete {
+		f.units[key.kind].CountIncomplete(key.key)
+	}
 	if status == report.UnitSuperseded {
 		f.by[by]++
 		if by != nil {
@@ -360,6 +366,7 @@ func (f *fileCheck) classifyDifferent(
 			statuses[key] = report.UnitMismatched // it was superseded, and is not kept
 		default:
 			statuses[key] = report.UnitChanged
+			u.incomplete = !u.since && u.by == nil
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ package verify
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -43,32 +44,59 @@ type Options struct {
 // difference, and a clierr.Refused if a file is not one that was migrated. With both it
 // also returns the report.
 func Run(ctx context.Context, o Options) (*report.Verification, error) {
-	started := time.Now()
-	result, err := run(ctx, o)
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	if result == nil {
-		return nil, postgres.FindBlocker(ctx, o.Postgres, err)
-	}
-	result.Started, result.Seconds = started.UTC().Truncate(time.Millisecond), time.Since(started).Seconds()
-	return result, err
+	v := &verification{options: o}
+	return v.measure(ctx)
 }
+
+// IfMigrated is Run for files that may not have been migrated. It returns no report if one of them, as it is now, has
+// no receipt among those of the rows in the schema, even if its rows equal these. last is the id of the schema's last
+// receipt, or 0 if there is none.
+//
+// If rows of a file were deleted since, the comparison is by unit, so that the report tells runs that Flujo continued
+// from those of which rows are missing.
+func IfMigrated(ctx context.Context, o Options) (result *report.Verification, last int64, err error) {
+	v := &verification{options: o, ifMigrated: true}
+	result, err = v.measure(ctx)
+	if errors.Is(err, errNotMigrated) || errors.Is(err, postgres.ErrNoTables) {
+		return nil, v.lastReceipt, nil
+	}
+	return result, v.lastReceipt, err
+}
+
+// errNotMigrated is the error of IfMigrated's steps for a file that was not migrated.
+var errNotMigrated = errors.New("the file is none of those whose rows the schema holds")
 
 // verification is what the steps of one run share.
 type verification struct {
-	options  Options
-	stored   *postgres.Snapshot
-	receipts receipt.Receipts // of the files whose rows the schema holds
-	result   *report.Verification
+	options     Options
+	ifMigrated  bool // the run is that of IfMigrated
+	stored      *postgres.Snapshot
+	receipts    receipt.Receipts // of the files whose rows the schema holds
+	lastReceipt int64            // its id; 0 if there is none
+	result      *report.Verification
 
 	found     map[unitKey]bool // units with rewritten rows that a file has
 	rewritten int64            // rewritten rows of these units
 }
 
+// measure executes run, and adds the times to its report.
+func (v *verification) measure(ctx context.Context) (*report.Verification, error) {
+	started := time.Now()
+	result, err := v.run(ctx)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if result == nil {
+		return nil, postgres.FindBlocker(ctx, v.options.Postgres, err)
+	}
+	result.Started, result.Seconds = started.UTC().Truncate(time.Millisecond), time.Since(started).Seconds()
+	return result, err
+}
+
 // run compares the files and returns the report, with an error that its verdict implies.
 // With any other error it returns no report.
-func run(ctx context.Context, o Options) (*report.Verification, error) {
+func (v *verification) run(ctx context.Context) (_ *report.Verification, err error) {
+	o := v.options
 	var files []load.File
 	for _, path := range append([]string{o.SQLite}, o.More...) {
 		snapshot, format, err := extract.Open(ctx, path)
@@ -79,29 +107,31 @@ func run(ctx context.Context, o Options) (*report.Verification, error) {
 		files = append(files, load.File{Snapshot: snapshot, Format: format})
 	}
 	o.OnProgress.Start(progress.Connect)
-	stored, err := postgres.OpenSnapshot(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, postgres.LockWait))
+	v.stored, err = postgres.OpenSnapshot(ctx, o.Postgres, o.Schema, cmp.Or(o.LockWait, postgres.LockWait))
 	if err != nil {
 		return nil, err
 	}
-	defer stored.Close()
-	server := stored.Server()
-	v := &verification{options: o, stored: stored, result: &report.Verification{
-		Warnings: []string{}, Notes: []string{},
-		Source: extract.Describe(files[0].Snapshot, files[0].Format),
-		Target: report.Target{Host: server.Host, Server: server.Name, Database: server.Database,
-			Role: server.Role, Schema: o.Schema},
-		Tables: []report.Comparison{}, Files: []*report.VerifiedFile{},
-	}}
-	if v.receipts, err = receipt.Current(ctx, stored.Conn()); err != nil {
+	defer v.stored.Close()
+	v.result = v.newReport(files[0])
+	if v.receipts, err = receipt.Current(ctx, v.stored.Conn()); err != nil {
 		return nil, err
 	}
 	last := v.receipts.Last()
+	switch {
+	case last != nil:
+		v.lastReceipt = last.ID
+	case v.ifMigrated:
+		return nil, errNotMigrated
+	}
 	if len(files) == 1 && len(v.receipts) <= 1 && (last == nil || !last.Options.Merged) {
 		if err := v.compareRows(ctx, files[0], last); err != nil {
 			return nil, err
 		}
 		v.result.Verdict, err = verdict(v.result, last)
-		return v.result, err
+		if !v.ifMigrated || err != nil || v.result.Deleted() == 0 {
+			return v.result, err
+		}
+		v.result = v.newReport(files[0])
 	}
 	if last == nil {
 		return nil, &clierr.Error{
@@ -115,6 +145,20 @@ func run(ctx context.Context, o Options) (*report.Verification, error) {
 		return nil, err
 	}
 	return v.result, err
+}
+
+// newReport returns the report before anything was compared. file is the first one.
+func (v *verification) newReport(file load.File) *report.Verification {
+	server := v.stored.Server()
+	return &report.Verification{
+		Warnings: []string{}, Notes: []string{},
+		Source: extract.Describe(file.Snapshot, file.Format),
+		Target: report.Target{
+			Host: server.Host, Server: server.Name, Database: server.Database, Role: server.Role,
+			Schema: v.options.Schema,
+		},
+		Tables: []report.Comparison{}, Files: []*report.VerifiedFile{},
+	}
 }
 
 // compareRows compares a file with the whole schema, row by row. migrated is its receipt,
@@ -138,6 +182,9 @@ func (v *verification) compareRows(ctx context.Context, file load.File, migrated
 	result.Receipt = migrated.Note(both.sha256, both.walSHA256)
 	if err := file.CheckUnchanged(); err != nil {
 		return err
+	}
+	if v.ifMigrated && !result.Receipt.SameBytes && !hasContentOf(both.file, migrated) {
+		return errNotMigrated
 	}
 	compareDigests(result, both, migrated)
 	if !sourceMismatch(result) { // differences from another file have no meaning

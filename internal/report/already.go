@@ -1,0 +1,94 @@
+package report
+
+import (
+	"flujo-port/internal/document"
+	"fmt"
+)
+
+// NewAlreadyMigrated returns the report of a migration that wrote nothing, because its files were migrated before. v is
+// their verification, whose warnings are moved to the report. It is refused if rows of the files are missing.
+func NewAlreadyMigrated(v *Verification, paths ...string) *Migration {
+	m := &Migration{
+		Run: Run{Started: v.Started, Seconds: v.Seconds}, Source: v.Source,
+		Target: v.Target, Verify: VerifyContent, Further: []*FurtherFile{}, AlreadyMigrated: v, Warnings: v.Warnings,
+		FileResult: noRows(v.Receipt),
+		Refused:    v.correct() && v.Incomplete() > 0,
+	}
+	v.Warnings = []string{}
+	for _, path := range paths[1:] {
+		further := &FurtherFile{Source: Source{Path: path}, FileResult: noRows(nil)}
+		for _, f := range v.Files {
+			if f.Source.Path == path {
+				further.Source, further.FileResult = f.Source, noRows(f.Receipt)
+			}
+		}
+		m.Further = append(m.Further, further)
+	}
+	return m
+}
+
+// noRows returns the result of a file of which nothing was migrated now. r may be nil.
+func noRows(r *ReceiptNote) FileResult {
+	result := FileResult{Findings: &Findings{
+		Tables:          []Table{},
+		Derived:         []Derived{},
+		Changes:         []Change{},
+		FirstRejected:   []RejectedRow{},
+		Widened:         []string{},
+		NaiveTimestamps: []NaiveColumn{},
+		Rounded:         []Rounded{},
+		Ignored:         []string{},
+		Notes:           []string{},
+	}}
+	if r != nil {
+		result.Receipt = r.ID
+	}
+	return result
+}
+
+// HasRows reports whether PostgreSQL holds the rows of the files: they were committed now, or found.
+func (m *Migration) HasRows() bool {
+	return m.Committed || m.AlreadyMigrated != nil && m.AlreadyMigrated.correct() && !m.Refused
+}
+
+// correct reports whether the verdict is that of a correct migration.
+func (v *Verification) correct() bool {
+	return v.Verdict == Equal || v.Verdict == Merged || v.Verdict == Drift
+}
+
+// alreadyMigrated returns the report of files that were migrated before.
+func (m *Migration) alreadyMigrated() *document.Document {
+	d := m.AlreadyMigrated.Document()
+	d.Title, d.Headline = "flujo-port migrate", m.alreadyMigratedHeadline()
+	if m.Error != nil {
+		d.Outcome = document.Bad
+	}
+	d.Sections = append([]document.Section{{Blocks: []document.Block{
+		document.Paragraph(m.AlreadyMigrated.headline()),
+	}}}, d.Sections...)
+	addMessages(d, m.Warnings, m.Notes)
+	if m.HasRows() {
+		m.addWaysOn(d)
+	} else {
+		addHint(d, m.Error)
+	}
+	return d
+}
+
+func (m *Migration) alreadyMigratedHeadline() string {
+	r := m.AlreadyMigrated.Receipt
+	files := fmt.Sprintf("%s was migrated at %s (receipt %d)",
+		m.Source.Path, moment(r.MigratedAt), r.ID)
+	were, them := "was", "it"
+	if n := 1 + len(m.Further); n > 1 {
+		files, were, them = fmt.Sprintf("these %d state files were migrated", n), "were", "them"
+	}
+	what, but := "Already migrated", "and "+were+" verified again"
+	switch {
+	case m.Refused:
+		what, but = "Refused", "but rows of "+them+" were deleted since"
+	case !m.HasRows():
+		what, but = "Verification failed", "but PostgreSQL does not hold what was migrated"
+	}
+	return fmt.Sprintf("%s: %s, %s. Nothing was written.", what, files, but)
+}
