@@ -113,39 +113,47 @@ func (t *Table) text(width int) string {
 	if t.Total != nil {
 		rows = append(rows, t.Total)
 	}
-	widths := make([]int, len(t.Columns))
-	rest, prose := width-len(indent), 0
+	widths, least := make([]int, len(t.Columns)), make([]int, len(t.Columns))
+	rest := width - len(indent)*len(t.Columns)
+	prose := 0
 	for i, c := range t.Columns {
 		widths[i] = text.StringWidth(c.Title)
 		for _, row := range rows {
 			row[i] = clierr.Printable(row[i])
 			widths[i] = max(widths[i], text.StringWidth(row[i]))
-		}
-		if c.Kind == Prose {
-			prose++
-		} else {
-			rest -= widths[i]
-		}
-	}
-	rest -= len(indent) * (len(t.Columns) - 1)
-	for i, c := range t.Columns { // from the left, each takes its share of what is left
-		if c.Kind != Prose {
-			continue
-		}
-		others := 0
-		for j := i + 1; j < len(t.Columns); j++ {
-			if t.Columns[j].Kind == Prose {
-				others += min(widths[j], max(minProse, rest/prose))
+			for word := range strings.FieldsSeq(row[i]) {
+				least[i] = max(least[i], text.StringWidth(word))
 			}
 		}
-		widths[i] = min(widths[i], max(minProse, rest-others))
-		rest -= widths[i]
-		prose--
+		if c.Kind != Prose {
+			rest -= widths[i]
+			continue
+		}
+		prose++
+		least[i] = min(widths[i], max(minProse, least[i]))
+		rest -= least[i]
 	}
 	if rest < 0 {
 		return t.sentences(rows, width)
 	}
+	for i, c := range t.Columns { // from the left, each takes its share of what is left
+		if c.Kind == Prose {
+			more := min(widths[i]-least[i], max(rest/prose, rest-t.wanted(widths, least, i+1)))
+			widths[i] = least[i] + more
+			rest, prose = rest-more, prose-1
+		}
+	}
 	return t.draw(rows, widths)
+}
+
+// wanted returns by how much the columns of prose from the given one on want to be wider than they must be.
+func (t *Table) wanted(widths, least []int, from int) (n int) {
+	for i := from; i < len(t.Columns); i++ {
+		if t.Columns[i].Kind == Prose {
+			n += widths[i] - least[i]
+		}
+	}
+	return n
 }
 
 func (t *Table) draw(rows [][]string, widths []int) string {

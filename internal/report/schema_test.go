@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -68,7 +69,8 @@ func makeSchema(t *testing.T) []byte {
 	for _, name := range names {
 		c := commands[name]
 		definition := withLists(reflected(c.report))
-		for list, member := range c.lists {
+		for _, list := range slices.Sorted(maps.Keys(c.lists)) {
+			member := c.lists[list]
 			reflected(member)
 			items := &jsonschema.Schema{Ref: "#/$defs/" + reflect.TypeOf(member).Name()}
 			definition.Properties.Set(list, &jsonschema.Schema{Type: "array", Items: items})
