@@ -63,6 +63,9 @@ func writeMarkdown(b *bufio.Writer, block Block) {
 }
 
 func (t *Table) markdown(b *bufio.Writer) {
+	if t.Note != "" {
+		write(b, "%s:\n\n", plain(t.Note))
+	}
 	write(b, "%s", "|")
 	for _, c := range t.Columns {
 		write(b, " %s |", plain(c.Title))

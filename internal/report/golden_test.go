@@ -32,7 +32,11 @@ func TestGolden(t *testing.T) {
 	}
 	wanted := map[string]bool{}
 	for _, g := range all {
-		for _, form := range []string{"text", "json"} {
+		forms := []string{"text", "json"}
+		if recorded[g.name] {
+			forms = append(forms, "md")
+		}
+		for _, form := range forms {
 			path := filepath.Join("testdata", g.name+"."+form+".golden")
 			if wanted[path] {
 				t.Fatalf("two reports have the name %s", g.name)
@@ -55,14 +59,65 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// write returns the report as text or as JSON.
+// recorded are the reports whose record is compared too, as Markdown.
+var recorded = map[string]bool{
+	"migration-findings": true, "migration-refused": true, "migration-mismatch": true, "migration-replaced": true,
+	"merge-committed": true, "already-migrated": true, "verification-drift": true, "verification-merged": true,
+	"verification-mismatch": true, "restoration-with-base": true, "restoration-lost-values": true, "check-files": true,
+	"check-not-ready": true,
+}
+
+// record returns what the records list.
+func record() *Details {
+	return &Details{
+		Findings: slices.Values([]Finding{
+			{
+				Table:       "steps",
+				Key:         "7",
+				RowID:       7,
+				Column:      "output",
+				Reason:      "nul-removed",
+				Explanation: "NULs were removed",
+			},
+			{
+				File:        "/data/b.db",
+				Table:       "steps",
+				RowID:       14,
+				Reason:      "null-key",
+				Explanation: "the key is NULL",
+				Rejected:    true,
+				Cells:       []Cell{{"id", "NULL"}, {"status", `"a|b"`}},
+			},
+		}),
+		Differences: slices.Values([]Difference{
+			{Table: "steps", Key: "7", Column: "output", Kind: CellDiffer, InFile: "1", InPostgres: "2", Since: true},
+			{Table: "steps", Key: "8", Kind: RowMissing},
+		}),
+		Units: slices.Values([]Unit{
+			{Path: "/data/a.db", Kind: "runs", Key: "a", Status: UnitEqual},
+			{Path: "/data/a.db", Kind: "runs", Key: "b", Status: UnitSuperseded, By: 3},
+		}),
+		Meanings: []Meaning{
+			{"nul-removed", "Found.", "Outcome."},
+			{"null-key", "No key.", "None."},
+			{"other", "x", "y"},
+		},
+	}
+}
+
+// write returns the report as text, as JSON, or as the record in Markdown.
 func (g *golden) write(t *testing.T, form string) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	var err error
-	if form == "json" {
+	switch form {
+	case "json":
 		err = JSON(&b, g.report, g.allLists()...)
-	} else {
+	case "md":
+		err = g.report.(interface {
+			Record(x *Details) *document.Document
+		}).Record(record()).Markdown(&b)
+	default:
 		err = g.report.Document().Text(&b, document.Width)
 	}
 	if err != nil {

@@ -342,10 +342,13 @@ func digestText() document.Block {
 func (v *Verification) Record(x *Details) *document.Document {
 	d := &document.Document{Title: "flujo-port verify", Outcome: outcomeOf(v.Verdict), Headline: v.headline()}
 	v.addRun(d)
-	d.Add("Compared", document.Facts{fact("State file", v.Source.lines()...), fact("Database", v.Target.lines()...)})
 	if len(v.Files) > 0 {
+		d.Add("Compared", document.Facts{fact("Database", v.Target.lines()...)})
 		v.addFiles(d)
 	} else {
+		d.Add("Compared", document.Facts{
+			fact("State file", v.Source.lines()...), fact("Database", v.Target.lines()...),
+		})
 		d.Add("Receipt", document.Facts{v.Receipt.fact(v.Verdict)})
 		var all [][]string
 		var differing int64
