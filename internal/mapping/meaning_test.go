@@ -50,11 +50,11 @@ func TestRejectedBy(t *testing.T) {
 		others        map[int64]Reason // rows that are rejected for reasons outside of them
 		column, value string
 	}{
-		"the cell":        {[]sqlite.Value{integer(1), key, word}, nil, "cell", `"word"`},
-		"the key first":   {[]sqlite.Value{integer(1), null, word}, nil, "id", "NULL"},
-		"a missing cell":  {[]sqlite.Value{integer(1), key, null}, nil, "cell", "NULL"},
-		"a duplicate key": {[]sqlite.Value{integer(1), key, integer(2)}, map[int64]Reason{1: DuplicateKey}, "id", `"k"`},
-		"both":            {[]sqlite.Value{integer(1), key, word}, map[int64]Reason{1: DuplicateKey}, "id", `"k"`},
+		"the cell":       {[]sqlite.Value{integer(1), key, word}, nil, "cell", `"word"`},
+		"the key first":  {[]sqlite.Value{integer(1), null, word}, nil, "id", "NULL"},
+		"a missing cell": {[]sqlite.Value{integer(1), key, null}, nil, "cell", "NULL"},
+		"duplicate key":  {[]sqlite.Value{integer(1), key, integer(2)}, map[int64]Reason{1: DuplicateKey}, "id", `"k"`},
+		"both":           {[]sqlite.Value{integer(1), key, word}, map[int64]Reason{1: DuplicateKey}, "id", `"k"`},
 	} {
 		c := newConverter(t, onlyColumn(KindInt, true))
 		c.Rejected = tc.others
