@@ -131,12 +131,14 @@ FROM (SELECT {{ident .unitKey}} AS key, {{ident .id}} AS id, sha256({{.content}}
 		WHERE kind = {{literal .kind}} AND choice = {{.equal}})) x`)
 
 // idRanges selects the ids of the file's rows that have others in the target, in ranges of
-// consecutive ids.
+// ids that are consecutive on both sides.
 var idRanges = sqltext.New(`SELECT min(old), min(new), count(*) FROM (
-	SELECT old, new, old - row_number() OVER (ORDER BY old) AS a, new - row_number() OVER (ORDER BY old) AS b FROM (
-		SELECT old, new FROM {{.newIDs}} WHERE table_name = {{literal .table}}
-		UNION ALL SELECT old, new FROM {{.equalIDs}} WHERE table_name = {{literal .table}}) x) y
-GROUP BY a, b ORDER BY 1`)
+	SELECT old, new, count(*) FILTER (WHERE starts) OVER (ORDER BY old) AS place FROM (
+		SELECT old, new, (old, new) IS DISTINCT FROM (lag(old) OVER w + 1, lag(new) OVER w + 1) AS starts FROM (
+			SELECT old, new FROM {{.newIDs}} WHERE table_name = {{literal .table}}
+			UNION ALL SELECT old, new FROM {{.equalIDs}} WHERE table_name = {{literal .table}}) x
+		WINDOW w AS (ORDER BY old)) y) z
+GROUP BY place ORDER BY 1`)
 
 // ids returns which ids the file's rows of a table with a serial column have in the
 // target, where they differ. decide and renumber have been called.
