@@ -72,7 +72,8 @@ func (t *Tx) chooseStagingSchema(ctx context.Context, s *Schema) error {
 }
 
 // useTemporarySchema makes t write to the session's schema of temporary tables.
-// The server creates that schema with the first temporary table.
+// The server creates that schema with the first temporary table, which is dropped again,
+// since the session may get staging tables again.
 func (t *Tx) useTemporarySchema(ctx context.Context) error {
 	err := t.Run(ctx, "CREATE TEMPORARY TABLE flujo_port_check ()")
 	if postgres.Code(err) == postgres.InsufficientPrivilege {
@@ -86,6 +87,9 @@ func (t *Tx) useTemporarySchema(ctx context.Context) error {
 	}
 	if err == nil {
 		err = t.QueryRow(ctx, "SELECT nspname FROM pg_namespace WHERE oid = pg_my_temp_schema()").Scan(&t.Schema)
+	}
+	if err == nil {
+		err = t.Run(ctx, "DROP TABLE pg_temp.flujo_port_check")
 	}
 	if err != nil {
 		return t.WrapError("create a temporary table", err)
