@@ -292,7 +292,7 @@ type storedTuples struct {
 	renumbers bool
 	last      int64             // the highest id so far
 	hasher    *rowdigest.Hasher // of the tuples with their new ids; may be nil
-	ids       []receipt.IDRange
+	ids       receipt.IDRanges
 	rows      int64
 	lastKey   []byte // of the last tuple
 	serial    bool   // lastKey is an id

@@ -112,7 +112,7 @@ func Run(
 		}
 	}
 	m.addAlone()
-	ids := map[string][]receipt.IDRange{}
+	ids := map[string]receipt.IDRanges{}
 	for table, mark := range m.marks {
 		ids[table] = mark.IDs
 	}
@@ -169,7 +169,8 @@ func (m *Merged) loadInto(
 ) (equal bool, err error) {
 	m.marks = map[string]receipt.Merged{}
 	for _, table := range m.tables.target.Schema.Tables() {
-		m.marks[table.Name] = receipt.Merged{Writers: []int64{}, Rewritten: []int64{}, IDs: []receipt.IDRange{}}
+		m.marks[table.Name] = receipt.Merged{Writers: []int64{}, Rewritten: []int64{}, IDs: receipt.IDRanges{},
+			EqualIDs: receipt.IDRanges{}}
 	}
 	l := &loader{
 		Merged: m, snapshot: snapshot, format: config.Format, withDigests: config.WithDigests, direct: direct,
@@ -234,7 +235,7 @@ func (m *Merged) renumber(ctx context.Context, snapshot *source.Snapshot, tm *ma
 		return err
 	}
 	mark := m.marks[table.Name]
-	if mark.IDs, err = m.tables.ids(ctx, table); err != nil {
+	if mark.IDs, mark.EqualIDs, err = m.tables.ids(ctx, table); err != nil {
 		return err
 	}
 	m.marks[table.Name] = mark

@@ -2,7 +2,6 @@ package merge
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -17,6 +16,10 @@ import (
 // have the same key as another row.
 var isRejected = "string_to_array(o.reason, '+') && " +
 	sqltext.Literal("{"+strings.Join(mapping.RejectionReasons(), ",")+"}") + "::text[]"
+
+// isID is true if the key of an original, o, is a bigint. That of a rejected row may be
+// anything.
+const isID = "o.row_key ~ '^-?[0-9]{1,19}$' AND o.row_key::numeric BETWEEN -9223372036854775808 AND 9223372036854775807"
 
 var (
 	// keepRows stores whole rows, r, that are not in the target after the merge.
@@ -34,18 +37,8 @@ FROM {{.unitsDecided}} WHERE choice = {{.equal}}`)
 	// addOriginals adds the file's original values. Those of rows that are taken get the
 	// new keys of the rows.
 	addOriginals = sqltext.New(`INSERT INTO {{.originals}} ({{.columns}})
-SELECT o.receipt, o.table_name, coalesce((i.stored + o.file_id - i.in_file)::text, o.row_key), o.source_rowid,
-	o.column_name, o.reason, o.storage_class, o.original
-FROM (SELECT o.*, CASE WHEN o.table_name = ANY ({{.serial}}::text[]) AND NOT {{.isRejected}}
-		THEN o.row_key::bigint END AS file_id FROM {{.stagedOriginals}} o) o
-	LEFT JOIN {{.ranges}} i
-		ON i.table_name = o.table_name AND o.file_id >= i.in_file AND o.file_id < i.in_file + i.rows`)
-
-	// createRanges creates the table of the file's ids that have others in the target.
-	createRanges = sqltext.New(`CREATE {{.persistence}}TABLE {{.ranges}} AS
-SELECT * FROM jsonb_to_recordset({{literal .ids}}::jsonb)
-	AS i (table_name text, in_file bigint, stored bigint, rows bigint);
-ANALYZE {{.ranges}}`)
+SELECT o.receipt, o.table_name, {{.rowKey}}, o.source_rowid, o.column_name, o.reason, o.storage_class, o.original
+FROM {{.stagedOriginals}} o`)
 
 	// missingOriginals counts the file's original values that are not stored.
 	missingOriginals = sqltext.New(`SELECT count(*) FROM (
@@ -69,14 +62,6 @@ func (t *tables) originalParts(p sqltext.Parts) sqltext.Parts {
 		names = append(names, sqltext.Ident(c.Name))
 	}
 	p["columns"] = strings.Join(names, ", ")
-	p["isRejected"] = isRejected
-	var serial []string
-	for _, table := range t.target.Schema.Tables() {
-		if table.Serial() != "" {
-			serial = append(serial, table.Name)
-		}
-	}
-	p["serial"] = sqltext.Literal("{" + strings.Join(serial, ",") + "}")
 	p["originals"] = t.target.Tx.Name(mapping.Originals.Name)
 	p["stagedOriginals"] = t.name(mapping.Originals.Name)
 	p["superseded"], p["equalReason"], p["row"] = mapping.Superseded, mapping.Equal, mapping.StoredRow
@@ -188,7 +173,7 @@ func (t *tables) needOriginals(ctx context.Context) error {
 
 // addOriginals adds the file's original values to the target's, and checks that they were
 // stored. It returns their number. ids are as for apply.
-func (t *tables) addOriginals(ctx context.Context, ids map[string][]receipt.IDRange) (n int64, err error) {
+func (t *tables) addOriginals(ctx context.Context, ids map[string]receipt.IDRanges) (n int64, err error) {
 	if exists, err := t.staging.Tx.HasTable(ctx, mapping.Originals.Name); err != nil || !exists {
 		return 0, err
 	}
@@ -197,24 +182,7 @@ func (t *tables) addOriginals(ctx context.Context, ids map[string][]receipt.IDRa
 	}
 	const step = "add originals"
 	parts := t.originalParts(t.helperParts())
-	type tableRange struct {
-		Table string `json:"table_name"`
-		receipt.IDRange
-	}
-	ranges := []tableRange{}
-	for table, all := range ids {
-		for _, one := range all {
-			ranges = append(ranges, tableRange{table, one})
-		}
-	}
-	text, err := json.Marshal(ranges)
-	if err != nil {
-		return 0, err
-	}
-	parts["ids"] = string(text)
-	if err := t.run(ctx, step, createRanges.Fill(parts)); err != nil {
-		return 0, err
-	}
+	parts["rowKey"] = newKey(ids)
 	if n, err = t.exec(ctx, addOriginals.Fill(parts)); err != nil {
 		return 0, t.conn().WrapError(step, err)
 	}
@@ -226,4 +194,20 @@ func (t *tables) addOriginals(ctx context.Context, ids map[string][]receipt.IDRa
 		return 0, notStored(missing)
 	}
 	return n, nil
+}
+
+// newKey returns the SQL of the key that the row of an original, o, has in the target. ids
+// are as for apply.
+func newKey(ids map[string]receipt.IDRanges) string {
+	var cases []string
+	for table, ranges := range ids {
+		if len(ranges) > 0 {
+			cases = append(cases, fmt.Sprintf("WHEN o.table_name = %s AND NOT %s AND %s THEN %s::text",
+				sqltext.Literal(table), isRejected, isID, ranges.SQL("o.row_key::bigint")))
+		}
+	}
+	if len(cases) == 0 {
+		return "o.row_key"
+	}
+	return "CASE " + strings.Join(cases, " ") + " ELSE o.row_key END"
 }

@@ -34,7 +34,6 @@ const (
 	unitsDecided    = "flujo_port_units"      // the file's units with their decisions
 	unitsKept       = "flujo_port_kept"       // digests of the rows that are kept in the originals, by unit
 	newIDs          = "flujo_port_ids"        // old and new ids of rows of units that are taken
-	idRangesTable   = "flujo_port_id_ranges"  // all ids of the file's rows that have others in the target
 	equalIDs        = "flujo_port_equal_ids"  // ids in the file and in the target of rows of equal units
 	writersBefore   = "flujo_port_writers"    // keys and writers of rows of files, only while a column is widened
 )
@@ -50,7 +49,6 @@ var helpers = []string{
 	unitsKept,
 	newIDs,
 	equalIDs,
-	idRangesTable,
 }
 
 // The decisions about a unit.
@@ -122,7 +120,6 @@ func (t *tables) helperParts() sqltext.Parts {
 		"unitsDecided": t.name(unitsDecided),
 		"newIDs":       t.name(newIDs),
 		"equalIDs":     t.name(equalIDs),
-		"ranges":       t.name(idRangesTable),
 		"new":          sqltext.Literal(unitAdded),
 		"equal":        sqltext.Literal(unitEqual),
 		"taken":        sqltext.Literal(unitTaken),

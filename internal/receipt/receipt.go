@@ -82,16 +82,12 @@ type Merged struct {
 	// Rewritten are the xmin of rows of earlier files, and of Flujo, that the server wrote
 	// again before the merge, as columns got their types. It is unknown who wrote them.
 	Rewritten []int64 `json:"rewritten"`
-	// IDs are the ids of rows of the file that have others in PostgreSQL, in ascending order.
-	IDs []IDRange `json:"ids"`
-}
-
-// IDRange are rows of a file with consecutive ids that have other consecutive ids in
-// PostgreSQL.
-type IDRange struct {
-	InFile int64 `json:"in_file"` // the first id in the file
-	Stored int64 `json:"stored"`  // the first id in PostgreSQL
-	Rows   int64 `json:"rows"`
+	// IDs are the ids of rows that the merge wrote with others than in the file. Their ids
+	// in PostgreSQL are greater than any that the file has or had.
+	IDs IDRanges `json:"ids"`
+	// EqualIDs are the ids of rows of units that were equal, if they are others than in the
+	// file.
+	EqualIDs IDRanges `json:"equal_ids"`
 }
 
 // Receipts are receipts in the order of their migrations.

@@ -29,14 +29,15 @@ func (all Receipts) Stored(ctx context.Context, r *Receipt, stored *postgres.Sna
 	views := map[string]string{}
 	for _, table := range stored.Tables() {
 		v := view{all: all, receipt: r, stored: stored, table: table}
-		parts := []string{v.live(r.Table(table.Name).CopyWriters(), "")}
+		own := []string{v.live(r.Table(table.Name).CopyWriters(), "")}
+		var ofEqual []string
 		if exists {
-			parts = append(parts, v.kept(r.ID, ""))
+			own = append(own, v.kept(r.ID, ""))
 		}
 		for _, id := range equal {
-			parts = append(parts, v.liveOf(id), v.kept(id, v.inEqual(id)))
+			ofEqual = append(ofEqual, v.liveOf(id), v.kept(id, v.inEqual(id)))
 		}
-		views[table.Name] = v.withIDs(strings.Join(parts, " UNION ALL "))
+		views[table.Name] = v.withIDs(own, ofEqual)
 	}
 	return stored.WithViews(views), nil
 }
@@ -115,21 +116,30 @@ func (v *view) kept(id int64, condition string) string {
 	return fmt.Sprintf("SELECT %s, '0'::xid AS xmin FROM (%s) k WHERE true%s", v.columns(""), rows, condition)
 }
 
-// withIDs selects rows with the ids that they have in the file.
-func (v *view) withIDs(rows string) string {
+// withIDs selects rows with the ids that they have in the file. own selects rows that its
+// migration wrote, and rows that the merge did not take, which were kept with the ids of
+// the file. These are not in Merged.IDs, whose ids in PostgreSQL are greater.
+func (v *view) withIDs(own, ofEqual []string) string {
 	merged := v.receipt.Table(v.table.Name).Merged
-	if merged == nil || len(merged.IDs) == 0 {
-		return "(" + rows + ") v"
+	if merged == nil {
+		merged = &Merged{}
 	}
-	var ranges []string
-	for _, i := range merged.IDs {
-		ranges = append(ranges, fmt.Sprintf("(%d::bigint, %d::bigint, %d::bigint)", i.Stored, i.InFile, i.Rows))
+	all := v.inFile(merged.IDs, own)
+	if len(ofEqual) > 0 {
+		all += " UNION ALL " + v.inFile(merged.EqualIDs, ofEqual)
+	}
+	return "(" + all + ") v"
+}
+
+// inFile selects rows with the ids in the file that some ranges lead to.
+func (v *view) inFile(ids IDRanges, selects []string) string {
+	rows := strings.Join(selects, " UNION ALL ")
+	if len(ids) == 0 {
+		return rows
 	}
 	id := sqltext.Ident(v.table.Serial())
-	columns := strings.Replace(v.columns("r."), "r."+id,
-		fmt.Sprintf("coalesce(i.in_file + r.%[1]s - i.stored, r.%[1]s)::bigint AS %[1]s", id), 1)
-	return fmt.Sprintf("(SELECT %s, r.xmin FROM (%s) r LEFT JOIN (VALUES %s) i (stored, in_file, rows) "+
-		"ON r.%[4]s >= i.stored AND r.%[4]s < i.stored + i.rows) v", columns, rows, strings.Join(ranges, ", "), id)
+	columns := strings.Replace(v.columns("r."), "r."+id, ids.Inverted().SQL("r."+id+"::bigint")+" AS "+id, 1)
+	return fmt.Sprintf("SELECT %s, r.xmin FROM (%s) r", columns, rows)
 }
 
 // bigints returns an array as SQL.
@@ -140,18 +150,4 @@ func bigints(set map[int64]bool) string {
 	}
 	slices.Sort(all)
 	return "'{" + strings.Join(all, ",") + "}'::bigint[]"
-}
-
-// InFileID returns the id in the file of a row that has another one in PostgreSQL, given
-// that. It returns other ids unchanged.
-func (t *Table) InFileID(stored int64) int64 {
-	if t == nil || t.Merged == nil {
-		return stored
-	}
-	for _, i := range t.Merged.IDs {
-		if stored >= i.Stored && stored < i.Stored+i.Rows {
-			return i.InFile + stored - i.Stored
-		}
-	}
-	return stored
 }

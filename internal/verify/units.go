@@ -518,10 +518,7 @@ func (f *fileCheck) eachRow(ctx context.Context, selected func(unitKey) bool, vi
 		}
 		kind, column := table.Unit()
 		at := slices.IndexFunc(table.Columns, func(c mapping.Column) bool { return c.Name == column })
-		var ids []receipt.IDRange
-		if merged := f.migrated.Table(table.Name).Merged; merged != nil {
-			ids = merged.IDs
-		}
+		merged := f.migrated.Table(table.Name).Merged
 		var encoder rowdigest.Encoder
 		var encoding, content []byte
 		err := f.content.Replay(ctx, table.Name, func(tuple []byte, _ int64) error {
@@ -532,7 +529,7 @@ func (f *fileCheck) eachRow(ctx context.Context, selected func(unitKey) bool, vi
 			}
 			content = rowdigest.AppendContent(content[:0], &table, encoding)
 			row.content = rowdigest.Hash(content)
-			if id, changed := storedID(ids, &table, encoding); changed {
+			if id, changed := storedID(merged, &table, encoding); changed {
 				rowdigest.SetID(&table, encoding, id)
 				row.renumbered = true
 			}
@@ -548,24 +545,15 @@ func (f *fileCheck) eachRow(ctx context.Context, selected func(unitKey) bool, vi
 }
 
 // storedID returns the id that a row has in PostgreSQL, if it is not that of the file.
-func storedID(ids []receipt.IDRange, table *mapping.Table, encoding []byte) (id int64, changed bool) {
-	if len(ids) == 0 {
+func storedID(merged *receipt.Merged, table *mapping.Table, encoding []byte) (id int64, changed bool) {
+	if merged == nil || len(merged.IDs)+len(merged.EqualIDs) == 0 {
 		return 0, false
 	}
-	id = rowdigest.ID(table, encoding)
-	at, found := slices.BinarySearchFunc(ids, id, func(r receipt.IDRange, id int64) int {
-		switch {
-		case id < r.InFile:
-			return 1
-		case id >= r.InFile+r.Rows:
-			return -1
-		}
-		return 0
-	})
-	if !found {
-		return id, false
+	inFile := rowdigest.ID(table, encoding)
+	if id, changed = merged.IDs.StoredID(inFile); changed {
+		return id, true
 	}
-	return ids[at].Stored + id - ids[at].InFile, true
+	return merged.EqualIDs.StoredID(inFile)
 }
 
 // compareOriginals compares the file's original values with those of its receipt.
