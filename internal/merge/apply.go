@@ -39,6 +39,7 @@ type applied struct {
 	originals int64                      // number of original values that were added
 	removed   map[string]map[int64]int64 // number of rows that were removed, by table and writer
 	writer    int64                      // the transaction that wrote the added rows; 0 if there are none
+	shared    map[string]int64           // number of units that both sides have, by kind
 }
 
 // apply changes the target: it replaces the units that are taken over and adds those
@@ -54,10 +55,11 @@ func (t *tables) apply(ctx context.Context, ids map[string]receipt.IDRanges) (do
 	if done.removed, err = t.countRemoved(ctx); err != nil {
 		return done, err
 	}
-	verifyKept, err := t.keep(ctx)
+	shared, verifyKept, err := t.keep(ctx)
 	if err != nil {
 		return done, err
 	}
+	done.shared = shared
 	if err := t.run(ctx, "set a savepoint", "SAVEPOINT flujo_port_merge"); err != nil {
 		return done, err
 	}

@@ -14,12 +14,14 @@ import (
 )
 
 // decideUnits decides about each unit of the file, and creates the table of the units
-// that are taken from it and that of new ids.
+// that are taken from it and that of new ids. superseded is the digest of the content of
+// the version that is not used, if there are two.
 var decideUnits = sqltext.New(`
 CREATE {{.persistence}}TABLE {{.unitsDecided}} AS SELECT kind, key, receipt,
 	CASE WHEN h.n IS NULL THEN {{.new}}
 		WHEN (h.n, h.a, h.b) = (f.n, f.a, f.b) THEN {{.equal}}
-		WHEN f.last > h.last THEN {{.taken}} WHEN f.last = h.last THEN {{.tied}} ELSE {{.newer}} END AS choice
+		WHEN f.last > h.last THEN {{.taken}} WHEN f.last = h.last THEN {{.tied}} ELSE {{.newer}} END AS choice,
+	CASE WHEN f.last > h.last THEN concat_ws(',', h.n, h.a, h.b) ELSE concat_ws(',', f.n, f.a, f.b) END AS superseded
 	FROM (SELECT kind, key, sum(n) AS n, sum(a) AS a, sum(b) AS b, max(last) AS last
 		FROM {{.unitsFile}} GROUP BY kind, key) f
 	LEFT JOIN (SELECT kind, key, sum(n) AS n, sum(a) AS a, sum(b) AS b, max(last) AS last,

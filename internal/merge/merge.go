@@ -332,6 +332,7 @@ func (m *Merged) Complete(r receipt.Receipt) *receipt.Receipt {
 	for _, found := range m.Loaded.File.Findings.Tables {
 		mark, stored := m.marks[found.Name], m.state.digest(found.Name)
 		mark.Rewritten = append([]int64{}, m.state.tables[found.Name].rewritten...)
+		mark.SharedUnits = m.applied.shared[found.Name]
 		t := receipt.Table{
 			Name: found.Name, RowsRead: found.RowsRead, Rejected: found.Rejected, Derived: found.Derived,
 			Rows: stored.Rows, Digest: stored.Sum, Writers: []int64{}, Merged: &mark,

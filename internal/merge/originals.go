@@ -24,15 +24,23 @@ const isID = "o.row_key ~ '^-?[0-9]{1,19}$' AND o.row_key::numeric BETWEEN -9223
 var (
 	// keepRows stores whole rows, r, that are not in the target after the merge.
 	keepRows = sqltext.New(`INSERT INTO {{.originals}} ({{.columns}})
-SELECT {{.receipt}}, {{literal .table}}, r.{{ident .primaryKey}}::text, 0, '', {{literal .superseded}},
+SELECT {{.receipt}}, {{literal .table}}, r.{{ident .primaryKey}}::text, {{.keeper}}, '', {{literal .superseded}},
 	{{literal .row}}, {{.kept}}
 FROM {{.rows}} r JOIN {{.unitsDecided}} w ON w.kind = {{literal .kind}} AND w.key = r.{{ident .unitKey}}
 WHERE w.choice IN ({{.choices}})`)
 
-	// keepEqual stores which units of the file are equal to the target's.
-	keepEqual = sqltext.New(`INSERT INTO {{.originals}} ({{.columns}})
-SELECT {{.receipt}}, kind, key, 0, '', {{literal .equalReason}}, 'integer', convert_to(receipt::text, 'UTF8')
-FROM {{.unitsDecided}} WHERE choice = {{.equal}}`)
+	// keepShared stores which units of the file are equal to the target's, and of which a
+	// version is superseded.
+	keepShared = sqltext.New(`INSERT INTO {{.originals}} ({{.columns}})
+SELECT {{.receipt}}, kind, key, 0, '', CASE choice WHEN {{.equal}} THEN {{literal .equalReason}}
+		ELSE {{literal .supersededUnit}} END,
+	CASE choice WHEN {{.equal}} THEN 'integer' ELSE {{literal .digest}} END,
+	convert_to(CASE choice WHEN {{.equal}} THEN receipt::text ELSE superseded END, 'UTF8')
+FROM {{.unitsDecided}} WHERE choice <> {{.new}}`)
+
+	// countShared counts the units that both sides have, by kind.
+	countShared = sqltext.New(`SELECT kind, count(*), count(*) FILTER (WHERE choice <> {{.equal}})
+FROM {{.unitsDecided}} WHERE choice <> {{.new}} GROUP BY kind`)
 
 	// addOriginals adds the file's original values. Those of rows that are taken get the
 	// new keys of the rows.
@@ -65,46 +73,47 @@ func (t *tables) originalParts(p sqltext.Parts) sqltext.Parts {
 	p["originals"] = t.target.Tx.Name(mapping.Originals.Name)
 	p["stagedOriginals"] = t.name(mapping.Originals.Name)
 	p["superseded"], p["equalReason"], p["row"] = mapping.Superseded, mapping.Equal, mapping.StoredRow
-	p["receipt"] = fmt.Sprint(t.receipt)
+	p["supersededUnit"], p["digest"] = mapping.SupersededUnit, mapping.ContentDigest
+	p["receipt"], p["keeper"] = fmt.Sprint(t.receipt), fmt.Sprint(t.receipt)
 	return p
 }
 
 // keep stores, before the target is changed, what would be lost otherwise: the target's
 // rows of units that are taken over, the file's rows of units that are not taken, and
-// which units are equal. It returns a function that verifies, after the change, that the
-// rows can be read back.
-func (t *tables) keep(ctx context.Context) (verify func(context.Context) error, err error) {
+// which units are equal. It returns the number of units that both sides have, by kind, and
+// a function that verifies, after the change, that the rows can be read back.
+func (t *tables) keep(
+	ctx context.Context,
+) (shared map[string]int64, verify func(context.Context) error, err error) {
 	verify = func(context.Context) error { return nil }
-	var kept, equal int64
-	count := fmt.Sprintf("SELECT count(*) FILTER (WHERE choice IN (%[2]s, %[3]s, %[4]s)), "+
-		"count(*) FILTER (WHERE choice = %[5]s) FROM %[1]s", t.name(unitsDecided),
-		sqltext.Literal(unitTaken), sqltext.Literal(unitTied), sqltext.Literal(unitNewer), sqltext.Literal(unitEqual))
-	if err := t.conn().QueryRow(ctx, count).Scan(&kept, &equal); err != nil {
-		return nil, t.conn().WrapError("count the rows to keep", err)
-	}
-	if kept+equal == 0 {
-		return verify, nil
+	shared = map[string]int64{}
+	var kind string
+	var n, all, superseded, kept int64
+	err = t.conn().Each(ctx, countShared.Fill(t.helperParts()), nil, []any{&kind, &n, &superseded}, func() {
+		shared[kind] = n
+		all, kept = all+n, kept+superseded
+	})
+	if err != nil || all == 0 {
+		return shared, verify, err
 	}
 	if err := t.needOriginals(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	const step = "keep rows that the merge replaces or does not take"
-	if equal > 0 {
-		n, err := t.exec(ctx, keepEqual.Fill(t.originalParts(t.helperParts())))
-		if err != nil {
-			return nil, t.conn().WrapError(step, err)
-		}
-		if n != equal {
-			return nil, notStored(equal - n)
-		}
+	stored, err := t.exec(ctx, keepShared.Fill(t.originalParts(t.helperParts())))
+	if err != nil {
+		return nil, nil, t.conn().WrapError(step, err)
+	}
+	if stored != all {
+		return nil, nil, notStored(all - stored)
 	}
 	if kept == 0 {
-		return verify, nil
+		return shared, verify, nil
 	}
 	var after int64
 	last := "SELECT coalesce(max(id), 0) FROM " + t.target.Tx.Name(mapping.Originals.Name)
 	if err := t.conn().QueryRow(ctx, last).Scan(&after); err != nil {
-		return nil, t.conn().WrapError(step, err)
+		return nil, nil, t.conn().WrapError(step, err)
 	}
 	for _, table := range t.target.Schema.Tables() {
 		for _, from := range []struct{ rows, receipt, choices string }{
@@ -116,11 +125,11 @@ func (t *tables) keep(ctx context.Context) (verify func(context.Context) error, 
 			parts["rows"], parts["receipt"], parts["choices"] = from.rows, from.receipt, from.choices
 			parts["kept"] = postgres.KeptRow(&table, "r")
 			if err := t.run(ctx, step, keepRows.Fill(parts)); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
 	}
-	return func(ctx context.Context) error { return t.verifyKept(ctx, after) }, nil
+	return shared, func(ctx context.Context) error { return t.verifyKept(ctx, after) }, nil
 }
 
 // verifyKept reads back the rows that keep stored after a row of the originals, and

@@ -88,6 +88,9 @@ type Merged struct {
 	// EqualIDs are the ids of rows of units that were equal, if they are others than in the
 	// file.
 	EqualIDs IDRanges `json:"equal_ids"`
+	// SharedUnits is the number of the file's units of the kind with the table's name that
+	// PostgreSQL had too. The originals say of each that it was equal or superseded.
+	SharedUnits int64 `json:"shared_units"`
 }
 
 // Receipts are receipts in the order of their migrations.

@@ -15,57 +15,28 @@ import (
 // Stored returns the snapshot of the rows that the file of a receipt had, with its ids, as
 // far as they are stored: rows that were not changed since its migration, rows that a
 // merge kept, and the rows of units that were equal to those of another file.
-func (all Receipts) Stored(ctx context.Context, r *Receipt, stored *postgres.Snapshot) (*postgres.Snapshot, error) {
+func (r *Receipt) Stored(ctx context.Context, stored *postgres.Snapshot) (*postgres.Snapshot, error) {
 	exists, err := stored.HasOriginals(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var equal []int64 // receipts of the rows of equal units; 0 for rows without one
-	if exists {
-		if equal, err = equalTo(ctx, r, stored); err != nil {
-			return nil, err
-		}
-	}
 	views := map[string]string{}
 	for _, table := range stored.Tables() {
-		v := view{all: all, receipt: r, stored: stored, table: table}
-		own := []string{v.live(r.Table(table.Name).CopyWriters(), "")}
+		v := view{receipt: r, stored: stored, table: table}
+		writers := bigints(r.Table(table.Name).CopyWriters())
+		own := []string{v.live("xmin::text::bigint = ANY (" + writers + ")")}
 		var ofEqual []string
 		if exists {
-			own = append(own, v.kept(r.ID, ""))
-		}
-		for _, id := range equal {
-			ofEqual = append(ofEqual, v.liveOf(id), v.kept(id, v.inEqual(id)))
+			own = append(own, v.kept(fmt.Sprintf("o.receipt = %d", r.ID), ""))
+			ofEqual = v.ofEqual()
 		}
 		views[table.Name] = v.withIDs(own, ofEqual)
 	}
 	return stored.WithViews(views), nil
 }
 
-// equalTo returns the receipts whose units equal units of r's file.
-func equalTo(ctx context.Context, r *Receipt, stored *postgres.Snapshot) (ids []int64, err error) {
-	conn := stored.Conn()
-	var id string
-	var broken error
-	query := fmt.Sprintf("SELECT DISTINCT convert_from(original, 'UTF8') FROM %s WHERE receipt = $1 AND reason = %s",
-		conn.Name(mapping.Originals.Name), sqltext.Literal(mapping.Equal))
-	err = conn.Each(ctx, query, []any{r.ID}, []any{&id}, func() {
-		n, err := strconv.ParseInt(id, 10, 64)
-		if err != nil {
-			broken = fmt.Errorf("read the originals of receipt %d: %w", r.ID, err)
-		}
-		ids = append(ids, n)
-	})
-	if err != nil {
-		return nil, err
-	}
-	slices.Sort(ids)
-	return ids, broken
-}
-
 // view builds the SQL of the rows of one table.
 type view struct {
-	all     Receipts
 	receipt *Receipt
 	stored  *postgres.Snapshot
 	table   mapping.Table
@@ -80,40 +51,40 @@ func (v *view) columns(prefix string) string {
 	return strings.Join(names, ", ")
 }
 
-// live selects rows of the table that some transactions wrote.
-func (v *view) live(writers map[int64]bool, condition string) string {
-	return fmt.Sprintf("SELECT %s, xmin FROM %s WHERE xmin::text::bigint = ANY (%s)%s",
-		v.columns(""), v.stored.Conn().Name(v.table.Name), bigints(writers), condition)
+// live selects rows of the table.
+func (v *view) live(condition string) string {
+	return fmt.Sprintf("SELECT %s, xmin FROM %s WHERE %s", v.columns(""), v.stored.Conn().Name(v.table.Name), condition)
 }
 
-// liveOf selects rows of equal units that the migration of another receipt wrote, or with
-// 0 no migration.
-func (v *view) liveOf(id int64) string {
-	if r := v.all.ByID(id); r != nil {
-		return v.live(r.Table(v.table.Name).CopyWriters(), v.inEqual(id))
-	}
-	writers := map[int64]bool{}
-	for w := range v.all.Writers(v.table.Name) {
-		writers[w] = true
-	}
-	return fmt.Sprintf("SELECT %s, xmin FROM %s WHERE xmin::text::bigint <> ALL (%s)%s",
-		v.columns(""), v.stored.Conn().Name(v.table.Name), bigints(writers), v.inEqual(id))
-}
-
-// inEqual is the condition that a row belongs to a unit of the file that equals that of
-// another receipt.
-func (v *view) inEqual(id int64) string {
-	kind, key := v.table.Unit()
-	return fmt.Sprintf(" AND %s IN (SELECT row_key FROM %s WHERE receipt = %d AND reason = %s AND table_name = %s "+
-		"AND original = convert_to('%d', 'UTF8'))", sqltext.Ident(key), v.stored.Conn().Name(mapping.Originals.Name),
-		v.receipt.ID, sqltext.Literal(mapping.Equal), sqltext.Literal(kind), id)
-}
-
-// kept selects rows that a merge kept for a receipt.
-func (v *view) kept(id int64, condition string) string {
+// kept selects rows that merges kept. condition is one on rows of the originals, o, and
+// join is "" or a join with the rows of the table, k.
+func (v *view) kept(condition, join string) string {
 	rows := postgres.KeptRows(&v.table, v.stored.Types(), v.stored.Vectors(),
-		v.stored.Conn().Name(mapping.Originals.Name), fmt.Sprintf("o.receipt = %d", id))
-	return fmt.Sprintf("SELECT %s, '0'::xid AS xmin FROM (%s) k WHERE true%s", v.columns(""), rows, condition)
+		v.stored.Conn().Name(mapping.Originals.Name), condition)
+	return fmt.Sprintf("SELECT %s, '0'::xid AS xmin FROM (%s) k %s", v.columns("k."), rows, join)
+}
+
+// equalUnits selects the keys of the units that were equal when the file was merged, with
+// the first merge since then that superseded each (keeper); NULL if none did.
+var equalUnits = sqltext.New(`SELECT e.row_key AS unit, min(s.receipt) AS keeper FROM {{.originals}} e
+	LEFT JOIN {{.originals}} s ON s.table_name = e.table_name AND s.row_key = e.row_key
+		AND s.reason = {{literal .superseded}} AND s.receipt > e.receipt
+	WHERE e.receipt = {{.receipt}} AND e.reason = {{literal .equal}} AND e.table_name = {{literal .kind}}
+	GROUP BY 1`)
+
+// ofEqual returns what selects the rows of equal units: those that are in the table, and
+// those that a merge kept since.
+func (v *view) ofEqual() []string {
+	kind, key := v.table.Unit()
+	units := equalUnits.Fill(sqltext.Parts{
+		"originals": v.stored.Conn().Name(mapping.Originals.Name), "receipt": fmt.Sprint(v.receipt.ID), "kind": kind,
+		"equal": mapping.Equal, "superseded": mapping.SupersededUnit,
+	})
+	return []string{
+		v.live(fmt.Sprintf("%s IN (SELECT unit FROM (%s) e WHERE keeper IS NULL)", sqltext.Ident(key), units)),
+		v.kept(fmt.Sprintf("o.source_rowid > %d", v.receipt.ID),
+			fmt.Sprintf("JOIN (%s) e ON e.unit = k.%s AND e.keeper = k.keeper", units, sqltext.Ident(key))),
+	}
 }
 
 // withIDs selects rows with the ids that they have in the file. own selects rows that its

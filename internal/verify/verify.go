@@ -64,6 +64,8 @@ type verification struct {
 
 	found     map[unitKey]bool // units with rewritten rows that a file has
 	rewritten int64            // rewritten rows of these units
+	// unrecorded are the kinds of units of which it is unknown which were superseded.
+	unrecorded map[string]bool
 }
 
 // run compares the files and returns the report, with an error that its verdict implies.
