@@ -634,7 +634,7 @@ func storedID(merged *receipt.Merged, table *mapping.Table, encoding []byte) (id
 func (f *fileCheck) compareOriginals(ctx context.Context) error {
 	originals := f.content.Originals(ctx, nil)
 	defer originals.Close()
-	originals.OmitKeys()
+	originals.OmitOrigin()
 	if _, err := (extract.Discard{}).Copy(ctx, &mapping.Originals, originals); err != nil {
 		return err
 	}
