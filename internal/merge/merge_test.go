@@ -455,7 +455,7 @@ func TestMergeWidens(t *testing.T) {
 		"evaluations.id":     "bigint",
 		"evaluations_id_seq": "bigint",
 	})
-	const wantIDs = "1,2147483646,2147483647,2147483648"
+	const wantIDs = "1,2147483646,2147483647,4294967292"
 	if got := flujotest.One(t, conn, "SELECT string_agg(id::text, ',' ORDER BY id) FROM flujo.steps"); got != wantIDs {
 		t.Errorf("got ids of steps %s, want %s", got, wantIDs)
 	}
