@@ -21,11 +21,13 @@ func TestDirectIDs(t *testing.T) {
 		stored string // the lowest and the highest id in the target, and the type of the column
 		ranges string // the number of ranges in the receipt
 	}{
-		"consecutive":         {ids: "value", exists: 9, stored: "101 200 integer", ranges: "1"},
-		"gaps":                {ids: "value * 3", exists: 9, stored: "301 598 integer", ranges: "1"},
-		"negative":            {ids: "value - 50", exists: 9, stored: "51 150 integer", ranges: "1"},
-		"unordered":           {ids: "200 - value", exists: 9, alone: true, stored: "200 299 integer", ranges: "1"},
-		"unordered with gaps": {ids: "value * 37 % 101", exists: 9, alone: true, stored: "101 200 integer", ranges: "1"},
+		"consecutive": {ids: "value", exists: 9, stored: "101 200 integer", ranges: "1"},
+		"gaps":        {ids: "value * 3", exists: 9, stored: "301 598 integer", ranges: "1"},
+		"negative":    {ids: "value - 50", exists: 9, stored: "51 150 integer", ranges: "1"},
+		"unordered":   {ids: "200 - value", exists: 9, alone: true, stored: "200 299 integer", ranges: "1"},
+		"unordered with gaps": {
+			ids: "value * 37 % 101 * 2", exists: 9, alone: true,
+			stored: "201 399 integer", ranges: "1"},
 		"wide gaps": {
 			ids: "value * 20000000", exists: 9,
 			stored: "2000000001 2000000100 integer", ranges: "100"},

@@ -219,8 +219,8 @@ func (s *Snapshot) IDBounds(ctx context.Context, table, column string) (first, l
 		"SELECT %s FROM %s WHERE typeof(%[1]s) = 'integer' ORDER BY %[1]s COLLATE BINARY LIMIT 1":      &first,
 		"SELECT %s FROM %s WHERE typeof(%[1]s) = 'integer' ORDER BY %[1]s COLLATE BINARY DESC LIMIT 1": &last,
 	} {
-		err := s.each(ctx, fmt.Sprintf(query, from, sqltext.Ident(table)), func(row []sqlite.Value) { *into = row[0].Int })
-		if err != nil {
+		take := func(row []sqlite.Value) { *into = row[0].Int }
+		if err := s.each(ctx, fmt.Sprintf(query, from, sqltext.Ident(table)), take); err != nil {
 			return 0, 0, err
 		}
 	}

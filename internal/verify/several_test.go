@@ -31,3 +31,40 @@ func TestVerifySeveralSourceMismatch(t *testing.T) {
 		t.Errorf("got %d files and the text:\n%s", len(result.Files), text)
 	}
 }
+
+// TestVerifySeveralWriters tests that rows are counted as those of a file by any of its receipts, and that nothing is
+// said of the writers in a copy of the database, where their transaction ids mean nothing.
+func TestVerifySeveralWriters(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	a, b := fileWith(t, map[string]int{"x": 1, "a": 1}), fileWith(t, map[string]int{"b": 1})
+	flujotest.Migrate(t, flujotest.Options(t, a, url))
+	o := flujotest.Options(t, a, url)
+	o.More, o.Merge = []string{b}, true
+	flujotest.Migrate(t, o)
+	flujotest.ExecAt(t, url, "INSERT INTO flujo.system_state VALUES ('of Flujo', '1', now())")
+	run := func(path string, more ...string) *report.Verification {
+		t.Helper()
+		result, err := verify.Run(context.Background(), verify.Options{
+			SQLite: path, More: more, Postgres: url, Schema: flujotest.Schema})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return result
+	}
+	if w := run(a, b).Written; w == nil || w.Files != 5 || w.Since != 1 || len(w.Others) > 0 {
+		t.Errorf("got %+v for both files, want 5 rows of them and 1 of Flujo", w)
+	}
+	if w := run(b).Written; w == nil || w.Files != 1 || w.Since != 1 || len(w.Others) != 1 || w.Others[0].Rows != 4 {
+		t.Errorf("got %+v for one file, want 1 row of it, 4 of the other and 1 of Flujo", w)
+	}
+	flujotest.ExecAt(t, url,
+		"UPDATE flujo.flujo_port_receipts SET options = jsonb_set(options, '{origin,database}', '1')")
+	for _, result := range []*report.Verification{run(a, b), run(b)} {
+		text := strings.Join(flujotest.ReportLines(t, result.Document()), "\n")
+		if result.Written != nil || strings.Contains(text, "ritten by Flujo") ||
+			!strings.Contains(strings.Join(result.Notes, "\n"), "it is unknown who wrote") {
+			t.Errorf("got %+v in a copy of the database, want nothing:\n%s", result.Written, text)
+		}
+	}
+}
