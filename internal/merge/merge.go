@@ -72,7 +72,7 @@ func Run(
 	state *State,
 	o Options,
 ) (*Merged, error) {
-	t, err := newTables(ctx, into, state.Receipts, config.Receipt)
+	t, err := newTables(ctx, into, state, config.Receipt)
 	if err != nil {
 		return nil, err
 	}
@@ -290,8 +290,8 @@ func (m *Merged) lastAllocatedID(
 }
 
 // Verify verifies that the target has the decided version of every unit of the file,
-// returns the digests of its tables, as far as they are known, and drops the staging
-// tables. If a unit differs, the error is a clierr.Mismatch.
+// and returns the digests of its tables, as far as they are known. If a unit differs, the
+// error is a clierr.Mismatch.
 func (m *Merged) Verify(ctx context.Context) (*load.Verified, error) {
 	wrong, first, err := m.tables.check(ctx)
 	if err != nil {
@@ -321,7 +321,7 @@ func (m *Merged) Verify(ctx context.Context) (*load.Verified, error) {
 		v.Tables = append(v.Tables, load.VerifiedTable{
 			Name: staged.Name, Stored: m.state.digest(staged.Name), Match: true})
 	}
-	return v, m.tables.drop(ctx)
+	return v, nil
 }
 
 // Complete returns the receipt of the merge, given that of a migration without its

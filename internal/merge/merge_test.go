@@ -537,16 +537,23 @@ func TestMergeTamperedStaging(t *testing.T) {
 	target, file := side{}, side{}
 	target.addRun("r", "h", 3, 1)
 	file.addRun("r", "f", 5, 1)
-	file["runs"][0]["error_message"] = "x\x00" // flujo_port_originals is created after the load
+	file["runs"][0]["error_message"] = "x\x00" // flujo_port_originals is filled after the load
 	url := target.database(t, nil)
 	conn := flujotest.Connect(t, url)
 	flujotest.Exec(
 		t,
 		conn,
+		`CREATE FUNCTION public.tamper() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			EXECUTE format('UPDATE %I.steps SET step_name = ''other'' WHERE id = 2', TG_TABLE_SCHEMA);
+			RETURN NULL;
+		END $$`,
 		`CREATE FUNCTION public.staged() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE o text; BEGIN
 			SELECT schema_name INTO o FROM pg_event_trigger_ddl_commands()
 				WHERE object_identity ~ '^flujo_port_staging_.*\.flujo_port_originals$';
-			IF o IS NOT NULL THEN EXECUTE format('UPDATE %I.steps SET step_name = ''other'' WHERE id = 2', o); END IF;
+			IF o IS NOT NULL THEN
+				EXECUTE format('CREATE TRIGGER tamper AFTER INSERT ON %I.flujo_port_originals '
+					'EXECUTE FUNCTION public.tamper()', o);
+			END IF;
 		END $$`,
 		"CREATE EVENT TRIGGER staged ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.staged()",
 	)

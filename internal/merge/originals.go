@@ -183,7 +183,9 @@ func (t *tables) needOriginals(ctx context.Context) error {
 // addOriginals adds the file's original values to the target's, and checks that they were
 // stored. It returns their number. ids are as for apply.
 func (t *tables) addOriginals(ctx context.Context, ids map[string]receipt.IDRanges) (n int64, err error) {
-	if exists, err := t.staging.Tx.HasTable(ctx, mapping.Originals.Name); err != nil || !exists {
+	var some bool
+	query := "SELECT EXISTS (SELECT FROM " + t.name(mapping.Originals.Name) + ")"
+	if err := t.conn().QueryRow(ctx, query).Scan(&some); err != nil || !some {
 		return 0, err
 	}
 	if err := t.needOriginals(ctx); err != nil {

@@ -240,7 +240,10 @@ func (m *migration) checkAll(ctx context.Context) error {
 		return nil
 	}
 	m.options.OnProgress.Start(progress.Verify)
-	if err := m.state.Check(ctx, m.to.into); err != nil || !m.stale {
+	if err := m.state.Check(ctx, m.to.into); err != nil {
+		return err
+	}
+	if err := m.state.Close(ctx); err != nil || !m.stale {
 		return err
 	}
 	return m.to.into.Tx.Analyze(ctx, m.to.into.Schema)

@@ -55,8 +55,12 @@ const (
 	DiskFull              = "53100"
 	QueryCanceled         = "57014"
 
+	outOfMemory       = "53200"
 	protocolViolation = "08P01" // of PgBouncer
 )
+
+// maxLocks is the setting for the number of locks; the server's hint names it in any language.
+const maxLocks = "max_locks_per_transaction"
 
 // Code returns the SQLSTATE of an error that the server sent, or "".
 func Code(err error) string {
@@ -120,6 +124,9 @@ func (c *Conn) WrapError(step string, err error) error {
 			"such as by ALTER ROLE … SET statement_timeout"
 	case pgErr.Code == QueryCanceled:
 		e.Hint = "somebody cancelled the statement on the server: run again"
+	case pgErr.Code == outOfMemory && strings.Contains(pgErr.Hint, maxLocks):
+		e.Hint = "the server has no room for the transaction's locks: raise " + maxLocks + " in its configuration, " +
+			"restart it, then run again"
 	case class == "53":
 		e.Hint = "the server ran out of resources: check its disk space, memory and connections, then run again"
 	}
