@@ -761,3 +761,20 @@ func TestMergeExactFloats(t *testing.T) {
 		t.Errorf("got %+v and differences %v, want 1 changed, superseded and equal", c, differences)
 	}
 }
+
+// TestMergeLongKey tests keys that are as long as the index of Flujo's table permits, on both sides.
+func TestMergeLongKey(t *testing.T) {
+	t.Parallel()
+	random := flujotest.Random(1, 0)
+	target, file := side{}, side{}
+	for range 10 {
+		var key strings.Builder
+		for key.Len() < 2680 {
+			fmt.Fprintf(&key, "%016x", random.Uint64())
+		}
+		for i, s := range []side{target, file} {
+			s.add("system_state", flujotest.Cells{"key": key.String(), "value": fmt.Sprint(i), "updated_at": at(3 + i)})
+		}
+	}
+	testMerge(t, target, file, nil)
+}

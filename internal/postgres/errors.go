@@ -117,7 +117,7 @@ func (c *Conn) WrapError(step string, err error) error {
 	case pgErr.Code == ReadOnlyTransaction:
 		e.Kind, e.Hint = clierr.Refused, "the server is read-only: connect to the primary"
 	case class == "22" || class == "23" || class == "54":
-		e.Kind, e.Hint = clierr.Refused, "the server rejected that row; nothing was committed"
+		e.Kind, e.Hint = clierr.Refused, "the server rejected that row"
 	case pgErr.Code == QueryCanceled && strings.Contains(pgErr.Message, "statement timeout"):
 		e.Kind = clierr.Usage
 		e.Hint = "statement_timeout of the role, the database, the address or the server is too short: raise it, " +

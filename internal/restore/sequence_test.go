@@ -218,3 +218,49 @@ func TestFromReceiptKeptIDs(t *testing.T) {
 		}
 	}
 }
+
+// TestFromReceiptEqual tests the file of a receipt whose run was equal to another file's: after Flujo wrote one of the
+// rows again without a change, after a newer version superseded it, and after Flujo changed that one.
+func TestFromReceiptEqual(t *testing.T) {
+	t.Parallel()
+	write := func(run, at string, more ...string) string {
+		f := flujotest.NewFile(t, flujotest.Format06)
+		f.Insert("runs", flujotest.Cells{"run_id": run, "updated_at": at})
+		for i := range 2 {
+			f.Insert("steps", flujotest.Cells{"run_id": run, "id": int64(i + 1), "step_name": at})
+		}
+		for _, other := range more {
+			f.Insert("runs", flujotest.Cells{"run_id": other})
+		}
+		return f.Close()
+	}
+	const early, late = "2026-01-05T09:00:00+00:00", "2026-01-06T09:00:00+00:00"
+	url := pgtest.Database(t)
+	o := flujotest.Options(t, write("other", early), url)
+	o.More = []string{write("x", early)}
+	flujotest.Migrate(t, o)
+	flujotest.ExecAt(t, url, "UPDATE flujo.runs SET status = status WHERE run_id = 'x'")
+	equal := write("x", early, "y")
+	want := func(receipt int64, file string) {
+		t.Helper()
+		const query = "SELECT id || run_id || step_name FROM steps UNION ALL SELECT run_id FROM runs ORDER BY 1"
+		got, want := queryFile(t, fromReceipt(t, url, "", receipt), query), queryFile(t, file, query)
+		if !slices.Equal(got, want) {
+			t.Errorf("receipt %d: got %q, want %q", receipt, got, want)
+		}
+	}
+	merge := func(file string) {
+		t.Helper()
+		o := flujotest.Options(t, file, url)
+		o.Merge = true
+		flujotest.Migrate(t, o)
+	}
+	merge(equal)
+	want(3, equal)
+	merge(write("x", late))
+	want(3, equal)
+	flujotest.ExecAt(t, url, "UPDATE flujo.runs SET status = 'other' WHERE run_id = 'x'")
+	want(3, equal)
+	merge(write("x", "2026-01-07T09:00:00+00:00"))
+	want(3, equal)
+}
