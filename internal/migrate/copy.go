@@ -269,6 +269,11 @@ func (m *migration) writeReceipt(ctx context.Context, rows copied) (sha256 strin
 	if rows.merged != nil {
 		r = rows.merged.Complete(*r)
 	} else {
+		earlier, err := receipt.Current(ctx, m.to.into.Tx.Conn)
+		if err != nil {
+			return "", err
+		}
+		r.Options.Merged = m.options.Merge && len(earlier) > 0 // although the tables were empty
 		stored, err := load.Snapshot(ctx, m.to.into)
 		if err != nil {
 			return "", err

@@ -53,7 +53,8 @@ type Options struct {
 	// ArchiveSchema is the schema that --replace moved the previous rows to;
 	// empty if there were none.
 	ArchiveSchema string `json:"archive_schema,omitempty"`
-	// Merged reports whether the state file was merged into existing rows.
+	// Merged reports whether the state file was merged with the rows of earlier files, or of
+	// Flujo. There may have been none: then the tables have no Merged.
 	Merged bool `json:"merged,omitempty"`
 	// Origin is the database in which the receipt was written. Write determines it.
 	Origin postgres.Origin `json:"origin"`

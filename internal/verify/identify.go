@@ -120,12 +120,15 @@ func isContent(content *extract.Result, r *receipt.Receipt) bool {
 // notMigrated returns the error for a file without a current receipt.
 func (f *fileCheck) notMigrated(ctx context.Context, main, wal string) error {
 	f.result.Verdict = report.SourceMismatch
-	f.report.Verdict, f.report.Source.Integrity = report.SourceMismatch, "" // the check did not end
+	f.report.Verdict = report.SourceMismatch
 	f.report.Units = []report.ComparedUnits{}
 	f.result.Files = append(f.result.Files, f.report)
 	path := clierr.Name(f.file.Path())
 	all, err := receipt.All(ctx, f.stored.Conn())
 	if err != nil {
+		return err
+	}
+	if err := f.wait(); err != nil {
 		return err
 	}
 	if old := all.OfFile(main, wal); old != nil {

@@ -13,7 +13,7 @@ import (
 )
 
 // TestVerifySeveralSourceMismatch tests that a file without a receipt is refused among several, and that the report
-// says neither that the schema has no receipt nor that the file's integrity was checked.
+// says neither that the schema has no receipt nor that the check of the file's integrity was skipped.
 func TestVerifySeveralSourceMismatch(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
@@ -26,7 +26,7 @@ func TestVerifySeveralSourceMismatch(t *testing.T) {
 		t.Fatalf("got %+v and error %v, want a refusal with a report", result, err)
 	}
 	text := strings.Join(flujotest.ReportLines(t, result.Document()), "\n")
-	if strings.Contains(text, "none in this schema") || strings.Count(text, "integrity_check ok") != 1 ||
+	if strings.Contains(text, "none in this schema") || strings.Count(text, "integrity_check ok") != 2 ||
 		len(result.Files) != 2 {
 		t.Errorf("got %d files and the text:\n%s", len(result.Files), text)
 	}
@@ -67,4 +67,31 @@ func TestVerifySeveralWriters(t *testing.T) {
 			t.Errorf("got %+v in a copy of the database, want nothing:\n%s", result.Written, text)
 		}
 	}
+}
+
+// TestVerifyFirstWithoutRows tests that an empty file remains one of several, although the next one was merged into
+// tables that were still empty.
+func TestVerifyFirstWithoutRows(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	var files []string
+	for i, values := range []map[string]int{{}, {}, {"a": 1}, {"b": 1}} {
+		path := fileWith(t, values)
+		if i == 1 {
+			flujotest.Change(t, path, "PRAGMA user_version = 7")
+		}
+		o := flujotest.Options(t, path, url)
+		o.Merge = i > 0
+		flujotest.Migrate(t, o)
+		files = append(files, path)
+		result, err := verify.Run(context.Background(), verify.Options{
+			SQLite: files[0], More: files[1:], Postgres: url, Schema: flujotest.Schema})
+		if err != nil || result.Verdict != report.Equal || i > 0 && len(result.Files) != i+1 {
+			t.Fatalf("after file %d: got %+v and error %v, want equal", i, result, err)
+		}
+	}
+	replace := flujotest.Options(t, files[2], url)
+	replace.Replace = true
+	flujotest.Migrate(t, replace)
+	flujotest.WantVerdict(t, files[2], url, report.Equal, 0)
 }
