@@ -30,10 +30,11 @@ const (
 	// the row as JSON (row_to_json), its storage class is StoredRow. In place of a rowid it
 	// has the id of the merge's receipt.
 	Superseded = "superseded"
-	// SupersededUnit is the reason of a run, key or memory of which a merge kept the rows as
-	// Superseded. The receipt is the merge's, the row key is its key, and the original is the
-	// digest of its content, as rowdigest.Digest.String returns it.
-	SupersededUnit = "superseded-unit"
+	// SupersededUnit is the reason of a run, key or memory that a merge replaced, and
+	// NotTakenUnit that of one of the file that it did not take; their rows are Superseded.
+	// The receipt is the merge's, the row key is its key, and the original is the digest of
+	// its content, as rowdigest.Digest.String returns it.
+	SupersededUnit, NotTakenUnit = "superseded-unit", "not-taken-unit"
 	// Equal is the reason of a run, key or memory of the file that was there already.
 	// The row key is its key, and the original is the id of the receipt of its rows, 0 if
 	// Flujo wrote one of them.

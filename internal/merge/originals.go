@@ -33,7 +33,7 @@ WHERE w.choice IN ({{.choices}})`)
 	// version is superseded.
 	keepShared = sqltext.New(`INSERT INTO {{.originals}} ({{.columns}})
 SELECT {{.receipt}}, kind, key, 0, '', CASE choice WHEN {{.equal}} THEN {{literal .equalReason}}
-		ELSE {{literal .supersededUnit}} END,
+		WHEN {{.taken}} THEN {{literal .supersededUnit}} ELSE {{literal .notTakenUnit}} END,
 	CASE choice WHEN {{.equal}} THEN 'integer' ELSE {{literal .digest}} END,
 	convert_to(CASE choice WHEN {{.equal}} THEN receipt::text ELSE superseded END, 'UTF8')
 FROM {{.unitsDecided}} WHERE choice <> {{.new}}`)
@@ -73,7 +73,8 @@ func (t *tables) originalParts(p sqltext.Parts) sqltext.Parts {
 	p["originals"] = t.target.Tx.Name(mapping.Originals.Name)
 	p["stagedOriginals"] = t.name(mapping.Originals.Name)
 	p["superseded"], p["equalReason"], p["row"] = mapping.Superseded, mapping.Equal, mapping.StoredRow
-	p["supersededUnit"], p["digest"] = mapping.SupersededUnit, mapping.ContentDigest
+	p["supersededUnit"], p["notTakenUnit"] = mapping.SupersededUnit, mapping.NotTakenUnit
+	p["digest"] = mapping.ContentDigest
 	p["receipt"], p["keeper"] = fmt.Sprint(t.receipt), fmt.Sprint(t.receipt)
 	return p
 }

@@ -325,7 +325,7 @@ func (s *Snapshot) KeptRows(
 }
 
 // SupersededUnits calls f with every unit of a kind, of those with the given keys, that a
-// merge superseded, in the order of the merges: its key, the id of the merge's receipt and
+// merge replaced or did not take, in the order of the merges: its key, the id of the merge's receipt and
 // the digest of its content. The table of originals exists.
 func (s *Snapshot) SupersededUnits(
 	ctx context.Context, kind string, keys []string, f func(key string, by int64, content string),
@@ -333,8 +333,8 @@ func (s *Snapshot) SupersededUnits(
 	var key, content string
 	var by int64
 	query := fmt.Sprintf("SELECT row_key, receipt, convert_from(original, 'UTF8') FROM %s "+
-		"WHERE reason = '%s' AND table_name = $1 AND row_key = ANY ($2) ORDER BY receipt",
-		s.conn.Name(mapping.Originals.Name), mapping.SupersededUnit)
+		"WHERE reason IN ('%s', '%s') AND table_name = $1 AND row_key = ANY ($2) ORDER BY receipt",
+		s.conn.Name(mapping.Originals.Name), mapping.SupersededUnit, mapping.NotTakenUnit)
 	rows, err := s.conn.Query(ctx, query, kind, keys)
 	if err == nil {
 		_, err = pgx.ForEachRow(rows, []any{&key, &by, &content}, func() error { f(key, by, content); return nil })
@@ -345,14 +345,14 @@ func (s *Snapshot) SupersededUnits(
 	return nil
 }
 
-// CountUnits calls f with the number of units of a kind of which the originals say that
-// they were equal to, or superseded in, the merge of a receipt. The table of originals
-// exists.
+// CountUnits calls f with the number of units of a kind of which the originals say what a
+// receipt's merge decided. The table of originals exists.
 func (s *Snapshot) CountUnits(ctx context.Context, f func(receipt int64, kind string, n int64)) error {
 	var receipt, n int64
 	var kind string
-	query := fmt.Sprintf("SELECT receipt, table_name, count(*) FROM %s WHERE reason IN ('%s', '%s') GROUP BY 1, 2",
-		s.conn.Name(mapping.Originals.Name), mapping.Equal, mapping.SupersededUnit)
+	query := fmt.Sprintf("SELECT receipt, table_name, count(*) FROM %s "+
+		"WHERE reason IN ('%s', '%s', '%s') GROUP BY 1, 2",
+		s.conn.Name(mapping.Originals.Name), mapping.Equal, mapping.SupersededUnit, mapping.NotTakenUnit)
 	rows, err := s.conn.Query(ctx, query)
 	if err == nil {
 		_, err = pgx.ForEachRow(rows, []any{&receipt, &kind, &n}, func() error { f(receipt, kind, n); return nil })

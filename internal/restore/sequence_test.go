@@ -257,6 +257,8 @@ func TestFromReceiptEqual(t *testing.T) {
 	}
 	merge(equal)
 	want(3, equal)
+	merge(write("x", "2026-01-04T09:00:00+00:00")) // it is not taken
+	want(3, equal)
 	merge(write("x", late))
 	want(3, equal)
 	flujotest.ExecAt(t, url, "UPDATE flujo.runs SET status = 'other' WHERE run_id = 'x'")

@@ -543,9 +543,9 @@ func (v *verification) findUnrecorded(ctx context.Context) error {
 			}
 			v.unrecorded[t.Name] = true
 			v.result.Warnings = append(v.result.Warnings, fmt.Sprintf(
-				"%s has %d of %d rows about %s of receipt %d that other files have too: a unit that differs counts as "+
-					"mismatched, since its other version may have been kept there", mapping.Originals.Name,
-				stored[part{r.ID, t.Name}], t.Merged.SharedUnits, t.Name, r.ID))
+				"%s has only %d of the %d rows that say what the merge of receipt %d decided about %s: what differs "+
+					"counts as mismatched, since it may have been superseded and is not kept", mapping.Originals.Name,
+				stored[part{r.ID, t.Name}], t.Merged.SharedUnits, r.ID, t.Name))
 		}
 	}
 	return nil

@@ -69,7 +69,7 @@ func TestUnits(t *testing.T) {
 		touchRun    = "UPDATE flujo.runs SET status = status"
 		lose        = "DELETE FROM flujo.flujo_port_originals"
 		loseRows    = lose + " WHERE reason = 'superseded'"
-		loseRecords = lose + " WHERE reason = 'superseded-unit'"
+		loseRecords = lose + " WHERE reason IN ('superseded-unit', 'not-taken-unit')"
 		drop        = "DROP TABLE flujo.flujo_port_originals"
 		asMigrated  = `UPDATE flujo.flujo_port_receipts SET tables = (SELECT jsonb_agg(
 			CASE WHEN t->>'name' <> 'system_state' THEN t ELSE jsonb_set(t, '{writers}',
