@@ -381,7 +381,7 @@ func (f *fileCheck) classifyDifferent(
 }
 
 // maxRows is about how many rows are looked up at a time, so that memory is bounded.
-const maxRows = 500_000
+const maxRows = 250_000
 
 // wrongRows returns the units with a stored row that the file's migration wrote, or that of
 // the file that the unit was equal to, and that the file does not have.
