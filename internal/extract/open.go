@@ -50,6 +50,17 @@ func LastID(ctx context.Context, snapshot *source.Snapshot, tm *mapping.TableMap
 	return snapshot.LastID(ctx, tm.Table.Name, cmp.Or(tm.KeyColumn(), "rowid"))
 }
 
+// IDBounds returns the lowest and the highest id of a table with a serial column. first is
+// greater than last if the table has none.
+func IDBounds(
+	ctx context.Context, snapshot *source.Snapshot, tm *mapping.TableMapping,
+) (first, last int64, err error) {
+	if !tm.InFile {
+		return 1, 0, nil
+	}
+	return snapshot.IDBounds(ctx, tm.Table.Name, cmp.Or(tm.KeyColumn(), "rowid"))
+}
+
 // Memories returns the number of memories in the file.
 func Memories(ctx context.Context, snapshot *source.Snapshot, format *mapping.Format) (int64, error) {
 	if !format.Mapping(mapping.Memories).InFile {

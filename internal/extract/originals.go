@@ -42,21 +42,22 @@ func (r *Result) Originals(ctx context.Context, found func(mapping.Finding) erro
 // Originals yields a tuple of mapping.Originals for each cell that was changed or
 // belongs to a rejected row, table by table. It implements mapping.Tuples.
 type Originals struct {
-	ctx       context.Context
-	result    *Result
-	onFinding func(mapping.Finding) error // may be nil
-	mappings  []*mapping.TableMapping     // tables that were not read yet
-	tuples    *tuples                     // of the current table; nil between tables
-	row       []sqlite.Value              // the current row
-	changes   []mapping.Change            // its remaining changes
-	scratch   []byte
-	count     int64
-	hasher    *rowdigest.Hasher // may be nil
-	omitKeys  bool
+	ctx        context.Context
+	result     *Result
+	onFinding  func(mapping.Finding) error // may be nil
+	mappings   []*mapping.TableMapping     // tables that were not read yet
+	tuples     *tuples                     // of the current table; nil between tables
+	row        []sqlite.Value              // the current row
+	changes    []mapping.Change            // its remaining changes
+	scratch    []byte
+	count      int64
+	hasher     *rowdigest.Hasher // may be nil
+	omitOrigin bool
 }
 
-// OmitKeys leaves the keys of rows empty in the tuples, since a merge may change them.
-func (o *Originals) OmitKeys() { o.omitKeys = true }
+// OmitOrigin leaves out of the tuples what a merge may change, the keys of rows, and the
+// receipt, so that they are those of any file with the same content.
+func (o *Originals) OmitOrigin() { o.omitOrigin = true }
 
 // Count returns the number of tuples so far.
 func (o *Originals) Count() int64 { return o.count }
@@ -83,7 +84,9 @@ func (o *Originals) Append(dst []byte) ([]byte, error) {
 	converter := o.tuples.converter
 	receipt, table := o.result.extraction.config.Receipt, converter.Mapping.Table.Name
 	key := ""
-	if !o.omitKeys {
+	if o.omitOrigin {
+		receipt = 0
+	} else {
 		key = converter.Key(o.row)
 	}
 	out := mapping.AppendOriginal(dst, receipt, table, key, o.row[0].Int, c)

@@ -16,9 +16,9 @@ var Originals = Table{
 		notNull(textColumn("table_name")),
 		notNull(textColumn("row_key")), // the primary key in PostgreSQL as text; empty for NULL
 		notNull(Column{Name: "source_rowid", Kind: KindInt8}),
-		notNull(textColumn("column_name")),   // empty for Superseded and Equal
-		notNull(textColumn("reason")),        // Reason.String, Superseded or Equal
-		notNull(textColumn("storage_class")), // as SQLite's typeof() returns it, or StoredRow
+		notNull(textColumn("column_name")),   // empty for what a merge stores
+		notNull(textColumn("reason")),        // Reason.String, or what a merge stores
+		notNull(textColumn("storage_class")), // as SQLite's typeof() returns it, StoredRow or ContentDigest
 		{Name: "original", Kind: KindBytes},
 	},
 }
@@ -27,14 +27,20 @@ var Originals = Table{
 const (
 	// Superseded is the reason of a row that another version of its run, key or memory
 	// replaced, or that was not taken because another version is newer. The original is
-	// the row as JSON (row_to_json), its storage class is StoredRow.
+	// the row as JSON (row_to_json), its storage class is StoredRow. In place of a rowid it
+	// has the id of the merge's receipt.
 	Superseded = "superseded"
+	// SupersededUnit is the reason of a run, key or memory that a merge replaced, and
+	// NotTakenUnit that of one of the file that it did not take; their rows are Superseded.
+	// The receipt is the merge's, the row key is its key, and the original is the digest of
+	// its content, as rowdigest.Digest.String returns it.
+	SupersededUnit, NotTakenUnit = "superseded-unit", "not-taken-unit"
 	// Equal is the reason of a run, key or memory of the file that was there already.
 	// The row key is its key, and the original is the id of the receipt of its rows, 0 if
 	// Flujo wrote one of them.
 	Equal = "equal"
-	// StoredRow is the storage class of a whole row.
-	StoredRow = "row"
+	// StoredRow is the storage class of a whole row, ContentDigest that of a digest.
+	StoredRow, ContentDigest = "row", "digest"
 )
 
 // Receipts is the name of flujo-port's own table of receipts, with a row for each

@@ -39,6 +39,7 @@ type applied struct {
 	originals int64                      // number of original values that were added
 	removed   map[string]map[int64]int64 // number of rows that were removed, by table and writer
 	writer    int64                      // the transaction that wrote the added rows; 0 if there are none
+	shared    map[string]int64           // number of units that both sides have, by kind
 }
 
 // apply changes the target: it replaces the units that are taken over and adds those
@@ -46,18 +47,19 @@ type applied struct {
 // original values of the file. It writes in a savepoint, so that its rows have an xmin
 // that no other rows have.
 //
-// ids are those of the file's rows that have others in the target, by table.
-func (t *tables) apply(ctx context.Context, ids map[string][]receipt.IDRange) (done applied, err error) {
+// ids are those of the file's rows that are taken and have others in the target, by table.
+func (t *tables) apply(ctx context.Context, ids map[string]receipt.IDRanges) (done applied, err error) {
 	if err := t.changeIDs(ctx); err != nil {
 		return done, err
 	}
 	if done.removed, err = t.countRemoved(ctx); err != nil {
 		return done, err
 	}
-	verifyKept, err := t.keep(ctx)
+	shared, verifyKept, err := t.keep(ctx)
 	if err != nil {
 		return done, err
 	}
+	done.shared = shared
 	if err := t.run(ctx, "set a savepoint", "SAVEPOINT flujo_port_merge"); err != nil {
 		return done, err
 	}
@@ -130,18 +132,18 @@ FROM (SELECT {{ident .unitKey}} AS key, {{ident .id}} AS id, sha256({{.content}}
 	WHERE {{ident .unitKey}} IN (SELECT key FROM {{.unitsDecided}}
 		WHERE kind = {{literal .kind}} AND choice = {{.equal}})) x`)
 
-// idRanges selects the ids of the file's rows that have others in the target, in ranges of
-// consecutive ids.
+// idRanges selects old and new ids of rows of a table, in ranges of ids that are consecutive
+// on both sides.
 var idRanges = sqltext.New(`SELECT min(old), min(new), count(*) FROM (
-	SELECT old, new, old - row_number() OVER (ORDER BY old) AS a, new - row_number() OVER (ORDER BY old) AS b FROM (
-		SELECT old, new FROM {{.newIDs}} WHERE table_name = {{literal .table}}
-		UNION ALL SELECT old, new FROM {{.equalIDs}} WHERE table_name = {{literal .table}}) x) y
-GROUP BY a, b ORDER BY 1`)
+	SELECT old, new, count(*) FILTER (WHERE starts) OVER (ORDER BY old) AS place FROM (
+		SELECT old, new, (old, new) IS DISTINCT FROM (lag(old) OVER w + 1, lag(new) OVER w + 1) AS starts
+		FROM {{.ids}} WHERE table_name = {{literal .table}} WINDOW w AS (ORDER BY old)) x) y
+GROUP BY place ORDER BY 1`)
 
 // ids returns which ids the file's rows of a table with a serial column have in the
-// target, where they differ. decide and renumber have been called.
-func (t *tables) ids(ctx context.Context, table *mapping.Table) (all []receipt.IDRange, err error) {
-	all = []receipt.IDRange{}
+// target, where they differ: those of rows that are taken, and those of equal rows. decide
+// and renumber have been called.
+func (t *tables) ids(ctx context.Context, table *mapping.Table) (taken, equal receipt.IDRanges, err error) {
 	parts := t.parts(table)
 	parts["content"] = rowdigest.ContentSQL(table, t.target.Schema.VectorSchema())
 	parts["from"] = parts["staged"]
@@ -149,10 +151,21 @@ func (t *tables) ids(ctx context.Context, table *mapping.Table) (all []receipt.I
 	parts["from"] = parts["target"]
 	parts["stagedRows"], parts["targetRows"] = stagedRows, rowsOfEqualUnits.Fill(parts)
 	if err := t.run(ctx, "compare ids of equal rows", pairIDs.Fill(parts)); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	if taken, err = t.ranges(ctx, parts, newIDs); err != nil {
+		return nil, nil, err
+	}
+	equal, err = t.ranges(ctx, parts, equalIDs)
+	return taken, equal, err
+}
+
+// ranges returns the ids of a table in a helper table.
+func (t *tables) ranges(ctx context.Context, parts sqltext.Parts, helper string) (receipt.IDRanges, error) {
+	all := receipt.IDRanges{}
 	var one receipt.IDRange
-	err = t.conn().Each(ctx, idRanges.Fill(parts), nil, []any{&one.InFile, &one.Stored, &one.Rows},
+	parts["ids"] = t.name(helper)
+	err := t.conn().Each(ctx, idRanges.Fill(parts), nil, []any{&one.InFile, &one.Stored, &one.Rows},
 		func() { all = append(all, one) })
 	return all, err
 }

@@ -13,24 +13,29 @@ import (
 	"flujo-port/internal/sqltext"
 )
 
-// decideUnits decides about each unit of the file, and creates the table of the units
-// that are taken from it and that of new ids.
-var decideUnits = sqltext.New(`
-CREATE {{.persistence}}TABLE {{.unitsDecided}} AS SELECT kind, key, receipt,
+// decideUnits decides about each unit of the file. superseded is the digest of the content
+// of the version that is not used, if there are two.
+var decideUnits = sqltext.New(`SELECT kind, key, receipt,
 	CASE WHEN h.n IS NULL THEN {{.new}}
 		WHEN (h.n, h.a, h.b) = (f.n, f.a, f.b) THEN {{.equal}}
-		WHEN f.last > h.last THEN {{.taken}} WHEN f.last = h.last THEN {{.tied}} ELSE {{.newer}} END AS choice
+		WHEN f.last > h.last THEN {{.taken}} WHEN f.last = h.last THEN {{.tied}} ELSE {{.newer}} END,
+	CASE WHEN f.last > h.last THEN concat_ws(',', h.n, h.a, h.b) ELSE concat_ws(',', f.n, f.a, f.b) END
 	FROM (SELECT kind, key, sum(n) AS n, sum(a) AS a, sum(b) AS b, max(last) AS last
 		FROM {{.unitsFile}} GROUP BY kind, key) f
 	LEFT JOIN (SELECT kind, key, sum(n) AS n, sum(a) AS a, sum(b) AS b, max(last) AS last,
 			CASE WHEN min(earliest) = max(latest) THEN min(earliest) ELSE 0 END AS receipt
-		FROM {{.unitsTarget}} GROUP BY kind, key) h USING (kind, key);
-ALTER TABLE {{.unitsDecided}} ADD PRIMARY KEY (kind, key);
-CREATE {{.persistence}}TABLE {{.unitsWon}} AS SELECT * FROM {{.unitsDecided}} WHERE choice IN ({{.new}}, {{.taken}});
-ALTER TABLE {{.unitsWon}} ADD PRIMARY KEY (kind, key);
-ANALYZE {{.unitsDecided}}, {{.unitsWon}};
-CREATE {{.persistence}}TABLE {{.newIDs}} (table_name text, old bigint, new bigint, PRIMARY KEY (table_name, old));
-CREATE {{.persistence}}TABLE {{.equalIDs}} (table_name text, old bigint, new bigint)`)
+		FROM {{.unitsTarget}} GROUP BY kind, key) h USING (kind, key)`)
+
+var unitsTaken = sqltext.New("SELECT * FROM {{.unitsDecided}} WHERE choice IN ({{.new}}, {{.taken}})")
+
+// The columns of helper tables. A unit's key may be as long as an index of Flujo's permits,
+// so with its kind it may be too long for a primary key.
+const (
+	unitColumns = "kind text, key text, receipt bigint, choice text, superseded text"
+	sumColumns  = "table_name text, kind text, key text, n bigint, a numeric, b numeric, c numeric, d numeric, " +
+		"last timestamptz, earliest bigint, latest bigint"
+	idColumns = "table_name text, old bigint, new bigint"
+)
 
 // decide decides from which side each unit of the file is taken, and returns the counts.
 // The side that wrote the unit last wins, judged by the latest time in any of its rows;
@@ -51,9 +56,16 @@ func (t *tables) decide(ctx context.Context, inferred mapping.Time) ([]report.Me
 	if err := t.sum(ctx, unitsTarget, t.stored()); err != nil {
 		return nil, err
 	}
-	err := t.run(ctx, "decide which units to take from the state file", decideUnits.Fill(t.helperParts()))
-	if err != nil {
-		return nil, err
+	const step = "decide which units to take from the state file"
+	for _, helper := range []struct{ table, columns, sql string }{
+		{unitsDecided, unitColumns, decideUnits.Fill(t.helperParts())},
+		{unitsWon, unitColumns, unitsTaken.Fill(t.helperParts())},
+		{newIDs, idColumns + ", PRIMARY KEY (table_name, old)", ""},
+		{equalIDs, idColumns, ""},
+	} {
+		if err := t.fill(ctx, step, helper.table, helper.columns, helper.sql); err != nil {
+			return nil, err
+		}
 	}
 	return t.count(ctx)
 }
@@ -103,16 +115,10 @@ func (t *tables) receiptOf(table, row string) string {
 	)
 }
 
-// sumUnits creates a table with what a side has of each unit in each table: the number
-// of its rows (n), the sums of the hashes of their content as Flujo sees it (a, b) and of
-// all of their cells (c, d), the latest time in its rows (last), and the lowest and the
-// highest id of their receipts.
-var sumUnits = sqltext.New(`
-CREATE {{.persistence}}TABLE {{.name}} AS {{.tables}};
-ANALYZE {{.name}}`)
-
-// sumTable is the part of sumUnits for one table. OFFSET 0 keeps the planner from
-// computing the hashes twice.
+// sumTable selects what a side has of each unit in a table: the number of its rows (n), the
+// sums of the hashes of their content as Flujo sees it (a, b) and of all of their cells (c,
+// d), the latest time in its rows (last), and the lowest and the highest id of their
+// receipts. OFFSET 0 keeps the planner from computing the hashes twice.
 var sumTable = sqltext.New(`SELECT {{literal .table}}::text AS table_name, {{literal .kind}}::text AS kind, key,
 	count(*) AS n, sum(a) AS a, sum(b) AS b, sum(c) AS c, sum(d) AS d, coalesce(max(last), '-infinity') AS last,
 	min(receipt) AS earliest, max(receipt) AS latest
@@ -128,10 +134,7 @@ func (t *tables) sum(ctx context.Context, name string, from side) error {
 	for _, table := range t.target.Schema.Tables() {
 		parts = append(parts, t.sumOf(&table, from))
 	}
-	sql := sumUnits.Fill(sqltext.Parts{
-		"name": t.name(name), "persistence": t.staging.Tx.Persistence(), "tables": strings.Join(parts, " UNION ALL "),
-	})
-	return t.run(ctx, "compute the digests of each unit", sql)
+	return t.fill(ctx, "compute the digests of each unit", name, sumColumns, strings.Join(parts, " UNION ALL "))
 }
 
 func (t *tables) sumOf(table *mapping.Table, from side) string {

@@ -1,10 +1,12 @@
 package merge
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"flujo-port/internal/clierr"
@@ -151,6 +153,10 @@ func (l *loader) copyDirectly(ctx context.Context, table *mapping.Table, tuples 
 			return 0, err
 		}
 		stored.last, stored.renumbers = last, true
+		wide := l.tables.target.Schema.Types.Wide[table.Name+"."+table.Serial()]
+		if err := l.keepDistances(ctx, stored, wide); err != nil {
+			return 0, err
+		}
 	}
 	if l.withDigests {
 		stored.hasher = rowdigest.NewHasher(table)
@@ -170,14 +176,36 @@ func (l *loader) copyDirectly(ctx context.Context, table *mapping.Table, tuples 
 		digest = stored.hasher.Digest()
 	}
 	l.add(table.Name, digest, writer)
-	mark := l.marks[table.Name]
-	mark.IDs = append(mark.IDs, stored.ids...)
-	l.marks[table.Name] = mark
-	if len(stored.ids) > 0 {
-		l.Report.Renumbered = append(l.Report.Renumbered, report.Renumbered{
-			Table: table.Name, Rows: stored.rows, First: stored.ids[0].Stored})
+	if !stored.renumbers {
+		return sent, nil
 	}
+	ids := stored.idRanges()
+	mark := l.marks[table.Name]
+	mark.IDs = append(mark.IDs, ids...)
+	l.marks[table.Name] = mark
+	l.Report.Renumbered = append(l.Report.Renumbered, report.Renumbered{
+		Table: table.Name, Rows: stored.rows, First: ids.Inverted()[0].InFile})
 	return sent, nil
+}
+
+// keepDistances makes the new ids of rows have the distances that they have in the file, so
+// that the receipt needs one range for a table. It changes nothing if the ids would be too
+// large for their column. wide reports whether that is bigint.
+func (l *loader) keepDistances(ctx context.Context, stored *storedTuples, wide bool) error {
+	first, last, err := extract.IDBounds(ctx, l.snapshot, l.format.Mapping(stored.table.Name))
+	if err != nil || first > last {
+		return err
+	}
+	highest := int64(math.MaxInt32)
+	if wide {
+		highest = math.MaxInt64
+	}
+	if distance := uint64(last) - uint64(first); stored.last >= highest || distance >= uint64(highest-stored.last) {
+		return nil
+	}
+	stored.shifted = receipt.IDRange{InFile: first, Stored: stored.last + 1, Rows: last - first + 1}
+	stored.last += stored.shifted.Rows
+	return nil
 }
 
 // add notes rows that went to a table of the target.
@@ -284,14 +312,16 @@ func (l *loader) verify(ctx context.Context) (equal bool, err error) {
 }
 
 // storedTuples yields the tuples of a table as they go to the target. If renumbers is set,
-// they get consecutive ids above last, in their order.
+// they get the ids of shifted, and those with other ids consecutive ones above last, in
+// their order.
 type storedTuples struct {
 	tuples    mapping.Tuples
 	table     *mapping.Table
 	renumbers bool
+	shifted   receipt.IDRange   // may have no rows
 	last      int64             // the highest id so far
 	hasher    *rowdigest.Hasher // of the tuples with their new ids; may be nil
-	ids       []receipt.IDRange
+	ids       receipt.IDRanges  // of other rows
 	rows      int64
 	lastKey   []byte // of the last tuple
 	serial    bool   // lastKey is an id
@@ -354,24 +384,38 @@ func (s *storedTuples) renumber(field []byte) error {
 	} else {
 		old = int64(binary.BigEndian.Uint64(field))
 	}
-	switch {
-	case s.last == math.MaxInt64:
-		return tooFewIDs(s.table.Name, s.last)
-	case s.last >= math.MaxInt32 && len(field) == 4:
-		return &mapping.WidenError{Table: s.table.Name, Column: s.table.Serial()}
+	id, shifted := receipt.IDRanges{s.shifted}.StoredID(old)
+	if !shifted {
+		switch {
+		case s.last == math.MaxInt64:
+			return tooFewIDs(s.table.Name, s.last)
+		case s.last >= math.MaxInt32 && len(field) == 4:
+			return &mapping.WidenError{Table: s.table.Name, Column: s.table.Serial()}
+		}
+		s.last++
+		id = s.last
+		if n := len(s.ids) - 1; n >= 0 && s.ids[n].InFile+s.ids[n].Rows == old {
+			s.ids[n].Rows++
+		} else {
+			s.ids = append(s.ids, receipt.IDRange{InFile: old, Stored: id, Rows: 1})
+		}
 	}
-	s.last++
 	if len(field) == 4 {
-		binary.BigEndian.PutUint32(field, uint32(s.last))
+		binary.BigEndian.PutUint32(field, uint32(id))
 	} else {
-		binary.BigEndian.PutUint64(field, uint64(s.last))
-	}
-	if n := len(s.ids) - 1; n >= 0 && s.ids[n].InFile+s.ids[n].Rows == old {
-		s.ids[n].Rows++
-	} else {
-		s.ids = append(s.ids, receipt.IDRange{InFile: old, Stored: s.last, Rows: 1})
+		binary.BigEndian.PutUint64(field, uint64(id))
 	}
 	return nil
+}
+
+// idRanges returns the ids of all rows.
+func (s *storedTuples) idRanges() receipt.IDRanges {
+	all := slices.Clone(s.ids)
+	if s.shifted.Rows > 0 {
+		all = append(all, s.shifted)
+	}
+	slices.SortFunc(all, func(a, b receipt.IDRange) int { return cmp.Compare(a.InFile, b.InFile) })
+	return all
 }
 
 // tooFewIDs is the error if no ids are left for rows of a table.

@@ -73,7 +73,7 @@ func Run(
 	o Options,
 ) (*Merged, error) {
 	into.Tx.WritesInSavepoints()
-	t, err := newTables(ctx, into, state.Receipts, config.Receipt)
+	t, err := newTables(ctx, into, state, config.Receipt)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func Run(
 		}
 	}
 	m.addAlone()
-	ids := map[string][]receipt.IDRange{}
+	ids := map[string]receipt.IDRanges{}
 	for table, mark := range m.marks {
 		ids[table] = mark.IDs
 	}
@@ -170,7 +170,8 @@ func (m *Merged) loadInto(
 ) (equal bool, err error) {
 	m.marks = map[string]receipt.Merged{}
 	for _, table := range m.tables.target.Schema.Tables() {
-		m.marks[table.Name] = receipt.Merged{Writers: []int64{}, Rewritten: []int64{}, IDs: []receipt.IDRange{}}
+		m.marks[table.Name] = receipt.Merged{Writers: []int64{}, Rewritten: []int64{}, IDs: receipt.IDRanges{},
+			EqualIDs: receipt.IDRanges{}}
 	}
 	l := &loader{
 		Merged: m, snapshot: snapshot, format: config.Format, withDigests: config.WithDigests, direct: direct,
@@ -235,7 +236,7 @@ func (m *Merged) renumber(ctx context.Context, snapshot *source.Snapshot, tm *ma
 		return err
 	}
 	mark := m.marks[table.Name]
-	if mark.IDs, err = m.tables.ids(ctx, table); err != nil {
+	if mark.IDs, mark.EqualIDs, err = m.tables.ids(ctx, table); err != nil {
 		return err
 	}
 	m.marks[table.Name] = mark
@@ -290,8 +291,8 @@ func (m *Merged) lastAllocatedID(
 }
 
 // Verify verifies that the target has the decided version of every unit of the file,
-// returns the digests of its tables, as far as they are known, and drops the staging
-// tables. If a unit differs, the error is a clierr.Mismatch.
+// and returns the digests of its tables, as far as they are known. If a unit differs, the
+// error is a clierr.Mismatch.
 func (m *Merged) Verify(ctx context.Context) (*load.Verified, error) {
 	wrong, first, err := m.tables.check(ctx)
 	if err != nil {
@@ -321,7 +322,7 @@ func (m *Merged) Verify(ctx context.Context) (*load.Verified, error) {
 		v.Tables = append(v.Tables, load.VerifiedTable{
 			Name: staged.Name, Stored: m.state.digest(staged.Name), Match: true})
 	}
-	return v, m.tables.drop(ctx)
+	return v, nil
 }
 
 // Complete returns the receipt of the merge, given that of a migration without its
@@ -332,6 +333,7 @@ func (m *Merged) Complete(r receipt.Receipt) *receipt.Receipt {
 	for _, found := range m.Loaded.File.Findings.Tables {
 		mark, stored := m.marks[found.Name], m.state.digest(found.Name)
 		mark.Rewritten = append([]int64{}, m.state.tables[found.Name].rewritten...)
+		mark.SharedUnits = m.applied.shared[found.Name]
 		t := receipt.Table{
 			Name: found.Name, RowsRead: found.RowsRead, Rejected: found.Rejected, Derived: found.Derived,
 			Rows: stored.Rows, Digest: stored.Sum, Writers: []int64{}, Merged: &mark,

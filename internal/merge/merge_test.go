@@ -455,7 +455,7 @@ func TestMergeWidens(t *testing.T) {
 		"evaluations.id":     "bigint",
 		"evaluations_id_seq": "bigint",
 	})
-	const wantIDs = "1,2147483646,2147483647,2147483648"
+	const wantIDs = "1,2147483646,2147483647,4294967292"
 	if got := flujotest.One(t, conn, "SELECT string_agg(id::text, ',' ORDER BY id) FROM flujo.steps"); got != wantIDs {
 		t.Errorf("got ids of steps %s, want %s", got, wantIDs)
 	}
@@ -537,16 +537,23 @@ func TestMergeTamperedStaging(t *testing.T) {
 	target, file := side{}, side{}
 	target.addRun("r", "h", 3, 1)
 	file.addRun("r", "f", 5, 1)
-	file["runs"][0]["error_message"] = "x\x00" // flujo_port_originals is created after the load
+	file["runs"][0]["error_message"] = "x\x00" // flujo_port_originals is filled after the load
 	url := target.database(t, nil)
 	conn := flujotest.Connect(t, url)
 	flujotest.Exec(
 		t,
 		conn,
+		`CREATE FUNCTION public.tamper() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			EXECUTE format('UPDATE %I.steps SET step_name = ''other'' WHERE id = 2', TG_TABLE_SCHEMA);
+			RETURN NULL;
+		END $$`,
 		`CREATE FUNCTION public.staged() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE o text; BEGIN
 			SELECT schema_name INTO o FROM pg_event_trigger_ddl_commands()
 				WHERE object_identity ~ '^flujo_port_staging_.*\.flujo_port_originals$';
-			IF o IS NOT NULL THEN EXECUTE format('UPDATE %I.steps SET step_name = ''other'' WHERE id = 2', o); END IF;
+			IF o IS NOT NULL THEN
+				EXECUTE format('CREATE TRIGGER tamper AFTER INSERT ON %I.flujo_port_originals '
+					'EXECUTE FUNCTION public.tamper()', o);
+			END IF;
 		END $$`,
 		"CREATE EVENT TRIGGER staged ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.staged()",
 	)
@@ -753,4 +760,21 @@ func TestMergeExactFloats(t *testing.T) {
 	if c := result.Files[0].Units[0]; c.Mismatched != 0 || c.Changed != 1 || c.Superseded != 1 || c.Equal != 1 {
 		t.Errorf("got %+v and differences %v, want 1 changed, superseded and equal", c, differences)
 	}
+}
+
+// TestMergeLongKey tests keys that are as long as the index of Flujo's table permits, on both sides.
+func TestMergeLongKey(t *testing.T) {
+	t.Parallel()
+	random := flujotest.Random(1, 0)
+	target, file := side{}, side{}
+	for range 10 {
+		var key strings.Builder
+		for key.Len() < 2680 {
+			fmt.Fprintf(&key, "%016x", random.Uint64())
+		}
+		for i, s := range []side{target, file} {
+			s.add("system_state", flujotest.Cells{"key": key.String(), "value": fmt.Sprint(i), "updated_at": at(3 + i)})
+		}
+	}
+	testMerge(t, target, file, nil)
 }

@@ -146,7 +146,7 @@ func (s side) content(t testing.TB) (content, last string) {
 }
 
 // mergeModel computes the result of merging file into target. If no run is on both sides, all rows of a table get new
-// ids, unless the target's is empty; otherwise those whose id is used.
+// ids with the same distances, unless the target's is empty; otherwise those whose id is used get consecutive ones.
 func mergeModel(t testing.TB, target, file side, allocated map[string]int64) *model {
 	m := &model{
 		want:       side{},
@@ -208,9 +208,12 @@ func mergeModel(t testing.TB, target, file side, allocated map[string]int64) *mo
 		for _, row := range rows {
 			if serial && (used[row["id"].(int64)] || !shared && len(target[table]) > 0) {
 				m.renumbered[table]++
+				distance := m.renumbered[table]
+				if !shared {
+					distance = row["id"].(int64) - rows[0]["id"].(int64) + 1
+				}
 				row = maps.Clone(row)
-				row["id"] = max(highestID(target[table]), highestID(file[table]), allocated[table]) +
-					m.renumbered[table]
+				row["id"] = max(highestID(target[table]), highestID(file[table]), allocated[table]) + distance
 			}
 			m.want[table] = append(m.want[table], row)
 		}

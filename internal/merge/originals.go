@@ -2,7 +2,6 @@ package merge
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -18,34 +17,36 @@ import (
 var isRejected = "string_to_array(o.reason, '+') && " +
 	sqltext.Literal("{"+strings.Join(mapping.RejectionReasons(), ",")+"}") + "::text[]"
 
+// isID is true if the key of an original, o, is a bigint. That of a rejected row may be
+// anything.
+const isID = "o.row_key ~ '^-?[0-9]{1,19}$' AND o.row_key::numeric BETWEEN -9223372036854775808 AND 9223372036854775807"
+
 var (
 	// keepRows stores whole rows, r, that are not in the target after the merge.
 	keepRows = sqltext.New(`INSERT INTO {{.originals}} ({{.columns}})
-SELECT {{.receipt}}, {{literal .table}}, r.{{ident .primaryKey}}::text, 0, '', {{literal .superseded}},
+SELECT {{.receipt}}, {{literal .table}}, r.{{ident .primaryKey}}::text, {{.keeper}}, '', {{literal .superseded}},
 	{{literal .row}}, {{.kept}}
 FROM {{.rows}} r JOIN {{.unitsDecided}} w ON w.kind = {{literal .kind}} AND w.key = r.{{ident .unitKey}}
 WHERE w.choice IN ({{.choices}})`)
 
-	// keepEqual stores which units of the file are equal to the target's.
-	keepEqual = sqltext.New(`INSERT INTO {{.originals}} ({{.columns}})
-SELECT {{.receipt}}, kind, key, 0, '', {{literal .equalReason}}, 'integer', convert_to(receipt::text, 'UTF8')
-FROM {{.unitsDecided}} WHERE choice = {{.equal}}`)
+	// keepShared stores which units of the file are equal to the target's, and of which a
+	// version is superseded.
+	keepShared = sqltext.New(`INSERT INTO {{.originals}} ({{.columns}})
+SELECT {{.receipt}}, kind, key, 0, '', CASE choice WHEN {{.equal}} THEN {{literal .equalReason}}
+		WHEN {{.taken}} THEN {{literal .supersededUnit}} ELSE {{literal .notTakenUnit}} END,
+	CASE choice WHEN {{.equal}} THEN 'integer' ELSE {{literal .digest}} END,
+	convert_to(CASE choice WHEN {{.equal}} THEN receipt::text ELSE superseded END, 'UTF8')
+FROM {{.unitsDecided}} WHERE choice <> {{.new}}`)
+
+	// countShared counts the units that both sides have, by kind.
+	countShared = sqltext.New(`SELECT kind, count(*), count(*) FILTER (WHERE choice <> {{.equal}})
+FROM {{.unitsDecided}} WHERE choice <> {{.new}} GROUP BY kind`)
 
 	// addOriginals adds the file's original values. Those of rows that are taken get the
 	// new keys of the rows.
 	addOriginals = sqltext.New(`INSERT INTO {{.originals}} ({{.columns}})
-SELECT o.receipt, o.table_name, coalesce((i.stored + o.file_id - i.in_file)::text, o.row_key), o.source_rowid,
-	o.column_name, o.reason, o.storage_class, o.original
-FROM (SELECT o.*, CASE WHEN o.table_name = ANY ({{.serial}}::text[]) AND NOT {{.isRejected}}
-		THEN o.row_key::bigint END AS file_id FROM {{.stagedOriginals}} o) o
-	LEFT JOIN {{.ranges}} i
-		ON i.table_name = o.table_name AND o.file_id >= i.in_file AND o.file_id < i.in_file + i.rows`)
-
-	// createRanges creates the table of the file's ids that have others in the target.
-	createRanges = sqltext.New(`CREATE {{.persistence}}TABLE {{.ranges}} AS
-SELECT * FROM jsonb_to_recordset({{literal .ids}}::jsonb)
-	AS i (table_name text, in_file bigint, stored bigint, rows bigint);
-ANALYZE {{.ranges}}`)
+SELECT o.receipt, o.table_name, {{.rowKey}}, o.source_rowid, o.column_name, o.reason, o.storage_class, o.original
+FROM {{.stagedOriginals}} o`)
 
 	// missingOriginals counts the file's original values that are not stored.
 	missingOriginals = sqltext.New(`SELECT count(*) FROM (
@@ -69,57 +70,51 @@ func (t *tables) originalParts(p sqltext.Parts) sqltext.Parts {
 		names = append(names, sqltext.Ident(c.Name))
 	}
 	p["columns"] = strings.Join(names, ", ")
-	p["isRejected"] = isRejected
-	var serial []string
-	for _, table := range t.target.Schema.Tables() {
-		if table.Serial() != "" {
-			serial = append(serial, table.Name)
-		}
-	}
-	p["serial"] = sqltext.Literal("{" + strings.Join(serial, ",") + "}")
 	p["originals"] = t.target.Tx.Name(mapping.Originals.Name)
 	p["stagedOriginals"] = t.name(mapping.Originals.Name)
 	p["superseded"], p["equalReason"], p["row"] = mapping.Superseded, mapping.Equal, mapping.StoredRow
-	p["receipt"] = fmt.Sprint(t.receipt)
+	p["supersededUnit"], p["notTakenUnit"] = mapping.SupersededUnit, mapping.NotTakenUnit
+	p["digest"] = mapping.ContentDigest
+	p["receipt"], p["keeper"] = fmt.Sprint(t.receipt), fmt.Sprint(t.receipt)
 	return p
 }
 
 // keep stores, before the target is changed, what would be lost otherwise: the target's
 // rows of units that are taken over, the file's rows of units that are not taken, and
-// which units are equal. It returns a function that verifies, after the change, that the
-// rows can be read back.
-func (t *tables) keep(ctx context.Context) (verify func(context.Context) error, err error) {
+// which units are equal. It returns the number of units that both sides have, by kind, and
+// a function that verifies, after the change, that the rows can be read back.
+func (t *tables) keep(
+	ctx context.Context,
+) (shared map[string]int64, verify func(context.Context) error, err error) {
 	verify = func(context.Context) error { return nil }
-	var kept, equal int64
-	count := fmt.Sprintf("SELECT count(*) FILTER (WHERE choice IN (%[2]s, %[3]s, %[4]s)), "+
-		"count(*) FILTER (WHERE choice = %[5]s) FROM %[1]s", t.name(unitsDecided),
-		sqltext.Literal(unitTaken), sqltext.Literal(unitTied), sqltext.Literal(unitNewer), sqltext.Literal(unitEqual))
-	if err := t.conn().QueryRow(ctx, count).Scan(&kept, &equal); err != nil {
-		return nil, t.conn().WrapError("count the rows to keep", err)
-	}
-	if kept+equal == 0 {
-		return verify, nil
+	shared = map[string]int64{}
+	var kind string
+	var n, all, superseded, kept int64
+	err = t.conn().Each(ctx, countShared.Fill(t.helperParts()), nil, []any{&kind, &n, &superseded}, func() {
+		shared[kind] = n
+		all, kept = all+n, kept+superseded
+	})
+	if err != nil || all == 0 {
+		return shared, verify, err
 	}
 	if err := t.needOriginals(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	const step = "keep rows that the merge replaces or does not take"
-	if equal > 0 {
-		n, err := t.exec(ctx, keepEqual.Fill(t.originalParts(t.helperParts())))
-		if err != nil {
-			return nil, t.conn().WrapError(step, err)
-		}
-		if n != equal {
-			return nil, notStored(equal - n)
-		}
+	stored, err := t.exec(ctx, keepShared.Fill(t.originalParts(t.helperParts())))
+	if err != nil {
+		return nil, nil, t.conn().WrapError(step, err)
+	}
+	if stored != all {
+		return nil, nil, notStored(all - stored)
 	}
 	if kept == 0 {
-		return verify, nil
+		return shared, verify, nil
 	}
 	var after int64
 	last := "SELECT coalesce(max(id), 0) FROM " + t.target.Tx.Name(mapping.Originals.Name)
 	if err := t.conn().QueryRow(ctx, last).Scan(&after); err != nil {
-		return nil, t.conn().WrapError(step, err)
+		return nil, nil, t.conn().WrapError(step, err)
 	}
 	for _, table := range t.target.Schema.Tables() {
 		for _, from := range []struct{ rows, receipt, choices string }{
@@ -131,11 +126,11 @@ func (t *tables) keep(ctx context.Context) (verify func(context.Context) error, 
 			parts["rows"], parts["receipt"], parts["choices"] = from.rows, from.receipt, from.choices
 			parts["kept"] = postgres.KeptRow(&table, "r")
 			if err := t.run(ctx, step, keepRows.Fill(parts)); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
 	}
-	return func(ctx context.Context) error { return t.verifyKept(ctx, after) }, nil
+	return shared, func(ctx context.Context) error { return t.verifyKept(ctx, after) }, nil
 }
 
 // verifyKept reads back the rows that keep stored after a row of the originals, and
@@ -188,8 +183,10 @@ func (t *tables) needOriginals(ctx context.Context) error {
 
 // addOriginals adds the file's original values to the target's, and checks that they were
 // stored. It returns their number. ids are as for apply.
-func (t *tables) addOriginals(ctx context.Context, ids map[string][]receipt.IDRange) (n int64, err error) {
-	if exists, err := t.staging.Tx.HasTable(ctx, mapping.Originals.Name); err != nil || !exists {
+func (t *tables) addOriginals(ctx context.Context, ids map[string]receipt.IDRanges) (n int64, err error) {
+	var some bool
+	query := "SELECT EXISTS (SELECT FROM " + t.name(mapping.Originals.Name) + ")"
+	if err := t.conn().QueryRow(ctx, query).Scan(&some); err != nil || !some {
 		return 0, err
 	}
 	if err := t.needOriginals(ctx); err != nil {
@@ -197,24 +194,7 @@ func (t *tables) addOriginals(ctx context.Context, ids map[string][]receipt.IDRa
 	}
 	const step = "add originals"
 	parts := t.originalParts(t.helperParts())
-	type tableRange struct {
-		Table string `json:"table_name"`
-		receipt.IDRange
-	}
-	ranges := []tableRange{}
-	for table, all := range ids {
-		for _, one := range all {
-			ranges = append(ranges, tableRange{table, one})
-		}
-	}
-	text, err := json.Marshal(ranges)
-	if err != nil {
-		return 0, err
-	}
-	parts["ids"] = string(text)
-	if err := t.run(ctx, step, createRanges.Fill(parts)); err != nil {
-		return 0, err
-	}
+	parts["rowKey"] = newKey(ids)
 	if n, err = t.exec(ctx, addOriginals.Fill(parts)); err != nil {
 		return 0, t.conn().WrapError(step, err)
 	}
@@ -226,4 +206,20 @@ func (t *tables) addOriginals(ctx context.Context, ids map[string][]receipt.IDRa
 		return 0, notStored(missing)
 	}
 	return n, nil
+}
+
+// newKey returns the SQL of the key that the row of an original, o, has in the target. ids
+// are as for apply.
+func newKey(ids map[string]receipt.IDRanges) string {
+	var cases []string
+	for table, ranges := range ids {
+		if len(ranges) > 0 {
+			cases = append(cases, fmt.Sprintf("WHEN o.table_name = %s AND NOT %s AND %s THEN %s::text",
+				sqltext.Literal(table), isRejected, isID, ranges.SQL("o.row_key::bigint")))
+		}
+	}
+	if len(cases) == 0 {
+		return "o.row_key"
+	}
+	return "CASE " + strings.Join(cases, " ") + " ELSE o.row_key END"
 }

@@ -24,6 +24,7 @@ type State struct {
 	Receipts receipt.Receipts // of the files whose rows the tables hold; merges append theirs
 	tables   map[string]*tableState
 	units    map[string]int64 // number of units, by kind
+	staging  *sink.Loader     // the staging tables of the merges; nil before the first
 }
 
 // tableState describes the rows of a table.
@@ -125,6 +126,14 @@ func (s *State) restore(copied *State) {
 	for name, t := range copied.tables {
 		*s.tables[name] = *t
 	}
+}
+
+// Close drops the staging tables after the last merge.
+func (s *State) Close(ctx context.Context) error {
+	if s.staging == nil {
+		return nil
+	}
+	return s.staging.DropStaging(ctx, helpers)
 }
 
 // Check compares the numbers of rows and their writers with the tables. If they differ,

@@ -14,7 +14,7 @@ import (
 
 // tables are the tables of both sides: Flujo's in the target, and staging tables with
 // the rows of the state file. Its methods are called in this order: decide, renumber
-// for each table with a serial column, apply, check, drop.
+// for each table with a serial column, apply, check.
 type tables struct {
 	target   sink.Loader
 	staging  sink.Loader      // shares the target's transaction
@@ -34,7 +34,6 @@ const (
 	unitsDecided    = "flujo_port_units"      // the file's units with their decisions
 	unitsKept       = "flujo_port_kept"       // digests of the rows that are kept in the originals, by unit
 	newIDs          = "flujo_port_ids"        // old and new ids of rows of units that are taken
-	idRangesTable   = "flujo_port_id_ranges"  // all ids of the file's rows that have others in the target
 	equalIDs        = "flujo_port_equal_ids"  // ids in the file and in the target of rows of equal units
 	writersBefore   = "flujo_port_writers"    // keys and writers of rows of files, only while a column is widened
 )
@@ -50,7 +49,6 @@ var helpers = []string{
 	unitsKept,
 	newIDs,
 	equalIDs,
-	idRangesTable,
 }
 
 // The decisions about a unit.
@@ -62,23 +60,26 @@ const (
 	unitNewer = "newer" // the target's was written later and stays
 )
 
-// newTables creates empty staging tables. If row-level security may hide rows of the
-// target, the error is a clierr.Refused.
-func newTables(
-	ctx context.Context, target sink.Loader, receipts receipt.Receipts, id int64,
-) (*tables, error) {
-	staging, err := target.Tx.CreateStaging(ctx, target.Schema)
-	if err != nil {
+// newTables returns empty staging tables: those of the last merge, or new ones. If row-level
+// security may hide rows of the target, the error is a clierr.Refused.
+func newTables(ctx context.Context, target sink.Loader, state *State, id int64) (*tables, error) {
+	t := &tables{target: target, receipts: state.Receipts, receipt: id, final: unitsFile}
+	if state.staging != nil {
+		t.staging = *state.staging
+		return t, t.staging.EmptyStaging(ctx)
+	}
+	var err error
+	if t.staging, err = target.Tx.CreateStaging(ctx, target.Schema); err != nil {
 		return nil, err
 	}
-	t := &tables{target: target, staging: staging, receipts: receipts, receipt: id, final: unitsFile}
+	state.staging = &t.staging
 	for _, table := range target.Schema.Tables() {
 		_, key := table.Unit()
 		if key == table.PrimaryKey {
 			continue
 		}
 		err := t.run(ctx, fmt.Sprintf("create an index on staging table %q", table.Name),
-			fmt.Sprintf("CREATE INDEX ON %s (%s)", staging.Tx.Name(table.Name), sqltext.Ident(key)))
+			fmt.Sprintf("CREATE INDEX ON %s (%s)", t.name(table.Name), sqltext.Ident(key)))
 		if err != nil {
 			return nil, err
 		}
@@ -86,8 +87,22 @@ func newTables(
 	return t, nil
 }
 
-// drop drops the staging tables.
-func (t *tables) drop(ctx context.Context) error { return t.staging.DropStaging(ctx, helpers) }
+// fill executes a query that fills a helper table, which it creates with the given
+// columns or empties before. The table stays for the next merge, as staging tables do.
+func (t *tables) fill(ctx context.Context, step, table, columns, sql string) error {
+	create := "CREATE " + t.staging.Tx.Persistence() + "TABLE " + t.name(table) + " (" + columns + ")"
+	exists, err := t.staging.Tx.HasTable(ctx, table)
+	if err != nil {
+		return err
+	}
+	if exists {
+		create = "TRUNCATE " + t.name(table)
+	}
+	if sql != "" {
+		sql = ";\nINSERT INTO " + t.name(table) + " " + sql + ";\nANALYZE " + t.name(table)
+	}
+	return t.run(ctx, step, create+sql)
+}
 
 // name returns the qualified and quoted name of a staging or helper table.
 func (t *tables) name(table string) string { return t.staging.Tx.Name(table) }
@@ -122,7 +137,6 @@ func (t *tables) helperParts() sqltext.Parts {
 		"unitsDecided": t.name(unitsDecided),
 		"newIDs":       t.name(newIDs),
 		"equalIDs":     t.name(equalIDs),
-		"ranges":       t.name(idRangesTable),
 		"new":          sqltext.Literal(unitAdded),
 		"equal":        sqltext.Literal(unitEqual),
 		"taken":        sqltext.Literal(unitTaken),

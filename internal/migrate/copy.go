@@ -231,7 +231,10 @@ func (m *migration) checkAll(ctx context.Context) error {
 		return nil
 	}
 	m.options.OnProgress.Start(progress.Verify)
-	if err := m.state.Check(ctx, m.to.into); err != nil || !m.stale {
+	if err := m.state.Check(ctx, m.to.into); err != nil {
+		return err
+	}
+	if err := m.state.Close(ctx); err != nil || !m.stale {
 		return err
 	}
 	return m.to.into.Tx.Analyze(ctx, m.to.into.Schema)
@@ -257,6 +260,11 @@ func (m *migration) writeReceipt(ctx context.Context, rows copied) (sha256 strin
 	if rows.merged != nil {
 		r = rows.merged.Complete(*r)
 	} else {
+		earlier, err := receipt.Current(ctx, m.to.into.Tx.Conn)
+		if err != nil {
+			return "", err
+		}
+		r.Options.Merged = m.options.Merge && len(earlier) > 0 // although the tables were empty
 		stored, err := load.Snapshot(ctx, m.to.into)
 		if err != nil {
 			return "", err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -348,6 +349,55 @@ func TestSeveralLaterTables(t *testing.T) {
 				if f.Verdict != report.Equal && f.Verdict != report.Merged {
 					t.Errorf("%s: got verdict %s", f.Source.Path, f.Verdict)
 				}
+			}
+		})
+	}
+}
+
+// TestSeveralLocks tests that the number of locks that the server holds for a migration does not grow with the number
+// of files, whether they share runs, have converted values, or make columns bigint, so that it can take any number.
+func TestSeveralLocks(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]flujotest.Cells{
+		"alone":     {"status": "ok"},
+		"converted": {"status": "x\x00y"},
+		"shared":    {"run_id": "shared"},
+		"bigint":    {"run_id": "shared", "token_counts": int64(1 << 40)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			locks := func(files int) (n string) {
+				t.Helper()
+				url := pgtest.Database(t)
+				conn := flujotest.Connect(t, url)
+				var paths []string
+				for i := range files {
+					f := flujotest.NewFile(t, flujotest.Format06)
+					run := fmt.Sprint("run ", i)
+					f.Insert("runs", flujotest.Cells{"run_id": run})
+					if row["run_id"] == "shared" {
+						f.Insert("runs", flujotest.Cells{"run_id": "shared", "error_message": run})
+					}
+					step := flujotest.Cells{"run_id": run}
+					if i > 0 {
+						maps.Copy(step, row)
+					}
+					f.Insert("steps", step)
+					paths = append(paths, f.Close())
+				}
+				o := severalOptions(t, url, paths...)
+				o.OnProgress = func(p progress.Event) {
+					if p.Phase == progress.Commit && n == "" {
+						n = flujotest.One(t, conn, "SELECT count(*) FROM pg_locks WHERE pid <> pg_backend_pid() "+
+							"AND locktype = 'relation' AND database = (SELECT oid FROM pg_database "+
+							"WHERE datname = current_database())")
+					}
+				}
+				flujotest.Migrate(t, o)
+				return n
+			}
+			if few, many := locks(3), locks(6); few != many || few == "" {
+				t.Errorf("got %s locks with 3 files and %s with 6, want as many", few, many)
 			}
 		})
 	}

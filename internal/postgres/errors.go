@@ -55,8 +55,12 @@ const (
 	DiskFull              = "53100"
 	QueryCanceled         = "57014"
 
+	outOfMemory       = "53200"
 	protocolViolation = "08P01" // of PgBouncer
 )
+
+// maxLocks is the setting for the number of locks; the server's hint names it in any language.
+const maxLocks = "max_locks_per_transaction"
 
 // Code returns the SQLSTATE of an error that the server sent, or "".
 func Code(err error) string {
@@ -113,13 +117,16 @@ func (c *Conn) WrapError(step string, err error) error {
 	case pgErr.Code == ReadOnlyTransaction:
 		e.Kind, e.Hint = clierr.Refused, "the server is read-only: connect to the primary"
 	case class == "22" || class == "23" || class == "54":
-		e.Kind, e.Hint = clierr.Refused, "the server rejected that row; nothing was committed"
+		e.Kind, e.Hint = clierr.Refused, "the server rejected that row"
 	case pgErr.Code == QueryCanceled && strings.Contains(pgErr.Message, "statement timeout"):
 		e.Kind = clierr.Usage
 		e.Hint = "statement_timeout of the role, the database, the address or the server is too short: raise it, " +
 			"such as by ALTER ROLE … SET statement_timeout"
 	case pgErr.Code == QueryCanceled:
 		e.Hint = "somebody cancelled the statement on the server: run again"
+	case pgErr.Code == outOfMemory && strings.Contains(pgErr.Hint, maxLocks):
+		e.Hint = "the server has no room for the transaction's locks: raise " + maxLocks + " in its configuration, " +
+			"restart it, then run again"
 	case class == "53":
 		e.Hint = "the server ran out of resources: check its disk space, memory and connections, then run again"
 	}

@@ -102,6 +102,9 @@ func TestWrapError(t *testing.T) {
 		{"constraint", &pgconn.PgError{Code: "23505"}, clierr.Refused, "rejected that row"},
 		{"limit", &pgconn.PgError{Code: "54000"}, clierr.Refused, "rejected that row"},
 		{"disk full", &pgconn.PgError{Code: "53100"}, clierr.Failed, "ran out of resources"},
+		{"no memory", &pgconn.PgError{Code: "53200"}, clierr.Failed, "ran out of resources"},
+		{"too many locks", &pgconn.PgError{Code: "53200", Hint: "Erhöhen Sie max_locks_per_transaction."},
+			clierr.Failed, "raise max_locks_per_transaction"},
 		{"another code", &pgconn.PgError{Code: "XX000"}, clierr.Failed, ""},
 		{"server ends", &pgconn.PgError{Code: "57P01"}, clierr.Failed, ""},
 	} {

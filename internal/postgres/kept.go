@@ -19,13 +19,15 @@ func KeptRow(table *mapping.Table, row string) string {
 	return "convert_to(json_build_object(" + strings.Join(cells, ", ") + ")::text, 'UTF8')"
 }
 
-// keptRows selects rows that KeptRow stored, with the columns of their table.
-var keptRows = sqltext.New(`SELECT {{.cells}} FROM (
-	SELECT convert_from(o.original, 'UTF8')::json AS kept FROM {{.originals}} o
+// keptRows selects rows that KeptRow stored, with the columns of their table and the id of
+// the receipt of the merge that kept them.
+var keptRows = sqltext.New(`SELECT {{.cells}}, keeper FROM (
+	SELECT convert_from(o.original, 'UTF8')::json AS kept, o.source_rowid AS keeper FROM {{.originals}} o
 	WHERE o.table_name = {{literal .table}} AND o.reason = {{literal .superseded}} AND {{.condition}}) k`)
 
 // KeptRows returns the query for rows that KeptRow stored in originals, the quoted name of
-// that table. condition is one on its rows, o. vectors is the schema of pgvector's types.
+// that table, and the receipt of the merge that kept each (keeper). condition is one on its
+// rows, o. vectors is the schema of pgvector's types.
 func KeptRows(table *mapping.Table, types *mapping.Types, vectors, originals, condition string) string {
 	var cells []string
 	for _, c := range table.Columns {

@@ -314,14 +314,57 @@ func (s *Snapshot) UnitRows(ctx context.Context, table *mapping.Table, keys []st
 }
 
 // KeptRows calls f with every row of a table, in units with the given keys, that a merge
-// kept in the originals for a receipt. Their Writer is 0. The table of originals exists.
+// kept in the originals, for the file of a receipt or with 0 for any. Their Writer is the
+// id of the merge's receipt. The table of originals exists.
 func (s *Snapshot) KeptRows(
 	ctx context.Context, table *mapping.Table, receipt int64, keys []string, f func(UnitRow),
 ) error {
-	kept := KeptRows(table, s.types, s.vectors, s.conn.Name(mapping.Originals.Name),
-		fmt.Sprintf("o.receipt = %d", receipt))
-	query := rowdigest.UnitsQuery(table, "("+kept+") kept", s.vectors, "0::bigint")
+	condition := "true"
+	if receipt != 0 {
+		condition = fmt.Sprintf("o.receipt = %d", receipt)
+	}
+	kept := KeptRows(table, s.types, s.vectors, s.conn.Name(mapping.Originals.Name), condition)
+	query := rowdigest.UnitsQuery(table, "("+kept+") kept", s.vectors, "keeper")
 	return s.unitRows(ctx, table, query, keys, f)
+}
+
+// SupersededUnits calls f with every unit of a kind, of those with the given keys, that a
+// merge replaced or did not take, in the order of the merges: its key, the id of the merge's receipt and
+// the digest of its content. The table of originals exists.
+func (s *Snapshot) SupersededUnits(
+	ctx context.Context, kind string, keys []string, f func(key string, by int64, content string),
+) error {
+	var key, content string
+	var by int64
+	query := fmt.Sprintf("SELECT row_key, receipt, convert_from(original, 'UTF8') FROM %s "+
+		"WHERE reason IN ('%s', '%s') AND table_name = $1 AND row_key = ANY ($2) ORDER BY receipt",
+		s.conn.Name(mapping.Originals.Name), mapping.SupersededUnit, mapping.NotTakenUnit)
+	rows, err := s.conn.Query(ctx, query, kind, keys)
+	if err == nil {
+		_, err = pgx.ForEachRow(rows, []any{&key, &by, &content}, func() error { f(key, by, content); return nil })
+	}
+	if err != nil {
+		return s.wrapError(&mapping.Originals, err)
+	}
+	return nil
+}
+
+// CountUnits calls f with the number of units of a kind of which the originals say what a
+// receipt's merge decided. The table of originals exists.
+func (s *Snapshot) CountUnits(ctx context.Context, f func(receipt int64, kind string, n int64)) error {
+	var receipt, n int64
+	var kind string
+	query := fmt.Sprintf("SELECT receipt, table_name, count(*) FROM %s "+
+		"WHERE reason IN ('%s', '%s', '%s') GROUP BY 1, 2",
+		s.conn.Name(mapping.Originals.Name), mapping.Equal, mapping.SupersededUnit, mapping.NotTakenUnit)
+	rows, err := s.conn.Query(ctx, query)
+	if err == nil {
+		_, err = pgx.ForEachRow(rows, []any{&receipt, &kind, &n}, func() error { f(receipt, kind, n); return nil })
+	}
+	if err != nil {
+		return s.wrapError(&mapping.Originals, err)
+	}
+	return nil
 }
 
 // EqualUnits calls f with the kind and the key of every unit of a receipt's file that was

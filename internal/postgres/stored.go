@@ -124,13 +124,16 @@ func (s *Snapshot) Originals(ctx context.Context, f func(Original) error) error 
 }
 
 // FileOriginals returns the digest of the original values of a receipt's file, as
-// extract.Originals computes it without keys. The table of originals exists.
+// extract.Originals computes it without their origin. The table of originals exists.
 func (s *Snapshot) FileOriginals(ctx context.Context, receipt int64) (d rowdigest.Digest, err error) {
 	var columns []string
 	for _, c := range mapping.Originals.Columns {
 		name := sqltext.Ident(c.Name)
-		if c.Name == "row_key" {
+		switch c.Name {
+		case "row_key":
 			name = "''::text AS " + name
+		case "receipt":
+			name = "0::bigint AS " + name
 		}
 		columns = append(columns, name)
 	}

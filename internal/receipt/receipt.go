@@ -53,7 +53,8 @@ type Options struct {
 	// ArchiveSchema is the schema that --replace moved the previous rows to;
 	// empty if there were none.
 	ArchiveSchema string `json:"archive_schema,omitempty"`
-	// Merged reports whether the state file was merged into existing rows.
+	// Merged reports whether the state file was merged with the rows of earlier files, or of
+	// Flujo. There may have been none: then the tables have no Merged.
 	Merged bool `json:"merged,omitempty"`
 	// Origin is the database in which the receipt was written. Write determines it.
 	Origin postgres.Origin `json:"origin"`
@@ -82,16 +83,15 @@ type Merged struct {
 	// Rewritten are the xmin of rows of earlier files, and of Flujo, that the server wrote
 	// again before the merge, as columns got their types. It is unknown who wrote them.
 	Rewritten []int64 `json:"rewritten"`
-	// IDs are the ids of rows of the file that have others in PostgreSQL, in ascending order.
-	IDs []IDRange `json:"ids"`
-}
-
-// IDRange are rows of a file with consecutive ids that have other consecutive ids in
-// PostgreSQL.
-type IDRange struct {
-	InFile int64 `json:"in_file"` // the first id in the file
-	Stored int64 `json:"stored"`  // the first id in PostgreSQL
-	Rows   int64 `json:"rows"`
+	// IDs are the ids of rows that the merge wrote with others than in the file. Their ids
+	// in PostgreSQL are greater than any that the file has or had.
+	IDs IDRanges `json:"ids"`
+	// EqualIDs are the ids of rows of units that were equal, if they are others than in the
+	// file.
+	EqualIDs IDRanges `json:"equal_ids"`
+	// SharedUnits is the number of the file's units of the kind with the table's name that
+	// PostgreSQL had too. The originals say of each that it was equal or superseded.
+	SharedUnits int64 `json:"shared_units"`
 }
 
 // Receipts are receipts in the order of their migrations.

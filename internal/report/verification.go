@@ -35,7 +35,8 @@ type Verification struct {
 	// Files are the results by unit, if the schema holds the rows of several files or of a
 	// merge. Then there are no Tables.
 	Files []*VerifiedFile `json:"files"`
-	// Written says who wrote the rows in PostgreSQL; nil without Files.
+	// Written says who wrote the rows in PostgreSQL; nil without Files, and in a copy of the
+	// database, where it is unknown.
 	Written  *Written `json:"written"  jsonschema:"nullable"`
 	Warnings []string `json:"warnings"`
 	Notes    []string `json:"notes"`

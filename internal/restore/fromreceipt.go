@@ -36,7 +36,7 @@ func (r *restoration) runFromReceipt(ctx context.Context) (err error) {
 	if err := r.stored.CheckNoExtraColumns(); err != nil {
 		return err
 	}
-	if r.stored, err = r.receipts.Stored(ctx, r.migrated, r.stored); err != nil {
+	if r.stored, err = r.migrated.Stored(ctx, r.stored); err != nil {
 		return err
 	}
 	if err := r.needRows(ctx); err != nil {

@@ -12,6 +12,7 @@ import (
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
+	"flujo-port/internal/receipt"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sqlite"
 )
@@ -29,12 +30,13 @@ func (r *restoration) loadOriginals(ctx context.Context) (*originals, error) {
 		return nil, err
 	}
 	all := &originals{tables: map[string]bool{}}
+	inFile := r.idsInFile()
 	err := r.stored.Originals(ctx, func(o postgres.Original) error {
 		if r.options.FromReceipt != 0 {
 			if o.Receipt != r.migrated.ID {
 				return nil
 			}
-			o.Key = r.keyInFile(o)
+			o.Key = keyInFile(o, inFile[o.Table])
 		}
 		all.tables[o.Table] = true
 		all.left++
@@ -47,15 +49,31 @@ func (r *restoration) loadOriginals(ctx context.Context) (*originals, error) {
 	return all, r.file.IndexOriginals(ctx)
 }
 
-// keyInFile returns the key of an original value's row in the file of the receipt that is
-// restored.
-func (r *restoration) keyInFile(o postgres.Original) string {
-	table := mapping.TableOf(o.Table)
+// idsInFile returns the ranges that lead to the ids in the file of the receipt that is
+// restored, by table. Without such a receipt there are none.
+func (r *restoration) idsInFile() map[string]receipt.IDRanges {
+	all := map[string]receipt.IDRanges{}
+	if r.options.FromReceipt == 0 {
+		return all
+	}
+	for _, t := range r.migrated.Tables {
+		if t.Merged != nil {
+			all[t.Name] = t.Merged.IDs.Inverted()
+		}
+	}
+	return all
+}
+
+// keyInFile returns the key of an original value's row in the file. inFile leads from the
+// ids in PostgreSQL to those in the file. Keys of rows that were not taken, or rejected,
+// are those of the file, and smaller than any of inFile.
+func keyInFile(o postgres.Original, inFile receipt.IDRanges) string {
 	id, err := strconv.ParseInt(o.Key, 10, 64)
-	if table.Serial() == "" || err != nil {
+	if len(inFile) == 0 || err != nil {
 		return o.Key
 	}
-	return strconv.FormatInt(r.migrated.Table(o.Table).InFileID(id), 10)
+	id, _ = inFile.StoredID(id)
+	return strconv.FormatInt(id, 10)
 }
 
 // restoreOriginals sets cells of row, which has not changed since the migration with the

@@ -22,6 +22,9 @@ type Digest struct {
 	Sum  string // the two totals as decimal numbers, separated by a comma
 }
 
+// String returns the three numbers, separated by commas.
+func (d Digest) String() string { return fmt.Sprintf("%d,%s", d.Rows, d.Sum) }
+
 // Empty is the digest of no rows.
 var Empty = new(Sum).Digest()
 

@@ -184,10 +184,18 @@ func tableDefinition(table *mapping.Table, types *mapping.Types, vectors string)
 func (t *Tx) Persistence() string { return t.persistence }
 
 // EnsureOriginals creates the table of originals. It first drops the table of an
-// earlier run, which the caller knows to be empty. The table has a primary key, which
+// earlier run, which the caller knows to be empty; staging tables have one already. The
+// table has a primary key, which
 // no statement of the program uses: without one, a publication for all tables would
 // forbid to update and delete rows.
 func (t *Tx) EnsureOriginals(ctx context.Context, s *Schema) error {
+	if t.staging {
+		return nil
+	}
+	return t.createOriginals(ctx, s)
+}
+
+func (t *Tx) createOriginals(ctx context.Context, s *Schema) error {
 	sql := fmt.Sprintf(
 		`DROP TABLE IF EXISTS %[1]s; %[2]s;
 		ALTER TABLE %[1]s ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY`,

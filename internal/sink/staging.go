@@ -72,7 +72,8 @@ func (t *Tx) chooseStagingSchema(ctx context.Context, s *Schema) error {
 }
 
 // useTemporarySchema makes t write to the session's schema of temporary tables.
-// The server creates that schema with the first temporary table.
+// The server creates that schema with the first temporary table, which is dropped again,
+// since the session may get staging tables again.
 func (t *Tx) useTemporarySchema(ctx context.Context) error {
 	err := t.Run(ctx, "CREATE TEMPORARY TABLE flujo_port_check ()")
 	if postgres.Code(err) == postgres.InsufficientPrivilege {
@@ -86,6 +87,9 @@ func (t *Tx) useTemporarySchema(ctx context.Context) error {
 	}
 	if err == nil {
 		err = t.QueryRow(ctx, "SELECT nspname FROM pg_namespace WHERE oid = pg_my_temp_schema()").Scan(&t.Schema)
+	}
+	if err == nil {
+		err = t.Run(ctx, "DROP TABLE pg_temp.flujo_port_check")
 	}
 	if err != nil {
 		return t.WrapError("create a temporary table", err)
@@ -108,7 +112,7 @@ func (t *Tx) CreateStaging(ctx context.Context, s *Schema) (Loader, error) {
 	conn := *t.Conn
 	conn.Schema = "flujo_port_staging_" + strings.ToLower(rand.Text())
 	staging := Loader{
-		Tx: &Tx{Conn: &conn},
+		Tx: &Tx{Conn: &conn, staging: true},
 		Schema: &Schema{
 			Existing:    map[string]bool{},
 			PGVector:    s.PGVector,
@@ -129,7 +133,41 @@ func (t *Tx) CreateStaging(ctx context.Context, s *Schema) (Loader, error) {
 			return Loader{}, t.WrapError(fmt.Sprintf("create staging table %q", table.Name), err)
 		}
 	}
-	return staging, nil
+	return staging, staging.Tx.createOriginals(ctx, staging.Schema)
+}
+
+// narrowColumns selects the integer columns of a schema, as table.column.
+const narrowColumns = `SELECT relname || '.' || attname FROM pg_class c JOIN pg_attribute a ON attrelid = c.oid
+WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relkind = 'r'
+	AND atttypid = 'int4'::regtype AND attnum > 0 AND NOT attisdropped`
+
+// EmptyStaging empties the tables that CreateStaging created, and makes columns bigint that
+// are it in the target now, so that the tables can be used again. The server keeps the locks
+// of dropped tables until the end of the transaction, and has room for a limited number.
+func (l Loader) EmptyStaging(ctx context.Context) error {
+	names := []string{l.Tx.Name(mapping.Originals.Name)}
+	for _, table := range l.Schema.tables {
+		names = append(names, l.Tx.Name(table.Name))
+	}
+	if err := l.Tx.Run(ctx, "TRUNCATE "+strings.Join(names, ", ")); err != nil {
+		return l.Tx.WrapError("empty the staging tables", err)
+	}
+	narrow := map[string]bool{}
+	var name string
+	err := l.Tx.Each(ctx, narrowColumns, []any{l.Tx.Schema}, []any{&name}, func() { narrow[name] = true })
+	if err != nil {
+		return err
+	}
+	for _, table := range l.Schema.tables {
+		for _, c := range table.Columns {
+			if name := table.Name + "." + c.Name; l.Schema.Types.Wide[name] && narrow[name] {
+				if err := l.Widen(ctx, &table, c.Name); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // DropStaging drops the tables that CreateStaging created, and others with the given

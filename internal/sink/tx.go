@@ -33,6 +33,7 @@ type Tx struct {
 	// persistence precedes TABLE in CREATE TABLE: "", or "UNLOGGED " for staging tables, so
 	// that no publication contains them.
 	persistence string
+	staging     bool // whether the tables are those of CreateStaging
 }
 
 // Begin connects, checks the server, begins the transaction, and takes the lock

@@ -282,3 +282,23 @@ func TestLastID(t *testing.T) {
 		t.Errorf("where SQLite remembers nothing: %d, %v", got, err)
 	}
 }
+
+// TestIDBounds tests the bounds of ids of any storage class, with a primary key and without, and of rowids.
+func TestIDBounds(t *testing.T) {
+	t.Parallel()
+	s := openSnapshot(t, build(t,
+		"CREATE TABLE plain (id INTEGER PRIMARY KEY, x)", "INSERT INTO plain VALUES (3, 0), (-41, 0), (7, 0)",
+		"CREATE TABLE unordered (id, x)",
+		"INSERT INTO unordered VALUES (5, 0), (2, 0), ('9', 0), (NULL, 0), (1.5, 0), (x'00', 0)",
+		"CREATE TABLE nocase (id COLLATE NOCASE, x)", "INSERT INTO nocase VALUES (12, 0), (11, 0), ('a', 0)",
+		"CREATE TABLE none (id, x)", "INSERT INTO none VALUES ('1', 0)",
+		"CREATE TABLE empty (id INTEGER PRIMARY KEY)",
+		"CREATE TABLE rowids (x)", "INSERT INTO rowids (rowid, x) VALUES (4, 0), (6, 0)"))
+	for table, want := range map[string][2]int64{
+		"plain": {-41, 7}, "unordered": {2, 5}, "nocase": {11, 12}, "none": {1, 0}, "empty": {1, 0}, "rowids": {4, 6},
+	} {
+		if first, last, err := s.IDBounds(t.Context(), table, "id"); err != nil || [2]int64{first, last} != want {
+			t.Errorf("%s: got %d, %d and error %v, want %d", table, first, last, err, want)
+		}
+	}
+}

@@ -206,6 +206,28 @@ func (s *Snapshot) LastID(ctx context.Context, table, column string) (id int64, 
 	return id, err
 }
 
+// IDBounds returns the lowest and the highest integer in a column, or the rowids if the
+// table has no such column. first is greater than last if there is none.
+func (s *Snapshot) IDBounds(ctx context.Context, table, column string) (first, last int64, err error) {
+	from := sqltext.Ident(column)
+	if !s.has(table, column) {
+		if from, err = s.rowID(ctx, table); err != nil {
+			return 0, 0, err
+		}
+	}
+	first, last = 1, 0
+	for query, into := range map[string]*int64{
+		"SELECT %s FROM %s WHERE typeof(%[1]s) = 'integer' ORDER BY %[1]s COLLATE BINARY LIMIT 1":      &first,
+		"SELECT %s FROM %s WHERE typeof(%[1]s) = 'integer' ORDER BY %[1]s COLLATE BINARY DESC LIMIT 1": &last,
+	} {
+		take := func(row []sqlite.Value) { *into = row[0].Int }
+		if err := s.each(ctx, fmt.Sprintf(query, from, sqltext.Ident(table)), take); err != nil {
+			return 0, 0, err
+		}
+	}
+	return first, last, nil
+}
+
 // ReleaseMemory frees memory that the snapshot can do without until it is read again.
 func (s *Snapshot) ReleaseMemory() { s.conn.ReleaseMemory() }
 

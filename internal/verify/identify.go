@@ -38,29 +38,22 @@ func (f *fileCheck) read(ctx context.Context) error {
 		return err
 	}
 	f.report.Source.SHA256 = main
-	f.migrated = f.receipts.OfFile(main, wal)
-	like := f.migrated
-	if like == nil {
-		like = f.receipts.Last()
+	if f.migrated = f.receipts.OfFile(main, wal); f.migrated != nil {
+		f.content, err = f.extract(ctx, f.migrated)
+	} else {
+		err = f.findByContent(ctx)
 	}
-	options, err := like.MappingOptions(f.stored.Server(), f.options.NaiveZone)
 	if err != nil {
 		return err
 	}
-	config := like.Config(f.file.Snapshot, f.file.Format, f.stored.Types(), options)
-	config.OnProgress = f.options.OnProgress
-	if f.content, err = extract.New(f.file.Snapshot, config).Run(ctx, extract.Discard{}); err != nil {
-		return err
+	switch {
+	case f.migrated == nil && f.ifMigrated:
+		return errNotMigrated
+	case f.migrated == nil:
+		return f.notMigrated(ctx, main, wal)
 	}
 	f.result.Notes = append(f.result.Notes, f.content.Findings.Notes...)
-	switch {
-	case f.migrated == nil:
-		if f.migrated = f.ofContent(); f.migrated == nil && f.ifMigrated {
-			return errNotMigrated
-		} else if f.migrated == nil {
-			return f.notMigrated(ctx, main, wal)
-		}
-	case !isContent(f.content, f.migrated):
+	if !isContent(f.content, f.migrated) {
 		f.result.Notes = append(f.result.Notes, fmt.Sprintf("%s is unchanged since the migration, but this "+
 			"flujo-port converts it differently (another version, or another zone for timestamps without one)",
 			clierr.Name(f.file.Path())))
@@ -69,11 +62,41 @@ func (f *fileCheck) read(ctx context.Context) error {
 	return nil
 }
 
-// ofContent returns the last receipt of a file with the same content, or nil.
-func (f *fileCheck) ofContent() *receipt.Receipt {
+// extract extracts the file with the options with which the file of a receipt was migrated.
+func (f *fileCheck) extract(ctx context.Context, like *receipt.Receipt) (*extract.Result, error) {
+	options, err := like.MappingOptions(f.stored.Server(), f.options.NaiveZone)
+	if err != nil {
+		return nil, err
+	}
+	config := like.Config(f.file.Snapshot, f.file.Format, f.stored.Types(), options)
+	config.OnProgress = f.options.OnProgress
+	return extract.New(f.file.Snapshot, config).Run(ctx, extract.Discard{})
+}
+
+// findByContent finds the last receipt of a file with the same content, as its options
+// convert it. It extracts the file once for each distinct options of files with as many rows.
+func (f *fileCheck) findByContent(ctx context.Context) error {
+	type options struct {
+		zone      string
+		depth     int
+		writtenAt int64
+	}
+	extracted := map[options]*extract.Result{}
 	for _, r := range slices.Backward(f.receipts) {
-		if hasContentOf(f.content, r) {
-			return r
+		if r.Verify != report.VerifyContent || f.content != nil && !hasRows(f.content, r) {
+			continue
+		}
+		with := options{r.Options.NaiveTimezone, r.Options.JSONDepth, r.Options.WrittenAt}
+		if extracted[with] == nil {
+			content, err := f.extract(ctx, r)
+			if err != nil {
+				return err
+			}
+			extracted[with] = content
+		}
+		if f.content = extracted[with]; isContent(f.content, r) {
+			f.migrated = r
+			return nil
 		}
 	}
 	return nil
@@ -84,10 +107,17 @@ func hasContentOf(file *extract.Result, r *receipt.Receipt) bool {
 	return r.Verify == report.VerifyContent && isContent(file, r)
 }
 
-// isContent reports whether a file has the content of a receipt's file, or as many rows if only these were counted.
-func isContent(file *extract.Result, r *receipt.Receipt) bool {
-	for _, table := range file.Findings.Tables {
-		mine, was := file.Digest(table.Name), r.Table(table.Name).OfFile()
+// hasRows reports whether a file has as many rows as the file of a receipt.
+func hasRows(content *extract.Result, r *receipt.Receipt) bool {
+	return !slices.ContainsFunc(content.Findings.Tables, func(t report.Table) bool {
+		return t.RowsRead != r.Table(t.Name).RowsRead
+	})
+}
+
+// isContent reports whether a file has the content of a receipt's file.
+func isContent(content *extract.Result, r *receipt.Receipt) bool {
+	for _, table := range content.Findings.Tables {
+		mine, was := content.Digest(table.Name), r.Table(table.Name).OfFile()
 		if mine.Rows != was.Rows || was.Sum != "" && mine.Sum != was.Sum {
 			return false
 		}
@@ -98,12 +128,15 @@ func isContent(file *extract.Result, r *receipt.Receipt) bool {
 // notMigrated returns the error for a file without a current receipt.
 func (f *fileCheck) notMigrated(ctx context.Context, main, wal string) error {
 	f.result.Verdict = report.SourceMismatch
-	f.report.Verdict, f.report.Source.Integrity = report.SourceMismatch, "" // the check did not end
+	f.report.Verdict = report.SourceMismatch
 	f.report.Units = []report.ComparedUnits{}
 	f.result.Files = append(f.result.Files, f.report)
 	path := clierr.Name(f.file.Path())
 	all, err := receipt.All(ctx, f.stored.Conn())
 	if err != nil {
+		return err
+	}
+	if err := f.wait(); err != nil {
 		return err
 	}
 	if old := all.OfFile(main, wal); old != nil {

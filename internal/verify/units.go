@@ -28,6 +28,9 @@ const maxUnits = 100_000
 func (v *verification) compareUnits(ctx context.Context, files []load.File) error {
 	var verdicts []string
 	var wrong []string // files with a copy mismatch
+	if err := v.findUnrecorded(ctx); err != nil {
+		return err
+	}
 	verified := receipt.Receipts{}
 	v.found = map[unitKey]bool{}
 	for _, file := range files {
@@ -73,8 +76,14 @@ func (v *verification) compareUnits(ctx context.Context, files []load.File) erro
 	}
 }
 
-// countWriters adds who wrote the rows of the schema.
+// countWriters adds who wrote the rows of the schema, unless it is unknown, as in a copy of
+// the database. A file may have several receipts.
 func (v *verification) countWriters(ctx context.Context, verified receipt.Receipts) error {
+	if slices.ContainsFunc(v.receipts, func(r *receipt.Receipt) bool { return r.Elsewhere }) {
+		v.result.Notes = append(v.result.Notes, "it is unknown who wrote which rows of the schema, since this "+
+			"database is a copy of the one in which the files were migrated")
+		return nil
+	}
 	written := &report.Written{Others: []report.WrittenBy{}}
 	others := map[*receipt.Receipt]int64{}
 	for _, table := range v.stored.Tables() {
@@ -87,7 +96,7 @@ func (v *verification) countWriters(ctx context.Context, verified receipt.Receip
 			switch r := writers[w]; {
 			case r == nil:
 				written.Since += n
-			case slices.Contains(verified, r):
+			case verified.OfFile(r.File.SHA256, r.File.WALSHA256) != nil:
 				written.Files += n
 			default:
 				others[r] += n
@@ -134,6 +143,8 @@ type unit struct {
 	content, cells             rowdigest.Sum // of the file's rows, with the ids that the merge gave them
 	storedContent, storedCells rowdigest.Sum
 	own                        int64            // stored rows that the file's migration wrote
+	equalTo                    *receipt.Receipt // whose migration wrote the unit that the file's was equal to; or nil
+	ofEqual                    int64            // stored rows of that migration
 	by                         *receipt.Receipt // of another file whose migration wrote a stored row; the last one
 	since                      bool             // Flujo wrote a stored row, or it is unknown who did
 	incomplete                 bool             // it was changed only by deleting rows
@@ -230,6 +241,9 @@ func (f *fileCheck) comparePart(ctx context.Context, selected func(unitKey) bool
 	if err != nil {
 		return err
 	}
+	if err := f.findEqual(ctx, units); err != nil {
+		return err
+	}
 	keys := keysOf(units)
 	for _, table := range f.stored.Tables() {
 		kind, _ := table.Unit()
@@ -250,8 +264,13 @@ func (f *fileCheck) comparePart(ctx context.Context, selected func(unitKey) bool
 				if rewritten[r.Writer] {
 					u.rewritten++
 				}
-			case u.by == nil || by.ID > u.by.ID:
-				u.by = by
+			default:
+				if by == u.equalTo {
+					u.ofEqual++
+				}
+				if u.by == nil || by.ID > u.by.ID {
+					u.by = by
+				}
 			}
 		})
 		if err != nil {
@@ -272,7 +291,7 @@ func keysOf(units map[unitKey]*unit) map[string][]string {
 
 // classify determines what became of each unit.
 func (f *fileCheck) classify(ctx context.Context, units map[unitKey]*unit) error {
-	different := map[unitKey]*unit{}
+	different := map[unitKey]*unit{} // or missing
 	statuses := make(map[unitKey]string, len(units))
 	for key, u := range units {
 		rows := u.storedContent.Digest().Rows
@@ -281,8 +300,6 @@ func (f *fileCheck) classify(ctx context.Context, units map[unitKey]*unit) error
 			f.rewritten += u.rewritten
 		}
 		switch {
-		case rows == 0:
-			statuses[key] = report.UnitMissing
 		case u.content != u.storedContent:
 			different[key] = u
 		case u.own == rows && u.cells != u.storedCells:
@@ -339,8 +356,9 @@ func (f *fileCheck) count(key unitKey, status string, by *receipt.Receipt, incom
 }
 
 // classifyDifferent determines what became of units whose content differs. A row that the
-// file's migration wrote must be one of the file's; a unit of another file's version must
-// be kept in the originals.
+// file's migration wrote, or that of the file that the unit was equal to, must be one of
+// the file's. If a merge superseded the file's version, its rows must be in the originals.
+// Otherwise Flujo changed the unit.
 func (f *fileCheck) classifyDifferent(
 	ctx context.Context, units map[unitKey]*unit, statuses map[unitKey]string,
 ) error {
@@ -348,22 +366,19 @@ func (f *fileCheck) classifyDifferent(
 	if err != nil {
 		return err
 	}
-	kept, keptOfFlujo, err := f.kept(ctx, units)
-	if err != nil {
-		return err
-	}
-	keptOfEqual, err := f.keptOfEqual(ctx, units)
+	superseded, kept, err := f.superseded(ctx, units)
 	if err != nil {
 		return err
 	}
 	for key, u := range units {
+		missing := u.storedContent.Digest().Rows == 0
 		switch {
-		case wrong[key]:
+		case wrong[key], superseded[key] && !kept[key], !superseded[key] && f.unrecorded[key.kind]:
 			statuses[key] = report.UnitMismatched
-		case kept[key] == u.content, keptOfEqual[key] == u.content:
+		case missing:
+			statuses[key] = report.UnitMissing
+		case superseded[key]:
 			statuses[key] = report.UnitSuperseded
-		case u.by != nil && !u.since && keptOfFlujo[key] == (rowdigest.Sum{}):
-			statuses[key] = report.UnitMismatched // it was superseded, and is not kept
 		default:
 			statuses[key] = report.UnitChanged
 			u.incomplete = !u.since && u.by == nil
@@ -372,116 +387,175 @@ func (f *fileCheck) classifyDifferent(
 	return nil
 }
 
-// wrongRows returns the units with a stored row that the file's migration wrote and that
-// the file does not have.
+// maxRows is about how many rows are looked up at a time, so that memory is bounded.
+const maxRows = 250_000
+
+// wrongRows returns the units with a stored row that the file's migration wrote, or that of
+// the file that the unit was equal to, and that the file does not have.
 func (f *fileCheck) wrongRows(ctx context.Context, units map[unitKey]*unit) (map[unitKey]bool, error) {
-	suspect := map[unitKey]*unit{}
+	suspect, rows := map[unitKey]*unit{}, int64(0)
 	for key, u := range units {
-		if u.own > 0 {
+		if u.own+u.ofEqual > 0 {
 			suspect[key] = u
+			rows += u.content.Digest().Rows
 		}
 	}
 	wrong := map[unitKey]bool{}
 	if len(suspect) == 0 {
 		return wrong, nil
 	}
-	type row struct {
-		table string
-		cells [2]int64
-	}
-	rows := map[row]int{}
-	err := f.eachRow(ctx, func(key unitKey) bool { return suspect[key] != nil }, func(r fileRow) {
-		rows[row{r.table, r.cells}]++
-	})
-	if err != nil {
-		return nil, err
-	}
-	keys := keysOf(suspect)
+	keys, parts := keysOf(suspect), uint64(rows/maxRows+1)
 	for _, table := range f.stored.Tables() {
-		kind, _ := table.Unit()
-		err := f.stored.UnitRows(ctx, &table, keys[kind], func(r postgres.UnitRow) {
-			one := row{table.Name, r.Cells}
-			if !f.own[table.Name][r.Writer] {
-				return
-			}
-			if rows[one]--; rows[one] >= 0 {
-				return
-			}
-			wrong[unitKey{kind, r.Unit}] = true
-			if f.options.OnDifference != nil {
-				f.options.OnDifference(report.Difference{Table: table.Name, Key: r.Key, Kind: report.CellDiffer,
-					InFile: "another row or none", InPostgres: "a row that was not written since the migration"})
-			}
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return wrong, nil
-}
-
-// kept returns the content of the rows of units that a merge kept of the file, and of
-// what Flujo had written.
-func (f *fileCheck) kept(
-	ctx context.Context, units map[unitKey]*unit,
-) (ofFile, ofFlujo map[unitKey]rowdigest.Sum, err error) {
-	ofFile, ofFlujo = map[unitKey]rowdigest.Sum{}, map[unitKey]rowdigest.Sum{}
-	if exists, err := f.stored.HasOriginals(ctx); err != nil || !exists {
-		return ofFile, ofFlujo, err
-	}
-	keys := keysOf(units)
-	for _, table := range f.stored.Tables() {
-		kind, _ := table.Unit()
-		for id, sums := range map[int64]map[unitKey]rowdigest.Sum{f.migrated.ID: ofFile, 0: ofFlujo} {
-			err := f.stored.KeptRows(ctx, &table, id, keys[kind], func(r postgres.UnitRow) {
-				sum := sums[unitKey{kind, r.Unit}]
-				sum.Add(r.Content)
-				sums[unitKey{kind, r.Unit}] = sum
-			})
-			if err != nil {
-				return nil, nil, err
-			}
-		}
-	}
-	return ofFile, ofFlujo, nil
-}
-
-// keptOfEqual returns the content of the rows of units that a later merge kept of another
-// file, or of Flujo, to which the file's version was equal.
-func (f *fileCheck) keptOfEqual(
-	ctx context.Context, units map[unitKey]*unit,
-) (map[unitKey]rowdigest.Sum, error) {
-	sums := map[unitKey]rowdigest.Sum{}
-	if exists, err := f.stored.HasOriginals(ctx); err != nil || !exists {
-		return sums, err
-	}
-	keys := map[int64]map[string][]string{} // by receipt and kind
-	err := f.stored.EqualUnits(ctx, f.migrated.ID, func(kind, key string, of int64) {
-		if units[unitKey{kind, key}] == nil {
-			return
-		}
-		if keys[of] == nil {
-			keys[of] = map[string][]string{}
-		}
-		keys[of][kind] = append(keys[of][kind], key)
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, table := range f.stored.Tables() {
-		kind, _ := table.Unit()
-		for of := range keys {
-			err := f.stored.KeptRows(ctx, &table, of, keys[of][kind], func(r postgres.UnitRow) {
-				sum := sums[unitKey{kind, r.Unit}]
-				sum.Add(r.Content)
-				sums[unitKey{kind, r.Unit}] = sum
+		for part := range parts {
+			err := f.wrongRowsOf(ctx, &table, suspect, keys, wrong, func(hash [2]int64) bool {
+				return uint64(hash[0])%parts == part
 			})
 			if err != nil {
 				return nil, err
 			}
 		}
 	}
-	return sums, nil
+	return wrong, nil
+}
+
+// wrongRowsOf adds to wrong the units that wrongRows looks for, by the rows of one table
+// whose hashes a function selects.
+func (f *fileCheck) wrongRowsOf(
+	ctx context.Context, table *mapping.Table, suspect map[unitKey]*unit, keys map[string][]string,
+	wrong map[unitKey]bool, selected func(hash [2]int64) bool,
+) error {
+	kind, _ := table.Unit()
+	rows := map[[2]int64]int32{} // rows of the file that were not found yet, by hash
+	err := f.eachRowOf(ctx, table, func(key unitKey) bool { return suspect[key] != nil }, func(r fileRow) {
+		if hash := suspect[r.unit].hashOf(r.content, r.cells); selected(hash) {
+			rows[hash]++
+		}
+	})
+	if err != nil {
+		return err
+	}
+	writers := f.receipts.Writers(table.Name)
+	return f.stored.UnitRows(ctx, table, keys[kind], func(r postgres.UnitRow) {
+		u := suspect[unitKey{kind, r.Unit}]
+		if u == nil || !f.own[table.Name][r.Writer] && (u.equalTo == nil || writers[r.Writer] != u.equalTo) {
+			return
+		}
+		hash := u.hashOf(r.Content, r.Cells)
+		if !selected(hash) {
+			return
+		}
+		if rows[hash] > 0 {
+			rows[hash]--
+			return
+		}
+		wrong[unitKey{kind, r.Unit}] = true
+		if f.options.OnDifference != nil {
+			f.options.OnDifference(report.Difference{Table: table.Name, Key: r.Key, Kind: report.CellDiffer,
+				InFile: "another row or none", InPostgres: "a row that was not written since the migration"})
+		}
+	})
+}
+
+// hashOf returns the hash by which a row of the unit is compared: of its cells if the file's
+// migration wrote it, and of its content if it was equal to one of the file.
+func (u *unit) hashOf(content, cells [2]int64) [2]int64 {
+	if u.equalTo != nil {
+		return content
+	}
+	return cells
+}
+
+// findEqual sets which units were equal to those of another file when the file was merged.
+func (f *fileCheck) findEqual(ctx context.Context, units map[unitKey]*unit) error {
+	if exists, err := f.stored.HasOriginals(ctx); err != nil || !exists {
+		return err
+	}
+	return f.stored.EqualUnits(ctx, f.migrated.ID, func(kind, key string, of int64) {
+		if u := units[unitKey{kind, key}]; u != nil {
+			u.equalTo = f.receipts.ByID(of)
+		}
+	})
+}
+
+// superseded returns the units of which a merge superseded the version of the file: its own
+// merge, because another version was newer, or a later one. kept are those whose rows were
+// kept. If Flujo had added rows to a unit, those of the file are kept as such.
+func (f *fileCheck) superseded(
+	ctx context.Context, units map[unitKey]*unit,
+) (superseded, kept map[unitKey]bool, err error) {
+	superseded, kept = map[unitKey]bool{}, map[unitKey]bool{}
+	if exists, err := f.stored.HasOriginals(ctx); err != nil || !exists {
+		return superseded, kept, err
+	}
+	by := map[unitKey]int64{} // the first merge that superseded the version
+	keys := keysOf(units)
+	for kind, ofKind := range keys {
+		err := f.stored.SupersededUnits(ctx, kind, ofKind, func(key string, merge int64, content string) {
+			unit := unitKey{kind, key}
+			if merge >= f.migrated.ID && !superseded[unit] && units[unit].content.Digest().String() == content {
+				superseded[unit], by[unit] = true, merge
+			}
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, of := range []int64{0, f.migrated.ID} {
+		sums := map[unitKey]rowdigest.Sum{}
+		for _, table := range f.stored.Tables() {
+			kind, _ := table.Unit()
+			err := f.stored.KeptRows(ctx, &table, of, keys[kind], func(r postgres.UnitRow) {
+				if unit := (unitKey{kind, r.Unit}); of != 0 || r.Writer == by[unit] {
+					sum := sums[unit]
+					sum.Add(r.Content)
+					sums[unit] = sum
+				}
+			})
+			if err != nil {
+				return nil, nil, err
+			}
+		}
+		for unit, sum := range sums {
+			if u := units[unit]; u != nil && sum == u.content {
+				superseded[unit], kept[unit] = true, true
+			}
+		}
+	}
+	return superseded, kept, nil
+}
+
+// findUnrecorded finds the kinds of units of which the originals no longer have all that
+// merges stored about them. Then it is unknown which units of the kind were superseded.
+func (v *verification) findUnrecorded(ctx context.Context) error {
+	v.unrecorded = map[string]bool{}
+	exists, err := v.stored.HasOriginals(ctx)
+	if err != nil {
+		return err
+	}
+	type part struct {
+		receipt int64
+		kind    string
+	}
+	stored := map[part]int64{}
+	if exists {
+		err := v.stored.CountUnits(ctx, func(receipt int64, kind string, n int64) { stored[part{receipt, kind}] = n })
+		if err != nil {
+			return err
+		}
+	}
+	for _, r := range v.receipts {
+		for _, t := range r.Tables {
+			if t.Merged == nil || stored[part{r.ID, t.Name}] >= t.Merged.SharedUnits {
+				continue
+			}
+			v.unrecorded[t.Name] = true
+			v.result.Warnings = append(v.result.Warnings, fmt.Sprintf(
+				"%s has only %d of the %d rows that say what the merge of receipt %d decided about %s: what differs "+
+					"counts as mismatched, since it may have been superseded and is not kept", mapping.Originals.Name,
+				stored[part{r.ID, t.Name}], t.Merged.SharedUnits, r.ID, t.Name))
+		}
+	}
+	return nil
 }
 
 // checkSeen counts the rows that the file's migration wrote and that are in none of the
@@ -520,66 +594,60 @@ type fileRow struct {
 // eachRow calls visit with each row of the file's units that a function selects.
 func (f *fileCheck) eachRow(ctx context.Context, selected func(unitKey) bool, visit func(fileRow)) error {
 	for _, table := range f.stored.Tables() {
-		if f.file.Format.Mapping(table.Name) == nil {
-			continue
-		}
-		kind, column := table.Unit()
-		at := slices.IndexFunc(table.Columns, func(c mapping.Column) bool { return c.Name == column })
-		var ids []receipt.IDRange
-		if merged := f.migrated.Table(table.Name).Merged; merged != nil {
-			ids = merged.IDs
-		}
-		var encoder rowdigest.Encoder
-		var encoding, content []byte
-		err := f.content.Replay(ctx, table.Name, func(tuple []byte, _ int64) error {
-			encoding = encoder.Append(encoding[:0], &table, tuple)
-			row := fileRow{table: table.Name, unit: unitKey{kind, string(rowdigest.Cells(encoding)[at])}}
-			if !selected(row.unit) {
-				return nil
-			}
-			content = rowdigest.AppendContent(content[:0], &table, encoding)
-			row.content = rowdigest.Hash(content)
-			if id, changed := storedID(ids, &table, encoding); changed {
-				rowdigest.SetID(&table, encoding, id)
-				row.renumbered = true
-			}
-			row.cells = rowdigest.Hash(encoding)
-			visit(row)
-			return nil
-		})
-		if err != nil {
+		if err := f.eachRowOf(ctx, &table, selected, visit); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// eachRowOf is eachRow for one table.
+func (f *fileCheck) eachRowOf(
+	ctx context.Context, table *mapping.Table, selected func(unitKey) bool, visit func(fileRow),
+) error {
+	if f.file.Format.Mapping(table.Name) == nil {
+		return nil
+	}
+	kind, column := table.Unit()
+	at := slices.IndexFunc(table.Columns, func(c mapping.Column) bool { return c.Name == column })
+	merged := f.migrated.Table(table.Name).Merged
+	var encoder rowdigest.Encoder
+	var encoding, content []byte
+	return f.content.Replay(ctx, table.Name, func(tuple []byte, _ int64) error {
+		encoding = encoder.Append(encoding[:0], table, tuple)
+		row := fileRow{table: table.Name, unit: unitKey{kind, string(rowdigest.Cells(encoding)[at])}}
+		if !selected(row.unit) {
+			return nil
+		}
+		content = rowdigest.AppendContent(content[:0], table, encoding)
+		row.content = rowdigest.Hash(content)
+		if id, changed := storedID(merged, table, encoding); changed {
+			rowdigest.SetID(table, encoding, id)
+			row.renumbered = true
+		}
+		row.cells = rowdigest.Hash(encoding)
+		visit(row)
+		return nil
+	})
+}
+
 // storedID returns the id that a row has in PostgreSQL, if it is not that of the file.
-func storedID(ids []receipt.IDRange, table *mapping.Table, encoding []byte) (id int64, changed bool) {
-	if len(ids) == 0 {
+func storedID(merged *receipt.Merged, table *mapping.Table, encoding []byte) (id int64, changed bool) {
+	if merged == nil || len(merged.IDs)+len(merged.EqualIDs) == 0 {
 		return 0, false
 	}
-	id = rowdigest.ID(table, encoding)
-	at, found := slices.BinarySearchFunc(ids, id, func(r receipt.IDRange, id int64) int {
-		switch {
-		case id < r.InFile:
-			return 1
-		case id >= r.InFile+r.Rows:
-			return -1
-		}
-		return 0
-	})
-	if !found {
-		return id, false
+	inFile := rowdigest.ID(table, encoding)
+	if id, changed = merged.IDs.StoredID(inFile); changed {
+		return id, true
 	}
-	return ids[at].Stored + id - ids[at].InFile, true
+	return merged.EqualIDs.StoredID(inFile)
 }
 
 // compareOriginals compares the file's original values with those of its receipt.
 func (f *fileCheck) compareOriginals(ctx context.Context) error {
 	originals := f.content.Originals(ctx, nil)
 	defer originals.Close()
-	originals.OmitKeys()
+	originals.OmitOrigin()
 	if _, err := (extract.Discard{}).Copy(ctx, &mapping.Originals, originals); err != nil {
 		return err
 	}

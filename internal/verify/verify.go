@@ -77,6 +77,8 @@ type verification struct {
 
 	found     map[unitKey]bool // units with rewritten rows that a file has
 	rewritten int64            // rewritten rows of these units
+	// unrecorded are the kinds of units of which it is unknown which were superseded.
+	unrecorded map[string]bool
 }
 
 // measure executes run, and adds the times to its report.
