@@ -18,6 +18,9 @@ type IDRange struct {
 	Rows   int64 `json:"rows"`    // the number of ids; not each of them may have a row
 }
 
+// last returns the last id in the file. Differences of ids may be no int64.
+func (r IDRange) last() int64 { return r.InFile + (r.Rows - 1) }
+
 // IDRanges are ranges that do not overlap, in the order of the ids in the file.
 type IDRanges []IDRange
 
@@ -28,7 +31,7 @@ func (all IDRanges) StoredID(inFile int64) (stored int64, changed bool) {
 		switch {
 		case id < r.InFile:
 			return 1
-		case id-r.InFile >= r.Rows:
+		case id > r.last():
 			return -1
 		}
 		return 0
@@ -50,7 +53,7 @@ func (all IDRanges) Inverted() IDRanges {
 }
 
 // storedID is the SQL of StoredID. It searches the ranges as StoredID does.
-var storedID = sqltext.New(`(CASE WHEN {{.id}} - ({{.inFile}})[{{.at}}] < ({{.rows}})[{{.at}}]
+var storedID = sqltext.New(`(CASE WHEN {{.id}} <= ({{.last}})[{{.at}}]
 	THEN ({{.stored}})[{{.at}}] + ({{.id}} - ({{.inFile}})[{{.at}}]) ELSE {{.id}} END)`)
 
 // SQL returns the SQL of StoredID. id is the SQL of the id, a bigint.
@@ -67,7 +70,7 @@ func (all IDRanges) SQL(id string) string {
 	}
 	inFile := array(func(r IDRange) int64 { return r.InFile })
 	return storedID.Fill(sqltext.Parts{
-		"id": id, "inFile": inFile, "rows": array(func(r IDRange) int64 { return r.Rows }),
+		"id": id, "inFile": inFile, "last": array(IDRange.last),
 		"stored": array(func(r IDRange) int64 { return r.Stored }),
 		"at":     fmt.Sprintf("width_bucket(%s, %s)", id, inFile),
 	})
