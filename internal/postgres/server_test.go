@@ -2,10 +2,14 @@ package postgres
 
 import (
 	"fmt"
+	"net"
+	"strings"
 	"testing"
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/pgtest"
+
+	"github.com/jackc/pgx/v5"
 )
 
 func TestReadServer(t *testing.T) {
@@ -15,7 +19,7 @@ func TestReadServer(t *testing.T) {
 	run(t, owner, fmt.Sprintf("ALTER ROLE %s SET default_transaction_read_only = on", roleOf(t, reader)))
 	s := open(t, reader).Server
 	want := Server{
-		Name: one(t, owner, "current_setting('server_version')"), Encoding: "SQL_ASCII",
+		Host: hostOf(t, reader), Name: one(t, owner, "current_setting('server_version')"), Encoding: "SQL_ASCII",
 		Database: one(t, owner, "current_database()"), Role: roleOf(t, reader), ReadOnly: true,
 	}
 	if got := fmt.Sprint(s.Version); got != one(t, owner, "current_setting('server_version_num')") {
@@ -42,6 +46,19 @@ func TestReadServer(t *testing.T) {
 	}
 }
 
+// hostOf returns the host and the port of an address, or the folder of its socket.
+func hostOf(t *testing.T, url string) string {
+	t.Helper()
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.HasPrefix(config.Host, "/") {
+		return config.Host
+	}
+	return net.JoinHostPort(config.Host, fmt.Sprint(config.Port))
+}
+
 // TestReadOldServer tests that a server that is too old is asked nothing.
 func TestReadOldServer(t *testing.T) {
 	t.Parallel()
@@ -49,7 +66,7 @@ func TestReadOldServer(t *testing.T) {
 	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
 	proxy.RewriteServerParameter("server_version", "9.6.24")
 	s := open(t, proxy.Rewrite(url)).Server
-	if want := (Server{Version: 90006, Name: "9.6.24"}); s != want {
+	if want := (Server{Host: hostOf(t, proxy.Rewrite(url)), Version: 90006, Name: "9.6.24"}); s != want {
 		t.Errorf("got %+v, want %+v", s, want)
 	}
 	wantError(t, s.CheckSupported(), clierr.Refused, "PostgreSQL 9.6.24, older than 13")
