@@ -6,7 +6,7 @@ POSTGRES_PORT ?= 5432
 POSTGRES_DB   ?= med13_dev
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-deploy lint lint-systems format ensure-postgres ensure-test-tools man init-flujo-schema setup-postgres clean
+.PHONY: help build demo test test-deploy lint lint-systems format ensure-postgres ensure-test-tools man pages init-flujo-schema setup-postgres clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-20s %s\n", $$1, $$2 }' Makefile
@@ -70,6 +70,9 @@ format: ## format all Go code, with lines of at most 120 columns
 
 man: ## write the man page and the completions for fish from the commands and flags
 	CGO_ENABLED=0 $(GO) test -vet=off -count=1 -run 'TestManPage|TestFishCompletion' ./cmd/flujo-port -update
+
+pages: ensure-postgres ## rewrite the sample outputs in README.md and docs, which the tests of the pages compare
+	CGO_ENABLED=0 $(GO) test -vet=off -count=1 -run TestPage ./cmd/flujo-port -update
 
 init-flujo-schema: ## create the schema and tables in the database of FLUJO_PORT_POSTGRES or DATABASE_URL
 	@if [ -z "$$FLUJO_PORT_POSTGRES$$DATABASE_URL" ]; then \

@@ -17,7 +17,7 @@ const (
 	envFish = "FLUJO_PORT_TEST_FISH"
 )
 
-var update = flag.Bool("update", false, "rewrite the man page and the completions for fish")
+var update = flag.Bool("update", false, "rewrite the man page, the completions for fish and the samples on pages")
 
 // testGenerated compares a file that is made of the commands and flags with what it has to be.
 func testGenerated(t *testing.T, path, want string) {

@@ -4,97 +4,38 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
 	"flujo-port/internal/pgtest"
 )
 
-// runbook runs the commands of a page of docs, in a folder of its own.
-type runbook struct {
-	t      *testing.T
-	page   string
-	blocks map[string]string // by name
-	ran    map[string]bool
-	dir    string
-	env    []string
-}
-
-// newRunbook reads a page. env is added to the environment of its commands.
-func newRunbook(t *testing.T, page string, env ...string) *runbook {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("../../docs", page))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &runbook{t: t, page: page, blocks: map[string]string{}, ran: map[string]bool{}, dir: t.TempDir()}
-	for _, block := range regexp.MustCompile("(?s)```sh ([a-z-]+)\n(.*?)```").FindAllSubmatch(text, -1) {
-		r.blocks[string(block[1])] = string(block[2])
-	}
-	// The server of the tests need not have pgvector.
-	wrapper := fmt.Sprintf(
-		"#!/bin/sh\ncase $1 in check|migrate) exec %s \"$@\" --without-pgvector;; *) exec %[1]s \"$@\";; esac\n",
-		binary,
-	)
-	if err := os.WriteFile(filepath.Join(r.dir, "flujo-port"), []byte(wrapper), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	r.env = append(env, "PATH="+r.dir+":"+os.Getenv("PATH"), "HOME="+r.dir)
-	return r
-}
-
-// run runs the commands of a block, which must succeed and print the words.
-func (r *runbook) run(name string, words ...string) {
-	r.t.Helper()
-	r.ran[name] = true
-	c := exec.Command("bash", "-euc", r.blocks[name]+"\necho \"FLUJO_STATE_URI=${FLUJO_STATE_URI-}\"")
-	c.Dir, c.Env = r.dir, r.env
-	var out bytes.Buffer
-	c.Stdout, c.Stderr = &out, &out
-	if err := c.Run(); err != nil || r.blocks[name] == "" {
-		r.t.Fatalf("%s: %v\n%s", name, err, &out)
-	}
-	for _, w := range words {
-		if !strings.Contains(unwrapped(out.String()), w) {
-			r.t.Errorf("%s does not say %q:\n%s", name, w, &out)
-		}
-	}
-}
-
-// end tests that every block was run, except for some.
-func (r *runbook) end(except ...string) {
-	r.t.Helper()
-	for name := range r.blocks {
-		if !r.ran[name] && !slices.Contains(except, name) {
-			r.t.Errorf("the commands of %q in %s were not run", name, r.page)
-		}
-	}
-}
-
-// TestRunbook runs every command of docs/cutover.md, with what Flujo does in
-// between, against a real server.
-func TestRunbook(t *testing.T) {
+// TestPageCutover runs every command of docs/cutover.md, with what Flujo does in between, against a real server.
+func TestPageCutover(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	r := newRunbook(t, "cutover.md", "DATABASE_URL="+url)
+	r := newRunbook(t, "docs/cutover.md", "DATABASE_URL="+url)
+	r.names = []string{`"` + ask(t, url, "SELECT current_user") + `"`, `"app"`}
 	dir, run := r.dir, r.run
-	content, err := os.ReadFile(fixture)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := write(t, filepath.Join(dir, "flujo_state.db"), string(content))
-	r.env = append(r.env, "FILE="+file)
-	run("dry-run", "Ready", "Dry run")
-	run("cutover", "Equal")
+	file := filepath.Join(dir, "flujo_state.db")
+	run("check")
+	run("dry-run")
+	run("backup")
+	run("check-backup")
+	run("cutover")
+	run("verify")
 	if env, err := os.ReadFile(filepath.Join(dir, "cutover.env")); err != nil ||
 		!strings.HasPrefix(string(env), "FLUJO_STATE_URI=postgresql://") {
 		t.Errorf("cutover.env: %s (%v)", env, err)
 	}
-	run("again", "Already migrated: "+file, "the cutover address was written to cutover.env")
+	run("again", "the cutover address was written to cutover.env")
+	run("last-verify")
+	for _, name := range []string{"dry-run.html", "migrated.html", "last-verify.html", "backup/flujo_state.db"} {
+		if !r.exists(name) {
+			t.Errorf("there is no %s", name)
+		}
+	}
 	run("load", "FLUJO_STATE_URI=postgresql://", "search_path%3Dflujo")
 	run("at-once", "FLUJO_STATE_URI=sqlite:///"+file)
 	execute(
@@ -107,7 +48,7 @@ func TestRunbook(t *testing.T) {
 		"INSERT INTO flujo.steps (run_id, step_name, step_index, status, created_at) "+
 			"VALUES ('day', 's', 0, 'completed', now())",
 	)
-	run("later", "Restored and verified", "restored.db")
+	run("later", "FLUJO_STATE_URI=sqlite:///"+filepath.Join(dir, "restored.db"))
 	restored := filepath.Join(dir, "restored.db")
 	if got := sqlite(t, restored, "SELECT count(*) FROM steps WHERE run_id = 'day'"); got != "1" {
 		t.Errorf("%s steps of the day are in the file", got)
@@ -118,7 +59,7 @@ func TestRunbook(t *testing.T) {
 		"INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) "+
 			"VALUES ('file', 'p', 'n', '1', 'completed', '2030-01-05T09:00:00+00:00', '2030-01-05T09:00:00+00:00')",
 	)
-	run("replace", "Migrated and verified", "flujo_archive_")
+	run("replace")
 	if got := ask(t, url, "SELECT count(*) FROM flujo.runs WHERE run_id IN ('day', 'file')"); got != "2" {
 		t.Errorf("%s of the two runs are in PostgreSQL", got)
 	}
@@ -134,25 +75,41 @@ func TestRunbook(t *testing.T) {
 		"INSERT INTO runs (run_id, pipeline_id, pipeline_name, pipeline_version, status, created_at, updated_at) "+
 			"VALUES ('again', 'p', 'n', '1', 'completed', '2030-01-05T09:00:00+00:00', '2030-01-05T09:00:00+00:00')",
 	)
-	run("merge", "Merged and verified")
+	run("merge")
 	if got := ask(t, url, "SELECT count(*) FROM flujo.runs "+
 		"WHERE run_id IN ('day', 'file', 'other', 'again')"); got != "4" {
 		t.Errorf("%s of the four runs are in PostgreSQL", got)
 	}
-	run("merge-back", "Restored and verified")
+	run("merge-back")
 	if got := sqlite(t, filepath.Join(dir, "merged.db"),
 		"SELECT count(*) FROM runs WHERE run_id IN ('day', 'file', 'other', 'again')"); got != "4" {
 		t.Errorf("%s of the four runs are in the merged file", got)
 	}
-	r.end("setup")
+	r.end("owner", "auditor")
 }
 
-// TestSeveralFiles runs every command of docs/several-files.md, with the files of three instances that share keys of
-// system_state, one of which has different values.
-func TestSeveralFiles(t *testing.T) {
+// TestPageCutoverRoles runs the commands of docs/cutover.md by which an administrator prepares roles.
+func TestPageCutoverRoles(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	r := newRunbook(t, "several-files.md", "DATABASE_URL="+url)
+	owner, auditor := pgtest.Role(t, url, ""), pgtest.Role(t, url, "")
+	role := func(address string) string { return ask(t, address, "SELECT current_user") }
+	r := newRunbook(t, "docs/cutover.md", "ADMIN_URL="+url, "ROLE="+role(owner), "AUDITOR="+role(auditor))
+	r.names = []string{role(owner), "app", role(auditor), "auditor"}
+	r.run("owner")
+	r.env = append(r.env, "DATABASE_URL="+owner)
+	r.run("cutover")
+	r.run("auditor")
+	r.env = append(r.env, "DATABASE_URL="+auditor)
+	r.run("verify")
+}
+
+// TestPageSeveralFiles runs every command of docs/several-files.md, with the files of three instances that share keys
+// of system_state, one of which has different values.
+func TestPageSeveralFiles(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	r := newRunbook(t, "docs/several-files.md", "DATABASE_URL="+url)
 	content, err := os.ReadFile(fixture)
 	if err != nil {
 		t.Fatal(err)
@@ -169,14 +126,16 @@ func TestSeveralFiles(t *testing.T) {
 				"WHERE key = 'tracker:1'", i),
 		)
 	}
-	r.run("several-check", "Ready", "Dry run", "Migrated and verified", "pod-2.db", "taken over from the state file")
+	r.run("several-check")
+	r.run("several-dry-run")
+	r.run("several-migrate")
 	if got := ask(t, url, "SELECT count(*) || ' ' || (SELECT value FROM flujo.system_state WHERE key = 'tracker:1') "+
 		"FROM flujo.runs"); got != "180 2" {
 		t.Errorf("got the number of runs and the value of the key %s, want 180 2", got)
 	}
-	r.run("several-verify", "superseded by "+filepath.Join(r.dir, "pod-2.db"),
-		"Every row is of one of these files, or was written by Flujo since")
-	r.run("several-back", "Restored and verified", "receipt 2")
+	r.run("several-verify")
+	r.run("several-verify-all")
+	r.run("several-back")
 	want, err := os.ReadFile(filepath.Join(r.dir, "pod-1.db"))
 	if err != nil {
 		t.Fatal(err)

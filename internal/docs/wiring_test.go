@@ -38,6 +38,7 @@ var wiringBlocks = map[string]string{
 	"sh cloud-run":                     "TestSecretCommands",
 	"sh secret-rollback":               "TestSecretCommands",
 	"sh kubernetes-secret":             "TestSecretCommands",
+	"sh compose-up":                    "TestSecretCommands",
 	"sql connections":                  "TestConnections",
 	"ini pgbouncer.ini":                "TestPgBouncerWiring",
 	"sql search-path":                  "TestPgBouncerWiring",
@@ -264,7 +265,7 @@ func TestSecretCommands(t *testing.T) {
 	file := flujotest.Copy(t, flujotest.Fixture)
 	write(t, filepath.Join(folder, "flujo-port"), "#!/bin/sh\nexec "+binary+" \"$@\"\n")
 	record := "#!/bin/sh\nprintf '%s\\n' \"$@\" >>calls; case $* in *--data-file=-) cat >secret;; esac\n"
-	for _, program := range []string{"gcloud", "kubectl"} {
+	for _, program := range []string{"gcloud", "kubectl", "docker"} {
 		write(t, filepath.Join(folder, program), record)
 	}
 	do := func(name string, environment ...string) (calls, secret string, code int) {
@@ -299,6 +300,10 @@ func TestSecretCommands(t *testing.T) {
 	if calls, _, code := do("cloud-run"); code != 0 ||
 		!strings.Contains(calls, "--set-secrets=FLUJO_STATE_URI=flujo-state-uri:1\n") {
 		t.Errorf("Cloud Run: exit %d, calls %q", code, calls)
+	}
+	if calls, _, code := do("compose-up"); code != 0 ||
+		calls != "compose\n-f\ndeploy/docker-compose.postgres.yml\n-f\ncompose.yaml\nup\n-d\n--wait\n" {
+		t.Errorf("compose: exit %d, calls %q", code, calls)
 	}
 	if calls, _, code := do("kubernetes-secret"); code != 0 ||
 		calls != "create\nsecret\ngeneric\nflujo-state-uri\n--from-env-file=cutover.env\n" {
