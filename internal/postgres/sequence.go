@@ -7,11 +7,13 @@ import (
 	"flujo-port/internal/mapping"
 )
 
-// HasTable reports whether the schema has a relation of that name. It reads the catalog: to_regclass asks the session's
-// cache, which after a wait for a lock may not know yet what the holder of the lock has created.
+// HasTable reports whether the schema has a relation of that name. It is an error if the role may not use the schema.
+// The catalog is read too: to_regclass asks the session's cache, which after a wait for a lock may not know yet what
+// the holder of the lock has created.
 func (c *Conn) HasTable(ctx context.Context, name string) (exists bool, err error) {
-	err = c.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname = $1 AND c.relname = $2)`, c.Schema, name).Scan(&exists)
+	err = c.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL OR EXISTS (
+		SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = $2 AND c.relname = $3)`, c.Name(name), c.Schema, name).Scan(&exists)
 	if err != nil {
 		return false, c.WrapError(fmt.Sprintf("look up table %q", name), err)
 	}

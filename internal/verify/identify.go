@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,8 +22,10 @@ func (v *verification) identify(ctx context.Context, file load.File) (*fileCheck
 	}}
 	reading, integrity := v.startIntegrityCheck(ctx, file, &f.report.Source)
 	f.reading, f.stop, f.wait, f.explain = reading, integrity.Stop, integrity.Wait, integrity.Explain
-	if err := f.read(reading); err != nil {
-		f.stop()
+	if err := f.read(reading); errors.Is(err, errNotMigrated) {
+		return nil, integrity.End(err)
+	} else if err != nil {
+		defer f.stop()
 		return nil, f.explain(err)
 	}
 	if err := file.CheckUnchanged(); err != nil {
