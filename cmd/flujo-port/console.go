@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/document"
 	"flujo-port/internal/progress"
 
 	"github.com/urfave/cli/v2"
@@ -119,7 +120,11 @@ func (c *console) say(level slog.Level, prefix, text string, fields ...slog.Attr
 		c.logLine(level, text, fields...)
 		return
 	}
-	c.print("flujo-port: " + prefix + clierr.Printable(text))
+	text = "flujo-port: " + prefix + clierr.Printable(text)
+	if c.width != nil {
+		text = document.Wrap(text, min(c.width(), document.MaxWidth), "", "  ")
+	}
+	c.print(text)
 }
 
 // print writes a line of text in place of the bar, which the next tick draws again.

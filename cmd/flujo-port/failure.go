@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -67,8 +68,10 @@ func asksForJSON(args []string) bool {
 		name, value, hasValue := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
 		switch {
 		case name == arg:
-		case name == jsonFlag.Name && (!hasValue || value == "true"):
-			return true
+		case name == jsonFlag.Name:
+			if set, err := strconv.ParseBool(value); !hasValue || err == nil && set {
+				return true
+			}
 		case name == formatFlag.Name && (value == "json" || !hasValue && i+1 < len(args) && args[i+1] == "json"):
 			return true
 		}

@@ -154,7 +154,7 @@ func TestIfNeeded(t *testing.T) {
 	flujotest.Change(t, file, "INSERT INTO system_state VALUES ('late', '1', '2026-01-05T09:00:00+00:00')")
 	m.refused(3, []string{file}, "already holds rows", "--merge")
 	stdout, _ = m.migrate(0, file, "--if-needed", "--merge")
-	if !strings.HasPrefix(stdout, "Merged and verified: ") {
+	if !strings.HasPrefix(stdout, "Merged and verified in ") {
 		t.Errorf("a merge:\n%s", stdout)
 	}
 	m.done([]string{file, "--merge"}, "(receipt 2)")
@@ -355,7 +355,7 @@ func TestIfNeededSeveral(t *testing.T) {
 	before := ask(t, m.url, "SELECT count(*) FROM flujo.runs")
 	stdout, _ := m.migrate(0, append([]string{"--if-needed", "--merge", "--quarantine"}, more...)...)
 	if got := ask(t, m.url, "SELECT count(*) FROM flujo.runs WHERE run_id NOT LIKE 'late %'"); got != before ||
-		!strings.HasPrefix(stdout, "Merged and verified: ") {
+		!strings.HasPrefix(stdout, "Merged and verified in ") {
 		t.Errorf("got %s runs of the files that were migrated, want %s:\n%s", got, before, stdout)
 	}
 	m.done(more)
@@ -398,7 +398,7 @@ func TestIfNeededTwoAtOnce(t *testing.T) {
 				t.Error(err)
 			}
 			migrated, found := outputs[0].String(), outputs[1].String()
-			const wrote = "(Migrated|Merged) and verified: "
+			const wrote = "(Migrated|Merged) and verified"
 			if ok, _ := regexp.MatchString("^"+wrote, migrated); !ok {
 				migrated, found = found, migrated
 			}

@@ -158,20 +158,21 @@ func (e *env) migrate(c *cli.Context) error {
 	if result == nil {
 		return s.fail(err, consequence)
 	}
-	reveal := c.Bool(revealFlag.Name)
 	if !result.Address.IsZero() {
 		target.address = result.Address
 	}
-	result.Cutover = show(target.address, reveal)
-	result.Rollback = show(rollback, reveal)
-	for i, further := range result.Further {
-		further.Rollback = show(furtherRollbacks[i], reveal)
+	showAddresses := func(reveal bool) {
+		result.Cutover, result.Rollback = show(target.address, reveal), show(rollback, reveal)
+		for i, further := range result.Further {
+			further.Rollback = show(furtherRollbacks[i], reveal)
+		}
 	}
+	showAddresses(c.Bool(revealFlag.Name))
 	result.Notes = append(result.Notes, target.notes...)
 	if len(result.Rounded) > 0 {
 		result.Notes = append(result.Notes, "--exact-floats prevents the rounding to real")
 	}
-	p := printed{report: result, warnings: &result.Warnings,
+	p := printed{report: result, warnings: &result.Warnings, mask: func() { showAddresses(false) },
 		lists: []report.List{s.findingList(), s.differenceList(), s.unitList()}}
 	switch {
 	case result.AlreadyMigrated != nil:

@@ -310,8 +310,9 @@ func TestConsoleIsShared(t *testing.T) {
 	if n := strings.Count(out.String(), eraseLine+"flujo-port: note: hello\n"); n != 400 {
 		t.Errorf("%d lines are complete", n)
 	}
-	if !strings.HasSuffix(out.String(), "stopping; a commit that has begun is completed; "+
-		"a second signal kills the process\n"+eraseLine) || strings.Contains(out.String(), "verifying") ||
+	if !strings.HasSuffix(unwrapped(out.String()), "stopping; a commit that has begun is completed; "+
+		"a second signal kills the process " +
+			""+strings.TrimSpace(eraseLine)) || strings.Contains(out.String(), "verifying") ||
 		strings.Contains(out.String(), "creating indexes") {
 		t.Errorf("after an interrupt, or the end, progress is shown: %q", out.String()[max(0, out.Len()-300):])
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"iter"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"flujo-port/internal/clierr"
@@ -24,7 +25,7 @@ var reportFlag = &cli.StringFlag{
 	Category:  groupOutput,
 	TakesFile: true,
 	Usage: "also write the report with every finding to `FILE` (mode 0600), to be kept: a page if its name ends in " +
-		".html, or .md, or .json; a new file, or one that this flag wrote",
+		".html, or .md, or .json; a new file, or the report of a command that changed nothing",
 }
 
 // recorded is the report of a command that has --report.
@@ -84,7 +85,11 @@ func (e *env) reportFile(c *cli.Context, others ...string) (*fileio.Output, erro
 	return file, nil
 }
 
-// checkBegins returns an error if a file exists that is not empty and does not begin with the text.
+// keptMarks are in a report of a command that has changed something. Such a report is not replaced.
+var keptMarks = []string{document.KeptMark, "\n  \"committed\": true", "\n  \"done\": true"}
+
+// checkBegins returns an error if a file exists that is not empty and does not begin with the text, or that is the
+// report of a command that has changed something.
 func checkBegins(path, text string) error {
 	f, err := fileio.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -101,6 +106,16 @@ func checkBegins(path, text string) error {
 	}
 	if !bytes.Equal(begin[:n], []byte(text)) {
 		return fmt.Errorf("%q exists, and this flag did not write it", path)
+	}
+	rest := make([]byte, 64<<10) // the marks are in the first lines
+	n, err = io.ReadFull(f, rest)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return err
+	}
+	for _, mark := range keptMarks {
+		if bytes.Contains(rest[:n], []byte(mark)) {
+			return fmt.Errorf("%q is the report of a command that has changed something, and is kept", path)
+		}
 	}
 	return nil
 }
@@ -146,6 +161,9 @@ func (s *session) details(p printed, failed *error) *report.Details {
 		JSON: document.Data{Name: "json", Title: "This report as JSON", Write: func(w io.Writer) error {
 			return report.JSON(w, p.report, p.lists...)
 		}},
+	}
+	if !slices.ContainsFunc(p.lists, func(l report.List) bool { return l.Name == s.findingList().Name }) {
+		x.Findings = nil // verify finds them, and does not list them
 	}
 	for _, m := range mapping.Meanings() {
 		x.Meanings = append(x.Meanings, report.Meaning(m))

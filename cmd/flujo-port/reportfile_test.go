@@ -49,17 +49,19 @@ func TestReportFile(t *testing.T) {
 		{"migrate --sqlite FILE", 3, "refused.html", []string{
 			"Refused: 1 row", "not stored", "The primary key is NULL.",
 		}},
-		{"migrate --sqlite FILE --quarantine --env-file c.env", 0, "done.html", []string{
+		{"migrate --sqlite FILE --quarantine --env-file c.env --reveal", 0, "done.html", []string{
 			"Migrated and verified: 674 rows", "; 1 row rejected, 214 values changed", "SHA-256 ", "receipt 1 of ",
 			"value = &#34;\\&#34;&lt;b&gt;\\&#34;&#34;", `<a href="#reason-nul-removed">nul-removed</a>`,
 			`id="reason-nul-removed"`, "Every changed value: 214", "record_send",
-			"SELECT * FROM flujo.flujo_port_receipts", "Signature", "sqlite:///" + file, "--env-file c.env",
+			"flujo_port_receipts&#34; WHERE id = 1;", "flujo_port_originals&#34;\nORDER " +
+				"BY", "Signature", "sqlite:///" + file, "--env-file c.env",
 		}},
 		{"migrate --sqlite FILE --quarantine", 3, "again.md", []string{
-			"# flujo-port migrate", "**Failed: schema \"flujo\" already holds rows", "Nothing was committed.",
+			"# flujo-port migrate", "**Refused: schema \"flujo\" already holds rows", "Nothing was committed.",
 		}},
 		{"verify --sqlite FILE", 0, "verify.md", []string{
-			"**Equal:", "| steps | 213 | 0 | 0 | 213 | 213 | ", "## Digests",
+			"**Equal:", "| steps | ok | 213 | 0 | 0 | 213 | 213 |", "## Digests", "## Rejected rows: 1",
+			"**Equal: PostgreSQL holds what a migration stores of the state file; 1 row rejected, 214 values changed",
 		}},
 		{"restore --sqlite new.db", 0, "restore.html", []string{"Restored and verified: 674 rows", "/new.db"}},
 		{"verify --sqlite FILE", 0, "verify.json", []string{`"verdict": "equal"`}},
@@ -113,7 +115,7 @@ func TestReportFile(t *testing.T) {
 	if err := json.Unmarshal([]byte(html.UnescapeString(embedded.FindStringSubmatch(page)[1])), &r); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Findings) != 215 || len(r.Findings[214].Cells) != 3 || len(r.Arguments) != 9 {
+	if len(r.Findings) != 215 || len(r.Findings[214].Cells) != 3 || len(r.Arguments) != 10 {
 		t.Errorf("the JSON has %d findings, the last with the cells %v, and the arguments %q",
 			len(r.Findings), r.Findings[len(r.Findings)-1].Cells, r.Arguments)
 	}
@@ -154,6 +156,37 @@ func TestReportFileIsReplaced(t *testing.T) {
 	write(t, copied, content)
 	if _, stderr, code := p.run(t, "check", "--without-pgvector", "--report", copied); code != 2 {
 		t.Errorf("a page replaced by Markdown: exit %d: %s", code, stderr)
+	}
+}
+
+// TestReportFileIsKept tests that the report of a command that has changed something is not replaced, and that of a dry
+// run or a refusal is.
+func TestReportFileIsKept(t *testing.T) {
+	t.Parallel()
+	p := newProgram(t, "DATABASE_URL="+pgtest.Database(t), "FLUJO_PORT_SQLITE="+absolute(t, fixture))
+	for _, ending := range []string{"html", "md", "json"} {
+		schema := "s_" + ending
+		migrate := []string{"migrate", "--without-pgvector", "--schema", schema, "--report", "migrated." + ending}
+		restore := []string{"restore", "--schema", schema, "--report", "restored." + ending, "--sqlite"}
+		for _, c := range []struct {
+			args []string
+			code int
+		}{
+			{append(migrate, "--dry-run"), 0}, {append(migrate, "--dry-run"), 0}, {migrate, 0}, {migrate, 2},
+			{append(restore, "1.db"+ending, "--dry-run"), 0}, {append(restore, "1.db"+ending), 0},
+			{append(restore, "2.db"+ending), 2},
+			{[]string{"verify", "--schema", schema, "--report", "migrated." + ending}, 2},
+			{[]string{"verify", "--schema", schema, "--report", "verified." + ending}, 0},
+			{[]string{"verify", "--schema", schema, "--report", "verified." + ending}, 0},
+		} {
+			_, stderr, code := p.run(t, c.args...)
+			if code != c.code || code == 2 && !strings.Contains(stderr, "is kept; name another file") {
+				t.Errorf("%v: exit %d, want %d: %s", c.args, code, c.code, stderr)
+			}
+		}
+		if content := reportOf(t, filepath.Join(p.dir, "migrated."+ending)); !strings.Contains(content, "receipt") {
+			t.Errorf("the report of the migration is\n%.500s", content)
+		}
 	}
 }
 

@@ -108,6 +108,9 @@ type printed struct {
 	// done describes the change that the operation has made; it is empty if it made
 	// none. Then every failure is a warning, and the exit code is 0.
 	done string
+	// mask masks the passwords that the report has with --reveal, before it is written to a file that is kept. It may
+	// be nil.
+	mask func()
 }
 
 // end prints a report and its warnings. It returns err, or an error of printing if err
@@ -115,31 +118,36 @@ type printed struct {
 func (s *session) end(p printed, err error, consequence string) error {
 	s.endProgress()
 	var warnings []string
-	err = withConsequence(err, consequence)
-	s.env.describe(p.report.Head(), err)
-	printErr := s.print(p)
-	if err := s.writeReportFile(p); printErr == nil {
-		printErr = err
-	}
 	if p.warnings != nil {
 		warnings = *p.warnings
 	}
-	const notPrinted = "the report cannot be printed, or only in part"
-	switch {
-	case printErr == nil:
-	case p.done != "":
-		warnings = append(warnings, fmt.Sprintf("%s, but %s: %v", p.done, notPrinted, printErr))
-	case err != nil: // it says what the report is about
-		warnings = append(warnings, fmt.Sprintf("%s: %v", notPrinted, printErr))
-	default:
-		failed := &clierr.Error{Kind: clierr.Failed, Message: notPrinted, Err: printErr, Hint: "run again"}
-		if cause, ok := errors.AsType[*clierr.Error](printErr); ok {
-			plain := *cause
-			plain.Hint = ""
-			failed.Err, failed.Hint = &plain, cause.Hint
+	// failed takes an error of writing a report: it is a warning if the command has changed something, or has failed
+	// anyway, and otherwise the command's error.
+	failed := func(what string, cause error) {
+		switch {
+		case cause == nil:
+		case p.done != "":
+			warnings = append(warnings, fmt.Sprintf("%s, but %s: %v", p.done, what, cause))
+		case err != nil: // it says what the report is about
+			warnings = append(warnings, fmt.Sprintf("%s: %v", what, cause))
+		default:
+			e := &clierr.Error{Kind: clierr.Failed, Message: what, Err: cause, Hint: "run again"}
+			if known, ok := errors.AsType[*clierr.Error](cause); ok {
+				plain := *known
+				plain.Hint = ""
+				e.Err, e.Hint = &plain, known.Hint
+			}
+			err = withConsequence(e, consequence)
 		}
-		err = withConsequence(failed, consequence)
 	}
+	err = withConsequence(err, consequence)
+	s.env.describe(p.report.Head(), err)
+	failed("the report cannot be printed, or only in part", s.print(p))
+	s.env.describe(p.report.Head(), err)
+	if p.mask != nil {
+		p.mask()
+	}
+	failed("the file of --"+reportFlag.Name+" cannot be written", s.writeReportFile(p))
 	for _, warning := range warnings {
 		s.env.warn(warning)
 	}

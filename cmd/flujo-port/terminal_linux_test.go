@@ -149,6 +149,9 @@ func TestTerminal(t *testing.T) {
 			if len(shown) < 4 || shown[len(shown)-1] != "" {
 				t.Fatalf("the last line is not complete: %q", shown)
 			}
+			if name == "bar" { // on which messages are wrapped, and go on in indented lines
+				shown = strings.Split(strings.ReplaceAll(strings.Join(shown, "\n"), "\n  ", " "), "\n")
+			}
 			messages := shown[len(shown)-3 : len(shown)-1]
 			if name == "json" {
 				for i, l := range readLog(t, strings.Join(messages, "\n")) {

@@ -25,7 +25,7 @@ func TestVerify(t *testing.T) {
 	}
 	stdout, stderr, code := p.run(t, "verify", "--sqlite", file)
 	if code != 0 || !strings.HasPrefix(stdout, "Equal") ||
-		!strings.Contains(stdout, "the file's checksum equals the receipt's") {
+		!strings.Contains(unwrapped(stdout), "the file's checksum equals the receipt's") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 

@@ -6,6 +6,7 @@
 package document
 
 import (
+	"io"
 	"iter"
 	"slices"
 	"strings"
@@ -24,10 +25,14 @@ const (
 // Document is a report: one sentence that says what came of it, and sections. Sections without blocks are omitted.
 type Document struct {
 	Title    string // of the page; text for a terminal has none
+	Kept     bool   // the page and the Markdown have KeptMark
 	Outcome  Outcome
 	Headline string
 	Sections []Section
 }
+
+// KeptMark is a comment in a document whose file must not be replaced.
+const KeptMark = "<!-- keep this file -->"
 
 // Add adds a section, unless it has no blocks. Blocks that are nil, and facts without lines, are omitted.
 func (d *Document) Add(title string, blocks ...Block) {
@@ -85,7 +90,7 @@ type Form []string
 type Data struct {
 	Name  string // identifies the element of the page
 	Title string
-	Write func(w writer) error
+	Write func(w io.Writer) error
 }
 
 // Table is rows of cells.

@@ -32,7 +32,7 @@ func sample() *Document {
 		Note: "rules", Open: true})
 	d.Add("Next", Steps{"first", "second"}, Code{"SQL  'with spaces';", "<next>"})
 	d.Add("Signature", Form{"Name"})
-	d.Add("JSON", Data{"json", "The report", func(w writer) error {
+	d.Add("JSON", Data{"json", "The report", func(w io.Writer) error {
 		_, err := io.WriteString(w, `{"a": "</pre><script>&"}`)
 		return err
 	}})
@@ -257,7 +257,7 @@ func TestWriteError(t *testing.T) {
 		}
 	}
 	failing := &Document{}
-	failing.Add("", Data{Write: func(writer) error { return errFull }})
+	failing.Add("", Data{Write: func(io.Writer) error { return errFull }})
 	if err := failing.HTML(io.Discard); !errors.Is(err, errFull) {
 		t.Errorf("data that cannot be read: got error %v", err)
 	}

@@ -31,6 +31,9 @@ func (d *Document) HTML(w io.Writer) error {
 	if _, err := b.WriteString(PageBegins); err != nil {
 		return err
 	}
+	if d.Kept {
+		write(b, "%s\n", KeptMark)
+	}
 	var failed error
 	// These write to the page where the template has come to, so that long tables and data need no memory, and little
 	// time: a template takes ten times as long for a row.
@@ -56,9 +59,6 @@ func (d *Document) HTML(w io.Writer) error {
 	}
 	return b.Flush()
 }
-
-// writer is io.Writer.
-type writer = io.Writer
 
 // writeRow writes the row of a table.
 func (t *Table) writeRow(b *bufio.Writer, row []string) {

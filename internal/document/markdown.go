@@ -12,7 +12,11 @@ import (
 // Markdown writes the document as Markdown with tables, as GitHub and pandoc read it. Data is omitted.
 func (d *Document) Markdown(w io.Writer) error {
 	b := bufio.NewWriter(w) // keeps its first error, which Flush returns
-	write(b, "# %s\n\n**%s**\n", plain(d.Title), plain(d.Headline))
+	write(b, "# %s\n", plain(d.Title))
+	if d.Kept {
+		write(b, "\n%s\n", KeptMark)
+	}
+	write(b, "\n**%s**\n", plain(d.Headline))
 	for _, s := range d.Sections {
 		if _, hidden := s.Blocks[0].(Data); hidden {
 			continue

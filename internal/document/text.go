@@ -196,7 +196,7 @@ func (t *Table) sentences(rows [][]string, width int) string {
 	for _, row := range rows {
 		var parts []string
 		for i, cell := range row[1:] {
-			if cell != "" {
+			if cell != "" && (cell != "0" || t.Columns[i+1].Kind != Number) {
 				parts = append(parts, strings.TrimSpace(t.Columns[i+1].Title+" "+cell))
 			}
 		}

@@ -74,7 +74,7 @@ func (m *migration) findSame(f *file, source *report.Source, part *report.FileRe
 		if !r.SameFile(f.main, f.wal) {
 			continue
 		}
-		source.SHA256, part.SameAs, part.Receipt = f.main, r.File.Path, r.ID
+		source.SHA256, source.WALSHA256, part.SameAs, part.Receipt = f.main, f.wal, r.File.Path, r.ID
 		part.Findings = &report.Findings{Tables: []report.Table{}, Notes: []string{}}
 		m.result.Notes = append(m.result.Notes, fmt.Sprintf(
 			"%s has the content of %s and was not migrated again",
@@ -102,7 +102,7 @@ func (m *migration) migrate(
 		if explained := load.Explain(f.integrity, m.to.into.Tx.Conn, err); explained != err {
 			return false, explained
 		}
-		return m.refused(part, rows), err
+		return m.refused(f, src, part, rows), err
 	}
 	if err := m.finishTables(ctx, rows, part); err != nil {
 		return false, err
@@ -111,14 +111,15 @@ func (m *migration) migrate(
 		m.addVerified(part, rows.verified)
 	}
 	if err != nil {
-		return m.refused(part, rows), err
+		return m.refused(f, src, part, rows), err
 	}
 	m.options.OnProgress.Start(progress.Integrity)
 	if err := f.integrity.Wait(); err != nil {
 		return false, err
 	}
 	part.Receipt = rows.config.Receipt
-	src.SHA256, err = m.writeReceipt(ctx, rows)
+	err = m.writeReceipt(ctx, rows)
+	src.SHA256, src.WALSHA256 = f.main, f.wal
 	return false, err
 }
 
@@ -240,11 +241,10 @@ func (m *migration) checkAll(ctx context.Context) error {
 	return m.to.into.Tx.Analyze(ctx, m.to.into.Schema)
 }
 
-// writeReceipt writes the receipt of a file in the transaction, and returns the SHA-256 of
-// the file.
-func (m *migration) writeReceipt(ctx context.Context, rows copied) (sha256 string, err error) {
+// writeReceipt writes the receipt of a file in the transaction.
+func (m *migration) writeReceipt(ctx context.Context, rows copied) error {
 	if err := rows.file.sum(); err != nil {
-		return "", err
+		return err
 	}
 	r := &receipt.Receipt{
 		ID: rows.config.Receipt, Version: m.options.Version, FileFormat: rows.config.Format.Name,
@@ -262,18 +262,18 @@ func (m *migration) writeReceipt(ctx context.Context, rows copied) (sha256 strin
 	} else {
 		earlier, err := receipt.Current(ctx, m.to.into.Tx.Conn)
 		if err != nil {
-			return "", err
+			return err
 		}
 		r.Options.Merged = m.options.Merge && len(earlier) > 0 // although the tables were empty
 		stored, err := load.Snapshot(ctx, m.to.into)
 		if err != nil {
-			return "", err
+			return err
 		}
 		r.Tables, err = receipt.TablesOf(ctx, stored, rows.loaded.File.Findings.Tables, rows.verified.Digests())
 		if err != nil {
-			return "", err
+			return err
 		}
 	}
 	m.written = append(m.written, r)
-	return rows.file.main, receipt.Write(ctx, m.to.into.Tx.Conn, r)
+	return receipt.Write(ctx, m.to.into.Tx.Conn, r)
 }

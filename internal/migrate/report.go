@@ -45,7 +45,10 @@ func (m *migration) addVerified(part *report.FileResult, v *load.Verified) {
 
 // refused adds an error that is about a file's rows to the report, and returns whether it
 // is one.
-func (m *migration) refused(part *report.FileResult, rows copied) bool {
+func (m *migration) refused(f *file, src *report.Source, part *report.FileResult, rows copied) bool {
+	if f.sum() == nil {
+		src.SHA256, src.WALSHA256 = f.main, f.wal
+	}
 	switch {
 	case rows.loaded != nil && rows.loaded.Refused:
 		m.result.Refused = true

@@ -56,22 +56,20 @@ func (v *Verification) correct() bool {
 	return v.Verdict == Equal || v.Verdict == Merged || v.Verdict == Drift
 }
 
-// alreadyMigrated returns the report of files that were migrated before.
-func (m *Migration) alreadyMigrated() *document.Document {
-	d := m.AlreadyMigrated.Document()
-	d.Title, d.Headline = "flujo-port migrate", m.alreadyMigratedHeadline()
+// alreadyMigrated returns the report of files that were migrated before. verified is that of the verification.
+func (m *Migration) alreadyMigrated(verified *document.Document) *document.Document {
+	d := &document.Document{
+		Title:    "flujo-port migrate",
+		Outcome:  verified.Outcome,
+		Headline: m.alreadyMigratedHeadline(),
+	}
 	if m.Error != nil {
 		d.Outcome = document.Bad
 	}
-	d.Sections = append([]document.Section{{Blocks: []document.Block{
-		document.Paragraph(m.AlreadyMigrated.headline()),
-	}}}, d.Sections...)
+	d.Add("", document.Paragraph(verified.Headline))
+	d.Sections = append(d.Sections, verified.Sections...)
 	addMessages(d, m.Warnings, m.Notes)
-	if m.HasRows() {
-		m.addWaysOn(d)
-	} else {
-		addHint(d, m.Error)
-	}
+	m.addWaysOn(d)
 	return d
 }
 

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flujo-port/internal/document"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -112,6 +114,58 @@ func TestJSONIsPrintable(t *testing.T) {
 		); err != nil || got.Name != name || len(got.All) != 1 ||
 			got.All[0].Name != name {
 			t.Errorf("%q: got %+v and error %v", name, got, err)
+		}
+	}
+}
+
+// TestListed tests that a record shows a list to its limit and says how many there are, and none without members.
+func TestListed(t *testing.T) {
+	t.Parallel()
+	numbersTo := func(n int) func(func(int) bool) {
+		return func(yield func(int) bool) {
+			for i := range n {
+				if !yield(i) {
+					return
+				}
+			}
+		}
+	}
+	even := func(i int) []string {
+		if i%2 == 1 {
+			return nil
+		}
+		return []string{fmt.Sprint(i)}
+	}
+	for _, tc := range []struct {
+		n, shown int
+		note     string
+		open     bool
+	}{
+		{4, 2, "All: 2", true},
+		{2 * longTable, longTable, "All: 200", true},
+		{2*longTable + 2, longTable + 1, "All: 201", false},
+		{2*maxListed + 2, maxListed, "All: 100,001 (the first 100,000 are shown, the JSON report has all)", false},
+	} {
+		table := listed(numbersTo(tc.n), int64((tc.n+1)/2), "All", document.Columns("#n"), even).(*document.Table)
+		shown := 0
+		for range table.Rows {
+			shown++
+		}
+		if shown != tc.shown || table.Note != tc.note || table.Open != tc.open {
+			t.Errorf("%d: got %d rows, open %t, and the note %q", tc.n, shown, table.Open, table.Note)
+		}
+	}
+	if listed(numbersTo(4), 0, "All", nil, even) != nil || listed[int](nil, 4, "All", nil, even) != nil {
+		t.Error("an empty list is shown")
+	}
+}
+
+func TestSentence(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{"": "", "a": "A.", "a.": "A.", "élan vital": "Élan vital.", "\"x\" " +
+		"y": "\"x\" y."} {
+		if got := sentence(text); got != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
 		}
 	}
 }

@@ -133,7 +133,7 @@ func (f *Findings) StubRuns() (n int64) {
 
 // WithoutKeys returns a copy of the findings without the keys of rows.
 func (f Findings) WithoutKeys() Findings {
-	f.Changes = slices.Clone(f.Changes)
+	f.Changes, f.FirstRejected = slices.Clone(f.Changes), []RejectedRow{}
 	for i := range f.Changes {
 		f.Changes[i].Keys = []string{}
 	}
@@ -150,7 +150,8 @@ type Source struct {
 	// Integrity is the check that the file passed, "integrity_check"; empty if it was
 	// skipped.
 	Integrity string `json:"integrity"`
-	SHA256    string `json:"sha256"` // of the file, in hex; empty if it was not computed
+	SHA256    string `json:"sha256"`     // of the file, in hex; empty if it was not computed
+	WALSHA256 string `json:"wal_sha256"` // of the -wal; empty if there is none, or it was not computed
 }
 
 // Target is the schema that the rows were written to.

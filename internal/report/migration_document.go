@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,7 +14,9 @@ import (
 // Document returns the report as a document for a terminal.
 func (m *Migration) Document() *document.Document {
 	if m.AlreadyMigrated != nil {
-		return m.alreadyMigrated()
+		v := *m.AlreadyMigrated
+		v.Error = nil // it is said once, at the end
+		return m.alreadyMigrated(v.Document())
 	}
 	d := &document.Document{Title: "flujo-port migrate", Outcome: m.outcome(), Headline: m.headline()}
 	d.Add("", append(m.from(), append(document.Facts{fact("To", m.Target.lines()...)}, m.proof()...)...))
@@ -35,9 +36,9 @@ func (m *Migration) Document() *document.Document {
 
 // from describes the state files.
 func (m *Migration) from() document.Facts {
-	facts := document.Facts{fact("From", m.Source.lines()...)}
+	facts := m.Source.facts("From")
 	for _, further := range m.Further {
-		facts = append(facts, fact("and", further.Source.lines()...))
+		facts = append(facts, further.Source.facts("and")...)
 	}
 	return facts
 }
@@ -73,17 +74,34 @@ func (m *Migration) count() (rejected, changed int64) {
 	return rejected, changed
 }
 
-// migrated returns the number of rows that the files have in PostgreSQL.
-func (m *Migration) migrated() (n int64) {
+// inPostgres returns the number of rows in the tables after the last file.
+func (m *Migration) inPostgres() (n int64) {
 	for _, f := range m.files() {
-		if f.Findings == nil || f.SameAs != "" {
+		if f.Findings == nil || f.SameAs != "" || len(f.Tables) == 0 {
 			continue
 		}
+		n = 0
 		for _, t := range f.Tables {
-			n += t.RowsRead - t.Rejected + t.Derived
+			n += t.InPostgres
 		}
 	}
 	return n
+}
+
+// mergedUnits says what became of the runs, keys and memories of the files.
+func (m *Migration) mergedUnits() string {
+	var equal, added, takenOver, kept int64
+	for _, f := range m.files() {
+		if f.Merge == nil {
+			continue
+		}
+		for _, u := range f.Merge.Units {
+			equal, added, takenOver = equal+u.Equal, added+u.Added, takenOver+u.TakenOver
+			kept += u.Kept - u.Alone
+		}
+	}
+	return fmt.Sprintf("%s added, %s taken over, %s equal, %s not taken",
+		humanize.Comma(added), humanize.Comma(takenOver), humanize.Comma(equal), humanize.Comma(kept))
 }
 
 // headline says in one sentence what came of the migration.
@@ -94,11 +112,11 @@ func (m *Migration) headline() string {
 		return fmt.Sprintf("Verification failed: %s in PostgreSQL differ from the state file. Rolled back.%s",
 			rows(m.Differing), unchanged)
 	case m.Refused && m.Error != nil:
-		return "Refused: " + sentence(m.Error.Message)[:1] + m.Error.Message[1:] + "." + unchanged
+		return "Refused: " + m.Error.Message + "." + unchanged
 	case m.Refused:
 		return "Refused." + unchanged
 	}
-	what := rows(m.migrated())
+	what := rows(m.inPostgres())
 	if len(m.Further) > 0 {
 		what += fmt.Sprintf(" of %d files", 1+len(m.Further))
 	}
@@ -112,9 +130,16 @@ func (m *Migration) headline() string {
 	} else {
 		verb += " and verified"
 	}
+	if m.merged() {
+		what = m.mergedUnits()
+		verb += " in " + seconds(m.Seconds)
+	}
 	if !m.Committed {
 		verb = "Dry run, rolled back: " + strings.ToLower(verb[:1]) + verb[1:]
-		return verb + " " + what + m.found() + "." + unchanged
+		if !m.merged() {
+			return verb + " " + what + m.found() + "." + unchanged
+		}
+		return verb + ": " + what + m.found() + "." + unchanged
 	}
 	return verb + ": " + what + m.found()
 }
@@ -123,8 +148,9 @@ func (m *Migration) headline() string {
 func (m *Migration) merged() bool { return m.Merge != nil }
 
 // found says how many rows were rejected and values changed.
-func (m *Migration) found() string {
-	rejected, changed := m.count()
+func (m *Migration) found() string { return found(m.count()) }
+
+func found(rejected, changed int64) string {
 	var parts []string
 	if rejected > 0 {
 		parts = append(parts, rows(rejected)+" rejected")
@@ -164,6 +190,18 @@ func (m *Migration) proof() document.Facts {
 	return facts
 }
 
+// facts describes the state file.
+func (s *Source) facts(label string) document.Facts {
+	facts := document.Facts{fact(label, s.lines()...)}
+	if s.SHA256 != "" {
+		facts = append(facts, fact("SHA-256", s.SHA256))
+	}
+	if s.WALSHA256 != "" {
+		facts = append(facts, fact("of -wal", s.WALSHA256))
+	}
+	return facts
+}
+
 // lines describes the state file.
 func (s *Source) lines() []string {
 	parts := []string{humanize.IBytes(uint64(s.Bytes)), s.FileFormat}
@@ -177,11 +215,7 @@ func (s *Source) lines() []string {
 	} else {
 		parts = append(parts, s.Integrity+" ok")
 	}
-	lines := []string{s.Path, strings.Join(parts, ", ")}
-	if s.SHA256 != "" {
-		lines = append(lines, "SHA-256 "+s.SHA256)
-	}
-	return lines
+	return []string{s.Path, strings.Join(parts, ", ")}
 }
 
 // lines describes the schema.
@@ -224,21 +258,29 @@ func (m *Migration) addFile(d *document.Document, f *FileResult, n int, path str
 		}
 		f.addRejected(d, "Rejected rows: "+rowsOf(f.Findings))
 		f.addChanges(d, m.wouldChange(f))
-		f.addConversions(d, "Would also be so by design")
+		f.addConversions(d, "By design, in any migration of this file")
 		d.Add("Rows of the state file", f.table(true))
 		return
 	}
 	var held document.Block
 	if f.Merge != nil {
-		held = document.Paragraph("PostgreSQL counts the rows that the tables held before, too.")
+		held = document.Paragraph(
+			"PostgreSQL counts all rows of a table: also those that it held before, and of a run that both sides " +
+				"have those of one.",
+		)
 	}
 	d.Add(title, f.table(false), held)
 	if f.Merge != nil && m.Differing == 0 {
 		f.Merge.add(d)
 	}
-	f.addRejected(d, "Rejected rows: "+rowsOf(f.Findings)+", kept in "+m.originals())
 	_, changed := f.Count()
-	f.addChanges(d, fmt.Sprintf("Changed values: %s, originals in %s", humanize.Comma(changed), m.originals()))
+	rejectedTitle, changedTitle := "Rejected rows: "+rowsOf(f.Findings), "Changed values: "+humanize.Comma(changed)
+	if m.Committed {
+		rejectedTitle += ", kept in " + m.originals()
+		changedTitle += ", originals in " + m.originals()
+	}
+	f.addRejected(d, rejectedTitle)
+	f.addChanges(d, changedTitle)
 	f.addConversions(d, "By design")
 }
 
@@ -316,7 +358,7 @@ func (f *Findings) addChanges(d *document.Document, title string) {
 	for _, c := range f.Changes {
 		if !c.Rejected {
 			all = append(all, []string{c.Table + "." + clierr.Name(c.Column), humanize.Comma(c.Count),
-				c.Reason + ": " + c.Explanation, firstOf(c.Keys, c.Count)})
+				c.Reason + ": " + c.Explanation, fewOf(c.Keys, c.Count)})
 		}
 	}
 	if len(all) > 0 {
@@ -396,12 +438,21 @@ func (m *Migration) addWaysOn(d *document.Document) {
 	if len(m.Next) > 0 {
 		d.Add("Next", document.Steps(m.Next))
 	}
-	d.Add("Cut over", document.Code{"FLUJO_STATE_URI=" + m.Cutover})
+	cutOver, undo := "Cut over", "Undo"
+	if !m.HasRows() {
+		cutOver, undo = "For the cutover", "For a rollback"
+	}
+	d.Add(cutOver, document.Code{"FLUJO_STATE_URI=" + m.Cutover})
 	back := document.Code{"FLUJO_STATE_URI=" + m.Rollback}
 	for _, further := range m.Further {
 		back = append(back, "FLUJO_STATE_URI="+further.Rollback)
 	}
-	d.Add("Undo", back)
+	d.Add(
+		undo,
+		back,
+		document.Paragraph("The state file is unchanged. \"flujo-port restore\" makes a new one that has "+
+			"what Flujo has written to PostgreSQL by then, too."),
+	)
 	m.addUndo(d)
 }
 
@@ -415,13 +466,18 @@ func (m *Migration) addReplaced(d *document.Document) {
 	for _, t := range r.Tables {
 		all = append(all, numbers(t.Name, t.Rows))
 	}
-	text := fmt.Sprintf("The previous rows are archived in schema %q until you drop it.", r.ArchiveSchema)
+	title, text := "Replaced", fmt.Sprintf(
+		"The previous rows are archived in schema %q until you drop it.",
+		r.ArchiveSchema,
+	)
 	if !m.Committed {
-		text = fmt.Sprintf("The real run archives the existing rows in a schema such as %q, and prints the SQL that "+
-			"restores them.", r.ArchiveSchema)
+		title, text = "Replaced, then rolled back", fmt.Sprintf(
+			"The real run archives the existing rows in a schema such as %q, and prints the SQL that "+
+				"restores them.",
+			r.ArchiveSchema,
+		)
 	}
-	d.Add(cmp.Or(map[bool]string{true: "Replaced"}[m.Committed], "Replaced, then rolled back"),
-		document.Paragraph(text), numberTable(document.Columns("Table", "#Archived rows"), 2, false, all))
+	d.Add(title, document.Paragraph(text), numberTable(document.Columns("Table", "#Archived rows"), 2, false, all))
 }
 
 // addUndo adds the SQL that restores the archived rows, and the SQL that deletes them.

@@ -291,6 +291,9 @@ func TestFindingsWithoutKeys(t *testing.T) {
 	t.Parallel()
 	f := someFindings()
 	without := f.WithoutKeys()
+	if without.FirstRejected == nil || len(without.FirstRejected) > 0 || len(f.FirstRejected) != 1 {
+		t.Errorf("got the rejected rows %v, want none, and the findings to keep theirs", without.FirstRejected)
+	}
 	if len(without.Changes) != len(f.Changes) {
 		t.Fatalf("got %d changes, want %d", len(without.Changes), len(f.Changes))
 	}

@@ -1,12 +1,14 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"slices"
 	"strings"
 
 	"flujo-port/internal/document"
+	"flujo-port/internal/sqltext"
 
 	"github.com/dustin/go-humanize"
 )
@@ -49,7 +51,7 @@ func (r *Run) addRun(d *document.Document) {
 	d.Add("Run", facts)
 }
 
-// addEnd adds the receipt's explanation, a place to sign and the JSON.
+// addEnd adds a place to sign and the JSON.
 func addEnd(d *document.Document, x *Details) {
 	d.Add("Read and approved", document.Form{"Name", "Date", "Signature"})
 	d.Add("For programs", x.JSON)
@@ -65,22 +67,32 @@ func (f *Failed) Record(x *Details) *document.Document {
 
 // Document returns the report as a document for a terminal.
 func (f *Failed) Document() *document.Document {
-	headline := "Failed"
-	if f.Error != nil {
-		headline += ": " + f.Error.Message
+	d := &document.Document{Title: "flujo-port " + f.Command, Outcome: document.Bad, Headline: f.headline()}
+	if f.Error != nil && f.Error.Consequence != "" {
+		d.Add("", document.Paragraph(sentence(f.Error.Consequence)))
 	}
-	d := &document.Document{Title: "flujo-port " + f.Command, Outcome: document.Bad, Headline: headline}
+	addHint(d, f.Error)
 	return d
+}
+
+func (f *Failed) headline() string {
+	what := map[int]string{2: "Usage error", 3: "Refused", 4: "Verification failed", 130: "Interrupted"}[f.ExitCode]
+	if f.Error == nil || f.ExitCode == 130 {
+		return what + "."
+	}
+	return cmp.Or(what, "Failed") + ": " + f.Error.Message + "."
 }
 
 // Record returns the report with everything that an auditor needs.
 func (m *Migration) Record(x *Details) *document.Document {
 	if m.AlreadyMigrated != nil {
-		d := m.AlreadyMigrated.Record(x)
-		d.Title, d.Headline, d.Outcome = "flujo-port migrate", m.alreadyMigratedHeadline(), m.alreadyMigrated().Outcome
+		d := m.alreadyMigrated(m.AlreadyMigrated.record(x))
+		addEnd(d, x)
 		return d
 	}
-	d := &document.Document{Title: "flujo-port migrate", Outcome: m.outcome(), Headline: m.headline()}
+	d := &document.Document{
+		Title: "flujo-port migrate", Outcome: m.outcome(), Headline: m.headline(), Kept: m.Committed,
+	}
 	m.addRun(d)
 	d.Add("State file", m.from())
 	d.Add("Database", document.Facts{fact("To", m.Target.lines()...)}, m.proof())
@@ -95,7 +107,8 @@ func (m *Migration) Record(x *Details) *document.Document {
 		}
 	}
 	m.addFound(d, x)
-	m.addDifferenceRows(d, x, m.Differing)
+	m.addOriginals(d)
+	addDifferenceRows(d, x, m.Differing)
 	m.addReplaced(d)
 	var notes []string
 	for _, f := range m.files() {
@@ -117,6 +130,19 @@ func (m *Migration) path(i int) string {
 	return m.Further[i-1].Source.Path
 }
 
+// addOriginals says how to read the original values.
+func (m *Migration) addOriginals(d *document.Document) {
+	if !m.Committed || !slices.ContainsFunc(m.files(), func(f *FileResult) bool { return f.Originals > 0 }) {
+		return
+	}
+	d.Add("Original values", document.Paragraph("The whole of each value, which the tables above may show shortened:"),
+		document.Code{
+			"SELECT table_name, source_rowid, row_key, column_name, reason, storage_class, original",
+			"FROM " + sqltext.Name(m.Target.Schema, originalsTable),
+			"ORDER BY receipt, table_name, source_rowid, column_name;",
+		})
+}
+
 // reconcile adds the table of the rows of a file, with digests.
 func (m *Migration) reconcile(d *document.Document, title string, f *FileResult) {
 	if f.SameAs != "" {
@@ -127,22 +153,31 @@ func (m *Migration) reconcile(d *document.Document, title string, f *FileResult)
 		d.Add(title, document.Paragraph("This file was not read, because of the error."))
 		return
 	}
-	var all [][]string
+	var all, digests [][]string
 	for _, t := range f.Tables {
 		result := mark(t.Match)
 		if m.Refused && !f.stored() {
 			result = "not stored"
 		}
-		all = append(all, append(numbers(t.Name, t.RowsRead, t.Rejected, t.Derived, t.InPostgres),
-			t.FileDigest, t.Digest, result))
+		row := numbers(t.Name, t.RowsRead, t.Rejected, t.Derived, t.InPostgres)
+		all = append(all, slices.Insert(row, 1, result))
+		digests = append(digests, []string{t.Name, t.FileDigest, t.Digest})
 	}
-	d.Add(title, &document.Table{
-		Columns: document.Columns("Table", "#State file", "#Rejected", "#Derived", "#PostgreSQL",
-			"@Digest of the file's rows", "@Digest in PostgreSQL", "Result"),
-		Rows: slices.Values(all),
-		Total: append(totalOf(document.Columns("Table", "#File", "#Rejected", "#Derived", "#PostgreSQL"), all),
-			"", "", ""),
-	}, document.Paragraph(reconciled(f.Merge != nil, m.Verify)))
+	columns := document.Columns("Table", "Result", "#State file", "#Rejected", "#Derived", "#PostgreSQL")
+	d.Add(title, &document.Table{Columns: columns, Rows: slices.Values(all), Total: totalOf(columns, all)},
+		document.Paragraph(reconciled(f.Merge != nil, m.Verify)), digestTable(digests))
+}
+
+// digestTable shows the digests of both sides.
+func digestTable(rows [][]string) document.Block {
+	return &document.Table{
+		Columns: document.Columns(
+			"Table",
+			"@Digest of the file's rows",
+			"@Digest in PostgreSQL",
+		),
+		Rows: slices.Values(rows),
+	}
 }
 
 // reconciled explains the table of the rows.
@@ -189,7 +224,8 @@ func addFound(d *document.Document, x *Details, all []*Findings) {
 		d.Add("Reasons", &document.Table{
 			Columns: document.Columns("=Reason", "~In the state file", "~In PostgreSQL"), Rows: slices.Values(used),
 		}, document.Paragraph("The bytes of a changed value, and every cell of a rejected row that was quarantined, "+
-			"are in flujo_port_originals."))
+			"are stored in flujo_port_originals by a migration. docs/values.md of this version of flujo-port has " +
+				"the rules."))
 	}
 	if len(conversions) > 0 {
 		d.Add("By design: derived, rounded, and read in a time zone", conversions)
@@ -294,7 +330,7 @@ func listed[T any](
 }
 
 // addDifferenceRows lists the rows that differ.
-func (r *Run) addDifferenceRows(d *document.Document, x *Details, n int64) {
+func addDifferenceRows(d *document.Document, x *Details, n int64) {
 	block := listed(x.Differences, n, "Every difference", document.Columns("Table", "Key", "Column", "Kind",
 		"~State file", "~PostgreSQL", "Written"), func(one Difference) []string {
 		written := ""
@@ -311,7 +347,7 @@ func (m *Migration) addReceipt(d *document.Document) {
 	if !m.Committed {
 		return
 	}
-	table := m.Target.Schema + ".flujo_port_receipts"
+	table := sqltext.Name(m.Target.Schema, "flujo_port_receipts")
 	d.Add(
 		"Receipt",
 		document.Paragraph("The transaction that wrote the rows wrote its receipt, too, with the SHA-256 of "+
@@ -340,35 +376,39 @@ func digestText() document.Block {
 
 // Record returns the report with everything that an auditor needs.
 func (v *Verification) Record(x *Details) *document.Document {
+	d := v.record(x)
+	addEnd(d, x)
+	return d
+}
+
+// record is Record without the end.
+func (v *Verification) record(x *Details) *document.Document {
 	d := &document.Document{Title: "flujo-port verify", Outcome: outcomeOf(v.Verdict), Headline: v.headline()}
 	v.addRun(d)
 	if len(v.Files) > 0 {
 		d.Add("Compared", document.Facts{fact("Database", v.Target.lines()...)})
 		v.addFiles(d)
 	} else {
-		d.Add("Compared", document.Facts{
-			fact("State file", v.Source.lines()...), fact("Database", v.Target.lines()...),
-		})
+		d.Add("Compared", append(v.Source.facts("State file"), fact("Database", v.Target.lines()...)))
 		d.Add("Receipt", document.Facts{v.Receipt.fact(v.Verdict)})
-		var all [][]string
+		var all, digests [][]string
 		var differing int64
 		for _, c := range v.Tables {
 			differing += c.Added + c.Changed + c.Deleted + c.Mismatched
-			all = append(
-				all,
-				append(numbers(c.Name, c.RowsRead, c.Rejected, c.Derived, c.AtReceipt, c.Added, -c.Deleted,
-					c.InPostgres, c.Changed, c.Mismatched), c.FileDigest, c.Digest, v.result(&c)),
-			)
+			row := numbers(c.Name, c.RowsRead, c.Rejected, c.Derived, c.AtReceipt, c.Added, -c.Deleted,
+				c.InPostgres, c.Changed, c.Mismatched)
+			all = append(all, slices.Insert(row, 1, v.result(&c)))
+			digests = append(digests, []string{c.Name, c.FileDigest, c.Digest})
 		}
-		d.Add("Reconciliation", numberTable(document.Columns("Table", "#State file", "#Rejected", "#Derived",
-			"#At the migration", "#Added", "#Deleted", "#PostgreSQL", "#Changed", "#Mismatched",
-			"@Digest of the file's rows", "@Digest in PostgreSQL", "Result"), 5, true, all), v.legend())
-		v.addDifferenceRows(d, x, differing)
+		d.Add("Reconciliation", numberTable(document.Columns("Table", "Result", "#State file", "#Rejected", "#Derived",
+			"#At the migration", "#Added", "#Deleted", "#PostgreSQL", "#Changed", "#Mismatched"), 6, true, all),
+			v.legend(), digestTable(digests))
+		addDifferenceRows(d, x, differing)
 	}
 	v.addUnits(d, x)
+	addFound(d, x, v.findings())
 	addMessages(d, v.Warnings, v.Notes)
 	d.Add("Digests", digestText())
-	addEnd(d, x)
 	return d
 }
 
@@ -398,7 +438,7 @@ func (v *Verification) addUnits(d *document.Document, x *Details) {
 
 // Record returns the report with everything that an auditor needs.
 func (r *Restoration) Record(x *Details) *document.Document {
-	d := &document.Document{Title: "flujo-port restore", Outcome: r.outcome(), Headline: r.headline()}
+	d := &document.Document{Title: "flujo-port restore", Outcome: r.outcome(), Headline: r.headline(), Kept: r.Done}
 	r.addRun(d)
 	d.Add("Files and schema", r.facts())
 	if r.Receipt != nil {
@@ -409,7 +449,7 @@ func (r *Restoration) Record(x *Details) *document.Document {
 	}
 	d.Add("Reconciliation", r.table(), r.details())
 	r.addLost(d)
-	r.addDifferenceRows(d, x, r.Differing)
+	addDifferenceRows(d, x, r.Differing)
 	addMessages(d, r.Warnings, r.Notes)
 	if r.Done {
 		d.Add("Roll back", document.Code{"FLUJO_STATE_URI=" + r.Rollback})
@@ -424,7 +464,7 @@ func (c *Check) Record(x *Details) *document.Document {
 	c.addRun(d)
 	var checked document.Facts
 	if c.Source != nil {
-		checked = append(checked, fact("State file", c.Source.lines()...))
+		checked = append(checked, c.Source.facts("State file")...)
 	}
 	if c.Target != nil {
 		checked = append(checked, fact("Database", c.Target.lines()...))

@@ -97,11 +97,11 @@ func (r *Restoration) Document() *document.Document {
 func (r *Restoration) facts() document.Facts {
 	facts := document.Facts{fact("From", r.Source.lines()...)}
 	if r.Base != nil {
-		facts = append(facts, fact("Base", r.Base.lines()...))
+		facts = append(facts, r.Base.facts("Base")...)
 	}
 	facts = append(facts, fact("To", r.File.Path, humanize.IBytes(uint64(r.File.Bytes))))
 	if r.File.SHA256 != "" {
-		facts[len(facts)-1].Lines = append(facts[len(facts)-1].Lines, "SHA-256 "+r.File.SHA256)
+		facts = append(facts, fact("SHA-256", r.File.SHA256))
 	}
 	return facts
 }

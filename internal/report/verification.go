@@ -31,7 +31,9 @@ type Verification struct {
 	Source  Source       `json:"source"`
 	Target  Target       `json:"target"`
 	Receipt *ReceiptNote `json:"receipt" jsonschema:"nullable"` // nil without a receipt
-	Tables  []Comparison `json:"tables"`
+	// Found is what a migration rejects, changes and derives of the file; nil with Files.
+	Found  *Findings    `json:"found"  jsonschema:"nullable"`
+	Tables []Comparison `json:"tables"`
 	// Files are the results by unit, if the schema holds the rows of several files or of a
 	// merge. Then there are no Tables.
 	Files []*VerifiedFile `json:"files"`

@@ -16,9 +16,12 @@ func (v *Verification) Document() *document.Document {
 		d.Add("", document.Facts{fact("Database", v.Target.lines()...)})
 		v.addFiles(d)
 	} else {
-		d.Add("", document.Facts{fact("File", v.Source.lines()...), fact("Database", v.Target.lines()...),
-			v.Receipt.fact(v.Verdict)})
+		d.Add("", append(v.Source.facts("File"), fact("Database", v.Target.lines()...),
+			v.Receipt.fact(v.Verdict)))
 		d.Add("", v.table(), v.legend())
+		if text := v.originals(); text != "" {
+			d.Add("", document.Paragraph(capitalized(text)+"."))
+		}
 	}
 	v.addDifferences(d)
 	addMessages(d, v.Warnings, v.Notes)
@@ -62,13 +65,16 @@ func (r *ReceiptNote) fact(verdict string) document.Fact {
 	}
 	return fact("Receipt",
 		fmt.Sprintf("%d of %s, flujo-port %s, verified by %s", r.ID, moment(r.MigratedAt), r.Version, r.Verify),
-		"of "+r.Path, checksum, elsewhere)
+		"for "+r.Path+": "+checksum, elsewhere)
 }
 
 // headline returns one sentence that begins with the verdict.
 func (v *Verification) headline() string {
 	switch v.Verdict {
 	case Equal:
+		if found := v.found(); found != "" {
+			return "Equal: PostgreSQL holds what a migration stores of the state file" + found + "."
+		}
 		return "Equal: every cell in PostgreSQL equals the state file."
 	case Merged:
 		return "Merged: every run, key and memory of the state file is in PostgreSQL, with other ids or in another " +
@@ -92,6 +98,29 @@ func (v *Verification) headline() string {
 	return "Mismatch: rows in PostgreSQL differ from the state file."
 }
 
+// found says how many rows of the files are rejected and values changed.
+func (v *Verification) found() string {
+	var rejected, changed int64
+	for _, f := range v.findings() {
+		r, c := f.Count()
+		rejected, changed = rejected+r, changed+c
+	}
+	return found(rejected, changed)
+}
+
+// findings returns what was found in the files.
+func (v *Verification) findings() (all []*Findings) {
+	if v.Found != nil {
+		all = append(all, v.Found)
+	}
+	for _, f := range v.Files {
+		if f.Found != nil {
+			all = append(all, f.Found)
+		}
+	}
+	return all
+}
+
 // table returns the table of the rows. File, rejected, derived, added and deleted add up to PostgreSQL, unless rows are
 // missing for another reason.
 func (v *Verification) table() *document.Table {
@@ -99,6 +128,9 @@ func (v *Verification) table() *document.Table {
 		"#PostgreSQL", "#Changed", "#Mismatched", "")
 	var all [][]string
 	for _, c := range v.Tables {
+		if c.Name == originalsTable {
+			continue
+		}
 		migrated := c.AtReceipt
 		if v.Verdict != SourceMismatch {
 			migrated = 0 // equals what the file has
@@ -107,6 +139,24 @@ func (v *Verification) table() *document.Table {
 			c.InPostgres, c.Changed, c.Mismatched), v.result(&c)))
 	}
 	return numberTable(columns, 2, true, all)
+}
+
+// originalsTable is the name of mapping.Originals, whose rows are not the state file's.
+const originalsTable = "flujo_port_originals"
+
+// originals says whether the original values are there; "" if there are none.
+func (v *Verification) originals() string {
+	for _, c := range v.Tables {
+		if c.Name != originalsTable {
+			continue
+		}
+		if c.Match {
+			return fmt.Sprintf("original values in %s: %s, as in the state file", c.Name, humanize.Comma(c.InPostgres))
+		}
+		return fmt.Sprintf("original values: %s in the state file, %s in %s, NOT EQUAL",
+			humanize.Comma(c.InFile), humanize.Comma(c.InPostgres), c.Name)
+	}
+	return ""
 }
 
 // result returns the last cell of the row of a table.
@@ -147,7 +197,7 @@ func (v *Verification) addFiles(d *document.Document) {
 		if f.Verdict == SourceMismatch {
 			receipt = fact("Receipt", "none of this file, as it is now, among those of the rows in the schema")
 		}
-		d.Add("", document.Facts{fact("File", f.Source.lines()...), receipt})
+		d.Add("", append(f.Source.facts("File"), receipt))
 		d.Add("", f.table(), f.list())
 	}
 	if v.Written == nil {

@@ -8,10 +8,12 @@ import (
 // VerifiedFile is the result of verify for one state file, by unit. A unit is a run with
 // all of its rows, a key of system_state, or a memory.
 type VerifiedFile struct {
-	Source  Source          `json:"source"`
-	Receipt *ReceiptNote    `json:"receipt" jsonschema:"nullable"`
-	Verdict string          `json:"verdict"`
-	Units   []ComparedUnits `json:"units"` // by kind
+	Source  Source       `json:"source"`
+	Receipt *ReceiptNote `json:"receipt" jsonschema:"nullable"`
+	Verdict string       `json:"verdict"`
+	// Found is what a migration rejects, changes and derives of the file; nil if that was not looked for.
+	Found *Findings       `json:"found" jsonschema:"nullable"`
+	Units []ComparedUnits `json:"units"` // by kind
 	// Superseded are the superseded units, by who wrote the version in PostgreSQL.
 	Superseded []SupersededBy `json:"superseded_by"`
 	// Originals compares the original values; nil if there are none on both sides.

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"flujo-port/internal/document"
 
@@ -34,21 +36,36 @@ func firstOf(first []string, n int64) string {
 	return list
 }
 
+// shownKeys is the number of keys that a table on a terminal shows, so that it is not too wide.
+const shownKeys = 3
+
+// fewOf is firstOf for a table on a terminal.
+func fewOf(first []string, n int64) string { return firstOf(first[:min(len(first), shownKeys)], n) }
+
 // seconds returns a duration: "11.2 s".
 func seconds(s float64) string { return fmt.Sprintf("%.1f s", s) }
 
 // moment returns a time in UTC to the second: "2026-01-05 09:00:01 UTC".
 func moment(t time.Time) string { return t.UTC().Format(time.DateTime) + " UTC" }
 
-// sentence returns text with a capital first letter and a full stop.
+// capitalized returns text with a capital first letter.
+func capitalized(text string) string {
+	first, size := utf8.DecodeRuneInString(text)
+	if size == 0 {
+		return text
+	}
+	return string(unicode.ToUpper(first)) + text[size:]
+}
+
+// sentence returns text with a capital first letter and a full stop; "" if it is empty.
 func sentence(text string) string {
 	if text == "" {
 		return ""
 	}
-	return strings.TrimSuffix(strings.ToUpper(text[:1])+text[1:], ".") + "."
+	return strings.TrimSuffix(capitalized(text), ".") + "."
 }
 
-// facts returns a fact of one line or several. Lines that are empty are omitted.
+// fact returns a fact of one line or several. Lines that are empty are omitted.
 func fact(label string, lines ...string) document.Fact {
 	return document.Fact{Label: label, Lines: slices.DeleteFunc(lines, func(s string) bool { return s == "" })}
 }

@@ -252,7 +252,7 @@ func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, f
 	if err != nil {
 		return err
 	}
-	r.result.Base.SHA256 = main
+	r.result.Base.SHA256, r.result.Base.WALSHA256 = main, wal
 	r.result.Receipt = r.migrated.Note(main, wal)
 	if r.migrated.SameFile(main, wal) {
 		return nil

@@ -124,7 +124,8 @@ func (r *restoration) copyOfReceipt(ctx context.Context) error {
 	if err != nil {
 		return integrity.Explain(err)
 	}
-	if r.result.Base.SHA256 = main; !r.migrated.SameFile(main, wal) {
+	r.result.Base.SHA256, r.result.Base.WALSHA256 = main, wal
+	if !r.migrated.SameFile(main, wal) {
 		return &clierr.Error{
 			Kind:    clierr.Refused,
 			Message: fmt.Sprintf("%s is not the file of receipt %d", clierr.Name(base.Path()), r.migrated.ID),
@@ -190,7 +191,8 @@ func (r *restoration) verifyCopy(ctx context.Context, main, wal string) error {
 			continue
 		}
 		r.result.Tables = append(r.result.Tables, report.RestoredTable{
-			Name: t.Name, InPostgres: was.Rows, FromBase: t.RowsRead, Derived: t.Derived, Match: match})
+			Name: t.Name, InPostgres: was.Rows, FromBase: t.RowsRead - t.Rejected, Rejected: t.Rejected,
+			Derived: t.Derived, Match: match})
 		same = same && match
 	}
 	if same {

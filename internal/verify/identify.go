@@ -40,7 +40,7 @@ func (f *fileCheck) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.report.Source.SHA256 = main
+	f.report.Source.SHA256, f.report.Source.WALSHA256 = main, wal
 	if f.migrated = f.receipts.OfFile(main, wal); f.migrated != nil {
 		f.content, err = f.extract(ctx, f.migrated)
 	} else {
@@ -56,6 +56,7 @@ func (f *fileCheck) read(ctx context.Context) error {
 		return f.notMigrated(ctx, main, wal)
 	}
 	f.result.Notes = append(f.result.Notes, f.content.Findings.Notes...)
+	f.report.Found = f.content.Findings
 	if !isContent(f.content, f.migrated) {
 		f.result.Notes = append(f.result.Notes, fmt.Sprintf("%s is unchanged since the migration, but this "+
 			"flujo-port converts it differently (another version, or another zone for timestamps without one)",

@@ -209,3 +209,22 @@ func TestIfMigratedDeleted(t *testing.T) {
 		}
 	}
 }
+
+// TestIfMigratedWhileChecked tests that a file that was not migrated ends the verification as such, although the check
+// of its integrity has not ended, among several files and by itself in a schema of several.
+func TestIfMigratedWhileChecked(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, url))
+	other := flujotest.Options(t, flujotest.Changed(t, "UPDATE runs SET run_id = 'b' || run_id"), url)
+	other.Merge = true
+	flujotest.Migrate(t, other)
+	large := flujotest.Changed(t, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000) "+
+		"INSERT INTO steps (run_id, step_name, step_index, status, created_at) "+
+		"SELECT (SELECT min(run_id) FROM runs), 's', i, 'completed', '2026-01-05' FROM n")
+	for _, files := range [][]string{{flujotest.Fixture, large}, {large}} {
+		for range 3 {
+			wantNotMigrated(t, url, 2, files...)
+		}
+	}
+}

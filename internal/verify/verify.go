@@ -179,8 +179,9 @@ func (v *verification) compareRows(ctx context.Context, file load.File, migrated
 	if err != nil {
 		return err
 	}
-	result.Source.SHA256 = both.sha256
+	result.Source.SHA256, result.Source.WALSHA256 = both.sha256, both.walSHA256
 	result.Notes = append(result.Notes, both.file.Findings.Notes...)
+	result.Found = both.file.Findings
 	result.Receipt = migrated.Note(both.sha256, both.walSHA256)
 	if err := file.CheckUnchanged(); err != nil {
 		return err
