@@ -94,7 +94,7 @@ func groupFlags(flags []cli.Flag) (groups []*flagGroup) {
 // that says nothing.
 func flagHelp(text string) string {
 	name, description, _ := strings.Cut(text, "\t")
-	description = strings.TrimSuffix(description, " (default: false)")
+	description = strings.TrimSuffix(strings.TrimSuffix(description, " (default: false)"), " (default: 0)")
 	if first, _, list := strings.Cut(name, " [ "); list {
 		name = first + "..."
 	}

@@ -311,8 +311,8 @@ func TestConsoleIsShared(t *testing.T) {
 		t.Errorf("%d lines are complete", n)
 	}
 	if !strings.HasSuffix(unwrapped(out.String()), "stopping; a commit that has begun is completed; "+
-		"a second signal kills the process " +
-			""+strings.TrimSpace(eraseLine)) || strings.Contains(out.String(), "verifying") ||
+		"a second signal kills the process "+
+		""+strings.TrimSpace(eraseLine)) || strings.Contains(out.String(), "verifying") ||
 		strings.Contains(out.String(), "creating indexes") {
 		t.Errorf("after an interrupt, or the end, progress is shown: %q", out.String()[max(0, out.Len()-300):])
 	}

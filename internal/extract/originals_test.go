@@ -173,6 +173,7 @@ func wantText(t testing.TB, result *report.Migration, lines []changeLine) {
 		for key := range strings.SplitSeq(c.keys, "|") {
 			keys = append(keys, strconv.Quote(key))
 		}
+		keys = keys[:min(len(keys), 3)]
 		more := ""
 		if c.count > int64(len(keys)) {
 			more = ", …"

@@ -378,6 +378,9 @@ func (f *Findings) addConversions(d *document.Document, title string) {
 func (f *Findings) conversions() (list document.List) {
 	add := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
 	for _, one := range f.Derived {
+		if one.Rows == 0 {
+			continue
+		}
 		add("%s: %s derived from %s of %s: %s", one.Table, rows(one.Rows), rows(one.Count), one.From, one.Why)
 	}
 	for _, n := range f.NaiveTimestamps {

@@ -224,8 +224,8 @@ func addFound(d *document.Document, x *Details, all []*Findings) {
 		d.Add("Reasons", &document.Table{
 			Columns: document.Columns("=Reason", "~In the state file", "~In PostgreSQL"), Rows: slices.Values(used),
 		}, document.Paragraph("The bytes of a changed value, and every cell of a rejected row that was quarantined, "+
-			"are stored in flujo_port_originals by a migration. docs/values.md of this version of flujo-port has " +
-				"the rules."))
+			"are stored in flujo_port_originals by a migration. docs/values.md of this version of flujo-port has "+
+			"the rules."))
 	}
 	if len(conversions) > 0 {
 		d.Add("By design: derived, rounded, and read in a time zone", conversions)
