@@ -202,7 +202,7 @@ func TestHTML(t *testing.T) {
 		`<p class="headline attention">Migrated: 12 rows; _3_ | rejected \x1b[31m</p>`,
 		"<dt>From</dt><dd>/data/my  file.db<br>279 MiB &amp; more</dd>", `<td class="number">8,001</td>`,
 		`<a href="#reason-nul-removed">nul-removed</a> + <a href="#reason-invalid-utf8">invalid-utf8</a>`,
-		`<td class="term" id="reason-nul-removed">nul-removed</td>`, "<li>first</li>",
+		`<td class="term" data-title="Reason" id="reason-nul-removed">nul-removed</td>`, "<li>first</li>",
 		"<pre>SQL  &#39;with spaces&#39;;\n&lt;next&gt;</pre>", "<details open><summary>rules</summary>",
 		`<details class="closed" data-note="one row">`, `<div><span>Name</span><span></span></div>`,
 		`<pre id="json">{"a": "&lt;/pre&gt;&lt;script&gt;&amp;"}</pre>`,

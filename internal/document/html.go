@@ -6,6 +6,7 @@ import (
 	"html"
 	"html/template"
 	"io"
+	"slices"
 	"strings"
 
 	"flujo-port/internal/clierr"
@@ -18,11 +19,12 @@ const PageBegins = "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta name=\"ge
 var pageText string
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"show":  clierr.Printable,
-	"kind":  kindOf,
-	"class": func(k Kind) string { return classes[k] },
-	"rows":  func(*Table) template.HTML { panic("set by HTML") },
-	"data":  func(Data) template.HTML { panic("set by HTML") },
+	"show":    clierr.Printable,
+	"kind":    kindOf,
+	"class":   func(k Kind) string { return classes[k] },
+	"stacked": (*Table).stacked,
+	"rows":    func(*Table) template.HTML { panic("set by HTML") },
+	"data":    func(Data) template.HTML { panic("set by HTML") },
 }).Parse(pageText))
 
 // HTML writes the document as one HTML page, which has no script and needs nothing else.
@@ -63,13 +65,18 @@ func (d *Document) HTML(w io.Writer) error {
 // writeRow writes the row of a table.
 func (t *Table) writeRow(b *bufio.Writer, row []string) {
 	write(b, "\n<tr>")
+	stacked := t.stacked()
 	for i, cell := range row {
 		cell = html.EscapeString(clierr.Printable(cell))
+		title := ""
+		if stacked {
+			title = ` data-title="` + html.EscapeString(t.Columns[i].Title) + `"`
+		}
 		switch kind := t.Columns[i].Kind; kind {
 		case Term:
-			write(b, `<td class="term" id="reason-%s">%[1]s</td>`, cell)
+			write(b, `<td class="term"%s id="reason-%s">%[2]s</td>`, title, cell)
 		case Reason:
-			write(b, `<td class="reason">`)
+			write(b, `<td class="reason"%s>`, title)
 			for i, name := range strings.Split(cell, "+") {
 				if i > 0 {
 					write(b, " + ")
@@ -78,12 +85,19 @@ func (t *Table) writeRow(b *bufio.Writer, row []string) {
 			}
 			write(b, "</td>")
 		case Digest:
-			write(b, `<td class="digest">%s</td>`, strings.ReplaceAll(cell, ",", ",<wbr>"))
+			write(b, `<td class="digest"%s>%s</td>`, title, strings.ReplaceAll(cell, ",", ",<wbr>"))
 		default:
-			write(b, `<td class="%s">%s</td>`, classes[kind], cell)
+			write(b, `<td class="%s"%s>%s</td>`, classes[kind], title, cell)
 		}
 	}
 	write(b, "</tr>")
+}
+
+// stacked reports whether a narrow page shows the cells of a row below each other, with their titles. A table of many
+// rows has no titles in its rows, and one without prose fits or is scrolled.
+func (t *Table) stacked() bool {
+	return (t.Note == "" || t.Open) &&
+		slices.ContainsFunc(t.Columns, func(c Column) bool { return c.Kind == Prose || c.Kind == Digest })
 }
 
 // classes are the classes of cells, by the kind of the column.
