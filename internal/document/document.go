@@ -132,8 +132,7 @@ func (Data) block()      {}
 func (*Table) block()    {}
 
 // Columns returns columns from their titles. The first character of each tells its kind: "#" Number, "~" Prose, "+"
-// Reason, "=" Term, "@"
-// Digest, and anything else Word.
+// Reason, "=" Term, "@" Digest, and anything else Word.
 func Columns(titles ...string) []Column {
 	columns := make([]Column, len(titles))
 	for i, title := range titles {

@@ -39,19 +39,11 @@ func (e *Extraction) newPass(ctx context.Context, dst Destination) (*pass, error
 		extraction: e,
 		Types:      e.config.Types.Clone(),
 		Options:    e.config.Options,
-		Findings: &report.Findings{
-			Ignored:         append([]string{}, e.config.Format.OtherTables...),
-			Notes:           []string{},
-			Derived:         []report.Derived{},
-			Changes:         []report.Change{},
-			FirstRejected:   []report.RejectedRow{},
-			Widened:         []string{},
-			NaiveTimestamps: []report.NaiveColumn{},
-			Rounded:         []report.Rounded{},
-		},
-		sums:  map[string]*rowdigest.Sum{},
-		known: known{keys: map[string]*keyIndex{}, rejected: rejectedRuns{missing: map[string]bool{}}},
+		Findings:   report.NewFindings(),
+		sums:       map[string]*rowdigest.Sum{},
+		known:      known{keys: map[string]*keyIndex{}, rejected: rejectedRuns{missing: map[string]bool{}}},
 	}
+	p.result.Findings.Ignored = append(p.result.Findings.Ignored, e.config.Format.OtherTables...)
 	for _, column := range e.snapshot.Computed() {
 		p.result.Findings.Notes = append(p.result.Findings.Notes, fmt.Sprintf(
 			"%s is a generated column that the state file does not store (VIRTUAL): it is not computed or migrated",

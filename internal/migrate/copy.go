@@ -75,7 +75,7 @@ func (m *migration) findSame(f *file, source *report.Source, part *report.FileRe
 			continue
 		}
 		source.SHA256, source.WALSHA256, part.SameAs, part.Receipt = f.main, f.wal, r.File.Path, r.ID
-		part.Findings = &report.Findings{Tables: []report.Table{}, Notes: []string{}}
+		part.Findings = report.NewFindings()
 		m.result.Notes = append(m.result.Notes, fmt.Sprintf(
 			"%s has the content of %s and was not migrated again",
 			clierr.Name(f.Path()), clierr.Name(r.File.Path)))

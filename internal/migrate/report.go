@@ -13,7 +13,8 @@ func (m *migration) describeTarget() {
 		Host: server.Host, Server: server.Name, Database: server.Database, Role: server.Role, Schema: m.options.Schema,
 		PGVector: schema.PGVector, CreatedSchema: schema.Created, CreatedPGVector: schema.CreatedPGVector,
 	}
-	m.result.Findings = &report.Findings{Notes: m.to.notes}
+	m.result.Findings = report.NewFindings()
+	m.result.Notes = append(m.result.Notes, m.to.notes...)
 }
 
 // describe adds what was copied of a file to its part of the report.

@@ -29,17 +29,7 @@ func NewAlreadyMigrated(v *Verification, paths ...string) *Migration {
 
 // noRows returns the result of a file of which nothing was migrated now. r may be nil.
 func noRows(r *ReceiptNote) FileResult {
-	result := FileResult{Findings: &Findings{
-		Tables:          []Table{},
-		Derived:         []Derived{},
-		Changes:         []Change{},
-		FirstRejected:   []RejectedRow{},
-		Widened:         []string{},
-		NaiveTimestamps: []NaiveColumn{},
-		Rounded:         []Rounded{},
-		Ignored:         []string{},
-		Notes:           []string{},
-	}}
+	result := FileResult{Findings: NewFindings()}
 	if r != nil {
 		result.Receipt = r.ID
 	}

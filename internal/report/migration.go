@@ -97,6 +97,15 @@ type Findings struct {
 	Notes []string `json:"notes"`
 }
 
+// NewFindings returns findings of nothing, whose lists are empty and not nil.
+func NewFindings() *Findings {
+	return &Findings{
+		Tables: []Table{}, Derived: []Derived{}, Changes: []Change{}, FirstRejected: []RejectedRow{},
+		Widened: []string{}, NaiveTimestamps: []NaiveColumn{}, Rounded: []Rounded{}, Ignored: []string{},
+		Notes: []string{},
+	}
+}
+
 // Count returns the number of rejected rows, and the number of changed cells in
 // other rows.
 func (f *Findings) Count() (rows, cells int64) {
