@@ -189,25 +189,3 @@ func TestReportFileIsKept(t *testing.T) {
 		}
 	}
 }
-
-// TestReportFileFull tests that a report that cannot be written after the commit is a warning, and otherwise an error.
-func TestReportFileFull(t *testing.T) {
-	t.Parallel()
-	url, file := pgtest.Database(t), absolute(t, fixture)
-	p := newProgram(t, "DATABASE_URL="+url)
-	_, stderr, code := p.limited(t, "4", "migrate", "--without-pgvector", "--sqlite", file, "--report", "a.html")
-	if code != 0 || !strings.Contains(stderr, "warning: the migration is committed, but ") ||
-		!strings.Contains(stderr, `cannot write "a.html"`) {
-		t.Errorf("migrate: exit %d: %s", code, stderr)
-	}
-	_, stderr, code = p.limited(t, "4", "verify", "--sqlite", file, "--report", "a.html")
-	if code != 1 || !strings.Contains(stderr, `cannot write "a.html"`) {
-		t.Errorf("verify: exit %d: %s", code, stderr)
-	}
-	if names, err := filepath.Glob(filepath.Join(p.dir, "*.html")); err != nil || len(names) > 0 {
-		t.Errorf("left %v (%v)", names, err)
-	}
-	if names, err := filepath.Glob(filepath.Join(p.dir, ".flujo-port-*")); err != nil || len(names) > 0 {
-		t.Errorf("left %v (%v)", names, err)
-	}
-}
