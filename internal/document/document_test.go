@@ -142,6 +142,12 @@ func TestWrap(t *testing.T) {
 		{"a-word-that-is-too-long b", 8, "* a-word-that-is-too-long\n- b"},
 		{"a  b", 20, "* a  b"},
 		{"日本語 日本語", 10, "* 日本語\n- 日本語"},
+		{`run "flujo-port init" first`, 20, "* run\n- \"flujo-port init\"\n- first"},
+		{`run "flujo-port init", then "flujo-port check".`, 30,
+			"* run \"flujo-port init\", then\n- \"flujo-port check\"."},
+		{`run "flujo-port init"`, 18, "* run \"flujo-port\n- init\""}, // it fits into no line
+		{`say "a b" and "flujo-portly c"`, 12, "* say \"a b\"\n- and\n- \"flujo-portly\n- c\""},
+		{`run "flujo-port init`, 16, "* run\n- \"flujo-port\n- init"},
 	} {
 		if got := Wrap(c.text, c.width, "* ", "- "); got != c.want {
 			t.Errorf("%q at %d: got %q, want %q", c.text, c.width, got, c.want)

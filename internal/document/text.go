@@ -3,6 +3,8 @@ package document
 import (
 	"fmt"
 	"io"
+	"iter"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -207,12 +209,13 @@ func (t *Table) sentences(rows [][]string, width int) string {
 }
 
 // Wrap breaks text into lines of at most width columns, between words only. The first line begins with first, and the
-// others with rest. Spaces within a line remain as they are.
+// others with rest. Spaces within a line remain as they are. A quoted command of flujo-port is not broken if it fits
+// into a line, so that it can be copied.
 func Wrap(s string, width int, first, rest string) string {
 	var lines []string
 	line, column := first, text.StringWidth(first)
 	empty := true
-	for word := range strings.SplitSeq(s, " ") {
+	for word := range words(s, width-text.StringWidth(rest)) {
 		n := text.StringWidth(word)
 		if !empty && n > 0 && column+1+n > width {
 			lines = append(lines, strings.TrimRight(line, " "))
@@ -224,6 +227,29 @@ func Wrap(s string, width int, first, rest string) string {
 		line, column, empty = line+word, column+n, false
 	}
 	return strings.Join(append(lines, line), "\n")
+}
+
+var quotedCommand = regexp.MustCompile(`"flujo-port [^"]*"`)
+
+// words yields the texts between spaces. A quoted command of at most width columns is one.
+func words(s string, width int) iter.Seq[string] {
+	commands := slices.DeleteFunc(quotedCommand.FindAllStringIndex(s, -1), func(at []int) bool {
+		return text.StringWidth(s[at[0]:at[1]]) > width
+	})
+	return func(yield func(string) bool) {
+		start := 0
+		for i := range len(s) {
+			within := func(at []int) bool { return at[0] < i && i < at[1] }
+			if s[i] != ' ' || slices.ContainsFunc(commands, within) {
+				continue
+			}
+			if !yield(s[start:i]) {
+				return
+			}
+			start = i + 1
+		}
+		yield(s[start:])
+	}
 }
 
 // Cells returns rows that are held in memory.
