@@ -37,6 +37,7 @@ func (s *session) migrateIfNeeded(ctx context.Context, o migrate.Options) (*repo
 			Postgres:      o.Postgres,
 			Schema:        o.Schema,
 			SkipIntegrity: o.SkipIntegrity,
+			OnFinding:     s.onFinding(),
 			OnDifference:  s.addDifference,
 			OnUnit:        s.addUnit,
 			OnProgress:    o.OnProgress,
@@ -47,7 +48,8 @@ func (s *session) migrateIfNeeded(ctx context.Context, o migrate.Options) (*repo
 		if err != nil {
 			return nil, err
 		}
-		s.differences.clear() // those of files before one that was not migrated
+		s.findings.clear() // those of files before one that was not migrated
+		s.differences.clear()
 		s.units.clear()
 		o.After = &last
 		if result, err := migrate.Run(ctx, o); !errors.Is(err, migrate.ErrMigratedSince) {

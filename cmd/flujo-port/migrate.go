@@ -150,7 +150,7 @@ func (e *env) migrate(c *cli.Context) error {
 		Version:         version(),
 		Replace:         c.Bool("replace"),
 		Merge:           c.Bool("merge"),
-		OnFinding:       s.addFinding,
+		OnFinding:       s.onFinding(),
 		OnDifference:    s.addDifference,
 		OnProgress:      s.show,
 	})

@@ -62,9 +62,12 @@ func TestReportFile(t *testing.T) {
 		{"verify --sqlite FILE", 0, "verify.md", []string{
 			"**Equal:", "| steps | ok | 213 | 0 | 0 | 213 | 213 |", "## Digests", "## Rejected rows: 1",
 			"**Equal: PostgreSQL holds what a migration stores of the state file; 1 row rejected, 214 values changed",
+			"Every changed value: 214", "Every rejected row, with its cells: 1",
 		}},
 		{"restore --sqlite new.db", 0, "restore.html", []string{"Restored and verified: 674 rows", "/new.db"}},
-		{"verify --sqlite FILE", 0, "verify.json", []string{`"verdict": "equal"`}},
+		{"verify --sqlite FILE", 0, "verify.json", []string{
+			`"verdict": "equal"`, `"key":"8","source_rowid":8,`, `"rejected":true`,
+		}},
 	} {
 		args := strings.Fields(c.args)
 		for i := range args {

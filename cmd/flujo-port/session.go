@@ -73,6 +73,14 @@ func (s *session) close() {
 // addFinding stores a finding for the JSON report.
 func (s *session) addFinding(f mapping.Finding) error { return s.findings.add(finding(f)) }
 
+// onFinding returns addFinding, or nil if findings are not stored.
+func (s *session) onFinding() func(mapping.Finding) error {
+	if s.stores() {
+		return s.addFinding
+	}
+	return nil
+}
+
 // addDifference stores a difference for the JSON report. If that fails, print returns the
 // error. The operation does not end: after a difference nothing is committed, and the
 // verdict does not need the report.

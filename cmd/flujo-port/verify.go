@@ -53,6 +53,7 @@ func (e *env) verify(c *cli.Context) error {
 		Schema:        target.schema,
 		SkipIntegrity: c.Bool(skipIntegrityFlag.Name),
 		NaiveZone:     zone,
+		OnFinding:     s.onFinding(),
 		OnDifference:  s.addDifference,
 		OnUnit:        s.addUnit,
 		OnProgress:    s.show,
@@ -62,6 +63,6 @@ func (e *env) verify(c *cli.Context) error {
 		return s.fail(err, consequence)
 	}
 	p := printed{report: result, warnings: &result.Warnings,
-		lists: []report.List{s.differenceList(), s.unitList()}}
+		lists: []report.List{s.findingList(), s.differenceList(), s.unitList()}}
 	return s.end(p, err, consequence)
 }

@@ -319,8 +319,12 @@ func (m *Merged) Verify(ctx context.Context) (*load.Verified, error) {
 			mark.Writers = append(mark.Writers, m.applied.writer)
 			m.marks[staged.Name] = mark
 		}
-		v.Tables = append(v.Tables, load.VerifiedTable{
-			Name: staged.Name, Stored: m.state.digest(staged.Name), Match: true})
+		stored, taken := m.state.digest(staged.Name), added.Rows
+		if m.direct[staged.Name] {
+			taken = staged.Stored.Rows
+		}
+		v.Tables = append(v.Tables, load.VerifiedTable{Name: staged.Name, Stored: stored, Match: true,
+			NotTaken: staged.Stored.Rows - taken, Kept: stored.Rows - taken})
 	}
 	return v, nil
 }

@@ -100,7 +100,9 @@ func highestID(rows []flujotest.Cells) (id int64) {
 type model struct {
 	want       side
 	units      map[string]*report.MergedUnits
-	renumbered map[string]int64
+	renumbered map[string]int64 // rows of the file, by table
+	notTaken   map[string]int64 // rows of the file, by table
+	kept       map[string]int64 // rows of the target, by table
 }
 
 // unitKey returns the key of the unit (a run, or a row of system_state) to which a row belongs.
@@ -152,6 +154,8 @@ func mergeModel(t testing.TB, target, file side, allocated map[string]int64) *mo
 		want:       side{},
 		units:      map[string]*report.MergedUnits{"runs": {}, "system_state": {}},
 		renumbered: map[string]int64{},
+		notTaken:   map[string]int64{},
+		kept:       map[string]int64{},
 	}
 	theirs, ours := file.units(), target.units()
 	keys := map[string]bool{}
@@ -189,6 +193,9 @@ func mergeModel(t testing.TB, target, file side, allocated map[string]int64) *mo
 		for table, rows := range from {
 			to[table] = append(to[table], rows...)
 		}
+	}
+	for _, table := range mergeTables {
+		m.notTaken[table], m.kept[table] = int64(len(file[table])-len(taken[table])), int64(len(m.want[table]))
 	}
 	shared := false // a run is on both sides
 	for key := range theirs {
@@ -240,8 +247,10 @@ func (m *model) check(t testing.TB, conn *pgx.Conn, result *report.Migration) {
 				t.Errorf("%s: %s:\n%s", table, what, got)
 			}
 		}
-		if row := tableReport(t, result, table); row.InPostgres != int64(len(m.want[table])) || !row.Match {
-			t.Errorf("got report %+v, want a match and %d rows", row, len(m.want[table]))
+		if row := tableReport(t, result, table); row.InPostgres != int64(len(m.want[table])) || !row.Match ||
+			row.NotTaken != m.notTaken[table] || row.Kept != m.kept[table] {
+			t.Errorf("got report %+v, want a match, %d rows, %d not taken, %d kept",
+				row, len(m.want[table]), m.notTaken[table], m.kept[table])
 		}
 	}
 	flujotest.Exec(t, conn, "DROP SCHEMA expected CASCADE")

@@ -24,6 +24,10 @@ func merged() *Merge {
 func merges() []golden {
 	done := committed()
 	done.Merge, done.Changes, done.Originals = merged(), changes()[:1], 2
+	for i, one := range []struct{ notTaken, kept int64 }{{55, 57}, {1100, 1131}, {50, 51}} {
+		t := &done.Tables[i]
+		t.NotTaken, t.Kept, t.InPostgres = one.notTaken, one.kept, t.InPostgres-one.notTaken+one.kept
+	}
 
 	dryRun := committed()
 	dryRun.Committed, dryRun.DryRun, dryRun.Verify = false, true, VerifyCounts

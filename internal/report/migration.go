@@ -182,6 +182,8 @@ type Table struct {
 	RowsRead   int64   `json:"rows_read"`   // from the state file
 	Rejected   int64   `json:"rejected"`    // those of RowsRead that were rejected
 	Derived    int64   `json:"derived"`     // computed from rows of other tables
+	NotTaken   int64   `json:"not_taken"`   // by a merge, since PostgreSQL has the same or a newer version
+	Kept       int64   `json:"kept"`        // by a merge: rows that the table held before and still holds
 	InPostgres int64   `json:"in_postgres"` // counted in the transaction
 	Bytes      int64   `json:"bytes"`       // sent to the server
 	Seconds    float64 `json:"seconds"`     // from reading the first row to storing the last

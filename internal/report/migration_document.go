@@ -263,11 +263,8 @@ func (m *Migration) addFile(d *document.Document, f *FileResult, n int, path str
 		return
 	}
 	var held document.Block
-	if f.Merge != nil {
-		held = document.Paragraph(
-			"PostgreSQL counts all rows of a table: also those that it held before, and of a run that both sides " +
-				"have those of one.",
-		)
+	if f.heldRows() {
+		held = document.Paragraph(reconciledMerge)
 	}
 	d.Add(title, f.table(false), held)
 	if f.Merge != nil && m.Differing == 0 {
@@ -306,22 +303,48 @@ func (f *FileResult) stored() bool {
 	return slices.ContainsFunc(f.Tables, func(t Table) bool { return t.Match })
 }
 
-// table returns the table of the rows. The numbers of a row add up, unless the tables held rows before.
+// reconciledMerge explains the table of the rows if the tables held rows before.
+const reconciledMerge = "The rows of the file, less those rejected and not taken, and those derived and kept add up " +
+	"to the rows in PostgreSQL. Not taken: PostgreSQL has the same version of the run, key or memory, or a newer " +
+	"one. Kept: PostgreSQL held the row before and still holds it."
+
+// heldRows reports whether the tables held rows before.
+func (f *FileResult) heldRows() bool {
+	return slices.ContainsFunc(f.Tables, func(t Table) bool { return t.NotTaken > 0 || t.Kept > 0 })
+}
+
+// table returns the table of the rows, whose numbers add up to those in PostgreSQL.
 func (f *FileResult) table(refused bool) *document.Table {
-	var all [][]string
-	for _, t := range f.Tables {
-		row := numbers(t.Name, t.RowsRead, t.Rejected, t.Derived, t.InPostgres)
-		if refused {
-			all = append(all, row[:4])
-			continue
-		}
-		all = append(all, append(row, mark(t.Match)))
-	}
-	columns := document.Columns("Table", "#File", "#Rejected", "#Derived", "#PostgreSQL", "")
+	columns := document.Columns("Table", "#File", "#Rejected", "#Derived")
 	if refused {
-		return numberTable(columns[:4], 2, true, all)
+		var all [][]string
+		for _, t := range f.Tables {
+			all = append(all, numbers(t.Name, t.RowsRead, t.Rejected, t.Derived))
+		}
+		return numberTable(columns, 2, true, all)
 	}
-	return numberTable(columns, 5, true, all)
+	all, more := f.counts()
+	columns = append(append(columns, more...), document.Columns("")...)
+	for i := range all {
+		all[i] = append(all[i], mark(f.Tables[i].Match))
+	}
+	return numberTable(columns, len(columns), true, all)
+}
+
+// counts returns a row of each table with its numbers of rows, and the columns after that of derived rows.
+func (f *FileResult) counts() (rows [][]string, more []document.Column) {
+	held := f.heldRows()
+	for _, t := range f.Tables {
+		counts := []int64{t.RowsRead, t.Rejected, t.Derived}
+		if held {
+			counts = append(counts, t.NotTaken, t.Kept)
+		}
+		rows = append(rows, numbers(t.Name, append(counts, t.InPostgres)...))
+	}
+	if held {
+		return rows, document.Columns("#Not taken", "#Kept", "#PostgreSQL")
+	}
+	return rows, document.Columns("#PostgreSQL")
 }
 
 // mark returns the last cell of the row of a table.

@@ -153,19 +153,19 @@ func (m *Migration) reconcile(d *document.Document, title string, f *FileResult)
 		d.Add(title, document.Paragraph("This file was not read, because of the error."))
 		return
 	}
-	var all, digests [][]string
-	for _, t := range f.Tables {
+	var digests [][]string
+	all, more := f.counts()
+	for i, t := range f.Tables {
 		result := mark(t.Match)
 		if m.Refused && !f.stored() {
 			result = "not stored"
 		}
-		row := numbers(t.Name, t.RowsRead, t.Rejected, t.Derived, t.InPostgres)
-		all = append(all, slices.Insert(row, 1, result))
+		all[i] = slices.Insert(all[i], 1, result)
 		digests = append(digests, []string{t.Name, t.FileDigest, t.Digest})
 	}
-	columns := document.Columns("Table", "Result", "#State file", "#Rejected", "#Derived", "#PostgreSQL")
+	columns := append(document.Columns("Table", "Result", "#State file", "#Rejected", "#Derived"), more...)
 	d.Add(title, &document.Table{Columns: columns, Rows: slices.Values(all), Total: totalOf(columns, all)},
-		document.Paragraph(reconciled(f.Merge != nil, m.Verify)), digestTable(digests))
+		document.Paragraph(reconciled(f.heldRows(), m.Verify)), digestTable(digests))
 }
 
 // digestTable shows the digests of both sides.
@@ -185,7 +185,7 @@ func reconciled(merged bool, verify string) string {
 	text := "The rows of the state file, less those that are rejected, and those that are derived add up to the rows " +
 		"in PostgreSQL."
 	if merged {
-		text = "PostgreSQL counts the rows that the tables held before, too, so its digest is that of other rows."
+		text = reconciledMerge + " PostgreSQL's digest is that of all its rows."
 	}
 	if verify == VerifyCounts {
 		return text + " Rows were counted and cells not compared, so PostgreSQL's digests were not computed."

@@ -28,7 +28,9 @@ var commands = map[string]struct {
 	"migrate": {Migration{}, map[string]any{
 		"findings": Finding{}, "differences": Difference{}, "units": Unit{},
 	}},
-	"verify":       {Verification{}, map[string]any{"differences": Difference{}, "units": Unit{}}},
+	"verify": {Verification{}, map[string]any{
+		"findings": Finding{}, "differences": Difference{}, "units": Unit{},
+	}},
 	"restore":      {Restoration{}, map[string]any{"differences": Difference{}}},
 	"init":         {Init{}, nil},
 	"version":      {Version{}, nil},

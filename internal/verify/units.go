@@ -46,7 +46,9 @@ func (v *verification) compareUnits(ctx context.Context, files []load.File) erro
 			continue
 		}
 		verified = append(verified, f.migrated)
-		err = f.compare(ctx)
+		if err = f.compare(ctx); err == nil {
+			err = v.eachFinding(ctx, file, f.content)
+		}
 		f.close()
 		if err != nil {
 			return err
