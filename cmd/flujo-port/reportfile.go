@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"iter"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"flujo-port/internal/clierr"
@@ -162,11 +161,8 @@ func (s *session) details(p printed, failed *error) *report.Details {
 			return report.JSON(w, p.report, p.lists...)
 		}},
 	}
-	if !slices.ContainsFunc(p.lists, func(l report.List) bool { return l.Name == s.findingList().Name }) {
-		x.Findings = nil // verify finds them, and does not list them
-	}
 	for _, m := range mapping.Meanings() {
-		x.Meanings = append(x.Meanings, report.Meaning(m))
+		x.Meanings = append(x.Meanings, report.Meaning{Name: m.Name, Found: m.Found, Outcome: m.Outcome})
 	}
 	return x
 }

@@ -1,19 +1,19 @@
 package mapping
 
-// Meaning is what a reason means: when it occurs, and what becomes of the value.
+// Meaning is what users read of a reason.
 type Meaning struct {
-	Name    string // of the reason
-	Found   string // in the state file
-	Outcome string // in PostgreSQL
+	Name        string // as flujo_port_originals and the JSON report have it
+	Explanation string // of a finding, in a few words
+	Found       string // what the state file has
+	Outcome     string // what PostgreSQL has then
 }
 
 // Meanings returns the meanings of all reasons, in the order of their names in reports.
 func Meanings() []Meaning {
-	all := make([]Meaning, 0, len(reasonNames))
+	all := make([]Meaning, 0, len(meanings))
 	for at := range lastReasonAt {
-		reason := Reason(1 << at)
-		if text, ok := meanings[reason]; ok {
-			all = append(all, Meaning{Name: reason.String(), Found: text[0], Outcome: text[1]})
+		if one, ok := meanings[1<<at]; ok {
+			all = append(all, one)
 		}
 	}
 	return all
@@ -24,51 +24,157 @@ const (
 	nullOutcome     = "NULL; if the column does not permit NULL, the row is rejected."
 )
 
-// meanings holds, for each reason, what was found and what became of it, as docs/values.md describes.
-var meanings = map[Reason][2]string{
-	NULRemoved: {"Text or JSON contains NUL characters, which PostgreSQL cannot store.",
-		"The same text without them, as Flujo's PostgreSQL backend stores it."},
-	LoneSurrogate: {"JSON contains the escape of a half of a surrogate pair, which is no character.",
-		"The replacement character U+FFFD in its place."},
+// meanings holds the meaning of each reason, as docs/values.md describes it.
+var meanings = map[Reason]Meaning{
+	NULRemoved: {
+		Name:        "nul-removed",
+		Explanation: "NUL characters were removed",
+		Found:       "Text or JSON contains NUL characters, which PostgreSQL cannot store.",
+		Outcome:     "The same text without them, as Flujo's PostgreSQL backend stores it.",
+	},
+	LoneSurrogate: {
+		Name:        "lone-surrogate",
+		Explanation: "lone surrogates were replaced with U+FFFD",
+		Found:       "JSON contains the escape of a half of a surrogate pair, which is no character.",
+		Outcome:     "The replacement character U+FFFD in its place.",
+	},
 	InvalidUTF8: {
-		"Text contains bytes that are not UTF-8.",
-		"The replacement character U+FFFD for each of these bytes.",
+		Name:        "invalid-utf8",
+		Explanation: "bytes that are not UTF-8 were replaced with U+FFFD",
+		Found:       "Text contains bytes that are not UTF-8.",
+		Outcome:     "The replacement character U+FFFD for each of these bytes.",
 	},
-	NonFiniteNumber: {"JSON contains NaN or Infinity, which are no JSON numbers.",
-		`The strings "NaN", "Infinity" or "-Infinity" in their place.`},
-	InvalidJSON: {"A JSON column holds text that is not JSON.", "A JSON string that contains the text."},
-	JSONNumberOutOfRange: {"JSON contains a number that PostgreSQL's numeric cannot hold.",
-		"A JSON string that contains the text of the JSON."},
+	NonFiniteNumber: {
+		Name:        "non-finite-number",
+		Explanation: "NaN or Infinity was stored as a JSON string",
+		Found:       "JSON contains NaN or Infinity, which are no JSON numbers.",
+		Outcome:     `The strings "NaN", "Infinity" or "-Infinity" in their place.`,
+	},
+	InvalidJSON: {
+		Name:        "invalid-json",
+		Explanation: "text that is not JSON was stored as a JSON string",
+		Found:       "A JSON column holds text that is not JSON.",
+		Outcome:     "A JSON string that contains the text.",
+	},
+	JSONNumberOutOfRange: {
+		Name:        "json-number-out-of-range",
+		Explanation: "JSON with an out-of-range number was stored as a JSON string",
+		Found:       "JSON contains a number that PostgreSQL's numeric cannot hold.",
+		Outcome:     "A JSON string that contains the text of the JSON.",
+	},
 	JSONTooDeep: {
-		"JSON is nested deeper than the server permits.",
-		"A JSON string that contains the text of the JSON.",
+		Name:        "json-too-deep",
+		Explanation: "JSON nested past the server's limit was stored as a JSON string",
+		Found:       "JSON is nested deeper than the server permits.",
+		Outcome:     "A JSON string that contains the text of the JSON.",
 	},
-	NumberAsText: {"A text or JSON column holds a number.",
-		"In a text column the digits of the number; in a JSON column a JSON number."},
-	Rounded: {"A number has more digits than the column's type can hold.",
-		"The nearest number that it can hold, ties to even."},
-	TextAsNumber: {"A column for numbers holds text that is a number.", "That number."},
-	NotANumber:   {"A column for numbers holds text or bytes that are no number.", nullOutcome},
-	OutOfRange:   {"A number is out of the range of the column's type.", nullOutcome},
-	InvalidBoolean: {"A boolean column holds something other than 0 and 1.",
-		"false if it is empty, otherwise true, as Python evaluates it."},
-	TimeInferred: {"A timestamp is missing where the column requires one, or cannot be read.",
-		"The first timestamp that can be read, in a documented order of other columns and rows; at last the time at " +
-			"which the state file was written."},
-	EpochTime: {"A timestamp column holds a number.", "That number of seconds since 1970-01-01 00:00:00 UTC."},
+	NumberAsText: {
+		Name:        "number-as-text",
+		Explanation: "a number was converted to text",
+		Found:       "A text or JSON column holds a number.",
+		Outcome:     "In a text column the digits of the number; in a JSON column a JSON number.",
+	},
+	Rounded: {
+		Name:        "rounded",
+		Explanation: "a number was rounded to fit the column's type",
+		Found:       "A number has more digits than the column's type can hold.",
+		Outcome:     "The nearest number that it can hold, ties to even.",
+	},
+	TextAsNumber: {
+		Name:        "text-as-number",
+		Explanation: "text was converted to a number",
+		Found:       "A column for numbers holds text that is a number.",
+		Outcome:     "That number.",
+	},
+	NotANumber: {
+		Name:        "not-a-number",
+		Explanation: "the value is not a number",
+		Found:       "A column for numbers holds text or bytes that are no number.",
+		Outcome:     nullOutcome,
+	},
+	OutOfRange: {
+		Name:        "out-of-range",
+		Explanation: "the number is out of range for the column's type",
+		Found:       "A number is out of the range of the column's type.",
+		Outcome:     nullOutcome,
+	},
+	InvalidBoolean: {
+		Name:        "invalid-boolean",
+		Explanation: "a value other than 0 and 1 was converted to a boolean",
+		Found:       "A boolean column holds something other than 0 and 1.",
+		Outcome:     "false if it is empty, otherwise true, as Python evaluates it.",
+	},
+	TimeInferred: {
+		Name:        "time-inferred",
+		Explanation: "a missing or unreadable timestamp was replaced with an inferred one",
+		Found:       "A timestamp is missing where the column requires one, or cannot be read.",
+		Outcome: "The first timestamp that can be read, in a documented order of other columns and rows; at last " +
+			"the time at which the state file was written.",
+	},
+	EpochTime: {
+		Name:        "epoch-time",
+		Explanation: "seconds since 1970 were converted to a timestamp",
+		Found:       "A timestamp column holds a number.",
+		Outcome:     "That number of seconds since 1970-01-01 00:00:00 UTC.",
+	},
 	TimeTruncated: {
-		"A timestamp is finer than a microsecond.",
-		"The timestamp truncated to microseconds, as in Python.",
+		Name:        "time-truncated",
+		Explanation: "a timestamp was truncated to microseconds",
+		Found:       "A timestamp is finer than a microsecond.",
+		Outcome:     "The timestamp truncated to microseconds, as in Python.",
 	},
-	UnmappedColumn: {"The state file has a column that Flujo's PostgreSQL tables do not have.",
-		"Nothing: only the original value is stored."},
-	NullKey:      {"The primary key is NULL.", rejectedOutcome},
-	NULInKey:     {"The primary key or the run_id contains a NUL character.", rejectedOutcome},
-	DuplicateKey: {"The primary key becomes equal to that of another row.", rejectedOutcome},
-	MissingValue: {"A column that requires a value is NULL.", rejectedOutcome},
-	JSONTooLarge: {"JSON may be larger than jsonb permits.", rejectedOutcome},
-	InvalidVector: {"The vector is not one that pgvector accepts.",
-		rejectedOutcome},
-	VectorDimensionMismatch: {"The dimension of the vector differs from that of most vectors.", rejectedOutcome},
-	TextTooLong:             {"A text is longer than Flujo's index on its column permits.", rejectedOutcome},
+	UnmappedColumn: {
+		Name:        "unmapped-column",
+		Explanation: "Flujo's PostgreSQL table has no such column",
+		Found:       "The state file has a column that Flujo's PostgreSQL tables do not have.",
+		Outcome:     "Nothing: only the original value is stored.",
+	},
+	NullKey: {
+		Name:        "null-key",
+		Explanation: "the key is NULL",
+		Found:       "The primary key is NULL.",
+		Outcome:     rejectedOutcome,
+	},
+	NULInKey: {
+		Name:        "nul-in-key",
+		Explanation: "the key contains a NUL character",
+		Found:       "The primary key or the run_id contains a NUL character.",
+		Outcome:     rejectedOutcome,
+	},
+	DuplicateKey: {
+		Name:        "duplicate-key",
+		Explanation: "another row has the same key in PostgreSQL",
+		Found:       "The primary key becomes equal to that of another row.",
+		Outcome:     rejectedOutcome,
+	},
+	MissingValue: {
+		Name:        "missing-value",
+		Explanation: "a required column is NULL",
+		Found:       "A column that requires a value is NULL.",
+		Outcome:     rejectedOutcome,
+	},
+	JSONTooLarge: {
+		Name:        "json-too-large",
+		Explanation: "the JSON may exceed jsonb's size limits",
+		Found:       "JSON may be larger than jsonb permits.",
+		Outcome:     rejectedOutcome,
+	},
+	InvalidVector: {
+		Name:        "invalid-vector",
+		Explanation: "pgvector does not accept the vector",
+		Found:       "The vector is not one that pgvector accepts.",
+		Outcome:     rejectedOutcome,
+	},
+	VectorDimensionMismatch: {
+		Name:        "vector-dimension-mismatch",
+		Explanation: "the vector does not have the column's dimension",
+		Found:       "The dimension of the vector differs from that of most vectors.",
+		Outcome:     rejectedOutcome,
+	},
+	TextTooLong: {
+		Name:        "text-too-long",
+		Explanation: "the text is too long for Flujo's index on the column",
+		Found:       "A text is longer than Flujo's index on its column permits.",
+		Outcome:     rejectedOutcome,
+	},
 }

@@ -17,8 +17,8 @@ func TestMeanings(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := Meanings()
-	if len(all) != len(reasonNames) {
-		t.Errorf("got %d meanings, want one for each of %d reasons", len(all), len(reasonNames))
+	if len(all) != len(meanings) {
+		t.Errorf("got %d meanings, want one for each of %d reasons", len(all), len(meanings))
 	}
 	for _, m := range all {
 		if !strings.Contains(string(values), "`"+m.Name+"`") {

@@ -124,8 +124,8 @@ func TestReasons(t *testing.T) {
 		}
 		seen[name], seen[words] = true, true
 	}
-	if len(reasonNames) != len(all) {
-		t.Errorf("%d reasons have names", len(reasonNames))
+	if len(meanings) != len(all) {
+		t.Errorf("%d reasons have names", len(meanings))
 	}
 	if got := strings.Split(every.String(), "+"); len(got) != len(all) {
 		t.Errorf("together they are %q", got)

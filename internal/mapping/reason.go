@@ -46,49 +46,22 @@ const (
 	lastReasonAt = 28
 )
 
-// reasonNames holds the name of each reason, and its explanation.
-var reasonNames = map[Reason][2]string{
-	NULRemoved:      {"nul-removed", "NUL characters were removed"},
-	LoneSurrogate:   {"lone-surrogate", "lone surrogates were replaced with U+FFFD"},
-	InvalidUTF8:     {"invalid-utf8", "bytes that are not UTF-8 were replaced with U+FFFD"},
-	NonFiniteNumber: {"non-finite-number", "NaN or Infinity was stored as a JSON string"},
-	InvalidJSON:     {"invalid-json", "text that is not JSON was stored as a JSON string"},
-	JSONNumberOutOfRange: {
-		"json-number-out-of-range", "JSON with an out-of-range number was stored as a JSON string",
-	},
-	JSONTooDeep:             {"json-too-deep", "JSON nested past the server's limit was stored as a JSON string"},
-	NumberAsText:            {"number-as-text", "a number was converted to text"},
-	Rounded:                 {"rounded", "a number was rounded to fit the column's type"},
-	TextAsNumber:            {"text-as-number", "text was converted to a number"},
-	NotANumber:              {"not-a-number", "the value is not a number"},
-	OutOfRange:              {"out-of-range", "the number is out of range for the column's type"},
-	InvalidBoolean:          {"invalid-boolean", "a value other than 0 and 1 was converted to a boolean"},
-	TimeInferred:            {"time-inferred", "a missing or unreadable timestamp was replaced with an inferred one"},
-	EpochTime:               {"epoch-time", "seconds since 1970 were converted to a timestamp"},
-	TimeTruncated:           {"time-truncated", "a timestamp was truncated to microseconds"},
-	UnmappedColumn:          {"unmapped-column", "Flujo's PostgreSQL table has no such column"},
-	NullKey:                 {"null-key", "the key is NULL"},
-	NULInKey:                {"nul-in-key", "the key contains a NUL character"},
-	DuplicateKey:            {"duplicate-key", "another row has the same key in PostgreSQL"},
-	MissingValue:            {"missing-value", "a required column is NULL"},
-	JSONTooLarge:            {"json-too-large", "the JSON may exceed jsonb's size limits"},
-	InvalidVector:           {"invalid-vector", "pgvector does not accept the vector"},
-	VectorDimensionMismatch: {"vector-dimension-mismatch", "the vector does not have the column's dimension"},
-	TextTooLong:             {"text-too-long", "the text is too long for Flujo's index on the column"},
-}
-
 // String returns the names of the reasons, joined by "+", as flujo_port_originals
 // and the JSON report have them.
-func (r Reason) String() string { return r.join(0, "+") }
+func (r Reason) String() string {
+	return r.join("+", func(m Meaning) string { return m.Name })
+}
 
 // Explain returns the explanations of the reasons, joined by "; ".
-func (r Reason) Explain() string { return r.join(1, "; ") }
+func (r Reason) Explain() string {
+	return r.join("; ", func(m Meaning) string { return m.Explanation })
+}
 
-func (r Reason) join(form int, sep string) string {
+func (r Reason) join(sep string, text func(Meaning) string) string {
 	var parts []string
 	for at := range lastReasonAt {
 		if one := Reason(1 << at); r&one != 0 {
-			parts = append(parts, reasonNames[one][form])
+			parts = append(parts, text(meanings[one]))
 		}
 	}
 	return strings.Join(parts, sep)

@@ -4,7 +4,7 @@ package mapping
 func RejectionReasons() (names []string) {
 	for at := range lastReasonAt {
 		if one := Reason(1 << at); one&rejections != 0 {
-			names = append(names, reasonNames[one][0])
+			names = append(names, meanings[one].Name)
 		}
 	}
 	return names

@@ -197,8 +197,8 @@ func ParseOriginal(class string, original []byte) (v sqlite.Value, err error) {
 // are ignored.
 func ParseReasons(names string) (r Reason) {
 	for name := range strings.SplitSeq(names, "+") {
-		for one, n := range reasonNames {
-			if n[0] == name {
+		for one, meaning := range meanings {
+			if meaning.Name == name {
 				r |= one
 			}
 		}
