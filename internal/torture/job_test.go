@@ -50,6 +50,9 @@ func (j *job) connects() bool { return j.template != "" }
 
 func (j *job) commits() bool { return j.writes == writesDatabase }
 
+// onlyIfNeeded reports whether the command succeeds again when it was done, and then changes nothing.
+func (j *job) onlyIfNeeded() bool { return slices.Contains(j.args, "--if-needed") }
+
 // makesFiles reports whether the command writes a file, at least if it is asked for an env file.
 func (j *job) makesFiles() bool {
 	return j.writes == writesFile || j.writes == writesDatabase && j.takesEnvFile()
@@ -66,6 +69,8 @@ func newJobs() []*job {
 	report, address := []string{"--json"}, []string{"--format", "json"}
 	return []*job{
 		{name: "migrate", args: migrate("{file}"), asJSON: report, template: "bare", writes: writesDatabase},
+		{name: "migrate --if-needed", args: migrate("{file}", "--if-needed"), asJSON: report, template: "bare",
+			writes: writesDatabase},
 		{name: "migrate --replace", args: migrate("{other}", "--replace"), asJSON: report, template: "filled",
 			writes: writesDatabase},
 		{name: "migrate --merge", args: migrate("{other}", "--merge"), asJSON: report, template: "filled",

@@ -25,13 +25,14 @@ func (p *place) start(t *testing.T) *run {
 	return r
 }
 
-// judge compares what is there with what the program said, and runs the command once more if nothing has changed.
+// judge compares what is there with what the program said, and runs the command once more if nothing has changed, or if
+// it can be repeated.
 func (p *place) judge(t *testing.T, r *run) outcome {
 	t.Helper()
 	p.settle(t)
 	o := p.compare(t, r, p.look(t))
 	p.check(t, r)
-	if o.result == done && p.writes != writesNothing {
+	if o.result == done && p.writes != writesNothing && !p.onlyIfNeeded() {
 		return o
 	}
 	if o.result == unknown && p.look(t) != p.before {

@@ -168,7 +168,8 @@ compares what it finds afterwards with what the program said.
 Each trial takes a command at random, with or without ` + "`--json` and `--env-file`" + `. Where nothing else is said,
 one thing breaks at a random moment: at a random line of progress and a random time later. Then the trial waits until
 the server has ended the command's sessions, and reads the database with SQL of its own, and the file with SQLite's
-library. If nothing had changed, it runs the command once more. A trial is wrong if
+library. If nothing had changed, or the command is ` + "`migrate --if-needed`" + `, it runs the command once more. A
+trial is wrong if
 
 - the state is neither that before nor that after the command, or the exit code does not agree with it,
 - the exit code is not one for what happened: after a break 0 or 1, and 130 only after a signal,
