@@ -9,7 +9,6 @@ import (
 	"io"
 	"iter"
 	"slices"
-	"strings"
 )
 
 // Outcome is what a document reports. The page shows it in its colour.
@@ -95,13 +94,16 @@ type Data struct {
 
 // Table is rows of cells.
 type Table struct {
-	Columns []Column
+	Columns Columns
 	Rows    iter.Seq[[]string]
 	Total   []string // the last row; nil if there is none
 	// Note is the sentence under which a page hides a long table; empty if it is always shown.
 	Note string
 	Open bool // a table with a Note is shown at first
 }
+
+// Columns are the columns of a table, from left to right.
+type Columns []Column
 
 // Column is a column of a table.
 type Column struct {
@@ -131,16 +133,32 @@ func (Form) block()      {}
 func (Data) block()      {}
 func (*Table) block()    {}
 
-// Columns returns columns from their titles. The first character of each tells its kind: "#" Number, "~" Prose, "+"
-// Reason, "=" Term, "@" Digest, and anything else Word.
-func Columns(titles ...string) []Column {
-	columns := make([]Column, len(titles))
-	for i, title := range titles {
-		kind := Kind(strings.IndexByte("#~+=@", append([]byte(title), ' ')[0]) + 1)
-		if kind != Word {
-			title = title[1:]
-		}
-		columns[i] = Column{Title: title, Kind: kind}
+// Words returns columns of words. More columns are added by the methods of Columns.
+func Words(titles ...string) Columns { return Columns{}.Words(titles...) }
+
+// Words adds columns of words.
+func (c Columns) Words(titles ...string) Columns { return c.add(Word, titles) }
+
+// Numbers adds columns of numbers.
+func (c Columns) Numbers(titles ...string) Columns { return c.add(Number, titles) }
+
+// Prose adds columns of prose.
+func (c Columns) Prose(titles ...string) Columns { return c.add(Prose, titles) }
+
+// Reasons adds columns of the names of reasons.
+func (c Columns) Reasons(titles ...string) Columns { return c.add(Reason, titles) }
+
+// Terms adds columns of terms.
+func (c Columns) Terms(titles ...string) Columns { return c.add(Term, titles) }
+
+// Digests adds columns of digests.
+func (c Columns) Digests(titles ...string) Columns { return c.add(Digest, titles) }
+
+// add returns the columns and those of the titles, in memory of their own.
+func (c Columns) add(kind Kind, titles []string) Columns {
+	all := slices.Clip(c)
+	for _, title := range titles {
+		all = append(all, Column{Title: title, Kind: kind})
 	}
-	return columns
+	return all
 }

@@ -18,18 +18,21 @@ func sample() *Document {
 	d.Add("", Facts{{"From", []string{"/data/my  file.db", "279 MiB & more"}}, {"To", []string{"a schema"}}}, nil)
 	d.Add("Empty")
 	d.Add("Numbers", &Table{
-		Columns: Columns("Table", "#File", "#PostgreSQL", ""),
+		Columns: Words("Table").Numbers("File", "PostgreSQL").Words(""),
 		Rows:    Cells([]string{"runs", "8,001", "8,002", "ok"}, []string{"a|b", "1", "20", "<DIFFERS>"}),
 		Total:   []string{"total", "8,002", "8,022", ""},
 	})
 	d.Add("Prose", Paragraph("A paragraph."), &Table{
-		Columns: Columns("Column", "#Values", "+Reason", "~What was done", "~Keys"),
+		Columns: Words("Column").Numbers("Values").Reasons("Reason").Prose("What was done", "Keys"),
 		Rows: Cells([]string{"steps.output", "4", "nul-removed+invalid-utf8", strings.Repeat("words of prose ", 5),
 			strings.Repeat(`"1", `, 9)}),
 		Note: "one row",
 	}, List{"one", "two *stars*"})
-	d.Add("Terms", &Table{Columns: Columns("=Reason", "~Rule"), Rows: Cells([]string{"nul-removed", "a rule"}),
-		Note: "rules", Open: true})
+	d.Add(
+		"Terms",
+		&Table{Columns: Columns{}.Terms("Reason").Prose("Rule"), Rows: Cells([]string{"nul-removed", "a rule"}),
+			Note: "rules", Open: true},
+	)
 	d.Add("Next", Steps{"first", "second"}, Code{"SQL  'with spaces';", "<next>"})
 	d.Add("Signature", Form{"Name"})
 	d.Add("JSON", Data{"json", "The report", func(w io.Writer) error {
@@ -119,7 +122,7 @@ func TestTextFits(t *testing.T) {
 func TestTextAsSentences(t *testing.T) {
 	t.Parallel()
 	d := &Document{Headline: "h"}
-	d.Add("", &Table{Columns: Columns("Table", "#Rows read", "#Rows in PostgreSQL", ""),
+	d.Add("", &Table{Columns: Words("Table").Numbers("Rows read", "Rows in PostgreSQL").Words(""),
 		Rows: Cells([]string{"runs", "1,000", "20", "ok"}, []string{"steps", "3", "4", ""})})
 	const want = "h\n\n  runs: Rows read 1,000, Rows in\n    PostgreSQL 20, ok\n" +
 		"  steps: Rows read 3, Rows in\n    PostgreSQL 4\n"
@@ -248,7 +251,7 @@ func TestWriteError(t *testing.T) {
 	for i := range 20000 {
 		rows = append(rows, []string{fmt.Sprint(i)})
 	}
-	big.Add("big", &Table{Columns: Columns("n"), Rows: slices.Values(rows)})
+	big.Add("big", &Table{Columns: Words("n"), Rows: slices.Values(rows)})
 	for name, write := range map[string]func(io.Writer) error{
 		"text": func(w io.Writer) error { return big.Text(w, 80) }, "Markdown": big.Markdown, "HTML": big.HTML,
 	} {

@@ -146,7 +146,8 @@ func TestListed(t *testing.T) {
 		{2*longTable + 2, longTable + 1, "All: 201", false},
 		{2*maxListed + 2, maxListed, "All: 100,001 (the first 100,000 are shown, the JSON report has all)", false},
 	} {
-		table := listed(numbersTo(tc.n), int64((tc.n+1)/2), "All", document.Columns("#n"), even).(*document.Table)
+		columns := document.Columns{}.Numbers("n")
+		table := listed(numbersTo(tc.n), int64((tc.n+1)/2), "All", columns, even).(*document.Table)
 		shown := 0
 		for range table.Rows {
 			shown++

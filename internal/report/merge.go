@@ -45,7 +45,7 @@ type Renumbered struct {
 
 // add adds what the merge did.
 func (m *Merge) add(d *document.Document) {
-	columns := document.Columns("Units", "#File", "#Equal", "#Added", "#Taken over", "#Newer", "#Tied", "#Not in file")
+	columns := document.Words("Units").Numbers("File", "Equal", "Added", "Taken over", "Newer", "Tied", "Not in file")
 	var all [][]string
 	var list document.List
 	say := func(u MergedUnits, n int64, what string, first []string) {

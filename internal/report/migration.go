@@ -176,7 +176,7 @@ type Target struct {
 	CreatedPGVector bool `json:"created_pgvector"`
 }
 
-// Table is the result for one table.
+// Table is the result for one table. A command that stores nothing has 0 rows in PostgreSQL and no match.
 type Table struct {
 	Name       string  `json:"name"`
 	RowsRead   int64   `json:"rows_read"`   // from the state file

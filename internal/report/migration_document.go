@@ -315,7 +315,7 @@ func (f *FileResult) heldRows() bool {
 
 // table returns the table of the rows, whose numbers add up to those in PostgreSQL.
 func (f *FileResult) table(refused bool) *document.Table {
-	columns := document.Columns("Table", "#File", "#Rejected", "#Derived")
+	columns := document.Words("Table").Numbers("File", "Rejected", "Derived")
 	if refused {
 		var all [][]string
 		for _, t := range f.Tables {
@@ -323,28 +323,29 @@ func (f *FileResult) table(refused bool) *document.Table {
 		}
 		return numberTable(columns, 2, true, all)
 	}
-	all, more := f.counts()
-	columns = append(append(columns, more...), document.Columns("")...)
+	all, columns := f.counts(columns)
 	for i := range all {
 		all[i] = append(all[i], mark(f.Tables[i].Match))
 	}
+	columns = columns.Words("")
 	return numberTable(columns, len(columns), true, all)
 }
 
-// counts returns a row of each table with its numbers of rows, and the columns after that of derived rows.
-func (f *FileResult) counts() (rows [][]string, more []document.Column) {
+// counts returns a row of each table with its numbers of rows. It adds the columns after that of derived rows.
+func (f *FileResult) counts(columns document.Columns) ([][]string, document.Columns) {
+	var all [][]string
 	held := f.heldRows()
+	if held {
+		columns = columns.Numbers("Not taken", "Kept")
+	}
 	for _, t := range f.Tables {
 		counts := []int64{t.RowsRead, t.Rejected, t.Derived}
 		if held {
 			counts = append(counts, t.NotTaken, t.Kept)
 		}
-		rows = append(rows, numbers(t.Name, append(counts, t.InPostgres)...))
+		all = append(all, numbers(t.Name, append(counts, t.InPostgres)...))
 	}
-	if held {
-		return rows, document.Columns("#Not taken", "#Kept", "#PostgreSQL")
-	}
-	return rows, document.Columns("#PostgreSQL")
+	return all, columns.Numbers("PostgreSQL")
 }
 
 // mark returns the last cell of the row of a table.
@@ -370,7 +371,7 @@ func (f *Findings) addRejected(d *document.Document, title string) {
 		more = document.Paragraph("… and " + humanize.Comma(rest) + " more, which the JSON report lists.")
 	}
 	d.Add(title, &document.Table{
-		Columns: document.Columns("Table", "Row", "Column", "~Value", "~Reason"), Rows: slices.Values(all)}, more)
+		Columns: document.Words("Table", "Row", "Column").Prose("Value", "Reason"), Rows: slices.Values(all)}, more)
 }
 
 func (r *RejectedRow) reason() string { return r.Reason + ": " + r.Explanation }
@@ -386,7 +387,7 @@ func (f *Findings) addChanges(d *document.Document, title string) {
 	}
 	if len(all) > 0 {
 		d.Add(title, &document.Table{
-			Columns: document.Columns("Column", "#Values", "~Reason, and what was done", "~First keys"),
+			Columns: document.Words("Column").Numbers("Values").Prose("Reason, and what was done", "First keys"),
 			Rows:    slices.Values(all)})
 	}
 }
@@ -470,15 +471,15 @@ func (m *Migration) addWaysOn(d *document.Document) {
 	}
 	d.Add(cutOver, document.Code{"FLUJO_STATE_URI=" + m.Cutover})
 	back := document.Code{"FLUJO_STATE_URI=" + m.Rollback}
+	text := "The state file is unchanged. "
+	if len(m.Further) > 0 {
+		text = "Each instance goes back to its own file: the state files are unchanged. "
+	}
 	for _, further := range m.Further {
 		back = append(back, "FLUJO_STATE_URI="+further.Rollback)
 	}
-	d.Add(
-		undo,
-		back,
-		document.Paragraph("The state file is unchanged. \"flujo-port restore\" makes a new one that has "+
-			"what Flujo has written to PostgreSQL by then, too."),
-	)
+	text += "\"flujo-port restore\" makes a new one that has what Flujo has written to PostgreSQL by then, too."
+	d.Add(undo, back, document.Paragraph(text))
 	m.addUndo(d)
 }
 
@@ -503,7 +504,7 @@ func (m *Migration) addReplaced(d *document.Document) {
 			r.ArchiveSchema,
 		)
 	}
-	d.Add(title, document.Paragraph(text), numberTable(document.Columns("Table", "#Archived rows"), 2, false, all))
+	d.Add(title, document.Paragraph(text), numberTable(document.Words("Table").Numbers("Archived rows"), 2, false, all))
 }
 
 // addUndo adds the SQL that restores the archived rows, and the SQL that deletes them.

@@ -154,7 +154,7 @@ func (m *Migration) reconcile(d *document.Document, title string, f *FileResult)
 		return
 	}
 	var digests [][]string
-	all, more := f.counts()
+	all, columns := f.counts(document.Words("Table", "Result").Numbers("State file", "Rejected", "Derived"))
 	for i, t := range f.Tables {
 		result := mark(t.Match)
 		if m.Refused && !f.stored() {
@@ -163,7 +163,6 @@ func (m *Migration) reconcile(d *document.Document, title string, f *FileResult)
 		all[i] = slices.Insert(all[i], 1, result)
 		digests = append(digests, []string{t.Name, t.FileDigest, t.Digest})
 	}
-	columns := append(document.Columns("Table", "Result", "#State file", "#Rejected", "#Derived"), more...)
 	d.Add(title, &document.Table{Columns: columns, Rows: slices.Values(all), Total: totalOf(columns, all)},
 		document.Paragraph(reconciled(f.heldRows(), m.Verify)), digestTable(digests))
 }
@@ -171,12 +170,8 @@ func (m *Migration) reconcile(d *document.Document, title string, f *FileResult)
 // digestTable shows the digests of both sides.
 func digestTable(rows [][]string) document.Block {
 	return &document.Table{
-		Columns: document.Columns(
-			"Table",
-			"@Digest of the file's rows",
-			"@Digest in PostgreSQL",
-		),
-		Rows: slices.Values(rows),
+		Columns: document.Words("Table").Digests("Digest of the file's rows", "Digest in PostgreSQL"),
+		Rows:    slices.Values(rows),
 	}
 }
 
@@ -222,7 +217,9 @@ func addFound(d *document.Document, x *Details, all []*Findings) {
 	}
 	if used := meaningsOf(changes, x.Meanings); len(used) > 0 {
 		d.Add("Reasons", &document.Table{
-			Columns: document.Columns("=Reason", "~In the state file", "~In PostgreSQL"), Rows: slices.Values(used),
+			Columns: document.Columns{}.Terms("Reason").
+				Prose("In the state file", "In PostgreSQL"),
+			Rows: slices.Values(used),
 		}, document.Paragraph("The bytes of a changed value, and every cell of a rejected row that was quarantined, "+
 			"are stored in flujo_port_originals by a migration. docs/values.md of this version of flujo-port has "+
 			"the rules."))
@@ -245,9 +242,9 @@ func changeTable(changes []Change, rejected bool) document.Block {
 		}
 		all = append(all, []string{where, c.Reason, humanize.Comma(c.Count), firstOf(c.Keys, c.Count)})
 	}
-	columns := document.Columns("Column", "+Reason", "#Values", "~First keys")
+	columns := document.Words("Column").Reasons("Reason").Numbers("Values").Prose("First keys")
 	if rejected {
-		columns = document.Columns("Table", "+Reason", "#Rows", "~First keys")
+		columns = document.Words("Table").Reasons("Reason").Numbers("Rows").Prose("First keys")
 	}
 	return &document.Table{Columns: columns, Rows: slices.Values(all)}
 }
@@ -271,8 +268,7 @@ func rejectedRows(x *Details, n int64) document.Block {
 		x.Findings,
 		n,
 		"Every rejected row, with its cells",
-		document.Columns("Table", "#rowid", "Key", "+Reason",
-			"~Cells"),
+		document.Words("Table").Numbers("rowid").Words("Key").Reasons("Reason").Prose("Cells"),
 		func(f Finding) []string {
 			if !f.Rejected {
 				return nil
@@ -288,13 +284,18 @@ func rejectedRows(x *Details, n int64) document.Block {
 
 // changedCells lists each changed value.
 func changedCells(x *Details, n int64) document.Block {
-	return listed(x.Findings, n, "Every changed value", document.Columns("Column", "#rowid", "Key", "+Reason",
-		"~What was done"), func(f Finding) []string {
-		if f.Rejected {
-			return nil
-		}
-		return []string{f.where() + "." + f.Column, fmt.Sprint(f.RowID), f.Key, f.Reason, f.Explanation}
-	})
+	return listed(
+		x.Findings,
+		n,
+		"Every changed value",
+		document.Words("Column").Numbers("rowid").Words("Key").Reasons("Reason").Prose("What was done"),
+		func(f Finding) []string {
+			if f.Rejected {
+				return nil
+			}
+			return []string{f.where() + "." + f.Column, fmt.Sprint(f.RowID), f.Key, f.Reason, f.Explanation}
+		},
+	)
 }
 
 func (f *Finding) where() string {
@@ -306,7 +307,7 @@ func (f *Finding) where() string {
 
 // listed returns a table of the members of a list of which row makes a row and not nil. n is their number.
 func listed[T any](
-	list iter.Seq[T], n int64, title string, columns []document.Column, row func(T) []string,
+	list iter.Seq[T], n int64, title string, columns document.Columns, row func(T) []string,
 ) document.Block {
 	if list == nil || n == 0 {
 		return nil
@@ -331,14 +332,19 @@ func listed[T any](
 
 // addDifferenceRows lists the rows that differ.
 func addDifferenceRows(d *document.Document, x *Details, n int64) {
-	block := listed(x.Differences, n, "Every difference", document.Columns("Table", "Key", "Column", "Kind",
-		"~State file", "~PostgreSQL", "Written"), func(one Difference) []string {
-		written := ""
-		if one.Since {
-			written = "since"
-		}
-		return []string{one.Table, one.Key, one.Column, one.Kind, one.InFile, one.InPostgres, written}
-	})
+	block := listed(
+		x.Differences,
+		n,
+		"Every difference",
+		document.Words("Table", "Key", "Column", "Kind").Prose("State file", "PostgreSQL").Words("Written"),
+		func(one Difference) []string {
+			written := ""
+			if one.Since {
+				written = "since"
+			}
+			return []string{one.Table, one.Key, one.Column, one.Kind, one.InFile, one.InPostgres, written}
+		},
+	)
 	d.Add("Differences: "+humanize.Comma(n), block)
 }
 
@@ -400,9 +406,9 @@ func (v *Verification) record(x *Details) *document.Document {
 			all = append(all, slices.Insert(row, 1, v.result(&c)))
 			digests = append(digests, []string{c.Name, c.FileDigest, c.Digest})
 		}
-		d.Add("Reconciliation", numberTable(document.Columns("Table", "Result", "#State file", "#Rejected", "#Derived",
-			"#At the migration", "#Added", "#Deleted", "#PostgreSQL", "#Changed", "#Mismatched"), 6, true, all),
-			v.legend(), digestTable(digests))
+		columns := document.Words("Table", "Result").Numbers("State file", "Rejected", "Derived", "At the migration",
+			"Added", "Deleted", "PostgreSQL", "Changed", "Mismatched")
+		d.Add("Reconciliation", numberTable(columns, 6, true, all), v.legend(), digestTable(digests))
 		addDifferenceRows(d, x, differing)
 	}
 	v.addUnits(d, x)
@@ -422,17 +428,22 @@ func (v *Verification) addUnits(d *document.Document, x *Details) {
 	}
 	d.Add(
 		"Runs, keys and memories",
-		listed(x.Units, n, "Those that are not equal", document.Columns("File", "Kind", "Key",
-			"Status", "By receipt"), func(u Unit) []string {
-			if u.Status == UnitEqual {
-				return nil
-			}
-			by := ""
-			if u.By > 0 {
-				by = fmt.Sprint(u.By)
-			}
-			return []string{u.Path, u.Kind, u.Key, u.Status, by}
-		}),
+		listed(
+			x.Units,
+			n,
+			"Those that are not equal",
+			document.Words("File", "Kind", "Key", "Status", "By receipt"),
+			func(u Unit) []string {
+				if u.Status == UnitEqual {
+					return nil
+				}
+				by := ""
+				if u.By > 0 {
+					by = fmt.Sprint(u.By)
+				}
+				return []string{u.Path, u.Kind, u.Key, u.Status, by}
+			},
+		),
 	)
 }
 

@@ -142,7 +142,7 @@ func (r *Restoration) headline() string {
 
 // table returns the table of the rows. Converted, from the base and derived add up to PostgreSQL.
 func (r *Restoration) table() *document.Table {
-	columns := document.Columns("Table", "#PostgreSQL", "#Converted", "#From base", "#Derived", "#Rejected", "")
+	columns := document.Words("Table").Numbers("PostgreSQL", "Converted", "From base", "Derived", "Rejected").Words("")
 	var all [][]string
 	for _, t := range r.Tables {
 		all = append(all, append(numbers(t.Name, t.InPostgres, t.Written, t.FromBase, t.Derived, t.Rejected),
@@ -181,7 +181,7 @@ func (r *Restoration) addLost(d *document.Document) {
 		all = append(all, []string{c.Table + "." + c.Column, humanize.Comma(c.Count), c.Explanation})
 	}
 	if len(all) > 0 {
-		d.Add("Lost values", &document.Table{Columns: document.Columns("Column", "#Values", "~Reason"),
+		d.Add("Lost values", &document.Table{Columns: document.Words("Column").Numbers("Values").Prose("Reason"),
 			Rows: slices.Values(all)})
 	}
 }

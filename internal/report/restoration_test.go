@@ -31,7 +31,7 @@ func restorations() []golden {
 	withBase.Base = &base
 	withBase.Receipt = verification(Equal).Receipt
 	withBase.Tables[0].Written, withBase.Tables[0].FromBase, withBase.Tables[0].Removed = 1, 60, 2
-	withBase.Note("%d original values remain in %s", 2, "flujo_port_originals")
+	withBase.Note("original values that remain in %s: %d", "flujo_port_originals", 2)
 
 	merge := restoration()
 	merge.Base, merge.Merge = &base, merged()

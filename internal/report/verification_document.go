@@ -124,8 +124,9 @@ func (v *Verification) findings() (all []*Findings) {
 // table returns the table of the rows. File, rejected, derived, added and deleted add up to PostgreSQL, unless rows are
 // missing for another reason.
 func (v *Verification) table() *document.Table {
-	columns := document.Columns("Table", "#File", "#Rejected", "#Derived", "#Migrated", "#Added", "#Deleted",
-		"#PostgreSQL", "#Changed", "#Mismatched", "")
+	columns := document.Words("Table").
+		Numbers("File", "Rejected", "Derived", "Migrated", "Added", "Deleted", "PostgreSQL", "Changed", "Mismatched").
+		Words("")
 	var all [][]string
 	for _, c := range v.Tables {
 		if c.Name == originalsTable {
@@ -225,8 +226,13 @@ func (f *VerifiedFile) table() *document.Table {
 		all = append(all,
 			numbers(u.Kind, u.InFile, u.Equal, u.Renumbered, u.Superseded, u.Changed, u.Missing, u.Mismatched))
 	}
-	return numberTable(document.Columns("Units", "#In file", "#Equal", "#Other ids", "#Superseded", "#Changed",
-		"#Missing", "#Mismatched"), 3, false, all)
+	return numberTable(
+		document.Words("Units").
+			Numbers("In file", "Equal", "Other ids", "Superseded", "Changed", "Missing", "Mismatched"),
+		3,
+		false,
+		all,
+	)
 }
 
 func (f *VerifiedFile) list() document.Block {

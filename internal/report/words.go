@@ -81,7 +81,7 @@ func numbers(first string, n ...int64) []string {
 
 // numberTable returns a table of names and numbers. A column that holds 0 in every row is omitted, unless it is one of
 // the first keep columns. With total, a last row has the sums.
-func numberTable(columns []document.Column, keep int, total bool, rows [][]string) *document.Table {
+func numberTable(columns document.Columns, keep int, total bool, rows [][]string) *document.Table {
 	if len(rows) == 0 {
 		return &document.Table{Columns: columns, Rows: document.Cells()}
 	}
@@ -114,7 +114,7 @@ func numberTable(columns []document.Column, keep int, total bool, rows [][]strin
 }
 
 // totalOf returns a row with the sum of each column of numbers.
-func totalOf(columns []document.Column, rows [][]string) []string {
+func totalOf(columns document.Columns, rows [][]string) []string {
 	total := make([]string, len(columns))
 	total[0] = "total"
 	for i, c := range columns {
