@@ -18,7 +18,7 @@ import (
 	"flujo-port/internal/rowdigest"
 )
 
-// maxUnits is about how many units are compared at a time, so that memory is bounded.
+// maxUnits is about how many units Run compares at a time, so that memory is bounded.
 const maxUnits = 100_000
 
 // compareUnits compares each file with the units of the schema: each run, key and memory
@@ -170,7 +170,7 @@ func (f *fileCheck) compare(ctx context.Context) error {
 			count += f.content.Digest(table.Name).Rows
 		}
 	}
-	parts := count/maxUnits + 1
+	parts := count/f.maxUnits + 1
 	for part := range parts {
 		if err := f.comparePart(ctx, func(key unitKey) bool {
 			return maphash.Comparable(seed, key)%uint64(parts) == uint64(part)

@@ -1,8 +1,12 @@
 package verify_test
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"flujo-port/internal/clierr"
@@ -181,5 +185,67 @@ func TestUnits(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestUnitsInParts tests that a comparison in parts finds what one of all units finds.
+func TestUnitsInParts(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	other := flujotest.Changed(t,
+		"UPDATE runs SET updated_at = '2030-01-01T00:00:00+00:00', status = 'x' WHERE rowid % 5 = 0",
+		"UPDATE steps SET step_name = 'older' WHERE id % 50 = 0", "DELETE FROM system_state WHERE rowid % 2 = 0")
+	o := flujotest.Options(t, flujotest.Fixture, url)
+	o.More = []string{other}
+	flujotest.Migrate(t, o)
+	flujotest.ExecAt(t, url, "UPDATE flujo.steps SET status = 'x' WHERE id % 30 = 0; "+
+		"DELETE FROM flujo.runs WHERE run_id = (SELECT max(run_id) FROM flujo.runs)")
+	type found struct {
+		Verdict string
+		Files   []*report.VerifiedFile
+		Units   []report.Unit
+	}
+	compare := func(maxUnits int64) string {
+		var units []report.Unit
+		result, err := verify.RunInParts(t.Context(), verify.Options{
+			SQLite: flujotest.Fixture, More: []string{other}, Postgres: url, Schema: flujotest.Schema,
+			OnUnit: func(u report.Unit) { units = append(units, u) },
+		}, maxUnits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.SortFunc(units, func(a, b report.Unit) int {
+			return cmp.Or(
+				strings.Compare(a.Path, b.Path),
+				strings.Compare(a.Kind, b.Kind),
+				strings.Compare(a.Key, b.Key),
+			)
+		})
+		for _, f := range result.Files {
+			f.Found = nil // has times
+			for _, u := range f.Units {
+				for _, first := range [][]string{
+					u.FirstSuperseded, u.FirstChanged, u.FirstIncomplete, u.FirstMissing, u.FirstMismatched,
+				} {
+					clear(first) // these are others
+				}
+			}
+		}
+		text, err := json.MarshalIndent(found{result.Verdict, result.Files, units}, "", " ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	whole := compare(1 << 40)
+	for _, status := range []string{report.UnitEqual, report.UnitSuperseded, report.UnitChanged, report.UnitMissing} {
+		if !strings.Contains(whole, `"`+status+`"`) {
+			t.Fatalf("no unit is %s: the test compares too little", status)
+		}
+	}
+	for _, maxUnits := range []int64{1, 7, 50} {
+		if got := compare(maxUnits); got != whole {
+			t.Errorf("%d units at a time: got\n%s\nwant\n%s", maxUnits, got, whole)
+		}
 	}
 }

@@ -46,7 +46,7 @@ type Options struct {
 // difference, and a clierr.Refused if a file is not one that was migrated. With both it
 // also returns the report.
 func Run(ctx context.Context, o Options) (*report.Verification, error) {
-	v := &verification{options: o}
+	v := &verification{options: o, maxUnits: maxUnits}
 	return v.measure(ctx)
 }
 
@@ -57,7 +57,7 @@ func Run(ctx context.Context, o Options) (*report.Verification, error) {
 // If rows of a file were deleted since, the comparison is by unit, so that the report tells runs that Flujo continued
 // from those of which rows are missing.
 func IfMigrated(ctx context.Context, o Options) (result *report.Verification, last int64, err error) {
-	v := &verification{options: o, ifMigrated: true}
+	v := &verification{options: o, maxUnits: maxUnits, ifMigrated: true}
 	result, err = v.measure(ctx)
 	if errors.Is(err, errNotMigrated) || errors.Is(err, postgres.ErrNoTables) {
 		return nil, v.lastReceipt, nil
@@ -71,6 +71,7 @@ var errNotMigrated = errors.New("the file is none of those whose rows the schema
 // verification is what the steps of one run share.
 type verification struct {
 	options     Options
+	maxUnits    int64
 	ifMigrated  bool // the run is that of IfMigrated
 	stored      *postgres.Snapshot
 	receipts    receipt.Receipts // of the files whose rows the schema holds
