@@ -148,14 +148,14 @@ func TestMisspelt(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"migrte"}, "did you mean migrate?"},
-		{[]string{"migrate", "--sqlte", "x"}, "unknown flag --sqlte; did you mean --sqlite?"},
-		{[]string{"uri", "cutovr"}, "did you mean cutover?"},
+		{[]string{"migrte"}, "did you mean migrate? See flujo-port --help"},
+		{[]string{"migrate", "--sqlte", "x"}, "flag --sqlte; did you mean --sqlite? See flujo-port migrate --help"},
+		{[]string{"uri", "cutovr"}, "did you mean cutover? See flujo-port uri --help"},
 		{[]string{"migrate", "flujo_state.db"}, "got flujo_state.db; name the state file with --sqlite flujo_state.db"},
 		{[]string{"verify", "/data/old.sqlite3", "--json"}, "name the state file with --sqlite /data/old.sqlite3"},
 		{[]string{"check", existing}, `--sqlite '` + strings.ReplaceAll(existing, "'", `'\''`) + "'"},
 		{[]string{"restore", "new.db"}, "--sqlite new.db"},
-		{[]string{"init", "flujo_state.db"}, "got flujo_state.db; see flujo-port --help"},
+		{[]string{"init", "flujo_state.db"}, "got flujo_state.db; see flujo-port init --help"},
 		{[]string{"init", "postgresql://u:hunter2@h/db"}, "name the database with --postgres URL"},
 		{[]string{"migrate", "u:hunter2.db"}, "(hidden, may contain a password); see"},
 		{[]string{"migrate", "hunter2"}, "(hidden, may contain a password); see"},

@@ -101,6 +101,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err == nil {
 		return 0
 	}
+	e.nameHelp(err)
 	if !e.reported && asksForJSON(args) {
 		e.reportFailure(err)
 	}

@@ -306,7 +306,7 @@ func TestChangesAreReported(t *testing.T) {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code = migrate("--quarantine", "--strict")
-	for _, want := range []string{"13 cells", "1 row would be quarantined", "1 stub run would be created",
+	for _, want := range []string{"13 values", "1 row would be quarantined", "1 stub run would be created",
 		"1 timestamp without a time zone"} {
 		if code != 3 || !strings.Contains(stderr, want) {
 			t.Errorf("strict: exit %d, lacks %q\n%s%s", code, want, stdout, stderr)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,6 +15,17 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
+// helpCommand is in hints. nameHelp replaces it by the help of the command that was run.
+const helpCommand = "flujo-port --help"
+
+// nameHelp names the command in the hint of an error, if there is one.
+func (e *env) nameHelp(err error) {
+	command, _ := e.commandLine()
+	if failed, ok := errors.AsType[*clierr.Error](err); ok && command != "" {
+		failed.Hint = strings.Replace(failed.Hint, helpCommand, "flujo-port "+command+" --help", 1)
+	}
+}
+
 // usagef returns a clierr.Usage error. Strings that may contain a password are not
 // echoed.
 func usagef(format string, args ...any) *clierr.Error {
@@ -22,7 +34,7 @@ func usagef(format string, args ...any) *clierr.Error {
 			args[i] = "(hidden, may contain a password)"
 		}
 	}
-	return &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf(format, args...), Hint: "see flujo-port --help"}
+	return &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf(format, args...), Hint: "see " + helpCommand}
 }
 
 // The errors of the flag package, which quote what they do not understand.
@@ -80,7 +92,7 @@ func unknownCommand(what, word string, commands []*cli.Command) error {
 // withSuggestion adds a similar name to the hint of a usage error, if there is one.
 func withSuggestion(err *clierr.Error, similar, prefix string) error {
 	if similar != "" {
-		err.Hint = fmt.Sprintf("did you mean %s%s? See flujo-port --help", prefix, similar)
+		err.Hint = fmt.Sprintf("did you mean %s%s? See %s", prefix, similar, helpCommand)
 	}
 	return err
 }

@@ -121,7 +121,7 @@ func TestCheckFile(t *testing.T) {
 		{"unchanged meanwhile", flujotest.Fixture, "concurrent writes", report.OK, nil},
 		{"nothing to find", flujotest.Fixture, "findings", report.OK, nil},
 		{"changed cells", flujotest.Changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"),
-			"findings", report.Warning, []string{"3 cells"}},
+			"findings", report.Warning, []string{"3 values"}},
 		{"rejected rows", flujotest.Changed(t, "INSERT INTO system_state VALUES (NULL, '1', '')"),
 			"findings", report.Error, []string{"1 row rejected by Flujo's PostgreSQL tables", "advice quarantine"}},
 		{"naive timestamps", flujotest.Changed(t, "UPDATE steps SET created_at = '2025-09-01T08:00:00' WHERE id < 3"),

@@ -165,7 +165,7 @@ func TestCheckTarget(t *testing.T) {
 		file := flujotest.Changed(t,
 			"UPDATE steps SET output = '"+strings.Repeat("[", 3000)+strings.Repeat("]", 3000)+"' WHERE id = 7")
 		wantLine(t, checkOptions(t, file, ""), "findings", report.OK)
-		result := wantLine(t, checkOptions(t, file, url), "findings", report.Warning, "1 cell")
+		result := wantLine(t, checkOptions(t, file, url), "findings", report.Warning, "1 value")
 		migrated := flujotest.Migrate(t, flujotest.Options(t, file, url))
 		if len(result.Changes) != 1 || len(migrated.Changes) != 1 ||
 			result.Changes[0].Reason != migrated.Changes[0].Reason {

@@ -296,7 +296,7 @@ func (c *checker) findings(ctx context.Context, f *stateFile) error {
 		}
 	}
 	add(rows, "row", "%s rejected by Flujo's PostgreSQL tables")
-	add(cells, "cell", "%s that would be converted")
+	add(cells, "value", "%s that would be changed")
 	add(int64(len(f.found.Findings.Widened)), "column", "%s that would be widened to bigint")
 	add(f.found.Findings.StubRuns(), "stub run", "%s that would be created for rows without a run")
 	if c.options.NaiveZone == nil {

@@ -44,7 +44,7 @@ func TestCheckSeveralFiles(t *testing.T) {
 	}
 	wantInFile(t, result, good, "findings", report.OK)
 	wantInFile(t, result, good, "runs in progress", report.Warning, "4 running in runs")
-	wantInFile(t, result, changed, "findings", report.Warning, "3 cells")
+	wantInFile(t, result, changed, "findings", report.Warning, "3 values")
 	wantInFile(t, result, changed, "runs in progress", report.OK)
 	wantInFile(t, result, changed, "integrity", report.OK)
 	wantInFile(t, result, again, "content", report.OK, "that of", changed, "migrated once")

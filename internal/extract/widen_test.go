@@ -74,7 +74,7 @@ func TestWidenIntegers(t *testing.T) {
 			before := flujotest.Leftovers(t, conn)
 			o := flujotest.Options(t, path, url)
 			o.Strict = true
-			wantStrict(t, o, "4 columns would be widened to bigint", "5 cells")
+			wantStrict(t, o, "4 columns would be widened to bigint", "5 values")
 			o.Strict, o.DryRun = false, true
 			flujotest.Migrate(t, o)
 			if got := flujotest.Leftovers(t, conn); got != before {

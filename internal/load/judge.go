@@ -32,7 +32,7 @@ func judge(file *extract.Result, o Options) error {
 			what = append(what, fmt.Sprintf(format, english.Plural(int(n), noun, "")))
 		}
 	}
-	add(cells, "cell", "%s would be converted or stored only as an original value")
+	add(cells, "value", "%s would be changed")
 	add(rows, "row", "%s would be quarantined")
 	add(int64(len(f.Widened)), "column", "%s would be widened to bigint")
 	add(f.StubRuns(), "stub run", "%s would be created for rows without a run")

@@ -15,6 +15,8 @@ import (
 	"flujo-port/internal/receipt"
 	"flujo-port/internal/report"
 	"flujo-port/internal/sqlite"
+
+	"github.com/dustin/go-humanize"
 )
 
 // originals describe the original values in the database.
@@ -162,9 +164,9 @@ func (r *restoration) noteLeft(all *originals) {
 	}
 	if left > 0 {
 		r.result.Note(
-			"%d original values remain in %s: their rows were rejected or may have been written after the migration, "+
-				"or Flujo's SQLite file would not store them unchanged",
-			left, mapping.Originals.Name)
+			"original values that remain in %s: %s (of rows that were rejected or may have been written after the "+
+				"migration, or such as Flujo's SQLite file would not store unchanged)",
+			mapping.Originals.Name, humanize.Comma(left))
 	}
 }
 
