@@ -3,7 +3,6 @@ package main
 import (
 	"flujo-port/internal/check"
 	"flujo-port/internal/clierr"
-	"flujo-port/internal/mapping"
 	"flujo-port/internal/report"
 
 	"github.com/urfave/cli/v2"
@@ -68,9 +67,7 @@ func (e *env) check(c *cli.Context) error {
 		return err
 	}
 	defer s.close()
-	if s.stores() {
-		o.OnFinding = func(f mapping.Finding) { _ = s.addFinding(f) } // print returns the error
-	}
+	o.OnFinding = s.onFinding()
 	o.OnProgress = s.show
 	result, err := check.Run(c.Context, o)
 	if result == nil {

@@ -86,33 +86,44 @@ func TestTemporaryFilesFull(t *testing.T) {
 	}
 }
 
-// TestTemporaryFilesFullAtVerify checks that verify prints no report but the error if the differences cannot be
-// stored, and that its exit code is still that of the verdict, unless that is 0.
+// TestTemporaryFilesFullAtVerify checks that verify prints no report but the error if the differences or the findings
+// cannot be stored, and that its exit code is still that of the verdict, unless that is 0.
 func TestTemporaryFilesFullAtVerify(t *testing.T) {
 	t.Parallel()
-	url, file := pgtest.Database(t), absolute(t, fixture)
-	p := newProgram(t, "DATABASE_URL="+url)
-	if _, stderr, code := p.run(t, "migrate", "--without-pgvector", "--sqlite", file); code != 0 {
-		t.Fatal(stderr)
-	}
-	execute(t, url, "UPDATE flujo.steps SET step_name = 'other'")
-	for _, c := range []struct {
-		code  int
-		words []string
-	}{
-		{1, []string{"flujo-port: the report cannot be printed", "(TMPDIR)", "nothing was changed"}},
-		{4, []string{"warning: the report cannot be printed", "(TMPDIR)", "flujo-port: 213 rows"}},
+	for name, file := range map[string]string{
+		"differences": absolute(t, fixture),
+		"findings":    changedFixture(t, "UPDATE steps SET output = '{\"x\": NaN}', raw_response = '{\"x\": NaN}'"),
 	} {
-		stdout, stderr, code := p.limited(t, "1", "verify", "--json", "--sqlite", file)
-		if code != c.code || !failedAs(stdout, code) {
-			t.Errorf("exit %d, want %d: %.200q %s", code, c.code, stdout, stderr)
-		}
-		for _, words := range c.words {
-			if !strings.Contains(stderr, words) {
-				t.Errorf("stderr lacks %q: %s", words, stderr)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := pgtest.Database(t)
+			p := newProgram(t, "DATABASE_URL="+url)
+			if _, stderr, code := p.run(t, "migrate", "--without-pgvector", "--sqlite", file); code != 0 {
+				t.Fatal(stderr)
 			}
-		}
-		execute(t, url, "DELETE FROM flujo.flujo_port_receipts") // from now on a difference is a mismatch
+			if name == "differences" {
+				execute(t, url, "UPDATE flujo.steps SET step_name = 'other'")
+			}
+			for _, c := range []struct {
+				code  int
+				words []string
+			}{
+				{1, []string{"flujo-port: the report cannot be printed", "(TMPDIR)", "nothing was changed"}},
+				{4, []string{"warning: the report cannot be printed", "(TMPDIR)", "flujo-port: 213 rows"}},
+			} {
+				stdout, stderr, code := p.limited(t, "1", "verify", "--json", "--sqlite", file)
+				if code != c.code || !failedAs(stdout, code) {
+					t.Errorf("exit %d, want %d: %.200q %s", code, c.code, stdout, stderr)
+				}
+				for _, words := range c.words {
+					if !strings.Contains(stderr, words) {
+						t.Errorf("stderr lacks %q: %s", words, stderr)
+					}
+				}
+				// From now on a difference is a mismatch.
+				execute(t, url, "UPDATE flujo.steps SET step_name = 'other'; DELETE FROM flujo.flujo_port_receipts")
+			}
+		})
 	}
 }
 

@@ -150,7 +150,7 @@ func (e *env) migrate(c *cli.Context) error {
 		Version:         version(),
 		Replace:         c.Bool("replace"),
 		Merge:           c.Bool("merge"),
-		OnFinding:       s.onFinding(),
+		OnFinding:       s.addFinding,
 		OnDifference:    s.addDifference,
 		OnProgress:      s.show,
 	})

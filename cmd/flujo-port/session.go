@@ -73,10 +73,11 @@ func (s *session) close() {
 // addFinding stores a finding for the JSON report.
 func (s *session) addFinding(f mapping.Finding) error { return s.findings.add(finding(f)) }
 
-// onFinding returns addFinding, or nil if findings are not stored.
-func (s *session) onFinding() func(mapping.Finding) error {
+// onFinding returns a function that stores a finding, or nil if findings are not stored. If storing fails, print
+// returns the error, as after addDifference.
+func (s *session) onFinding() func(mapping.Finding) {
 	if s.stores() {
-		return s.addFinding
+		return func(f mapping.Finding) { _ = s.addFinding(f) }
 	}
 	return nil
 }

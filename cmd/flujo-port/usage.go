@@ -15,7 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// helpCommand is in hints. nameHelp replaces it by the help of the command that was run.
+// helpCommand is the command that hints name, until nameHelp replaces it by that of the command that was run.
 const helpCommand = "flujo-port --help"
 
 // nameHelp names the command in the hint of an error, if there is one.

@@ -133,25 +133,25 @@ func (Form) block()      {}
 func (Data) block()      {}
 func (*Table) block()    {}
 
-// Words returns columns of words. More columns are added by the methods of Columns.
+// Words returns columns of words. The methods of Columns add others.
 func Words(titles ...string) Columns { return Columns{}.Words(titles...) }
 
-// Words adds columns of words.
+// Words returns c, followed by columns of words.
 func (c Columns) Words(titles ...string) Columns { return c.add(Word, titles) }
 
-// Numbers adds columns of numbers.
+// Numbers returns c, followed by columns of numbers.
 func (c Columns) Numbers(titles ...string) Columns { return c.add(Number, titles) }
 
-// Prose adds columns of prose.
+// Prose returns c, followed by columns of prose.
 func (c Columns) Prose(titles ...string) Columns { return c.add(Prose, titles) }
 
-// Reasons adds columns of the names of reasons.
+// Reasons returns c, followed by columns of the names of reasons.
 func (c Columns) Reasons(titles ...string) Columns { return c.add(Reason, titles) }
 
-// Terms adds columns of terms.
+// Terms returns c, followed by columns of terms.
 func (c Columns) Terms(titles ...string) Columns { return c.add(Term, titles) }
 
-// Digests adds columns of digests.
+// Digests returns c, followed by columns of digests.
 func (c Columns) Digests(titles ...string) Columns { return c.add(Digest, titles) }
 
 // add returns the columns and those of the titles, in memory of their own.

@@ -148,6 +148,8 @@ func TestWrap(t *testing.T) {
 		{`run "flujo-port init" first`, 20, "* run\n- \"flujo-port init\"\n- first"},
 		{`run "flujo-port init", then "flujo-port check".`, 30,
 			"* run \"flujo-port init\", then\n- \"flujo-port check\"."},
+		{`run "flujo-port init".`, 20, "* run\n- \"flujo-port init\"."},
+		{`run ("flujo-port init")`, 20, "* run (\"flujo-port\n- init\")"},
 		{`run "flujo-port init"`, 18, "* run \"flujo-port\n- init\""}, // it fits into no line
 		{`say "a b" and "flujo-portly c"`, 12, "* say \"a b\"\n- and\n- \"flujo-portly\n- c\""},
 		{`run "flujo-port init`, 16, "* run\n- \"flujo-port\n- init"},

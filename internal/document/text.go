@@ -234,7 +234,9 @@ var quotedCommand = regexp.MustCompile(`"flujo-port [^"]*"`)
 // words yields the texts between spaces. A quoted command of at most width columns is one.
 func words(s string, width int) iter.Seq[string] {
 	commands := slices.DeleteFunc(quotedCommand.FindAllStringIndex(s, -1), func(at []int) bool {
-		return text.StringWidth(s[at[0]:at[1]]) > width
+		from := strings.LastIndexByte(s[:at[0]], ' ') + 1 // with what is attached, such as a full stop
+		after, _, _ := strings.Cut(s[at[1]:], " ")
+		return text.StringWidth(s[from:at[1]]+after) > width
 	})
 	return func(yield func(string) bool) {
 		start := 0

@@ -29,9 +29,9 @@ type VerifiedTable struct {
 	Name   string
 	Stored rowdigest.Digest // its Sum is empty if rows were counted
 	Match  bool
-	// Of a merge: the numbers of the file's rows that were not taken, and of the rows that the
-	// table held before and still holds. Both are 0 if the table was empty.
-	NotTaken, Kept int64
+	// Of a merge: the numbers of rows of the file, derived ones included, that were not stored,
+	// and of the rows that the table held before and still holds.
+	NotStored, HeldBefore int64
 }
 
 // Digests returns the digests of the stored rows, by table.

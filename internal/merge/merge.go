@@ -324,7 +324,7 @@ func (m *Merged) Verify(ctx context.Context) (*load.Verified, error) {
 			taken = staged.Stored.Rows
 		}
 		v.Tables = append(v.Tables, load.VerifiedTable{Name: staged.Name, Stored: stored, Match: true,
-			NotTaken: staged.Stored.Rows - taken, Kept: stored.Rows - taken})
+			NotStored: staged.Stored.Rows - taken, HeldBefore: stored.Rows - taken})
 	}
 	return v, nil
 }

@@ -50,13 +50,13 @@ func testMerge(t *testing.T, target, file side, allocated map[string]int64) {
 	conn := flujotest.Connect(t, url)
 	before, schemas := stateOf(t, conn), flujotest.Leftovers(t, conn)
 	o := mergeOptions(t, path, url)
-	o.DryRun = true
+	o.DryRun, o.Verify = true, report.VerifyCounts
 	dryRun := flujotest.Migrate(t, o)
 	want.checkReport(t, dryRun)
 	if after := stateOf(t, conn); after != before || flujotest.Leftovers(t, conn) != schemas {
 		t.Errorf("got after the dry run\n%s\n%s\nwant\n%s\n%s", after, flujotest.Leftovers(t, conn), before, schemas)
 	}
-	o.DryRun = false
+	o.DryRun, o.Verify = false, report.VerifyContent
 	result := flujotest.Migrate(t, o)
 	want.check(t, conn, result)
 	if got := flujotest.Leftovers(t, conn); got != want.withOwnTables(schemas) {

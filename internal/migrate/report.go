@@ -39,7 +39,7 @@ func (m *migration) addVerified(part *report.FileResult, v *load.Verified) {
 	for i, verified := range v.Tables {
 		row := &part.Tables[i]
 		row.InPostgres, row.Digest, row.Match = verified.Stored.Rows, verified.Stored.Sum, verified.Match
-		row.NotTaken, row.Kept = verified.NotTaken, verified.Kept
+		row.NotStored, row.HeldBefore = verified.NotStored, verified.HeldBefore
 	}
 	m.result.Differing, m.result.Differences = v.Differing, v.Differences
 	part.Notes = append(part.Notes, v.Notes...)

@@ -176,14 +176,15 @@ type Target struct {
 	CreatedPGVector bool `json:"created_pgvector"`
 }
 
-// Table is the result for one table. A command that stores nothing has 0 rows in PostgreSQL and no match.
+// Table is the result for one table. check and verify set only what the state file has: they leave NotStored,
+// HeldBefore, InPostgres, Match and Digest empty.
 type Table struct {
 	Name       string  `json:"name"`
 	RowsRead   int64   `json:"rows_read"`   // from the state file
 	Rejected   int64   `json:"rejected"`    // those of RowsRead that were rejected
 	Derived    int64   `json:"derived"`     // computed from rows of other tables
-	NotTaken   int64   `json:"not_taken"`   // by a merge, since PostgreSQL has the same or a newer version
-	Kept       int64   `json:"kept"`        // by a merge: rows that the table held before and still holds
+	NotStored  int64   `json:"not_stored"`  // by a merge, since PostgreSQL's version of their unit stayed
+	HeldBefore int64   `json:"held_before"` // by a merge: rows that the table held before and still holds
 	InPostgres int64   `json:"in_postgres"` // counted in the transaction
 	Bytes      int64   `json:"bytes"`       // sent to the server
 	Seconds    float64 `json:"seconds"`     // from reading the first row to storing the last

@@ -304,13 +304,13 @@ func (f *FileResult) stored() bool {
 }
 
 // reconciledMerge explains the table of the rows if the tables held rows before.
-const reconciledMerge = "The rows of the file, less those rejected and not taken, and those derived and kept add up " +
-	"to the rows in PostgreSQL. Not taken: PostgreSQL has the same version of the run, key or memory, or a newer " +
-	"one. Kept: PostgreSQL held the row before and still holds it."
+const reconciledMerge = "The rows of the state file, less those rejected and not stored, and those derived and held " +
+	"before add up to the rows in PostgreSQL. Not stored: PostgreSQL's version of the run, key or memory stayed. Held " +
+	"before: PostgreSQL held the row before and still holds it."
 
 // heldRows reports whether the tables held rows before.
 func (f *FileResult) heldRows() bool {
-	return slices.ContainsFunc(f.Tables, func(t Table) bool { return t.NotTaken > 0 || t.Kept > 0 })
+	return slices.ContainsFunc(f.Tables, func(t Table) bool { return t.NotStored > 0 || t.HeldBefore > 0 })
 }
 
 // table returns the table of the rows, whose numbers add up to those in PostgreSQL.
@@ -336,12 +336,12 @@ func (f *FileResult) counts(columns document.Columns) ([][]string, document.Colu
 	var all [][]string
 	held := f.heldRows()
 	if held {
-		columns = columns.Numbers("Not taken", "Kept")
+		columns = columns.Numbers("Not stored", "Held before")
 	}
 	for _, t := range f.Tables {
 		counts := []int64{t.RowsRead, t.Rejected, t.Derived}
 		if held {
-			counts = append(counts, t.NotTaken, t.Kept)
+			counts = append(counts, t.NotStored, t.HeldBefore)
 		}
 		all = append(all, numbers(t.Name, append(counts, t.InPostgres)...))
 	}
@@ -478,7 +478,7 @@ func (m *Migration) addWaysOn(d *document.Document) {
 	for _, further := range m.Further {
 		back = append(back, "FLUJO_STATE_URI="+further.Rollback)
 	}
-	text += "\"flujo-port restore\" makes a new one that has what Flujo has written to PostgreSQL by then, too."
+	text += "\"flujo-port restore\" makes a new file that has what Flujo has written to PostgreSQL by then, too."
 	d.Add(undo, back, document.Paragraph(text))
 	m.addUndo(d)
 }

@@ -180,10 +180,14 @@ func reconciled(merged bool, verify string) string {
 	text := "The rows of the state file, less those that are rejected, and those that are derived add up to the rows " +
 		"in PostgreSQL."
 	if merged {
-		text = reconciledMerge + " PostgreSQL's digest is that of all its rows."
+		text = reconciledMerge
 	}
-	if verify == VerifyCounts {
-		return text + " Rows were counted and cells not compared, so PostgreSQL's digests were not computed."
+	switch {
+	case verify == VerifyCounts:
+		text += " Rows were counted and cells not compared, so PostgreSQL's digests were not computed."
+	case merged:
+		text += " PostgreSQL's digest is that of all its rows. It is empty if Flujo wrote to the table since the " +
+			"last receipt."
 	}
 	return text
 }

@@ -165,7 +165,7 @@ func (r *restoration) noteLeft(all *originals) {
 	if left > 0 {
 		r.result.Note(
 			"original values that remain in %s: %s (of rows that were rejected or may have been written after the "+
-				"migration, or such as Flujo's SQLite file would not store unchanged)",
+				"migration, or that Flujo's SQLite file would not store unchanged)",
 			mapping.Originals.Name, humanize.Comma(left))
 	}
 }

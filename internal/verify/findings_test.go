@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"flujo-port/internal/clierr"
 	"flujo-port/internal/flujotest"
 	"flujo-port/internal/mapping"
 	"flujo-port/internal/pgtest"
@@ -27,11 +28,19 @@ func TestVerifyFindings(t *testing.T) {
 		sql    string // executed after the migration
 		verify func(verify.Options) error
 		want   []string
+		kind   clierr.Kind // of the error; 0 is none
 	}{
 		"one file":                 {files: []string{file}, want: found},
 		"one file with no finding": {files: []string{flujotest.Fixture}},
 		"several files": {files: []string{file, other}, want: append([]string{
 			"other: steps 8 output"}, prefixed("file: ", found)...)},
+		"a file and its copy": {files: []string{file, flujotest.Copy(t, file)}, want: prefixed("file: ", found)},
+		"no receipt":          {files: []string{file}, sql: "DELETE FROM flujo.flujo_port_receipts", want: found},
+		"a copy mismatch": {files: []string{file}, want: found, kind: clierr.Mismatch,
+			sql: "DELETE FROM flujo.flujo_port_receipts; DELETE FROM flujo.steps WHERE id = 12"},
+		"a source mismatch": {files: []string{file}, want: found, kind: clierr.Refused,
+			sql: `UPDATE flujo.flujo_port_receipts SET file_sha256 = repeat('0', 64),
+				tables = replace(tables::text, '"digest": "', '"digest": "1')::jsonb; DELETE FROM flujo.steps WHERE id = 12`},
 		"if migrated, rows deleted": {
 			files: []string{file}, sql: "DELETE FROM flujo.steps WHERE id = 12", want: found,
 			verify: func(o verify.Options) error {
@@ -57,7 +66,7 @@ func TestVerifyFindings(t *testing.T) {
 			var got []string
 			o := verify.Options{
 				SQLite: tc.files[0], More: tc.files[1:], Postgres: url, Schema: flujotest.Schema,
-				OnFinding: func(f mapping.Finding) error {
+				OnFinding: func(f mapping.Finding) {
 					line := fmt.Sprintf("%s %s %s", f.Table, f.Key, f.Column)
 					if f.Rejected {
 						line = f.Table + " rejected"
@@ -69,7 +78,6 @@ func TestVerifyFindings(t *testing.T) {
 						line = "other: " + line
 					}
 					got = append(got, line)
-					return nil
 				},
 			}
 			run := tc.verify
@@ -79,8 +87,8 @@ func TestVerifyFindings(t *testing.T) {
 					return err
 				}
 			}
-			if err := run(o); err != nil {
-				t.Error(err)
+			if err := run(o); tc.kind == 0 && err != nil || tc.kind != 0 && clierr.KindOf(err) != tc.kind {
+				t.Errorf("got error %v, want kind %d", err, tc.kind)
 			}
 			slices.Sort(got)
 			if slices.Sort(tc.want); !slices.Equal(got, tc.want) {

@@ -46,9 +46,7 @@ func (v *verification) compareUnits(ctx context.Context, files []load.File) erro
 			continue
 		}
 		verified = append(verified, f.migrated)
-		if err = f.compare(ctx); err == nil {
-			err = v.eachFinding(ctx, file, f.content)
-		}
+		err = f.compare(ctx)
 		f.close()
 		if err != nil {
 			return err
@@ -531,7 +529,7 @@ func storedID(merged *receipt.Merged, table *mapping.Table, encoding []byte) (id
 
 // compareOriginals compares the file's original values with those of its receipt.
 func (f *fileCheck) compareOriginals(ctx context.Context) error {
-	originals := f.content.Originals(ctx, nil)
+	originals := f.content.Originals(ctx, f.onFinding(f.file))
 	defer originals.Close()
 	originals.OmitOrigin()
 	if _, err := (extract.Discard{}).Copy(ctx, &mapping.Originals, originals); err != nil {

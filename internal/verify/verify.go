@@ -25,18 +25,17 @@ import (
 
 // Options are the options of Run.
 type Options struct {
-	SQLite        string         // path of the state file
-	More          []string       // paths of further state files
-	Postgres      string         // connection string; "" to use only the PG* variables
-	Schema        string         // must not be empty
-	SkipIntegrity bool           // skip integrity_check
-	NaiveZone     *time.Location // zone of timestamps without one; nil means the receipt's, or UTC
-	// OnFinding is called for each finding in a file that was compared. Its error ends Run. It may be nil.
-	OnFinding    func(mapping.Finding) error
-	OnDifference func(report.Difference) // called for each difference; may be nil
-	OnUnit       func(report.Unit)       // called for each unit, if files are compared by unit; may be nil
-	LockWait     time.Duration           // timeout for the lock on each table; 0 means postgres.LockWait
-	OnProgress   progress.Func
+	SQLite        string                  // path of the state file
+	More          []string                // paths of further state files
+	Postgres      string                  // connection string; "" to use only the PG* variables
+	Schema        string                  // must not be empty
+	SkipIntegrity bool                    // skip integrity_check
+	NaiveZone     *time.Location          // zone of timestamps without one; nil means the receipt's, or UTC
+	OnFinding     func(mapping.Finding)   // called for each finding in a file that was compared; may be nil
+	OnDifference  func(report.Difference) // called for each difference; may be nil
+	OnUnit        func(report.Unit)       // called for each unit, if files are compared by unit; may be nil
+	LockWait      time.Duration           // timeout for the lock on each table; 0 means postgres.LockWait
+	OnProgress    progress.Func
 }
 
 // Run compares state files with the rows of a schema, in one read-only snapshot. It
@@ -77,6 +76,7 @@ type verification struct {
 	receipts    receipt.Receipts // of the files whose rows the schema holds
 	lastReceipt int64            // its id; 0 if there is none
 	result      *report.Verification
+	listed      bool // OnFinding was called for the file, which is compared again
 
 	found     map[unitKey]bool // units with rewritten rows that a file has
 	rewritten int64            // rewritten rows of these units
@@ -129,15 +129,11 @@ func (v *verification) run(ctx context.Context) (_ *report.Verification, err err
 		return nil, errNotMigrated
 	}
 	if len(files) == 1 && len(v.receipts) <= 1 && (last == nil || !last.Options.Merged) {
-		content, err := v.compareRows(ctx, files[0], last)
-		if err != nil {
+		if err := v.compareRows(ctx, files[0], last); err != nil {
 			return nil, err
 		}
 		v.result.Verdict, err = verdict(v.result, last)
 		if !v.ifMigrated || err != nil || v.result.Deleted() == 0 {
-			if err := v.eachFinding(ctx, files[0], content); err != nil {
-				return nil, err
-			}
 			return v.result, err
 		}
 		v.result = v.newReport(files[0])
@@ -170,28 +166,26 @@ func (v *verification) newReport(file load.File) *report.Verification {
 	}
 }
 
-// eachFinding calls OnFinding for each finding in a file.
-func (v *verification) eachFinding(ctx context.Context, file load.File, content *extract.Result) error {
-	if v.options.OnFinding == nil {
+// onFinding returns the function that is called for each finding in a file, or nil.
+func (v *verification) onFinding(file load.File) func(mapping.Finding) error {
+	if v.options.OnFinding == nil || v.listed {
 		return nil
 	}
-	return content.EachFinding(ctx, func(one mapping.Finding) error {
+	return func(one mapping.Finding) error {
 		if len(v.options.More) > 0 {
 			one.File = file.Path()
 		}
-		return v.options.OnFinding(one)
-	})
+		v.options.OnFinding(one)
+		return nil
+	}
 }
 
-// compareRows compares a file with the whole schema, row by row, and returns what was read of it. migrated is its
-// receipt, or nil.
-func (v *verification) compareRows(
-	ctx context.Context, file load.File, migrated *receipt.Receipt,
-) (*extract.Result, error) {
+// compareRows compares a file with the whole schema, row by row. migrated is its receipt, or nil.
+func (v *verification) compareRows(ctx context.Context, file load.File, migrated *receipt.Receipt) error {
 	o, stored, result := v.options, v.stored, v.result
 	options, err := migrated.MappingOptions(stored.Server(), o.NaiveZone)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	config := migrated.Config(file.Snapshot, file.Format, stored.Types(), options)
 	config.OnProgress = o.OnProgress
@@ -199,32 +193,33 @@ func (v *verification) compareRows(
 	defer integrity.Stop()
 	both, err := readBoth(reading, extract.New(file.Snapshot, config), file.Snapshot, stored, integrity)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	result.Source.SHA256, result.Source.WALSHA256 = both.sha256, both.walSHA256
 	result.Notes = append(result.Notes, both.file.Findings.Notes...)
 	result.Found = both.file.Findings
 	result.Receipt = migrated.Note(both.sha256, both.walSHA256)
 	if err := file.CheckUnchanged(); err != nil {
-		return nil, err
+		return err
 	}
 	if v.ifMigrated && !result.Receipt.SameBytes && !hasContentOf(both.file, migrated) {
-		return nil, errNotMigrated
+		return errNotMigrated
 	}
 	compareDigests(result, both, migrated)
 	if !sourceMismatch(result) { // differences from another file have no meaning
 		if err := locateAll(ctx, result, both.file, stored, migrated, o.OnDifference); err != nil {
-			return nil, err
-		}
-		if err := compareOriginals(ctx, result, both.file, stored, migrated); err != nil {
-			return nil, err
+			return err
 		}
 	}
+	if err := compareOriginals(ctx, result, both.file, stored, migrated, v.onFinding(file)); err != nil {
+		return integrity.Explain(err)
+	}
+	v.listed = true
 	o.OnProgress.Start(progress.Integrity)
 	if err := integrity.Wait(); err != nil {
-		return nil, err
+		return err
 	}
-	return both.file, file.CheckUnchanged()
+	return file.CheckUnchanged()
 }
 
 // startIntegrityCheck starts the check of a file's integrity, unless it is skipped.
@@ -367,11 +362,15 @@ func compareOriginals(
 	file *extract.Result,
 	stored *postgres.Snapshot,
 	migrated *receipt.Receipt,
+	found func(mapping.Finding) error,
 ) error {
-	if migrated == nil {
-		return nil
+	if migrated == nil || sourceMismatch(result) {
+		if found == nil {
+			return nil
+		}
+		return file.EachFinding(ctx, found)
 	}
-	originals := file.Originals(ctx, nil)
+	originals := file.Originals(ctx, found)
 	defer originals.Close()
 	if _, err := (extract.Discard{}).Copy(ctx, &mapping.Originals, originals); err != nil {
 		return err
