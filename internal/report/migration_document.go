@@ -305,8 +305,8 @@ func (f *FileResult) stored() bool {
 
 // reconciledMerge explains the table of the rows if the tables held rows before.
 const reconciledMerge = "The rows of the state file, less those rejected and not stored, and those derived and held " +
-	"before add up to the rows in PostgreSQL. Not stored: PostgreSQL's version of the run, key or memory stayed. Held " +
-	"before: PostgreSQL held the row before and still holds it."
+	"before add up to the rows in PostgreSQL. Not stored: PostgreSQL's version of the run, key or memory stayed. " +
+	"Held before: PostgreSQL held the row before and still holds it."
 
 // heldRows reports whether the tables held rows before.
 func (f *FileResult) heldRows() bool {

@@ -126,6 +126,7 @@ func (t *Tx) CreateStaging(ctx context.Context, s *Schema) (Loader, error) {
 	}
 	if staging.Schema.Created {
 		staging.Tx.persistence = "UNLOGGED "
+		t.hasUnlogged = true
 	}
 	for i := range s.tables {
 		table := &s.tables[i]

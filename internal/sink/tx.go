@@ -34,6 +34,7 @@ type Tx struct {
 	// that no publication contains them.
 	persistence string
 	staging     bool // whether the tables are those of CreateStaging
+	hasUnlogged bool // the transaction created unlogged tables
 }
 
 // Begin connects, checks the server, begins the transaction, and takes the lock
@@ -102,6 +103,13 @@ func (t *Tx) CheckConstraints(ctx context.Context) error {
 	return nil
 }
 
+// flushWAL has the server write its write-ahead log to the disk. If a server crashes before it has written the record
+// of a rollback that dropped an unlogged table, its next start fails (PostgreSQL 15.18; the one after that succeeds):
+// the recovery creates the table's init fork from the log, and ends because the main fork exists, which is removed only
+// at the next checkpoint. Without flushWAL the server writes the record within wal_writer_delay, 0.2 s by default.
+const flushWAL = `BEGIN; SET LOCAL synchronous_commit = local;
+SELECT pg_logical_emit_message(true, 'flujo_port', ''); COMMIT`
+
 // Rollback rolls back the transaction and closes the connection. If the
 // connection is lost, the server rolls back when it notices. Rollback does
 // nothing after Commit.
@@ -110,6 +118,9 @@ func (t *Tx) Rollback() {
 	defer cancel()
 	if !t.IsClosed() {
 		_ = t.Run(ctx, "ROLLBACK") // an error here would hide the one that led to the rollback
+		if t.hasUnlogged {
+			_ = t.Run(ctx, flushWAL)
+		}
 	}
 	t.End(ctx)
 }

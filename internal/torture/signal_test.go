@@ -3,6 +3,7 @@
 package torture
 
 import (
+	"regexp"
 	"strconv"
 	"syscall"
 	"testing"
@@ -162,8 +163,17 @@ func twice(t *testing.T, w *worker) outcome {
 		t.Errorf("%s: the second run was not done: %s", p.job.name, second)
 	}
 	first.phase = allAlong
-	if p.job.name == "migrate --replace" && second.code == 0 { // one archive each, unless in the same second
+	if second.code == 0 && (p.job.name == "migrate --replace" || p.job.name == "migrate --merge") {
+		// One archive each, unless in the same second, or the records of both merges.
+		if got := withoutOriginals(p.look(t)); p.job.name == "migrate --merge" && got != withoutOriginals(p.after) {
+			t.Errorf("%s: after both runs: %s\nwant %s", p.job.name, got, p.after)
+		}
 		return outcome{command: p.job.name, phase: first.phase, result: done}
 	}
 	return p.judge(t, first)
 }
+
+var originals = regexp.MustCompile(`flujo[.]flujo_port_originals:\S+ `)
+
+// withoutOriginals returns what look returned, without the original values.
+func withoutOriginals(state string) string { return originals.ReplaceAllString(state, "") }

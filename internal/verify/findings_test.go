@@ -40,7 +40,8 @@ func TestVerifyFindings(t *testing.T) {
 			sql: "DELETE FROM flujo.flujo_port_receipts; DELETE FROM flujo.steps WHERE id = 12"},
 		"a source mismatch": {files: []string{file}, want: found, kind: clierr.Refused,
 			sql: `UPDATE flujo.flujo_port_receipts SET file_sha256 = repeat('0', 64),
-				tables = replace(tables::text, '"digest": "', '"digest": "1')::jsonb; DELETE FROM flujo.steps WHERE id = 12`},
+				tables = replace(tables::text, '"digest": "', '"digest": "1')::jsonb;
+				DELETE FROM flujo.steps WHERE id = 12`},
 		"if migrated, rows deleted": {
 			files: []string{file}, sql: "DELETE FROM flujo.steps WHERE id = 12", want: found,
 			verify: func(o verify.Options) error {

@@ -78,8 +78,8 @@ func (d *document) FilesText() string {
 	return fmt.Sprintf("## Several state files\n\n"+
 		"Up to %d state files of %d MB: each run is in one of them, and the keys of system_state are in all.\n"+
 		"`%s` of the files in one command, and then `%s` of the same files.\n"+
-		"The times are medians of %d rounds. \"relative\" is the median of the ratios, within each round, of the seconds\n"+
-		"per file to those of one file. Measured on %s%s.\n\n",
+		"The times are medians of %d rounds. \"relative\" is the median of the ratios, within each round,\n"+
+		"of the seconds per file to those of one file. Measured on %s%s.\n\n",
 		d.Files[len(d.Files)-1].Files, bytesOfEach/1_000_000, migrate, verify,
 		len(d.Files[0].Migrate.Runs), d.Date, at) + markdown(rows)
 }
