@@ -426,5 +426,5 @@ func TestInferredTimes(t *testing.T) {
 	}
 	o = flujotest.Options(t, path, pgtest.Database(t))
 	o.Strict = true
-	wantStrict(t, o, plural(len(originals), "cell"))
+	wantStrict(t, o, plural(len(originals), "value"))
 }

@@ -393,7 +393,7 @@ func wantDryRunAndStrict(t *testing.T, path string, changedCells int) {
 	}
 	o.DryRun, o.Strict = false, true
 	*found = nil
-	wantStrict(t, o, plural(changedCells, "cell"))
+	wantStrict(t, o, plural(changedCells, "value"))
 	if len(*found) != changedCells {
 		t.Errorf("got %d findings with --strict, want %d", len(*found), changedCells)
 	}

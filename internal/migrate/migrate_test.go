@@ -384,18 +384,18 @@ func TestConvertedCells(t *testing.T) {
 		words                     string // in the refusal of --strict
 	}{
 		{"not JSON", "UPDATE steps SET output = '{' WHERE id = 7", "SELECT output FROM flujo.steps WHERE id = 7", `"{"`,
-			"1 cell "},
+			"1 value "},
 		{"NUL in JSON", `UPDATE steps SET output = '"a\u0000b"' WHERE id = 7`,
-			"SELECT output FROM flujo.steps WHERE id = 7", `"ab"`, "1 cell "},
+			"SELECT output FROM flujo.steps WHERE id = 7", `"ab"`, "1 value "},
 		{"not a time", "UPDATE runs SET created_at = 'soon' WHERE rowid = 3",
 			"SELECT count(*) FROM flujo.runs r JOIN flujo.workflow_state w USING (run_id) " +
 				"JOIN flujo.flujo_port_originals o ON row_key = run_id WHERE r.created_at = w.created_at " +
-				"AND original = 'soon'", "1", "1 cell "},
+				"AND original = 'soon'", "1", "1 value "},
 		{"beyond int4", "UPDATE steps SET token_counts = 3000000000 WHERE id = 7",
 			"SELECT token_counts FROM flujo.steps WHERE id = 7", "3000000000", "1 column "},
 		{"unmapped column", "UPDATE runs SET total_cost = 1.5 WHERE rowid = 3",
 			"SELECT convert_from(original, 'UTF8') FROM flujo.flujo_port_originals WHERE column_name = 'total_cost'",
-			"1.5", "1 cell "},
+			"1.5", "1 value "},
 		{"child without its run",
 			"PRAGMA foreign_keys = OFF; INSERT INTO evaluations (run_id, score) VALUES ('nobody', 1)",
 			"SELECT format('%s %s %s', pipeline_id, pipeline_version, status) FROM flujo.runs WHERE run_id = 'nobody'",
