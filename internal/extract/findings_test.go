@@ -85,7 +85,7 @@ func TestStrict(t *testing.T) {
 			path, _ := writeLine(t, contractLine{variants: []variant{v}})
 			o := flujotest.Options(t, path, empty)
 			o.Strict = true
-			result := wantStrict(t, o, "1 cell ")
+			result := wantStrict(t, o, "1 value ")
 			if len(result.Changes) != 1 || result.Changes[0].Reason != v.reason {
 				t.Errorf("%s: got changes %+v, want one with this reason", v.reason, result.Changes)
 			}
