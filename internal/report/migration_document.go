@@ -306,7 +306,7 @@ func (f *FileResult) stored() bool {
 // reconciledMerge explains the table of the rows if the tables held rows before.
 const reconciledMerge = "The rows of the state file, less those rejected and not stored, and those derived and held " +
 	"before add up to the rows in PostgreSQL. Not stored: PostgreSQL's version of the run, key or memory stayed. " +
-	"Held before: PostgreSQL held the row before and still holds it."
+	"Before: PostgreSQL held the row before and still holds it."
 
 // heldRows reports whether the tables held rows before.
 func (f *FileResult) heldRows() bool {
@@ -336,7 +336,7 @@ func (f *FileResult) counts(columns document.Columns) ([][]string, document.Colu
 	var all [][]string
 	held := f.heldRows()
 	if held {
-		columns = columns.Numbers("Not stored", "Held before")
+		columns = columns.Numbers("Not stored", "Before")
 	}
 	for _, t := range f.Tables {
 		counts := []int64{t.RowsRead, t.Rejected, t.Derived}
