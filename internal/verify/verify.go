@@ -355,7 +355,8 @@ func locate(
 }
 
 // compareOriginals compares the stored original values, which only a migration writes,
-// with those of the file.
+// with those of the file, unless there is no receipt or it is of another file. It calls
+// found, which may be nil, for each finding in the file.
 func compareOriginals(
 	ctx context.Context,
 	result *report.Verification,
