@@ -102,7 +102,7 @@ func connectError(config *pgx.ConnConfig, err error) error {
 	return e
 }
 
-// timeoutError is the error of a connection that was not established in time.
+// timeoutError is the error of a connection that was not established in time. It is a context.DeadlineExceeded.
 type timeoutError struct {
 	accepted bool // by the server, or by what is in front of it
 	after    time.Duration
@@ -115,6 +115,9 @@ func (e timeoutError) Error() string {
 	}
 	return fmt.Sprintf("no answer within %s", e.after.Round(time.Second))
 }
+
+// Is reports whether the target is context.DeadlineExceeded, for [errors.Is].
+func (timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 // refusal returns the kind and the hint of an error that a server or a pooler sent
 // instead of a session.

@@ -78,8 +78,9 @@ func (t *Tx) outcome(xid string, lost error) error {
 	inProgress := false
 	for {
 		status, err := t.status(ctx, xid)
+		silent := ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded)
 		switch {
-		case err != nil && !inProgress && (ctx.Err() == nil || unknown.Asked == nil):
+		case err != nil && !inProgress && (!silent || unknown.Asked == nil): // an answer says more than none
 			unknown.Asked = withoutHint(err)
 		case status == "committed":
 			return nil

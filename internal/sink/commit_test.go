@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -195,6 +196,39 @@ func TestCommitFailover(t *testing.T) {
 			t.Errorf("got error %v, want %q", err, tc.says)
 		}
 		awaitOne(t, primary, fmt.Sprintf("SELECT count(*)::text FROM pg_namespace WHERE nspname = 's%d'", n), "1")
+	}
+}
+
+// TestCommitAnswerThenSilence tests that an answer is named, and not that later attempts got none.
+func TestCommitAnswerThenSilence(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	defer func() { _ = silent.Close() }()
+	proxy := pgtest.NewProxy(t, pgtest.Upstream(t, url))
+	proxy.DropCancels()
+	tx := begin(t, pgtest.WithParameter(t, proxy.Rewrite(url), "connect_timeout", "1"))
+	tx.OutcomeWait = 3 * time.Second
+	check(t, tx.Run(background, "CREATE SCHEMA s"))
+	var asked bool
+	proxy.RefuseSessions(func(map[string]string) (code, message string) {
+		if asked {
+			return "", ""
+		}
+		asked = true
+		return "57P03", "the database system is starting up"
+	})
+	proxy.CutAfterClientMessage(func(typ byte, payload []byte) bool {
+		if !isCommit(typ, payload) {
+			return false
+		}
+		proxy.Redirect(silent.Addr().String())
+		return true
+	})
+	_, err = tx.Commit(func() error { return nil })
+	if _, ok := errors.AsType[*CommitUnknownError](err); !ok || !strings.Contains(err.Error(), "is starting up") {
+		t.Errorf("got error %v, want one that says what the server answered", err)
 	}
 }
 
