@@ -142,6 +142,29 @@ func TestJobs(t *testing.T) {
 	}
 }
 
+// TestReportOfJob decodes what docs/install.md adds to the Job of the cutover, as the API server does.
+func TestReportOfJob(t *testing.T) {
+	t.Parallel()
+	_, text, found := strings.Cut(read(t, "../docs/install.md"), "```yaml kubernetes-report\n")
+	text, _, ended := strings.Cut(text, "```")
+	var added corev1.PodSpec
+	if err := yaml.UnmarshalStrict([]byte(text), &added); err != nil || !found || !ended {
+		t.Fatalf("%v in %q", err, text)
+	}
+	c, job := only(t, "containers", added.Containers), decode(t).jobs["cutover.yaml"]
+	of := only(t, "containers", job.Spec.Template.Spec.Containers)
+	variable := only(t, "variables", c.Env)
+	report := slices.Concat(of.Args, []string{"--report", "/reports/$(" + variable.Name + ").html"})
+	if c.Name != of.Name || !slices.Equal(c.Args, report) || variable.ValueFrom.FieldRef.FieldPath != "metadata.name" {
+		t.Errorf("got %+v", c)
+	}
+	volume, mount := only(t, "volumes", added.Volumes), only(t, "mounts", c.VolumeMounts)
+	if volume.Name != mount.Name || mount.MountPath != "/reports" || mount.ReadOnly ||
+		volume.PersistentVolumeClaim == nil || volume.PersistentVolumeClaim.ReadOnly {
+		t.Errorf("got %+v, mounted as %+v", volume, mount)
+	}
+}
+
 // TestJobsOnServer runs what the Jobs run, with the variables of the Secret: as it is, and with a password.
 func TestJobsOnServer(t *testing.T) {
 	t.Parallel()

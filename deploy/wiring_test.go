@@ -114,7 +114,14 @@ func TestWiringDeployment(t *testing.T) {
 	}
 	// The second example of the formula is this Deployment during an update.
 	pods := int(*d.Spec.Replicas) + d.Spec.Strategy.RollingUpdate.MaxSurge.IntValue()
-	pool := only(t, "variables", c.Env)
+	if len(c.Env) != 2 {
+		t.Fatalf("got variables %+v", c.Env)
+	}
+	pool, password := c.Env[0], c.Env[1]
+	if key := password.ValueFrom.SecretKeyRef; key.Name != decode(t).secret.Name ||
+		decode(t).secret.StringData[key.Key] == "" || key.Key != password.Name {
+		t.Errorf("got the password from %+v", key)
+	}
 	if pods != 5 || pool.Name != "POSTGRES_POOL_MAX" ||
 		!strings.Contains(read(t, "../docs/wiring.md"), "5 × 2 × ("+pool.Value+" + 0 + 3) = 70") {
 		t.Errorf("got %d pods, %+v", pods, pool)

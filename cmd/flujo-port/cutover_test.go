@@ -85,7 +85,7 @@ func TestPageCutover(t *testing.T) {
 		"SELECT count(*) FROM runs WHERE run_id IN ('day', 'file', 'other', 'again')"); got != "4" {
 		t.Errorf("%s of the four runs are in the merged file", got)
 	}
-	r.end("owner", "auditor")
+	r.end("owner", "auditor", "kubernetes-dry-run", "kubernetes-cutover") // TestPagesWaitForJobs
 }
 
 // TestPageCutoverRoles runs the commands of docs/cutover.md by which an administrator prepares roles.

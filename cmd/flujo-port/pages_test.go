@@ -25,7 +25,9 @@ var notRun = map[string]string{
 	"CONTRIBUTING.md commands":          ".ci/run runs it in a new clone",
 	"docs/cutover.md setup":             "as in README.md",
 	"docs/cutover.md compose":           "needs docker; deploy/compose_test.go runs the program with these arguments",
-	"docs/cutover.md kubernetes":        "needs a cluster; deploy/kubernetes_test.go runs what the Jobs run",
+	"docs/cutover.md compose-cutover":   "needs docker; deploy/compose_test.go runs the program with these arguments",
+	"docs/cutover.md kubernetes-stop":   "needs a cluster",
+	"docs/cutover.md kubernetes-again":  "needs a cluster; deploy/kubernetes_test.go runs what the Jobs run",
 	"docs/cutover.md replication":       "needs two servers; TestReplicationWithSubscriber does the same",
 	"docs/install.md release":           "needs a release",
 	"docs/install.md package":           "needs a release, and root",
@@ -34,7 +36,6 @@ var notRun = map[string]string{
 	"docs/install.md windows":           "needs Windows",
 	"docs/install.md completion-files":  "writes to folders of the system; completion_test.go loads the scripts",
 	"docs/install.md container":         "needs docker; deploy/container_test.go runs the program as the image does",
-	"docs/install.md kubernetes":        "needs a cluster; deploy/kubernetes_test.go runs what the Jobs run",
 	"docs/install.md kubernetes-failed": "needs a cluster",
 }
 
@@ -150,6 +151,91 @@ func TestPages(t *testing.T) {
 		if content, err := os.ReadFile(filepath.Join("../..", path)); err != nil ||
 			!strings.Contains(string(content), "\nfunc "+test+"(t *testing.T)") {
 			t.Errorf("%s: there is no test %s in %s (%v)", page, test, path, err)
+		}
+	}
+}
+
+// TestPagesAfterFailure runs blocks in which one command's output is the value of another's with programs that fail: no
+// empty address reaches Flujo, which would create a new state file, or a secret.
+func TestPagesAfterFailure(t *testing.T) {
+	t.Parallel()
+	found := 0
+	for _, page := range []string{"README.md", "docs/cutover.md", "docs/wiring.md"} {
+		_, blocks := newRunbook(t, page).blocks()
+		for label, b := range blocks {
+			if !strings.HasPrefix(label, "sh ") || !strings.Contains(b.text, "$(") {
+				continue
+			}
+			found++
+			programs := stubs(t, map[string]string{
+				"flujo-port": "exit 3",
+				"kubectl":    "echo cG9zdGdyZXM=",
+				"gcloud":     "case $* in *--data-file=-) cat > stored; esac",
+			})
+			c := exec.Command("bash", "-c", "trap 'printenv FLUJO_STATE_URI' EXIT\n"+b.text)
+			c.Dir = t.TempDir() // without cutover.env
+			c.Env = []string{
+				"PATH=" + programs + ":" + os.Getenv("PATH"),
+				"FLUJO_STATE_URI=the old one",
+				"FILE=state.db",
+				"address=another",
+			}
+			out, err := c.Output()
+			if _, failed := errors.AsType[*exec.ExitError](err); err != nil && !failed {
+				t.Fatal(err)
+			}
+			if string(out) != "the old one\n" {
+				t.Errorf("%s: after %q the address is %q", page, label, out)
+			}
+			for _, name := range []string{"stored", "cutover.env"} {
+				content, err := os.ReadFile(filepath.Join(c.Dir, name))
+				if err == nil && len(content) == 0 {
+					t.Errorf("%s: %q writes an empty %s", page, label, name)
+				}
+			}
+		}
+	}
+	if found < 6 {
+		t.Errorf("found only %d blocks", found)
+	}
+}
+
+// stubs writes shell scripts by their names to a new folder.
+func stubs(t *testing.T, scripts map[string]string) (folder string) {
+	t.Helper()
+	folder = t.TempDir()
+	for name, script := range scripts {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return folder
+}
+
+// TestPagesWaitForJobs runs the blocks that wait for a Job, which has not ended at first, and then as each of its
+// conditions says.
+func TestPagesWaitForJobs(t *testing.T) {
+	t.Parallel()
+	for page, names := range map[string][]string{
+		"docs/cutover.md": {"kubernetes-dry-run", "kubernetes-cutover"}, "docs/install.md": {"kubernetes"},
+	} {
+		_, blocks := newRunbook(t, page).blocks()
+		for _, name := range names {
+			for _, end := range []string{"SuccessCriteriaMet Complete", "FailureTarget Failed", "Failed", "Complete"} {
+				first, _, _ := strings.Cut(end, " ")
+				programs := stubs(t, map[string]string{"sleep": "echo slept", "kubectl": `
+case "$1 $2" in
+"get job") touch asked; n=$(wc -l < asked); echo >> asked
+	case $n in 0) ;; 1) [ '` + first + `' = '` + end + `' ] || printf %s '` + first + `' ;; *) printf %s '` + end + `' ;; esac ;;
+*) echo "$@" ;;
+esac`})
+				c := exec.Command("bash", "-ec", blocks["sh "+name].text)
+				c.Dir, c.Env = t.TempDir(), []string{"PATH=" + programs + ":" + os.Getenv("PATH")}
+				out, err := c.CombinedOutput()
+				if want := "slept\nslept\n" + end + "\nlogs job/"; err != nil || !strings.Contains(string(out), want) {
+					t.Errorf("%s: %s: got %v and %q, want %q", page, name, err, out, want)
+				}
+			}
 		}
 	}
 }
@@ -436,7 +522,7 @@ func TestPageInstall(t *testing.T) {
 	r := newRunbook(t, "docs/install.md")
 	r.run("version")
 	r.run("completion")
-	r.end()
+	r.end("kubernetes") // TestPagesWaitForJobs
 }
 
 // TestPageVerify runs the commands of docs/verify.md after Flujo changed a run.

@@ -37,6 +37,7 @@ var wiringBlocks = map[string]string{
 	"sh secret-manager":                "TestSecretCommands",
 	"sh cloud-run":                     "TestSecretCommands",
 	"sh secret-rollback":               "TestSecretCommands",
+	"sh kubernetes-env-file":           "TestSecretCommands",
 	"sh kubernetes-secret":             "TestSecretCommands",
 	"sh compose-up":                    "TestSecretCommands",
 	"sql connections":                  "TestConnections",
@@ -264,7 +265,8 @@ func TestSecretCommands(t *testing.T) {
 	flujotest.Initialize(t, url, "")
 	file := flujotest.Copy(t, flujotest.Fixture)
 	write(t, filepath.Join(folder, "flujo-port"), "#!/bin/sh\nexec "+binary+" \"$@\"\n")
-	record := "#!/bin/sh\nprintf '%s\\n' \"$@\" >>calls; case $* in *--data-file=-) cat >secret;; esac\n"
+	record := "#!/bin/sh\nprintf '%s\\n' \"$@\" >>calls; case $* in *--data-file=-) cat >secret;; " +
+		"\"get secret \"*) printf %s \"$STORED\" | base64;; esac\n"
 	for _, program := range []string{"gcloud", "kubectl", "docker"} {
 		write(t, filepath.Join(folder, program), record)
 	}
@@ -304,6 +306,17 @@ func TestSecretCommands(t *testing.T) {
 	if calls, _, code := do("compose-up"); code != 0 ||
 		calls != "compose\n-f\ndeploy/docker-compose.postgres.yml\n-f\ncompose.yaml\nup\n-d\n--wait\n" {
 		t.Errorf("compose: exit %d, calls %q", code, calls)
+	}
+	const withoutPassword = "postgresql://app@db.example/med13_dev?sslmode=require" // as in deploy/kubernetes
+	fromSecret, _, err := stateuri.Cutover(withoutPassword, stateuri.Known{}, "flujo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls, _, code = do("kubernetes-env-file", "STORED="+withoutPassword)
+	if got := read(t, filepath.Join(folder, "cutover.env")); code != 0 ||
+		got != "FLUJO_STATE_URI="+fromSecret.Reveal()+"\n" ||
+		calls != "get\nsecret\nflujo-port\n-o\njsonpath={.data.DATABASE_URL}\n" {
+		t.Errorf("Kubernetes: exit %d, wrote %q, calls %q", code, got, calls)
 	}
 	if calls, _, code := do("kubernetes-secret"); code != 0 ||
 		calls != "create\nsecret\ngeneric\nflujo-state-uri\n--from-env-file=cutover.env\n" {
