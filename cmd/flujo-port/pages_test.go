@@ -226,7 +226,11 @@ func TestPagesWaitForJobs(t *testing.T) {
 				programs := stubs(t, map[string]string{"sleep": "echo slept", "kubectl": `
 case "$1 $2" in
 "get job") touch asked; n=$(wc -l < asked); echo >> asked
-	case $n in 0) ;; 1) [ '` + first + `' = '` + end + `' ] || printf %s '` + first + `' ;; *) printf %s '` + end + `' ;; esac ;;
+	case $n in
+	0) ;;
+	1) [ '` + first + `' = '` + end + `' ] || printf %s '` + first + `' ;;
+	*) printf %s '` + end + `' ;;
+	esac ;;
 *) echo "$@" ;;
 esac`})
 				c := exec.Command("bash", "-ec", blocks["sh "+name].text)
