@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -93,6 +94,16 @@ func TestURIConnect(t *testing.T) {
 	tried, stderr, code := p.run(t, "uri", "cutover", "--postgres", url, "--reveal", "--connect")
 	if code != 0 || tried != plain {
 		t.Errorf("exit %d: %s%s, want %s", code, tried, stderr, plain)
+	}
+	// A table of the application does not count.
+	execute(t, url, "CREATE TABLE public.runs (run_id text)", "CREATE SCHEMA other",
+		"CREATE TABLE other.runs (run_id text)")
+	for schema, says := range map[string]bool{"flujo": true, "no such": true, "public": false, "other": false} {
+		stdout, stderr, code := p.run(t, "uri", "cutover", "--connect", "--postgres", url, "--schema", schema)
+		if want := fmt.Sprintf("schema %q has no table \"runs\" yet", schema); code != 0 || stdout == "" ||
+			strings.Contains(stderr, want) != says {
+			t.Errorf("schema %s: exit %d: %s%s, want %q: %v", schema, code, stdout, stderr, want, says)
+		}
 	}
 	stdout, stderr, code := p.run(
 		t,

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/mapping"
 	"flujo-port/internal/postgres"
 	"flujo-port/internal/stateuri"
 
@@ -149,6 +150,10 @@ func tryCutover(c *cli.Context, address stateuri.Address) (stateuri.Address, []s
 	resolved, trial, notes, err := tryAddress(c.Context, address, schema, withPGVector)
 	if err != nil {
 		return resolved, notes, err
+	}
+	if trial.Runs != schema {
+		notes = append(notes, fmt.Sprintf("schema %q has no table %q yet: migrate before you start Flujo by this "+
+			"address, or name the schema of the tables with --schema", schema, mapping.Runs))
 	}
 	if message, hint := trial.PreparedUnknown(); message != "" {
 		notes = append(notes, message+"; "+hint)
