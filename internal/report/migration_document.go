@@ -411,8 +411,8 @@ func (f *Findings) conversions() (list document.List) {
 		add("%s: %s without a time zone, read as %s", n.Column, plural(n.Count, "timestamp"), n.Zone)
 	}
 	for _, r := range f.Rounded {
-		add("%s: %s rounded to real, the column's type in Flujo, by at most %.1g of the value",
-			r.Column, plural(r.Count, "value"), r.Largest)
+		add("%s: %s rounded to real, the column's type in Flujo, by at most %s of the value",
+			r.Column, plural(r.Count, "value"), upperBound(r.Largest))
 	}
 	if len(f.Widened) > 0 {
 		add("widened to bigint, for values out of the range of integer: %s", strings.Join(f.Widened, ", "))

@@ -130,3 +130,14 @@ func totalOf(columns document.Columns, rows [][]string) []string {
 	}
 	return total
 }
+
+// upperBound returns a positive number, rounded up to one significant digit.
+func upperBound(x float64) string {
+	text := strconv.FormatFloat(x, 'g', 1, 64) // rounds to the nearest
+	if rounded, _ := strconv.ParseFloat(text, 64); rounded >= x {
+		return text
+	}
+	_, exponent, _ := strings.Cut(strconv.FormatFloat(x, 'e', 0, 64), "e")
+	unit, _ := strconv.ParseFloat("1e"+exponent, 64)
+	return strconv.FormatFloat(x+unit, 'g', 1, 64) // was rounded down, and so is the sum
+}
