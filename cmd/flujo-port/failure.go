@@ -52,11 +52,16 @@ func (e *env) describe(run *report.Run, err error) {
 	}
 }
 
+// failed returns the report of a command that ended before it had results.
+func (e *env) failed(err error) *report.Failed {
+	failed := &report.Failed{Files: append([]string{}, e.files...), Database: e.database}
+	e.describe(&failed.Run, err)
+	return failed
+}
+
 // reportFailure prints the JSON report of a command that ended before it had results.
 func (e *env) reportFailure(err error) {
-	failed := &report.Failed{}
-	e.describe(&failed.Run, err)
-	if err := report.JSON(e.stdout, failed); err != nil {
+	if err := report.JSON(e.stdout, e.failed(err)); err != nil {
 		e.warn("the report cannot be printed: " + err.Error())
 	}
 }

@@ -60,6 +60,10 @@ type env struct {
 	started        time.Time
 	commands       []*cli.Command
 	reported       bool // a report was printed, or could not be
+
+	// What the command is to use, for the report of a failure; empty until it is known.
+	files    []string
+	database string
 }
 
 // width returns the number of columns of a report.

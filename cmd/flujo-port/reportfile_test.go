@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -121,6 +122,54 @@ func TestReportFile(t *testing.T) {
 	if len(r.Findings) != 215 || len(r.Findings[214].Cells) != 3 || len(r.Arguments) != 10 {
 		t.Errorf("the JSON has %d findings, the last with the cells %v, and the arguments %q",
 			len(r.Findings), r.Findings[len(r.Findings)-1].Cells, r.Arguments)
+	}
+}
+
+// TestReportOfFailure tests that the report of a command that ends before it has results names its state files and its
+// database, as far as they are known, and no password.
+func TestReportOfFailure(t *testing.T) {
+	t.Parallel()
+	const database = `schema "other" of database "med13" at 127.0.0.1:1, role "app"` // where no server is
+	p := newProgram(t, "DATABASE_URL=postgresql://app:hunter2@127.0.0.1:1/med13?sslmode=disable")
+	content, err := os.ReadFile(fixture)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := write(t, filepath.Join(p.dir, "a.db"), string(content))
+	b := write(t, filepath.Join(p.dir, "b.db"), string(content)+"more")
+	for _, c := range []struct {
+		args     []string
+		files    []string
+		database string
+		code     int
+	}{
+		{[]string{"migrate", "--sqlite", a, "--sqlite", b}, []string{a, b}, database, 3}, // b is damaged
+		{[]string{"migrate", "--sqlite", a, "--replace", "--merge"}, []string{}, "", 2},
+		{[]string{"migrate", "--sqlite", "none.db"}, []string{filepath.Join(p.dir, "none.db")}, database, 2},
+		{[]string{"verify", "--sqlite", a}, []string{a}, database, 1},
+		{[]string{"restore", "--sqlite", "new.db", "--base", a}, []string{filepath.Join(p.dir, "new.db"), a}, database, 1},
+	} {
+		stdout, stderr, code := p.run(t, append(c.args, "--schema", "other", "--json", "--report", "failed.md")...)
+		var got struct {
+			Files    []string `json:"state_files"`
+			Database string
+		}
+		if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != c.code || got.Files == nil ||
+			!slices.Equal(got.Files, c.files) || got.Database != c.database {
+			t.Errorf("%q: exit %d, %v: %s%s", c.args, code, err, stdout, stderr)
+		}
+		if strings.Contains(stdout+stderr, "hunter2") {
+			t.Errorf("%q prints the password", c.args)
+		}
+		if c.code == 2 {
+			continue // no report, or that of the command before
+		}
+		page := strings.ReplaceAll(reportOf(t, filepath.Join(p.dir, "failed.md")), `\`, "")
+		for _, want := range append(c.files, c.database) {
+			if !strings.Contains(page, want) || strings.Contains(page, "hunter2") {
+				t.Errorf("%q: the report does not name %s, or has the password:\n%s", c.args, want, page)
+			}
+		}
 	}
 }
 

@@ -74,6 +74,10 @@ func (e *env) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	e.files = append(e.files, path)
+	if base != "" {
+		e.files = append(e.files, base)
+	}
 	if c.Bool("merge") && base == "" {
 		return usagef("--merge requires --base PATH")
 	}

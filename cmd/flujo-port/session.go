@@ -95,9 +95,7 @@ func (s *session) addUnit(u report.Unit) { _ = s.units.add(u) }
 func (s *session) fail(err error, consequence string) error {
 	s.endProgress()
 	err = withConsequence(err, consequence)
-	failed := &report.Failed{}
-	s.env.describe(&failed.Run, err)
-	if notWritten := s.writeReportFile(printed{report: failed}); notWritten != nil {
+	if notWritten := s.writeReportFile(printed{report: s.env.failed(err)}); notWritten != nil {
 		s.env.warn("the report: " + notWritten.Error())
 	}
 	return err

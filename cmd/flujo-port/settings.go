@@ -106,9 +106,13 @@ func (e *env) sqlitePaths(c *cli.Context) (first string, more []string, err erro
 		paths = append(paths, path)
 	}
 	if len(paths) == 0 {
-		first, err = e.stateFile("")
-		return first, nil, err
+		path, err := e.stateFile("")
+		if err != nil {
+			return "", nil, err
+		}
+		paths = append(paths, path)
 	}
+	e.files = paths
 	return paths[0], paths[1:], nil
 }
 

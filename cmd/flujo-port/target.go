@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"flujo-port/internal/clierr"
@@ -206,6 +208,11 @@ func (e *env) databaseTarget(c *cli.Context) (*databaseTarget, error) {
 		return nil, err
 	}
 	p := &databaseTarget{schema: schema}
+	defer func() {
+		if p.known.Database != "" {
+			e.database = p.describe()
+		}
+	}()
 	if p.url, p.aside, err = stateuri.PostgresURL(given); err != nil {
 		return nil, addressError(name, err)
 	}
@@ -232,6 +239,15 @@ func (e *env) databaseTarget(c *cli.Context) (*databaseTarget, error) {
 		}
 	}
 	return p, nil
+}
+
+// describe names the schema, the database, its server and the role.
+func (p *databaseTarget) describe() string {
+	server := p.known.Host
+	if !strings.HasPrefix(server, "/") { // the folder of a Unix socket
+		server = net.JoinHostPort(server, strconv.Itoa(int(p.known.Port)))
+	}
+	return fmt.Sprintf("schema %q of database %q at %s, role %q", p.schema, p.known.Database, server, p.known.User)
 }
 
 // addTLSSettings adds what the environment says about TLS.

@@ -61,6 +61,16 @@ func addEnd(d *document.Document, x *Details) {
 func (f *Failed) Record(x *Details) *document.Document {
 	d := f.Document()
 	f.addRun(d)
+	var named document.Facts
+	if len(f.Files) > 0 {
+		named = append(named, fact("State file", f.Files...))
+	}
+	if f.Database != "" {
+		named = append(named, fact("Database", f.Database))
+	}
+	if len(named) > 0 {
+		d.Add("What the command was to use", named)
+	}
 	addEnd(d, x)
 	return d
 }
