@@ -28,8 +28,8 @@ type Failure struct {
 	Hint        string `json:"hint"`        // what to do; may be empty
 }
 
-// Failed is the report of a command that ended with an error before it had results. The state files and the database are
-// those that the command was to use; whether it read them depends on the error.
+// Failed is the report of a command that ended with an error before it had results. The state files and the database
+// are those that the command was to use; whether it read them depends on the error.
 type Failed struct {
 	Run
 	Files    []string `json:"state_files"` // paths; empty if the command line was wrong, or names none
