@@ -147,7 +147,10 @@ func TestReportOfFailure(t *testing.T) {
 		{[]string{"migrate", "--sqlite", a, "--replace", "--merge"}, []string{}, "", 2},
 		{[]string{"migrate", "--sqlite", "none.db"}, []string{filepath.Join(p.dir, "none.db")}, database, 2},
 		{[]string{"verify", "--sqlite", a}, []string{a}, database, 1},
-		{[]string{"restore", "--sqlite", "new.db", "--base", a}, []string{filepath.Join(p.dir, "new.db"), a}, database, 1},
+		{
+			[]string{"restore", "--sqlite", "new.db", "--base", a}, []string{filepath.Join(p.dir, "new.db"), a},
+			database, 1,
+		},
 	} {
 		stdout, stderr, code := p.run(t, append(c.args, "--schema", "other", "--json", "--report", "failed.md")...)
 		var got struct {
