@@ -4,7 +4,8 @@
 #	scripts/check-leftovers.sh CMD ARGS…
 #
 # It checks for files in TMPDIR, which is a new folder for CMD; folders of test
-# servers in /tmp, where they are if the servers' account cannot reach TMPDIR;
+# servers in /dev/shm, where they are if it is large, and in /tmp, where they are
+# if the servers' account cannot reach TMPDIR;
 # processes; and changes in the git work tree of the current directory, ignored
 # files included. It lists what is left on stderr.
 #
@@ -58,7 +59,7 @@ tree() {
 	)
 }
 
-servers() { ls -d /tmp/pgtest-* 2>/dev/null; }
+servers() { ls -d /dev/shm/pgtest-* /tmp/pgtest-* 2>/dev/null; }
 
 # new_servers: prints the folders of servers that did not exist before, without
 # those of other runs on this machine, whose guard processes have no mark.

@@ -1,6 +1,7 @@
 package pgtest
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -20,6 +21,11 @@ import (
 // use instead of starting one: a URL or a keyword/value string, as for libpq.
 // PG* variables and libpq's files complete it.
 const EnvServer = "FLUJO_PORT_TEST_POSTGRES"
+
+// EnvServers is the environment variable that names the folder for the folders of the servers that tests start. If it
+// is not set, they are in a file system in memory, if there is a large one, since half of the tests' time in the kernel
+// is spent on files of databases that live for a second. Otherwise they are in the folder for temporary files.
+const EnvServers = "FLUJO_PORT_TEST_SERVERS"
 
 // queryTimeout limits each statement that pgtest itself sends.
 const queryTimeout = time.Minute
@@ -64,6 +70,7 @@ func run(m *testing.M, setup []func(dir string) error) (code int, err error) {
 		}
 	}
 	ForgetEnvironment()
+	serverRoot = cmp.Or(os.Getenv(EnvServers), memoryFolder(), serverRoot)
 	temp, err := takeTempDir()
 	if err != nil {
 		return 2, err

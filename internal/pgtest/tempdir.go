@@ -10,8 +10,9 @@ import (
 )
 
 // serverRoot is the folder for the servers' folders: the temporary folder at
-// the start of the process. It is not the folder of tempDir, since each server
-// has a guard of its own and the path of a socket must be short.
+// the start of the process, or what Main replaces it by. It is not the folder of
+// tempDir, since each server has a guard of its own and the path of a socket must
+// be short.
 var serverRoot = os.TempDir()
 
 // tempDir is a temporary folder that is removed when the process ends.
