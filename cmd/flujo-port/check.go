@@ -1,10 +1,13 @@
 package main
 
 import (
+	"fmt"
+
 	"flujo-port/internal/check"
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/report"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/urfave/cli/v2"
 )
 
@@ -73,8 +76,9 @@ func (e *env) check(c *cli.Context) error {
 	if result == nil {
 		return s.fail(err, "nothing was changed")
 	}
-	result.Next = "Do a dry run with \"flujo-port migrate --dry-run\"."
-	result.EachResult(func(r *report.CheckResult) { r.Hint = withAdvice(r.Hint, r.Advice) })
+	result.Next = fmt.Sprintf("Do a dry run with \"%s\" and the same state %s.",
+		e.suggested("migrate", "--dry-run"), english.PluralWord(1+len(more), "file", ""))
+	result.EachResult(func(r *report.CheckResult) { r.Hint = e.withAdvice(r.Hint, r.Advice) })
 	if err == nil && !o.HasTarget {
 		err = &clierr.Error{
 			Kind: clierr.Partial, Message: "the server was not checked, because none was named",

@@ -94,8 +94,8 @@ func (e *env) init(c *cli.Context) error {
 		result.Notes = append(result.Notes, target.notes...)
 	} else {
 		result.Notes = append(result.Notes, fmt.Sprintf("Flujo connects as role %q, and init ran as role %q, so no "+
-			"cutover address was tried or is printed: run \"flujo-port uri cutover --connect\" with the address of "+
-			"role %q", result.FlujoRole, result.Role, result.FlujoRole))
+			"cutover address was tried or is printed: run \"%s\" with the address of role %q",
+			result.FlujoRole, result.Role, e.suggested(cutoverCommand, "--connect"), result.FlujoRole))
 	}
 	return s.end(
 		printed{report: result, warnings: &result.Warnings, done: "the tables exist"},

@@ -59,7 +59,8 @@ type env struct {
 	console        *console // writes to stderr
 	started        time.Time
 	commands       []*cli.Command
-	reported       bool // a report was printed, or could not be
+	flags          *cli.Context // of the command that runs; nil until they are parsed
+	reported       bool         // a report was printed, or could not be
 }
 
 // width returns the number of columns of a report.
@@ -90,7 +91,10 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	})
 	help := &checkedWriter{w: stdout}
 	app := e.app(help)
-	refuseUnclearFlags(app.Commands, e.console.configure)
+	refuseUnclearFlags(app.Commands, func(flags *cli.Context) error {
+		e.flags = flags
+		return e.console.configure(flags)
+	})
 	err := app.RunContext(ctx, args)
 	if !stop() {
 		<-said
@@ -106,7 +110,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		e.reportFailure(err)
 	}
 	kind := clierr.KindOf(err)
-	e.console.say(slog.LevelError, "", message(err), slog.Int("exit_code", int(kind)))
+	e.console.say(slog.LevelError, "", e.message(err), slog.Int("exit_code", int(kind)))
 	return int(kind)
 }
 
@@ -179,8 +183,8 @@ func (c *checkedWriter) Write(p []byte) (int, error) {
 
 // message formats an error as one line: what happened, what it means for the
 // data, and what to do.
-func message(err error) string {
-	f := failure(err)
+func (e *env) message(err error) string {
+	f := e.failure(err)
 	line := f.Message
 	for _, more := range []string{f.Consequence, f.Hint} {
 		if more != "" {
