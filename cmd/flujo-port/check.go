@@ -15,12 +15,14 @@ func (e *env) checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "check",
 		Usage: "run preflight checks; change nothing",
-		Description: "Each line of the checklist is ✓ (ok), ! (warning) or ✗ (error: a migration\n" +
-			"would fail or be refused), with a hint. check reads the whole state file, and\n" +
-			"rolls back a migration without rows and the load of a sample.\n" +
+		Description: "Each line of the checklist is ✓ (ok), ! (warning) or ✗ (error: a migration " +
+			"would fail or be refused), with a hint. check reads the whole state file, and " +
+			"rolls back a migration without rows and the load of a sample. " +
 			"If no database is named, it checks only the state file.\n" +
-			"--sqlite may be repeated: then check also looks for conflicts, which are runs, keys\n" +
+			"\n" +
+			"--sqlite may be repeated: then check also looks for conflicts, which are runs, keys " +
 			"and memories that differ between the files, and says whose version would win.\n" +
+			"\n" +
 			"The exit code is 0, 3 if there is an error, or 5 if no database was named.",
 		Flags: []cli.Flag{
 			sqliteFilesFlag, postgresFlag, schemaFlag, quarantineFlag, naiveTimezoneFlag,

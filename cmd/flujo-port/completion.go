@@ -24,8 +24,8 @@ func (e *env) completionCommand() *cli.Command {
 	command := &cli.Command{
 		Name:  "completion",
 		Usage: "print a script with which a shell completes commands and flags",
-		Description: "For the current session: source <(flujo-port completion bash), the same with\n" +
-			"zsh, or flujo-port completion fish | source. For every session, write the\n" +
+		Description: "For the current session: source <(flujo-port completion bash), the same with " +
+			"zsh, or flujo-port completion fish | source. For every session, write the " +
 			"script to a file that the shell reads; packages contain these files.",
 		Action: func(c *cli.Context) error {
 			if !c.Args().Present() {

@@ -4,6 +4,8 @@ import (
 	"io"
 	"strings"
 
+	"flujo-port/internal/document"
+
 	"github.com/urfave/cli/v2"
 )
 
@@ -35,12 +37,25 @@ func init() {
 	cli.FlagStringer = func(f cli.Flag) string { return flagHelp(stringer(f)) }
 	cli.HelpPrinter = func(w io.Writer, template string, data any) {
 		cli.HelpPrinterCustom(w, template, data, map[string]any{
-			"wrapAt":    func() int { return helpWidth },
+			"wrap":      wrapHelp,
 			"groups":    groupFlags,
 			"examples":  func(name string) string { return strings.Join(examples[name], "\n") },
 			"exitCodes": exitCodesOf,
 		})
 	}
+}
+
+// wrapHelp wraps the paragraphs of a text, of which the first line begins after indent columns. The library's own
+// function counts bytes and not columns.
+func wrapHelp(text string, indent int) string {
+	paragraphs := strings.Split(text, "\n")
+	spaces := strings.Repeat(" ", indent)
+	for i, paragraph := range paragraphs {
+		if paragraph != "" {
+			paragraphs[i] = document.Wrap(paragraph, helpWidth, spaces, spaces)
+		}
+	}
+	return strings.TrimLeft(strings.Join(paragraphs, "\n"), " ")
 }
 
 // commandHelp is the template of the help of the program and of every command. It has the library's parts, the flags by

@@ -84,6 +84,65 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// TestHelpLinesAreFull tests that no line of a paragraph or of the text of a flag ends although the next word fits.
+func TestHelpLinesAreFull(t *testing.T) {
+	t.Parallel()
+	for _, name := range append(slices.Sorted(maps.Keys(allCommands())), "") {
+		help := helpOf(t, name)
+		for section, text := range sectionsOf(help) {
+			if section == "EXAMPLES" || section == "USAGE" {
+				continue
+			}
+			lines := strings.Split(text, "\n")
+			for i, line := range lines[:len(lines)-1] {
+				if brokenEarly(line, lines[i+1], section == "DESCRIPTION") {
+					t.Errorf("%q: %q ends although the next word fits: %q", name, line, lines[i+1])
+				}
+			}
+		}
+	}
+}
+
+// brokenEarly reports whether a line of a help text ends although the first word of the next line would fit into it and
+// belongs to the same paragraph: in a description no sentence has ended, and elsewhere the next line begins no flag.
+func brokenEarly(line, next string, description bool) bool {
+	word := strings.TrimLeft(next, " ")
+	indent := len(next) - len(word)
+	if line == "" || word == "" || !description && indent < 8 || description && strings.HasSuffix(line, ".") {
+		return false
+	}
+	if command := regexp.MustCompile(`^"flujo-port [^"]*"\S*`).FindString(word); command != "" {
+		word = command // which is not broken
+	} else {
+		word, _, _ = strings.Cut(word, " ")
+	}
+	return utf8.RuneCountInString(line+" "+word) <= helpWidth
+}
+
+func TestBrokenEarly(t *testing.T) {
+	t.Parallel()
+	full := "   " + strings.Repeat("x", 75)
+	for _, c := range []struct {
+		line, next  string
+		description bool
+		want        bool
+	}{
+		{"   migration", "   would fail", true, true},
+		{"   a hint.", "   If no", true, false},
+		{"   a hint.", "", true, false},
+		{full, "   and", true, false},
+		{full, "   a b", true, true},
+		{"   " + strings.Repeat("✓", 75), "   a", true, true},
+		{"   run", `   "flujo-port ` + strings.Repeat("x", 70) + `".`, true, false},
+		{"   --a    text", "   --b    text", false, false},
+		{"   --a    text", "          text", false, true},
+	} {
+		if got := brokenEarly(c.line, c.next, c.description); got != c.want {
+			t.Errorf("%q, %q: got %v", c.line, c.next, got)
+		}
+	}
+}
+
 // sectionsOf returns the sections of a help text by their headings.
 func sectionsOf(help string) map[string]string {
 	sections, name := map[string]string{}, ""

@@ -16,9 +16,9 @@ func (e *env) initCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "init",
 		Usage: "create the schema and Flujo's tables without rows",
-		Description: "init can be repeated: it does not change objects that exist, and refuses\n" +
-			"tables that differ from Flujo's. An administrator can run it with --owner, so\n" +
-			"that an application role without the CREATE privilege can migrate, and Flujo\n" +
+		Description: "init can be repeated: it does not change objects that exist, and refuses " +
+			"tables that differ from Flujo's. An administrator can run it with --owner, so " +
+			"that an application role without the CREATE privilege can migrate, and Flujo " +
 			"can start as that role. What Flujo does at its start is then tried.",
 		Flags: []cli.Flag{
 			postgresFlag, schemaFlag,

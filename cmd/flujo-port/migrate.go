@@ -26,16 +26,16 @@ func (e *env) migrateCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "migrate",
 		Usage: "copy the state file to PostgreSQL, in one transaction",
-		Description: "After an error or an interrupt the database is unchanged. The state file is\n" +
+		Description: "After an error or an interrupt the database is unchanged. The state file is " +
 			"only read. Stop Flujo before the migration; Flujo may run during a dry run.\n" +
 			"\n" +
-			"Several files, each in a --sqlite of its own, are migrated together, all of\n" +
-			"them or none: each file after the first is merged, as with --merge. On a tie\n" +
+			"Several files, each in a --sqlite of its own, are migrated together, all of " +
+			"them or none: each file after the first is merged, as with --merge. On a tie " +
 			"the file that is named first wins.\n" +
 			"\n" +
-			"With --if-needed the same command can be run again, as by a Kubernetes Job.\n" +
-			"If all of the files were migrated, as they are now, nothing is written: they\n" +
-			"are verified, and the exit code is 0, or 3 if runs, keys or memories lack\n" +
+			"With --if-needed the same command can be run again, as by a Kubernetes Job. " +
+			"If all of the files were migrated, as they are now, nothing is written: they " +
+			"are verified, and the exit code is 0, or 3 if runs, keys or memories lack " +
 			"rows that were deleted since, or 4 if rows differ that nobody wrote since.",
 		Flags: []cli.Flag{
 			sqliteFilesFlag,
