@@ -3,6 +3,7 @@ package main
 import (
 	_ "embed" // the scripts
 	"fmt"
+	"slices"
 
 	"flujo-port/internal/clierr"
 
@@ -70,7 +71,11 @@ func (e *env) completeBy(command *cli.Command) cli.BashCompleteFunc {
 	return func(c *cli.Context) {
 		last := e.args[len(e.args)-2] // the last one asks for completion
 		var words []string
-		for _, subcommand := range command.Subcommands {
+		subcommands := command.Subcommands
+		if command.Name == "help" {
+			subcommands = e.commandsAfter(c.Args().Slice())
+		}
+		for _, subcommand := range subcommands {
 			words = append(words, subcommand.Name)
 		}
 		for _, f := range command.Flags {
@@ -87,4 +92,17 @@ func (e *env) completeBy(command *cli.Command) cli.BashCompleteFunc {
 			fmt.Fprintln(c.App.Writer, word)
 		}
 	}
+}
+
+// commandsAfter returns the commands that may follow the words of help.
+func (e *env) commandsAfter(words []string) []*cli.Command {
+	commands := e.commands
+	for _, word := range words {
+		at := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.Name == word })
+		if at < 0 {
+			return nil
+		}
+		commands = commands[at].Subcommands
+	}
+	return commands
 }

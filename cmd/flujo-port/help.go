@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"slices"
 	"strings"
 
 	"flujo-port/internal/document"
@@ -84,6 +85,54 @@ EXAMPLES:
 EXIT CODES:{{range exitCodes .HelpName}}
    {{printf "%-5s" .Code}}{{wrap .Meaning 8}}{{end}}
 `
+
+func (e *env) helpCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "help",
+		Usage:       "print the help of the program or of a command",
+		ArgsUsage:   "[COMMAND [SUBCOMMAND]]",
+		Description: "\"flujo-port help migrate\" prints what \"flujo-port migrate --help\" prints.",
+		Action: func(c *cli.Context) error {
+			words := c.Args().Slice()
+			if err := e.checkCommandWords(words); err != nil {
+				return err
+			}
+			return c.App.RunContext(c.Context, slices.Concat([]string{c.App.Name}, words, []string{"--help"}))
+		},
+	}
+}
+
+// checkCommandWords returns a usage error if the words do not name a command.
+func (e *env) checkCommandWords(words []string) error {
+	commands, name := e.commands, ""
+	for _, word := range words {
+		at := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.Name == word })
+		if at < 0 {
+			err := error(usagef("%s has no subcommands", name))
+			switch {
+			case name == "":
+				err = unknownCommand("command", word, commands)
+			case len(commands) > 0:
+				err = unknownCommand("subcommand of "+name, word, commands)
+			}
+			nameHelpOf(name, err)
+			return err
+		}
+		commands, name = commands[at].Subcommands, strings.TrimSpace(name+" "+word)
+	}
+	return nil
+}
+
+// orHelp returns the action of a command, which prints the command's help instead if "help" is all that follows it.
+func orHelp(action cli.ActionFunc) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		if c.NumFlags() > 0 || c.NArg() != 1 || c.Args().First() != "help" {
+			return action(c)
+		}
+		cli.HelpPrinter(c.App.Writer, commandHelp, c.Command)
+		return nil
+	}
+}
 
 // flagGroup is the flags of a category.
 type flagGroup struct {
@@ -190,6 +239,7 @@ var examples = map[string][]string{
 		"flujo-port completion fish > ~/.config/fish/completions/flujo-port.fish",
 	},
 	"flujo-port version": {"flujo-port version --json"},
+	"flujo-port help":    {"flujo-port help migrate", "flujo-port help uri cutover"},
 }
 
 // exitCode is the meaning of an exit code.
@@ -253,7 +303,7 @@ var exitCodes = map[string][]exitCode{
 	"flujo-port uri rollback": printsOnly,
 	"flujo-port completion":   printsOnly, "flujo-port completion bash": printsOnly,
 	"flujo-port completion zsh": printsOnly, "flujo-port completion fish": printsOnly,
-	"flujo-port version": printsOnly,
+	"flujo-port version": printsOnly, "flujo-port help": printsOnly,
 }
 
 func exitCodesOf(name string) []exitCode { return exitCodes[name] }

@@ -163,7 +163,7 @@ func TestExamplesAreValid(t *testing.T) {
 	line := regexp.MustCompile(`flujo-port ([a-z ]+[a-z])((?: --[^")]*)?)`)
 	for of, texts := range examples {
 		for _, text := range texts {
-			m := line.FindStringSubmatch(text)
+			m := line.FindStringSubmatch(strings.Replace(text, "flujo-port help ", "flujo-port ", 1))
 			if m == nil || commands[m[1]] == nil {
 				t.Errorf("%s: %q names no command", of, text)
 				continue
@@ -194,6 +194,50 @@ func TestFlagHelp(t *testing.T) {
 	} {
 		if got := flagHelp(c.text); got != c.want {
 			t.Errorf("%q: got\n%s\nwant\n%s", c.text, got, c.want)
+		}
+	}
+}
+
+// TestHelpCommand tests that help, help COMMAND and COMMAND help print what --help prints.
+func TestHelpCommand(t *testing.T) {
+	t.Parallel()
+	p := newProgram(t, "DATABASE_URL=postgresql://u@localhost:1/db")
+	for name := range allCommands() {
+		words := strings.Fields(name)
+		want := helpOf(t, name)
+		if name == "help" { // of which the library prints the help of the program by --help
+			want, _, _ = p.run(t, "help", "help")
+			if !strings.HasPrefix(want, "NAME:\n   flujo-port help - ") {
+				t.Errorf("help help prints %q", want)
+			}
+		}
+		for _, args := range [][]string{append([]string{"help"}, words...), append(words, "help")} {
+			if stdout, stderr, code := p.run(t, args...); code != 0 || stderr != "" || stdout != want {
+				t.Errorf("%q: exit %d: %s%s", args, code, stdout, stderr)
+			}
+		}
+	}
+	if stdout, stderr, code := p.run(t, "help"); code != 0 || stderr != "" || stdout != helpOf(t, "") {
+		t.Errorf("exit %d: %s%s", code, stdout, stderr)
+	}
+	for _, c := range []struct {
+		args, want string
+	}{
+		{"help migrte", "unknown command; use check, migrate, verify, restore, init, uri, completion, version, help; " +
+			"did you mean migrate? See flujo-port --help"},
+		{"help hunter2", "unknown command; use check,"},
+		{"help uri cutovr", "unknown subcommand of uri; use cutover, rollback; did you mean cutover? " +
+			"See flujo-port uri --help"},
+		{"help uri hunter2", "unknown subcommand of uri; use cutover, rollback; see flujo-port uri --help"},
+		{"help migrate hunter2", "migrate has no subcommands; see flujo-port migrate --help"},
+		{"help migrate --dry-run", "migrate has no subcommands; see flujo-port migrate --help"},
+		{"help --sqlite hunter2", "unknown flag --sqlite; see flujo-port --help"},
+		{"migrate --dry-run help", "(hidden, may contain a password); see flujo-port migrate --help"},
+		{"migrate help hunter2", "(hidden, may contain a password); see flujo-port migrate --help"},
+	} {
+		stdout, stderr, code := p.run(t, strings.Fields(c.args)...)
+		if code != 2 || stdout != "" || !strings.Contains(stderr, c.want) || strings.Contains(stderr, "hunter2") {
+			t.Errorf("%s: exit %d: %s%s", c.args, code, stdout, stderr)
 		}
 	}
 }

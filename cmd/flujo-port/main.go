@@ -124,6 +124,7 @@ func (e *env) app(w io.Writer) *cli.App {
 			"\"flujo-port COMMAND --help\" describes a command.",
 		Version:         version(),
 		HideHelpCommand: true,
+		Flags:           []cli.Flag{cli.HelpFlag}, // which the library omits if there is a command help
 		// A path may contain a comma.
 		DisableSliceFlagSeparator: true,
 		Commands: []*cli.Command{
@@ -135,6 +136,7 @@ func (e *env) app(w io.Writer) *cli.App {
 			e.uriCommand(),
 			e.completionCommand(),
 			e.versionCommand(),
+			e.helpCommand(),
 		},
 		Writer:         w,
 		ErrWriter:      e.stderr,
@@ -158,6 +160,7 @@ func (e *env) app(w io.Writer) *cli.App {
 // setUpCommands sets what all commands and their subcommands have in common.
 func (e *env) setUpCommands(commands []*cli.Command) {
 	for _, command := range commands {
+		command.Action = orHelp(command.Action)
 		command.OnUsageError = e.usageError
 		command.CustomHelpTemplate = commandHelp
 		command.HideHelpCommand = true

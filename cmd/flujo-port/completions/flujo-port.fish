@@ -2,7 +2,7 @@
 
 function __fish_flujo-port_no_subcommand --description 'Test if there has been any subcommand yet'
     for i in (commandline -opc)
-        if contains -- $i check migrate verify restore init uri cutover rollback completion bash zsh fish version
+        if contains -- $i check migrate verify restore init uri cutover rollback completion bash zsh fish version help
             return 1
         end
     end
@@ -114,3 +114,6 @@ complete -r -c flujo-port -n '__fish_seen_subcommand_from completion' -a 'fish' 
 complete -c flujo-port -n '__fish_seen_subcommand_from version' -f -l help -s h -d 'show help'
 complete -r -c flujo-port -n '__fish_flujo-port_no_subcommand' -a 'version' -d 'print the version, its commit, and the versions of Go and SQLite'
 complete -c flujo-port -n '__fish_seen_subcommand_from version' -f -l json -d 'print the report as one JSON object'
+complete -c flujo-port -n '__fish_seen_subcommand_from help' -f -l help -s h -d 'show help'
+complete -r -c flujo-port -n '__fish_flujo-port_no_subcommand' -a 'help' -d 'print the help of the program or of a command'
+complete -c flujo-port -n '__fish_seen_subcommand_from help' -f -a 'check migrate verify restore init uri completion version help'
