@@ -25,8 +25,18 @@ func (e *env) checkCommand() *cli.Command {
 			"\n" +
 			"The exit code is 0, 3 if there is an error, or 5 if no database was named.",
 		Flags: []cli.Flag{
-			sqliteFilesFlag, postgresFlag, schemaFlag, quarantineFlag, naiveTimezoneFlag,
-			exactFloatsFlag, withoutPGVectorFlag, skipIntegrityFlag, jsonFlag, reportFlag, quietFlag, logFormatFlag,
+			sqliteFilesFlag,
+			postgresFlag,
+			schemaFlag,
+			checkQuarantineFlag,
+			naiveTimezoneFlag,
+			checkExactFloatsFlag,
+			checkWithoutPGVectorFlag,
+			skipIntegrityFlag,
+			jsonFlag,
+			reportFlag,
+			quietFlag,
+			logFormatFlag,
 		},
 		Action: e.check,
 	}

@@ -252,7 +252,8 @@ var (
 		"or it is not known whether the server committed, which the error says"}
 	exitNotPrinted  = exitCode{"1", "failed: the output cannot be written"}
 	exitUsage       = exitCode{"2", "usage or configuration error; nothing was written"}
-	printsOnly      = []exitCode{{"0", "printed"}, exitNotPrinted, exitUsage}
+	exitSettings    = exitCode{"2", "usage or configuration error"} // of a command that writes nothing
+	printsOnly      = []exitCode{{"0", "printed"}, exitNotPrinted, {"2", "usage error"}}
 	exitInterrupted = exitCode{"130", "interrupted; nothing was committed"}
 )
 
@@ -266,7 +267,12 @@ var exitCodes = map[string][]exitCode{
 		exitInterrupted,
 	},
 	"flujo-port check": {
-		{"0", "no check found an error"}, exitRetry, exitUsage,
+		{
+			"0",
+			"no check found an error",
+		},
+		{"1", "failed: the report or a temporary file cannot be written"},
+		exitSettings,
 		{"3", "a check found an error: a migration would fail or be refused"},
 		{"5", "no check found an error, but the server was not looked at, because none was named"},
 		{"130", "interrupted; nothing was changed"},
@@ -280,9 +286,9 @@ var exitCodes = map[string][]exitCode{
 		exitInterrupted,
 	},
 	"flujo-port verify": {
-		{"0", "equal, merged or drift: the migration was correct"}, exitRetry, exitUsage,
-		{"3", "refused: another state file than the migrated one, or no tables to compare"},
-		{"4", "copy-mismatch, or mismatch if there is no receipt"},
+		{"0", "equal, merged or drift: the migration was correct"}, exitRetry, exitSettings,
+		{"3", "refused: another state file than the migrated one, or the file or the tables cannot be compared"},
+		{"4", "copy-mismatch; or mismatch, if there is no receipt or a table is missing"},
 		{"130", "interrupted; nothing was changed"},
 	},
 	"flujo-port restore": {
@@ -293,14 +299,24 @@ var exitCodes = map[string][]exitCode{
 	},
 	"flujo-port init": {
 		{"0", "the tables exist"}, exitUnknown, exitUsage,
-		{"3", "refused: the tables differ from Flujo's, or a privilege is missing"},
+		{"3", "refused: the tables differ from Flujo's, a privilege is missing, or Flujo would not start"},
 		exitInterrupted,
 	},
-	"flujo-port uri": {{"0", "printed"}, exitRetry, exitUsage, {"3", "refused: Flujo would not work by the address"}},
-	"flujo-port uri cutover": {
-		{"0", "printed"}, exitRetry, exitUsage, {"3", "refused: Flujo would not work by the address (--connect)"},
+	"flujo-port uri": {
+		{"0", "printed"},
+		{"1", "failed; a retry may succeed: connection lost (cutover --connect), or the output cannot be written"},
+		exitSettings,
+		{"3", "refused: Flujo would not work by the address (cutover --connect)"},
+		{"130", "interrupted (cutover --connect)"},
 	},
-	"flujo-port uri rollback": printsOnly,
+	"flujo-port uri cutover": {
+		{"0", "printed"},
+		{"1", "failed; a retry may succeed: connection lost (--connect), or the output cannot be written"},
+		exitSettings,
+		{"3", "refused: Flujo would not work by the address (--connect)"},
+		{"130", "interrupted (--connect)"},
+	},
+	"flujo-port uri rollback": {{"0", "printed"}, exitNotPrinted, exitSettings},
 	"flujo-port completion":   printsOnly, "flujo-port completion bash": printsOnly,
 	"flujo-port completion zsh": printsOnly, "flujo-port completion fish": printsOnly,
 	"flujo-port version": printsOnly, "flujo-port help": printsOnly,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"maps"
+	"net"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -140,6 +141,65 @@ func TestBrokenEarly(t *testing.T) {
 		if got := brokenEarly(c.line, c.next, c.description); got != c.want {
 			t.Errorf("%q, %q: got %v", c.line, c.next, got)
 		}
+	}
+}
+
+// TestHelpIsOfTheCommand tests that no text that several commands share says what one of them does not do.
+func TestHelpIsOfTheCommand(t *testing.T) {
+	t.Parallel()
+	for name, others := range map[string][]string{
+		"check":        {"do not create", "store ", "disk full", "lock timeout", "committed"},
+		"verify":       {"do not create", "store ", "committed"},
+		"uri":          {"disk full", "lock timeout", "written;", "report"},
+		"uri cutover":  {"do not create", "disk full", "lock timeout", "report", "nothing was written"},
+		"uri rollback": {"connection", "retry", "report", "nothing was written"},
+		"version":      {"report", "configuration", "nothing was written"},
+		"completion":   {"report", "configuration", "nothing was written"},
+		"help":         {"report", "configuration", "nothing was written"},
+	} {
+		var texts []string
+		for _, f := range allCommands()[name].Flags {
+			if !slices.Contains([]cli.Flag{reportFlag, quietFlag, jsonFlag, logFormatFlag}, f) {
+				texts = append(texts, f.(cli.DocGenerationFlag).GetUsage())
+			}
+		}
+		for _, code := range exitCodes["flujo-port "+name] {
+			texts = append(texts, code.Meaning)
+		}
+		for _, text := range texts {
+			for _, other := range others {
+				if strings.Contains(text, other) && !strings.HasPrefix(text, "failed: the report") {
+					t.Errorf("%s: %q is not true of it: %q", name, other, text)
+				}
+			}
+		}
+	}
+}
+
+// TestInterruptedURI interrupts the trial of an address at a server that does not answer.
+func TestInterruptedURI(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		if conn, err := silent.Accept(); err == nil {
+			cancel()
+			<-ended
+			_ = conn.Close()
+		}
+	}()
+	var stdout, stderr bytes.Buffer
+	args := []string{"uri", "cutover", "--connect", "--postgres", "postgresql://u@" + silent.Addr().String() + "/db"}
+	code := run(ctx, append([]string{"flujo-port"}, args...), func(string) string { return "" }, &stdout, &stderr)
+	if code != 130 || stdout.Len() > 0 || !listsExitCode(commandOf(args), code) {
+		t.Errorf("exit %d: %s%s", code, &stdout, &stderr)
 	}
 }
 

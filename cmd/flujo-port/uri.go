@@ -38,10 +38,17 @@ func (e *env) uriCommand() *cli.Command {
 					"If DATABASE_URL names SQLite, the address of the state file is printed.",
 				Flags: []cli.Flag{
 					postgresFlag,
-					sqliteFlag,
+					&cli.StringFlag{
+						Name:      sqliteFlag.Name,
+						TakesFile: true,
+						Category:  groupSource,
+						Usage: "`PATH|URI` of the state file, whose address is printed if DATABASE_URL names SQLite " +
+							"(default: that of uri rollback)",
+					},
 					schemaFlag,
 					connectFlag,
-					withoutPGVectorFlag,
+					withUsage(withoutPGVectorFlag,
+						"with --connect: do not add the schema of pgvector to search_path"),
 					formatFlag,
 					revealFlag,
 				},
