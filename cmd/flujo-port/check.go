@@ -1,10 +1,13 @@
 package main
 
 import (
+	"fmt"
+
 	"flujo-port/internal/check"
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/report"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/urfave/cli/v2"
 )
 
@@ -12,16 +15,28 @@ func (e *env) checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "check",
 		Usage: "run preflight checks; change nothing",
-		Description: "Each line of the checklist is ✓ (ok), ! (warning) or ✗ (error: a migration\n" +
-			"would fail or be refused), with a hint. check reads the whole state file, and\n" +
-			"rolls back a migration without rows and the load of a sample.\n" +
+		Description: "Each line of the checklist is ✓ (ok), ! (warning) or ✗ (error: a migration " +
+			"would fail or be refused), with a hint. check reads the whole state file, and " +
+			"rolls back a migration without rows and the load of a sample. " +
 			"If no database is named, it checks only the state file.\n" +
-			"--sqlite may be repeated: then check also looks for conflicts, which are runs, keys\n" +
+			"\n" +
+			"--sqlite may be repeated: then check also looks for conflicts, which are runs, keys " +
 			"and memories that differ between the files, and says whose version would win.\n" +
+			"\n" +
 			"The exit code is 0, 3 if there is an error, or 5 if no database was named.",
 		Flags: []cli.Flag{
-			sqliteFilesFlag, postgresFlag, schemaFlag, quarantineFlag, naiveTimezoneFlag,
-			exactFloatsFlag, withoutPGVectorFlag, skipIntegrityFlag, jsonFlag, reportFlag, quietFlag, logFormatFlag,
+			sqliteFilesFlag,
+			postgresFlag,
+			schemaFlag,
+			checkQuarantineFlag,
+			naiveTimezoneFlag,
+			checkExactFloatsFlag,
+			checkWithoutPGVectorFlag,
+			skipIntegrityFlag,
+			jsonFlag,
+			reportFlag,
+			quietFlag,
+			logFormatFlag,
 		},
 		Action: e.check,
 	}
@@ -73,8 +88,9 @@ func (e *env) check(c *cli.Context) error {
 	if result == nil {
 		return s.fail(err, "nothing was changed")
 	}
-	result.Next = "Do a dry run with \"flujo-port migrate --dry-run\"."
-	result.EachResult(func(r *report.CheckResult) { r.Hint = withAdvice(r.Hint, r.Advice) })
+	result.Next = fmt.Sprintf("Do a dry run with \"%s\" and the same state %s.",
+		e.suggested("migrate", "--dry-run"), english.PluralWord(1+len(more), "file", ""))
+	result.EachResult(func(r *report.CheckResult) { r.Hint = e.withAdvice(r.Hint, r.Advice) })
 	if err == nil && !o.HasTarget {
 		err = &clierr.Error{
 			Kind: clierr.Partial, Message: "the server was not checked, because none was named",

@@ -3,6 +3,7 @@ package main
 import (
 	_ "embed" // the scripts
 	"fmt"
+	"slices"
 
 	"flujo-port/internal/clierr"
 
@@ -24,8 +25,8 @@ func (e *env) completionCommand() *cli.Command {
 	command := &cli.Command{
 		Name:  "completion",
 		Usage: "print a script with which a shell completes commands and flags",
-		Description: "For the current session: source <(flujo-port completion bash), the same with\n" +
-			"zsh, or flujo-port completion fish | source. For every session, write the\n" +
+		Description: "For the current session: source <(flujo-port completion bash), the same with " +
+			"zsh, or flujo-port completion fish | source. For every session, write the " +
 			"script to a file that the shell reads; packages contain these files.",
 		Action: func(c *cli.Context) error {
 			if !c.Args().Present() {
@@ -70,7 +71,11 @@ func (e *env) completeBy(command *cli.Command) cli.BashCompleteFunc {
 	return func(c *cli.Context) {
 		last := e.args[len(e.args)-2] // the last one asks for completion
 		var words []string
-		for _, subcommand := range command.Subcommands {
+		subcommands := command.Subcommands
+		if command.Name == "help" {
+			subcommands = e.commandsAfter(c.Args().Slice())
+		}
+		for _, subcommand := range subcommands {
 			words = append(words, subcommand.Name)
 		}
 		for _, f := range command.Flags {
@@ -87,4 +92,17 @@ func (e *env) completeBy(command *cli.Command) cli.BashCompleteFunc {
 			fmt.Fprintln(c.App.Writer, word)
 		}
 	}
+}
+
+// commandsAfter returns the commands that may follow the words of help.
+func (e *env) commandsAfter(words []string) []*cli.Command {
+	commands := e.commands
+	for _, word := range words {
+		at := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.Name == word })
+		if at < 0 {
+			return nil
+		}
+		commands = commands[at].Subcommands
+	}
+	return commands
 }

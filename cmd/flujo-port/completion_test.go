@@ -43,14 +43,20 @@ func TestFishCompletion(t *testing.T) {
 		t.Fatal(err)
 	}
 	script = strings.ReplaceAll(script, "`", "") // around the names of values
-	testGenerated(t, "completions/flujo-port.fish", strings.TrimRight(script, "\n")+"\n")
+	var names []string
+	for _, command := range app.Commands {
+		names = append(names, command.Name)
+	}
+	script = strings.TrimRight(script, "\n") + "\n" + // the library does not know that they may follow help
+		"complete -c flujo-port -n '__fish_seen_subcommand_from help' -f -a '" + strings.Join(names, " ") + "'\n"
+	testGenerated(t, "completions/flujo-port.fish", script)
 }
 
 // completions are command lines up to the cursor, what is offered there, and what is not.
 var completions = []struct {
 	line, want, not string
 }{
-	{"flujo-port ", "check migrate verify restore init uri completion version", "--help --sqlite"},
+	{"flujo-port ", "check migrate verify restore init uri completion version help", "--help --sqlite"},
 	{"flujo-port mi", "migrate", "verify"},
 	{"flujo-port -", "--help --version", "--sqlite"},
 	{"flujo-port migrate --", "--sqlite --postgres --merge --env-file --help", "migrate --allow-missing"},
@@ -59,6 +65,8 @@ var completions = []struct {
 	{"flujo-port uri ", "cutover rollback", "check"},
 	{"flujo-port uri rollback --a", "--allow-missing", "--sqlite"},
 	{"flujo-port completion z", "zsh", "bash"},
+	{"flujo-port help ", "check migrate uri version", "--sqlite"},
+	{"flujo-port help mi", "migrate", "verify"},
 }
 
 // values are completed by bash and zsh.
@@ -69,6 +77,7 @@ var valueCompletions = []struct {
 	{"flujo-port migrate --verify c", "content counts", "--sqlite"},
 	{"flujo-port uri cutover --format ", "raw shell env json", "--sqlite"},
 	{"flujo-port migrate --sqlite $(touch executed) --pos", "--postgres", "--sqlite"},
+	{"flujo-port help uri ", "cutover rollback", "check"},
 	{"flujo-port migrate --sqlite st", "state.db", "--sqlite --postgres"},
 }
 

@@ -120,7 +120,11 @@ func (c *console) say(level slog.Level, prefix, text string, fields ...slog.Attr
 		c.logLine(level, text, fields...)
 		return
 	}
-	text = "flujo-port: " + prefix + clierr.Printable(text)
+	c.printWrapped("flujo-port: " + prefix + clierr.Printable(text))
+}
+
+// printWrapped prints text, in several lines if a terminal has a bar and fewer columns.
+func (c *console) printWrapped(text string) {
 	if c.width != nil {
 		text = document.Wrap(text, min(c.width(), document.MaxWidth), "", "  ")
 	}
@@ -150,7 +154,7 @@ func (c *console) begin() (end func()) {
 	case c.quiet:
 		return func() {}
 	case c.width != nil:
-		c.display = &bar{w: c.w, width: c.width, now: c.now, print: c.print}
+		c.display = &bar{w: c.w, width: c.width, now: c.now, print: c.printWrapped}
 	default:
 		c.display = &lines{now: c.now, print: c.printProgress}
 	}

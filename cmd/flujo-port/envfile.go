@@ -121,14 +121,14 @@ func envFileComment(address string) string {
 // writeEnvFile writes the address with its password as one line that docker's
 // and kubectl's --env-file and systemd's EnvironmentFile read, and a comment. The file is
 // created next to its path with mode 0600, synced and renamed.
-func writeEnvFile(output *fileio.Output, address stateuri.Address) (err error) {
+func (e *env) writeEnvFile(output *fileio.Output, address stateuri.Address) (err error) {
 	defer func() {
 		if err != nil {
 			err = &clierr.Error{
 				Kind:    clierr.Failed,
 				Message: fmt.Sprintf("cannot write %q", output.Path),
 				Err:     err,
-				Hint:    "print the address with \"flujo-port uri cutover --reveal\"",
+				Hint:    fmt.Sprintf("print the address with \"%s\"", e.suggested(cutoverCommand, printCutover...)),
 			}
 		}
 	}()

@@ -18,7 +18,7 @@ import (
 )
 
 // failure returns the parts of an error.
-func failure(err error) *report.Failure {
+func (e *env) failure(err error) *report.Failure {
 	f := &report.Failure{}
 	if o, ok := errors.AsType[*outcome](err); ok {
 		err, f.Consequence = o.err, o.consequence
@@ -27,14 +27,14 @@ func failure(err error) *report.Failure {
 		f.Message = "interrupted"
 		return f
 	}
-	e, ok := err.(*clierr.Error)
+	known, ok := err.(*clierr.Error)
 	if !ok {
 		f.Message = err.Error()
 		return f
 	}
-	plain := *e
+	plain := *known
 	plain.Hint = ""
-	f.Message, f.Hint = plain.Error(), withAdvice(e.Hint, e.Advice)
+	f.Message, f.Hint = plain.Error(), e.withAdvice(known.Hint, known.Advice)
 	return f
 }
 
@@ -48,7 +48,7 @@ func (e *env) describe(run *report.Run, err error) {
 		run.Started, run.Seconds = e.started.UTC().Truncate(time.Millisecond), time.Since(e.started).Seconds()
 	}
 	if err != nil {
-		run.ExitCode, run.Error = int(clierr.KindOf(err)), failure(err)
+		run.ExitCode, run.Error = int(clierr.KindOf(err)), e.failure(err)
 	}
 }
 

@@ -39,7 +39,7 @@ func follow(t *testing.T, admin, hint string) string {
 	if err := os.Symlink(binary, filepath.Join(bin, "flujo-port")); err != nil {
 		t.Fatal(err)
 	}
-	c := exec.Command("sh", "-c", m[1]+" --without-pgvector")
+	c := exec.Command("sh", "-c", m[1])
 	c.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "FLUJO_PORT_POSTGRES=" + admin}
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v: %s", m[1], err, out)

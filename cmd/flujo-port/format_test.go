@@ -102,7 +102,7 @@ func TestEnvFileIsReadByItsReaders(t *testing.T) {
 		if err := new(env).checkEnvFile(file); err != nil {
 			t.Fatal(err)
 		}
-		if err := writeEnvFile(file, address); err != nil {
+		if err := (&env{}).writeEnvFile(file, address); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -149,7 +149,7 @@ func TestEnvFileSaysWhatAShellDoes(t *testing.T) {
 			t.Fatal(err)
 		}
 		file := &fileio.Output{Path: filepath.Join(t.TempDir(), "cutover.env")}
-		if err := writeEnvFile(file, address); err != nil {
+		if err := (&env{}).writeEnvFile(file, address); err != nil {
 			t.Fatal(err)
 		}
 		content, err := os.ReadFile(file.Path)

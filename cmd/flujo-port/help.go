@@ -2,7 +2,10 @@ package main
 
 import (
 	"io"
+	"slices"
 	"strings"
+
+	"flujo-port/internal/document"
 
 	"github.com/urfave/cli/v2"
 )
@@ -35,12 +38,25 @@ func init() {
 	cli.FlagStringer = func(f cli.Flag) string { return flagHelp(stringer(f)) }
 	cli.HelpPrinter = func(w io.Writer, template string, data any) {
 		cli.HelpPrinterCustom(w, template, data, map[string]any{
-			"wrapAt":    func() int { return helpWidth },
+			"wrap":      wrapHelp,
 			"groups":    groupFlags,
 			"examples":  func(name string) string { return strings.Join(examples[name], "\n") },
 			"exitCodes": exitCodesOf,
 		})
 	}
+}
+
+// wrapHelp wraps the paragraphs of a text, of which the first line begins after indent columns. The library's own
+// function counts bytes and not columns.
+func wrapHelp(text string, indent int) string {
+	paragraphs := strings.Split(text, "\n")
+	spaces := strings.Repeat(" ", indent)
+	for i, paragraph := range paragraphs {
+		if paragraph != "" {
+			paragraphs[i] = document.Wrap(paragraph, helpWidth, spaces, spaces)
+		}
+	}
+	return strings.TrimLeft(strings.Join(paragraphs, "\n"), " ")
 }
 
 // commandHelp is the template of the help of the program and of every command. It has the library's parts, the flags by
@@ -69,6 +85,54 @@ EXAMPLES:
 EXIT CODES:{{range exitCodes .HelpName}}
    {{printf "%-5s" .Code}}{{wrap .Meaning 8}}{{end}}
 `
+
+func (e *env) helpCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "help",
+		Usage:       "print the help of the program or of a command",
+		ArgsUsage:   "[COMMAND [SUBCOMMAND]]",
+		Description: "\"flujo-port help migrate\" prints what \"flujo-port migrate --help\" prints.",
+		Action: func(c *cli.Context) error {
+			words := c.Args().Slice()
+			if err := e.checkCommandWords(words); err != nil {
+				return err
+			}
+			return c.App.RunContext(c.Context, slices.Concat([]string{c.App.Name}, words, []string{"--help"}))
+		},
+	}
+}
+
+// checkCommandWords returns a usage error if the words do not name a command.
+func (e *env) checkCommandWords(words []string) error {
+	commands, name := e.commands, ""
+	for _, word := range words {
+		at := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.Name == word })
+		if at < 0 {
+			err := error(usagef("%s has no subcommands", name))
+			switch {
+			case name == "":
+				err = unknownCommand("command", word, commands)
+			case len(commands) > 0:
+				err = unknownCommand("subcommand of "+name, word, commands)
+			}
+			nameHelpOf(name, err)
+			return err
+		}
+		commands, name = commands[at].Subcommands, strings.TrimSpace(name+" "+word)
+	}
+	return nil
+}
+
+// orHelp returns the action of a command, which prints the command's help instead if "help" is all that follows it.
+func orHelp(action cli.ActionFunc) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		if c.NumFlags() > 0 || c.NArg() != 1 || c.Args().First() != "help" {
+			return action(c)
+		}
+		cli.HelpPrinter(c.App.Writer, commandHelp, c.Command)
+		return nil
+	}
+}
 
 // flagGroup is the flags of a category.
 type flagGroup struct {
@@ -175,6 +239,7 @@ var examples = map[string][]string{
 		"flujo-port completion fish > ~/.config/fish/completions/flujo-port.fish",
 	},
 	"flujo-port version": {"flujo-port version --json"},
+	"flujo-port help":    {"flujo-port help migrate", "flujo-port help uri cutover"},
 }
 
 // exitCode is the meaning of an exit code.
@@ -187,7 +252,8 @@ var (
 		"or it is not known whether the server committed, which the error says"}
 	exitNotPrinted  = exitCode{"1", "failed: the output cannot be written"}
 	exitUsage       = exitCode{"2", "usage or configuration error; nothing was written"}
-	printsOnly      = []exitCode{{"0", "printed"}, exitNotPrinted, exitUsage}
+	exitSettings    = exitCode{"2", "usage or configuration error"} // of a command that writes nothing
+	printsOnly      = []exitCode{{"0", "printed"}, exitNotPrinted, {"2", "usage error"}}
 	exitInterrupted = exitCode{"130", "interrupted; nothing was committed"}
 )
 
@@ -201,7 +267,12 @@ var exitCodes = map[string][]exitCode{
 		exitInterrupted,
 	},
 	"flujo-port check": {
-		{"0", "no check found an error"}, exitRetry, exitUsage,
+		{
+			"0",
+			"no check found an error",
+		},
+		{"1", "failed: the report or a temporary file cannot be written"},
+		exitSettings,
 		{"3", "a check found an error: a migration would fail or be refused"},
 		{"5", "no check found an error, but the server was not looked at, because none was named"},
 		{"130", "interrupted; nothing was changed"},
@@ -215,9 +286,9 @@ var exitCodes = map[string][]exitCode{
 		exitInterrupted,
 	},
 	"flujo-port verify": {
-		{"0", "equal, merged or drift: the migration was correct"}, exitRetry, exitUsage,
-		{"3", "refused: another state file than the migrated one, or no tables to compare"},
-		{"4", "copy-mismatch, or mismatch if there is no receipt"},
+		{"0", "equal, merged or drift: the migration was correct"}, exitRetry, exitSettings,
+		{"3", "refused: another state file than the migrated one, or the file or the tables cannot be compared"},
+		{"4", "copy-mismatch; or mismatch, if there is no receipt or a table is missing"},
 		{"130", "interrupted; nothing was changed"},
 	},
 	"flujo-port restore": {
@@ -228,17 +299,27 @@ var exitCodes = map[string][]exitCode{
 	},
 	"flujo-port init": {
 		{"0", "the tables exist"}, exitUnknown, exitUsage,
-		{"3", "refused: the tables differ from Flujo's, or a privilege is missing"},
+		{"3", "refused: the tables differ from Flujo's, a privilege is missing, or Flujo would not start"},
 		exitInterrupted,
 	},
-	"flujo-port uri": {{"0", "printed"}, exitRetry, exitUsage, {"3", "refused: Flujo would not work by the address"}},
-	"flujo-port uri cutover": {
-		{"0", "printed"}, exitRetry, exitUsage, {"3", "refused: Flujo would not work by the address (--connect)"},
+	"flujo-port uri": {
+		{"0", "printed"},
+		{"1", "failed; a retry may succeed: connection lost (cutover --connect), or the output cannot be written"},
+		exitSettings,
+		{"3", "refused: Flujo would not work by the address (cutover --connect)"},
+		{"130", "interrupted (cutover --connect)"},
 	},
-	"flujo-port uri rollback": printsOnly,
+	"flujo-port uri cutover": {
+		{"0", "printed"},
+		{"1", "failed; a retry may succeed: connection lost (--connect), or the output cannot be written"},
+		exitSettings,
+		{"3", "refused: Flujo would not work by the address (--connect)"},
+		{"130", "interrupted (--connect)"},
+	},
+	"flujo-port uri rollback": {{"0", "printed"}, exitNotPrinted, exitSettings},
 	"flujo-port completion":   printsOnly, "flujo-port completion bash": printsOnly,
 	"flujo-port completion zsh": printsOnly, "flujo-port completion fish": printsOnly,
-	"flujo-port version": printsOnly,
+	"flujo-port version": printsOnly, "flujo-port help": printsOnly,
 }
 
 func exitCodesOf(name string) []exitCode { return exitCodes[name] }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"maps"
+	"net"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -84,6 +85,124 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// TestHelpLinesAreFull tests that no line of a paragraph or of the text of a flag ends although the next word fits.
+func TestHelpLinesAreFull(t *testing.T) {
+	t.Parallel()
+	for _, name := range append(slices.Sorted(maps.Keys(allCommands())), "") {
+		help := helpOf(t, name)
+		for section, text := range sectionsOf(help) {
+			if section == "EXAMPLES" || section == "USAGE" {
+				continue
+			}
+			lines := strings.Split(text, "\n")
+			for i, line := range lines[:len(lines)-1] {
+				if brokenEarly(line, lines[i+1], section == "DESCRIPTION") {
+					t.Errorf("%q: %q ends although the next word fits: %q", name, line, lines[i+1])
+				}
+			}
+		}
+	}
+}
+
+// brokenEarly reports whether a line of a help text ends although the first word of the next line would fit into it and
+// belongs to the same paragraph: in a description no sentence has ended, and elsewhere the next line begins no flag.
+func brokenEarly(line, next string, description bool) bool {
+	word := strings.TrimLeft(next, " ")
+	indent := len(next) - len(word)
+	if line == "" || word == "" || !description && indent < 8 || description && strings.HasSuffix(line, ".") {
+		return false
+	}
+	if command := regexp.MustCompile(`^"flujo-port [^"]*"\S*`).FindString(word); command != "" {
+		word = command // which is not broken
+	} else {
+		word, _, _ = strings.Cut(word, " ")
+	}
+	return utf8.RuneCountInString(line+" "+word) <= helpWidth
+}
+
+func TestBrokenEarly(t *testing.T) {
+	t.Parallel()
+	full := "   " + strings.Repeat("x", 75)
+	for _, c := range []struct {
+		line, next  string
+		description bool
+		want        bool
+	}{
+		{"   migration", "   would fail", true, true},
+		{"   a hint.", "   If no", true, false},
+		{"   a hint.", "", true, false},
+		{full, "   and", true, false},
+		{full, "   a b", true, true},
+		{"   " + strings.Repeat("✓", 75), "   a", true, true},
+		{"   run", `   "flujo-port ` + strings.Repeat("x", 70) + `".`, true, false},
+		{"   --a    text", "   --b    text", false, false},
+		{"   --a    text", "          text", false, true},
+	} {
+		if got := brokenEarly(c.line, c.next, c.description); got != c.want {
+			t.Errorf("%q, %q: got %v", c.line, c.next, got)
+		}
+	}
+}
+
+// TestHelpIsOfTheCommand tests that no text that several commands share says what one of them does not do.
+func TestHelpIsOfTheCommand(t *testing.T) {
+	t.Parallel()
+	for name, others := range map[string][]string{
+		"check":        {"do not create", "store ", "disk full", "lock timeout", "committed"},
+		"verify":       {"do not create", "store ", "committed"},
+		"uri":          {"disk full", "lock timeout", "written;", "report"},
+		"uri cutover":  {"do not create", "disk full", "lock timeout", "report", "nothing was written"},
+		"uri rollback": {"connection", "retry", "report", "nothing was written"},
+		"version":      {"report", "configuration", "nothing was written"},
+		"completion":   {"report", "configuration", "nothing was written"},
+		"help":         {"report", "configuration", "nothing was written"},
+	} {
+		var texts []string
+		for _, f := range allCommands()[name].Flags {
+			if !slices.Contains([]cli.Flag{reportFlag, quietFlag, jsonFlag, logFormatFlag}, f) {
+				texts = append(texts, f.(cli.DocGenerationFlag).GetUsage())
+			}
+		}
+		for _, code := range exitCodes["flujo-port "+name] {
+			texts = append(texts, code.Meaning)
+		}
+		for _, text := range texts {
+			for _, other := range others {
+				if strings.Contains(text, other) && !strings.HasPrefix(text, "failed: the report") {
+					t.Errorf("%s: %q is not true of it: %q", name, other, text)
+				}
+			}
+		}
+	}
+}
+
+// TestInterruptedURI interrupts the trial of an address at a server that does not answer.
+func TestInterruptedURI(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		if conn, err := silent.Accept(); err == nil {
+			cancel()
+			<-ended
+			_ = conn.Close()
+		}
+	}()
+	var stdout, stderr bytes.Buffer
+	args := []string{"uri", "cutover", "--connect", "--postgres", "postgresql://u@" + silent.Addr().String() + "/db"}
+	code := run(ctx, append([]string{"flujo-port"}, args...), func(string) string { return "" }, &stdout, &stderr)
+	if code != 130 || stdout.Len() > 0 || !listsExitCode(commandOf(args), code) {
+		t.Errorf("exit %d: %s%s", code, &stdout, &stderr)
+	}
+}
+
 // sectionsOf returns the sections of a help text by their headings.
 func sectionsOf(help string) map[string]string {
 	sections, name := map[string]string{}, ""
@@ -104,7 +223,7 @@ func TestExamplesAreValid(t *testing.T) {
 	line := regexp.MustCompile(`flujo-port ([a-z ]+[a-z])((?: --[^")]*)?)`)
 	for of, texts := range examples {
 		for _, text := range texts {
-			m := line.FindStringSubmatch(text)
+			m := line.FindStringSubmatch(strings.Replace(text, "flujo-port help ", "flujo-port ", 1))
 			if m == nil || commands[m[1]] == nil {
 				t.Errorf("%s: %q names no command", of, text)
 				continue
@@ -135,6 +254,50 @@ func TestFlagHelp(t *testing.T) {
 	} {
 		if got := flagHelp(c.text); got != c.want {
 			t.Errorf("%q: got\n%s\nwant\n%s", c.text, got, c.want)
+		}
+	}
+}
+
+// TestHelpCommand tests that help, help COMMAND and COMMAND help print what --help prints.
+func TestHelpCommand(t *testing.T) {
+	t.Parallel()
+	p := newProgram(t, "DATABASE_URL=postgresql://u@localhost:1/db")
+	for name := range allCommands() {
+		words := strings.Fields(name)
+		want := helpOf(t, name)
+		if name == "help" { // of which the library prints the help of the program by --help
+			want, _, _ = p.run(t, "help", "help")
+			if !strings.HasPrefix(want, "NAME:\n   flujo-port help - ") {
+				t.Errorf("help help prints %q", want)
+			}
+		}
+		for _, args := range [][]string{append([]string{"help"}, words...), append(words, "help")} {
+			if stdout, stderr, code := p.run(t, args...); code != 0 || stderr != "" || stdout != want {
+				t.Errorf("%q: exit %d: %s%s", args, code, stdout, stderr)
+			}
+		}
+	}
+	if stdout, stderr, code := p.run(t, "help"); code != 0 || stderr != "" || stdout != helpOf(t, "") {
+		t.Errorf("exit %d: %s%s", code, stdout, stderr)
+	}
+	for _, c := range []struct {
+		args, want string
+	}{
+		{"help migrte", "unknown command; use check, migrate, verify, restore, init, uri, completion, version, help; " +
+			"did you mean migrate? See flujo-port --help"},
+		{"help hunter2", "unknown command; use check,"},
+		{"help uri cutovr", "unknown subcommand of uri; use cutover, rollback; did you mean cutover? " +
+			"See flujo-port uri --help"},
+		{"help uri hunter2", "unknown subcommand of uri; use cutover, rollback; see flujo-port uri --help"},
+		{"help migrate hunter2", "migrate has no subcommands; see flujo-port migrate --help"},
+		{"help migrate --dry-run", "migrate has no subcommands; see flujo-port migrate --help"},
+		{"help --sqlite hunter2", "unknown flag --sqlite; see flujo-port --help"},
+		{"migrate --dry-run help", "(hidden, may contain a password); see flujo-port migrate --help"},
+		{"migrate help hunter2", "(hidden, may contain a password); see flujo-port migrate --help"},
+	} {
+		stdout, stderr, code := p.run(t, strings.Fields(c.args)...)
+		if code != 2 || stdout != "" || !strings.Contains(stderr, c.want) || strings.Contains(stderr, "hunter2") {
+			t.Errorf("%s: exit %d: %s%s", c.args, code, stdout, stderr)
 		}
 	}
 }

@@ -16,9 +16,9 @@ func (e *env) initCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "init",
 		Usage: "create the schema and Flujo's tables without rows",
-		Description: "init can be repeated: it does not change objects that exist, and refuses\n" +
-			"tables that differ from Flujo's. An administrator can run it with --owner, so\n" +
-			"that an application role without the CREATE privilege can migrate, and Flujo\n" +
+		Description: "init can be repeated: it does not change objects that exist, and refuses " +
+			"tables that differ from Flujo's. An administrator can run it with --owner, so " +
+			"that an application role without the CREATE privilege can migrate, and Flujo " +
 			"can start as that role. What Flujo does at its start is then tried.",
 		Flags: []cli.Flag{
 			postgresFlag, schemaFlag,
@@ -94,8 +94,8 @@ func (e *env) init(c *cli.Context) error {
 		result.Notes = append(result.Notes, target.notes...)
 	} else {
 		result.Notes = append(result.Notes, fmt.Sprintf("Flujo connects as role %q, and init ran as role %q, so no "+
-			"cutover address was tried or is printed: run \"flujo-port uri cutover --connect\" with the address of "+
-			"role %q", result.FlujoRole, result.Role, result.FlujoRole))
+			"cutover address was tried or is printed: run \"%s\" with the address of role %q",
+			result.FlujoRole, result.Role, e.suggested(cutoverCommand, "--connect"), result.FlujoRole))
 	}
 	return s.end(
 		printed{report: result, warnings: &result.Warnings, done: "the tables exist"},

@@ -59,7 +59,8 @@ type env struct {
 	console        *console // writes to stderr
 	started        time.Time
 	commands       []*cli.Command
-	reported       bool // a report was printed, or could not be
+	flags          *cli.Context // of the command that runs; nil until they are parsed
+	reported       bool         // a report was printed, or could not be
 
 	// What the command is to use, for the report of a failure; empty until it is known.
 	files    []string
@@ -94,7 +95,10 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	})
 	help := &checkedWriter{w: stdout}
 	app := e.app(help)
-	refuseUnclearFlags(app.Commands, e.console.configure)
+	refuseUnclearFlags(app.Commands, func(flags *cli.Context) error {
+		e.flags = flags
+		return e.console.configure(flags)
+	})
 	err := app.RunContext(ctx, args)
 	if !stop() {
 		<-said
@@ -110,7 +114,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		e.reportFailure(err)
 	}
 	kind := clierr.KindOf(err)
-	e.console.say(slog.LevelError, "", message(err), slog.Int("exit_code", int(kind)))
+	e.console.say(slog.LevelError, "", e.message(err), slog.Int("exit_code", int(kind)))
 	return int(kind)
 }
 
@@ -124,6 +128,7 @@ func (e *env) app(w io.Writer) *cli.App {
 			"\"flujo-port COMMAND --help\" describes a command.",
 		Version:         version(),
 		HideHelpCommand: true,
+		Flags:           []cli.Flag{cli.HelpFlag}, // which the library omits if there is a command help
 		// A path may contain a comma.
 		DisableSliceFlagSeparator: true,
 		Commands: []*cli.Command{
@@ -135,6 +140,7 @@ func (e *env) app(w io.Writer) *cli.App {
 			e.uriCommand(),
 			e.completionCommand(),
 			e.versionCommand(),
+			e.helpCommand(),
 		},
 		Writer:         w,
 		ErrWriter:      e.stderr,
@@ -158,6 +164,7 @@ func (e *env) app(w io.Writer) *cli.App {
 // setUpCommands sets what all commands and their subcommands have in common.
 func (e *env) setUpCommands(commands []*cli.Command) {
 	for _, command := range commands {
+		command.Action = orHelp(command.Action)
 		command.OnUsageError = e.usageError
 		command.CustomHelpTemplate = commandHelp
 		command.HideHelpCommand = true
@@ -183,8 +190,8 @@ func (c *checkedWriter) Write(p []byte) (int, error) {
 
 // message formats an error as one line: what happened, what it means for the
 // data, and what to do.
-func message(err error) string {
-	f := failure(err)
+func (e *env) message(err error) string {
+	f := e.failure(err)
 	line := f.Message
 	for _, more := range []string{f.Consequence, f.Hint} {
 		if more != "" {

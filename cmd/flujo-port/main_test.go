@@ -24,6 +24,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/urfave/cli/v2"
 )
 
 // binary is the program, built once for all tests.
@@ -82,10 +83,31 @@ func (p *program) run(t testing.TB, args ...string) (stdout, stderr string, code
 		t.Fatalf("%v: %v", args, err)
 	}
 	code = c.ProcessState.ExitCode()
+	if name := commandOf(args); !listsExitCode(name, code) {
+		t.Errorf("%q: the help of %q does not list exit code %d", args, name, code)
+	}
 	if asksForJSON(c.Args) && !slices.Contains(args, "--help") {
 		validReport(t, out.Bytes(), code)
 	}
 	return out.String(), errs.String(), code
+}
+
+// commandOf returns the name of the command of a command line.
+func commandOf(args []string) string {
+	name, commands := "flujo-port", (&env{getenv: func(string) string { return "" }}).app(io.Discard).Commands
+	for _, arg := range args {
+		at := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.Name == arg })
+		if at < 0 {
+			break
+		}
+		name, commands = name+" "+arg, commands[at].Subcommands
+	}
+	return name
+}
+
+// listsExitCode reports whether the help of a command lists an exit code.
+func listsExitCode(name string, code int) bool {
+	return slices.ContainsFunc(exitCodes[name], func(listed exitCode) bool { return listed.Code == fmt.Sprint(code) })
 }
 
 // schema is docs/report.schema.json.

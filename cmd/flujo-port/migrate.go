@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"flujo-port/internal/sink"
 	"flujo-port/internal/stateuri"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/urfave/cli/v2"
 )
 
@@ -24,16 +26,16 @@ func (e *env) migrateCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "migrate",
 		Usage: "copy the state file to PostgreSQL, in one transaction",
-		Description: "After an error or an interrupt the database is unchanged. The state file is\n" +
+		Description: "After an error or an interrupt the database is unchanged. The state file is " +
 			"only read. Stop Flujo before the migration; Flujo may run during a dry run.\n" +
 			"\n" +
-			"Several files, each in a --sqlite of its own, are migrated together, all of\n" +
-			"them or none: each file after the first is merged, as with --merge. On a tie\n" +
+			"Several files, each in a --sqlite of its own, are migrated together, all of " +
+			"them or none: each file after the first is merged, as with --merge. On a tie " +
 			"the file that is named first wins.\n" +
 			"\n" +
-			"With --if-needed the same command can be run again, as by a Kubernetes Job.\n" +
-			"If all of the files were migrated, as they are now, nothing is written: they\n" +
-			"are verified, and the exit code is 0, or 3 if runs, keys or memories lack\n" +
+			"With --if-needed the same command can be run again, as by a Kubernetes Job. " +
+			"If all of the files were migrated, as they are now, nothing is written: they " +
+			"are verified, and the exit code is 0, or 3 if runs, keys or memories lack " +
 			"rows that were deleted since, or 4 if rows differ that nobody wrote since.",
 		Flags: []cli.Flag{
 			sqliteFilesFlag,
@@ -154,7 +156,7 @@ func (e *env) migrate(c *cli.Context) error {
 		OnDifference:    s.addDifference,
 		OnProgress:      s.show,
 	})
-	consequence := migrateConsequence(err, c.Bool(ifNeededFlag.Name))
+	consequence := e.migrateConsequence(err, c.Bool(ifNeededFlag.Name))
 	if result == nil {
 		return s.fail(err, consequence)
 	}
@@ -166,7 +168,9 @@ func (e *env) migrate(c *cli.Context) error {
 		for i, further := range result.Further {
 			further.Rollback = show(furtherRollbacks[i], reveal)
 		}
+		result.Next = e.nextSteps(result, envFile, show(target.address, reveal) == target.address.Reveal())
 	}
+	result.RestoreCommand = e.suggested("restore")
 	showAddresses(c.Bool(revealFlag.Name))
 	result.Notes = append(result.Notes, target.notes...)
 	if len(result.Rounded) > 0 {
@@ -174,33 +178,42 @@ func (e *env) migrate(c *cli.Context) error {
 	}
 	p := printed{report: result, warnings: &result.Warnings, mask: func() { showAddresses(false) },
 		lists: []report.List{s.findingList(), s.differenceList(), s.unitList()}}
-	switch {
-	case result.AlreadyMigrated != nil:
+	if result.AlreadyMigrated != nil {
 		e.describe(&result.AlreadyMigrated.Run, err)
 		result.Notes = append(result.Notes, unusedFlags(c)...)
-	case result.Committed:
-		result.Next = []string{startWith(envFile), "Run \"flujo-port verify\" with the same state file."}
-	default:
-		result.Next = []string{"Stop Flujo, then run the same command without --dry-run."}
 	}
-	saveEnvFile(result, envFile, target.address)
+	e.saveEnvFile(result, envFile, target.address)
 	if result.Committed {
 		p.done = "the migration is committed"
 	}
 	return s.end(p, err, consequence)
 }
 
-// startWith says how Flujo gets the cutover address.
-func startWith(envFile *fileio.Output) string {
-	if envFile == nil {
-		return "Start Flujo with the address below (--reveal prints its password)."
+// nextSteps returns what to do after a migration. shown says that the report shows the address with its password.
+func (e *env) nextSteps(result *report.Migration, envFile *fileio.Output, shown bool) []string {
+	switch {
+	case result.AlreadyMigrated != nil:
+		return nil
+	case !result.Committed:
+		return []string{"Stop Flujo, then run the same command without --dry-run."}
 	}
-	return "Start Flujo with the address in " + envFile.Path + "."
+	from := "below"
+	switch {
+	case envFile != nil:
+		from = "in " + envFile.Path
+	case !shown:
+		from = fmt.Sprintf("that \"%s\" prints", e.suggested(cutoverCommand, printCutover...))
+	}
+	files := english.PluralWord(1+len(result.Further), "file", "")
+	return []string{
+		"Start Flujo with the address " + from + ".",
+		fmt.Sprintf("Run \"%s\" with the same state %s.", e.suggested("verify"), files),
+	}
 }
 
 // saveEnvFile writes the cutover address to the file of --env-file, which may be nil, if
 // PostgreSQL holds the rows, and adds a note or a warning to the report.
-func saveEnvFile(result *report.Migration, file *fileio.Output, address stateuri.Address) {
+func (e *env) saveEnvFile(result *report.Migration, file *fileio.Output, address stateuri.Address) {
 	switch {
 	case file == nil:
 		return
@@ -208,7 +221,7 @@ func saveEnvFile(result *report.Migration, file *fileio.Output, address stateuri
 		result.Notes = append(result.Notes, "--env-file was not written, because nothing was committed")
 		return
 	}
-	if err := writeEnvFile(file, address); err != nil {
+	if err := e.writeEnvFile(file, address); err != nil {
 		result.Warnings = append(result.Warnings, err.Error())
 		return
 	}
@@ -258,14 +271,14 @@ func localZone() (*time.Location, error) {
 }
 
 // migrateConsequence returns what a failed migration means for the data. ifNeeded says that --if-needed is set.
-func migrateConsequence(err error, ifNeeded bool) string {
+func (e *env) migrateConsequence(err error, ifNeeded bool) string {
 	_, unknown := errors.AsType[*sink.CommitUnknownError](err)
 	switch {
 	case unknown && ifNeeded:
 		return "once the server answers, run again: --if-needed then finds out if the rows are there"
 	case unknown:
-		return "once the server answers, run \"flujo-port verify\": its verdict is equal, or merged after " +
-			"--merge, if the rows are there"
+		return fmt.Sprintf("once the server answers, run \"%s\": its verdict is equal, or merged after "+
+			"--merge, if the rows are there", e.suggested("verify"))
 	case clierr.KindOf(err) == clierr.Usage:
 		return "nothing was written"
 	case errors.Is(err, context.Canceled):

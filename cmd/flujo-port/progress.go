@@ -257,24 +257,33 @@ func (b *bar) drawSpinner(text string, elapsed time.Duration) {
 	if elapsed >= time.Second {
 		suffix = "  " + elapsed.Truncate(time.Second).String()
 	}
-	b.draw(truncate(text, b.columns-len("| ")-len(suffix)-1)+suffix, "")
+	b.draw(shorten(text, b.room()-len("| ")-len(suffix))+suffix, "")
 }
 
-// The columns of the bar's line: the phase and the table, the rate, the time left and the percentage.
+// The columns of the bar's line: the phase and the table, the rate, the time left, and the bar.
 const (
-	phaseColumns = len("copying workflow_state")
-	rateColumns  = len("1023 KiB/s")
-	leftColumns  = len("59m59s left")
-	barColumns   = 24 // at most
+	phaseColumns    = len("copying workflow_state")
+	rateColumns     = len("1023 KiB/s")
+	rowsRateColumns = len("999,999 rows/s")
+	leftColumns     = len("59m59s left")
+	fewestColumns   = 4 // a shorter bar is not drawn
+	mostColumns     = 24
 )
 
 // drawBar draws the phase, the table, the rate and the time left before the bar, so that a narrow terminal has them.
 func (b *bar) drawBar(now time.Time) {
 	m := &b.measure
+	rateColumns := rateColumns
+	if m.rows {
+		rateColumns = rowsRateColumns
+	}
 	b.prepare(false, func() []progressbar.Option {
-		rest := b.columns - 1 - phaseColumns - 2 - rateColumns - 2 - leftColumns - len(" 100% || ")
+		rest := b.room() - phaseColumns - 2 - rateColumns - 2 - leftColumns - len(" 100% ||")
+		if rest < fewestColumns {
+			rest = 0
+		}
 		return []progressbar.Option{
-			progressbar.OptionSetWidth(min(max(rest, 0), barColumns)),
+			progressbar.OptionSetWidth(min(rest, mostColumns)),
 			progressbar.OptionSetPredictTime(false),
 			progressbar.OptionSetElapsedTime(false),
 		}
@@ -305,11 +314,23 @@ func (b *bar) prepare(spinner bool, options func() []progressbar.Option) {
 // draw has the library draw its line after a text, and writes it over the line of the cursor, with more if that fits.
 func (b *bar) draw(text, more string) {
 	b.drawn.Describe(text)
-	line := strings.Trim(b.drawn.String(), "\r\n ")
-	if utf8.RuneCountInString(line+more) < b.columns {
+	line := strings.TrimSuffix(strings.Trim(b.drawn.String(), "\r\n "), " ||") // a bar without columns
+	if utf8.RuneCountInString(line+more) <= b.room() {
 		line += more
 	}
-	fmt.Fprint(b.w, eraseLine+truncate(line, b.columns-1))
+	fmt.Fprint(b.w, eraseLine+truncate(line, b.room()))
+}
+
+// room returns the columns that the line may have. In the others the terminal echoes the key of an interrupt: if that
+// wrapped, the next line would be erased and not this one.
+func (b *bar) room() int { return b.columns - len("^C") - 1 }
+
+// shorten returns a text that fits the columns: one that is longer ends with an ellipsis.
+func shorten(text string, columns int) string {
+	if utf8.RuneCountInString(text) <= columns {
+		return text
+	}
+	return strings.TrimRight(truncate(text, columns-1), " ") + "…"
 }
 
 // truncate returns the beginning of a text that fits the columns.

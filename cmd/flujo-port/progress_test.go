@@ -74,19 +74,21 @@ func TestMeasure(t *testing.T) {
 
 // reportMigration reports a migration to a display: each of its two measured tables takes 30 s, in which a row
 // is read and the display ticks each 100 ms. The table between them is empty.
-func reportMigration(d display, c *clock) {
-	const mib = 1 << 20
+func reportMigration(d display, c *clock) { reportMigrationIn(d, c, 1<<20) }
+
+// reportMigrationIn is reportMigration with rows of so many bytes, or of unknown size if that is 0.
+func reportMigrationIn(d display, c *clock, size int64) {
 	d.show(progress.Event{Phase: progress.Connect})
 	c.time = c.time.Add(time.Second / 2)
 	d.tick()
 	d.show(progress.Event{Phase: progress.Schema})
-	e := progress.Event{Phase: progress.Copy, Rest: 600, OfBytes: 600 * mib}
+	e := progress.Event{Phase: progress.Copy, Rest: 600, OfBytes: 600 * size}
 	for _, table := range []string{"runs", "workflow_state", "steps"} {
 		e.Table, e.Rows, e.Of, e.Done = table, 0, 0, false
 		d.show(e)
 		for table != "workflow_state" && e.Rows < 300 {
 			c.time = c.time.Add(drawEvery)
-			e.Rows, e.All, e.Rest, e.Bytes = e.Rows+1, e.All+1, e.Rest-1, e.Bytes+mib
+			e.Rows, e.All, e.Rest, e.Bytes = e.Rows+1, e.All+1, e.Rest-1, e.Bytes+size
 			d.show(e)
 			d.tick()
 		}
@@ -207,55 +209,107 @@ func TestProgressJSON(t *testing.T) {
 	}
 }
 
-// TestBar tests what is drawn on terminals of several widths.
+// TestBar tests what is drawn on terminals of several widths: each line has room for the ^C that an interrupt echoes.
 func TestBar(t *testing.T) {
 	t.Parallel()
+	percents := regexp.MustCompile(` (\d+)%(?: \||$)`)
 	for _, columns := range []int{20, 60, 80, 120} {
-		var out bytes.Buffer
-		c := newClock()
-		con := &console{w: &out, now: c.now, width: func() int { return columns }}
-		reportMigration(&bar{w: &out, width: con.width, now: c.now, print: con.print}, c)
-		drawn := strings.Split(out.String(), eraseLine)
-		percents := regexp.MustCompile(` (\d+)% \|`)
-		last, waits := "", 0
-		for _, line := range drawn {
-			if text, printed := strings.CutSuffix(line, "\n"); printed {
-				waits++
-				if !strings.HasSuffix(text, "06:59:00 UTC)") {
-					t.Errorf("a wait is not complete: %q", text)
+		for _, size := range []int64{1 << 20, 0} {
+			var out bytes.Buffer
+			c := newClock()
+			con := &console{w: &out, now: c.now, width: func() int { return columns }}
+			con.display = &bar{w: &out, width: con.width, now: c.now, print: con.printWrapped}
+			reportMigrationIn(con.display, c, size)
+			drawn := strings.Split(out.String(), eraseLine)
+			last, waits := "", 0
+			for _, line := range drawn {
+				if text, printed := strings.CutSuffix(line, "\n"); printed {
+					waits++
+					if !strings.HasSuffix(unwrapped(text), "(psql, role dba, since 2026-11-26 06:59:00 UTC)") {
+						t.Errorf("%d columns: a wait is not complete, or a word of it is not: %q", columns, text)
+					}
+					for part := range strings.SplitSeq(text, "\n") {
+						if len(part) > columns {
+							t.Errorf("%d columns: a wait has %d: %q", columns, len(part), part)
+						}
+					}
+					continue
 				}
-				continue
-			}
-			if n := len([]rune(line)); n >= columns {
-				t.Errorf("a line of %d columns on %d: %q", n, columns, line)
-			}
-			if m := percents.FindStringSubmatch(line); m != nil {
-				if len(m[1]) < len(last) || len(m[1]) == len(last) && m[1] < last {
-					t.Errorf("the bar goes back from %s to %s %%", last, m[1])
+				if n := len([]rune(line + "^C")); n >= columns {
+					t.Errorf("a line with ^C of %d columns on %d: %q", n, columns, line)
 				}
-				last = m[1]
+				if strings.Count(line, "|")%2 != 0 && !strings.HasPrefix(line, "|") {
+					t.Errorf("%d columns: a part of a bar: %q", columns, line)
+				}
+				if m := percents.FindStringSubmatch(line); m != nil {
+					if len(m[1]) < len(last) || len(m[1]) == len(last) && m[1] < last {
+						t.Errorf("the bar goes back from %s to %s %%", last, m[1])
+					}
+					last = m[1]
+				}
+			}
+			if drawn[len(drawn)-1] != "" {
+				t.Errorf("the last line is not erased: %q", drawn[len(drawn)-1])
+			}
+			if waits != 1 {
+				t.Errorf("a wait was printed %d times", waits)
+			}
+			rate := "10 MiB/s"
+			if size == 0 {
+				rate = "10 rows/s"
+			}
+			want := []string{"copying runs", "creating index"}
+			if columns >= 60 {
+				want = append(want, "copying steps "+rate+" 25s left 58%", "copying steps "+rate+" 0s left 100%",
+					"copying workflow_state "+rate+" 30s left 50%", // an empty table is no bar at 0 %
+					"creating indexes and foreign keys 6s", "waiting for a lock that is held by process")
+			}
+			if columns >= 80 {
+				want = append(want, "left 58% |")
+			}
+			if columns >= 120 && size > 0 {
+				want = append(want, "| 350 MiB of about 600 MiB")
+			}
+			if columns >= 120 && size == 0 {
+				want = append(want, "| 350 of 600 rows")
+			}
+			screen := strings.Join(strings.Fields(out.String()), " ")
+			for _, w := range want {
+				if !strings.Contains(screen, w) {
+					t.Errorf("%d columns: nothing is %q: %s", columns, w, screen[max(0, len(screen)-2000):])
+				}
 			}
 		}
-		if drawn[len(drawn)-1] != "" {
-			t.Errorf("the last line is not erased: %q", drawn[len(drawn)-1])
-		}
-		if waits != 1 {
-			t.Errorf("a wait was printed %d times", waits)
-		}
-		want := []string{"copying runs", "creating index"}
-		if columns >= 60 {
-			want = append(want, "copying steps 10 MiB/s 25s left 58% |", "copying steps 10 MiB/s 0s left 100% |",
-				"copying workflow_state 10 MiB/s 30s left 50% |", // an empty table is no bar at 0 %
-				"creating indexes and foreign keys 6s", "waiting for a lock that is held by process 47")
-		}
-		if columns >= 120 {
-			want = append(want, "| 350 MiB of about 600 MiB")
-		}
-		screen := strings.Join(strings.Fields(out.String()), " ")
-		for _, w := range want {
-			if !strings.Contains(screen, w) {
-				t.Errorf("%d columns: nothing is %q: %s", columns, w, screen[len(screen)-2000:])
+	}
+}
+
+// TestBarIsSteady tests that the bar begins in the same column at whatever rate.
+func TestBarIsSteady(t *testing.T) {
+	t.Parallel()
+	for _, columns := range []int{80, 120} {
+		begins := -1
+		for _, rate := range []int64{1, 999, 1000, 18_276, 999_999} {
+			var out bytes.Buffer
+			c := newClock()
+			b := &bar{w: &out, width: func() int { return columns }, now: c.now}
+			b.show(progress.Event{Phase: progress.Read, Table: "steps", Rest: 4 * rate})
+			c.time = c.time.Add(time.Second)
+			b.show(progress.Event{Phase: progress.Read, Table: "steps", Rows: rate, All: rate, Rest: 3 * rate})
+			out.Reset()
+			b.tick()
+			line := strings.TrimPrefix(out.String(), eraseLine)
+			at := strings.Index(line, "|")
+			if begins >= 0 && at != begins || at < 0 || len([]rune(line+"^C")) >= columns {
+				t.Errorf(
+					"%d columns, %d rows/s: the bar begins at %d, before at %d: %q",
+					columns,
+					rate,
+					at,
+					begins,
+					line,
+				)
 			}
+			begins = at
 		}
 	}
 }

@@ -14,11 +14,12 @@ func (e *env) restoreCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "restore",
 		Usage: "copy PostgreSQL's rows to a new state file",
-		Description: "restore creates the file in a folder of its own next to its final path,\n" +
-			"compares it with the database cell by cell, and renames it. It overwrites\n" +
-			"nothing and only reads the database. With --base, it takes rows that\n" +
-			"PostgreSQL has not changed since the migration from the old state file, byte\n" +
+		Description: "restore creates the file in a folder of its own next to its final path, " +
+			"compares it with the database cell by cell, and renames it. It overwrites " +
+			"nothing and only reads the database. With --base, it takes rows that " +
+			"PostgreSQL has not changed since the migration from the old state file, byte " +
 			"for byte.\n" +
+			"\n" +
 			"Stop Flujo first: what it writes during a restore is not in the new file.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{

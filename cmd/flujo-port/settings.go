@@ -86,6 +86,23 @@ var (
 	}
 )
 
+// The flags of check, which creates and stores nothing.
+var (
+	checkQuarantineFlag = withUsage(quarantineFlag,
+		"check a migration with --quarantine: rejected rows are not an error")
+	checkExactFloatsFlag = withUsage(exactFloatsFlag,
+		"check a migration with --exact-floats: cost_usd and memory_usage_mb are not rounded to real")
+	checkWithoutPGVectorFlag = withUsage(withoutPGVectorFlag,
+		"check a migration with --without-pgvector: pgvector is not required")
+)
+
+// withUsage returns a flag with another usage, for a command that does something else.
+func withUsage(f *cli.BoolFlag, usage string) *cli.BoolFlag {
+	other := *f
+	other.Usage = usage
+	return &other
+}
+
 const (
 	flujoTOML    = "flujo.toml"
 	maxFlujoTOML = 16 << 20 // bytes

@@ -152,9 +152,9 @@ func checkSearchPath(c *cli.Context, s setting, schema string) error {
 
 // searchPathNote returns a note if the address is a FLUJO_STATE_URI that does not lead to
 // the schema by itself, or "".
-func searchPathNote(s setting, schema string) string {
+func (e *env) searchPathNote(s setting, schema string) string {
 	found := stateuri.SearchPathSchema(s.value)
-	const advice = "set it to the address that \"flujo-port uri cutover --connect --reveal\" prints"
+	advice := fmt.Sprintf("set it to the address that \"%s\" prints", e.suggested(cutoverCommand, printCutover...))
 	switch {
 	case s.name != stateURI || found == schema:
 		return ""
@@ -230,7 +230,7 @@ func (e *env) databaseTarget(c *cli.Context) (*databaseTarget, error) {
 	if p.address, p.notes, err = stateuri.Cutover(flujo.value, p.known, schema); err != nil {
 		return nil, addressError(flujo.name, err)
 	}
-	if note := searchPathNote(flujo, schema); note != "" {
+	if note := e.searchPathNote(flujo, schema); note != "" {
 		p.notes = append(p.notes, note)
 	}
 	if flujo.name == stateURI {

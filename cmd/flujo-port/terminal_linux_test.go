@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"flujo-port/internal/pgtest"
 
@@ -20,6 +21,7 @@ import (
 // terminal is a pseudoterminal, and what was written to it.
 type terminal struct {
 	main, program *os.File
+	columns       int
 
 	mu     sync.Mutex
 	output bytes.Buffer
@@ -53,7 +55,13 @@ func newTerminal(t *testing.T, columns uint16) *terminal {
 	); err != nil {
 		t.Fatal(err)
 	}
-	s := &terminal{main: main, program: program, wrote: make(chan struct{}, 1), closed: make(chan struct{})}
+	s := &terminal{
+		main:    main,
+		program: program,
+		columns: int(columns),
+		wrote:   make(chan struct{}, 1),
+		closed:  make(chan struct{}),
+	}
 	go func() {
 		defer close(s.closed)
 		buffer := make([]byte, 4096)
@@ -95,7 +103,8 @@ func (s *terminal) await(t *testing.T, words string) {
 	}
 }
 
-// lines returns the lines that the terminal shows, as it acts on the output.
+// lines returns the lines that the terminal shows, as it acts on the output: what does not fit a line goes on in the
+// next one, and only the line of the cursor is erased.
 func (s *terminal) lines() []string {
 	lines, line := []string{}, ""
 	for text := s.text(); text != ""; {
@@ -105,7 +114,11 @@ func (s *terminal) lines() []string {
 		case strings.HasPrefix(text, "\r\n"):
 			lines, line, text = append(lines, line), "", text[2:]
 		default:
-			line, text = line+text[:1], text[1:]
+			_, size := utf8.DecodeRuneInString(text)
+			if utf8.RuneCountInString(line) == s.columns {
+				lines, line = append(lines, line), ""
+			}
+			line, text = line+text[:size], text[size:]
 		}
 	}
 	return append(lines, line)
@@ -115,14 +128,21 @@ func (s *terminal) lines() []string {
 // lines, and tests what then stands on the screen.
 func TestTerminal(t *testing.T) {
 	t.Parallel()
-	for name, variables := range map[string][]string{
-		"bar": {"TERM=xterm"}, "dumb": {"TERM=dumb"}, "no color": {"TERM=xterm", "NO_COLOR=1"}, "json": {"TERM=xterm"},
+	for _, c := range []struct {
+		name      string
+		columns   uint16
+		variables []string
+	}{
+		{"bar", 60, []string{"TERM=xterm"}}, {"bar", 80, []string{"TERM=xterm"}}, {"bar", 120, []string{"TERM=xterm"}},
+		{"dumb", 200, []string{"TERM=dumb"}}, {"no color", 200, []string{"TERM=xterm", "NO_COLOR=1"}},
+		{"json", 400, []string{"TERM=xterm"}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(fmt.Sprint(c.name, " ", c.columns), func(t *testing.T) {
 			t.Parallel()
+			name, variables, columns := c.name, c.variables, c.columns
 			url := pgtest.Database(t)
 			holder := holdSteps(t, url)
-			s := newTerminal(t, 60)
+			s := newTerminal(t, columns)
 			c := newProgram(t, variables...).command("migrate", "--postgres", url, "--sqlite", absolute(t, fixture),
 				"--without-pgvector")
 			if name == "json" {
@@ -135,7 +155,8 @@ func TestTerminal(t *testing.T) {
 			}
 			t.Cleanup(func() { _ = c.Process.Kill() })
 			s.await(t, "creating tables")
-			s.await(t, fmt.Sprintf("held by process %d (", holder.PgConn().PID()))
+			s.await(t, fmt.Sprint(holder.PgConn().PID()))
+			s.await(t, "waiting for a lock")
 			if _, err := io.WriteString(s.main, "\x03"); err != nil {
 				t.Fatal(err)
 			}

@@ -21,7 +21,7 @@ func (e *env) uriCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "uri",
 		Usage: "print the FLUJO_STATE_URI for the cutover or the rollback",
-		Description: "uri does not connect to the database, unless --connect is set; migrate tests\n" +
+		Description: "uri does not connect to the database, unless --connect is set; migrate tests " +
 			"the address.",
 		Action: func(c *cli.Context) error {
 			if !c.Args().Present() {
@@ -33,16 +33,23 @@ func (e *env) uriCommand() *cli.Command {
 			{
 				Name:  "cutover",
 				Usage: "print the address of the schema in PostgreSQL",
-				Description: "The address is derived from a FLUJO_STATE_URI that names PostgreSQL, which\n" +
-					"must not name another database than DATABASE_URL, or else from DATABASE_URL;\n" +
-					"--postgres overrides both. It is the one that check and migrate try.\n" +
+				Description: "The address is derived from a FLUJO_STATE_URI that names PostgreSQL, which " +
+					"must not name another database than DATABASE_URL, or else from DATABASE_URL; " +
+					"--postgres overrides both. It is the one that check and migrate try. " +
 					"If DATABASE_URL names SQLite, the address of the state file is printed.",
 				Flags: []cli.Flag{
 					postgresFlag,
-					sqliteFlag,
+					&cli.StringFlag{
+						Name:      sqliteFlag.Name,
+						TakesFile: true,
+						Category:  groupSource,
+						Usage: "`PATH|URI` of the state file, whose address is printed if DATABASE_URL names SQLite " +
+							"(default: that of uri rollback)",
+					},
 					schemaFlag,
 					connectFlag,
-					withoutPGVectorFlag,
+					withUsage(withoutPGVectorFlag,
+						"with --connect: do not add the schema of pgvector to search_path"),
 					formatFlag,
 					revealFlag,
 				},

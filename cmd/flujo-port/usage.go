@@ -15,14 +15,20 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// helpCommand is the command that hints name, until nameHelp replaces it by that of the command that was run.
-const helpCommand = "flujo-port --help"
+// programHelp is the command that hints name, until nameHelp replaces it by that of the command that was run.
+const programHelp = "flujo-port --help"
 
 // nameHelp names the command in the hint of an error, if there is one.
 func (e *env) nameHelp(err error) {
-	command, _ := e.commandLine()
+	if command, _ := e.commandLine(); command != "help" { // whose words name a command
+		nameHelpOf(command, err)
+	}
+}
+
+// nameHelpOf names a command in the hint of an error, if there is one.
+func nameHelpOf(command string, err error) {
 	if failed, ok := errors.AsType[*clierr.Error](err); ok && command != "" {
-		failed.Hint = strings.Replace(failed.Hint, helpCommand, "flujo-port "+command+" --help", 1)
+		failed.Hint = strings.Replace(failed.Hint, programHelp, "flujo-port "+command+" --help", 1)
 	}
 }
 
@@ -34,7 +40,7 @@ func usagef(format string, args ...any) *clierr.Error {
 			args[i] = "(hidden, may contain a password)"
 		}
 	}
-	return &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf(format, args...), Hint: "see " + helpCommand}
+	return &clierr.Error{Kind: clierr.Usage, Message: fmt.Sprintf(format, args...), Hint: "see " + programHelp}
 }
 
 // The errors of the flag package, which quote what they do not understand.
@@ -92,7 +98,7 @@ func unknownCommand(what, word string, commands []*cli.Command) error {
 // withSuggestion adds a similar name to the hint of a usage error, if there is one.
 func withSuggestion(err *clierr.Error, similar, prefix string) error {
 	if similar != "" {
-		err.Hint = fmt.Sprintf("did you mean %s%s? See %s", prefix, similar, helpCommand)
+		err.Hint = fmt.Sprintf("did you mean %s%s? See %s", prefix, similar, programHelp)
 	}
 	return err
 }

@@ -11,10 +11,10 @@ func (e *env) verifyCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "verify",
 		Usage: "compare the state file with PostgreSQL after a migration",
-		Description: "verify can run at any time; it compares every cell in one read-only snapshot.\n" +
-			"By the migration's receipt it distinguishes rows that were written since\n" +
-			"(exit code 0) from a copy mismatch (exit code 4). It refuses a state file\n" +
-			"other than the one that was migrated (exit code 3). Without a receipt, any\n" +
+		Description: "verify can run at any time; it compares every cell in one read-only snapshot. " +
+			"By the migration's receipt it distinguishes rows that were written since " +
+			"(exit code 0) from a copy mismatch (exit code 4). It refuses a state file " +
+			"other than the one that was migrated (exit code 3). Without a receipt, any " +
 			"difference is exit code 4.",
 		Flags: []cli.Flag{
 			sqliteFilesFlag, postgresFlag, schemaFlag,

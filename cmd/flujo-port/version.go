@@ -16,7 +16,7 @@ func (e *env) versionCommand() *cli.Command {
 	return &cli.Command{
 		Name:   "version",
 		Usage:  "print the version, its commit, and the versions of Go and SQLite",
-		Flags:  []cli.Flag{jsonFlag},
+		Flags:  []cli.Flag{withUsage(jsonFlag, "print the version as one JSON object")},
 		Action: e.version,
 	}
 }

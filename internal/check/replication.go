@@ -38,13 +38,12 @@ func (c *checker) replication(ctx context.Context) error {
 		}
 		c.warning(
 			"replication",
-			"a subscriber stops at rows of a table that it does not have: before the subscription, run "+
-				"\"flujo-port init\" on both sides; after the migration, copy the definitions of the tables that it "+
-				"created with pg_dump, then run ALTER SUBSCRIPTION … REFRESH PUBLICATION",
+			"a subscriber stops at rows of a table that it does not have",
 			"the migration's rows will be published by %s; %s",
 			clierr.Names(r.Publications),
 			slots,
 		)
+		c.advise(clierr.InitSubscriber, "")
 	}
 	if len(r.Subscriptions)+len(r.Publications) == 0 {
 		c.ok("replication", "no publication or subscription contains Flujo's tables")

@@ -481,21 +481,23 @@ func (c *checker) stateURI(ctx context.Context) error {
 	if c.options.StateURI == "" {
 		return nil
 	}
-	const line, hint = "FLUJO_STATE_URI", `set it to the cutover address, which "flujo-port uri cutover" prints`
+	const line = "FLUJO_STATE_URI"
 	trial, err := postgres.TryAddress(ctx, c.options.StateURI, c.options.Schema)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		c.warning(line, hint, "no session can be opened by the one that is set: %v", err)
+		c.warning(line, "", "no session can be opened by the one that is set: %v", err)
+		c.advise(clierr.SetCutover, "")
 	case trial.First != c.options.Schema:
 		c.warning(
 			line,
-			hint,
+			"",
 			"the one that is set does not lead to schema %q: its search_path is %s",
 			c.options.Schema,
 			trial.SearchPath,
 		)
+		c.advise(clierr.SetCutover, "")
 	}
 	return nil
 }

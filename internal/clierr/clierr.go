@@ -59,6 +59,8 @@ const (
 	StartAsOwner    Topic = "start-as-owner"     // the same, or start Flujo without its migrations
 	GrantToByInit   Topic = "grant-to-by-init"   // have an owner let the role Arg use the tables
 	GrantReadByInit Topic = "grant-read-by-init" // have an owner let the role Arg read the tables
+	InitSubscriber  Topic = "init-subscriber"    // create the tables on both sides of a subscription
+	SetCutover      Topic = "set-cutover"        // set FLUJO_STATE_URI to the cutover address
 	WithoutPGVector Topic = "without-pgvector"   // work without pgvector
 	UsePGVector     Topic = "use-pgvector"       // work with pgvector
 	Quarantine      Topic = "quarantine"         // quarantine rejected rows

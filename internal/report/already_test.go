@@ -5,6 +5,7 @@ import "testing"
 // already returns the report for files with a verification.
 func already(v *Verification, paths ...string) *Migration {
 	m := NewAlreadyMigrated(v, paths...)
+	m.RestoreCommand = "flujo-port restore"
 	m.Run, m.Cutover, m.Rollback = run("migrate", 0.312), cutoverAddress, rollbackAddress
 	for _, further := range m.Further {
 		further.Rollback = "sqlite:///" + further.Source.Path

@@ -49,6 +49,8 @@ type Migration struct {
 	Rollback string `json:"rollback"`
 	// Next are the steps that follow, in order; only the reports for readers have them.
 	Next []string `json:"-"`
+	// RestoreCommand is the command line that makes a state file of what PostgreSQL holds; JSON does not have it.
+	RestoreCommand string `json:"-"`
 }
 
 // FileResult is the result of one state file.

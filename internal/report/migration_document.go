@@ -478,7 +478,8 @@ func (m *Migration) addWaysOn(d *document.Document) {
 	for _, further := range m.Further {
 		back = append(back, "FLUJO_STATE_URI="+further.Rollback)
 	}
-	text += "\"flujo-port restore\" makes a new file that has what Flujo has written to PostgreSQL by then, too."
+	text += fmt.Sprintf("\"%s\" makes a new file that has what Flujo has written to PostgreSQL by then, too.",
+		m.RestoreCommand)
 	d.Add(undo, back, document.Paragraph(text))
 	m.addUndo(d)
 }
@@ -512,9 +513,9 @@ func (m *Migration) addUndo(d *document.Document) {
 	if m.Replaced == nil || !m.Committed {
 		return
 	}
-	d.Add("To restore the archived rows", document.Paragraph("Stop Flujo and paste these lines into psql. They delete "+
-		"the rows that the tables hold by then. If you need those, save them first with \"flujo-port restore\"."),
-		document.Code(m.Replaced.UndoSQL))
+	d.Add("To restore the archived rows", document.Paragraph(fmt.Sprintf("Stop Flujo and paste these lines into psql. "+
+		"They delete the rows that the tables hold by then. If you need those, save them first with \"%s\".",
+		m.RestoreCommand)), document.Code(m.Replaced.UndoSQL))
 	d.Add("To delete the archived rows for good, when they are no longer needed",
 		document.Code{m.Replaced.DropSQL})
 }

@@ -125,16 +125,17 @@ func someFindings() *Findings {
 // committed returns the report of a migration with nothing to say.
 func committed() *Migration {
 	return &Migration{
-		Run:        run("migrate", 0.234),
-		Committed:  true,
-		Source:     stateFile(),
-		Target:     target(),
-		Verify:     VerifyContent,
-		FileResult: FileResult{Findings: noFindings(), Receipt: 1},
-		Further:    []*FurtherFile{},
-		Warnings:   []string{},
-		Cutover:    cutoverAddress,
-		Rollback:   rollbackAddress,
+		Run:            run("migrate", 0.234),
+		Committed:      true,
+		RestoreCommand: "flujo-port restore",
+		Source:         stateFile(),
+		Target:         target(),
+		Verify:         VerifyContent,
+		FileResult:     FileResult{Findings: noFindings(), Receipt: 1},
+		Further:        []*FurtherFile{},
+		Warnings:       []string{},
+		Cutover:        cutoverAddress,
+		Rollback:       rollbackAddress,
 	}
 }
 

@@ -2,7 +2,7 @@
 
 function __fish_flujo-port_no_subcommand --description 'Test if there has been any subcommand yet'
     for i in (commandline -opc)
-        if contains -- $i check migrate verify restore init uri cutover rollback completion bash zsh fish version
+        if contains -- $i check migrate verify restore init uri cutover rollback completion bash zsh fish version help
             return 1
         end
     end
@@ -18,10 +18,10 @@ complete -r -c flujo-port -n '__fish_flujo-port_no_subcommand' -a 'check' -d 'ru
 complete -c flujo-port -n '__fish_seen_subcommand_from check' -l sqlite -r -d 'PATH|URI of the state file, such as sqlite:////data/flujo_state.db; repeat the flag for several files (default: $FLUJO_PORT_SQLITE, state_uri of ./flujo.toml, or ./flujo_state.db)'
 complete -c flujo-port -n '__fish_seen_subcommand_from check' -f -l postgres -r -d 'URL of the database; overrides the variables (default: $FLUJO_PORT_POSTGRES, $DATABASE_URL, or a $FLUJO_STATE_URI that names PostgreSQL; an error if they name different databases); PG* variables, .pgpass and services supply missing parts'
 complete -c flujo-port -n '__fish_seen_subcommand_from check' -f -l schema -r -d 'NAME of the schema of Flujo\'s tables'
-complete -c flujo-port -n '__fish_seen_subcommand_from check' -f -l quarantine -d 'store rejected rows in SCHEMA.flujo_port_originals instead of refusing the state file'
+complete -c flujo-port -n '__fish_seen_subcommand_from check' -f -l quarantine -d 'check a migration with --quarantine: rejected rows are not an error'
 complete -c flujo-port -n '__fish_seen_subcommand_from check' -f -l naive-timezone -r -d 'ZONE of timestamps without a time zone: utc, local, or a name such as Europe/Berlin (default: utc, and the report counts these timestamps)'
-complete -c flujo-port -n '__fish_seen_subcommand_from check' -f -l exact-floats -d 'store cost_usd and memory_usage_mb as double precision instead of Flujo\'s real'
-complete -c flujo-port -n '__fish_seen_subcommand_from check' -f -l without-pgvector -d 'do not create the pgvector extension and the memories table; Flujo starts without them'
+complete -c flujo-port -n '__fish_seen_subcommand_from check' -f -l exact-floats -d 'check a migration with --exact-floats: cost_usd and memory_usage_mb are not rounded to real'
+complete -c flujo-port -n '__fish_seen_subcommand_from check' -f -l without-pgvector -d 'check a migration with --without-pgvector: pgvector is not required'
 complete -c flujo-port -n '__fish_seen_subcommand_from check' -f -l skip-integrity -d 'skip PRAGMA integrity_check'
 complete -c flujo-port -n '__fish_seen_subcommand_from check' -f -l json -d 'print the report as one JSON object'
 complete -c flujo-port -n '__fish_seen_subcommand_from check' -l report -r -d 'also write the report with every finding to FILE (mode 0600), to be kept: a page if its name ends in .html, or .md, or .json; a new file, or the report of a command that changed nothing'
@@ -91,10 +91,10 @@ complete -r -c flujo-port -n '__fish_flujo-port_no_subcommand' -a 'uri' -d 'prin
 complete -c flujo-port -n '__fish_seen_subcommand_from cutover' -f -l help -s h -d 'show help'
 complete -r -c flujo-port -n '__fish_seen_subcommand_from uri' -a 'cutover' -d 'print the address of the schema in PostgreSQL'
 complete -c flujo-port -n '__fish_seen_subcommand_from cutover' -f -l postgres -r -d 'URL of the database; overrides the variables (default: $FLUJO_PORT_POSTGRES, $DATABASE_URL, or a $FLUJO_STATE_URI that names PostgreSQL; an error if they name different databases); PG* variables, .pgpass and services supply missing parts'
-complete -c flujo-port -n '__fish_seen_subcommand_from cutover' -l sqlite -r -d 'PATH|URI of the state file, such as sqlite:////data/flujo_state.db (default: $FLUJO_PORT_SQLITE, state_uri of ./flujo.toml, or ./flujo_state.db)'
+complete -c flujo-port -n '__fish_seen_subcommand_from cutover' -l sqlite -r -d 'PATH|URI of the state file, whose address is printed if DATABASE_URL names SQLite (default: that of uri rollback)'
 complete -c flujo-port -n '__fish_seen_subcommand_from cutover' -f -l schema -r -d 'NAME of the schema of Flujo\'s tables'
 complete -c flujo-port -n '__fish_seen_subcommand_from cutover' -f -l connect -d 'connect by the address, and print the one that works: with the schema of pgvector on its search_path, and without options if a pooler refuses it'
-complete -c flujo-port -n '__fish_seen_subcommand_from cutover' -f -l without-pgvector -d 'do not create the pgvector extension and the memories table; Flujo starts without them'
+complete -c flujo-port -n '__fish_seen_subcommand_from cutover' -f -l without-pgvector -d 'with --connect: do not add the schema of pgvector to search_path'
 complete -c flujo-port -n '__fish_seen_subcommand_from cutover' -f -l format -r -d 'print the address as FORMAT: raw, the address alone; shell, an export command for sh; env, a line for docker --env-file and systemd EnvironmentFile, which a shell cannot read; json'
 complete -c flujo-port -n '__fish_seen_subcommand_from cutover' -f -l reveal -d 'print the passwords in addresses instead of ***'
 complete -c flujo-port -n '__fish_seen_subcommand_from rollback' -f -l help -s h -d 'show help'
@@ -113,4 +113,7 @@ complete -c flujo-port -n '__fish_seen_subcommand_from fish' -f -l help -s h -d 
 complete -r -c flujo-port -n '__fish_seen_subcommand_from completion' -a 'fish' -d 'print the script for fish'
 complete -c flujo-port -n '__fish_seen_subcommand_from version' -f -l help -s h -d 'show help'
 complete -r -c flujo-port -n '__fish_flujo-port_no_subcommand' -a 'version' -d 'print the version, its commit, and the versions of Go and SQLite'
-complete -c flujo-port -n '__fish_seen_subcommand_from version' -f -l json -d 'print the report as one JSON object'
+complete -c flujo-port -n '__fish_seen_subcommand_from version' -f -l json -d 'print the version as one JSON object'
+complete -c flujo-port -n '__fish_seen_subcommand_from help' -f -l help -s h -d 'show help'
+complete -r -c flujo-port -n '__fish_flujo-port_no_subcommand' -a 'help' -d 'print the help of the program or of a command'
+complete -c flujo-port -n '__fish_seen_subcommand_from help' -f -a 'check migrate verify restore init uri completion version help'
