@@ -264,7 +264,7 @@ func (m *Migration) addFile(d *document.Document, f *FileResult, n int, path str
 	}
 	var held document.Block
 	if f.heldRows() {
-		held = document.Paragraph(reconciledMerge)
+		held = document.Paragraph(f.sum())
 	}
 	d.Add(title, f.table(false), held)
 	if f.Merge != nil && m.Differing == 0 {
@@ -300,13 +300,37 @@ func (m *Migration) wouldChange(f *FileResult) string {
 
 // stored reports whether the rows of the file were stored and counted.
 func (f *FileResult) stored() bool {
-	return slices.ContainsFunc(f.Tables, func(t Table) bool { return t.Match })
+	return f.Findings != nil && slices.ContainsFunc(f.Tables, func(t Table) bool { return t.Match })
 }
 
-// reconciledMerge explains the table of the rows if the tables held rows before.
-const reconciledMerge = "The rows of the state file, less those rejected and not stored, and those derived and held " +
-	"before add up to the rows in PostgreSQL. Not stored: PostgreSQL's version of the run, key or memory stayed. " +
-	"Before: PostgreSQL held the row before and still holds it."
+// sum says whether the numbers of rows in the table of a file add up to those in PostgreSQL, and explains the columns
+// of a merge.
+func (f *FileResult) sum() string {
+	text := "The rows of the state file, less those that are rejected, and those that are derived add up to the rows " +
+		"in PostgreSQL."
+	if f.heldRows() {
+		text = "The rows of the state file, less those rejected and not stored, and those derived and held before " +
+			"add up to the rows in PostgreSQL."
+	}
+	if wrong := f.notAddingUp(); len(wrong) > 0 {
+		text = "The numbers of rows do not add up to those in PostgreSQL in " + strings.Join(wrong, ", ") + "."
+	}
+	if f.heldRows() {
+		text += " Not stored: PostgreSQL's version of the run, key or memory stayed. Before: PostgreSQL held the row " +
+			"before and still holds it."
+	}
+	return text
+}
+
+// notAddingUp returns the names of the tables whose number of rows in PostgreSQL is not the expected one.
+func (f *FileResult) notAddingUp() (names []string) {
+	for _, t := range f.Tables {
+		if t.RowsRead-t.Rejected+t.Derived-t.NotStored+t.HeldBefore != t.InPostgres {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
 
 // heldRows reports whether the tables held rows before.
 func (f *FileResult) heldRows() bool {

@@ -102,7 +102,7 @@ func (m *Migration) Record(x *Details) *document.Document {
 			title += fmt.Sprintf(" of file %d: %s", i+1, m.path(i))
 		}
 		m.reconcile(d, title, f)
-		if f.Merge != nil && m.Differing == 0 && f.Findings != nil {
+		if f.Merge != nil && m.Differing == 0 && f.stored() {
 			f.Merge.add(d)
 		}
 	}
@@ -154,40 +154,57 @@ func (m *Migration) reconcile(d *document.Document, title string, f *FileResult)
 		return
 	}
 	var digests [][]string
-	all, columns := f.counts(document.Words("Table", "Result").Numbers("State file", "Rejected", "Derived"))
-	for i, t := range f.Tables {
-		result := mark(t.Match)
-		if m.Refused && !f.stored() {
-			result = "not stored"
-		}
-		all[i] = slices.Insert(all[i], 1, result)
+	for _, t := range f.Tables {
 		digests = append(digests, []string{t.Name, t.FileDigest, t.Digest})
 	}
-	d.Add(title, &document.Table{Columns: columns, Rows: slices.Values(all), Total: totalOf(columns, all)},
-		document.Paragraph(reconciled(f.heldRows(), m.Verify)), digestTable(digests))
-}
-
-// digestTable shows the digests of both sides.
-func digestTable(rows [][]string) document.Block {
-	return &document.Table{
-		Columns: document.Words("Table").Digests("Digest of the file's rows", "Digest in PostgreSQL"),
-		Rows:    slices.Values(rows),
+	if m.Refused && !f.stored() {
+		d.Add(title, f.table(true), document.Paragraph("No row of this file was stored, because the migration was "+
+			"refused."), digestTable(digests))
+		return
 	}
+	all, columns := f.counts(document.Words("Table", "Result").Numbers("State file", "Rejected", "Derived"))
+	for i, t := range f.Tables {
+		all[i] = slices.Insert(all[i], 1, mark(t.Match))
+	}
+	d.Add(title, &document.Table{Columns: columns, Rows: slices.Values(all), Total: totalOf(columns, all)},
+		document.Paragraph(m.reconciled(f)), digestTable(digests))
 }
 
-// reconciled explains the table of the rows.
-func reconciled(merged bool, verify string) string {
-	text := "The rows of the state file, less those that are rejected, and those that are derived add up to the rows " +
-		"in PostgreSQL."
-	if merged {
-		text = reconciledMerge
+// digestTable shows the digests of both sides. A column without a digest is omitted, and a table without columns is
+// nil.
+func digestTable(rows [][]string) document.Block {
+	columns := document.Words("Table")
+	all := make([][]string, len(rows))
+	for i, title := range []string{"Digest of the file's rows", "Digest in PostgreSQL"} {
+		if !slices.ContainsFunc(rows, func(row []string) bool { return row[i+1] != "" }) {
+			continue
+		}
+		columns = columns.Digests(title)
+		for at, row := range rows {
+			all[at] = append(all[at], row[i+1])
+		}
+	}
+	if len(columns) == 1 {
+		return nil
+	}
+	for i, row := range rows {
+		all[i] = slices.Insert(all[i], 0, row[0])
+	}
+	return &document.Table{Columns: columns, Rows: slices.Values(all)}
+}
+
+// reconciled explains the table of the rows of a file.
+func (m *Migration) reconciled(f *FileResult) string {
+	text := f.sum()
+	if !m.Committed {
+		text += " The rows in PostgreSQL were counted before the transaction was rolled back."
 	}
 	switch {
-	case verify == VerifyCounts:
+	case m.Verify == VerifyCounts:
 		text += " Rows were counted and cells not compared, so PostgreSQL's digests were not computed."
-	case merged:
-		text += " PostgreSQL's digest is that of all its rows. It is empty if Flujo wrote to the table since the " +
-			"last receipt."
+	case f.heldRows():
+		text += " PostgreSQL's digest is that of all its rows. It is not computed if Flujo wrote to the table since " +
+			"the last receipt."
 	}
 	return text
 }
