@@ -135,7 +135,17 @@ func (m *Migration) addOriginals(d *document.Document) {
 	if !m.Committed || !slices.ContainsFunc(m.files(), func(f *FileResult) bool { return f.Originals > 0 }) {
 		return
 	}
-	d.Add("Original values", document.Paragraph("The whole of each value, which the tables above may show shortened:"),
+	text := "The whole of each value:"
+	switch rejected, changed := m.count(); {
+	case rejected > 0 && changed > 0:
+		text = "The whole of each value. The tables above do not show changed values, and may show the cells of " +
+			"rejected rows shortened:"
+	case rejected > 0:
+		text = "The whole of each cell of a rejected row, which the table above may show shortened:"
+	case changed > 0:
+		text = "The whole of each changed value, which the tables above do not show:"
+	}
+	d.Add("Original values", document.Paragraph(text),
 		document.Code{
 			"SELECT table_name, source_rowid, row_key, column_name, reason, storage_class, original",
 			"FROM " + sqltext.Name(m.Target.Schema, originalsTable),

@@ -110,3 +110,26 @@ func TestDigestTable(t *testing.T) {
 		}
 	}
 }
+
+// TestOriginalsText tests what a record says of the values that its tables show: none of changed values, and cells of
+// rejected rows, which may be shortened.
+func TestOriginalsText(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		changes []Change
+		want    string
+	}{
+		"changed": {changes()[:1], "The whole of each changed value, which the tables above do not show:"},
+		"rejected": {changes()[2:], "The whole of each cell of a rejected row, which the table above may show " +
+			"shortened:"},
+		"both": {changes(), "The whole of each value. The tables above do not show changed values, and may show the " +
+			"cells of rejected rows shortened:"},
+		"neither, as superseded rows": {nil, "The whole of each value:"},
+	} {
+		m := committed()
+		m.Changes, m.Originals = tc.changes, 1
+		if got := written(t, m.Record(&Details{})); !strings.Contains(got, "\n"+tc.want+"\n") {
+			t.Errorf("%s: the record does not say %q:\n%s", name, tc.want, got)
+		}
+	}
+}
