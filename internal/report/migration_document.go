@@ -429,7 +429,11 @@ func (f *Findings) conversions() (list document.List) {
 		if one.Rows == 0 {
 			continue
 		}
-		add("%s: %s derived from %s of %s: %s", one.Table, rows(one.Rows), rows(one.Count), one.From, one.Why)
+		from := ""
+		if one.Count > 0 {
+			from = fmt.Sprintf(" from %s of %s", rows(one.Count), one.From)
+		}
+		add("%s: %s derived%s: %s", one.Table, rows(one.Rows), from, one.Why)
 	}
 	for _, n := range f.NaiveTimestamps {
 		add("%s: %s without a time zone, read as %s", n.Column, plural(n.Count, "timestamp"), n.Zone)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"iter"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -39,7 +40,7 @@ func (r *Run) addRun(d *document.Document) {
 		build += ", commit " + r.Commit
 	}
 	facts := document.Facts{
-		fact("Command", "flujo-port "+strings.Join(r.Arguments, " ")),
+		fact("Command", r.commandLine()),
 		fact("Started", moment(r.Started)+", for "+seconds(r.Seconds)),
 		fact("Program", build),
 		fact("Machine", r.Host),
@@ -49,6 +50,26 @@ func (r *Run) addRun(d *document.Document) {
 		facts = append(facts, fact("Error", sentence(e.Message), sentence(e.Consequence), sentence(e.Hint)))
 	}
 	d.Add("Run", facts)
+}
+
+// commandLine returns the command as a POSIX shell reads it.
+func (r *Run) commandLine() string {
+	words := []string{"flujo-port"}
+	for _, arg := range r.Arguments {
+		words = append(words, shellWord(arg))
+	}
+	return strings.Join(words, " ")
+}
+
+// plainWord is a word that every shell reads as it is.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
+
+// shellWord returns an argument as a POSIX shell reads it: quoted if it has other characters.
+func shellWord(arg string) string {
+	if plainWord.MatchString(arg) {
+		return arg
+	}
+	return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
 }
 
 // addEnd adds a place to sign and the JSON.
@@ -203,6 +224,27 @@ func digestTable(rows [][]string) document.Block {
 	return &document.Table{Columns: columns, Rows: slices.Values(all)}
 }
 
+// digestTable shows the digests of the new file and of PostgreSQL.
+func (r *Restoration) digestTable() document.Block {
+	var digests [][]string
+	for _, t := range r.Tables {
+		digests = append(digests, []string{t.Name, t.FileDigest, t.Digest})
+	}
+	return digestTable(digests)
+}
+
+// digestNote explains digests that differ although the rows are the same to Flujo.
+func (r *Restoration) digestNote() document.Block {
+	if !slices.ContainsFunc(r.Tables, func(t RestoredTable) bool {
+		return t.Match && t.FileDigest != "" && t.Digest != "" && t.FileDigest != t.Digest
+	}) {
+		return nil
+	}
+	return document.Paragraph("If the digests of a table with the result ok differ, its rows were compared one by " +
+		"one, and only differences were found that cannot be avoided: JSON's null and NULL, a zero with a sign, NaN, " +
+		"an inferred timestamp, a derived trace, or a row that was rejected.")
+}
+
 // reconciled explains the table of the rows of a file.
 func (m *Migration) reconciled(f *FileResult) string {
 	text := f.sum()
@@ -271,7 +313,7 @@ func changeTable(changes []Change, rejected bool) document.Block {
 		if !rejected {
 			where += "." + c.Column
 		}
-		all = append(all, []string{where, c.Reason, humanize.Comma(c.Count), firstOf(c.Keys, c.Count)})
+		all = append(all, []string{where, c.Reason, humanize.Comma(c.Count), c.keys()})
 	}
 	columns := document.Words("Column").Reasons("Reason").Numbers("Values").Prose("First keys")
 	if rejected {
@@ -308,7 +350,9 @@ func rejectedRows(x *Details, n int64) document.Block {
 			for i, c := range f.Cells {
 				cells[i] = c.Column + " = " + c.Value
 			}
-			return []string{f.where(), fmt.Sprint(f.RowID), f.Key, f.Reason, strings.Join(cells, "; ")}
+			return []string{
+				f.where(), fmt.Sprint(f.RowID), keyOf(f.Key, f.Reason), f.Reason, strings.Join(cells, "; "),
+			}
 		},
 	)
 }
@@ -489,10 +533,11 @@ func (r *Restoration) Record(x *Details) *document.Document {
 	if r.Merge != nil && r.Differing == 0 {
 		r.Merge.add(d)
 	}
-	d.Add("Reconciliation", r.table(), r.details())
+	d.Add("Reconciliation", r.table(), r.details(), r.digestTable(), r.digestNote())
 	r.addLost(d)
 	addDifferenceRows(d, x, r.Differing)
 	addMessages(d, r.Warnings, r.Notes)
+	d.Add("Digests", digestText())
 	if r.Done {
 		d.Add("Roll back", document.Code{"FLUJO_STATE_URI=" + r.Rollback})
 	}

@@ -1,6 +1,8 @@
 package report
 
 import (
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -131,5 +133,85 @@ func TestOriginalsText(t *testing.T) {
 		if got := written(t, m.Record(&Details{})); !strings.Contains(got, "\n"+tc.want+"\n") {
 			t.Errorf("%s: the record does not say %q:\n%s", name, tc.want, got)
 		}
+	}
+}
+
+// TestCommandLine tests that a shell reads the command of a record as the arguments that it was run with.
+func TestCommandLine(t *testing.T) {
+	t.Parallel()
+	shell, err := exec.LookPath("sh")
+	if err != nil {
+		t.Skip("needs sh")
+	}
+	for name, args := range map[string][]string{
+		"plain":    {"migrate", "--sqlite", "/data/flujo_state.db", "--verify=counts", "-q"},
+		"space":    {"--sqlite", "sp ace/flujo_state.db"},
+		"masked":   {"--postgres", "postgresql://app:***@db.example/med13?options=-c%20x%3D1&sslmode=require"},
+		"quotes":   {`it's "his"`, "'", "''", `"`, "`id`"},
+		"none":     {"--sqlite", ""},
+		"special":  {"$HOME", "~", "~root/a", "a;b", "a|b", "#x", "*", "[a]", "{a,b}", `a\b`, "a>b", "!x", "(a)"},
+		"Unicode":  {"übung.db", "データ.db"},
+		"newline":  {"a\nb"},
+		"keywords": {"if", "a=b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			line := (&Run{Arguments: args}).commandLine()
+			script := "flujo_port() { for a; do printf '%s\\0' \"$a\"; done; }\n" +
+				strings.Replace(line, "flujo-port", "flujo_port", 1)
+			out, err := exec.Command(shell, "-c", script).CombinedOutput()
+			if err != nil {
+				t.Fatalf("%s: %v\n%s", line, err, out)
+			}
+			if got := strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00"); !slices.Equal(got, args) {
+				t.Errorf("a shell reads %s as %q, want %q", line, got, args)
+			}
+		})
+	}
+	if got := (&Run{Arguments: []string{"check", "--sqlite", "/a_b/c.db"}}).commandLine(); got !=
+		"flujo-port check --sqlite /a_b/c.db" {
+		t.Errorf("got %s, want no quotes", got)
+	}
+}
+
+// TestNullKey tests that a record shows the NULL key of a rejected row as such, and an empty key as an empty text.
+func TestNullKey(t *testing.T) {
+	t.Parallel()
+	change := func(reason, key string) Change {
+		return Change{Table: "system_state", Reason: reason, Count: 2, Keys: []string{key}, Rejected: true}
+	}
+	for _, tc := range []struct{ reason, key, first, cell string }{
+		{"null-key", "", "NULL", "NULL"},
+		{"null-key+missing-value", "", "NULL", "NULL"},
+		{"not-a-number+null-key", "", "NULL", "NULL"},
+		{"missing-value", "", `"", …`, ""},
+		{"missing-value", "NULL", `"NULL", …`, "NULL"},
+	} {
+		m := committed()
+		m.Changes = []Change{change(tc.reason, tc.key)}
+		finding := Finding{Table: "system_state", RowID: 7, Key: tc.key, Reason: tc.reason, Rejected: true}
+		got := written(t, m.Record(&Details{Findings: slices.Values([]Finding{finding})}))
+		for _, row := range []string{
+			"| system\\_state | " + tc.reason + " | 2 | " + tc.first + " |",
+			"| system\\_state | 7 | " + tc.cell + " | " + tc.reason + " |",
+		} {
+			if !strings.Contains(got, "\n"+row) {
+				t.Errorf("%s, %q: the record does not have %s:\n%s", tc.reason, tc.key, row, got)
+			}
+		}
+	}
+}
+
+// TestDerivedFromNothing tests that rows that are derived from no row are not said to be.
+func TestDerivedFromNothing(t *testing.T) {
+	t.Parallel()
+	f := Findings{Derived: []Derived{
+		{Table: "runs", Rows: 1, From: "workflow_state", Why: "why"},
+		{Table: "runs", Rows: 2, From: "workflow_state", Count: 1, Why: "why"},
+		{Table: "traces", From: "spans", Why: "none"},
+	}}
+	want := []string{"runs: 1 row derived: why", "runs: 2 rows derived from 1 row of workflow_state: why"}
+	if got := f.conversions(); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
