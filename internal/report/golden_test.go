@@ -89,7 +89,7 @@ var recorded = map[string]bool{
 	"merge-committed": true, "merge-dry-run": true,
 	"already-migrated": true, "verification-drift": true, "verification-merged": true,
 	"verification-mismatch": true, "restoration-with-base": true, "restoration-lost-values": true, "check-files": true,
-	"check-not-ready": true,
+	"check-not-ready": true, "check-damaged": true,
 }
 
 // record returns what the records list.

@@ -192,7 +192,11 @@ func (m *Migration) proof() document.Facts {
 
 // facts describes the state file.
 func (s *Source) facts(label string) document.Facts {
-	facts := document.Facts{fact(label, s.lines()...)}
+	return append(document.Facts{fact(label, s.lines()...)}, s.hashes()...)
+}
+
+// hashes returns the SHA-256 of the file and of its -wal, if they are known.
+func (s *Source) hashes() (facts document.Facts) {
 	if s.SHA256 != "" {
 		facts = append(facts, fact("SHA-256", s.SHA256))
 	}
@@ -210,7 +214,9 @@ func (s *Source) lines() []string {
 	} else {
 		parts = append(parts, "no -wal")
 	}
-	if s.Integrity == "" {
+	if s.IntegrityFailed {
+		parts = append(parts, "integrity check failed")
+	} else if s.Integrity == "" {
 		parts = append(parts, "integrity not checked")
 	} else {
 		parts = append(parts, s.Integrity+" ok")

@@ -553,11 +553,16 @@ func (c *Check) Record(x *Details) *document.Document {
 	if c.Source != nil {
 		checked = append(checked, c.Source.facts("State file")...)
 	}
+	for _, f := range c.Files {
+		if f.Source != nil {
+			checked = append(checked, f.Source.facts("State file")...)
+		}
+	}
 	if c.Target != nil {
 		checked = append(checked, fact("Database", c.Target.lines()...))
 	}
 	d.Add("Checked", checked)
-	c.addResults(d)
+	c.addResults(d, false)
 	var findings []*Findings
 	if c.Findings != nil {
 		findings = append(findings, c.Findings)
