@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"flujo-port/internal/clierr"
 	"flujo-port/internal/migrate"
@@ -93,9 +92,8 @@ func alreadyMigrated(
 
 // incomplete returns the error for files that were migrated, and of which rows were deleted since.
 func incomplete(result *report.Migration) error {
-	r, n := result.AlreadyMigrated.Receipt, int(result.AlreadyMigrated.Incomplete())
-	migrated, their := fmt.Sprintf("state file %s was migrated at %s UTC (receipt %d)",
-		clierr.Name(result.Source.Path), r.MigratedAt.Format(time.DateTime), r.ID), "its"
+	n := int(result.AlreadyMigrated.Incomplete())
+	migrated, their := "state file "+result.Migrated(), "its"
 	if len(result.Further) > 0 {
 		migrated, their = "the state files were migrated", "their"
 	}

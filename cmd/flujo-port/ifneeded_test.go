@@ -139,7 +139,8 @@ func TestIfNeeded(t *testing.T) {
 	if !strings.Contains(stdout, "the file's checksum differs from the receipt's, but its rows are the same") {
 		t.Errorf("a vacuumed file:\n%s", stdout)
 	}
-	m.done([]string{absolute(t, fixture)}, absolute(t, fixture)+" was migrated at "+at)
+	m.done([]string{absolute(t, fixture)},
+		absolute(t, fixture)+" has the content of "+file+", which was migrated at "+at)
 
 	// Flujo writes to PostgreSQL: it continues a run.
 	execute(t, m.url, "UPDATE flujo.runs SET status = 'completed', updated_at = now() WHERE run_id = "+

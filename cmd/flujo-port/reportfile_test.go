@@ -48,7 +48,7 @@ func TestReportFile(t *testing.T) {
 			"NOT READY", "✗ findings", "Rejected rows: 1",
 		}},
 		{"migrate --sqlite FILE", 3, "refused.html", []string{
-			"Refused: 1 row", "not stored", "The primary key is NULL.",
+			"Refused: 1 row", "No row of this file was stored", "The primary key is NULL.",
 		}},
 		{"migrate --sqlite FILE --quarantine --env-file c.env --reveal", 0, "done.html", []string{
 			"Migrated and verified: 674 rows", "; 1 row rejected, 214 values changed", "SHA-256 ", "receipt 1 of ",

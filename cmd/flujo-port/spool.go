@@ -131,7 +131,7 @@ func (s *spool[T]) close() {
 
 // finding returns f as the report shows it, without the content of the cell.
 func finding(f mapping.Finding) report.Finding {
-	explanation := f.Reason.Explain()
+	explanation := f.Reason.Explain(f.Rejected)
 	if f.Note != "" {
 		explanation += ": " + f.Note
 	}

@@ -128,6 +128,9 @@ func (c *checker) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := c.identify(ctx); err != nil {
+		return err
+	}
 	groups := []string{report.GroupConflicts, report.GroupServer, report.GroupTarget}
 	slices.SortStableFunc(c.report.Results, func(a, b report.CheckResult) int {
 		return slices.Index(groups, a.Group) - slices.Index(groups, b.Group)

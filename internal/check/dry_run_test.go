@@ -287,11 +287,24 @@ func TestCheckDisk(t *testing.T) {
 	t.Parallel()
 	pgtest.Shared(t)
 	file := flujotest.Copy(t, flujotest.Fixture)
+	was, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Truncate(file, 4<<40); err != nil { // a sparse file
 		t.Fatal(err)
 	}
 	o := checkOptions(t, file, pgtest.Database(t))
 	o.SkipIntegrity = true
+	o.OnProgress = func(p progress.Event) {
+		if p.Phase != progress.Connect {
+			return
+		}
+		// The size is known by now, and to hash that much would take hours.
+		if err := os.Truncate(file, was.Size()); err != nil {
+			t.Error(err)
+		}
+	}
 	wantLine(t, o, "disk", report.Warning, "12 TiB may be needed", "free disk space")
 }
 

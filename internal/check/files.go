@@ -28,6 +28,21 @@ type stateFile struct {
 	found    *extract.Result  // what is in the file; nil if its rows cannot be read
 	sameAs   *stateFile       // a file before it with the same content; then its rows are not read
 	hashes   []uint64         // of the keys of its units, if there are several files
+
+	hash      *source.Hash // the computation of the SHA-256; nil if none was started
+	main, wal string       // the SHA-256 of the file and of its -wal; empty until sum was called
+}
+
+// sum computes the SHA-256 of the file, or waits for it, unless it is known.
+func (f *stateFile) sum(ctx context.Context) (err error) {
+	switch {
+	case f.main != "":
+	case f.hash != nil:
+		f.main, f.wal, err = f.hash.Wait()
+	default:
+		f.main, f.wal, err = f.snapshot.SHA256(ctx)
+	}
+	return err
 }
 
 // about has results added to a file.
@@ -35,6 +50,9 @@ func (c *checker) about(f *stateFile) { c.group, c.file = report.GroupFile, f }
 
 func (c *checker) closeFiles() {
 	for _, f := range c.files {
+		if f.hash != nil {
+			f.hash.Stop()
+		}
 		if f.snapshot != nil {
 			f.snapshot.Close()
 		}
@@ -111,15 +129,13 @@ func (c *checker) open(ctx context.Context, path string) (err error) {
 	f.format = format
 	c.ok("file format", "%s", format.Name)
 	s := extract.Describe(f.snapshot, format)
-	if !c.options.SkipIntegrity {
-		s.Integrity = source.IntegrityCheck
-	}
 	f.report.Source = &s
 	return c.findSame(ctx, f)
 }
 
-// contents reads the file's rows and checks its integrity at the same time, and adds the
-// results. A damaged file has no other results, since what is read of it means nothing.
+// contents reads the file's rows, checks its integrity and computes its SHA-256 at the same
+// time, and adds the results. A damaged file has no other results, since what is read of it
+// means nothing.
 func (c *checker) contents(ctx context.Context, f *stateFile) error {
 	if c.options.SkipIntegrity {
 		c.warning("integrity", "", "skipped")
@@ -130,26 +146,72 @@ func (c *checker) contents(ctx context.Context, f *stateFile) error {
 		reading, integrity = f.snapshot.StartIntegrityCheck(ctx)
 		defer integrity.Stop()
 	}
+	if f.main == "" {
+		f.hash = f.snapshot.StartHash(ctx)
+	}
 	results := len(f.report.Results)
 	scanErr := c.scan(reading, f)
 	c.options.OnProgress.Start(progress.Integrity)
 	if err := integrity.Wait(); err != nil {
+		f.report.Source.IntegrityFailed = true
 		f.found, f.report.Findings, f.report.Results = nil, nil, f.report.Results[:results]
 		return c.addError(ctx, "integrity", notChecked, err)
 	}
 	if !c.options.SkipIntegrity {
+		f.report.Source.Integrity = source.IntegrityCheck
 		c.ok("integrity", "PRAGMA integrity_check found no damage")
 	}
 	if scanErr != nil {
 		f.found = nil
 		return c.addError(ctx, "findings", notChecked, scanErr)
 	}
-	changed, err := f.snapshot.Changed()
+	return nil
+}
+
+// identify adds the SHA-256 of each file when all was read of it, and whether it was written
+// to meanwhile.
+func (c *checker) identify(ctx context.Context) error {
+	for _, f := range c.files {
+		if f.format == nil {
+			continue
+		}
+		changed, err := f.identify(ctx)
+		if f.sameAs != nil {
+			f.report.Source.Integrity = f.sameAs.report.Source.Integrity
+			f.report.Source.IntegrityFailed = f.sameAs.report.Source.IntegrityFailed
+		} else if f.found == nil {
+			continue // the error that its rows could not be read for is in the report
+		}
+		c.about(f)
+		if err := c.writes(ctx, changed, err); err != nil {
+			return err
+		}
+	}
+	c.file = nil
+	return ctx.Err()
+}
+
+// identify adds the SHA-256 of the file to its report, and returns whether the file was
+// written to since it was opened. Then the report has no SHA-256, since that of no state of
+// the file is known to be the one that was checked.
+func (f *stateFile) identify(ctx context.Context) (changed bool, err error) {
+	sumErr := f.sum(ctx)
+	changed, err = f.snapshot.Changed()
+	if err != nil || changed { // a file that was written to may have become shorter, which is an error of sum
+		return changed, err
+	}
+	f.report.Source.SHA256, f.report.Source.WALSHA256 = f.main, f.wal
+	return false, sumErr
+}
+
+// writes adds whether the file was written to, given the results of identify.
+func (c *checker) writes(ctx context.Context, changed bool, err error) error {
 	switch {
 	case err != nil:
 		return c.addError(ctx, "concurrent writes", notChecked, err)
 	case changed:
-		c.warning("concurrent writes", "stop Flujo before the cutover", "the file was written to during the check")
+		c.warning("concurrent writes", "stop Flujo before the cutover",
+			"the file was written to during the check, so its SHA-256 is not known")
 	default:
 		c.ok("concurrent writes", "no process wrote to the file during the check")
 	}
@@ -163,7 +225,7 @@ func (c *checker) findSame(ctx context.Context, f *stateFile) error {
 			other.snapshot.WALSize() != f.snapshot.WALSize() {
 			continue
 		}
-		same, err := haveSameContent(ctx, other.snapshot, f.snapshot)
+		same, err := haveSameContent(ctx, other, f)
 		if err != nil {
 			f.format = nil
 			return c.addError(ctx, "content", notChecked, err)
@@ -177,13 +239,12 @@ func (c *checker) findSame(ctx context.Context, f *stateFile) error {
 	return nil
 }
 
-func haveSameContent(ctx context.Context, a, b *source.Snapshot) (bool, error) {
-	main, wal, err := a.SHA256(ctx)
-	if err != nil {
+func haveSameContent(ctx context.Context, a, b *stateFile) (bool, error) {
+	if err := a.sum(ctx); err != nil {
 		return false, err
 	}
-	otherMain, otherWAL, err := b.SHA256(ctx)
-	return err == nil && main == otherMain && wal == otherWAL, err
+	err := b.sum(ctx)
+	return err == nil && a.main == b.main && a.wal == b.wal, err
 }
 
 func (c *checker) wal(snapshot *source.Snapshot) {

@@ -26,7 +26,7 @@ func sample() *Document {
 		Columns: Words("Column").Numbers("Values").Reasons("Reason").Prose("What was done", "Keys"),
 		Rows: Cells([]string{"steps.output", "4", "nul-removed+invalid-utf8", strings.Repeat("words of prose ", 5),
 			strings.Repeat(`"1", `, 9)}),
-		Note: "one row",
+		Note: "Every value: 1",
 	}, List{"one", "two *stars*"})
 	d.Add(
 		"Terms",
@@ -178,6 +178,31 @@ const wantMarkdown = `# title &lt;1&gt;
 ## Prose
 `
 
+// TestMarkdownFacts tests that the lines of a fact are joined as sentences are, or by semicolons.
+func TestMarkdownFacts(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		lines []string
+		want  string
+	}{
+		{[]string{"/data/a.db"}, "/data/a.db"},
+		{[]string{"/data/a.db", "279 MiB", "no -wal"}, "/data/a.db; 279 MiB; no -wal"},
+		{[]string{"The server was not checked.", "Nothing was changed.", "Name it."},
+			"The server was not checked. Nothing was changed. Name it."},
+		{[]string{"4 running in runs", "→ stop Flujo.", "a_b"}, "4 running in runs; → stop Flujo. a\\_b"},
+	} {
+		d := &Document{Title: "t", Headline: "h"}
+		d.Add("", Facts{{"Label", c.lines}})
+		var b strings.Builder
+		if err := d.Markdown(&b); err != nil {
+			t.Fatal(err)
+		}
+		if _, got, _ := strings.Cut(b.String(), "- **Label**: "); got != c.want+"\n" {
+			t.Errorf("%q: got %q, want %q", c.lines, got, c.want)
+		}
+	}
+}
+
 func TestMarkdown(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
@@ -189,7 +214,8 @@ func TestMarkdown(t *testing.T) {
 		t.Errorf("got\n%s\nwant the beginning\n%s", got, wantMarkdown)
 	}
 	for _, want := range []string{
-		"\n1. first\n2. second\n", "\n    <next>\n", "\n- two \\*stars\\*\n", "\n- Name: ____",
+		"\nEvery value: 1\n\n| Column |", "\n1. first\n2. second\n",
+		"\n    <next>\n", "\n- two \\*stars\\*\n", "\n- Name: ____",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("nothing is %q:\n%s", want, got)
@@ -215,7 +241,7 @@ func TestHTML(t *testing.T) {
 		`<a href="#reason-nul-removed">nul-removed</a> + <a href="#reason-invalid-utf8">invalid-utf8</a>`,
 		`<td class="term" data-title="Reason" id="reason-nul-removed">nul-removed</td>`, "<li>first</li>",
 		"<pre>SQL  &#39;with spaces&#39;;\n&lt;next&gt;</pre>", "<details open><summary>rules</summary>",
-		`<details class="closed" data-note="one row">`, `<div><span>Name</span><span></span></div>`,
+		`<details class="closed" data-note="Every value: 1">`, `<div><span>Name</span><span></span></div>`,
 		`<pre id="json">{"a": "&lt;/pre&gt;&lt;script&gt;&amp;"}</pre>`,
 		`<tfoot><tr><td class="word">total</td>`,
 	} {

@@ -42,7 +42,7 @@ func writeMarkdown(b *bufio.Writer, block Block) {
 			for i, line := range f.Lines {
 				lines[i] = plain(line)
 			}
-			write(b, "- **%s**: %s\n", plain(f.Label), strings.Join(lines, "; "))
+			write(b, "- **%s**: %s\n", plain(f.Label), joined(lines))
 		}
 	case List:
 		for _, one := range block {
@@ -66,9 +66,25 @@ func writeMarkdown(b *bufio.Writer, block Block) {
 	}
 }
 
+// joined returns lines as one: after a sentence the next one follows, and other lines are separated by semicolons.
+func joined(lines []string) string {
+	var b strings.Builder
+	for i, line := range lines {
+		switch {
+		case i == 0:
+		case strings.HasSuffix(lines[i-1], "."):
+			b.WriteString(" ")
+		default:
+			b.WriteString("; ")
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
 func (t *Table) markdown(b *bufio.Writer) {
 	if t.Note != "" {
-		write(b, "%s:\n\n", plain(t.Note))
+		write(b, "%s\n\n", plain(t.Note))
 	}
 	write(b, "%s", "|")
 	for _, c := range t.Columns {

@@ -311,7 +311,7 @@ func reportFinding(f mapping.Finding) report.Finding {
 		RowID:       f.RowID,
 		Column:      f.Column,
 		Reason:      f.Reason.String(),
-		Explanation: f.Reason.Explain(),
+		Explanation: f.Reason.Explain(f.Rejected),
 		Rejected:    f.Rejected,
 	}
 }

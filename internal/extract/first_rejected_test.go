@@ -40,7 +40,7 @@ func TestFirstRejected(t *testing.T) {
 			Column:      "current_step_index",
 			Value:       `"first"`,
 			Reason:      "not-a-number",
-			Explanation: "the value is not a number",
+			Explanation: "the column requires a number, and the value is not one",
 		},
 	}
 	for i := range 10 {

@@ -65,27 +65,39 @@ var explanations = map[string]string{
 	"invalid-json":             "text that is not JSON was stored as a JSON string",
 	"json-number-out-of-range": "JSON with an out-of-range number was stored as a JSON string",
 	"json-too-deep":            "JSON nested past the server's limit was stored as a JSON string",
-	"number-as-text":           "a number was converted to text",
+	"number-as-text":           "a number was stored as text, or as JSON in a JSON column",
 	"rounded":                  "a number was rounded to fit the column's type",
 	"text-as-number":           "text was converted to a number",
-	"not-a-number":             "the value is not a number",
-	"out-of-range":             "the number is out of range for the column's type",
-	"invalid-boolean":          "a value other than 0 and 1 was converted to a boolean",
+	"not-a-number":             "a value that is not a number was stored as NULL",
+	"out-of-range":             "a number out of range for the column's type was stored as NULL",
+	"invalid-boolean":          "a value other than 0 and 1 was stored as true, or as false if it is empty",
 	"time-inferred":            "a missing or unreadable timestamp was replaced with an inferred one",
 	"epoch-time":               "seconds since 1970 were converted to a timestamp",
 	"time-truncated":           "a timestamp was truncated to microseconds",
-	"unmapped-column":          "Flujo's PostgreSQL table has no such column",
-	"null-key":                 "the key is NULL", "nul-in-key": "the key contains a NUL character",
+	"unmapped-column":          "only the original value was stored: Flujo's PostgreSQL table has no such column",
+}
+
+// rejections holds the report's text for each reason of a rejected row.
+var rejections = map[string]string{
+	"not-a-number": "the column requires a number, and the value is not one",
+	"out-of-range": "the column requires a number, and this one is out of range for its type",
+	"null-key":     "the key is NULL", "nul-in-key": "the key or the run_id contains a NUL character",
 	"duplicate-key": "another row has the same key in PostgreSQL",
 	"missing-value": "a required column is NULL", "json-too-large": "the JSON may exceed jsonb's size limits",
 	"text-too-long": "the text is too long for Flujo's index on the column",
 }
 
-// explanation returns the report's text for a list of reasons.
-func explanation(kind string) string {
-	parts := strings.Split(kind, "+")
-	for i, p := range parts {
-		parts[i] = explanations[p]
+// explanation returns the report's text for a list of reasons of a changed value, or of a rejected row.
+func explanation(kind string, rejected bool) string {
+	texts := explanations
+	if rejected {
+		texts = rejections
+	}
+	var parts []string
+	for name := range strings.SplitSeq(kind, "+") {
+		if text := texts[name]; text != "" {
+			parts = append(parts, text)
+		}
 	}
 	return strings.Join(parts, "; ")
 }
@@ -179,7 +191,7 @@ func wantText(t testing.TB, result *report.Migration, lines []changeLine) {
 			more = ", …"
 		}
 		line := strings.Join(strings.Fields(fmt.Sprintf("%s.%s %s %s: %s %s%s", c.table, c.column,
-			humanize.Comma(c.count), c.reason, explanation(c.reason), strings.Join(keys, ", "), more)), " ")
+			humanize.Comma(c.count), c.reason, explanation(c.reason, c.rejected), strings.Join(keys, ", "), more)), " ")
 		if !slices.Contains(have, line) {
 			t.Errorf("the report does not say %q:\n%s", line, strings.Join(have, "\n"))
 			return
@@ -248,7 +260,7 @@ func wantJSON(t testing.TB, result *report.Migration, found []mapping.Finding, l
 	for _, c := range lines {
 		if !slices.ContainsFunc(got.Changes, func(g change) bool {
 			return g.Table == c.table && g.Column == c.column && g.Reason == c.reason && g.Count == c.count &&
-				g.Rejected == c.rejected && g.Explanation == explanation(c.reason) &&
+				g.Rejected == c.rejected && g.Explanation == explanation(c.reason, c.rejected) &&
 				strings.Join(g.Keys, "|") == c.keys
 		}) {
 			t.Errorf("got changes %+v in JSON, want %+v among them", got.Changes, c)

@@ -125,7 +125,7 @@ func (l *loaded) addChanges(c *mapping.Converter, row []sqlite.Value) {
 			column, value := c.RejectedBy(row)
 			l.firstRejected = append(l.firstRejected, report.RejectedRow{
 				Table: table, RowID: row[0].Int, Key: key, Column: column, Value: value.String(),
-				Reason: why.String(), Explanation: why.Explain(),
+				Reason: why.String(), Explanation: why.Explain(true),
 			})
 		}
 		if table == mapping.Runs {
@@ -161,7 +161,7 @@ func (l *loaded) countChange(table, column string, reason mapping.Reason, key st
 			Table:       table,
 			Column:      column,
 			Reason:      kind,
-			Explanation: reason.Explain(),
+			Explanation: reason.Explain(rejected),
 			Keys:        []string{},
 			Rejected:    rejected,
 		})

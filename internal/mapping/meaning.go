@@ -3,7 +3,8 @@ package mapping
 // Meaning is what users read of a reason.
 type Meaning struct {
 	Name        string // as flujo_port_originals and the JSON report have it
-	Explanation string // of a finding, in a few words
+	Explanation string // what was done with a value that was changed, in a few words; empty if rows are rejected
+	Rejection   string // why a row was rejected, in a few words; empty if none is
 	Found       string // what the state file has
 	Outcome     string // what PostgreSQL has then
 }
@@ -70,7 +71,7 @@ var meanings = map[Reason]Meaning{
 	},
 	NumberAsText: {
 		Name:        "number-as-text",
-		Explanation: "a number was converted to text",
+		Explanation: "a number was stored as text, or as JSON in a JSON column",
 		Found:       "A text or JSON column holds a number.",
 		Outcome:     "In a text column the digits of the number; in a JSON column a JSON number.",
 	},
@@ -88,19 +89,21 @@ var meanings = map[Reason]Meaning{
 	},
 	NotANumber: {
 		Name:        "not-a-number",
-		Explanation: "the value is not a number",
+		Explanation: "a value that is not a number was stored as NULL",
+		Rejection:   "the column requires a number, and the value is not one",
 		Found:       "A column for numbers holds text or bytes that are no number.",
 		Outcome:     nullOutcome,
 	},
 	OutOfRange: {
 		Name:        "out-of-range",
-		Explanation: "the number is out of range for the column's type",
+		Explanation: "a number out of range for the column's type was stored as NULL",
+		Rejection:   "the column requires a number, and this one is out of range for its type",
 		Found:       "A number is out of the range of the column's type.",
 		Outcome:     nullOutcome,
 	},
 	InvalidBoolean: {
 		Name:        "invalid-boolean",
-		Explanation: "a value other than 0 and 1 was converted to a boolean",
+		Explanation: "a value other than 0 and 1 was stored as true, or as false if it is empty",
 		Found:       "A boolean column holds something other than 0 and 1.",
 		Outcome:     "false if it is empty, otherwise true, as Python evaluates it.",
 	},
@@ -125,56 +128,56 @@ var meanings = map[Reason]Meaning{
 	},
 	UnmappedColumn: {
 		Name:        "unmapped-column",
-		Explanation: "Flujo's PostgreSQL table has no such column",
+		Explanation: "only the original value was stored: Flujo's PostgreSQL table has no such column",
 		Found:       "The state file has a column that Flujo's PostgreSQL tables do not have.",
 		Outcome:     "Nothing: only the original value is stored.",
 	},
 	NullKey: {
-		Name:        "null-key",
-		Explanation: "the key is NULL",
-		Found:       "The primary key is NULL.",
-		Outcome:     rejectedOutcome,
+		Name:      "null-key",
+		Rejection: "the key is NULL",
+		Found:     "The primary key is NULL.",
+		Outcome:   rejectedOutcome,
 	},
 	NULInKey: {
-		Name:        "nul-in-key",
-		Explanation: "the key contains a NUL character",
-		Found:       "The primary key or the run_id contains a NUL character.",
-		Outcome:     rejectedOutcome,
+		Name:      "nul-in-key",
+		Rejection: "the key or the run_id contains a NUL character",
+		Found:     "The primary key or the run_id contains a NUL character.",
+		Outcome:   rejectedOutcome,
 	},
 	DuplicateKey: {
-		Name:        "duplicate-key",
-		Explanation: "another row has the same key in PostgreSQL",
-		Found:       "The primary key becomes equal to that of another row.",
-		Outcome:     rejectedOutcome,
+		Name:      "duplicate-key",
+		Rejection: "another row has the same key in PostgreSQL",
+		Found:     "The primary key becomes equal to that of another row.",
+		Outcome:   rejectedOutcome,
 	},
 	MissingValue: {
-		Name:        "missing-value",
-		Explanation: "a required column is NULL",
-		Found:       "A column that requires a value is NULL.",
-		Outcome:     rejectedOutcome,
+		Name:      "missing-value",
+		Rejection: "a required column is NULL",
+		Found:     "A column that requires a value is NULL.",
+		Outcome:   rejectedOutcome,
 	},
 	JSONTooLarge: {
-		Name:        "json-too-large",
-		Explanation: "the JSON may exceed jsonb's size limits",
-		Found:       "JSON may be larger than jsonb permits.",
-		Outcome:     rejectedOutcome,
+		Name:      "json-too-large",
+		Rejection: "the JSON may exceed jsonb's size limits",
+		Found:     "JSON may be larger than jsonb permits.",
+		Outcome:   rejectedOutcome,
 	},
 	InvalidVector: {
-		Name:        "invalid-vector",
-		Explanation: "pgvector does not accept the vector",
-		Found:       "The vector is not one that pgvector accepts.",
-		Outcome:     rejectedOutcome,
+		Name:      "invalid-vector",
+		Rejection: "pgvector does not accept the vector",
+		Found:     "The vector is not one that pgvector accepts.",
+		Outcome:   rejectedOutcome,
 	},
 	VectorDimensionMismatch: {
-		Name:        "vector-dimension-mismatch",
-		Explanation: "the vector does not have the column's dimension",
-		Found:       "The dimension of the vector differs from that of most vectors.",
-		Outcome:     rejectedOutcome,
+		Name:      "vector-dimension-mismatch",
+		Rejection: "the vector does not have the column's dimension",
+		Found:     "The dimension of the vector differs from that of most vectors.",
+		Outcome:   rejectedOutcome,
 	},
 	TextTooLong: {
-		Name:        "text-too-long",
-		Explanation: "the text is too long for Flujo's index on the column",
-		Found:       "A text is longer than Flujo's index on its column permits.",
-		Outcome:     rejectedOutcome,
+		Name:      "text-too-long",
+		Rejection: "the text is too long for Flujo's index on the column",
+		Found:     "A text is longer than Flujo's index on its column permits.",
+		Outcome:   rejectedOutcome,
 	},
 }

@@ -38,6 +38,11 @@ func TestMeanings(t *testing.T) {
 		if rejected[m.Name] != (m.Outcome == rejectedOutcome) {
 			t.Errorf("%s: the outcome is %q", m.Name, m.Outcome)
 		}
+		if rejected[m.Name] != (m.Explanation == "") || (m.Outcome != rejectedOutcome && m.Outcome != nullOutcome) !=
+			(m.Rejection == "") {
+			t.Errorf("%s: the outcome is %q, but a change is explained by %q, and a rejection by %q",
+				m.Name, m.Outcome, m.Explanation, m.Rejection)
+		}
 	}
 }
 

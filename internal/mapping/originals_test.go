@@ -117,7 +117,7 @@ func TestReasons(t *testing.T) {
 			t.Errorf("%s shares its bit", r)
 		}
 		every |= r
-		name, words := r.String(), r.Explain()
+		name, words := r.String(), r.Explain(r&rejections != 0)
 		if name == "" || words == "" || seen[name] || seen[words] || strings.ContainsAny(name, "+ ;_") ||
 			strings.Contains(words, ";") {
 			t.Errorf("%#x is %q, %q", uint32(r), name, words)
@@ -130,12 +130,28 @@ func TestReasons(t *testing.T) {
 	if got := strings.Split(every.String(), "+"); len(got) != len(all) {
 		t.Errorf("together they are %q", got)
 	}
-	const want = "NUL characters were removed; the text is too long for Flujo's index on the column"
-	if got := (NULRemoved | TextTooLong).Explain(); got != want {
-		t.Errorf("it is explained by %q", got)
+	for _, c := range []struct {
+		reason   Reason
+		rejected bool
+		want     string
+	}{
+		{0, false, ""},
+		{0, true, ""},
+		{NULRemoved | InvalidUTF8, false,
+			"NUL characters were removed; bytes that are not UTF-8 were replaced with U+FFFD"},
+		{NotANumber, false, "a value that is not a number was stored as NULL"},
+		{NotANumber, true, "the column requires a number, and the value is not one"},
+		{OutOfRange, false, "a number out of range for the column's type was stored as NULL"},
+		{TextAsNumber | OutOfRange, true, "the column requires a number, and this one is out of range for its type"},
+		{NULRemoved | NULInKey | TextTooLong, true,
+			"the key or the run_id contains a NUL character; the text is too long for Flujo's index on the column"},
+	} {
+		if got := c.reason.Explain(c.rejected); got != c.want {
+			t.Errorf("%s, rejected %t: got %q, want %q", c.reason, c.rejected, got, c.want)
+		}
 	}
-	if got := Reason(0); got.String() != "" || got.Explain() != "" {
-		t.Errorf("nothing is %q, %q", got, got.Explain())
+	if got := Reason(0).String(); got != "" {
+		t.Errorf("nothing is %q", got)
 	}
 }
 

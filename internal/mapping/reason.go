@@ -18,7 +18,7 @@ const (
 	InvalidJSON                             // text that is not JSON is stored as a JSON string
 	JSONNumberOutOfRange                    // JSON with a number that numeric cannot hold is stored as a JSON string
 	JSONTooDeep                             // JSON nested past the server's limit is stored as a JSON string
-	NumberAsText                            // a number in a text or JSON column is converted to text
+	NumberAsText                            // a number in a text or JSON column is stored as text or JSON
 	Rounded                                 // a number is rounded to fit the column's type, ties to even
 	TextAsNumber                            // text in a number column is converted to a number
 	NotANumber                              // not a number: NULL is stored, or the row is rejected
@@ -52,16 +52,24 @@ func (r Reason) String() string {
 	return r.join("+", func(m Meaning) string { return m.Name })
 }
 
-// Explain returns the explanations of the reasons, joined by "; ".
-func (r Reason) Explain() string {
-	return r.join("; ", func(m Meaning) string { return m.Explanation })
+// Explain returns what was done with a value that was changed for these reasons, or why a row was rejected for them,
+// joined by "; ".
+func (r Reason) Explain(rejected bool) string {
+	return r.join("; ", func(m Meaning) string {
+		if rejected {
+			return m.Rejection
+		}
+		return m.Explanation
+	})
 }
 
 func (r Reason) join(sep string, text func(Meaning) string) string {
 	var parts []string
 	for at := range lastReasonAt {
 		if one := Reason(1 << at); r&one != 0 {
-			parts = append(parts, text(meanings[one]))
+			if words := text(meanings[one]); words != "" {
+				parts = append(parts, words)
+			}
 		}
 	}
 	return strings.Join(parts, sep)

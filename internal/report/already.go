@@ -1,8 +1,12 @@
 package report
 
 import (
-	"flujo-port/internal/document"
 	"fmt"
+	"slices"
+	"strings"
+
+	"flujo-port/internal/clierr"
+	"flujo-port/internal/document"
 )
 
 // NewAlreadyMigrated returns the report of a migration that wrote nothing, because its files were migrated before. v is
@@ -63,13 +67,39 @@ func (m *Migration) alreadyMigrated(verified *document.Document) *document.Docum
 	return d
 }
 
-func (m *Migration) alreadyMigratedHeadline() string {
+// names reports whether the receipt is that of a file with this path.
+func (r *ReceiptNote) names(path string) bool { return r.Path == strings.ToValidUTF8(path, "�") }
+
+// asIs returns a path for a document, which escapes what cannot be printed.
+func asIs(path string) string { return path }
+
+// Migrated says for an error which file was migrated when, and its receipt.
+func (m *Migration) Migrated() string { return m.migrated(clierr.Name) }
+
+// migrated is Migrated with paths as name returns them. The file that was found may be another one that has the content
+// of the file that was migrated, such as a copy.
+func (m *Migration) migrated(name func(string) string) string {
 	r := m.AlreadyMigrated.Receipt
-	files := fmt.Sprintf("%s was migrated at %s (receipt %d)",
-		m.Source.Path, moment(r.MigratedAt), r.ID)
-	were, them := "was", "it"
+	file := name(m.Source.Path)
+	if !r.names(m.Source.Path) {
+		what := "content"
+		if !r.SameBytes {
+			what = "rows"
+		}
+		file += " has the " + what + " of " + name(r.Path) + ", which"
+	}
+	return fmt.Sprintf("%s was migrated at %s (receipt %d)", file, moment(r.MigratedAt), r.ID)
+}
+
+func (m *Migration) alreadyMigratedHeadline() string {
+	files, were, them := m.migrated(asIs), "was", "it"
 	if n := 1 + len(m.Further); n > 1 {
 		files, were, them = fmt.Sprintf("these %d state files were migrated", n), "were", "them"
+		if slices.ContainsFunc(m.AlreadyMigrated.Files, func(f *VerifiedFile) bool {
+			return f.Receipt != nil && !f.Receipt.names(f.Source.Path)
+		}) {
+			files, were, them = fmt.Sprintf("the content of these %d state files was migrated", n), "was", "it"
+		}
 	}
 	what, but := "Already migrated", "and "+were+" verified again"
 	switch {

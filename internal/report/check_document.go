@@ -13,7 +13,7 @@ import (
 // Document returns the checklist as a document for a terminal.
 func (c *Check) Document() *document.Document {
 	d := &document.Document{Title: "flujo-port check", Outcome: c.outcome(), Headline: c.headline()}
-	c.addResults(d)
+	c.addResults(d, true)
 	c.addFindings(d)
 	for i := range c.Conflicts {
 		c.Conflicts[i].add(d)
@@ -22,10 +22,16 @@ func (c *Check) Document() *document.Document {
 	return d
 }
 
-// addResults adds the checklist.
-func (c *Check) addResults(d *document.Document) {
+// addResults adds the checklist, with the SHA-256 of each file if hashes is set.
+func (c *Check) addResults(d *document.Document, hashes bool) {
+	of := func(s *Source) document.Facts { // of their own, since a SHA-256 does not fit next to the lines
+		if s == nil || !hashes {
+			return nil
+		}
+		return s.hashes()
+	}
 	for _, f := range c.Files {
-		d.Add("File "+f.Path, resultFacts(f.Results))
+		d.Add("File "+f.Path, resultFacts(f.Results), of(f.Source))
 	}
 	titles := map[string]string{
 		GroupFile: "State file", GroupConflicts: "Conflicts", GroupServer: "Server", GroupTarget: "Target",
@@ -37,9 +43,14 @@ func (c *Check) addResults(d *document.Document) {
 				results = append(results, r)
 			}
 		}
-		if len(results) > 0 {
-			d.Add(titles[group], resultFacts(results))
+		if len(results) == 0 {
+			continue
 		}
+		var sum document.Facts
+		if group == GroupFile {
+			sum = of(c.Source)
+		}
+		d.Add(titles[group], resultFacts(results), sum)
 	}
 }
 

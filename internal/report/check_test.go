@@ -46,6 +46,14 @@ func checks() []golden {
 		Group: GroupFile, Name: "readable", Status: Error, Message: `"/data/flujo_state.db" does not exist`,
 	}}
 
+	damaged := checklist()
+	damaged.Findings, damaged.Target, damaged.Expected = nil, nil, 0
+	damaged.Source.Integrity, damaged.Source.IntegrityFailed = "", true
+	damaged.Source.WAL, damaged.Source.Frames, damaged.Source.WALSHA256 = true, 3, stateFile().SHA256
+	damaged.Ready, damaged.Results = false, []CheckResult{{
+		Group: GroupFile, Name: "integrity", Status: Error, Message: "SQLite found damage",
+	}}
+
 	twoErrors := checklist(Error, Error)
 
 	fileOnly := checklist()
@@ -78,6 +86,7 @@ func checks() []golden {
 		{name: "check-two-warnings", report: checklist(Warning, Warning)},
 		{name: "check-not-ready", report: checklist(Warning, Error)},
 		{name: "check-two-errors", report: twoErrors},
+		{name: "check-damaged", report: damaged},
 		{name: "check-unreadable", report: unreadable},
 		{name: "check-file-only", report: fileOnly},
 	}

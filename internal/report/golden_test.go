@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -22,16 +23,17 @@ type golden struct {
 	lists  []List // of the JSON
 }
 
+// goldens returns all reports.
+func goldens() []golden {
+	return slices.Concat(
+		migrations(), merges(), alreadyMigrated(), verifications(), checks(), restorations(), inits(), versions(),
+	)
+}
+
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	var all []golden
-	for _, some := range [][]golden{
-		migrations(), merges(), alreadyMigrated(), verifications(), checks(), restorations(), inits(), versions(),
-	} {
-		all = append(all, some...)
-	}
 	wanted := map[string]bool{}
-	for _, g := range all {
+	for _, g := range goldens() {
 		forms := []string{"text", "json"}
 		if recorded[g.name] {
 			forms = append(forms, "md")
@@ -59,13 +61,35 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestWidth tests that the text of each report fits a terminal of 80 columns, digests included. Code, which is not
+// wrapped, may be wider.
+func TestWidth(t *testing.T) {
+	t.Parallel()
+	for _, g := range goldens() {
+		d := g.report.Document()
+		for i, s := range d.Sections {
+			isCode := func(b document.Block) bool { _, is := b.(document.Code); return is }
+			d.Sections[i].Blocks = slices.DeleteFunc(s.Blocks, isCode)
+		}
+		var b strings.Builder
+		if err := d.Text(&b, document.Width); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(b.String()) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > document.Width {
+				t.Errorf("%s: this line has %d columns:\n%s", g.name, n, line)
+			}
+		}
+	}
+}
+
 // recorded are the reports whose record is compared too, as Markdown.
 var recorded = map[string]bool{
 	"migration-findings": true, "migration-refused": true, "migration-mismatch": true, "migration-replaced": true,
 	"merge-committed": true, "merge-dry-run": true,
 	"already-migrated": true, "verification-drift": true, "verification-merged": true,
 	"verification-mismatch": true, "restoration-with-base": true, "restoration-lost-values": true, "check-files": true,
-	"check-not-ready": true,
+	"check-not-ready": true, "check-damaged": true,
 }
 
 // record returns what the records list.

@@ -159,10 +159,14 @@ type Source struct {
 	WAL        bool   `json:"wal"`         // the file has a -wal that is not empty
 	Frames     int    `json:"wal_frames"`  // frames of committed transactions in the -wal
 	// Integrity is the check that the file passed, "integrity_check"; empty if it was
-	// skipped.
+	// skipped or failed.
 	Integrity string `json:"integrity"`
-	SHA256    string `json:"sha256"`     // of the file, in hex; empty if it was not computed
-	WALSHA256 string `json:"wal_sha256"` // of the -wal; empty if there is none, or it was not computed
+	// IntegrityFailed says that the file did not pass the check.
+	IntegrityFailed bool `json:"-"`
+	// SHA256 is that of the file, in hex; empty if it was not computed, or if the file was written to while check
+	// read it.
+	SHA256    string `json:"sha256"`
+	WALSHA256 string `json:"wal_sha256"` // of the -wal; empty if there is none, or as SHA256
 }
 
 // Target is the schema that the rows were written to.

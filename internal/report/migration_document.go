@@ -192,7 +192,11 @@ func (m *Migration) proof() document.Facts {
 
 // facts describes the state file.
 func (s *Source) facts(label string) document.Facts {
-	facts := document.Facts{fact(label, s.lines()...)}
+	return append(document.Facts{fact(label, s.lines()...)}, s.hashes()...)
+}
+
+// hashes returns the SHA-256 of the file and of its -wal, if they are known.
+func (s *Source) hashes() (facts document.Facts) {
 	if s.SHA256 != "" {
 		facts = append(facts, fact("SHA-256", s.SHA256))
 	}
@@ -210,7 +214,9 @@ func (s *Source) lines() []string {
 	} else {
 		parts = append(parts, "no -wal")
 	}
-	if s.Integrity == "" {
+	if s.IntegrityFailed {
+		parts = append(parts, "integrity check failed")
+	} else if s.Integrity == "" {
 		parts = append(parts, "integrity not checked")
 	} else {
 		parts = append(parts, s.Integrity+" ok")
@@ -264,7 +270,7 @@ func (m *Migration) addFile(d *document.Document, f *FileResult, n int, path str
 	}
 	var held document.Block
 	if f.heldRows() {
-		held = document.Paragraph(reconciledMerge)
+		held = document.Paragraph(f.sum())
 	}
 	d.Add(title, f.table(false), held)
 	if f.Merge != nil && m.Differing == 0 {
@@ -300,13 +306,37 @@ func (m *Migration) wouldChange(f *FileResult) string {
 
 // stored reports whether the rows of the file were stored and counted.
 func (f *FileResult) stored() bool {
-	return slices.ContainsFunc(f.Tables, func(t Table) bool { return t.Match })
+	return f.Findings != nil && slices.ContainsFunc(f.Tables, func(t Table) bool { return t.Match })
 }
 
-// reconciledMerge explains the table of the rows if the tables held rows before.
-const reconciledMerge = "The rows of the state file, less those rejected and not stored, and those derived and held " +
-	"before add up to the rows in PostgreSQL. Not stored: PostgreSQL's version of the run, key or memory stayed. " +
-	"Before: PostgreSQL held the row before and still holds it."
+// sum says whether the numbers of rows in the table of a file add up to those in PostgreSQL, and explains the columns
+// of a merge.
+func (f *FileResult) sum() string {
+	text := "The rows of the state file, less those that are rejected, and those that are derived add up to the rows " +
+		"in PostgreSQL."
+	if f.heldRows() {
+		text = "The rows of the state file, less those rejected and not stored, and those derived and held before " +
+			"add up to the rows in PostgreSQL."
+	}
+	if wrong := f.notAddingUp(); len(wrong) > 0 {
+		text = "The numbers of rows do not add up to those in PostgreSQL in " + strings.Join(wrong, ", ") + "."
+	}
+	if f.heldRows() {
+		text += " Not stored: PostgreSQL's version of the run, key or memory stayed. Before: PostgreSQL held the row " +
+			"before and still holds it."
+	}
+	return text
+}
+
+// notAddingUp returns the names of the tables whose number of rows in PostgreSQL is not the expected one.
+func (f *FileResult) notAddingUp() (names []string) {
+	for _, t := range f.Tables {
+		if t.RowsRead-t.Rejected+t.Derived-t.NotStored+t.HeldBefore != t.InPostgres {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
 
 // heldRows reports whether the tables held rows before.
 func (f *FileResult) heldRows() bool {
@@ -405,7 +435,11 @@ func (f *Findings) conversions() (list document.List) {
 		if one.Rows == 0 {
 			continue
 		}
-		add("%s: %s derived from %s of %s: %s", one.Table, rows(one.Rows), rows(one.Count), one.From, one.Why)
+		from := ""
+		if one.Count > 0 {
+			from = fmt.Sprintf(" from %s of %s", rows(one.Count), one.From)
+		}
+		add("%s: %s derived%s: %s", one.Table, rows(one.Rows), from, one.Why)
 	}
 	for _, n := range f.NaiveTimestamps {
 		add("%s: %s without a time zone, read as %s", n.Column, plural(n.Count, "timestamp"), n.Zone)

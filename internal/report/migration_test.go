@@ -81,8 +81,12 @@ func changes() []Change {
 			Count: 2, Keys: []string{"7", "9"},
 		},
 		{
-			Table: "runs", Column: "run_name", Reason: "unmapped-column",
-			Explanation: "Flujo's PostgreSQL table has no such column", Count: 1500, Keys: []string{"r\n1", "r2"},
+			Table:       "runs",
+			Column:      "run_name",
+			Reason:      "unmapped-column",
+			Explanation: "only the original value was stored: Flujo's PostgreSQL table has no such column",
+			Count:       1500,
+			Keys:        []string{"r\n1", "r2"},
 		},
 		{
 			Table: "steps", Reason: "null-key", Explanation: "the key is NULL", Count: 1, Keys: []string{""},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"iter"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -39,7 +40,7 @@ func (r *Run) addRun(d *document.Document) {
 		build += ", commit " + r.Commit
 	}
 	facts := document.Facts{
-		fact("Command", "flujo-port "+strings.Join(r.Arguments, " ")),
+		fact("Command", r.commandLine()),
 		fact("Started", moment(r.Started)+", for "+seconds(r.Seconds)),
 		fact("Program", build),
 		fact("Machine", r.Host),
@@ -49,6 +50,26 @@ func (r *Run) addRun(d *document.Document) {
 		facts = append(facts, fact("Error", sentence(e.Message), sentence(e.Consequence), sentence(e.Hint)))
 	}
 	d.Add("Run", facts)
+}
+
+// commandLine returns the command as a POSIX shell reads it.
+func (r *Run) commandLine() string {
+	words := []string{"flujo-port"}
+	for _, arg := range r.Arguments {
+		words = append(words, shellWord(arg))
+	}
+	return strings.Join(words, " ")
+}
+
+// plainWord is a word that every shell reads as it is.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
+
+// shellWord returns an argument as a POSIX shell reads it: quoted if it has other characters.
+func shellWord(arg string) string {
+	if plainWord.MatchString(arg) {
+		return arg
+	}
+	return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
 }
 
 // addEnd adds a place to sign and the JSON.
@@ -112,7 +133,7 @@ func (m *Migration) Record(x *Details) *document.Document {
 			title += fmt.Sprintf(" of file %d: %s", i+1, m.path(i))
 		}
 		m.reconcile(d, title, f)
-		if f.Merge != nil && m.Differing == 0 && f.Findings != nil {
+		if f.Merge != nil && m.Differing == 0 && f.stored() {
 			f.Merge.add(d)
 		}
 	}
@@ -145,7 +166,17 @@ func (m *Migration) addOriginals(d *document.Document) {
 	if !m.Committed || !slices.ContainsFunc(m.files(), func(f *FileResult) bool { return f.Originals > 0 }) {
 		return
 	}
-	d.Add("Original values", document.Paragraph("The whole of each value, which the tables above may show shortened:"),
+	text := "The whole of each value:"
+	switch rejected, changed := m.count(); {
+	case rejected > 0 && changed > 0:
+		text = "The whole of each value. The tables above do not show changed values, and may show the cells of " +
+			"rejected rows shortened:"
+	case rejected > 0:
+		text = "The whole of each cell of a rejected row, which the table above may show shortened:"
+	case changed > 0:
+		text = "The whole of each changed value, which the tables above do not show:"
+	}
+	d.Add("Original values", document.Paragraph(text),
 		document.Code{
 			"SELECT table_name, source_rowid, row_key, column_name, reason, storage_class, original",
 			"FROM " + sqltext.Name(m.Target.Schema, originalsTable),
@@ -164,40 +195,78 @@ func (m *Migration) reconcile(d *document.Document, title string, f *FileResult)
 		return
 	}
 	var digests [][]string
-	all, columns := f.counts(document.Words("Table", "Result").Numbers("State file", "Rejected", "Derived"))
-	for i, t := range f.Tables {
-		result := mark(t.Match)
-		if m.Refused && !f.stored() {
-			result = "not stored"
-		}
-		all[i] = slices.Insert(all[i], 1, result)
+	for _, t := range f.Tables {
 		digests = append(digests, []string{t.Name, t.FileDigest, t.Digest})
 	}
-	d.Add(title, &document.Table{Columns: columns, Rows: slices.Values(all), Total: totalOf(columns, all)},
-		document.Paragraph(reconciled(f.heldRows(), m.Verify)), digestTable(digests))
-}
-
-// digestTable shows the digests of both sides.
-func digestTable(rows [][]string) document.Block {
-	return &document.Table{
-		Columns: document.Words("Table").Digests("Digest of the file's rows", "Digest in PostgreSQL"),
-		Rows:    slices.Values(rows),
+	if m.Refused && !f.stored() {
+		d.Add(title, f.table(true), document.Paragraph("No row of this file was stored, because the migration was "+
+			"refused."), digestTable(digests))
+		return
 	}
+	all, columns := f.counts(document.Words("Table", "Result").Numbers("State file", "Rejected", "Derived"))
+	for i, t := range f.Tables {
+		all[i] = slices.Insert(all[i], 1, mark(t.Match))
+	}
+	d.Add(title, &document.Table{Columns: columns, Rows: slices.Values(all), Total: totalOf(columns, all)},
+		document.Paragraph(m.reconciled(f)), digestTable(digests))
 }
 
-// reconciled explains the table of the rows.
-func reconciled(merged bool, verify string) string {
-	text := "The rows of the state file, less those that are rejected, and those that are derived add up to the rows " +
-		"in PostgreSQL."
-	if merged {
-		text = reconciledMerge
+// digestTable shows the digests of both sides. A column without a digest is omitted, and a table without columns is
+// nil.
+func digestTable(rows [][]string) document.Block {
+	columns := document.Words("Table")
+	all := make([][]string, len(rows))
+	for i, title := range []string{"Digest of the file's rows", "Digest in PostgreSQL"} {
+		if !slices.ContainsFunc(rows, func(row []string) bool { return row[i+1] != "" }) {
+			continue
+		}
+		columns = columns.Digests(title)
+		for at, row := range rows {
+			all[at] = append(all[at], row[i+1])
+		}
+	}
+	if len(columns) == 1 {
+		return nil
+	}
+	for i, row := range rows {
+		all[i] = slices.Insert(all[i], 0, row[0])
+	}
+	return &document.Table{Columns: columns, Rows: slices.Values(all)}
+}
+
+// digestTable shows the digests of the new file and of PostgreSQL.
+func (r *Restoration) digestTable() document.Block {
+	var digests [][]string
+	for _, t := range r.Tables {
+		digests = append(digests, []string{t.Name, t.FileDigest, t.Digest})
+	}
+	return digestTable(digests)
+}
+
+// digestNote explains digests that differ although the rows are the same to Flujo.
+func (r *Restoration) digestNote() document.Block {
+	if !slices.ContainsFunc(r.Tables, func(t RestoredTable) bool {
+		return t.Match && t.FileDigest != "" && t.Digest != "" && t.FileDigest != t.Digest
+	}) {
+		return nil
+	}
+	return document.Paragraph("If the digests of a table with the result ok differ, its rows were compared one by " +
+		"one, and only differences were found that cannot be avoided: JSON's null and NULL, a zero with a sign, NaN, " +
+		"an inferred timestamp, a derived trace, or a row that was rejected.")
+}
+
+// reconciled explains the table of the rows of a file.
+func (m *Migration) reconciled(f *FileResult) string {
+	text := f.sum()
+	if !m.Committed {
+		text += " The rows in PostgreSQL were counted before the transaction was rolled back."
 	}
 	switch {
-	case verify == VerifyCounts:
+	case m.Verify == VerifyCounts:
 		text += " Rows were counted and cells not compared, so PostgreSQL's digests were not computed."
-	case merged:
-		text += " PostgreSQL's digest is that of all its rows. It is empty if Flujo wrote to the table since the " +
-			"last receipt."
+	case f.heldRows():
+		text += " PostgreSQL's digest is that of all its rows. It is not computed if Flujo wrote to the table since " +
+			"the last receipt."
 	}
 	return text
 }
@@ -254,7 +323,7 @@ func changeTable(changes []Change, rejected bool) document.Block {
 		if !rejected {
 			where += "." + c.Column
 		}
-		all = append(all, []string{where, c.Reason, humanize.Comma(c.Count), firstOf(c.Keys, c.Count)})
+		all = append(all, []string{where, c.Reason, humanize.Comma(c.Count), c.keys()})
 	}
 	columns := document.Words("Column").Reasons("Reason").Numbers("Values").Prose("First keys")
 	if rejected {
@@ -291,7 +360,9 @@ func rejectedRows(x *Details, n int64) document.Block {
 			for i, c := range f.Cells {
 				cells[i] = c.Column + " = " + c.Value
 			}
-			return []string{f.where(), fmt.Sprint(f.RowID), f.Key, f.Reason, strings.Join(cells, "; ")}
+			return []string{
+				f.where(), fmt.Sprint(f.RowID), keyOf(f.Key, f.Reason), f.Reason, strings.Join(cells, "; "),
+			}
 		},
 	)
 }
@@ -472,10 +543,11 @@ func (r *Restoration) Record(x *Details) *document.Document {
 	if r.Merge != nil && r.Differing == 0 {
 		r.Merge.add(d)
 	}
-	d.Add("Reconciliation", r.table(), r.details())
+	d.Add("Reconciliation", r.table(), r.details(), r.digestTable(), r.digestNote())
 	r.addLost(d)
 	addDifferenceRows(d, x, r.Differing)
 	addMessages(d, r.Warnings, r.Notes)
+	d.Add("Digests", digestText())
 	if r.Done {
 		d.Add("Roll back", document.Code{"FLUJO_STATE_URI=" + r.Rollback})
 	}
@@ -491,11 +563,16 @@ func (c *Check) Record(x *Details) *document.Document {
 	if c.Source != nil {
 		checked = append(checked, c.Source.facts("State file")...)
 	}
+	for _, f := range c.Files {
+		if f.Source != nil {
+			checked = append(checked, f.Source.facts("State file")...)
+		}
+	}
 	if c.Target != nil {
 		checked = append(checked, fact("Database", c.Target.lines()...))
 	}
 	d.Add("Checked", checked)
-	c.addResults(d)
+	c.addResults(d, false)
 	var findings []*Findings
 	if c.Findings != nil {
 		findings = append(findings, c.Findings)

@@ -58,6 +58,11 @@ type RestoredTable struct {
 	// flujo_port_originals.
 	Rejected int64 `json:"rejected"`
 	Match    bool  `json:"match"` // every cell was read back and compared
+	// The digests of the new file's rows, as a migration converts them, and of the rows in PostgreSQL. They differ
+	// if the file cannot hold a row exactly as PostgreSQL does, although every cell was compared. That of PostgreSQL
+	// is empty for a copy of the file of a receipt.
+	FileDigest string `json:"file_digest"`
+	Digest     string `json:"digest"`
 }
 
 // Warn adds a warning.
@@ -97,11 +102,16 @@ func (r *Restoration) Document() *document.Document {
 func (r *Restoration) facts() document.Facts {
 	facts := document.Facts{fact("From", r.Source.lines()...)}
 	if r.Base != nil {
-		facts = append(facts, r.Base.facts("Base")...)
+		for _, f := range r.Base.facts("Base") {
+			if f.Label == "SHA-256" {
+				f.Label = "Base SHA-256"
+			}
+			facts = append(facts, f)
+		}
 	}
 	facts = append(facts, fact("To", r.File.Path, humanize.IBytes(uint64(r.File.Bytes))))
 	if r.File.SHA256 != "" {
-		facts = append(facts, fact("SHA-256", r.File.SHA256))
+		facts = append(facts, fact("New SHA-256", r.File.SHA256))
 	}
 	return facts
 }

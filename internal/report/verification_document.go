@@ -208,15 +208,17 @@ func (v *Verification) addFiles(d *document.Document) {
 		fact("Of these files", rows(v.Written.Files)),
 		fact("Written by Flujo since", rows(v.Written.Since)),
 	}
-	for _, other := range v.Written.Others {
-		facts = append(facts, fact("Of a file not verified", rows(other.Rows)+" of "+other.Path,
-			fmt.Sprintf("receipt %d, SHA-256 %s", other.Receipt, other.SHA256)))
-	}
-	var whole document.Block
 	if len(v.Written.Others) == 0 {
-		whole = document.Paragraph("Every row is of one of these files, or was written by Flujo since.")
+		d.Add("Rows in the schema", facts,
+			document.Paragraph("Every row is of one of these files, or was written by Flujo since."))
+		return
 	}
-	d.Add("Rows in the schema", facts, whole)
+	var others document.List // not facts, where a digest would be too far to the right
+	for _, other := range v.Written.Others {
+		others = append(others, fmt.Sprintf("%s of %s, which was not verified: receipt %d, SHA-256 %s",
+			rows(other.Rows), other.Path, other.Receipt, other.SHA256))
+	}
+	d.Add("Rows in the schema", facts, others)
 }
 
 // table returns the table of the units. The numbers after the first add up to it.

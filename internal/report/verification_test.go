@@ -72,7 +72,7 @@ func verifications() []golden {
 	merge := verification(CopyMismatch)
 	merge.Tables, merge.Files = []Comparison{}, verifiedFiles()
 	merge.Written = &Written{Files: 1500, Since: 12, Others: []WrittenBy{
-		{Receipt: 3, Path: "/data/pod-2.db", SHA256: "cc", Rows: 7}}}
+		{Receipt: 3, Path: "/data/pod-2.db", SHA256: stateFile().SHA256, Rows: 7}}}
 
 	stranger := verification(SourceMismatch)
 	stranger.Tables, stranger.Files = []Comparison{}, verifiedFiles()

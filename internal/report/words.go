@@ -36,6 +36,28 @@ func firstOf(first []string, n int64) string {
 	return list
 }
 
+// nullKey is the name of mapping.NullKey, the reason of rejected rows whose key is NULL. Their keys are empty.
+const nullKey = "null-key"
+
+// hasNullKey reports whether the key of a row is NULL that was rejected for the reasons, which are joined by "+".
+func hasNullKey(reasons string) bool { return slices.Contains(strings.Split(reasons, "+"), nullKey) }
+
+// keyOf returns the key of a rejected row as a table shows it.
+func keyOf(key, reasons string) string {
+	if hasNullKey(reasons) {
+		return "NULL"
+	}
+	return key
+}
+
+// keys returns the first keys of the rows.
+func (c *Change) keys() string {
+	if hasNullKey(c.Reason) {
+		return "NULL"
+	}
+	return firstOf(c.Keys, c.Count)
+}
+
 // shownKeys is the number of keys that a table on a terminal shows, so that it is not too wide.
 const shownKeys = 3
 

@@ -192,7 +192,7 @@ func (r *restoration) verifyCopy(ctx context.Context, main, wal string) error {
 		}
 		r.result.Tables = append(r.result.Tables, report.RestoredTable{
 			Name: t.Name, InPostgres: was.Rows, FromBase: t.RowsRead - t.Rejected, Rejected: t.Rejected,
-			Derived: t.Derived, Match: match})
+			Derived: t.Derived, Match: match, FileDigest: is.Sum})
 		same = same && match
 	}
 	if same {

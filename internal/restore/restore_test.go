@@ -64,8 +64,9 @@ func TestRestoreWithBase(t *testing.T) {
 				t.Errorf("got receipt %+v, want the same bytes", result.Receipt)
 			}
 			for _, row := range result.Tables {
-				if !row.Match || row.Written != 0 || row.Removed != 0 {
-					t.Errorf("got %+v, want a match and no change", row)
+				if !row.Match || row.Written != 0 || row.Removed != 0 || row.FileDigest == "" ||
+					row.FileDigest != row.Digest {
+					t.Errorf("got %+v, want a match, no change and equal digests", row)
 				}
 			}
 		})

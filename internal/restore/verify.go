@@ -33,7 +33,7 @@ func (r *restoration) verify(ctx context.Context) error {
 	}
 	for i := range r.result.Tables {
 		row := &r.result.Tables[i]
-		row.Match = true
+		row.Match, row.FileDigest, row.Digest = true, file.Digest(row.Name).Sum, r.digests[row.Name].Sum
 		err := r.compare(ctx, file, row.Name, func(d report.Difference) {
 			row.Match = false
 			r.result.Differing++
