@@ -86,7 +86,8 @@ func TestWidth(t *testing.T) {
 // recorded are the reports whose record is compared too, as Markdown.
 var recorded = map[string]bool{
 	"migration-findings": true, "migration-refused": true, "migration-mismatch": true, "migration-replaced": true,
-	"merge-committed": true, "merge-dry-run": true,
+	"migration-several": true,
+	"merge-committed":   true, "merge-dry-run": true,
 	"already-migrated": true, "verification-drift": true, "verification-merged": true,
 	"verification-mismatch": true, "restoration-with-base": true, "restoration-lost-values": true, "check-files": true,
 	"check-not-ready": true, "check-damaged": true,

@@ -90,7 +90,23 @@ func (m *Migration) inPostgres() (n int64) {
 
 // mergedUnits says what became of the runs, keys and memories of the files.
 func (m *Migration) mergedUnits() string {
-	var equal, added, takenOver, kept int64
+	equal, added, takenOver, kept := m.countUnits()
+	return fmt.Sprintf("%s added, %s taken over, %s equal, %s not taken",
+		humanize.Comma(added), humanize.Comma(takenOver), humanize.Comma(equal), humanize.Comma(kept))
+}
+
+// versions says how many runs, keys and memories had different versions in several files; "" if none had.
+func (m *Migration) versions() string {
+	_, _, takenOver, kept := m.countUnits()
+	if takenOver+kept == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (runs, keys and memories in different versions: %s taken over, %s not taken)",
+		humanize.Comma(takenOver), humanize.Comma(kept))
+}
+
+// countUnits counts the runs, keys and memories of the files that were merged. kept are those that were not taken.
+func (m *Migration) countUnits() (equal, added, takenOver, kept int64) {
 	for _, f := range m.files() {
 		if f.Merge == nil {
 			continue
@@ -100,8 +116,7 @@ func (m *Migration) mergedUnits() string {
 			kept += u.Kept - u.Alone
 		}
 	}
-	return fmt.Sprintf("%s added, %s taken over, %s equal, %s not taken",
-		humanize.Comma(added), humanize.Comma(takenOver), humanize.Comma(equal), humanize.Comma(kept))
+	return equal, added, takenOver, kept
 }
 
 // headline says in one sentence what came of the migration.
@@ -120,7 +135,7 @@ func (m *Migration) headline() string {
 	if len(m.Further) > 0 {
 		what += fmt.Sprintf(" of %d files", 1+len(m.Further))
 	}
-	what += " in " + seconds(m.Seconds)
+	what += " in " + seconds(m.Seconds) + m.versions()
 	verb := "Migrated"
 	if m.merged() {
 		verb = "Merged"

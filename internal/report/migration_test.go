@@ -192,6 +192,14 @@ func migrations() []golden {
 		return nil
 	})
 
+	several := committed()
+	several.Findings, several.Originals = someFindings(), 1509
+	several.Tables[0].Derived, several.Tables[0].InPostgres = 1, 61
+	second := &FurtherFile{Source: stateFile(), Rollback: "sqlite:////data/b.db",
+		FileResult: FileResult{Findings: someFindings(), Merge: merged(), Receipt: 2}}
+	second.Source.Path = "/data/b.db"
+	several.Further = []*FurtherFile{second}
+
 	oneRow := committed()
 	oneRow.Committed, oneRow.Differing = false, 1
 	oneRow.Tables[0].Match = false
@@ -212,8 +220,37 @@ func migrations() []golden {
 		{name: "migration-refused", report: refused()},
 		{name: "migration-mismatch", report: mismatch, lists: []List{differences}},
 		{name: "migration-one-row-differs", report: oneRow},
+		{name: "migration-several", report: several, lists: []List{findingList}},
 		{name: "migration-replaced", report: replaced(true)},
 		{name: "migration-replaced-dry-run", report: replaced(false)},
+	}
+}
+
+// TestHeadlineOfSeveral tests that the headline says that versions differed between the files, and only then.
+func TestHeadlineOfSeveral(t *testing.T) {
+	t.Parallel()
+	const files, differ = "Migrated and verified: 1,333 rows of 2 files in 0.2 s",
+		" (runs, keys and memories in different versions: "
+	for name, tc := range map[string]struct {
+		units []MergedUnits
+		want  string
+	}{
+		"nothing in common": {[]MergedUnits{{Kind: "runs", Added: 60, Kept: 60, Alone: 60}}, files},
+		"equal":             {[]MergedUnits{{Kind: "runs", Equal: 60}}, files},
+		"newer": {[]MergedUnits{{Kind: "runs", TakenOver: 3, Equal: 1}},
+			files + differ + "3 taken over, 0 not taken)"},
+		"older and tied": {
+			[]MergedUnits{{Kind: "runs", Kept: 9, Alone: 2, Tied: 1}, {Kind: "memories", TakenOver: 1200}},
+			files + differ + "1,200 taken over, 7 not taken)",
+		},
+	} {
+		m := committed()
+		further := &FurtherFile{Source: stateFile(), FileResult: FileResult{Findings: noFindings()}}
+		further.Merge = &Merge{Units: tc.units}
+		m.Further = []*FurtherFile{further}
+		if got := m.headline(); got != tc.want {
+			t.Errorf("%s: got %q, want %q", name, got, tc.want)
+		}
 	}
 }
 

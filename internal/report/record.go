@@ -273,24 +273,40 @@ func (m *Migration) reconciled(f *FileResult) string {
 
 // addFound adds what was rejected, changed and converted, of all files.
 func (m *Migration) addFound(d *document.Document, x *Details) {
-	var findings []*Findings
-	for _, f := range m.files() {
+	var findings []foundIn
+	for i, f := range m.files() {
 		if f.Findings != nil {
-			findings = append(findings, f.Findings)
+			findings = append(findings, foundIn{m.path(i), f.Findings})
 		}
 	}
-	addFound(d, x, findings)
+	addFound(d, x, findings, len(m.Further) > 0)
 }
 
-func addFound(d *document.Document, x *Details, all []*Findings) {
+// foundIn are the findings in a file.
+type foundIn struct {
+	path string
+	*Findings
+}
+
+// addFound adds the findings. With several, it names the file of each.
+func addFound(d *document.Document, x *Details, all []foundIn, several bool) {
 	var rejected, changed int64
 	var changes []Change
 	var conversions document.List
 	for _, f := range all {
 		r, c := f.Count()
 		rejected, changed = rejected+r, changed+c
-		changes = append(changes, f.Changes...)
-		conversions = append(conversions, f.conversions()...)
+		file := ""
+		if several {
+			file = f.path + ": "
+		}
+		for _, one := range f.Changes {
+			one.Table = file + one.Table
+			changes = append(changes, one)
+		}
+		for _, one := range f.conversions() {
+			conversions = append(conversions, file+one)
+		}
 	}
 	if rejected > 0 {
 		d.Add("Rejected rows: "+humanize.Comma(rejected), changeTable(changes, true), rejectedRows(x, rejected))
@@ -497,7 +513,7 @@ func (v *Verification) record(x *Details) *document.Document {
 		addDifferenceRows(d, x, differing)
 	}
 	v.addUnits(d, x)
-	addFound(d, x, v.findings())
+	addFound(d, x, v.findings(), len(v.Files) > 1)
 	addMessages(d, v.Warnings, v.Notes)
 	d.Add("Digests", digestText())
 	return d
@@ -573,16 +589,16 @@ func (c *Check) Record(x *Details) *document.Document {
 	}
 	d.Add("Checked", checked)
 	c.addResults(d, false)
-	var findings []*Findings
+	var findings []foundIn
 	if c.Findings != nil {
-		findings = append(findings, c.Findings)
+		findings = append(findings, foundIn{"", c.Findings})
 	}
 	for _, f := range c.Files {
 		if f.Findings != nil {
-			findings = append(findings, f.Findings)
+			findings = append(findings, foundIn{f.Path, f.Findings})
 		}
 	}
-	addFound(d, x, findings)
+	addFound(d, x, findings, len(c.Files) > 0)
 	for i := range c.Conflicts {
 		c.Conflicts[i].add(d)
 	}

@@ -109,13 +109,13 @@ func (v *Verification) found() string {
 }
 
 // findings returns what was found in the files.
-func (v *Verification) findings() (all []*Findings) {
+func (v *Verification) findings() (all []foundIn) {
 	if v.Found != nil {
-		all = append(all, v.Found)
+		all = append(all, foundIn{v.Source.Path, v.Found})
 	}
 	for _, f := range v.Files {
 		if f.Found != nil {
-			all = append(all, f.Found)
+			all = append(all, foundIn{f.Source.Path, f.Found})
 		}
 	}
 	return all
