@@ -118,7 +118,10 @@ func TestSuggested(t *testing.T) {
 			e.flags = flags
 			return stop
 		})
-		if err := app.Run(append([]string{"flujo-port"}, strings.Fields(c.run)...)); !errors.Is(err, stop) {
+		inProcess.Lock()
+		err := app.Run(append([]string{"flujo-port"}, strings.Fields(c.run)...))
+		inProcess.Unlock()
+		if !errors.Is(err, stop) {
 			t.Fatalf("%s: %v", c.run, err)
 		}
 		got := strings.Fields(e.suggested(c.command, "--option"))

@@ -37,6 +37,8 @@ func testGenerated(t *testing.T, path, want string) {
 func TestFishCompletion(t *testing.T) {
 	t.Parallel()
 	app := (&env{stderr: io.Discard}).app(io.Discard)
+	inProcess.Lock()
+	defer inProcess.Unlock()
 	app.Setup()
 	script, err := app.ToFishCompletion()
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"unicode/utf8"
 
@@ -31,11 +32,17 @@ func allCommands() map[string]*cli.Command {
 	return all
 }
 
+// inProcess is held while a test runs a command in its own process, or sets one up, because the library writes to the
+// flag for help, a global variable.
+var inProcess sync.Mutex
+
 // helpOf returns what the command prints with --help.
 func helpOf(t *testing.T, name string) string {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	args := append(append([]string{"flujo-port"}, strings.Fields(name)...), "--help")
+	inProcess.Lock()
+	defer inProcess.Unlock()
 	code := run(context.Background(), args, func(string) string { return "" }, &stdout, &stderr)
 	if code != 0 || stderr.Len() > 0 {
 		t.Fatalf("%q: exit %d: %s", args, code, &stderr)
@@ -197,6 +204,8 @@ func TestInterruptedURI(t *testing.T) {
 	}()
 	var stdout, stderr bytes.Buffer
 	args := []string{"uri", "cutover", "--connect", "--postgres", "postgresql://u@" + silent.Addr().String() + "/db"}
+	inProcess.Lock()
+	defer inProcess.Unlock()
 	code := run(ctx, append([]string{"flujo-port"}, args...), func(string) string { return "" }, &stdout, &stderr)
 	if code != 130 || stdout.Len() > 0 || !listsExitCode(commandOf(args), code) {
 		t.Errorf("exit %d: %s%s", code, &stdout, &stderr)

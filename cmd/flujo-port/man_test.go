@@ -88,6 +88,8 @@ func manFlag(f cli.Flag) string {
 func TestManPage(t *testing.T) {
 	t.Parallel()
 	app := (&env{stderr: io.Discard}).app(io.Discard)
+	inProcess.Lock()
+	defer inProcess.Unlock()
 	app.Setup()
 	for _, command := range app.Commands {
 		for _, subcommand := range command.Subcommands { // the library names them when they run

@@ -2,6 +2,7 @@ package main
 
 import (
 	"flag"
+	"reflect"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -10,11 +11,14 @@ import (
 // refuseUnclearFlags makes the commands and their subcommands return a usage error
 // if a flag with one value occurs twice, because the flag package uses the last value
 // without a word, or if a value is empty, as that of a variable that is not set.
-// Otherwise they call then.
+// Otherwise they call then. They get copies of their flags, since commands share flags and
+// the library writes to them.
 func refuseUnclearFlags(commands []*cli.Command, then cli.BeforeFunc) {
 	for _, command := range commands {
 		var flags []*onceFlag
 		for i, f := range command.Flags {
+			f = copyOf(f)
+			command.Flags[i] = f
 			if _, list := f.(*cli.StringSliceFlag); list {
 				continue
 			}
@@ -42,6 +46,13 @@ func refuseUnclearFlags(commands []*cli.Command, then cli.BeforeFunc) {
 		}
 		refuseUnclearFlags(command.Subcommands, then)
 	}
+}
+
+// copyOf returns a copy of a flag, which is a pointer to a struct.
+func copyOf(f cli.Flag) cli.Flag {
+	fresh := reflect.New(reflect.TypeOf(f).Elem())
+	fresh.Elem().Set(reflect.ValueOf(f).Elem())
+	return fresh.Interface().(cli.Flag)
 }
 
 // onceFlag is a flag that records whether it is given more than once, or with an empty value.

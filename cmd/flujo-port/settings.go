@@ -98,9 +98,7 @@ var (
 
 // withUsage returns a flag with another usage, for a command that does something else.
 func withUsage(f *cli.BoolFlag, usage string) *cli.BoolFlag {
-	other := *f
-	other.Usage = usage
-	return &other
+	return &cli.BoolFlag{Name: f.Name, Category: f.Category, Usage: usage}
 }
 
 const (
