@@ -100,9 +100,11 @@ ensure-test-tools:
 
 .PHONY: test-slow test-server fuzz bench-go
 
-# This selects packages, not names of tests, so that renamed tests still run.
+# This selects packages, not names of tests, so that renamed tests still run. The servers are on the disk, since
+# tests of large values need the memory.
 test-slow: ensure-postgres ## run longer tests: more random cases and kills, size limits of jsonb (some GB of memory)
-	CGO_ENABLED=0 $(GO) test -tags slow -vet=off -count=1 -parallel $(PARALLEL) -timeout 30m \
+	FLUJO_PORT_TEST_SERVERS="$${FLUJO_PORT_TEST_SERVERS:-$${TMPDIR:-/tmp}}" CGO_ENABLED=0 \
+		$(GO) test -tags slow -vet=off -count=1 -parallel $(PARALLEL) -timeout 30m \
 		./internal/extract ./internal/jsonb ./internal/mapping ./internal/merge ./internal/migrate ./internal/restore \
 		./cmd/flujo-port
 

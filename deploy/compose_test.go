@@ -123,8 +123,9 @@ func TestComposeOnServer(t *testing.T) {
 		t.Errorf("the init SQL created %q", got)
 	}
 
+	c := &container{env: map[string]string{}}
 	run := func(args ...string) (string, int) {
-		c := &container{args: args, env: map[string]string{}}
+		c.args = args
 		for name, value := range port.Environment {
 			c.env[name] = *value
 		}
@@ -135,7 +136,10 @@ func TestComposeOnServer(t *testing.T) {
 		args []string
 		runs string
 	}{
-		{port.Command, "0"}, {[]string{"check"}, "0"}, {[]string{"migrate"}, "60"}, {[]string{"verify"}, "60"},
+		{port.Command, "0"},
+		{[]string{"check"}, "0"},
+		{[]string{"migrate", "--report", "/reports/migrated.html", "--env-file", "/reports/cutover.env"}, "60"},
+		{[]string{"verify"}, "60"},
 	} {
 		args := step.args
 		if args[0] != "verify" {
@@ -146,6 +150,13 @@ func TestComposeOnServer(t *testing.T) {
 		}
 		if got := server.count(t, database); got != step.runs {
 			t.Errorf("%q: %s runs were migrated, want %s", args, got, step.runs)
+		}
+		if args[0] == "migrate" && step.runs != "0" {
+			page, file := c.reports["migrated.html"], c.reports["cutover.env"]
+			if len(c.reports) != 2 || !strings.HasPrefix(file, "-rw-------\nFLUJO_STATE_URI=postgresql://") ||
+				!strings.Contains(page, "Migrated and verified: 674 rows") || strings.Contains(page, "hunter2secret") {
+				t.Errorf("got the env file %q and the page %.500q", file, page)
+			}
 		}
 	}
 }

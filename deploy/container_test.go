@@ -19,19 +19,22 @@ import (
 
 // container is what a file of this folder says about how the program runs.
 type container struct {
-	args []string
-	env  map[string]string
+	args    []string
+	env     map[string]string
+	reports map[string]string // by name, with their modes before the content: what the last run wrote to /reports
 }
 
-// run runs the program as in a container: root holds the program, the folder /data with a state file, and the folder
-// /tmp, and the user may write only to the latter. If the tests do not run as root, they cannot change the root
+// run runs the program as in a container: root holds the program, the folder /data with a state file, and the folders
+// /tmp and /reports, and the user may write only to the latter two. If the tests do not run as root, they cannot change the root
 // folder, so the paths of the container are replaced. run fails the test if a file was changed or left.
 func (c *container) run(t *testing.T) (output string, code int) {
 	t.Helper()
 	root := t.TempDir()
 	for _, err := range []error{
 		os.Mkdir(filepath.Join(root, "data"), 0o755), os.Mkdir(filepath.Join(root, "tmp"), 0o755),
+		os.Mkdir(filepath.Join(root, "reports"), 0o755),
 		os.Chmod(filepath.Join(root, "tmp"), 0o777), // whatever the umask is
+		os.Chmod(filepath.Join(root, "reports"), 0o777),
 		// A copy might be open for writing in a process that another test starts, and could not be run then.
 		os.Link(program, filepath.Join(root, "flujo-port")),
 		copyFile("../testdata/flujo_state.db", filepath.Join(root, "data", "flujo_state.db"), 0o444),
@@ -65,7 +68,8 @@ func (c *container) run(t *testing.T) (output string, code int) {
 		command.Path, command.Dir = filepath.Join(root, "flujo-port"), filepath.Join(root, "data")
 	}
 	inRoot := func(value string) string {
-		if strings.HasPrefix(value, "/data") || strings.HasPrefix(value, "/tmp") {
+		if strings.HasPrefix(value, "/data") || strings.HasPrefix(value, "/tmp") ||
+			strings.HasPrefix(value, "/reports") {
 			return prefix + value
 		}
 		return value
@@ -81,10 +85,31 @@ func (c *container) run(t *testing.T) (output string, code int) {
 	if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || exit.ExitCode() < 0) {
 		t.Fatalf("%q: %v\n%s", c.args, err, out)
 	}
+	c.reports = takeFiles(t, filepath.Join(root, "reports"))
 	if after := files(t, root); after != before {
 		t.Errorf("%q: the files are\n%swere\n%s", c.args, after, before)
 	}
 	return string(out), command.ProcessState.ExitCode()
+}
+
+// takeFiles removes the files of a folder, and returns their modes and contents by name.
+func takeFiles(t *testing.T, folder string) map[string]string {
+	t.Helper()
+	taken := map[string]string{}
+	entries, err := os.ReadDir(folder)
+	for _, entry := range entries {
+		path := filepath.Join(folder, entry.Name())
+		info, infoErr := entry.Info()
+		content, readErr := os.ReadFile(path)
+		if err = errors.Join(err, infoErr, readErr, os.Remove(path)); err != nil {
+			break
+		}
+		taken[entry.Name()] = info.Mode().String() + "\n" + string(content)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return taken
 }
 
 // files lists the files in a folder with their sizes and times.

@@ -59,7 +59,7 @@ tree() {
 	)
 }
 
-servers() { ls -d /dev/shm/pgtest-* /tmp/pgtest-* 2>/dev/null; }
+servers() { ls -d "${FLUJO_PORT_TEST_SERVERS:-/dev/shm}"/pgtest-* /tmp/pgtest-* 2>/dev/null; }
 
 # new_servers: prints the folders of servers that did not exist before, without
 # those of other runs on this machine, whose guard processes have no mark.

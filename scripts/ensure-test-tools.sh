@@ -10,7 +10,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 
 # Disk space that a run needs. Measured on two cores with empty caches: at most
-# 590 MB in TMPDIR, and 660 MB in the build cache after the run. More cores run
+# 590 MB in TMPDIR, the servers included, and 660 MB in the build cache after the run. More cores run
 # more tests and servers at a time.
 tmp_mb=1500
 cache_mb=1000

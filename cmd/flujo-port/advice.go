@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/report"
 
 	"github.com/urfave/cli/v2"
 )
@@ -27,7 +28,7 @@ var advices = map[clierr.Topic]advice{
 	},
 	clierr.OtherSchema: {text: "or name another schema with --schema"},
 	clierr.SchemaHoldsRows: {
-		text: "if it was migrated already, run \"%s\"; otherwise see --replace and --merge, " +
+		text: "if it was migrated already, run \"%s\" with the same state file; otherwise see --replace and --merge, " +
 			"or use another schema (--schema)",
 		command: "verify",
 	},
@@ -100,7 +101,7 @@ func (e *env) suggested(command string, options ...string) string {
 				line += " --" + name
 			}
 		case name != schemaFlag.Name || value != schemaFlag.Value:
-			line += " --" + name + " " + shellWord(value)
+			line += " --" + name + " " + report.ShellWord(value)
 		}
 	}
 	return line
@@ -122,7 +123,7 @@ func (e *env) withAdvice(hint string, a clierr.Advice) string {
 	if known.command != "" {
 		options := known.options
 		if a.Arg != "" {
-			options = append(slices.Clone(options), shellWord(a.Arg))
+			options = append(slices.Clone(options), report.ShellWord(a.Arg))
 		}
 		advice = fmt.Sprintf(advice, e.suggested(known.command, options...))
 	}

@@ -150,7 +150,7 @@ func TestSuggestionsWork(t *testing.T) {
 			}
 			p := newProgram(t)
 			files := []string{changedFixture(t), changedFixture(t, "DELETE FROM steps")}
-			given := "--sqlite " + strings.Join(files, " --sqlite ")
+			given := "--sqlite " + shellQuote(files[0]) + " --sqlite " + shellQuote(files[1])
 			// run runs a command line with an address, and returns what it suggests.
 			run := func(url, line string, want int) (suggested []string) {
 				t.Helper()

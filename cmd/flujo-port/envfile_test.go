@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"net"
 	"os"
 	"path/filepath"
@@ -118,6 +119,8 @@ func TestEnvFileChangesMeanwhile(t *testing.T) {
 			}
 			c := p.command("migrate", "--postgres", url, "--sqlite", absolute(t, fixture), "--without-pgvector",
 				"--env-file", path)
+			var stdout bytes.Buffer
+			c.Stdout = &stdout
 			stderr := start(t, c)
 			untilLine(t, stderr, "creating tables")
 			if err := change(path); err != nil {
@@ -130,6 +133,13 @@ func TestEnvFileChangesMeanwhile(t *testing.T) {
 			untilLine(t, stderr, "warning: cannot write")
 			if err := c.Wait(); err != nil {
 				t.Errorf("after the commit: %v", err)
+			}
+			if next := unwrapped(stdout.String()); strings.Contains(next, "Start Flujo with the address in ") ||
+				!strings.Contains(
+					next,
+					"Start Flujo with the address that \"flujo-port uri cutover --connect --reveal",
+				) {
+				t.Errorf("the report names a file that was not written:\n%s", &stdout)
 			}
 			if after, _ := os.Lstat(path); before != nil && (after == nil || !os.SameFile(before, after)) {
 				t.Errorf("it was replaced")

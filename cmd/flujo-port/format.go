@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"flujo-port/internal/clierr"
@@ -41,17 +40,6 @@ func envLine(address string) string { return stateURI + "=" + address }
 
 // shellQuote quotes text for a POSIX shell.
 func shellQuote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
-
-// plainWord matches a word that a shell reads as it is.
-var plainWord = regexp.MustCompile(`^[\w@%+.,/][\w@%+.,/-]*$`)
-
-// shellWord returns text as one word for a POSIX shell, quoted only if it must be.
-func shellWord(text string) string {
-	if plainWord.MatchString(text) {
-		return text
-	}
-	return shellQuote(text)
-}
 
 // addressPrinter returns the function that prints an address to stdout in the format of
 // --format, and its notes to stderr.

@@ -163,15 +163,15 @@ func (e *env) migrate(c *cli.Context) error {
 	if !result.Address.IsZero() {
 		target.address = result.Address
 	}
+	var written *fileio.Output // envFile, if it was written
 	showAddresses := func(reveal bool) {
 		result.Cutover, result.Rollback = show(target.address, reveal), show(rollback, reveal)
 		for i, further := range result.Further {
 			further.Rollback = show(furtherRollbacks[i], reveal)
 		}
-		result.Next = e.nextSteps(result, envFile, show(target.address, reveal) == target.address.Reveal())
+		result.Next = e.nextSteps(result, written, show(target.address, reveal) == target.address.Reveal())
 	}
 	result.RestoreCommand = e.suggested("restore")
-	showAddresses(c.Bool(revealFlag.Name))
 	result.Notes = append(result.Notes, target.notes...)
 	if len(result.Rounded) > 0 {
 		result.Notes = append(result.Notes, "--exact-floats prevents the rounding to real")
@@ -182,14 +182,17 @@ func (e *env) migrate(c *cli.Context) error {
 		e.describe(&result.AlreadyMigrated.Run, err)
 		result.Notes = append(result.Notes, unusedFlags(c)...)
 	}
-	e.saveEnvFile(result, envFile, target.address)
+	if e.saveEnvFile(result, envFile, target.address) {
+		written = envFile
+	}
+	showAddresses(c.Bool(revealFlag.Name))
 	if result.Committed {
 		p.done = "the migration is committed"
 	}
 	return s.end(p, err, consequence)
 }
 
-// nextSteps returns what to do after a migration. shown says that the report shows the address with its password.
+// nextSteps returns what to do after a migration. envFile was written, or is nil. shown says that the report shows the address with its password.
 func (e *env) nextSteps(result *report.Migration, envFile *fileio.Output, shown bool) []string {
 	switch {
 	case result.AlreadyMigrated != nil:
@@ -212,20 +215,22 @@ func (e *env) nextSteps(result *report.Migration, envFile *fileio.Output, shown 
 }
 
 // saveEnvFile writes the cutover address to the file of --env-file, which may be nil, if
-// PostgreSQL holds the rows, and adds a note or a warning to the report.
-func (e *env) saveEnvFile(result *report.Migration, file *fileio.Output, address stateuri.Address) {
+// PostgreSQL holds the rows, and adds a note or a warning to the report. It returns whether
+// it wrote the file.
+func (e *env) saveEnvFile(result *report.Migration, file *fileio.Output, address stateuri.Address) (written bool) {
 	switch {
 	case file == nil:
-		return
+		return false
 	case !result.HasRows() || result.DryRun:
 		result.Notes = append(result.Notes, "--env-file was not written, because nothing was committed")
-		return
+		return false
 	}
 	if err := e.writeEnvFile(file, address); err != nil {
 		result.Warnings = append(result.Warnings, err.Error())
-		return
+		return false
 	}
 	result.Notes = append(result.Notes, "the cutover address was written to "+file.Path)
+	return true
 }
 
 // naiveZone returns the time zone of --naive-timezone, or nil if name is empty.
@@ -277,8 +282,8 @@ func (e *env) migrateConsequence(err error, ifNeeded bool) string {
 	case unknown && ifNeeded:
 		return "once the server answers, run again: --if-needed then finds out if the rows are there"
 	case unknown:
-		return fmt.Sprintf("once the server answers, run \"%s\": its verdict is equal, or merged after "+
-			"--merge, if the rows are there", e.suggested("verify"))
+		return fmt.Sprintf("once the server answers, run \"%s\" with the same state files: its verdict is "+
+			"equal, or merged after --merge, if the rows are there", e.suggested("verify"))
 	case clierr.KindOf(err) == clierr.Usage:
 		return "nothing was written"
 	case errors.Is(err, context.Canceled):

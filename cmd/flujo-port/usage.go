@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"flujo-port/internal/clierr"
+	"flujo-port/internal/report"
 	"flujo-port/internal/stateuri"
 
 	"github.com/urfave/cli/v2"
@@ -121,7 +122,7 @@ func noArguments(c *cli.Context) error {
 	err := usagef("%s takes no arguments, but got %s", c.Command.Name, what)
 	switch {
 	case isFile && has(sqliteFlag.Name):
-		err.Hint = fmt.Sprintf("name the state file with --%s %s", sqliteFlag.Name, shellWord(first))
+		err.Hint = fmt.Sprintf("name the state file with --%s %s", sqliteFlag.Name, report.ShellWord(first))
 	case stateuri.NamesPostgres(first) && has(postgresFlag.Name):
 		err.Hint = fmt.Sprintf("name the database with --%s URL", postgresFlag.Name)
 	}

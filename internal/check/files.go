@@ -175,7 +175,7 @@ func (c *checker) identify(ctx context.Context) error {
 		if f.format == nil {
 			continue
 		}
-		changed, err := f.identify(ctx)
+		changed, sumErr, err := f.identify(ctx)
 		if f.sameAs != nil {
 			f.report.Source.Integrity = f.sameAs.report.Source.Integrity
 			f.report.Source.IntegrityFailed = f.sameAs.report.Source.IntegrityFailed
@@ -186,6 +186,11 @@ func (c *checker) identify(ctx context.Context) error {
 		if err := c.writes(ctx, changed, err); err != nil {
 			return err
 		}
+		if sumErr != nil {
+			if err := c.addError(ctx, "SHA-256", notChecked, sumErr); err != nil {
+				return err
+			}
+		}
 	}
 	c.file = nil
 	return ctx.Err()
@@ -193,15 +198,15 @@ func (c *checker) identify(ctx context.Context) error {
 
 // identify adds the SHA-256 of the file to its report, and returns whether the file was
 // written to since it was opened. Then the report has no SHA-256, since that of no state of
-// the file is known to be the one that was checked.
-func (f *stateFile) identify(ctx context.Context) (changed bool, err error) {
-	sumErr := f.sum(ctx)
+// the file is known to be the one that was checked. sumErr is the error of computing it.
+func (f *stateFile) identify(ctx context.Context) (changed bool, sumErr, err error) {
+	sumErr = f.sum(ctx)
 	changed, err = f.snapshot.Changed()
 	if err != nil || changed { // a file that was written to may have become shorter, which is an error of sum
-		return changed, err
+		return changed, nil, err
 	}
 	f.report.Source.SHA256, f.report.Source.WALSHA256 = f.main, f.wal
-	return false, sumErr
+	return false, sumErr, nil
 }
 
 // writes adds whether the file was written to, given the results of identify.

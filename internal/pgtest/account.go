@@ -60,9 +60,8 @@ func (s *Server) Own(path string) error { return s.account.own(path) }
 // system.
 const maxSocketDir = 103 - len("/.s.PGSQL.65535.lock")
 
-// makeDir creates a server's folder in the temporary folder, or in /tmp if the
-// path of the temporary folder is too long for a socket or the account cannot
-// reach it.
+// makeDir creates a server's folder in serverRoot, or in /tmp if the path of
+// serverRoot is too long for a socket or the account cannot reach it.
 func makeDir(a *account) (string, error) {
 	for _, parent := range []string{serverRoot, "/tmp"} {
 		parent, err := filepath.Abs(parent)

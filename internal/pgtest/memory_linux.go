@@ -21,12 +21,17 @@ const (
 // memoryFolder returns a folder whose files are in memory, if it has enough space for the servers of tests, or else "".
 // A container's usually has 64 MiB.
 func memoryFolder() string {
-	var file unix.Statfs_t
-	if err := unix.Statfs(sharedMemory, &file); err != nil || file.Type != unix.TMPFS_MAGIC ||
-		file.Bavail*uint64(file.Bsize) < leastSpace || availableMemory() < leastMemory {
+	if !inMemory(sharedMemory, leastSpace) || availableMemory() < leastMemory {
 		return ""
 	}
 	return sharedMemory
+}
+
+// inMemory reports whether files can be written to a folder, which are in memory, and have space bytes.
+func inMemory(folder string, space uint64) bool {
+	var file unix.Statfs_t
+	return unix.Statfs(folder, &file) == nil && file.Type == unix.TMPFS_MAGIC &&
+		file.Bavail*uint64(file.Bsize) >= space && unix.Access(folder, unix.W_OK|unix.X_OK) == nil
 }
 
 // availableMemory returns the memory in bytes that programs may still use, or 0 if it is unknown.

@@ -56,7 +56,7 @@ func (r *Run) addRun(d *document.Document) {
 func (r *Run) commandLine() string {
 	words := []string{"flujo-port"}
 	for _, arg := range r.Arguments {
-		words = append(words, shellWord(arg))
+		words = append(words, ShellWord(arg))
 	}
 	return strings.Join(words, " ")
 }
@@ -64,8 +64,8 @@ func (r *Run) commandLine() string {
 // plainWord is a word that every shell reads as it is.
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
 
-// shellWord returns an argument as a POSIX shell reads it: quoted if it has other characters.
-func shellWord(arg string) string {
+// ShellWord returns an argument as a POSIX shell reads it: quoted if it has other characters.
+func ShellWord(arg string) string {
 	if plainWord.MatchString(arg) {
 		return arg
 	}

@@ -29,9 +29,10 @@ type Failure struct {
 }
 
 // Failed is the report of a command that ended with an error before it had results. The state files and the database
-// are those that the command was to use; whether it read them depends on the error.
+// are those that the command was to use, and for restore also the new file; whether it read them depends on the error.
+// They are empty if the command line was refused before they were known, or there are none.
 type Failed struct {
 	Run
-	Files    []string `json:"state_files"` // paths; empty if the command line was wrong, or names none
-	Database string   `json:"database"`    // schema, database, server and role; empty as state_files
+	Files    []string `json:"state_files"` // paths
+	Database string   `json:"database"`    // schema, database, server and role; may be empty
 }
