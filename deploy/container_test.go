@@ -21,12 +21,12 @@ import (
 type container struct {
 	args    []string
 	env     map[string]string
-	reports map[string]string // by name, with their modes before the content: what the last run wrote to /reports
+	reports map[string]string // what the last run wrote to /reports, by name: mode, a line end, and content
 }
 
 // run runs the program as in a container: root holds the program, the folder /data with a state file, and the folders
-// /tmp and /reports, and the user may write only to the latter two. If the tests do not run as root, they cannot change the root
-// folder, so the paths of the container are replaced. run fails the test if a file was changed or left.
+// /tmp and /reports, and the user may write only to the latter two. If the tests do not run as root, they cannot change
+// the root folder, so the paths of the container are replaced. run fails the test if a file was changed or left.
 func (c *container) run(t *testing.T) (output string, code int) {
 	t.Helper()
 	root := t.TempDir()
