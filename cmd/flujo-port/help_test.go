@@ -276,7 +276,9 @@ func TestHelpCommand(t *testing.T) {
 		want := helpOf(t, name)
 		if name == "help" { // of which the library prints the help of the program by --help
 			want, _, _ = p.run(t, "help", "help")
-			for _, part := range []string{"NAME:\n   flujo-port help - ", "\n   flujo-port help [options] [COMMAND [SUBCOMMAND]]\n"} {
+			for _, part := range []string{
+				"NAME:\n   flujo-port help - ", "\n   flujo-port help [options] [COMMAND [SUBCOMMAND]]\n",
+			} {
 				if !strings.Contains(want, part) {
 					t.Errorf("help help prints %q, want %q", want, part)
 				}

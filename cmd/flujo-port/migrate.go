@@ -192,7 +192,8 @@ func (e *env) migrate(c *cli.Context) error {
 	return s.end(p, err, consequence)
 }
 
-// nextSteps returns what to do after a migration. envFile was written, or is nil. shown says that the report shows the address with its password.
+// nextSteps returns what to do after a migration. envFile was written, or is nil. shown says that the report shows the
+// address with its password.
 func (e *env) nextSteps(result *report.Migration, envFile *fileio.Output, shown bool) []string {
 	switch {
 	case result.AlreadyMigrated != nil:
