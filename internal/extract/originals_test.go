@@ -59,22 +59,22 @@ func compareFindings(a, b finding) int {
 
 // explanations holds the report's text for each reason.
 var explanations = map[string]string{
-	"nul-removed": "NUL characters were removed", "lone-surrogate": "lone surrogates were replaced with U+FFFD",
-	"invalid-utf8":             "bytes that are not UTF-8 were replaced with U+FFFD",
-	"non-finite-number":        "NaN or Infinity was stored as a JSON string",
-	"invalid-json":             "text that is not JSON was stored as a JSON string",
-	"json-number-out-of-range": "JSON with an out-of-range number was stored as a JSON string",
-	"json-too-deep":            "JSON nested past the server's limit was stored as a JSON string",
-	"number-as-text":           "a number was stored as text, or as JSON in a JSON column",
-	"rounded":                  "a number was rounded to fit the column's type",
-	"text-as-number":           "text was converted to a number",
-	"not-a-number":             "a value that is not a number was stored as NULL",
-	"out-of-range":             "a number out of range for the column's type was stored as NULL",
-	"invalid-boolean":          "a value other than 0 and 1 was stored as true, or as false if it is empty",
-	"time-inferred":            "a missing or unreadable timestamp was replaced with an inferred one",
-	"epoch-time":               "seconds since 1970 were converted to a timestamp",
-	"time-truncated":           "a timestamp was truncated to microseconds",
-	"unmapped-column":          "only the original value was stored: Flujo's PostgreSQL table has no such column",
+	"nul-removed": "NUL characters are removed", "lone-surrogate": "lone surrogates are replaced with U+FFFD",
+	"invalid-utf8":             "bytes that are not UTF-8 are replaced with U+FFFD",
+	"non-finite-number":        "NaN or Infinity is stored as a JSON string",
+	"invalid-json":             "text that is not JSON is stored as a JSON string",
+	"json-number-out-of-range": "JSON with an out-of-range number is stored as a JSON string",
+	"json-too-deep":            "JSON nested past the server's limit is stored as a JSON string",
+	"number-as-text":           "a number is stored as text, or as JSON in a JSON column",
+	"rounded":                  "a number is rounded to fit the column's type",
+	"text-as-number":           "text is converted to a number",
+	"not-a-number":             "a value that is not a number is stored as NULL",
+	"out-of-range":             "a number out of range for the column's type is stored as NULL",
+	"invalid-boolean":          "a value other than 0 and 1 is stored as true, or as false if it is empty",
+	"time-inferred":            "a missing or unreadable timestamp is replaced with an inferred one",
+	"epoch-time":               "seconds since 1970 are converted to a timestamp",
+	"time-truncated":           "a timestamp is truncated to microseconds",
+	"unmapped-column":          "only the original value is stored: Flujo's PostgreSQL table has no such column",
 }
 
 // rejections holds the report's text for each reason of a rejected row.

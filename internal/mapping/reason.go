@@ -52,7 +52,7 @@ func (r Reason) String() string {
 	return r.join("+", func(m Meaning) string { return m.Name })
 }
 
-// Explain returns what was done with a value that was changed for these reasons, or why a row was rejected for them,
+// Explain returns what is done with a value that is changed for these reasons, or why a row was rejected for them,
 // joined by "; ".
 func (r Reason) Explain(rejected bool) string {
 	return r.join("; ", func(m Meaning) string {

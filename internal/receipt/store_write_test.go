@@ -44,7 +44,7 @@ func full() *Receipt {
 				{Table: "traces", Rows: 1, From: "spans", Count: 2, Why: "Flujo's \"traces\""},
 			},
 			Changes: []report.Change{{
-				Table: "steps", Column: "output", Reason: "nul-removed", Explanation: "NUL characters were removed",
+				Table: "steps", Column: "output", Reason: "nul-removed", Explanation: "NUL characters are removed",
 				Count: 2, Keys: []string{},
 			}},
 			Widened:         []string{"steps.id"},

@@ -432,7 +432,7 @@ func (f *Findings) addChanges(d *document.Document, title string) {
 	}
 	if len(all) > 0 {
 		d.Add(title, &document.Table{
-			Columns: document.Words("Column").Numbers("Values").Prose("Reason, and what was done", "First keys"),
+			Columns: document.Words("Column").Numbers("Values").Prose("Reason, and what is done", "First keys"),
 			Rows:    slices.Values(all)})
 	}
 }

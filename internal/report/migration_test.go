@@ -77,14 +77,14 @@ func noFindings() *Findings {
 func changes() []Change {
 	return []Change{
 		{
-			Table: "steps", Column: "output", Reason: "nul-removed", Explanation: "NUL characters were removed",
+			Table: "steps", Column: "output", Reason: "nul-removed", Explanation: "NUL characters are removed",
 			Count: 2, Keys: []string{"7", "9"},
 		},
 		{
 			Table:       "runs",
 			Column:      "run_name",
 			Reason:      "unmapped-column",
-			Explanation: "only the original value was stored: Flujo's PostgreSQL table has no such column",
+			Explanation: "only the original value is stored: Flujo's PostgreSQL table has no such column",
 			Count:       1500,
 			Keys:        []string{"r\n1", "r2"},
 		},
@@ -208,7 +208,7 @@ func migrations() []golden {
 	findingList := ListOf("findings", func(yield func(Finding) error) error {
 		return yield(Finding{
 			Table: "steps", Key: "7", RowID: 7, Column: "output", Reason: "nul-removed",
-			Explanation: "NUL characters were removed",
+			Explanation: "NUL characters are removed",
 		})
 	})
 	return []golden{

@@ -389,7 +389,7 @@ func changedCells(x *Details, n int64) document.Block {
 		x.Findings,
 		n,
 		"Every changed value",
-		document.Words("Column").Numbers("rowid").Words("Key").Reasons("Reason").Prose("What was done"),
+		document.Words("Column").Numbers("rowid").Words("Key").Reasons("Reason").Prose("What is done"),
 		func(f Finding) []string {
 			if f.Rejected {
 				return nil
