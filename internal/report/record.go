@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"iter"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -59,17 +58,6 @@ func (r *Run) commandLine() string {
 		words = append(words, ShellWord(arg))
 	}
 	return strings.Join(words, " ")
-}
-
-// plainWord is a word that every shell reads as it is.
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
-
-// ShellWord returns an argument as a POSIX shell reads it: quoted if it has other characters.
-func ShellWord(arg string) string {
-	if plainWord.MatchString(arg) {
-		return arg
-	}
-	return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
 }
 
 // addEnd adds a place to sign and the JSON.

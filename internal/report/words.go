@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -162,4 +163,15 @@ func upperBound(x float64) string {
 	_, exponent, _ := strings.Cut(strconv.FormatFloat(x, 'e', 0, 64), "e")
 	unit, _ := strconv.ParseFloat("1e"+exponent, 64)
 	return strconv.FormatFloat(x+unit, 'g', 1, 64) // was rounded down, and so is the sum
+}
+
+// plainWord is a word that every shell reads as it is.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
+
+// ShellWord returns an argument as a POSIX shell reads it: quoted if it has other characters.
+func ShellWord(arg string) string {
+	if plainWord.MatchString(arg) {
+		return arg
+	}
+	return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
 }
