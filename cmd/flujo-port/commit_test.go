@@ -59,7 +59,7 @@ func TestOutcomeNotKnown(t *testing.T) {
 		t.Skip("the server is asked for a minute: run `make test-slow`")
 	}
 	for command, advice := range map[string]string{
-		"migrate":             "once the server answers, run \"flujo-port verify\"",
+		"migrate":             "run \"flujo-port verify --postgres URL\" with the same state files",
 		"migrate --if-needed": "once the server answers, run again",
 		"init":                "once the server answers, run init again",
 	} {
