@@ -95,6 +95,10 @@ func TestAuditQueries(t *testing.T) {
 	flujotest.WantSame(t, "originals of steps", query(t, url, p.block("sql originals-of-steps")),
 		[]string{`7|"no JSON"|invalid-json|text|\x6e6f204a534f4e`, `9|"` + "\ufffd" + `"|invalid-utf8|text|\x22ff22`})
 
+	digests := strings.Split(query(t, url, p.block("sql digest-of-originals"))[0], "|")
+	if len(digests) != 5 || digests[1] != "4" || digests[2] == "0,0" || !slices.Equal(digests[1:3], digests[3:]) {
+		t.Errorf("got digests %q of the original values, want twice that of 4", digests)
+	}
 	receipt := strings.Split(query(t, url, p.block("sql receipts"))[0], "|")
 	at, err := time.Parse("2006-01-02 15:04:05.999999-07", receipt[1])
 	content := read(t, file)

@@ -21,6 +21,20 @@ func (r *Result) EachFinding(ctx context.Context, found func(mapping.Finding) er
 	return err
 }
 
+// OriginalsDigest returns the digest of the original values without their origin. Config.WithDigests must be set. It
+// reads the tables with changes again, and calls found, which may be nil, as EachFinding does.
+func (r *Result) OriginalsDigest(
+	ctx context.Context, found func(mapping.Finding) error,
+) (d rowdigest.Digest, err error) {
+	o := r.Originals(ctx, found)
+	defer o.Close()
+	o.omitOrigin = true
+	if _, err := (Discard{}).Copy(ctx, &mapping.Originals, o); err != nil {
+		return d, err
+	}
+	return o.hasher.Digest(), nil
+}
+
 // Originals returns the original values of all changed cells and rejected rows. It
 // reads the tables with changes again, and calls found, which may be nil, as
 // EachFinding does. The caller closes the result.
@@ -42,22 +56,20 @@ func (r *Result) Originals(ctx context.Context, found func(mapping.Finding) erro
 // Originals yields a tuple of mapping.Originals for each cell that was changed or
 // belongs to a rejected row, table by table. It implements mapping.Tuples.
 type Originals struct {
-	ctx        context.Context
-	result     *Result
-	onFinding  func(mapping.Finding) error // may be nil
-	mappings   []*mapping.TableMapping     // tables that were not read yet
-	tuples     *tuples                     // of the current table; nil between tables
-	row        []sqlite.Value              // the current row
-	changes    []mapping.Change            // its remaining changes
-	scratch    []byte
-	count      int64
-	hasher     *rowdigest.Hasher // may be nil
+	ctx       context.Context
+	result    *Result
+	onFinding func(mapping.Finding) error // may be nil
+	mappings  []*mapping.TableMapping     // tables that were not read yet
+	tuples    *tuples                     // of the current table; nil between tables
+	row       []sqlite.Value              // the current row
+	changes   []mapping.Change            // its remaining changes
+	scratch   []byte
+	count     int64
+	hasher    *rowdigest.Hasher // may be nil
+	// omitOrigin leaves out of the tuples what a merge may change, the keys of rows, and the
+	// receipt, so that they are those of any file with the same content.
 	omitOrigin bool
 }
-
-// OmitOrigin leaves out of the tuples what a merge may change, the keys of rows, and the
-// receipt, so that they are those of any file with the same content.
-func (o *Originals) OmitOrigin() { o.omitOrigin = true }
 
 // Count returns the number of tuples so far.
 func (o *Originals) Count() int64 { return o.count }

@@ -274,6 +274,24 @@ func (m *migration) writeReceipt(ctx context.Context, rows copied) error {
 			return err
 		}
 	}
+	if err := m.addOriginals(ctx, r); err != nil {
+		return err
+	}
 	m.written = append(m.written, r)
 	return receipt.Write(ctx, m.to.into.Tx.Conn, r)
+}
+
+// addOriginals adds the digest of the stored original values of a receipt's file, if
+// content was compared.
+func (m *migration) addOriginals(ctx context.Context, r *receipt.Receipt) error {
+	if r.Verify != report.VerifyContent {
+		return nil
+	}
+	stored, err := load.Snapshot(ctx, m.to.into)
+	if err != nil {
+		return err
+	}
+	d, err := stored.FileOriginals(ctx, r.ID)
+	r.Options.Originals = &receipt.Originals{Rows: d.Rows, Digest: d.Sum}
+	return err
 }

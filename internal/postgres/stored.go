@@ -124,8 +124,12 @@ func (s *Snapshot) Originals(ctx context.Context, f func(Original) error) error 
 }
 
 // FileOriginals returns the digest of the original values of a receipt's file, as
-// extract.Originals computes it without their origin. The table of originals exists.
+// extract.Originals computes it without their origin. Without the table of originals it
+// is that of no rows.
 func (s *Snapshot) FileOriginals(ctx context.Context, receipt int64) (d rowdigest.Digest, err error) {
+	if exists, err := s.HasOriginals(ctx); err != nil || !exists {
+		return rowdigest.Empty, err
+	}
 	var columns []string
 	for _, c := range mapping.Originals.Columns {
 		name := sqltext.Ident(c.Name)

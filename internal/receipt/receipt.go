@@ -56,8 +56,18 @@ type Options struct {
 	// Merged reports whether the state file was merged with the rows of earlier files, or of
 	// Flujo. There may have been none: then the tables have no Merged.
 	Merged bool `json:"merged,omitempty"`
+	// Originals identifies the original values of the file, without the keys of their rows,
+	// which a merge may change. It is nil if only counts were compared, and in receipts of
+	// earlier versions.
+	Originals *Originals `json:"originals,omitempty"`
 	// Origin is the database in which the receipt was written. Write determines it.
 	Origin postgres.Origin `json:"origin"`
+}
+
+// Originals are the digest of original values.
+type Originals struct {
+	Rows   int64  `json:"rows"`
+	Digest string `json:"digest"`
 }
 
 // Table describes one table at the time of the commit.
@@ -202,6 +212,13 @@ func (t *Table) OfFile() rowdigest.Digest {
 
 // Stored returns the digest of the rows that PostgreSQL had at the commit.
 func (t *Table) Stored() rowdigest.Digest { return rowdigest.Digest{Rows: t.Rows, Sum: t.Digest} }
+
+// HasOriginals reports whether the digest of a file's original values, without their origin, may be that of the
+// receipt's file. It is true if the receipt does not tell.
+func (r *Receipt) HasOriginals(d rowdigest.Digest) bool {
+	was := r.Options.Originals
+	return was == nil || *was == Originals{Rows: d.Rows, Digest: d.Sum}
+}
 
 // Table returns the named table. A table that the receipt does not have did not
 // exist, so it has no rows. Without a receipt Table returns nil.

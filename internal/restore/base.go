@@ -257,13 +257,11 @@ func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, f
 	if r.migrated.SameFile(main, wal) {
 		return nil
 	}
-	var others []string
-	for _, row := range file.Findings.Tables {
-		if r.migrated.Table(row.Name).OfFile() != file.Digest(row.Name) {
-			others = append(others, row.Name)
-		}
+	different, err := r.difference(ctx, file)
+	if err != nil {
+		return err
 	}
-	if len(others) == 0 {
+	if different == "" {
 		r.result.Note(
 			"the base's checksum differs from the receipt's (%s), but the rows that were migrated are equal",
 			r.migrated.File.Path)
@@ -281,10 +279,7 @@ func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, f
 	return &clierr.Error{
 		Kind: clierr.Refused,
 		Message: fmt.Sprintf(
-			"%q is not the file that was migrated, or was written to since: different rows in %s",
-			base.Path(),
-			strings.Join(others, ", "),
-		),
+			"%q is not the file that was migrated, or was written to since: %s", base.Path(), different),
 		Hint: fmt.Sprintf(
 			"use the file that was migrated, %q with SHA-256 %s",
 			r.migrated.File.Path,
@@ -292,6 +287,25 @@ func (r *restoration) needMigrated(ctx context.Context, base *source.Snapshot, f
 		),
 		Advice: clierr.Advice{Topic: clierr.NotMigratedBase},
 	}
+}
+
+// difference says how the content of a base differs from that of the file that was migrated. It returns "" if it does
+// not.
+func (r *restoration) difference(ctx context.Context, file *extract.Result) (string, error) {
+	var tables []string
+	for _, row := range file.Findings.Tables {
+		if r.migrated.Table(row.Name).OfFile() != file.Digest(row.Name) {
+			tables = append(tables, row.Name)
+		}
+	}
+	if len(tables) > 0 {
+		return "different rows in " + strings.Join(tables, ", "), nil
+	}
+	originals, err := file.OriginalsDigest(ctx, nil)
+	if err != nil || r.migrated.HasOriginals(originals) {
+		return "", err
+	}
+	return "values that are converted with loss differ", nil
 }
 
 // patch changes the rows of a table in the copy of the base to PostgreSQL's, and

@@ -303,6 +303,9 @@ func TestRestoreRefuses(t *testing.T) {
 		{"a base that is another file", func(t *testing.T, o *restore.Options) {
 			o.Base = flujotest.Changed(t, "DELETE FROM evaluations WHERE id = 3")
 		}, clierr.Refused, []string{"not the file that was migrated", "evaluations", "advice not-migrated-base"}},
+		{"a base with a value that is converted to that of the file", func(t *testing.T, o *restore.Options) {
+			o.Base = flujotest.Changed(t, "UPDATE runs SET status = status || char(0) WHERE rowid = 1")
+		}, clierr.Refused, []string{"not the file that was migrated", "with loss differ", "advice not-migrated-base"}},
 		{"a base without a receipt", func(t *testing.T, o *restore.Options) {
 			o.Postgres, o.Base = pgtest.Database(t), flujotest.Fixture
 			flujotest.Initialize(t, o.Postgres, "")

@@ -87,7 +87,7 @@ func (f *fileCheck) findByContent(ctx context.Context) error {
 	}
 	extracted := map[options]*extract.Result{}
 	for _, r := range slices.Backward(f.receipts) {
-		if r.Verify != report.VerifyContent || f.content != nil && !hasRows(f.content, r) {
+		if f.content != nil && !hasRows(f.content, r) {
 			continue
 		}
 		with := options{r.Options.NaiveTimezone, r.Options.JSONDepth, r.Options.WrittenAt}
@@ -98,7 +98,10 @@ func (f *fileCheck) findByContent(ctx context.Context) error {
 			}
 			extracted[with] = content
 		}
-		if f.content = extracted[with]; isContent(f.content, r) {
+		f.content = extracted[with]
+		if same, err := hasContentOf(ctx, f.content, r); err != nil {
+			return err
+		} else if same {
 			f.migrated = r
 			return nil
 		}
@@ -107,8 +110,12 @@ func (f *fileCheck) findByContent(ctx context.Context) error {
 }
 
 // hasContentOf reports whether a file, whatever its bytes are, is known to have the content of a receipt's file.
-func hasContentOf(file *extract.Result, r *receipt.Receipt) bool {
-	return r.Verify == report.VerifyContent && isContent(file, r)
+func hasContentOf(ctx context.Context, file *extract.Result, r *receipt.Receipt) (bool, error) {
+	if r.Verify != report.VerifyContent || !isContent(file, r) {
+		return false, nil
+	}
+	originals, err := file.OriginalsDigest(ctx, nil)
+	return r.HasOriginals(originals), err
 }
 
 // hasRows reports whether a file has as many rows as the file of a receipt.

@@ -529,22 +529,17 @@ func storedID(merged *receipt.Merged, table *mapping.Table, encoding []byte) (id
 
 // compareOriginals compares the file's original values with those of its receipt.
 func (f *fileCheck) compareOriginals(ctx context.Context) error {
-	originals := f.content.Originals(ctx, f.onFinding(f.file))
-	defer originals.Close()
-	originals.OmitOrigin()
-	if _, err := (extract.Discard{}).Copy(ctx, &mapping.Originals, originals); err != nil {
+	mine, err := f.content.OriginalsDigest(ctx, f.onFinding(f.file))
+	if err != nil {
 		return err
 	}
-	mine, _ := originals.Digest()
 	exists, err := f.stored.HasOriginals(ctx)
-	if err != nil || !exists && mine.Rows == 0 {
+	if err != nil {
 		return err
 	}
-	theirs := rowdigest.Empty
-	if exists {
-		if theirs, err = f.stored.FileOriginals(ctx, f.migrated.ID); err != nil {
-			return err
-		}
+	theirs, err := f.stored.FileOriginals(ctx, f.migrated.ID)
+	if err != nil {
+		return err
 	}
 	if mine.Rows+theirs.Rows > 0 {
 		f.report.Originals = &report.Comparison{Name: mapping.Originals.Name, InFile: mine.Rows, AtReceipt: mine.Rows,

@@ -202,8 +202,12 @@ func (v *verification) compareRows(ctx context.Context, file load.File, migrated
 	if err := file.CheckUnchanged(); err != nil {
 		return err
 	}
-	if v.ifMigrated && !result.Receipt.SameBytes && !hasContentOf(both.file, migrated) {
-		return errNotMigrated
+	if v.ifMigrated && !result.Receipt.SameBytes {
+		if same, err := hasContentOf(ctx, both.file, migrated); err != nil {
+			return err
+		} else if !same {
+			return errNotMigrated
+		}
 	}
 	compareDigests(result, both, migrated)
 	if !sourceMismatch(result) { // differences from another file have no meaning
@@ -392,7 +396,14 @@ func compareOriginals(
 	if exists {
 		c.Digest = theirs.Sum
 	}
-	if c.Match = exists && theirs == mine; exists && !c.Match {
+	if c.Match = exists && theirs == mine; !c.Match && !result.Receipt.SameBytes {
+		now, err := file.OriginalsDigest(ctx, nil)
+		if err != nil {
+			return err
+		}
+		c.SourceMismatch = !migrated.HasOriginals(now)
+	}
+	if exists && !c.Match && !c.SourceMismatch {
 		c.Mismatched = max(1, mine.Rows-theirs.Rows)
 	}
 	result.Tables = append(result.Tables, c)

@@ -345,6 +345,60 @@ func TestVerifyOriginals(t *testing.T) {
 	flujotest.WantVerdict(t, file, url, report.Mismatch, clierr.Mismatch)
 }
 
+// TestVerifyChangedValues tests files that were written to since the migration so that their rows are converted to the
+// same, but from other values. The rows and original values in PostgreSQL are those of the file that was migrated.
+func TestVerifyChangedValues(t *testing.T) {
+	t.Parallel()
+	const (
+		toNUL   = "UPDATE runs SET status = 'done' || char(0) WHERE rowid = 1"
+		toClean = "UPDATE runs SET status = 'done' WHERE rowid = 1"
+		toFront = "UPDATE runs SET status = char(0) || 'done' WHERE rowid = 1"
+		other   = "UPDATE steps SET status = status || char(0) WHERE id = 4"
+	)
+	for name, tc := range map[string]struct {
+		before, after []string
+		merge         bool
+	}{
+		"one, and none when it was migrated": {[]string{toClean}, []string{toNUL}, false},
+		"none, and one when it was migrated": {[]string{toNUL}, []string{toClean}, false},
+		"one of another table":               {[]string{toNUL}, []string{toClean, other}, false},
+		"another in the same place":          {[]string{toNUL}, []string{toFront}, false},
+		"one more":                           {[]string{toNUL}, []string{other}, false},
+		"one, merged":                        {[]string{toClean}, []string{toNUL}, true},
+		"another, merged":                    {[]string{toNUL}, []string{toFront}, true},
+		"none, merged":                       {[]string{toNUL}, []string{toClean}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url, file := pgtest.Database(t), flujotest.Changed(t, tc.before...)
+			o := flujotest.Options(t, file, url)
+			if o.Merge = tc.merge; o.Merge {
+				earlier := flujotest.NewFile(t, flujotest.Format06)
+				earlier.Insert("runs", flujotest.Cells{"run_id": "earlier"})
+				flujotest.Migrate(t, flujotest.Options(t, earlier.Close(), url))
+			}
+			flujotest.Migrate(t, o)
+			flujotest.WantVerdict(t, file, url, report.Equal, 0)
+			for _, statement := range tc.after {
+				flujotest.Change(t, file, statement)
+			}
+			result, _, err := flujotest.Verify(t, file, url)
+			if clierr.KindOf(err) != clierr.Refused || result.Verdict != report.SourceMismatch ||
+				!strings.Contains(err.Error(), "written to since") || strings.Contains(err.Error(), "no longer") {
+				t.Errorf("got %+v and error %v, want a source mismatch", result, err)
+			}
+		})
+	}
+	// The file is not that of the migration, but that is not why the original values differ.
+	url, file := pgtest.Database(t), flujotest.Changed(t, toNUL)
+	flujotest.Migrate(t, flujotest.Options(t, file, url))
+	flujotest.ExecAt(t, url, "UPDATE flujo.flujo_port_originals SET original = 'other'")
+	flujotest.Change(t, file, "VACUUM")
+	flujotest.WantVerdict(t, file, url, report.CopyMismatch, clierr.Mismatch)
+	flujotest.ExecAt(t, url, "DROP TABLE flujo.flujo_port_originals")
+	flujotest.WantVerdict(t, file, url, report.Mismatch, clierr.Mismatch)
+}
+
 // TestVerifyDroppedTable tests that a table that was dropped is reported.
 func TestVerifyDroppedTable(t *testing.T) {
 	t.Parallel()
