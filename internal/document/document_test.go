@@ -129,6 +129,15 @@ func TestTextAsSentences(t *testing.T) {
 	if got := textAt(t, d, 32); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
+	d = &Document{Headline: "h"}
+	d.Add("", &Table{Columns: Words("Column").Numbers("Values").Prose("Reason", "First keys"), Rows: Cells(
+		[]string{"runs.created_at", "8", "no time: one is inferred", `"run_cca0f28f-c511", "2"`},
+		[]string{"steps.output", "0", "", "7"})})
+	const prose = "h\n\n  runs.created_at: Values 8\n    Reason: no time: one is\n      inferred\n" +
+		"    First keys:\n      \"run_cca0f28f-c511\", \"2\"\n  steps.output\n    First keys: 7\n"
+	if got := textAt(t, d, 30); got != prose {
+		t.Errorf("got\n%s\nwant\n%s", got, prose)
+	}
 }
 
 func TestWrap(t *testing.T) {

@@ -103,7 +103,7 @@ func textOf(block Block, width int) string {
 	return b.String()
 }
 
-// text draws the table. If it cannot be made narrow enough, each row is a sentence.
+// text draws the table. If it cannot be made narrow enough, its rows are sentences.
 func (t *Table) text(width int) string {
 	var rows [][]string
 	for row := range t.Rows {
@@ -192,18 +192,28 @@ func (t *Table) draw(rows [][]string, widths []int) string {
 	return b.String()
 }
 
-// sentences writes each row as its first cell, and the titles and cells of the others.
+// sentences writes each row as its first cell, then the titles and cells of the others. A cell of prose begins a line.
 func (t *Table) sentences(rows [][]string, width int) string {
 	var b strings.Builder
 	for _, row := range rows {
-		var parts []string
+		var parts, prose []string
 		for i, cell := range row[1:] {
-			if cell != "" && (cell != "0" || t.Columns[i+1].Kind != Number) {
-				parts = append(parts, strings.TrimSpace(t.Columns[i+1].Title+" "+cell))
+			switch c := t.Columns[i+1]; {
+			case cell == "", cell == "0" && c.Kind == Number:
+			case c.Kind == Prose:
+				prose = append(prose, strings.TrimSpace(c.Title+": "+cell))
+			default:
+				parts = append(parts, strings.TrimSpace(c.Title+" "+cell))
 			}
 		}
-		line := row[0] + ": " + strings.Join(parts, ", ")
+		line := row[0]
+		if len(parts) > 0 {
+			line += ": " + strings.Join(parts, ", ")
+		}
 		b.WriteString(Wrap(line, width, indent, indent+indent) + "\n")
+		for _, one := range prose {
+			b.WriteString(Wrap(one, width, indent+indent, indent+indent+indent) + "\n")
+		}
 	}
 	return b.String()
 }
