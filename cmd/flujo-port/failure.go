@@ -35,7 +35,16 @@ func (e *env) failure(err error) *report.Failure {
 	plain := *known
 	plain.Hint = ""
 	f.Message, f.Hint = plain.Error(), e.withAdvice(known.Hint, known.Advice)
+	if known.Kind == clierr.Usage && f.Consequence == "" && e.writes() { // found before the command began
+		f.Consequence = "nothing was changed"
+	}
 	return f
+}
+
+// writes reports whether the command is one that writes to a database or a state file.
+func (e *env) writes() bool {
+	command, _ := e.commandLine()
+	return slices.Contains([]string{"migrate", "restore", "init"}, command)
 }
 
 // describe fills in the run of a command that ended with err, which may be nil.
