@@ -305,8 +305,8 @@ func TestHelpCommand(t *testing.T) {
 		{"help migrate hunter2", "migrate has no subcommands; see flujo-port migrate --help"},
 		{"help migrate --dry-run", "migrate has no subcommands; see flujo-port migrate --help"},
 		{"help --sqlite hunter2", "unknown flag --sqlite; see flujo-port --help"},
-		{"migrate --dry-run help", "(hidden, may contain a password); nothing was changed; see flujo-port migrate --help"},
-		{"migrate help hunter2", "(hidden, may contain a password); nothing was changed; see flujo-port migrate --help"},
+		{"migrate --dry-run help", "may contain a password); nothing was changed; see flujo-port migrate --help"},
+		{"migrate help hunter2", "may contain a password); nothing was changed; see flujo-port migrate --help"},
 	} {
 		stdout, stderr, code := p.run(t, strings.Fields(c.args)...)
 		if code != 2 || stdout != "" || !strings.Contains(stderr, c.want) || strings.Contains(stderr, "hunter2") {
@@ -325,9 +325,11 @@ func TestMisspelt(t *testing.T) {
 		want string
 	}{
 		{[]string{"migrte"}, "did you mean migrate? See flujo-port --help"},
-		{[]string{"migrate", "--sqlte", "x"}, "flag --sqlte; nothing was changed; did you mean --sqlite? See flujo-port migrate --help"},
+		{[]string{"migrate", "--sqlte", "x"},
+			"flag --sqlte; nothing was changed; did you mean --sqlite? See flujo-port migrate --help"},
 		{[]string{"uri", "cutovr"}, "did you mean cutover? See flujo-port uri --help"},
-		{[]string{"migrate", "flujo_state.db"}, "flujo_state.db; nothing was changed; name the state file with --sqlite flujo_state.db"},
+		{[]string{"migrate", "flujo_state.db"},
+			"flujo_state.db; nothing was changed; name the state file with --sqlite flujo_state.db"},
 		{[]string{"verify", "/data/old.sqlite3", "--json"}, "name the state file with --sqlite /data/old.sqlite3"},
 		{[]string{"check", existing}, `--sqlite '` + strings.ReplaceAll(existing, "'", `'\''`) + "'"},
 		{[]string{"restore", "new.db"}, "--sqlite new.db"},

@@ -81,7 +81,8 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// TestVersionOfClone builds the program in a clone: without a tag, and with a tag and a changed file.
+// TestVersionOfClone builds the program in a clone, as make build does: without a tag, and with a tag and a changed
+// file. With -trimpath the build cache has the packages, wherever the clone is.
 func TestVersionOfClone(t *testing.T) {
 	t.Parallel()
 	clone, program := t.TempDir(), filepath.Join(t.TempDir(), "flujo-port")
@@ -113,7 +114,7 @@ func TestVersionOfClone(t *testing.T) {
 	}
 	builtVersion := func() (v version) {
 		t.Helper()
-		run("go", "build", "-o", program, "./cmd/flujo-port")
+		run("go", "build", "-trimpath", "-o", program, "./cmd/flujo-port")
 		out, err := exec.Command(program, "version", "--json").Output()
 		if err != nil {
 			t.Fatal(err)

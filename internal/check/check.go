@@ -42,10 +42,14 @@ type Options struct {
 
 // Run runs the preflight checks and changes nothing. If a result has the status
 // report.Error, Run returns the report and a clierr.Refused.
-func Run(ctx context.Context, o Options) (*report.Check, error) {
+func Run(ctx context.Context, o Options) (*report.Check, error) { return runInParts(ctx, o, maxUnits) }
+
+// runInParts is Run with about maxUnits units at a time.
+func runInParts(ctx context.Context, o Options, maxUnits int) (*report.Check, error) {
 	started := time.Now()
 	c := &checker{
-		options: o,
+		options:  o,
+		maxUnits: maxUnits,
 		report: &report.Check{
 			Run: report.Run{Started: started.UTC().Truncate(time.Millisecond)},
 		},
@@ -69,14 +73,15 @@ func Run(ctx context.Context, o Options) (*report.Check, error) {
 
 // checker is one run of Run.
 type checker struct {
-	options Options
-	report  *report.Check
-	group   string     // of the results that are being added
-	file    *stateFile // to which results are added; nil for those of no single file
-	unknown []string   // names of checks that could not run
-	files   []*stateFile
-	conn    *postgres.Conn // nil if the connection failed; closed after survey
-	facts   targetFacts
+	options  Options
+	maxUnits int // compared at a time
+	report   *report.Check
+	group    string     // of the results that are being added
+	file     *stateFile // to which results are added; nil for those of no single file
+	unknown  []string   // names of checks that could not run
+	files    []*stateFile
+	conn     *postgres.Conn // nil if the connection failed; closed after survey
+	facts    targetFacts
 }
 
 // run checks the server before it reads the file's rows, because the findings

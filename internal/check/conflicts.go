@@ -17,7 +17,7 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// maxUnits is about how many units are compared at a time, so that memory is bounded.
+// maxUnits is about how many units Run compares at a time, so that memory is bounded.
 const maxUnits = 100_000
 
 // unitKey identifies a unit.
@@ -85,7 +85,7 @@ func (c *checker) conflicts(ctx context.Context) error {
 		}
 	}
 	if len(files) > 1 {
-		for hashes := range slices.Chunk(sharedHashes(files), maxUnits) {
+		for hashes := range slices.Chunk(sharedHashes(files), c.maxUnits) {
 			c.options.OnProgress.Start(progress.Compare)
 			if err := all.compare(ctx, files, hashes); err != nil {
 				return c.addError(ctx, "conflicts", notChecked, err)

@@ -11,7 +11,7 @@ import (
 )
 
 // mergeCases is the number of random merges that TestMergeProperty tests.
-var mergeCases = pgtest.Count(10, 25)
+var mergeCases = pgtest.Count(6, 25)
 
 // TestMergeProperty tests merges of random rows: the result is the model's, a dry run changes nothing, and a second
 // merge changes nothing.

@@ -20,7 +20,7 @@ import (
 )
 
 // severalCases is the number of sets of files that TestSeveralProperty tests.
-var severalCases = pgtest.Count(4, 40)
+var severalCases = pgtest.Count(2, 40)
 
 // TestSeveralProperty tests migrations of random sets of files in one transaction, into empty tables or into tables
 // with rows of Flujo's. The tables and the originals are the model's, every row of every file is in one of them, and

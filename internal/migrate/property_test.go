@@ -23,8 +23,8 @@ import (
 
 // The number of files that TestProperty generates, and the minimum number of rows in them.
 var (
-	propertyFiles = pgtest.Count(10, 30)
-	propertyLeast = int64(pgtest.Count(20_000, 100_000))
+	propertyFiles = pgtest.Count(5, 30)
+	propertyLeast = int64(pgtest.Count(10_000, 100_000))
 )
 
 // TestProperty tests random files in Flujo's file formats. migrate either refuses with the list of all rejected rows,

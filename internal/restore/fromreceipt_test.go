@@ -48,7 +48,7 @@ func wantBytes(t testing.TB, path, want string) {
 func TestFromReceiptRandom(t *testing.T) {
 	t.Parallel()
 	seed := flujotest.Seed(t)
-	for n := range pgtest.Count(3, 15) {
+	for n := range pgtest.Count(2, 15) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewPCG(seed, uint64(n)))

@@ -12,7 +12,7 @@ import (
 )
 
 // restoreCases is the number of random files that TestRestoreRandom tests.
-var restoreCases = pgtest.Count(6, 16)
+var restoreCases = pgtest.Count(4, 16)
 
 // TestRestoreRandom tests restore after random writes to PostgreSQL: the file has the rows of PostgreSQL and, with a
 // base, unchanged rows have the bytes of the base. Some keys are BLOBs, some children have no run, and traces are

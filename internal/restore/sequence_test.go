@@ -114,7 +114,7 @@ func (p *pod) write(t testing.TB) string {
 func TestFromReceiptSequence(t *testing.T) {
 	t.Parallel()
 	seed := flujotest.Seed(t)
-	for n := range pgtest.Count(3, 40) {
+	for n := range pgtest.Count(2, 40) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
 			t.Cleanup(func() {
