@@ -21,24 +21,27 @@ func KeptRow(table *mapping.Table, row string) string {
 
 // keptRows selects rows that KeptRow stored, with the columns of their table and the id of
 // the receipt of the merge that kept them.
-var keptRows = sqltext.New(`SELECT {{.cells}}, keeper FROM (
-	SELECT convert_from(o.original, 'UTF8')::json AS kept, o.source_rowid AS keeper FROM {{.originals}} o
-	WHERE o.table_name = {{literal .table}} AND o.reason = {{literal .superseded}} AND {{.condition}}) k`)
+var keptRows = sqltext.New(`SELECT {{.cells}}, o.source_rowid AS keeper FROM {{.originals}} o,
+	json_to_record(convert_from(o.original, 'UTF8')::json) AS kept ({{.columns}})
+	WHERE o.table_name = {{literal .table}} AND o.reason = {{literal .superseded}} AND {{.condition}}`)
 
 // KeptRows returns the query for rows that KeptRow stored in originals, the quoted name of
 // that table, and the receipt of the merge that kept each (keeper). condition is one on its
 // rows, o. vectors is the schema of pgvector's types.
 func KeptRows(table *mapping.Table, types *mapping.Types, vectors, originals, condition string) string {
-	var cells []string
+	var columns, cells []string
 	for _, c := range table.Columns {
+		name := sqltext.Ident(c.Name)
 		of := types.Of(table.Name, c)
 		if c.Kind == mapping.KindVector {
 			of = sqltext.Ident(vectors) + ".vector"
 		}
-		cells = append(cells, fmt.Sprintf("(kept->>%s)::%s AS %s", sqltext.Literal(c.Name), of, sqltext.Ident(c.Name)))
+		columns = append(columns, name+" text")
+		cells = append(cells, fmt.Sprintf("kept.%s::%s AS %s", name, of, name))
 	}
 	return keptRows.Fill(sqltext.Parts{
-		"cells": strings.Join(cells, ", "), "originals": originals, "table": table.Name,
+		"cells": strings.Join(cells, ", "), "columns": strings.Join(columns, ", "), "originals": originals,
+		"table":      table.Name,
 		"superseded": mapping.Superseded, "condition": condition,
 	})
 }
