@@ -371,7 +371,12 @@ func (c *checker) findings(ctx context.Context, f *stateFile) error {
 	}
 	switch {
 	case len(parts) == 0:
-		c.ok("findings", "every value can be stored unchanged")
+		but := ""
+		if n := f.found.Findings.RoundedCount(); n > 0 {
+			but = fmt.Sprintf(", apart from %s %s rounded to real, the type of Flujo's columns (--exact-floats: none)",
+				humanize.Comma(n), english.PluralWord(int(n), "value", ""))
+		}
+		c.ok("findings", "every value can be stored unchanged%s", but)
 	case rows > 0 && !c.options.Quarantine:
 		c.failure(
 			"findings",

@@ -129,6 +129,14 @@ func (f *Findings) NaiveCount() (n int64) {
 	return n
 }
 
+// RoundedCount returns the number of floats that a real column rounded.
+func (f *Findings) RoundedCount() (n int64) {
+	for _, r := range f.Rounded {
+		n += r.Count
+	}
+	return n
+}
+
 // AddWidened adds columns that were changed to bigint.
 func (f *Findings) AddWidened(columns []string) { f.Widened = append(f.Widened, columns...) }
 

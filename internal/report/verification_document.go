@@ -75,7 +75,11 @@ func (v *Verification) headline() string {
 		if found := v.found(); found != "" {
 			return "Equal: PostgreSQL holds what a migration stores of the state file" + found + "."
 		}
-		return "Equal: every cell in PostgreSQL equals the state file."
+		but := ""
+		if n := v.rounded(); n > 0 {
+			but = ", apart from " + plural(n, "value") + " rounded to real, the type of Flujo's columns"
+		}
+		return "Equal: every cell in PostgreSQL equals the state file" + but + "."
 	case Merged:
 		return "Merged: every run, key and memory of the state file is in PostgreSQL, with other ids or in another " +
 			"file's newer version, and what was superseded is kept."
@@ -106,6 +110,14 @@ func (v *Verification) found() string {
 		rejected, changed = rejected+r, changed+c
 	}
 	return found(rejected, changed)
+}
+
+// rounded returns the number of floats in the files that a real column rounded.
+func (v *Verification) rounded() (n int64) {
+	for _, f := range v.findings() {
+		n += f.RoundedCount()
+	}
+	return n
 }
 
 // findings returns what was found in the files.

@@ -149,8 +149,12 @@ func verifications() []golden {
 		}
 		return nil
 	})
+	rounded := verification(Equal)
+	rounded.Found = NewFindings()
+	rounded.Found.Rounded = []Rounded{{Column: "steps.cost_usd", Count: 1213, Largest: 5.2e-08}}
 	return []golden{
 		{name: "verification-equal", report: verification(Equal)},
+		{name: "verification-equal-rounded", report: rounded},
 		{name: "verification-equal-after-checkpoint", report: checkpointed},
 		{name: "verification-equal-restored", report: restored},
 		{name: "verification-merged", report: merge},

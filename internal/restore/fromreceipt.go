@@ -33,6 +33,7 @@ func (r *restoration) runFromReceipt(ctx context.Context) (err error) {
 	if r.options.Base != "" {
 		return r.copyOfReceipt(ctx)
 	}
+	r.noteRounded(receipt.Receipts{r.migrated})
 	if err := r.stored.CheckNoExtraColumns(); err != nil {
 		return err
 	}

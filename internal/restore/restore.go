@@ -4,8 +4,10 @@ package restore
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"flujo-port/internal/clierr"
@@ -15,6 +17,8 @@ import (
 	"flujo-port/internal/receipt"
 	"flujo-port/internal/report"
 	"flujo-port/internal/rowdigest"
+
+	"github.com/dustin/go-humanize"
 )
 
 // Options are the options of Run.
@@ -118,6 +122,7 @@ func (r *restoration) run(ctx context.Context) (err error) {
 	if r.options.Base != "" {
 		err = r.fromBase(ctx)
 	} else {
+		r.noteRounded(r.receipts)
 		err = r.rewrite(ctx, nil)
 	}
 	if err != nil {
@@ -158,6 +163,24 @@ func (r *restoration) warnOfAbsent() {
 			r.result.Warn("schema %q has no table %s, so the new file has none; "+
 				"for its rows, use the file that was migrated as the base", r.options.Schema, table.Name)
 		}
+	}
+}
+
+// noteRounded adds which values of migrated files a new file without a base has as migrations rounded them.
+func (r *restoration) noteRounded(receipts receipt.Receipts) {
+	columns := map[string]int64{}
+	for _, migrated := range receipts {
+		for _, one := range migrated.Findings.Rounded {
+			columns[one.Column] += one.Count
+		}
+	}
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(columns)) {
+		parts = append(parts, fmt.Sprintf("%s in %s", humanize.Comma(columns[name]), name))
+	}
+	if len(parts) > 0 {
+		r.result.Note("values that the migration rounded to real: %s; the new file has them as PostgreSQL has them, "+
+			"and with the file that was migrated as --base, as that file has them", strings.Join(parts, ", "))
 	}
 }
 

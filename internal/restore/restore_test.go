@@ -73,6 +73,33 @@ func TestRestoreWithBase(t *testing.T) {
 	}
 }
 
+// TestRestoreRounded tests that restore says which values a new file has as the migration rounded them. With the base
+// it has those of the file, and with --exact-floats none was rounded.
+func TestRestoreRounded(t *testing.T) {
+	t.Parallel()
+	for _, exact := range []bool{false, true} {
+		url := pgtest.Database(t)
+		o := flujotest.Options(t, flujotest.Fixture, url)
+		o.ExactFloats = exact
+		flujotest.Migrate(t, o)
+		for _, options := range []restore.Options{{}, {FromReceipt: 1}, {Base: flujotest.Fixture}} {
+			options.SQLite, options.Postgres = filepath.Join(t.TempDir(), "new.db"), url
+			options.Schema = flujotest.Schema
+			result, err := restore.Run(context.Background(), options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			costs := "SELECT id || ' ' || printf('%.17g', cost_usd) AS c FROM steps ORDER BY id"
+			same := slices.Equal(queryFile(t, options.SQLite, costs), queryFile(t, flujotest.Fixture, costs))
+			noted := strings.Contains(strings.Join(result.Notes, "\n"), "rounded to real: 56 in "+
+				"runs.memory_usage_mb, 121 in steps.cost_usd, 60 in workflow_state.memory_usage_mb; the new file has")
+			if want := !exact && options.Base == ""; noted != want || same == want {
+				t.Errorf("exact %t, %+v: same costs %t, notes %q", exact, options, same, result.Notes)
+			}
+		}
+	}
+}
+
 // TestRestoreFixedPoint tests that migrating and restoring a restored file yields the same file and the same rows in
 // PostgreSQL.
 func TestRestoreFixedPoint(t *testing.T) {
