@@ -66,7 +66,7 @@ func (m *ifNeeded) done(args []string, words ...string) (stdout string) {
 	before := m.state()
 	stdout, stderr := m.migrate(0, append([]string{"--if-needed"}, args...)...)
 	first, _, _ := strings.Cut(stdout, "Database schema")
-	for _, word := range append(words, "Already migrated: ", "Nothing was written.") {
+	for _, word := range append(words, "Already migrated: ", "Nothing was written to the database.") {
 		if !strings.Contains(first, word) {
 			m.t.Errorf("%q: the report does not begin with %q:\n%s%s", args, word, stdout, stderr)
 		}

@@ -36,7 +36,7 @@ func (e *env) migrateCommand() *cli.Command {
 			"With --if-needed the same command can be run again, as by a Kubernetes Job. " +
 			"If all of the files were migrated, as they are now, nothing is written: they " +
 			"are verified, and the exit code is 0, or 3 if runs, keys or memories lack " +
-			"rows that were deleted since, or 4 if rows differ that nobody wrote since.",
+			"rows that were deleted since, or 4 if rows differ that were not written since.",
 		Flags: []cli.Flag{
 			sqliteFilesFlag,
 			postgresFlag,
@@ -169,7 +169,8 @@ func (e *env) migrate(c *cli.Context) error {
 		for i, further := range result.Further {
 			further.Rollback = show(furtherRollbacks[i], reveal)
 		}
-		result.Next = e.nextSteps(result, written, show(target.address, reveal) == target.address.Reveal())
+		shown := show(target.address, reveal) == target.address.Reveal()
+		result.Next = e.nextSteps(result, written, shown, c.String(reportFlag.Name))
 	}
 	result.RestoreCommand = e.suggested("restore")
 	result.Notes = append(result.Notes, target.notes...)
@@ -193,11 +194,18 @@ func (e *env) migrate(c *cli.Context) error {
 }
 
 // nextSteps returns what to do after a migration. envFile was written, or is nil. shown says that the report shows the
-// address with its password.
-func (e *env) nextSteps(result *report.Migration, envFile *fileio.Output, shown bool) []string {
+// address with its password. reportFile is that of --report, or empty.
+func (e *env) nextSteps(
+	result *report.Migration, envFile *fileio.Output, shown bool, reportFile string,
+) []string {
 	switch {
 	case result.AlreadyMigrated != nil:
 		return nil
+	case !result.Committed && reportFile != "":
+		return []string{
+			fmt.Sprintf("Stop Flujo, then run the same command without --dry-run and with another file for "+
+				"--report, to keep %s.", clierr.Name(reportFile)),
+		}
 	case !result.Committed:
 		return []string{"Stop Flujo, then run the same command without --dry-run."}
 	}

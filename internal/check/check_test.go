@@ -120,7 +120,7 @@ func TestCheckFile(t *testing.T) {
 		{"closed elsewhere", flujotest.Fixture, "other processes", report.OK, nil},
 		{"unchanged meanwhile", flujotest.Fixture, "concurrent writes", report.OK, nil},
 		{"nothing but rounding", flujotest.Fixture, "findings", report.OK,
-			[]string{"unchanged, apart from 237 values rounded to real", "--exact-floats"}},
+			[]string{"unchanged, apart from 237 values rounded to real, the type"}},
 		{"changed cells", flujotest.Changed(t, "UPDATE steps SET output = 'x' WHERE id < 4"),
 			"findings", report.Warning, []string{"3 values"}},
 		{"rejected rows", flujotest.Changed(t, "INSERT INTO system_state VALUES (NULL, '1', '')"),

@@ -373,7 +373,7 @@ func (c *checker) findings(ctx context.Context, f *stateFile) error {
 	case len(parts) == 0:
 		but := ""
 		if n := f.found.Findings.RoundedCount(); n > 0 {
-			but = fmt.Sprintf(", apart from %s %s rounded to real, the type of Flujo's columns (--exact-floats: none)",
+			but = fmt.Sprintf(", apart from %s %s rounded to real, the type of Flujo's columns",
 				humanize.Comma(n), english.PluralWord(int(n), "value", ""))
 		}
 		c.ok("findings", "every value can be stored unchanged%s", but)

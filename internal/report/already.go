@@ -108,5 +108,5 @@ func (m *Migration) alreadyMigratedHeadline() string {
 	case !m.HasRows():
 		what, but = "Verification failed", "but PostgreSQL does not hold what was migrated"
 	}
-	return fmt.Sprintf("%s: %s, %s. Nothing was written.", what, files, but)
+	return fmt.Sprintf("%s: %s, %s. Nothing was written to the database.", what, files, but)
 }

@@ -327,11 +327,9 @@ func (f *FileResult) stored() bool {
 // sum says whether the numbers of rows in the table of a file add up to those in PostgreSQL, and explains the columns
 // of a merge.
 func (f *FileResult) sum() string {
-	text := "The rows of the state file, less those that are rejected, and those that are derived add up to the rows " +
-		"in PostgreSQL."
+	text := "The numbers of rows add up: state file − rejected + derived = PostgreSQL."
 	if f.heldRows() {
-		text = "The rows of the state file, less those rejected and not stored, and those derived and held before " +
-			"add up to the rows in PostgreSQL."
+		text = "The numbers of rows add up: state file − rejected + derived − not stored + before = PostgreSQL."
 	}
 	if wrong := f.notAddingUp(); len(wrong) > 0 {
 		text = "The numbers of rows do not add up to those in PostgreSQL in " + strings.Join(wrong, ", ") + "."
@@ -527,7 +525,7 @@ func (m *Migration) addWaysOn(d *document.Document) {
 	for _, further := range m.Further {
 		back = append(back, "FLUJO_STATE_URI="+further.Rollback)
 	}
-	text += fmt.Sprintf("\"%s\" makes a new file that has what Flujo has written to PostgreSQL by then, too.",
+	text += fmt.Sprintf("\"%s\" creates a new file that also contains what Flujo has written to PostgreSQL.",
 		m.RestoreCommand)
 	d.Add(undo, back, document.Paragraph(text))
 	m.addUndo(d)

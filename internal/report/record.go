@@ -204,7 +204,7 @@ func (m *Migration) reconcile(d *document.Document, title string, f *FileResult)
 func digestTable(rows [][]string) document.Block {
 	columns := document.Words("Table")
 	all := make([][]string, len(rows))
-	for i, title := range []string{"Digest of the file's rows", "Digest in PostgreSQL"} {
+	for i, title := range []string{"Digest of the file's rows, converted", "Digest in PostgreSQL"} {
 		if !slices.ContainsFunc(rows, func(row []string) bool { return row[i+1] != "" }) {
 			continue
 		}
@@ -445,7 +445,7 @@ func (m *Migration) addReceipt(d *document.Document) {
 	table := sqltext.Name(m.Target.Schema, "flujo_port_receipts")
 	d.Add(
 		"Receipt",
-		document.Paragraph("The transaction that wrote the rows wrote its receipt, too, with the SHA-256 of "+
+		document.Paragraph("The transaction that wrote the rows also wrote its receipt, with the SHA-256 of "+
 			"the state file and a digest for each table:"),
 		document.Code{fmt.Sprintf("SELECT * FROM %s WHERE id = %d;", table, m.Receipt)},
 		digestText(),
@@ -490,14 +490,17 @@ func (v *Verification) record(x *Details) *document.Document {
 		var differing int64
 		for _, c := range v.Tables {
 			differing += c.Added + c.Changed + c.Deleted + c.Mismatched
+			digests = append(digests, []string{c.Name, c.FileDigest, c.Digest})
+			if c.Name == originalsTable {
+				continue
+			}
 			row := numbers(c.Name, c.RowsRead, c.Rejected, c.Derived, c.AtReceipt, c.Added, -c.Deleted,
 				c.InPostgres, c.Changed, c.Mismatched)
 			all = append(all, slices.Insert(row, 1, v.result(&c)))
-			digests = append(digests, []string{c.Name, c.FileDigest, c.Digest})
 		}
 		columns := document.Words("Table", "Result").Numbers("State file", "Rejected", "Derived", "At the migration",
 			"Added", "Deleted", "PostgreSQL", "Changed", "Mismatched")
-		d.Add("Reconciliation", numberTable(columns, 6, true, all), v.legend(), digestTable(digests))
+		d.Add("Reconciliation", numberTable(columns, 6, true, all), v.legend(), v.originalsNote(), digestTable(digests))
 		addDifferenceRows(d, x, differing)
 	}
 	v.addUnits(d, x)

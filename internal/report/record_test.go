@@ -24,7 +24,7 @@ func written(t *testing.T, d *document.Document) string {
 func TestReconciled(t *testing.T) {
 	t.Parallel()
 	const (
-		adds       = "add up to the rows in PostgreSQL."
+		adds       = "= PostgreSQL."
 		addsNot    = "do not add up to those in PostgreSQL in "
 		rolledBack = "counted before the transaction was rolled back."
 		nothing    = "No row of this file was stored"
@@ -54,7 +54,7 @@ func TestReconciled(t *testing.T) {
 		"refused":              {refused(), []string{nothing}, []string{adds, addsNot, rolledBack, "PostgreSQL |"}},
 		"cells differ":         {differing(1213), []string{adds, rolledBack}, []string{nothing, addsNot}},
 		"rows are missing":     {differing(1212), []string{addsNot + "steps.", rolledBack}, []string{nothing, adds}},
-		"merged":               {merge, []string{"held before " + adds}, []string{rolledBack, nothing, addsNot}},
+		"merged":               {merge, []string{"stored + before " + adds}, []string{rolledBack, nothing, addsNot}},
 		"a merge lost a row":   {wrongMerge, []string{addsNot + "runs.", "Before: "}, []string{nothing, adds}},
 		"second file refused":  {second, []string{adds, rolledBack, nothing}, []string{addsNot, "Merged"}},
 		"rejected, quarantine": {migrations()[1].report.(*Migration), []string{adds}, []string{nothing, addsNot}},
@@ -83,12 +83,13 @@ func TestDigestTable(t *testing.T) {
 		rows [][]string
 		want string
 	}{
-		"none":      {[][]string{{"runs", "", ""}, {"steps", "", ""}}, ""},
-		"file only": {[][]string{{"runs", "1,2", ""}, {"steps", "", ""}}, "Table, Digest of the file's rows"},
+		"none": {[][]string{{"runs", "", ""}, {"steps", "", ""}}, ""},
+		"file only": {[][]string{{"runs", "1,2", ""}, {"steps", "", ""}},
+			"Table, Digest of the file's rows, converted"},
 		"server only": {[][]string{{"runs", "", ""}, {"steps", "", "3,4"}},
 			"Table, Digest in PostgreSQL"},
 		"both": {[][]string{{"runs", "1,2", ""}, {"steps", "", "3,4"}},
-			"Table, Digest of the file's rows, Digest in PostgreSQL"},
+			"Table, Digest of the file's rows, converted, Digest in PostgreSQL"},
 	} {
 		block := digestTable(tc.rows)
 		if tc.want == "" {

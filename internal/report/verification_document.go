@@ -19,9 +19,7 @@ func (v *Verification) Document() *document.Document {
 		d.Add("", append(v.Source.facts("File"), fact("Database", v.Target.lines()...),
 			v.Receipt.fact(v.Verdict)))
 		d.Add("", v.table(), v.legend())
-		if text := v.originals(); text != "" {
-			d.Add("", document.Paragraph(capitalized(text)+"."))
-		}
+		d.Add("", v.originalsNote())
 	}
 	v.addDifferences(d)
 	addMessages(d, v.Warnings, v.Notes)
@@ -93,11 +91,11 @@ func (v *Verification) headline() string {
 		return "Copy mismatch: rows that the migration wrote differ from the state file."
 	case SourceMismatch:
 		if len(v.Files) > 0 {
-			return "Source mismatch: a state file is none of those that were migrated, " +
+			return "Source mismatch: a state file is none of those whose rows the schema holds, " +
 				"or it was written to after the migration. The files from it on were not compared."
 		}
-		return "Source mismatch: the state file is not the one that was migrated, " +
-			"or it was written to after the migration. Rows were not compared."
+		return "Source mismatch: the state file is not the one whose rows the schema holds, " +
+			"or it was written to after the migration. Rows were not compared one by one."
 	}
 	return "Mismatch: rows in PostgreSQL differ from the state file."
 }
@@ -156,6 +154,15 @@ func (v *Verification) table() *document.Table {
 
 // originalsTable is the name of mapping.Originals, whose rows are not the state file's.
 const originalsTable = "flujo_port_originals"
+
+// originalsNote says whether the original values are there. It is nil if there are none.
+func (v *Verification) originalsNote() document.Block {
+	text := v.originals()
+	if text == "" {
+		return nil
+	}
+	return document.Paragraph(capitalized(text) + ".")
+}
 
 // originals says whether the original values are there; "" if there are none.
 func (v *Verification) originals() string {
@@ -218,11 +225,11 @@ func (v *Verification) addFiles(d *document.Document) {
 	}
 	facts := document.Facts{
 		fact("Of these files", rows(v.Written.Files)),
-		fact("Written by Flujo since", rows(v.Written.Since)),
+		fact("Written since", rows(v.Written.Since)),
 	}
 	if len(v.Written.Others) == 0 {
 		d.Add("Rows in the schema", facts,
-			document.Paragraph("Every row is of one of these files, or was written by Flujo since."))
+			document.Paragraph("Every row is of one of these files, or was written since, as Flujo does."))
 		return
 	}
 	var others document.List // not facts, where a digest would be too far to the right
@@ -265,7 +272,7 @@ func (f *VerifiedFile) list() document.Block {
 			what  string
 			first []string
 		}{
-			{u.Changed, "changed by Flujo since", u.FirstChanged},
+			{u.Changed, "changed since", u.FirstChanged},
 			{u.Incomplete, "of these changed only by deleting rows", u.FirstIncomplete},
 			{u.Missing, "no longer in PostgreSQL", u.FirstMissing},
 			{u.Mismatched, "differ although Flujo did not write them, or the superseded version is not kept",

@@ -180,7 +180,7 @@ func (r *restoration) noteRounded(receipts receipt.Receipts) {
 	}
 	if len(parts) > 0 {
 		r.result.Note("values that the migration rounded to real: %s; the new file has them as PostgreSQL has them, "+
-			"and with the file that was migrated as --base, as that file has them", strings.Join(parts, ", "))
+			"and with the file that was migrated as the base, as that file has them", strings.Join(parts, ", "))
 	}
 }
 

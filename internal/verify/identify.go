@@ -136,6 +136,31 @@ func isContent(content *extract.Result, r *receipt.Receipt) bool {
 	return true
 }
 
+// replaced returns the error for a file without a current receipt that has an older one. It returns nil if the file
+// with the given SHA-256 has none.
+func (v *verification) replaced(ctx context.Context, file load.File, main, wal string) (replaced, err error) {
+	all, err := receipt.All(ctx, v.stored.Conn())
+	if err != nil {
+		return nil, err
+	}
+	old := all.OfFile(main, wal)
+	if old == nil {
+		return nil, nil
+	}
+	now := v.receipts[0]
+	where := ""
+	if now.Options.ArchiveSchema != "" {
+		where = fmt.Sprintf("; they are in schema %q", now.Options.ArchiveSchema)
+	}
+	return &clierr.Error{
+		Kind: clierr.Refused,
+		Message: fmt.Sprintf("the rows of %s, migrated at %s UTC, were replaced at %s UTC%s",
+			clierr.Name(file.Path()), old.MigratedAt.Format(time.DateTime), now.MigratedAt.Format(time.DateTime),
+			where),
+		Hint: "verify a file that was migrated since",
+	}, nil
+}
+
 // notMigrated returns the error for a file without a current receipt.
 func (f *fileCheck) notMigrated(ctx context.Context, main, wal string) error {
 	f.result.Verdict = report.SourceMismatch
@@ -143,25 +168,15 @@ func (f *fileCheck) notMigrated(ctx context.Context, main, wal string) error {
 	f.report.Units = []report.ComparedUnits{}
 	f.result.Files = append(f.result.Files, f.report)
 	path := clierr.Name(f.file.Path())
-	all, err := receipt.All(ctx, f.stored.Conn())
+	replaced, err := f.replaced(ctx, f.file, main, wal)
 	if err != nil {
 		return err
 	}
 	if err := f.wait(); err != nil {
 		return err
 	}
-	if old := all.OfFile(main, wal); old != nil {
-		now := f.receipts[0]
-		where := ""
-		if now.Options.ArchiveSchema != "" {
-			where = fmt.Sprintf("; they are in schema %q", now.Options.ArchiveSchema)
-		}
-		return &clierr.Error{
-			Kind: clierr.Refused,
-			Message: fmt.Sprintf("the rows of %s, migrated at %s UTC, were replaced at %s UTC%s", path,
-				old.MigratedAt.Format(time.DateTime), now.MigratedAt.Format(time.DateTime), where),
-			Hint: "verify a file that was migrated since",
-		}
+	if replaced != nil {
+		return replaced
 	}
 	var files []string
 	for _, r := range f.receipts {

@@ -133,6 +133,15 @@ func (v *verification) run(ctx context.Context) (_ *report.Verification, err err
 			return nil, err
 		}
 		v.result.Verdict, err = verdict(v.result, last)
+		if v.result.Verdict == report.SourceMismatch {
+			replaced, failed := v.replaced(ctx, files[0], v.result.Source.SHA256, v.result.Source.WALSHA256)
+			if failed != nil {
+				return nil, failed
+			}
+			if replaced != nil {
+				err = replaced
+			}
+		}
 		if !v.ifMigrated || err != nil || v.result.Deleted() == 0 {
 			return v.result, err
 		}

@@ -399,6 +399,24 @@ func TestVerifyChangedValues(t *testing.T) {
 	flujotest.WantVerdict(t, file, url, report.Mismatch, clierr.Mismatch)
 }
 
+// TestVerifyReplaced tests that verify says of a file whose rows were replaced where they are.
+func TestVerifyReplaced(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	flujotest.Migrate(t, flujotest.Options(t, flujotest.Fixture, url))
+	o := flujotest.Options(t, flujotest.Changed(t, "DELETE FROM evaluations WHERE id = 3"), url)
+	o.Replace = true
+	flujotest.Migrate(t, o)
+	archive := flujotest.OneAt(t, url, "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'flujo_archive_%'")
+	result, _, err := flujotest.Verify(t, flujotest.Fixture, url)
+	if clierr.KindOf(err) != clierr.Refused || result.Verdict != report.SourceMismatch ||
+		!strings.Contains(err.Error(), "were replaced at ") || !strings.Contains(err.Error(), archive) ||
+		strings.Contains(err.Error(), "written to") {
+		t.Errorf("got %+v and error %v, want that the rows are in %s", result, err, archive)
+	}
+	flujotest.WantVerdict(t, o.SQLite, url, report.Equal, 0)
+}
+
 // TestVerifyDroppedTable tests that a table that was dropped is reported.
 func TestVerifyDroppedTable(t *testing.T) {
 	t.Parallel()
