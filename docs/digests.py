@@ -283,4 +283,7 @@ parser.add_argument("--exact-floats", action="store_true")
 parser.add_argument("--naive-timezone", type=zoneinfo.ZoneInfo, default=datetime.timezone.utc)
 options = parser.parse_args()
 found, dimensions = {}, {}  # keys by table; the dimension of vectors
-main(options.state_file)
+try:
+    main(options.state_file)
+except (OSError, sqlite3.DatabaseError) as error:
+    sys.exit(f"digests.py: {options.state_file}: {error}")

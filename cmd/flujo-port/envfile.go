@@ -115,7 +115,7 @@ func envFileComment(address string) string {
 	}
 	return "# Read by --env-file of docker and podman, env_file of compose, EnvironmentFile of systemd.\n" +
 		"# Do not source it: " + shell + ". In a shell:\n" +
-		"#   export FLUJO_STATE_URI=\"$(sed -n 's/^FLUJO_STATE_URI=//p' FILE)\"\n"
+		"#   address=$(sed -n 's/^FLUJO_STATE_URI=//p' FILE) && export FLUJO_STATE_URI=\"${address:?}\"\n"
 }
 
 // writeEnvFile writes the address with its password as one line that docker's

@@ -327,6 +327,8 @@ func TestMisspelt(t *testing.T) {
 		{[]string{"migrte"}, "did you mean migrate? See flujo-port --help"},
 		{[]string{"migrate", "--sqlte", "x"},
 			"flag --sqlte; nothing was changed; did you mean --sqlite? See flujo-port migrate --help"},
+		{[]string{"--sqlite", "x", "migrate"}, "--sqlite before the command; nothing was changed; put flags after"},
+		{[]string{"--sqlte", "x", "migrate"}, "unknown flag --sqlte; nothing was changed; see"},
 		{[]string{"uri", "cutovr"}, "did you mean cutover? See flujo-port uri --help"},
 		{[]string{"migrate", "flujo_state.db"},
 			"flujo_state.db; nothing was changed; name the state file with --sqlite flujo_state.db"},

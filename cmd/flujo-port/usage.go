@@ -83,7 +83,16 @@ func (e *env) unknownFlag(c *cli.Context, name string) error {
 	if plainFlag.MatchString(name) && slices.ContainsFunc(e.args, isLong) {
 		message += " --" + name
 	}
-	return withSuggestion(usagef("%s", message), clierr.Suggest(name, names), "--")
+	err := usagef("%s", message)
+	ofCommand := func(command *cli.Command) bool {
+		return slices.ContainsFunc(command.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) })
+	}
+	if c.Command.Name == c.App.Name && slices.ContainsFunc(e.commands, ofCommand) {
+		err.Message += " before the command"
+		err.Hint = "put flags after the command; see " + programHelp
+		return err
+	}
+	return withSuggestion(err, clierr.Suggest(name, names), "--")
 }
 
 // unknownCommand returns the error for a word that is not the name of a command.

@@ -17,22 +17,26 @@ func Suggest(given string, names []string) string {
 	return best
 }
 
-// distance returns the number of bytes to insert, delete or replace to make b of a.
+// distance returns the number of bytes to insert, delete or replace, and of neighbors to swap, to make b of a.
 func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	before, last, row := []int{}, make([]int, len(b)+1), make([]int, len(b)+1) // the rows of i-2, i-1 and i bytes of a
+	for j := range last {
+		last[j] = j
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
+	for i := 1; i <= len(a); i++ {
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			row[j] = min(last[j], row[j-1]) + 1
+			switch {
+			case a[i-1] == b[j-1]:
+				row[j] = last[j-1]
+			case i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1]:
+				row[j] = min(row[j], last[j-1]+1, before[j-2]+1)
+			default:
+				row[j] = min(row[j], last[j-1]+1)
 			}
-			diagonal, row[j+1] = row[j+1], cost
 		}
+		before, last, row = last, row, make([]int, len(b)+1)
 	}
-	return row[len(b)]
+	return last[len(b)]
 }

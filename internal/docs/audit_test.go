@@ -476,10 +476,12 @@ func TestDigestsStop(t *testing.T) {
 			}
 		})
 	}
-	for _, file := range []string{"flujo_0.4.35.db", "flujo_0.4.35_opened_by_0.6.11.db", "no_such_file.db"} {
-		stdout, _, code := run(t, exec.Command(python(t), "../../docs/digests.py", "../../testdata/"+file))
-		if code != 1 || stdout != "" {
-			t.Errorf("%s: exit %d: %s", file, code, stdout)
+	for _, file := range []string{
+		"flujo_0.4.35.db", "flujo_0.4.35_opened_by_0.6.11.db", "no_such_file.db", "../README.md", ".",
+	} {
+		stdout, stderr, code := run(t, exec.Command(python(t), "../../docs/digests.py", "../../testdata/"+file))
+		if code != 1 || stdout != "" || strings.Contains(stderr, "Traceback") {
+			t.Errorf("%s: exit %d: %s%s", file, code, stdout, stderr)
 		}
 	}
 }
