@@ -62,7 +62,8 @@ func (e *env) migrateCommand() *cli.Command {
 			&cli.BoolFlag{
 				Name:     "strict",
 				Category: groupValues,
-				Usage:    "fail on any converted value, rejected row or stub run",
+				Usage: "fail on a value converted with loss, a rejected row or a stub run; costs may be " +
+					"rounded to real",
 			},
 			quarantineFlag,
 			naiveTimezoneFlag,

@@ -182,7 +182,7 @@ func TestDigests(t *testing.T) {
 		}
 		other := flujotest.Changed(t, "UPDATE evaluations SET score = score * 2 WHERE id = 3")
 		stdout, _, code := compareDigests(t, other, url)
-		if code != 1 || stdout != "no receipt has the SHA-256 of this file\n" {
+		if code != 1 || stdout != "no receipt with rows has the SHA-256 of this file\n" {
 			t.Errorf("another file: exit %d: %s", code, stdout)
 		}
 		for _, failing := range []string{"psql", "python3"} {

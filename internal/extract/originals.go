@@ -66,8 +66,9 @@ type Originals struct {
 	scratch   []byte
 	count     int64
 	hasher    *rowdigest.Hasher // may be nil
-	// omitOrigin leaves out of the tuples what a merge may change, the keys of rows, and the
-	// receipt, so that they are those of any file with the same content.
+	// omitOrigin leaves out of the tuples the receipt, the keys of rows with an id from a
+	// sequence, which a merge may change, and the rowids of others, which are no content. So
+	// they are those of any file with the same content.
 	omitOrigin bool
 }
 
@@ -94,14 +95,16 @@ func (o *Originals) Append(dst []byte) ([]byte, error) {
 	o.changes = o.changes[1:]
 	o.count++
 	converter := o.tuples.converter
-	receipt, table := o.result.extraction.config.Receipt, converter.Mapping.Table.Name
-	key := ""
-	if o.omitOrigin {
-		receipt = 0
-	} else {
-		key = converter.Key(o.row)
+	receipt, table := o.result.extraction.config.Receipt, converter.Mapping.Table
+	key, rowid := converter.Key(o.row), o.row[0].Int
+	switch {
+	case !o.omitOrigin:
+	case table.Serial() != "":
+		receipt, key = 0, ""
+	default:
+		receipt, rowid = 0, 0
 	}
-	out := mapping.AppendOriginal(dst, receipt, table, key, o.row[0].Int, c)
+	out := mapping.AppendOriginal(dst, receipt, table.Name, key, rowid, c)
 	if o.hasher != nil {
 		o.hasher.Add(out[len(dst):])
 	}

@@ -130,12 +130,20 @@ func (s *Snapshot) FileOriginals(ctx context.Context, receipt int64) (d rowdiges
 	if exists, err := s.HasOriginals(ctx); err != nil || !exists {
 		return rowdigest.Empty, err
 	}
-	var columns []string
+	var names, columns []string
+	for i := range mapping.Tables {
+		if mapping.Tables[i].Serial() != "" {
+			names = append(names, sqltext.Literal(mapping.Tables[i].Name))
+		}
+	}
+	serial := strings.Join(names, ", ")
 	for _, c := range mapping.Originals.Columns {
 		name := sqltext.Ident(c.Name)
 		switch c.Name {
 		case "row_key":
-			name = "''::text AS " + name
+			name = fmt.Sprintf("CASE WHEN table_name IN (%s) THEN '' ELSE row_key END AS row_key", serial)
+		case "source_rowid":
+			name = fmt.Sprintf("CASE WHEN table_name IN (%s) THEN source_rowid ELSE 0 END AS source_rowid", serial)
 		case "receipt":
 			name = "0::bigint AS " + name
 		}

@@ -51,6 +51,9 @@ func (r *restoration) fromBase(ctx context.Context) error {
 	if err := r.chooseReceipt(ctx, base); err != nil {
 		return err
 	}
+	if r.migrated != nil {
+		r.noteRounded(r.receipts, r.migrated)
+	}
 	r.result.Base.Integrity = source.IntegrityCheck
 	reading, integrity := base.StartIntegrityCheck(ctx)
 	defer integrity.Stop()
@@ -305,7 +308,7 @@ func (r *restoration) difference(ctx context.Context, file *extract.Result) (str
 	if err != nil || r.migrated.HasOriginals(originals) {
 		return "", err
 	}
-	return "values that are converted with loss differ", nil
+	return "values that are converted with loss, or rejected rows, differ", nil
 }
 
 // patch changes the rows of a table in the copy of the base to PostgreSQL's, and

@@ -33,7 +33,7 @@ func (r *restoration) runFromReceipt(ctx context.Context) (err error) {
 	if r.options.Base != "" {
 		return r.copyOfReceipt(ctx)
 	}
-	r.noteRounded(receipt.Receipts{r.migrated})
+	r.noteRounded(receipt.Receipts{r.migrated}, nil)
 	if err := r.stored.CheckNoExtraColumns(); err != nil {
 		return err
 	}

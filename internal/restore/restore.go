@@ -122,7 +122,7 @@ func (r *restoration) run(ctx context.Context) (err error) {
 	if r.options.Base != "" {
 		err = r.fromBase(ctx)
 	} else {
-		r.noteRounded(r.receipts)
+		r.noteRounded(r.receipts, nil)
 		err = r.rewrite(ctx, nil)
 	}
 	if err != nil {
@@ -166,21 +166,35 @@ func (r *restoration) warnOfAbsent() {
 	}
 }
 
-// noteRounded adds which values of migrated files a new file without a base has as migrations rounded them.
-func (r *restoration) noteRounded(receipts receipt.Receipts) {
+// noteRounded adds which columns have values that migrations rounded, and that the new file has as PostgreSQL has them.
+// base is the receipt of the base, or nil.
+func (r *restoration) noteRounded(receipts receipt.Receipts, base *receipt.Receipt) {
 	columns := map[string]int64{}
 	for _, migrated := range receipts {
+		if migrated == base {
+			continue
+		}
 		for _, one := range migrated.Findings.Rounded {
 			columns[one.Column] += one.Count
 		}
 	}
-	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(columns)) {
-		parts = append(parts, fmt.Sprintf("%s in %s", humanize.Comma(columns[name]), name))
-	}
-	if len(parts) > 0 {
-		r.result.Note("values that the migration rounded to real: %s; the new file has them as PostgreSQL has them, "+
-			"and with the file that was migrated as the base, as that file has them", strings.Join(parts, ", "))
+	names := slices.Sorted(maps.Keys(columns))
+	switch {
+	case len(names) == 0:
+	case base != nil:
+		r.result.Note("the new file has values of other files in %s as PostgreSQL has them, rounded to real",
+			strings.Join(names, ", "))
+	case len(receipts) > 1:
+		r.result.Note(
+			"the new file has values in %s as PostgreSQL has them, rounded to real",
+			strings.Join(names, ", "),
+		)
+	default:
+		for i, name := range names {
+			names[i] = fmt.Sprintf("%s (%s)", name, humanize.Comma(columns[name]))
+		}
+		r.result.Note("the new file has the values that the migration rounded to real as PostgreSQL has them: %s; "+
+			"with the file that was migrated as the base, it has that file's", strings.Join(names, ", "))
 	}
 }
 

@@ -91,8 +91,8 @@ func TestRestoreRounded(t *testing.T) {
 			}
 			costs := "SELECT id || ' ' || printf('%.17g', cost_usd) AS c FROM steps ORDER BY id"
 			same := slices.Equal(queryFile(t, options.SQLite, costs), queryFile(t, flujotest.Fixture, costs))
-			noted := strings.Contains(strings.Join(result.Notes, "\n"), "rounded to real: 56 in "+
-				"runs.memory_usage_mb, 121 in steps.cost_usd, 60 in workflow_state.memory_usage_mb; the new file has")
+			noted := strings.Contains(strings.Join(result.Notes, "\n"), "rounded to real as PostgreSQL "+
+				"has them: runs.memory_usage_mb (56), steps.cost_usd (121), workflow_state.memory_usage_mb (60); with")
 			if want := !exact && options.Base == ""; noted != want || same == want {
 				t.Errorf("exact %t, %+v: same costs %t, notes %q", exact, options, same, result.Notes)
 			}
@@ -332,7 +332,7 @@ func TestRestoreRefuses(t *testing.T) {
 		}, clierr.Refused, []string{"not the file that was migrated", "evaluations", "advice not-migrated-base"}},
 		{"a base with a value that is converted to that of the file", func(t *testing.T, o *restore.Options) {
 			o.Base = flujotest.Changed(t, "UPDATE runs SET status = status || char(0) WHERE rowid = 1")
-		}, clierr.Refused, []string{"not the file that was migrated", "with loss differ", "advice not-migrated-base"}},
+		}, clierr.Refused, []string{"not the file that was migrated", "with loss, or", "advice not-migrated-base"}},
 		{"a base without a receipt", func(t *testing.T, o *restore.Options) {
 			o.Postgres, o.Base = pgtest.Database(t), flujotest.Fixture
 			flujotest.Initialize(t, o.Postgres, "")

@@ -87,7 +87,7 @@ func (f *fileCheck) findByContent(ctx context.Context) error {
 	}
 	extracted := map[options]*extract.Result{}
 	for _, r := range slices.Backward(f.receipts) {
-		if f.content != nil && !hasRows(f.content, r) {
+		if r.Verify != report.VerifyContent || f.content != nil && !hasRows(f.content, r) {
 			continue
 		}
 		with := options{r.Options.NaiveTimezone, r.Options.JSONDepth, r.Options.WrittenAt}
@@ -147,7 +147,11 @@ func (v *verification) replaced(ctx context.Context, file load.File, main, wal s
 	if old == nil {
 		return nil, nil
 	}
-	now := v.receipts[0]
+	next := slices.IndexFunc(all, func(r *receipt.Receipt) bool { return r.ID > old.ID && !r.Options.Merged })
+	if next < 0 {
+		return nil, nil
+	}
+	now := all[next] // which replaced it
 	where := ""
 	if now.Options.ArchiveSchema != "" {
 		where = fmt.Sprintf("; they are in schema %q", now.Options.ArchiveSchema)

@@ -27,7 +27,7 @@ func verdict(r *report.Verification, migrated *receipt.Receipt) (string, error) 
 			continue
 		}
 		if c.Name == mapping.Originals.Name {
-			changed = append(changed, "values that are converted with loss differ")
+			changed = append(changed, "values that are converted with loss, or rejected rows, differ")
 		} else if had := migrated.Table(c.Name).OfFile().Rows; had != c.InFile {
 			changed = append(changed, fmt.Sprintf("%s has %d rows instead of %d", c.Name, c.InFile, had))
 		} else {

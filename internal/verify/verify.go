@@ -219,15 +219,15 @@ func (v *verification) compareRows(ctx context.Context, file load.File, migrated
 		}
 	}
 	compareDigests(result, both, migrated)
+	if err := compareOriginals(ctx, result, both.file, stored, migrated, v.onFinding(file)); err != nil {
+		return integrity.Explain(err)
+	}
+	v.listed = true
 	if !sourceMismatch(result) { // differences from another file have no meaning
 		if err := locateAll(ctx, result, both.file, stored, migrated, o.OnDifference); err != nil {
 			return err
 		}
 	}
-	if err := compareOriginals(ctx, result, both.file, stored, migrated, v.onFinding(file)); err != nil {
-		return integrity.Explain(err)
-	}
-	v.listed = true
 	o.OnProgress.Start(progress.Integrity)
 	if err := integrity.Wait(); err != nil {
 		return err
@@ -321,7 +321,7 @@ func locateAll(
 ) error {
 	for i := range result.Tables {
 		c := &result.Tables[i]
-		if c.Match || c.TableMissing {
+		if c.Match || c.TableMissing || c.Name == mapping.Originals.Name {
 			continue
 		}
 		differing, err := locate(ctx, c, file, stored, migrated.Table(c.Name), onDifference)
@@ -391,7 +391,7 @@ func compareOriginals(
 	}
 	mine, _ := originals.Digest()
 	exists, err := stored.HasOriginals(ctx)
-	if err != nil || !exists && mine.Rows == 0 {
+	if err != nil || !exists && mine.Rows == 0 && migrated.HasOriginals(mine) {
 		return err
 	}
 	theirs := rowdigest.Empty
@@ -406,15 +406,29 @@ func compareOriginals(
 		c.Digest = theirs.Sum
 	}
 	if c.Match = exists && theirs == mine; !c.Match && !result.Receipt.SameBytes {
-		now, err := file.OriginalsDigest(ctx, nil)
-		if err != nil {
+		if c.Match, c.SourceMismatch, err = compareContent(ctx, file, stored, migrated); err != nil {
 			return err
 		}
-		c.SourceMismatch = !migrated.HasOriginals(now)
 	}
 	if exists && !c.Match && !c.SourceMismatch {
 		c.Mismatched = max(1, mine.Rows-theirs.Rows)
 	}
 	result.Tables = append(result.Tables, c)
 	return nil
+}
+
+// compareContent compares original values without their origin, as those of a file that was written to since. It
+// reports whether the stored ones are the file's, and whether the file is another one than the receipt's.
+func compareContent(
+	ctx context.Context,
+	file *extract.Result,
+	stored *postgres.Snapshot,
+	migrated *receipt.Receipt,
+) (match, otherFile bool, err error) {
+	mine, err := file.OriginalsDigest(ctx, nil)
+	if err != nil || !migrated.HasOriginals(mine) {
+		return false, true, err
+	}
+	theirs, err := stored.FileOriginals(ctx, migrated.ID)
+	return mine == theirs, false, err
 }

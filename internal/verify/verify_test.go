@@ -389,6 +389,46 @@ func TestVerifyChangedValues(t *testing.T) {
 			}
 		})
 	}
+	// A drift, and a file that is another one: the rows were not compared one by one.
+	t.Run("and drift", func(t *testing.T) {
+		t.Parallel()
+		url, file := pgtest.Database(t), flujotest.Changed(t, toNUL)
+		flujotest.Migrate(t, flujotest.Options(t, file, url))
+		flujotest.ExecAt(t, url, "UPDATE flujo.steps SET status = 'x' WHERE id = 4")
+		flujotest.Change(t, file, toFront)
+		_, differences, err := flujotest.Verify(t, file, url)
+		if clierr.KindOf(err) != clierr.Refused || len(differences) > 0 {
+			t.Errorf("got error %v and differences %v, want a source mismatch and none", err, differences)
+		}
+	})
+	t.Run("none, and the table was dropped", func(t *testing.T) {
+		t.Parallel()
+		url, file := pgtest.Database(t), flujotest.Changed(t, toNUL)
+		flujotest.Migrate(t, flujotest.Options(t, file, url))
+		flujotest.ExecAt(t, url, "DROP TABLE flujo.flujo_port_originals")
+		flujotest.Change(t, file, toClean)
+		flujotest.WantVerdict(t, file, url, report.SourceMismatch, clierr.Refused)
+	})
+	// Rowids of tables with a text key are no content, as a dump and its restoration number rows again.
+	for _, merge := range []bool{false, true} {
+		t.Run(fmt.Sprintf("other rowids, merged %t", merge), func(t *testing.T) {
+			t.Parallel()
+			url, file := pgtest.Database(t), flujotest.Changed(t, toNUL, other)
+			if merge {
+				earlier := flujotest.NewFile(t, flujotest.Format06)
+				earlier.Insert("runs", flujotest.Cells{"run_id": "earlier"})
+				flujotest.Migrate(t, flujotest.Options(t, earlier.Close(), url))
+			}
+			o := flujotest.Options(t, file, url)
+			o.Merge = merge
+			flujotest.Migrate(t, o)
+			flujotest.Change(t, file, "UPDATE runs SET rowid = rowid + 1000")
+			flujotest.WantVerdict(t, file, url, report.Equal, 0)
+			if path, _ := flujotest.Restore(t, url, file); !merge {
+				flujotest.WantVerdict(t, path, url, report.Equal, 0)
+			}
+		})
+	}
 	// The file is not that of the migration, but that is not why the original values differ.
 	url, file := pgtest.Database(t), flujotest.Changed(t, toNUL)
 	flujotest.Migrate(t, flujotest.Options(t, file, url))
@@ -408,13 +448,17 @@ func TestVerifyReplaced(t *testing.T) {
 	o.Replace = true
 	flujotest.Migrate(t, o)
 	archive := flujotest.OneAt(t, url, "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'flujo_archive_%'")
+	flujotest.ExecAt(t, url, "ALTER SCHEMA \""+archive+"\" RENAME TO kept") // the next archive may have its name
+	third := flujotest.Options(t, flujotest.Changed(t, "DELETE FROM evaluations WHERE id = 4"), url)
+	third.Replace = true
+	flujotest.Migrate(t, third)
 	result, _, err := flujotest.Verify(t, flujotest.Fixture, url)
 	if clierr.KindOf(err) != clierr.Refused || result.Verdict != report.SourceMismatch ||
 		!strings.Contains(err.Error(), "were replaced at ") || !strings.Contains(err.Error(), archive) ||
 		strings.Contains(err.Error(), "written to") {
 		t.Errorf("got %+v and error %v, want that the rows are in %s", result, err, archive)
 	}
-	flujotest.WantVerdict(t, o.SQLite, url, report.Equal, 0)
+	flujotest.WantVerdict(t, third.SQLite, url, report.Equal, 0)
 }
 
 // TestVerifyDroppedTable tests that a table that was dropped is reported.

@@ -36,7 +36,7 @@ complete -c flujo-port -n '__fish_seen_subcommand_from migrate' -f -l dry-run -d
 complete -c flujo-port -n '__fish_seen_subcommand_from migrate' -f -l replace -d 'replace the rows of a schema that already holds rows, after archiving them in schema SCHEMA_archive_TIME; the report contains the SQL to undo this'
 complete -c flujo-port -n '__fish_seen_subcommand_from migrate' -f -l merge -d 'merge into a schema that already holds rows: each run, key of system_state and memory is taken from the side that wrote it last, or from PostgreSQL on a tie'
 complete -c flujo-port -n '__fish_seen_subcommand_from migrate' -f -l if-needed -d 'if these files were migrated already, verify them and write nothing, also with --replace or --merge'
-complete -c flujo-port -n '__fish_seen_subcommand_from migrate' -f -l strict -d 'fail on any converted value, rejected row or stub run'
+complete -c flujo-port -n '__fish_seen_subcommand_from migrate' -f -l strict -d 'fail on a value converted with loss, a rejected row or a stub run; costs may be rounded to real'
 complete -c flujo-port -n '__fish_seen_subcommand_from migrate' -f -l quarantine -d 'store rejected rows in SCHEMA.flujo_port_originals instead of refusing the state file'
 complete -c flujo-port -n '__fish_seen_subcommand_from migrate' -f -l naive-timezone -r -d 'ZONE of timestamps without a time zone: utc, local, or a name such as Europe/Berlin (default: utc, and the report counts these timestamps)'
 complete -c flujo-port -n '__fish_seen_subcommand_from migrate' -f -l exact-floats -d 'store cost_usd and memory_usage_mb as double precision instead of Flujo\'s real'
