@@ -29,6 +29,8 @@ demo: ensure-postgres ## run a dry run, a migration and some queries on a tempor
 # connection are found by a counter in internal/sqlite.
 RACE = -race -gcflags='modernc.org/sqlite/lib=-race=false' -gcflags='modernc.org/libc/...=-race=false' \
 	-gcflags='crypto/internal/fips140/...=-race=false'
+# With the race detector, a process waits for a second when it ends, so that other goroutines can report races.
+export GORACE := atexit_sleep_ms=100 $(GORACE)
 # Tests spend half of their time waiting for a server.
 PARALLEL = $$(( $$(getconf _NPROCESSORS_ONLN) * 2 ))
 # Packages at a time, for the same reason.
