@@ -216,3 +216,23 @@ func TestDerivedFromNothing(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// TestRecordOfOriginals tests that original values are no rows of the state file in the page of verify, whose totals
+// are those that the terminal shows.
+func TestRecordOfOriginals(t *testing.T) {
+	t.Parallel()
+	v := verification(Equal)
+	v.Tables = append(v.Tables, Comparison{
+		Name: originalsTable, InFile: 5, AtReceipt: 5, Derived: 5, InPostgres: 5, Match: true, Digest: "5,6",
+	})
+	got := written(t, v.Record(&Details{}))
+	for _, text := range []string{
+		"| total |  | 1,274 | 1 | 0 | 1,273 | 1,273 |",
+		"Original values in flujo\\_port\\_originals: 5, as in the state file.",
+		"| flujo\\_port\\_originals | 5,6 |",
+	} {
+		if !strings.Contains(got, text) {
+			t.Errorf("the record does not say %q:\n%s", text, got)
+		}
+	}
+}
