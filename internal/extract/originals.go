@@ -27,9 +27,21 @@ func (r *Result) OriginalsDigest(
 	ctx context.Context, found func(mapping.Finding) error,
 ) (d rowdigest.Digest, err error) {
 	o := r.Originals(ctx, found)
-	defer o.Close()
 	o.omitOrigin = true
-	if _, err := (Discard{}).Copy(ctx, &mapping.Originals, o); err != nil {
+	return o.digest()
+}
+
+// OriginalsWithoutRowIDs is OriginalsDigest, without calls, of everything but the rowids of rows with a text key.
+func (r *Result) OriginalsWithoutRowIDs(ctx context.Context) (rowdigest.Digest, error) {
+	o := r.Originals(ctx, nil)
+	o.omitRowIDs = true
+	return o.digest()
+}
+
+// digest reads all tuples and returns their digest.
+func (o *Originals) digest() (d rowdigest.Digest, err error) {
+	defer o.Close()
+	if _, err := (Discard{}).Copy(o.ctx, &mapping.Originals, o); err != nil {
 		return d, err
 	}
 	return o.hasher.Digest(), nil
@@ -70,6 +82,7 @@ type Originals struct {
 	// sequence, which a merge may change, and the rowids of others, which are no content. So
 	// they are those of any file with the same content.
 	omitOrigin bool
+	omitRowIDs bool // leaves out only the rowids of rows with a text key
 }
 
 // Count returns the number of tuples so far.
@@ -97,12 +110,15 @@ func (o *Originals) Append(dst []byte) ([]byte, error) {
 	converter := o.tuples.converter
 	receipt, table := o.result.extraction.config.Receipt, converter.Mapping.Table
 	key, rowid := converter.Key(o.row), o.row[0].Int
-	switch {
-	case !o.omitOrigin:
-	case table.Serial() != "":
-		receipt, key = 0, ""
-	default:
-		receipt, rowid = 0, 0
+	serial := table.Serial() != ""
+	if o.omitOrigin {
+		receipt = 0
+	}
+	if o.omitOrigin && serial {
+		key = ""
+	}
+	if (o.omitOrigin || o.omitRowIDs) && !serial {
+		rowid = 0
 	}
 	out := mapping.AppendOriginal(dst, receipt, table.Name, key, rowid, c)
 	if o.hasher != nil {

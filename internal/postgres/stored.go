@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -124,33 +125,46 @@ func (s *Snapshot) Originals(ctx context.Context, f func(Original) error) error 
 }
 
 // FileOriginals returns the digest of the original values of a receipt's file, as
-// extract.Originals computes it without their origin. Without the table of originals it
-// is that of no rows.
-func (s *Snapshot) FileOriginals(ctx context.Context, receipt int64) (d rowdigest.Digest, err error) {
-	if exists, err := s.HasOriginals(ctx); err != nil || !exists {
-		return rowdigest.Empty, err
-	}
-	var names, columns []string
+// extract.Result.OriginalsDigest computes it. Without the table of originals it is that of
+// no rows.
+func (s *Snapshot) FileOriginals(ctx context.Context, receipt int64) (rowdigest.Digest, error) {
+	return s.originalsDigest(ctx, fmt.Sprintf("receipt = %d AND column_name <> ''", receipt), map[string]string{
+		"receipt": "0::bigint", "row_key": withID("''", "row_key"), "source_rowid": withID("source_rowid", "0"),
+	})
+}
+
+// OriginalsWithoutRowIDs returns the digest of the table of originals, as the method of
+// extract.Result with that name computes it.
+func (s *Snapshot) OriginalsWithoutRowIDs(ctx context.Context) (rowdigest.Digest, error) {
+	return s.originalsDigest(ctx, "true", map[string]string{"source_rowid": withID("source_rowid", "0")})
+}
+
+// withID returns the SQL of one value in rows of tables with an id from a sequence, and another one in others.
+func withID(value, other string) string {
+	var names []string
 	for i := range mapping.Tables {
 		if mapping.Tables[i].Serial() != "" {
 			names = append(names, sqltext.Literal(mapping.Tables[i].Name))
 		}
 	}
-	serial := strings.Join(names, ", ")
+	return fmt.Sprintf("CASE WHEN table_name IN (%s) THEN %s ELSE %s END", strings.Join(names, ", "), value, other)
+}
+
+// originalsDigest returns the digest of the originals that a condition selects, with other
+// values in some columns.
+func (s *Snapshot) originalsDigest(
+	ctx context.Context, condition string, values map[string]string,
+) (d rowdigest.Digest, err error) {
+	if exists, err := s.HasOriginals(ctx); err != nil || !exists {
+		return rowdigest.Empty, err
+	}
+	var columns []string
 	for _, c := range mapping.Originals.Columns {
 		name := sqltext.Ident(c.Name)
-		switch c.Name {
-		case "row_key":
-			name = fmt.Sprintf("CASE WHEN table_name IN (%s) THEN '' ELSE row_key END AS row_key", serial)
-		case "source_rowid":
-			name = fmt.Sprintf("CASE WHEN table_name IN (%s) THEN source_rowid ELSE 0 END AS source_rowid", serial)
-		case "receipt":
-			name = "0::bigint AS " + name
-		}
-		columns = append(columns, name)
+		columns = append(columns, cmp.Or(values[c.Name], name)+" AS "+name)
 	}
-	from := fmt.Sprintf("(SELECT %s FROM %s WHERE receipt = %d AND column_name <> '') o",
-		strings.Join(columns, ", "), s.conn.Name(mapping.Originals.Name), receipt)
+	from := fmt.Sprintf("(SELECT %s FROM %s WHERE %s) o",
+		strings.Join(columns, ", "), s.conn.Name(mapping.Originals.Name), condition)
 	query := rowdigest.Query(&mapping.Originals, from, s.vectors)
 	if err := s.conn.QueryRow(ctx, query).Scan(&d.Rows, &d.Sum); err != nil {
 		return rowdigest.Digest{}, s.wrapError(&mapping.Originals, err)

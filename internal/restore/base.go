@@ -51,7 +51,7 @@ func (r *restoration) fromBase(ctx context.Context) error {
 	if err := r.chooseReceipt(ctx, base); err != nil {
 		return err
 	}
-	if r.migrated != nil {
+	if r.migrated != nil && !r.options.Merge { // after a merge, an earlier receipt may be the base's
 		r.noteRounded(r.receipts, r.migrated)
 	}
 	r.result.Base.Integrity = source.IntegrityCheck

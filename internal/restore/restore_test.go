@@ -82,7 +82,9 @@ func TestRestoreRounded(t *testing.T) {
 		o := flujotest.Options(t, flujotest.Fixture, url)
 		o.ExactFloats = exact
 		flujotest.Migrate(t, o)
-		for _, options := range []restore.Options{{}, {FromReceipt: 1}, {Base: flujotest.Fixture}} {
+		for _, options := range []restore.Options{
+			{}, {FromReceipt: 1}, {Base: flujotest.Fixture}, {Base: flujotest.Fixture, Merge: true},
+		} {
 			options.SQLite, options.Postgres = filepath.Join(t.TempDir(), "new.db"), url
 			options.Schema = flujotest.Schema
 			result, err := restore.Run(context.Background(), options)

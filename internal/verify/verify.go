@@ -406,7 +406,7 @@ func compareOriginals(
 		c.Digest = theirs.Sum
 	}
 	if c.Match = exists && theirs == mine; !c.Match && !result.Receipt.SameBytes {
-		if c.Match, c.SourceMismatch, err = compareContent(ctx, file, stored, migrated); err != nil {
+		if c.Match, c.SourceMismatch, err = compareContent(ctx, file, stored, migrated, exists); err != nil {
 			return err
 		}
 	}
@@ -417,18 +417,24 @@ func compareOriginals(
 	return nil
 }
 
-// compareContent compares original values without their origin, as those of a file that was written to since. It
-// reports whether the stored ones are the file's, and whether the file is another one than the receipt's.
+// compareContent compares original values as those of a file that was written to since, whose rowids may be others. It
+// reports whether the stored ones are the file's, and whether the file is another one than the receipt's. exists says
+// that there is a table of them.
 func compareContent(
 	ctx context.Context,
 	file *extract.Result,
 	stored *postgres.Snapshot,
 	migrated *receipt.Receipt,
+	exists bool,
 ) (match, otherFile bool, err error) {
-	mine, err := file.OriginalsDigest(ctx, nil)
-	if err != nil || !migrated.HasOriginals(mine) {
+	content, err := file.OriginalsDigest(ctx, nil)
+	if err != nil || !migrated.HasOriginals(content) {
 		return false, true, err
 	}
-	theirs, err := stored.FileOriginals(ctx, migrated.ID)
+	mine, err := file.OriginalsWithoutRowIDs(ctx)
+	if err != nil || !exists {
+		return false, false, err
+	}
+	theirs, err := stored.OriginalsWithoutRowIDs(ctx)
 	return mine == theirs, false, err
 }

@@ -373,9 +373,7 @@ func TestVerifyChangedValues(t *testing.T) {
 			url, file := pgtest.Database(t), flujotest.Changed(t, tc.before...)
 			o := flujotest.Options(t, file, url)
 			if o.Merge = tc.merge; o.Merge {
-				earlier := flujotest.NewFile(t, flujotest.Format06)
-				earlier.Insert("runs", flujotest.Cells{"run_id": "earlier"})
-				flujotest.Migrate(t, flujotest.Options(t, earlier.Close(), url))
+				migrateEarlier(t, url)
 			}
 			flujotest.Migrate(t, o)
 			flujotest.WantVerdict(t, file, url, report.Equal, 0)
@@ -415,9 +413,7 @@ func TestVerifyChangedValues(t *testing.T) {
 			t.Parallel()
 			url, file := pgtest.Database(t), flujotest.Changed(t, toNUL, other)
 			if merge {
-				earlier := flujotest.NewFile(t, flujotest.Format06)
-				earlier.Insert("runs", flujotest.Cells{"run_id": "earlier"})
-				flujotest.Migrate(t, flujotest.Options(t, earlier.Close(), url))
+				migrateEarlier(t, url)
 			}
 			o := flujotest.Options(t, file, url)
 			o.Merge = merge
@@ -429,7 +425,24 @@ func TestVerifyChangedValues(t *testing.T) {
 			}
 		})
 	}
-	// The file is not that of the migration, but that is not why the original values differ.
+	// The rowids differ, but that is not why the original values do.
+	for _, tamper := range []string{
+		"UPDATE flujo.flujo_port_originals SET row_key = '5' WHERE table_name = 'steps'",
+		"UPDATE flujo.flujo_port_originals SET row_key = 'x' WHERE table_name = 'runs'",
+		"UPDATE flujo.flujo_port_originals SET source_rowid = 5 WHERE table_name = 'steps'",
+		"INSERT INTO flujo.flujo_port_originals SELECT 7, table_name, row_key, source_rowid, column_name, reason, " +
+			"storage_class, original FROM flujo.flujo_port_originals",
+	} {
+		t.Run(tamper, func(t *testing.T) {
+			t.Parallel()
+			url, file := pgtest.Database(t), flujotest.Changed(t, toNUL, other)
+			flujotest.Migrate(t, flujotest.Options(t, file, url))
+			flujotest.Change(t, file, "UPDATE runs SET rowid = rowid + 1000")
+			flujotest.WantVerdict(t, file, url, report.Equal, 0)
+			flujotest.ExecAt(t, url, tamper)
+			flujotest.WantVerdict(t, file, url, report.CopyMismatch, clierr.Mismatch)
+		})
+	}
 	url, file := pgtest.Database(t), flujotest.Changed(t, toNUL)
 	flujotest.Migrate(t, flujotest.Options(t, file, url))
 	flujotest.ExecAt(t, url, "UPDATE flujo.flujo_port_originals SET original = 'other'")
@@ -437,6 +450,14 @@ func TestVerifyChangedValues(t *testing.T) {
 	flujotest.WantVerdict(t, file, url, report.CopyMismatch, clierr.Mismatch)
 	flujotest.ExecAt(t, url, "DROP TABLE flujo.flujo_port_originals")
 	flujotest.WantVerdict(t, file, url, report.Mismatch, clierr.Mismatch)
+}
+
+// migrateEarlier migrates another file, so that the next one is merged.
+func migrateEarlier(t *testing.T, url string) {
+	t.Helper()
+	earlier := flujotest.NewFile(t, flujotest.Format06)
+	earlier.Insert("runs", flujotest.Cells{"run_id": "earlier"})
+	flujotest.Migrate(t, flujotest.Options(t, earlier.Close(), url))
 }
 
 // TestVerifyReplaced tests that verify says of a file whose rows were replaced where they are.
